@@ -1,0 +1,46 @@
+"""Everything that can go wrong, as one tree.
+
+    SinkError
+    ├── ModelError            the model cannot be found or loaded
+    │   ├── UnknownModelError     no alias, folder, file or hub name like that
+    │   ├── UnsupportedModelError an architecture or feature we cannot prove right
+    │   └── ModelMismatchError    the hooked model disagrees with its original
+    ├── TextError             a text cannot be read, is too short or too long
+    ├── EditError             an edit or a cell that is not possible
+    └── RunFolderError        a run folder that must not or cannot be written
+
+A message says what was expected, what came, and what to do next. The library
+raises; only the command line turns an error into one line and exit code 2.
+"""
+
+
+class SinkError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class ModelError(SinkError):
+    """The model cannot be found, read or loaded."""
+
+
+class UnknownModelError(ModelError):
+    """A model name that is no alias, no folder, no GGUF file and no hub name."""
+
+
+class UnsupportedModelError(ModelError):
+    """An architecture or feature that cannot be loaded with proof that it is right."""
+
+
+class ModelMismatchError(ModelError):
+    """The hooked model computes something else than its Hugging Face original."""
+
+
+class TextError(SinkError):
+    """A text that cannot be read, is empty, too short or too long."""
+
+
+class EditError(SinkError):
+    """An edit that is unknown or a cell that is not possible."""
+
+
+class RunFolderError(SinkError):
+    """A run folder that cannot be written, or must not be overwritten."""

@@ -1,0 +1,35 @@
+"""Tensor -> tensor: what other projects import. No model, no disk.
+
+    from secondary_sinks.measures import attention_mass
+    mass = attention_mass(cache["blocks.5.attn.hook_pattern"][0])
+"""
+
+from secondary_sinks.measures.attention import (
+    attention_mass,
+    attention_to_replaced_key,
+    mass_excess,
+    received_attention,
+    seeing_queries,
+    uniform_mass,
+)
+from secondary_sinks.measures.geometry import (
+    alignment,
+    centred_alignment,
+    is_ordinary,
+    norms,
+    typical_token,
+)
+
+__all__ = [
+    "alignment",
+    "attention_mass",
+    "attention_to_replaced_key",
+    "centred_alignment",
+    "is_ordinary",
+    "mass_excess",
+    "norms",
+    "received_attention",
+    "seeing_queries",
+    "typical_token",
+    "uniform_mass",
+]

@@ -1,0 +1,56 @@
+"""Where a residual points and how long it is, raw and against the typical token."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+ORDINARY_NORM = 2.0
+
+
+def norms(vectors: Float[Tensor, "*shape d"]) -> Float[Tensor, "*shape"]:
+    """Euclidean length of each vector, in float32."""
+    return vectors.float().norm(dim=-1)
+
+
+def alignment(
+    vectors: Float[Tensor, "*shape d"], direction: Float[Tensor, "*#shape d"]
+) -> Float[Tensor, "*shape"]:
+    """Signed cosine with a direction, in [-1, 1]; NaN where either vector is zero.
+
+    >>> alignment(torch.tensor([[2.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]), torch.tensor([3.0, 0.0]))
+    tensor([ 1.,  0., -1.])
+    """
+    vectors, direction = vectors.float(), direction.float()
+    product = (vectors * direction).sum(-1)
+    return (product / (vectors.norm(dim=-1) * direction.norm(dim=-1))).clamp(-1, 1)
+
+
+def is_ordinary(residual: Float[Tensor, "pos d"]) -> Bool[Tensor, "pos"]:
+    """Positions whose norm is at most twice the median norm: no massive token among them."""
+    length = norms(residual)
+    return length <= ORDINARY_NORM * length.median()
+
+
+def typical_token(residual: Float[Tensor, "pos d"]) -> Float[Tensor, "d"]:
+    """Mean residual of the ordinary positions of a text: what all its tokens share.
+
+    Massive tokens are left out (`is_ordinary`), since one of norm 25,000 among 500 of norm 200
+    would move a plain mean further than all others together.
+    """
+    return residual[is_ordinary(residual)].float().mean(0)
+
+
+def centred_alignment(
+    vectors: Float[Tensor, "*shape d"],
+    direction: Float[Tensor, "*#shape d"],
+    typical: Float[Tensor, "d"],
+) -> Float[Tensor, "*shape"]:
+    """Signed cosine after the typical token is subtracted from both, in [-1, 1].
+
+    In an anisotropic model all residuals share a large component, and raw cosines are near 1
+    for ordinary tokens; centred, these are near 0.
+
+    >>> centred_alignment(torch.tensor([9.0, 1.0]), torch.tensor([9.0, 5.0]), torch.tensor([9.0, 0.0]))
+    tensor(1.)
+    """
+    return alignment(vectors.float() - typical.float(), direction.float() - typical.float())

@@ -1,0 +1,10 @@
+"""Name, folder or file -> a hooked model, proven equal to its original.
+
+The only room that imports transformer_lens.
+"""
+
+from secondary_sinks.models.identity import weight_hash
+from secondary_sinks.models.load import load_model
+from secondary_sinks.models.protocol import HookedModel
+
+__all__ = ["HookedModel", "load_model", "weight_hash"]

@@ -1,0 +1,150 @@
+"""Hugging Face config -> TransformerLens config, by architecture and never by name.
+
+TransformerLens chooses some configs by the name of the model, which goes wrong for a folder
+called "my-llama". Here only fields of the Hugging Face config count. Whether the result is
+right is not believed but measured: see `models.proof`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from secondary_sinks.errors import UnsupportedModelError
+
+Fields = dict[str, Any]
+
+
+def hooked_fields(hf_config: Any) -> Fields:
+    """Keyword arguments of `HookedTransformerConfig` for a Hugging Face config.
+
+    Raises `UnsupportedModelError` for architectures that are not in `ARCHITECTURES`.
+    """
+    architecture = (hf_config.architectures or ["unknown"])[0]
+    if architecture not in ARCHITECTURES:
+        raise UnsupportedModelError(
+            f"architecture {architecture!r} is not supported; expected one of "
+            f"{', '.join(sorted(ARCHITECTURES))}"
+        )
+    common = {
+        "original_architecture": architecture,
+        "d_vocab": hf_config.vocab_size,
+        "init_weights": False,
+        "default_prepend_bos": False,
+    }
+    return common | ARCHITECTURES[architecture](hf_config)
+
+
+def rope_type(hf_config: Any) -> str:
+    """Name of the rope variant; "default" where the config names none."""
+    parameters = getattr(hf_config, "rope_parameters", None) or {}
+    return str(parameters.get("rope_type", "default"))
+
+
+def context_length(hf_config: Any) -> int:
+    """Tokens a text may have: long ropes are exact up to their original length only."""
+    n_ctx = int(hf_config.max_position_embeddings)
+    parameters = getattr(hf_config, "rope_parameters", None) or {}
+    original = parameters.get("original_max_position_embeddings")
+    original = original or getattr(hf_config, "original_max_position_embeddings", None)
+    return int(original) if rope_type(hf_config) == "longrope" and original else n_ctx
+
+
+def _decoder(hf: Any) -> Fields:
+    """Fields shared by the Llama-like decoders: RMS norm, rotary positions, gated MLP."""
+    d_head = getattr(hf, "head_dim", None) or hf.hidden_size // hf.num_attention_heads
+    grouped = hf.num_key_value_heads != hf.num_attention_heads
+    return {
+        "d_model": hf.hidden_size,
+        "d_head": d_head,
+        "n_heads": hf.num_attention_heads,
+        "n_key_value_heads": hf.num_key_value_heads if grouped else None,
+        "d_mlp": hf.intermediate_size,
+        "n_layers": hf.num_hidden_layers,
+        "n_ctx": context_length(hf),
+        "eps": hf.rms_norm_eps,
+        "act_fn": hf.hidden_act,
+        "normalization_type": "RMS",
+        "final_rms": True,
+        "gated_mlp": True,
+        "positional_embedding_type": "rotary",
+        "rotary_adjacent_pairs": False,
+        "rotary_dim": d_head,
+        **_windows(hf),
+    }
+
+
+def _windows(hf: Any) -> Fields:
+    """Sliding windows, layer by layer where the config says which layers have one."""
+    window = getattr(hf, "sliding_window", None)
+    if not window or not getattr(hf, "use_sliding_window", True):
+        return {}
+    kinds = getattr(hf, "layer_types", None) or ["sliding_attention"] * hf.num_hidden_layers
+    types = ["local" if kind == "sliding_attention" else "global" for kind in kinds]
+    if "local" not in types:
+        return {}
+    return {"window_size": window, "use_local_attn": True, "attn_types": types}
+
+
+def _qwen2(hf: Any) -> Fields:
+    # TransformerLens' weight converter for Qwen2 expects grouped keys even where every
+    # head has its own.
+    return _decoder(hf) | {"n_key_value_heads": hf.num_key_value_heads}
+
+
+def _qwen3(hf: Any) -> Fields:
+    return _decoder(hf) | {"use_qk_norm": True}
+
+
+def _partial_rotary(hf: Any) -> Fields:
+    fields = _decoder(hf)
+    parameters = getattr(hf, "rope_parameters", None) or {}
+    share = parameters.get("partial_rotary_factor") or getattr(hf, "partial_rotary_factor", 1.0)
+    return fields | {"rotary_dim": int(fields["d_head"] * share)}
+
+
+def _gpt2(hf: Any) -> Fields:
+    return {
+        "d_model": hf.n_embd,
+        "d_head": hf.n_embd // hf.n_head,
+        "n_heads": hf.n_head,
+        "d_mlp": hf.n_inner or 4 * hf.n_embd,
+        "n_layers": hf.n_layer,
+        "n_ctx": hf.n_positions,
+        "eps": hf.layer_norm_epsilon,
+        "act_fn": hf.activation_function,
+        "use_attn_scale": hf.scale_attn_weights,
+        "scale_attn_by_inverse_layer_idx": hf.scale_attn_by_inverse_layer_idx,
+        "normalization_type": "LN",
+    }
+
+
+def _gpt_neox(hf: Any) -> Fields:
+    d_head = hf.hidden_size // hf.num_attention_heads
+    parameters = getattr(hf, "rope_parameters", None) or {}
+    share = parameters.get("partial_rotary_factor") or getattr(hf, "rotary_pct", 1.0)
+    return {
+        "d_model": hf.hidden_size,
+        "d_head": d_head,
+        "n_heads": hf.num_attention_heads,
+        "d_mlp": hf.intermediate_size,
+        "n_layers": hf.num_hidden_layers,
+        "n_ctx": hf.max_position_embeddings,
+        "eps": hf.layer_norm_eps,
+        "act_fn": hf.hidden_act,
+        "normalization_type": "LN",
+        "parallel_attn_mlp": hf.use_parallel_residual,
+        "positional_embedding_type": "rotary",
+        "rotary_adjacent_pairs": False,
+        "rotary_dim": int(d_head * share),
+    }
+
+
+ARCHITECTURES: dict[str, Callable[[Any], Fields]] = {
+    "LlamaForCausalLM": _decoder,
+    "MistralForCausalLM": _decoder,
+    "Qwen2ForCausalLM": _qwen2,
+    "Qwen3ForCausalLM": _qwen3,
+    "Phi3ForCausalLM": _partial_rotary,
+    "Olmo2ForCausalLM": _decoder,
+    "GPT2LMHeadModel": _gpt2,
+    "GPTNeoXForCausalLM": _gpt_neox,
+}

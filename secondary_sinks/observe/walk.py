@@ -1,0 +1,96 @@
+"""A text walks through the model layer by layer, in chunks of queries.
+
+Layer by layer, because then everything that belongs to one layer (all residuals of the text,
+its keys, values and queries) is in memory together: the typical token, medians and replays are
+exact, and memory does not grow with the number of layers. In chunks, because a pattern of a
+whole text does not fit: hooks reduce each chunk at once.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from secondary_sinks.measures import received_attention
+from secondary_sinks.models.layers import LayerRun, embed, hook_name, query_point
+from secondary_sinks.models.protocol import Hook, HookedModel
+
+CHUNK = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LayerView:
+    """All that one layer computed for one text, there until the next layer is asked for."""
+
+    layer: int
+    run: LayerRun
+    resid_pre: Float[Tensor, "pos d_model"]
+    resid_post: Float[Tensor, "pos d_model"]
+    mlp_out: Float[Tensor, "pos d_model"]
+    received: Float[Tensor, "pos"]
+    """Attention received, summed over queries, mean over heads."""
+    queries: Float[Tensor, "pos head d_head"] | None
+    log_normaliser: Float[Tensor, "head pos"] | None
+
+
+def walk(
+    model: HookedModel,
+    tokens: Int[Tensor, "pos"],
+    *,
+    chunk: int = CHUNK,
+    keep_queries: bool = False,
+) -> Iterator[LayerView]:
+    """Yield every layer of a clean pass in order.
+
+    `keep_queries` also keeps the queries and softmax denominators, which the direct effect of
+    an edit on attention needs.
+    """
+    residual = embed(model, tokens)
+    for layer in range(model.cfg.n_layers):
+        run, notes = LayerRun(model, layer), _Notes(len(tokens))
+        hooks = notes.hooks(run, layer, query_point(model) if keep_queries else None)
+        after = run.forward(residual, chunk, hooks)
+        yield LayerView(
+            layer=layer,
+            run=run,
+            resid_pre=residual[0],
+            resid_post=after[0],
+            mlp_out=torch.cat(notes.mlp_out),
+            received=notes.received,
+            queries=torch.cat(notes.queries) if keep_queries else None,
+            log_normaliser=torch.cat(notes.log_normaliser, dim=1) if keep_queries else None,
+        )
+        residual = after
+
+
+class _Notes:
+    """What the hooks of one layer write down, chunk by chunk."""
+
+    def __init__(self, n_pos: int) -> None:
+        self.received = torch.zeros(n_pos)
+        self.mlp_out: list[Tensor] = []
+        self.queries: list[Tensor] = []
+        self.log_normaliser: list[Tensor] = []
+
+    def hooks(self, run: LayerRun, layer: int, queries: str | None) -> list[Hook]:
+        def on_pattern(pattern: Tensor, hook: Any) -> None:
+            received = received_attention(pattern).cpu()
+            self.received[: len(received)] += received
+
+        def on_mlp_out(mlp_out: Tensor, hook: Any) -> None:
+            self.mlp_out.append(mlp_out[0])
+
+        def on_queries(query: Tensor, hook: Any) -> None:
+            self.queries.append(query[0])
+
+        def on_scores(scores: Tensor, hook: Any) -> None:
+            self.log_normaliser.append(run.log_normaliser(scores))
+
+        always = [(hook_name(layer, "pattern"), on_pattern), (hook_name(layer, "mlp_out"), on_mlp_out)]
+        if queries is None:
+            return always
+        extra = [(hook_name(layer, queries), on_queries), (hook_name(layer, "attn_scores"), on_scores)]
+        return always + extra
