@@ -1,1 +1,67 @@
-"""Nothing yet."""
+"""Find secondary attention sinks in language models, and test causally which MLPs make them.
+
+    from secondary_sinks import load_model, observe, detect, ablate
+
+    model = load_model("smollm2-135m")
+    trace = observe(model, model.to_tokens(text))
+    sinks = detect(trace)
+    effects = ablate(model, trace, sinks, edit="zero")
+
+Each result has `.to_frame()`. Names are imported when they are first used, so that importing
+one room does not import the others.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from secondary_sinks.causal import ablate, replay
+    from secondary_sinks.detection import detect
+    from secondary_sinks.models import load_model
+    from secondary_sinks.observe import observe
+    from secondary_sinks.texts import bundled_corpus, read_texts, tokenize
+    from secondary_sinks.types import Edit, Effects, SinkTable, Thresholds, Trace, Verdict
+
+_ROOMS = {
+    "ablate": "causal",
+    "replay": "causal",
+    "detect": "detection",
+    "load_model": "models",
+    "observe": "observe",
+    "bundled_corpus": "texts",
+    "read_texts": "texts",
+    "tokenize": "texts",
+    "Edit": "types",
+    "Effects": "types",
+    "SinkTable": "types",
+    "Thresholds": "types",
+    "Trace": "types",
+    "Verdict": "types",
+}
+
+__all__ = [
+    "Edit",
+    "Effects",
+    "SinkTable",
+    "Thresholds",
+    "Trace",
+    "Verdict",
+    "ablate",
+    "bundled_corpus",
+    "detect",
+    "load_model",
+    "observe",
+    "read_texts",
+    "replay",
+    "tokenize",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -109,9 +109,20 @@ class Trace:
 
 
 LAYER_POS = (
-    "norm norm_ratio deviation_ratio alignment alignment_centred mass mass_excess queries "
-    "key_norm value_norm mlp_norm mlp_alignment"
-).split()
+    "norm",
+    "norm_ratio",
+    "deviation_ratio",
+    "alignment",
+    "alignment_centred",
+    "mass",
+    "mass_excess",
+    "queries",
+    "key_norm",
+    "value_norm",
+    "mlp_norm",
+    "mlp_alignment",
+)
+"""The measures of a `Trace` by layer and position, in the order of `Trace.to_frame`."""
 
 
 def read_by_next(mass: Float[Tensor, "layer *shape"]) -> Float[Tensor, "layer *shape"]:

@@ -1,7 +1,7 @@
 """Tensor -> tensor: what other projects import. No model, no disk.
 
-    from secondary_sinks.measures import attention_mass
-    mass = attention_mass(cache["blocks.5.attn.hook_pattern"][0])
+from secondary_sinks.measures import attention_mass
+mass = attention_mass(cache["blocks.5.attn.hook_pattern"][0])
 """
 
 from secondary_sinks.measures.attention import (

@@ -1,6 +1,5 @@
 """Where a residual points and how long it is, raw and against the typical token."""
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 

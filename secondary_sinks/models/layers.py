@@ -44,7 +44,9 @@ def embed(model: HookedModel, tokens: Int[Tensor, "pos"]) -> Float[Tensor, "1 po
 def hook_name(layer: int, point: str) -> str:
     """Full name of a hook point, for example (3, "mlp_out") -> "blocks.3.hook_mlp_out"."""
     inside_attention = point in {"q", "k", "v", "z", "rot_q", "rot_k", "pattern", "attn_scores"}
-    return f"blocks.{layer}.attn.hook_{point}" if inside_attention else f"blocks.{layer}.hook_{point}"
+    return (
+        f"blocks.{layer}.attn.hook_{point}" if inside_attention else f"blocks.{layer}.hook_{point}"
+    )
 
 
 def query_point(model: HookedModel) -> str:
@@ -178,7 +180,9 @@ def _at_positions(attention: Any, positions: Int[Tensor, "cell"], n_keys: int) -
         at = positions if x.shape[1] == len(positions) else everywhere
         dim = attention.cfg.rotary_dim
         turned, passed = x[..., :dim], x[..., dim:]
-        cos, sin = (table[at][None, :, None] for table in (attention.rotary_cos, attention.rotary_sin))
+        cos, sin = (
+            table[at][None, :, None] for table in (attention.rotary_cos, attention.rotary_sin)
+        )
         return torch.cat([turned * cos + attention.rotate_every_two(turned) * sin, passed], dim=-1)
 
     def apply_causal_mask(

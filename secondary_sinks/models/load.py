@@ -54,7 +54,7 @@ def parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
     if dtype is None:
         return torch.float32
     found = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
-    if found not in DTYPES.values():
+    if found is None or found not in DTYPES.values():
         raise ModelError(f"unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
     return found
 
@@ -75,7 +75,9 @@ def _originals(source: Source, dtype: torch.dtype) -> tuple[Any, Any]:
     """The Hugging Face model and tokenizer of a source."""
     if source.kind == "hub":
         return _read(source.path, dtype, local=False)
-    gguf = {"embedded": gguf_cache.embedded_gguf, "gguf": lambda: Path(source.path)}.get(source.kind)
+    gguf = {"embedded": gguf_cache.embedded_gguf, "gguf": lambda: Path(source.path)}.get(
+        source.kind
+    )
     folder = gguf_cache.converted_folder(gguf()) if gguf else Path(source.path)
     return _read(str(folder), dtype, local=True)
 

@@ -39,9 +39,7 @@ def observe(
     rows = {name: torch.stack([layer[name] for layer in layers]) for name in layers[0]}
     rows |= _nulls(model, len(ids))
     excess = rows["mass"] - rows["mass_null"]
-    primary = choose_primary(
-        candidates.positions, rows["deviation_ratio"], excess, rows["queries"]
-    )
+    primary = choose_primary(candidates.positions, rows["deviation_ratio"], excess, rows["queries"])
     return Trace(
         text_id=text_id,
         tokens=ids,

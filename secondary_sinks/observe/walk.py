@@ -6,7 +6,7 @@ exact, and memory does not grow with the number of layers. In chunks, because a 
 whole text does not fit: hooks reduce each chunk at once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,8 +89,10 @@ class _Notes:
         def on_scores(scores: Tensor, hook: Any) -> None:
             self.log_normaliser.append(run.log_normaliser(scores))
 
-        always = [(hook_name(layer, "pattern"), on_pattern), (hook_name(layer, "mlp_out"), on_mlp_out)]
-        if queries is None:
-            return always
-        extra = [(hook_name(layer, queries), on_queries), (hook_name(layer, "attn_scores"), on_scores)]
-        return always + extra
+        notes: dict[str, Callable[[Tensor, Any], None]] = {
+            "pattern": on_pattern,
+            "mlp_out": on_mlp_out,
+        }
+        if queries is not None:
+            notes |= {queries: on_queries, "attn_scores": on_scores}
+        return [(hook_name(layer, point), note) for point, note in notes.items()]

@@ -1,0 +1,130 @@
+"""The commands. Heavy imports happen inside them, so that `--help` is quick."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="secondary-sinks",
+    help="Find secondary attention sinks in a language model, and test which MLPs make them.",
+    epilog="Example: secondary-sinks run smollm2-135m --out runs/demo",
+    no_args_is_help=False,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="smollm2-135m, a local folder in Hugging Face format, a GGUF file, or a hub name."
+    ),
+]
+Out = Annotated[Path, typer.Option(help="Folder for the results; must be new or empty.")]
+Texts = Annotated[
+    Path | None,
+    typer.Option(
+        help="JSON lines with 'text', or 'prompt' and 'output', or 'messages'; or a .txt file. "
+        "Without it, the texts that come with the package."
+    ),
+]
+Feed = Annotated[
+    str,
+    typer.Option(help="chat (the model's template), raw, or auto: chat for conversations."),
+]
+EditKind = Annotated[
+    str,
+    typer.Option(help="zero: the MLP writes nothing; mean: its mean over ordinary tokens."),
+]
+Device = Annotated[str | None, typer.Option(help="cuda, mps or cpu; by default the fastest.")]
+Dtype = Annotated[str | None, typer.Option(help="float32 (default), bfloat16 or float16.")]
+Seed = Annotated[int, typer.Option(help="Seed of the bootstrap intervals.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the run that --out holds.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"secondary-sinks {installed('secondary-sinks')}")
+        raise typer.Exit()
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command(epilog="Example: secondary-sinks run Qwen/Qwen3-4B --texts my.jsonl --out runs/qwen3")
+def run(
+    model: Model,
+    out: Out,
+    texts: Texts = None,
+    feed: Feed = "auto",
+    edit: EditKind = "zero",
+    device: Device = None,
+    dtype: Dtype = None,
+    seed: Seed = 0,
+    force: Force = False,
+) -> None:
+    """Do everything: find the sinks, ablate every MLP at each of them, write report.html."""
+    from secondary_sinks.cli.work import Request, work
+
+    request = Request(model, out, texts, feed, edit, device, dtype, seed, force, report=True)
+    work(request)
+
+
+@app.command(epilog="Example: secondary-sinks detect ./my-model --texts my.jsonl --out runs/mine")
+def detect(
+    model: Model,
+    out: Out,
+    texts: Texts = None,
+    feed: Feed = "auto",
+    device: Device = None,
+    dtype: Dtype = None,
+    seed: Seed = 0,
+    force: Force = False,
+) -> None:
+    """Find the primary and secondary sinks of each text; write sinks.parquet."""
+    from secondary_sinks.cli.work import Request, work
+
+    work(Request(model, out, texts, feed, None, device, dtype, seed, force, report=False))
+
+
+@app.command(epilog="Example: secondary-sinks ablate model.gguf --texts my.txt --edit mean --out a")
+def ablate(
+    model: Model,
+    out: Out,
+    texts: Texts = None,
+    feed: Feed = "auto",
+    edit: EditKind = "zero",
+    device: Device = None,
+    dtype: Dtype = None,
+    seed: Seed = 0,
+    force: Force = False,
+) -> None:
+    """Find the sinks, then ablate every layer's MLP at each; write effects.parquet too."""
+    from secondary_sinks.cli.work import Request, work
+
+    work(Request(model, out, texts, feed, edit, device, dtype, seed, force, report=False))
+
+
+@app.command(epilog="Example: secondary-sinks report runs/demo")
+def report(
+    folder: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+) -> None:
+    """Write report.html of a finished run (again)."""
+    from secondary_sinks.report import write_report
+    from secondary_sinks.runs import RunFolder
+
+    typer.echo(write_report(RunFolder(folder)))
+
+
+@app.command(epilog="Example: secondary-sinks models")
+def models() -> None:
+    """List what MODEL can be, and the architectures that are supported."""
+    from secondary_sinks.cli.show import show_models
+
+    show_models()

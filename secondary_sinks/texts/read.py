@@ -1,0 +1,116 @@
+"""Files -> texts. Every fault is named with its line before any model is loaded."""
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from secondary_sinks.errors import TextError
+
+ROLES = {"system", "user", "assistant"}
+Message = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """One text as it was given: plain, or as messages of a conversation."""
+
+    text_id: str
+    plain: str | None = None
+    messages: tuple[Message, ...] = ()
+
+    @property
+    def raw(self) -> str:
+        """The text without roles: contents of the messages, separated by blank lines."""
+        if self.plain is not None:
+            return self.plain
+        return "\n\n".join(message["content"] for message in self.messages)
+
+
+def bundled_corpus() -> list[Text]:
+    """The texts that come with the package."""
+    resource = resources.files("secondary_sinks.texts") / "corpus.jsonl"
+    return parse_jsonl(resource.read_text(encoding="utf-8"), "corpus.jsonl")
+
+
+def read_texts(path: str | Path) -> list[Text]:
+    """Texts of a `.txt` file (one text) or a file of JSON lines (one text a line).
+
+    A line holds `text`, or `prompt` and `output`, or `messages`; an `id` is optional.
+    Raises `TextError` that names the file, the line and what is wrong with it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise TextError(f"{str(path)!r} is not a file; expected JSON lines or a .txt file")
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TextError(f"{str(path)!r} is not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise TextError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+    if path.suffix == ".txt":
+        return [_plain(content, path.stem, str(path))]
+    return parse_jsonl(content, str(path))
+
+
+def parse_jsonl(content: str, name: str) -> list[Text]:
+    """Texts from JSON lines; blank lines are skipped, ids must differ."""
+    texts: dict[str, Text] = {}
+    for number, line in enumerate(content.split("\n"), start=1):
+        if not line.strip():
+            continue
+        text = _parse_line(line, number, f"{name}:{number}")
+        if text.text_id in texts:
+            raise TextError(f"{name}:{number}: id {text.text_id!r} was used before")
+        texts[text.text_id] = text
+    if not texts:
+        raise TextError(f"{name!r} holds no texts; expected at least one JSON line")
+    return list(texts.values())
+
+
+def _parse_line(line: str, number: int, where: str) -> Text:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise TextError(f"{where}: broken JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise TextError(f"{where}: expected a JSON object, got {type(record).__name__}")
+    text_id = record.get("id", f"line-{number}")
+    if not isinstance(text_id, str | int) or not str(text_id).strip():
+        raise TextError(f"{where}: id must be a string, got {text_id!r}")
+    return _from_record(record, str(text_id), where)
+
+
+def _from_record(record: dict[str, Any], text_id: str, where: str) -> Text:
+    if "messages" in record:
+        return Text(text_id=text_id, messages=_messages(record["messages"], where))
+    if "prompt" in record and "output" in record:
+        turns = [
+            {"role": "user", "content": record["prompt"]},
+            {"role": "assistant", "content": record["output"]},
+        ]
+        return Text(text_id=text_id, messages=_messages(turns, where))
+    if "text" in record:
+        return _plain(record["text"], text_id, where)
+    raise TextError(
+        f"{where}: expected 'text', or 'prompt' and 'output', or 'messages'; "
+        f"got {sorted(record)[:6]}"
+    )
+
+
+def _plain(content: Any, text_id: str, where: str) -> Text:
+    if not isinstance(content, str) or not content.strip():
+        raise TextError(f"{where}: the text is empty; expected a string with at least two tokens")
+    return Text(text_id=text_id, plain=content)
+
+
+def _messages(turns: Any, where: str) -> tuple[Message, ...]:
+    if not isinstance(turns, list) or not turns:
+        raise TextError(f"{where}: 'messages' must be a list with at least one message")
+    for turn in turns:
+        if not isinstance(turn, dict) or turn.get("role") not in ROLES:
+            raise TextError(f"{where}: each message needs a role, one of {sorted(ROLES)}")
+        if not isinstance(turn.get("content"), str) or not turn["content"].strip():
+            raise TextError(f"{where}: the content of a message is empty or no string")
+    return tuple({"role": turn["role"], "content": turn["content"]} for turn in turns)
