@@ -15,19 +15,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from secondary_sinks.causal import ablate, replay
+    from secondary_sinks.causal import ablate, layer_effects, necessity, replay
     from secondary_sinks.detection import detect
     from secondary_sinks.models import load_model
-    from secondary_sinks.observe import observe
+    from secondary_sinks.observation import observe
     from secondary_sinks.texts import bundled_corpus, read_texts, tokenize
     from secondary_sinks.types import Edit, Effects, SinkTable, Thresholds, Trace, Verdict
 
 _ROOMS = {
     "ablate": "causal",
+    "layer_effects": "causal",
+    "necessity": "causal",
     "replay": "causal",
     "detect": "detection",
     "load_model": "models",
-    "observe": "observe",
+    "observe": "observation",
     "bundled_corpus": "texts",
     "read_texts": "texts",
     "tokenize": "texts",
@@ -49,7 +51,9 @@ __all__ = [
     "ablate",
     "bundled_corpus",
     "detect",
+    "layer_effects",
     "load_model",
+    "necessity",
     "observe",
     "read_texts",
     "replay",

@@ -79,7 +79,7 @@ class Trace:
     median_norm: Float[Tensor, "layer"]
     median_deviation: Float[Tensor, "layer"]
     primary_resid: Float[Tensor, "layer d_model"]
-    """resid_post of the primary; NaN at layers before it stood out (see `observe.candidates`)."""
+    """resid_post of the primary; NaN at layers before it stood out (see `observation.candidates`)."""
 
     @property
     def mass_excess(self) -> Float[Tensor, "layer pos"]:
@@ -270,6 +270,24 @@ class Effects:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LayerEffect:
+    """What ablating one layer takes from sinks beyond what it takes from their controls."""
+
+    layer: int
+    lost: float
+    """Mass lost by sinks minus mass lost by controls, over the mass of the sinks; 1 is all."""
+    low: float
+    """Lower end of the interval."""
+    high: float
+    removed: float
+    """Share of sinks whose lifetime falls to 0."""
+    prolonged: float
+    """Share of sinks whose lifetime grows."""
+    n_sinks: int
+    n_texts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """An answer to a causal question, with what it rests on."""
 
@@ -289,6 +307,8 @@ class Verdict:
 
 
 def _frame(rows: list[dict[str, Any]], kind: type) -> "pd.DataFrame":
+    """Rows as a frame whose columns have their types even where there is no row."""
     import pandas as pd
 
-    return pd.DataFrame(rows, columns=[item.name for item in fields(kind)])
+    kinds = {item.name: item.type if item.type in (int, float) else str for item in fields(kind)}
+    return pd.DataFrame(rows, columns=list(kinds)).astype(kinds)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from secondary_sinks.causal.edits import check_kind
 from secondary_sinks.causal.replay import Progress, Replay, replay
 from secondary_sinks.detection import is_attended, joint_tests
 from secondary_sinks.errors import EditError
@@ -30,6 +31,7 @@ def ablate(
     exact by single-token replay. Sinks of other texts in the table are left out.
     Raises `EditError` for unknown edits or layers, and for a trace of another model.
     """
+    check_kind(edit)
     _check_belongs(model, trace)
     targets = [s for s in sinks.sinks if s.text_id == trace.text_id and s.kind != "primary"]
     controls = _controls(trace, sinks, targets)

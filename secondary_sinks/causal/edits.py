@@ -8,7 +8,7 @@ from torch import Tensor
 
 from secondary_sinks.errors import EditError
 from secondary_sinks.measures import is_ordinary
-from secondary_sinks.observe import LayerView
+from secondary_sinks.observation import LayerView
 from secondary_sinks.types import Edit
 
 Rows = Float[Tensor, "cell d_model"]
@@ -38,11 +38,16 @@ same text; none: the output as it is (the no-op that every edit is checked again
 SITES = ("mlp_out",)
 
 
+def check_kind(kind: str) -> None:
+    """Raise `EditError` for a kind of edit that is not known."""
+    if kind not in KINDS:
+        raise EditError(f"unknown edit {kind!r}; expected one of {', '.join(KINDS)}")
+
+
 def check_edits(edits: Sequence[Edit], n_layers: int, n_pos: int) -> None:
     """Raise `EditError` for the first edit that is not possible, before any forward pass."""
     for edit in edits:
-        if edit.kind not in KINDS:
-            raise EditError(f"unknown edit {edit.kind!r}; expected one of {', '.join(KINDS)}")
+        check_kind(edit.kind)
         if edit.site not in SITES:
             raise EditError(f"unknown site {edit.site!r}; expected one of {', '.join(SITES)}")
         if not 0 <= edit.layer < n_layers:

@@ -1,33 +1,16 @@
 """Which MLPs does a secondary sink need? Effects of single-layer ablations against controls."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from secondary_sinks.types import Verdict
+from secondary_sinks.types import LayerEffect, Verdict
 
 LEAST_SINKS, LEAST_TEXTS = 5, 3
 RESAMPLES = 4000
 CONFIDENCE = 0.95
 LEAST_SHARE = 0.5
 """A layer is called necessary when its ablation takes at least half of the sinks' mass."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerEffect:
-    """What ablating one layer takes from sinks beyond what it takes from their controls."""
-
-    layer: int
-    lost: float
-    """Mass lost by sinks minus mass lost by controls, over the mass of the sinks; 1 is all."""
-    low: float
-    high: float
-    removed: float
-    """Share of sinks whose lifetime falls to 0."""
-    n_sinks: int
-    n_texts: int
 
 
 def layer_effects(effects: pd.DataFrame, seed: int = 0) -> list[LayerEffect]:
@@ -94,6 +77,7 @@ def _one_layer(
         low=low,
         high=high,
         removed=float((cells["lifetime_edited"] == 0).mean()),
+        prolonged=float((cells["lifetime_edited"] > cells["lifetime_clean"]).mean()),
         n_sinks=len(cells),
         n_texts=len(by_text),
     )
@@ -134,8 +118,3 @@ def _verdict(row: LayerEffect | None, outcome: str, why: str) -> Verdict:
         n_sinks=0 if row is None else row.n_sinks,
         n_texts=0 if row is None else row.n_texts,
     )
-
-
-def forming_layers(rows: Sequence[LayerEffect]) -> list[int]:
-    """Layers whose ablation takes at least half of the sinks' mass, by point estimate."""
-    return [row.layer for row in rows if row.lost >= LEAST_SHARE]

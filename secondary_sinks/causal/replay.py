@@ -28,7 +28,7 @@ from secondary_sinks.measures import (
 )
 from secondary_sinks.models.layers import hook_name, refuse_unreplicable, window
 from secondary_sinks.models.protocol import HookedModel
-from secondary_sinks.observe import LayerView, walk
+from secondary_sinks.observation import LayerView, walk
 from secondary_sinks.types import Edit, Trace
 
 CELLS_AT_ONCE = 256
@@ -113,16 +113,17 @@ def direct_mass(
     Queries of later tokens are frozen; the token's own query is the edited one.
     """
     assert view.queries is not None
-    assert view.log_normaliser is not None
+    assert view.denominator is not None
     n_pos, device = len(view.queries), view.queries.device
     positions = positions.to(device)
     old_keys = view.run.keys[positions]
     new, old = (view.run.scores(view.queries, k).float() for k in (keys, old_keys))
-    paid = attention_to_replaced_key(new, old, view.log_normaliser[..., None].expand_as(new))
+    paid = attention_to_replaced_key(new, view.denominator.without(positions, old))
     reach = window(view.run.model, view.layer)
     later = torch.arange(n_pos, device=device)[:, None] - positions
     sees = (later > 0) & (later < (reach or n_pos))
-    received = (paid.mean(0) * sees).sum(0) + self_attention.mean(-1)
+    # Where a query sees nothing but itself, `without` has no meaning and gives NaN.
+    received = paid.mean(0).where(sees, 0.0).sum(0) + self_attention.mean(-1)
     return received / seeing_queries(n_pos, reach).to(device)[positions]
 
 

@@ -6,7 +6,6 @@ mass = attention_mass(cache["blocks.5.attn.hook_pattern"][0])
 
 from secondary_sinks.measures.attention import (
     attention_mass,
-    attention_to_replaced_key,
     mass_excess,
     received_attention,
     seeing_queries,
@@ -19,8 +18,10 @@ from secondary_sinks.measures.geometry import (
     norms,
     typical_token,
 )
+from secondary_sinks.measures.softmax import Denominator, attention_to_replaced_key
 
 __all__ = [
+    "Denominator",
     "alignment",
     "attention_mass",
     "attention_to_replaced_key",

@@ -64,24 +64,3 @@ def mass_excess(
 ) -> Float[Tensor, "*layer key"]:
     """Mass beyond the uniform null, in [-1, 1]; 0 for a key that is attended like any other."""
     return mass - null
-
-
-def attention_to_replaced_key(
-    new_score: Float[Tensor, "*shape"],
-    old_score: Float[Tensor, "*shape"],
-    log_normaliser: Float[Tensor, "*shape"],
-) -> Float[Tensor, "*shape"]:
-    """Attention that a query pays to a key after that key alone was replaced, exactly.
-
-    With scores s (before the softmax) and Z = exp(log_normaliser) = sum over all keys of exp(s),
-    the other keys keep Z - exp(s_old), so the new attention is
-    exp(s_new) / (Z - exp(s_old) + exp(s_new)). Nothing else needs to be recomputed.
-
-    >>> z = torch.tensor([1.0, 2.0, 3.0]).logsumexp(0)
-    >>> new = attention_to_replaced_key(torch.tensor(0.5), torch.tensor(3.0), z)
-    >>> torch.allclose(new, torch.tensor([1.0, 2.0, 0.5]).softmax(0)[2])
-    True
-    """
-    old = (old_score.double() - log_normaliser.double()).exp().clamp(max=1)
-    log_others = log_normaliser.double() + torch.log1p(-old)
-    return torch.sigmoid(new_score.double() - log_others).float()

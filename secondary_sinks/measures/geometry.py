@@ -49,7 +49,8 @@ def centred_alignment(
     In an anisotropic model all residuals share a large component, and raw cosines are near 1
     for ordinary tokens; centred, these are near 0.
 
-    >>> centred_alignment(torch.tensor([9.0, 1.0]), torch.tensor([9.0, 5.0]), torch.tensor([9.0, 0.0]))
+    >>> vector, direction, typical = torch.tensor([[9.0, 1.0], [9.0, 5.0], [9.0, 0.0]])
+    >>> centred_alignment(vector, direction, typical)
     tensor(1.)
     """
     return alignment(vectors.float() - typical.float(), direction.float() - typical.float())

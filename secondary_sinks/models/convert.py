@@ -65,8 +65,7 @@ def _load_weights(hooked: Any, hf_model: Any, cfg: Any) -> None:
         state = get_pretrained_state_dict(os.curdir, cfg, hf_model=hf_model, dtype=hf_model.dtype)
     own = hooked.state_dict()
     dropped = [key for key, value in state.items() if key not in own and bool((value != 0).any())]
-    buffers = {"mask", "IGNORE", "rotary_sin", "rotary_cos"}
-    missing = [key for key in own if key not in state and key.split(".")[-1] not in buffers]
+    missing = [key for key in own if key not in state and not _may_be_missing(key)]
     if dropped or missing:
         raise ModelError(
             f"the weights do not fit the hooked model: dropped {dropped[:5]}, "
@@ -76,6 +75,12 @@ def _load_weights(hooked: Any, hf_model: Any, cfg: Any) -> None:
         state["unembed.W_U"] = state["unembed.W_U"].clone()  # an edit of one is none of the other
     # Assigning keeps Hugging Face's memory layout: no second copy, and no copy at each matmul.
     hooked.load_state_dict(state, strict=False, assign=True)
+
+
+def _may_be_missing(key: str) -> bool:
+    """Buffers, and biases: these are zero unless the original has some."""
+    last = key.split(".")[-1]
+    return last in {"mask", "IGNORE", "rotary_sin", "rotary_cos"} or last.startswith("b_")
 
 
 def _refuse_not_finite(hf_model: Any) -> None:

@@ -108,13 +108,11 @@ class LayerRun:
         with torch.no_grad():
             return attention.calculate_attention_scores(queries[None], keys[None])[0]
 
-    def log_normaliser(
-        self, scores: Float[Tensor, "1 head query key"]
-    ) -> Float[Tensor, "head query"]:
-        """log of the softmax' denominator, learned sinks included."""
-        total = scores.float().logsumexp(-1)[0]
+    @property
+    def learned_sinks(self) -> Float[Tensor, "head"] | None:
+        """Score per head that takes part in the softmax and belongs to no token."""
         sinks = getattr(self.model.blocks[self.layer].attn, "sinks", None)
-        return total if sinks is None else torch.logaddexp(total, sinks.detach().float()[:, None])
+        return None if sinks is None else sinks.detach()
 
     def run_replicas(
         self,

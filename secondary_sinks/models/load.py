@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import constants, get_session
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
@@ -22,6 +23,7 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+HUB_SECONDS = 5.0
 
 
 def load_model(
@@ -83,13 +85,14 @@ def _originals(source: Source, dtype: torch.dtype) -> tuple[Any, Any]:
 
 
 def _read(place: str, dtype: torch.dtype, *, local: bool) -> tuple[Any, Any]:
-    arguments = {"local_files_only": local, "trust_remote_code": False}
+    offline = local or not _hub_answers()
+    arguments = {"local_files_only": offline, "trust_remote_code": False}
     try:
         with _quiet():
             model = AutoModelForCausalLM.from_pretrained(
                 place, dtype=dtype, attn_implementation="eager", use_safetensors=True, **arguments
             )
-            tokenizer = _read_tokenizer(place, arguments)
+            tokenizer = _read_tokenizer(place, arguments, local=local)
     except Exception as error:  # transformers raises many kinds; each means "not loadable"
         hint = "" if local else "; without a network, give the path of a local folder"
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -97,10 +100,19 @@ def _read(place: str, dtype: torch.dtype, *, local: bool) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _read_tokenizer(place: str, arguments: dict[str, bool]) -> Any:
+def _hub_answers() -> bool:
+    """Whether the hub can be reached; asked once, since each file is tried for half a minute."""
+    try:
+        get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
+    except Exception:  # offline mode, no name service, refused, too slow
+        return False
+    return True
+
+
+def _read_tokenizer(place: str, arguments: dict[str, bool], *, local: bool) -> Any:
     """The tokenizer, or None where a local folder has none (the caller then feeds token ids)."""
     files = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
-    if arguments["local_files_only"] and not any((Path(place) / file).exists() for file in files):
+    if local and not any((Path(place) / file).exists() for file in files):
         return None
     return AutoTokenizer.from_pretrained(place, **arguments)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from secondary_sinks.errors import ModelMismatchError
 
 # Relative error that separates rounding from a wrong model: rounding of the dtype times the
-# square root of a few thousand additions, with room for depth. A wrong rope gives errors of order 1.
+# square root of a few thousand additions, with room for depth. A wrong rope errs by order 1.
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8, torch.bfloat16: 8e-2, torch.float16: 1e-2}
 PROBE_LENGTH = 48
 

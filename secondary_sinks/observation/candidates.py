@@ -70,13 +70,14 @@ def choose_primary(
     mass_excess: Float[Tensor, "layer pos"],
     queries: Int[Tensor, "layer pos"],
 ) -> int:
-    """The candidate that draws most attention over the layers at which it stands out.
+    """The candidate that draws most attention in all over the layers at which it stands out.
 
-    The sum over layers of the mass excess that its outlying states draw; the first position
-    where nothing stands out and is attended (`detect` then finds no active primary).
+    In all: excess over the uniform null, summed over queries and over the layers whose states
+    are outlying. The first position where nothing stands out and is attended (`detect` then
+    finds no active primary).
     """
     limits = Thresholds()
-    drawn = read_by_next(mass_excess).nan_to_num(0.0).clamp(min=0)
+    drawn = read_by_next(mass_excess * queries).nan_to_num(0.0).clamp(min=0)
     counts = (deviation_ratio >= limits.outlying) & (queries >= limits.min_queries)
     score = (drawn * counts).sum(0)
     return max(sorted(candidates), key=lambda pos: float(score[pos]))

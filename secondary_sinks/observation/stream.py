@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondary_sinks.errors import TextError
+from secondary_sinks.errors import ModelError, TextError
 from secondary_sinks.measures import norms, seeing_queries, typical_token, uniform_mass
 from secondary_sinks.models.layers import window
 from secondary_sinks.models.protocol import HookedModel
-from secondary_sinks.observe.candidates import Candidates, choose_primary
-from secondary_sinks.observe.walk import CHUNK, LayerView, walk
+from secondary_sinks.observation.candidates import Candidates, choose_primary
+from secondary_sinks.observation.walk import CHUNK, LayerView, walk
 from secondary_sinks.types import Trace
 
 Rows = dict[str, Tensor]
@@ -19,7 +19,7 @@ Rows = dict[str, Tensor]
 
 def observe(
     model: HookedModel,
-    tokens: Tensor | Sequence[int],
+    tokens: Tensor | Sequence[int] | str,
     *,
     text_id: str = "text",
     chunk: int = CHUNK,
@@ -49,7 +49,7 @@ def observe(
     )
 
 
-def token_ids(tokens: Tensor | Sequence[int], d_vocab: int) -> Tensor:
+def token_ids(tokens: Tensor | Sequence[int] | str, d_vocab: int) -> Tensor:
     """Token ids `[pos]` on the CPU, checked before any forward pass."""
     if isinstance(tokens, str):
         raise TextError("expected token ids, got a string; use model.to_tokens(text)")
@@ -74,6 +74,7 @@ def token_strings(model: HookedModel, ids: Tensor) -> tuple[str, ...]:
 
 def _measure(view: LayerView, candidates: Candidates) -> Rows:
     """The rows of one layer that don't need to know the primary; feeds the candidates."""
+    _refuse_not_finite(view)
     typical = typical_token(view.resid_post)
     norm, deviation = norms(view.resid_post), norms(view.resid_post.float() - typical)
     seen = seeing_queries(len(norm), window(view.run.model, view.layer))
@@ -93,6 +94,15 @@ def _measure(view: LayerView, candidates: Candidates) -> Rows:
         "median_deviation": deviation.median(),
     }
     return {name: value.cpu() for name, value in rows.items()}
+
+
+def _refuse_not_finite(view: LayerView) -> None:
+    bad = (~torch.isfinite(view.resid_post).all(-1)).nonzero()[:, 0]
+    if len(bad):
+        raise ModelError(
+            f"layer {view.layer} gives NaN or infinite values at position {int(bad[0])}; "
+            "expected finite ones. In float16 a massive token may overflow: use float32 or bfloat16"
+        )
 
 
 def _nulls(model: HookedModel, n_pos: int) -> Rows:

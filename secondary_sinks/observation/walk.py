@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from secondary_sinks.measures import received_attention
+from secondary_sinks.measures import Denominator, received_attention
 from secondary_sinks.models.layers import LayerRun, embed, hook_name, query_point
 from secondary_sinks.models.protocol import Hook, HookedModel
 
@@ -33,7 +33,7 @@ class LayerView:
     received: Float[Tensor, "pos"]
     """Attention received, summed over queries, mean over heads."""
     queries: Float[Tensor, "pos head d_head"] | None
-    log_normaliser: Float[Tensor, "head pos"] | None
+    denominator: Denominator | None
 
 
 def walk(
@@ -51,7 +51,7 @@ def walk(
     residual = embed(model, tokens)
     for layer in range(model.cfg.n_layers):
         run, notes = LayerRun(model, layer), _Notes(len(tokens))
-        hooks = notes.hooks(run, layer, query_point(model) if keep_queries else None)
+        hooks = notes.hooks(layer, query_point(model) if keep_queries else None)
         after = run.forward(residual, chunk, hooks)
         yield LayerView(
             layer=layer,
@@ -61,7 +61,7 @@ def walk(
             mlp_out=torch.cat(notes.mlp_out),
             received=notes.received,
             queries=torch.cat(notes.queries) if keep_queries else None,
-            log_normaliser=torch.cat(notes.log_normaliser, dim=1) if keep_queries else None,
+            denominator=notes.denominator(run) if keep_queries else None,
         )
         residual = after
 
@@ -73,9 +73,9 @@ class _Notes:
         self.received = torch.zeros(n_pos)
         self.mlp_out: list[Tensor] = []
         self.queries: list[Tensor] = []
-        self.log_normaliser: list[Tensor] = []
+        self.denominators: list[Denominator] = []
 
-    def hooks(self, run: LayerRun, layer: int, queries: str | None) -> list[Hook]:
+    def hooks(self, layer: int, queries: str | None) -> list[Hook]:
         def on_pattern(pattern: Tensor, hook: Any) -> None:
             received = received_attention(pattern).cpu()
             self.received[: len(received)] += received
@@ -87,7 +87,7 @@ class _Notes:
             self.queries.append(query[0])
 
         def on_scores(scores: Tensor, hook: Any) -> None:
-            self.log_normaliser.append(run.log_normaliser(scores))
+            self.denominators.append(Denominator.of(scores[0]))
 
         notes: dict[str, Callable[[Tensor, Any], None]] = {
             "pattern": on_pattern,
@@ -96,3 +96,7 @@ class _Notes:
         if queries is not None:
             notes |= {queries: on_queries, "attn_scores": on_scores}
         return [(hook_name(layer, point), note) for point, note in notes.items()]
+
+    def denominator(self, run: LayerRun) -> Denominator:
+        whole = Denominator.join(self.denominators)
+        return whole if run.learned_sinks is None else whole.with_extra(run.learned_sinks)

@@ -1,0 +1,1 @@
+"""One module per question of the paper; each runs with `python -m experiments.NAME`."""

@@ -1,0 +1,71 @@
+"""What a query would pay to a key if that key alone were another one: an exact softmax update."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Denominator:
+    """The denominator of a softmax over keys, kept so that any one key can be taken out of it.
+
+    A sink can take 0.99999 of a head's attention. Its share subtracted from a single sum would
+    leave rounding errors only, so the largest score is kept apart from the rest.
+    """
+
+    largest: Float[Tensor, "head query"]
+    at: Int[Tensor, "head query"]
+    """The key that has the largest score."""
+    log_rest: Float[Tensor, "head query"]
+    """log of the sum of exp(score) over all other keys; -inf where there is none."""
+
+    @staticmethod
+    def of(scores: Float[Tensor, "head query key"]) -> "Denominator":
+        """From scores before the softmax, -inf where a key is not visible."""
+        scores = scores.float()
+        largest, at = scores.max(-1)
+        rest = scores.scatter(-1, at[..., None], -torch.inf).logsumexp(-1)
+        return Denominator(largest=largest, at=at, log_rest=rest)
+
+    @staticmethod
+    def join(chunks: Sequence["Denominator"]) -> "Denominator":
+        """Of all queries, from chunks of queries in order."""
+        return Denominator(
+            largest=torch.cat([chunk.largest for chunk in chunks], dim=1),
+            at=torch.cat([chunk.at for chunk in chunks], dim=1),
+            log_rest=torch.cat([chunk.log_rest for chunk in chunks], dim=1),
+        )
+
+    def with_extra(self, score: Float[Tensor, "head"]) -> "Denominator":
+        """With one more term per head that is no key: a learned sink."""
+        rest = torch.logaddexp(self.log_rest, score.float()[:, None])
+        return Denominator(largest=self.largest, at=self.at, log_rest=rest)
+
+    def without(
+        self, keys: Int[Tensor, "cell"], scores: Float[Tensor, "head query cell"]
+    ) -> Float[Tensor, "head query cell"]:
+        """log of the sum over all keys but one, for each of `keys`, whose scores are given."""
+        largest, rest = self.largest[..., None], self.log_rest[..., None]
+        share = (scores.float() - rest).exp().clamp(max=1)
+        rest_without = rest + torch.log1p(-share)
+        return torch.where(self.at[..., None] == keys, rest, torch.logaddexp(largest, rest_without))
+
+
+def attention_to_replaced_key(
+    new_score: Float[Tensor, "*shape"], log_others: Float[Tensor, "*shape"]
+) -> Float[Tensor, "*shape"]:
+    """Attention that a query pays to a key of score `new_score`, in [0, 1].
+
+    The other keys are as they were: `log_others` is `Denominator.without(key)`, so the result is
+    exp(s) / (exp(log_others) + exp(s)), and nothing else needs to be recomputed.
+
+    >>> scores = torch.tensor([[[1.0, 2.0, 3.0]]])
+    >>> others = Denominator.of(scores).without(torch.tensor([2]), scores[..., 2:])
+    >>> new = attention_to_replaced_key(torch.tensor([[[0.5]]]), others)
+    >>> torch.allclose(new.squeeze(), torch.tensor([1.0, 2.0, 0.5]).softmax(0)[2])
+    True
+    """
+    return torch.sigmoid(new_score.float() - log_others)

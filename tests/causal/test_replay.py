@@ -1,0 +1,107 @@
+"""Edits: what they do, what they leave alone, and that replicas don't see each other."""
+
+import pytest
+import torch
+
+from secondary_sinks import observe, replay
+from secondary_sinks.causal import replay as replay_function
+from secondary_sinks.causal.replay import CELLS_AT_ONCE
+from secondary_sinks.errors import EditError
+from secondary_sinks.models.planted import Plant, plant
+from secondary_sinks.types import Edit
+
+PLANTS = [Plant(pos=0, forming=(1,), strength=400.0), Plant(pos=20, forming=(3,), dies=6)]
+NAMES = ("norm", "deviation_ratio", "alignment", "alignment_centred", "key_norm", "mass")
+
+
+@pytest.fixture(scope="module")
+def planted():
+    planted = plant(PLANTS)
+    return planted.model, observe(planted.model, planted.tokens)
+
+
+def test_a_batch_of_edits_equals_each_edit_alone(planted):
+    model, trace = planted
+    edits = [Edit(pos=pos, layer=layer) for pos in (20, 21, 40) for layer in range(8)]
+    together = replay(model, trace, edits)
+    for cell, edit in enumerate(edits):
+        alone = replay(model, trace, [edit])
+        for name in NAMES:
+            one, other = getattr(together, name)[:, cell], getattr(alone, name)[:, 0]
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_more_cells_than_fit_into_one_batch(planted):
+    model, trace = planted
+    edits = [Edit(pos=pos, layer=layer) for pos in range(1, 56) for layer in range(8)]
+    assert len(edits) > CELLS_AT_ONCE
+    many = replay(model, trace, edits)
+    few = replay(model, trace, edits[-5:])
+    for name in NAMES:
+        torch.testing.assert_close(getattr(many, name)[:, -5:], getattr(few, name))
+
+
+def test_layers_below_an_edit_are_clean(planted):
+    model, trace = planted
+    result = replay(model, trace, [Edit(pos=20, layer=5)])
+    for name in NAMES:
+        assert torch.equal(getattr(result, name)[:5, 0], getattr(trace, name)[:5, 20])
+
+
+@pytest.mark.parametrize("pos", [0, 1, 20, 63])
+def test_the_no_op_changes_nothing_at_any_position(planted, pos):
+    model, trace = planted
+    result = replay(model, trace, [Edit(pos=pos, layer=0, kind="none")])
+    for name in NAMES:
+        clean = getattr(trace, name)[:, pos]
+        torch.testing.assert_close(getattr(result, name)[:, 0], clean, rtol=1e-5, atol=1e-6)
+
+
+def test_mean_writes_the_mean_of_ordinary_tokens(planted):
+    model, trace = planted
+    edit = Edit(pos=20, layer=3, kind="mean")
+    _, cache = model.run_with_cache(trace.tokens[None])
+    norms = cache["blocks.3.hook_resid_post"][0].norm(dim=-1)
+    ordinary = norms <= 2 * norms.median()
+    written = cache["blocks.3.hook_mlp_out"][0, ordinary].mean(0)
+
+    def overwrite(mlp_out, hook):
+        mlp_out = mlp_out.clone()
+        mlp_out[0, 20] = written
+        return mlp_out
+
+    with model.hooks(fwd_hooks=[("blocks.3.hook_mlp_out", overwrite)]):
+        _, edited = model.run_with_cache(trace.tokens[None])
+    expected = torch.stack([edited[f"blocks.{la}.hook_resid_post"][0, 20].norm() for la in range(8)])
+    torch.testing.assert_close(replay(model, trace, [edit]).norm[:, 0], expected)
+
+
+@pytest.mark.parametrize(
+    ("edit", "match"),
+    [
+        (Edit(pos=20, layer=8), "layer 8.*0 to 7"),
+        (Edit(pos=64, layer=0), "position 64.*0 to 63"),
+        (Edit(pos=-1, layer=0), "position -1"),
+        (Edit(pos=2, layer=0, kind="zap"), "zap.*zero"),
+        (Edit(pos=2, layer=0, site="attn_out"), "attn_out.*mlp_out"),
+    ],
+)
+def test_an_impossible_edit_is_refused(planted, edit, match):
+    with pytest.raises(EditError, match=match):
+        replay_function(*planted, [edit])
+
+
+def test_the_model_is_left_as_it_was(planted):
+    model, trace = planted
+    before = model(trace.tokens[None])
+    replay(model, trace, [Edit(pos=20, layer=3)])
+    assert torch.equal(model(trace.tokens[None]), before)
+    assert "apply_rotary" not in vars(model.blocks[0].attn)
+    assert "apply_causal_mask" not in vars(model.blocks[0].attn)
+
+
+def test_progress_goes_through_all_layers(planted):
+    steps = []
+    model, trace = planted
+    replay(model, trace, [Edit(pos=5, layer=0)], progress=lambda done, n: steps.append((done, n)))
+    assert steps == [(layer + 1, 8) for layer in range(8)]

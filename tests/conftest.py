@@ -1,0 +1,50 @@
+"""Shapes and types of every annotated function are checked while the tests run."""
+
+from jaxtyping import install_import_hook
+
+hook = install_import_hook("secondary_sinks", "beartype.beartype")
+
+import os  # noqa: E402
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def smollm2():
+    """SmolLM2-135M-Instruct, loaded once."""
+    from secondary_sinks import load_model
+
+    return load_model("smollm2-135m", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def smollm2_original():
+    """The Hugging Face model that `smollm2` was made from."""
+    from transformers import AutoModelForCausalLM
+
+    from secondary_sinks.models.gguf_cache import converted_folder, embedded_gguf
+
+    folder = converted_folder(embedded_gguf())
+    return AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", local_files_only=True
+    ).eval()
+
+
+@pytest.fixture(scope="session")
+def real_tokens(smollm2):
+    """The shortest bundled text, through the chat template."""
+    from secondary_sinks import bundled_corpus, tokenize
+
+    texts = [tokenize(text, smollm2.tokenizer) for text in bundled_corpus()]
+    return min((text.tokens for text in texts), key=len)
+
+
+@pytest.fixture(scope="session")
+def real_trace(smollm2, real_tokens):
+    """A trace of that text."""
+    from secondary_sinks import observe
+
+    return observe(smollm2, real_tokens, text_id="shortest")

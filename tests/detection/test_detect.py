@@ -1,0 +1,141 @@
+"""Detection finds what was planted and nothing else."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from secondary_sinks import detect, observe
+from secondary_sinks.detection import cluster, is_attended
+from secondary_sinks.models.planted import Plant, plant
+from secondary_sinks.types import Thresholds
+
+PRIMARY = Plant(pos=0, forming=(1,), strength=400.0)
+DECOYS = (
+    Plant(pos=25, forming=(3,), sideways=True),
+    Plant(pos=28, forming=(3,), strength=3.0),
+    Plant(pos=35, attended=True),
+)
+
+
+def found(planted, **thresholds):
+    trace = observe(planted.model, planted.tokens)
+    return detect(trace, Thresholds(**thresholds)).sinks
+
+
+@pytest.mark.parametrize("anisotropy", [0.0, 10.0])
+@pytest.mark.parametrize("n_kv_heads", [None, 2])
+def test_planted_sinks_are_found_and_decoys_are_not(anisotropy, n_kv_heads):
+    secondary = [Plant(pos=20, forming=(3,), dies=6), Plant(pos=30, forming=(2,))]
+    planted = plant(
+        [PRIMARY, *secondary, *DECOYS], anisotropy=anisotropy, n_kv_heads=n_kv_heads
+    )
+    got = {(s.pos, s.kind, s.l_start, s.lifetime, s.censored) for s in found(planted)}
+    assert got == {
+        (0, "primary", 1, 7, "right"),
+        (20, "secondary", 3, 3, "none"),
+        (30, "secondary", 2, 6, "right"),
+    }
+
+
+@given(st.data())
+@settings(max_examples=30, deadline=None)
+def test_random_plants_are_recovered_exactly(data):
+    n_layers = data.draw(st.integers(5, 10), label="layers")
+    positions = data.draw(st.lists(st.integers(3, 45), max_size=4, unique=True), label="positions")
+    plants = [PRIMARY]
+    for pos in positions:
+        born = data.draw(st.integers(2, n_layers - 2))
+        dies = data.draw(st.none() | st.integers(born + 1, n_layers - 1))
+        strength = data.draw(st.floats(45, 150))
+        plants.append(Plant(pos=pos, forming=(born,), dies=dies, strength=strength))
+    planted = plant(
+        plants,
+        n_layers=n_layers,
+        anisotropy=data.draw(st.sampled_from([0.0, 5.0, 10.0]), label="anisotropy"),
+        seed=data.draw(st.integers(0, 1000), label="seed"),
+    )
+    got = {(s.pos, s.l_start, s.lifetime) for s in found(planted)}
+    assert got == {(p.pos, p.l_start, p.lifetime(n_layers)) for p in plants}
+
+
+def test_a_model_without_sinks_has_none():
+    assert found(plant([])) == ()
+    assert found(plant(DECOYS)) == ()
+
+
+def test_the_primary_need_not_be_the_first_token():
+    planted = plant([replace(PRIMARY, pos=2), Plant(pos=20, forming=(3,))])
+    assert [(s.pos, s.kind) for s in found(planted)] == [(2, "primary"), (20, "secondary")]
+
+
+def test_a_late_primary_is_found_too():
+    planted = plant([replace(PRIMARY, pos=9, forming=(2,)), Plant(pos=20, forming=(4,))])
+    assert [(s.pos, s.kind) for s in found(planted)] == [(9, "primary"), (20, "secondary")]
+
+
+def test_a_sink_that_arises_with_the_primary_and_stays_is_primary_like():
+    planted = plant([PRIMARY, Plant(pos=1, forming=(1,), strength=300.0)])
+    assert [s.kind for s in found(planted)] == ["primary", "primary_like"]
+
+
+def test_one_that_arises_with_the_primary_and_dies_is_secondary():
+    planted = plant([PRIMARY, Plant(pos=10, forming=(1,), dies=4)])
+    assert [s.kind for s in found(planted)] == ["primary", "secondary"]
+
+
+def test_an_anti_aligned_token_is_no_sink():
+    planted = plant([PRIMARY, Plant(pos=20, forming=(3,), strength=-60.0)])
+    trace = observe(planted.model, planted.tokens)
+    assert float(trace.alignment_centred[5, 20]) < -0.9
+    assert [s.pos for s in detect(trace).sinks] == [0]
+
+
+def test_a_token_that_too_few_queries_see_is_not_judged():
+    planted = plant([PRIMARY, Plant(pos=60, forming=(3,))], n_pos=64)
+    assert [s.pos for s in found(planted)] == [0]
+    assert [s.pos for s in found(planted, min_queries=4)] == [0, 60]
+
+
+def test_a_primary_with_two_episodes_keeps_both_and_nothing_is_a_sink_between():
+    again = Plant(pos=0, forming=(1,), dies=3, strength=400.0)
+    second = Plant(pos=0, forming=(5,), strength=400.0)
+    planted = plant([again, second, Plant(pos=20, forming=(2,))], n_layers=8)
+    assert [(s.pos, s.segments) for s in found(planted)] == [(0, "1-2, 5-7"), (20, "2, 5-7")]
+
+
+def test_each_maximum_is_the_largest_over_the_sinks_own_layers():
+    planted = plant([PRIMARY, Plant(pos=20, forming=(3,), dies=6)])
+    trace = observe(planted.model, planted.tokens)
+    sink = detect(trace).sinks[1]
+    assert sink.layers == (3, 4, 5)
+    assert sink.norm_max == float(trace.norm[3:6, 20].max())
+    assert sink.mass_max == float(trace.mass[4:7, 20].max())
+    assert sink.mass_excess_max == float((trace.mass - trace.mass_null)[4:7, 20].max())
+
+
+def test_attention_is_read_by_the_next_block():
+    mass = torch.tensor([[0.0], [0.0], [0.9], [0.9], [0.0]])
+    null, queries = torch.full((5, 1), 0.1), torch.full((5, 1), 50)
+    got = is_attended(mass, null, queries, Thresholds())[:, 0].tolist()
+    assert got == [False, True, True, False, False]
+
+
+def test_levels_join_points_that_touch_and_are_numbered_by_creation_layer():
+    points = [(22, 23), (22, 24), (16, 18), (22, 2), (23, 22), (16, 18)]
+    assert cluster(points) == [2, 2, 0, 1, 2, 0]
+    assert cluster([]) == []
+
+
+def test_a_chain_of_points_is_one_level_in_any_order():
+    assert cluster([(1, 1), (1, 5), (1, 3), (1, 2), (1, 4)]) == [0] * 5
+
+
+def test_a_frame_has_the_promised_columns_even_when_it_is_empty():
+    promised = """text_id pos token_id token kind criterion l_start l_end lifetime level censored
+        alignment_max alignment_centred_max norm_max norm_ratio_max mass_max mass_excess_max"""
+    empty = detect(observe(plant([]).model, plant([]).tokens)).to_frame()
+    assert set(promised.split()) <= set(empty.columns)
+    assert len(empty) == 0

@@ -1,0 +1,101 @@
+"""What `observe` measures, what it refuses, and what it leaves alone."""
+
+import pytest
+import torch
+
+from secondary_sinks import observe
+from secondary_sinks.errors import ModelError, TextError
+from secondary_sinks.models.planted import Plant, plant
+from secondary_sinks.observation import walk
+from secondary_sinks.types import LAYER_POS
+
+
+@pytest.fixture(scope="module")
+def planted():
+    return plant([Plant(pos=0, forming=(1,), strength=400.0), Plant(pos=20, forming=(3,))])
+
+
+@pytest.mark.parametrize(
+    ("tokens", "match"),
+    [
+        (torch.tensor([], dtype=torch.long), "0 token"),
+        (torch.tensor([3]), "1 token"),
+        (torch.zeros(2, 5, dtype=torch.long), r"\[pos\]"),
+        (torch.rand(5), "float32"),
+        (torch.tensor([1, 2, 32]), "vocabulary of 32"),
+        (torch.tensor([1, -2]), "vocabulary of 32"),
+        (torch.zeros(65, dtype=torch.long), "65 tokens.*at most 64"),
+        ("a text", "to_tokens"),
+    ],
+)
+def test_bad_tokens_are_refused_before_any_forward_pass(planted, tokens, match):
+    with pytest.raises(TextError, match=match):
+        observe(planted.model, tokens)
+
+
+def test_tokens_may_be_a_list_or_have_a_batch_axis(planted):
+    one = observe(planted.model, planted.tokens.tolist())
+    other = observe(planted.model, planted.tokens[None])
+    assert torch.equal(one.norm, other.norm)
+    assert torch.equal(one.tokens, planted.tokens)
+
+
+def test_nan_activations_are_said_with_their_layer():
+    planted = plant([])
+    with torch.no_grad():
+        planted.model.blocks[2].mlp.b_out[0] = torch.nan
+    with pytest.raises(ModelError, match="layer 2"):
+        observe(planted.model, planted.tokens)
+
+
+def test_masses_of_all_keys_add_up_to_one_per_query(planted):
+    trace = observe(planted.model, planted.tokens)
+    received = (trace.mass * trace.queries).sum(1)
+    torch.testing.assert_close(received, torch.full_like(received, len(trace.tokens)))
+    assert float(trace.virtual_mass.abs().max()) < 1e-5
+
+
+def test_no_pattern_outlives_its_chunk(planted):
+    largest = 0
+
+    def note(pattern, hook):
+        nonlocal largest
+        largest = max(largest, pattern.shape[-2])
+
+    with planted.model.hooks(fwd_hooks=[(lambda name: name.endswith("pattern"), note)]):
+        observe(planted.model, planted.tokens, chunk=16)
+    assert largest == 16
+
+
+def test_the_model_is_left_as_it_was(planted):
+    before = planted.model(planted.tokens[None])
+    observe(planted.model, planted.tokens)
+    assert torch.equal(planted.model(planted.tokens[None]), before)
+    assert not any(hook.fwd_hooks for hook in planted.model.hook_dict.values())
+
+
+def test_a_walk_gives_the_residuals_of_one_plain_pass(planted):
+    _, cache = planted.model.run_with_cache(planted.tokens[None])
+    for view in walk(planted.model, planted.tokens, chunk=10):
+        expected = cache[f"blocks.{view.layer}.hook_resid_post"][0]
+        torch.testing.assert_close(view.resid_post, expected, rtol=1e-5, atol=1e-5)
+        mlp_out = cache[f"blocks.{view.layer}.hook_mlp_out"][0]
+        torch.testing.assert_close(view.mlp_out, mlp_out, rtol=1e-5, atol=1e-5)
+
+
+def test_alignment_is_missing_only_where_the_primary_did_not_stand_out_yet():
+    late = plant([Plant(pos=9, forming=(2,), strength=400.0)])
+    trace = observe(late.model, late.tokens)
+    assert trace.primary == 9
+    assert trace.alignment[:2].isnan().all()
+    assert trace.alignment[2:].isfinite().all()
+
+
+def test_the_frame_is_tidy(planted):
+    trace = observe(planted.model, planted.tokens, text_id="t")
+    frame = trace.to_frame()
+    assert len(frame) == trace.norm.numel()
+    assert list(frame.columns) == ["text_id", "layer", "pos", "token_id", "token", *LAYER_POS]
+    row = frame[(frame["layer"] == 3) & (frame["pos"] == 20)].iloc[0]
+    for name in LAYER_POS:
+        assert row[name] == pytest.approx(float(getattr(trace, name)[3, 20]))

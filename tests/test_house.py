@@ -1,0 +1,94 @@
+"""The arrows between rooms, and what importing a room costs."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import secondary_sinks
+
+PACKAGE = Path(secondary_sinks.__file__).parent
+EVERYONE = {"types", "errors"}
+ARROWS = {
+    "types": set(),
+    "errors": set(),
+    "models": set(),
+    "texts": set(),
+    "measures": set(),
+    "observation": {"models", "measures"},
+    "detection": {"measures"},
+    "causal": {"models", "observation", "measures", "detection", "texts"},
+    "runs": {"causal", "detection", "models", "observation", "texts"},
+    "plots": {"measures"},
+    "report": {"plots", "runs", "causal"},
+    "cli": {"causal", "models", "report", "runs", "texts"},
+    "testing": {"models"},
+    "__main__": {"cli"},
+}
+
+
+def imports(file):
+    """Full names of the modules that a file imports."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def room_of(file):
+    parts = file.relative_to(PACKAGE).parts
+    return parts[0].removesuffix(".py")
+
+
+FILES = sorted(file for file in PACKAGE.rglob("*.py") if file.parent != PACKAGE or file.stem != "__init__")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_a_room_imports_only_the_rooms_that_its_arrows_reach(file):
+    room = room_of(file)
+    allowed = ARROWS[room] | EVERYONE | {room}
+    ours = [name.split(".") for name in imports(file) if name.startswith("secondary_sinks")]
+    reached = {name[1] for name in ours if len(name) > 1}
+    assert reached <= allowed
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_only_models_imports_transformer_lens(file):
+    foreign = {name.split(".")[0] for name in imports(file)}
+    assert room_of(file) == "models" or not foreign & {"transformer_lens", "transformers"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_every_module_has_a_docstring_and_stays_readable(file):
+    source = file.read_text(encoding="utf-8")
+    assert ast.get_docstring(ast.parse(source))
+    assert len(source.splitlines()) <= 330
+
+
+def modules_after(statement):
+    code = f"{statement}; import sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_measures_need_torch_and_jaxtyping_only():
+    heavy = {"transformer_lens", "transformers", "plotly", "pandas", "typer", "rich"}
+    assert not modules_after("import secondary_sinks.measures") & heavy
+
+
+def test_the_table_of_contents_is_lazy_and_complete():
+    assert "torch" not in modules_after("import secondary_sinks")
+    for name in secondary_sinks.__all__:
+        assert getattr(secondary_sinks, name) is not None
+    with pytest.raises(AttributeError, match="nothing_of_this_name"):
+        secondary_sinks.nothing_of_this_name
+
+
+def test_functions_win_over_rooms_of_the_same_name():
+    code = "import secondary_sinks.detection, secondary_sinks.observation, secondary_sinks.causal"
+    code += "; from secondary_sinks import load_model, observe, detect, ablate"
+    code += "; assert all(map(callable, (load_model, observe, detect, ablate)))"
+    subprocess.run([sys.executable, "-c", code], check=True)
