@@ -24,14 +24,14 @@ class Thresholds:
     A sink is aligned, outlying and attended at once, so each single test can be mild. They are
     round numbers: an aligned token has at least twice as much along the primary's direction as
     across it, an outlying one stands three times as far from the typical token as tokens
-    usually do, an attended one gets three times its even share.
+    usually do, an attended one gets twice its even share.
     """
 
     aligned: float = 0.9
     """Least centred, signed cosine with the primary (the paper uses 0.9, raw and unsigned)."""
     outlying: float = 3.0
     """Least distance from the typical token, in medians of that distance over the text."""
-    attended: float = 3.0
+    attended: float = 2.0
     """Least attention mass, in multiples of the uniform null."""
     min_queries: int = 8
     """Queries that must see a key before its mass says anything; fewer is noise of single rows."""
