@@ -31,7 +31,8 @@ from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.observation import LayerView, walk
 from secondary_sinks.types import Edit, Trace
 
-CELLS_AT_ONCE = 256
+SCORES_AT_ONCE = 1 << 24
+"""Attention scores (heads x positions x cells) of one batch: bounds the memory of a replay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -73,8 +74,9 @@ def replay(
         entering = [cell for cell, edit in enumerate(edits) if edit.layer == view.layer]
         states.update({cell: view.resid_pre[edits[cell].pos] for cell in entering})
         cells = list(states)
-        for start in range(0, len(cells), CELLS_AT_ONCE):
-            _step(view, edits, cells[start : start + CELLS_AT_ONCE], states, columns)
+        batch = max(1, SCORES_AT_ONCE // (model.cfg.n_heads * n_pos))
+        for start in range(0, len(cells), batch):
+            _step(view, edits, cells[start : start + batch], states, columns)
         if progress:
             progress(view.layer + 1, n_layers)
     return columns.result()

@@ -15,6 +15,13 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+
+def _whole_number(value: str) -> int:
+    if not str(value).isdecimal():
+        raise typer.BadParameter(f"{value!r} is not a whole number of at least 0")
+    return int(value)
+
+
 Model = Annotated[
     str,
     typer.Argument(
@@ -39,7 +46,9 @@ EditKind = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="cuda, mps or cpu; by default the fastest.")]
 Dtype = Annotated[str | None, typer.Option(help="float32 (default), bfloat16 or float16.")]
-Seed = Annotated[int, typer.Option(help="Seed of the bootstrap intervals.")]
+Seed = Annotated[
+    int, typer.Option(parser=_whole_number, metavar="INT", help="Seed of the bootstrap intervals.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace the run that --out holds.")]
 
 

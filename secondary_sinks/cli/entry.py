@@ -25,17 +25,19 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except SinkError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
-        print(
-            "interrupted; nothing complete was written, run the same command again", file=sys.stderr
-        )
-        return INTERRUPTED
+        return _interrupted()
+    except OSError as error:  # a full disk, a name too long: nothing that a traceback explains
+        return _fail(str(error))
     except Exception as error:
         if _is_usage_error(error):
             return _fail(error.format_message())  # type: ignore[attr-defined]
-        if _is_abort(error):
-            return INTERRUPTED
         raise
-    return code if isinstance(code, int) else 0
+    return _interrupted() if code == INTERRUPTED else int(code or 0)
+
+
+def _interrupted() -> int:
+    print("interrupted; run the same command to start again", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _fail(message: str) -> int:
@@ -51,10 +53,6 @@ def printable(text: str) -> str:
 def _is_usage_error(error: Exception) -> bool:
     """Wrong options and arguments: typer carries its own copy of click, so by what it offers."""
     return hasattr(error, "format_message")
-
-
-def _is_abort(error: Exception) -> bool:
-    return type(error).__name__ == "Abort"
 
 
 def _silence_libraries() -> None:

@@ -55,8 +55,9 @@ class Bars:
         self._progress.stop()
 
     def say(self, message: str) -> None:
-        """A line above the bars."""
-        self._progress.console.print(escape(printable(message)), highlight=False)
+        """A line above the bars, on a terminal too."""
+        if not self._progress.disable:
+            self._progress.console.print(escape(printable(message)), highlight=False)
 
     def advance(self, stage: str, text_id: str, done: int, total: int) -> None:
         """Move the bar of a stage; `done` and `total` are tokens."""

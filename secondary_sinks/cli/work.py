@@ -9,10 +9,11 @@ from secondary_sinks.causal.edits import KINDS
 from secondary_sinks.cli.show import Bars, show_found, show_inputs, show_where
 from secondary_sinks.errors import EditError
 from secondary_sinks.models import load_model
+from secondary_sinks.models.load import parse_device, parse_dtype
 from secondary_sinks.models.sources import resolve
 from secondary_sinks.report import write_report
 from secondary_sinks.runs import RunFolder, analyse, check_lengths, describe, save
-from secondary_sinks.texts import Text, TokenizedText, bundled_corpus, read_texts, tokenize
+from secondary_sinks.texts import Text, bundled_corpus, check_feed, read_texts, tokenize
 from secondary_sinks.types import Thresholds
 
 
@@ -49,24 +50,12 @@ class Request(NamedTuple):
 
 def work(request: Request) -> None:
     """Check everything cheap first, then load, measure, write, and say what was found."""
-    _check_edit(request.edit)
-    resolve(request.model)
+    _check(request)
     texts = bundled_corpus() if request.texts is None else read_texts(request.texts)
-    folder, limits = RunFolder(request.out), Thresholds()
-    if not (folder.path / "run.json").is_file():
-        folder.prepare(force=request.force)
-    with Bars() as bars:
-        bars.say(f"loading {request.model}")
-        model = load_model(request.model, request.device, request.dtype)
-        fed = _tokenize(texts, model.tokenizer, request.feed)
-        check_lengths(model, fed, limits)
-        record = describe(model, fed, limits, request.edit, request.seed)
-        done = folder.is_complete(record["key"]) and not request.force
-        if not done:
-            folder.prepare(force=request.force)
-            show_inputs(bars, record)
-            results = analyse(model, fed, edit=request.edit, thresholds=limits, tick=bars.advance)
-            save(folder, results, record | {"command": request.command})
+    with RunFolder(request.out).claim() as folder, Bars() as bars:
+        if not folder.has_record():
+            folder.check(force=request.force)
+        done = _fill(folder, request, texts, bars)
     if done:
         show_where(f"{request.out} holds this run already (same inputs); nothing to do")
     show_found(folder)
@@ -75,10 +64,28 @@ def work(request: Request) -> None:
         show_where(f"report: {path if done and path.is_file() else write_report(folder)}")
 
 
-def _check_edit(edit: str | None) -> None:
-    if edit is not None and edit not in KINDS:
-        raise EditError(f"unknown edit {edit!r}; expected one of {', '.join(KINDS)}")
+def _fill(folder: RunFolder, request: Request, texts: Sequence[Text], bars: Bars) -> bool:
+    """Run and save, unless the folder holds the same run; whether it did."""
+    limits = Thresholds()
+    bars.say(f"loading {request.model}")
+    model = load_model(request.model, request.device, request.dtype)
+    fed = [tokenize(text, model.tokenizer, request.feed) for text in texts]
+    check_lengths(model, fed, limits)
+    record = describe(model, fed, limits, request.edit, request.seed)
+    if not request.force and folder.is_complete(record["key"]):
+        return True
+    folder.check(force=request.force)
+    show_inputs(bars, record)
+    results = analyse(model, fed, edit=request.edit, thresholds=limits, tick=bars.advance)
+    save(folder, results, record | {"command": request.command}, force=request.force)
+    return False
 
 
-def _tokenize(texts: Sequence[Text], tokenizer: object, feed: str) -> list[TokenizedText]:
-    return [tokenize(text, tokenizer, feed) for text in texts]
+def _check(request: Request) -> None:
+    """Raise the error of whatever is wrong with the options, before a model is loaded."""
+    if request.edit is not None and request.edit not in KINDS:
+        raise EditError(f"unknown edit {request.edit!r}; expected one of {', '.join(KINDS)}")
+    check_feed(request.feed)
+    parse_dtype(request.dtype)
+    parse_device(request.device)
+    resolve(request.model)

@@ -1,7 +1,7 @@
 """JSON lines, plain text, conversations, the bundled corpus -> tokens with provenance."""
 
 from secondary_sinks.texts.read import Text, bundled_corpus, parse_jsonl, read_texts
-from secondary_sinks.texts.tokenize import TokenizedText, tokenize
+from secondary_sinks.texts.tokenize import TokenizedText, check_feed, tokenize
 from secondary_sinks.texts.twins import Control, match_controls
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "Text",
     "TokenizedText",
     "bundled_corpus",
+    "check_feed",
     "match_controls",
     "parse_jsonl",
     "read_texts",

@@ -41,16 +41,17 @@ def read_texts(path: str | Path) -> list[Text]:
     Raises `TextError` that names the file, the line and what is wrong with it.
     """
     path = Path(path)
-    if not path.is_file():
-        raise TextError(f"{str(path)!r} is not a file; expected JSON lines or a .txt file")
     try:
+        if not path.is_file():
+            raise TextError(f"{str(path)!r} is not a file; expected JSON lines or a .txt file")
         content = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise TextError(f"{str(path)!r} is not UTF-8 text (byte {error.start})") from error
     except OSError as error:
         raise TextError(f"{str(path)!r} cannot be read: {error.strerror}") from error
     if path.suffix == ".txt":
-        return [_plain(content, path.stem, str(path))]
+        name = path.stem.encode(errors="backslashreplace").decode()
+        return [_plain(content, name, str(path))]
     return parse_jsonl(content, str(path))
 
 
@@ -61,6 +62,8 @@ def parse_jsonl(content: str, name: str) -> list[Text]:
         if not line.strip():
             continue
         text = _parse_line(line, number, f"{name}:{number}")
+        if _has_surrogates(text.text_id + text.raw):
+            raise TextError(f"{name}:{number}: half a surrogate pair; expected whole characters")
         if text.text_id in texts:
             raise TextError(f"{name}:{number}: id {text.text_id!r} was used before")
         texts[text.text_id] = text
@@ -69,9 +72,13 @@ def parse_jsonl(content: str, name: str) -> list[Text]:
     return list(texts.values())
 
 
+def _has_surrogates(content: str) -> bool:
+    return any("\ud800" <= char <= "\udfff" for char in content)
+
+
 def _parse_line(line: str, number: int, where: str) -> Text:
     try:
-        record = json.loads(line)
+        record = json.loads(line, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise TextError(f"{where}: broken JSON: {error}") from error
     if not isinstance(record, dict):
@@ -80,6 +87,10 @@ def _parse_line(line: str, number: int, where: str) -> Text:
     if not isinstance(text_id, str | int) or not str(text_id).strip():
         raise TextError(f"{where}: id must be a string, got {text_id!r}")
     return _from_record(record, str(text_id), where)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _from_record(record: dict[str, Any], text_id: str, where: str) -> Text:

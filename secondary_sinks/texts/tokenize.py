@@ -33,8 +33,7 @@ def tokenize(text: Text, tokenizer: Any, feed: str = "auto") -> TokenizedText:
     adds) or "auto": chat for conversations where the model has a template, else raw.
     Raises `TextError` without a tokenizer or template, or for fewer than two tokens.
     """
-    if feed not in FEEDS:
-        raise TextError(f"unknown feed {feed!r}; expected one of {', '.join(FEEDS)}")
+    check_feed(feed)
     if tokenizer is None:
         raise TextError("the model has no tokenizer, so it can't be fed text; use token ids")
     has_template = getattr(tokenizer, "chat_template", None) is not None
@@ -50,6 +49,12 @@ def tokenize(text: Text, tokenizer: Any, feed: str = "auto") -> TokenizedText:
         feed="chat" if as_chat else "raw",
         fed=fed,
     )
+
+
+def check_feed(feed: str) -> None:
+    """Raise `TextError` for a feed that there isn't."""
+    if feed not in FEEDS:
+        raise TextError(f"unknown feed {feed!r}; expected one of {', '.join(FEEDS)}")
 
 
 def _chat(text: Text, tokenizer: Any) -> tuple[str, list[int]]:

@@ -1,11 +1,11 @@
 """Edits: what they do, what they leave alone, and that replicas don't see each other."""
 
+import sys
+
 import pytest
 import torch
 
 from secondary_sinks import observe, replay
-from secondary_sinks.causal import replay as replay_function
-from secondary_sinks.causal.replay import CELLS_AT_ONCE
 from secondary_sinks.errors import EditError
 from secondary_sinks.models.planted import Plant, plant
 from secondary_sinks.types import Edit
@@ -31,14 +31,16 @@ def test_a_batch_of_edits_equals_each_edit_alone(planted):
             torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
-def test_more_cells_than_fit_into_one_batch(planted):
+@pytest.mark.parametrize("scores", [1, 64 * 4 * 7])
+def test_more_cells_than_fit_into_one_batch(planted, monkeypatch, scores):
     model, trace = planted
-    edits = [Edit(pos=pos, layer=layer) for pos in range(1, 56) for layer in range(8)]
-    assert len(edits) > CELLS_AT_ONCE
-    many = replay(model, trace, edits)
-    few = replay(model, trace, edits[-5:])
+    edits = [Edit(pos=pos, layer=layer) for pos in (1, 20, 55) for layer in range(8)]
+    whole = replay(model, trace, edits)
+    monkeypatch.setattr(sys.modules["secondary_sinks.causal.replay"], "SCORES_AT_ONCE", scores)
+    batches = replay(model, trace, edits)
     for name in NAMES:
-        torch.testing.assert_close(getattr(many, name)[:, -5:], getattr(few, name))
+        one, other = getattr(whole, name), getattr(batches, name)
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_layers_below_an_edit_are_clean(planted):
@@ -88,7 +90,7 @@ def test_mean_writes_the_mean_of_ordinary_tokens(planted):
 )
 def test_an_impossible_edit_is_refused(planted, edit, match):
     with pytest.raises(EditError, match=match):
-        replay_function(*planted, [edit])
+        replay(*planted, [edit])
 
 
 def test_the_model_is_left_as_it_was(planted):

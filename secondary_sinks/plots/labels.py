@@ -1,0 +1,56 @@
+"""Token text made visible, and made safe for plotly."""
+
+import math
+import unicodedata
+
+MISSING = "\u2013"
+_NAMED = {" ": "␣", "\n": "⏎", "\t": "⇥"}
+_HIDDEN = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs"}
+"""Unicode categories that draw nothing, or that change how their neighbours are drawn."""
+_MARKUP = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;", "%": "&#37;"}
+
+
+def visible(text: str, *, keep: str = "", most: int | None = None) -> str:
+    """Text in which white space, control, bidirectional and unassigned characters can be seen.
+
+    Characters in `keep` stay as they are. What is longer than `most` characters is cut.
+
+    >>> visible(" the\\n"), visible("a\\u202eb"), visible("tokenization", most=6)
+    ('␣the⏎', 'a⟨U+202E⟩b', 'token…')
+    """
+    seen = "".join(char if char in keep else _seen(char) for char in text)
+    return seen if most is None or len(seen) <= most else seen[: most - 1] + "…"
+
+
+def inert(text: str) -> str:
+    """Visible text that plotly draws literally.
+
+    plotly reads `<b>`, `<a href>` and the like in any label, `%{...}` in hover templates, and
+    `$...$` as TeX where MathJax is loaded; it decodes entities once, after all of these.
+
+    >>> inert("<b>$1")
+    '&lt;b&gt;&#36;1'
+    """
+    return _escaped(visible(text))
+
+
+def row_label(token: str, pos: int, text_id: str) -> str:
+    """Short plotly label of a token in a text: token, position, text."""
+    return _escaped(f"{visible(token, most=12)} {pos} · {visible(text_id, keep=' ', most=14)}")
+
+
+def number(value: float, form: str = ".3g") -> str:
+    """A number, or a dash where nothing was measured."""
+    return MISSING if math.isnan(value) else format(value, form)
+
+
+def _escaped(text: str) -> str:
+    return "".join(_MARKUP.get(char, char) for char in text)
+
+
+def _seen(char: str) -> str:
+    if char in _NAMED:
+        return _NAMED[char]
+    if unicodedata.category(char) in _HIDDEN:
+        return f"⟨U+{ord(char):04X}⟩"
+    return char

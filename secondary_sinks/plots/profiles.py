@@ -1,0 +1,120 @@
+"""Norm, alignment and attention mass through the layers, for sinks and ordinary tokens."""
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from secondary_sinks.plots.labels import inert
+from secondary_sinks.plots.theme import KINDS, NAMES, finish, layer_axis, rgba
+
+PANELS = {
+    "norm_ratio": ("norm ÷ text median", "log"),
+    "alignment_centred": ("centred cosine with primary", "linear"),
+    "mass": ("attention mass in block", "log"),
+}
+FEW = 30
+"""Up to so many sinks of a kind are drawn one by one; more are drawn as a band."""
+
+
+def layer_profiles(trace: pd.DataFrame, sinks: pd.DataFrame) -> go.Figure:
+    """Three panels over layers: norm ratio (log), centred alignment, attention mass (log).
+
+    For each kind of token a median line. Ordinary tokens, and kinds with many sinks, have a
+    10-90 % band around it; few sinks are drawn as thin lines. All texts are pooled. Mass at
+    layer l is paid inside block l, so it answers to the state that block l - 1 wrote.
+    """
+    figure = make_subplots(rows=len(PANELS), cols=1, shared_xaxes=True, vertical_spacing=0.045)
+    grouped = _with_group(trace, sinks)
+    for group in [kind for kind in reversed(KINDS) if (grouped["group"] == kind).any()]:
+        cells = grouped[grouped["group"] == group]
+        for row, name in enumerate(PANELS, start=1):
+            figure.add_traces(_lines(cells, group, name), rows=row, cols=1)
+    for row, (title, scale) in enumerate(PANELS.values(), start=1):
+        ticks = {"dtick": 1, "tickformat": "~g"} if scale == "log" else {}
+        figure.update_yaxes(title_text=title, type=scale, **ticks, row=row, col=1)
+    figure.update_xaxes(layer_axis(int(trace["layer"].max()) + 1))
+    figure.update_xaxes(title_text="layer", row=len(PANELS), col=1)
+    figure.update_layout(
+        legend={
+            "orientation": "h",
+            "y": 1.01,
+            "yanchor": "bottom",
+            "x": 0,
+            "traceorder": "reversed",
+        }
+    )
+    return finish(figure, height=720)
+
+
+def _with_group(trace: pd.DataFrame, sinks: pd.DataFrame) -> pd.DataFrame:
+    """The trace with a column `group`: the kind of sink, or ordinary."""
+    if sinks.empty:
+        return trace.assign(group="ordinary")
+    kinds = sinks[["text_id", "pos", "kind"]].rename(columns={"kind": "group"})
+    merged = trace.merge(kinds, on=["text_id", "pos"], how="left")
+    return merged.assign(group=merged["group"].fillna("ordinary"))
+
+
+def _lines(cells: pd.DataFrame, group: str, name: str) -> list[go.Scatter]:
+    """Band or thin lines, then the median on top."""
+    table = cells.groupby("layer")[name].quantile(np.array([0.1, 0.5, 0.9])).unstack()
+    n_tokens = len(cells[["text_id", "pos"]].drop_duplicates())
+    median = _median(table, group, name, n_tokens)
+    if n_tokens == 1:
+        return [median]
+    if group != "ordinary" and n_tokens <= FEW:
+        return [_each(cells, group, name), median]
+    return [*_band(table, group), median]
+
+
+def _median(table: pd.DataFrame, group: str, name: str, n_tokens: int) -> go.Scatter:
+    label = NAMES.get(group, group)
+    return go.Scatter(
+        x=table.index.to_numpy(),
+        y=table[0.5].to_numpy(),
+        customdata=table[[0.1, 0.9]].to_numpy(),
+        mode="lines",
+        line={"color": KINDS[group], "width": 1.5 if group == "ordinary" else 2.5},
+        name=f"{label} ({n_tokens:,})",
+        legendgroup=group,
+        showlegend=name == next(iter(PANELS)),
+        hovertemplate=f"layer %{{x}}<br>{label}: median %{{y:.3g}}<br>"
+        "10-90 %: %{customdata[0]:.3g} to %{customdata[1]:.3g}<extra></extra>",
+    )
+
+
+def _band(table: pd.DataFrame, group: str) -> list[go.Scatter]:
+    """From the 10th to the 90th percentile, without an outline."""
+    shared = {
+        "x": table.index.to_numpy(),
+        "mode": "lines",
+        "line": {"width": 0},
+        "legendgroup": group,
+        "showlegend": False,
+        "hoverinfo": "skip",
+    }
+    fill = {"fill": "tonexty", "fillcolor": rgba(KINDS[group], 0.22)}
+    return [go.Scatter(y=table[0.1], **shared), go.Scatter(y=table[0.9], **shared, **fill)]
+
+
+def _each(cells: pd.DataFrame, group: str, name: str) -> go.Scatter:
+    """One thin line per sink, as one trace with gaps."""
+    x: list[float | None] = []
+    y: list[float | None] = []
+    labels: list[str] = []
+    for (text_id, pos), sink in cells.groupby(["text_id", "pos"]):
+        label = f"{inert(sink['token'].iloc[0])} at {pos} in {inert(str(text_id))}"
+        x += [*sink["layer"].tolist(), None]
+        y += [*sink[name].tolist(), None]
+        labels += [label] * (len(sink) + 1)
+    return go.Scatter(
+        x=x,
+        y=y,
+        customdata=labels,
+        mode="lines",
+        line={"color": rgba(KINDS[group], 0.35), "width": 1},
+        legendgroup=group,
+        showlegend=False,
+        hovertemplate="%{customdata}<br>layer %{x}: %{y:.3g}<extra></extra>",
+    )

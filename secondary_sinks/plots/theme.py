@@ -1,0 +1,68 @@
+"""Colours and layout that every figure shares; legible on light and on dark pages.
+
+Kinds of token have hues of Okabe and Ito (2008); what an edit takes or adds runs from purple to
+amber. Both sets stay apart for readers with colour-vision deficiency. Backgrounds are
+transparent, and text is a grey with enough contrast on white and on near-black.
+"""
+
+from typing import Any
+
+import plotly.graph_objects as go
+
+TEXT, GRID, ZERO = "#7b7f86", "rgba(128,128,128,0.22)", "rgba(128,128,128,0.6)"
+KINDS = {
+    "primary": "#d55e00",
+    "secondary": "#0a84c6",
+    "primary_like": "#009e73",
+    "ordinary": "#8a8f98",
+}
+NAMES = {"primary_like": "primary-like", "ordinary": "ordinary tokens"}
+LOST, GAINED = "#9258d6", "#e69f00"
+
+
+def rgba(colour: str, alpha: float) -> str:
+    """A "#rrggbb" colour with transparency.
+
+    >>> rgba("#0a84c6", 0.2)
+    'rgba(10,132,198,0.2)'
+    """
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha:g})"
+
+
+LOSS_SCALE = [
+    [0.0, GAINED],
+    [0.45, rgba(GAINED, 0.16)],
+    [0.5, "rgba(128,128,128,0.08)"],
+    [0.55, rgba(LOST, 0.16)],
+    [1.0, LOST],
+]
+"""For shares lost in [-1, 1]: -1 doubled (amber), 0 unchanged (nearly clear), 1 all lost."""
+
+
+def layer_axis(n_layers: int) -> dict[str, Any]:
+    """Integer ticks for a layer axis, at most about a dozen so that they fit a phone."""
+    step = next((step for step in (1, 2, 5, 10, 20) if n_layers <= 12 * step), 50)
+    return {"tickmode": "linear", "tick0": 0, "dtick": step, "range": [-0.5, n_layers - 0.5]}
+
+
+def finish(figure: go.Figure, height: int) -> go.Figure:
+    """Give a figure the shared look; the width follows the page."""
+    figure.update_layout(
+        template="none",
+        height=height,
+        autosize=True,
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": "system-ui, sans-serif", "size": 12, "color": TEXT},
+        hoverlabel={
+            "font": {"size": 12, "color": "#1b1d21"},
+            "bgcolor": "#ffffff",
+            "align": "left",
+        },
+        margin={"l": 56, "r": 12, "t": 40, "b": 48},
+        dragmode=False,
+    )
+    figure.update_xaxes(gridcolor=GRID, zeroline=False, fixedrange=True, title_standoff=8)
+    figure.update_yaxes(gridcolor=GRID, zerolinecolor=ZERO, fixedrange=True, title_standoff=6)
+    return figure

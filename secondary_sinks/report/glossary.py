@@ -1,0 +1,37 @@
+"""The terms of the page."""
+
+_ALWAYS = {
+    "layer": "Counted from 0. “At layer l” means the residual stream that block l wrote.",
+    "attention mass": "Mean attention paid to a token by the queries that can see it, over heads, "
+    "in one block. The state at layer l is read by block l + 1, so its mass is measured there.",
+    "primary sink": "The token that draws most attention, commonly the first of the text.",
+    "secondary sink": "Another token that is aligned with the primary at the same layer, lies "
+    "far from the typical token and gets far more than its even share of attention, but arises "
+    "later or lasts less long than the primary.",
+    "primary-like sink": "A sink that arises with the primary and stays nearly as long.",
+    "typical token": "The mean state of a text's ordinary tokens at a layer.",
+    "norm ÷ text median": "Length of a token's state, in medians over its text at that layer.",
+    "centred alignment": "Cosine with the primary's state after the typical token is subtracted "
+    "from both. 1 is the same direction, 0 is unrelated.",
+    "creation layer": "The first layer at which a token is a sink.",
+    "lifetime": "Number of layers at which a token is a sink; gaps don't count.",
+    "level": "Group of sinks with a similar creation layer and lifetime; 0 is the earliest.",
+    "cut off": "The sink exists at the first layer (left) or still at the last (right), so its "
+    "lifetime is a lower bound.",
+    "peak": "The largest value over a sink's own layers.",
+}
+_ABLATED = {
+    "ablation": "The output of one layer's MLP is edited at one token; all else is computed anew "
+    "from there on at that token.",
+    "control": "The same edit at an ordinary token of the text: a token twin (the same token where "
+    "it is no sink), or else the nearest ordinary token.",
+    "direct effect": "Change in the attention paid to the edited token while the queries of later "
+    "tokens are kept as in the clean run.",
+    "clean, edited": "Without and with the ablation. Masses, norms and alignments are means over "
+    "the sink's layers.",
+}
+
+
+def glossary(ablated: bool) -> dict[str, str]:
+    """Terms and their meanings, as used on a page with or without ablations."""
+    return _ALWAYS | (_ABLATED if ablated else {})

@@ -1,0 +1,88 @@
+"""`write_report`: run folder -> report.html, and `render`: its tables -> HTML."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from secondary_sinks.plots.theme import KINDS
+from secondary_sinks.report import embed, summary, tables, tested
+from secondary_sinks.report.figures import ablations, profiles
+from secondary_sinks.report.glossary import glossary
+from secondary_sinks.report.strips import strips
+from secondary_sinks.report.words import shown
+from secondary_sinks.runs.folder import RunFolder
+
+
+def write_report(folder: RunFolder) -> Path:
+    """Write report.html of a finished run, and return its path.
+
+    Raises `RunFolderError` when a file of the run is missing or damaged.
+    """
+    record = folder.record()
+    effects = None if record["edit"] is None else folder.table("effects")
+    page = render(record, folder.table("sinks"), folder.table("trace"), effects)
+    return folder.write_text("report.html", page)
+
+
+def render(
+    record: dict[str, Any],
+    sinks: pd.DataFrame,
+    trace: pd.DataFrame,
+    effects: pd.DataFrame | None,
+) -> str:
+    """One self-contained HTML page: no network, no file beside it.
+
+    `effects` is None when only detection was run. All text of the run is escaped.
+    """
+    ablated = effects is not None and not effects.empty
+    panels = [] if effects is None or effects.empty else ablations(effects, record)
+    secondary = sinks[sinks["kind"] == "secondary"]
+    return _template().render(
+        record=record,
+        key_figures=summary.key_figures(record, sinks),
+        findings=summary.findings(record, sinks),
+        verdicts=tested.verdicts(record),
+        basis=tested.basis(record),
+        limits=tested.limits(record, ablated),
+        edit=tested.EDITS.get(record["edit"], record["edit"]),
+        setup=tables.setup_rows(record),
+        thresholds=tables.threshold_rows(record),
+        texts=tables.text_rows(record, sinks),
+        strips=strips(record, trace, sinks),
+        profiles=profiles(trace, sinks),
+        ablations=panels,
+        nothing_shown=tested.nothing_shown(effects, len(panels)),
+        detected_only=effects is None,
+        n_sinks=len(sinks),
+        n_secondary=len(secondary),
+        sink_columns=tables.SINK_COLUMNS,
+        sink_rows=tables.sink_rows(sinks),
+        glossary=glossary(ablated),
+        colours=KINDS,
+        **_assets(),
+    )
+
+
+def _assets() -> dict[str, Any]:
+    plotly, script = embed.plotly_js(), embed.own("draw.js")
+    return {
+        "plotly": plotly,
+        "script": script,
+        "style": embed.own("style.css"),
+        "policy": embed.content_policy([plotly, script]),
+    }
+
+
+def _template() -> Any:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["shown"] = shown
+    environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
+    return environment.get_template("template.html")

@@ -1,0 +1,108 @@
+"""Each text as a strip of its tokens, with the sinks marked."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from secondary_sinks.plots.labels import visible
+from secondary_sinks.report.words import count, number, percent, token
+
+MOST_TOKENS = 40_000
+"""Texts are drawn in full up to so many tokens in all; later ones only around their sinks."""
+AROUND = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A token (or a gap between tokens) in a strip."""
+
+    text: str
+    kind: str
+    """ordinary, gap, or the kind of sink."""
+    says: str = ""
+    """What the mark of a sink says when pointed at."""
+    strength: float = 0.0
+    """How strongly a sink is coloured, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strip:
+    """The tokens of one text."""
+
+    text_id: str
+    title: str
+    pieces: tuple[Piece, ...]
+    whole: bool
+
+
+def strips(record: dict[str, Any], trace: pd.DataFrame, sinks: pd.DataFrame) -> list[Strip]:
+    """One strip per text, in the order of the record."""
+    first = trace[trace["layer"] == trace["layer"].min()].sort_values("pos")
+    tokens = {str(text_id): cells for text_id, cells in first.groupby("text_id")}
+    by_text = dict(list(sinks.groupby("text_id"))) if len(sinks) else {}
+    found, budget = [], MOST_TOKENS
+    for text in record["texts"]:
+        text_id = text["text_id"]
+        if text_id not in tokens:
+            continue
+        budget -= text["n_tokens"]
+        own = by_text.get(text_id, sinks.iloc[:0])
+        found.append(_strip(text, tokens[text_id]["token"].tolist(), own, whole=budget >= 0))
+    return found
+
+
+def _strip(text: dict[str, Any], tokens: list[str], sinks: pd.DataFrame, *, whole: bool) -> Strip:
+    marks = {int(sink["pos"]): sink for sink in sinks.to_dict("records")}
+    kept = range(len(tokens)) if whole else _around(list(marks), len(tokens))
+    pieces, last = [], -1
+    for pos in kept:
+        if pos > last + 1:
+            pieces.append(_gap(pos - last - 1))
+        pieces.append(_piece(tokens[pos], marks.get(pos)))
+        last = pos
+    if last + 1 < len(tokens):
+        pieces.append(_gap(len(tokens) - last - 1))
+    return Strip(
+        text_id=text["text_id"], title=_title(text, sinks), pieces=tuple(pieces), whole=whole
+    )
+
+
+def _around(positions: list[int], n_tokens: int) -> list[int]:
+    near = {at for pos in positions for at in range(pos - AROUND, pos + AROUND + 1)}
+    return sorted(pos for pos in near if 0 <= pos < n_tokens)
+
+
+def _gap(n_tokens: int) -> Piece:
+    return Piece(text=f" … {count(n_tokens, 'token')} … ", kind="gap")
+
+
+def _piece(text: str, sink: dict[Any, Any] | None) -> Piece:
+    if sink is None:
+        return Piece(text=visible(text, keep=" \n").replace("\n", "⏎\n"), kind="ordinary")
+    says = (
+        f"{sink['kind'].replace('_', '-')} sink, position {sink['pos']}, layers "
+        f"{sink['segments']}, peak mass {percent(sink['mass_max'])}, "
+        f"norm {number(sink['norm_ratio_max'])} times the median"
+    )
+    return Piece(text=token(text), kind=sink["kind"], says=says, strength=_strength(sink))
+
+
+def _strength(sink: dict[Any, Any]) -> float:
+    """Square root of the peak mass: weak sinks stay visible beside the primary."""
+    mass = sink["mass_max"]
+    return 0.0 if math.isnan(mass) else round(math.sqrt(min(max(mass, 0.0), 1.0)), 2)
+
+
+def _title(text: dict[str, Any], sinks: pd.DataFrame) -> str:
+    kinds = sinks["kind"].value_counts()
+    words = [
+        count(text["n_tokens"], "token"),
+        count(int(kinds.get("secondary", 0)), "secondary sink"),
+    ]
+    if "primary" not in kinds:
+        words.append("no active primary")
+    if "primary_like" in kinds:
+        words.append(f"{kinds['primary_like']} primary-like")
+    return ", ".join(words)

@@ -1,0 +1,117 @@
+"""What detection found, in sentences and numbers."""
+
+from typing import Any
+
+import pandas as pd
+
+from secondary_sinks.report.words import count, listed, percent, quoted
+
+
+def findings(record: dict[str, Any], sinks: pd.DataFrame) -> list[str]:
+    """Sentences about the sinks: how many, where, how long, how strong, which tokens."""
+    secondary = sinks[sinks["kind"] == "secondary"]
+    sentences = [_how_many(record, secondary), _primaries(record, sinks)]
+    alike = int((sinks["kind"] == "primary_like").sum())
+    if alike:
+        sentences.append(
+            f"{count(alike, 'more sink')} {'arises and lasts' if alike == 1 else 'arise and last'} "
+            "with the primary: primary-like, not counted as secondary."
+        )
+    if len(secondary):
+        sentences += [_when(secondary), _strength(secondary, sinks), _tokens(secondary)]
+        sentences += _censored(secondary)
+    return sentences
+
+
+def key_figures(record: dict[str, Any], sinks: pd.DataFrame) -> list[tuple[str, str]]:
+    """(number, what it counts), for the head of the page."""
+    secondary = sinks[sinks["kind"] == "secondary"]
+    n_tokens = sum(text["n_tokens"] for text in record["texts"])
+    figures = [
+        (f"{len(secondary):,}", "secondary sink" + "s" * (len(secondary) != 1)),
+        (_rate(len(secondary), n_tokens), "per 10,000 tokens"),
+    ]
+    if len(secondary):
+        figures += [
+            (_commonest(secondary, "l_start"), "commonest creation layer"),
+            (_commonest(secondary, "lifetime"), "commonest lifetime, in layers"),
+            (percent(secondary["mass_max"].median()), "median attention at peak"),
+        ]
+    return figures
+
+
+def _how_many(record: dict[str, Any], secondary: pd.DataFrame) -> str:
+    n_texts = len(record["texts"])
+    n_tokens = sum(text["n_tokens"] for text in record["texts"])
+    where = f"{count(n_texts, 'text')} with {count(n_tokens, 'token')}"
+    if secondary.empty:
+        return f"No secondary sink was found in {where}."
+    hit = secondary["text_id"].nunique()
+    spread = "" if n_texts == 1 else f", in {hit if hit < n_texts else 'all'} of the texts"
+    rate = _rate(len(secondary), n_tokens)
+    return (
+        f"{count(len(secondary), 'secondary sink')} in {where}: {rate} per 10,000 tokens{spread}."
+    )
+
+
+def _primaries(record: dict[str, Any], sinks: pd.DataFrame) -> str:
+    primary = sinks[sinks["kind"] == "primary"]
+    total, active = len(record["texts"]), len(primary)
+    if not active:
+        return "No text has an active primary sink, and without one there is nothing to align with."
+    which = "Every text has" if total > 1 else "The text has"
+    if active < total:
+        which = f"Only {active} of {total} texts {'has' if active == 1 else 'have'}"
+    rest = " The others can have no secondary sink." if active < total else ""
+    return f"{which} an active primary sink, {_commonest_tokens(primary)}.{rest}"
+
+
+def _when(secondary: pd.DataFrame) -> str:
+    born = _by_value(secondary, "l_start", "layer {}")
+    lived = _by_value(secondary, "lifetime", "{} layers").replace("1 layers", "1 layer")
+    if secondary["l_start"].nunique() == 1:
+        born = born.partition(" (")[0]
+    return f"Secondary sinks are created at {born}. Lifetimes, with the number of sinks: {lived}."
+
+
+def _strength(secondary: pd.DataFrame, sinks: pd.DataFrame) -> str:
+    peak = secondary["mass_max"]
+    primary = sinks.loc[sinks["kind"] == "primary", "mass_max"].median()
+    return (
+        f"At its peak layer the median secondary sink draws {percent(peak.median())} of the "
+        f"attention of the tokens that see it, the strongest {percent(peak.max())}. The median "
+        f"primary draws {percent(primary)} at its own peak."
+    )
+
+
+def _tokens(secondary: pd.DataFrame) -> str:
+    return f"The secondary sinks are {_commonest_tokens(secondary)}."
+
+
+def _commonest_tokens(sinks: pd.DataFrame) -> str:
+    counts = {quoted(str(token)): int(n) for token, n in sinks["token"].value_counts().items()}
+    return next(iter(counts)) if len(counts) == 1 else listed(counts, most=5)
+
+
+def _censored(secondary: pd.DataFrame) -> list[str]:
+    n = int((secondary["censored"] != "none").sum())
+    if not n:
+        return []
+    verb = "is" if n == 1 else "are"
+    return [
+        f"{count(n, 'secondary sink')} {verb} cut off by the first or last layer, so the lifetime "
+        "is a lower bound."
+    ]
+
+
+def _rate(n: int, n_tokens: int) -> str:
+    return f"{1e4 * n / max(n_tokens, 1):.3g}"
+
+
+def _commonest(frame: pd.DataFrame, column: str) -> str:
+    return str(int(frame[column].value_counts().index[0]))
+
+
+def _by_value(frame: pd.DataFrame, column: str, form: str) -> str:
+    counts = frame[column].value_counts()
+    return listed({form.format(value): int(n) for value, n in counts.items()})

@@ -1,0 +1,82 @@
+"""Rows of the page's tables: cells as text."""
+
+from typing import Any
+
+import pandas as pd
+
+from secondary_sinks.report.words import MISSING, number, percent, token
+
+MOST_SINKS = 2000
+SINK_COLUMNS = (
+    "text", "position", "token", "token id", "kind", "layers", "lifetime", "level", "cut off",
+    "peak mass", "peak norm ÷ median", "peak centred alignment",
+)  # fmt: skip
+THRESHOLDS = {
+    "aligned": "least centred cosine with the primary",
+    "outlying": "least distance from the typical token, in medians of that distance",
+    "attended": "least attention mass, in multiples of an even share",
+    "min_queries": "least number of queries that must see a token to judge it",
+    "primary_like": "share of the primary's layers from which on a sink is primary-like",
+}
+
+
+def sink_rows(sinks: pd.DataFrame) -> list[tuple[str, ...]]:
+    """One row per sink, in the order of the table; at most `MOST_SINKS`."""
+    return [_sink_row(sink) for sink in sinks.head(MOST_SINKS).to_dict("records")]
+
+
+def text_rows(record: dict[str, Any], sinks: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Per text: name, feed, tokens, position of the primary, secondary sinks."""
+    counts = sinks.loc[sinks["kind"] == "secondary", "text_id"].value_counts()
+    primaries = record.get("primaries", {})
+    return [
+        (
+            text["text_id"],
+            text["feed"],
+            f"{text['n_tokens']:,}",
+            str(primaries.get(text["text_id"], MISSING)),
+            str(int(counts.get(text["text_id"], 0))),
+        )
+        for text in record["texts"]
+    ]
+
+
+def threshold_rows(record: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Per threshold: name, value, meaning."""
+    given = record["thresholds"].items()
+    return [(name, f"{value:g}", THRESHOLDS.get(name, "")) for name, value in given]
+
+
+def setup_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """(what, value) of everything else that decided the numbers."""
+    model = record["model"]
+    shape = f"{model['n_layers']} layers, {model['n_heads']} heads, width {model['d_model']}"
+    versions = ", ".join(f"{name} {v}" for name, v in record["versions"].items() if v)
+    laps = record.get("timings_s", {})
+    timings = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in laps.items())
+    rows = [
+        ("model", model["name"]),
+        ("architecture", f"{model['architecture']}: {shape}"),
+        ("weights (SHA-256)", model["weights_sha256"][:12]),
+        ("device, number type", f"{record['device']}, {record['dtype']}"),
+        ("versions", versions),
+        ("time taken", timings),
+    ]
+    return [(name, value) for name, value in rows if value]
+
+
+def _sink_row(sink: dict[Any, Any]) -> tuple[str, ...]:
+    return (
+        sink["text_id"],
+        str(sink["pos"]),
+        token(sink["token"]),
+        str(sink["token_id"]),
+        sink["kind"].replace("_", "-"),
+        sink["segments"],
+        str(sink["lifetime"]),
+        MISSING if sink["level"] < 0 else str(sink["level"]),
+        "no" if sink["censored"] == "none" else sink["censored"],
+        percent(sink["mass_max"]),
+        number(sink["norm_ratio_max"]),
+        number(sink["alignment_centred_max"], ".2f"),
+    )

@@ -1,0 +1,56 @@
+"""Numbers and counts in words."""
+
+import math
+from collections.abc import Mapping
+
+from secondary_sinks.plots.labels import MISSING, number, visible
+
+__all__ = ["MISSING", "count", "listed", "number", "percent", "quoted", "shown", "token"]
+
+
+def count(n: int, noun: str, plural: str | None = None) -> str:
+    """A count with its noun.
+
+    >>> count(1, "text"), count(6869, "token")
+    ('1 text', '6,869 tokens')
+    """
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def percent(share: float) -> str:
+    """A share in per cent, with a decimal below ten; a dash where nothing was measured.
+
+    >>> percent(0.432), percent(0.0152), percent(float("nan"))
+    ('43%', '1.5%', '–')
+    """
+    if math.isnan(share):
+        return MISSING
+    return f"{share:.0%}" if abs(share) >= 0.0995 else f"{share:.1%}"
+
+
+def listed(counts: Mapping[str, int], most: int = 3) -> str:
+    """The commonest entries with their counts, and how many others there are.
+
+    >>> listed({"layer 2": 70, "layer 5": 8, "layer 6": 1, "layer 9": 1}, most=2)
+    'layer 2 (70), layer 5 (8) and 2 others'
+    """
+    ranked = sorted(counts.items(), key=lambda item: -item[1])
+    words = [f"{name} ({n:,})" for name, n in ranked[:most]]
+    if len(ranked) > most:
+        return ", ".join(words) + f" and {count(len(ranked) - most, 'other')}"
+    return " and ".join([", ".join(words[:-1])] * (len(words) > 1) + words[-1:])
+
+
+def token(text: str) -> str:
+    """A token with every character visible, white space too."""
+    return visible(text)
+
+
+def quoted(text: str) -> str:
+    """A token in quotes."""
+    return f"“{visible(text, most=20)}”"
+
+
+def shown(value: object) -> str:
+    """Any value as text in which only ordinary spaces and line breaks stay invisible."""
+    return visible(str(value), keep=" \n")

@@ -1,0 +1,111 @@
+"""Records and pages of small runs, and a reader of their HTML."""
+
+from html.parser import HTMLParser
+
+from secondary_sinks.report import render
+from tests.plots import frames
+
+VOID = {"meta", "link", "br", "img"}
+
+
+def verdict(**changes):
+    return {
+        "claim": "secondary sinks need the MLP of layer 0",
+        "outcome": "supported",
+        "why": "zeroing it takes nearly all",
+        "statistic": "share of mass lost beyond controls",
+        "value": 0.95,
+        "low": 0.9,
+        "high": 0.99,
+        "confidence": 0.95,
+        "controls": "same edit at token twins",
+        "n_sinks": 7,
+        "n_texts": 3,
+    } | changes
+
+
+def layer_effect(layer, lost):
+    shares = {"lost": lost, "low": lost - 0.05, "high": lost + 0.05, "removed": 1.0}
+    return {"layer": layer, **shares, "prolonged": 0.0, "n_sinks": 2, "n_texts": 2}
+
+
+def record(*text_ids, **changes):
+    """What run.json says of texts of twelve tokens."""
+    text_ids = text_ids or (frames.PLAIN,)
+    return {
+        "key": "k" * 64,
+        "commit": None,
+        "model": {
+            "name": "tiny",
+            "architecture": "LlamaForCausalLM",
+            "n_layers": frames.LAYERS,
+            "d_model": 16,
+            "n_heads": 2,
+            "weights_sha256": "0123456789abcdef",
+        },
+        "device": "cpu",
+        "dtype": "float32",
+        "seed": 0,
+        "edit": "zero",
+        "thresholds": {"aligned": 0.9, "min_queries": 8},
+        "versions": {"torch": "2.0", "secondary-sinks": None},
+        "texts": [
+            {"text_id": text_id, "feed": "raw", "n_tokens": frames.POSITIONS, "fed": "…"}
+            for text_id in text_ids
+        ],
+        "primaries": dict.fromkeys(text_ids, 0),
+        "verdicts": [verdict()],
+        "layer_effects": [layer_effect(0, 0.95), layer_effect(1, 0.0)],
+        "timings_s": {"observe": 1.25},
+    } | changes
+
+
+def page(**changes):
+    """A page of one text with a sink, unless told otherwise."""
+    parts = {
+        "record": record(),
+        "sinks": frames.sinks(),
+        "trace": frames.trace(),
+        "effects": frames.effects(),
+    }
+    return render(**parts | changes)
+
+
+class Html(HTMLParser):
+    """Elements with their attributes, and the text of each kind of element."""
+
+    def __init__(self, source):
+        super().__init__(convert_charrefs=True)
+        self.elements, self.texts, self.comments, self._open = [], [], [], []
+        self.feed(source)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append((self._open[-1] if self._open else "", data))
+
+    def handle_comment(self, data):
+        self.comments.append(data)
+
+    def of(self, tag):
+        """Attributes of all elements of a kind."""
+        return [attrs for name, attrs in self.elements if name == tag]
+
+    @property
+    def words(self):
+        """What a reader sees."""
+        seen = (data for tag, data in self.texts if tag not in {"script", "style"})
+        return " ".join(" ".join(seen).split())
+
+    def scripts(self):
+        """(attributes, content) of the scripts."""
+        contents = [data for tag, data in self.texts if tag == "script"]
+        return list(zip(self.of("script"), contents, strict=True))

@@ -1,0 +1,212 @@
+import json
+
+import pandas as pd
+import pytest
+
+from secondary_sinks.report import render, strips, tables, write_report
+from secondary_sinks.runs import RunFolder
+from tests.plots import frames
+from tests.report.pages import Html, page, record, verdict
+
+
+def figures(html):
+    return {attrs["id"] for attrs in html.of("div") if attrs.get("class") == "figure"}
+
+
+def test_a_whole_page_has_its_sections_in_order():
+    html = Html(page())
+    headings = [data for tag, data in html.texts if tag == "h2"]
+    assert headings == [
+        "Verdicts",
+        "What this does not say",
+        "What was run",
+        "The sinks in their text",
+        "Through the layers",
+        "Which MLPs make the sinks",
+        "All sinks",
+        "How to reproduce",
+        "Terms",
+    ]
+    assert figures(html) == {"profiles", "bars", "sinks", "controls"}
+    assert "Secondary attention sinks of tiny" in html.words
+
+
+def test_the_summary_counts():
+    two = frames.sinks(
+        frames.sink("one", 0, "primary", mass_max=0.5),
+        frames.sink("one", 1, mass_max=0.1),
+        frames.sink("one", 3, mass_max=0.3, l_start=2, lifetime=1, censored="right"),
+        frames.sink("two", 0, "primary", mass_max=0.7),
+        frames.sink("two", 2, "primary_like"),
+    )
+    words = Html(
+        page(record=record("one", "two"), sinks=two, trace=frames.trace("one", "two"))
+    ).words
+    rate = f"{2 / 24 * 1e4:.3g}"
+    assert (
+        f"2 secondary sinks in 2 texts with 24 tokens: {rate} per 10,000 tokens, in 1 of" in words
+    )
+    assert "Every text has an active primary sink, “<s>”." in words
+    assert "layer 1 (1) and layer 2 (1)" in words
+    assert "2 layers (1) and 1 layer (1)" in words
+    assert "draws 20% of the attention of the tokens that see it, the strongest 30%" in words
+    assert "median primary draws 60%" in words
+    assert "1 more sink arises and lasts with the primary" in words
+    assert "1 secondary sink is cut off by the first or last layer" in words
+
+
+def test_verdicts_are_given_with_interval_and_sample():
+    words = Html(page()).words
+    assert (
+        "Supported: secondary sinks need the MLP of layer 0. Zeroing it takes nearly all." in words
+    )
+    assert "Share of mass lost beyond controls: 0.95 (95% interval 0.90 to 0.99)." in words
+    assert "7 sinks in 3 texts; controls: same edit at token twins." in words
+
+
+@pytest.mark.parametrize("missing", [float("nan"), None])
+def test_a_verdict_without_interval_or_number_says_so(missing):
+    bare = [verdict(low=missing, high=missing, n_texts=1), verdict(value=missing, n_sinks=0)]
+    words = Html(page(record=record(verdicts=bare))).words
+    assert "0.95, without an interval" in words
+    assert "nan" not in words.lower().split()
+    assert "0 sinks" not in words
+
+
+def test_sinks_are_marked_in_their_text_with_their_numbers():
+    html = Html(page())
+    marks = [attrs["class"] for attrs in html.of("mark") if "tabindex" in attrs]
+    assert marks == ["primary", "secondary"]
+    assert "secondary sink, position 1, layers 1-2, peak mass 25%" in html.words
+    assert [data for tag, data in html.texts if tag == "mark"][-2:] == ["<s>", "␣the"]
+    assert ("span", "⏎\n") in html.texts
+
+
+def test_only_the_first_text_is_open():
+    ids = ("one", "two")
+    html = Html(page(record=record(*ids), trace=frames.trace(*ids)))
+    assert ["open" in attrs for attrs in html.of("details")] == [True, False]
+
+
+def test_a_run_without_sinks_says_so_and_draws_no_empty_figure():
+    html = Html(
+        page(
+            record=record(verdicts=[], layer_effects=[]),
+            sinks=frames.no_sinks(),
+            effects=frames.no_effects(),
+        )
+    )
+    assert "No secondary sink was found in 1 text with 12 tokens." in html.words
+    assert "No text has an active primary sink" in html.words
+    assert "There was no sink to ablate, so no MLP was tested." in html.words
+    assert figures(html) == {"profiles"}
+    assert not html.of("mark")
+
+
+def test_detection_alone_says_so():
+    html = Html(page(record=record(edit=None, verdicts=[]), effects=None))
+    assert "Only detection was run: no MLP was ablated." in html.words
+    assert figures(html) == {"profiles"}
+    assert "effects.parquet" not in html.words
+    assert "direct effect" not in html.words
+
+
+def test_only_primary_like_sinks_have_a_map_and_no_bars():
+    table = frames.sinks(frames.sink(pos=0, kind="primary"), frames.sink(kind="primary_like"))
+    cells = frames.effects().assign(kind="primary_like")
+    html = Html(page(sinks=table, effects=cells, record=record(layer_effects=[])))
+    assert figures(html) == {"profiles", "sinks", "controls"}
+
+
+def test_sinks_whose_mass_is_unknown_have_no_map():
+    cells = frames.effects().assign(mass_clean=float("nan"))
+    html = Html(page(effects=cells, record=record(layer_effects=[])))
+    assert figures(html) == {"profiles"}
+    assert "no loss can be given" in html.words
+
+
+def test_bars_come_from_the_record_or_else_from_the_effects():
+    recorded = record("one", "two")
+    bare = {key: value for key, value in recorded.items() if key != "layer_effects"}
+    parts = {"trace": frames.trace("one", "two"), "effects": frames.effects("one", "two")}
+    for given, lost in ((recorded, 0.95), (bare, 1.2)):
+        html = Html(page(record=given, **parts))
+        data = {attrs["id"]: text for attrs, text in html.scripts() if "id" in attrs}
+        assert json.loads(data["bars-data"])["data"][0]["y"][0] == pytest.approx(lost)
+
+
+def test_the_command_is_shown_where_there_is_one():
+    assert not Html(page()).of("pre")
+    html = Html(
+        page(record=record(command="secondary-sinks run tiny --out 'a b'", commit="c0ffee"))
+    )
+    assert "secondary-sinks run tiny --out 'a b'" in html.words
+    assert "c0ffee" in html.words
+
+
+def test_what_was_run_is_told():
+    words = Html(page()).words
+    for part in ("0123456789ab", "cpu, float32", "torch 2.0", "observe 1.2 s", "4 layers, 2 heads"):
+        assert part in words
+    assert "aligned 0.9 least centred cosine with the primary" in words
+    assert "one raw 12 0 1" in words
+
+
+def test_long_texts_are_shown_around_their_sinks(monkeypatch):
+    monkeypatch.setattr(strips, "MOST_TOKENS", 5)
+    monkeypatch.setattr(strips, "AROUND", 1)
+    html = Html(page(sinks=frames.sinks(frames.sink(pos=5, token=" w1"))))
+    shown = [data for tag, data in html.texts if tag in {"span", "mark", "em"}]
+    assert shown[-5:] == [" … 4 tokens … ", " w0", "␣w1", " w2", " … 5 tokens … "]
+    assert "Only the surroundings of sinks are shown." in html.words
+
+
+def test_a_long_table_is_cut_and_that_is_said(monkeypatch):
+    monkeypatch.setattr(tables, "MOST_SINKS", 1)
+    html = Html(page())
+    assert "The first 1 of 2; all are in sinks.parquet." in html.words
+
+
+def test_a_run_folder_becomes_a_report(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.write_table("sinks", frames.sinks())
+    folder.write_table("trace", frames.trace())
+    folder.write_table("effects", frames.effects())
+    folder.write_record(record())
+    path = write_report(folder)
+    assert path == tmp_path / "report.html"
+    assert figures(Html(path.read_text(encoding="utf-8"))) == {
+        "profiles",
+        "bars",
+        "sinks",
+        "controls",
+    }
+
+
+def test_empty_tables_survive_the_disk(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.write_table("sinks", frames.no_sinks())
+    folder.write_table("trace", frames.trace())
+    folder.write_table("effects", frames.no_effects())
+    folder.write_record(record(verdicts=[], layer_effects=[]))
+    assert "No secondary sink was found" in write_report(folder).read_text(encoding="utf-8")
+
+
+def test_a_detection_folder_needs_no_effects(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.write_table("sinks", frames.sinks())
+    folder.write_table("trace", frames.trace())
+    folder.write_record(record(edit=None, verdicts=[]))
+    assert "Only detection was run" in write_report(folder).read_text(encoding="utf-8")
+
+
+def test_the_same_run_gives_the_same_page():
+    assert page() == page()
+
+
+def test_the_tables_stay_as_they_were():
+    given = [frames.sinks(), frames.trace(), frames.effects()]
+    before = [frame.copy() for frame in given]
+    render(record(), *given)
+    for frame, copy in zip(given, before, strict=True):
+        pd.testing.assert_frame_equal(frame, copy)
