@@ -77,9 +77,11 @@ class Trace:
     typical: Float[Tensor, "layer d_model"]
     """The typical token: mean resid_post of ordinary positions."""
     median_norm: Float[Tensor, "layer"]
+    """Median over the text of `norm`."""
     median_deviation: Float[Tensor, "layer"]
+    """Median over the text of the distance from the typical token."""
     primary_resid: Float[Tensor, "layer d_model"]
-    """resid_post of the primary; NaN at layers before it stood out (see `observation.candidates`)."""
+    """resid_post of the primary; NaN before it stood out (see `observation.candidates`)."""
 
     @property
     def mass_excess(self) -> Float[Tensor, "layer pos"]:

@@ -1,4 +1,4 @@
-"""Tiny models with random weights of each supported architecture, from transformers' own configs."""
+"""Tiny models with random weights of each architecture, from transformers' own configs."""
 
 import torch
 import transformers as hf

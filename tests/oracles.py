@@ -82,7 +82,9 @@ def edited_run(model, trace, edit):
         "alignment_centred": torch.cosine_similarity(
             resid - trace.typical, trace.primary_resid - trace.typical, dim=-1
         ),
-        "mass": torch.stack([direct_mass(model, layer, clean, cache, edit.pos) for layer in layers]),
+        "mass": torch.stack(
+            [direct_mass(model, layer, clean, cache, edit.pos) for layer in layers]
+        ),
     }
 
 

@@ -94,7 +94,6 @@ def test_the_first_mlps_make_the_sinks(smollm2, real_trace):
     assert (later["lifetime_edited"] >= later["lifetime_clean"]).all()
 
 
-
 def test_a_text_without_template_is_fed_as_it_is(smollm2):
     ids = smollm2.tokenizer("The canal was full of leaves. " * 20)["input_ids"]
     trace = observe(smollm2, ids)

@@ -1,6 +1,5 @@
 """Which MLPs does a secondary sink need? Effects of single-layer ablations against controls."""
 
-
 import numpy as np
 import pandas as pd
 

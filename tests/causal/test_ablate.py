@@ -91,7 +91,7 @@ def test_no_sinks_give_an_empty_table_with_columns():
 def test_a_trace_of_another_model_is_refused():
     one, other = plant([PRIMARY]), plant([PRIMARY], n_layers=5)
     trace = observe(one.model, one.tokens)
-    with pytest.raises(EditError, match="another|this one has"):
+    with pytest.raises(EditError, match="this one has"):
         ablate(other.model, trace, detect(trace))
 
 
@@ -105,9 +105,7 @@ def test_an_unknown_edit_is_refused_even_without_sinks():
 def test_total_and_direct_mass_agree_where_nothing_else_reads_the_sink():
     planted = plant([PRIMARY, Plant(pos=20, forming=(3,))])
     trace = observe(planted.model, planted.tokens)
-    row = next(
-        row for row in ablate(planted.model, trace, detect(trace)).rows if row.layer == 3
-    )
+    row = next(row for row in ablate(planted.model, trace, detect(trace)).rows if row.layer == 3)
 
     def zero(mlp_out, hook):
         mlp_out = mlp_out.clone()

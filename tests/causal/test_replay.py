@@ -74,7 +74,9 @@ def test_mean_writes_the_mean_of_ordinary_tokens(planted):
 
     with model.hooks(fwd_hooks=[("blocks.3.hook_mlp_out", overwrite)]):
         _, edited = model.run_with_cache(trace.tokens[None])
-    expected = torch.stack([edited[f"blocks.{la}.hook_resid_post"][0, 20].norm() for la in range(8)])
+    expected = torch.stack(
+        [edited[f"blocks.{la}.hook_resid_post"][0, 20].norm() for la in range(8)]
+    )
     torch.testing.assert_close(replay(model, trace, [edit]).norm[:, 0], expected)
 
 

@@ -29,9 +29,7 @@ def found(planted, **thresholds):
 @pytest.mark.parametrize("n_kv_heads", [None, 2])
 def test_planted_sinks_are_found_and_decoys_are_not(anisotropy, n_kv_heads):
     secondary = [Plant(pos=20, forming=(3,), dies=6), Plant(pos=30, forming=(2,))]
-    planted = plant(
-        [PRIMARY, *secondary, *DECOYS], anisotropy=anisotropy, n_kv_heads=n_kv_heads
-    )
+    planted = plant([PRIMARY, *secondary, *DECOYS], anisotropy=anisotropy, n_kv_heads=n_kv_heads)
     got = {(s.pos, s.kind, s.l_start, s.lifetime, s.censored) for s in found(planted)}
     assert got == {
         (0, "primary", 1, 7, "right"),

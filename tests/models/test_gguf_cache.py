@@ -85,7 +85,9 @@ def test_another_file_of_the_same_name_is_another_model(gguf):
 
 def test_two_processes_at_once_convert_once(gguf):
     context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=gguf_cache.converted_folder, args=(gguf,)) for _ in range(3)]
+    processes = [
+        context.Process(target=gguf_cache.converted_folder, args=(gguf,)) for _ in range(3)
+    ]
     for process in processes:
         process.start()
     for process in processes:
@@ -108,7 +110,7 @@ def test_a_truncated_gguf_file_is_said(tmp_path, monkeypatch):
     file = tmp_path / "cut.gguf"
     with gguf_cache.embedded_gguf().open("rb") as source:
         file.write_bytes(source.read(1 << 16))
-    with pytest.raises(ModelError, match="cut.gguf"):
+    with pytest.raises(ModelError, match=r"cut\.gguf"):
         gguf_cache.converted_folder(file)
 
 
