@@ -20,6 +20,9 @@ YARN |= {"original_max_position_embeddings": 32}
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0}
 LLAMA3 |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
 LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
+LONGROPE = {"rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75}
+LONGROPE |= {"short_factor": [1.0, 1.5, 2.0], "long_factor": [4.0, 8.0, 9.0], "factor": 2.0}
+LONGROPE |= {"original_max_position_embeddings": 64}
 GPT = {"vocab_size": 97, "n_positions": 128, "n_embd": 32, "n_layer": 3, "n_head": 4}
 MHA = {"num_key_value_heads": 4}
 
@@ -46,7 +49,20 @@ def configs():
         "qwen3-mha": hf.Qwen3Config(**small | MHA, head_dim=8),
         "phi3": hf.Phi3Config(**small),
         "phi3-partial-rotary": hf.Phi3Config(**small, partial_rotary_factor=0.5),
+        "phi4-mini-longrope": hf.Phi3Config(
+            **small,
+            partial_rotary_factor=0.75,
+            original_max_position_embeddings=64,
+            rope_parameters=LONGROPE,
+        ),
         "olmo2": hf.Olmo2Config(**small | MHA),
+        "gemma2": hf.Gemma2Config(**small, head_dim=16, sliding_window=8, query_pre_attn_scalar=24),
+        "gemma3": hf.Gemma3TextConfig(
+            **small, head_dim=16, sliding_window=8, query_pre_attn_scalar=24
+        ),
+        "gpt-oss": hf.GptOssConfig(
+            **small, head_dim=16, sliding_window=8, num_local_experts=4, num_experts_per_tok=2
+        ),
         "gpt2": hf.GPT2Config(**GPT),
         "pythia": hf.GPTNeoXConfig(**neox, rotary_pct=0.25),
         "neox-sequential": hf.GPTNeoXConfig(**neox, rotary_pct=0.5, use_parallel_residual=False),

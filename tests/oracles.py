@@ -2,6 +2,9 @@
 
 import torch
 
+NORM_WHAT_THEY_WRITE = ("Olmo2", "Gemma2", "Gemma3")
+"""Models whose MLP output is normed before it is written: the hook sees it after the norm."""
+
 
 def original_measures(original, tokens, primary):
     """Measures by layer and position from a Hugging Face model's own outputs."""
@@ -29,7 +32,7 @@ def original_measures(original, tokens, primary):
         "alignment_centred": cosine(centred, centred[:, primary]),
         "mass": masses(pattern),
     }
-    if "Olmo2" not in type(original).__name__:  # its MLP's output is normed before it is written
+    if not type(original).__name__.startswith(NORM_WHAT_THEY_WRITE):
         measures |= {"mlp_norm": mlp.norm(dim=-1), "mlp_alignment": cosine(mlp, resid[:, primary])}
     return measures
 
@@ -99,7 +102,11 @@ def direct_mass(model, layer, clean, edited, pos):
     queries[0, pos] = edited[point + "q"][0, pos]
     with torch.no_grad():
         scores = attention.calculate_attention_scores(queries, keys)
-        pattern = attention.apply_causal_mask(scores, 0).softmax(-1)[0]
+        scores = attention.apply_causal_mask(scores, 0)[0]
+        if attention.cfg.use_attention_sinks:
+            learned = attention.sinks[:, None, None].expand(-1, scores.shape[1], 1)
+            scores = torch.cat([scores, learned], dim=-1)
+        pattern = scores.softmax(-1)
     column = pattern.mean(0)[pos:, pos]
     window = attention.cfg.window_size if attention.attn_type == "local" else len(column)
     return column[:window].mean()

@@ -45,7 +45,7 @@ def context_length(hf_config: Any) -> int:
     parameters = getattr(hf_config, "rope_parameters", None) or {}
     original = parameters.get("original_max_position_embeddings")
     original = original or getattr(hf_config, "original_max_position_embeddings", None)
-    return int(original) if rope_type(hf_config) == "longrope" and original else n_ctx
+    return min(n_ctx, int(original or n_ctx)) if rope_type(hf_config) == "longrope" else n_ctx
 
 
 def _decoder(hf: Any) -> Fields:
@@ -61,7 +61,7 @@ def _decoder(hf: Any) -> Fields:
         "n_layers": hf.num_hidden_layers,
         "n_ctx": context_length(hf),
         "eps": hf.rms_norm_eps,
-        "act_fn": hf.hidden_act,
+        "act_fn": getattr(hf, "hidden_act", None),
         "normalization_type": "RMS",
         "final_rms": True,
         "gated_mlp": True,
@@ -99,6 +99,37 @@ def _partial_rotary(hf: Any) -> Fields:
     parameters = getattr(hf, "rope_parameters", None) or {}
     share = parameters.get("partial_rotary_factor") or getattr(hf, "partial_rotary_factor", 1.0)
     return fields | {"rotary_dim": int(fields["d_head"] * share)}
+
+
+def _gemma2(hf: Any) -> Fields:
+    return _gemma(hf) | {
+        "attn_scores_soft_cap": hf.attn_logit_softcapping or -1.0,
+        "output_logits_soft_cap": hf.final_logit_softcapping or -1.0,
+    }
+
+
+def _gemma3(hf: Any) -> Fields:
+    return _gemma(hf) | {"use_qk_norm": True}
+
+
+def _gemma(hf: Any) -> Fields:
+    """Norms before and after each sublayer; scores scaled by a number of the config's own."""
+    return _decoder(hf) | {
+        "n_key_value_heads": hf.num_key_value_heads,
+        "act_fn": hf.hidden_activation,
+        "attn_scale": hf.query_pre_attn_scalar**0.5,
+        "use_normalization_before_and_after": True,
+    }
+
+
+def _gpt_oss(hf: Any) -> Fields:
+    """Experts, and a learned sink per head that takes part in the softmax."""
+    return _decoder(hf) | {
+        "n_key_value_heads": hf.num_key_value_heads,
+        "num_experts": hf.num_local_experts,
+        "experts_per_token": hf.num_experts_per_tok,
+        "use_attention_sinks": True,
+    }
 
 
 def _gpt2(hf: Any) -> Fields:
@@ -145,6 +176,9 @@ ARCHITECTURES: dict[str, Callable[[Any], Fields]] = {
     "Qwen3ForCausalLM": _qwen3,
     "Phi3ForCausalLM": _partial_rotary,
     "Olmo2ForCausalLM": _decoder,
+    "Gemma2ForCausalLM": _gemma2,
+    "Gemma3ForCausalLM": _gemma3,
+    "GptOssForCausalLM": _gpt_oss,
     "GPT2LMHeadModel": _gpt2,
     "GPTNeoXForCausalLM": _gpt_neox,
 }

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from inspect import signature
 from typing import Any
 
 import torch
@@ -74,6 +75,7 @@ def _load_weights(hooked: Any, hf_model: Any, cfg: Any) -> None:
     if state["unembed.W_U"].data_ptr() == state["embed.W_E"].data_ptr():
         state["unembed.W_U"] = state["unembed.W_U"].clone()  # an edit of one is none of the other
     # Assigning keeps Hugging Face's memory layout: no second copy, and no copy at each matmul.
+    state = {key: value.to(own[key].dtype) for key, value in state.items() if key in own}
     hooked.load_state_dict(state, strict=False, assign=True)
 
 
@@ -96,21 +98,29 @@ def _install_ropes(hooked: Any, hf_model: Any, n_ctx: int) -> None:
     """Give every layer Hugging Face's own cosines and sines, one shared table per device."""
     if hooked.cfg.positional_embedding_type != "rotary":
         return
-    cos, sin = rope_tables(hf_model, n_ctx)
-    tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
+    tables: dict[tuple[str, torch.device], tuple[Tensor, Tensor]] = {}
     for block in hooked.blocks:
-        device = block.attn.rotary_cos.device
-        tables.setdefault(device, (cos.to(device), sin.to(device)))
-        block.attn.rotary_cos, block.attn.rotary_sin = tables[device]
+        kind, device = block.attn.attn_type, block.attn.rotary_cos.device
+        if (kind, device) not in tables:
+            cos, sin = rope_tables(hf_model, n_ctx, kind, hooked.cfg.rotary_dim)
+            tables[kind, device] = cos.to(device), sin.to(device)
+        block.attn.rotary_cos, block.attn.rotary_sin = tables[kind, device]
 
 
 def rope_tables(
-    hf_model: Any, n_ctx: int
+    hf_model: Any, n_ctx: int, attn_type: str, rotary_dim: int
 ) -> tuple[Float[Tensor, "pos rotary"], Float[Tensor, "pos rotary"]]:
-    """Cosines and sines of every position, computed by the model's own rotary embedding."""
+    """Cosines and sines of every position, computed by the model's own rotary embedding.
+
+    Some models have a rope of their own for layers with a sliding window (`attn_type` "local"),
+    and some give one number for the two halves of a head.
+    """
     rotary = hf_model.base_model.rotary_emb
     probe = torch.zeros(1, 1, dtype=hf_model.dtype, device=hf_model.device)
     positions = torch.arange(n_ctx, device=hf_model.device)[None]
+    layer_type = {"local": "sliding_attention", "global": "full_attention"}[attn_type]
+    own = {"layer_type": layer_type} if "layer_type" in signature(rotary.forward).parameters else {}
     with torch.no_grad():
-        cos, sin = rotary(probe, positions)
-    return cos[0].contiguous(), sin[0].contiguous()
+        cos, sin = (table[0] for table in rotary(probe, positions, **own))
+    halves = rotary_dim // cos.shape[-1]
+    return cos.repeat(1, halves), sin.repeat(1, halves)

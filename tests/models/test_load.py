@@ -136,3 +136,8 @@ def test_an_unknown_rope_is_refused():
     original.config.rope_parameters = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
     with pytest.raises(UnsupportedModelError, match="dynamic"):
         to_hooked(original, None, "x", "cpu")
+
+
+def test_a_long_rope_is_used_up_to_its_original_length_only(tmp_path):
+    model = load_model(save("phi4-mini-longrope", tmp_path))
+    assert model.cfg.n_ctx == 64

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from secondary_sinks import observe
+from secondary_sinks import load_model, observe
 from secondary_sinks.errors import ModelError, TextError
 from secondary_sinks.models.planted import Plant, plant
 from secondary_sinks.observation import walk
 from secondary_sinks.types import LAYER_POS
+from tests.families import save
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +100,14 @@ def test_the_frame_is_tidy(planted):
     row = frame[(frame["layer"] == 3) & (frame["pos"] == 20)].iloc[0]
     for name in LAYER_POS:
         assert row[name] == pytest.approx(float(getattr(trace, name)[3, 20]))
+
+
+def test_attention_to_a_learned_sink_is_virtual_mass(tmp_path):
+    model = load_model(save("gpt-oss", tmp_path), device="cpu")
+    tokens = torch.arange(3, 40)
+    trace = observe(model, tokens)
+    _, cache = model.run_with_cache(tokens[None])
+    for layer in range(3):
+        missing = 1 - cache[f"blocks.{layer}.attn.hook_pattern"][0].sum(-1).mean()
+        assert float(missing) > 0.01
+        assert float(trace.virtual_mass[layer]) == pytest.approx(float(missing), rel=1e-4)
