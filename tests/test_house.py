@@ -22,7 +22,7 @@ ARROWS = {
     "causal": {"models", "observation", "measures", "detection", "texts"},
     "runs": {"causal", "detection", "models", "observation", "texts"},
     "plots": {"measures"},
-    "report": {"plots", "runs", "causal"},
+    "report": {"plots", "runs"},
     "cli": {"causal", "models", "report", "runs", "texts"},
     "testing": {"models"},
     "__main__": {"cli"},

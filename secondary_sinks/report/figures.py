@@ -8,7 +8,6 @@ import pandas as pd
 import plotly.graph_objects as go
 from markupsafe import Markup
 
-from secondary_sinks.causal.necessity import layer_effects
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots import ablation_heatmap, layer_effect_bars, layer_profiles
 from secondary_sinks.report.embed import json_of
@@ -39,7 +38,7 @@ def profiles(trace: pd.DataFrame, sinks: pd.DataFrame) -> Panel:
 def ablations(effects: pd.DataFrame, record: dict[str, Any]) -> list[Panel]:
     """Bars by layer, then maps of sinks and controls; only those that have something to show."""
     edit = EDITS.get(record["edit"], record["edit"])
-    panels = [_bars(effects, edit, record), *(_map(effects, role) for role in _MAPS)]
+    panels = [_bars(edit, record), *(_map(effects, role) for role in _MAPS)]
     return [panel for panel in panels if panel is not None]
 
 
@@ -61,15 +60,9 @@ def _map(effects: pd.DataFrame, role: str) -> Panel | None:
     return _panel(f"{role}s", figure, _MAPS[role])
 
 
-def _layer_effects(effects: pd.DataFrame, record: dict[str, Any]) -> list[LayerEffect]:
-    """As the run recorded them, else computed anew (which gives the same)."""
-    if "layer_effects" in record:
-        return [LayerEffect(**row) for row in record["layer_effects"]]
-    return layer_effects(effects, record["seed"])
-
-
-def _bars(effects: pd.DataFrame, edit: str, record: dict[str, Any]) -> Panel | None:
-    rows = [row for row in _layer_effects(effects, record) if not math.isnan(row.lost)]
+def _bars(edit: str, record: dict[str, Any]) -> Panel | None:
+    recorded = [LayerEffect(**row) for row in record["layer_effects"]]
+    rows = [row for row in recorded if not math.isnan(row.lost)]
     if not rows:
         return None
     caption = (

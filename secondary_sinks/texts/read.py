@@ -8,7 +8,7 @@ from typing import Any
 
 from secondary_sinks.errors import TextError
 
-ROLES = {"system", "user", "assistant"}
+ROLES = ("system", "user", "assistant")
 Message = dict[str, str]
 
 

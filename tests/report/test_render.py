@@ -125,14 +125,10 @@ def test_sinks_whose_mass_is_unknown_have_no_map():
     assert "no loss can be given" in html.words
 
 
-def test_bars_come_from_the_record_or_else_from_the_effects():
-    recorded = record("one", "two")
-    bare = {key: value for key, value in recorded.items() if key != "layer_effects"}
-    parts = {"trace": frames.trace("one", "two"), "effects": frames.effects("one", "two")}
-    for given, lost in ((recorded, 0.95), (bare, 1.2)):
-        html = Html(page(record=given, **parts))
-        data = {attrs["id"]: text for attrs, text in html.scripts() if "id" in attrs}
-        assert json.loads(data["bars-data"])["data"][0]["y"][0] == pytest.approx(lost)
+def test_bars_come_from_the_record():
+    html = Html(page(record=record("one", "two"), effects=frames.effects("one", "two")))
+    data = {attrs["id"]: text for attrs, text in html.scripts() if "id" in attrs}
+    assert json.loads(data["bars-data"])["data"][0]["y"] == pytest.approx([0.95, 0.0])
 
 
 def test_the_command_is_shown_where_there_is_one():

@@ -1,0 +1,224 @@
+"""A run folder on disk: written whole or not at all, never overwritten silently."""
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from secondary_sinks.errors import RunFolderError
+
+RECORD = "run.json"
+TABLES = ("sinks", "effects", "trace")
+SCHEMA = 1
+PART = ".part-"
+LOCK = f"{PART}lock"
+NUMBERS = ("value", "low", "high", "lost")
+"""Fields of a verdict or layer effect that may be NaN, which JSON cannot say."""
+OWN = {RECORD, "report.html", *(f"{table}.parquet" for table in TABLES)}
+
+
+class RunFolder:
+    """The files of one run. Every file is written beside its place and renamed into it.
+
+    `run.json` is written last: a folder that has one is complete.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Name a folder; nothing is read or written yet."""
+        self.path = Path(path)
+        self._written: list[Path] = []
+
+    @contextlib.contextmanager
+    def claim(self) -> Iterator["RunFolder"]:
+        """Make the folder and keep it for this process while the context lasts.
+
+        When the work inside fails, the files it wrote are removed unless they are a complete run,
+        and so are folders that were made for it. Raises `RunFolderError` when the folder cannot
+        be written, or another process writes to it.
+        """
+        made = self._make()
+        try:
+            with self._locked():
+                try:
+                    yield self
+                except BaseException:
+                    self._undo()
+                    raise
+        finally:
+            for folder in made:
+                with contextlib.suppress(OSError):  # it holds results
+                    folder.rmdir()
+
+    def check(self, *, force: bool = False) -> None:
+        """Raise `RunFolderError` when the folder holds what a run must not replace.
+
+        With `force`, that is anything which no run wrote.
+        """
+        found = self._contents()
+        if found and not force:
+            what = "a finished run of other inputs" if RECORD in found else f"{found[0]!r}"
+            raise RunFolderError(
+                f"{str(self.path)!r} is not empty (it holds {what}); choose another --out, or use "
+                "--force to replace the run in it"
+            )
+        foreign = [name for name in found if name not in OWN or (self.path / name).is_dir()]
+        if foreign:
+            raise RunFolderError(
+                f"{str(self.path)!r} holds {foreign[0]!r}, which no run wrote; "
+                "--force replaces runs only, so choose another --out"
+            )
+
+    def prepare(self, *, force: bool = False) -> None:
+        """Make the folder and empty it; `force` removes the run that it holds.
+
+        Only files that runs write are removed, `run.json` first, one by one: a folder that is a
+        symbolic link stays one. Raises `RunFolderError` as `check` does.
+        """
+        self.check(force=force)
+        self._make()
+        for name in (RECORD, *self._contents()):
+            (self.path / name).unlink(missing_ok=True)
+
+    def _contents(self) -> list[str]:
+        """Names in the folder, without half-written files."""
+        try:
+            names = sorted(item.name for item in self.path.iterdir())
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._unwritable(error) from error
+        return [name for name in names if not name.startswith(PART)]
+
+    def _make(self) -> list[Path]:
+        """Make the folder; the folders that were made, innermost first."""
+        try:
+            if self.path.is_file():
+                raise RunFolderError(f"{str(self.path)!r} is a file; expected a folder for --out")
+            missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        return missing
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock file of the folder, and remove it at the end."""
+        lock = FileLock(self.path / LOCK)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise RunFolderError(
+                f"another run is writing to {str(self.path)!r}; wait, or choose another --out"
+            ) from error
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                (self.path / LOCK).unlink()
+            lock.release()
+
+    def _undo(self) -> None:
+        """Remove what was written since the last complete run."""
+        for path in self._written:
+            path.unlink(missing_ok=True)
+        self._written.clear()
+
+    def _unwritable(self, error: OSError) -> RunFolderError:
+        return RunFolderError(
+            f"{str(self.path)!r} cannot be written: {error.strerror}; choose another --out"
+        )
+
+    def write_table(self, name: str, frame: pd.DataFrame) -> None:
+        """Write a table as Parquet with page checksums."""
+        self._write(
+            f"{name}.parquet",
+            lambda part: frame.to_parquet(part, index=False, write_page_checksum=True),
+        )
+
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Write `run.json`, with null for NaN; after this the run is complete."""
+        content = json.dumps(
+            _without_nan(record | {"schema": SCHEMA}),
+            indent=2,
+            ensure_ascii=False,
+            allow_nan=False,
+        )
+        self.write_text(RECORD, content + "\n")
+        self._written.clear()
+
+    def write_text(self, name: str, content: str) -> Path:
+        """Write a text file and return its path."""
+        return self._write(
+            name, lambda part: part.write_text(content, encoding="utf-8", errors="backslashreplace")
+        )
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Read a table. Raises `RunFolderError` when it is missing or damaged."""
+        path = self.path / f"{name}.parquet"
+        if not path.is_file():
+            raise RunFolderError(f"{str(self.path)!r} has no {path.name}; run again with --force")
+        try:
+            return pd.read_parquet(path, page_checksum_verification=True)
+        except (OSError, ValueError) as error:
+            raise self._damaged(path, error) from error
+
+    def record(self) -> dict[str, Any]:
+        """Read `run.json`. Raises `RunFolderError` when there is none or it is damaged."""
+        path = self.path / RECORD
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise RunFolderError(
+                f"{str(self.path)!r} is no run folder: it has no readable {RECORD}"
+            ) from error
+        except ValueError as error:
+            raise self._damaged(path, error) from error
+        if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+            raise RunFolderError(f"{str(path)!r} is no record of schema {SCHEMA}; run again")
+        for row in [*found.get("verdicts", []), *found.get("layer_effects", [])]:
+            row |= {name: math.nan for name in NUMBERS if name in row and row[name] is None}
+        return found
+
+    def is_complete(self, key: str) -> bool:
+        """Whether the folder holds a complete run with the same inputs."""
+        return self.has_record() and bool(self.record().get("key") == key)
+
+    def has_record(self) -> bool:
+        """Whether the folder holds a finished run, of whatever inputs."""
+        return (self.path / RECORD).is_file()
+
+    @staticmethod
+    def _damaged(path: Path, error: Exception) -> RunFolderError:
+        return RunFolderError(f"{str(path)!r} is damaged ({error}); run again with --force")
+
+    def _write(self, name: str, write: Callable[[Path], Any]) -> Path:
+        part, path = self.path / f"{PART}{os.getpid()}-{name}", self.path / name
+        try:
+            write(part)
+            part.replace(path)
+        except OSError as error:
+            raise RunFolderError(
+                f"{str(path)!r} cannot be written: {error.strerror or error}"
+            ) from error
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink()
+        self._written.append(path)
+        return path
+
+
+def _without_nan(value: Any) -> Any:
+    """The same plain data with None in the place of NaN."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

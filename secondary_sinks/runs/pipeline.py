@@ -1,0 +1,119 @@
+"""Texts through a model: observe each, detect over all, ablate each; into a run folder."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from secondary_sinks.causal import ablate, layer_effects, necessity
+from secondary_sinks.detection import detect
+from secondary_sinks.errors import TextError
+from secondary_sinks.models import HookedModel
+from secondary_sinks.observation import observe
+from secondary_sinks.runs.folder import RunFolder
+from secondary_sinks.texts import TokenizedText
+from secondary_sinks.types import Effects, SinkTable, Thresholds, Trace
+
+Tick = Callable[[str, str, int, int], None]
+"""Called with (stage, text_id, tokens of texts done, tokens of all texts)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """What a run found, and the seconds each stage took."""
+
+    traces: tuple[Trace, ...]
+    sinks: SinkTable
+    effects: Effects | None
+    timings: dict[str, float]
+
+
+def check_lengths(model: HookedModel, texts: Sequence[TokenizedText], limits: Thresholds) -> None:
+    """Raise `TextError` for a text too short to judge or too long to feed, before any pass."""
+    for text in texts:
+        n_pos = len(text.tokens)
+        if n_pos <= limits.min_queries:
+            raise TextError(
+                f"text {text.text_id!r} has {n_pos} tokens; at least {limits.min_queries + 1} are "
+                f"needed, since a token must be seen by {limits.min_queries} queries to be judged"
+            )
+        if n_pos > model.cfg.n_ctx:
+            raise TextError(
+                f"text {text.text_id!r} has {n_pos} tokens, but the model sees at most "
+                f"{model.cfg.n_ctx}; shorten or split it"
+            )
+
+
+def analyse(
+    model: HookedModel,
+    texts: Sequence[TokenizedText],
+    *,
+    edit: str | None = "zero",
+    thresholds: Thresholds | None = None,
+    tick: Tick | None = None,
+) -> Results:
+    """Observe, detect and (unless `edit` is None) ablate every text."""
+    limits, tick, clock = thresholds or Thresholds(), tick or _silent, _Clock()
+    check_lengths(model, texts, limits)
+    traces = []
+    for text in _counted(texts, "observe", tick):
+        traces.append(observe(model, text.tokens, text_id=text.text_id))
+    clock.lap("observe")
+    sinks = detect(traces, limits)
+    clock.lap("detect")
+    effects = None
+    if edit is not None:
+        by_id = {trace.text_id: trace for trace in traces}
+        counted = _counted(texts, "ablate", tick)
+        effects = Effects.join(ablate(model, by_id[t.text_id], sinks, edit) for t in counted)
+        clock.lap("ablate")
+    return Results(traces=tuple(traces), sinks=sinks, effects=effects, timings=clock.laps)
+
+
+def save(
+    folder: RunFolder, results: Results, record: dict[str, Any], *, force: bool = False
+) -> None:
+    """Write the tables of a run, then `run.json`.
+
+    Raises `RunFolderError` when the folder holds anything; `force` replaces the run in it.
+    """
+    folder.prepare(force=force)
+    folder.write_table("sinks", results.sinks.to_frame())
+    folder.write_table("trace", pd.concat([trace.to_frame() for trace in results.traces]))
+    answers: dict[str, Any] = {"layer_effects": [], "verdicts": []}
+    if results.effects is not None:
+        frame, seed = results.effects.to_frame(), record["seed"]
+        folder.write_table("effects", frame)
+        answers["layer_effects"] = [asdict(row) for row in layer_effects(frame, seed)]
+        answers["verdicts"] = [asdict(verdict) for verdict in necessity(frame, seed)]
+    primaries = {trace.text_id: trace.primary for trace in results.traces}
+    folder.write_record(
+        record | {"primaries": primaries, **answers, "timings_s": results.timings}
+    )
+
+
+def _counted(texts: Sequence[TokenizedText], stage: str, tick: Tick) -> Any:
+    """Yield the texts, reporting progress in tokens before each and at the end."""
+    total, done = sum(len(text.tokens) for text in texts), 0
+    for text in texts:
+        tick(stage, text.text_id, done, total)
+        yield text
+        done += len(text.tokens)
+    tick(stage, "", done, total)
+
+
+def _silent(stage: str, text_id: str, done: int, total: int) -> None:
+    pass
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = round(now - self._last, 3)
+        self._last = now

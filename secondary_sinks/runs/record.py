@@ -1,0 +1,110 @@
+"""What `run.json` says: everything that decided the numbers, and what the run took."""
+
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from secondary_sinks.models import HookedModel, weight_hash
+from secondary_sinks.texts import TokenizedText
+from secondary_sinks.types import Thresholds
+
+UNRELATED = {"model_name", "tokenizer_name", "device", "n_devices", "seed"}
+"""Settings of a hooked model that change none of its numbers."""
+PACKAGES = ("secondary-sinks", "torch", "transformer-lens", "transformers", "pandas", "pyarrow")
+
+
+def describe(
+    model: HookedModel,
+    texts: Sequence[TokenizedText],
+    thresholds: Thresholds,
+    edit: str | None,
+    seed: int,
+) -> dict[str, Any]:
+    """The inputs of a run, and `key`, a hash over all that can change its tables."""
+    inputs: dict[str, Any] = {
+        "model": {
+            "architecture": model.cfg.original_architecture,
+            "n_layers": model.cfg.n_layers,
+            "d_model": model.cfg.d_model,
+            "n_heads": model.cfg.n_heads,
+            "weights_sha256": weight_hash(model),
+            "config_sha256": config_hash(model),
+        },
+        "device": str(model.cfg.device),
+        "dtype": str(model.cfg.dtype).removeprefix("torch."),
+        "seed": seed,
+        "edit": edit,
+        "thresholds": asdict(thresholds),
+        "texts": [describe_text(text) for text in texts],
+        "versions": {name: _version(name) for name in PACKAGES}
+        | {"python": platform.python_version()},
+    }
+    key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+    named = {"name": model.cfg.model_name, **inputs["model"]}
+    return {"key": key, "commit": commit(), **inputs, "model": named}
+
+
+def config_hash(model: HookedModel) -> str:
+    """SHA-256 over the settings and rotary tables: models can share their weights, not these."""
+    settings = {key: str(value) for key, value in vars(model.cfg).items() if key not in UNRELATED}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    seen: dict[int, int] = {}
+    for table in _rotary_tables(model):
+        if table.data_ptr() not in seen:
+            digest.update(table.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        number = seen.setdefault(table.data_ptr(), len(seen))
+        digest.update(f" {number}".encode())
+    return digest.hexdigest()
+
+
+def _rotary_tables(model: HookedModel) -> list[Tensor]:
+    """Cosines and sines of each layer; none where positions are not rotary."""
+    names = ("rotary_cos", "rotary_sin")
+    found = [getattr(block.attn, name, None) for block in model.blocks for name in names]
+    return [table for table in found if table is not None]
+
+
+def describe_text(text: TokenizedText) -> dict[str, Any]:
+    """What was fed in, with a hash of the token ids."""
+    ids = text.tokens.tolist()
+    return {
+        "text_id": text.text_id,
+        "feed": text.feed,
+        "n_tokens": len(ids),
+        "tokens_sha256": hashlib.sha256(json.dumps(ids).encode()).hexdigest(),
+        "fed": text.fed,
+    }
+
+
+def commit() -> str | None:
+    """The commit of the source this package runs from; None when it is not in a repository."""
+    folder = Path(__file__).resolve().parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        tracked = subprocess.run(
+            ["git", "-C", str(folder), "ls-files", "--error-unmatch", Path(__file__).name],
+            capture_output=True,
+            check=False,
+        )
+        if tracked.returncode:
+            return None
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return found.stdout.strip() or None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
