@@ -11,6 +11,7 @@ def received_attention(pattern: Float[Tensor, "*batch head query key"]) -> Float
     The part of `attention_mass` that adds up over chunks of queries: rows of `pattern` sum to 1
     (to less where a model has learned sinks), so over all keys it sums to the number of rows.
 
+    >>> import torch
     >>> received_attention(torch.tensor([[[1.0, 0.0], [0.25, 0.75]]])).tolist()
     [1.25, 0.75]
     """
@@ -21,6 +22,7 @@ def received_attention(pattern: Float[Tensor, "*batch head query key"]) -> Float
 def seeing_queries(n_pos: int, window: int | None = None) -> Int[Tensor, "key"]:
     """Number of queries that can see each key: all from its own position on, at most `window`.
 
+    >>> import torch
     >>> seeing_queries(4).tolist(), seeing_queries(4, window=2).tolist()
     ([4, 3, 2, 1], [2, 2, 2, 1])
     """
@@ -37,6 +39,7 @@ def attention_mass(
     `window` only the queries within it count.
     Source: alpha_k of Gu et al. 2024 (arXiv 2410.10781), averaged over heads.
 
+    >>> import torch
     >>> attention_mass(torch.tensor([[[1.0, 0.0], [0.25, 0.75]]])).tolist()
     [0.625, 0.75]
     """
@@ -48,6 +51,7 @@ def uniform_mass(n_pos: int, window: int | None = None) -> Float[Tensor, "key"]:
 
     The null of `mass_excess`: the mean over the queries i that see key k of 1 / (keys i sees).
 
+    >>> import torch
     >>> uniform_mass(2).tolist()
     [0.75, 0.5]
     """

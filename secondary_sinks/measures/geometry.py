@@ -16,6 +16,7 @@ def alignment(
 ) -> Float[Tensor, "*shape"]:
     """Signed cosine with a direction, in [-1, 1]; NaN where either vector is zero.
 
+    >>> import torch
     >>> alignment(torch.tensor([[2.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]), torch.tensor([3.0, 0.0]))
     tensor([ 1.,  0., -1.])
     """
@@ -49,6 +50,7 @@ def centred_alignment(
     In an anisotropic model all residuals share a large component, and raw cosines are near 1
     for ordinary tokens; centred, these are near 0.
 
+    >>> import torch
     >>> vector, direction, typical = torch.tensor([[9.0, 1.0], [9.0, 5.0], [9.0, 0.0]])
     >>> centred_alignment(vector, direction, typical)
     tensor(1.)

@@ -62,6 +62,7 @@ def attention_to_replaced_key(
     The other keys are as they were: `log_others` is `Denominator.without(key)`, so the result is
     exp(s) / (exp(log_others) + exp(s)), and nothing else needs to be recomputed.
 
+    >>> import torch
     >>> scores = torch.tensor([[[1.0, 2.0, 3.0]]])
     >>> others = Denominator.of(scores).without(torch.tensor([2]), scores[..., 2:])
     >>> new = attention_to_replaced_key(torch.tensor([[[0.5]]]), others)

@@ -121,7 +121,7 @@ def _messages(turns: Any, where: str) -> tuple[Message, ...]:
         raise TextError(f"{where}: 'messages' must be a list with at least one message")
     for turn in turns:
         if not isinstance(turn, dict) or turn.get("role") not in ROLES:
-            raise TextError(f"{where}: each message needs a role, one of {sorted(ROLES)}")
+            raise TextError(f"{where}: each message needs a role, one of {', '.join(ROLES)}")
         if not isinstance(turn.get("content"), str) or not turn["content"].strip():
             raise TextError(f"{where}: the content of a message is empty or no string")
     return tuple({"role": turn["role"], "content": turn["content"]} for turn in turns)

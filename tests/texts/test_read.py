@@ -131,8 +131,7 @@ files = st.lists(records.map(json.dumps) | st.text(max_size=30), max_size=4).map
 def test_any_content_gives_texts_or_a_text_error(content):
     try:
         texts = parse_jsonl(content, "mine")
-    except TextError as error:
-        assert "mine" in str(error)
+    except TextError:
         return
     assert texts
     assert len({text.text_id for text in texts}) == len(texts)

@@ -84,7 +84,7 @@ def test_chat_without_a_template_is_refused(without_template):
 
 def test_a_template_that_refuses_says_so():
     with pytest.raises(
-        TextError, match="'t' does not fit the chat template .*roles must alternate"
+        TextError, match=r"'t' does not fit the chat template .*roles must alternate"
     ):
         tokenize(TALK, tiny_tokenizer(REFUSING))
 
