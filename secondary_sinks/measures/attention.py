@@ -22,7 +22,6 @@ def received_attention(pattern: Float[Tensor, "*batch head query key"]) -> Float
 def seeing_queries(n_pos: int, window: int | None = None) -> Int[Tensor, "key"]:
     """Number of queries that can see each key: all from its own position on, at most `window`.
 
-    >>> import torch
     >>> seeing_queries(4).tolist(), seeing_queries(4, window=2).tolist()
     ([4, 3, 2, 1], [2, 2, 2, 1])
     """
@@ -51,7 +50,6 @@ def uniform_mass(n_pos: int, window: int | None = None) -> Float[Tensor, "key"]:
 
     The null of `mass_excess`: the mean over the queries i that see key k of 1 / (keys i sees).
 
-    >>> import torch
     >>> uniform_mass(2).tolist()
     [0.75, 0.5]
     """
