@@ -96,7 +96,7 @@ def _interval(
 
 def _removes(row: LayerEffect) -> str:
     return (
-        f"zeroing it at the sink alone takes {row.lost:.0%} of the sink's attention mass beyond "
+        f"ablating it at the sink alone takes {row.lost:.0%} of the sink's attention mass beyond "
         f"what it takes from control tokens, and ends {row.removed:.0%} of the sinks"
     )
 

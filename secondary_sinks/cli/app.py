@@ -16,7 +16,7 @@ app = typer.Typer(
 )
 
 
-def _whole_number(value: str) -> int:
+def _whole_number(value: str | int) -> int:
     if not str(value).isdecimal():
         raise typer.BadParameter(f"{value!r} is not a whole number of at least 0")
     return int(value)
@@ -54,7 +54,6 @@ Force = Annotated[bool, typer.Option("--force", help="Replace the run that --out
 
 @app.callback(invoke_without_command=True)
 def _root(
-    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
@@ -62,8 +61,6 @@ def _root(
 
         typer.echo(f"secondary-sinks {installed('secondary-sinks')}")
         raise typer.Exit()
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
 
 
 @app.command(epilog="Example: secondary-sinks run Qwen/Qwen3-4B --texts my.jsonl --out runs/qwen3")

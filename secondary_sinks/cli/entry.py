@@ -15,13 +15,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code."""
+    """Run the command line and return its exit code; without a word, show the help."""
     from secondary_sinks.cli.app import app
     from secondary_sinks.errors import SinkError
 
     _silence_libraries()
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        code = app(args=arguments, prog_name="secondary-sinks", standalone_mode=False)
+        code = app(args=words, prog_name="secondary-sinks", standalone_mode=False)
     except SinkError as error:
         return _fail(str(error))
     except KeyboardInterrupt:

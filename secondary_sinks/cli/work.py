@@ -52,9 +52,10 @@ def work(request: Request) -> None:
     """Check everything cheap first, then load, measure, write, and say what was found."""
     _check(request)
     texts = bundled_corpus() if request.texts is None else read_texts(request.texts)
-    with RunFolder(request.out).claim() as folder, Bars() as bars:
-        if not folder.has_record():
-            folder.check(force=request.force)
+    folder = RunFolder(request.out)
+    if not folder.has_record():
+        folder.check(force=request.force)
+    with folder.claim(), Bars() as bars:
         done = _fill(folder, request, texts, bars)
     if done:
         show_where(f"{request.out} holds this run already (same inputs); nothing to do")

@@ -45,6 +45,7 @@ def render(
         findings=summary.findings(record, sinks),
         verdicts=tested.verdicts(record),
         basis=tested.basis(record),
+        prolonged=tested.prolonged(record),
         limits=tested.limits(record, ablated),
         edit=tested.EDITS.get(record["edit"], record["edit"]),
         setup=tables.setup_rows(record),

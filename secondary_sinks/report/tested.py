@@ -7,6 +7,9 @@ import pandas as pd
 
 from secondary_sinks.report.words import count
 
+NOTEWORTHY = 0.1
+"""Least share of sinks for which a side result is told."""
+
 EDITS = {
     "zero": "zeroed",
     "mean": "replaced by its mean over the text's ordinary tokens",
@@ -36,6 +39,16 @@ def nothing_shown(effects: pd.DataFrame | None, n_figures: int) -> str:
     if not n_figures:
         return "The ablated sinks draw no attention that was measured, so no loss can be given."
     return ""
+
+
+def prolonged(record: dict[str, Any]) -> list[str]:
+    """Layers whose ablation lets sinks live longer: their MLPs have a part in ending them."""
+    rows = [row for row in record.get("layer_effects", []) if row["prolonged"] >= NOTEWORTHY]
+    return [
+        f"Editing the MLP of layer {row['layer']} prolongs the life of {row['prolonged']:.0%} of "
+        "the sinks: it has a part in ending them."
+        for row in sorted(rows, key=lambda row: -row["prolonged"])
+    ]
 
 
 def basis(record: dict[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,8 @@ class RunFolder:
         """
         self.check(force=force)
         self._make()
-        for name in (RECORD, *self._contents()):
+        halves = {item.name for item in self.path.glob(f"{PART}*") if item.is_file()} - {LOCK}
+        for name in (RECORD, *self._contents(), *halves):
             (self.path / name).unlink(missing_ok=True)
 
     def _contents(self) -> list[str]:
@@ -91,6 +93,8 @@ class RunFolder:
             names = sorted(item.name for item in self.path.iterdir())
         except FileNotFoundError:
             return []
+        except NotADirectoryError as error:
+            raise self._blocked() from error
         except OSError as error:
             raise self._unwritable(error) from error
         return [name for name in names if not name.startswith(PART)]
@@ -99,9 +103,11 @@ class RunFolder:
         """Make the folder; the folders that were made, innermost first."""
         try:
             if self.path.is_file():
-                raise RunFolderError(f"{str(self.path)!r} is a file; expected a folder for --out")
+                raise self._blocked()
             missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):  # the lock can't tell shut from taken
+                pass
         except OSError as error:
             raise self._unwritable(error) from error
         return missing
@@ -130,6 +136,9 @@ class RunFolder:
         for path in self._written:
             path.unlink(missing_ok=True)
         self._written.clear()
+
+    def _blocked(self) -> RunFolderError:
+        return RunFolderError(f"{str(self.path)!r} is a file, or below one; expected a folder")
 
     def _unwritable(self, error: OSError) -> RunFolderError:
         return RunFolderError(

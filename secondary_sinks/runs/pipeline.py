@@ -89,9 +89,7 @@ def save(
         answers["layer_effects"] = [asdict(row) for row in layer_effects(frame, seed)]
         answers["verdicts"] = [asdict(verdict) for verdict in necessity(frame, seed)]
     primaries = {trace.text_id: trace.primary for trace in results.traces}
-    folder.write_record(
-        record | {"primaries": primaries, **answers, "timings_s": results.timings}
-    )
+    folder.write_record(record | {"primaries": primaries, **answers, "timings_s": results.timings})
 
 
 def _counted(texts: Sequence[TokenizedText], stage: str, tick: Tick) -> Any:

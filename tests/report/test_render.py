@@ -6,7 +6,7 @@ import pytest
 from secondary_sinks.report import render, strips, tables, write_report
 from secondary_sinks.runs import RunFolder
 from tests.plots import frames
-from tests.report.pages import Html, page, record, verdict
+from tests.report.pages import Html, layer_effect, page, record, verdict
 
 
 def figures(html):
@@ -206,3 +206,10 @@ def test_the_tables_stay_as_they_were():
     render(record(), *given)
     for frame, copy in zip(given, before, strict=True):
         pd.testing.assert_frame_equal(frame, copy)
+
+
+def test_a_layer_that_ends_sinks_is_told():
+    rows = [layer_effect(0, 0.9), layer_effect(3, 0.0) | {"prolonged": 0.25}]
+    words = Html(page(record=record(layer_effects=rows))).words
+    assert "Editing the MLP of layer 3 prolongs the life of 25% of the sinks" in words
+    assert "Editing the MLP of layer 0" not in words

@@ -1,0 +1,94 @@
+"""A folder of inputs for the command line: a tiny model, and many things that are none."""
+
+import json
+import shutil
+
+import pytest
+import torch
+import transformers as hf
+from safetensors.torch import load_file, save_file
+
+from tests.tiny import REFUSING, save_tiny
+
+WEIGHT = "model.layers.1.mlp.up_proj.weight"
+
+
+@pytest.fixture(scope="session")
+def _inputs(tmp_path_factory):
+    place = tmp_path_factory.mktemp("inputs")
+    save_tiny(place / "tiny")
+    save_tiny(place / "no-tokenizer", tokenizer=False)
+    save_tiny(place / "no-template", template=None)
+    save_tiny(place / "refusing", template=REFUSING)
+    _break_folders(place)
+    _break_weights(place)
+    _write_texts(place)
+    (place / "a-file").write_text("mine")
+    (place / "full").mkdir()
+    (place / "full" / "notes.txt").write_text("mine")
+    return place
+
+
+@pytest.fixture
+def place(_inputs, tmp_path, monkeypatch):
+    """The folder of inputs as working directory; it must be the same after every test."""
+    monkeypatch.chdir(_inputs)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("SECONDARY_SINKS_CACHE", str(tmp_path / "cache"))
+    before = {path: path.stat().st_mtime_ns for path in _inputs.rglob("*")}
+    yield _inputs
+    assert {path: path.stat().st_mtime_ns for path in _inputs.rglob("*")} == before
+
+
+def _copy(place, name):
+    return shutil.copytree(place / "tiny", place / name)
+
+
+def _break_folders(place):
+    (_copy(place, "no-config") / "config.json").unlink()
+    (place / "nothing-in-it").mkdir()
+    pickle = _copy(place, "pickled")
+    (pickle / "model.safetensors").rename(pickle / "pytorch_model.bin")
+    for name, content in {"broken": '{"model_type": ', "list": "[]", "empty": "{}"}.items():
+        (_copy(place, f"{name}-config") / "config.json").write_text(content)
+    strange = _copy(place, "strange") / "config.json"
+    config = json.loads(strange.read_text()) | {"model_type": "odd", "architectures": ["OddLM"]}
+    strange.write_text(json.dumps(config))
+    bloom = hf.BloomConfig(vocab_size=258, hidden_size=32, n_layer=2, n_head=4)
+    hf.BloomForCausalLM(bloom).save_pretrained(_copy(place, "bloom"))
+    (_copy(place, "broken-tokenizer") / "tokenizer.json").write_text("{")
+
+
+def _break_weights(place):
+    for name, size in {"truncated": 1000, "short": 20_000, "hollow": 0}.items():
+        weights = _copy(place, name) / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:size])
+    for name, value in {"nan": torch.nan, "infinite": torch.inf}.items():
+        weights = _copy(place, name) / "model.safetensors"
+        state = load_file(weights)
+        state[WEIGHT][0, 0] = value
+        save_file(state, weights, metadata={"format": "pt"})
+    (place / "fake.gguf").write_text("no GGUF at all")
+    (place / "truncated.gguf").write_bytes(b"GGUF\x03\0\0\0" + b"\1" * 20)
+
+
+def _write_texts(place):
+    fox = "The quick brown fox jumps over the lazy dog, again and again."
+    talk = [{"role": "user", "content": "Hello, who is there?"}]
+    texts = {
+        "ok.jsonl": json.dumps({"id": "fox", "text": fox}) + "\n",
+        "talk.jsonl": json.dumps({"id": "talk", "messages": talk}),
+        "long.txt": "x" * 257,
+        "one.txt": "x",
+        "short.txt": "eight...",
+        "empty.txt": "",
+        "blank.jsonl": "\n \n",
+        "broken.jsonl": json.dumps({"text": fox}) + '\n{"text": \n',
+        "twice.jsonl": '{"id": "d", "text": "a b"}\n' * 2,
+        "list.jsonl": "[1]",
+        "role.jsonl": '{"messages": [{"role": "robot", "content": "x"}]}',
+        "red\x1b[31m.jsonl": "{",
+    }
+    for name, content in texts.items():
+        (place / name).write_text(content)
+    (place / "latin.txt").write_bytes("caf\u00e9".encode("latin-1"))

@@ -1,0 +1,249 @@
+"""The commands at work on a tiny model: what they write, say, refuse and leave alone."""
+
+import io
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from secondary_sinks.cli import show
+from secondary_sinks.cli.entry import run
+from secondary_sinks.runs import RunFolder
+from tests.tiny import save_tiny
+
+COMMANDS = ("run", "detect", "ablate", "report", "models")
+TABLES = {
+    "detect": {"sinks", "trace"},
+    "ablate": {"sinks", "trace", "effects"},
+    "run": {"sinks", "trace", "effects"},
+}
+
+
+def contents(path):
+    return {f.name: (f.read_bytes(), f.stat().st_mtime_ns) for f in path.iterdir()}
+
+
+@pytest.fixture
+def call(place, tmp_path, capfd):
+    """Run a command with the tiny model into one folder: code, output, errors."""
+
+    def call(command, *options, texts="ok.jsonl"):
+        arguments = [command, "tiny", "--texts", texts, "--out", str(tmp_path / "out"), *options]
+        code = run(arguments)
+        return code, *capfd.readouterr()
+
+    return call
+
+
+@pytest.mark.parametrize("command", TABLES)
+def test_a_command_writes_its_tables_and_says_nothing_on_the_error_stream(command, call, tmp_path):
+    code, printed, error = call(command)
+    assert (code, error) == (0, "")
+    assert "Sinks in 1 text(s)" in printed
+    names = {f"{table}.parquet" for table in TABLES[command]} | {"run.json"}
+    names |= {"report.html"} if command == "run" else set()
+    assert set(contents(tmp_path / "out")) == names
+    assert ("report: " in printed) == (command == "run")
+
+
+@pytest.mark.parametrize("command", TABLES)
+def test_the_same_again_changes_no_file(command, call, tmp_path):
+    call(command)
+    before = contents(tmp_path / "out")
+    code, printed, _ = call(command)
+    assert code == 0
+    assert "holds this run already" in printed
+    assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize(
+    "options", [("--seed", "1"), ("--edit", "mean"), ("--dtype", "bfloat16"), ("--feed", "chat")]
+)
+def test_another_option_refuses_and_force_replaces(options, call, tmp_path):
+    call("ablate")
+    before = contents(tmp_path / "out")
+    code, printed, error = call("ablate", *options)
+    assert (code, printed) == (2, "")
+    assert "a finished run of other inputs" in error
+    assert contents(tmp_path / "out") == before
+    assert call("ablate", *options, "--force")[0] == 0
+    assert RunFolder(tmp_path / "out").record()["command"].endswith("--seed 1") == (
+        options == ("--seed", "1")
+    )
+    assert contents(tmp_path / "out")["run.json"] != before["run.json"]
+
+
+def test_other_weights_of_the_same_name_refuse(place, tmp_path, capfd):
+    arguments = ["--texts", "ok.jsonl", "--out", str(tmp_path / "out")]
+    save_tiny(tmp_path / "mine")
+    assert run(["detect", str(tmp_path / "mine"), *arguments]) == 0
+    save_tiny(tmp_path / "mine", seed=1)
+    assert run(["detect", str(tmp_path / "mine"), *arguments]) == 2
+    assert "a finished run of other inputs" in capfd.readouterr().err
+
+
+def test_another_rope_with_the_same_weights_refuses(place, tmp_path, capfd):
+    arguments = ["--texts", "ok.jsonl", "--out", str(tmp_path / "out")]
+    config = save_tiny(tmp_path / "mine") / "config.json"
+    assert run(["detect", str(tmp_path / "mine"), *arguments]) == 0
+    changed = json.loads(config.read_text())
+    changed["rope_parameters"]["rope_theta"] *= 2
+    config.write_text(json.dumps(changed))
+    assert run(["detect", str(tmp_path / "mine"), *arguments]) == 2
+    assert "a finished run of other inputs" in capfd.readouterr().err
+
+
+def test_force_redoes_the_same_run_and_gives_the_same_tables(call, tmp_path):
+    call("ablate")
+    before = {table: RunFolder(tmp_path / "out").table(table) for table in TABLES["ablate"]}
+    (tmp_path / "out" / "sinks.parquet").write_bytes(b"damaged")
+    code, _, error = call("ablate")
+    assert code == 2
+    assert "--force" in error
+    code, printed, _ = call("ablate", "--force")
+    assert code == 0
+    assert "already" not in printed
+    for table, frame in before.items():
+        pd.testing.assert_frame_equal(RunFolder(tmp_path / "out").table(table), frame)
+
+
+def test_a_failed_force_keeps_the_old_run(call, tmp_path, monkeypatch):
+    call("detect")
+    before = contents(tmp_path / "out")
+    assert call("detect", "--force", texts="long.txt")[0] == 2
+    monkeypatch.setattr("secondary_sinks.cli.work.analyse", interrupt)
+    assert call("detect", "--force", "--seed", "2")[0] == 130
+    assert contents(tmp_path / "out") == before
+
+
+def interrupt(*arguments, **options):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "secondary_sinks.cli.work.load_model",
+        "secondary_sinks.cli.work.analyse",
+        "secondary_sinks.runs.RunFolder.write_record",
+    ],
+)
+def test_an_interrupt_is_one_line_and_leaves_nothing(where, call, tmp_path, monkeypatch):
+    monkeypatch.setattr(where, interrupt)
+    code, printed, error = call("ablate")
+    assert (code, printed) == (130, "")
+    assert error == "interrupted; run the same command to start again\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_was_interrupted_before_its_report_gets_it(call, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("secondary_sinks.cli.work.write_report", interrupt)
+        assert call("run")[0] == 130
+    assert RunFolder(tmp_path / "out").has_record()
+    assert call("run")[0] == 0
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_two_runs_into_one_folder_at_once_are_refused(call, tmp_path):
+    with RunFolder(tmp_path / "out").claim():
+        code, _, error = call("detect")
+    assert code == 2
+    assert "another run is writing" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_report_writes_the_page_again(call, tmp_path, capfd):
+    call("run")
+    page = tmp_path / "out" / "report.html"
+    first = page.read_text("utf-8")
+    page.unlink()
+    assert run(["report", str(tmp_path / "out")]) == 0
+    assert capfd.readouterr().out == f"{page}\n"
+    assert page.read_text("utf-8") == first
+
+
+def test_the_recorded_command_asks_for_the_same(call, tmp_path, capfd):
+    call("ablate", "--edit", "mean", "--feed", "raw")
+    import shlex
+
+    words = shlex.split(RunFolder(tmp_path / "out").record()["command"])
+    assert words[0] == "secondary-sinks"
+    assert run(words[1:]) == 0
+    assert "holds this run already" in capfd.readouterr().out
+
+
+def test_models_lists_names_and_architectures(capsys):
+    assert run(["models"]) == 0
+    printed = capsys.readouterr().out
+    assert "smollm2-135m" in printed
+    assert "Qwen3ForCausalLM" in printed
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example_and_every_command_is_listed(command, capsys):
+    assert run([command, "--help"]) == 0
+    assert f"Example: secondary-sinks {command}" in capsys.readouterr().out
+    assert run([]) == run(["--help"]) == 0
+    assert f"  {command} " in capsys.readouterr().out
+
+
+def test_help_and_version_import_nothing_heavy():
+    """In a fresh interpreter: whatever makes them slow is one of these modules."""
+    code = (
+        "import sys; from secondary_sinks.cli.entry import run\n"
+        f"for c in {COMMANDS}: assert run([c, '--help']) == 0\n"
+        "assert run(['--version']) == run(['--help']) == 0\n"
+        "heavy = {'torch', 'transformers', 'transformer_lens', 'pandas', 'numpy', 'plotly'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_module_runs():
+    command = [sys.executable, "-m", "secondary_sinks", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.startswith("secondary-sinks 0.")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_is_shown_on_a_terminal_only(monkeypatch):
+    for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with show.Bars() as bars:
+            bars.say("loading [red]it\x1b[2J")
+            bars.advance("observe", "a\x1b[2J", 3, 10)
+        assert ("loading [red]it\\x1b[2J" in stream.getvalue()) == shown
+        assert "\x1b[2J" not in stream.getvalue()
+        assert bool(stream.getvalue()) == shown
+
+
+def test_the_table_of_sinks_shows_tokens_as_they_are_and_runs_no_markup(capsys):
+    sink = {"kind": "secondary", "token": "[red]\x1b[31m", "text_id": "a", "l_start": 2}
+    sink |= {"lifetime": 7, "norm_ratio_max": 5.5, "mass_max": 0.25}
+    frame = pd.DataFrame([sink, sink | {"text_id": "b", "lifetime": 9}])
+    show.Console(width=100).print(show.sink_table(frame, 2))
+    printed = capsys.readouterr().out
+    assert "\x1b[31m" not in printed
+    row = next(line for line in printed.splitlines() if "secondary" in line)
+    assert "[red]" in row
+    assert [cell.strip() for cell in row.strip("│").split("│")][2:] == [
+        *("2", "2", "2", "7-9", "5.5 x", "25.0%")
+    ]
+
+
+@pytest.mark.parametrize(("low", "interval"), [(0.5, " [50%, 90%]"), (float("nan"), "")])
+def test_a_verdict_is_one_line(low, interval):
+    verdict = {"claim": "the [b]MLP", "outcome": "supported", "why": "so", "statistic": "lost"}
+    verdict |= {"value": 0.7, "low": low, "high": 0.9, "n_sinks": 6, "n_texts": 3}
+    line = show.verdict_line(verdict)
+    assert line.startswith("[green]supported[/green]  the \\[b]MLP: so (lost: 70%")
+    assert f"70%{interval}; 6 sinks, 3 texts)" in line

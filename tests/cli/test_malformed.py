@@ -1,0 +1,124 @@
+"""Whatever is wrong with an invocation: exit code 2, one line that names it, nothing written."""
+
+import pytest
+
+from secondary_sinks.cli.entry import run
+
+OK = ["--texts", "ok.jsonl", "--out", "{out}"]
+
+
+def on(model, *options):
+    return ["detect", model, *OK, *options]
+
+
+def text(name, *options, model="tiny"):
+    return ["detect", model, "--texts", name, "--out", "{out}", *options]
+
+
+def out(folder, *options):
+    return ["detect", "tiny", "--texts", "ok.jsonl", "--out", folder, *options]
+
+
+CASES = {
+    # the command line itself
+    "unknown command": (["detct", "tiny"], "'detct'"),
+    "unknown root option": (["--verison"], "--verison"),
+    "no model": (["detect"], "'model'"),
+    "no out": (["detect", "tiny"], "--out"),
+    "unknown option": (on("tiny", "--fed", "raw"), "--fed"),
+    "option without value": (on("tiny", "--seed"), "--seed"),
+    "extra argument": (["detect", "tiny", "more", *OK], "more"),
+    "edit of detect": (on("tiny", "--edit", "zero"), "--edit"),
+    # options
+    "seed a word": (on("tiny", "--seed", "seven"), "'seven'"),
+    "seed a fraction": (on("tiny", "--seed", "1.5"), "'1.5'"),
+    "seed negative": (on("tiny", "--seed", "-1"), "'-1'"),
+    "unknown feed": (on("tiny", "--feed", "chatt"), "'chatt'"),
+    "unknown edit": (["ablate", "tiny", *OK, "--edit", "zeroo"], "'zeroo'"),
+    "unknown edit of run": (["run", "tiny", *OK, "--edit", "\x1b[2J"], "'\\x1b[2J'"),
+    "unknown device": (on("tiny", "--device", "gpu"), "'gpu'"),
+    "device with a bad index": (on("tiny", "--device", "cpu:x"), "'cpu:x'"),
+    "unknown dtype": (on("tiny", "--dtype", "int8"), "'int8'"),
+    # models
+    "near name": (on("smollm2-135"), "did you mean smollm2-135m?"),
+    "unknown name": (on("nonsense"), "'nonsense'"),
+    "no such folder": (on("./nowhere"), "'./nowhere'"),
+    "hub name offline": (on("owner/model"), "'owner/model'"),
+    "escapes in the name": (on("red\x1b[31m"), "red\\x1b[31m"),
+    "line feed in the name": (on("two\nlines"), "two\\nlines"),
+    "name too long": (on("x" * 5000), "x" * 100),
+    "folder without config": (on("no-config"), "'no-config' has no config.json"),
+    "folder with nothing": (on("nothing-in-it"), "'nothing-in-it'"),
+    "pickles only": (on("pickled"), "pytorch_model.bin"),
+    "broken config": (on("broken-config"), "broken-config"),
+    "config a list": (on("list-config"), "list-config"),
+    "config empty": (on("empty-config"), "empty-config"),
+    "strange architecture": (on("strange"), "odd"),
+    "unsupported architecture": (on("bloom"), "'BloomForCausalLM'"),
+    "header truncated": (on("truncated"), "truncated"),
+    "weights truncated": (on("short"), "short"),
+    "weights empty": (on("hollow"), "hollow"),
+    "NaN weight": (on("nan"), "'model.layers.1.mlp.up_proj.weight'"),
+    "infinite weight": (on("infinite"), "'model.layers.1.mlp.up_proj.weight'"),
+    "broken tokenizer": (on("broken-tokenizer"), "broken-tokenizer"),
+    "no tokenizer": (on("no-tokenizer"), "no tokenizer"),
+    "a file": (on("a-file"), "'a-file'"),
+    "fake GGUF": (on("fake.gguf"), "'fake.gguf'"),
+    "truncated GGUF": (on("truncated.gguf"), "truncated.gguf"),
+    # texts
+    "missing texts": (text("none.jsonl"), "'none.jsonl'"),
+    "texts a folder": (text("full"), "'full'"),
+    "empty text": (text("empty.txt"), "empty.txt"),
+    "no texts": (text("blank.jsonl"), "'blank.jsonl'"),
+    "one token": (text("one.txt"), "'one' has 1 token"),
+    "too few tokens": (text("short.txt"), "'short' has 8 tokens"),
+    "too many tokens": (text("long.txt"), "'long' has 257 tokens"),
+    "broken JSON": (text("broken.jsonl"), "broken.jsonl:2:"),
+    "id twice": (text("twice.jsonl"), "twice.jsonl:2:"),
+    "no object": (text("list.jsonl"), "list.jsonl:1:"),
+    "unknown role": (text("role.jsonl"), "role.jsonl:1:"),
+    "not UTF-8": (text("latin.txt"), "'latin.txt'"),
+    "escapes in the file name": (text("red\x1b[31m.jsonl"), "red\\x1b[31m.jsonl:1:"),
+    "no template": (text("ok.jsonl", "--feed", "chat", model="no-template"), "no chat template"),
+    "template refuses": (text("talk.jsonl", model="refusing"), "'talk'"),
+    # out
+    "out a file": (out("a-file"), "'a-file' is a file"),
+    "out below a file": (out("a-file/run"), "'a-file/run'"),
+    "out not empty": (out("full"), "'notes.txt'"),
+    "out not empty, by force": (out("full", "--force"), "'notes.txt'"),
+    "out below a system folder": (out("/proc/run"), "'/proc/run'"),
+    "out too long": (out("o" * 5000), "o" * 100),
+    # report
+    "report of nothing": (["report", "nowhere"], "'nowhere'"),
+    "report of a file": (["report", "a-file"], "'a-file'"),
+    "report of a foreign folder": (["report", "full"], "'full'"),
+    "models of something": (["models", "tiny"], "tiny"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "named"), CASES.values(), ids=CASES)
+def test_one_line_names_what_is_wrong(arguments, named, place, tmp_path, capfd):
+    target = tmp_path / "deep" / "run"
+    code = run([argument.format(out=target) for argument in arguments])
+    printed, error = capfd.readouterr()
+    assert code == 2
+    assert printed == ""
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert error.endswith("\n")
+    assert named in error
+    assert "Traceback" not in error
+    assert all(char.isprintable() for char in error[:-1])
+    assert not (tmp_path / "deep").exists(), "no folder is left behind"
+
+
+def test_what_is_wrong_with_options_is_said_before_a_model_is_loaded(place, tmp_path, monkeypatch):
+    def too_late(*arguments, **options):
+        pytest.fail("the model was loaded")
+
+    monkeypatch.setattr("secondary_sinks.cli.work.load_model", too_late)
+    target = str(tmp_path / "run")
+    early = ("unknown feed", "unknown edit", "unknown device", "unknown dtype", "seed negative")
+    early += ("unknown name", "missing texts", "broken JSON", "out not empty", "out a file")
+    for name in early:
+        assert run([argument.format(out=target) for argument in CASES[name][0]]) == 2, name
