@@ -32,7 +32,6 @@ def ablation_heatmap(effects: pd.DataFrame, role: str = "sink") -> go.Figure:
     figure = go.Figure(_map(cells.merge(rows[TOKEN], on=TOKEN), rows, layers, role))
     figure.update_yaxes(
         range=[len(rows) - 0.5, -0.5],
-        automargin=True,
         tickfont_size=10,
         showgrid=False,
         zeroline=False,

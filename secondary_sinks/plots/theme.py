@@ -65,4 +65,5 @@ def finish(figure: go.Figure, height: int) -> go.Figure:
     )
     figure.update_xaxes(gridcolor=GRID, zeroline=False, fixedrange=True, title_standoff=8)
     figure.update_yaxes(gridcolor=GRID, zerolinecolor=ZERO, fixedrange=True, title_standoff=6)
+    figure.update_yaxes(automargin=True)
     return figure
