@@ -19,7 +19,7 @@ def layer_effects(effects: pd.DataFrame, seed: int = 0) -> list[LayerEffect]:
     With fewer than two texts there is no interval (NaN).
     """
     cells = _pairs(effects)
-    layers = sorted(cells["layer"].unique())
+    layers = sorted({int(layer) for layer in cells["layer"]})
     tail = 50 * (1 - CONFIDENCE) / max(len(layers), 1)
     rng = np.random.default_rng(seed)
     return [_one_layer(cells[cells["layer"] == layer], layer, tail, rng) for layer in layers]
@@ -59,7 +59,8 @@ def _pairs(effects: pd.DataFrame) -> pd.DataFrame:
     key = ["text_id", "sink_pos", "layer"]
     sinks = effects[(effects["role"] == "sink") & (effects["kind"] == "secondary")]
     controls = effects[effects["role"] == "control"].groupby(key)["loss"].mean().rename("control")
-    return sinks.join(controls, on=key, how="inner")
+    pairs = sinks.join(controls, on=key, how="inner")
+    return pairs.dropna(subset=["loss", "control"])  # attention that no block pays is unknown
 
 
 def _one_layer(
