@@ -89,9 +89,16 @@ def _read(place: str, dtype: torch.dtype, *, local: bool) -> tuple[Any, Any]:
     arguments = {"local_files_only": offline, "trust_remote_code": False}
     try:
         with _quiet():
-            model = AutoModelForCausalLM.from_pretrained(
-                place, dtype=dtype, attn_implementation="eager", use_safetensors=True, **arguments
+            model, found = AutoModelForCausalLM.from_pretrained(
+                place,
+                dtype=dtype,
+                attn_implementation="eager",
+                use_safetensors=True,
+                **arguments,
+                output_loading_info=True,
             )
+            if found["missing_keys"]:
+                raise ModelError(f"weights are missing: {sorted(found['missing_keys'])[:3]}")
             tokenizer = _read_tokenizer(place, arguments, local=local)
     except Exception as error:  # transformers raises many kinds; each means "not loadable"
         hint = "" if local else "; without a network, give the path of a local folder"
