@@ -277,15 +277,22 @@ class LayerEffect:
 
     layer: int
     lost: float
-    """Mass lost by sinks minus mass lost by controls, over the mass of the sinks; 1 is all."""
+    """`sinks_lost` less `controls_lost`."""
     low: float
     """Lower end of the interval."""
     high: float
+    sinks_lost: float
+    """Share of their clean mass that sinks lose; 1 is all."""
+    controls_lost: float
+    """Share of their clean mass that controls lose."""
     removed: float
     """Share of sinks whose lifetime falls to 0."""
     prolonged: float
     """Share of sinks whose lifetime grows."""
     n_sinks: int
+    """Secondary sinks with a control: those that the numbers are of."""
+    n_unmatched: int
+    """Secondary sinks without a control, left out."""
     n_texts: int
 
 

@@ -47,7 +47,12 @@ EditKind = Annotated[
 Device = Annotated[str | None, typer.Option(help="cuda, mps or cpu; by default the fastest.")]
 Dtype = Annotated[str | None, typer.Option(help="float32 (default), bfloat16 or float16.")]
 Seed = Annotated[
-    int, typer.Option(parser=_whole_number, metavar="INT", help="Seed of the bootstrap intervals.")
+    int,
+    typer.Option(
+        parser=_whole_number,
+        metavar="INT",
+        help="Recorded in run.json; today nothing in a run is left to chance.",
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace the run that --out holds.")]
 

@@ -52,6 +52,7 @@ def _hover(row: LayerEffect) -> str:
     low, high = number(row.low, ".0%"), number(row.high, ".0%")
     return (
         f"layer {row.layer}: {row.lost:.1%} lost<br>interval {low} to {high}<br>"
+        f"sinks lose {row.sinks_lost:.1%}, controls {row.controls_lost:.1%}<br>"
         f"ends {row.removed:.0%} of the sinks, prolongs {row.prolonged:.0%}<br>"
         f"{row.n_sinks} sinks in {row.n_texts} texts"
     )

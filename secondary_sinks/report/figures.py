@@ -66,14 +66,14 @@ def _bars(edit: str, record: dict[str, Any]) -> Panel | None:
     if not rows:
         return None
     caption = (
-        f"Share of the secondary sinks' attention mass lost, beyond what controls lose, when the "
-        f"output of one layer's MLP is {edit} at the sink alone. "
+        f"Share of their attention mass that secondary sinks lose, less the share that their "
+        f"controls lose, when the output of one layer's MLP is {edit} at the token alone. "
         f"{rows[0].n_sinks} sinks with controls in {rows[0].n_texts} texts. "
     )
     if math.isnan(rows[0].low):
         caption += "One text gives no interval. "
     else:
-        caption += "Whiskers resample texts and hold at 95% for all layers together. "
+        caption += "Whiskers: jackknife over texts, at 95% for all layers together. "
     caption += "Above the dotted line a layer takes more than half."
     return _panel("bars", layer_effect_bars(rows), caption)
 

@@ -84,10 +84,11 @@ def save(
     folder.write_table("trace", pd.concat([trace.to_frame() for trace in results.traces]))
     answers: dict[str, Any] = {"layer_effects": [], "verdicts": []}
     if results.effects is not None:
-        frame, seed = results.effects.to_frame(), record["seed"]
+        frame = results.effects.to_frame()
         folder.write_table("effects", frame)
-        answers["layer_effects"] = [asdict(row) for row in layer_effects(frame, seed)]
-        answers["verdicts"] = [asdict(verdict) for verdict in necessity(frame, seed)]
+    if results.effects is not None and record["edit"] != "none":
+        answers["layer_effects"] = [asdict(row) for row in layer_effects(frame)]
+        answers["verdicts"] = [asdict(verdict) for verdict in necessity(frame)]
     primaries = {trace.text_id: trace.primary for trace in results.traces}
     folder.write_record(record | {"primaries": primaries, **answers, "timings_s": results.timings})
 

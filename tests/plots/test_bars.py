@@ -14,9 +14,12 @@ def effect(layer, lost, low, high):
         lost=lost,
         low=low,
         high=high,
+        sinks_lost=lost + 0.1,
+        controls_lost=0.1,
         removed=0.5,
         prolonged=0.25,
         n_sinks=7,
+        n_unmatched=0,
         n_texts=3,
     )
 
@@ -29,6 +32,7 @@ def test_bars_and_whiskers_are_the_effects():
     assert list(bars.error_y.arrayminus) == [0.25, 0.25]
     assert bars.customdata[0] == (
         "layer 0: 75.0% lost<br>interval 50% to 100%<br>"
+        "sinks lose 85.0%, controls 10.0%<br>"
         "ends 50% of the sinks, prolongs 25%<br>7 sinks in 3 texts"
     )
 

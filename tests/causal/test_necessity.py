@@ -1,0 +1,122 @@
+"""Verdicts: worked by hand, against controls that lose as much, and how often intervals hold."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from secondary_sinks.causal import layer_effects, necessity
+from secondary_sinks.errors import EditError
+
+
+def table(texts, n_layers=1, per_text=2, edit="zero"):
+    """Cells from (share that sinks lose, share that controls lose) by text, equal in all layers.
+
+    A share may be a list, one number per layer. Sinks have mass 0.1, controls 0.01.
+    """
+    rows = []
+    for text, (sinks, controls) in enumerate(texts):
+        for pos in range(per_text):
+            for role, mass, lost in (("sink", 0.1, sinks), ("control", 0.01, controls)):
+                for layer in range(n_layers):
+                    share = lost[layer] if np.ndim(lost) else lost
+                    rows.append(cell(f"t{text}", role, pos, layer, mass, mass * (1 - share), edit))
+    return pd.DataFrame(rows)
+
+
+def cell(text_id, role, sink_pos, layer, clean, edited, edit):
+    lives = role == "sink" and edited > clean / 2
+    return {
+        "text_id": text_id,
+        "pos": sink_pos + (100 if role == "control" else 0),
+        "role": role,
+        "kind": "secondary" if role == "sink" else "twin",
+        "sink_pos": sink_pos,
+        "layer": layer,
+        "site": "mlp_out",
+        "edit": edit,
+        "effect": "direct",
+        "lifetime_clean": 3 if role == "sink" else 0,
+        "lifetime_edited": 3 if lives else 0,
+        "mass_clean": clean,
+        "mass_edited": edited,
+    }
+
+
+def test_shares_by_hand():
+    (row,) = layer_effects(table([(0.9, 0.1), (0.7, 0.3), (0.8, 0.2)]))
+    assert (row.sinks_lost, row.controls_lost) == (pytest.approx(0.8), pytest.approx(0.2))
+    assert row.lost == pytest.approx(0.6)
+    assert (row.removed, row.n_sinks, row.n_texts, row.n_unmatched) == (1.0, 6, 3, 0)
+    # Texts weigh the same here, so the jackknife is the t interval of (0.8, 0.4, 0.6).
+    reach = 4.3026527 * 0.2 / 3**0.5
+    assert (row.low, row.high) == (pytest.approx(0.6 - reach), pytest.approx(0.6 + reach))
+
+
+def test_controls_that_lose_as_much_as_sinks_contradict_the_claim():
+    shares = [(0.86, 0.86), (0.85, 0.86), (0.86, 0.85), (0.86, 0.86)]
+    (verdict,) = necessity(table(shares))
+    assert verdict.outcome == "contradicted"
+    assert "86% of the attention that sinks draw and 86% of what controls draw" in verdict.why
+
+
+def test_a_layer_that_takes_all_from_sinks_only_is_supported():
+    shares = [([0.95, 0.0], 0.0), ([0.97, 0.01], 0.01), ([0.96, 0.0], 0.0), ([0.96, 0.0], 0.0)]
+    verdicts = necessity(table(shares, n_layers=2))
+    assert [(v.outcome, v.claim[-7:]) for v in verdicts] == [("supported", "layer 0")]
+
+
+def test_the_unit_is_the_text_and_not_the_sink():
+    one = layer_effects(table([(0.9, 0.0), (0.7, 0.0), (0.8, 0.0)], per_text=1))
+    many = layer_effects(table([(0.9, 0.0), (0.7, 0.0), (0.8, 0.0)], per_text=20))
+    assert (one[0].low, one[0].high) == (pytest.approx(many[0].low), pytest.approx(many[0].high))
+
+
+@pytest.mark.parametrize(("texts", "per_text"), [(2, 9), (4, 1)])
+def test_too_few_texts_or_sinks_are_inconclusive(texts, per_text):
+    (verdict,) = necessity(table([(0.95, 0.0)] * texts, per_text=per_text))
+    assert verdict.outcome == "inconclusive"
+
+
+def test_one_text_has_no_interval():
+    (row,) = layer_effects(table([(0.9, 0.0)]))
+    assert np.isnan(row.low)
+    assert np.isnan(row.high)
+
+
+@pytest.mark.parametrize("n_texts", [3, 5, 10])
+def test_intervals_of_all_layers_together_hold_as_often_as_promised(n_texts):
+    """At most 5 % of runs may miss the truth in any layer; 3 standard errors are allowed."""
+    rng, runs, n_layers = np.random.default_rng(0), 200, 10
+    missed = 0
+    for _ in range(runs):
+        shares = [(rng.normal(0.45, 0.1, n_layers), rng.normal(0, 0.05)) for _ in range(n_texts)]
+        rows = layer_effects(table(shares, n_layers=n_layers, per_text=1))
+        missed += any(not row.low <= 0.45 <= row.high for row in rows)
+    assert missed / runs <= 0.05 + 3 * (0.05 * 0.95 / runs) ** 0.5
+
+
+def test_sinks_without_a_control_are_left_out_and_said():
+    frame = table([(0.95, 0.0)] * 4)
+    lonely = frame[frame["role"] == "sink"].assign(pos=50, sink_pos=50, mass_edited=0.1)
+    (verdict,) = necessity(pd.concat([frame, lonely]))
+    assert verdict.n_sinks == 8
+    assert "4 sink(s) without one left out" in verdict.controls
+
+
+def test_no_sinks_claim_nothing():
+    (verdict,) = necessity(table([(0.9, 0.0)]).iloc[:0])
+    assert (verdict.outcome, verdict.n_sinks) == ("inconclusive", 0)
+
+
+def test_attention_that_is_unknown_is_left_out():
+    frame = table([(0.95, 0.0)] * 4)
+    frame.loc[frame["text_id"] == "t0", ["mass_clean", "mass_edited"]] = np.nan
+    (row,) = layer_effects(frame)
+    assert (row.n_texts, row.n_unmatched) == (3, 2)
+
+
+@pytest.mark.parametrize("edits", [("none",), ("zero", "mean")])
+def test_the_no_op_and_mixed_edits_are_refused(edits):
+    frame = pd.concat([table([(0.9, 0.0)] * 3, edit=edit) for edit in edits])
+    with pytest.raises(EditError, match=edits[0]):
+        necessity(frame)
