@@ -32,7 +32,7 @@ class Thresholds:
     outlying: float = 3.0
     """Least distance from the typical token, in medians of that distance over the text."""
     attended: float = 2.0
-    """Least attention mass, in multiples of the uniform null."""
+    """Least attention mass, in multiples of the uniform null and of the neighbours' median."""
     min_queries: int = 8
     """Queries that must see a key before its mass says anything; fewer is noise of single rows."""
     primary_like: float = 0.8
@@ -62,6 +62,8 @@ class Trace:
     """Attention mass in block l: mean over the queries that see the key and over heads."""
     mass_null: Float[Tensor, "layer pos"]
     """Mass under evenly spread attention."""
+    mass_local: Float[Tensor, "layer pos"]
+    """Median mass of the keys within 16 positions."""
     queries: Int[Tensor, "layer pos"]
     """Number of queries that see the key."""
     virtual_mass: Float[Tensor, "layer"]
@@ -87,6 +89,11 @@ class Trace:
     def mass_excess(self) -> Float[Tensor, "layer pos"]:
         """Mass beyond the uniform null."""
         return self.mass - self.mass_null
+
+    @property
+    def mass_expected(self) -> Float[Tensor, "layer pos"]:
+        """What a key at its place gets: its even share, or its neighbours' mass if that is more."""
+        return torch.maximum(self.mass_null, self.mass_local)
 
     @property
     def mass_read(self) -> Float[Tensor, "layer pos"]:
@@ -118,6 +125,7 @@ LAYER_POS = (
     "alignment_centred",
     "mass",
     "mass_excess",
+    "mass_local",
     "queries",
     "key_norm",
     "value_norm",

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from secondary_sinks.causal.edits import check_kind
 from secondary_sinks.causal.replay import Progress, Replay, replay
-from secondary_sinks.detection import is_attended, joint_tests
+from secondary_sinks.detection import Tests, is_attended, joint_tests
 from secondary_sinks.errors import EditError
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.texts.twins import Control, match_controls
@@ -104,13 +104,13 @@ def _edited_sinks(
 ) -> Bool[Tensor, "layer cell"]:
     """Where each edited token is still a sink, by the same criterion as in the clean run."""
     positions = [edit.pos for edit in result.edits]
-    attended = is_attended(
-        result.mass, trace.mass_null[:, positions], trace.queries[:, positions], thresholds
-    )
-    aligned = result.alignment_centred >= thresholds.aligned
-    outlying = result.deviation_ratio >= thresholds.outlying
-    active = joint_tests(trace, thresholds).primary_active
-    return aligned & outlying & attended & active[:, None]
+    expected, queries = trace.mass_expected[:, positions], trace.queries[:, positions]
+    return Tests(
+        aligned=result.alignment_centred >= thresholds.aligned,
+        outlying=result.deviation_ratio >= thresholds.outlying,
+        attended=is_attended(result.mass, expected, queries, thresholds),
+        primary_active=joint_tests(trace, thresholds).primary_active,
+    ).joint
 
 
 def _means(

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondary_sinks.causal.edits import apply_edits, check_edits
+from secondary_sinks.errors import EditError
 from secondary_sinks.measures import (
     alignment,
     attention_to_replaced_key,
@@ -71,6 +72,7 @@ def replay(
     columns = _Columns(trace, edits)
     states: dict[int, Tensor] = {}
     for view in walk(model, trace.tokens, keep_queries=True):
+        _check_same(view, trace)
         entering = [cell for cell, edit in enumerate(edits) if edit.layer == view.layer]
         states.update({cell: view.resid_pre[edits[cell].pos] for cell in entering})
         cells = list(states)
@@ -80,6 +82,17 @@ def replay(
         if progress:
             progress(view.layer + 1, n_layers)
     return columns.result()
+
+
+def _check_same(view: LayerView, trace: Trace) -> None:
+    """The walk must see what the trace saw: same weights, same tokens, no hooks."""
+    measured, seen = trace.norm[view.layer], norms(view.resid_post).cpu()
+    tolerance = 1e-3 if view.resid_post.dtype == torch.float32 else 5e-2
+    if not torch.allclose(seen, measured, rtol=tolerance, atol=tolerance):
+        raise EditError(
+            f"the trace is of another model: norms differ from layer {view.layer} on; "
+            "observe the text with this model"
+        )
 
 
 def _step(

@@ -24,14 +24,15 @@ class Tests:
 
     @property
     def joint(self) -> Bool[Tensor, "layer pos"]:
-        """All tests at once."""
-        return self.aligned & self.outlying & self.attended & self.primary_active[:, None]
+        """All tests at once; the last layer, which no block reads, can only go on with a sink."""
+        joint = self.aligned & self.outlying & self.attended & self.primary_active[:, None]
+        return torch.cat([joint[:-1], joint[-1:] & joint[-2:-1]])
 
 
 def joint_tests(trace: Trace, thresholds: Thresholds) -> Tests:
     """Apply the three tests to every layer and position of a trace."""
     outlying = trace.deviation_ratio >= thresholds.outlying
-    attended = is_attended(trace.mass, trace.mass_null, trace.queries, thresholds)
+    attended = is_attended(trace.mass, trace.mass_expected, trace.queries, thresholds)
     return Tests(
         aligned=trace.alignment_centred >= thresholds.aligned,
         outlying=outlying,
@@ -42,15 +43,15 @@ def joint_tests(trace: Trace, thresholds: Thresholds) -> Tests:
 
 def is_attended(
     mass: Float[Tensor, "layer *shape"],
-    null: Float[Tensor, "layer *#shape"],
+    expected: Float[Tensor, "layer *#shape"],
     queries: Int[Tensor, "layer *#shape"],
     thresholds: Thresholds,
 ) -> Bool[Tensor, "layer *shape"]:
-    """Whether the state at layer l draws attention beyond the null in block l + 1, its reader.
+    """Whether the state at layer l draws more attention than expected in block l + 1, its reader.
 
     Too few queries is "not shown". No block reads the last state: there the answer is that of
     the layer before, so that a sink which is still aligned and outlying counts as still alive.
     """
-    enough = (mass >= thresholds.attended * null) & (queries >= thresholds.min_queries)
+    enough = (mass >= thresholds.attended * expected) & (queries >= thresholds.min_queries)
     read = read_by_next(enough.float()) > 0
     return torch.cat([read[:-1], read[-2:-1] if len(read) > 1 else read[-1:]])

@@ -6,6 +6,7 @@ mass = attention_mass(cache["blocks.5.attn.hook_pattern"][0])
 
 from secondary_sinks.measures.attention import (
     attention_mass,
+    local_mass,
     mass_excess,
     received_attention,
     seeing_queries,
@@ -27,6 +28,7 @@ __all__ = [
     "attention_to_replaced_key",
     "centred_alignment",
     "is_ordinary",
+    "local_mass",
     "mass_excess",
     "norms",
     "received_attention",

@@ -61,6 +61,20 @@ def uniform_mass(n_pos: int, window: int | None = None) -> Float[Tensor, "key"]:
     return ((total[first + queries] - total[first]) / queries).float()
 
 
+def local_mass(mass: Float[Tensor, "key"], reach: int = 16) -> Float[Tensor, "key"]:
+    """Median mass of the keys within `reach` positions of each: what a key there usually gets.
+
+    Queries attend to what is close to them whatever it says, and late keys are seen by close
+    queries only. The uniform null does not know that; the neighbours do.
+
+    >>> import torch
+    >>> local_mass(torch.tensor([0.1, 0.1, 0.9, 0.2, 0.2]), reach=1).tolist()[1:3]
+    [0.10000000149011612, 0.20000000298023224]
+    """
+    padded = torch.nn.functional.pad(mass.float(), (reach, reach), value=torch.nan)
+    return padded.unfold(0, 2 * reach + 1, 1).nanmedian(-1).values
+
+
 def mass_excess(
     mass: Float[Tensor, "*layer key"], null: Float[Tensor, "*#layer key"]
 ) -> Float[Tensor, "*layer key"]:

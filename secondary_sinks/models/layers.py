@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValueCacheEntry
 
-from secondary_sinks.errors import TextError, UnsupportedModelError
+from secondary_sinks.errors import ModelError, TextError, UnsupportedModelError
 from secondary_sinks.models.protocol import Hook, HookedModel
 
 
@@ -28,6 +28,28 @@ class Replicas:
     resid_post: Float[Tensor, "cell d_model"]
     keys: Float[Tensor, "cell kv_head d_head"]
     self_attention: Float[Tensor, "cell head"]
+
+
+def check_model(model: HookedModel) -> None:
+    """Raise before any pass what would make its numbers wrong without a word.
+
+    `UnsupportedModelError` for a model that is not causal, has no MLPs, or adds positions inside
+    attention (shortformer); `ModelError` for weights of another dtype than the config says, and
+    for hooks left on the model: they would fire on chunks and replicas, at wrong positions.
+    """
+    cfg = model.cfg
+    if cfg.attention_dir != "causal" or cfg.attn_only:
+        raise UnsupportedModelError("expected a causal model with MLPs; got one without")
+    if cfg.positional_embedding_type == "shortformer":
+        raise UnsupportedModelError("shortformer positions are not supported")
+    dtype = next(model.parameters()).dtype
+    if dtype != cfg.dtype:
+        raise ModelError(
+            f"the weights are {dtype}, cfg.dtype says {cfg.dtype}; use model.to(dtype)"
+        )
+    left = [name for name, point in model.hook_dict.items() if point.fwd_hooks]
+    if left:
+        raise ModelError(f"the model has a hook at {left[0]!r}; remove it: model.reset_hooks()")
 
 
 def embed(model: HookedModel, tokens: Int[Tensor, "pos"]) -> Float[Tensor, "1 pos d_model"]:

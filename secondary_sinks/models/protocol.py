@@ -20,6 +20,11 @@ class HookedModel(Protocol):
     cfg: Any
     tokenizer: Any
     blocks: Any
+    hook_dict: Any
+
+    def parameters(self) -> Any:
+        """Its weights."""
+        ...
 
     def hooks(self, fwd_hooks: Sequence[Hook] = ...) -> AbstractContextManager[Any]:
         """Hooks that are there while the context lasts."""

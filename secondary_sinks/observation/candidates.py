@@ -3,7 +3,7 @@
 Alignment needs the primary's residual at the moment when a layer is in memory, but which token
 is the primary is certain only at the end. So a few *candidates* are followed: the first
 positions, and from the layer on at which it first stands out, any token among the farthest from
-the typical one. At the end one of them is chosen.
+the typical one, or among the most attended that stand out. At the end one of them is chosen.
 """
 
 import torch
@@ -14,7 +14,7 @@ from secondary_sinks.measures import alignment, centred_alignment
 from secondary_sinks.types import Thresholds, read_by_next
 
 FIRST = 4
-FARTHEST = 4
+AT_ONCE = 4
 AT_MOST = 32
 
 
@@ -32,9 +32,12 @@ class Candidates:
         mlp_out: Float[Tensor, "pos d_model"],
         typical: Float[Tensor, "d_model"],
         deviation_ratio: Float[Tensor, "pos"],
+        received: Float[Tensor, "pos"],
     ) -> None:
         """Admit what stands out at this layer, and keep the layer's alignments with each."""
-        self._admit(deviation_ratio)
+        outlying = deviation_ratio.cpu() >= Thresholds().outlying
+        self._admit(deviation_ratio.cpu().where(outlying, 0.0))
+        self._admit(received.where(outlying, 0.0))
         self._layers.append(
             {
                 pos: {
@@ -56,11 +59,11 @@ class Candidates:
         rows = [layer.get(pos, missing) for layer in self._layers]
         return {name: torch.stack([row[name] for row in rows]) for name in known}
 
-    def _admit(self, deviation_ratio: Float[Tensor, "pos"]) -> None:
-        far = deviation_ratio.topk(min(FARTHEST, len(deviation_ratio)))
-        for ratio, pos in zip(far.values.tolist(), far.indices.tolist(), strict=True):
+    def _admit(self, standing: Float[Tensor, "pos"]) -> None:
+        first = standing.topk(min(AT_ONCE, len(standing)))
+        for value, pos in zip(first.values.tolist(), first.indices.tolist(), strict=True):
             new = pos not in self.positions and len(self.positions) < AT_MOST
-            if new and ratio >= Thresholds().outlying:
+            if new and value > 0:
                 self.positions.append(pos)
 
 
@@ -70,14 +73,14 @@ def choose_primary(
     mass_excess: Float[Tensor, "layer pos"],
     queries: Int[Tensor, "layer pos"],
 ) -> int:
-    """The candidate that draws most attention in all over the layers at which it stands out.
+    """The candidate that draws most attention at its best layer, of those where it stands out.
 
-    In all: excess over the uniform null, summed over queries and over the layers whose states
-    are outlying. The first position where nothing stands out and is attended (`detect` then
-    finds no active primary).
+    The excess over the uniform null, summed over queries; not over layers, since a secondary
+    sink may outlive the primary. The first position where nothing stands out and is attended
+    (`detect` then finds no active primary).
     """
     limits = Thresholds()
     drawn = read_by_next(mass_excess * queries).nan_to_num(0.0).clamp(min=0)
     counts = (deviation_ratio >= limits.outlying) & (queries >= limits.min_queries)
-    score = (drawn * counts).sum(0)
+    score = (drawn * counts).amax(0)
     return max(sorted(candidates), key=lambda pos: float(score[pos]))

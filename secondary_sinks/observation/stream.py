@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.errors import ModelError, TextError
-from secondary_sinks.measures import norms, seeing_queries, typical_token, uniform_mass
+from secondary_sinks.measures import local_mass, norms, seeing_queries, typical_token, uniform_mass
 from secondary_sinks.models.layers import window
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.observation.candidates import Candidates, choose_primary
@@ -79,12 +79,13 @@ def _measure(view: LayerView, candidates: Candidates) -> Rows:
     norm, deviation = norms(view.resid_post), norms(view.resid_post.float() - typical)
     seen = seeing_queries(len(norm), window(view.run.model, view.layer))
     deviation_ratio = deviation / deviation.median()
-    candidates.measure(view.resid_post, view.mlp_out, typical, deviation_ratio)
+    candidates.measure(view.resid_post, view.mlp_out, typical, deviation_ratio, view.received)
     rows = {
         "norm": norm,
         "norm_ratio": norm / norm.median(),
         "deviation_ratio": deviation_ratio,
         "mass": view.received / seen,
+        "mass_local": local_mass(view.received / seen),
         "virtual_mass": 1 - view.received.sum() / len(norm),
         "key_norm": norms(view.run.keys).mean(-1),
         "value_norm": norms(view.run.values).mean(-1),

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondary_sinks.measures import Denominator, received_attention
-from secondary_sinks.models.layers import LayerRun, embed, hook_name, query_point
+from secondary_sinks.models.layers import LayerRun, check_model, embed, hook_name, query_point
 from secondary_sinks.models.protocol import Hook, HookedModel
 
 CHUNK = 256
@@ -48,6 +48,7 @@ def walk(
     `keep_queries` also keeps the queries and softmax denominators, which the direct effect of
     an edit on attention needs.
     """
+    check_model(model)
     residual = embed(model, tokens)
     for layer in range(model.cfg.n_layers):
         run, notes = LayerRun(model, layer), _Notes(len(tokens))

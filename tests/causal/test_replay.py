@@ -109,3 +109,10 @@ def test_progress_goes_through_all_layers(planted):
     model, trace = planted
     replay(model, trace, [Edit(pos=5, layer=0)], progress=lambda done, n: steps.append((done, n)))
     assert steps == [(layer + 1, 8) for layer in range(8)]
+
+
+def test_a_trace_of_other_weights_of_the_same_shape_is_refused(planted):
+    _, trace = planted
+    other = plant([PLANTS[0], Plant(pos=20, forming=(5,))]).model
+    with pytest.raises(EditError, match=r"another model.*layer 3"):
+        replay(other, trace, [Edit(pos=20, layer=0)])

@@ -137,3 +137,37 @@ def test_a_frame_has_the_promised_columns_even_when_it_is_empty():
     empty = detect(observe(plant([]).model, plant([]).tokens)).to_frame()
     assert set(promised.split()) <= set(empty.columns)
     assert len(empty) == 0
+
+
+def test_massive_late_tokens_that_attention_cannot_see_are_no_sinks():
+    """Constant scores that fall with distance: recency gives every late key a large mean mass."""
+    planted = plant([PRIMARY, *(Plant(pos=pos, forming=(1,)) for pos in (20, 40, 50))])
+    for block in planted.model.blocks:
+        block.attn.calculate_attention_scores = by_distance
+    trace = observe(planted.model, planted.tokens)
+    assert float(trace.mass[3, 50]) > 2 * float(trace.mass_null[3, 50])
+    assert detect(trace).sinks == ()
+
+
+def by_distance(q, k):
+    """Scores that don't depend on content; queries are the last keys."""
+    last, n_keys = q.shape[1], k.shape[1]
+    query = torch.arange(n_keys - last, n_keys)[:, None]
+    return (-0.5 * (query - torch.arange(n_keys)).abs()).float().expand(1, q.shape[2], last, n_keys)
+
+
+def test_the_last_layer_cannot_start_a_sink():
+    planted = plant([PRIMARY, Plant(pos=20, forming=(7,), attended=True)])
+    assert [s.pos for s in found(planted)] == [0]
+
+
+def test_a_secondary_that_outlives_the_primary_stays_secondary():
+    planted = plant([replace(PRIMARY, dies=4), Plant(pos=20, forming=(2,))])
+    got = [(s.pos, s.kind, s.l_start) for s in found(planted)]
+    assert got == [(0, "primary", 1), (20, "secondary", 2)]
+
+
+def test_massive_tokens_of_other_directions_do_not_hide_the_primary():
+    decoys = [Plant(pos=p, forming=(1,), strength=800.0, sideways=True) for p in range(5, 11)]
+    planted = plant([replace(PRIMARY, pos=4), Plant(pos=40, forming=(3,)), *decoys], n_pos=96)
+    assert [(s.pos, s.kind) for s in found(planted)] == [(4, "primary"), (40, "secondary")]

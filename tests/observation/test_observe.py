@@ -1,10 +1,13 @@
 """What `observe` measures, what it refuses, and what it leaves alone."""
 
+import sys
+
 import pytest
 import torch
 
 from secondary_sinks import load_model, observe
-from secondary_sinks.errors import ModelError, TextError
+from secondary_sinks.errors import ModelError, TextError, UnsupportedModelError
+from secondary_sinks.measures import received_attention
 from secondary_sinks.models.planted import Plant, plant
 from secondary_sinks.observation import walk
 from secondary_sinks.types import LAYER_POS
@@ -56,16 +59,43 @@ def test_masses_of_all_keys_add_up_to_one_per_query(planted):
     assert float(trace.virtual_mass.abs().max()) < 1e-5
 
 
-def test_no_pattern_outlives_its_chunk(planted):
-    largest = 0
+def test_no_pattern_outlives_its_chunk(planted, monkeypatch):
+    rows = []
 
-    def note(pattern, hook):
-        nonlocal largest
-        largest = max(largest, pattern.shape[-2])
+    def note(pattern):
+        rows.append(pattern.shape[-2])
+        return received_attention(pattern)
 
-    with planted.model.hooks(fwd_hooks=[(lambda name: name.endswith("pattern"), note)]):
-        observe(planted.model, planted.tokens, chunk=16)
-    assert largest == 16
+    monkeypatch.setattr(sys.modules[walk.__module__], "received_attention", note)
+    observe(planted.model, planted.tokens, chunk=16)
+    assert set(rows) == {16}
+    assert sum(rows) == 8 * 64
+
+
+def test_a_hook_left_on_the_model_is_refused(planted):
+    hook = ("blocks.2.hook_mlp_out", lambda mlp_out, hook: mlp_out)
+    with (
+        planted.model.hooks(fwd_hooks=[hook]),
+        pytest.raises(ModelError, match=r"blocks\.2\.hook_mlp_out.*reset_hooks"),
+    ):
+        observe(planted.model, planted.tokens)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"attention_dir": "bidirectional"}, UnsupportedModelError),
+        ({"attn_only": True}, UnsupportedModelError),
+        ({"positional_embedding_type": "shortformer"}, UnsupportedModelError),
+        ({"dtype": torch.bfloat16}, ModelError),
+    ],
+)
+def test_a_model_that_would_be_measured_wrongly_is_refused(change, error):
+    planted = plant([])
+    for name, value in change.items():
+        setattr(planted.model.cfg, name, value)
+    with pytest.raises(error):
+        observe(planted.model, planted.tokens)
 
 
 def test_the_model_is_left_as_it_was(planted):
