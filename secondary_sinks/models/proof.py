@@ -12,6 +12,8 @@ from secondary_sinks.errors import ModelMismatchError
 # square root of a few thousand additions, with room for depth. A wrong rope errs by order 1.
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8, torch.bfloat16: 8e-2, torch.float16: 1e-2}
 PROBE_LENGTH = 48
+LONGEST_WINDOW = 1024
+"""A window up to this long is walked past by the probe; a longer one would cost too much."""
 
 
 def prove_equal(hooked: Any, hf_model: Any) -> dict[str, float]:
@@ -36,9 +38,11 @@ def prove_equal(hooked: Any, hf_model: Any) -> dict[str, float]:
 
 
 def probe_tokens(hf_model: Any) -> Int[Tensor, "1 pos"]:
-    """Token ids spread over the vocabulary, always the same."""
+    """Token ids spread over the vocabulary, always the same; longer than a sliding window."""
     generator = torch.Generator().manual_seed(0)
-    length = min(PROBE_LENGTH, int(getattr(hf_model.config, "max_position_embeddings", 48)))
+    window = getattr(hf_model.config, "sliding_window", None) or 0
+    beyond = window + PROBE_LENGTH if window <= LONGEST_WINDOW else PROBE_LENGTH
+    length = min(beyond, int(getattr(hf_model.config, "max_position_embeddings", beyond)))
     return torch.randint(hf_model.config.vocab_size, (1, length), generator=generator)
 
 

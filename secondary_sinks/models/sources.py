@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,13 +30,20 @@ def resolve(name: str) -> Source:
     path = Path(name).expanduser()
     if name.lower() == EMBEDDED:
         return Source(name=EMBEDDED, kind="embedded", path=EMBEDDED)
-    if path.is_dir():
+    if _is(path.is_dir):
         return _folder(path)
-    if path.is_file():
+    if _is(path.is_file):
         return _file(path)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith((".", "/")):
         return Source(name=name, kind="hub", path=name)
     raise UnknownModelError(_unknown(name))
+
+
+def _is(check: Callable[[], bool]) -> bool:
+    try:
+        return check()
+    except (OSError, ValueError):  # a name that no file system can hold
+        return False
 
 
 def _folder(path: Path) -> Source:
@@ -62,7 +70,8 @@ def _file(path: Path) -> Source:
 def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name.lower(), [EMBEDDED], n=3, cutoff=0.3)
     hint = f" (did you mean {', '.join(near)}?)" if near else ""
+    shown = name if len(name) <= 80 else name[:77] + "..."
     return (
-        f"unknown model {name!r}{hint}; expected {EMBEDDED!r}, a local folder in Hugging Face "
+        f"unknown model {shown!r}{hint}; expected {EMBEDDED!r}, a local folder in Hugging Face "
         "format, a GGUF file, or a hub name like 'Qwen/Qwen3-4B'"
     )

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import transformers as hf
+from safetensors.torch import load_file, save_file
 
 from secondary_sinks import load_model
 from secondary_sinks.errors import (
@@ -141,3 +142,30 @@ def test_an_unknown_rope_is_refused():
 def test_a_long_rope_is_used_up_to_its_original_length_only(tmp_path):
     model = load_model(save("phi4-mini-longrope", tmp_path))
     assert model.cfg.n_ctx == 64
+
+
+def test_a_lost_sliding_window_is_caught(tmp_path):
+    config = hf.MistralConfig(**SMALL | {"max_position_embeddings": 256}, sliding_window=64)
+    original = hf.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    with torch.no_grad():
+        for parameter in original.parameters():
+            parameter.normal_(0, 0.3)
+    original.save_pretrained(tmp_path)
+    hooked = load_model(tmp_path)
+    for block in hooked.blocks:
+        block.attn.attn_type = "global"
+    with pytest.raises(ModelMismatchError):
+        prove_equal(hooked, original)
+
+
+def test_missing_weights_are_refused_and_not_made_up(folder):
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"missing.*layers\.1\.mlp\.up_proj"):
+        load_model(folder)
+
+
+def test_a_name_too_long_for_a_path_is_said():
+    with pytest.raises(UnknownModelError):
+        load_model("x" * 5000)
