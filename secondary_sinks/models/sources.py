@@ -70,7 +70,7 @@ def _file(path: Path) -> Source:
 def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name.lower(), [EMBEDDED], n=3, cutoff=0.3)
     hint = f" (did you mean {', '.join(near)}?)" if near else ""
-    shown = name if len(name) <= 80 else name[:77] + "..."
+    shown = name if len(name) <= 123 else name[:120] + "..."
     return (
         f"unknown model {shown!r}{hint}; expected {EMBEDDED!r}, a local folder in Hugging Face "
         "format, a GGUF file, or a hub name like 'Qwen/Qwen3-4B'"

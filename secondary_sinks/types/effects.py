@@ -1,0 +1,119 @@
+"""Edits, what they do, and what that says."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from secondary_sinks.types.frames import tidy
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """A change of one activation of one token at one layer, as plain data."""
+
+    pos: int
+    layer: int
+    kind: str = "zero"
+    site: str = "mlp_out"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """What one edit does to the edited token.
+
+    Alignment, norm and lifetime are state effects and exact; mass is the *direct* effect: the
+    queries of later tokens are those of the clean run. Alignments, norms and masses are means
+    over the layers of the sink (for a control: of its sink), mass in the blocks that read them.
+    """
+
+    text_id: str
+    pos: int
+    token_id: int
+    token: str
+    role: str
+    """sink or control."""
+    kind: str
+    """Kind of the sink, or of the control: twin (same token id) or neighbour."""
+    sink_pos: int
+    """Position of the sink; for a control, of the sink that it is matched with."""
+    layer: int
+    site: str
+    edit: str
+    effect: str
+    """How later queries are treated: direct (frozen) or total."""
+    lifetime_clean: int
+    lifetime_edited: int
+    l_start_clean: float
+    """Creation layer; NaN where the token is no sink."""
+    l_start_edited: float
+    alignment_clean: float
+    alignment_edited: float
+    alignment_centred_clean: float
+    alignment_centred_edited: float
+    norm_clean: float
+    norm_edited: float
+    mass_clean: float
+    mass_edited: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effects:
+    """Effects of many edits."""
+
+    rows: tuple[Effect, ...]
+
+    def to_frame(self) -> "pd.DataFrame":
+        """One row per cell (text x token x layer x edit)."""
+        return tidy([asdict(row) for row in self.rows], Effect)
+
+    @staticmethod
+    def join(parts: Iterable["Effects"]) -> "Effects":
+        """All rows of several tables, in order."""
+        return Effects(rows=tuple(row for part in parts for row in part.rows))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerEffect:
+    """What ablating one layer takes from sinks beyond what it takes from their controls."""
+
+    layer: int
+    lost: float
+    """`sinks_lost` less `controls_lost`."""
+    low: float
+    """Lower end of the interval."""
+    high: float
+    sinks_lost: float
+    """Share of their clean mass that sinks lose; 1 is all."""
+    controls_lost: float
+    """Share of their clean mass that controls lose."""
+    removed: float
+    """Share of sinks whose lifetime falls to 0."""
+    prolonged: float
+    """Share of sinks whose lifetime grows."""
+    n_sinks: int
+    """Secondary sinks with a control: those that the numbers are of."""
+    n_unmatched: int
+    """Secondary sinks without a control, left out."""
+    n_texts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """An answer to a causal question, with what it rests on."""
+
+    claim: str
+    outcome: str
+    """supported, contradicted or inconclusive."""
+    why: str
+    statistic: str
+    value: float
+    low: float
+    """Lower end of the interval."""
+    high: float
+    confidence: float
+    controls: str
+    n_sinks: int
+    n_texts: int

@@ -1,0 +1,15 @@
+"""Rows of plain data -> a frame."""
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def tidy(rows: list[dict[str, Any]], kind: type) -> "pd.DataFrame":
+    """Rows as a frame whose columns have their types even where there is no row."""
+    import pandas as pd
+
+    kinds = {item.name: item.type if item.type in (int, float) else str for item in fields(kind)}
+    return pd.DataFrame(rows, columns=list(kinds)).astype(kinds)

@@ -1,0 +1,134 @@
+"""`Trace`: what one pass measured, and the `Thresholds` that judge it."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """When a token counts as a sink at a layer; the same for every model.
+
+    A sink is aligned, outlying and attended at once, so each single test can be mild. They are
+    round numbers: an aligned token has at least twice as much along the primary's direction as
+    across it, an outlying one stands three times as far from the typical token as tokens
+    usually do, an attended one gets twice its even share.
+    """
+
+    aligned: float = 0.9
+    """Least centred, signed cosine with the primary (the paper uses 0.9, raw and unsigned)."""
+    outlying: float = 3.0
+    """Least distance from the typical token, in medians of that distance over the text."""
+    attended: float = 2.0
+    """Least attention mass, in multiples of the uniform null and of the neighbours' median."""
+    min_queries: int = 8
+    """Queries that must see a key before its mass says anything; fewer is noise of single rows."""
+    primary_like: float = 0.8
+    """Share of the primary's layers from which on a sink that arises with it is primary-like."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Trace:
+    """What one streaming pass measured of one text: a few numbers per layer and position."""
+
+    text_id: str
+    tokens: Int[Tensor, "pos"]
+    token_strings: tuple[str, ...]
+    primary: int
+    """Position of the primary sink (the likeliest one: `detect` says where it is active)."""
+    norm: Float[Tensor, "layer pos"]
+    """Length of resid_post."""
+    norm_ratio: Float[Tensor, "layer pos"]
+    """The same in medians over the text."""
+    deviation_ratio: Float[Tensor, "layer pos"]
+    """Distance of resid_post from the typical token, in medians over the text."""
+    alignment: Float[Tensor, "layer pos"]
+    """Signed cosine of resid_post with the primary's."""
+    alignment_centred: Float[Tensor, "layer pos"]
+    """The same after the typical token is subtracted from both."""
+    mass: Float[Tensor, "layer pos"]
+    """Attention mass in block l: mean over the queries that see the key and over heads."""
+    mass_null: Float[Tensor, "layer pos"]
+    """Mass under evenly spread attention."""
+    mass_local: Float[Tensor, "layer pos"]
+    """Median mass of the keys within 16 positions."""
+    queries: Int[Tensor, "layer pos"]
+    """Number of queries that see the key."""
+    virtual_mass: Float[Tensor, "layer"]
+    """Attention that goes to no token (learned sinks), mean over queries and heads."""
+    key_norm: Float[Tensor, "layer pos"]
+    """Length of the key as the scores use it (after q/k norm and rotation), mean over KV heads."""
+    value_norm: Float[Tensor, "layer pos"]
+    """Length of the value, mean over KV heads."""
+    mlp_norm: Float[Tensor, "layer pos"]
+    """Length of the MLP's output."""
+    mlp_alignment: Float[Tensor, "layer pos"]
+    """Signed cosine of the MLP's output with the primary's resid_post at the same layer."""
+    typical: Float[Tensor, "layer d_model"]
+    """The typical token: mean resid_post of ordinary positions."""
+    median_norm: Float[Tensor, "layer"]
+    """Median over the text of `norm`."""
+    median_deviation: Float[Tensor, "layer"]
+    """Median over the text of the distance from the typical token."""
+    primary_resid: Float[Tensor, "layer d_model"]
+    """resid_post of the primary; NaN before it stood out (see `observation.candidates`)."""
+
+    @property
+    def mass_excess(self) -> Float[Tensor, "layer pos"]:
+        """Mass beyond the uniform null."""
+        return self.mass - self.mass_null
+
+    @property
+    def mass_expected(self) -> Float[Tensor, "layer pos"]:
+        """What a key at its place gets: its even share, or its neighbours' mass if that is more."""
+        return torch.maximum(self.mass_null, self.mass_local)
+
+    @property
+    def mass_read(self) -> Float[Tensor, "layer pos"]:
+        """Mass drawn by the state at layer l, in block l + 1 that reads it; NaN at the last."""
+        return read_by_next(self.mass)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """One row per layer and position, one column per measure."""
+        import pandas as pd
+
+        n_layers, n_pos = self.norm.shape
+        columns: dict[str, Any] = {
+            "text_id": self.text_id,
+            "layer": torch.arange(n_layers).repeat_interleave(n_pos).numpy(),
+            "pos": torch.arange(n_pos).repeat(n_layers).numpy(),
+            "token_id": self.tokens.repeat(n_layers).numpy(),
+            "token": list(self.token_strings) * n_layers,
+        }
+        for name in LAYER_POS:
+            columns[name] = getattr(self, name).reshape(-1).numpy()
+        return pd.DataFrame(columns)
+
+
+LAYER_POS = (
+    "norm",
+    "norm_ratio",
+    "deviation_ratio",
+    "alignment",
+    "alignment_centred",
+    "mass",
+    "mass_excess",
+    "mass_local",
+    "queries",
+    "key_norm",
+    "value_norm",
+    "mlp_norm",
+    "mlp_alignment",
+)
+"""The measures of a `Trace` by layer and position, in the order of `Trace.to_frame`."""
+
+
+def read_by_next(mass: Float[Tensor, "layer *shape"]) -> Float[Tensor, "layer *shape"]:
+    """Shift masses one layer down: from the block that attends to the state it attends to."""
+    return torch.cat([mass[1:].float(), torch.full_like(mass[:1], torch.nan, dtype=torch.float32)])
