@@ -68,8 +68,9 @@ def work(request: Request) -> None:
 def _fill(folder: RunFolder, request: Request, texts: Sequence[Text], bars: Bars) -> bool:
     """Run and save, unless the folder holds the same run; whether it did."""
     limits = Thresholds()
-    bars.say(f"loading {request.model}")
+    bars.advance("load", request.model, 0, 1)
     model = load_model(request.model, request.device, request.dtype)
+    bars.advance("load", request.model, 1, 1)
     fed = [tokenize(text, model.tokenizer, request.feed) for text in texts]
     check_lengths(model, fed, limits)
     record = describe(model, fed, limits, request.edit, request.seed)
