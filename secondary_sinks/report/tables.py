@@ -14,7 +14,7 @@ SINK_COLUMNS = (
 THRESHOLDS = {
     "aligned": "least centred cosine with the primary",
     "outlying": "least distance from the typical token, in medians of that distance",
-    "attended": "least attention mass, in multiples of an even share",
+    "attended": "least attention mass, in multiples of an even share and of what neighbours get",
     "min_queries": "least number of queries that must see a token to judge it",
     "primary_like": "share of the primary's layers from which on a sink is primary-like",
 }
