@@ -27,7 +27,7 @@ from secondary_sinks.measures import (
     norms,
     seeing_queries,
 )
-from secondary_sinks.models.layers import hook_name, refuse_unreplicable, window
+from secondary_sinks.models.layers import hook_name, refuse_unreplicable
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.observation import LayerView, walk
 from secondary_sinks.types import Edit, Trace
@@ -134,7 +134,7 @@ def direct_mass(
     old_keys = view.run.keys[positions]
     new, old = (view.run.scores(view.queries, k).float() for k in (keys, old_keys))
     paid = attention_to_replaced_key(new, view.denominator.without(positions, old))
-    reach = window(view.run.model, view.layer)
+    reach = view.run.window
     later = torch.arange(n_pos, device=device)[:, None] - positions
     sees = (later > 0) & (later < (reach or n_pos))
     # Where a query sees nothing but itself, `without` has no meaning and gives NaN.

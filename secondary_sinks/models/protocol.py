@@ -13,8 +13,10 @@ Hook = tuple[str, Callable[..., Any]]
 class HookedModel(Protocol):
     """A causal language model with TransformerLens hook points.
 
-    `cfg` has `n_layers`, `n_heads`, `d_model`, `n_ctx`, `dtype`; `blocks` holds one module
-    per layer; `tokenizer` is a Hugging Face tokenizer or None.
+    A `HookedTransformer` or a `TransformerBridge`. `cfg` has `n_layers`, `n_heads`, `d_model`,
+    `n_ctx`, `dtype`; `blocks` holds one module per layer; `tokenizer` is a Hugging Face
+    tokenizer or None. What a layer computes is reached through `models.layers`, never through
+    `blocks`, whose insides differ between the two classes.
     """
 
     cfg: Any
@@ -31,5 +33,10 @@ class HookedModel(Protocol):
         ...
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Logits `[batch, pos, d_vocab]`, or a residual when `stop_at_layer` is given."""
+        """Logits `[batch, pos, d_vocab]`."""
         ...
+
+
+def is_bridge(model: Any) -> bool:
+    """Whether a model is a `TransformerBridge`, which wraps a Hugging Face model."""
+    return hasattr(model, "original_model")

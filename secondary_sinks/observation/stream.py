@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.errors import ModelError, TextError
 from secondary_sinks.measures import local_mass, norms, seeing_queries, typical_token, uniform_mass
-from secondary_sinks.models.layers import window
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.observation.candidates import Candidates, choose_primary
 from secondary_sinks.observation.walk import CHUNK, LayerView, walk
@@ -37,7 +35,6 @@ def observe(
     candidates = Candidates(len(ids))
     layers = [_measure(view, candidates) for view in walk(model, ids, chunk=chunk)]
     rows = {name: torch.stack([layer[name] for layer in layers]) for name in layers[0]}
-    rows |= _nulls(model, len(ids))
     excess = rows["mass"] - rows["mass_null"]
     primary = choose_primary(candidates.positions, rows["deviation_ratio"], excess, rows["queries"])
     return Trace(
@@ -77,7 +74,7 @@ def _measure(view: LayerView, candidates: Candidates) -> Rows:
     _refuse_not_finite(view)
     typical = typical_token(view.resid_post)
     norm, deviation = norms(view.resid_post), norms(view.resid_post.float() - typical)
-    seen = seeing_queries(len(norm), window(view.run.model, view.layer))
+    seen = seeing_queries(len(norm), view.run.window)
     deviation_ratio = deviation / deviation.median()
     candidates.measure(view.resid_post, view.mlp_out, typical, deviation_ratio, view.received)
     rows = {
@@ -85,6 +82,8 @@ def _measure(view: LayerView, candidates: Candidates) -> Rows:
         "norm_ratio": norm / norm.median(),
         "deviation_ratio": deviation_ratio,
         "mass": view.received / seen,
+        "mass_null": uniform_mass(len(norm), view.run.window),
+        "queries": seen,
         "mass_local": local_mass(view.received / seen),
         "virtual_mass": 1 - view.received.sum() / len(norm),
         "key_norm": norms(view.run.keys).mean(-1),
@@ -104,13 +103,3 @@ def _refuse_not_finite(view: LayerView) -> None:
             f"layer {view.layer} gives NaN or infinite values at position {int(bad[0])}; "
             "expected finite ones. In float16 a massive token may overflow: use float32 or bfloat16"
         )
-
-
-def _nulls(model: HookedModel, n_pos: int) -> Rows:
-    """Uniform null and number of queries, per layer because windows differ by layer."""
-    windows = [window(model, layer) for layer in range(model.cfg.n_layers)]
-    null: Float[Tensor, "layer pos"] = torch.stack([uniform_mass(n_pos, w) for w in windows])
-    return {
-        "mass_null": null,
-        "queries": torch.stack([seeing_queries(n_pos, w) for w in windows]),
-    }

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondary_sinks.measures import Denominator, received_attention
-from secondary_sinks.models.layers import LayerRun, check_model, embed, hook_name, query_point
+from secondary_sinks.models.layers import LayerRun, begin, hook_name
 from secondary_sinks.models.protocol import Hook, HookedModel
 
 CHUNK = 256
@@ -48,11 +48,11 @@ def walk(
     `keep_queries` also keeps the queries and softmax denominators, which the direct effect of
     an edit on attention needs.
     """
-    check_model(model)
-    residual = embed(model, tokens)
+    passage = begin(model, tokens)
+    residual = passage.embedded
     for layer in range(model.cfg.n_layers):
-        run, notes = LayerRun(model, layer), _Notes(len(tokens))
-        hooks = notes.hooks(layer, query_point(model) if keep_queries else None)
+        run, notes = passage.layer(layer), _Notes(len(tokens))
+        hooks = notes.hooks(layer, keep_scores=keep_queries)
         after = run.forward(residual, chunk, hooks)
         yield LayerView(
             layer=layer,
@@ -61,7 +61,7 @@ def walk(
             resid_post=after[0],
             mlp_out=torch.cat(notes.mlp_out),
             received=notes.received,
-            queries=torch.cat(notes.queries) if keep_queries else None,
+            queries=run.queries if keep_queries else None,
             denominator=notes.denominator(run) if keep_queries else None,
         )
         residual = after
@@ -73,10 +73,9 @@ class _Notes:
     def __init__(self, n_pos: int) -> None:
         self.received = torch.zeros(n_pos)
         self.mlp_out: list[Tensor] = []
-        self.queries: list[Tensor] = []
         self.denominators: list[Denominator] = []
 
-    def hooks(self, layer: int, queries: str | None) -> list[Hook]:
+    def hooks(self, layer: int, *, keep_scores: bool) -> list[Hook]:
         def on_pattern(pattern: Tensor, hook: Any) -> None:
             received = received_attention(pattern).cpu()
             self.received[: len(received)] += received
@@ -84,18 +83,16 @@ class _Notes:
         def on_mlp_out(mlp_out: Tensor, hook: Any) -> None:
             self.mlp_out.append(mlp_out[0])
 
-        def on_queries(query: Tensor, hook: Any) -> None:
-            self.queries.append(query[0])
-
         def on_scores(scores: Tensor, hook: Any) -> None:
-            self.denominators.append(Denominator.of(scores[0]))
+            invisible = scores[0] <= torch.finfo(scores.dtype).min / 2  # as Hugging Face masks
+            self.denominators.append(Denominator.of(scores[0].masked_fill(invisible, -torch.inf)))
 
         notes: dict[str, Callable[[Tensor, Any], None]] = {
             "pattern": on_pattern,
             "mlp_out": on_mlp_out,
         }
-        if queries is not None:
-            notes |= {queries: on_queries, "attn_scores": on_scores}
+        if keep_scores:
+            notes |= {"attn_scores": on_scores}
         return [(hook_name(layer, point), note) for point, note in notes.items()]
 
     def denominator(self, run: LayerRun) -> Denominator:

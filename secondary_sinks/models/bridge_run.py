@@ -1,0 +1,256 @@
+"""How a layer of a `TransformerBridge` is run: the only place that knows its internals.
+
+A bridge wraps a Hugging Face model, whose own loop over layers owns the positions, rotary tables
+and masks. So that none of these is guessed, the loop runs once per text with its layers taken
+out, and what it hands to each layer is written down: `_handed_down`. A layer is then called with
+exactly that, for the positions that are wanted.
+"""
+
+import inspect
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import DynamicCache
+
+from secondary_sinks.models.layers import (
+    LayerRun,
+    Passage,
+    Replicas,
+    hook_name,
+    keep,
+    refuse_unreplicable,
+    visible_to_replicas,
+)
+from secondary_sinks.models.protocol import Hook, HookedModel
+
+Arguments = dict[str, Any]
+CACHES = ("past_key_values", "layer_past")
+"""What a layer calls its cache: the usual name, and that of GPT-NeoX."""
+
+
+class BridgePassage(Passage):
+    """A text on its way through a `TransformerBridge`."""
+
+    def __init__(self, model: HookedModel, tokens: Int[Tensor, "pos"]) -> None:
+        """Embed the text and find out what each layer is handed."""
+        self.model, self.n_pos = model, len(tokens)
+        ids = tokens[None].to(model.cfg.device)
+        # A mask of four axes is taken as it is, so that none of text x text is made.
+        no_mask = torch.zeros(1, 1, 1, 1, dtype=model.cfg.dtype, device=ids.device)
+        self._arguments = _handed_down(
+            model, input_ids=ids, attention_mask=no_mask, past_key_values=DynamicCache()
+        )
+        self.embedded = self._arguments[0].pop("hidden_states")
+        last = _handed_down(model, input_ids=ids[:, -1:], past_key_values=_Full(self.n_pos - 1))
+        self._windows = [_visible_keys(arguments, self.n_pos) for arguments in last]
+
+    def layer(self, layer: int) -> "BridgeRun":
+        """A fresh run of one layer."""
+        seen = self._windows[layer]
+        window = None if seen >= self.n_pos else seen
+        return BridgeRun(self.model, layer, self._arguments[layer], self.n_pos, window)
+
+
+class _Full(DynamicCache):
+    """An empty cache that says it holds so many positions."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self._length = length
+
+    def get_seq_length(self, layer_idx: int = 0, *rest: Any) -> int:
+        return self._length
+
+    def get_mask_sizes(self, query_length: Any, layer_idx: int) -> tuple[int, int]:
+        new = query_length if isinstance(query_length, int) else len(query_length)
+        return self._length + new, 0
+
+
+def _handed_down(model: Any, **inputs: Any) -> list[Arguments]:
+    """The arguments that the model's own loop gives to each layer; no layer is run."""
+    arguments: list[Arguments] = []
+
+    def recorder(block: Any) -> Any:
+        signature = inspect.signature(block.original_component.forward)
+
+        def forward(*args: Any, **kwargs: Any) -> Tensor:
+            bound = signature.bind(*args, **kwargs).arguments
+            arguments.append({**bound, **bound.pop("kwargs", {})})
+            hidden: Tensor = arguments[-1]["hidden_states"]
+            return hidden
+
+        return forward
+
+    with _replaced(model.blocks, recorder), torch.no_grad():
+        model.original_model.base_model(**inputs, use_cache=True)
+    return arguments
+
+
+@contextmanager
+def _replaced(blocks: Any, make: Any) -> Iterator[None]:
+    for block in blocks:
+        object.__setattr__(block, "forward", make(block))
+    try:
+        yield
+    finally:
+        for block in blocks:
+            object.__delattr__(block, "forward")
+
+
+def _visible_keys(arguments: Arguments, n_pos: int) -> int:
+    """How many keys the last position of the text sees, by the mask of a single query there."""
+    mask = arguments.get("attention_mask")
+    if mask is None:
+        return n_pos
+    row = mask[0, 0, 0]
+    return int((row if row.dtype == torch.bool else row == 0).sum())
+
+
+class BridgeRun(LayerRun):
+    """A run of one layer of a `TransformerBridge`."""
+
+    def __init__(
+        self,
+        model: HookedModel,
+        layer: int,
+        arguments: Arguments,
+        n_pos: int,
+        window: int | None,
+    ) -> None:
+        """Prepare an empty key-value cache for `layer`."""
+        self.model, self.layer = model, layer
+        self._arguments, self._n_pos, self._window = arguments, n_pos, window
+        self._block = model.blocks[layer]
+        self._original = self._block.attn.original_component
+        self._cache = DynamicCache()
+        self._queries: dict[str, list[Tensor]] = {"q": [], "rot_q": []}
+
+    def forward(
+        self, resid_pre: Float[Tensor, "1 pos d_model"], chunk: int, hooks: Sequence[Hook]
+    ) -> Float[Tensor, "1 pos d_model"]:
+        """`resid_post` of all positions."""
+        n_pos, parts = resid_pre.shape[1], []
+        with torch.no_grad(), self.model.hooks(fwd_hooks=[*hooks, *self._query_hooks()]):
+            for start in range(0, n_pos, chunk):
+                at = torch.arange(start, min(start + chunk, n_pos), device=resid_pre.device)
+                visible = _visible(at, int(at[-1]) + 1, self.window)
+                parts.append(self._call(resid_pre[:, at], at, visible, self._cache))
+        return torch.cat(parts, dim=1)
+
+    @property
+    def queries(self) -> Float[Tensor, "pos head d_head"]:
+        """Queries as the scores use them; rotated here where the bridge's own hook never fires."""
+        tables = self._arguments.get("position_embeddings")
+        if self._queries["rot_q"] or tables is None:
+            return torch.cat(self._queries["rot_q"] or self._queries["q"])
+        rotate = sys.modules[type(self._original).__module__].apply_rotary_pos_emb
+        turned = torch.cat(self._queries["q"]).transpose(0, 1)[None]
+        return rotate(turned, turned, *tables)[0][0].transpose(0, 1)
+
+    @property
+    def keys(self) -> Float[Tensor, "pos kv_head d_head"]:
+        """Keys as the scores use them: Hugging Face keeps them after rotation."""
+        return self._cache.layers[self.layer].keys[0].transpose(0, 1)
+
+    @property
+    def values(self) -> Float[Tensor, "pos kv_head d_head"]:
+        """Values of all positions."""
+        return self._cache.layers[self.layer].values[0].transpose(0, 1)
+
+    @property
+    def scale(self) -> float:
+        """The original's own number; GPT-2 may divide by the number of the layer too."""
+        scale = getattr(self._original, "scaling", None)
+        if scale is None:
+            scale = self.keys.shape[-1] ** -0.5
+        by_layer = getattr(self.model.cfg, "scale_attn_by_inverse_layer_idx", False)
+        return float(scale) / (self.layer + 1 if by_layer else 1)
+
+    @property
+    def soft_cap(self) -> float | None:
+        """The soft-cap of Gemma 2's scores."""
+        cap = getattr(self._original, "attn_logit_softcapping", None)
+        return None if cap is None else float(cap)
+
+    @property
+    def learned_sinks(self) -> Float[Tensor, "head"] | None:
+        """Score per head that belongs to no token."""
+        sinks = getattr(self._original, "sinks", None)
+        return None if sinks is None else sinks.detach()
+
+    @property
+    def window(self) -> int | None:
+        """Length of the sliding window, where the text is longer than it."""
+        return self._window
+
+    def run_replicas(
+        self,
+        resid_pre: Float[Tensor, "cell d_model"],
+        positions: Int[Tensor, "cell"],
+        hooks: Sequence[Hook],
+    ) -> Replicas:
+        """Run replicas of `positions` through this layer."""
+        refuse_unreplicable(self.model)
+        seen: dict[str, Tensor] = {}
+        at, n_cells, cache = positions.to(resid_pre.device), len(positions), DynamicCache()
+        clean = self._cache.layers[self.layer]
+        cache.update(clean.keys, clean.values, self.layer)
+        visible = visible_to_replicas(at, self._n_pos, self.window)
+        own = (hook_name(self.layer, "pattern"), keep(seen, "pattern"))
+        with torch.no_grad(), self.model.hooks(fwd_hooks=[*hooks, own]):
+            resid_post = self._call(resid_pre[None], at, visible, cache)
+        own_columns = seen["pattern"][0, :, :, -n_cells:]
+        return Replicas(
+            resid_post=resid_post[0],
+            keys=cache.layers[self.layer].keys[0, :, -n_cells:].transpose(0, 1),
+            self_attention=own_columns.diagonal(dim1=1, dim2=2).T.float(),
+        )
+
+    def _call(
+        self,
+        hidden: Float[Tensor, "1 query d_model"],
+        at: Int[Tensor, "query"],
+        visible: Bool[Tensor, "query key"],
+        cache: DynamicCache,
+    ) -> Float[Tensor, "1 query d_model"]:
+        """Call the layer as the model's own loop would, for the positions `at`."""
+        lowest = torch.finfo(hidden.dtype).min
+        mask = torch.zeros(visible.shape, dtype=hidden.dtype, device=hidden.device)
+        own = {"hidden_states": hidden, "attention_mask": mask.masked_fill(~visible, lowest)[None, None]}
+        arguments = {key: _take(value, at, self._n_pos) for key, value in self._arguments.items()}
+        arguments |= own | {name: cache for name in CACHES if name in arguments}
+        output = self._block(arguments.pop("hidden_states"), **arguments)
+        return output[0] if isinstance(output, tuple) else output
+
+    def _query_hooks(self) -> list[Hook]:
+        """Both points: where queries and keys come from one matrix, `rot_q` never fires."""
+
+        def keep_in(store: list[Tensor]) -> Any:
+            return lambda queries, hook: store.append(queries[0])
+
+        points = self._queries.items()
+        names = [(hook_name(self.layer, point), store) for point, store in points]
+        return [(name, keep_in(store)) for name, store in names if name in self.model.hook_dict]
+
+
+def _visible(
+    at: Int[Tensor, "query"], n_keys: int, window: int | None
+) -> Bool[Tensor, "query key"]:
+    """Keys up to each query, within its window."""
+    behind = at[:, None] - torch.arange(n_keys, device=at.device)
+    return (behind >= 0) & (behind < (n_keys if window is None else window))
+
+
+def _take(value: Any, at: Int[Tensor, "query"], n_pos: int) -> Any:
+    """The part of an argument that belongs to the positions `at`."""
+    if isinstance(value, tuple | list):
+        return type(value)(_take(item, at, n_pos) for item in value)
+    if not isinstance(value, Tensor) or value.ndim == 0:
+        return value
+    axis = 1 if value.ndim > 1 and value.shape[1] == n_pos else 0
+    return value.index_select(axis, at.to(value.device)) if value.shape[axis] == n_pos else value
