@@ -5,6 +5,7 @@
     │   ├── UnknownModelError     no alias, folder, file or hub name like that
     │   ├── UnsupportedModelError an architecture or feature we cannot prove right
     │   └── ModelMismatchError    the hooked model disagrees with its original
+    ├── HookError             a hook that would do nothing, or something else than it says
     ├── TextError             a text cannot be read, is too short or too long
     ├── EditError             an edit or a cell that is not possible
     └── RunFolderError        a run folder that must not or cannot be written
@@ -32,6 +33,10 @@ class UnsupportedModelError(ModelError):
 
 class ModelMismatchError(ModelError):
     """The hooked model computes something else than its Hugging Face original."""
+
+
+class HookError(SinkError):
+    """A hook or argument that would be ignored, or do something else than it says."""
 
 
 class TextError(SinkError):

@@ -47,6 +47,18 @@ def configs():
         ),
         "qwen3": hf.Qwen3Config(**small, head_dim=16),
         "qwen3-mha": hf.Qwen3Config(**small | MHA, head_dim=8),
+        "qwen3-moe": hf.Qwen3MoeConfig(
+            **small, head_dim=16, moe_intermediate_size=24, num_experts=4, num_experts_per_tok=2
+        ),
+        "qwen3-moe-normed": hf.Qwen3MoeConfig(
+            **small,
+            head_dim=16,
+            moe_intermediate_size=24,
+            num_experts=4,
+            num_experts_per_tok=2,
+            norm_topk_prob=True,
+        ),
+        "smollm3": hf.SmolLM3Config(**small, no_rope_layer_interval=2),
         "phi3": hf.Phi3Config(**small),
         "phi3-partial-rotary": hf.Phi3Config(**small, partial_rotary_factor=0.5),
         "phi4-mini-longrope": hf.Phi3Config(

@@ -1,15 +1,11 @@
 """How a layer of a `TransformerBridge` is run: the only place that knows its internals.
 
-A bridge wraps a Hugging Face model, whose own loop over layers owns the positions, rotary tables
-and masks. So that none of these is guessed, the loop runs once per text with its layers taken
-out, and what it hands to each layer is written down: `_handed_down`. A layer is then called with
-exactly that, for the positions that are wanted.
+A bridge wraps a Hugging Face model. `models.hf_layers` finds out what that model's own loop hands
+to each layer; a layer is then called with exactly that, for the positions that are wanted.
 """
 
-import inspect
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
+from secondary_sinks.models.hf_layers import Arguments, handed_down, visible_keys
 from secondary_sinks.models.layers import (
     LayerRun,
     Passage,
@@ -28,7 +25,6 @@ from secondary_sinks.models.layers import (
 )
 from secondary_sinks.models.protocol import Hook, HookedModel
 
-Arguments = dict[str, Any]
 CACHES = ("past_key_values", "layer_past")
 """What a layer calls its cache: the usual name, and that of GPT-NeoX."""
 
@@ -40,75 +36,24 @@ class BridgePassage(Passage):
         """Embed the text and find out what each layer is handed."""
         self.model, self.n_pos = model, len(tokens)
         ids = tokens[None].to(model.cfg.device)
+        base = model.original_model.base_model
         # A mask of four axes is taken as it is, so that none of text x text is made.
         no_mask = torch.zeros(1, 1, 1, 1, dtype=model.cfg.dtype, device=ids.device)
-        self._arguments = _handed_down(
-            model, input_ids=ids, attention_mask=no_mask, past_key_values=DynamicCache()
+        self._arguments = handed_down(
+            base,
+            model.blocks,
+            input_ids=ids,
+            attention_mask=no_mask,
+            past_key_values=DynamicCache(),
         )
-        self.embedded = self._arguments[0].pop("hidden_states")
-        last = _handed_down(model, input_ids=ids[:, -1:], past_key_values=_Full(self.n_pos - 1))
-        self._windows = [_visible_keys(arguments, self.n_pos) for arguments in last]
+        self.embedded = self._arguments[0]["hidden_states"]
+        self._visible = visible_keys(base, model.blocks, self.n_pos - 1)
 
     def layer(self, layer: int) -> "BridgeRun":
         """A fresh run of one layer."""
-        seen = self._windows[layer]
+        seen = self._visible[layer]
         window = None if seen >= self.n_pos else seen
         return BridgeRun(self.model, layer, self._arguments[layer], self.n_pos, window)
-
-
-class _Full(DynamicCache):
-    """An empty cache that says it holds so many positions."""
-
-    def __init__(self, length: int) -> None:
-        super().__init__()
-        self._length = length
-
-    def get_seq_length(self, layer_idx: int = 0, *rest: Any) -> int:
-        return self._length
-
-    def get_mask_sizes(self, query_length: Any, layer_idx: int) -> tuple[int, int]:
-        new = query_length if isinstance(query_length, int) else len(query_length)
-        return self._length + new, 0
-
-
-def _handed_down(model: Any, **inputs: Any) -> list[Arguments]:
-    """The arguments that the model's own loop gives to each layer; no layer is run."""
-    arguments: list[Arguments] = []
-
-    def recorder(block: Any) -> Any:
-        signature = inspect.signature(block.original_component.forward)
-
-        def forward(*args: Any, **kwargs: Any) -> Tensor:
-            bound = signature.bind(*args, **kwargs).arguments
-            arguments.append({**bound, **bound.pop("kwargs", {})})
-            hidden: Tensor = arguments[-1]["hidden_states"]
-            return hidden
-
-        return forward
-
-    with _replaced(model.blocks, recorder), torch.no_grad():
-        model.original_model.base_model(**inputs, use_cache=True)
-    return arguments
-
-
-@contextmanager
-def _replaced(blocks: Any, make: Any) -> Iterator[None]:
-    for block in blocks:
-        object.__setattr__(block, "forward", make(block))
-    try:
-        yield
-    finally:
-        for block in blocks:
-            object.__delattr__(block, "forward")
-
-
-def _visible_keys(arguments: Arguments, n_pos: int) -> int:
-    """How many keys the last position of the text sees, by the mask of a single query there."""
-    mask = arguments.get("attention_mask")
-    if mask is None:
-        return n_pos
-    row = mask[0, 0, 0]
-    return int((row if row.dtype == torch.bool else row == 0).sum())
 
 
 class BridgeRun(LayerRun):
@@ -221,7 +166,10 @@ class BridgeRun(LayerRun):
         """Call the layer as the model's own loop would, for the positions `at`."""
         lowest = torch.finfo(hidden.dtype).min
         mask = torch.zeros(visible.shape, dtype=hidden.dtype, device=hidden.device)
-        own = {"hidden_states": hidden, "attention_mask": mask.masked_fill(~visible, lowest)[None, None]}
+        own = {
+            "hidden_states": hidden,
+            "attention_mask": mask.masked_fill(~visible, lowest)[None, None],
+        }
         arguments = {key: _take(value, at, self._n_pos) for key, value in self._arguments.items()}
         arguments |= own | {name: cache for name in CACHES if name in arguments}
         output = self._block(arguments.pop("hidden_states"), **arguments)

@@ -13,17 +13,26 @@ from secondary_sinks.errors import UnsupportedModelError
 Fields = dict[str, Any]
 
 
-def hooked_fields(hf_config: Any) -> Fields:
-    """Keyword arguments of `HookedTransformerConfig` for a Hugging Face config.
+def architecture_of(hf_model: Any) -> str:
+    """Name of the architecture, by the config or, where that is silent, by the model's class."""
+    return str((hf_model.config.architectures or [type(hf_model).__name__])[0])
 
-    Raises `UnsupportedModelError` for architectures that are not in `ARCHITECTURES`.
-    """
-    architecture = (hf_config.architectures or ["unknown"])[0]
+
+def check_architecture(architecture: str) -> None:
+    """Raise `UnsupportedModelError` for an architecture that no `HookedTransformer` is made of."""
     if architecture not in ARCHITECTURES:
         raise UnsupportedModelError(
             f"architecture {architecture!r} is not supported; expected one of "
             f"{', '.join(sorted(ARCHITECTURES))}"
         )
+
+
+def hooked_fields(hf_config: Any, architecture: str) -> Fields:
+    """Keyword arguments of `HookedTransformerConfig` for a Hugging Face config.
+
+    Raises `UnsupportedModelError` for architectures that are not in `ARCHITECTURES`.
+    """
+    check_architecture(architecture)
     common = {
         "original_architecture": architecture,
         "d_vocab": hf_config.vocab_size,
@@ -41,7 +50,9 @@ def rope_type(hf_config: Any) -> str:
 
 def context_length(hf_config: Any) -> int:
     """Tokens a text may have: long ropes are exact up to their original length only."""
-    n_ctx = int(hf_config.max_position_embeddings)
+    n_ctx = int(getattr(hf_config, "max_position_embeddings", None) or 0)
+    if not n_ctx:
+        raise UnsupportedModelError("the config does not say how long a text may be")
     parameters = getattr(hf_config, "rope_parameters", None) or {}
     original = parameters.get("original_max_position_embeddings")
     original = original or getattr(hf_config, "original_max_position_embeddings", None)
@@ -92,6 +103,27 @@ def _qwen2(hf: Any) -> Fields:
 
 def _qwen3(hf: Any) -> Fields:
     return _decoder(hf) | {"use_qk_norm": True}
+
+
+def _qwen3_moe(hf: Any) -> Fields:
+    if hf.mlp_only_layers or hf.decoder_sparse_step != 1:
+        raise UnsupportedModelError(
+            "a HookedTransformer has experts in every layer or in none; this model has them in "
+            "some; load it as a bridge"
+        )
+    return _qwen3(hf) | {
+        "n_key_value_heads": hf.num_key_value_heads,
+        "d_mlp": hf.moe_intermediate_size,
+        "num_experts": hf.num_experts,
+        "experts_per_token": hf.num_experts_per_tok,
+        "norm_topk_prob": hf.norm_topk_prob,
+    }
+
+
+def unrotated_layers(hf_config: Any) -> list[int]:
+    """Layers without positions (NoPE), as SmolLM3 has; none in most models."""
+    rotated = getattr(hf_config, "no_rope_layers", None) or []  # 1 where there is a rope
+    return [layer for layer, has_rope in enumerate(rotated) if not has_rope]
 
 
 def _partial_rotary(hf: Any) -> Fields:
@@ -174,6 +206,8 @@ ARCHITECTURES: dict[str, Callable[[Any], Fields]] = {
     "MistralForCausalLM": _decoder,
     "Qwen2ForCausalLM": _qwen2,
     "Qwen3ForCausalLM": _qwen3,
+    "Qwen3MoeForCausalLM": _qwen3_moe,
+    "SmolLM3ForCausalLM": _decoder,
     "Phi3ForCausalLM": _partial_rotary,
     "Olmo2ForCausalLM": _decoder,
     "Gemma2ForCausalLM": _gemma2,
@@ -182,3 +216,9 @@ ARCHITECTURES: dict[str, Callable[[Any], Fields]] = {
     "GPT2LMHeadModel": _gpt2,
     "GPTNeoXForCausalLM": _gpt_neox,
 }
+
+LAID_OUT_LIKE = {
+    "Qwen3MoeForCausalLM": "OlmoeForCausalLM",
+    "SmolLM3ForCausalLM": "LlamaForCausalLM",
+}
+"""Architectures whose weights have the names and shapes of another, which TransformerLens reads."""

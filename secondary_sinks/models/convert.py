@@ -1,5 +1,6 @@
 """Hugging Face model -> HookedTransformer: weights untouched, ropes copied, nothing dropped."""
 
+import copy
 import os
 import warnings
 from inspect import signature
@@ -13,29 +14,39 @@ from transformer_lens.loading_from_pretrained import get_pretrained_state_dict
 
 from secondary_sinks.errors import ModelError, UnsupportedModelError
 from secondary_sinks.models import configs
+from secondary_sinks.models.tokenizers import attach_tokenizer
 
 SUPPORTED_ROPES = {"default", "linear", "llama3", "yarn", "longrope"}
 
 
-def to_hooked(hf_model: Any, tokenizer: Any, name: str, device: str) -> Any:
-    """A `HookedTransformer` that computes what `hf_model` computes.
+def to_hooked(hf_model: Any, tokenizer: Any, name: str, device: str, *, n_devices: int = 1) -> Any:
+    """A `HookedTransformer` that computes what `hf_model` computes, and shares its weights.
 
-    Nothing is folded, centred or rescaled, so norms, cosines and value norms are those of the
-    original. Raises `UnsupportedModelError` for an unknown architecture or rope, `ModelError`
-    for weights that are not finite or would be dropped.
+    With `n_devices`, its layers are spread over so many GPUs. Nothing is folded, centred or
+    rescaled, so norms, cosines and value norms are those of the original. Raises
+    `UnsupportedModelError` for an unknown architecture or rope, `ModelError` for weights that are
+    not finite or would be dropped.
     """
     _refuse_unknown_rope(hf_model.config)
-    fields = configs.hooked_fields(hf_model.config)
+    fields = configs.hooked_fields(hf_model.config, configs.architecture_of(hf_model))
     cfg = transformer_lens.HookedTransformerConfig(
-        **fields, model_name=name, dtype=hf_model.dtype, device="cpu", tokenizer_name=None
+        **fields,
+        model_name=name,
+        dtype=hf_model.dtype,
+        device=device if n_devices > 1 else "cpu",
+        n_devices=n_devices,
+        tokenizer_name=None,
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*HookedTransformer is deprecated.*")
         hooked = transformer_lens.HookedTransformer(cfg, tokenizer=None, move_to_device=False)
-    _attach_tokenizer(hooked, tokenizer)
+    attach_tokenizer(hooked, tokenizer)
     _load_weights(hooked, hf_model, cfg)
     hooked.eval()
-    hooked.to(device, print_details=False)
+    if n_devices > 1:
+        hooked.move_model_modules_to_device()
+    else:
+        hooked.to(device, print_details=False)
     _install_ropes(hooked, hf_model, cfg.n_ctx)
     return hooked
 
@@ -48,22 +59,13 @@ def _refuse_unknown_rope(hf_config: Any) -> None:
         )
 
 
-def _attach_tokenizer(hooked: Any, tokenizer: Any) -> None:
-    """Let `to_tokens` give what the tokenizer itself gives, a BOS token only where it adds one."""
-    hooked.tokenizer = tokenizer
-    if tokenizer is None:
-        return
-    adds_bos = len(tokenizer.encode("")) > 0
-    hooked.cfg.tokenizer_prepends_bos = hooked.cfg.default_prepend_bos = adds_bos
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-
-
 def _load_weights(hooked: Any, hf_model: Any, cfg: Any) -> None:
     _refuse_not_finite(hf_model)
     # The name only has to exist on disk: with `hf_model` given, nothing is read from it.
     with torch.no_grad():
-        state = get_pretrained_state_dict(os.curdir, cfg, hf_model=hf_model, dtype=hf_model.dtype)
+        state = get_pretrained_state_dict(
+            os.curdir, _layout(cfg), hf_model=hf_model, dtype=hf_model.dtype
+        )
     own = hooked.state_dict()
     dropped = [key for key, value in state.items() if key not in own and bool((value != 0).any())]
     missing = [key for key in own if key not in state and not _may_be_missing(key)]
@@ -77,6 +79,14 @@ def _load_weights(hooked: Any, hf_model: Any, cfg: Any) -> None:
     # Assigning keeps Hugging Face's memory layout: no second copy, and no copy at each matmul.
     state = {key: value.to(own[key].dtype) for key, value in state.items() if key in own}
     hooked.load_state_dict(state, strict=False, assign=True)
+
+
+def _layout(cfg: Any) -> Any:
+    """The config under whose architecture TransformerLens reads weights of this layout."""
+    layout = copy.copy(cfg)
+    own = cfg.original_architecture
+    layout.original_architecture = configs.LAID_OUT_LIKE.get(own, own)
+    return layout
 
 
 def _may_be_missing(key: str) -> bool:
@@ -105,6 +115,10 @@ def _install_ropes(hooked: Any, hf_model: Any, n_ctx: int) -> None:
             cos, sin = rope_tables(hf_model, n_ctx, kind, hooked.cfg.rotary_dim)
             tables[kind, device] = cos.to(device), sin.to(device)
         block.attn.rotary_cos, block.attn.rotary_sin = tables[kind, device]
+    for layer in configs.unrotated_layers(hf_model.config):
+        attention = hooked.blocks[layer].attn
+        attention.rotary_cos = torch.ones_like(attention.rotary_cos)
+        attention.rotary_sin = torch.zeros_like(attention.rotary_sin)
 
 
 def rope_tables(

@@ -46,7 +46,7 @@ class Replicas:
 
 
 class LayerRun(ABC):
-    """A clean pass of a text through one layer; afterwards its queries, keys and values are here."""
+    """A clean pass of a text through one layer; queries, keys and values are here afterwards."""
 
     model: HookedModel
     layer: int

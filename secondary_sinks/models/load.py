@@ -1,14 +1,19 @@
 """`load_model`: one door for every model."""
 
+import importlib.util
 import os
-from typing import Any
+from collections.abc import Collection
+from typing import Any, NamedTuple
 
 import torch
+from transformers import PreTrainedModel
 
-from secondary_sinks.errors import ModelError
-from secondary_sinks.models.convert import to_hooked
+from secondary_sinks.errors import ModelError, UnsupportedModelError
+from secondary_sinks.models.configs import architecture_of, check_architecture
+from secondary_sinks.models.expected import Expected, expect
 from secondary_sinks.models.originals import read_original
-from secondary_sinks.models.proof import prove_equal
+from secondary_sinks.models.proof import check_skip, prove
+from secondary_sinks.models.protocol import is_bridge
 from secondary_sinks.models.sources import resolve
 
 DTYPES = {
@@ -16,32 +21,147 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+FOLDED = ("LNPre", "RMSPre")
+"""Norms of a HookedTransformer whose weights have taken in what the norm multiplies with."""
 
 
 def load_model(
-    name: str | os.PathLike[str],
+    model: Any,
     device: str | None = None,
     dtype: str | torch.dtype | None = None,
     *,
-    verify: bool = True,
+    tokenizer: Any = None,
+    bridge: bool | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    n_devices: int = 1,
+    device_map: Any = None,
+    skip: Collection[str] = (),
 ) -> Any:
-    """Load a model as a `HookedTransformer` with unprocessed weights.
+    """Load a model with hook points and unprocessed weights, proven equal to its original.
 
-    `name` is "smollm2-135m", a local folder in Hugging Face format, a GGUF file, or a hub name.
-    `device` defaults to CUDA where there is one, else the CPU; `dtype` ("float32", "bfloat16",
-    "float16") to float32. With `verify`, logits and residuals are compared with the Hugging
-    Face original on a probe text, and a model that disagrees is refused.
+    `model` is "smollm2-135m", an alias of `secondary-sinks models`, a hub name, a local folder in
+    Hugging Face format, a GGUF file; or an object: a Hugging Face model (its weights are then
+    shared, not copied), a `HookedTransformer` or a `TransformerBridge` (checked and given back;
+    nothing is there to compare it with).
+
+    The result is a `HookedTransformer`; with `bridge`, and always where TransformerLens has none
+    (4.x), a `TransformerBridge`. `device` defaults to CUDA, then MPS, then the CPU; `dtype`
+    ("float32", "bfloat16", "float16") to float32. `n_devices` spreads a HookedTransformer, a
+    `device_map` of accelerate a bridge, over several GPUs. `revision` is a branch, tag or commit
+    of a hub repository. `skip` names checks to leave out: see `models.proof`.
 
     Raises `UnknownModelError`, `UnsupportedModelError`, `ModelMismatchError`, or their base
     `ModelError`.
     """
+    check_skip(skip)
+    if hasattr(model, "hook_dict"):
+        given = {"device": device, "dtype": dtype, "tokenizer": tokenizer, "device_map": device_map}
+        return _already_hooked(model, given, skip)
+    as_bridge = _as_bridge(bridge, n_devices, device_map)
+    device = None if device_map is not None else parse_device(device)
+    if isinstance(model, PreTrainedModel):
+        original = _Original(model, tokenizer, type(model).__name__)
+        _refuse_other_dtype(model, dtype)
+    else:
+        original = _read(model, dtype, revision, trust_remote_code, device_map)
+        tokenizer = tokenizer or original.tokenizer
+    if not as_bridge:
+        check_architecture(architecture_of(original.model))
+    expected = expect(original.model) if "original" not in skip else None
+    hooked = _hooked(original._replace(tokenizer=tokenizer), as_bridge, device, n_devices)
+    del original
+    return _proven(hooked, expected, skip)
+
+
+class _Original(NamedTuple):
+    model: Any
+    tokenizer: Any
+    name: str
+
+
+def _read(
+    name: Any,
+    dtype: str | torch.dtype | None,
+    revision: str | None,
+    trust_remote_code: bool,
+    device_map: Any,
+) -> _Original:
+    if not isinstance(name, str | os.PathLike):
+        raise ModelError(
+            f"expected a name, path, Hugging Face model or hooked model, got {type(name).__name__}"
+        )
     source = resolve(os.fspath(name))
-    original = read_original(source, parse_dtype(dtype))
-    hf_model = original.model
-    hooked = to_hooked(hf_model, original.tokenizer, source.name, parse_device(device))
-    if verify:
-        prove_equal(hooked, hf_model)
+    found = read_original(
+        source,
+        parse_dtype(dtype),
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        device_map=device_map,
+    )
+    return _Original(found.model, found.tokenizer, source.name)
+
+
+def _hooked(original: _Original, as_bridge: bool, device: str | None, n_devices: int) -> Any:
+    hf_model, tokenizer, name = original
+    if as_bridge:
+        from secondary_sinks.models.bridge import to_bridge
+
+        return to_bridge(hf_model if device is None else hf_model.to(device), tokenizer, name)
+    from secondary_sinks.models.convert import to_hooked
+
+    return to_hooked(hf_model, tokenizer, name, device or "cpu", n_devices=n_devices)
+
+
+def _proven(hooked: Any, expected: Expected | None, skip: Collection[str]) -> Any:
+    prove(hooked, expected, skip)
     return hooked
+
+
+def _already_hooked(model: Any, given: dict[str, Any], skip: Collection[str]) -> Any:
+    """Check a hooked model as far as one can without its original; a bridge becomes loud."""
+    wrong = [name for name, value in given.items() if value is not None]
+    if wrong:
+        raise ModelError(
+            f"{wrong[0]} is for models that are still to be loaded; change the model itself, "
+            "for example with model.to(...)"
+        )
+    processed = getattr(model, "_weights_processed", False)
+    if processed or getattr(model.cfg, "normalization_type", None) in FOLDED:
+        raise ModelError(
+            "the weights of this model were processed (norms folded in, or centred), so its "
+            "norms, cosines and values are not the original's; expected one loaded without "
+            "processing, as from_pretrained_no_processing does"
+        )
+    if is_bridge(model):
+        from secondary_sinks.models.loud import make_loud
+
+        model = make_loud(model)
+    return _proven(model, None, skip)
+
+
+def _as_bridge(bridge: bool | None, n_devices: int, device_map: Any) -> bool:
+    """Which class to make. Raises `ModelError` for wishes that contradict each other."""
+    old = importlib.util.find_spec("transformer_lens.HookedTransformer") is not None
+    if bridge is False and not old:
+        raise UnsupportedModelError(
+            "this version of transformer_lens has no HookedTransformer; install "
+            "'transformer-lens<4', or leave out bridge=False"
+        )
+    wanted = (bridge is True) or not old or (bridge is None and device_map is not None)
+    if wanted and n_devices != 1:
+        raise ModelError("n_devices is for a HookedTransformer; give a bridge a device_map")
+    if not wanted and device_map is not None:
+        raise ModelError("device_map is for a bridge; give a HookedTransformer n_devices")
+    return wanted
+
+
+def _refuse_other_dtype(hf_model: Any, dtype: str | torch.dtype | None) -> None:
+    if dtype is not None and parse_dtype(dtype) != hf_model.dtype:
+        raise ModelError(
+            f"the model object is {hf_model.dtype}, asked for was {dtype}; convert it yourself: "
+            "model.to(dtype)"
+        )
 
 
 def parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
@@ -55,9 +175,10 @@ def parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
 
 
 def parse_device(device: str | None) -> str:
-    """A device that is there; CUDA before CPU when none is given."""
+    """A device that is there; CUDA, then MPS, then the CPU when none is given."""
     if device is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        mps = torch.backends.mps.is_available()
+        return "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:

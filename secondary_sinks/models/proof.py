@@ -1,80 +1,172 @@
-"""Proof at load: the hooked model computes what its Hugging Face original computes."""
+"""Proof at load: the hooked model computes what its original computes, and obeys its hooks.
 
+Four checks, each skippable by its name:
+
+* `original`: logits and every residual equal those of the Hugging Face original, and every layer
+  sees as far back as its original does;
+* `patterns`: rows of every attention pattern sum to one, or to less where a layer has learned
+  sinks, which take the rest;
+* `causality`: an edit of one MLP's output at one position changes what comes after it and
+  nothing before it;
+* `chunks`: a walk layer by layer, in chunks of queries, gives the residuals of one plain pass.
+"""
+
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from secondary_sinks.errors import ModelMismatchError
+from secondary_sinks.errors import ModelError, ModelMismatchError
+from secondary_sinks.models.expected import PROBE_LENGTH, Expected, States, probe_tokens
+from secondary_sinks.models.layers import begin, hook_name
+from secondary_sinks.models.protocol import Hook
+
+CHECKS = ("original", "patterns", "causality", "chunks")
 
 # Relative error that separates rounding from a wrong model: rounding of the dtype times the
 # square root of a few thousand additions, with room for depth. A wrong rope errs by order 1.
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8, torch.bfloat16: 8e-2, torch.float16: 1e-2}
-PROBE_LENGTH = 48
-LONGEST_WINDOW = 1024
-"""A window up to this long is walked past by the probe; a longer one would cost too much."""
 
 
-def prove_equal(hooked: Any, hf_model: Any) -> dict[str, float]:
-    """Largest relative error of logits and residuals on a probe text, by name.
+def prove(model: Any, expected: Expected | None, skip: Collection[str] = ()) -> dict[str, float]:
+    """Run all checks; the largest relative error of each state against the original, by name.
 
-    Raises `ModelMismatchError` that names the first layer which disagrees. The relative error
-    of a tensor is max|a - b| / max|b| per position, the largest over positions, so that one
-    massive token cannot hide errors in the others.
+    Without `expected` (a model that comes hooked has no original) nothing is compared with one.
+    Raises `ModelMismatchError` that names the check and the first layer which fails it.
     """
-    probe = probe_tokens(hf_model)
-    ours, theirs = hooked_states(hooked, probe), original_states(hf_model, probe)
-    errors = {name: relative_error(ours[name], theirs[name]) for name in theirs}
-    tolerance = TOLERANCE[hf_model.dtype]
+    check_skip(skip)
+    length = min(PROBE_LENGTH, model.cfg.n_ctx)
+    probe = probe_tokens(model.cfg.d_vocab, length) if expected is None else expected.probe
+    states, row_sums = _plain_pass(model, probe)
+    errors: dict[str, float] = {}
+    if expected is not None and "original" not in skip:
+        _check_windows(model, expected)
+        errors = _compare(model, states, expected.states, "original", "its original")
+    if "patterns" not in skip:
+        _check_patterns(model, row_sums)
+    if "causality" not in skip:
+        _check_causality(model, probe, states)
+    if "chunks" not in skip:
+        walked = _walked_states(model, probe)
+        _compare(model, walked, states, "chunks", "one pass when it is fed in chunks")
+    return errors
+
+
+def check_skip(skip: Collection[str]) -> None:
+    """Raise `ModelError` for the name of a check that there isn't."""
+    names = [skip] if isinstance(skip, str) else list(skip)
+    unknown = [name for name in names if name not in CHECKS]
+    if unknown or isinstance(skip, str):
+        wrong = unknown[0] if unknown else skip
+        raise ModelError(f"skip={wrong!r}: expected a list of names among {', '.join(CHECKS)}")
+
+
+def relative_error(ours: Float[Tensor, "pos d"], theirs: Float[Tensor, "pos d"]) -> float:
+    """Largest over positions of max|ours - theirs| / max|theirs|.
+
+    Per position, so that one massive token can't hide errors in the others.
+    """
+    gap = (ours - theirs).abs().amax(-1)
+    return float((gap / theirs.abs().amax(-1)).max())
+
+
+def _plain_pass(
+    model: Any, probe: Int[Tensor, "1 pos"], edits: Sequence[Hook] = ()
+) -> tuple[States, list[Float[Tensor, "head pos"]]]:
+    """`resid_post` of every layer and the logits, by name; sums of the rows of each pattern."""
+    states: States = {}
+    sums: list[Tensor] = []
+
+    def on_resid(resid: Tensor, hook: Any) -> None:
+        states[f"blocks.{len(states)}.hook_resid_post"] = resid[0].detach().float().cpu()
+
+    def on_pattern(pattern: Tensor, hook: Any) -> None:
+        sums.append(pattern[0].float().sum(-1).cpu())
+
+    layers = range(model.cfg.n_layers)
+    hooks = [(hook_name(layer, "resid_post"), on_resid) for layer in layers]
+    hooks += [(hook_name(layer, "pattern"), on_pattern) for layer in layers]
+    with torch.no_grad(), model.hooks(fwd_hooks=[*hooks, *edits]):
+        logits = model(probe.to(model.cfg.device))
+    return states | {"logits": logits[0].float().cpu()}, sums
+
+
+def _compare(model: Any, ours: States, theirs: States, check: str, whom: str) -> dict[str, float]:
+    errors = {name: relative_error(ours[name], theirs[name]) for name in theirs if name in ours}
+    tolerance = TOLERANCE[model.cfg.dtype]
     for name, error in errors.items():
         if not error <= tolerance:
-            raise ModelMismatchError(
-                f"the hooked model disagrees with its original first at {name}: relative error "
-                f"{error:.2g}, expected at most {tolerance:.0e}; this model cannot be trusted "
-                "here (load_model(..., verify=False) loads it all the same)"
+            raise _failed(
+                check,
+                f"the hooked model disagrees with {whom} first at {name}: relative error "
+                f"{error:.2g}, expected at most {tolerance:.0e}",
             )
     return errors
 
 
-def probe_tokens(hf_model: Any) -> Int[Tensor, "1 pos"]:
-    """Token ids spread over the vocabulary, always the same; longer than a sliding window."""
-    generator = torch.Generator().manual_seed(0)
-    window = getattr(hf_model.config, "sliding_window", None) or 0
-    beyond = window + PROBE_LENGTH if window <= LONGEST_WINDOW else PROBE_LENGTH
-    length = min(beyond, int(getattr(hf_model.config, "max_position_embeddings", beyond)))
-    return torch.randint(hf_model.config.vocab_size, (1, length), generator=generator)
+def _check_windows(model: Any, expected: Expected) -> None:
+    """Every layer of the original must see as many keys as ours does."""
+    passage = begin(model, torch.zeros(expected.far + 1, dtype=torch.long))
+    for layer, theirs in enumerate(expected.visible):
+        window = passage.layer(layer).window
+        ours = expected.far + 1 if window is None else min(window, expected.far + 1)
+        if ours != theirs:
+            raise _failed(
+                "original",
+                f"a query at position {expected.far} of layer {layer} sees {ours} keys, "
+                f"in the original {theirs}",
+            )
 
 
-def hooked_states(hooked: Any, tokens: Int[Tensor, "1 pos"]) -> dict[str, Float[Tensor, "pos _"]]:
-    """`resid_post` of every layer and the logits of the hooked model, by name."""
-    with torch.no_grad():
-        logits, cache = hooked.run_with_cache(
-            tokens.to(hooked.cfg.device), names_filter=lambda name: name.endswith("resid_post")
-        )
-    names = [f"blocks.{layer}.hook_resid_post" for layer in range(hooked.cfg.n_layers)]
-    return {name: cache[name][0].float().cpu() for name in names} | {
-        "logits": logits[0].float().cpu()
-    }
+def _check_patterns(model: Any, row_sums: list[Float[Tensor, "head pos"]]) -> None:
+    tolerance = TOLERANCE[model.cfg.dtype]
+    passage = begin(model, torch.zeros(2, dtype=torch.long))
+    for layer, sums in enumerate(row_sums):
+        leaks = passage.layer(layer).learned_sinks is not None
+        off = (sums - 1).clamp(min=0) if leaks else (sums - 1).abs()
+        if not float(off.max()) <= tolerance:
+            kind = "more than 1" if leaks else "not to 1"
+            raise _failed("patterns", f"rows of the pattern of layer {layer} sum {kind}")
 
 
-def original_states(
-    hf_model: Any, tokens: Int[Tensor, "1 pos"]
-) -> dict[str, Float[Tensor, "pos _"]]:
-    """The same from the Hugging Face model, whose last hidden state is after the final norm.
+def _check_causality(model: Any, probe: Int[Tensor, "1 pos"], clean: States) -> None:
+    """Add a vector as long as the residual to one MLP output, and look at what has changed."""
+    layer, pos = (model.cfg.n_layers - 1) // 2, probe.shape[1] // 2
+    residual = clean[f"blocks.{layer}.hook_resid_post"][pos]
+    vector = torch.randn(len(residual), generator=torch.Generator().manual_seed(1))
+    vector *= residual.norm() / vector.norm()
 
-    The residual of the last layer is therefore left to the logits, which depend on it alone.
-    """
-    with torch.no_grad():
-        out = hf_model(tokens.to(hf_model.device), output_hidden_states=True)
-    inner = out.hidden_states[1:-1]
-    names = [f"blocks.{layer}.hook_resid_post" for layer in range(len(inner))]
-    return {name: state[0].float().cpu() for name, state in zip(names, inner, strict=True)} | {
-        "logits": out.logits[0].float().cpu()
-    }
+    def add(mlp_out: Tensor, hook: Any) -> Tensor:
+        edited = mlp_out.clone()
+        edited[0, pos] += vector.to(edited)
+        return edited
+
+    edited, _ = _plain_pass(model, probe, [(hook_name(layer, "mlp_out"), add)])
+    tolerance = TOLERANCE[model.cfg.dtype]
+    for number, (name, before) in enumerate(clean.items()):
+        untouched = slice(None) if number < layer else slice(None, pos)
+        leak = relative_error(edited[name][untouched], before[untouched])
+        if not leak <= tolerance:
+            raise _failed("causality", f"an edit at layer {layer}, position {pos} leaks to {name}")
+        change = relative_error(edited[name][pos:], before[pos:])
+        if number >= layer and not change > tolerance:
+            raise _failed("causality", f"an edit of {hook_name(layer, 'mlp_out')} misses {name}")
 
 
-def relative_error(ours: Float[Tensor, "pos d"], theirs: Float[Tensor, "pos d"]) -> float:
-    """Largest over positions of max|ours - theirs| / max|theirs|."""
-    gap = (ours - theirs).abs().amax(-1)
-    return float((gap / theirs.abs().amax(-1)).max())
+def _walked_states(model: Any, probe: Int[Tensor, "1 pos"]) -> States:
+    """`resid_post` of every layer, walked through in two chunks and a rest."""
+    passage = begin(model, probe[0])
+    residual, states = passage.embedded, {}
+    for layer in range(model.cfg.n_layers):
+        residual = passage.layer(layer).forward(residual, max(1, probe.shape[1] * 2 // 5), [])
+        states[f"blocks.{layer}.hook_resid_post"] = residual[0].float().cpu()
+    return states
+
+
+def _failed(check: str, what: str) -> ModelMismatchError:
+    return ModelMismatchError(
+        f"check {check!r}: {what}; this model cannot be trusted here "
+        f"(load_model(..., skip=[{check!r}]) loads it all the same)"
+    )

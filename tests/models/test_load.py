@@ -14,7 +14,8 @@ from secondary_sinks.errors import (
 )
 from secondary_sinks.models import weight_hash
 from secondary_sinks.models.convert import to_hooked
-from secondary_sinks.models.proof import prove_equal, relative_error
+from secondary_sinks.models.expected import expect
+from secondary_sinks.models.proof import prove, relative_error
 from tests.families import SMALL, save, tiny
 
 
@@ -28,7 +29,7 @@ def test_a_damaged_layer_is_named(folder):
     with torch.no_grad():
         hooked.blocks[1].mlp.W_out.mul_(1.01)
     with pytest.raises(ModelMismatchError, match=r"blocks\.1\.hook_resid_post"):
-        prove_equal(hooked, original)
+        prove(hooked, expect(original))
 
 
 def test_a_wrong_rope_is_caught(folder):
@@ -36,7 +37,7 @@ def test_a_wrong_rope_is_caught(folder):
     for block in hooked.blocks:
         block.attn.rotary_cos = block.attn.rotary_cos.roll(1, 0)
     with pytest.raises(ModelMismatchError, match=r"blocks\.0"):
-        prove_equal(hooked, original)
+        prove(hooked, expect(original))
 
 
 def test_a_bias_that_the_conversion_would_lose_is_caught(tmp_path):
@@ -48,7 +49,7 @@ def test_a_bias_that_the_conversion_would_lose_is_caught(tmp_path):
     model.save_pretrained(tmp_path)
     with pytest.raises(ModelMismatchError):
         load_model(tmp_path)
-    assert load_model(tmp_path, verify=False).cfg.n_layers == SMALL["num_hidden_layers"]
+    assert load_model(tmp_path, skip=["original"]).cfg.n_layers == SMALL["num_hidden_layers"]
 
 
 def test_the_error_of_one_massive_position_does_not_hide_others():
@@ -155,7 +156,7 @@ def test_a_lost_sliding_window_is_caught(tmp_path):
     for block in hooked.blocks:
         block.attn.attn_type = "global"
     with pytest.raises(ModelMismatchError):
-        prove_equal(hooked, original)
+        prove(hooked, expect(original))
 
 
 def test_missing_weights_are_refused_and_not_made_up(folder):

@@ -1,0 +1,36 @@
+"""Hugging Face model -> `TransformerBridge`: wrapped in place, nothing converted, made loud."""
+
+import copy
+from typing import Any
+
+from transformer_lens.model_bridge.sources import build_bridge_from_module
+
+from secondary_sinks.errors import UnsupportedModelError
+from secondary_sinks.models.configs import architecture_of, context_length
+from secondary_sinks.models.loud import make_loud
+from secondary_sinks.models.tokenizers import attach_tokenizer
+
+
+def to_bridge(hf_model: Any, tokenizer: Any, name: str) -> Any:
+    """A `TransformerBridge` around `hf_model`, which becomes part of it and stays where it is.
+
+    The weights are untouched. Raises `UnsupportedModelError` where TransformerLens has no
+    adapter for the architecture.
+    """
+    hf_model.eval().set_attn_implementation("eager")  # others compute no pattern
+    architecture = architecture_of(hf_model)
+    config = copy.deepcopy(hf_model.config)
+    if not hasattr(config, "pad_token_id"):
+        config.pad_token_id = None
+    try:
+        bridge = build_bridge_from_module(
+            hf_model, architecture, hf_config=config, model_name=name, tokenizer=None
+        )
+    except (ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise UnsupportedModelError(
+            f"TransformerLens has no bridge for architecture {architecture!r}: {reason}"
+        ) from error
+    bridge.cfg.n_ctx = context_length(hf_model.config)
+    attach_tokenizer(bridge, tokenizer)
+    return make_loud(bridge)

@@ -1,0 +1,139 @@
+"""A `TransformerBridge` that raises where the plain one goes wrong without a word.
+
+What a bridge does silently, each measured on 3.9 and 4.3 (`tests/models/test_loud.py`):
+
+* a hook on a name that does not exist is no hook (3.9);
+* a filter that matches no name caches nothing (3.9), or hooks nothing (both);
+* `hook_rot_q` and `hook_rot_k` exist, but never fire, where queries, keys and values come from
+  one matrix (Phi-3 and 4, GPT-NeoX);
+* a write to `hook_resid_mid` changes what the MLP reads, not the residual;
+* `past_kv_cache=`, the cache argument of `HookedTransformer`, is ignored.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from secondary_sinks.errors import HookError
+from secondary_sinks.models.layers import hook_name
+
+Names = str | Callable[[str], bool]
+READ_ONLY = ("hook_resid_mid", "ln2.hook_in")
+IGNORED = ("past_kv_cache", "past_left_attention_mask", "shortformer_pos_embed")
+"""Arguments of `HookedTransformer.forward` that a bridge takes and does not use."""
+MAY_BE_DEAD = ("rot_q", "rot_k")
+
+
+class LoudBridge(TransformerBridge):
+    """A `TransformerBridge` whose silent mistakes raise `HookError`."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """As the bridge's; refuses arguments that it would ignore."""
+        ignored = [name for name in IGNORED if kwargs.get(name) is not None]
+        if ignored:
+            raise HookError(
+                f"a TransformerBridge ignores {ignored[0]!r}, an argument of HookedTransformer; "
+                "expected past_key_values=DynamicCache() of transformers, which grows in place"
+            )
+        return super().forward(*args, **kwargs)
+
+    def hooks(
+        self, fwd_hooks: Iterable[Any] = (), bwd_hooks: Iterable[Any] = (), **kwargs: Any
+    ) -> Any:
+        """As the bridge's; refuses hooks that would do nothing."""
+        checked = (self._checked(fwd_hooks), self._checked(bwd_hooks))
+        return super().hooks(*checked, **kwargs)
+
+    def run_with_hooks(
+        self,
+        *args: Any,
+        fwd_hooks: Iterable[Any] = (),
+        bwd_hooks: Iterable[Any] = (),
+        **kwargs: Any,
+    ) -> Any:
+        """As the bridge's; refuses hooks that would do nothing."""
+        hooks = {"fwd_hooks": self._checked(fwd_hooks), "bwd_hooks": self._checked(bwd_hooks)}
+        return super().run_with_hooks(*args, **hooks, **kwargs)
+
+    def run_with_cache(self, *args: Any, names_filter: Any = None, **kwargs: Any) -> Any:
+        """As the bridge's; refuses a filter that would cache nothing."""
+        for name in [names_filter] if isinstance(names_filter, str) else names_filter or []:
+            self._check_name(name)
+        return super().run_with_cache(*args, names_filter=names_filter, **kwargs)
+
+    def add_hook(self, name: Names, hook_fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """As the bridge's; refuses a hook that would do nothing."""
+        ((name, hook_fn),) = self._checked([(name, hook_fn)])
+        return super().add_hook(name, hook_fn, *args, **kwargs)
+
+    def _checked(self, hooks: Iterable[Any]) -> list[tuple[Names, Callable[..., Any]]]:
+        checked = []
+        for names, function in hooks:
+            self._check_name(names)
+            checked.append((names, _refusing_writes(function)))
+        return checked
+
+    def _check_name(self, names: Names) -> None:
+        if callable(names):
+            if not any(names(name) for name in self.hook_dict):
+                raise HookError("the filter matches no hook point; see model.hook_dict for names")
+            return
+        if names in self.__dict__.get("_dead_points", ()):
+            raise HookError(
+                f"{names!r} never fires in this model, whose queries, keys and values come from "
+                "one matrix; expected hook_q or hook_k, which are before the rotation"
+            )
+        if self.get_hook_point(names) is None and names not in self.hook_dict:
+            near = difflib.get_close_matches(names, list(self.hook_dict), n=2)
+            hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+            raise HookError(f"the model has no hook point {names!r}{hint}; see model.hook_dict")
+
+
+def make_loud(bridge: Any) -> Any:
+    """The same bridge, loud from now on; which of its points never fire is found by one run."""
+    names = [
+        hook_name(layer, point) for layer in range(bridge.cfg.n_layers) for point in MAY_BE_DEAD
+    ]
+    there = [name for name in names if name in bridge.hook_dict]
+    fired: set[str] = set()
+    hooks = [(name, _noting(fired, name)) for name in there]
+    with torch.no_grad(), TransformerBridge.hooks(bridge, fwd_hooks=hooks):
+        bridge(torch.zeros(1, 2, dtype=torch.long, device=bridge.cfg.device))
+    bridge.__class__ = LoudBridge
+    object.__setattr__(bridge, "_dead_points", frozenset(there) - fired)
+    return bridge
+
+
+def _noting(fired: set[str], name: str) -> Callable[[Tensor, Any], None]:
+    def note(tensor: Tensor, hook: Any) -> None:
+        fired.add(name)
+
+    return note
+
+
+def _refusing_writes(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same hook, which may read what a bridge would not let it write."""
+
+    @wraps(function)
+    def guarded(tensor: Tensor, hook: Any) -> Any:
+        if not str(hook.name).endswith(READ_ONLY):
+            return function(tensor, hook=hook)
+        before = tensor.clone()
+        result = function(tensor, hook=hook)
+        if not _same(before, tensor) or (result is not None and not _same(before, result)):
+            raise HookError(
+                "a write to hook_resid_mid of a TransformerBridge changes what the MLP reads, not "
+                "the residual; write to hook_attn_out or hook_resid_pre instead"
+            )
+        return None
+
+    return guarded
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return torch.equal(one.nan_to_num(), other.nan_to_num())
