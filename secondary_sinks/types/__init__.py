@@ -7,7 +7,8 @@ is therefore `mass[l + 1]`. Tensors are on the CPU in float32; missing is NaN.
 
 from secondary_sinks.types.effects import Edit, Effect, Effects, LayerEffect, Verdict
 from secondary_sinks.types.sinks import Sink, SinkTable, format_layers
-from secondary_sinks.types.trace import LAYER_POS, Thresholds, Trace, read_by_next
+from secondary_sinks.types.thresholds import Thresholds
+from secondary_sinks.types.trace import LAYER_POS, Trace, read_by_next
 
 __all__ = [
     "LAYER_POS",

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from secondary_sinks.types.frames import tidy
-from secondary_sinks.types.trace import Thresholds
+from secondary_sinks.types.thresholds import Thresholds
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,0 +1,25 @@
+"""`Thresholds`: when a token counts as a sink."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """When a token counts as a sink at a layer; the same for every model.
+
+    A sink is aligned, outlying and attended at once, so each single test can be mild. They are
+    round numbers: an aligned token has at least twice as much along the primary's direction as
+    across it, an outlying one stands three times as far from the typical token as tokens
+    usually do, an attended one gets twice its even share.
+    """
+
+    aligned: float = 0.9
+    """Least centred, signed cosine with the primary (the paper uses 0.9, raw and unsigned)."""
+    outlying: float = 3.0
+    """Least distance from the typical token, in medians of that distance over the text."""
+    attended: float = 2.0
+    """Least attention mass, in multiples of the uniform null and of the neighbours' median."""
+    min_queries: int = 8
+    """Queries that must see a key before its mass says anything; fewer is noise of single rows."""
+    primary_like: float = 0.8
+    """Share of the primary's layers from which on a sink that arises with it is primary-like."""
