@@ -7,7 +7,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.errors import ModelError, TextError
-from secondary_sinks.measures import local_mass, norms, seeing_queries, typical_token, uniform_mass
+from secondary_sinks.measures import (
+    local_mass,
+    mean_score,
+    norms,
+    seeing_queries,
+    typical_token,
+    uniform_mass,
+)
 from secondary_sinks.models.layers import window
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.observation.candidates import Candidates, choose_primary
@@ -77,7 +84,8 @@ def _measure(view: LayerView, candidates: Candidates) -> Rows:
     _refuse_not_finite(view)
     typical = typical_token(view.resid_post)
     norm, deviation = norms(view.resid_post), norms(view.resid_post.float() - typical)
-    seen = seeing_queries(len(norm), window(view.run.model, view.layer))
+    reach = window(view.run.model, view.layer)
+    seen = seeing_queries(len(norm), reach)
     deviation_ratio = deviation / deviation.median()
     candidates.measure(view.resid_post, view.mlp_out, typical, deviation_ratio, view.received)
     rows = {
@@ -87,6 +95,7 @@ def _measure(view: LayerView, candidates: Candidates) -> Rows:
         "mass": view.received / seen,
         "mass_local": local_mass(view.received / seen),
         "virtual_mass": 1 - view.received.sum() / len(norm),
+        "score": mean_score(view.queries, view.run.keys, view.scale, reach),
         "key_norm": norms(view.run.keys).mean(-1),
         "value_norm": norms(view.run.values).mean(-1),
         "mlp_norm": norms(view.mlp_out),

@@ -32,8 +32,14 @@ class LayerView:
     mlp_out: Float[Tensor, "pos d_model"]
     received: Float[Tensor, "pos"]
     """Attention received, summed over queries, mean over heads."""
-    queries: Float[Tensor, "pos head d_head"] | None
+    queries: Float[Tensor, "pos head d_head"]
+    """Queries as the scores use them: after q/k norms and rotation."""
     denominator: Denominator | None
+
+    @property
+    def scale(self) -> float:
+        """What q.k is multiplied by to give a score."""
+        return 1 / float(self.run.model.blocks[self.layer].attn.attn_scale)
 
 
 def walk(
@@ -45,14 +51,14 @@ def walk(
 ) -> Iterator[LayerView]:
     """Yield every layer of a clean pass in order.
 
-    `keep_queries` also keeps the queries and softmax denominators, which the direct effect of
+    `keep_queries` also keeps the softmax denominators of the queries, which the direct effect of
     an edit on attention needs.
     """
     check_model(model)
     residual = embed(model, tokens)
     for layer in range(model.cfg.n_layers):
         run, notes = LayerRun(model, layer), _Notes(len(tokens))
-        hooks = notes.hooks(layer, query_point(model) if keep_queries else None)
+        hooks = notes.hooks(layer, query_point(model), keep_queries)
         after = run.forward(residual, chunk, hooks)
         yield LayerView(
             layer=layer,
@@ -61,7 +67,7 @@ def walk(
             resid_post=after[0],
             mlp_out=torch.cat(notes.mlp_out),
             received=notes.received,
-            queries=torch.cat(notes.queries) if keep_queries else None,
+            queries=torch.cat(notes.queries),
             denominator=notes.denominator(run) if keep_queries else None,
         )
         residual = after
@@ -76,7 +82,7 @@ class _Notes:
         self.queries: list[Tensor] = []
         self.denominators: list[Denominator] = []
 
-    def hooks(self, layer: int, queries: str | None) -> list[Hook]:
+    def hooks(self, layer: int, queries: str, denominators: bool) -> list[Hook]:
         def on_pattern(pattern: Tensor, hook: Any) -> None:
             received = received_attention(pattern).cpu()
             self.received[: len(received)] += received
@@ -93,9 +99,10 @@ class _Notes:
         notes: dict[str, Callable[[Tensor, Any], None]] = {
             "pattern": on_pattern,
             "mlp_out": on_mlp_out,
+            queries: on_queries,
         }
-        if queries is not None:
-            notes |= {queries: on_queries, "attn_scores": on_scores}
+        if denominators:
+            notes["attn_scores"] = on_scores
         return [(hook_name(layer, point), note) for point, note in notes.items()]
 
     def denominator(self, run: LayerRun) -> Denominator:
