@@ -127,7 +127,6 @@ def direct_mass(
 
     Queries of later tokens are frozen; the token's own query is the edited one.
     """
-    assert view.queries is not None
     assert view.denominator is not None
     n_pos, device = len(view.queries), view.queries.device
     positions = positions.to(device)

@@ -19,6 +19,7 @@ from secondary_sinks.measures.geometry import (
     norms,
     typical_token,
 )
+from secondary_sinks.measures.scores import mean_score
 from secondary_sinks.measures.softmax import Denominator, attention_to_replaced_key
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "is_ordinary",
     "local_mass",
     "mass_excess",
+    "mean_score",
     "norms",
     "received_attention",
     "seeing_queries",

@@ -6,7 +6,14 @@ import torch
 from torch import Tensor
 
 from secondary_sinks.errors import ModelError, TextError
-from secondary_sinks.measures import local_mass, norms, seeing_queries, typical_token, uniform_mass
+from secondary_sinks.measures import (
+    local_mass,
+    mean_score,
+    norms,
+    seeing_queries,
+    typical_token,
+    uniform_mass,
+)
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.observation.candidates import Candidates, choose_primary
 from secondary_sinks.observation.walk import CHUNK, LayerView, walk
@@ -86,6 +93,7 @@ def _measure(view: LayerView, candidates: Candidates) -> Rows:
         "queries": seen,
         "mass_local": local_mass(view.received / seen),
         "virtual_mass": 1 - view.received.sum() / len(norm),
+        "score": mean_score(view.queries, view.run.keys, view.run.scale, view.run.window),
         "key_norm": norms(view.run.keys).mean(-1),
         "value_norm": norms(view.run.values).mean(-1),
         "mlp_norm": norms(view.mlp_out),

@@ -32,7 +32,8 @@ class LayerView:
     mlp_out: Float[Tensor, "pos d_model"]
     received: Float[Tensor, "pos"]
     """Attention received, summed over queries, mean over heads."""
-    queries: Float[Tensor, "pos head d_head"] | None
+    queries: Float[Tensor, "pos head d_head"]
+    """Queries as the scores use them: after q/k norms and rotation."""
     denominator: Denominator | None
 
 
@@ -45,7 +46,7 @@ def walk(
 ) -> Iterator[LayerView]:
     """Yield every layer of a clean pass in order.
 
-    `keep_queries` also keeps the queries and softmax denominators, which the direct effect of
+    `keep_queries` also keeps the softmax denominators of the queries, which the direct effect of
     an edit on attention needs.
     """
     passage = begin(model, tokens)
@@ -61,7 +62,7 @@ def walk(
             resid_post=after[0],
             mlp_out=torch.cat(notes.mlp_out),
             received=notes.received,
-            queries=run.queries if keep_queries else None,
+            queries=run.queries,
             denominator=notes.denominator(run) if keep_queries else None,
         )
         residual = after

@@ -40,6 +40,9 @@ class Trace:
     """Number of queries that see the key."""
     virtual_mass: Float[Tensor, "layer"]
     """Attention that goes to no token (learned sinks), mean over queries and heads."""
+    score: Float[Tensor, "layer pos"]
+    """Mean attention score of the key (q.k x scale, before soft-cap and softmax) over the queries
+    that see it and over heads."""
     key_norm: Float[Tensor, "layer pos"]
     """Length of the key as the scores use it (after q/k norm and rotation), mean over KV heads."""
     value_norm: Float[Tensor, "layer pos"]
@@ -99,6 +102,7 @@ LAYER_POS = (
     "mass_excess",
     "mass_local",
     "queries",
+    "score",
     "key_norm",
     "value_norm",
     "mlp_norm",

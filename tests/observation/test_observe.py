@@ -141,3 +141,19 @@ def test_attention_to_a_learned_sink_is_virtual_mass(tmp_path):
         missing = 1 - cache[f"blocks.{layer}.attn.hook_pattern"][0].sum(-1).mean()
         assert float(missing) > 0.01
         assert float(trace.virtual_mass[layer]) == pytest.approx(float(missing), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["gemma2", "gpt2", "llama-wide-heads", "mistral-window", "qwen3"])
+def test_the_score_of_a_key_is_the_mean_of_what_the_softmax_gets(tmp_path, name):
+    model = load_model(save(name, tmp_path), device="cpu")
+    tokens = torch.arange(3, 40)
+    trace = observe(model, tokens, chunk=16)
+    _, cache = model.run_with_cache(tokens[None])
+    cap = model.cfg.attn_scores_soft_cap
+    for layer in range(3):
+        scores = cache[f"blocks.{layer}.attn.hook_attn_scores"][0]
+        visible = scores[0] > -1e5
+        if cap > 0:
+            scores = cap * (scores / cap).double().atanh().float()
+        expected = scores.mean(0).where(visible, 0).sum(0) / visible.sum(0)
+        torch.testing.assert_close(trace.score[layer], expected, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,42 @@
+"""What queries and keys say to each other before the softmax."""
+
+import torch
+from einops import reduce
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from secondary_sinks.measures.attention import seeing_queries
+
+
+def mean_score(
+    queries: Float[Tensor, "pos head d_head"],
+    keys: Float[Tensor, "pos kv_head d_head"],
+    scale: float,
+    window: int | None = None,
+) -> Float[Tensor, "pos"]:
+    """Mean of q.k x `scale` of each key, over query heads and the queries that can see it.
+
+    The attention score before soft-cap, mask and softmax; any real number, and only differences
+    between keys matter. Queries and keys are those that enter the scores (after q/k norms and
+    rotation). With grouped-query attention, each run of head / kv_head consecutive heads shares a
+    key. Linear in q, so it comes exactly from sums of queries: no score is ever built.
+
+    >>> import torch
+    >>> queries, keys = torch.tensor([[[1.0]], [[3.0]]]), torch.tensor([[[2.0]], [[5.0]]])
+    >>> mean_score(queries, keys, scale=0.5).tolist()
+    [2.0, 7.5]
+    """
+    n_pos, n_heads, _ = queries.shape
+    groups = reduce(queries, "pos (kv group) d -> pos kv d", "sum", kv=keys.shape[1])
+    seen = seeing_queries(n_pos, window).to(queries.device)
+    total = _sum_of_next(groups, seen)
+    return ((total * keys.double()).sum((1, 2)) * (scale / n_heads) / seen).float()
+
+
+def _sum_of_next(
+    vectors: Float[Tensor, "pos kv_head d_head"], how_many: Int[Tensor, "pos"]
+) -> Float[Tensor, "pos kv_head d_head"]:
+    """Sum of the `how_many` vectors from each position on, in float64: sums are differences."""
+    upto = torch.nn.functional.pad(vectors.double().cumsum(0), (0, 0, 0, 0, 1, 0))
+    first = torch.arange(len(vectors), device=vectors.device)
+    return upto[first + how_many] - upto[:-1]
