@@ -1,6 +1,10 @@
 """Slow and obvious: the same numbers from Hugging Face outputs, and from full forward passes."""
 
+import functools
+
 import torch
+
+from secondary_sinks.models.layers import begin
 
 NORM_WHAT_THEY_WRITE = ("Olmo2", "Gemma2", "Gemma3")
 """Models whose MLP output is normed before it is written: the hook sees it after the norm."""
@@ -75,7 +79,6 @@ def keep(store, index):
 
 def edited_run(model, trace, edit):
     """State and direct mass of the edited token from one full forward pass with one hook."""
-    clean = _run(model, trace.tokens)
     cache = _run(model, trace.tokens, edit)
     layers = range(model.cfg.n_layers)
     resid = torch.stack([cache[f"blocks.{layer}.hook_resid_post"][0, edit.pos] for layer in layers])
@@ -86,30 +89,36 @@ def edited_run(model, trace, edit):
             resid - trace.typical, trace.primary_resid - trace.typical, dim=-1
         ),
         "mass": torch.stack(
-            [direct_mass(model, layer, clean, cache, edit.pos) for layer in layers]
+            [direct_mass(model, trace.tokens, layer, cache, edit.pos) for layer in layers]
         ),
     }
 
 
-def direct_mass(model, layer, clean, edited, pos):
-    """Mass with the clean queries of later tokens, from a softmax over all keys, head by head."""
-    attention = model.blocks[layer].attn
-    rotary = model.cfg.positional_embedding_type == "rotary"
-    point = f"blocks.{layer}.attn.hook_" + ("rot_" if rotary else "")
-    keys = clean[point + "k"].clone()
-    keys[0, pos] = edited[point + "k"][0, pos]
-    queries = clean[point + "q"].clone()
-    queries[0, pos] = edited[point + "q"][0, pos]
-    with torch.no_grad():
-        scores = attention.calculate_attention_scores(queries, keys)
-        scores = attention.apply_causal_mask(scores, 0)[0]
-        if attention.cfg.use_attention_sinks:
-            learned = attention.sinks[:, None, None].expand(-1, scores.shape[1], 1)
-            scores = torch.cat([scores, learned], dim=-1)
-        pattern = scores.softmax(-1)
-    column = pattern.mean(0)[pos:, pos]
-    window = attention.cfg.window_size if attention.attn_type == "local" else len(column)
-    return column[:window].mean()
+def direct_mass(model, tokens, layer, edited, pos):
+    """Mass in a run of the clean text whose query and key at `pos`, in this layer, are edited."""
+    column = []
+
+    def read(pattern, hook):
+        column.append(pattern[0].float().mean(0)[pos:, pos])
+
+    point = f"blocks.{layer}.attn.hook_"
+    hooks = []
+    for kind in "qk":
+        hooks.append(
+            (point + kind, functools.partial(replace, value=edited[point + kind], pos=pos))
+        )
+    hooks.append((point + "pattern", read))
+    with torch.no_grad(), model.hooks(fwd_hooks=hooks):
+        model(tokens[None])
+    window = begin(model, tokens).layer(layer).window
+    return column[0][:window].mean()
+
+
+def replace(tensor, hook, value, pos):
+    """The tensor with another value at `pos`."""
+    tensor = tensor.clone()
+    tensor[:, pos] = value[:, pos]
+    return tensor
 
 
 def _run(model, tokens, edit=None):

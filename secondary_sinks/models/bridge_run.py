@@ -109,12 +109,9 @@ class BridgeRun(LayerRun):
 
     @property
     def scale(self) -> float:
-        """The original's own number; GPT-2 may divide by the number of the layer too."""
+        """The original's own number, or one over the root of the head's width."""
         scale = getattr(self._original, "scaling", None)
-        if scale is None:
-            scale = self.keys.shape[-1] ** -0.5
-        by_layer = getattr(self.model.cfg, "scale_attn_by_inverse_layer_idx", False)
-        return float(scale) / (self.layer + 1 if by_layer else 1)
+        return self.keys.shape[-1] ** -0.5 if scale is None else float(scale)
 
     @property
     def soft_cap(self) -> float | None:
@@ -181,9 +178,11 @@ class BridgeRun(LayerRun):
         def keep_in(store: list[Tensor]) -> Any:
             return lambda queries, hook: store.append(queries[0])
 
+        dead = vars(self.model).get("_dead_points", ())  # a loud bridge refuses these
         points = self._queries.items()
         names = [(hook_name(self.layer, point), store) for point, store in points]
-        return [(name, keep_in(store)) for name, store in names if name in self.model.hook_dict]
+        alive = [pair for pair in names if pair[0] in self.model.hook_dict and pair[0] not in dead]
+        return [(name, keep_in(store)) for name, store in alive]
 
 
 def _visible(

@@ -63,7 +63,7 @@ def check_skip(skip: Collection[str]) -> None:
         raise ModelError(f"skip={wrong!r}: expected a list of names among {', '.join(CHECKS)}")
 
 
-def relative_error(ours: Float[Tensor, "pos d"], theirs: Float[Tensor, "pos d"]) -> float:
+def relative_error(ours: Float[Tensor, "*shape d"], theirs: Float[Tensor, "*shape d"]) -> float:
     """Largest over positions of max|ours - theirs| / max|theirs|.
 
     Per position, so that one massive token can't hide errors in the others.

@@ -1,42 +1,54 @@
-"""Every supported architecture: loaded from a folder, equal to its original, exactly replayed."""
+"""Every architecture, as both classes: equal to its original, chunked and replayed exactly."""
 
 import pytest
 import torch
 
 from secondary_sinks import load_model, observe, replay
+from secondary_sinks.testing.conformance import measure, model_classes
+from secondary_sinks.testing.families import configs, save, tiny
 from secondary_sinks.types import Edit
-from tests.families import configs, save, tiny
 from tests.oracles import edited_run, original_measures
 
 TOKENS = torch.randint(3, 97, (40,), generator=torch.Generator().manual_seed(1))
+CASES = [(variant, kind) for variant in configs() for kind in model_classes()]
 
 
-@pytest.fixture(scope="module", params=sorted(configs()))
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
 def family(request, tmp_path_factory):
-    """The hooked model and its original."""
-    folder = tmp_path_factory.mktemp(request.param)
-    save(request.param, folder)
-    return load_model(folder, device="cpu"), tiny(request.param)
+    """The name and class, and the hooked model."""
+    variant, kind = request.param
+    folder = save(variant, tmp_path_factory.mktemp(variant))
+    model = load_model(folder, device="cpu", bridge=kind == "TransformerBridge")
+    assert isinstance(model, torch.nn.Module)
+    assert kind in {base.__name__ for base in type(model).__mro__}
+    return variant, kind, model
+
+
+def test_states_patterns_chunks_and_replays_conform(family):
+    variant, kind, _ = family
+    row = measure(variant, kind)
+    assert max(row.logits, row.resid_post, row.pattern, row.mlp_out) <= 1e-5
+    assert max(row.chunks, row.replay) <= 1e-5
 
 
 def test_measures_equal_those_computed_from_hugging_face_outputs(family):
-    hooked, original = family
+    variant, _, hooked = family
     trace = observe(hooked, TOKENS, chunk=16)
-    expected = original_measures(original, TOKENS, trace.primary)
+    expected = original_measures(tiny(variant), TOKENS, trace.primary)
     for name, value in expected.items():
         torch.testing.assert_close(getattr(trace, name), value, rtol=1e-4, atol=2e-5, msg=name)
 
 
 def test_the_trace_does_not_depend_on_chunks(family):
-    hooked, _ = family
+    hooked = family[-1]
     whole, chunked = observe(hooked, TOKENS, chunk=999), observe(hooked, TOKENS, chunk=7)
-    for name in ("norm", "alignment_centred", "mass", "key_norm", "value_norm", "mlp_alignment"):
+    for name in ("norm", "alignment_centred", "mass", "score", "key_norm", "value_norm"):
         one, other = getattr(whole, name), getattr(chunked, name)
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5, msg=name)
 
 
 def test_replay_equals_a_full_forward_pass_per_edit(family):
-    hooked, _ = family
+    hooked = family[-1]
     trace = observe(hooked, TOKENS)
     edits = [Edit(pos=pos, layer=layer) for pos in (0, 5, 30) for layer in range(3)]
     result = replay(hooked, trace, edits)
@@ -48,9 +60,24 @@ def test_replay_equals_a_full_forward_pass_per_edit(family):
 
 
 def test_the_edit_that_changes_nothing_changes_nothing(family):
-    hooked, _ = family
+    hooked = family[-1]
     trace = observe(hooked, TOKENS)
     result = replay(hooked, trace, [Edit(pos=12, layer=1, kind="none")])
     for name in ("norm", "alignment", "key_norm", "mass"):
         clean = getattr(trace, name)[:, 12]
-        torch.testing.assert_close(getattr(result, name)[:, 0], clean, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(getattr(result, name)[:, 0], clean, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(len(model_classes()) < 2, reason="TransformerLens 4 has one class only")
+@pytest.mark.parametrize("variant", configs())
+def test_both_classes_give_the_same_trace(variant, tmp_path):
+    folder = save(variant, tmp_path)
+    one, other = (observe(load_model(folder, bridge=bridge), TOKENS) for bridge in (False, True))
+    assert one.primary == other.primary
+    for name in one.__slots__:
+        value = getattr(one, name)
+        if isinstance(value, torch.Tensor):
+            scale = max(float(value.abs().nan_to_num().max()), 0.1)
+            torch.testing.assert_close(
+                getattr(other, name), value, rtol=0, atol=1e-5 * scale, equal_nan=True, msg=name
+            )

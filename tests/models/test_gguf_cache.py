@@ -8,7 +8,7 @@ import torch
 
 from secondary_sinks.errors import ModelError
 from secondary_sinks.models import gguf_cache
-from tests.families import tiny
+from secondary_sinks.testing.families import tiny
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from secondary_sinks.models import weight_hash
 from secondary_sinks.models.convert import to_hooked
 from secondary_sinks.models.expected import expect
 from secondary_sinks.models.proof import prove, relative_error
-from tests.families import SMALL, save, tiny
+from secondary_sinks.testing.families import SMALL, save, tiny
 
 
 @pytest.fixture

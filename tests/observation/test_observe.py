@@ -10,8 +10,8 @@ from secondary_sinks.errors import ModelError, TextError, UnsupportedModelError
 from secondary_sinks.measures import received_attention
 from secondary_sinks.models.planted import Plant, plant
 from secondary_sinks.observation import walk
+from secondary_sinks.testing.families import save
 from secondary_sinks.types import LAYER_POS
-from tests.families import save
 
 
 @pytest.fixture(scope="module")

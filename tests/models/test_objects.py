@@ -1,0 +1,115 @@
+"""Models that come as objects: of Hugging Face, or hooked already."""
+
+import pytest
+import torch
+
+from secondary_sinks import load_model, observe
+from secondary_sinks.errors import HookError, ModelError, UnsupportedModelError
+from secondary_sinks.testing.conformance import model_classes
+from secondary_sinks.testing.families import save, tiny
+from tests.tiny import save_tiny, tiny_llama
+
+TOKENS = torch.arange(3, 40)
+OLD = "HookedTransformer" in model_classes()
+needs_old = pytest.mark.skipif(not OLD, reason="TransformerLens 4 has no HookedTransformer")
+
+
+@pytest.mark.parametrize("kind", model_classes())
+def test_a_hugging_face_object_is_hooked_as_it_is(kind):
+    original = tiny("qwen3")
+    before = original(TOKENS[None]).logits
+    model = load_model(original, bridge=kind == "TransformerBridge")
+    torch.testing.assert_close(model(TOKENS[None]), before, rtol=1e-4, atol=1e-5)
+    assert model.tokenizer is None
+
+
+@needs_old
+def test_a_hugging_face_object_is_left_as_it_was_and_shares_its_weights():
+    original = tiny("llama").train()
+    original.set_attn_implementation("sdpa")
+    model = load_model(original, bridge=False)
+    assert original.training
+    assert original.config._attn_implementation == "sdpa"
+    ours = model.blocks[1].mlp.W_out
+    assert ours.data_ptr() == original.model.layers[1].mlp.down_proj.weight.data_ptr()
+
+
+@pytest.mark.parametrize("kind", model_classes())
+def test_a_tokenizer_may_come_with_it(kind, tmp_path):
+    from transformers import AutoTokenizer
+
+    save_tiny(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    model = load_model(tiny_llama(), tokenizer=tokenizer, bridge=kind == "TransformerBridge")
+    assert model.tokenizer is tokenizer
+    assert model.to_tokens("abc")[0].tolist() == tokenizer("abc")["input_ids"]
+
+
+@pytest.mark.parametrize("kind", model_classes())
+def test_a_hooked_model_is_checked_and_given_back(kind, tmp_path):
+    model = load_model(save("llama", tmp_path), bridge=kind == "TransformerBridge")
+    assert load_model(model) is model
+
+
+def test_a_plain_bridge_becomes_loud():
+    from transformer_lens.model_bridge.sources import build_bridge_from_module
+
+    original = tiny("llama")
+    plain = build_bridge_from_module(original, "LlamaForCausalLM", hf_config=original.config)
+    assert torch.isfinite(observe(plain, TOKENS).norm).all()
+    with pytest.raises(HookError, match="typo"):
+        load_model(plain).run_with_hooks(TOKENS[None], fwd_hooks=[("typo", print)])
+
+
+@needs_old
+@pytest.mark.parametrize("norm", ["LNPre", "RMSPre"])
+def test_processed_weights_are_refused(norm, tmp_path):
+    model = load_model(save("llama", tmp_path), bridge=False)
+    model.cfg.normalization_type = norm
+    with pytest.raises(ModelError, match="from_pretrained_no_processing"):
+        load_model(model)
+
+
+@pytest.mark.parametrize("argument", ["device", "dtype", "tokenizer", "device_map"])
+def test_arguments_that_come_too_late_are_refused(argument, tmp_path):
+    model = load_model(save("llama", tmp_path))
+    with pytest.raises(ModelError, match=argument):
+        load_model(model, **{argument: "cpu"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"bridge": True, "n_devices": 2}, "device_map"),
+        ({"bridge": False, "device_map": {"": "cpu"}}, "n_devices"),
+        ({"dtype": "bfloat16"}, r"float32.*bfloat16"),
+        ({"skip": ["everything"]}, "everything"),
+    ],
+)
+def test_wishes_that_contradict_each_other_are_refused(arguments, match):
+    if not OLD and arguments.get("bridge") is False:
+        match = "no HookedTransformer"
+    with pytest.raises(ModelError, match=match):
+        load_model(tiny("llama"), **arguments)
+
+
+@pytest.mark.parametrize("thing", [None, 7, torch.nn.Linear(2, 2)])
+def test_something_else_is_refused(thing):
+    with pytest.raises(ModelError, match=type(thing).__name__):
+        load_model(thing)
+
+
+def test_a_device_map_makes_a_bridge(tmp_path):
+    pytest.importorskip("accelerate")
+    model = load_model(save("llama", tmp_path), device_map={"": "cpu"})
+    assert hasattr(model, "original_model")
+    one, other = observe(model, TOKENS), observe(load_model(tmp_path), TOKENS)
+    torch.testing.assert_close(one.mass, other.mass, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(OLD, reason="this TransformerLens has both classes")
+def test_without_the_old_class_a_bridge_is_made_and_the_old_one_refused(tmp_path):
+    save("llama", tmp_path)
+    assert hasattr(load_model(tmp_path), "original_model")
+    with pytest.raises(UnsupportedModelError, match="transformer-lens<4"):
+        load_model(tmp_path, bridge=False)
