@@ -3,15 +3,21 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+NEXT := .venv-tl4
+NEXT_READY := $(NEXT)/.ready
 OUT ?= runs/demo
 
-.PHONY: demo test check clean
+.PHONY: demo test test-tl4 check clean
 
 demo: $(READY)
 	$(BIN)/secondary-sinks run smollm2-135m --out $(OUT)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# Models and observation again, with the newest TransformerLens 4, which has bridges only.
+test-tl4: $(NEXT_READY)
+	$(NEXT)/bin/python -m pytest tests/models tests/observation
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -28,5 +34,13 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet torch==2.13.0
 	@touch $@
 
+# A second environment that sees the packages of the first, behind its own TransformerLens.
+$(NEXT_READY): $(READY)
+	$(PYTHON) -m venv $(NEXT)
+	$(NEXT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'transformer-lens>=4,<5'
+	@$(NEXT)/bin/python -c 'import sysconfig, pathlib; own = sysconfig.get_path("purelib"); \
+		pathlib.Path(own, "first.pth").write_text(own.replace("/$(NEXT)/", "/$(VENV)/") + "\n")'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) $(NEXT) runs build *.egg-info

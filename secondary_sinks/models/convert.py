@@ -24,8 +24,8 @@ def to_hooked(hf_model: Any, tokenizer: Any, name: str, device: str, *, n_device
 
     With `n_devices`, its layers are spread over so many GPUs. Nothing is folded, centred or
     rescaled, so norms, cosines and value norms are those of the original. Raises
-    `UnsupportedModelError` for an unknown architecture or rope, `ModelError` for weights that are
-    not finite or would be dropped.
+    `UnsupportedModelError` for an unknown architecture or rope, `ModelError` for weights that would
+    be dropped.
     """
     _refuse_unknown_rope(hf_model.config)
     fields = configs.hooked_fields(hf_model.config, configs.architecture_of(hf_model))
@@ -60,7 +60,6 @@ def _refuse_unknown_rope(hf_config: Any) -> None:
 
 
 def _load_weights(hooked: Any, hf_model: Any, cfg: Any) -> None:
-    _refuse_not_finite(hf_model)
     # The name only has to exist on disk: with `hf_model` given, nothing is read from it.
     with torch.no_grad():
         state = get_pretrained_state_dict(
@@ -93,15 +92,6 @@ def _may_be_missing(key: str) -> bool:
     """Buffers, and biases: these are zero unless the original has some."""
     last = key.split(".")[-1]
     return last in {"mask", "IGNORE", "rotary_sin", "rotary_cos"} or last.startswith("b_")
-
-
-def _refuse_not_finite(hf_model: Any) -> None:
-    """A NaN weight makes every number NaN: name the tensor before any forward pass."""
-    for name, parameter in hf_model.named_parameters():
-        # A sum is NaN or infinite when any element is; it needs no boolean copy of the weights.
-        total = parameter.detach().sum(dtype=torch.float64)
-        if not torch.isfinite(total):
-            raise ModelError(f"weight {name!r} holds NaN or infinite values; expected finite ones")
 
 
 def _install_ropes(hooked: Any, hf_model: Any, n_ctx: int) -> None:

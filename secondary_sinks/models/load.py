@@ -66,6 +66,7 @@ def load_model(
     else:
         original = _read(model, dtype, revision, trust_remote_code, device_map)
         tokenizer = tokenizer or original.tokenizer
+    _refuse_not_finite(original.model)
     if not as_bridge:
         check_architecture(architecture_of(original.model))
     expected = expect(original.model) if "original" not in skip else None
@@ -162,6 +163,15 @@ def _refuse_other_dtype(hf_model: Any, dtype: str | torch.dtype | None) -> None:
             f"the model object is {hf_model.dtype}, asked for was {dtype}; convert it yourself: "
             "model.to(dtype)"
         )
+
+
+def _refuse_not_finite(hf_model: Any) -> None:
+    """A NaN weight makes every number NaN: name the tensor before any forward pass."""
+    for name, parameter in hf_model.named_parameters():
+        # A sum is NaN or infinite when any element is; it needs no boolean copy of the weights.
+        total = parameter.detach().sum(dtype=torch.float64)
+        if not torch.isfinite(total):
+            raise ModelError(f"weight {name!r} holds NaN or infinite values; expected finite ones")
 
 
 def parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype:

@@ -7,6 +7,7 @@ from secondary_sinks import load_model, observe, replay
 from secondary_sinks.testing.conformance import measure, model_classes
 from secondary_sinks.testing.families import configs, save, tiny
 from secondary_sinks.types import Edit
+from tests.marks import needs_old
 from tests.oracles import edited_run, original_measures
 
 TOKENS = torch.randint(3, 97, (40,), generator=torch.Generator().manual_seed(1))
@@ -68,7 +69,7 @@ def test_the_edit_that_changes_nothing_changes_nothing(family):
         torch.testing.assert_close(getattr(result, name)[:, 0], clean, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.skipif(len(model_classes()) < 2, reason="TransformerLens 4 has one class only")
+@needs_old
 @pytest.mark.parametrize("variant", configs())
 def test_both_classes_give_the_same_trace(variant, tmp_path):
     folder = save(variant, tmp_path)

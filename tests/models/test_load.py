@@ -13,10 +13,10 @@ from secondary_sinks.errors import (
     UnsupportedModelError,
 )
 from secondary_sinks.models import weight_hash
-from secondary_sinks.models.convert import to_hooked
 from secondary_sinks.models.expected import expect
 from secondary_sinks.models.proof import prove, relative_error
 from secondary_sinks.testing.families import SMALL, save, tiny
+from tests.marks import needs_old
 
 
 @pytest.fixture
@@ -24,6 +24,7 @@ def folder(tmp_path):
     return save("llama", tmp_path / "my-llama")
 
 
+@needs_old
 def test_a_damaged_layer_is_named(folder):
     original, hooked = tiny("llama"), load_model(folder)
     with torch.no_grad():
@@ -32,6 +33,7 @@ def test_a_damaged_layer_is_named(folder):
         prove(hooked, expect(original))
 
 
+@needs_old
 def test_a_wrong_rope_is_caught(folder):
     original, hooked = tiny("llama"), load_model(folder)
     for block in hooked.blocks:
@@ -40,6 +42,7 @@ def test_a_wrong_rope_is_caught(folder):
         prove(hooked, expect(original))
 
 
+@needs_old
 def test_a_bias_that_the_conversion_would_lose_is_caught(tmp_path):
     config = hf.LlamaConfig(**SMALL, attention_bias=True)
     model = hf.AutoModelForCausalLM.from_config(config)
@@ -72,6 +75,7 @@ def test_an_unknown_name_gets_near_ones():
         load_model("smollm-135m")
 
 
+@needs_old
 def test_an_unsupported_architecture_is_said(tmp_path):
     config = hf.BloomConfig(vocab_size=50, hidden_size=16, n_layer=1, n_head=2)
     hf.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
@@ -110,6 +114,7 @@ def test_half_precision_loads_and_gives_float32_results(folder, dtype):
     torch.testing.assert_close(trace.norm, reference.norm, rtol=0.05, atol=0.05)
 
 
+@needs_old
 def test_loading_leaves_no_shared_memory_between_embedding_and_unembedding(tmp_path):
     model = load_model(save("llama-mha-tied", tmp_path))
     before = model.unembed.W_U.clone()
@@ -118,6 +123,7 @@ def test_loading_leaves_no_shared_memory_between_embedding_and_unembedding(tmp_p
     assert torch.equal(model.unembed.W_U, before)
 
 
+@needs_old
 def test_the_weight_hash_sees_one_changed_number(folder):
     model = load_model(folder)
     before = weight_hash(model)
@@ -133,8 +139,11 @@ def test_to_tokens_gives_what_the_tokenizer_gives(smollm2):
     assert smollm2.to_tokens(text)[0].tolist() == expected
 
 
+@needs_old
 def test_an_unknown_rope_is_refused():
     original = tiny("llama")
+    from secondary_sinks.models.convert import to_hooked
+
     original.config.rope_parameters = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
     with pytest.raises(UnsupportedModelError, match="dynamic"):
         to_hooked(original, None, "x", "cpu")
@@ -145,6 +154,7 @@ def test_a_long_rope_is_used_up_to_its_original_length_only(tmp_path):
     assert model.cfg.n_ctx == 64
 
 
+@needs_old
 def test_a_lost_sliding_window_is_caught(tmp_path):
     config = hf.MistralConfig(**SMALL | {"max_position_embeddings": 256}, sliding_window=64)
     original = hf.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()

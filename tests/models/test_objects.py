@@ -7,11 +7,10 @@ from secondary_sinks import load_model, observe
 from secondary_sinks.errors import HookError, ModelError, UnsupportedModelError
 from secondary_sinks.testing.conformance import model_classes
 from secondary_sinks.testing.families import save, tiny
+from tests.marks import OLD, needs_old
 from tests.tiny import save_tiny, tiny_llama
 
 TOKENS = torch.arange(3, 40)
-OLD = "HookedTransformer" in model_classes()
-needs_old = pytest.mark.skipif(not OLD, reason="TransformerLens 4 has no HookedTransformer")
 
 
 @pytest.mark.parametrize("kind", model_classes())
