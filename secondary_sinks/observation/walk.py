@@ -17,23 +17,18 @@ from torch import Tensor
 from secondary_sinks.measures import Denominator, received_attention
 from secondary_sinks.models.layers import LayerRun, begin, hook_name
 from secondary_sinks.models.protocol import Hook, HookedModel
+from secondary_sinks.observation.record import LayerRecord
 
 CHUNK = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LayerView:
+class LayerView(LayerRecord):
     """All that one layer computed for one text, there until the next layer is asked for."""
 
-    layer: int
+    queries: Float[Tensor, "pos head d_head"]
     run: LayerRun
     resid_pre: Float[Tensor, "pos d_model"]
-    resid_post: Float[Tensor, "pos d_model"]
-    mlp_out: Float[Tensor, "pos d_model"]
-    received: Float[Tensor, "pos"]
-    """Attention received, summed over queries, mean over heads."""
-    queries: Float[Tensor, "pos head d_head"]
-    """Queries as the scores use them: after q/k norms and rotation."""
     denominator: Denominator | None
 
 
@@ -58,6 +53,10 @@ def walk(
         yield LayerView(
             layer=layer,
             run=run,
+            keys=run.keys,
+            values=run.values,
+            scale=run.scale,
+            window=run.window,
             resid_pre=residual[0],
             resid_post=after[0],
             mlp_out=torch.cat(notes.mlp_out),
