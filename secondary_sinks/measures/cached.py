@@ -67,23 +67,24 @@ def take(cache: Cache, layer: int, point: str) -> Tensor:
     >>> take({"blocks.3.attn.hook_v": torch.zeros(1, 7, 2, 4)}, 3, "v").shape
     torch.Size([7, 2, 4])
     """
-    require(cache, [layer], point)
     name = hook_name(layer, point)
+    require(cache, [name])
     return _one_text(cache[name], name, POINTS[point][1])
 
 
 def has(cache: Cache, layer: int, *points: str) -> bool:
     """Whether the cache holds all of these activations of a layer."""
-    return not _missing(cache, [layer], points)
+    return {hook_name(layer, point) for point in points} <= set(cache.keys())
 
 
-def require(cache: Cache, layers: Iterable[int], *points: str) -> None:
-    """Raise `CacheError` that lists every hook name which the cache lacks."""
-    missing = _missing(cache, layers, points)
+def require(cache: Cache, names: Iterable[str]) -> None:
+    """Raise `CacheError` that lists those of `names` which the cache lacks."""
+    held = set(cache.keys())
+    missing = [name for name in names if name not in held]
     if missing:
         raise CacheError(
             f"the cache lacks {', '.join(missing)}; run_with_cache with a names_filter that "
-            f"keeps them (it holds {len(set(cache.keys()))} activations)"
+            f"keeps them (it holds {len(held)} activations)"
         )
 
 
@@ -150,7 +151,7 @@ def sink_share(
     `windows` are the sliding windows of those layers, None where a layer has none.
     """
     layers = range(n_layers(cache)) if layers is None else layers
-    require(cache, layers, "pattern")
+    require(cache, [hook_name(layer, "pattern") for layer in layers])
     pairs = zip(layers, windows or [None] * len(layers), strict=True)
     return attention.sink_share(torch.stack([head_mass(cache, *pair) for pair in pairs]), eps)
 
@@ -232,8 +233,8 @@ def layer_contributions(cache: Cache, direction: Float[Tensor, "d_model"]) -> La
     That is `hook_resid_pre` of layer 0. One layer is read at a time: no stack of all outputs.
     """
     layers = range(n_layers(cache))
-    require(cache, [0], "resid_pre")
-    require(cache, layers, "attn_out", "mlp_out")
+    written = [hook_name(layer, point) for layer in layers for point in ("attn_out", "mlp_out")]
+    require(cache, [hook_name(0, "resid_pre"), *written])
 
     def along(layer: int, point: str) -> Float[Tensor, "pos"]:
         return contributions.projection(take(cache, layer, point), direction)
@@ -257,14 +258,8 @@ def neuron_contributions(
 
 def _queries_and_keys(cache: Cache, layer: int, rotary: bool) -> tuple[Tensor, Tensor]:
     queries, keys = ("rot_q", "rot_k") if rotary else ("q", "k")
-    require(cache, [layer], queries, keys)
+    require(cache, [hook_name(layer, queries), hook_name(layer, keys)])
     return take(cache, layer, queries), take(cache, layer, keys)
-
-
-def _missing(cache: Cache, layers: Iterable[int], points: Iterable[str]) -> list[str]:
-    held, points = set(cache.keys()), list(points)
-    names = [hook_name(layer, point) for layer in layers for point in points]
-    return [name for name in names if name not in held]
 
 
 def _one_text(activation: Tensor, name: str, n_axes: int) -> Tensor:

@@ -7,17 +7,18 @@ from torch import Tensor
 
 from secondary_sinks.errors import CacheError
 from secondary_sinks.measures import received_attention
-from secondary_sinks.measures.cached import Cache, has, n_layers, require, take
+from secondary_sinks.measures.cached import Cache, has, hook_name, n_layers, require, take
 from secondary_sinks.observation.record import LayerRecord, trace_of
 from secondary_sinks.observation.tokens import token_ids, token_strings
 from secondary_sinks.types import Trace
 
+NEEDED = ("resid_post", "pattern", "mlp_out")
 Windows = Sequence[int | None]
 
 
 def from_cache(
     cache: Cache,
-    tokens: Tensor | Sequence[int],
+    tokens: Tensor | Sequence[int] | str,
     *,
     windows: Windows | None = None,
     scale: float | Sequence[float] | None = None,
@@ -27,7 +28,7 @@ def from_cache(
 ) -> Trace:
     """The `Trace` of one text from the cache of a plain run; see `Trace.from_cache`."""
     ids, layers = token_ids(tokens), range(n_layers(cache))
-    require(cache, layers, "resid_post", "pattern", "mlp_out")
+    require(cache, [hook_name(layer, point) for layer in layers for point in NEEDED])
     strings = token_strings(ids) if strings is None else tuple(strings)
     _expect(len(strings) == len(ids), f"{len(strings)} strings", f"one per token ({len(ids)})")
     scales = scale if isinstance(scale, Sequence) else [scale] * len(layers)

@@ -65,7 +65,7 @@ class Trace:
     def from_cache(
         cls,
         cache: Any,
-        tokens: Tensor | Sequence[int],
+        tokens: Tensor | Sequence[int] | str,
         *,
         windows: Sequence[int | None] | None = None,
         scale: float | Sequence[float] | None = None,
