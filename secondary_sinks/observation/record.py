@@ -6,6 +6,7 @@ measured by the same code.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -54,7 +55,8 @@ def trace_of(
 ) -> Trace:
     """Measure every layer as it comes, find the primary, and put the rows together."""
     candidates = Candidates(len(tokens))
-    layers = [_measure(record, candidates) for record in records]
+    # map lets go of each record before it asks for the next: one layer is in memory.
+    layers = list(map(partial(_measure, candidates=candidates), records))
     rows = {name: torch.stack([layer[name] for layer in layers]) for name in layers[0]}
     excess = rows["mass"] - rows["mass_null"]
     primary = choose_primary(candidates.positions, rows["deviation_ratio"], excess, rows["queries"])

@@ -7,7 +7,7 @@ from torch import Tensor
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.observation.record import trace_of
 from secondary_sinks.observation.tokens import token_ids, token_strings
-from secondary_sinks.observation.walk import CHUNK, walk
+from secondary_sinks.observation.walk import walk
 from secondary_sinks.types import Trace
 
 
@@ -16,17 +16,18 @@ def observe(
     tokens: Tensor | Sequence[int] | str,
     *,
     text_id: str = "text",
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> Trace:
     """Measure one text in one streaming pass.
 
     `tokens` are ids `[pos]` or `[1, pos]`, fed exactly as they are (nothing is prepended).
-    No attention pattern outlives its chunk of `chunk` queries; results don't depend on `chunk`.
+    No attention pattern outlives its chunk of `chunk` queries (by default as many as fit, see
+    `fitting_chunk`); results don't depend on `chunk`.
     Raises `TextError` for fewer than two tokens, ids outside the vocabulary, or a text longer
     than the model's context.
     """
     ids = token_ids(tokens, model.cfg.d_vocab)
-    if chunk < 1:
+    if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1 query, got {chunk}")
     strings = token_strings(ids, model.tokenizer)
     return trace_of(walk(model, ids, chunk=chunk), ids, strings, text_id)
