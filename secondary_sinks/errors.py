@@ -7,6 +7,8 @@
     │   └── ModelMismatchError    the hooked model disagrees with its original
     ├── HookError             a hook that would do nothing, or something else than it says
     ├── TextError             a text cannot be read, is too short or too long
+    ├── MeasureError          tensors or numbers that a measure cannot be taken of
+    │   └── CacheError            a cache lacks activations, or holds several texts
     ├── EditError             an edit or a cell that is not possible
     └── RunFolderError        a run folder that must not or cannot be written
 
@@ -41,6 +43,14 @@ class HookError(SinkError):
 
 class TextError(SinkError):
     """A text that cannot be read, is empty, too short or too long."""
+
+
+class MeasureError(SinkError, ValueError):
+    """Tensors that do not fit together, or a number out of range, in a measure."""
+
+
+class CacheError(MeasureError):
+    """A cache that lacks the activations a measure needs, or holds more than one text."""
 
 
 class EditError(SinkError):

@@ -12,7 +12,7 @@ import secondary_sinks
 PACKAGE = Path(secondary_sinks.__file__).parent
 EVERYONE = {"types", "errors"}
 ARROWS = {
-    "types": set(),
+    "types": {"observation"},  # when Trace.from_cache is called, no earlier
     "errors": set(),
     "models": set(),
     "texts": set(),
@@ -77,9 +77,34 @@ def modules_after(statement):
     return set(done.stdout.split())
 
 
-def test_measures_need_torch_and_jaxtyping_only():
-    heavy = {"transformer_lens", "transformers", "plotly", "pandas", "typer", "rich"}
-    assert not modules_after("import secondary_sinks.measures") & heavy
+HEAVY = {"transformer_lens", "transformers", "plotly", "pandas", "typer", "rich"}
+HEAVY |= {"scipy", "pyarrow", "numpy"}
+
+
+def test_measures_need_torch_einops_and_jaxtyping_only():
+    theirs = modules_after("import torch, einops, jaxtyping")
+    ours = modules_after("import secondary_sinks.measures, secondary_sinks.measures.cached")
+    assert not (ours - theirs) & HEAVY
+
+
+def test_measures_work_where_nothing_heavy_is_installed():
+    code = f"""
+import sys
+sys.modules |= dict.fromkeys({sorted(HEAVY - {"numpy"})}, None)  # importing them now fails
+import torch
+from secondary_sinks import measures
+from secondary_sinks.measures import cached
+pattern = torch.tensor([[[1.0, 0.0], [0.25, 0.75]]])
+assert measures.attention_mass(pattern).tolist() == [0.625, 0.75]
+cache = {{"blocks.0.attn.hook_pattern": pattern[None]}}
+assert cached.attention_mass(cache, 0).tolist() == [0.625, 0.75]
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_types_reach_observation_only_when_a_trace_is_made_from_a_cache():
+    code = "import secondary_sinks.types"
+    assert not {name for name in modules_after(code) if "observation" in name}
 
 
 def test_the_table_of_contents_is_lazy_and_complete():

@@ -3,7 +3,8 @@
 Layer by layer, because then everything that belongs to one layer (all residuals of the text,
 its keys, values and queries) is in memory together: the typical token, medians and replays are
 exact, and memory does not grow with the number of layers. In chunks, because a pattern of a
-whole text does not fit: hooks reduce each chunk at once.
+whole text does not fit: hooks reduce each chunk at once, and the longer the text, the fewer
+queries make a chunk.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,25 +16,22 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondary_sinks.measures import Denominator, received_attention
+from secondary_sinks.measures.from_qk import SCORES_AT_ONCE
 from secondary_sinks.models.layers import LayerRun, begin, hook_name
 from secondary_sinks.models.protocol import Hook, HookedModel
+from secondary_sinks.observation.record import LayerRecord
 
 CHUNK = 256
+"""Queries in a chunk, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LayerView:
+class LayerView(LayerRecord):
     """All that one layer computed for one text, there until the next layer is asked for."""
 
-    layer: int
+    queries: Float[Tensor, "pos head d_head"]
     run: LayerRun
     resid_pre: Float[Tensor, "pos d_model"]
-    resid_post: Float[Tensor, "pos d_model"]
-    mlp_out: Float[Tensor, "pos d_model"]
-    received: Float[Tensor, "pos"]
-    """Attention received, summed over queries, mean over heads."""
-    queries: Float[Tensor, "pos head d_head"]
-    """Queries as the scores use them: after q/k norms and rotation."""
     denominator: Denominator | None
 
 
@@ -41,31 +39,56 @@ def walk(
     model: HookedModel,
     tokens: Int[Tensor, "pos"],
     *,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
     keep_queries: bool = False,
 ) -> Iterator[LayerView]:
-    """Yield every layer of a clean pass in order.
+    """Yield every layer of a clean pass in order; hold on to none, so that one is in memory.
 
+    `chunk` is the number of queries at a time; by default as many as `fitting_chunk` says.
     `keep_queries` also keeps the softmax denominators of the queries, which the direct effect of
     an edit on attention needs.
     """
+    if chunk is None:
+        chunk = fitting_chunk(model.cfg.n_heads, len(tokens))
     passage = begin(model, tokens)
     residual = passage.embedded
     for layer in range(model.cfg.n_layers):
-        run, notes = passage.layer(layer), _Notes(len(tokens))
-        hooks = notes.hooks(layer, keep_scores=keep_queries)
-        after = run.forward(residual, chunk, hooks)
-        yield LayerView(
-            layer=layer,
-            run=run,
-            resid_pre=residual[0],
-            resid_post=after[0],
-            mlp_out=torch.cat(notes.mlp_out),
-            received=notes.received,
-            queries=run.queries,
-            denominator=notes.denominator(run) if keep_queries else None,
-        )
-        residual = after
+        view = _view(passage.layer(layer), residual, chunk, keep_queries)
+        residual = view.resid_post[None]
+        yield view
+        del view  # the next layer needs the room
+
+
+def fitting_chunk(n_heads: int, n_pos: int) -> int:
+    """Queries of which all heads' scores on a whole text stay within `SCORES_AT_ONCE`.
+
+    At most `CHUNK`, at least one.
+
+    >>> fitting_chunk(n_heads=9, n_pos=2048), fitting_chunk(n_heads=9, n_pos=16384)
+    (256, 113)
+    """
+    return max(1, min(CHUNK, SCORES_AT_ONCE // (n_heads * n_pos)))
+
+
+def _view(
+    run: LayerRun, residual: Float[Tensor, "1 pos d_model"], chunk: int, keep_scores: bool
+) -> LayerView:
+    notes = _Notes(residual.shape[1])
+    after = run.forward(residual, chunk, notes.hooks(run.layer, keep_scores=keep_scores))
+    return LayerView(
+        layer=run.layer,
+        run=run,
+        keys=run.keys,
+        values=run.values,
+        scale=run.scale,
+        window=run.window,
+        resid_pre=residual[0],
+        resid_post=after[0],
+        mlp_out=torch.cat(notes.mlp_out),
+        received=notes.received,
+        queries=run.queries,
+        denominator=notes.denominator(run) if keep_scores else None,
+    )
 
 
 class _Notes:

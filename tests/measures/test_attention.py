@@ -1,13 +1,20 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from secondary_sinks.errors import MeasureError
 from secondary_sinks.measures import (
     attention_mass,
+    head_mass,
+    mass_excess,
     received_attention,
     seeing_queries,
+    sink_share,
     uniform_mass,
+    virtual_mass,
 )
 
 
@@ -62,3 +69,86 @@ def test_seeing_queries_counts_the_visible_cells_of_each_column():
     for window in (None, 1, 3):
         pattern, _ = causal_pattern(9, window=window)
         assert seeing_queries(9, window).tolist() == (pattern[0] > 0).sum(0).tolist()
+
+
+def test_head_mass_by_hand():
+    pattern = torch.tensor([[[1.0, 0], [0.5, 0.5]], [[1.0, 0], [0.2, 0.8]]])
+    torch.testing.assert_close(head_mass(pattern), torch.tensor([[0.75, 0.5], [0.6, 0.8]]))
+
+
+@pytest.mark.parametrize("window", [None, 1, 3, 50])
+@pytest.mark.parametrize(("offset", "n_queries"), [(0, 12), (0, 5), (4, 3), (11, 1), (7, 5)])
+def test_masses_of_a_chunk_equal_a_loop_over_its_queries(window, offset, n_queries):
+    pattern, _ = causal_pattern(12, window=window)
+    chunk = pattern[:, offset : offset + n_queries]
+    mass, null = head_mass(chunk, window, offset=offset), torch.zeros(12)
+    for key in range(12):
+        sees = [
+            query
+            for query in range(offset, offset + n_queries)
+            if key <= query and (window is None or key > query - window)
+        ]
+        for head in range(3):
+            by_hand = [float(pattern[head, query, key]) for query in sees]
+            expected = sum(by_hand) / len(sees) if sees else math.nan
+            assert float(mass[head, key]) == pytest.approx(expected, abs=1e-6, nan_ok=True)
+        shares = [1 / min(query + 1, window or 99) for query in sees]
+        null[key] = sum(shares) / len(sees) if sees else math.nan
+    torch.testing.assert_close(
+        uniform_mass(12, window, offset=offset, n_queries=n_queries), null, equal_nan=True
+    )
+    excess = mass_excess(mass, null)
+    torch.testing.assert_close(excess, mass - null, equal_nan=True)
+    torch.testing.assert_close(
+        attention_mass(chunk, window, offset=offset), mass.mean(0), equal_nan=True
+    )
+
+
+@given(st.integers(1, 25), st.integers(1, 12), st.integers(0, 1000))
+@settings(max_examples=25, deadline=None)
+def test_masses_times_their_queries_add_up_over_chunks(n_pos, size, seed):
+    pattern, _ = causal_pattern(n_pos, seed=seed)
+    total = torch.zeros(3, n_pos)
+    for offset in range(0, n_pos, size):
+        chunk = pattern[:, offset : offset + size]
+        seen = seeing_queries(n_pos, offset=offset, n_queries=chunk.shape[1])
+        total += (head_mass(chunk, offset=offset) * seen).nan_to_num(0.0)
+    torch.testing.assert_close(total, pattern.sum(1))
+
+
+@pytest.mark.parametrize(
+    ("offset", "window", "match"),
+    [
+        (0, None, "no query from position 0 to 2 can see it"),
+        (3, 1, "no query from position 3 to 5 can see it with window=1"),
+        (-1, None, "positions from 0 on"),
+        (3, 0, "a window of at least 1"),
+    ],
+)
+def test_a_wrong_offset_or_window_is_refused(offset, window, match):
+    pattern, _ = causal_pattern(6)
+    with pytest.raises(MeasureError, match=match):
+        attention_mass(pattern[:, 3:], window, offset=offset)
+
+
+def test_virtual_mass_is_what_a_learned_sink_takes():
+    scores = torch.tensor([[[0.0, -torch.inf], [1.0, 2.0]]])
+    with_sink = torch.cat([scores, torch.full((1, 2, 1), 0.5)], dim=-1).softmax(-1)
+    expected = with_sink[0, :, 2].mean()
+    assert float(virtual_mass(with_sink[..., :2])) == pytest.approx(float(expected), rel=1e-5)
+    pattern, _ = causal_pattern(9)
+    assert float(virtual_mass(pattern).abs().max()) < 1e-6
+
+
+def test_sink_share_counts_heads_of_all_layers():
+    mass = torch.tensor([[[0.31, 0.3], [0.9, 0.0]], [[0.29, 0.1], [1.0, 0.31]]])
+    assert sink_share(mass).tolist() == [0.75, 0.25]
+    assert sink_share(mass, eps=0.05).tolist() == [1.0, 0.75]
+    by_hand = [sum(float(m) > 0.2 for m in mass[..., key].reshape(-1)) / 4 for key in range(2)]
+    assert sink_share(mass, eps=0.2).tolist() == by_hand
+
+
+def test_sink_share_of_a_key_that_no_query_sees_is_missing():
+    pattern, _ = causal_pattern(6)
+    share = sink_share(head_mass(pattern[:, :3]))
+    assert share.isnan().tolist() == [False] * 3 + [True] * 3

@@ -1,0 +1,276 @@
+"""The same measures, of the activations that a cache holds.
+
+A cache is what `run_with_cache` of a TransformerLens model returns, or any mapping from hook
+names to tensors. It holds one text; a batch axis of size 1 is dropped. Layers are 0-based.
+
+    from secondary_sinks.measures import cached
+    mass = cached.attention_mass(cache, 5)
+
+Each function names the hook points that it reads. Weights are no part of a cache: they are passed.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from secondary_sinks.errors import CacheError
+from secondary_sinks.measures import (
+    attention,
+    contributions,
+    entropy,
+    from_qk,
+    geometry,
+    massive,
+    scores,
+    values,
+)
+from secondary_sinks.measures.contributions import LayerContributions
+
+POINTS = {
+    "resid_pre": ("hook_resid_pre", 2),
+    "resid_post": ("hook_resid_post", 2),
+    "attn_out": ("hook_attn_out", 2),
+    "mlp_out": ("hook_mlp_out", 2),
+    "post": ("mlp.hook_post", 2),
+    "pattern": ("attn.hook_pattern", 3),
+    "q": ("attn.hook_q", 3),
+    "k": ("attn.hook_k", 3),
+    "v": ("attn.hook_v", 3),
+    "rot_q": ("attn.hook_rot_q", 3),
+    "rot_k": ("attn.hook_rot_k", 3),
+}
+"""Hook points that measures read: name within a block, and number of axes of one text."""
+
+
+@runtime_checkable
+class Cache(Protocol):
+    """Hook names -> activations; a dict and TransformerLens's `ActivationCache` are."""
+
+    def keys(self) -> Iterable[Any]:
+        """The hook names that it holds."""
+        ...
+
+    def __getitem__(self, name: str, /) -> Tensor:
+        """The activation of a hook name, with or without a batch axis of size 1."""
+        ...
+
+
+def take(cache: Cache, layer: int, point: str) -> Tensor:
+    """The activation of one layer by its short name (`POINTS`), without batch axis.
+
+    Raises `CacheError` where it is missing, and for more than one text.
+
+    >>> import torch
+    >>> take({"blocks.3.attn.hook_v": torch.zeros(1, 7, 2, 4)}, 3, "v").shape
+    torch.Size([7, 2, 4])
+    """
+    name = hook_name(layer, point)
+    require(cache, [name])
+    return _one_text(cache[name], name, POINTS[point][1])
+
+
+def has(cache: Cache, layer: int, *points: str) -> bool:
+    """Whether the cache holds all of these activations of a layer."""
+    return {hook_name(layer, point) for point in points} <= set(cache.keys())
+
+
+def require(cache: Cache, names: Iterable[str]) -> None:
+    """Raise `CacheError` that lists those of `names` which the cache lacks."""
+    held = set(cache.keys())
+    missing = [name for name in names if name not in held]
+    if missing:
+        raise CacheError(
+            f"the cache lacks {', '.join(missing)}; run_with_cache with a names_filter that "
+            f"keeps them (it holds {len(held)} activations)"
+        )
+
+
+def hook_name(layer: int, point: str) -> str:
+    """Full name of a hook point.
+
+    >>> hook_name(3, "pattern")
+    'blocks.3.attn.hook_pattern'
+    """
+    return f"blocks.{layer}.{POINTS[point][0]}"
+
+
+def n_layers(cache: Cache) -> int:
+    """One more than the last layer of which the cache holds anything; `CacheError` if none.
+
+    >>> import torch
+    >>> n_layers({"hook_embed": torch.zeros(1), "blocks.11.hook_mlp_out": torch.zeros(1)})
+    12
+    """
+    parts = [str(name).split(".") for name in set(cache.keys())]
+    layers = [int(part[1]) for part in parts if part[0] == "blocks" and part[1].isdigit()]
+    if not layers:
+        raise CacheError("expected hook names like blocks.0.hook_resid_post; the cache has none")
+    return max(layers) + 1
+
+
+def head_mass(cache: Cache, layer: int, window: int | None = None) -> Float[Tensor, "head key"]:
+    """`measures.head_mass` of `attn.hook_pattern`."""
+    return attention.head_mass(take(cache, layer, "pattern"), window)
+
+
+def attention_mass(cache: Cache, layer: int, window: int | None = None) -> Float[Tensor, "key"]:
+    """`measures.attention_mass` of `attn.hook_pattern`.
+
+    >>> import torch
+    >>> cache = {"blocks.0.attn.hook_pattern": torch.tensor([[[[1.0, 0.0], [0.25, 0.75]]]])}
+    >>> attention_mass(cache, 0).tolist()
+    [0.625, 0.75]
+    """
+    return attention.attention_mass(take(cache, layer, "pattern"), window)
+
+
+def mass_excess(cache: Cache, layer: int, window: int | None = None) -> Float[Tensor, "key"]:
+    """`measures.mass_excess` of `attn.hook_pattern` over the uniform null."""
+    mass = attention_mass(cache, layer, window)
+    null = attention.uniform_mass(len(mass), window).to(mass.device)
+    return attention.mass_excess(mass, null)
+
+
+def virtual_mass(cache: Cache, layer: int) -> Float[Tensor, "head"]:
+    """`measures.virtual_mass` of `attn.hook_pattern`."""
+    return attention.virtual_mass(take(cache, layer, "pattern"))
+
+
+def sink_share(
+    cache: Cache,
+    layers: Sequence[int] | None = None,
+    *,
+    eps: float = 0.3,
+    windows: Sequence[int | None] | None = None,
+) -> Float[Tensor, "key"]:
+    """`measures.sink_share` of `attn.hook_pattern` over heads and `layers` (by default, all).
+
+    `windows` are the sliding windows of those layers, None where a layer has none.
+    """
+    layers = range(n_layers(cache)) if layers is None else layers
+    require(cache, [hook_name(layer, "pattern") for layer in layers])
+    pairs = zip(layers, windows or [None] * len(layers), strict=True)
+    return attention.sink_share(torch.stack([head_mass(cache, *pair) for pair in pairs]), eps)
+
+
+def mass_from_qk(
+    cache: Cache, layer: int, *, scale: float, rotary: bool = True, **options: Any
+) -> Float[Tensor, "head key"]:
+    """`measures.mass_from_qk` of `attn.hook_rot_q` and `attn.hook_rot_k`, with its options.
+
+    `rotary=False` says that the model rotates nothing: `attn.hook_q` and `attn.hook_k` are read.
+    """
+    queries, keys = _queries_and_keys(cache, layer, rotary)
+    return from_qk.mass_from_qk(queries, keys, scale=scale, **options)
+
+
+def mean_score(
+    cache: Cache, layer: int, *, scale: float, window: int | None = None, rotary: bool = True
+) -> Float[Tensor, "pos"]:
+    """`measures.mean_score` of `attn.hook_rot_q` and `attn.hook_rot_k`; `rotary` as above."""
+    queries, keys = _queries_and_keys(cache, layer, rotary)
+    return scores.mean_score(queries, keys, scale, window)
+
+
+def residual_norms(cache: Cache, layer: int) -> Float[Tensor, "pos"]:
+    """`measures.norms` of `hook_resid_post`."""
+    return geometry.norms(take(cache, layer, "resid_post"))
+
+
+def key_norms(cache: Cache, layer: int, *, rotary: bool = True) -> Float[Tensor, "pos kv_head"]:
+    """`measures.norms` of `attn.hook_rot_k`: keys as the scores use them; `rotary` as above."""
+    return geometry.norms(take(cache, layer, "rot_k" if rotary else "k"))
+
+
+def value_norms(cache: Cache, layer: int) -> Float[Tensor, "pos kv_head"]:
+    """`measures.norms` of `attn.hook_v`."""
+    return geometry.norms(take(cache, layer, "v"))
+
+
+def value_drain(
+    cache: Cache, layer: int, w_o: Float[Tensor, "head d_head d_model"]
+) -> Float[Tensor, "pos head"]:
+    """`measures.value_drain` of `attn.hook_v`."""
+    return values.value_drain(take(cache, layer, "v"), w_o)
+
+
+def massive_activations(
+    cache: Cache, layer: int, least: float = 100.0, ratio: float = 1000.0
+) -> Bool[Tensor, "pos d"]:
+    """`measures.massive_activations` of `hook_resid_post`."""
+    return massive.massive_activations(take(cache, layer, "resid_post"), least, ratio)
+
+
+def alignment(cache: Cache, layer: int, pos: int) -> Float[Tensor, "pos"]:
+    """`measures.alignment` of `hook_resid_post` with that of position `pos`."""
+    residual = take(cache, layer, "resid_post")
+    return geometry.alignment(residual, residual[pos])
+
+
+def centred_alignment(cache: Cache, layer: int, pos: int) -> Float[Tensor, "pos"]:
+    """`measures.centred_alignment` of `hook_resid_post` with that of position `pos`.
+
+    Centred on `measures.typical_token` of the text at that layer.
+    """
+    residual = take(cache, layer, "resid_post")
+    typical = geometry.typical_token(residual)
+    return geometry.centred_alignment(residual, residual[pos], typical)
+
+
+def prefix_entropies(
+    cache: Cache, layer: int, lengths: Sequence[int], alpha: float = 1.0
+) -> Float[Tensor, "length"]:
+    """`measures.prefix_entropies` of `hook_resid_post`."""
+    return entropy.prefix_entropies(take(cache, layer, "resid_post"), lengths, alpha)
+
+
+def layer_contributions(cache: Cache, direction: Float[Tensor, "d_model"]) -> LayerContributions:
+    """`measures.layer_contributions` of `hook_attn_out`, `hook_mlp_out`, and what enters layer 0.
+
+    That is `hook_resid_pre` of layer 0. One layer is read at a time: no stack of all outputs.
+    """
+    layers = range(n_layers(cache))
+    written = [hook_name(layer, point) for layer in layers for point in ("attn_out", "mlp_out")]
+    require(cache, [hook_name(0, "resid_pre"), *written])
+
+    def along(layer: int, point: str) -> Float[Tensor, "pos"]:
+        return contributions.projection(take(cache, layer, point), direction)
+
+    return LayerContributions(
+        embed=along(0, "resid_pre"),
+        attention=torch.stack([along(layer, "attn_out") for layer in layers]),
+        mlp=torch.stack([along(layer, "mlp_out") for layer in layers]),
+    )
+
+
+def neuron_contributions(
+    cache: Cache,
+    layer: int,
+    w_out: Float[Tensor, "d_mlp d_model"],
+    direction: Float[Tensor, "d_model"],
+) -> Float[Tensor, "pos d_mlp"]:
+    """`measures.neuron_contributions` of `mlp.hook_post`."""
+    return contributions.neuron_contributions(take(cache, layer, "post"), w_out, direction)
+
+
+def _queries_and_keys(cache: Cache, layer: int, rotary: bool) -> tuple[Tensor, Tensor]:
+    queries, keys = ("rot_q", "rot_k") if rotary else ("q", "k")
+    require(cache, [hook_name(layer, queries), hook_name(layer, keys)])
+    return take(cache, layer, queries), take(cache, layer, keys)
+
+
+def _one_text(activation: Tensor, name: str, n_axes: int) -> Tensor:
+    """Without the batch axis, which must be of size 1."""
+    shape = tuple(activation.shape)
+    if len(shape) == n_axes:
+        return activation
+    if len(shape) == n_axes + 1 and shape[0] == 1:
+        return activation[0]
+    said = f"a batch of {shape[0]} texts" if len(shape) == n_axes + 1 else f"shape {shape}"
+    raise CacheError(
+        f"{name} has {said}; expected {n_axes} axes for one text, or one more of size 1: "
+        "pass one text at a time"
+    )

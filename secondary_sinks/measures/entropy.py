@@ -1,0 +1,65 @@
+"""Matrix-based entropy: over how many directions do the states of a text spread?"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from secondary_sinks.errors import MeasureError
+
+
+def matrix_entropy(vectors: Float[Tensor, "pos d"], alpha: float = 1.0) -> Float[Tensor, ""]:
+    """Entropy of the eigenvalues of the vectors' Gram matrix, in nats, 0 to log(min(pos, d)).
+
+    With p the eigenvalues of X X^T divided by their sum: -sum p log p (Shannon, `alpha` = 1), and
+    log(sum p^alpha) / (1 - alpha) (Renyi) for any other `alpha` > 0, -log max p for infinity.
+    0 where all vectors are multiples of one; NaN where all are zero. Neither centred nor
+    normalised here: one massive token makes it small. Computed in float64.
+    Source: Giraldo et al. 2014 (arXiv 1211.2459); Skean et al. 2025 (arXiv 2502.02013).
+
+    >>> import torch
+    >>> matrix_entropy(torch.eye(4)).exp(), matrix_entropy(torch.ones(4, 4), alpha=2.0).exp()
+    (tensor(4.), tensor(1.))
+    """
+    return prefix_entropies(vectors, [len(vectors)], alpha)[0]
+
+
+def prefix_entropies(
+    vectors: Float[Tensor, "pos d"], lengths: Sequence[int], alpha: float = 1.0
+) -> Float[Tensor, "length"]:
+    """`matrix_entropy` of the first n vectors, for each n of `lengths`, in their order.
+
+    X X^T [n, n] and X^T X [d, d] have the same eigenvalues but for zeros, so the smaller one is
+    taken, and the second grows from one length to the next.
+
+    >>> import torch
+    >>> prefix_entropies(torch.eye(4), [1, 2, 4]).exp()
+    tensor([1., 2., 4.])
+    """
+    n_pos, d = vectors.shape
+    if not lengths or min(lengths) < 1 or max(lengths) > n_pos:
+        raise MeasureError(f"expected lengths from 1 to {n_pos}, got {list(lengths)}")
+    if not alpha > 0:
+        raise MeasureError(f"expected an order alpha above 0, got {alpha}")
+    vectors, found, upto = vectors.double(), {}, 0
+    second = vectors.new_zeros(d, d)
+    for length in sorted(set(lengths)):
+        if length <= d:
+            gram = vectors[:length] @ vectors[:length].T
+        else:
+            second += vectors[upto:length].T @ vectors[upto:length]
+            gram, upto = second, length
+        found[length] = _entropy(torch.linalg.eigvalsh(gram), alpha)
+    return torch.stack([found[length] for length in lengths]).float()
+
+
+def _entropy(eigenvalues: Float[Tensor, "n"], alpha: float) -> Float[Tensor, ""]:
+    shares = eigenvalues.clamp(min=0)
+    shares = shares / shares.sum()
+    if alpha == 1:
+        return torch.special.entr(shares).sum()
+    if math.isinf(alpha):
+        return -shares.max().log()
+    return (shares**alpha).sum().log() / (1 - alpha)

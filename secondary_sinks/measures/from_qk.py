@@ -1,0 +1,130 @@
+"""Attention masses from queries and keys, without an attention pattern.
+
+For models that never build one (flash attention), and for texts too long to keep one. Exact: the
+same softmax, computed for a few queries at a time and added up at once.
+"""
+
+import torch
+from einops import einsum, rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from secondary_sinks.errors import MeasureError
+from secondary_sinks.measures.attention import mean_over_seeing
+
+SCORES_AT_ONCE = 1 << 24
+"""Scores (heads x queries x keys) held at once: 64 MiB in float32."""
+
+
+def received_from_qk(
+    queries: Float[Tensor, "query head d_head"],
+    keys: Float[Tensor, "key kv_head d_head"],
+    *,
+    scale: float,
+    window: int | None = None,
+    offset: int = 0,
+    soft_cap: float | None = None,
+    learned_sinks: Float[Tensor, "head"] | None = None,
+) -> Float[Tensor, "head key"]:
+    """Attention paid to each key, summed over queries, per head; equal to that of the pattern.
+
+    Queries and keys are those that enter the scores: after q/k norms and rotation. A score is
+    q.k x `scale`, then `soft_cap` x tanh(score / `soft_cap`), then masked (causal, and to the
+    sliding `window`); `learned_sinks` are scores that belong to no token. With grouped-query
+    attention, each run of head / kv_head consecutive heads shares a key. `offset` is the
+    position of the first query; keys start at position 0 and reach the last query at least.
+    Computed in float32, `SCORES_AT_ONCE` scores at a time. Adds up over chunks of queries.
+
+    >>> import torch
+    >>> queries, keys = torch.zeros(2, 1, 4), torch.randn(2, 1, 4)
+    >>> received_from_qk(queries, keys, scale=0.5).tolist()
+    [[1.5, 0.5]]
+    """
+    n_queries, n_heads, _ = queries.shape
+    _check(len(keys), n_queries, n_heads, keys.shape[1], offset, soft_cap)
+    rows = max(1, SCORES_AT_ONCE // (n_heads * len(keys)))
+    received = torch.zeros(n_heads, len(keys), device=queries.device)
+    for start in range(0, n_queries, rows):
+        part, first = queries[start : start + rows], offset + start
+        oldest = 0 if window is None else max(0, first - window + 1)
+        seen = slice(oldest, first + len(part))
+        scores = _scores(part, keys[seen], scale, soft_cap)
+        scores = scores.masked_fill(~_visible(scores, first - oldest, window), -torch.inf)
+        received[:, seen] += _softmax(scores, learned_sinks).sum(1)
+    return received
+
+
+def mass_from_qk(
+    queries: Float[Tensor, "query head d_head"],
+    keys: Float[Tensor, "key kv_head d_head"],
+    *,
+    scale: float,
+    window: int | None = None,
+    offset: int = 0,
+    soft_cap: float | None = None,
+    learned_sinks: Float[Tensor, "head"] | None = None,
+) -> Float[Tensor, "head key"]:
+    """Mean attention paid to each key by the queries that can see it, per head, in [0, 1].
+
+    `head_mass` without a pattern; arguments as in `received_from_qk`. Its mean over heads is
+    `attention_mass`.
+
+    >>> import torch
+    >>> mass_from_qk(torch.zeros(2, 1, 4), torch.randn(2, 1, 4), scale=0.5).tolist()
+    [[0.75, 0.5]]
+    """
+    received = received_from_qk(
+        queries,
+        keys,
+        scale=scale,
+        window=window,
+        offset=offset,
+        soft_cap=soft_cap,
+        learned_sinks=learned_sinks,
+    )
+    return mean_over_seeing(received, window, offset, len(queries))
+
+
+def _scores(
+    queries: Float[Tensor, "query head d_head"],
+    keys: Float[Tensor, "key kv_head d_head"],
+    scale: float,
+    soft_cap: float | None,
+) -> Float[Tensor, "head query key"]:
+    grouped = rearrange(queries.float(), "q (kv group) d -> kv group q d", kv=keys.shape[1])
+    scores = einsum(grouped, keys.float(), "kv group q d, k kv d -> kv group q k") * scale
+    if soft_cap is not None:
+        scores = soft_cap * torch.tanh(scores / soft_cap)
+    return rearrange(scores, "kv group q k -> (kv group) q k")
+
+
+def _visible(scores: Tensor, first: int, window: int | None) -> Tensor:
+    """Which of these keys each of these queries sees; the first query stands at key `first`."""
+    n_queries, n_keys = scores.shape[-2:]
+    query = torch.arange(first, first + n_queries, device=scores.device)[:, None]
+    key = torch.arange(n_keys, device=scores.device)
+    visible = key <= query
+    return visible if window is None else visible & (key > query - window)
+
+
+def _softmax(
+    scores: Float[Tensor, "head query key"], learned_sinks: Float[Tensor, "head"] | None
+) -> Float[Tensor, "head query key"]:
+    if learned_sinks is None:
+        return scores.softmax(-1)
+    column = learned_sinks.float()[:, None, None].expand(-1, scores.shape[1], 1)
+    return torch.cat([scores, column], dim=-1).softmax(-1)[..., :-1]
+
+
+def _check(
+    n_keys: int, n_queries: int, n_heads: int, n_kv: int, offset: int, soft_cap: float | None
+) -> None:
+    if n_heads % n_kv:
+        raise MeasureError(f"expected heads in groups that share a key; got {n_heads} on {n_kv}")
+    if n_keys < offset + n_queries:
+        raise MeasureError(
+            f"expected the keys of positions 0 to {offset + n_queries - 1}, the last query's own "
+            f"included; got {n_keys} keys"
+        )
+    if soft_cap is not None and soft_cap <= 0:
+        raise MeasureError(f"expected a soft-cap above 0, or None for no cap; got {soft_cap}")

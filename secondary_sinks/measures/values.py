@@ -1,0 +1,33 @@
+"""What attending to a token moves: the length of its value once it is written."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from secondary_sinks.errors import MeasureError
+
+
+def value_drain(
+    values: Float[Tensor, "pos kv_head d_head"], w_o: Float[Tensor, "head d_head d_model"]
+) -> Float[Tensor, "pos head"]:
+    """||W_O v|| by position and query head: how much a head writes per unit of attention, >= 0.
+
+    Sinks are drained: heads attend to them and move next to nothing. With grouped-query
+    attention, each run of head / kv_head consecutive heads shares a value. The bias of the
+    output is no part of it. Exact, in float32; one head at a time, `[pos, d_model]` in memory.
+    Source: value-state drains, Guo et al. 2024 (arXiv 2410.13835); the norm of the transformed
+    value, Kobayashi et al. 2020 (arXiv 2004.10102).
+
+    >>> import torch
+    >>> values, w_o = torch.tensor([[[3.0, 4.0]], [[0.0, 0.0]]]), torch.eye(2)[None]
+    >>> value_drain(values, w_o).tolist()
+    [[5.0], [0.0]]
+    """
+    group, rest = divmod(len(w_o), values.shape[1])
+    if rest:
+        raise MeasureError(
+            f"expected heads in groups that share a value; got {len(w_o)} heads on "
+            f"{values.shape[1]} values"
+        )
+    written = [values[:, head // group].float() @ w_o[head].float() for head in range(len(w_o))]
+    return torch.stack([one.norm(dim=-1) for one in written], dim=-1)

@@ -1,0 +1,98 @@
+"""What the cache of a plain run holds -> `Trace`."""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from secondary_sinks.errors import CacheError
+from secondary_sinks.measures import received_attention
+from secondary_sinks.measures.cached import Cache, has, hook_name, n_layers, require, take
+from secondary_sinks.observation.record import LayerRecord, trace_of
+from secondary_sinks.observation.tokens import token_ids, token_strings
+from secondary_sinks.types import Trace
+
+NEEDED = ("resid_post", "pattern", "mlp_out")
+Windows = Sequence[int | None]
+
+
+def from_cache(
+    cache: Cache,
+    tokens: Tensor | Sequence[int] | str,
+    *,
+    windows: Windows | None = None,
+    scale: float | Sequence[float] | None = None,
+    rotary: bool = True,
+    strings: Sequence[str] | None = None,
+    text_id: str = "text",
+) -> Trace:
+    """The `Trace` of one text from the cache of a plain run; see `Trace.from_cache`."""
+    ids, layers = token_ids(tokens), range(n_layers(cache))
+    require(cache, [hook_name(layer, point) for layer in layers for point in NEEDED])
+    strings = token_strings(ids) if strings is None else tuple(strings)
+    _expect(len(strings) == len(ids), f"{len(strings)} strings", f"one per token ({len(ids)})")
+    scales = scale if isinstance(scale, Sequence) else [scale] * len(layers)
+    _expect(len(scales) == len(layers), f"{len(scales)} scales", f"one per layer ({len(layers)})")
+    if windows is not None:
+        said = f"windows of {len(windows)} layers"
+        _expect(len(windows) == len(layers), said, f"those of {len(layers)} (None: no window)")
+    records = (_record(cache, layer, len(ids), windows, scales[layer], rotary) for layer in layers)
+    return trace_of(records, ids, strings, text_id)
+
+
+def _record(
+    cache: Cache,
+    layer: int,
+    n_pos: int,
+    windows: Windows | None,
+    scale: float | None,
+    rotary: bool,
+) -> LayerRecord:
+    pattern, residual = take(cache, layer, "pattern"), take(cache, layer, "resid_post")
+    _expect(len(residual) == n_pos, f"a cache of {len(residual)} positions", f"{n_pos} as tokens")
+    _check_window(layer, pattern, windows)
+    queries, keys = ("rot_q", "rot_k") if rotary else ("q", "k")
+
+    def optional(point: str) -> Tensor | None:
+        return take(cache, layer, point) if has(cache, layer, point) else None
+
+    return LayerRecord(
+        layer=layer,
+        resid_post=residual,
+        mlp_out=take(cache, layer, "mlp_out"),
+        received=received_attention(pattern).cpu(),
+        window=None if windows is None else windows[layer],
+        queries=optional(queries),
+        keys=optional(keys),
+        values=optional("v"),
+        scale=scale,
+    )
+
+
+def _check_window(
+    layer: int, pattern: Float[Tensor, "head pos pos"], windows: Windows | None
+) -> None:
+    """A window that was not said, or one that queries look beyond, makes masses wrong: refuse."""
+    reach, n_pos = _reach(pattern), pattern.shape[-1]
+    if windows is None:
+        _expect(
+            reach == n_pos,
+            f"a pattern at layer {layer} whose queries see {reach} of {n_pos} positions at most",
+            "the sliding windows: windows=[...], one per layer, None where a layer has none",
+        )
+        return
+    window = windows[layer]
+    if window is not None:
+        said = f"a pattern at layer {layer} whose queries see {reach} positions"
+        _expect(reach <= window, said, f"at most its window of {window}")
+
+
+def _reach(pattern: Float[Tensor, "head pos pos"]) -> int:
+    """How many positions back a query attends at most, itself counted."""
+    query, key = (pattern.amax(0) > 0).nonzero(as_tuple=True)
+    return int((query - key).max()) + 1
+
+
+def _expect(true: bool, came: str, expected: str) -> None:
+    if not true:
+        raise CacheError(f"got {came}; expected {expected}")

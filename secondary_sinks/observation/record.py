@@ -1,0 +1,119 @@
+"""What one layer computed for one text -> the rows of a `Trace`: the one place for each rule.
+
+A model that is walked through and a cache of a plain run both give `LayerRecord`s, so both are
+measured by the same code.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from secondary_sinks.errors import ModelError
+from secondary_sinks.measures import (
+    local_mass,
+    mean_score,
+    norms,
+    seeing_queries,
+    typical_token,
+    uniform_mass,
+)
+from secondary_sinks.observation.candidates import Candidates, choose_primary
+from secondary_sinks.types import Trace
+
+Rows = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LayerRecord:
+    """What one layer computed for one text; None is what is not known."""
+
+    layer: int
+    resid_post: Float[Tensor, "pos d_model"]
+    mlp_out: Float[Tensor, "pos d_model"]
+    received: Float[Tensor, "pos"]
+    """Attention received, summed over queries, mean over heads."""
+    window: int | None
+    """Length of the sliding window; None where the layer sees everything."""
+    queries: Float[Tensor, "pos head d_head"] | None
+    """Queries as the scores use them: after q/k norms and rotation."""
+    keys: Float[Tensor, "pos kv_head d_head"] | None
+    """Keys, the same."""
+    values: Float[Tensor, "pos kv_head d_head"] | None
+    scale: float | None
+    """What q.k is multiplied by to give a score."""
+
+
+def trace_of(
+    records: Iterable[LayerRecord],
+    tokens: Int[Tensor, "pos"],
+    token_strings: tuple[str, ...],
+    text_id: str,
+) -> Trace:
+    """Measure every layer as it comes, find the primary, and put the rows together."""
+    candidates = Candidates(len(tokens))
+    # map lets go of each record before it asks for the next: one layer is in memory.
+    layers = list(map(partial(_measure, candidates=candidates), records))
+    rows = {name: torch.stack([layer[name] for layer in layers]) for name in layers[0]}
+    excess = rows["mass"] - rows["mass_null"]
+    primary = choose_primary(candidates.positions, rows["deviation_ratio"], excess, rows["queries"])
+    return Trace(
+        text_id=text_id,
+        tokens=tokens,
+        token_strings=token_strings,
+        primary=primary,
+        **(rows | candidates.of(primary)),
+    )
+
+
+def _measure(record: LayerRecord, candidates: Candidates) -> Rows:
+    """The rows of one layer that don't need to know the primary; feeds the candidates."""
+    _refuse_not_finite(record)
+    residual, n_pos = record.resid_post, len(record.resid_post)
+    typical = typical_token(residual)
+    norm, deviation = norms(residual), norms(residual.float() - typical)
+    deviation_ratio = deviation / deviation.median()
+    candidates.measure(residual, record.mlp_out, typical, deviation_ratio, record.received)
+    seen = seeing_queries(n_pos, record.window)
+    rows = {
+        "norm": norm,
+        "norm_ratio": norm / norm.median(),
+        "deviation_ratio": deviation_ratio,
+        "mass": record.received / seen,
+        "mass_null": uniform_mass(n_pos, record.window),
+        "mass_local": local_mass(record.received / seen),
+        "queries": seen,
+        "virtual_mass": 1 - record.received.sum() / n_pos,
+        "score": _score(record),
+        "key_norm": _mean_norm(record.keys, n_pos),
+        "value_norm": _mean_norm(record.values, n_pos),
+        "mlp_norm": norms(record.mlp_out),
+        "typical": typical,
+        "median_norm": norm.median(),
+        "median_deviation": deviation.median(),
+    }
+    return {name: value.cpu() for name, value in rows.items()}
+
+
+def _score(record: LayerRecord) -> Float[Tensor, "pos"]:
+    if record.queries is None or record.keys is None or record.scale is None:
+        return torch.full((len(record.resid_post),), torch.nan)
+    return mean_score(record.queries, record.keys, record.scale, record.window)
+
+
+def _mean_norm(
+    vectors: Float[Tensor, "pos kv_head d_head"] | None, n_pos: int
+) -> Float[Tensor, "pos"]:
+    return torch.full((n_pos,), torch.nan) if vectors is None else norms(vectors).mean(-1)
+
+
+def _refuse_not_finite(record: LayerRecord) -> None:
+    bad = (~torch.isfinite(record.resid_post).all(-1)).nonzero()[:, 0]
+    if len(bad):
+        raise ModelError(
+            f"layer {record.layer} gives NaN or infinite values at position {int(bad[0])}; "
+            "expected finite ones. In float16 a massive token may overflow: use float32 or bfloat16"
+        )

@@ -1,0 +1,208 @@
+"""Measures of a cache: the right activations, one text, and nothing missing without a word."""
+
+import pytest
+import torch
+
+from secondary_sinks import measures
+from secondary_sinks.errors import CacheError
+from secondary_sinks.measures import cached
+from tests.families import tiny
+
+N_POS, D_MODEL, D_HEAD, D_MLP = 9, 6, 4, 10
+SHAPES = {
+    "hook_resid_pre": (N_POS, D_MODEL),
+    "hook_resid_post": (N_POS, D_MODEL),
+    "hook_attn_out": (N_POS, D_MODEL),
+    "hook_mlp_out": (N_POS, D_MODEL),
+    "mlp.hook_post": (N_POS, D_MLP),
+    "attn.hook_q": (N_POS, 4, D_HEAD),
+    "attn.hook_k": (N_POS, 2, D_HEAD),
+    "attn.hook_v": (N_POS, 2, D_HEAD),
+    "attn.hook_rot_q": (N_POS, 4, D_HEAD),
+    "attn.hook_rot_k": (N_POS, 2, D_HEAD),
+}
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """A dict of hook names, without a batch axis, of two layers."""
+    generator = torch.Generator().manual_seed(0)
+    cache = {
+        f"blocks.{layer}.{name}": torch.randn(shape, generator=generator)
+        for layer in range(2)
+        for name, shape in SHAPES.items()
+    }
+    for layer in range(2):
+        scores = torch.randn(4, N_POS, N_POS, generator=generator)
+        scores.masked_fill_(torch.ones(N_POS, N_POS).triu(1).bool(), -torch.inf)
+        cache[f"blocks.{layer}.attn.hook_pattern"] = scores.softmax(-1)
+    return cache
+
+
+W_O = torch.randn(4, D_HEAD, D_MODEL, generator=torch.Generator().manual_seed(1))
+W_OUT = torch.randn(D_MLP, D_MODEL, generator=torch.Generator().manual_seed(2))
+DIRECTION = torch.arange(1.0, 1.0 + D_MODEL)
+ON_CACHE = {
+    "head_mass": lambda c: cached.head_mass(c, 1),
+    "attention_mass": lambda c: cached.attention_mass(c, 1),
+    "mass_excess": lambda c: cached.mass_excess(c, 1),
+    "virtual_mass": lambda c: cached.virtual_mass(c, 1),
+    "sink_share": lambda c: cached.sink_share(c, eps=0.2),
+    "mass_from_qk": lambda c: cached.mass_from_qk(c, 1, scale=0.5, soft_cap=2.0),
+    "mass_from_qk, not rotated": lambda c: cached.mass_from_qk(c, 1, scale=0.5, rotary=False),
+    "mean_score": lambda c: cached.mean_score(c, 1, scale=0.5, window=3),
+    "residual_norms": lambda c: cached.residual_norms(c, 1),
+    "key_norms": lambda c: cached.key_norms(c, 1),
+    "key_norms, not rotated": lambda c: cached.key_norms(c, 1, rotary=False),
+    "value_norms": lambda c: cached.value_norms(c, 1),
+    "value_drain": lambda c: cached.value_drain(c, 1, W_O),
+    "massive_activations": lambda c: cached.massive_activations(c, 1, least=1.0, ratio=2.0),
+    "alignment": lambda c: cached.alignment(c, 1, 3),
+    "centred_alignment": lambda c: cached.centred_alignment(c, 1, 3),
+    "prefix_entropies": lambda c: cached.prefix_entropies(c, 1, [2, N_POS]),
+    "layer_contributions": lambda c: cached.layer_contributions(c, DIRECTION).mlp,
+    "neuron_contributions": lambda c: cached.neuron_contributions(c, 1, W_OUT, DIRECTION),
+}
+
+
+def expected(cache):
+    """The same from the tensors, looked up by full name."""
+    layer = {name.removeprefix("blocks.1."): value for name, value in cache.items()}
+    pattern, residual = layer["attn.hook_pattern"], layer["hook_resid_post"]
+    rotated = layer["attn.hook_rot_q"], layer["attn.hook_rot_k"]
+    not_rotated = layer["attn.hook_q"], layer["attn.hook_k"]
+    mass, typical = measures.attention_mass(pattern), measures.typical_token(residual)
+    both = torch.stack([cache[f"blocks.{at}.attn.hook_pattern"] for at in range(2)])
+    mlps = torch.stack([cache[f"blocks.{at}.hook_mlp_out"] for at in range(2)])
+    return {
+        "head_mass": measures.head_mass(pattern),
+        "attention_mass": mass,
+        "mass_excess": mass - measures.uniform_mass(N_POS),
+        "virtual_mass": measures.virtual_mass(pattern),
+        "sink_share": measures.sink_share(torch.stack([measures.head_mass(p) for p in both]), 0.2),
+        "mass_from_qk": measures.mass_from_qk(*rotated, scale=0.5, soft_cap=2.0),
+        "mass_from_qk, not rotated": measures.mass_from_qk(*not_rotated, scale=0.5),
+        "mean_score": measures.mean_score(*rotated, 0.5, 3),
+        "residual_norms": residual.norm(dim=-1),
+        "key_norms": rotated[1].norm(dim=-1),
+        "key_norms, not rotated": not_rotated[1].norm(dim=-1),
+        "value_norms": layer["attn.hook_v"].norm(dim=-1),
+        "value_drain": measures.value_drain(layer["attn.hook_v"], W_O),
+        "massive_activations": measures.massive_activations(residual, 1.0, 2.0),
+        "alignment": measures.alignment(residual, residual[3]),
+        "centred_alignment": measures.centred_alignment(residual, residual[3], typical),
+        "prefix_entropies": measures.prefix_entropies(residual, [2, N_POS]),
+        "layer_contributions": mlps @ DIRECTION / DIRECTION.norm(),
+        "neuron_contributions": layer["mlp.hook_post"] * (W_OUT @ DIRECTION) / DIRECTION.norm(),
+    }
+
+
+def test_each_measure_reads_its_activations(plain):
+    wanted = expected(plain)
+    assert wanted.keys() == ON_CACHE.keys()
+    for name, measure in ON_CACHE.items():
+        torch.testing.assert_close(measure(plain), wanted[name], msg=name)
+
+
+def test_a_batch_axis_of_one_changes_nothing(plain):
+    batched = {name: value[None] for name, value in plain.items()}
+    for name, measure in ON_CACHE.items():
+        assert torch.equal(measure(batched), measure(plain)), name
+
+
+@pytest.mark.parametrize("name", ON_CACHE)
+def test_two_texts_are_refused(plain, name):
+    batched = {key: torch.stack([value, value]) for key, value in plain.items()}
+    with pytest.raises(CacheError, match="a batch of 2 texts"):
+        ON_CACHE[name](batched)
+
+
+def without(cache, names):
+    return {name: value for name, value in cache.items() if name not in names}
+
+
+def complaint(measure, cache):
+    """What a measure says that it lacks; nothing where it lacks nothing."""
+    try:
+        measure(cache)
+    except CacheError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("name", ON_CACHE)
+def test_exactly_the_missing_hook_names_are_said(plain, name):
+    """A measure fails without what it reads, says that name alone, and reads nothing else."""
+    said = {missing: complaint(ON_CACHE[name], without(plain, [missing])) for missing in plain}
+    needs = [missing for missing, message in said.items() if message]
+    assert needs
+    assert all(f"the cache lacks {missing};" in said[missing] for missing in needs)
+    alone = {key: plain[key] for key in needs}
+    assert torch.equal(ON_CACHE[name](alone), ON_CACHE[name](plain))
+    assert all(one in complaint(ON_CACHE[name], without(plain, needs)) for one in needs)
+
+
+def test_a_tensor_of_another_shape_is_refused():
+    with pytest.raises(CacheError, match=r"hook_pattern has shape \(3, 3\); expected 3 axes"):
+        cached.attention_mass({"blocks.0.attn.hook_pattern": torch.eye(3)}, 0)
+    with pytest.raises(CacheError, match="has none"):
+        cached.n_layers({"hook_embed": torch.zeros(2, 3)})
+
+
+TOKENS = torch.randint(3, 97, (30,), generator=torch.Generator().manual_seed(1))
+FAMILIES = ["gemma2", "gpt-oss", "gpt2", "llama", "olmo2", "qwen3"]
+
+
+@pytest.fixture(scope="module", params=["bridge", "hooked"])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def run(request, kind):
+    """A model of TransformerLens, either kind, and the cache of one run."""
+    from secondary_sinks import load_model
+
+    model = load_model(tiny(request.param), device="cpu", bridge=kind == "bridge")
+    _, cache = model.run_with_cache(TOKENS[None])
+    return request.param, model, cache
+
+
+def test_masses_from_q_and_k_are_those_of_the_models_own_pattern(run):
+    name, model, cache = run
+    rotary = "blocks.0.attn.hook_rot_k" in set(cache.keys())
+    local = {"gemma2": [8, None, 8], "gpt-oss": [8, None, 8]}.get(name, [None] * 3)
+    for layer in range(3):
+        attention = model.blocks[layer].attn
+        scale = 24**-0.5 if name == "gemma2" else attention.W_Q.shape[-1] ** -0.5
+        got = cached.mass_from_qk(
+            cache,
+            layer,
+            scale=scale,
+            rotary=rotary,
+            window=local[layer],
+            soft_cap=50.0 if name == "gemma2" else None,
+            learned_sinks=attention.sinks.detach() if name == "gpt-oss" else None,
+        )
+        mass = cached.head_mass(cache, layer, local[layer])
+        torch.testing.assert_close(got, mass, rtol=1e-4, atol=1e-6)
+
+
+def test_contributions_add_up_to_the_models_own_residual(run):
+    name, _, cache = run
+    direction = cache["blocks.2.hook_resid_post"][0, 0]
+    parts = cached.layer_contributions(cache, direction)
+    residual = torch.stack([cache[f"blocks.{layer}.hook_resid_post"][0] for layer in range(3)])
+    expected = measures.projection(residual, direction)
+    torch.testing.assert_close(parts.resid_post, expected, rtol=1e-5, atol=1e-4, msg=name)
+
+
+def test_neurons_add_up_to_what_the_models_own_mlp_writes(run):
+    name, model, cache = run
+    if name in ("gemma2", "olmo2", "gpt-oss"):
+        pytest.skip("a norm after the MLP, or experts")
+    mlp, direction = model.blocks[1].mlp, cache["blocks.1.hook_resid_post"][0, 4]
+    parts = cached.neuron_contributions(cache, 1, mlp.W_out.detach(), direction)
+    bias = 0.0 if mlp.b_out is None else measures.projection(mlp.b_out.detach(), direction)
+    expected = measures.projection(cache["blocks.1.hook_mlp_out"][0], direction)
+    torch.testing.assert_close(parts.sum(-1) + bias, expected, rtol=1e-4, atol=1e-5)
