@@ -14,7 +14,7 @@ EVERYONE = {"types", "errors"}
 ARROWS = {
     "types": {"observation"},  # when Trace.from_cache is called, no earlier
     "errors": set(),
-    "models": set(),
+    "models": {"measures"},
     "texts": set(),
     "measures": set(),
     "observation": {"models", "measures"},

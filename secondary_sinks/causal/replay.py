@@ -71,7 +71,7 @@ def replay(
     refuse_unreplicable(model)
     columns = _Columns(trace, edits)
     states: dict[int, Tensor] = {}
-    for view in walk(model, trace.tokens, keep_queries=True):
+    for view in walk(model, trace.tokens, denominators=True):
         _check_same(view, trace)
         entering = [cell for cell, edit in enumerate(edits) if edit.layer == view.layer]
         states.update({cell: view.resid_pre[edits[cell].pos] for cell in entering})

@@ -39,6 +39,15 @@ class Denominator:
             log_rest=torch.cat([chunk.log_rest for chunk in chunks], dim=1),
         )
 
+    @staticmethod
+    def stack(groups: Sequence["Denominator"]) -> "Denominator":
+        """Of all heads, from groups of heads in order."""
+        return Denominator(
+            largest=torch.cat([group.largest for group in groups]),
+            at=torch.cat([group.at for group in groups]),
+            log_rest=torch.cat([group.log_rest for group in groups]),
+        )
+
     def with_extra(self, score: Float[Tensor, "head"]) -> "Denominator":
         """With one more term per head that is no key: a learned sink."""
         rest = torch.logaddexp(self.log_rest, score.float()[:, None])

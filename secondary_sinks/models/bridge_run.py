@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
+from secondary_sinks.models.attended import Attended
 from secondary_sinks.models.hf_layers import Arguments, handed_down, visible_keys
 from secondary_sinks.models.layers import (
     LayerRun,
@@ -76,15 +77,24 @@ class BridgeRun(LayerRun):
         self._queries: dict[str, list[Tensor]] = {"q": [], "rot_q": []}
 
     def forward(
-        self, resid_pre: Float[Tensor, "1 pos d_model"], chunk: int, hooks: Sequence[Hook]
+        self,
+        resid_pre: Float[Tensor, "1 pos d_model"],
+        chunk: int,
+        hooks: Sequence[Hook],
+        *,
+        denominators: bool = False,
     ) -> Float[Tensor, "1 pos d_model"]:
         """`resid_post` of all positions."""
         n_pos, parts = resid_pre.shape[1], []
-        with torch.no_grad(), self.model.hooks(fwd_hooks=[*hooks, *self._query_hooks()]):
+        attended = Attended(n_pos, denominators=denominators)
+        own = [*self._query_hooks(), *attended.hooks(self.layer)]
+        with torch.no_grad(), self.model.hooks(fwd_hooks=[*hooks, *own]):
             for start in range(0, n_pos, chunk):
                 at = torch.arange(start, min(start + chunk, n_pos), device=resid_pre.device)
                 visible = _visible(at, int(at[-1]) + 1, self.window)
                 parts.append(self._call(resid_pre[:, at], at, visible, self._cache))
+        self.received = attended.received
+        self.denominator = attended.denominator(self.learned_sinks)
         return torch.cat(parts, dim=1)
 
     @property

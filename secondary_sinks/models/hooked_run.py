@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValueCacheEntry
 
+from secondary_sinks.models.attended import Attended
+from secondary_sinks.models.fused import attend
 from secondary_sinks.models.layers import (
     LayerRun,
     Passage,
@@ -39,31 +40,32 @@ class HookedRun(LayerRun):
     """A run of one layer of a `HookedTransformer`."""
 
     def __init__(self, model: HookedModel, layer: int) -> None:
-        """Prepare an empty key-value cache for `layer`."""
+        """Nothing has been run yet."""
         self.model, self.layer = model, layer
         self._attention = model.blocks[layer].attn
-        self._rotary = model.cfg.positional_embedding_type == "rotary"
-        device = next(model.blocks[layer].parameters()).device
-        self._entry = TransformerLensKeyValueCacheEntry.init_cache_entry(model.cfg, device, 1)
         self._queries: list[Tensor] = []
-        self._rotated: Tensor | None = None
+        self._keys: Tensor
+        self._values: Tensor
 
     def forward(
-        self, resid_pre: Float[Tensor, "1 pos d_model"], chunk: int, hooks: Sequence[Hook]
+        self,
+        resid_pre: Float[Tensor, "1 pos d_model"],
+        chunk: int,
+        hooks: Sequence[Hook],
+        *,
+        denominators: bool = False,
     ) -> Float[Tensor, "1 pos d_model"]:
-        """`resid_post` of all positions."""
-        cache, own = {self.layer: self._entry}, self._own_hooks()
-        with torch.no_grad(), self.model.hooks(fwd_hooks=[*hooks, *own]):
-            parts = [
-                self.model(
-                    part,
-                    start_at_layer=self.layer,
-                    stop_at_layer=self.layer + 1,
-                    past_kv_cache=cache,
-                )
-                for part in resid_pre.split(chunk, dim=1)
-            ]
-        self._entry.frozen = True
+        """`resid_post` of all positions; by the fast path unless a hook needs the pattern."""
+        attended = Attended(resid_pre.shape[1], denominators=denominators)
+        whole = {hook_name(self.layer, point) for point in ("pattern", "attn_scores")}
+        slow = any(callable(name) or name in whole for name, _ in hooks)
+        own = attended.hooks(self.layer) if slow else []
+        attend = _ChunkedAttention(self, resid_pre.shape[1], None if slow else attended)
+        with torch.no_grad(), attend.installed(), self.model.hooks(fwd_hooks=[*hooks, *own]):
+            parts = [self._call(part, attend) for part in resid_pre.split(chunk, dim=1)]
+        self._queries, self._keys, self._values = attend.queries, attend.keys, attend.values
+        self.received = attended.received
+        self.denominator = attended.denominator(self.learned_sinks)
         return torch.cat(parts, dim=1)
 
     @property
@@ -73,14 +75,13 @@ class HookedRun(LayerRun):
 
     @property
     def keys(self) -> Float[Tensor, "pos kv_head d_head"]:
-        """Keys as the scores use them: the cache holds them before rotation."""
-        keys = self._entry.past_keys if self._rotated is None else self._rotated
-        return keys[0]
+        """Keys as the scores use them."""
+        return self._keys
 
     @property
     def values(self) -> Float[Tensor, "pos kv_head d_head"]:
         """Values of all positions."""
-        return self._entry.past_values[0]
+        return self._values
 
     @property
     def scale(self) -> float:
@@ -114,72 +115,161 @@ class HookedRun(LayerRun):
         """Run replicas of `positions` through this layer."""
         refuse_unreplicable(self.model)
         seen: dict[str, Tensor] = {}
-        own = [
-            (hook_name(self.layer, "rot_k" if self._rotary else "k"), keep(seen, "keys")),
-            (hook_name(self.layer, "pattern"), keep(seen, "pattern")),
-        ]
-        n_cells = len(positions)
-        with (
-            torch.no_grad(),
-            _at_positions(self._attention, positions, len(self.keys), self.window),
-            self.model.hooks(fwd_hooks=[*hooks, *own]),
-        ):
-            resid_post = self.model(
-                resid_pre[None],
-                start_at_layer=self.layer,
-                stop_at_layer=self.layer + 1,
-                past_kv_cache={self.layer: self._entry},
-            )
-        own_columns = seen["pattern"][0, :, :, -n_cells:]
+        attend = _ReplicaAttention(self, positions.to(self.keys.device))
+        own = (hook_name(self.layer, "pattern"), keep(seen, "pattern"))
+        with torch.no_grad(), attend.installed(), self.model.hooks(fwd_hooks=[*hooks, own]):
+            resid_post = self._call(resid_pre[None], attend)
+        own_columns = seen["pattern"][0, :, :, -len(positions) :]
         return Replicas(
             resid_post=resid_post[0],
-            keys=seen["keys"][0, -n_cells:],
+            keys=attend.keys,
             self_attention=own_columns.diagonal(dim1=1, dim2=2).T.float(),
         )
 
-    def _own_hooks(self) -> list[Hook]:
-        """Keep the queries chunk by chunk, and the rotated keys, which the cache has not."""
-
-        def on_queries(queries: Tensor, hook: Any) -> None:
-            self._queries.append(queries[0])
-
-        def on_keys(keys: Tensor, hook: Any) -> None:
-            self._rotated = keys
-
-        if not self._rotary:
-            return [(hook_name(self.layer, "q"), on_queries)]
-        return [
-            (hook_name(self.layer, "rot_q"), on_queries),
-            (hook_name(self.layer, "rot_k"), on_keys),
-        ]
-
-
-@contextmanager
-def _at_positions(
-    attention: Any, positions: Int[Tensor, "cell"], n_keys: int, window: int | None
-) -> Iterator[None]:
-    """Within, the attention takes its last queries and keys for replicas of `positions`."""
-    device = attention.W_Q.device
-    positions = positions.to(device)
-    everywhere = torch.cat([torch.arange(n_keys, device=device), positions])
-    visible = visible_to_replicas(positions, n_keys, window)
-
-    def apply_rotary(x: Tensor, past_kv_pos_offset: int = 0, attention_mask: Any = None) -> Tensor:
-        at = positions if x.shape[1] == len(positions) else everywhere
-        dim = attention.cfg.rotary_dim
-        turned, passed = x[..., :dim], x[..., dim:]
-        cos, sin = (
-            table[at][None, :, None] for table in (attention.rotary_cos, attention.rotary_sin)
+    def _call(self, residual: Float[Tensor, "1 query d_model"], cache: Any) -> Tensor:
+        output: Tensor = self.model(
+            residual,
+            start_at_layer=self.layer,
+            stop_at_layer=self.layer + 1,
+            past_kv_cache={self.layer: cache},
         )
-        return torch.cat([turned * cos + attention.rotate_every_two(turned) * sin, passed], dim=-1)
+        return output
 
-    def apply_causal_mask(
-        attn_scores: Tensor, past_kv_pos_offset: int = 0, attention_mask: Any = None
-    ) -> Tensor:
-        return attn_scores.masked_fill(~visible, -torch.inf)
 
-    attention.apply_rotary, attention.apply_causal_mask = apply_rotary, apply_causal_mask
-    try:
-        yield
-    finally:
-        del attention.apply_rotary, attention.apply_causal_mask
+class _Attention:
+    """Stands in for the cache and for some methods of an attention module of TransformerLens.
+
+    As a cache it says how many positions came before and gives back the new keys and values
+    alone; they are joined with the earlier ones after rotation, so none is rotated twice.
+    """
+
+    REPLACED = (
+        "apply_rotary",
+        "calculate_attention_scores",
+        "apply_causal_mask",
+        "calculate_z_scores",
+    )
+    past_keys: Tensor
+
+    def __init__(self, run: HookedRun) -> None:
+        self.run, self.attention = run, run.model.blocks[run.layer].attn
+        there = [name for name in self.REPLACED if hasattr(self.attention, name)]
+        self.plain = {name: getattr(self.attention, name) for name in there}
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Within, the attention module computes through this object."""
+        for name in self.plain:
+            setattr(self.attention, name, getattr(self, name))
+        try:
+            yield
+        finally:
+            for name in self.plain:
+                delattr(self.attention, name)
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The new ones alone."""
+        return keys, values
+
+
+class _ChunkedAttention(_Attention):
+    """Attention of chunk after chunk of a text; fused unless `attended` is None."""
+
+    def __init__(self, run: HookedRun, n_pos: int, attended: Attended | None) -> None:
+        super().__init__(run)
+        self.n_pos, self.attended, self.done = n_pos, attended, 0
+        self.queries: list[Tensor] = []
+        self.keys: Tensor
+        self.values: Tensor
+
+    @property
+    def past_keys(self) -> Tensor:  # type: ignore[override]
+        """As long as what came before; only its length is looked at."""
+        return torch.empty(1, self.done)
+
+    def apply_rotary(self, x: Tensor, offset: int = 0, mask: Any = None) -> Tensor:
+        """Queries and keys alike begin where the chunk begins."""
+        turned: Tensor = self.plain["apply_rotary"](x, self.done)
+        return turned
+
+    def calculate_attention_scores(self, q: Tensor, k: Tensor) -> Tensor:
+        """Keep queries and keys; scores of all keys so far, or a stand-in on the fast path."""
+        self.queries.append(q[0])
+        self.keys = self._stored("keys", k)
+        if self.attended is not None:
+            return q.new_zeros(1, q.shape[2], 1, 1)
+        seen = self.keys[None, : self.done + k.shape[1]]
+        scores: Tensor = self.plain["calculate_attention_scores"](q, seen)
+        return scores
+
+    def apply_causal_mask(self, scores: Tensor, offset: int = 0, mask: Any = None) -> Tensor:
+        """On the fast path the mask comes later."""
+        if self.attended is not None:
+            return scores
+        masked: Tensor = self.plain["apply_causal_mask"](scores, offset)
+        return masked
+
+    def calculate_z_scores(self, v: Tensor, pattern: Tensor) -> Tensor:
+        """Weighted values of the chunk."""
+        self.values = self._stored("values", v)
+        self.done += v.shape[1]
+        if self.attended is None:
+            z: Tensor = self.plain["calculate_z_scores"](self.values[None, : self.done], pattern)
+            return z
+        run = self.run
+        z = attend(
+            self.queries[-1],
+            self.keys[: self.done],
+            self.values[: self.done],
+            scale=run.scale,
+            soft_cap=run.soft_cap,
+            learned_sinks=run.learned_sinks,
+            window=run.window,
+            attended=self.attended,
+        )
+        hooked: Tensor = self.attention.hook_z(z[None])
+        return hooked
+
+    def _stored(self, name: str, new: Tensor) -> Tensor:
+        """The room for a whole text, with the new ones in their place."""
+        if self.done == 0:
+            setattr(self, name, new.new_empty(self.n_pos, *new.shape[2:]))
+        store: Tensor = getattr(self, name)
+        store[self.done : self.done + new.shape[1]] = new[0]
+        return store
+
+
+class _ReplicaAttention(_Attention):
+    """Attention of replicas: each sees the clean keys before its position, and itself."""
+
+    def __init__(self, run: HookedRun, positions: Int[Tensor, "cell"]) -> None:
+        super().__init__(run)
+        self.positions, self.past_keys = positions, run.keys[None]
+        self.visible = visible_to_replicas(positions, len(run.keys), run.window)
+        self.keys: Tensor
+
+    def apply_rotary(self, x: Tensor, offset: int = 0, mask: Any = None) -> Tensor:
+        """Each replica at its own position."""
+        dim = self.attention.cfg.rotary_dim
+        turned, passed = x[..., :dim], x[..., dim:]
+        tables = (self.attention.rotary_cos, self.attention.rotary_sin)
+        cos, sin = (table[self.positions][None, :, None] for table in tables)
+        turned = turned * cos + self.attention.rotate_every_two(turned) * sin
+        return torch.cat([turned, passed], dim=-1)
+
+    def calculate_attention_scores(self, q: Tensor, k: Tensor) -> Tensor:
+        """Scores of the clean keys and of all replicas' own."""
+        self.keys = k[0]
+        everything = torch.cat([self.run.keys, self.keys])
+        scores: Tensor = self.plain["calculate_attention_scores"](q, everything[None])
+        return scores
+
+    def apply_causal_mask(self, scores: Tensor, offset: int = 0, mask: Any = None) -> Tensor:
+        """What a replica does not see gets no attention."""
+        return scores.masked_fill(~self.visible, -torch.inf)
+
+    def calculate_z_scores(self, v: Tensor, pattern: Tensor) -> Tensor:
+        """Weighted values, clean and own."""
+        everything = torch.cat([self.run.values, v[0]])
+        z: Tensor = self.plain["calculate_z_scores"](everything[None], pattern)
+        return z

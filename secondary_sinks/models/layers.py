@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from secondary_sinks.errors import ModelError, TextError, UnsupportedModelError
+from secondary_sinks.measures import Denominator
 from secondary_sinks.models.protocol import Hook, HookedModel, is_bridge
 
 INSIDE_ATTENTION = {"q", "k", "v", "z", "rot_q", "rot_k", "pattern", "attn_scores"}
@@ -51,9 +52,19 @@ class LayerRun(ABC):
     model: HookedModel
     layer: int
 
+    received: Float[Tensor, "pos"]
+    """Attention received by each key, summed over queries, mean over heads."""
+    denominator: Denominator | None
+    """Softmax denominators of all queries, where `forward` was asked for them."""
+
     @abstractmethod
     def forward(
-        self, resid_pre: Float[Tensor, "1 pos d_model"], chunk: int, hooks: Sequence[Hook]
+        self,
+        resid_pre: Float[Tensor, "1 pos d_model"],
+        chunk: int,
+        hooks: Sequence[Hook],
+        *,
+        denominators: bool = False,
     ) -> Float[Tensor, "1 pos d_model"]:
         """`resid_post` of all positions. Each hook fires once per chunk of queries, in order."""
 

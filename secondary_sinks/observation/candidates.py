@@ -46,7 +46,10 @@ class Candidates:
                         resid_post, resid_post[pos], typical
                     ).cpu(),
                     "mlp_alignment": alignment(mlp_out, resid_post[pos]).cpu(),
-                    "primary_resid": resid_post[pos].float().cpu().clone(),  # a view keeps the layer
+                    "primary_resid": resid_post[pos]
+                    .float()
+                    .cpu()
+                    .clone(),  # a view keeps the layer
                 }
                 for pos in self.positions
             }

@@ -7,7 +7,7 @@ whole text does not fit: hooks reduce each chunk at once, and the longer the tex
 queries make a chunk.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from secondary_sinks.measures import Denominator, received_attention
+from secondary_sinks.measures import Denominator
 from secondary_sinks.measures.from_qk import SCORES_AT_ONCE
 from secondary_sinks.models.layers import LayerRun, begin, hook_name
-from secondary_sinks.models.protocol import Hook, HookedModel
+from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.observation.record import LayerRecord
 
 CHUNK = 256
@@ -40,20 +40,20 @@ def walk(
     tokens: Int[Tensor, "pos"],
     *,
     chunk: int | None = None,
-    keep_queries: bool = False,
+    denominators: bool = False,
 ) -> Iterator[LayerView]:
     """Yield every layer of a clean pass in order; hold on to none, so that one is in memory.
 
     `chunk` is the number of queries at a time; by default as many as `fitting_chunk` says.
-    `keep_queries` also keeps the softmax denominators of the queries, which the direct effect of
-    an edit on attention needs.
+    `denominators` also keeps the softmax denominators of the queries, which the direct effect of an
+    edit on attention needs.
     """
     if chunk is None:
         chunk = fitting_chunk(model.cfg.n_heads, len(tokens))
     passage = begin(model, tokens)
     residual = passage.embedded
     for layer in range(model.cfg.n_layers):
-        view = _view(passage.layer(layer), residual, chunk, keep_queries)
+        view = _view(passage.layer(layer), residual, chunk, denominators)
         residual = view.resid_post[None]
         yield view
         del view  # the next layer needs the room
@@ -71,10 +71,15 @@ def fitting_chunk(n_heads: int, n_pos: int) -> int:
 
 
 def _view(
-    run: LayerRun, residual: Float[Tensor, "1 pos d_model"], chunk: int, keep_scores: bool
+    run: LayerRun, residual: Float[Tensor, "1 pos d_model"], chunk: int, denominators: bool
 ) -> LayerView:
-    notes = _Notes(residual.shape[1])
-    after = run.forward(residual, chunk, notes.hooks(run.layer, keep_scores=keep_scores))
+    written: list[Tensor] = []
+
+    def on_mlp_out(mlp_out: Tensor, hook: Any) -> None:
+        written.append(mlp_out[0])
+
+    hooks = [(hook_name(run.layer, "mlp_out"), on_mlp_out)]
+    after = run.forward(residual, chunk, hooks, denominators=denominators)
     return LayerView(
         layer=run.layer,
         run=run,
@@ -84,41 +89,8 @@ def _view(
         window=run.window,
         resid_pre=residual[0],
         resid_post=after[0],
-        mlp_out=torch.cat(notes.mlp_out),
-        received=notes.received,
+        mlp_out=torch.cat(written),
+        received=run.received,
         queries=run.queries,
-        denominator=notes.denominator(run) if keep_scores else None,
+        denominator=run.denominator,
     )
-
-
-class _Notes:
-    """What the hooks of one layer write down, chunk by chunk."""
-
-    def __init__(self, n_pos: int) -> None:
-        self.received = torch.zeros(n_pos)
-        self.mlp_out: list[Tensor] = []
-        self.denominators: list[Denominator] = []
-
-    def hooks(self, layer: int, *, keep_scores: bool) -> list[Hook]:
-        def on_pattern(pattern: Tensor, hook: Any) -> None:
-            received = received_attention(pattern).cpu()
-            self.received[: len(received)] += received
-
-        def on_mlp_out(mlp_out: Tensor, hook: Any) -> None:
-            self.mlp_out.append(mlp_out[0])
-
-        def on_scores(scores: Tensor, hook: Any) -> None:
-            invisible = scores[0] <= torch.finfo(scores.dtype).min / 2  # as Hugging Face masks
-            self.denominators.append(Denominator.of(scores[0].masked_fill(invisible, -torch.inf)))
-
-        notes: dict[str, Callable[[Tensor, Any], None]] = {
-            "pattern": on_pattern,
-            "mlp_out": on_mlp_out,
-        }
-        if keep_scores:
-            notes |= {"attn_scores": on_scores}
-        return [(hook_name(layer, point), note) for point, note in notes.items()]
-
-    def denominator(self, run: LayerRun) -> Denominator:
-        whole = Denominator.join(self.denominators)
-        return whole if run.learned_sinks is None else whole.with_extra(run.learned_sinks)

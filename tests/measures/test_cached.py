@@ -6,7 +6,7 @@ import torch
 from secondary_sinks import measures
 from secondary_sinks.errors import CacheError
 from secondary_sinks.measures import cached
-from tests.families import tiny
+from secondary_sinks.testing.families import tiny
 
 N_POS, D_MODEL, D_HEAD, D_MLP = 9, 6, 4, 10
 SHAPES = {

@@ -8,7 +8,7 @@ import torch
 from secondary_sinks import Trace, load_model, observe
 from secondary_sinks.errors import CacheError, ModelError, TextError
 from secondary_sinks.testing import Plant, plant
-from tests.families import tiny
+from secondary_sinks.testing.families import tiny
 
 TOKENS = torch.randint(3, 97, (30,), generator=torch.Generator().manual_seed(1))
 MEASURED = [one.name for one in fields(Trace) if one.name not in ("text_id", "token_strings")]

@@ -1,13 +1,10 @@
 """What `observe` measures, what it refuses, and what it leaves alone."""
 
-import sys
-
 import pytest
 import torch
 
 from secondary_sinks import load_model, observe
 from secondary_sinks.errors import ModelError, TextError, UnsupportedModelError
-from secondary_sinks.measures import received_attention
 from secondary_sinks.models.planted import Plant, plant
 from secondary_sinks.observation import walk
 from secondary_sinks.testing.families import save
@@ -57,19 +54,6 @@ def test_masses_of_all_keys_add_up_to_one_per_query(planted):
     received = (trace.mass * trace.queries).sum(1)
     torch.testing.assert_close(received, torch.full_like(received, len(trace.tokens)))
     assert float(trace.virtual_mass.abs().max()) < 1e-5
-
-
-def test_no_pattern_outlives_its_chunk(planted, monkeypatch):
-    rows = []
-
-    def note(pattern):
-        rows.append(pattern.shape[-2])
-        return received_attention(pattern)
-
-    monkeypatch.setattr(sys.modules[walk.__module__], "received_attention", note)
-    observe(planted.model, planted.tokens, chunk=16)
-    assert set(rows) == {16}
-    assert sum(rows) == 8 * 64
 
 
 def test_a_hook_left_on_the_model_is_refused(planted):

@@ -1,0 +1,81 @@
+"""The fast path of attention equals the slow one by hooks, and hooks are still obeyed."""
+
+import pytest
+import torch
+
+from secondary_sinks import load_model
+from secondary_sinks.models.layers import begin, hook_name
+from secondary_sinks.testing.families import configs, save
+from tests.marks import needs_old
+
+pytestmark = needs_old
+TOKENS = torch.randint(3, 97, (40,), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module", params=configs())
+def model(request, tmp_path_factory):
+    folder = save(request.param, tmp_path_factory.mktemp(request.param))
+    return load_model(folder, device="cpu", bridge=False, skip=["causality", "chunks"])
+
+
+def run(model, layer, resid, hooks=(), chunk=16):
+    passage = begin(model, TOKENS)
+    one = passage.layer(layer)
+    resid = passage.embedded if resid is None else resid
+    return one, one.forward(resid, chunk, list(hooks), denominators=True)
+
+
+def look(tensor, hook):
+    """A hook that changes nothing, but needs the tensor."""
+
+
+def test_fast_and_slow_path_agree(model):
+    resid = None
+    for layer in range(model.cfg.n_layers):
+        fast, after = run(model, layer, resid)
+        slow, expected = run(model, layer, resid, [(hook_name(layer, "pattern"), look)])
+        torch.testing.assert_close(after, expected, rtol=1e-5, atol=1e-5)
+        for name in ("received", "queries", "keys", "values"):
+            one, other = getattr(fast, name), getattr(slow, name)
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5, msg=name)
+        for name in ("largest", "log_rest"):
+            one, other = getattr(fast.denominator, name), getattr(slow.denominator, name)
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5, msg=name)
+        resid = after
+
+
+def test_received_adds_up_to_the_patterns_of_a_plain_pass(model):
+    _, cache = model.run_with_cache(TOKENS[None])
+    resid = None
+    for layer in range(model.cfg.n_layers):
+        one, resid = run(model, layer, resid)
+        plain = cache[hook_name(layer, "pattern")][0].sum(1).mean(0)
+        torch.testing.assert_close(one.received, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_chunks_of_any_size_give_the_same(model):
+    whole, after = run(model, 1, None, chunk=99)
+    for chunk in (1, 7, 39):
+        part, other = run(model, 1, None, chunk=chunk)
+        torch.testing.assert_close(other, after, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(part.received, whole.received, rtol=1e-5, atol=1e-5)
+
+
+def test_edits_of_heads_and_patterns_are_obeyed_on_either_path(model):
+    def halve(tensor, hook):
+        return tensor * 0.5
+
+    _, clean = run(model, 0, None)
+    changed = {}
+    for point in ("z", "pattern"):
+        _, changed[point] = run(model, 0, None, [(hook_name(0, point), halve)])
+        assert not torch.allclose(changed[point], clean)
+    # Half of the pattern is half of what the heads give.
+    torch.testing.assert_close(changed["z"], changed["pattern"], rtol=1e-5, atol=1e-5)
+
+
+def test_the_model_is_left_as_it_was(model):
+    before = model(TOKENS[None])
+    run(model, 1, None)
+    assert torch.equal(model(TOKENS[None]), before)
+    assert not {"calculate_z_scores", "apply_causal_mask"} & set(vars(model.blocks[1].attn))
