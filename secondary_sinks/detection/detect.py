@@ -13,7 +13,7 @@ from secondary_sinks.detection.criteria import joint_sinks, joint_tests
 from secondary_sinks.detection.levels import assign_levels
 from secondary_sinks.detection.paper import KINDS, against, paper_label, paper_tests
 from secondary_sinks.errors import DetectionError
-from secondary_sinks.types import Sink, SinkTable, Thresholds, Trace
+from secondary_sinks.types import Sink, SinkTable, Thresholds, Trace, censoring
 
 
 def detect(
@@ -103,7 +103,7 @@ def _by_paper(trace: Trace, thresholds: Thresholds) -> list[Sink]:
 CRITERIA = {"joint": _by_joint, "paper": _by_paper}
 
 
-def _sink(trace: Trace, pos: int, is_sink: Bool[Tensor, "layer pos"], **words: str) -> Sink:
+def _sink(trace: Trace, pos: int, is_sink: Bool[Tensor, "layer pos"], **words: Any) -> Sink:
     layers = is_sink[:, pos].nonzero()[:, 0].tolist()
     return Sink(
         text_id=trace.text_id,
@@ -115,7 +115,7 @@ def _sink(trace: Trace, pos: int, is_sink: Bool[Tensor, "layer pos"], **words: s
         lifetime=len(layers),
         layers=tuple(layers),
         level=torch.nan,
-        censored=_censored(layers, len(is_sink)),
+        censored=censoring(layers, len(is_sink)),
         **({"criterion": "joint"} | words),
         **_maxima(trace, pos, layers),
     )
@@ -136,8 +136,3 @@ def _maxima(trace: Trace, pos: int, layers: list[int]) -> dict[str, Any]:
         "mass_max": largest(trace.mass, read),
         "mass_excess_max": largest(trace.mass_excess, read),
     }
-
-
-def _censored(layers: list[int], n_layers: int) -> str:
-    left, right = layers[0] == 0, layers[-1] == n_layers - 1
-    return "both" if left and right else "left" if left else "right" if right else "none"

@@ -3,8 +3,8 @@
 A level is a mode of the counts of sinks on the grid of (l_start, lifetime). Modes are read off the
 tree of superlevel sets of the counts (Hartigan 1975, Clustering Algorithms), by their excess over
 the valley that parts them (Mueller and Sawitzki 1991, doi 10.1080/01621459.1991.10475103). A sum
-over texts *rests on* an effective number of texts (Kish 1965, Survey Sampling): the square of the
-sum, over the sum of squares. The rule, in full:
+over texts *rests on* an effective number of texts (`effective_texts`; Kish 1965, Survey Sampling).
+The rule, in full:
 
 1. A cell of the grid is *dense* when five texts have a sink within one layer of it, in both
    directions. Dense cells that touch, also by a corner, make a region. Sinks that touch no dense
@@ -101,7 +101,7 @@ def _modes(region: Mask, counts: Grid, drawn: Grid) -> list[Mask]:
     """The real modes of a region: it falls apart at the lowest valley that divides it."""
     heights = np.tensordot(drawn, counts, 1)
     for valley in np.unique(heights[region])[:-1]:
-        parts = [part for part in _parts(region & (heights > valley))]
+        parts = list(_parts(region & (heights > valley)))
         real = [part for part in parts if _is_real(part, region, heights, counts, drawn)]
         if len(real) > 1:
             return [mode for part in real for mode in _modes(part, counts, drawn)]
@@ -116,28 +116,32 @@ def _parts(mask: Mask) -> Iterator[Mask]:
 def _is_real(part: Mask, region: Mask, heights: Grid, counts: Grid, drawn: Grid) -> bool:
     """Whether a mode's excess over the valley is half of its mass, and rests on enough texts."""
     moat = ndimage.binary_dilation(part, TOUCHING) & region & ~part
-    saddle = np.unravel_index(np.where(moat, heights, -1.0).argmax(), heights.shape)
-    valley = counts[:, *saddle] if moat.any() else np.zeros(len(counts))
+    saddle = int(np.where(moat, heights, -1.0).argmax())
+    valley = counts.reshape(len(counts), -1)[:, saddle] * moat.any()
     for floor in np.unique(heights[part]):
         top = part & (heights >= floor)
         deeper = counts[:, top].sum(1) * (1 - LEAST_DEPTH) - top.sum() * valley
-        if drawn @ deeper > 0 and effective_texts(deeper, drawn) >= LEAST_TEXTS:
+        if effective_texts(deeper, drawn) >= LEAST_TEXTS:
             return True
     return False
 
 
 def effective_texts(values: Grid, drawn: Grid) -> float:
-    """Effective number of texts that a sum over texts rests on (Kish 1965), at least 0.
+    """Effective number of texts that a sum over texts rests on; 0 where the sum is not positive.
 
-    As many as there are where each gives the same; about one where one text gives nearly all.
+    The square of the sum over the sum of squares (Kish 1965), after each value is cut down to the
+    median of the positive ones, so that one long text speaks no louder than a usual one.
 
-    >>> effective_texts(np.array([1.0, 1.0, 1.0]), np.ones(3))
+    >>> effective_texts(np.array([1.0, 1.0, 50.0]), np.ones(3))
     3.0
-    >>> round(effective_texts(np.array([50.0, 1.0, 1.0]), np.ones(3)), 2)
-    1.08
+    >>> effective_texts(np.array([2.0, 2.0, -2.0]), np.ones(3)), effective_texts(-np.ones(1), np.ones(1))
+    (0.3333333333333333, 0.0)
     """
-    squares = float(drawn @ values**2)
-    return float(drawn @ values) ** 2 / squares if squares else 0.0
+    if not (values > 0).any():
+        return 0.0
+    level = np.minimum(values, np.median(values[values > 0]))
+    total = float(drawn @ level)
+    return total**2 / float(drawn @ level**2) if total > 0 else 0.0
 
 
 def _nearest(modes: Sequence[Mask], heights: Grid, dense: Mask) -> NDArray[np.int64]:
@@ -156,7 +160,7 @@ def _numbered(owner: NDArray[np.int64], counts: Grid, drawn: Grid) -> Grid:
     heights, places = np.tensordot(drawn, counts, 1), {}
     for index in np.unique(owner[owner >= 0]):
         beyond = _beyond_strays(owner == index, owner, counts)
-        if drawn @ beyond > 0 and effective_texts(beyond, drawn) >= LEAST_TEXTS:
+        if effective_texts(beyond, drawn) >= LEAST_TEXTS:
             places[index] = int(np.where(owner == index, heights, -1.0).argmax())
     labels = np.full(heights.shape, np.nan)
     for number, index in enumerate(sorted(places, key=places.__getitem__)):

@@ -7,6 +7,7 @@ taken to be whole (a norm of 0) here.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -85,5 +86,7 @@ def against(trace: Trace, primary: int) -> Trace:
             "and with paper_first of at most 4"
         )
     unknown = ("alignment_centred", "mlp_alignment", "primary_resid")
-    missing = {name: torch.full_like(getattr(trace, name), torch.nan) for name in unknown}
+    missing: dict[str, Any] = {
+        name: torch.full_like(getattr(trace, name), torch.nan) for name in unknown
+    }
     return replace(trace, primary=primary, alignment=trace.alignment_first[primary], **missing)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.types.frames import tidy
@@ -56,6 +56,16 @@ class Sink:
     def segments(self) -> str:
         """Runs of layers, for example "2-8, 11-28"."""
         return format_layers(self.layers)
+
+
+def censoring(layers: Sequence[int], n_layers: int) -> str:
+    """Whether the layers of a sink are cut off by the first or last layer of the model.
+
+    >>> censoring((0, 1), 8), censoring((3, 7), 8)
+    ('left', 'right')
+    """
+    left, right = layers[0] == 0, layers[-1] == n_layers - 1
+    return "both" if left and right else "left" if left else "right" if right else "none"
 
 
 def parse_layers(segments: str) -> tuple[int, ...]:
@@ -114,10 +124,17 @@ class SinkTable:
         names = ["segments" if item.name == "layers" else item.name for item in fields(Sink)]
         missing = [name for name in names if name not in frame]
         if missing:
-            raise DetectionError(f"no table of sinks: it has no column {missing[0]!r}")
+            raise DetectionError(
+                f"no table of sinks of this version: it has no column {missing[0]!r}; make it again"
+            )
         rows = frame[names].rename(columns={"segments": "layers"}).to_dict("records")
         try:
-            sinks = [Sink(**(row | {"layers": parse_layers(row["layers"])})) for row in rows]
+            sinks = [_from_row(row) for row in rows]
         except (TypeError, ValueError) as error:
             raise DetectionError(f"no table of sinks: {error}") from error
         return SinkTable(sinks=tuple(sinks), thresholds=thresholds or Thresholds())
+
+
+def _from_row(row: dict[Any, Any]) -> Sink:
+    values = {str(name): value for name, value in row.items()}
+    return Sink(**(values | {"layers": parse_layers(values["layers"])}))
