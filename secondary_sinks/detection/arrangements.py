@@ -13,6 +13,9 @@ EXACT = 20_000
 """Up to so many arrangements are all tried; of more, `DRAWS` are drawn."""
 DRAWS = 9_999
 
+ROUNDING = 1e-5
+"""Totals this close, relatively, are equal: traces are in float32."""
+
 Values = NDArray[np.float64]
 
 
@@ -65,7 +68,7 @@ def p_of_low(totals: Sequence[Values], blocks: Sequence[Block], drawn: NDArray[n
     """
     real = sum(float(t[b.shifts.index(0)]) for t, b in zip(totals, blocks, strict=True))
     null = np.sum([part[drawn[:, index]] for index, part in enumerate(totals)], axis=0)
-    slack = 1e-9 * max(float(np.abs(null).max()), abs(real))
+    slack = ROUNDING * max(float(np.abs(null).max()), abs(real))
     as_low = int((null <= real + slack).sum())
     if n_arrangements(blocks) <= EXACT:
         return as_low / len(drawn)

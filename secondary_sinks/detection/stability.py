@@ -39,10 +39,10 @@ def find_levels(
     """
     secondary = {(s.text_id, s.pos): s for s in sinks.of_kind("secondary").sinks}
     counted = [sink for sink in secondary.values() if counts_for_levels(sink)]
-    looked_at = _n_texts(sinks, n_texts)
     texts = {text: number for number, text in enumerate(sorted({s.text_id for s in counted}))}
     points = [(sink.l_start, sink.lifetime) for sink in counted]
     counts = count_cells(points, [texts[sink.text_id] for sink in counted], len(texts))
+    looked_at = _n_texts(sinks, n_texts, len(texts))
     labels = label_cells(counts)
     same, overlaps = _resample(counts, labels, looked_at, resamples, generator)
     low, high = interval(counts.sum((1, 2)), looked_at)
@@ -80,11 +80,12 @@ def interval(counts: NDArray[np.float64], n_texts: int) -> tuple[float, float]:
     return max(0.0, float(values.sum() - reach)), float(values.sum() + reach)
 
 
-def _n_texts(sinks: SinkTable, n_texts: int | None) -> int:
-    known = len({sink.text_id for sink in sinks.sinks})
-    if n_texts is not None and n_texts < known:
-        raise DetectionError(f"the table has sinks of {known} texts, more than n_texts = {n_texts}")
-    return known if n_texts is None else n_texts
+def _n_texts(sinks: SinkTable, n_texts: int | None, least: int) -> int:
+    if n_texts is None:
+        return len({sink.text_id for sink in sinks.sinks})
+    if n_texts < least:
+        raise DetectionError(f"secondary sinks stand in {least} texts, more than n_texts {n_texts}")
+    return n_texts
 
 
 def _level(number: int, labels: Grid, counts: Grid, n_texts: int, jaccard: float) -> Level:

@@ -17,7 +17,7 @@ PLANTS = [
     Plant(pos=0, forming=(1,), strength=400.0, dies=7),
     Plant(pos=20, forming=(3,), dies=6),
     Plant(pos=25, forming=(3,), sideways=True),
-    Plant(pos=28, forming=(3,), strength=14.0),
+    Plant(pos=28, forming=(3,), strength=16.0),
     Plant(pos=35, attended=True),
     Plant(pos=60, forming=(3,)),
 ]
@@ -55,7 +55,7 @@ WHY = [
     (20, 4, ["sink"]),
     (20, 2, ["not aligned", "not outlying", "not attended"]),
     (25, 4, ["not aligned", "not attended"]),
-    (28, 4, ["not outlying", "not attended"]),
+    (28, 4, ["not outlying"]),
     (35, 4, ["not aligned", "not outlying"]),
     (60, 4, ["seen by too few queries (4 < 8)"]),
     (60, 7, ["the primary is not active"]),
