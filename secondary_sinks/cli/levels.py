@@ -60,9 +60,7 @@ def summary(found: Detections, levels: Levels) -> dict[str, Any]:
 def _read(path: Path, n_layers: int | None) -> Detections:
     if path.is_dir() or path.suffix == ".parquet":
         if n_layers is not None:
-            raise DetectionError(
-                "--layers is for the authors' JSON lines; leave it out for a run"
-            )
+            raise DetectionError("--layers is for the authors' JSON lines; leave it out for a run")
         return _of_run(path)
     content = read_utf8(path, "the authors' JSON lines, or the sinks.parquet of a run")
     return _of_released(str(path), read_released(content, str(path), n_layers))
@@ -96,7 +94,9 @@ def _labels(sinks: SinkTable) -> list[dict[str, Any]]:
     """Per criterion, kind and label: sinks, copies among them, texts, span of lifetimes."""
     frame = sinks.to_frame()
     rows = []
-    for (criterion, kind, label), group in frame.groupby(["criterion", "kind", "label"], sort=False):
+    for (criterion, kind, label), group in frame.groupby(
+        ["criterion", "kind", "label"], sort=False
+    ):
         rows.append(
             {
                 "criterion": criterion,
