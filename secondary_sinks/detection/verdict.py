@@ -14,6 +14,7 @@ def judge(
     changes: Sequence[WeakeningChange],
     n_arrangements: float,
     n_blocks: int,
+    n_left_out: int,
     window: int,
     confidence: float,
 ) -> Verdict:
@@ -31,7 +32,8 @@ def judge(
         high=mass.high,
         confidence=confidence,
         controls=f"creation layers moved to random layers of the primary's span: {n_blocks} "
-        f"block(s), {n_arrangements:,.0f} arrangement(s)",
+        f"block(s), {n_arrangements:,.0f} arrangement(s); {n_left_out} sink(s) without a whole "
+        "window left out",
         n_sinks=mass.n_sinks,
         n_texts=mass.n_texts,
     )

@@ -104,7 +104,7 @@ def primary_weakening(
     return Weakening(
         profile=tuple(_profile(aligned)),
         changes=changes,
-        verdict=judge(changes, possible, len(blocks), window, CONFIDENCE),
+        verdict=judge(changes, possible, len(blocks), int((~whole).sum()), window, CONFIDENCE),
         window=window,
         n_blocks=len(blocks),
         n_arrangements=possible,

@@ -191,6 +191,7 @@ def test_no_sink_with_a_whole_window():
     found = primary_weakening(traces(steps(8)), table([2]))
     assert (found.n_left_out, found.n_arrangements, found.n_blocks) == (6, 0, 0)
     assert found.verdict.outcome == "inconclusive"
+    assert "6 sink(s) without a whole window left out" in found.verdict.controls
     assert math.isnan(found.changes[0].p)
 
 
