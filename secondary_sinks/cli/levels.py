@@ -154,9 +154,10 @@ def _level_row(level: Level) -> tuple[str, ...]:
 
 
 def _sentences(found: Detections, levels: Levels) -> list[str]:
+    rate = f"{_per_10k(found, levels):.2g} per 10,000 tokens"
     told = [
-        f"{levels.n_texts} text(s) with {found.n_tokens:,} tokens: {levels.n_sinks} secondary sinks "
-        f"[{levels.low:.0f}, {levels.high:.0f}], {_per_10k(found, levels):.2g} per 10,000 tokens"
+        f"{levels.n_texts} text(s) with {found.n_tokens:,} tokens: {levels.n_sinks} secondary "
+        f"sinks [{levels.low:.0f}, {levels.high:.0f}], {rate}"
     ]
     if levels.n_texts < LEAST_TEXTS:
         told.append(f"fewer than {LEAST_TEXTS} texts: levels cannot be told from chance")

@@ -134,8 +134,8 @@ def effective_texts(values: Grid, drawn: Grid) -> float:
 
     >>> effective_texts(np.array([1.0, 1.0, 50.0]), np.ones(3))
     3.0
-    >>> effective_texts(np.array([2.0, 2.0, -2.0]), np.ones(3)), effective_texts(-np.ones(1), np.ones(1))
-    (0.3333333333333333, 0.0)
+    >>> effective_texts(np.array([1.0, -2.0]), np.ones(2))
+    0.0
     """
     if not (values > 0).any():
         return 0.0

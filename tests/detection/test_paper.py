@@ -142,6 +142,18 @@ def test_the_papers_primary_need_not_be_the_traces():
         detect(replace(trace, alignment_first=None), criterion="paper")
 
 
+def test_alignments_with_the_first_positions_are_cosines_of_residuals():
+    planted = plant([PRIMARY, Plant(pos=20, forming=(3,))])
+    trace = observe(planted.model, planted.tokens)
+    _, cache = planted.model.run_with_cache(planted.tokens[None])
+    assert trace.alignment_first.shape == (4, 8, 64)
+    for layer in (0, 5):
+        resid = cache[f"blocks.{layer}.hook_resid_post"][0]
+        for pos in range(4):
+            expected = torch.cosine_similarity(resid, resid[pos : pos + 1], dim=-1)
+            torch.testing.assert_close(trace.alignment_first[pos, layer], expected)
+
+
 def test_an_unknown_criterion_is_refused():
     with pytest.raises(DetectionError, match="'cosine'; expected joint or paper"):
         detect([], criterion="cosine")

@@ -18,8 +18,8 @@ from secondary_sinks.types import Thresholds
 
 SINK_COLUMNS = {
     *("text_id", "pos", "token_id", "token", "kind", "criterion", "l_start", "l_end", "lifetime"),
-    *("label", "level", "copy_of", "censored", "alignment_max", "alignment_centred_max", "norm_max"),
-    *("norm_ratio_max", "mass_max", "mass_excess_max"),
+    *("label", "level", "copy_of", "censored", "alignment_max", "alignment_centred_max"),
+    *("norm_max", "norm_ratio_max", "mass_max", "mass_excess_max"),
 }
 EFFECT_COLUMNS = {
     *("text_id", "pos", "token", "role", "layer", "site", "edit", "effect"),
