@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from secondary_sinks.causal import ablate, layer_effects, necessity, replay
-    from secondary_sinks.detection import detect
+    from secondary_sinks.detection import (
+        detect,
+        explain,
+        find_levels,
+        primary_weakening,
+        threshold_sweep,
+    )
     from secondary_sinks.models import load_model
     from secondary_sinks.observation import observe
     from secondary_sinks.texts import bundled_corpus, read_texts, tokenize
@@ -28,6 +34,10 @@ _ROOMS = {
     "necessity": "causal",
     "replay": "causal",
     "detect": "detection",
+    "explain": "detection",
+    "find_levels": "detection",
+    "primary_weakening": "detection",
+    "threshold_sweep": "detection",
     "load_model": "models",
     "observe": "observation",
     "bundled_corpus": "texts",
@@ -51,12 +61,16 @@ __all__ = [
     "ablate",
     "bundled_corpus",
     "detect",
+    "explain",
+    "find_levels",
     "layer_effects",
     "load_model",
     "necessity",
     "observe",
+    "primary_weakening",
     "read_texts",
     "replay",
+    "threshold_sweep",
     "tokenize",
 ]
 

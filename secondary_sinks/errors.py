@@ -9,6 +9,7 @@
     ├── TextError             a text cannot be read, is too short or too long
     ├── MeasureError          tensors or numbers that a measure cannot be taken of
     │   └── CacheError            a cache lacks activations, or holds several texts
+    ├── DetectionError        traces, sinks or files of them that cannot be judged
     ├── EditError             an edit or a cell that is not possible
     └── RunFolderError        a run folder that must not or cannot be written
 
@@ -51,6 +52,10 @@ class MeasureError(SinkError, ValueError):
 
 class CacheError(MeasureError):
     """A cache that lacks the activations a measure needs, or holds more than one text."""
+
+
+class DetectionError(SinkError):
+    """Traces, sinks, or files of either, that cannot be judged as asked."""
 
 
 class EditError(SinkError):

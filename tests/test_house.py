@@ -23,7 +23,7 @@ ARROWS = {
     "runs": {"causal", "detection", "models", "observation", "texts"},
     "plots": {"measures"},
     "report": {"plots", "runs"},
-    "cli": {"causal", "models", "report", "runs", "texts"},
+    "cli": {"causal", "detection", "models", "report", "runs", "texts"},
     "testing": {"causal", "models", "observation"},
     "__main__": {"cli"},
 }

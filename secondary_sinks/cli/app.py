@@ -133,6 +133,34 @@ def report(
     typer.echo(write_report(RunFolder(folder)))
 
 
+@app.command(epilog="Example: secondary-sinks levels sink_detection.jsonl --layers 48")
+def levels(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="Detections in the JSON lines of the paper's authors, or a run's sinks.parquet."
+        ),
+    ],
+    layers: Annotated[
+        int | None,
+        typer.Option(
+            parser=_whole_number,
+            metavar="INT",
+            help="Layers of the model: label the authors' detections anew by their rule.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    seed: Annotated[
+        int,
+        typer.Option(parser=_whole_number, metavar="INT", help="Seed of the resampling of texts."),
+    ] = 0,
+) -> None:
+    """Group secondary sinks into levels of (creation layer, lifetime); say how sure that is."""
+    from secondary_sinks.cli.levels import show_levels
+
+    show_levels(file, layers, as_json=as_json, seed=seed)
+
+
 @app.command(epilog="Example: secondary-sinks models")
 def models() -> None:
     """List what MODEL can be, and the architectures that are supported."""

@@ -1,7 +1,35 @@
-"""`Trace` -> `SinkTable`: primary sinks, secondary sinks, sink levels. Pure."""
+"""`Trace` -> `SinkTable`: primary sinks, secondary sinks, sink levels, primary weakening. Pure."""
 
+from secondary_sinks.detection.authors import Released, read_released, relabel, write_released
+from secondary_sinks.detection.compare import compare
 from secondary_sinks.detection.criteria import Tests, is_attended, joint_tests
 from secondary_sinks.detection.detect import detect
+from secondary_sinks.detection.explain import criteria_frame, explain
 from secondary_sinks.detection.levels import cluster
+from secondary_sinks.detection.paper import PaperTests, clip, paper_label, paper_tests
+from secondary_sinks.detection.stability import find_levels, interval
+from secondary_sinks.detection.sweep import threshold_sweep
+from secondary_sinks.detection.weakening import primary_weakening
 
-__all__ = ["Tests", "cluster", "detect", "is_attended", "joint_tests"]
+__all__ = [
+    "PaperTests",
+    "Released",
+    "Tests",
+    "clip",
+    "cluster",
+    "compare",
+    "criteria_frame",
+    "detect",
+    "explain",
+    "find_levels",
+    "interval",
+    "is_attended",
+    "joint_tests",
+    "paper_label",
+    "paper_tests",
+    "primary_weakening",
+    "read_released",
+    "relabel",
+    "threshold_sweep",
+    "write_released",
+]

@@ -41,6 +41,13 @@ def joint_tests(trace: Trace, thresholds: Thresholds) -> Tests:
     )
 
 
+def joint_sinks(trace: Trace, tests: Tests) -> Bool[Tensor, "layer pos"]:
+    """Where each token is a sink by the joint criterion; the primary where it is active."""
+    is_sink = tests.joint
+    is_sink[:, trace.primary] = tests.primary_active
+    return is_sink
+
+
 def is_attended(
     mass: Float[Tensor, "layer *shape"],
     expected: Float[Tensor, "layer *#shape"],

@@ -1,6 +1,7 @@
 """`detect`: `Trace`s -> `SinkTable`."""
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,35 +9,74 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from secondary_sinks.detection.criteria import joint_tests
-from secondary_sinks.detection.levels import levels
-from secondary_sinks.types import Sink, SinkTable, Thresholds, Trace
+from secondary_sinks.detection.criteria import joint_sinks, joint_tests
+from secondary_sinks.detection.levels import assign_levels
+from secondary_sinks.detection.paper import KINDS, against, paper_label, paper_tests
+from secondary_sinks.errors import DetectionError
+from secondary_sinks.types import Sink, SinkTable, Thresholds, Trace, censoring
 
 
-def detect(traces: Trace | Iterable[Trace], thresholds: Thresholds | None = None) -> SinkTable:
-    """Find the primary and secondary sinks of one or more texts by the joint criterion.
+def detect(
+    traces: Trace | Iterable[Trace],
+    thresholds: Thresholds | None = None,
+    criterion: str = "joint",
+) -> SinkTable:
+    """Find the primary and secondary sinks of one or more texts.
 
-    A text whose primary is active at no layer has no sinks. Sink levels are clustered over all
-    texts given, so pass all traces of a model at once.
+    `criterion` is "joint" (aligned with an active primary, outlying and attended) or "paper" (the
+    authors' rule to the letter, with their labels). A text whose primary is active at no layer has
+    no sinks. Sink levels are clustered over all texts given, so pass all traces of a model at
+    once; the same text twice counts once. Raises `DetectionError` for an unknown criterion, and
+    for two texts of one name.
     """
     thresholds = thresholds or Thresholds()
-    traces = [traces] if isinstance(traces, Trace) else list(traces)
-    sinks = [sink for trace in traces for sink in _of_one_text(trace, thresholds)]
-    numbered = zip(sinks, levels(sinks), strict=True)
+    if criterion not in CRITERIA:
+        raise DetectionError(f"unknown criterion {criterion!r}; expected {' or '.join(CRITERIA)}")
+    texts = _distinct([traces] if isinstance(traces, Trace) else list(traces))
+    sinks = [sink for trace in texts for sink in CRITERIA[criterion](trace, thresholds)]
+    marked = _mark_copies(sinks, {trace.text_id: trace for trace in texts})
+    numbered = zip(marked, assign_levels(marked), strict=True)
     return SinkTable(
         sinks=tuple(replace(sink, level=level) for sink, level in numbered), thresholds=thresholds
     )
 
 
-def _of_one_text(trace: Trace, thresholds: Thresholds) -> list[Sink]:
+def _distinct(traces: Sequence[Trace]) -> list[Trace]:
+    """Each text once; two texts of one name would be taken for one."""
+    found: dict[str, Trace] = {}
+    for trace in traces:
+        before = found.setdefault(trace.text_id, trace)
+        if not torch.equal(before.tokens, trace.tokens):
+            raise DetectionError(
+                f"two different texts are called {trace.text_id!r}; give each its own text_id when "
+                "you observe it"
+            )
+    return list(found.values())
+
+
+def _mark_copies(sinks: Sequence[Sink], traces: dict[str, Trace]) -> list[Sink]:
+    """Say of each sink in which text it stood before, if in any.
+
+    Attention is causal: where all tokens up to the sink are the same, so are its states.
+    """
+    first: dict[bytes, str] = {}
+    marked = []
+    for sink in sinks:
+        prefix = traces[sink.text_id].tokens[: sink.pos + 1]
+        key = hashlib.sha256(prefix.numpy().tobytes()).digest()
+        text_id = first.setdefault(key, sink.text_id)
+        marked.append(replace(sink, copy_of="" if text_id == sink.text_id else text_id))
+    return marked
+
+
+def _by_joint(trace: Trace, thresholds: Thresholds) -> list[Sink]:
     tests = joint_tests(trace, thresholds)
     if not bool(tests.primary_active.any()):
         return []
-    is_sink = tests.joint
-    is_sink[:, trace.primary] = tests.primary_active
-    primary = _sink(trace, trace.primary, is_sink, "primary")
+    is_sink = joint_sinks(trace, tests)
+    primary = _sink(trace, trace.primary, is_sink, kind="primary")
     others = [pos for pos in is_sink.any(0).nonzero()[:, 0].tolist() if pos != trace.primary]
-    found = [_sink(trace, pos, is_sink, "secondary") for pos in others]
+    found = [_sink(trace, pos, is_sink, kind="secondary") for pos in others]
     return [primary] + [_with_kind(sink, primary, thresholds) for sink in found]
 
 
@@ -48,21 +88,35 @@ def _with_kind(sink: Sink, primary: Sink, thresholds: Thresholds) -> Sink:
     return replace(sink, kind="primary_like") if arises and stays else sink
 
 
-def _sink(trace: Trace, pos: int, is_sink: Bool[Tensor, "layer pos"], kind: str) -> Sink:
+def _by_paper(trace: Trace, thresholds: Thresholds) -> list[Sink]:
+    tests = paper_tests(trace, thresholds)
+    lifetimes = tests.is_sink.sum(0)
+    found = []
+    for pos in lifetimes.nonzero()[:, 0].tolist():
+        label = paper_label(int(lifetimes[pos]), len(tests.is_sink), thresholds)
+        kind = "primary" if pos == tests.primary else KINDS[label]
+        words = {"kind": kind, "criterion": "paper", "label": label}
+        found.append(_sink(against(trace, tests.primary), pos, tests.is_sink, **words))
+    return found
+
+
+CRITERIA = {"joint": _by_joint, "paper": _by_paper}
+
+
+def _sink(trace: Trace, pos: int, is_sink: Bool[Tensor, "layer pos"], **words: Any) -> Sink:
     layers = is_sink[:, pos].nonzero()[:, 0].tolist()
     return Sink(
         text_id=trace.text_id,
         pos=pos,
         token_id=int(trace.tokens[pos]),
         token=trace.token_strings[pos],
-        kind=kind,
-        criterion="joint",
         l_start=layers[0],
         l_end=layers[-1],
         lifetime=len(layers),
         layers=tuple(layers),
-        level=-1,
-        censored=_censored(layers, len(is_sink)),
+        level=torch.nan,
+        censored=censoring(layers, len(is_sink)),
+        **({"criterion": "joint"} | words),
         **_maxima(trace, pos, layers),
     )
 
@@ -82,8 +136,3 @@ def _maxima(trace: Trace, pos: int, layers: list[int]) -> dict[str, Any]:
         "mass_max": largest(trace.mass, read),
         "mass_excess_max": largest(trace.mass_excess, read),
     }
-
-
-def _censored(layers: list[int], n_layers: int) -> str:
-    left, right = layers[0] == 0, layers[-1] == n_layers - 1
-    return "both" if left and right else "left" if left else "right" if right else "none"

@@ -1,35 +1,183 @@
-"""Sink levels: clusters of (creation layer, lifetime) over all texts."""
+"""Sink levels: how many, and which sink belongs to which.
 
-from collections.abc import Sequence
+A level is a mode of the counts of sinks on the grid of (l_start, lifetime). Modes are read off the
+tree of superlevel sets of the counts (Hartigan 1975, Clustering Algorithms), by their excess over
+the valley that parts them (Mueller and Sawitzki 1991, doi 10.1080/01621459.1991.10475103). A sum
+over texts *rests on* an effective number of texts (`effective_texts`; Kish 1965, Survey Sampling).
+The rule, in full:
+
+1. A cell of the grid is *dense* when five texts have a sink within one layer of it, in both
+   directions. Dense cells that touch, also by a corner, make a region. Sinks that touch no dense
+   cell are *strays*: they have no level and join no levels.
+2. A region falls apart where two or more of its modes are real. A mode (a connected set of cells
+   higher than the valley around it) is real when some top of it has a mean height of more than
+   twice the valley's, by an amount that rests on at least five texts. A shallower dip, or one
+   seen in few texts or in one long text, divides nothing.
+3. Every sink of a region, or touching it, belongs to the nearest mode.
+4. A mode is a level when its sinks, less what the strays of its creation layers would put there
+   if they were spread evenly over the lifetimes, rest on at least five texts.
+
+No number of levels is given beforehand, and nothing is left to chance.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from secondary_sinks.types import Sink
 
+LEAST_TEXTS = 5
+"""A mode that five texts hold stands sqrt(5) = 2.2 standard errors (over texts) above nothing."""
+LEAST_DEPTH = 0.5
+"""A valley divides where it is at most half as high as the mode is on average."""
+TOUCHING = np.ones((3, 3), dtype=bool)
+
 Point = tuple[int, int]
+Grid = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 
-def cluster(points: Sequence[Point]) -> list[int]:
-    """Level of each point: points that touch (both coordinates within 1) share a level.
+def cluster(points: Sequence[Point], texts: Sequence[str]) -> list[float]:
+    """Level of each sink at (l_start, lifetime) in the text of that name; NaN for none.
 
-    Levels are numbered by creation layer, then lifetime, from 0.
+    Levels are numbered by the creation layer, then lifetime, of their most frequent pair.
 
-    >>> cluster([(22, 23), (5, 3), (22, 22), (22, 24)])
-    [1, 0, 1, 1]
+    >>> texts = [f"text {number}" for number in range(7)]
+    >>> cluster([(22, 23)] * 5 + [(22, 22), (5, 3)], texts)
+    [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, nan]
     """
-    groups: list[set[Point]] = []
-    for point in sorted(set(points)):
-        near = [group for group in groups if any(_touch(point, other) for other in group)]
-        groups = [group for group in groups if group not in near] + [{point}.union(*near)]
-    order = sorted(groups, key=min)
-    level = {point: number for number, group in enumerate(order) for point in group}
-    return [level[point] for point in points]
+    if not points:
+        return []
+    numbers = {text: number for number, text in enumerate(sorted(set(texts)))}
+    labels = label_cells(count_cells(points, [numbers[text] for text in texts], len(numbers)))
+    return [float(labels[point]) for point in points]
 
 
-def levels(sinks: Sequence[Sink]) -> list[int]:
-    """Level of each sink; primaries have none (-1)."""
-    others = [(sink.l_start, sink.lifetime) for sink in sinks if sink.kind != "primary"]
-    numbers = iter(cluster(others))
-    return [-1 if sink.kind == "primary" else next(numbers) for sink in sinks]
+def count_cells(points: Sequence[Point], texts: Sequence[int], n_texts: int) -> Grid:
+    """Number of sinks [text, l_start, lifetime], from the number of each sink's text."""
+    cells = np.array(points, dtype=int).reshape(-1, 2)
+    counts = np.zeros((n_texts, *(cells.max(0, initial=0) + 1)))
+    np.add.at(counts, (list(texts), *cells.T), 1)
+    return counts
 
 
-def _touch(one: Point, other: Point) -> bool:
-    return abs(one[0] - other[0]) <= 1 and abs(one[1] - other[1]) <= 1
+def label_cells(counts: NDArray[np.float64], weights: Grid | None = None) -> Grid:
+    """Level of each cell of `counts` [text, l_start, lifetime], NaN for none.
+
+    Both axes begin at 0. `weights` says how often each text was drawn (default: once).
+    """
+    drawn = np.ones(len(counts)) if weights is None else weights
+    counts, drawn = counts[drawn > 0], drawn[drawn > 0]
+    near = ndimage.maximum_filter(counts, size=(1, 3, 3), mode="constant") > 0
+    regions, number = ndimage.label(np.tensordot(drawn, near, 1) >= LEAST_TEXTS, TOUCHING)
+    modes = [
+        mode for index in range(number) for mode in _modes(regions == index + 1, counts, drawn)
+    ]
+    nearest = _nearest(modes, np.tensordot(drawn, counts, 1), regions > 0)
+    return _numbered(nearest, counts, drawn)
+
+
+def assign_levels(sinks: Sequence[Sink]) -> list[float]:
+    """Level of each sink; NaN for all that are not secondary. A copy has the level of its cell."""
+    counted = [sink for sink in sinks if counts_for_levels(sink)]
+    points = [(sink.l_start, sink.lifetime) for sink in counted]
+    known = dict(zip(points, cluster(points, [sink.text_id for sink in counted]), strict=True))
+    nan = float("nan")
+    return [
+        known.get((sink.l_start, sink.lifetime), nan) if sink.kind == "secondary" else nan
+        for sink in sinks
+    ]
+
+
+def counts_for_levels(sink: Sink) -> bool:
+    """Whether a sink is secondary and did not stand in an earlier text."""
+    return sink.kind == "secondary" and not sink.copy_of
+
+
+def _modes(region: Mask, counts: Grid, drawn: Grid) -> list[Mask]:
+    """The real modes of a region: it falls apart at the lowest valley that divides it."""
+    heights = np.tensordot(drawn, counts, 1)
+    for valley in np.unique(heights[region])[:-1]:
+        parts = list(_parts(region & (heights > valley)))
+        real = [part for part in parts if _is_real(part, region, heights, counts, drawn)]
+        if len(real) > 1:
+            return [mode for part in real for mode in _modes(part, counts, drawn)]
+    return [region]
+
+
+def _parts(mask: Mask) -> Iterator[Mask]:
+    labels, number = ndimage.label(mask, TOUCHING)
+    yield from (labels == index + 1 for index in range(number))
+
+
+def _is_real(part: Mask, region: Mask, heights: Grid, counts: Grid, drawn: Grid) -> bool:
+    """Whether a mode's excess over the valley is half of its mass, and rests on enough texts."""
+    moat = ndimage.binary_dilation(part, TOUCHING) & region & ~part
+    saddle = int(np.where(moat, heights, -1.0).argmax())
+    valley = counts.reshape(len(counts), -1)[:, saddle] * moat.any()
+    for floor in np.unique(heights[part]):
+        top = part & (heights >= floor)
+        deeper = counts[:, top].sum(1) * (1 - LEAST_DEPTH) - top.sum() * valley
+        if effective_texts(deeper, drawn) >= LEAST_TEXTS:
+            return True
+    return False
+
+
+def effective_texts(values: Grid, drawn: Grid) -> float:
+    """Effective number of texts that a sum over texts rests on; 0 where the sum is not positive.
+
+    The square of the sum over the sum of squares (Kish 1965), after each value is cut down to the
+    median of the positive ones, so that one long text speaks no louder than a usual one.
+
+    >>> effective_texts(np.array([1.0, 1.0, 50.0]), np.ones(3))
+    3.0
+    >>> effective_texts(np.array([1.0, -2.0]), np.ones(2))
+    0.0
+    """
+    if not (values > 0).any():
+        return 0.0
+    level = np.minimum(values, np.median(values[values > 0]))
+    total = float(drawn @ level)
+    return total**2 / float(drawn @ level**2) if total > 0 else 0.0
+
+
+def _nearest(modes: Sequence[Mask], heights: Grid, dense: Mask) -> NDArray[np.int64]:
+    """Index of the nearest mode for each cell that holds sinks and touches a dense one; else -1."""
+    found = np.full(heights.shape, -1)
+    members = (heights > 0) & ndimage.binary_dilation(dense, TOUCHING)
+    if modes:
+        places = np.concatenate([np.argwhere(mode) for mode in modes])
+        owners = np.repeat(range(len(modes)), [int(mode.sum()) for mode in modes])
+        found[members] = owners[cKDTree(places).query(np.argwhere(members))[1]]
+    return found
+
+
+def _numbered(owner: NDArray[np.int64], counts: Grid, drawn: Grid) -> Grid:
+    """Levels that stand out, numbered by the place of their highest cell."""
+    heights, places = np.tensordot(drawn, counts, 1), {}
+    for index in np.unique(owner[owner >= 0]):
+        beyond = _beyond_strays(owner == index, owner, counts)
+        if effective_texts(beyond, drawn) >= LEAST_TEXTS:
+            places[index] = int(np.where(owner == index, heights, -1.0).argmax())
+    labels = np.full(heights.shape, np.nan)
+    for number, index in enumerate(sorted(places, key=places.__getitem__)):
+        labels[owner == index] = number
+    return labels
+
+
+def _beyond_strays(level: Mask, owner: NDArray[np.int64], counts: Grid) -> Grid:
+    """By text: sinks of a level, less what strays of the same creation layers would put there.
+
+    Strays belong to no mode; they are taken to be spread evenly over the lifetimes, up to the
+    longest, at which no mode of these layers lies.
+    """
+    near = ndimage.binary_dilation(level.any(1), np.ones(3, dtype=bool))
+    strays = counts[:, (owner == -1) & near[:, None]].sum(1)
+    taken = ((owner >= 0) & near[:, None]).any(0)
+    longest = int(np.flatnonzero(counts[:, near].any((0, 1)))[-1])
+    free = int((~taken[1 : longest + 1]).sum())
+    share = level.any(0).sum() / free if free else 0.0
+    return counts[:, level].sum(1) - share * strays

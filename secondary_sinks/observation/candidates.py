@@ -62,6 +62,11 @@ class Candidates:
         rows = [layer.get(pos, missing) for layer in self._layers]
         return {name: torch.stack([row[name] for row in rows]) for name in known}
 
+    def first(self) -> Float[Tensor, "first layer pos"]:
+        """Alignment with each of the first positions."""
+        positions = self.positions[:FIRST]
+        return torch.stack([self.of(pos)["alignment"] for pos in sorted(positions)])
+
     def _admit(self, standing: Float[Tensor, "pos"]) -> None:
         first = standing.topk(min(AT_ONCE, len(standing)))
         for value, pos in zip(first.values.tolist(), first.indices.tolist(), strict=True):

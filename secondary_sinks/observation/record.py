@@ -65,6 +65,7 @@ def trace_of(
         tokens=tokens,
         token_strings=token_strings,
         primary=primary,
+        alignment_first=candidates.first(),
         **(rows | candidates.of(primary)),
     )
 

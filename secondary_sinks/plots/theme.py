@@ -14,9 +14,10 @@ KINDS = {
     "primary": "#d55e00",
     "secondary": "#0a84c6",
     "primary_like": "#009e73",
+    "noise": "#cc79a7",
     "ordinary": "#8a8f98",
 }
-NAMES = {"primary_like": "primary-like", "ordinary": "ordinary tokens"}
+NAMES = {"primary_like": "primary-like", "noise": "short-lived", "ordinary": "ordinary tokens"}
 LOST, GAINED = "#9258d6", "#e69f00"
 
 

@@ -1,5 +1,6 @@
 """Rows of the page's tables: cells as text."""
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -42,9 +43,13 @@ def text_rows(record: dict[str, Any], sinks: pd.DataFrame) -> list[tuple[str, ..
 
 
 def threshold_rows(record: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Per threshold: name, value, meaning."""
+    """Per threshold of the joint criterion: name, value, meaning."""
     given = record["thresholds"].items()
-    return [(name, f"{value:g}", THRESHOLDS.get(name, "")) for name, value in given]
+    return [
+        (name, f"{value:g}", THRESHOLDS.get(name, ""))
+        for name, value in given
+        if not name.startswith("paper_")
+    ]
 
 
 def setup_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
@@ -74,7 +79,7 @@ def _sink_row(sink: dict[Any, Any]) -> tuple[str, ...]:
         sink["kind"].replace("_", "-"),
         sink["segments"],
         str(sink["lifetime"]),
-        MISSING if sink["level"] < 0 else str(sink["level"]),
+        MISSING if math.isnan(sink["level"]) else str(int(sink["level"])),
         "no" if sink["censored"] == "none" else sink["censored"],
         percent(sink["mass_max"]),
         number(sink["norm_ratio_max"]),

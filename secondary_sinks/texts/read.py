@@ -41,18 +41,23 @@ def read_texts(path: str | Path) -> list[Text]:
     Raises `TextError` that names the file, the line and what is wrong with it.
     """
     path = Path(path)
-    try:
-        if not path.is_file():
-            raise TextError(f"{str(path)!r} is not a file; expected JSON lines or a .txt file")
-        content = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TextError(f"{str(path)!r} is not UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise TextError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+    content = read_utf8(path, "JSON lines or a .txt file")
     if path.suffix == ".txt":
         name = path.stem.encode(errors="backslashreplace").decode()
         return [_plain(content, name, str(path))]
     return parse_jsonl(content, str(path))
+
+
+def read_utf8(path: Path, expected: str) -> str:
+    """The content of a text file. Raises `TextError` that says what was expected."""
+    try:
+        if not path.is_file():
+            raise TextError(f"{str(path)!r} is not a file; expected {expected}")
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TextError(f"{str(path)!r} is not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise TextError(f"{str(path)!r} cannot be read: {error.strerror}") from error
 
 
 def parse_jsonl(content: str, name: str) -> list[Text]:

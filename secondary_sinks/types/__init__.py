@@ -6,9 +6,11 @@ is therefore `mass[l + 1]`. Tensors are on the CPU in float32; missing is NaN.
 """
 
 from secondary_sinks.types.effects import Edit, Effect, Effects, LayerEffect, Verdict
-from secondary_sinks.types.sinks import Sink, SinkTable, format_layers
+from secondary_sinks.types.levels import Level, LevelCell, Levels
+from secondary_sinks.types.sinks import Sink, SinkTable, censoring, format_layers, parse_layers
 from secondary_sinks.types.thresholds import Thresholds
 from secondary_sinks.types.trace import LAYER_POS, Trace, read_by_next
+from secondary_sinks.types.weakening import Weakening, WeakeningChange, WeakeningPoint
 
 __all__ = [
     "LAYER_POS",
@@ -16,11 +18,19 @@ __all__ = [
     "Effect",
     "Effects",
     "LayerEffect",
+    "Level",
+    "LevelCell",
+    "Levels",
     "Sink",
     "SinkTable",
     "Thresholds",
     "Trace",
     "Verdict",
+    "Weakening",
+    "WeakeningChange",
+    "WeakeningPoint",
+    "censoring",
     "format_layers",
+    "parse_layers",
     "read_by_next",
 ]

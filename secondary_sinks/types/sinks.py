@@ -1,9 +1,10 @@
 """`Sink` and `SinkTable`: what detection finds."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
+from secondary_sinks.errors import DetectionError
 from secondary_sinks.types.frames import tidy
 from secondary_sinks.types.thresholds import Thresholds
 
@@ -20,8 +21,12 @@ class Sink:
     token_id: int
     token: str
     kind: str
-    """primary, primary_like (arises with the primary and stays) or secondary."""
+    """primary, primary_like (arises with the primary and stays), secondary, or noise (short-lived,
+    by the paper criterion)."""
     criterion: str
+    """joint or paper."""
+    label: str = "none"
+    """The label of the paper's authors: secondary, bos_sink or noise; none by other criteria."""
     l_start: int
     """Creation layer: the first layer at which it is a sink."""
     l_end: int
@@ -29,10 +34,16 @@ class Sink:
     lifetime: int
     """Number of layers at which it is a sink (gaps don't count)."""
     layers: tuple[int, ...]
-    level: int
-    """Sink level: cluster of (l_start, lifetime) over all texts; 0 is the earliest. -1: primary."""
+    level: float
+    """Sink level: cluster of (l_start, lifetime) over all texts; 0 is the earliest.
+
+    NaN for sinks that are not secondary, and for those that belong to no level.
+    """
+    copy_of: str = ""
+    """Text in which this sink stood before: same tokens up to it, so the same sink; else empty."""
     censored: str
-    """none, left (a sink at layer 0 already), right (still one at the last layer) or both."""
+    """none, left (a sink at layer 0 already), right (still one at the last layer), both, or
+    unknown (the number of layers is)."""
     alignment_max: float
     alignment_centred_max: float
     norm_max: float
@@ -45,6 +56,29 @@ class Sink:
     def segments(self) -> str:
         """Runs of layers, for example "2-8, 11-28"."""
         return format_layers(self.layers)
+
+
+def censoring(layers: Sequence[int], n_layers: int) -> str:
+    """Whether the layers of a sink are cut off by the first or last layer of the model.
+
+    >>> censoring((0, 1), 8), censoring((3, 7), 8)
+    ('left', 'right')
+    """
+    left, right = layers[0] == 0, layers[-1] == n_layers - 1
+    return "both" if left and right else "left" if left else "right" if right else "none"
+
+
+def parse_layers(segments: str) -> tuple[int, ...]:
+    """The layers of runs in words; raises `ValueError` for anything else.
+
+    >>> parse_layers("2-4, 8")
+    (2, 3, 4, 8)
+    """
+    layers: list[int] = []
+    for run in segments.split(", "):
+        first, _, last = run.partition("-")
+        layers += range(int(first), int(last or first) + 1)
+    return tuple(layers)
 
 
 def format_layers(layers: Sequence[int]) -> str:
@@ -83,3 +117,24 @@ class SinkTable:
         """One row per sink; `layers` in words, as `segments`."""
         rows = [asdict(sink) | {"layers": sink.segments} for sink in self.sinks]
         return tidy(rows, Sink).rename(columns={"layers": "segments"})
+
+    @staticmethod
+    def from_frame(frame: "pd.DataFrame", thresholds: Thresholds | None = None) -> "SinkTable":
+        """The table that `to_frame` made a frame of. Raises `DetectionError` for other frames."""
+        names = ["segments" if item.name == "layers" else item.name for item in fields(Sink)]
+        missing = [name for name in names if name not in frame]
+        if missing:
+            raise DetectionError(
+                f"no table of sinks of this version: it has no column {missing[0]!r}; make it again"
+            )
+        rows = frame[names].rename(columns={"segments": "layers"}).to_dict("records")
+        try:
+            sinks = [_from_row(row) for row in rows]
+        except (TypeError, ValueError) as error:
+            raise DetectionError(f"no table of sinks: {error}") from error
+        return SinkTable(sinks=tuple(sinks), thresholds=thresholds or Thresholds())
+
+
+def _from_row(row: dict[Any, Any]) -> Sink:
+    values = {str(name): value for name, value in row.items()}
+    return Sink(**(values | {"layers": parse_layers(values["layers"])}))

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 class Thresholds:
     """When a token counts as a sink at a layer; the same for every model.
 
-    A sink is aligned, outlying and attended at once, so each single test can be mild. They are
-    round numbers: an aligned token has at least twice as much along the primary's direction as
-    across it, an outlying one stands three times as far from the typical token as tokens
-    usually do, an attended one gets twice its even share.
+    By the joint criterion, sinks are aligned, outlying and attended at once, so each single test
+    can be mild. They are round numbers: an aligned token has at least twice as much along the
+    primary's direction as across it, an outlying one stands three times as far from the typical
+    token as tokens usually do, an attended one gets twice its even share. The numbers of the
+    paper criterion (`paper_...`) are those of its authors, and judge nothing else.
     """
 
     aligned: float = 0.9
@@ -23,3 +24,11 @@ class Thresholds:
     """Queries that must see a key before its mass says anything; fewer is noise of single rows."""
     primary_like: float = 0.8
     """Share of the primary's layers from which on a sink that arises with it is primary-like."""
+    paper_first: int = 3
+    """The primary is one of so many first positions: 3 with a chat template, 2 without."""
+    paper_aligned: float = 0.9
+    """|cosine| with the primary that a sink exceeds, raw."""
+    paper_noise: int = 4
+    """Up to so many layers are noise."""
+    paper_margin: int = 15
+    """A sink of at least (number of layers - 15) layers is a primary one (bos_sink)."""

@@ -60,6 +60,8 @@ class Trace:
     """Median over the text of the distance from the typical token."""
     primary_resid: Float[Tensor, "layer d_model"]
     """resid_post of the primary; NaN before it stood out (see `observation.candidates`)."""
+    alignment_first: Float[Tensor, "first layer pos"] | None = None
+    """`alignment` with each of the first four positions, for criteria that look there only."""
 
     @classmethod
     def from_cache(

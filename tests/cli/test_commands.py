@@ -13,7 +13,7 @@ from secondary_sinks.cli.entry import run
 from secondary_sinks.runs import RunFolder
 from tests.tiny import save_tiny
 
-COMMANDS = ("run", "detect", "ablate", "report", "models")
+COMMANDS = ("run", "detect", "ablate", "report", "levels", "models")
 TABLES = {
     "detect": {"sinks", "trace"},
     "ablate": {"sinks", "trace", "effects"},

@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secondary_sinks import detect, observe
-from secondary_sinks.detection import cluster, is_attended
+from secondary_sinks.detection import is_attended
+from secondary_sinks.errors import DetectionError
 from secondary_sinks.models.planted import Plant, plant
 from secondary_sinks.types import Thresholds
 
@@ -121,18 +123,52 @@ def test_attention_is_read_by_the_next_block():
     assert got == [False, True, True, False, False]
 
 
-def test_levels_join_points_that_touch_and_are_numbered_by_creation_layer():
-    points = [(22, 23), (22, 24), (16, 18), (22, 2), (23, 22), (16, 18)]
-    assert cluster(points) == [2, 2, 0, 1, 2, 0]
-    assert cluster([]) == []
+def test_a_text_given_twice_counts_once():
+    planted = plant([PRIMARY, Plant(pos=20, forming=(3,))])
+    trace = observe(planted.model, planted.tokens)
+    pd.testing.assert_frame_equal(detect([trace, trace]).to_frame(), detect(trace).to_frame())
 
 
-def test_a_chain_of_points_is_one_level_in_any_order():
-    assert cluster([(1, 1), (1, 5), (1, 3), (1, 2), (1, 4)]) == [0] * 5
+def test_two_texts_of_one_name_are_refused():
+    planted = plant([PRIMARY])
+    traces = [observe(planted.model, tokens) for tokens in (planted.tokens, planted.tokens[:50])]
+    with pytest.raises(DetectionError, match="two different texts are called 'text'"):
+        detect(traces)
+
+
+def test_a_sink_whose_whole_prefix_stood_in_an_earlier_text_is_its_copy():
+    """Causal attention: the same tokens up to the sink make the same sink."""
+    planted = plant([PRIMARY, Plant(pos=20, forming=(3,)), Plant(pos=40, forming=(3,))])
+    other = planted.tokens.clone()
+    other[30] = 17
+    texts = {"a": planted.tokens, "b": other, "c": planted.tokens}
+    traces = [observe(planted.model, tokens, text_id=name) for name, tokens in texts.items()]
+    got = {(s.text_id, s.pos): s.copy_of for s in detect(traces).sinks}
+    assert got == {
+        **{("a", 0): "", ("a", 20): "", ("a", 40): ""},
+        **{("b", 0): "a", ("b", 20): "a", ("b", 40): ""},
+        **{("c", 0): "a", ("c", 20): "a", ("c", 40): "a"},
+    }
+
+
+def test_levels_are_those_of_secondary_sinks_over_all_texts():
+    """Six different texts; what stood before has the level of its cell, and adds nothing to it."""
+    planted = plant([PRIMARY, Plant(pos=20, forming=(3,), dies=6), Plant(pos=5, forming=(1,))])
+    traces = []
+    for number in range(6):
+        tokens = planted.tokens.clone()
+        tokens[10] = 16 + number
+        traces.append(observe(planted.model, tokens, text_id=str(number)))
+    levels = {s.pos: s.level for s in detect(traces).sinks}
+    assert levels[20] == 0
+    assert all(levels[pos] != levels[pos] for pos in (0, 5))
+    fewer = {s.level for s in detect([*traces[:4], replace(traces[0], text_id="again")]).sinks}
+    assert all(level != level for level in fewer)
 
 
 def test_a_frame_has_the_promised_columns_even_when_it_is_empty():
-    promised = """text_id pos token_id token kind criterion l_start l_end lifetime level censored
+    promised = """text_id pos token_id token kind criterion label l_start l_end lifetime level
+        copy_of censored
         alignment_max alignment_centred_max norm_max norm_ratio_max mass_max mass_excess_max"""
     empty = detect(observe(plant([]).model, plant([]).tokens)).to_frame()
     assert set(promised.split()) <= set(empty.columns)

@@ -18,18 +18,18 @@ from secondary_sinks.types import Thresholds
 
 SINK_COLUMNS = {
     *("text_id", "pos", "token_id", "token", "kind", "criterion", "l_start", "l_end", "lifetime"),
-    *("level", "censored", "alignment_max", "alignment_centred_max", "norm_max"),
-    *("norm_ratio_max", "mass_max", "mass_excess_max"),
+    *("label", "level", "copy_of", "censored", "alignment_max", "alignment_centred_max"),
+    *("norm_max", "norm_ratio_max", "mass_max", "mass_excess_max"),
 }
 EFFECT_COLUMNS = {
     *("text_id", "pos", "token", "role", "layer", "site", "edit", "effect"),
     *("lifetime_clean", "lifetime_edited", "alignment_clean", "alignment_edited"),
     *("norm_clean", "norm_edited", "mass_clean", "mass_edited"),
 }
-INTEGERS = {"pos", "token_id", "l_start", "l_end", "lifetime", "level", "layer", "sink_pos"}
+INTEGERS = {"pos", "token_id", "l_start", "l_end", "lifetime", "layer", "sink_pos"}
 INTEGERS |= {"lifetime_clean", "lifetime_edited"}
 WORDS = {"text_id", "token", "kind", "criterion", "censored", "segments", "role", "site", "edit"}
-WORDS |= {"effect"}
+WORDS |= {"effect", "label", "copy_of"}
 
 
 def with_sinks():

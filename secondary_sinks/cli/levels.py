@@ -1,0 +1,190 @@
+"""What `levels` does: read detections, find the levels, print them."""
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from secondary_sinks.detection import Released, find_levels, read_released
+from secondary_sinks.detection.levels import LEAST_TEXTS
+from secondary_sinks.errors import DetectionError
+from secondary_sinks.runs import RunFolder
+from secondary_sinks.texts.read import read_utf8
+from secondary_sinks.types import Level, Levels, SinkTable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detections:
+    """What a file holds."""
+
+    source: str
+    sinks: SinkTable
+    n_texts: int
+    n_tokens: int
+    n_repeated: int = 0
+
+
+def show_levels(path: Path, n_layers: int | None, *, as_json: bool, seed: int) -> None:
+    """Print the levels of a file's secondary sinks, as tables or as JSON."""
+    found = _read(path, n_layers)
+    generator = torch.Generator().manual_seed(seed)
+    levels = find_levels(found.sinks, n_texts=found.n_texts, generator=generator)
+    if as_json:
+        print(json.dumps(_plain(summary(found, levels)), indent=2, allow_nan=False))
+    else:
+        _show(found, levels)
+
+
+def summary(found: Detections, levels: Levels) -> dict[str, Any]:
+    """Everything that is printed, as plain data."""
+    told = asdict(levels)
+    return {
+        "source": found.source,
+        "n_tokens": found.n_tokens,
+        "n_repeated_lines": found.n_repeated,
+        "labels": _labels(found.sinks),
+        "per_10k_tokens": _per_10k(found, levels),
+        **{name: value for name, value in told.items() if name not in {"levels", "cells"}},
+        "levels": told["levels"],
+        "cells": told["cells"],
+    }
+
+
+def _read(path: Path, n_layers: int | None) -> Detections:
+    if path.is_dir() or path.suffix == ".parquet":
+        if n_layers is not None:
+            raise DetectionError("--layers is for the authors' JSON lines; leave it out for a run")
+        return _of_run(path)
+    content = read_utf8(path, "the authors' JSON lines, or the sinks.parquet of a run")
+    return _of_released(str(path), read_released(content, str(path), n_layers))
+
+
+def _of_released(source: str, released: Released) -> Detections:
+    return Detections(
+        source=source,
+        sinks=released.sinks,
+        n_texts=len(released.lines),
+        n_tokens=sum(line.full_text_len for line in released.lines.values()),
+        n_repeated=released.n_repeated,
+    )
+
+
+def _of_run(path: Path) -> Detections:
+    """Texts with the same tokens count once, as their sinks do."""
+    if not path.is_dir() and path.name != "sinks.parquet":
+        raise DetectionError(f"{str(path)!r} is not the sinks.parquet of a run folder")
+    folder = RunFolder(path if path.is_dir() else path.parent)
+    texts = {text["tokens_sha256"]: text["n_tokens"] for text in folder.record()["texts"]}
+    return Detections(
+        source=str(path),
+        sinks=SinkTable.from_frame(folder.table("sinks")),
+        n_texts=len(texts),
+        n_tokens=sum(texts.values()),
+    )
+
+
+def _labels(sinks: SinkTable) -> list[dict[str, Any]]:
+    """Per criterion, kind and label: sinks, copies among them, texts, span of lifetimes."""
+    frame = sinks.to_frame()
+    rows = []
+    for (criterion, kind, label), group in frame.groupby(
+        ["criterion", "kind", "label"], sort=False
+    ):
+        rows.append(
+            {
+                "criterion": criterion,
+                "kind": kind,
+                "label": label,
+                "sinks": len(group),
+                "copies": int((group["copy_of"] != "").sum()),
+                "texts": group["text_id"].nunique(),
+                "lifetime_low": int(group["lifetime"].min()),
+                "lifetime_high": int(group["lifetime"].max()),
+            }
+        )
+    return rows
+
+
+def _show(found: Detections, levels: Levels) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 100)
+    console.print(_label_table(_labels(found.sinks)))
+    console.print(_level_table(levels))
+    for sentence in _sentences(found, levels):
+        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+
+def _label_table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(title="Sinks by kind", title_justify="left")
+    for name in ("kind", "label", "sinks", "of these copies", "texts", "lifetime"):
+        table.add_column(name, justify="left" if name in {"kind", "label"} else "right")
+    for row in rows:
+        span = _span(row["lifetime_low"], row["lifetime_high"])
+        numbers = (str(row[name]) for name in ("sinks", "copies", "texts"))
+        table.add_row(row["kind"], row["label"], *numbers, span)
+    return table
+
+
+def _level_table(levels: Levels) -> Table:
+    """Most frequent pair of each level, spans in brackets."""
+    table = Table(title=f"Levels of {levels.n_sinks} secondary sinks", title_justify="left")
+    for name in ("level", "created at", "lifetime", "sinks", "95% interval", "texts", "stability"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for level in levels.levels:
+        table.add_row(*_level_row(level))
+    return table
+
+
+def _level_row(level: Level) -> tuple[str, ...]:
+    return (
+        str(level.level),
+        f"{level.l_start} ({_span(level.l_start_low, level.l_start_high)})",
+        f"{level.lifetime} ({_span(level.lifetime_low, level.lifetime_high)})",
+        str(level.n_sinks),
+        f"{level.low:.0f}-{level.high:.0f}",
+        str(level.n_texts),
+        f"{level.jaccard:.2f}",
+    )
+
+
+def _sentences(found: Detections, levels: Levels) -> list[str]:
+    rate = f"{_per_10k(found, levels):.2g} per 10,000 tokens"
+    told = [
+        f"{levels.n_texts} text(s) with {found.n_tokens:,} tokens: {levels.n_sinks} secondary "
+        f"sinks [{levels.low:.0f}, {levels.high:.0f}], {rate}"
+    ]
+    if levels.n_texts < LEAST_TEXTS:
+        told.append(f"fewer than {LEAST_TEXTS} texts: levels cannot be told from chance")
+    elif levels.n_sinks:
+        told.append(
+            f"{len(levels.levels)} level(s), as many in {levels.same_number:.0%} of "
+            f"{levels.resamples} resamples of the texts; {levels.n_unassigned} sink(s) in no level"
+        )
+    if levels.n_copies:
+        told.append(f"{levels.n_copies} secondary sink(s) stood in an earlier text: counted once")
+    if found.n_repeated:
+        told.append(f"{found.n_repeated} line(s) repeat an earlier one and were left out")
+    return told
+
+
+def _per_10k(found: Detections, levels: Levels) -> float:
+    return 1e4 * levels.n_sinks / found.n_tokens if found.n_tokens else math.nan
+
+
+def _span(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low}-{high}"
+
+
+def _plain(value: Any) -> Any:
+    """The same data with None in the place of NaN."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,141 @@
+"""The JSON lines in which the authors of the paper released their detections: read and written.
+
+One text a line: `candidate_sinks` maps a position to `layer` (a list), `token_id` and `sink_type`
+(bos_sink, secondary, noise; "cliff" is an older word for secondary); beside it `sample_index`,
+`prompt_len`, `response_len` and `full_text_len`.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from secondary_sinks.detection.levels import assign_levels
+from secondary_sinks.detection.paper import KINDS, paper_label
+from secondary_sinks.detection.released import LENGTHS, Candidate, Line, parse_line
+from secondary_sinks.errors import DetectionError
+from secondary_sinks.types import Sink, SinkTable, Thresholds, censoring
+
+MAXIMA = ("alignment_max", "alignment_centred_max", "norm_max", "norm_ratio_max", "mass_max")
+UNKNOWN: Mapping[str, Any] = dict.fromkeys((*MAXIMA, "mass_excess_max"), math.nan)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """A file of released detections."""
+
+    lines: Mapping[str, Line]
+    """By text_id: `sample_index`, with the number of the line where that was used before."""
+    sinks: SinkTable
+    n_repeated: int
+    """Lines that repeat an earlier line; left out."""
+
+
+def read_released(content: str, name: str, n_layers: int | None = None) -> Released:
+    """Parse released detections; `name` is that of the file, for messages.
+
+    Each candidate is a sink with criterion paper and the label of the file, or, where the number
+    of layers of the model is given, with the label by the rule. Its kind follows from the label;
+    the first bos_sink of a text is its primary. A line that repeats an earlier one is left out.
+    Marked as copies are sinks inside a prompt that an earlier text seems to share (same
+    `prompt_len`, position, token and layers), and all sinks of a line that differs from an earlier
+    one in its `sample_index` only. Raises `DetectionError` that names file, line and fault.
+    """
+    lines: dict[str, Line] = {}
+    known: set[Line] = set()
+    n_lines = 0
+    for number, raw in enumerate(content.split("\n"), start=1):
+        if not raw.strip():
+            continue
+        n_lines += 1
+        line = parse_line(raw, f"{name}:{number}", n_layers)
+        if line in known:
+            continue
+        known.add(line)
+        index = str(line.sample_index)
+        lines[f"{index} (line {number})" if index in lines else index] = line
+    if not lines:
+        raise DetectionError(f"{name!r} holds no detections; expected at least one JSON line")
+    return Released(lines=lines, sinks=_table(lines, n_layers), n_repeated=n_lines - len(lines))
+
+
+def write_released(sinks: SinkTable, lengths: Mapping[str, tuple[int, int]], n_layers: int) -> str:
+    """The sinks as JSON lines in the authors' format, one line per text of `lengths`.
+
+    `lengths` maps a text_id to the tokens of its prompt and of the whole text. `sample_index` is
+    the number of the line, from 0. Labels are those of the table, or by the authors' rule where it
+    has none (sinks of the joint criterion).
+    """
+    lines = []
+    for index, (text_id, (prompt, whole)) in enumerate(lengths.items()):
+        values = (index, prompt, whole - prompt, whole)
+        found = {str(s.pos): _entry(s, n_layers) for s in sinks.of_text(text_id).sinks}
+        numbers = dict(zip(("sample_index", *LENGTHS), values, strict=True))
+        lines.append(json.dumps({"candidate_sinks": found, **numbers}) + "\n")
+    return "".join(lines)
+
+
+def relabel(sinks: SinkTable, n_layers: int) -> SinkTable:
+    """The table with labels by the authors' rule for a model of `n_layers`, and levels anew.
+
+    Kinds follow from the labels, except that a primary stays one.
+    """
+    labelled = []
+    for sink in sinks.sinks:
+        label = paper_label(sink.lifetime, n_layers, sinks.thresholds)
+        kind = "primary" if sink.kind == "primary" else KINDS[label]
+        labelled.append(replace(sink, label=label, kind=kind))
+    return _with_levels(labelled, sinks.thresholds)
+
+
+def _entry(sink: Sink, n_layers: int) -> dict[str, object]:
+    label = paper_label(sink.lifetime, n_layers) if sink.label == "none" else sink.label
+    return {"layer": list(sink.layers), "token_id": sink.token_id, "sink_type": label}
+
+
+def _table(lines: Mapping[str, Line], n_layers: int | None) -> SinkTable:
+    first: dict[tuple[object, ...], str] = {}
+    sinks = []
+    for text_id, line in lines.items():
+        primary = min((c.pos for c in line.candidates if c.label == "bos_sink"), default=-1)
+        for candidate in line.candidates:
+            source = first.setdefault(_identity(line, candidate), text_id)
+            sink = _sink(candidate, text_id, candidate.pos == primary, n_layers)
+            sinks.append(replace(sink, copy_of="" if source == text_id else source))
+    table = _with_levels(sinks, Thresholds())
+    return relabel(table, n_layers) if n_layers is not None else table
+
+
+def _identity(line: Line, candidate: Candidate) -> tuple[object, ...]:
+    """What two entries share that are the same sink, as far as a file without tokens can tell."""
+    if candidate.pos < line.prompt_len:
+        return line.prompt_len, candidate
+    return replace(line, sample_index=0), candidate
+
+
+def _with_levels(sinks: Sequence[Sink], thresholds: Thresholds) -> SinkTable:
+    numbered = zip(sinks, assign_levels(sinks), strict=True)
+    return SinkTable(
+        sinks=tuple(replace(sink, level=level) for sink, level in numbered), thresholds=thresholds
+    )
+
+
+def _sink(candidate: Candidate, text_id: str, is_primary: bool, n_layers: int | None) -> Sink:
+    layers = candidate.layers
+    return Sink(
+        text_id=text_id,
+        pos=candidate.pos,
+        token_id=candidate.token_id,
+        token=f"[{candidate.token_id}]",
+        kind="primary" if is_primary else KINDS[candidate.label],
+        criterion="paper",
+        label=candidate.label,
+        l_start=layers[0],
+        l_end=layers[-1],
+        lifetime=len(layers),
+        layers=layers,
+        level=math.nan,
+        censored="unknown" if n_layers is None else censoring(layers, n_layers),
+        **UNKNOWN,
+    )

@@ -1,0 +1,54 @@
+"""Two tables of sinks of the same texts, side by side."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from secondary_sinks.errors import DetectionError
+from secondary_sinks.types import Sink, SinkTable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ("kind", "label", "l_start", "lifetime")
+
+
+def compare(
+    one: SinkTable, other: SinkTable, names: tuple[str, str] = ("one", "other")
+) -> "pd.DataFrame":
+    """What two tables say of each token that is a sink in either, one row per token.
+
+    `found` says where: both, or one of the `names`. `kind`, `label`, `l_start` and `lifetime` come
+    twice, with the names as endings ("none" or NaN where it is no sink there). `shared` is the
+    number of layers at which both call it a sink, `overlap` the share of the layers of either.
+    Two criteria, or the authors' detections and ours (whose text_ids must be the same). Raises
+    `DetectionError` where the tables share no text, though both have sinks.
+    """
+    import pandas as pd
+
+    left, right = ({(s.text_id, s.pos): s for s in table.sinks} for table in (one, other))
+    if left and right and not {text for text, _ in left} & {text for text, _ in right}:
+        raise DetectionError("the two tables share no text_id; call the texts by the same names")
+    rows = [_row(left.get(key), right.get(key), names) for key in sorted(left.keys() | right)]
+    columns = ["text_id", "pos", "token_id", "found", "shared", "overlap"]
+    columns += [f"{column}_{name}" for column in COLUMNS for name in names]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _row(one: Sink | None, other: Sink | None, names: tuple[str, str]) -> dict[str, Any]:
+    sink = one or other
+    assert sink is not None
+    layers = [set(s.layers) if s else set() for s in (one, other)]
+    row: dict[str, Any] = {
+        "text_id": sink.text_id,
+        "pos": sink.pos,
+        "token_id": sink.token_id,
+        "found": "both" if one and other else names[0] if one else names[1],
+        "shared": len(layers[0] & layers[1]),
+        "overlap": len(layers[0] & layers[1]) / len(layers[0] | layers[1]),
+    }
+    for name, found in zip(names, (one, other), strict=True):
+        row[f"kind_{name}"] = found.kind if found else "none"
+        row[f"label_{name}"] = found.label if found else "none"
+        row[f"l_start_{name}"] = float(found.l_start) if found else math.nan
+        row[f"lifetime_{name}"] = float(found.lifetime) if found else math.nan
+    return row

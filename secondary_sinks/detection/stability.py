@@ -1,0 +1,159 @@
+"""`find_levels`: levels with counts, intervals over texts, and their stability under resampling."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+
+from secondary_sinks.detection.levels import Grid, count_cells, counts_for_levels, label_cells
+from secondary_sinks.errors import DetectionError
+from secondary_sinks.types import Level, LevelCell, Levels, Sink, SinkTable
+
+CONFIDENCE = 0.95
+RESAMPLES = 200
+SEED = 0
+
+
+def find_levels(
+    sinks: SinkTable,
+    *,
+    n_texts: int | None = None,
+    resamples: int = RESAMPLES,
+    generator: torch.Generator | None = None,
+) -> Levels:
+    """Levels of the secondary sinks of many texts (rule: `detection.levels`), and how sure.
+
+    `n_texts` is the number of texts looked at; without it, those with any sink in the table. A
+    sink that stood in an earlier text (`Sink.copy_of`), or that the table holds twice, counts
+    once. Intervals of counts are over texts (t distribution of n - 1 degrees of freedom, cut off
+    at 0), so many sinks of one text don't make them narrow. Stability: the texts are drawn anew,
+    with replacement, `resamples` times (a text drawn twice counts as two); `same_number` is the
+    share with as many levels, and `Level.jaccard` the mean overlap (Jaccard) of a level with the
+    likest one found anew, among the sinks drawn (Hennig 2007, doi 10.1016/j.csda.2006.11.025, who
+    calls 0.75 stable and less than 0.6 none). `generator` draws them; by default one of seed 0.
+    Raises `DetectionError` for fewer texts than have sinks.
+    """
+    secondary = {(s.text_id, s.pos): s for s in sinks.of_kind("secondary").sinks}
+    counted = [sink for sink in secondary.values() if counts_for_levels(sink)]
+    texts = {text: number for number, text in enumerate(sorted({s.text_id for s in counted}))}
+    points = [(sink.l_start, sink.lifetime) for sink in counted]
+    counts = count_cells(points, [texts[sink.text_id] for sink in counted], len(texts))
+    looked_at = _n_texts(sinks, n_texts, len(texts))
+    labels = label_cells(counts)
+    same, overlaps = _resample(counts, labels, looked_at, resamples, generator)
+    low, high = interval(counts.sum((1, 2)), looked_at)
+    return Levels(
+        levels=tuple(
+            _level(number, labels, counts, looked_at, overlap)
+            for number, overlap in enumerate(overlaps)
+        ),
+        cells=_cells(counted, labels),
+        n_sinks=len(counted),
+        low=low,
+        high=high,
+        n_unassigned=sum(math.isnan(labels[point]) for point in points),
+        n_copies=len(secondary) - len(counted),
+        n_texts=looked_at,
+        same_number=same,
+        resamples=resamples,
+        confidence=CONFIDENCE,
+    )
+
+
+def interval(counts: NDArray[np.float64], n_texts: int) -> tuple[float, float]:
+    """Interval of a total over `n_texts` texts, of which `counts` [text] are not zero.
+
+    The t interval of the mean per text, times the number of texts; NaN for fewer than two.
+
+    >>> low, high = interval(np.array([2.0, 1.0]), 4)
+    >>> round(low, 2), round(high, 2)
+    (0.0, 9.09)
+    """
+    if n_texts < 2:
+        return math.nan, math.nan
+    values = np.concatenate([counts, np.zeros(n_texts - len(counts))])
+    reach = stats.t.ppf((1 + CONFIDENCE) / 2, n_texts - 1) * values.std(ddof=1) * n_texts**0.5
+    return max(0.0, float(values.sum() - reach)), float(values.sum() + reach)
+
+
+def _n_texts(sinks: SinkTable, n_texts: int | None, least: int) -> int:
+    if n_texts is None:
+        return len({sink.text_id for sink in sinks.sinks})
+    if n_texts < least:
+        raise DetectionError(f"secondary sinks stand in {least} texts, more than n_texts {n_texts}")
+    return n_texts
+
+
+def _level(number: int, labels: Grid, counts: Grid, n_texts: int, jaccard: float) -> Level:
+    mask = labels == number
+    heights = counts.sum(0)
+    peak = np.unravel_index(np.where(mask, heights, -1.0).argmax(), heights.shape)
+    (start_low, life_low), (start_high, life_high) = (
+        edge(np.argwhere(mask), 0).tolist() for edge in (np.min, np.max)
+    )
+    by_text = counts[:, mask].sum(1)
+    low, high = interval(by_text[by_text > 0], n_texts)
+    return Level(
+        level=number,
+        l_start=int(peak[0]),
+        lifetime=int(peak[1]),
+        l_start_low=start_low,
+        l_start_high=start_high,
+        lifetime_low=life_low,
+        lifetime_high=life_high,
+        n_sinks=int(by_text.sum()),
+        low=low,
+        high=high,
+        n_texts=int((by_text > 0).sum()),
+        jaccard=jaccard,
+    )
+
+
+def _cells(counted: Sequence[Sink], labels: Grid) -> tuple[LevelCell, ...]:
+    number = Counter((sink.l_start, sink.lifetime) for sink in counted)
+    pairs = {(sink.l_start, sink.lifetime, sink.text_id) for sink in counted}
+    texts = Counter((l_start, lifetime) for l_start, lifetime, _ in pairs)
+    return tuple(
+        LevelCell(
+            l_start=l_start,
+            lifetime=lifetime,
+            count=number[l_start, lifetime],
+            n_texts=texts[l_start, lifetime],
+            level=float(labels[l_start, lifetime]),
+        )
+        for l_start, lifetime in sorted(number)
+    )
+
+
+def _resample(
+    counts: Grid, labels: Grid, n_texts: int, resamples: int, generator: torch.Generator | None
+) -> tuple[float, list[float]]:
+    """Share of resamples with as many levels, and the mean overlap of each level."""
+    number = int(np.nanmax(labels)) + 1 if np.isfinite(labels).any() else 0
+    if not resamples or not n_texts:
+        return math.nan, [math.nan] * number
+    generator = generator or torch.Generator().manual_seed(SEED)
+    same, overlaps = 0, np.zeros(number)
+    for _ in range(resamples):
+        drawn = torch.randint(n_texts, (n_texts,), generator=generator)
+        weights = torch.bincount(drawn, minlength=n_texts)[: len(counts)].double().numpy()
+        again = label_cells(counts, weights)
+        found = np.unique(again[np.isfinite(again)])
+        same += len(found) == number
+        seen = counts[weights > 0].sum(0)
+        overlaps += [_overlap(labels == index, again, found, seen) for index in range(number)]
+    return same / resamples, (overlaps / resamples).tolist()
+
+
+def _overlap(level: NDArray[np.bool_], again: Grid, found: Grid, seen: Grid) -> float:
+    """Largest Jaccard index, by sinks drawn, of a level with one found anew; 0 with none."""
+    best = 0.0
+    for index in found:
+        other = again == index
+        union = float(seen[level | other].sum())
+        best = max(best, float(seen[level & other].sum()) / union if union else 0.0)
+    return best

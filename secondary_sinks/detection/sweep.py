@@ -1,0 +1,67 @@
+"""How much do the counts hang on the thresholds?"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from secondary_sinks.detection.detect import detect
+from secondary_sinks.errors import DetectionError
+from secondary_sinks.types import SinkTable, Thresholds, Trace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GRID: Mapping[str, Sequence[float]] = {
+    "aligned": (0.7, 0.8, 0.9, 0.95),
+    "outlying": (2.0, 3.0, 5.0),
+    "attended": (1.5, 2.0, 3.0),
+}
+"""Around the thresholds of the joint criterion, mild to strict."""
+
+
+def threshold_sweep(
+    traces: Trace | Iterable[Trace],
+    grid: Mapping[str, Sequence[float]] | None = None,
+    criterion: str = "joint",
+) -> "pd.DataFrame":
+    """Counts of sinks for every combination of thresholds, one row each.
+
+    `grid` maps names of `Thresholds` to values; the others stay at their defaults. Counted are
+    `sinks` (tokens other than the primary that are a sink somewhere), `cells` (token x layer),
+    `secondary`, `primary_like` and `texts` (with an active primary). A stricter test never adds
+    a sink or a cell; it can move one from primary-like to secondary. A count that does not
+    change over a range of thresholds does not hang on them. Raises `DetectionError` for an
+    unknown name or an empty list.
+    """
+    import pandas as pd
+
+    grid = GRID if grid is None else grid
+    _check(grid)
+    texts = [traces] if isinstance(traces, Trace) else list(traces)
+    rows = []
+    for values in product(*grid.values()):
+        chosen: dict[str, Any] = dict(zip(grid, values, strict=True))
+        found = detect(texts, replace(Thresholds(), **chosen), criterion)
+        rows.append({"criterion": criterion, **chosen, **_counts(found)})
+    return pd.DataFrame(rows)
+
+
+def _counts(table: SinkTable) -> dict[str, int]:
+    others = [sink for sink in table.sinks if sink.kind != "primary"]
+    return {
+        "sinks": len(others),
+        "cells": sum(sink.lifetime for sink in others),
+        "secondary": len(table.of_kind("secondary").sinks),
+        "primary_like": len(table.of_kind("primary_like").sinks),
+        "texts": len(table.of_kind("primary").sinks),
+    }
+
+
+def _check(grid: Mapping[str, Sequence[float]]) -> None:
+    known = [item.name for item in fields(Thresholds)]
+    for name, values in grid.items():
+        if name not in known:
+            raise DetectionError(f"unknown threshold {name!r}; expected one of {', '.join(known)}")
+        if not len(values):
+            raise DetectionError(f"no value to try for threshold {name!r}")

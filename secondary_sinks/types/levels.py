@@ -1,0 +1,79 @@
+"""`Levels`: groups of secondary sinks with a similar creation layer and lifetime."""
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from secondary_sinks.types.frames import tidy
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """One level: a mode of the counts of (l_start, lifetime), and the sinks around it."""
+
+    level: int
+    """Number; levels are numbered by creation layer, then lifetime, from 0."""
+    l_start: int
+    """Creation layer of the most frequent pair."""
+    lifetime: int
+    """Lifetime of the most frequent pair."""
+    l_start_low: int
+    """Smallest creation layer in the level."""
+    l_start_high: int
+    lifetime_low: int
+    """Shortest lifetime in the level."""
+    lifetime_high: int
+    n_sinks: int
+    low: float
+    """Lower end of the interval of `n_sinks`, over texts; NaN with fewer than two texts."""
+    high: float
+    n_texts: int
+    """Texts with a sink of this level."""
+    jaccard: float
+    """Stability: mean overlap with its likest level in resamples of texts; NaN if none drawn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelCell:
+    """One pair (l_start, lifetime) that occurs: a cell of the heat map."""
+
+    l_start: int
+    lifetime: int
+    count: int
+    n_texts: int
+    level: float
+    """Level that the cell belongs to; NaN for none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Levels:
+    """All levels of the secondary sinks of many texts."""
+
+    levels: tuple[Level, ...]
+    cells: tuple[LevelCell, ...]
+    n_sinks: int
+    """Secondary sinks, each counted once."""
+    low: float
+    """Lower end of the interval of `n_sinks`, over texts."""
+    high: float
+    n_unassigned: int
+    """Of these, how many belong to no level."""
+    n_copies: int
+    """Secondary sinks left out because they stood in an earlier text (`Sink.copy_of`)."""
+    n_texts: int
+    """Texts looked at, with or without a sink."""
+    same_number: float
+    """Share of resamples of texts with the same number of levels; NaN if none was drawn."""
+    resamples: int
+    confidence: float
+    """Confidence of the intervals."""
+
+    def to_frame(self) -> "pd.DataFrame":
+        """One row per level."""
+        return tidy([asdict(level) for level in self.levels], Level)
+
+    def cells_frame(self) -> "pd.DataFrame":
+        """One row per pair (l_start, lifetime) that occurs."""
+        return tidy([asdict(cell) for cell in self.cells], LevelCell)

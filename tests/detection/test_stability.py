@@ -1,0 +1,146 @@
+"""Levels with counts, intervals that hold, and stability under resampling of texts."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from secondary_sinks.detection import find_levels, interval
+from secondary_sinks.errors import DetectionError
+from secondary_sinks.types import SinkTable
+from tests.detection.test_levels import THREE, deepseek, drawn
+from tests.detection.traces import sink
+
+
+def table(points, texts, **changes):
+    named = enumerate(zip(points, texts, strict=True))
+    return SinkTable(
+        sinks=tuple(sink(text, 10 + i, *point, **changes) for i, (point, text) in named)
+    )
+
+
+@pytest.fixture(scope="module")
+def three():
+    points, texts = drawn(np.random.default_rng(0), THREE, (80, 30, 7), 0.3, 5)
+    return table(points, texts)
+
+
+def test_levels_say_where_they_are_and_what_they_hold(three):
+    levels = find_levels(three, n_texts=100)
+    assert [(level.l_start, level.lifetime) for level in levels.levels] == list(THREE)
+    assert [level.n_sinks for level in levels.levels] == [80, 30, 7]
+    assert (levels.n_sinks, levels.n_unassigned, levels.n_texts) == (122, 5, 100)
+    for level in levels.levels:
+        assert (level.l_start_low, level.l_start_high) == (level.l_start - 1, level.l_start + 1)
+        assert level.low < level.n_sinks < level.high
+        assert level.n_texts <= level.n_sinks
+
+
+def test_cells_add_up_to_the_sinks(three):
+    cells = find_levels(three, resamples=0).cells_frame()
+    assert cells["count"].sum() == len(three.sinks)
+    assert (cells["n_texts"] <= cells["count"]).all()
+    by_level = cells.groupby("level")["count"].sum()
+    assert by_level.to_dict() == {0: 80, 1: 30, 2: 7}
+    assert cells[cells["level"].isna()]["count"].sum() == 5
+
+
+def test_stable_levels_come_again_and_a_chance_one_does_not(three):
+    levels = find_levels(three, n_texts=100)
+    assert [level.jaccard > 0.75 for level in levels.levels] == [True, True, True]
+    points = [(22, 23)] * 40 + [(10, 4)] * 5
+    shaky = find_levels(table(points, [str(number) for number in range(45)]))
+    assert [level.jaccard > 0.75 for level in shaky.levels] == [False, True]
+    assert shaky.same_number < 0.8 < levels.same_number
+
+
+def test_the_deepseek_table():
+    points, texts = deepseek(0)
+    levels = find_levels(table(points, texts), n_texts=300)
+    assert [(level.l_start, level.lifetime) for level in levels.levels] == [(22, 23)]
+    assert levels.levels[0].jaccard > 0.95
+    assert levels.low < 270 < levels.high
+    assert (levels.high - levels.low) / 2 == pytest.approx(1.96 * math.sqrt(270), rel=0.15)
+
+
+def test_without_resamples_stability_is_missing(three):
+    levels = find_levels(three, resamples=0)
+    assert math.isnan(levels.same_number)
+    assert all(math.isnan(level.jaccard) for level in levels.levels)
+
+
+def test_the_generator_decides_and_the_default_is_fixed(three):
+    once, again = (find_levels(three, n_texts=100) for _ in range(2))
+    assert once.levels == again.levels
+    other = find_levels(three, n_texts=100, generator=torch.Generator().manual_seed(7))
+    assert other.levels[2].jaccard != once.levels[2].jaccard
+
+
+def test_one_sink_twice_or_in_a_copied_text_counts_once(three):
+    once = find_levels(three, n_texts=100, resamples=0)
+    twice = SinkTable(sinks=three.sinks + three.sinks[:50])
+    again = find_levels(twice, n_texts=100, resamples=0)
+    pd.testing.assert_frame_equal(again.cells_frame(), once.cells_frame())
+    pd.testing.assert_frame_equal(again.to_frame(), once.to_frame())
+    copies = tuple(sink("z", s.pos, s.l_start, s.lifetime, copy_of="a") for s in three.sinks)
+    found = find_levels(SinkTable(sinks=three.sinks + copies), n_texts=101, resamples=0)
+    assert (found.n_sinks, found.n_copies) == (once.n_sinks, len(copies))
+    pd.testing.assert_frame_equal(found.cells_frame(), once.cells_frame())
+
+
+def test_only_secondary_sinks_count():
+    points = [(22, 23)] * 6
+    primaries = table(points, range(6), kind="primary").sinks
+    found = find_levels(SinkTable(sinks=primaries + table(points[:2], range(2)).sinks))
+    assert (found.n_sinks, found.n_texts, found.levels) == (2, 6, ())
+
+
+def test_no_sinks():
+    none = find_levels(SinkTable(sinks=()))
+    assert (none.levels, none.cells, none.n_sinks, none.n_texts) == ((), (), 0, 0)
+    assert list(none.to_frame().columns)[:3] == ["level", "l_start", "lifetime"]
+    assert find_levels(SinkTable(sinks=()), n_texts=9).same_number == 1.0
+
+
+def test_fewer_texts_than_have_sinks_are_refused(three):
+    with pytest.raises(DetectionError, match="more than n_texts 3"):
+        find_levels(three, n_texts=3)
+
+
+def test_the_interval_by_hand():
+    """Three texts with 4, 2 and 0 sinks: sum 6, deviation 2, t(0.975, 2) = 4.303, times sqrt 3."""
+    low, high = interval(np.array([4.0, 2.0]), 3)
+    assert low == 0
+    assert high == pytest.approx(6 + 4.303 * 2 * math.sqrt(3), abs=0.01)
+    assert all(math.isnan(end) for end in interval(np.array([4.0]), 1))
+
+
+@pytest.mark.parametrize("n_texts", [10, 40])
+def test_the_interval_covers_though_sinks_of_one_text_come_together(n_texts):
+    """Texts differ in their rate (gamma), so sinks are no independent events."""
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(400):
+        counts = rng.poisson(rng.gamma(2.0, 3.0, n_texts)).astype(float)
+        low, high = interval(counts[counts > 0], n_texts)
+        held += low <= 6.0 * n_texts <= high
+    assert held / 400 > 0.9
+
+
+def test_a_table_survives_its_frame(three):
+    again = SinkTable.from_frame(three.to_frame())
+    pd.testing.assert_frame_equal(again.to_frame(), three.to_frame())
+    assert again.sinks[0].layers == three.sinks[0].layers
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda frame: frame.drop(columns="copy_of"), "no column 'copy_of'"),
+        (lambda frame: frame.assign(segments="2-x"), "invalid literal"),
+    ],
+)
+def test_a_foreign_frame_is_refused(three, change, named):
+    with pytest.raises(DetectionError, match=named):
+        SinkTable.from_frame(change(three.to_frame()))
