@@ -33,11 +33,12 @@ def joint_tests(trace: Trace, thresholds: Thresholds) -> Tests:
     """Apply the three tests to every layer and position of a trace."""
     outlying = trace.deviation_ratio >= thresholds.outlying
     attended = is_attended(trace.mass, trace.mass_expected, trace.queries, thresholds)
+    stands = outlying & attended
     return Tests(
         aligned=trace.alignment_centred >= thresholds.aligned,
         outlying=outlying,
         attended=attended,
-        primary_active=(outlying & attended)[:, trace.primary],
+        primary_active=stands.gather(1, trace.reference[:, None])[:, 0],
     )
 
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from secondary_sinks.detection.criteria import joint_tests
+from secondary_sinks.detection.criteria import Tests, joint_tests
 from secondary_sinks.detection.levels import levels
 from secondary_sinks.types import Sink, SinkTable, Thresholds, Trace
 
@@ -29,26 +29,40 @@ def detect(traces: Trace | Iterable[Trace], thresholds: Thresholds | None = None
 
 
 def _of_one_text(trace: Trace, thresholds: Thresholds) -> list[Sink]:
+    """Primaries first, then all others by position."""
     tests = joint_tests(trace, thresholds)
-    if not bool(tests.primary_active.any()):
-        return []
+    primaries = trace.reference[tests.primary_active].unique().tolist()
     is_sink = tests.joint
-    is_sink[:, trace.primary] = tests.primary_active
-    primary = _sink(trace, trace.primary, is_sink, "primary")
-    others = [pos for pos in is_sink.any(0).nonzero()[:, 0].tolist() if pos != trace.primary]
-    found = [_sink(trace, pos, is_sink, "secondary") for pos in others]
-    return [primary] + [_with_kind(sink, primary, thresholds) for sink in found]
+    for pos in primaries:
+        is_sink[:, pos] |= tests.primary_active & (trace.reference == pos)
+    primaries = sorted(primaries, key=lambda pos: (pos != trace.primary, pos))
+    others = [pos for pos in is_sink.any(0).nonzero()[:, 0].tolist() if pos not in primaries]
+    found = [_sink(trace, pos, is_sink, tests, "primary") for pos in primaries]
+    for pos in others:
+        kind = "primary_like" if _lives_with_it(trace, pos, is_sink, tests, thresholds) else ""
+        found.append(_sink(trace, pos, is_sink, tests, kind or "secondary"))
+    return found
 
 
-def _with_kind(sink: Sink, primary: Sink, thresholds: Thresholds) -> Sink:
-    """A sink that arises with the primary and stays as long is no secondary one."""
-    arises = sink.l_start <= primary.l_start
-    shared = len(set(sink.layers) & set(primary.layers))
-    stays = shared >= thresholds.primary_like * primary.lifetime
-    return replace(sink, kind="primary_like") if arises and stays else sink
+def _lives_with_it(
+    trace: Trace,
+    pos: int,
+    is_sink: Bool[Tensor, "layer pos"],
+    tests: Tests,
+    thresholds: Thresholds,
+) -> bool:
+    """Whether a sink stays as long as the primary, and arises with it or is as massive as it."""
+    own, primary = is_sink[:, pos], tests.primary_active
+    stays = (own & primary).sum() >= thresholds.primary_like * primary.sum()
+    arises = own.nonzero()[0, 0] <= primary.nonzero()[0, 0]
+    theirs = trace.deviation_ratio.gather(1, trace.reference[:, None])[:, 0]
+    relative = (trace.deviation_ratio[:, pos] / theirs)[own].median()
+    return bool(stays & (arises | (relative >= thresholds.as_massive)))
 
 
-def _sink(trace: Trace, pos: int, is_sink: Bool[Tensor, "layer pos"], kind: str) -> Sink:
+def _sink(
+    trace: Trace, pos: int, is_sink: Bool[Tensor, "layer pos"], tests: Tests, kind: str
+) -> Sink:
     layers = is_sink[:, pos].nonzero()[:, 0].tolist()
     return Sink(
         text_id=trace.text_id,
@@ -62,7 +76,7 @@ def _sink(trace: Trace, pos: int, is_sink: Bool[Tensor, "layer pos"], kind: str)
         lifetime=len(layers),
         layers=tuple(layers),
         level=-1,
-        censored=_censored(layers, len(is_sink)),
+        censored=_censored(layers, _goes_on(tests)[:, pos].tolist()),
         **_maxima(trace, pos, layers),
     )
 
@@ -84,6 +98,13 @@ def _maxima(trace: Trace, pos: int, layers: list[int]) -> dict[str, Any]:
     }
 
 
-def _censored(layers: list[int], n_layers: int) -> str:
-    left, right = layers[0] == 0, layers[-1] == n_layers - 1
+def _goes_on(tests: Tests) -> Bool[Tensor, "layer pos"]:
+    """Where a token stands out and is attended, but no primary is there to say it is a sink."""
+    return tests.outlying & tests.attended & ~tests.primary_active[:, None]
+
+
+def _censored(layers: list[int], goes_on: list[bool]) -> str:
+    """Whether the sink's true start or end is hidden: by the model's ends, or by the primary's."""
+    left = layers[0] == 0 or goes_on[layers[0] - 1]
+    right = layers[-1] == len(goes_on) - 1 or goes_on[layers[-1] + 1]
     return "both" if left and right else "left" if left else "right" if right else "none"

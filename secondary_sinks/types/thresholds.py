@@ -23,3 +23,9 @@ class Thresholds:
     """Queries that must see a key before its mass says anything; fewer is noise of single rows."""
     primary_like: float = 0.8
     """Share of the primary's layers from which on a sink that arises with it is primary-like."""
+    as_massive: float = 0.5
+    """Share of the primary's distance from the typical token from which on a sink that stays is
+    primary-like even if it arises later: another primary."""
+    another_primary: float = 0.25
+    """Share of the primary's attention that another token must draw to be the primary of layers
+    at which the first one does not stand out."""
