@@ -10,6 +10,7 @@
     ├── MeasureError          tensors or numbers that a measure cannot be taken of
     │   └── CacheError            a cache lacks activations, or holds several texts
     ├── EditError             an edit or a cell that is not possible
+    ├── PlantError            a planted model that cannot be, or has no clear truth
     └── RunFolderError        a run folder that must not or cannot be written
 
 A message says what was expected, what came, and what to do next. The library
@@ -55,6 +56,10 @@ class CacheError(MeasureError):
 
 class EditError(SinkError):
     """An edit that is unknown or a cell that is not possible."""
+
+
+class PlantError(SinkError):
+    """A planted model that is not possible, or whose sinks would be a matter of opinion."""
 
 
 class RunFolderError(SinkError):
