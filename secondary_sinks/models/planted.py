@@ -269,7 +269,7 @@ def _attend_for_what_it_is(
             known_by = garden.own(index) if one.forming else garden.marker(index)
             wanted = PRIMARY_SCORE if one.attended else 0.0
             missing = wanted - garden.key_weight() * state[SINK]
-            if state[known_by] > 0:
+            if state[known_by] != 0:
                 keys[:, known_by, SINK_DIM] = missing / state[known_by]
 
 

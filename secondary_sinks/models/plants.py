@@ -156,8 +156,7 @@ def expected_sinks(
 ) -> tuple[ExpectedSink, ...]:
     """The sinks of a planted text, primaries first, then by position.
 
-    Raises `PlantError` where there is something to be aligned with no primary, or where two
-    primaries overlap only in part.
+    Raises `PlantError` where something is strong along the sink direction and there is no primary.
     """
     holds = {pos: _holds(plants, pos, n_layers, n_pos) for pos in sorted({p.pos for p in plants})}
     holds = {pos: layers for pos, layers in holds.items() if layers}
@@ -202,17 +201,14 @@ def _strength(plants: Sequence[Plant], pos: int) -> float:
 
 
 def _primaries(plants: Sequence[Plant], holds: dict[int, set[int]]) -> list[int]:
-    """The primary, and those of other layers: the longest first, then what never meets it."""
+    """The strongest, and of the others that are as massive those that are there without it."""
     able = [pos for pos in holds if _strength(plants, pos) >= PRIMARY]
     if holds and not able:
         raise PlantError(f"expected a plant of strength {PRIMARY:g} or more as the primary")
     chosen: list[int] = []
-    for pos in sorted(able, key=lambda pos: (-len(holds[pos]), pos)):
-        met = set().union(*(holds[other] for other in chosen)) & holds[pos]
-        if not met:
+    for pos in sorted(able, key=lambda pos: -_strength(plants, pos)):
+        if holds[pos] - set().union(*(holds[other] for other in chosen)):
             chosen.append(pos)
-        elif met != holds[pos]:
-            raise PlantError(f"the primaries at {[*chosen, pos]} overlap in part; which one leads?")
     return chosen
 
 
