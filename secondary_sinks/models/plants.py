@@ -143,7 +143,7 @@ def _check_layers(one: Plant, n_layers: int) -> None:
 
 
 def _check_strength(one: Plant) -> None:
-    for strength in accumulate(map(one.change, sorted(one.forming))):
+    for strength in () if one.sideways else accumulate(map(one.change, sorted(one.forming))):
         if WEAK < strength < STRONG or PRIMARY / 2 < strength < PRIMARY:
             raise PlantError(
                 f"strength {strength:g} has no clear truth; expected at most {WEAK:g} (no sink), "
