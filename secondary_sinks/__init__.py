@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from secondary_sinks.attribution import formation, mlp_anatomy
     from secondary_sinks.causal import ablate, layer_effects, necessity, replay
     from secondary_sinks.detection import detect
     from secondary_sinks.models import load_model
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from secondary_sinks.types import Edit, Effects, SinkTable, Thresholds, Trace, Verdict
 
 _ROOMS = {
+    "formation": "attribution",
+    "mlp_anatomy": "attribution",
     "ablate": "causal",
     "layer_effects": "causal",
     "necessity": "causal",
@@ -51,8 +54,10 @@ __all__ = [
     "ablate",
     "bundled_corpus",
     "detect",
+    "formation",
     "layer_effects",
     "load_model",
+    "mlp_anatomy",
     "necessity",
     "observe",
     "read_texts",

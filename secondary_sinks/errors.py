@@ -10,6 +10,7 @@
     ├── MeasureError          tensors or numbers that a measure cannot be taken of
     │   └── CacheError            a cache lacks activations, or holds several texts
     ├── EditError             an edit or a cell that is not possible
+    ├── AttributionError      a trace of another model, or a layer that is not there
     ├── PlantError            a planted model that cannot be, or has no clear truth
     └── RunFolderError        a run folder that must not or cannot be written
 
@@ -56,6 +57,10 @@ class CacheError(MeasureError):
 
 class EditError(SinkError):
     """An edit that is unknown or a cell that is not possible."""
+
+
+class AttributionError(SinkError):
+    """A trace that was measured on another model, or a layer that the model does not have."""
 
 
 class PlantError(SinkError):

@@ -7,7 +7,7 @@ whole text does not fit: hooks reduce each chunk at once, and the longer the tex
 queries make a chunk.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,19 +41,21 @@ def walk(
     *,
     chunk: int | None = None,
     keep_queries: bool = False,
+    hooks: Callable[[int], Sequence[Hook]] = lambda layer: (),
 ) -> Iterator[LayerView]:
     """Yield every layer of a clean pass in order; hold on to none, so that one is in memory.
 
     `chunk` is the number of queries at a time; by default as many as `fitting_chunk` says.
     `keep_queries` also keeps the softmax denominators of the queries, which the direct effect of
-    an edit on attention needs.
+    an edit on attention needs. `hooks` gives further hooks of a layer, which fire once per chunk:
+    for activations that a `LayerView` has not.
     """
     if chunk is None:
         chunk = fitting_chunk(model.cfg.n_heads, len(tokens))
     passage = begin(model, tokens)
     residual = passage.embedded
     for layer in range(model.cfg.n_layers):
-        view = _view(passage.layer(layer), residual, chunk, keep_queries)
+        view = _view(passage.layer(layer), residual, chunk, keep_queries, hooks(layer))
         residual = view.resid_post[None]
         yield view
         del view  # the next layer needs the room
@@ -71,10 +73,15 @@ def fitting_chunk(n_heads: int, n_pos: int) -> int:
 
 
 def _view(
-    run: LayerRun, residual: Float[Tensor, "1 pos d_model"], chunk: int, keep_scores: bool
+    run: LayerRun,
+    residual: Float[Tensor, "1 pos d_model"],
+    chunk: int,
+    keep_scores: bool,
+    hooks: Sequence[Hook],
 ) -> LayerView:
     notes = _Notes(residual.shape[1])
-    after = run.forward(residual, chunk, notes.hooks(run.layer, keep_scores=keep_scores))
+    own = notes.hooks(run.layer, keep_scores=keep_scores)
+    after = run.forward(residual, chunk, [*own, *hooks])
     return LayerView(
         layer=run.layer,
         run=run,

@@ -6,6 +6,7 @@ is therefore `mass[l + 1]`. Tensors are on the CPU in float32; missing is NaN.
 """
 
 from secondary_sinks.types.effects import Edit, Effect, Effects, LayerEffect, Verdict
+from secondary_sinks.types.formation import Formation, FormationEvent, MlpAnatomy, MlpStage
 from secondary_sinks.types.sinks import Sink, SinkTable, format_layers
 from secondary_sinks.types.thresholds import Thresholds
 from secondary_sinks.types.trace import LAYER_POS, Trace, read_by_next
@@ -15,7 +16,11 @@ __all__ = [
     "Edit",
     "Effect",
     "Effects",
+    "Formation",
+    "FormationEvent",
     "LayerEffect",
+    "MlpAnatomy",
+    "MlpStage",
     "Sink",
     "SinkTable",
     "Thresholds",
