@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from secondary_sinks.attribution import formation, mlp_anatomy
     from secondary_sinks.causal import ablate, layer_effects, necessity, replay
     from secondary_sinks.detection import (
         detect,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from secondary_sinks.types import Edit, Effects, SinkTable, Thresholds, Trace, Verdict
 
 _ROOMS = {
+    "formation": "attribution",
+    "mlp_anatomy": "attribution",
     "ablate": "causal",
     "layer_effects": "causal",
     "necessity": "causal",
@@ -63,8 +66,10 @@ __all__ = [
     "detect",
     "explain",
     "find_levels",
+    "formation",
     "layer_effects",
     "load_model",
+    "mlp_anatomy",
     "necessity",
     "observe",
     "primary_weakening",

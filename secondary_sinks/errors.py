@@ -11,6 +11,8 @@
     │   └── CacheError            a cache lacks activations, or holds several texts
     ├── DetectionError        traces, sinks or files of them that cannot be judged
     ├── EditError             an edit or a cell that is not possible
+    ├── AttributionError      a trace of another model, or a layer that is not there
+    ├── PlantError            a planted model that cannot be, or has no clear truth
     └── RunFolderError        a run folder that must not or cannot be written
 
 A message says what was expected, what came, and what to do next. The library
@@ -60,6 +62,14 @@ class DetectionError(SinkError):
 
 class EditError(SinkError):
     """An edit that is unknown or a cell that is not possible."""
+
+
+class AttributionError(SinkError):
+    """A trace that was measured on another model, or a layer that the model does not have."""
+
+
+class PlantError(SinkError):
+    """A planted model that is not possible, or whose sinks would be a matter of opinion."""
 
 
 class RunFolderError(SinkError):

@@ -24,7 +24,8 @@ ARROWS = {
     "plots": {"measures"},
     "report": {"plots", "runs"},
     "cli": {"causal", "detection", "models", "report", "runs", "texts"},
-    "testing": {"causal", "models", "observation"},
+    "attribution": {"models", "observation", "measures", "detection", "texts"},
+    "testing": {"causal", "detection", "models", "observation"},
     "__main__": {"cli"},
 }
 

@@ -33,18 +33,20 @@ def joint_tests(trace: Trace, thresholds: Thresholds) -> Tests:
     """Apply the three tests to every layer and position of a trace."""
     outlying = trace.deviation_ratio >= thresholds.outlying
     attended = is_attended(trace.mass, trace.mass_expected, trace.queries, thresholds)
+    stands = outlying & attended
     return Tests(
         aligned=trace.alignment_centred >= thresholds.aligned,
         outlying=outlying,
         attended=attended,
-        primary_active=(outlying & attended)[:, trace.primary],
+        primary_active=stands.gather(1, trace.reference[:, None])[:, 0],
     )
 
 
 def joint_sinks(trace: Trace, tests: Tests) -> Bool[Tensor, "layer pos"]:
-    """Where each token is a sink by the joint criterion; the primary where it is active."""
+    """Where each token is a sink by the joint criterion; a primary where it is active."""
     is_sink = tests.joint
-    is_sink[:, trace.primary] = tests.primary_active
+    for pos in trace.reference[tests.primary_active].unique().tolist():
+        is_sink[:, pos] |= tests.primary_active & (trace.reference == pos)
     return is_sink
 
 

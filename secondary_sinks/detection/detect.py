@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from secondary_sinks.detection.criteria import joint_sinks, joint_tests
+from secondary_sinks.detection.criteria import Tests, joint_sinks, joint_tests
 from secondary_sinks.detection.levels import assign_levels
 from secondary_sinks.detection.paper import KINDS, against, paper_label, paper_tests
 from secondary_sinks.errors import DetectionError
-from secondary_sinks.types import Sink, SinkTable, Thresholds, Trace, censoring
+from secondary_sinks.types import Sink, SinkTable, Thresholds, Trace
 
 
 def detect(
@@ -70,22 +70,35 @@ def _mark_copies(sinks: Sequence[Sink], traces: dict[str, Trace]) -> list[Sink]:
 
 
 def _by_joint(trace: Trace, thresholds: Thresholds) -> list[Sink]:
+    """Primaries first, then all others by position."""
     tests = joint_tests(trace, thresholds)
-    if not bool(tests.primary_active.any()):
-        return []
     is_sink = joint_sinks(trace, tests)
-    primary = _sink(trace, trace.primary, is_sink, kind="primary")
-    others = [pos for pos in is_sink.any(0).nonzero()[:, 0].tolist() if pos != trace.primary]
-    found = [_sink(trace, pos, is_sink, kind="secondary") for pos in others]
-    return [primary] + [_with_kind(sink, primary, thresholds) for sink in found]
+    primaries = trace.reference[tests.primary_active].unique().tolist()
+    primaries = sorted(primaries, key=lambda pos: (pos != trace.primary, pos))
+    others = [pos for pos in is_sink.any(0).nonzero()[:, 0].tolist() if pos not in primaries]
+    goes_on = _goes_on(tests)
+    found = [_sink(trace, pos, is_sink, goes_on, kind="primary") for pos in primaries]
+    for pos in others:
+        like = _lives_with_it(trace, pos, is_sink, tests, thresholds)
+        kind = "primary_like" if like else "secondary"
+        found.append(_sink(trace, pos, is_sink, goes_on, kind=kind))
+    return found
 
 
-def _with_kind(sink: Sink, primary: Sink, thresholds: Thresholds) -> Sink:
-    """A sink that arises with the primary and stays as long is no secondary one."""
-    arises = sink.l_start <= primary.l_start
-    shared = len(set(sink.layers) & set(primary.layers))
-    stays = shared >= thresholds.primary_like * primary.lifetime
-    return replace(sink, kind="primary_like") if arises and stays else sink
+def _lives_with_it(
+    trace: Trace,
+    pos: int,
+    is_sink: Bool[Tensor, "layer pos"],
+    tests: Tests,
+    thresholds: Thresholds,
+) -> bool:
+    """Whether a sink stays as long as the primary, and arises with it or is as massive as it."""
+    own, primary = is_sink[:, pos], tests.primary_active
+    stays = (own & primary).sum() >= thresholds.primary_like * primary.sum()
+    arises = own.nonzero()[0, 0] <= primary.nonzero()[0, 0]
+    theirs = trace.deviation_ratio.gather(1, trace.reference[:, None])[:, 0]
+    relative = (trace.deviation_ratio[:, pos] / theirs)[own].median()
+    return bool(stays & (arises | (relative >= thresholds.as_massive)))
 
 
 def _by_paper(trace: Trace, thresholds: Thresholds) -> list[Sink]:
@@ -96,14 +109,21 @@ def _by_paper(trace: Trace, thresholds: Thresholds) -> list[Sink]:
         label = paper_label(int(lifetimes[pos]), len(tests.is_sink), thresholds)
         kind = "primary" if pos == tests.primary else KINDS[label]
         words = {"kind": kind, "criterion": "paper", "label": label}
-        found.append(_sink(against(trace, tests.primary), pos, tests.is_sink, **words))
+        nothing = torch.zeros_like(tests.is_sink)
+        found.append(_sink(against(trace, tests.primary), pos, tests.is_sink, nothing, **words))
     return found
 
 
 CRITERIA = {"joint": _by_joint, "paper": _by_paper}
 
 
-def _sink(trace: Trace, pos: int, is_sink: Bool[Tensor, "layer pos"], **words: Any) -> Sink:
+def _sink(
+    trace: Trace,
+    pos: int,
+    is_sink: Bool[Tensor, "layer pos"],
+    goes_on: Bool[Tensor, "layer pos"],
+    **words: Any,
+) -> Sink:
     layers = is_sink[:, pos].nonzero()[:, 0].tolist()
     return Sink(
         text_id=trace.text_id,
@@ -115,7 +135,7 @@ def _sink(trace: Trace, pos: int, is_sink: Bool[Tensor, "layer pos"], **words: A
         lifetime=len(layers),
         layers=tuple(layers),
         level=torch.nan,
-        censored=censoring(layers, len(is_sink)),
+        censored=_censored(layers, goes_on[:, pos].tolist()),
         **({"criterion": "joint"} | words),
         **_maxima(trace, pos, layers),
     )
@@ -136,3 +156,15 @@ def _maxima(trace: Trace, pos: int, layers: list[int]) -> dict[str, Any]:
         "mass_max": largest(trace.mass, read),
         "mass_excess_max": largest(trace.mass_excess, read),
     }
+
+
+def _goes_on(tests: Tests) -> Bool[Tensor, "layer pos"]:
+    """Where a token stands out and is attended, but no primary is there to say it is a sink."""
+    return tests.outlying & tests.attended & ~tests.primary_active[:, None]
+
+
+def _censored(layers: list[int], goes_on: list[bool]) -> str:
+    """Whether the sink's true start or end is hidden: by the model's ends, or by the primary's."""
+    left = layers[0] == 0 or goes_on[layers[0] - 1]
+    right = layers[-1] == len(goes_on) - 1 or goes_on[layers[-1] + 1]
+    return "both" if left and right else "left" if left else "right" if right else "none"

@@ -77,7 +77,7 @@ def paper_label(lifetime: int, n_layers: int, thresholds: Thresholds | None = No
 
 def against(trace: Trace, primary: int) -> Trace:
     """The trace with raw alignments to another of its first positions; what that lacks is NaN."""
-    if primary == trace.primary:
+    if bool((trace.reference == primary).all()):
         return trace
     if trace.alignment_first is None or primary >= len(trace.alignment_first):
         raise DetectionError(
@@ -89,4 +89,10 @@ def against(trace: Trace, primary: int) -> Trace:
     missing: dict[str, Any] = {
         name: torch.full_like(getattr(trace, name), torch.nan) for name in unknown
     }
-    return replace(trace, primary=primary, alignment=trace.alignment_first[primary], **missing)
+    return replace(
+        trace,
+        primary=primary,
+        reference=torch.full_like(trace.reference, primary),
+        alignment=trace.alignment_first[primary],
+        **missing,
+    )

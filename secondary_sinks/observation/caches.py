@@ -1,6 +1,6 @@
 """What the cache of a plain run holds -> `Trace`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from jaxtyping import Float
 from torch import Tensor
@@ -36,7 +36,11 @@ def from_cache(
     if windows is not None:
         said = f"windows of {len(windows)} layers"
         _expect(len(windows) == len(layers), said, f"those of {len(layers)} (None: no window)")
-    records = (_record(cache, layer, len(ids), windows, scales[layer], rotary) for layer in layers)
+
+    def records() -> Iterator[LayerRecord]:
+        for layer in layers:
+            yield _record(cache, layer, len(ids), windows, scales[layer], rotary)
+
     return trace_of(records, ids, strings, text_id)
 
 

@@ -4,7 +4,7 @@ A model that is walked through and a cache of a plain run both give `LayerRecord
 measured by the same code.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,7 +21,8 @@ from secondary_sinks.measures import (
     typical_token,
     uniform_mass,
 )
-from secondary_sinks.observation.candidates import Candidates, choose_primary
+from secondary_sinks.observation.candidates import Candidates
+from secondary_sinks.observation.primaries import Standing, choose_primary, find_references
 from secondary_sinks.types import Trace
 
 Rows = dict[str, Tensor]
@@ -48,26 +49,41 @@ class LayerRecord:
 
 
 def trace_of(
-    records: Iterable[LayerRecord],
+    records: Callable[[], Iterable[LayerRecord]],
     tokens: Int[Tensor, "pos"],
     token_strings: tuple[str, ...],
     text_id: str,
 ) -> Trace:
-    """Measure every layer as it comes, find the primary, and put the rows together."""
+    """Measure every layer as it comes, find the primary, and put the rows together.
+
+    `records` begins a pass over the layers: one, and another only where a token that turns out
+    to be a primary was not followed.
+    """
     candidates = Candidates(len(tokens))
     # map lets go of each record before it asks for the next: one layer is in memory.
-    layers = list(map(partial(_measure, candidates=candidates), records))
+    layers = list(map(partial(_measure, candidates=candidates), records()))
     rows = {name: torch.stack([layer[name] for layer in layers]) for name in layers[0]}
-    excess = rows["mass"] - rows["mass_null"]
-    primary = choose_primary(candidates.positions, rows["deviation_ratio"], excess, rows["queries"])
+    standing = Standing.of(rows)
+    reference = find_references(candidates, standing, partial(_follow, candidates, records))
     return Trace(
         text_id=text_id,
         tokens=tokens,
         token_strings=token_strings,
-        primary=primary,
+        primary=choose_primary(standing),
+        reference=reference,
         alignment_first=candidates.first(),
-        **(rows | candidates.of(primary)),
+        **(rows | candidates.of(reference)),
     )
+
+
+def _follow(
+    candidates: Candidates, records: Callable[[], Iterable[LayerRecord]], positions: list[int]
+) -> None:
+    """One more pass, for the alignments with some positions."""
+    for record in records():
+        typical = typical_token(record.resid_post)
+        candidates.follow(record.layer, positions, record.resid_post, record.mlp_out, typical)
+        del record  # the next layer needs the room
 
 
 def _measure(record: LayerRecord, candidates: Candidates) -> Rows:

@@ -18,7 +18,7 @@ def observe(
     text_id: str = "text",
     chunk: int | None = None,
 ) -> Trace:
-    """Measure one text in one streaming pass.
+    """Measure one text in one streaming pass (two where a late primary surprises it).
 
     `tokens` are ids `[pos]` or `[1, pos]`, fed exactly as they are (nothing is prepended).
     No attention pattern outlives its chunk of `chunk` queries (by default as many as fit, see
@@ -30,4 +30,4 @@ def observe(
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1 query, got {chunk}")
     strings = token_strings(ids, model.tokenizer)
-    return trace_of(walk(model, ids, chunk=chunk), ids, strings, text_id)
+    return trace_of(lambda: walk(model, ids, chunk=chunk), ids, strings, text_id)

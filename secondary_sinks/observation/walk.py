@@ -7,7 +7,7 @@ whole text does not fit: hooks reduce each chunk at once, and the longer the tex
 queries make a chunk.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from secondary_sinks.measures import Denominator
 from secondary_sinks.measures.from_qk import SCORES_AT_ONCE
 from secondary_sinks.models.layers import LayerRun, begin, hook_name
-from secondary_sinks.models.protocol import HookedModel
+from secondary_sinks.models.protocol import Hook, HookedModel
 from secondary_sinks.observation.record import LayerRecord
 
 CHUNK = 256
@@ -41,19 +41,21 @@ def walk(
     *,
     chunk: int | None = None,
     denominators: bool = False,
+    hooks: Callable[[int], Sequence[Hook]] = lambda layer: (),
 ) -> Iterator[LayerView]:
     """Yield every layer of a clean pass in order; hold on to none, so that one is in memory.
 
     `chunk` is the number of queries at a time; by default as many as `fitting_chunk` says.
     `denominators` also keeps the softmax denominators of the queries, which the direct effect of an
-    edit on attention needs.
+    edit on attention needs. `hooks` gives further hooks of a layer, which fire once per chunk: for
+    activations that a `LayerView` has not.
     """
     if chunk is None:
         chunk = fitting_chunk(model.cfg.n_heads, len(tokens))
     passage = begin(model, tokens)
     residual = passage.embedded
     for layer in range(model.cfg.n_layers):
-        view = _view(passage.layer(layer), residual, chunk, denominators)
+        view = _view(passage.layer(layer), residual, chunk, denominators, hooks(layer))
         residual = view.resid_post[None]
         yield view
         del view  # the next layer needs the room
@@ -71,15 +73,19 @@ def fitting_chunk(n_heads: int, n_pos: int) -> int:
 
 
 def _view(
-    run: LayerRun, residual: Float[Tensor, "1 pos d_model"], chunk: int, denominators: bool
+    run: LayerRun,
+    residual: Float[Tensor, "1 pos d_model"],
+    chunk: int,
+    denominators: bool,
+    hooks: Sequence[Hook],
 ) -> LayerView:
     written: list[Tensor] = []
 
     def on_mlp_out(mlp_out: Tensor, hook: Any) -> None:
         written.append(mlp_out[0])
 
-    hooks = [(hook_name(run.layer, "mlp_out"), on_mlp_out)]
-    after = run.forward(residual, chunk, hooks, denominators=denominators)
+    own = (hook_name(run.layer, "mlp_out"), on_mlp_out)
+    after = run.forward(residual, chunk, [own, *hooks], denominators=denominators)
     return LayerView(
         layer=run.layer,
         run=run,

@@ -18,6 +18,8 @@ THRESHOLDS = {
     "attended": "least attention mass, in multiples of an even share and of what neighbours get",
     "min_queries": "least number of queries that must see a token to judge it",
     "primary_like": "share of the primary's layers from which on a sink is primary-like",
+    "as_massive": "share of the primary's outlyingness that makes a later one primary-like",
+    "another_primary": "share of the primary's attention that makes a token stand in for it",
 }
 
 

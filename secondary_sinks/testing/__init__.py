@@ -4,8 +4,10 @@ from secondary_sinks.testing import Plant, plant
 
 planted = plant([Plant(pos=0, forming=(1,), strength=400.0), Plant(pos=20, forming=(3,))])
 trace = observe(planted.model, planted.tokens)
+planted.expected_sinks()  # what detect(trace) must find, and who writes it
 """
 
-from secondary_sinks.models.planted import Plant, PlantedModel, plant, sink_direction
+from secondary_sinks.models.planted import PlantedModel, plant, sink_direction
+from secondary_sinks.models.plants import ExpectedSink, Plant, Writer
 
-__all__ = ["Plant", "PlantedModel", "plant", "sink_direction"]
+__all__ = ["ExpectedSink", "Plant", "PlantedModel", "Writer", "plant", "sink_direction"]

@@ -6,6 +6,7 @@ is therefore `mass[l + 1]`. Tensors are on the CPU in float32; missing is NaN.
 """
 
 from secondary_sinks.types.effects import Edit, Effect, Effects, LayerEffect, Verdict
+from secondary_sinks.types.formation import Formation, FormationEvent, MlpAnatomy, MlpStage
 from secondary_sinks.types.levels import Level, LevelCell, Levels
 from secondary_sinks.types.sinks import Sink, SinkTable, censoring, format_layers, parse_layers
 from secondary_sinks.types.thresholds import Thresholds
@@ -17,10 +18,14 @@ __all__ = [
     "Edit",
     "Effect",
     "Effects",
+    "Formation",
+    "FormationEvent",
     "LayerEffect",
     "Level",
     "LevelCell",
     "Levels",
+    "MlpAnatomy",
+    "MlpStage",
     "Sink",
     "SinkTable",
     "Thresholds",

@@ -32,3 +32,9 @@ class Thresholds:
     """Up to so many layers are noise."""
     paper_margin: int = 15
     """A sink of at least (number of layers - 15) layers is a primary one (bos_sink)."""
+    as_massive: float = 0.5
+    """Share of the primary's distance from the typical token from which on a sink that stays is
+    primary-like even if it arises later: another primary."""
+    another_primary: float = 0.25
+    """Share of the primary's attention that another token must draw to be the primary of layers
+    at which the first one does not stand out."""

@@ -21,6 +21,8 @@ class Trace:
     token_strings: tuple[str, ...]
     primary: int
     """Position of the primary sink (the likeliest one: `detect` says where it is active)."""
+    reference: Int[Tensor, "layer"]
+    """Position that alignment is measured against: the primary, or the token that stands in."""
     norm: Float[Tensor, "layer pos"]
     """Length of resid_post."""
     norm_ratio: Float[Tensor, "layer pos"]
@@ -28,7 +30,7 @@ class Trace:
     deviation_ratio: Float[Tensor, "layer pos"]
     """Distance of resid_post from the typical token, in medians over the text."""
     alignment: Float[Tensor, "layer pos"]
-    """Signed cosine of resid_post with the primary's."""
+    """Signed cosine of resid_post with that of the layer's `reference`."""
     alignment_centred: Float[Tensor, "layer pos"]
     """The same after the typical token is subtracted from both."""
     mass: Float[Tensor, "layer pos"]
@@ -59,7 +61,7 @@ class Trace:
     median_deviation: Float[Tensor, "layer"]
     """Median over the text of the distance from the typical token."""
     primary_resid: Float[Tensor, "layer d_model"]
-    """resid_post of the primary; NaN before it stood out (see `observation.candidates`)."""
+    """resid_post of the reference; NaN before it stood out (see `observation.candidates`)."""
     alignment_first: Float[Tensor, "first layer pos"] | None = None
     """`alignment` with each of the first four positions, for criteria that look there only."""
 

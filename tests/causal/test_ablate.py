@@ -35,7 +35,7 @@ def test_ablating_the_mlp_that_ends_it_lets_it_live():
 
 def test_two_mlps_that_form_it_together_are_both_necessary():
     # Together just enough to be outlying; either alone is not.
-    frame = run(Plant(pos=20, forming=(2, 3), strength=18.5))
+    frame = run(Plant(pos=20, forming=(2, 3), strength=24.0))
     got = lifetimes(frame, 20)
     assert got[2] == got[3] == 0
     assert all(got[layer] > 0 for layer in (0, 1, 4, 5, 6, 7))

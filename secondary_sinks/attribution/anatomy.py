@@ -1,0 +1,172 @@
+"""`mlp_anatomy`: how like the primary a sink is at every stage of an MLP."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from secondary_sinks.attribution.gather import Gather, check_belongs, check_same
+from secondary_sinks.errors import AttributionError, UnsupportedModelError
+from secondary_sinks.measures import alignment, norms
+from secondary_sinks.models.parts import activation_of, mlp_ends, neurons_of
+from secondary_sinks.models.protocol import HookedModel
+from secondary_sinks.observation import walk
+from secondary_sinks.texts.twins import Control, match_controls
+from secondary_sinks.types import MlpAnatomy, MlpStage, Sink, SinkTable, Trace
+
+GATED = ("input", "gate", "up", "act", "act*up", "down")
+PLAIN = ("input", "up", "act", "down")
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Member:
+    """A token to look at, and the layer at which."""
+
+    pos: int
+    role: str
+    kind: str
+    sink_pos: int
+    layer: int
+
+
+def mlp_anatomy(
+    model: HookedModel, trace: Trace, sinks: SinkTable, layer: int | None = None
+) -> MlpAnatomy:
+    """Cosine with the primary, and norms, at every stage of the MLP that sinks pass.
+
+    At each stage (input, gate, up, act, act*up, down) the vector of the token is compared with
+    the vector that the primary has at the same stage of the same layer: signed and not centred.
+    For every sink of the trace's text but the primary, and for one matched control of each (a
+    token twin, else a neighbour); at the sink's creation layer, or at `layer`. In a mixture of
+    experts only input and down are there; the others are NaN.
+    Source: the MLP figure of Wong et al. 2025 (arXiv 2512.22213).
+
+    Raises `AttributionError` for a trace of another model or a layer that it does not have.
+    """
+    check_belongs(model, trace)
+    n_layers = len(trace.norm)
+    if layer is not None and not 0 <= layer < n_layers:
+        raise AttributionError(f"layer {layer} is out of range; expected 0 to {n_layers - 1}")
+    members = _members(trace, sinks, layer)
+    rows: list[MlpStage] = []
+    if not members:
+        return MlpAnatomy(rows=())
+    layers = sorted({member.layer for member in members})
+    gathers = {
+        one: Gather(
+            sorted({int(trace.reference[one]), *(m.pos for m in members if m.layer == one)})
+        )
+        for one in layers
+    }
+
+    def hooks(at: int) -> Sequence[Any]:
+        return gathers[at].hooks(model, at, "pre", "pre_linear", "post") if at in gathers else ()
+
+    with mlp_ends(model, layers, lambda at, end, tensor: gathers[at].take(end, tensor)):
+        for view in walk(model, trace.tokens, hooks=hooks):
+            check_same(view, trace)
+            if view.layer in gathers:
+                stages = _stages(model, view.layer, gathers.pop(view.layer), trace)
+                here = [member for member in members if member.layer == view.layer]
+                rows += [row for member in here for row in _rows(trace, member, stages)]
+    return MlpAnatomy(rows=tuple(rows))
+
+
+def _members(trace: Trace, sinks: SinkTable, layer: int | None) -> list[_Member]:
+    """Sinks and their controls, each beside its sink."""
+    own = [sink for sink in sinks.sinks if sink.text_id == trace.text_id]
+    targets = [sink for sink in own if sink.kind != "primary"]
+    controls = {control.sink_pos: control for control in _controls(trace, sinks, own, targets)}
+    members = []
+    for sink in targets:
+        at = sink.l_start if layer is None else layer
+        members.append(
+            _Member(pos=sink.pos, role="sink", kind=sink.kind, sink_pos=sink.pos, layer=at)
+        )
+        control = controls.get(sink.pos)
+        if control:
+            kind, pos = control.kind, control.pos
+            members.append(_Member(pos=pos, role="control", kind=kind, sink_pos=sink.pos, layer=at))
+    return members
+
+
+def _controls(
+    trace: Trace, sinks: SinkTable, own: Sequence[Sink], targets: Sequence[Sink]
+) -> list[Control]:
+    """Tokens that enough queries can see, and that are no sinks."""
+    seen = (trace.queries.amin(0) >= sinks.thresholds.min_queries).nonzero()[:, 0]
+    last = int(seen.max()) if len(seen) else -1
+    excluded = {sink.pos for sink in own} | set(trace.reference.tolist())
+    return match_controls(trace.tokens.tolist(), [s.pos for s in targets], excluded, last)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Stages:
+    """Vectors of each stage of one layer's MLP, one row per position."""
+
+    positions: list[int]
+    primary: int
+    names: tuple[str, ...]
+    vectors: dict[str, Float[Tensor, "row _"]]
+    """By stage; those that the MLP does not have are missing."""
+
+    def compare(self, stage: str, pos: int) -> dict[str, float]:
+        """Cosine and norms; NaN where the stage is missing."""
+        if stage not in self.vectors:
+            return dict.fromkeys(("cosine", "norm", "norm_primary"), torch.nan)
+        rows = self.vectors[stage]
+        own, primary = (rows[self.positions.index(one)] for one in (pos, self.primary))
+        return {
+            "cosine": float(alignment(own, primary)),
+            "norm": float(norms(own)),
+            "norm_primary": float(norms(primary)),
+        }
+
+
+def _stages(model: HookedModel, layer: int, gather: Gather, trace: Trace) -> _Stages:
+    vectors = {"input": gather.rows("input"), "down": gather.rows("down")}
+    names: tuple[str, ...] = GATED
+    if neurons_of(model, layer) is not None:
+        gate, up, post = (gather.rows(point) for point in ("pre", "pre_linear", "post"))
+        assert gate is not None
+        assert post is not None
+        act = activation_of(model, layer)(gate)
+        _check_stages(act if up is None else act * up, post, layer, model.cfg.dtype)
+        vectors |= {"act": act}
+        vectors |= {"up": gate} if up is None else {"gate": gate, "up": up, "act*up": post}
+        names = PLAIN if up is None else GATED
+    return _Stages(
+        positions=gather.positions.tolist(),
+        primary=int(trace.reference[layer]),
+        names=names,
+        vectors={name: rows for name, rows in vectors.items() if rows is not None},
+    )
+
+
+def _check_stages(made: Tensor, post: Tensor, layer: int, dtype: torch.dtype) -> None:
+    error = float((made - post).abs().max() / post.abs().max())
+    if not error <= TOLERANCE[dtype]:
+        raise UnsupportedModelError(
+            f"in the MLP of layer {layer}, activation and up don't make what W_out reads (relative "
+            f"error {error:.2g}); this architecture's stages cannot be told apart here"
+        )
+
+
+def _rows(trace: Trace, member: _Member, stages: _Stages) -> Iterator[MlpStage]:
+    for stage in stages.names:
+        yield MlpStage(
+            text_id=trace.text_id,
+            pos=member.pos,
+            token_id=int(trace.tokens[member.pos]),
+            token=trace.token_strings[member.pos],
+            role=member.role,
+            kind=member.kind,
+            sink_pos=member.sink_pos,
+            layer=member.layer,
+            stage=stage,
+            **stages.compare(stage, member.pos),
+        )

@@ -1,0 +1,63 @@
+"""Sinks -> the events of their lives, and the direction along which each is looked at."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from secondary_sinks.detection import joint_tests
+from secondary_sinks.types import FormationEvent, Sink, SinkTable, Trace
+
+TESTS = ("aligned", "outlying", "attended", "primary")
+
+
+def events_of(trace: Trace, sinks: SinkTable) -> tuple[FormationEvent, ...]:
+    """The creation of each sink of the trace's text, and its death where it has one."""
+    return tuple(
+        _event(trace, sinks, sink, event)
+        for sink in sinks.sinks
+        if sink.text_id == trace.text_id
+        for event in ("creation", "death")
+        if event == "creation" or sink.l_end + 1 < len(trace.norm)
+    )
+
+
+def directions(trace: Trace, events: tuple[FormationEvent, ...]) -> Float[Tensor, "event d_model"]:
+    """The primary's residual less the typical token, at the layer that each event names."""
+    at = [event.direction_layer for event in events]
+    return trace.primary_resid[at] - trace.typical[at]
+
+
+def _event(trace: Trace, sinks: SinkTable, sink: Sink, event: str) -> FormationEvent:
+    born = event == "creation"
+    hidden = ("left", "both") if born else ("right", "both")
+    return FormationEvent(
+        text_id=sink.text_id,
+        pos=sink.pos,
+        token_id=sink.token_id,
+        token=sink.token,
+        kind=sink.kind,
+        event=event,
+        event_layer=sink.l_start if born else sink.l_end + 1,
+        direction_layer=sink.l_start if born else sink.l_end,
+        tests=_tests(trace, sinks, sink, sink.l_start - 1 if born else sink.l_end + 1),
+        censored=sink.censored in hidden,
+    )
+
+
+def _tests(trace: Trace, sinks: SinkTable, sink: Sink, layer: int) -> str:
+    """The tests that the token fails at a layer beside its life."""
+    if layer < 0 or sink.criterion != "joint":
+        return ""
+    tests = joint_tests(trace, sinks.thresholds)
+    met = [test[layer, sink.pos] for test in (tests.aligned, tests.outlying, tests.attended)]
+    met.append(tests.primary_active[layer])
+    return " + ".join(name for name, ok in zip(TESTS, met, strict=True) if not bool(ok))
+
+
+def ordinary_weights(
+    trace: Trace, events: tuple[FormationEvent, ...]
+) -> Float[Tensor, "event pos"]:
+    """Weights of a mean over the ordinary tokens of the direction's layer, as in `typical`."""
+    at = [event.direction_layer for event in events]
+    ordinary = trace.norm[at] <= 2 * trace.median_norm[at, None]
+    return (ordinary / ordinary.sum(1, keepdim=True)).to(torch.float32)

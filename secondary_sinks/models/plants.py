@@ -1,0 +1,243 @@
+"""What is planted, and what must therefore be found: the truth about planted models, as data.
+
+A `Plant` says what one token's residual gets along the sink direction, layer by layer, and who
+writes it. `expected_sinks` derives from that alone which sinks there are. Strengths are in units
+of the residual; ordinary tokens are about 6 long around the typical token. A strength between
+`WEAK` and `STRONG` has no truth, since a criterion may draw its line there; it is refused.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from secondary_sinks.errors import PlantError
+
+STRONG = 24.0
+"""From this strength on a token is a sink: four times the length of ordinary content."""
+WEAK = 12.0
+"""Up to this strength a token is none: twice the length of ordinary content."""
+PRIMARY = 300.0
+"""From this strength on a token is a primary; secondary ones have at most half of this."""
+STAYS, LEAST_QUERIES = 0.8, 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plant:
+    """A token to plant at `pos`: it gets `strength` along the sink direction.
+
+    The MLPs of the `forming` layers write it together, in equal parts: two parts that are strong
+    each are redundant, two weak ones make a sink only together. As a `chain` of two, the first
+    writes only what makes the second write all. With `by="attention"` the last head of the one
+    forming layer copies it from the token at `source` (the one before), and no MLP is needed.
+    The MLP of `dies` takes it away (None: it stays).
+
+    Decoys: `sideways` puts the strength along an axis of its own (massive, not aligned); a
+    negative strength is anti-aligned; `attended` makes heads attend to the token for what it is
+    (True) or pass it by (False), whatever its sink direction (None: by its sink direction);
+    `content` shrinks its ordinary content, so that a small strength is aligned all the same.
+    """
+
+    pos: int
+    forming: tuple[int, ...] = ()
+    dies: int | None = None
+    strength: float = 60.0
+    chain: bool = False
+    by: str = "mlp"
+    source: int | None = None
+    sideways: bool = False
+    attended: bool | None = None
+    content: float = 1.0
+
+    @property
+    def l_start(self) -> int:
+        """Creation layer: the first at which the parts so far are strong together."""
+        strong = [layer for layer in range(max(self.forming) + 1) if self.along(layer) >= STRONG]
+        return strong[0]
+
+    def lifetime(self, n_layers: int) -> int:
+        """Number of layers whose resid_post holds a strong component."""
+        return sum(self.along(layer) >= STRONG for layer in range(n_layers))
+
+    def change(self, layer: int) -> float:
+        """What the block of `layer` writes along the plant's axis."""
+        if layer == self.dies:
+            return -self.strength
+        writers = self.forming[-1:] if self.chain else self.forming
+        return self.strength / len(writers) if layer in writers else 0.0
+
+    def along(self, layer: int) -> float:
+        """The component along the plant's axis in the resid_post of `layer`."""
+        return sum(self.change(below) for below in range(layer + 1))
+
+    @property
+    def giver(self) -> int:
+        """The position that an attention head copies from."""
+        return self.pos - 1 if self.source is None else self.source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writer:
+    """One part of the model that writes along the sink direction at a planted token."""
+
+    site: str
+    """mlp_out or attn_out, as the hook point that carries it."""
+    layer: int
+    index: int
+    """The neuron of the MLP, or the head of the attention."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedSink:
+    """A sink that must be found, and who makes it."""
+
+    pos: int
+    kind: str
+    """primary, primary_like or secondary. Of primaries that live together it is open which one
+    draws most: any may be found as the primary, and the others as primary_like."""
+    layers: tuple[int, ...]
+    censored: str
+    formed_by: tuple[Writer, ...]
+    removed_by: tuple[Writer, ...]
+    needed: tuple[Writer, ...]
+    """Those of `formed_by` without whose output there is no sink at any layer."""
+
+    @property
+    def l_start(self) -> int:
+        """Creation layer."""
+        return self.layers[0]
+
+    @property
+    def lifetime(self) -> int:
+        """Number of layers at which it is a sink."""
+        return len(self.layers)
+
+
+def check_plants(plants: Sequence[Plant], n_layers: int, n_pos: int) -> None:
+    """Raise `PlantError` for the first plant that is impossible or has no clear truth."""
+    for one in plants:
+        if not 0 <= one.pos < n_pos:
+            raise PlantError(f"position {one.pos} is out of range; expected 0 to {n_pos - 1}")
+        _check_layers(one, n_layers)
+        _check_strength(one)
+    copied = [one for one in plants if one.by == "attention"]
+    layers, positions = {one.forming[0] for one in copied}, {one.pos for one in plants}
+    if len(layers) < len(copied) or any(one.giver in positions for one in copied):
+        raise PlantError("attention forms one plant a layer, and copies from an ordinary token")
+    axes = {(one.pos, one.sideways) for one in plants}
+    if len(axes) > len(positions):
+        raise PlantError("plants at one position share a direction: all sideways, or none")
+
+
+def _check_layers(one: Plant, n_layers: int) -> None:
+    for layer in [*one.forming, *([] if one.dies is None else [one.dies])]:
+        if not 0 <= layer < n_layers:
+            raise PlantError(f"layer {layer} is out of range; expected 0 to {n_layers - 1}")
+    if one.dies is not None and one.dies <= max(one.forming, default=n_layers):
+        raise PlantError(f"a plant dies in a layer after its forming ones; got {one}")
+    if one.chain and (len(one.forming) != 2 or one.sideways or one.by != "mlp"):
+        raise PlantError(f"a chain is of two MLPs along the sink direction; got {one}")
+    if one.by == "attention" and (len(one.forming) != 1 or not 0 <= one.giver < one.pos):
+        raise PlantError(f"attention forms a plant in one layer, from a token before; got {one}")
+    if one.by not in ("mlp", "attention"):
+        raise PlantError(f"a plant is formed by 'mlp' or 'attention'; got {one.by!r}")
+
+
+def _check_strength(one: Plant) -> None:
+    for strength in () if one.sideways else accumulate(map(one.change, sorted(one.forming))):
+        if WEAK < strength < STRONG or PRIMARY / 2 < strength < PRIMARY:
+            raise PlantError(
+                f"strength {strength:g} has no clear truth; expected at most {WEAK:g} (no sink), "
+                f"{STRONG:g} to {PRIMARY / 2:g} (a sink), or at least {PRIMARY:g} (a primary)"
+            )
+
+
+def expected_sinks(
+    plants: Sequence[Plant], n_layers: int, n_pos: int, last_head: int
+) -> tuple[ExpectedSink, ...]:
+    """The sinks of a planted text, primaries first, then by position.
+
+    Raises `PlantError` where something is strong along the sink direction and there is no primary.
+    """
+    holds = {pos: _holds(plants, pos, n_layers, n_pos) for pos in sorted({p.pos for p in plants})}
+    holds = {pos: layers for pos, layers in holds.items() if layers}
+    primaries = _primaries(plants, holds)
+    active = {layer for pos in primaries for layer in holds[pos]}
+    found = []
+    for pos in sorted(holds, key=lambda pos: (pos not in primaries, pos)):
+        layers = sorted(holds[pos] & active)
+        if not layers:
+            raise PlantError(f"the plant at {pos} never meets a primary; it would be one itself")
+        if layers == [n_layers - 1]:
+            continue
+        kind = "primary" if pos in primaries else _kind(plants, pos, layers, active)
+        ends = (layers[0] - 1 in holds[pos] - active, layers[-1] + 1 in holds[pos] - active)
+        left, right = ends[0] or layers[0] == 0, ends[1] or layers[-1] == n_layers - 1
+        found.append(
+            ExpectedSink(
+                pos=pos,
+                kind=kind,
+                layers=tuple(layers),
+                censored={(0, 0): "none", (1, 0): "left", (0, 1): "right"}.get(
+                    (left, right), "both"
+                ),
+                **_writers(plants, pos, n_layers, last_head),
+            )
+        )
+    return tuple(found)
+
+
+def _holds(plants: Sequence[Plant], pos: int, n_layers: int, n_pos: int) -> set[int]:
+    """Layers at which the token at `pos` is strong along the sink direction and attended for it."""
+    own = [one for one in plants if one.pos == pos and not one.sideways]
+    if pos > n_pos - LEAST_QUERIES or any(one.attended is False for one in own):
+        return set()
+    strong = {layer for layer in range(n_layers) if sum(one.along(layer) for one in own) >= STRONG}
+    last = n_layers - 1  # read by no block: there a sink can go on, but not start
+    return strong - {last} if last - 1 not in strong else strong
+
+
+def _strength(plants: Sequence[Plant], pos: int) -> float:
+    return max(one.strength for one in plants if one.pos == pos and not one.sideways)
+
+
+def _primaries(plants: Sequence[Plant], holds: dict[int, set[int]]) -> list[int]:
+    """The strongest, and of the others that are as massive those that are there without it."""
+    able = [pos for pos in holds if _strength(plants, pos) >= PRIMARY]
+    if holds and not able:
+        raise PlantError(f"expected a plant of strength {PRIMARY:g} or more as the primary")
+    chosen: list[int] = []
+    for pos in sorted(able, key=lambda pos: -_strength(plants, pos)):
+        if holds[pos] - set().union(*(holds[other] for other in chosen)):
+            chosen.append(pos)
+    return chosen
+
+
+def _kind(plants: Sequence[Plant], pos: int, layers: list[int], active: set[int]) -> str:
+    stays = len(layers) >= STAYS * len(active)
+    with_it = layers[0] <= min(active) or _strength(plants, pos) >= PRIMARY
+    return "primary_like" if stays and with_it else "secondary"
+
+
+def _writers(
+    plants: Sequence[Plant], pos: int, n_layers: int, last_head: int
+) -> dict[str, tuple[Writer, ...]]:
+    """Who writes at a position. What is needed is known where one plant alone is there."""
+    own = [(index, one) for index, one in enumerate(plants) if one.pos == pos]
+    formed, removed, needed = [], [], []
+    for index, one in own:
+        attention = one.by == "attention"
+        writers = [
+            Writer(
+                site="attn_out" if attention else "mlp_out",
+                layer=layer,
+                index=last_head if attention else index,
+            )
+            for layer in one.forming
+        ]
+        formed += writers
+        rest = one.strength * (1 - 1 / len(one.forming)) if one.forming else 0.0
+        if len(own) == 1 and (one.chain or rest <= WEAK):
+            needed += writers
+        if one.dies is not None:
+            removed.append(Writer(site="mlp_out", layer=one.dies, index=index))
+    return {"formed_by": tuple(formed), "removed_by": tuple(removed), "needed": tuple(needed)}

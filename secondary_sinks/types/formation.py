@@ -1,0 +1,192 @@
+"""`Formation`: who wrote a sink's component along the primary's direction, and who took it away."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormationEvent:
+    """The creation or the death of one sink."""
+
+    text_id: str
+    pos: int
+    token_id: int
+    token: str
+    kind: str
+    event: str
+    """creation or death."""
+    event_layer: int
+    """The block that did it: l_start, or the one after l_end."""
+    direction_layer: int
+    """Where the primary's direction is taken: the first, or the last layer of the sink."""
+    tests: str
+    """What made the difference, of aligned, outlying, attended, primary (whether one is active):
+    the tests that were not met just before l_start, or are not any more after l_end."""
+    censored: bool
+    """Whether the true start or end is hidden, by the model's ends or the primary's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Formation:
+    """Signed lengths along the primary's direction, by what wrote them, for each event.
+
+    The direction of an event is the primary's, less the typical token, at `direction_layer`; it
+    is the same for all layers, so `embed` and what all layers up to one write add up to what the
+    residual has of it there. Of each layer, heads and their bias add up to `attention`, neurons
+    (the largest, all others) and their bias to `mlp`. NaN is what a layer does not have: neurons
+    in a mixture of experts, and all parts where they were left out.
+    """
+
+    events: tuple[FormationEvent, ...]
+    embed: Float[Tensor, "event"]
+    """What the residual has of the direction when it enters layer 0."""
+    attention: Float[Tensor, "event layer"]
+    mlp: Float[Tensor, "event layer"]
+    typical_embed: Float[Tensor, "event"]
+    """The same, mean over the ordinary tokens of the direction's layer: what any token has."""
+    typical_attention: Float[Tensor, "event layer"]
+    typical_mlp: Float[Tensor, "event layer"]
+    heads: Float[Tensor, "event layer head"]
+    attention_bias: Float[Tensor, "event layer"]
+    neurons: Float[Tensor, "event layer rank"]
+    """Numbers of the neurons that write most, either way, the first first."""
+    neuron: Float[Tensor, "event layer rank"]
+    """What these write."""
+    other_neurons: Float[Tensor, "event layer"]
+    """What all other neurons write together."""
+    mlp_bias: Float[Tensor, "event layer"]
+
+    @property
+    def change(self) -> Float[Tensor, "event layer"]:
+        """What each layer adds along the direction."""
+        return self.attention + self.mlp
+
+    @property
+    def total(self) -> Float[Tensor, "event"]:
+        """What the residual has of the direction at the direction's layer."""
+        after = self.embed[:, None] + self.change.double().cumsum(1)
+        at = torch.tensor([event.direction_layer for event in self.events], dtype=torch.long)
+        return after.gather(1, at[:, None])[:, 0].float()
+
+    def to_frame(self, layers: str = "event") -> "pd.DataFrame":
+        """One row per event, layer and component; the parts of a component, largest first.
+
+        `layers` is "event" (only the block that did it) or "all" (with the embedding, which is
+        given layer 0). `projection` is a signed length; `share` divides it by what the whole
+        layer adds, so that attention and MLP add up to 1; `of_total` divides it by what the
+        residual has at the direction's layer, so that the embedding and all layers up to there
+        add up to 1. `typical` is the projection of ordinary tokens (NaN for parts).
+        """
+        import pandas as pd
+
+        if layers not in ("event", "all"):
+            raise ValueError(f"layers is 'event' or 'all'; got {layers!r}")
+        return pd.DataFrame(list(self._rows(layers)), columns=list(_KINDS)).astype(_KINDS)
+
+    def _rows(self, layers: str) -> Iterator[dict[str, Any]]:
+        changes, totals = self.change, self.total
+        for number, event in enumerate(self.events):
+            words, total = asdict(event), float(totals[number])
+            every = range(self.mlp.shape[1]) if layers == "all" else [event.event_layer]
+            if layers == "all":
+                own, typical = float(self.embed[number]), float(self.typical_embed[number])
+                first = _row("embed", torch.nan, own, typical, torch.nan, total)
+                yield words | {"layer": 0} | first
+            for layer in every:
+                change = float(changes[number, layer])
+                for name, index, own, typical in self._parts(number, layer):
+                    yield words | {"layer": layer} | _row(name, index, own, typical, change, total)
+
+    def _parts(self, event: int, layer: int) -> Iterator[tuple[str, float, float, float]]:
+        """(component, index, projection, typical) of one layer."""
+        at, nan = (event, layer), torch.nan
+        yield "attn", nan, float(self.attention[at]), float(self.typical_attention[at])
+        heads = self.heads[at]
+        for head in heads.nan_to_num().abs().argsort(descending=True).tolist():
+            yield "head", float(head), float(heads[head]), nan
+        yield "attn_bias", nan, float(self.attention_bias[at]), nan
+        yield "mlp", nan, float(self.mlp[at]), float(self.typical_mlp[at])
+        pairs = zip(self.neurons[at].tolist(), self.neuron[at].tolist(), strict=True)
+        yield from (("neuron", index, own, nan) for index, own in pairs if index == index)
+        yield "other_neurons", nan, float(self.other_neurons[at]), nan
+        yield "mlp_bias", nan, float(self.mlp_bias[at]), nan
+
+
+def _row(
+    name: str, index: float, own: float, typical: float, change: float, total: float
+) -> dict[str, Any]:
+    return {
+        "component": name,
+        "index": index,
+        "projection": own,
+        "typical": typical,
+        "share": own / change if change else torch.nan,
+        "of_total": own / total if total else torch.nan,
+    }
+
+
+_KINDS: dict[str, Any] = {
+    "text_id": str,
+    "pos": int,
+    "token_id": int,
+    "token": str,
+    "kind": str,
+    "event": str,
+    "event_layer": int,
+    "direction_layer": int,
+    "tests": str,
+    "censored": bool,
+    "layer": int,
+    "component": str,
+    "index": float,
+    "projection": float,
+    "typical": float,
+    "share": float,
+    "of_total": float,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MlpStage:
+    """One stage of one MLP at one token, beside the same stage at the primary."""
+
+    text_id: str
+    pos: int
+    token_id: int
+    token: str
+    role: str
+    """sink or control."""
+    kind: str
+    """Kind of the sink; of a control: twin (same token id) or neighbour."""
+    sink_pos: int
+    """Position of the sink; for a control, of the sink that it is matched with."""
+    layer: int
+    stage: str
+    """input (what the MLP is given, after any norm before it), gate, up, act (of the gate),
+    act*up, down (what W_out writes, before any norm after it). Without a gate: input, up, act,
+    down."""
+    cosine: float
+    """Signed cosine with the primary's vector of the same stage and layer, in [-1, 1]."""
+    norm: float
+    norm_primary: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MlpAnatomy:
+    """The MLPs that form sinks, stage by stage."""
+
+    rows: tuple[MlpStage, ...]
+
+    def to_frame(self) -> "pd.DataFrame":
+        """One row per token and stage."""
+        from secondary_sinks.types.frames import tidy
+
+        return tidy([asdict(row) for row in self.rows], MlpStage)
