@@ -46,7 +46,7 @@ def resolve(name: str, revision: str | None = None) -> Source:
     source = _on_disk(name)
     if source is None:
         name, revision = _split(name, revision)
-        source = _named(name, revision)
+        source = _on_disk(name) or _named(name, revision)
     if revision is not None and source.kind != "hub":
         raise ModelError(
             f"{name!r} has no revisions, but {revision!r} was asked for; only models on the hub "
