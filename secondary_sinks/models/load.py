@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from secondary_sinks.errors import ModelError, UnsupportedModelError
+from secondary_sinks.models import memory
 from secondary_sinks.models.configs import architecture_of, check_architecture
 from secondary_sinks.models.expected import Expected, expect
 from secondary_sinks.models.originals import read_original
@@ -41,7 +42,7 @@ def load_model(
     """Load a model with hook points and unprocessed weights, proven equal to its original.
 
     `model` is "smollm2-135m", an alias of `secondary-sinks models`, a hub name, a local folder in
-    Hugging Face format, a GGUF file (docs/models.md); or an object: a Hugging Face model (its weights are then
+    Hugging Face format, a GGUF file; or an object: a Hugging Face model (its weights are then
     shared, not copied), a `HookedTransformer` or a `TransformerBridge` (checked and given back;
     nothing is there to compare it with).
 
@@ -72,8 +73,12 @@ def load_model(
     _refuse_not_finite(original.model)
     if not as_bridge:
         check_architecture(architecture_of(original.model))
-    expected = expect(original.model) if "original" not in skip else None
-    hooked = _hooked(original._replace(tokenizer=tokenizer), as_bridge, device, n_devices)
+    size = memory.size_of(original.model, original.name)
+    if device is not None and n_devices == 1 and not device.startswith(original.model.device.type):
+        memory.require(size, device)  # before the weights are moved there
+    with memory.watched(size, device):
+        expected = expect(original.model) if "original" not in skip else None
+        hooked = _hooked(original._replace(tokenizer=tokenizer), as_bridge, device, n_devices)
     del original
     return _proven(hooked, expected, skip)
 

@@ -28,6 +28,11 @@ class Size(NamedTuple):
     dtype: str
 
 
+def size_of(hf_model: Any, name: str) -> Size:
+    """The size of a Hugging Face model that is there already."""
+    return Size(name, hf_model.num_parameters(), str(hf_model.dtype).removeprefix("torch."))
+
+
 def weight_bytes(parameters: int, dtype: str) -> int:
     """Memory of the weights: at least 0, exact.
 
