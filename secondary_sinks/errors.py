@@ -3,7 +3,10 @@
     SinkError
     ├── ModelError            the model cannot be found or loaded
     │   ├── UnknownModelError     no alias, folder, file or hub name like that
+    │   ├── HubError              the hub is out of reach or refuses the repository
+    │   ├── DamagedModelError     files that are broken, incomplete or of different models
     │   ├── UnsupportedModelError an architecture or feature we cannot prove right
+    │   ├── ModelMemoryError      the weights need more memory than is free
     │   └── ModelMismatchError    the hooked model disagrees with its original
     ├── HookError             a hook that would do nothing, or something else than it says
     ├── TextError             a text cannot be read, is too short or too long
@@ -17,6 +20,7 @@
 
 A message says what was expected, what came, and what to do next. The library
 raises; only the command line turns an error into one line and exit code 2.
+`SinkWarning` is for what is right but must not go unnoticed.
 """
 
 
@@ -32,8 +36,20 @@ class UnknownModelError(ModelError):
     """A model name that is no alias, no folder, no GGUF file and no hub name."""
 
 
+class HubError(ModelError):
+    """The hub cannot be reached, or does not hand out the repository."""
+
+
+class DamagedModelError(ModelError):
+    """Files of a model that are broken, incomplete, or do not belong together."""
+
+
 class UnsupportedModelError(ModelError):
     """An architecture or feature that cannot be loaded with proof that it is right."""
+
+
+class ModelMemoryError(ModelError):
+    """A model whose weights need more memory than is free."""
 
 
 class ModelMismatchError(ModelError):
@@ -74,3 +90,7 @@ class PlantError(SinkError):
 
 class RunFolderError(SinkError):
     """A run folder that cannot be written, or must not be overwritten."""
+
+
+class SinkWarning(UserWarning):
+    """Something that is right but changes what a result means."""

@@ -25,7 +25,8 @@ def _whole_number(value: str | int) -> int:
 Model = Annotated[
     str,
     typer.Argument(
-        help="smollm2-135m, a local folder in Hugging Face format, a GGUF file, or a hub name."
+        help="smollm2-135m, an alias that `models` lists, a local folder in Hugging Face format, a "
+        "GGUF file, or a hub name; for the hub also NAME@REVISION."
     ),
 ]
 Out = Annotated[Path, typer.Option(help="Folder for the results; must be new or empty.")]
@@ -46,6 +47,13 @@ EditKind = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="cuda, mps or cpu; by default the fastest.")]
 Dtype = Annotated[str | None, typer.Option(help="float32 (default), bfloat16 or float16.")]
+Revision = Annotated[
+    str | None, typer.Option(help="Branch, tag or commit of a model on the hub; recorded.")
+]
+TrustRemoteCode = Annotated[
+    bool,
+    typer.Option("--trust-remote-code", help="Run code that the model brings; read it first."),
+]
 Seed = Annotated[
     int,
     typer.Option(
@@ -77,14 +85,22 @@ def run(
     edit: EditKind = "zero",
     device: Device = None,
     dtype: Dtype = None,
+    revision: Revision = None,
+    trust_remote_code: TrustRemoteCode = False,
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
     """Do everything: find the sinks, ablate every MLP at each of them, write report.html."""
     from secondary_sinks.cli.work import Request, work
 
-    request = Request(model, out, texts, feed, edit, device, dtype, seed, force, report=True)
-    work(request)
+    work(
+        Request(
+            *(model, out, texts, feed, edit, device, dtype, seed, force),
+            report=True,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+        )
+    )
 
 
 @app.command(epilog="Example: secondary-sinks detect ./my-model --texts my.jsonl --out runs/mine")
@@ -95,13 +111,22 @@ def detect(
     feed: Feed = "auto",
     device: Device = None,
     dtype: Dtype = None,
+    revision: Revision = None,
+    trust_remote_code: TrustRemoteCode = False,
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
     """Find the primary and secondary sinks of each text; write sinks.parquet."""
     from secondary_sinks.cli.work import Request, work
 
-    work(Request(model, out, texts, feed, None, device, dtype, seed, force, report=False))
+    work(
+        Request(
+            *(model, out, texts, feed, None, device, dtype, seed, force),
+            report=False,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+        )
+    )
 
 
 @app.command(epilog="Example: secondary-sinks ablate model.gguf --texts my.txt --edit mean --out a")
@@ -113,13 +138,22 @@ def ablate(
     edit: EditKind = "zero",
     device: Device = None,
     dtype: Dtype = None,
+    revision: Revision = None,
+    trust_remote_code: TrustRemoteCode = False,
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
     """Find the sinks, then ablate every layer's MLP at each; write effects.parquet too."""
     from secondary_sinks.cli.work import Request, work
 
-    work(Request(model, out, texts, feed, edit, device, dtype, seed, force, report=False))
+    work(
+        Request(
+            *(model, out, texts, feed, edit, device, dtype, seed, force),
+            report=False,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+        )
+    )
 
 
 @app.command(epilog="Example: secondary-sinks report runs/demo")
@@ -161,9 +195,14 @@ def levels(
     show_levels(file, layers, as_json=as_json, seed=seed)
 
 
-@app.command(epilog="Example: secondary-sinks models")
-def models() -> None:
-    """List what MODEL can be, and the architectures that are supported."""
-    from secondary_sinks.cli.show import show_models
+@app.command(epilog="Example: secondary-sinks models --family qwen3")
+def models(
+    family: Annotated[str | None, typer.Option(help="One family only, such as qwen3.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="For machines: sizes in bytes.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="A table for a document.")] = False,
+) -> None:
+    """List what MODEL can be: the paper's models, their sizes, and which fit this machine."""
+    from secondary_sinks.cli.models import show_json, show_markdown, show_models
 
-    show_models()
+    show = show_json if json else show_markdown if markdown else show_models
+    show(family)

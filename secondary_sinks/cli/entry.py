@@ -5,8 +5,11 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from secondary_sinks.errors import SinkError, SinkWarning
+
 BAD_INPUT = 2
 INTERRUPTED = 130
+_show_as_python_does = warnings.showwarning
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -17,12 +20,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; without a word, show the help."""
     from secondary_sinks.cli.app import app
-    from secondary_sinks.errors import SinkError
 
     _silence_libraries()
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        code = app(args=words, prog_name="secondary-sinks", standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            code = app(args=words, prog_name="secondary-sinks", standalone_mode=False)
     except SinkError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
@@ -44,6 +48,14 @@ def _interrupted() -> int:
 def _fail(message: str) -> int:
     print("error: " + " ".join(printable(message).split()), file=sys.stderr)
     return BAD_INPUT
+
+
+def _warn(message: Warning | str, *where: object, **more: object) -> None:
+    """A warning of ours in one line; those of libraries as Python shows them."""
+    if isinstance(message, SinkWarning):
+        print("warning: " + " ".join(printable(str(message)).split()), file=sys.stderr)
+    else:
+        _show_as_python_does(message, *where, **more)  # type: ignore[arg-type]
 
 
 def printable(text: str) -> str:

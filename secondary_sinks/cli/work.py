@@ -9,6 +9,7 @@ from secondary_sinks.causal.edits import KINDS
 from secondary_sinks.cli.show import Bars, show_found, show_inputs, show_where
 from secondary_sinks.errors import EditError
 from secondary_sinks.models import load_model
+from secondary_sinks.models.hub import provenance
 from secondary_sinks.models.load import parse_device, parse_dtype
 from secondary_sinks.models.sources import resolve
 from secondary_sinks.report import write_report
@@ -30,6 +31,8 @@ class Request(NamedTuple):
     seed: int
     force: bool
     report: bool
+    revision: str | None = None
+    trust_remote_code: bool = False
 
     @property
     def command(self) -> str:
@@ -42,9 +45,11 @@ class Request(NamedTuple):
             "dtype": self.dtype,
             "edit": self.edit,
             "seed": self.seed,
+            "revision": self.revision,
         }
         for option, value in options.items():
             words += [] if value is None else [f"--{option}", str(value)]
+        words += ["--trust-remote-code"] if self.trust_remote_code else []
         return shlex.join(words)
 
 
@@ -69,11 +74,18 @@ def _fill(folder: RunFolder, request: Request, texts: Sequence[Text], bars: Bars
     """Run and save, unless the folder holds the same run; whether it did."""
     limits = Thresholds()
     bars.advance("load", request.model, 0, 1)
-    model = load_model(request.model, request.device, request.dtype)
+    model = load_model(
+        request.model,
+        request.device,
+        request.dtype,
+        revision=request.revision,
+        trust_remote_code=request.trust_remote_code,
+    )
     bars.advance("load", request.model, 1, 1)
     fed = [tokenize(text, model.tokenizer, request.feed) for text in texts]
     check_lengths(model, fed, limits)
     record = describe(model, fed, limits, request.edit, request.seed)
+    record["model"]["source"] = provenance(resolve(request.model, request.revision))
     if not request.force and folder.is_complete(record["key"]):
         return True
     folder.check(force=request.force)
@@ -90,4 +102,4 @@ def _check(request: Request) -> None:
     check_feed(request.feed)
     parse_dtype(request.dtype)
     parse_device(request.device)
-    resolve(request.model)
+    resolve(request.model, request.revision)

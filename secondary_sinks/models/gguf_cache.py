@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from secondary_sinks.errors import ModelError
+from secondary_sinks.models import checkpoint, gguf_file, gguf_ropes, memory
 
 CACHE_VARIABLE = "SECONDARY_SINKS_CACHE"
 SEAL = "converted.json"
 WEIGHTS = "model.safetensors"
-FORMAT = 1  # raise it when the conversion changes
+FORMAT = 2  # raise it when the conversion changes
 
 
 def embedded_gguf() -> Path:
@@ -99,17 +100,52 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 
 def _read_gguf(gguf: Path) -> tuple[Any, Any]:
+    """The dense model and the tokenizer in a GGUF file, refused when they are not what it says."""
+    header = gguf_file.read_header(gguf)
+    gguf_file.refuse_split(header, gguf)
+    size = memory.Size(str(gguf), header.parameters, "float32")
+    memory.require(size)
+    _require_disk(size)
+    with memory.watched(size):
+        model, tokenizer, found = _from_transformers(gguf)
+    checkpoint.refuse_other_weights(str(gguf), type(model).__name__, found)
+    n_read = model.num_parameters() + gguf_ropes.adopt_llama3(header, gguf, model.config)
+    gguf_file.refuse_other(header, model.config, n_read, gguf)
+    # The tensors are dense now; a config that still says "gguf" can't be saved or loaded.
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.hf_quantizer, model.is_quantized = None, False
+    return model, tokenizer
+
+
+def _from_transformers(gguf: Path) -> tuple[Any, Any, dict[str, Any]]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     place = {"gguf_file": gguf.name, "local_files_only": True}
     try:
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **place)
-        model = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **place)
-    except Exception as error:  # the reader raises many kinds for a damaged file
+        model, found = AutoModelForCausalLM.from_pretrained(
+            gguf.parent,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused by name
+            **place,
+        )
+    except Exception as error:  # the reader raises many kinds for what it does not know
+        if memory.is_out_of_memory(error):
+            raise
         raise ModelError(f"{str(gguf)!r} cannot be read as a GGUF model: {error}") from error
-    # The tensors are dense now; a config that still says "gguf" can't be saved or loaded.
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    model.hf_quantizer, model.is_quantized = None, False
-    return model, tokenizer
+    return model, tokenizer, found
+
+
+def _require_disk(size: memory.Size) -> None:
+    """Raise `ModelError` when the converted copy does not fit the disk of the cache."""
+    needed = memory.weight_bytes(size.parameters, size.dtype)
+    free = shutil.disk_usage(cache_root()).free
+    if needed > free:
+        raise ModelError(
+            f"the converted copy of {size.name!r} takes {memory.gigabytes(needed)} of disk, and "
+            f"{memory.gigabytes(free)} are free in {str(cache_root())!r}; make room there, or set "
+            f"{CACHE_VARIABLE} to another folder"
+        )

@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from secondary_sinks.errors import ModelError, UnsupportedModelError
+from secondary_sinks.models import memory
 from secondary_sinks.models.configs import architecture_of, check_architecture
 from secondary_sinks.models.expected import Expected, expect
 from secondary_sinks.models.originals import read_original
@@ -48,11 +49,12 @@ def load_model(
     The result is a `HookedTransformer`; with `bridge`, and always where TransformerLens has none
     (4.x), a `TransformerBridge`. `device` defaults to CUDA, then MPS, then the CPU; `dtype`
     ("float32", "bfloat16", "float16") to float32. `n_devices` spreads a HookedTransformer, a
-    `device_map` of accelerate a bridge, over several GPUs. `revision` is a branch, tag or commit
-    of a hub repository. `skip` names checks to leave out: see `models.proof`.
+    `device_map` of accelerate a bridge, over several GPUs. `revision` (or `name@revision`) is a
+    branch, tag or commit of a hub repository. Code that a model brings along runs only with
+    `trust_remote_code`. `skip` names checks to leave out: see `models.proof`.
 
-    Raises `UnknownModelError`, `UnsupportedModelError`, `ModelMismatchError`, or their base
-    `ModelError`.
+    Raises `UnknownModelError`, `HubError`, `DamagedModelError`, `UnsupportedModelError`,
+    `ModelMemoryError`, `ModelMismatchError`, or their base `ModelError`.
     """
     check_skip(skip)
     if hasattr(model, "hook_dict"):
@@ -64,13 +66,19 @@ def load_model(
         original = _Original(model, tokenizer, type(model).__name__)
         _refuse_other_dtype(model, dtype)
     else:
-        original = _read(model, dtype, revision, trust_remote_code, device_map)
+        reading = {"trust_remote_code": trust_remote_code, "device_map": device_map}
+        reading["accept"] = None if as_bridge else _accept
+        original = _read(model, revision, parse_dtype(dtype), reading)
         tokenizer = tokenizer or original.tokenizer
     _refuse_not_finite(original.model)
     if not as_bridge:
         check_architecture(architecture_of(original.model))
-    expected = expect(original.model) if "original" not in skip else None
-    hooked = _hooked(original._replace(tokenizer=tokenizer), as_bridge, device, n_devices)
+    size = memory.size_of(original.model, original.name)
+    if device is not None and n_devices == 1 and not device.startswith(original.model.device.type):
+        memory.require(size, device)  # before the weights are moved there
+    with memory.watched(size, device):
+        expected = expect(original.model) if "original" not in skip else None
+        hooked = _hooked(original._replace(tokenizer=tokenizer), as_bridge, device, n_devices)
     del original
     return _proven(hooked, expected, skip)
 
@@ -82,25 +90,21 @@ class _Original(NamedTuple):
 
 
 def _read(
-    name: Any,
-    dtype: str | torch.dtype | None,
-    revision: str | None,
-    trust_remote_code: bool,
-    device_map: Any,
+    name: Any, revision: str | None, dtype: torch.dtype, reading: dict[str, Any]
 ) -> _Original:
     if not isinstance(name, str | os.PathLike):
         raise ModelError(
             f"expected a name, path, Hugging Face model or hooked model, got {type(name).__name__}"
         )
-    source = resolve(os.fspath(name))
-    found = read_original(
-        source,
-        parse_dtype(dtype),
-        revision=revision,
-        trust_remote_code=trust_remote_code,
-        device_map=device_map,
-    )
+    source = resolve(os.fspath(name), revision)
+    found = read_original(source, dtype, **reading)
     return _Original(found.model, found.tokenizer, source.name)
+
+
+def _accept(hf_config: Any) -> None:
+    """Refuse an architecture before its weights are downloaded or read."""
+    for architecture in (hf_config.architectures or [])[:1]:
+        check_architecture(architecture)
 
 
 def _hooked(original: _Original, as_bridge: bool, device: str | None, n_devices: int) -> Any:

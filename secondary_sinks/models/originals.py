@@ -1,21 +1,23 @@
-"""Reading originals: a source -> the Hugging Face model and tokenizer it holds."""
+"""Reading originals: a source -> the Hugging Face model and tokenizer it holds.
+
+Whatever can be wrong is found as early as can be: the config first, then the tokenizer, then the
+headers of the weight files and the memory, and only then are weights read. They are mapped from
+their files, so that no second copy of them is made.
+"""
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from huggingface_hub import constants, get_session
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 from transformers.utils import logging as hf_logging
 
 from secondary_sinks.errors import ModelError
-from secondary_sinks.models import gguf_cache
+from secondary_sinks.models import checkpoint, declared, gguf_cache, hub, memory, vocabulary
 from secondary_sinks.models.sources import Source
-
-HUB_SECONDS = 5.0
 
 
 class Original(NamedTuple):
@@ -26,69 +28,116 @@ class Original(NamedTuple):
     commit: str | None
 
 
+class _Place(NamedTuple):
+    """Where a model lies: what errors call it, its folder, its commit, and whether the hub is up.
+
+    `commit` is None for what is not on the hub.
+    """
+
+    name: str
+    folder: Path
+    commit: str | None = None
+    online: bool = False
+
+
 def read_original(
     source: Source,
     dtype: torch.dtype,
     *,
-    revision: str | None = None,
     trust_remote_code: bool = False,
     device_map: Any = None,
+    accept: Callable[[Any], None] | None = None,
 ) -> Original:
     """The Hugging Face model and tokenizer of a source, on the CPU unless `device_map` says else.
 
-    `revision` is a branch, tag or commit of a hub repository. Code that a repository brings
-    along is run only with `trust_remote_code`. Raises `ModelError` for whatever cannot be read.
+    Code that a model brings along is run only with `trust_remote_code`, and only where
+    transformers has none for its type. `accept` is called with the config before weights are
+    downloaded or read, and may raise. A folder without a tokenizer gives None for it.
+
+    Raises `UnknownModelError`, `HubError`, `DamagedModelError`, `UnsupportedModelError`,
+    `ModelMemoryError`, or their base `ModelError`.
     """
-    arguments = {"revision": revision, "trust_remote_code": trust_remote_code}
-    if source.kind == "hub":
-        return _read(source.path, dtype, arguments, device_map, local=False)
-    gguf = {"embedded": gguf_cache.embedded_gguf, "gguf": lambda: Path(source.path)}.get(
-        source.kind
-    )
-    folder = gguf_cache.converted_folder(gguf()) if gguf else Path(source.path)
-    return _read(str(folder), dtype, arguments, device_map, local=True)
+    with _quiet():
+        place = _place(source, code=trust_remote_code)
+        config = declared.read_config(place.folder, place.name, trust_remote_code=trust_remote_code)
+        if accept is not None:
+            accept(config)
+        packed = declared.ask_for_dense(config, place.name)
+        tokenizer = vocabulary.read_tokenizer(
+            place.folder, place.name, trust_remote_code=trust_remote_code
+        )
+        vocabulary.check_tokenizer(tokenizer, config.vocab_size, place.name)
+        _fetch_weights(place, config, dtype, memory.device_of(device_map))
+        parameters = checkpoint.check_weights(place.folder)
+        # Packed values are not yet weights: those are counted from the config.
+        size = memory.Size(
+            place.name, memory.parameters_of(config) if packed else parameters, _word(dtype)
+        )
+        model = _read(place, config, dtype, device_map, size)
+        if packed:  # some come out in the dtype of their scales
+            model.to(dtype)
+    return Original(model, tokenizer, place.commit)
+
+
+def _place(source: Source, *, code: bool) -> _Place:
+    """Where a source lies on the disk; of a hub model, with everything but its weights."""
+    if source.kind == "folder":
+        return _Place(source.path, Path(source.path))
+    if source.kind in {"embedded", "gguf"}:
+        gguf = Path(source.path) if source.kind == "gguf" else gguf_cache.embedded_gguf()
+        return _Place(str(gguf), gguf_cache.converted_folder(gguf))
+    online = hub.answers()
+    files = (*hub.SMALL_FILES, "*.py") if code else hub.SMALL_FILES
+    folder = hub.fetch(source.path, source.revision, files, online=online)
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"repository {source.path!r} has no config.json; expected a model in Hugging Face "
+            "format (of a repository of GGUF files, download one and give its path)"
+        )
+    return _Place(source.path, folder, folder.name, online)
+
+
+def _fetch_weights(place: _Place, config: Any, dtype: torch.dtype, device: str | None) -> None:
+    """Download the weights of a hub model, unless they could not be held in memory anyway."""
+    if place.commit is None:
+        return
+    if declared.is_native(config):
+        size = memory.Size(place.name, memory.parameters_of(config), _word(dtype))
+        memory.require(size, device)
+    names = checkpoint.weight_names(place.folder)
+    hub.fetch(place.name, place.commit, names, online=place.online)
 
 
 def _read(
-    place: str, dtype: torch.dtype, arguments: dict[str, Any], device_map: Any, *, local: bool
-) -> Original:
-    arguments = arguments | {"local_files_only": local or not _hub_answers()}
+    place: _Place, config: Any, dtype: torch.dtype, device_map: Any, size: memory.Size
+) -> Any:
+    device = memory.device_of(device_map)
+    memory.require(size, device)
     try:
-        with _quiet():
+        with memory.watched(size, device):
             model, found = AutoModelForCausalLM.from_pretrained(
-                place,
+                place.folder,
+                config=config,
                 dtype=dtype,
                 attn_implementation="eager",
                 use_safetensors=True,
                 device_map=device_map,
-                **arguments,
+                trust_remote_code=not declared.is_native(config),
+                local_files_only=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
             )
-            if found["missing_keys"]:
-                raise ModelError(f"weights are missing: {sorted(found['missing_keys'])[:3]}")
-            tokenizer = _read_tokenizer(place, arguments, local=local)
+    except ModelError:
+        raise
     except Exception as error:  # transformers raises many kinds; each means "not loadable"
-        hint = "" if local else "; without a network, give the path of a local folder"
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"model {place!r} cannot be loaded: {reason}{hint}") from error
-    return Original(model, tokenizer, getattr(model.config, "_commit_hash", None))
+        raise ModelError(f"model {place.name!r} cannot be loaded: {reason}") from error
+    checkpoint.refuse_other_weights(place.name, type(model).__name__, found)
+    return model
 
 
-def _hub_answers() -> bool:
-    """Whether the hub can be reached; asked once, since each file is tried for half a minute."""
-    try:
-        get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
-    except Exception:  # offline mode, no name service, refused, too slow
-        return False
-    return True
-
-
-def _read_tokenizer(place: str, arguments: dict[str, Any], *, local: bool) -> Any:
-    """The tokenizer, or None where a local folder has none (the caller then feeds token ids)."""
-    files = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
-    if local and not any((Path(place) / file).exists() for file in files):
-        return None
-    return AutoTokenizer.from_pretrained(place, **arguments)
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 @contextlib.contextmanager

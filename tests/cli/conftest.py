@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.tiny import REFUSING, save_tiny
 
+BERT = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 99}
 WEIGHT = "model.layers.1.mlp.up_proj.weight"
 
 
@@ -51,12 +52,23 @@ def _break_folders(place):
     (pickle / "model.safetensors").rename(pickle / "pytorch_model.bin")
     for name, content in {"broken": '{"model_type": ', "list": "[]", "empty": "{}"}.items():
         (_copy(place, f"{name}-config") / "config.json").write_text(content)
-    strange = _copy(place, "strange") / "config.json"
-    config = json.loads(strange.read_text()) | {"model_type": "odd", "architectures": ["OddLM"]}
-    strange.write_text(json.dumps(config))
+    _declare(_copy(place, "strange") / "config.json", model_type="odd", architectures=["OddLM"])
     bloom = hf.BloomConfig(vocab_size=258, hidden_size=32, n_layer=2, n_head=4)
     hf.BloomForCausalLM(bloom).save_pretrained(_copy(place, "bloom"))
     (_copy(place, "broken-tokenizer") / "tokenizer.json").write_text("{")
+    foreign = _copy(place, "foreign-tokenizer") / "tokenizer_config.json"
+    _declare(foreign, pad_token="<beyond>")
+    hf.BertForMaskedLM(hf.BertConfig(**BERT)).save_pretrained(_copy(place, "encoder"))
+    (_copy(place, "adapter") / "adapter_config.json").write_text("{}")
+    quantised = _copy(place, "quantised") / "config.json"
+    _declare(quantised, quantization_config={"quant_method": "gptq", "bits": 4})
+    code = {"AutoConfig": "code.OddConfig", "AutoModelForCausalLM": "code.OddLM"}
+    _declare(_copy(place, "own-code") / "config.json", model_type="odd", auto_map=code)
+
+
+def _declare(path, **fields):
+    """Change fields of a JSON file."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
 def _break_weights(place):
@@ -68,6 +80,10 @@ def _break_weights(place):
         state = load_file(weights)
         state[WEIGHT][0, 0] = value
         save_file(state, weights, metadata={"format": "pt"})
+    index = {"weight_map": {WEIGHT: "model-1.safetensors", "lm_head.weight": "model-2.safetensors"}}
+    shards = _copy(place, "shard-missing")
+    (shards / "model.safetensors").rename(shards / "model-1.safetensors")
+    (shards / "model.safetensors.index.json").write_text(json.dumps(index))
     (place / "fake.gguf").write_text("no GGUF at all")
     (place / "truncated.gguf").write_bytes(b"GGUF\x03\0\0\0" + b"\1" * 20)
 

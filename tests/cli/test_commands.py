@@ -2,14 +2,17 @@
 
 import io
 import json
+import shutil
 import subprocess
 import sys
+import warnings
 
 import pandas as pd
 import pytest
 
 from secondary_sinks.cli import show
 from secondary_sinks.cli.entry import run
+from secondary_sinks.errors import ModelError, SinkWarning
 from secondary_sinks.runs import RunFolder
 from tests.tiny import save_tiny
 
@@ -247,3 +250,41 @@ def test_a_verdict_is_one_line(low, interval):
     line = show.verdict_line(verdict)
     assert line.startswith("[green]supported[/green]  the \\[b]MLP: so (lost: 70%")
     assert f"70%{interval}; 6 sinks, 3 texts)" in line
+
+
+def test_the_source_of_a_model_is_recorded_and_asked_for_again(call, tmp_path):
+    call("detect", "--trust-remote-code")
+    record = RunFolder(tmp_path / "out").record()
+    assert record["command"].endswith(" --trust-remote-code")
+    assert record["model"]["source"]["kind"] == "folder"
+
+
+def test_the_commit_of_a_hub_model_is_recorded(place, tmp_path, monkeypatch, capfd):
+    from huggingface_hub import constants
+
+    cache, commit = tmp_path / "hub", "c" * 40
+    repository = cache / "models--owner--model"
+    shutil.copytree(place / "tiny", repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "v1").write_text(commit)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    arguments = ["--texts", "ok.jsonl", "--out", str(tmp_path / "out")]
+    assert run(["detect", "owner/model", "--revision", "v1", *arguments]) == 0
+    record = RunFolder(tmp_path / "out").record()
+    expected = {"kind": "hub", "repository": "owner/model", "revision": "v1", "commit": commit}
+    assert record["model"]["source"] == expected
+    assert record["command"].endswith("--revision v1")
+    assert capfd.readouterr().err == ""
+    assert run(["detect", f"owner/model@{commit}", *arguments]) == 0
+    assert "holds this run already" in capfd.readouterr().out
+
+
+@pytest.mark.filterwarnings("default::secondary_sinks.errors.SinkWarning")
+def test_a_warning_of_ours_is_one_line(call, monkeypatch):
+    def load(*arguments, **options):
+        warnings.warn("dense\x1b[2J\nnow", SinkWarning, stacklevel=1)
+        raise ModelError("and not loaded")
+
+    monkeypatch.setattr("secondary_sinks.cli.work.load_model", load)
+    assert call("detect") == (2, "", "warning: dense\\x1b[2J now\nerror: and not loaded\n")

@@ -61,6 +61,17 @@ CASES = {
     "NaN weight": (on("nan"), "'model.layers.1.mlp.up_proj.weight'"),
     "infinite weight": (on("infinite"), "'model.layers.1.mlp.up_proj.weight'"),
     "broken tokenizer": (on("broken-tokenizer"), "broken-tokenizer"),
+    "tokenizer of another model": (on("foreign-tokenizer"), "'<beyond>'"),
+    "shard missing": (on("shard-missing"), "lacks 'model-2.safetensors'"),
+    "encoder": (on("encoder"), "an encoder (BertForMaskedLM)"),
+    "adapter": (on("adapter"), "merge_and_unload"),
+    "quantised": (on("quantised"), "quantised (gptq)"),
+    "code of its own": (on("own-code"), "--trust-remote-code"),
+    "revision of a folder": (on("tiny", "--revision", "main"), "'main'"),
+    "revision of a folder, in its name": (on("tiny@main"), "'tiny' has no revisions"),
+    "two revisions": (on("qwq-32b@a", "--revision", "b"), "two revisions"),
+    "revision on the hub offline": (on("owner/model@v1"), "revision 'v1'"),
+    "alias offline": (on("QwQ-32B"), "'Qwen/QwQ-32B'"),
     "no tokenizer": (on("no-tokenizer"), "no tokenizer"),
     "a file": (on("a-file"), "'a-file'"),
     "fake GGUF": (on("fake.gguf"), "'fake.gguf'"),
@@ -93,6 +104,7 @@ CASES = {
     "report of a file": (["report", "a-file"], "'a-file'"),
     "report of a foreign folder": (["report", "full"], "'full'"),
     "models of something": (["models", "tiny"], "tiny"),
+    "models of no family": (["models", "--family", "qwen9"], "'qwen9'"),
 }
 
 

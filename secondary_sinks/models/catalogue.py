@@ -1,0 +1,163 @@
+"""The paper's models by short names: where they are, how large they are.
+
+The 11 families are those of Wong et al. 2025 (arXiv 2512.22213), with the members that the
+authors' code names. `parameters` counts every weight once, also where the embedding serves as
+unembedding, and all experts of a mixture. The counts follow from the published configs; the
+tests count them again on models built from those dimensions.
+"""
+
+import difflib
+from dataclasses import dataclass
+
+from secondary_sinks.errors import ModelError
+
+EMBEDDED = "smollm2-135m"
+
+QWEN2_1_5B, QWEN2_7B = 1_543_714_304, 7_615_616_512
+QWEN2_5_3B, QWEN2_5_14B, QWEN2_5_32B = 3_085_938_688, 14_770_033_664, 32_763_876_352
+QWEN3_0_6B, QWEN3_1_7B, QWEN3_4B = 596_049_920, 1_720_574_976, 4_022_468_096
+QWEN3_8B, QWEN3_14B, QWEN3_32B = 8_190_735_360, 14_768_307_200, 32_762_123_264
+QWEN3_30B_A3B = 30_532_122_624
+LLAMA3_8B = 8_030_261_248
+LLAMA2_7B, LLAMA2_13B, LLAMA2_70B = 6_738_415_616, 13_015_864_320, 68_976_648_192
+CODELLAMA_7B, CODELLAMA_13B = 6_738_546_688, 13_016_028_160
+PHI4 = 14_659_507_200
+
+# family -> (alias, hub repository, parameters)
+_PAPER: dict[str, tuple[tuple[str, str, int], ...]] = {
+    "DeepSeek-R1-Distill": (
+        # its unembedding is not tied, other than that of the model it started from
+        ("deepseek-r1-qwen-1.5b", "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", 1_777_088_000),
+        ("deepseek-r1-qwen-7b", "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", QWEN2_7B),
+        ("deepseek-r1-qwen-14b", "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B", QWEN2_5_14B),
+        ("deepseek-r1-qwen-32b", "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B", QWEN2_5_32B),
+        ("deepseek-r1-llama-8b", "deepseek-ai/DeepSeek-R1-Distill-Llama-8B", LLAMA3_8B),
+    ),
+    "gpt-oss": (("gpt-oss-20b", "openai/gpt-oss-20b", 20_914_757_184),),
+    "Qwen3": (
+        ("qwen3-0.6b", "Qwen/Qwen3-0.6B", QWEN3_0_6B),
+        ("qwen3-0.6b-base", "Qwen/Qwen3-0.6B-Base", QWEN3_0_6B),
+        ("qwen3-1.7b", "Qwen/Qwen3-1.7B", QWEN3_1_7B),
+        ("qwen3-1.7b-base", "Qwen/Qwen3-1.7B-Base", QWEN3_1_7B),
+        ("qwen3-4b", "Qwen/Qwen3-4B", QWEN3_4B),
+        ("qwen3-4b-base", "Qwen/Qwen3-4B-Base", QWEN3_4B),
+        ("qwen3-4b-thinking-2507", "Qwen/Qwen3-4B-Thinking-2507", QWEN3_4B),
+        ("qwen3-4b-instruct-2507", "Qwen/Qwen3-4B-Instruct-2507", QWEN3_4B),
+        ("qwen3-8b", "Qwen/Qwen3-8B", QWEN3_8B),
+        ("qwen3-8b-base", "Qwen/Qwen3-8B-Base", QWEN3_8B),
+        ("qwen3-14b", "Qwen/Qwen3-14B", QWEN3_14B),
+        ("qwen3-14b-base", "Qwen/Qwen3-14B-Base", QWEN3_14B),
+        ("qwen3-30b-a3b", "Qwen/Qwen3-30B-A3B", QWEN3_30B_A3B),
+        ("qwen3-30b-a3b-base", "Qwen/Qwen3-30B-A3B-Base", QWEN3_30B_A3B),
+        ("qwen3-32b", "Qwen/Qwen3-32B", QWEN3_32B),
+    ),
+    "QwQ": (("qwq-32b", "Qwen/QwQ-32B", QWEN2_5_32B),),
+    "Qwen2": (
+        ("qwen2-1.5b", "Qwen/Qwen2-1.5B", QWEN2_1_5B),
+        ("qwen2-1.5b-instruct", "Qwen/Qwen2-1.5B-Instruct", QWEN2_1_5B),
+        ("qwen2-7b", "Qwen/Qwen2-7B", QWEN2_7B),
+        ("qwen2-7b-instruct", "Qwen/Qwen2-7B-Instruct", QWEN2_7B),
+        ("qwen2-math-1.5b", "Qwen/Qwen2-Math-1.5B", QWEN2_1_5B),
+        ("qwen2-math-1.5b-instruct", "Qwen/Qwen2-Math-1.5B-Instruct", QWEN2_1_5B),
+        ("qwen2-math-7b", "Qwen/Qwen2-Math-7B", QWEN2_7B),
+        ("qwen2-math-7b-instruct", "Qwen/Qwen2-Math-7B-Instruct", QWEN2_7B),
+    ),
+    "Qwen2.5": (
+        ("qwen2.5-1.5b", "Qwen/Qwen2.5-1.5B", QWEN2_1_5B),
+        ("qwen2.5-1.5b-instruct", "Qwen/Qwen2.5-1.5B-Instruct", QWEN2_1_5B),
+        ("qwen2.5-3b", "Qwen/Qwen2.5-3B", QWEN2_5_3B),
+        ("qwen2.5-3b-instruct", "Qwen/Qwen2.5-3B-Instruct", QWEN2_5_3B),
+        ("qwen2.5-7b", "Qwen/Qwen2.5-7B", QWEN2_7B),
+        ("qwen2.5-7b-instruct", "Qwen/Qwen2.5-7B-Instruct", QWEN2_7B),
+        ("qwen2.5-14b", "Qwen/Qwen2.5-14B", QWEN2_5_14B),
+        ("qwen2.5-14b-instruct", "Qwen/Qwen2.5-14B-Instruct", QWEN2_5_14B),
+        ("qwen2.5-32b", "Qwen/Qwen2.5-32B", QWEN2_5_32B),
+        ("qwen2.5-32b-instruct", "Qwen/Qwen2.5-32B-Instruct", QWEN2_5_32B),
+        ("qwen2.5-math-1.5b", "Qwen/Qwen2.5-Math-1.5B", QWEN2_1_5B),
+        ("qwen2.5-math-1.5b-instruct", "Qwen/Qwen2.5-Math-1.5B-Instruct", QWEN2_1_5B),
+        ("qwen2.5-math-7b", "Qwen/Qwen2.5-Math-7B", QWEN2_7B),
+        ("qwen2.5-math-7b-instruct", "Qwen/Qwen2.5-Math-7B-Instruct", QWEN2_7B),
+    ),
+    "Llama 3": (
+        ("llama-3.1-8b", "meta-llama/Llama-3.1-8B", LLAMA3_8B),
+        ("llama-3-8b-instruct", "meta-llama/Meta-Llama-3-8B-Instruct", LLAMA3_8B),
+    ),
+    "Llama 2": (
+        ("llama-2-7b", "meta-llama/Llama-2-7b-hf", LLAMA2_7B),
+        ("llama-2-13b-chat", "meta-llama/Llama-2-13b-chat-hf", LLAMA2_13B),
+        ("llama-2-70b", "meta-llama/Llama-2-70b-hf", LLAMA2_70B),
+    ),
+    "CodeLlama": (
+        ("codellama-7b", "codellama/CodeLlama-7b-hf", CODELLAMA_7B),
+        ("codellama-7b-instruct", "codellama/CodeLlama-7b-Instruct-hf", CODELLAMA_7B),
+        ("codellama-13b", "codellama/CodeLlama-13b-hf", CODELLAMA_13B),
+        ("codellama-13b-instruct", "codellama/CodeLlama-13b-Instruct-hf", CODELLAMA_13B),
+    ),
+    "Phi-4": (
+        ("phi-4", "microsoft/phi-4", PHI4),
+        ("phi-4-reasoning", "microsoft/Phi-4-reasoning", PHI4),
+        ("phi-4-mini", "microsoft/Phi-4-mini-instruct", 3_836_021_760),
+    ),
+    "Mathstral": (("mathstral-7b", "mistralai/Mathstral-7B-v0.1", 7_248_023_552),),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A model of the paper: its alias, where it is on the hub, its family and its size."""
+
+    alias: str
+    repository: str
+    family: str
+    parameters: int
+
+
+ENTRIES: tuple[Entry, ...] = tuple(
+    Entry(alias=alias, repository=repository, family=family, parameters=parameters)
+    for family, members in _PAPER.items()
+    for alias, repository, parameters in members
+)
+FAMILIES: tuple[str, ...] = tuple(_PAPER)
+
+
+def find(name: str) -> Entry | None:
+    """The entry of an alias, or of a repository's own name, in any case; None if there is none.
+
+    >>> find("Qwen3-14B").repository
+    'Qwen/Qwen3-14B'
+    >>> find("deepseek-r1-distill-qwen-14b").alias
+    'deepseek-r1-qwen-14b'
+    """
+    wanted = name.lower()
+    for entry in ENTRIES:
+        if wanted in {entry.alias, entry.repository.split("/")[1].lower()}:
+            return entry
+    return None
+
+
+def near(name: str) -> list[str]:
+    """Up to three aliases that look like `name`, the likeliest first.
+
+    >>> near("qwen3-14")[0]
+    'qwen3-14b'
+    """
+    aliases = [EMBEDDED, *(entry.alias for entry in ENTRIES)]
+    return difflib.get_close_matches(name.lower().split("/")[-1], aliases, n=3, cutoff=0.7)
+
+
+def family(name: str) -> tuple[Entry, ...]:
+    """The members of a family, whose name may be given in any case and without spaces.
+
+    Raises `ModelError` with the families' names for any other.
+
+    >>> [entry.alias for entry in family("llama2")]
+    ['llama-2-7b', 'llama-2-13b-chat', 'llama-2-70b']
+    """
+    found = tuple(entry for entry in ENTRIES if _plain(entry.family) == _plain(name))
+    if not found:
+        raise ModelError(f"unknown family {name!r}; expected one of {', '.join(FAMILIES)}")
+    return found
+
+
+def _plain(name: str) -> str:
+    return "".join(char for char in name.lower() if char.isalnum())

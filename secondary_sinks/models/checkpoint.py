@@ -1,0 +1,147 @@
+"""The safetensors files of a folder, checked whole before a weight is read.
+
+A header says where each tensor lies, so a file that was cut, or whose header was damaged, is
+noticed from the header and the size alone. A flipped bit inside a weight is not: the format
+carries no checksum.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from secondary_sinks.errors import DamagedModelError
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+LFS_POINTER = b"version https://git-lfs"
+AGAIN = "copy or download it again"
+
+
+def weight_names(folder: Path) -> list[str]:
+    """Names of the files that hold the weights, as an index lists them; they may be missing.
+
+    Without an index, and where both are there, it is `model.safetensors`. Raises
+    `DamagedModelError` for an index that cannot be read.
+    """
+    if (folder / SINGLE).exists() or not (folder / INDEX).exists():
+        return [SINGLE]
+    return sorted(set(_weight_map(folder).values()))
+
+
+def check_weights(folder: Path) -> int:
+    """Number of values in the weight files of a folder, each of which was found to be whole.
+
+    Raises `DamagedModelError` that names the file which is missing, cut or broken.
+    """
+    names = weight_names(folder)
+    _refuse_missing(folder, names)
+    shapes = {name: _tensors(folder / name) for name in names}
+    if names != [SINGLE]:
+        _refuse_misplaced(folder, shapes)
+    return sum(math.prod(shape) for tensors in shapes.values() for shape in tensors.values())
+
+
+def refuse_other_weights(name: str, architecture: str, found: dict[str, Any]) -> None:
+    """Raise `DamagedModelError` unless each weight was stored, with its shape, and has a place.
+
+    `found` is what transformers says after loading: it makes up what was not stored, or not in
+    the right shape, and drops what has no place.
+    """
+    shapes = [
+        f"{key} is {list(one)}, not {list(two)}" for key, one, two in found["mismatched_keys"]
+    ]
+    for what, wrong in (
+        ("weights are missing", found["missing_keys"]),
+        (f"weights have a shape that {architecture} does not expect", shapes),
+        (f"it holds weights that {architecture} has no place for", found["unexpected_keys"]),
+    ):
+        if wrong:
+            shown = ", ".join(sorted(wrong)[:3]) + (", ..." if len(wrong) > 3 else "")
+            raise DamagedModelError(
+                f"model {name!r} cannot be loaded: {what}: {shown}; expected the files of one "
+                "whole model, with the config that it was saved with"
+            )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that holds one object; `DamagedModelError` says where it does not."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DamagedModelError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DamagedModelError(f"{str(path)!r} is no text in UTF-8; {AGAIN}") from error
+    except (ValueError, RecursionError) as error:
+        raise DamagedModelError(f"{str(path)!r} is broken JSON ({error}); {AGAIN}") from error
+    if not isinstance(content, dict):
+        kind = type(content).__name__
+        raise DamagedModelError(f"{str(path)!r} holds a {kind}; expected a JSON object; {AGAIN}")
+    return content
+
+
+def _weight_map(folder: Path) -> dict[str, str]:
+    """Name of each tensor -> the file it is in."""
+    found: Any = read_json(folder / INDEX).get("weight_map")
+    names = list(found.values()) if isinstance(found, dict) else []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise DamagedModelError(
+            f"{str(folder / INDEX)!r} has no 'weight_map' from tensors to files; {AGAIN}"
+        )
+    outside = next((name for name in names if Path(name).name != name), None)
+    if outside is not None:
+        raise DamagedModelError(
+            f"{str(folder / INDEX)!r} points to {outside!r}; expected files of its own folder"
+        )
+    return dict(found)
+
+
+def _refuse_missing(folder: Path, names: list[str]) -> None:
+    missing = [name for name in names if not (folder / name).is_file()]
+    if not missing:
+        return
+    if names == [SINGLE]:
+        raise DamagedModelError(
+            f"folder {str(folder)!r} has neither {SINGLE} nor {INDEX}; expected weights under "
+            "these names, as save_pretrained writes them"
+        )
+    more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+    there = f"{len(names) - len(missing)} of {len(names)} files are there"
+    raise DamagedModelError(
+        f"folder {str(folder)!r} lacks {missing[0]!r}{more}, which its index names; {there}: copy "
+        "or download the rest"
+    )
+
+
+def _tensors(path: Path) -> dict[str, list[int]]:
+    """Shape of each tensor of a file, from its header."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(LFS_POINTER))
+        if not start:
+            raise DamagedModelError(f"weight file {str(path)!r} is empty; {AGAIN}")
+        if start == LFS_POINTER:
+            raise DamagedModelError(
+                f"weight file {str(path)!r} is a Git LFS pointer, not the weights; run "
+                "`git lfs pull` in its folder"
+            )
+        with safe_open(path, framework="pt") as opened:
+            return {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        size = path.stat().st_size
+        reason = str(error).removeprefix("Error while deserializing header: ")
+        raise DamagedModelError(
+            f"weight file {str(path)!r} ({size} bytes) is cut or damaged ({reason}); {AGAIN}"
+        ) from error
+
+
+def _refuse_misplaced(folder: Path, shapes: dict[str, dict[str, list[int]]]) -> None:
+    """Shards of another model, or of another way to cut it."""
+    for tensor, name in _weight_map(folder).items():
+        if tensor not in shapes[name]:
+            raise DamagedModelError(
+                f"weight file {str(folder / name)!r} lacks {tensor!r}, which the index says is in "
+                f"it; the files are not of one model: {AGAIN}"
+            )

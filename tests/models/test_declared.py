@@ -1,0 +1,112 @@
+"""What a config declares: refused by what it says, before a weight is read."""
+
+import json
+
+import pytest
+import transformers as hf
+
+from secondary_sinks.errors import DamagedModelError, SinkWarning, UnsupportedModelError
+from secondary_sinks.models.declared import ask_for_dense, is_native, read_config
+from secondary_sinks.testing.families import SMALL, configs
+
+
+def declare(folder, content):
+    text = content if isinstance(content, str) else json.dumps(content)
+    (folder / "config.json").write_text(text)
+    return folder
+
+
+def saved(config, *architectures):
+    return config.to_dict() | {"architectures": list(architectures)}
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2", "pythia", "gemma3", "gpt-oss"])
+def test_causal_models_pass_with_and_without_their_architectures(name, tmp_path):
+    config = configs()[name]
+    architecture = hf.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].__name__
+    for named in ([], [architecture]):
+        found = read_config(declare(tmp_path, saved(config, *named)), "m")
+        assert type(found) is type(config)
+        assert is_native(found)
+
+
+OTHERS = {
+    "encoder": (hf.BertConfig(), ["BertForMaskedLM"], r"an encoder \(BertForMaskedLM\)"),
+    "encoder without a word": (hf.BertConfig(), [], r"an encoder \(BertConfig\)"),
+    "encoder with a head": (hf.BertConfig(), ["BertLMHeadModel"], "an encoder"),
+    "encoder-decoder": (
+        *(hf.T5Config(), ["T5ForConditionalGeneration"]),
+        r"an encoder-decoder \(T5ForConditionalGeneration\)",
+    ),
+    "half of one": (hf.BartConfig(), ["BartForCausalLM"], "an encoder-decoder"),
+    "vision": (hf.ViTConfig(), ["ViTForImageClassification"], "a classifier of images"),
+    "vision without a word": (hf.ViTConfig(), [], r"something else \(ViTConfig\)"),
+    "images and text": (
+        *(hf.Gemma3Config(), ["Gemma3ForConditionalGeneration"]),
+        "a model of images and text",
+    ),
+    "speech": (hf.WhisperConfig(), ["WhisperForConditionalGeneration"], "an encoder-decoder"),
+    "classifier": (hf.LlamaConfig(), ["LlamaForSequenceClassification"], "a classifier"),
+    "no head": (hf.LlamaConfig(), ["LlamaModel"], "a model without a language-model head"),
+}
+
+
+@pytest.mark.parametrize(("config", "named", "said"), OTHERS.values(), ids=OTHERS)
+def test_what_is_no_causal_language_model_is_said(config, named, said, tmp_path):
+    declare(tmp_path, saved(config, *named))
+    with pytest.raises(UnsupportedModelError, match=rf"'m' is {said}.*, not a causal language"):
+        read_config(tmp_path, "m")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"model_type": ', r"config\.json.*broken JSON.*line 1"),
+        ("[]", "holds a list; expected a JSON object"),
+        ("{}", "no 'model_type'"),
+        ({"model_type": 7}, "no 'model_type'"),
+        ({"model_type": "llama", "hidden_size": "wide"}, r"config\.json of 'm' cannot be used"),
+        (
+            saved(hf.LlamaConfig(**SMALL), "MistralForCausalLM"),
+            r"both 'MistralForCausalLM' \(architectures\) and 'llama' \(model_type\)",
+        ),
+    ],
+)
+def test_a_broken_config_is_said(content, said, tmp_path):
+    with pytest.raises(DamagedModelError, match=said):
+        read_config(declare(tmp_path, content), "m")
+
+
+def test_a_type_that_transformers_does_not_know_is_said(tmp_path):
+    declare(tmp_path, {"model_type": "odd", "architectures": ["OddLM"]})
+    with pytest.raises(UnsupportedModelError, match=r"'odd'.*transformers.*update transformers"):
+        read_config(tmp_path, "m")
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq", "bitsandbytes", "compressed-tensors"])
+def test_a_quantisation_without_an_exact_dense_form_is_refused(method, tmp_path):
+    content = saved(hf.LlamaConfig(**SMALL)) | {"quantization_config": {"quant_method": method}}
+    config = read_config(declare(tmp_path, content), "m")
+    with pytest.raises(UnsupportedModelError, match=rf"quantised \({method}\).*dequantise"):
+        ask_for_dense(config, "m")
+
+
+def test_bits_without_a_method_are_bitsandbytes(tmp_path):
+    content = saved(hf.LlamaConfig(**SMALL)) | {"quantization_config": {"load_in_4bit": True}}
+    config = read_config(declare(tmp_path, content), "m")
+    with pytest.raises(UnsupportedModelError, match=r"quantised \(bitsandbytes\)"):
+        ask_for_dense(config, "m")
+
+
+@pytest.mark.parametrize("method", ["mxfp4", "fp8"])
+def test_a_quantisation_that_can_be_made_dense_is_announced(method, tmp_path):
+    kept = {"quant_method": method, "modules_to_not_convert": ["lm_head"]}
+    content = saved(hf.LlamaConfig(**SMALL)) | {"quantization_config": kept}
+    config = read_config(declare(tmp_path, content), "m")
+    with pytest.warns(SinkWarning, match=rf"quantised \({method}\).*dense model"):
+        assert ask_for_dense(config, "m")
+    assert config.quantization_config == kept | {"dequantize": True}
+
+
+def test_dense_weights_are_announced_to_nobody():
+    assert not ask_for_dense(hf.LlamaConfig(**SMALL), "m")
