@@ -33,7 +33,7 @@ CACHES = ("past_key_values", "layer_past")
 class BridgePassage(Passage):
     """A text on its way through a `TransformerBridge`."""
 
-    def __init__(self, model: HookedModel, tokens: Int[Tensor, "pos"]) -> None:
+    def __init__(self, model: Any, tokens: Int[Tensor, "pos"]) -> None:
         """Embed the text and find out what each layer is handed."""
         self.model, self.n_pos = model, len(tokens)
         ids = tokens[None].to(model.cfg.device)

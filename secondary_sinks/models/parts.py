@@ -85,7 +85,7 @@ def activation_of(model: HookedModel, layer: int) -> Callable[[Tensor], Tensor]:
         for name in ("act_fn", "activation_fn", "act"):
             found = getattr(owner, name, None)
             if callable(found):
-                return found  # type: ignore[no-any-return]
+                return found
     raise UnsupportedModelError(f"the MLP of layer {layer} has no activation function to be found")
 
 

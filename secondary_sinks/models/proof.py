@@ -86,7 +86,7 @@ def _plain_pass(
         sums.append(pattern[0].float().sum(-1).cpu())
 
     layers = range(model.cfg.n_layers)
-    hooks = [(hook_name(layer, "resid_post"), on_resid) for layer in layers]
+    hooks: list[Hook] = [(hook_name(layer, "resid_post"), on_resid) for layer in layers]
     hooks += [(hook_name(layer, "pattern"), on_pattern) for layer in layers]
     with torch.no_grad(), model.hooks(fwd_hooks=[*hooks, *edits]):
         logits = model(probe.to(model.cfg.device))

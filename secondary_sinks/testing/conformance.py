@@ -89,7 +89,7 @@ def _original(hf_model: Any, tokens: Int[Tensor, "pos"]) -> States:
 
     for layer in decoder_layers(hf_model):
         named = dict(layer.named_children())
-        mlp = next((named[name] for name in POST_NORM if name in named), layer.mlp)
+        mlp = next(named[name] for name in (*POST_NORM, "mlp") if name in named)
         mlp.register_forward_hook(into(states["mlp_out"]))
         layer.register_forward_hook(into(states["resid_post"]))
     with torch.no_grad():
