@@ -14,7 +14,8 @@
     │   └── CacheError            a cache lacks activations, or holds several texts
     ├── DetectionError        traces, sinks or files of them that cannot be judged
     ├── EditError             an edit or a cell that is not possible
-    ├── AttributionError      a trace of another model, or a layer that is not there
+    ├── TraceError            a trace that was measured on another model
+    ├── AttributionError      a layer that is not there
     ├── PlantError            a planted model that cannot be, or has no clear truth
     └── RunFolderError        a run folder that must not or cannot be written
 
@@ -80,8 +81,12 @@ class EditError(SinkError):
     """An edit that is unknown or a cell that is not possible."""
 
 
+class TraceError(SinkError):
+    """A trace that was measured on another model than the one it is used with."""
+
+
 class AttributionError(SinkError):
-    """A trace that was measured on another model, or a layer that the model does not have."""
+    """A layer that the model does not have."""
 
 
 class PlantError(SinkError):

@@ -8,12 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondary_sinks.attribution.gather import Gather, check_belongs, check_same
 from secondary_sinks.errors import AttributionError, UnsupportedModelError
 from secondary_sinks.measures import alignment, norms
 from secondary_sinks.models.parts import activation_of, mlp_ends, neurons_of
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.observation import walk
+from secondary_sinks.observation.belongs import check_belongs, check_same
+from secondary_sinks.observation.gather import Gather
 from secondary_sinks.texts.twins import Control, match_controls
 from secondary_sinks.types import MlpAnatomy, MlpStage, Sink, SinkTable, Trace
 
@@ -45,7 +46,8 @@ def mlp_anatomy(
     experts only input and down are there; the others are NaN.
     Source: the MLP figure of Wong et al. 2025 (arXiv 2512.22213).
 
-    Raises `AttributionError` for a trace of another model or a layer that it does not have.
+    Raises `TraceError` for a trace of another model, `AttributionError` for a layer that is not
+    there.
     """
     check_belongs(model, trace)
     n_layers = len(trace.norm)

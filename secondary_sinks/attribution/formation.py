@@ -8,11 +8,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondary_sinks.attribution.events import directions, events_of, ordinary_weights
-from secondary_sinks.attribution.gather import Gather, check_belongs, check_same
 from secondary_sinks.measures.contributions import neuron_contributions, projection
 from secondary_sinks.models.parts import heads_of, neurons_of
 from secondary_sinks.models.protocol import Hook, HookedModel
 from secondary_sinks.observation import LayerView, walk
+from secondary_sinks.observation.belongs import check_belongs, check_same
+from secondary_sinks.observation.gather import Gather
 from secondary_sinks.types import Formation, FormationEvent, SinkTable, Trace
 
 Table = dict[str, Tensor]
@@ -34,7 +35,7 @@ def formation(
     and bias to the MLP. Where a norm follows a sublayer, heads and neurons are given the share
     that they have with its length as it was. `parts=False` leaves heads and neurons out.
 
-    Raises `AttributionError` for a trace of another model, `UnsupportedModelError` where heads or
+    Raises `TraceError` for a trace of another model, `UnsupportedModelError` where heads or
     neurons do not add up to what their sublayer writes.
     """
     check_belongs(model, trace)

@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from secondary_sinks.causal.edits import check_kind
+from secondary_sinks.causal.check import check_kind
 from secondary_sinks.causal.replay import Progress, Replay, replay
 from secondary_sinks.detection import Tests, is_attended, joint_tests
-from secondary_sinks.errors import EditError
 from secondary_sinks.models.protocol import HookedModel
+from secondary_sinks.observation.belongs import check_belongs
 from secondary_sinks.texts.twins import Control, match_controls
 from secondary_sinks.types import Edit, Effect, Effects, Sink, SinkTable, Thresholds, Trace
 
@@ -29,10 +29,10 @@ def ablate(
     `edit` is "zero" (the MLP writes nothing), "mean" (it writes what it writes on average at
     the text's ordinary tokens) or "none" (the no-op). One cell per token and layer, each alone,
     exact by single-token replay. Sinks of other texts in the table are left out.
-    Raises `EditError` for unknown edits or layers, and for a trace of another model.
+    Raises `EditError` for unknown edits or layers, `TraceError` for a trace of another model.
     """
     check_kind(edit)
-    _check_belongs(model, trace)
+    check_belongs(model, trace)
     targets = [s for s in sinks.sinks if s.text_id == trace.text_id and s.kind != "primary"]
     controls = _controls(trace, sinks, targets)
     layers = range(len(trace.norm)) if layers is None else layers
@@ -45,15 +45,6 @@ def ablate(
     owners: dict[int, tuple[Sink, Control | None]] = {s.pos: (s, None) for s in targets}
     owners |= {control.pos: (by_pos[control.sink_pos], control) for control in controls}
     return Effects(rows=_effects(trace, sinks.thresholds, result, owners))
-
-
-def _check_belongs(model: HookedModel, trace: Trace) -> None:
-    shape = (model.cfg.n_layers, model.cfg.d_model)
-    if tuple(trace.typical.shape) != shape:
-        raise EditError(
-            f"the trace was measured on a model with (layers, d_model) = "
-            f"{tuple(trace.typical.shape)}, this one has {shape}; observe the text with this model"
-        )
 
 
 def _controls(trace: Trace, sinks: SinkTable, targets: Sequence[Sink]) -> list[Control]:
@@ -74,26 +65,27 @@ def _effects(
     clean = joint_tests(trace, thresholds)
     edited = _edited_sinks(trace, result, thresholds)
     rows = []
-    for cell, edit in enumerate(result.edits):
-        sink, control = owners[edit.pos]
+    for cell, (edit,) in enumerate(result.cells):
+        pos = result.positions[cell]
+        sink, control = owners[pos]
         rows.append(
             Effect(
                 text_id=trace.text_id,
-                pos=edit.pos,
-                token_id=int(trace.tokens[edit.pos]),
-                token=trace.token_strings[edit.pos],
+                pos=pos,
+                token_id=int(trace.tokens[pos]),
+                token=trace.token_strings[pos],
                 role="control" if control else "sink",
                 kind=control.kind if control else sink.kind,
                 sink_pos=sink.pos,
-                layer=edit.layer,
+                layer=edit.layers[0],
                 site=edit.site,
-                edit=edit.kind,
+                edit=edit.label,
                 effect="direct",
-                lifetime_clean=int(clean.joint[:, edit.pos].sum()),
+                lifetime_clean=int(clean.joint[:, pos].sum()),
                 lifetime_edited=int(edited[:, cell].sum()),
-                l_start_clean=_first(clean.joint[:, edit.pos]),
+                l_start_clean=_first(clean.joint[:, pos]),
                 l_start_edited=_first(edited[:, cell]),
-                **_means(trace, result, cell, edit.pos, sink.layers),
+                **_means(trace, result, cell, pos, sink.layers),
             )
         )
     return tuple(rows)
@@ -103,7 +95,7 @@ def _edited_sinks(
     trace: Trace, result: Replay, thresholds: Thresholds
 ) -> Bool[Tensor, "layer cell"]:
     """Where each edited token is still a sink, by the same criterion as in the clean run."""
-    positions = [edit.pos for edit in result.edits]
+    positions = list(result.positions)
     expected, queries = trace.mass_expected[:, positions], trace.queries[:, positions]
     return Tests(
         aligned=result.alignment_centred >= thresholds.aligned,

@@ -1,120 +1,173 @@
-"""Exact replay: one replica of the edited token per edit, all edits in one walk through the model.
+"""Exact replay: one replica of the edited token per cell, all cells in one walk through the model.
 
 Attention is causal and an edit touches one position p, so the positions before p keep the keys
 and values of the clean run, and the residual of p itself depends on nothing later. While the
-clean text walks through a layer, every edit at that layer adds one replica of its token to a
-batch; from there on the batch walks along, each replica seeing the clean keys before p and
-itself. An edit at layer l costs nothing below l.
+clean text walks through a layer, every cell whose first edit is at that layer adds one replica of
+its token to a batch; from there on the batch walks along, each replica seeing the clean keys
+before p and itself. An edit at layer l costs nothing below l. A cell that has changed nothing
+keeps the clean values, bit by bit.
 
 For the attention that later tokens pay, the replica's key replaces the clean one in their
 softmax, with their own queries as in the clean run: the *direct* effect.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from secondary_sinks.causal.edits import apply_edits, check_edits
+from secondary_sinks.causal.apply import LayerEdits
+from secondary_sinks.causal.batches import in_batches
+from secondary_sinks.causal.check import Context, check_cells
+from secondary_sinks.causal.donors import Donors, Means, settle
+from secondary_sinks.causal.states import STATES, states_of
 from secondary_sinks.errors import EditError
-from secondary_sinks.measures import (
-    alignment,
-    attention_to_replaced_key,
-    centred_alignment,
-    norms,
-    seeing_queries,
-)
-from secondary_sinks.models.layers import hook_name, refuse_unreplicable
+from secondary_sinks.measures import attention_to_replaced_key, norms, seeing_queries
+from secondary_sinks.models.layers import refuse_unreplicable
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.observation import LayerView, walk
-from secondary_sinks.types import Edit, Trace
+from secondary_sinks.observation.belongs import check_belongs, check_same
+from secondary_sinks.types import Cell, Edit, Trace, as_cell
 
 SCORES_AT_ONCE = 1 << 24
 """Attention scores (heads x positions x cells) of one batch: bounds the memory of a replay."""
 
+Progress = Callable[[int, int], None]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Replay:
-    """The edited token by layer and edit; layers below an edit hold the clean values."""
+    """The edited token by layer and cell; layers below its first edit hold the clean values."""
 
-    edits: tuple[Edit, ...]
+    cells: tuple[Cell, ...]
+    positions: tuple[int, ...]
+    """The token that each cell edits."""
     norm: Float[Tensor, "layer cell"]
     deviation_ratio: Float[Tensor, "layer cell"]
     alignment: Float[Tensor, "layer cell"]
     alignment_centred: Float[Tensor, "layer cell"]
     key_norm: Float[Tensor, "layer cell"]
     mass: Float[Tensor, "layer cell"]
-    """Direct effect: attention mass of the token with the queries of later tokens frozen."""
-
-
-Progress = Callable[[int, int], None]
+    """Direct effect: attention mass of the token with the queries of later tokens frozen; NaN
+    where it was not asked for."""
 
 
 def replay(
     model: HookedModel,
     trace: Trace,
-    edits: Sequence[Edit],
+    edits: Sequence[Edit | Sequence[Edit]],
     *,
+    attention: bool = True,
+    others: Sequence[Trace] = (),
+    reference: Means | None = None,
     progress: Progress | None = None,
 ) -> Replay:
-    """Run every edit, each alone, and measure what becomes of its token at every layer.
+    """Run every cell, each alone, and measure what becomes of its token at every layer.
 
-    `trace` must be of `model`: its tokens are walked through again, and its primary, typical
-    token and medians are what the edited states are measured against. `progress` is called with
-    (layers done, layers). Raises `EditError` for edits that are not possible.
+    A cell is an edit, or several of one token that are made together. `trace` must be of
+    `model`: its tokens are walked through again, and its primary, typical token and medians are
+    what the edited states are measured against. `others` are traces of texts that donors come
+    from, `reference` what `reference_means` gave. `attention=False` leaves the mass out and is
+    faster. `progress` is called with (layers done, layers).
+
+    Raises `EditError` for edits that are not possible, and for a cell of several tokens: what
+    it does to the later of them is no matter of one token (`recompute` does it), `TraceError`
+    for a trace of another model.
     """
-    n_layers, n_pos = trace.norm.shape
-    check_edits(edits, n_layers, n_pos)
+    check_belongs(model, trace)
+    cells = tuple(map(as_cell, edits))
+    known, means = {other.text_id: other for other in others}, reference or {}
+    check_cells(model, cells, Context(trace=trace, others=known, reference=means.keys()))
+    positions = tuple(map(_only_position, cells))
     refuse_unreplicable(model)
-    columns = _Columns(trace, edits)
-    states: dict[int, Tensor] = {}
-    for view in walk(model, trace.tokens, denominators=True):
-        _check_same(view, trace)
-        entering = [cell for cell, edit in enumerate(edits) if edit.layer == view.layer]
-        states.update({cell: view.resid_pre[edits[cell].pos] for cell in entering})
-        cells = list(states)
-        batch = max(1, SCORES_AT_ONCE // (model.cfg.n_heads * n_pos))
-        for start in range(0, len(cells), batch):
-            _step(view, edits, cells[start : start + batch], states, columns)
+    passing = _Passing(model, trace, cells, positions, known, means, attention)
+    n_layers = len(trace.norm)
+    for view in walk(model, trace.tokens, denominators=attention, hooks=passing.donors.hooks):
+        check_same(view, trace)
+        passing.step(view)
         if progress:
             progress(view.layer + 1, n_layers)
-    return columns.result()
+        del view
+    return Replay(cells=cells, positions=positions, **passing.columns)
 
 
-def _check_same(view: LayerView, trace: Trace) -> None:
-    """The walk must see what the trace saw: same weights, same tokens, no hooks."""
-    measured, seen = trace.norm[view.layer], norms(view.resid_post).cpu()
-    tolerance = 1e-3 if view.resid_post.dtype == torch.float32 else 5e-2
-    if not torch.allclose(seen, measured, rtol=tolerance, atol=tolerance):
+def _only_position(cell: Cell) -> int:
+    positions = sorted({pos for edit in cell for pos in edit.positions})
+    if len(positions) > 1:
         raise EditError(
-            f"the trace is of another model: norms differ from layer {view.layer} on; "
-            "observe the text with this model"
+            f"a replay is exact for edits of one token; this cell edits positions {positions}: "
+            "use recompute, which runs all positions from the first of them on"
         )
+    return positions[0]
 
 
-def _step(
-    view: LayerView,
-    edits: Sequence[Edit],
-    cells: list[int],
-    states: dict[int, Tensor],
-    columns: "_Columns",
-) -> None:
-    """Take some cells through one layer and note what they have become."""
-    positions = torch.tensor([edits[cell].pos for cell in cells])
-    kinds = [edits[cell].kind if edits[cell].layer == view.layer else "none" for cell in cells]
+class _Passing:
+    """Cells on their way through the layers, and the columns that they fill."""
 
-    def edit_rows(mlp_out: Tensor, hook: Any) -> Tensor:
-        return apply_edits(mlp_out[0], kinds, view)[None]
+    def __init__(
+        self,
+        model: HookedModel,
+        trace: Trace,
+        cells: tuple[Cell, ...],
+        positions: tuple[int, ...],
+        others: Mapping[str, Trace],
+        reference: Means,
+        attention: bool,
+    ) -> None:
+        self.model, self.trace, self.positions = model, trace, positions
+        self.cells = [settle(trace, cell) for cell in cells]
+        self.donors = Donors(model, trace, self.cells, others, reference)
+        self.columns = {name: getattr(trace, name)[:, positions].clone() for name in STATES}
+        self.columns["mass"] = trace.mass[:, positions].clone()
+        self.attention, self.size = attention, max(1, SCORES_AT_ONCE // _scores(model, trace))
+        if not attention:
+            self.columns["mass"].fill_(torch.nan)
+        self._states: dict[int, Tensor] = {}
 
-    before = torch.stack([states[cell] for cell in cells])
-    hooks = [(hook_name(view.layer, "mlp_out"), edit_rows)]
-    after = view.run.run_replicas(before, positions, hooks)
-    states.update(zip(cells, after.resid_post, strict=True))
-    mass = direct_mass(view, after.keys, after.self_attention, positions)
-    columns.note(view.layer, cells, after.resid_post, norms(after.keys).mean(-1), mass)
+    def step(self, view: LayerView) -> None:
+        """Take all cells that have changed, and those that change here, through one layer."""
+        self.donors.settle(view.layer)
+        at = view.layer
+        walking = [
+            number
+            for number, cell in enumerate(self.cells)
+            if number in self._states or any(at in edit.layers for edit in cell)
+        ]
+        self.size = in_batches(walking, self.size, lambda batch: self._batch(view, batch))
+
+    def _batch(self, view: LayerView, batch: list[int]) -> None:
+        positions = torch.tensor([self.positions[number] for number in batch])
+        edits = LayerEdits(
+            self.model, view.layer, [self.cells[number] for number in batch], self.donors
+        )
+        clean = view.resid_pre[positions.to(view.resid_pre.device)]
+        before = torch.stack(
+            [self._states.get(number, row) for number, row in zip(batch, clean, strict=True)]
+        )
+        after = view.run.run_replicas(before, positions, edits.on_replicas())
+        moved = [
+            index
+            for index, number in enumerate(batch)
+            if number in self._states or index in edits.changed
+        ]
+        if not moved:
+            return
+        values = states_of(
+            self.trace, view.layer, after.resid_post[moved], norms(after.keys[moved]).mean(-1)
+        )
+        if self.attention:
+            own = after.self_attention[moved]
+            values["mass"] = direct_mass(view, after.keys[moved], own, positions[moved]).cpu()
+        numbers = [batch[index] for index in moved]
+        for name, value in values.items():
+            self.columns[name][view.layer, numbers] = value
+        self._states.update(zip(numbers, after.resid_post[moved], strict=True))
+
+
+def _scores(model: HookedModel, trace: Trace) -> int:
+    return int(model.cfg.n_heads * len(trace.tokens))
 
 
 def direct_mass(
@@ -139,34 +192,3 @@ def direct_mass(
     # Where a query sees nothing but itself, `without` has no meaning and gives NaN.
     received = paid.mean(0).where(sees, 0.0).sum(0) + self_attention.mean(-1)
     return received / seeing_queries(n_pos, reach).to(device)[positions]
-
-
-class _Columns:
-    """The table that a replay fills: clean values first, then what the replicas show."""
-
-    def __init__(self, trace: Trace, edits: Sequence[Edit]) -> None:
-        positions = [edit.pos for edit in edits]
-        names = ("norm", "deviation_ratio", "alignment", "alignment_centred", "key_norm", "mass")
-        self.trace, self.edits = trace, tuple(edits)
-        self.columns = {name: getattr(trace, name)[:, positions].clone() for name in names}
-
-    def note(
-        self, layer: int, cells: list[int], resid_post: Tensor, key_norm: Tensor, mass: Tensor
-    ) -> None:
-        typical = self.trace.typical[layer]
-        primary = self.trace.primary_resid[layer]
-        resid_post = resid_post.float().cpu()
-        deviation = norms(resid_post - typical) / self.trace.median_deviation[layer]
-        values = {
-            "norm": norms(resid_post),
-            "deviation_ratio": deviation,
-            "alignment": alignment(resid_post, primary),
-            "alignment_centred": centred_alignment(resid_post, primary, typical),
-            "key_norm": key_norm.cpu(),
-            "mass": mass.cpu(),
-        }
-        for name, value in values.items():
-            self.columns[name][layer, cells] = value
-
-    def result(self) -> Replay:
-        return Replay(edits=self.edits, **self.columns)

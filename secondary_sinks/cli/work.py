@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from secondary_sinks.causal.edits import KINDS
+from secondary_sinks.causal.check import KINDS
 from secondary_sinks.cli.show import Bars, show_found, show_inputs, show_where
 from secondary_sinks.errors import EditError
 from secondary_sinks.models import load_model

@@ -22,6 +22,11 @@ class Denominator:
     log_rest: Float[Tensor, "head query"]
     """log of the sum of exp(score) over all other keys; -inf where there is none."""
 
+    @property
+    def log_sum(self) -> Float[Tensor, "head query"]:
+        """log of the sum of exp(score) over all keys: the denominator itself."""
+        return torch.logaddexp(self.largest, self.log_rest)
+
     @staticmethod
     def of(scores: Float[Tensor, "head query key"]) -> "Denominator":
         """From scores before the softmax, -inf where a key is not visible."""

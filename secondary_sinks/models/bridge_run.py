@@ -14,11 +14,12 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from secondary_sinks.models.attended import Attended
-from secondary_sinks.models.hf_layers import Arguments, handed_down, visible_keys
+from secondary_sinks.models.hf_layers import Arguments, handed_down, logits_of, visible_keys
 from secondary_sinks.models.layers import (
     LayerRun,
     Passage,
     Replicas,
+    Suffixes,
     hook_name,
     keep,
     refuse_unreplicable,
@@ -36,6 +37,7 @@ class BridgePassage(Passage):
     def __init__(self, model: Any, tokens: Int[Tensor, "pos"]) -> None:
         """Embed the text and find out what each layer is handed."""
         self.model, self.n_pos = model, len(tokens)
+        self._original = model.original_model
         ids = tokens[None].to(model.cfg.device)
         base = model.original_model.base_model
         # A mask of four axes is taken as it is, so that none of text x text is made.
@@ -55,6 +57,12 @@ class BridgePassage(Passage):
         seen = self._visible[layer]
         window = None if seen >= self.n_pos else seen
         return BridgeRun(self.model, layer, self._arguments[layer], self.n_pos, window)
+
+    def logits(
+        self, resid_post: Float[Tensor, "text pos d_model"]
+    ) -> Float[Tensor, "text pos d_vocab"]:
+        """What the final norm and the unembedding make of the last residual."""
+        return logits_of(self._original, self.model.blocks, resid_post)
 
 
 class BridgeRun(LayerRun):
@@ -163,13 +171,39 @@ class BridgeRun(LayerRun):
             self_attention=own_columns.diagonal(dim1=1, dim2=2).T.float(),
         )
 
+    def run_suffixes(
+        self, resid_pre: Float[Tensor, "cell suffix d_model"], chunk: int, hooks: Sequence[Hook]
+    ) -> Suffixes:
+        """Run the last positions of several texts that begin as the clean one."""
+        n_cells, n_suffix, _ = resid_pre.shape
+        start, clean, cache = self._n_pos - n_suffix, self._cache.layers[self.layer], DynamicCache()
+        if start:
+            shared = [part[:, :, :start] for part in (clean.keys, clean.values)]
+            cache.update(*(part.expand(n_cells, -1, -1, -1) for part in shared), self.layer)
+        received, parts = torch.zeros(n_cells, self._n_pos), []
+
+        def on_pattern(pattern: Tensor, hook: Any) -> None:
+            received[:, : pattern.shape[-1]] += pattern.float().mean(1).sum(1).cpu()
+
+        own = (hook_name(self.layer, "pattern"), on_pattern)
+        with torch.no_grad(), self.model.hooks(fwd_hooks=[*hooks, own]):
+            for first in range(0, n_suffix, chunk):
+                part = resid_pre[:, first : first + chunk]
+                at = torch.arange(start + first, start + first + part.shape[1], device=part.device)
+                visible = _visible(at, int(at[-1]) + 1, self.window)
+                parts.append(self._call(part, at, visible, cache))
+        keys = cache.layers[self.layer].keys[:, :, start:]
+        return Suffixes(
+            resid_post=torch.cat(parts, dim=1), keys=keys.transpose(1, 2), received=received
+        )
+
     def _call(
         self,
-        hidden: Float[Tensor, "1 query d_model"],
+        hidden: Float[Tensor, "text query d_model"],
         at: Int[Tensor, "query"],
         visible: Bool[Tensor, "query key"],
         cache: DynamicCache,
-    ) -> Float[Tensor, "1 query d_model"]:
+    ) -> Float[Tensor, "text query d_model"]:
         """Call the layer as the model's own loop would, for the positions `at`."""
         lowest = torch.finfo(hidden.dtype).min
         mask = torch.zeros(visible.shape, dtype=hidden.dtype, device=hidden.device)

@@ -44,6 +44,14 @@ def handed_down(base_model: Any, layers: nn.ModuleList, **inputs: Any) -> list[A
     return arguments
 
 
+def logits_of(hf_model: Any, layers: nn.ModuleList, hidden: Tensor) -> Tensor:
+    """What a model makes of the output of its last layer `[text, pos, d_model]`: its logits."""
+    tokens = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
+    with _replaced(layers, lambda layer: lambda *args, **kwargs: hidden), torch.no_grad():
+        logits: Tensor = hf_model(input_ids=tokens, use_cache=False).logits
+    return logits
+
+
 def visible_keys(base_model: Any, layers: nn.ModuleList, pos: int) -> list[int]:
     """How many keys a query at `pos` sees in each layer, itself among them."""
     device = next(base_model.parameters()).device

@@ -46,6 +46,16 @@ class Replicas:
     self_attention: Float[Tensor, "cell head"]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suffixes:
+    """What one layer makes of the last positions of several texts that begin as the clean one."""
+
+    resid_post: Float[Tensor, "cell suffix d_model"]
+    keys: Float[Tensor, "cell suffix kv_head d_head"]
+    received: Float[Tensor, "cell pos"]
+    """Attention that queries of the suffix pay to each key, summed over them, mean over heads."""
+
+
 class LayerRun(ABC):
     """A clean pass of a text through one layer; queries, keys and values are here afterwards."""
 
@@ -78,6 +88,16 @@ class LayerRun(ABC):
         """Run replicas of `positions` through this layer; hooks see them as `[1, cell, ...]`.
 
         Raises `UnsupportedModelError` for position embeddings a replica can't have.
+        """
+
+    @abstractmethod
+    def run_suffixes(
+        self, resid_pre: Float[Tensor, "cell suffix d_model"], chunk: int, hooks: Sequence[Hook]
+    ) -> Suffixes:
+        """Run other endings of the text, as long as the text itself; after `forward`.
+
+        They see the clean keys before them, and each its own. Hooks see `[cell, query, ...]`,
+        once per chunk of queries, in order; none on patterns or scores, which are not made.
         """
 
     @property
@@ -127,11 +147,18 @@ class LayerRun(ABC):
 class Passage(ABC):
     """A text on its way through a model: what enters layer 0, and a run of each layer."""
 
+    model: HookedModel
     embedded: Float[Tensor, "1 pos d_model"]
 
     @abstractmethod
     def layer(self, layer: int) -> LayerRun:
         """A fresh run of one layer, with an empty key-value cache."""
+
+    @abstractmethod
+    def logits(
+        self, resid_post: Float[Tensor, "text pos d_model"]
+    ) -> Float[Tensor, "text pos d_vocab"]:
+        """What the final norm and the unembedding make of the residual of the last layer."""
 
 
 def begin(model: HookedModel, tokens: Int[Tensor, "pos"]) -> Passage:
@@ -197,6 +224,12 @@ def visible_to_replicas(
         before &= clean > positions[:, None] - window
     itself = torch.eye(len(positions), dtype=torch.bool, device=positions.device)
     return torch.cat([before, itself], dim=1)
+
+
+def needs_pattern(hooks: Sequence[Hook], layer: int) -> bool:
+    """Whether a hook reads what the fast path never makes."""
+    whole = {hook_name(layer, point) for point in ("pattern", "attn_scores")}
+    return any(callable(name) or name in whole for name, _ in hooks)
 
 
 def keep(seen: dict[str, Tensor], name: str) -> Callable[[Tensor, Any], None]:

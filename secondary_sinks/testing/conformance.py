@@ -131,7 +131,7 @@ def _full_pass(model: Any, tokens: Int[Tensor, "pos"], edit: Edit) -> Float[Tens
         edited[0, edit.pos] = 0
         return edited
 
-    hooks = [(hook_name(edit.layer, "mlp_out"), zero)]
+    hooks = [(hook_name(edit.layers[0], "mlp_out"), zero)]
     with torch.no_grad(), model.hooks(fwd_hooks=hooks):
         _, cache = model.run_with_cache(tokens[None])
     layers = range(model.cfg.n_layers)

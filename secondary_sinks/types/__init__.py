@@ -5,7 +5,8 @@ That state is first read by the attention of block l + 1: the mass that a sink d
 is therefore `mass[l + 1]`. Tensors are on the CPU in float32; missing is NaN.
 """
 
-from secondary_sinks.types.effects import Edit, Effect, Effects, LayerEffect, Verdict
+from secondary_sinks.types.edits import Cell, Edit, as_cell, dump_cells, load_cells
+from secondary_sinks.types.effects import Effect, Effects, LayerEffect, Verdict
 from secondary_sinks.types.formation import Formation, FormationEvent, MlpAnatomy, MlpStage
 from secondary_sinks.types.levels import Level, LevelCell, Levels
 from secondary_sinks.types.sinks import Sink, SinkTable, censoring, format_layers, parse_layers
@@ -15,6 +16,7 @@ from secondary_sinks.types.weakening import Weakening, WeakeningChange, Weakenin
 
 __all__ = [
     "LAYER_POS",
+    "Cell",
     "Edit",
     "Effect",
     "Effects",
@@ -34,8 +36,11 @@ __all__ = [
     "Weakening",
     "WeakeningChange",
     "WeakeningPoint",
+    "as_cell",
     "censoring",
+    "dump_cells",
     "format_layers",
+    "load_cells",
     "parse_layers",
     "read_by_next",
 ]

@@ -1,4 +1,4 @@
-"""Edits, what they do, and what that says."""
+"""What edits do, and what that says."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -8,16 +8,6 @@ from secondary_sinks.types.frames import tidy
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Edit:
-    """A change of one activation of one token at one layer, as plain data."""
-
-    pos: int
-    layer: int
-    kind: str = "zero"
-    site: str = "mlp_out"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from secondary_sinks import detect, mlp_anatomy, observe
-from secondary_sinks.errors import AttributionError, UnsupportedModelError
+from secondary_sinks.errors import AttributionError, TraceError, UnsupportedModelError
 from secondary_sinks.models.planted import plant
 from secondary_sinks.models.plants import Plant
 from tests.attribution import made_up
@@ -111,7 +111,7 @@ def test_what_cannot_be_is_refused():
     sinks = detect(trace)
     with pytest.raises(AttributionError, match="layer 8 is out of range; expected 0 to 7"):
         mlp_anatomy(planted.model, trace, sinks, layer=8)
-    with pytest.raises(AttributionError, match="layers, d_model"):
+    with pytest.raises(TraceError, match="layers, d_model"):
         mlp_anatomy(plant([PRIMARY]).model, trace, sinks)
 
 

@@ -8,8 +8,8 @@ import torch
 
 from secondary_sinks import detect, formation, observe
 from secondary_sinks.attribution.events import events_of
-from secondary_sinks.attribution.gather import Gather
-from secondary_sinks.errors import AttributionError, UnsupportedModelError
+from secondary_sinks.errors import TraceError, UnsupportedModelError
+from secondary_sinks.observation.gather import Gather
 from secondary_sinks.models.planted import plant
 from secondary_sinks.models.plants import Plant
 from tests.attribution import made_up
@@ -217,9 +217,9 @@ def test_no_sinks_give_an_empty_frame_of_the_same_columns():
 def test_a_trace_of_another_model_is_refused():
     one, other = plant(PLANTS), plant(PLANTS, seed=1)
     trace = observe(one.model, one.tokens)
-    with pytest.raises(AttributionError, match="norms differ from layer 0"):
+    with pytest.raises(TraceError, match="norms differ from layer 0"):
         formation(other.model, trace, detect(trace))
-    with pytest.raises(AttributionError, match="layers, d_model"):
+    with pytest.raises(TraceError, match="layers, d_model"):
         formation(plant(PLANTS, n_layers=9).model, trace, detect(trace))
 
 

@@ -6,12 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondary_sinks.errors import AttributionError
-from secondary_sinks.measures import norms
 from secondary_sinks.models.layers import hook_name
 from secondary_sinks.models.protocol import Hook, HookedModel
-from secondary_sinks.observation import LayerView
-from secondary_sinks.types import Trace
 
 
 class Gather:
@@ -58,24 +54,3 @@ class Gather:
         means = self._means[point]
         assert isinstance(means, Tensor)
         return means
-
-
-def check_belongs(model: HookedModel, trace: Trace) -> None:
-    """Raise `AttributionError` for a trace of a model of another shape."""
-    shape = (model.cfg.n_layers, model.cfg.d_model)
-    if tuple(trace.typical.shape) != shape:
-        raise AttributionError(
-            f"the trace was measured on a model with (layers, d_model) = "
-            f"{tuple(trace.typical.shape)}, this one has {shape}; observe the text with this model"
-        )
-
-
-def check_same(view: LayerView, trace: Trace) -> None:
-    """Raise `AttributionError` where the walk does not see what the trace saw."""
-    measured, seen = trace.norm[view.layer], norms(view.resid_post).cpu()
-    tolerance = 1e-3 if view.resid_post.dtype == torch.float32 else 5e-2
-    if not torch.allclose(seen, measured, rtol=tolerance, atol=tolerance):
-        raise AttributionError(
-            f"the trace is of another model: norms differ from layer {view.layer} on; observe the "
-            "text with this model"
-        )

@@ -1,0 +1,77 @@
+"""Edits of some cells at one layer, as hooks: on replicas of tokens, or on endings of texts."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from secondary_sinks.causal.donors import Donors, shaped
+from secondary_sinks.causal.kinds import SITES, edited
+from secondary_sinks.models.layers import hook_name
+from secondary_sinks.models.protocol import Hook, HookedModel
+from secondary_sinks.types import Cell, Edit
+
+Target = tuple[int, Edit, int]
+"""Number of the cell in its batch, edit, position."""
+Locate = Callable[[int, int, int, int], tuple[int, int] | None]
+"""(number, position, columns so far, columns now) -> row and column in the tensor, if there."""
+
+
+class LayerEdits:
+    """Hooks of one layer for a batch of cells, and which cells they have changed."""
+
+    def __init__(
+        self, model: HookedModel, layer: int, cells: Sequence[Cell], donors: Donors
+    ) -> None:
+        """Sort the edits at this layer by site, in the order in which they are made."""
+        self.model, self.layer, self.donors = model, layer, donors
+        self.changed: set[int] = set()
+        """Numbers of the cells of which an edit changed something, even the last bit."""
+        self._targets: dict[str, list[Target]] = {}
+        for number, cell in enumerate(cells):
+            for edit in cell:
+                if layer in edit.layers:
+                    targets = [(number, edit, pos) for pos in edit.positions]
+                    self._targets.setdefault(edit.site, []).extend(targets)
+
+    def on_replicas(self) -> list[Hook]:
+        """Hooks that see `[1, cell, ...]`."""
+        return self._hooks(lambda number, pos, done, now: (0, number))
+
+    def on_suffixes(self, start: int) -> list[Hook]:
+        """Hooks that see `[cell, query, ...]`, chunk by chunk, of positions from `start` on."""
+
+        def locate(number: int, pos: int, done: int, now: int) -> tuple[int, int] | None:
+            column = pos - start - done
+            return (number, column) if 0 <= column < now else None
+
+        return self._hooks(locate)
+
+    def _hooks(self, locate: Locate) -> list[Hook]:
+        sites = [site for site in SITES if site in self._targets]
+        return [(hook_name(self.layer, site), self._hook(site, locate)) for site in sites]
+
+    def _hook(self, site: str, locate: Locate) -> Callable[..., Tensor]:
+        done = 0
+
+        def hook(tensor: Tensor, hook: Any) -> Tensor:
+            nonlocal done
+            new, now = tensor.clone(), tensor.shape[1]
+            for number, edit, pos in self._targets[site]:
+                place = locate(number, pos, done, now)
+                if place is not None:
+                    self._edit(new, place, number, edit, pos)
+            done += now
+            return new
+
+        return hook
+
+    def _edit(
+        self, tensor: Tensor, place: tuple[int, int], number: int, edit: Edit, pos: int
+    ) -> None:
+        row = shaped(self.model, edit.site, tensor[place])
+        result = edited(row, edit, self.donors.given(edit, pos, self.layer))
+        if not torch.equal(result, row):
+            self.changed.add(number)
+            tensor[place] = result.reshape(tensor[place].shape)

@@ -1,0 +1,120 @@
+"""Is every edit possible? All is checked before the first forward pass."""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from secondary_sinks.causal.kinds import DIRECTED, KINDS, OVER, SITES, VALUED, is_possible
+from secondary_sinks.errors import EditError
+from secondary_sinks.models.layers import hook_name
+from secondary_sinks.models.protocol import HookedModel
+from secondary_sinks.types import Cell, Edit, Trace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Context:
+    """What edits may refer to."""
+
+    trace: Trace
+    others: dict[str, Trace]
+    """Texts that donors may come from, by name."""
+    reference: Collection[tuple[str, int]]
+    """Sites and layers that means over a reference corpus are known of."""
+
+
+def check_kind(kind: str) -> None:
+    """Raise `EditError` for a kind of edit that is not known."""
+    if kind not in KINDS:
+        raise EditError(f"unknown edit {kind!r}; expected one of {', '.join(KINDS)}")
+
+
+def check_cells(model: HookedModel, cells: Sequence[Cell], context: Context) -> None:
+    """Raise `EditError` for the first edit that is not possible, and for an empty cell."""
+    for cell in cells:
+        if not cell:
+            raise EditError("a cell has no edit; expected one or more (the no-op is kind 'none')")
+        for edit in cell:
+            _check_words(edit)
+            _check_place(model, edit, context.trace)
+            _check_needs(edit, context)
+
+
+def _check_words(edit: Edit) -> None:
+    check_kind(edit.kind)
+    if edit.site not in SITES:
+        raise EditError(f"unknown site {edit.site!r}; expected one of {', '.join(SITES)}")
+    if edit.over not in OVER:
+        raise EditError(f"unknown mean over {edit.over!r}; expected one of {', '.join(OVER)}")
+    if not is_possible(edit.kind, edit.site):
+        able = [kind for kind in KINDS if is_possible(kind, edit.site)]
+        raise EditError(
+            f"edit {edit.kind!r} has no meaning at site {edit.site!r}; expected one of "
+            f"{', '.join(able)}"
+        )
+    if edit.units and edit.site not in {"z", "post"}:
+        raise EditError(f"site {edit.site!r} has no units; heads are at z, neurons at post")
+
+
+def _check_place(model: HookedModel, edit: Edit, trace: Trace) -> None:
+    n_layers, n_pos = trace.norm.shape
+    _check_range("layer", edit.layers, n_layers)
+    _check_range("position", edit.positions, n_pos)
+    for layer in edit.layers:
+        name = hook_name(layer, edit.site)
+        if name not in model.hook_dict:
+            raise EditError(f"this model has no hook point {name!r} for site {edit.site!r}")
+    if edit.units:
+        width = model.cfg.n_heads if edit.site == "z" else model.cfg.d_mlp
+        _check_range("head" if edit.site == "z" else "neuron", edit.units, width)
+
+
+def _check_range(name: str, numbers: Sequence[int], n: int) -> None:
+    if not numbers:
+        raise EditError(f"an edit names no {name}; expected at least one")
+    for number in numbers:
+        if not 0 <= number < n:
+            raise EditError(f"{name} {number} is out of range; expected 0 to {n - 1}")
+    if len(set(numbers)) < len(numbers):
+        raise EditError(f"an edit names a {name} twice: {list(numbers)}")
+
+
+def _check_needs(edit: Edit, context: Context) -> None:
+    if (edit.value is not None) != (edit.kind in VALUED):
+        words = "needs a value" if edit.kind in VALUED else "takes no value"
+        raise EditError(f"edit {edit.kind!r} {words}; got {edit.value}")
+    if edit.value is not None:
+        least = 0.0 if edit.kind in {"set_norm", "rotate"} else -math.inf
+        if not math.isfinite(edit.value) or edit.value < least:
+            raise EditError(f"value of {edit.kind!r} is {edit.value}; expected a finite number")
+    if (edit.donor is not None or edit.text) and edit.kind != "patch":
+        raise EditError(f"edit {edit.kind!r} takes no donor; a patch does")
+    if edit.kind == "patch":
+        _check_donor(edit, context)
+    if edit.kind in DIRECTED:
+        _check_direction(edit, context.trace)
+    if edit.kind == "mean" and edit.over == "reference":
+        for layer in edit.layers:
+            if (edit.site, layer) not in context.reference:
+                raise EditError(
+                    f"no reference mean of {edit.site} at layer {layer}; measure one with "
+                    "reference_means(model, traces) and give it as reference="
+                )
+
+
+def _check_donor(edit: Edit, context: Context) -> None:
+    if edit.donor is None:
+        raise EditError("a patch needs a donor: the position that the activation is taken from")
+    if edit.text and edit.text not in context.others:
+        known = ", ".join(map(repr, context.others)) or "none"
+        raise EditError(f"no trace of donor text {edit.text!r} was given as others=; got {known}")
+    trace = context.others[edit.text] if edit.text else context.trace
+    _check_range("donor", (edit.donor,), len(trace.tokens))
+
+
+def _check_direction(edit: Edit, trace: Trace) -> None:
+    for layer in edit.layers:
+        if not bool(trace.primary_resid[layer].isfinite().all()):
+            raise EditError(
+                f"edit {edit.kind!r} at layer {layer} needs the primary's direction, but no "
+                "primary stands out there"
+            )

@@ -1,0 +1,233 @@
+"""What edits put in the place of an activation: donors' activations, and means.
+
+Which tokens these come from is settled before the first pass, from the trace alone. The
+activations themselves are taken as the clean text, or another one, walks by.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from secondary_sinks.causal.kinds import DIRECTED, REPLACING, Given
+from secondary_sinks.errors import EditError
+from secondary_sinks.measures.geometry import ORDINARY_NORM
+from secondary_sinks.models.protocol import Hook, HookedModel
+from secondary_sinks.observation.belongs import check_same
+from secondary_sinks.observation.gather import Gather
+from secondary_sinks.observation.walk import walk
+from secondary_sinks.types import Cell, Edit, Trace
+
+Place = tuple[str, int]
+"""A site and a layer."""
+Means = Mapping[Place, Float[Tensor, "*site"]]
+
+
+def ordinary(trace: Trace, layer: int) -> Bool[Tensor, "pos"]:
+    """Tokens whose residual at a layer is at most twice as long as the median."""
+    return trace.norm[layer] <= ORDINARY_NORM * trace.median_norm[layer]
+
+
+def token_twins(trace: Trace, pos: int, layer: int) -> list[int]:
+    """Positions of the ordinary tokens at a layer that have the same token id as `pos`."""
+    same = (trace.tokens == trace.tokens[pos]) & ordinary(trace, layer)
+    same[pos] = False
+    return [int(one) for one in same.nonzero()[:, 0]]
+
+
+def resample_donor(trace: Trace, edit: Edit, pos: int) -> int:
+    """The token that a resampling edit of `pos` takes its activation from; `edit.seed` draws it.
+
+    One that is ordinary at all layers of the edit and is not edited itself. Raises `EditError`
+    where there is none.
+    """
+    able = torch.stack([ordinary(trace, layer) for layer in edit.layers]).all(0)
+    able[list(edit.positions)] = False
+    donors = able.nonzero()[:, 0]
+    if not len(donors):
+        raise EditError("no ordinary token is left to resample from; expected a longer text")
+    chance = torch.Generator().manual_seed(edit.seed * 1_000_003 + pos)
+    return int(donors[torch.randint(len(donors), (1,), generator=chance)])
+
+
+def settle(trace: Trace, cell: Cell) -> Cell:
+    """The cell with every resampling edit as the patches that it comes down to."""
+    return tuple(one for edit in cell for one in _patches(trace, edit))
+
+
+def _patches(trace: Trace, edit: Edit) -> list[Edit]:
+    if edit.kind != "resample":
+        return [edit]
+    drawn = [(pos, resample_donor(trace, edit, pos)) for pos in edit.positions]
+    return [replace(edit, pos=pos, kind="patch", donor=donor, seed=0) for pos, donor in drawn]
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Tokens of one text whose mean activation at a site is put in the place of another."""
+
+    text: str
+    positions: tuple[int, ...]
+
+
+Needed = dict[int, dict[str, set[_Source]]]
+"""Layer -> site -> sources."""
+
+
+class _Taker:
+    """Takes the means over sources from one text as it walks by."""
+
+    def __init__(self, model: HookedModel, n_pos: int, needed: Needed) -> None:
+        self.model, self.n_pos, self.needed = model, n_pos, needed
+        self.rows: dict[tuple[Place, _Source], Tensor] = {}
+        self._gathers: dict[int, dict[str, Gather]] = {}
+
+    def hooks(self, layer: int) -> list[Hook]:
+        """Hooks of the walk at a layer."""
+        found: list[Hook] = []
+        for site, sources in self.needed.get(layer, {}).items():
+            weights = torch.stack([_weights(source, self.n_pos) for source in _ordered(sources)])
+            gather = Gather([], weights)
+            self._gathers.setdefault(layer, {})[site] = gather
+            found += gather.hooks(self.model, layer, site)
+        return found
+
+    def settle(self, layer: int) -> None:
+        """What the hooks of a layer took is complete now."""
+        for site, gather in self._gathers.pop(layer, {}).items():
+            means, sources = gather.means(site), _ordered(self.needed[layer][site])
+            for source, row in zip(sources, means, strict=True):
+                self.rows[(site, layer), source] = shaped(self.model, site, row)
+
+
+class Donors:
+    """The activations that the edits of some cells need."""
+
+    def __init__(
+        self,
+        model: HookedModel,
+        trace: Trace,
+        cells: Sequence[Cell],
+        others: Mapping[str, Trace],
+        reference: Means,
+    ) -> None:
+        """Find out what is needed, and walk the other texts for theirs.
+
+        Raises `EditError` for a mean over token twins where there are none.
+        """
+        self.model, self.trace, self.reference = model, trace, reference
+        needed: dict[str, Needed] = {}
+        for edit, pos, layer in _replaced(cells):
+            source = self._source(edit, pos, layer)
+            by_layer = needed.setdefault(source.text, {})
+            by_layer.setdefault(layer, {}).setdefault(edit.site, set()).add(source)
+        self._own = _Taker(model, len(trace.tokens), needed.pop("", {}))
+        for text, wanted in needed.items():
+            self._own.rows |= _walk(model, others[text], wanted)
+
+    def hooks(self, layer: int) -> list[Hook]:
+        """Hooks of the clean walk that take what the edits at this layer need."""
+        return self._own.hooks(layer)
+
+    def settle(self, layer: int) -> None:
+        """The clean walk is through with a layer."""
+        self._own.settle(layer)
+
+    def given(self, edit: Edit, pos: int, layer: int) -> Given:
+        """What an edit of a token at a layer works with."""
+        device = self.model.cfg.device
+        direction = None
+        if edit.kind in DIRECTED:
+            towards = self.trace.primary_resid[layer].to(device)
+            direction = towards / towards.norm()
+        if edit.kind not in REPLACING:
+            return Given(direction=direction)
+        if edit.kind == "mean" and edit.over == "reference":
+            mean = self.reference[edit.site, layer].to(device)
+            return Given(row=shaped(self.model, edit.site, mean))
+        return Given(row=self._own.rows[(edit.site, layer), self._source(edit, pos, layer)])
+
+    def _source(self, edit: Edit, pos: int, layer: int) -> _Source:
+        if edit.kind == "patch":
+            assert edit.donor is not None
+            return _Source(edit.text, (edit.donor,))
+        if edit.over == "ordinary":
+            return _Source("", tuple(ordinary(self.trace, layer).nonzero()[:, 0].tolist()))
+        twins = token_twins(self.trace, pos, layer)
+        if not twins:
+            token = self.trace.token_strings[pos]
+            raise EditError(
+                f"token {token!r} at position {pos} has no ordinary twin in this text to take a "
+                "mean over; use over='ordinary'"
+            )
+        return _Source("", tuple(twins))
+
+
+def shaped(model: HookedModel, site: str, row: Tensor) -> Tensor:
+    """The activation of one token, with heads apart where a model has them in one row."""
+    return row.unflatten(-1, (model.cfg.n_heads, -1)) if site == "z" and row.ndim == 1 else row
+
+
+def _walk(model: HookedModel, trace: Trace, needed: Needed) -> dict[tuple[Place, _Source], Tensor]:
+    """What is needed from another text, up to the last layer that it is needed of."""
+    taker = _Taker(model, len(trace.tokens), needed)
+    for view in walk(model, trace.tokens, hooks=taker.hooks):
+        check_same(view, trace)
+        taker.settle(view.layer)
+        if view.layer == max(needed):
+            break
+        del view
+    return taker.rows
+
+
+def _replaced(cells: Sequence[Cell]) -> list[tuple[Edit, int, int]]:
+    """Edits, tokens and layers at which something given is put in the place of an activation."""
+    return [
+        (edit, pos, layer)
+        for cell in cells
+        for edit in cell
+        if edit.kind in REPLACING and not (edit.kind == "mean" and edit.over == "reference")
+        for pos in edit.positions
+        for layer in edit.layers
+    ]
+
+
+def _weights(source: _Source, n_pos: int) -> Float[Tensor, "pos"]:
+    weights = torch.zeros(n_pos)
+    weights[list(source.positions)] = 1 / len(source.positions)
+    return weights
+
+
+def _ordered(sources: set[_Source]) -> list[_Source]:
+    return sorted(sources, key=lambda source: (source.text, source.positions))
+
+
+def reference_means(
+    model: HookedModel,
+    traces: Sequence[Trace],
+    sites: Sequence[str] = ("mlp_out",),
+) -> dict[Place, Float[Tensor, "*site"]]:
+    """Mean activation over the ordinary tokens of a reference corpus, by site and layer.
+
+    For edits of kind mean over "reference". `traces` are of the corpus' texts and of `model`.
+    """
+    sums: dict[Place, Tensor] = {}
+    counts: dict[Place, int] = {}
+    for trace in traces:
+        gathers: dict[int, Gather] = {}
+
+        def hooks(layer: int, trace: Trace = trace, gathers: dict[int, Gather] = gathers):  # type: ignore[no-untyped-def]
+            gathers[layer] = Gather([], ordinary(trace, layer).float()[None])
+            return gathers[layer].hooks(model, layer, *sites)
+
+        for view in walk(model, trace.tokens, hooks=hooks):
+            check_same(view, trace)
+            number = int(ordinary(trace, view.layer).sum())
+            gather = gathers.pop(view.layer)
+            for site in sites:
+                place = (site, view.layer)
+                sums[place] = sums.get(place, 0.0) + gather.means(site)[0]
+                counts[place] = counts.get(place, 0) + number
+    return {place: total / counts[place] for place, total in sums.items()}

@@ -1,0 +1,264 @@
+"""Total effects: all positions from the edited token on, recomputed from the edited layer up.
+
+Where the freed attention goes, what later tokens become, what the model then predicts: all this
+needs later positions to run again. It does not need earlier ones, nor layers below the edit. So
+cells walk beside the clean text as *suffixes*: a cell enters at the layer of its first edit with
+the clean residuals of its positions, and sees the clean keys and values before them. Cells that
+start at the same token share a batch.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from secondary_sinks.causal.apply import LayerEdits
+from secondary_sinks.causal.batches import in_batches
+from secondary_sinks.causal.check import Context, check_cells
+from secondary_sinks.causal.donors import Donors, Means, settle
+from secondary_sinks.causal.losses import Losses
+from secondary_sinks.causal.replay import Progress
+from secondary_sinks.causal.states import STATES, states_of
+from secondary_sinks.errors import EditError
+from secondary_sinks.measures import norms, seeing_queries
+from secondary_sinks.models.layers import begin
+from secondary_sinks.models.protocol import HookedModel
+from secondary_sinks.observation import LayerView, walk
+from secondary_sinks.observation.belongs import check_belongs, check_same
+from secondary_sinks.observation.walk import CHUNK, fitting_chunk
+from secondary_sinks.types import Cell, Edit, Trace, as_cell
+
+STATES_AT_ONCE = 1 << 28
+"""Numbers (cells x positions x d_model) that are held between layers: 1 GiB in float32. More
+cells make further walks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Recomputed:
+    """What cells do to watched tokens and to the loss, with everything after them recomputed."""
+
+    cells: tuple[Cell, ...]
+    watch: tuple[int, ...]
+    """Positions whose states and masses are kept."""
+    norm: Float[Tensor, "layer cell watch"]
+    deviation_ratio: Float[Tensor, "layer cell watch"]
+    alignment: Float[Tensor, "layer cell watch"]
+    alignment_centred: Float[Tensor, "layer cell watch"]
+    key_norm: Float[Tensor, "layer cell watch"]
+    mass: Float[Tensor, "layer cell watch"]
+    """Total effect: attention mass in block l, as all queries are in the edited run."""
+    loss_clean: Float[Tensor, "pos"]
+    """Cross-entropy (nats) of the next token, predicted at each position; NaN at the last."""
+    loss: Float[Tensor, "cell pos"]
+    """The same in the edited run."""
+    kl: Float[Tensor, "cell pos"]
+    """Divergence (nats) of the edited prediction from the clean one, KL(clean || edited)."""
+
+    def column(self, pos: int) -> int:
+        """Where a watched position stands among the columns. Raises `EditError` if nowhere."""
+        if pos not in self.watch:
+            raise EditError(f"position {pos} was not watched; expected one of {list(self.watch)}")
+        return self.watch.index(pos)
+
+
+def recompute(
+    model: HookedModel,
+    trace: Trace,
+    edits: Sequence[Edit | Sequence[Edit]],
+    *,
+    watch: Sequence[int] = (),
+    others: Sequence[Trace] = (),
+    reference: Means | None = None,
+    loss: bool = True,
+    progress: Progress | None = None,
+) -> Recomputed:
+    """Run every cell with all that follows from it: equal to a whole forward pass per cell.
+
+    A cell is an edit, or several that are made together, of one token or of many. The edited
+    tokens and the references of the trace are watched, and those of `watch`. `loss=False` leaves
+    the unembedding out: losses and divergences are then NaN. A cell that changes nothing keeps
+    the clean values, bit by bit. Other arguments, and errors, are those of `replay`.
+    """
+    check_belongs(model, trace)
+    cells = tuple(map(as_cell, edits))
+    known, means = {other.text_id: other for other in others}, reference or {}
+    check_cells(model, cells, Context(trace=trace, others=known, reference=means.keys()))
+    watched = _watched(trace, cells, watch)
+    waves = _waves(trace, cells)
+    result = _Table(trace, cells, watched)
+    for done, wave in enumerate(waves):
+        ready = done * len(trace.norm), len(waves) * len(trace.norm)
+        passing = _Passing(model, trace, wave, cells, known, means, result)
+        passing.walk(ready, progress)
+        if loss:
+            passing.predict()
+    return result.recomputed()
+
+
+def _watched(trace: Trace, cells: Sequence[Cell], watch: Sequence[int]) -> tuple[int, ...]:
+    n_pos = len(trace.tokens)
+    for pos in watch:
+        if not 0 <= pos < n_pos:
+            raise EditError(f"position {pos} is out of range; expected 0 to {n_pos - 1}")
+    edited = {pos for cell in cells for edit in cell for pos in edit.positions}
+    return tuple(sorted(edited | set(watch) | set(trace.reference.tolist())))
+
+
+def _start(cell: Cell) -> int:
+    return min(pos for edit in cell for pos in edit.positions)
+
+
+def _waves(trace: Trace, cells: Sequence[Cell]) -> list[list[int]]:
+    """Cells that are walked through together: those that fit, sorted by where they start."""
+    (_, n_pos), width = trace.norm.shape, trace.typical.shape[1]
+    waves: list[list[int]] = []
+    room = 0
+    for number in sorted(range(len(cells)), key=lambda number: _start(cells[number])):
+        size = (n_pos - _start(cells[number])) * width
+        if size > room:
+            waves.append([])
+            room = STATES_AT_ONCE
+        waves[-1].append(number)
+        room -= size
+    return waves
+
+
+class _Table:
+    """The results, clean until cells say otherwise."""
+
+    def __init__(self, trace: Trace, cells: tuple[Cell, ...], watch: tuple[int, ...]) -> None:
+        n_cells, n_pos = len(cells), len(trace.tokens)
+        self.cells, self.watch, self.n_pos = cells, watch, n_pos
+        self.columns = {
+            name: getattr(trace, name)[:, None, watch].repeat(1, n_cells, 1)
+            for name in (*STATES, "mass")
+        }
+        self.loss_clean = torch.full((n_pos,), torch.nan)
+        self.loss = torch.full((n_cells, n_pos), torch.nan)
+        self.kl = torch.full((n_cells, n_pos), torch.nan)
+
+    def recomputed(self) -> Recomputed:
+        return Recomputed(
+            cells=self.cells,
+            watch=self.watch,
+            loss_clean=self.loss_clean,
+            loss=self.loss,
+            kl=self.kl,
+            **self.columns,
+        )
+
+
+class _Passing:
+    """The cells of one wave on their way through the layers."""
+
+    def __init__(
+        self,
+        model: HookedModel,
+        trace: Trace,
+        wave: Sequence[int],
+        cells: Sequence[Cell],
+        others: Mapping[str, Trace],
+        reference: Means,
+        table: _Table,
+    ) -> None:
+        self.model, self.trace, self.table, self.wave = model, trace, table, wave
+        self.cells = {number: settle(trace, cells[number]) for number in wave}
+        self.donors = Donors(model, trace, list(self.cells.values()), others, reference)
+        self.groups: dict[int, list[int]] = {}
+        for number, cell in self.cells.items():
+            self.groups.setdefault(_start(cell), []).append(number)
+        self.size = len(wave)
+        self.states: dict[int, Float[Tensor, "suffix d_model"]] = {}
+        self.clean: Float[Tensor, "pos d_model"]
+
+    def walk(self, ready: tuple[int, int], progress: Progress | None) -> None:
+        """Take all cells through all layers."""
+        for view in walk(self.model, self.trace.tokens, denominators=True, hooks=self.donors.hooks):
+            check_same(view, self.trace)
+            self.donors.settle(view.layer)
+            paid = _paid(view, self.table.watch)
+            for start, group in self.groups.items():
+                self._group(view, start, group, paid[:start].sum(0).cpu())
+            self.clean = view.resid_post
+            if progress:
+                progress(ready[0] + view.layer + 1, ready[1])
+            del view
+
+    def _group(
+        self, view: LayerView, start: int, group: list[int], before: Float[Tensor, "watch"]
+    ) -> None:
+        at = view.layer
+        walking = [
+            number
+            for number in group
+            if number in self.states or any(at in edit.layers for edit in self.cells[number])
+        ]
+        self.size = in_batches(
+            walking, self.size, lambda batch: self._batch(view, start, batch, before)
+        )
+
+    def _batch(
+        self, view: LayerView, start: int, batch: list[int], before: Float[Tensor, "watch"]
+    ) -> None:
+        edits = LayerEdits(
+            self.model, view.layer, [self.cells[number] for number in batch], self.donors
+        )
+        clean = view.resid_pre[start:]
+        entering = torch.stack([self.states.get(number, clean) for number in batch])
+        chunk = fitting_chunk(self.model.cfg.n_heads * len(batch), len(view.resid_pre))
+        after = view.run.run_suffixes(entering, min(chunk, CHUNK), edits.on_suffixes(start))
+        for index, number in enumerate(batch):
+            if number in self.states or index in edits.changed:
+                self.states[number] = after.resid_post[index].clone()
+                self._note(
+                    view,
+                    number,
+                    start,
+                    after.keys[index],
+                    before + after.received[index, list(self.table.watch)].cpu(),
+                )
+
+    def _note(
+        self,
+        view: LayerView,
+        number: int,
+        start: int,
+        keys: Float[Tensor, "suffix kv_head d_head"],
+        received: Float[Tensor, "watch"],
+    ) -> None:
+        watch, columns = torch.tensor(self.table.watch), self.table.columns
+        later = watch >= start
+        rows = (watch[later] - start).to(keys.device)
+        states = states_of(
+            self.trace, view.layer, self.states[number][rows], norms(keys[rows]).mean(-1)
+        )
+        for name, value in states.items():
+            columns[name][view.layer, number, later] = value
+        seen = seeing_queries(len(view.resid_pre), view.run.window)[watch]
+        columns["mass"][view.layer, number] = received / seen
+
+    def predict(self) -> None:
+        """Losses and divergences of all cells, after the last layer."""
+        table = self.table
+        losses = Losses(begin(self.model, self.trace.tokens[:1]), self.trace.tokens, self.clean)
+        table.loss_clean[:-1] = losses.clean()
+        for number in self.wave:
+            start = _start(self.cells[number])
+            table.loss[number], table.kl[number] = table.loss_clean, 0.0
+            table.kl[number, -1] = torch.nan
+            if number in self.states:
+                loss, kl = losses.edited(self.states[number])
+                table.loss[number, start:-1], table.kl[number, start:-1] = loss, kl
+
+
+def _paid(view: LayerView, watch: Sequence[int]) -> Float[Tensor, "query watch"]:
+    """Attention that each query of the clean run pays to the watched keys, mean over heads."""
+    assert view.denominator is not None
+    positions: Int[Tensor, "watch"] = torch.tensor(watch, device=view.queries.device)
+    scores = view.run.scores(view.queries, view.run.keys[positions]).float()
+    paid = (scores - view.denominator.log_sum[..., None]).exp().mean(0)
+    behind = torch.arange(len(view.queries), device=paid.device)[:, None] - positions
+    window = view.run.window
+    return paid.where((behind >= 0) & (behind < (window or len(view.queries))), 0.0)

@@ -1,0 +1,184 @@
+"""`Edit`: a change of activations, as plain data that goes to JSON and back."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from secondary_sinks.errors import EditError
+
+Cell = tuple["Edit", ...]
+"""Edits that are made together in one run, in order. Later ones see what earlier ones left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """A change of one activation at one or more tokens and layers.
+
+    kind | what the activation becomes | needs
+    ---|---|---
+    none | what it is (the no-op that every edit is checked against) |
+    zero | zero |
+    mean | its mean over `over`: ordinary, twins or reference | `over`
+    resample | that of an ordinary token of the same text, drawn with `seed` | `seed`
+    patch | that of the token `donor`, of the same text or of the one called `text` | `donor`
+    scale | `value` times what it is | `value`
+    set_norm | of length `value`, in the same direction | `value`
+    rotate | of the same length, turned by `value` degrees towards a random direction | `value`
+    remove | without its component along the primary's direction at that layer |
+    keep | that component alone |
+    steer | with `value` more along the primary's direction, in units of the residual | `value`
+
+    The site is one of mlp_out, attn_out (both as they are added to the residual), resid_post, z
+    (single heads), post (single neurons). The primary's direction is that of its `resid_post` at
+    the layer of the edit.
+
+    >>> Edit(pos=7, layer=(2, 3), kind="scale", value=0.5).to_json()
+    '{"pos": 7, "layer": [2, 3], "kind": "scale", "value": 0.5}'
+    >>> Edit.from_json('{"pos": 7, "layer": [2, 3]}').layers
+    (2, 3)
+    """
+
+    pos: int | tuple[int, ...]
+    """Position of the token, or of several."""
+    layer: int | tuple[int, ...]
+    """Layer, or several."""
+    kind: str = "zero"
+    site: str = "mlp_out"
+    units: tuple[int, ...] = ()
+    """Heads of z, or neurons of post; empty: all of them."""
+    value: float | None = None
+    over: str = "ordinary"
+    """What a mean is over: ordinary (tokens of the text), twins (its token twins that are
+    ordinary) or reference (ordinary tokens of a reference corpus)."""
+    donor: int | None = None
+    """Position of the token that a patch is taken from."""
+    text: str = ""
+    """Text of the donor; empty: the same text."""
+    seed: int = 0
+    """Of the donor that is drawn, or of the random direction."""
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """All tokens that are edited."""
+        return self.pos if isinstance(self.pos, tuple) else (self.pos,)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """All layers that are edited."""
+        return self.layer if isinstance(self.layer, tuple) else (self.layer,)
+
+    @property
+    def label(self) -> str:
+        """What is done, in a word, without where: for tables and figures.
+
+        >>> Edit(pos=1, layer=0, kind="mean", over="twins").label
+        'mean:twins'
+        """
+        details = {
+            "mean": "" if self.over == "ordinary" else self.over,
+            "resample": str(self.seed),
+            "patch": f"{self.text}@{self.donor}" if self.text else f"{self.donor}",
+            "rotate": f"{self.value:g}:{self.seed}" if self.value is not None else "",
+        }
+        plain = "" if self.value is None else f"{self.value:g}"
+        detail = details.get(self.kind, plain)
+        units = f"[{','.join(map(str, self.units))}]" if self.units else ""
+        return (f"{self.kind}:{detail}" if detail else self.kind) + units
+
+    def to_dict(self) -> dict[str, Any]:
+        """What differs from the defaults, of types that JSON knows."""
+        given = {item.name: getattr(self, item.name) for item in fields(self)}
+        needed = {"pos", "layer", "kind"}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in given.items()
+            if name in needed or value != _DEFAULTS[name]
+        }
+
+    @staticmethod
+    def from_dict(given: dict[str, Any]) -> "Edit":
+        """The edit of `to_dict`. Raises `EditError` for unknown or missing fields."""
+        if not isinstance(given, dict):
+            raise EditError(f"expected an edit as an object with pos and layer; got {given!r}")
+        known = {item.name: item.type for item in fields(Edit)}
+        unknown = sorted(given.keys() - known.keys())
+        if unknown or not {"pos", "layer"} <= given.keys():
+            wrong = f"unknown {unknown[0]!r}" if unknown else "pos or layer is missing"
+            raise EditError(f"{wrong} in an edit; expected some of {', '.join(known)}")
+        return Edit(**{name: _checked(name, value) for name, value in given.items()})
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(self.to_dict())
+
+    @staticmethod
+    def from_json(line: str) -> "Edit":
+        """The edit of `to_json`. Raises `EditError` for anything else."""
+        return Edit.from_dict(_parsed(line))
+
+
+_DEFAULTS: dict[str, Any] = {
+    "site": "mlp_out",
+    "units": (),
+    "value": None,
+    "over": "ordinary",
+    "donor": None,
+    "text": "",
+    "seed": 0,
+}
+_WHOLE, _WORDS = {"donor", "seed"}, {"kind", "site", "over", "text"}
+
+
+def _checked(name: str, value: Any) -> Any:
+    """A value as JSON has it -> as an `Edit` has it; raises `EditError` for a wrong type."""
+    if name in {"pos", "layer", "units"} and isinstance(value, list):
+        return tuple(_expect(name, one, int, "whole numbers") for one in value)
+    if name in {"pos", "layer"} or (name in _WHOLE and value is not None):
+        return _expect(name, value, int, "a whole number")
+    if name in _WORDS:
+        return _expect(name, value, str, "a word")
+    if name == "value" and value is not None:
+        return float(_expect(name, value, (int, float), "a number"))
+    if name == "units":
+        raise EditError(f"units of an edit is {value!r}; expected a list of whole numbers")
+    return value
+
+
+def _expect(name: str, value: Any, kind: Any, words: str) -> Any:
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise EditError(f"{name} of an edit is {value!r}; expected {words}")
+    return value
+
+
+def as_cell(edit: Edit | Sequence[Edit]) -> Cell:
+    """One edit, or several that are made together, as a cell."""
+    return (edit,) if isinstance(edit, Edit) else tuple(edit)
+
+
+def dump_cells(cells: Iterable[Edit | Sequence[Edit]]) -> str:
+    """Cells as JSON lines: a list of edits a line.
+
+    >>> dump_cells([Edit(pos=7, layer=2)])
+    '[{"pos": 7, "layer": 2, "kind": "zero"}]\\n'
+    """
+    lists = ([edit.to_dict() for edit in as_cell(cell)] for cell in cells)
+    return "".join(json.dumps(one) + "\n" for one in lists)
+
+
+def load_cells(lines: str) -> list[Cell]:
+    """The cells of `dump_cells`; a line may also be a single edit. Raises `EditError`.
+
+    >>> load_cells('[{"pos": 7, "layer": 2}]')[0][0].kind
+    'zero'
+    """
+    parsed = [_parsed(line) for line in lines.splitlines() if line.strip()]
+    lists = [one if isinstance(one, list) else [one] for one in parsed]
+    return [tuple(Edit.from_dict(edit) for edit in one) for one in lists]
+
+
+def _parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise EditError(f"expected an edit in JSON; got {line[:80]!r} ({error})") from error
