@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from secondary_sinks.attribution import formation, mlp_anatomy
-    from secondary_sinks.causal import ablate, layer_effects, necessity, replay
+    from secondary_sinks.causal import (
+        ablate,
+        layer_effects,
+        necessity,
+        recompute,
+        reference_means,
+        replay,
+    )
     from secondary_sinks.detection import (
         detect,
         explain,
@@ -35,6 +42,8 @@ _ROOMS = {
     "ablate": "causal",
     "layer_effects": "causal",
     "necessity": "causal",
+    "recompute": "causal",
+    "reference_means": "causal",
     "replay": "causal",
     "detect": "detection",
     "explain": "detection",
@@ -74,6 +83,8 @@ __all__ = [
     "observe",
     "primary_weakening",
     "read_texts",
+    "recompute",
+    "reference_means",
     "replay",
     "threshold_sweep",
     "tokenize",

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from secondary_sinks.causal.check import check_kind
+from secondary_sinks.causal.check import check_words
 from secondary_sinks.causal.replay import Progress, Replay, replay
 from secondary_sinks.detection import Tests, is_attended, joint_tests
 from secondary_sinks.models.protocol import HookedModel
@@ -26,18 +26,18 @@ def ablate(
 ) -> Effects:
     """Ablate `mlp_out` at every non-primary sink of a text and at matched controls, by layer.
 
-    `edit` is "zero" (the MLP writes nothing), "mean" (it writes what it writes on average at
-    the text's ordinary tokens) or "none" (the no-op). One cell per token and layer, each alone,
+    `edit` is the label of any kind of `Edit`: "zero" (the MLP writes nothing), "mean" (it writes
+    what it writes on average at the text's ordinary tokens), "none" (the no-op), "scale:0.5". One cell per token and layer, each alone,
     exact by single-token replay. Sinks of other texts in the table are left out.
     Raises `EditError` for unknown edits or layers, `TraceError` for a trace of another model.
     """
-    check_kind(edit)
+    check_words(Edit.of_label(edit, pos=0, layer=0))
     check_belongs(model, trace)
     targets = [s for s in sinks.sinks if s.text_id == trace.text_id and s.kind != "primary"]
     controls = _controls(trace, sinks, targets)
     layers = range(len(trace.norm)) if layers is None else layers
     positions = [sink.pos for sink in targets] + [control.pos for control in controls]
-    edits = [Edit(pos=pos, layer=layer, kind=edit) for pos in positions for layer in layers]
+    edits = [Edit.of_label(edit, pos=pos, layer=layer) for pos in positions for layer in layers]
     if not edits:
         return Effects(rows=())
     result = replay(model, trace, edits, progress=progress)

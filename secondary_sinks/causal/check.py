@@ -22,25 +22,21 @@ class Context:
     """Sites and layers that means over a reference corpus are known of."""
 
 
-def check_kind(kind: str) -> None:
-    """Raise `EditError` for a kind of edit that is not known."""
-    if kind not in KINDS:
-        raise EditError(f"unknown edit {kind!r}; expected one of {', '.join(KINDS)}")
-
-
 def check_cells(model: HookedModel, cells: Sequence[Cell], context: Context) -> None:
     """Raise `EditError` for the first edit that is not possible, and for an empty cell."""
     for cell in cells:
         if not cell:
             raise EditError("a cell has no edit; expected one or more (the no-op is kind 'none')")
         for edit in cell:
-            _check_words(edit)
+            check_words(edit)
             _check_place(model, edit, context.trace)
             _check_needs(edit, context)
 
 
-def _check_words(edit: Edit) -> None:
-    check_kind(edit.kind)
+def check_words(edit: Edit) -> None:
+    """Raise `EditError` for words that name no kind, site or mean, or that don't go together."""
+    if edit.kind not in KINDS:
+        raise EditError(f"unknown edit {edit.kind!r}; expected one of {', '.join(KINDS)}")
     if edit.site not in SITES:
         raise EditError(f"unknown site {edit.site!r}; expected one of {', '.join(SITES)}")
     if edit.over not in OVER:
@@ -51,6 +47,13 @@ def _check_words(edit: Edit) -> None:
             f"edit {edit.kind!r} has no meaning at site {edit.site!r}; expected one of "
             f"{', '.join(able)}"
         )
+    if (edit.value is not None) != (edit.kind in VALUED):
+        words = "needs a value" if edit.kind in VALUED else "takes no value"
+        raise EditError(f"edit {edit.kind!r} {words}; got {edit.value}")
+    if edit.value is not None:
+        least = 0.0 if edit.kind in {"set_norm", "rotate"} else -math.inf
+        if not math.isfinite(edit.value) or edit.value < least:
+            raise EditError(f"value of {edit.kind!r} is {edit.value}; expected a finite number")
     if edit.units and edit.site not in {"z", "post"}:
         raise EditError(f"site {edit.site!r} has no units; heads are at z, neurons at post")
 
@@ -79,13 +82,6 @@ def _check_range(name: str, numbers: Sequence[int], n: int) -> None:
 
 
 def _check_needs(edit: Edit, context: Context) -> None:
-    if (edit.value is not None) != (edit.kind in VALUED):
-        words = "needs a value" if edit.kind in VALUED else "takes no value"
-        raise EditError(f"edit {edit.kind!r} {words}; got {edit.value}")
-    if edit.value is not None:
-        least = 0.0 if edit.kind in {"set_norm", "rotate"} else -math.inf
-        if not math.isfinite(edit.value) or edit.value < least:
-            raise EditError(f"value of {edit.kind!r} is {edit.value}; expected a finite number")
     if (edit.donor is not None or edit.text) and edit.kind != "patch":
         raise EditError(f"edit {edit.kind!r} takes no donor; a patch does")
     if edit.kind == "patch":

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from secondary_sinks.causal.check import KINDS
+from secondary_sinks.causal.check import check_words
 from secondary_sinks.cli.show import Bars, show_found, show_inputs, show_where
-from secondary_sinks.errors import EditError
 from secondary_sinks.models import load_model
 from secondary_sinks.models.hub import provenance
 from secondary_sinks.models.load import parse_device, parse_dtype
@@ -15,7 +14,7 @@ from secondary_sinks.models.sources import resolve
 from secondary_sinks.report import write_report
 from secondary_sinks.runs import RunFolder, analyse, check_lengths, describe, save
 from secondary_sinks.texts import Text, bundled_corpus, check_feed, read_texts, tokenize
-from secondary_sinks.types import Thresholds
+from secondary_sinks.types import Edit, Thresholds
 
 
 class Request(NamedTuple):
@@ -97,8 +96,8 @@ def _fill(folder: RunFolder, request: Request, texts: Sequence[Text], bars: Bars
 
 def _check(request: Request) -> None:
     """Raise the error of whatever is wrong with the options, before a model is loaded."""
-    if request.edit is not None and request.edit not in KINDS:
-        raise EditError(f"unknown edit {request.edit!r}; expected one of {', '.join(KINDS)}")
+    if request.edit is not None:
+        check_words(Edit.of_label(request.edit, pos=0, layer=0))
     check_feed(request.feed)
     parse_dtype(request.dtype)
     parse_device(request.device)

@@ -86,6 +86,22 @@ class Edit:
         units = f"[{','.join(map(str, self.units))}]" if self.units else ""
         return (f"{self.kind}:{detail}" if detail else self.kind) + units
 
+    @staticmethod
+    def of_label(
+        label: str, pos: int | tuple[int, ...], layer: int | tuple[int, ...], **where: Any
+    ) -> "Edit":
+        """The edit that a label without units names, somewhere; `where` gives site and units.
+
+        Raises `EditError` for a label that names none.
+
+        >>> Edit.of_label("scale:0.5", pos=7, layer=2).value
+        0.5
+        >>> Edit.of_label("mean:twins", pos=7, layer=2).over
+        'twins'
+        """
+        kind, _, detail = label.partition(":")
+        return Edit(pos=pos, layer=layer, kind=kind, **_details(kind, detail, label), **where)
+
     def to_dict(self) -> dict[str, Any]:
         """What differs from the defaults, of types that JSON knows."""
         given = {item.name: getattr(self, item.name) for item in fields(self)}
@@ -127,6 +143,7 @@ _DEFAULTS: dict[str, Any] = {
     "text": "",
     "seed": 0,
 }
+_VALUED = ("scale", "set_norm", "steer", "rotate")
 _WHOLE, _WORDS = {"donor", "seed"}, {"kind", "site", "over", "text"}
 
 
@@ -149,6 +166,29 @@ def _expect(name: str, value: Any, kind: Any, words: str) -> Any:
     if isinstance(value, bool) or not isinstance(value, kind):
         raise EditError(f"{name} of an edit is {value!r}; expected {words}")
     return value
+
+
+def _details(kind: str, detail: str, label: str) -> dict[str, Any]:
+    """Fields that the second part of a label stands for."""
+    try:
+        if kind in _VALUED:
+            value, _, seed = detail.partition(":")
+            return {"value": float(value)} | ({"seed": int(seed)} if seed else {})
+        if kind == "resample":
+            return {"seed": int(detail or 0)}
+        if kind == "patch":
+            text, _, donor = detail.rpartition("@")
+            return {"text": text, "donor": int(donor)}
+    except ValueError as error:
+        raise EditError(f"cannot read edit {label!r} ({error}); expected like {_LIKE}") from error
+    if kind == "mean":
+        return {"over": detail or "ordinary"}
+    if detail:
+        raise EditError(f"edit {kind!r} takes no {detail!r}; expected like {_LIKE}")
+    return {}
+
+
+_LIKE = "zero, mean, mean:twins, resample:3, scale:0.5, set_norm:100, rotate:90, patch:12"
 
 
 def as_cell(edit: Edit | Sequence[Edit]) -> Cell:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from secondary_sinks import ablate, detect, observe
-from secondary_sinks.errors import EditError
+from secondary_sinks.errors import EditError, TraceError
 from secondary_sinks.models.planted import Plant, plant
 
 PRIMARY = Plant(pos=0, forming=(1,), strength=400.0)
@@ -91,7 +91,7 @@ def test_no_sinks_give_an_empty_table_with_columns():
 def test_a_trace_of_another_model_is_refused():
     one, other = plant([PRIMARY]), plant([PRIMARY], n_layers=5)
     trace = observe(one.model, one.tokens)
-    with pytest.raises(EditError, match="this one has"):
+    with pytest.raises(TraceError, match="this one has"):
         ablate(other.model, trace, detect(trace))
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from secondary_sinks import observe, replay
-from secondary_sinks.errors import EditError
+from secondary_sinks.errors import EditError, TraceError
 from secondary_sinks.models.planted import Plant, plant
 from secondary_sinks.types import Edit
 
@@ -87,7 +87,22 @@ def test_mean_writes_the_mean_of_ordinary_tokens(planted):
         (Edit(pos=64, layer=0), "position 64.*0 to 63"),
         (Edit(pos=-1, layer=0), "position -1"),
         (Edit(pos=2, layer=0, kind="zap"), "zap.*zero"),
-        (Edit(pos=2, layer=0, site="attn_out"), "attn_out.*mlp_out"),
+        (Edit(pos=2, layer=0, site="attn"), "'attn'.*mlp_out"),
+        (Edit(pos=2, layer=(), kind="none"), "names no layer"),
+        (Edit(pos=2, layer=(3, 3)), "layer twice"),
+        (Edit(pos=2, layer=0, kind="scale"), "needs a value"),
+        (Edit(pos=2, layer=0, value=2.0), "takes no value"),
+        (Edit(pos=2, layer=0, kind="set_norm", value=-1.0), "finite number"),
+        (Edit(pos=2, layer=0, kind="patch"), "needs a donor"),
+        (Edit(pos=2, layer=0, kind="patch", donor=64), "donor 64.*0 to 63"),
+        (Edit(pos=2, layer=0, kind="patch", donor=3, text="b"), "donor text 'b'"),
+        (Edit(pos=2, layer=0, kind="mean", over="all"), "'all'.*ordinary"),
+        (Edit(pos=2, layer=0, kind="mean", over="reference"), "reference_means"),
+        (Edit(pos=2, layer=0, site="z", kind="remove"), "no meaning at site 'z'.*rotate"),
+        (Edit(pos=2, layer=0, site="z", units=(4,)), "head 4.*0 to 3"),
+        (Edit(pos=2, layer=0, units=(0,)), "no units"),
+        ((), "no edit"),
+        (Edit(pos=(2, 3), layer=0), r"\[2, 3\].*recompute"),
     ],
 )
 def test_an_impossible_edit_is_refused(planted, edit, match):
@@ -114,5 +129,5 @@ def test_progress_goes_through_all_layers(planted):
 def test_a_trace_of_other_weights_of_the_same_shape_is_refused(planted):
     _, trace = planted
     other = plant([PLANTS[0], Plant(pos=20, forming=(5,))]).model
-    with pytest.raises(EditError, match=r"another model.*layer 3"):
+    with pytest.raises(TraceError, match=r"another model.*layer 3"):
         replay(other, trace, [Edit(pos=20, layer=0)])

@@ -1,0 +1,147 @@
+"""Edits the slow way: one whole `run_with_hooks`-style pass per cell, arithmetic written anew."""
+
+import math
+
+import torch
+
+from secondary_sinks.types import as_cell
+
+POINTS = {
+    "mlp_out": "hook_mlp_out",
+    "attn_out": "hook_attn_out",
+    "resid_post": "hook_resid_post",
+    "z": "attn.hook_z",
+    "post": "mlp.hook_post",
+}
+
+
+def clean_runs(model, trace, *others):
+    """Caches of plain runs, by text; "" is the edited text's own."""
+    texts = {"": trace, **{one.text_id: one for one in others}}
+    return {name: cache_of(model, one.tokens) for name, one in texts.items()}
+
+
+def full_run(model, trace, cell, caches=None, reference=None):
+    """Logits and cache of a run with all edits of a cell made by plain hooks."""
+    caches = clean_runs(model, trace) if caches is None else caches
+
+    def made(edit, layer):
+        def hook(tensor, hook):
+            new = tensor.clone()
+            for pos in edit.positions:
+                old = heads_apart(model, edit, tensor[0, pos])
+                given = given_row(trace, edit, pos, layer, caches, reference)
+                new[0, pos] = edited_row(trace, edit, old, given, layer).reshape(new[0, pos].shape)
+            return new
+
+        return f"blocks.{layer}.{POINTS[edit.site]}", hook
+
+    hooks = [made(edit, layer) for edit in as_cell(cell) for layer in edit.layers]
+    with torch.no_grad(), model.hooks(fwd_hooks=hooks):
+        return model.run_with_cache(trace.tokens[None])
+
+
+def cache_of(model, tokens):
+    with torch.no_grad():
+        return model.run_with_cache(tokens[None])[1]
+
+
+def heads_apart(model, edit, row):
+    return row.reshape(model.cfg.n_heads, -1) if edit.site == "z" else row
+
+
+def given_row(trace, edit, pos, layer, caches, reference):
+    """What is put in the place of the activation, where the kind says so."""
+    name = f"blocks.{layer}.{POINTS[edit.site]}"
+    clean, norm = caches[""][name][0], trace.norm[layer]
+    ordinary = norm <= 2 * norm.median()
+    if edit.kind == "patch":
+        return caches[edit.text][name][0, edit.donor]
+    if edit.kind == "mean" and edit.over == "reference":
+        return reference[edit.site, layer]
+    if edit.kind == "mean":
+        if edit.over == "twins":
+            ordinary = ordinary & (trace.tokens == trace.tokens[pos])
+            ordinary[pos] = False
+        return clean[ordinary].mean(0)
+    return None
+
+
+def edited_row(trace, edit, old, given, layer):
+    units = list(edit.units) or list(range(len(old)))
+    whole, old = old.clone(), old[units]
+    if given is not None:
+        new = given.reshape(whole.shape)[units]
+    else:
+        new = CHANGES[edit.kind](old, edit, trace.primary_resid[layer])
+    whole[units] = new
+    return whole
+
+
+def turn(old, edit, primary):
+    noise = torch.randn(old.shape, generator=torch.Generator().manual_seed(edit.seed))
+    rows = []
+    for one, other in zip(
+        old.reshape(-1, old.shape[-1]), noise.reshape(-1, old.shape[-1]), strict=True
+    ):
+        other = other - one * (one @ other) / (one @ one)
+        other = other * one.norm() / other.norm()
+        angle = edit.value / 180 * math.pi
+        rows.append(math.cos(angle) * one + math.sin(angle) * other)
+    return torch.stack(rows).reshape(old.shape)
+
+
+def along(old, primary):
+    return primary * (old @ primary) / (primary @ primary)
+
+
+CHANGES = {
+    "none": lambda old, edit, primary: old,
+    "zero": lambda old, edit, primary: 0 * old,
+    "scale": lambda old, edit, primary: edit.value * old,
+    "set_norm": lambda old, edit, primary: old / old.norm(dim=-1, keepdim=True) * edit.value,
+    "rotate": turn,
+    "remove": lambda old, edit, primary: old - along(old, primary),
+    "keep": lambda old, edit, primary: along(old, primary),
+    "steer": lambda old, edit, primary: old + edit.value * primary / primary.norm(),
+}
+
+
+def states(model, trace, cache, pos):
+    """Measures of one token by layer, from the cache of an edited run."""
+    layers = range(model.cfg.n_layers)
+    resid = torch.stack([cache[f"blocks.{la}.hook_resid_post"][0, pos] for la in layers])
+    primary, typical = trace.primary_resid, trace.typical
+    return {
+        "norm": resid.norm(dim=-1),
+        "deviation_ratio": (resid - typical).norm(dim=-1) / trace.median_deviation,
+        "alignment": cosine(resid, primary),
+        "alignment_centred": cosine(resid - typical, primary - typical),
+        "key_norm": torch.stack([keys(cache, la)[pos].norm(dim=-1).mean() for la in layers]),
+    }
+
+
+def cosine(one, other):
+    """NaN where there is no direction."""
+    return (one * other).sum(-1) / (one.norm(dim=-1) * other.norm(dim=-1))
+
+
+def keys(cache, layer):
+    """Keys as scores use them; the rotation leaves their length."""
+    rotated = f"blocks.{layer}.attn.hook_rot_k"
+    return cache[rotated if rotated in cache else f"blocks.{layer}.attn.hook_k"][0]
+
+
+def mass(trace, cache, pos):
+    """Attention mass of a token by layer, from the patterns of an edited run."""
+    rows = []
+    for layer in range(len(trace.norm)):
+        pattern = cache[f"blocks.{layer}.attn.hook_pattern"][0].mean(0)
+        rows.append(pattern[:, pos].sum() / trace.queries[layer, pos])
+    return torch.stack(rows)
+
+
+def losses(trace, logits):
+    """Next-token losses by position."""
+    log_probs = logits[0, :-1].log_softmax(-1)
+    return -log_probs[range(len(trace.tokens) - 1), trace.tokens[1:]]

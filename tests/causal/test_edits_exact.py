@@ -1,0 +1,134 @@
+"""Every kind of edit at every site, on every architecture and both classes: equal to full runs."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from secondary_sinks import load_model, observe
+from secondary_sinks.causal import recompute, reference_means, replay
+from secondary_sinks.causal.kinds import KINDS, SITES, is_possible
+from secondary_sinks.models.layers import hook_name
+from secondary_sinks.models.proof import CHECKS
+from secondary_sinks.testing.conformance import model_classes
+from secondary_sinks.testing.families import configs, save
+from secondary_sinks.types import Edit
+from tests.causal import slow
+
+CHANCE = torch.Generator().manual_seed(3)
+TOKENS = torch.randint(3, 24, (40,), generator=CHANCE)
+OTHER = torch.randint(3, 24, (24,), generator=CHANCE)
+STATES = ("norm", "deviation_ratio", "alignment", "alignment_centred", "key_norm")
+CASES = [(variant, kind) for variant in configs() for kind in model_classes()]
+POS, LAYER = 11, 1
+OPTIONS = {
+    "mean": [{"over": "ordinary"}, {"over": "twins"}, {"over": "reference"}],
+    "resample": [{"seed": 5}],
+    "patch": [{"donor": 30}, {"donor": 4, "text": "other"}],
+    "scale": [{"value": -1.5}],
+    "set_norm": [{"value": 7.0}],
+    "rotate": [{"value": 60.0, "seed": 2}],
+    "steer": [{"value": 9.0}],
+}
+
+
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
+def case(request, tmp_path_factory):
+    """A model, a trace, and the trace of another text."""
+    variant, kind = request.param
+    folder = save(variant, tmp_path_factory.mktemp(variant))
+    model = load_model(folder, device="cpu", bridge=kind == "TransformerBridge", skip=CHECKS)
+    other = observe(model, OTHER, text_id="other")
+    return model, observe(model, TOKENS), other
+
+
+def sites_of(model):
+    return [site for site in SITES if hook_name(LAYER, site) in model.hook_dict]
+
+
+def every_edit(model, trace):
+    """Each kind at each site where it is possible, of whole activations and of some units."""
+    for site in sites_of(model):
+        for kind in KINDS:
+            if not is_possible(kind, site):
+                continue
+            for options in OPTIONS.get(kind, [{}]):
+                edit = Edit(pos=POS, layer=LAYER, kind=kind, site=site, **options)
+                yield edit
+                if site in {"z", "post"}:
+                    yield replace(edit, units=(2, 0))
+
+
+def settled(trace, edit):
+    """A resampling edit as the patch that the trace makes of it."""
+    from secondary_sinks.causal.donors import settle
+
+    return settle(trace, (edit,))
+
+
+def near(got, expected, name):
+    scale = float(expected[expected.isfinite()].abs().max().clamp(min=1e-3))
+    torch.testing.assert_close(
+        got, expected, rtol=1e-5, atol=1e-5 * scale, equal_nan=True, msg=lambda m: f"{name}: {m}"
+    )
+
+
+def test_every_edit_equals_a_full_run(case):
+    model, trace, other = case
+    edits = list(every_edit(model, trace))
+    reference = reference_means(model, [trace, other], sites_of(model))
+    kept = {"others": [other], "reference": reference}
+    replayed = replay(model, trace, edits, **kept)
+    whole = recompute(model, trace, edits, watch=[0, 20], **kept)
+    caches = slow.clean_runs(model, trace, other)
+    for number, edit in enumerate(edits):
+        logits, cache = slow.full_run(model, trace, settled(trace, edit), caches, reference)
+        for name, value in slow.states(model, trace, cache, POS).items():
+            near(getattr(replayed, name)[:, number], value, f"replayed {name} of {edit}")
+            column = whole.column(POS)
+            near(getattr(whole, name)[:, number, column], value, f"whole {name} of {edit}")
+        for pos in (0, POS, 20):
+            got = whole.mass[:, number, whole.column(pos)]
+            near(got, slow.mass(trace, cache, pos), f"mass at {pos} of {edit}")
+        expected = slow.losses(trace, logits)
+        near(whole.loss[number, :-1], expected, f"loss of {edit}")
+
+
+def test_edits_of_several_tokens_and_layers_equal_a_full_run(case):
+    model, trace, _ = case
+    cells = [
+        (Edit(pos=(9, 25), layer=(0, 2)), Edit(pos=17, layer=1, kind="scale", value=3.0)),
+        (Edit(pos=9, layer=2, site="attn_out"), Edit(pos=9, layer=2, kind="steer", value=5.0)),
+        (Edit(pos=12, layer=0), Edit(pos=12, layer=0, kind="steer", value=4.0)),
+    ]
+    whole = recompute(model, trace, cells, watch=[0, 9, 30])
+    for number, cell in enumerate(cells):
+        logits, cache = slow.full_run(model, trace, cell)
+        for pos in whole.watch:
+            column = whole.column(pos)
+            near(whole.mass[:, number, column], slow.mass(trace, cache, pos), f"mass {pos} {cell}")
+            for name, value in slow.states(model, trace, cache, pos).items():
+                near(getattr(whole, name)[:, number, column], value, f"{name} at {pos} of {cell}")
+        near(whole.loss[number, :-1], slow.losses(trace, logits), f"loss {cell}")
+    replayed = replay(model, trace, cells[1:])
+    for name in STATES:
+        for number, pos in enumerate((9, 12)):
+            got = getattr(whole, name)[:, number + 1, whole.column(pos)]
+            near(getattr(replayed, name)[:, number], got, name)
+
+
+def test_an_edit_that_changes_nothing_leaves_everything_bit_equal(case):
+    model, trace, _ = case
+    cells = [
+        Edit(pos=12, layer=1, kind="none"),
+        Edit(pos=12, layer=(0, 2), kind="scale", value=1.0, site="attn_out"),
+        Edit(pos=12, layer=1, kind="rotate", value=0.0),
+    ]
+    replayed, whole = replay(model, trace, cells), recompute(model, trace, cells)
+    for number in range(len(cells)):
+        for name in (*STATES, "mass"):
+            clean = getattr(trace, name)[:, 12]
+            assert torch.equal(getattr(replayed, name)[:, number], clean)
+            assert torch.equal(getattr(whole, name)[:, number, whole.column(12)], clean)
+        assert torch.equal(whole.loss[number, :-1], whole.loss_clean[:-1])
+        assert (whole.kl[number, :-1] == 0).all()
