@@ -27,8 +27,10 @@ def ablate(
     """Ablate `mlp_out` at every non-primary sink of a text and at matched controls, by layer.
 
     `edit` is the label of any kind of `Edit`: "zero" (the MLP writes nothing), "mean" (it writes
-    what it writes on average at the text's ordinary tokens), "none" (the no-op), "scale:0.5". One cell per token and layer, each alone,
-    exact by single-token replay. Sinks of other texts in the table are left out.
+    what it writes on average at the text's ordinary tokens), "none" (the no-op), "scale:0.5". One
+    cell per token and layer, each alone, exact by single-token replay. Sinks of other texts in
+    the table are left out.
+
     Raises `EditError` for unknown edits or layers, `TraceError` for a trace of another model.
     """
     check_words(Edit.of_label(edit, pos=0, layer=0))

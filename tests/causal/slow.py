@@ -80,10 +80,8 @@ def edited_row(trace, edit, old, given, layer):
 
 def turn(old, edit, primary):
     noise = torch.randn(old.shape, generator=torch.Generator().manual_seed(edit.seed))
-    rows = []
-    for one, other in zip(
-        old.reshape(-1, old.shape[-1]), noise.reshape(-1, old.shape[-1]), strict=True
-    ):
+    flat, rows = old.reshape(-1, old.shape[-1]), []
+    for one, other in zip(flat, noise.reshape(flat.shape), strict=True):
         other = other - one * (one @ other) / (one @ one)
         other = other * one.norm() / other.norm()
         angle = edit.value / 180 * math.pi
