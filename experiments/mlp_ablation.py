@@ -29,8 +29,8 @@ from secondary_sinks import (
     bundled_corpus,
     detect,
     layer_effects,
+    layer_verdicts,
     load_model,
-    necessity,
     observe,
     read_texts,
     tokenize,
@@ -58,7 +58,7 @@ def run(model_name: str, texts_file: Path | None = None, edit: str = "zero") -> 
     return Answer(
         effects=effects,
         figure=layer_effect_bars(layer_effects(effects)),
-        verdicts=necessity(effects),
+        verdicts=layer_verdicts(effects),
     )
 
 

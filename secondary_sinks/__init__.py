@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from secondary_sinks.attribution import formation, mlp_anatomy
     from secondary_sinks.causal import (
         ablate,
-        layer_effects,
-        necessity,
         recompute,
         reference_means,
         replay,
@@ -33,6 +31,13 @@ if TYPE_CHECKING:
     )
     from secondary_sinks.models import load_model
     from secondary_sinks.observation import observe
+    from secondary_sinks.questions import (
+        Answer,
+        forming_mlps,
+        layer_effects,
+        layer_verdicts,
+        necessity,
+    )
     from secondary_sinks.texts import bundled_corpus, read_texts, tokenize
     from secondary_sinks.types import Edit, Effects, SinkTable, Thresholds, Trace, Verdict
 
@@ -40,8 +45,6 @@ _ROOMS = {
     "formation": "attribution",
     "mlp_anatomy": "attribution",
     "ablate": "causal",
-    "layer_effects": "causal",
-    "necessity": "causal",
     "recompute": "causal",
     "reference_means": "causal",
     "replay": "causal",
@@ -52,6 +55,11 @@ _ROOMS = {
     "threshold_sweep": "detection",
     "load_model": "models",
     "observe": "observation",
+    "Answer": "questions",
+    "forming_mlps": "questions",
+    "layer_effects": "questions",
+    "layer_verdicts": "questions",
+    "necessity": "questions",
     "bundled_corpus": "texts",
     "read_texts": "texts",
     "tokenize": "texts",
@@ -64,6 +72,7 @@ _ROOMS = {
 }
 
 __all__ = [
+    "Answer",
     "Edit",
     "Effects",
     "SinkTable",
@@ -76,7 +85,9 @@ __all__ = [
     "explain",
     "find_levels",
     "formation",
+    "forming_mlps",
     "layer_effects",
+    "layer_verdicts",
     "load_model",
     "mlp_anatomy",
     "necessity",

@@ -2,7 +2,6 @@
 
 from secondary_sinks.causal.ablate import ablate
 from secondary_sinks.causal.donors import reference_means
-from secondary_sinks.causal.necessity import layer_effects, necessity
 from secondary_sinks.causal.recompute import Recomputed, recompute
 from secondary_sinks.causal.replay import Replay, replay
 
@@ -10,8 +9,6 @@ __all__ = [
     "Recomputed",
     "Replay",
     "ablate",
-    "layer_effects",
-    "necessity",
     "recompute",
     "reference_means",
     "replay",

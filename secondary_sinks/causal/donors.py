@@ -40,10 +40,11 @@ def token_twins(trace: Trace, pos: int, layer: int) -> list[int]:
 def resample_donor(trace: Trace, edit: Edit, pos: int) -> int:
     """The token that a resampling edit of `pos` takes its activation from; `edit.seed` draws it.
 
-    One that is ordinary at all layers of the edit and is not edited itself. Raises `EditError`
-    where there is none.
+    One that is ordinary at every layer of the model and is not edited itself: a token that is to
+    become a sink may be ordinary still at the layers of the edit, and what it gives would make
+    another one. Raises `EditError` where there is none.
     """
-    able = torch.stack([ordinary(trace, layer) for layer in edit.layers]).all(0)
+    able = torch.stack([ordinary(trace, layer) for layer in range(len(trace.norm))]).all(0)
     able[list(edit.positions)] = False
     donors = able.nonzero()[:, 0]
     if not len(donors):

@@ -19,7 +19,7 @@ TABLES = ("sinks", "effects", "trace")
 SCHEMA = 1
 PART = ".part-"
 LOCK = f"{PART}lock"
-NUMBERS = ("value", "low", "high", "lost")
+NUMBERS = ("value", "low", "high", "lost", "removed_low", "removed_high")
 """Fields of a verdict or layer effect that may be NaN, which JSON cannot say."""
 OWN = {RECORD, "report.html", *(f"{table}.parquet" for table in TABLES)}
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from secondary_sinks.causal import ablate, layer_effects, necessity
+from secondary_sinks.causal import ablate
 from secondary_sinks.detection import detect
 from secondary_sinks.errors import TextError
 from secondary_sinks.models import HookedModel
 from secondary_sinks.observation import observe
+from secondary_sinks.questions import layer_effects, layer_verdicts
 from secondary_sinks.runs.folder import RunFolder
 from secondary_sinks.texts import TokenizedText
 from secondary_sinks.types import Effects, SinkTable, Thresholds, Trace
@@ -87,10 +88,18 @@ def save(
         frame = results.effects.to_frame()
         folder.write_table("effects", frame)
     if results.effects is not None and record["edit"] != "none":
-        answers["layer_effects"] = [asdict(row) for row in layer_effects(frame)]
-        answers["verdicts"] = [asdict(verdict) for verdict in necessity(frame)]
+        asked = _without_copies(frame, results.sinks)
+        answers["layer_effects"] = [asdict(row) for row in layer_effects(asked)]
+        answers["verdicts"] = [asdict(verdict) for verdict in layer_verdicts(asked)]
     primaries = {trace.text_id: trace.primary for trace in results.traces}
     folder.write_record(record | {"primaries": primaries, **answers, "timings_s": results.timings})
+
+
+def _without_copies(effects: pd.DataFrame, sinks: SinkTable) -> pd.DataFrame:
+    """Cells of sinks that stood in no earlier text: the same sink once more is no further one."""
+    copies = {(sink.text_id, sink.pos) for sink in sinks.sinks if sink.copy_of}
+    own = pd.MultiIndex.from_frame(effects[["text_id", "sink_pos"]])
+    return effects[~own.isin(list(copies))]
 
 
 def _counted(texts: Sequence[TokenizedText], stage: str, tick: Tick) -> Any:

@@ -20,7 +20,7 @@ class Edit:
     none | what it is (the no-op that every edit is checked against) |
     zero | zero |
     mean | its mean over `over`: ordinary, twins or reference | `over`
-    resample | that of an ordinary token of the same text, drawn with `seed` | `seed`
+    resample | that of a token of the same text, ordinary at all layers, drawn with `seed` | `seed`
     patch | that of the token `donor`, of the same text or of the one called `text` | `donor`
     scale | `value` times what it is | `value`
     set_norm | of length `value`, in the same direction | `value`

@@ -80,7 +80,10 @@ class LayerEffect:
     controls_lost: float
     """Share of their clean mass that controls lose."""
     removed: float
-    """Share of sinks whose lifetime falls to 0."""
+    """Share of sinks whose lifetime falls to 0: mean over texts."""
+    removed_low: float
+    """Lower end of its interval."""
+    removed_high: float
     prolonged: float
     """Share of sinks whose lifetime grows."""
     n_sinks: int

@@ -131,3 +131,13 @@ def test_a_trace_of_other_weights_of_the_same_shape_is_refused(planted):
     other = plant([PLANTS[0], Plant(pos=20, forming=(5,))]).model
     with pytest.raises(TraceError, match=r"another model.*layer 3"):
         replay(other, trace, [Edit(pos=20, layer=0)])
+
+
+def test_a_donor_that_becomes_a_sink_later_is_never_drawn():
+    """The first MLP of a chain writes a small link: the token is ordinary there, and later not."""
+    chain = [Plant(pos=pos, forming=(2, 5), chain=True) for pos in range(8, 40, 2)]
+    planted = plant([PLANTS[0], *chain], n_pos=64)
+    trace = observe(planted.model, planted.tokens)
+    edits = [Edit(pos=41, layer=2, kind="resample", seed=seed) for seed in range(40)]
+    result = replay(planted.model, trace, edits, attention=False)
+    assert float(result.norm[7].max()) < 2 * float(trace.median_norm[7])

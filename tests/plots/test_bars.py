@@ -17,6 +17,8 @@ def effect(layer, lost, low, high):
         sinks_lost=lost + 0.1,
         controls_lost=0.1,
         removed=0.5,
+        removed_low=0.25,
+        removed_high=0.75,
         prolonged=0.25,
         n_sinks=7,
         n_unmatched=0,

@@ -26,6 +26,7 @@ def verdict(**changes):
 
 def layer_effect(layer, lost):
     shares = {"lost": lost, "low": lost - 0.05, "high": lost + 0.05, "removed": 1.0}
+    shares |= {"removed_low": 0.6, "removed_high": 1.0}
     shares |= {"sinks_lost": lost, "controls_lost": 0.0, "prolonged": 0.0}
     return {"layer": layer, **shares, "n_sinks": 2, "n_unmatched": 0, "n_texts": 2}
 

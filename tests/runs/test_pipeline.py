@@ -111,6 +111,16 @@ def test_the_folder_holds_what_was_promised(planted, texts, results, tmp_path):
     assert_record_is_whole(folder.record(), planted.model)
 
 
+def test_the_same_text_twice_counts_once(planted, tmp_path):
+    twice = [fed(planted.tokens, name="a"), fed(planted.tokens, name="b")]
+    folder = RunFolder(tmp_path / "run")
+    results = analyse(planted.model, twice)
+    save(folder, results, describe(planted.model, twice, Thresholds(), "zero", 0))
+    n_secondary = sum(sink.kind == "secondary" for sink in results.sinks.sinks)
+    counted = {row["n_sinks"] for row in folder.record()["layer_effects"]}
+    assert counted == {n_secondary / 2}
+
+
 def assert_record_is_whole(found, model):
     assert found["model"]["name"] == "planted"
     assert re.fullmatch("[0-9a-f]{64}", found["model"]["weights_sha256"])

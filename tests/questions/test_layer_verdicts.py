@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from secondary_sinks.causal import layer_effects, necessity
 from secondary_sinks.errors import EditError
+from secondary_sinks.questions import layer_effects, layer_verdicts
 
 
 def table(texts, n_layers=1, per_text=2, edit="zero"):
@@ -54,14 +54,14 @@ def test_shares_by_hand():
 
 def test_controls_that_lose_as_much_as_sinks_contradict_the_claim():
     shares = [(0.86, 0.86), (0.85, 0.86), (0.86, 0.85), (0.86, 0.86)]
-    (verdict,) = necessity(table(shares))
+    (verdict,) = layer_verdicts(table(shares))
     assert verdict.outcome == "contradicted"
     assert "86% of the attention that sinks draw and 86% of what controls draw" in verdict.why
 
 
 def test_a_layer_that_takes_all_from_sinks_only_is_supported():
     shares = [([0.95, 0.0], 0.0), ([0.97, 0.01], 0.01), ([0.96, 0.0], 0.0), ([0.96, 0.0], 0.0)]
-    verdicts = necessity(table(shares, n_layers=2))
+    verdicts = layer_verdicts(table(shares, n_layers=2))
     assert [(v.outcome, v.claim[-7:]) for v in verdicts] == [("supported", "layer 0")]
 
 
@@ -73,7 +73,7 @@ def test_the_unit_is_the_text_and_not_the_sink():
 
 @pytest.mark.parametrize(("texts", "per_text"), [(2, 9), (4, 1)])
 def test_too_few_texts_or_sinks_are_inconclusive(texts, per_text):
-    (verdict,) = necessity(table([(0.95, 0.0)] * texts, per_text=per_text))
+    (verdict,) = layer_verdicts(table([(0.95, 0.0)] * texts, per_text=per_text))
     assert verdict.outcome == "inconclusive"
 
 
@@ -98,13 +98,13 @@ def test_intervals_of_all_layers_together_hold_as_often_as_promised(n_texts):
 def test_sinks_without_a_control_are_left_out_and_said():
     frame = table([(0.95, 0.0)] * 4)
     lonely = frame[frame["role"] == "sink"].assign(pos=50, sink_pos=50, mass_edited=0.1)
-    (verdict,) = necessity(pd.concat([frame, lonely]))
+    (verdict,) = layer_verdicts(pd.concat([frame, lonely]))
     assert verdict.n_sinks == 8
     assert "4 sink(s) without one left out" in verdict.controls
 
 
 def test_no_sinks_claim_nothing():
-    (verdict,) = necessity(table([(0.9, 0.0)]).iloc[:0])
+    (verdict,) = layer_verdicts(table([(0.9, 0.0)]).iloc[:0])
     assert (verdict.outcome, verdict.n_sinks) == ("inconclusive", 0)
 
 
@@ -115,8 +115,42 @@ def test_attention_that_is_unknown_is_left_out():
     assert (row.n_texts, row.n_unmatched) == (3, 2)
 
 
-@pytest.mark.parametrize("edits", [("none",), ("zero", "mean")])
-def test_the_no_op_and_mixed_edits_are_refused(edits):
-    frame = pd.concat([table([(0.9, 0.0)] * 3, edit=edit) for edit in edits])
-    with pytest.raises(EditError, match=edits[0]):
-        necessity(frame)
+def test_the_no_op_is_refused():
+    with pytest.raises(EditError, match="none"):
+        layer_verdicts(table([(0.9, 0.0)] * 3, edit="none"))
+
+
+def test_effects_of_mixed_edits_are_refused_but_seeds_are_averaged():
+    with pytest.raises(EditError, match=r"mixes edits \['mean', 'zero'\]"):
+        layer_effects(several(zero=0.9, mean=0.9))
+    seeds = [table([(lost, 0.0)] * 3, edit=f"resample:{n}") for n, lost in enumerate((0.8, 0.6))]
+    (row,) = layer_effects(pd.concat(seeds))
+    assert (row.lost, row.n_sinks) == (pytest.approx(0.7), 6)
+
+
+def several(**lost):
+    """The same texts with several edits, by the share that sinks lose."""
+    return pd.concat([table([(share, 0.0)] * 6, edit=edit) for edit, share in lost.items()])
+
+
+@pytest.mark.parametrize(
+    ("lost", "outcome", "sentence"),
+    [
+        ({"zero": 0.95, "mean": 0.9}, "supported", "zero and mean agree"),
+        ({"zero": 0.05, "mean": 0.02}, "contradicted", "zero and mean agree"),
+        ({"zero": 0.95, "mean": 0.02}, "inconclusive", "zero says supported, mean says contra"),
+        ({"mean": 0.95}, "supported", "mean was the only edit tried"),
+    ],
+)
+def test_ways_to_ablate_agree_or_the_verdict_says_that_they_dont(lost, outcome, sentence):
+    (verdict,) = layer_verdicts(several(**lost))
+    assert verdict.outcome == outcome
+    assert sentence in verdict.why
+
+
+def test_sinks_that_keep_their_attention_but_end_are_said_to_need_the_mlp():
+    """Two MLPs write a sink that is just enough: without one of them it is none any more."""
+    frame = table([(0.3, 0.0), (0.28, 0.01), (0.31, 0.0), (0.3, -0.01)])
+    frame.loc[frame["role"] == "sink", "lifetime_edited"] = 0
+    (verdict,) = layer_verdicts(frame)
+    assert (verdict.outcome, verdict.value) == ("supported", 1.0)

@@ -1,0 +1,35 @@
+"""Controls for sinks of a text: tokens that are none, and what makes them comparable."""
+
+from collections.abc import Sequence
+
+from secondary_sinks.texts.twins import Control, match_controls, similar_tokens
+from secondary_sinks.types import Sink, SinkTable, Trace
+
+
+def controls_of(
+    trace: Trace, sinks: SinkTable, targets: Sequence[Sink], ordinary: int = 0, seed: int = 0
+) -> list[Control]:
+    """One matched control per sink, and so many `ordinary` tokens of similar position and norm.
+
+    Matched is the nearest token twin, else the nearest ordinary token. All are seen by enough
+    queries to be judged, none is a sink or a primary of any layer, and none is used twice. The
+    norm is that of the layer before the sink is created, where they could still become the same.
+    """
+    taken = {sink.pos for sink in sinks.sinks if sink.text_id == trace.text_id}
+    taken |= set(trace.reference.tolist()) | {trace.primary}
+    last = last_judged(trace, sinks)
+    controls = match_controls(trace.tokens.tolist(), [s.pos for s in targets], taken, last)
+    taken |= {control.pos for control in controls}
+    for sink in targets if ordinary else ():
+        norm = trace.norm[max(sink.l_start - 1, 0)].tolist()
+        able = [pos for pos in range(1, last + 1) if pos not in taken]
+        drawn = similar_tokens(norm, sink.pos, able, ordinary, seed)
+        taken |= set(drawn)
+        controls += [Control(pos=pos, kind="ordinary", sink_pos=sink.pos) for pos in drawn]
+    return controls
+
+
+def last_judged(trace: Trace, sinks: SinkTable) -> int:
+    """The last position that enough queries see at every layer; -1 where there is none."""
+    seen = (trace.queries.amin(0) >= sinks.thresholds.min_queries).nonzero()[:, 0]
+    return int(seen.max()) if len(seen) else -1

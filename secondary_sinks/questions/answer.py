@@ -1,0 +1,104 @@
+"""`Answer`: what a causal question gives, and how its verdicts are put into words."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from secondary_sinks.questions.statistics import CONFIDENCE, Interval
+from secondary_sinks.types import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Answer:
+    """Cells, effects and verdicts of one causal question."""
+
+    question: str
+    cells: pd.DataFrame
+    """One row per cell: an edited token and what was done to it."""
+    effects: pd.DataFrame
+    """One row per condition: sinks, controls, their difference and its interval."""
+    verdicts: tuple[Verdict, ...]
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    """Further tables, by name."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Sinks that could not be asked, by reason."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """The cells."""
+        return self.cells
+
+
+def verdict_of(
+    claim: str,
+    outcome: str,
+    why: str,
+    interval: Interval | None,
+    *,
+    statistic: str,
+    controls: str,
+) -> Verdict:
+    """A verdict about a mean over texts; without an interval, about nothing."""
+    nan = math.nan
+    return Verdict(
+        claim=claim,
+        outcome=outcome,
+        why=why,
+        statistic=statistic,
+        value=nan if interval is None else interval.value,
+        low=nan if interval is None else interval.low,
+        high=nan if interval is None else interval.high,
+        confidence=CONFIDENCE,
+        controls=controls,
+        n_sinks=0 if interval is None else interval.n,
+        n_texts=0 if interval is None else interval.n_texts,
+    )
+
+
+def agreed(outcomes: Mapping[str, str]) -> tuple[str, str]:
+    """One outcome of several ways to ablate, and a sentence on whether they agree.
+
+    Where they don't, none of them is the answer.
+
+    >>> agreed({"zero": "supported", "mean": "supported"})
+    ('supported', 'zero and mean agree')
+    >>> agreed({"zero": "supported", "mean": "inconclusive"})
+    ('inconclusive', 'edits disagree: zero says supported, mean says inconclusive')
+    """
+    found = set(outcomes.values())
+    if len(outcomes) == 1:
+        (only,) = outcomes
+        return outcomes[only], f"{only} was the only edit tried"
+    if len(found) == 1:
+        return found.pop(), f"{listed(list(outcomes))} agree"
+    words = ", ".join(f"{edit} says {outcome}" for edit, outcome in outcomes.items())
+    return "inconclusive", f"edits disagree: {words}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words in a sentence.
+
+    >>> listed(["zero", "mean", "resample"])
+    'zero, mean and resample'
+    """
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def told(left_out: Mapping[str, int]) -> str:
+    """How many sinks were left out and why, as an appendix to a sentence; empty where none was.
+
+    >>> told({"without a control": 2, "copies": 0})
+    '; left out: 2 without a control'
+    """
+    words = [f"{number} {reason}" for reason, number in left_out.items() if number]
+    return f"; left out: {', '.join(words)}" if words else ""
+
+
+def added(*parts: Mapping[str, int]) -> dict[str, int]:
+    """Counts of several texts together."""
+    total: Counter[str] = Counter()
+    for part in parts:
+        total.update(part)
+    return dict(total)

@@ -1,0 +1,158 @@
+"""Necessity: which MLPs must write for a secondary sink to be?"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+
+import pandas as pd
+
+from secondary_sinks.causal import ablate
+from secondary_sinks.models.protocol import HookedModel
+from secondary_sinks.questions.answer import Answer, added, agreed, told, verdict_of
+from secondary_sinks.questions.cases import TextCases, cases_of
+from secondary_sinks.questions.forming import Forming, cell_at, forming_frame, forming_of_text
+from secondary_sinks.questions.layers import by_way, layer_effects, layer_verdicts
+from secondary_sinks.questions.outcomes import Trial, frame_of, run_trials
+from secondary_sinks.questions.statistics import (
+    DIFFERENCE,
+    Interval,
+    mean_over_texts,
+    outcome_of,
+    too_few,
+)
+from secondary_sinks.types import LayerEffect, Sink, SinkTable, Trace, Verdict
+from secondary_sinks.types.frames import tidy
+
+EDITS = ("zero", "mean", "resample:0", "resample:1", "resample:2")
+CLAIM = "secondary sinks are formed by MLPs: one, or several together"
+WORDS = ("edit", "where", "layers")
+
+
+def necessity(
+    model: HookedModel,
+    traces: Trace | Iterable[Trace],
+    sinks: SinkTable,
+    *,
+    edits: Sequence[str] = EDITS,
+    layers: Sequence[int] | None = None,
+    ordinary: int = 1,
+) -> Answer:
+    """Which MLPs do secondary sinks need, and which MLPs form each of them?
+
+    Every MLP (or those of `layers`) is ablated alone, in each of the ways `edits`, at each
+    secondary sink, at its control (a token twin, else a neighbour) and at so many `ordinary`
+    tokens of similar position and norm. Seeds of a resampling edit are averaged. `cells` has one
+    row per token, layer and edit, `effects` one per layer and way to ablate (`LayerEffect`).
+
+    Table "forming": the forming MLPs of each sink (`forming_mlps`), which are found by zeroing.
+    Table "formed": the same MLPs ablated by `edits`, and as many others at the same sink.
+
+    Verdicts: one for each layer that sinks need, or that none is (`layer_verdicts`); and whether
+    sinks are formed by MLPs, judged by the edits other than zero where there are any.
+    """
+    texts = cases_of(traces, sinks)
+    found = [one for text in texts for one in forming_of_text(model, text, sinks)]
+    parts = [_cells(model, text, sinks, edits, layers, ordinary) for text in texts]
+    cells = pd.concat(parts, ignore_index=True)
+    formed = _formed_cells(model, texts, sinks, found, edits)
+    left_out = added(*(text.left_out for text in texts))
+    return Answer(
+        question="necessity",
+        cells=cells,
+        effects=_effects(cells),
+        verdicts=(*layer_verdicts(cells), _formed(formed, left_out)),
+        tables={"forming": forming_frame(found, sinks), "formed": formed},
+        left_out=left_out,
+    )
+
+
+def _cells(
+    model: HookedModel,
+    text: TextCases,
+    sinks: SinkTable,
+    edits: Sequence[str],
+    layers: Sequence[int] | None,
+    ordinary: int,
+) -> pd.DataFrame:
+    """Effects at the sinks that are asked, and at their controls."""
+    asked = [case.sink.pos for case in text.cases]
+    table = sinks if asked else SinkTable(sinks=(), thresholds=sinks.thresholds)
+    every = ablate(model, text.trace, table, edits, layers=layers, ordinary=ordinary).to_frame()
+    return every[every["sink_pos"].isin(asked)]
+
+
+def _effects(cells: pd.DataFrame) -> pd.DataFrame:
+    parts = [
+        tidy([asdict(row) for row in layer_effects(part)], LayerEffect).assign(edit=way)
+        for way, part in by_way(cells).items()
+    ]
+    return pd.concat(parts or [tidy([], LayerEffect).assign(edit="")], ignore_index=True)
+
+
+def _formed_cells(
+    model: HookedModel,
+    texts: Sequence[TextCases],
+    sinks: SinkTable,
+    found: Sequence[Forming],
+    edits: Sequence[str],
+) -> pd.DataFrame:
+    """The forming MLPs of each sink ablated, and as many other MLPs."""
+    by_place = {(one.text_id, one.pos): one for one in found}
+    rows = []
+    for text in texts:
+        trials = []
+        for case in text.cases:
+            own = by_place[case.sink.text_id, case.sink.pos].layers
+            places = {"forming": own, "other": other_layers(case.sink, own, len(text.trace.norm))}
+            trials += [
+                Trial(
+                    sink=case.sink,
+                    pos=case.sink.pos,
+                    cell=cell_at(case.sink.pos, group, edit),
+                    words={"edit": edit, "where": where, "layers": group},
+                )
+                for where, group in places.items()
+                for edit in edits
+            ]
+        rows += run_trials(model, text.trace, sinks.thresholds, trials)
+    return frame_of(rows, *WORDS)
+
+
+def other_layers(sink: Sink, own: Sequence[int], n_layers: int) -> tuple[int, ...]:
+    """As many layers as are given, but others: those that come before the sink's end, and late.
+
+    Layers up to the creation layer first, since only they could do something to it; the nearest.
+    """
+    others = [layer for layer in range(n_layers) if layer not in own]
+    order = sorted(others, key=lambda la: (la > sink.l_start, abs(la - sink.l_start)))
+    return tuple(sorted(order[: len(own)]))
+
+
+def _formed(cells: pd.DataFrame, left_out: dict[str, int]) -> Verdict:
+    """Whether the forming MLPs, which zeroing found, end their sinks by other edits too."""
+    ways = by_way(cells)
+    if len(ways) > 1:
+        ways.pop("zero", None)
+    found = {way: _beyond(part) for way, part in ways.items()}
+    controls = "as many other MLPs, at the same sink" + told(left_out)
+    words = {"statistic": "share of sinks that end, less by other MLPs", "controls": controls}
+    if not found:
+        return verdict_of(CLAIM, "inconclusive", too_few(0, 0), None, **words)
+    interval = min(found.values(), key=lambda one: one.value)
+    missing = too_few(interval.n, interval.n_texts)
+    if missing:
+        return verdict_of(CLAIM, "inconclusive", missing, interval, **words)
+    outcome, agreement = agreed({way: outcome_of(one) for way, one in found.items()})
+    ended = cells.groupby("where")["is_sink"].apply(lambda alive: 1 - alive.astype(float).mean())
+    why = (
+        f"without their forming MLPs {ended['forming']:.0%} of the sinks end, without as many "
+        f"others {ended['other']:.0%}; {agreement}"
+    )
+    return verdict_of(CLAIM, outcome, why, interval, **words)
+
+
+def _beyond(cells: pd.DataFrame) -> Interval:
+    """Share of sinks that end beyond the control, seeds averaged."""
+    ended = 1 - cells["is_sink"].astype(float)
+    by_sink = ended.groupby([cells["text_id"], cells["sink_pos"], cells["where"]]).mean().unstack()
+    texts = by_sink.index.get_level_values("text_id").tolist()
+    return mean_over_texts(by_sink["forming"] - by_sink["other"], texts, bounds=DIFFERENCE)

@@ -1,0 +1,156 @@
+"""Necessity: the MLPs that were planted are named, by whatever way they work together."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from secondary_sinks import Edit, detect, forming_mlps, necessity, observe, replay
+from secondary_sinks.errors import DetectionError
+from secondary_sinks.models.planted import Plant
+from secondary_sinks.questions.cases import cases_of
+from secondary_sinks.types import SinkTable
+from tests.questions.gardens import Garden, outcomes, three
+
+FORMED = "secondary sinks are formed by MLPs: one, or several together"
+
+
+def needs(layer):
+    return f"secondary sinks need the MLP of layer {layer}"
+
+
+ATTENTION = [
+    Plant(pos=pos, forming=(layer,), by="attention") for pos, layer in ((12, 2), (24, 3), (36, 4))
+]
+TRUTHS = {
+    "one MLP": (three(forming=(3,)), {needs(3): "supported", FORMED: "supported"}, "one"),
+    "two that are needed each": (
+        three(forming=(2, 3), strength=24.0),
+        {needs(2): "supported", needs(3): "supported", FORMED: "supported"},
+        "each",
+    ),
+    "two of which one is enough": (
+        three(forming=(2, 4), strength=90.0),
+        {"secondary sinks need the MLP of layer": "contradicted", FORMED: "supported"},
+        "redundant",
+    ),
+    "a chain": (
+        three(forming=(2, 4), chain=True),
+        {needs(2): "supported", needs(4): "supported", FORMED: "supported"},
+        "each",
+    ),
+    "attention": (
+        ATTENTION,
+        {"secondary sinks need the MLP of layer": "contradicted", FORMED: "contradicted"},
+        "none",
+    ),
+    "nothing": (
+        [],
+        {"secondary sinks need the MLP of a single layer": "inconclusive", FORMED: "inconclusive"},
+        None,
+    ),
+    "norm without direction": (
+        three(forming=(3,), sideways=True, strength=90.0),
+        {"secondary sinks need the MLP of a single layer": "inconclusive", FORMED: "inconclusive"},
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRUTHS)
+def test_the_verdicts_are_what_was_planted(name):
+    plants, truth, how = TRUTHS[name]
+    answer = necessity(*Garden(*plants).asked)
+    got = outcomes(answer)
+    assert len(got) == len(truth)
+    for claim, outcome in truth.items():
+        assert {found for name, found in got.items() if name.startswith(claim)} == {outcome}
+    forming = answer.tables["forming"]
+    assert set(forming["how"]) == ({how} if how else set())
+    if how in {"one", "each", "redundant"}:
+        planted = ", ".join(map(str, plants[0].forming)).replace("2, 3", "2-3")
+        assert set(forming["layers"]) == {planted}
+
+
+def test_each_sink_has_its_own_forming_mlps():
+    plants = [Plant(pos=12, forming=(2,)), Plant(pos=24, forming=(4,)), Plant(pos=36, forming=(3,))]
+    answer = necessity(*Garden(*plants).asked)
+    forming = answer.tables["forming"].groupby("pos")["layers"].unique()
+    assert forming.map(list).to_dict() == {12: ["2"], 24: ["4"], 36: ["3"]}
+    assert outcomes(answer)[FORMED] == "supported"
+    assert "supported" not in {v.outcome for v in answer.verdicts if v.claim != FORMED}
+
+
+def test_three_redundant_mlps_are_found_together():
+    garden = Garden(*three(forming=(2, 3, 4), strength=120.0), n_texts=1)
+    found = forming_mlps(*garden.asked)
+    assert {(one.layers, one.how) for one in found} == {((2, 3, 4), "redundant")}
+    assert all(one.mass_lost > 0.9 for one in found)
+
+
+def test_controls_are_twins_and_ordinary_tokens_and_lose_nothing():
+    answer = necessity(*Garden(*three(forming=(3,))).asked)
+    cells = answer.to_frame()
+    controls = cells[cells["role"] == "control"]
+    assert set(controls["kind"]) == {"twin", "ordinary"}
+    assert (controls["lifetime_edited"] == 0).all()
+    at = controls[(controls["layer"] == 3) & (controls["edit"] == "zero")]
+    assert at["mass_edited"].to_numpy() == pytest.approx(at["mass_clean"].to_numpy())
+
+
+def test_no_op_edits_end_nothing():
+    garden = Garden(*three(forming=(3,)), n_texts=3)
+    answer = necessity(*garden.asked, edits=["scale:1"])
+    cells = answer.cells[answer.cells["role"] == "sink"]
+    assert (cells["lifetime_edited"] == cells["lifetime_clean"]).all()
+    assert (answer.effects["removed"] == 0).all()
+
+
+def test_too_few_texts_and_sinks_are_inconclusive_and_say_so():
+    for plants, n_texts in ((three(forming=(3,)), 2), ([Plant(pos=20, forming=(3,))], 4)):
+        answer = necessity(*Garden(*plants, n_texts=n_texts).asked)
+        assert set(outcomes(answer).values()) == {"inconclusive"}
+        assert all("at least 5 in 3 are needed" in verdict.why for verdict in answer.verdicts)
+
+
+def test_copies_and_sinks_without_mass_are_left_out_and_counted():
+    garden = Garden(*three(forming=(3,)), n_texts=3)
+    twice = observe(garden.model, garden.traces[0].tokens, text_id="again")
+    sinks = detect([*garden.traces, twice])
+    first = next(sink for sink in sinks.sinks if sink.kind == "secondary")
+    blind = SinkTable(
+        sinks=tuple(replace(s, mass_max=torch.nan) if s is first else s for s in sinks.sinks)
+    )
+    answer = necessity(garden.model, [*garden.traces, twice], blind)
+    assert answer.left_out == {
+        "copies of sinks in earlier texts": 3,
+        "whose attention no block pays": 1,
+        "without a control": 0,
+    }
+    assert answer.verdicts[-1].n_sinks == 8
+    assert "3 copies of sinks" in answer.verdicts[-1].controls
+
+
+def test_sinks_by_another_criterion_are_refused():
+    garden = Garden(*three(forming=(3,)), n_texts=1, n_layers=24)
+    with pytest.raises(DetectionError, match="paper"):
+        necessity(garden.model, garden.traces, detect(garden.traces, criterion="paper"))
+
+
+def test_a_control_is_no_sink_of_any_kind_and_is_used_once():
+    garden = Garden(*three(forming=(3,)), Plant(pos=2, forming=(1,), strength=350.0))
+    for text in cases_of(garden.traces, garden.sinks):
+        own = {sink.pos for sink in garden.sinks.of_text(text.trace.text_id).sinks}
+        controls = [case.control for case in text.cases]
+        assert len(own) == 5
+        assert not own & set(controls)
+        assert len(set(controls)) == len(controls) == 3
+
+
+def test_the_numbers_are_those_of_the_engine():
+    garden = Garden(*three(forming=(3,)), n_texts=1)
+    cells = necessity(*garden.asked).cells
+    row = cells[(cells["role"] == "sink") & (cells["edit"] == "zero") & (cells["layer"] == 3)]
+    edits = [Edit(pos=pos, layer=3) for pos in row["pos"]]
+    mass = replay(garden.model, garden.traces[0], edits).mass[4:8].mean(0)
+    assert row["mass_edited"].to_numpy() == pytest.approx(mass.numpy())
