@@ -33,6 +33,8 @@ class _StandIn:
         self.attention = run.model.blocks[run.layer].attn
         there = [name for name in self.REPLACED if hasattr(self.attention, name)]
         self.plain = {name: getattr(self.attention, name) for name in there}
+        own = vars(self.attention)
+        self.replaced = {name: own[name] for name in there if name in own}
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -44,6 +46,7 @@ class _StandIn:
         finally:
             for name in self.plain:
                 delattr(self.attention, name)
+            vars(self.attention).update(self.replaced)
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """The new ones alone."""
@@ -171,3 +174,9 @@ class ReplicaAttention(_StandIn):
         everything = torch.cat([self.run.values, v[0]])
         z: Tensor = self.plain["calculate_z_scores"](everything[None], pattern)
         return z
+
+
+def has_own_scores(attention: Any) -> bool:
+    """Whether an attention adds to its scores (alibi), or a user replaced a method of it."""
+    plain = attention.cfg.positional_embedding_type in ("standard", "rotary")
+    return not plain or not vars(attention).keys().isdisjoint(_StandIn.REPLACED)

@@ -7,8 +7,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from secondary_sinks.errors import UnsupportedModelError
 from secondary_sinks.models.attended import Attended
-from secondary_sinks.models.hooked_attention import ChunkedAttention, ReplicaAttention
+from secondary_sinks.models.hooked_attention import (
+    ChunkedAttention,
+    ReplicaAttention,
+    has_own_scores,
+)
 from secondary_sinks.models.layers import (
     LayerRun,
     Passage,
@@ -63,9 +68,12 @@ class HookedRun(LayerRun):
         *,
         denominators: bool = False,
     ) -> Float[Tensor, "1 pos d_model"]:
-        """`resid_post` of all positions; by the fast path unless a hook needs the pattern."""
+        """`resid_post` of all positions; by the fast path unless a hook needs the pattern.
+
+        Nor where scores are more than scaled products of queries and keys.
+        """
         attended = Attended(resid_pre.shape[1], denominators=denominators)
-        slow = needs_pattern(hooks, self.layer)
+        slow = needs_pattern(hooks, self.layer) or has_own_scores(self._attention)
         own = attended.hooks(self.layer) if slow else []
         attend = ChunkedAttention(self, resid_pre.shape[1], None if slow else [attended])
         with torch.no_grad(), attend.installed(), self.model.hooks(fwd_hooks=[*hooks, *own]):
@@ -137,6 +145,10 @@ class HookedRun(LayerRun):
         self, resid_pre: Float[Tensor, "cell suffix d_model"], chunk: int, hooks: Sequence[Hook]
     ) -> Suffixes:
         """Run the last positions of several texts that begin as the clean one."""
+        if has_own_scores(self._attention):
+            raise UnsupportedModelError(
+                "suffixes need scores that are products of queries and keys"
+            )
         start = len(self.keys) - resid_pre.shape[1]
         attended = [Attended(len(self.keys), denominators=False) for _ in resid_pre]
         attend = ChunkedAttention(self, len(self.keys), attended, start=start, keep_queries=False)

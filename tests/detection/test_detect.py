@@ -193,7 +193,7 @@ def by_distance(q, k):
 
 
 def test_the_last_layer_cannot_start_a_sink():
-    planted = plant([PRIMARY, Plant(pos=20, forming=(7,), attended=True)])
+    planted = plant([PRIMARY, Plant(pos=20, attended=True), Plant(pos=20, forming=(7,))])
     assert [s.pos for s in found(planted)] == [0]
 
 

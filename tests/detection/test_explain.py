@@ -17,7 +17,7 @@ PLANTS = [
     Plant(pos=0, forming=(1,), strength=400.0, dies=7),
     Plant(pos=20, forming=(3,), dies=6),
     Plant(pos=25, forming=(3,), sideways=True),
-    Plant(pos=28, forming=(3,), strength=16.0),
+    Plant(pos=28, forming=(3,), strength=12.0, content=0.02, attended=True),
     Plant(pos=35, attended=True),
     Plant(pos=60, forming=(3,)),
 ]
@@ -79,8 +79,8 @@ def test_why_names_the_numbers(trace):
 
 
 def test_nothing_starts_at_the_last_layer():
-    last = Plant(pos=20, forming=(7,), attended=True)
-    planted = plant([Plant(pos=0, forming=(1,), strength=400.0), last])
+    late = [Plant(pos=20, attended=True), Plant(pos=20, forming=(7,))]
+    planted = plant([Plant(pos=0, forming=(1,), strength=400.0), *late])
     row = explain(observe(planted.model, planted.tokens), 20).iloc[7]
     assert row["why"] == "no block reads the last layer, and it was no sink before"
 

@@ -96,7 +96,7 @@ def test_labels(n_layers, labels):
 
 def test_labels_and_kinds_in_the_table():
     plants = [PRIMARY, Plant(pos=20, forming=(3,), dies=12), Plant(pos=30, forming=(2,), dies=4)]
-    plants.append(Plant(pos=40, forming=(2,), strength=200.0))
+    plants.append(Plant(pos=40, forming=(2,), strength=150.0))
     planted = plant(plants, n_layers=26)
     table = detect(observe(planted.model, planted.tokens), criterion="paper")
     got = [(s.pos, s.kind, s.label, s.l_start, s.lifetime, s.criterion) for s in table.sinks]
@@ -110,8 +110,8 @@ def test_labels_and_kinds_in_the_table():
 
 def test_nearly_every_token_is_a_sink_of_an_anisotropic_model_by_the_paper_and_none_by_joint():
     plants = [replace(PRIMARY, strength=300.0)]
-    plants += [Plant(pos=20, forming=(3,), dies=6, strength=200.0)]
-    plants += [Plant(pos=30, forming=(2,), strength=250.0)]
+    plants += [Plant(pos=20, forming=(3,), dies=6, strength=120.0)]
+    plants += [Plant(pos=30, forming=(2,), strength=150.0)]
     planted = plant(plants, anisotropy=800.0)
     trace = observe(planted.model, planted.tokens)
     joint = {(s.pos, s.l_start, s.lifetime) for s in detect(trace).sinks}
@@ -120,7 +120,7 @@ def test_nearly_every_token_is_a_sink_of_an_anisotropic_model_by_the_paper_and_n
 
 
 def test_a_sink_of_the_first_episode_is_found_by_joint_and_missed_by_the_paper():
-    episodes = [Plant(pos=0, forming=(1,), dies=4, strength=200.0)]
+    episodes = [Plant(pos=0, forming=(1,), dies=4, strength=300.0)]
     episodes += [Plant(pos=0, forming=(6,), strength=900.0)]
     planted = plant([*episodes, Plant(pos=20, forming=(2,), dies=4)], n_layers=10)
     trace = observe(planted.model, planted.tokens)

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+import transformer_lens
 
 from secondary_sinks import load_model
 from secondary_sinks.models.layers import begin, hook_name
-from secondary_sinks.testing.families import configs, save
+from secondary_sinks.testing.families import configs, save, tiny
 from tests.marks import needs_old
 
 pytestmark = needs_old
@@ -79,3 +80,46 @@ def test_the_model_is_left_as_it_was(model):
     run(model, 1, None)
     assert torch.equal(model(TOKENS[None]), before)
     assert not {"calculate_z_scores", "apply_causal_mask"} & set(vars(model.blocks[1].attn))
+
+
+def alibi():
+    """A model of random weights whose scores fall with distance."""
+    cfg = transformer_lens.HookedTransformerConfig(
+        n_layers=2,
+        d_model=32,
+        n_ctx=64,
+        d_head=8,
+        n_heads=4,
+        d_mlp=16,
+        d_vocab=97,
+        act_fn="gelu",
+        positional_embedding_type="alibi",
+        seed=0,
+        device="cpu",
+    )
+    return transformer_lens.HookedTransformer(cfg)
+
+
+def falling(q, k):
+    """Scores that fall with distance, whatever the content; queries are the last keys."""
+    last, n_keys = q.shape[1], k.shape[1]
+    query = torch.arange(n_keys - last, n_keys)[:, None]
+    return (query - torch.arange(n_keys)).mul(-0.5).expand(1, q.shape[2], last, n_keys).clone()
+
+
+def replaced():
+    from secondary_sinks.models.convert import to_hooked
+
+    model = to_hooked(tiny("llama"), None, "llama", "cpu")
+    for block in model.blocks:
+        block.attn.calculate_attention_scores = falling
+    return model
+
+
+@pytest.mark.parametrize("made", [alibi, replaced])
+def test_scores_that_are_more_than_products_of_queries_and_keys(made):
+    model = made()
+    test_received_adds_up_to_the_patterns_of_a_plain_pass(model)
+    test_the_model_is_left_as_it_was(model)
+    if made is replaced:
+        assert model.blocks[1].attn.calculate_attention_scores is falling
