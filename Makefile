@@ -6,6 +6,8 @@ READY := $(VENV)/.ready
 NEXT := .venv-tl4
 NEXT_READY := $(NEXT)/.ready
 OUT ?= runs/demo
+# Tests in as many processes as there are cores, one thread each; a file stays in one process.
+SPREAD := --numprocesses auto --dist loadfile
 
 .PHONY: demo test test-tl4 check clean
 
@@ -13,11 +15,11 @@ demo: $(READY)
 	$(BIN)/secondary-sinks run smollm2-135m --out $(OUT)
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD)
 
 # Models and observation again, with the newest TransformerLens 4, which has bridges only.
 test-tl4: $(NEXT_READY)
-	$(NEXT)/bin/python -m pytest tests/models tests/observation
+	OMP_NUM_THREADS=1 $(NEXT)/bin/python -m pytest $(SPREAD) tests/models tests/observation
 
 check: $(READY)
 	$(BIN)/ruff check .

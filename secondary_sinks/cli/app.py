@@ -54,6 +54,17 @@ TrustRemoteCode = Annotated[
     bool,
     typer.Option("--trust-remote-code", help="Run code that the model brings; read it first."),
 ]
+Bridge = Annotated[
+    bool, typer.Option("--bridge", help="Load a TransformerBridge (4.x of TransformerLens always).")
+]
+SkipCheck = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="A check at load to leave out: original, patterns, causality or chunks; again for "
+        "more.",
+    ),
+]
 Seed = Annotated[
     int,
     typer.Option(
@@ -87,6 +98,8 @@ def run(
     dtype: Dtype = None,
     revision: Revision = None,
     trust_remote_code: TrustRemoteCode = False,
+    bridge: Bridge = False,
+    skip_check: SkipCheck = None,
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
@@ -99,6 +112,8 @@ def run(
             report=True,
             revision=revision,
             trust_remote_code=trust_remote_code,
+            bridge=bridge,
+            skip=tuple(skip_check or ()),
         )
     )
 
@@ -113,6 +128,8 @@ def detect(
     dtype: Dtype = None,
     revision: Revision = None,
     trust_remote_code: TrustRemoteCode = False,
+    bridge: Bridge = False,
+    skip_check: SkipCheck = None,
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
@@ -125,6 +142,8 @@ def detect(
             report=False,
             revision=revision,
             trust_remote_code=trust_remote_code,
+            bridge=bridge,
+            skip=tuple(skip_check or ()),
         )
     )
 
@@ -140,6 +159,8 @@ def ablate(
     dtype: Dtype = None,
     revision: Revision = None,
     trust_remote_code: TrustRemoteCode = False,
+    bridge: Bridge = False,
+    skip_check: SkipCheck = None,
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
@@ -152,6 +173,8 @@ def ablate(
             report=False,
             revision=revision,
             trust_remote_code=trust_remote_code,
+            bridge=bridge,
+            skip=tuple(skip_check or ()),
         )
     )
 

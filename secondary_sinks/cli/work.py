@@ -10,6 +10,7 @@ from secondary_sinks.cli.show import Bars, show_found, show_inputs, show_where
 from secondary_sinks.models import load_model
 from secondary_sinks.models.hub import provenance
 from secondary_sinks.models.load import parse_device, parse_dtype
+from secondary_sinks.models.proof import check_skip
 from secondary_sinks.models.sources import resolve
 from secondary_sinks.report import write_report
 from secondary_sinks.runs import RunFolder, analyse, check_lengths, describe, save
@@ -32,6 +33,8 @@ class Request(NamedTuple):
     report: bool
     revision: str | None = None
     trust_remote_code: bool = False
+    bridge: bool = False
+    skip: tuple[str, ...] = ()
 
     @property
     def command(self) -> str:
@@ -49,6 +52,9 @@ class Request(NamedTuple):
         for option, value in options.items():
             words += [] if value is None else [f"--{option}", str(value)]
         words += ["--trust-remote-code"] if self.trust_remote_code else []
+        words += ["--bridge"] if self.bridge else []
+        for name in self.skip:
+            words += ["--skip-check", name]
         return shlex.join(words)
 
 
@@ -79,11 +85,14 @@ def _fill(folder: RunFolder, request: Request, texts: Sequence[Text], bars: Bars
         request.dtype,
         revision=request.revision,
         trust_remote_code=request.trust_remote_code,
+        bridge=request.bridge or None,
+        skip=request.skip,
     )
     bars.advance("load", request.model, 1, 1)
     fed = [tokenize(text, model.tokenizer, request.feed) for text in texts]
     check_lengths(model, fed, limits)
     record = describe(model, fed, limits, request.edit, request.seed)
+    record["model"]["skipped_checks"] = sorted(set(request.skip))
     record["model"]["source"] = provenance(resolve(request.model, request.revision))
     if not request.force and folder.is_complete(record["key"]):
         return True
@@ -99,6 +108,7 @@ def _check(request: Request) -> None:
     if request.edit is not None:
         check_words(Edit.of_label(request.edit, pos=0, layer=0))
     check_feed(request.feed)
+    check_skip(request.skip)
     parse_dtype(request.dtype)
     parse_device(request.device)
     resolve(request.model, request.revision)

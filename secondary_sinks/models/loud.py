@@ -62,8 +62,9 @@ class LoudBridge(TransformerBridge):
 
     def run_with_cache(self, *args: Any, names_filter: Any = None, **kwargs: Any) -> Any:
         """As the bridge's; refuses a filter that would cache nothing."""
-        for name in [names_filter] if isinstance(names_filter, str) else names_filter or []:
-            self._check_name(name)
+        one = isinstance(names_filter, str) or callable(names_filter)
+        for names in [names_filter] if one else names_filter or []:
+            self._check_name(names)
         return super().run_with_cache(*args, names_filter=names_filter, **kwargs)
 
     def add_hook(self, name: Names, hook_fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -64,6 +64,8 @@ def setup_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("model", model["name"]),
         ("architecture", f"{model['architecture']}: {shape}"),
+        ("loaded as", model.get("class", "")),
+        ("checks at load left out", ", ".join(model.get("skipped_checks", ()))),
         ("weights (SHA-256)", model["weights_sha256"][:12]),
         ("device, number type", f"{record['device']}, {record['dtype']}"),
         ("versions", versions),

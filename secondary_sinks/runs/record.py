@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from secondary_sinks.models import HookedModel, weight_hash
+from secondary_sinks.models import HookedModel, architecture, class_name, weight_hash
+from secondary_sinks.models.identity import wrapped_frequencies, wrapped_settings
 from secondary_sinks.texts import TokenizedText
 from secondary_sinks.types import Thresholds
 
@@ -32,7 +33,8 @@ def describe(
     """The inputs of a run, and `key`, a hash over all that can change its tables."""
     inputs: dict[str, Any] = {
         "model": {
-            "architecture": model.cfg.original_architecture,
+            "architecture": architecture(model),
+            "class": class_name(model),
             "n_layers": model.cfg.n_layers,
             "d_model": model.cfg.d_model,
             "n_heads": model.cfg.n_heads,
@@ -56,6 +58,7 @@ def describe(
 def config_hash(model: HookedModel) -> str:
     """SHA-256 over the settings and rotary tables: models can share their weights, not these."""
     settings = {key: str(value) for key, value in vars(model.cfg).items() if key not in UNRELATED}
+    settings |= wrapped_settings(model)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     seen: dict[int, int] = {}
     for table in _rotary_tables(model):
@@ -67,10 +70,10 @@ def config_hash(model: HookedModel) -> str:
 
 
 def _rotary_tables(model: HookedModel) -> list[Tensor]:
-    """Cosines and sines of each layer; none where positions are not rotary."""
+    """Cosines and sines of each layer, or a bridge's frequencies; none if not rotary."""
     names = ("rotary_cos", "rotary_sin")
     found = [getattr(block.attn, name, None) for block in model.blocks for name in names]
-    return [table for table in found if table is not None]
+    return [table for table in [*found, *wrapped_frequencies(model)] if table is not None]
 
 
 def describe_text(text: TokenizedText) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from importlib.metadata import version
 
 import pandas as pd
 import pytest
@@ -13,6 +14,8 @@ import pytest
 from secondary_sinks.cli import show
 from secondary_sinks.cli.entry import run
 from secondary_sinks.errors import ModelError, SinkWarning
+from secondary_sinks.models import load
+from secondary_sinks.models.proof import CHECKS
 from secondary_sinks.runs import RunFolder
 from tests.tiny import save_tiny
 
@@ -87,8 +90,9 @@ def test_other_weights_of_the_same_name_refuse(place, tmp_path, capfd):
     assert "a finished run of other inputs" in capfd.readouterr().err
 
 
-def test_another_rope_with_the_same_weights_refuses(place, tmp_path, capfd):
-    arguments = ["--texts", "ok.jsonl", "--out", str(tmp_path / "out")]
+@pytest.mark.parametrize("options", [(), ("--bridge",)])
+def test_another_rope_with_the_same_weights_refuses(options, place, tmp_path, capfd):
+    arguments = ["--texts", "ok.jsonl", "--out", str(tmp_path / "out"), *options]
     config = save_tiny(tmp_path / "mine") / "config.json"
     assert run(["detect", str(tmp_path / "mine"), *arguments]) == 0
     changed = json.loads(config.read_text())
@@ -166,6 +170,43 @@ def test_report_writes_the_page_again(call, tmp_path, capfd):
     assert run(["report", str(tmp_path / "out")]) == 0
     assert capfd.readouterr().out == f"{page}\n"
     assert page.read_text("utf-8") == first
+
+
+def test_a_bridge_is_recorded_and_gives_the_same_tables(call, tmp_path):
+    call("run")
+    hooked, expected = RunFolder(tmp_path / "out").record(), tables(tmp_path / "out")
+    assert hooked["model"]["class"] == "HookedTransformer"
+    assert call("run", "--bridge")[0] == 2
+    assert call("run", "--bridge", "--force")[0] == 0
+    record = RunFolder(tmp_path / "out").record()
+    assert record["model"]["class"] == "TransformerBridge"
+    assert record["model"]["architecture"] == hooked["model"]["architecture"] == "LlamaForCausalLM"
+    assert record["versions"]["transformer-lens"] == version("transformer-lens")
+    assert "--bridge" in record["command"]
+    assert "TransformerBridge" in (tmp_path / "out" / "report.html").read_text("utf-8")
+    for name, frame in tables(tmp_path / "out").items():
+        pd.testing.assert_frame_equal(frame, expected[name], rtol=1e-4, atol=1e-4, obj=name)
+
+
+def tables(folder):
+    return {path.stem: pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))}
+
+
+def test_checks_at_load_are_left_out_by_name(call, tmp_path, monkeypatch):
+    skipped = []
+    plain = load.prove
+    monkeypatch.setattr(load, "prove", lambda *given: skipped.append(given[2]) or plain(*given))
+    assert call("detect", "--skip-check", "chunks", "--skip-check", "causality")[0] == 0
+    assert skipped == [("chunks", "causality")]
+    record = RunFolder(tmp_path / "out").record()
+    assert record["model"]["skipped_checks"] == ["causality", "chunks"]
+    assert "--skip-check chunks --skip-check causality" in record["command"]
+
+
+def test_a_mistyped_check_lists_them_before_anything_is_loaded(call):
+    code, _, error = call("detect", "--skip-check", "chunk", texts="missing.jsonl")
+    assert code == 2
+    assert all(name in error for name in ("'chunk'", *CHECKS))
 
 
 def test_the_recorded_command_asks_for_the_same(call, tmp_path, capfd):

@@ -13,7 +13,7 @@ from secondary_sinks.errors import (
     ModelMemoryError,
     UnsupportedModelError,
 )
-from secondary_sinks.models import gguf_cache, memory
+from secondary_sinks.models import architecture, gguf_cache, memory
 from secondary_sinks.models.gguf_file import read_header, refuse_other
 from secondary_sinks.models.originals import read_original
 from secondary_sinks.models.sources import resolve
@@ -54,7 +54,7 @@ def test_a_file_gives_the_weights_the_rope_and_the_tokens_that_it_holds(architec
 
 
 def test_a_folder_with_one_file_is_loaded_hooked(qwen2):
-    assert load_model(qwen2.parent).cfg.original_architecture == "Qwen2ForCausalLM"
+    assert architecture(load_model(qwen2.parent)) == "Qwen2ForCausalLM"
 
 
 def test_a_tied_model_stores_its_embedding_once(tmp_path):

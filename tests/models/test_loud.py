@@ -59,6 +59,13 @@ def test_a_cache_of_no_such_name_is_refused(bridge, names):
         bridge.run_with_cache(TOKENS, names_filter=names)
 
 
+def test_a_cache_of_a_filter_is_made_or_refused(bridge):
+    _, cache = bridge.run_with_cache(TOKENS, names_filter=lambda name: name.endswith("mlp_out"))
+    assert "blocks.1.hook_mlp_out" in cache
+    with pytest.raises(HookError, match="matches no hook point"):
+        bridge.run_with_cache(TOKENS, names_filter=lambda name: name.endswith("typo"))
+
+
 def test_what_is_spelled_right_goes_through(bridge):
     clean = bridge(TOKENS)
     edited = bridge.run_with_hooks(TOKENS, fwd_hooks=[("blocks.1.hook_mlp_out", double)])

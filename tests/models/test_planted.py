@@ -10,6 +10,9 @@ from secondary_sinks.errors import PlantError
 from secondary_sinks.models.planted import MARK, plant
 from secondary_sinks.models.plants import Plant, Writer
 from secondary_sinks.testing.plants import CONDITIONS, random_plants
+from tests.marks import needs_old
+
+pytestmark = needs_old
 
 PRIMARY = Plant(pos=0, forming=(1,), strength=400.0)
 COPIED = Plant(pos=20, forming=(3,), by="attention")

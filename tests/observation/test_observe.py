@@ -1,5 +1,7 @@
 """What `observe` measures, what it refuses, and what it leaves alone."""
 
+from typing import Any, NamedTuple
+
 import pytest
 import torch
 
@@ -7,13 +9,25 @@ from secondary_sinks import load_model, observe
 from secondary_sinks.errors import ModelError, TextError, UnsupportedModelError
 from secondary_sinks.models.planted import Plant, plant
 from secondary_sinks.observation import walk
-from secondary_sinks.testing.families import save
+from secondary_sinks.testing.families import save, tiny
 from secondary_sinks.types import LAYER_POS
+from tests.marks import needs_old
 
 
-@pytest.fixture(scope="module")
-def planted():
-    return plant([Plant(pos=0, forming=(1,), strength=400.0), Plant(pos=20, forming=(3,))])
+class Fed(NamedTuple):
+    """A model and what it is fed."""
+
+    model: Any
+    tokens: torch.Tensor
+
+
+@pytest.fixture(scope="module", params=[pytest.param("planted", marks=needs_old), "bridge"])
+def fed(request):
+    """A planted model, which is a HookedTransformer, and a bridge of random weights."""
+    if request.param == "bridge":
+        return Fed(load_model(tiny("llama"), device="cpu", bridge=True), torch.arange(3, 67))
+    planted = plant([Plant(pos=0, forming=(1,), strength=400.0), Plant(pos=20, forming=(3,))])
+    return Fed(planted.model, planted.tokens)
 
 
 @pytest.mark.parametrize(
@@ -23,24 +37,31 @@ def planted():
         (torch.tensor([3]), "1 token"),
         (torch.zeros(2, 5, dtype=torch.long), r"\[pos\]"),
         (torch.rand(5), "float32"),
-        (torch.tensor([1, 2, 32]), "vocabulary of 32"),
-        (torch.tensor([1, -2]), "vocabulary of 32"),
-        (torch.zeros(65, dtype=torch.long), "65 tokens.*at most 64"),
+        (torch.tensor([1, -2]), "outside the vocabulary"),
         ("a text", "to_tokens"),
     ],
 )
-def test_bad_tokens_are_refused_before_any_forward_pass(planted, tokens, match):
+def test_bad_tokens_are_refused_before_any_forward_pass(fed, tokens, match):
     with pytest.raises(TextError, match=match):
-        observe(planted.model, tokens)
+        observe(fed.model, tokens)
 
 
-def test_tokens_may_be_a_list_or_have_a_batch_axis(planted):
-    one = observe(planted.model, planted.tokens.tolist())
-    other = observe(planted.model, planted.tokens[None])
+def test_tokens_beyond_the_vocabulary_or_the_context_are_refused(fed):
+    cfg = fed.model.cfg
+    with pytest.raises(TextError, match=f"vocabulary of {cfg.d_vocab}"):
+        observe(fed.model, [1, 2, cfg.d_vocab])
+    with pytest.raises(TextError, match=f"{cfg.n_ctx + 1} tokens.*at most {cfg.n_ctx}"):
+        observe(fed.model, torch.zeros(cfg.n_ctx + 1, dtype=torch.long))
+
+
+def test_tokens_may_be_a_list_or_have_a_batch_axis(fed):
+    one = observe(fed.model, fed.tokens.tolist())
+    other = observe(fed.model, fed.tokens[None])
     assert torch.equal(one.norm, other.norm)
-    assert torch.equal(one.tokens, planted.tokens)
+    assert torch.equal(one.tokens, fed.tokens)
 
 
+@needs_old
 def test_nan_activations_are_said_with_their_layer():
     planted = plant([])
     with torch.no_grad():
@@ -49,22 +70,23 @@ def test_nan_activations_are_said_with_their_layer():
         observe(planted.model, planted.tokens)
 
 
-def test_masses_of_all_keys_add_up_to_one_per_query(planted):
-    trace = observe(planted.model, planted.tokens)
+def test_masses_of_all_keys_add_up_to_one_per_query(fed):
+    trace = observe(fed.model, fed.tokens)
     received = (trace.mass * trace.queries).sum(1)
     torch.testing.assert_close(received, torch.full_like(received, len(trace.tokens)))
     assert float(trace.virtual_mass.abs().max()) < 1e-5
 
 
-def test_a_hook_left_on_the_model_is_refused(planted):
+def test_a_hook_left_on_the_model_is_refused(fed):
     hook = ("blocks.2.hook_mlp_out", lambda mlp_out, hook: mlp_out)
     with (
-        planted.model.hooks(fwd_hooks=[hook]),
-        pytest.raises(ModelError, match=r"blocks\.2\.hook_mlp_out.*reset_hooks"),
+        fed.model.hooks(fwd_hooks=[hook]),
+        pytest.raises(ModelError, match=r"blocks\.2\.(hook_mlp_out|mlp\.hook_out).*reset_hooks"),
     ):
-        observe(planted.model, planted.tokens)
+        observe(fed.model, fed.tokens)
 
 
+@needs_old
 @pytest.mark.parametrize(
     ("change", "error"),
     [
@@ -82,22 +104,23 @@ def test_a_model_that_would_be_measured_wrongly_is_refused(change, error):
         observe(planted.model, planted.tokens)
 
 
-def test_the_model_is_left_as_it_was(planted):
-    before = planted.model(planted.tokens[None])
-    observe(planted.model, planted.tokens)
-    assert torch.equal(planted.model(planted.tokens[None]), before)
-    assert not any(hook.fwd_hooks for hook in planted.model.hook_dict.values())
+def test_the_model_is_left_as_it_was(fed):
+    before = fed.model(fed.tokens[None])
+    observe(fed.model, fed.tokens)
+    assert torch.equal(fed.model(fed.tokens[None]), before)
+    assert not any(hook.fwd_hooks for hook in fed.model.hook_dict.values())
 
 
-def test_a_walk_gives_the_residuals_of_one_plain_pass(planted):
-    _, cache = planted.model.run_with_cache(planted.tokens[None])
-    for view in walk(planted.model, planted.tokens, chunk=10):
+def test_a_walk_gives_the_residuals_of_one_plain_pass(fed):
+    _, cache = fed.model.run_with_cache(fed.tokens[None])
+    for view in walk(fed.model, fed.tokens, chunk=10):
         expected = cache[f"blocks.{view.layer}.hook_resid_post"][0]
         torch.testing.assert_close(view.resid_post, expected, rtol=1e-5, atol=1e-5)
         mlp_out = cache[f"blocks.{view.layer}.hook_mlp_out"][0]
         torch.testing.assert_close(view.mlp_out, mlp_out, rtol=1e-5, atol=1e-5)
 
 
+@needs_old
 def test_alignment_is_missing_only_where_the_primary_did_not_stand_out_yet():
     late = plant([Plant(pos=9, forming=(2,), strength=400.0)])
     trace = observe(late.model, late.tokens)
@@ -106,14 +129,14 @@ def test_alignment_is_missing_only_where_the_primary_did_not_stand_out_yet():
     assert trace.alignment[2:].isfinite().all()
 
 
-def test_the_frame_is_tidy(planted):
-    trace = observe(planted.model, planted.tokens, text_id="t")
+def test_the_frame_is_tidy(fed):
+    trace = observe(fed.model, fed.tokens, text_id="t")
     frame = trace.to_frame()
     assert len(frame) == trace.norm.numel()
     assert list(frame.columns) == ["text_id", "layer", "pos", "token_id", "token", *LAYER_POS]
-    row = frame[(frame["layer"] == 3) & (frame["pos"] == 20)].iloc[0]
+    row = frame[(frame["layer"] == 2) & (frame["pos"] == 20)].iloc[0]
     for name in LAYER_POS:
-        assert row[name] == pytest.approx(float(getattr(trace, name)[3, 20]))
+        assert row[name] == pytest.approx(float(getattr(trace, name)[2, 20]))
 
 
 def test_attention_to_a_learned_sink_is_virtual_mass(tmp_path):

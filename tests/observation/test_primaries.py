@@ -11,6 +11,7 @@ from secondary_sinks.models.plants import Plant
 from secondary_sinks.observation import candidates, primaries, walk
 from secondary_sinks.observation.primaries import Standing, choose_primary, choose_references
 from secondary_sinks.types import LAYER_POS
+from tests.marks import needs_old
 
 PRIMARY = Plant(pos=0, forming=(1,), strength=400.0)
 
@@ -71,6 +72,7 @@ def late():
     return plant([primary, *crowd, Plant(pos=30, forming=(3,))], n_pos=96)
 
 
+@needs_old
 def test_a_primary_that_was_not_followed_costs_a_second_pass_and_nothing_else(late, monkeypatch):
     expected = observe(late.model, late.tokens)
     passes = []
@@ -91,6 +93,7 @@ def test_a_primary_that_was_not_followed_costs_a_second_pass_and_nothing_else(la
         torch.testing.assert_close(one, other, rtol=0, atol=0, msg=name)
 
 
+@needs_old
 def test_alignment_is_with_the_reference_of_each_layer():
     planted = plant(
         [
@@ -108,6 +111,7 @@ def test_alignment_is_with_the_reference_of_each_layer():
         torch.testing.assert_close(trace.primary_resid[layer], resid[pos], rtol=1e-5, atol=1e-4)
 
 
+@needs_old
 def test_the_attention_drawn_is_that_of_the_block_that_reads():
     planted = plant([PRIMARY])
     trace = observe(planted.model, planted.tokens)
