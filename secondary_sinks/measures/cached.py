@@ -111,27 +111,52 @@ def n_layers(cache: Cache) -> int:
     return max(layers) + 1
 
 
-def head_mass(cache: Cache, layer: int, window: int | None = None) -> Float[Tensor, "head key"]:
-    """`measures.head_mass` of `attn.hook_pattern`."""
-    return attention.head_mass(take(cache, layer, "pattern"), window)
+def received_attention(cache: Cache, layer: int) -> Float[Tensor, "key"]:
+    """`measures.received_attention` of `attn.hook_pattern`."""
+    return attention.received_attention(take(cache, layer, "pattern"))
 
 
-def attention_mass(cache: Cache, layer: int, window: int | None = None) -> Float[Tensor, "key"]:
-    """`measures.attention_mass` of `attn.hook_pattern`.
+def head_mass(
+    cache: Cache, layer: int, window: int | None = None, *, offset: int = 0
+) -> Float[Tensor, "head key"]:
+    """`measures.head_mass` of `attn.hook_pattern`; `offset` where earlier keys came from a cache.
+
+    >>> import torch
+    >>> chunk = {"blocks.0.attn.hook_pattern": torch.tensor([[[[0.25, 0.75, 0.0]]]])}
+    >>> head_mass(chunk, 0, offset=1).tolist()
+    [[0.25, 0.75, nan]]
+    """
+    return attention.head_mass(take(cache, layer, "pattern"), window, offset=offset)
+
+
+def attention_mass(
+    cache: Cache, layer: int, window: int | None = None, *, offset: int = 0
+) -> Float[Tensor, "key"]:
+    """`measures.attention_mass` of `attn.hook_pattern`; `offset` as above.
 
     >>> import torch
     >>> cache = {"blocks.0.attn.hook_pattern": torch.tensor([[[[1.0, 0.0], [0.25, 0.75]]]])}
     >>> attention_mass(cache, 0).tolist()
     [0.625, 0.75]
     """
-    return attention.attention_mass(take(cache, layer, "pattern"), window)
+    return attention.attention_mass(take(cache, layer, "pattern"), window, offset=offset)
 
 
-def mass_excess(cache: Cache, layer: int, window: int | None = None) -> Float[Tensor, "key"]:
-    """`measures.mass_excess` of `attn.hook_pattern` over the uniform null."""
-    mass = attention_mass(cache, layer, window)
-    null = attention.uniform_mass(len(mass), window).to(mass.device)
-    return attention.mass_excess(mass, null)
+def mass_excess(
+    cache: Cache, layer: int, window: int | None = None, *, offset: int = 0
+) -> Float[Tensor, "key"]:
+    """`measures.mass_excess` of `attn.hook_pattern` over the uniform null; `offset` as above."""
+    n_queries, n_keys = take(cache, layer, "pattern").shape[-2:]
+    mass = attention_mass(cache, layer, window, offset=offset)
+    null = attention.uniform_mass(n_keys, window, offset=offset, n_queries=n_queries)
+    return attention.mass_excess(mass, null.to(mass.device))
+
+
+def local_mass(
+    cache: Cache, layer: int, window: int | None = None, *, reach: int = 16, offset: int = 0
+) -> Float[Tensor, "key"]:
+    """`measures.local_mass` of `attn.hook_pattern`; `offset` as above."""
+    return attention.local_mass(attention_mass(cache, layer, window, offset=offset), reach)
 
 
 def virtual_mass(cache: Cache, layer: int) -> Float[Tensor, "head"]:
@@ -156,13 +181,21 @@ def sink_share(
     return attention.sink_share(torch.stack([head_mass(cache, *pair) for pair in pairs]), eps)
 
 
-def mass_from_qk(
+def received_from_qk(
     cache: Cache, layer: int, *, scale: float, rotary: bool = True, **options: Any
 ) -> Float[Tensor, "head key"]:
-    """`measures.mass_from_qk` of `attn.hook_rot_q` and `attn.hook_rot_k`, with its options.
+    """`measures.received_from_qk` of `attn.hook_rot_q` and `attn.hook_rot_k`, with its options.
 
     `rotary=False` says that the model rotates nothing: `attn.hook_q` and `attn.hook_k` are read.
     """
+    queries, keys = _queries_and_keys(cache, layer, rotary)
+    return from_qk.received_from_qk(queries, keys, scale=scale, **options)
+
+
+def mass_from_qk(
+    cache: Cache, layer: int, *, scale: float, rotary: bool = True, **options: Any
+) -> Float[Tensor, "head key"]:
+    """`measures.mass_from_qk` of `attn.hook_rot_q` and `attn.hook_rot_k`; `rotary` as above."""
     queries, keys = _queries_and_keys(cache, layer, rotary)
     return from_qk.mass_from_qk(queries, keys, scale=scale, **options)
 
@@ -197,6 +230,16 @@ def value_drain(
     return values.value_drain(take(cache, layer, "v"), w_o)
 
 
+def is_ordinary(cache: Cache, layer: int) -> Bool[Tensor, "pos"]:
+    """`measures.is_ordinary` of `hook_resid_post`."""
+    return geometry.is_ordinary(take(cache, layer, "resid_post"))
+
+
+def typical_token(cache: Cache, layer: int) -> Float[Tensor, "d_model"]:
+    """`measures.typical_token` of `hook_resid_post`."""
+    return geometry.typical_token(take(cache, layer, "resid_post"))
+
+
 def massive_activations(
     cache: Cache, layer: int, least: float = 100.0, ratio: float = 1000.0
 ) -> Bool[Tensor, "pos d"]:
@@ -218,6 +261,18 @@ def centred_alignment(cache: Cache, layer: int, pos: int) -> Float[Tensor, "pos"
     residual = take(cache, layer, "resid_post")
     typical = geometry.typical_token(residual)
     return geometry.centred_alignment(residual, residual[pos], typical)
+
+
+def projection(
+    cache: Cache, layer: int, direction: Float[Tensor, "d_model"]
+) -> Float[Tensor, "pos"]:
+    """`measures.projection` of `hook_resid_post`."""
+    return contributions.projection(take(cache, layer, "resid_post"), direction)
+
+
+def matrix_entropy(cache: Cache, layer: int, alpha: float = 1.0) -> Float[Tensor, ""]:
+    """`measures.matrix_entropy` of `hook_resid_post`."""
+    return entropy.matrix_entropy(take(cache, layer, "resid_post"), alpha)
 
 
 def prefix_entropies(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from secondary_sinks import measures
-from secondary_sinks.errors import CacheError
+from secondary_sinks.errors import CacheError, MeasureError
 from secondary_sinks.measures import cached
 from secondary_sinks.testing.families import tiny
 
@@ -43,11 +43,17 @@ W_O = torch.randn(4, D_HEAD, D_MODEL, generator=torch.Generator().manual_seed(1)
 W_OUT = torch.randn(D_MLP, D_MODEL, generator=torch.Generator().manual_seed(2))
 DIRECTION = torch.arange(1.0, 1.0 + D_MODEL)
 ON_CACHE = {
+    "received_attention": lambda c: cached.received_attention(c, 1),
     "head_mass": lambda c: cached.head_mass(c, 1),
     "attention_mass": lambda c: cached.attention_mass(c, 1),
     "mass_excess": lambda c: cached.mass_excess(c, 1),
+    "local_mass": lambda c: cached.local_mass(c, 1, reach=2),
     "virtual_mass": lambda c: cached.virtual_mass(c, 1),
     "sink_share": lambda c: cached.sink_share(c, eps=0.2),
+    "received_from_qk": lambda c: cached.received_from_qk(c, 1, scale=0.5, window=3),
+    "received_from_qk, not rotated": lambda c: cached.received_from_qk(
+        c, 1, scale=0.5, rotary=False
+    ),
     "mass_from_qk": lambda c: cached.mass_from_qk(c, 1, scale=0.5, soft_cap=2.0),
     "mass_from_qk, not rotated": lambda c: cached.mass_from_qk(c, 1, scale=0.5, rotary=False),
     "mean_score": lambda c: cached.mean_score(c, 1, scale=0.5, window=3),
@@ -56,9 +62,13 @@ ON_CACHE = {
     "key_norms, not rotated": lambda c: cached.key_norms(c, 1, rotary=False),
     "value_norms": lambda c: cached.value_norms(c, 1),
     "value_drain": lambda c: cached.value_drain(c, 1, W_O),
+    "is_ordinary": lambda c: cached.is_ordinary(c, 1),
+    "typical_token": lambda c: cached.typical_token(c, 1),
     "massive_activations": lambda c: cached.massive_activations(c, 1, least=1.0, ratio=2.0),
     "alignment": lambda c: cached.alignment(c, 1, 3),
     "centred_alignment": lambda c: cached.centred_alignment(c, 1, 3),
+    "projection": lambda c: cached.projection(c, 1, DIRECTION),
+    "matrix_entropy": lambda c: cached.matrix_entropy(c, 1, alpha=2.0),
     "prefix_entropies": lambda c: cached.prefix_entropies(c, 1, [2, N_POS]),
     "layer_contributions": lambda c: cached.layer_contributions(c, DIRECTION).mlp,
     "neuron_contributions": lambda c: cached.neuron_contributions(c, 1, W_OUT, DIRECTION),
@@ -75,11 +85,15 @@ def expected(cache):
     both = torch.stack([cache[f"blocks.{at}.attn.hook_pattern"] for at in range(2)])
     mlps = torch.stack([cache[f"blocks.{at}.hook_mlp_out"] for at in range(2)])
     return {
+        "received_attention": measures.received_attention(pattern),
         "head_mass": measures.head_mass(pattern),
         "attention_mass": mass,
         "mass_excess": mass - measures.uniform_mass(N_POS),
+        "local_mass": measures.local_mass(mass, reach=2),
         "virtual_mass": measures.virtual_mass(pattern),
         "sink_share": measures.sink_share(torch.stack([measures.head_mass(p) for p in both]), 0.2),
+        "received_from_qk": measures.received_from_qk(*rotated, scale=0.5, window=3),
+        "received_from_qk, not rotated": measures.received_from_qk(*not_rotated, scale=0.5),
         "mass_from_qk": measures.mass_from_qk(*rotated, scale=0.5, soft_cap=2.0),
         "mass_from_qk, not rotated": measures.mass_from_qk(*not_rotated, scale=0.5),
         "mean_score": measures.mean_score(*rotated, 0.5, 3),
@@ -88,9 +102,13 @@ def expected(cache):
         "key_norms, not rotated": not_rotated[1].norm(dim=-1),
         "value_norms": layer["attn.hook_v"].norm(dim=-1),
         "value_drain": measures.value_drain(layer["attn.hook_v"], W_O),
+        "is_ordinary": measures.is_ordinary(residual),
+        "typical_token": typical,
         "massive_activations": measures.massive_activations(residual, 1.0, 2.0),
         "alignment": measures.alignment(residual, residual[3]),
         "centred_alignment": measures.centred_alignment(residual, residual[3], typical),
+        "projection": measures.projection(residual, DIRECTION),
+        "matrix_entropy": measures.matrix_entropy(residual, 2.0),
         "prefix_entropies": measures.prefix_entropies(residual, [2, N_POS]),
         "layer_contributions": mlps @ DIRECTION / DIRECTION.norm(),
         "neuron_contributions": layer["mlp.hook_post"] * (W_OUT @ DIRECTION) / DIRECTION.norm(),
@@ -102,6 +120,35 @@ def test_each_measure_reads_its_activations(plain):
     assert wanted.keys() == ON_CACHE.keys()
     for name, measure in ON_CACHE.items():
         torch.testing.assert_close(measure(plain), wanted[name], msg=name)
+
+
+NO_ACTIVATION = {"Denominator", "LayerContributions", "attention_to_replaced_key"}
+NO_ACTIVATION |= {"seeing_queries", "uniform_mass"}
+OF_SEVERAL = {"norms": {"residual_norms", "key_norms", "value_norms"}}
+
+
+def test_every_measure_of_activations_has_a_twin_for_caches():
+    tried = {name.split(",")[0] for name in ON_CACHE}
+    for name in set(measures.__all__) - NO_ACTIVATION:
+        twins = OF_SEVERAL.get(name, {name})
+        assert twins <= tried, name
+        assert all(callable(getattr(cached, twin)) for twin in twins)
+
+
+def test_a_chunk_of_queries_is_measured_as_the_same_rows_of_all(plain):
+    """As a model run on from a key-value cache gives it: three queries, all keys."""
+    name = "blocks.1.attn.hook_pattern"
+    chunk = {name: plain[name][None, :, -3:]}
+    masses = measures.head_mass(plain[name][:, -3:], offset=N_POS - 3)
+    null = measures.uniform_mass(N_POS, offset=N_POS - 3, n_queries=3)
+    given = {"offset": N_POS - 3}
+    torch.testing.assert_close(cached.head_mass(chunk, 1, **given), masses)
+    torch.testing.assert_close(cached.attention_mass(chunk, 1, **given), masses.mean(0))
+    torch.testing.assert_close(cached.mass_excess(chunk, 1, **given), masses.mean(0) - null)
+    local = measures.local_mass(masses.mean(0))
+    torch.testing.assert_close(cached.local_mass(chunk, 1, **given), local)
+    with pytest.raises(MeasureError, match="say offset="):
+        cached.attention_mass(chunk, 1)
 
 
 def test_a_batch_axis_of_one_changes_nothing(plain):
