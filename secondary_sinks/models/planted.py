@@ -308,8 +308,3 @@ def _form(mlp: Any, layer: int, garden: _Garden) -> None:
                 weights[mark, index] = 1.0
             gate = mlp.act_fn(torch.tensor(MARK))
             mlp.W_out[index] = change * target / (gate * MARK if len(_readers(mlp)) > 1 else gate)
-
-
-def sink_direction(planted: PlantedModel) -> Float[Tensor, "d_model"]:
-    """Unit vector of the planted sink direction."""
-    return planted.direction

@@ -24,6 +24,8 @@ direction), where ordinary tokens are about 6 long; at most 5 secondary ones in 
 tokens, from position 6 on and seen by at least 16 queries; at most 9 tokens share the attention (7
 where all comes at once). Primaries: 300 to 500. Weak decoys: at most 12 along the direction."""
 
+CRITERIA = ("joint", "paper")
+
 Garden = tuple[list[Plant], dict[str, Any]]
 
 
@@ -97,7 +99,7 @@ def is_exact(sink: Sink, truth: ExpectedSink) -> bool:
 
 
 def _find(planted: PlantedModel, criterion: str) -> Sequence[Sink]:
-    return detect(observe(planted.model, planted.tokens)).sinks
+    return detect(observe(planted.model, planted.tokens), criterion=criterion).sinks
 
 
 def _primary(chance: random.Random, **changes: Any) -> Plant:
@@ -254,8 +256,8 @@ def main() -> None:
     parser.add_argument("--plants", type=int, default=100, help="planted models per condition")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    scores = [measure(condition, given.plants, given.seed) for condition in CONDITIONS]
-    print(table(scores))
+    pairs = [(condition, name) for condition in CONDITIONS for name in CRITERIA]
+    print(table([measure(pair[0], given.plants, given.seed, pair[1]) for pair in pairs]))
 
 
 if __name__ == "__main__":

@@ -123,11 +123,6 @@ class Trace:
         """What a key at its place gets: its even share, or its neighbours' mass if that is more."""
         return torch.maximum(self.mass_null, self.mass_local)
 
-    @property
-    def mass_read(self) -> Float[Tensor, "layer pos"]:
-        """Mass drawn by the state at layer l, in block l + 1 that reads it; NaN at the last."""
-        return read_by_next(self.mass)
-
     def to_frame(self) -> "pd.DataFrame":
         """One row per layer and position, one column per measure."""
         import pandas as pd
