@@ -37,6 +37,7 @@ from secondary_sinks.measures.geometry import (
     typical_token,
 )
 from secondary_sinks.measures.massive import massive_activations
+from secondary_sinks.measures.outputs import from_outputs
 from secondary_sinks.measures.scores import mean_score
 from secondary_sinks.measures.softmax import Denominator, attention_to_replaced_key
 from secondary_sinks.measures.values import value_drain
@@ -48,6 +49,7 @@ __all__ = [
     "attention_mass",
     "attention_to_replaced_key",
     "centred_alignment",
+    "from_outputs",
     "head_mass",
     "is_ordinary",
     "layer_contributions",

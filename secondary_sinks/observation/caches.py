@@ -7,7 +7,7 @@ from torch import Tensor
 
 from secondary_sinks.errors import CacheError
 from secondary_sinks.measures import received_attention
-from secondary_sinks.measures.cached import Cache, has, hook_name, n_layers, require, take
+from secondary_sinks.measures.hook_names import Cache, has, hook_name, n_layers, require, take
 from secondary_sinks.observation.record import LayerRecord, trace_of
 from secondary_sinks.observation.tokens import token_ids, token_strings
 from secondary_sinks.types import Trace

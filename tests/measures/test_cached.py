@@ -6,6 +6,7 @@ import torch
 from secondary_sinks import measures
 from secondary_sinks.errors import CacheError, MeasureError
 from secondary_sinks.measures import cached
+from secondary_sinks.measures.hook_names import n_layers
 from secondary_sinks.testing.families import tiny
 
 N_POS, D_MODEL, D_HEAD, D_MLP = 9, 6, 4, 10
@@ -122,7 +123,7 @@ def test_each_measure_reads_its_activations(plain):
         torch.testing.assert_close(measure(plain), wanted[name], msg=name)
 
 
-NO_ACTIVATION = {"Denominator", "LayerContributions", "attention_to_replaced_key"}
+NO_ACTIVATION = {"Denominator", "LayerContributions", "attention_to_replaced_key", "from_outputs"}
 NO_ACTIVATION |= {"seeing_queries", "uniform_mass"}
 OF_SEVERAL = {"norms": {"residual_norms", "key_norms", "value_norms"}}
 
@@ -193,7 +194,7 @@ def test_a_tensor_of_another_shape_is_refused():
     with pytest.raises(CacheError, match=r"hook_pattern has shape \(3, 3\); expected 3 axes"):
         cached.attention_mass({"blocks.0.attn.hook_pattern": torch.eye(3)}, 0)
     with pytest.raises(CacheError, match="has none"):
-        cached.n_layers({"hook_embed": torch.zeros(2, 3)})
+        n_layers({"hook_embed": torch.zeros(2, 3)})
 
 
 TOKENS = torch.randint(3, 97, (30,), generator=torch.Generator().manual_seed(1))
