@@ -4,12 +4,18 @@ import pytest
 import torch
 
 from secondary_sinks import ablate, detect, observe
+from secondary_sinks.measures import mass_from_qk, sink_share, value_drain
 from secondary_sinks.models.expected import expect
 from secondary_sinks.models.proof import prove
 from secondary_sinks.types import Edit, Thresholds
-from tests.oracles import decoder_layers, edited_run, original_measures
+from tests.oracles import decoder_layers, edited_run, keep, original_measures, typical
 
 pytestmark = pytest.mark.real
+
+
+def close(got, expected):
+    """To 1e-4, of each number and of the size of all."""
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +43,88 @@ def test_every_measure_equals_one_from_hugging_face_outputs(real_trace, independ
     for name, value in independent.items():
         got = getattr(real_trace, name)
         torch.testing.assert_close(got, value, rtol=1e-4, atol=1e-4, msg=name)
+
+
+@pytest.fixture(scope="module")
+def projected(smollm2_original, real_tokens):
+    """Queries and keys after Hugging Face's own rotation, and values: `[layer, head, pos, d]`."""
+    from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+    found, handles = {}, []
+    for index, layer in enumerate(decoder_layers(smollm2_original)):
+        for name in "qkv":
+            module = getattr(layer.self_attn, f"{name}_proj")
+            handles.append(module.register_forward_hook(keep(found, (name, index))))
+    with torch.no_grad():
+        smollm2_original(real_tokens[None])
+        positions = torch.arange(len(real_tokens))[None]
+        turns = smollm2_original.model.rotary_emb(found["q", 0], positions)
+    for handle in handles:
+        handle.remove()
+
+    def heads(name):
+        ones = [found[name, layer].unflatten(-1, (-1, 64)).transpose(0, 1) for layer in range(30)]
+        return torch.stack(ones)
+
+    return *apply_rotary_pos_emb(heads("q"), heads("k"), *turns), heads("v")
+
+
+def test_scores_and_norms_of_keys_and_values_equal_hugging_face(real_trace, projected):
+    queries, keys, values = projected
+    close(real_trace.key_norm, keys.norm(dim=-1).mean(1))
+    close(real_trace.value_norm, values.norm(dim=-1).mean(1))
+    n_pos = len(real_trace.tokens)
+    seen = torch.ones(n_pos, n_pos, dtype=torch.bool).tril()
+    for layer in range(30):
+        scores = queries[layer] @ keys[layer].repeat_interleave(3, 0).transpose(1, 2) / 8
+        expected = [scores[:, seen[:, k], k].mean() for k in range(n_pos)]
+        close(real_trace.score[layer], torch.stack(expected))
+
+
+def test_masses_from_q_and_k_and_sink_shares_equal_hugging_face(
+    smollm2_original, real_tokens, projected
+):
+    queries, keys, values = projected
+    with torch.no_grad():
+        attentions = smollm2_original(real_tokens[None], output_attentions=True).attentions
+    seen = torch.arange(len(real_tokens), 0, -1)
+    alpha = torch.stack([pattern[0].sum(1) / seen for pattern in attentions])
+    got = [
+        mass_from_qk(q.transpose(0, 1), k.transpose(0, 1), scale=1 / 8)
+        for q, k in zip(queries, keys, strict=True)
+    ]
+    close(torch.stack(got), alpha)
+    close(sink_share(torch.stack(got)), (alpha > 0.3).float().mean((0, 1)))
+    w_o = decoder_layers(smollm2_original)[5].self_attn.o_proj.weight.detach()
+    written = [values[5, head // 3] @ w_o[:, head * 64 : head * 64 + 64].T for head in range(9)]
+    drained = value_drain(values[5].transpose(0, 1), w_o.T.unflatten(0, (9, 64)))
+    close(drained, torch.stack(written, 1).norm(dim=-1))
+
+
+def test_what_masses_are_compared_with_equals_loops(real_trace, independent):
+    mass, n_pos = independent["mass"], len(real_trace.tokens)
+    null = [sum(1 / (i + 1) for i in range(k, n_pos)) / (n_pos - k) for k in range(n_pos)]
+    close(real_trace.mass_null, torch.tensor(null).expand(30, n_pos))
+    close(real_trace.mass_excess, mass - torch.tensor(null))
+    assert real_trace.queries.tolist() == [list(range(n_pos, 0, -1))] * 30
+    near = [mass[:, max(0, k - 16) : k + 17].median(1).values for k in range(n_pos)]
+    close(real_trace.mass_local, torch.stack(near, 1))
+    assert float(real_trace.virtual_mass.abs().max()) < 1e-5
+
+
+def test_states_that_a_trace_keeps_equal_hugging_face(smollm2_original, real_tokens, real_trace):
+    """All but the last layer's, whose hidden state is normed."""
+    with torch.no_grad():
+        outputs = smollm2_original(real_tokens[None], output_hidden_states=True)
+    states = torch.stack(outputs.hidden_states[1:-1])[:, 0]
+    middle = torch.stack([typical(state) for state in states])
+    close(real_trace.typical[:-1], middle)
+    close(real_trace.primary_resid[:-1], states[:, 0])
+    close(real_trace.median_norm[:-1], states.norm(dim=-1).median(1).values)
+    away = (states - middle[:, None]).norm(dim=-1)
+    close(real_trace.median_deviation[:-1], away.median(1).values)
+    first = [torch.cosine_similarity(states, states[:, [pos]], dim=-1) for pos in range(4)]
+    close(real_trace.alignment_first[:, :-1], torch.stack(first))
 
 
 def test_weights_are_unprocessed(smollm2, smollm2_original):
