@@ -1,5 +1,7 @@
 """Measures of a cache: the right activations, one text, and nothing missing without a word."""
 
+import re
+
 import pytest
 import torch
 
@@ -188,6 +190,9 @@ def test_exactly_the_missing_hook_names_are_said(plain, name):
     alone = {key: plain[key] for key in needs}
     assert torch.equal(ON_CACHE[name](alone), ON_CACHE[name](plain))
     assert all(one in complaint(ON_CACHE[name], without(plain, needs)) for one in needs)
+    if "not rotated" not in name:
+        said = set(re.findall(r"`((?:attn\.|mlp\.)?hook_\w+)`", getattr(cached, name).__doc__))
+        assert {one.split(".", 2)[2] for one in needs} == said - {"attn.hook_q", "attn.hook_k"}
 
 
 def test_a_tensor_of_another_shape_is_refused():

@@ -1,0 +1,59 @@
+"""What the pages of `docs/` say runs, is complete, and is what the commands print."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from secondary_sinks import measures
+from secondary_sinks.measures import cached
+from secondary_sinks.testing import plants
+
+DOCS = Path(__file__).parents[1] / "docs"
+MEASURES, PLANTS = ((DOCS / name).read_text("utf-8") for name in ("measures.md", "plants.md"))
+EXAMPLES = re.findall(r"```python\n(.*?)```", MEASURES + PLANTS, re.DOTALL)
+
+
+@pytest.mark.parametrize("code", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_every_example_runs_by_itself(code):
+    exec(compile(code, "docs", "exec"), {})
+
+
+def library():
+    """Cells of the rows about functions: name -> formula, range, source, what it reads."""
+    lines = [re.split(r"(?<!\\)\|", line)[1:-1] for line in MEASURES.splitlines()]
+    rows = [[cell.strip() for cell in cells] for cells in lines if len(cells) == 5]
+    return {row[0].strip("`"): row[1:] for row in rows if row[0].startswith("`")}
+
+
+def test_every_public_measure_is_in_the_tables():
+    rows = library()
+    words = set(re.findall(r"`(\w+)`", MEASURES))
+    assert set(measures.__all__) - rows.keys() == {"LayerContributions", "from_outputs"}
+    assert {"LayerContributions", "from_outputs"} <= words
+    assert rows.keys() <= set(measures.__all__)
+    assert all(cell for cells in rows.values() for cell in cells), "no empty cell"
+
+
+def test_the_hook_names_in_the_tables_are_those_that_measures_read():
+    """As the docstrings of `cached` have them, which tests hold to what is read."""
+    hook, unrotated = r"`((?:attn\.|mlp\.)?hook_\w+)`", {"attn.hook_q", "attn.hook_k"}
+    checked = 0
+    for name, cells in library().items():
+        twin = getattr(cached, name, None)
+        if twin is not None:
+            checked += 1
+            assert set(re.findall(hook, cells[-1])) == (
+                set(re.findall(hook, twin.__doc__)) - unrotated
+            ), name
+    assert checked > 20
+
+
+def test_the_margins_and_the_table_of_plants_are_those_of_the_command():
+    assert " ".join(plants.MARGINS.split()) in " ".join(PLANTS.replace("\n> ", "\n").split())
+    rows = [line for line in PLANTS.splitlines() if line.startswith("| ")][1:]
+    pairs = [tuple(cell.strip() for cell in row.split("|")[1:3]) for row in rows]
+    assert pairs == [(one, by) for one in plants.CONDITIONS for by in plants.CRITERIA]
+    scores = [plants.measure("plain", 100, criterion=by) for by in plants.CRITERIA]
+    assert plants.table(scores).splitlines()[2:] == rows[:2]
+    assert all(row.endswith("| 1.000 | 1.000 | 1.000 |") for row in rows[::2])
