@@ -13,6 +13,25 @@ from secondary_sinks.measures import Denominator
 from secondary_sinks.models.attended import Attended
 
 
+class Room:
+    """Room for the scores of a chunk with a text of `n_pos`, used again by chunk after chunk.
+
+    Blocks that grow with each chunk would leave the heap full of holes.
+    """
+
+    def __init__(self, n_pos: int) -> None:
+        """Nothing is taken yet."""
+        self._n_pos = n_pos
+        self._blocks: dict[str, Tensor] = {}
+
+    def take(self, name: str, n_rows: int, n_keys: int, like: Tensor) -> Float[Tensor, "row key"]:
+        """The room of this name, with whatever was left in it."""
+        wanted = n_rows * self._n_pos
+        if name not in self._blocks or len(self._blocks[name]) < wanted:
+            self._blocks[name] = like.new_empty(wanted)
+        return self._blocks[name][: n_rows * n_keys].view(n_rows, n_keys)
+
+
 def attend(
     queries: Float[Tensor, "query head d_head"],
     keys: Float[Tensor, "key kv_head d_head"],
@@ -23,6 +42,7 @@ def attend(
     learned_sinks: Float[Tensor, "head"] | None,
     window: int | None,
     attended: Attended,
+    room: Room,
 ) -> Float[Tensor, "query head d_head"]:
     """Weighted values of the last queries of a text so far; `attended` learns what keys get.
 
@@ -35,13 +55,16 @@ def attend(
     received = torch.zeros(n_keys, device=keys.device)
     parts, denominators = [], []
     for group in range(n_groups):
-        scores = grouped[group].flatten(0, 1) @ keys[:, group].T
+        asking = grouped[group].flatten(0, 1)
+        scores = room.take("scores", len(asking), n_keys, asking)
+        torch.matmul(asking, keys[:, group].T, out=scores)
         scores = scores if soft_cap is None else scores.div_(soft_cap).tanh_().mul_(soft_cap)
         scores = _hide(scores.view(in_group, n_queries, n_keys), window)
         if attended.wants_scores:
             denominators.append(Denominator.of(scores))
         sinks = None if learned_sinks is None else learned_sinks.view(n_groups, -1)[group]
-        pattern = _softmax(scores, sinks).flatten(0, 1)
+        pattern = room.take("pattern", len(asking), n_keys, asking)
+        _softmax(scores, sinks, pattern.view_as(scores))
         received += pattern.sum(0, dtype=torch.float32)
         parts.append(pattern.to(values.dtype) @ values[:, group])
     attended.add(received / n_heads)
@@ -66,10 +89,13 @@ def _hide(
 
 
 def _softmax(
-    scores: Float[Tensor, "head query key"], learned_sinks: Float[Tensor, "head"] | None
-) -> Float[Tensor, "head query key"]:
-    """Softmax over keys, and over a learned sink where there is one."""
+    scores: Float[Tensor, "head query key"],
+    learned_sinks: Float[Tensor, "head"] | None,
+    out: Float[Tensor, "head query key"],
+) -> None:
+    """Softmax over keys into `out`; and over a learned sink where there is one."""
     if learned_sinks is None:
-        return scores.softmax(-1)
+        torch.softmax(scores, -1, out=out)
+        return
     sinks = learned_sinks.to(scores.dtype)[:, None, None].expand(-1, scores.shape[1], 1)
-    return torch.cat([scores, sinks], dim=-1).softmax(-1)[..., :-1].contiguous()
+    out.copy_(torch.cat([scores, sinks], dim=-1).softmax(-1)[..., :-1])

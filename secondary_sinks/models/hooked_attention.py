@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from secondary_sinks.models.attended import Attended
-from secondary_sinks.models.fused import attend
+from secondary_sinks.models.fused import Room, attend
 from secondary_sinks.models.layers import LayerRun, visible_to_replicas
 
 
@@ -72,6 +72,7 @@ class ChunkedAttention(_StandIn):
         super().__init__(run)
         self.n_pos, self.attended, self.start, self.done = n_pos, attended, start, start
         self.keep_queries = keep_queries
+        self._room = Room(n_pos)
         self.queries: list[Tensor] = []
         self.keys: Tensor
         self.values: Tensor
@@ -127,6 +128,7 @@ class ChunkedAttention(_StandIn):
             learned_sinks=run.learned_sinks,
             window=run.window,
             attended=attended,
+            room=self._room,
         )
 
     def _stored(self, name: str, new: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ def from_cache(
         for layer in layers:
             yield _record(cache, layer, len(ids), windows, scales[layer], rotary)
 
-    return trace_of(records, ids, strings, text_id)
+    return trace_of(records, len(layers), ids, strings, text_id)
 
 
 def _record(

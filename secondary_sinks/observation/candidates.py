@@ -24,15 +24,22 @@ AT_MOST = 16
 
 
 class Candidates:
-    """Alignments with the candidates, by layer."""
+    """Alignments with the candidates, by layer.
 
-    def __init__(self, n_pos: int) -> None:
+    Room for all layers of a candidate is taken at once: small rows that outlive each layer would
+    lie between the large ones that don't, and leave the heap full of holes.
+    """
+
+    def __init__(self, n_layers: int, n_pos: int) -> None:
         """Start with the first positions of a text of `n_pos` tokens."""
         self.positions = list(range(min(FIRST, n_pos)))
-        self._layers: list[dict[int, dict[str, Tensor]]] = []
+        self._n_layers, self._n_pos = n_layers, n_pos
+        self._rows: dict[int, dict[str, Tensor]] = {}
+        self._known: dict[int, Tensor] = {}
 
     def measure(
         self,
+        layer: int,
         resid_post: Float[Tensor, "pos d_model"],
         mlp_out: Float[Tensor, "pos d_model"],
         typical: Float[Tensor, "d_model"],
@@ -43,8 +50,7 @@ class Candidates:
         outlying = deviation_ratio.cpu() >= Thresholds().outlying
         self._admit(deviation_ratio.cpu().where(outlying, 0.0))
         self._admit(received.where(outlying, 0.0))
-        self._layers.append({})
-        self.follow(len(self._layers) - 1, self.positions, resid_post, mlp_out, typical)
+        self.follow(layer, self.positions, resid_post, mlp_out, typical)
 
     def follow(
         self,
@@ -56,30 +62,40 @@ class Candidates:
     ) -> None:
         """Keep the alignments of a layer with some positions, in the first pass or a later one."""
         for pos in positions:
-            self._layers[layer][pos] = {
-                "alignment": alignment(resid_post, resid_post[pos]).cpu(),
-                "alignment_centred": centred_alignment(resid_post, resid_post[pos], typical).cpu(),
-                "mlp_alignment": alignment(mlp_out, resid_post[pos]).cpu(),
-                "primary_resid": resid_post[pos].float().cpu().clone(),  # a view keeps the layer
-            }
+            self._make_room(pos, resid_post.shape[1])
+            rows, state = self._rows[pos], resid_post[pos]
+            rows["alignment"][layer] = alignment(resid_post, state)
+            rows["alignment_centred"][layer] = centred_alignment(resid_post, state, typical)
+            rows["mlp_alignment"][layer] = alignment(mlp_out, state)
+            rows["primary_resid"][layer] = state
+            self._known[pos][layer] = True
 
     def known(self, pos: int) -> Bool[Tensor, "layer"]:
         """The layers at which alignments with `pos` were kept."""
-        return torch.tensor([pos in layer for layer in self._layers])
+        return self._known.get(pos, torch.zeros(self._n_layers, dtype=torch.bool))
 
     def of(self, reference: Int[Tensor, "layer"]) -> dict[str, Tensor]:
         """Everything measured against the reference of each layer; NaN where it wasn't kept."""
-        some = next(iter(self._layers[0].values()))
-        missing = {name: torch.full_like(value, torch.nan) for name, value in some.items()}
-        pairs = zip(self._layers, reference.tolist(), strict=True)
-        rows = [layer.get(pos, missing) for layer, pos in pairs]
-        return {name: torch.stack([row[name] for row in rows]) for name in some}
+        some = next(iter(self._rows.values()))
+        found = {name: torch.full_like(rows, torch.nan) for name, rows in some.items()}
+        for pos in reference.unique().tolist():
+            for name, rows in self._rows.get(pos, {}).items():
+                found[name][reference == pos] = rows[reference == pos]
+        return found
 
     def first(self) -> Float[Tensor, "first layer pos"]:
         """Alignment with each of the first positions."""
-        n_layers = len(self._layers)
-        ones = [torch.full((n_layers,), pos) for pos in sorted(self.positions[:FIRST])]
-        return torch.stack([self.of(one)["alignment"] for one in ones])
+        return torch.stack([self._rows[pos]["alignment"] for pos in self.positions[:FIRST]])
+
+    def _make_room(self, pos: int, d_model: int) -> None:
+        if pos not in self._rows:
+            widths = dict.fromkeys(("alignment", "alignment_centred", "mlp_alignment"), self._n_pos)
+            widths["primary_resid"] = d_model
+            self._rows[pos] = {
+                name: torch.full((self._n_layers, width), torch.nan)
+                for name, width in widths.items()
+            }
+            self._known[pos] = torch.zeros(self._n_layers, dtype=torch.bool)
 
     def _admit(self, standing: Float[Tensor, "pos"]) -> None:
         first = standing.topk(min(AT_ONCE, len(standing)))

@@ -50,6 +50,7 @@ class LayerRecord:
 
 def trace_of(
     records: Callable[[], Iterable[LayerRecord]],
+    n_layers: int,
     tokens: Int[Tensor, "pos"],
     token_strings: tuple[str, ...],
     text_id: str,
@@ -59,10 +60,11 @@ def trace_of(
     `records` begins a pass over the layers: one, and another only where a token that turns out
     to be a primary was not followed.
     """
-    candidates = Candidates(len(tokens))
+    candidates = Candidates(n_layers, len(tokens))
+    rows: Rows = {}
     # map lets go of each record before it asks for the next: one layer is in memory.
-    layers = list(map(partial(_measure, candidates=candidates), records()))
-    rows = {name: torch.stack([layer[name] for layer in layers]) for name in layers[0]}
+    for layer, measured in enumerate(map(partial(_measure, candidates=candidates), records())):
+        _keep(rows, measured, layer, n_layers)
     standing = Standing.of(rows)
     reference = find_references(candidates, standing, partial(_follow, candidates, records))
     return Trace(
@@ -74,6 +76,14 @@ def trace_of(
         alignment_first=candidates.first(),
         **(rows | candidates.of(reference)),
     )
+
+
+def _keep(rows: Rows, measured: Rows, layer: int, n_layers: int) -> None:
+    """Put the numbers of a layer in their place; room for all layers is taken with the first."""
+    for name, value in measured.items():
+        if name not in rows:
+            rows[name] = torch.empty((n_layers, *value.shape), dtype=value.dtype)
+        rows[name][layer] = value
 
 
 def _follow(
@@ -93,9 +103,10 @@ def _measure(record: LayerRecord, candidates: Candidates) -> Rows:
     typical = typical_token(residual)
     norm, deviation = norms(residual), norms(residual.float() - typical)
     deviation_ratio = deviation / deviation.median()
-    candidates.measure(residual, record.mlp_out, typical, deviation_ratio, record.received)
+    standing = (residual, record.mlp_out, typical, deviation_ratio, record.received)
+    candidates.measure(record.layer, *standing)
     seen = seeing_queries(n_pos, record.window)
-    rows = {
+    return {
         "norm": norm,
         "norm_ratio": norm / norm.median(),
         "deviation_ratio": deviation_ratio,
@@ -112,7 +123,6 @@ def _measure(record: LayerRecord, candidates: Candidates) -> Rows:
         "median_norm": norm.median(),
         "median_deviation": deviation.median(),
     }
-    return {name: value.cpu() for name, value in rows.items()}
 
 
 def _score(record: LayerRecord) -> Float[Tensor, "pos"]:

@@ -30,4 +30,5 @@ def observe(
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1 query, got {chunk}")
     strings = token_strings(ids, model.tokenizer)
-    return trace_of(lambda: walk(model, ids, chunk=chunk), ids, strings, text_id)
+    layers = model.cfg.n_layers
+    return trace_of(lambda: walk(model, ids, chunk=chunk), layers, ids, strings, text_id)
