@@ -10,6 +10,7 @@ from secondary_sinks.errors import CacheError, MeasureError
 from secondary_sinks.measures import cached
 from secondary_sinks.measures.hook_names import n_layers
 from secondary_sinks.testing.families import tiny
+from tests.marks import needs_old
 
 N_POS, D_MODEL, D_HEAD, D_MLP = 9, 6, 4, 10
 SHAPES = {
@@ -206,7 +207,7 @@ TOKENS = torch.randint(3, 97, (30,), generator=torch.Generator().manual_seed(1))
 FAMILIES = ["gemma2", "gpt-oss", "gpt2", "llama", "olmo2", "qwen3"]
 
 
-@pytest.fixture(scope="module", params=["bridge", "hooked"])
+@pytest.fixture(scope="module", params=["bridge", pytest.param("hooked", marks=needs_old)])
 def kind(request):
     return request.param
 
