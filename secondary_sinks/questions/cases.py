@@ -73,7 +73,7 @@ def matched_draw(
 ) -> dict[int, int]:
     """An ordinary token for each sink, of similar position and norm, drawn at random.
 
-    None is used twice; a sink for which none is left has none.
+    None is used twice. There are enough: each of the `targets` has a control from among them.
     """
     taken = {sink.pos for sink in sinks.of_text(trace.text_id).sinks}
     taken |= set(trace.reference.tolist()) | {trace.primary}

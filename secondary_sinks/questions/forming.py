@@ -1,14 +1,16 @@
 """Which MLPs form a sink: those whose ablation ends it, alone or only together."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
 
 import pandas as pd
 
 from secondary_sinks.attribution import formation
+from secondary_sinks.errors import DetectionError
 from secondary_sinks.models.protocol import HookedModel
+from secondary_sinks.questions.answer import added
 from secondary_sinks.questions.cases import Case, TextCases, cases_of
 from secondary_sinks.questions.outcomes import Trial, run_trials
 from secondary_sinks.types import Edit, Sink, SinkTable, Trace, format_layers
@@ -76,6 +78,67 @@ def forming_of_text(
     ]
 
 
+Place = tuple[str, int]
+"""Text and position of a sink."""
+
+
+def by_place(
+    model: HookedModel,
+    texts: Sequence[TextCases],
+    sinks: SinkTable,
+    forming: Iterable[Forming] | None,
+) -> dict[Place, Forming]:
+    """The forming MLPs of each sink that is asked: those that are given, or else found now.
+
+    Raises `DetectionError` for a sink that none are given of.
+    """
+    if forming is None:
+        forming = [one for text in texts for one in forming_of_text(model, text, sinks)]
+    found = {(one.text_id, one.pos): one for one in forming}
+    for text in texts:
+        for case in text.cases:
+            if (case.sink.text_id, case.sink.pos) not in found:
+                raise DetectionError(
+                    f"no forming MLPs were given of the sink at {case.sink.pos} of text "
+                    f"{case.sink.text_id!r}; leave forming= out, or find them of the same table"
+                )
+    return found
+
+
+def formed_only(
+    texts: Sequence[TextCases], forming: Mapping[Place, Forming]
+) -> tuple[list[TextCases], dict[str, int]]:
+    """The cases whose sink some MLPs form, so that it can be removed, and all that is left out."""
+    kept = []
+    for text in texts:
+        cases = [c for c in text.cases if forming[c.sink.text_id, c.sink.pos].found]
+        left_out = text.left_out | {"that no MLP forms": len(text.cases) - len(cases)}
+        kept.append(replace(text, cases=tuple(cases), left_out=left_out))
+    return kept, added(*(text.left_out for text in kept))
+
+
+def none_found(texts: Sequence[TextCases], forming: Mapping[Place, Forming]) -> str:
+    """How many of the sinks have no forming MLP, as an appendix to a sentence."""
+    asked = [forming[case.sink.text_id, case.sink.pos] for text in texts for case in text.cases]
+    without = sum(not one.found for one in asked)
+    if not without:
+        return ""
+    return (
+        f"; {without} of {len(asked)} sinks have no forming MLP: at them, that of the creation "
+        "layer was taken"
+    )
+
+
+def other_layers(sink: Sink, own: Sequence[int], n_layers: int) -> tuple[int, ...]:
+    """As many layers as are given, but others, for a control at the same sink.
+
+    Layers up to the creation layer first, since only they could do something to it; the nearest.
+    """
+    others = [layer for layer in range(n_layers) if layer not in own]
+    order = sorted(others, key=lambda la: (la > sink.l_start, abs(la - sink.l_start)))
+    return tuple(sorted(order[: len(own)]))
+
+
 def cell_at(pos: int, layers: Sequence[int], edit: str) -> tuple[Edit, ...]:
     """The same edit of one token's MLP outputs at some layers."""
     return (Edit.of_label(edit, pos=pos, layer=tuple(layers)),)
@@ -140,10 +203,10 @@ def _forming(sink: Sink, layers: tuple[int, ...], how: str, row: dict[str, Any])
 
 def forming_frame(found: Iterable[Forming], sinks: SinkTable) -> pd.DataFrame:
     """One row per sink, beside what detection says of it; `layers` in words."""
-    by_place = {(sink.text_id, sink.pos): sink for sink in sinks.sinks}
+    own = {(sink.text_id, sink.pos): sink for sink in sinks.sinks}
     rows = []
     for one in found:
-        sink = by_place[one.text_id, one.pos]
+        sink = own[one.text_id, one.pos]
         rows.append(
             {
                 **asdict(one),

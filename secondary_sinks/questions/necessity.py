@@ -1,6 +1,6 @@
 """Necessity: which MLPs must write for a secondary sink to be?"""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 import pandas as pd
@@ -9,17 +9,21 @@ from secondary_sinks.causal import ablate
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.questions.answer import Answer, added, agreed, told, verdict_of
 from secondary_sinks.questions.cases import TextCases, cases_of
-from secondary_sinks.questions.forming import Forming, cell_at, forming_frame, forming_of_text
+from secondary_sinks.questions.forming import (
+    Forming,
+    Place,
+    by_place,
+    cell_at,
+    forming_frame,
+    other_layers,
+)
 from secondary_sinks.questions.layers import by_way, layer_effects, layer_verdicts
-from secondary_sinks.questions.outcomes import Trial, frame_of, run_trials
+from secondary_sinks.questions.outcomes import Trial, beyond, frame_of, run_trials
 from secondary_sinks.questions.statistics import (
-    DIFFERENCE,
-    Interval,
-    mean_over_texts,
     outcome_of,
     too_few,
 )
-from secondary_sinks.types import LayerEffect, Sink, SinkTable, Trace, Verdict
+from secondary_sinks.types import LayerEffect, SinkTable, Trace, Verdict
 from secondary_sinks.types.frames import tidy
 
 EDITS = ("zero", "mean", "resample:0", "resample:1", "resample:2")
@@ -35,6 +39,7 @@ def necessity(
     edits: Sequence[str] = EDITS,
     layers: Sequence[int] | None = None,
     ordinary: int = 1,
+    forming: Iterable[Forming] | None = None,
 ) -> Answer:
     """Which MLPs do secondary sinks need, and which MLPs form each of them?
 
@@ -43,14 +48,15 @@ def necessity(
     tokens of similar position and norm. Seeds of a resampling edit are averaged. `cells` has one
     row per token, layer and edit, `effects` one per layer and way to ablate (`LayerEffect`).
 
-    Table "forming": the forming MLPs of each sink (`forming_mlps`), which are found by zeroing.
+    Table "forming": the forming MLPs of each sink, `forming` or else those that `forming_mlps`
+    finds by zeroing.
     Table "formed": the same MLPs ablated by `edits`, and as many others at the same sink.
 
     Verdicts: one for each layer that sinks need, or that none is (`layer_verdicts`); and whether
     sinks are formed by MLPs, judged by the edits other than zero where there are any.
     """
     texts = cases_of(traces, sinks)
-    found = [one for text in texts for one in forming_of_text(model, text, sinks)]
+    found = by_place(model, texts, sinks, forming)
     parts = [_cells(model, text, sinks, edits, layers, ordinary) for text in texts]
     cells = pd.concat(parts, ignore_index=True)
     formed = _formed_cells(model, texts, sinks, found, edits)
@@ -60,7 +66,7 @@ def necessity(
         cells=cells,
         effects=_effects(cells),
         verdicts=(*layer_verdicts(cells), _formed(formed, left_out)),
-        tables={"forming": forming_frame(found, sinks), "formed": formed},
+        tables={"forming": forming_frame(found.values(), sinks), "formed": formed},
         left_out=left_out,
     )
 
@@ -92,16 +98,15 @@ def _formed_cells(
     model: HookedModel,
     texts: Sequence[TextCases],
     sinks: SinkTable,
-    found: Sequence[Forming],
+    found: Mapping[Place, Forming],
     edits: Sequence[str],
 ) -> pd.DataFrame:
     """The forming MLPs of each sink ablated, and as many other MLPs."""
-    by_place = {(one.text_id, one.pos): one for one in found}
     rows = []
     for text in texts:
         trials = []
         for case in text.cases:
-            own = by_place[case.sink.text_id, case.sink.pos].layers
+            own = found[case.sink.text_id, case.sink.pos].layers
             places = {"forming": own, "other": other_layers(case.sink, own, len(text.trace.norm))}
             trials += [
                 Trial(
@@ -117,28 +122,18 @@ def _formed_cells(
     return frame_of(rows, *WORDS)
 
 
-def other_layers(sink: Sink, own: Sequence[int], n_layers: int) -> tuple[int, ...]:
-    """As many layers as are given, but others: those that come before the sink's end, and late.
-
-    Layers up to the creation layer first, since only they could do something to it; the nearest.
-    """
-    others = [layer for layer in range(n_layers) if layer not in own]
-    order = sorted(others, key=lambda la: (la > sink.l_start, abs(la - sink.l_start)))
-    return tuple(sorted(order[: len(own)]))
-
-
 def _formed(cells: pd.DataFrame, left_out: dict[str, int]) -> Verdict:
     """Whether the forming MLPs, which zeroing found, end their sinks by other edits too."""
     ways = by_way(cells)
     if len(ways) > 1:
         ways.pop("zero", None)
-    found = {way: _beyond(part) for way, part in ways.items()}
+    found = {way: beyond(part, "where", "forming", "other") for way, part in ways.items()}
     controls = "as many other MLPs, at the same sink" + told(left_out)
     words = {"statistic": "share of sinks that end, less by other MLPs", "controls": controls}
     if not found:
-        return verdict_of(CLAIM, "inconclusive", too_few(0, 0), None, **words)
+        return verdict_of(CLAIM, "inconclusive", too_few(0, 0, left_out), None, **words)
     interval = min(found.values(), key=lambda one: one.value)
-    missing = too_few(interval.n, interval.n_texts)
+    missing = too_few(interval.n, interval.n_texts, left_out)
     if missing:
         return verdict_of(CLAIM, "inconclusive", missing, interval, **words)
     outcome, agreement = agreed({way: outcome_of(one) for way, one in found.items()})
@@ -148,11 +143,3 @@ def _formed(cells: pd.DataFrame, left_out: dict[str, int]) -> Verdict:
         f"others {ended['other']:.0%}; {agreement}"
     )
     return verdict_of(CLAIM, outcome, why, interval, **words)
-
-
-def _beyond(cells: pd.DataFrame) -> Interval:
-    """Share of sinks that end beyond the control, seeds averaged."""
-    ended = 1 - cells["is_sink"].astype(float)
-    by_sink = ended.groupby([cells["text_id"], cells["sink_pos"], cells["where"]]).mean().unstack()
-    texts = by_sink.index.get_level_values("text_id").tolist()
-    return mean_over_texts(by_sink["forming"] - by_sink["other"], texts, bounds=DIFFERENCE)

@@ -10,12 +10,14 @@ from secondary_sinks.causal import replay
 from secondary_sinks.causal.measured import edited_sinks, first, means_over
 from secondary_sinks.detection import joint_tests
 from secondary_sinks.models.protocol import HookedModel
-from secondary_sinks.types import Cell, Sink, Thresholds, Trace
+from secondary_sinks.questions.statistics import DIFFERENCE, SHARE, Interval, mean_over_texts
+from secondary_sinks.types import Cell, Sink, Thresholds, Trace, dump_cells
 
 COLUMNS = (
     "text_id",
     "sink_pos",
     "pos",
+    "edits",
     "lifetime_clean",
     "lifetime_edited",
     "l_start_edited",
@@ -47,7 +49,10 @@ class Trial:
 def run_trials(
     model: HookedModel, trace: Trace, thresholds: Thresholds, trials: Sequence[Trial]
 ) -> list[dict[str, Any]]:
-    """Replay all trials of one text at once; one row each, in order."""
+    """Replay all trials of one text at once; one row each, in order.
+
+    `edits` is the cell as JSON, so that each row can be run again.
+    """
     if not trials:
         return []
     result = replay(model, trace, [trial.cell for trial in trials])
@@ -61,6 +66,7 @@ def run_trials(
                 "text_id": trace.text_id,
                 "sink_pos": trial.sink.pos,
                 "pos": trial.pos,
+                "edits": dump_cells([trial.cell]).strip(),
                 "lifetime_clean": int(clean[:, trial.pos].sum()),
                 "lifetime_edited": lifetime,
                 "l_start_edited": first(edited[:, number]),
@@ -75,3 +81,53 @@ def run_trials(
 def frame_of(rows: Iterable[dict[str, Any]], *words: str) -> pd.DataFrame:
     """Rows as a frame that has its columns even without a row."""
     return pd.DataFrame(list(rows), columns=[*COLUMNS, *words])
+
+
+def beyond(
+    cells: pd.DataFrame, column: str, own: str, control: str, *, alive: bool = False
+) -> Interval:
+    """Share of cases that end (or, `alive`, are a sink) under one condition less under another.
+
+    `column` names the conditions; several cells of a case and a condition (seeds) are averaged.
+    """
+    value = cells["is_sink"].astype(float)
+    keys = [cells["text_id"], cells["sink_pos"], cells[column]]
+    by_case = (value if alive else 1 - value).groupby(keys).mean().unstack()
+    by_case = by_case.reindex(columns=[own, control])
+    texts = by_case.index.get_level_values("text_id").tolist()
+    return mean_over_texts(by_case[own] - by_case[control], texts, bounds=DIFFERENCE)
+
+
+def summary(cells: pd.DataFrame, *words: str) -> pd.DataFrame:
+    """Means by condition: one row per combination of what `words` name.
+
+    `sink` is the share of edited tokens that are sinks, with its interval over texts (corrected
+    for the number of rows); `lifetime` a mean, in layers; the others are ratios of means.
+    """
+    groups = cells.groupby(list(words), sort=False, dropna=False)
+    rows = []
+    for key, group in groups:
+        alive = mean_over_texts(
+            group["is_sink"].astype(float),
+            group["text_id"].tolist(),
+            n_tried=groups.ngroups,
+            bounds=SHARE,
+        )
+        rows.append(
+            {
+                **dict(zip(words, key, strict=True)),
+                "sink": alive.value,
+                "low": alive.low,
+                "high": alive.high,
+                "lifetime": group["lifetime_edited"].mean(),
+                "alignment_centred": group["alignment_centred_edited"].mean(),
+                "norm": group["norm_edited"].mean(),
+                "mass": group["mass_edited"].mean(),
+                "mass_clean": group["mass_clean"].mean(),
+                "n_sinks": len(group[["text_id", "sink_pos"]].drop_duplicates()),
+                "n_texts": alive.n_texts,
+            }
+        )
+    names = ["sink", "low", "high", "lifetime", "alignment_centred", "norm", "mass"]
+    names += ["mass_clean", "n_sinks", "n_texts"]
+    return pd.DataFrame(rows, columns=[*words, *names])

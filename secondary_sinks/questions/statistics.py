@@ -6,7 +6,7 @@ distribution says what a bootstrap of three texts could not.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,10 +143,17 @@ def trend(responses: Values, seed: int = 0) -> float:
     return (int((null >= real - 1e-9).sum()) + 1) / (PERMUTATIONS + 1)
 
 
-def too_few(n_sinks: int, n_texts: int) -> str:
-    """Why nothing can be said of so few; empty where something can."""
+def too_few(n_sinks: int, n_texts: int, left_out: Mapping[str, int] | None = None) -> str:
+    """Why nothing can be said of so few; empty where something can.
+
+    >>> too_few(0, 0, {"that no MLP forms": 7, "without a control": 0})
+    'no secondary sink could be asked (7 that no MLP forms), so nothing is claimed'
+    """
     if n_sinks >= LEAST_SINKS and n_texts >= LEAST_TEXTS:
         return ""
+    reasons = [f"{number} {reason}" for reason, number in (left_out or {}).items() if number]
+    if not n_sinks and reasons:
+        return f"no secondary sink could be asked ({', '.join(reasons)}), so nothing is claimed"
     if not n_sinks:
         return "no secondary sink with a control was found, so nothing is claimed"
     return (

@@ -9,7 +9,7 @@ from secondary_sinks import Edit, detect, forming_mlps, necessity, observe, repl
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.models.planted import Plant
 from secondary_sinks.questions.cases import cases_of
-from secondary_sinks.types import SinkTable
+from secondary_sinks.types import SinkTable, Thresholds
 from tests.questions.gardens import Garden, outcomes, three
 
 FORMED = "secondary sinks are formed by MLPs: one, or several together"
@@ -145,6 +145,14 @@ def test_a_control_is_no_sink_of_any_kind_and_is_used_once():
         assert len(own) == 5
         assert not own & set(controls)
         assert len(set(controls)) == len(controls) == 3
+
+
+def test_sinks_for_which_no_ordinary_token_is_left_are_left_out():
+    garden = Garden(*three(forming=(3,)), n_texts=1)
+    strict = SinkTable(sinks=garden.sinks.sinks, thresholds=Thresholds(min_queries=62))
+    (text,) = cases_of(garden.traces, strict)
+    assert [case.control for case in text.cases] == [2, 1]
+    assert text.left_out["without a control"] == 1
 
 
 def test_the_numbers_are_those_of_the_engine():

@@ -1,0 +1,181 @@
+"""Harm: what does removing all secondary sinks of a text do to the loss?"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from secondary_sinks.causal import recompute
+from secondary_sinks.models.protocol import HookedModel
+from secondary_sinks.questions.answer import Answer, agreed, told, verdict_of
+from secondary_sinks.questions.cases import TextCases, cases_of, matched_draw
+from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
+from secondary_sinks.questions.layers import by_way
+from secondary_sinks.questions.necessity import EDITS
+from secondary_sinks.questions.statistics import Interval, mean_over_texts, outcome_of, too_few
+from secondary_sinks.types import Cell, SinkTable, Trace, Verdict
+
+CLAIM = (
+    "removing all secondary sinks raises the loss by a hundredth or more, beyond what removing as "
+    "many ordinary tokens' MLP outputs does"
+)
+LINE = 0.01
+"""The share of the clean loss from which on its rise is called harm."""
+COLUMNS = (
+    "text_id",
+    "role",
+    "draw",
+    "edit",
+    "n_edited",
+    "n_counted",
+    "loss_clean",
+    "loss_edited",
+    "kl",
+)
+
+
+def harm(
+    model: HookedModel,
+    traces: Trace | Iterable[Trace],
+    sinks: SinkTable,
+    *,
+    edits: Sequence[str] = EDITS,
+    draws: int = 5,
+    forming: Iterable[Forming] | None = None,
+) -> Answer:
+    """Ablate the forming MLPs of all secondary sinks of a text at once; the rest is recomputed.
+
+    Beside it, `draws` times, the same MLPs at as many ordinary tokens of similar position and
+    norm, matched one to one. Loss is the cross-entropy (nats) of the next token, mean over the
+    positions from the first edited token on that are edited in no cell of the text: the same ones
+    for all.
+
+    Verdict, of the rise of the loss with the sinks less that with ordinary tokens (texts' mean):
+    supported where its interval lies above one hundredth of the clean loss by every way to
+    ablate; contradicted where it lies below. `effects` say whether it differs from 0.
+    """
+    texts = cases_of(traces, sinks)
+    found = by_place(model, texts, sinks, forming)
+    texts, left_out = formed_only(texts, found)
+    rows: list[dict[str, Any]] = []
+    for text in texts:
+        removed = _Removed(text, sinks, found, draws)
+        rows += _rows(model, text, removed, edits)
+    cells = pd.DataFrame(rows, columns=list(COLUMNS))
+    effects = [_row(way, part) for way, part in by_way(cells).items()]
+    names = ["edit", "sinks", "controls", "beyond", "low", "high", "loss_clean", "n_texts"]
+    return Answer(
+        question="harm",
+        cells=cells,
+        effects=pd.DataFrame(effects, columns=names),
+        verdicts=(_verdict(cells, left_out),),
+        left_out=left_out,
+    )
+
+
+class _Removed:
+    """The sinks of a text that are removed, and the tokens that stand in for them by draw."""
+
+    def __init__(
+        self, text: TextCases, sinks: SinkTable, found: Mapping[Place, Forming], draws: int
+    ) -> None:
+        self.trace, targets = text.trace, [case.sink for case in text.cases]
+        drawn = [matched_draw(text.trace, sinks, targets, seed) for seed in range(draws)]
+        self.pairs = {sink.pos: tuple(draw[sink.pos] for draw in drawn) for sink in targets}
+        self.layers = {pos: found[text.trace.text_id, pos].layers for pos in self.pairs}
+
+    def cells(self, edit: str) -> Iterator[tuple[str, int, Cell]]:
+        """(role, draw, cell): all sinks at once, then each draw."""
+        yield "sinks", 0, self._cell({pos: pos for pos in self.pairs}, edit)
+        for draw in range(len(next(iter(self.pairs.values())))):
+            yield "controls", draw, self._cell({p: d[draw] for p, d in self.pairs.items()}, edit)
+
+    def _cell(self, places: Mapping[int, int], edit: str) -> Cell:
+        """The edit at each place, at the layers of the sink that it stands in for."""
+        return tuple(e for pos, at in places.items() for e in cell_at(at, self.layers[pos], edit))
+
+    def counted(self) -> Bool[Tensor, "pos"]:
+        """Positions whose loss counts: after the first edit, edited nowhere, and not the last."""
+        edited = set(self.pairs) | {pos for drawn in self.pairs.values() for pos in drawn}
+        counts = torch.arange(len(self.trace.tokens)) >= min(edited)
+        counts[[*edited, len(counts) - 1]] = False
+        return counts
+
+
+def _rows(
+    model: HookedModel, text: TextCases, removed: _Removed, edits: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    if not removed.pairs:
+        return
+    asked = [(edit, *one) for edit in edits for one in removed.cells(edit)]
+    result = recompute(model, text.trace, [cell for *_, cell in asked])
+    counts = removed.counted()
+    for number, (edit, role, draw, _) in enumerate(asked):
+        yield {
+            "text_id": text.trace.text_id,
+            "role": role,
+            "draw": draw,
+            "edit": edit,
+            "n_edited": len(removed.pairs),
+            "n_counted": int(counts.sum()),
+            "loss_clean": float(result.loss_clean[counts].double().mean()),
+            "loss_edited": float(result.loss[number, counts].double().mean()),
+            "kl": float(result.kl[number, counts].double().mean()),
+        }
+
+
+def _rises(cells: pd.DataFrame) -> pd.DataFrame:
+    """Rise of the loss by text, with the sinks and with ordinary tokens; seeds averaged."""
+    rise = (cells["loss_edited"] - cells["loss_clean"]).groupby([cells["text_id"], cells["role"]])
+    return rise.mean().unstack().reindex(columns=["sinks", "controls"])
+
+
+def _beyond(cells: pd.DataFrame) -> Interval:
+    rises = _rises(cells)
+    found = mean_over_texts(rises["sinks"] - rises["controls"], rises.index.tolist())
+    n_sinks = cells.groupby("text_id")["n_edited"].first().sum()
+    return replace(found, n=int(n_sinks))
+
+
+def _row(way: str, cells: pd.DataFrame) -> dict[str, Any]:
+    found, rises = _beyond(cells), _rises(cells)
+    return {
+        "edit": way,
+        "sinks": rises["sinks"].mean(),
+        "controls": rises["controls"].mean(),
+        "beyond": found.value,
+        "low": found.low,
+        "high": found.high,
+        "loss_clean": cells.groupby("text_id")["loss_clean"].mean().mean(),
+        "n_texts": found.n_texts,
+    }
+
+
+def _outcome(cells: pd.DataFrame) -> str:
+    return outcome_of(_beyond(cells), LINE * _row("", cells)["loss_clean"])
+
+
+def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int]) -> Verdict:
+    words = {
+        "statistic": "rise of the loss in nats per token, less with ordinary tokens",
+        "controls": "as many ordinary tokens of similar position and norm" + told(left_out),
+    }
+    ways = by_way(cells)
+    if not ways:
+        return verdict_of(CLAIM, "inconclusive", too_few(0, 0, left_out), None, **words)
+    first = next(iter(ways.values()))
+    interval, row = _beyond(first), _row("", first)
+    missing = too_few(interval.n, interval.n_texts, left_out)
+    if missing:
+        return verdict_of(CLAIM, "inconclusive", missing, interval, **words)
+    outcome, agreement = agreed({way: _outcome(part) for way, part in ways.items()})
+    why = (
+        f"the loss of {row['loss_clean']:.3f} rises by {row['sinks']:.2g} without the sinks, "
+        f"{row['sinks'] / row['loss_clean']:.2%} of it, and by {row['controls']:.2g} without as "
+        f"many ordinary tokens' MLPs; {agreement}"
+    )
+    return verdict_of(CLAIM, outcome, why, interval, **words)

@@ -1,0 +1,180 @@
+"""Sparsity: how few neurons of the forming MLPs carry a sink?"""
+
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from secondary_sinks.attribution import formation
+from secondary_sinks.models.protocol import HookedModel
+from secondary_sinks.questions.answer import Answer, told, verdict_of
+from secondary_sinks.questions.cases import Case, TextCases, cases_of
+from secondary_sinks.questions.forming import Forming, Place, by_place, formed_only
+from secondary_sinks.questions.outcomes import Trial, beyond, frame_of, run_trials, summary
+from secondary_sinks.questions.statistics import outcome_of, too_few
+from secondary_sinks.types import Cell, Edit, SinkTable, Trace, Verdict
+
+FEW = 0.01
+"""Few neurons are at most so large a share of those of the forming MLPs, and at least one."""
+WORDS = ("test", "neurons", "k", "n_neurons", "few", "seed")
+NEEDED = "few neurons are needed: without those that write most of it, the sink ends"
+ENOUGH = "few neurons are enough: with those alone that write most of it, the sink stays"
+
+Neuron = tuple[int, int]
+"""Layer and number of a neuron."""
+
+
+def sparsity(
+    model: HookedModel,
+    traces: Trace | Iterable[Trace],
+    sinks: SinkTable,
+    *,
+    few: float = FEW,
+    seeds: int = 3,
+    forming: Iterable[Forming] | None = None,
+) -> Answer:
+    """Zero the neurons that write most of a sink, or all others, k = 1, 2, 4, ... at a time.
+
+    The neurons of the sink's forming MLPs in the order of what they write along the primary's
+    direction (signed, less the typical token, at the creation layer: `formation`). test "without"
+    zeroes the first k of them, "only" zeroes all the others. neurons "top" are those; "random"
+    are as many of the same MLPs, drawn with `seeds`; "control" are the top ones zeroed at the
+    sink's control token. One k is `few` of all neurons, at least one (`few` is then true).
+
+    Verdicts at that k, against one half: share of sinks that end without the top neurons less
+    that without random ones; share that stay with the top neurons only less that with random
+    ones only. Table "smallest": the smallest k by sink. Sinks whose MLP has no neurons of its own
+    (mixtures of experts) are left out and counted.
+    """
+    texts = cases_of(traces, sinks)
+    found = by_place(model, texts, sinks, forming)
+    texts, left_out = formed_only(texts, found)
+    rows: list[dict[str, Any]] = []
+    left_out["whose MLPs have no neurons of their own"] = 0
+    for text in texts:
+        ordered = _neurons(model, text, sinks, found)
+        left_out["whose MLPs have no neurons of their own"] += len(text.cases) - len(ordered)
+        trials = [
+            trial
+            for case in text.cases
+            if case.sink.pos in ordered
+            for trial in _trials(case, ordered[case.sink.pos], few, seeds)
+        ]
+        rows += run_trials(model, text.trace, sinks.thresholds, trials)
+    cells = frame_of(rows, *WORDS)
+    return Answer(
+        question="sparsity",
+        cells=cells,
+        effects=summary(cells, "test", "neurons", "k"),
+        verdicts=(_verdict(cells, "without", left_out), _verdict(cells, "only", left_out)),
+        tables={"smallest": _smallest(cells)},
+        left_out=left_out,
+    )
+
+
+def _neurons(
+    model: HookedModel, text: TextCases, sinks: SinkTable, found: Mapping[Place, Forming]
+) -> dict[int, list[Neuron]]:
+    """Neurons of each sink's forming MLPs, those that write most along the direction first."""
+    own = {case.sink.pos for case in text.cases}
+    table = SinkTable(
+        sinks=tuple(s for s in sinks.of_text(text.trace.text_id).sinks if s.pos in own),
+        thresholds=sinks.thresholds,
+    )
+    written = formation(model, text.trace, table, top_neurons=model.cfg.d_mlp)
+    ordered = {}
+    for number, event in enumerate(written.events):
+        if event.event != "creation":
+            continue
+        layers = list(found[event.text_id, event.pos].layers)
+        if not bool(written.neurons[number, layers].isfinite().all()):
+            continue
+        pairs = [
+            (float(amount), layer, int(index))
+            for layer in layers
+            for index, amount in zip(
+                written.neurons[number, layer], written.neuron[number, layer], strict=True
+            )
+        ]
+        ordered[event.pos] = [(layer, index) for _, layer, index in sorted(pairs, reverse=True)]
+    return ordered
+
+
+def _trials(case: Case, ordered: Sequence[Neuron], few: float, seeds: int) -> Iterator[Trial]:
+    n, sink = len(ordered), case.sink
+    least = max(1, int(few * n))
+    sizes = sorted({least, *(1 << power for power in range(n.bit_length()) if 1 << power < n)})
+    for k in sizes:
+        words = {"k": k, "n_neurons": n, "few": k == least, "seed": None}
+        trial = Trial(sink=sink, pos=sink.pos, cell=(), words=words)
+        yield _told(trial, "without", "top", ordered[:k])
+        yield _told(trial, "only", "top", ordered[k:])
+        yield _told(replace(trial, pos=case.control), "without", "control", ordered[:k])
+        for seed in range(seeds):
+            drawn = random.Random(f"{seed} {sink.text_id} {sink.pos} {k}").sample(list(ordered), k)
+            rest = sorted(set(ordered) - set(drawn))
+            again = replace(trial, words=words | {"seed": seed})
+            yield _told(again, "without", "random", drawn)
+            yield _told(again, "only", "random", rest)
+
+
+def _told(trial: Trial, test: str, neurons: str, zeroed: Iterable[Neuron]) -> Trial:
+    by_layer: dict[int, list[int]] = {}
+    for layer, index in zeroed:
+        by_layer.setdefault(layer, []).append(index)
+    cell: Cell = tuple(
+        Edit(pos=trial.pos, layer=layer, site="post", units=tuple(units))
+        for layer, units in by_layer.items()
+    )
+    return replace(trial, cell=cell, words=trial.words | {"test": test, "neurons": neurons})
+
+
+def _verdict(cells: pd.DataFrame, test: str, left_out: Mapping[str, int]) -> Verdict:
+    claim, alive = (ENOUGH, True) if test == "only" else (NEEDED, False)
+    part = cells[(cells["test"] == test) & cells["few"].astype(bool)]
+    interval = beyond(part, "neurons", "top", "random", alive=alive)
+    words = {
+        "statistic": f"share of sinks that {'stay' if alive else 'end'}, less with random neurons",
+        "controls": "as many random neurons of the same MLPs" + told(left_out),
+    }
+    missing = too_few(interval.n, interval.n_texts, left_out)
+    if missing:
+        return verdict_of(claim, "inconclusive", missing, interval, **words)
+    stay = part.groupby("neurons")["is_sink"].apply(lambda one: one.astype(float).mean())
+    verb = "stay" if alive else "end"
+    top, other = (stay[name] if alive else 1 - stay[name] for name in ("top", "random"))
+    why = (
+        f"{test} the {_span(part['k'])} of {_span(part['n_neurons'])} neurons that write most "
+        f"along the primary's direction {top:.0%} of the sinks {verb}, {test} as many random ones "
+        f"{other:.0%}; {_half(cells, test)}"
+    )
+    return verdict_of(claim, outcome_of(interval), why, interval, **words)
+
+
+def _span(numbers: "pd.Series[Any]") -> str:
+    low, high = int(numbers.min()), int(numbers.max())
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _half(cells: pd.DataFrame, test: str) -> str:
+    """The smallest k by which most sinks end, or stay."""
+    top = cells[(cells["test"] == test) & (cells["neurons"] == "top")]
+    stay = top.groupby("k")["is_sink"].apply(lambda one: one.astype(float).mean())
+    most = stay.index[stay > 0.5] if test == "only" else stay.index[stay < 0.5]
+    verb = "stay" if test == "only" else "end"
+    return f"most {verb} from k = {most[0]} on" if len(most) else f"most {verb} at no k tried"
+
+
+def _smallest(cells: pd.DataFrame) -> pd.DataFrame:
+    """By sink: the smallest k without which it ends, and with which alone it stays; else NaN."""
+    top = cells[cells["neurons"] == "top"]
+    rows = []
+    for (text_id, pos), group in top.groupby(["text_id", "sink_pos"]):
+        alive = group["is_sink"].astype(bool)
+        needed = group[(group["test"] == "without") & ~alive]["k"].min()
+        enough = group[(group["test"] == "only") & alive]["k"].min()
+        n = int(group["n_neurons"].iloc[0])
+        rows.append((text_id, pos, n, float(needed), float(enough)))
+    return pd.DataFrame(rows, columns=["text_id", "pos", "n_neurons", "needed", "enough"])

@@ -1,0 +1,151 @@
+"""Sufficiency: does what a forming MLP writes at a sink make another token a sink?"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from secondary_sinks.models.protocol import HookedModel
+from secondary_sinks.questions.answer import Answer, added, told, verdict_of
+from secondary_sinks.questions.cases import Case, TextCases, cases_of
+from secondary_sinks.questions.forming import Forming, Place, by_place, none_found, other_layers
+from secondary_sinks.questions.outcomes import Trial, beyond, frame_of, run_trials, summary
+from secondary_sinks.questions.statistics import outcome_of, too_few
+from secondary_sinks.types import Edit, SinkTable, Trace, Verdict
+
+WORDS = ("patch", "where", "layers", "donor", "control")
+DENOISING = "what the forming MLPs write at a sink makes a token that is none a sink"
+NOISING = "what the forming MLPs write at a token that is no sink, in their place, ends a sink"
+
+
+def sufficiency(
+    model: HookedModel,
+    traces: Trace | Iterable[Trace],
+    sinks: SinkTable,
+    *,
+    layers: Sequence[int] | None = None,
+    seeds: int = 3,
+    forming: Iterable[Forming] | None = None,
+) -> Answer:
+    """Patch MLP outputs from each sink into its control token, and back.
+
+    *Denoising* puts what the sink's forming MLPs wrote into the control (a token twin, else a
+    neighbour): does it become a sink by the criterion? Beside it: the same MLPs' outputs of
+    `seeds` ordinary tokens, and the sink's outputs of as many other MLPs. *Noising* is the
+    reverse, beside the same patch at as many other MLPs. Each single layer too (`layers`, by
+    default all): where = "layer".
+
+    Verdicts, of the share of tokens that become sinks less that with ordinary donors, and of the
+    share of sinks that end less that with other MLPs: supported where the interval lies above one
+    half, contradicted where it lies below. Of a sink that no MLP forms, the MLP of the creation
+    layer is taken: it fails.
+    """
+    texts = cases_of(traces, sinks)
+    found = by_place(model, texts, sinks, forming)
+    rows: list[dict[str, Any]] = []
+    for text in texts:
+        trials = list(_trials(text, found, layers, seeds))
+        rows += run_trials(model, text.trace, sinks.thresholds, trials)
+    cells = frame_of(rows, *WORDS)
+    left_out = added(*(text.left_out for text in texts))
+    why = _twins(texts) + none_found(texts, found)
+    return Answer(
+        question="sufficiency",
+        cells=cells,
+        effects=summary(cells, "patch", "where", "layers", "donor"),
+        verdicts=(_denoising(cells, why, left_out), _noising(cells, why, left_out)),
+        left_out=left_out,
+    )
+
+
+def _trials(
+    text: TextCases,
+    found: Mapping[Place, Forming],
+    layers: Sequence[int] | None,
+    seeds: int,
+) -> Iterator[Trial]:
+    n_layers = len(text.trace.norm)
+    for case in text.cases:
+        sink, own = case.sink, found[case.sink.text_id, case.sink.pos].layers
+        places = {"forming": own, "other": other_layers(sink, own, n_layers)}
+        single = [("layer", (la,)) for la in (range(n_layers) if layers is None else layers)]
+        for where, group in [*places.items(), *single]:
+            yield _patch(case, "denoising", where, group, donor=sink.pos)
+            yield _patch(case, "noising", where, group, donor=case.control)
+        for seed in range(seeds):
+            yield _patch(case, "denoising", "forming", own, seed=seed)
+
+
+def _patch(
+    case: Case,
+    patch: str,
+    where: str,
+    layers: tuple[int, ...],
+    donor: int | None = None,
+    seed: int = 0,
+) -> Trial:
+    """Into the control (denoising) or the sink (noising); without a donor, of a drawn token."""
+    pos = case.control if patch == "denoising" else case.sink.pos
+    kind = "resample" if donor is None else "patch"
+    given = "control" if patch == "noising" else "ordinary" if donor is None else "sink"
+    return Trial(
+        sink=case.sink,
+        pos=pos,
+        cell=(Edit(pos=pos, layer=layers, kind=kind, donor=donor, seed=seed),),
+        words={
+            "patch": patch,
+            "where": where,
+            "layers": layers,
+            "donor": given,
+            "control": case.kind,
+        },
+    )
+
+
+def _denoising(cells: pd.DataFrame, why: str, left_out: Mapping[str, int]) -> Verdict:
+    part = cells[(cells["patch"] == "denoising") & (cells["where"] == "forming")]
+    interval = beyond(part, "donor", "sink", "ordinary", alive=True)
+    words = {
+        "statistic": "share of tokens that become sinks, less with ordinary donors",
+        "controls": "outputs of the same MLPs at ordinary tokens" + told(left_out),
+    }
+    missing = too_few(interval.n, interval.n_texts, left_out)
+    if missing:
+        return verdict_of(DENOISING, "inconclusive", missing, interval, **words)
+    made = part[part["donor"] == "sink"]
+    sinks = cells[(cells["patch"] == "noising") & (cells["where"] == "forming")]
+    told_why = (
+        f"{made['is_sink'].astype(float).mean():.0%} of the tokens become sinks, with "
+        f"{made['lifetime_edited'].mean() / sinks['lifetime_clean'].mean():.0%} of the sinks' "
+        f"lifetime and {made['mass_edited'].mean() / sinks['mass_clean'].mean():.0%} of their "
+        f"attention; with ordinary donors {_share(part, 'donor', 'ordinary'):.0%} do{why}"
+    )
+    return verdict_of(DENOISING, outcome_of(interval), told_why, interval, **words)
+
+
+def _noising(cells: pd.DataFrame, why: str, left_out: Mapping[str, int]) -> Verdict:
+    part = cells[(cells["patch"] == "noising") & (cells["where"] != "layer")]
+    interval = beyond(part, "where", "forming", "other")
+    words = {
+        "statistic": "share of sinks that end, less with other MLPs",
+        "controls": "the same patch of as many other MLPs, at the same sink" + told(left_out),
+    }
+    missing = too_few(interval.n, interval.n_texts, left_out)
+    if missing:
+        return verdict_of(NOISING, "inconclusive", missing, interval, **words)
+    at = part[part["where"] == "forming"]
+    told_why = (
+        f"{1 - _share(part, 'where', 'forming'):.0%} of the sinks end and keep "
+        f"{at['mass_edited'].mean() / at['mass_clean'].mean():.0%} of their attention; with other "
+        f"MLPs {1 - _share(part, 'where', 'other'):.0%} end{why}"
+    )
+    return verdict_of(NOISING, outcome_of(interval), told_why, interval, **words)
+
+
+def _share(cells: pd.DataFrame, column: str, value: str) -> float:
+    return float(cells.loc[cells[column] == value, "is_sink"].astype(float).mean())
+
+
+def _twins(texts: Sequence[TextCases]) -> str:
+    kinds = [case.kind for text in texts for case in text.cases]
+    return f"; {kinds.count('twin')} of {len(kinds)} tokens are token twins"

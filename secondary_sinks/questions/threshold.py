@@ -1,0 +1,70 @@
+"""How much of what forms a sink is enough? The threshold, in factors and in norm."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from secondary_sinks.questions.cases import TextCases
+from secondary_sinks.questions.statistics import mean_over_texts
+
+COLUMNS = ("unit", "value", "low", "high", "n_sinks", "n_texts", "n_below", "n_never")
+
+
+def thresholds(doses: pd.DataFrame, texts: Sequence[TextCases]) -> pd.DataFrame:
+    """The least dose that makes a sink: geometric mean over texts, with its interval.
+
+    Between the last factor at which it is no sink and the first at which it is one: the value is
+    their geometric mean, and the interval goes from the lower end of the former's to the upper
+    end of the latter's, so the grid's coarseness is in it. In factors of what the MLP writes, and
+    in norm, for sinks that one MLP forms (NaN otherwise). Not counted are sinks that the smallest
+    factor makes already (`n_below`), or no factor does (`n_never`).
+    """
+    sinks = doses[doses["role"] == "sink"]
+    brackets = [
+        (text_id, *_bracket(group), _norm_of(str(text_id), group, texts))
+        for (text_id, _), group in sinks.groupby(["text_id", "sink_pos"])
+    ]
+    table = pd.DataFrame(brackets, columns=["text_id", "last", "first", "norm"])
+    table = table.astype({"last": float, "first": float, "norm": float})
+    inside = table[(table["last"] > 0) & np.isfinite(table["first"])]
+    counts = {
+        "n_below": int((table["last"] == 0).sum()),
+        "n_never": int(np.isinf(table["first"]).sum()),
+    }
+    rows = [_row("factor", inside, 1.0) | counts, _row("norm", inside, inside["norm"]) | counts]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _bracket(group: pd.DataFrame) -> tuple[float, float]:
+    """The last factor below the first at which it is a sink (0 if none), and that first one."""
+    ordered = group.sort_values("factor")
+    alive = ordered["is_sink"].astype(bool).to_numpy()
+    factors = ordered["factor"].to_numpy()
+    if not alive.any():
+        return float(factors[-1]), math.inf
+    first = int(alive.argmax())
+    return (float(factors[first - 1]) if first else 0.0), float(factors[first])
+
+
+def _norm_of(text_id: str, group: pd.DataFrame, texts: Sequence[TextCases]) -> float:
+    """Length of what the one forming MLP writes; NaN where there are several."""
+    layers, pos = group["layers"].iloc[0], int(group["pos"].iloc[0])
+    trace = next(text.trace for text in texts if text.trace.text_id == text_id)
+    return float(trace.mlp_norm[layers[0], pos]) if len(layers) == 1 else math.nan
+
+
+def _row(unit: str, inside: pd.DataFrame, scale: "float | pd.Series[float]") -> dict[str, object]:
+    texts = inside["text_id"].tolist()
+    last, first = (
+        mean_over_texts(np.log(inside[name] * scale), texts) for name in ("last", "first")
+    )
+    return {
+        "unit": unit,
+        "value": math.exp((last.value + first.value) / 2),
+        "low": math.exp(last.low),
+        "high": math.exp(first.high),
+        "n_sinks": last.n,
+        "n_texts": last.n_texts,
+    }

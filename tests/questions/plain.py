@@ -1,0 +1,121 @@
+"""The questions once more, slowly: one whole pass with plain hooks per cell, and for loops.
+
+Nothing of `secondary_sinks.causal` or `.questions` is used; traces say what the clean text is.
+"""
+
+import json
+import math
+
+import torch
+from scipy import stats
+
+from secondary_sinks.types import Edit
+from tests.causal import slow
+
+
+class PlainText:
+    """One text of a model, whose clean run is kept."""
+
+    def __init__(self, model, trace, limits):
+        self.model, self.trace, self.limits = model, trace, limits
+        self.logits, self.clean = self.run([])
+
+    def run(self, edits):
+        """Logits and cache of one whole pass with the edits."""
+        edits = [self.drawn(edit, pos) for edit in edits for pos in edit.positions]
+        return slow.full_run(self.model, self.trace, edits, {"": getattr(self, "clean", None)})
+
+    def drawn(self, edit, pos):
+        """One token's part of an edit; resampling as the patch that it comes down to."""
+        given = {**edit.to_dict(), "pos": pos}
+        if edit.kind == "resample":
+            norm, n_layers = self.trace.norm, len(self.trace.norm)
+            medians = [norm[layer].median() for layer in range(n_layers)]
+            able = [
+                one
+                for one in range(norm.shape[1])
+                if one not in edit.positions
+                and all(norm[layer, one] <= 2 * medians[layer] for layer in range(n_layers))
+            ]
+            chance = torch.Generator().manual_seed(edit.seed * 1_000_003 + pos)
+            donor = able[int(torch.randint(len(able), (1,), generator=chance))]
+            given = {**given, "kind": "patch", "donor": donor, "seed": 0}
+        return Edit.from_dict(given)
+
+    def outcome(self, cell, sink_layers):
+        """Lifetime, and mean mass over the blocks that read the sink, of the edited token."""
+        edits = [Edit.from_dict(one) for one in json.loads(cell)]
+        pos = edits[0].positions[0]
+        _, cache = self.run(edits)
+        n_layers = len(self.trace.norm)
+        mass = [self.mass(cache, layer, pos) for layer in range(n_layers)]
+        alive = []
+        for layer in range(n_layers):
+            resid = cache[f"blocks.{layer}.hook_resid_post"][0, pos]
+            alive.append(self.is_sink(layer, pos, resid, mass))
+        alive[-1] = alive[-1] and alive[-2]
+        read = [mass[layer + 1] for layer in sink_layers if layer + 1 < n_layers]
+        return sum(alive), sum(read) / len(read)
+
+    def is_sink(self, layer, pos, resid, mass):
+        """The joint criterion, written out."""
+        trace, limits = self.trace, self.limits
+        away, primary = resid - trace.typical[layer], trace.primary_resid[layer]
+        aligned = slow.cosine(away, primary - trace.typical[layer]) >= limits.aligned
+        outlying = away.norm() / trace.median_deviation[layer] >= limits.outlying
+        reader = min(layer + 1, len(mass) - 1)
+        return bool(
+            aligned
+            and outlying
+            and self.attended(reader, pos, mass[reader])
+            and self.primary_stands(layer, reader)
+        )
+
+    def primary_stands(self, layer, reader):
+        at = int(self.trace.reference[layer])
+        far = self.trace.deviation_ratio[layer, at] >= self.limits.outlying
+        return bool(far and self.attended(reader, at, float(self.trace.mass[reader, at])))
+
+    def attended(self, reader, pos, mass):
+        n_pos = len(self.trace.tokens)
+        even = sum(1 / (query + 1) for query in range(pos, n_pos)) / (n_pos - pos)
+        near = sorted(self.trace.mass[reader, max(0, pos - 16) : pos + 17].tolist())
+        usual = max(even, near[(len(near) - 1) // 2])
+        return mass >= self.limits.attended * usual and n_pos - pos >= self.limits.min_queries
+
+    def mass(self, edited, layer, pos):
+        """Attention to the edited token, with the queries of later tokens as in the clean run."""
+        q, k = (self.heads(self.clean, layer, one).clone() for one in "qk")
+        q[pos], k[pos] = self.heads(edited, layer, "q")[pos], self.heads(edited, layer, "k")[pos]
+        k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
+        total = 0.0
+        for head in range(q.shape[1]):
+            scores = q[:, head] @ k[:, head].T / q.shape[2] ** 0.5
+            hidden = torch.ones_like(scores).triu(1).bool()
+            total += float(scores.masked_fill(hidden, -math.inf).softmax(-1)[pos:, pos].mean())
+        return total / q.shape[1]
+
+    def heads(self, cache, layer, kind):
+        rotated = f"blocks.{layer}.attn.hook_rot_{kind}"
+        return cache[rotated if rotated in cache else f"blocks.{layer}.attn.hook_{kind}"][0]
+
+    def attention(self, cache, block):
+        """Attention that each token gets in a block: summed over queries, mean over heads."""
+        return cache[f"blocks.{block}.attn.hook_pattern"][0].mean(0).sum(0).double()
+
+
+def verdict(values, line=0.5, bounded=True):
+    """Mean, interval and outcome of numbers by text: {text: [number, ...]}."""
+    means = [sum(numbers) / len(numbers) for numbers in values.values()]
+    value, in_interval = sum(means) / len(means), means + ([0.5] if bounded else [])
+    if len(means) < 2:
+        return value, math.nan, math.nan, "inconclusive"
+    n, centre = len(in_interval), sum(in_interval) / len(in_interval)
+    spread = math.sqrt(sum((one - centre) ** 2 for one in in_interval) / (n - 1) / n)
+    reach = stats.t.ppf(0.975, n - 1) * spread
+    low, high = centre - reach, centre + reach
+    if bounded:
+        low, high = max(low, -1.0), min(high, 1.0)
+    few = len(means) < 3 or sum(map(len, values.values())) < 5
+    outcome = "supported" if low > line else "contradicted" if high < line else "inconclusive"
+    return value, low, high, "inconclusive" if few else outcome

@@ -1,0 +1,76 @@
+"""Direction or norm: doses of what is planted, by hand where the arithmetic is known."""
+
+from itertools import pairwise
+
+import pytest
+
+from secondary_sinks import norm_dose
+from secondary_sinks.errors import EditError
+from secondary_sinks.questions.dose import DIRECTION, DOSE, FACTORS, NORM
+from tests.questions.gardens import Garden, outcomes, three
+from tests.questions.test_necessity import TRUTHS
+from tests.questions.test_sufficiency import OUTCOMES
+
+
+@pytest.mark.parametrize("name", TRUTHS)
+def test_the_verdicts_are_what_was_planted(name):
+    answer = norm_dose(*Garden(*TRUTHS[name][0]).asked)
+    assert outcomes(answer) == dict.fromkeys((DOSE, DIRECTION, NORM), OUTCOMES[name])
+
+
+@pytest.fixture(scope="module")
+def answer():
+    return norm_dose(*Garden(*three(forming=(3,), dies=6)).asked)
+
+
+def test_there_are_at_least_twelve_doses_spaced_evenly_on_a_log_scale():
+    ratios = [later / earlier for earlier, later in pairwise(FACTORS)]
+    assert len(FACTORS) >= 12
+    assert ratios == pytest.approx([ratios[0]] * len(ratios))
+    assert 1.0 in FACTORS
+
+
+def test_at_dose_one_a_sink_is_what_it_was_and_twins_never_are(answer):
+    dose = answer.cells[answer.cells["test"] == "dose"]
+    same = dose[dose["factor"] == 1.0]
+    assert (same["lifetime_edited"] == same["lifetime_clean"]).all()
+    assert not dose[dose["role"] == "control"]["is_sink"].any()
+
+
+def test_direction_without_norm_and_norm_without_direction_do_nothing(answer):
+    cells = answer.cells
+    least = cells[(cells["test"] == "least") & (cells["role"] == "sink")]
+    turned = cells[(cells["test"] == "turned") & (cells["role"] == "sink")]
+    assert not least["is_sink"].any()
+    assert not turned["is_sink"].any()
+    assert set(turned["factor"]) == {1.0, 4.0}
+    # Turned at the same norm, the residual is as far from the typical token as it was: about 60.
+    at_same = turned[turned["factor"] == 1.0]
+    assert at_same["norm_edited"].to_numpy() == pytest.approx(60, rel=0.1)
+    made = cells[cells["test"] == "made"].groupby("role")["is_sink"].mean()
+    assert made.to_dict() == {"straight": 1.0, "turned": 0.0}
+
+
+def test_the_threshold_is_where_the_criterion_says(answer):
+    """Outlying means three times the median distance of 6.3 from the typical token: 19 of 60."""
+    factor, norm = answer.tables["threshold"].to_dict("records")
+    assert factor["low"] <= 19 / 60 <= factor["high"]
+    assert norm["value"] == pytest.approx(60 * factor["value"], rel=1e-3)
+    assert (factor["n_sinks"], factor["n_below"], factor["n_never"]) == (15, 0, 0)
+    assert factor["low"] < factor["value"] < factor["high"]
+
+
+def test_the_threshold_counts_what_it_cannot_tell():
+    garden = Garden(*three(forming=(3,)), n_texts=3)
+    low = norm_dose(*garden.asked, factors=[0.01, 0.02]).tables["threshold"]
+    high = norm_dose(*garden.asked, factors=[0.9, 1.0, 1.1]).tables["threshold"]
+    assert low["n_never"].tolist() == [9, 9]
+    assert high["n_below"].tolist() == [9, 9]
+    assert low["value"].isna().all()
+    assert high["value"].isna().all()
+
+
+@pytest.mark.parametrize("factors", [[1.0], [2.0, 1.0], [0.0, 1.0], [1.0, 1.0]])
+def test_doses_are_positive_and_ascend(factors):
+    with pytest.raises(EditError, match="ascending"):
+        norm_dose(*Garden(n_texts=1).asked, factors=factors)

@@ -1,0 +1,85 @@
+"""Harm: a model that needs its sinks, one that does not, and what is counted."""
+
+import pytest
+import torch
+
+from secondary_sinks import detect, harm, observe
+from secondary_sinks.models.planted import Plant
+from secondary_sinks.questions.cases import matched_draw
+from secondary_sinks.questions.harm import CLAIM
+from tests.questions.gardens import Garden, outcomes, three
+from tests.questions.test_necessity import ATTENTION
+
+NEVER = 15
+"""A token that stands in no text."""
+
+
+def needy(garden):
+    """Make the model predict `NEVER` where heads find little of the sink direction to attend to.
+
+    A head of the last layer writes how much of it they find to an axis of its own.
+    """
+    model, axis, last = garden.model, 1, garden.model.blocks[-1].attn
+    with torch.no_grad():
+        last.W_V[0, 0, 0], last.W_O[0, 0] = 1.0, 0.0
+        last.W_O[0, 0, axis] = 0.5
+        clean = model.run_with_cache(garden.traces[0].tokens[None])[1]["ln_final.hook_normalized"]
+        usual = clean[0, 40:, axis].mean()
+        model.unembed.W_U[axis] = 0.0
+        model.unembed.W_U[axis, NEVER] = -40.0
+        model.unembed.b_U[NEVER] = 40.0 * usual
+    garden.traces = [observe(model, t.tokens, text_id=t.text_id) for t in garden.traces]
+    garden.sinks = detect(garden.traces)
+    return garden
+
+
+def test_a_model_that_needs_its_sinks_is_harmed():
+    answer = harm(*needy(Garden(*three(forming=(3,), strength=120.0))).asked)
+    assert outcomes(answer) == {CLAIM: "supported"}
+    assert (answer.effects["controls"].abs() < 0.01).all()
+
+
+def test_a_model_whose_predictions_hang_on_nothing_is_not():
+    garden = Garden(*three(forming=(3,)))
+    with torch.no_grad():
+        garden.model.unembed.W_U.zero_()
+    answer = harm(*garden.asked)
+    assert outcomes(answer) == {CLAIM: "contradicted"}
+    assert (answer.effects["beyond"] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("plants", "n_texts", "words"),
+    [
+        ([], 4, "no secondary sink"),
+        (ATTENTION, 4, "12 that no MLP forms"),
+        (three(forming=(3,)), 2, "6 sink(s) in 2 text(s)"),
+        ([Plant(pos=20, forming=(3,))], 4, "4 sink(s) in 4 text(s)"),
+    ],
+)
+def test_too_little_claims_nothing(plants, n_texts, words):
+    (verdict,) = harm(*Garden(*plants, n_texts=n_texts).asked).verdicts
+    assert verdict.outcome == "inconclusive"
+    assert words in verdict.why
+
+
+def test_cells_of_a_text_count_the_same_positions_and_as_many_edits():
+    cells = harm(*Garden(*three(forming=(3,)), n_texts=2).asked, draws=4).cells
+    assert set(cells["n_edited"]) == {3}
+    assert (cells.groupby("text_id")["n_counted"].nunique() == 1).all()
+    assert (cells.groupby(["text_id", "edit", "role"]).size().unstack()["controls"] == 4).all()
+    assert (cells.groupby("text_id")["loss_clean"].nunique() == 1).all()
+
+
+def test_draws_are_ordinary_tokens_that_differ():
+    garden = Garden(*three(forming=(3,)), n_texts=1)
+    trace, targets = garden.traces[0], garden.sinks.of_kind("secondary").sinks
+    draws = [matched_draw(trace, garden.sinks, targets, seed) for seed in range(6)]
+    for draw in draws:
+        assert set(draw) == {12, 24, 36}
+        assert len(set(draw.values())) == 3
+        assert not set(draw.values()) & {0, 12, 24, 36}
+        assert all(trace.norm[2, pos] < 12 for pos in draw.values())
+        assert all(abs(pos - sink) <= 24 for sink, pos in draw.items())
+    assert len({tuple(draw.values()) for draw in draws}) > 1
+    assert draws[0] == matched_draw(trace, garden.sinks, targets, 0)

@@ -1,0 +1,88 @@
+"""Sparsity: the planted neuron, two of them, or four."""
+
+import json
+import sys
+
+import pytest
+
+from secondary_sinks import sparsity
+from secondary_sinks.models.planted import Plant
+from secondary_sinks.questions.sparsity import ENOUGH, NEEDED
+from tests.questions.gardens import Garden, outcomes, three
+from tests.questions.test_necessity import TRUTHS
+
+PLACES = (12, 24, 36)
+FOUR = [Plant(pos=pos, forming=(3,), strength=12.0) for pos in PLACES for _ in range(4)]
+EXPECTED = {
+    "one MLP": ("supported", "supported"),
+    # One neuron of each layer: each is needed, neither is enough.
+    "two that are needed each": ("supported", "contradicted"),
+    "two of which one is enough": ("contradicted", "supported"),
+    # The first neuron of a chain writes nothing along the direction, and comes late.
+    "a chain": ("supported", "contradicted"),
+    "attention": ("inconclusive", "inconclusive"),
+    "nothing": ("inconclusive", "inconclusive"),
+    "norm without direction": ("inconclusive", "inconclusive"),
+    "four neurons together": ("contradicted", "contradicted"),
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_verdicts_are_what_was_planted(name):
+    plants = FOUR if name == "four neurons together" else TRUTHS[name][0]
+    needed, enough = EXPECTED[name]
+    answer = sparsity(*Garden(*plants).asked)
+    assert outcomes(answer) == {NEEDED: needed, ENOUGH: enough}
+
+
+def test_the_planted_neuron_comes_first_and_is_all_there_is():
+    garden = Garden(*three(forming=(3,)), n_texts=2)
+    answer = sparsity(*garden.asked)
+    top = answer.cells[(answer.cells["neurons"] == "top") & (answer.cells["k"] == 1)]
+    without = top[top["test"] == "without"].set_index("sink_pos")["edits"]
+    # Neurons are in the order of the plants; the first is the primary's.
+    for number, pos in enumerate(PLACES, start=1):
+        for cell in without[pos]:
+            assert [(e["layer"], e["units"]) for e in json.loads(cell)] == [(3, [number])]
+    smallest = answer.tables["smallest"]
+    assert (smallest["needed"] == 1).all()
+    assert (smallest["enough"] == 1).all()
+    assert (smallest["n_neurons"] == garden.model.cfg.d_mlp).all()
+
+
+def test_four_neurons_need_as_many_as_the_criterion_says():
+    """Each writes 12. Above 19 it is a sink: three of four must go, or two stay."""
+    smallest = sparsity(*Garden(*FOUR, n_texts=1).asked, few=0.2).tables["smallest"]
+    assert set(smallest["needed"]) == {4.0}  # of 1, 2, 4, 5, ...; three would do
+    assert set(smallest["enough"]) == {2.0}
+
+
+def test_top_neurons_do_nothing_at_controls():
+    cells = sparsity(*Garden(*three(forming=(3,)), n_texts=1).asked).cells
+    control = cells[cells["neurons"] == "control"]
+    assert not control["is_sink"].any()
+    assert control[control["k"] == 1]["mass_edited"].to_numpy() == pytest.approx(
+        control[control["k"] == 1]["mass_clean"].to_numpy()
+    )
+
+
+def test_as_many_random_neurons_are_zeroed():
+    cells = sparsity(*Garden(*three(forming=(2, 3), strength=24.0), n_texts=1).asked).cells
+    for row in cells.to_dict("records"):
+        zeroed = sum(len(edit["units"]) for edit in json.loads(row["edits"]))
+        assert zeroed == (row["k"] if row["test"] == "without" else row["n_neurons"] - row["k"])
+    assert set(cells[cells["neurons"] == "random"]["seed"]) == {0, 1, 2}
+
+
+def test_gated_mlps_with_grouped_queries_too():
+    garden = Garden(*three(forming=(3,)), gated=True, n_kv_heads=2, n_texts=4)
+    assert outcomes(sparsity(*garden.asked)) == {NEEDED: "supported", ENOUGH: "supported"}
+
+
+def test_a_mixture_of_experts_is_left_out_and_counted(monkeypatch):
+    module = sys.modules["secondary_sinks.attribution.formation"]
+    monkeypatch.setattr(module, "neurons_of", lambda *_: None)
+    answer = sparsity(*Garden(*three(forming=(3,)), n_texts=4).asked)
+    assert answer.left_out["whose MLPs have no neurons of their own"] == 12
+    assert set(outcomes(answer).values()) == {"inconclusive"}
+    assert "12 whose MLPs have no neurons" in answer.verdicts[0].why

@@ -1,0 +1,85 @@
+"""Sufficiency: what the planted MLP writes makes a twin a sink; what others write does not."""
+
+import pytest
+
+from secondary_sinks import necessity, sufficiency
+from secondary_sinks.errors import DetectionError
+from secondary_sinks.questions.cases import cases_of
+from secondary_sinks.questions.forming import by_place, forming_mlps, other_layers
+from secondary_sinks.questions.sufficiency import DENOISING, NOISING
+from tests.questions.gardens import Garden, outcomes, three
+from tests.questions.test_necessity import TRUTHS
+
+OUTCOMES = {
+    "one MLP": "supported",
+    "two that are needed each": "supported",
+    "two of which one is enough": "supported",
+    "a chain": "supported",
+    "attention": "contradicted",
+    "nothing": "inconclusive",
+    "norm without direction": "inconclusive",
+}
+
+
+@pytest.mark.parametrize("name", TRUTHS)
+def test_the_verdicts_are_what_was_planted(name):
+    answer = sufficiency(*Garden(*TRUTHS[name][0]).asked)
+    assert outcomes(answer) == {DENOISING: OUTCOMES[name], NOISING: OUTCOMES[name]}
+
+
+def test_twins_become_sinks_by_the_output_of_the_forming_layer_only():
+    answer = sufficiency(*Garden(*three(forming=(3,), dies=6)).asked)
+    made = answer.effects[answer.effects["patch"] == "denoising"]
+    forming = made[made["where"] == "forming"].set_index("donor")
+    # What ends the sink at layer 6 reads its mark, which the twin has not.
+    assert forming.loc["sink", ["sink", "lifetime"]].tolist() == [1.0, 5.0]
+    assert forming.loc["ordinary", ["sink", "lifetime"]].tolist() == [0.0, 0.0]
+    single = made[made["where"] == "layer"].set_index("layers")["sink"].to_dict()
+    assert single == {(layer,): float(layer == 3) for layer in range(8)}
+
+
+def test_one_of_two_redundant_mlps_is_enough():
+    answer = sufficiency(*Garden(*three(forming=(2, 4), strength=90.0)).asked)
+    made = answer.effects[answer.effects["patch"] == "denoising"]
+    single = made[made["where"] == "layer"].set_index("layers")["sink"]
+    assert single[single == 1].index.tolist() == [(2,), (4,)]
+    ended = answer.effects[answer.effects["patch"] == "noising"]
+    assert (ended[ended["where"] == "layer"]["sink"] == 1).all()
+    assert ended[ended["where"] == "forming"]["sink"].tolist() == [0.0]
+
+
+def test_attention_that_forms_a_sink_is_said():
+    answer = sufficiency(*Garden(*TRUTHS["attention"][0]).asked)
+    assert all("15 of 15 sinks have no forming MLP" in verdict.why for verdict in answer.verdicts)
+
+
+def test_neighbours_stand_in_where_there_are_no_twins():
+    answer = sufficiency(*Garden(*three(forming=(3,)), twins=False).asked)
+    assert set(answer.cells["control"]) == {"neighbour"}
+    assert "0 of 15 tokens are token twins" in answer.verdicts[0].why
+    assert answer.verdicts[0].outcome == "supported"
+
+
+def test_layers_of_interest_are_the_ones_tried():
+    answer = sufficiency(*Garden(*three(forming=(3,)), n_texts=1).asked, layers=[2, 5])
+    single = answer.cells[answer.cells["where"] == "layer"]
+    assert set(single["layers"]) == {(2,), (5,)}
+
+
+def test_forming_mlps_that_are_given_are_taken_and_must_be_of_all_sinks():
+    garden = Garden(*three(forming=(3,)), n_texts=3)
+    found = forming_mlps(*garden.asked)
+    given = sufficiency(*garden.asked, forming=found)
+    assert given.cells.equals(sufficiency(*garden.asked).cells)
+    assert necessity(*garden.asked, forming=found).tables["forming"]["pos"].tolist() == [
+        one.pos for one in found
+    ]
+    with pytest.raises(DetectionError, match="sink at"):
+        by_place(garden.model, cases_of(garden.traces, garden.sinks), garden.sinks, found[1:])
+
+
+def test_other_layers_are_near_and_early():
+    sink = Garden(*three(forming=(3,)), n_texts=1).sinks.of_kind("secondary").sinks[0]
+    assert other_layers(sink, (3,), 8) == (2,)
+    assert other_layers(sink, (0, 1, 2, 3), 8) == (4, 5, 6, 7)
+    assert other_layers(sink, (1, 3), 8) == (0, 2)
