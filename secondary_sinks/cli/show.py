@@ -82,6 +82,8 @@ def show_found(folder: RunFolder) -> None:
     console.print(sink_table(sinks, len(record["texts"])))
     if sinks.empty:
         console.print("No sink was found: no token is outlying and attended as a primary sink is.")
+    if record["dtype"] != "float32":
+        console.print(rounding_line(record, sinks), highlight=False)
     for verdict in record["verdicts"]:
         console.print(verdict_line(verdict), highlight=False)
 
@@ -104,6 +106,15 @@ def sink_table(sinks: pd.DataFrame, n_texts: int) -> Table:
             f"{group['mass_max'].median():.1%}",
         )
     return table
+
+
+def rounding_line(record: Mapping[str, Any], sinks: pd.DataFrame) -> str:
+    """How many verdicts a run in half precision leaves open."""
+    marked, near = int(sinks["within_rounding"].sum()), len(record["near_sinks"])
+    return (
+        f"Within the rounding of {record['dtype']}: {marked} of {len(sinks)} sink(s) and {near} "
+        "token(s) that are none; only float32 can tell these"
+    )
 
 
 def verdict_line(verdict: Mapping[str, Any]) -> str:

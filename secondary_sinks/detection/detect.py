@@ -12,6 +12,7 @@ from torch import Tensor
 from secondary_sinks.detection.criteria import Tests, joint_sinks, joint_tests
 from secondary_sinks.detection.levels import assign_levels
 from secondary_sinks.detection.paper import KINDS, against, paper_label, paper_tests
+from secondary_sinks.detection.rounding import mark_rounding
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.types import Sink, SinkTable, Thresholds, Trace
 
@@ -26,18 +27,23 @@ def detect(
     `criterion` is "joint" (aligned with an active primary, outlying and attended) or "paper" (the
     authors' rule to the letter, with their labels). A text whose primary is active at no layer has
     no sinks. Sink levels are clustered over all texts given, so pass all traces of a model at
-    once; the same text twice counts once. Raises `DetectionError` for an unknown criterion, and
-    for two texts of one name.
+    once; the same text twice counts once. Sinks of a run in half precision say whether its rounding
+    may decide (`within_rounding`; `SinkTable.near` holds what it may hide). Raises
+    `DetectionError` for an unknown criterion, and for two texts of one name.
     """
     thresholds = thresholds or Thresholds()
     if criterion not in CRITERIA:
         raise DetectionError(f"unknown criterion {criterion!r}; expected {' or '.join(CRITERIA)}")
     texts = _distinct([traces] if isinstance(traces, Trace) else list(traces))
-    sinks = [sink for trace in texts for sink in CRITERIA[criterion](trace, thresholds)]
+    rule = CRITERIA[criterion]
+    found = [mark_rounding(trace, rule(trace, thresholds), rule, thresholds) for trace in texts]
+    sinks = [sink for marked, _ in found for sink in marked]
     marked = _mark_copies(sinks, {trace.text_id: trace for trace in texts})
     numbered = zip(marked, assign_levels(marked), strict=True)
     return SinkTable(
-        sinks=tuple(replace(sink, level=level) for sink, level in numbered), thresholds=thresholds
+        sinks=tuple(replace(sink, level=level) for sink, level in numbered),
+        thresholds=thresholds,
+        near=tuple(sink for _, near in found for sink in near),
     )
 
 

@@ -76,7 +76,12 @@ def _load_weights(hooked: Any, hf_model: Any, cfg: Any) -> None:
     if state["unembed.W_U"].data_ptr() == state["embed.W_E"].data_ptr():
         state["unembed.W_U"] = state["unembed.W_U"].clone()  # an edit of one is none of the other
     # Assigning keeps Hugging Face's memory layout: no second copy, and no copy at each matmul.
-    state = {key: value.to(own[key].dtype) for key, value in state.items() if key in own}
+    # In the model's number type, which the routers of TransformerLens's experts don't ask for.
+    state = {
+        key: value.to(hf_model.dtype if value.is_floating_point() else own[key].dtype)
+        for key, value in state.items()
+        if key in own
+    }
     hooked.load_state_dict(state, strict=False, assign=True)
 
 

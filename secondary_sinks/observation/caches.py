@@ -41,7 +41,8 @@ def from_cache(
         for layer in layers:
             yield _record(cache, layer, len(ids), windows, scales[layer], rotary)
 
-    return trace_of(records, len(layers), ids, strings, text_id)
+    dtype = take(cache, 0, "resid_post").dtype
+    return trace_of(records, len(layers), ids, strings, text_id, dtype)
 
 
 def _record(

@@ -54,6 +54,7 @@ def trace_of(
     tokens: Int[Tensor, "pos"],
     token_strings: tuple[str, ...],
     text_id: str,
+    dtype: torch.dtype,
 ) -> Trace:
     """Measure every layer as it comes, find the primary, and put the rows together.
 
@@ -69,6 +70,7 @@ def trace_of(
     reference = find_references(candidates, standing, partial(_follow, candidates, records))
     return Trace(
         text_id=text_id,
+        dtype=dtype,
         tokens=tokens,
         token_strings=token_strings,
         primary=choose_primary(standing),

@@ -31,4 +31,5 @@ def observe(
         raise ValueError(f"chunk must be at least 1 query, got {chunk}")
     strings = token_strings(ids, model.tokenizer)
     layers = model.cfg.n_layers
-    return trace_of(lambda: walk(model, ids, chunk=chunk), layers, ids, strings, text_id)
+    dtype = model.cfg.dtype
+    return trace_of(lambda: walk(model, ids, chunk=chunk), layers, ids, strings, text_id, dtype)

@@ -20,7 +20,7 @@ def findings(record: dict[str, Any], sinks: pd.DataFrame) -> list[str]:
     if len(secondary):
         sentences += [_when(secondary), _strength(secondary, sinks), _tokens(secondary)]
         sentences += _censored(secondary)
-    return sentences
+    return sentences + _rounding(record, sinks)
 
 
 def key_figures(record: dict[str, Any], sinks: pd.DataFrame) -> list[tuple[str, str]]:
@@ -38,6 +38,18 @@ def key_figures(record: dict[str, Any], sinks: pd.DataFrame) -> list[tuple[str, 
             (percent(secondary["mass_max"].median()), "median attention at peak"),
         ]
     return figures
+
+
+def _rounding(record: dict[str, Any], sinks: pd.DataFrame) -> list[str]:
+    """What a run in half precision leaves open."""
+    marked, near = int(sinks["within_rounding"].sum()), len(record.get("near_sinks", ()))
+    if not marked and not near:
+        return []
+    what = f"{count(marked, 'sink')} and {count(near, 'token')} that are none"
+    return [
+        f"The run was in {record['dtype']}: {what} lie within its rounding; only a run in float32 "
+        "can tell these."
+    ]
 
 
 def _how_many(record: dict[str, Any], secondary: pd.DataFrame) -> str:

@@ -10,6 +10,7 @@ from secondary_sinks.report.words import MISSING, number, percent, token
 MOST_SINKS = 2000
 SINK_COLUMNS = (
     "text", "position", "token", "token id", "kind", "layers", "lifetime", "level", "cut off",
+    "rounding decides",
     "peak mass", "peak norm ÷ median", "peak centred alignment",
 )  # fmt: skip
 THRESHOLDS = {
@@ -85,6 +86,7 @@ def _sink_row(sink: dict[Any, Any]) -> tuple[str, ...]:
         str(sink["lifetime"]),
         MISSING if math.isnan(sink["level"]) else str(int(sink["level"])),
         "no" if sink["censored"] == "none" else sink["censored"],
+        "perhaps" if sink["within_rounding"] else "no",
         percent(sink["mass_max"]),
         number(sink["norm_ratio_max"]),
         number(sink["alignment_centred_max"], ".2f"),

@@ -91,6 +91,10 @@ def save(
         asked = _without_copies(frame, results.sinks)
         answers["layer_effects"] = [asdict(row) for row in layer_effects(asked)]
         answers["verdicts"] = [asdict(verdict) for verdict in layer_verdicts(asked)]
+    answers["near_sinks"] = [
+        {"text_id": sink.text_id, "pos": sink.pos, "token": sink.token, "kind": sink.kind}
+        for sink in results.sinks.near
+    ]
     primaries = {trace.text_id: trace.primary for trace in results.traces}
     folder.write_record(record | {"primaries": primaries, **answers, "timings_s": results.timings})
 

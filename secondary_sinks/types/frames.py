@@ -11,5 +11,6 @@ def tidy(rows: list[dict[str, Any]], kind: type) -> "pd.DataFrame":
     """Rows as a frame whose columns have their types even where there is no row."""
     import pandas as pd
 
-    kinds = {item.name: item.type if item.type in (int, float) else str for item in fields(kind)}
+    plain = (int, float, bool)
+    kinds = {item.name: item.type if item.type in plain else str for item in fields(kind)}
     return pd.DataFrame(rows, columns=list(kinds)).astype(kinds)

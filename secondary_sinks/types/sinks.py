@@ -41,6 +41,8 @@ class Sink:
     """
     copy_of: str = ""
     """Text in which this sink stood before: same tokens up to it, so the same sink; else empty."""
+    within_rounding: bool = False
+    """In half precision: whether rounding may decide that it is a sink, or of this kind."""
     censored: str
     """none, left (a sink at layer 0 already), right (still one at the last layer), both, or
     unknown (the number of layers is)."""
@@ -102,16 +104,20 @@ class SinkTable:
 
     sinks: tuple[Sink, ...]
     thresholds: Thresholds = field(default_factory=Thresholds)
+    near: tuple[Sink, ...] = ()
+    """In half precision: what is no sink here, and may be one without the rounding."""
 
     def of_kind(self, *kinds: str) -> "SinkTable":
         """The sinks of the given kinds."""
         kept = tuple(sink for sink in self.sinks if sink.kind in kinds)
-        return SinkTable(sinks=kept, thresholds=self.thresholds)
+        near = tuple(sink for sink in self.near if sink.kind in kinds)
+        return SinkTable(sinks=kept, thresholds=self.thresholds, near=near)
 
     def of_text(self, text_id: str) -> "SinkTable":
         """The sinks of one text."""
         kept = tuple(sink for sink in self.sinks if sink.text_id == text_id)
-        return SinkTable(sinks=kept, thresholds=self.thresholds)
+        near = tuple(sink for sink in self.near if sink.text_id == text_id)
+        return SinkTable(sinks=kept, thresholds=self.thresholds, near=near)
 
     def to_frame(self) -> "pd.DataFrame":
         """One row per sink; `layers` in words, as `segments`."""

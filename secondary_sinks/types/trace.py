@@ -62,6 +62,8 @@ class Trace:
     """Median over the text of the distance from the typical token."""
     primary_resid: Float[Tensor, "layer d_model"]
     """resid_post of the reference; NaN before it stood out (see `observation.candidates`)."""
+    dtype: torch.dtype = torch.float32
+    """Number type of the run; all numbers here are float32."""
     alignment_first: Float[Tensor, "first layer pos"] | None = None
     """`alignment` with each of the first four positions, for criteria that look there only."""
 

@@ -188,6 +188,21 @@ def test_a_bridge_is_recorded_and_gives_the_same_tables(call, tmp_path):
         pd.testing.assert_frame_equal(frame, expected[name], rtol=1e-4, atol=1e-4, obj=name)
 
 
+def test_half_precision_says_what_its_rounding_leaves_open(call, tmp_path):
+    _, printed, _ = call("detect")
+    assert "rounding" not in printed
+    _, printed, _ = call("detect", "--dtype", "bfloat16", "--force")
+    said = " ".join(printed.split())
+    assert "Within the rounding of bfloat16: 0 of 0 sink(s) and 0 token(s) that are none" in said
+    assert RunFolder(tmp_path / "out").record()["near_sinks"] == []
+
+
+def test_the_line_of_rounding_counts_what_is_marked():
+    sinks = pd.DataFrame({"within_rounding": [True, False, True]})
+    line = show.rounding_line({"dtype": "float16", "near_sinks": [{}]}, sinks)
+    assert line.startswith("Within the rounding of float16: 2 of 3 sink(s) and 1 token(s)")
+
+
 def tables(folder):
     return {path.stem: pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))}
 

@@ -168,7 +168,7 @@ def test_levels_are_those_of_secondary_sinks_over_all_texts():
 
 def test_a_frame_has_the_promised_columns_even_when_it_is_empty():
     promised = """text_id pos token_id token kind criterion label l_start l_end lifetime level
-        copy_of censored
+        copy_of within_rounding censored
         alignment_max alignment_centred_max norm_max norm_ratio_max mass_max mass_excess_max"""
     empty = detect(observe(plant([]).model, plant([]).tokens)).to_frame()
     assert set(promised.split()) <= set(empty.columns)

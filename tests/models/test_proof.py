@@ -134,3 +134,19 @@ def test_every_check_can_be_skipped_and_no_other(pair):
     for wrong in ("original", ["orignal"]):
         with pytest.raises(ModelError, match="original, patterns, causality, chunks"):
             prove(model, expected, skip=wrong)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("kind", model_classes())
+@pytest.mark.parametrize("variant", ["gemma3", "gpt-oss", "llama3.1", "qwen3-moe"])
+def test_half_precision_is_proven_and_a_wrong_model_is_still_found(variant, kind, dtype):
+    bridge = kind == "TransformerBridge"
+    load_model(tiny(variant).to(dtype), device="cpu", bridge=bridge)
+    original = tiny(variant).to(dtype)
+    expected = expect(original)
+    with torch.no_grad():
+        wrong = original.model.layers[1].self_attn.o_proj.weight
+        wrong.copy_(wrong.flip(0))
+    model = load_model(original, device="cpu", bridge=bridge)
+    with pytest.raises(ModelMismatchError, match=r"'original'.*blocks\.1"):
+        prove(model, expected)

@@ -12,7 +12,8 @@ from secondary_sinks.testing.families import tiny
 from tests.marks import OLD, needs_old
 
 TOKENS = torch.randint(3, 97, (30,), generator=torch.Generator().manual_seed(1))
-MEASURED = [one.name for one in fields(Trace) if one.name not in ("text_id", "token_strings")]
+NOT_NUMBERS = ("text_id", "token_strings", "dtype")
+MEASURED = [one.name for one in fields(Trace) if one.name not in NOT_NUMBERS]
 WINDOWS = {"gemma2": [8, None, 8], "gpt-oss": [8, None, 8], "mistral-window": [8, 8, 8]}
 SCALES = {"gemma2": 24**-0.5, "gpt2": 8**-0.5, "llama": 8**-0.5, "mistral-window": 8**-0.5}
 FAMILIES = ["gemma2", "gpt-oss", "gpt2", "llama", "mistral-window", "qwen3"]
@@ -20,6 +21,7 @@ FAMILIES = ["gemma2", "gpt-oss", "gpt2", "llama", "mistral-window", "qwen3"]
 
 def equal(one, other, missing=()):
     """Every field of two traces, to 1e-5 of its size; `missing` ones are NaN in the first."""
+    assert one.dtype == other.dtype
     for name in MEASURED:
         got, expected = (torch.as_tensor(getattr(trace, name)) for trace in (one, other))
         if name in missing:

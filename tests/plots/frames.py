@@ -57,6 +57,7 @@ def sink(text_id=PLAIN, pos=1, kind="secondary", **changes):
         "level": 0.0 if kind == "secondary" else np.nan,
         "copy_of": "",
         "censored": "none",
+        "within_rounding": False,
         "alignment_max": 0.99,
         "alignment_centred_max": 0.98,
         "norm_max": 50.0,

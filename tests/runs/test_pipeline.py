@@ -171,6 +171,8 @@ def assert_types(table):
             assert pd.api.types.is_integer_dtype(column), name
         elif name in WORDS:
             assert pd.api.types.is_string_dtype(column), name
+        elif name == "within_rounding":
+            assert pd.api.types.is_bool_dtype(column), name
         else:
             assert pd.api.types.is_float_dtype(column), name
 
