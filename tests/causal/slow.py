@@ -1,4 +1,4 @@
-"""Edits the slow way: one whole `run_with_hooks`-style pass per cell, arithmetic written anew."""
+"""Edits the slow way: plain hooks in a whole pass per cell, with the arithmetic written anew."""
 
 import math
 
@@ -21,24 +21,30 @@ def clean_runs(model, trace, *others):
     return {name: cache_of(model, one.tokens) for name, one in texts.items()}
 
 
-def full_run(model, trace, cell, caches=None, reference=None):
-    """Logits and cache of a run with all edits of a cell made by plain hooks."""
+def full_runs(model, trace, cells, caches=None, reference=None):
+    """Logits and cache of whole runs, one text of the batch per cell, edited by plain hooks."""
     caches = clean_runs(model, trace) if caches is None else caches
 
-    def made(edit, layer):
+    def made(row, edit, layer):
         def hook(tensor, hook):
             new = tensor.clone()
             for pos in edit.positions:
-                old = heads_apart(model, edit, tensor[0, pos])
+                old = heads_apart(model, edit, tensor[row, pos])
                 given = given_row(trace, edit, pos, layer, caches, reference)
-                new[0, pos] = edited_row(trace, edit, old, given, layer).reshape(new[0, pos].shape)
+                changed = edited_row(trace, edit, old, given, layer)
+                new[row, pos] = changed.reshape(new[row, pos].shape)
             return new
 
         return f"blocks.{layer}.{POINTS[edit.site]}", hook
 
-    hooks = [made(edit, layer) for edit in as_cell(cell) for layer in edit.layers]
+    hooks = [
+        made(row, edit, layer)
+        for row, cell in enumerate(cells)
+        for edit in as_cell(cell)
+        for layer in edit.layers
+    ]
     with torch.no_grad(), model.hooks(fwd_hooks=hooks):
-        return model.run_with_cache(trace.tokens[None])
+        return model.run_with_cache(trace.tokens.repeat(len(cells), 1))
 
 
 def cache_of(model, tokens):
@@ -105,17 +111,17 @@ CHANGES = {
 }
 
 
-def states(model, trace, cache, pos):
-    """Measures of one token by layer, from the cache of an edited run."""
+def states(model, trace, cache, row, pos):
+    """Measures of one token by layer, from the cache of edited runs."""
     layers = range(model.cfg.n_layers)
-    resid = torch.stack([cache[f"blocks.{la}.hook_resid_post"][0, pos] for la in layers])
+    resid = torch.stack([cache[f"blocks.{la}.hook_resid_post"][row, pos] for la in layers])
     primary, typical = trace.primary_resid, trace.typical
     return {
         "norm": resid.norm(dim=-1),
         "deviation_ratio": (resid - typical).norm(dim=-1) / trace.median_deviation,
         "alignment": cosine(resid, primary),
         "alignment_centred": cosine(resid - typical, primary - typical),
-        "key_norm": torch.stack([keys(cache, la)[pos].norm(dim=-1).mean() for la in layers]),
+        "key_norm": torch.stack([keys(cache, la)[row, pos].norm(dim=-1).mean() for la in layers]),
     }
 
 
@@ -127,19 +133,19 @@ def cosine(one, other):
 def keys(cache, layer):
     """Keys as scores use them; the rotation leaves their length."""
     rotated = f"blocks.{layer}.attn.hook_rot_k"
-    return cache[rotated if rotated in cache else f"blocks.{layer}.attn.hook_k"][0]
+    return cache[rotated if rotated in cache else f"blocks.{layer}.attn.hook_k"]
 
 
-def mass(trace, cache, pos):
-    """Attention mass of a token by layer, from the patterns of an edited run."""
-    rows = []
+def mass(trace, cache, row, pos):
+    """Attention mass of a token by layer, from the patterns of edited runs."""
+    masses = []
     for layer in range(len(trace.norm)):
-        pattern = cache[f"blocks.{layer}.attn.hook_pattern"][0].mean(0)
-        rows.append(pattern[:, pos].sum() / trace.queries[layer, pos])
-    return torch.stack(rows)
+        pattern = cache[f"blocks.{layer}.attn.hook_pattern"][row].mean(0)
+        masses.append(pattern[:, pos].sum() / trace.queries[layer, pos])
+    return torch.stack(masses)
 
 
 def losses(trace, logits):
-    """Next-token losses by position."""
-    log_probs = logits[0, :-1].log_softmax(-1)
+    """Next-token losses by position, from logits `[pos, d_vocab]`."""
+    log_probs = logits[:-1].log_softmax(-1)
     return -log_probs[range(len(trace.tokens) - 1), trace.tokens[1:]]
