@@ -10,6 +10,8 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for processes that tests start
+torch.set_num_threads(1)  # tiny tensors, and as many workers as cores: threads would only wait
 
 
 @pytest.fixture(scope="session")

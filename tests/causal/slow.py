@@ -121,7 +121,9 @@ def states(model, trace, cache, row, pos):
         "deviation_ratio": (resid - typical).norm(dim=-1) / trace.median_deviation,
         "alignment": cosine(resid, primary),
         "alignment_centred": cosine(resid - typical, primary - typical),
-        "key_norm": torch.stack([keys(cache, la)[row, pos].norm(dim=-1).mean() for la in layers]),
+        "key_norm": torch.stack(
+            [keys(model, cache, la)[row, pos].norm(dim=-1).mean() for la in layers]
+        ),
     }
 
 
@@ -130,10 +132,14 @@ def cosine(one, other):
     return (one * other).sum(-1) / (one.norm(dim=-1) * other.norm(dim=-1))
 
 
-def keys(cache, layer):
-    """Keys as scores use them; the rotation leaves their length."""
+def keys(model, cache, layer):
+    """Keys as scores use them; a rotation leaves their length, but for a scale that some have."""
     rotated = f"blocks.{layer}.attn.hook_rot_k"
-    return cache[rotated if rotated in cache else f"blocks.{layer}.attn.hook_k"]
+    if rotated in cache:
+        return cache[rotated]
+    rotary = getattr(getattr(model, "original_model", model), "model", None)
+    scale = getattr(getattr(rotary, "rotary_emb", None), "attention_scaling", 1.0)
+    return scale * cache[f"blocks.{layer}.attn.hook_k"]
 
 
 def mass(trace, cache, row, pos):
