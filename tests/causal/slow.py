@@ -133,13 +133,17 @@ def cosine(one, other):
 
 
 def keys(model, cache, layer):
-    """Keys as scores use them; a rotation leaves their length, but for a scale that some have."""
+    """Keys as scores use them; turning leaves their length, but for a scale that some have."""
     rotated = f"blocks.{layer}.attn.hook_rot_k"
     if rotated in cache:
         return cache[rotated]
-    rotary = getattr(getattr(model, "original_model", model), "model", None)
-    scale = getattr(getattr(rotary, "rotary_emb", None), "attention_scaling", 1.0)
-    return scale * cache[f"blocks.{layer}.attn.hook_k"]
+    plain, original = cache[f"blocks.{layer}.attn.hook_k"], getattr(model, "original_model", model)
+    for module in original.modules():
+        if vars(module).get("attention_scaling", 1.0) != 1.0:
+            share = original.config.rope_parameters.get("partial_rotary_factor", 1.0)
+            turned = torch.arange(plain.shape[-1]) < share * plain.shape[-1]
+            return torch.where(turned, vars(module)["attention_scaling"] * plain, plain)
+    return plain
 
 
 def mass(trace, cache, row, pos):
