@@ -10,8 +10,9 @@ from secondary_sinks.measures import cached
 from secondary_sinks.testing import plants
 
 DOCS = Path(__file__).parents[1] / "docs"
-MEASURES, PLANTS = ((DOCS / name).read_text("utf-8") for name in ("measures.md", "plants.md"))
-EXAMPLES = re.findall(r"```python\n(.*?)```", MEASURES + PLANTS, re.DOTALL)
+PAGES = ("measures.md", "plants.md", "causality.md")
+MEASURES, PLANTS, CAUSALITY = ((DOCS / name).read_text("utf-8") for name in PAGES)
+EXAMPLES = re.findall(r"```python\n(.*?)```", MEASURES + PLANTS + CAUSALITY, re.DOTALL)
 
 
 @pytest.mark.parametrize("code", EXAMPLES, ids=range(len(EXAMPLES)))

@@ -25,6 +25,9 @@ class Answer:
     """Further tables, by name."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Sinks that could not be asked, by reason."""
+    n_censored: int = 0
+    """Sinks that were asked and whose true start or end is hidden: their lifetimes are at least
+    what they seem."""
 
     def to_frame(self) -> pd.DataFrame:
         """The cells."""

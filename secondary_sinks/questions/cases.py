@@ -68,6 +68,11 @@ def _of_text(trace: Trace, sinks: SinkTable) -> TextCases:
     )
 
 
+def censored(texts: Iterable[TextCases]) -> int:
+    """How many of the sinks that are asked are cut off, by the model's ends or the primary's."""
+    return sum(case.sink.censored != "none" for text in texts for case in text.cases)
+
+
 def matched_draw(
     trace: Trace, sinks: SinkTable, targets: Sequence[Sink], seed: int
 ) -> dict[int, int]:

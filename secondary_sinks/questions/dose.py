@@ -9,7 +9,7 @@ from secondary_sinks.detection.arrangements import holm
 from secondary_sinks.errors import EditError
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.questions.answer import Answer, added, told, verdict_of
-from secondary_sinks.questions.cases import Case, TextCases, cases_of
+from secondary_sinks.questions.cases import Case, TextCases, cases_of, censored
 from secondary_sinks.questions.forming import Forming, Place, by_place, none_found, other_layers
 from secondary_sinks.questions.outcomes import Trial, beyond, frame_of, run_trials, summary
 from secondary_sinks.questions.statistics import (
@@ -76,8 +76,9 @@ def norm_dose(
             _direction(cells, extra, left_out),
             _norm(cells, extra, left_out),
         ),
-        tables={"threshold": thresholds(cells[cells["test"] == "dose"], texts)},
+        tables={"threshold": thresholds(cells[cells["test"] == "dose"], found)},
         left_out=left_out,
+        n_censored=censored(texts),
     )
 
 

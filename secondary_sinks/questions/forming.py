@@ -34,6 +34,9 @@ class Forming:
     """Share of its clean mass that it loses without all of them."""
     alignment_lost: float
     """By how much its centred alignment falls, mean over the sink's layers."""
+    written: float
+    """What they write together along the primary's direction (less the typical token) at the
+    creation layer: a signed length."""
 
     @property
     def found(self) -> bool:
@@ -62,18 +65,18 @@ def forming_of_text(
     model: HookedModel, text: TextCases, sinks: SinkTable, edit: str = "zero"
 ) -> list[Forming]:
     """The same for one text."""
-    groups = _groups(model, text, sinks)
+    written = _written(model, text, sinks)
     trials = [
         _trial(case, group, edit)
         for case in text.cases
-        for group in [*_singles(case.sink), *groups[case.sink.pos]]
+        for group in [*_singles(case.sink), *_groups(case.sink, written[case.sink.pos])]
     ]
     rows = pd.DataFrame(run_trials(model, text.trace, sinks.thresholds, trials))
     chosen = [_choose(case.sink, rows) for case in text.cases]
     joint = [_trial(case, group, edit) for case, (group, _) in zip(text.cases, chosen, strict=True)]
     ended = run_trials(model, text.trace, sinks.thresholds, joint)
     return [
-        _forming(case.sink, group, how, row)
+        _forming(case.sink, group, how, row, written[case.sink.pos])
         for case, (group, how), row in zip(text.cases, chosen, ended, strict=True)
     ]
 
@@ -158,27 +161,29 @@ def _singles(sink: Sink) -> list[tuple[int, ...]]:
     return [(layer,) for layer in range(sink.l_start + 1)]
 
 
-def _groups(
-    model: HookedModel, text: TextCases, sinks: SinkTable
-) -> dict[int, list[tuple[int, ...]]]:
-    """Groups to try for each sink, by position; small ones first, then those that write most."""
+def _written(model: HookedModel, text: TextCases, sinks: SinkTable) -> dict[int, list[float]]:
+    """What each layer's MLP writes along the primary's direction, by position of the sink."""
     if not text.cases:
         return {}
-    own = {case.sink.pos: case.sink for case in text.cases}
+    own = {case.sink.pos for case in text.cases}
     table = SinkTable(
-        sinks=tuple(s for s in sinks.sinks if s.text_id == text.trace.text_id and s.pos in own),
+        sinks=tuple(s for s in sinks.of_text(text.trace.text_id).sinks if s.pos in own),
         thresholds=sinks.thresholds,
     )
-    written = formation(model, text.trace, table, parts=False)
-    groups = {}
-    for event, by_layer in zip(written.events, written.mlp.tolist(), strict=True):
-        if event.event == "creation":
-            last = own[event.pos].l_end
-            order = sorted(range(last + 1), key=lambda layer: -by_layer[layer])[:MOST]
-            pairs = sorted(combinations(order, 2), key=lambda p: -by_layer[p[0]] - by_layer[p[1]])
-            larger = [order[:size] for size in range(3, len(order) + 1)]
-            groups[event.pos] = [tuple(sorted(group)) for group in [*pairs, *larger]]
-    return groups
+    found = formation(model, text.trace, table, parts=False)
+    return {
+        event.pos: by_layer
+        for event, by_layer in zip(found.events, found.mlp.tolist(), strict=True)
+        if event.event == "creation"
+    }
+
+
+def _groups(sink: Sink, written: Sequence[float]) -> list[tuple[int, ...]]:
+    """Groups to try: pairs first, those that write most first; then larger ones."""
+    order = sorted(range(sink.l_end + 1), key=lambda layer: -written[layer])[:MOST]
+    pairs = sorted(combinations(order, 2), key=lambda pair: -sum(written[la] for la in pair))
+    larger = [order[:size] for size in range(3, len(order) + 1)]
+    return [tuple(sorted(group)) for group in [*pairs, *larger]]
 
 
 def _choose(sink: Sink, rows: pd.DataFrame) -> tuple[tuple[int, ...], str]:
@@ -190,7 +195,9 @@ def _choose(sink: Sink, rows: pd.DataFrame) -> tuple[tuple[int, ...], str]:
     return (together[0], "redundant") if together else ((sink.l_start,), "none")
 
 
-def _forming(sink: Sink, layers: tuple[int, ...], how: str, row: dict[str, Any]) -> Forming:
+def _forming(
+    sink: Sink, layers: tuple[int, ...], how: str, row: dict[str, Any], written: Sequence[float]
+) -> Forming:
     return Forming(
         text_id=sink.text_id,
         pos=sink.pos,
@@ -198,6 +205,7 @@ def _forming(sink: Sink, layers: tuple[int, ...], how: str, row: dict[str, Any])
         how=how,
         mass_lost=1 - row["mass_edited"] / row["mass_clean"],
         alignment_lost=row["alignment_centred_clean"] - row["alignment_centred_edited"],
+        written=sum(written[layer] for layer in layers),
     )
 
 
@@ -219,5 +227,5 @@ def forming_frame(found: Iterable[Forming], sinks: SinkTable) -> pd.DataFrame:
             }
         )
     names = ["text_id", "pos", "token", "l_start", "lifetime", "censored", "level"]
-    names += ["layers", "how", "mass_lost", "alignment_lost"]
+    names += ["layers", "how", "mass_lost", "alignment_lost", "written"]
     return pd.DataFrame(rows, columns=names)

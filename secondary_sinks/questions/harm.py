@@ -12,7 +12,7 @@ from torch import Tensor
 from secondary_sinks.causal import recompute
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.questions.answer import Answer, agreed, told, verdict_of
-from secondary_sinks.questions.cases import TextCases, cases_of, matched_draw
+from secondary_sinks.questions.cases import TextCases, cases_of, censored, matched_draw
 from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
 from secondary_sinks.questions.layers import by_way
 from secondary_sinks.questions.necessity import EDITS
@@ -74,6 +74,7 @@ def harm(
         effects=pd.DataFrame(effects, columns=names),
         verdicts=(_verdict(cells, left_out),),
         left_out=left_out,
+        n_censored=censored(texts),
     )
 
 

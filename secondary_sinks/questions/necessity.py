@@ -8,7 +8,7 @@ import pandas as pd
 from secondary_sinks.causal import ablate
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.questions.answer import Answer, added, agreed, told, verdict_of
-from secondary_sinks.questions.cases import TextCases, cases_of
+from secondary_sinks.questions.cases import TextCases, cases_of, censored
 from secondary_sinks.questions.forming import (
     Forming,
     Place,
@@ -68,6 +68,7 @@ def necessity(
         verdicts=(*layer_verdicts(cells), _formed(formed, left_out)),
         tables={"forming": forming_frame(found.values(), sinks), "formed": formed},
         left_out=left_out,
+        n_censored=censored(texts),
     )
 
 

@@ -13,7 +13,7 @@ from secondary_sinks.causal import Recomputed, recompute
 from secondary_sinks.causal.measured import readers
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.questions.answer import Answer, agreed, told, verdict_of
-from secondary_sinks.questions.cases import Case, TextCases, cases_of
+from secondary_sinks.questions.cases import Case, TextCases, cases_of, censored
 from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
 from secondary_sinks.questions.layers import by_way
 from secondary_sinks.questions.necessity import EDITS
@@ -61,6 +61,7 @@ def redistribution(
         effects=effects,
         verdicts=(_verdict(cells, left_out),),
         left_out=left_out,
+        n_censored=censored(texts),
     )
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from secondary_sinks.attribution import formation
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.questions.answer import Answer, told, verdict_of
-from secondary_sinks.questions.cases import Case, TextCases, cases_of
+from secondary_sinks.questions.cases import Case, TextCases, cases_of, censored
 from secondary_sinks.questions.forming import Forming, Place, by_place, formed_only
 from secondary_sinks.questions.outcomes import Trial, beyond, frame_of, run_trials, summary
 from secondary_sinks.questions.statistics import outcome_of, too_few
@@ -71,6 +71,7 @@ def sparsity(
         verdicts=(_verdict(cells, "without", left_out), _verdict(cells, "only", left_out)),
         tables={"smallest": _smallest(cells)},
         left_out=left_out,
+        n_censored=censored(texts),
     )
 
 

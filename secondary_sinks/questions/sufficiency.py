@@ -7,7 +7,7 @@ import pandas as pd
 
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.questions.answer import Answer, added, told, verdict_of
-from secondary_sinks.questions.cases import Case, TextCases, cases_of
+from secondary_sinks.questions.cases import Case, TextCases, cases_of, censored
 from secondary_sinks.questions.forming import Forming, Place, by_place, none_found, other_layers
 from secondary_sinks.questions.outcomes import Trial, beyond, frame_of, run_trials, summary
 from secondary_sinks.questions.statistics import outcome_of, too_few
@@ -55,6 +55,7 @@ def sufficiency(
         effects=summary(cells, "patch", "where", "layers", "donor"),
         verdicts=(_denoising(cells, why, left_out), _noising(cells, why, left_out)),
         left_out=left_out,
+        n_censored=censored(texts),
     )
 
 

@@ -1,30 +1,31 @@
 """How much of what forms a sink is enough? The threshold, in factors and in norm."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
-from secondary_sinks.questions.cases import TextCases
+from secondary_sinks.questions.forming import Forming, Place
 from secondary_sinks.questions.statistics import mean_over_texts
 
 COLUMNS = ("unit", "value", "low", "high", "n_sinks", "n_texts", "n_below", "n_never")
 
 
-def thresholds(doses: pd.DataFrame, texts: Sequence[TextCases]) -> pd.DataFrame:
+def thresholds(doses: pd.DataFrame, forming: Mapping[Place, Forming]) -> pd.DataFrame:
     """The least dose that makes a sink: geometric mean over texts, with its interval.
 
     Between the last factor at which it is no sink and the first at which it is one: the value is
     their geometric mean, and the interval goes from the lower end of the former's to the upper
-    end of the latter's, so the grid's coarseness is in it. In factors of what the MLP writes, and
-    in norm, for sinks that one MLP forms (NaN otherwise). Not counted are sinks that the smallest
-    factor makes already (`n_below`), or no factor does (`n_never`).
+    end of the latter's, so the grid's coarseness is in it. In factors of what the forming MLPs
+    write, and in norm: the length of what they write together along the primary's direction.
+    Not counted are sinks that the smallest factor makes already (`n_below`), or no factor does
+    (`n_never`); in norm, nor are those whose forming MLPs write against the direction.
     """
     sinks = doses[doses["role"] == "sink"]
     brackets = [
-        (text_id, *_bracket(group), _norm_of(str(text_id), group, texts))
-        for (text_id, _), group in sinks.groupby(["text_id", "sink_pos"])
+        (text_id, *_bracket(group), forming[str(text_id), int(str(pos))].written)
+        for (text_id, pos), group in sinks.groupby(["text_id", "sink_pos"])
     ]
     table = pd.DataFrame(brackets, columns=["text_id", "last", "first", "norm"])
     table = table.astype({"last": float, "first": float, "norm": float})
@@ -33,7 +34,8 @@ def thresholds(doses: pd.DataFrame, texts: Sequence[TextCases]) -> pd.DataFrame:
         "n_below": int((table["last"] == 0).sum()),
         "n_never": int(np.isinf(table["first"]).sum()),
     }
-    rows = [_row("factor", inside, 1.0) | counts, _row("norm", inside, inside["norm"]) | counts]
+    norm = inside["norm"].where(inside["norm"] > 0)
+    rows = [_row("factor", inside, 1.0) | counts, _row("norm", inside, norm) | counts]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -46,13 +48,6 @@ def _bracket(group: pd.DataFrame) -> tuple[float, float]:
         return float(factors[-1]), math.inf
     first = int(alive.argmax())
     return (float(factors[first - 1]) if first else 0.0), float(factors[first])
-
-
-def _norm_of(text_id: str, group: pd.DataFrame, texts: Sequence[TextCases]) -> float:
-    """Length of what the one forming MLP writes; NaN where there are several."""
-    layers, pos = group["layers"].iloc[0], int(group["pos"].iloc[0])
-    trace = next(text.trace for text in texts if text.trace.text_id == text_id)
-    return float(trace.mlp_norm[layers[0], pos]) if len(layers) == 1 else math.nan
 
 
 def _row(unit: str, inside: pd.DataFrame, scale: "float | pd.Series[float]") -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 
@@ -9,6 +10,7 @@ from secondary_sinks import Edit, detect, forming_mlps, necessity, observe, repl
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.models.planted import Plant
 from secondary_sinks.questions.cases import cases_of
+from secondary_sinks.questions.necessity import _formed
 from secondary_sinks.types import SinkTable, Thresholds
 from tests.questions.gardens import Garden, outcomes, three
 
@@ -147,12 +149,41 @@ def test_a_control_is_no_sink_of_any_kind_and_is_used_once():
         assert len(set(controls)) == len(controls) == 3
 
 
+def test_censored_sinks_are_asked_and_counted():
+    plants = [Plant(pos=12, forming=(3,)), *three(forming=(3,), dies=6)[1:]]
+    answer = necessity(*Garden(*plants, n_texts=4).asked)
+    assert answer.n_censored == 4
+    assert answer.verdicts[-1].n_sinks == 12
+
+
 def test_sinks_for_which_no_ordinary_token_is_left_are_left_out():
     garden = Garden(*three(forming=(3,)), n_texts=1)
     strict = SinkTable(sinks=garden.sinks.sinks, thresholds=Thresholds(min_queries=62))
     (text,) = cases_of(garden.traces, strict)
     assert [case.control for case in text.cases] == [2, 1]
     assert text.left_out["without a control"] == 1
+
+
+@pytest.mark.parametrize(
+    ("edits", "outcome"),
+    [(["zero"], "supported"), (["zero", "mean"], "contradicted"), (["mean"], "contradicted")],
+)
+def test_what_zeroing_chose_is_judged_by_other_edits(edits, outcome):
+    """A made-up table: zeroing ends all sinks, the mean none, other MLPs none."""
+    places = [(f"t{text}", pos) for text in range(5) for pos in (3, 7)]
+    cells = pd.DataFrame(
+        {
+            "text_id": text,
+            "sink_pos": pos,
+            "edit": edit,
+            "where": where,
+            "is_sink": not (where == "forming" and edit == "zero"),
+        }
+        for text, pos in places
+        for edit in edits
+        for where in ("forming", "other")
+    )
+    assert _formed(cells, {}).outcome == outcome
 
 
 def test_the_numbers_are_those_of_the_engine():

@@ -6,7 +6,9 @@ import pytest
 from secondary_sinks import redistribution
 from secondary_sinks.models.planted import Plant
 from secondary_sinks.questions.redistribution import CLAIM
+from secondary_sinks.types import Edit
 from tests.questions.gardens import Garden, outcomes, three
+from tests.questions.plain import PlainText
 from tests.questions.test_necessity import ATTENTION
 
 TRUTHS = {
@@ -40,20 +42,14 @@ def test_shares_by_hand():
     """Planted queries are alike: what is freed goes to keys by the weights that they have."""
     garden = Garden(Plant(pos=20, forming=(3,)), n_texts=1)
     answer = redistribution(*garden.asked, edits=["zero"])
-    mass = garden.traces[0].mass.double().numpy()
     share = answer.effects.set_index("receiver")["share"]
-    # A token that none plants has weight 1 (score 0); the primary's weight follows from masses.
-    at = np.arange(20, 64)
-    last = mass[4, 63]
-    weight = {pos: mass_weight(garden, pos) for pos in (0, 20)}
-    rest = at - 1  # keys that are neither, seen by the query
-    left = weight[0] + rest + 1 - 1
-    expected = sum(
-        (paid := weight[20] / (weight[20] + one + 1)) * weight[0] / (one + 1) for one in left
-    ) / sum(weight[20] / (weight[20] + one + 1) for one in left)
-    assert last > 0
-    assert paid > 0
-    assert share["primary"] == pytest.approx(expected, abs=0.03)
+    # Other tokens have weight 1. Each query from 20 on sees the primary, the sink and the rest.
+    primary, sink = mass_weight(garden, 0), mass_weight(garden, 20)
+    before = primary + sink + np.arange(20, 64) - 1
+    after = before - sink + 1
+    gained = (primary / after - primary / before).sum()
+    freed = (sink / before - 1 / after).sum()
+    assert share["primary"] == pytest.approx(gained / freed, rel=0.01)
     assert share.sum() == pytest.approx(1.0)
 
 
@@ -64,7 +60,24 @@ def mass_weight(garden, pos):
     return float(row[pos] / row[40])
 
 
-def test_ways_that_disagree_are_said(monkeypatch):
+def test_primaries_that_take_turns_gain_in_the_blocks_that_read_them():
+    plants = [Plant(pos=50, forming=(5,), strength=400.0), Plant(pos=20, forming=(2,))]
+    first = Plant(pos=0, forming=(1,), dies=4, strength=400.0)
+    garden = Garden(*plants, primary=first, n_texts=1)
+    (trace,), own = garden.traces, garden.sinks.of_kind("secondary").sinks[0].layers
+    assert {int(trace.reference[layer]) for layer in own} == {0, 50}
+    row = redistribution(*garden.asked, edits=["zero"]).cells.iloc[0]
+    assert row["role"] == "sink"
+    plain = PlainText(garden.model, trace, garden.sinks.thresholds)
+    _, cache = plain.run([Edit(pos=20, layer=2)])
+    gained = 0.0
+    for layer in own[:-1]:
+        change = plain.attention(cache, layer + 1) - plain.attention(plain.clean, layer + 1)
+        gained += float(change[int(trace.reference[layer])])
+    assert row["primary"] == pytest.approx(gained, rel=1e-3)
+
+
+def test_ways_to_ablate_are_told():
     garden = Garden(*three(forming=(3,)), n_texts=4)
     answer = redistribution(*garden.asked, edits=["zero", "mean"])
     assert "zero and mean agree" in answer.verdicts[0].why
