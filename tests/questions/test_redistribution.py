@@ -62,7 +62,7 @@ def mass_weight(garden, pos):
 
 def test_primaries_that_take_turns_gain_in_the_blocks_that_read_them():
     plants = [Plant(pos=50, forming=(5,), strength=400.0), Plant(pos=20, forming=(2,))]
-    first = Plant(pos=0, forming=(1,), dies=4, strength=400.0)
+    first = Plant(pos=0, forming=(1,), dies=5, strength=400.0)
     garden = Garden(*plants, primary=first, n_texts=1)
     (trace,), own = garden.traces, garden.sinks.of_kind("secondary").sinks[0].layers
     assert {int(trace.reference[layer]) for layer in own} == {0, 50}
