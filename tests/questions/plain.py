@@ -23,7 +23,9 @@ class PlainText:
     def run(self, edits):
         """Logits and cache of one whole pass with the edits."""
         edits = [self.drawn(edit, pos) for edit in edits for pos in edit.positions]
-        return slow.full_run(self.model, self.trace, edits, {"": getattr(self, "clean", None)})
+        clean = {"": getattr(self, "clean", None)}
+        logits, cache = slow.full_runs(self.model, self.trace, [edits], clean)
+        return logits[0], cache
 
     def drawn(self, edit, pos):
         """One token's part of an edit; resampling as the patch that it comes down to."""
