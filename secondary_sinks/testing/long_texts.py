@@ -9,11 +9,9 @@ libraries), as Linux counts it.
 """
 
 import argparse
-import ctypes
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,8 +21,7 @@ from secondary_sinks.models import load_model
 from secondary_sinks.models.gguf_cache import converted_folder, embedded_gguf
 from secondary_sinks.observation import observe
 from secondary_sinks.observation.walk import fitting_chunk
-
-MEMORY = Path("/proc/self/status")
+from secondary_sinks.testing.held import forget_peak, peak
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +54,7 @@ def measure(model: Any, n_pos: int) -> Cost:
     generator = torch.Generator().manual_seed(n_pos)
     tokens = torch.randint(model.cfg.d_vocab, (n_pos,), generator=generator)
     tokens[0] = 1
-    before, start, cpu_start = _forget_the_peak(), time.perf_counter(), time.process_time()
+    before, start, cpu_start = forget_peak(), time.perf_counter(), time.process_time()
     observe(model, tokens)
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
     return Cost(
@@ -65,7 +62,7 @@ def measure(model: Any, n_pos: int) -> Cost:
         chunk=fitting_chunk(model.cfg.n_heads, n_pos),
         seconds=seconds,
         cpu_seconds=cpu_seconds,
-        peak_mib=_held("VmHWM") - before,
+        peak_mib=peak() - before,
         pattern_mib=model.cfg.n_heads * n_pos**2 * 4 / 2**20,
     )
 
@@ -79,24 +76,6 @@ def table(costs: Sequence[Cost]) -> str:
         for one in costs
     ]
     return "\n".join(lines)
-
-
-def _forget_the_peak() -> float:
-    """Let the peak begin anew; gives what is held now, in MiB.
-
-    What was freed goes back to the system first, or else the next text would get it for nothing.
-    """
-    if MEMORY.exists():
-        getattr(ctypes.CDLL(None), "malloc_trim", int)(0)
-        MEMORY.with_name("clear_refs").write_text("5")
-    return _held("VmRSS")
-
-
-def _held(name: str) -> float:
-    """A number of the process's memory in MiB; NaN where the system does not say."""
-    lines = MEMORY.read_text().splitlines() if MEMORY.exists() else []
-    sizes = [int(line.split()[1]) for line in lines if line.startswith(name + ":")]
-    return sizes[0] / 1024 if sizes else float("nan")
 
 
 def main() -> None:
