@@ -18,7 +18,7 @@ from secondary_sinks.causal.apply import LayerEdits
 from secondary_sinks.causal.batches import in_batches
 from secondary_sinks.causal.check import Context, check_cells
 from secondary_sinks.causal.donors import Donors, Means, settle
-from secondary_sinks.causal.losses import Losses
+from secondary_sinks.causal.losses import losses
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.causal.states import STATES, states_of
 from secondary_sinks.errors import EditError
@@ -241,16 +241,15 @@ class _Passing:
 
     def predict(self) -> None:
         """Losses and divergences of all cells, after the last layer."""
-        table = self.table
-        losses = Losses(begin(self.model, self.trace.tokens[:1]), self.trace.tokens, self.clean)
-        table.loss_clean[:-1] = losses.clean()
+        table, tokens = self.table, self.trace.tokens
+        found = losses(begin(self.model, tokens[:1]), tokens, self.clean, self.states)
+        table.loss_clean[:-1] = found.clean
         for number in self.wave:
             start = _start(self.cells[number])
-            table.loss[number], table.kl[number] = table.loss_clean, 0.0
-            table.kl[number, -1] = torch.nan
+            table.loss[number], table.kl[number, :-1] = table.loss_clean, 0.0
             if number in self.states:
-                loss, kl = losses.edited(self.states[number])
-                table.loss[number, start:-1], table.kl[number, start:-1] = loss, kl
+                table.loss[number, start:-1] = found.edited[number]
+                table.kl[number, start:-1] = found.kl[number]
 
 
 def _paid(view: LayerView, watch: Sequence[int]) -> Float[Tensor, "query watch"]:

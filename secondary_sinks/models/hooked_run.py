@@ -1,6 +1,7 @@
 """How a layer of a `HookedTransformer` is run: the only place that knows its internals."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -76,7 +77,7 @@ class HookedRun(LayerRun):
         slow = needs_pattern(hooks, self.layer) or has_own_scores(self._attention)
         own = attended.hooks(self.layer) if slow else []
         attend = ChunkedAttention(self, resid_pre.shape[1], None if slow else [attended])
-        with torch.no_grad(), attend.installed(), self.model.hooks(fwd_hooks=[*hooks, *own]):
+        with torch.no_grad(), attend.installed(), hooked(self.model, [*hooks, *own]):
             parts = [self._call(part, attend) for part in resid_pre.split(chunk, dim=1)]
         self._queries, self._keys, self._values = attend.queries, attend.keys[0], attend.values[0]
         self.received = attended.received
@@ -132,7 +133,7 @@ class HookedRun(LayerRun):
         seen: dict[str, Tensor] = {}
         attend = ReplicaAttention(self, positions.to(self.keys.device))
         own = (hook_name(self.layer, "pattern"), keep(seen, "pattern"))
-        with torch.no_grad(), attend.installed(), self.model.hooks(fwd_hooks=[*hooks, own]):
+        with torch.no_grad(), attend.installed(), hooked(self.model, [*hooks, own]):
             resid_post = self._call(resid_pre[None], attend)
         own_columns = seen["pattern"][0, :, :, -len(positions) :]
         return Replicas(
@@ -152,7 +153,7 @@ class HookedRun(LayerRun):
         start = len(self.keys) - resid_pre.shape[1]
         attended = [Attended(len(self.keys), denominators=False) for _ in resid_pre]
         attend = ChunkedAttention(self, len(self.keys), attended, start=start, keep_queries=False)
-        with torch.no_grad(), attend.installed(), self.model.hooks(fwd_hooks=list(hooks)):
+        with torch.no_grad(), attend.installed(), hooked(self.model, hooks):
             parts = [self._call(part, attend) for part in resid_pre.split(chunk, dim=1)]
         return Suffixes(
             resid_post=torch.cat(parts, dim=1),
@@ -168,3 +169,24 @@ class HookedRun(LayerRun):
             past_kv_cache={self.layer: cache},
         )
         return output
+
+
+@contextmanager
+def hooked(model: HookedModel, hooks: Sequence[Hook]) -> Iterator[None]:
+    """Hooks that are there while the context lasts, on a model that has none (`check_model`).
+
+    `model.hooks` clears every hook point of the model when it ends, which takes as long as a
+    small layer; here only those are cleared that were used.
+    """
+    points = model.hook_dict
+    if any(callable(name) or name not in points for name, _ in hooks):
+        with model.hooks(fwd_hooks=hooks):
+            yield
+        return
+    try:
+        for name, hook in hooks:
+            points[name].add_hook(hook)
+        yield
+    finally:
+        for name, _ in hooks:
+            points[name].remove_hooks("fwd")
