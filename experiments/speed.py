@@ -65,7 +65,13 @@ Differ = Callable[[Any, Any], float]
 
 
 def compare(
-    ours: Work, peer: Work, differ: Differ, runs: int, cells: int, timed: int
+    ours: Work,
+    peer: Work,
+    differ: Differ,
+    runs: int,
+    cells: int,
+    timed: int,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Comparison:
     """Run both in turns; the peer's time is scaled from the cells that it is timed on to all."""
     times: dict[str, list[float]] = {"ours": [], "peer": []}
@@ -74,9 +80,9 @@ def compare(
     for _ in range(runs):
         for name, work in (("ours", ours), ("peer", peer)):
             outputs.pop(name, None)
-            before, start = forget_peak(), time.perf_counter()
+            before, start = forget_peak(), clock()
             outputs[name] = work()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(clock() - start)
             peaks[name] = max(peaks[name], peak() - before)
     ours_s = statistics.median(times["ours"])
     peer_s = statistics.median(times["peer"]) * cells / timed

@@ -10,7 +10,7 @@ from secondary_sinks.measures import cached
 from secondary_sinks.testing import plants
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = ("measures.md", "plants.md", "causality.md")
+PAGES = ("measures.md", "plants.md", "causality.md", "edits.md")
 MEASURES, PLANTS, CAUSALITY = ((DOCS / name).read_text("utf-8") for name in PAGES)
 EXAMPLES = re.findall(r"```python\n(.*?)```", MEASURES + PLANTS + CAUSALITY, re.DOTALL)
 
