@@ -61,6 +61,7 @@ def load_model(
         given = {"device": device, "dtype": dtype, "tokenizer": tokenizer, "device_map": device_map}
         return _already_hooked(model, given, skip)
     as_bridge = _as_bridge(bridge, n_devices, device_map)
+    _refuse_missing_gpus(n_devices)
     device = None if device_map is not None else parse_device(device)
     if isinstance(model, PreTrainedModel):
         original = _Original(model, tokenizer, type(model).__name__)
@@ -159,6 +160,15 @@ def _as_bridge(bridge: bool | None, n_devices: int, device_map: Any) -> bool:
     if not wanted and device_map is not None:
         raise ModelError("device_map is for a bridge; give a HookedTransformer n_devices")
     return wanted
+
+
+def _refuse_missing_gpus(n_devices: int) -> None:
+    there = torch.cuda.device_count()
+    if n_devices < 1 or (n_devices > 1 and n_devices > there):
+        raise ModelError(
+            f"n_devices is {n_devices}; expected at least 1 and at most the GPUs that are there "
+            f"({there}); leave it out for one device"
+        )
 
 
 def _refuse_other_dtype(hf_model: Any, dtype: str | torch.dtype | None) -> None:

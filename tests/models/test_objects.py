@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import transformer_lens
 
 from secondary_sinks import load_model, observe
 from secondary_sinks.errors import HookError, ModelError, UnsupportedModelError
@@ -96,6 +97,45 @@ def test_wishes_that_contradict_each_other_are_refused(arguments, match):
 def test_something_else_is_refused(thing):
     with pytest.raises(ModelError, match=type(thing).__name__):
         load_model(thing)
+
+
+@needs_old
+def test_n_devices_is_handed_to_the_hooked_transformer(monkeypatch):
+    """Without GPUs: the config is looked at when the model is made, then the load ends."""
+    made = []
+
+    def spy(cfg, *args, **options):
+        made.append((cfg.n_devices, cfg.device, options["move_to_device"]))
+        raise ModelError("seen")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(transformer_lens, "HookedTransformer", spy)
+    for n_devices in (1, 2):
+        with pytest.raises(ModelError, match="seen"):
+            load_model(tiny("llama"), device="cpu", n_devices=n_devices)
+    assert made == [(1, "cpu", False), (2, "cpu", False)]
+
+
+@needs_old
+def test_layers_are_spread_after_the_weights_are_in(monkeypatch):
+    spread = []
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+    def spy(model):
+        spread.append(torch.equal(model.embed.W_E, tiny("llama").model.embed_tokens.weight))
+
+    monkeypatch.setattr(transformer_lens.HookedTransformer, "move_model_modules_to_device", spy)
+    load_model(tiny("llama"), device="cpu", n_devices=2, skip=["chunks"])
+    assert spread == [True]
+
+
+@needs_old
+@pytest.mark.parametrize("n_devices", [0, -1, 3])
+def test_more_gpus_than_there_are_or_none_are_refused(n_devices, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ModelError, match=rf"n_devices is {n_devices}; expected .*\(2\)"):
+        load_model(tiny("llama"), n_devices=n_devices)
 
 
 def test_a_device_map_makes_a_bridge(tmp_path):
