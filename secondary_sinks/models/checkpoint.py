@@ -127,7 +127,8 @@ def _tensors(path: Path) -> dict[str, list[int]]:
                 f"weight file {str(path)!r} is a Git LFS pointer, not the weights; run "
                 "`git lfs pull` in its folder"
             )
-        with safe_open(path, framework="pt") as opened:
+        # torch would ask for the whole file's size in memory, for a header.
+        with safe_open(path, framework="np") as opened:
             return {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         size = path.stat().st_size

@@ -207,5 +207,5 @@ def parse_device(device: str | None) -> str:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise ModelError(f"device {device!r} cannot be used: {reason}") from error
+        raise ModelError(f"device {device!r} cannot be used: {reason}; try cpu") from error
     return device

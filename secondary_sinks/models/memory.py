@@ -195,7 +195,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         if isinstance(error, MemoryError | torch.OutOfMemoryError):
             return True
         text = str(error).lower()
-        signs = ("out of memory", "not enough memory", "can't allocate memory", "[errno 12]")
+        signs = ("out of memory", "not enough memory", "allocate memory", "[errno 12]")
         if isinstance(error, RuntimeError | OSError) and any(sign in text for sign in signs):
             return True
         error = error.__cause__ or error.__context__  # type: ignore[assignment]

@@ -35,7 +35,10 @@ def tokenize(text: Text, tokenizer: Any, feed: str = "auto") -> TokenizedText:
     """
     check_feed(feed)
     if tokenizer is None:
-        raise TextError("the model has no tokenizer, so it can't be fed text; use token ids")
+        raise TextError(
+            "the model has no tokenizer, so it can't be fed text; put the model's own tokenizer "
+            "files into its folder, or in Python use token ids"
+        )
     has_template = getattr(tokenizer, "chat_template", None) is not None
     if feed == "chat" and not has_template:
         raise TextError("the model has no chat template; use --feed raw")

@@ -140,3 +140,14 @@ def test_of_one_file_and_an_index_the_one_file_counts(shards):
 def test_json_that_cannot_be_read_is_said(tmp_path):
     with pytest.raises(DamagedModelError, match=r"nothing\.json.*No such file"):
         read_json(tmp_path / "nothing.json")
+
+
+def test_a_file_larger_than_the_memory_is_counted_from_its_header(tmp_path):
+    """256 GB without a block on the disk: what follows is said by the check of memory."""
+    rows = 64 * 10**9
+    header = {"w": {"dtype": "F32", "shape": [rows], "data_offsets": [0, 4 * rows]}}
+    words = json.dumps(header).encode()
+    with (tmp_path / SINGLE).open("wb") as file:
+        file.write(len(words).to_bytes(8, "little") + words)
+        file.truncate(8 + len(words) + 4 * rows)
+    assert check_weights(tmp_path) == rows
