@@ -5,7 +5,8 @@ work, compares their outputs, and reports medians. `ratio` is the peer's time ov
 
 - state_sweep: what becomes of a token when its MLP output is zeroed, averaged or resampled, for
   every layer and several tokens. Peer: one forward pass with hooks per cell, as
-  `transformer_lens.patching` does. It would take hours, so a sample of cells is timed and scaled.
+  `transformer_lens.patching` does. It would take hours, so a random sample of 24 cells
+  (seed 0) is timed and scaled.
 - state_sweep_vs_sdpa: the same against the fastest plain way, Hugging Face's own model with fused
   attention and a module hook per cell.
 - total_effect: attention masses and losses with all later positions recomputed. Peer: one forward
@@ -58,6 +59,11 @@ class Comparison:
     peer_cells: int
     """Cells that the peer was timed on; its time is scaled to all."""
     runs: int
+
+    @property
+    def passes(self) -> float:
+        """Ours in units of one cell of the peer's: how many of its passes the whole work costs."""
+        return self.ours_s / (self.peer_s / self.cells)
 
 
 Work = Callable[[], Any]
@@ -129,7 +135,8 @@ def run(
         for kind in KINDS
     ]
     drawn = [settle(trace, (cell,))[0] for cell in cells]
-    sampled = torch.linspace(0, len(cells) - 1, min(SAMPLE, len(cells))).round().long().tolist()
+    chance = torch.Generator().manual_seed(0)
+    sampled = torch.randperm(len(cells), generator=chance)[:SAMPLE].tolist()
     hooked, sdpa = HookedPeer(model, trace), SdpaPeer(hf_model, trace)
     some = [drawn[number] for number in sampled]
     zeroed = [Edit(pos=pos, layer=layer) for pos in positions for layer in _three(len(layers))]
@@ -206,7 +213,8 @@ def main(
         print(
             f"{name}: ours {one.ours_s:.2f} s, peer {one.peer_s:.2f} s, ratio {one.ratio:.2f}; "
             f"memory {one.ours_peak_bytes / 2**20:.0f} and {one.peer_peak_bytes / 2**20:.0f} MiB; "
-            f"difference {one.max_relative_difference:.0e}"
+            f"difference {one.max_relative_difference:.0e}; {one.cells} cells or tokens"
+            + (f" for {one.passes:.2f} of the peer's passes" if "sweep" in name else "")
         )
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps({name: asdict(one) for name, one in found.items()}, indent=2)
