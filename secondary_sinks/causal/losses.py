@@ -21,7 +21,7 @@ class Losses:
     edited: dict[int, Float[Tensor, "suffix"]]
     """Of the last positions of each edited run, by number of the cell."""
     kl: dict[int, Float[Tensor, "suffix"]]
-    """KL(clean || edited), the same."""
+    """KL(clean || edited), the same; as cross-entropy less entropy, so rounded to some 1e-6."""
 
 
 def losses(
@@ -44,29 +44,34 @@ def losses(
     for first in range(0, n, rows):
         end = min(first + rows, n)
         target = tokens[first + 1 : end + 1].to(clean.device)
-        expected = _log_probs(passage, clean[first:end])
-        result.clean[first:end] = _loss(expected, target)
-        shares = expected.exp()
+        expected = _predict(passage, clean[first:end])
+        result.clean[first:end] = expected.loss(target)
+        shares = (expected.logits - expected.log_sum[:, None]).exp()
+        entropy = expected.log_sum - torch.linalg.vecdot(shares, expected.logits)
         for cell, state in edited.items():
             start = len(tokens) - len(state)
             begin = max(first, start)
             if begin >= end:
                 continue
-            got = _log_probs(passage, state[begin - start : end - start])
+            got = _predict(passage, state[begin - start : end - start])
             there, here = slice(begin - start, end - start), slice(begin - first, end - first)
-            result.edited[cell][there] = _loss(got, target[here])
-            kl = torch.linalg.vecdot(shares[here], expected[here] - got)
-            result.kl[cell][there] = kl.clamp(min=0).cpu()
+            result.edited[cell][there] = got.loss(target[here])
+            cross = got.log_sum - torch.linalg.vecdot(shares[here], got.logits)
+            result.kl[cell][there] = (cross - entropy[here]).clamp(min=0).cpu()
     return result
 
 
-def _log_probs(
-    passage: Passage, resid_post: Float[Tensor, "row d_model"]
-) -> Float[Tensor, "row d_vocab"]:
-    return passage.logits(resid_post[None])[0].float().log_softmax(-1)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Prediction:
+    """Logits, and the log of the sum of their exponentials."""
+
+    logits: Float[Tensor, "row d_vocab"]
+    log_sum: Float[Tensor, "row"]
+
+    def loss(self, target: Int[Tensor, "row"]) -> Float[Tensor, "row"]:
+        return (self.log_sum - self.logits.gather(1, target[:, None])[:, 0]).cpu()
 
 
-def _loss(
-    log_probs: Float[Tensor, "row d_vocab"], target: Int[Tensor, "row"]
-) -> Float[Tensor, "row"]:
-    return -log_probs.gather(1, target[:, None])[:, 0].cpu()
+def _predict(passage: Passage, resid_post: Float[Tensor, "row d_model"]) -> _Prediction:
+    logits = passage.logits(resid_post[None])[0].float()
+    return _Prediction(logits=logits, log_sum=logits.logsumexp(-1))

@@ -73,6 +73,8 @@ def work(request: Request) -> None:
     if request.report:
         path = folder.path / "report.html"
         show_where(f"report: {path if done and path.is_file() else write_report(folder)}")
+    else:
+        show_where(f"tables: {folder.path}")
 
 
 def _fill(folder: RunFolder, request: Request, texts: Sequence[Text], bars: Bars) -> bool:

@@ -52,6 +52,7 @@ def test_a_command_writes_its_tables_and_says_nothing_on_the_error_stream(comman
     names |= {"report.html"} if command == "run" else set()
     assert set(contents(tmp_path / "out")) == names
     assert ("report: " in printed) == (command == "run")
+    assert ("tables: " in printed) == (command != "run")
 
 
 @pytest.mark.parametrize("command", TABLES)
