@@ -113,9 +113,10 @@ def text_of(model: Any, n_pos: int) -> Int[Tensor, "pos"]:
 
 
 def tokens_to_edit(model: Any, tokens: Int[Tensor, "pos"], number: int) -> list[int]:
-    """Secondary sinks of the text, filled up with tokens at even distances."""
-    found = detect(observe(model, tokens)).of_kind("secondary")
-    positions = [sink.pos for sink in found.sinks][:number]
+    """Secondary sinks, evenly among all of the text; filled up with tokens at even distances."""
+    found = detect(observe(model, tokens)).of_kind("secondary").sinks
+    chosen = torch.linspace(0, len(found) - 1, min(number, len(found))).round().long().tolist()
+    positions = [found[index].pos for index in chosen]
     even = torch.linspace(0.1, 0.9, number).mul(len(tokens)).long().tolist()
     return sorted([*positions, *[pos for pos in even if pos not in positions]][:number])
 
@@ -159,7 +160,7 @@ def run(
             lambda: _masses_and_losses(total_effects(model, trace, zeroed), zeroed),
             lambda: hooked.totals(zeroed),
             relative,
-            1,
+            runs,
             len(zeroed),
             len(zeroed),
         ),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from secondary_sinks.models.layers import Passage
 
@@ -46,8 +47,8 @@ def losses(
         target = tokens[first + 1 : end + 1].to(clean.device)
         expected = _predict(passage, clean[first:end])
         result.clean[first:end] = expected.loss(target)
-        shares = (expected.logits - expected.log_sum[:, None]).exp()
-        entropy = expected.log_sum - torch.linalg.vecdot(shares, expected.logits)
+        shares = (expected.logits - expected.log_sum[:, None]).exp_()
+        entropy = expected.log_sum - _dot(shares, expected.logits)
         for cell, state in edited.items():
             start = len(tokens) - len(state)
             begin = max(first, start)
@@ -56,7 +57,7 @@ def losses(
             got = _predict(passage, state[begin - start : end - start])
             there, here = slice(begin - start, end - start), slice(begin - first, end - first)
             result.edited[cell][there] = got.loss(target[here])
-            cross = got.log_sum - torch.linalg.vecdot(shares[here], got.logits)
+            cross = got.log_sum - _dot(shares[here], got.logits)
             result.kl[cell][there] = (cross - entropy[here]).clamp(min=0).cpu()
     return result
 
@@ -74,4 +75,11 @@ class _Prediction:
 
 def _predict(passage: Passage, resid_post: Float[Tensor, "row d_model"]) -> _Prediction:
     logits = passage.logits(resid_post[None])[0].float()
-    return _Prediction(logits=logits, log_sum=logits.logsumexp(-1))
+    first = logits.new_zeros(len(logits), dtype=torch.long)
+    # Several times as fast as `logsumexp`, which makes more passes over the logits.
+    log_sum = cross_entropy(logits, first, reduction="none") + logits[:, 0]
+    return _Prediction(logits=logits, log_sum=log_sum)
+
+
+def _dot(a: Float[Tensor, "row n"], b: Float[Tensor, "row n"]) -> Float[Tensor, "row"]:
+    return torch.einsum("rn,rn->r", a, b)
