@@ -3,7 +3,8 @@
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from secondary_sinks.errors import SinkError, SinkWarning
 
@@ -21,12 +22,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; without a word, show the help."""
     from secondary_sinks.cli.app import app
 
-    _silence_libraries()
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    return run_app(app, words, "secondary-sinks")
+
+
+def run_app(app: Callable[..., Any], words: Sequence[str], name: str) -> int:
+    """Run a typer app; known errors become one line on the standard error and exit code 2."""
+    _silence_libraries()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
-            code = app(args=words, prog_name="secondary-sinks", standalone_mode=False)
+            code = app(args=list(words), prog_name=name, standalone_mode=False)
     except SinkError as error:
         return _fail(str(error))
     except KeyboardInterrupt:

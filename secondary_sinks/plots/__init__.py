@@ -2,7 +2,21 @@
 
 from secondary_sinks.plots.ablation import ablation_heatmap
 from secondary_sinks.plots.bars import layer_effect_bars
-from secondary_sinks.plots.levels import level_heatmap
+from secondary_sinks.plots.clouds import clouds
+from secondary_sinks.plots.counts import count_bars
+from secondary_sinks.plots.levels import level_heatmap, level_heatmaps
+from secondary_sinks.plots.lines import interval_lines
+from secondary_sinks.plots.notice import notice
 from secondary_sinks.plots.profiles import layer_profiles
 
-__all__ = ["ablation_heatmap", "layer_effect_bars", "layer_profiles", "level_heatmap"]
+__all__ = [
+    "ablation_heatmap",
+    "clouds",
+    "count_bars",
+    "interval_lines",
+    "layer_effect_bars",
+    "layer_profiles",
+    "level_heatmap",
+    "level_heatmaps",
+    "notice",
+]

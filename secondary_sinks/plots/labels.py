@@ -34,6 +34,15 @@ def inert(text: str) -> str:
     return _escaped(visible(text))
 
 
+def caption(words: str) -> str:
+    """Words, with their spaces, that plotly draws literally: for titles and names.
+
+    >>> caption("a <b> c")
+    'a &lt;b&gt; c'
+    """
+    return _escaped(visible(words, keep=" "))
+
+
 def row_label(token: str, pos: int, text_id: str) -> str:
     """Short plotly label of a token in a text: token, position, text."""
     return _escaped(f"{visible(token, most=12)} {pos} · {visible(text_id, keep=' ', most=14)}")

@@ -1,13 +1,16 @@
 """Sink levels: how often each pair of creation layer and lifetime occurs, as a heat map."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from secondary_sinks.errors import SinkError
+from secondary_sinks.plots.labels import caption
 from secondary_sinks.plots.theme import KINDS, finish, layer_axis, rgba
 
 _SCALE = [[0.0, rgba(KINDS["secondary"], 0.15)], [1.0, KINDS["secondary"]]]
@@ -23,17 +26,47 @@ def level_heatmap(cells: pd.DataFrame, n_layers: int | None = None) -> go.Figure
     if cells.empty:
         raise SinkError("no secondary sink, so no levels to draw")
     size = n_layers or int((cells["l_start"] + cells["lifetime"]).max())
-    figure = go.Figure(_map(cells, size))
-    frequent = cells.sort_values("count", ascending=False).drop_duplicates("level")
-    for cell in frequent[frequent["level"].notna()].to_dict("records"):
+    figure = go.Figure(_map(cells, size, int(cells["count"].max())))
+    for cell in _most_frequent(cells):
         figure.add_annotation(_number(cell))
     figure.update_xaxes(layer_axis(size), title_text="creation layer", showgrid=False)
     figure.update_yaxes(layer_axis(size + 1), title_text="lifetime (layers)", showgrid=False)
     return finish(figure, height=420).update_layout(margin_t=72)
 
 
-def _map(cells: pd.DataFrame, size: int) -> go.Heatmap:
-    """Lifetimes by creation layers; a pair that does not occur is a gap."""
+def level_heatmaps(named: Mapping[str, tuple[pd.DataFrame, int | None]]) -> go.Figure:
+    """`level_heatmap` of several models side by side, with one colour scale.
+
+    By model: its cells and its number of layers (None: as far as the data). A model without a cell
+    has an empty panel that says so. Raises `SinkError` when no model has any.
+    """
+    if all(cells.empty for cells, _ in named.values()):
+        raise SinkError("no secondary sink, so no levels to draw")
+    figure = make_subplots(cols=len(named), subplot_titles=[caption(name) for name in named])
+    most = max(int(cells["count"].max()) for cells, _ in named.values() if not cells.empty)
+    for col, (cells, n_layers) in enumerate(named.values(), start=1):
+        size = n_layers or (1 if cells.empty else int((cells["l_start"] + cells["lifetime"]).max()))
+        figure.add_trace(_map(cells, size, most, bar=col == 1), row=1, col=col)
+        for cell in _most_frequent(cells):
+            figure.add_annotation(_number(cell), row=1, col=col)
+        if cells.empty:
+            words = {"text": "no secondary sink", "showarrow": False, "x": size / 2, "y": size / 2}
+            figure.add_annotation(words, row=1, col=col)
+        axis = {"title_text": "creation layer", "showgrid": False}
+        figure.update_xaxes(layer_axis(size), **axis, row=1, col=col)
+        figure.update_yaxes(layer_axis(size + 1), showgrid=False, row=1, col=col)
+    figure.update_yaxes(title_text="lifetime (layers)", col=1)
+    return finish(figure, height=460).update_layout(margin_t=110)
+
+
+def _most_frequent(cells: pd.DataFrame) -> list[dict[Any, Any]]:
+    """The most frequent pair of each level."""
+    frequent = cells.sort_values("count", ascending=False).drop_duplicates("level")
+    return frequent[frequent["level"].notna()].to_dict("records")
+
+
+def _map(cells: pd.DataFrame, size: int, most: int, bar: bool = True) -> go.Heatmap:
+    """Lifetimes by creation layers; a pair that does not occur is a gap. Colours end at `most`."""
     counts = np.full((size + 1, size), np.nan)
     hover = np.full(counts.shape, "", dtype=object)
     for cell in cells.to_dict("records"):
@@ -45,8 +78,10 @@ def _map(cells: pd.DataFrame, size: int) -> go.Heatmap:
         hovertemplate="%{hovertext}<extra></extra>",
         hoverongaps=False,
         zmin=0,
+        zmax=math.log1p(most),
         colorscale=_SCALE,
-        colorbar=_colour_bar(int(cells["count"].max())),
+        showscale=bar,
+        colorbar=_colour_bar(most),
     )
 
 

@@ -1,4 +1,6 @@
-"""Norm, alignment and attention mass through the layers, for sinks and ordinary tokens."""
+"""Measures through the layers, for sinks and ordinary tokens."""
+
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -13,28 +15,35 @@ PANELS = {
     "alignment_centred": ("centred cosine with primary", "linear"),
     "mass": ("attention mass in block", "log"),
 }
+"""By measure: title and scale."""
 FEW = 30
 """Up to so many sinks of a kind are drawn one by one; more are drawn as a band."""
 
 
-def layer_profiles(trace: pd.DataFrame, sinks: pd.DataFrame) -> go.Figure:
-    """Three panels over layers: norm ratio (log), centred alignment, attention mass (log).
+def layer_profiles(
+    trace: pd.DataFrame,
+    sinks: pd.DataFrame,
+    panels: Mapping[str, tuple[str, str]] = PANELS,
+) -> go.Figure:
+    """Panels over layers: by default norm ratio (log), centred alignment, attention mass (log).
 
-    For each kind of token a median line. Ordinary tokens, and kinds with many sinks, have a
+    `panels` maps columns of the trace to the title and scale (linear or log) of their panel. For
+    each kind of token a median line. Ordinary tokens, and kinds with many sinks, have a
     10-90 % band around it; few sinks are drawn as thin lines. All texts are pooled. Mass at
     layer l is paid inside block l, so it answers to the state that block l - 1 wrote.
     """
-    figure = make_subplots(rows=len(PANELS), cols=1, shared_xaxes=True, vertical_spacing=0.045)
+    figure = make_subplots(rows=len(panels), cols=1, shared_xaxes=True, vertical_spacing=0.045)
     grouped = _with_group(trace, sinks)
     for group in [kind for kind in reversed(KINDS) if (grouped["group"] == kind).any()]:
         cells = grouped[grouped["group"] == group]
-        for row, name in enumerate(PANELS, start=1):
-            figure.add_traces(_lines(cells, group, name), rows=row, cols=1)
-    for row, (title, scale) in enumerate(PANELS.values(), start=1):
+        for row, name in enumerate(panels, start=1):
+            lines = _lines(cells, group, name, legend=row == 1)
+            figure.add_traces(lines, rows=row, cols=1)
+    for row, (title, scale) in enumerate(panels.values(), start=1):
         ticks = {"dtick": 1, "tickformat": "~g"} if scale == "log" else {}
         figure.update_yaxes(title_text=title, type=scale, **ticks, row=row, col=1)
     figure.update_xaxes(layer_axis(int(trace["layer"].max()) + 1))
-    figure.update_xaxes(title_text="layer", row=len(PANELS), col=1)
+    figure.update_xaxes(title_text="layer", row=len(panels), col=1)
     figure.update_layout(
         legend={
             "orientation": "h",
@@ -56,11 +65,11 @@ def _with_group(trace: pd.DataFrame, sinks: pd.DataFrame) -> pd.DataFrame:
     return merged.assign(group=merged["group"].fillna("ordinary"))
 
 
-def _lines(cells: pd.DataFrame, group: str, name: str) -> list[go.Scatter]:
+def _lines(cells: pd.DataFrame, group: str, name: str, legend: bool) -> list[go.Scatter]:
     """Band or thin lines, then the median on top."""
     table = cells.groupby("layer")[name].quantile(np.array([0.1, 0.5, 0.9])).unstack()
     n_tokens = len(cells[["text_id", "pos"]].drop_duplicates())
-    median = _median(table, group, name, n_tokens)
+    median = _median(table, group, n_tokens, legend)
     if n_tokens == 1:
         return [median]
     if group != "ordinary" and n_tokens <= FEW:
@@ -68,7 +77,7 @@ def _lines(cells: pd.DataFrame, group: str, name: str) -> list[go.Scatter]:
     return [*_band(table, group), median]
 
 
-def _median(table: pd.DataFrame, group: str, name: str, n_tokens: int) -> go.Scatter:
+def _median(table: pd.DataFrame, group: str, n_tokens: int, legend: bool) -> go.Scatter:
     label = NAMES.get(group, group)
     return go.Scatter(
         x=table.index.to_numpy(),
@@ -78,7 +87,7 @@ def _median(table: pd.DataFrame, group: str, name: str, n_tokens: int) -> go.Sca
         line={"color": KINDS[group], "width": 1.5 if group == "ordinary" else 2.5},
         name=f"{label} ({n_tokens:,})",
         legendgroup=group,
-        showlegend=name == next(iter(PANELS)),
+        showlegend=legend,
         hovertemplate=f"layer %{{x}}<br>{label}: median %{{y:.3g}}<br>"
         "10-90 %: %{customdata[0]:.3g} to %{customdata[1]:.3g}<extra></extra>",
     )

@@ -18,6 +18,8 @@ KINDS = {
     "ordinary": "#8a8f98",
 }
 NAMES = {"primary_like": "primary-like", "noise": "short-lived", "ordinary": "ordinary tokens"}
+FURTHER = ("#0a84c6", "#e69f00", "#009e73", "#cc79a7", "#9258d6", "#b08c00")
+"""For groups that are no kinds of token, in order."""
 LOST, GAINED = "#9258d6", "#e69f00"
 
 
@@ -29,6 +31,16 @@ def rgba(colour: str, alpha: float) -> str:
     """
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{alpha:g})"
+
+
+def colour_of(group: str, index: int) -> str:
+    """The colour of a kind of token, or else of the group number `index`.
+
+    >>> colour_of("secondary", 5) == KINDS["secondary"], colour_of("inputs", 0) == FURTHER[0]
+    (True, True)
+    """
+    plain = {"sink": "secondary", "control": "ordinary"}.get(group, group)
+    return KINDS.get(plain, FURTHER[index % len(FURTHER)])
 
 
 LOSS_SCALE = [

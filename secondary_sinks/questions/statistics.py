@@ -1,8 +1,9 @@
 """How sure are we? Intervals over texts, a test of trend, and when there is too little to say.
 
 The unit is the text: sinks of one text share a model, a topic and often a cause, so a text with
-twenty sinks counts as one observation. Nothing here is resampled; with few texts the t
-distribution says what a bootstrap of three texts could not.
+twenty sinks counts as one observation. Means are not resampled: with few texts the t distribution
+says what a bootstrap of three texts could not. What is no mean is (`cluster_bootstrap`), and made
+wider for it.
 """
 
 import math
@@ -21,6 +22,7 @@ HALF = 0.5
 SHARE, DIFFERENCE = (0.0, 1.0), (-1.0, 1.0)
 """Bounds of a share of sinks, and of the difference of two."""
 PERMUTATIONS = 9_999
+RESAMPLES = 1_999
 
 Values = NDArray[np.float64]
 
@@ -104,6 +106,37 @@ def jackknife(
         reach = stats.t.ppf(1 - tail_of(n_tried), n - 1) * pseudo.std(ddof=1) / math.sqrt(n)
         low, high = float(whole - reach), float(whole + reach)
     return Interval(value=float(whole), low=low, high=high, n=n, n_texts=n)
+
+
+def cluster_bootstrap(
+    texts: Sequence[str],
+    statistic: Callable[[NDArray[np.int64]], float],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """A statistic of rows, with the interval from drawing whole texts anew, with replacement.
+
+    For statistics that are no mean, as rank correlations. `statistic` takes the numbers of the
+    rows (a row of a text that was drawn twice is there twice). The interval goes between
+    percentiles, moved outwards as far as the t distribution of n - 1 texts is wider than the normal
+    (the expanded percentile interval of Hesterberg 2015, arXiv 1411.5279): plain percentiles are
+    too narrow with few texts. Resamples in which the statistic is NaN don't count. NaN with fewer
+    than two texts.
+    """
+    names, owner = np.unique(np.asarray(texts, dtype=object).astype(str), return_inverse=True)
+    n = len(names)
+    value = statistic(np.arange(len(owner))) if n else math.nan
+    low = high = math.nan
+    if n >= 2:
+        members = [np.flatnonzero(owner == index) for index in range(n)]
+        generator = torch.Generator().manual_seed(seed)
+        draws = torch.randint(n, (resamples, n), generator=generator).tolist()
+        found = [statistic(np.concatenate([members[one] for one in draw])) for draw in draws]
+        tail = float(stats.norm.cdf(math.sqrt(n / (n - 1)) * stats.t.ppf(tail_of(1), n - 1)))
+        if not np.isnan(found).all():
+            low, high = (float(one) for one in np.nanquantile(found, [tail, 1 - tail]))
+    return Interval(value=float(value), low=low, high=high, n=len(owner), n_texts=n)
 
 
 def rank_correlation(doses: ArrayLike, responses: ArrayLike) -> float:

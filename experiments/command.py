@@ -1,0 +1,81 @@
+"""The command line of an experiment, made from its `run`.
+
+    python -m experiments.norms --model smollm2-135m --texts my.jsonl --out results/norms
+
+Options are the same for all; keyword-only parameters of `run`, annotated for typer, are added.
+"""
+
+import inspect
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from experiments.shared import Finding, observe_texts
+from experiments.written import in_words, write
+from secondary_sinks.cli import run_app
+
+Experiment = Callable[..., Finding]
+
+
+def main_of(run: Experiment) -> Callable[..., None]:
+    """The `main` of the module that `run(observed, *, ...) -> Finding` stands in.
+
+    It exits with 0 when done, 2 for bad input (one line on the standard error says what), 130
+    when interrupted.
+    """
+    name = f"experiments.{Path(inspect.getfile(run)).stem}"
+
+    def main(arguments: Sequence[str] | None = None) -> None:
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        app = typer.Typer(
+            add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+        )
+        command = _command(run, f"python -m {shlex.join([name, *words])}")
+        app.command(help=inspect.getdoc(inspect.getmodule(run)))(command)
+        sys.exit(run_app(app, words or ["--help"], f"python -m {name}"))
+
+    return main
+
+
+def _shared(
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for data, figure and verdict.json.")],
+    model: Annotated[str, typer.Option(help="As for `secondary-sinks run`.")] = "smollm2-135m",
+    texts: Annotated[
+        str | None, typer.Option(help="As for `secondary-sinks run`; else the bundled ones.")
+    ] = None,
+    feed: Annotated[str, typer.Option(help="chat, raw, or auto: chat for conversations.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="cuda, mps or cpu; else the fastest.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of all that is left to chance.")] = 0,
+) -> None:
+    """The options that all experiments share."""
+
+
+def _command(run: Experiment, command_line: str) -> Callable[..., None]:
+    """A function with the shared parameters and those of `run`, for typer."""
+    shared = list(inspect.signature(_shared).parameters.values())
+    own = [
+        parameter
+        for parameter in inspect.signature(run).parameters.values()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+
+    def command(out: Path, model: str, texts: str | None, **rest: Any) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        asked = {parameter.name: rest.pop(parameter.name) for parameter in own}
+        observed = observe_texts(model, texts, **rest)
+        finding = run(observed, **asked)
+        provenance = observed.record() | {"command": command_line}
+        for verdict in finding.verdicts:
+            typer.echo(in_words(verdict))
+        for line in write(finding, out, provenance):
+            typer.echo(line)
+
+    command.__signature__ = inspect.Signature([*shared, *own])  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in [*shared, *own]}
+    return command

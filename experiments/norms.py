@@ -1,0 +1,112 @@
+"""How long are residuals, keys and values of sinks, layer by layer? (Figure 1 of the paper.)
+
+Claim of the paper (Wong et al. 2025, arXiv 2512.22213): secondary sinks are sinks of the known
+kind in weaker form: long residuals, and values so short that attending to them moves little.
+
+Method: lengths of resid_post, keys (as scores use them) and values, for primary sinks, secondary
+sinks and all other tokens. Long residuals are part of how sinks are found, so they prove nothing;
+values are not. Verdict: the share of secondary sinks whose value, on average over the blocks that
+read the sink, is shorter than that of its control token (a token twin, else a neighbour).
+
+What would refute it: half of the sinks or more have values as long as their controls.
+
+    python -m experiments.norms --model smollm2-135m --out results/norms
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from experiments.command import main_of
+from experiments.shared import Finding, Observed, judged, nobody, unanswered, who
+from secondary_sinks import Trace, Verdict
+from secondary_sinks.causal.measured import readers
+from secondary_sinks.plots import layer_profiles
+from secondary_sinks.questions.cases import Case
+from secondary_sinks.questions.statistics import SHARE, mean_over_texts
+
+NAME, QUESTION = "norms", "How long are residuals, keys and values of sinks?"
+CLAIM = "{} of secondary sinks are shorter than those of the same tokens elsewhere"
+PANELS = {
+    "norm": ("length of residual", "log"),
+    "key_norm": ("length of key in block", "linear"),
+    "value_norm": ("length of value in block", "linear"),
+}
+COLUMNS = {
+    "kind": "primary, primary_like or secondary sink, or ordinary: every other token",
+    "layer": "0-based; residuals after the block, keys and values inside it",
+    "measure": "norm (of resid_post), key_norm (after q/k norm and rotation) or value_norm",
+    "n_tokens": "tokens of all texts",
+    "low": "10th percentile over tokens, length in units of the model",
+    "median": "median over tokens, same unit",
+    "high": "90th percentile over tokens, same unit",
+}
+
+
+def run(observed: Observed) -> Finding:
+    """Lengths by kind of token, and sinks against their controls."""
+    why = nobody(observed)
+    if why:
+        return unanswered(NAME, QUESTION, CLAIM.format("values"), why, COLUMNS)
+    trace = pd.concat([one.to_frame() for one in observed.traces], ignore_index=True)
+    sinks = observed.sinks.to_frame()
+    ratios = pd.DataFrame([_ratios(*pair) for pair in observed.pairs()])
+    return Finding(
+        name=NAME,
+        question=QUESTION,
+        frame=_by_kind(trace, sinks),
+        columns=COLUMNS,
+        figure=layer_profiles(trace, sinks, PANELS),
+        verdict=_verdict(ratios, "value", observed),
+        further=(_verdict(ratios, "key", observed),),
+        tables={"ratios": ratios},
+    )
+
+
+def _by_kind(trace: pd.DataFrame, sinks: pd.DataFrame) -> pd.DataFrame:
+    """Percentiles over tokens, one row per kind, layer and measure."""
+    kinds = trace.merge(sinks[["text_id", "pos", "kind"]], on=["text_id", "pos"], how="left")
+    long = kinds.fillna({"kind": "ordinary"}).melt(
+        id_vars=["kind", "layer"], value_vars=list(PANELS), var_name="measure"
+    )
+    grouped = long.groupby(["kind", "layer", "measure"], sort=True)["value"]
+    rows = grouped.quantile(np.array([0.1, 0.5, 0.9])).unstack()
+    rows.columns = pd.Index(["low", "median", "high"])
+    return rows.assign(n_tokens=grouped.size()).reset_index()[list(COLUMNS)]
+
+
+def _ratios(trace: Trace, case: Case) -> dict[str, Any]:
+    """Mean lengths of a sink over those of its control: in its layers, or the blocks reading it."""
+    layers = list(case.sink.layers)
+    blocks = readers(layers, len(trace.norm))
+
+    def ratio(name: str, rows: list[int]) -> float:
+        values = getattr(trace, name)[rows]
+        return float(values[:, case.sink.pos].mean() / values[:, case.control].mean())
+
+    return who(trace, case) | {
+        "norm_ratio": ratio("norm", layers),
+        "key_ratio": ratio("key_norm", blocks),
+        "value_ratio": ratio("value_norm", blocks),
+    }
+
+
+def _verdict(ratios: pd.DataFrame, of: str, observed: Observed) -> Verdict:
+    ratio = ratios[f"{of}_ratio"]
+    shorter = (ratio < 1).astype(float).where(ratio.notna())
+    return judged(
+        CLAIM.format(f"{of}s"),
+        mean_over_texts(shorter, ratios["text_id"].tolist(), bounds=SHARE),
+        f"a sink's {of} is {ratio.median():.2g} times as long as its control's (median), its "
+        f"residual {ratios['norm_ratio'].median():.2g} times",
+        statistic=f"share of sinks whose {of} is shorter",
+        controls="token twins, or ordinary tokens nearby",
+        left_out=observed.left_out,
+    )
+
+
+main = main_of(run)
+
+if __name__ == "__main__":
+    main()

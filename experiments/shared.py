@@ -1,0 +1,196 @@
+"""What every experiment is given (`Observed`) and what it gives back (`Finding`).
+
+    observed = observe_texts("smollm2-135m", "my.jsonl")  # one observation pass, for all of them
+    finding = norms.run(observed)
+    finding.verdict.outcome, finding.frame, finding.figure
+
+A module of `experiments` is a function `run(observed) -> Finding`; keyword-only parameters of
+it, annotated for typer, become options of its command line (`experiments.command`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from secondary_sinks import SinkTable, Trace, Verdict, bundled_corpus, load_model, read_texts
+from secondary_sinks import tokenize as tokens_of
+from secondary_sinks.models import HookedModel
+from secondary_sinks.plots import notice
+from secondary_sinks.questions.answer import added, told, verdict_of
+from secondary_sinks.questions.cases import Case, TextCases, cases_of
+from secondary_sinks.questions.statistics import HALF, Interval, outcome_of, too_few
+from secondary_sinks.runs import analyse, describe
+from secondary_sinks.texts import TokenizedText, check_feed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Observed:
+    """A model, and what one pass over some texts saw."""
+
+    model: HookedModel
+    texts: tuple[TokenizedText, ...]
+    traces: tuple[Trace, ...]
+    sinks: SinkTable
+    """By the joint criterion."""
+    name: str
+    """The model, as it was asked for."""
+    seed: int = 0
+    """Of whatever an experiment leaves to chance."""
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of `observe_texts`."""
+
+    @property
+    def cases(self) -> list[TextCases]:
+        """By text: the secondary sinks that can be asked, each with its control; never a copy."""
+        return cases_of(self.traces, self.sinks)
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many secondary sinks are not among the cases, by reason."""
+        return added(*(text.left_out for text in self.cases))
+
+    @property
+    def n_layers(self) -> int:
+        """Number of layers of the model."""
+        return int(self.model.cfg.n_layers)
+
+    def trace(self, text_id: str) -> Trace:
+        """The trace of a text."""
+        return next(trace for trace in self.traces if trace.text_id == text_id)
+
+    def pairs(self) -> list[tuple[Trace, Case]]:
+        """Every case with the trace of its text."""
+        return [(text.trace, case) for text in self.cases for case in text.cases]
+
+    def again(self, model_name: str) -> "Observed":
+        """The same texts with another model. Only for what `observe_texts` made."""
+        return observe_texts(model_name, **self.asked, seed=self.seed)
+
+    def record(self) -> dict[str, Any]:
+        """What decided the numbers: weights, settings, versions, commit, tokens of each text."""
+        inputs = describe(self.model, self.texts, self.sinks.thresholds, None, self.seed)
+        return {"asked": {"model": self.name, **self.asked}, **inputs}
+
+
+def observe_texts(
+    model_name: str,
+    texts: str | None = None,
+    *,
+    feed: str = "auto",
+    device: str | None = None,
+    dtype: str | None = None,
+    seed: int = 0,
+) -> Observed:
+    """Load a model and observe the texts of a file (by default the bundled ones).
+
+    Raises the `SinkError` of whatever is wrong with the texts, the model or the options; texts
+    are read before the model is loaded.
+    """
+    check_feed(feed)
+    found = bundled_corpus() if texts is None else read_texts(texts)
+    model = load_model(model_name, device, dtype)
+    fed = [tokens_of(text, model.tokenizer, feed) for text in found]
+    asked = {"texts": texts, "feed": feed, "device": device, "dtype": dtype}
+    return observe_fed(model, fed, name=model_name, seed=seed, asked=asked)
+
+
+def observe_fed(
+    model: HookedModel,
+    texts: Sequence[TokenizedText],
+    *,
+    name: str = "",
+    seed: int = 0,
+    asked: Mapping[str, Any] | None = None,
+) -> Observed:
+    """Observe tokenized texts with a model that is loaded already."""
+    results = analyse(model, texts, edit=None)
+    return Observed(
+        model=model,
+        texts=tuple(texts),
+        traces=results.traces,
+        sinks=results.sinks,
+        name=name or model.cfg.model_name,
+        seed=seed,
+        asked=asked or {},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Finding:
+    """The answer to one question: data, figure, and one verdict."""
+
+    name: str
+    """That of the module."""
+    question: str
+    frame: pd.DataFrame
+    """Tidy: what the figure is drawn from."""
+    columns: Mapping[str, str]
+    """Meaning and unit of each column of the frame."""
+    figure: go.Figure
+    verdict: Verdict
+    """The one that answers the question."""
+    further: tuple[Verdict, ...] = ()
+    """What was judged on the way."""
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    """Further tables, by name."""
+    figures: Mapping[str, go.Figure] = field(default_factory=dict)
+    """Further figures, by name."""
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """All of them, the one that answers the question first."""
+        return (self.verdict, *self.further)
+
+
+def judged(
+    claim: str,
+    interval: Interval,
+    why: str,
+    *,
+    statistic: str,
+    controls: str,
+    line: float = HALF,
+    left_out: Mapping[str, int] | None = None,
+) -> Verdict:
+    """supported where the interval lies above the line, contradicted where below it.
+
+    Inconclusive where there are too few sinks or texts to say anything, and then `why` says that.
+    """
+    words = {"statistic": statistic, "controls": controls + told(left_out or {})}
+    missing = too_few(interval.n, interval.n_texts, left_out)
+    outcome = "inconclusive" if missing else outcome_of(interval, line)
+    return verdict_of(claim, outcome, missing or why, interval, **words)
+
+
+def unanswered(
+    name: str, question: str, claim: str, why: str, columns: Mapping[str, str]
+) -> Finding:
+    """What there is to give back where there is nothing to look at: it says so everywhere."""
+    return Finding(
+        name=name,
+        question=question,
+        frame=pd.DataFrame(columns=list(columns)),
+        columns=columns,
+        figure=notice(why),
+        verdict=verdict_of(claim, "inconclusive", why, None, statistic="none", controls="none"),
+    )
+
+
+def who(trace: Trace, case: Case) -> dict[str, Any]:
+    """The first columns of a table with one row per sink that was asked."""
+    return {
+        "text_id": trace.text_id,
+        "pos": case.sink.pos,
+        "token": case.sink.token,
+        "l_start": case.sink.l_start,
+        "control_pos": case.control,
+        "control_kind": case.kind,
+    }
+
+
+def nobody(observed: Observed) -> str:
+    """Why no secondary sink can be asked; empty where one can."""
+    return "" if observed.pairs() else too_few(0, 0, observed.left_out)

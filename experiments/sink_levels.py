@@ -1,0 +1,131 @@
+"""At which layers do secondary sinks arise, and for how long? (Figure 2 of the paper.)
+
+Claim of the paper (Wong et al. 2025, arXiv 2512.22213): secondary sinks come in *levels*, few
+pairs of creation layer and lifetime, the more so the larger the model (three in QwQ-32B, six in
+Qwen3-14B).
+
+Method: counts by (l_start, lifetime), for one model or several side by side (`--also`, each on
+the same texts), and for detections that the authors released (`--released`, JSON lines; sinks by
+their criterion and their labels). A level is a mode of these counts that rests on at least five
+texts (`detection.levels`); how stable levels are is found by drawing the texts anew. Verdict, of
+the first model: the share of its secondary sinks that belong to a level, over texts.
+
+What would refute it: half of the sinks or more stand in no level.
+
+    python -m experiments.sink_levels --model smollm2-135m --out results/sink_levels
+    python -m experiments.sink_levels --released sink_detection.jsonl --out results/beside
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import pandas as pd
+import torch
+import typer
+
+from experiments.command import main_of
+from experiments.shared import Finding, Observed, judged, unanswered
+from secondary_sinks import SinkTable, Verdict, find_levels
+from secondary_sinks.detection import read_released
+from secondary_sinks.detection.levels import LEAST_TEXTS, counts_for_levels
+from secondary_sinks.plots import level_heatmap, level_heatmaps
+from secondary_sinks.questions.statistics import SHARE, mean_over_texts, too_few
+from secondary_sinks.texts.read import read_utf8
+from secondary_sinks.types import Levels
+
+NAME, QUESTION = "sink_levels", "At which layers do secondary sinks arise, and for how long?"
+CLAIM = "secondary sinks come in levels"
+COLUMNS = {
+    "model": "model, or file of released detections",
+    "l_start": "creation layer, 0-based",
+    "lifetime": "number of layers at which they are sinks",
+    "count": "secondary sinks; those that stood in an earlier text count once",
+    "n_texts": "texts with such a sink",
+    "level": "number of the level that the pair belongs to; NaN for none",
+}
+
+
+class Source(NamedTuple):
+    """Sinks of one model, or of one file."""
+
+    name: str
+    sinks: SinkTable
+    n_texts: int
+    n_layers: int | None
+
+
+def run(
+    observed: Observed,
+    *,
+    also: Annotated[
+        list[str] | None, typer.Option(metavar="MODEL", help="A further model; again for more.")
+    ] = None,
+    released: Annotated[
+        list[Path] | None, typer.Option(help="Detections as the authors released them.")
+    ] = None,
+) -> Finding:
+    """Levels of every model and file; the verdict is of the first model."""
+    sources = list(_sources(observed, also or (), released or ()))
+    found = {one.name: _levels(one, observed.seed) for one in sources}
+    verdicts = [_verdict(one, found[one.name], len(sources) > 1) for one in sources]
+    if not any(levels.n_sinks for levels in found.values()):
+        return unanswered(NAME, QUESTION, CLAIM, too_few(0, 0), COLUMNS)
+    cells = {one.name: (found[one.name].cells_frame(), one.n_layers) for one in sources}
+    named = [part.assign(model=name) for name, (part, _) in cells.items()]
+    tables = [levels.to_frame().assign(model=name) for name, levels in found.items()]
+    (only, size), *others = cells.values()
+    return Finding(
+        name=NAME,
+        question=QUESTION,
+        frame=pd.concat(named, ignore_index=True)[list(COLUMNS)],
+        columns=COLUMNS,
+        figure=level_heatmaps(cells) if others else level_heatmap(only, size),
+        verdict=verdicts[0],
+        further=tuple(verdicts[1:]),
+        tables={"levels": pd.concat(tables, ignore_index=True)},
+    )
+
+
+def _sources(observed: Observed, also: Sequence[str], released: Sequence[Path]) -> Iterator[Source]:
+    """One after the other: a further model is let go of before the next is loaded."""
+    yield Source(observed.name, observed.sinks, len(observed.traces), observed.n_layers)
+    for name in also:
+        other = observed.again(name)
+        yield Source(name, other.sinks, len(other.traces), other.n_layers)
+    for path in released:
+        content = read_utf8(path, "detections in the JSON lines of the paper's authors")
+        found = read_released(content, str(path))
+        yield Source(str(path), found.sinks, len(found.lines), None)
+
+
+def _levels(source: Source, seed: int) -> Levels:
+    generator = torch.Generator().manual_seed(seed)
+    return find_levels(source.sinks, n_texts=source.n_texts, generator=generator)
+
+
+def _verdict(source: Source, levels: Levels, several: bool) -> Verdict:
+    """The share of sinks in a level; of fewer texts than a level needs, nothing is said."""
+    sinks = [sink for sink in source.sinks.sinks if counts_for_levels(sink)]
+    known = source.n_texts >= LEAST_TEXTS
+    inside = [float(sink.level == sink.level) if known else float("nan") for sink in sinks]
+    share = mean_over_texts(inside, [sink.text_id for sink in sinks], bounds=SHARE)
+    stable = ", ".join(
+        f"({level.l_start}, {level.lifetime}) with {level.n_sinks} (stability {level.jaccard:.2f})"
+        for level in levels.levels
+    )
+    return judged(
+        f"{CLAIM} ({source.name})" if several else CLAIM,
+        share,
+        f"{len(levels.levels)} level(s) hold {share.value:.0%} of {levels.n_sinks} sinks: "
+        f"{stable or 'none'}; as many in {levels.same_number:.0%} of resamples of the texts",
+        statistic="share of secondary sinks that belong to a level",
+        controls="none; strays of the same creation layers are subtracted",
+        left_out={f"in fewer than {LEAST_TEXTS} texts": 0 if known else len(sinks)},
+    )
+
+
+main = main_of(run)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""A finding on disk: data, figures and the verdict, with all that decided them.
+
+NAME.parquet and NAME.csv of every table (`data` is the frame that the figure is drawn from),
+figure.html (works offline), figure.png where a browser is there to draw it, and verdict.json,
+which is written last: a folder that has one is whole.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+
+from experiments.shared import Finding
+from secondary_sinks import Verdict
+
+RECORD = "verdict.json"
+PICTURE = {"width": 900, "scale": 2}
+
+
+def write(finding: Finding, out: str | Path, provenance: Mapping[str, Any]) -> list[str]:
+    """Write everything to the folder `out`; gives lines that say where, and what is missing.
+
+    `provenance` (`Observed.record`, and perhaps the command) goes into verdict.json. Files of an
+    earlier finding are overwritten. Raises `OSError` where the folder cannot be written.
+    """
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECORD).unlink(missing_ok=True)
+    for name, table in {"data": finding.frame, **finding.tables}.items():
+        table.to_parquet(folder / f"{name}.parquet", index=False, write_page_checksum=True)
+        table.to_csv(folder / f"{name}.csv", index=False)
+    notes = []
+    for name, figure in {"figure": finding.figure, **finding.figures}.items():
+        figure.write_html(folder / f"{name}.html", include_plotlyjs=True, full_html=True)
+        notes.append(_draw(figure, folder / f"{name}.png"))
+    record = {
+        "name": finding.name,
+        "question": finding.question,
+        "verdict": asdict(finding.verdict),
+        "further": [asdict(verdict) for verdict in finding.further],
+        "columns": dict(finding.columns),
+        "provenance": dict(provenance),
+    }
+    content = json.dumps(without_nan(record), indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / RECORD).write_text(content + "\n", encoding="utf-8", errors="backslashreplace")
+    return [f"{finding.name}: {folder}", *dict.fromkeys(note for note in notes if note)]
+
+
+def in_words(verdict: Verdict) -> str:
+    """A verdict in one line."""
+    interval = ""
+    if not math.isnan(verdict.low):
+        interval = f" [{verdict.low:.3g}, {verdict.high:.3g}]"
+    numbers = ""
+    if not math.isnan(verdict.value):
+        numbers = (
+            f" ({verdict.statistic}: {verdict.value:.3g}{interval}; {verdict.n_sinks} sinks, "
+            f"{verdict.n_texts} texts)"
+        )
+    return f"{verdict.outcome}: {verdict.claim}: {verdict.why}{numbers}"
+
+
+def without_nan(value: Any) -> Any:
+    """The same plain data with None in the place of NaN and infinities, which JSON has not."""
+    if isinstance(value, Mapping):
+        return {str(key): without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _draw(figure: go.Figure, path: Path) -> str:
+    """Draw the figure as a picture, or say in a line why there is none."""
+    path.unlink(missing_ok=True)
+    try:
+        figure.write_image(path, **PICTURE)
+    except Exception as error:  # no kaleido, no browser, or one that fails: each has its own
+        path.unlink(missing_ok=True)
+        reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))
+        return f"no {path.suffix} of the figures: {reason.strip()}"
+    return ""

@@ -1,0 +1,72 @@
+"""Tokens as points in a plane, by group, in a grid of panels."""
+
+from itertools import product
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from secondary_sinks.errors import SinkError
+from secondary_sinks.plots.labels import caption, inert
+from secondary_sinks.plots.theme import colour_of, finish
+
+COLUMNS = ("row", "col", "group", "x", "y", "label")
+
+
+def clouds(
+    frame: pd.DataFrame,
+    *,
+    x_title: str = "",
+    y_title: str = "",
+    x_scale: str = "linear",
+    y_scale: str = "linear",
+    ticks: bool = True,
+    side: int = 230,
+) -> go.Figure:
+    """One point per row of the frame, coloured by `group`, in the panel at (`row`, `col`).
+
+    Panels stand in the order in which they first occur, with the words of `row` and `col` as
+    their title. `label` is what a point says when pointed at. Without `ticks`, where an axis has
+    no unit (t-SNE), axes are bare and each panel has a scale of its own. Raises `SinkError` for a
+    frame without rows or without one of the columns.
+    """
+    missing = [name for name in COLUMNS if name not in frame]
+    if missing or frame.empty:
+        wrong = f"no column {missing[0]!r}" if missing else "no row"
+        raise SinkError(f"there is {wrong} in the frame of a figure of points; nothing to draw")
+    rows, cols = (list(dict.fromkeys(frame[name])) for name in ("row", "col"))
+    titles = [
+        ", ".join(caption(str(word)) for word in (r, c) if str(word)) for r in rows for c in cols
+    ]
+    figure = make_subplots(
+        rows=len(rows), cols=len(cols), subplot_titles=titles, vertical_spacing=0.09
+    )
+    groups = list(dict.fromkeys(frame["group"]))
+    for number, (row, col) in enumerate(product(rows, cols)):
+        part = frame[(frame["row"] == row) & (frame["col"] == col)]
+        at: dict[str, Any] = {"row": number // len(cols) + 1, "col": number % len(cols) + 1}
+        for index, group in enumerate(groups):
+            points = part[part["group"] == group]
+            figure.add_trace(_points(points, group, index, legend=number == 0), **at)
+    figure.update_xaxes(type=x_scale, showticklabels=ticks)
+    figure.update_yaxes(type=y_scale, showticklabels=ticks)
+    figure.update_xaxes(title_text=x_title, row=len(rows))
+    figure.update_yaxes(title_text=y_title, col=1)
+    figure.update_annotations(font_size=12)
+    figure.update_layout(legend={"orientation": "h", "y": 1.06, "yanchor": "bottom", "x": 0})
+    return finish(figure, height=120 + side * len(rows)).update_layout(margin_t=84)
+
+
+def _points(points: pd.DataFrame, group: str, index: int, legend: bool) -> go.Scatter:
+    return go.Scatter(
+        x=points["x"],
+        y=points["y"],
+        mode="markers",
+        marker={"size": 7, "opacity": 0.75, "color": colour_of(group, index)},
+        name=caption(str(group)),
+        legendgroup=str(group),
+        showlegend=legend,
+        customdata=[inert(str(label)) for label in points["label"]],
+        hovertemplate="%{customdata}<br>%{x:.3g}, %{y:.3g}<extra></extra>",
+    )

@@ -1,0 +1,85 @@
+"""Means with their intervals along one axis, a line for each group, in one or more panels."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from secondary_sinks.errors import SinkError
+from secondary_sinks.plots.labels import caption, number
+from secondary_sinks.plots.theme import TEXT, colour_of, finish, rgba
+
+COLUMNS = ("panel", "group", "x", "value", "low", "high")
+
+
+def interval_lines(
+    frame: pd.DataFrame,
+    panels: Mapping[str, tuple[str, str]],
+    x_title: str,
+    *,
+    x_scale: str = "linear",
+    marks: Sequence[float] = (),
+    height: int = 260,
+) -> go.Figure:
+    """Lines with bands: one row of the frame per panel, group and x.
+
+    The frame has `panel`, `group`, `x` (numbers, or words in their order), `value`, and `low` and
+    `high`, the ends of an interval (NaN: no band there). `panels` maps each panel to its title
+    and scale (linear or log). `marks` are values of x with a dotted line through all panels.
+    Raises `SinkError` for a frame without rows or without one of the columns.
+    """
+    missing = [name for name in COLUMNS if name not in frame]
+    if missing or frame.empty:
+        wrong = f"no column {missing[0]!r}" if missing else "no row"
+        raise SinkError(f"there is {wrong} in the frame of a figure of lines; nothing to draw")
+    figure = make_subplots(rows=len(panels), cols=1, shared_xaxes=True, vertical_spacing=0.06)
+    groups = list(dict.fromkeys(frame["group"]))
+    for row, (panel, (title, scale)) in enumerate(panels.items(), start=1):
+        for index, group in enumerate(groups):
+            part = frame[(frame["panel"] == panel) & (frame["group"] == group)]
+            figure.add_traces(_lines(part, group, index, legend=row == 1), rows=row, cols=1)
+        figure.update_yaxes(title_text=title, type=scale, row=row, col=1)
+    for mark in marks:
+        figure.add_vline(x=mark, line={"dash": "dot", "width": 1, "color": TEXT})
+    figure.update_xaxes(type=_axis(frame["x"], x_scale))
+    figure.update_xaxes(title_text=x_title, row=len(panels), col=1)
+    figure.update_layout(legend={"orientation": "h", "y": 1.01, "yanchor": "bottom", "x": 0})
+    return finish(figure, height=90 + height * len(panels))
+
+
+def _axis(x: "pd.Series[Any]", scale: str) -> str:
+    return scale if pd.api.types.is_numeric_dtype(x) else "category"
+
+
+def _lines(part: pd.DataFrame, group: str, index: int, legend: bool) -> list[go.Scatter]:
+    """The band, then the line on top; nothing where the panel has no such group."""
+    if part.empty:
+        return []
+    colour, name = colour_of(group, index), caption(str(group))
+    known = part[part["low"].notna() & part["high"].notna()]
+    shared = {"legendgroup": name, "mode": "lines", "hoverinfo": "skip", "showlegend": False}
+    edge = {"x": known["x"], "line": {"width": 0}, **shared}
+    fill = {"fill": "tonexty", "fillcolor": rgba(colour, 0.18)}
+    line = go.Scatter(
+        x=part["x"],
+        y=part["value"],
+        mode="lines+markers",
+        line={"color": colour, "width": 2},
+        marker={"size": 4},
+        name=name,
+        legendgroup=name,
+        showlegend=legend,
+        customdata=[
+            f"{name} at {caption(_word(x))}: {number(value)} [{number(low)}, {number(high)}]"
+            for x, value, low, high in part[["x", "value", "low", "high"]].itertuples(index=False)
+        ],
+        hovertemplate="%{customdata}<extra></extra>",
+    )
+    band = [go.Scatter(y=known["low"], **edge), go.Scatter(y=known["high"], **edge, **fill)]
+    return [*(band if len(known) else []), line]
+
+
+def _word(x: Any) -> str:
+    return x if isinstance(x, str) else f"{x:.4g}"

@@ -1,0 +1,210 @@
+"""What every experiment is given, what it gives back, its files and its command line."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from experiments import norms
+from experiments.command import main_of
+from experiments.shared import judged, observe_texts, unanswered
+from experiments.written import in_words, write
+from secondary_sinks.models.planted import Plant
+from secondary_sinks.questions.statistics import Interval
+from tests.experiments.observed import planted
+from tests.questions.gardens import three
+from tests.tiny import save_tiny
+
+FOX = "The quick brown fox jumps over the lazy dog, again and again. "
+WORDS = {"statistic": "share", "controls": "twins"}
+
+
+@pytest.fixture(scope="module")
+def observed():
+    return planted(*three(forming=(3,)))
+
+
+@pytest.fixture(scope="module")
+def finding(observed):
+    return norms.run(observed)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A folder with a tiny model without sinks, and texts for it."""
+    folder = tmp_path_factory.mktemp("tiny")
+    save_tiny(folder / "model")
+    lines = [json.dumps({"id": f"t{n}", "text": FOX + "x" * n}) for n in range(3)]
+    (folder / "texts.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def test_cases_are_the_secondary_sinks_with_controls(observed):
+    assert len(observed.pairs()) == 15
+    for trace, case in observed.pairs():
+        assert trace.text_id == case.sink.text_id
+        assert int(trace.tokens[case.control]) == case.sink.token_id
+    assert observed.left_out == {
+        "copies of sinks in earlier texts": 0,
+        "whose attention no block pays": 0,
+        "without a control": 0,
+    }
+
+
+def interval(low, high, n=15, n_texts=5):
+    return Interval(value=(low + high) / 2, low=low, high=high, n=n, n_texts=n_texts)
+
+
+@pytest.mark.parametrize(
+    ("found", "outcome"),
+    [
+        (interval(0.6, 0.9), "supported"),
+        (interval(0.1, 0.4), "contradicted"),
+        (interval(0.4, 0.6), "inconclusive"),
+        (interval(0.6, 0.9, n=4), "inconclusive"),
+        (interval(0.6, 0.9, n_texts=2), "inconclusive"),
+    ],
+)
+def test_a_verdict_says_no_more_than_the_interval(found, outcome):
+    verdict = judged("claim", found, "because", **WORDS)
+    assert verdict.outcome == outcome
+    few = found.n < 5 or found.n_texts < 3
+    assert verdict.why.startswith("because") != few
+
+
+def test_another_line_and_what_was_left_out():
+    verdict = judged("c", interval(0.1, 0.4), "w", line=0.0, left_out={"odd": 2}, **WORDS)
+    assert (verdict.outcome, verdict.controls) == ("supported", "twins; left out: 2 odd")
+
+
+def test_what_is_written_is_what_was_found(tmp_path, finding, observed):
+    lines = write(finding, tmp_path / "new" / "out", observed.record() | {"command": "mine"})
+    out = tmp_path / "new" / "out"
+    assert lines[0] == f"norms: {out}"
+    pd.testing.assert_frame_equal(pd.read_parquet(out / "data.parquet"), finding.frame)
+    assert len(pd.read_csv(out / "ratios.csv")) == 15
+    record = json.loads((out / "verdict.json").read_text())
+    assert record["verdict"]["outcome"] == finding.verdict.outcome == "supported"
+    assert record["verdict"]["value"] == pytest.approx(finding.verdict.value)
+    assert record["provenance"]["command"] == "mine"
+    assert len(record["provenance"]["texts"]) == 5
+    assert {"weights_sha256", "n_layers"} <= record["provenance"]["model"].keys()
+    assert record["columns"].keys() == set(finding.frame.columns)
+    page = (out / "figure.html").read_text()
+    assert not re.findall(r"<(?:script|link|img)[^>]*(?:src|href)=", page)
+    assert "Plotly.newPlot" in page
+    drawn = (out / "figure.png").is_file()
+    assert drawn == (len(lines) == 1), "a picture, or one line that says why not"
+    assert drawn or lines[1].startswith("no .png of the figures: ")
+
+
+def test_nothing_of_an_earlier_finding_is_taken_for_this_one(tmp_path, finding, observed):
+    write(finding, tmp_path, {})
+    unwritable = unanswered("norms", "q", "c", "w", {})
+    unwritable.tables["../nowhere/x"] = finding.frame  # type: ignore[index]
+    with pytest.raises(OSError, match="nowhere"):
+        write(unwritable, tmp_path, {})
+    assert not (tmp_path / "verdict.json").exists()
+
+
+def test_missing_numbers_are_null(tmp_path):
+    write(unanswered("norms", "q", "claim", "nothing there", {"layer": "0-based"}), tmp_path, {})
+    record = json.loads((tmp_path / "verdict.json").read_text())
+    assert record["verdict"]["value"] is None
+    assert record["verdict"]["why"] == "nothing there"
+    assert "nothing there" in (tmp_path / "figure.html").read_text()
+    assert list(pd.read_parquet(tmp_path / "data.parquet").columns) == ["layer"]
+
+
+def test_a_verdict_in_one_line(finding):
+    line = in_words(finding.verdict)
+    assert line.startswith("supported: values of secondary sinks are shorter")
+    assert f"{finding.verdict.value:.3g} [" in line
+    assert in_words(unanswered("n", "q", "c", "why", {}).verdict) == "inconclusive: c: why"
+
+
+def run(main, *words):
+    with pytest.raises(SystemExit) as stopped:
+        main([str(word) for word in words])
+    return stopped.value.code
+
+
+def test_a_model_without_sinks_is_told_so_and_all_files_are_there(tiny, tmp_path, capsys):
+    words = ("--model", tiny / "model", "--texts", tiny / "texts.jsonl", "--out", tmp_path / "o")
+    assert run(norms.main, *words) == 0
+    assert capsys.readouterr().out.startswith("inconclusive: values of secondary sinks")
+    record = json.loads((tmp_path / "o" / "verdict.json").read_text())
+    assert "no secondary sink" in record["verdict"]["why"]
+    assert record["provenance"]["command"].startswith("python -m experiments.norms --model ")
+    assert record["provenance"]["asked"]["texts"] == str(tiny / "texts.jsonl")
+    assert "no secondary sink" in (tmp_path / "o" / "figure.html").read_text()
+
+
+def test_own_options_of_an_experiment_and_their_defaults(tiny, tmp_path, capsys):
+    def experiment(observed, *, layer: int = 4, often: bool = False):
+        return unanswered("mine", "q", f"{layer} {often} {observed.seed}", "w", {})
+
+    words = ["--model", tiny / "model", "--texts", tiny / "texts.jsonl", "--out", tmp_path]
+    assert run(main_of(experiment), *words, "--layer", 7, "--often", "--seed", 3) == 0
+    assert "7 True 3" in capsys.readouterr().out
+    assert run(main_of(experiment), *words) == 0
+    assert "4 False 0" in capsys.readouterr().out
+
+
+BAD = [
+    (["--model", "nowhere/none"], "no"),
+    (["--texts", "missing.jsonl"], "'missing.jsonl' is not a file"),
+    (["--feed", "odd"], "unknown feed 'odd'"),
+    (["--dtype", "int3"], "int3"),
+    (["--device", "abacus"], "abacus"),
+    (["--seed", "-1"], "--seed"),
+    (["--layer", "3"], "layer"),
+]
+
+
+@pytest.mark.parametrize(("words", "told"), BAD, ids=lambda part: str(part)[:20])
+def test_bad_input_is_one_line_and_exit_code_2(tiny, tmp_path, capsys, words, told, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    given = {"--model": tiny / "model", "--texts": tiny / "texts.jsonl", "--out": tmp_path}
+    given |= dict([words])
+    assert run(norms.main, *[word for pair in given.items() for word in pair]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("error: ")
+    assert told in error
+
+
+def test_a_folder_that_cannot_be(tiny, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    assert run(norms.main, "--model", tiny / "model", "--out", tmp_path / "file") == 2
+    assert "file" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_observing_the_same_texts_with_another_model(tiny):
+    texts = str(tiny / "texts.jsonl")
+    one = observe_texts(str(tiny / "model"), texts, feed="raw", seed=4)
+    other = one.again(str(tiny / "model"))
+    assert [trace.tokens.tolist() for trace in one.traces] == [
+        trace.tokens.tolist() for trace in other.traces
+    ]
+    assert (other.seed, other.asked) == (4, one.asked)
+
+
+def test_numbers_that_are_none_are_refused_in_clear_words():
+    def break_it(model):
+        model.blocks[4].mlp.W_out.data[0, 0] = float("nan")
+
+    with pytest.raises(Exception, match="layer 4") as refused:
+        planted(Plant(pos=20, forming=(3,)), change=break_it)
+    assert "ModelError" in {kind.__name__ for kind in type(refused.value).__mro__}
+
+
+def test_python_dash_m_shows_the_question_and_the_options():
+    command = [sys.executable, "-m", "experiments.norms", "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "What would refute it" in shown
+    assert "--texts" in shown
