@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 
 from secondary_sinks.causal.check import check_words
-from secondary_sinks.causal.controls import controls_of
+from secondary_sinks.causal.controls import Owners, owners_of
 from secondary_sinks.causal.measured import edited_sinks, first, means_over
 from secondary_sinks.causal.replay import Progress, Replay, replay
 from secondary_sinks.detection import joint_tests
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.observation.belongs import check_belongs
-from secondary_sinks.texts.twins import Control
-from secondary_sinks.types import Edit, Effect, Effects, Sink, SinkTable, Thresholds, Trace
+from secondary_sinks.types import Edit, Effect, Effects, SinkTable, Thresholds, Trace
 
 
 def ablate(
@@ -38,31 +37,24 @@ def ablate(
     for label in labels:
         check_words(Edit.of_label(label, pos=0, layer=0))
     check_belongs(model, trace)
-    targets = [s for s in sinks.sinks if s.text_id == trace.text_id and s.kind != "primary"]
-    controls = controls_of(trace, sinks, targets, ordinary)
+    owners = owners_of(trace, sinks, ordinary)
     layers = range(len(trace.norm)) if layers is None else layers
-    positions = [sink.pos for sink in targets] + [control.pos for control in controls]
     edits = [
         Edit.of_label(label, pos=pos, layer=layer)
         for label in labels
-        for pos in positions
+        for pos in owners
         for layer in layers
     ]
     if not edits:
         return Effects(rows=())
     result = replay(model, trace, edits, progress=progress)
-    by_pos = {sink.pos: sink for sink in targets}
-    owners: dict[int, tuple[Sink, Control | None]] = {s.pos: (s, None) for s in targets}
-    owners |= {control.pos: (by_pos[control.sink_pos], control) for control in controls}
-    return Effects(rows=_effects(trace, sinks.thresholds, result, owners))
+    return Effects(rows=effects_of(trace, sinks.thresholds, result, owners))
 
 
-def _effects(
-    trace: Trace,
-    thresholds: Thresholds,
-    result: Replay,
-    owners: dict[int, tuple[Sink, Control | None]],
+def effects_of(
+    trace: Trace, thresholds: Thresholds, result: Replay, owners: Owners
 ) -> tuple[Effect, ...]:
+    """What each cell of a replay did to its token; cells are of one edit of one owner each."""
     clean = joint_tests(trace, thresholds)
     edited = edited_sinks(trace, result, thresholds)
     rows = []

@@ -29,6 +29,20 @@ def controls_of(
     return controls
 
 
+Owners = dict[int, tuple[Sink, Control | None]]
+"""Position of an edited token -> its sink, and None or what it is as a control of that sink."""
+
+
+def owners_of(trace: Trace, sinks: SinkTable, ordinary: int = 0) -> Owners:
+    """The tokens of a text that edits are tried on: every non-primary sink, then its controls."""
+    targets = [s for s in sinks.sinks if s.text_id == trace.text_id and s.kind != "primary"]
+    by_pos = {sink.pos: sink for sink in targets}
+    owners: Owners = {sink.pos: (sink, None) for sink in targets}
+    for control in controls_of(trace, sinks, targets, ordinary):
+        owners[control.pos] = (by_pos[control.sink_pos], control)
+    return owners
+
+
 def last_judged(trace: Trace, sinks: SinkTable) -> int:
     """The last position that enough queries see at every layer; -1 where there is none."""
     seen = (trace.queries.amin(0) >= sinks.thresholds.min_queries).nonzero()[:, 0]

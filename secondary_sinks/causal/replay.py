@@ -13,6 +13,8 @@ softmax, with their own queries as in the clean run: the *direct* effect.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -26,7 +28,7 @@ from secondary_sinks.causal.states import STATES, states_of
 from secondary_sinks.errors import EditError
 from secondary_sinks.measures import attention_to_replaced_key, norms, seeing_queries
 from secondary_sinks.models.layers import refuse_unreplicable
-from secondary_sinks.models.protocol import HookedModel
+from secondary_sinks.models.protocol import Hook, HookedModel
 from secondary_sinks.observation import LayerView, walk
 from secondary_sinks.observation.belongs import check_belongs, check_same
 from secondary_sinks.types import Cell, Edit, Trace, as_cell
@@ -76,21 +78,52 @@ def replay(
     it does to the later of them is no matter of one token (`recompute` does it), `TraceError`
     for a trace of another model.
     """
+    groups = [edits]
+    asked: dict[str, Any] = {"attention": attention, "others": others, "reference": reference}
+    return replay_groups(model, trace, groups, **asked, progress=progress)[0]
+
+
+def replay_groups(
+    model: HookedModel,
+    trace: Trace,
+    groups: Sequence[Sequence[Edit | Sequence[Edit]]],
+    *,
+    attention: bool = True,
+    others: Sequence[Trace] = (),
+    reference: Means | None = None,
+    progress: Progress | None = None,
+) -> tuple[Replay, ...]:
+    """`replay` of several lists of cells in one walk, one result per list.
+
+    Cells of different lists never share a batch, nor the gathering of what they need. So what a
+    list gives is the same to the last bit, whichever others it is run with: a sweep that was cut
+    short can go on with the lists that are missing.
+    """
     check_belongs(model, trace)
-    cells = tuple(map(as_cell, edits))
     known, means = {other.text_id: other for other in others}, reference or {}
-    check_cells(model, cells, Context(trace=trace, others=known, reference=means.keys()))
-    positions = tuple(map(_only_position, cells))
+    lists = [tuple(map(as_cell, edits)) for edits in groups]
+    for cells in lists:
+        check_cells(model, cells, Context(trace=trace, others=known, reference=means.keys()))
+    where = [tuple(map(_only_position, cells)) for cells in lists]
     refuse_unreplicable(model)
-    passing = _Passing(model, trace, cells, positions, known, means, attention)
+    passings = [
+        _Passing(model, trace, cells, positions, known, means, attention)
+        for cells, positions in zip(lists, where, strict=True)
+    ]
     n_layers = len(trace.norm)
-    for view in walk(model, trace.tokens, denominators=attention, hooks=passing.donors.hooks):
+    hooks = partial(_hooks, passings)
+    for view in walk(model, trace.tokens, denominators=attention, hooks=hooks):
         check_same(view, trace)
-        passing.step(view)
+        for passing in passings:
+            passing.step(view)
         if progress:
             progress(view.layer + 1, n_layers)
         del view
-    return Replay(cells=cells, positions=positions, **passing.columns)
+    return tuple(passing.replay() for passing in passings)
+
+
+def _hooks(passings: "Sequence[_Passing]", layer: int) -> list[Hook]:
+    return [hook for passing in passings for hook in passing.donors.hooks(layer)]
 
 
 def _only_position(cell: Cell) -> int:
@@ -117,7 +150,7 @@ class _Passing:
         attention: bool,
     ) -> None:
         self.model, self.trace, self.positions = model, trace, positions
-        self.cells = [settle(trace, cell) for cell in cells]
+        self.asked, self.cells = cells, [settle(trace, cell) for cell in cells]
         self.donors = Donors(model, trace, self.cells, others, reference)
         self.columns = {name: getattr(trace, name)[:, positions].clone() for name in STATES}
         self.columns["mass"] = trace.mass[:, positions].clone()
@@ -125,6 +158,10 @@ class _Passing:
         if not attention:
             self.columns["mass"].fill_(torch.nan)
         self._states: dict[int, Tensor] = {}
+
+    def replay(self) -> Replay:
+        """The columns, once the walk is over."""
+        return Replay(cells=self.asked, positions=self.positions, **self.columns)
 
     def step(self, view: LayerView) -> None:
         """Take all cells that have changed, and those that change here, through one layer."""

@@ -3,7 +3,7 @@
 from secondary_sinks.detection.authors import Released, read_released, relabel, write_released
 from secondary_sinks.detection.compare import compare
 from secondary_sinks.detection.criteria import Tests, is_attended, joint_tests
-from secondary_sinks.detection.detect import detect
+from secondary_sinks.detection.detect import across_texts, detect
 from secondary_sinks.detection.explain import criteria_frame, explain
 from secondary_sinks.detection.levels import cluster
 from secondary_sinks.detection.paper import PaperTests, clip, paper_label, paper_tests
@@ -15,6 +15,7 @@ __all__ = [
     "PaperTests",
     "Released",
     "Tests",
+    "across_texts",
     "clip",
     "cluster",
     "compare",

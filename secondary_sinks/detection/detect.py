@@ -1,12 +1,12 @@
 """`detect`: `Trace`s -> `SinkTable`."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from secondary_sinks.detection.criteria import Tests, joint_sinks, joint_tests
@@ -38,13 +38,23 @@ def detect(
     rule = CRITERIA[criterion]
     found = [mark_rounding(trace, rule(trace, thresholds), rule, thresholds) for trace in texts]
     sinks = [sink for marked, _ in found for sink in marked]
-    marked = _mark_copies(sinks, {trace.text_id: trace for trace in texts})
-    numbered = zip(marked, assign_levels(marked), strict=True)
     return SinkTable(
-        sinks=tuple(replace(sink, level=level) for sink, level in numbered),
+        sinks=across_texts(sinks, {trace.text_id: trace.tokens for trace in texts}),
         thresholds=thresholds,
         near=tuple(sink for _, near in found for sink in near),
     )
+
+
+def across_texts(
+    sinks: Sequence[Sink], tokens: Mapping[str, Int[Tensor, "pos"]]
+) -> tuple[Sink, ...]:
+    """Sinks of many texts with what only all of them together say: copies, and sink levels.
+
+    `tokens` are those of each text by name; where a sink stood before goes by the order of `sinks`.
+    """
+    marked = _mark_copies(sinks, tokens)
+    numbered = zip(marked, assign_levels(marked), strict=True)
+    return tuple(replace(sink, level=level) for sink, level in numbered)
 
 
 def _distinct(traces: Sequence[Trace]) -> list[Trace]:
@@ -60,7 +70,7 @@ def _distinct(traces: Sequence[Trace]) -> list[Trace]:
     return list(found.values())
 
 
-def _mark_copies(sinks: Sequence[Sink], traces: dict[str, Trace]) -> list[Sink]:
+def _mark_copies(sinks: Sequence[Sink], tokens: Mapping[str, Tensor]) -> list[Sink]:
     """Say of each sink in which text it stood before, if in any.
 
     Attention is causal: where all tokens up to the sink are the same, so are its states.
@@ -68,7 +78,7 @@ def _mark_copies(sinks: Sequence[Sink], traces: dict[str, Trace]) -> list[Sink]:
     first: dict[bytes, str] = {}
     marked = []
     for sink in sinks:
-        prefix = traces[sink.text_id].tokens[: sink.pos + 1]
+        prefix = tokens[sink.text_id][: sink.pos + 1]
         key = hashlib.sha256(prefix.numpy().tobytes()).digest()
         text_id = first.setdefault(key, sink.text_id)
         marked.append(replace(sink, copy_of="" if text_id == sink.text_id else text_id))

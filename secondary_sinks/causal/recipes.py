@@ -1,0 +1,76 @@
+"""Recipes: one word for an edit that is tried on many tokens, where the token decides the donor.
+
+A recipe is the label of an `Edit` ("zero", "mean", "mean:twins", "resample:3", "scale:0.5",
+"set_norm:100", "patch:12"), or one of those that only a token completes:
+
+    patch:twin   at a sink or control: what its nearest token twin that is no sink gives there
+    patch:sink   at a control: what the sink gives that it is matched with
+
+So "patch:twin" asks whether a sink needs what its own layer writes there and nowhere else
+(necessity, by noising), "patch:sink" whether that is enough to make another token a sink
+(sufficiency, by denoising).
+"""
+
+from secondary_sinks.causal.check import check_words
+from secondary_sinks.causal.controls import Owners
+from secondary_sinks.causal.donors import token_twins
+from secondary_sinks.errors import EditError
+from secondary_sinks.types import Edit, SinkTable, Trace
+
+TWIN, SINK = "patch:twin", "patch:sink"
+COMPLETED = (TWIN, SINK)
+
+
+def check_recipe(label: str, site: str = "mlp_out") -> None:
+    """Raise `EditError` for a word that names no recipe, or that a sweep cannot do at a site."""
+    if label in COMPLETED:
+        check_words(Edit(pos=0, layer=0, kind="patch", donor=0, site=site))
+        return
+    try:
+        edit = Edit.of_label(label, pos=0, layer=0, site=site)
+        check_words(edit)
+    except EditError as error:
+        if label.startswith("patch"):
+            raise EditError(f"{error}; also {' and '.join(COMPLETED)}") from error
+        raise
+    if edit.text:
+        raise EditError(
+            f"edit {label!r} takes its donor from another text; a sweep patches within a text: "
+            "use patch:twin, patch:sink or patch:POSITION"
+        )
+    if edit.kind == "mean" and edit.over == "reference":
+        raise EditError("edit 'mean:reference' needs a reference corpus; use mean or mean:twins")
+
+
+def edit_at(
+    label: str, trace: Trace, sinks: SinkTable, owners: Owners, *, pos: int, layer: int, site: str
+) -> Edit | str:
+    """The edit of a recipe at a token and layer, or in words why there is none.
+
+    `owners` are the tokens that edits are tried on, `sinks` all sinks of the text.
+    """
+    sink, control = owners[pos]
+    if label == SINK:
+        if control is None:
+            return "a sink cannot be patched from itself"
+        return Edit(pos=pos, layer=layer, site=site, kind="patch", donor=sink.pos)
+    if label == TWIN:
+        twin = nearest_twin(trace, sinks, pos)
+        if twin is None:
+            return "no token twin that is no sink"
+        return Edit(pos=pos, layer=layer, site=site, kind="patch", donor=twin)
+    edit = Edit.of_label(label, pos=pos, layer=layer, site=site)
+    if edit.kind == "mean" and edit.over == "twins" and not token_twins(trace, pos, layer):
+        return "no ordinary token twin"
+    if edit.kind == "patch" and not 0 <= (edit.donor or 0) < len(trace.tokens):
+        return "the donor lies beyond the text"
+    return edit
+
+
+def nearest_twin(trace: Trace, sinks: SinkTable, pos: int) -> int | None:
+    """The nearest token with the same id that is no sink at any layer; None where there is none."""
+    taken = {sink.pos for sink in sinks.sinks if sink.text_id == trace.text_id}
+    taken |= set(trace.reference.tolist()) | {trace.primary, pos}
+    same = (trace.tokens == trace.tokens[pos]).nonzero()[:, 0].tolist()
+    able = [other for other in same if other not in taken]
+    return min(able, key=lambda other: (abs(other - pos), other), default=None)

@@ -1,0 +1,54 @@
+"""Tables as Parquet with page checksums, their schema named in the file and checked when read."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from secondary_sinks.errors import RunFolderError
+
+SCHEMAS = {"sinks": 1, "effects": 1, "trace": 1}
+"""Version of each table: raised when a column goes, or means something else."""
+MARK = b"secondary_sinks"
+
+
+def to_arrow(name: str, frame: pd.DataFrame) -> pa.Table:
+    """A frame as an Arrow table that names its schema."""
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    mark = json.dumps({"table": name, "schema": SCHEMAS[name]}).encode()
+    return table.replace_schema_metadata({MARK: mark})
+
+
+def to_bytes(name: str, frame: pd.DataFrame) -> bytes:
+    """A table as the bytes of a Parquet file: the same for the same table."""
+    sink = io.BytesIO()
+    pq.write_table(to_arrow(name, frame), sink, write_page_checksum=True)
+    return sink.getvalue()
+
+
+def read(path: Path) -> pa.Table:
+    """Read a table and verify its checksums and schema.
+
+    Raises `RunFolderError` for a schema of another version, `OSError` or `ValueError` for damage.
+    """
+    table = pq.read_table(path, page_checksum_verification=True)
+    check_schema(table.schema.metadata, path)
+    return table
+
+
+def check_schema(metadata: dict[bytes, bytes] | None, path: Path) -> None:
+    """Raise `RunFolderError` where a table says it has a schema that this version cannot read."""
+    if MARK not in (metadata or {}):
+        return  # written before tables said so; their columns are checked where they are used
+    said: Any = json.loads((metadata or {})[MARK])
+    name, schema = said.get("table"), said.get("schema")
+    if SCHEMAS.get(name) != schema:
+        raise RunFolderError(
+            f"{str(path)!r} holds table {name!r} of schema {schema}; this version reads "
+            f"{', '.join(f'{key} {value}' for key, value in SCHEMAS.items())}: read it with the "
+            "version that wrote it (see run.json), or run again"
+        )
