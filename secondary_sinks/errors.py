@@ -17,6 +17,7 @@
     ├── TraceError            a trace that was measured on another model
     ├── AttributionError      a layer that is not there
     ├── PlantError            a planted model that cannot be, or has no clear truth
+    ├── SweepError            a sweep that cannot be as it is asked for
     └── RunFolderError        a run folder that must not or cannot be written
 
 A message says what was expected, what came, and what to do next. The library
@@ -91,6 +92,10 @@ class AttributionError(SinkError):
 
 class PlantError(SinkError):
     """A planted model that is not possible, or whose sinks would be a matter of opinion."""
+
+
+class SweepError(SinkError):
+    """A sweep that cannot be as it is asked for: its config, ranges or parts."""
 
 
 class RunFolderError(SinkError):

@@ -69,7 +69,7 @@ def prepare(
 
 def compute(model: HookedModel, task: Task) -> Outcome:
     """Observe, detect and edit one text; what cannot be done is said in the outcome, not raised."""
-    where = {"device": str(model.cfg.device), "torch": torch.__version__}
+    where: dict[str, str | None] = {"device": str(model.cfg.device), "torch": torch.__version__}
     try:
         return replace(_compute(model, task), where=where)
     except Exception as error:  # whatever it is, it must not end the sweep
@@ -116,8 +116,8 @@ def _edits(
     for unit in sorted(task.units):
         found[unit] = []
         for pos in owners:
-            where = {"pos": pos, "layer": unit.layer, "site": unit.site}
-            edit = edit_at(unit.edit, trace, sinks, owners, **where)
+            layer, site = unit.layer, unit.site
+            edit = edit_at(unit.edit, trace, sinks, owners, pos=pos, layer=layer, site=site)
             if isinstance(edit, Edit):
                 found[unit].append(edit)
             else:

@@ -1,0 +1,127 @@
+"""What a sweep is asked to do, and whether that can be."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from secondary_sinks.causal.recipes import check_recipe
+from secondary_sinks.errors import SweepError
+from secondary_sinks.models.load import parse_device, parse_dtype
+from secondary_sinks.models.proof import check_skip
+from secondary_sinks.models.sources import resolve
+from secondary_sinks.runs.tasks import ModelSpec, Unit
+from secondary_sinks.texts import check_feed
+from secondary_sinks.types import Thresholds, format_layers
+
+EXECUTORS = ("local", "ray")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepConfig:
+    """Models x texts x edits x sites x layers; the sinks are found on the way."""
+
+    models: tuple[ModelSpec, ...]
+    texts: tuple[str, ...] = ()
+    """Files of texts; none: the corpus that comes with the package."""
+    edits: tuple[str, ...] = ("zero",)
+    """Recipes: zero, mean, mean:twins, resample:3, patch:twin, scale:0.5, set_norm:100, ..."""
+    sites: tuple[str, ...] = ("mlp_out",)
+    layers: tuple[int, ...] | None = None
+    """None: all layers of each model."""
+    feed: str = "auto"
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    ordinary: int = 0
+    """Ordinary tokens tried per sink, beside its one control."""
+    trace: bool = True
+    """Whether trace.parquet, the measures of every position, is written."""
+    seed: int = 0
+    """Recorded; what is drawn is drawn with the seed in an edit."""
+
+    def check(self) -> "SweepConfig":
+        """The config itself; raises the error of what is wrong with it, before a model is loaded.
+
+        `SweepError` for what a sweep cannot be, else the error of the room concerned.
+        """
+        for name in ("models", "edits", "sites"):
+            if not getattr(self, name):
+                raise SweepError(f"a sweep needs {name}; got none")
+            refuse_twice(name, getattr(self, name))
+        for edit in self.edits:
+            for site in self.sites:
+                check_recipe(edit, site)
+        check_feed(self.feed)
+        if self.layers is not None:
+            refuse_twice("layers", self.layers)
+        for spec in self.models:
+            _check_spec(spec)
+        return self
+
+    def units(self, n_layers: int) -> tuple[Unit, ...]:
+        """All units of a model. Raises `SweepError` for layers that it does not have."""
+        layers = range(n_layers) if self.layers is None else sorted(self.layers)
+        beyond = [layer for layer in layers if layer >= n_layers]
+        if beyond:
+            raise SweepError(
+                f"layer {beyond[0]} is out of range; expected 0 to {n_layers - 1} (the model has "
+                f"{n_layers} layers)"
+            )
+        return tuple(
+            Unit(edit=edit, site=site, layer=layer)
+            for edit in self.edits
+            for site in self.sites
+            for layer in layers
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that `sweep_file.from_dict` reads, with every default said."""
+        layers = None if self.layers is None else format_layers(self.layers).replace(" ", "")
+        return {
+            "models": [asdict(spec) | {"skip": list(spec.skip)} for spec in self.models],
+            "texts": list(self.texts),
+            "edits": list(self.edits),
+            "sites": list(self.sites),
+            "layers": layers,
+            "feed": self.feed,
+            "thresholds": asdict(self.thresholds),
+            "ordinary": self.ordinary,
+            "trace": self.trace,
+            "seed": self.seed,
+        }
+
+
+def _check_spec(spec: ModelSpec) -> None:
+    check_skip(spec.skip)
+    parse_dtype(spec.dtype)
+    parse_device(spec.device)
+    resolve(spec.name, spec.revision)
+
+
+def refuse_twice(name: str, items: Sequence[Any]) -> None:
+    """Raise `SweepError` for something that is asked for twice."""
+    for item in items:
+        if items.count(item) > 1:
+            shown = item.name if isinstance(item, ModelSpec) else item
+            raise SweepError(f"{name} has {shown!r} twice; expected each once")
+
+
+def parse_layers(text: str) -> tuple[int, ...]:
+    """Layers in words, as ranges and numbers. Raises `SweepError`.
+
+    >>> parse_layers("0-3,20")
+    (0, 1, 2, 3, 20)
+    """
+    layers: list[int] = []
+    for part in str(text).split(","):
+        first, dash, last = part.strip().partition("-")
+        numbers = [first, last] if dash else [first]
+        if not all(number.strip().isdecimal() and len(number) < 7 for number in numbers):
+            raise SweepError(
+                f"layers {text!r}: cannot read {part.strip()!r}; expected like 0-11,20"
+            )
+        if int(numbers[-1]) < int(first):
+            raise SweepError(
+                f"layers {text!r}: {part.strip()!r} runs backwards; expected like 0-11"
+            )
+        layers += range(int(first), int(numbers[-1]) + 1)
+    refuse_twice("layers", layers)
+    return tuple(layers)

@@ -1,0 +1,173 @@
+"""A sweep's config from plain data: flags, a YAML or TOML file, or what a sweep stored."""
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from secondary_sinks.errors import SweepError
+from secondary_sinks.runs.sweep_config import SweepConfig, parse_layers
+from secondary_sinks.runs.tasks import ModelSpec
+from secondary_sinks.types import Thresholds
+
+_OF_MODELS = {item.name for item in fields(ModelSpec)} - {"name"}
+
+
+def from_dict(given: Mapping[str, Any], where: str = "the config") -> SweepConfig:
+    """The config of plain data: of `SweepConfig.to_dict`, or a file.
+
+    `models` are names or mappings with a name; `device`, `dtype`, `revision`, `bridge`,
+    `trust_remote_code`, `n_devices` and `skip` may stand beside them, for all models. Raises
+    `SweepError` that names the key and what is allowed.
+    """
+    if not isinstance(given, Mapping):
+        raise SweepError(f"{where}: expected keys and values, such as 'edits: [zero]'")
+    known = {item.name for item in fields(SweepConfig)} | _OF_MODELS
+    unknown = sorted(str(key) for key in given.keys() - known)
+    if unknown:
+        raise SweepError(
+            f"{where}: unknown key {unknown[0]!r}; expected {', '.join(sorted(known))}"
+        )
+    shared = {name: given[name] for name in _OF_MODELS & given.keys()}
+    values: dict[str, Any] = {
+        "models": tuple(_spec(one, shared, where) for one in _list(given, "models", where))
+    }
+    for name in ("texts", "edits", "sites"):
+        if given.get(name) is not None:
+            values[name] = tuple(_text(one, name, where) for one in _list(given, name, where))
+    if given.get("layers") is not None:
+        values["layers"] = _layers(given["layers"], where)
+    if given.get("thresholds") is not None:
+        values["thresholds"] = _thresholds(given["thresholds"], where)
+    for name, kind in _SIMPLE.items():
+        if given.get(name) is not None:
+            values[name] = _expect(given[name], kind, name, where)
+    return SweepConfig(**values)
+
+
+_SIMPLE: dict[str, type] = {"feed": str, "ordinary": int, "trace": bool, "seed": int}
+_SPEC: dict[str, type] = {
+    "revision": str,
+    "device": str,
+    "dtype": str,
+    "bridge": bool,
+    "trust_remote_code": bool,
+    "n_devices": int,
+}
+
+
+def _list(given: Mapping[str, Any], name: str, where: str) -> list[Any]:
+    """A list; a single word stands for a list of one."""
+    value = given.get(name, [])
+    if isinstance(value, str | Mapping):
+        return [value]
+    return list(_expect(value, list, name, where))
+
+
+def _spec(one: Any, shared: Mapping[str, Any], where: str) -> ModelSpec:
+    if isinstance(one, str):
+        one = {"name": one}
+    if not isinstance(one, Mapping) or not isinstance(one.get("name"), str):
+        raise SweepError(f"{where}: models has {one!r}; expected a name, or a mapping with a name")
+    unknown = sorted(str(key) for key in one.keys() - _OF_MODELS - {"name"})
+    if unknown:
+        allowed = ", ".join(sorted(_OF_MODELS))
+        raise SweepError(f"{where}: unknown key {unknown[0]!r} of a model; expected {allowed}")
+    values: dict[str, Any] = {}
+    for name, value in {**shared, **one}.items():
+        if value is None or name == "name":
+            continue
+        if name == "skip":
+            words = _list({"skip": value}, "skip", where)
+            values[name] = tuple(_text(word, "skip", where) for word in words)
+        else:
+            values[name] = _expect(value, _SPEC[name], name, where)
+    return ModelSpec(name=one["name"], **values)
+
+
+def _layers(value: Any, where: str) -> tuple[int, ...]:
+    if isinstance(value, str):
+        return parse_layers(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return parse_layers(str(value))
+    parts = _expect(value, list, "layers", where)
+    return parse_layers(",".join(str(part) for part in parts))
+
+
+def _thresholds(value: Any, where: str) -> Thresholds:
+    given = _expect(value, dict, "thresholds", where)
+    known = {item.name: item.type for item in fields(Thresholds)}
+    for name, number in given.items():
+        if name not in known:
+            raise SweepError(
+                f"{where}: unknown threshold {name!r}; expected some of {', '.join(known)}"
+            )
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise SweepError(f"{where}: threshold {name} is {number!r}; expected a number")
+        if known[name] is int and not isinstance(number, int):
+            raise SweepError(f"{where}: threshold {name} is {number!r}; expected a whole number")
+    return replace(Thresholds(), **given)
+
+
+def _text(value: Any, name: str, where: str) -> str:
+    """A word; numbers are none, since `scale` alone is no edit."""
+    return str(_expect(value, str, name, where))
+
+
+_WORDS = {str: "a word", int: "a whole number", bool: "true or false", list: "a list"}
+_WORDS |= {dict: "keys and values"}
+
+
+def _expect(value: Any, kind: type, name: str, where: str) -> Any:
+    wrong = not isinstance(value, kind)
+    if kind is int:
+        wrong = isinstance(value, bool) or not isinstance(value, int) or value < 0
+    if wrong:
+        least = " of at least 0" if kind is int else ""
+        raise SweepError(f"{where}: {name} is {value!r}; expected {_WORDS[kind]}{least}")
+    return value
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The keys and values of a `.yaml`, `.yml` or `.toml` file. Raises `SweepError`."""
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SweepError(f"{str(path)!r} is not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise SweepError(f"config {str(path)!r} cannot be read: {error.strerror}") from error
+    if path.suffix not in _READERS:
+        raise SweepError(f"config {str(path)!r}: expected a name in {', '.join(_READERS)}")
+    try:
+        found = _READERS[path.suffix](content)
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise SweepError(f"config {str(path)!r} cannot be read: {reason}") from error
+    if not isinstance(found, dict):
+        raise SweepError(f"config {str(path)!r}: expected keys and values, got {found!r:.40}")
+    return found
+
+
+def _yaml(content: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(content)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+
+
+def _toml(content: str) -> Any:
+    try:
+        import tomllib
+    except ModuleNotFoundError:  # Python 3.10
+        import tomli as tomllib  # type: ignore[import-not-found, no-redef]
+    return tomllib.loads(content)
+
+
+_READERS = {".yaml": _yaml, ".yml": _yaml, ".toml": _toml}
+
+
+def merged(base: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """A file's keys with those of the flags that were given in their place."""
+    return {**base, **{key: value for key, value in flags.items() if value is not None}}
