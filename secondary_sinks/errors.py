@@ -14,6 +14,7 @@
     │   └── CacheError            a cache lacks activations, or holds several texts
     ├── DetectionError        traces, sinks or files of them that cannot be judged
     ├── EditError             an edit or a cell that is not possible
+    ├── QuestionError         a causal question that there is not
     ├── TraceError            a trace that was measured on another model
     ├── AttributionError      a layer that is not there
     ├── PlantError            a planted model that cannot be, or has no clear truth
@@ -56,6 +57,10 @@ class ModelMemoryError(ModelError):
 
 class ModelMismatchError(ModelError):
     """The hooked model computes something else than its Hugging Face original."""
+
+
+class QuestionError(SinkError):
+    """A causal question that there is not."""
 
 
 class HookError(SinkError):

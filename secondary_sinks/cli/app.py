@@ -45,6 +45,13 @@ EditKind = Annotated[
     str,
     typer.Option(help="zero: the MLP writes nothing; mean: its mean over ordinary tokens."),
 ]
+Ask = Annotated[
+    str,
+    typer.Option(
+        help="Causal questions to answer too, with commas between them: necessity, sufficiency, "
+        "norm_dose, redistribution, sparsity, harm; or all. What they cost is printed first."
+    ),
+]
 Device = Annotated[str | None, typer.Option(help="cuda, mps or cpu; by default the fastest.")]
 Dtype = Annotated[str | None, typer.Option(help="float32 (default), bfloat16 or float16.")]
 Revision = Annotated[
@@ -94,6 +101,7 @@ def run(
     texts: Texts = None,
     feed: Feed = "auto",
     edit: EditKind = "zero",
+    ask: Ask = "none",
     device: Device = None,
     dtype: Dtype = None,
     revision: Revision = None,
@@ -105,6 +113,7 @@ def run(
 ) -> None:
     """Do everything: find the sinks, ablate every MLP at each of them, write report.html."""
     from secondary_sinks.cli.work import Request, work
+    from secondary_sinks.runs import parse_questions
 
     work(
         Request(
@@ -114,6 +123,7 @@ def run(
             trust_remote_code=trust_remote_code,
             bridge=bridge,
             skip=tuple(skip_check or ()),
+            asked=parse_questions(ask),
         )
     )
 

@@ -84,7 +84,8 @@ def show_found(folder: RunFolder) -> None:
         console.print("No sink was found: no token is outlying and attended as a primary sink is.")
     if record["dtype"] != "float32":
         console.print(rounding_line(record, sinks), highlight=False)
-    for verdict in record["verdicts"]:
+    asked = [verdict for told in record.get("answers", []) for verdict in told["verdicts"]]
+    for verdict in [*record["verdicts"], *asked]:
         console.print(verdict_line(verdict), highlight=False)
 
 
@@ -119,18 +120,27 @@ def rounding_line(record: Mapping[str, Any], sinks: pd.DataFrame) -> str:
 
 def verdict_line(verdict: Mapping[str, Any]) -> str:
     """A verdict in one line of markup."""
-    colour = COLOURS[verdict["outcome"]]
+    colour, form = COLOURS[verdict["outcome"]], number_form(verdict["statistic"])
     interval = ""
     if verdict["low"] == verdict["low"]:
-        interval = f" [{verdict['low']:.0%}, {verdict['high']:.0%}]"
+        interval = f" [{verdict['low']:{form}}, {verdict['high']:{form}}]"
     numbers = ""
     if verdict["n_sinks"]:
         numbers = (
-            f" ({verdict['statistic']}: {verdict['value']:.0%}{interval}; "
+            f" ({verdict['statistic']}: {verdict['value']:{form}}{interval}; "
             f"{verdict['n_sinks']} sinks, {verdict['n_texts']} texts)"
         )
     claim = f"{verdict['claim']}: {verdict['why']}{numbers}"
     return f"[{colour}]{verdict['outcome']}[/{colour}]  {escape(claim)}"
+
+
+def number_form(statistic: str) -> str:
+    """How the numbers of a statistic are written: shares in per cent, others with two decimals.
+
+    >>> number_form("share of sinks that end"), number_form("rank correlation of factor")
+    ('.0%', '.2f')
+    """
+    return ".0%" if statistic.startswith("share") else ".2f"
 
 
 def show_where(message: str) -> None:

@@ -13,7 +13,7 @@ from secondary_sinks.models.load import parse_device, parse_dtype
 from secondary_sinks.models.proof import check_skip
 from secondary_sinks.models.sources import resolve
 from secondary_sinks.report import write_report
-from secondary_sinks.runs import RunFolder, analyse, check_lengths, describe, save
+from secondary_sinks.runs import RunFolder, analyse, ask, check_lengths, describe, save
 from secondary_sinks.texts import Text, bundled_corpus, check_feed, read_texts, tokenize
 from secondary_sinks.types import Edit, Thresholds
 
@@ -35,6 +35,7 @@ class Request(NamedTuple):
     trust_remote_code: bool = False
     bridge: bool = False
     skip: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
 
     @property
     def command(self) -> str:
@@ -48,6 +49,7 @@ class Request(NamedTuple):
             "edit": self.edit,
             "seed": self.seed,
             "revision": self.revision,
+            "ask": ",".join(self.asked) or None,
         }
         for option, value in options.items():
             words += [] if value is None else [f"--{option}", str(value)]
@@ -93,7 +95,7 @@ def _fill(folder: RunFolder, request: Request, texts: Sequence[Text], bars: Bars
     bars.advance("load", request.model, 1, 1)
     fed = [tokenize(text, model.tokenizer, request.feed) for text in texts]
     check_lengths(model, fed, limits)
-    record = describe(model, fed, limits, request.edit, request.seed)
+    record = describe(model, fed, limits, request.edit, request.seed, request.asked)
     record["model"]["skipped_checks"] = sorted(set(request.skip))
     record["model"]["source"] = provenance(resolve(request.model, request.revision))
     if not request.force and folder.is_complete(record["key"]):
@@ -101,7 +103,11 @@ def _fill(folder: RunFolder, request: Request, texts: Sequence[Text], bars: Bars
     folder.check(force=request.force)
     show_inputs(bars, record)
     results = analyse(model, fed, edit=request.edit, thresholds=limits, tick=bars.advance)
-    save(folder, results, record | {"command": request.command}, force=request.force)
+    if request.asked:
+        bars.advance("ask", "", 0, 1)
+    answers, laps = ask(model, results, request.asked, show_where)
+    record |= {"command": request.command, "timings_s": results.timings | laps}
+    save(folder, results, record, answers=answers, force=request.force)
     return False
 
 

@@ -1,6 +1,7 @@
 """Hooked model + traces + sinks -> an `Answer`: the causal questions, each with its controls."""
 
 from secondary_sinks.questions.answer import Answer
+from secondary_sinks.questions.cost import Cost, costs
 from secondary_sinks.questions.dose import norm_dose
 from secondary_sinks.questions.forming import Forming, forming_frame, forming_mlps
 from secondary_sinks.questions.harm import harm
@@ -12,7 +13,9 @@ from secondary_sinks.questions.sufficiency import sufficiency
 
 __all__ = [
     "Answer",
+    "Cost",
     "Forming",
+    "costs",
     "forming_frame",
     "forming_mlps",
     "harm",

@@ -21,7 +21,17 @@ PART = ".part-"
 LOCK = f"{PART}lock"
 NUMBERS = ("value", "low", "high", "lost", "removed_low", "removed_high")
 """Fields of a verdict or layer effect that may be NaN, which JSON cannot say."""
+ANSWERS = {
+    "necessity": ("cells", "effects", "forming", "formed"),
+    "sufficiency": ("cells", "effects"),
+    "norm_dose": ("cells", "effects", "threshold"),
+    "redistribution": ("cells", "effects"),
+    "sparsity": ("cells", "effects", "smallest"),
+    "harm": ("cells", "effects"),
+}
+"""The tables of the answer to each causal question; in files as `necessity.cells.parquet`."""
 OWN = {RECORD, "report.html", *(f"{table}.parquet" for table in TABLES)}
+OWN |= {f"{asked}.{table}.parquet" for asked, tables in ANSWERS.items() for table in tables}
 
 
 class RunFolder:
@@ -192,7 +202,8 @@ class RunFolder:
             raise self._damaged(path, error) from error
         if not isinstance(found, dict) or found.get("schema") != SCHEMA:
             raise RunFolderError(f"{str(path)!r} is no record of schema {SCHEMA}; run again")
-        for row in [*found.get("verdicts", []), *found.get("layer_effects", [])]:
+        answered = [row for told in found.get("answers", []) for row in told["verdicts"]]
+        for row in [*found.get("verdicts", []), *found.get("layer_effects", []), *answered]:
             row |= {name: math.nan for name in NUMBERS if name in row and row[name] is None}
         return found
 

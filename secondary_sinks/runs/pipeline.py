@@ -12,7 +12,8 @@ from secondary_sinks.detection import detect
 from secondary_sinks.errors import TextError
 from secondary_sinks.models import HookedModel
 from secondary_sinks.observation import observe
-from secondary_sinks.questions import layer_effects, layer_verdicts
+from secondary_sinks.questions import Answer, layer_effects, layer_verdicts
+from secondary_sinks.runs.answers import write_answers
 from secondary_sinks.runs.folder import RunFolder
 from secondary_sinks.texts import TokenizedText
 from secondary_sinks.types import Effects, SinkTable, Thresholds, Trace
@@ -74,29 +75,36 @@ def analyse(
 
 
 def save(
-    folder: RunFolder, results: Results, record: dict[str, Any], *, force: bool = False
+    folder: RunFolder,
+    results: Results,
+    record: dict[str, Any],
+    *,
+    answers: Sequence[Answer] = (),
+    force: bool = False,
 ) -> None:
-    """Write the tables of a run, then `run.json`.
+    """Write the tables of a run, with those of its answers, then `run.json`.
 
     Raises `RunFolderError` when the folder holds anything; `force` replaces the run in it.
     """
     folder.prepare(force=force)
     folder.write_table("sinks", results.sinks.to_frame())
     folder.write_table("trace", pd.concat([trace.to_frame() for trace in results.traces]))
-    answers: dict[str, Any] = {"layer_effects": [], "verdicts": []}
+    told: dict[str, Any] = {"layer_effects": [], "verdicts": []}
     if results.effects is not None:
         frame = results.effects.to_frame()
         folder.write_table("effects", frame)
     if results.effects is not None and record["edit"] != "none":
         asked = _without_copies(frame, results.sinks)
-        answers["layer_effects"] = [asdict(row) for row in layer_effects(asked)]
-        answers["verdicts"] = [asdict(verdict) for verdict in layer_verdicts(asked)]
-    answers["near_sinks"] = [
+        told["layer_effects"] = [asdict(row) for row in layer_effects(asked)]
+        told["verdicts"] = [asdict(verdict) for verdict in layer_verdicts(asked)]
+    told["near_sinks"] = [
         {"text_id": sink.text_id, "pos": sink.pos, "token": sink.token, "kind": sink.kind}
         for sink in results.sinks.near
     ]
+    if answers:
+        told["answers"] = write_answers(folder, answers)
     primaries = {trace.text_id: trace.primary for trace in results.traces}
-    folder.write_record(record | {"primaries": primaries, **answers, "timings_s": results.timings})
+    folder.write_record({"timings_s": results.timings, **record, "primaries": primaries, **told})
 
 
 def _without_copies(effects: pd.DataFrame, sinks: SinkTable) -> pd.DataFrame:

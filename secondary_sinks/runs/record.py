@@ -29,8 +29,12 @@ def describe(
     thresholds: Thresholds,
     edit: str | None,
     seed: int,
+    asked: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The inputs of a run, and `key`, a hash over all that can change its tables."""
+    """The inputs of a run, and `key`, a hash over all that can change its tables.
+
+    `asked` are the causal questions, if any.
+    """
     inputs: dict[str, Any] = {
         "model": {
             "architecture": architecture(model),
@@ -50,6 +54,8 @@ def describe(
         "versions": {name: _version(name) for name in PACKAGES}
         | {"python": platform.python_version()},
     }
+    if asked:
+        inputs["asked"] = list(asked)
     key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
     named = {"name": model.cfg.model_name, **inputs["model"]}
     return {"key": key, "commit": commit(), **inputs, "model": named}

@@ -300,13 +300,21 @@ def test_the_table_of_sinks_shows_tokens_as_they_are_and_runs_no_markup(capsys):
     ]
 
 
-@pytest.mark.parametrize(("low", "interval"), [(0.5, " [50%, 90%]"), (float("nan"), "")])
-def test_a_verdict_is_one_line(low, interval):
-    verdict = {"claim": "the [b]MLP", "outcome": "supported", "why": "so", "statistic": "lost"}
+@pytest.mark.parametrize(
+    ("statistic", "low", "numbers"),
+    [
+        ("share lost", 0.5, "70% [50%, 90%]"),
+        ("share lost", float("nan"), "70%"),
+        ("rank correlation", 0.5, "0.70 [0.50, 0.90]"),
+    ],
+)
+def test_a_verdict_is_one_line(statistic, low, numbers):
+    verdict = {"claim": "the [b]MLP", "outcome": "supported", "why": "so", "statistic": statistic}
     verdict |= {"value": 0.7, "low": low, "high": 0.9, "n_sinks": 6, "n_texts": 3}
     line = show.verdict_line(verdict)
-    assert line.startswith("[green]supported[/green]  the \\[b]MLP: so (lost: 70%")
-    assert f"70%{interval}; 6 sinks, 3 texts)" in line
+    assert line == (
+        f"[green]supported[/green]  the \\[b]MLP: so ({statistic}: {numbers}; 6 sinks, 3 texts)"
+    )
 
 
 def test_the_source_of_a_model_is_recorded_and_asked_for_again(call, tmp_path):
@@ -345,3 +353,21 @@ def test_a_warning_of_ours_is_one_line(call, monkeypatch):
 
     monkeypatch.setattr("secondary_sinks.cli.work.load_model", load)
     assert call("detect") == (2, "", "warning: dense\\x1b[2J now\nerror: and not loaded\n")
+
+
+def test_questions_are_priced_answered_and_kept(call, tmp_path):
+    code, printed, error = call("run", "--ask", "harm,necessity")
+    assert (code, error) == (0, "")
+    assert printed.index("ask necessity: nothing") < printed.index("Sinks in 1 text(s)")
+    assert "removing all secondary sinks raises the loss" in " ".join(printed.split())
+    record = RunFolder(tmp_path / "out").record()
+    assert [told["question"] for told in record["answers"]] == ["necessity", "harm"]
+    assert "--ask necessity,harm" in record["command"]
+    assert set(record["timings_s"]) >= {"observe", "necessity", "harm"}
+
+
+def test_a_question_that_there_is_not_is_refused_before_any_work(call, tmp_path):
+    code, _, error = call("run", "--ask", "harms")
+    assert code == 2
+    assert "expected all, none or some of necessity" in error
+    assert not (tmp_path / "out").exists()

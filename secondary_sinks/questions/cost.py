@@ -1,0 +1,66 @@
+"""What asking a causal question costs, before it is asked."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from secondary_sinks.questions.cases import cases_of
+from secondary_sinks.questions.dose import FACTORS
+from secondary_sinks.questions.necessity import EDITS
+from secondary_sinks.types import SinkTable, Trace
+
+SEEDS = 3
+DRAWS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """How many cells a question runs, with its defaults."""
+
+    question: str
+    replayed: int
+    """Cells in which one token is computed anew."""
+    recomputed: int
+    """Cells in which the rest of the text is computed anew."""
+
+    def seconds(self, one_replayed: float, one_recomputed: float) -> float:
+        """How long that takes where single cells take so many seconds."""
+        return self.replayed * one_replayed + self.recomputed * one_recomputed
+
+
+def costs(
+    questions: Iterable[str], traces: Iterable[Trace], sinks: SinkTable, d_mlp: int
+) -> list[Cost]:
+    """The cells of each question asked with its defaults about these sinks.
+
+    Exact for sinks that one MLP forms; more MLPs have more neurons, so that sparsity tries a few
+    sizes more.
+    """
+    texts = cases_of(traces, sinks)
+    n_sinks = sum(len(text.cases) for text in texts)
+    n_texts = sum(bool(text.cases) for text in texts)
+    n_layers = len(texts[0].trace.norm) if texts else 0
+    by_sink = _replayed_by_sink(n_layers, d_mlp)
+    recomputed = {
+        "redistribution": n_sinks * 2 * len(EDITS),
+        "harm": n_texts * len(EDITS) * (1 + DRAWS),
+    }
+    return [
+        Cost(
+            question=question,
+            replayed=n_sinks * by_sink.get(question, 0),
+            recomputed=recomputed.get(question, 0),
+        )
+        for question in questions
+    ]
+
+
+def _replayed_by_sink(n_layers: int, d_mlp: int) -> dict[str, int]:
+    """Replayed cells per sink; the questions' own functions say what they are."""
+    doses = 2 * len(FACTORS)
+    sizes = len({max(1, d_mlp // 100), *(1 << power for power in range((d_mlp - 1).bit_length()))})
+    return {
+        "necessity": 3 * n_layers * len(EDITS) + 2 * len(EDITS),
+        "sufficiency": 2 * (2 + n_layers) + SEEDS,
+        "norm_dose": doses + 2 + 1 + SEEDS * 5,
+        "sparsity": sizes * (3 + 2 * SEEDS),
+    }

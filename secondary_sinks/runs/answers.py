@@ -1,0 +1,86 @@
+"""The answers to causal questions in a run folder: named, written, and read back."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
+from secondary_sinks.errors import QuestionError
+from secondary_sinks.questions import Answer
+from secondary_sinks.runs.folder import ANSWERS, RunFolder
+from secondary_sinks.types import Verdict, format_layers
+
+
+def parse_questions(words: str) -> tuple[str, ...]:
+    """Names of questions, in the order in which they are asked: "all", "none", or a list.
+
+    Raises `QuestionError` for a name that is none.
+
+    >>> parse_questions("harm, necessity"), parse_questions("none")
+    (('necessity', 'harm'), ())
+    """
+    named = [word.strip() for word in words.split(",") if word.strip()]
+    if named in (["all"], ["none"]):
+        return tuple(ANSWERS) if named == ["all"] else ()
+    unknown = [name for name in named if name not in ANSWERS]
+    if unknown or not named:
+        raise QuestionError(
+            f"expected all, none or some of {', '.join(ANSWERS)}, with commas between them; got "
+            f"{words!r}"
+        )
+    return tuple(name for name in ANSWERS if name in named)
+
+
+def write_answers(folder: RunFolder, answers: Sequence[Answer]) -> list[dict[str, Any]]:
+    """Write the tables of the answers; what the record says of them is returned."""
+    for answer in answers:
+        for name, table in _tables(answer).items():
+            folder.write_table(f"{answer.question}.{name}", _plain(table))
+    return [
+        {
+            "question": answer.question,
+            "verdicts": [asdict(verdict) for verdict in answer.verdicts],
+            "tables": list(_tables(answer)),
+            "left_out": dict(answer.left_out),
+            "n_censored": answer.n_censored,
+        }
+        for answer in answers
+    ]
+
+
+def read_answers(folder: RunFolder) -> dict[str, Answer]:
+    """The answers of a run by question; none where none was asked.
+
+    Raises `RunFolderError` when a table is missing or damaged.
+    """
+    return {told["question"]: _read(folder, told) for told in folder.record().get("answers", [])}
+
+
+def _read(folder: RunFolder, told: Mapping[str, Any]) -> Answer:
+    tables = {name: folder.table(f"{told['question']}.{name}") for name in told["tables"]}
+    return Answer(
+        question=told["question"],
+        cells=tables.pop("cells"),
+        effects=tables.pop("effects"),
+        verdicts=tuple(Verdict(**verdict) for verdict in told["verdicts"]),
+        tables=tables,
+        left_out=told["left_out"],
+        n_censored=told["n_censored"],
+    )
+
+
+def _tables(answer: Answer) -> dict[str, pd.DataFrame]:
+    return {"cells": answer.cells, "effects": answer.effects, **answer.tables}
+
+
+def _plain(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with tuples of layers in words, which every reader of Parquet knows."""
+    words: dict[str, Any] = {
+        str(name): [
+            format_layers(cell) if isinstance(cell, tuple) else cell for cell in table[name]
+        ]
+        for name in table
+        if any(isinstance(cell, tuple) for cell in table[name])
+    }
+    return table.assign(**words)

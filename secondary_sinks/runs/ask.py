@@ -1,0 +1,51 @@
+"""The causal questions of a run, asked one after the other, with their price told first."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from secondary_sinks import questions
+from secondary_sinks.models import HookedModel
+from secondary_sinks.questions import Answer
+from secondary_sinks.runs.pipeline import Results
+
+Say = Callable[[str], None]
+
+
+def _quiet(line: str) -> None:
+    pass
+
+
+def ask(
+    model: HookedModel, results: Results, asked: Sequence[str], say: Say = _quiet
+) -> tuple[tuple[Answer, ...], dict[str, float]]:
+    """The answers, and the seconds that each took. What they cost is said first."""
+    if not asked:
+        return (), {}
+    for line in price(model, results, asked):
+        say(line)
+    traces, sinks = results.traces, results.sinks
+    laps, start = {}, time.perf_counter()
+    forming = questions.forming_mlps(model, traces, sinks)
+    answers = []
+    for name in asked:
+        answers.append(getattr(questions, name)(model, traces, sinks, forming=forming))
+        laps[name], start = round(time.perf_counter() - start, 3), time.perf_counter()
+    return tuple(answers), laps
+
+
+def price(model: HookedModel, results: Results, asked: Sequence[str]) -> list[str]:
+    """What the questions cost, in cells and at the speed that this run had so far, in words.
+
+    Of a replayed cell that is known from the ablations; a recomputed one takes at most a pass.
+    """
+    found = questions.costs(asked, results.traces, results.sinks, model.cfg.d_mlp)
+    done = 0 if results.effects is None else len(results.effects.rows)
+    one_replayed = results.timings.get("ablate", 0.0) / max(done, 1)
+    one_recomputed = results.timings["observe"] / len(results.traces)
+    lines = []
+    for cost in found:
+        seconds = cost.seconds(one_replayed, one_recomputed)
+        cells = f"{cost.replayed:,} replayed tokens" if cost.replayed else ""
+        cells += f"{cost.recomputed:,} recomputed texts" if cost.recomputed else ""
+        lines.append(f"ask {cost.question}: {cells or 'nothing'}, about {seconds:.0f} s")
+    return lines

@@ -1,0 +1,36 @@
+"""What a question costs is known before it is asked, and is what it then runs."""
+
+import pytest
+
+from secondary_sinks import questions
+from secondary_sinks.models.planted import Plant
+from secondary_sinks.questions import costs
+from tests.questions.gardens import Garden
+
+ALL = ("necessity", "sufficiency", "norm_dose", "redistribution", "sparsity", "harm")
+
+
+@pytest.fixture(scope="module")
+def garden():
+    return Garden(Plant(pos=12, forming=(3,)), n_texts=2)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_price_is_the_number_of_cells(garden, name):
+    (cost,) = costs([name], garden.traces, garden.sinks, garden.model.cfg.d_mlp)
+    answer = getattr(questions, name)(*garden.asked)
+    formed = answer.tables.get("formed", ())
+    assert cost.question == name
+    assert cost.replayed + cost.recomputed == len(answer.cells) + len(formed)
+    assert (cost.replayed == 0) == (name in {"redistribution", "harm"})
+
+
+def test_seconds_count_both_kinds_of_cells(garden):
+    replayed, recomputed = costs(["necessity", "harm"], garden.traces, garden.sinks, 10)
+    assert replayed.seconds(0.5, 100.0) == replayed.replayed / 2
+    assert recomputed.seconds(0.5, 100.0) == recomputed.recomputed * 100
+
+
+def test_without_sinks_nothing_is_to_pay(garden):
+    nobody = garden.sinks.of_kind("primary")
+    assert {c.replayed + c.recomputed for c in costs(ALL, garden.traces, nobody, 10)} == {0}
