@@ -2,10 +2,12 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 
 from experiments import norms
@@ -20,6 +22,16 @@ from tests.tiny import save_tiny
 
 FOX = "The quick brown fox jumps over the lazy dog, again and again. "
 WORDS = {"statistic": "share", "controls": "twins"}
+
+
+@pytest.fixture(autouse=True)
+def _no_browser(monkeypatch):
+    """Drawing a picture takes seconds, so one test does it."""
+
+    def refuse(*where, **how):
+        raise RuntimeError("\n\nThere is no browser.\n\nGet one.")
+
+    monkeypatch.setattr(go.Figure, "write_image", refuse)
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +108,15 @@ def test_what_is_written_is_what_was_found(tmp_path, finding, observed):
     page = (out / "figure.html").read_text()
     assert not re.findall(r"<(?:script|link|img)[^>]*(?:src|href)=", page)
     assert "Plotly.newPlot" in page
-    drawn = (out / "figure.png").is_file()
-    assert drawn == (len(lines) == 1), "a picture, or one line that says why not"
-    assert drawn or lines[1].startswith("no .png of the figures: ")
+    assert lines[1:] == ["no .png of the figures: There is no browser."]
+    assert not (out / "figure.png").exists()
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs a browser")
+def test_a_picture_where_there_is_a_browser(tmp_path, monkeypatch, finding):
+    monkeypatch.undo()
+    assert write(finding, tmp_path, {}) == [f"norms: {tmp_path}"]
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_nothing_of_an_earlier_finding_is_taken_for_this_one(tmp_path, finding, observed):
