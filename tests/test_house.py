@@ -26,6 +26,7 @@ ARROWS = {
     "report": {"plots", "runs"},
     "cli": {"causal", "detection", "models", "report", "runs", "texts"},
     "attribution": {"models", "observation", "measures", "detection", "texts"},
+    "notebook": {"causal", "detection", "models", "observation", "plots", "runs", "texts"},
     "testing": {"causal", "detection", "models", "observation"},
     "__main__": {"cli"},
 }

@@ -1,7 +1,7 @@
 """Hooked model + `Trace` + sinks + edits -> `Effects`: what an intervention does."""
 
 from secondary_sinks.causal.ablate import ablate
-from secondary_sinks.causal.beside import direct_and_total
+from secondary_sinks.causal.beside import before_and_after, direct_and_total
 from secondary_sinks.causal.donors import reference_means
 from secondary_sinks.causal.recompute import Recomputed, recompute
 from secondary_sinks.causal.replay import Replay, replay
@@ -10,6 +10,7 @@ __all__ = [
     "Recomputed",
     "Replay",
     "ablate",
+    "before_and_after",
     "direct_and_total",
     "recompute",
     "reference_means",

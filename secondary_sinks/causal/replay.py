@@ -11,7 +11,7 @@ For the attention that later tokens pay, the replica's key replaces the clean on
 softmax, with their own queries as in the clean run: the *direct* effect.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,18 +25,20 @@ from secondary_sinks.causal.batches import in_batches
 from secondary_sinks.causal.check import Context, check_cells
 from secondary_sinks.causal.donors import Donors, Means, settle
 from secondary_sinks.causal.states import STATES, states_of
-from secondary_sinks.errors import EditError
+from secondary_sinks.errors import EditError, TraceError
 from secondary_sinks.measures import attention_to_replaced_key, norms, seeing_queries
 from secondary_sinks.models.layers import refuse_unreplicable
 from secondary_sinks.models.protocol import Hook, HookedModel
 from secondary_sinks.observation import LayerView, walk
 from secondary_sinks.observation.belongs import check_belongs, check_same
+from secondary_sinks.observation.kept import KeptPass
 from secondary_sinks.types import Cell, Edit, Trace, as_cell
 
 SCORES_AT_ONCE = 1 << 24
 """Attention scores (heads x positions x cells) of one batch: bounds the memory of a replay."""
 
 Progress = Callable[[int, int], None]
+LayerHooks = Callable[[int], list[Hook]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,6 +66,7 @@ def replay(
     attention: bool = True,
     others: Sequence[Trace] = (),
     reference: Means | None = None,
+    kept: KeptPass | None = None,
     progress: Progress | None = None,
 ) -> Replay:
     """Run every cell, each alone, and measure what becomes of its token at every layer.
@@ -72,7 +75,8 @@ def replay(
     `model`: its tokens are walked through again, and its primary, typical token and medians are
     what the edited states are measured against. `others` are traces of texts that donors come
     from, `reference` what `reference_means` gave. `attention=False` leaves the mass out and is
-    faster. `progress` is called with (layers done, layers).
+    faster. `kept` is a clean pass of the same text that is still in memory: the text is then not
+    walked through again. `progress` is called with (layers done, layers).
 
     Raises `EditError` for edits that are not possible, and for a cell of several tokens: what
     it does to the later of them is no matter of one token (`recompute` does it), `TraceError`
@@ -80,7 +84,7 @@ def replay(
     """
     groups = [edits]
     asked: dict[str, Any] = {"attention": attention, "others": others, "reference": reference}
-    return replay_groups(model, trace, groups, **asked, progress=progress)[0]
+    return replay_groups(model, trace, groups, **asked, kept=kept, progress=progress)[0]
 
 
 def replay_groups(
@@ -91,6 +95,7 @@ def replay_groups(
     attention: bool = True,
     others: Sequence[Trace] = (),
     reference: Means | None = None,
+    kept: KeptPass | None = None,
     progress: Progress | None = None,
 ) -> tuple[Replay, ...]:
     """`replay` of several lists of cells in one walk, one result per list.
@@ -112,7 +117,7 @@ def replay_groups(
     ]
     n_layers = len(trace.norm)
     hooks = partial(_hooks, passings)
-    for view in walk(model, trace.tokens, denominators=attention, hooks=hooks):
+    for view in _views(model, trace, attention, hooks, kept):
         check_same(view, trace)
         for passing in passings:
             passing.step(view)
@@ -124,6 +129,20 @@ def replay_groups(
 
 def _hooks(passings: "Sequence[_Passing]", layer: int) -> list[Hook]:
     return [hook for passing in passings for hook in passing.donors.hooks(layer)]
+
+
+def _views(
+    model: HookedModel, trace: Trace, attention: bool, hooks: LayerHooks, kept: KeptPass | None
+) -> Iterator[LayerView]:
+    """The layers of the clean text: those that were kept, or of another pass."""
+    if kept is None:
+        return walk(model, trace.tokens, denominators=attention, hooks=hooks)
+    if kept.model is not model or not torch.equal(kept.tokens, trace.tokens):
+        raise TraceError(
+            "the kept pass is of another model or text than the trace; keep one of this text: "
+            "KeptPass(model, trace.tokens)"
+        )
+    return kept.walk(hooks)
 
 
 def _only_position(cell: Cell) -> int:

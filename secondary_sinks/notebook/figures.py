@@ -1,0 +1,119 @@
+"""What the explorer draws: a map of layers by tokens, and curves before and after an edit."""
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from jaxtyping import Float
+from torch import Tensor
+
+from secondary_sinks.notebook.choice import MEASURES, Choice
+from secondary_sinks.notebook.tried import Tried
+from secondary_sinks.plots.labels import inert
+from secondary_sinks.plots.theme import GAINED, KINDS, LOST, finish, layer_axis, rgba
+from secondary_sinks.types import Trace, read_by_next
+
+SIGNED = [[0.0, GAINED], [0.5, "rgba(128,128,128,0.08)"], [1.0, KINDS["secondary"]]]
+GROWING = [[0.0, "rgba(128,128,128,0.06)"], [0.5, rgba(KINDS["secondary"], 0.6)], [1.0, LOST]]
+NORM_AT_MOST = 100.0
+"""Norms are coloured on a log scale up to so many medians."""
+
+
+def states(trace: Trace, measure: str) -> Float[Tensor, "layer pos"]:
+    """A measure of the state that each layer wrote; masses are those of the blocks that read it."""
+    values = getattr(trace, measure)
+    return read_by_next(values) if measure == "mass" else values
+
+
+def level_map(trace: Trace, choice: Choice, start: int, stop: int) -> go.Figure:
+    """The chosen measure by layer (up) and token (across), for the positions of one page.
+
+    Colour is bounded and, for norms and masses, compressed; the hover text is neither, and calls a
+    column by its `text`, which is left to whoever draws it (`labels`).
+    """
+    values = states(trace, choice.measure)[:, start:stop].numpy()
+    title = MEASURES[choice.measure]
+    figure = go.Figure(
+        go.Heatmap(
+            x=list(range(start, stop)),
+            z=_coloured(values, choice.measure),
+            customdata=np.float32(values),
+            hovertemplate=f"%{{text}}<br>layer %{{y}}: {title} %{{customdata:.3g}}<extra></extra>",
+            hoverongaps=False,
+            **_scale(choice.measure),
+        )
+    )
+    figure.update_yaxes(layer_axis(len(values)), title_text="layer", showgrid=False)
+    figure.update_xaxes(title_text="position", showgrid=False, range=[start - 0.5, stop - 0.5])
+    return _marked(finish(figure, height=300), choice).update_layout(margin_t=12)
+
+
+def labels(trace: Trace, start: int, stop: int) -> list[str]:
+    """What each column of a map is called, safe for plotly; the page repeats it layer by layer."""
+    tokens = enumerate(trace.token_strings[start:stop], start=start)
+    return [f"{inert(token)} at {pos}" for pos, token in tokens]
+
+
+def _coloured(values: np.ndarray, measure: str) -> np.ndarray:
+    """Values as they are coloured; three digits, which is what a reader's page needs."""
+    if measure == "norm_ratio":
+        values = np.log10(np.maximum(values, 1e-6))
+    elif measure == "mass":
+        values = np.sqrt(values)
+    return np.round(values.astype(np.float64), 3)
+
+
+def _scale(measure: str) -> dict[str, Any]:
+    bar: dict[str, Any] = {"thickness": 10, "outlinewidth": 0, "title": {"text": ""}}
+    if measure in ("alignment", "alignment_centred"):
+        return {"zmin": -1, "zmax": 1, "colorscale": SIGNED, "colorbar": bar}
+    if measure == "mass":
+        ticks = [0.0, 0.01, 0.05, 0.2, 0.5, 1.0]
+        bar |= {"tickvals": np.sqrt(ticks).tolist(), "ticktext": [f"{tick:g}" for tick in ticks]}
+        return {"zmin": 0, "zmax": 1, "colorscale": GROWING, "colorbar": bar}
+    bar |= {"tickvals": [0, 1, 2], "ticktext": ["median", "10 x", "100 x"]}
+    most = float(np.log10(NORM_AT_MOST))
+    return {"zmin": 0, "zmax": most, "colorscale": GROWING, "colorbar": bar}
+
+
+def _marked(figure: go.Figure, choice: Choice) -> go.Figure:
+    """A frame around the chosen cell, and a line along its layer."""
+    line = {"color": rgba(KINDS["primary"], 0.5), "width": 1}
+    figure.add_hline(y=choice.layer, line=line)
+    x, y = choice.pos, choice.layer
+    figure.add_shape(
+        type="rect",
+        x0=x - 0.5,
+        x1=x + 0.5,
+        y0=y - 0.5,
+        y1=y + 0.5,
+        line={"color": KINDS["primary"], "width": 2},
+    )
+    return figure
+
+
+def curves(trace: Trace, tried: Tried, measure: str) -> go.Figure:
+    """The chosen measure by layer: token and control, before (dotted) and after (solid)."""
+    name = "norm" if measure == "norm_ratio" else measure
+    figure = go.Figure()
+    lines = zip(
+        tried.rows, ("token", "control"), (KINDS["secondary"], KINDS["ordinary"]), strict=False
+    )
+    for cell, (row, role, colour) in enumerate(lines):
+        after = tried.curves[name][:, cell]
+        for values, when, dash in (
+            (states(trace, name)[:, row["pos"]], "before", "dot"),
+            (read_by_next(after) if name == "mass" else after, "after", "solid"),
+        ):
+            figure.add_scatter(
+                y=np.round(values.numpy().astype(np.float64), 5),
+                mode="lines",
+                line={"color": colour, "dash": dash, "width": 2},
+                name=f"{role} {when}",
+                hovertemplate=f"{role} {when}<br>layer %{{x}}: %{{y:.3g}}<extra></extra>",
+            )
+    figure.add_vline(x=tried.choice.layer, line={"color": rgba(KINDS["primary"], 0.5), "width": 1})
+    figure.update_xaxes(layer_axis(len(trace.norm)), title_text="layer")
+    figure.update_yaxes(title_text=MEASURES[measure], type="log" if name == "norm" else "linear")
+    figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
+    return finish(figure, height=260)

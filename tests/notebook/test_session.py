@@ -1,0 +1,304 @@
+"""A session does what was chosen, and gives the numbers that the library gives."""
+
+import json
+import time
+
+import pytest
+import torch
+
+from secondary_sinks import Edit, ablate, detect, replay
+from secondary_sinks.causal import direct_and_total
+from secondary_sinks.errors import EditError, RunFolderError, TextError
+from secondary_sinks.notebook import Session
+from secondary_sinks.notebook import session as module
+from secondary_sinks.report import render
+from secondary_sinks.runs import RunFolder
+from secondary_sinks.testing import Plant, plant
+from secondary_sinks.types import Thresholds
+
+
+def same(got, expected):
+    """Rows of before and after are equal, numbers nearly."""
+    assert got.keys() == expected.keys()
+    for name, value in expected.items():
+        near = isinstance(value, float)
+        assert got[name] == (pytest.approx(value, rel=1e-4, nan_ok=True) if near else value), name
+
+
+PRIMARY = Plant(pos=0, forming=(1,), strength=400.0)
+
+
+@pytest.fixture(scope="module")
+def planted():
+    return plant(
+        [PRIMARY, Plant(pos=20, forming=(3,)), Plant(pos=30, forming=(2,), strength=90.0)],
+        content_queries=True,
+    )
+
+
+@pytest.fixture
+def session(planted):
+    return Session(planted.model, planted.tokens)
+
+
+def test_it_begins_at_the_strongest_secondary_sink_with_nothing_done(session):
+    assert (session.choice.pos, session.choice.layer, session.choice.kind) == (30, 2, "none")
+    assert session.current is None
+    assert session.tried == ()
+    assert session.immediate
+
+
+def test_a_text_without_sinks_begins_at_the_likeliest_primary():
+    bare = plant([])
+    session = Session(bare.model, bare.tokens)
+    assert session.sinks.sinks == ()
+    assert session.choice.pos == session.trace.primary
+    assert session.choose(kind="zero").rows[0]["lifetime_clean"] == 0
+
+
+def test_zeroing_the_planted_mlp_gives_the_numbers_of_ablate(planted, session):
+    tried = session.choose(pos=20, layer=3, kind="zero")
+    sinks = detect(session.trace)
+    effects = ablate(planted.model, session.trace, sinks, layers=[3]).to_frame()
+    effects = effects[effects["sink_pos"] == 20].set_index("role")
+    own, control = tried.rows
+    assert (own["lifetime_clean"], own["lifetime_edited"]) == (5, 0)
+    for name in ("alignment", "alignment_centred", "norm", "mass"):
+        for run in ("clean", "edited"):
+            expected = effects.loc["sink", f"{name}_{run}"]
+            assert own[f"{name}_{run}"] == pytest.approx(expected, rel=1e-5)
+    assert control["token"] == own["token"]
+    assert tried.control_kind == "twin"
+    assert control["lifetime_clean"] == 0
+
+
+@pytest.mark.parametrize(
+    ("choice", "edit"),
+    [
+        ({"kind": "mean"}, {"kind": "mean"}),
+        ({"kind": "scale", "value": 2}, {"kind": "scale", "value": 2.0}),
+        ({"kind": "remove"}, {"kind": "remove"}),
+        ({"kind": "patch", "donor": 40}, {"kind": "patch", "donor": 40}),
+        (
+            {"kind": "zero", "site": "resid_post", "layer": 5},
+            {"layer": 5, "kind": "zero", "site": "resid_post"},
+        ),
+    ],
+)
+def test_every_kind_of_edit_is_the_edit_that_it_says(planted, session, choice, edit):
+    tried = session.choose(**{"pos": 20, "layer": 3} | choice)
+    expected = Edit(**{"pos": 20, "layer": 3} | edit)
+    assert tried.edits[0] == expected
+    norms = replay(planted.model, session.trace, [expected]).norm[list(tried.layers), 0]
+    assert tried.rows[0]["norm_edited"] == pytest.approx(float(norms.mean()), rel=1e-5)
+
+
+def test_patching_a_sink_into_an_ordinary_token_makes_one(session):
+    tried = session.choose(pos=40, layer=3, kind="patch", donor=20)
+    assert (tried.rows[0]["lifetime_clean"], tried.rows[0]["lifetime_edited"]) == (0, 5)
+    assert tried.layers == (3, 4, 5, 6, 7), "of a token that is no sink: from the edit on"
+    assert tried.edits[1].donor == 20
+
+
+def test_a_patch_waits_for_its_donor(session):
+    assert session.choose(kind="patch") is None
+    assert session.choose(donor=40).edits[0].donor == 40
+
+
+def test_controls_are_never_sinks_donors_or_the_token_itself(session):
+    sinks = {sink.pos for sink in session.sinks.sinks}
+    for pos in range(1, 50):
+        donor = pos + 1
+        tried = session.choose(pos=pos, layer=3, kind="patch", donor=donor)
+        control = tried.edits[1].positions[0]
+        assert control not in sinks | {pos, donor, session.trace.primary}
+
+
+def test_each_edit_is_run_once(session, monkeypatch):
+    calls = []
+    monkeypatch.setattr(module, "replay", lambda *a, **k: calls.append(1) or replay(*a, **k))
+    session.choose(kind="zero")
+    session.choose(measure="mass")
+    session.choose(kind="none")
+    session.choose(kind="zero")
+    assert len(calls) == len(session.tried) == 1
+
+
+def test_undo_goes_back_step_by_step_and_forgets_no_trial(session):
+    start = session.choice
+    session.choose(pos=20, layer=3)
+    zeroed = session.choose(kind="zero")
+    session.choose(kind="mean")
+    assert session.undo() is zeroed
+    session.undo()
+    assert session.choice.kind == "none"
+    assert session.undo() is None
+    assert session.choice == start
+    assert len(session.tried) == 2
+    with pytest.raises(EditError, match="nothing to undo"):
+        session.undo()
+
+
+def test_going_to_a_trial_can_be_undone_and_keeps_the_measure(session):
+    first = session.choose(pos=20, layer=3, kind="zero")
+    session.choose(kind="mean", measure="mass")
+    assert session.go(0) is first
+    assert session.choice.measure == "mass"
+    session.undo()
+    assert session.choice.kind == "mean"
+    with pytest.raises(EditError, match="trial 7"):
+        session.go(7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"layer": 8}, "layer is 8; expected a whole number from 0 to 7"),
+        ({"pos": -1}, "pos is -1"),
+        ({"pos": True}, "pos is True"),
+        ({"donor": 64}, "donor is 64"),
+        ({"kind": "explode"}, "kind is 'explode'; expected one of none, zero"),
+        ({"site": "z"}, "site is 'z'"),
+        ({"measure": "luck"}, "measure is 'luck'"),
+        ({"value": float("nan")}, "value is nan; expected a finite number"),
+        ({"value": "2"}, "value is '2'"),
+        ({"colour": 1}, "unknown choice 'colour'"),
+        ({"kind": "patch", "donor": 30}, "the donor is the token itself"),
+    ],
+)
+def test_what_is_not_possible_is_said_and_changes_nothing(session, changes, words):
+    before = session.choice
+    with pytest.raises(EditError, match=words):
+        session.choose(**changes)
+    assert session.choice == before
+    assert session.tried == ()
+
+
+def test_an_edit_that_the_engine_refuses_changes_nothing():
+    shallow = plant([Plant(pos=9, forming=(3,), strength=400.0), Plant(pos=20, forming=(4,))])
+    session = Session(shallow.model, shallow.tokens)
+    unknown = [la for la in range(8) if not session.trace.primary_resid[la].isfinite().all()]
+    session.choose(layer=unknown[0])
+    before = session.choice
+    with pytest.raises(EditError, match="no primary stands out"):
+        session.choose(kind="remove")
+    assert session.choice == before
+    session.choose(kind="zero")
+
+
+def test_total_effects_are_those_of_recompute(planted, session):
+    session.choose(pos=20, layer=3, kind="zero")
+    told = []
+    tried = session.total(lambda *done: told.append(done))
+    assert told[-1][0] == told[-1][1]
+    both = direct_and_total(planted.model, session.trace, tried.edits[:1]).set_index("layer")
+    assert tried.totals[0]["mass_total"] == pytest.approx(
+        both.loc[[4, 5, 6, 7], "mass_total"].mean(), rel=1e-5
+    )
+    assert tried.totals[0]["loss_change"] == pytest.approx(both["loss_change"].iloc[0], rel=1e-4)
+    assert session.total() is tried
+    assert session.current is tried
+
+
+def test_total_and_code_need_an_edit(session):
+    for act in (session.total, session.to_python):
+        with pytest.raises(EditError, match="no edit is chosen yet"):
+            act()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pos": 20, "layer": 3, "kind": "zero"},
+        {"pos": 40, "layer": 3, "kind": "patch", "donor": 20},
+        {"pos": 20, "layer": 3, "kind": "scale", "value": 0.25, "site": "resid_post"},
+    ],
+)
+def test_the_code_gives_the_same_numbers(planted, session, changes, capsys):
+    tried = session.choose(**changes)
+    given = {"model": planted.model}
+    exec(session.to_python(), given)
+    assert "mass_edited" in capsys.readouterr().out
+    for got, expected in zip(given["effects"].to_dict("records"), tried.rows, strict=True):
+        same(got, expected)
+
+
+def test_the_code_has_thresholds_and_totals_where_they_matter(planted):
+    session = Session(planted.model, planted.tokens, thresholds=Thresholds(aligned=0.999))
+    session.choose(pos=20, layer=4, kind="zero")
+    tried, given = session.total(), {"model": planted.model}
+    exec(session.to_python(), given)
+    assert given["effects"]["lifetime_clean"].tolist() == [r["lifetime_clean"] for r in tried.rows]
+    assert tried.rows[0]["lifetime_clean"] == 0, "by the default thresholds it would be 5"
+    last = given["totals"].groupby("edit", sort=False)["loss_change"].first()
+    assert last.tolist() == pytest.approx([one["loss_change"] for one in tried.totals], rel=1e-4)
+
+
+def test_the_export_is_a_run_that_readers_and_report_read(session, tmp_path):
+    session.choose(pos=20, layer=3, kind="zero")
+    session.total()
+    session.choose(pos=40, kind="patch", donor=20)
+    folder = RunFolder(session.export(tmp_path / "explored"))
+    record = folder.record()
+    effects = folder.table("effects")
+    assert record["explored"][0][0] == {"pos": 20, "layer": 3, "kind": "zero"}
+    assert effects["effect"].tolist() == ["direct", "total"] * 2 + ["direct"] * 2
+    assert effects["role"].tolist() == ["sink", "sink", "control", "control", "token", "control"]
+    row = effects.iloc[0]
+    assert (row["lifetime_edited"], row["edit"], row["site"]) == (0, "zero", "mlp_out")
+    assert len(folder.table("trace")) == 8 * 64
+    assert "secondary" in render(record, folder.table("sinks"), folder.table("trace"), None)
+    with pytest.raises(RunFolderError, match="not empty"):
+        session.export(tmp_path / "explored")
+    session.export(tmp_path / "explored", force=True)
+
+
+def test_an_export_of_nothing_tried_is_readable_too(session, tmp_path):
+    folder = RunFolder(session.export(tmp_path / "explored"))
+    assert folder.record()["explored"] == []
+    assert len(folder.table("effects")) == 0
+
+
+def test_all_trials_are_a_frame(session):
+    session.choose(pos=20, layer=3, kind="zero")
+    session.choose(kind="mean")
+    frame = session.to_frame()
+    assert frame["role"].tolist() == ["token", "control"] * 2
+    assert frame["trial"].tolist() == [0, 0, 1, 1]
+    assert json.loads(frame["edit"][2])[0]["kind"] == "mean"
+
+
+def test_a_long_text_is_walked_again_and_gives_the_same(planted, session, monkeypatch):
+    monkeypatch.setattr(module, "KEPT_AT_MOST", 1000)
+    slow = Session(planted.model, planted.tokens)
+    assert not slow.immediate
+    choice = {"pos": 20, "layer": 3, "kind": "mean"}
+    same(slow.choose(**choice).rows[0], session.choose(**choice).rows[0])
+
+
+def test_two_tokens_have_no_control(planted):
+    session = Session(planted.model, planted.tokens[:2])
+    tried = session.choose(pos=1, layer=3, kind="zero")
+    assert (len(tried.rows), tried.control_kind) == (1, "")
+
+
+def test_a_string_needs_a_tokenizer(planted):
+    with pytest.raises(TextError, match="no tokenizer"):
+        Session(planted.model, "some text")
+
+
+@pytest.mark.real
+def test_on_real_weights_an_edit_takes_a_fifth_of_a_second(smollm2, real_tokens, real_trace):
+    """Of one processor: others may be at work on this machine."""
+    session = Session(smollm2, real_tokens, text_id="shortest")
+    torch.testing.assert_close(session.trace.mass, real_trace.mass)
+    session.choose(kind="zero")
+    seconds = []
+    for layer in (0, 1, 4):
+        before = time.process_time()
+        tried = session.choose(layer=layer)
+        seconds.append(time.process_time() - before)
+    norm = replay(smollm2, real_trace, tried.edits).norm[list(tried.layers)].mean(0)
+    assert [row["norm_edited"] for row in tried.rows] == pytest.approx(norm.tolist(), rel=1e-4)
+    assert session.tried[1].rows[0]["lifetime_edited"] == 0, "layer 0 makes it"
+    assert min(seconds) < 0.2
