@@ -161,6 +161,8 @@ def judged(
     """
     words = {"statistic": statistic, "controls": controls + told(left_out or {})}
     missing = too_few(interval.n, interval.n_texts, left_out)
+    if controls.startswith("none"):
+        missing = missing.replace(" with controls", "").replace(" with a control", "")
     outcome = "inconclusive" if missing else outcome_of(interval, line)
     return verdict_of(claim, outcome, missing or why, interval, **words)
 

@@ -30,7 +30,7 @@ from secondary_sinks import SinkTable, Verdict, find_levels
 from secondary_sinks.detection import read_released
 from secondary_sinks.detection.levels import LEAST_TEXTS, counts_for_levels
 from secondary_sinks.plots import level_heatmap, level_heatmaps
-from secondary_sinks.questions.statistics import SHARE, mean_over_texts, too_few
+from secondary_sinks.questions.statistics import SHARE, mean_over_texts
 from secondary_sinks.texts.read import read_utf8
 from secondary_sinks.types import Levels
 
@@ -70,7 +70,9 @@ def run(
     found = {one.name: _levels(one, observed.seed) for one in sources}
     verdicts = [_verdict(one, found[one.name], len(sources) > 1) for one in sources]
     if not any(levels.n_sinks for levels in found.values()):
-        return unanswered(NAME, QUESTION, CLAIM, too_few(0, 0), COLUMNS)
+        return unanswered(
+            NAME, QUESTION, CLAIM, "no secondary sink was found, so no level", COLUMNS
+        )
     cells = {one.name: (found[one.name].cells_frame(), one.n_layers) for one in sources}
     named = [part.assign(model=name) for name, (part, _) in cells.items()]
     tables = [levels.to_frame().assign(model=name) for name, levels in found.items()]

@@ -1,5 +1,6 @@
 """Tokens as points in a plane, by group, in a grid of panels."""
 
+from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
@@ -22,25 +23,25 @@ def clouds(
     x_scale: str = "linear",
     y_scale: str = "linear",
     ticks: bool = True,
+    titles: Mapping[tuple[str, str], str] | None = None,
     side: int = 230,
 ) -> go.Figure:
     """One point per row of the frame, coloured by `group`, in the panel at (`row`, `col`).
 
-    Panels stand in the order in which they first occur, with the words of `row` and `col` as
-    their title. `label` is what a point says when pointed at. Without `ticks`, where an axis has
-    no unit (t-SNE), axes are bare and each panel has a scale of its own. Raises `SinkError` for a
-    frame without rows or without one of the columns.
+    Panels stand in the order in which they first occur. Their titles are those of `titles`, by
+    (row, col), or else both words. `label` is what a point says when pointed at. Without `ticks`,
+    where an axis has no unit (t-SNE), axes are bare; each panel has a scale of its own. Raises
+    `SinkError` for a frame without rows or without one of the columns.
     """
     missing = [name for name in COLUMNS if name not in frame]
     if missing or frame.empty:
         wrong = f"no column {missing[0]!r}" if missing else "no row"
         raise SinkError(f"there is {wrong} in the frame of a figure of points; nothing to draw")
     rows, cols = (list(dict.fromkeys(frame[name])) for name in ("row", "col"))
-    titles = [
-        ", ".join(caption(str(word)) for word in (r, c) if str(word)) for r in rows for c in cols
-    ]
+    named = titles or {at: ", ".join(word for word in at if word) for at in product(rows, cols)}
+    heads = [caption(named.get(at, "")) for at in product(rows, cols)]
     figure = make_subplots(
-        rows=len(rows), cols=len(cols), subplot_titles=titles, vertical_spacing=0.09
+        rows=len(rows), cols=len(cols), subplot_titles=heads, vertical_spacing=0.09
     )
     groups = list(dict.fromkeys(frame["group"]))
     for number, (row, col) in enumerate(product(rows, cols)):

@@ -151,6 +151,22 @@ def rank_correlation(doses: ArrayLike, responses: ArrayLike) -> float:
     return float(np.clip(np.corrcoef(one, other)[0, 1], -1.0, 1.0))
 
 
+def partial_rank_correlation(one: ArrayLike, other: ArrayLike, given: ArrayLike) -> float:
+    """Spearman's, with the ranks of a third quantity held fixed, in [-1, 1].
+
+    NaN where one of the two never differs, or follows from the third.
+
+    >>> round(partial_rank_correlation([1, 2, 3, 4], [2, 1, 4, 3], [1, 4, 3, 2]), 3)
+    0.612
+    """
+    ranks = np.stack([stats.rankdata(values) for values in (one, other, given)])
+    x, y, z = ranks - ranks.mean(1, keepdims=True)
+    if z.any():
+        x, y = (one - z * (one @ z) / (z @ z) for one in (x, y))
+    size = np.sqrt((x @ x) * (y @ y))
+    return float(np.clip(x @ y / size, -1, 1)) if size > 1e-6 * len(x) ** 3 else math.nan
+
+
 def trend(responses: Values, seed: int = 0) -> float:
     """How often are the doses of no consequence and the responses as much in their order? p.
 

@@ -1,0 +1,71 @@
+"""The sinks that one layer creates, their controls, and what the model holds at both."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from experiments.shared import Observed
+from secondary_sinks.errors import AttributionError
+from secondary_sinks.observation import activations
+
+COLUMNS = ("text_id", "pos", "token", "role")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Members:
+    """Sinks created at one layer, each followed by its control."""
+
+    layer: int
+    frame: pd.DataFrame
+    """One row per token: text_id, pos, token, role (sink or control)."""
+    left_out: dict[str, int]
+    missing: str = ""
+    """Why there is nobody; empty where there is somebody."""
+
+
+def members_of(observed: Observed, layer: int | None) -> Members:
+    """Of the layer that creates most sinks (the first of equals), or of a given one.
+
+    Raises `AttributionError` for a layer that the model does not have.
+    """
+    if layer is not None and not 0 <= layer < observed.n_layers:
+        raise AttributionError(
+            f"layer {layer} is out of range; expected 0 to {observed.n_layers - 1}"
+        )
+    pairs = observed.pairs()
+    created = Counter(case.sink.l_start for _, case in pairs)
+    at = layer
+    if at is None:
+        at = min(created, key=lambda one: (-created[one], one)) if created else 0
+    rows = [
+        {"text_id": trace.text_id, "pos": pos, "token": trace.token_strings[pos], "role": role}
+        for trace, case in pairs
+        if case.sink.l_start == at
+        for role, pos in (("sink", case.sink.pos), ("control", case.control))
+    ]
+    others = sum(created.values()) - created[at]
+    where = ", ".join(f"{one} ({number})" for one, number in sorted(created.items()))
+    missing = f"layer {at} creates no secondary sink; layers that do: {where or 'none'}"
+    return Members(
+        layer=at,
+        frame=pd.DataFrame(rows, columns=list(COLUMNS)),
+        left_out=observed.left_out | {"created at other layers": others},
+        missing="" if rows else missing,
+    )
+
+
+def gather(
+    observed: Observed, members: Members, layers: Sequence[int], points: Sequence[str]
+) -> dict[tuple[int, str], NDArray[np.float64]]:
+    """By layer and point: what the model holds at the members, one row each, in their order."""
+    found: dict[tuple[int, str], list[NDArray[np.float64]]] = {}
+    for text_id, part in members.frame.groupby("text_id", sort=False):
+        trace = observed.trace(str(text_id))
+        for layer, rows in activations(observed.model, trace, part["pos"].tolist(), layers, points):
+            for point in points:
+                found.setdefault((layer, point), []).append(rows[point].double().numpy())
+    return {key: np.concatenate(parts) for key, parts in found.items()}

@@ -1,0 +1,116 @@
+"""Where inside the forming MLP does a token turn towards the primary? (MLP figure of the paper.)
+
+Claim of the paper (Wong et al. 2025, arXiv 2512.22213): at the creation layer the MLP maps a
+token that is nothing like the primary to a vector that points along the primary's direction.
+
+Method: at each sink's creation layer (or `--layer`), the cosine of the token with the primary at
+every stage of the MLP (input, gate, up, act, act*up, down; the same stage of the same layer), for
+sinks and their controls (token twins, else neighbours). One stage more, `written`, compares what
+the MLP writes with the primary's residual, which is the direction that the claim is about; at
+other stages the primary may itself be doing nothing. Verdict: the cosine of `written`.
+
+What would refute it: what the MLP writes at sinks has a cosine of less than one half.
+
+    python -m experiments.mlp_anatomy --model smollm2-135m --out results/mlp_anatomy
+"""
+
+from typing import Annotated
+
+import pandas as pd
+import typer
+
+from experiments.command import main_of
+from experiments.shared import Finding, Observed, judged, nobody, unanswered
+from secondary_sinks import Verdict, mlp_anatomy
+from secondary_sinks.attribution.anatomy import GATED, PLAIN
+from secondary_sinks.plots import interval_lines
+from secondary_sinks.questions.statistics import mean_over_texts
+
+NAME, QUESTION = "mlp_anatomy", "Where inside the forming MLP does a token turn to the primary?"
+CLAIM = "the MLP of the creation layer maps sinks to the primary's direction"
+STAGES = (*dict.fromkeys((*GATED, *PLAIN)), "written")
+COLUMNS = {
+    "stage": "input, gate, up, act, act*up, down: as the primary's; written: as its residual",
+    "role": "sink or control",
+    "cosine": "signed cosine with the primary, mean over texts, in [-1, 1]",
+    "low": "lower end of its 95 % interval over texts",
+    "high": "upper end",
+    "n_sinks": "sinks with a control",
+    "n_texts": "texts with one",
+}
+
+
+def run(
+    observed: Observed,
+    *,
+    layer: Annotated[
+        int | None, typer.Option(help="Of the MLP; by default each sink's creation layer.")
+    ] = None,
+) -> Finding:
+    """Cosines with the primary stage by stage."""
+    why = nobody(observed)
+    if why:
+        return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
+    tokens = _tokens(observed, layer)
+    frame = _means(tokens)
+    lines = frame.rename(columns={"stage": "x", "role": "group", "cosine": "value"})
+    panels = {"cosine": ("cosine with the primary", "linear")}
+    return Finding(
+        name=NAME,
+        question=QUESTION,
+        frame=frame,
+        columns=COLUMNS,
+        figure=interval_lines(lines.assign(panel="cosine"), panels, "stage of the MLP", height=330),
+        verdict=_verdict(tokens, observed),
+        tables={"tokens": tokens},
+    )
+
+
+def _tokens(observed: Observed, layer: int | None) -> pd.DataFrame:
+    """One row per token and stage, of the sinks that have a control."""
+    parts = []
+    for text in observed.cases:
+        asked = {case.sink.pos for case in text.cases}
+        if not asked:
+            continue
+        rows = mlp_anatomy(observed.model, text.trace, observed.sinks, layer).to_frame()
+        rows = rows[rows["sink_pos"].isin(asked)]
+        last = rows.drop_duplicates(["pos", "sink_pos", "role"])
+        written = text.trace.mlp_alignment[last["layer"].tolist(), last["pos"].tolist()]
+        parts += [rows, last.assign(stage="written", cosine=written.numpy())]
+    columns = ["text_id", "pos", "token", "role", "sink_pos", "layer", "stage", "cosine"]
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def _means(tokens: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for (stage, role), part in tokens.groupby(["stage", "role"]):
+        found = mean_over_texts(part["cosine"], part["text_id"].tolist())
+        ends = {"low": found.low, "high": found.high, "n_sinks": found.n, "n_texts": found.n_texts}
+        rows.append({"stage": stage, "role": role, "cosine": found.value, **ends})
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    place = frame["stage"].map(STAGES.index)
+    return frame.assign(place=place).sort_values(["role", "place"])[list(COLUMNS)]
+
+
+def _verdict(tokens: pd.DataFrame, observed: Observed) -> Verdict:
+    written = tokens[(tokens["stage"] == "written") & (tokens["role"] == "sink")]
+    means = {key: part["cosine"].mean() for key, part in tokens.groupby(["stage", "role"])}
+    interval = mean_over_texts(written["cosine"], written["text_id"].tolist())
+    return judged(
+        CLAIM,
+        interval,
+        f"cosine with the primary's residual {interval.value:.2f} (controls "
+        f"{means['written', 'control']:.2f}); as the primary's at the MLP's input "
+        f"{means['input', 'sink']:.2f} (controls {means['input', 'control']:.2f}), at its output "
+        f"{means['down', 'sink']:.2f} (controls {means['down', 'control']:.2f})",
+        statistic="cosine of what the MLP writes at sinks with the primary's residual",
+        controls="token twins, or ordinary tokens nearby",
+        left_out=observed.left_out,
+    )
+
+
+main = main_of(run)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""Which directions of what it reads make the forming MLP write a sink? (Figure 5 of the paper.)
+
+Claim of the paper (Wong et al. 2025, arXiv 2512.22213): few components of the forming MLP's input
+trigger it; along these its output is long and points along the primary's direction.
+
+Method: the inputs of the MLP of the creation layer (the one that creates most sinks, or
+`--layer`; after any norm before the MLP) at sinks, and their principal components (not centred);
+the same of controls (token twins, else neighbours). Curves: the MLP is given each component alone,
+scaled: how long is its output, and what is its cosine with the primary's direction? Verdict: a
+sink's input is cut down to its part within the first few components of the sinks of *other*
+texts: does the MLP still write half as much along the direction? Less the same with as many
+components of other texts' controls. Sinks at which the MLP writes no more along the direction than
+at their control are left out: it does not form them.
+
+What would refute it: cut down so, the MLP falls silent, or the controls' components do as well.
+
+    python -m experiments.mlp_directions --model smollm2-135m --out results/mlp_directions
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import torch
+import typer
+from numpy.typing import NDArray
+
+from experiments.command import main_of
+from experiments.members import Members, gather, members_of
+from experiments.shared import Finding, Observed, judged, nobody, unanswered
+from secondary_sinks import Verdict
+from secondary_sinks.plots import clouds, interval_lines
+from secondary_sinks.questions.statistics import DIFFERENCE, mean_over_texts
+
+NAME, QUESTION = "mlp_directions", "Which directions of its input trigger the forming MLP?"
+CLAIM = "few directions of what it reads trigger the MLP of the creation layer"
+ROLES = ("sink", "control")
+SCALES = np.linspace(-2, 2, 17)
+PANELS = {
+    "norm": ("length of the output ÷ at sinks", "linear"),
+    "cosine": ("cosine with the primary's direction", "linear"),
+}
+COLUMNS = {
+    "component": "principal component (not centred) of the inputs at sinks, or at controls",
+    "scale": "of the input along it, in lengths of a sink's input (median)",
+    "norm": "length of MLP(scale x component), in lengths of its output at sinks (median)",
+    "cosine": "its signed cosine with the primary's direction less the typical token",
+}
+Rows = NDArray[np.float64]
+
+
+def run(
+    observed: Observed,
+    *,
+    layer: Annotated[
+        int | None, typer.Option(help="Of the MLP; by default the one that creates most sinks.")
+    ] = None,
+    components: Annotated[int, typer.Option(min=1, help="How many components are few.")] = 3,
+) -> Finding:
+    """The MLP's answer to single components, and to inputs that are cut down to a few."""
+    members = members_of(observed, layer)
+    why = nobody(observed) or members.missing
+    if why:
+        return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
+    found = gather(observed, members, [members.layer], ["mlp_in"])
+    inputs = found[members.layer, "mlp_in"]
+    probe = _Probe(observed, members.layer)
+    frame = pd.DataFrame(list(_curves(probe, members, inputs, components)), columns=list(COLUMNS))
+    cut = pd.DataFrame(list(_cut(probe, members, inputs, components)))
+    return Finding(
+        name=NAME,
+        question=QUESTION,
+        frame=frame,
+        columns=COLUMNS,
+        figure=interval_lines(
+            frame.melt(["component", "scale"], list(PANELS), "panel")
+            .rename(columns={"component": "group", "scale": "x"})
+            .assign(low=np.nan, high=np.nan),
+            PANELS,
+            "scale, in lengths of a sink's input",
+        ),
+        verdict=_verdict(cut, members, components),
+        tables={"cut": cut},
+        figures={"inputs": _plane(members, inputs)},
+    )
+
+
+class _Probe:
+    """One MLP by itself: what it writes for any input, and how that lies to the primary."""
+
+    def __init__(self, observed: Observed, layer: int) -> None:
+        self.mlp = observed.model.blocks[layer].mlp
+        self.like = next(observed.model.parameters())
+        away = [t.primary_resid[layer] - t.typical[layer] for t in observed.traces]
+        known = [one / one.norm() for one in away if bool(torch.isfinite(one).all())]
+        mean = torch.stack(known).mean(0).double().numpy()
+        self.direction: Rows = mean / np.linalg.norm(mean)
+
+    def __call__(self, inputs: Rows) -> Rows:
+        given = torch.from_numpy(inputs)[None].to(self.like.device, self.like.dtype)
+        with torch.no_grad():
+            output = self.mlp(given)
+        output = output[0] if isinstance(output, tuple) else output
+        return np.asarray(output[0].double().cpu().numpy())
+
+    def along(self, inputs: Rows) -> Rows:
+        """Signed length along the direction of what is written."""
+        return self(inputs) @ self.direction
+
+
+def _components(rows: Rows, number: int) -> Rows:
+    """The first principal directions, not centred, pointing to where the rows lie on average."""
+    axes = np.linalg.svd(rows, full_matrices=False)[2][:number]
+    return axes * np.where(axes @ rows.mean(0) < 0, -1.0, 1.0)[:, None]
+
+
+def _curves(probe: _Probe, members: Members, inputs: Rows, number: int) -> Iterator[dict[str, Any]]:
+    role = members.frame["role"].to_numpy()
+    unit = np.median(np.linalg.norm(inputs[role == "sink"], axis=1))
+    usual = np.median(np.linalg.norm(probe(inputs[role == "sink"]), axis=1))
+    for of in ROLES:
+        for index, axis in enumerate(_components(inputs[role == of], number), start=1):
+            written = probe(SCALES[:, None] * unit * axis)
+            lengths = np.linalg.norm(written, axis=1)
+            cosines = np.divide(
+                written @ probe.direction,
+                lengths,
+                out=np.full_like(lengths, np.nan),
+                where=lengths > 0,
+            )
+            for scale, length, cosine in zip(SCALES, lengths, cosines, strict=True):
+                words = {"component": f"{of}s {index}", "scale": scale}
+                yield words | {"norm": length / usual, "cosine": cosine}
+
+
+def _cut(probe: _Probe, members: Members, inputs: Rows, number: int) -> Iterator[dict[str, Any]]:
+    """By sink: what the MLP writes along the direction, and how much of it is left when cut."""
+    frame = members.frame
+    role, text = frame["role"].to_numpy(), frame["text_id"].to_numpy()
+    along = probe.along(inputs)
+    for index in np.flatnonzero(role == "sink"):
+        row = {name: frame[name].iloc[index] for name in ("text_id", "pos", "token")}
+        row |= {"written": along[index], "written_control": along[index + 1]}
+        forms = along[index] > max(along[index + 1], 0.0)
+        for of in ROLES:
+            others = inputs[(role == of) & (text != text[index])]
+            kept = np.nan
+            if forms and len(others):
+                axes = _components(others, number)
+                kept = float(probe.along(inputs[[index]] @ axes.T @ axes)[0] / along[index])
+            row |= {f"kept_by_{of}s": kept}
+        yield row
+
+
+def _verdict(cut: pd.DataFrame, members: Members, number: int) -> Verdict:
+    kept = {role: cut[f"kept_by_{role}s"] for role in ROLES}
+    fires = {role: (one >= 0.5).astype(float).where(one.notna()) for role, one in kept.items()}
+    beyond = mean_over_texts(
+        fires["sink"] - fires["control"], cut["text_id"].tolist(), bounds=DIFFERENCE
+    )
+    silent = int((cut["written"] <= cut["written_control"].clip(lower=0)).sum())
+    return judged(
+        CLAIM,
+        beyond,
+        f"cut down to {number} component(s) of other texts' sinks, {fires['sink'].mean():.0%} of "
+        f"the sinks still have half of what the MLP of layer {members.layer} writes along the "
+        f"direction (median {kept['sink'].median():.0%} of it); to as many of controls, "
+        f"{fires['control'].mean():.0%}",
+        statistic=f"share of sinks that {number} component(s) trigger, less that by controls'",
+        controls="components of the inputs at token twins, or ordinary tokens nearby",
+        left_out=members.left_out | {"that this MLP does not form": silent},
+    )
+
+
+def _plane(members: Members, inputs: Rows) -> Any:
+    """Inputs in the plane of their first two principal components, centred."""
+    centred = inputs - inputs.mean(0)
+    plane = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
+    frame = members.frame
+    label = frame["token"] + " at " + frame["pos"].astype(str) + " in " + frame["text_id"]
+    drawn = frame.assign(
+        row="",
+        col=f"inputs of the MLP of layer {members.layer}",
+        group=frame["role"],
+        x=plane[:, 0],
+        y=plane[:, 1],
+        label=label,
+    )
+    return clouds(drawn, x_title="first component", y_title="second component", side=360)
+
+
+main = main_of(run)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Over how many directions do the states of a text spread as it grows, and what do sinks do to it?
+
+The authors' scripts (Wong et al. 2025, arXiv 2512.22213) compute the matrix-based entropy of the
+prefix, layer by layer. The abstract claims nothing about it; what is asked here is: does a
+secondary sink, which adds once more to the primary's direction, make the entropy of the text so
+far fall, where the same token elsewhere does not?
+
+Method: Shannon entropy of the eigenvalues of the prefix's Gram matrix (raw states, not centred).
+At each sink's creation layer: the entropy with the sink less that without it, and the same at its
+control; the difference of the two, over texts. The curves show one text (the one with most
+sinks), at eight layers, with its sinks marked.
+
+What would refute it: sinks change the entropy by no less than their controls.
+
+    python -m experiments.prefix_entropy --model smollm2-135m --out results/prefix_entropy
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from experiments.command import main_of
+from experiments.shared import Finding, Observed, judged, nobody, unanswered, who
+from secondary_sinks import Verdict
+from secondary_sinks.measures import prefix_entropies
+from secondary_sinks.observation import activations
+from secondary_sinks.plots import interval_lines
+from secondary_sinks.questions.cases import Case, TextCases
+from secondary_sinks.questions.statistics import mean_over_texts
+
+NAME, QUESTION = "prefix_entropy", "What do secondary sinks do to the entropy of the text so far?"
+CLAIM = "the entropy of the text so far falls with a secondary sink"
+LAYERS, LENGTHS = 8, 16
+COLUMNS = {
+    "text_id": "the text whose curves are drawn",
+    "layer": "0-based, resid_post",
+    "length": "tokens of the prefix",
+    "entropy": "matrix-based Shannon entropy, in nats, from 0 to log(min(length, d_model))",
+}
+
+
+def run(observed: Observed) -> Finding:
+    """Entropy before and after each sink and control, and the curves of one text."""
+    why = nobody(observed)
+    if why:
+        return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
+    steps = pd.DataFrame([row for text in observed.cases for row in _steps(observed, text)])
+    most = max(observed.cases, key=lambda text: len(text.cases))
+    curves = pd.DataFrame(list(_curves(observed, most)), columns=list(COLUMNS))
+    names = {"length": "x", "entropy": "value"}
+    lines = curves.rename(columns=names).assign(
+        panel="entropy", low=float("nan"), high=float("nan")
+    )
+    lines["group"] = "layer " + lines["layer"].astype(str)
+    return Finding(
+        name=NAME,
+        question=QUESTION,
+        frame=curves,
+        columns=COLUMNS,
+        figure=interval_lines(
+            lines,
+            {"entropy": ("entropy of the prefix (nats)", "linear")},
+            f"tokens of {most.trace.text_id} so far; dotted: secondary sinks",
+            marks=[case.sink.pos + 1 for case in most.cases],
+            height=360,
+        ),
+        verdict=_verdict(steps, observed),
+        tables={"steps": steps},
+    )
+
+
+def _states(observed: Observed, text: TextCases, layers: list[int]) -> Iterator[tuple[int, Tensor]]:
+    everywhere = range(len(text.trace.tokens))
+    found = activations(observed.model, text.trace, everywhere, layers, ["resid_post"])
+    return ((layer, points["resid_post"]) for layer, points in found)
+
+
+def _steps(observed: Observed, text: TextCases) -> Iterator[dict[str, Any]]:
+    """By sink: what it and its control add to the entropy, at its creation layer."""
+    layers = sorted({case.sink.l_start for case in text.cases})
+    for layer, states in _states(observed, text, layers) if layers else ():
+        for case in (one for one in text.cases if one.sink.l_start == layer):
+            yield who(text.trace, case) | _step(states, case)
+
+
+def _step(states: Tensor, case: Case) -> dict[str, float]:
+    at = {"sink": case.sink.pos, "control": case.control}
+    lengths = [pos + more for pos in at.values() for more in (0, 1)]
+    before, with_sink, control_before, with_control = prefix_entropies(states, lengths).tolist()
+    return {
+        "entropy": before,
+        "step": with_sink - before,
+        "control_step": with_control - control_before,
+    }
+
+
+def _curves(observed: Observed, text: TextCases) -> Iterator[dict[str, Any]]:
+    n_pos = len(text.trace.tokens)
+    layers = torch.linspace(0, observed.n_layers - 1, LAYERS).round().long().unique().tolist()
+    lengths = torch.linspace(2, n_pos, LENGTHS).round().long().unique().tolist()
+    for layer, states in _states(observed, text, layers):
+        for length, entropy in zip(lengths, prefix_entropies(states, lengths), strict=True):
+            row = {"text_id": text.trace.text_id, "layer": layer, "length": length}
+            yield row | {"entropy": float(entropy)}
+
+
+def _verdict(steps: pd.DataFrame, observed: Observed) -> Verdict:
+    fall = steps["control_step"] - steps["step"]
+    return judged(
+        CLAIM,
+        mean_over_texts(fall, steps["text_id"].tolist()),
+        f"with a sink it changes by {steps['step'].mean():.2g} nats, with a control by "
+        f"{steps['control_step'].mean():.2g}, from {steps['entropy'].mean():.2g}",
+        statistic="fall of the entropy with a sink, beyond its control, in nats",
+        controls="token twins, or ordinary tokens nearby",
+        line=0.0,
+        left_out=observed.left_out,
+    )
+
+
+main = main_of(run)
+
+if __name__ == "__main__":
+    main()

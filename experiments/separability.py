@@ -1,0 +1,160 @@
+"""Where can a sink be told from the same token elsewhere? (Figure 6 of the paper.)
+
+Claim of the paper (Wong et al. 2025, arXiv 2512.22213): the MLP of the creation layer makes the
+sink. So what it writes there must tell sinks from the same tokens elsewhere.
+
+Method: attention output, MLP output and residual, from two layers before the creation layer to
+one after, at sinks and at their controls (token twins, else neighbours). The layer is the one
+that creates most sinks, or `--layer`; sinks of other layers are left out. t-SNE and PCA are for
+the eye alone. Verdict: a linear classifier (logistic regression on standardized coordinates) that
+has never seen the text, at the MLP's output of the creation layer; twice the share of the text's
+tokens that it gets right, less one: 0 is chance, 1 is all. That the residual tells them apart
+afterwards is how sinks are found, and proves nothing.
+
+What would refute it: less than half of the way from chance to all.
+
+    python -m experiments.separability --model smollm2-135m --out results/separability
+"""
+
+from dataclasses import replace
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import typer
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.manifold import TSNE
+from sklearn.model_selection import GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from experiments.command import main_of
+from experiments.members import Members, gather, members_of
+from experiments.shared import Finding, Observed, judged, nobody, unanswered
+from secondary_sinks import Verdict
+from secondary_sinks.plots import clouds
+from secondary_sinks.questions.statistics import DIFFERENCE, mean_over_texts
+
+NAME, QUESTION = "separability", "Where can a sink be told from the same token elsewhere?"
+CLAIM = "what the MLP of the creation layer writes tells sinks from the same tokens elsewhere"
+POINTS = {"attn_out": "attention output", "mlp_out": "MLP output", "resid_post": "residual"}
+FOLDS = 10
+COLUMNS = {
+    "layer": "0-based",
+    "point": "attn_out, mlp_out or resid_post",
+    "text_id": "text",
+    "pos": "position of the token",
+    "token": "its string",
+    "role": "sink or control",
+    "tsne_x": "t-SNE, without a unit; of this layer and point",
+    "tsne_y": "second axis",
+    "pca_x": "first principal component, in units of the model",
+    "pca_y": "second",
+    "right": "1 where a classifier that has not seen the text gets it right, else 0; NaN: untold",
+}
+
+
+def run(
+    observed: Observed,
+    *,
+    layer: Annotated[
+        int | None, typer.Option(help="The creation layer; by default the most frequent one.")
+    ] = None,
+) -> Finding:
+    """Sinks of one creation layer and their controls, at all layers and points around it."""
+    members = members_of(observed, layer)
+    why = nobody(observed) or members.missing
+    if why:
+        return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
+    first, end = max(members.layer - 2, 0), min(members.layer + 2, observed.n_layers)
+    around = list(range(first, end))
+    found = gather(observed, members, around, list(POINTS))
+    parts = [_place(members, *key, rows, observed.seed) for key, rows in found.items()]
+    frame = pd.concat(parts, ignore_index=True)[list(COLUMNS)]
+    return Finding(
+        name=NAME,
+        question=QUESTION,
+        frame=frame,
+        columns=COLUMNS,
+        figure=_cloud(frame, "tsne"),
+        verdict=_verdict(frame, members, members.layer, "mlp_out", CLAIM),
+        further=tuple(
+            _verdict(frame, members, at, point, f"{POINTS[point]} of layer {at} tells them apart")
+            for at in around
+            for point in POINTS
+            if (at, point) != (members.layer, "mlp_out")
+        ),
+        figures={"pca": _cloud(frame, "pca")},
+    )
+
+
+def _place(
+    members: Members, layer: int, point: str, rows: NDArray[np.float64], seed: int
+) -> pd.DataFrame:
+    """One row per token: where it lies, and whether it is told right."""
+    plane = PCA(2, random_state=seed).fit_transform(rows)
+    perplexity = min(30.0, (len(rows) - 1) / 3)
+    map_ = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(rows)
+    return members.frame.assign(
+        layer=layer,
+        point=point,
+        tsne_x=map_[:, 0],
+        tsne_y=map_[:, 1],
+        pca_x=plane[:, 0],
+        pca_y=plane[:, 1],
+        right=_told(rows, members),
+    )
+
+
+def _told(rows: NDArray[np.float64], members: Members) -> NDArray[np.float64]:
+    """Whether each is told right by a classifier trained on other texts; NaN with one text."""
+    truth, texts = members.frame["role"].to_numpy(), members.frame["text_id"].to_numpy()
+    right, n_texts = np.full(len(rows), np.nan), len(set(texts))
+    if n_texts < 2:
+        return right
+    for train, test in GroupKFold(min(n_texts, FOLDS)).split(rows, truth, texts):
+        told = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+        told.fit(rows[train], truth[train])
+        right[test] = told.predict(rows[test]) == truth[test]
+    return right
+
+
+def _cloud(frame: pd.DataFrame, method: str) -> go.Figure:
+    drawn = frame.assign(
+        row=frame["point"].map(POINTS),
+        col="layer " + frame["layer"].astype(str),
+        group=frame["role"],
+        x=frame[f"{method}_x"],
+        y=frame[f"{method}_y"],
+        label=frame["token"] + " at " + frame["pos"].astype(str) + " in " + frame["text_id"],
+    )
+    panels = drawn.groupby(["row", "col"], as_index=False)["right"].mean()
+    titles = {
+        (row, col): f"{row}, {col}" + (f": {share:.0%} told" if share == share else "")
+        for row, col, share in panels.itertuples(index=False)
+    }
+    return clouds(drawn, ticks=False, titles=titles)
+
+
+def _verdict(frame: pd.DataFrame, members: Members, layer: int, point: str, claim: str) -> Verdict:
+    part = frame[(frame["layer"] == layer) & (frame["point"] == point)]
+    skill = mean_over_texts(2 * part["right"] - 1, part["text_id"].tolist(), bounds=DIFFERENCE)
+    n_sinks = int(part.loc[part["right"].notna(), "role"].eq("sink").sum())
+    return judged(
+        claim,
+        replace(skill, n=n_sinks),
+        f"a linear classifier tells {(1 + skill.value) / 2:.0%} of the tokens of texts that it has "
+        "not seen",
+        statistic=f"tokens told right from {point} of layer {layer}, 0 (chance) to 1 (all)",
+        controls="as many token twins, or ordinary tokens nearby",
+        left_out=members.left_out,
+    )
+
+
+main = main_of(run)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""Which tokens are secondary sinks, where in a text do they stand, and how rare are they?
+
+Claim: secondary sinks have little meaning of their own. The paper (Wong et al. 2025, arXiv
+2512.22213) says so of attention sinks; in the detections that its authors released, most
+secondary sinks are the space token or a digit, about one in 10,000 tokens.
+
+Method: the strings of all secondary sinks, sorted by what they hold (`kind_of`), the share of the
+same token's occurrences that are sinks, their places, and their rate. Verdict: the share of
+secondary sinks without a letter (white space, digits, punctuation), over texts. Stop words count
+as words here: which words have little meaning differs between languages.
+
+What would refute it: most secondary sinks hold letters.
+
+    python -m experiments.sink_tokens --model smollm2-135m --out results/sink_tokens
+"""
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+
+from experiments.command import main_of
+from experiments.shared import Finding, Observed, judged, unanswered
+from secondary_sinks import Verdict
+from secondary_sinks.detection.levels import counts_for_levels
+from secondary_sinks.plots import count_bars
+from secondary_sinks.questions.statistics import SHARE, Interval, jackknife, mean_over_texts
+from secondary_sinks.types import Sink
+
+NAME, QUESTION = "sink_tokens", "Which tokens are secondary sinks, and how rare are they?"
+CLAIM = "secondary sinks hold no letters: they are white space, digits or punctuation"
+COLUMNS = {
+    "token": "string of the token",
+    "token_id": "its id",
+    "kind": "white space, digits, punctuation, letters, or special (`<|...|>` and the like)",
+    "n_sinks": "secondary sinks; those that stood in an earlier text count once",
+    "n_texts": "texts with one",
+    "n_occurrences": "how often the token occurs, in all texts",
+    "share": "n_sinks / n_occurrences, in [0, 1]",
+    "per_10k": "n_sinks per 10,000 tokens of text",
+    "place": "median place in the text, from 0 (first token) to 1 (last)",
+}
+
+
+def run(observed: Observed) -> Finding:
+    """One row per token that is a secondary sink somewhere."""
+    sinks = [sink for sink in observed.sinks.sinks if counts_for_levels(sink)]
+    if not sinks:
+        why = f"no secondary sink was found in {_n_tokens(observed):,} tokens"
+        return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
+    frame = _by_token(observed, sinks)
+    bars = frame.rename(columns={"token": "what", "kind": "group", "n_sinks": "count"})
+    return Finding(
+        name=NAME,
+        question=QUESTION,
+        frame=frame,
+        columns=COLUMNS,
+        figure=count_bars(bars, "secondary sinks"),
+        verdict=_verdict(observed, sinks, frame),
+        tables={"places": _places(observed, sinks)},
+    )
+
+
+def kind_of(token: str) -> str:
+    """What a token holds: a letter anywhere makes it letters.
+
+    >>> [kind_of(token) for token in (" the", " ", "42", ", ", "<|im_start|>", "3rd")]
+    ['letters', 'white space', 'digits', 'punctuation', 'special', 'letters']
+    """
+    if token.startswith("<") and token.endswith(">") and len(token) > 2:
+        return "special"
+    if any(char.isalpha() for char in token):
+        return "letters"
+    if any(char.isnumeric() for char in token):
+        return "digits"
+    return "punctuation" if token.strip() else "white space"
+
+
+def _n_tokens(observed: Observed) -> int:
+    return sum(len(trace.tokens) for trace in observed.traces)
+
+
+def _places(observed: Observed, sinks: list[Sink]) -> pd.DataFrame:
+    """One row per sink: where it stands."""
+    length = {trace.text_id: len(trace.tokens) for trace in observed.traces}
+    rows = [
+        {
+            "text_id": sink.text_id,
+            "pos": sink.pos,
+            "place": sink.pos / (length[sink.text_id] - 1),
+            "token": sink.token,
+            "token_id": sink.token_id,
+            "l_start": sink.l_start,
+            "lifetime": sink.lifetime,
+        }
+        for sink in sinks
+    ]
+    return pd.DataFrame(rows)
+
+
+def _by_token(observed: Observed, sinks: list[Sink]) -> pd.DataFrame:
+    total = _n_tokens(observed)
+    occurs = Counter(one for trace in observed.traces for one in trace.tokens.tolist())
+    rows = []
+    for token_id, part in _places(observed, sinks).groupby("token_id"):
+        token = part["token"].iloc[0]
+        rows.append(
+            {
+                "token": token,
+                "token_id": token_id,
+                "kind": kind_of(token),
+                "n_sinks": len(part),
+                "n_texts": part["text_id"].nunique(),
+                "n_occurrences": occurs[token_id],
+                "share": len(part) / occurs[token_id],
+                "per_10k": 1e4 * len(part) / total,
+                "place": part["place"].median(),
+            }
+        )
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    return frame.sort_values(["n_sinks", "token_id"], ascending=[False, True], ignore_index=True)
+
+
+def _rate(observed: Observed, sinks: list[Sink]) -> Interval:
+    """Sinks per 10,000 tokens, with its interval over texts."""
+    by_text = Counter(sink.text_id for sink in sinks)
+    sums = [[by_text[one.text_id], len(one.tokens)] for one in observed.traces]
+    return jackknife(np.array(sums, dtype=float), lambda total: float(1e4 * total[0] / total[1]))
+
+
+def _verdict(observed: Observed, sinks: list[Sink], frame: pd.DataFrame) -> Verdict:
+    empty = [float(kind_of(sink.token) not in {"letters", "special"}) for sink in sinks]
+    share = mean_over_texts(empty, [sink.text_id for sink in sinks], bounds=SHARE)
+    rate, first = _rate(observed, sinks), frame.iloc[0]
+    return judged(
+        CLAIM,
+        share,
+        f"the most frequent of {len(frame)} is {first['token']!r} ({first['n_sinks']} of "
+        f"{len(sinks)} sinks; {first['share']:.0%} of its {first['n_occurrences']} occurrences); "
+        f"{rate.value:.3g} sinks per 10,000 tokens [{max(rate.low, 0):.3g}, {rate.high:.3g}]",
+        statistic="share of secondary sinks without a letter",
+        controls="none",
+    )
+
+
+main = main_of(run)
+
+if __name__ == "__main__":
+    main()
