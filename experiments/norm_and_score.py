@@ -75,8 +75,11 @@ def run(observed: Observed) -> Finding:
         frame=sinks,
         columns=COLUMNS,
         figure=clouds(
-            pd.concat([_points(sinks, *pair, found[pair]) for pair in pairs]),
-            x_title="length at the creation layer (logarithmic)",
+            pd.concat([_points(sinks, *pair) for pair in pairs]),
+            titles={
+                (b, a): f"{b}: rank correlation {one.value:.2f}" for (a, b), one in found.items()
+            },
+            x_title=["length of " + words for words in LENGTHS.values()],
             x_scale="log",
         ),
         verdict=verdicts[0],
@@ -130,12 +133,12 @@ def _verdict(
     )
 
 
-def _points(sinks: pd.DataFrame, length: str, response: str, found: Interval) -> pd.DataFrame:
+def _points(sinks: pd.DataFrame, length: str, response: str) -> pd.DataFrame:
     label = sinks["token"] + " at " + sinks["pos"].astype(str) + " in " + sinks["text_id"]
     return pd.DataFrame(
         {
-            "row": f"{response} (partial rank correlation {found.value:.2f})",
-            "col": LENGTHS[length],
+            "row": response,
+            "col": length,
             "group": "secondary",
             "x": sinks[length],
             "y": sinks[response],

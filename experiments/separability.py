@@ -36,11 +36,12 @@ from experiments.members import Members, gather, members_of
 from experiments.shared import Finding, Observed, judged, nobody, unanswered
 from secondary_sinks import Verdict
 from secondary_sinks.plots import clouds
-from secondary_sinks.questions.statistics import DIFFERENCE, mean_over_texts
+from secondary_sinks.questions.statistics import DIFFERENCE, Interval, mean_over_texts
 
 NAME, QUESTION = "separability", "Where can a sink be told from the same token elsewhere?"
 CLAIM = "what the MLP of the creation layer writes tells sinks from the same tokens elsewhere"
-POINTS = {"attn_out": "attention output", "mlp_out": "MLP output", "resid_post": "residual"}
+BEFORE = "what the attention of the creation layer writes tells them apart already"
+POINTS = {"attn_out": "attention", "mlp_out": "MLP", "resid_post": "residual"}
 FOLDS = 10
 COLUMNS = {
     "layer": "0-based",
@@ -80,13 +81,9 @@ def run(
         frame=frame,
         columns=COLUMNS,
         figure=_cloud(frame, "tsne"),
-        verdict=_verdict(frame, members, members.layer, "mlp_out", CLAIM),
-        further=tuple(
-            _verdict(frame, members, at, point, f"{POINTS[point]} of layer {at} tells them apart")
-            for at in around
-            for point in POINTS
-            if (at, point) != (members.layer, "mlp_out")
-        ),
+        verdict=_verdict(frame, members, "mlp_out", CLAIM),
+        further=(_verdict(frame, members, "attn_out", BEFORE),),
+        tables={"told": _skills(frame)},
         figures={"pca": _cloud(frame, "pca")},
     )
 
@@ -133,15 +130,27 @@ def _cloud(frame: pd.DataFrame, method: str) -> go.Figure:
     )
     panels = drawn.groupby(["row", "col"], as_index=False)["right"].mean()
     titles = {
-        (row, col): f"{row}, {col}" + (f": {share:.0%} told" if share == share else "")
+        (row, col): f"{row}, {col}" + (f": {share:.0%}" if share == share else "")
         for row, col, share in panels.itertuples(index=False)
     }
     return clouds(drawn, ticks=False, titles=titles)
 
 
-def _verdict(frame: pd.DataFrame, members: Members, layer: int, point: str, claim: str) -> Verdict:
+def _skill(part: pd.DataFrame) -> Interval:
+    return mean_over_texts(2 * part["right"] - 1, part["text_id"].tolist(), bounds=DIFFERENCE)
+
+
+def _skills(frame: pd.DataFrame) -> pd.DataFrame:
+    """By layer and point: how well tokens are told, from 0 (chance) to 1 (all)."""
+    found = [(*key, _skill(part)) for key, part in frame.groupby(["layer", "point"], sort=False)]
+    rows = [(layer, point, one.value, one.low, one.high) for layer, point, one in found]
+    return pd.DataFrame(rows, columns=["layer", "point", "told", "low", "high"])
+
+
+def _verdict(frame: pd.DataFrame, members: Members, point: str, claim: str) -> Verdict:
+    layer = members.layer
     part = frame[(frame["layer"] == layer) & (frame["point"] == point)]
-    skill = mean_over_texts(2 * part["right"] - 1, part["text_id"].tolist(), bounds=DIFFERENCE)
+    skill = _skill(part)
     n_sinks = int(part.loc[part["right"].notna(), "role"].eq("sink").sum())
     return judged(
         claim,

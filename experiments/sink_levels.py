@@ -10,13 +10,15 @@ their criterion and their labels). A level is a mode of these counts that rests 
 texts (`detection.levels`); how stable levels are is found by drawing the texts anew. Verdict, of
 the first model: the share of its secondary sinks that belong to a level, over texts.
 
-What would refute it: half of the sinks or more stand in no level.
+What would refute it: half of the sinks or more stand in no level, of at least ten texts (of fewer,
+a level that is there might not be seen).
 
     python -m experiments.sink_levels --model smollm2-135m --out results/sink_levels
     python -m experiments.sink_levels --released sink_detection.jsonl --out results/beside
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -36,6 +38,7 @@ from secondary_sinks.types import Levels
 
 NAME, QUESTION = "sink_levels", "At which layers do secondary sinks arise, and for how long?"
 CLAIM = "secondary sinks come in levels"
+ENOUGH_TEXTS = 2 * LEAST_TEXTS
 COLUMNS = {
     "model": "model, or file of released detections",
     "l_start": "creation layer, 0-based",
@@ -70,9 +73,8 @@ def run(
     found = {one.name: _levels(one, observed.seed) for one in sources}
     verdicts = [_verdict(one, found[one.name], len(sources) > 1) for one in sources]
     if not any(levels.n_sinks for levels in found.values()):
-        return unanswered(
-            NAME, QUESTION, CLAIM, "no secondary sink was found, so no level", COLUMNS
-        )
+        why = "no secondary sink was found, so there are no levels"
+        return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
     cells = {one.name: (found[one.name].cells_frame(), one.n_layers) for one in sources}
     named = [part.assign(model=name) for name, (part, _) in cells.items()]
     tables = [levels.to_frame().assign(model=name) for name, levels in found.items()]
@@ -116,7 +118,7 @@ def _verdict(source: Source, levels: Levels, several: bool) -> Verdict:
         f"({level.l_start}, {level.lifetime}) with {level.n_sinks} (stability {level.jaccard:.2f})"
         for level in levels.levels
     )
-    return judged(
+    found = judged(
         f"{CLAIM} ({source.name})" if several else CLAIM,
         share,
         f"{len(levels.levels)} level(s) hold {share.value:.0%} of {levels.n_sinks} sinks: "
@@ -125,6 +127,10 @@ def _verdict(source: Source, levels: Levels, several: bool) -> Verdict:
         controls="none; strays of the same creation layers are subtracted",
         left_out={f"in fewer than {LEAST_TEXTS} texts": 0 if known else len(sinks)},
     )
+    if found.outcome == "contradicted" and source.n_texts < ENOUGH_TEXTS:
+        why = f"{found.why}; in fewer than {ENOUGH_TEXTS} texts a level may go unseen"
+        return replace(found, outcome="inconclusive", why=why)
+    return found
 
 
 main = main_of(run)

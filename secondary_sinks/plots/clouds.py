@@ -1,6 +1,6 @@
 """Tokens as points in a plane, by group, in a grid of panels."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -18,7 +18,7 @@ COLUMNS = ("row", "col", "group", "x", "y", "label")
 def clouds(
     frame: pd.DataFrame,
     *,
-    x_title: str = "",
+    x_title: str | Sequence[str] = "",
     y_title: str = "",
     x_scale: str = "linear",
     y_scale: str = "linear",
@@ -29,7 +29,7 @@ def clouds(
     """One point per row of the frame, coloured by `group`, in the panel at (`row`, `col`).
 
     Panels stand in the order in which they first occur. Their titles are those of `titles`, by
-    (row, col), or else both words. `label` is what a point says when pointed at. Without `ticks`,
+    (row, col), or else both words; `x_title` is for all columns, or has a title for each. `label` is what a point says when pointed at. Without `ticks`,
     where an axis has no unit (t-SNE), axes are bare; each panel has a scale of its own. Raises
     `SinkError` for a frame without rows or without one of the columns.
     """
@@ -52,7 +52,9 @@ def clouds(
             figure.add_trace(_points(points, group, index, legend=number == 0), **at)
     figure.update_xaxes(type=x_scale, showticklabels=ticks)
     figure.update_yaxes(type=y_scale, showticklabels=ticks)
-    figure.update_xaxes(title_text=x_title, row=len(rows))
+    below = [x_title] * len(cols) if isinstance(x_title, str) else x_title
+    for col, words in enumerate(below, start=1):
+        figure.update_xaxes(title_text=words, row=len(rows), col=col)
     figure.update_yaxes(title_text=y_title, col=1)
     figure.update_annotations(font_size=12)
     figure.update_layout(legend={"orientation": "h", "y": 1.06, "yanchor": "bottom", "x": 0})

@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots.labels import caption, number
-from secondary_sinks.plots.theme import TEXT, colour_of, finish, rgba
+from secondary_sinks.plots.theme import TEXT, colour_of, finish, ramp, rgba
 
 COLUMNS = ("panel", "group", "x", "value", "low", "high")
 
@@ -21,6 +21,7 @@ def interval_lines(
     *,
     x_scale: str = "linear",
     marks: Sequence[float] = (),
+    ordered: bool = False,
     height: int = 260,
 ) -> go.Figure:
     """Lines with bands: one row of the frame per panel, group and x.
@@ -28,6 +29,7 @@ def interval_lines(
     The frame has `panel`, `group`, `x` (numbers, or words in their order), `value`, and `low` and
     `high`, the ends of an interval (NaN: no band there). `panels` maps each panel to its title
     and scale (linear or log). `marks` are values of x with a dotted line through all panels.
+    Groups that are `ordered`, such as layers, have colours in order.
     Raises `SinkError` for a frame without rows or without one of the columns.
     """
     missing = [name for name in COLUMNS if name not in frame]
@@ -36,10 +38,12 @@ def interval_lines(
         raise SinkError(f"there is {wrong} in the frame of a figure of lines; nothing to draw")
     figure = make_subplots(rows=len(panels), cols=1, shared_xaxes=True, vertical_spacing=0.06)
     groups = list(dict.fromkeys(frame["group"]))
+    named = [colour_of(group, index) for index, group in enumerate(groups)]
+    colours = ramp(len(groups)) if ordered else named
     for row, (panel, (title, scale)) in enumerate(panels.items(), start=1):
-        for index, group in enumerate(groups):
+        for group, colour in zip(groups, colours, strict=True):
             part = frame[(frame["panel"] == panel) & (frame["group"] == group)]
-            figure.add_traces(_lines(part, group, index, legend=row == 1), rows=row, cols=1)
+            figure.add_traces(_lines(part, group, colour, legend=row == 1), rows=row, cols=1)
         figure.update_yaxes(title_text=title, type=scale, row=row, col=1)
     for mark in marks:
         figure.add_vline(x=mark, line={"dash": "dot", "width": 1, "color": TEXT})
@@ -53,11 +57,11 @@ def _axis(x: "pd.Series[Any]", scale: str) -> str:
     return scale if pd.api.types.is_numeric_dtype(x) else "category"
 
 
-def _lines(part: pd.DataFrame, group: str, index: int, legend: bool) -> list[go.Scatter]:
+def _lines(part: pd.DataFrame, group: str, colour: str, legend: bool) -> list[go.Scatter]:
     """The band, then the line on top; nothing where the panel has no such group."""
     if part.empty:
         return []
-    colour, name = colour_of(group, index), caption(str(group))
+    name = caption(str(group))
     known = part[part["low"].notna() & part["high"].notna()]
     shared = {"legendgroup": name, "mode": "lines", "hoverinfo": "skip", "showlegend": False}
     edge = {"x": known["x"], "line": {"width": 0}, **shared}

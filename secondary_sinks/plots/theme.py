@@ -46,6 +46,18 @@ def colour_of(group: str, index: int) -> str:
     return KINDS.get(plain, FURTHER[index % len(FURTHER)])
 
 
+def ramp(number: int) -> list[str]:
+    """So many colours in order, from amber to purple: for groups that have one, such as layers.
+
+    >>> ramp(2) == [GAINED, LOST]
+    True
+    """
+    ends = [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in (GAINED, LOST)]
+    shares = [index / max(number - 1, 1) for index in range(number)]
+    mixed = [[round(a + s * (b - a)) for a, b in zip(*ends, strict=True)] for s in shares]
+    return ["#" + "".join(f"{part:02x}" for part in colour) for colour in mixed]
+
+
 LOSS_SCALE = [
     [0.0, GAINED],
     [0.45, rgba(GAINED, 0.16)],
