@@ -142,8 +142,10 @@ def _skill(part: pd.DataFrame) -> Interval:
 
 def _skills(frame: pd.DataFrame) -> pd.DataFrame:
     """By layer and point: how well tokens are told, from 0 (chance) to 1 (all)."""
-    found = [(*key, _skill(part)) for key, part in frame.groupby(["layer", "point"], sort=False)]
-    rows = [(layer, point, one.value, one.low, one.high) for layer, point, one in found]
+    rows = []
+    for _, part in frame.groupby(["layer", "point"], sort=False):
+        one, first = _skill(part), part[["layer", "point"]].iloc[0].to_list()
+        rows.append([*first, one.value, one.low, one.high])
     return pd.DataFrame(rows, columns=["layer", "point", "told", "low", "high"])
 
 

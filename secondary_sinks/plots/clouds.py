@@ -29,9 +29,10 @@ def clouds(
     """One point per row of the frame, coloured by `group`, in the panel at (`row`, `col`).
 
     Panels stand in the order in which they first occur. Their titles are those of `titles`, by
-    (row, col), or else both words; `x_title` is for all columns, or has a title for each. `label` is what a point says when pointed at. Without `ticks`,
-    where an axis has no unit (t-SNE), axes are bare; each panel has a scale of its own. Raises
-    `SinkError` for a frame without rows or without one of the columns.
+    (row, col), or else both words; `x_title` is for all columns, or has a title for each. `label`
+    is what a point says when pointed at. Without `ticks`, where an axis has no unit (t-SNE), axes
+    are bare; each panel has a scale of its own. Raises `SinkError` for a frame without rows or
+    without one of the columns.
     """
     missing = [name for name in COLUMNS if name not in frame]
     if missing or frame.empty:
