@@ -14,9 +14,11 @@ PAGES = {page.stem: page.read_text("utf-8") for page in sorted(DOCS.glob("*.md")
 MEASURES, PLANTS = PAGES["measures"], PAGES["plants"]
 NEED_WEIGHTS = ("detection", "files", "formation", "models")
 """Pages whose examples need a model of their reader's, or a run."""
+ELSEWHERE = ("use-in-your-project",)
+"""Pages whose examples run in `tests/observation`, with both lines of TransformerLens."""
 EXAMPLES = re.findall(
     r"```python\n(.*?)```",
-    "".join(page for name, page in PAGES.items() if name not in NEED_WEIGHTS),
+    "".join(page for name, page in PAGES.items() if name not in NEED_WEIGHTS + ELSEWHERE),
     re.DOTALL,
 )
 

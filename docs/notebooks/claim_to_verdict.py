@@ -1,0 +1,97 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # From a claim to a verdict
+#
+# The paper observes that secondary sinks *are formed by MLPs of the middle layers, which write
+# along the direction of the primary sink*. An observation becomes a finding when something is
+# taken away and the sink goes with it, while controls stay what they are. Here that is done where
+# the truth is known: in planted models.
+
+# %%
+import torch
+
+from secondary_sinks import detect, necessity, observe, sufficiency
+from secondary_sinks.testing import Plant, plant
+
+
+def garden(*plants, n_texts=6):
+    """A model with these plants, and texts that share them among other words."""
+    planted = plant([Plant(pos=0, forming=(1,), strength=400.0), *plants])
+    ordinary, chance = planted.tokens >= 16, torch.Generator().manual_seed(0)
+    texts = [torch.randint(16, 32, planted.tokens.shape, generator=chance) for _ in range(n_texts)]
+    texts = [torch.where(ordinary, text, planted.tokens) for text in texts]
+    return planted.model, [
+        observe(planted.model, text, text_id=str(n)) for n, text in enumerate(texts)
+    ]
+
+
+def verdicts(answer):
+    return {verdict.claim: verdict for verdict in answer.verdicts}
+
+
+# %% [markdown]
+# ## A model in which the claim is true
+# The MLP of layer 4 writes both sinks. The first claim below names that layer and no other: it is
+# the only one without which they end, in whichever of five ways it is ablated.
+
+# %%
+model, traces = garden(Plant(pos=12, forming=(4,)), Plant(pos=30, forming=(4,)))
+sinks = detect(traces)
+answer = necessity(model, traces, sinks)
+for verdict in answer.verdicts:
+    print(f"{verdict.outcome}: {verdict.claim}\n    {verdict.why}")
+
+# %%
+needed = [claim for claim in verdicts(answer) if "need the MLP of layer" in claim]
+assert needed == ["secondary sinks need the MLP of layer 4"]
+assert {verdict.outcome for verdict in answer.verdicts} == {"supported"}
+
+# %% [markdown]
+# How large, how sure, against what? Every verdict carries its number, its interval and its
+# controls.
+
+# %%
+answer.effects.query("layer in (3, 4, 5)")[
+    ["layer", "lost", "low", "high", "sinks_lost", "controls_lost"]
+].round(3)
+
+# %% [markdown]
+# ## A model in which it is false
+# Now an attention head copies the sink from another token. To the eye nothing differs: the same
+# norm, alignment and lifetime. The verdict does.
+
+# %%
+model, traces = garden(
+    Plant(pos=12, forming=(4,), by="attention"), Plant(pos=30, forming=(5,), by="attention")
+)
+copied = detect(traces)
+assert {sink.kind for sink in copied.sinks} == {"primary", "secondary"}
+
+contrary = necessity(model, traces, copied)
+for verdict in contrary.verdicts:
+    print(f"{verdict.outcome}: {verdict.claim}\n    {verdict.why}")
+
+# %%
+formed = verdicts(contrary)["secondary sinks are formed by MLPs: one, or several together"]
+assert formed.outcome == "contradicted"
+
+# %% [markdown]
+# Needed is one half; *enough* is the other. `sufficiency` puts what the MLPs wrote where there is
+# no sink. On your own model: `secondary-sinks run MODEL --texts FILE`, or these functions.
+
+# %%
+enough = sufficiency(*garden(Plant(pos=12, forming=(4,)), Plant(pos=30, forming=(4,))), sinks)
+for verdict in enough.verdicts:
+    print(f"{verdict.outcome}: {verdict.claim}")
+assert enough.verdicts[0].outcome == "supported"

@@ -1,0 +1,76 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # First look: the sinks of a model
+#
+# SmolLM2-135M reads a short conversation. Which of its tokens draw attention that their meaning
+# does not explain?
+
+# %%
+from secondary_sinks import ablate, bundled_corpus, detect, load_model, observe, tokenize
+
+model = load_model("smollm2-135m", device="cpu")  # compared with its original while it loads
+text = next(text for text in bundled_corpus() if text.text_id == "first-telescope")
+tokens = tokenize(text, model.tokenizer).tokens
+
+# %% [markdown]
+# One streaming pass measures every token at every layer: norm, alignment with the primary sink,
+# attention received. `detect` then asks of each token, layer by layer, whether it is aligned,
+# outlying and attended, all at once.
+
+# %%
+trace = observe(model, tokens)
+sinks = detect(trace)
+
+columns = ["kind", "pos", "token", "segments", "lifetime", "norm_ratio_max", "mass_max"]
+sinks.to_frame()[columns].head(8)
+
+# %% [markdown]
+# The first token is the primary sink, as in most models. The others are *secondary*: a handful of
+# ` the`, alive in layers 2 to 8 only, several times as long as a typical token.
+
+# %%
+primary, *others = sinks.sinks
+assert (primary.kind, primary.pos) == ("primary", 0)
+assert len(others) >= 2
+assert {sink.kind for sink in others} == {"secondary"}
+assert {sink.token for sink in others} == {" the"}
+assert all(sink.l_start == 2 and sink.l_end <= 8 for sink in others)
+
+# %% [markdown]
+# Look for the blue line that rises with the orange one and leaves it after layer 8; grey is all
+# the rest of the text.
+
+# %%
+from secondary_sinks.plots import layer_profiles
+
+layer_profiles(trace.to_frame(), sinks.to_frame())
+
+# %% [markdown]
+# Who makes them? Zero the MLP of one layer at one sink, and see for how many layers it still
+# lives. Each control is the same token where it is no sink.
+
+# %%
+effects = ablate(model, trace, sinks, edit="zero", layers=range(6)).to_frame()
+lived = effects[effects["role"] == "sink"].pivot(
+    index="pos", columns="layer", values="lifetime_edited"
+)
+lived.assign(clean=effects.drop_duplicates("pos").set_index("pos")["lifetime_clean"])
+
+# %% [markdown]
+# Without the MLP of layer 0 or of layer 2 none of them ever comes to be. Those of layers 3 to 5
+# are no part of it.
+
+# %%
+assert (lived[[0, 2]] == 0).all().all()
+assert (lived[[3, 4, 5]] > 0).all().all()

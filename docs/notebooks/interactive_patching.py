@@ -1,0 +1,83 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Interactive patching
+#
+# Take a sink apart with your own hands. Needs `pip install "secondary-sinks[notebook]"`.
+
+# %%
+from secondary_sinks import bundled_corpus, load_model, tokenize
+from secondary_sinks.notebook import SinkExplorer
+
+model = load_model("smollm2-135m", device="cpu")
+text = next(text for text in bundled_corpus() if text.text_id == "first-telescope")
+tokens = tokenize(text, model.tokenizer).tokens[:160]
+
+explorer = SinkExplorer(model, tokens)
+explorer
+
+# %% [markdown]
+# The strip is the text; blue is attention beyond an even share at the chosen layer. Click a
+# token, a layer, an edit: the table below compares it, before and after, with a control that
+# looks the same and is no sink. By keyboard: arrows move, Enter chooses, up and down change the
+# layer, D makes a donor.
+#
+# Whatever a click does, a line of Python does too. It starts at the strongest secondary sink:
+
+# %%
+sink = explorer.session.sink_at(explorer.choice["pos"])
+assert (sink.kind, sink.token) == ("secondary", " the")
+
+explorer.choose(layer=0, kind="zero")
+print(explorer.status)
+
+# %% [markdown]
+# The sink is gone, the control has not noticed. A late MLP takes nothing from it:
+
+# %%
+explorer.choose(layer=12)
+explorer.result[["role", "edit", "lifetime_clean", "lifetime_edited", "mass_clean", "mass_edited"]]
+
+# %%
+lifetimes = explorer.result.query("role == 'token'")["lifetime_edited"].tolist()
+assert lifetimes == [0, sink.lifetime]
+
+# %% [markdown]
+# Is what the MLP of layer 2 writes also *enough*? Choose an ordinary token, and patch in what it
+# wrote at the sink.
+
+# %%
+ordinary = explorer.session.tried[0].edits[1].positions[0]  # the control
+explorer.choose(pos=ordinary, layer=2, kind="patch", donor=sink.pos)
+print(explorer.status)
+
+# %% [markdown]
+# It becomes a sink that lives as long as the one it was taken from. Here the control is patched
+# from the same donor, and becomes one too: whoever gets it is a sink. So the null is another donor,
+# an ordinary one.
+
+# %%
+explorer.choose(donor=ordinary - 1)
+print(explorer.status)
+
+from_sink, from_ordinary = explorer.result.query("role == 'token'")["lifetime_edited"].tail(2)
+assert (from_sink, from_ordinary) == (sink.lifetime, 0)
+
+# %% [markdown]
+# Every trial can leave the notebook: as Python that gives the same numbers, or all of them as a
+# run folder.
+
+# %%
+code = explorer.to_python()
+exec(code, {"model": model})
+print(code)

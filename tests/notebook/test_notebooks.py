@@ -1,0 +1,48 @@
+"""The notebooks of the documentation run from top to bottom, and what they say of results holds."""
+
+from pathlib import Path
+
+import jupytext
+import pytest
+from nbclient import NotebookClient
+
+FOLDER = Path(__file__).parents[2] / "docs" / "notebooks"
+WEIGHTS = {"first_look", "interactive_patching"}
+"""Notebooks about SmolLM2; the others plant their models."""
+PAGES = [
+    pytest.param(page, id=page.stem, marks=[pytest.mark.real] if page.stem in WEIGHTS else [])
+    for page in sorted(FOLDER.glob("*.py"))
+]
+
+
+def run(page):
+    """The notebook with its outputs. An assertion in it that fails is raised here."""
+    notebook = jupytext.read(page)
+    client = NotebookClient(notebook, timeout=300, kernel_name="python3")
+    client.execute()
+    return notebook
+
+
+def outputs(notebook, mime):
+    found = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [output["data"][mime] for output in found if mime in output.get("data", {})]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_it_runs(page):
+    notebook = run(page)
+    assert notebook.cells[0].cell_type == "markdown"
+    assert sum("assert" in cell.source for cell in notebook.cells) >= 1
+    if page.stem == "interactive_patching":
+        states = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
+        shown = outputs(notebook, "application/vnd.jupyter.widget-view+json")
+        state = states[shown[0]["model_id"]]["state"]
+        assert len(state["tried"]) == 3
+        assert "lifetime 7 to 0 layers" in state["tried"][0]
+
+
+def test_there_are_four():
+    assert {page.stem for page in FOLDER.glob("*.py")} == WEIGHTS | {
+        "claim_to_verdict",
+        "your_own_experiment",
+    }
