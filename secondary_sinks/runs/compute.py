@@ -87,7 +87,7 @@ def _compute(model: HookedModel, task: Task) -> Outcome:
     edits, left_out = _edits(task, trace, sinks, owners)
     results, failures = _replayed(model, trace, edits)
     rows = [_rows(task, unit, trace, sinks, owners, found) for unit, found in results.items()]
-    effects = pd.concat([_NO_ROWS, *rows]) if rows else _NO_ROWS
+    effects = pd.concat([NO_EFFECTS, *rows]) if rows else NO_EFFECTS
     tables = {"sinks": _sinks_frame(sinks), "effects": effects}
     tables |= {"trace": trace.to_frame()} if task.trace else {}
     return Outcome(
@@ -156,7 +156,7 @@ def _rows(
 ) -> pd.DataFrame:
     """Effects of a unit: `edit` is its recipe, with the donor of a patch and the cell's key."""
     if result is None:
-        return _NO_ROWS
+        return NO_EFFECTS
     frame = Effects(rows=effects_of(trace, sinks.thresholds, result, owners)).to_frame()
     key = unit_key(task.key, unit, task.ordinary)
     donors = [cell[0].donor for cell in result.cells]
@@ -170,7 +170,7 @@ def _rows(
     )
 
 
-_NO_ROWS = (
+NO_EFFECTS = (
     Effects(rows=()).to_frame().assign(donor=pd.Series(dtype=float), cell=pd.Series(dtype=str))
 )
 

@@ -3,7 +3,9 @@
 import contextlib
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from secondary_sinks.errors import RunFolderError
 
@@ -12,15 +14,19 @@ PART = ".part-"
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write beside the place, flush to the disk, rename into the place, flush the folder.
+    """Write bytes as `fill` does."""
+    fill(path, lambda part: part.write_bytes(content))
+
+
+def fill(path: Path, make: Callable[[Path], Any]) -> None:
+    """Let `make` write beside the place, flush, rename into the place, flush the folder.
 
     Raises `RunFolderError` when the disk is full or the folder cannot be written.
     """
     part = path.with_name(f"{PART}{os.getpid()}-{path.name}")
     try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
+        make(part)
+        with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(path)
         sync_folder(path.parent)

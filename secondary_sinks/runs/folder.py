@@ -3,7 +3,6 @@
 import contextlib
 import json
 import math
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,11 +12,12 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from secondary_sinks.errors import RunFolderError
+from secondary_sinks.runs import durable, parquet
+from secondary_sinks.runs.durable import PART
 
 RECORD = "run.json"
 TABLES = ("sinks", "effects", "trace")
 SCHEMA = 1
-PART = ".part-"
 LOCK = f"{PART}lock"
 NUMBERS = ("value", "low", "high", "lost", "removed_low", "removed_high")
 """Fields of a verdict or layer effect that may be NaN, which JSON cannot say."""
@@ -77,6 +77,11 @@ class RunFolder:
             raise RunFolderError(
                 f"{str(self.path)!r} is not empty (it holds {what}); choose another --out, or use "
                 "--force to replace the run in it"
+            )
+        if "sweep" in found:
+            raise RunFolderError(
+                f"{str(self.path)!r} holds a sweep, whose cells --force does not throw away; "
+                "choose another --out"
             )
         foreign = [name for name in found if name not in OWN or (self.path / name).is_dir()]
         if foreign:
@@ -159,7 +164,7 @@ class RunFolder:
         """Write a table as Parquet with page checksums."""
         self._write(
             f"{name}.parquet",
-            lambda part: frame.to_parquet(part, index=False, write_page_checksum=True),
+            lambda part: part.write_bytes(parquet.to_bytes(name, frame)),
         )
 
     def write_record(self, record: dict[str, Any]) -> None:
@@ -185,7 +190,7 @@ class RunFolder:
         if not path.is_file():
             raise RunFolderError(f"{str(self.path)!r} has no {path.name}; run again with --force")
         try:
-            return pd.read_parquet(path, page_checksum_verification=True)
+            return parquet.read(path).to_pandas()
         except (OSError, ValueError) as error:
             raise self._damaged(path, error) from error
 
@@ -220,17 +225,8 @@ class RunFolder:
         return RunFolderError(f"{str(path)!r} is damaged ({error}); run again with --force")
 
     def _write(self, name: str, write: Callable[[Path], Any]) -> Path:
-        part, path = self.path / f"{PART}{os.getpid()}-{name}", self.path / name
-        try:
-            write(part)
-            part.replace(path)
-        except OSError as error:
-            raise RunFolderError(
-                f"{str(path)!r} cannot be written: {error.strerror or error}"
-            ) from error
-        finally:
-            with contextlib.suppress(OSError):
-                part.unlink()
+        path = self.path / name
+        durable.fill(path, write)
         self._written.append(path)
         return path
 

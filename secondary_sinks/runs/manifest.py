@@ -118,6 +118,10 @@ class Manifest:
                 found.setdefault(entry.task, set()).update(entry.units)
         return found
 
+    def tables_of(self, task: str) -> set[str]:
+        """Tables that a task has shards of."""
+        return {table for entry in self.entries if entry.task == task for table in entry.shards}
+
     def path_of(self, entry: Entry, table: str) -> Path | None:
         """Where an entry's shard of a table lies; None where it has none."""
         shard = entry.shards.get(table)

@@ -161,7 +161,7 @@ def _toml(content: str) -> Any:
     try:
         import tomllib
     except ModuleNotFoundError:  # Python 3.10
-        import tomli as tomllib  # type: ignore[import-not-found, no-redef]
+        import tomli as tomllib  # type: ignore[no-redef]
     return tomllib.loads(content)
 
 

@@ -1,0 +1,247 @@
+"""The end of a sweep: its tables and `run.json`, and what a finished one may be replaced by."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
+from secondary_sinks.errors import RunFolderError
+from secondary_sinks.runs import durable
+from secondary_sinks.runs.assemble import Assembly, answers, labels, write_table
+from secondary_sinks.runs.folder import LOCK, OWN, RECORD, RunFolder
+from secondary_sinks.runs.keys import unit_key, versions_of_code
+from secondary_sinks.runs.manifest import WORK, Manifest
+from secondary_sinks.runs.plan import Plan, hash_text
+from secondary_sinks.runs.record import commit
+from secondary_sinks.runs.sweep_config import SweepConfig, parse_layers
+from secondary_sinks.texts import Text, TokenizedText
+
+PLACES = ("device", "n_devices", "skip")
+"""Of a model's spec: where it is loaded, which changes no cell."""
+MOST_LAYERS = 10_000
+GROWING = ("models", "texts", "edits", "sites", "layers")
+"""What a finished sweep may get more of."""
+
+
+def asked_for(config: SweepConfig, texts: Sequence[Text | TokenizedText]) -> dict[str, Any]:
+    """The resolved config, with a hash of each text."""
+    hashes = {
+        text.text_id: hash_text(text)
+        if isinstance(text, Text)
+        else hashlib.sha256(str(text.tokens.tolist()).encode()).hexdigest()
+        for text in texts
+    }
+    return {"config": config.to_dict(), "texts": hashes}
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """In which way a sweep is no extension of an earlier one; empty where it is one.
+
+    An extension asks for all that was asked for, and perhaps for more.
+    """
+    before, now = dict(old["config"]), dict(new["config"])
+    for asked in (before, now):
+        asked["models"] = [
+            {key: value for key, value in spec.items() if key not in PLACES}
+            for spec in asked["models"]
+        ]
+    if not old["texts"].items() <= new["texts"].items():
+        return "texts"
+    if not _layers(before) <= _layers(now):
+        return "layers"
+    for name in ("models", "edits", "sites"):
+        if any(one not in now[name] for one in before[name]):
+            return name
+    rest = before.keys() - {*GROWING}
+    return next((name for name in sorted(rest) if before[name] != now.get(name)), "")
+
+
+def _layers(asked: Mapping[str, Any]) -> set[int]:
+    """The layers asked for; all of them are all that a model may have."""
+    words = asked["layers"]
+    return set(range(MOST_LAYERS)) if words is None else set(parse_layers(words))
+
+
+class Finish:
+    """What a folder holds already, and how a sweep ends in it."""
+
+    def __init__(self, folder: RunFolder, config: SweepConfig, asked: dict[str, Any]) -> None:
+        """Read `run.json` where there is one; one that cannot be read is a complaint."""
+        self.folder, self.config, self.asked = folder, config, asked
+        self.complaints: list[str] = []
+        self.record: dict[str, Any] = {}
+        if folder.has_record():
+            try:
+                self.record = folder.record()
+            except RunFolderError as error:
+                if not (folder.path / WORK).is_dir():
+                    raise
+                self.complaints.append(str(error).partition(";")[0])
+
+    def refuse(self, *, force: bool) -> None:
+        """Raise `RunFolderError` where the folder holds what this sweep must not replace."""
+        if not (self.folder.path / WORK).is_dir():
+            self.folder.check(force=force)
+            return
+        foreign = sorted(
+            path.name
+            for path in self.folder.path.iterdir()
+            if path.name not in OWN | {WORK, LOCK} and not path.name.startswith(durable.PART)
+        )
+        if foreign:
+            raise RunFolderError(
+                f"{str(self.folder.path)!r} holds {foreign[0]!r}, which no run wrote; choose "
+                "another --out"
+            )
+        if self.record and not force:
+            other = difference(self.record["sweep"]["asked"], self.asked)
+            if other:
+                raise self._other(other)
+
+    def refuse_others(self, plan: Plan, number: int, *, force: bool) -> None:
+        """Raise `RunFolderError` where the finished sweep was of another model of this name."""
+        if force or not self.record:
+            return
+        asked = self.record["sweep"]["asked"]["config"]["models"]
+        for spec, model in zip(asked, self.record["models"], strict=True):
+            same = (spec["name"], spec["dtype"]) == (plan.spec.name, plan.spec.dtype)
+            hashes = ("weights_sha256", "config_sha256", "class")
+            if same and any(model["model"][h] != plan.prepared.model[h] for h in hashes):
+                raise self._other(f"weights or settings of model {number + 1}")
+
+    def _other(self, what: str) -> RunFolderError:
+        return RunFolderError(
+            f"{str(self.folder.path)!r} is not empty (it holds a finished run of other inputs: "
+            f"other {what}); choose another --out, or use --force to replace its tables (cells "
+            "that are the same are kept)"
+        )
+
+    def is_done(self, plans: Sequence[Plan], manifest: Manifest) -> bool:
+        """Whether the tables are those of these plans, and undamaged."""
+        if not self.record or self.record["key"] != self._key(plans, manifest):
+            return False
+        if self.record["sweep"]["asked"] != self.asked:
+            return False
+        for name, sha256 in self.record["sweep"]["tables"].items():
+            path = self.folder.path / f"{name}.parquet"
+            if not path.is_file() or durable.sha256_of(path) != sha256:
+                self.complaints.append(f"{path.name} is damaged or missing")
+        return not self.complaints
+
+    def write(self, plans: Sequence[Plan], manifest: Manifest, command: str) -> dict[str, Any]:
+        """Write the tables, then `run.json`; between them the folder is no finished run."""
+        for name in OWN:
+            if name == RECORD or not name.endswith(".parquet"):
+                (self.folder.path / name).unlink(missing_ok=True)
+        parts = [
+            Assembly(plan, label, manifest)
+            for plan, label in zip(plans, labels(plans), strict=True)
+        ]
+        sinks = [part.sinks() for part in parts]
+        models = []
+        for part, (frame, near) in zip(parts, sinks, strict=True):
+            models.append(self._model(part, frame, near))
+        self._tables(parts, [frame for frame, _ in sinks])
+        record = self._record(plans, parts, models, manifest) | {"command": command}
+        self.folder.write_record(record)
+        return record
+
+    def _tables(self, parts: Sequence[Assembly], sinks: Sequence[pd.DataFrame]) -> None:
+        tables: dict[str, Iterator[pd.DataFrame]] = {
+            "sinks": iter([pd.concat(sinks, ignore_index=True)]),
+            "effects": (frame for part in parts for frame in part.effects()),
+        }
+        if self.config.trace:
+            tables["trace"] = (frame for part in parts for frame in part.trace())
+        for name in ("sinks", "effects", "trace"):
+            path = self.folder.path / f"{name}.parquet"
+            if name not in tables or not write_table(path, name, tables[name]):
+                path.unlink(missing_ok=True)
+
+    def _model(
+        self, part: Assembly, sinks: pd.DataFrame, near: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        """What `run.json` says of one model: the record of a run, but for what all share."""
+        prepared = part.plan.prepared
+        effects = pd.concat([*part.effects()], ignore_index=True)
+        complete = {text.text_id for text, _ in part.complete()}
+        return {
+            "label": part.label,
+            "model": prepared.model,
+            "device": prepared.device,
+            "dtype": prepared.dtype,
+            "versions": prepared.versions,
+            "texts": [
+                {
+                    "text_id": text.text_id,
+                    "feed": text.feed,
+                    "n_tokens": len(text.tokens),
+                    "tokens_sha256": text.tokens_sha256,
+                    "fed": text.fed,
+                }
+                for text in prepared.texts
+                if text.text_id in complete
+            ],
+            "primaries": part.primaries(),
+            "near_sinks": near,
+            **answers(effects, sinks, self.config),
+            "n_cells": len(effects),
+            "n_sinks": int((sinks["kind"] != "primary").sum()),
+            "timings_s": part.seconds(),
+        }
+
+    def _record(
+        self,
+        plans: Sequence[Plan],
+        parts: Sequence[Assembly],
+        models: list[dict[str, Any]],
+        manifest: Manifest,
+    ) -> dict[str, Any]:
+        tables = {
+            path.stem: durable.sha256_of(path)
+            for path in sorted(self.folder.path.glob("*.parquet"))
+        }
+        of_sweep = {
+            "asked": self.asked,
+            "versions_of_code": versions_of_code(),
+            "n_units": sum(len(keys) for _, keys in self._present(plans, manifest)),
+            "n_cells": sum(model["n_cells"] for model in models),
+            "n_sinks": sum(model["n_sinks"] for model in models),
+            "failed": [failure for part in parts for failure in part.failures()],
+            "left_out": [part.left_out() for part in parts],
+            "tables": tables,
+        }
+        shared = {
+            "key": self._key(plans, manifest),
+            "commit": commit(),
+            "seed": self.config.seed,
+            "edit": ", ".join(self.config.edits),
+            "thresholds": asdict(self.config.thresholds),
+            "models": models,
+            "sweep": of_sweep,
+        }
+        return shared | (models[0] if len(models) == 1 else {})
+
+    def _key(self, plans: Sequence[Plan], manifest: Manifest) -> str:
+        """A hash of all that the tables are made of."""
+        content = [
+            labels(plans),
+            [p.prepared.device for p in plans],
+            self._present(plans, manifest),
+        ]
+        return hashlib.sha256(json.dumps([*content, self.config.trace]).encode()).hexdigest()
+
+    def _present(self, plans: Sequence[Plan], manifest: Manifest) -> list[tuple[str, list[str]]]:
+        """Texts and their units that are done, in the order of the tables."""
+        done = manifest.done()
+        found = []
+        for plan in plans:
+            for text, task in plan.texts():
+                keys = [unit_key(task.key, unit, task.ordinary) for unit in task.units]
+                have = done.get(task.key, set())
+                if "sinks" in manifest.tables_of(task.key):
+                    found.append((text.text_id, [key for key in keys if key in have]))
+        return found

@@ -1,0 +1,200 @@
+"""`sweep`: plan, compute what is missing, write the complete tables. The same call continues."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from secondary_sinks.errors import TextError
+from secondary_sinks.runs import durable
+from secondary_sinks.runs.executors import Executor, InProcess
+from secondary_sinks.runs.finish import Finish, asked_for
+from secondary_sinks.runs.folder import RunFolder
+from secondary_sinks.runs.keys import versions_of_code
+from secondary_sinks.runs.manifest import WORK, Entry, Manifest
+from secondary_sinks.runs.plan import Plan, plan, read_all
+from secondary_sinks.runs.sweep_config import SweepConfig
+from secondary_sinks.runs.tasks import ModelSpec
+from secondary_sinks.texts import Text, TokenizedText
+
+CONFIG = "config.json"
+SCHEMA = 1
+Tell = Callable[..., None]
+"""Called with the name of an event and what is known of it, by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a call of `sweep` did."""
+
+    folder: str
+    complete: bool
+    """Whether nothing was skipped."""
+    nothing_to_do: bool
+    n_units: int
+    """Units in the tables."""
+    n_computed: int
+    """Units that this call computed."""
+    n_cells: int
+    n_sinks: int
+    """Sinks that are no primaries."""
+    failed: tuple[dict[str, Any], ...]
+    damaged: tuple[str, ...]
+    """What was found damaged and done again."""
+    seconds: float
+
+
+def sweep(
+    config: SweepConfig,
+    out: str | Path,
+    *,
+    executor: Executor | None = None,
+    texts: Sequence[Text | TokenizedText] | None = None,
+    force: bool = False,
+    command: str = "",
+    tell: Tell | None = None,
+) -> Summary:
+    """Do what is missing of a sweep in the folder `out`, then write its tables and `run.json`.
+
+    `texts` stand in for the files that the config names. A finished sweep may be extended; with
+    `force` its tables are also replaced by those of other inputs. Cells that are there already are
+    never computed again, whatever is asked for. What cannot be computed is recorded and skipped.
+    Raises `RunFolderError` for a folder that cannot be used, and the error of a config, a model
+    or (where there is no good one) a text.
+    """
+    config.check()
+    given = list(read_all(config.texts)) if texts is None else list(texts)
+    folder = RunFolder(out)
+    with folder.claim():
+        work = Sweep(config, folder, given, force, command, tell or _silent)
+        owned = executor or InProcess()
+        try:
+            return work.run(owned)
+        finally:
+            if executor is None:
+                owned.close()
+
+
+def in_words(todo: Plan) -> dict[str, Any]:
+    """A plan in numbers."""
+    return {
+        "model": todo.spec.name,
+        "texts": len(todo.tasks),
+        "layers": todo.prepared.model["n_layers"],
+        "units": todo.n_units,
+        "missing": todo.n_missing,
+        "passes": todo.n_passes,
+        "tokens": todo.n_tokens,
+    }
+
+
+def _silent(event: str, **facts: Any) -> None:
+    pass
+
+
+class Sweep:
+    """One call of `sweep`, with its folder claimed."""
+
+    def __init__(
+        self,
+        config: SweepConfig,
+        folder: RunFolder,
+        texts: Sequence[Text | TokenizedText],
+        force: bool,
+        command: str,
+        tell: Tell,
+    ) -> None:
+        self.config, self.folder, self.texts = config, folder, texts
+        self.force, self.command, self.tell = force, command, tell
+        self.manifest = Manifest(folder.path)
+        self.finish = Finish(folder, config, asked_for(config, texts))
+        self.plans: list[Plan] = []
+        self.begin = time.monotonic()
+        self.n_computed = 0
+
+    def run(self, executor: Executor) -> Summary:
+        """Model by model, then the tables."""
+        self.finish.refuse(force=self.force)
+        damaged = self.manifest.repair()
+        for what in damaged:
+            self.tell("damaged", what=f"{what}; it was set aside and is computed again")
+        for number, spec in enumerate(self.config.models):
+            self._model(executor, spec, number)
+        before = self.finish.is_done(self.plans, self.manifest)
+        damaged += self.finish.complaints
+        record = self.finish.record if before else self._finish()
+        return self._summary(record, damaged, nothing=before and not damaged)
+
+    def _model(self, executor: Executor, spec: ModelSpec, number: int) -> None:
+        self.tell("load", model=spec.name, number=number + 1, models=len(self.config.models))
+        prepared = executor.prepare(spec, self.texts, self.config.feed, self.config.thresholds)
+        if not prepared.texts and prepared.bad:
+            raise TextError(prepared.bad[0].reason)
+        todo = plan(self.config, spec, prepared, self.manifest)
+        self.finish.refuse_others(todo, number, force=self.force)
+        self.plans.append(todo)
+        self._store()
+        for bad in prepared.bad:
+            self.tell("failed", model=spec.name, text_id=bad.text_id, reason=bad.reason)
+        self.tell("plan", **in_words(todo))
+        for entry in self._compute(executor, todo):
+            self.n_computed += len(entry.units)
+            self.tell("task", **self._progress(todo, entry))
+
+    def _compute(self, executor: Executor, todo: Plan) -> Iterator[Entry]:
+        names = {task.key: text.text_id for text, task in todo.texts()}
+        for outcome in executor.run(iter(todo.missing)):
+            for failure in outcome.failures:
+                unit = "" if failure.unit is None else f" ({asdict(failure.unit)})"
+                reason = f"{failure.kind}: {failure.message}{unit}"
+                self.tell("failed", text_id=names[outcome.task.key], reason=reason)
+            yield self.manifest.add(outcome)
+
+    def _progress(self, todo: Plan, entry: Entry) -> dict[str, Any]:
+        """Where the sweep stands, for whoever watches."""
+        done = self.manifest.entries
+        return {
+            "model": todo.spec.name,
+            "units": self.n_computed,
+            "units_missing": sum(one.n_missing for one in self.plans),
+            "tokens": len(todo.missing) and entry.n_tokens,
+            "cells": entry.n_cells,
+            "sinks": sum({one.task: one.n_sinks for one in done}.values()),
+            "seconds": round(time.monotonic() - self.begin, 3),
+        }
+
+    def _store(self) -> None:
+        """The resolved config, before anything is computed."""
+        work = self.folder.path / WORK
+        durable.make_folder(work)
+        content = {
+            "schema": SCHEMA,
+            "command": self.command,
+            "versions_of_code": versions_of_code(),
+            "asked": self.finish.asked,
+            "plans": [in_words(one) for one in self.plans],
+        }
+        durable.write(work / CONFIG, (json.dumps(content, indent=2) + "\n").encode())
+
+    def _finish(self) -> dict[str, Any]:
+        self.tell("tables", folder=str(self.folder.path))
+        return self.finish.write(self.plans, self.manifest, self.command)
+
+    def _summary(
+        self, record: Mapping[str, Any], damaged: Sequence[str], *, nothing: bool
+    ) -> Summary:
+        counts = record["sweep"]
+        return Summary(
+            folder=str(self.folder.path),
+            complete=not counts["failed"],
+            nothing_to_do=nothing and self.n_computed == 0,
+            n_units=counts["n_units"],
+            n_computed=self.n_computed,
+            n_cells=counts["n_cells"],
+            n_sinks=counts["n_sinks"],
+            failed=tuple(counts["failed"]),
+            damaged=tuple(damaged),
+            seconds=round(time.monotonic() - self.begin, 3),
+        )
