@@ -13,15 +13,29 @@ INTERRUPTED = 130
 _show_as_python_does = warnings.showwarning
 
 
+class Stopped(Exception):
+    """The end of a command that has been told about already, with its exit code."""
+
+    def __init__(self, code: int, line: str = "") -> None:
+        """`line` goes to the standard error."""
+        super().__init__(line)
+        self.code = code
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 2 bad input, 130 interrupted."""
+    """Run the command line and exit.
+
+    0 done, 2 bad input, 3 done but for what was skipped, 130 interrupted, 143 terminated.
+    """
     sys.exit(run(arguments))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; without a word, show the help."""
+    from secondary_sinks.cli import sweep_app  # adds its commands after those of the app
     from secondary_sinks.cli.app import app
 
+    assert sweep_app.app is app
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     return run_app(app, words, "secondary-sinks")
 
@@ -35,6 +49,10 @@ def run_app(app: Callable[..., Any], words: Sequence[str], name: str) -> int:
             code = app(args=list(words), prog_name=name, standalone_mode=False)
     except SinkError as error:
         return _fail(str(error))
+    except Stopped as stopped:
+        if str(stopped):
+            print(printable(str(stopped)), file=sys.stderr)
+        return stopped.code
     except KeyboardInterrupt:
         return _interrupted()
     except OSError as error:  # a full disk, a name too long: nothing that a traceback explains

@@ -223,7 +223,10 @@ class Finish:
             "models": models,
             "sweep": of_sweep,
         }
-        return shared | (models[0] if len(models) == 1 else {})
+        if len(models) > 1:
+            return shared
+        only = [{name: models[0][name] for name in ("label", "model")}]
+        return shared | models[0] | {"models": only}
 
     def _key(self, plans: Sequence[Plan], manifest: Manifest) -> str:
         """A hash of all that the tables are made of."""

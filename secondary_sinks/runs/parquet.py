@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 from secondary_sinks.errors import RunFolderError
 
 SCHEMAS = {"sinks": 1, "effects": 1, "trace": 1}
-"""Version of each table: raised when a column goes, or means something else."""
+"""Version of each table, 1 for others: raised when a column goes, or means something else."""
 MARK = b"secondary_sinks"
 
 
 def to_arrow(name: str, frame: pd.DataFrame) -> pa.Table:
     """A frame as an Arrow table that names its schema."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    mark = json.dumps({"table": name, "schema": SCHEMAS[name]}).encode()
+    mark = json.dumps({"table": name, "schema": SCHEMAS.get(name, 1)}).encode()
     return table.replace_schema_metadata({MARK: mark})
 
 
@@ -46,7 +46,7 @@ def check_schema(metadata: dict[bytes, bytes] | None, path: Path) -> None:
         return  # written before tables said so; their columns are checked where they are used
     said: Any = json.loads((metadata or {})[MARK])
     name, schema = said.get("table"), said.get("schema")
-    if SCHEMAS.get(name) != schema:
+    if SCHEMAS.get(name, 1) != schema:
         raise RunFolderError(
             f"{str(path)!r} holds table {name!r} of schema {schema}; this version reads "
             f"{', '.join(f'{key} {value}' for key, value in SCHEMAS.items())}: read it with the "

@@ -9,7 +9,7 @@ from typing import Any
 
 from secondary_sinks.errors import TextError
 from secondary_sinks.runs import durable
-from secondary_sinks.runs.executors import Executor, InProcess
+from secondary_sinks.runs.executors import Executor, InProcess, given
 from secondary_sinks.runs.finish import Finish, asked_for
 from secondary_sinks.runs.folder import RunFolder
 from secondary_sinks.runs.keys import versions_of_code
@@ -51,6 +51,7 @@ def sweep(
     out: str | Path,
     *,
     executor: Executor | None = None,
+    models: Mapping[str, Any] | None = None,
     texts: Sequence[Text | TokenizedText] | None = None,
     force: bool = False,
     command: str = "",
@@ -58,23 +59,24 @@ def sweep(
 ) -> Summary:
     """Do what is missing of a sweep in the folder `out`, then write its tables and `run.json`.
 
-    `texts` stand in for the files that the config names. A finished sweep may be extended; with
+    `texts` stand in for the files that the config names, `models` for the models (hooked ones, by
+    the names in the config). A finished sweep may be extended; with
     `force` its tables are also replaced by those of other inputs. Cells that are there already are
     never computed again, whatever is asked for. What cannot be computed is recorded and skipped.
     Raises `RunFolderError` for a folder that cannot be used, and the error of a config, a model
     or (where there is no good one) a text.
     """
-    config.check()
-    given = list(read_all(config.texts)) if texts is None else list(texts)
+    config.check(models or ())
+    given_texts = list(read_all(config.texts)) if texts is None else list(texts)
     folder = RunFolder(out)
     with folder.claim():
-        work = Sweep(config, folder, given, force, command, tell or _silent)
-        owned = executor or InProcess()
+        work = Sweep(config, folder, given_texts, force, command, tell or _silent)
+        used = executor or (InProcess() if models is None else InProcess(given(models)))
         try:
-            return work.run(owned)
+            return work.run(used)
         finally:
             if executor is None:
-                owned.close()
+                used.close()
 
 
 def in_words(todo: Plan) -> dict[str, Any]:
@@ -112,7 +114,7 @@ class Sweep:
         self.finish = Finish(folder, config, asked_for(config, texts))
         self.plans: list[Plan] = []
         self.begin = time.monotonic()
-        self.n_computed = 0
+        self.n_computed = self.n_cells = self.n_tokens = 0
 
     def run(self, executor: Executor) -> Summary:
         """Model by model, then the tables."""
@@ -140,7 +142,6 @@ class Sweep:
             self.tell("failed", model=spec.name, text_id=bad.text_id, reason=bad.reason)
         self.tell("plan", **in_words(todo))
         for entry in self._compute(executor, todo):
-            self.n_computed += len(entry.units)
             self.tell("task", **self._progress(todo, entry))
 
     def _compute(self, executor: Executor, todo: Plan) -> Iterator[Entry]:
@@ -154,15 +155,23 @@ class Sweep:
 
     def _progress(self, todo: Plan, entry: Entry) -> dict[str, Any]:
         """Where the sweep stands, for whoever watches."""
-        done = self.manifest.entries
+        took = time.monotonic() - self.begin
+        self.n_computed += len(entry.units)
+        self.n_cells += entry.n_cells
+        self.n_tokens += entry.n_tokens
+        total = sum(len(task.tokens) for one in self.plans for task in one.missing)
+        sinks = {one.task: one.n_sinks for one in self.manifest.entries}
         return {
             "model": todo.spec.name,
             "units": self.n_computed,
-            "units_missing": sum(one.n_missing for one in self.plans),
-            "tokens": len(todo.missing) and entry.n_tokens,
-            "cells": entry.n_cells,
-            "sinks": sum({one.task: one.n_sinks for one in done}.values()),
-            "seconds": round(time.monotonic() - self.begin, 3),
+            "units_missing": sum(one.n_missing for one in self.plans) - self.n_computed,
+            "cells": self.n_cells,
+            "cells_per_s": round(self.n_cells / took, 3),
+            "tokens": self.n_tokens,
+            "tokens_total": total,
+            "seconds": round(took, 3),
+            "seconds_left": round(took / self.n_tokens * (total - self.n_tokens), 1),
+            "sinks": sum(sinks.values()),
         }
 
     def _store(self) -> None:
@@ -175,6 +184,7 @@ class Sweep:
             "versions_of_code": versions_of_code(),
             "asked": self.finish.asked,
             "plans": [in_words(one) for one in self.plans],
+            "models": [asdict(one.spec) | {"is": one.prepared.model} for one in self.plans],
         }
         durable.write(work / CONFIG, (json.dumps(content, indent=2) + "\n").encode())
 

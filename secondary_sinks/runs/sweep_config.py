@@ -1,6 +1,6 @@
 """What a sweep is asked to do, and whether that can be."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -37,10 +37,11 @@ class SweepConfig:
     seed: int = 0
     """Recorded; what is drawn is drawn with the seed in an edit."""
 
-    def check(self) -> "SweepConfig":
-        """The config itself; raises the error of what is wrong with it, before a model is loaded.
+    def check(self, there: Collection[str] = ()) -> None:
+        """Raise the error of what is wrong with the config, before a model is loaded.
 
-        `SweepError` for what a sweep cannot be, else the error of the room concerned.
+        `SweepError` for what a sweep cannot be, else the error of the room concerned. `there` are
+        names of models that need not be found.
         """
         for name in ("models", "edits", "sites"):
             if not getattr(self, name):
@@ -53,8 +54,11 @@ class SweepConfig:
         if self.layers is not None:
             refuse_twice("layers", self.layers)
         for spec in self.models:
-            _check_spec(spec)
-        return self
+            check_skip(spec.skip)
+            parse_dtype(spec.dtype)
+            parse_device(spec.device)
+            if spec.name not in there:
+                resolve(spec.name, spec.revision)
 
     def units(self, n_layers: int) -> tuple[Unit, ...]:
         """All units of a model. Raises `SweepError` for layers that it does not have."""
@@ -87,13 +91,6 @@ class SweepConfig:
             "trace": self.trace,
             "seed": self.seed,
         }
-
-
-def _check_spec(spec: ModelSpec) -> None:
-    check_skip(spec.skip)
-    parse_dtype(spec.dtype)
-    parse_device(spec.device)
-    resolve(spec.name, spec.revision)
 
 
 def refuse_twice(name: str, items: Sequence[Any]) -> None:

@@ -1,0 +1,95 @@
+"""Options that several commands share, and the app that commands are added to."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="secondary-sinks",
+    help="Find secondary attention sinks in a language model, and test which MLPs make them.",
+    epilog="Example: secondary-sinks run smollm2-135m --out runs/demo",
+    no_args_is_help=False,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def whole_number(value: str | int) -> int:
+    """A number of an option. Raises what typer turns into a usage error."""
+    if not str(value).isdecimal():
+        raise typer.BadParameter(f"{value!r} is not a whole number of at least 0")
+    return int(value)
+
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="smollm2-135m, an alias that `models` lists, a local folder in Hugging Face format, a "
+        "GGUF file, or a hub name; for the hub also NAME@REVISION."
+    ),
+]
+Out = Annotated[Path, typer.Option(help="Folder for the results; must be new or empty.")]
+Texts = Annotated[
+    Path | None,
+    typer.Option(
+        help="JSON lines with 'text', or 'prompt' and 'output', or 'messages'; or a .txt file. "
+        "Without it, the texts that come with the package."
+    ),
+]
+Feed = Annotated[
+    str,
+    typer.Option(help="chat (the model's template), raw, or auto: chat for conversations."),
+]
+EditKind = Annotated[
+    str,
+    typer.Option(help="zero: the MLP writes nothing; mean: its mean over ordinary tokens."),
+]
+Ask = Annotated[
+    str,
+    typer.Option(
+        help="Causal questions to answer too, with commas between them: necessity, sufficiency, "
+        "norm_dose, redistribution, sparsity, harm; or all. What they cost is printed first."
+    ),
+]
+Device = Annotated[str | None, typer.Option(help="cuda, mps or cpu; by default the fastest.")]
+Dtype = Annotated[str | None, typer.Option(help="float32 (default), bfloat16 or float16.")]
+Revision = Annotated[
+    str | None, typer.Option(help="Branch, tag or commit of a model on the hub; recorded.")
+]
+TrustRemoteCode = Annotated[
+    bool,
+    typer.Option("--trust-remote-code", help="Run code that the model brings; read it first."),
+]
+Bridge = Annotated[
+    bool, typer.Option("--bridge", help="Load a TransformerBridge (4.x of TransformerLens always).")
+]
+SkipCheck = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="A check at load to leave out: original, patterns, causality or chunks; again for "
+        "more.",
+    ),
+]
+Seed = Annotated[
+    int,
+    typer.Option(
+        parser=whole_number,
+        metavar="INT",
+        help="Recorded in run.json; today nothing in a run is left to chance.",
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace the run that --out holds.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"secondary-sinks {installed('secondary-sinks')}")
+        raise typer.Exit()

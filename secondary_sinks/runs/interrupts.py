@@ -1,0 +1,66 @@
+"""Stopping soon: an interrupt ends a sweep within two seconds, whatever it is busy with.
+
+Python runs the handler of a signal between two of its own instructions, so an interrupt waits for
+the end of a long computation in C. A thread does not: it sees the signal at once, gives the
+computation a moment to come to an end by itself, and ends the process when it does not. Nothing is
+lost by that, since every file of a sweep is written whole or not at all.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+PATIENCE = 1.5
+"""Seconds that a computation has to come to an end by itself."""
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+"""Exit codes, as shells know them."""
+
+
+class Terminated(KeyboardInterrupt):
+    """Another process asked this one to end."""
+
+
+@contextlib.contextmanager
+def soon(line: Callable[[], str]) -> Iterator[None]:
+    """Turn SIGTERM into `Terminated`, and end the process where an interrupt is not heard in time.
+
+    `line` is what is said on the standard error then. Does nothing outside the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    over = threading.Event()
+    handler = signal.signal(signal.SIGTERM, _terminate)
+    before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    watch = threading.Thread(target=_watch, args=(ours, over, line), daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        over.set()
+        signal.set_wakeup_fd(before)
+        signal.signal(signal.SIGTERM, handler)
+        theirs.close()
+        watch.join()
+        ours.close()
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _watch(signals: socket.socket, over: threading.Event, line: Callable[[], str]) -> None:
+    """Wait for a signal, then for the end of the work, then wait no longer."""
+    while number := signals.recv(1):
+        code = CODES.get(signal.Signals(number[0]))
+        if code is not None and not over.wait(PATIENCE):
+            with contextlib.suppress(OSError):
+                os.write(sys.stderr.fileno(), f"{line()}\n".encode())
+            os._exit(code)
