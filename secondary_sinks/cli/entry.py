@@ -13,7 +13,7 @@ INTERRUPTED = 130
 _show_as_python_does = warnings.showwarning
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818  nothing went wrong
     """The end of a command that has been told about already, with its exit code."""
 
     def __init__(self, code: int, line: str = "") -> None:

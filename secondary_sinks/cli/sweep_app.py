@@ -58,7 +58,7 @@ Ordinary = Annotated[
 NoTrace = Annotated[
     bool,
     typer.Option(
-        "--no-trace", help="Leave out trace.parquet, which is large and what reports draw."
+        "--no-trace", help="Leave out trace.parquet: it is large, and reports need it."
     ),
 ]
 SweepSeed = Annotated[

@@ -57,8 +57,8 @@ def read_original(
     Raises `UnknownModelError`, `HubError`, `DamagedModelError`, `UnsupportedModelError`,
     `ModelMemoryError`, or their base `ModelError`.
     """
-    with _quiet():
-        place = _place(source, code=trust_remote_code)
+    with quiet():
+        place = place_of(source, code=trust_remote_code)
         config = declared.read_config(place.folder, place.name, trust_remote_code=trust_remote_code)
         if accept is not None:
             accept(config)
@@ -79,7 +79,7 @@ def read_original(
     return Original(model, tokenizer, place.commit)
 
 
-def _place(source: Source, *, code: bool) -> _Place:
+def place_of(source: Source, *, code: bool) -> _Place:
     """Where a source lies on the disk; of a hub model, with everything but its weights."""
     if source.kind == "folder":
         return _Place(source.path, Path(source.path))
@@ -141,7 +141,7 @@ def _word(dtype: torch.dtype) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bars or advice of transformers while we load."""
     level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity(logging.ERROR)

@@ -6,11 +6,14 @@ The caller keeps the folder: executors compute, and touch no file of it.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from secondary_sinks.errors import ModelMismatchError
+from secondary_sinks.errors import ModelMismatchError, SweepError
 from secondary_sinks.models import HookedModel, load_model, weight_hash
 from secondary_sinks.runs.compute import Texts, compute, prepare
 from secondary_sinks.runs.tasks import ModelSpec, Outcome, Prepared, Task
 from secondary_sinks.types import Thresholds
+
+
+EXECUTORS = ("local",)
 
 
 class Executor(Protocol):
@@ -115,3 +118,12 @@ class InProcess:
 def given(models: Mapping[str, Any]) -> Callable[[ModelSpec], HookedModel]:
     """A loader that hands out models that are there already, by the names of their specs."""
     return lambda spec: models[spec.name]
+
+
+def named(name: str, address: str | None = None) -> Executor:
+    """The executor of a name. Raises `SweepError` for one that there isn't."""
+    if name != "local":
+        raise SweepError(f"unknown executor {name!r}; expected one of {', '.join(EXECUTORS)}")
+    if address is not None:
+        raise SweepError(f"the executor {name!r} has no address; leave it out")
+    return InProcess()

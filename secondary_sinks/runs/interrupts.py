@@ -64,3 +64,8 @@ def _watch(signals: socket.socket, over: threading.Event, line: Callable[[], str
             with contextlib.suppress(OSError):
                 os.write(sys.stderr.fileno(), f"{line()}\n".encode())
             os._exit(code)
+
+
+def code_of(stop: KeyboardInterrupt) -> int:
+    """The exit code of a process that was stopped."""
+    return CODES[signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT]

@@ -13,7 +13,6 @@ from secondary_sinks.runs.tasks import ModelSpec, Unit
 from secondary_sinks.texts import check_feed
 from secondary_sinks.types import Thresholds, format_layers
 
-EXECUTORS = ("local", "ray")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

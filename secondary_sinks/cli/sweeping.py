@@ -1,0 +1,131 @@
+"""What `ablate`, `patch` and `scale` do: config, plan, sweep, summary."""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from secondary_sinks.cli.entry import Stopped
+from secondary_sinks.cli.show import show_found, show_where
+from secondary_sinks.cli.watch import Watch, check_format, show_summary
+from secondary_sinks.errors import SweepError
+from secondary_sinks.runs import RunFolder, executors, interrupts
+from secondary_sinks.runs.estimate import Estimate, estimate
+from secondary_sinks.runs.sweep import sweep
+from secondary_sinks.runs.sweep_config import SweepConfig
+from secondary_sinks.runs.sweep_file import from_dict, merged, read_config
+
+PARTIAL = 3
+"""Exit code of a sweep that is done but for what was skipped."""
+_SAME = ("layers", "feed", "ordinary", "device", "dtype", "revision", "seed")
+"""Options that the config calls the same."""
+
+
+class Asked(NamedTuple):
+    """A command, the edits that it comes down to, and its options."""
+
+    command: str
+    edits: list[str]
+    options: Mapping[str, Any]
+
+
+class Resolved(NamedTuple):
+    """What a command asks for, from its options and its config file together."""
+
+    config: SweepConfig
+    out: Path
+    executor: str
+    ray_address: str | None
+
+
+def work(asked: Asked) -> None:
+    """Check everything cheap first, then plan or sweep, and say what was found."""
+    check_format(asked.options["log_format"])
+    wanted = resolve(asked)
+    wanted.config.check()
+    executor = executors.named(wanted.executor, wanted.ray_address)
+    if asked.options["dry_run"]:
+        show_plan(estimate(wanted.config, wanted.out))
+        return
+    watch = Watch(asked.options["log_format"], wanted.out)
+    with watch, interrupts.soon(watch.how_to_go_on):
+        try:
+            summary = sweep(
+                wanted.config,
+                wanted.out,
+                executor=executor,
+                force=asked.options["force"],
+                command=command_line(asked),
+                tell=watch.tell,
+            )
+        except KeyboardInterrupt as stop:
+            code = interrupts.code_of(stop)
+            raise Stopped(code, watch.how_to_go_on()) from stop
+        finally:
+            executor.close()
+    show_summary(summary, asked.options["log_format"])
+    if asked.options["log_format"] == "text":
+        show_found(RunFolder(wanted.out))
+        show_where(f"tables: {wanted.out}")
+    if not summary.complete:
+        raise Stopped(PARTIAL)
+
+
+def resolve(asked: Asked) -> Resolved:
+    """Options and config file together; raises `SweepError` for what cannot be read or is missing.
+
+    What an option says goes before what the file says.
+    """
+    options, path = asked.options, asked.options["config"]
+    base = read_config(path) if path else {}
+    own = {name: base.pop(name, None) for name in ("out", "executor", "ray_address")}
+    for name, value in own.items():
+        if value is not None and not isinstance(value, str):
+            raise SweepError(f"config {str(path)!r}: {name} is {value!r}; expected a word")
+        if options[name] is not None:
+            own[name] = str(options[name])
+    if own["out"] is None:
+        raise SweepError("missing --out (or 'out' in the config): a folder for the sweep")
+    config = from_dict(merged(base, _flags(asked)), f"config {str(path)!r}" if path else "options")
+    return Resolved(config, Path(own["out"]), own["executor"] or "local", own["ray_address"])
+
+
+def _flags(asked: Asked) -> dict[str, Any]:
+    """Options as keys of the config; None for those that were not given."""
+    options = asked.options
+    switches = ("trust_remote_code", "bridge")
+    return {
+        **{name: options[name] for name in _SAME},
+        **{name: True if options[name] else None for name in switches},
+        "models": list(options["models"] or ()) or None,
+        "texts": [str(path) for path in options["texts"] or ()] or None,
+        "sites": list(options["site"] or ()) or None,
+        "skip": list(options["skip_check"] or ()) or None,
+        "trace": False if options["no_trace"] else None,
+        "edits": asked.edits or None,
+    }
+
+
+def command_line(asked: Asked) -> str:
+    """A command line that asks for the same."""
+    words = ["secondary-sinks", asked.command, *(asked.options["models"] or ())]
+    for edit in asked.edits:
+        kind, _, detail = edit.partition(":")
+        words += {
+            "ablate": ["--edit", edit],
+            "patch": ["--donor", detail],
+            "scale": ["--norm" if kind == "set_norm" else "--by", detail],
+        }[asked.command]
+    for name, value in asked.options.items():
+        option = f"--{name.replace('_', '-')}"
+        if name in {"models", "dry_run", "force", "log_format"} or value in (None, False):
+            continue
+        for one in value if isinstance(value, list) else [value]:
+            words += [option] if one is True else [option, str(one)]
+    return shlex.join(words)
+
+
+def show_plan(found: Estimate) -> None:
+    """What there is to do, line by line."""
+    for line in found.lines():
+        show_where(line)

@@ -1,0 +1,124 @@
+"""What a sweep says while it works: bars on a terminal, a line per event for machines, or nothing."""
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+from secondary_sinks.cli.entry import printable
+from secondary_sinks.cli.show import show_where
+from secondary_sinks.errors import SweepError
+from secondary_sinks.runs.sweep import Summary
+
+FORMATS = ("text", "json")
+
+
+def check_format(name: str) -> None:
+    """Raise `SweepError` for a log format that there isn't."""
+    if name not in FORMATS:
+        raise SweepError(f"unknown log format {name!r}; expected one of {', '.join(FORMATS)}")
+
+
+class Watch:
+    """Tells of a sweep's events on the standard error."""
+
+    def __init__(self, log_format: str, out: Path) -> None:
+        """Nothing is shown before the context is entered."""
+        self.json, self.out = log_format == "json", out
+        self.last: dict[str, Any] = {}
+        self._bar: Any = None
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[rest]}"),
+            console=Console(stderr=True),
+            disable=self.json or not sys.stderr.isatty(),
+        )
+
+    def __enter__(self) -> "Watch":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def tell(self, event: str, **facts: Any) -> None:
+        """An event of the sweep; what was skipped or damaged is said in any case."""
+        if event == "task":
+            self.last = facts
+        if self.json:
+            print(json.dumps({"event": event, "time": time.time()} | facts), file=sys.stderr)
+        elif event in {"damaged", "failed"}:
+            self._warn(event, facts)
+        elif event == "load":
+            self._show(f"load {facts['model']}", total=None, rest="")
+        elif event == "plan":
+            self._show(f"{facts['model']}", total=max(facts["missing"], 1), rest="")
+        elif event == "task":
+            total = facts["units"] + facts["units_missing"]
+            self._show(facts["model"], completed=facts["units"], total=total, rest=rates(facts))
+        elif event == "tables":
+            self._show("tables", total=None, rest="")
+
+    def how_to_go_on(self) -> str:
+        """What is said to whoever interrupts."""
+        done, missing = self.last.get("units", 0), self.last.get("units_missing")
+        said = f" ({done} unit(s) done, {missing} left)" if missing is not None else ""
+        return f"interrupted{said}; run the same command to go on: {self.out} keeps what is done"
+
+    def _show(self, description: str, **fields: Any) -> None:
+        name = escape(printable(description)[:40])
+        if self._bar is None:
+            self._bar = self._progress.add_task(name, **fields)
+        else:
+            self._progress.update(self._bar, description=name, **fields)
+
+    def _warn(self, event: str, facts: dict[str, Any]) -> None:
+        text = facts.get("text_id")
+        what = facts["what"] if event == "damaged" else f"skipped text {text!r}: {facts['reason']}"
+        print("warning: " + " ".join(printable(what).split()), file=sys.stderr)
+
+
+def rates(facts: dict[str, Any]) -> str:
+    """Cells per second, time left and sinks so far.
+
+    >>> rates({"cells_per_s": 12.34, "seconds_left": 3723.0, "sinks": 5})
+    '12.3 cells/s, 1:02:03 left, 5 sinks'
+    """
+    left = int(facts["seconds_left"])
+    clock = f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
+    return f"{facts['cells_per_s']:.1f} cells/s, {clock} left, {facts['sinks']} sinks"
+
+
+def show_summary(summary: Summary, log_format: str) -> None:
+    """What the command did, at the end."""
+    if log_format == "json":
+        print(json.dumps({"event": "summary"} | asdict(summary)))
+        return
+    if summary.nothing_to_do:
+        show_where(f"{summary.folder} holds this run already (same inputs); nothing to do")
+        return
+    kept = summary.n_units - summary.n_computed
+    show_where(
+        f"{summary.n_cells} cells of {summary.n_sinks} sinks in {summary.seconds:.1f} s: "
+        f"{summary.n_computed} units computed, {kept} there already"
+    )
+    if summary.failed:
+        shown = summary.failed[0]
+        show_where(
+            f"{len(summary.failed)} skipped, such as text {shown['text_id']!r} ({shown['message']}); "
+            "all are in run.json under 'sweep'; run the same command to try them again"
+        )

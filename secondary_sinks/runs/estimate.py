@@ -1,0 +1,235 @@
+"""What a sweep would do and take, before it is begun; no weights are loaded."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from secondary_sinks.errors import TextError
+from secondary_sinks.models.load import parse_device, parse_dtype
+from secondary_sinks.models.memory import gigabytes, weight_bytes
+from secondary_sinks.models.outline import Outline, outline
+from secondary_sinks.models.sources import resolve
+from secondary_sinks.runs.keys import hash_tokens, task_key, unit_key
+from secondary_sinks.runs.manifest import WORK, Manifest
+from secondary_sinks.runs.plan import read_all
+from secondary_sinks.runs.sweep_config import SweepConfig
+from secondary_sinks.runs.tasks import ModelSpec
+from secondary_sinks.texts import Text, tokenize
+
+TRACE_ROW, CELL_ROW = 70, 60
+"""Bytes on the disk of a row of trace.parquet and of effects.parquet, in shards and tables each."""
+SHARE_OF_PEAK = 0.4
+"""Of the speed of a large matrix product that a pass reaches, with its attention and measures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEstimate:
+    """One model of a sweep."""
+
+    name: str
+    texts: int
+    units: int
+    done: int
+    """Units that are there already."""
+    passes: int
+    """Forward passes that are still to be made: one to observe each text, one to edit it."""
+    tokens: int
+    """Tokens of these passes."""
+    cells_per_sink: int
+    """Cells that each sink has, with its controls."""
+    sinks: float | None
+    """Sinks expected: from the texts that are done; None where there are none."""
+    weights_gb: float
+    disk_gb: float
+    seconds: float
+    bad: tuple[str, ...] = ()
+    """Texts that cannot be fed, with reasons."""
+
+    @property
+    def cells(self) -> int | None:
+        """Cells expected; None where no text is done yet to tell the number of sinks."""
+        return None if self.sinks is None else round(self.sinks * self.cells_per_sink)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """All models of a sweep, and what the expected time comes from."""
+
+    models: tuple[ModelEstimate, ...]
+    basis: str
+
+    def lines(self) -> list[str]:
+        """For people."""
+        found = []
+        for one in self.models:
+            found += [
+                f"{one.name}: {one.texts} text(s), {one.units} units (edit x site x layer x text)",
+                f"  done already      {one.done} of {one.units} units",
+                f"  cells             {_cells(one)}",
+                f"  forward passes    {one.passes}",
+                f"  tokens            {one.tokens:,}",
+                f"  weights           {gigabytes(one.weights_gb * 1e9)}",
+                f"  on the disk       about {gigabytes(one.disk_gb * 1e9)}",
+                f"  expected time     {duration(one.seconds)}",
+                *(f"  skipped           {bad}" for bad in one.bad),
+            ]
+        return [*found, f"expected times are {self.basis}"]
+
+
+def _cells(one: ModelEstimate) -> str:
+    per = f"{one.cells_per_sink} per sink (with its control)"
+    if one.sinks is None:
+        return f"{per}; how many sinks there are shows when texts are observed"
+    return f"{per}, so about {one.cells:,} for {one.sinks:.0f} sinks expected"
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it.
+
+    >>> duration(0.4), duration(75), duration(7500)
+    ('under a second', '1 min 15 s', '2 h 5 min')
+    """
+    if seconds < 1:
+        return "under a second"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{int(seconds) // 60} min {int(seconds) % 60} s"
+    return f"{int(seconds) // 3600} h {int(seconds) % 3600 // 60} min"
+
+
+def estimate(config: SweepConfig, out: Path) -> Estimate:
+    """Plan a sweep. Raises the error of a config, model or file that is wrong."""
+    texts = read_all(config.texts)
+    manifest = Manifest(out)
+    manifest.check()
+    known = _known(out)
+    rate = _measured_rate(manifest)
+    models = tuple(_model(config, spec, texts, manifest, known, rate) for spec in config.models)
+    basis = "those of the texts that are done" if rate else (
+        f"from a matrix product timed here, of which a pass reaches some {SHARE_OF_PEAK:.0%}"
+    )
+    return Estimate(models=models, basis=basis)
+
+
+def _known(out: Path) -> list[dict[str, Any]]:
+    """Models that a folder's sweep has loaded before, with their hashes."""
+    try:
+        found = json.loads((out / WORK / "config.json").read_text(encoding="utf-8"))
+        return list(found["models"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _measured_rate(manifest: Manifest) -> float | None:
+    """Seconds per token and pass of the texts that are done; None where there are none."""
+    entries = [entry for entry in manifest.entries if entry.n_tokens and entry.seconds]
+    tokens = sum(entry.n_tokens * (1 + bool(entry.units)) for entry in entries)
+    seconds = sum(took for entry in entries for took in entry.seconds.values())
+    return seconds / tokens if tokens else None
+
+
+def _model(
+    config: SweepConfig,
+    spec: ModelSpec,
+    texts: Sequence[Text],
+    manifest: Manifest,
+    known: Sequence[dict[str, Any]],
+    rate: float | None,
+) -> ModelEstimate:
+    seen = outline(resolve(spec.name, spec.revision), trust_remote_code=spec.trust_remote_code)
+    units = config.units(seen.n_layers)
+    fed, bad = _feed(config, seen, texts)
+    keys = _keys(config, spec, fed, known)
+    done = manifest.done()
+    left = [
+        [u for u in units if unit_key(key, u, config.ordinary) not in done.get(key, ())]
+        for key in keys
+    ]
+    sizes = [len(tokens) for tokens in fed]
+    passes = sum(2 for one in left if one)
+    n_tokens = sum(2 * size for size, one in zip(sizes, left, strict=True) if one)
+    sinks = _sinks(manifest, set(keys), sum(sizes))
+    per_sink = len(units) * (2 + config.ordinary)
+    rows = sum(sizes) * seen.n_layers * TRACE_ROW * config.trace
+    return ModelEstimate(
+        name=spec.name,
+        texts=len(fed),
+        units=len(units) * len(fed),
+        done=len(units) * len(fed) - sum(map(len, left)),
+        passes=passes,
+        tokens=n_tokens,
+        cells_per_sink=per_sink,
+        sinks=sinks,
+        weights_gb=weight_bytes(seen.parameters, spec.dtype or "float32") / 1e9,
+        disk_gb=2 * (rows + (sinks or 0) * per_sink * CELL_ROW) / 1e9,
+        seconds=n_tokens * (rate or _guess(seen, spec)),
+        bad=bad,
+    )
+
+
+def _feed(
+    config: SweepConfig, seen: Outline, texts: Sequence[Text]
+) -> tuple[list[tuple[int, ...]], tuple[str, ...]]:
+    """Token ids of the texts that fit, each once, and what is wrong with the others."""
+    found: dict[tuple[int, ...], None] = {}
+    bad = []
+    least, most = config.thresholds.min_queries + 1, seen.n_ctx or 1 << 30
+    for text in texts:
+        try:
+            ids = tokenize(text, seen.tokenizer, config.feed).tokens.tolist()
+        except TextError as error:
+            bad.append(str(error))
+            continue
+        if least <= len(ids) <= most:
+            found[tuple(ids)] = None
+        else:
+            expected = f"expected {least} to {most}"
+            bad.append(f"text {text.text_id!r} has {len(ids)} tokens; {expected}")
+    if bad and not found:
+        raise TextError(bad[0])
+    return list(found), tuple(bad)
+
+
+def _keys(
+    config: SweepConfig,
+    spec: ModelSpec,
+    fed: Sequence[tuple[int, ...]],
+    known: Sequence[dict[str, Any]],
+) -> list[str]:
+    """Keys of the texts, if the model's weights are those that the folder's sweep had."""
+    mine = asdict(spec) | {"skip": list(spec.skip)}
+    same = [one["is"] for one in known if all(one.get(key) == mine[key] for key in ("name", "dtype"))]
+    if not same:
+        return ["" for _ in fed]
+    dtype = str(parse_dtype(spec.dtype)).removeprefix("torch.")
+    return [task_key(same[0], dtype, hash_tokens(ids), config.thresholds) for ids in fed]
+
+
+def _sinks(manifest: Manifest, keys: set[str], tokens: int) -> float | None:
+    """Sinks expected in all texts, by those of the texts that are done."""
+    found = {e.task: e for e in manifest.entries if e.task in keys and e.shards}
+    seen = sum(entry.n_tokens for entry in found.values())
+    return sum(entry.n_sinks for entry in found.values()) * tokens / seen if seen else None
+
+
+def _guess(seen: Outline, spec: ModelSpec) -> float:
+    """Seconds per token of a pass: two operations per weight, at the speed of a matrix product."""
+    return 2 * seen.parameters / (SHARE_OF_PEAK * _operations_per_second(spec))
+
+
+def _operations_per_second(spec: ModelSpec, size: int = 1024) -> float:
+    device, dtype = parse_device(spec.device), parse_dtype(spec.dtype)
+    one = torch.ones(size, size, device=device, dtype=dtype)
+    (one @ one).sum().item()  # the first is slower
+    begin = time.perf_counter()
+    for _ in range(4):
+        result = one @ one
+    result.sum().item()  # waits for the device
+    return 4 * 2 * size**3 / (time.perf_counter() - begin)
+
