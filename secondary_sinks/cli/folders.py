@@ -35,7 +35,9 @@ def show_merged(folders: list[Path], out: Path) -> None:
     """How many cells came together."""
     found = merge(folders, out)
     show_where(f"{found.n_cells} cells of {found.n_tasks} texts from {len(folders)} folders: {out}")
-    show_where(f"tables: {out}" if found.complete else "no tables: see `secondary-sinks status`")
+    if found.n_missing:
+        show_where(f"{found.n_missing} units of the product of all that was asked are in no folder")
+    show_where(f"tables: {out}")
 
 
 def show_exported(folder: Path, format: str, out: Path | None) -> None:

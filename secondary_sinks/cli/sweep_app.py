@@ -57,9 +57,7 @@ Ordinary = Annotated[
 ]
 NoTrace = Annotated[
     bool,
-    typer.Option(
-        "--no-trace", help="Leave out trace.parquet: it is large, and reports need it."
-    ),
+    typer.Option("--no-trace", help="Leave out trace.parquet: it is large, and reports need it."),
 ]
 SweepSeed = Annotated[
     int | None,

@@ -1,4 +1,4 @@
-"""What a sweep says while it works: bars on a terminal, a line per event for machines, or nothing."""
+"""What a sweep says while it works: bars on a terminal, lines for machines, else nothing."""
 
 import json
 import sys
@@ -119,6 +119,7 @@ def show_summary(summary: Summary, log_format: str) -> None:
     if summary.failed:
         shown = summary.failed[0]
         show_where(
-            f"{len(summary.failed)} skipped, such as text {shown['text_id']!r} ({shown['message']}); "
-            "all are in run.json under 'sweep'; run the same command to try them again"
+            f"{len(summary.failed)} skipped, such as text {shown['text_id']!r} "
+            f"({shown['message']}); all are in run.json under 'sweep'; run the same command to try "
+            "them again"
         )

@@ -1,20 +1,37 @@
-"""A run folder on disk, and what fills it."""
+"""A run folder on disk, and what fills it: runs, and sweeps that go on where they stopped."""
 
 from secondary_sinks.runs.answers import parse_questions, read_answers, write_answers
 from secondary_sinks.runs.ask import ask
+from secondary_sinks.runs.export import export
 from secondary_sinks.runs.folder import RunFolder
+from secondary_sinks.runs.merge import merge
+from secondary_sinks.runs.opened import Opened, open
 from secondary_sinks.runs.pipeline import Results, analyse, check_lengths, save
 from secondary_sinks.runs.record import describe
+from secondary_sinks.runs.standing import standing, verify
+from secondary_sinks.runs.sweep import Summary, sweep
+from secondary_sinks.runs.sweep_config import SweepConfig
+from secondary_sinks.runs.tasks import ModelSpec
 
 __all__ = [
+    "ModelSpec",
+    "Opened",
     "Results",
     "RunFolder",
+    "Summary",
+    "SweepConfig",
     "analyse",
     "ask",
     "check_lengths",
     "describe",
+    "export",
+    "merge",
+    "open",
     "parse_questions",
     "read_answers",
     "save",
+    "standing",
+    "sweep",
+    "verify",
     "write_answers",
 ]

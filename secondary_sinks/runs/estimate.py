@@ -1,26 +1,26 @@
 """What a sweep would do and take, before it is begun; no weights are loaded."""
 
-import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from secondary_sinks.errors import TextError
+from secondary_sinks.errors import RunFolderError, TextError
 from secondary_sinks.models.load import parse_device, parse_dtype
 from secondary_sinks.models.memory import gigabytes, weight_bytes
 from secondary_sinks.models.outline import Outline, outline
 from secondary_sinks.models.sources import resolve
 from secondary_sinks.runs.keys import hash_tokens, task_key, unit_key
-from secondary_sinks.runs.manifest import WORK, Manifest
+from secondary_sinks.runs.manifest import Manifest
 from secondary_sinks.runs.plan import read_all
+from secondary_sinks.runs.stored import read_stored
 from secondary_sinks.runs.sweep_config import SweepConfig
-from secondary_sinks.runs.tasks import ModelSpec
+from secondary_sinks.runs.tasks import ModelSpec, Prepared
 from secondary_sinks.texts import Text, tokenize
 
+Known = Sequence[tuple[ModelSpec, Prepared]]
 TRACE_ROW, CELL_ROW = 70, 60
 """Bytes on the disk of a row of trace.parquet and of effects.parquet, in shards and tables each."""
 SHARE_OF_PEAK = 0.4
@@ -111,19 +111,20 @@ def estimate(config: SweepConfig, out: Path) -> Estimate:
     known = _known(out)
     rate = _measured_rate(manifest)
     models = tuple(_model(config, spec, texts, manifest, known, rate) for spec in config.models)
-    basis = "those of the texts that are done" if rate else (
-        f"from a matrix product timed here, of which a pass reaches some {SHARE_OF_PEAK:.0%}"
+    basis = (
+        "those of the texts that are done"
+        if rate
+        else (f"from a matrix product timed here, of which a pass reaches some {SHARE_OF_PEAK:.0%}")
     )
     return Estimate(models=models, basis=basis)
 
 
-def _known(out: Path) -> list[dict[str, Any]]:
+def _known(out: Path) -> Known:
     """Models that a folder's sweep has loaded before, with their hashes."""
     try:
-        found = json.loads((out / WORK / "config.json").read_text(encoding="utf-8"))
-        return list(found["models"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
+        return read_stored(out).models
+    except RunFolderError:
+        return ()
 
 
 def _measured_rate(manifest: Manifest) -> float | None:
@@ -139,7 +140,7 @@ def _model(
     spec: ModelSpec,
     texts: Sequence[Text],
     manifest: Manifest,
-    known: Sequence[dict[str, Any]],
+    known: Known,
     rate: float | None,
 ) -> ModelEstimate:
     seen = outline(resolve(spec.name, spec.revision), trust_remote_code=spec.trust_remote_code)
@@ -200,11 +201,15 @@ def _keys(
     config: SweepConfig,
     spec: ModelSpec,
     fed: Sequence[tuple[int, ...]],
-    known: Sequence[dict[str, Any]],
+    known: Known,
 ) -> list[str]:
     """Keys of the texts, if the model's weights are those that the folder's sweep had."""
-    mine = asdict(spec) | {"skip": list(spec.skip)}
-    same = [one["is"] for one in known if all(one.get(key) == mine[key] for key in ("name", "dtype"))]
+    mine = (spec.name, spec.revision, spec.dtype, spec.bridge)
+    same = [
+        prepared.model
+        for one, prepared in known
+        if (one.name, one.revision, one.dtype, one.bridge) == mine
+    ]
     if not same:
         return ["" for _ in fed]
     dtype = str(parse_dtype(spec.dtype)).removeprefix("torch.")
@@ -232,4 +237,3 @@ def _operations_per_second(spec: ModelSpec, size: int = 1024) -> float:
         result = one @ one
     result.sum().item()  # waits for the device
     return 4 * 2 * size**3 / (time.perf_counter() - begin)
-

@@ -12,7 +12,6 @@ from secondary_sinks.runs.compute import Texts, compute, prepare
 from secondary_sinks.runs.tasks import ModelSpec, Outcome, Prepared, Task
 from secondary_sinks.types import Thresholds
 
-
 EXECUTORS = ("local",)
 
 

@@ -89,7 +89,8 @@ class Finish:
         foreign = sorted(
             path.name
             for path in self.folder.path.iterdir()
-            if path.name not in OWN | {WORK, LOCK} and not path.name.startswith(durable.PART)
+            if path.name not in OWN | {WORK, LOCK, "export"}
+            and not path.name.startswith(durable.PART)
         )
         if foreign:
             raise RunFolderError(

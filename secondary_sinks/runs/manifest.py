@@ -106,9 +106,13 @@ class Manifest:
             durable.make_folder(name)
         for table, shard in entry.shards.items():
             durable.write(self.shards / shard["name"], outcome.tables[table])
+        self.put(entry)
+        return entry
+
+    def put(self, entry: Entry) -> None:
+        """Write the line of an entry whose shards are there already."""
         durable.append(self.path, _line(entry))
         self.entries.append(entry)
-        return entry
 
     def done(self) -> dict[str, set[str]]:
         """Keys of the units that are done, by key of their task."""

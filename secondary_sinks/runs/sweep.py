@@ -1,6 +1,5 @@
 """`sweep`: plan, compute what is missing, write the complete tables. The same call continues."""
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,19 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from secondary_sinks.errors import TextError
-from secondary_sinks.runs import durable
 from secondary_sinks.runs.executors import Executor, InProcess, given
 from secondary_sinks.runs.finish import Finish, asked_for
 from secondary_sinks.runs.folder import RunFolder
-from secondary_sinks.runs.keys import versions_of_code
-from secondary_sinks.runs.manifest import WORK, Entry, Manifest
+from secondary_sinks.runs.manifest import Entry, Manifest
 from secondary_sinks.runs.plan import Plan, plan, read_all
+from secondary_sinks.runs.stored import store
 from secondary_sinks.runs.sweep_config import SweepConfig
 from secondary_sinks.runs.tasks import ModelSpec
 from secondary_sinks.texts import Text, TokenizedText
 
-CONFIG = "config.json"
-SCHEMA = 1
 Tell = Callable[..., None]
 """Called with the name of an event and what is known of it, by name."""
 
@@ -137,7 +133,7 @@ class Sweep:
         todo = plan(self.config, spec, prepared, self.manifest)
         self.finish.refuse_others(todo, number, force=self.force)
         self.plans.append(todo)
-        self._store()
+        store(self.folder.path, self.finish.asked, self.plans, self.command)
         for bad in prepared.bad:
             self.tell("failed", model=spec.name, text_id=bad.text_id, reason=bad.reason)
         self.tell("plan", **in_words(todo))
@@ -173,20 +169,6 @@ class Sweep:
             "seconds_left": round(took / self.n_tokens * (total - self.n_tokens), 1),
             "sinks": sum(sinks.values()),
         }
-
-    def _store(self) -> None:
-        """The resolved config, before anything is computed."""
-        work = self.folder.path / WORK
-        durable.make_folder(work)
-        content = {
-            "schema": SCHEMA,
-            "command": self.command,
-            "versions_of_code": versions_of_code(),
-            "asked": self.finish.asked,
-            "plans": [in_words(one) for one in self.plans],
-            "models": [asdict(one.spec) | {"is": one.prepared.model} for one in self.plans],
-        }
-        durable.write(work / CONFIG, (json.dumps(content, indent=2) + "\n").encode())
 
     def _finish(self) -> dict[str, Any]:
         self.tell("tables", folder=str(self.folder.path))

@@ -14,7 +14,6 @@ from secondary_sinks.texts import check_feed
 from secondary_sinks.types import Thresholds, format_layers
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepConfig:
     """Models x texts x edits x sites x layers; the sinks are found on the way."""

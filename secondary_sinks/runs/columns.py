@@ -1,0 +1,124 @@
+"""The schema of the tables: every column with its type, unit and meaning. See docs/files.md."""
+
+from typing import NamedTuple
+
+import pandas as pd
+
+from secondary_sinks.errors import RunFolderError
+from secondary_sinks.runs.parquet import SCHEMAS
+
+
+class Column(NamedTuple):
+    """One column: `kind` is int, float, bool or str; unit 1 is a number without one."""
+
+    kind: str
+    unit: str
+    meaning: str
+
+
+_WHERE = {
+    "model": Column("str", "", "name of the model"),
+    "text_id": Column("str", "", "name of the text"),
+}
+_TOKEN = {
+    "pos": Column("int", "position", "place of the token in the text, from 0"),
+    "token_id": Column("int", "", "id of the token"),
+    "token": Column("str", "", "the token in words"),
+}
+_NORM, _COSINE = "length of the residual", "cosine"
+
+SINKS = {
+    **_WHERE,
+    **_TOKEN,
+    "kind": Column("str", "", "primary, primary_like, secondary, or noise"),
+    "criterion": Column("str", "", "joint or paper"),
+    "label": Column("str", "", "label of the paper's authors; none by the joint criterion"),
+    "l_start": Column("int", "layer", "first layer at which it is a sink"),
+    "l_end": Column("int", "layer", "last layer at which it is a sink"),
+    "lifetime": Column("int", "layers", "number of layers at which it is a sink"),
+    "segments": Column("str", "layer", "runs of these layers"),
+    "level": Column("float", "", "sink level, NaN for none"),
+    "copy_of": Column("str", "", "earlier text in which the same sink stood; empty for none"),
+    "within_rounding": Column("bool", "", "whether half precision may decide about it"),
+    "censored": Column("str", "", "none, left, right, both or unknown"),
+    "alignment_max": Column("float", _COSINE, "largest cosine with the primary, in [-1, 1]"),
+    "alignment_centred_max": Column("float", _COSINE, "the same, less the typical token"),
+    "norm_max": Column("float", _NORM, "largest length of resid_post"),
+    "norm_ratio_max": Column("float", "medians", "the same in medians over the text"),
+    "mass_max": Column("float", "share of attention", "largest mean attention, in [0, 1]"),
+    "mass_excess_max": Column("float", "share of attention", "the same beyond the even share"),
+}
+_PAIRS = {
+    "alignment": (_COSINE, "cosine with the primary, mean over the sink's layers"),
+    "alignment_centred": (_COSINE, "the same, less the typical token"),
+    "norm": (_NORM, "length of resid_post, mean over the sink's layers"),
+    "mass": ("share of attention", "mean attention in the blocks that read these layers"),
+}
+EFFECTS = {
+    **_WHERE,
+    **_TOKEN,
+    "role": Column("str", "", "sink or control"),
+    "kind": Column("str", "", "of a sink as in sinks; of a control twin, neighbour or ordinary"),
+    "sink_pos": Column("int", "position", "the sink; for a control the one it is matched with"),
+    "layer": Column("int", "layer", "layer of the edit"),
+    "site": Column("str", "", "hook point of the edit"),
+    "edit": Column("str", "", "the edit, as it was asked for"),
+    "effect": Column("str", "", "direct: the queries of later tokens are those of the clean run"),
+    "lifetime_clean": Column("int", "layers", "number of layers at which it is a sink"),
+    "lifetime_edited": Column("int", "layers", "the same after the edit"),
+    "l_start_clean": Column("float", "layer", "creation layer, NaN where it is no sink"),
+    "l_start_edited": Column("float", "layer", "the same after the edit"),
+    **{
+        f"{name}_{when}": Column("float", unit, what if when == "clean" else "after the edit")
+        for name, (unit, what) in _PAIRS.items()
+        for when in ("clean", "edited")
+    },
+    "donor": Column("float", "position", "token a patch was taken from, NaN for other edits"),
+    "cell": Column("str", "", "key of the cell: the same for the same inputs and code"),
+}
+TRACE = {
+    **_WHERE,
+    "layer": Column("int", "layer", "layer of the row"),
+    **_TOKEN,
+    "norm": Column("float", _NORM, "length of resid_post"),
+    "norm_ratio": Column("float", "medians", "the same in medians over the text"),
+    "deviation_ratio": Column("float", "medians", "distance from the typical token"),
+    "alignment": Column("float", _COSINE, "cosine with the primary"),
+    "alignment_centred": Column("float", _COSINE, "the same, less the typical token"),
+    "mass": Column("float", "share of attention", "mean attention received in this block"),
+    "mass_excess": Column("float", "share of attention", "the same beyond the even share"),
+    "mass_local": Column("float", "share of attention", "median mass of the keys around"),
+    "queries": Column("int", "queries", "number of queries that see the key"),
+    "score": Column("float", "1", "mean attention score before the softmax"),
+    "key_norm": Column("float", "length of a key", "mean over KV heads"),
+    "value_norm": Column("float", "length of a value", "mean over KV heads"),
+    "mlp_norm": Column("float", _NORM, "length of the MLP's output"),
+    "mlp_alignment": Column("float", _COSINE, "of the MLP's output with the primary"),
+}
+TABLES = {"sinks": SINKS, "effects": EFFECTS, "trace": TRACE}
+ADDED = {"model": "", "donor": float("nan"), "cell": ""}
+"""Columns that only sweeps write, and what they are elsewhere."""
+_KINDS = {"int": "iu", "float": "f", "bool": "b", "str": "OU"}
+
+
+def checked(name: str, frame: pd.DataFrame, model: str) -> pd.DataFrame:
+    """A table with all columns of its schema first and in order, each of its type.
+
+    Raises `RunFolderError` where one is missing or of another type.
+    """
+    for column, value in ADDED.items():
+        if column in TABLES[name] and column not in frame:
+            frame = frame.assign(**{column: model if column == "model" else value})
+    for column, (kind, _, _) in TABLES[name].items():
+        if column not in frame:
+            raise RunFolderError(
+                f"table {name!r} has no column {column!r}; expected schema {SCHEMAS[name]}: read "
+                "it with the version that wrote it (see run.json), or run again"
+            )
+        is_text = isinstance(frame[column].dtype, pd.StringDtype)
+        if frame[column].dtype.kind not in _KINDS[kind] and not (kind == "str" and is_text):
+            raise RunFolderError(
+                f"column {column!r} of table {name!r} is {frame[column].dtype}; expected {kind}"
+            )
+    rest = [column for column in frame if column not in TABLES[name]]
+    return frame[[*TABLES[name], *rest]]

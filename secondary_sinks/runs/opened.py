@@ -1,0 +1,89 @@
+"""`open`: the folder of any run -> tidy frames that know their units and where they come from."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from secondary_sinks.errors import RunFolderError
+from secondary_sinks.runs import columns, parquet
+from secondary_sinks.runs.folder import RunFolder
+
+PROVENANCE = ("key", "command", "commit", "device", "dtype", "seed", "versions")
+
+
+class Opened:
+    """The tables of a finished run, each read when it is first asked for.
+
+    A frame's `attrs` hold its `units` (by column), `schema` and `provenance`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Read `run.json`; raises `RunFolderError` where there is none."""
+        self._folder = RunFolder(path)
+        if not self._folder.has_record() and (self._folder.path / "sweep").is_dir():
+            raise RunFolderError(
+                f"{str(path)!r} is a sweep that is not finished; run its command again (see "
+                f"secondary-sinks status {path})"
+            )
+        self.record = self._folder.record()
+
+    @cached_property
+    def sinks(self) -> pd.DataFrame:
+        """One row per sink."""
+        return self.table("sinks")
+
+    @cached_property
+    def effects(self) -> pd.DataFrame:
+        """One row per cell: an edited token. Raises `RunFolderError` after `detect`."""
+        return self.table("effects")
+
+    @cached_property
+    def trace(self) -> pd.DataFrame:
+        """One row per text, layer and position; large."""
+        return self.table("trace")
+
+    @property
+    def tables(self) -> list[str]:
+        """Names of the tables that there are."""
+        return [name for name in columns.TABLES if (self.path / f"{name}.parquet").is_file()]
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self._folder.path
+
+    @property
+    def models(self) -> list[dict[str, Any]]:
+        """Each model: its name in the tables, its hashes and sizes."""
+        if "models" in self.record:
+            return [{"label": one["label"], **one["model"]} for one in self.record["models"]]
+        return [{"label": self.record["model"]["name"], **self.record["model"]}]
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table by name, checked against its schema. Raises `RunFolderError`."""
+        frame = self._folder.table(name)
+        frame = columns.checked(name, frame, self.models[0]["label"])
+        frame.attrs = {
+            "table": name,
+            "schema": parquet.SCHEMAS[name],
+            "units": {key: column.unit for key, column in columns.TABLES[name].items()},
+            "provenance": self.provenance,
+        }
+        return frame
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What the numbers come from: command, commit, versions, models and their hashes."""
+        found = {key: self.record[key] for key in PROVENANCE if key in self.record}
+        return found | {"models": self.models}
+
+
+def open(path: str | Path) -> Opened:
+    """The tables of the run in a folder: `open(DIR).effects`, `.sinks`, `.trace`.
+
+    Raises `RunFolderError` for a folder that holds no finished run, and for tables of a schema that
+    this version cannot read.
+    """
+    return Opened(path)
