@@ -20,6 +20,7 @@ from rich.table import Table
 
 from secondary_sinks.cli.entry import printable
 from secondary_sinks.runs import RunFolder
+from secondary_sinks.runs.opened import by_model
 
 COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
 
@@ -77,8 +78,16 @@ def show_inputs(bars: Bars, record: Mapping[str, Any]) -> None:
 
 def show_found(folder: RunFolder) -> None:
     """Tables of the sinks and, where MLPs were ablated, the verdicts."""
-    record, sinks = folder.record(), folder.table("sinks")
     console = Console(width=None if sys.stdout.isatty() else 100)
+    records, sinks = by_model(folder.record()), folder.table("sinks")
+    for record in records:
+        if len(records) > 1:
+            console.print(escape(printable(record["label"])), highlight=False)
+        mine = sinks if len(records) == 1 else sinks[sinks["model"] == record["label"]]
+        _show_one(console, record, mine)
+
+
+def _show_one(console: Console, record: Mapping[str, Any], sinks: pd.DataFrame) -> None:
     console.print(sink_table(sinks, len(record["texts"])))
     if sinks.empty:
         console.print("No sink was found: no token is outlying and attended as a primary sink is.")

@@ -1,6 +1,6 @@
 """The schema of the tables: every column with its type, unit and meaning. See docs/files.md."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -96,7 +96,7 @@ TRACE = {
     "mlp_alignment": Column("float", _COSINE, "of the MLP's output with the primary"),
 }
 TABLES = {"sinks": SINKS, "effects": EFFECTS, "trace": TRACE}
-ADDED = {"model": "", "donor": float("nan"), "cell": ""}
+ADDED: dict[str, Any] = {"model": "", "donor": float("nan"), "cell": ""}
 """Columns that only sweeps write, and what they are elsewhere."""
 _KINDS = {"int": "iu", "float": "f", "bool": "b", "str": "OU"}
 
@@ -108,7 +108,8 @@ def checked(name: str, frame: pd.DataFrame, model: str) -> pd.DataFrame:
     """
     for column, value in ADDED.items():
         if column in TABLES[name] and column not in frame:
-            frame = frame.assign(**{column: model if column == "model" else value})
+            frame = frame.copy()
+            frame[column] = model if column == "model" else value
     for column, (kind, _, _) in TABLES[name].items():
         if column not in frame:
             raise RunFolderError(

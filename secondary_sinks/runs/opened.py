@@ -1,5 +1,6 @@
 """`open`: the folder of any run -> tidy frames that know their units and where they come from."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,13 @@ class Opened:
         """What the numbers come from: command, commit, versions, models and their hashes."""
         found = {key: self.record[key] for key in PROVENANCE if key in self.record}
         return found | {"models": self.models}
+
+
+def by_model(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The record of a run as one record per model, as if each had been run alone."""
+    if "model" in record:
+        return [dict(record)]
+    return [{**record, **one, "models": [one]} for one in record["models"]]
 
 
 def open(path: str | Path) -> Opened:
