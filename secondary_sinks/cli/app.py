@@ -92,12 +92,13 @@ def detect(
 @app.command(epilog="Example: secondary-sinks report runs/demo")
 def report(
     folder: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    model: Annotated[str | None, typer.Option(help="Which model, of a sweep of several.")] = None,
 ) -> None:
     """Write report.html of a finished run (again)."""
     from secondary_sinks.report import write_report
     from secondary_sinks.runs import RunFolder
 
-    typer.echo(write_report(RunFolder(folder)))
+    typer.echo(write_report(RunFolder(folder), model))
 
 
 @app.command(epilog="Example: secondary-sinks levels sink_detection.jsonl --layers 48")

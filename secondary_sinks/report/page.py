@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from secondary_sinks.errors import RunFolderError
 from secondary_sinks.plots.theme import KINDS
 from secondary_sinks.report import embed, summary, tables, tested
 from secondary_sinks.report.figures import ablations, profiles
@@ -13,17 +14,38 @@ from secondary_sinks.report.glossary import glossary
 from secondary_sinks.report.strips import strips
 from secondary_sinks.report.words import shown
 from secondary_sinks.runs.folder import RunFolder
+from secondary_sinks.runs.opened import by_model
 
 
-def write_report(folder: RunFolder) -> Path:
+def write_report(folder: RunFolder, model: str | None = None) -> Path:
     """Write report.html of a finished run, and return its path.
 
-    Raises `RunFolderError` when a file of the run is missing or damaged.
+    Of a sweep of several models, `model` says which. Raises `RunFolderError` for a model that
+    there isn't, and when a file of the run is missing or damaged.
     """
-    record = folder.record()
-    effects = None if record["edit"] is None else folder.table("effects")
-    page = render(record, folder.table("sinks"), folder.table("trace"), effects)
+    record = one_model(folder, model)
+    names = ["sinks", "trace"] if record["edit"] is None else ["sinks", "trace", "effects"]
+    frames = {name: _of_model(folder.table(name), record) for name in names}
+    page = render(record, frames["sinks"], frames["trace"], frames.get("effects"))
     return folder.write_text("report.html", page)
+
+
+def _of_model(frame: pd.DataFrame, record: dict[str, Any]) -> pd.DataFrame:
+    return frame if "model" not in frame else frame[frame["model"] == record["label"]]
+
+
+def one_model(folder: RunFolder, name: str | None) -> dict[str, Any]:
+    """The record of one model of a run. Raises `RunFolderError` where it must be named."""
+    records = by_model(folder.record())
+    names = [str(record.get("label", record["model"]["name"])) for record in records]
+    if name is None and len(records) == 1:
+        return records[0]
+    if name not in names:
+        said = "a report is of one model" if name is None else f"it has no model {name!r}"
+        raise RunFolderError(
+            f"{str(folder.path)!r}: {said}; use --model with one of {', '.join(names)}"
+        )
+    return records[names.index(name)]
 
 
 def render(

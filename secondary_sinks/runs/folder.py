@@ -188,7 +188,9 @@ class RunFolder:
         """Read a table. Raises `RunFolderError` when it is missing or damaged."""
         path = self.path / f"{name}.parquet"
         if not path.is_file():
-            raise RunFolderError(f"{str(self.path)!r} has no {path.name}; run again with --force")
+            sweep = (self.path / "sweep").is_dir()
+            todo = "run the same command without --no-trace" if sweep else "run again with --force"
+            raise RunFolderError(f"{str(self.path)!r} has no {path.name}; {todo}")
         try:
             return parquet.read(path).to_pandas()
         except (OSError, ValueError) as error:
@@ -208,7 +210,9 @@ class RunFolder:
         if not isinstance(found, dict) or found.get("schema") != SCHEMA:
             raise RunFolderError(f"{str(path)!r} is no record of schema {SCHEMA}; run again")
         answered = [row for told in found.get("answers", []) for row in told["verdicts"]]
-        for row in [*found.get("verdicts", []), *found.get("layer_effects", []), *answered]:
+        parts = [found, *found.get("models", [])]
+        told = [part.get(name, []) for part in parts for name in ("verdicts", "layer_effects")]
+        for row in [*answered, *(row for rows in told for row in rows)]:
             row |= {name: math.nan for name in NUMBERS if name in row and row[name] is None}
         return found
 
