@@ -4,7 +4,7 @@ The caller keeps the folder: executors compute, and touch no file of it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from secondary_sinks.errors import ModelMismatchError, SweepError
 from secondary_sinks.models import HookedModel, load_model, weight_hash
@@ -15,6 +15,7 @@ from secondary_sinks.types import Thresholds
 EXECUTORS = ("local",)
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Computes tasks, in whatever order; each gives one outcome, never an error.
 

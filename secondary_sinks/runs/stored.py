@@ -55,8 +55,11 @@ def store(folder: Path, asked: Mapping[str, Any], plans: Sequence[Plan], command
         "asked": asked,
         "models": [{"spec": asdict(p.spec), "prepared": asdict(p.prepared)} for p in plans],
     }
+    path, written = folder / WORK / CONFIG, (json.dumps(content, indent=1) + "\n").encode()
+    if path.is_file() and path.read_bytes() == written:
+        return
     durable.make_folder(folder / WORK)
-    durable.write(folder / WORK / CONFIG, (json.dumps(content, indent=1) + "\n").encode())
+    durable.write(path, written)
 
 
 def read_stored(folder: Path) -> Stored:

@@ -12,7 +12,15 @@ import torch
 from secondary_sinks import ablate, detect, observe
 from secondary_sinks.errors import RunFolderError, TextError
 from secondary_sinks.models.planted import Plant, plant
-from secondary_sinks.runs import RunFolder, analyse, check_lengths, describe, record, save
+from secondary_sinks.runs import (
+    RunFolder,
+    analyse,
+    check_lengths,
+    describe,
+    parquet,
+    record,
+    save,
+)
 from secondary_sinks.texts import TokenizedText
 from secondary_sinks.types import Thresholds
 
@@ -183,12 +191,12 @@ def test_pages_carry_checksums(planted, texts, results, tmp_path, monkeypatch):
     folder.write_table("effects", results.effects.to_frame())
     assert isinstance(read_with_a_flipped_bit(folder), RunFolderError)
     bare = results.effects.to_frame()
-    to_parquet = pd.DataFrame.to_parquet
+    write_table = parquet.pq.write_table
     monkeypatch.setattr(
-        pd.DataFrame,
-        "to_parquet",
-        lambda self, path, **options: to_parquet(
-            self, path, **options | {"write_page_checksum": False, "compression": None}
+        parquet.pq,
+        "write_table",
+        lambda table, where, **options: write_table(
+            table, where, **options | {"write_page_checksum": False, "compression": None}
         ),
     )
     folder.write_table("effects", bare)
