@@ -23,7 +23,7 @@ ARROWS = {
     "questions": {"attribution", "causal", "detection", "models", "observation", "texts"},
     "runs": {"causal", "detection", "models", "observation", "questions", "texts"},
     "plots": {"measures"},
-    "report": {"plots", "runs"},
+    "report": {"detection", "plots", "questions", "runs"},
     "cli": {"causal", "detection", "models", "report", "runs", "texts"},
     "attribution": {"models", "observation", "measures", "detection", "texts"},
     "notebook": {"causal", "detection", "models", "observation", "plots", "runs", "texts"},

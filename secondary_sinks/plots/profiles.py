@@ -56,6 +56,24 @@ def layer_profiles(
     return finish(figure, height=720)
 
 
+def profile_table(trace: pd.DataFrame, sinks: pd.DataFrame) -> pd.DataFrame:
+    """What the lines and bands show: percentiles by kind of token, measure and layer."""
+    grouped = _with_group(trace, sinks)
+    tokens = grouped.drop_duplicates(["text_id", "pos"])["group"].value_counts()
+    parts = [
+        grouped.groupby(["group", "layer"])[name]
+        .quantile(np.array([0.1, 0.5, 0.9]))
+        .unstack()
+        .set_axis(["p10", "median", "p90"], axis=1)
+        .reset_index()
+        .assign(measure=name)
+        for name in PANELS
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    table["n_tokens"] = table["group"].map(tokens)
+    return table[["group", "measure", "layer", "p10", "median", "p90", "n_tokens"]]
+
+
 def _with_group(trace: pd.DataFrame, sinks: pd.DataFrame) -> pd.DataFrame:
     """The trace with a column `group`: the kind of sink, or ordinary."""
     if sinks.empty:

@@ -20,9 +20,6 @@ KINDS = {
 NAMES = {"primary_like": "primary-like", "noise": "short-lived", "ordinary": "ordinary tokens"}
 FURTHER = ("#0a84c6", "#e69f00", "#009e73", "#cc79a7", "#9258d6", "#b08c00")
 """For groups that are no kinds of token, in order."""
-SERIES = ("#0a84c6", "#8a8f98", "#cc79a7", "#009e73", "#d55e00", "#9258d6")
-"""What is asked about comes first, in blue; what it is compared with second, in grey."""
-LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left"}
 LOST, GAINED = "#9258d6", "#e69f00"
 
 

@@ -1,11 +1,43 @@
 "use strict";
-// Draw every figure from the data beside it. Nothing is fetched.
+// Draw every figure from the data beside it, one after the other, so that the text is there at
+// once. Nothing is fetched.
 const places = [...document.querySelectorAll(".figure")];
 const options = { responsive: true, displaylogo: false, displayModeBar: false, typesetMath: false };
-for (const place of places) {
-  const figure = JSON.parse(document.getElementById(place.id + "-data").textContent);
+const read = (id) => JSON.parse(document.getElementById(id).textContent);
+const draw = (place) => {
+  if (place.dataset.height) return;
+  const figure = read(place.id + "-data");
   place.dataset.height = figure.layout.height;
   Plotly.newPlot(place, figure.data, figure.layout, options);
+  place.closest("figure").classList.add("drawn");
+};
+const next = (index) => {
+  if (index === places.length) return;
+  draw(places[index]);
+  setTimeout(next, 0, index + 1);
+};
+requestAnimationFrame(() => setTimeout(next, 0, 0));
+
+// What a figure shows, to keep: its numbers, and the picture as it is.
+const save = (name, type, content) => {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([content], { type }));
+  link.download = "secondary-sinks-" + name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+};
+for (const button of document.querySelectorAll("[data-table]")) {
+  const name = button.dataset.table;
+  button.addEventListener("click", () => save(name + ".csv", "text/csv", read(name + "-table")));
+}
+for (const button of document.querySelectorAll("[data-picture]")) {
+  const place = document.getElementById(button.dataset.picture);
+  button.addEventListener("click", async () => {
+    const { width, height } = place.getBoundingClientRect();
+    const picture = await Plotly.toImage(place, { format: "svg", width, height });
+    const svg = decodeURIComponent(picture.slice(picture.indexOf(",") + 1));
+    save(place.id + ".svg", "image/svg+xml", svg);
+  });
 }
 
 // Figures that follow the width of the window must be told the width of paper, and fit one sheet.
@@ -15,8 +47,10 @@ const resize = (place, width, height) => {
   Plotly.relayout(place, { width, height, autosize: !width });
 };
 addEventListener("beforeprint", () => {
-  for (const place of places)
+  for (const place of places) {
+    draw(place);
     resize(place, PAPER.width, Math.min(place.dataset.height, PAPER.height));
+  }
 });
 addEventListener("afterprint", () => {
   for (const place of places) resize(place, null, Number(place.dataset.height));

@@ -2,8 +2,11 @@
 
 import base64
 import hashlib
+import json
+from functools import cache
 from pathlib import Path
 
+import pandas as pd
 import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
@@ -22,6 +25,26 @@ def json_of(figure: go.Figure) -> Markup:
     return Markup(text.translate(_JSON_ESCAPES))
 
 
+def csv_of(table: pd.DataFrame) -> Markup:
+    """A table as CSV in a JSON string, as inert as `json_of`.
+
+    Tokens are written as JSON strings, so that white space in them survives and no spreadsheet
+    takes one for a formula; other words that could be one begin with an apostrophe.
+    """
+    words = table.select_dtypes(exclude="number").columns
+    written = {name: _inert_cells(table[name], quote=name == "token") for name in words}
+    text = table.assign(**written).to_csv(index=False, lineterminator="\n")
+    return Markup(json.dumps(text).translate(_JSON_ESCAPES))
+
+
+def _inert_cells(cells: pd.Series, quote: bool) -> list[str]:
+    words = ["" if cell is None else str(cell) for cell in cells]
+    if quote:
+        return [json.dumps(word, ensure_ascii=False) for word in words]
+    return [f"'{word}" if word[:1] in {"=", "+", "-", "@", "\t", "\r"} else word for word in words]
+
+
+@cache
 def plotly_js() -> Markup:
     """The plotly library."""
     return _script(get_plotlyjs())
@@ -49,5 +72,6 @@ def _script(text: str) -> Markup:
     return Markup(text)
 
 
+@cache
 def _sha256(script: Markup) -> str:
     return base64.b64encode(hashlib.sha256(str(script).encode()).digest()).decode()

@@ -1,7 +1,8 @@
-"""The figures of the page, with what each says."""
+"""The figures of the page: what each shows, says, and gives to download."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
@@ -9,20 +10,43 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 
 from secondary_sinks.errors import SinkError
-from secondary_sinks.plots import ablation_heatmap, layer_effect_bars, layer_profiles
-from secondary_sinks.report.embed import json_of
+from secondary_sinks.plots import (
+    ablation_heatmap,
+    layer_effect_bars,
+    layer_profiles,
+    level_heatmap,
+    profile_table,
+)
+from secondary_sinks.plots.cells import TOKEN, shares, strongest
+from secondary_sinks.report.embed import csv_of, json_of
 from secondary_sinks.report.tested import EDITS
-from secondary_sinks.types import LayerEffect
+from secondary_sinks.types import LayerEffect, Levels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """A figure, its caption, and its place on the page."""
+    """A figure, its caption, its data, and its place on the page."""
 
     name: str
+    title: str
     caption: str
     height: int
     data: Markup
+    """The figure as JSON."""
+    table: Markup
+    """What it shows, as CSV in a JSON string."""
+
+
+def panel(name: str, title: str, figure: go.Figure, table: pd.DataFrame, caption: str) -> Panel:
+    """A panel of a figure and the table behind it."""
+    return Panel(
+        name=name,
+        title=title,
+        caption=caption,
+        height=int(figure.layout.height),
+        data=json_of(figure),
+        table=csv_of(table),
+    )
 
 
 def profiles(trace: pd.DataFrame, sinks: pd.DataFrame) -> Panel:
@@ -32,7 +56,21 @@ def profiles(trace: pd.DataFrame, sinks: pd.DataFrame) -> Panel:
         "texts. Lines are medians; bands run from the 10th to the 90th percentile; thin lines are "
         "single sinks. A state at layer l is read by block l + 1, so mass follows one layer later."
     )
-    return _panel("profiles", layer_profiles(trace, sinks), caption)
+    figure, table = layer_profiles(trace, sinks), profile_table(trace, sinks)
+    return panel("profiles", "Through the layers", figure, table, caption)
+
+
+def levels(found: Levels, n_layers: int) -> list[Panel]:
+    """How many sinks there are by creation layer and lifetime; nothing without a sink."""
+    cells = found.cells_frame()
+    if cells.empty:
+        return []
+    caption = (
+        "Number of secondary sinks by creation layer and lifetime, on a logarithmic scale. Each "
+        "counts once, copies of earlier texts don't. A number marks the most frequent pair of a "
+        "level."
+    )
+    return [panel("levels", "Level map", level_heatmap(cells, n_layers), cells, caption)]
 
 
 def ablations(effects: pd.DataFrame, record: dict[str, Any]) -> list[Panel]:
@@ -50,6 +88,7 @@ _MAPS = {
     "mass in units of the matched sink's clean mass, so that a colour stands for the same "
     "amount of attention at a sink and at its control.",
 }
+_TITLES = {"sink": "Ablation map of the sinks", "control": "The same at their controls"}
 
 
 def _map(effects: pd.DataFrame, role: str) -> Panel | None:
@@ -57,7 +96,11 @@ def _map(effects: pd.DataFrame, role: str) -> Panel | None:
         figure = ablation_heatmap(effects, role)
     except SinkError:  # nothing to draw
         return None
-    return _panel(f"{role}s", figure, _MAPS[role])
+    cells = shares(effects, role)
+    drawn = cells.merge(strongest(cells)[TOKEN], on=TOKEN)
+    names = [*TOKEN, "token", "role", "kind", "layer", "share", "mass_clean", "mass_edited"]
+    names += ["lifetime_clean", "lifetime_edited", "norm_clean", "norm_edited"]
+    return panel(f"{role}s", _TITLES[role], figure, drawn[names], _MAPS[role])
 
 
 def _bars(edit: str, record: dict[str, Any]) -> Panel | None:
@@ -70,13 +113,15 @@ def _bars(edit: str, record: dict[str, Any]) -> Panel | None:
         f"controls lose, when the output of one layer's MLP is {edit} at the token alone. "
         f"{rows[0].n_sinks} sinks with controls in {rows[0].n_texts} texts. "
     )
+    caption += _whiskers(rows)
+    table = pd.DataFrame([asdict(row) for row in rows])
+    title = "Attention lost by layer"
+    return panel("bars", title, layer_effect_bars(rows), table, caption)
+
+
+def _whiskers(rows: Sequence[LayerEffect]) -> str:
     if math.isnan(rows[0].low):
-        caption += "One text gives no interval. "
+        words = "One text gives no interval. "
     else:
-        caption += "Whiskers: jackknife over texts, at 95% for all layers together. "
-    caption += "Above the dotted line a layer takes more than half."
-    return _panel("bars", layer_effect_bars(rows), caption)
-
-
-def _panel(name: str, figure: go.Figure, caption: str) -> Panel:
-    return Panel(name=name, caption=caption, height=int(figure.layout.height), data=json_of(figure))
+        words = "Whiskers: jackknife over texts, at 95% for all layers together. "
+    return words + "Above the dotted line a layer takes more than half."

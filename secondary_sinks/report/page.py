@@ -1,20 +1,26 @@
 """`write_report`: run folder -> report.html, and `render`: its tables -> HTML."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from secondary_sinks.detection import find_levels
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.plots.theme import KINDS
+from secondary_sinks.questions import Answer
 from secondary_sinks.report import embed, summary, tables, tested
-from secondary_sinks.report.figures import ablations, profiles
+from secondary_sinks.report.claims import claims, tally
 from secondary_sinks.report.glossary import glossary
+from secondary_sinks.report.sections import sections
 from secondary_sinks.report.strips import strips
 from secondary_sinks.report.words import shown
+from secondary_sinks.runs import read_answers
 from secondary_sinks.runs.folder import RunFolder
 from secondary_sinks.runs.opened import by_model
+from secondary_sinks.types import Levels, SinkTable
 
 
 def write_report(folder: RunFolder, model: str | None = None) -> Path:
@@ -26,7 +32,9 @@ def write_report(folder: RunFolder, model: str | None = None) -> Path:
     record = one_model(folder, model)
     names = ["sinks", "trace"] if record["edit"] is None else ["sinks", "trace", "effects"]
     frames = {name: _of_model(folder.table(name), record) for name in names}
-    page = render(record, frames["sinks"], frames["trace"], frames.get("effects"))
+    page = render(
+        record, frames["sinks"], frames["trace"], frames.get("effects"), read_answers(folder)
+    )
     return folder.write_text("report.html", page)
 
 
@@ -53,42 +61,50 @@ def render(
     sinks: pd.DataFrame,
     trace: pd.DataFrame,
     effects: pd.DataFrame | None,
+    answers: Mapping[str, Answer] | None = None,
 ) -> str:
     """One self-contained HTML page: no network, no file beside it.
 
-    `effects` is None when only detection was run. All text of the run is escaped.
+    `effects` is None when only detection was run; `answers` are those of the causal questions that
+    were asked. All text of the run is escaped.
     """
+    answers = answers or {}
     ablated = effects is not None and not effects.empty
-    panels = [] if effects is None or effects.empty else ablations(effects, record)
-    secondary = sinks[sinks["kind"] == "secondary"]
-    return _template().render(
+    levels, found = levels_of(record, sinks), claims(record, answers)
+    return template("template.html").render(
         record=record,
+        subtitle=summary.subtitle(record),
         key_figures=summary.key_figures(record, sinks),
-        findings=summary.findings(record, sinks),
-        verdicts=tested.verdicts(record),
-        basis=tested.basis(record),
-        prolonged=tested.prolonged(record),
-        limits=tested.limits(record, ablated),
+        findings=summary.findings(record, sinks, levels),
+        nothing_shown=tested.nothing_shown(effects, 1),
+        claims=found,
+        tally=tally(found),
+        limits=tested.limits(record, ablated, answers),
         edit=tested.EDITS.get(record["edit"], record["edit"]),
         setup=tables.setup_rows(record),
         thresholds=tables.threshold_rows(record),
         texts=tables.text_rows(record, sinks),
         strips=strips(record, trace, sinks),
-        profiles=profiles(trace, sinks),
-        ablations=panels,
-        nothing_shown=tested.nothing_shown(effects, len(panels)),
+        sections=sections(record, sinks, trace, effects, answers, levels),
         detected_only=effects is None,
+        answered=list(answers),
         n_sinks=len(sinks),
-        n_secondary=len(secondary),
         sink_columns=tables.SINK_COLUMNS,
         sink_rows=tables.sink_rows(sinks),
         glossary=glossary(ablated),
         colours=KINDS,
-        **_assets(),
+        **assets(),
     )
 
 
-def _assets() -> dict[str, Any]:
+def levels_of(record: Mapping[str, Any], sinks: pd.DataFrame) -> Levels:
+    """Levels of a run's sinks; texts with the same tokens count once, as their sinks do."""
+    texts = {text.get("tokens_sha256", text["text_id"]) for text in record["texts"]}
+    return find_levels(SinkTable.from_frame(sinks), n_texts=len(texts))
+
+
+def assets() -> dict[str, Any]:
+    """Scripts and styles of a page, and the policy that lets them alone run."""
     plotly, script = embed.plotly_js(), embed.own("draw.js")
     return {
         "plotly": plotly,
@@ -98,7 +114,8 @@ def _assets() -> dict[str, Any]:
     }
 
 
-def _template() -> Any:
+def template(name: str) -> Any:
+    """A template that lies beside this module; everything in it is escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -108,4 +125,4 @@ def _template() -> Any:
     )
     environment.filters["shown"] = shown
     environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
-    return environment.get_template("template.html")
+    return environment.get_template(name)

@@ -1,16 +1,31 @@
 """What detection found, in sentences and numbers."""
 
+import math
 from typing import Any
 
 import pandas as pd
 
 from secondary_sinks.report.words import count, listed, percent, quoted
+from secondary_sinks.types import Levels
 
 
-def findings(record: dict[str, Any], sinks: pd.DataFrame) -> list[str]:
+def subtitle(record: dict[str, Any]) -> str:
+    """Model, texts and number type, in a line."""
+    model, texts = record["model"], record["texts"]
+    return " · ".join(
+        [
+            f"{model['n_layers']} layers",
+            count(len(texts), "text"),
+            count(sum(text["n_tokens"] for text in texts), "token"),
+            f"{record['dtype']} on {record['device']}",
+        ]
+    )
+
+
+def findings(record: dict[str, Any], sinks: pd.DataFrame, levels: Levels) -> list[str]:
     """Sentences about the sinks: how many, where, how long, how strong, which tokens."""
     secondary = sinks[sinks["kind"] == "secondary"]
-    sentences = [_how_many(record, secondary), _primaries(record, sinks)]
+    sentences = [_how_many(record, secondary) + _spread(levels), _primaries(record, sinks)]
     alike = int((sinks["kind"] == "primary_like").sum())
     if alike:
         sentences.append(
@@ -21,6 +36,17 @@ def findings(record: dict[str, Any], sinks: pd.DataFrame) -> list[str]:
         sentences += [_when(secondary), _strength(secondary, sinks), _tokens(secondary)]
         sentences += _censored(secondary)
     return sentences + _rounding(record, sinks)
+
+
+def _spread(levels: Levels) -> str:
+    """The interval of the number of sinks; empty where one text gives none."""
+    if not levels.n_sinks or math.isnan(levels.low):
+        return ""
+    copies = f" {count(levels.n_copies, 'copy', 'copies')} not counted," if levels.n_copies else ""
+    return (
+        f" With so many texts like these,{copies} {levels.low:.0f} to {levels.high:.0f} are to be "
+        f"expected ({levels.confidence:.0%} interval over texts)."
+    )
 
 
 def key_figures(record: dict[str, Any], sinks: pd.DataFrame) -> list[tuple[str, str]]:

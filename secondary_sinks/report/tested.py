@@ -1,33 +1,22 @@
 """What the ablations say, and what they don't."""
 
-import math
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from secondary_sinks.report.words import count
+from secondary_sinks.questions import Answer
 
 NOTEWORTHY = 0.1
 """Least share of sinks for which a side result is told."""
 
+_TOTAL = {"redistribution", "harm"}
+"""Questions that compute everything after an edit anew."""
 EDITS = {
     "zero": "zeroed",
     "mean": "replaced by its mean over the text's ordinary tokens",
     "none": "left as it is (a no-op, to check the measurement)",
 }
-
-
-def verdicts(record: dict[str, Any]) -> list[dict[str, str]]:
-    """The run's verdicts: outcome, claim, reason, and the number behind it."""
-    return [
-        {
-            "outcome": verdict["outcome"],
-            "claim": verdict["claim"],
-            "why": verdict["why"],
-            "number": _number(verdict),
-        }
-        for verdict in record.get("verdicts", [])
-    ]
 
 
 def nothing_shown(effects: pd.DataFrame | None, n_figures: int) -> str:
@@ -51,18 +40,9 @@ def prolonged(record: dict[str, Any]) -> list[str]:
     ]
 
 
-def basis(record: dict[str, Any]) -> list[str]:
-    """What the verdicts rest on, said once: sample, controls."""
-    found = [
-        f"{count(verdict['n_sinks'], 'sink')} in {count(verdict['n_texts'], 'text')}; "
-        f"controls: {verdict['controls']}"
-        for verdict in record.get("verdicts", [])
-        if verdict["n_sinks"]
-    ]
-    return list(dict.fromkeys(found))
-
-
-def limits(record: dict[str, Any], ablated: bool) -> list[str]:
+def limits(
+    record: dict[str, Any], ablated: bool, answers: Mapping[str, Answer] | None = None
+) -> list[str]:
     """What the numbers do not say."""
     least = record["thresholds"].get("min_queries", 0)
     sentences = [
@@ -74,24 +54,14 @@ def limits(record: dict[str, Any], ablated: bool) -> list[str]:
             "No MLP was ablated: the page says where sinks are, not what makes them.",
             *sentences,
         ]
-    return [
-        "Lost mass is a direct effect: the queries of later tokens are kept as in the clean run. "
-        "How later layers would adapt their queries was not measured.",
-        "One MLP was edited at a time, at one token. Attention heads, groups of layers and "
-        "sufficiency (whether an MLP alone can make a sink) were not tested.",
-        *sentences,
+    asked = set(answers or ())
+    told = [
+        "Lost mass is a direct effect: the queries of later tokens are kept as in the clean run."
     ]
-
-
-def _number(verdict: dict[str, Any]) -> str:
-    value, low, high = (_float(verdict[key]) for key in ("value", "low", "high"))
-    if math.isnan(value):
-        return ""
-    found = f"{verdict['statistic']}: {value:.2f}"
-    if math.isnan(low) or math.isnan(high):
-        return f"{found}, without an interval"
-    return f"{found} ({verdict['confidence']:.0%} interval {low:.2f} to {high:.2f})"
-
-
-def _float(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
+    if not _TOTAL & asked:
+        told.append("How later layers would adapt their queries was not measured.")
+    if "necessity" not in asked:
+        told.append("One MLP was edited at a time, in one way; groups of MLPs were not tested.")
+    if "sufficiency" not in asked:
+        told.append("Whether an MLP alone can make a sink (sufficiency) was not tested.")
+    return [*told, "Attention heads were left as they are.", *sentences]

@@ -1,11 +1,21 @@
 """Numbers and counts in words."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from secondary_sinks.plots.labels import MISSING, number, visible
 
-__all__ = ["MISSING", "count", "listed", "number", "percent", "quoted", "shown", "token"]
+__all__ = [
+    "MISSING",
+    "count",
+    "listed",
+    "number",
+    "percent",
+    "quoted",
+    "sentence",
+    "shown",
+    "token",
+]
 
 
 def count(n: int, noun: str, plural: str | None = None) -> str:
@@ -38,7 +48,16 @@ def listed(counts: Mapping[str, int], most: int = 3) -> str:
     words = [f"{name} ({n:,})" for name, n in ranked[:most]]
     if len(ranked) > most:
         return ", ".join(words) + f" and {count(len(ranked) - most, 'other')}"
-    return " and ".join([", ".join(words[:-1])] * (len(words) > 1) + words[-1:])
+    return sentence(words)
+
+
+def sentence(words: Sequence[str]) -> str:
+    """Words with commas, and an "and" before the last.
+
+    >>> sentence(["zero", "mean", "resample"]), sentence(["zero"])
+    ('zero, mean and resample', 'zero')
+    """
+    return " and ".join([", ".join(words[:-1])] * (len(words) > 1) + list(words[-1:]))
 
 
 def token(text: str) -> str:

@@ -1,9 +1,12 @@
 """report.html in a real browser, opened from the disk as people open it."""
 
+from pathlib import Path
+
 import pytest
 
 from secondary_sinks.plots.labels import visible
 from tests.plots.frames import HOSTILE
+from tests.report.long import long_page
 from tests.report.pages import page
 from tests.report.test_hostile_text import hostile_page
 
@@ -53,3 +56,44 @@ def test_text_and_tables_are_there_without_javascript(visit, tmp_path):
     found = visit(path, javascript=False)
     assert found.page.locator("table").first.is_visible()
     assert "secondary sink" in found.page.locator("main").inner_text()
+
+
+def test_every_figure_gives_its_data_and_its_picture(opened):
+    found = opened(page())
+    names = [place.get_attribute("id") for place in found.page.locator(".figure").all()]
+    for name in names:
+        content = {}
+        for kind, suffix in (("table", "csv"), ("picture", "svg")):
+            with found.page.expect_download() as download:
+                found.page.locator(f"[data-{kind}={name}]").click()
+            assert download.value.suggested_filename == f"secondary-sinks-{name}.{suffix}"
+            content[suffix] = Path(download.value.path()).read_text(encoding="utf-8")
+        assert len(content["csv"].splitlines()) > 1
+        assert content["svg"].startswith("<svg")
+        assert "</svg>" in content["svg"][-10:]
+    assert found.said == []
+    assert found.asked == []
+
+
+def test_a_phone_sees_the_page_without_scrolling_sideways(opened):
+    found = opened(page(), width=390)
+    assert found.page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_printed_page_has_its_figures_and_no_buttons(opened):
+    found = opened(page())
+    content = found.page.pdf(format="A4")
+    assert content.startswith(b"%PDF")
+    found.page.emulate_media(media="print")
+    assert not found.page.locator(".get").first.is_visible()
+    assert found.page.locator(".figure svg").first.is_visible()
+    assert found.said == []
+
+
+def test_a_long_text_opens(opened):
+    """How quickly depends on the machine, so that is printed and not judged."""
+    found = opened(long_page())
+    assert found.page.locator(".strip span").count() > 15_000
+    assert found.said == []
+    size = len(found.page.content()) / 1e6
+    print(f"16,000 tokens, {size:.1f} MB: load took {found.seconds:.2f} s")

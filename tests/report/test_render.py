@@ -17,17 +17,21 @@ def test_a_whole_page_has_its_sections_in_order():
     html = Html(page())
     headings = [data for tag, data in html.texts if tag == "h2"]
     assert headings == [
-        "Verdicts",
-        "What this does not say",
-        "What was run",
         "The sinks in their text",
         "Through the layers",
-        "Which MLPs make the sinks",
+        "Levels",
+        "Necessity",
+        "Sufficiency",
+        "Direction or norm",
+        "Where the attention goes",
+        "How few neurons",
+        "What it costs",
+        "Claims",
         "All sinks",
-        "How to reproduce",
+        "Provenance",
         "Terms",
     ]
-    assert figures(html) == {"profiles", "bars", "sinks", "controls"}
+    assert figures(html) == {"profiles", "levels", "bars", "sinks", "controls"}
     assert "Secondary attention sinks of tiny" in html.words
 
 
@@ -56,21 +60,31 @@ def test_the_summary_counts():
 
 
 def test_verdicts_are_given_with_interval_and_sample():
-    words = Html(page()).words
-    assert (
-        "Supported: secondary sinks need the MLP of layer 0. Zeroing it takes nearly all." in words
+    html = Html(page())
+    assert "1 claim put to the test: 1 supported." in html.words
+    assert "supported Secondary sinks need the MLP of layer 0 95% 95% interval 90% to 99%" in (
+        html.words
     )
-    assert "Share of mass lost beyond controls: 0.95 (95% interval 0.90 to 0.99)." in words
-    assert "7 sinks in 3 texts; controls: same edit at token twins." in words
+    assert "Zeroing it takes nearly all." in html.words
+    assert "Share of mass lost beyond controls: 95% , 95% interval 90% to 99%." in html.words
+    assert "7 sinks in 3 texts; controls: same edit at token twins." in html.words
+    bars = [a["style"] for a in html.of("i")], [a["style"] for a in html.of("b") if a]
+    assert bars == (["left:90.0%;width:9.0%"], ["left:95.0%"])
+
+
+def test_numbers_that_are_no_shares_are_no_percentages():
+    words = Html(page(record=record(verdicts=[verdict(statistic="rank correlation")]))).words
+    assert "Rank correlation: 0.95 , 95% interval 0.90 to 0.99." in words
 
 
 @pytest.mark.parametrize("missing", [float("nan"), None])
 def test_a_verdict_without_interval_or_number_says_so(missing):
     bare = [verdict(low=missing, high=missing, n_texts=1), verdict(value=missing, n_sinks=0)]
-    words = Html(page(record=record(verdicts=bare))).words
-    assert "0.95, without an interval" in words
-    assert "nan" not in words.lower().split()
-    assert "0 sinks" not in words
+    html = Html(page(record=record(verdicts=bare)))
+    assert "95% , without an interval" in html.words
+    assert "nan" not in html.words.lower().split()
+    assert "0 sinks" not in html.words
+    assert not html.of("i")
 
 
 def test_sinks_are_marked_in_their_text_with_their_numbers():
@@ -106,7 +120,7 @@ def test_a_run_without_sinks_says_so_and_draws_no_empty_figure():
 def test_detection_alone_says_so():
     html = Html(page(record=record(edit=None, verdicts=[]), effects=None))
     assert "Only detection was run: no MLP was ablated." in html.words
-    assert figures(html) == {"profiles"}
+    assert figures(html) == {"profiles", "levels"}
     assert "effects.parquet" not in html.words
     assert "direct effect" not in html.words
 
@@ -121,7 +135,7 @@ def test_only_primary_like_sinks_have_a_map_and_no_bars():
 def test_sinks_whose_mass_is_unknown_have_no_map():
     cells = frames.effects().assign(mass_clean=float("nan"))
     html = Html(page(effects=cells, record=record(layer_effects=[])))
-    assert figures(html) == {"profiles"}
+    assert figures(html) == {"profiles", "levels"}
     assert "no loss can be given" in html.words
 
 
@@ -153,7 +167,8 @@ def test_long_texts_are_shown_around_their_sinks(monkeypatch):
     monkeypatch.setattr(strips, "AROUND", 1)
     html = Html(page(sinks=frames.sinks(frames.sink(pos=5, token=" w1"))))
     shown = [data for tag, data in html.texts if tag in {"span", "mark", "em"}]
-    assert shown[-5:] == [" … 4 tokens … ", " w0", "␣w1", " w2", " … 5 tokens … "]
+    start = shown.index(" … 4 tokens … ")
+    assert shown[start : start + 5] == [" … 4 tokens … ", " w0", "␣w1", " w2", " … 5 tokens … "]
     assert "Only the surroundings of sinks are shown." in html.words
 
 
@@ -173,6 +188,7 @@ def test_a_run_folder_becomes_a_report(tmp_path):
     assert path == tmp_path / "report.html"
     assert figures(Html(path.read_text(encoding="utf-8"))) == {
         "profiles",
+        "levels",
         "bars",
         "sinks",
         "controls",

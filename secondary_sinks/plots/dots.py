@@ -1,0 +1,67 @@
+"""Values with their intervals, one row each: the plainest picture of an answer."""
+
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from secondary_sinks.errors import SinkError
+from secondary_sinks.plots.labels import caption, number
+from secondary_sinks.plots.theme import TEXT, colour_of, finish
+
+
+def interval_dots(frame: pd.DataFrame, axis: str, *, line: float | None = 0.5) -> go.Figure:
+    """One row per `row` of the frame, one dot with whiskers per `series` in it.
+
+    The frame has the columns row, series, value, low and high; rows and series stay in its order.
+    An interval that is missing has no whisker. `line` is dotted: what a verdict was held against.
+    Raises `SinkError` when there is no value.
+    """
+    known = frame[frame["value"].notna()]
+    if known.empty:
+        raise SinkError("no value was measured, so there are no dots to draw")
+    rows, series = list(dict.fromkeys(known["row"])), list(dict.fromkeys(known["series"]))
+    figure = go.Figure()
+    for place, name in enumerate(series):
+        shift = (place - (len(series) - 1) / 2) * 0.22
+        part = known[known["series"] == name]
+        figure.add_trace(_dots(part, rows, shift, name, colour_of(name, place)))
+    if line is not None:
+        figure.add_vline(x=line, line={"dash": "dot", "width": 1, "color": TEXT})
+    figure.update_yaxes(
+        tickvals=list(range(len(rows))),
+        ticktext=[caption(row) for row in rows],
+        range=[len(rows) - 0.4, -0.6],
+        showgrid=False,
+        zeroline=False,
+    )
+    figure.update_xaxes(title_text=axis, zeroline=True)
+    legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+    figure.update_layout(showlegend=len(series) > 1, legend=legend)
+    return finish(figure, height=120 + (26 + 14 * len(series)) * len(rows))
+
+
+def _dots(part: pd.DataFrame, rows: list[str], shift: float, name: str, colour: str) -> go.Scatter:
+    return go.Scatter(
+        x=part["value"].tolist(),
+        y=[rows.index(row) + shift for row in part["row"]],
+        error_x={
+            "array": (part["high"] - part["value"]).tolist(),
+            "arrayminus": (part["value"] - part["low"]).tolist(),
+            "symmetric": False,
+            "thickness": 1.6,
+            "width": 0,
+            "color": colour,
+        },
+        mode="markers",
+        marker={"size": 9, "color": colour},
+        name=caption(name),
+        customdata=[_hover(row) for row in part.to_dict("records")],
+        hovertemplate="%{customdata}<extra></extra>",
+    )
+
+
+def _hover(row: dict[Any, Any]) -> str:
+    low, high = number(row["low"]), number(row["high"])
+    label = caption(f"{row['row']}, {row['series']}")
+    return f"{label}<br>{number(row['value'])}, interval {low} to {high}"

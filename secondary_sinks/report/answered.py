@@ -1,0 +1,207 @@
+"""Figures of the answers to causal questions."""
+
+import math
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from secondary_sinks.plots import interval_dots, interval_lines, patch_heatmap, patch_table
+from secondary_sinks.questions import Answer
+from secondary_sinks.report.figures import Panel, panel
+
+BAND = "Bands are 95% intervals over texts."
+DOTS = "Whiskers are 95% intervals over texts."
+PATCHED = {
+    "denoising": (
+        "What the sink's MLP wrote, put into its control token",
+        "Each row is a secondary sink, strongest first. The output of one layer's MLP at the sink "
+        "is put into its control token (a token twin, else a neighbour); colour is the lifetime "
+        "that this token then has as a sink, in lifetimes of the sink. Beside it: all forming MLPs "
+        "together, and as a control the outputs of ordinary tokens at the same MLPs.",
+    ),
+    "noising": (
+        "What the control token's MLP wrote, put into the sink",
+        "The reverse: the control token's MLP output is put into the sink; colour is the share of "
+        "its lifetime that the sink loses. Beside it: all forming MLPs together, and as a control "
+        "as many other MLPs at the same sink.",
+    ),
+}
+
+
+def necessity(answer: Answer, n_layers: int) -> list[Panel]:
+    """Share of sinks that end, and attention lost beyond controls, by layer and way to ablate."""
+    effects = answer.effects
+    if effects.empty:
+        return []
+    parts = [
+        _long(effects, "ended", "edit", "layer", ("removed", "removed_low", "removed_high")),
+        _long(effects, "lost", "edit", "layer", ("lost", "low", "high")),
+    ]
+    frame = pd.concat(parts, ignore_index=True)
+    titles = {
+        "ended": ("share of sinks that end", "linear"),
+        "lost": ("mass lost beyond controls", "linear"),
+    }
+    figure = interval_lines(frame, titles, "layer of the ablated MLP", height=230)
+    caption = (
+        "Every MLP ablated alone, in each way: by nothing (zero), by its mean over the text's "
+        "ordinary tokens, by its output at random ordinary tokens. Bands are intervals over texts, "
+        "at 95% for all layers together."
+    )
+    return [panel("ways", "Ways to ablate", figure, effects, caption)]
+
+
+def sufficiency(answer: Answer, n_layers: int, sinks: pd.DataFrame) -> list[Panel]:
+    """Maps of patches into controls and into sinks, with their controls beside them."""
+    found = []
+    for patch, (title, caption) in PATCHED.items():
+        table = patch_table(answer.cells, sinks, patch)
+        if not table.empty:
+            figure = patch_heatmap(table, patch, n_layers)
+            found.append(panel(patch, title, figure, table, caption))
+    return found
+
+
+def norm_dose(answer: Answer) -> list[Panel]:
+    """Lifetime and attention by the factor that is put on what the forming MLPs write."""
+    table = _doses(answer.cells)
+    if table.empty:
+        return []
+    titles = {
+        "lifetime_edited": ("lifetime (layers)", "linear"),
+        "mass_edited": ("attention mass", "linear"),
+    }
+    marks, words = _threshold(answer.tables["threshold"])
+    title = "factor on what the forming MLPs write"
+    figure = interval_lines(table, titles, title, x_scale="log", marks=marks, height=210)
+    caption = (
+        "The output of the forming MLPs times a factor, at the sinks and at their control tokens. "
+        f"Lines are means, bands run from the 10th to the 90th percentile of tokens.{words}"
+    )
+    return [panel("dose", "Dose and response", _fractions(figure, table), table, caption)]
+
+
+def _doses(cells: pd.DataFrame) -> pd.DataFrame:
+    part = cells[cells["test"] == "dose"]
+    names = {"sink": "sinks", "control": "control tokens"}
+    rows = [
+        {
+            "panel": response,
+            "group": names[str(role)],
+            "x": factor,
+            "value": group[response].mean(),
+            "low": group[response].quantile(0.1),
+            "high": group[response].quantile(0.9),
+            "n_tokens": len(group),
+        }
+        for (role, factor), group in part.groupby(["role", "factor"])
+        for response in ("lifetime_edited", "mass_edited")
+    ]
+    return pd.DataFrame(rows)
+
+
+def _threshold(table: pd.DataFrame) -> tuple[list[float], str]:
+    """The least factor that makes a sink, as marks and in words; nothing where there is none."""
+    row = table[table["unit"] == "factor"].to_dict("records")[0]
+    if math.isnan(row["value"]):
+        return [], ""
+    words = (
+        f" Dotted: the least factor that makes a sink, {row['value']:.2g} "
+        f"({row['low']:.2g} to {row['high']:.2g})."
+    )
+    return [float(row["value"])], words
+
+
+def _fractions(figure: go.Figure, table: pd.DataFrame) -> go.Figure:
+    ticks = [
+        factor for factor in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0) if _has(table, factor)
+    ]
+    words = [f"1/{1 / factor:g}" if factor < 1 else f"{factor:g}" for factor in ticks]
+    return figure.update_xaxes(tickvals=ticks, ticktext=words)
+
+
+def _has(table: pd.DataFrame, factor: float) -> bool:
+    return bool((table["x"] - factor).abs().min() < 1e-9)
+
+
+def redistribution(answer: Answer) -> list[Panel]:
+    """Who gets the attention that a removed sink leaves."""
+    names = {"primary": "the primary", "others": "other sinks", "rest": "all other tokens"}
+    effects = answer.effects.replace({"receiver": names})
+    if effects.empty:
+        return []
+    frame = _dots(effects, "receiver", "edit", ("share", "low", "high"))
+    figure = interval_dots(frame, "share of the freed attention, beyond controls")
+    caption = (
+        "One secondary sink removed at a time, everything after it computed anew: the share of the "
+        "attention it leaves that goes to the primary, to other sinks and to the rest, less the "
+        f"same at control tokens. {DOTS} The verdict was held against the dotted line."
+    )
+    return [panel("redistribution", "Where the attention goes", figure, answer.effects, caption)]
+
+
+def sparsity(answer: Answer) -> list[Panel]:
+    """Share of sinks that are left by the number of neurons that are zeroed, or spared."""
+    names = {
+        "top": "top neurons", "random": "random neurons", "control": "top ones, at control tokens",
+    }  # fmt: skip
+    effects = answer.effects.replace({"neurons": names})
+    if effects.empty:
+        return []
+    frame = _long(effects, "", "neurons", "k", ("sink", "low", "high"))
+    frame = frame.assign(panel=effects["test"].tolist())
+    titles = {
+        "without": ("sinks left without k", "linear"),
+        "only": ("sinks left with k only", "linear"),
+    }
+    figure = interval_lines(frame, titles, "k neurons", x_scale="log", height=210)
+    caption = (
+        "Neurons of the forming MLPs in the order of what they write along the primary's "
+        "direction. Above: the first k are zeroed. Below: all but the first k are. Beside them as "
+        f"many random neurons of the same MLPs. {BAND}"
+    )
+    table = answer.effects
+    return [panel("neurons", "How few neurons", figure.update_xaxes(dtick=1), table, caption)]
+
+
+def harm(answer: Answer) -> list[Panel]:
+    """Rise of the loss without the sinks, and without as many ordinary tokens' MLP outputs."""
+    effects = answer.effects
+    if effects.empty:
+        return []
+    bare = effects.assign(none=math.nan)
+    parts = [
+        _dots(bare.assign(row="without the sinks"), "row", "edit", ("sinks", "none", "none")),
+        _dots(
+            bare.assign(row="without as many others"), "row", "edit", ("controls", "none", "none")
+        ),
+        _dots(effects.assign(row="difference"), "row", "edit", ("beyond", "low", "high")),
+    ]
+    line = 0.01 * float(effects["loss_clean"].iloc[0])
+    figure = interval_dots(pd.concat(parts), "rise of the loss (nats per token)", line=line)
+    caption = (
+        "All secondary sinks of a text removed at once, against as many ordinary tokens' MLP "
+        f"outputs. Clean loss: {effects['loss_clean'].iloc[0]:.3f}. {DOTS} Dotted: one hundredth "
+        "of the clean loss."
+    )
+    return [panel("harm", "What it costs", figure, effects, caption)]
+
+
+def _long(
+    effects: pd.DataFrame, name: str, group: str, x: str, values: tuple[str, str, str]
+) -> pd.DataFrame:
+    """Rows for a figure of lines."""
+    value, low, high = (effects[column].tolist() for column in values)
+    columns: dict[str, Any] = {"panel": name, "group": effects[group].tolist()}
+    columns |= {"x": effects[x].tolist(), "value": value, "low": low, "high": high}
+    return pd.DataFrame(columns)
+
+
+def _dots(
+    effects: pd.DataFrame, row: str, series: str, values: tuple[str, str, str]
+) -> pd.DataFrame:
+    """Rows for a figure of dots."""
+    value, low, high = (effects[column].tolist() for column in values)
+    columns = {"row": effects[row].tolist(), "series": effects[series].tolist()}
+    return pd.DataFrame(columns | {"value": value, "low": low, "high": high})

@@ -1,0 +1,105 @@
+"""What was claimed, and what came of it: every verdict of a run, in words and numbers."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from secondary_sinks.questions import Answer
+from secondary_sinks.report.words import count, sentence
+
+QUESTIONS = {
+    "necessity": "Necessity",
+    "sufficiency": "Sufficiency",
+    "norm_dose": "Direction or norm",
+    "redistribution": "Where the attention goes",
+    "sparsity": "How few neurons",
+    "harm": "What it costs",
+}
+"""Titles of the causal questions, in the order in which a page answers them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A verdict as the page tells it."""
+
+    question: str
+    claim: str
+    outcome: str
+    why: str
+    value: str
+    interval: str
+    statistic: str
+    sample: str
+    controls: str
+    bar: tuple[float, float, float] | None
+    """(low, value, high) of a share in per cent of the bar's width; None for other numbers."""
+
+
+def claims(record: Mapping[str, Any], answers: Mapping[str, Answer]) -> list[Claim]:
+    """All verdicts. Where necessity was asked, its verdicts stand for those of one edit alone."""
+    own = [] if "necessity" in answers else record.get("verdicts", [])
+    found = [_claim("necessity", verdict) for verdict in own]
+    for name in QUESTIONS:
+        if name in answers:
+            found += [_claim(name, asdict(verdict)) for verdict in answers[name].verdicts]
+    return found
+
+
+def tally(found: list[Claim]) -> str:
+    """How many claims came out how, in a sentence; empty without a claim.
+
+    >>> tally([])
+    ''
+    """
+    if not found:
+        return ""
+    outcomes = Counter(claim.outcome for claim in found)
+    order = ("supported", "contradicted", "inconclusive")
+    words = [f"{outcomes[name]} {name}" for name in order if outcomes[name]]
+    return f"{count(len(found), 'claim')} put to the test: {sentence(words)}."
+
+
+def number_of(statistic: str, value: float) -> str:
+    """A number of a verdict: shares in per cent, others with two decimals.
+
+    >>> number_of("share of sinks that end", 0.957), number_of("rank correlation", 0.812)
+    ('96%', '0.81')
+    """
+    if math.isnan(value):
+        return ""
+    return f"{value:.0%}" if statistic.startswith("share") else f"{value:.2f}"
+
+
+def _claim(question: str, verdict: Mapping[str, Any]) -> Claim:
+    value, low, high = (_float(verdict[name]) for name in ("value", "low", "high"))
+    statistic, known = verdict["statistic"], not any(map(math.isnan, (value, low, high)))
+    share = statistic.startswith("share")
+    interval = ""
+    if known:
+        ends = (number_of(statistic, end) for end in (low, high))
+        interval = f"{verdict['confidence']:.0%} interval {' to '.join(ends)}"
+    sample = f"{count(verdict['n_sinks'], 'sink')} in {count(verdict['n_texts'], 'text')}"
+    return Claim(
+        question=QUESTIONS[question],
+        claim=verdict["claim"],
+        outcome=verdict["outcome"],
+        why=verdict["why"],
+        value=number_of(statistic, value),
+        interval=interval or ("" if math.isnan(value) else "without an interval"),
+        statistic=statistic,
+        sample=sample if verdict["n_sinks"] else "",
+        controls=verdict["controls"],
+        bar=_bar(low, value, high) if known and share else None,
+    )
+
+
+def _bar(low: float, value: float, high: float) -> tuple[float, float, float]:
+    """Ends and middle in per cent of a bar from 0 to 1; what lies beyond is cut."""
+    cut = [round(100 * min(max(one, 0.0), 1.0), 1) for one in (low, value, high)]
+    return cut[0], cut[1], cut[2]
+
+
+def _float(value: float | None) -> float:
+    return math.nan if value is None else float(value)

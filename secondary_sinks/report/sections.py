@@ -1,0 +1,174 @@
+"""The measured sections of the page: each with its question, figures and tables."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from secondary_sinks.questions import Answer
+from secondary_sinks.report import answered
+from secondary_sinks.report.claims import QUESTIONS
+from secondary_sinks.report.figures import Panel, ablations, levels, profiles
+from secondary_sinks.report.tested import nothing_shown, prolonged
+from secondary_sinks.report.words import count, percent
+from secondary_sinks.types import Level, Levels
+
+ASKED = {
+    "necessity": "Which MLPs must write for a secondary sink to be?",
+    "sufficiency": "Does what the MLP writes at a sink make another token one?",
+    "norm_dose": "Is it where the vector points, or how long it is?",
+    "redistribution": "Does the primary get its attention back when a sink is removed?",
+    "sparsity": "How many neurons of the forming MLPs carry a sink?",
+    "harm": "What does removing all secondary sinks of a text do to the loss?",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Rows of a table of the page, and which of its columns are numbers."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """One section: what it says first, then its figures, then its table."""
+
+    name: str
+    title: str
+    says: tuple[str, ...]
+    panels: tuple[Panel, ...] = ()
+    table: Table | None = None
+
+
+def sections(
+    record: Mapping[str, Any],
+    sinks: pd.DataFrame,
+    trace: pd.DataFrame,
+    effects: pd.DataFrame | None,
+    answers: Mapping[str, Answer],
+    found: Levels,
+) -> list[Section]:
+    """All of them, in order. One without data says how to get it."""
+    n_layers = int(record["model"]["n_layers"])
+    drawn = {
+        "sufficiency": lambda answer: answered.sufficiency(answer, n_layers, sinks),
+        "norm_dose": answered.norm_dose,
+        "redistribution": answered.redistribution,
+        "sparsity": answered.sparsity,
+        "harm": answered.harm,
+    }
+    rest = [_asked(name, answers.get(name), draw) for name, draw in drawn.items()]
+    return [
+        _through_the_layers(sinks, trace),
+        _levels(found, n_layers),
+        _necessity(record, effects, answers.get("necessity"), n_layers),
+        *rest,
+    ]
+
+
+def _through_the_layers(sinks: pd.DataFrame, trace: pd.DataFrame) -> Section:
+    none = () if (sinks["kind"] == "secondary").any() else ("There is no secondary sink to draw.",)
+    return Section(
+        name="layers",
+        title="Through the layers",
+        says=none,
+        panels=(profiles(trace, sinks),),
+    )
+
+
+def _levels(found: Levels, n_layers: int) -> Section:
+    rows = tuple(_level_row(level) for level in found.levels)
+    head = ("level", "created at", "lifetime", "sinks", "95% interval", "texts", "stability")
+    return Section(
+        name="level-map",
+        title="Levels",
+        says=_about_levels(found),
+        panels=tuple(levels(found, n_layers)),
+        table=Table(head=head, rows=rows, numeric=tuple(range(7))) if rows else None,
+    )
+
+
+def _about_levels(found: Levels) -> tuple[str, ...]:
+    if not found.n_sinks:
+        return ("There is no secondary sink, so there are no levels.",)
+    if not found.levels:
+        return (
+            "No level can be told from chance: a level is a group of sinks with a similar creation "
+            "layer and lifetime that rests on at least five texts.",
+        )
+    stable = ""
+    if found.resamples:
+        stable = f", as many in {percent(found.same_number)} of {found.resamples} resamples of them"
+    return (
+        f"{count(len(found.levels), 'level')} in {count(found.n_texts, 'text')}{stable}; "
+        f"{count(found.n_unassigned, 'sink')} in none. Stability is the mean overlap with the "
+        "likest level found in resamples of the texts: 0.75 is stable, less than 0.6 none.",
+    )
+
+
+def _level_row(level: Level) -> tuple[str, ...]:
+    created = _mode(level.l_start, level.l_start_low, level.l_start_high)
+    lived = _mode(level.lifetime, level.lifetime_low, level.lifetime_high)
+    return (
+        str(level.level),
+        created,
+        lived,
+        str(level.n_sinks),
+        f"{level.low:.0f} to {level.high:.0f}",
+        str(level.n_texts),
+        f"{level.jaccard:.2f}",
+    )
+
+
+def _mode(most: int, low: int, high: int) -> str:
+    """The most frequent value, and the span where there are others."""
+    return f"{most}" if low == high else f"{most} ({low} to {high})"
+
+
+def _necessity(
+    record: Mapping[str, Any], effects: pd.DataFrame | None, answer: Answer | None, n_layers: int
+) -> Section:
+    """The run's own ablations, then those of the question in several ways."""
+    own = [] if effects is None or effects.empty else ablations(effects, dict(record))
+    missing = nothing_shown(effects, len(own))
+    says = [ASKED["necessity"], *([missing] if missing else prolonged(dict(record)))]
+    if answer is None:
+        says.append("One way to ablate was tried; --ask necessity tries three.")
+    return Section(
+        name="necessity",
+        title=QUESTIONS["necessity"],
+        says=tuple(says),
+        panels=(*own, *([] if answer is None else answered.necessity(answer, n_layers))),
+        table=None if answer is None else _forming(answer),
+    )
+
+
+def _forming(answer: Answer) -> Table | None:
+    """How many sinks are formed by which MLPs, together."""
+    found = answer.tables["forming"]
+    if found.empty:
+        return None
+    counts = found.groupby(["layers", "how"], sort=False).size().sort_values(ascending=False)
+    words = {
+        "one": "this MLP alone", "each": "each of them is needed",
+        "redundant": "only without all of them the sink ends", "none": "no MLP found",
+    }  # fmt: skip
+    rows = tuple(
+        (str(row["layers"]), words[str(row["how"])], str(row["n"]))
+        for row in counts.reset_index(name="n").to_dict("records")
+    )
+    return Table(head=("forming MLPs (layers)", "how", "sinks"), rows=rows, numeric=(2,))
+
+
+def _asked(name: str, answer: Answer | None, draw: Any) -> Section:
+    panels: list[Panel] = [] if answer is None else draw(answer)
+    says = ASKED[name]
+    if answer is None:
+        says += f" Not asked in this run: add --ask {name} to the command below."
+    elif not panels:
+        says += f" {answer.verdicts[0].why[:1].upper()}{answer.verdicts[0].why[1:]}."
+    return Section(name=name, title=QUESTIONS[name], says=(says,), panels=tuple(panels))
