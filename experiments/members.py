@@ -26,6 +26,11 @@ class Members:
     missing: str = ""
     """Why there is nobody; empty where there is somebody."""
 
+    @property
+    def n_sinks(self) -> int:
+        """Sinks among the members."""
+        return len(self.frame) // 2
+
 
 def members_of(observed: Observed, layer: int | None) -> Members:
     """Of the layer that creates most sinks (the first of equals), or of a given one.

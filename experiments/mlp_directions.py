@@ -129,9 +129,10 @@ def _curves(probe: _Probe, members: Members, inputs: Rows, number: int) -> Itera
                 out=np.full_like(lengths, np.nan),
                 where=lengths > 0,
             )
-            for scale, length, cosine in zip(SCALES, lengths, cosines, strict=True):
+            relative = lengths / usual if usual else np.full_like(lengths, np.nan)
+            for scale, length, cosine in zip(SCALES, relative, cosines, strict=True):
                 words = {"component": f"{of}s {index}", "scale": scale}
-                yield words | {"norm": length / usual, "cosine": cosine}
+                yield words | {"norm": length, "cosine": cosine}
 
 
 def _cut(probe: _Probe, members: Members, inputs: Rows, number: int) -> Iterator[dict[str, Any]]:
@@ -169,7 +170,11 @@ def _verdict(cut: pd.DataFrame, members: Members, number: int) -> Verdict:
         f"{fires['control'].mean():.0%}",
         statistic=f"share of sinks that {number} component(s) trigger, less that by controls'",
         controls="components of the inputs at token twins, or ordinary tokens nearby",
-        left_out=members.left_out | {"that this MLP does not form": silent},
+        left_out=members.left_out
+        | {
+            "that this MLP does not form": silent,
+            "in the only text": members.n_sinks - silent - beyond.n,
+        },
     )
 
 

@@ -16,10 +16,11 @@ What would refute it: a correlation below 0. One whose interval holds 0 leaves i
     python -m experiments.norm_and_score --model smollm2-135m --out results/norm_and_score
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+import typer
 from numpy.typing import NDArray
 
 from experiments.command import main_of
@@ -29,6 +30,7 @@ from secondary_sinks.causal.measured import readers
 from secondary_sinks.plots import clouds
 from secondary_sinks.questions.cases import Case
 from secondary_sinks.questions.statistics import (
+    RESAMPLES,
     Interval,
     cluster_bootstrap,
     partial_rank_correlation,
@@ -59,7 +61,11 @@ COLUMNS = {
 }
 
 
-def run(observed: Observed) -> Finding:
+def run(
+    observed: Observed,
+    *,
+    resamples: Annotated[int, typer.Option(min=1, help="Draws of the texts.")] = RESAMPLES,
+) -> Finding:
     """One row per secondary sink; correlations of all pairs of length and response."""
     why = nobody(observed)
     if why:
@@ -67,7 +73,7 @@ def run(observed: Observed) -> Finding:
         return unanswered(NAME, QUESTION, claim, why, COLUMNS)
     sinks = pd.DataFrame([_row(*pair) for pair in observed.pairs()], columns=list(COLUMNS))
     pairs = [(length, response) for length in LENGTHS for response in RESPONSES]
-    found = {pair: _correlation(sinks, *pair, observed.seed) for pair in pairs}
+    found = {pair: _correlation(sinks, *pair, resamples, observed.seed) for pair in pairs}
     verdicts = [_verdict(*pair, interval, sinks, observed) for pair, interval in found.items()]
     return Finding(
         name=NAME,
@@ -102,7 +108,9 @@ def _row(trace: Trace, case: Case) -> dict[str, Any]:
     }
 
 
-def _correlation(sinks: pd.DataFrame, length: str, response: str, seed: int) -> Interval:
+def _correlation(
+    sinks: pd.DataFrame, length: str, response: str, resamples: int, seed: int
+) -> Interval:
     """Of numbers with four digits: what differs less than that differs by rounding."""
     names = (length, response, "even_share")
     x, y, z = ([float(f"{value:.4g}") for value in sinks[name]] for name in names)
@@ -111,7 +119,8 @@ def _correlation(sinks: pd.DataFrame, length: str, response: str, seed: int) -> 
     def correlate(rows: NDArray[np.int64]) -> float:
         return partial_rank_correlation(*columns[:, rows])
 
-    return cluster_bootstrap(sinks["text_id"].tolist(), correlate, seed=seed)
+    texts = sinks["text_id"].tolist()
+    return cluster_bootstrap(texts, correlate, resamples=resamples, seed=seed)
 
 
 def _verdict(

@@ -64,7 +64,7 @@ def run(observed: Observed) -> Finding:
             lines,
             {"entropy": ("entropy of the prefix (nats)", "linear")},
             f"tokens of {most.trace.text_id} so far; dotted: secondary sinks",
-            marks=[case.sink.pos + 1 for case in most.cases],
+            marks=[case.sink.pos + 1.0 for case in most.cases],
             ordered=True,
             height=360,
         ),

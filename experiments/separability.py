@@ -91,10 +91,12 @@ def run(
 def _place(
     members: Members, layer: int, point: str, rows: NDArray[np.float64], seed: int
 ) -> pd.DataFrame:
-    """One row per token: where it lies, and whether it is told right."""
-    plane = PCA(2, random_state=seed).fit_transform(rows)
-    perplexity = min(30.0, (len(rows) - 1) / 3)
-    map_ = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(rows)
+    """One row per token: where it lies, and whether it is told right. Equal rows lie at 0."""
+    plane = map_ = np.zeros((len(rows), 2))
+    if np.ptp(rows, axis=0).any():
+        plane = PCA(2, random_state=seed).fit_transform(rows)
+        perplexity = min(30.0, (len(rows) - 1) / 3)
+        map_ = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(rows)
     return members.frame.assign(
         layer=layer,
         point=point,
@@ -161,7 +163,7 @@ def _verdict(frame: pd.DataFrame, members: Members, point: str, claim: str) -> V
         "not seen",
         statistic=f"tokens told right from {point} of layer {layer}, 0 (chance) to 1 (all)",
         controls="as many token twins, or ordinary tokens nearby",
-        left_out=members.left_out,
+        left_out=members.left_out | {"in the only text": members.n_sinks - n_sinks},
     )
 
 

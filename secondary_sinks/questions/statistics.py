@@ -22,7 +22,7 @@ HALF = 0.5
 SHARE, DIFFERENCE = (0.0, 1.0), (-1.0, 1.0)
 """Bounds of a share of sinks, and of the difference of two."""
 PERMUTATIONS = 9_999
-RESAMPLES = 1_999
+RESAMPLES = 999
 
 Values = NDArray[np.float64]
 
