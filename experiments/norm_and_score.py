@@ -7,9 +7,9 @@ Method: over all secondary sinks, the rank correlation of a length (of the MLP's
 residual, both at the creation layer) with a response (attention mass, over the blocks that read
 the sink; q.k; lifetime). The mass of any token depends on its place, so what it would be if
 attention were spread evenly is held fixed (partial correlation). Sinks of one text are no
-independent trials: intervals come from drawing whole texts anew. This observes; `norm_dose`
-intervenes, and says what causes what. Verdict: MLP output and attention mass. Sinks whose norms or
-responses agree to four digits show nothing.
+independent trials: intervals come from drawing whole texts (at least six) anew. This observes;
+`norm_dose` intervenes, and says what causes what. Verdict: MLP output and attention mass. Sinks
+whose norms or responses agree to four digits show nothing.
 
 What would refute it: a correlation below 0. One whose interval holds 0 leaves it open.
 
@@ -30,6 +30,7 @@ from secondary_sinks.causal.measured import readers
 from secondary_sinks.plots import clouds
 from secondary_sinks.questions.cases import Case
 from secondary_sinks.questions.statistics import (
+    LEAST_TO_DRAW,
     RESAMPLES,
     Interval,
     cluster_bootstrap,
@@ -128,12 +129,15 @@ def _verdict(
 ) -> Verdict:
     cut = int((sinks["censored"] != "none").sum())
     spread = [sinks[name].quantile([0.1, 0.9]).tolist() for name in (length, response)]
-    known = interval.value == interval.value
-    constant = "" if known else "one of the two never differs, or follows from the place; "
+    odd = (
+        "" if interval.value == interval.value else "one never differs, or follows from the place; "
+    )
+    if not odd and interval.n_texts < LEAST_TO_DRAW:
+        odd = f"{interval.n_texts} texts are too few for an interval ({LEAST_TO_DRAW} are needed); "
     return judged(
         CLAIM.format(LENGTHS[length], RESPONSES[response]),
         interval,
-        f"{constant}lengths from {spread[0][0]:.3g} to {spread[0][1]:.3g}, {response} from "
+        f"{odd}lengths from {spread[0][0]:.3g} to {spread[0][1]:.3g}, {response} from "
         f"{spread[1][0]:.3g} to {spread[1][1]:.3g} (10 to 90 %); {cut} lifetime(s) are cut off",
         statistic=f"rank correlation of {length} and {response} over sinks, place held fixed",
         controls="none: an observation",

@@ -69,7 +69,7 @@ def _points(points: pd.DataFrame, group: str, index: int, legend: bool) -> go.Sc
         mode="markers",
         marker={"size": 7, "opacity": 0.75, "color": colour_of(group, index)},
         name=caption(str(group)),
-        legendgroup=str(group),
+        legendgroup=caption(str(group)),
         showlegend=legend,
         customdata=[inert(str(label)) for label in points["label"]],
         hovertemplate="%{customdata}<br>%{x:.3g}, %{y:.3g}<extra></extra>",

@@ -64,10 +64,10 @@ def _lines(part: pd.DataFrame, group: str, colour: str, legend: bool) -> list[go
     name = caption(str(group))
     known = part[part["low"].notna() & part["high"].notna()]
     shared = {"legendgroup": name, "mode": "lines", "hoverinfo": "skip", "showlegend": False}
-    edge = {"x": known["x"], "line": {"width": 0}, **shared}
+    edge = {"x": _drawn(known["x"]), "line": {"width": 0}, **shared}
     fill = {"fill": "tonexty", "fillcolor": rgba(colour, 0.18)}
     line = go.Scatter(
-        x=part["x"],
+        x=_drawn(part["x"]),
         y=part["value"],
         mode="lines+markers",
         line={"color": colour, "width": 2},
@@ -83,6 +83,11 @@ def _lines(part: pd.DataFrame, group: str, colour: str, legend: bool) -> list[go
     )
     band = [go.Scatter(y=known["low"], **edge), go.Scatter(y=known["high"], **edge, **fill)]
     return [*(band if len(known) else []), line]
+
+
+def _drawn(x: "pd.Series[Any]") -> list[Any]:
+    """Numbers as they are; words so that plotly draws them literally."""
+    return [caption(one) if isinstance(one, str) else one for one in x]
 
 
 def _word(x: Any) -> str:

@@ -109,10 +109,10 @@ GARDENS = {
     "fewer texts": lambda: planted(*three(forming=(3,)), n_texts=3, n_layers=5),
     "loud": lambda: planted(*three(forming=(3,)), change=loud),
     "anisotropic": lambda: planted(*three(forming=(3,)), anisotropy=30.0),
-    "followed": lambda: planted(*strong(attended=True), change=attend(1)),
-    "shunned": lambda: planted(*strong(attended=True), change=attend(-1)),
-    "strong live": lambda: planted(*dying((5, 3, 7, 4, 6))),
-    "strong die": lambda: planted(*dying((5, 7, 3, 6, 4))),
+    "followed": lambda: planted(*strong(attended=True), change=attend(1), n_texts=6),
+    "shunned": lambda: planted(*strong(attended=True), change=attend(-1), n_texts=6),
+    "strong live": lambda: planted(*dying((5, 3, 7, 4, 6)), n_texts=6),
+    "strong die": lambda: planted(*dying((5, 7, 3, 6, 4)), n_texts=6),
     "twice": lambda: planted(*twice(), n_layers=26, n_texts=3),
     "turns": lambda: planted(*turns(), n_layers=14),
     "own ways": lambda: planted(*three(forming=(3,), attended=True, strength=120.0)),
@@ -237,6 +237,14 @@ def test_lifetime_and_length():
     }
     claim = "the longer what the MLP writes at the creation layer, the longer the sink lives"
     assert [found[name][claim] for name in found] == ["supported", "contradicted", "inconclusive"]
+
+
+def test_of_five_texts_no_correlation_is_claimed():
+    observed = planted(*strong(attended=True), change=attend(1), n_texts=5)
+    verdict = norm_and_score.run(observed, resamples=199).verdict
+    assert verdict.value > 0.8
+    assert verdict.outcome == "inconclusive"
+    assert verdict.why.startswith("5 texts are too few for an interval (6 are needed); lengths")
 
 
 def test_lengths_that_differ_by_rounding_show_nothing():
