@@ -101,6 +101,19 @@ def report(
     typer.echo(write_report(RunFolder(folder), model))
 
 
+@app.command(epilog="Example: secondary-sinks compare runs/a runs/b --out compare.html")
+def compare(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")],
+    out: Annotated[Path, typer.Option(help="The page to write.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace what --out holds.")] = False,
+) -> None:
+    """Put the models of several runs side by side on one page."""
+    from secondary_sinks.report import write_comparison
+    from secondary_sinks.runs import RunFolder
+
+    typer.echo(write_comparison([RunFolder(path) for path in folders], out, force=force))
+
+
 @app.command(epilog="Example: secondary-sinks levels sink_detection.jsonl --layers 48")
 def levels(
     file: Annotated[

@@ -83,7 +83,10 @@ def patch_heatmap(table: pd.DataFrame, patch: str, n_layers: int) -> go.Figure:
     )
     figure.update_xaxes(showgrid=False)
     figure.update_xaxes(layer_axis(n_layers), title_text="layer of the patched MLP", row=1, col=1)
-    return figure.update_xaxes(tickangle=-60, row=1, col=len(widths)) if beside else figure
+    if beside:
+        figure.update_xaxes(tickangle=-60, row=1, col=2)
+        figure.update_yaxes(ticks="", row=1, col=2)
+    return figure
 
 
 def _map(

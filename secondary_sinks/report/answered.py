@@ -10,7 +10,6 @@ from secondary_sinks.plots import interval_dots, interval_lines, patch_heatmap, 
 from secondary_sinks.questions import Answer
 from secondary_sinks.report.figures import Panel, panel
 
-BAND = "Bands are 95% intervals over texts."
 DOTS = "Whiskers are 95% intervals over texts."
 PATCHED = {
     "denoising": (
@@ -39,6 +38,8 @@ def necessity(answer: Answer, n_layers: int) -> list[Panel]:
         _long(effects, "lost", "edit", "layer", ("lost", "low", "high")),
     ]
     frame = pd.concat(parts, ignore_index=True)
+    first = frame["group"] == effects["edit"].iloc[0]
+    frame[["low", "high"]] = frame[["low", "high"]].where(first)
     titles = {
         "ended": ("share of sinks that end", "linear"),
         "lost": ("mass lost beyond controls", "linear"),
@@ -46,8 +47,8 @@ def necessity(answer: Answer, n_layers: int) -> list[Panel]:
     figure = interval_lines(frame, titles, "layer of the ablated MLP", height=230)
     caption = (
         "Every MLP ablated alone, in each way: by nothing (zero), by its mean over the text's "
-        "ordinary tokens, by its output at random ordinary tokens. Bands are intervals over texts, "
-        "at 95% for all layers together."
+        "ordinary tokens, by its output at random ordinary tokens. The band is the interval of the "
+        "first way over texts, at 95% for all layers together; the others are in the data."
     )
     return [panel("ways", "Ways to ablate", figure, effects, caption)]
 
@@ -88,14 +89,15 @@ def _doses(cells: pd.DataFrame) -> pd.DataFrame:
     rows = [
         {
             "panel": response,
-            "group": names[str(role)],
+            "group": name,
             "x": factor,
             "value": group[response].mean(),
             "low": group[response].quantile(0.1),
             "high": group[response].quantile(0.9),
             "n_tokens": len(group),
         }
-        for (role, factor), group in part.groupby(["role", "factor"])
+        for role, name in names.items()
+        for factor, group in part[part["role"] == role].groupby("factor")
         for response in ("lifetime_edited", "mass_edited")
     ]
     return pd.DataFrame(rows)
@@ -149,8 +151,11 @@ def sparsity(answer: Answer) -> list[Panel]:
     effects = answer.effects.replace({"neurons": names})
     if effects.empty:
         return []
-    frame = _long(effects, "", "neurons", "k", ("sink", "low", "high"))
-    frame = frame.assign(panel=effects["test"].tolist())
+    whole = effects[effects["n_sinks"] == effects["n_sinks"].max()].sort_values("k", kind="stable")
+    frame = _long(whole.assign(none=math.nan), "", "neurons", "k", ("sink", "none", "none"))
+    frame = frame.assign(panel=whole["test"].tolist()).sort_values(
+        "group", key=lambda group: group.map(list(names.values()).index), kind="stable"
+    )
     titles = {
         "without": ("sinks left without k", "linear"),
         "only": ("sinks left with k only", "linear"),
@@ -159,7 +164,7 @@ def sparsity(answer: Answer) -> list[Panel]:
     caption = (
         "Neurons of the forming MLPs in the order of what they write along the primary's "
         "direction. Above: the first k are zeroed. Below: all but the first k are. Beside them as "
-        f"many random neurons of the same MLPs. {BAND}"
+        "many random neurons of the same MLPs. Shares of all sinks; intervals are in the data."
     )
     table = answer.effects
     return [panel("neurons", "How few neurons", figure.update_xaxes(dtick=1), table, caption)]

@@ -1,0 +1,216 @@
+"""`write_comparison`: several runs -> one page that puts their models side by side."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from secondary_sinks.errors import RunFolderError
+from secondary_sinks.plots import interval_dots, level_heatmaps
+from secondary_sinks.questions import Answer
+from secondary_sinks.report.claims import Claim, claims
+from secondary_sinks.report.figures import Panel, panel
+from secondary_sinks.report.page import assets, levels_of, template
+from secondary_sinks.report.sections import Table
+from secondary_sinks.report.words import MISSING, listed, percent, sentence
+from secondary_sinks.runs import RunFolder, read_answers
+from secondary_sinks.runs.opened import by_model
+from secondary_sinks.types import Levels
+
+IN_A_ROW = 3
+"""Level maps beside each other; further ones come in the next figure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Compared:
+    """One model of the comparison."""
+
+    name: str
+    record: dict[str, Any]
+    sinks: pd.DataFrame
+    levels: Levels
+    claims: list[Claim]
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of all texts."""
+        return sum(text["n_tokens"] for text in self.record["texts"])
+
+    def rate(self, n: int | float) -> float:
+        """So many sinks as a number per 10,000 tokens."""
+        return 1e4 * n / max(self.n_tokens, 1)
+
+
+def write_comparison(folders: Sequence[RunFolder], out: Path, *, force: bool = False) -> Path:
+    """Write the page and return its path.
+
+    Raises `RunFolderError` for folders that are no finished runs, and when there is something at
+    `out` already, unless `force`.
+    """
+    if out.is_dir() or (out.exists() and not force):
+        raise RunFolderError(f"{str(out)!r} is there already; use --force, or another --out")
+    page = comparison([one for folder in folders for one in _models(folder)])
+    home = RunFolder(out.parent)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return home.write_text(out.name, page)
+
+
+def comparison(models: Sequence[Compared]) -> str:
+    """One self-contained HTML page. Two runs of one model have a number behind its name."""
+    named = _named(models)
+    return template("compare.html").render(
+        title="Secondary sinks of " + sentence([one.name for one in named]),
+        models=_models_table(named),
+        panels=[*_rates(named), *_maps(named)],
+        claims=_claims_table(named),
+        warnings=_differences(named),
+        commands=[(one.name, one.record.get("command", "")) for one in named],
+        **assets(),
+    )
+
+
+def _models(folder: RunFolder) -> list[Compared]:
+    """All models of a run, with their answers if they were asked."""
+    found, records = [], by_model(folder.record())
+    table, answers = folder.table("sinks"), read_answers(folder)
+    for record in records:
+        own = table[table["model"] == record["label"]] if "model" in table else table
+        found.append(compared(record, own, answers))
+    return found
+
+
+def compared(record: dict[str, Any], sinks: pd.DataFrame, answers: dict[str, Answer]) -> Compared:
+    """What the page says of one model."""
+    return Compared(
+        name=str(record["model"]["name"]),
+        record=record,
+        sinks=sinks,
+        levels=levels_of(record, sinks),
+        claims=claims(record, answers),
+    )
+
+
+def _named(models: Sequence[Compared]) -> list[Compared]:
+    """The models with names that tell them apart."""
+    names = [one.name for one in models]
+    told = [
+        f"{name} ({names[:place].count(name) + 1})" if names.count(name) > 1 else name
+        for place, name in enumerate(names)
+    ]
+    return [
+        Compared(name=name, record=m.record, sinks=m.sinks, levels=m.levels, claims=m.claims)
+        for name, m in zip(told, models, strict=True)
+    ]
+
+
+def _models_table(models: Sequence[Compared]) -> Table:
+    head = ("model", "layers", "texts", "tokens", "secondary sinks", "per 10,000 tokens",
+            "95% interval", "levels", "created at", "lifetime", "peak mass")  # fmt: skip
+    return Table(
+        head=head, rows=tuple(_model_row(m) for m in models), numeric=(1, 2, 3, 4, 5, 6, 7, 10)
+    )
+
+
+def _model_row(model: Compared) -> tuple[str, ...]:
+    secondary = model.sinks[model.sinks["kind"] == "secondary"]
+    found, spread = model.levels, MISSING
+    if found.low == found.low:
+        spread = f"{model.rate(found.low):.3g} to {model.rate(found.high):.3g}"
+    return (
+        model.name,
+        str(model.record["model"]["n_layers"]),
+        str(len(model.record["texts"])),
+        f"{model.n_tokens:,}",
+        str(found.n_sinks),
+        f"{model.rate(found.n_sinks):.3g}",
+        spread,
+        str(len(found.levels)),
+        _commonest(secondary, "l_start"),
+        _commonest(secondary, "lifetime"),
+        percent(float(secondary["mass_max"].median())) if len(secondary) else MISSING,
+    )
+
+
+def _commonest(secondary: pd.DataFrame, column: str) -> str:
+    if secondary.empty:
+        return MISSING
+    counts = {str(value): int(n) for value, n in secondary[column].value_counts().items()}
+    return listed(counts, most=2)
+
+
+def _rates(models: Sequence[Compared]) -> list[Panel]:
+    rows = [
+        (m.name, "secondary sinks", *(m.rate(n) for n in (m.levels.n_sinks, m.levels.low,
+                                                           m.levels.high)))
+        for m in models
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["row", "series", "value", "low", "high"])
+    figure = interval_dots(frame, "secondary sinks per 10,000 tokens", line=None)
+    caption = (
+        "Each sink counts once, copies of earlier texts don't. Whiskers are 95% intervals over "
+        "texts; one text gives none."
+    )
+    return [panel("rates", "How many", figure, frame, caption)]
+
+
+def _maps(models: Sequence[Compared]) -> list[Panel]:
+    """Level maps, a few in a figure; those of models without a sink are empty."""
+    found = []
+    for start in range(0, len(models), IN_A_ROW):
+        part = models[start : start + IN_A_ROW]
+        cells = {m.name: m.levels.cells_frame() for m in part}
+        if all(one.empty for one in cells.values()):
+            continue
+        sizes = {m.name: int(m.record["model"]["n_layers"]) for m in part}
+        figure = level_heatmaps({name: (one, sizes[name]) for name, one in cells.items()})
+        table = pd.concat([one.assign(model=name) for name, one in cells.items()])
+        caption = (
+            "Number of secondary sinks by creation layer and lifetime, on one logarithmic scale. "
+            "Numbers mark the most frequent pair of a level."
+        )
+        found.append(panel(f"levels-{start}", "Level maps", figure, table, caption))
+    return found
+
+
+def _claims_table(models: Sequence[Compared]) -> Table:
+    """Claims by models; a claim about one layer is one row for all layers."""
+    keys = dict.fromkeys(_general(claim.claim) for model in models for claim in model.claims)
+    rows = tuple(
+        (key[:1].upper() + key[1:], *(_cell(model, key) for model in models)) for key in keys
+    )
+    return Table(head=("claim", *(model.name for model in models)), rows=rows)
+
+
+def _general(claim: str) -> str:
+    return re.sub(r"layer \d+", "one layer", claim)
+
+
+def _cell(model: Compared, key: str) -> str:
+    """Outcome and number; where it is about a layer, which one."""
+    words = []
+    for claim in model.claims:
+        if _general(claim.claim) == key:
+            layer = re.search(r"layer \d+", claim.claim)
+            where = f" ({layer[0]})" if layer else ""
+            value = f": {claim.value}" if claim.value else ""
+            interval = f", {claim.interval}" if claim.value and claim.interval else ""
+            words.append(f"{claim.outcome}{where}{value}{interval}")
+    return "\n".join(words) or "not asked"
+
+
+def _differences(models: Sequence[Compared]) -> list[str]:
+    """What, apart from the model, differs between the runs."""
+    told = {
+        "thresholds": [m.record["thresholds"] for m in models],
+        "texts": [sorted(text["text_id"] for text in m.record["texts"]) for m in models],
+        "number type": [m.record["dtype"] for m in models],
+        "edit": [m.record["edit"] for m in models],
+    }
+    return [
+        f"The runs differ in more than the model: not the same {name}."
+        for name, values in told.items()
+        if any(value != values[0] for value in values)
+    ]
