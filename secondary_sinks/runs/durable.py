@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ from secondary_sinks.errors import RunFolderError
 
 PART = ".part-"
 """What the names of half-written files begin with."""
+LOCK = f"{PART}lock"
+"""Held by the process that writes to a run folder."""
 
 
 def write(path: Path, content: bytes) -> None:
@@ -81,6 +84,11 @@ def sha256_of(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def sha256_of_json(content: Any) -> str:
+    """SHA-256 of plain data, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def unwritable(path: Path, error: OSError) -> RunFolderError:

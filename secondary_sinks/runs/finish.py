@@ -11,7 +11,7 @@ import pandas as pd
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import durable
 from secondary_sinks.runs.assemble import Assembly, answers, labels, write_table
-from secondary_sinks.runs.folder import LOCK, OWN, RECORD, RunFolder
+from secondary_sinks.runs.folder import OWN, RECORD, RunFolder
 from secondary_sinks.runs.keys import unit_key, versions_of_code
 from secondary_sinks.runs.manifest import WORK, Manifest
 from secondary_sinks.runs.plan import Plan, hash_text
@@ -89,8 +89,7 @@ class Finish:
         foreign = sorted(
             path.name
             for path in self.folder.path.iterdir()
-            if path.name not in OWN | {WORK, LOCK, "export"}
-            and not path.name.startswith(durable.PART)
+            if path.name not in OWN | {WORK, "export"} and not path.name.startswith(durable.PART)
         )
         if foreign:
             raise RunFolderError(

@@ -13,12 +13,11 @@ from filelock import FileLock, Timeout
 
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import durable, parquet
-from secondary_sinks.runs.durable import PART
+from secondary_sinks.runs.durable import LOCK, PART
 
 RECORD = "run.json"
 TABLES = ("sinks", "effects", "trace")
 SCHEMA = 1
-LOCK = f"{PART}lock"
 NUMBERS = ("value", "low", "high", "lost", "removed_low", "removed_high")
 """Fields of a verdict or layer effect that may be NaN, which JSON cannot say."""
 ANSWERS = {
@@ -169,12 +168,9 @@ class RunFolder:
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Write `run.json`, with null for NaN; after this the run is complete."""
-        content = json.dumps(
-            _without_nan(record | {"schema": SCHEMA}),
-            indent=2,
-            ensure_ascii=False,
-            allow_nan=False,
-        )
+        plain = _without_nan(record | {"schema": SCHEMA})
+        said = {"sha256": durable.sha256_of_json(plain)} | plain
+        content = json.dumps(said, indent=2, ensure_ascii=False, allow_nan=False)
         self.write_text(RECORD, content + "\n")
         self._written.clear()
 
@@ -209,6 +205,9 @@ class RunFolder:
             raise self._damaged(path, error) from error
         if not isinstance(found, dict) or found.get("schema") != SCHEMA:
             raise RunFolderError(f"{str(path)!r} is no record of schema {SCHEMA}; run again")
+        said = found.pop("sha256", None)
+        if said is not None and said != durable.sha256_of_json(found):
+            raise self._damaged(path, ValueError("its content is not what its sha256 says"))
         answered = [row for told in found.get("answers", []) for row in told["verdicts"]]
         parts = [found, *found.get("models", [])]
         told = [part.get(name, []) for part in parts for name in ("verdicts", "layer_effects")]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import secondary_sinks
+from secondary_sinks.runs import durable
 from secondary_sinks.runs.tasks import Unit
 from secondary_sinks.types import Thresholds
 
@@ -81,4 +82,4 @@ def cell_key(unit: str, role: str, pos: int) -> str:
 
 
 def _hash(parts: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return durable.sha256_of_json(parts)

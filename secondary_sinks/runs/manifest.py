@@ -88,8 +88,8 @@ class Manifest:
         Call with the folder claimed. Also removes what processes left that died while they wrote:
         half-written files, and shards that no line speaks of.
         """
-        for place in (self.work, self.shards):
-            _remove(place.glob(f"{durable.PART}*"))
+        for place in (self.work.parent, self.work, self.shards):
+            _remove(part for part in place.glob(f"{durable.PART}*") if part.name != durable.LOCK)
         complaints = self.check()
         kept = {shard["name"] for entry in self.entries for shard in entry.shards.values()}
         rest = [path for path in sorted(self.shards.glob("*.parquet")) if path.name not in kept]
@@ -206,11 +206,7 @@ def unit_of(given: dict[str, Any]) -> Unit:
 
 def _line(entry: Entry) -> bytes:
     body = {"schema": SCHEMA} | asdict(entry)
-    return (json.dumps(body | {"line": _hash(body)}) + "\n").encode()
-
-
-def _hash(body: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    return (json.dumps(body | {"line": durable.sha256_of_json(body)}) + "\n").encode()
 
 
 def _parse(line: bytes) -> Entry | None:
@@ -218,7 +214,7 @@ def _parse(line: bytes) -> Entry | None:
     try:
         body = json.loads(line.decode("utf-8"))
         said = body.pop("line")
-        if not line.endswith(b"\n") or _hash(body) != said:
+        if not line.endswith(b"\n") or durable.sha256_of_json(body) != said:
             return None
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return None

@@ -6,7 +6,7 @@ from pathlib import Path
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import durable
 from secondary_sinks.runs.folder import RunFolder
-from secondary_sinks.runs.manifest import Manifest
+from secondary_sinks.runs.manifest import WORK, Manifest
 from secondary_sinks.runs.stored import read_stored
 
 
@@ -93,16 +93,38 @@ def verify(folder: Path) -> Verified:
 
     Raises `RunFolderError` for a folder of no sweep.
     """
-    stored, manifest = read_stored(folder), Manifest(folder)
-    complaints = manifest.read()
+    manifest = Manifest(folder)
+    manifest.read()
     shards = {s["name"] for entry in manifest.entries for s in entry.shards.values()}
-    complaints += [what for what in manifest.check() if what not in complaints]
+    complaints = manifest.check()
     n_tables, wrong = _tables(folder)
+    command, missing = _question(folder, manifest)
     return Verified(
         n_files=len(shards) + n_tables + 2,  # with the manifest and the config
-        complaints=tuple(complaints + wrong),
-        command=stored.command,
+        complaints=tuple(complaints + missing + wrong),
+        command=command,
     )
+
+
+def _question(folder: Path, manifest: Manifest) -> tuple[str, list[str]]:
+    """The command of a sweep, and what its config says is not there though it is finished."""
+    try:
+        stored = read_stored(folder)
+    except RunFolderError as error:
+        if not (folder / WORK).is_dir():
+            raise
+        return "", [str(error).partition(";")[0]]
+    missing = sum(plan.n_missing for plan in stored.plans(manifest))
+    lost = missing and RunFolder(folder).has_record() and not _skipped(folder)
+    what = f"{missing} units of the tables are not in the manifest"
+    return stored.command, [what] if lost else []
+
+
+def _skipped(folder: Path) -> bool:
+    try:
+        return bool(RunFolder(folder).record()["sweep"]["failed"])
+    except RunFolderError:
+        return False
 
 
 def _tables(folder: Path) -> tuple[int, list[str]]:

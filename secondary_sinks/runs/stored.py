@@ -55,6 +55,7 @@ def store(folder: Path, asked: Mapping[str, Any], plans: Sequence[Plan], command
         "asked": asked,
         "models": [{"spec": asdict(p.spec), "prepared": asdict(p.prepared)} for p in plans],
     }
+    content = {"sha256": durable.sha256_of_json(content)} | content
     path, written = folder / WORK / CONFIG, (json.dumps(content, indent=1) + "\n").encode()
     if path.is_file() and path.read_bytes() == written:
         return
@@ -75,6 +76,8 @@ def read_stored(folder: Path) -> Stored:
         raise _damaged(path, error) from error
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
         raise RunFolderError(f"{str(path)!r} is no config of schema {SCHEMA}; sweep again")
+    if found.pop("sha256", None) != durable.sha256_of_json(found):
+        raise _damaged(path, ValueError("its content is not what its sha256 says"))
     try:
         stored = Stored(
             command=str(found["command"]),
