@@ -38,6 +38,7 @@ def count_bars(frame: pd.DataFrame, x_title: str) -> go.Figure:
         )
     labels = [inert(str(what)) for what in rows]
     figure.update_yaxes(tickvals=list(rows.values()), ticktext=labels, showgrid=False)
+    figure.update_yaxes(zeroline=False)
     figure.update_yaxes(range=[len(rows) - 0.5, -0.5])
     figure.update_xaxes(title_text=x_title)
     figure.update_layout(barmode="stack", bargap=0.25, showlegend=kept["group"].nunique() > 1)

@@ -5,6 +5,7 @@ import importlib
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -194,6 +195,12 @@ def test_a_module_says_what_it_asks_and_how_to_run_it(module):
     assert words.splitlines()[0].endswith(("?", "paper.)"))
     assert module.QUESTION.endswith("?")
     assert importlib.import_module(f"experiments.{module.NAME}").main is module.main
+
+
+def test_every_module_is_in_the_table_of_the_docs():
+    page = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text("utf-8")
+    rows = {row.split("`")[1] for row in page.splitlines() if row.startswith("| `")}
+    assert {module.NAME for module in MODULES} <= rows
 
 
 @pytest.mark.parametrize("module", [norms, mlp_anatomy, prefix_entropy], ids=lambda m: m.NAME)
