@@ -54,6 +54,8 @@ def check_words(edit: Edit) -> None:
         least = 0.0 if edit.kind in {"set_norm", "rotate"} else -math.inf
         if not math.isfinite(edit.value) or edit.value < least:
             raise EditError(f"value of {edit.kind!r} is {edit.value}; expected a finite number")
+    if not 0 <= edit.seed < 2**32:
+        raise EditError(f"seed of {edit.kind!r} is {edit.seed}; expected 0 to 2^32 - 1")
     if edit.units and edit.site not in {"z", "post"}:
         raise EditError(f"site {edit.site!r} has no units; heads are at z, neurons at post")
 

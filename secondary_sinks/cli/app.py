@@ -21,6 +21,7 @@ from secondary_sinks.cli.options import (
     Texts,
     TrustRemoteCode,
     app,
+    number_of_layers,
     whole_number,
 )
 
@@ -95,10 +96,11 @@ def report(
     model: Annotated[str | None, typer.Option(help="Which model, of a sweep of several.")] = None,
 ) -> None:
     """Write report.html of a finished run (again)."""
+    from secondary_sinks.cli.show import show_where
     from secondary_sinks.report import write_report
     from secondary_sinks.runs import RunFolder
 
-    typer.echo(write_report(RunFolder(folder), model))
+    show_where(str(write_report(RunFolder(folder), model)))
 
 
 @app.command(epilog="Example: secondary-sinks compare runs/a runs/b --out compare.html")
@@ -125,7 +127,7 @@ def levels(
     layers: Annotated[
         int | None,
         typer.Option(
-            parser=whole_number,
+            parser=number_of_layers,
             metavar="INT",
             help="Layers of the model: label the authors' detections anew by their rule.",
         ),
@@ -151,5 +153,7 @@ def models(
     """List what MODEL can be: the paper's models, their sizes, and which fit this machine."""
     from secondary_sinks.cli.models import show_json, show_markdown, show_models
 
+    if json and markdown:
+        raise typer.BadParameter("--json and --markdown exclude each other; give one")
     show = show_json if json else show_markdown if markdown else show_models
     show(family)

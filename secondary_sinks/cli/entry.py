@@ -1,5 +1,6 @@
 """`main`: run the app, and turn every known error into one line and exit code 2."""
 
+import io
 import os
 import sys
 import warnings
@@ -10,6 +11,7 @@ from secondary_sinks.errors import SinkError, SinkWarning
 
 BAD_INPUT = 2
 INTERRUPTED = 130
+NOBODY_LISTENS = 141
 _show_as_python_does = warnings.showwarning
 
 
@@ -25,8 +27,12 @@ class Stopped(Exception):  # noqa: N818  nothing went wrong
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
 
-    0 done, 2 bad input, 3 done but for what was skipped, 130 interrupted, 143 terminated.
+    0 done, 2 bad input, 3 done but for what was skipped, 130 interrupted, 141 nobody listens, 143
+    terminated.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows fewer letters than texts
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(arguments))
 
 
@@ -47,6 +53,7 @@ def run_app(app: Callable[..., Any], words: Sequence[str], name: str) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
             code = app(args=list(words), prog_name=name, standalone_mode=False)
+            sys.stdout.flush()
     except SinkError as error:
         return _fail(str(error))
     except Stopped as stopped:
@@ -55,6 +62,8 @@ def run_app(app: Callable[..., Any], words: Sequence[str], name: str) -> int:
         return stopped.code
     except KeyboardInterrupt:
         return _interrupted()
+    except BrokenPipeError:  # as behind `| head`
+        return _stop_talking()
     except OSError as error:  # a full disk, a name too long: nothing that a traceback explains
         return _fail(str(error))
     except Exception as error:
@@ -67,6 +76,12 @@ def run_app(app: Callable[..., Any], words: Sequence[str], name: str) -> int:
 def _interrupted() -> int:
     print("interrupted; run the same command to start again", file=sys.stderr)
     return INTERRUPTED
+
+
+def _stop_talking() -> int:
+    """Nothing more can be said on the standard output, at the end of the process either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return NOBODY_LISTENS
 
 
 def _fail(message: str) -> int:

@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from secondary_sinks.cli.entry import printable
 from secondary_sinks.detection import Released, find_levels, read_released
 from secondary_sinks.detection.levels import LEAST_TEXTS
 from secondary_sinks.errors import DetectionError
-from secondary_sinks.runs import RunFolder
+from secondary_sinks.runs import COUNTED, RunFolder, whole_record
 from secondary_sinks.texts.read import read_utf8
 from secondary_sinks.types import Level, Levels, SinkTable
 
@@ -81,7 +83,9 @@ def _of_run(path: Path) -> Detections:
     if not path.is_dir() and path.name != "sinks.parquet":
         raise DetectionError(f"{str(path)!r} is not the sinks.parquet of a run folder")
     folder = RunFolder(path if path.is_dir() else path.parent)
-    texts = {text["tokens_sha256"]: text["n_tokens"] for text in folder.record()["texts"]}
+    texts = {
+        text["tokens_sha256"]: text["n_tokens"] for text in whole_record(folder, COUNTED)["texts"]
+    }
     return Detections(
         source=str(path),
         sinks=SinkTable.from_frame(folder.table("sinks")),
@@ -127,7 +131,7 @@ def _label_table(rows: list[dict[str, Any]]) -> Table:
     for row in rows:
         span = _span(row["lifetime_low"], row["lifetime_high"])
         numbers = (str(row[name]) for name in ("sinks", "copies", "texts"))
-        table.add_row(row["kind"], row["label"], *numbers, span)
+        table.add_row(*(escape(printable(row[key])) for key in ("kind", "label")), *numbers, span)
     return table
 
 

@@ -16,11 +16,19 @@ app = typer.Typer(
 )
 
 
-def whole_number(value: str | int) -> int:
+def whole_number(value: str | int, least: int = 0) -> int:
     """A number of an option. Raises what typer turns into a usage error."""
-    if not str(value).isdecimal():
-        raise typer.BadParameter(f"{value!r} is not a whole number of at least 0")
-    return int(value)
+    digits = str(value)
+    plain = digits.isascii() and digits.isdecimal() and len(digits) < 20
+    if not plain or not least <= int(digits) < 2**63:
+        shown = digits if len(digits) < 40 else f"{digits[:36]}..."
+        raise typer.BadParameter(f"{shown!r} is not a whole number from {least} to 2^63 - 1")
+    return int(digits)
+
+
+def number_of_layers(value: str | int) -> int:
+    """A number of at least one."""
+    return whole_number(value, least=1)
 
 
 Model = Annotated[

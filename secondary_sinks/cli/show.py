@@ -19,8 +19,7 @@ from rich.progress import (
 from rich.table import Table
 
 from secondary_sinks.cli.entry import printable
-from secondary_sinks.runs import RunFolder
-from secondary_sinks.runs.opened import by_model
+from secondary_sinks.runs import RunFolder, whole_records, whole_table
 
 COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
 
@@ -79,7 +78,7 @@ def show_inputs(bars: Bars, record: Mapping[str, Any]) -> None:
 def show_found(folder: RunFolder) -> None:
     """Tables of the sinks and, where MLPs were ablated, the verdicts."""
     console = Console(width=None if sys.stdout.isatty() else 100)
-    records, sinks = by_model(folder.record()), folder.table("sinks")
+    records, sinks = whole_records(folder), whole_table(folder, "sinks")
     for record in records:
         if len(records) > 1:
             console.print(escape(printable(record["label"])), highlight=False)
@@ -106,7 +105,7 @@ def sink_table(sinks: pd.DataFrame, n_texts: int) -> Table:
         table.add_column(name, justify="right" if right else "left", no_wrap=True)
     for (kind, token), group in sinks.groupby(["kind", "token"], sort=False):
         table.add_row(
-            str(kind),
+            escape(printable(str(kind))),
             escape(printable(repr(token))),
             str(len(group)),
             str(group["text_id"].nunique()),
@@ -120,7 +119,7 @@ def sink_table(sinks: pd.DataFrame, n_texts: int) -> Table:
 
 def rounding_line(record: Mapping[str, Any], sinks: pd.DataFrame) -> str:
     """How many verdicts a run in half precision leaves open."""
-    marked, near = int(sinks["within_rounding"].sum()), len(record["near_sinks"])
+    marked, near = int(sinks["within_rounding"].sum()), len(record.get("near_sinks", ()))
     return (
         f"Within the rounding of {record['dtype']}: {marked} of {len(sinks)} sink(s) and {near} "
         "token(s) that are none; only float32 can tell these"

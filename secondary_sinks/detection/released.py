@@ -10,6 +10,8 @@ from secondary_sinks.errors import DetectionError
 
 LABELS = {"secondary": "secondary", "cliff": "secondary", "bos_sink": "bos_sink", "noise": "noise"}
 """Words of the files -> labels; "cliff" is an older word for secondary."""
+MOST = 2**31 - 1
+"""No position, layer, token or length is larger."""
 LENGTHS = ("prompt_len", "response_len", "full_text_len")
 
 
@@ -57,8 +59,9 @@ def parse_line(raw: str, where: str, n_layers: int | None) -> Line:
 
 
 def _candidate(pos: str, entry: Any, where: str, length: int, n_layers: int | None) -> Candidate:
-    if not (pos.isascii() and pos.isdecimal()) or int(pos) >= length:
-        raise DetectionError(f"{where}: {pos!r} is no position in a text of {length} tokens")
+    plain = pos.isascii() and pos.isdecimal() and len(pos) <= len(str(MOST))
+    if not plain or int(pos) >= length:
+        raise DetectionError(f"{where}: {pos!r:.60} is no position in a text of {length} tokens")
     here = f"{where}: position {pos}"
     if not isinstance(entry, dict):
         raise DetectionError(f"{here}: expected an object with layer, token_id and sink_type")
@@ -85,9 +88,11 @@ def _layers(value: Any, here: str, n_layers: int | None) -> tuple[int, ...]:
 def _whole(record: Mapping[str, Any], name: str, where: str) -> int:
     value = record.get(name)
     if not _is_whole(value):
-        raise DetectionError(f"{where}: {name} must be a whole number, got {value!r:.60}")
+        raise DetectionError(
+            f"{where}: {name} must be a whole number, got {value!r:.60} (at most {MOST})"
+        )
     return int(value)  # type: ignore[arg-type]
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST

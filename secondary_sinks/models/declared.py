@@ -28,6 +28,7 @@ KINDS = (
     ("ForSpeechSeq2Seq", "a model of speech"),
     ("Model", "a model without a language-model head"),
 )
+MOST_LAYERS = 10_000
 DENSE = ("mxfp4", "fp8")
 """Quantisations that transformers turns into dense weights by itself, without extra packages."""
 
@@ -56,6 +57,7 @@ def read_config(folder: Path, name: str, *, trust_remote_code: bool = False) -> 
             f"the config.json of {name!r} cannot be used: {reason}; expected the one that the "
             "model was saved with"
         ) from error
+    _refuse_endless(config, name)
     _refuse_not_causal(config, raw, name)
     if is_native(config):
         _refuse_two_minds(config, raw, name)
@@ -114,6 +116,16 @@ def ask_for_dense(config: Any, name: str) -> bool:
     return True
 
 
+def _refuse_endless(config: Any, name: str) -> None:
+    """A damaged number of layers would be built, one by one, before the weights are missed."""
+    n_layers = getattr(config, "num_hidden_layers", None)
+    if isinstance(n_layers, int) and not 0 < n_layers <= MOST_LAYERS:
+        raise DamagedModelError(
+            f"the config.json of {name!r} says num_hidden_layers {n_layers}; expected 1 to "
+            f"{MOST_LAYERS}, as the model was saved with"
+        )
+
+
 def _refuse_not_causal(config: Any, raw: dict[str, Any], name: str) -> None:
     kind = _other_than_causal(config, raw)
     if kind:
@@ -127,6 +139,11 @@ def _refuse_two_minds(config: Any, raw: dict[str, Any], name: str) -> None:
     """A Mistral that calls itself a Llama would be read as one, without its sliding window."""
     expected = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].__name__
     named = raw.get("architectures") or [expected]
+    if not isinstance(named, list):
+        raise DamagedModelError(
+            f"the config.json of {name!r} says architectures {named!r:.60}; expected a list of "
+            "names"
+        )
     if expected.lower() != str(named[0]).lower():
         raise DamagedModelError(
             f"the config.json of {name!r} says both {named[0]!r} (architectures) and "

@@ -22,6 +22,7 @@ CACHE_VARIABLE = "SECONDARY_SINKS_CACHE"
 SEAL = "converted.json"
 WEIGHTS = "model.safetensors"
 FORMAT = 2  # raise it when the conversion changes
+LONGEST = 40
 
 
 def embedded_gguf() -> Path:
@@ -52,7 +53,8 @@ def converted_folder(gguf: Path) -> Path:
     """
     from filelock import FileLock
 
-    folder = cache_root() / f"{gguf.stem}-{sha256(gguf)[:16]}-v{FORMAT}"
+    name = gguf.stem[:LONGEST]  # with what follows no longer than a file name may be
+    folder = cache_root() / f"{name}-{sha256(gguf)[:16]}-v{FORMAT}"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(folder.name + ".lock")):

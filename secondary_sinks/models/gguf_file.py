@@ -88,8 +88,8 @@ def read_header(path: Path) -> GgufHeader:
 
 def refuse_split(header: GgufHeader, path: Path) -> None:
     """Raise `UnsupportedModelError` for one of several files of a model."""
-    count = int(header.metadata.get("split.count", 1))
-    if count > 1:
+    count = header.metadata.get("split.count", 1)
+    if not isinstance(count, int) or count > 1:
         raise UnsupportedModelError(
             f"{str(path)!r} is one of {count} files of a model; merge them with llama.cpp's "
             "`llama-gguf-split --merge FIRST_FILE WHOLE_FILE`, and give that file"
@@ -178,8 +178,8 @@ class _Walk:
             raise _DamageError(f"magic {magic!r}, version {version}")
         metadata = dict(self._entry() for _ in range(n_metadata))
         places = [self._tensor() for _ in range(n_tensors)]
-        alignment = int(metadata.get("general.alignment", 32))
-        if not places or alignment <= 0:
+        alignment = metadata.get("general.alignment", 32)
+        if not places or not isinstance(alignment, int) or alignment <= 0:
             raise _DamageError("no tensors, or no alignment")
         end = data = -(-self._at // alignment) * alignment
         tensors: dict[str, GgufTensor] = {}

@@ -22,6 +22,7 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+KINDS = ("cpu", "cuda", "mps")
 FOLDED = ("LNPre", "RMSPre")
 """Norms of a HookedTransformer whose weights have taken in what the norm multiplies with."""
 
@@ -203,6 +204,9 @@ def parse_device(device: str | None) -> str:
     if device is None:
         mps = torch.backends.mps.is_available()
         return "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    kind = device.partition(":")[0]
+    if kind not in KINDS:
+        raise ModelError(f"unknown device {device!r}; expected one of {', '.join(KINDS)}")
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:

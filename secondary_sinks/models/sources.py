@@ -43,6 +43,8 @@ def resolve(name: str, revision: str | None = None) -> Source:
     >>> resolve("qwen3-14b@main")
     Source(name='qwen3-14b', kind='hub', path='Qwen/Qwen3-14B', revision='main')
     """
+    if not name.strip():
+        raise UnknownModelError(_unknown(name))
     source = _on_disk(name)
     if source is None:
         name, revision = _split(name, revision)

@@ -19,7 +19,7 @@ from secondary_sinks.report.strips import strips
 from secondary_sinks.report.words import shown
 from secondary_sinks.runs import read_answers
 from secondary_sinks.runs.folder import RunFolder
-from secondary_sinks.runs.opened import by_model
+from secondary_sinks.runs.schema import whole_records, whole_table
 from secondary_sinks.types import Levels, SinkTable
 
 
@@ -27,11 +27,11 @@ def write_report(folder: RunFolder, model: str | None = None) -> Path:
     """Write report.html of a finished run, and return its path.
 
     Of a sweep of several models, `model` says which. Raises `RunFolderError` for a model that
-    there isn't, and when a file of the run is missing or damaged.
+    there isn't, and when a file of the run is missing, damaged or not whole.
     """
     record = one_model(folder, model)
     names = ["sinks", "trace"] if record["edit"] is None else ["sinks", "trace", "effects"]
-    frames = {name: _of_model(folder.table(name), record) for name in names}
+    frames = {name: _of_model(whole_table(folder, name), record) for name in names}
     page = render(
         record, frames["sinks"], frames["trace"], frames.get("effects"), read_answers(folder)
     )
@@ -44,7 +44,7 @@ def _of_model(frame: pd.DataFrame, record: dict[str, Any]) -> pd.DataFrame:
 
 def one_model(folder: RunFolder, name: str | None) -> dict[str, Any]:
     """The record of one model of a run. Raises `RunFolderError` where it must be named."""
-    records = by_model(folder.record())
+    records = whole_records(folder)
     names = [str(record.get("label", record["model"]["name"])) for record in records]
     if name is None and len(records) == 1:
         return records[0]

@@ -8,12 +8,14 @@ from secondary_sinks.runs.merge import merge
 from secondary_sinks.runs.opened import Opened, open
 from secondary_sinks.runs.pipeline import Results, analyse, check_lengths, save
 from secondary_sinks.runs.record import describe
+from secondary_sinks.runs.schema import COUNTED, whole_record, whole_records, whole_table
 from secondary_sinks.runs.standing import standing, verify
 from secondary_sinks.runs.sweep import Summary, sweep
 from secondary_sinks.runs.sweep_config import SweepConfig
 from secondary_sinks.runs.tasks import ModelSpec
 
 __all__ = [
+    "COUNTED",
     "ModelSpec",
     "Opened",
     "Results",
@@ -33,5 +35,8 @@ __all__ = [
     "standing",
     "sweep",
     "verify",
+    "whole_record",
+    "whole_records",
+    "whole_table",
     "write_answers",
 ]

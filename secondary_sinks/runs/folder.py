@@ -18,7 +18,10 @@ from secondary_sinks.runs.durable import LOCK, PART
 RECORD = "run.json"
 TABLES = ("sinks", "effects", "trace")
 SCHEMA = 1
-NUMBERS = ("value", "low", "high", "lost", "removed_low", "removed_high")
+NUMBERS = (
+    *("value", "low", "high", "lost", "sinks_lost", "controls_lost"),
+    *("removed", "removed_low", "removed_high", "prolonged"),
+)
 """Fields of a verdict or layer effect that may be NaN, which JSON cannot say."""
 ANSWERS = {
     "necessity": ("cells", "effects", "forming", "formed"),
@@ -41,6 +44,8 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         """Name a folder; nothing is read or written yet."""
+        if "\0" in str(path):
+            raise RunFolderError(f"{str(path)!r} holds a NUL; expected the path of a folder")
         self.path = Path(path)
         self._written: list[Path] = []
 
@@ -201,17 +206,16 @@ class RunFolder:
             raise RunFolderError(
                 f"{str(self.path)!r} is no run folder: it has no readable {RECORD}"
             ) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._damaged(path, error) from error
         if not isinstance(found, dict) or found.get("schema") != SCHEMA:
             raise RunFolderError(f"{str(path)!r} is no record of schema {SCHEMA}; run again")
         said = found.pop("sha256", None)
         if said is not None and said != durable.sha256_of_json(found):
             raise self._damaged(path, ValueError("its content is not what its sha256 says"))
-        answered = [row for told in found.get("answers", []) for row in told["verdicts"]]
-        parts = [found, *found.get("models", [])]
-        told = [part.get(name, []) for part in parts for name in ("verdicts", "layer_effects")]
-        for row in [*answered, *(row for rows in told for row in rows)]:
+        told = [found, *_objects(found.get("answers")), *_objects(found.get("models"))]
+        lists = [one.get(name) for one in told for name in ("verdicts", "layer_effects")]
+        for row in (row for one in lists for row in _objects(one)):
             row |= {name: math.nan for name in NUMBERS if name in row and row[name] is None}
         return found
 
@@ -232,6 +236,11 @@ class RunFolder:
         durable.fill(path, write)
         self._written.append(path)
         return path
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    """The objects of a list; none of anything else."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def _without_nan(value: Any) -> Any:

@@ -43,6 +43,11 @@ def read_texts(path: str | Path) -> list[Text]:
     path = Path(path)
     content = read_utf8(path, "JSON lines or a .txt file")
     if path.suffix == ".txt":
+        if "\0" in content:
+            place = content.index("\0")
+            raise TextError(
+                f"{str(path)!r} is not text: character {place} is NUL; save it as UTF-8"
+            )
         name = path.stem.encode(errors="backslashreplace").decode()
         return [_plain(content, name, str(path))]
     return parse_jsonl(content, str(path))

@@ -1,6 +1,7 @@
 """`Edit`: a change of activations, as plain data that goes to JSON and back."""
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -113,7 +114,7 @@ class Edit:
         }
 
     @staticmethod
-    def from_dict(given: dict[str, Any]) -> "Edit":
+    def from_dict(given: Any) -> "Edit":
         """The edit of `to_dict`. Raises `EditError` for unknown or missing fields."""
         if not isinstance(given, dict):
             raise EditError(f"expected an edit as an object with pos and layer; got {given!r}")
@@ -156,10 +157,18 @@ def _checked(name: str, value: Any) -> Any:
     if name in _WORDS:
         return _expect(name, value, str, "a word")
     if name == "value" and value is not None:
-        return float(_expect(name, value, (int, float), "a number"))
+        return _as_float(_expect(name, value, (int, float), "a number"))
     if name == "units":
         raise EditError(f"units of an edit is {value!r}; expected a list of whole numbers")
     return value
+
+
+def _as_float(value: int | float) -> float:
+    """Infinite where it is too large for a float."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.copysign(math.inf, value)
 
 
 def _expect(name: str, value: Any, kind: Any, words: str) -> Any:
@@ -173,6 +182,8 @@ def _details(kind: str, detail: str, label: str) -> dict[str, Any]:
     try:
         if kind in _VALUED:
             value, _, seed = detail.partition(":")
+            if seed and kind != "rotate":
+                raise ValueError(f"{kind} takes no seed")
             return {"value": float(value)} | ({"seed": int(seed)} if seed else {})
         if kind == "resample":
             return {"seed": int(detail or 0)}
@@ -212,7 +223,7 @@ def load_cells(lines: str) -> list[Cell]:
     >>> load_cells('[{"pos": 7, "layer": 2}]')[0][0].kind
     'zero'
     """
-    parsed = [_parsed(line) for line in lines.splitlines() if line.strip()]
+    parsed = [_parsed(line) for line in lines.split("\n") if line.strip()]
     lists = [one if isinstance(one, list) else [one] for one in parsed]
     return [tuple(Edit.from_dict(edit) for edit in one) for one in lists]
 
@@ -220,5 +231,5 @@ def load_cells(lines: str) -> list[Cell]:
 def _parsed(line: str) -> Any:
     try:
         return json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise EditError(f"expected an edit in JSON; got {line[:80]!r} ({error})") from error

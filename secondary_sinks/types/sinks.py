@@ -60,6 +60,9 @@ class Sink:
         return format_layers(self.layers)
 
 
+MOST_LAYERS = 100_000
+
+
 def censoring(layers: Sequence[int], n_layers: int) -> str:
     """Whether the layers of a sink are cut off by the first or last layer of the model.
 
@@ -79,7 +82,10 @@ def parse_layers(segments: str) -> tuple[int, ...]:
     layers: list[int] = []
     for run in segments.split(", "):
         first, _, last = run.partition("-")
-        layers += range(int(first), int(last or first) + 1)
+        start, stop = int(first), int(last or first)
+        if not 0 <= start <= stop < MOST_LAYERS or (layers and start <= layers[-1]):
+            raise ValueError(f"{segments!r:.60} are no rising layers below {MOST_LAYERS}")
+        layers += range(start, stop + 1)
     return tuple(layers)
 
 
@@ -142,5 +148,11 @@ class SinkTable:
 
 
 def _from_row(row: dict[Any, Any]) -> Sink:
+    """The sink of a row; raises `ValueError` that names a value of the wrong type."""
+    kinds: dict[str, Any] = {item.name: item.type for item in fields(Sink)} | {"layers": str}
     values = {str(name): value for name, value in row.items()}
+    for name, value in values.items():
+        kind: Any = (int, float) if kinds[name] is float else kinds[name]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise ValueError(f"{name} is {value!r:.60}; expected {kinds[name].__name__}")
     return Sink(**(values | {"layers": parse_layers(values["layers"])}))

@@ -1,5 +1,6 @@
 """A folder of inputs for the command line: a tiny model, and many things that are none."""
 
+import gzip
 import json
 import shutil
 
@@ -11,6 +12,22 @@ from safetensors.torch import load_file, save_file
 from tests.tiny import REFUSING, save_tiny
 
 BERT = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 99}
+STRANGE = {
+    "no-layers": {"num_hidden_layers": 0},
+    "minus-layers": {"num_hidden_layers": -1},
+    "word-width": {"hidden_size": "wide"},
+    "no-heads": {"num_attention_heads": 0},
+    "odd-heads": {"num_attention_heads": 3},
+    "huge-layers": {"num_hidden_layers": 10**6},
+    "named-by-object": {"architectures": {"a": "LlamaForCausalLM"}},
+    "odd-activation": {"hidden_act": "sorcery"},
+    "odd-rope": {"rope_parameters": {"rope_type": "sisal", "rope_theta": 1e4}},
+    "no-type": {"model_type": None},
+    "type-a-list": {"model_type": ["llama"]},
+    "two-minds": {"model_type": "mistral"},
+    "large-vocabulary": {"vocab_size": 400},
+}
+"""Changes of a tiny Llama's config that make it one of nobody."""
 WEIGHT = "model.layers.1.mlp.up_proj.weight"
 
 
@@ -36,9 +53,9 @@ def place(_inputs, tmp_path, monkeypatch):
     monkeypatch.chdir(_inputs)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("SECONDARY_SINKS_CACHE", str(tmp_path / "cache"))
-    before = {path: path.stat().st_mtime_ns for path in _inputs.rglob("*")}
+    before = {path: path.lstat().st_mtime_ns for path in _inputs.rglob("*")}
     yield _inputs
-    assert {path: path.stat().st_mtime_ns for path in _inputs.rglob("*")} == before
+    assert {path: path.lstat().st_mtime_ns for path in _inputs.rglob("*")} == before
 
 
 def _copy(place, name):
@@ -62,6 +79,10 @@ def _break_folders(place):
     (_copy(place, "adapter") / "adapter_config.json").write_text("{}")
     quantised = _copy(place, "quantised") / "config.json"
     _declare(quantised, quantization_config={"quant_method": "gptq", "bits": 4})
+    for name, fields in STRANGE.items():
+        _declare(_copy(place, name) / "config.json", **fields)
+    config = _copy(place, "utf-16-config") / "config.json"
+    config.write_bytes(config.read_text().encode("utf-16"))
     code = {"AutoConfig": "code.OddConfig", "AutoModelForCausalLM": "code.OddLM"}
     _declare(_copy(place, "own-code") / "config.json", model_type="odd", auto_map=code)
 
@@ -84,6 +105,15 @@ def _break_weights(place):
     shards = _copy(place, "shard-missing")
     (shards / "model.safetensors").rename(shards / "model-1.safetensors")
     (shards / "model.safetensors.index.json").write_text(json.dumps(index))
+    for name, index in {
+        "index-outside": '{"weight_map": {"a": "../tiny/model.safetensors"}}',
+        "index-pickle": '{"weight_map": {"a": "pytorch_model.bin"}}',
+        "index-list": "[1]",
+    }.items():
+        folder = _copy(place, name)
+        (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+        (folder / "model.safetensors.index.json").write_text(index)
+    (place / "empty.gguf").write_bytes(b"")
     (place / "fake.gguf").write_text("no GGUF at all")
     (place / "truncated.gguf").write_bytes(b"GGUF\x03\0\0\0" + b"\1" * 20)
 
@@ -104,7 +134,30 @@ def _write_texts(place):
         "list.jsonl": "[1]",
         "role.jsonl": '{"messages": [{"role": "robot", "content": "x"}]}',
         "red\x1b[31m.jsonl": "{",
+        "nan.jsonl": '{"text": "a b", "score": NaN}',
+        "deep.jsonl": "[" * 100_000,
+        "half.jsonl": '{"text": "half \\ud83d of one"}',
+        "id-list.jsonl": '{"id": [1], "text": "a b"}',
+        "number.jsonl": '{"text": 7}',
+        "prompt.jsonl": '{"prompt": "a question"}',
+        "content.jsonl": '{"messages": [{"role": "user", "content": null}]}',
+        "table.csv": "id,text\n1,a\n",
+        "array.json": json.dumps([{"text": fox}], indent=1),
+        "x" * 240 + ".jsonl": "{",
     }
     for name, content in texts.items():
         (place / name).write_text(content)
-    (place / "latin.txt").write_bytes("caf\u00e9".encode("latin-1"))
+    encoded = {
+        "latin.txt": "caf\u00e9".encode("latin-1"),
+        "utf-16.txt": fox.encode("utf-16"),
+        "utf-16.jsonl": json.dumps({"text": fox}).encode("utf-16-le"),
+        "bare-utf-16.txt": fox.encode("utf-16-le"),
+        "utf-32.jsonl": json.dumps({"text": fox}).encode("utf-32"),
+        "mark.jsonl": b"\xef\xbb\xbf",
+        "nul.txt": b"the quick\0brown fox jumps over the lazy dog",
+        "cut.txt": "na\u00efve caf\u00e9".encode()[:-1],
+        "zipped.jsonl": gzip.compress(json.dumps({"text": fox}).encode()),
+    }
+    for name, raw in encoded.items():
+        (place / name).write_bytes(raw)
+    (place / "loop").symlink_to("loop")

@@ -1,0 +1,174 @@
+"""What the files of a run must hold before anything is made of them: fields, columns, types.
+
+A damaged or foreign `run.json` and a table with other columns are one error that names the field,
+here, and not whatever the reader of that field would stumble over.
+"""
+
+import math
+from dataclasses import fields
+from typing import Any
+
+import pandas as pd
+from pandas.api import types as kinds
+
+from secondary_sinks.errors import RunFolderError
+from secondary_sinks.runs import columns
+from secondary_sinks.runs.folder import RECORD, RunFolder
+from secondary_sinks.runs.opened import by_model
+from secondary_sinks.types import LayerEffect, Verdict
+
+NUMBER = (int, float)
+KINDS = {"int": int, "float": float, "bool": bool, "str": str}
+TEXT = {"text_id": str, "feed": str, "n_tokens": int, "tokens_sha256?": str}
+NEAR = {"text_id": str, "pos": int, "token": str, "kind": str}
+MODEL = {
+    **dict.fromkeys(("name", "architecture", "class?", "weights_sha256"), str),
+    **dict.fromkeys(("n_layers", "d_model", "n_heads"), int),
+}
+OUTCOMES = ("supported", "contradicted", "inconclusive")
+DRAWN = ("layer", "pos", "token_id", "token", "norm_ratio", "alignment_centred", "mass")
+"""Columns of a trace that reports draw."""
+COLUMNS: dict[str, dict[str, Any]] = {
+    name: {
+        column: KINDS[kind]
+        for column, (kind, _, _) in table.items()
+        if column not in columns.ADDED and (name != "trace" or column in ("text_id", *DRAWN))
+    }
+    for name, table in columns.TABLES.items()
+}
+
+
+def _row_of(kind: type) -> dict[str, Any]:
+    """Fields of a dataclass as plain data has them: a float may be written as a whole number."""
+    return {item.name: NUMBER if item.type is float else item.type for item in fields(kind)}
+
+
+REPORTED: dict[str, Any] = {
+    "key": str,
+    "commit": (str, type(None)),
+    "seed": int,
+    "model": MODEL,
+    "device": str,
+    "dtype": str,
+    "edit": (str, type(None)),
+    "thresholds": dict,
+    "texts": [TEXT],
+    "versions": dict,
+    "primaries?": dict,
+    "near_sinks?": [NEAR],
+    "layer_effects?": [_row_of(LayerEffect)],
+    "verdicts": [_row_of(Verdict)],
+    "timings_s?": dict,
+    "answers?": [{"question": str, "verdicts": [_row_of(Verdict)]}],
+}
+"""What a report and the command line say of a run. A type or several; {field: type} of an object,
+where a field with a question mark may be missing; [type] of a list of such."""
+COUNTED: dict[str, Any] = {"texts": [{"n_tokens": int, "tokens_sha256": str}]}
+"""What levels need of a run."""
+
+
+def whole_record(folder: RunFolder, needed: dict[str, Any]) -> dict[str, Any]:
+    """`run.json` with the fields that are needed, of their types.
+
+    Raises `RunFolderError` that names the first which is not.
+    """
+    record = folder.record()
+    _refuse(folder, _wrong(record, needed, ""))
+    return record
+
+
+def whole_records(folder: RunFolder) -> list[dict[str, Any]]:
+    """What `run.json` says of each model, with all that is reported; raises as `whole_record`."""
+    record = folder.record()
+    several = "models" in record and "model" not in record
+    if several:
+        _refuse(folder, _wrong(record, {"models": [{"label": str}]}, ""))
+    records = by_model(record) if several else [record]
+    for one in records:
+        _refuse(folder, _wrong(one, REPORTED, "") or _wrong_values(one))
+    return records
+
+
+def _refuse(folder: RunFolder, wrong: str) -> None:
+    if wrong:
+        raise RunFolderError(
+            f"{str(folder.path / RECORD)!r} is no whole record: {wrong}; run again with --force"
+        )
+
+
+def whole_table(folder: RunFolder, name: str) -> pd.DataFrame:
+    """A table with all its columns, of their types. Raises `RunFolderError` that names one."""
+    frame = folder.table(name)
+    for column, kind in COLUMNS[name].items():
+        if column not in frame:
+            what = f"has no column {column!r}"
+        elif not _is_column(frame[column], kind):
+            what = f"has {frame[column].dtype} in column {column!r}; expected {_named(kind)}"
+        else:
+            continue
+        path = str(folder.path / f"{name}.parquet")
+        raise RunFolderError(f"{path!r} {what}; run again with --force")
+    return frame
+
+
+def _wrong(value: Any, expected: Any, where: str) -> str:
+    """What is wrong with plain data, in words; empty if nothing is."""
+    if isinstance(expected, list):
+        if not isinstance(value, list):
+            return _mismatch(where, value, "a list")
+        found = (_wrong(one, expected[0], f"{where}[{n}]") for n, one in enumerate(value))
+        return next(filter(None, found), "")
+    if isinstance(expected, dict):
+        return _wrong_object(value, expected, where)
+    allowed = expected if isinstance(expected, tuple) else (expected,)
+    as_bool = isinstance(value, bool) and bool not in allowed
+    too_large = isinstance(value, int) and abs(value) >= 2**53
+    fits = isinstance(value, allowed) and not as_bool and not too_large
+    return "" if fits else _mismatch(where, value, expected)
+
+
+def _wrong_object(value: Any, expected: dict[str, Any], where: str) -> str:
+    if not isinstance(value, dict):
+        return _mismatch(where, value, "an object")
+    for name, kind in expected.items():
+        plain = name.rstrip("?")
+        if plain not in value and plain == name:
+            return f"{where.lstrip('.') or 'it'} has no {plain!r}"
+        wrong = _wrong(value[plain], kind, f"{where}.{plain}") if plain in value else ""
+        if wrong:
+            return wrong
+    return ""
+
+
+def _wrong_values(record: dict[str, Any]) -> str:
+    """Values of the right type that nothing can be made of."""
+    for name in ("thresholds", "timings_s", "primaries"):
+        for key, value in record.get(name, {}).items():
+            if not isinstance(value, NUMBER) or not math.isfinite(value):
+                return _mismatch(f".{name}.{key}", value, "a number")
+    told = [record, *record.get("answers", ())]
+    for n, verdict in enumerate(verdict for one in told for verdict in one.get("verdicts", ())):
+        if verdict["outcome"] not in OUTCOMES:
+            return _mismatch(f".verdicts[{n}].outcome", verdict["outcome"], ", ".join(OUTCOMES))
+    return ""
+
+
+def _mismatch(where: str, value: Any, expected: Any) -> str:
+    words = expected if isinstance(expected, str) else _named(expected)
+    return f"{where.lstrip('.') or 'it'} is {value!r:.60}; expected {words}"
+
+
+def _named(kind: Any) -> str:
+    allowed = kind if isinstance(kind, tuple) else (kind,)
+    return " or ".join("null" if one is type(None) else one.__name__ for one in allowed)
+
+
+def _is_column(column: pd.Series, kind: Any) -> bool:
+    if kind is str:
+        words = kinds.infer_dtype(column, skipna=False) if len(column) else "string"
+        return words == "string"
+    if kind is bool:
+        return kinds.is_bool_dtype(column)
+    if kind is int:
+        return kinds.is_integer_dtype(column)
+    return kinds.is_float_dtype(column) or kinds.is_integer_dtype(column)

@@ -1,0 +1,209 @@
+"""Folders and files of results that are damaged, foreign or hostile: exit code 2, one line."""
+
+import pandas as pd
+import pytest
+
+from secondary_sinks.cli.entry import run
+from secondary_sinks.runs import RunFolder
+from tests.detection.test_authors import entry, line
+from tests.plots import frames
+from tests.report.pages import layer_effect, record, verdict
+
+
+def write_run(path, **changes):
+    folder = RunFolder(path)
+    folder.prepare()
+    folder.write_table("sinks", frames.sinks())
+    folder.write_table("trace", frames.trace())
+    folder.write_table("effects", frames.effects())
+    texts = [text | {"tokens_sha256": "0" * 64} for text in record()["texts"]]
+    folder.write_record(record() | {"texts": texts} | changes)
+    return folder
+
+
+def table(name, change):
+    """A run, one of whose tables is another."""
+
+    def damage(path):
+        folder = write_run(path)
+        folder.write_table(name, change(folder.table(name)))
+
+    return damage
+
+
+def fields(**changes):
+    """A run with other fields in its record."""
+    return lambda path: write_run(path, **changes)
+
+
+def raw(name, change):
+    """A run, one of whose files has other bytes."""
+
+    def damage(path):
+        write_run(path)
+        (path / name).write_bytes(change((path / name).read_bytes()))
+
+    return damage
+
+
+def without(name):
+    def damage(path):
+        folder = write_run(path)
+        found = folder.record()
+        found.pop(name)
+        folder.write_record(found)
+
+    return damage
+
+
+def drop(column):
+    return lambda frame: frame.drop(columns=column)
+
+
+def put(column, value):
+    return lambda frame: frame.assign(**{column: value})
+
+
+REPORT = {
+    "record cut": (raw("run.json", lambda raw: raw[:40]), "run.json' is damaged"),
+    "record in UTF-16": (raw("run.json", lambda raw: raw.decode().encode("utf-16")), "run.json"),
+    "record of NUL": (raw("run.json", lambda raw: b"\0" * len(raw)), "run.json' is damaged"),
+    "record without end": (raw("run.json", lambda raw: b"[" * 100_000), "run.json' is damaged"),
+    "record of a later version": (raw("run.json", lambda raw: b'{"schema": 99}'), "schema 1"),
+    "record almost empty": (raw("run.json", lambda raw: b'{"schema": 1}'), "has no 'key'"),
+    "no model": (without("model"), "it has no 'model'"),
+    "no texts": (without("texts"), "it has no 'texts'"),
+    "model a word": (fields(model="tiny"), "model is 'tiny'; expected an object"),
+    "model without layers": (fields(model={}), "model has no 'name'"),
+    "texts an object": (fields(texts={}), "texts is {}; expected a list"),
+    "text a word": (fields(texts=["one"]), "texts[0] is 'one'; expected an object"),
+    "tokens a word": (
+        fields(texts=[{"text_id": "a", "feed": "raw", "n_tokens": "many"}]),
+        "texts[0].n_tokens is 'many'; expected int",
+    ),
+    "tokens without end": (
+        fields(texts=[{"text_id": "a", "feed": "raw", "n_tokens": 10**40}]),
+        "texts[0].n_tokens is 1000",
+    ),
+    "edit a number": (fields(edit=7), "edit is 7; expected str or null"),
+    "thresholds by words": (fields(thresholds={"aligned": "much"}), "thresholds.aligned is 'much'"),
+    "verdicts a number": (fields(verdicts=3), "verdicts is 3; expected a list"),
+    "outcome unknown": (
+        fields(verdicts=[verdict(outcome="\x1b[2Jproven")]),
+        "verdicts[0].outcome is '\\x1b[2Jproven'; expected supported",
+    ),
+    "verdict without a number": (fields(verdicts=[{"claim": "x"}]), "verdicts[0] has no 'outcome'"),
+    "layer effect by words": (
+        fields(layer_effects=[layer_effect(0, 0.5) | {"layer": "first"}]),
+        "layer_effects[0].layer is 'first'; expected int",
+    ),
+    "times by words": (fields(timings_s={"observe": "long"}), "timings_s.observe is 'long'"),
+    "table cut": (raw("sinks.parquet", lambda raw: raw[: len(raw) // 2]), "sinks.parquet' is dam"),
+    "table empty": (raw("trace.parquet", lambda raw: b""), "trace.parquet' is damaged"),
+    "table of text": (raw("effects.parquet", lambda raw: b"a,b\n1,2"), "effects.parquet' is dam"),
+    "table without a column": (table("sinks", drop("kind")), "has no column 'kind'"),
+    "trace without a column": (table("trace", drop("mass")), "has no column 'mass'"),
+    "effects without a column": (table("effects", drop("role")), "has no column 'role'"),
+    "positions by words": (table("sinks", put("pos", "first")), "in column 'pos'; expected int"),
+    "masses by words": (table("effects", put("mass_clean", "much")), "column 'mass_clean'"),
+    "tokens by numbers": (table("trace", put("token", 3)), "column 'token'; expected str"),
+    "tokens missing": (table("sinks", put("token", None)), "column 'token'; expected str"),
+    "text ids as bytes": (table("sinks", put("text_id", b"one")), "column 'text_id'"),
+}
+
+
+@pytest.mark.parametrize(("damage", "named"), REPORT.values(), ids=REPORT)
+def test_a_report_of_a_damaged_run_is_one_line_and_writes_nothing(damage, named, tmp_path, capfd):
+    damage(tmp_path / "run")
+    refused(["report", str(tmp_path / "run")], named, tmp_path, capfd)
+
+
+def deep(**changes):
+    return line(0, 100, 5000, _900=entry(22) | changes)
+
+
+LEVELS = {
+    "no file": (None, [], "is not a file"),
+    "a list": ("[]", [], ":1: expected a JSON object, got list"),
+    "cut": (deep()[:50], [], ":1: broken JSON"),
+    "no detections": ("\n \n", [], "holds no detections"),
+    "without end": ("[" * 100_000, [], ":1: broken JSON"),
+    "number of 5000 digits": (deep().replace("220", "9" * 5000), [], ":1:"),
+    "token too large": (
+        deep(token_id=2**31),
+        [],
+        "token_id must be a whole number, got 2147483648",
+    ),
+    "token a fraction": (deep(token_id=1.5), [], "got 1.5"),
+    "token true": (deep(token_id=True), [], "got True"),
+    "layer too large": (deep(layer=[2**40]), [], "layer must be a list of rising layers"),
+    "layers falling": (deep(layer=[3, 2]), [], "got [3, 2]"),
+    "layers a word": (deep(layer="all"), [], "got 'all'"),
+    "type unknown": (deep(sink_type="\x1b[1mbig"), [], "sink_type '\\x1b[1mbig' is none of"),
+    "type a list": (deep(sink_type=[]), [], "sink_type [] is none of"),
+    "position beyond": (line(0, 100, 500, _900=entry(22)), [], "'900' is no position"),
+    "position of 5000 digits": (deep().replace('"900"', f'"{"9" * 4000}"'), [], "is no position"),
+    "no layers": (deep(), ["--layers", "0"], "'0' is not a whole number from 1"),
+    "negative layers": (deep(), ["--layers", "-3"], "'-3' is not a whole number"),
+    "too few layers": (deep(), ["--layers", "5"], "in a model of 5 layers"),
+    "seed too large": (deep(), ["--seed", str(2**64)], str(2**64)),
+}
+
+
+@pytest.mark.parametrize(("content", "options", "named"), LEVELS.values(), ids=LEVELS)
+def test_levels_of_a_bad_file_is_one_line(content, options, named, tmp_path, capfd):
+    path = tmp_path / "released.jsonl"
+    if content is not None:
+        path.write_text(content)
+    refused(["levels", str(path), *options], named, tmp_path, capfd)
+
+
+RUNS = {
+    "layers by words": (table("sinks", put("segments", "all of them")), "no table of sinks"),
+    "layers without end": (table("sinks", put("segments", f"0-{10**12}")), "no rising layers"),
+    "layers missing": (table("sinks", put("segments", None)), "layers is None; expected str"),
+    "layers falling": (table("sinks", put("segments", "3-1")), "'3-1' are no rising layers"),
+    "lifetime a fraction": (table("sinks", put("lifetime", 1.5)), "lifetime is 1.5; expected int"),
+    "kind a number": (table("sinks", put("kind", 7)), "kind is 7; expected str"),
+    "texts without tokens": (fields(texts=[{"text_id": "a"}]), "texts[0] has no 'n_tokens'"),
+    "no sinks": (lambda path: (write_run(path).path / "sinks.parquet").unlink(), "has no sinks"),
+}
+
+
+@pytest.mark.parametrize(("damage", "named"), RUNS.values(), ids=RUNS)
+def test_levels_of_a_damaged_run_is_one_line(damage, named, tmp_path, capfd):
+    damage(tmp_path / "run")
+    refused(["levels", str(tmp_path / "run")], named, tmp_path, capfd)
+
+
+def refused(arguments, named, place, capfd):
+    before = {path: path.lstat().st_mtime_ns for path in place.rglob("*")}
+    code = run(arguments)
+    printed, error = capfd.readouterr()
+    assert (code, printed) == (2, "")
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert named in error
+    assert len(error) < 700
+    assert all(char.isprintable() for char in error[:-1])
+    assert {path: path.lstat().st_mtime_ns for path in place.rglob("*")} == before
+
+
+def test_an_undamaged_run_is_reported_and_has_levels(tmp_path, capfd):
+    write_run(tmp_path / "run")
+    assert run(["report", str(tmp_path / "run")]) == 0
+    assert run(["levels", str(tmp_path / "run"), "--json"]) == 0
+    assert '"n_sinks": 1' in capfd.readouterr().out
+
+
+def test_what_a_foreign_table_says_cannot_steer_the_terminal(tmp_path, capfd):
+    """Kinds, labels and tokens of a table of somebody else: escapes and markup are only shown."""
+    hostile = "\x1b[2J[red]\u202enoise[/red]"
+    folder = write_run(tmp_path / "run")
+    rows = [frames.sink(kind=hostile, label=hostile, token=hostile)]
+    folder.write_table("sinks", pd.DataFrame(rows))
+    assert run(["levels", str(tmp_path / "run")]) == 0
+    printed = "".join(capfd.readouterr().out.split())
+    assert "\x1b" not in printed
+    assert "\u202e" not in printed
+    assert "[red]" in printed
