@@ -150,7 +150,7 @@ function strip(model, choose, state) {
       button.style.setProperty("--mass", Math.sqrt(Math.max(0, excess ?? 0)).toFixed(3));
       button.setAttribute("aria-selected", chosen);
       const says = [`position ${pos}`, sink && `${sink.kind} sink in layers ${sink.layers}`];
-      says.push(excess === null ? "no block reads this layer" : `mass excess ${excess.toFixed(3)}`);
+      says.push(excess === null ? "too few later tokens, or blocks, read it" : `mass excess ${excess.toFixed(3)}`);
       button.setAttribute("aria-label", `${button.textContent}, ${says.filter(Boolean).join(", ")}`);
       button.title = says.filter(Boolean).join("; ");
     });

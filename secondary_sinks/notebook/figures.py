@@ -43,7 +43,7 @@ def level_map(trace: Trace, choice: Choice, start: int, stop: int) -> go.Figure:
             **_scale(choice.measure),
         )
     )
-    figure.update_yaxes(layer_axis(len(values)), title_text="layer", showgrid=False)
+    figure.update_yaxes(layer_axis(len(values)), title_text="layer", showgrid=False, zeroline=False)
     figure.update_xaxes(title_text="position", showgrid=False, range=[start - 0.5, stop - 0.5])
     return _marked(finish(figure, height=300), choice).update_layout(margin_t=12)
 

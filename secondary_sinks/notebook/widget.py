@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import anywidget
 import plotly
+import torch
 import traitlets
+from jaxtyping import Float
+from torch import Tensor
 
 from secondary_sinks.errors import SinkError
 from secondary_sinks.models import HookedModel
@@ -84,7 +87,7 @@ class SinkExplorer(anywidget.AnyWidget):
         self._quiet, self._drawn_pos = False, -1
         self.setup = self._setup()
         self._show()
-        self.status = self.setup["found"]
+        self.status = self._waiting()
         self.observe(self._on_choice, "choice")
         self.on_msg(self._on_message)
 
@@ -196,7 +199,7 @@ class SinkExplorer(anywidget.AnyWidget):
     def _draw_page(self, number: int) -> None:
         trace, choice = self.session.trace, self.session.choice
         start, stop = number * PAGE, min((number + 1) * PAGE, len(trace.tokens))
-        excess = read_by_next(trace.mass_excess)[choice.layer, start:stop]
+        excess = self._excess(choice.layer)[start:stop]
         self.page = {
             "number": number,
             "start": start,
@@ -206,6 +209,12 @@ class SinkExplorer(anywidget.AnyWidget):
         }
         figure = figures.level_map(trace, choice, start, stop)
         self.map = _plain(figure)
+
+    def _excess(self, layer: int) -> Float[Tensor, "pos"]:
+        """Attention that states of a layer draw beyond an even share; NaN where few see them."""
+        trace, least = self.session.trace, self.session.thresholds.min_queries
+        excess = read_by_next(trace.mass_excess)[layer]
+        return excess.where(read_by_next(trace.queries.float())[layer] >= least, torch.nan)
 
     def _draw_result(self) -> None:
         tried, trace = self.session.current, self.session.trace

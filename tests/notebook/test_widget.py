@@ -161,6 +161,11 @@ def test_the_strip_is_coloured_by_what_the_states_of_the_chosen_layer_draw(long)
     assert set(long.page["excess"]) == {None}, "no block reads the last layer"
 
 
+def test_what_few_later_tokens_see_is_not_coloured(explorer):
+    known = [value is not None for value in explorer.page["excess"]]
+    assert known == [True] * 57 + [False] * 7, "of 64 tokens, 8 queries see the one at 56"
+
+
 @pytest.mark.parametrize("measure", MEASURES)
 def test_the_map_holds_the_measure_of_every_layer_and_token_of_the_page(long, measure):
     click(long, pos=300, measure=measure)
