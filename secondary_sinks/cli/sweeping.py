@@ -109,13 +109,7 @@ def _flags(asked: Asked) -> dict[str, Any]:
 def command_line(asked: Asked) -> str:
     """A command line that asks for the same."""
     words = ["secondary-sinks", asked.command, *(asked.options["models"] or ())]
-    for edit in asked.edits:
-        kind, _, detail = edit.partition(":")
-        words += {
-            "ablate": ["--edit", edit],
-            "patch": ["--donor", detail],
-            "scale": ["--norm" if kind == "set_norm" else "--by", detail],
-        }[asked.command]
+    words += _edit_words(asked)
     for name, value in asked.options.items():
         option = f"--{name.replace('_', '-')}"
         if name in {"models", "dry_run", "force", "log_format"} or value in (None, False):
@@ -123,6 +117,20 @@ def command_line(asked: Asked) -> str:
         for one in value if isinstance(value, list) else [value]:
             words += [option] if one is True else [option, str(one)]
     return shlex.join(words)
+
+
+def _edit_words(asked: Asked) -> list[str]:
+    """Edits as options of their command."""
+    details = [edit.partition(":")[2] for edit in asked.edits]
+    if asked.command == "ablate":
+        return [word for edit in asked.edits for word in ("--edit", edit)]
+    if asked.command == "patch":
+        return [word for detail in details for word in ("--donor", detail)]
+    words = []
+    for option, kind in (("--by", "scale"), ("--norm", "set_norm")):
+        mine = [edit.partition(":")[2] for edit in asked.edits if edit.startswith(f"{kind}:")]
+        words += [option, ",".join(mine)] if mine else []
+    return words
 
 
 def show_plan(found: Estimate) -> None:

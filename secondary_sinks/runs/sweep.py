@@ -121,6 +121,8 @@ class Sweep:
         for number, spec in enumerate(self.config.models):
             self._model(executor, spec, number)
         before = self.finish.is_done(self.plans, self.manifest)
+        for what in self.finish.complaints:
+            self.tell("damaged", what=f"{what}; it is made again")
         damaged += self.finish.complaints
         record = self.finish.record if before else self._finish()
         return self._summary(record, damaged, nothing=before and not damaged)

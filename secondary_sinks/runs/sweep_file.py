@@ -13,7 +13,7 @@ from secondary_sinks.types import Thresholds
 _OF_MODELS = {item.name for item in fields(ModelSpec)} - {"name"}
 
 
-def from_dict(given: Mapping[str, Any], where: str = "the config") -> SweepConfig:
+def from_dict(given: Any, where: str = "the config") -> SweepConfig:
     """The config of plain data: of `SweepConfig.to_dict`, or a file.
 
     `models` are names or mappings with a name; `device`, `dtype`, `revision`, `bridge`,
@@ -96,7 +96,7 @@ def _layers(value: Any, where: str) -> tuple[int, ...]:
 
 def _thresholds(value: Any, where: str) -> Thresholds:
     given = _expect(value, dict, "thresholds", where)
-    known = {item.name: item.type for item in fields(Thresholds)}
+    known: dict[str, Any] = {item.name: item.type for item in fields(Thresholds)}
     for name, number in given.items():
         if name not in known:
             raise SweepError(
@@ -106,7 +106,7 @@ def _thresholds(value: Any, where: str) -> Thresholds:
             raise SweepError(f"{where}: threshold {name} is {number!r}; expected a number")
         if known[name] is int and not isinstance(number, int):
             raise SweepError(f"{where}: threshold {name} is {number!r}; expected a whole number")
-    return replace(Thresholds(), **given)
+    return replace(Thresholds(), **{name: known[name](number) for name, number in given.items()})
 
 
 def _text(value: Any, name: str, where: str) -> str:

@@ -30,7 +30,9 @@ EDITS = ("zero", "mean", "patch:twin")
 def planted():
     """A small model with a sink, whose tokenizer reads ids in words."""
     found = plant(
-        [Plant(pos=0, forming=(1,)), Plant(pos=12, forming=(2,))], n_layers=N_LAYERS, n_pos=40
+        [Plant(pos=0, forming=(1,), strength=400.0), Plant(pos=12, forming=(2,))],
+        n_layers=N_LAYERS,
+        n_pos=48,
     )
     words = tokenizers.Tokenizer(
         tokenizers.models.WordLevel({str(n): n for n in range(found.model.cfg.d_vocab)}, "0")
