@@ -9,7 +9,7 @@ OUT ?= runs/demo
 # Tests in as many processes as there are cores, one thread each; a file stays in one process.
 SPREAD := --numprocesses auto --dist loadfile
 
-.PHONY: demo test test-tl4 check clean
+.PHONY: demo test test-tl4 check docs clean
 
 demo: $(READY)
 	$(BIN)/secondary-sinks run smollm2-135m --out $(OUT)
@@ -25,6 +25,10 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The documentation site, into site/index.html; warnings are errors.
+docs: $(READY)
+	$(BIN)/zensical build --clean --strict
 
 # The lock pins every package, so pip resolves nothing. Where the wheel of torch needs CUDA
 # libraries that the lock does not hold, they are added afterwards.
@@ -45,4 +49,4 @@ $(NEXT_READY): $(READY)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(NEXT) runs build *.egg-info
+	rm -rf $(VENV) $(NEXT) runs build site .cache *.egg-info

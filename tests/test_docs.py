@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+import secondary_sinks
 from secondary_sinks import measures
+from secondary_sinks.cli.reference import reference
 from secondary_sinks.measures import cached
 from secondary_sinks.testing import plants
 
@@ -56,6 +58,25 @@ def test_the_hook_names_in_the_tables_are_those_that_measures_read():
                 set(re.findall(hook, twin.__doc__)) - unrotated
             ), name
     assert checked > 20
+
+
+def test_the_page_of_commands_is_what_the_code_says():
+    """Else: python -m secondary_sinks.cli.reference > docs/cli.md."""
+    assert PAGES["cli"] == reference()
+
+
+def test_every_public_name_has_its_place_in_the_reference():
+    told = set(re.findall(r"^::: ([\w.]+)$", PAGES["api"], re.MULTILINE))
+    for name in secondary_sinks.__all__:
+        one = getattr(secondary_sinks, name)
+        assert f"{one.__module__}.{name}" in told, name
+    assert len(told) == PAGES["api"].count(":::")
+
+
+def test_every_page_is_in_the_contents():
+    contents = (DOCS.parent / "mkdocs.yml").read_text("utf-8")
+    pages = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
+    assert set(re.findall(r"- (?:.+: )?([\w/-]+\.md)$", contents, re.MULTILINE)) == pages
 
 
 def test_the_margins_and_the_table_of_plants_are_those_of_the_command():
