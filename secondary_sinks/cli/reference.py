@@ -17,8 +17,9 @@ HEAD = """# Command line
 
     secondary-sinks COMMAND ...
 
-Exit codes: 0 done, 2 bad input (one line on the standard error says what), 130 interrupted. This
-page is made from the code, by `python -m secondary_sinks.cli.reference`.
+Exit codes: 0 done, 2 bad input (one line on the standard error says what), 3 done but for what was
+skipped, 130 interrupted, 143 terminated. This page is made from the code, by
+`python -m secondary_sinks.cli.reference`.
 """
 WORDS = {Path: "PATH", str: "TEXT", int: "INT", float: "NUMBER"}
 
@@ -26,7 +27,12 @@ WORDS = {Path: "PATH", str: "TEXT", int: "INT", float: "NUMBER"}
 def reference() -> str:
     """The page, as Markdown: every command with its arguments, options and an example."""
     assert sweep_app.app is app
-    return "\n".join([HEAD, *(_command(command) for command in app.registered_commands)])
+    commands = sorted(app.registered_commands, key=lambda one: _module(one) == sweep_app.__name__)
+    return "\n".join([HEAD, *(_command(command) for command in commands)])
+
+
+def _module(command: CommandInfo) -> str:
+    return str(getattr(command.callback, "__module__", ""))
 
 
 def _command(command: CommandInfo) -> str:
