@@ -14,6 +14,7 @@ So "patch:twin" asks whether a sink needs what its own layer writes there and no
 from secondary_sinks.causal.check import check_words
 from secondary_sinks.causal.controls import Owners
 from secondary_sinks.causal.donors import token_twins
+from secondary_sinks.causal.kinds import DIRECTED
 from secondary_sinks.errors import EditError
 from secondary_sinks.types import Edit, SinkTable, Trace
 
@@ -62,6 +63,8 @@ def edit_at(
     edit = Edit.of_label(label, pos=pos, layer=layer, site=site)
     if edit.kind == "mean" and edit.over == "twins" and not token_twins(trace, pos, layer):
         return "no ordinary token twin"
+    if edit.kind in DIRECTED and not bool(trace.primary_resid[layer].isfinite().all()):
+        return "the primary has no direction yet at this layer"
     if edit.kind == "patch" and not 0 <= (edit.donor or 0) < len(trace.tokens):
         return "the donor lies beyond the text"
     return edit

@@ -101,6 +101,19 @@ ADDED: dict[str, Any] = {"model": "", "donor": float("nan"), "cell": ""}
 _KINDS = {"int": "iu", "float": "f", "bool": "b", "str": "OU"}
 
 
+def as_markdown(name: str) -> list[str]:
+    """The columns of a table as rows of a table for a document.
+
+    >>> as_markdown("sinks")[2]
+    '| `model` | str |  | name of the model |'
+    """
+    rows = [
+        f"| `{key}` | {one.kind} | {one.unit} | {one.meaning} |"
+        for key, one in TABLES[name].items()
+    ]
+    return ["| column | type | unit | meaning |", "|---|---|---|---|", *rows]
+
+
 def checked(name: str, frame: pd.DataFrame, model: str) -> pd.DataFrame:
     """A table with all columns of its schema first and in order, each of its type.
 

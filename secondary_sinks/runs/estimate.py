@@ -91,7 +91,7 @@ def _cells(one: ModelEstimate) -> str:
 def duration(seconds: float) -> str:
     """A time as people say it.
 
-    >>> duration(0.4), duration(75), duration(7500)
+    >>> duration(0.4), duration(75.0), duration(7500.0)
     ('under a second', '1 min 15 s', '2 h 5 min')
     """
     if seconds < 1:

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from secondary_sinks import ablate, detect, observe, replay, runs
+from secondary_sinks.causal.controls import owners_of
+from secondary_sinks.causal.recipes import edit_at
 from secondary_sinks.errors import EditError, RunFolderError, SweepError, TextError
 from secondary_sinks.report import write_report
-from secondary_sinks.runs import ModelSpec, RunFolder, SweepConfig, compute
+from secondary_sinks.runs import ModelSpec, RunFolder, SweepConfig, compute, parquet
 from secondary_sinks.runs.keys import cell_key, task_key, unit_key
 from secondary_sinks.runs.manifest import Manifest
 from secondary_sinks.runs.sweep_config import parse_layers
@@ -384,3 +386,47 @@ def test_layers_in_words(words, layers):
 def test_layers_that_are_none(words):
     with pytest.raises(SweepError, match="layers"):
         parse_layers(words)
+
+
+def test_a_direction_that_is_not_there_yet_is_left_out_not_skipped():
+    trace = observe(PLANTED.model, PLANTED.tokens)
+    trace.primary_resid[0] = torch.nan
+    sinks = detect(trace)
+    owners = owners_of(trace, sinks)
+    first, later = (
+        edit_at("remove", trace, sinks, owners, pos=12, layer=layer, site="resid_post")
+        for layer in (0, 2)
+    )
+    assert first == "the primary has no direction yet at this layer"
+    assert later == Edit(pos=12, layer=2, kind="remove", site="resid_post")
+
+
+def test_frames_know_their_schema_units_and_provenance(finished):
+    found = runs.open(finished)
+    assert found.tables == ["sinks", "effects", "trace"]
+    assert found.effects.attrs["units"]["mass_clean"] == "share of attention"
+    assert found.effects.attrs["schema"] == 1
+    provenance = found.sinks.attrs["provenance"]
+    assert provenance["models"][0]["weights_sha256"]
+    assert provenance["versions"]["torch"] == torch.__version__
+
+
+def test_another_schema_is_refused_and_older_tables_are_filled_in(tmp_path, monkeypatch):
+    sweep(tmp_path / "out")
+    folder = RunFolder(tmp_path / "out")
+    bare = folder.table("effects").drop(columns=["model", "donor", "cell"])
+    folder.write_table("effects", bare)
+    filled = runs.open(tmp_path / "out").effects
+    assert set(filled["model"]) == {"planted"}
+    assert filled["donor"].isna().all()
+    folder.write_table("effects", bare.drop(columns="layer"))
+    with pytest.raises(RunFolderError, match="no column 'layer'"):
+        _ = runs.open(tmp_path / "out").effects
+    folder.write_table("effects", bare.astype({"layer": str}))
+    with pytest.raises(RunFolderError, match=r"column 'layer'.*expected int"):
+        _ = runs.open(tmp_path / "out").effects
+    with monkeypatch.context() as patch:
+        patch.setitem(parquet.SCHEMAS, "effects", 2)
+        folder.write_table("effects", bare)
+    with pytest.raises(RunFolderError, match="of schema 2; this version reads sinks 1"):
+        _ = runs.open(tmp_path / "out").effects
