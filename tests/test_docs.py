@@ -70,7 +70,6 @@ def test_the_hook_names_in_the_tables_are_those_that_measures_read():
     assert checked > 20
 
 
-<<<<<<< HEAD
 def test_the_page_of_commands_is_what_the_code_says():
     """Else: python -m secondary_sinks.cli.reference > docs/cli.md."""
     assert PAGES["cli"] == reference()
@@ -88,11 +87,11 @@ def test_every_page_is_in_the_contents():
     contents = (DOCS.parent / "mkdocs.yml").read_text("utf-8")
     pages = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
     assert set(re.findall(r"- (?:.+: )?([\w/-]+\.md)$", contents, re.MULTILINE)) == pages
-=======
+
+
 def test_the_columns_in_the_page_of_files_are_those_of_the_tables():
     for name in columns.TABLES:
         assert "\n".join(columns.as_markdown(name)) in PAGES["files"], name
->>>>>>> 0c85c63 (docs/sweeps.md; the schema of the tables in docs/files.md, held to the code)
 
 
 def test_the_margins_and_the_table_of_plants_are_those_of_the_command():
