@@ -4,6 +4,7 @@ The caller keeps the folder: executors compute, and touch no file of it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any, Protocol, runtime_checkable
 
 from secondary_sinks.errors import ModelMismatchError, SweepError
@@ -12,7 +13,7 @@ from secondary_sinks.runs.compute import Texts, compute, prepare
 from secondary_sinks.runs.tasks import ModelSpec, Outcome, Prepared, Task
 from secondary_sinks.types import Thresholds
 
-EXECUTORS = ("local",)
+EXECUTORS = ("local", "ray")
 
 
 @runtime_checkable
@@ -121,9 +122,20 @@ def given(models: Mapping[str, Any]) -> Callable[[ModelSpec], HookedModel]:
 
 
 def named(name: str, address: str | None = None) -> Executor:
-    """The executor of a name. Raises `SweepError` for one that there isn't."""
-    if name != "local":
+    """The executor of a name. Raises `SweepError` for one that there isn't, or can't be used."""
+    if name not in EXECUTORS:
         raise SweepError(f"unknown executor {name!r}; expected one of {', '.join(EXECUTORS)}")
+    if name == "ray":
+        if find_spec("ray") is None:
+            raise SweepError(
+                "the executor 'ray' needs Ray, which is not installed; run: pip install "
+                "'secondary-sinks[ray]'"
+            )
+        from secondary_sinks.runs.on_ray import OnRay
+
+        return OnRay(address)
     if address is not None:
-        raise SweepError(f"the executor {name!r} has no address; leave it out")
+        raise SweepError(
+            f"--ray-address {address!r} is for --executor ray, not for {name!r}; leave one out"
+        )
     return InProcess()

@@ -1,0 +1,136 @@
+"""A sweep on a local Ray cluster: the same bytes, whoever is killed on the way."""
+
+import os
+import signal
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from secondary_sinks.errors import ModelMismatchError, SweepError
+from secondary_sinks.runs import ModelSpec, SweepConfig, executors, sweep
+from secondary_sinks.runs.executors import InProcess
+from secondary_sinks.runs.on_ray import QUEUED, OnRay
+from tests.runs import at_workers, children
+
+ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.filterwarnings("ignore")  # of Ray, at its start
+CORES = 2
+KILLS = 2
+TABLES = ("sinks", "effects", "trace")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two cores of this machine."""
+    root = str(Path(__file__).parents[2])
+    more = {"object_store_memory": 100 * 2**20, "include_dashboard": False}
+    more["runtime_env"] = {"env_vars": {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}}
+    ray.init(num_cpus=CORES, log_to_driver=False, logging_level="error", **more)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with texts, and `here`, a sweep of them in this process."""
+    place = tmp_path_factory.mktemp("ray")
+    children.write_texts(place / "texts.jsonl")
+    run(place, "here", InProcess(lambda spec: children.PLANTED.model))
+    return place
+
+
+def run(place, name, executor, texts="texts.jsonl"):
+    """A sweep of planted models by name, which is nothing that could be found on a disk."""
+    config = SweepConfig(
+        models=(ModelSpec(name="planted"),),
+        texts=(str(place / texts),),
+        edits=children.EDITS,
+    )
+    return sweep(config, place / name, executor=executor, models={"planted": None})
+
+
+class Counting(OnRay):
+    """Knows how many tasks it was given whose outcome is still out."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.out, self.most, self.tasks = 0, 0, []
+
+    def run(self, tasks):
+        for outcome in super().run(map(self._given, tasks)):
+            self.out -= 1
+            yield outcome
+
+    def _given(self, task):
+        self.tasks.append(task)
+        self.out += 1
+        self.most = max(self.most, self.out)
+        return task
+
+
+def kill_workers(killed, over):
+    """Kill actors while they compute, no two at once."""
+    while not over.is_set() and len(killed) < KILLS:
+        for process in psutil.process_iter(["pid", "cmdline"]):
+            words = " ".join(process.info["cmdline"] or ())
+            if words.startswith("ray::Worker.compute") and process.pid not in killed:
+                os.kill(process.pid, signal.SIGKILL)
+                killed.append(process.pid)
+                break
+        over.wait(0.4)
+
+
+def test_workers_killed_while_they_work_change_no_byte(cluster, place):
+    executor, killed, over = Counting(loader=at_workers.slow), [], threading.Event()
+    killer = threading.Thread(target=kill_workers, args=(killed, over))
+    killer.start()
+    try:
+        summary = run(place, "there", executor)
+    finally:
+        over.set()
+        killer.join()
+        executor.close()
+    assert len(killed) == KILLS
+    assert (summary.complete, summary.n_computed) == (True, 72)
+    for name in TABLES:
+        here, there = (place / where / f"{name}.parquet" for where in ("here", "there"))
+        assert here.read_bytes() == there.read_bytes(), name
+    assert CORES < executor.most <= CORES * QUEUED, "no more is asked for than there is room for"
+
+
+class Alone(Counting):
+    """Has one actor at a time."""
+
+    def _places(self, spec):
+        return 1
+
+
+def test_a_text_that_ends_its_worker_is_skipped_and_said(cluster, place):
+    executor = Alone(loader=at_workers.deadly, retries=0)
+    try:
+        summary = run(place, "deadly", executor)
+        (failed,) = summary.failed
+        assert (failed["text_id"], failed["kind"]) == ("t4", "LostWorker")
+        assert "its worker died 1 times" in failed["message"]
+        assert (summary.complete, summary.n_computed) == (False, 60), "the other texts are done"
+        other = replace(executor.tasks[0], weights_sha256="0" * 64)
+        with pytest.raises(ModelMismatchError, match="'planted' has other weights here"):
+            next(executor.run([other]))
+    finally:
+        executor.close()
+
+
+def test_an_address_where_no_cluster_is_said(place, monkeypatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    executor = executors.named("ray", "no port at all")
+    with pytest.raises(SweepError, match=r"no Ray cluster at 'no port at all'.*ray start --head"):
+        run(place, "nowhere", executor)
+
+
+def test_without_ray_it_is_said_what_to_install(monkeypatch):
+    monkeypatch.setattr(executors, "find_spec", lambda name: None)
+    with pytest.raises(SweepError, match=r"secondary-sinks\[ray\]"):
+        executors.named("ray")
