@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import ray
 
 from secondary_sinks.errors import ModelMismatchError, SweepError
 from secondary_sinks.runs import ModelSpec, SweepConfig, executors, sweep
@@ -15,7 +16,6 @@ from secondary_sinks.runs.executors import InProcess
 from secondary_sinks.runs.on_ray import QUEUED, OnRay
 from tests.runs import at_workers, children
 
-ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Ray, at its start
 CORES = 2
 KILLS = 2
