@@ -26,7 +26,9 @@ import typer
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, nobody, unanswered
 from secondary_sinks import Verdict, primary_weakening, redistribution
+from secondary_sinks.detection.weakening import WINDOW
 from secondary_sinks.plots import count_bars, interval_lines
+from secondary_sinks.questions.necessity import EDITS
 
 NAME, QUESTION = "primary_weakening", "Does the primary weaken as secondary sinks arise?"
 CLAIM = "the primary weakens as secondary sinks arise"
@@ -49,21 +51,29 @@ COLUMNS = {
 def run(
     observed: Observed,
     *,
+    window: Annotated[
+        int, typer.Option(min=1, help="Layers before and after that are compared.")
+    ] = WINDOW,
     restore: Annotated[
         bool, typer.Option(help="Also remove each sink, and see who gets its attention.")
     ] = True,
+    edit: Annotated[
+        list[str] | None,
+        typer.Option(help="How to remove; again for more. By default zero, mean, three draws."),
+    ] = None,
 ) -> Finding:
     """The primary aligned to the creation layers, and what removing secondary sinks does to it."""
     why = nobody(observed)
     if why:
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
     generator = torch.Generator().manual_seed(observed.seed)
-    found = primary_weakening(observed.traces, observed.sinks, generator=generator)
+    found = primary_weakening(observed.traces, observed.sinks, window=window, generator=generator)
     profile = found.to_frame()
     tables, figures = {"changes": found.changes_frame()}, {}
     further: tuple[Verdict, ...] = ()
     if restore:
-        answer = redistribution(observed.model, observed.traces, observed.sinks)
+        asked = (observed.model, observed.traces, observed.sinks)
+        answer = redistribution(*asked, edits=tuple(edit or EDITS))
         tables |= {"restored": answer.effects, "cells": answer.cells}
         figures = {"restored": _receivers(answer.effects)} if len(answer.effects) else {}
         further = answer.verdicts

@@ -269,6 +269,12 @@ def test_who_gets_the_attention_of_a_sink_that_is_removed():
     assert len(several.figures["restored"].data) == 3
 
 
+def test_the_window_and_the_ways_to_remove_are_options():
+    finding = primary_weakening.run(garden("one alone"), window=1, edit=["zero"])
+    assert "1 layers from l_start" in finding.verdict.statistic
+    assert set(finding.tables["cells"]["edit"]) == {"zero"}
+
+
 def test_what_the_primary_loses_is_drawn_from_the_creation_layer_on():
     frame = primary_weakening.run(garden("twice"), restore=False).frame
     mass = frame[frame["measure"] == "mass"].set_index("relative")["mean"]
