@@ -35,7 +35,9 @@ def main_of(run: Experiment) -> Callable[..., None]:
             add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
         )
         command = _command(run, f"python -m {shlex.join([name, *words])}")
-        app.command(help=inspect.getdoc(inspect.getmodule(run)))(command)
+        told = inspect.getdoc(inspect.getmodule(run)) or ""
+        lines_as_they_are = told.replace("\n\n    python", "\n\n\b\n    python")
+        app.command(help=lines_as_they_are)(command)
         sys.exit(run_app(app, words or ["--help"], f"python -m {name}"))
 
     return main

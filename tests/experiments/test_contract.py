@@ -225,4 +225,5 @@ def test_python_dash_m_shows_the_question_and_the_options():
     command = [sys.executable, "-m", "experiments.norms", "--help"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "What would refute it" in shown
+    assert "  python -m experiments.norms --model smollm2-135m --out results/norms\n" in shown
     assert "--texts" in shown
