@@ -282,7 +282,7 @@ function actions(model) {
     code.hidden = copy.disabled = !model.get("code");
     total.disabled = !model.get("code") || done >= 0;
   };
-  model.on("change:code change:progress", draw);
+  for (const name of ["code", "progress"]) model.on(`change:${name}`, draw);
   draw();
   const undo = button("Undo", () => model.send({ do: "undo" }));
   const row = make("div", { className: "row" }, undo, total, bar, copy, labelled("Run folder", folder), save);

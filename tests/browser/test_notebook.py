@@ -1,6 +1,6 @@
 """The explorer in a real JupyterLab, in a real browser, with tokens that would like to be markup.
 
-Skipped where there is no chromium or no JupyterLab: pip install jupyterlab.
+And in marimo. Skipped where there is no chromium, no JupyterLab or no marimo: pip install them.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 import urllib.request
 from pathlib import Path
@@ -46,22 +47,32 @@ def lab(tmp_path_factory):
     """The address of a running JupyterLab, and the folder that it serves."""
     if importlib.util.find_spec("jupyterlab") is None:
         pytest.skip("JupyterLab is not installed; pip install jupyterlab")
-    folder = tmp_path_factory.mktemp("lab")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    folder, port = tmp_path_factory.mktemp("lab"), _free_port()
     options = [f"--port={port}", f"--ServerApp.root_dir={folder}", "--IdentityProvider.token="]
     options += ["--no-browser", "--allow-root", "--expose-app-in-browser", *OFFLINE]
-    command = [sys.executable, "-m", "jupyterlab", *options]
-    log = (folder / "log.txt").open("w")
-    with subprocess.Popen(
-        command, cwd=folder, env=_alone(folder), stdout=log, stderr=log
-    ) as server:
-        address = f"http://127.0.0.1:{port}"
-        _wait_for(f"{address}/api", server, folder / "log.txt")
-        yield address, folder
-        server.terminate()
-    log.close()
+    with _served(["jupyterlab", *options], folder, f"http://127.0.0.1:{port}/api"):
+        yield f"http://127.0.0.1:{port}", folder
+
+
+@contextlib.contextmanager
+def _served(module, folder, address):
+    """A server that runs while the context lasts."""
+    command, log = [sys.executable, "-m", *module], folder / "log.txt"
+    with (
+        log.open("w") as out,
+        subprocess.Popen(command, cwd=folder, env=_alone(folder), stdout=out, stderr=out) as server,
+    ):
+        try:
+            _wait_for(address, server, log)
+            yield
+        finally:
+            server.terminate()
+
+
+def _free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def _alone(folder):
@@ -84,7 +95,7 @@ def _wait_for(address, server, log):
         if server.poll() is not None:
             break
         time.sleep(0.1)
-    pytest.fail(f"JupyterLab did not start: {log.read_text()[-2000:]}")
+    pytest.fail(f"the server did not start: {log.read_text()[-2000:]}")
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +121,7 @@ def opened(visit, address, **options):
 
 
 def says(page, text):
-    page.wait_for_function(
-        "text => document.querySelector('.sinks .status').textContent.includes(text)", arg=text
-    )
+    page.locator(".sinks .status").filter(has_text=text).wait_for()
 
 
 def test_click_keyboard_and_hostile_tokens(visit, notebook, lab):
@@ -181,3 +190,36 @@ def test_click_keyboard_and_hostile_tokens(visit, notebook, lab):
     errors = [line for line in found.said if line.startswith(("error", "dialog"))]
     assert errors == []
     assert all(url.startswith((lab[0], "ws://127.0.0.1")) for url in found.asked)
+
+
+APP = """
+import marimo
+
+app = marimo.App()
+
+@app.cell
+def _():
+    import marimo as mo
+{cell}
+    mo.ui.anywidget(explorer)
+    return
+"""
+
+
+def test_marimo_shows_it_too(visit, tmp_path):
+    if importlib.util.find_spec("marimo") is None:
+        pytest.skip("marimo is not installed; pip install marimo")
+    cell = textwrap.indent(CODE.removesuffix("explorer\n"), "    ")
+    (tmp_path / "app.py").write_text(APP.format(cell=cell), encoding="utf-8")
+    port = _free_port()
+    options = ["run", "app.py", "--headless", "--no-token", f"--port={port}"]
+    with _served(["marimo", *options], tmp_path, f"http://127.0.0.1:{port}"):
+        found = visit(f"http://127.0.0.1:{port}")
+        explorer = found.page.locator(".sinks")
+        explorer.get_by_label("zero", exact=True).check(timeout=90_000)
+        says(found.page, "lifetime 3 to 0 layers")
+        explorer.get_by_role("button", name="Total effect").click()
+        found.page.wait_for_selector(".sinks tbody tr:nth-child(7)")
+        found.page.wait_for_selector(".sinks .figure .main-svg")
+        assert [line for line in found.said if line.startswith(("error", "dialog"))] == []
+        assert all(url.startswith(f"http://127.0.0.1:{port}") for url in found.asked)
