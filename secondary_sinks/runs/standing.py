@@ -122,7 +122,7 @@ def _question(folder: Path, manifest: Manifest) -> tuple[str, list[str]]:
 
 def _skipped(folder: Path) -> bool:
     try:
-        return bool(RunFolder(folder).record()["sweep"]["failed"])
+        return bool(RunFolder(folder).record().get("sweep", {}).get("failed"))
     except RunFolderError:
         return False
 
@@ -132,7 +132,7 @@ def _tables(folder: Path) -> tuple[int, list[str]]:
     if not run.has_record():
         return 0, []
     try:
-        tables = run.record()["sweep"]["tables"]
+        tables = run.record().get("sweep", {}).get("tables", {})  # a run has none
     except RunFolderError as error:
         return 1, [str(error).partition(";")[0]]
     wrong = []

@@ -12,7 +12,7 @@ from secondary_sinks.errors import EditError, RunFolderError, TextError
 from secondary_sinks.notebook import Session
 from secondary_sinks.notebook import session as module
 from secondary_sinks.report import render
-from secondary_sinks.runs import RunFolder
+from secondary_sinks.runs import RunFolder, verify
 from secondary_sinks.testing import Plant, plant
 from secondary_sinks.types import Thresholds
 
@@ -98,6 +98,11 @@ def test_patching_a_sink_into_an_ordinary_token_makes_one(session):
     assert (tried.rows[0]["lifetime_clean"], tried.rows[0]["lifetime_edited"]) == (0, 5)
     assert tried.layers == (3, 4, 5, 6, 7), "of a token that is no sink: from the edit on"
     assert tried.edits[1].donor == 20
+
+
+def test_means_over_a_sink_are_over_its_own_layers_wherever_the_edit_is(session):
+    assert session.choose(pos=20, layer=5, kind="zero").layers == (3, 4, 5, 6, 7)
+    assert session.current.rows[0]["layers"] == session.current.rows[1]["layers"] == "3-7"
 
 
 def test_a_patch_waits_for_its_donor(session):
@@ -209,7 +214,7 @@ def test_total_and_code_need_an_edit(session):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"pos": 20, "layer": 3, "kind": "zero"},
+        {"pos": 20, "layer": 5, "kind": "zero"},
         {"pos": 40, "layer": 3, "kind": "patch", "donor": 20},
         {"pos": 20, "layer": 3, "kind": "scale", "value": 0.25, "site": "resid_post"},
     ],
@@ -236,7 +241,7 @@ def test_the_code_has_thresholds_and_totals_where_they_matter(planted):
 
 def test_the_export_is_a_run_that_readers_and_report_read(session, tmp_path):
     session.choose(pos=20, layer=3, kind="zero")
-    session.total()
+    zeroed = session.total()
     session.choose(pos=40, kind="patch", donor=20)
     folder = RunFolder(session.export(tmp_path / "explored"))
     record = folder.record()
@@ -246,8 +251,13 @@ def test_the_export_is_a_run_that_readers_and_report_read(session, tmp_path):
     assert effects["role"].tolist() == ["sink", "sink", "control", "control", "token", "control"]
     row = effects.iloc[0]
     assert (row["lifetime_edited"], row["edit"], row["site"]) == (0, "zero", "mlp_out")
+    masses = [zeroed.rows[0]["mass_edited"], zeroed.totals[0]["mass_total"]]
+    assert effects["mass_edited"][:2].tolist() == masses
+    assert masses[0] != masses[1], "later tokens look for something else"
     assert len(folder.table("trace")) == 8 * 64
     assert "secondary" in render(record, folder.table("sinks"), folder.table("trace"), None)
+    with pytest.raises(RunFolderError, match="is no folder of a sweep"):
+        verify(folder.path)
     with pytest.raises(RunFolderError, match="not empty"):
         session.export(tmp_path / "explored")
     session.export(tmp_path / "explored", force=True)
