@@ -9,7 +9,6 @@ from secondary_sinks.cli.options import (
     Bridge,
     Device,
     Dtype,
-    Force,
     Revision,
     SkipCheck,
     TrustRemoteCode,
@@ -81,6 +80,10 @@ ExecutorName = Annotated[
 RayAddress = Annotated[
     str | None, typer.Option(help="Of a Ray cluster; without it one is started here.")
 ]
+SweepForce = Annotated[
+    bool,
+    typer.Option("--force", help="Replace the tables of a finished sweep of other inputs."),
+]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a sweep.")]
 
 
@@ -113,7 +116,7 @@ def ablate(
     ray_address: RayAddress = None,
     dry_run: DryRun = False,
     log_format: LogFormat = "text",
-    force: Force = False,
+    force: SweepForce = False,
 ) -> None:
     """Find the sinks, then edit every layer at each of them, one at a time; effects.parquet."""
     _sweep("ablate", list(edit or ()), **_given(locals()))
@@ -148,7 +151,7 @@ def patch(
     ray_address: RayAddress = None,
     dry_run: DryRun = False,
     log_format: LogFormat = "text",
-    force: Force = False,
+    force: SweepForce = False,
 ) -> None:
     """Find the sinks, then put another token's activation in the place of theirs, by layer."""
     donors = donor or ([] if config else ["twin"])
@@ -183,7 +186,7 @@ def scale(
     ray_address: RayAddress = None,
     dry_run: DryRun = False,
     log_format: LogFormat = "text",
-    force: Force = False,
+    force: SweepForce = False,
 ) -> None:
     """Find the sinks, then multiply what a layer writes at each, or set its norm."""
     edits = [f"scale:{one.strip()}" for one in (by or "").split(",") if one.strip()]

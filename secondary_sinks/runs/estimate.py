@@ -47,6 +47,8 @@ class ModelEstimate:
     weights_gb: float
     disk_gb: float
     seconds: float
+    basis: str
+    """What the expected time comes from."""
     bad: tuple[str, ...] = ()
     """Texts that cannot be fed, with reasons."""
 
@@ -58,10 +60,9 @@ class ModelEstimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """All models of a sweep, and what the expected time comes from."""
+    """All models of a sweep."""
 
     models: tuple[ModelEstimate, ...]
-    basis: str
 
     def lines(self) -> list[str]:
         """For people."""
@@ -75,10 +76,10 @@ class Estimate:
                 f"  tokens            {one.tokens:,}",
                 f"  weights           {gigabytes(one.weights_gb * 1e9)}",
                 f"  on the disk       about {gigabytes(one.disk_gb * 1e9)}",
-                f"  expected time     {duration(one.seconds)}",
+                f"  expected time     {duration(one.seconds)} ({one.basis})",
                 *(f"  skipped           {bad}" for bad in one.bad),
             ]
-        return [*found, f"expected times are {self.basis}"]
+        return found
 
 
 def _cells(one: ModelEstimate) -> str:
@@ -109,14 +110,8 @@ def estimate(config: SweepConfig, out: Path) -> Estimate:
     manifest = Manifest(out)
     manifest.check()
     known = _known(out)
-    rate = _measured_rate(manifest)
-    models = tuple(_model(config, spec, texts, manifest, known, rate) for spec in config.models)
-    basis = (
-        "those of the texts that are done"
-        if rate
-        else (f"from a matrix product timed here, of which a pass reaches some {SHARE_OF_PEAK:.0%}")
-    )
-    return Estimate(models=models, basis=basis)
+    models = tuple(_model(config, spec, texts, manifest, known) for spec in config.models)
+    return Estimate(models=models)
 
 
 def _known(out: Path) -> Known:
@@ -127,9 +122,9 @@ def _known(out: Path) -> Known:
         return ()
 
 
-def _measured_rate(manifest: Manifest) -> float | None:
+def _measured_rate(manifest: Manifest, keys: set[str]) -> float | None:
     """Seconds per token and pass of the texts that are done; None where there are none."""
-    entries = [entry for entry in manifest.entries if entry.n_tokens and entry.seconds]
+    entries = [entry for entry in manifest.entries if entry.task in keys and entry.seconds]
     tokens = sum(entry.n_tokens * (1 + bool(entry.units)) for entry in entries)
     seconds = sum(took for entry in entries for took in entry.seconds.values())
     return seconds / tokens if tokens else None
@@ -141,7 +136,6 @@ def _model(
     texts: Sequence[Text],
     manifest: Manifest,
     known: Known,
-    rate: float | None,
 ) -> ModelEstimate:
     seen = outline(resolve(spec.name, spec.revision), trust_remote_code=spec.trust_remote_code)
     units = config.units(seen.n_layers)
@@ -155,7 +149,7 @@ def _model(
     sizes = [len(tokens) for tokens in fed]
     passes = sum(2 for one in left if one)
     n_tokens = sum(2 * size for size, one in zip(sizes, left, strict=True) if one)
-    sinks = _sinks(manifest, set(keys), sum(sizes))
+    sinks, rate = _sinks(manifest, set(keys), sum(sizes)), _measured_rate(manifest, set(keys))
     per_sink = len(units) * (2 + config.ordinary)
     rows = sum(sizes) * seen.n_layers * TRACE_ROW * config.trace
     return ModelEstimate(
@@ -170,6 +164,7 @@ def _model(
         weights_gb=weight_bytes(seen.parameters, spec.dtype or "float32") / 1e9,
         disk_gb=2 * (rows + (sinks or 0) * per_sink * CELL_ROW) / 1e9,
         seconds=n_tokens * (rate or _guess(seen, spec)),
+        basis="as the texts that are done" if rate else "guessed from a matrix product timed here",
         bad=bad,
     )
 

@@ -239,12 +239,12 @@ class Finish:
 
     def _present(self, plans: Sequence[Plan], manifest: Manifest) -> list[tuple[str, list[str]]]:
         """Texts and their units that are done, in the order of the tables."""
-        done = manifest.done()
+        done, tables = manifest.done(), manifest.tables()
         found = []
         for plan in plans:
             for text, task in plan.texts():
                 keys = [unit_key(task.key, unit, task.ordinary) for unit in task.units]
                 have = done.get(task.key, set())
-                if "sinks" in manifest.tables_of(task.key):
+                if "sinks" in tables.get(task.key, ()):
                     found.append((text.text_id, [key for key in keys if key in have]))
         return found

@@ -8,6 +8,7 @@ are not those that were written. What does not count is set aside and computed a
 import contextlib
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ from secondary_sinks.runs.tasks import Failure, Outcome, Unit
 SCHEMA = 1
 WORK = "sweep"
 """Folder, inside a run folder, of all that a sweep needs to go on."""
+NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}\.(sinks|effects|trace)\.parquet")
+"""Of a shard: what made it, what it holds, and the table."""
 SHARDS, DAMAGED, LINES = "shards", "damaged", "manifest.jsonl"
 
 
@@ -42,6 +45,18 @@ class Entry:
     failures: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     where: dict[str, str | None] = field(default_factory=dict)
+
+
+_TYPES: dict[str, Any] = {
+    **dict.fromkeys(("units", "shards"), (dict, dict)),
+    **dict.fromkeys(("n_cells", "n_sinks", "n_tokens"), int),
+    "task": str,
+    "primary": (int, type(None)),
+    "left_out": (dict, int),
+    "failures": (list, dict),
+    "seconds": (dict, float),
+    "where": (dict, (str, type(None))),
+}
 
 
 class Manifest:
@@ -122,9 +137,12 @@ class Manifest:
                 found.setdefault(entry.task, set()).update(entry.units)
         return found
 
-    def tables_of(self, task: str) -> set[str]:
-        """Tables that a task has shards of."""
-        return {table for entry in self.entries if entry.task == task for table in entry.shards}
+    def tables(self) -> dict[str, set[str]]:
+        """Tables that each task has shards of, by key of the task."""
+        found: dict[str, set[str]] = {}
+        for entry in self.entries:
+            found.setdefault(entry.task, set()).update(entry.shards)
+        return found
 
     def path_of(self, entry: Entry, table: str) -> Path | None:
         """Where an entry's shard of a table lies; None where it has none."""
@@ -223,4 +241,30 @@ def _parse(line: bytes) -> Entry | None:
             f"the manifest of this sweep has another schema than {SCHEMA}; go on with the version "
             "that began it (see run.json or sweep/config.json), or choose another --out"
         )
-    return Entry(**body)
+    return _checked(body)
+
+
+def _checked(body: dict[str, Any]) -> Entry | None:
+    """The entry, if every field is of its type and no shard's name leads out of its folder."""
+    if not {"task", "units", "shards"} <= body.keys() <= _TYPES.keys():
+        return None
+    if not all(_is(value, _TYPES[name]) for name, value in body.items()):
+        return None
+    try:
+        named = all(NAME.fullmatch(shard["name"]) for shard in body["shards"].values())
+        named &= all(isinstance(shard["sha256"], str) for shard in body["shards"].values())
+        named &= all({"kind", "message"} <= one.keys() for one in body.get("failures", ()))
+        for unit in (*body["units"].values(), *(one["unit"] for one in body.get("failures", ()))):
+            if unit is not None:
+                unit_of(unit)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    return Entry(**body) if named else None
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Whether a value is of a type; of `(dict, T)` or `(list, T)` where its items are of T."""
+    if isinstance(kind, tuple) and kind[0] in (dict, list):
+        items = value.values() if isinstance(value, dict) else value
+        return isinstance(value, kind[0]) and all(_is(item, kind[1]) for item in items)
+    return isinstance(value, kind) and not isinstance(value, bool)

@@ -67,8 +67,11 @@ def plan(config: SweepConfig, spec: ModelSpec, prepared: Prepared, manifest: Man
             ordinary=config.ordinary,
             trace=config.trace,
         )
-    done = manifest.done()
-    rest = (_missing(task, done.get(task.key, set()), manifest) for task in tasks.values())
+    done, tables = manifest.done(), manifest.tables()
+    rest = (
+        _missing(task, done.get(task.key, set()), tables.get(task.key, set()))
+        for task in tasks.values()
+    )
     return Plan(
         spec=spec,
         prepared=prepared,
@@ -77,10 +80,9 @@ def plan(config: SweepConfig, spec: ModelSpec, prepared: Prepared, manifest: Man
     )
 
 
-def _missing(task: Task, done: set[str], manifest: Manifest) -> Task | None:
+def _missing(task: Task, done: set[str], tables: set[str]) -> Task | None:
     """The task with the units that are not done; None where nothing is missing."""
     units = tuple(u for u in task.units if unit_key(task.key, u, task.ordinary) not in done)
-    tables = manifest.tables_of(task.key)
     whole = "sinks" in tables and ("trace" in tables or not task.trace)
     if not units and whole:
         return None

@@ -109,6 +109,7 @@ class Sweep:
         self.manifest = Manifest(folder.path)
         self.finish = Finish(folder, config, asked_for(config, texts))
         self.plans: list[Plan] = []
+        self.sinks: dict[str, int] = {}
         self.begin = time.monotonic()
         self.n_computed = self.n_cells = self.n_tokens = 0
 
@@ -135,6 +136,8 @@ class Sweep:
         todo = plan(self.config, spec, prepared, self.manifest)
         self.finish.refuse_others(todo, number, force=self.force)
         self.plans.append(todo)
+        mine = {task.key for task in todo.tasks}
+        self.sinks |= {e.task: e.n_sinks for e in self.manifest.entries if e.task in mine}
         store(self.folder.path, self.finish.asked, self.plans, self.command)
         for bad in prepared.bad:
             self.tell("failed", model=spec.name, text_id=bad.text_id, reason=bad.reason)
@@ -158,7 +161,7 @@ class Sweep:
         self.n_cells += entry.n_cells
         self.n_tokens += entry.n_tokens
         total = sum(len(task.tokens) for one in self.plans for task in one.missing)
-        sinks = {one.task: one.n_sinks for one in self.manifest.entries}
+        self.sinks[entry.task] = entry.n_sinks
         return {
             "model": todo.spec.name,
             "units": self.n_computed,
@@ -169,7 +172,7 @@ class Sweep:
             "tokens_total": total,
             "seconds": round(took, 3),
             "seconds_left": round(took / self.n_tokens * (total - self.n_tokens), 1),
-            "sinks": sum(sinks.values()),
+            "sinks": sum(self.sinks.values()),
         }
 
     def _finish(self) -> dict[str, Any]:

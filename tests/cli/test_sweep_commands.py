@@ -1,7 +1,9 @@
 """`ablate`, `patch`, `scale`, `status`, `verify`, `merge` and `export` at work on a tiny model."""
 
+import io
 import json
 import shlex
+import sys
 
 import pandas as pd
 import pytest
@@ -100,7 +102,7 @@ def test_a_dry_run_knows_what_is_done(swept, call):
     assert code == 0
     assert "done already      2 of 4 units" in printed
     assert "so about 0 for 0 sinks expected" in printed
-    assert "those of the texts that are done" in printed
+    assert "(as the texts that are done)" in printed
 
 
 def test_a_bad_text_is_skipped_said_and_in_the_exit_code(call, tmp_path):
@@ -219,3 +221,40 @@ def test_progress_and_names_of_texts_are_printable(capsys, tmp_path):
         watch.tell("load", model="a\x1b[2J", number=1, models=1)
         watch.tell("failed", text_id="\x1b[31m", reason="two\nlines")
     assert capsys.readouterr().err == "warning: skipped text '\\x1b[31m': two lines\n"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_bar_shows_rates_on_a_terminal_only(monkeypatch, tmp_path):
+    facts = {"model": "m", "units": 2, "units_missing": 2, "cells_per_s": 3.0, "sinks": 7}
+    for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with Watch("text", tmp_path) as watch:
+            watch.tell("plan", model="m", missing=4)
+            watch.tell("task", seconds_left=61.0, **facts)
+        assert ("3.0 cells/s, 0:01:01 left, 7 sinks" in stream.getvalue()) == shown
+        assert bool(stream.getvalue()) == shown
+    assert "2 unit(s) done, 2 left" in watch.how_to_go_on()
+
+
+def test_one_model_in_two_dtypes_has_two_names(call, tmp_path):
+    config = tmp_path / "two.yaml"
+    config.write_text("models: [tiny, {name: tiny, dtype: bfloat16}]\ntexts: [ok.jsonl]\n")
+    assert call("ablate", "--config", str(config), "--out", "{out}")[0] == 0
+    names = [model["label"] for model in runs.open(tmp_path / "out").models]
+    assert names == ["tiny (float32)", "tiny (bfloat16)"]
+    code, printed, _ = call("report", "{out}", "--model", "tiny (bfloat16)")
+    assert code == 0
+    assert printed.endswith("report.html\n")
+
+
+def test_ids_that_two_files_share_are_told_apart_by_the_files(call, tmp_path):
+    for name in ("a", "b"):
+        line = json.dumps({"text": f"one text of {name}, and no other"})
+        (tmp_path / f"{name}.jsonl").write_text(line)
+    files = [word for name in "ab" for word in ("--texts", str(tmp_path / f"{name}.jsonl"))]
+    assert call("ablate", "tiny", *files, "--out", "{out}")[0] == 0
+    assert set(runs.open(tmp_path / "out").trace["text_id"]) == {"a.jsonl:line-1", "b.jsonl:line-1"}
