@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 def site():
     """The address of the built site, on this machine."""
     pytest.importorskip("zensical", reason="zensical is not installed")
-    build = [sys.executable, "-m", "zensical", "build", "--strict"]
+    build = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
     done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     handler = functools.partial(_Quiet, directory=ROOT / "site")
