@@ -76,8 +76,18 @@ def levels(found: Levels, n_layers: int) -> list[Panel]:
 def ablations(effects: pd.DataFrame, record: dict[str, Any]) -> list[Panel]:
     """Bars by layer, then maps of sinks and controls; only those that have something to show."""
     edit = EDITS.get(record["edit"], record["edit"])
-    panels = [_bars(edit, record), *(_map(effects, role) for role in _MAPS)]
+    first, others = _first(effects)
+    panels = [_bars(edit, record), *(_map(first, role, others) for role in _MAPS)]
     return [panel for panel in panels if panel is not None]
+
+
+def _first(effects: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The cells of the first edit, site and effect: a map shows one; and that there are others."""
+    names = [name for name in ("edit", "site", "effect") if name in effects]
+    kinds = effects[names].drop_duplicates()
+    one = kinds.iloc[0]
+    words = "" if len(kinds) == 1 else f" Of {len(kinds)} edits this is {', '.join(one)}."
+    return effects[(effects[names] == one).all(axis=1)], words
 
 
 _MAPS = {
@@ -91,7 +101,7 @@ _MAPS = {
 _TITLES = {"sink": "Ablation map of the sinks", "control": "The same at their controls"}
 
 
-def _map(effects: pd.DataFrame, role: str) -> Panel | None:
+def _map(effects: pd.DataFrame, role: str, others: str) -> Panel | None:
     try:
         figure = ablation_heatmap(effects, role)
     except SinkError:  # nothing to draw
@@ -100,7 +110,7 @@ def _map(effects: pd.DataFrame, role: str) -> Panel | None:
     drawn = cells.merge(strongest(cells)[TOKEN], on=TOKEN)
     names = [*TOKEN, "token", "role", "kind", "layer", "share", "mass_clean", "mass_edited"]
     names += ["lifetime_clean", "lifetime_edited", "norm_clean", "norm_edited"]
-    return panel(f"{role}s", _TITLES[role], figure, drawn[names], _MAPS[role])
+    return panel(f"{role}s", _TITLES[role], figure, drawn[names], _MAPS[role] + others)
 
 
 def _bars(edit: str, record: dict[str, Any]) -> Panel | None:

@@ -132,6 +132,16 @@ def test_only_primary_like_sinks_have_a_map_and_no_bars():
     assert figures(html) == {"profiles", "sinks", "controls"}
 
 
+def test_of_several_edits_the_maps_show_the_first_and_say_so():
+    both = pd.concat([frames.effects(), frames.effects().assign(edit="mean", mass_edited=0.0)])
+    html = Html(page(effects=both, record=record(edit="zero, mean")))
+    assert figures(html) == {"profiles", "levels", "bars", "sinks", "controls"}
+    assert html.words.count("Of 2 edits this is zero, mlp_out, direct.") == 2
+    data = {attrs["id"]: json.loads(text) for attrs, text in html.scripts() if "id" in attrs}
+    assert data["sinks-table"].count("\n") == 1 + 2
+    assert "Of 2 edits" not in Html(page()).words
+
+
 def test_sinks_whose_mass_is_unknown_have_no_map():
     cells = frames.effects().assign(mass_clean=float("nan"))
     html = Html(page(effects=cells, record=record(layer_effects=[])))
