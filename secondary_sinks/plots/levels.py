@@ -56,7 +56,7 @@ def level_heatmaps(named: Mapping[str, tuple[pd.DataFrame, int | None]]) -> go.F
         figure.update_xaxes(layer_axis(size), **axis, row=1, col=col)
         figure.update_yaxes(layer_axis(size + 1), showgrid=False, row=1, col=col)
     figure.update_yaxes(title_text="lifetime (layers)", col=1)
-    figure.update_traces(colorbar_ypad=30)  # above the names of the models
+    figure.update_traces(colorbar_y=1.09)  # above the names of the models
     return finish(figure, height=470).update_layout(margin_t=120)
 
 
