@@ -13,9 +13,12 @@ import pytest
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """A headless chromium. As root it has no sandbox to run in."""
+    """A headless chromium. As root it has no sandbox to run in.
+
+    One per file: playwright keeps an event loop running, and other tests run their own.
+    """
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:

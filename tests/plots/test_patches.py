@@ -90,3 +90,14 @@ def test_nothing_to_draw_is_an_error():
     table = patch_table(CELLS.iloc[:0], frames.sinks(), "noising")
     with pytest.raises(SinkError, match="no map"):
         patch_heatmap(table, "noising", LAYERS)
+
+
+@pytest.mark.parametrize("text", frames.HOSTILE)
+def test_labels_and_notes_are_inert(text):
+    sinks = frames.sinks(*(frames.sink(text, pos, token=text) for pos in (1, 2)))
+    table = patch_table(CELLS.assign(text_id=text), sinks, "noising")
+    figure = patch_heatmap(table, "noising", LAYERS)
+    words = [*figure.layout.yaxis.ticktext, *np.ravel(figure.data[0].hovertext)]
+    assert len(words) > 2
+    assert not any(set("<>$") & set(word.replace("<br>", "")) for word in words)
+    assert not any("%{" in word for word in words)
