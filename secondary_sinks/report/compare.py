@@ -85,7 +85,7 @@ def _models(folder: RunFolder) -> list[Compared]:
 def compared(record: dict[str, Any], sinks: pd.DataFrame, answers: dict[str, Answer]) -> Compared:
     """What the page says of one model."""
     return Compared(
-        name=str(record["model"]["name"]),
+        name=str(record.get("label", record["model"]["name"])),
         record=record,
         sinks=sinks,
         levels=levels_of(record, sinks),

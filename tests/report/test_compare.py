@@ -54,6 +54,12 @@ def test_two_runs_of_one_model_are_told_apart():
     assert "other (" not in words
 
 
+def test_a_model_of_a_sweep_has_its_name_there():
+    words = Html(comparison([model("same", label="same (bfloat16)"), model("same")])).words
+    assert "same (bfloat16)" in words
+    assert "same (1)" not in words
+
+
 def test_what_else_differs_is_said():
     same = "The runs differ in more than the model"
     assert same not in Html(comparison([model("a"), model("b")])).words
