@@ -17,23 +17,14 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from tests.browser.explorer import says, use
+
 ROOT = Path(__file__).parents[2]
 CODE = """
 from secondary_sinks.notebook import SinkExplorer
-from secondary_sinks.testing import Plant, plant
+from tests.browser.explorer import planted
 
-sinks = [Plant(pos=20, forming=(3,)), Plant(pos=300, forming=(5,))]
-planted = plant([Plant(pos=0, forming=(1,), strength=400.0), *sinks], n_pos=320)
-
-class Words:
-    padding_side, bos_token_id, pad_token_id = "right", None, None
-
-    def decode(self, ids):
-        hostile = {1: "<img src=x onerror=alert(1)>", 20: "</script>", 21: "%{x}<b>"}
-        return hostile.get(ids[0], " word")
-
-planted.model.tokenizer = Words()
-explorer = SinkExplorer(planted.model, planted.tokens)
+explorer = SinkExplorer(*planted())
 explorer
 """
 OFFLINE = (
@@ -120,75 +111,13 @@ def opened(visit, address, **options):
     return found
 
 
-def says(page, text):
-    page.locator(".sinks .status").filter(has_text=text).wait_for()
-
-
-def test_click_keyboard_and_hostile_tokens(visit, notebook, lab):
+def test_jupyterlab(visit, notebook, lab):
     found = opened(visit, notebook)
-    page, explorer = found.page, found.page.locator(".sinks")
-
-    def button(name):
-        return explorer.get_by_role("button", name=name, exact=True)
-
-    # By mouse: a token, an edit; the result is there, beside its control.
-    strip = explorer.locator(".strip button")
-    assert strip.count() == 320 - 256, "it begins at the strongest sink, on the second page"
-    button("Earlier tokens").click()
-    page.wait_for_function("document.querySelectorAll('.sinks .strip button').length === 256")
-    assert strip.nth(20).inner_text() == "<img␣src=x␣onerror=alert(1)>"
-    strip.nth(20).click()
-    explorer.get_by_role("slider", name="Layer").fill("3")
-    explorer.get_by_label("zero", exact=True).check()
-    says(page, "lifetime 5 to 0 layers")
-    assert "control (twin)" in explorer.locator("table").inner_text()
-    assert explorer.locator(".main-svg").count() >= 2
-
-    # The map is plotly's own, and a click in it chooses a token and a layer.
-    area = explorer.locator(".figure").first.locator(".nsewdrag").bounding_box()
-    page.mouse.click(area["x"] + area["width"] * 100.5 / 256, area["y"] + area["height"] * 2.5 / 8)
-    says(page, "layer 5 at ")
-    says(page, "(position 100)")
-    button("Undo").click()
-    says(page, "lifetime 5 to 0 layers")
-
-    # Total effects, Python, the list of trials.
-    button("Total effect").click()
-    page.wait_for_selector(".sinks tbody tr:nth-child(7)")
-    assert "direct_and_total" in explorer.locator("pre").text_content()
-    explorer.locator("ol button").nth(1).click()
-    says(page, "(position 100)")
-    explorer.get_by_label("Run folder").fill(str(lab[1] / "explored"))
-    button("Export").click()
-    says(page, "Written to ")
-    button("Export").click()
-    page.wait_for_function(
-        "document.querySelector('.sinks .error').textContent.includes('not empty')"
+    use(found.page, lab[1])
+    assert found.page.locator(".jp-CodeCell").count() == 1, (
+        "D and arrows did nothing to the notebook"
     )
-
-    # By keyboard alone: donor, layer, and over the edge of the page.
-    strip.nth(40).focus()
-    for key in ("Enter", "ArrowRight", "ArrowRight", "d"):
-        page.keyboard.press(key)
-    says(page, "from position 42")
-    strip.nth(40).focus()
-    page.keyboard.press("ArrowDown")
-    says(page, "of layer 4 ")
-    assert strip.count() == 256
-    page.keyboard.press("End")
-    page.keyboard.press("ArrowRight")
-    page.wait_for_function(
-        "document.activeElement.getAttribute('aria-label')?.includes('position 256')"
-    )
-    assert strip.count() == 320 - 256
-    page.keyboard.press("Enter")
-    says(page, "(position 256)")
-    assert page.locator(".jp-CodeCell").count() == 1, "D and arrows did nothing to the notebook"
-
-    # Nothing was run that a token said, and the console is clean.
-    assert page.locator(".sinks img").count() == 0
-    errors = [line for line in found.said if line.startswith(("error", "dialog"))]
-    assert errors == []
+    assert [line for line in found.said if line.startswith(("error", "dialog"))] == []
     assert all(url.startswith((lab[0], "ws://127.0.0.1")) for url in found.asked)
 
 
@@ -206,7 +135,7 @@ def _():
 """
 
 
-def test_marimo_shows_it_too(visit, tmp_path):
+def test_marimo(visit, tmp_path):
     if importlib.util.find_spec("marimo") is None:
         pytest.skip("marimo is not installed; pip install marimo")
     cell = textwrap.indent(CODE.removesuffix("explorer\n"), "    ")
