@@ -292,7 +292,7 @@ function actions(model) {
 // --- what the edit did
 
 function result(model) {
-  const box = make("div", { className: "scroll" });
+  const box = make("div", { className: "scroll", role: "region", ariaLabel: "What the edit did", tabIndex: 0 });
   const draw = () => {
     const { tokens, control, layers, rows } = model.get("table");
     if (!rows) return box.replaceChildren();
