@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from secondary_sinks.causal.recipes import SINK
 from secondary_sinks.errors import RunFolderError, TextError
 from secondary_sinks.models.load import parse_device, parse_dtype
 from secondary_sinks.models.memory import gigabytes, weight_bytes
@@ -150,7 +151,7 @@ def _model(
     passes = sum(2 for one in left if one)
     n_tokens = sum(2 * size for size, one in zip(sizes, left, strict=True) if one)
     sinks, rate = _sinks(manifest, set(keys), sum(sizes)), _measured_rate(manifest, set(keys))
-    per_sink = len(units) * (2 + config.ordinary)
+    per_sink = sum((1 if u.edit == SINK else 2) + config.ordinary for u in units)
     rows = sum(sizes) * seen.n_layers * TRACE_ROW * config.trace
     return ModelEstimate(
         name=spec.name,

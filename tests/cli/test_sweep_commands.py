@@ -105,6 +105,13 @@ def test_a_dry_run_knows_what_is_done(swept, call):
     assert "(as the texts that are done)" in printed
 
 
+def test_a_dry_run_counts_cells_per_sink(call):
+    edits = ("--donor", "twin", "--donor", "sink", "--ordinary", "3")
+    code, printed, _ = call("patch", "tiny", *TEXTS, *edits, "--out", "{out}", "--dry-run")
+    assert code == 0
+    assert "18 per sink" in printed, "two layers, of one sink, its control (twice) and 3 others"
+
+
 def test_a_bad_text_is_skipped_said_and_in_the_exit_code(call, tmp_path):
     (tmp_path / "mixed.jsonl").write_text(
         json.dumps({"id": "short", "text": "x y"}) + "\n" + json.dumps({"text": "long " * 9})
