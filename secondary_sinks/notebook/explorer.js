@@ -258,7 +258,7 @@ function actions(model) {
     made.addEventListener("click", act);
     return made;
   };
-  const bar = make("progress", { max: 1, ariaLabel: "Recomputing", hidden: true });
+  const bar = make("progress", { max: 1, ariaLabel: "At work", hidden: true });
   const total = button("Total effect", () => model.send({ do: "total" }));
   const copy = button("Copy as Python", async () => {
     try {

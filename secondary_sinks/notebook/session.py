@@ -60,9 +60,11 @@ class Session:
     ) -> None:
         """Observe the text and choose its strongest secondary sink.
 
-        `text` is a string, token ids, or the messages of a conversation. Raises as `tokenize`
-        and `observe`.
+        `text` is a string, token ids, or the messages of a conversation. `progress` is called with
+        (layers done, layers) of the pass that is kept, or, where none is, of that of each edit.
+        Raises as `tokenize` and `observe`.
         """
+        self.progress = progress
         self.model, self.thresholds = model, thresholds or Thresholds()
         self.text = _tokenized(model, text, text_id)
         tokens, kept = self.text.tokens, None
@@ -191,8 +193,8 @@ class Session:
         control = self._control(choice)
         copy = None if control is None else choice.edit(control.pos)
         edits = (edit,) if copy is None else (edit, copy)
-        layers = self._layers(choice)
-        replayed = replay(self.model, self.trace, edits, kept=self._kept)
+        layers, told = self._layers(choice), None if self.immediate else self.progress
+        replayed = replay(self.model, self.trace, edits, kept=self._kept, progress=told)
         frame = before_and_after(self.trace, replayed, layers=layers, thresholds=self.thresholds)
         self._tried[edit] = Tried(
             choice=choice,

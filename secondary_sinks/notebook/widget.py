@@ -84,6 +84,7 @@ class SinkExplorer(anywidget.AnyWidget):
         """Observe the text; nothing is drawn until the widget is shown."""
         self.session = Session(model, text, text_id=text_id, thresholds=thresholds)
         super().__init__()
+        self.session.progress = self._on_progress
         self._quiet, self._drawn_pos = False, -1
         self.setup = self._setup()
         self._show()
@@ -110,10 +111,7 @@ class SinkExplorer(anywidget.AnyWidget):
 
     def total(self) -> None:
         """Recompute everything after the edit, and show direct and total effects together."""
-        try:
-            self._said(self.session.total(self._on_progress))
-        finally:
-            self.progress = -1.0
+        self._said(self.session.total(self._on_progress))
 
     def turn(self, page: int) -> None:
         """Show another page of tokens, from 0."""
@@ -157,7 +155,7 @@ class SinkExplorer(anywidget.AnyWidget):
         try:
             act()
         except (SinkError, KeyError, TypeError, ValueError) as error:
-            self.error = f"{error}"
+            self.error, self.progress = f"{error}", -1.0
             self._show()
 
     def _unknown(self, content: Any) -> None:
@@ -174,7 +172,7 @@ class SinkExplorer(anywidget.AnyWidget):
     # What the browser is shown.
 
     def _said(self, tried: Tried | None) -> None:
-        self.error = ""
+        self.error, self.progress = "", -1.0
         self._show()
         self.status = summary(self.session.trace, tried) if tried else self._waiting()
 
@@ -235,6 +233,7 @@ class SinkExplorer(anywidget.AnyWidget):
         session, trace = self.session, self.session.trace
         n_layers, n_pos = trace.norm.shape
         sinks = sorted(session.sinks.sinks, key=lambda sink: -sink.norm_ratio_max)[:MOST_SINKS]
+        slow = "" if session.immediate else " A long text: each edit walks through all of it."
         secondary = len(session.sinks.of_kind("secondary").sinks)
         return {
             "layers": n_layers,
@@ -255,8 +254,7 @@ class SinkExplorer(anywidget.AnyWidget):
                 for sink in sinks
             ],
             "found": f"{n_pos} tokens, {n_layers} layers; {secondary} secondary "
-            f"{'sink' if secondary == 1 else 'sinks'}.",
-            "slow": not session.immediate,
+            f"{'sink' if secondary == 1 else 'sinks'}.{slow}",
         }
 
 

@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from secondary_sinks import Edit, ablate, detect, replay
+from secondary_sinks import Edit, ablate, detect, load_model, replay
 from secondary_sinks.causal import direct_and_total
 from secondary_sinks.errors import EditError, RunFolderError, TextError
 from secondary_sinks.notebook import Session
@@ -15,6 +15,7 @@ from secondary_sinks.report import render
 from secondary_sinks.runs import RunFolder, verify
 from secondary_sinks.testing import Plant, plant
 from secondary_sinks.types import Thresholds
+from tests.tiny import TEMPLATE, tiny_llama, tiny_tokenizer
 
 
 def same(got, expected):
@@ -280,10 +281,12 @@ def test_all_trials_are_a_frame(session):
 
 def test_a_long_text_is_walked_again_and_gives_the_same(planted, session, monkeypatch):
     monkeypatch.setattr(module, "KEPT_AT_MOST", 1000)
-    slow = Session(planted.model, planted.tokens)
+    told = []
+    slow = Session(planted.model, planted.tokens, progress=lambda *done: told.append(done))
     assert not slow.immediate
     choice = {"pos": 20, "layer": 3, "kind": "mean"}
     same(slow.choose(**choice).rows[0], session.choose(**choice).rows[0])
+    assert told == [(layer, 8) for layer in range(1, 9)]
 
 
 def test_two_tokens_have_no_control(planted):
@@ -295,6 +298,17 @@ def test_two_tokens_have_no_control(planted):
 def test_a_string_needs_a_tokenizer(planted):
     with pytest.raises(TextError, match="no tokenizer"):
         Session(planted.model, "some text")
+
+
+def test_a_string_is_fed_as_it_is_and_messages_through_the_template():
+    model = load_model(tiny_llama(), tokenizer=tiny_tokenizer(TEMPLATE), device="cpu")
+    plain, turns = "A text of some thirty characters.", [{"role": "user", "content": "Hello there"}]
+    session = Session(model, plain)
+    assert "".join(session.trace.token_strings) == plain
+    assert (session.text.feed, session.text.fed) == ("raw", plain)
+    chat = Session(model, turns, text_id="talk")
+    assert (chat.text.feed, chat.text.fed) == ("chat", "<s>user: Hello there</s>")
+    assert chat.trace.text_id == "talk"
 
 
 @pytest.mark.real

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from secondary_sinks.notebook import SinkExplorer
+from secondary_sinks.notebook import session as session_module
 from secondary_sinks.notebook import widget as module
 from secondary_sinks.notebook.choice import MEASURES
 from secondary_sinks.runs import RunFolder
@@ -137,6 +138,15 @@ def test_buttons(explorer, tmp_path):
 def test_a_message_that_means_nothing_is_no_crash(explorer, content):
     explorer._handle_custom_msg(content, [])
     assert explorer.error
+
+
+def test_a_long_text_says_that_edits_take_a_while_and_shows_progress(planted, monkeypatch):
+    monkeypatch.setattr(session_module, "KEPT_AT_MOST", 1000)
+    explorer, seen = SinkExplorer(planted.model, planted.tokens), []
+    assert explorer.setup["found"].endswith("A long text: each edit walks through all of it.")
+    explorer.observe(lambda change: seen.append(change["new"]), "progress")
+    click(explorer, kind="zero")
+    assert seen == [layer / 8 for layer in range(1, 9)] + [-1.0]
 
 
 def test_pages_turn_by_themselves_and_by_hand(long):

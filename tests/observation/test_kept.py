@@ -1,68 +1,83 @@
 """A kept pass gives what further passes would give."""
 
+from typing import Any, NamedTuple
+
 import pytest
 import torch
 
-from secondary_sinks import Edit, observe, replay
+from secondary_sinks import Edit, load_model, observe, replay
 from secondary_sinks.errors import TraceError
 from secondary_sinks.observation import KeptPass
 from secondary_sinks.testing import Plant, plant
+from secondary_sinks.testing.families import tiny
 from secondary_sinks.types.trace import LAYER_POS
+from tests.marks import needs_old
 
 PRIMARY = Plant(pos=0, forming=(1,), strength=400.0)
 EDITS = [
-    Edit(pos=20, layer=3),
-    Edit(pos=20, layer=3, kind="mean"),
-    Edit(pos=40, layer=4, kind="patch", donor=20, site="resid_post"),
-    Edit(pos=40, layer=3, kind="patch", donor=20, site="attn_out"),
-    Edit(pos=40, layer=3, kind="mean", site="z", units=(1,)),
-    Edit(pos=20, layer=5, kind="remove", site="resid_post"),
+    Edit(pos=20, layer=1),
+    Edit(pos=20, layer=1, kind="mean"),
+    Edit(pos=40, layer=2, kind="patch", donor=20, site="resid_post"),
+    Edit(pos=40, layer=1, kind="patch", donor=20, site="attn_out"),
+    Edit(pos=40, layer=1, kind="mean", site="z", units=(1,)),
 ]
 COLUMNS = ("norm", "deviation_ratio", "alignment", "alignment_centred", "key_norm", "mass")
 
 
-@pytest.fixture(scope="module")
-def planted():
-    return plant([PRIMARY, Plant(pos=20, forming=(3,))], content_queries=True)
+class Fed(NamedTuple):
+    """A model and what it is fed."""
+
+    model: Any
+    tokens: torch.Tensor
 
 
-def test_its_trace_is_that_of_observe(planted):
-    kept = KeptPass(planted.model, planted.tokens).trace("named")
-    observed = observe(planted.model, planted.tokens, text_id="named")
+@pytest.fixture(scope="module", params=[pytest.param("planted", marks=needs_old), "bridge"])
+def fed(request):
+    """A planted model, which is a HookedTransformer, and a bridge of random weights."""
+    if request.param == "bridge":
+        return Fed(load_model(tiny("llama"), device="cpu", bridge=True), torch.arange(3, 67))
+    planted = plant([PRIMARY, Plant(pos=20, forming=(3,))], content_queries=True)
+    return Fed(planted.model, planted.tokens)
+
+
+def test_its_trace_is_that_of_observe(fed):
+    kept = KeptPass(fed.model, fed.tokens).trace("named")
+    observed = observe(fed.model, fed.tokens, text_id="named")
     assert (kept.primary, kept.text_id) == (observed.primary, "named")
     for name in LAYER_POS:
-        assert torch.equal(getattr(kept, name), getattr(observed, name)), name
+        torch.testing.assert_close(getattr(kept, name), getattr(observed, name), msg=name)
 
 
-def test_replays_over_it_are_those_of_a_pass_of_their_own(planted):
-    trace = observe(planted.model, planted.tokens)
-    kept = KeptPass(planted.model, planted.tokens)
+def test_replays_over_it_are_those_of_a_pass_of_their_own(fed):
+    trace, kept = observe(fed.model, fed.tokens), KeptPass(fed.model, fed.tokens)
     for _ in range(2):  # the second shows that the first has changed nothing
-        ours = replay(planted.model, trace, EDITS, kept=kept)
-        theirs = replay(planted.model, trace, EDITS)
+        ours = replay(fed.model, trace, EDITS, kept=kept)
+        theirs = replay(fed.model, trace, EDITS)
         for name in COLUMNS:
-            torch.testing.assert_close(getattr(ours, name), getattr(theirs, name), msg=name)
+            got, expected = getattr(ours, name), getattr(theirs, name)
+            torch.testing.assert_close(got, expected, equal_nan=True, msg=name)
 
 
-def test_one_of_another_text_is_refused(planted):
-    trace = observe(planted.model, planted.tokens)
-    other = KeptPass(planted.model, planted.tokens.flip(0))
+def test_one_of_another_text_is_refused(fed):
+    trace = observe(fed.model, fed.tokens)
+    other = KeptPass(fed.model, fed.tokens.flip(0))
     with pytest.raises(TraceError, match="another model or text"):
-        replay(planted.model, trace, EDITS[:1], kept=other)
+        replay(fed.model, trace, EDITS[:1], kept=other)
 
 
-def test_its_size_is_about_what_is_said(planted):
-    kept, n_pos = KeptPass(planted.model, planted.tokens), len(planted.tokens)
+def test_its_size_is_about_what_is_said(fed):
+    kept, n_pos = KeptPass(fed.model, fed.tokens), len(fed.tokens)
     seen = {}
     for view in kept.walk():
         pieces = (view.resid_pre, view.mlp_out, view.queries, view.keys, view.values)
         for tensor in (*pieces, *(getattr(view.denominator, one) for one in ("largest", "at"))):
             storage = tensor.untyped_storage()
             seen[storage.data_ptr()] = storage.nbytes()
-    assert KeptPass.bytes_of(planted.model, n_pos) == pytest.approx(sum(seen.values()), rel=0.2)
+    assert KeptPass.bytes_of(fed.model, n_pos) == pytest.approx(sum(seen.values()), rel=0.25)
 
 
-def test_progress_is_told(planted):
+def test_progress_is_told(fed):
     told = []
-    KeptPass(planted.model, planted.tokens, lambda *done: told.append(done))
-    assert told == [(layer + 1, 8) for layer in range(8)]
+    KeptPass(fed.model, fed.tokens, lambda *done: told.append(done))
+    n_layers = fed.model.cfg.n_layers
+    assert told == [(layer + 1, n_layers) for layer in range(n_layers)]
