@@ -14,8 +14,9 @@ from secondary_sinks.detection import across_texts
 from secondary_sinks.questions import layer_effects, layer_verdicts
 from secondary_sinks.runs import durable, parquet
 from secondary_sinks.runs.compute import NO_EFFECTS
+from secondary_sinks.runs.entries import Entry, unit_of
 from secondary_sinks.runs.keys import unit_key
-from secondary_sinks.runs.manifest import Entry, Manifest, unit_of
+from secondary_sinks.runs.manifest import Manifest
 from secondary_sinks.runs.plan import Plan
 from secondary_sinks.runs.sweep_config import SweepConfig
 from secondary_sinks.runs.tasks import FedText, Task, Unit

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from secondary_sinks.errors import TextError
+from secondary_sinks.runs.entries import Entry
 from secondary_sinks.runs.executors import Executor, InProcess, given
 from secondary_sinks.runs.finish import Finish, asked_for
 from secondary_sinks.runs.folder import RunFolder
-from secondary_sinks.runs.manifest import Entry, Manifest
+from secondary_sinks.runs.manifest import Manifest
 from secondary_sinks.runs.plan import Plan, plan, read_all
 from secondary_sinks.runs.stored import store
 from secondary_sinks.runs.sweep_config import SweepConfig

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secondary_sinks.runs import durable
-from secondary_sinks.runs.manifest import Entry, Manifest
+from secondary_sinks.runs.entries import Entry
+from secondary_sinks.runs.manifest import Manifest
 from secondary_sinks.runs.tasks import Failure, ModelSpec, Outcome, Task, Unit
 
 UNIT = Unit(edit="zero", site="mlp_out", layer=1)
