@@ -3,51 +3,69 @@
 Claim of the paper (Wong et al. 2025, arXiv 2512.22213): specific middle-layer MLPs form
 secondary sinks. It rests on where vectors point; nothing was taken away.
 
-Method: at each secondary sink, and at as many control tokens (token twins, else the nearest
-ordinary token), switch off the MLP of one layer at that token alone. Compare the attention that
-the token draws, and its lifetime, before and after. Intervals by resampling texts, corrected
-for the number of layers.
+Method: at each secondary sink, at its control (a token twin, else the nearest ordinary token)
+and at an ordinary token of similar position and norm, switch off the MLP of one layer at that
+token alone: by nothing (zero), by its mean over ordinary tokens, by its output at random ones.
+Compare the attention that the token draws, and its lifetime, before and after. Intervals by
+text, corrected for the number of layers. A second verdict takes the MLPs that form each sink
+together, against as many other MLPs.
 
 What would refute it: no single layer's MLP takes half of the sinks' attention away, or it takes
-as much from controls.
+as much from controls; or the three ways to ablate disagree.
 
     python -m experiments.mlp_ablation --model smollm2-135m --out results/mlp_ablation
 """
 
+from collections.abc import Mapping
 from typing import Annotated
 
+import pandas as pd
+import plotly.graph_objects as go
 import typer
 
+from experiments.answers import found
 from experiments.command import main_of
-from experiments.shared import Finding, Observed, nobody, unanswered
-from secondary_sinks import Effects, ablate, layer_effects, layer_verdicts
-from secondary_sinks.plots import layer_effect_bars
+from experiments.shared import Finding, Observed
+from secondary_sinks import Answer, necessity
+from secondary_sinks.plots import interval_lines
 
 NAME, QUESTION = "mlp_ablation", "Which MLPs do secondary sinks need?"
 CLAIM = "the MLP of one layer forms most secondary sinks"
+EDITS = ("zero", "mean", "resample")
+PANELS = {
+    "ended": ("share of sinks that end", "linear"),
+    "lost": ("mass lost beyond controls", "linear"),
+}
 
 
 def run(
     observed: Observed,
     *,
-    edit: Annotated[str, typer.Option(help="zero or mean.")] = "zero",
+    edit: Annotated[str, typer.Option(help="zero, mean or resample; else all three.")] = "",
 ) -> Finding:
-    """Ablate every MLP at every secondary sink and its control, then compare the two."""
-    why = nobody(observed)
-    if why:
-        return unanswered(NAME, QUESTION, CLAIM, why, {})
-    parts = (ablate(observed.model, trace, observed.sinks, edit) for trace in observed.traces)
-    effects = Effects.join(parts).to_frame()
-    headline, *further = layer_verdicts(effects)
-    return Finding(
-        name=NAME,
-        question=QUESTION,
-        frame=effects,
-        columns={},
-        figure=layer_effect_bars(layer_effects(effects)),
-        verdict=headline,
-        further=tuple(further),
-    )
+    """Ablate every MLP at every secondary sink and its controls, then compare."""
+    edits = (edit,) if edit else EDITS
+    return found(NAME, QUESTION, CLAIM, observed, necessity, _figures, edits=edits)
+
+
+def _figures(answer: Answer) -> Mapping[str, go.Figure]:
+    effects = answer.effects
+    numbers = {"ended": ("removed", "removed_low", "removed_high"), "lost": ("lost", "low", "high")}
+    parts = [
+        pd.DataFrame(
+            {
+                "panel": panel,
+                "group": effects["edit"],
+                "x": effects["layer"],
+                "value": effects[value],
+                "low": effects[low],
+                "high": effects[high],
+            }
+        )
+        for panel, (value, low, high) in numbers.items()
+    ]
+    frame = pd.concat(parts, ignore_index=True)
+    return {"figure": interval_lines(frame, PANELS, "layer of the ablated MLP")}
 
 
 main = main_of(run)

@@ -1,0 +1,76 @@
+"""Causal questions as findings: the forming MLPs found once, then one answer each."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from experiments.shared import Finding, Observed, nobody, unanswered
+from secondary_sinks import Answer, forming_mlps
+from secondary_sinks.questions import Forming
+
+LOW, HIGH = 0.1, 0.9
+
+
+@lru_cache(maxsize=1)
+def forming_of(observed: Observed) -> tuple[Forming, ...]:
+    """The forming MLPs of every sink that can be asked; computed once for all experiments."""
+    return tuple(forming_mlps(observed.model, observed.traces, observed.sinks))
+
+
+def found(
+    name: str,
+    question: str,
+    claim: str,
+    observed: Observed,
+    ask: Callable[..., Answer],
+    draw: Callable[[Answer], Mapping[str, go.Figure]],
+    **asked: Any,
+) -> Finding:
+    """Ask a question about the sinks; without any, a finding that says so.
+
+    `draw` gives figures by name; the first is that of the finding.
+    """
+    why = nobody(observed)
+    if why:
+        return unanswered(name, question, claim, why, {})
+    traces, sinks = observed.traces, observed.sinks
+    answer = ask(observed.model, traces, sinks, forming=forming_of(observed), **asked)
+    (_, figure), *others = draw(answer).items()
+    headline, *further = answer.verdicts
+    return Finding(
+        name=name,
+        question=question,
+        frame=answer.effects,
+        columns={},
+        figure=figure,
+        verdict=headline,
+        further=tuple(further),
+        tables={"cells": answer.cells, **answer.tables},
+        figures=dict(others),
+    )
+
+
+def spread(
+    cells: pd.DataFrame, groups: Mapping[str, str], by: str, x: str, responses: Sequence[str]
+) -> pd.DataFrame:
+    """Means and percentiles over tokens, as figures of lines take them.
+
+    `groups` maps values of the column `by` to their names; one row per response, group and x.
+    """
+    rows = [
+        {
+            "panel": response,
+            "group": name,
+            "x": at,
+            "value": part[response].mean(),
+            "low": part[response].quantile(LOW),
+            "high": part[response].quantile(HIGH),
+        }
+        for response in responses
+        for value, name in groups.items()
+        for at, part in cells[cells[by] == value].groupby(x)
+    ]
+    return pd.DataFrame(rows, columns=["panel", "group", "x", "value", "low", "high"])

@@ -1,0 +1,49 @@
+"""Does what the MLP writes at a sink make another token one?
+
+Claim of the paper (Wong et al. 2025, arXiv 2512.22213): middle-layer MLPs map a token onto the
+direction of the primary sink, which is what makes it a sink. Then their output should be enough.
+
+Method: patching in both directions. *Denoising* puts what the forming MLPs wrote at the sink into
+its control (a token twin, else the nearest ordinary token): does that become a sink by the
+criterion? Beside it the outputs of ordinary tokens at the same MLPs. *Noising* puts the control's
+output into the sink, beside the same patch at as many other MLPs. Each single layer too, which
+is the heat map.
+
+What would refute it: controls that stay what they are, or that become sinks with outputs of
+ordinary tokens as well; sinks that live on with the control's output.
+
+    python -m experiments.mlp_patching --model smollm2-135m --out results/mlp_patching
+"""
+
+from collections.abc import Mapping
+
+import plotly.graph_objects as go
+
+from experiments.answers import found
+from experiments.command import main_of
+from experiments.shared import Finding, Observed
+from secondary_sinks import Answer, sufficiency
+from secondary_sinks.plots import patch_heatmap, patch_table
+
+NAME = "mlp_patching"
+QUESTION = "Does what the MLP writes at a sink make another token one?"
+CLAIM = "what the forming MLPs write at a sink makes its control token one"
+
+
+def run(observed: Observed) -> Finding:
+    """Patch the MLP outputs of each sink into its control token, and back."""
+
+    def draw(answer: Answer) -> Mapping[str, go.Figure]:
+        sinks, figures = observed.sinks.to_frame(), {}
+        for name, patch in (("figure", "denoising"), ("noising", "noising")):
+            table = patch_table(answer.cells, sinks, patch)
+            figures[name] = patch_heatmap(table, patch, observed.n_layers)
+        return figures
+
+    return found(NAME, QUESTION, CLAIM, observed, sufficiency, draw)
+
+
+main = main_of(run)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""How few neurons carry a secondary sink?
+
+The paper (Wong et al. 2025, arXiv 2512.22213) says that MLPs form secondary sinks, not how much of
+an MLP that takes. Massive activations are known to come from few neurons (Sun et al. 2024, arXiv
+2402.17762), so the claim tested is that one in a hundred is needed, and enough.
+
+Method: the neurons of the forming MLPs in the order of what they write along the primary's
+direction. The first 1, 2, 4, ... are zeroed at the sink, or all others are. Beside it as many
+random neurons of the same MLPs, and the same neurons zeroed at the control token.
+
+What would refute it: sinks that live on without the first hundredth, or as often end without
+random ones; sinks that end when the first hundredth is all that is left.
+
+    python -m experiments.neurons --model smollm2-135m --out results/neurons
+"""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import plotly.graph_objects as go
+import typer
+
+from experiments.answers import found, spread
+from experiments.command import main_of
+from experiments.shared import Finding, Observed
+from secondary_sinks import Answer, sparsity
+from secondary_sinks.plots import interval_lines
+
+NAME, QUESTION = "neurons", "How few neurons carry a secondary sink?"
+CLAIM = "few neurons are needed: without those that write most of it, the sink ends"
+GROUPS = {"top": "those that write most", "random": "random ones"}
+TITLES = {"without": "without them", "only": "with them alone"}
+
+
+def run(
+    observed: Observed,
+    *,
+    few: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share that is few.")] = 0.01,
+) -> Finding:
+    """Zero few neurons of the forming MLPs at each sink, or all others."""
+    return found(NAME, QUESTION, CLAIM, observed, sparsity, _figures, few=few)
+
+
+def _figures(answer: Answer) -> Mapping[str, go.Figure]:
+    """Share of its lifetime that a sink keeps, by how many neurons are zeroed or left."""
+    cells = answer.cells.assign(
+        kept=answer.cells["lifetime_edited"] / answer.cells["lifetime_clean"]
+    )
+    figures = {}
+    for name, test in (("figure", "without"), ("only", "only")):
+        frame = spread(cells[cells["test"] == test], GROUPS, "neurons", "k", ["kept"])
+        panels = {"kept": (f"lifetime kept {TITLES[test]}", "linear")}
+        figures[name] = interval_lines(frame, panels, "neurons", x_scale="log")
+    return figures
+
+
+main = main_of(run)
+
+if __name__ == "__main__":
+    main()
