@@ -151,7 +151,7 @@ def write_claims(table: pd.DataFrame, out: Path) -> None:
     """claims.csv, claims.md and claims.html: the last two for the eye."""
     table.to_csv(out / "claims.csv", index=False)
     shown = table[["experiment", "claim", "outcome", "why", "value", "low", "high", "n_sinks"]]
-    html = shown.to_html(index=False, na_rep="", float_format="%.3g")
+    html = shown.to_html(index=False, na_rep="", float_format="{:.3g}".format)
     style = "<style>body{font-family:sans-serif}td{text-align:left;padding:.3em}</style>"
     page = f'<!doctype html><meta charset="utf-8"><title>Claims</title>{style}{html}'
     (out / "claims.html").write_text(page, encoding="utf-8", errors="backslashreplace")

@@ -18,7 +18,7 @@ from experiments.shared import Finding
 from secondary_sinks import Verdict
 
 RECORD = "verdict.json"
-PICTURE = {"width": 900, "scale": 2}
+PICTURE = {"width": 900, "scale": 1.5}
 
 
 def write(finding: Finding, out: str | Path, provenance: Mapping[str, Any]) -> list[str]:

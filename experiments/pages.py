@@ -1,0 +1,181 @@
+"""Results of `experiments.all` as pages: one per question, and an index.
+
+    python -m experiments.pages results --out docs/results
+
+What a page says comes from two places only. Question, claim of the paper, method and what would
+change our mind: the docstring of the module. Every number: the verdict.json of the experiment,
+copied to data/NAME, with its tables where they are small; each number is followed by its file.
+"""
+
+import json
+import math
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from inspect import getdoc
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from experiments.all import EXPERIMENTS
+from experiments.written import RECORD
+from secondary_sinks.cli import run_app
+from secondary_sinks.errors import RunFolderError
+
+HOLDS = {
+    "supported": "The claim holds for this model.",
+    "contradicted": "The claim **does not hold** for this model.",
+    "inconclusive": "These texts and this model **leave the claim open**.",
+    "failed": "The experiment **failed**, so nothing is claimed.",
+}
+LARGEST_TABLE, LARGEST_PICTURE = 60_000, 300_000
+SECTIONS = ("What the paper says", "What we did", "What would change our mind")
+
+
+def copy_results(results: Path, out: Path) -> None:
+    """Copy verdicts, small tables and pictures of finished experiments to `out`/data.
+
+    Raises `RunFolderError` where `results` holds none.
+    """
+    found = [name for name in EXPERIMENTS if (results / name / RECORD).is_file()]
+    if not found:
+        raise RunFolderError(
+            f"{str(results)!r} holds no results; make some with python -m experiments.all"
+        )
+    shutil.rmtree(out / "data", ignore_errors=True)
+    for name in found:
+        target = out / "data" / name
+        target.mkdir(parents=True)
+        for path in sorted((results / name).iterdir()):
+            limit = {".json": math.inf, ".csv": LARGEST_TABLE, ".png": LARGEST_PICTURE}
+            if path.stat().st_size <= limit.get(path.suffix, -1):
+                shutil.copyfile(path, target / path.name)
+
+
+def write_pages(out: Path) -> list[Path]:
+    """Write the index and a page for every experiment in `out`/data."""
+    names = [name for name in EXPERIMENTS if (out / "data" / name / RECORD).is_file()]
+    pages = {name: page_of(name, out / "data" / name) for name in names}
+    pages["index"] = index_of(names, out / "data")
+    for name, page in pages.items():
+        (out / f"{name}.md").write_text(page, encoding="utf-8")
+    return [out / f"{name}.md" for name in pages]
+
+
+def page_of(name: str, folder: Path) -> str:
+    """The page of one experiment, from its docstring and its folder."""
+    question, says, did, mind = told_by(name)
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    source = f"data/{name}/{RECORD}"
+    parts = [f"# {question}", _section(SECTIONS[0], says), _section(SECTIONS[1], did)]
+    parts.append("## What we found\n\n" + _found(record, source))
+    parts += [f"![{path.stem}](data/{name}/{path.name})" for path in sorted(folder.glob("*.png"))]
+    tables = [f"[{path.name}](data/{name}/{path.name})" for path in sorted(folder.glob("*.csv"))]
+    if tables:
+        parts.append(f"Tables: {', '.join(tables)}.")
+    parts += [_section(SECTIONS[2], mind), _made(record, name)]
+    return "\n\n".join(parts) + "\n"
+
+
+def index_of(names: Sequence[str], data: Path) -> str:
+    """The table of all claims, with links."""
+    records = [json.loads((data / name / RECORD).read_text(encoding="utf-8")) for name in names]
+    lines = ["# Results", _over(records), "| question | outcome | in numbers |\n|---|---|---|"]
+    for name, record in zip(names, records, strict=True):
+        outcome, numbers = "failed", ""
+        if "failed" not in record:
+            outcome, numbers = record["verdict"]["outcome"], numbers_of(record["verdict"])
+        lines[-1] += f"\n| [{told_by(name)[0]}]({name}.md) | {outcome} | {numbers} |"
+    lines.append(
+        "The verdict on a page answers its question; further ones stand beside it. Every number is "
+        "copied from the `verdict.json` that the page links to. `make results` makes all again."
+    )
+    return "\n\n".join(lines) + "\n"
+
+
+def numbers_of(verdict: Mapping[str, Any]) -> str:
+    """Value and interval of a verdict; empty where there is none."""
+    if verdict["value"] is None:
+        return ""
+    interval = ""
+    if verdict["low"] is not None:
+        interval = f" [{verdict['low']:.3g}, {verdict['high']:.3g}]"
+    sample = f"{verdict['n_sinks']} sinks, {verdict['n_texts']} texts"
+    return f"{_escape(verdict['statistic'])}: {verdict['value']:.3g}{interval}; {sample}"
+
+
+def told_by(name: str) -> tuple[str, str, str, str]:
+    """Question, claim, method and refutation, as the docstring of an experiment has them."""
+    paragraphs = (getdoc(import_module(f"experiments.{name}")) or "").split("\n\n")
+    plain = [" ".join(paragraph.split()) for paragraph in paragraphs]
+    at = next(index for index, one in enumerate(plain) if one.startswith("Method:"))
+    mind = next(index for index, one in enumerate(plain) if one.startswith("What would refute it:"))
+    says, did = " ".join(plain[1:at]), " ".join(plain[at:mind])
+    without = [one.split(": ", 1)[-1] for one in (did, plain[mind])]
+    return plain[0].split(" (Figure")[0].split(" (MLP figure")[0], says, without[0], without[1]
+
+
+def _found(record: Mapping[str, Any], source: str) -> str:
+    if "failed" in record:
+        return f"{HOLDS['failed']} {_escape(record['failed'])} ([file]({source}))"
+    rows = ["| claim | outcome | in numbers | why |\n|---|---|---|---|"]
+    for verdict in (record["verdict"], *record["further"]):
+        words = (_escape(verdict["claim"]), verdict["outcome"], numbers_of(verdict))
+        rows.append(f"| {' | '.join(words)} | {_escape(verdict['why'])} |")
+    confidence = f"{record['verdict']['confidence']:.0%}"
+    return (
+        f"{HOLDS[record['verdict']['outcome']]}\n\n" + "\n".join(rows) + "\n\n"
+        f"In brackets: {confidence} intervals over texts. All numbers: [{source}]({source})."
+    )
+
+
+def _made(record: Mapping[str, Any], name: str) -> str:
+    asked = record.get("provenance", {}).get("asked", {})
+    options = record.get("provenance", {}).get("options") or {}
+    words = ", ".join(f"{key} = {value}" for key, value in options.items())
+    texts = asked.get("texts") or "the bundled texts"
+    told = f"Model {asked.get('model', 'unknown')}, {texts}"
+    return f"{told}, `experiments.{name}`" + (f" with {words}." if words else ".")
+
+
+def _over(records: Sequence[Mapping[str, Any]]) -> str:
+    asked = [record["provenance"]["asked"] for record in records if "provenance" in record]
+    models = ", ".join(dict.fromkeys(one["model"] for one in asked)) or "unknown"
+    return (
+        f"Model: {models}. A small model is where a claim about large ones may fail; where it "
+        "does, the page says so."
+    )
+
+
+def _section(title: str, words: str) -> str:
+    return f"## {title}\n\n{words[:1].upper()}{words[1:]}"
+
+
+def _escape(words: str) -> str:
+    """Words that hold nothing Markdown would take for its own."""
+    plain = " ".join(words.split())
+    return "".join(f"\\{char}" if char in r"\`*_[]<>|" else char for char in plain)
+
+
+def _command(
+    results: Annotated[Path, typer.Argument(help="The folder that experiments.all wrote.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pages.")],
+) -> None:
+    """Write the results of experiments.all as pages."""
+    copy_results(results, out)
+    for path in write_pages(out):
+        typer.echo(path)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line. Exits with 0, or 2 for bad input."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command()(_command)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(run_app(app, words or ["--help"], "python -m experiments.pages"))
+
+
+if __name__ == "__main__":
+    main()

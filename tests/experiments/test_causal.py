@@ -1,0 +1,50 @@
+"""Causal experiments: the planted truth in both directions, and clear words for what is none."""
+
+import pytest
+
+from experiments import mlp_ablation, mlp_patching, neurons, norm_dose
+from tests.experiments.observed import planted
+from tests.questions.gardens import three
+
+MODULES = (mlp_ablation, mlp_patching, norm_dose, neurons)
+
+
+@pytest.fixture(scope="module")
+def by_one():
+    return planted(*three(forming=(3,)))
+
+
+@pytest.fixture(scope="module")
+def by_attention():
+    return planted(*three(forming=(3,), by="attention"))
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.NAME)
+def test_sinks_that_one_mlp_writes(by_one, module):
+    finding = module.run(by_one)
+    assert finding.verdict.outcome == "supported"
+    assert finding.verdict.n_sinks == 15
+    assert len(finding.frame)
+    assert len(finding.figure.data)
+    assert all(len(figure.data) for figure in finding.figures.values())
+    assert set(finding.tables["cells"]["text_id"]) == {"t0", "t1", "t2", "t3", "t4"}
+
+
+def test_the_layer_that_was_planted_is_the_one_that_is_needed(by_one):
+    finding = mlp_ablation.run(by_one)
+    assert "layer 3" in finding.verdict.claim
+    assert set(finding.frame["edit"]) == {"zero", "mean", "resample"}
+    assert set(mlp_ablation.run(by_one, edit="mean").frame["edit"]) == {"mean"}
+
+
+@pytest.mark.parametrize("module", [mlp_ablation, mlp_patching], ids=lambda module: module.NAME)
+def test_sinks_that_attention_writes_are_not_formed_by_mlps(by_attention, module):
+    assert module.run(by_attention).verdict.outcome == "contradicted"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.NAME)
+def test_without_sinks_nothing_is_claimed_and_the_figure_says_so(module):
+    finding = module.run(planted())
+    assert finding.verdict.outcome == "inconclusive"
+    assert "no secondary sink" in finding.verdict.why
+    assert "no secondary sink" in str(finding.figure.layout.annotations)
