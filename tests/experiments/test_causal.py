@@ -3,6 +3,7 @@
 import pytest
 
 from experiments import mlp_ablation, mlp_patching, neurons, norm_dose
+from secondary_sinks.models.planted import Plant
 from tests.experiments.observed import planted
 from tests.questions.gardens import three
 
@@ -16,7 +17,8 @@ def by_one():
 
 @pytest.fixture(scope="module")
 def by_attention():
-    return planted(*three(forming=(3,), by="attention"))
+    places = ((12, 2), (24, 3), (36, 4))
+    return planted(*(Plant(pos=pos, forming=(at,), by="attention") for pos, at in places))
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.NAME)
