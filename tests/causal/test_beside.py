@@ -1,9 +1,10 @@
-"""Direct and total effects side by side: equal where queries are constant, each as its engine."""
+"""Effects side by side: direct and total, equal where queries are constant, each as its engine;
+before and after an edit, as `ablate` has them."""
 
 import pytest
 
-from secondary_sinks import load_model, observe, recompute, replay
-from secondary_sinks.causal import direct_and_total
+from secondary_sinks import ablate, detect, load_model, observe, recompute, replay
+from secondary_sinks.causal import before_and_after, direct_and_total
 from secondary_sinks.errors import EditError
 from secondary_sinks.models.planted import Plant, plant
 from secondary_sinks.testing.conformance import model_classes
@@ -50,3 +51,32 @@ def test_edits_of_several_tokens_are_refused():
     trace = observe(planted.model, planted.tokens)
     with pytest.raises(EditError, match="one token"):
         direct_and_total(planted.model, trace, [Edit(pos=(20, 21), layer=3)])
+
+
+@needs_old
+def test_before_and_after_is_what_ablate_says_of_sinks():
+    sinks = [Plant(pos=20, forming=(3,), dies=6), Plant(pos=30, forming=(2, 4), strength=90.0)]
+    planted = plant([Plant(pos=0, forming=(1,), strength=400.0), *sinks])
+    trace = observe(planted.model, planted.tokens)
+    expected = ablate(planted.model, trace, detect(trace)).to_frame().query("role == 'sink'")
+    places = zip(expected["pos"], expected["layer"], strict=True)
+    edits = [Edit(pos=int(pos), layer=int(layer)) for pos, layer in places]
+    frame = before_and_after(trace, replay(planted.model, trace, edits))
+    for name in ("lifetime", "l_start", "alignment", "alignment_centred", "norm", "mass"):
+        for run in ("clean", "edited"):
+            got, wanted = frame[f"{name}_{run}"], expected[f"{name}_{run}"]
+            assert got.to_numpy() == pytest.approx(wanted.to_numpy(), nan_ok=True), name
+    assert set(frame["layers"]) == {"3-5", "2-7"}
+    assert set(
+        before_and_after(trace, replay(planted.model, trace, edits), layers=[4])["layers"]
+    ) == {"4"}
+
+
+@needs_old
+def test_of_a_token_that_is_no_sink_the_means_are_from_the_edit_on():
+    planted = plant([Plant(pos=0, forming=(1,), strength=400.0)])
+    trace = observe(planted.model, planted.tokens)
+    replayed = replay(planted.model, trace, [(Edit(pos=9, layer=6), Edit(pos=9, layer=5))])
+    row = before_and_after(trace, replayed).iloc[0]
+    assert (row["layers"], row["lifetime_clean"], row["lifetime_edited"]) == ("5-7", 0, 0)
+    assert row["norm_edited"] == pytest.approx(float(replayed.norm[5:, 0].mean()))
