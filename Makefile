@@ -6,10 +6,11 @@ READY := $(VENV)/.ready
 NEXT := .venv-tl4
 NEXT_READY := $(NEXT)/.ready
 OUT ?= runs/demo
+RESULTS ?= runs/results
 # Tests in as many processes as there are cores, one thread each; a file stays in one process.
 SPREAD := --numprocesses auto --dist loadfile
 
-.PHONY: demo test test-tl4 check docs clean
+.PHONY: demo test test-tl4 check docs results clean
 
 demo: $(READY)
 	$(BIN)/secondary-sinks run smollm2-135m --out $(OUT)
@@ -25,6 +26,12 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Every experiment on SmolLM2-135M and the bundled texts, and the pages that tell what came out.
+# Goes on where it stopped. --quick leaves out what recomputes a text per sink (see the pages).
+results: $(READY)
+	$(BIN)/python -m experiments.all --model smollm2-135m --quick --out $(RESULTS)
+	$(BIN)/python -m experiments.pages $(RESULTS) --out docs/results
 
 # The documentation site, into site/index.html; warnings are errors.
 docs: $(READY)

@@ -144,6 +144,41 @@ def levels(
     show_levels(file, layers, as_json=as_json, seed=seed)
 
 
+@app.command(
+    epilog="Example: secondary-sinks generate smollm2-135m --prompts p.jsonl --out long.jsonl"
+)
+def generate(
+    model: Model,
+    prompts: Annotated[
+        Path,
+        typer.Option(help="JSON lines with 'prompt', 'text' or 'messages'; or a .txt file."),
+    ],
+    out: Annotated[Path, typer.Option(help="JSON lines for --texts; goes on where it stopped.")],
+    max_new_tokens: Annotated[
+        int,
+        typer.Option(parser=number_of_layers, metavar="INT", help="Longest answer, in tokens."),
+    ] = 2048,
+    temperature: Annotated[float, typer.Option(help="0: the likeliest token; else drawn.")] = 0.0,
+    device: Device = None,
+    dtype: Dtype = None,
+    bridge: Bridge = False,
+    seed: Annotated[
+        int, typer.Option(parser=whole_number, metavar="INT", help="Of what is drawn.")
+    ] = 0,
+) -> None:
+    """Let the model answer prompts at length; sinks sit in such answers."""
+    from secondary_sinks.models import load_model
+    from secondary_sinks.runs.generate import Sampling, read_prompts
+    from secondary_sinks.runs.generate import generate as answer
+
+    sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+    texts = read_prompts(prompts)
+    answer(
+        load_model(model, device, dtype, bridge=bridge or None), texts, out, sampling, typer.echo
+    )
+    typer.echo(out)
+
+
 @app.command(epilog="Example: secondary-sinks models --family qwen3")
 def models(
     family: Annotated[str | None, typer.Option(help="One family only, such as qwen3.")] = None,

@@ -42,7 +42,8 @@ Out = Annotated[Path, typer.Option(help="Folder for the results; must be new or 
 Texts = Annotated[
     Path | None,
     typer.Option(
-        help="JSON lines with 'text', or 'prompt' and 'output', or 'messages'; or a .txt file. "
+        help="JSON lines with 'text', or 'prompt' and 'output', or 'messages'; or a .txt file; or "
+        "hf:NAME:split:column, a data set of the hub or a folder that datasets saved. "
         "Without it, the texts that come with the package."
     ),
 ]

@@ -37,9 +37,14 @@ def bundled_corpus() -> list[Text]:
 def read_texts(path: str | Path) -> list[Text]:
     """Texts of a `.txt` file (one text) or a file of JSON lines (one text a line).
 
+    `hf:NAME:split:column` reads a data set (`data_sets`).
     A line holds `text`, or `prompt` and `output`, or `messages`; an `id` is optional.
     Raises `TextError` that names the file, the line and what is wrong with it.
     """
+    if str(path).startswith("hf:"):
+        from secondary_sinks.texts.data_sets import read_data_set
+
+        return read_data_set(str(path))
     path = Path(path)
     content = read_utf8(path, "JSON lines or a .txt file")
     if path.suffix == ".txt":
@@ -49,7 +54,7 @@ def read_texts(path: str | Path) -> list[Text]:
                 f"{str(path)!r} is not text: character {place} is NUL; save it as UTF-8"
             )
         name = path.stem.encode(errors="backslashreplace").decode()
-        return [_plain(content, name, str(path))]
+        return [plain_text(content, name, str(path))]
     return parse_jsonl(content, str(path))
 
 
@@ -113,14 +118,15 @@ def _from_record(record: dict[str, Any], text_id: str, where: str) -> Text:
         ]
         return Text(text_id=text_id, messages=_messages(turns, where))
     if "text" in record:
-        return _plain(record["text"], text_id, where)
+        return plain_text(record["text"], text_id, where)
     raise TextError(
         f"{where}: expected 'text', or 'prompt' and 'output', or 'messages'; "
         f"got {sorted(record)[:6]}"
     )
 
 
-def _plain(content: Any, text_id: str, where: str) -> Text:
+def plain_text(content: Any, text_id: str, where: str) -> Text:
+    """A plain text. Raises `TextError` that says where an empty one stands."""
     if not isinstance(content, str) or not content.strip():
         raise TextError(f"{where}: the text is empty; expected a string with at least two tokens")
     return Text(text_id=text_id, plain=content)

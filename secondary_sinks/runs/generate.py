@@ -1,0 +1,195 @@
+"""Long answers of a model to prompts, as texts to look for sinks in: JSON lines, one a prompt.
+
+A line is whole or it is not there: what a start that was cut off left of its last line is removed,
+and the next start makes only what is missing. Each prompt has its own seed, so that it makes no
+difference when a prompt is answered.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from secondary_sinks.errors import TextError
+from secondary_sinks.models import HookedModel, weight_hash
+from secondary_sinks.models.continuation import Continuation
+from secondary_sinks.texts import Text, parse_jsonl, read_texts
+from secondary_sinks.texts.read import Message, read_utf8
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How tokens are chosen: the likeliest at temperature 0, else drawn."""
+
+    max_new_tokens: int = 2048
+    temperature: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be. Raises `TextError`."""
+        if self.max_new_tokens < 1:
+            raise TextError(f"max_new_tokens is {self.max_new_tokens}; expected at least 1")
+        if not 0 <= self.temperature < 100:
+            raise TextError(f"temperature is {self.temperature}; expected 0 (greedy) to 100")
+
+
+def read_prompts(path: Path) -> list[Text]:
+    """Prompts of a file: as `read_texts`, or JSON lines with `prompt` alone."""
+    if path.suffix == ".txt":
+        return read_texts(path)
+    content = read_utf8(path, "JSON lines or a .txt file")
+    return parse_jsonl("\n".join(_as_text(line) for line in content.split("\n")), str(path))
+
+
+def generate(
+    model: HookedModel, prompts: Sequence[Text], out: Path, sampling: Sampling, say: Say = print
+) -> int:
+    """Answer the prompts that `out` lacks, one line each; gives how many were answered.
+
+    Raises `TextError` for a model without tokenizer or chat template, for prompts that do not fit
+    into its context, and for an `out` that was made by another model or with other settings.
+    """
+    made = asdict(sampling) | {"weights_sha256": weight_hash(model)}
+    fed = {text.text_id: _fed(model, text) for text in prompts}
+    done = _done(out, made, {text.text_id: list(_messages(text)) for text in prompts}, say)
+    missing = [text for text in prompts if text.text_id not in done]
+    limit = sampling.max_new_tokens
+    say(f"{len(missing)} of {len(prompts)} prompts to answer, at most {limit:,} tokens each")
+    start, n_tokens = time.perf_counter(), 0
+    for number, text in enumerate(missing, start=1):
+        new, ended = continue_text(model, fed[text.text_id], sampling, text.text_id)
+        _append(out, _line(model, text, new, ended, made))
+        n_tokens += len(new)
+        speed = n_tokens / max(time.perf_counter() - start, 1e-9)
+        left = (len(missing) - number) * limit / speed
+        end = "ended" if ended else "cut off"
+        say(
+            f"[{number}/{len(missing)}] {text.text_id}: {len(new):,} tokens, {end}; "
+            f"{speed:.1f} tokens/s, at most {left:.0f} s to go"
+        )
+    return len(missing)
+
+
+def continue_text(
+    model: HookedModel, tokens: Tensor, sampling: Sampling, text_id: str
+) -> tuple[list[int], bool]:
+    """New tokens after `tokens` [pos], and whether the model ended its answer itself.
+
+    The token that ends it is not among them. `text_id` and the seed decide what is drawn.
+    """
+    words = f"{sampling.seed}:{text_id}".encode(errors="surrogatepass")
+    seed = int.from_bytes(hashlib.sha256(words).digest()[:7], "big")
+    chance = torch.Generator().manual_seed(seed)
+    text, ahead = Continuation(model), tokens
+    new: list[int] = []
+    for _ in range(min(sampling.max_new_tokens, model.cfg.n_ctx - len(tokens))):
+        token = _choose(text.read(ahead), sampling.temperature, chance)
+        if token == model.tokenizer.eos_token_id:
+            return new, True
+        new.append(token)
+        ahead = torch.tensor([token])
+    return new, False
+
+
+def _choose(logits: Float[Tensor, "d_vocab"], temperature: float, chance: torch.Generator) -> int:
+    if not temperature:
+        return int(logits.argmax())
+    return int(torch.multinomial((logits / temperature).softmax(0), 1, generator=chance))
+
+
+def _fed(model: HookedModel, text: Text) -> Tensor:
+    """Tokens of a prompt through the chat template, with the opening of an answer."""
+    tokenizer = model.tokenizer
+    if getattr(tokenizer, "chat_template", None) is None:
+        raise TextError("generating needs a tokenizer with a chat template; the model has none")
+    try:
+        fed = tokenizer.apply_chat_template(
+            list(_messages(text)), tokenize=False, add_generation_prompt=True
+        )
+    except Exception as error:  # templates raise what they like, for roles they don't accept
+        raise TextError(
+            f"prompt {text.text_id!r} does not fit the chat template: {error}"
+        ) from error
+    ids = tokenizer(fed, add_special_tokens=False)["input_ids"]
+    if len(ids) >= model.cfg.n_ctx:
+        raise TextError(
+            f"prompt {text.text_id!r} has {len(ids)} tokens; the context is {model.cfg.n_ctx}"
+        )
+    return torch.tensor(ids, dtype=torch.long)
+
+
+def _messages(text: Text) -> tuple[Message, ...]:
+    return text.messages or ({"role": "user", "content": text.raw},)
+
+
+def _line(
+    model: HookedModel, text: Text, new: Sequence[int], ended: bool, made: Mapping[str, Any]
+) -> str:
+    """A text for `read_texts`; a blank answer is left out of the conversation, and marked."""
+    answer = model.tokenizer.decode(new, skip_special_tokens=True)
+    turns = list(_messages(text))
+    if answer.strip():
+        turns.append({"role": "assistant", "content": answer})
+    told = {"n_new_tokens": len(new), "ended": ended, "blank": not answer.strip()}
+    return json.dumps({"id": text.text_id, "messages": turns, **told, "made": dict(made)}) + "\n"
+
+
+def _append(out: Path, line: str) -> None:
+    with out.open("a", encoding="utf-8") as file:
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _done(
+    out: Path, made: Mapping[str, Any], asked: Mapping[str, list[Message]], say: Say
+) -> set[str]:
+    """Ids of the prompts that were answered; half a last line is removed, and said."""
+    if not out.exists():
+        return set()
+    content = out.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    found = set()
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            record = json.loads(line)
+            same, text_id, turns = record["made"] == made, record["id"], record["messages"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise TextError(
+                f"{str(out)!r} line {number} was not written by generate; choose another --out"
+            ) from error
+        prompt = turns if record.get("blank") else turns[:-1]
+        if not same or asked.get(text_id, prompt) != prompt:
+            raise TextError(
+                f"{str(out)!r} line {number} was made by another model, prompt or with other "
+                "settings; choose another --out"
+            )
+        found.add(text_id)
+    if whole != content:
+        with out.open("r+b") as file:
+            file.truncate(len(whole))
+        say(f"{out}: the last line was only half written; it is made again")
+    return found
+
+
+def _as_text(line: str) -> str:
+    """A line with `prompt` alone as one with `text`; any other as it is."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return line
+    if not isinstance(record, dict) or "prompt" not in record:
+        return line
+    if {"text", "messages", "output"} & record.keys():
+        return line
+    return json.dumps({**record, "text": record.pop("prompt")})

@@ -1,0 +1,93 @@
+"""Pages of results: every number is that of a file, and what does not hold is said."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from experiments import norm_dose, norms
+from experiments.all import EXPERIMENTS
+from experiments.pages import copy_results, numbers_of, told_by, write_pages
+from experiments.written import RECORD, without_nan
+from secondary_sinks.errors import RunFolderError
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
+
+
+def record_of(name, outcome="supported", value=0.8125, why="because | of *this*"):
+    verdict = {
+        "claim": "a claim",
+        "outcome": outcome,
+        "why": why,
+        "statistic": "share of sinks",
+        "value": value,
+        "low": value - 0.125,
+        "high": value + 0.125,
+        "confidence": 0.95,
+        "controls": "twins",
+        "n_sinks": 12,
+        "n_texts": 4,
+    }
+    made = {"asked": {"model": "m", "texts": None}, "options": {}}
+    whole = {"name": name, "question": "q", "verdict": verdict, "further": [], "provenance": made}
+    return without_nan(whole)
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Results of two experiments: one holds, one does not."""
+    for name, outcome in ((norms.NAME, "supported"), (norm_dose.NAME, "contradicted")):
+        folder = tmp_path / "results" / name
+        folder.mkdir(parents=True)
+        (folder / RECORD).write_text(json.dumps(record_of(name, outcome)))
+        (folder / "data.csv").write_text("a\n1\n")
+        (folder / "cells.csv").write_text("a\n" + "1\n" * 40_000)
+        (folder / "figure.png").write_bytes(b"\x89PNG")
+    out = tmp_path / "pages"
+    copy_results(tmp_path / "results", out)
+    write_pages(out)
+    return out
+
+
+def test_numbers_are_those_of_the_file_and_the_page_says_what_does_not_hold(made):
+    page = (made / "norms.md").read_text()
+    assert "share of sinks: 0.812 [0.688, 0.938]; 12 sinks, 4 texts" in page
+    assert r"because \| of \*this\*" in page
+    assert "The claim holds for this model." in page
+    assert "[data/norms/verdict.json](data/norms/verdict.json)" in page
+    assert "**does not hold**" in (made / "norm_dose.md").read_text()
+    index = (made / "index.md").read_text()
+    assert re.findall(r"\| (supported|contradicted) \|", index) == ["supported", "contradicted"]
+
+
+def test_large_tables_stay_away_and_links_lead_to_files(made):
+    assert not (made / "data" / "norms" / "cells.csv").exists()
+    for page in made.glob("*.md"):
+        for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+            assert (made / target).is_file()
+
+
+def test_without_results_it_is_said(tmp_path):
+    with pytest.raises(RunFolderError, match=r"holds no results; make some with python -m exp"):
+        copy_results(tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_docstring_says_what_a_page_needs(name):
+    question, says, did, mind = told_by(name)
+    assert question.endswith("?")
+    assert "2512.22213" in says
+    assert min(len(did), len(mind)) > 20
+
+
+def test_the_pages_of_this_repository_are_those_of_their_files(tmp_path):
+    """Written anew from data, they are the same, so each number on them is one of a file."""
+    (tmp_path / "data").symlink_to(RESULTS / "data")
+    fresh = write_pages(tmp_path)
+    assert len(fresh) > 10
+    for page in fresh:
+        assert (RESULTS / page.name).read_text() == page.read_text()
+        if page.stem != "index":
+            record = json.loads((RESULTS / "data" / page.stem / RECORD).read_text())
+            assert numbers_of(record["verdict"]) in page.read_text()
