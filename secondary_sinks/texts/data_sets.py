@@ -76,7 +76,7 @@ def _saved(datasets: Any, folder: str, split: str) -> Any:
         found = found[name]
     elif found.split is not None and str(found.split) != name:
         raise TextError(f"{folder!r} has the split {str(found.split)!r}, not {name!r}")
-    return found.select(range(*_slice(part, len(found), split))) if part else found
+    return found.select(list(range(*_slice(part, len(found), split)))) if part else found
 
 
 def _slice(part: str, length: int, split: str) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from secondary_sinks.models.proof import CHECKS
 from secondary_sinks.runs import RunFolder
 from tests.tiny import save_tiny
 
-COMMANDS = ("run", "detect", "report", "compare", "levels", "models")
+COMMANDS = ("run", "detect", "report", "compare", "levels", "models", "generate")
 COMMANDS += ("ablate", "patch", "scale", "status", "verify", "merge", "export")
 TABLES = {
     "detect": {"sinks", "trace"},
