@@ -17,6 +17,7 @@ from inspect import getdoc
 from pathlib import Path
 from typing import Annotated, Any
 
+import pandas as pd
 import typer
 
 from experiments.all import EXPERIMENTS
@@ -25,7 +26,7 @@ from secondary_sinks.cli import run_app
 from secondary_sinks.errors import RunFolderError
 
 HOLDS = {
-    "supported": "The claim holds for this model.",
+    "supported": "The claim as tested (below) holds for this model.",
     "contradicted": "The claim **does not hold** for this model.",
     "inconclusive": "These texts and this model **leave the claim open**.",
     "failed": "The experiment **failed**, so nothing is claimed.",
@@ -92,7 +93,12 @@ def page_of(name: str, folder: Path) -> str:
 def index_of(names: Sequence[str], data: Path) -> str:
     """The table of all claims, with links."""
     records = [json.loads((data / name / RECORD).read_text(encoding="utf-8")) for name in names]
-    lines = ["# Results", _over(records), "| question | outcome | in numbers |\n|---|---|---|"]
+    lines = [
+        "# Results",
+        _over(records),
+        *_depth(records, data),
+        "| question | outcome | in numbers |\n|---|---|---|",
+    ]
     for name, record in zip(names, records, strict=True):
         outcome, numbers = "failed", ""
         if "failed" not in record:
@@ -157,6 +163,30 @@ def _over(records: Sequence[Mapping[str, Any]]) -> str:
         f"Model: {models}. A small model is where a claim about large ones may fail; where it "
         "does, the page says so."
     )
+
+
+def _depth(records: Sequence[Mapping[str, Any]], data: Path) -> list[str]:
+    """Where the sinks arise; said where that is not the middle that the paper describes."""
+    path = data / "sink_levels" / "data.csv"
+    if not path.is_file():
+        return []
+    cells, source = pd.read_csv(path), "data/sink_levels/data.csv"
+    layers = [
+        one["provenance"]["model"]["n_layers"]
+        for one in records
+        if "model" in one.get("provenance", {})
+    ]
+    if cells.empty or not layers:
+        return []
+    first, last, n_layers = int(cells["l_start"].min()), int(cells["l_start"].max()), layers[0]
+    where = f"layer {first}" if first == last else f"layers {first} to {last}"
+    middle = n_layers / 4 <= first and last < 3 * n_layers / 4
+    words = "in the middle, as the paper says" if middle else "**not in middle layers**"
+    return [
+        f"Secondary sinks of this model arise at {where} of {n_layers} ([file]({source})), {words} "
+        "(the middle half of the layers). What a page says of the layer that forms them is said of "
+        "that layer."
+    ]
 
 
 def _section(title: str, words: str) -> str:

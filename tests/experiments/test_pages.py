@@ -54,11 +54,26 @@ def test_numbers_are_those_of_the_file_and_the_page_says_what_does_not_hold(made
     page = (made / "norms.md").read_text()
     assert "share of sinks: 0.812 [0.688, 0.938]; 12 sinks, 4 texts" in page
     assert r"because \| of \*this\*" in page
-    assert "The claim holds for this model." in page
+    assert "The claim as tested (below) holds for this model." in page
     assert "[data/norms/verdict.json](data/norms/verdict.json)" in page
     assert "**does not hold**" in (made / "norm_dose.md").read_text()
     index = (made / "index.md").read_text()
     assert re.findall(r"\| (supported|contradicted) \|", index) == ["supported", "contradicted"]
+
+
+@pytest.mark.parametrize(("layer", "told"), [(2, "**not in middle layers**"), (15, "as the paper")])
+def test_the_index_says_whether_sinks_arise_in_the_middle(made, layer, told):
+    folder = made / "data" / "sink_levels"
+    folder.mkdir()
+    (folder / "data.csv").write_text(f"model,l_start,lifetime,count\nm,{layer},3,9\n")
+    record = record_of("sink_levels")
+    record["provenance"]["model"] = {"n_layers": 30}
+    for name in ("sink_levels", "norms", "norm_dose"):
+        (made / "data" / name / RECORD).write_text(json.dumps(record))
+    write_pages(made)
+    index = (made / "index.md").read_text()
+    assert f"arise at layer {layer} of 30" in index
+    assert told in index
 
 
 def test_large_tables_stay_away_and_links_lead_to_files(made):
