@@ -19,7 +19,7 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from secondary_sinks.cli import run_app
+from secondary_sinks.cli import run_app, say
 from secondary_sinks.errors import RunFolderError
 
 NAME, QUESTION = "across_models", "Which claims hold in which models?"
@@ -71,8 +71,8 @@ def _command(
     table = side_by_side(read_claims(folders))
     out.mkdir(parents=True, exist_ok=True)
     table.to_csv(out / "across.csv", index=False)
-    typer.echo(table.to_string(index=False))
-    typer.echo(out / "across.csv")
+    say(table.to_string(index=False))
+    say(out / "across.csv")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

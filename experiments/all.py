@@ -25,9 +25,10 @@ import typer
 from experiments.shared import Finding, Observed, observe_texts
 from experiments.written import RECORD, in_words, without_nan, write
 from secondary_sinks import bundled_corpus, read_texts
-from secondary_sinks.cli import run_app
+from secondary_sinks.cli import run_app, say
 from secondary_sinks.errors import SinkError
 from secondary_sinks.questions import costs
+from secondary_sinks.runs import RunFolder
 
 OBSERVED = [
     "norms",
@@ -222,11 +223,11 @@ def _command(
     seed: Annotated[int, typer.Option(min=0, help="Of all that is left to chance.")] = 0,
 ) -> None:
     """Every experiment on one model, from one observation pass, and a table of claims."""
-    out.mkdir(parents=True, exist_ok=True)
     names = [name.strip() for name in only.split(",") if name.strip()] or list(EXPERIMENTS)
     options = {"feed": feed, "device": device, "dtype": dtype, "seed": seed}
-    table = run_all(model, texts, out, only=names, quick=quick, say=typer.echo, **options)
-    typer.echo(f"claims: {out / 'claims.html'}")
+    with RunFolder(out).claim():
+        table = run_all(model, texts, out, only=names, quick=quick, say=say, **options)
+    say(f"claims: {out / 'claims.html'}")
     if (table["outcome"] == FAILED).any():
         raise typer.Exit(1)
 

@@ -16,7 +16,8 @@ import typer
 
 from experiments.shared import Finding, observe_texts
 from experiments.written import in_words, write
-from secondary_sinks.cli import run_app
+from secondary_sinks.cli import run_app, say
+from secondary_sinks.runs import RunFolder
 
 Experiment = Callable[..., Finding]
 
@@ -68,15 +69,15 @@ def _command(run: Experiment, command_line: str) -> Callable[..., None]:
     ]
 
     def command(out: Path, model: str, texts: str | None, **rest: Any) -> None:
-        out.mkdir(parents=True, exist_ok=True)
         asked = {parameter.name: rest.pop(parameter.name) for parameter in own}
-        observed = observe_texts(model, texts, **rest)
-        finding = run(observed, **asked)
-        provenance = observed.record() | {"command": command_line}
-        for verdict in finding.verdicts:
-            typer.echo(in_words(verdict))
-        for line in write(finding, out, provenance):
-            typer.echo(line)
+        with RunFolder(out).claim():
+            observed = observe_texts(model, texts, **rest)
+            finding = run(observed, **asked)
+            provenance = observed.record() | {"command": command_line}
+            for verdict in finding.verdicts:
+                say(in_words(verdict))
+            for line in write(finding, out, provenance):
+                say(line)
 
     command.__signature__ = inspect.Signature([*shared, *own])  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in [*shared, *own]}

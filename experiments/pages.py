@@ -22,7 +22,7 @@ import typer
 
 from experiments.all import EXPERIMENTS
 from experiments.written import RECORD
-from secondary_sinks.cli import run_app
+from secondary_sinks.cli import run_app, say
 from secondary_sinks.errors import RunFolderError
 
 HOLDS = {
@@ -45,7 +45,8 @@ def copy_results(results: Path, out: Path) -> None:
         raise RunFolderError(
             f"{str(results)!r} holds no results; make some with python -m experiments.all"
         )
-    shutil.rmtree(out / "data", ignore_errors=True)
+    for name in EXPERIMENTS:  # nothing else in the folder is ours
+        shutil.rmtree(out / "data" / name, ignore_errors=True)
     for name in found:
         target = out / "data" / name
         target.mkdir(parents=True)
@@ -206,7 +207,7 @@ def _command(
     """Write the results of experiments.all as pages."""
     copy_results(results, out)
     for path in write_pages(out):
-        typer.echo(path)
+        say(path)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -22,8 +22,9 @@ Memory is the peak of the process beyond what it held before each run.
 
 import json
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,6 +39,7 @@ from secondary_sinks import Edit, bundled_corpus, detect, load_model, observe, t
 from secondary_sinks import recompute as total_effects
 from secondary_sinks import replay as state_effects
 from secondary_sinks.causal.donors import settle
+from secondary_sinks.cli import run_app
 from secondary_sinks.testing.held import forget_peak, peak
 
 SAMPLE = 24
@@ -199,7 +201,7 @@ def relative(ours: Tensor, peer: Tensor) -> float:
     return float(((ours - peer).abs() / scale).max())
 
 
-def main(
+def _command(
     out: Annotated[Path, typer.Option(help="Folder for speed.json.")],
     model: str = "smollm2-135m",
     tokens: Annotated[int, typer.Option(help="Tokens of the swept text.")] = 1024,
@@ -222,5 +224,13 @@ def main(
     (out / "speed.json").write_text(text + "\n")
 
 
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line. Exits with 0, or 2 for bad input."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command()(_command)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(run_app(app, words or ["--help"], "python -m experiments.speed"))
+
+
 if __name__ == "__main__":
-    typer.run(main)
+    main()

@@ -34,6 +34,8 @@ def check_recipe(label: str, site: str = "mlp_out") -> None:
         if label.startswith("patch"):
             raise EditError(f"{error}; also {' and '.join(COMPLETED)}") from error
         raise
+    if edit.kind == "patch" and (edit.donor or 0) < 0:
+        raise EditError(f"edit {label!r} names no position; expected 0 or more")
     if edit.text:
         raise EditError(
             f"edit {label!r} takes its donor from another text; a sweep patches within a text: "

@@ -1,5 +1,5 @@
 """typer: parse, call one function, print where the result is."""
 
-from secondary_sinks.cli.entry import main, run_app
+from secondary_sinks.cli.entry import main, run_app, say
 
-__all__ = ["main", "run_app"]
+__all__ = ["main", "run_app", "say"]

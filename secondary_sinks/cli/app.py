@@ -96,11 +96,11 @@ def report(
     model: Annotated[str | None, typer.Option(help="Which model, of a sweep of several.")] = None,
 ) -> None:
     """Write report.html of a finished run (again)."""
-    from secondary_sinks.cli.show import show_where
+    from secondary_sinks.cli.entry import say
     from secondary_sinks.report import write_report
     from secondary_sinks.runs import RunFolder
 
-    show_where(str(write_report(RunFolder(folder), model)))
+    say(write_report(RunFolder(folder), model))
 
 
 @app.command(epilog="Example: secondary-sinks compare runs/a runs/b --out compare.html")
@@ -110,10 +110,11 @@ def compare(
     force: Annotated[bool, typer.Option("--force", help="Replace what --out holds.")] = False,
 ) -> None:
     """Put the models of several runs side by side on one page."""
+    from secondary_sinks.cli.entry import say
     from secondary_sinks.report import write_comparison
     from secondary_sinks.runs import RunFolder
 
-    typer.echo(write_comparison([RunFolder(path) for path in folders], out, force=force))
+    say(write_comparison([RunFolder(path) for path in folders], out, force=force))
 
 
 @app.command(epilog="Example: secondary-sinks levels sink_detection.jsonl --layers 48")
@@ -167,16 +168,16 @@ def generate(
     ] = 0,
 ) -> None:
     """Let the model answer prompts at length; sinks sit in such answers."""
+    from secondary_sinks.cli.entry import say
     from secondary_sinks.models import load_model
-    from secondary_sinks.runs.generate import Sampling, read_prompts
+    from secondary_sinks.runs.generate import Sampling, check_place, read_prompts
     from secondary_sinks.runs.generate import generate as answer
 
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     texts = read_prompts(prompts)
-    answer(
-        load_model(model, device, dtype, bridge=bridge or None), texts, out, sampling, typer.echo
-    )
-    typer.echo(out)
+    check_place(out)
+    answer(load_model(model, device, dtype, bridge=bridge or None), texts, out, sampling, say)
+    say(out)
 
 
 @app.command(epilog="Example: secondary-sinks models --family qwen3")

@@ -1,7 +1,9 @@
 """`main`: run the app, and turn every known error into one line and exit code 2."""
 
 import io
+import itertools
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,6 +14,8 @@ from secondary_sinks.errors import SinkError, SinkWarning
 BAD_INPUT = 2
 INTERRUPTED = 130
 NOBODY_LISTENS = 141
+LONGEST_WORD = 400
+"""Of a message, in characters: a value of 5,000 is not worth a screen."""
 _show_as_python_does = warnings.showwarning
 
 
@@ -68,7 +72,7 @@ def run_app(app: Callable[..., Any], words: Sequence[str], name: str) -> int:
         return _fail(str(error))
     except Exception as error:
         if _is_usage_error(error):
-            return _fail(error.format_message())  # type: ignore[attr-defined]
+            return _fail(_with_value(error.format_message(), words))  # type: ignore[attr-defined]
         raise
     return _interrupted() if code == INTERRUPTED else int(code or 0)
 
@@ -85,14 +89,14 @@ def _stop_talking() -> int:
 
 
 def _fail(message: str) -> int:
-    print("error: " + " ".join(printable(message).split()), file=sys.stderr)
+    print("error: " + one_line(message), file=sys.stderr)
     return BAD_INPUT
 
 
 def _warn(message: Warning | str, *where: object, **more: object) -> None:
     """A warning of ours in one line; those of libraries as Python shows them."""
     if isinstance(message, SinkWarning):
-        print("warning: " + " ".join(printable(str(message)).split()), file=sys.stderr)
+        print("warning: " + one_line(str(message)), file=sys.stderr)
     else:
         _show_as_python_does(message, *where, **more)  # type: ignore[arg-type]
 
@@ -102,9 +106,28 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n " else f"\\x{ord(c):02x}" for c in text)
 
 
+def one_line(message: str) -> str:
+    """The message on one line, with nothing in it that steers a terminal, and no endless word."""
+    words = printable(message).split()
+    return " ".join(w if len(w) <= LONGEST_WORD else f"{w[:LONGEST_WORD]}..." for w in words)
+
+
+def say(message: object) -> None:
+    """A line on the standard output, unwrapped so that a path can be copied."""
+    print(printable(str(message)))
+
+
 def _is_usage_error(error: Exception) -> bool:
     """Wrong options and arguments: typer carries its own copy of click, so by what it offers."""
     return hasattr(error, "format_message")
+
+
+def _with_value(message: str, words: Sequence[str]) -> str:
+    """A complaint about an option, with what it was given as where that is not said."""
+    named = re.search(r"'(--[a-z-]+)'", message)
+    given = [b for a, b in itertools.pairwise(words) if named and a == named[1]]
+    unsaid = [f"{value!r:.60}" for value in given if value not in message]
+    return f"{message}; got {unsaid[-1]}" if unsaid else message
 
 
 def _silence_libraries() -> None:

@@ -139,7 +139,7 @@ def verdict_line(verdict: Mapping[str, Any]) -> str:
             f"{verdict['n_sinks']} sinks, {verdict['n_texts']} texts)"
         )
     claim = f"{verdict['claim']}: {verdict['why']}{numbers}"
-    return f"[{colour}]{verdict['outcome']}[/{colour}]  {escape(claim)}"
+    return f"[{colour}]{verdict['outcome']}[/{colour}]  {escape(printable(claim))}"
 
 
 def number_form(statistic: str) -> str:
@@ -149,11 +149,6 @@ def number_form(statistic: str) -> str:
     ('.0%', '.2f')
     """
     return ".0%" if statistic.startswith("share") else ".2f"
-
-
-def show_where(message: str) -> None:
-    """A line on the standard output, unwrapped so that a path can be copied."""
-    print(printable(message))
 
 
 def _span(values: pd.Series) -> str:

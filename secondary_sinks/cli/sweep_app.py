@@ -13,6 +13,7 @@ from secondary_sinks.cli.options import (
     SkipCheck,
     TrustRemoteCode,
     app,
+    number_of_layers,
     whole_number,
 )
 
@@ -52,6 +53,18 @@ Ordinary = Annotated[
         parser=whole_number,
         metavar="INT",
         help="Ordinary tokens tried per sink beside its control; by default 0.",
+    ),
+]
+ThresholdsGiven = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=NUMBER", help="As outlying=4, of what a sink is; again for more."),
+]
+NDevices = Annotated[
+    int | None,
+    typer.Option(
+        parser=number_of_layers,
+        metavar="INT",
+        help="GPUs that one model is spread over; default 1.",
     ),
 ]
 NoTrace = Annotated[
@@ -104,9 +117,11 @@ def ablate(
     site: Sites = None,
     feed: SweepFeed = None,
     ordinary: Ordinary = None,
+    threshold: ThresholdsGiven = None,
     no_trace: NoTrace = False,
     device: Device = None,
     dtype: Dtype = None,
+    n_devices: NDevices = None,
     revision: Revision = None,
     trust_remote_code: TrustRemoteCode = False,
     bridge: Bridge = False,
@@ -139,9 +154,11 @@ def patch(
     site: Sites = None,
     feed: SweepFeed = None,
     ordinary: Ordinary = None,
+    threshold: ThresholdsGiven = None,
     no_trace: NoTrace = False,
     device: Device = None,
     dtype: Dtype = None,
+    n_devices: NDevices = None,
     revision: Revision = None,
     trust_remote_code: TrustRemoteCode = False,
     bridge: Bridge = False,
@@ -174,9 +191,11 @@ def scale(
     site: Sites = None,
     feed: SweepFeed = None,
     ordinary: Ordinary = None,
+    threshold: ThresholdsGiven = None,
     no_trace: NoTrace = False,
     device: Device = None,
     dtype: Dtype = None,
+    n_devices: NDevices = None,
     revision: Revision = None,
     trust_remote_code: TrustRemoteCode = False,
     bridge: Bridge = False,
@@ -238,8 +257,18 @@ def export(
 
 
 _OPTIONS = (
-    *("models", "out", "config", "texts", "layers", "site", "feed", "ordinary", "no_trace"),
-    *("device", "dtype", "revision", "trust_remote_code", "bridge", "skip_check", "seed"),
+    *("models", "out", "config", "texts", "layers", "site", "feed", "ordinary", "threshold"),
+    *(
+        "no_trace",
+        "device",
+        "dtype",
+        "n_devices",
+        "revision",
+        "trust_remote_code",
+        "bridge",
+        "skip_check",
+        "seed",
+    ),
     *("executor", "ray_address", "dry_run", "log_format", "force"),
 )
 

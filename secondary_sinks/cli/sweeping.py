@@ -5,19 +5,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from secondary_sinks.cli.entry import Stopped
-from secondary_sinks.cli.show import show_found, show_where
+from secondary_sinks.cli.entry import Stopped, say
+from secondary_sinks.cli.show import show_found
 from secondary_sinks.cli.watch import Watch, check_format, show_summary
 from secondary_sinks.errors import SweepError
 from secondary_sinks.runs import RunFolder, executors, interrupts
 from secondary_sinks.runs.estimate import Estimate, estimate
 from secondary_sinks.runs.sweep import sweep
 from secondary_sinks.runs.sweep_config import SweepConfig
-from secondary_sinks.runs.sweep_file import from_dict, merged, read_config
+from secondary_sinks.runs.sweep_file import from_dict, merged, read_config, short
 
 PARTIAL = 3
 """Exit code of a sweep that is done but for what was skipped."""
-_SAME = ("layers", "feed", "ordinary", "device", "dtype", "revision", "seed")
+_SAME = ("layers", "feed", "ordinary", "device", "dtype", "n_devices", "revision", "seed")
 """Options that the config calls the same."""
 
 
@@ -60,13 +60,15 @@ def work(asked: Asked) -> None:
             )
         except KeyboardInterrupt as stop:
             code = interrupts.code_of(stop)
+            if executor.elsewhere:  # Ray would take seconds to end; it notices that we are gone
+                interrupts.leave(code, watch.how_to_go_on())
             raise Stopped(code, watch.how_to_go_on()) from stop
         finally:
             executor.close()
     show_summary(summary, asked.options["log_format"])
     if asked.options["log_format"] == "text":
         show_found(RunFolder(wanted.out))
-        show_where(f"tables: {wanted.out}")
+        say(f"tables: {wanted.out}")
     if not summary.complete:
         raise Stopped(PARTIAL)
 
@@ -81,12 +83,15 @@ def resolve(asked: Asked) -> Resolved:
     own = {name: base.pop(name, None) for name in ("out", "executor", "ray_address")}
     for name, value in own.items():
         if value is not None and not isinstance(value, str):
-            raise SweepError(f"config {str(path)!r}: {name} is {value!r}; expected a word")
+            raise SweepError(f"config {str(path)!r}: {name} is {short(value)}; expected a word")
         if options[name] is not None:
             own[name] = str(options[name])
     if own["out"] is None:
         raise SweepError("missing --out (or 'out' in the config): a folder for the sweep")
-    config = from_dict(merged(base, _flags(asked)), f"config {str(path)!r}" if path else "options")
+    flags = _flags(asked)
+    if flags["thresholds"] and isinstance(base.get("thresholds"), Mapping):
+        flags["thresholds"] = {**base["thresholds"], **flags["thresholds"]}
+    config = from_dict(merged(base, flags), f"config {str(path)!r}" if path else "options")
     return Resolved(config, Path(own["out"]), own["executor"] or "local", own["ray_address"])
 
 
@@ -103,7 +108,19 @@ def _flags(asked: Asked) -> dict[str, Any]:
         "skip": list(options["skip_check"] or ()) or None,
         "trace": False if options["no_trace"] else None,
         "edits": asked.edits or None,
+        "thresholds": dict(map(_threshold, options["threshold"] or ())) or None,
     }
+
+
+def _threshold(word: str) -> tuple[str, int | float]:
+    """The name and number of NAME=NUMBER. Raises `SweepError`."""
+    name, _, number = word.partition("=")
+    try:
+        value = float(number)
+    except ValueError as error:
+        message = f"--threshold {word!r}: expected NAME=NUMBER, such as outlying=4"
+        raise SweepError(message) from error
+    return name.strip(), int(value) if value.is_integer() else value
 
 
 def command_line(asked: Asked) -> str:
@@ -136,4 +153,4 @@ def _edit_words(asked: Asked) -> list[str]:
 def show_plan(found: Estimate) -> None:
     """What there is to do, line by line."""
     for line in found.lines():
-        show_where(line)
+        say(line)

@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-from secondary_sinks.cli.entry import printable
-from secondary_sinks.cli.show import show_where
+from secondary_sinks.cli.entry import one_line, printable, say
 from secondary_sinks.errors import SweepError
 from secondary_sinks.runs.sweep import Summary
 
@@ -77,7 +76,10 @@ class Watch:
         """What is said to whoever interrupts."""
         done, missing = self.last.get("units", 0), self.last.get("units_missing")
         said = f" ({done} unit(s) done, {missing} left)" if missing is not None else ""
-        return f"interrupted{said}; run the same command to go on: {self.out} keeps what is done"
+        line = f"interrupted{said}; run the same command to go on: {self.out} keeps what is done"
+        if self.json:
+            return json.dumps({"event": "interrupted", "time": time.time(), "message": line})
+        return printable(line)
 
     def _show(self, description: str, **fields: Any) -> None:
         name = escape(printable(description)[:40])
@@ -89,7 +91,7 @@ class Watch:
     def _warn(self, event: str, facts: dict[str, Any]) -> None:
         text = facts.get("text_id")
         what = facts["what"] if event == "damaged" else f"skipped text {text!r}: {facts['reason']}"
-        print("warning: " + " ".join(printable(what).split()), file=sys.stderr)
+        print("warning: " + one_line(what), file=sys.stderr)
 
 
 def rates(facts: dict[str, Any]) -> str:
@@ -109,16 +111,16 @@ def show_summary(summary: Summary, log_format: str) -> None:
         print(json.dumps({"event": "summary"} | asdict(summary)))
         return
     if summary.nothing_to_do:
-        show_where(f"{summary.folder} holds this run already (same inputs); nothing to do")
+        say(f"{summary.folder} holds this run already (same inputs); nothing to do")
         return
     kept = summary.n_units - summary.n_computed
-    show_where(
+    say(
         f"{summary.n_cells} cells of {summary.n_sinks} sinks in {summary.seconds:.1f} s: "
         f"{summary.n_computed} units computed, {kept} there already"
     )
     if summary.failed:
         shown = summary.failed[0]
-        show_where(
+        say(
             f"{len(summary.failed)} skipped, such as text {shown['text_id']!r} "
             f"({shown['message']}); all are in run.json under 'sweep'; run the same command to try "
             "them again"

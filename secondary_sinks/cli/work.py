@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from secondary_sinks.causal.check import check_words
-from secondary_sinks.cli.show import Bars, show_found, show_inputs, show_where
+from secondary_sinks.cli.entry import say
+from secondary_sinks.cli.show import Bars, show_found, show_inputs
 from secondary_sinks.models import load_model
 from secondary_sinks.models.hub import provenance
 from secondary_sinks.models.load import parse_device, parse_dtype
@@ -70,13 +71,13 @@ def work(request: Request) -> None:
     with folder.claim(), Bars() as bars:
         done = _fill(folder, request, texts, bars)
     if done:
-        show_where(f"{request.out} holds this run already (same inputs); nothing to do")
+        say(f"{request.out} holds this run already (same inputs); nothing to do")
     show_found(folder)
     if request.report:
         path = folder.path / "report.html"
-        show_where(f"report: {path if done and path.is_file() else write_report(folder)}")
+        say(f"report: {path if done and path.is_file() else write_report(folder)}")
     else:
-        show_where(f"tables: {folder.path}")
+        say(f"tables: {folder.path}")
 
 
 def _fill(folder: RunFolder, request: Request, texts: Sequence[Text], bars: Bars) -> bool:
@@ -105,7 +106,7 @@ def _fill(folder: RunFolder, request: Request, texts: Sequence[Text], bars: Bars
     results = analyse(model, fed, edit=request.edit, thresholds=limits, tick=bars.advance)
     if request.asked:
         bars.advance("ask", "", 0, 1)
-    answers, laps = ask(model, results, request.asked, show_where)
+    answers, laps = ask(model, results, request.asked, say)
     record |= {"command": request.command, "timings_s": results.timings | laps}
     save(folder, results, record, answers=answers, force=request.force)
     return False

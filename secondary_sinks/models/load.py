@@ -62,7 +62,7 @@ def load_model(
         given = {"device": device, "dtype": dtype, "tokenizer": tokenizer, "device_map": device_map}
         return _already_hooked(model, given, skip)
     as_bridge = _as_bridge(bridge, n_devices, device_map)
-    _refuse_missing_gpus(n_devices)
+    refuse_missing_gpus(n_devices)
     device = None if device_map is not None else parse_device(device)
     if isinstance(model, PreTrainedModel):
         original = _Original(model, tokenizer, type(model).__name__)
@@ -147,9 +147,14 @@ def _already_hooked(model: Any, given: dict[str, Any], skip: Collection[str]) ->
     return _proven(model, None, skip)
 
 
+def has_hooked_transformer() -> bool:
+    """Whether this version of TransformerLens has the class (4.x has not)."""
+    return importlib.util.find_spec("transformer_lens.HookedTransformer") is not None
+
+
 def _as_bridge(bridge: bool | None, n_devices: int, device_map: Any) -> bool:
     """Which class to make. Raises `ModelError` for wishes that contradict each other."""
-    old = importlib.util.find_spec("transformer_lens.HookedTransformer") is not None
+    old = has_hooked_transformer()
     if bridge is False and not old:
         raise UnsupportedModelError(
             "this version of transformer_lens has no HookedTransformer; install "
@@ -163,7 +168,8 @@ def _as_bridge(bridge: bool | None, n_devices: int, device_map: Any) -> bool:
     return wanted
 
 
-def _refuse_missing_gpus(n_devices: int) -> None:
+def refuse_missing_gpus(n_devices: int) -> None:
+    """Raise `ModelError` where there are not as many GPUs; one device is always there."""
     there = torch.cuda.device_count()
     if n_devices < 1 or (n_devices > 1 and n_devices > there):
         raise ModelError(
@@ -199,14 +205,19 @@ def parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
     return found
 
 
+def parse_device_name(device: str | None) -> None:
+    """Refuse what names no device; whether it is there, only its machine knows."""
+    kind, colon, index = (device or KINDS[0]).partition(":")
+    if device == "" or kind not in KINDS or (colon and not index.isdecimal()):
+        raise ModelError(f"unknown device {device!r}; expected one of {', '.join(KINDS)}")
+
+
 def parse_device(device: str | None) -> str:
     """A device that is there; CUDA, then MPS, then the CPU when none is given."""
     if device is None:
         mps = torch.backends.mps.is_available()
         return "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
-    kind = device.partition(":")[0]
-    if kind not in KINDS:
-        raise ModelError(f"unknown device {device!r}; expected one of {', '.join(KINDS)}")
+    parse_device_name(device)
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:

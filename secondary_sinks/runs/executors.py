@@ -1,4 +1,4 @@
-"""Where the tasks of a sweep are computed. An executor is anything with these three methods.
+"""Where the tasks of a sweep are computed. An executor is anything that `Executor` describes.
 
 The caller keeps the folder: executors compute, and touch no file of it.
 """
@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from secondary_sinks.errors import ModelMismatchError, SweepError
 from secondary_sinks.models import HookedModel, load_model, weight_hash
+from secondary_sinks.models.load import has_hooked_transformer, refuse_missing_gpus
 from secondary_sinks.runs.compute import Texts, compute, prepare
 from secondary_sinks.runs.tasks import ModelSpec, Outcome, Prepared, Task
 from secondary_sinks.types import Thresholds
@@ -24,6 +25,9 @@ class Executor(Protocol):
     whose outcome nobody took: `run` may be left before its end.
     """
 
+    elsewhere: bool
+    """Whether models are loaded on other machines, whose devices are not known here."""
+
     def prepare(self, spec: ModelSpec, texts: Texts, feed: str, thresholds: Thresholds) -> Prepared:
         """Load a model where it will run, and feed it the texts."""
         ...
@@ -38,8 +42,11 @@ class Executor(Protocol):
 
 
 def load(spec: ModelSpec) -> HookedModel:
-    """The model of a spec."""
-    more = {} if spec.n_devices == 1 else {"n_devices": spec.n_devices}
+    """The model of a spec; over several GPUs, a bridge as accelerate divides it."""
+    more: dict[str, Any] = {} if spec.n_devices == 1 else {"n_devices": spec.n_devices}
+    if more and (spec.bridge or not has_hooked_transformer()):
+        refuse_missing_gpus(spec.n_devices)
+        more = {"device_map": "auto"}
     return load_model(
         spec.name,
         spec.device,
@@ -98,6 +105,8 @@ class Holder:
 
 class InProcess:
     """Computes in this process, one task after the other."""
+
+    elsewhere = False
 
     def __init__(self, loader: Callable[[ModelSpec], HookedModel] = load) -> None:
         """`loader` gives the models of specs, by default from where their names say."""

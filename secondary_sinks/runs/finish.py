@@ -16,12 +16,11 @@ from secondary_sinks.runs.keys import unit_key, versions_of_code
 from secondary_sinks.runs.manifest import WORK, Manifest
 from secondary_sinks.runs.plan import Plan, hash_text
 from secondary_sinks.runs.record import commit
-from secondary_sinks.runs.sweep_config import SweepConfig, parse_layers
+from secondary_sinks.runs.sweep_config import MOST_LAYERS, SweepConfig, parse_layers
 from secondary_sinks.texts import Text, TokenizedText
 
 PLACES = ("device", "n_devices", "skip")
 """Of a model's spec: where it is loaded, which changes no cell."""
-MOST_LAYERS = 10_000
 GROWING = ("models", "texts", "edits", "sites", "layers")
 """What a finished sweep may get more of."""
 

@@ -5,9 +5,10 @@ and the next start makes only what is missing. Each prompt has its own seed, so 
 difference when a prompt is answered.
 """
 
+import contextlib
 import hashlib
 import json
-import os
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,13 +19,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondary_sinks.errors import TextError
+from secondary_sinks.errors import RunFolderError, TextError
 from secondary_sinks.models import HookedModel, weight_hash
 from secondary_sinks.models.continuation import Continuation
+from secondary_sinks.runs import durable
 from secondary_sinks.texts import Text, parse_jsonl, read_texts
 from secondary_sinks.texts.read import Message, read_utf8
 
 Say = Callable[[str], None]
+BEGIN = b'{"id": '
+"""Of every line; a torn one that begins otherwise is somebody else's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,17 @@ def read_prompts(path: Path) -> list[Text]:
         return read_texts(path)
     content = read_utf8(path, "JSON lines or a .txt file")
     return parse_jsonl("\n".join(_as_text(line) for line in content.split("\n")), str(path))
+
+
+def check_place(out: Path) -> None:
+    """Raise `RunFolderError` where no file of that name can be written; nothing is left there."""
+    if out.exists() and not out.is_file():
+        raise RunFolderError(f"{str(out)!r} is no file; expected the name of one, for JSON lines")
+    try:
+        with tempfile.TemporaryFile(dir=out.parent), contextlib.suppress(FileNotFoundError):
+            out.lstat()  # a name that is too long
+    except OSError as error:
+        raise durable.unwritable(out, error) from error
 
 
 def generate(
@@ -145,10 +160,7 @@ def _line(
 
 
 def _append(out: Path, line: str) -> None:
-    with out.open("a", encoding="utf-8") as file:
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
+    durable.append(out, line.encode())
 
 
 def _done(
@@ -159,15 +171,16 @@ def _done(
         return set()
     content = out.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
+    torn = content[len(whole) :]
+    if torn[: len(BEGIN)] != BEGIN[: len(torn)]:
+        raise _foreign(out, whole.count(b"\n") + 1)
     found = set()
     for number, line in enumerate(whole.splitlines(), start=1):
         try:
             record = json.loads(line)
             same, text_id, turns = record["made"] == made, record["id"], record["messages"]
         except (ValueError, KeyError, TypeError) as error:
-            raise TextError(
-                f"{str(out)!r} line {number} was not written by generate; choose another --out"
-            ) from error
+            raise _foreign(out, number) from error
         prompt = turns if record.get("blank") else turns[:-1]
         if not same or asked.get(text_id, prompt) != prompt:
             raise TextError(
@@ -180,6 +193,12 @@ def _done(
             file.truncate(len(whole))
         say(f"{out}: the last line was only half written; it is made again")
     return found
+
+
+def _foreign(out: Path, number: int) -> TextError:
+    return TextError(
+        f"{str(out)!r} line {number} was not written by generate; choose another --out"
+    )
 
 
 def _as_text(line: str) -> str:

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import NoReturn
 
 PATIENCE = 1.5
 """Seconds that a computation has to come to an end by itself."""
@@ -61,9 +62,29 @@ def _watch(signals: socket.socket, over: threading.Event, line: Callable[[], str
     while number := signals.recv(1):
         code = CODES.get(signal.Signals(number[0]))
         if code is not None and not over.wait(PATIENCE):
-            with contextlib.suppress(OSError):
-                os.write(sys.stderr.fileno(), f"{line()}\n".encode())
-            os._exit(code)
+            leave(code, line())
+
+
+def leave(code: int, line: str) -> NoReturn:
+    """Say a line and end the process at once, without a farewell to libraries."""
+    with contextlib.suppress(OSError, ValueError):  # nobody may be there to hear it
+        shown = "\x1b[?25h" if sys.stderr.isatty() else ""  # the cursor, which bars hide
+        os.write(sys.stderr.fileno(), f"{shown}{line}\n".encode())
+    os._exit(code)
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """Keep the handlers of interrupts from a library that puts its own in their place."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in CODES}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def code_of(stop: KeyboardInterrupt) -> int:

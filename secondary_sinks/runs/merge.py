@@ -41,6 +41,12 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
     if not stored:
         raise RunFolderError("nothing to merge; expected one or more folders of sweeps")
     asked = _asked(stored, folders)
+    for folder in folders:
+        if folder.resolve() in (out.resolve(), *out.resolve().parents):
+            raise RunFolderError(
+                f"--out {str(out)!r} is, or lies in, {str(folder)!r}, which is to be merged; "
+                "expected a folder of its own"
+            )
     manifests = [_whole(folder) for folder in folders]
     target = RunFolder(out)
     with target.claim():

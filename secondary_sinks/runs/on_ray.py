@@ -14,11 +14,15 @@ can reach its ports can run code there: keep a cluster on a network of its own.
 import collections
 import contextlib
 import os
+import re
+import socket
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from secondary_sinks.errors import SinkError, SweepError
 from secondary_sinks.models import HookedModel
+from secondary_sinks.runs import interrupts
 from secondary_sinks.runs.compute import Texts
 from secondary_sinks.runs.executors import Holder, load
 from secondary_sinks.runs.tasks import Failure, ModelSpec, Outcome, Prepared, Task
@@ -27,6 +31,8 @@ from secondary_sinks.types import Thresholds
 QUEUED = 2
 """Tasks at an actor: the one it computes, and the one it goes on with at once."""
 RETRIES = 3
+KNOCK = 5.0
+"""Seconds that a cluster has to answer."""
 STORE = 200 * 2**20
 """Bytes of Ray's object store on a cluster that is started here: tables pass through, few wait."""
 
@@ -34,10 +40,17 @@ STORE = 200 * 2**20
 class Worker:
     """What an actor does: it holds a model and computes."""
 
-    def __init__(self, loader: Callable[[ModelSpec], HookedModel], threads: int | None) -> None:
-        """`threads` is of one core alone; None leaves them as they are."""
+    def __init__(
+        self, loader: Callable[[ModelSpec], HookedModel], threads: int | None, home: str
+    ) -> None:
+        """`threads` is of one core alone; None leaves them as they are.
+
+        `home` is the caller's folder, so that a relative name of a model means the same here.
+        """
         import torch
 
+        with contextlib.suppress(OSError):  # a machine without that folder: names of the hub do
+            os.chdir(home)
         if threads is not None:
             torch.set_num_threads(threads)
         self._holder = Holder(loader)
@@ -53,6 +66,8 @@ class Worker:
 
 class OnRay:
     """An executor on a Ray cluster, or on one that is started here for as long as it is open."""
+
+    elsewhere = True
 
     def __init__(
         self,
@@ -176,7 +191,7 @@ class OnRay:
     def _hire(self, spec: ModelSpec) -> "_Hand":
         gpus = spec.n_devices if self._on_gpus(spec) else 0
         kind = self._ray.remote(Worker).options(num_cpus=1, num_gpus=gpus, max_restarts=0)
-        self._crew.append(_Hand(kind.remote(self._loader, None if gpus else 1)))
+        self._crew.append(_Hand(kind.remote(self._loader, None if gpus else 1, str(Path.cwd()))))
         return self._crew[-1]
 
     def _places(self, spec: ModelSpec) -> int:
@@ -205,6 +220,7 @@ class OnRay:
         if self._ray is not None:
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        _knock(self._address)
         import ray
 
         more: dict[str, Any] = {"address": self._address}
@@ -213,15 +229,31 @@ class OnRay:
         try:
             self._started = not ray.is_initialized()
             if self._started:
-                ray.init(log_to_driver=False, logging_level="error", **more)
+                with interrupts.kept():
+                    ray.init(log_to_driver=False, logging_level="error", **more)
         except Exception as error:  # a wrong address, a version that differs: of many kinds
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            where = "here" if self._address is None else f"at {self._address!r}"
-            raise SweepError(
-                f"no Ray cluster {where}: {reason}; expected the HOST:PORT that `ray start --head` "
-                "printed, 'auto' on a machine of the cluster, or no address to start one here"
-            ) from error
+            raise _nowhere(self._address, reason) from error
         self._ray = ray
+
+
+def _knock(address: str | None) -> None:
+    """Raise `SweepError` where nobody listens at HOST:PORT: Ray itself would try for a minute."""
+    place = re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:(\d{1,5})", address or "")
+    if place is None:  # 'auto', or none at all: Ray knows better
+        return
+    try:
+        socket.create_connection((place[1], int(place[2])), timeout=KNOCK).close()
+    except (OSError, OverflowError) as error:
+        raise _nowhere(address, str(error)) from error
+
+
+def _nowhere(address: str | None, reason: str) -> SweepError:
+    where = "here" if address is None else f"at {address!r}"
+    return SweepError(
+        f"no Ray cluster {where}: {reason}; expected the HOST:PORT that `ray start --head` "
+        "printed, 'auto' on a machine of the cluster, or no address to start one here"
+    )
 
 
 class _Try:

@@ -63,7 +63,7 @@ def sweep(
     Raises `RunFolderError` for a folder that cannot be used, and the error of a config, a model
     or (where there is no good one) a text.
     """
-    config.check(models or ())
+    config.check(models or (), elsewhere=executor is not None and executor.elsewhere)
     given_texts = list(read_all(config.texts)) if texts is None else list(texts)
     folder = RunFolder(out)
     with folder.claim():

@@ -1,17 +1,22 @@
 """What a sweep is asked to do, and whether that can be."""
 
+import math
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from secondary_sinks.causal.recipes import check_recipe
 from secondary_sinks.errors import SweepError
-from secondary_sinks.models.load import parse_device, parse_dtype
+from secondary_sinks.models.load import parse_device, parse_device_name, parse_dtype
 from secondary_sinks.models.proof import check_skip
 from secondary_sinks.models.sources import resolve
 from secondary_sinks.runs.tasks import ModelSpec, Unit
 from secondary_sinks.texts import check_feed
 from secondary_sinks.types import Thresholds, format_layers
+
+MOST_LAYERS = 10_000
+"""No model has as many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +40,12 @@ class SweepConfig:
     seed: int = 0
     """Recorded; what is drawn is drawn with the seed in an edit."""
 
-    def check(self, there: Collection[str] = ()) -> None:
+    def check(self, there: Collection[str] = (), *, elsewhere: bool = False) -> None:
         """Raise the error of what is wrong with the config, before a model is loaded.
 
         `SweepError` for what a sweep cannot be, else the error of the room concerned. `there` are
-        names of models that need not be found.
+        names of models that need not be found; `elsewhere` where devices are those of other
+        machines.
         """
         for name in ("models", "edits", "sites"):
             if not getattr(self, name):
@@ -51,10 +57,15 @@ class SweepConfig:
         check_feed(self.feed)
         if self.layers is not None:
             refuse_twice("layers", self.layers)
+        for name, value in asdict(self.thresholds).items():
+            if not math.isfinite(value) or value < 0:
+                raise SweepError(f"threshold {name} is {value}; expected a number of at least 0")
         for spec in self.models:
             check_skip(spec.skip)
             parse_dtype(spec.dtype)
-            parse_device(spec.device)
+            (parse_device_name if elsewhere else parse_device)(spec.device)
+            if spec.n_devices < 1:
+                raise SweepError(f"n_devices is {spec.n_devices}; expected at least 1")
             if spec.name not in there:
                 resolve(spec.name, spec.revision)
 
@@ -93,8 +104,8 @@ class SweepConfig:
 
 def refuse_twice(name: str, items: Sequence[Any]) -> None:
     """Raise `SweepError` for something that is asked for twice."""
-    for item in items:
-        if items.count(item) > 1:
+    for item, count in Counter(items).items():
+        if count > 1:
             shown = item.name if isinstance(item, ModelSpec) else item
             raise SweepError(f"{name} has {shown!r} twice; expected each once")
 
@@ -109,14 +120,13 @@ def parse_layers(text: str) -> tuple[int, ...]:
     for part in str(text).split(","):
         first, dash, last = part.strip().partition("-")
         numbers = [first, last] if dash else [first]
-        if not all(number.strip().isdecimal() and len(number) < 7 for number in numbers):
-            raise SweepError(
-                f"layers {text!r}: cannot read {part.strip()!r}; expected like 0-11,20"
-            )
+        where = f"layers {text!r:.60}: {part.strip()!r:.60}"
+        if not all(number.strip().isdecimal() for number in numbers):
+            raise SweepError(f"{where} cannot be read; expected like 0-11,20")
+        if any(len(number) > 7 or int(number) >= MOST_LAYERS for number in numbers):
+            raise SweepError(f"{where} is out of range; expected layers below {MOST_LAYERS}")
         if int(numbers[-1]) < int(first):
-            raise SweepError(
-                f"layers {text!r}: {part.strip()!r} runs backwards; expected like 0-11"
-            )
+            raise SweepError(f"{where} runs backwards; expected like 0-11")
         layers += range(int(first), int(numbers[-1]) + 1)
     refuse_twice("layers", layers)
     return tuple(layers)

@@ -1,5 +1,6 @@
 """A sweep's config from plain data: flags, a YAML or TOML file, or what a sweep stored."""
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -68,7 +69,9 @@ def _spec(one: Any, shared: Mapping[str, Any], where: str) -> ModelSpec:
     if isinstance(one, str):
         one = {"name": one}
     if not isinstance(one, Mapping) or not isinstance(one.get("name"), str):
-        raise SweepError(f"{where}: models has {one!r}; expected a name, or a mapping with a name")
+        raise SweepError(
+            f"{where}: models has {short(one)}; expected a name, or a mapping with a name"
+        )
     unknown = sorted(str(key) for key in one.keys() - _OF_MODELS - {"name"})
     if unknown:
         allowed = ", ".join(sorted(_OF_MODELS))
@@ -100,10 +103,10 @@ def _thresholds(value: Any, where: str) -> Thresholds:
     for name, number in given.items():
         if name not in known:
             raise SweepError(
-                f"{where}: unknown threshold {name!r}; expected some of {', '.join(known)}"
+                f"{where}: unknown threshold {short(name)}; expected some of {', '.join(known)}"
             )
         if isinstance(number, bool) or not isinstance(number, int | float):
-            raise SweepError(f"{where}: threshold {name} is {number!r}; expected a number")
+            raise SweepError(f"{where}: threshold {name} is {short(number)}; expected a number")
         if known[name] is int and not isinstance(number, int):
             raise SweepError(f"{where}: threshold {name} is {number!r}; expected a whole number")
     return replace(Thresholds(), **{name: known[name](number) for name, number in given.items()})
@@ -112,6 +115,15 @@ def _thresholds(value: Any, where: str) -> Thresholds:
 def _text(value: Any, name: str, where: str) -> str:
     """A word; numbers are none, since `scale` alone is no edit."""
     return str(_expect(value, str, name, where))
+
+
+def short(value: Any) -> str:
+    """A value in at most 100 characters; YAML can write one whose whole repr never ends.
+
+    >>> short([list(range(100))])
+    '[[0, 1, 2, 3, 4, 5, ...]]'
+    """
+    return reprlib.repr(value)[:100]
 
 
 _WORDS = {str: "a word", int: "a whole number", bool: "true or false", list: "a list"}
@@ -124,35 +136,46 @@ def _expect(value: Any, kind: type, name: str, where: str) -> Any:
         wrong = isinstance(value, bool) or not isinstance(value, int) or value < 0
     if wrong:
         least = " of at least 0" if kind is int else ""
-        raise SweepError(f"{where}: {name} is {value!r}; expected {_WORDS[kind]}{least}")
+        raise SweepError(f"{where}: {name} is {short(value)}; expected {_WORDS[kind]}{least}")
     return value
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """The keys and values of a `.yaml`, `.yml` or `.toml` file. Raises `SweepError`."""
+    if path.suffix not in _READERS:
+        raise SweepError(f"config {str(path)!r}: expected a name in {', '.join(_READERS)}")
     try:
+        if path.exists() and not path.is_file():  # a pipe may never end
+            raise SweepError(f"config {str(path)!r} is not a file; expected one of keys and values")
         content = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise SweepError(f"{str(path)!r} is not UTF-8 text (byte {error.start})") from error
     except OSError as error:
         raise SweepError(f"config {str(path)!r} cannot be read: {error.strerror}") from error
-    if path.suffix not in _READERS:
-        raise SweepError(f"config {str(path)!r}: expected a name in {', '.join(_READERS)}")
     try:
         found = _READERS[path.suffix](content)
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise SweepError(f"config {str(path)!r} cannot be read: {reason}") from error
     if not isinstance(found, dict):
-        raise SweepError(f"config {str(path)!r}: expected keys and values, got {found!r:.40}")
+        raise SweepError(f"config {str(path)!r}: expected keys and values, got {short(found)}")
     return found
 
 
 def _yaml(content: str) -> Any:
+    """What a YAML file says; a key that stands twice is refused, as TOML refuses it."""
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            keys = [key.value for key, _ in node.value if key.tag.endswith(":str")]
+            for key in keys:
+                if keys.count(key) > 1:
+                    raise ValueError(f"key {key!r:.60} stands twice")
+            return super().construct_mapping(node, deep)
+
     try:
-        return yaml.safe_load(content)
+        return yaml.load(content, Loader)
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
 

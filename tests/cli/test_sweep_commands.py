@@ -67,15 +67,20 @@ def test_a_config_says_the_same_as_flags(call, tmp_path):
     config = tmp_path / "sweep.toml"
     config.write_text(
         'models = ["tiny"]\ntexts = ["ok.jsonl"]\nedits = ["zero", "mean"]\nlayers = "1"\n'
-        f"out = {json.dumps(str(tmp_path / 'filed'))}\ntrace = false\n"
+        f"out = {json.dumps(str(tmp_path / 'filed'))}\ntrace = false\nn_devices = 1\n"
+        "thresholds = {outlying = 4, min_queries = 9}\n"
     )
     assert call("ablate", "--config", str(config))[0] == 0
-    flags = ("--edit", "zero", "--edit", "mean", "--layers", "1", "--no-trace")
+    flags = ("--edit", "zero", "--edit", "mean", "--layers", "1", "--no-trace", "--n-devices", "1")
+    flags += ("--threshold", "outlying=4", "--threshold", "min_queries=9")
     assert call("ablate", "tiny", *TEXTS, *flags, "--out", "{out}")[0] == 0
     assert config_of(tmp_path / "filed") == config_of(tmp_path / "out")
     assert not (tmp_path / "filed" / "trace.parquet").exists()
-    assert call("ablate", "--config", str(config), "--edit", "mean", "--out", "{out}2")[0] == 0
+    flags = ("--edit", "mean", "--threshold", "outlying=5")
+    assert call("ablate", "--config", str(config), *flags, "--out", "{out}2")[0] == 0
     assert config_of(tmp_path / "out2")["edits"] == ["mean"], "flags win"
+    limits = config_of(tmp_path / "out2")["thresholds"]
+    assert (limits["outlying"], limits["min_queries"]) == (5.0, 9), "each by itself"
 
 
 def test_a_dry_run_says_what_there_is_to_do_and_loads_and_writes_nothing(

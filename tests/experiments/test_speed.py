@@ -60,7 +60,10 @@ def test_times_are_medians_and_scaled_to_all_cells():
 def test_the_command_writes_what_it_prints(tmp_path, monkeypatch, models, capsys):
     monkeypatch.setattr(speed, "load_model", lambda *names, **options: models[0])
     monkeypatch.setattr(speed, "same_weights", lambda name: models[1])
-    speed.main(out=tmp_path, model="tiny", tokens=40, long=40, runs=1)
+    words = ["--model", "tiny", "--tokens", "40", "--long", "40", "--runs", "1"]
+    with pytest.raises(SystemExit) as ended:
+        speed.main(["--out", str(tmp_path), *words])
+    assert ended.value.code == 0
     found = json.loads((tmp_path / "speed.json").read_text())
     assert list(found) == NAMES
     assert {"ours_s", "peer_s", "ratio", "ours_peak_bytes", "peer_peak_bytes"} <= set(

@@ -19,6 +19,12 @@ def hooked(hook):
     return PLANTED.model
 
 
+def counting_gpus(spec):
+    """Calls the model by the GPUs that its process may use."""
+    PLANTED.model.cfg.model_name = f"on GPUs {os.environ['CUDA_VISIBLE_DEVICES']}"
+    return PLANTED.model
+
+
 def slow(spec):
     """Takes a moment for every text."""
     return hooked(lambda tokens: time.sleep(0.3))

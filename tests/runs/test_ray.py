@@ -1,8 +1,12 @@
 """A sweep on a local Ray cluster: the same bytes, whoever is killed on the way."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,21 +18,23 @@ from secondary_sinks.errors import ModelMismatchError, SweepError
 from secondary_sinks.runs import ModelSpec, SweepConfig, executors, sweep
 from secondary_sinks.runs.executors import InProcess
 from secondary_sinks.runs.on_ray import QUEUED, OnRay
+from secondary_sinks.types import Thresholds
 from tests.runs import at_workers, children
+from tests.tiny import save_tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Ray, at its start
-CORES = 2
+CORES, GPUS = 2, 4
 KILLS = 2
 TABLES = ("sinks", "effects", "trace")
 
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Two cores of this machine."""
+    """Two cores of this machine, which says that it has four GPUs."""
     root = str(Path(__file__).parents[2])
     more = {"object_store_memory": 100 * 2**20, "include_dashboard": False}
     more["runtime_env"] = {"env_vars": {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}}
-    ray.init(num_cpus=CORES, log_to_driver=False, logging_level="error", **more)
+    ray.init(num_cpus=CORES, num_gpus=GPUS, log_to_driver=False, logging_level="error", **more)
     yield
     ray.shutdown()
 
@@ -45,7 +51,7 @@ def place(tmp_path_factory):
 def run(place, name, executor, texts="texts.jsonl"):
     """A sweep of planted models by name, which is nothing that could be found on a disk."""
     config = SweepConfig(
-        models=(ModelSpec(name="planted"),),
+        models=(ModelSpec(name="planted", device="cpu"),),
         texts=(str(place / texts),),
         edits=children.EDITS,
     )
@@ -121,6 +127,56 @@ def test_a_text_that_ends_its_worker_is_skipped_and_said(cluster, place):
             next(executor.run([other]))
     finally:
         executor.close()
+
+
+def test_a_worker_has_as_many_gpus_as_its_model_needs(cluster):
+    executor = OnRay(loader=at_workers.counting_gpus)
+    spec = ModelSpec(name="planted", device="cuda", n_devices=2)
+    try:
+        found = executor.prepare(spec, [], "raw", Thresholds())
+    finally:
+        executor.close()
+    gpus = found.model["name"].removeprefix("on GPUs ").split(",")
+    assert len(set(gpus)) == 2
+    places = [executor._places(replace(spec, n_devices=n)) for n in (1, 2, 3, 4)]
+    assert places == [CORES, GPUS // 2, 1, 1]
+
+
+def test_an_interrupt_is_heard_though_ray_has_handlers_of_its_own(cluster, tmp_path):
+    """The sweep of a process of its own, on the cluster that is there; its model has a short name.
+
+    Of the two signals the one that Ray takes for itself.
+    """
+    save_tiny(tmp_path / "tiny")
+    lines = [json.dumps({"text": f"{n} " + "one more fox " * 9}) for n in range(4000)]
+    (tmp_path / "texts.jsonl").write_text("\n".join(lines))
+    words = ["ablate", "tiny", "--texts", "texts.jsonl", "--out", "out", "--executor", "ray"]
+    words += ["--ray-address", ray.get_runtime_context().gcs_address, "--log-format", "json"]
+    said = tmp_path / "said"
+    with said.open("w") as heard:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "secondary_sinks", *words, "--device", "cpu"],
+            cwd=tmp_path,
+            stderr=heard,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+    while '"task"' not in said.read_text():
+        assert child.poll() is None, said.read_text()
+        time.sleep(0.05)
+    begin = time.monotonic()
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(10) == 143
+    assert time.monotonic() - begin < 2.0
+    last = json.loads(said.read_text().splitlines()[-1])
+    assert last["event"] == "interrupted"
+    assert "run the same command to go on: out keeps what is done" in last["message"]
+
+
+def test_an_address_where_nobody_listens_is_said_at_once():
+    begin = time.monotonic()
+    with pytest.raises(SweepError, match=r"no Ray cluster at '127\.0\.0\.1:1': .*refused"):
+        executors.named("ray", "127.0.0.1:1").prepare(ModelSpec(name="m"), [], "raw", Thresholds())
+    assert time.monotonic() - begin < 6
 
 
 def test_an_address_where_no_cluster_is_said(place, monkeypatch):

@@ -1,0 +1,250 @@
+"""The commands beside `detect`, and experiments: exit code 2, one line, nothing written."""
+
+import importlib
+import os
+import shutil
+
+import pytest
+
+from secondary_sinks.cli.entry import LONGEST_WORD, run
+from tests.cli.test_malformed_runs import write_run
+
+OK = ["--texts", "ok.jsonl", "--out", "{out}"]
+LONG = "n" * 300
+NESTED = ["&a0 [x,x,x,x,x,x,x,x,x]"]
+NESTED += [f"&a{n} [{','.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+"""A few hundred bytes of YAML: the last list has 9^12 words."""
+CONFIGS = {
+    "endless": f"models: [tiny]\nfeed: [{', '.join(NESTED)}]",
+    "twice": "models: [tiny]\nedits: [zero]\nedits: [mean]",
+    "word": "tiny",
+    "typo": "modells: [tiny]",
+    "nan": "models: [tiny]\ntexts: [ok.jsonl]\nthresholds: {outlying: .nan}",
+    "negative": "models: [tiny]\ntexts: [ok.jsonl]\nthresholds: {min_queries: -3}",
+    "code": "models: !!python/object/apply:os.system ['touch mine']",
+    "no-device": "models: [tiny]\ntexts: [ok.jsonl]\nn_devices: 0",
+    "out-a-list": "models: [tiny]\nout: [1]",
+    "key-a-list": "? [a, b]\n: 3",
+    "date": "models: [tiny]\nlayers: 2024-01-01",
+    "wide": "models: [tiny]\ntexts: [ok.jsonl]\nfeed: " + "z" * 5000,
+}
+
+
+def ablate(*options):
+    return ["ablate", "tiny", *OK, *options]
+
+
+def filed(name):
+    return ["ablate", "--config", f"{name}.yaml", "--out", "{out}"]
+
+
+def generate(*options, model="tiny", out="{out}"):
+    return ["generate", model, "--prompts", "ok.jsonl", "--out", out, *options]
+
+
+CASES = {
+    # configs
+    "config whose value never ends": (filed("endless"), "feed is [['x'"),
+    "config with a key twice": (filed("twice"), "key 'edits' stands twice"),
+    "config a word": (filed("word"), "got 'tiny'"),
+    "config with a typo": (filed("typo"), "unknown key 'modells'"),
+    "config with a NaN": (filed("nan"), "outlying is nan; expected a number of at least 0"),
+    "config below zero": (filed("negative"), "min_queries is -3"),
+    "config with code": (filed("code"), "python/object/apply"),
+    "config without devices": (filed("no-device"), "n_devices is 0; expected at least 1"),
+    "config with a list for a folder": (filed("out-a-list"), "out is [1]"),
+    "config with a list for a key": (filed("key-a-list"), "unhashable key"),
+    "config with a date for layers": (filed("date"), "layers is datetime.date(2024, 1, 1)"),
+    "config with a word of 5000 letters": (filed("wide"), "unknown feed 'zzz"),
+    "config a pipe": (filed("pipe"), "'pipe.yaml' is not a file"),
+    "config a folder": (filed("folder"), "'folder.yaml' is not a file"),
+    "config without end": (["ablate", "--config", "/dev/zero", "--out", "{out}"], "'/dev/zero'"),
+    # ranges and numbers of sweeps
+    "layers without end": (ablate("--layers", "0-999999"), "expected layers below 10000"),
+    "layers of 5000 digits": (ablate("--layers", f"0-{'9' * 5000}"), "expected layers below"),
+    "layers backwards": (ablate("--layers", "3-1"), "'3-1' runs backwards"),
+    "layers empty": (ablate("--layers", ""), "layers ''"),
+    "layers twice": (ablate("--layers", "0-1,1"), "layers has 1 twice"),
+    "layers of other digits": (ablate("--layers", "\u0661\u00b2"), "cannot be read"),
+    "layers that steer": (ablate("--layers", "\x1b[2J"), "'\\x1b[2J' cannot be read"),
+    "threshold without a number": (ablate("--threshold", "outlying"), "--threshold 'outlying'"),
+    "threshold unknown": (ablate("--threshold", "far=3"), "unknown threshold 'far'"),
+    "threshold infinite": (ablate("--threshold", "outlying=inf"), "outlying is inf"),
+    "threshold a fraction": (ablate("--threshold", "min_queries=1.5"), "min_queries is 1.5"),
+    "no devices": (ablate("--n-devices", "0"), "'0' is not a whole number from 1"),
+    "more devices than there are": (ablate("--n-devices", "99"), "n_devices is 99"),
+    "more devices for a bridge": (ablate("--n-devices", "99", "--bridge"), "n_devices is 99"),
+    "ordinary negative": (ablate("--ordinary", "-1"), "'-1'"),
+    "edit empty": (ablate("--edit", ""), "unknown edit ''"),
+    "edit twice": (ablate("--edit", "zero", "--edit", "zero"), "edits has 'zero' twice"),
+    "site unknown": (ablate("--site", "q"), "'q'"),
+    "donor negative": (["patch", "tiny", *OK, "--donor", "-1"], "'patch:-1'"),
+    "donor empty": (["patch", "tiny", *OK, "--donor", ""], "'patch:'"),
+    "donor of another text": (["patch", "tiny", *OK, "--donor", "other@3"], "another text"),
+    "factors without any": (["scale", "tiny", *OK, "--by", ","], "--by"),
+    "factor infinite": (["scale", "tiny", *OK, "--by", "1e400"], "inf"),
+    "norms by words": (["scale", "tiny", *OK, "--norm", "10,big"], "'set_norm:big'"),
+    "address without Ray": (ablate("--ray-address", "h:1"), "'h:1' is for --executor ray"),
+    "no models": (["ablate", *OK], "needs models"),
+    "second model unknown": (["ablate", "tiny", "nonsense", *OK], "'nonsense'"),
+    "dry run of nothing": (["ablate", "nonsense", *OK, "--dry-run"], "'nonsense'"),
+    "dry run of layers beyond": (ablate("--layers", "0-9", "--dry-run"), "layer 2 is out of range"),
+    "texts a pipe": (["ablate", "tiny", "--texts", "pipe.jsonl", "--out", "{out}"], "'pipe.jsonl'"),
+    "out a finished run": (["ablate", "tiny", "--texts", "ok.jsonl", "--out", "run"], "'run'"),
+    # generate
+    "prompts missing": (["generate", "tiny", "--out", "{out}"], "--prompts"),
+    "prompts nowhere": (
+        ["generate", "tiny", "--prompts", "none.jsonl", "--out", "{out}"],
+        "'none.jsonl'",
+    ),
+    "prompts not UTF-8": (
+        ["generate", "tiny", "--prompts", "latin.txt", "--out", "{out}"],
+        "'latin.txt'",
+    ),
+    "answers in no folder": (
+        generate(out="{out}/deep/a.jsonl"),
+        "/deep/a.jsonl' cannot be written",
+    ),
+    "answers in a folder's place": (generate(out="full"), "'full' is no file"),
+    "answers in a device": (generate(out="/dev/null"), "'/dev/null' is no file"),
+    "answers in a long name": (generate(out=LONG), "File name too long"),
+    "answers below a system folder": (generate(out="/proc/a.jsonl"), "'/proc/a.jsonl'"),
+    "answers of others": (generate(out="a-file"), "'a-file' line 1 was not written by generate"),
+    "temperature NaN": (generate("--temperature", "nan"), "temperature is nan; expected 0"),
+    "temperature below zero": (generate("--temperature", "-1"), "temperature is -1.0"),
+    "temperature a word": (generate("--temperature", "hot"), "'hot'"),
+    "no new tokens": (generate("--max-new-tokens", "0"), "'0' is not a whole number from 1"),
+    "new tokens a word": (generate("--max-new-tokens", "all"), "'all'"),
+    "no chat template": (generate(model="no-template"), "needs a tokenizer with a chat template"),
+    "generate with no model": (generate(model="nonsense"), "'nonsense'"),
+    "seed of generate": (generate("--seed", "-1"), "'-1'"),
+    # run --ask, and models
+    "question unknown": (["run", "tiny", *OK, "--ask", "everything"], "got 'everything'"),
+    "question that steers": (["run", "tiny", *OK, "--ask", "\x1b[2J"], "got '\\x1b[2J'"),
+    "question empty": (["run", "tiny", *OK, "--ask", ","], "got ','"),
+    "all and one more": (["run", "tiny", *OK, "--ask", "all,harm"], "'all,harm'"),
+    "models of a steering family": (["models", "--family", "\x1b[2J"], "'\\x1b[2J'"),
+    "models with a number": (["models", "--limit", "3"], "--limit"),
+    # compare and levels
+    "compare nothing": (["compare", "--out", "{out}"], "'folders'"),
+    "compare with nothing": (["compare", "run", "nowhere", "--out", "{out}"], "'nowhere'"),
+    "compare a file": (["compare", "a-file", "--out", "{out}"], "'a-file'"),
+    "compare in a folder's place": (["compare", "run", "--out", "full"], "'full' is there"),
+    "compare in a file's place": (["compare", "run", "--out", "a-file"], "'a-file' is there"),
+    "compare in no place": (["compare", "run"], "--out"),
+    "compare in a long name": (["compare", "run", "--out", f"{LONG}.html"], LONG),
+    "levels of a run without one": (["levels", "full"], "'full'"),
+    "levels of other tables": (["levels", "run/effects.parquet"], "effects.parquet"),
+    "levels of a model": (["levels", "tiny/model.safetensors"], "model.safetensors"),
+    "levels with layers of a run": (["levels", "run", "--layers", "9"], "--layers is for"),
+    # status, verify, merge, export
+    "status of a run": (["status", "run"], "'run' is no folder of a sweep"),
+    "status of a file": (["status", "a-file"], "'a-file'"),
+    "status of a loop": (["status", "loop"], "'loop'"),
+    "status of a long name": (["status", LONG], LONG),
+    "status of what steers": (["status", "\x1b[2J"], "'\\x1b[2J'"),
+    "status of nothing": (["status"], "'DIR'"),
+    "verify a run": (["verify", "run"], "'run' is no folder of a sweep"),
+    "verify a file": (["verify", "a-file"], "'a-file"),
+    "verify a long name": (["verify", LONG], LONG),
+    "verify two": (["verify", "run", "run"], "run"),
+    "merge nothing": (["merge", "--out", "{out}"], "'DIR...'"),
+    "merge a run": (["merge", "run", "--out", "{out}"], "'run' is no folder of a sweep"),
+    "merge into a sweep of them": (["merge", "sweep", "--out", "sweep"], "which is to be merged"),
+    "merge below one of them": (["merge", "sweep", "--out", "sweep/in"], "which is to be merged"),
+    "merge into what is there": (["merge", "sweep", "--out", "full"], "'notes.txt'"),
+    "merge into a file": (["merge", "sweep", "--out", "a-file"], "'a-file' is a file"),
+    "merge below a system folder": (["merge", "sweep", "--out", "/proc/m"], "'/proc/m'"),
+    "export nothing": (["export"], "'DIR'"),
+    "export no run": (["export", "nowhere"], "'nowhere'"),
+    "export as nothing": (["export", "run", "--format", ""], "unknown format ''"),
+    "export as a sheet": (["export", "run", "--format", "xlsx"], "expected one of csv"),
+    "export into a file": (["export", "sweep", "--out", "a-file"], "'a-file' cannot be written"),
+    "export below a system folder": (["export", "sweep", "--out", "/proc/e"], "'/proc/e'"),
+    "report of a model that it lacks": (["report", "sweep", "--model", "other"], "'other'"),
+}
+GIVEN = ["--model", "tiny", "--texts", "ok.jsonl", "--out", "{out}"]
+EXPERIMENTS = {
+    "no folder": ("norms", ["--model", "tiny"], "--out"),
+    "no model like that": ("norms", ["--model", "nonsense", "--out", "{out}"], "'nonsense'"),
+    "no texts": ("norms", [*GIVEN[:2], "--texts", "none.jsonl", "--out", "{out}"], "'none.jsonl'"),
+    "a short text": ("norms", [*GIVEN[:2], "--texts", "short.txt", "--out", "{out}"], "'short'"),
+    "a feed": ("sink_tokens", [*GIVEN, "--feed", "chatt"], "'chatt'"),
+    "a dtype": ("prefix_entropy", [*GIVEN, "--dtype", "int8"], "'int8'"),
+    "a device": ("mlp_ablation", [*GIVEN, "--device", "gpu"], "'gpu'"),
+    "a seed": ("mlp_patching", [*GIVEN, "--seed", "-1"], "got '-1'"),
+    "a folder that is a file": ("norms", [*GIVEN[:4], "--out", "a-file"], "'a-file' is a file"),
+    "a folder of the system": ("norms", [*GIVEN[:4], "--out", "/proc/x"], "'/proc/x'"),
+    "an option that is not there": ("norm_dose", [*GIVEN, "--dose", "3"], "--dose"),
+    "released detections": ("sink_levels", [*GIVEN, "--released", "none"], "'none'"),
+    "a window": ("primary_weakening", [*GIVEN, "--window", "0"], "got '0'"),
+    "an experiment": ("all", [*GIVEN, "--only", "nomrs"], "no experiment 'nomrs'"),
+    "a model of all": ("all", ["--model", "nonsense", "--out", "{out}"], "'nonsense'"),
+    "folders without claims": ("across_models", ["full", "--out", "{out}"], "'full' holds no"),
+    "folders without results": ("pages", ["full", "--out", "{out}"], "'full' holds no results"),
+    "a model of speed": ("speed", ["--model", "nonsense", "--out", "{out}"], "'nonsense'"),
+}
+
+
+@pytest.fixture(scope="module")
+def here(_inputs, tmp_path_factory):
+    """The inputs of all, with a run, a sweep, configs and pipes."""
+    place = tmp_path_factory.mktemp("commands") / "inputs"
+    shutil.copytree(_inputs, place, symlinks=True)
+    write_run(place / "run")
+    for name, content in CONFIGS.items():
+        (place / f"{name}.yaml").write_text(content)
+    (place / "folder.yaml").mkdir()
+    for name in ("pipe.yaml", "pipe.jsonl"):
+        os.mkfifo(place / name)
+    texts = ["--texts", str(place / "ok.jsonl"), "--out", str(place / "sweep")]
+    assert run(["ablate", str(place / "tiny"), *texts]) == 0
+    return place
+
+
+def contents(folder):
+    """Names in a folder, and when its files were written; a lock comes and goes in a folder."""
+    paths = [(path, path.lstat()) for path in folder.rglob("*")]
+    return {path: path.is_dir() or stat.st_mtime_ns for path, stat in paths}
+
+
+@pytest.fixture
+def refused(here, tmp_path, monkeypatch, capfd):
+    """Assert that a call with words says one line that names what is wrong, and writes nothing."""
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    target = tmp_path / "out"
+
+    def refused(call, words, named, printed_before=""):
+        before = contents(here)
+        code = call([word.format(out=target) if len(word) < 99 else word for word in words])
+        printed, error = capfd.readouterr()
+        assert (code, printed.startswith(printed_before)) == (2, True)
+        assert printed_before or not printed
+        assert error.startswith("error: ")
+        assert (error.count("\n"), error[-1]) == (1, "\n")
+        assert named in error
+        assert "Traceback" not in error
+        assert all(char.isprintable() for char in error[:-1])
+        assert max(map(len, error.split())) < LONGEST_WORD + 9
+        assert not target.exists()
+        assert contents(here) == before
+
+    return refused
+
+
+@pytest.mark.parametrize(("words", "named"), CASES.values(), ids=CASES)
+def test_one_line_names_what_is_wrong(words, named, refused):
+    refused(run, words, named)
+
+
+@pytest.mark.parametrize(("name", "words", "named"), EXPERIMENTS.values(), ids=EXPERIMENTS)
+def test_one_line_names_what_is_wrong_with_an_experiment(name, words, named, refused):
+    main = importlib.import_module(f"experiments.{name}").main
+
+    def call(words):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        return ended.value.code
+
+    refused(call, words, named, "observing" if name == "all" and "--only" not in words else "")
