@@ -8,6 +8,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from secondary_sinks.detection import find_levels
+from secondary_sinks.errors import DetectionError, RunFolderError
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.plots.theme import KINDS
 from secondary_sinks.questions import Answer
@@ -100,7 +101,10 @@ def render(
 def levels_of(record: Mapping[str, Any], sinks: pd.DataFrame) -> Levels:
     """Levels of a run's sinks; texts with the same tokens count once, as their sinks do."""
     texts = {text.get("tokens_sha256", text["text_id"]) for text in record["texts"]}
-    return find_levels(SinkTable.from_frame(sinks), n_texts=len(texts))
+    try:
+        return find_levels(SinkTable.from_frame(sinks), n_texts=len(texts))
+    except DetectionError as error:
+        raise RunFolderError(f"run.json and sinks.parquet are not of one run: {error}") from error
 
 
 def assets() -> dict[str, Any]:
