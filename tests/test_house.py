@@ -27,7 +27,7 @@ ARROWS = {
     "cli": {"causal", "detection", "models", "report", "runs", "texts"},
     "attribution": {"models", "observation", "measures", "detection", "texts"},
     "notebook": {"causal", "detection", "models", "observation", "plots", "runs", "texts"},
-    "testing": {"causal", "detection", "models", "observation"},
+    "testing": {"causal", "detection", "models", "observation", "runs", "texts"},
     "__main__": {"cli"},
 }
 

@@ -42,8 +42,8 @@ def work(asked: Asked) -> None:
     """Check everything cheap first, then plan or sweep, and say what was found."""
     check_format(asked.options["log_format"])
     wanted = resolve(asked)
-    wanted.config.check()
     executor = executors.named(wanted.executor, wanted.ray_address)
+    wanted.config.check(elsewhere=executor.elsewhere)
     if asked.options["dry_run"]:
         show_plan(estimate(wanted.config, wanted.out))
         return

@@ -9,7 +9,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from secondary_sinks.detection import find_levels
 from secondary_sinks.errors import DetectionError, RunFolderError
-from secondary_sinks.errors import RunFolderError
 from secondary_sinks.plots.theme import KINDS
 from secondary_sinks.questions import Answer
 from secondary_sinks.report import embed, summary, tables, tested

@@ -227,10 +227,10 @@ class OnRay:
         if self._address is None:
             more = {"include_dashboard": False, "object_store_memory": STORE}
         try:
-            self._started = not ray.is_initialized()
-            if self._started:
+            if not ray.is_initialized():
                 with interrupts.kept():
                     ray.init(log_to_driver=False, logging_level="error", **more)
+                self._started = True
         except Exception as error:  # a wrong address, a version that differs: of many kinds
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise _nowhere(self._address, reason) from error
@@ -252,7 +252,8 @@ def _nowhere(address: str | None, reason: str) -> SweepError:
     where = "here" if address is None else f"at {address!r}"
     return SweepError(
         f"no Ray cluster {where}: {reason}; expected the HOST:PORT that `ray start --head` "
-        "printed, 'auto' on a machine of the cluster, or no address to start one here"
+        "printed, 'auto' on a machine of the cluster, or no address to start one here; a cluster "
+        "that wants a token needs RAY_AUTH_MODE=token here too (see docs/scaling.md)"
     )
 
 

@@ -184,6 +184,7 @@ def test_an_address_where_no_cluster_is_said(place, monkeypatch):
     executor = executors.named("ray", "no port at all")
     with pytest.raises(SweepError, match=r"no Ray cluster at 'no port at all'.*ray start --head"):
         run(place, "nowhere", executor)
+    executor.close()  # there is nothing to close
 
 
 def test_without_ray_it_is_said_what_to_install(monkeypatch):
