@@ -17,6 +17,8 @@ import torch
 import transformers
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
+import secondary_sinks.cli.sweep_app
+import secondary_sinks.cli.sweeping  # noqa: F401  what a command imports late, once for all
 from secondary_sinks.cli.entry import run
 from secondary_sinks.runs import executors, sweep_config
 from secondary_sinks.runs.executors import InProcess
