@@ -47,7 +47,7 @@ function loadPlotly(model) {
   return library;
 }
 
-function figure(model, name, label, onClick) {
+function figure(model, name, label, onClick, marked) {
   const plot = make("div", { role: "img", ariaLabel: label });
   const note = make("p", { className: "quiet" }, "Drawing…");
   const box = make("div", { className: "figure" }, note, plot);
@@ -63,7 +63,8 @@ function figure(model, name, label, onClick) {
         const rows = Array(model.get("setup").layers).fill(labels);
         const traces = data.map((one) => (one.type === "heatmap" ? { ...one, text: rows } : one));
         const first = !plot.on;
-        await Plotly.react(plot, traces, layout, { displayModeBar: false, responsive: true });
+        const shown = marked ? { ...layout, shapes: model.get(marked) } : layout;
+        await Plotly.react(plot, traces, shown, { displayModeBar: false, responsive: true });
         note.hidden = true;
         if (first && onClick) plot.on("plotly_click", ({ points }) => onClick(points[0]));
       } catch (error) {
@@ -72,7 +73,11 @@ function figure(model, name, label, onClick) {
       }
     });
   };
+  const mark = () => {
+    drawn = drawn.then(async () => plot.on && (await loadPlotly(model)).relayout(plot, { shapes: model.get(marked) }));
+  };
   model.on(`change:${name}`, draw);
+  if (marked) model.on(`change:${marked}`, mark);
   draw();
   return box;
 }
@@ -375,7 +380,7 @@ function render({ model, el }) {
     pager(model),
     strip(model, choose, state),
     make("p", { className: "quiet" }, "Blue: attention that the token's state at this layer draws, beyond an even share. Arrows move, Enter chooses, up and down change the layer, D makes a donor."),
-    figure(model, "map", "Map of the chosen measure by layer and token", ({ x, y }) => choose({ pos: x, layer: y })),
+    figure(model, "map", "Map of the chosen measure by layer and token", ({ x, y }) => choose({ pos: x, layer: y }), "marks"),
     edits(model, choose, state),
     ...actions(model),
     said(model, "error", "alert"),

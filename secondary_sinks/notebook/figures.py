@@ -1,5 +1,8 @@
 """What the explorer draws: a map of layers by tokens, and curves before and after an edit."""
 
+import json
+import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,8 +18,11 @@ from secondary_sinks.types import Trace, read_by_next
 
 SIGNED = [[0.0, GAINED], [0.5, "rgba(128,128,128,0.08)"], [1.0, KINDS["secondary"]]]
 GROWING = [[0.0, "rgba(128,128,128,0.06)"], [0.5, rgba(KINDS["secondary"], 0.6)], [1.0, LOST]]
+FAINT = {"color": rgba(KINDS["primary"], 0.5), "width": 1}
 NORM_AT_MOST = 100.0
 """Norms are coloured on a log scale up to so many medians."""
+
+Plain = dict[str, Any]
 
 
 def states(trace: Trace, measure: str) -> Float[Tensor, "layer pos"]:
@@ -25,27 +31,35 @@ def states(trace: Trace, measure: str) -> Float[Tensor, "layer pos"]:
     return read_by_next(values) if measure == "mass" else values
 
 
-def level_map(trace: Trace, choice: Choice, start: int, stop: int) -> go.Figure:
-    """The chosen measure by layer (up) and token (across), for the positions of one page.
+def level_map(trace: Trace, measure: str, start: int, stop: int) -> go.Figure:
+    """A measure by layer (up) and token (across), for the positions of one page.
 
     Colour is bounded and, for norms and masses, compressed; the hover text is neither, and calls a
-    column by its `text`, which is left to whoever draws it (`labels`).
+    column by its `text`, which is left to whoever draws it (`labels`), as is the choice (`marks`).
     """
-    values = states(trace, choice.measure)[:, start:stop].numpy()
-    title = MEASURES[choice.measure]
+    values = states(trace, measure)[:, start:stop].numpy()
+    title = MEASURES[measure]
     figure = go.Figure(
         go.Heatmap(
             x=list(range(start, stop)),
-            z=_coloured(values, choice.measure),
+            z=_coloured(values, measure),
             customdata=np.float32(values),
             hovertemplate=f"%{{text}}<br>layer %{{y}}: {title} %{{customdata:.3g}}<extra></extra>",
             hoverongaps=False,
-            **_scale(choice.measure),
+            **_scale(measure),
         )
     )
     figure.update_yaxes(layer_axis(len(values)), title_text="layer", showgrid=False, zeroline=False)
     figure.update_xaxes(title_text="position", showgrid=False, range=[start - 0.5, stop - 0.5])
-    return _marked(finish(figure, height=300), choice).update_layout(margin_t=12)
+    return finish(figure, height=300).update_layout(margin_t=12)
+
+
+def marks(choice: Choice) -> list[Plain]:
+    """Shapes on a map: a line along the chosen layer, and a frame around the chosen cell."""
+    x, y = choice.pos, choice.layer
+    line = {"type": "line", "xref": "x domain", "x0": 0, "x1": 1, "y0": y, "y1": y}
+    cell = {"type": "rect", "x0": x - 0.5, "x1": x + 0.5, "y0": y - 0.5, "y1": y + 0.5}
+    return [line | {"line": FAINT}, cell | {"line": {"color": KINDS["primary"], "width": 2}}]
 
 
 def labels(trace: Trace, start: int, stop: int) -> list[str]:
@@ -76,44 +90,47 @@ def _scale(measure: str) -> dict[str, Any]:
     return {"zmin": 0, "zmax": most, "colorscale": GROWING, "colorbar": bar}
 
 
-def _marked(figure: go.Figure, choice: Choice) -> go.Figure:
-    """A frame around the chosen cell, and a line along its layer."""
-    line = {"color": rgba(KINDS["primary"], 0.5), "width": 1}
-    figure.add_hline(y=choice.layer, line=line)
-    x, y = choice.pos, choice.layer
-    figure.add_shape(
-        type="rect",
-        x0=x - 0.5,
-        x1=x + 0.5,
-        y0=y - 0.5,
-        y1=y + 0.5,
-        line={"color": KINDS["primary"], "width": 2},
-    )
-    return figure
+def curves(trace: Trace, tried: Tried, measure: str) -> Plain:
+    """The chosen measure by layer: token and control, before (dotted) and after (solid).
 
-
-def curves(trace: Trace, tried: Tried, measure: str) -> go.Figure:
-    """The chosen measure by layer: token and control, before (dotted) and after (solid)."""
+    Plain data, made without plotly's checks: it is drawn anew at every click.
+    """
     name = "norm" if measure == "norm_ratio" else measure
-    figure = go.Figure()
-    lines = zip(
-        tried.rows, ("token", "control"), (KINDS["secondary"], KINDS["ordinary"]), strict=False
-    )
-    for cell, (row, role, colour) in enumerate(lines):
+    data = []
+    roles = {"token": KINDS["secondary"], "control": KINDS["ordinary"]}
+    for cell, (row, (role, colour)) in enumerate(zip(tried.rows, roles.items(), strict=False)):
         after = tried.curves[name][:, cell]
-        for values, when, dash in (
-            (states(trace, name)[:, row["pos"]], "before", "dot"),
-            (read_by_next(after) if name == "mass" else after, "after", "solid"),
-        ):
-            figure.add_scatter(
-                y=np.round(values.numpy().astype(np.float64), 5),
-                mode="lines",
-                line={"color": colour, "dash": dash, "width": 2},
-                name=f"{role} {when}",
-                hovertemplate=f"{role} {when}<br>layer %{{x}}: %{{y:.3g}}<extra></extra>",
-            )
-    figure.add_vline(x=tried.choice.layer, line={"color": rgba(KINDS["primary"], 0.5), "width": 1})
-    figure.update_xaxes(layer_axis(len(trace.norm)), title_text="layer")
-    figure.update_yaxes(title_text=MEASURES[measure], type="log" if name == "norm" else "linear")
+        after = read_by_next(after) if name == "mass" else after
+        data += [
+            _curve(states(trace, name)[:, row["pos"]], f"{role} before", colour, "dot"),
+            _curve(after, f"{role} after", colour, "solid"),
+        ]
+    layout, x = _curve_layout(len(trace.norm), measure), tried.choice.layer
+    edited = {"type": "line", "yref": "y domain", "x0": x, "x1": x, "y0": 0, "y1": 1, "line": FAINT}
+    return {"data": data, "layout": layout | {"shapes": [edited]}}
+
+
+def _curve(values: Float[Tensor, "layer"], name: str, colour: str, dash: str) -> Plain:
+    return {
+        "type": "scatter",
+        "y": [None if math.isnan(value) else round(value, 5) for value in values.tolist()],
+        "mode": "lines",
+        "line": {"color": colour, "dash": dash, "width": 2},
+        "name": name,
+        "hovertemplate": f"{name}<br>layer %{{x}}: %{{y:.3g}}<extra></extra>",
+    }
+
+
+@cache
+def _curve_layout(n_layers: int, measure: str) -> Plain:
+    figure = go.Figure().update_xaxes(layer_axis(n_layers), title_text="layer")
+    scale = "log" if measure == "norm_ratio" else "linear"
+    figure.update_yaxes(title_text=MEASURES[measure], type=scale)
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
-    return finish(figure, height=260)
+    return plain(finish(figure, height=260))["layout"]
+
+
+def plain(figure: go.Figure) -> Plain:
+    """A figure as plain data, without NaN, which JSON has not."""
+    made: Plain = json.loads(figure.to_json(engine="json"))
+    return made

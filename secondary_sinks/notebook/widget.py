@@ -5,7 +5,6 @@ a changed `choice`, or a message `{"do": ...}`, goes to the session, and what th
 is shown in its words.
 """
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +57,8 @@ class SinkExplorer(anywidget.AnyWidget):
     """Tokens of the page that is shown, and how each is coloured."""
     map = traitlets.Dict().tag(sync=True)
     """The map of layers by tokens of the page, as a plotly figure."""
+    marks = traitlets.List(traitlets.Dict()).tag(sync=True)
+    """What is drawn on the map for the choice: a click changes these alone."""
     curves = traitlets.Dict().tag(sync=True)
     """Token and control by layer, before and after; empty without an edit."""
     table = traitlets.Dict().tag(sync=True)
@@ -85,7 +86,7 @@ class SinkExplorer(anywidget.AnyWidget):
         self.session = Session(model, text, text_id=text_id, thresholds=thresholds)
         super().__init__()
         self.session.progress = self._on_progress
-        self._quiet, self._drawn_pos = False, -1
+        self._quiet, self._drawn_pos, self._mapped = False, -1, ("", -1)
         self.setup = self._setup()
         self._show()
         self.status = self._waiting()
@@ -205,8 +206,11 @@ class SinkExplorer(anywidget.AnyWidget):
             "labels": figures.labels(trace, start, stop),
             "excess": [None if value != value else round(value, 4) for value in excess.tolist()],
         }
-        figure = figures.level_map(trace, choice, start, stop)
-        self.map = _plain(figure)
+        drawn = (choice.measure, number)
+        if drawn != self._mapped:
+            self.map = figures.plain(figures.level_map(trace, choice.measure, start, stop))
+            self._mapped = drawn
+        self.marks = figures.marks(choice)
 
     def _excess(self, layer: int) -> Float[Tensor, "pos"]:
         """Attention that states of a layer draw beyond an even share; NaN where few see them."""
@@ -227,7 +231,7 @@ class SinkExplorer(anywidget.AnyWidget):
             "layers": tried.rows[0]["layers"],
             "rows": table(tried),
         }
-        self.curves = _plain(figures.curves(trace, tried, self.session.choice.measure))
+        self.curves = figures.curves(trace, tried, self.session.choice.measure)
 
     def _setup(self) -> dict[str, Any]:
         session, trace = self.session, self.session.trace
@@ -256,9 +260,3 @@ class SinkExplorer(anywidget.AnyWidget):
             "found": f"{n_pos} tokens, {n_layers} layers; {secondary} secondary "
             f"{'sink' if secondary == 1 else 'sinks'}.{slow}",
         }
-
-
-def _plain(figure: Any) -> dict[str, Any]:
-    """A figure as plain data, without NaN, which JSON has not."""
-    plain: dict[str, Any] = json.loads(figure.to_json(engine="json"))
-    return plain

@@ -39,7 +39,19 @@ async ({ script, style, state }) => {
   widget.render({ model, el: document.body });
 }
 """
-SHOWN = ("setup", "choice", "page", "map", "curves", "table", "tried", "code", "status", "error")
+SHOWN = (
+    "setup",
+    "choice",
+    "page",
+    "map",
+    "marks",
+    "curves",
+    "table",
+    "tried",
+    "code",
+    "status",
+    "error",
+)
 SHOWN += ("progress",)
 
 

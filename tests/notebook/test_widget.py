@@ -60,7 +60,9 @@ def send(explorer, **content):
 def test_what_is_sent_is_small_plain_and_without_nan(long):
     click(long, kind="zero", measure="mass")
     state = long.get_state()
-    shown = {name: state[name] for name in ("setup", "choice", "page", "map", "curves", "table")}
+    shown = {
+        name: state[name] for name in ("setup", "choice", "page", "map", "marks", "curves", "table")
+    }
     assert len(json.dumps(shown, allow_nan=False)) < 100_000
     assert len(long.page["tokens"]) == len(long.page["excess"]) == module.PAGE
 
@@ -179,7 +181,7 @@ def test_what_few_later_tokens_see_is_not_coloured(explorer):
 @pytest.mark.parametrize("measure", MEASURES)
 def test_the_map_holds_the_measure_of_every_layer_and_token_of_the_page(long, measure):
     click(long, pos=300, measure=measure)
-    figure = go.Figure(long.map)
+    figure = go.Figure(long.map | {"layout": long.map["layout"] | {"shapes": long.marks}})
     trace = long.session.trace
     values = getattr(trace, measure)
     values = read_by_next(values) if measure == "mass" else values
@@ -189,6 +191,18 @@ def test_the_map_holds_the_measure_of_every_layer_and_token_of_the_page(long, me
     assert figure.data[0].x[0] == 256
     frame = figure.layout.shapes[-1]
     assert ((frame.x0 + frame.x1) / 2, (frame.y0 + frame.y1) / 2) == (300, long.choice["layer"])
+
+
+def test_a_click_on_the_same_page_sends_marks_and_no_map(long):
+    click(long, pos=300, layer=2, measure="norm_ratio")
+    before = long.map
+    click(long, pos=310, layer=4)
+    assert long.map is before
+    assert (long.marks[0]["y0"], long.marks[1]["x0"]) == (4, 309.5)
+    for changes in ({"pos": 20}, {"measure": "mass"}):
+        before = long.map
+        click(long, **changes)
+        assert long.map != before, changes
 
 
 def test_hostile_tokens_reach_plotly_as_escapes_and_the_strip_as_plain_text(planted):
