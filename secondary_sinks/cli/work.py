@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from secondary_sinks.causal.check import check_words
 from secondary_sinks.cli.entry import say
@@ -12,10 +12,28 @@ from secondary_sinks.models import load_model
 from secondary_sinks.models.hub import provenance
 from secondary_sinks.models.load import parse_device, parse_dtype
 from secondary_sinks.models.proof import check_skip
+from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.models.sources import resolve
 from secondary_sinks.report import write_report
-from secondary_sinks.runs import RunFolder, analyse, ask, check_lengths, describe, save
-from secondary_sinks.texts import Text, bundled_corpus, check_feed, read_texts, tokenize
+from secondary_sinks.runs import (
+    RunFolder,
+    analyse,
+    ask,
+    asking,
+    check_lengths,
+    describe,
+    save,
+    save_more,
+)
+from secondary_sinks.runs.folder import ANSWERS
+from secondary_sinks.texts import (
+    Text,
+    TokenizedText,
+    bundled_corpus,
+    check_feed,
+    read_texts,
+    tokenize,
+)
 from secondary_sinks.types import Edit, Thresholds
 
 
@@ -97,10 +115,11 @@ def _fill(folder: RunFolder, request: Request, texts: Sequence[Text], bars: Bars
     fed = [tokenize(text, model.tokenizer, request.feed) for text in texts]
     check_lengths(model, fed, limits)
     record = describe(model, fed, limits, request.edit, request.seed, request.asked)
+    there = None if request.force else _asked_there(folder, record)
+    if there is not None:
+        return _ask_more(folder, request, record, model, fed, there, bars)
     record["model"]["skipped_checks"] = sorted(set(request.skip))
     record["model"]["source"] = provenance(resolve(request.model, request.revision))
-    if not request.force and folder.is_complete(record["key"]):
-        return True
     folder.check(force=request.force)
     show_inputs(bars, record)
     results = analyse(model, fed, edit=request.edit, thresholds=limits, tick=bars.advance)
@@ -109,6 +128,37 @@ def _fill(folder: RunFolder, request: Request, texts: Sequence[Text], bars: Bars
     answers, laps = ask(model, results, request.asked, say)
     record |= {"command": request.command, "timings_s": results.timings | laps}
     save(folder, results, record, answers=answers, force=request.force)
+    return False
+
+
+def _asked_there(folder: RunFolder, record: dict[str, Any]) -> tuple[str, ...] | None:
+    """Questions that the folder's run of the same inputs answers; None without such a run."""
+    if not folder.has_record():
+        return None
+    there = tuple(folder.record().get("asked", ()))
+    return there if folder.is_complete(asking(record, there)["key"]) else None
+
+
+def _ask_more(
+    folder: RunFolder,
+    request: Request,
+    record: dict[str, Any],
+    model: HookedModel,
+    fed: Sequence[TokenizedText],
+    there: tuple[str, ...],
+    bars: Bars,
+) -> bool:
+    """Answer the questions that a finished run has no answer to; whether there was none."""
+    missing = tuple(name for name in request.asked if name not in there)
+    if not missing:
+        return True
+    both = tuple(name for name in ANSWERS if name in {*there, *missing})
+    record = asking(record, both) | {"command": request._replace(asked=both).command}
+    show_inputs(bars, record)
+    results = analyse(model, fed, edit=None, tick=bars.advance)
+    bars.advance("ask", "", 0, 1)
+    answers, laps = ask(model, results, missing, say)
+    save_more(folder, record, answers, laps)
     return False
 
 

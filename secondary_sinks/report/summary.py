@@ -137,8 +137,9 @@ def _censored(secondary: pd.DataFrame) -> list[str]:
         return []
     verb = "is" if n == 1 else "are"
     return [
-        f"{count(n, 'secondary sink')} {verb} cut off by the first or last layer, so the lifetime "
-        "is a lower bound."
+        f"{count(n, 'secondary sink')} {verb} cut off, by an end of the model or "
+        "because the primary, their measure, is no sink there: the lifetime is a "
+        "lower bound."
     ]
 
 

@@ -6,8 +6,8 @@ from secondary_sinks.runs.export import export
 from secondary_sinks.runs.folder import RunFolder
 from secondary_sinks.runs.merge import merge
 from secondary_sinks.runs.opened import Opened, open
-from secondary_sinks.runs.pipeline import Results, analyse, check_lengths, save
-from secondary_sinks.runs.record import describe
+from secondary_sinks.runs.pipeline import Results, analyse, check_lengths, save, save_more
+from secondary_sinks.runs.record import asking, describe
 from secondary_sinks.runs.schema import COUNTED, whole_record, whole_records, whole_table
 from secondary_sinks.runs.standing import standing, verify
 from secondary_sinks.runs.sweep import Summary, sweep
@@ -24,6 +24,7 @@ __all__ = [
     "SweepConfig",
     "analyse",
     "ask",
+    "asking",
     "check_lengths",
     "describe",
     "export",
@@ -32,6 +33,7 @@ __all__ = [
     "parse_questions",
     "read_answers",
     "save",
+    "save_more",
     "standing",
     "sweep",
     "verify",

@@ -107,6 +107,21 @@ def save(
     folder.write_record({"timings_s": results.timings, **record, "primaries": primaries, **told})
 
 
+def save_more(
+    folder: RunFolder,
+    record: dict[str, Any],
+    answers: Sequence[Answer],
+    timings: dict[str, float],
+) -> None:
+    """Write further answers into a finished run of the same inputs, then its `run.json` anew."""
+    told = folder.record()
+    both = [*told.get("answers", []), *write_answers(folder, answers)]
+    ordered = sorted(both, key=lambda one: record["asked"].index(one["question"]))
+    new = {name: record[name] for name in ("key", "asked", "command")}
+    timings = told["timings_s"] | timings
+    folder.write_record(told | new | {"answers": ordered, "timings_s": timings})
+
+
 def _without_copies(effects: pd.DataFrame, sinks: SinkTable) -> pd.DataFrame:
     """Cells of sinks that stood in no earlier text: the same sink once more is no further one."""
     copies = {(sink.text_id, sink.pos) for sink in sinks.sinks if sink.copy_of}

@@ -56,9 +56,21 @@ def describe(
     }
     if asked:
         inputs["asked"] = list(asked)
-    key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
     named = {"name": model.cfg.model_name, **inputs["model"]}
-    return {"key": key, "commit": commit(), **inputs, "model": named}
+    return {"key": _key(inputs), "commit": commit(), **inputs, "model": named}
+
+
+def asking(record: dict[str, Any], asked: Sequence[str]) -> dict[str, Any]:
+    """What `describe` would have said, had these questions been asked instead."""
+    inputs = {name: record[name] for name in record if name not in {"key", "commit", "asked"}}
+    inputs["model"] = {name: said for name, said in record["model"].items() if name != "name"}
+    if asked:
+        inputs["asked"] = list(asked)
+    return record | inputs | {"key": _key(inputs), "model": record["model"]}
+
+
+def _key(inputs: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
 def config_hash(model: HookedModel) -> str:

@@ -44,8 +44,8 @@ class Sink:
     within_rounding: bool = False
     """In half precision: whether rounding may decide that it is a sink, or of this kind."""
     censored: str
-    """none, left (a sink at layer 0 already), right (still one at the last layer), both, or
-    unknown (the number of layers is)."""
+    """Which end is hidden, by an end of the model or because no primary is active beside it:
+    none, left, right, both, or unknown (the number of layers is)."""
     alignment_max: float
     alignment_centred_max: float
     norm_max: float

@@ -9,6 +9,7 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
 
+from secondary_sinks.cli.entry import run
 from tests.tiny import REFUSING, save_tiny
 
 BERT = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 99}
@@ -161,3 +162,15 @@ def _write_texts(place):
     for name, raw in encoded.items():
         (place / name).write_bytes(raw)
     (place / "loop").symlink_to("loop")
+
+
+@pytest.fixture
+def call(place, tmp_path, capfd):
+    """Run a command with the tiny model into one folder: code, output, errors."""
+
+    def call(command, *options, texts="ok.jsonl"):
+        arguments = [command, "tiny", "--texts", texts, "--out", str(tmp_path / "out"), *options]
+        code = run(arguments)
+        return code, *capfd.readouterr()
+
+    return call

@@ -33,18 +33,6 @@ def contents(path):
     return {str(f.relative_to(path)): (f.read_bytes(), f.stat().st_mtime_ns) for f in files}
 
 
-@pytest.fixture
-def call(place, tmp_path, capfd):
-    """Run a command with the tiny model into one folder: code, output, errors."""
-
-    def call(command, *options, texts="ok.jsonl"):
-        arguments = [command, "tiny", "--texts", texts, "--out", str(tmp_path / "out"), *options]
-        code = run(arguments)
-        return code, *capfd.readouterr()
-
-    return call
-
-
 @pytest.mark.parametrize("command", TABLES)
 def test_a_command_writes_its_tables_and_says_nothing_on_the_error_stream(command, call, tmp_path):
     code, printed, error = call(command)
@@ -355,21 +343,3 @@ def test_a_warning_of_ours_is_one_line(call, monkeypatch):
 
     monkeypatch.setattr("secondary_sinks.cli.work.load_model", load)
     assert call("detect") == (2, "", "warning: dense\\x1b[2J now\nerror: and not loaded\n")
-
-
-def test_questions_are_priced_answered_and_kept(call, tmp_path):
-    code, printed, error = call("run", "--ask", "harm,necessity")
-    assert (code, error) == (0, "")
-    assert printed.index("ask necessity: nothing") < printed.index("Sinks in 1 text(s)")
-    assert "removing all secondary sinks raises the loss" in " ".join(printed.split())
-    record = RunFolder(tmp_path / "out").record()
-    assert [told["question"] for told in record["answers"]] == ["necessity", "harm"]
-    assert "--ask necessity,harm" in record["command"]
-    assert set(record["timings_s"]) >= {"observe", "necessity", "harm"}
-
-
-def test_a_question_that_there_is_not_is_refused_before_any_work(call, tmp_path):
-    code, _, error = call("run", "--ask", "harms")
-    assert code == 2
-    assert "expected all, none or some of necessity" in error
-    assert not (tmp_path / "out").exists()
