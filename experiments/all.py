@@ -150,18 +150,18 @@ def claims_of(out: Path, model: str, names: Sequence[str] = EXPERIMENTS) -> pd.D
 
 def write_claims(table: pd.DataFrame, out: Path) -> None:
     """claims.csv, claims.md and claims.html: the last two for the eye."""
-    table.to_csv(out / "claims.csv", index=False)
+    files = RunFolder(out)
+    files.write_text("claims.csv", table.to_csv(index=False))
     shown = table[["experiment", "claim", "outcome", "why", "value", "low", "high", "n_sinks"]]
     html = shown.to_html(index=False, na_rep="", float_format="{:.3g}".format)
     style = "<style>body{font-family:sans-serif}td{text-align:left;padding:.3em}</style>"
     page = f'<!doctype html><meta charset="utf-8"><title>Claims</title>{style}{html}'
-    (out / "claims.html").write_text(page, encoding="utf-8", errors="backslashreplace")
+    files.write_text("claims.html", page)
     lines = ["| experiment | claim | outcome | why |", "|---|---|---|---|"]
     for row in table.to_dict("records"):
         cells = [str(row[name]) for name in ("experiment", "claim", "outcome", "why")]
         lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
-    text = "\n".join(lines) + "\n"
-    (out / "claims.md").write_text(text, encoding="utf-8", errors="backslashreplace")
+    files.write_text("claims.md", "\n".join(lines) + "\n")
 
 
 def _run(

@@ -16,6 +16,7 @@ import plotly.graph_objects as go
 
 from experiments.shared import Finding
 from secondary_sinks import Verdict
+from secondary_sinks.runs import RunFolder
 
 RECORD = "verdict.json"
 PICTURE = {"width": 900, "scale": 1.5}
@@ -25,17 +26,19 @@ def write(finding: Finding, out: str | Path, provenance: Mapping[str, Any]) -> l
     """Write everything to the folder `out`; gives lines that say where, and what is missing.
 
     `provenance` (`Observed.record`, and perhaps the command) goes into verdict.json. Files of an
-    earlier finding are overwritten. Raises `OSError` where the folder cannot be written.
+    earlier finding are overwritten, each by a whole one or not at all. Raises `OSError` or
+    `RunFolderError` where the folder cannot be written.
     """
-    folder = Path(out)
+    folder, files = Path(out), RunFolder(out)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RECORD).unlink(missing_ok=True)
     for name, table in {"data": finding.frame, **finding.tables}.items():
-        table.to_parquet(folder / f"{name}.parquet", index=False, write_page_checksum=True)
-        table.to_csv(folder / f"{name}.csv", index=False)
+        files.write_table(name, table)
+        files.write_text(f"{name}.csv", table.to_csv(index=False))
     notes = []
     for name, figure in {"figure": finding.figure, **finding.figures}.items():
-        figure.write_html(folder / f"{name}.html", include_plotlyjs=True, full_html=True)
+        page = figure.to_html(include_plotlyjs=True, full_html=True)
+        files.write_text(f"{name}.html", page)
         notes.append(_draw(figure, folder / f"{name}.png"))
     record = {
         "name": finding.name,
@@ -46,7 +49,7 @@ def write(finding: Finding, out: str | Path, provenance: Mapping[str, Any]) -> l
         "provenance": dict(provenance),
     }
     content = json.dumps(without_nan(record), indent=2, ensure_ascii=False, allow_nan=False)
-    (folder / RECORD).write_text(content + "\n", encoding="utf-8", errors="backslashreplace")
+    files.write_text(RECORD, content + "\n")
     return [f"{finding.name}: {folder}", *dict.fromkeys(note for note in notes if note)]
 
 

@@ -42,6 +42,7 @@ def fill(path: Path, make: Callable[[Path], Any]) -> None:
 
 def append(path: Path, line: bytes) -> None:
     """Add a line to a file and flush it to the disk; on failure the file is what it was before."""
+    new = not path.exists()
     try:
         with path.open("ab") as file:
             before = file.tell()
@@ -51,7 +52,7 @@ def append(path: Path, line: bytes) -> None:
                 os.fsync(file.fileno())
             except OSError:
                 with contextlib.suppress(OSError):
-                    os.truncate(path, before)
+                    path.unlink() if new else os.truncate(path, before)
                 raise
         if before == 0:
             sync_folder(path.parent)

@@ -10,9 +10,9 @@ from typing import Any
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import durable
 from secondary_sinks.runs.finish import Finish
-from secondary_sinks.runs.folder import RunFolder
-from secondary_sinks.runs.manifest import Manifest
-from secondary_sinks.runs.plan import plan
+from secondary_sinks.runs.folder import OWN, RunFolder
+from secondary_sinks.runs.manifest import WORK, Manifest
+from secondary_sinks.runs.plan import Plan, plan
 from secondary_sinks.runs.stored import Stored, read_stored, store
 from secondary_sinks.runs.sweep_file import from_dict
 from secondary_sinks.runs.tasks import ModelSpec, Prepared
@@ -51,20 +51,34 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
     target = RunFolder(out)
     with target.claim():
         target.check()
-        config = from_dict(asked["config"], "the merged config")
-        manifest = Manifest(out)
-        models = _models(stored)
-        empty = [plan(config, spec, prepared, manifest) for spec, prepared in models]
-        store(out, asked, empty, "")
-        for source in manifests:
-            _copy(source, manifest)
-        plans = [plan(config, spec, prepared, manifest) for spec, prepared in models]
-        record = Finish(target, config, asked).write(plans, manifest, "")
+        record, plans = _fill(target, asked, stored, manifests)
     return Merged(
         n_tasks=sum(len(one.tasks) for one in plans),
         n_cells=record["sweep"]["n_cells"],
         n_missing=sum(one.n_missing for one in plans),
     )
+
+
+def _fill(
+    target: RunFolder, asked: dict[str, Any], stored: Sequence[Stored], sources: Sequence[Manifest]
+) -> tuple[dict[str, Any], list[Plan]]:
+    """Copy and finish; where that is not possible, the folder is empty again."""
+    out = target.path
+    try:
+        config = from_dict(asked["config"], "the merged config")
+        manifest = Manifest(out)
+        models = _models(stored)
+        empty = [plan(config, spec, prepared, manifest) for spec, prepared in models]
+        store(out, asked, empty, "")
+        for source in sources:
+            _copy(source, manifest)
+        plans = [plan(config, spec, prepared, manifest) for spec, prepared in models]
+        return Finish(target, config, asked).write(plans, manifest, ""), plans
+    except BaseException:
+        shutil.rmtree(out / WORK, ignore_errors=True)
+        for name in OWN:
+            (out / name).unlink(missing_ok=True)
+        raise
 
 
 def _whole(folder: Path) -> Manifest:

@@ -14,6 +14,7 @@ from experiments import norms
 from experiments.command import main_of
 from experiments.shared import judged, observe_texts, unanswered
 from experiments.written import in_words, write
+from secondary_sinks.errors import RunFolderError
 from secondary_sinks.models.planted import Plant
 from secondary_sinks.questions.statistics import Interval
 from tests.experiments.observed import planted
@@ -123,7 +124,7 @@ def test_nothing_of_an_earlier_finding_is_taken_for_this_one(tmp_path, finding, 
     write(finding, tmp_path, {})
     unwritable = unanswered("norms", "q", "c", "w", {})
     unwritable.tables["../nowhere/x"] = finding.frame  # type: ignore[index]
-    with pytest.raises(OSError, match="nowhere"):
+    with pytest.raises(RunFolderError, match="nowhere"):
         write(unwritable, tmp_path, {})
     assert not (tmp_path / "verdict.json").exists()
 

@@ -15,7 +15,7 @@ import pytest
 
 from secondary_sinks import runs
 from secondary_sinks.errors import RunFolderError
-from secondary_sinks.runs import RunFolder, standing, verify
+from secondary_sinks.runs import RunFolder, durable, export, merge, standing, verify
 from secondary_sinks.runs.manifest import Manifest
 from tests.runs import children
 
@@ -226,6 +226,21 @@ def test_a_full_disk_is_one_line_and_the_sweep_goes_on_when_there_is_room(place,
     assert code == 0
     assert not before & set(again)
     assert tables(out) == tables(place / "whole")
+
+
+def test_a_full_disk_leaves_no_half_of_a_merge_or_an_export(place, small_disk):
+    subprocess.run(["mount", "-o", "remount,size=60k", str(small_disk)], check=True)
+    with pytest.raises(RunFolderError, match="No space left on device"):
+        merge([place / "whole"], small_disk / "merged")
+    assert not list(small_disk.iterdir()), "so that the same command can be run again"
+    with pytest.raises(RunFolderError, match="No space left on device"):
+        export(place / "whole", "csv", small_disk / "export")
+    assert not list(small_disk.rglob(".part-*")), "files are whole"
+    shutil.rmtree(small_disk / "export")
+    (small_disk / "fill").write_bytes(b"0" * 60_000)
+    with pytest.raises(RunFolderError, match="No space left on device"):
+        durable.append(small_disk / "lines", b"0" * 9000)
+    assert not (small_disk / "lines").exists()
 
 
 def test_a_read_only_folder_is_one_line_and_stays_as_it_is(place, small_disk):
