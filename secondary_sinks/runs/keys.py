@@ -19,15 +19,16 @@ from secondary_sinks.runs import durable
 from secondary_sinks.runs.tasks import Unit
 from secondary_sinks.types import Thresholds
 
-MEASURING = ("measures", "observation", "detection")
-EDITING = ("causal", "models", "texts")
+MEASURING = ("measures", "observation", "detection", "types")
+EDITING = ("causal", "models", "texts", "runs/compute.py")
+"""Rooms, and a file of a room, whose code decides numbers."""
 DECIDING = ("weights_sha256", "config_sha256", "class")
 """What of a model's record decides its numbers."""
 
 
 @cache
 def code_version(rooms: tuple[str, ...]) -> str:
-    """A version of some rooms that nobody has to remember to raise: a hash of their source.
+    """A version of rooms or files that nobody has to remember to raise: a hash of their source.
 
     >>> len(code_version(("measures",)))
     16
@@ -35,7 +36,8 @@ def code_version(rooms: tuple[str, ...]) -> str:
     package = Path(secondary_sinks.__file__).parent
     digest = hashlib.sha256()
     for room in rooms:
-        for file in sorted((package / room).rglob("*.py")):
+        place = package / room
+        for file in [place] if place.is_file() else sorted(place.rglob("*.py")):
             digest.update(f"{file.relative_to(package).as_posix()}\n".encode())
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

@@ -11,6 +11,8 @@ from secondary_sinks.runs.sweep_config import SweepConfig, parse_layers
 from secondary_sinks.runs.tasks import ModelSpec
 from secondary_sinks.types import Thresholds
 
+_LARGEST = 10**300
+"""A float holds no whole number that is much larger."""
 _OF_MODELS = {item.name for item in fields(ModelSpec)} - {"name"}
 
 
@@ -106,6 +108,8 @@ def _thresholds(value: Any, where: str) -> Thresholds:
                 f"{where}: unknown threshold {short(name)}; expected some of {', '.join(known)}"
             )
         if isinstance(number, bool) or not isinstance(number, int | float):
+            raise SweepError(f"{where}: threshold {name} is {short(number)}; expected a number")
+        if isinstance(number, int) and abs(number) > _LARGEST:
             raise SweepError(f"{where}: threshold {name} is {short(number)}; expected a number")
         if known[name] is int and not isinstance(number, int):
             raise SweepError(f"{where}: threshold {name} is {number!r}; expected a whole number")

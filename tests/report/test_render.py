@@ -56,7 +56,7 @@ def test_the_summary_counts():
     assert "draws 20% of the attention of the tokens that see it, the strongest 30%" in words
     assert "median primary draws 60%" in words
     assert "1 more sink arises and lasts with the primary" in words
-    assert "1 secondary sink is cut off by the first or last layer" in words
+    assert "1 secondary sink is cut off, by an end of the model" in words
 
 
 def test_verdicts_are_given_with_interval_and_sample():
