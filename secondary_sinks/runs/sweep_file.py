@@ -163,6 +163,9 @@ def read_config(path: Path) -> dict[str, Any]:
         raise SweepError(f"config {str(path)!r} cannot be read: {reason}") from error
     if not isinstance(found, dict):
         raise SweepError(f"config {str(path)!r}: expected keys and values, got {short(found)}")
+    for key in found:
+        if not isinstance(key, str):
+            raise SweepError(f"config {str(path)!r}: key {short(key)} is no word; expected words")
     return found
 
 
