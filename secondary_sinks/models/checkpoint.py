@@ -44,6 +44,11 @@ def check_weights(folder: Path) -> int:
     return sum(math.prod(shape) for tensors in shapes.values() for shape in tensors.values())
 
 
+def stored_bytes(folder: Path) -> int:
+    """Size of the weight files of a folder."""
+    return sum((folder / name).stat().st_size for name in weight_names(folder))
+
+
 def refuse_other_weights(name: str, architecture: str, found: dict[str, Any]) -> None:
     """Raise `DamagedModelError` unless each weight was stored, with its shape, and has a place.
 

@@ -2,7 +2,8 @@
 
 Whatever can be wrong is found as early as can be: the config first, then the tokenizer, then the
 headers of the weight files and the memory, and only then are weights read. They are mapped from
-their files, so that no second copy of them is made.
+their files, so that no second copy of them is made; weights stored in a larger dtype than was asked
+for are read one by one, since mapped pages would stay beside what is made of them.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, modeling_utils
 from transformers.utils import logging as hf_logging
 
 from secondary_sinks.errors import ModelError
@@ -113,8 +114,10 @@ def _read(
 ) -> Any:
     device = memory.device_of(device_map)
     memory.require(size, device)
+    weights = memory.weight_bytes(size.parameters, size.dtype)
+    shrinks = checkpoint.stored_bytes(place.folder) > 1.1 * weights
     try:
-        with memory.watched(size, device):
+        with memory.watched(size, device), _unmapped() if shrinks else contextlib.nullcontext():
             model, found = AutoModelForCausalLM.from_pretrained(
                 place.folder,
                 config=config,
@@ -134,6 +137,21 @@ def _read(
         raise ModelError(f"model {place.name!r} cannot be loaded: {reason}") from error
     checkpoint.refuse_other_weights(place.name, type(model).__name__, found)
     return model
+
+
+@contextlib.contextmanager
+def _unmapped() -> Iterator[None]:
+    """Weight files are read tensor by tensor, not mapped; transformers has no option for that."""
+    mapped = modeling_utils.safe_open
+
+    def safe_open(*args: Any, **options: Any) -> Any:
+        return mapped(*args, **{**options, "backend": "pread"})
+
+    modeling_utils.safe_open = safe_open
+    try:
+        yield
+    finally:
+        modeling_utils.safe_open = mapped
 
 
 def _word(dtype: torch.dtype) -> str:

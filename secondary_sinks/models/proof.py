@@ -60,7 +60,9 @@ def check_skip(skip: Collection[str]) -> None:
     unknown = [name for name in names if name not in CHECKS]
     if unknown or isinstance(skip, str):
         wrong = unknown[0] if unknown else skip
-        raise ModelError(f"skip={wrong!r}: expected a list of names among {', '.join(CHECKS)}")
+        raise ModelError(
+            f"checks to skip: got {wrong!r}; expected a list of names among {', '.join(CHECKS)}"
+        )
 
 
 def relative_error(ours: Float[Tensor, "*shape d"], theirs: Float[Tensor, "*shape d"]) -> float:

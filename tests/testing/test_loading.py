@@ -14,12 +14,14 @@ ROWS = 2**15
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_the_peak_holds_the_weights_and_stays_within_the_promise(tmp_path):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_peak_holds_the_weights_and_stays_within_the_promise(dtype, tmp_path):
     wide = SMALL | {"hidden_size": 512, "intermediate_size": 4096, "vocab_size": ROWS}
+    wide |= {"num_hidden_layers": 8}
     model = hf.AutoModelForCausalLM.from_config(hf.LlamaConfig(**wide))
     model.save_pretrained(tmp_path)
-    found = measure(str(tmp_path))
-    assert found.weights_mib == model.num_parameters() * 4 / 2**20
+    found = measure(str(tmp_path), dtype)
+    assert found.weights_mib == model.num_parameters() * memory.BYTES[dtype] / 2**20
     assert 0.9 < found.ratio <= memory.LOADING_PEAK
 
 
