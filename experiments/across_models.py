@@ -4,9 +4,10 @@ Claim of the paper (Wong et al. 2025, arXiv 2512.22213): secondary sinks, and th
 form, are common to model families.
 
 Method: the claims tables of `experiments.all` side by side, one row per claim of an experiment,
-one column per model. Nothing is computed anew; a table is read as it was written.
+one column per model. Nothing is computed anew; a table is read as it was written. Only supported
+and contradicted count, and only where two models or more are decided.
 
-What would refute it: claims that are supported in one model and contradicted in another.
+What would refute it: a claim that is supported in one model and contradicted in another.
 
     python -m experiments.across_models results/qwen3 results/smollm2 --out results/across
 """
@@ -19,10 +20,16 @@ from typing import Annotated
 import pandas as pd
 import typer
 
+from experiments.shared import Finding
+from experiments.written import in_words, write
+from secondary_sinks import Verdict
 from secondary_sinks.cli import run_app, say
 from secondary_sinks.errors import RunFolderError
+from secondary_sinks.plots import outcome_map
+from secondary_sinks.questions.answer import verdict_of
 
 NAME, QUESTION = "across_models", "Which claims hold in which models?"
+CLAIM = "what holds in one model holds in the others"
 CLAIMS = "claims.csv"
 
 
@@ -63,16 +70,45 @@ def side_by_side(answers: pd.DataFrame) -> pd.DataFrame:
     return table.assign(agreement=agreement).reset_index()
 
 
+def run(folders: Sequence[Path]) -> Finding:
+    """The claims of several models: table, map and verdict. Raises `RunFolderError`."""
+    table = side_by_side(read_claims(folders))
+    return Finding(
+        name=NAME,
+        question=QUESTION,
+        frame=table,
+        columns={"experiment": "its module", "agreement": "agree, disagree, or open"}
+        | {str(model): "outcome in this model" for model in table.columns[1:-1]},
+        figure=outcome_map(table.set_index("experiment").drop(columns="agreement")),
+        verdict=judge(table),
+    )
+
+
+def judge(table: pd.DataFrame) -> Verdict:
+    """Contradicted where models disagree on a claim; supported where all of several agree."""
+    count = table["agreement"].value_counts()
+    agree, disagree = int(count.get("agree", 0)), int(count.get("disagree", 0))
+    apart = ", ".join(table.loc[table["agreement"] == "disagree", "experiment"])
+    outcome, why = "inconclusive", "no experiment was decided in two models; at least one is needed"
+    if disagree:
+        outcome, why = "contradicted", f"{disagree} of {agree + disagree} disagree: {apart}"
+    elif agree:
+        n_open = int(count.get("open", 0))
+        outcome, why = "supported", f"models agree in {agree} experiment(s); {n_open} open"
+    words = {"statistic": "experiments in which models disagree", "controls": "none"}
+    return verdict_of(CLAIM, outcome, why, None, **words)
+
+
 def _command(
     folders: Annotated[list[Path], typer.Argument(help="Folders that experiments.all wrote.")],
-    out: Annotated[Path, typer.Option(help="Folder for across.csv.")],
+    out: Annotated[Path, typer.Option(help="Folder for the table, the figure and the verdict.")],
 ) -> None:
     """Put the claims of several models side by side."""
-    table = side_by_side(read_claims(folders))
-    out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(out / "across.csv", index=False)
-    say(table.to_string(index=False))
-    say(out / "across.csv")
+    finding = run(folders)
+    say(finding.frame.to_string(index=False))
+    say(in_words(finding.verdict))
+    for line in write(finding, out, {"folders": [str(folder) for folder in folders]}):
+        say(line)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

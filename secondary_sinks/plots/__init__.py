@@ -8,6 +8,7 @@ from secondary_sinks.plots.dots import interval_dots
 from secondary_sinks.plots.levels import level_heatmap, level_heatmaps
 from secondary_sinks.plots.lines import interval_lines
 from secondary_sinks.plots.notice import notice
+from secondary_sinks.plots.outcomes import outcome_map
 from secondary_sinks.plots.patches import patch_heatmap, patch_table
 from secondary_sinks.plots.profiles import layer_profiles, profile_table
 
@@ -22,6 +23,7 @@ __all__ = [
     "level_heatmap",
     "level_heatmaps",
     "notice",
+    "outcome_map",
     "patch_heatmap",
     "patch_table",
     "profile_table",

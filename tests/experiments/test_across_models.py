@@ -1,9 +1,11 @@
 """Claims of several models side by side."""
 
+import json
+
 import pandas as pd
 import pytest
 
-from experiments.across_models import main, read_claims, side_by_side
+from experiments.across_models import judge, main, read_claims, run, side_by_side
 from secondary_sinks.errors import RunFolderError
 
 OUTCOMES = {
@@ -34,8 +36,28 @@ def test_the_command(folders, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([*map(str, folders), "--out", str(tmp_path / "out")])
     assert stopped.value.code == 0
-    assert pd.read_csv(tmp_path / "out" / "across.csv")["agreement"][1] == "disagree"
-    assert "disagree" in capsys.readouterr().out
+    assert pd.read_csv(tmp_path / "out" / "data.csv")["agreement"][1] == "disagree"
+    record = json.loads((tmp_path / "out" / "verdict.json").read_text())
+    assert record["verdict"]["outcome"] == "contradicted"
+    assert (tmp_path / "out" / "figure.html").is_file()
+    assert "contradicted: what holds in one model" in capsys.readouterr().out
+
+
+def test_the_verdict(folders):
+    finding = run(folders)
+    assert finding.verdict.outcome == "contradicted"
+    assert finding.verdict.why == "1 of 2 disagree: y"
+    assert judge(finding.frame.query("experiment != 'y'")).outcome == "supported"
+    assert judge(finding.frame.query("experiment == 'z'")).outcome == "inconclusive"
+    assert run(folders[:1]).verdict.outcome == "inconclusive"
+
+
+def test_the_map_says_what_was_found(folders):
+    (heat,) = run(folders).figure.data
+    assert list(heat.x) == ["a", "b"]
+    assert list(heat.y) == ["x", "y", "z"]
+    assert [list(row) for row in heat.z] == [[1, 1], [1, -1], [0, 1]]
+    assert heat.text[1][1] == "contradicted"
 
 
 def test_folders_without_claims_and_a_model_twice(folders, tmp_path):
