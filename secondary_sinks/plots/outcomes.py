@@ -28,6 +28,6 @@ def outcome_map(table: pd.DataFrame) -> go.Figure:
             **{"xgap": 2, "ygap": 2},
         )
     )
-    figure.update_xaxes(type="category", side="top")
-    figure.update_yaxes(type="category", autorange="reversed", automargin=True)
+    figure.update_xaxes(type="category", side="top", showgrid=False)
+    figure.update_yaxes(type="category", autorange="reversed", automargin=True, showgrid=False)
     return finish(figure, height=120 + 28 * len(words))
