@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import pandas as pd
@@ -114,7 +114,9 @@ def _map(effects: pd.DataFrame, role: str, others: str) -> Panel | None:
 
 
 def _bars(edit: str, record: dict[str, Any]) -> Panel | None:
-    recorded = [LayerEffect(**row) for row in record["layer_effects"]]
+    names = [item.name for item in fields(LayerEffect)]
+    found = record.get("layer_effects", [])
+    recorded = [LayerEffect(**{name: row[name] for name in names}) for row in found]
     rows = [row for row in recorded if not math.isnan(row.lost)]
     if not rows:
         return None

@@ -216,7 +216,7 @@ class RunFolder:
         told = [found, *_objects(found.get("answers")), *_objects(found.get("models"))]
         lists = [one.get(name) for one in told for name in ("verdicts", "layer_effects")]
         for row in (row for one in lists for row in _objects(one)):
-            row |= {name: math.nan for name in NUMBERS if name in row and row[name] is None}
+            row |= {name: _number(row[name]) for name in NUMBERS if name in row}
         return found
 
     def is_complete(self, key: str) -> bool:
@@ -250,3 +250,11 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _number(value: Any) -> Any:
+    """A number as it was before JSON, which has no NaN and may write 1.0 as 1; others as found."""
+    if value is None:
+        return math.nan
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return float(value) if whole and abs(value) < 2**53 else value
