@@ -6,12 +6,18 @@ hook = install_import_hook("secondary_sinks", "beartype.beartype")
 
 import os  # noqa: E402
 
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for processes that tests start
 torch.set_num_threads(1)  # tiny tensors, and as many workers as cores: threads would only wait
+# The same examples in every run, so that a change is judged by itself; others in each run with
+# HYPOTHESIS=explore, as someone who looks for faults wants it.
+hypothesis.settings.register_profile("same", derandomize=True)
+hypothesis.settings.register_profile("explore")
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS", "same"))
 
 
 @pytest.fixture(scope="session")
