@@ -18,6 +18,8 @@ from secondary_sinks.runs.durable import LOCK, PART
 RECORD = "run.json"
 TABLES = ("sinks", "effects", "trace")
 SCHEMA = 1
+EXACT = 2**53
+"""A float tells whole numbers below this one apart."""
 NUMBERS = (
     *("value", "low", "high", "lost", "sinks_lost", "controls_lost"),
     *("removed", "removed_low", "removed_high", "prolonged"),
@@ -257,4 +259,4 @@ def _number(value: Any) -> Any:
     if value is None:
         return math.nan
     whole = isinstance(value, int) and not isinstance(value, bool)
-    return float(value) if whole and abs(value) < 2**53 else value
+    return float(value) if whole and abs(value) < EXACT else value

@@ -13,7 +13,7 @@ from pandas.api import types as kinds
 
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import columns
-from secondary_sinks.runs.folder import RECORD, RunFolder
+from secondary_sinks.runs.folder import EXACT, RECORD, RunFolder
 from secondary_sinks.runs.opened import by_model
 from secondary_sinks.types import LayerEffect, Verdict
 
@@ -122,7 +122,7 @@ def _wrong(value: Any, expected: Any, where: str) -> str:
         return _wrong_object(value, expected, where)
     allowed = expected if isinstance(expected, tuple) else (expected,)
     as_bool = isinstance(value, bool) and bool not in allowed
-    too_large = isinstance(value, int) and abs(value) >= 2**53
+    too_large = isinstance(value, int) and abs(value) >= EXACT
     fits = isinstance(value, allowed) and not as_bool and not too_large
     return "" if fits else _mismatch(where, value, expected)
 

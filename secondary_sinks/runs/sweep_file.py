@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from secondary_sinks.errors import SweepError
+from secondary_sinks.runs.folder import EXACT
 from secondary_sinks.runs.sweep_config import SweepConfig, parse_layers
 from secondary_sinks.runs.tasks import ModelSpec
 from secondary_sinks.types import Thresholds
 
-_LARGEST = 10**300
-"""A float holds no whole number that is much larger."""
 _OF_MODELS = {item.name for item in fields(ModelSpec)} - {"name"}
 
 
@@ -109,8 +108,10 @@ def _thresholds(value: Any, where: str) -> Thresholds:
             )
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise SweepError(f"{where}: threshold {name} is {short(number)}; expected a number")
-        if isinstance(number, int) and abs(number) > _LARGEST:
-            raise SweepError(f"{where}: threshold {name} is {short(number)}; expected a number")
+        if isinstance(number, int) and abs(number) >= EXACT:
+            raise SweepError(
+                f"{where}: threshold {name} is {short(number)}; expected below {EXACT}"
+            )
         if known[name] is int and not isinstance(number, int):
             raise SweepError(f"{where}: threshold {name} is {number!r}; expected a whole number")
     return replace(Thresholds(), **{name: known[name](number) for name, number in given.items()})

@@ -271,6 +271,21 @@ def test_any_record_is_reported_or_an_error_of_ours(finished, data):
     assert page is None or page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
+def whole(record):
+    record["layer_effects"][0] |= {"lost": 1, "sinks_lost": 1, "remark": "a further field"}
+    record["verdicts"][0] |= {"value": 1, "high": 1}
+
+
+@pytest.mark.parametrize("change", [whole, lambda record: record.pop("layer_effects")])
+def test_records_of_whole_numbers_or_without_layers_are_reported(change, tmp_path):
+    folder = write_run(tmp_path / "run")
+    record = folder.record()
+    change(record)
+    record.pop("sha256", None)
+    (folder.path / "run.json").write_text(json.dumps(record))
+    assert "supported" in write_report(folder).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("name", ["sinks", "effects", "trace"])
 @given(st.data())
 @settings(quick, max_examples=30)
