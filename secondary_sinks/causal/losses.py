@@ -1,6 +1,6 @@
 """What a model predicts from clean and edited residuals: loss of the next token, divergence."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -8,10 +8,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from secondary_sinks.models.layers import Passage
+from secondary_sinks.models.layers import Passage, Strip
 
 LOGITS_AT_ONCE = 1 << 24
-"""Logits of one text held at once: 64 MiB in float32."""
+"""Logits of the clean text held at once: 64 MiB in float32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,8 +33,8 @@ def losses(
 ) -> Losses:
     """Losses of the clean run and of edited ones, from residuals of the last layer.
 
-    Position by position, so that the clean prediction is made once for all edited runs, and no
-    more than a few logits are held.
+    Position by position, so that the clean prediction is made once for all edited runs, and the
+    edited ones in strips of words: of them no more than a few logits are ever held.
     """
     n, rows = len(tokens) - 1, max(1, LOGITS_AT_ONCE // int(passage.model.cfg.d_vocab))
     result = Losses(
@@ -45,40 +45,71 @@ def losses(
     for first in range(0, n, rows):
         end = min(first + rows, n)
         target = tokens[first + 1 : end + 1].to(clean.device)
-        expected = _predict(passage, clean[first:end])
-        result.clean[first:end] = expected.loss(target)
-        shares = (expected.logits - expected.log_sum[:, None]).exp_()
-        entropy = expected.log_sum - _dot(shares, expected.logits)
+        expected = _Expected.of(passage, clean[first:end], target)
+        result.clean[first:end] = expected.loss.cpu()
         for cell, state in edited.items():
             start = len(tokens) - len(state)
             begin = max(first, start)
-            if begin >= end:
-                continue
-            got = _predict(passage, state[begin - start : end - start])
-            there, here = slice(begin - start, end - start), slice(begin - first, end - first)
-            result.edited[cell][there] = got.loss(target[here])
-            cross = got.log_sum - _dot(shares[here], got.logits)
-            result.kl[cell][there] = (cross - entropy[here]).clamp(min=0).cpu()
+            if begin < end:
+                there, here = slice(begin - start, end - start), slice(begin - first, None)
+                loss, kl = expected.against(passage.logits(state[there]), here)
+                result.edited[cell][there], result.kl[cell][there] = loss.cpu(), kl.cpu()
     return result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Prediction:
-    """Logits, and the log of the sum of their exponentials."""
+class _Expected:
+    """What the clean run predicts at some positions."""
 
-    logits: Float[Tensor, "row d_vocab"]
-    log_sum: Float[Tensor, "row"]
+    target: Int[Tensor, "row"]
+    """The word that does come next."""
+    loss: Float[Tensor, "row"]
+    entropy: Float[Tensor, "row"]
+    shares: list[Float[Tensor, "row word"]]
+    """Probabilities, strip by strip."""
 
-    def loss(self, target: Int[Tensor, "row"]) -> Float[Tensor, "row"]:
-        return (self.log_sum - self.logits.gather(1, target[:, None])[:, 0]).cpu()
+    @staticmethod
+    def of(
+        passage: Passage, resid_post: Float[Tensor, "row d_model"], target: Int[Tensor, "row"]
+    ) -> "_Expected":
+        made = [(words, logits.float()) for words, logits in passage.logits(resid_post)]
+        log_sum = torch.stack([_log_sum(logits) for _, logits in made]).logsumexp(0)
+        shares = [(logits - log_sum[:, None]).exp_() for _, logits in made]
+        mean, loss = torch.zeros_like(log_sum), log_sum.clone()
+        for share, (words, logits) in zip(shares, made, strict=True):
+            mean += _dot(share, logits)
+            loss -= _of_target(words, logits, target)
+        return _Expected(target=target, loss=loss, entropy=log_sum - mean, shares=shares)
+
+    def against(
+        self, edited: Iterable[Strip], rows: slice
+    ) -> tuple[Float[Tensor, "row"], Float[Tensor, "row"]]:
+        """Loss and divergence of another prediction at some of these positions."""
+        target = self.target[rows]
+        log_sums: list[Tensor] = []
+        of_target = mean = torch.zeros(len(target), device=target.device)
+        for share, (words, strip) in zip(self.shares, edited, strict=True):
+            logits = strip.float()
+            log_sums.append(_log_sum(logits))
+            of_target = of_target + _of_target(words, logits, target)
+            mean = mean + _dot(share[rows], logits)
+        log_sum = torch.stack(log_sums).logsumexp(0)
+        return log_sum - of_target, (log_sum - mean - self.entropy[rows]).clamp(min=0)
 
 
-def _predict(passage: Passage, resid_post: Float[Tensor, "row d_model"]) -> _Prediction:
-    logits = passage.logits(resid_post[None])[0].float()
+def _log_sum(logits: Float[Tensor, "row word"]) -> Float[Tensor, "row"]:
+    """log of the sum of exponentials, in fewer passes over the logits than `logsumexp` makes."""
     first = logits.new_zeros(len(logits), dtype=torch.long)
-    # Several times as fast as `logsumexp`, which makes more passes over the logits.
-    log_sum = cross_entropy(logits, first, reduction="none") + logits[:, 0]
-    return _Prediction(logits=logits, log_sum=log_sum)
+    return cross_entropy(logits, first, reduction="none") + logits[:, 0]
+
+
+def _of_target(
+    words: slice, logits: Float[Tensor, "row word"], target: Int[Tensor, "row"]
+) -> Float[Tensor, "row"]:
+    """The logit of each target among the words of a strip; 0 where it is not among them."""
+    column = (target - words.start).clamp(0, logits.shape[1] - 1)
+    among = (target >= words.start) & (target < words.stop)
+    return logits.gather(1, column[:, None])[:, 0] * among
 
 
 def _dot(a: Float[Tensor, "row n"], b: Float[Tensor, "row n"]) -> Float[Tensor, "row"]:

@@ -27,7 +27,6 @@ from secondary_sinks.models.layers import begin
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.observation import LayerView, walk
 from secondary_sinks.observation.belongs import check_belongs, check_same
-from secondary_sinks.observation.walk import CHUNK, fitting_chunk
 from secondary_sinks.types import Cell, Edit, Trace, as_cell
 
 STATES_AT_ONCE = 1 << 28
@@ -207,8 +206,7 @@ class _Passing:
         )
         clean = view.resid_pre[start:]
         entering = torch.stack([self.states.get(number, clean) for number in batch])
-        chunk = fitting_chunk(self.model.cfg.n_heads * len(batch), len(view.resid_pre))
-        after = view.run.run_suffixes(entering, min(chunk, CHUNK), edits.on_suffixes(start))
+        after = view.run.run_suffixes(entering, edits.on_suffixes(start))
         for index, number in enumerate(batch):
             if number in self.states or index in edits.changed:
                 self.states[number] = after.resid_post[index].clone()

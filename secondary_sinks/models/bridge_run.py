@@ -5,7 +5,7 @@ to each layer; a layer is then called with exactly that, for the positions that 
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,11 +14,13 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from secondary_sinks.models.attended import Attended
+from secondary_sinks.models.chunks import fitting_chunk, strips
 from secondary_sinks.models.hf_layers import Arguments, handed_down, logits_of, visible_keys
 from secondary_sinks.models.layers import (
     LayerRun,
     Passage,
     Replicas,
+    Strip,
     Suffixes,
     hook_name,
     keep,
@@ -58,11 +60,10 @@ class BridgePassage(Passage):
         window = None if seen >= self.n_pos else seen
         return BridgeRun(self.model, layer, self._arguments[layer], self.n_pos, window)
 
-    def logits(
-        self, resid_post: Float[Tensor, "text pos d_model"]
-    ) -> Float[Tensor, "text pos d_vocab"]:
-        """What the final norm and the unembedding make of the last residual."""
-        return logits_of(self._original, self.model.blocks, resid_post)
+    def logits(self, resid_post: Float[Tensor, "pos d_model"]) -> Iterator[Strip]:
+        """What the final norm and the unembedding make of the last residuals, in strips."""
+        logits = logits_of(self._original, self.model.blocks, resid_post[None])[0]
+        yield from ((words, logits[:, words]) for words in strips(logits.shape[1]))
 
 
 class BridgeRun(LayerRun):
@@ -87,13 +88,14 @@ class BridgeRun(LayerRun):
     def forward(
         self,
         resid_pre: Float[Tensor, "1 pos d_model"],
-        chunk: int,
         hooks: Sequence[Hook],
         *,
+        chunk: int | None = None,
         denominators: bool = False,
     ) -> Float[Tensor, "1 pos d_model"]:
         """`resid_post` of all positions."""
         n_pos, parts = resid_pre.shape[1], []
+        chunk = chunk or fitting_chunk(self.model.cfg.n_heads, n_pos)
         attended = Attended(n_pos, denominators=denominators)
         own = [*self._query_hooks(), *attended.hooks(self.layer)]
         with torch.no_grad(), self.model.hooks(fwd_hooks=[*hooks, *own]):
@@ -172,7 +174,7 @@ class BridgeRun(LayerRun):
         )
 
     def run_suffixes(
-        self, resid_pre: Float[Tensor, "cell suffix d_model"], chunk: int, hooks: Sequence[Hook]
+        self, resid_pre: Float[Tensor, "cell suffix d_model"], hooks: Sequence[Hook]
     ) -> Suffixes:
         """Run the last positions of several texts that begin as the clean one."""
         n_cells, n_suffix, _ = resid_pre.shape
@@ -181,6 +183,7 @@ class BridgeRun(LayerRun):
             shared = [part[:, :, :start] for part in (clean.keys, clean.values)]
             cache.update(*(part.expand(n_cells, -1, -1, -1) for part in shared), self.layer)
         received, parts = torch.zeros(n_cells, self._n_pos), []
+        chunk = fitting_chunk(self.model.cfg.n_heads * n_cells, self._n_pos)
 
         def on_pattern(pattern: Tensor, hook: Any) -> None:
             received[:, : pattern.shape[-1]] += pattern.float().mean(1).sum(1).cpu()

@@ -9,6 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from secondary_sinks.models.attended import Attended
+from secondary_sinks.models.chunks import fitting_chunk
 from secondary_sinks.models.fused import Room, attend
 from secondary_sinks.models.layers import LayerRun, visible_to_replicas
 
@@ -118,11 +119,19 @@ class ChunkedAttention(_StandIn):
         return hooked
 
     def _fused(self, text: int, attended: Attended) -> Tensor:
+        """A chunk is as long as matrix products want it; its scores are made in parts that fit."""
+        chunk, end, parts = self._chunk[text], self.done - len(self._chunk[text]), []
+        for queries in chunk.split(fitting_chunk(chunk.shape[1], self.n_pos)):
+            end += len(queries)
+            parts.append(self._part(text, queries, end, attended))
+        return torch.cat(parts)
+
+    def _part(self, text: int, queries: Tensor, end: int, attended: Attended) -> Tensor:
         run = self.run
         return attend(
-            self._chunk[text],
-            self.keys[text, : self.done],
-            self.values[text, : self.done],
+            queries,
+            self.keys[text, :end],
+            self.values[text, :end],
             scale=run.scale,
             soft_cap=run.soft_cap,
             learned_sinks=run.learned_sinks,

@@ -7,9 +7,12 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import linear
+from transformer_lens.utilities import apply_softcap
 
 from secondary_sinks.errors import UnsupportedModelError
 from secondary_sinks.models.attended import Attended
+from secondary_sinks.models.chunks import ROWS, fitting_chunk, strips
 from secondary_sinks.models.hooked_attention import (
     ChunkedAttention,
     ReplicaAttention,
@@ -19,6 +22,7 @@ from secondary_sinks.models.layers import (
     LayerRun,
     Passage,
     Replicas,
+    Strip,
     Suffixes,
     hook_name,
     keep,
@@ -41,13 +45,20 @@ class HookedPassage(Passage):
         """A fresh run of one layer."""
         return HookedRun(self.model, layer)
 
-    def logits(
-        self, resid_post: Float[Tensor, "text pos d_model"]
-    ) -> Float[Tensor, "text pos d_vocab"]:
-        """What the final norm and the unembedding make of the last residual."""
-        with torch.no_grad():
-            logits: Tensor = self.model(resid_post, start_at_layer=self.model.cfg.n_layers)
-        return logits
+    def logits(self, resid_post: Float[Tensor, "pos d_model"]) -> Iterator[Strip]:
+        """What the final norm and the unembedding make of the last residuals, in strips.
+
+        The model's own unembedding makes all words at once, of a fresh copy of its weights.
+        """
+        model: Any = self.model
+        normed = resid_post
+        if model.cfg.normalization_type is not None:
+            with torch.no_grad():
+                normed = model.ln_final(resid_post[None])[0]
+        weights, bias = model.unembed.W_U.detach(), model.unembed.b_U.detach()
+        for words in strips(weights.shape[1]):
+            logits = linear(normed, weights[:, words].T, bias[words])
+            yield words, apply_softcap(logits, model.cfg.output_logits_soft_cap)
 
 
 class HookedRun(LayerRun):
@@ -64,9 +75,9 @@ class HookedRun(LayerRun):
     def forward(
         self,
         resid_pre: Float[Tensor, "1 pos d_model"],
-        chunk: int,
         hooks: Sequence[Hook],
         *,
+        chunk: int | None = None,
         denominators: bool = False,
     ) -> Float[Tensor, "1 pos d_model"]:
         """`resid_post` of all positions; by the fast path unless a hook needs the pattern.
@@ -75,8 +86,9 @@ class HookedRun(LayerRun):
         """
         attended = Attended(resid_pre.shape[1], denominators=denominators)
         slow = needs_pattern(hooks, self.layer) or has_own_scores(self._attention)
-        own = attended.hooks(self.layer) if slow else []
-        attend = ChunkedAttention(self, resid_pre.shape[1], None if slow else [attended])
+        own, n_pos = attended.hooks(self.layer) if slow else [], resid_pre.shape[1]
+        chunk = chunk or (fitting_chunk(self.model.cfg.n_heads, n_pos) if slow else ROWS)
+        attend = ChunkedAttention(self, n_pos, None if slow else [attended])
         with torch.no_grad(), attend.installed(), hooked(self.model, [*hooks, *own]):
             parts = [self._call(part, attend) for part in resid_pre.split(chunk, dim=1)]
         self._queries, self._keys, self._values = attend.queries, attend.keys[0], attend.values[0]
@@ -143,7 +155,7 @@ class HookedRun(LayerRun):
         )
 
     def run_suffixes(
-        self, resid_pre: Float[Tensor, "cell suffix d_model"], chunk: int, hooks: Sequence[Hook]
+        self, resid_pre: Float[Tensor, "cell suffix d_model"], hooks: Sequence[Hook]
     ) -> Suffixes:
         """Run the last positions of several texts that begin as the clean one."""
         if has_own_scores(self._attention):
@@ -154,7 +166,8 @@ class HookedRun(LayerRun):
         attended = [Attended(len(self.keys), denominators=False) for _ in resid_pre]
         attend = ChunkedAttention(self, len(self.keys), attended, start=start, keep_queries=False)
         with torch.no_grad(), attend.installed(), hooked(self.model, hooks):
-            parts = [self._call(part, attend) for part in resid_pre.split(chunk, dim=1)]
+            rows = max(1, ROWS // len(resid_pre))
+            parts = [self._call(part, attend) for part in resid_pre.split(rows, dim=1)]
         return Suffixes(
             resid_post=torch.cat(parts, dim=1),
             keys=attend.keys[:, start:],

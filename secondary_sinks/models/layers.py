@@ -11,7 +11,7 @@ How a layer is run differs between the two classes of TransformerLens: `hooked_r
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,8 @@ from secondary_sinks.models.protocol import Hook, HookedModel, is_bridge
 
 INSIDE_ATTENTION = {"q", "k", "v", "z", "rot_q", "rot_k", "pattern", "attn_scores"}
 INSIDE_MLP = {"pre", "pre_linear", "post"}
+Strip = tuple[slice, Float[Tensor, "pos word"]]
+"""The words that a strip of logits is of, and the logits."""
 
 
 def hook_name(layer: int, point: str) -> str:
@@ -71,12 +73,15 @@ class LayerRun(ABC):
     def forward(
         self,
         resid_pre: Float[Tensor, "1 pos d_model"],
-        chunk: int,
         hooks: Sequence[Hook],
         *,
+        chunk: int | None = None,
         denominators: bool = False,
     ) -> Float[Tensor, "1 pos d_model"]:
-        """`resid_post` of all positions. Each hook fires once per chunk of queries, in order."""
+        """`resid_post` of all positions. Each hook fires once per chunk of queries, in order.
+
+        `chunk` is the number of queries in one; by default as many as fit (`models.chunks`).
+        """
 
     @abstractmethod
     def run_replicas(
@@ -92,7 +97,7 @@ class LayerRun(ABC):
 
     @abstractmethod
     def run_suffixes(
-        self, resid_pre: Float[Tensor, "cell suffix d_model"], chunk: int, hooks: Sequence[Hook]
+        self, resid_pre: Float[Tensor, "cell suffix d_model"], hooks: Sequence[Hook]
     ) -> Suffixes:
         """Run other endings of the text, as long as the text itself; after `forward`.
 
@@ -155,10 +160,12 @@ class Passage(ABC):
         """A fresh run of one layer, with an empty key-value cache."""
 
     @abstractmethod
-    def logits(
-        self, resid_post: Float[Tensor, "text pos d_model"]
-    ) -> Float[Tensor, "text pos d_vocab"]:
-        """What the final norm and the unembedding make of the residual of the last layer."""
+    def logits(self, resid_post: Float[Tensor, "pos d_model"]) -> Iterator[Strip]:
+        """What the final norm and the unembedding make of residuals of the last layer.
+
+        In strips of words (`chunks.WORDS`), one after the other: what is reduced at once need not
+        be held for the whole vocabulary.
+        """
 
 
 def begin(model: HookedModel, tokens: Int[Tensor, "pos"]) -> Passage:

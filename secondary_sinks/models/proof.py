@@ -174,8 +174,9 @@ def _walked_states(model: Any, probe: Int[Tensor, "1 pos"]) -> States:
     """`resid_post` of every layer, walked through in two chunks and a rest."""
     passage = begin(model, probe[0])
     residual, states = passage.embedded, {}
+    chunk = max(1, probe.shape[1] * 2 // 5)
     for layer in range(model.cfg.n_layers):
-        residual = passage.layer(layer).forward(residual, max(1, probe.shape[1] * 2 // 5), [])
+        residual = passage.layer(layer).forward(residual, [], chunk=chunk)
         states[f"blocks.{layer}.hook_resid_post"] = residual[0].float().cpu()
     return states
 

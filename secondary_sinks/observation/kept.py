@@ -9,7 +9,7 @@ from secondary_sinks.models.layers import begin, hook_name
 from secondary_sinks.models.protocol import Hook, HookedModel
 from secondary_sinks.observation.record import trace_of
 from secondary_sinks.observation.tokens import token_strings
-from secondary_sinks.observation.walk import LayerView, fitting_chunk, walk
+from secondary_sinks.observation.walk import LayerView, walk
 from secondary_sinks.types import Trace
 
 
@@ -68,5 +68,4 @@ class KeptPass:
             for name, hook in hooks:
                 hook(held[name][None], None)
             return
-        chunk = fitting_chunk(self.model.cfg.n_heads, len(self.tokens))
-        self._passage.layer(view.layer).forward(view.resid_pre[None], chunk, hooks)
+        self._passage.layer(view.layer).forward(view.resid_pre[None], hooks)

@@ -21,8 +21,8 @@ def observe(
     """Measure one text in one streaming pass (two where a late primary surprises it).
 
     `tokens` are ids `[pos]` or `[1, pos]`, fed exactly as they are (nothing is prepended).
-    No attention pattern outlives its chunk of `chunk` queries (by default as many as fit, see
-    `fitting_chunk`); results don't depend on `chunk`.
+    No attention pattern outlives its chunk of `chunk` queries (by default as many as fit);
+    results don't depend on `chunk`.
     Raises `TextError` for fewer than two tokens, ids outside the vocabulary, or a text longer
     than the model's context.
     """

@@ -16,13 +16,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondary_sinks.measures import Denominator
-from secondary_sinks.measures.from_qk import SCORES_AT_ONCE
 from secondary_sinks.models.layers import LayerRun, begin, hook_name
 from secondary_sinks.models.protocol import Hook, HookedModel
 from secondary_sinks.observation.record import LayerRecord
-
-CHUNK = 256
-"""Queries in a chunk, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,13 +41,11 @@ def walk(
 ) -> Iterator[LayerView]:
     """Yield every layer of a clean pass in order; hold on to none, so that one is in memory.
 
-    `chunk` is the number of queries at a time; by default as many as `fitting_chunk` says.
+    `chunk` is the number of queries at a time; by default as many as fit (`models.chunks`).
     `denominators` also keeps the softmax denominators of the queries, which the direct effect of an
     edit on attention needs. `hooks` gives further hooks of a layer, which fire once per chunk: for
     activations that a `LayerView` has not.
     """
-    if chunk is None:
-        chunk = fitting_chunk(model.cfg.n_heads, len(tokens))
     passage = begin(model, tokens)
     residual = passage.embedded
     for layer in range(model.cfg.n_layers):
@@ -61,21 +55,10 @@ def walk(
         del view  # the next layer needs the room
 
 
-def fitting_chunk(n_heads: int, n_pos: int) -> int:
-    """Queries of which all heads' scores on a whole text stay within `SCORES_AT_ONCE`.
-
-    At most `CHUNK`, at least one.
-
-    >>> fitting_chunk(n_heads=9, n_pos=2048), fitting_chunk(n_heads=9, n_pos=16384)
-    (256, 113)
-    """
-    return max(1, min(CHUNK, SCORES_AT_ONCE // (n_heads * n_pos)))
-
-
 def _view(
     run: LayerRun,
     residual: Float[Tensor, "1 pos d_model"],
-    chunk: int,
+    chunk: int | None,
     denominators: bool,
     hooks: Sequence[Hook],
 ) -> LayerView:
@@ -85,7 +68,7 @@ def _view(
         written.append(mlp_out[0])
 
     own = (hook_name(run.layer, "mlp_out"), on_mlp_out)
-    after = run.forward(residual, chunk, [own, *hooks], denominators=denominators)
+    after = run.forward(residual, [own, *hooks], chunk=chunk, denominators=denominators)
     return LayerView(
         layer=run.layer,
         run=run,

@@ -18,9 +18,9 @@ import torch
 import transformers as hf
 
 from secondary_sinks.models import load_model
+from secondary_sinks.models.chunks import fitting_chunk
 from secondary_sinks.models.gguf_cache import converted_folder, embedded_gguf
 from secondary_sinks.observation import observe
-from secondary_sinks.observation.walk import fitting_chunk
 from secondary_sinks.testing.held import forget_peak, peak
 
 

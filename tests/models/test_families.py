@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from secondary_sinks import load_model, observe, replay
+from secondary_sinks.models import chunks
+from secondary_sinks.models.layers import begin, hook_name
 from secondary_sinks.testing.conformance import measure, model_classes
 from secondary_sinks.testing.families import configs, save, tiny
 from secondary_sinks.types import Edit
@@ -46,6 +48,18 @@ def test_the_trace_does_not_depend_on_chunks(family):
     for name in ("norm", "alignment_centred", "mass", "score", "key_norm", "value_norm"):
         one, other = getattr(whole, name), getattr(chunked, name)
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("n_words", [10, 97, 5000])
+def test_strips_of_logits_join_to_those_of_a_plain_pass(family, n_words, monkeypatch):
+    hooked = family[-1]
+    monkeypatch.setattr(chunks, "WORDS", n_words)
+    logits, cache = hooked.run_with_cache(TOKENS[None])
+    last = cache[hook_name(hooked.cfg.n_layers - 1, "resid_post")][0]
+    found = list(begin(hooked, TOKENS[:1]).logits(last))
+    assert [words.start for words, _ in found] == list(range(0, logits.shape[-1], n_words))
+    joined = torch.cat([strip for _, strip in found], dim=1)
+    torch.testing.assert_close(joined, logits[0], rtol=1e-5, atol=1e-5)
 
 
 def test_replay_equals_a_full_forward_pass_per_edit(family):

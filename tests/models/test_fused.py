@@ -5,6 +5,7 @@ import torch
 import transformer_lens
 
 from secondary_sinks import load_model
+from secondary_sinks.models import hooked_attention
 from secondary_sinks.models.layers import begin, hook_name
 from secondary_sinks.testing.families import configs, save, tiny
 from tests.marks import needs_old
@@ -23,7 +24,7 @@ def run(model, layer, resid, hooks=(), chunk=16):
     passage = begin(model, TOKENS)
     one = passage.layer(layer)
     resid = passage.embedded if resid is None else resid
-    return one, one.forward(resid, chunk, list(hooks), denominators=True)
+    return one, one.forward(resid, list(hooks), chunk=chunk, denominators=True)
 
 
 def look(tensor, hook):
@@ -52,6 +53,17 @@ def test_received_adds_up_to_the_patterns_of_a_plain_pass(model):
         one, resid = run(model, layer, resid)
         plain = cache[hook_name(layer, "pattern")][0].sum(1).mean(0)
         torch.testing.assert_close(one.received, plain, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 39])
+def test_scores_of_a_chunk_may_be_made_in_parts(model, at_once, monkeypatch):
+    whole, after = run(model, 1, None, chunk=99)
+    monkeypatch.setattr(hooked_attention, "fitting_chunk", lambda n_heads, n_pos: at_once)
+    part, other = run(model, 1, None, chunk=99)
+    torch.testing.assert_close(other, after, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(part.received, whole.received, rtol=1e-5, atol=1e-5)
+    one, two = part.denominator.log_sum, whole.denominator.log_sum
+    torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
 
 
 def test_chunks_of_any_size_give_the_same(model):

@@ -88,8 +88,8 @@ def test_a_walk_that_gives_other_residuals_is_said(pair, monkeypatch):
     holder = getattr(importlib.import_module(run.rpartition(".")[0]), run.rpartition(".")[2])
     forward = holder.forward
 
-    def late(self, resid_pre, chunk, hooks):
-        return forward(self, resid_pre, chunk, hooks) + (self.layer == 2)
+    def late(self, resid_pre, hooks, **given):
+        return forward(self, resid_pre, hooks, **given) + (self.layer == 2)
 
     monkeypatch.setattr(holder, "forward", late)
     with pytest.raises(ModelMismatchError, match=r"'chunks'.*blocks\.2"):
