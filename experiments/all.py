@@ -22,12 +22,12 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
+from experiments.prices import ASKED, QUICK, prices
 from experiments.shared import Finding, Observed, observe_texts
 from experiments.written import RECORD, in_words, without_nan, write
 from secondary_sinks import bundled_corpus, read_texts
 from secondary_sinks.cli import run_app, say
 from secondary_sinks.errors import SinkError
-from secondary_sinks.questions import costs
 from secondary_sinks.runs import RunFolder
 
 OBSERVED = [
@@ -42,16 +42,7 @@ OBSERVED = [
     "primary_weakening",
     "prefix_entropy",
 ]
-ASKED = {
-    "mlp_ablation": "necessity",
-    "mlp_patching": "sufficiency",
-    "norm_dose": "norm_dose",
-    "neurons": "sparsity",
-}
-"""Causal experiments and the questions that they ask."""
-EXPERIMENTS = (*OBSERVED, *ASKED)
-QUICK = {"primary_weakening": {"restore": False}}
-"""What `--quick` leaves out: recomputing a text per sink takes most of the time of all."""
+EXPERIMENTS = tuple(dict.fromkeys([*OBSERVED, *ASKED]))
 FAILED = "failed"
 COLUMNS = [
     "model",
@@ -116,15 +107,6 @@ def observed_for(model: str, texts: str | None, options: Mapping[str, Any], say:
     return observed
 
 
-def prices(names: Sequence[str], observed: Observed) -> list[str]:
-    """What the causal experiments among these will compute, in words."""
-    asked = [ASKED[name] for name in names if name in ASKED]
-    if not asked:
-        return []
-    found = costs(asked, observed.traces, observed.sinks, observed.model.cfg.d_mlp)
-    return [f"to come: {cost.question}, {cost.replayed:,} replayed tokens" for cost in found]
-
-
 def is_finished(folder: Path, key: str) -> bool:
     """Whether an experiment with this key was written as a whole."""
     try:
@@ -168,7 +150,7 @@ def _run(
     asked: Mapping[str, Mapping[str, Any]], observed: Observed, out: Path, key: str, say: Say
 ) -> None:
     """Experiments with their options, one after the other."""
-    for line in prices(list(asked), observed):
+    for line in prices(asked, observed):
         say(line)
     for number, name in enumerate(asked, start=1):
         start = time.perf_counter()

@@ -1,0 +1,54 @@
+"""What causal experiments will cost, said before they start: cells, and seconds from a trial."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.shared import Observed
+from secondary_sinks import Edit, replay
+from secondary_sinks.questions import costs
+
+ASKED = {
+    "primary_weakening": "redistribution",
+    "mlp_ablation": "necessity",
+    "mlp_patching": "sufficiency",
+    "norm_dose": "norm_dose",
+    "neurons": "sparsity",
+}
+"""Causal experiments and the questions that they ask."""
+QUICK: dict[str, dict[str, Any]] = {"primary_weakening": {"restore": False}}
+"""What `--quick` leaves out: recomputing a text per sink takes most of the time of all."""
+
+
+def prices(asked: Mapping[str, Mapping[str, Any]], observed: Observed) -> list[str]:
+    """What the causal ones among these experiments, with their options, will compute, in words."""
+    names = [name for name in ASKED if name in asked and asked[name] != QUICK.get(name)]
+    if not names or not observed.sinks.of_kind("secondary").sinks:
+        return []
+    questions = [ASKED[name] for name in names]
+    found = costs(questions, observed.traces, observed.sinks, observed.model.cfg.d_mlp)
+    seconds = trial(observed)
+    lines = []
+    for name, cost in zip(names, found, strict=True):
+        cells = [f"{cost.replayed:,} replayed tokens"] * bool(cost.replayed)
+        cells += [f"{cost.recomputed:,} recomputed texts"] * bool(cost.recomputed)
+        about = cost.seconds(*seconds)
+        lines.append(f"to come: {name}, {' and '.join(cells) or 'nothing'}, about {about:.0f} s")
+    return lines
+
+
+def trial(observed: Observed) -> tuple[float, float]:
+    """Seconds that one replayed token takes, and at most one recomputed text.
+
+    Of the first sink's text: its MLP outputs are zeroed at each layer, in one pass. To recompute
+    the text takes a pass, less what comes before the edit.
+    """
+    first, *_ = found = observed.sinks.of_kind("secondary").sinks
+    trace = next(trace for trace in observed.traces if trace.text_id == first.text_id)
+    positions = [sink.pos for sink in found if sink.text_id == first.text_id]
+    layers = range(len(trace.norm))
+    cells = [Edit(pos=pos, layer=layer) for pos in positions for layer in layers]
+    start = time.perf_counter()
+    replay(observed.model, trace, cells)
+    taken = time.perf_counter() - start
+    return taken / len(cells), taken

@@ -1,0 +1,38 @@
+"""Prices: every causal experiment has one, in cells and seconds; none where nothing is computed."""
+
+import re
+
+import pytest
+
+from experiments import prices
+from tests.experiments.observed import planted
+from tests.questions.gardens import three
+
+NAMES = list(prices.ASKED)
+
+
+@pytest.fixture(scope="module")
+def sinks():
+    return planted(*three(forming=(3,)))
+
+
+def test_every_causal_experiment_is_priced(sinks):
+    lines = prices.prices({"norms": {}} | {name: {} for name in NAMES}, sinks)
+    words = r"to come: (\w+), [\d,]+ (replayed tokens|recomputed texts), about \d+ s"
+    assert [re.fullmatch(words, line)[1] for line in lines] == NAMES
+    assert "recomputed texts" in lines[0]
+
+
+def test_what_quick_leaves_out_has_no_price(sinks):
+    lines = prices.prices(prices.QUICK | {"neurons": {}}, sinks)
+    assert [line.split(",")[0] for line in lines] == ["to come: neurons"]
+
+
+def test_seconds_are_cells_times_those_of_the_trial(sinks, monkeypatch):
+    cells = int(re.search(r"([\d,]+) replayed", prices.prices({"neurons": {}}, sinks)[0])[1])
+    monkeypatch.setattr(prices, "trial", lambda observed: (2.0, 5.0))
+    assert prices.prices({"neurons": {}}, sinks)[0].endswith(f"about {2 * cells} s")
+
+
+def test_without_sinks_there_is_nothing_to_price():
+    assert prices.prices({name: {} for name in NAMES}, planted()) == []
