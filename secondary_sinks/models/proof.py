@@ -42,6 +42,7 @@ def prove(model: Any, expected: Expected | None, skip: Collection[str] = ()) -> 
     states, row_sums = _plain_pass(model, probe)
     errors: dict[str, float] = {}
     if expected is not None and "original" not in skip:
+        _check_finite(expected.states)
         _check_windows(model, expected)
         errors = _compare(model, states, expected.states, "original", "its original")
     if "patterns" not in skip:
@@ -119,6 +120,18 @@ def _compare(model: Any, ours: States, theirs: States, check: str, whom: str) ->
                 f"{error:.2g}, expected at most {tolerance:.0e}",
             )
     return errors
+
+
+def _check_finite(theirs: States) -> None:
+    """An original that overflows has nothing to agree with."""
+    bad = [name for name, state in theirs.items() if not torch.isfinite(state).all()]
+    if bad:
+        first = min(bad, key=lambda name: name == "logits")
+        raise _failed(
+            "original",
+            f"the original itself gives NaN or infinite values first at {first} for the probe "
+            "text; in half precision, try float32",
+        )
 
 
 def _check_windows(model: Any, expected: Expected) -> None:

@@ -1,6 +1,7 @@
 """What every experiment is given, what it gives back, its files and its command line."""
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -9,7 +10,9 @@ import sys
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
+from safetensors.torch import load_file, save_file
 
+from experiments import all as everything
 from experiments import norms
 from experiments.command import main_of
 from experiments.shared import judged, observe_texts, unanswered
@@ -193,6 +196,29 @@ def test_bad_input_is_one_line_and_exit_code_2(tiny, tmp_path, capsys, words, to
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert error.startswith("error: ")
+    assert told in error
+
+
+OVERFLOWING = [
+    (math.nan, "holds NaN or infinite values"),
+    (1e38, "NaN or infinite values first at"),
+]
+
+
+@pytest.mark.parametrize("main", [norms.main, everything.main], ids=["norms", "all"])
+@pytest.mark.parametrize(("weight", "told"), OVERFLOWING, ids=["nan", "overflow"])
+def test_a_model_that_computes_nan_is_one_line(tmp_path, tiny, capsys, main, weight, told):
+    save_tiny(tmp_path / "model")
+    file = tmp_path / "model" / "model.safetensors"
+    weights = load_file(file)
+    weights["model.layers.1.mlp.down_proj.weight"].fill_(weight)
+    weights["model.layers.1.mlp.up_proj.weight"].mul_(1000)
+    save_file(weights, file, metadata={"format": "pt"})
+    capsys.readouterr()
+    words = ("--model", tmp_path / "model", "--texts", tiny / "texts.jsonl", "--out", tmp_path)
+    assert run(main, *words) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
     assert told in error
 
 

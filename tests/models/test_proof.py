@@ -1,5 +1,7 @@
 """Each check at load fails on the fault it is there for, names the layer, and can be skipped."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -65,6 +67,16 @@ def test_an_edit_that_reaches_back_is_said(pair, monkeypatch):
     monkeypatch.setattr(type(model), "__call__", peeking)
     with pytest.raises(ModelMismatchError, match=r"'causality'.*leaks to logits"):
         prove(model, expected, skip=["original", "chunks"])
+
+
+def test_an_original_that_overflows_is_said(pair):
+    model, expected = pair
+    states = dict(expected.states)
+    for name in ("logits", "blocks.1.hook_resid_post"):
+        states[name] = states[name].clone()
+        states[name][..., 0] = torch.inf
+    with pytest.raises(ModelMismatchError, match=r"infinite values first at blocks\.1\."):
+        prove(model, dataclasses.replace(expected, states=states))
 
 
 def test_an_edit_that_does_nothing_is_said(pair, monkeypatch):
