@@ -160,11 +160,15 @@ def _check_patterns(model: Any, row_sums: list[Float[Tensor, "head pos"]]) -> No
 
 
 def _check_causality(model: Any, probe: Int[Tensor, "1 pos"], clean: States) -> None:
-    """Add a vector as long as the residual to one MLP output, and look at what has changed."""
+    """Add a vector to one MLP output, and look at what has changed.
+
+    It is ten times as long as the residual, so that later layers, which may write much, do not hide
+    it within the rounding of half precision.
+    """
     layer, pos = (model.cfg.n_layers - 1) // 2, probe.shape[1] // 2
     residual = clean[f"blocks.{layer}.hook_resid_post"][pos]
     vector = torch.randn(len(residual), generator=torch.Generator().manual_seed(1))
-    vector *= residual.norm() / vector.norm()
+    vector *= 10 * residual.norm() / vector.norm()
 
     def add(mlp_out: Tensor, hook: Any) -> Tensor:
         edited = mlp_out.clone()

@@ -1,7 +1,6 @@
 """A session does what was chosen, and gives the numbers that the library gives."""
 
 import json
-import time
 
 import pytest
 import torch
@@ -312,17 +311,13 @@ def test_a_string_is_fed_as_it_is_and_messages_through_the_template():
 
 
 @pytest.mark.real
-def test_on_real_weights_an_edit_takes_a_fifth_of_a_second(smollm2, real_tokens, real_trace):
-    """Of one processor: others may be at work on this machine."""
+def test_on_real_weights_edits_equal_replays(smollm2, real_tokens, real_trace):
+    """What they take, `secondary_sinks.notebook.latency` measures."""
     session = Session(smollm2, real_tokens, text_id="shortest")
     torch.testing.assert_close(session.trace.mass, real_trace.mass)
     session.choose(kind="zero")
-    seconds = []
     for layer in (0, 1, 4):
-        before = time.process_time()
         tried = session.choose(layer=layer)
-        seconds.append(time.process_time() - before)
     norm = replay(smollm2, real_trace, tried.edits).norm[list(tried.layers)].mean(0)
     assert [row["norm_edited"] for row in tried.rows] == pytest.approx(norm.tolist(), rel=1e-4)
     assert session.tried[1].rows[0]["lifetime_edited"] == 0, "layer 0 makes it"
-    assert min(seconds) < 0.2
