@@ -28,13 +28,10 @@ def prices(asked: Mapping[str, Mapping[str, Any]], observed: Observed) -> list[s
     questions = [ASKED[name] for name in names]
     found = costs(questions, observed.traces, observed.sinks, observed.model.cfg.d_mlp)
     seconds = trial(observed)
-    lines = []
-    for name, cost in zip(names, found, strict=True):
-        cells = [f"{cost.replayed:,} replayed tokens"] * bool(cost.replayed)
-        cells += [f"{cost.recomputed:,} recomputed texts"] * bool(cost.recomputed)
-        about = cost.seconds(*seconds)
-        lines.append(f"to come: {name}, {' and '.join(cells) or 'nothing'}, about {about:.0f} s")
-    return lines
+    return [
+        f"to come: {name}, {cost.in_words()}, about {cost.seconds(*seconds):.0f} s"
+        for name, cost in zip(names, found, strict=True)
+    ]
 
 
 def trial(observed: Observed) -> tuple[float, float]:

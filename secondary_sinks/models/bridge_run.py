@@ -95,7 +95,8 @@ class BridgeRun(LayerRun):
     ) -> Float[Tensor, "1 pos d_model"]:
         """`resid_post` of all positions."""
         n_pos, parts = resid_pre.shape[1], []
-        chunk = chunk or fitting_chunk(self.model.cfg.n_heads, n_pos)
+        if chunk is None:
+            chunk = fitting_chunk(self.model.cfg.n_heads, n_pos)
         attended = Attended(n_pos, denominators=denominators)
         own = [*self._query_hooks(), *attended.hooks(self.layer)]
         with torch.no_grad(), self.model.hooks(fwd_hooks=[*hooks, *own]):

@@ -87,7 +87,8 @@ class HookedRun(LayerRun):
         attended = Attended(resid_pre.shape[1], denominators=denominators)
         slow = needs_pattern(hooks, self.layer) or has_own_scores(self._attention)
         own, n_pos = attended.hooks(self.layer) if slow else [], resid_pre.shape[1]
-        chunk = chunk or (fitting_chunk(self.model.cfg.n_heads, n_pos) if slow else ROWS)
+        if chunk is None:
+            chunk = fitting_chunk(self.model.cfg.n_heads, n_pos) if slow else ROWS
         attend = ChunkedAttention(self, n_pos, None if slow else [attended])
         with torch.no_grad(), attend.installed(), hooked(self.model, [*hooks, *own]):
             parts = [self._call(part, attend) for part in resid_pre.split(chunk, dim=1)]
@@ -166,7 +167,8 @@ class HookedRun(LayerRun):
         attended = [Attended(len(self.keys), denominators=False) for _ in resid_pre]
         attend = ChunkedAttention(self, len(self.keys), attended, start=start, keep_queries=False)
         with torch.no_grad(), attend.installed(), hooked(self.model, hooks):
-            rows = max(1, ROWS // len(resid_pre))
+            fitting = fitting_chunk(self.model.cfg.n_heads * len(resid_pre), len(self.keys))
+            rows = max(fitting, ROWS // len(resid_pre))
             parts = [self._call(part, attend) for part in resid_pre.split(rows, dim=1)]
         return Suffixes(
             resid_post=torch.cat(parts, dim=1),

@@ -22,6 +22,16 @@ class Cost:
     recomputed: int
     """Cells in which the rest of the text is computed anew."""
 
+    def in_words(self) -> str:
+        """What is computed.
+
+        >>> Cost(question="harm", replayed=0, recomputed=1200).in_words()
+        '1,200 recomputed texts'
+        """
+        cells = [f"{self.replayed:,} replayed tokens"] * bool(self.replayed)
+        cells += [f"{self.recomputed:,} recomputed texts"] * bool(self.recomputed)
+        return " and ".join(cells) or "nothing"
+
     def seconds(self, one_replayed: float, one_recomputed: float) -> float:
         """How long that takes where single cells take so many seconds."""
         return self.replayed * one_replayed + self.recomputed * one_recomputed

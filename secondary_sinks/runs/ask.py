@@ -45,9 +45,7 @@ def price(model: HookedModel, results: Results, asked: Sequence[str]) -> list[st
     lines = []
     for cost in found:
         seconds = cost.seconds(one_replayed, one_recomputed)
-        cells = f"{cost.replayed:,} replayed tokens" if cost.replayed else ""
-        cells += f"{cost.recomputed:,} recomputed texts" if cost.recomputed else ""
         unknown = cost.replayed and "ablate" not in results.timings  # added to a finished run
         about = "" if unknown else f", about {seconds:.0f} s"
-        lines.append(f"ask {cost.question}: {cells or 'nothing'}{about}")
+        lines.append(f"ask {cost.question}: {cost.in_words()}{about}")
     return lines
