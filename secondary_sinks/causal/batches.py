@@ -1,11 +1,23 @@
 """Work in batches that fit into memory."""
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 
+from secondary_sinks.models.protocol import HookedModel
 
-def in_batches(cells: Sequence[int], size: int, run: Callable[[list[int]], None]) -> int:
+Item = TypeVar("Item")
+SCORES_AT_ONCE = 1 << 24
+"""Attention scores (heads x positions x replicas) of one batch: bounds the memory of a replay."""
+
+
+def replicas_at_once(model: HookedModel, n_pos: int) -> int:
+    """Replicas of tokens of a text that make one batch, at least one."""
+    return max(1, SCORES_AT_ONCE // int(model.cfg.n_heads * n_pos))
+
+
+def in_batches(cells: Sequence[Item], size: int, run: Callable[[list[Item]], None]) -> int:
     """Run cells so many at a time; half as many whenever memory runs out, down to one.
 
     `run` must change nothing before it is done, since a batch that fails runs again in halves.

@@ -1,14 +1,17 @@
 """Total effects: all positions from the edited token on, recomputed from the edited layer up.
 
 Where the freed attention goes, what later tokens become, what the model then predicts: all this
-needs later positions to run again. It does not need earlier ones, nor layers below the edit. So
-cells walk beside the clean text as *suffixes*: a cell enters at the layer of its first edit with
-the clean residuals of its positions, and sees the clean keys and values before them. Cells that
-start at the same token share a batch.
+needs later positions to run again. It does not need earlier ones, nor layers below the edit; and
+in the layer of a cell's first edit nothing changes but the edited tokens, as all its keys and
+values are made of residuals that no edit has reached. So cells walk beside the clean text as
+*suffixes*, from the layer after the one that they enter at: they have the clean residuals but for
+the edited tokens', and see the clean keys and values before them. Cells that start at the same
+token share a batch.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -18,12 +21,13 @@ from secondary_sinks.causal.apply import LayerEdits
 from secondary_sinks.causal.batches import in_batches
 from secondary_sinks.causal.check import Context, check_cells
 from secondary_sinks.causal.donors import Donors, Means, settle
+from secondary_sinks.causal.entering import Entered, entering
 from secondary_sinks.causal.losses import losses
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.causal.states import STATES, states_of
 from secondary_sinks.errors import EditError
 from secondary_sinks.measures import norms, seeing_queries
-from secondary_sinks.models.layers import begin
+from secondary_sinks.models.layers import begin, refuse_unreplicable
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.observation import LayerView, walk
 from secondary_sinks.observation.belongs import check_belongs, check_same
@@ -84,6 +88,7 @@ def recompute(
     cells = tuple(map(as_cell, edits))
     known, means = {other.text_id: other for other in others}, reference or {}
     check_cells(model, cells, Context(trace=trace, others=known, reference=means.keys()))
+    refuse_unreplicable(model)
     watched = _watched(trace, cells, watch)
     waves = _waves(trace, cells)
     result = _Table(trace, cells, watched)
@@ -177,46 +182,48 @@ class _Passing:
         for view in walk(self.model, self.trace.tokens, denominators=True, hooks=self.donors.hooks):
             check_same(view, self.trace)
             self.donors.settle(view.layer)
-            paid = _paid(view, self.table.watch)
-            for start, group in self.groups.items():
-                self._group(view, start, group, paid[:start].sum(0).cpu())
+            unchanged = {n: cell for n, cell in self.cells.items() if n not in self.states}
+            if self.states:
+                self._step(view)
+            for one in entering(self.model, view, unchanged, self.donors):
+                self._enter(view, one)
             self.clean = view.resid_post
             if progress:
                 progress(ready[0] + view.layer + 1, ready[1])
             del view
 
-    def _group(
-        self, view: LayerView, start: int, group: list[int], before: Float[Tensor, "watch"]
-    ) -> None:
-        at = view.layer
-        walking = [
-            number
-            for number in group
-            if number in self.states or any(at in edit.layers for edit in self.cells[number])
-        ]
-        self.size = in_batches(
-            walking, self.size, lambda batch: self._batch(view, start, batch, before)
-        )
+    def _step(self, view: LayerView) -> None:
+        """Take the cells that have changed through one layer."""
+        paid = _paid(view, self.table.watch)
+        for start, group in self.groups.items():
+            walking = [number for number in group if number in self.states]
+            before = paid[:start].sum(0).cpu()
+            run = partial(self._batch, view, start, before)
+            self.size = in_batches(walking, self.size, run)
 
     def _batch(
-        self, view: LayerView, start: int, batch: list[int], before: Float[Tensor, "watch"]
+        self, view: LayerView, start: int, before: Float[Tensor, "watch"], batch: list[int]
     ) -> None:
         edits = LayerEdits(
             self.model, view.layer, [self.cells[number] for number in batch], self.donors
         )
-        clean = view.resid_pre[start:]
-        entering = torch.stack([self.states.get(number, clean) for number in batch])
-        after = view.run.run_suffixes(entering, edits.on_suffixes(start))
+        states = torch.stack([self.states[number] for number in batch])
+        after = view.run.run_suffixes(states, edits.on_suffixes(start))
         for index, number in enumerate(batch):
-            if number in self.states or index in edits.changed:
-                self.states[number] = after.resid_post[index].clone()
-                self._note(
-                    view,
-                    number,
-                    start,
-                    after.keys[index],
-                    before + after.received[index, list(self.table.watch)].cpu(),
-                )
+            self.states[number] = after.resid_post[index].clone()
+            received = before + after.received[index, list(self.table.watch)].cpu()
+            self._note(view, number, start, after.keys[index], received)
+
+    def _enter(self, view: LayerView, changed: Entered) -> None:
+        """From here on a cell differs from the clean text; here, in one token."""
+        number, start = changed.number, _start(self.cells[changed.number])
+        state = self.states.setdefault(number, view.resid_post[start:].clone())
+        state[changed.pos - start] = changed.resid_post
+        column = self.table.watch.index(changed.pos)
+        key_norm = norms(view.run.keys[changed.pos]).mean()  # of what enters the layer: clean
+        states = states_of(self.trace, view.layer, changed.resid_post, key_norm)
+        for name, value in states.items():
+            self.table.columns[name][view.layer, number, column] = value
 
     def _note(
         self,

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondary_sinks.causal.apply import LayerEdits
-from secondary_sinks.causal.batches import in_batches
+from secondary_sinks.causal.batches import in_batches, replicas_at_once
 from secondary_sinks.causal.check import Context, check_cells
 from secondary_sinks.causal.donors import Donors, Means, settle
 from secondary_sinks.causal.states import STATES, states_of
@@ -33,9 +33,6 @@ from secondary_sinks.observation import LayerView, walk
 from secondary_sinks.observation.belongs import check_belongs, check_same
 from secondary_sinks.observation.kept import KeptPass
 from secondary_sinks.types import Cell, Edit, Trace, as_cell
-
-SCORES_AT_ONCE = 1 << 24
-"""Attention scores (heads x positions x cells) of one batch: bounds the memory of a replay."""
 
 Progress = Callable[[int, int], None]
 LayerHooks = Callable[[int], list[Hook]]
@@ -173,7 +170,7 @@ class _Passing:
         self.donors = Donors(model, trace, self.cells, others, reference)
         self.columns = {name: getattr(trace, name)[:, positions].clone() for name in STATES}
         self.columns["mass"] = trace.mass[:, positions].clone()
-        self.attention, self.size = attention, max(1, SCORES_AT_ONCE // _scores(model, trace))
+        self.attention, self.size = attention, replicas_at_once(model, len(trace.tokens))
         if not attention:
             self.columns["mass"].fill_(torch.nan)
         self._states: dict[int, Tensor] = {}
@@ -220,10 +217,6 @@ class _Passing:
         for name, value in values.items():
             self.columns[name][view.layer, numbers] = value
         self._states.update(zip(numbers, after.resid_post[moved], strict=True))
-
-
-def _scores(model: HookedModel, trace: Trace) -> int:
-    return int(model.cfg.n_heads * len(trace.tokens))
 
 
 def direct_mass(

@@ -88,3 +88,23 @@ def test_cells_that_do_not_fit_between_layers_take_further_walks(planted, monkey
     for field in ("norm", "mass", "loss", "kl"):
         one, other = getattr(waves, field), getattr(whole, field)
         torch.testing.assert_close(one, other, equal_nan=True)
+
+
+@needs_old
+def test_tokens_that_enter_in_batches_of_one_are_the_same(planted, monkeypatch):
+    model, trace = planted
+    cells = [Edit(pos=(20, 33), layer=2), Edit(pos=33, layer=(2, 5))]
+    whole, sizes = recompute(model, trace, cells), []
+    plain = HookedRun.run_replicas
+
+    def counted(self, resid_pre, *arguments):
+        sizes.append(len(resid_pre))
+        return plain(self, resid_pre, *arguments)
+
+    monkeypatch.setattr(HookedRun, "run_replicas", counted)
+    monkeypatch.setattr(sys.modules["secondary_sinks.causal.batches"], "SCORES_AT_ONCE", 1)
+    single = recompute(model, trace, cells)
+    assert sizes == [1, 1, 1]  # tokens, all at the layer of the first edit
+    for field in ("norm", "mass", "loss", "kl"):
+        one, other = getattr(single, field), getattr(whole, field)
+        torch.testing.assert_close(one, other, equal_nan=True)

@@ -36,7 +36,7 @@ def test_more_cells_than_fit_into_one_batch(planted, monkeypatch, scores):
     model, trace = planted
     edits = [Edit(pos=pos, layer=layer) for pos in (1, 20, 55) for layer in range(8)]
     whole = replay(model, trace, edits)
-    monkeypatch.setattr(sys.modules["secondary_sinks.causal.replay"], "SCORES_AT_ONCE", scores)
+    monkeypatch.setattr(sys.modules["secondary_sinks.causal.batches"], "SCORES_AT_ONCE", scores)
     batches = replay(model, trace, edits)
     for name in NAMES:
         one, other = getattr(whole, name), getattr(batches, name)
