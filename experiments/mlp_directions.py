@@ -22,13 +22,12 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-import torch
 import typer
-from numpy.typing import NDArray
 
 from experiments.command import main_of
 from experiments.members import Members, gather, members_of
-from experiments.shared import Finding, Observed, judged, nobody, unanswered
+from experiments.probe import Probe, Rows, principal_directions
+from experiments.shared import Finding, Observed, judged, nobody, places, unanswered
 from secondary_sinks import Verdict
 from secondary_sinks.plots import clouds, interval_lines
 from secondary_sinks.questions.statistics import DIFFERENCE, mean_over_texts
@@ -47,7 +46,6 @@ COLUMNS = {
     "norm": "length of MLP(scale x component), in lengths of its output at sinks (median)",
     "cosine": "its signed cosine with the primary's direction less the typical token",
 }
-Rows = NDArray[np.float64]
 
 
 def run(
@@ -65,7 +63,7 @@ def run(
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
     found = gather(observed, members, [members.layer], ["mlp_in"])
     inputs = found[members.layer, "mlp_in"]
-    probe = _Probe(observed, members.layer)
+    probe = Probe(observed, members.layer)
     frame = pd.DataFrame(list(_curves(probe, members, inputs, components)), columns=list(COLUMNS))
     cut = pd.DataFrame(list(_cut(probe, members, inputs, components)))
     return Finding(
@@ -86,41 +84,12 @@ def run(
     )
 
 
-class _Probe:
-    """One MLP by itself: what it writes for any input, and how that lies to the primary."""
-
-    def __init__(self, observed: Observed, layer: int) -> None:
-        self.mlp = observed.model.blocks[layer].mlp
-        self.like = next(observed.model.parameters())
-        away = [t.primary_resid[layer] - t.typical[layer] for t in observed.traces]
-        known = [one / one.norm() for one in away if bool(torch.isfinite(one).all())]
-        mean = torch.stack(known).mean(0).double().numpy()
-        self.direction: Rows = mean / np.linalg.norm(mean)
-
-    def __call__(self, inputs: Rows) -> Rows:
-        given = torch.from_numpy(inputs)[None].to(self.like.device, self.like.dtype)
-        with torch.no_grad():
-            output = self.mlp(given)
-        output = output[0] if isinstance(output, tuple) else output
-        return np.asarray(output[0].double().cpu().numpy())
-
-    def along(self, inputs: Rows) -> Rows:
-        """Signed length along the direction of what is written."""
-        return self(inputs) @ self.direction
-
-
-def _components(rows: Rows, number: int) -> Rows:
-    """The first principal directions, not centred, pointing to where the rows lie on average."""
-    axes = np.linalg.svd(rows, full_matrices=False)[2][:number]
-    return axes * np.where(axes @ rows.mean(0) < 0, -1.0, 1.0)[:, None]
-
-
-def _curves(probe: _Probe, members: Members, inputs: Rows, number: int) -> Iterator[dict[str, Any]]:
+def _curves(probe: Probe, members: Members, inputs: Rows, number: int) -> Iterator[dict[str, Any]]:
     role = members.frame["role"].to_numpy()
     unit = np.median(np.linalg.norm(inputs[role == "sink"], axis=1))
     usual = np.median(np.linalg.norm(probe(inputs[role == "sink"]), axis=1))
     for of in ROLES:
-        for index, axis in enumerate(_components(inputs[role == of], number), start=1):
+        for index, axis in enumerate(principal_directions(inputs[role == of], number), start=1):
             written = probe(SCALES[:, None] * unit * axis)
             lengths = np.linalg.norm(written, axis=1)
             cosines = np.divide(
@@ -135,7 +104,7 @@ def _curves(probe: _Probe, members: Members, inputs: Rows, number: int) -> Itera
                 yield words | {"norm": length, "cosine": cosine}
 
 
-def _cut(probe: _Probe, members: Members, inputs: Rows, number: int) -> Iterator[dict[str, Any]]:
+def _cut(probe: Probe, members: Members, inputs: Rows, number: int) -> Iterator[dict[str, Any]]:
     """By sink: what the MLP writes along the direction, and how much of it is left when cut."""
     frame = members.frame
     role, text = frame["role"].to_numpy(), frame["text_id"].to_numpy()
@@ -148,7 +117,7 @@ def _cut(probe: _Probe, members: Members, inputs: Rows, number: int) -> Iterator
             others = inputs[(role == of) & (text != text[index])]
             kept = np.nan
             if forms and len(others):
-                axes = _components(others, number)
+                axes = principal_directions(others, number)
                 kept = float(probe.along(inputs[[index]] @ axes.T @ axes)[0] / along[index])
             row |= {f"kept_by_{of}s": kept}
         yield row
@@ -183,14 +152,13 @@ def _plane(members: Members, inputs: Rows) -> Any:
     centred = inputs - inputs.mean(0)
     plane = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
     frame = members.frame
-    label = frame["token"] + " at " + frame["pos"].astype(str) + " in " + frame["text_id"]
     drawn = frame.assign(
         row="",
         col=f"inputs of the MLP of layer {members.layer}",
         group=frame["role"],
         x=plane[:, 0],
         y=plane[:, 1],
-        label=label,
+        label=places(frame),
     )
     return clouds(drawn, x_title="first component", y_title="second component", side=360)
 

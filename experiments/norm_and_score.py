@@ -24,7 +24,7 @@ import typer
 from numpy.typing import NDArray
 
 from experiments.command import main_of
-from experiments.shared import Finding, Observed, judged, nobody, unanswered, who
+from experiments.shared import Finding, Observed, judged, nobody, places, unanswered, who
 from secondary_sinks import Trace, Verdict
 from secondary_sinks.causal.measured import readers
 from secondary_sinks.plots import clouds
@@ -129,15 +129,10 @@ def _verdict(
 ) -> Verdict:
     cut = int((sinks["censored"] != "none").sum())
     spread = [sinks[name].quantile([0.1, 0.9]).tolist() for name in (length, response)]
-    odd = (
-        "" if interval.value == interval.value else "one never differs, or follows from the place; "
-    )
-    if not odd and interval.n_texts < LEAST_TO_DRAW:
-        odd = f"{interval.n_texts} texts are too few for an interval ({LEAST_TO_DRAW} are needed); "
     return judged(
         CLAIM.format(LENGTHS[length], RESPONSES[response]),
         interval,
-        f"{odd}lengths from {spread[0][0]:.3g} to {spread[0][1]:.3g}, {response} from "
+        f"{_odd(interval)}lengths from {spread[0][0]:.3g} to {spread[0][1]:.3g}, {response} from "
         f"{spread[1][0]:.3g} to {spread[1][1]:.3g} (10 to 90 %); {cut} lifetime(s) are cut off",
         statistic=f"rank correlation of {length} and {response} over sinks, place held fixed",
         controls="none: an observation",
@@ -146,8 +141,18 @@ def _verdict(
     )
 
 
+def _odd(interval: Interval) -> str:
+    """Why a correlation says little; empty where it says something."""
+    if interval.value != interval.value:
+        return "one never differs, or follows from the place; "
+    if interval.n_texts < LEAST_TO_DRAW:
+        return (
+            f"{interval.n_texts} texts are too few for an interval ({LEAST_TO_DRAW} are needed); "
+        )
+    return ""
+
+
 def _points(sinks: pd.DataFrame, length: str, response: str) -> pd.DataFrame:
-    label = sinks["token"] + " at " + sinks["pos"].astype(str) + " in " + sinks["text_id"]
     return pd.DataFrame(
         {
             "row": response,
@@ -155,25 +160,17 @@ def _points(sinks: pd.DataFrame, length: str, response: str) -> pd.DataFrame:
             "group": "secondary",
             "x": sinks[length],
             "y": sinks[response],
-            "label": label,
+            "label": places(sinks),
         }
     )
 
 
 def _table(found: dict[tuple[str, str], Interval]) -> pd.DataFrame:
+    names = ["length", "response", "correlation", "low", "high", "n_sinks", "n_texts"]
     rows = [
-        {
-            "length": length,
-            "response": response,
-            "correlation": one.value,
-            "low": one.low,
-            "high": one.high,
-            "n_sinks": one.n,
-            "n_texts": one.n_texts,
-        }
-        for (length, response), one in found.items()
+        (*pair, one.value, one.low, one.high, one.n, one.n_texts) for pair, one in found.items()
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=names)
 
 
 main = main_of(run)

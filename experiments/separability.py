@@ -19,21 +19,14 @@ What would refute it: less than half of the way from chance to all.
 from dataclasses import replace
 from typing import Annotated
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import typer
-from numpy.typing import NDArray
-from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
-from sklearn.manifold import TSNE
-from sklearn.model_selection import GroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from experiments.command import main_of
 from experiments.members import Members, gather, members_of
-from experiments.shared import Finding, Observed, judged, nobody, unanswered
+from experiments.planes import Rows, planes, told_apart
+from experiments.shared import Finding, Observed, judged, nobody, places, unanswered
 from secondary_sinks import Verdict
 from secondary_sinks.plots import clouds
 from secondary_sinks.questions.statistics import DIFFERENCE, Interval, mean_over_texts
@@ -42,7 +35,6 @@ NAME, QUESTION = "separability", "Where can a sink be told from the same token e
 CLAIM = "what the MLP of the creation layer writes tells sinks from the same tokens elsewhere"
 BEFORE = "what the attention of the creation layer writes tells them apart already"
 POINTS = {"attn_out": "attention", "mlp_out": "MLP", "resid_post": "residual"}
-FOLDS = 10
 COLUMNS = {
     "layer": "0-based",
     "point": "attn_out, mlp_out or resid_post",
@@ -88,15 +80,10 @@ def run(
     )
 
 
-def _place(
-    members: Members, layer: int, point: str, rows: NDArray[np.float64], seed: int
-) -> pd.DataFrame:
+def _place(members: Members, layer: int, point: str, rows: Rows, seed: int) -> pd.DataFrame:
     """One row per token: where it lies, and whether it is told right. Equal rows lie at 0."""
-    plane = map_ = np.zeros((len(rows), 2))
-    if np.ptp(rows, axis=0).any():
-        plane = PCA(2, random_state=seed).fit_transform(rows)
-        perplexity = min(30.0, (len(rows) - 1) / 3)
-        map_ = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(rows)
+    plane, map_ = planes(rows, seed)
+    role, text = members.frame["role"].to_numpy(), members.frame["text_id"].to_numpy()
     return members.frame.assign(
         layer=layer,
         point=point,
@@ -104,21 +91,8 @@ def _place(
         tsne_y=map_[:, 1],
         pca_x=plane[:, 0],
         pca_y=plane[:, 1],
-        right=_told(rows, members),
+        right=told_apart(rows, role, text),
     )
-
-
-def _told(rows: NDArray[np.float64], members: Members) -> NDArray[np.float64]:
-    """Whether each is told right by a classifier trained on other texts; NaN with one text."""
-    truth, texts = members.frame["role"].to_numpy(), members.frame["text_id"].to_numpy()
-    right, n_texts = np.full(len(rows), np.nan), len(set(texts))
-    if n_texts < 2:
-        return right
-    for train, test in GroupKFold(min(n_texts, FOLDS)).split(rows, truth, texts):
-        told = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-        told.fit(rows[train], truth[train])
-        right[test] = told.predict(rows[test]) == truth[test]
-    return right
 
 
 def _cloud(frame: pd.DataFrame, method: str) -> go.Figure:
@@ -128,7 +102,7 @@ def _cloud(frame: pd.DataFrame, method: str) -> go.Figure:
         group=frame["role"],
         x=frame[f"{method}_x"],
         y=frame[f"{method}_y"],
-        label=frame["token"] + " at " + frame["pos"].astype(str) + " in " + frame["text_id"],
+        label=places(frame),
     )
     panels = drawn.groupby(["row", "col"], as_index=False)["right"].mean()
     titles = {

@@ -193,6 +193,11 @@ def who(trace: Trace, case: Case) -> dict[str, Any]:
     }
 
 
+def places(rows: pd.DataFrame) -> "pd.Series[str]":
+    """Token, position and text of each row, in the words that figures show."""
+    return rows["token"] + " at " + rows["pos"].astype(str) + " in " + rows["text_id"]
+
+
 def nobody(observed: Observed) -> str:
     """Why no secondary sink can be asked; empty where one can."""
     return "" if observed.pairs() else too_few(0, 0, observed.left_out)

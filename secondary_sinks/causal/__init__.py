@@ -3,7 +3,8 @@
 from secondary_sinks.causal.ablate import ablate
 from secondary_sinks.causal.beside import before_and_after, direct_and_total
 from secondary_sinks.causal.donors import reference_means
-from secondary_sinks.causal.recompute import Recomputed, recompute
+from secondary_sinks.causal.recompute import recompute
+from secondary_sinks.causal.recomputed import Recomputed
 from secondary_sinks.causal.replay import Replay, replay
 
 __all__ = [

@@ -10,7 +10,6 @@ token share a batch.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -23,8 +22,9 @@ from secondary_sinks.causal.check import Context, check_cells
 from secondary_sinks.causal.donors import Donors, Means, settle
 from secondary_sinks.causal.entering import Entered, entering
 from secondary_sinks.causal.losses import losses
+from secondary_sinks.causal.recomputed import Recomputed, Table
 from secondary_sinks.causal.replay import Progress
-from secondary_sinks.causal.states import STATES, states_of
+from secondary_sinks.causal.states import states_of
 from secondary_sinks.errors import EditError
 from secondary_sinks.measures import norms, seeing_queries
 from secondary_sinks.models.layers import begin, refuse_unreplicable
@@ -36,34 +36,6 @@ from secondary_sinks.types import Cell, Edit, Trace, as_cell
 STATES_AT_ONCE = 1 << 28
 """Numbers (cells x positions x d_model) that are held between layers: 1 GiB in float32. More
 cells make further walks."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Recomputed:
-    """What cells do to watched tokens and to the loss, with everything after them recomputed."""
-
-    cells: tuple[Cell, ...]
-    watch: tuple[int, ...]
-    """Positions whose states and masses are kept."""
-    norm: Float[Tensor, "layer cell watch"]
-    deviation_ratio: Float[Tensor, "layer cell watch"]
-    alignment: Float[Tensor, "layer cell watch"]
-    alignment_centred: Float[Tensor, "layer cell watch"]
-    key_norm: Float[Tensor, "layer cell watch"]
-    mass: Float[Tensor, "layer cell watch"]
-    """Total effect: attention mass in block l, as all queries are in the edited run."""
-    loss_clean: Float[Tensor, "pos"]
-    """Cross-entropy (nats) of the next token, predicted at each position; NaN at the last."""
-    loss: Float[Tensor, "cell pos"]
-    """The same in the edited run."""
-    kl: Float[Tensor, "cell pos"]
-    """Divergence (nats) of the edited prediction from the clean one, KL(clean || edited)."""
-
-    def column(self, pos: int) -> int:
-        """Where a watched position stands among the columns. Raises `EditError` if nowhere."""
-        if pos not in self.watch:
-            raise EditError(f"position {pos} was not watched; expected one of {list(self.watch)}")
-        return self.watch.index(pos)
 
 
 def recompute(
@@ -91,7 +63,7 @@ def recompute(
     refuse_unreplicable(model)
     watched = _watched(trace, cells, watch)
     waves = _waves(trace, cells)
-    result = _Table(trace, cells, watched)
+    result = Table(trace, cells, watched)
     for done, wave in enumerate(waves):
         ready = done * len(trace.norm), len(waves) * len(trace.norm)
         passing = _Passing(model, trace, wave, cells, known, means, result)
@@ -129,31 +101,6 @@ def _waves(trace: Trace, cells: Sequence[Cell]) -> list[list[int]]:
     return waves
 
 
-class _Table:
-    """The results, clean until cells say otherwise."""
-
-    def __init__(self, trace: Trace, cells: tuple[Cell, ...], watch: tuple[int, ...]) -> None:
-        n_cells, n_pos = len(cells), len(trace.tokens)
-        self.cells, self.watch, self.n_pos = cells, watch, n_pos
-        self.columns = {
-            name: getattr(trace, name)[:, None, watch].repeat(1, n_cells, 1)
-            for name in (*STATES, "mass")
-        }
-        self.loss_clean = torch.full((n_pos,), torch.nan)
-        self.loss = torch.full((n_cells, n_pos), torch.nan)
-        self.kl = torch.full((n_cells, n_pos), torch.nan)
-
-    def recomputed(self) -> Recomputed:
-        return Recomputed(
-            cells=self.cells,
-            watch=self.watch,
-            loss_clean=self.loss_clean,
-            loss=self.loss,
-            kl=self.kl,
-            **self.columns,
-        )
-
-
 class _Passing:
     """The cells of one wave on their way through the layers."""
 
@@ -165,7 +112,7 @@ class _Passing:
         cells: Sequence[Cell],
         others: Mapping[str, Trace],
         reference: Means,
-        table: _Table,
+        table: Table,
     ) -> None:
         self.model, self.trace, self.table, self.wave = model, trace, table, wave
         self.cells = {number: settle(trace, cells[number]) for number in wave}

@@ -1,0 +1,37 @@
+"""Vectors in a plane for the eye, and whether a linear classifier tells two roles apart."""
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.manifold import TSNE
+from sklearn.model_selection import GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+Rows = NDArray[np.float64]
+FOLDS = 10
+
+
+def planes(rows: Rows, seed: int) -> tuple[Rows, Rows]:
+    """Each row by its first two principal components, and by t-SNE. Equal rows lie at 0."""
+    if not np.ptp(rows, axis=0).any():
+        return np.zeros((len(rows), 2)), np.zeros((len(rows), 2))
+    perplexity = min(30.0, (len(rows) - 1) / 3)
+    embed = TSNE(perplexity=perplexity, init="pca", random_state=seed)
+    return PCA(2, random_state=seed).fit_transform(rows), embed.fit_transform(rows)
+
+
+def told_apart(rows: Rows, truth: NDArray[np.object_], texts: NDArray[np.object_]) -> Rows:
+    """1 for each row that a linear classifier trained on other texts gets right, else 0.
+
+    NaN where there is one text only.
+    """
+    right, n_texts = np.full(len(rows), np.nan), len(set(texts))
+    if n_texts < 2:
+        return right
+    for train, test in GroupKFold(min(n_texts, FOLDS)).split(rows, truth, texts):
+        told = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+        told.fit(rows[train], truth[train])
+        right[test] = told.predict(rows[test]) == truth[test]
+    return right

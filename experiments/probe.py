@@ -1,0 +1,41 @@
+"""A single MLP, asked with made-up inputs."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from experiments.shared import Observed
+
+Rows = NDArray[np.float64]
+"""One vector of the model per row."""
+
+
+class Probe:
+    """One MLP by itself: what it writes for any input, and how that lies to the primary."""
+
+    def __init__(self, observed: Observed, layer: int) -> None:
+        """The direction is the mean over texts of the primary's, less the typical token."""
+        self.mlp = observed.model.blocks[layer].mlp
+        self.like = next(observed.model.parameters())
+        away = [t.primary_resid[layer] - t.typical[layer] for t in observed.traces]
+        known = [one / one.norm() for one in away if bool(torch.isfinite(one).all())]
+        mean = torch.stack(known).mean(0).double().numpy()
+        self.direction: Rows = mean / np.linalg.norm(mean)
+
+    def __call__(self, inputs: Rows) -> Rows:
+        """What the MLP writes, one row per row."""
+        given = torch.from_numpy(inputs)[None].to(self.like.device, self.like.dtype)
+        with torch.no_grad():
+            output = self.mlp(given)
+        output = output[0] if isinstance(output, tuple) else output
+        return np.asarray(output[0].double().cpu().numpy())
+
+    def along(self, inputs: Rows) -> Rows:
+        """Signed length along the direction of what is written."""
+        return self(inputs) @ self.direction
+
+
+def principal_directions(rows: Rows, number: int) -> Rows:
+    """The first principal directions, not centred, pointing to where the rows lie on average."""
+    axes = np.linalg.svd(rows, full_matrices=False)[2][:number]
+    return axes * np.where(axes @ rows.mean(0) < 0, -1.0, 1.0)[:, None]

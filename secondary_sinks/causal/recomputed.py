@@ -1,0 +1,66 @@
+"""What `recompute` gives, and the table that it is filled into."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from secondary_sinks.causal.states import STATES
+from secondary_sinks.errors import EditError
+from secondary_sinks.types import Cell, Trace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Recomputed:
+    """What cells do to watched tokens and to the loss, with everything after them recomputed."""
+
+    cells: tuple[Cell, ...]
+    watch: tuple[int, ...]
+    """Positions whose states and masses are kept."""
+    norm: Float[Tensor, "layer cell watch"]
+    deviation_ratio: Float[Tensor, "layer cell watch"]
+    alignment: Float[Tensor, "layer cell watch"]
+    alignment_centred: Float[Tensor, "layer cell watch"]
+    key_norm: Float[Tensor, "layer cell watch"]
+    mass: Float[Tensor, "layer cell watch"]
+    """Total effect: attention mass in block l, as all queries are in the edited run."""
+    loss_clean: Float[Tensor, "pos"]
+    """Cross-entropy (nats) of the next token, predicted at each position; NaN at the last."""
+    loss: Float[Tensor, "cell pos"]
+    """The same in the edited run."""
+    kl: Float[Tensor, "cell pos"]
+    """Divergence (nats) of the edited prediction from the clean one, KL(clean || edited)."""
+
+    def column(self, pos: int) -> int:
+        """Where a watched position stands among the columns. Raises `EditError` if nowhere."""
+        if pos not in self.watch:
+            raise EditError(f"position {pos} was not watched; expected one of {list(self.watch)}")
+        return self.watch.index(pos)
+
+
+class Table:
+    """The results, clean until cells say otherwise."""
+
+    def __init__(self, trace: Trace, cells: tuple[Cell, ...], watch: tuple[int, ...]) -> None:
+        """All values of the trace; losses and divergences NaN."""
+        n_cells, n_pos = len(cells), len(trace.tokens)
+        self.cells, self.watch = cells, watch
+        self.columns = {
+            name: getattr(trace, name)[:, None, watch].repeat(1, n_cells, 1)
+            for name in (*STATES, "mass")
+        }
+        self.loss_clean = torch.full((n_pos,), torch.nan)
+        self.loss = torch.full((n_cells, n_pos), torch.nan)
+        self.kl = torch.full((n_cells, n_pos), torch.nan)
+
+    def recomputed(self) -> Recomputed:
+        """What has been filled in so far."""
+        return Recomputed(
+            cells=self.cells,
+            watch=self.watch,
+            loss_clean=self.loss_clean,
+            loss=self.loss,
+            kl=self.kl,
+            **self.columns,
+        )

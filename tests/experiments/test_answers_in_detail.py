@@ -1,0 +1,172 @@
+"""What the experiments that observe leave out, hold fixed and show, on planted models."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import (
+    criterion_check,
+    mlp_anatomy,
+    mlp_directions,
+    norm_and_score,
+    norms,
+    prefix_entropy,
+    primary_weakening,
+    separability,
+)
+from experiments.planes import told_apart
+from secondary_sinks.errors import AttributionError
+from secondary_sinks.models.planted import Plant
+from tests.experiments.gardens import FIVE, attend, garden, strong
+from tests.experiments.observed import planted
+from tests.questions.gardens import PRIMARY, three
+
+
+@pytest.mark.parametrize("module", [norms, mlp_anatomy, prefix_entropy], ids=lambda m: m.NAME)
+def test_without_token_twins_neighbours_are_the_controls(module):
+    observed = garden("no twins")
+    assert {case.kind for _, case in observed.pairs()} == {"neighbour"}
+    assert module.run(observed).verdict.outcome == "supported"
+
+
+@pytest.mark.parametrize("module", [mlp_anatomy, mlp_directions, separability])
+@pytest.mark.parametrize("layer", [-1, 8])
+def test_layers_that_are_not_there_are_refused(module, layer):
+    with pytest.raises(AttributionError, match=f"layer {layer} is out of range; expected 0 to 7"):
+        module.run(garden("plain"), layer=layer)
+
+
+@pytest.mark.parametrize("module", [mlp_directions, separability])
+def test_a_layer_that_creates_no_sink_is_told_with_those_that_do(module):
+    finding = module.run(garden("attention"), layer=6)
+    assert finding.verdict.outcome == "inconclusive"
+    assert finding.verdict.why == (
+        "layer 6 creates no secondary sink; layers that do: 3 (5), 4 (5), 5 (5)"
+    )
+
+
+def test_only_the_sinks_of_the_layer_are_compared_and_the_others_counted():
+    finding = separability.run(garden("attention"))
+    assert "10 created at other layers" in finding.verdict.controls
+    assert finding.verdict.n_sinks == 5
+
+
+def test_a_mlp_that_forms_no_sink_is_not_asked():
+    verdict = mlp_directions.run(garden("attention")).verdict
+    assert "5 that this MLP does not form" in verdict.controls
+
+
+def test_lifetime_and_length():
+    found = {
+        name: {v.claim: v.outcome for v in norm_and_score.run(garden(name), resamples=199).verdicts}
+        for name in ("strong live", "strong die", "followed")
+    }
+    claim = "the longer what the MLP writes at the creation layer, the longer the sink lives"
+    assert [found[name][claim] for name in found] == ["supported", "contradicted", "inconclusive"]
+
+
+def test_of_five_texts_no_correlation_is_claimed():
+    observed = planted(*strong(attended=True), change=attend(1), n_texts=5)
+    verdict = norm_and_score.run(observed, resamples=199).verdict
+    assert verdict.value > 0.8
+    assert verdict.outcome == "inconclusive"
+    assert verdict.why.startswith("5 texts are too few for an interval (6 are needed); lengths")
+
+
+@pytest.mark.parametrize(("step", "known"), [(1e-6, False), (1e-2, True)])
+def test_lengths_that_differ_by_rounding_show_nothing(step, known):
+    texts = [f"t{number}" for number in range(6)]
+    sinks = pd.DataFrame({"text_id": texts, "mass": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]})
+    sinks = sinks.assign(mlp_norm=60 + step * sinks["mass"] * 10, even_share=[2, 1, 3, 1, 2, 3])
+    found = norm_and_score._correlation(sinks, "mlp_norm", "mass", 199, 0)
+    assert math.isnan(found.value) != known
+    assert not known or found.value == pytest.approx(1.0)
+
+
+def test_who_gets_the_attention_of_a_sink_that_is_removed():
+    alone, several = (primary_weakening.run(garden(name)) for name in ("one alone", "fewer texts"))
+    assert [verdict.outcome for verdict in alone.further] == ["supported"]
+    assert [verdict.outcome for verdict in several.further] == ["contradicted"]
+    assert set(several.tables) == {"changes", "restored", "cells"}
+    assert len(several.figures["restored"].data) == 3
+
+
+def test_the_window_and_the_ways_to_remove_are_options():
+    finding = primary_weakening.run(garden("one alone"), window=1, edit=["zero"])
+    assert "1 layers from l_start" in finding.verdict.statistic
+    assert set(finding.tables["cells"]["edit"]) == {"zero"}
+
+
+def test_what_the_primary_loses_is_drawn_from_the_creation_layer_on():
+    frame = primary_weakening.run(garden("twice"), restore=False).frame
+    mass = frame[frame["measure"] == "mass"].set_index("relative")["mean"]
+    assert mass[-1] - mass[0] > 5 * abs(mass[-2] - mass[-1])
+
+
+def test_noise_is_not_told_from_noise():
+    """Of as many coordinates as here, a classifier that has seen a text tells all of it."""
+    texts = np.array([f"t{number}" for number in range(8) for _ in range(6)])
+    roles = np.array(["sink", "control"] * 24)
+    told = told_apart(np.random.default_rng(0).normal(size=(48, 200)), roles, texts)
+    assert 0.2 < told.mean() < 0.8
+
+
+def test_components_come_from_other_texts():
+    """Each text has a sink that no other has: others' components hold what they share by chance."""
+    observed = garden("five")
+    own = dict(zip([trace.text_id for trace in observed.traces], FIVE, strict=True))
+    kept = [s for s in observed.sinks.sinks if s.kind == "primary" or own[s.text_id] == s.pos]
+    alone = replace(observed, sinks=replace(observed.sinks, sinks=tuple(kept)))
+    known, unknown = (mlp_directions.run(one, components=5) for one in (observed, alone))
+    assert (known.verdict.outcome, unknown.verdict.outcome) == ("supported", "inconclusive")
+    assert unknown.verdict.n_sinks == 5
+    assert known.tables["cut"]["kept_by_sinks"].min() > 0.9
+    assert unknown.tables["cut"]["kept_by_sinks"].max() < 0.9
+
+
+def test_keys_and_values_are_those_of_the_blocks_that_read_the_sink():
+    observed = garden("plain")
+    row = norms.run(observed).tables["ratios"].iloc[0]
+    trace, (_, case) = observed.traces[0], observed.pairs()[0]
+    assert case.sink.layers == (3, 4, 5, 6, 7)
+    values, control = trace.value_norm[4:8, row["pos"]], trace.value_norm[4:8, row["control_pos"]]
+    assert row["value_ratio"] == pytest.approx(float(values.mean() / control.mean()))
+    lengths, other = trace.norm[3:8, row["pos"]], trace.norm[3:8, row["control_pos"]]
+    assert row["norm_ratio"] == pytest.approx(float(lengths.mean() / other.mean()))
+
+
+def test_a_text_that_was_not_seen_tells_nothing_alone():
+    finding = separability.run(garden("one"))
+    assert finding.frame["right"].isna().all()
+
+
+def test_reasons_of_the_two_criteria():
+    frame = criterion_check.run(garden("anisotropic")).frame
+    assert set(frame[frame["found"] == "both"]["reason"]) == {"agreement"}
+    assert set(frame[frame["found"] == "paper"]["reason"]) == {"not aligned once centred"}
+    assert sorted(frame[frame["found"] == "both"]["pos"].unique()) == [12, 24, 36]
+
+
+def test_sinks_of_an_episode_that_the_paper_does_not_look_at():
+    first = Plant(pos=0, forming=(1,), strength=400.0, dies=5)
+    late = Plant(pos=0, forming=(6,), strength=480.0)
+    observed = planted(*three(forming=(2,), dies=4), late, primary=first, n_layers=10)
+    finding = criterion_check.run(observed)
+    assert set(finding.frame["found"]) == {"joint"}
+    assert set(finding.frame["reason"]) == {"outside the layers that the paper looks at"}
+    assert finding.verdict.outcome == "contradicted"
+
+
+def test_norms_by_kind_are_percentiles_over_tokens():
+    observed = garden("plain")
+    frame = norms.run(observed).frame.set_index(["kind", "layer", "measure"])
+    row = frame.loc["secondary", 4, "norm"]
+    lengths = pd.Series([t.norm[4, pos].item() for t in observed.traces for pos in (12, 24, 36)])
+    assert row["n_tokens"] == 15
+    assert row["median"] == pytest.approx(lengths.median())
+    assert row["high"] == pytest.approx(lengths.quantile(0.9))
+    assert frame.loc["ordinary", 4, "norm"]["n_tokens"] == 5 * (64 - 4)
+    assert PRIMARY.strength == pytest.approx(frame.loc["primary", 4, "norm"]["median"], rel=0.02)

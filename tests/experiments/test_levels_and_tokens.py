@@ -1,0 +1,120 @@
+"""Levels of (l_start, lifetime), of ours and of released detections; what the tokens are."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from experiments import sink_levels, sink_tokens
+from secondary_sinks.errors import DetectionError
+from tests.experiments.gardens import garden
+
+
+def named(*tokens):
+    """The plain garden, with other strings at the planted positions."""
+    observed, traces = garden("plain"), []
+    for trace in observed.traces:
+        strings = list(trace.token_strings)
+        for pos, token in zip((12, 24, 36), tokens, strict=True):
+            strings[pos] = token
+        traces.append(replace(trace, token_strings=tuple(strings)))
+    by_pos = dict(zip((12, 24, 36), tokens, strict=True))
+    sinks = tuple(
+        replace(sink, token=by_pos.get(sink.pos, sink.token)) for sink in observed.sinks.sinks
+    )
+    return replace(observed, traces=tuple(traces), sinks=replace(observed.sinks, sinks=sinks))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "outcome"),
+    [((" ", "7", "\n"), "supported"), ((" the", " a", "7"), "contradicted"), (("x",) * 3, "con")],
+)
+def test_tokens_with_and_without_letters(tokens, outcome):
+    finding = sink_tokens.run(named(*tokens))
+    assert finding.verdict.outcome.startswith(outcome)
+    assert sorted(finding.frame["token"]) == sorted(tokens)
+
+
+def test_tokens_are_counted_against_all_that_there_are():
+    finding = sink_tokens.run(named(" the", " ", "7"))
+    row = finding.frame[finding.frame["token"] == " the"].iloc[0]
+    assert (row["n_sinks"], row["n_texts"], row["n_occurrences"]) == (5, 5, 10)
+    assert (row["share"], row["per_10k"]) == (0.5, 1e4 * 5 / (5 * 64))
+    assert row["place"] == pytest.approx(12 / 63)
+    assert (row["kind"], len(finding.tables["places"])) == ("letters", 15)
+
+
+@pytest.mark.parametrize(
+    ("token", "kind"),
+    [
+        (" the", "letters"),
+        ("3rd", "letters"),
+        ("中", "letters"),
+        (" 42", "digits"),
+        ("½", "digits"),
+        (", ", "punctuation"),
+        ("<", "punctuation"),
+        ("\n", "white space"),
+        ("<|im_start|>", "special"),
+        ("<s>", "special"),
+    ],
+)
+def test_what_a_token_holds(token, kind):
+    assert sink_tokens.kind_of(token) == kind
+
+
+def released(path, pairs):
+    """A file in the authors' format: one text per pair of (l_start, lifetime)."""
+    lines = []
+    for index, (start, lifetime) in enumerate(pairs):
+        found = {
+            "0": {"layer": list(range(2, 46)), "token_id": 1, "sink_type": "bos_sink"},
+            str(100 + index): {
+                "layer": list(range(start, start + lifetime)),
+                "token_id": 7,
+                "sink_type": "secondary",
+            },
+        }
+        lengths = {"prompt_len": 50, "response_len": 950, "full_text_len": 1000}
+        lines.append(json.dumps({"candidate_sinks": found, "sample_index": index, **lengths}))
+    path.write_text("\n".join(lines))
+    return path
+
+
+SCATTERED = [(4 + 3 * n, 5 + (5 * n) % 17) for n in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "outcome", "told"),
+    [
+        ([(22, 23)] * 12, "supported", "1 level(s) hold 100% of 12 sinks: (22, 23) with 12"),
+        (SCATTERED, "contradicted", "0 level(s) hold 0% of 12 sinks: none"),
+        (SCATTERED[:6], "inconclusive", "in fewer than 10 texts a level may go unseen"),
+        ([(22, 23)] * 4, "inconclusive", "no secondary sink could be asked (4 in fewer than 5"),
+    ],
+    ids=["same", "scattered", "few texts", "too few"],
+)
+def test_levels_of_released_detections(tmp_path, pairs, outcome, told):
+    path = released(tmp_path / "theirs.jsonl", pairs)
+    finding = sink_levels.run(garden("plain"), released=[path])
+    theirs = finding.further[0]
+    assert (finding.verdict.outcome, theirs.outcome) == ("supported", outcome)
+    assert told in theirs.why
+    assert str(path) in theirs.claim
+    assert set(finding.frame["model"]) == {"planted", str(path)}
+    assert len(finding.figure.data) == 2
+
+
+def test_a_model_without_sinks_beside_one_that_has_some(tmp_path):
+    path = released(tmp_path / "theirs.jsonl", [(22, 23)] * 12)
+    finding = sink_levels.run(garden("none"), released=[path])
+    assert finding.verdict.outcome == "inconclusive"
+    assert finding.further[0].outcome == "supported"
+    assert "no secondary sink" in {note.text for note in finding.figure.layout.annotations}
+
+
+def test_a_file_that_is_none_of_detections_is_named(tmp_path):
+    path = tmp_path / "odd.jsonl"
+    path.write_text("{}")
+    with pytest.raises(DetectionError, match=r"odd\.jsonl"):
+        sink_levels.run(garden("plain"), released=[path])
