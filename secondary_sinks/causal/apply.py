@@ -71,7 +71,7 @@ class LayerEdits:
         self, tensor: Tensor, place: tuple[int, int], number: int, edit: Edit, pos: int
     ) -> None:
         row = shaped(self.model, edit.site, tensor[place])
-        result = edited(row, edit, self.donors.given(edit, pos, self.layer))
+        result = edited(row, edit, self.donors.given(edit, pos, self.layer, row.device))
         if not torch.equal(result, row):
             self.changed.add(number)
             tensor[place] = result.reshape(tensor[place].shape)

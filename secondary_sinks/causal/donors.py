@@ -136,9 +136,8 @@ class Donors:
         """The clean walk is through with a layer."""
         self._own.settle(layer)
 
-    def given(self, edit: Edit, pos: int, layer: int) -> Given:
-        """What an edit of a token at a layer works with."""
-        device = self.model.cfg.device
+    def given(self, edit: Edit, pos: int, layer: int, device: torch.device) -> Given:
+        """What an edit of a token at a layer, which is on this device, works with."""
         direction = None
         if edit.kind in DIRECTED:
             towards = self.trace.primary_resid[layer].to(device)
@@ -148,7 +147,8 @@ class Donors:
         if edit.kind == "mean" and edit.over == "reference":
             mean = self.reference[edit.site, layer].to(device)
             return Given(row=shaped(self.model, edit.site, mean))
-        return Given(row=self._own.rows[(edit.site, layer), self._source(edit, pos, layer)])
+        row = self._own.rows[(edit.site, layer), self._source(edit, pos, layer)]
+        return Given(row=row.to(device))
 
     def _source(self, edit: Edit, pos: int, layer: int) -> _Source:
         if edit.kind == "patch":

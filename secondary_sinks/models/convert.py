@@ -11,6 +11,7 @@ import transformer_lens
 from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.loading_from_pretrained import get_pretrained_state_dict
+from transformer_lens.utilities import get_device_for_block_index
 
 from secondary_sinks.errors import ModelError, UnsupportedModelError
 from secondary_sinks.models import configs
@@ -44,11 +45,25 @@ def to_hooked(hf_model: Any, tokenizer: Any, name: str, device: str, *, n_device
     _load_weights(hooked, hf_model, cfg)
     hooked.eval()
     if n_devices > 1:
-        hooked.move_model_modules_to_device()
+        _spread(hooked)
     else:
         hooked.to(device, print_details=False)
     _install_ropes(hooked, hf_model, cfg.n_ctx)
     return hooked
+
+
+def _spread(hooked: Any) -> None:
+    """Place each module where TransformerLens will send the residual in a forward pass.
+
+    Its own `move_model_modules_to_device` goes by free memory instead, and the two disagree.
+    """
+    cfg = hooked.cfg
+    for name, module in hooked.named_children():
+        if name != "blocks":
+            at_end = name in ("ln_final", "unembed")
+            module.to(get_device_for_block_index(cfg.n_layers - 1 if at_end else 0, cfg))
+    for index, block in enumerate(hooked.blocks):
+        block.to(get_device_for_block_index(index, cfg))
 
 
 def _refuse_unknown_rope(hf_config: Any) -> None:

@@ -82,10 +82,14 @@ class _Full(DynamicCache):
 
 @contextmanager
 def _replaced(layers: nn.ModuleList, make: Any) -> Iterator[None]:
+    """Other layers for a while; what accelerate has put before their own comes back."""
+    own = [vars(layer).get("forward") for layer in layers]
     for layer in layers:
         object.__setattr__(layer, "forward", make(layer))
     try:
         yield
     finally:
-        for layer in layers:
+        for layer, forward in zip(layers, own, strict=True):
             object.__delattr__(layer, "forward")
+            if forward is not None:
+                object.__setattr__(layer, "forward", forward)

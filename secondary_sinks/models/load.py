@@ -50,7 +50,8 @@ def load_model(
     The result is a `HookedTransformer`; with `bridge`, and always where TransformerLens has none
     (4.x), a `TransformerBridge`. `device` defaults to CUDA, then MPS, then the CPU; `dtype`
     ("float32", "bfloat16", "float16") to float32. `n_devices` spreads a HookedTransformer, a
-    `device_map` of accelerate a bridge, over several GPUs. `revision` (or `name@revision`) is a
+    `device_map` of accelerate a bridge, over several GPUs; a model object that is spread already
+    stays as it is, and becomes a bridge. `revision` (or `name@revision`) is a
     branch, tag or commit of a hub repository. Code that a model brings along runs only with
     `trust_remote_code`. `skip` names checks to leave out: see `models.proof`.
 
@@ -61,6 +62,7 @@ def load_model(
     if hasattr(model, "hook_dict"):
         given = {"device": device, "dtype": dtype, "tokenizer": tokenizer, "device_map": device_map}
         return _already_hooked(model, given, skip)
+    device_map = device_map or _spread_over(model)
     as_bridge = _as_bridge(bridge, n_devices, device_map)
     refuse_missing_gpus(n_devices)
     device = None if device_map is not None else parse_device(device)
@@ -166,6 +168,12 @@ def _as_bridge(bridge: bool | None, n_devices: int, device_map: Any) -> bool:
     if not wanted and device_map is not None:
         raise ModelError("device_map is for a bridge; give a HookedTransformer n_devices")
     return wanted
+
+
+def _spread_over(model: Any) -> Any:
+    """Where accelerate has put the parts of a model object; None where all are on one device."""
+    places = getattr(model, "hf_device_map", None) or {}
+    return places if len(set(places.values())) > 1 else None
 
 
 def refuse_missing_gpus(n_devices: int) -> None:
