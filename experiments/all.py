@@ -83,14 +83,14 @@ def run_all(
     for name in only:
         if name not in EXPERIMENTS:
             raise SinkError(f"no experiment {name!r}; there are {', '.join(EXPERIMENTS)}")
-    key = _key(model, texts, {**options, "quick": quick})
-    missing = [name for name in only if not is_finished(out / name, key)]
+    asked = {name: QUICK.get(name, {}) if quick else {} for name in only}
+    keys = {name: _key(model, texts, options | one) for name, one in asked.items()}
+    missing = {name: one for name, one in asked.items() if not is_finished(out / name, keys[name])}
     for name in only:
         if name not in missing:
             say(f"{name}: finished before, skipped")
     if missing:
-        asked = {name: QUICK.get(name, {}) if quick else {} for name in missing}
-        _run(asked, observed_for(model, texts, options, say), out, key, say)
+        _run(missing, observed_for(model, texts, options, say), out, keys, say)
     table = claims_of(out, model, only)
     write_claims(table, out)
     return table
@@ -147,7 +147,11 @@ def write_claims(table: pd.DataFrame, out: Path) -> None:
 
 
 def _run(
-    asked: Mapping[str, Mapping[str, Any]], observed: Observed, out: Path, key: str, say: Say
+    asked: Mapping[str, Mapping[str, Any]],
+    observed: Observed,
+    out: Path,
+    keys: Mapping[str, str],
+    say: Say,
 ) -> None:
     """Experiments with their options, one after the other."""
     for line in prices(asked, observed):
@@ -156,9 +160,8 @@ def _run(
         start = time.perf_counter()
         try:
             finding: Finding = import_module(f"experiments.{name}").run(observed, **asked[name])
-            write(
-                finding, out / name, observed.record() | {"key": key, "options": dict(asked[name])}
-            )
+            made = {"key": keys[name], "options": dict(asked[name])}
+            write(finding, out / name, observed.record() | made)
             told = in_words(finding.verdict)
         except Exception as error:  # recorded, so that one that fails doesn't stop the others
             told = _record_failure(out / name, name, error)
@@ -182,7 +185,7 @@ def _roles(record: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _key(model: str, texts: str | None, options: Mapping[str, Any]) -> str:
-    """A digest of the model's name, the texts and the options."""
+    """A digest of the model's name, the texts and all options of an experiment."""
     found = bundled_corpus() if texts is None else read_texts(texts)
     asked = [model, [asdict(text) for text in found], dict(options)]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

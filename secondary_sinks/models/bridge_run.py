@@ -116,7 +116,8 @@ class BridgeRun(LayerRun):
             return torch.cat(self._queries["rot_q"] or self._queries["q"])
         rotate = sys.modules[type(self._original).__module__].apply_rotary_pos_emb
         turned = torch.cat(self._queries["q"]).transpose(0, 1)[None]
-        return rotate(turned, turned, *tables)[0][0].transpose(0, 1)
+        here = (table.to(turned.device) for table in tables)
+        return rotate(turned, turned, *here)[0][0].transpose(0, 1)
 
     @property
     def keys(self) -> Float[Tensor, "pos kv_head d_head"]:

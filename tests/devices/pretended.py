@@ -7,7 +7,8 @@ operation on tensors of two devices, a tensor made by default on the processor a
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -26,7 +27,14 @@ INDEXED = {
 """Where indices may stay on the processor."""
 WITH_NUMBERS = {torch.where, torch.Tensor.where}
 """What torch makes numbers among the operands of into tensors, on a device that has no data."""
+WHOLE = {
+    torch.nn.functional.one_hot: torch.nn.functional.one_hot,
+    torch.histc: lambda one, **options: torch.histc(one.float(), **options).to(one.dtype),
+}
+"""What looks at the data on the way, or is made on GPUs only for some dtypes."""
 CPU = torch.device("cpu")
+KINDS = ("cuda", "mps")
+MEMORY = 10**10
 LENS = "transformer_lens.HookedTransformer"
 
 
@@ -38,7 +46,7 @@ class Elsewhere(torch.Tensor):
 
     held: torch.Tensor
     place: torch.device
-    is_meta, is_cuda, is_cpu = False, True, False
+    is_meta, is_cpu = False, False
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @staticmethod
@@ -48,6 +56,11 @@ class Elsewhere(torch.Tensor):
         made = torch.Tensor._make_wrapper_subclass(cls, held.shape, **layout, **options)
         made.held, made.place = held.detach(), place
         return made
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether it says it is on a GPU of that kind."""
+        return self.place.type == "cuda"
 
     @property
     def device(self) -> torch.device:
@@ -101,6 +114,9 @@ class _Moves(TorchFunctionMode):
             args = (args[0], args[1].device, args[1].dtype)
         if func in (torch.tensor, torch.as_tensor) and (place := (kwargs or {}).get("device")):
             return func(*args, **{**kwargs, "device": CPU}).to(place)
+        if func in WHOLE and isinstance(args[0], Elsewhere):
+            found = WHOLE[func](args[0].held, *args[1:], **(kwargs or {}))
+            return Elsewhere(found, args[0].device)
         if func in WITH_NUMBERS:
             args = tuple(torch.tensor(one) if isinstance(one, float) else one for one in args)
         if func is torch.device and isinstance(args[0], int):
@@ -117,13 +133,23 @@ def _type(one: Any) -> type:
 
 @contextmanager
 def pretended() -> Iterator[None]:
-    """While it lasts, tensors can be made on cuda:0, cuda:1, ..., and moved to them."""
+    """While it lasts, tensors can be made on cuda:0, cuda:1, ... or mps, and moved to them.
+
+    As many GPUs with as much memory as anybody looks for are there.
+    """
     future, kept = torch.__future__, torch.__future__.get_overwrite_module_params_on_conversion()
     future.set_overwrite_module_params_on_conversion(True)  # or parameters would lose what is held
-    started = patch.object(torch.cuda, "_lazy_init", lambda: None)
-    compared = patch.object(sys.modules[LENS], "type", _type, create=True)
+    free = {"mem_get_info": (MEMORY, MEMORY), "memory_allocated": 0, "device_count": 2}
+    free["get_device_properties"] = SimpleNamespace(total_memory=MEMORY)
     try:
-        with started, compared, _Moves(), _Mode():
+        with ExitStack() as stack:
+            stack.enter_context(patch.object(torch.cuda, "_lazy_init", lambda: None))
+            for name, value in free.items():
+                stack.enter_context(patch.object(torch.cuda, name, lambda *_, value=value: value))
+            if LENS in sys.modules:
+                stack.enter_context(patch.object(sys.modules[LENS], "type", _type, create=True))
+            stack.enter_context(_Moves())
+            stack.enter_context(_Mode())
             yield
     finally:
         future.set_overwrite_module_params_on_conversion(kept)
@@ -147,6 +173,8 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
     def owned(one: Any) -> Any:
         if not isinstance(one, torch.Tensor) or where.type in ("cpu", "meta"):
             return one
+        if where.type == "mps" and one.dtype == torch.float64:
+            raise TypeError("the MPS framework doesn't support float64")
         if id(one) not in owners:
             return Elsewhere(one, where)
         owner = owners[id(one)]
@@ -162,7 +190,9 @@ def _held(one: Any) -> Any:
 
 def _with_index(one: Any) -> Any:
     """A device as its tensors name it; all else as it is."""
-    return torch.device("cuda:0") if one in ("cuda", torch.device("cuda")) else one
+    known = isinstance(one, str | torch.device)
+    kind = next((kind for kind in KINDS if known and str(one) == kind), None)
+    return one if kind is None else torch.device(kind, 0)
 
 
 def _common(tensors: list[torch.Tensor], otherwise: torch.device = CPU) -> torch.device:

@@ -75,6 +75,15 @@ def test_a_second_start_skips_what_is_finished(start):
     assert len(start.passes) == 3
 
 
+def test_after_a_quick_start_only_what_that_left_out_is_made(start):
+    names = ("norms", "primary_weakening")
+    quick, _ = start(names, quick=True)
+    whole, said = start(names)
+    assert "norms: finished before, skipped" in said
+    assert any(line.startswith("[1/1] primary_weakening") for line in said)
+    assert (len(quick), len(whole)) == (2, 3)
+
+
 def test_one_that_fails_is_recorded_and_tried_again(start, monkeypatch, tmp_path):
     def fail(observed):
         raise ValueError("broken | on purpose")

@@ -35,10 +35,11 @@ def test_seconds_are_cells_times_those_of_the_trial(sinks, monkeypatch):
 
 
 def test_a_trial_is_shared_among_its_cells(sinks, monkeypatch):
-    clock = iter((1.0, 7.0))
+    clock = iter((1.0, 5.0, 11.0))
     monkeypatch.setattr(prices.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(prices, "observe", lambda model, tokens: None)
     monkeypatch.setattr(prices, "replay", lambda model, trace, cells: None)
-    assert prices.trial(sinks) == (6.0 / (3 * sinks.n_layers), 6.0)
+    assert prices.trial(sinks) == (6.0 / (3 * sinks.n_layers), 4.0)
 
 
 def test_without_sinks_there_is_nothing_to_price():

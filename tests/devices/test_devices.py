@@ -1,0 +1,74 @@
+"""On one GPU or two everything is as on the processor, and no devices are mixed."""
+
+import pytest
+import torch
+
+from secondary_sinks import load_model, observe, recompute, replay
+from secondary_sinks.causal import reference_means
+from secondary_sinks.causal.kinds import KINDS, SITES
+from secondary_sinks.models.layers import hook_name
+from secondary_sinks.testing.families import save
+from secondary_sinks.types import Edit
+from tests.devices.placed import PLACED
+from tests.devices.pretended import pretended
+
+CHANCE = torch.Generator().manual_seed(3)
+TOKENS = torch.randint(3, 24, (40,), generator=CHANCE)
+OTHER = torch.randint(3, 24, (24,), generator=CHANCE)
+PLACES = {
+    "llama": list(PLACED),
+    "pythia": list(PLACED),
+    "gpt2": ["hooked over two", "bridge"],
+    "gemma3": ["hooked over two", "bridge"],
+    "gpt-oss": ["hooked", "hooked over two"],  # of its bridge, the experts' kernels ask the GPU
+}
+CASES = [(one, place) for one, places in PLACES.items() for place in places if place in PLACED]
+VALUES = {"scale": -1.5, "set_norm": 7.0, "rotate": 60.0, "steer": 9.0}
+OVER = ("ordinary", "twins", "reference")
+
+
+def every_edit(model):
+    """Each kind, at the last layer; and each site."""
+    last = model.cfg.n_layers - 1
+    for kind in KINDS:
+        given = {"value": VALUES.get(kind), "donor": 4 if kind == "patch" else None}
+        yield Edit(pos=11, layer=last, kind=kind, **given)
+    there = [site for site in SITES if hook_name(0, site) in model.hook_dict]
+    yield from (Edit(pos=11, layer=last, site=site) for site in there)
+    yield from (Edit(pos=11, layer=(0, 1), kind="mean", over=over) for over in OVER)
+    yield Edit(pos=11, layer=1, kind="patch", donor=4, text="other")
+
+
+def everything(model):
+    """Traces, and what edits do."""
+    trace, other = observe(model, TOKENS), observe(model, OTHER, text_id="other")
+    cells = list(every_edit(model))
+    kept = {"others": [other], "reference": reference_means(model, [trace], ["mlp_out"])}
+    yield trace
+    yield replay(model, trace, cells, **kept)
+    yield recompute(model, trace, [*cells, Edit(pos=(9, 25), layer=(0, 1))], **kept)
+
+
+def tensors_of(result):
+    names = type(result).__dataclass_fields__
+    values = {name: getattr(result, name) for name in names}
+    return {name: one for name, one in values.items() if isinstance(one, torch.Tensor)}
+
+
+@pytest.mark.parametrize(("family", "place"), CASES, ids=[f"{a}: {b}" for a, b in CASES])
+def test_results_are_those_of_the_processor(family, place, tmp_path):
+    folder = save(family, tmp_path)
+    plain = load_model(folder, device="cpu", bridge="bridge" in place)
+    expected = list(everything(plain))
+    with pretended():
+        placed = PLACED[place](folder)
+        devices = {str(one.device) for one in placed.parameters()}
+        found = list(everything(placed))
+    assert devices == ({"cuda:0", "cuda:1"} if "two" in place else {"cuda:0"})
+    for result, other in zip(found, expected, strict=True):
+        values = tensors_of(other)
+        assert values
+        for name, value in values.items():
+            got = getattr(result, name)
+            assert type(got) is torch.Tensor, f"{name} is left on {got.device}"
+            torch.testing.assert_close(got, value, rtol=1e-5, atol=1e-5, equal_nan=True)
