@@ -28,7 +28,7 @@ class Probe:
         with torch.no_grad():
             output = self.mlp(given)
         output = output[0] if isinstance(output, tuple) else output
-        return np.asarray(output[0].double().cpu().numpy())
+        return np.asarray(output[0].cpu().double().numpy())
 
     def along(self, inputs: Rows) -> Rows:
         """Signed length along the direction of what is written."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from secondary_sinks.attribution.events import directions, events_of, ordinary_weights
 from secondary_sinks.measures.contributions import neuron_contributions, projection
+from secondary_sinks.measures.precision import in_float64
 from secondary_sinks.models.parts import heads_of, neurons_of
 from secondary_sinks.models.protocol import Hook, HookedModel
 from secondary_sinks.observation import LayerView, walk
@@ -170,7 +171,7 @@ def _neurons(model: HookedModel, layer: int, gather: Gather, asked: _Asked, top:
     bias = bias if gain is None else bias * gain
     first = each.abs().topk(min(top, each.shape[1]), dim=1).indices
     largest = each.gather(1, first)
-    rest = each.double().sum(1) - largest.double().sum(1)
+    rest = in_float64(each).sum(1) - in_float64(largest).sum(1)
     return {
         "neurons": _padded(first.float(), top),
         "neuron": _padded(largest, top),

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from secondary_sinks.measures.precision import in_float64
+
 
 def projection(
     vectors: Float[Tensor, "*shape d"], direction: Float[Tensor, "*#shape d"]
@@ -23,7 +25,8 @@ def projection(
     >>> projection(torch.tensor([[3.0, 4.0], [-1.0, 0.0]]), torch.tensor([5.0, 0.0]))
     tensor([ 3., -1.])
     """
-    return (vectors.double() * unit(direction)).sum(-1).float()
+    along = in_float64(vectors) * unit(direction)
+    return along.sum(-1).float().to(vectors.device)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,8 +43,8 @@ class LayerContributions:
     @property
     def resid_post(self) -> Float[Tensor, "layer *pos"]:
         """What the residual has of it after each layer: the sum of all that was written so far."""
-        written = (self.attention.double() + self.mlp.double()).cumsum(0)
-        return (self.embed.double() + written).float()
+        written = (in_float64(self.attention) + in_float64(self.mlp)).cumsum(0)
+        return (in_float64(self.embed) + written).float().to(self.embed.device)
 
 
 def layer_contributions(
@@ -83,7 +86,8 @@ def neuron_contributions(
     >>> neuron_contributions(post, w_out, torch.tensor([1.0, 0.0]))
     tensor([ 6., -1.])
     """
-    return (post.double() * (w_out.double() @ unit(direction))).float()
+    along = in_float64(w_out) @ unit(direction)
+    return (in_float64(post) * along).float().to(post.device)
 
 
 def unit(direction: Float[Tensor, "*shape d"]) -> Float[Tensor, "*shape d"]:
@@ -93,5 +97,5 @@ def unit(direction: Float[Tensor, "*shape d"]) -> Float[Tensor, "*shape d"]:
     >>> unit(torch.tensor([0.0, 4.0])).tolist()
     [0.0, 1.0]
     """
-    direction = direction.double()
+    direction = in_float64(direction)
     return direction / torch.linalg.vector_norm(direction, dim=-1, keepdim=True)

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.errors import MeasureError
+from secondary_sinks.measures.precision import in_float64
 
 
 def matrix_entropy(vectors: Float[Tensor, "pos d"], alpha: float = 1.0) -> Float[Tensor, ""]:
@@ -43,7 +44,7 @@ def prefix_entropies(
         raise MeasureError(f"expected lengths from 1 to {n_pos}, got {list(lengths)}")
     if not alpha > 0:
         raise MeasureError(f"expected an order alpha above 0, got {alpha}")
-    vectors, found, upto = vectors.double(), {}, 0
+    device, vectors, found, upto = vectors.device, in_float64(vectors), {}, 0
     second = vectors.new_zeros(d, d)
     for length in sorted(set(lengths)):
         if length <= d:
@@ -52,7 +53,7 @@ def prefix_entropies(
             second += vectors[upto:length].T @ vectors[upto:length]
             gram, upto = second, length
         found[length] = _entropy(torch.linalg.eigvalsh(gram), alpha)
-    return torch.stack([found[length] for length in lengths]).float()
+    return torch.stack([found[length] for length in lengths]).float().to(device)
 
 
 def _entropy(eigenvalues: Float[Tensor, "n"], alpha: float) -> Float[Tensor, ""]:

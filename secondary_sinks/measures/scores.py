@@ -6,6 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondary_sinks.measures.attention import seeing_queries
+from secondary_sinks.measures.precision import in_float64
 
 
 def mean_score(
@@ -28,15 +29,17 @@ def mean_score(
     """
     n_pos, n_heads, _ = queries.shape
     groups = reduce(queries, "pos (kv group) d -> pos kv d", "sum", kv=keys.shape[1])
-    seen = seeing_queries(n_pos, window).to(queries.device)
-    total = _sum_of_next(groups, seen)
-    return ((total * keys.double()).sum((1, 2)) * (scale / n_heads) / seen).float()
+    exact = in_float64(keys)
+    seen = seeing_queries(n_pos, window).to(exact.device)
+    total = _sum_of_next(in_float64(groups), seen)
+    mean = (total * exact).sum((1, 2)) * (scale / n_heads) / seen
+    return mean.float().to(keys.device)
 
 
 def _sum_of_next(
     vectors: Float[Tensor, "pos kv_head d_head"], how_many: Int[Tensor, "pos"]
 ) -> Float[Tensor, "pos kv_head d_head"]:
-    """Sum of the `how_many` vectors from each position on, in float64: sums are differences."""
-    upto = torch.nn.functional.pad(vectors.double().cumsum(0), (0, 0, 0, 0, 1, 0))
+    """Sum of the `how_many` vectors from each position on, as differences of sums."""
+    upto = torch.nn.functional.pad(vectors.cumsum(0), (0, 0, 0, 0, 1, 0))
     first = torch.arange(len(vectors), device=vectors.device)
     return upto[first + how_many] - upto[:-1]

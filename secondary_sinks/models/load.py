@@ -198,7 +198,10 @@ def _refuse_not_finite(hf_model: Any) -> None:
     """A NaN weight makes every number NaN: name the tensor before any forward pass."""
     for name, parameter in hf_model.named_parameters():
         # A sum is NaN or infinite when any element is; it needs no boolean copy of the weights.
-        total = parameter.detach().sum(dtype=torch.float64)
+        weights = parameter.detach()
+        if weights.device.type == "mps":  # which has no float64
+            weights = weights.cpu()
+        total = weights.sum(dtype=torch.float64)
         if not torch.isfinite(total):
             raise ModelError(f"weight {name!r} holds NaN or infinite values; expected finite ones")
 

@@ -13,12 +13,17 @@ from tests.devices.pretended import pretended
 from tests.marks import needs_old
 from tests.questions.gardens import PRIMARY, texts, three
 
-KINDS = ("cuda", "mps")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:MPS backend may produce"),
+    pytest.mark.filterwarnings("ignore:at..frobenius_norm is deprecated"),
+]
+DEVICE = "mps"
+"""Mixes no more than the others do, and has no float64."""
 SMALLER = {"norm_and_score": {"resamples": 49}}
 
 
 def observed(device):
-    garden = plant([PRIMARY, *three(forming=(3,))], n_layers=5)
+    garden = plant([PRIMARY, *three(forming=(3,))[:2]], n_layers=5)
     garden.model.to(device)
     fed = [
         TokenizedText(text_id=f"t{number}", tokens=tokens, feed="raw", fed="")
@@ -33,8 +38,8 @@ def here():
 
 
 @functools.cache
-def there(device):
-    return observed(device)
+def there():
+    return observed(DEVICE)
 
 
 def answer(name, seen):
@@ -42,12 +47,11 @@ def answer(name, seen):
 
 
 @needs_old
-@pytest.mark.parametrize("device", KINDS)
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_experiments_answer_as_on_the_processor(name, device):
+def test_experiments_answer_as_on_the_processor(name):
     expected = answer(name, here())
     with pretended():
-        found = answer(name, there(device))
+        found = answer(name, there())
     for one, other in zip(found.verdicts, expected.verdicts, strict=True):
         assert (one.claim, one.outcome) == (other.claim, other.outcome)
         assert one.value == pytest.approx(other.value, rel=1e-3, abs=1e-4, nan_ok=True)
