@@ -20,6 +20,14 @@ def _bridge(folder):
     return load_model(folder, device="cuda", bridge=True)
 
 
+def _hooked_on_mps(folder):
+    return load_model(folder, device="mps", bridge=False)
+
+
+def _bridge_on_mps(folder):
+    return load_model(folder, device="mps", bridge=True)
+
+
 def _bridge_over_two(folder):
     """The first layer and what is before it on one GPU, all else on the other."""
     original = AutoModelForCausalLM.from_pretrained(folder)
@@ -35,6 +43,14 @@ def _bridge_over_two(folder):
     return load_model(accelerate.dispatch_model(original, places))
 
 
-PLACED = {"bridge": _bridge, "bridge over two": _bridge_over_two}
+PLACED = {
+    "bridge": _bridge,
+    "bridge over two": _bridge_over_two,
+    "bridge on mps": _bridge_on_mps,
+}
 if OLD:
-    PLACED |= {"hooked": _hooked, "hooked over two": _hooked_over_two}
+    PLACED |= {
+        "hooked": _hooked,
+        "hooked over two": _hooked_over_two,
+        "hooked on mps": _hooked_on_mps,
+    }

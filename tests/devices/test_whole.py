@@ -4,14 +4,20 @@ import functools
 from importlib import import_module
 
 import pytest
+import torch
 
 from experiments.all import EXPERIMENTS
 from experiments.shared import observe_fed
+from secondary_sinks import Trace, load_model
+from secondary_sinks.models.continuation import Continuation
+from secondary_sinks.models.identity import weight_hash
 from secondary_sinks.models.planted import plant
+from secondary_sinks.notebook import Session
 from secondary_sinks.texts import TokenizedText
 from tests.devices.pretended import pretended
 from tests.marks import needs_old
 from tests.questions.gardens import PRIMARY, texts, three
+from tests.tiny import tiny_llama, tiny_tokenizer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:MPS backend may produce"),
@@ -55,3 +61,44 @@ def test_experiments_answer_as_on_the_processor(name):
     for one, other in zip(found.verdicts, expected.verdicts, strict=True):
         assert (one.claim, one.outcome) == (other.claim, other.outcome)
         assert one.value == pytest.approx(other.value, rel=1e-3, abs=1e-4, nan_ok=True)
+
+
+def model_on(device):
+    garden = plant([PRIMARY, *three(forming=(3,))], n_layers=5, content_queries=True)
+    garden.model.to(device)
+    return garden.model, garden.tokens
+
+
+def said_by_a_session(device):
+    rows = Session(*model_on(device)).choose(pos=12, layer=3, kind="zero").rows
+    numbers = [one for row in rows for one in row.values() if isinstance(one, int | float)]
+    assert len(numbers) > 10
+    return [torch.tensor(numbers)]
+
+
+def seen_in_a_cache(device):
+    model, tokens = model_on(device)
+    trace = Trace.from_cache(model.run_with_cache(tokens[None])[1], tokens)
+    return [trace.mass, trace.norm, trace.score, trace.alignment]
+
+
+def continued(device):
+    text = Continuation(load_model(tiny_llama(), tokenizer=tiny_tokenizer(), device=device))
+    return [text.read(torch.arange(20)), text.read(torch.tensor([20]))]
+
+
+@needs_old
+def test_weights_have_the_same_name_everywhere():
+    expected = weight_hash(model_on("cpu")[0])
+    with pretended():
+        assert weight_hash(model_on(DEVICE)[0]) == expected
+
+
+@needs_old
+@pytest.mark.parametrize("ask", [said_by_a_session, seen_in_a_cache, continued])
+def test_what_users_call_gives_the_same(ask):
+    expected = ask("cpu")
+    with pretended():
+        found = ask(DEVICE)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5, equal_nan=True)
