@@ -23,6 +23,7 @@ import plotly.graph_objects as go
 import torch
 import typer
 
+from experiments.answers import forming_of
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, nobody, unanswered
 from secondary_sinks import Verdict, primary_weakening, redistribution
@@ -73,7 +74,8 @@ def run(
     further: tuple[Verdict, ...] = ()
     if restore:
         asked = (observed.model, observed.traces, observed.sinks)
-        answer = redistribution(*asked, edits=tuple(edit or EDITS))
+        ways, forming = tuple(edit or EDITS), forming_of(observed)
+        answer = redistribution(*asked, edits=ways, forming=forming)
         tables |= {"restored": answer.effects, "cells": answer.cells}
         figures = {"restored": _receivers(answer.effects)} if len(answer.effects) else {}
         further = answer.verdicts

@@ -7,7 +7,7 @@ import pytest
 
 from experiments import sink_levels, sink_tokens
 from secondary_sinks.errors import DetectionError
-from tests.experiments.gardens import garden
+from tests.experiments.known import garden
 
 
 def named(*tokens):

@@ -18,7 +18,7 @@ from experiments import (
     sink_levels,
     sink_tokens,
 )
-from tests.experiments.gardens import garden
+from tests.experiments.known import garden
 
 MODULES = (
     criterion_check,
