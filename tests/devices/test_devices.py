@@ -11,6 +11,7 @@ from secondary_sinks.testing.families import save
 from secondary_sinks.types import Edit
 from tests.devices.placed import PLACED
 from tests.devices.pretended import pretended
+from tests.marks import needs_old
 
 CHANCE = torch.Generator().manual_seed(3)
 TOKENS = torch.randint(3, 24, (40,), generator=CHANCE)
@@ -74,3 +75,16 @@ def test_results_are_those_of_the_processor(family, place, tmp_path):
             got = getattr(result, name)
             assert type(got) is torch.Tensor, f"{name} is left on {got.device}"
             torch.testing.assert_close(got, value, rtol=1e-5, atol=1e-5, equal_nan=True)
+
+
+@needs_old
+@pytest.mark.filterwarnings("ignore:MPS backend may produce", "ignore:at..frobenius_norm is dep")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_float32_afterwards(dtype, tmp_path):
+    folder = save("llama", tmp_path)
+    expected = observe(load_model(folder, "cpu", dtype), TOKENS)
+    with pretended():
+        found = observe(load_model(folder, "mps", dtype), TOKENS)
+    assert {one.dtype for one in (found.mass, found.norm, found.score)} == {torch.float32}
+    for name in ("mass", "norm", "score"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name))
