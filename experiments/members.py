@@ -12,6 +12,8 @@ from experiments.shared import Observed
 from secondary_sinks.errors import AttributionError
 from secondary_sinks.observation import activations
 
+Rows = NDArray[np.float64]
+"""One vector of the model per row."""
 COLUMNS = ("text_id", "pos", "token", "role")
 
 
@@ -65,9 +67,9 @@ def members_of(observed: Observed, layer: int | None) -> Members:
 
 def gather(
     observed: Observed, members: Members, layers: Sequence[int], points: Sequence[str]
-) -> dict[tuple[int, str], NDArray[np.float64]]:
+) -> dict[tuple[int, str], Rows]:
     """By layer and point: what the model holds at the members, one row each, in their order."""
-    found: dict[tuple[int, str], list[NDArray[np.float64]]] = {}
+    found: dict[tuple[int, str], list[Rows]] = {}
     for text_id, part in members.frame.groupby("text_id", sort=False):
         trace = observed.trace(str(text_id))
         for layer, rows in activations(observed.model, trace, part["pos"].tolist(), layers, points):

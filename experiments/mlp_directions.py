@@ -25,8 +25,8 @@ import pandas as pd
 import typer
 
 from experiments.command import main_of
-from experiments.members import Members, gather, members_of
-from experiments.probe import Probe, Rows, principal_directions
+from experiments.members import Members, Rows, gather, members_of
+from experiments.probe import Probe, principal_directions
 from experiments.shared import Finding, Observed, judged, nobody, places, unanswered
 from secondary_sinks import Verdict
 from secondary_sinks.plots import clouds, interval_lines

@@ -9,7 +9,8 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-Rows = NDArray[np.float64]
+from experiments.members import Rows
+
 FOLDS = 10
 
 

@@ -2,12 +2,9 @@
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from experiments.members import Rows
 from experiments.shared import Observed
-
-Rows = NDArray[np.float64]
-"""One vector of the model per row."""
 
 
 class Probe:

@@ -24,8 +24,8 @@ import plotly.graph_objects as go
 import typer
 
 from experiments.command import main_of
-from experiments.members import Members, gather, members_of
-from experiments.planes import Rows, planes, told_apart
+from experiments.members import Members, Rows, gather, members_of
+from experiments.planes import planes, told_apart
 from experiments.shared import Finding, Observed, judged, nobody, places, unanswered
 from secondary_sinks import Verdict
 from secondary_sinks.plots import clouds

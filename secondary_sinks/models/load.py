@@ -51,7 +51,7 @@ def load_model(
     (4.x), a `TransformerBridge`. `device` defaults to CUDA, then MPS, then the CPU; `dtype`
     ("float32", "bfloat16", "float16") to float32. `n_devices` spreads a HookedTransformer, a
     `device_map` of accelerate a bridge, over several GPUs; a model object that is spread already
-    stays as it is, and becomes a bridge. `revision` (or `name@revision`) is a
+    stays so, in a bridge, unless another class is asked for. `revision` (or `name@revision`) is a
     branch, tag or commit of a hub repository. Code that a model brings along runs only with
     `trust_remote_code`. `skip` names checks to leave out: see `models.proof`.
 
@@ -62,7 +62,8 @@ def load_model(
     if hasattr(model, "hook_dict"):
         given = {"device": device, "dtype": dtype, "tokenizer": tokenizer, "device_map": device_map}
         return _already_hooked(model, given, skip)
-    device_map = device_map or _spread_over(model)
+    if bridge is not False and n_devices == 1:
+        device_map = device_map or _spread_over(model, device)
     as_bridge = _as_bridge(bridge, n_devices, device_map)
     refuse_missing_gpus(n_devices)
     device = None if device_map is not None else parse_device(device)
@@ -170,10 +171,20 @@ def _as_bridge(bridge: bool | None, n_devices: int, device_map: Any) -> bool:
     return wanted
 
 
-def _spread_over(model: Any) -> Any:
-    """Where accelerate has put the parts of a model object; None where all are on one device."""
+def _spread_over(model: Any, device: str | None) -> Any:
+    """Where accelerate has put the parts of a model object; None where all are on one device.
+
+    Raises `ModelError` where the user wants such a model on one `device`.
+    """
     places = getattr(model, "hf_device_map", None) or {}
-    return places if len(set(places.values())) > 1 else None
+    if len(set(places.values())) < 2:
+        return None
+    if device is not None:
+        raise ModelError(
+            f"the model object is spread over {sorted(map(str, set(places.values())))}; leave "
+            f"device={device!r} out, or give an object that is on one device"
+        )
+    return places
 
 
 def refuse_missing_gpus(n_devices: int) -> None:

@@ -28,8 +28,8 @@ def _bridge_on_mps(folder):
     return load_model(folder, device="mps", bridge=True)
 
 
-def _bridge_over_two(folder):
-    """The first layer and what is before it on one GPU, all else on the other."""
+def over_two(folder):
+    """The original: the first layer and what is before it on one GPU, all else on another."""
     original = AutoModelForCausalLM.from_pretrained(folder)
     names = {module: name for name, module in original.named_modules()}
     layers = decoder_layers(original)
@@ -40,7 +40,11 @@ def _bridge_over_two(folder):
     }
     places[names[original.get_input_embeddings()]] = "cuda:0"
     places |= {names[layer]: f"cuda:{min(at, 1)}" for at, layer in enumerate(layers)}
-    return load_model(accelerate.dispatch_model(original, places))
+    return accelerate.dispatch_model(original, places)
+
+
+def _bridge_over_two(folder):
+    return load_model(over_two(folder))
 
 
 PLACED = {

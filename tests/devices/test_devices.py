@@ -6,10 +6,11 @@ import torch
 from secondary_sinks import load_model, observe, recompute, replay
 from secondary_sinks.causal import reference_means
 from secondary_sinks.causal.kinds import KINDS, SITES
+from secondary_sinks.errors import ModelError
 from secondary_sinks.models.layers import hook_name
 from secondary_sinks.testing.families import save
 from secondary_sinks.types import Edit
-from tests.devices.placed import PLACED
+from tests.devices.placed import PLACED, over_two
 from tests.devices.pretended import pretended
 from tests.marks import needs_old
 
@@ -88,3 +89,17 @@ def test_half_precision_is_float32_afterwards(dtype, tmp_path):
     assert {one.dtype for one in (found.mass, found.norm, found.score)} == {torch.float32}
     for name in ("mass", "norm", "score"):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name))
+
+
+def test_a_spread_object_is_not_moved_to_one_device_without_a_word(tmp_path):
+    folder = save("llama", tmp_path)
+    with pretended(), pytest.raises(ModelError, match=r"spread over \['cuda:0', 'cuda:1'\].*leave"):
+        load_model(over_two(folder), device="cuda:0")
+
+
+@needs_old
+def test_a_spread_object_becomes_what_is_asked_for(tmp_path):
+    folder = save("llama", tmp_path)
+    with pretended():
+        model = load_model(over_two(folder), device="cuda:0", bridge=False)
+        assert {str(one.device) for one in model.parameters()} == {"cuda:0"}
