@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import resource
+import signal
 import sys
 from pathlib import Path
 
@@ -85,6 +86,8 @@ def note(log, keys):
 
 def sweep_in_child(texts, out, log, said, options, limit, busy):
     """What a child does: `secondary-sinks ablate planted ...` with its words in a file."""
+    # As a terminal starts it: what a shell runs in the background ignores interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with said.open("w") as words:
         os.dup2(words.fileno(), 1)
         os.dup2(words.fileno(), 2)
