@@ -31,6 +31,9 @@ from secondary_sinks.questions.answer import verdict_of
 NAME, QUESTION = "across_models", "Which claims hold in which models?"
 CLAIM = "what holds in one model holds in the others"
 CLAIMS = "claims.csv"
+CAPTIONS = {
+    "figure": "Outcome of each experiment, by model.",
+}
 
 
 def read_claims(folders: Sequence[Path]) -> pd.DataFrame:
@@ -79,6 +82,7 @@ def run(folders: Sequence[Path]) -> Finding:
         frame=table,
         columns={"experiment": "its module", "agreement": "agree, disagree, or open"}
         | {str(model): "outcome in this model" for model in table.columns[1:-1]},
+        captions=CAPTIONS,
         figure=outcome_map(table.set_index("experiment").drop(columns="agreement")),
         verdict=judge(table),
     )

@@ -27,11 +27,12 @@ def found(
     observed: Observed,
     ask: Callable[..., Answer],
     draw: Callable[[Answer], Mapping[str, go.Figure]],
+    captions: Mapping[str, str],
     **asked: Any,
 ) -> Finding:
     """Ask a question about the sinks; without any, a finding that says so.
 
-    `draw` gives figures by name; the first is that of the finding.
+    `draw` gives figures by name; the first is that of the finding. `captions` say what they show.
     """
     why = nobody(observed)
     if why:
@@ -50,6 +51,7 @@ def found(
         further=tuple(further),
         tables={"cells": answer.cells, **answer.tables},
         figures=dict(others),
+        captions=captions,
     )
 
 

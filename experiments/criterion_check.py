@@ -44,6 +44,9 @@ COLUMNS = {
     "lifetime_paper": "layers at which it is a sink for the paper",
     "lifetime_joint": "for ours",
 }
+CAPTIONS = {
+    "figure": "Tokens by why the criteria differ; the colour says which one finds them.",
+}
 
 
 def run(observed: Observed) -> Finding:
@@ -60,6 +63,7 @@ def run(observed: Observed) -> Finding:
         question=QUESTION,
         frame=frame,
         columns=COLUMNS,
+        captions=CAPTIONS,
         figure=count_bars(counts.rename(columns={"reason": "what", "found": "group"}), "tokens"),
         verdict=_verdict(frame),
         tables={"reasons": counts},

@@ -36,6 +36,13 @@ PANELS = {
     "ended": ("share of sinks that end", "linear"),
     "lost": ("mass lost beyond controls", "linear"),
 }
+CAPTIONS = {
+    "figure": (
+        "One MLP switched off, in three ways: means over texts, bands intervals corrected for the "
+        "number of layers. Mass lost is a share of their own, less that of controls: more than 1 "
+        "where controls gain."
+    ),
+}
 
 
 def run(
@@ -45,7 +52,7 @@ def run(
 ) -> Finding:
     """Ablate every MLP at every secondary sink and its controls, then compare."""
     edits = (edit,) if edit else EDITS
-    return found(NAME, QUESTION, CLAIM, observed, necessity, _figures, edits=edits)
+    return found(NAME, QUESTION, CLAIM, observed, necessity, _figures, CAPTIONS, edits=edits)
 
 
 def _figures(answer: Answer) -> Mapping[str, go.Figure]:

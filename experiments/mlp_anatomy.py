@@ -38,6 +38,9 @@ COLUMNS = {
     "n_sinks": "sinks with a control",
     "n_texts": "texts with one",
 }
+CAPTIONS = {
+    "figure": "Means over texts of the signed cosine, bands 95 % intervals over texts.",
+}
 
 
 def run(
@@ -60,6 +63,7 @@ def run(
         question=QUESTION,
         frame=frame,
         columns=COLUMNS,
+        captions=CAPTIONS,
         figure=interval_lines(lines.assign(panel="cosine"), panels, "stage of the MLP", height=330),
         verdict=_verdict(tokens, observed),
         tables={"tokens": tokens},
@@ -90,7 +94,9 @@ def _means(tokens: pd.DataFrame) -> pd.DataFrame:
         rows.append({"stage": stage, "role": role, "cosine": found.value, **ends})
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     place = frame["stage"].map(STAGES.index)
-    return frame.assign(place=place).sort_values(["role", "place"])[list(COLUMNS)]
+    return frame.assign(place=place).sort_values(["role", "place"], ascending=[False, True])[
+        list(COLUMNS)
+    ]
 
 
 def _verdict(tokens: pd.DataFrame, observed: Observed) -> Verdict:

@@ -22,10 +22,12 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import typer
 
 from experiments.command import main_of
 from experiments.members import Members, Rows, gather, members_of
+from experiments.planes import principal_plane
 from experiments.probe import Probe, principal_directions
 from experiments.shared import Finding, Observed, judged, nobody, places, unanswered
 from secondary_sinks import Verdict
@@ -45,6 +47,13 @@ COLUMNS = {
     "scale": "of the input along it, in lengths of a sink's input (median)",
     "norm": "length of MLP(scale x component), in lengths of its output at sinks (median)",
     "cosine": "its signed cosine with the primary's direction less the typical token",
+}
+CAPTIONS = {
+    "figure": (
+        "What the MLP answers to one principal component alone: components of its inputs at sinks, "
+        "and at controls, the strongest first."
+    ),
+    "inputs": "Inputs in the plane of their first two principal components, centred.",
 }
 
 
@@ -71,6 +80,7 @@ def run(
         question=QUESTION,
         frame=frame,
         columns=COLUMNS,
+        captions=CAPTIONS,
         figure=interval_lines(
             frame.melt(["component", "scale"], list(PANELS), "panel")
             .rename(columns={"component": "group", "scale": "x"})
@@ -90,15 +100,8 @@ def _curves(probe: Probe, members: Members, inputs: Rows, number: int) -> Iterat
     usual = np.median(np.linalg.norm(probe(inputs[role == "sink"]), axis=1))
     for of in ROLES:
         for index, axis in enumerate(principal_directions(inputs[role == of], number), start=1):
-            written = probe(SCALES[:, None] * unit * axis)
-            lengths = np.linalg.norm(written, axis=1)
-            cosines = np.divide(
-                written @ probe.direction,
-                lengths,
-                out=np.full_like(lengths, np.nan),
-                where=lengths > 0,
-            )
-            relative = lengths / usual if usual else np.full_like(lengths, np.nan)
+            lengths, cosines = probe.answers(SCALES[:, None] * unit * axis)
+            relative = lengths / (usual or np.nan)
             for scale, length, cosine in zip(SCALES, relative, cosines, strict=True):
                 words = {"component": f"{of}s {index}", "scale": scale}
                 yield words | {"norm": length, "cosine": cosine}
@@ -147,19 +150,12 @@ def _verdict(cut: pd.DataFrame, members: Members, number: int) -> Verdict:
     )
 
 
-def _plane(members: Members, inputs: Rows) -> Any:
+def _plane(members: Members, inputs: Rows) -> go.Figure:
     """Inputs in the plane of their first two principal components, centred."""
-    centred = inputs - inputs.mean(0)
-    plane = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
-    frame = members.frame
-    drawn = frame.assign(
-        row="",
-        col=f"inputs of the MLP of layer {members.layer}",
-        group=frame["role"],
-        x=plane[:, 0],
-        y=plane[:, 1],
-        label=places(frame),
-    )
+    x, y = principal_plane(inputs).T
+    words = {"row": "", "col": f"inputs of the MLP of layer {members.layer}"}
+    drawn = members.frame.rename(columns={"role": "group"})
+    drawn = drawn.assign(**words, x=x, y=y, label=places(drawn))
     return clouds(drawn, x_title="first component", y_title="second component", side=360)
 
 

@@ -28,6 +28,17 @@ from secondary_sinks.plots import patch_heatmap, patch_table
 NAME = "mlp_patching"
 QUESTION = "Does what the MLP writes at a sink make another token one?"
 CLAIM = "what the forming MLPs write at a sink makes its control token one"
+CAPTIONS = {
+    "figure": (
+        "Denoising, one row per sink: the share of the sink's lifetime that its control token gets "
+        "from what the MLP of one layer wrote at the sink. At the right all forming MLPs at once, "
+        "with the sink's outputs and with those of ordinary tokens. At most 60 sinks."
+    ),
+    "noising": (
+        "Noising: the share of its lifetime that the sink loses by what the MLP of one layer wrote "
+        "at its control. At the right all forming MLPs at once, and as many others."
+    ),
+}
 
 
 def run(observed: Observed) -> Finding:
@@ -40,7 +51,7 @@ def run(observed: Observed) -> Finding:
             figures[name] = patch_heatmap(table, patch, observed.n_layers)
         return figures
 
-    return found(NAME, QUESTION, CLAIM, observed, sufficiency, draw)
+    return found(NAME, QUESTION, CLAIM, observed, sufficiency, draw, CAPTIONS)
 
 
 main = main_of(run)

@@ -16,6 +16,7 @@ What would refute it: a correlation below 0. One whose interval holds 0 leaves i
     python -m experiments.norm_and_score --model smollm2-135m --out results/norm_and_score
 """
 
+from dataclasses import astuple
 from typing import Annotated, Any
 
 import numpy as np
@@ -60,6 +61,9 @@ COLUMNS = {
     "lifetime": "number of layers at which it is a sink",
     "censored": "none, or which end of its life is hidden: its lifetime is then a lower bound",
 }
+CAPTIONS = {
+    "figure": "One point is one sink. The correlations hold its place in the text fixed.",
+}
 
 
 def run(
@@ -81,6 +85,7 @@ def run(
         question=QUESTION,
         frame=sinks,
         columns=COLUMNS,
+        captions=CAPTIONS,
         figure=clouds(
             pd.concat([_points(sinks, *pair) for pair in pairs]),
             titles={
@@ -145,32 +150,18 @@ def _odd(interval: Interval) -> str:
     """Why a correlation says little; empty where it says something."""
     if interval.value != interval.value:
         return "one never differs, or follows from the place; "
-    if interval.n_texts < LEAST_TO_DRAW:
-        return (
-            f"{interval.n_texts} texts are too few for an interval ({LEAST_TO_DRAW} are needed); "
-        )
-    return ""
+    told = f"{interval.n_texts} texts are too few for an interval ({LEAST_TO_DRAW} are needed); "
+    return told if interval.n_texts < LEAST_TO_DRAW else ""
 
 
 def _points(sinks: pd.DataFrame, length: str, response: str) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "row": response,
-            "col": length,
-            "group": "secondary",
-            "x": sinks[length],
-            "y": sinks[response],
-            "label": places(sinks),
-        }
-    )
+    words = {"row": response, "col": length, "group": "secondary"}
+    return sinks.assign(**words, x=sinks[length], y=sinks[response], label=places(sinks))
 
 
 def _table(found: dict[tuple[str, str], Interval]) -> pd.DataFrame:
     names = ["length", "response", "correlation", "low", "high", "n_sinks", "n_texts"]
-    rows = [
-        (*pair, one.value, one.low, one.high, one.n, one.n_texts) for pair, one in found.items()
-    ]
-    return pd.DataFrame(rows, columns=names)
+    return pd.DataFrame([(*pair, *astuple(one)) for pair, one in found.items()], columns=names)
 
 
 main = main_of(run)

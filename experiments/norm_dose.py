@@ -33,11 +33,14 @@ PANELS = {
     "lifetime_edited": ("lifetime (layers)", "linear"),
     "mass_edited": ("attention mass", "linear"),
 }
+CAPTIONS = {
+    "figure": "Means over tokens, bands the 10th to 90th percentile. Factor 1 changes nothing.",
+}
 
 
 def run(observed: Observed) -> Finding:
     """Scale and turn what the forming MLPs write at each sink and its control."""
-    return found(NAME, QUESTION, CLAIM, observed, ask, _figures)
+    return found(NAME, QUESTION, CLAIM, observed, ask, _figures, CAPTIONS)
 
 
 def _figures(answer: Answer) -> Mapping[str, go.Figure]:

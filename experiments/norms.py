@@ -42,6 +42,12 @@ COLUMNS = {
     "median": "median over tokens, same unit",
     "high": "90th percentile over tokens, same unit",
 }
+CAPTIONS = {
+    "figure": (
+        "Lines are medians over tokens, bands the 10th to 90th percentile. Residuals are those "
+        "after the layer; keys and values those inside the block of that number."
+    ),
+}
 
 
 def run(observed: Observed) -> Finding:
@@ -57,6 +63,7 @@ def run(observed: Observed) -> Finding:
         question=QUESTION,
         frame=_by_kind(trace, sinks),
         columns=COLUMNS,
+        captions=CAPTIONS,
         figure=layer_profiles(trace, sinks, PANELS),
         verdict=_verdict(ratios, "value", observed),
         further=(_verdict(ratios, "key", observed),),

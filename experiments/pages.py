@@ -35,10 +35,11 @@ LARGEST_TABLE, LARGEST_PICTURE = 60_000, 500_000
 SECTIONS = ("What the paper says", "What we did", "What would change our mind")
 
 
-def copy_results(results: Path, out: Path) -> None:
+def copy_results(results: Path, out: Path) -> list[str]:
     """Copy verdicts, small tables and pictures of finished experiments to `out`/data.
 
-    Raises `RunFolderError` where `results` holds none.
+    Gives the pictures that are too large, which no page can show. Raises `RunFolderError` where
+    `results` holds none.
     """
     found = [name for name in EXPERIMENTS if (results / name / RECORD).is_file()]
     if not found:
@@ -47,6 +48,7 @@ def copy_results(results: Path, out: Path) -> None:
         )
     for name in EXPERIMENTS:  # nothing else in the folder is ours
         shutil.rmtree(out / "data" / name, ignore_errors=True)
+    large = []
     for name in found:
         target = out / "data" / name
         target.mkdir(parents=True)
@@ -54,7 +56,10 @@ def copy_results(results: Path, out: Path) -> None:
             limit = {".json": math.inf, ".csv": LARGEST_TABLE, ".png": LARGEST_PICTURE}
             if path.stat().st_size <= limit.get(path.suffix, -1):
                 shutil.copyfile(path, target / path.name)
+            elif path.suffix == ".png":
+                large.append(str(path))
         _without_texts(target / RECORD)
+    return large
 
 
 def _without_texts(path: Path) -> None:
@@ -83,7 +88,8 @@ def page_of(name: str, folder: Path) -> str:
     source = f"data/{name}/{RECORD}"
     parts = [f"# {question}", _section(SECTIONS[0], says), _section(SECTIONS[1], did)]
     parts.append("## What we found\n\n" + _found(record, source))
-    parts += [f"![{path.stem}](data/{name}/{path.name})" for path in sorted(folder.glob("*.png"))]
+    captions = record.get("captions", {})
+    parts += [_picture(path, name, captions) for path in sorted(folder.glob("*.png"))]
     tables = [f"[{path.name}](data/{name}/{path.name})" for path in sorted(folder.glob("*.csv"))]
     if tables:
         parts.append(f"Tables: {', '.join(tables)}.")
@@ -98,12 +104,13 @@ def index_of(names: Sequence[str], data: Path) -> str:
         "# Results",
         _over(records),
         *_depth(records, data),
-        "| question | outcome | in numbers |\n|---|---|---|",
+        "| question | outcome | in numbers, or why there are none |\n|---|---|---|",
     ]
     for name, record in zip(names, records, strict=True):
         outcome, numbers = "failed", ""
         if "failed" not in record:
-            outcome, numbers = record["verdict"]["outcome"], numbers_of(record["verdict"])
+            verdict = record["verdict"]
+            outcome, numbers = verdict["outcome"], numbers_of(verdict) or _escape(verdict["why"])
         lines[-1] += f"\n| [{told_by(name)[0]}]({name}.md) | {outcome} | {numbers} |"
     lines.append(
         "The verdict on a page answers its question; further ones stand beside it. Every number is "
@@ -146,6 +153,12 @@ def _found(record: Mapping[str, Any], source: str) -> str:
         f"{HOLDS[record['verdict']['outcome']]}\n\n" + "\n".join(rows) + "\n\n"
         f"In brackets: {confidence} intervals over texts. All numbers: [{source}]({source})."
     )
+
+
+def _picture(path: Path, name: str, captions: Mapping[str, str]) -> str:
+    """A picture, and what it shows below it."""
+    words = _escape(captions.get(path.stem, ""))
+    return f"![{words or path.stem}](data/{name}/{path.name})" + (f"\n\n*{words}*" if words else "")
 
 
 def _made(record: Mapping[str, Any], name: str) -> str:
@@ -205,7 +218,8 @@ def _command(
     out: Annotated[Path, typer.Option(help="Folder for the pages.")],
 ) -> None:
     """Write the results of experiments.all as pages."""
-    copy_results(results, out)
+    for large in copy_results(results, out):
+        say(f"{large}: larger than {LARGEST_PICTURE:,} bytes, left out")
     for path in write_pages(out):
         say(path)
 

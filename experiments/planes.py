@@ -14,13 +14,20 @@ from experiments.members import Rows
 FOLDS = 10
 
 
-def planes(rows: Rows, seed: int) -> tuple[Rows, Rows]:
-    """Each row by its first two principal components, and by t-SNE. Equal rows lie at 0."""
+def principal_plane(rows: Rows) -> Rows:
+    """Each row by its first two principal components, centred. Equal rows lie at 0."""
     if not np.ptp(rows, axis=0).any():
-        return np.zeros((len(rows), 2)), np.zeros((len(rows), 2))
+        return np.zeros((len(rows), 2))
+    return np.asarray(PCA(2, svd_solver="full").fit_transform(rows))
+
+
+def tsne_plane(rows: Rows, seed: int) -> Rows:
+    """Each row by t-SNE. Equal rows lie at 0."""
+    if not np.ptp(rows, axis=0).any():
+        return np.zeros((len(rows), 2))
     perplexity = min(30.0, (len(rows) - 1) / 3)
     embed = TSNE(perplexity=perplexity, init="pca", random_state=seed)
-    return PCA(2, random_state=seed).fit_transform(rows), embed.fit_transform(rows)
+    return np.asarray(embed.fit_transform(rows))
 
 
 def told_apart(rows: Rows, truth: NDArray[np.object_], texts: NDArray[np.object_]) -> Rows:

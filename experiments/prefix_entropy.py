@@ -40,6 +40,9 @@ COLUMNS = {
     "length": "tokens of the prefix",
     "entropy": "matrix-based Shannon entropy, in nats, from 0 to log(min(length, d_model))",
 }
+CAPTIONS = {
+    "figure": "One text as it grows. Dotted: its secondary sinks.",
+}
 
 
 def run(observed: Observed) -> Finding:
@@ -60,6 +63,7 @@ def run(observed: Observed) -> Finding:
         question=QUESTION,
         frame=curves,
         columns=COLUMNS,
+        captions=CAPTIONS,
         figure=interval_lines(
             lines,
             {"entropy": ("entropy of the prefix (nats)", "linear")},

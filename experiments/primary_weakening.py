@@ -47,6 +47,13 @@ COLUMNS = {
     "n_sinks": "secondary sinks whose primary has such a layer",
     "n_texts": "texts with one",
 }
+CAPTIONS = {
+    "figure": (
+        "The primary, by layers after a secondary sink arises (dotted): means over sinks, bands "
+        "95 % intervals over texts."
+    ),
+    "restored": "Who gets the attention of a removed secondary sink, by how it is removed.",
+}
 
 
 def run(
@@ -84,6 +91,7 @@ def run(
         question=QUESTION,
         frame=profile,
         columns=COLUMNS,
+        captions=CAPTIONS,
         figure=interval_lines(
             _lines(profile), PANELS, "layers after a secondary sink's creation", marks=[-0.5]
         ),
@@ -102,7 +110,9 @@ def _lines(profile: pd.DataFrame) -> pd.DataFrame:
 def _receivers(effects: pd.DataFrame) -> go.Figure:
     """Who gets the attention, by way to ablate."""
     names = {"edit": "what", "receiver": "group", "share": "count"}
-    return count_bars(effects.rename(columns=names), "share of the freed attention")
+    words = {"others": "other sinks", "rest": "all other tokens"}
+    shares = effects.rename(columns=names).replace({"group": words})
+    return count_bars(shares, "share of the freed attention")
 
 
 main = main_of(run)

@@ -27,6 +27,12 @@ class Probe:
         output = output[0] if isinstance(output, tuple) else output
         return np.asarray(output[0].cpu().double().numpy())
 
+    def answers(self, inputs: Rows) -> tuple[Rows, Rows]:
+        """Length of what is written, and its cosine with the direction (NaN where it is 0)."""
+        written = self(inputs)
+        lengths = np.linalg.norm(written, axis=1)
+        return lengths, written @ self.direction / np.where(lengths > 0, lengths, np.nan)
+
     def along(self, inputs: Rows) -> Rows:
         """Signed length along the direction of what is written."""
         return self(inputs) @ self.direction

@@ -25,7 +25,7 @@ import typer
 
 from experiments.command import main_of
 from experiments.members import Members, Rows, gather, members_of
-from experiments.planes import planes, told_apart
+from experiments.planes import principal_plane, told_apart, tsne_plane
 from experiments.shared import Finding, Observed, judged, nobody, places, unanswered
 from secondary_sinks import Verdict
 from secondary_sinks.plots import clouds
@@ -47,6 +47,13 @@ COLUMNS = {
     "pca_x": "first principal component, in units of the model",
     "pca_y": "second",
     "right": "1 where a classifier that has not seen the text gets it right, else 0; NaN: untold",
+}
+CAPTIONS = {
+    "figure": (
+        "t-SNE; distances between clusters mean nothing. In the titles: how many tokens a linear "
+        "classifier tells right, one half by chance."
+    ),
+    "pca": "The same by their first two principal components.",
 }
 
 
@@ -72,6 +79,7 @@ def run(
         question=QUESTION,
         frame=frame,
         columns=COLUMNS,
+        captions=CAPTIONS,
         figure=_cloud(frame, "tsne"),
         verdict=_verdict(frame, members, "mlp_out", CLAIM),
         further=(_verdict(frame, members, "attn_out", BEFORE),),
@@ -82,7 +90,7 @@ def run(
 
 def _place(members: Members, layer: int, point: str, rows: Rows, seed: int) -> pd.DataFrame:
     """One row per token: where it lies, and whether it is told right. Equal rows lie at 0."""
-    plane, map_ = planes(rows, seed)
+    plane, map_ = principal_plane(rows), tsne_plane(rows, seed)
     role, text = members.frame["role"].to_numpy(), members.frame["text_id"].to_numpy()
     return members.frame.assign(
         layer=layer,

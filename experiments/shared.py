@@ -138,6 +138,8 @@ class Finding:
     """Further tables, by name."""
     figures: Mapping[str, go.Figure] = field(default_factory=dict)
     """Further figures, by name."""
+    captions: Mapping[str, str] = field(default_factory=dict)
+    """What each figure shows, by name; that of `figure` is "figure"."""
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:

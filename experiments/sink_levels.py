@@ -47,6 +47,12 @@ COLUMNS = {
     "n_texts": "texts with such a sink",
     "level": "number of the level that the pair belongs to; NaN for none",
 }
+CAPTIONS = {
+    "figure": (
+        "Secondary sinks by creation layer and lifetime. A number stands beside the most frequent "
+        "pair of each level."
+    ),
+}
 
 
 class Source(NamedTuple):
@@ -84,6 +90,7 @@ def run(
         question=QUESTION,
         frame=pd.concat(named, ignore_index=True)[list(COLUMNS)],
         columns=COLUMNS,
+        captions=CAPTIONS,
         figure=level_heatmaps(cells) if others else level_heatmap(only, size),
         verdict=verdicts[0],
         further=tuple(verdicts[1:]),

@@ -40,6 +40,9 @@ COLUMNS = {
     "per_10k": "n_sinks per 10,000 tokens of text",
     "place": "median place in the text, from 0 (first token) to 1 (last)",
 }
+CAPTIONS = {
+    "figure": "Secondary sinks by token, at most 30 tokens, and what they hold.",
+}
 
 
 def run(observed: Observed) -> Finding:
@@ -55,7 +58,8 @@ def run(observed: Observed) -> Finding:
         question=QUESTION,
         frame=frame,
         columns=COLUMNS,
-        figure=count_bars(bars, "secondary sinks"),
+        captions=CAPTIONS,
+        figure=count_bars(bars, "secondary sinks", tokens=True),
         verdict=_verdict(observed, sinks, frame),
         tables={"places": _places(observed, sinks)},
     )

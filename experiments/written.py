@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from secondary_sinks.runs import RunFolder
 
 RECORD = "verdict.json"
 PICTURE = {"width": 900, "scale": 1.5}
+STYLE = "body{font-family:system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
 
 
 def write(finding: Finding, out: str | Path, provenance: Mapping[str, Any]) -> list[str]:
@@ -37,8 +39,7 @@ def write(finding: Finding, out: str | Path, provenance: Mapping[str, Any]) -> l
         files.write_text(f"{name}.csv", table.to_csv(index=False))
     notes = []
     for name, figure in {"figure": finding.figure, **finding.figures}.items():
-        page = figure.to_html(include_plotlyjs=True, full_html=True)
-        files.write_text(f"{name}.html", page)
+        files.write_text(f"{name}.html", _page(finding, name, figure))
         notes.append(_draw(figure, folder / f"{name}.png"))
     record = {
         "name": finding.name,
@@ -46,6 +47,7 @@ def write(finding: Finding, out: str | Path, provenance: Mapping[str, Any]) -> l
         "verdict": asdict(finding.verdict),
         "further": [asdict(verdict) for verdict in finding.further],
         "columns": dict(finding.columns),
+        "captions": dict(finding.captions),
         "provenance": dict(provenance),
     }
     content = json.dumps(without_nan(record), indent=2, ensure_ascii=False, allow_nan=False)
@@ -74,6 +76,17 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _page(finding: Finding, name: str, figure: go.Figure) -> str:
+    """A figure with the question above it, and what it shows and the verdict below."""
+    question, verdict = escape(finding.question), escape(in_words(finding.verdict))
+    caption = escape(finding.captions.get(name, ""))
+    drawn = figure.to_html(include_plotlyjs=True, full_html=False)
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{question}</title>'
+        f"<style>{STYLE}</style><h1>{question}</h1>{drawn}<p>{caption}</p><p>{verdict}</p></html>"
+    )
 
 
 def _draw(figure: go.Figure, path: Path) -> str:

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots.labels import caption, inert
-from secondary_sinks.plots.theme import colour_of, finish
+from secondary_sinks.plots.theme import colour_of, finish, log_axis
 
 COLUMNS = ("row", "col", "group", "x", "y", "label")
 
@@ -51,7 +51,10 @@ def clouds(
         for index, group in enumerate(groups):
             points = part[part["group"] == group]
             figure.add_trace(_points(points, group, index, legend=number == 0), **at)
-    figure.update_xaxes(type=x_scale, showticklabels=ticks)
+    for col, name in enumerate(cols, start=1):
+        x = frame.loc[frame["col"] == name, "x"]
+        figure.update_xaxes(log_axis(x) if x_scale == "log" else {"type": x_scale}, col=col)
+    figure.update_xaxes(showticklabels=ticks)
     figure.update_yaxes(type=y_scale, showticklabels=ticks)
     below = [x_title] * len(cols) if isinstance(x_title, str) else x_title
     for col, words in enumerate(below, start=1):

@@ -1,4 +1,4 @@
-"""Counts by what they are of, as horizontal bars."""
+"""Counts, or shares, by what they are of, as horizontal bars."""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -11,11 +11,11 @@ MOST = 30
 COLUMNS = ("what", "group", "count")
 
 
-def count_bars(frame: pd.DataFrame, x_title: str) -> go.Figure:
+def count_bars(frame: pd.DataFrame, x_title: str, *, tokens: bool = False) -> go.Figure:
     """Bars of `count` by `what`, stacked by `group`, the longest on top; at most 30.
 
-    `what` and `group` are words that may hold anything. Raises `SinkError` for a frame without
-    rows or without one of the columns.
+    `what` and `group` are words that may hold anything; where `what` are `tokens`, white space in
+    them is drawn too. Raises `SinkError` for a frame without rows or without one of the columns.
     """
     missing = [name for name in COLUMNS if name not in frame]
     if missing or frame.empty:
@@ -24,6 +24,7 @@ def count_bars(frame: pd.DataFrame, x_title: str) -> go.Figure:
     order = frame.groupby("what", sort=True)["count"].sum().sort_values(ascending=False)
     rows = {what: place for place, what in enumerate(order.index[:MOST])}
     kept = frame[frame["what"].isin(list(rows))]
+    shown = inert if tokens else caption
     figure = go.Figure()
     for index, (group, part) in enumerate(kept.groupby("group", sort=False)):
         words = zip(part["what"], part["count"], strict=True)
@@ -33,14 +34,15 @@ def count_bars(frame: pd.DataFrame, x_title: str) -> go.Figure:
             orientation="h",
             name=caption(str(group)),
             marker_color=colour_of(str(group), index),
-            customdata=[f"{inert(str(what))}, {caption(str(group))}: {n:g}" for what, n in words],
+            customdata=[f"{shown(str(what))}, {caption(str(group))}: {n:g}" for what, n in words],
             hovertemplate="%{customdata}<extra></extra>",
         )
-    labels = [inert(str(what)) for what in rows]
+    labels = [shown(str(what)) for what in rows]
     figure.update_yaxes(tickvals=list(rows.values()), ticktext=labels, showgrid=False)
     figure.update_yaxes(zeroline=False)
     figure.update_yaxes(range=[len(rows) - 0.5, -0.5])
     figure.update_xaxes(title_text=x_title)
     figure.update_layout(barmode="stack", bargap=0.25, showlegend=kept["group"].nunique() > 1)
-    figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
+    legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"}
+    figure.update_layout(legend=legend)
     return finish(figure, height=150 + 22 * len(rows))

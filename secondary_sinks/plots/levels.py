@@ -95,13 +95,14 @@ def _hover(cell: dict[Any, Any]) -> str:
 
 
 def _number(cell: dict[Any, Any]) -> dict[str, Any]:
-    """The number of a level, beside its most frequent pair."""
+    """The number of a level, at the edge of its most frequent pair: left of it, or else right."""
+    left = int(cell["l_start"]) > 0
     return {
-        "x": int(cell["l_start"]),
+        "x": int(cell["l_start"]) + (-0.5 if left else 0.5),
+        "xanchor": "right" if left else "left",
         "y": int(cell["lifetime"]),
         "text": f"{cell['level']:.0f}",
         "showarrow": False,
-        "xshift": -14,
         "font_size": 13,
     }
 

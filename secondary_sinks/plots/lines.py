@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots.labels import caption, number
-from secondary_sinks.plots.theme import TEXT, colour_of, finish, ramp, rgba
+from secondary_sinks.plots.theme import TEXT, colour_of, finish, log_axis, ramp, rgba
 
 COLUMNS = ("panel", "group", "x", "value", "low", "high")
 
@@ -47,14 +47,16 @@ def interval_lines(
         figure.update_yaxes(title_text=title, type=scale, row=row, col=1)
     for mark in marks:
         figure.add_vline(x=mark, line={"dash": "dot", "width": 1, "color": TEXT})
-    figure.update_xaxes(type=_axis(frame["x"], x_scale))
+    figure.update_xaxes(_axis(frame["x"], x_scale))
     figure.update_xaxes(title_text=x_title, row=len(panels), col=1)
     figure.update_layout(legend={"orientation": "h", "y": 1.01, "yanchor": "bottom", "x": 0})
     return finish(figure, height=90 + height * len(panels))
 
 
-def _axis(x: "pd.Series[Any]", scale: str) -> str:
-    return scale if pd.api.types.is_numeric_dtype(x) else "category"
+def _axis(x: "pd.Series[Any]", scale: str) -> dict[str, Any]:
+    if not pd.api.types.is_numeric_dtype(x):
+        return {"type": "category"}
+    return log_axis(x) if scale == "log" else {"type": scale}
 
 
 def _lines(part: pd.DataFrame, group: str, colour: str, legend: bool) -> list[go.Scatter]:

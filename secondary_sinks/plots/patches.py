@@ -10,6 +10,7 @@ from secondary_sinks.errors import SinkError
 from secondary_sinks.plots.cells import MOST_ROWS
 from secondary_sinks.plots.labels import caption, number, row_label
 from secondary_sinks.plots.theme import KINDS, LOST, finish, layer_axis, rgba
+from secondary_sinks.types import format_layers
 
 PATCHES = {
     "denoising": ("share of the sink's lifetime that the token gets", KINDS["secondary"]),
@@ -26,8 +27,9 @@ KEY = ["text_id", "sink_pos"]
 def patch_table(cells: pd.DataFrame, sinks: pd.DataFrame, patch: str) -> pd.DataFrame:
     """Per sink and column of the map: the share, and the token that the sink is.
 
-    `cells` are those of `questions.sufficiency`, `sinks` a table of sinks. `column` is a layer,
-    or what `BESIDE` lists. Cells of several seeds are averaged. Strongest sinks first, at most 60.
+    `cells` are those of `questions.sufficiency`, or the same read from a folder, where `layers`
+    are words; `sinks` a table of sinks. `column` is a layer, or what `BESIDE` lists. Cells of
+    several seeds are averaged. Strongest sinks first, at most 60.
     """
     clean = cells[(cells["patch"] == "noising") & (cells["where"] == "forming")]
     clean = clean.set_index(KEY)[["lifetime_clean", "mass_clean"]].add_prefix("sink_")
@@ -50,7 +52,8 @@ def _column(part: pd.DataFrame) -> "pd.Series[str]":
     """The layer of a single MLP; else forming, ordinary or other."""
     ordinary = (part["where"] == "forming") & (part["donor"] == "ordinary")
     beside = part["where"].where(~ordinary, "ordinary")
-    return beside.where(part["where"] != "layer", part["layers"].astype(str))
+    layers = [one if isinstance(one, str) else format_layers(one) for one in part["layers"]]
+    return beside.where(part["where"] != "layer", pd.Series(layers, part.index, dtype=str))
 
 
 def patch_heatmap(table: pd.DataFrame, patch: str, n_layers: int) -> go.Figure:

@@ -5,9 +5,12 @@ amber. Both sets stay apart for readers with colour-vision deficiency. Backgroun
 transparent, and text is a grey with enough contrast on white and on near-black.
 """
 
+import math
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import ArrayLike
 
 TEXT, GRID, ZERO = "#7b7f86", "rgba(128,128,128,0.22)", "rgba(128,128,128,0.6)"
 KINDS = {
@@ -69,6 +72,25 @@ def layer_axis(n_layers: int) -> dict[str, Any]:
     """Integer ticks for a layer axis, at most about a dozen so that they fit a phone."""
     step = next((step for step in (1, 2, 5, 10, 20) if n_layers <= 12 * step), 50)
     return {"tickmode": "linear", "tick0": 0, "dtick": step, "range": [-0.5, n_layers - 0.5]}
+
+
+def log_axis(values: ArrayLike) -> dict[str, Any]:
+    """A logarithmic axis whose ticks are whole numbers: 1, 2 and 5, or powers of ten alone.
+
+    >>> log_axis([0.3, 4.0])["ticktext"]
+    ['0.1', '0.2', '0.5', '1', '2', '5']
+    >>> log_axis([3.0, 4608.0])["ticktext"]
+    ['1', '10', '100', '1000']
+    """
+    given = np.asarray(values, dtype=float)
+    known = given[(given > 0) & np.isfinite(given)]
+    if not len(known):
+        return {"type": "log"}
+    low, high = float(known.min()), float(known.max())
+    powers = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+    steps = (1, 2, 5) if high <= 100 * low else (1,)
+    ticks = [step * 10.0**power for power in powers for step in steps]
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
 def finish(figure: go.Figure, height: int) -> go.Figure:

@@ -1,5 +1,6 @@
 """Causal experiments: the planted truth in both directions, and clear words for what is none."""
 
+import numpy as np
 import pytest
 
 from experiments import mlp_ablation, mlp_patching, neurons, norm_dose
@@ -29,7 +30,18 @@ def test_sinks_that_one_mlp_writes(by_one, module):
     assert len(finding.frame)
     assert len(finding.figure.data)
     assert all(len(figure.data) for figure in finding.figures.values())
+    assert finding.captions.keys() == {"figure", *finding.figures}
     assert set(finding.tables["cells"]["text_id"]) == {"t0", "t1", "t2", "t3", "t4"}
+
+
+def test_the_map_of_patches_shows_every_layer_and_only_the_planted_one_works(by_one):
+    finding = mlp_patching.run(by_one)
+    for figure in (finding.figure, finding.figures["noising"]):
+        shares = np.asarray(figure.data[0].z, dtype=float)
+        assert shares.shape == (15, by_one.n_layers)
+        assert np.isfinite(shares).all()
+        assert (shares.argmax(axis=1) == 3).all()
+        assert (np.delete(shares, 3, axis=1) < shares[:, [3]]).all()
 
 
 def test_the_layer_that_was_planted_is_the_one_that_is_needed(by_one):

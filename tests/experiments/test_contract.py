@@ -112,6 +112,9 @@ def test_what_is_written_is_what_was_found(tmp_path, finding, observed):
     page = (out / "figure.html").read_text()
     assert not re.findall(r"<(?:script|link|img)[^>]*(?:src|href)=", page)
     assert "Plotly.newPlot" in page
+    assert f"<h1>{finding.question}</h1>" in page
+    assert f"<p>{finding.captions['figure']}</p>" in page
+    assert record["captions"] == dict(finding.captions)
     assert lines[1:] == ["no .png of the figures: There is no browser."]
     assert not (out / "figure.png").exists()
 

@@ -8,7 +8,7 @@ import pytest
 
 from experiments import norm_dose, norms
 from experiments.all import EXPERIMENTS
-from experiments.pages import copy_results, numbers_of, told_by, write_pages
+from experiments.pages import LARGEST_PICTURE, copy_results, numbers_of, told_by, write_pages
 from experiments.written import RECORD, without_nan
 from secondary_sinks.errors import RunFolderError
 
@@ -31,7 +31,7 @@ def record_of(name, outcome="supported", value=0.8125, why="because | of *this*"
     }
     made = {"asked": {"model": "m", "texts": None}, "options": {}}
     whole = {"name": name, "question": "q", "verdict": verdict, "further": [], "provenance": made}
-    return without_nan(whole)
+    return without_nan(whole | {"captions": {"figure": "shows *this*"}})
 
 
 @pytest.fixture
@@ -81,6 +81,28 @@ def test_large_tables_stay_away_and_links_lead_to_files(made):
     for page in made.glob("*.md"):
         for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
             assert (made / target).is_file()
+
+
+def test_pictures_have_captions(made):
+    page = (made / "norms.md").read_text()
+    told = r"shows \*this\*"
+    assert f"![{told}](data/norms/figure.png)\n\n*{told}*\n" in page
+
+
+def test_a_picture_that_is_too_large_is_named(tmp_path):
+    folder = tmp_path / "results" / norms.NAME
+    folder.mkdir(parents=True)
+    (folder / RECORD).write_text(json.dumps(record_of(norms.NAME)))
+    (folder / "figure.png").write_bytes(bytes(LARGEST_PICTURE + 1))
+    (folder / "small.png").write_bytes(bytes(LARGEST_PICTURE))
+    assert copy_results(tmp_path / "results", tmp_path / "out") == [str(folder / "figure.png")]
+
+
+def test_where_nothing_was_measured_the_index_says_why(made):
+    record = record_of("norms", "inconclusive", value=float("nan"), why="too few sinks")
+    (made / "data" / "norms" / RECORD).write_text(json.dumps(record))
+    write_pages(made)
+    assert "| inconclusive | too few sinks |" in (made / "index.md").read_text()
 
 
 def test_without_results_it_is_said(tmp_path):

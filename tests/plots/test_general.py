@@ -105,6 +105,25 @@ def test_the_longest_bar_is_on_top_and_groups_are_stacked():
     assert figure.layout.barmode == "stack"
 
 
+def test_white_space_is_drawn_in_tokens_alone():
+    counts = pd.DataFrame([{"what": " the end", "group": "x", "count": 1}])
+    assert count_bars(counts, "x").layout.yaxis.ticktext == (" the end",)
+    assert count_bars(counts, "x", tokens=True).layout.yaxis.ticktext == ("␣the␣end",)
+
+
+@pytest.mark.parametrize(
+    ("x", "ticks"),
+    [((1, 2, 5000), ["1", "10", "100", "1000"]), ((0.0625, 4.0), ["0.5", "1", "2"])],
+)
+def test_ticks_of_a_logarithmic_axis_are_whole_numbers(x, ticks):
+    lines = interval_lines(lines_frame("sink", x=x), PANELS, "x", x_scale="log").layout.xaxis
+    points = clouds(points_frame("sink").assign(x=x[-1]), x_scale="log").layout.xaxis
+    assert set(ticks) <= set(lines.ticktext)
+    assert [float(words) for words in lines.ticktext] == pytest.approx(list(lines.tickvals))
+    assert points.type == lines.type == "log"
+    assert points.tickvals
+
+
 def test_at_most_thirty_bars():
     counts = pd.DataFrame({"what": [f"w{n}" for n in range(50)], "group": "x", "count": range(50)})
     figure = count_bars(counts, "tokens")

@@ -39,7 +39,7 @@ def test_axes_hold_every_layer_and_lifetime_of_the_model():
 
 def test_each_level_has_its_number_at_its_most_frequent_pair():
     places = {(a.x, a.y): a.text for a in level_heatmap(CELLS).layout.annotations}
-    assert places == {(22, 23): "0", (30, 4): "1"}
+    assert places == {(21.5, 23): "0", (29.5, 4): "1"}
 
 
 def test_hover_text_tells_counts_and_level():

@@ -48,6 +48,15 @@ def shares(patch):
     return {(cell["sink_pos"], cell["column"]): cell["share"] for cell in table.to_dict("records")}
 
 
+@pytest.mark.parametrize("patch", ["denoising", "noising"])
+def test_layers_may_be_tuples_as_measured_or_words_as_read(patch):
+    tuples = CELLS.assign(layers=[(int(words),) for words in CELLS["layers"]])
+    sinks = frames.sinks(frames.sink(pos=1), frames.sink(pos=2))
+    pd.testing.assert_frame_equal(
+        patch_table(tuples, sinks, patch), patch_table(CELLS, sinks, patch)
+    )
+
+
 def test_shares_are_of_the_sinks_lifetime():
     assert shares("noising") == {
         (1, "forming"): 1.0,
