@@ -1,7 +1,7 @@
 """Cells of several sweeps in one folder: a sweep that was divided among machines, for example."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,10 +10,10 @@ from typing import Any
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import durable
 from secondary_sinks.runs.finish import Finish
-from secondary_sinks.runs.folder import OWN, RunFolder
+from secondary_sinks.runs.folder import OWN, RECORD, RunFolder
 from secondary_sinks.runs.manifest import WORK, Manifest
 from secondary_sinks.runs.plan import Plan, plan
-from secondary_sinks.runs.stored import Stored, read_stored, store
+from secondary_sinks.runs.stored import CONFIG, Stored, read_stored, store
 from secondary_sinks.runs.sweep_file import from_dict
 from secondary_sinks.runs.tasks import ModelSpec, Prepared
 
@@ -34,8 +34,9 @@ class Merged:
 def merge(folders: Sequence[Path], out: Path) -> Merged:
     """Copy the cells of sweeps into a new folder and write its tables, of all that is there.
 
-    The folders stay as they are. Raises `RunFolderError` for a folder that is no sweep's or is
-    damaged, for sweeps that cannot be one, and for an `out` that holds anything.
+    The folders stay as they are. A merge that was killed goes on when it is asked for again. Raises
+    `RunFolderError` for a folder that is no sweep's or is damaged, for sweeps that cannot be one,
+    and for an `out` that holds anything else.
     """
     stored = [read_stored(folder) for folder in folders]
     if not stored:
@@ -50,12 +51,28 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
     manifests = [_whole(folder) for folder in folders]
     target = RunFolder(out)
     with target.claim():
-        target.check()
+        _check(target, asked)
         record, plans = _fill(target, asked, stored, manifests)
     return Merged(
         n_tasks=sum(len(one.tasks) for one in plans),
         n_cells=record["sweep"]["n_cells"],
         n_missing=sum(one.n_missing for one in plans),
+    )
+
+
+def _check(target: RunFolder, asked: Mapping[str, Any]) -> None:
+    """Raise `RunFolderError` where the folder holds anything but the same merge, unfinished."""
+    out = target.path
+    names = sorted(path.name for path in out.iterdir() if not path.name.startswith(durable.PART))
+    if not names:
+        return
+    if set(names) <= {WORK, *OWN} - {RECORD} and (out / WORK / CONFIG).is_file():
+        begun = read_stored(out)
+        if not begun.command and begun.asked == asked:
+            return
+    raise RunFolderError(
+        f"{str(out)!r} holds {names[0]!r}; expected a new or empty folder, or one in which a merge "
+        "of the same sweeps was interrupted"
     )
 
 
