@@ -3,9 +3,10 @@
     python -m experiments.all --model smollm2-135m --texts my.jsonl --out results
 
 Each experiment has its folder in `--out` (docs/experiments.md). claims.csv, claims.md and
-claims.html say what came of each claim. What it will cost is said first. An experiment that fails
-is recorded in the table and does not stop the others; one that is finished is skipped when the
-command is started again with the same model, texts and options. Exits with 1 where one failed.
+claims.html say what came of each claim. What it will cost is said first, and on the way how far it
+is. An experiment that fails is recorded in the table and does not stop the others; one that is
+finished is skipped when the command is started again with the same model, texts and options. Exits
+with 1 where one failed.
 """
 
 import hashlib
@@ -101,7 +102,7 @@ def observed_for(model: str, texts: str | None, options: Mapping[str, Any], say:
     found = bundled_corpus() if texts is None else read_texts(texts)
     say(f"observing {len(found)} texts, {sum(len(text.raw) for text in found):,} characters")
     start = time.perf_counter()
-    observed = observe_texts(model, texts, **options)
+    observed = observe_texts(model, texts, **options, say=say)
     n_tokens = sum(len(text.tokens) for text in observed.texts)
     say(f"observed {n_tokens:,} tokens in {time.perf_counter() - start:.0f} s (with the loading)")
     return observed

@@ -17,7 +17,8 @@ LOW, HIGH = 0.1, 0.9
 @lru_cache(maxsize=1)
 def forming_of(observed: Observed) -> tuple[Forming, ...]:
     """The forming MLPs of every sink that can be asked; computed once for all experiments."""
-    return tuple(forming_mlps(observed.model, observed.traces, observed.sinks))
+    progress = observed.progress("forming MLPs")
+    return forming_mlps(observed.model, observed.traces, observed.sinks, progress=progress)
 
 
 def found(
@@ -38,7 +39,8 @@ def found(
     if why:
         return unanswered(name, question, claim, why, {})
     traces, sinks = observed.traces, observed.sinks
-    answer = ask(observed.model, traces, sinks, forming=forming_of(observed), **asked)
+    asked |= {"forming": forming_of(observed), "progress": observed.progress(name)}
+    answer = ask(observed.model, traces, sinks, **asked)
     (_, figure), *others = draw(answer).items()
     headline, *further = answer.verdicts
     return Finding(

@@ -71,7 +71,7 @@ def _command(run: Experiment, command_line: str) -> Callable[..., None]:
     def command(out: Path, model: str, texts: str | None, **rest: Any) -> None:
         asked = {parameter.name: rest.pop(parameter.name) for parameter in own}
         with RunFolder(out).claim():
-            observed = observe_texts(model, texts, **rest)
+            observed = observe_texts(model, texts, **rest, say=say)
             finding = run(observed, **asked)
             provenance = observed.record() | {"command": command_line}
             for verdict in finding.verdicts:

@@ -80,9 +80,12 @@ def run(
     tables, figures = {"changes": found.changes_frame()}, {}
     further: tuple[Verdict, ...] = ()
     if restore:
-        asked = (observed.model, observed.traces, observed.sinks)
-        ways, forming = tuple(edit or EDITS), forming_of(observed)
-        answer = redistribution(*asked, edits=ways, forming=forming)
+        answer = redistribution(
+            *(observed.model, observed.traces, observed.sinks),
+            edits=tuple(edit or EDITS),
+            forming=forming_of(observed),
+            progress=observed.progress(NAME),
+        )
         tables |= {"restored": answer.effects, "cells": answer.cells}
         figures = {"restored": _receivers(answer.effects)} if len(answer.effects) else {}
         further = answer.verdicts

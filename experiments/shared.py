@@ -8,7 +8,8 @@ A module of `experiments` is a function `run(observed) -> Finding`; keyword-only
 it, annotated for typer, become options of its command line (`experiments.command`).
 """
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,13 @@ from secondary_sinks.questions.cases import Case, TextCases, cases_of
 from secondary_sinks.questions.statistics import HALF, Interval, outcome_of, too_few
 from secondary_sinks.runs import analyse, describe
 from secondary_sinks.texts import TokenizedText, check_feed
+
+SECONDS = 30.0
+"""Between two lines of progress."""
+
+
+def quiet(line: str) -> None:
+    """Say nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -41,6 +49,8 @@ class Observed:
     """Of whatever an experiment leaves to chance."""
     asked: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of `observe_texts`."""
+    say: Callable[[str], None] = quiet
+    """Is told in a line how far a long experiment is."""
 
     @property
     def cases(self) -> list[TextCases]:
@@ -65,6 +75,18 @@ class Observed:
         """Every case with the trace of its text."""
         return [(text.trace, case) for text in self.cases for case in text.cases]
 
+    def progress(self, what: str) -> Callable[[int, int], None]:
+        """For the causal questions: says every half minute how many texts are done."""
+        said = time.monotonic()
+
+        def tell(done: int, whole: int) -> None:
+            nonlocal said
+            if time.monotonic() - said > SECONDS and done < whole:
+                self.say(f"{what}: {done} of {whole} texts")
+                said = time.monotonic()
+
+        return tell
+
     def again(self, model_name: str) -> "Observed":
         """The same texts with another model. Only for what `observe_texts` made."""
         return observe_texts(model_name, **self.asked, seed=self.seed)
@@ -83,6 +105,7 @@ def observe_texts(
     device: str | None = None,
     dtype: str | None = None,
     seed: int = 0,
+    say: Callable[[str], None] = quiet,
 ) -> Observed:
     """Load a model and observe the texts of a file (by default the bundled ones).
 
@@ -94,7 +117,7 @@ def observe_texts(
     model = load_model(model_name, device, dtype)
     fed = [tokens_of(text, model.tokenizer, feed) for text in found]
     asked = {"texts": texts, "feed": feed, "device": device, "dtype": dtype}
-    return observe_fed(model, fed, name=model_name, seed=seed, asked=asked)
+    return observe_fed(model, fed, name=model_name, seed=seed, asked=asked, say=say)
 
 
 def observe_fed(
@@ -104,6 +127,7 @@ def observe_fed(
     name: str = "",
     seed: int = 0,
     asked: Mapping[str, Any] | None = None,
+    say: Callable[[str], None] = quiet,
 ) -> Observed:
     """Observe tokenized texts with a model that is loaded already."""
     results = analyse(model, texts, edit=None)
@@ -115,6 +139,7 @@ def observe_fed(
         name=name or model.cfg.model_name,
         seed=seed,
         asked=asked or {},
+        say=say,
     )
 
 

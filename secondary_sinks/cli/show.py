@@ -58,7 +58,7 @@ class Bars:
             self._progress.console.print(escape(printable(message)), highlight=False)
 
     def advance(self, stage: str, text_id: str, done: int, total: int) -> None:
-        """Move the bar of a stage; `done` and `total` are tokens."""
+        """Move the bar of a stage; `done` and `total` are tokens, or texts."""
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(stage, total=total)
         name = f"{stage} {printable(text_id)[:40]}".strip()

@@ -123,9 +123,7 @@ def _fill(folder: RunFolder, request: Request, texts: Sequence[Text], bars: Bars
     folder.check(force=request.force)
     show_inputs(bars, record)
     results = analyse(model, fed, edit=request.edit, thresholds=limits, tick=bars.advance)
-    if request.asked:
-        bars.advance("ask", "", 0, 1)
-    answers, laps = ask(model, results, request.asked, say)
+    answers, laps = ask(model, results, request.asked, say, bars.advance)
     record |= {"command": request.command, "timings_s": results.timings | laps}
     save(folder, results, record, answers=answers, force=request.force)
     return False
@@ -156,8 +154,7 @@ def _ask_more(
     record = asking(record, both) | {"command": request._replace(asked=both).command}
     show_inputs(bars, record)
     results = analyse(model, fed, edit=None, tick=bars.advance)
-    bars.advance("ask", "", 0, 1)
-    answers, laps = ask(model, results, missing, say)
+    answers, laps = ask(model, results, missing, say, bars.advance)
     save_more(folder, record, answers, laps)
     return False
 

@@ -3,7 +3,7 @@
 Plain Python: the widget shows a session and tells it what was clicked; a script can do the same.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from torch import Tensor
 from secondary_sinks.causal import before_and_after, recompute, replay
 from secondary_sinks.causal.controls import last_judged
 from secondary_sinks.causal.measured import readers
+from secondary_sinks.causal.replay import Progress
 from secondary_sinks.detection import detect
 from secondary_sinks.errors import EditError
 from secondary_sinks.models import HookedModel
@@ -32,7 +33,6 @@ KEPT_AT_MOST = 1 << 30
 text is walked through again for every edit."""
 CURVES = ("alignment", "alignment_centred", "norm", "mass")
 
-Progress = Callable[[int, int], None]
 GivenText = str | Tensor | Sequence[int] | Sequence[dict[str, str]]
 
 

@@ -1,4 +1,7 @@
-"""Hooked model + traces + sinks -> an `Answer`: the causal questions, each with its controls."""
+"""Hooked model + traces + sinks -> an `Answer`: the causal questions, each with its controls.
+
+Each takes `progress`, which is called with (texts done, texts) on the way.
+"""
 
 from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.cost import Cost, costs

@@ -1,9 +1,10 @@
 """Who is asked: the secondary sinks of each text, each with its controls."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from secondary_sinks.causal.controls import controls_of, last_judged
+from secondary_sinks.causal.replay import Progress
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.texts.twins import similar_tokens
 from secondary_sinks.types import Sink, SinkTable, Trace
@@ -66,6 +67,16 @@ def _of_text(trace: Trace, sinks: SinkTable) -> TextCases:
             "without a control": len(known) - len(cases),
         },
     )
+
+
+def counted(texts: Sequence[TextCases], progress: Progress | None) -> Iterator[TextCases]:
+    """The texts one after the other; `progress` is called with (texts done, texts) on the way."""
+    for done, text in enumerate(texts):
+        if progress:
+            progress(done, len(texts))
+        yield text
+    if progress:
+        progress(len(texts), len(texts))
 
 
 def censored(texts: Iterable[TextCases]) -> int:

@@ -5,11 +5,12 @@ from typing import Any
 
 import pandas as pd
 
+from secondary_sinks.causal.replay import Progress
 from secondary_sinks.detection.arrangements import holm
 from secondary_sinks.errors import EditError
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.questions.answer import Answer, added, told, verdict_of
-from secondary_sinks.questions.cases import Case, TextCases, cases_of, censored
+from secondary_sinks.questions.cases import Case, TextCases, cases_of, censored, counted
 from secondary_sinks.questions.forming import Forming, Place, by_place, none_found, other_layers
 from secondary_sinks.questions.outcomes import Trial, beyond, frame_of, run_trials, summary
 from secondary_sinks.questions.statistics import (
@@ -42,6 +43,7 @@ def norm_dose(
     factors: Sequence[float] = FACTORS,
     seeds: int = 3,
     forming: Iterable[Forming] | None = None,
+    progress: Progress | None = None,
 ) -> Answer:
     """Scale and turn what the forming MLPs write at each sink.
 
@@ -61,7 +63,7 @@ def norm_dose(
     texts = cases_of(traces, sinks)
     found = by_place(model, texts, sinks, forming)
     rows: list[dict[str, Any]] = []
-    for text in texts:
+    for text in counted(texts, progress):
         trials = list(_trials(text, found, factors, seeds))
         rows += run_trials(model, text.trace, sinks.thresholds, trials)
     cells = frame_of(rows, *WORDS)

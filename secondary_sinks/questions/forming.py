@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 
 from secondary_sinks.attribution import formation
+from secondary_sinks.causal.replay import Progress
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.questions.answer import added
-from secondary_sinks.questions.cases import Case, TextCases, cases_of
+from secondary_sinks.questions.cases import Case, TextCases, cases_of, counted
 from secondary_sinks.questions.outcomes import Trial, run_trials
 from secondary_sinks.types import Edit, Sink, SinkTable, Trace, format_layers
 
@@ -45,7 +46,12 @@ class Forming:
 
 
 def forming_mlps(
-    model: HookedModel, traces: Trace | Iterable[Trace], sinks: SinkTable, *, edit: str = "zero"
+    model: HookedModel,
+    traces: Trace | Iterable[Trace],
+    sinks: SinkTable,
+    *,
+    edit: str = "zero",
+    progress: Progress | None = None,
 ) -> tuple[Forming, ...]:
     """The forming MLPs of every secondary sink that can be asked.
 
@@ -53,10 +59,11 @@ def forming_mlps(
     Where none of them ends the sink, groups are tried: all pairs of the six MLPs that write most
     along the primary's direction (signed) up to the sink's last layer, and the first three, four,
     five and six of them. The smallest group that ends it is taken; of several, the one that
-    writes most. Larger groups, and groups with attention in them, are not tried.
+    writes most. Larger groups, and groups with attention in them, are not tried. `progress` is
+    called with (texts done, texts).
     """
     found: list[Forming] = []
-    for text in cases_of(traces, sinks):
+    for text in counted(cases_of(traces, sinks), progress):
         found += forming_of_text(model, text, sinks, edit)
     return tuple(found)
 

@@ -10,9 +10,10 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from secondary_sinks.causal import recompute
+from secondary_sinks.causal.replay import Progress
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.questions.answer import Answer, agreed, told, verdict_of
-from secondary_sinks.questions.cases import TextCases, cases_of, censored, matched_draw
+from secondary_sinks.questions.cases import TextCases, cases_of, censored, counted, matched_draw
 from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
 from secondary_sinks.questions.layers import by_way
 from secondary_sinks.questions.necessity import EDITS
@@ -46,6 +47,7 @@ def harm(
     edits: Sequence[str] = EDITS,
     draws: int = 5,
     forming: Iterable[Forming] | None = None,
+    progress: Progress | None = None,
 ) -> Answer:
     """Ablate the forming MLPs of all secondary sinks of a text at once; the rest is recomputed.
 
@@ -62,7 +64,7 @@ def harm(
     found = by_place(model, texts, sinks, forming)
     texts, left_out = formed_only(texts, found)
     rows: list[dict[str, Any]] = []
-    for text in texts:
+    for text in counted(texts, progress):
         removed = _Removed(text, sinks, found, draws)
         rows += _rows(model, text, removed, edits)
     cells = pd.DataFrame(rows, columns=list(COLUMNS))

@@ -6,9 +6,10 @@ from dataclasses import asdict
 import pandas as pd
 
 from secondary_sinks.causal import ablate
+from secondary_sinks.causal.replay import Progress
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.questions.answer import Answer, added, agreed, told, verdict_of
-from secondary_sinks.questions.cases import TextCases, cases_of, censored
+from secondary_sinks.questions.cases import TextCases, cases_of, censored, counted
 from secondary_sinks.questions.forming import (
     Forming,
     Place,
@@ -40,6 +41,7 @@ def necessity(
     layers: Sequence[int] | None = None,
     ordinary: int = 1,
     forming: Iterable[Forming] | None = None,
+    progress: Progress | None = None,
 ) -> Answer:
     """Which MLPs do secondary sinks need, and which MLPs form each of them?
 
@@ -57,7 +59,8 @@ def necessity(
     """
     texts = cases_of(traces, sinks)
     found = by_place(model, texts, sinks, forming)
-    parts = [_cells(model, text, sinks, edits, layers, ordinary) for text in texts]
+    asked = counted(texts, progress)
+    parts = [_cells(model, text, sinks, edits, layers, ordinary) for text in asked]
     cells = pd.concat(parts, ignore_index=True)
     formed = _formed_cells(model, texts, sinks, found, edits)
     left_out = added(*(text.left_out for text in texts))

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from secondary_sinks.causal import Recomputed, recompute
 from secondary_sinks.causal.measured import readers
+from secondary_sinks.causal.replay import Progress
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.questions.answer import Answer, agreed, told, verdict_of
-from secondary_sinks.questions.cases import Case, TextCases, cases_of, censored
+from secondary_sinks.questions.cases import Case, TextCases, cases_of, censored, counted
 from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
 from secondary_sinks.questions.layers import by_way
 from secondary_sinks.questions.necessity import EDITS
@@ -32,6 +33,7 @@ def redistribution(
     *,
     edits: Sequence[str] = EDITS,
     forming: Iterable[Forming] | None = None,
+    progress: Progress | None = None,
 ) -> Answer:
     """Ablate the forming MLPs of one secondary sink at a time; everything after it is recomputed.
 
@@ -49,7 +51,9 @@ def redistribution(
     texts = cases_of(traces, sinks)
     found = by_place(model, texts, sinks, forming)
     texts, left_out = formed_only(texts, found)
-    rows = [row for text in texts for row in _rows(model, text, sinks, found, edits)]
+    rows: list[dict[str, Any]] = []
+    for text in counted(texts, progress):
+        rows += _rows(model, text, sinks, found, edits)
     cells = pd.DataFrame(rows, columns=list(COLUMNS))
     effects = pd.DataFrame(
         [row for way, part in by_way(cells).items() for row in _effects(way, part)],

@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 
 from secondary_sinks.attribution import formation
+from secondary_sinks.causal.replay import Progress
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.questions.answer import Answer, told, verdict_of
-from secondary_sinks.questions.cases import Case, TextCases, cases_of, censored
+from secondary_sinks.questions.cases import Case, TextCases, cases_of, censored, counted
 from secondary_sinks.questions.forming import Forming, Place, by_place, formed_only
 from secondary_sinks.questions.outcomes import Trial, beyond, frame_of, run_trials, summary
 from secondary_sinks.questions.statistics import outcome_of, too_few
@@ -34,6 +35,7 @@ def sparsity(
     few: float = FEW,
     seeds: int = 3,
     forming: Iterable[Forming] | None = None,
+    progress: Progress | None = None,
 ) -> Answer:
     """Zero the neurons that write most of a sink, or all others, k = 1, 2, 4, ... at a time.
 
@@ -53,7 +55,7 @@ def sparsity(
     texts, left_out = formed_only(texts, found)
     rows: list[dict[str, Any]] = []
     left_out["whose MLPs have no neurons of their own"] = 0
-    for text in texts:
+    for text in counted(texts, progress):
         ordered = _neurons(model, text, sinks, found)
         left_out["whose MLPs have no neurons of their own"] += len(text.cases) - len(ordered)
         trials = [

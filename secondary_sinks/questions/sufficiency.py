@@ -5,9 +5,10 @@ from typing import Any
 
 import pandas as pd
 
+from secondary_sinks.causal.replay import Progress
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.questions.answer import Answer, added, told, verdict_of
-from secondary_sinks.questions.cases import Case, TextCases, cases_of, censored
+from secondary_sinks.questions.cases import Case, TextCases, cases_of, censored, counted
 from secondary_sinks.questions.forming import Forming, Place, by_place, none_found, other_layers
 from secondary_sinks.questions.outcomes import Trial, beyond, frame_of, run_trials, summary
 from secondary_sinks.questions.statistics import outcome_of, too_few
@@ -26,6 +27,7 @@ def sufficiency(
     layers: Sequence[int] | None = None,
     seeds: int = 3,
     forming: Iterable[Forming] | None = None,
+    progress: Progress | None = None,
 ) -> Answer:
     """Patch MLP outputs from each sink into its control token, and back.
 
@@ -43,7 +45,7 @@ def sufficiency(
     texts = cases_of(traces, sinks)
     found = by_place(model, texts, sinks, forming)
     rows: list[dict[str, Any]] = []
-    for text in texts:
+    for text in counted(texts, progress):
         trials = list(_trials(text, found, layers, seeds))
         rows += run_trials(model, text.trace, sinks.thresholds, trials)
     cells = frame_of(rows, *WORDS)

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from secondary_sinks import questions
+from secondary_sinks.causal.replay import Progress
 from secondary_sinks.models import HookedModel
 from secondary_sinks.questions import Answer
-from secondary_sinks.runs.pipeline import Results
+from secondary_sinks.runs.pipeline import Results, Tick
 
 Say = Callable[[str], None]
 
@@ -16,21 +18,34 @@ def _quiet(line: str) -> None:
 
 
 def ask(
-    model: HookedModel, results: Results, asked: Sequence[str], say: Say = _quiet
+    model: HookedModel,
+    results: Results,
+    asked: Sequence[str],
+    say: Say = _quiet,
+    tick: Tick | None = None,
 ) -> tuple[tuple[Answer, ...], dict[str, float]]:
-    """The answers, and the seconds that each took. What they cost is said first."""
+    """The answers, and the seconds that each took. What they cost is said first.
+
+    `tick` is called with the question, "", texts done, and texts; before all, for the search of
+    the forming MLPs, as "forming".
+    """
     if not asked:
         return (), {}
     for line in price(model, results, asked):
         say(line)
     traces, sinks = results.traces, results.sinks
     laps, start = {}, time.perf_counter()
-    forming = questions.forming_mlps(model, traces, sinks)
+    forming = questions.forming_mlps(model, traces, sinks, progress=_part(tick, "forming"))
     answers = []
     for name in asked:
-        answers.append(getattr(questions, name)(model, traces, sinks, forming=forming))
+        more = {"forming": forming, "progress": _part(tick, name)}
+        answers.append(getattr(questions, name)(model, traces, sinks, **more))
         laps[name], start = round(time.perf_counter() - start, 3), time.perf_counter()
     return tuple(answers), laps
+
+
+def _part(tick: Tick | None, stage: str) -> Progress | None:
+    return partial(tick, stage, "") if tick else None
 
 
 def price(model: HookedModel, results: Results, asked: Sequence[str]) -> list[str]:

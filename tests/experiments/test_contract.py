@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -13,7 +14,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from experiments import all as everything
-from experiments import norms
+from experiments import neurons, norms, shared
 from experiments.command import main_of
 from experiments.shared import judged, observe_texts, unanswered
 from experiments.written import in_words, write
@@ -68,6 +69,17 @@ def test_cases_are_the_secondary_sinks_with_controls(observed):
         "whose attention no block pays": 0,
         "without a control": 0,
     }
+
+
+def test_progress_is_said_now_and_then_and_never_at_the_end(monkeypatch, observed):
+    lines = []
+    told = replace(observed, say=lines.append)
+    told.progress("slow")(1, 3)
+    assert not lines, "it has just begun"
+    monkeypatch.setattr(shared, "SECONDS", 0.0)
+    neurons.run(told)
+    assert lines[:5] == [f"forming MLPs: {done} of 5 texts" for done in range(5)]
+    assert lines[5:] == [f"neurons: {done} of 5 texts" for done in range(5)]
 
 
 def interval(low, high, n=15, n_texts=5):

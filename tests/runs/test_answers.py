@@ -35,8 +35,16 @@ def told():
 
 
 @pytest.fixture(scope="module")
-def answers(planted, results, told):
-    return ask(planted.model, results, tuple(ANSWERS), told.append)
+def ticks():
+    return []
+
+
+@pytest.fixture(scope="module")
+def answers(planted, results, told, ticks):
+    def tick(*given):
+        ticks.append(given)
+
+    return ask(planted.model, results, tuple(ANSWERS), told.append, tick)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +53,13 @@ def folder(planted, texts, results, answers, tmp_path_factory):
     record = describe(planted.model, texts, Thresholds(), "zero", 0, tuple(ANSWERS))
     save(folder, results, record | {"timings_s": {"mine": 1.0}}, answers=answers[0])
     return folder
+
+
+def test_progress_is_told_by_question_and_text(answers, results, ticks):
+    n_texts = len(results.traces)
+    stages = ["forming", *ANSWERS]
+    steps = range(n_texts + 1)
+    assert ticks == [(stage, "", done, n_texts) for stage in stages for done in steps]
 
 
 def test_every_answer_is_read_back_as_it_was(folder, answers):
