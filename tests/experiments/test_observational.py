@@ -65,7 +65,7 @@ def test_the_verdict_is_what_was_planted(module, name, options, outcome):
     assert finding.verdict.outcome == outcome, finding.verdict.why
     assert set(finding.frame.columns) == set(finding.columns)
     assert all(finding.columns.values())
-    assert finding.captions.keys() == {"figure", *finding.figures}
+    assert {"figure", *finding.figures} <= finding.captions.keys()
     assert len(finding.frame)
     assert len(finding.figure.data)
 
