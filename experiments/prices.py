@@ -35,10 +35,10 @@ def prices(asked: Mapping[str, Mapping[str, Any]], observed: Observed) -> list[s
 
 
 def trial(observed: Observed) -> tuple[float, float]:
-    """Seconds that one replayed token takes, and at most one recomputed text.
+    """Seconds that one replayed token takes, and one token of a pass.
 
-    Of the first sink's text. To recompute it takes a pass, less what comes before the edit. The
-    replayed tokens are its sinks with their MLP outputs zeroed at each layer, in one more pass.
+    Of the first sink's text. The replayed tokens are its sinks with their MLP outputs zeroed at
+    each layer, in one more pass.
     """
     first, *_ = found = observed.sinks.of_kind("secondary").sinks
     trace = next(trace for trace in observed.traces if trace.text_id == first.text_id)
@@ -49,4 +49,5 @@ def trial(observed: Observed) -> tuple[float, float]:
     observe(observed.model, trace.tokens)
     between = time.perf_counter()
     replay(observed.model, trace, cells)
-    return (time.perf_counter() - between) / len(cells), between - start
+    done = time.perf_counter()
+    return (done - between) / len(cells), (between - start) / len(trace.tokens)

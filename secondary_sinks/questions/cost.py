@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import mul
 
 from secondary_sinks.questions.cases import cases_of
 from secondary_sinks.questions.dose import FACTORS
@@ -21,6 +22,8 @@ class Cost:
     """Cells in which one token is computed anew."""
     recomputed: int
     """Cells in which the rest of the text is computed anew."""
+    tokens: int = 0
+    """Of the texts of these, counted once for each cell."""
 
     def in_words(self) -> str:
         """What is computed.
@@ -32,9 +35,12 @@ class Cost:
         cells += [f"{self.recomputed:,} recomputed texts"] * bool(self.recomputed)
         return " and ".join(cells) or "nothing"
 
-    def seconds(self, one_replayed: float, one_recomputed: float) -> float:
-        """How long that takes where single cells take so many seconds."""
-        return self.replayed * one_replayed + self.recomputed * one_recomputed
+    def seconds(self, one_replayed: float, one_token: float) -> float:
+        """How long that takes where a replayed cell, and a token of a pass, take so many seconds.
+
+        A recomputed text takes at most a pass; how much less depends on where its edit is.
+        """
+        return self.replayed * one_replayed + self.tokens * one_token
 
 
 def costs(
@@ -47,18 +53,19 @@ def costs(
     """
     texts = cases_of(traces, sinks)
     n_sinks = sum(len(text.cases) for text in texts)
-    n_texts = sum(bool(text.cases) for text in texts)
     n_layers = len(texts[0].trace.norm) if texts else 0
     by_sink = _replayed_by_sink(n_layers, d_mlp)
-    recomputed = {
-        "redistribution": n_sinks * 2 * len(EDITS),
-        "harm": n_texts * len(EDITS) * (1 + DRAWS),
+    per_text = {
+        "redistribution": [len(text.cases) * 2 * len(EDITS) for text in texts],
+        "harm": [bool(text.cases) * len(EDITS) * (1 + DRAWS) for text in texts],
     }
+    lengths = [len(text.trace.tokens) for text in texts]
     return [
         Cost(
             question=question,
             replayed=n_sinks * by_sink.get(question, 0),
-            recomputed=recomputed.get(question, 0),
+            recomputed=sum(per_text.get(question, ())),
+            tokens=sum(map(mul, per_text.get(question, ()), lengths)),
         )
         for question in questions
     ]

@@ -51,15 +51,15 @@ def _part(tick: Tick | None, stage: str) -> Progress | None:
 def price(model: HookedModel, results: Results, asked: Sequence[str]) -> list[str]:
     """What the questions cost, in cells and at the speed that this run had so far, in words.
 
-    Of a replayed cell that is known from the ablations; a recomputed one takes at most a pass.
+    Of a replayed cell that is known from the ablations, of a recomputed text from the observation.
     """
     found = questions.costs(asked, results.traces, results.sinks, model.cfg.d_mlp)
     done = 0 if results.effects is None else len(results.effects.rows)
     one_replayed = results.timings.get("ablate", 0.0) / max(done, 1)
-    one_recomputed = results.timings["observe"] / len(results.traces)
+    one_token = results.timings["observe"] / sum(len(trace.tokens) for trace in results.traces)
     lines = []
     for cost in found:
-        seconds = cost.seconds(one_replayed, one_recomputed)
+        seconds = cost.seconds(one_replayed, one_token)
         unknown = cost.replayed and "ablate" not in results.timings  # added to a finished run
         about = "" if unknown else f", about {seconds:.0f} s"
         lines.append(f"ask {cost.question}: {cost.in_words()}{about}")

@@ -39,7 +39,8 @@ def test_a_trial_is_shared_among_its_cells(sinks, monkeypatch):
     monkeypatch.setattr(prices.time, "perf_counter", lambda: next(clock))
     monkeypatch.setattr(prices, "observe", lambda model, tokens: None)
     monkeypatch.setattr(prices, "replay", lambda model, trace, cells: None)
-    assert prices.trial(sinks) == (6.0 / (3 * sinks.n_layers), 4.0)
+    n_pos = len(sinks.traces[0].tokens)
+    assert prices.trial(sinks) == (6.0 / (3 * sinks.n_layers), 4.0 / n_pos)
 
 
 def test_without_sinks_there_is_nothing_to_price():

@@ -1,5 +1,7 @@
 """What a question costs is known before it is asked, and is what it then runs."""
 
+from dataclasses import replace
+
 import pytest
 
 from secondary_sinks import questions
@@ -28,7 +30,21 @@ def test_the_price_is_the_number_of_cells(garden, name):
 def test_seconds_count_both_kinds_of_cells(garden):
     replayed, recomputed = costs(["necessity", "harm"], garden.traces, garden.sinks, 10)
     assert replayed.seconds(0.5, 100.0) == replayed.replayed / 2
-    assert recomputed.seconds(0.5, 100.0) == recomputed.recomputed * 100
+    n_pos = len(garden.planted.tokens)
+    assert recomputed.seconds(0.5, 100.0) == recomputed.recomputed * n_pos * 100
+
+
+@pytest.mark.parametrize("name", ["redistribution", "harm"])
+def test_a_long_text_costs_more_and_one_without_sinks_nothing(garden, name):
+    long = Garden(Plant(pos=12, forming=(3,)), n_texts=2, n_pos=192)
+    (short_cost,) = costs([name], garden.traces, garden.sinks, 10)
+    (long_cost,) = costs([name], long.traces, long.sinks, 10)
+    assert (long_cost.recomputed, long_cost.tokens) == (
+        short_cost.recomputed,
+        3 * short_cost.tokens,
+    )
+    unknown = replace(garden.traces[0], text_id="without sinks")
+    assert costs([name], [*garden.traces, unknown], garden.sinks, 10) == [short_cost]
 
 
 def test_without_sinks_nothing_is_to_pay(garden):
