@@ -49,10 +49,16 @@ def run(
 
 
 def _figures(answer: Answer) -> Mapping[str, go.Figure]:
-    """Share of its lifetime that a sink keeps, by how many neurons are zeroed or left."""
+    """Share of its lifetime that a sink keeps, by how many neurons are zeroed or left.
+
+    Of the numbers that were tried at every sink: a share of all neurons is not the same number
+    where more MLPs form a sink.
+    """
     cells = answer.cells.assign(
         kept=answer.cells["lifetime_edited"] / answer.cells["lifetime_clean"]
     )
+    n_sinks = (cells["text_id"] + cells["sink_pos"].astype(str)).groupby(cells["k"]).nunique()
+    cells = cells[cells["k"].isin(n_sinks.index[n_sinks == n_sinks.max()])]
     figures = {}
     for name, test in (("figure", "without"), ("only", "only")):
         frame = spread(cells[cells["test"] == test], GROUPS, "neurons", "k", ["kept"])

@@ -79,7 +79,7 @@ def patch_heatmap(table: pd.DataFrame, patch: str, n_layers: int) -> go.Figure:
         for row in rows.to_dict("records")
     ]
     height = 190 + 15 * len(rows)
-    figure = finish(figure, height=height).update_layout(margin_t=72, margin_b=110)
+    figure = finish(figure, height=height).update_layout(margin_t=72, margin_b=125)
     figure.update_yaxes(range=[len(rows) - 0.5, -0.5], showgrid=False, zeroline=False)
     figure.update_yaxes(
         tickvals=list(range(len(rows))), ticktext=labels, tickfont_size=10, row=1, col=1

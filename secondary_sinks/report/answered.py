@@ -167,7 +167,7 @@ def sparsity(answer: Answer) -> list[Panel]:
         "many random neurons of the same MLPs. Shares of all sinks; intervals are in the data."
     )
     table = answer.effects
-    return [panel("neurons", "How few neurons", figure.update_xaxes(dtick=1), table, caption)]
+    return [panel("neurons", "How few neurons", figure, table, caption)]
 
 
 def harm(answer: Answer) -> list[Panel]:

@@ -51,6 +51,17 @@ def test_the_layer_that_was_planted_is_the_one_that_is_needed(by_one):
     assert set(mlp_ablation.run(by_one, edit="mean").frame["edit"]) == {"mean"}
 
 
+def test_curves_of_neurons_are_of_all_sinks_at_every_number():
+    finding = neurons.run(planted(*three(forming=(3,))[:2], *three(forming=(2, 4))[2:]))
+    cells = finding.tables["cells"]
+    assert cells["n_neurons"].nunique() == 2
+    for figure in (finding.figure, finding.figures["only"]):
+        (drawn,) = {tuple(line.x) for line in figure.data if line.name}
+        assert set(drawn) < set(cells["k"])
+        for k in drawn:
+            assert len(cells[cells["k"] == k].drop_duplicates(["text_id", "sink_pos"])) == 15
+
+
 @pytest.mark.parametrize("module", [mlp_ablation, mlp_patching], ids=lambda module: module.NAME)
 def test_sinks_that_attention_writes_are_not_formed_by_mlps(by_attention, module):
     assert module.run(by_attention).verdict.outcome == "contradicted"
