@@ -77,7 +77,7 @@ class RunFolder:
 
         With `force`, that is anything which no run wrote.
         """
-        found = self._contents()
+        found = self.contents()
         if found and not force:
             what = "a finished run of other inputs" if RECORD in found else f"{found[0]!r}"
             raise RunFolderError(
@@ -105,10 +105,10 @@ class RunFolder:
         self.check(force=force)
         self._make()
         halves = {item.name for item in self.path.glob(f"{PART}*") if item.is_file()} - {LOCK}
-        for name in (RECORD, *self._contents(), *halves):
+        for name in (RECORD, *self.contents(), *halves):
             (self.path / name).unlink(missing_ok=True)
 
-    def _contents(self) -> list[str]:
+    def contents(self) -> list[str]:
         """Names in the folder, without half-written files."""
         try:
             names = sorted(item.name for item in self.path.iterdir())

@@ -63,7 +63,7 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
 def _check(target: RunFolder, asked: Mapping[str, Any]) -> None:
     """Raise `RunFolderError` where the folder holds anything but the same merge, unfinished."""
     out = target.path
-    names = sorted(path.name for path in out.iterdir() if not path.name.startswith(durable.PART))
+    names = target.contents()
     if not names:
         return
     if set(names) <= {WORK, *OWN} - {RECORD} and (out / WORK / CONFIG).is_file():
