@@ -1,8 +1,8 @@
-"""Shapes and types of every annotated function are checked while the tests run."""
+"""What all tests share: shapes checked while they run, models loaded once, the two sizes of a run."""
 
-from jaxtyping import install_import_hook
+from tests.shapes import check_shapes
 
-hook = install_import_hook("secondary_sinks", "beartype.beartype")
+check_shapes("secondary_sinks")
 
 import os  # noqa: E402
 
@@ -18,6 +18,17 @@ torch.set_num_threads(1)  # tiny tensors, and as many workers as cores: threads 
 hypothesis.settings.register_profile("same", derandomize=True)
 hypothesis.settings.register_profile("explore")
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS", "same"))
+
+
+def pytest_addoption(parser):
+    parser.addoption("--margins", action="store_true", help="print how near floats come to bounds")
+
+
+def pytest_configure(config):
+    if config.getoption("--margins"):
+        from tests import margins
+
+        margins.install(config)
 
 
 @pytest.fixture(scope="session")

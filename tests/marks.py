@@ -1,4 +1,4 @@
-"""Which classes of models the installed TransformerLens has."""
+"""Marks of tests: what needs HookedTransformer, and what only `make test-all` runs."""
 
 import pytest
 
@@ -6,3 +6,12 @@ from secondary_sinks.testing.conformance import model_classes
 
 OLD = "HookedTransformer" in model_classes()
 needs_old = pytest.mark.skipif(not OLD, reason="TransformerLens 4 has no HookedTransformer")
+
+exhaustive = pytest.mark.exhaustive
+"""A further case of something that `make test` proves by a case that tells as much."""
+
+
+def thinned(cases, kept):
+    """All `cases` as parameters of a test; `make test` runs only those in `kept`."""
+    assert all(case in cases for case in kept), "what is kept must be a case"
+    return [case if case in kept else pytest.param(case, marks=exhaustive) for case in cases]

@@ -77,56 +77,63 @@ def keep(store, index):
     return hook
 
 
-def edited_run(model, trace, edit):
-    """State and direct mass of the edited token from one full forward pass with one hook."""
-    cache = _run(model, trace.tokens, edit)
-    layers = range(model.cfg.n_layers)
-    resid = torch.stack([cache[f"blocks.{layer}.hook_resid_post"][0, edit.pos] for layer in layers])
+def edited_runs(model, trace, edits):
+    """State and direct mass of tokens whose MLP output is zero, `[layer, edit]`.
+
+    By full forward passes with one hook each, an edit to a row of the batch.
+    """
+    cache = _run(model, trace.tokens, edits)
+    layers, rows = range(model.cfg.n_layers), range(len(edits))
+    positions = [edit.pos for edit in edits]
+    states = [cache[f"blocks.{layer}.hook_resid_post"][rows, positions] for layer in layers]
+    resid = torch.stack(states)
+    primary, typical = trace.primary_resid[:, None], trace.typical[:, None]
+    mass = [direct_masses(model, trace.tokens, layer, cache, positions) for layer in layers]
     return {
         "norm": resid.norm(dim=-1),
-        "alignment": torch.cosine_similarity(resid, trace.primary_resid, dim=-1),
-        "alignment_centred": torch.cosine_similarity(
-            resid - trace.typical, trace.primary_resid - trace.typical, dim=-1
-        ),
-        "mass": torch.stack(
-            [direct_mass(model, trace.tokens, layer, cache, edit.pos) for layer in layers]
-        ),
+        "alignment": torch.cosine_similarity(resid, primary, dim=-1),
+        "alignment_centred": torch.cosine_similarity(resid - typical, primary - typical, dim=-1),
+        "mass": torch.stack(mass),
     }
 
 
-def direct_mass(model, tokens, layer, edited, pos):
-    """Mass in a run of the clean text whose query and key at `pos`, in this layer, are edited."""
-    column = []
+def direct_masses(model, tokens, layer, edited, positions):
+    """Masses in runs of the clean text whose query and key at one position, in this layer, are edited.
+
+    One row of the batch per position.
+    """
+    kept = []
 
     def read(pattern, hook):
-        column.append(pattern[0].float().mean(0)[pos:, pos])
+        kept.append(pattern.float().mean(1))
 
     point = f"blocks.{layer}.attn.hook_"
-    hooks = []
-    for kind in "qk":
-        hooks.append(
-            (point + kind, functools.partial(replace, value=edited[point + kind], pos=pos))
-        )
-    hooks.append((point + "pattern", read))
-    with torch.no_grad(), model.hooks(fwd_hooks=hooks):
-        model(tokens[None])
+    hooks = [
+        (point + kind, functools.partial(replace, value=edited[point + kind], positions=positions))
+        for kind in "qk"
+    ]
+    with torch.no_grad(), model.hooks(fwd_hooks=[*hooks, (point + "pattern", read)]):
+        model(tokens.repeat(len(positions), 1))
     window = begin(model, tokens).layer(layer).window
-    return column[0][:window].mean()
+    columns = [kept[0][row, pos:, pos][:window] for row, pos in enumerate(positions)]
+    return torch.stack([column.mean() for column in columns])
 
 
-def replace(tensor, hook, value, pos):
-    """The tensor with another value at `pos`."""
-    tensor = tensor.clone()
-    tensor[:, pos] = value[:, pos]
+def replace(tensor, hook, value, positions):
+    """The tensor with another value at one position of each row."""
+    tensor, rows = tensor.clone(), range(len(positions))
+    tensor[rows, positions] = value[rows, positions]
     return tensor
 
 
-def _run(model, tokens, edit=None):
-    def zero(mlp_out, hook):
-        mlp_out = mlp_out.clone()
-        mlp_out[:, edit.pos] = 0
-        return mlp_out
+def _run(model, tokens, edits):
+    def zero(row, edit):
+        def hook(mlp_out, hook):
+            edited = mlp_out.clone().reshape(len(edits), len(tokens), -1)  # experts drop an axis
+            edited[row, edit.pos] = 0
+            return edited.reshape(mlp_out.shape)
 
-    hooks = [] if edit is None else [(f"blocks.{edit.layer}.hook_mlp_out", zero)]
-    with torch.no_grad(), model.hooks(fwd_hooks=hooks):
-        return model.run_with_cache(tokens[None])[1]
+        return f"blocks.{edit.layer}.hook_mlp_out", hook
+
+    with torch.no_grad(), model.hooks(fwd_hooks=list(map(zero, range(len(edits)), edits))):
+        return model.run_with_cache(tokens.repeat(len(edits), 1))[1]

@@ -51,27 +51,28 @@ FILES = sorted(
 )
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_a_room_imports_only_the_rooms_that_its_arrows_reach(file):
-    room = room_of(file)
-    allowed = ARROWS[room] | EVERYONE | {room}
-    ours = [name.split(".") for name in imports(file) if name.startswith("secondary_sinks")]
-    reached = {name[1] for name in ours if len(name) > 1}
-    assert reached <= allowed
+def test_a_room_imports_only_the_rooms_that_its_arrows_reach():
+    for file in FILES:
+        room = room_of(file)
+        allowed = ARROWS[room] | EVERYONE | {room}
+        ours = [name.split(".") for name in imports(file) if name.startswith("secondary_sinks")]
+        reached = {name[1] for name in ours if len(name) > 1}
+        assert reached <= allowed, file
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_only_models_imports_transformer_lens(file):
-    foreign = {name.split(".")[0] for name in imports(file)}
-    assert room_of(file) == "models" or "transformer_lens" not in foreign
-    assert room_of(file) in {"models", "testing"} or "transformers" not in foreign
+def test_only_models_imports_transformer_lens():
+    for file in FILES:
+        foreign = {name.split(".")[0] for name in imports(file)}
+        assert room_of(file) == "models" or "transformer_lens" not in foreign, file
+        assert room_of(file) in {"models", "testing"} or "transformers" not in foreign, file
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_every_module_has_a_docstring_and_stays_readable(file):
-    source = file.read_text(encoding="utf-8")
-    assert ast.get_docstring(ast.parse(source))
-    assert len(source.splitlines()) <= 330
+def test_every_module_has_a_docstring_and_stays_readable():
+    assert len(FILES) > 100
+    for file in FILES:
+        source = file.read_text(encoding="utf-8")
+        assert ast.get_docstring(ast.parse(source)), file
+        assert len(source.splitlines()) <= 330, file
 
 
 def modules_after(statement):

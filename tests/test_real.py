@@ -8,7 +8,7 @@ from secondary_sinks.measures import mass_from_qk, sink_share, value_drain
 from secondary_sinks.models.expected import expect
 from secondary_sinks.models.proof import prove
 from secondary_sinks.types import Edit, Thresholds
-from tests.oracles import decoder_layers, edited_run, keep, original_measures, typical
+from tests.oracles import decoder_layers, edited_runs, keep, original_measures, typical
 
 pytestmark = pytest.mark.real
 
@@ -163,8 +163,11 @@ def test_the_ablation_is_reproduced_by_full_forward_passes(smollm2, real_trace):
     sinks = detect(real_trace)
     layers = (0, 2, 5)
     rows = ablate(smollm2, real_trace, sinks, layers=layers).rows
-    for row in rows[:3] + rows[-3:]:
-        expected = edited_run(smollm2, real_trace, Edit(pos=row.pos, layer=row.layer))
+    chosen = rows[:3] + rows[-3:]
+    edits = [Edit(pos=row.pos, layer=row.layer) for row in chosen]
+    found = edited_runs(smollm2, real_trace, edits)
+    for number, row in enumerate(chosen):
+        expected = {name: value[:, number] for name, value in found.items()}
         sink = next(sink for sink in sinks.sinks if sink.pos == row.sink_pos)
         own, read = list(sink.layers), [layer + 1 for layer in sink.layers]
         assert row.norm_edited == pytest.approx(float(expected["norm"][own].mean()), rel=1e-5)

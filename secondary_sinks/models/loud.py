@@ -32,6 +32,18 @@ MAY_BE_DEAD = ("rot_q", "rot_k")
 class LoudBridge(TransformerBridge):
     """A `TransformerBridge` whose silent mistakes raise `HookError`."""
 
+    @property
+    def hook_dict(self) -> dict[str, Any]:
+        """As the bridge's, which resolves every alias again on each call: 20 ms for 30 layers.
+
+        The points of a loaded model stay; they are looked up again when some were added.
+        """
+        kept = vars(self).get("_kept_points")
+        if kept is None or kept[0] != len(self._hook_registry):
+            kept = (len(self._hook_registry), super().hook_dict)
+            object.__setattr__(self, "_kept_points", kept)
+        return dict(kept[1])
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """As the bridge's; refuses arguments that it would ignore."""
         ignored = [name for name in IGNORED if kwargs.get(name) is not None]

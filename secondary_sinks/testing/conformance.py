@@ -59,26 +59,40 @@ def model_classes() -> list[str]:
 
 def measure(variant: str, model_class: str) -> Conformance:
     """Load a variant from disk as `model_class` and compare it with its original."""
-    tokens = torch.randint(3, 97, (N_POS,), generator=torch.Generator().manual_seed(1))
     with tempfile.TemporaryDirectory() as folder:
         families.save(variant, folder)
         bridge = model_class == "TransformerBridge"
         hooked = load_model(folder, device="cpu", bridge=bridge)
-    theirs, ours = _original(families.tiny(variant), tokens), _hooked(hooked, tokens)
+    errors = compare(hooked, families.tiny(variant))
+    return Conformance(variant=variant, model_class=model_class, **errors)
+
+
+def probe() -> Int[Tensor, "pos"]:
+    """The token ids at which models are compared."""
+    return torch.randint(3, 97, (N_POS,), generator=torch.Generator().manual_seed(1))
+
+
+def compare(hooked: Any, original: Any) -> dict[str, float]:
+    """Relative errors of a hooked model against its Hugging Face original, by name."""
+    tokens = probe()
+    theirs, ours = original_states(original, tokens), _hooked(hooked, tokens)
+    errors = {name: largest_error(ours[name], theirs[name]) for name in theirs}
     trace = observe(hooked, tokens, chunk=CHUNK)
     plain = torch.stack([state.norm(dim=-1) for state in ours["resid_post"]])
-    errors = {name: max(map(relative_error, ours[name], theirs[name])) for name in theirs}
-    return Conformance(
-        variant=variant,
-        model_class=model_class,
-        **errors,
-        chunks=float(((trace.norm - plain).abs() / plain).max()),
-        replay=_replay_error(hooked, trace),
-    )
+    chunks = float(((trace.norm - plain).abs() / plain).max())
+    return errors | {"chunks": chunks, "replay": _replay_error(hooked, trace)}
 
 
-def _original(hf_model: Any, tokens: Int[Tensor, "pos"]) -> States:
-    """States of the original by module hooks: its own last hidden state is normed already."""
+def largest_error(ours: list[Tensor], theirs: list[Tensor]) -> float:
+    """Largest relative error over layers and positions."""
+    return max(map(relative_error, ours, theirs))
+
+
+def original_states(hf_model: Any, tokens: Int[Tensor, "pos"]) -> States:
+    """Logits, `resid_post`, patterns and `mlp_out` of an original, by layer.
+
+    By module hooks, since the last hidden state that it returns is normed already.
+    """
     states: States = {"resid_post": [], "mlp_out": []}
 
     def into(store: list[Tensor]) -> Any:
@@ -117,25 +131,32 @@ def _first(state: Tensor) -> Tensor:
 def _replay_error(model: Any, trace: Any) -> float:
     edits = [Edit(pos=pos, layer=layer) for pos in (5, 30) for layer in range(model.cfg.n_layers)]
     replayed = replay(model, trace, edits).norm
-    return max(
-        relative_error(replayed[:, cell], _full_pass(model, trace.tokens, edit))
-        for cell, edit in enumerate(edits)
-    )
+    plain = _full_passes(model, trace.tokens, edits)
+    return max(relative_error(replayed[:, cell], plain[:, cell]) for cell in range(len(edits)))
 
 
-def _full_pass(model: Any, tokens: Int[Tensor, "pos"], edit: Edit) -> Float[Tensor, "layer"]:
-    """Norms of the edited token, by a whole forward pass with one hook."""
+def _full_passes(
+    model: Any, tokens: Int[Tensor, "pos"], edits: list[Edit]
+) -> Float[Tensor, "layer edit"]:
+    """Norms of the edited tokens in whole forward passes, one row of the batch per edit."""
 
-    def zero(mlp_out: Tensor, hook: Any) -> Tensor:
-        edited = mlp_out.clone()
-        edited[0, edit.pos] = 0
-        return edited
+    def zero(row: int, pos: int) -> Any:
+        def hook(mlp_out: Tensor, hook: Any) -> Tensor:
+            edited = mlp_out.clone().reshape(len(edits), len(tokens), -1)
+            edited[row, pos] = 0
+            return edited.reshape(mlp_out.shape)
 
-    hooks = [(hook_name(edit.layers[0], "mlp_out"), zero)]
+        return hook
+
+    rows, positions = range(len(edits)), [edit.positions[0] for edit in edits]
+    hooks = [
+        (hook_name(edit.layers[0], "mlp_out"), zero(row, edit.positions[0]))
+        for row, edit in enumerate(edits)
+    ]
     with torch.no_grad(), model.hooks(fwd_hooks=hooks):
-        _, cache = model.run_with_cache(tokens[None])
-    layers = range(model.cfg.n_layers)
-    return torch.stack([cache[hook_name(la, "resid_post")][0, edit.pos].norm() for la in layers])
+        _, cache = model.run_with_cache(tokens.repeat(len(edits), 1))
+    states = [cache[hook_name(la, "resid_post")] for la in range(model.cfg.n_layers)]
+    return torch.stack([state[list(rows), positions].norm(dim=-1) for state in states])
 
 
 def table() -> Iterator[str]:

@@ -7,11 +7,16 @@ from secondary_sinks.models.bridge import to_bridge
 from secondary_sinks.models.convert import to_hooked
 from secondary_sinks.testing.families import configs, tiny
 from secondary_sinks.types import Sink, SinkTable
+from tests.marks import thinned
+from tests.mechanisms import MECHANISMS
 
 TOKENS = torch.randint(3, 97, (40,), generator=torch.Generator().manual_seed(1))
 MOE = ("gpt-oss", "qwen3-moe", "qwen3-moe-unnormed")
 BRIDGED = ("gemma2", "gemma3", "gpt-oss", "gpt2", "llama", "olmo2", "phi3", "pythia", "qwen3-moe")
-CASES = [(name, "hooked") for name in sorted(configs())] + [(name, "bridge") for name in BRIDGED]
+CASES = thinned(
+    [(name, "hooked") for name in sorted(configs())] + [(name, "bridge") for name in BRIDGED],
+    [(name, "hooked") for name in MECHANISMS] + [("gpt2", "bridge"), ("gemma3", "bridge")],
+)
 
 
 def sink_at(trace, pos, layers, kind="secondary"):

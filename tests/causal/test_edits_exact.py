@@ -11,16 +11,16 @@ from secondary_sinks.causal.donors import settle
 from secondary_sinks.causal.kinds import KINDS, SITES, is_possible
 from secondary_sinks.models.layers import hook_name
 from secondary_sinks.models.proof import CHECKS
-from secondary_sinks.testing.conformance import model_classes
-from secondary_sinks.testing.families import configs, save
+from secondary_sinks.testing.families import save
 from secondary_sinks.types import Edit
 from tests.causal import slow
+from tests.marks import thinned
+from tests.mechanisms import ALTERNATING, CASES
 
 CHANCE = torch.Generator().manual_seed(3)
 TOKENS = torch.randint(3, 24, (40,), generator=CHANCE)
 OTHER = torch.randint(3, 24, (24,), generator=CHANCE)
 STATES = ("norm", "deviation_ratio", "alignment", "alignment_centred", "key_norm")
-CASES = [(variant, kind) for variant in configs() for kind in model_classes()]
 POS, LAYER = 11, 1
 OPTIONS = {
     "mean": [{"over": "ordinary"}, {"over": "twins"}, {"over": "reference"}],
@@ -33,7 +33,7 @@ OPTIONS = {
 }
 
 
-@pytest.fixture(scope="module", params=CASES, ids="-".join)
+@pytest.fixture(scope="module", params=thinned(CASES, ALTERNATING), ids="-".join)
 def case(request, tmp_path_factory):
     """A model, a trace, and the trace of another text."""
     variant, kind = request.param

@@ -8,13 +8,14 @@ from secondary_sinks import load_model
 from secondary_sinks.models import hooked_attention
 from secondary_sinks.models.layers import begin, hook_name
 from secondary_sinks.testing.families import configs, save, tiny
-from tests.marks import needs_old
+from tests.marks import needs_old, thinned
+from tests.mechanisms import MECHANISMS
 
 pytestmark = needs_old
 TOKENS = torch.randint(3, 97, (40,), generator=torch.Generator().manual_seed(1))
 
 
-@pytest.fixture(scope="module", params=configs())
+@pytest.fixture(scope="module", params=thinned(list(configs()), list(MECHANISMS)))
 def model(request, tmp_path_factory):
     folder = save(request.param, tmp_path_factory.mktemp(request.param))
     return load_model(folder, device="cpu", bridge=False, skip=["causality", "chunks"])
