@@ -8,7 +8,7 @@ import transformers as hf
 
 from secondary_sinks import load_model, read_texts, tokenize
 from secondary_sinks.errors import TextError
-from secondary_sinks.runs.generate import Sampling, continue_text, generate, read_prompts
+from secondary_sinks.runs.generate import Answer, Sampling, continue_text, generate, read_prompts
 from secondary_sinks.texts import Text
 from tests.tiny import N_CTX, save_tiny
 
@@ -34,7 +34,8 @@ def hooked(folder):
 
 def test_greedy_tokens_are_those_of_transformers(model, folder):
     tokens = torch.tensor([256, *range(40, 60)])
-    new, ended = continue_text(model, tokens, Sampling(max_new_tokens=40), "t")
+    answer = continue_text(model, tokens, Sampling(max_new_tokens=40), "t")
+    new, ended = list(answer.tokens), answer.ended_by is not None
     original = hf.AutoModelForCausalLM.from_pretrained(folder)
     expected = original.generate(tokens[None], max_new_tokens=40, do_sample=False, pad_token_id=257)
     theirs = expected[0, len(tokens) :].tolist()
@@ -44,15 +45,17 @@ def test_greedy_tokens_are_those_of_transformers(model, folder):
 
 def test_an_answer_ends_where_the_model_ends_it_and_with_the_context(hooked):
     tokens = torch.arange(40, 60)
-    new, ended = continue_text(hooked, tokens, Sampling(max_new_tokens=9), "t")
-    assert (len(new), ended) == (9, False)
+    new = continue_text(hooked, tokens, Sampling(max_new_tokens=9), "t").tokens
+    assert continue_text(hooked, tokens, Sampling(max_new_tokens=9), "t").ended_by is None
+    assert len(new) == 9
     hooked.tokenizer.eos_token_id = new[0]
     try:
-        assert continue_text(hooked, tokens, Sampling(max_new_tokens=9), "t") == ([], True)
+        ended = continue_text(hooked, tokens, Sampling(max_new_tokens=9), "t")
+        assert ended == Answer(tokens=(), ended_by=new[0])
     finally:
         hooked.tokenizer.eos_token = "</s>"
     long = torch.arange(N_CTX - 3) % 200
-    assert len(continue_text(hooked, long, Sampling(max_new_tokens=9), "t")[0]) <= 3
+    assert len(continue_text(hooked, long, Sampling(max_new_tokens=9), "t").tokens) <= 3
 
 
 def test_what_is_written_can_be_read_and_fed(hooked, tmp_path):

@@ -108,7 +108,7 @@ def test_what_a_line_may_hold():
     assert pair.text_id == "7"
     assert pair.raw == "p\n\no"
     assert [message["role"] for message in pair.messages] == ["user", "assistant"]
-    assert talk.messages == ({"role": "system", "content": "s"},)
+    assert talk.messages == ({"role": "system", "content": "s", "name": "n"},)
 
 
 def test_a_txt_file_is_one_text_named_after_it(tmp_path):
