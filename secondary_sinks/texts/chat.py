@@ -7,7 +7,7 @@ from secondary_sinks.errors import TextError
 from secondary_sinks.texts.losses import losses, marked, unmarked
 from secondary_sinks.texts.text import Message
 
-MARKS = [chr(code) for code in range(0xE000, 0xE010)]
+MARKS = [chr(code) for code in range(0xE000, 0xF8FF)]
 """Characters for private use, of which one marks the ends of contents."""
 
 
@@ -32,20 +32,26 @@ def rendered(
     given = {**(options or {}), "add_generation_prompt": answer}
     try:
         fed = render(tokenizer, messages, given)
-        if lossy:
-            return fed
-        mark = next(mark for mark in MARKS if mark not in str(messages))
-        lost = losses(messages, fed) or unmarked(
-            messages, render(tokenizer, marked(messages, mark), given), mark
-        )
     except TextError as error:
         raw = "; use --feed raw" if choices else ""
         raise TextError(
             f"text {text_id!r} does not fit the chat template ({error}){raw}"
         ) from error
+    lost = [] if lossy else losses(messages, fed) or _overlooked(messages, tokenizer, given)
     if lost:
         raise TextError(f"text {text_id!r}: the chat template leaves out {said(lost)}{choices}")
     return fed
+
+
+def _overlooked(messages: Sequence[Message], tokenizer: Any, given: Mapping[str, Any]) -> list[str]:
+    """Contents that stand in what is fed only because the template itself writes the same."""
+    from secondary_sinks.models.templates import render
+
+    mark = next(mark for mark in MARKS if mark not in str(messages))
+    try:
+        return unmarked(messages, render(tokenizer, marked(messages, mark), given), mark)
+    except TextError:  # the template takes these contents only as they are
+        return []
 
 
 def said(lost: Sequence[str]) -> str:

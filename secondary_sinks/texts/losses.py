@@ -24,9 +24,10 @@ def losses(messages: Sequence[Message], fed: str) -> list[str]:
     """What each message says that `fed` does not, in words; nothing where all of it is there."""
     found, at = [], 0
     for number, message in enumerate(messages, start=1):
-        start = 0 if message["role"] == "system" else at
+        anywhere = message["role"] == "system"
+        start = 0 if anywhere else at
         missing, end = _content_losses(message, fed, start)
-        at = max(at, end)
+        at = at if anywhere else end
         missing += _extra_losses(message, fed, start)
         found += [f"{what} of message {number} ({message['role']}){rest}" for what, rest in missing]
     return found
@@ -44,15 +45,15 @@ def unmarked(messages: Sequence[Message], fed: str, mark: str) -> list[str]:
     """
     found, at = [], 0
     for number, message in enumerate(messages, start=1):
-        start = 0 if message["role"] == "system" else at
+        anywhere = message["role"] == "system"
         content = content_of(message)
         if not content.strip():
             continue
-        end = fed.find(THINK.split(content)[-1].lstrip() + mark, start)
+        end = fed.find(THINK.split(content)[-1].lstrip() + mark, 0 if anywhere else at)
         if end < 0:
             found.append(f"the content of message {number} ({message['role']}), {_quoted(content)}")
-        else:
-            at = max(at, end)
+        elif not anywhere:
+            at = end
     return found
 
 
