@@ -15,7 +15,7 @@ ARROWS = {
     "types": {"observation"},  # when Trace.from_cache is called, no earlier
     "errors": set(),
     "models": {"measures"},
-    "texts": set(),
+    "texts": {"models"},  # chat templates are rendered there
     "measures": set(),
     "observation": {"models", "measures"},
     "detection": {"measures"},
