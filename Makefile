@@ -1,4 +1,5 @@
 # Two commands: `make demo` and `make test`. Each sets up all it needs in .venv, once.
+# `make test-all` also runs the further cases of what `make test` proves.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,20 +8,25 @@ NEXT := .venv-tl4
 NEXT_READY := $(NEXT)/.ready
 OUT ?= runs/demo
 RESULTS ?= runs/results
-# Tests in as many processes as there are cores, one thread each; a file stays in one process.
-SPREAD := --numprocesses auto --dist loadfile
+# Tests in as many processes as there are cores, one thread each; see tests/conftest.py for which
+# tests stay in one process.
+PYTEST := -m pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder
+TYPICAL := -m "not exhaustive"
 
-.PHONY: demo test test-tl4 check docs results clean
+.PHONY: demo test test-all test-tl4 check docs results clean
 
 demo: $(READY)
 	$(BIN)/secondary-sinks run smollm2-135m --out $(OUT)
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD)
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) $(TYPICAL)
+
+test-all: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST)
 
 # Models and observation again, with the newest TransformerLens 4, which has bridges only.
 test-tl4: $(NEXT_READY)
-	OMP_NUM_THREADS=1 $(NEXT)/bin/python -m pytest $(SPREAD) tests/models tests/observation
+	OMP_NUM_THREADS=1 $(NEXT)/bin/python $(PYTEST) $(TYPICAL) tests/models tests/observation
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""What all tests share: shapes checked while they run, models loaded once, the two sizes of a run."""
+"""What all tests share: checks of shapes, models that are loaded once, the order of a run."""
 
 from tests.shapes import check_shapes
 
@@ -19,6 +19,22 @@ hypothesis.settings.register_profile("same", derandomize=True)
 hypothesis.settings.register_profile("explore")
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS", "same"))
 
+START_WITH = {
+    group: number
+    for number, group in enumerate(
+        (
+            "real",
+            "tests/runs/test_kills.py",
+            "tests/runs/test_ray.py",
+            "tests/browser/test_notebook.py",
+            "tests/test_docs.py",
+            "tests/causal/test_edits_exact.py",
+            "tests/models/test_families.py",
+        )
+    )
+}
+"""Groups of tests that take longest, so that one process does not end long after the other."""
+
 
 def pytest_addoption(parser):
     parser.addoption("--margins", action="store_true", help="print how near floats come to bounds")
@@ -29,6 +45,18 @@ def pytest_configure(config):
         from tests import margins
 
         margins.install(config)
+
+
+def pytest_collection_modifyitems(items):
+    """A file stays in one process, and so do all tests of the real weights; slow ones begin."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    items.sort(key=lambda item: START_WITH.get(group_of(item), len(START_WITH)))
+
+
+def group_of(item):
+    """The tests that share a process: those of a file, or those of the real weights."""
+    return "real" if item.get_closest_marker("real") else item.nodeid.partition("::")[0]
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,13 @@ exhaustive = pytest.mark.exhaustive
 """A further case of something that `make test` proves by a case that tells as much."""
 
 
-def thinned(cases, kept):
-    """All `cases` as parameters of a test; `make test` runs only those in `kept`."""
+def thinned(cases, kept, *, unpack=False):
+    """All `cases` as parameters of a test; `make test` runs only those in `kept`.
+
+    With `unpack` each case is a tuple of several parameters.
+    """
     assert all(case in cases for case in kept), "what is kept must be a case"
-    return [case if case in kept else pytest.param(case, marks=exhaustive) for case in cases]
+    return [
+        pytest.param(*(case if unpack else (case,)), marks=() if case in kept else exhaustive)
+        for case in cases
+    ]

@@ -98,7 +98,7 @@ def edited_runs(model, trace, edits):
 
 
 def direct_masses(model, tokens, layer, edited, positions):
-    """Masses in runs of the clean text whose query and key at one position, in this layer, are edited.
+    """Masses of edited tokens in the clean text: their query and key in this layer are replaced.
 
     One row of the batch per position.
     """

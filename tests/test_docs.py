@@ -11,6 +11,7 @@ from secondary_sinks.cli.reference import reference
 from secondary_sinks.measures import cached
 from secondary_sinks.runs import columns
 from secondary_sinks.testing import plants
+from tests.marks import thinned
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = {page.stem: page.read_text("utf-8") for page in sorted(DOCS.glob("*.md"))}
@@ -94,11 +95,15 @@ def test_the_columns_in_the_page_of_files_are_those_of_the_tables():
         assert "\n".join(columns.as_markdown(name)) in PAGES["files"], name
 
 
-def test_the_margins_and_the_table_of_plants_are_those_of_the_command():
+@pytest.mark.parametrize("n_plants", thinned([5, 100], [5]))
+def test_the_margins_and_the_table_of_plants_are_those_of_the_command(n_plants):
     assert " ".join(plants.MARGINS.split()) in " ".join(PLANTS.replace("\n> ", "\n").split())
     rows = [line for line in PLANTS.splitlines() if line.startswith("| ")][1:]
     pairs = [tuple(cell.strip() for cell in row.split("|")[1:3]) for row in rows]
     assert pairs == [(one, by) for one in plants.CONDITIONS for by in plants.CRITERIA]
-    scores = [plants.measure("plain", 100, criterion=by) for by in plants.CRITERIA]
-    assert plants.table(scores).splitlines()[2:] == rows[:2]
-    assert all(row.endswith("| 1.000 | 1.000 | 1.000 |") for row in rows[::2])
+    scores = [plants.measure("plain", n_plants, criterion=by) for by in plants.CRITERIA]
+    printed = plants.table(scores).splitlines()[2:]
+    if n_plants == 100:
+        assert printed == rows[:2]
+    assert printed[0].count("|") == rows[0].count("|")
+    assert all(row.endswith("| 1.000 | 1.000 | 1.000 |") for row in [printed[0], *rows[::2]])

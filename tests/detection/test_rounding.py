@@ -13,16 +13,24 @@ from secondary_sinks.detection.rounding import moved, rounding
 from secondary_sinks.models.planted import Plant, plant
 from secondary_sinks.testing.families import tiny
 from secondary_sinks.types import SinkTable, Thresholds
-from tests.marks import needs_old
+from tests.marks import OLD, needs_old, thinned
 
 HALF = (torch.bfloat16, torch.float16)
 CLASSES = [pytest.param(False, marks=needs_old, id="hooked"), pytest.param(True, id="bridge")]
 TOKENS = torch.randint(3, 97, (100,), generator=torch.Generator().manual_seed(1))
-GRID = {
-    "aligned": (0.8, 0.9, 0.95),
-    "outlying": tuple(torch.linspace(1.5, 8.0, 40).tolist()),
-    "attended": (1.2, 2.0, 3.0),
+GRIDS = {
+    "360 thresholds": {
+        "aligned": (0.8, 0.9, 0.95),
+        "outlying": tuple(torch.linspace(1.5, 8.0, 40).tolist()),
+        "attended": (1.2, 2.0, 3.0),
+    },
+    "40 thresholds": {
+        "aligned": (0.9,),
+        "outlying": tuple(torch.linspace(1.5, 8.0, 20).tolist()),
+        "attended": (1.2, 3.0),
+    },
 }
+REAL_CASES = list(itertools.product(GRIDS, HALF, (False, True)))
 
 
 def verdicts(sinks):
@@ -128,14 +136,18 @@ def test_results_are_float32_and_within_the_rounding_of_float32(name, dtype, bri
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("bridge", CLASSES)
-@pytest.mark.parametrize("dtype", HALF, ids=str)
+@pytest.mark.parametrize(
+    ("grid", "dtype", "bridge"),
+    thinned(REAL_CASES, [("40 thresholds", torch.bfloat16, not OLD)], unpack=True),
+)
 def test_what_differs_on_real_weights_is_marked_and_most_is_not(
-    dtype, bridge, real_tokens, real_trace
+    grid, dtype, bridge, real_tokens, real_trace
 ):
+    if not bridge and not OLD:
+        pytest.skip("TransformerLens 4 has no HookedTransformer")
     model = load_model("smollm2-135m", device="cpu", dtype=dtype, bridge=bridge)
     half = observe(model, real_tokens, text_id=real_trace.text_id)
-    differ, unsaid, marked, n_all = unmarked_differences(half, real_trace, GRID)
+    differ, unsaid, marked, n_all = unmarked_differences(half, real_trace, GRIDS[grid])
     assert differ > 0 or dtype == torch.float16
     assert unsaid == []
     assert 0 < marked < n_all / 2

@@ -20,6 +20,8 @@ from secondary_sinks.models import memory, originals
 from secondary_sinks.models.originals import read_original
 from secondary_sinks.models.sources import resolve
 from secondary_sinks.testing.families import SMALL, configs, save, tiny
+from tests.marks import thinned
+from tests.mechanisms import MECHANISMS
 from tests.tiny import save_tiny
 
 
@@ -42,7 +44,7 @@ def declare(folder, **fields):
     return folder
 
 
-@pytest.mark.parametrize("name", sorted(configs()))
+@pytest.mark.parametrize("name", thinned(sorted(configs()), list(MECHANISMS)))
 def test_shards_give_the_weights_that_were_saved(name, tmp_path):
     model = tiny(name)
     model.save_pretrained(tmp_path, max_shard_size="20KB")
