@@ -15,7 +15,7 @@ from secondary_sinks.models.planted import plant
 from secondary_sinks.notebook import Session
 from secondary_sinks.texts import TokenizedText
 from tests.devices.pretended import pretended
-from tests.marks import needs_old
+from tests.marks import needs_old, thinned
 from tests.questions.gardens import PRIMARY, texts, three
 from tests.tiny import tiny_llama, tiny_tokenizer
 
@@ -25,6 +25,8 @@ pytestmark = [
 ]
 DEVICE = "mps"
 """Mixes no more than the others do, and has no float64."""
+TYPICAL = ["mlp_anatomy", "mlp_patching", "primary_weakening"]
+"""What reads activations, what replays edits, and what recomputes texts."""
 SMALLER = {"norm_and_score": {"resamples": 49}}
 
 
@@ -53,7 +55,7 @@ def answer(name, seen):
 
 
 @needs_old
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", thinned(list(EXPERIMENTS), TYPICAL))
 def test_experiments_answer_as_on_the_processor(name):
     expected = answer(name, here())
     with pretended():
