@@ -26,7 +26,7 @@ import typer
 from experiments.prices import ASKED, QUICK, prices
 from experiments.shared import Finding, Observed, observe_texts
 from experiments.written import RECORD, in_words, without_nan, write
-from secondary_sinks import bundled_corpus, read_texts
+from secondary_sinks import bundled_corpus, files, read_texts
 from secondary_sinks.cli import run_app, say
 from secondary_sinks.errors import SinkError
 from secondary_sinks.runs import RunFolder
@@ -111,7 +111,7 @@ def observed_for(model: str, texts: str | None, options: Mapping[str, Any], say:
 def is_finished(folder: Path, key: str) -> bool:
     """Whether an experiment with this key was written as a whole."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = json.loads(files.read_text(folder / RECORD))
         return bool(record["provenance"]["key"] == key)
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -124,7 +124,7 @@ def claims_of(out: Path, model: str, names: Sequence[str] = EXPERIMENTS) -> pd.D
         path = out / name / RECORD
         if not path.is_file():
             continue
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(files.read_text(path))
         told = {"model": model, "experiment": name, "question": record["question"]}
         for role, verdict in _roles(record):
             rows.append(told | {"role": role, "file": f"{name}/{RECORD}"} | verdict)
@@ -133,18 +133,18 @@ def claims_of(out: Path, model: str, names: Sequence[str] = EXPERIMENTS) -> pd.D
 
 def write_claims(table: pd.DataFrame, out: Path) -> None:
     """claims.csv, claims.md and claims.html: the last two for the eye."""
-    files = RunFolder(out)
-    files.write_text("claims.csv", table.to_csv(index=False))
+    place = RunFolder(out)
+    place.write_text("claims.csv", table.to_csv(index=False))
     shown = table[["experiment", "claim", "outcome", "why", "value", "low", "high", "n_sinks"]]
     html = shown.to_html(index=False, na_rep="", float_format="{:.3g}".format)
     style = "<style>body{font-family:sans-serif}td{text-align:left;padding:.3em}</style>"
     page = f'<!doctype html><meta charset="utf-8"><title>Claims</title>{style}{html}'
-    files.write_text("claims.html", page)
+    place.write_text("claims.html", page)
     lines = ["| experiment | claim | outcome | why |", "|---|---|---|---|"]
     for row in table.to_dict("records"):
         cells = [str(row[name]) for name in ("experiment", "claim", "outcome", "why")]
         lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
-    files.write_text("claims.md", "\n".join(lines) + "\n")
+    place.write_text("claims.md", "\n".join(lines) + "\n")
 
 
 def _run(
@@ -175,7 +175,7 @@ def _record_failure(folder: Path, name: str, error: Exception) -> str:
     why = f"{type(error).__name__}: {error}"
     record = {"name": name, "question": "", "failed": why, "traceback": traceback.format_exc()}
     content = json.dumps(without_nan(record), indent=2)
-    (folder / RECORD).write_text(content + "\n", encoding="utf-8")
+    RunFolder(folder).write_text(RECORD, content + "\n")
     return f"{FAILED}: {why}"
 
 

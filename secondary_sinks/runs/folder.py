@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import durable, parquet
 from secondary_sinks.runs.durable import LOCK, PART
@@ -89,7 +90,7 @@ class RunFolder:
                 f"{str(self.path)!r} holds a sweep, whose cells --force does not throw away; "
                 "choose another --out"
             )
-        foreign = [name for name in found if name not in OWN or (self.path / name).is_dir()]
+        foreign = [name for name in found if name not in OWN or not (self.path / name).is_file()]
         if foreign:
             raise RunFolderError(
                 f"{str(self.path)!r} holds {foreign[0]!r}, which no run wrote; "
@@ -136,6 +137,7 @@ class RunFolder:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the lock file of the folder, and remove it at the end."""
+        files.refuse_special(self.path / LOCK)
         lock = FileLock(self.path / LOCK)
         try:
             lock.acquire(blocking=False)
@@ -190,6 +192,7 @@ class RunFolder:
     def table(self, name: str) -> pd.DataFrame:
         """Read a table. Raises `RunFolderError` when it is missing or damaged."""
         path = self.path / f"{name}.parquet"
+        files.refuse_special(path)
         if not path.is_file():
             sweep = (self.path / "sweep").is_dir()
             todo = "run the same command without --no-trace" if sweep else "run again with --force"
@@ -203,10 +206,11 @@ class RunFolder:
         """Read `run.json`. Raises `RunFolderError` when there is none or it is damaged."""
         path = self.path / RECORD
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(files.read_text(path))
         except OSError as error:
             raise RunFolderError(
-                f"{str(self.path)!r} is no run folder: it has no readable {RECORD}"
+                f"{str(self.path)!r} is no run folder: it has no readable {RECORD} "
+                f"({error.strerror})"
             ) from error
         except (ValueError, RecursionError) as error:
             raise self._damaged(path, error) from error
@@ -226,7 +230,11 @@ class RunFolder:
         return self.has_record() and bool(self.record().get("key") == key)
 
     def has_record(self) -> bool:
-        """Whether the folder holds a finished run, of whatever inputs."""
+        """Whether the folder holds a finished run, of whatever inputs.
+
+        Raises `SpecialFileError` where `run.json` is no regular file.
+        """
+        files.refuse_special(self.path / RECORD)
         return (self.path / RECORD).is_file()
 
     @staticmethod

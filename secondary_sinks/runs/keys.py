@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import secondary_sinks
+from secondary_sinks import files
 from secondary_sinks.runs import durable
 from secondary_sinks.runs.tasks import Unit
 from secondary_sinks.types import Thresholds
@@ -39,7 +40,7 @@ def code_version(rooms: tuple[str, ...]) -> str:
         place = package / room
         for file in [place] if place.is_file() else sorted(place.rglob("*.py")):
             digest.update(f"{file.relative_to(package).as_posix()}\n".encode())
-            digest.update(file.read_bytes())
+            digest.update(files.read_bytes(file))
     return digest.hexdigest()[:16]
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
 
 SCHEMAS = {"sinks": 1, "effects": 1, "trace": 1}
@@ -35,7 +36,8 @@ def read(path: Path) -> pa.Table:
 
     Raises `RunFolderError` for a schema of another version, `OSError` or `ValueError` for damage.
     """
-    table = pq.read_table(path, page_checksum_verification=True)
+    with files.open_file(path) as file:
+        table = pq.read_table(file, page_checksum_verification=True)
     check_schema(table.schema.metadata, path)
     return table
 

@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from secondary_sinks import files
 from secondary_sinks.errors import SweepError
 from secondary_sinks.runs.folder import EXACT
 from secondary_sinks.runs.sweep_config import SweepConfig, parse_layers
@@ -150,9 +151,7 @@ def read_config(path: Path) -> dict[str, Any]:
     if path.suffix not in _READERS:
         raise SweepError(f"config {str(path)!r}: expected a name in {', '.join(_READERS)}")
     try:
-        if path.exists() and not path.is_file():  # a pipe may never end
-            raise SweepError(f"config {str(path)!r} is not a file; expected one of keys and values")
-        content = path.read_text(encoding="utf-8-sig")
+        content = files.read_text(path, "utf-8-sig")
     except UnicodeDecodeError as error:
         raise SweepError(f"{str(path)!r} is not UTF-8 text (byte {error.start})") from error
     except OSError as error:
