@@ -14,6 +14,7 @@ What would refute it: most secondary sinks hold letters.
     python -m experiments.sink_tokens --model smollm2-135m --out results/sink_tokens
 """
 
+import re
 from collections import Counter
 
 import numpy as np
@@ -65,12 +66,19 @@ def run(observed: Observed) -> Finding:
     )
 
 
+BYTE = re.compile("<0x[0-9A-F]{2}>")
+
+
 def kind_of(token: str) -> str:
     """What a token holds: a letter anywhere makes it letters.
 
     >>> [kind_of(token) for token in (" the", " ", "42", ", ", "<|im_start|>", "3rd")]
     ['letters', 'white space', 'digits', 'punctuation', 'special', 'letters']
+    >>> kind_of("<0x0A>")  # a byte
+    'white space'
     """
+    if BYTE.fullmatch(token):
+        token = bytes([int(token[3:5], 16)]).decode(errors="replace")
     if token.startswith("<") and token.endswith(">") and len(token) > 2:
         return "special"
     if any(char.isalpha() for char in token):

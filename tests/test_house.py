@@ -16,7 +16,7 @@ ARROWS = {
     "errors": set(),
     "files": set(),
     "models": {"measures"},
-    "texts": set(),
+    "texts": {"models"},  # chat templates are rendered there
     "measures": set(),
     "observation": {"models", "measures"},
     "detection": {"measures"},

@@ -49,7 +49,11 @@ Texts = Annotated[
 ]
 Feed = Annotated[
     str,
-    typer.Option(help="chat (the model's template), raw, or auto: chat for conversations."),
+    typer.Option(
+        help="auto (ids that `generate` stored, else chat for conversations, else raw), chat (the "
+        "model's template), chat:NAME=VALUE (with an option of it), raw, or chat:lossy and "
+        "raw:lossy, which accept that content is left out."
+    ),
 ]
 EditKind = Annotated[
     str,

@@ -98,15 +98,18 @@ def _show_one(console: Console, record: Mapping[str, Any], sinks: pd.DataFrame) 
 
 
 def sink_table(sinks: pd.DataFrame, n_texts: int) -> Table:
-    """One row per kind and token: how many, where created, how long alive, how attended."""
+    """One row per kind and token id: how many, where created, how long alive, how attended."""
     table = Table(title=f"Sinks in {n_texts} text(s)", title_justify="left")
     for name in ("kind", "token", "count", "texts", "created at", "lifetime", "norm", "mass"):
         right = name not in {"kind", "token"}
         table.add_column(name, justify="right" if right else "left", no_wrap=True)
-    for (kind, token), group in sinks.groupby(["kind", "token"], sort=False):
+    ids_of = sinks.groupby("token")["token_id"].nunique()
+    for (kind, token_id), group in sinks.groupby(["kind", "token_id"], sort=False):
+        token = group["token"].iloc[0]
+        alike = f" [{token_id}]" if ids_of[token] > 1 else ""
         table.add_row(
             escape(printable(str(kind))),
-            escape(printable(repr(token))),
+            escape(printable(repr(token) + alike)),
             str(len(group)),
             str(group["text_id"].nunique()),
             _span(group["l_start"]),

@@ -45,7 +45,10 @@ Sites = Annotated[
 ]
 SweepFeed = Annotated[
     str | None,
-    typer.Option(help="chat (the model's template), raw, or auto (default)."),
+    typer.Option(
+        help="auto (default), chat (the model's template), chat:NAME=VALUE, raw, chat:lossy or "
+        "raw:lossy, as for `run`."
+    ),
 ]
 Ordinary = Annotated[
     int | None,

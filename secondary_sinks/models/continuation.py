@@ -35,3 +35,24 @@ def _empty_cache(model: HookedModel) -> Any:
     from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 
     return TransformerLensKeyValueCache.init_cache(model.cfg, model.cfg.device, 1)
+
+
+def keep_end_tokens(hooked: Any, hf_model: Any) -> None:
+    """Let a hooked model know the tokens at which its original ends what it generates."""
+    hooked.end_tokens = _listed(getattr(hf_model, "generation_config", None))
+
+
+def end_tokens(model: HookedModel) -> frozenset[int]:
+    """Ids that end an answer: those of the model's generation config and of its tokenizer."""
+    if is_bridge(model):
+        found = _listed(getattr(model.original_model, "generation_config", None))  # type: ignore[attr-defined]
+    else:
+        found = getattr(model, "end_tokens", ())
+    of_tokenizer = getattr(model.tokenizer, "eos_token_id", None)
+    return frozenset([*found, *([] if of_tokenizer is None else [of_tokenizer])])
+
+
+def _listed(config: Any) -> tuple[int, ...]:
+    """The end tokens of a generation config, which names none, one or several."""
+    found = getattr(config, "eos_token_id", None)
+    return tuple(found) if isinstance(found, list | tuple) else () if found is None else (found,)

@@ -1,5 +1,6 @@
 """Tokens as they are fed: checked before anything is computed."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from secondary_sinks.errors import TextError
+
+SPACE = "\u2581"
+"""How SentencePiece writes a space."""
+BYTE = re.compile("<0x[0-9A-F]{2}>")
+LOST = "\ufffd"
+"""How bytes that are no whole character are decoded."""
 
 
 def token_ids(
@@ -30,7 +37,20 @@ def token_ids(
 
 
 def token_strings(ids: Int[Tensor, "pos"], tokenizer: Any = None) -> tuple[str, ...]:
-    """The text of every single token; its id in brackets where there is no tokenizer."""
+    """Every single token in words; its id in brackets where there is no tokenizer."""
     if tokenizer is None:
         return tuple(f"[{token}]" for token in ids.tolist())
-    return tuple(tokenizer.decode([token]) for token in ids.tolist())
+    words = {token: _in_words(token, tokenizer) for token in set(ids.tolist())}
+    return tuple(words[token] for token in ids.tolist())
+
+
+def _in_words(token: int, tokenizer: Any) -> str:
+    """The text of a token, or its own piece where that is lost when it is decoded alone.
+
+    Decoded alone, a SentencePiece token loses its space, a byte token is no longer told from the
+    character, and a part of a character is the same as every other part.
+    """
+    piece, said = str(tokenizer.convert_ids_to_tokens(token)), tokenizer.decode([token])
+    if SPACE in piece:
+        return piece.replace(SPACE, " ")
+    return piece if BYTE.fullmatch(piece) or LOST in said or not said else said

@@ -127,7 +127,12 @@ def _tokens(secondary: pd.DataFrame) -> str:
 
 
 def _commonest_tokens(sinks: pd.DataFrame) -> str:
-    counts = {quoted(str(token)): int(n) for token, n in sinks["token"].value_counts().items()}
+    names = sinks.drop_duplicates("token_id").set_index("token_id")["token"]
+    alike = names[names.duplicated(keep=False)].index
+    counts = {
+        quoted(str(names[one])) + (f" [{one}]" if one in alike else ""): int(n)
+        for one, n in sinks["token_id"].value_counts().items()
+    }
     return next(iter(counts)) if len(counts) == 1 else listed(counts, most=5)
 
 

@@ -15,11 +15,11 @@ from secondary_sinks.models.outline import Outline, outline
 from secondary_sinks.models.sources import resolve
 from secondary_sinks.runs.keys import hash_tokens, task_key, unit_key
 from secondary_sinks.runs.manifest import Manifest
-from secondary_sinks.runs.plan import read_all
 from secondary_sinks.runs.stored import read_stored
 from secondary_sinks.runs.sweep_config import SweepConfig
 from secondary_sinks.runs.tasks import ModelSpec, Prepared
 from secondary_sinks.texts import Text, tokenize
+from secondary_sinks.texts.several import read_all
 
 Known = Sequence[tuple[ModelSpec, Prepared]]
 TRACE_ROW, CELL_ROW = 70, 60

@@ -14,7 +14,7 @@ from secondary_sinks.runs.assemble import Assembly, answers, labels, write_table
 from secondary_sinks.runs.folder import OWN, RECORD, RunFolder
 from secondary_sinks.runs.keys import unit_key, versions_of_code
 from secondary_sinks.runs.manifest import WORK, Manifest
-from secondary_sinks.runs.plan import Plan, hash_text
+from secondary_sinks.runs.plan import Plan
 from secondary_sinks.runs.record import commit
 from secondary_sinks.runs.sweep_config import MOST_LAYERS, SweepConfig, parse_layers
 from secondary_sinks.texts import Text, TokenizedText
@@ -28,7 +28,7 @@ GROWING = ("models", "texts", "edits", "sites", "layers")
 def asked_for(config: SweepConfig, texts: Sequence[Text | TokenizedText]) -> dict[str, Any]:
     """The resolved config, with a hash of each text."""
     hashes = {
-        text.text_id: hash_text(text)
+        text.text_id: text.sha256
         if isinstance(text, Text)
         else hashlib.sha256(str(text.tokens.tolist()).encode()).hexdigest()
         for text in texts

@@ -22,10 +22,14 @@ from torch import Tensor
 from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError, TextError
 from secondary_sinks.models import HookedModel, weight_hash
-from secondary_sinks.models.continuation import Continuation
+from secondary_sinks.models.continuation import Continuation, end_tokens
 from secondary_sinks.runs import durable
 from secondary_sinks.texts import Text, parse_jsonl, read_texts
-from secondary_sinks.texts.read import Message, read_utf8
+from secondary_sinks.texts.chat import rendered
+from secondary_sinks.texts.fingerprints import template_sha256, tokenizer_sha256
+from secondary_sinks.texts.read import read_utf8
+from secondary_sinks.texts.records import STORED, load_object
+from secondary_sinks.texts.text import Message, content_sha256
 
 Say = Callable[[str], None]
 BEGIN = b'{"id": '
@@ -67,54 +71,79 @@ def check_place(out: Path) -> None:
         raise durable.unwritable(out, error) from error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a model wrote."""
+
+    tokens: tuple[int, ...]
+    """Ids, without the one that ended the answer."""
+    ended_by: int | None
+    """The id that ended it; None where the limit or the context did."""
+
+
 def generate(
     model: HookedModel, prompts: Sequence[Text], out: Path, sampling: Sampling, say: Say = print
 ) -> int:
     """Answer the prompts that `out` lacks, one line each; gives how many were answered.
 
     Raises `TextError` for a model without tokenizer or chat template, for prompts that do not fit
-    into its context, and for an `out` that was made by another model or with other settings.
+    into its context or that its template leaves something out of, and for an `out` that was made
+    by another model or with other settings.
     """
-    made = asdict(sampling) | {"weights_sha256": weight_hash(model)}
     fed = {text.text_id: _fed(model, text) for text in prompts}
+    made = asdict(sampling) | _made_by(model)
     done = _done(out, made, {text.text_id: list(_messages(text)) for text in prompts}, say)
     missing = [text for text in prompts if text.text_id not in done]
     limit = sampling.max_new_tokens
     say(f"{len(missing)} of {len(prompts)} prompts to answer, at most {limit:,} tokens each")
     start, n_tokens = time.perf_counter(), 0
     for number, text in enumerate(missing, start=1):
-        new, ended = continue_text(model, fed[text.text_id], sampling, text.text_id)
-        _append(out, _line(model, text, new, ended, made))
-        n_tokens += len(new)
+        answer = continue_text(model, fed[text.text_id], sampling, text.text_id)
+        _append(out, _line(model, text, fed[text.text_id], answer, made))
+        n_tokens += len(answer.tokens)
         speed = n_tokens / max(time.perf_counter() - start, 1e-9)
-        left = (len(missing) - number) * limit / speed
-        end = "ended" if ended else "cut off"
+        left = (len(missing) - number) * limit / max(speed, 1e-9)
         say(
-            f"[{number}/{len(missing)}] {text.text_id}: {len(new):,} tokens, {end}; "
-            f"{speed:.1f} tokens/s, at most {left:.0f} s to go"
+            f"[{number}/{len(missing)}] {text.text_id}: {len(answer.tokens):,} tokens, "
+            f"{_end(model, answer)}; {speed:.1f} tokens/s, at most {left:.0f} s to go"
         )
     return len(missing)
 
 
-def continue_text(
-    model: HookedModel, tokens: Tensor, sampling: Sampling, text_id: str
-) -> tuple[list[int], bool]:
-    """New tokens after `tokens` [pos], and whether the model ended its answer itself.
+def continue_text(model: HookedModel, tokens: Tensor, sampling: Sampling, text_id: str) -> Answer:
+    """What the model writes after `tokens` [pos].
 
-    The token that ends it is not among them. `text_id` and the seed decide what is drawn.
+    It ends at any end token of the model's generation config or of its tokenizer. `text_id` and
+    the seed decide what is drawn.
     """
     words = f"{sampling.seed}:{text_id}".encode(errors="surrogatepass")
     seed = int.from_bytes(hashlib.sha256(words).digest()[:7], "big")
     chance = torch.Generator().manual_seed(seed)
-    text, ahead = Continuation(model), tokens
+    text, ahead, ends = Continuation(model), tokens, end_tokens(model)
     new: list[int] = []
     for _ in range(min(sampling.max_new_tokens, model.cfg.n_ctx - len(tokens))):
         token = _choose(text.read(ahead), sampling.temperature, chance)
-        if token == model.tokenizer.eos_token_id:
-            return new, True
+        if token in ends:
+            return Answer(tokens=tuple(new), ended_by=token)
         new.append(token)
         ahead = torch.tensor([token])
-    return new, False
+    return Answer(tokens=tuple(new), ended_by=None)
+
+
+def _made_by(model: HookedModel) -> dict[str, Any]:
+    """What of a model decides its answers."""
+    return {
+        "weights_sha256": weight_hash(model),
+        "tokenizer_sha256": tokenizer_sha256(model.tokenizer),
+        "template_sha256": template_sha256(model.tokenizer),
+        "end_tokens": sorted(end_tokens(model)),
+    }
+
+
+def _end(model: HookedModel, answer: Answer) -> str:
+    if answer.ended_by is None:
+        return "cut off"
+    return f"ended by {model.tokenizer.convert_ids_to_tokens(answer.ended_by)!r}"
 
 
 def _choose(logits: Float[Tensor, "d_vocab"], temperature: float, chance: torch.Generator) -> int:
@@ -128,14 +157,7 @@ def _fed(model: HookedModel, text: Text) -> Tensor:
     tokenizer = model.tokenizer
     if getattr(tokenizer, "chat_template", None) is None:
         raise TextError("generating needs a tokenizer with a chat template; the model has none")
-    try:
-        fed = tokenizer.apply_chat_template(
-            list(_messages(text)), tokenize=False, add_generation_prompt=True
-        )
-    except Exception as error:  # templates raise what they like, for roles they don't accept
-        raise TextError(
-            f"prompt {text.text_id!r} does not fit the chat template: {error}"
-        ) from error
+    fed = rendered(text.text_id, _messages(text), tokenizer, answer=True)
     ids = tokenizer(fed, add_special_tokens=False)["input_ids"]
     if len(ids) >= model.cfg.n_ctx:
         raise TextError(
@@ -149,15 +171,30 @@ def _messages(text: Text) -> tuple[Message, ...]:
 
 
 def _line(
-    model: HookedModel, text: Text, new: Sequence[int], ended: bool, made: Mapping[str, Any]
+    model: HookedModel, text: Text, prompt: Tensor, answer: Answer, made: Mapping[str, Any]
 ) -> str:
-    """A text for `read_texts`; a blank answer is left out of the conversation, and marked."""
-    answer = model.tokenizer.decode(new, skip_special_tokens=True)
+    """A text for `read_texts` with its ids; a blank answer is no message, and marked."""
+    tokenizer, new = model.tokenizer, list(answer.tokens)
+    said = tokenizer.decode(new, clean_up_tokenization_spaces=False)
     turns = list(_messages(text))
-    if answer.strip():
-        turns.append({"role": "assistant", "content": answer})
-    told = {"n_new_tokens": len(new), "ended": ended, "blank": not answer.strip()}
-    return json.dumps({"id": text.text_id, "messages": turns, **told, "made": dict(made)}) + "\n"
+    if said.strip():
+        turns.append({"role": "assistant", "content": said})
+    ended = answer.ended_by
+    end = [] if ended is None else [ended]
+    told = {
+        "n_new_tokens": len(new),
+        "ended": bool(end),
+        "ended_by": {"id": ended, "token": tokenizer.convert_ids_to_tokens(ended)} if end else None,
+        "blank": not said.strip(),
+    }
+    stored = {
+        "prompt": prompt.tolist(),
+        "answer": [*new, *end],
+        "tokenizer_sha256": tokenizer_sha256(tokenizer),
+        "content_sha256": content_sha256(None, turns),
+    }
+    line = {"id": text.text_id, "messages": turns, **told, STORED: stored, "made": dict(made)}
+    return json.dumps(line) + "\n"
 
 
 def _append(out: Path, line: str) -> None:
@@ -205,11 +242,9 @@ def _foreign(out: Path, number: int) -> TextError:
 def _as_text(line: str) -> str:
     """A line with `prompt` alone as one with `text`; any other as it is."""
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
+        record = load_object(line, "")
+    except TextError:
         return line
-    if not isinstance(record, dict) or "prompt" not in record:
+    if "prompt" not in record or {"text", "messages", "output"} & record.keys():
         return line
-    if {"text", "messages", "output"} & record.keys():
-        return line
-    return json.dumps({**record, "text": record.pop("prompt")})
+    return json.dumps({"text": record.pop("prompt"), **record})

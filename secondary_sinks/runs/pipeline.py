@@ -16,6 +16,7 @@ from secondary_sinks.questions import Answer, layer_effects, layer_verdicts
 from secondary_sinks.runs.answers import write_answers
 from secondary_sinks.runs.folder import RunFolder
 from secondary_sinks.texts import TokenizedText
+from secondary_sinks.texts.several import refuse_same_ids
 from secondary_sinks.types import Effects, SinkTable, Thresholds, Trace
 
 Tick = Callable[[str, str, int, int], None]
@@ -58,6 +59,7 @@ def analyse(
 ) -> Results:
     """Observe, detect and (unless `edit` is None) ablate every text."""
     limits, tick, clock = thresholds or Thresholds(), tick or _silent, _Clock()
+    refuse_same_ids(texts)
     check_lengths(model, texts, limits)
     traces = []
     for text in _counted(texts, "observe", tick):

@@ -1,17 +1,11 @@
 """The tasks of a sweep: which there are, which are done, and what the rest will take."""
 
-import hashlib
-import json
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from secondary_sinks.runs.keys import task_key, unit_key
 from secondary_sinks.runs.manifest import Manifest
 from secondary_sinks.runs.sweep_config import SweepConfig
 from secondary_sinks.runs.tasks import FedText, ModelSpec, Prepared, Task
-from secondary_sinks.texts import Text, bundled_corpus, read_texts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,29 +81,3 @@ def _missing(task: Task, done: set[str], tables: set[str]) -> Task | None:
     if not units and whole:
         return None
     return replace(task, units=units)
-
-
-def read_all(paths: Sequence[str]) -> list[Text]:
-    """Texts of several files, or of the package; raises `TextError` for what cannot be read.
-
-    An id that stands in several files is preceded by the name of its file.
-    """
-    if not paths:
-        return bundled_corpus()
-    files = [(path, read_texts(path)) for path in paths]
-    uses = Counter(text.text_id for _, texts in files for text in texts)
-    return [
-        text
-        if uses[text.text_id] == 1
-        else Text(
-            text_id=f"{Path(path).name}:{text.text_id}", plain=text.plain, messages=text.messages
-        )
-        for path, texts in files
-        for text in texts
-    ]
-
-
-def hash_text(text: Text) -> str:
-    """SHA-256 of what a text says."""
-    content = json.dumps([text.plain, list(text.messages)])
-    return hashlib.sha256(content.encode()).hexdigest()

@@ -12,11 +12,12 @@ from secondary_sinks.runs.executors import Executor, InProcess, given
 from secondary_sinks.runs.finish import Finish, asked_for
 from secondary_sinks.runs.folder import RunFolder
 from secondary_sinks.runs.manifest import Manifest
-from secondary_sinks.runs.plan import Plan, plan, read_all
+from secondary_sinks.runs.plan import Plan, plan
 from secondary_sinks.runs.stored import store
 from secondary_sinks.runs.sweep_config import SweepConfig
 from secondary_sinks.runs.tasks import ModelSpec
 from secondary_sinks.texts import Text, TokenizedText
+from secondary_sinks.texts.several import read_all, refuse_same_ids
 
 Tell = Callable[..., None]
 """Called with the name of an event and what is known of it, by name."""
@@ -65,6 +66,7 @@ def sweep(
     """
     config.check(models or (), elsewhere=executor is not None and executor.elsewhere)
     given_texts = list(read_all(config.texts)) if texts is None else list(texts)
+    refuse_same_ids(given_texts)
     folder = RunFolder(out)
     with folder.claim():
         work = Sweep(config, folder, given_texts, force, command, tell or _silent)

@@ -1,7 +1,9 @@
 """JSON lines, plain text, conversations, the bundled corpus -> tokens with provenance."""
 
-from secondary_sinks.texts.read import Text, bundled_corpus, parse_jsonl, read_texts
-from secondary_sinks.texts.tokenize import TokenizedText, check_feed, tokenize
+from secondary_sinks.texts.feeds import check_feed
+from secondary_sinks.texts.read import bundled_corpus, parse_jsonl, read_texts
+from secondary_sinks.texts.text import Text
+from secondary_sinks.texts.tokenize import TokenizedText, tokenize
 from secondary_sinks.texts.twins import Control, match_controls
 
 __all__ = [

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from secondary_sinks.errors import TextError
-from secondary_sinks.texts.read import Text, plain_text
+from secondary_sinks.texts.records import plain_text
+from secondary_sinks.texts.text import Text
 
 FORM = re.compile(r"hf:(.+):([^:\[\]]+(?:\[[^\]]*\])?):([^:]+)", re.DOTALL)
 """A slice of a split may hold a colon: train[:100]."""

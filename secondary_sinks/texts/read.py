@@ -1,32 +1,12 @@
 """Files -> texts. Every fault is named with its line before any model is loaded."""
 
-import json
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from secondary_sinks import files
 from secondary_sinks.errors import TextError
-
-ROLES = ("system", "user", "assistant")
-Message = dict[str, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Text:
-    """One text as it was given: plain, or as messages of a conversation."""
-
-    text_id: str
-    plain: str | None = None
-    messages: tuple[Message, ...] = ()
-
-    @property
-    def raw(self) -> str:
-        """The text without roles: contents of the messages, separated by blank lines."""
-        if self.plain is not None:
-            return self.plain
-        return "\n\n".join(message["content"] for message in self.messages)
+from secondary_sinks.texts.records import load_object, plain_text, text_of
+from secondary_sinks.texts.text import Text
 
 
 def bundled_corpus() -> list[Text]:
@@ -78,67 +58,18 @@ def parse_jsonl(content: str, name: str) -> list[Text]:
         if not line.strip():
             continue
         text = _parse_line(line, number, f"{name}:{number}")
-        if _has_surrogates(text.text_id + text.raw):
-            raise TextError(f"{name}:{number}: half a surrogate pair; expected whole characters")
         if text.text_id in texts:
-            raise TextError(f"{name}:{number}: id {text.text_id!r} was used before")
+            before = texts[text.text_id].place
+            raise TextError(f"{text.place}: id {text.text_id!r} was used before, at {before}")
         texts[text.text_id] = text
     if not texts:
         raise TextError(f"{name!r} holds no texts; expected at least one JSON line")
     return list(texts.values())
 
 
-def _has_surrogates(content: str) -> bool:
-    return any("\ud800" <= char <= "\udfff" for char in content)
-
-
 def _parse_line(line: str, number: int, where: str) -> Text:
-    try:
-        record = json.loads(line, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise TextError(f"{where}: broken JSON: {error}") from error
-    if not isinstance(record, dict):
-        raise TextError(f"{where}: expected a JSON object, got {type(record).__name__}")
+    record = load_object(line, where)
     text_id = record.get("id", f"line-{number}")
     if not isinstance(text_id, str | int) or not str(text_id).strip():
         raise TextError(f"{where}: id must be a string, got {text_id!r}")
-    return _from_record(record, str(text_id), where)
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _from_record(record: dict[str, Any], text_id: str, where: str) -> Text:
-    if "messages" in record:
-        return Text(text_id=text_id, messages=_messages(record["messages"], where))
-    if "prompt" in record and "output" in record:
-        turns = [
-            {"role": "user", "content": record["prompt"]},
-            {"role": "assistant", "content": record["output"]},
-        ]
-        return Text(text_id=text_id, messages=_messages(turns, where))
-    if "text" in record:
-        return plain_text(record["text"], text_id, where)
-    raise TextError(
-        f"{where}: expected 'text', or 'prompt' and 'output', or 'messages'; "
-        f"got {sorted(record)[:6]}"
-    )
-
-
-def plain_text(content: Any, text_id: str, where: str) -> Text:
-    """A plain text. Raises `TextError` that says where an empty one stands."""
-    if not isinstance(content, str) or not content.strip():
-        raise TextError(f"{where}: the text is empty; expected a string with at least two tokens")
-    return Text(text_id=text_id, plain=content)
-
-
-def _messages(turns: Any, where: str) -> tuple[Message, ...]:
-    if not isinstance(turns, list) or not turns:
-        raise TextError(f"{where}: 'messages' must be a list with at least one message")
-    for turn in turns:
-        if not isinstance(turn, dict) or turn.get("role") not in ROLES:
-            raise TextError(f"{where}: each message needs a role, one of {', '.join(ROLES)}")
-        if not isinstance(turn.get("content"), str) or not turn["content"].strip():
-            raise TextError(f"{where}: the content of a message is empty or no string")
-    return tuple({"role": turn["role"], "content": turn["content"]} for turn in turns)
+    return text_of(record, str(text_id), where)

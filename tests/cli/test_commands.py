@@ -277,7 +277,13 @@ def test_progress_is_shown_on_a_terminal_only(monkeypatch):
 
 
 def test_the_table_of_sinks_shows_tokens_as_they_are_and_runs_no_markup(capsys):
-    sink = {"kind": "secondary", "token": "[red]\x1b[31m", "text_id": "a", "l_start": 2}
+    sink = {
+        "kind": "secondary",
+        "token": "[red]\x1b[31m",
+        "token_id": 5,
+        "text_id": "a",
+        "l_start": 2,
+    }
     sink |= {"lifetime": 7, "norm_ratio_max": 5.5, "mass_max": 0.25}
     frame = pd.DataFrame([sink, sink | {"text_id": "b", "lifetime": 9}])
     show.Console(width=100).print(show.sink_table(frame, 2))
@@ -288,6 +294,15 @@ def test_the_table_of_sinks_shows_tokens_as_they_are_and_runs_no_markup(capsys):
     assert [cell.strip() for cell in row.strip("│").split("│")][2:] == [
         *("2", "2", "2", "7-9", "5.5 x", "25.0%")
     ]
+
+
+def test_tokens_of_different_ids_have_rows_of_their_own(capsys):
+    sink = {"kind": "secondary", "token": "A", "token_id": 5, "text_id": "a", "l_start": 2}
+    sink |= {"lifetime": 7, "norm_ratio_max": 5.5, "mass_max": 0.25}
+    frame = pd.DataFrame([sink, sink | {"token_id": 6}, sink | {"token": "B", "token_id": 7}])
+    show.Console(width=100).print(show.sink_table(frame, 2))
+    rows = [line for line in capsys.readouterr().out.splitlines() if "secondary" in line]
+    assert [row.split("│")[2].strip() for row in rows] == ["'A' [5]", "'A' [6]", "'B'"]
 
 
 @pytest.mark.parametrize(

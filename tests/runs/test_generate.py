@@ -8,7 +8,8 @@ import transformers as hf
 
 from secondary_sinks import load_model, read_texts, tokenize
 from secondary_sinks.errors import TextError
-from secondary_sinks.runs.generate import Sampling, continue_text, generate, read_prompts
+from secondary_sinks.models.continuation import end_tokens
+from secondary_sinks.runs.generate import Answer, Sampling, continue_text, generate, read_prompts
 from secondary_sinks.texts import Text
 from tests.tiny import N_CTX, save_tiny
 
@@ -34,7 +35,8 @@ def hooked(folder):
 
 def test_greedy_tokens_are_those_of_transformers(model, folder):
     tokens = torch.tensor([256, *range(40, 60)])
-    new, ended = continue_text(model, tokens, Sampling(max_new_tokens=40), "t")
+    answer = continue_text(model, tokens, Sampling(max_new_tokens=40), "t")
+    new, ended = list(answer.tokens), answer.ended_by is not None
     original = hf.AutoModelForCausalLM.from_pretrained(folder)
     expected = original.generate(tokens[None], max_new_tokens=40, do_sample=False, pad_token_id=257)
     theirs = expected[0, len(tokens) :].tolist()
@@ -44,15 +46,17 @@ def test_greedy_tokens_are_those_of_transformers(model, folder):
 
 def test_an_answer_ends_where_the_model_ends_it_and_with_the_context(hooked):
     tokens = torch.arange(40, 60)
-    new, ended = continue_text(hooked, tokens, Sampling(max_new_tokens=9), "t")
-    assert (len(new), ended) == (9, False)
+    new = continue_text(hooked, tokens, Sampling(max_new_tokens=9), "t").tokens
+    assert continue_text(hooked, tokens, Sampling(max_new_tokens=9), "t").ended_by is None
+    assert len(new) == 9
     hooked.tokenizer.eos_token_id = new[0]
     try:
-        assert continue_text(hooked, tokens, Sampling(max_new_tokens=9), "t") == ([], True)
+        ended = continue_text(hooked, tokens, Sampling(max_new_tokens=9), "t")
+        assert ended == Answer(tokens=(), ended_by=new[0])
     finally:
         hooked.tokenizer.eos_token = "</s>"
     long = torch.arange(N_CTX - 3) % 200
-    assert len(continue_text(hooked, long, Sampling(max_new_tokens=9), "t")[0]) <= 3
+    assert len(continue_text(hooked, long, Sampling(max_new_tokens=9), "t").tokens) <= 3
 
 
 def test_what_is_written_can_be_read_and_fed(hooked, tmp_path):
@@ -63,6 +67,77 @@ def test_what_is_written_can_be_read_and_fed(hooked, tmp_path):
     assert [text.text_id for text in texts] == ["p0", "p1", "p2"]
     assert texts[1].messages[0] == {"role": "user", "content": "Prompt 1."}
     assert len(tokenize(texts[1], hooked.tokenizer).tokens) > 12
+
+
+def written(hooked, out, sampling=DRAWN):
+    generate(hooked, PROMPTS, out, sampling, lambda line: None)
+    return [json.loads(line) for line in out.read_text().splitlines()]
+
+
+def test_the_ids_that_were_read_and_written_are_fed_as_they_are(hooked, tmp_path):
+    lines = written(hooked, tmp_path / "long.jsonl")
+    for text, line in zip(read_texts(tmp_path / "long.jsonl"), lines, strict=True):
+        stored = line["stored_ids"]
+        fed = tokenize(text, hooked.tokenizer)
+        assert fed.tokens.tolist() == stored["prompt"] + stored["answer"]
+        assert (fed.feed, fed.fed) == ("ids", hooked.tokenizer.decode(fed.tokens.tolist()))
+        prompt = hooked.tokenizer.apply_chat_template(
+            line["messages"][:1], add_generation_prompt=True, return_dict=False
+        )
+        assert stored["prompt"] == prompt
+        answer = continue_text(hooked, torch.tensor(prompt), DRAWN, text.text_id)
+        assert stored["answer"] == list(answer.tokens)
+        assert tokenize(text, hooked.tokenizer, "raw").feed == "raw"
+
+
+def test_special_tokens_inside_of_an_answer_are_kept(hooked, tmp_path, monkeypatch):
+    inside = [40, hooked.tokenizer.bos_token_id, 41]  # as </think> or <|channel|>
+    answer = Answer(tokens=tuple(inside), ended_by=257)
+    monkeypatch.setattr("secondary_sinks.runs.generate.continue_text", lambda *_: answer)
+    (line, *_) = written(hooked, tmp_path / "long.jsonl")
+    assert line["messages"][-1]["content"] == hooked.tokenizer.decode(inside)
+    assert "<s>" in line["messages"][-1]["content"]
+    assert line["stored_ids"]["answer"] == [*inside, 257]
+    assert line["ended_by"] == {"id": 257, "token": "</s>"}
+
+
+STALE = {
+    "another text": (lambda one: one["messages"][0].update(content="Other."), "was changed after"),
+    "another tokenizer": (
+        lambda one: one["stored_ids"].update(tokenizer_sha256="ab" * 32),
+        r"'p0' holds token ids of another tokenizer \(abababababab; that of the model is",
+    ),
+    "no number": (lambda one: one["stored_ids"]["answer"].append("x"), "lists of token ids"),
+    "true": (lambda one: one["stored_ids"]["answer"].append(True), "lists of token ids"),
+    "negative": (lambda one: one["stored_ids"]["answer"].append(-1), "lists of token ids"),
+    "huge": (lambda one: one["stored_ids"]["answer"].append(2**40), "lists of token ids"),
+    "a key too few": (lambda one: one["stored_ids"].pop("answer"), "must be an object with"),
+}
+
+
+@pytest.mark.parametrize("name", STALE)
+def test_stored_ids_that_do_not_belong_to_the_text_or_model_are_refused(hooked, tmp_path, name):
+    change, said = STALE[name]
+    line, *_ = written(hooked, tmp_path / "long.jsonl", SHORT)
+    change(line)
+    (tmp_path / "changed.jsonl").write_text(json.dumps(line))
+    with pytest.raises(TextError, match=said):
+        tokenize(read_texts(tmp_path / "changed.jsonl")[0], hooked.tokenizer)
+
+
+@pytest.mark.parametrize("bridge", [None, True], ids=["hooked", "bridge"])
+@pytest.mark.parametrize("listed", [True, False], ids=["list", "number"])
+def test_every_end_token_of_the_generation_config_ends_an_answer(tmp_path, bridge, listed):
+    save_tiny(tmp_path)
+    tokens = torch.arange(40, 60)
+    new = continue_text(load_model(str(tmp_path), "cpu"), tokens, SHORT, "t").tokens
+    config = {"eos_token_id": [257, new[3]] if listed else new[3]}
+    (tmp_path / "generation_config.json").write_text(json.dumps(config))
+    model = load_model(str(tmp_path), "cpu", bridge=bridge)
+    first = new.index(new[3])
+    assert end_tokens(model) == {257, new[3]}
+    ended = Answer(tokens=new[:first], ended_by=new[3])
+    assert continue_text(model, tokens, SHORT, "t") == ended
 
 
 @pytest.mark.parametrize("cut", [1, 40, 10_000])
@@ -111,6 +186,10 @@ def test_prompts_alone_and_prompts_that_are_too_long(hooked, tmp_path):
     with pytest.raises(TextError, match=rf"'a' has \d+ tokens; the context is {N_CTX}"):
         generate(hooked, long, tmp_path / "o", SHORT, lambda line: None)
     assert not (tmp_path / "o").exists()
+    repeated = tmp_path / "repeated.jsonl"
+    repeated.write_text('{"prompt": "a b", "prompt": "c d"}')
+    with pytest.raises(TextError, match="key 'prompt' stands twice"):
+        read_prompts(repeated)
     for wrong in ({"max_new_tokens": 0}, {"temperature": -1.0}, {"temperature": float("nan")}):
         with pytest.raises(TextError, match=next(iter(wrong))):
             Sampling(**wrong)

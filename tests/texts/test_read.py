@@ -20,6 +20,32 @@ BAD_LINES = {
     "list": ('["a", "b"]', "got list"),
     "string": ('"a b"', "got str"),
     "null": ("null", "got NoneType"),
+    "key-twice": ('{"text": "a b", "text": "c d"}', "key 'text' stands twice"),
+    "key-twice-inside": (
+        '{"messages": [{"role": "user", "content": "a", "content": "b"}]}',
+        "key 'content' stands twice",
+    ),
+    "id-twice": ('{"id": 1, "text": "a b", "id": 2}', "key 'id' stands twice"),
+    "two-forms": ('{"text": "a b", "messages": []}', "got ['messages', 'text']"),
+    "prompt-and-text": ('{"text": "a b", "prompt": "c"}', "got ['prompt', 'text']"),
+    "half-surrogate-elsewhere": (
+        '{"messages": [{"role": "user", "content": "a", "name": "\\udfff"}]}',
+        "surrogate",
+    ),
+    "part-image": (
+        '{"messages": [{"role": "user", "content": [{"type": "image", "url": "x"}]}]}',
+        "expected only parts such as",
+    ),
+    "part-number": (
+        '{"messages": [{"role": "user", "content": [{"type": "text", "text": 1}]}]}',
+        "expected only parts such as",
+    ),
+    "parts-blank": (
+        '{"messages": [{"role": "user", "content": [{"type": "text", "text": " "}]}]}',
+        "content",
+    ),
+    "content-number": ('{"messages": [{"role": "user", "content": 7, "name": "n"}]}', "content"),
+    "stored-list": ('{"text": "a b", "stored_ids": [1, 2]}', "'stored_ids' must be an object"),
     "no-text": ('{"body": "a b"}', "'body'"),
     "prompt-only": ('{"prompt": "a b"}', "'prompt'"),
     "text-number": ('{"text": 7}', "empty"),
@@ -80,7 +106,7 @@ def test_what_is_no_file_is_refused(name, tmp_path):
 
 
 def test_ids_must_differ_also_as_number_and_string():
-    with pytest.raises(TextError, match=r"mine:2: id '1' was used before"):
+    with pytest.raises(TextError, match=r"mine:2: id '1' was used before, at mine:1"):
         parse_jsonl('{"id": 1, "text": "a b"}\n{"id": "1", "text": "a b"}', "mine")
 
 
@@ -108,7 +134,7 @@ def test_what_a_line_may_hold():
     assert pair.text_id == "7"
     assert pair.raw == "p\n\no"
     assert [message["role"] for message in pair.messages] == ["user", "assistant"]
-    assert talk.messages == ({"role": "system", "content": "s"},)
+    assert talk.messages == ({"role": "system", "content": "s", "name": "n"},)
 
 
 def test_a_txt_file_is_one_text_named_after_it(tmp_path):

@@ -48,6 +48,29 @@ def test_raw_keeps_the_special_tokens_that_the_tokenizer_adds(with_template):
     assert chat == template_ids(tokenizer, list(TALK.messages)), "the template alone writes <s>"
 
 
+def adding(before, after=""):
+    """A tokenizer that adds special tokens around a text."""
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = tiny_tokenizer(TEMPLATE)
+    tokens = [("<s>", tokenizer.bos_token_id), ("</s>", tokenizer.eos_token_id)]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{before} $A {after}".strip(), special_tokens=tokens
+    )
+    return tokenizer
+
+
+@pytest.mark.parametrize("after", ["", "</s>"])
+@pytest.mark.parametrize("given", ["Hi", "<s>Hi", "<s>Hi</s>", "Hi</s>", "<s><s>Hi"])
+def test_raw_is_fed_with_each_special_token_once_and_fed_says_it(given, after):
+    tokenizer = adding("<s>", after)
+    fed = tokenize(Text(text_id="t", plain=given), tokenizer, "raw")
+    exact = given if given.startswith("<s>") else f"<s>{given}"
+    exact = exact if exact.endswith(after) else exact + after
+    assert fed.fed == exact
+    assert fed.tokens.tolist() == tokenizer(exact, add_special_tokens=False)["input_ids"]
+
+
 @pytest.mark.parametrize(("text", "messages"), [(PLAIN, ASKED), (TALK, list(TALK.messages))])
 def test_chat_is_the_template(text, messages, with_template):
     fed = tokenize(text, with_template, "chat")

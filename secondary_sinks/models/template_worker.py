@@ -1,0 +1,50 @@
+"""Renders chat templates in a process of its own, which has little memory and may be ended.
+
+Reads one JSON request a line and answers with one JSON line. Nothing of this package is imported,
+so that it starts quickly.
+"""
+
+import contextlib
+import json
+import sys
+from typing import Any
+
+
+def main(most_bytes: int) -> None:
+    """Answer requests until there are no more."""
+    replies, sys.stdout = sys.stdout, sys.stderr
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+    tokenizer = PreTrainedTokenizerBase()
+    _limit_memory(most_bytes)
+    for line in sys.stdin:
+        replies.write(json.dumps(_answer(tokenizer, json.loads(line))) + "\n")
+        replies.flush()
+
+
+def _limit_memory(most_bytes: int) -> None:
+    with contextlib.suppress(ImportError):  # Windows
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))
+
+
+def _answer(tokenizer: Any, request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        fed = tokenizer.apply_chat_template(
+            request["messages"],
+            chat_template=request["template"],
+            tokenize=False,
+            **request["variables"],
+        )
+    except MemoryError:
+        return {"error": "it asks for more memory than a template may have"}
+    except Exception as error:  # templates raise what they like
+        return {"error": str(error) or type(error).__name__}
+    if len(fed) > request["most"]:
+        return {"error": f"it writes {len(fed):,} characters, expected at most {request['most']:,}"}
+    return {"fed": fed}
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,75 @@
+"""`--feed`: how a text becomes token ids, in one word with options."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from secondary_sinks.errors import TextError
+
+FEEDS = ("auto", "chat", "raw")
+LOSSY = "lossy"
+"""The option that accepts that content is left out of what is fed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feed:
+    """A feed in parts: `chat:lossy,enable_thinking=false` is chat, lossy, with one option."""
+
+    kind: str
+    lossy: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Variables that the chat template is given."""
+    words: str = ""
+    """What follows the kind, as it was given."""
+
+    def as_kind(self, kind: str) -> str:
+        """How results call a text that was fed as chat or raw by this feed.
+
+        >>> parse_feed("chat:lossy").as_kind("chat")
+        'chat:lossy'
+        """
+        return f"{kind}:{self.words}" if self.words else kind
+
+
+def parse_feed(feed: str) -> Feed:
+    """A feed from its words. Raises `TextError` for one that there isn't.
+
+    >>> parse_feed("chat:enable_thinking=false").options
+    {'enable_thinking': False}
+    """
+    kind, colon, words = str(feed).partition(":")
+    options: dict[str, Any] = {}
+    given = words.split(",") if colon else []
+    for word in given:
+        name, equals, value = word.partition("=")
+        known = word == LOSSY or (equals and kind == "chat" and re.fullmatch(r"[A-Za-z]\w*", name))
+        if kind not in FEEDS or (colon and kind == "auto") or not known or name in options:
+            raise _unknown(feed)
+        if word != LOSSY:
+            options[name] = _value(value)
+    if kind not in FEEDS:
+        raise _unknown(feed)
+    return Feed(kind=kind, lossy=LOSSY in given, options=options, words=words)
+
+
+def check_feed(feed: str) -> None:
+    """Raise `TextError` for a feed that there isn't."""
+    parse_feed(feed)
+
+
+def _value(word: str) -> Any:
+    """A number, true, false or null as in JSON; anything else is a string."""
+    try:
+        found = json.loads(word)
+    except ValueError:
+        return word
+    return found if found is None or isinstance(found, bool | int | float) else word
+
+
+def _unknown(feed: str) -> TextError:
+    return TextError(
+        f"unknown feed {feed!r}; expected one of {', '.join(FEEDS)}, or chat:NAME=VALUE (an option "
+        f"of the chat template), chat:{LOSSY} or raw:{LOSSY} (accept that content is left out)"
+    )

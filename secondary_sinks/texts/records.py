@@ -1,0 +1,136 @@
+"""A JSON object -> a text. Whatever it holds is kept, or refused by name."""
+
+import json
+from typing import Any
+
+from secondary_sinks.errors import TextError
+from secondary_sinks.texts.text import Message, StoredIds, Text, content_sha256, extras_of
+
+ROLES = ("system", "user", "assistant")
+FORMS = ({"text"}, {"prompt", "output"}, {"messages"})
+"""Keys that hold the content of a text; a line has those of one form."""
+STORED = "stored_ids"
+LARGEST_ID = 2**31 - 1
+
+
+def load_object(line: str, where: str) -> dict[str, Any]:
+    """One JSON object. Raises `TextError` for anything else, a key that stands twice included."""
+    try:
+        record = json.loads(
+            line, parse_constant=_refuse_constant, object_pairs_hook=_refuse_repeated
+        )
+    except (ValueError, RecursionError) as error:
+        raise TextError(f"{where}: broken JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise TextError(f"{where}: expected a JSON object, got {type(record).__name__}")
+    return record
+
+
+def text_of(record: dict[str, Any], text_id: str, where: str) -> Text:
+    """The text that an object holds. Raises `TextError` that says where and what is wrong."""
+    if _has_surrogates(json.dumps(record, ensure_ascii=False)):
+        raise TextError(f"{where}: half a surrogate pair; expected whole characters")
+    text = _from_record(record, text_id, where)
+    if STORED not in record:
+        return text
+    stored = _stored(record[STORED], text, where)
+    return Text(
+        text_id=text_id, plain=text.plain, messages=text.messages, stored=stored, place=where
+    )
+
+
+def plain_text(content: Any, text_id: str, where: str) -> Text:
+    """A plain text. Raises `TextError` that says where an empty one stands."""
+    if not isinstance(content, str) or not content.strip():
+        raise TextError(f"{where}: the text is empty; expected a string with at least two tokens")
+    return Text(text_id=text_id, plain=content, place=where)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object with each key once: of two values, nobody can say which was meant."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"key {key!r:.60} stands twice in one object; give it once")
+        found[key] = value
+    return found
+
+
+def _has_surrogates(content: str) -> bool:
+    return any("\ud800" <= char <= "\udfff" for char in content)
+
+
+def _from_record(record: dict[str, Any], text_id: str, where: str) -> Text:
+    given = record.keys() & set().union(*FORMS)
+    if given not in FORMS:
+        raise TextError(
+            f"{where}: expected either 'text', or 'prompt' and 'output', or 'messages'; "
+            f"got {sorted(given or record)[:6]}"
+        )
+    if "text" in record:
+        return plain_text(record["text"], text_id, where)
+    turns = record.get("messages")
+    if "prompt" in record:
+        turns = [
+            {"role": "user", "content": record["prompt"]},
+            {"role": "assistant", "content": record["output"]},
+        ]
+    return Text(text_id=text_id, messages=_messages(turns, where), place=where)
+
+
+def _messages(turns: Any, where: str) -> tuple[Message, ...]:
+    if not isinstance(turns, list) or not turns:
+        raise TextError(f"{where}: 'messages' must be a list with at least one message")
+    for turn in turns:
+        if not isinstance(turn, dict) or turn.get("role") not in ROLES:
+            raise TextError(f"{where}: each message needs a role, one of {', '.join(ROLES)}")
+        _check_content(turn, where)
+    return tuple(dict(turn) for turn in turns)
+
+
+def _check_content(turn: Message, where: str) -> None:
+    """Raise `TextError` for a message that says nothing, or something that is no text."""
+    content = turn.get("content")
+    if isinstance(content, list):
+        for part in content:
+            if not isinstance(part, dict) or part.keys() != {"type", "text"}:
+                raise TextError(f"{where}: a part of a message is {part!r:.60}; {_PART}")
+            if part["type"] != "text" or not isinstance(part["text"], str):
+                raise TextError(f"{where}: a part of a message is {part!r:.60}; {_PART}")
+        said = any(part["text"].strip() for part in content)
+    else:
+        said = isinstance(content, str) and bool(content.strip())
+    no_text = not isinstance(content, str | list | None)
+    if no_text or not (said or extras_of(turn)):
+        raise TextError(f"{where}: the content of a message is empty or no string")
+
+
+_PART = 'expected only parts such as {"type": "text", "text": "..."}'
+
+
+def _stored(found: Any, text: Text, where: str) -> StoredIds:
+    """The ids of a line that `generate` wrote."""
+    expected = {"prompt", "answer", "tokenizer_sha256", "content_sha256"}
+    if not isinstance(found, dict) or found.keys() != expected:
+        raise TextError(
+            f"{where}: {STORED!r} must be an object with {sorted(expected)}; take it away to have "
+            "the text tokenized anew"
+        )
+    ids = [*_ids(found["prompt"], where), *_ids(found["answer"], where)]
+    if found["content_sha256"] != content_sha256(text.plain, text.messages):
+        raise TextError(
+            f"{where}: the text was changed after its {STORED!r} were stored; take {STORED!r} away "
+            "to have the text tokenized anew, or restore the text"
+        )
+    return StoredIds(ids=tuple(ids), tokenizer_sha256=str(found["tokenizer_sha256"]))
+
+
+def _ids(found: Any, where: str) -> list[int]:
+    whole = isinstance(found, list) and all(type(one) is int for one in found)
+    if not whole or not all(0 <= one <= LARGEST_ID for one in found):
+        raise TextError(f"{where}: {STORED!r} holds something else than lists of token ids")
+    return list(found)
