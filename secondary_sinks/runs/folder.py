@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +73,15 @@ class RunFolder:
                 with contextlib.suppress(OSError):  # it holds results
                     folder.rmdir()
 
-    def check(self, *, force: bool = False) -> None:
+    def check(self, *, force: bool = False, differs: str = "") -> None:
         """Raise `RunFolderError` when the folder holds what a run must not replace.
 
-        With `force`, that is anything which no run wrote.
+        With `force`, that is anything which no run wrote. `differs` says how the inputs differ.
         """
         found = self.contents()
         if found and not force:
-            what = "a finished run of other inputs" if RECORD in found else f"{found[0]!r}"
+            what = f"a finished run of other inputs{': ' if differs else ''}{differs}"
+            what = what if RECORD in found else f"{found[0]!r}"
             raise RunFolderError(
                 f"{str(self.path)!r} is not empty (it holds {what}); choose another --out, or use "
                 "--force to replace the run in it"
@@ -201,6 +202,23 @@ class RunFolder:
             return parquet.read(path).to_pandas()
         except (OSError, ValueError) as error:
             raise self._damaged(path, error) from error
+
+    def token_ids(self, text: Mapping[str, Any]) -> list[int]:
+        """The ids of a text of the run, from its trace.
+
+        Raises `RunFolderError` where they are not those that `run.json` speaks of.
+        """
+        path = self.path / "trace.parquet"
+        wanted = [("layer", "==", 0), ("text_id", "==", text["text_id"])]
+        try:
+            rows = parquet.read(path, columns=["pos", "token_id"], filters=wanted).to_pandas()
+        except (OSError, ValueError) as error:
+            raise self._damaged(path, error) from error
+        ids: list[int] = rows.sort_values("pos")["token_id"].tolist()
+        if durable.sha256_of_json(ids) != text["tokens_sha256"]:
+            wrong = f"its token ids of text {text['text_id']!r} are not those of {RECORD}"
+            raise self._damaged(path, ValueError(wrong))
+        return ids
 
     def record(self) -> dict[str, Any]:
         """Read `run.json`. Raises `RunFolderError` when there is none or it is damaged."""

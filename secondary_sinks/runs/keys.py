@@ -23,6 +23,8 @@ from secondary_sinks.types import Thresholds
 MEASURING = ("measures", "observation", "detection", "types")
 EDITING = ("causal", "models", "texts", "runs/compute.py")
 """Rooms, and a file of a room, whose code decides numbers."""
+ANSWERING = ("questions", "attribution", "runs/assemble.py", "runs/pipeline.py")
+"""Whose code makes verdicts and tables of these numbers."""
 DECIDING = ("weights_sha256", "config_sha256", "class")
 """What of a model's record decides its numbers."""
 
@@ -45,8 +47,12 @@ def code_version(rooms: tuple[str, ...]) -> str:
 
 
 def versions_of_code() -> dict[str, str]:
-    """Versions of the code that decides numbers: what measures, and the engine that edits."""
-    return {"measures": code_version(MEASURING), "engine": code_version(EDITING)}
+    """Versions of the code that decides numbers: what measures, what edits, and what answers."""
+    return {
+        "measures": code_version(MEASURING),
+        "engine": code_version(EDITING),
+        "answers": code_version(ANSWERING),
+    }
 
 
 def hash_tokens(tokens: Sequence[int]) -> str:
