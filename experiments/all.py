@@ -203,9 +203,7 @@ def _command(
     texts: Annotated[str | None, typer.Option(help="As for `secondary-sinks run`.")] = None,
     only: Annotated[str, typer.Option(help="Names of experiments, with commas.")] = "",
     quick: Annotated[bool, typer.Option(help="Recompute no texts: leaves out who gains.")] = False,
-    feed: Annotated[
-        str, typer.Option(help="auto, chat, chat:NAME=VALUE, raw, or chat:lossy.")
-    ] = "auto",
+    feed: Annotated[str, typer.Option(help="As for `secondary-sinks run`.")] = "auto",
     device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is left to chance.")] = 0,

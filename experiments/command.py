@@ -51,9 +51,7 @@ def _shared(
     texts: Annotated[
         str | None, typer.Option(help="As for `secondary-sinks run`; else the bundled ones.")
     ] = None,
-    feed: Annotated[
-        str, typer.Option(help="auto, chat, chat:NAME=VALUE, raw, or chat:lossy.")
-    ] = "auto",
+    feed: Annotated[str, typer.Option(help="As for `secondary-sinks run`.")] = "auto",
     device: Annotated[str | None, typer.Option(help="cuda, mps or cpu; else the fastest.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is left to chance.")] = 0,

@@ -1,6 +1,7 @@
 """What detection found, in sentences and numbers."""
 
 import math
+from collections import Counter
 from typing import Any
 
 import pandas as pd
@@ -127,10 +128,10 @@ def _tokens(secondary: pd.DataFrame) -> str:
 
 
 def _commonest_tokens(sinks: pd.DataFrame) -> str:
-    names = sinks.drop_duplicates("token_id").set_index("token_id")["token"]
-    alike = names[names.duplicated(keep=False)].index
+    names = dict(zip(sinks["token_id"], map(str, sinks["token"]), strict=True))
+    alike = Counter(names.values())
     counts = {
-        quoted(str(names[one])) + (f" [{one}]" if one in alike else ""): int(n)
+        quoted(names[one]) + (f" [{one}]" if alike[names[one]] > 1 else ""): int(n)
         for one, n in sinks["token_id"].value_counts().items()
     }
     return next(iter(counts)) if len(counts) == 1 else listed(counts, most=5)
