@@ -1,4 +1,4 @@
-"""What a folder is about: texts as they were fed, weights, code. Compared before anything is reused.
+"""What a folder is about: texts as fed, weights, code. Compared before anything is reused.
 
 A chat template may write the date, so that the same text becomes other ids tomorrow. What was fed
 first is what a folder is about: its ids are fed again, and that is said.
@@ -94,12 +94,18 @@ def feed_again(
     before = {text["text_id"]: text for text in record.get("texts", ())}
     for place, fed in enumerate(now):
         told = before.get(fed.text_id)
-        if told is not None and told["tokens_sha256"] != hash_tokens(fed.tokens.tolist()):
-            if all(told.get(name) == getattr(fed, name) for name in SAME):
-                stored = told | {"token_ids": folder.token_ids(told)}
-                now[place], _ = tokenize_again(texts[place], tokenizer, feed, stored)
-                say(fed_first(fed.text_id))
+        if told is not None and _is_fed_otherwise(fed, told):
+            stored = told | {"token_ids": folder.token_ids(told)}
+            now[place], _ = tokenize_again(texts[place], tokenizer, feed, stored)
+            say(fed_first(fed.text_id))
     return now
+
+
+def _is_fed_otherwise(fed: TokenizedText, told: Mapping[str, Any]) -> bool:
+    """Whether the same text, through the same tokenizer and template, gives other ids."""
+    same = all(told.get(name) == getattr(fed, name) for name in SAME)
+    other = told["tokens_sha256"] != hash_tokens(fed.tokens.tolist())
+    return same and other and bool(fed.text_sha256)
 
 
 def fed_first(text_id: str) -> str:
@@ -116,10 +122,8 @@ def as_first(now: Prepared, before: Prepared) -> tuple[Prepared, list[str]]:
         return now, []
     stored = {text.text_id: text for text in before.texts}
     texts = tuple(_first(text, stored.get(text.text_id)) for text in now.texts)
-    pairs = zip(now.texts, texts, strict=True)
-    return replace(now, texts=texts), [
-        fed_first(text.text_id) for text, one in pairs if text != one
-    ]
+    changes = [a.text_id for a, b in zip(now.texts, texts, strict=True) if a.tokens != b.tokens]
+    return replace(now, texts=texts), [fed_first(name) for name in changes]
 
 
 def of_models(before: Prepared, now: Prepared) -> list[str]:

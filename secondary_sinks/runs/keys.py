@@ -30,13 +30,15 @@ DECIDING = ("weights_sha256", "config_sha256", "class")
 
 
 @cache
-def code_version(rooms: tuple[str, ...]) -> str:
+def code_version(rooms: tuple[str, ...], root: Path | None = None) -> str:
     """A version of rooms or files that nobody has to remember to raise: a hash of their source.
+
+    They lie in the folder `root`, by default in this package.
 
     >>> len(code_version(("measures",)))
     16
     """
-    package = Path(secondary_sinks.__file__).parent
+    package = root or Path(secondary_sinks.__file__).parent
     digest = hashlib.sha256()
     for room in rooms:
         place = package / room

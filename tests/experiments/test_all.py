@@ -9,6 +9,7 @@ import pytest
 
 from experiments import all as everything
 from experiments import norm_dose, norms
+from experiments.shared import Loaded
 from secondary_sinks.errors import SinkError
 from tests.experiments.observed import planted
 from tests.questions.gardens import three
@@ -32,11 +33,15 @@ def start(sinks, monkeypatch, tmp_path):
     monkeypatch.setattr(go.Figure, "write_image", refuse)
 
     def run(names=NAMES, observed=sinks, **options):
-        def observe(*asked, **further):
+        def observe(*asked):
             passes.append(asked)
             return observed
 
-        monkeypatch.setattr(everything, "observe_texts", observe)
+        def load(name, texts, before, say):
+            return Loaded(model=observed.model, texts=observed.texts, name=name, asked={})
+
+        monkeypatch.setattr(everything, "load_texts", load)
+        monkeypatch.setattr(everything, "observe_loaded", observe)
         said = []
         table = everything.run_all("m", None, tmp_path, only=names, say=said.append, **options)
         return table, said
