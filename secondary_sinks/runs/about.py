@@ -156,7 +156,8 @@ def refuse_other(folder: RunFolder, record: Mapping[str, Any], *, force: bool) -
 
 
 def _tokens(text: Mapping[str, Any]) -> str:
-    return f"{text.get('n_tokens', '?')} tokens (sha256 {str(text.get('tokens_sha256'))[:DIGITS]})"
+    sha256 = str(text.get("tokens_sha256"))[:DIGITS]
+    return f"{text.get('n_tokens')} tokens ({text.get('feed')}, sha256 {sha256})"
 
 
 def _short(value: Any) -> str:

@@ -75,8 +75,9 @@ def asking(record: dict[str, Any], asked: Sequence[str]) -> dict[str, Any]:
 
 
 def _key(inputs: dict[str, Any]) -> str:
-    """A hash over what can change a table; hashes of what ids were made from cannot."""
-    texts = [{n: said for n, said in text.items() if n not in SAID} for text in inputs["texts"]]
+    """A hash over what can change a table: of a text these are its ids, not what they come from."""
+    unrelated = {*SAID, "fed"}
+    texts = [{n: v for n, v in text.items() if n not in unrelated} for text in inputs["texts"]]
     return durable.sha256_of_json(inputs | {"texts": texts})
 
 
