@@ -25,7 +25,7 @@ from experiments.about import about_of, key_of, read_about, refuse_other, write_
 from experiments.prices import ASKED, QUICK, prices
 from experiments.shared import Finding, Loaded, Observed, load_texts, observe_loaded
 from experiments.written import RECORD, in_words, without_nan, write
-from secondary_sinks import files
+from secondary_sinks import bundled_corpus, files, read_texts
 from secondary_sinks.cli import run_app, say
 from secondary_sinks.errors import SinkError
 from secondary_sinks.runs import RunFolder
@@ -107,6 +107,9 @@ def _loaded(
     """The model, its texts as this folder fed them first, and what that is about."""
     old = {} if force else read_about(out, EXPERIMENTS)
     before = {text["text_id"]: text for text in old.get("texts", ()) if "token_ids" in text}
+    found = bundled_corpus() if texts is None else read_texts(texts)
+    size = f"{len(found)} texts, {sum(len(text.raw) for text in found):,} characters"
+    say(f"observing {size}, unless that is finished")
     further = {name: value for name, value in options.items() if name != "seed"}
     loaded = load_texts(model, texts, **further, before=before, say=say)
     told = about_of(loaded, options.get("seed", 0))
@@ -119,7 +122,6 @@ def _loaded(
 def observed_for(loaded: Loaded, seed: int, say: Say) -> Observed:
     """Observe, with what that is said before, and how long it took after."""
     n_tokens = sum(len(text.tokens) for text in loaded.texts)
-    say(f"observing {len(loaded.texts)} texts, {n_tokens:,} tokens")
     start = time.perf_counter()
     observed = observe_loaded(loaded, seed, say)
     say(f"observed {n_tokens:,} tokens in {time.perf_counter() - start:.0f} s")
