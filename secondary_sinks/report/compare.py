@@ -51,9 +51,9 @@ def write_comparison(folders: Sequence[RunFolder], out: Path, *, force: bool = F
     Raises `RunFolderError` for folders that are no finished runs, and when there is something at
     `out` already, unless `force`.
     """
-    files.refuse_special(out)
-    if out.exists() and not force:
+    if out.is_dir() or (out.exists() and not force):
         raise RunFolderError(f"{str(out)!r} is there already; use --force, or another --out")
+    files.refuse_special(out)
     page = comparison([one for folder in folders for one in _models(folder)])
     home = RunFolder(out.parent)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from secondary_sinks.runs.folder import RunFolder
 from secondary_sinks.runs.keys import DECIDING, hash_tokens, versions_of_code
+from secondary_sinks.runs.schema import TEXT, whole_record
 from secondary_sinks.runs.tasks import FedText, Prepared
 from secondary_sinks.texts import Text, TokenizedText, tokenize
 from secondary_sinks.texts.again import SAME, tokenize_again
@@ -18,6 +19,8 @@ WEIGHTS, TEXTS, CODE = "weights", "texts as fed", "code"
 NAMED = {"weights_sha256": "weights", "config_sha256": "settings of the model", "class": "class"}
 OPTIONS = ("device", "dtype", "seed", "edit", "thresholds", "asked")
 """Further inputs of a run, as `describe` names them."""
+COMPARED = {"model?": dict, "texts?": [TEXT], "versions?": dict, "versions_of_code?": dict}
+"""Of a record, with types as in `schema`."""
 SHOWN, DIGITS = 3, 12
 
 
@@ -90,8 +93,7 @@ def feed_again(
     does, and `RunFolderError` where the run's own ids cannot be read.
     """
     now = [tokenize(text, tokenizer, feed) for text in texts]
-    record = folder.record() if folder.has_record() else {}
-    before = {text["text_id"]: text for text in record.get("texts", ())}
+    before = {text["text_id"]: text for text in _told(folder).get("texts", ())}
     for place, fed in enumerate(now):
         told = before.get(fed.text_id)
         if told is not None and _is_fed_otherwise(fed, told):
@@ -104,7 +106,7 @@ def feed_again(
 def _is_fed_otherwise(fed: TokenizedText, told: Mapping[str, Any]) -> bool:
     """Whether the same text, through the same tokenizer and template, gives other ids."""
     same = all(told.get(name) == getattr(fed, name) for name in SAME)
-    other = told["tokens_sha256"] != hash_tokens(fed.tokens.tolist())
+    other = told.get("tokens_sha256") != hash_tokens(fed.tokens.tolist())
     return same and other and bool(fed.text_sha256)
 
 
@@ -149,10 +151,14 @@ def texts_of(prepared: Prepared) -> list[dict[str, Any]]:
 
 def refuse_other(folder: RunFolder, record: Mapping[str, Any], *, force: bool) -> None:
     """Raise `RunFolderError` where the folder holds anything else than a run with these inputs."""
-    told = folder.record() if folder.has_record() and not force else None
-    if told is not None and not {"model", "texts"} <= told.keys():
-        told = None  # a sweep of several models
-    folder.check(force=force, differs=in_words(differences(told, record)) if told else "")
+    told = {} if force else _told(folder)
+    known = {"model", "texts"} <= told.keys()  # not those of a sweep of several models
+    folder.check(force=force, differs=in_words(differences(told, record)) if known else "")
+
+
+def _told(folder: RunFolder) -> dict[str, Any]:
+    """The record of a folder's run; empty without one. Raises `RunFolderError` for damage."""
+    return whole_record(folder, COMPARED) if folder.has_record() else {}
 
 
 def _tokens(text: Mapping[str, Any]) -> str:

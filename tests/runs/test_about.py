@@ -6,7 +6,7 @@ import pytest
 
 from secondary_sinks.cli.entry import run
 from secondary_sinks.errors import RunFolderError
-from secondary_sinks.runs import about, record
+from secondary_sinks.runs import RunFolder, about, record
 from tests.runs.children import PLANTED
 from tests.runs.small_sweeps import TEXTS, garden, sweep
 
@@ -67,6 +67,15 @@ def test_ids_of_a_run_that_cannot_be_read_are_not_made_up(work, capfd):
     assert asked("detect") == 2
     assert "trace.parquet' is damaged" in capfd.readouterr().err
     assert files_of(work / "out") == before
+
+
+@pytest.mark.parametrize("texts", [3, [{}], [{"text_id": 7}]])
+def test_a_record_that_cannot_be_compared_is_refused(texts, work, capfd):
+    assert asked("detect") == 0
+    folder = RunFolder("out")
+    folder.write_record(folder.record() | {"texts": texts})
+    assert asked("detect") == 2
+    assert "run.json' is no whole record: texts" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["detect", "ablate"])
