@@ -154,7 +154,8 @@ def read_config(path: Path) -> dict[str, Any]:
         content = files.read_text(path, "utf-8-sig")
     except SpecialFileError as error:
         raise SweepError(
-            f"config {str(path)!r} is not a file (it is {error.kind}); expected one of keys and values"
+            f"config {str(path)!r} is not a file (it is {error.kind}); expected one of keys and "
+            "values"
         ) from error
     except UnicodeDecodeError as error:
         raise SweepError(f"{str(path)!r} is not UTF-8 text (byte {error.start})") from error
