@@ -36,7 +36,7 @@ check: $(READY)
 # Every experiment on SmolLM2-135M and the bundled texts, and the pages that tell what came out.
 # Goes on where it stopped.
 results: $(READY)
-	$(BIN)/python -m experiments.all --model smollm2-135m --out $(RESULTS)
+	$(BIN)/python -m experiments.all --model smollm2-135m --out $(RESULTS) --force
 	$(BIN)/python -m experiments.pages $(RESULTS) --out docs/results
 
 # The documentation site, into site/index.html; warnings are errors.

@@ -22,9 +22,9 @@ import typer
 
 from experiments.shared import Finding
 from experiments.written import in_words, write
-from secondary_sinks import Verdict
+from secondary_sinks import Verdict, files
 from secondary_sinks.cli import run_app, say
-from secondary_sinks.errors import RunFolderError
+from secondary_sinks.errors import RunFolderError, SpecialFileError
 from secondary_sinks.plots import outcome_map
 from secondary_sinks.questions.answer import verdict_of
 
@@ -45,8 +45,11 @@ def read_claims(folders: Sequence[Path]) -> pd.DataFrame:
     for folder in folders:
         path = folder / CLAIMS
         try:
-            table = pd.read_csv(path)
+            with files.open_file(path) as file:
+                table = pd.read_csv(file)
             answers = table.loc[table["role"] == "answer", ["experiment", "model", "outcome"]]
+        except SpecialFileError:
+            raise
         except (OSError, ValueError, KeyError) as error:
             raise RunFolderError(
                 f"{str(folder)!r} holds no {CLAIMS} of python -m experiments.all"

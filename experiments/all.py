@@ -5,17 +5,15 @@
 Each experiment has its folder in `--out` (docs/experiments.md). claims.csv, claims.md and
 claims.html say what came of each claim. What it will cost is said first, and on the way how far it
 is. An experiment that fails is recorded in the table and does not stop the others; one that is
-finished is skipped when the command is started again with the same model, texts and options. Exits
-with 1 where one failed.
+finished is skipped when the command is started again with the same weights, texts, code and options
+(about.json keeps what the folder is about). Exits with 1 where one failed.
 """
 
-import hashlib
 import json
 import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,10 +21,11 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
+from experiments.about import about_of, key_of, read_about, refuse_other, write_about
 from experiments.prices import ASKED, QUICK, prices
-from experiments.shared import Finding, Observed, observe_texts
+from experiments.shared import Finding, Loaded, Observed, load_texts, observe_loaded
 from experiments.written import RECORD, in_words, without_nan, write
-from secondary_sinks import bundled_corpus, read_texts
+from secondary_sinks import bundled_corpus, files, read_texts
 from secondary_sinks.cli import run_app, say
 from secondary_sinks.errors import SinkError
 from secondary_sinks.runs import RunFolder
@@ -73,48 +72,77 @@ def run_all(
     *,
     only: Sequence[str] = EXPERIMENTS,
     quick: bool = False,
+    force: bool = False,
     say: Say = print,
     **options: Any,
 ) -> pd.DataFrame:
     """Run what is not finished yet, write the claims table, and give it.
 
-    `options` are those of `observe_texts`. Raises `SinkError` for an experiment that there is not,
-    and whatever `observe_texts` raises; what an experiment raises is in the table.
+    Finished is what was made with the same weights, token ids, code and options. `options` are
+    those of `observe_texts`. Raises `RunFolderError` for finished experiments of other weights,
+    texts or code, unless `force`; `SinkError` for an experiment that there is not, and whatever
+    `observe_texts` raises. What an experiment raises is in the table.
     """
     for name in only:
         if name not in EXPERIMENTS:
             raise SinkError(f"no experiment {name!r}; there are {', '.join(EXPERIMENTS)}")
     asked = {name: QUICK.get(name, {}) if quick else {} for name in only}
-    keys = {name: _key(model, texts, options | one) for name, one in asked.items()}
+    loaded, told = _loaded(model, texts, out, options, say, force=force)
+    keys = {name: key_of(told, name, one) for name, one in asked.items()}
     missing = {name: one for name, one in asked.items() if not is_finished(out / name, keys[name])}
     for name in only:
         if name not in missing:
             say(f"{name}: finished before, skipped")
     if missing:
-        _run(missing, observed_for(model, texts, options, say), out, keys, say)
+        write_about(out, told)
+        _run(missing, observed_for(loaded, options.get("seed", 0), say), out, keys, say)
     table = claims_of(out, model, only)
     write_claims(table, out)
     return table
 
 
-def observed_for(model: str, texts: str | None, options: Mapping[str, Any], say: Say) -> Observed:
-    """Observe, with what that is said before, and how long it took after."""
+def _loaded(
+    model: str, texts: str | None, out: Path, options: Mapping[str, Any], say: Say, *, force: bool
+) -> tuple[Loaded, dict[str, Any]]:
+    """The model, its texts as this folder fed them first, and what that is about."""
+    old = {} if force else read_about(out, EXPERIMENTS)
+    before = {text["text_id"]: text for text in old.get("texts", ()) if "token_ids" in text}
     found = bundled_corpus() if texts is None else read_texts(texts)
-    say(f"observing {len(found)} texts, {sum(len(text.raw) for text in found):,} characters")
+    size = f"{len(found)} texts, {sum(len(text.raw) for text in found):,} characters"
+    say(f"observing {size}, unless that is finished")
+    further = {name: value for name, value in options.items() if name != "seed"}
+    loaded = load_texts(model, texts, **further, before=before, say=say)
+    told = about_of(loaded, options.get("seed", 0))
+    finished = any(_provenance(out / name) for name in EXPERIMENTS)
+    for what in refuse_other(out, old, told, finished=finished):
+        say(f"{what}; nothing was finished before")
+    return loaded, told
+
+
+def observed_for(loaded: Loaded, seed: int, say: Say) -> Observed:
+    """Observe, with what that is said before, and how long it took after."""
+    n_tokens = sum(len(text.tokens) for text in loaded.texts)
     start = time.perf_counter()
-    observed = observe_texts(model, texts, **options, say=say)
-    n_tokens = sum(len(text.tokens) for text in observed.texts)
-    say(f"observed {n_tokens:,} tokens in {time.perf_counter() - start:.0f} s (with the loading)")
+    observed = observe_loaded(loaded, seed, say)
+    say(f"observed {n_tokens:,} tokens in {time.perf_counter() - start:.0f} s")
     return observed
 
 
 def is_finished(folder: Path, key: str) -> bool:
     """Whether an experiment with this key was written as a whole."""
+    return _provenance(folder).get("key") == key
+
+
+def _provenance(folder: Path) -> dict[str, Any]:
+    """What a finished experiment was made from; empty where there is none.
+
+    Raises `SpecialFileError` for a record that is no regular file.
+    """
+    files.refuse_special(folder / RECORD)
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return bool(record["provenance"]["key"] == key)
+        return dict(json.loads(files.read_text(folder / RECORD))["provenance"])
     except (OSError, ValueError, KeyError, TypeError):
-        return False
+        return {}
 
 
 def claims_of(out: Path, model: str, names: Sequence[str] = EXPERIMENTS) -> pd.DataFrame:
@@ -124,7 +152,7 @@ def claims_of(out: Path, model: str, names: Sequence[str] = EXPERIMENTS) -> pd.D
         path = out / name / RECORD
         if not path.is_file():
             continue
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(files.read_text(path))
         told = {"model": model, "experiment": name, "question": record["question"]}
         for role, verdict in _roles(record):
             rows.append(told | {"role": role, "file": f"{name}/{RECORD}"} | verdict)
@@ -133,18 +161,18 @@ def claims_of(out: Path, model: str, names: Sequence[str] = EXPERIMENTS) -> pd.D
 
 def write_claims(table: pd.DataFrame, out: Path) -> None:
     """claims.csv, claims.md and claims.html: the last two for the eye."""
-    files = RunFolder(out)
-    files.write_text("claims.csv", table.to_csv(index=False))
+    place = RunFolder(out)
+    place.write_text("claims.csv", table.to_csv(index=False))
     shown = table[["experiment", "claim", "outcome", "why", "value", "low", "high", "n_sinks"]]
     html = shown.to_html(index=False, na_rep="", float_format="{:.3g}".format)
     style = "<style>body{font-family:sans-serif}td{text-align:left;padding:.3em}</style>"
     page = f'<!doctype html><meta charset="utf-8"><title>Claims</title>{style}{html}'
-    files.write_text("claims.html", page)
+    place.write_text("claims.html", page)
     lines = ["| experiment | claim | outcome | why |", "|---|---|---|---|"]
     for row in table.to_dict("records"):
         cells = [str(row[name]) for name in ("experiment", "claim", "outcome", "why")]
         lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
-    files.write_text("claims.md", "\n".join(lines) + "\n")
+    place.write_text("claims.md", "\n".join(lines) + "\n")
 
 
 def _run(
@@ -175,7 +203,7 @@ def _record_failure(folder: Path, name: str, error: Exception) -> str:
     why = f"{type(error).__name__}: {error}"
     record = {"name": name, "question": "", "failed": why, "traceback": traceback.format_exc()}
     content = json.dumps(without_nan(record), indent=2)
-    (folder / RECORD).write_text(content + "\n", encoding="utf-8")
+    RunFolder(folder).write_text(RECORD, content + "\n")
     return f"{FAILED}: {why}"
 
 
@@ -183,13 +211,6 @@ def _roles(record: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     if "failed" in record:
         return [("answer", {"outcome": FAILED, "why": record["failed"], "claim": ""})]
     return [("answer", record["verdict"]), *(("further", one) for one in record["further"])]
-
-
-def _key(model: str, texts: str | None, options: Mapping[str, Any]) -> str:
-    """A digest of the model's name, the texts and all options of an experiment."""
-    found = bundled_corpus() if texts is None else read_texts(texts)
-    asked = [model, [asdict(text) for text in found], dict(options)]
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def _cell(words: str) -> str:
@@ -207,12 +228,13 @@ def _command(
     device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is left to chance.")] = 0,
+    force: Annotated[bool, typer.Option(help="Replace those of other weights or code.")] = False,
 ) -> None:
     """Every experiment on one model, from one observation pass, and a table of claims."""
     names = [name.strip() for name in only.split(",") if name.strip()] or list(EXPERIMENTS)
     options = {"feed": feed, "device": device, "dtype": dtype, "seed": seed}
     with RunFolder(out).claim():
-        table = run_all(model, texts, out, only=names, quick=quick, say=say, **options)
+        table = run_all(model, texts, out, only=names, quick=quick, force=force, say=say, **options)
     say(f"claims: {out / 'claims.html'}")
     if (table["outcome"] == FAILED).any():
         raise typer.Exit(1)

@@ -22,8 +22,10 @@ import typer
 
 from experiments.all import EXPERIMENTS
 from experiments.written import RECORD
+from secondary_sinks import files
 from secondary_sinks.cli import run_app, say
 from secondary_sinks.errors import RunFolderError
+from secondary_sinks.runs import RunFolder
 
 HOLDS = {
     "supported": "The claim as tested (below) holds for this model.",
@@ -55,7 +57,7 @@ def copy_results(results: Path, out: Path) -> list[str]:
         for path in sorted((results / name).iterdir()):
             limit = {".json": math.inf, ".csv": LARGEST_TABLE, ".png": LARGEST_PICTURE}
             if path.stat().st_size <= limit.get(path.suffix, -1):
-                shutil.copyfile(path, target / path.name)
+                files.copy(path, target / path.name)
             elif path.suffix == ".png":
                 large.append(str(path))
         _without_texts(target / RECORD)
@@ -64,11 +66,11 @@ def copy_results(results: Path, out: Path) -> list[str]:
 
 def _without_texts(path: Path) -> None:
     """Leave the words of the texts out of a record; their names and tokens' digests stay."""
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = json.loads(files.read_text(path))
     for text in record.get("provenance", {}).get("texts", []):
         text.pop("fed", None)
     content = json.dumps(record, indent=2, ensure_ascii=False)
-    path.write_text(content + "\n", encoding="utf-8", errors="backslashreplace")
+    RunFolder(path.parent).write_text(path.name, content + "\n")
 
 
 def write_pages(out: Path) -> list[Path]:
@@ -77,14 +79,14 @@ def write_pages(out: Path) -> list[Path]:
     pages = {name: page_of(name, out / "data" / name) for name in names}
     pages["index"] = index_of(names, out / "data")
     for name, page in pages.items():
-        (out / f"{name}.md").write_text(page, encoding="utf-8")
+        RunFolder(out).write_text(f"{name}.md", page)
     return [out / f"{name}.md" for name in pages]
 
 
 def page_of(name: str, folder: Path) -> str:
     """The page of one experiment, from its docstring and its folder."""
     question, says, did, mind = told_by(name)
-    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    record = json.loads(files.read_text(folder / RECORD))
     source = f"data/{name}/{RECORD}"
     parts = [f"# {question}", _section(SECTIONS[0], says), _section(SECTIONS[1], did)]
     parts.append("## What we found\n\n" + _found(record, source))
@@ -99,7 +101,7 @@ def page_of(name: str, folder: Path) -> str:
 
 def index_of(names: Sequence[str], data: Path) -> str:
     """The table of all claims, with links."""
-    records = [json.loads((data / name / RECORD).read_text(encoding="utf-8")) for name in names]
+    records = [json.loads(files.read_text(data / name / RECORD)) for name in names]
     lines = [
         "# Results",
         _over(records),
@@ -184,7 +186,8 @@ def _depth(records: Sequence[Mapping[str, Any]], data: Path) -> list[str]:
     path = data / "sink_levels" / "data.csv"
     if not path.is_file():
         return []
-    cells, source = pd.read_csv(path), "data/sink_levels/data.csv"
+    with files.open_file(path) as file:
+        cells, source = pd.read_csv(file), "data/sink_levels/data.csv"
     layers = [
         one["provenance"]["model"]["n_layers"]
         for one in records

@@ -17,14 +17,15 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from secondary_sinks import SinkTable, Trace, Verdict, bundled_corpus, load_model, read_texts
-from secondary_sinks import tokenize as tokens_of
 from secondary_sinks.models import HookedModel
 from secondary_sinks.plots import notice
 from secondary_sinks.questions.answer import added, told, verdict_of
 from secondary_sinks.questions.cases import Case, TextCases, cases_of
 from secondary_sinks.questions.statistics import HALF, Interval, outcome_of, too_few
 from secondary_sinks.runs import analyse, describe
+from secondary_sinks.runs.about import fed_first
 from secondary_sinks.texts import TokenizedText, check_feed
+from secondary_sinks.texts.again import tokenize_again
 
 SECONDS = 30.0
 """Between two lines of progress."""
@@ -97,6 +98,46 @@ class Observed:
         return {"asked": {"model": self.name, **self.asked}, **inputs}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Loaded:
+    """A model, and texts as it is fed them; nothing is observed yet."""
+
+    model: HookedModel
+    texts: tuple[TokenizedText, ...]
+    name: str
+    """The model, as it was asked for."""
+    asked: Mapping[str, Any]
+    """Further arguments of `observe_texts`."""
+
+
+def load_texts(
+    model_name: str,
+    texts: str | None = None,
+    *,
+    feed: str = "auto",
+    device: str | None = None,
+    dtype: str | None = None,
+    before: Mapping[str, Mapping[str, Any]] | None = None,
+    say: Callable[[str], None] = quiet,
+) -> Loaded:
+    """Load a model and feed it the texts of a file (by default the bundled ones).
+
+    `before` are texts as they were fed once, by id (`texts.again.kept`): where a template would
+    write something else today, they are fed again, and that is said. Raises as `observe_texts`.
+    """
+    check_feed(feed)
+    found = bundled_corpus() if texts is None else read_texts(texts)
+    model = load_model(model_name, device, dtype)
+    fed, known = [], before or {}
+    for text in found:
+        one, is_first = tokenize_again(text, model.tokenizer, feed, known.get(text.text_id))
+        fed.append(one)
+        if is_first:
+            say(fed_first(text.text_id))
+    asked = {"texts": texts, "feed": feed, "device": device, "dtype": dtype}
+    return Loaded(model=model, texts=tuple(fed), name=model_name, asked=asked)
+
+
 def observe_texts(
     model_name: str,
     texts: str | None = None,
@@ -112,12 +153,14 @@ def observe_texts(
     Raises the `SinkError` of whatever is wrong with the texts, the model or the options; texts
     are read before the model is loaded.
     """
-    check_feed(feed)
-    found = bundled_corpus() if texts is None else read_texts(texts)
-    model = load_model(model_name, device, dtype)
-    fed = [tokens_of(text, model.tokenizer, feed) for text in found]
-    asked = {"texts": texts, "feed": feed, "device": device, "dtype": dtype}
-    return observe_fed(model, fed, name=model_name, seed=seed, asked=asked, say=say)
+    loaded = load_texts(model_name, texts, feed=feed, device=device, dtype=dtype, say=say)
+    return observe_loaded(loaded, seed, say)
+
+
+def observe_loaded(loaded: Loaded, seed: int, say: Callable[[str], None] = quiet) -> Observed:
+    """Observe what was loaded."""
+    more: dict[str, Any] = {"name": loaded.name, "asked": loaded.asked, "seed": seed, "say": say}
+    return observe_fed(loaded.model, loaded.texts, **more)
 
 
 def observe_fed(

@@ -40,6 +40,7 @@ from secondary_sinks import recompute as total_effects
 from secondary_sinks import replay as state_effects
 from secondary_sinks.causal.donors import settle
 from secondary_sinks.cli import run_app
+from secondary_sinks.runs import RunFolder
 from secondary_sinks.testing.held import forget_peak, peak
 
 SAMPLE = 24
@@ -221,7 +222,7 @@ def _command(
         )
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps({name: asdict(one) for name, one in found.items()}, indent=2)
-    (out / "speed.json").write_text(text + "\n")
+    RunFolder(out).write_text("speed.json", text + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

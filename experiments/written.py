@@ -16,7 +16,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from experiments.shared import Finding
-from secondary_sinks import Verdict
+from secondary_sinks import Verdict, files
 from secondary_sinks.runs import RunFolder
 
 RECORD = "verdict.json"
@@ -31,15 +31,16 @@ def write(finding: Finding, out: str | Path, provenance: Mapping[str, Any]) -> l
     earlier finding are overwritten, each by a whole one or not at all. Raises `OSError` or
     `RunFolderError` where the folder cannot be written.
     """
-    folder, files = Path(out), RunFolder(out)
+    folder, place = Path(out), RunFolder(out)
     folder.mkdir(parents=True, exist_ok=True)
+    files.refuse_special(folder / RECORD)
     (folder / RECORD).unlink(missing_ok=True)
     for name, table in {"data": finding.frame, **finding.tables}.items():
-        files.write_table(name, table)
-        files.write_text(f"{name}.csv", table.to_csv(index=False))
+        place.write_table(name, table)
+        place.write_text(f"{name}.csv", table.to_csv(index=False))
     notes = []
     for name, figure in {"figure": finding.figure, **finding.figures}.items():
-        files.write_text(f"{name}.html", _page(finding, name, figure))
+        place.write_text(f"{name}.html", _page(finding, name, figure))
         notes.append(_draw(figure, folder / f"{name}.png"))
     record = {
         "name": finding.name,
@@ -51,7 +52,7 @@ def write(finding: Finding, out: str | Path, provenance: Mapping[str, Any]) -> l
         "provenance": dict(provenance),
     }
     content = json.dumps(without_nan(record), indent=2, ensure_ascii=False, allow_nan=False)
-    files.write_text(RECORD, content + "\n")
+    place.write_text(RECORD, content + "\n")
     return [f"{finding.name}: {folder}", *dict.fromkeys(note for note in notes if note)]
 
 
@@ -91,6 +92,7 @@ def _page(finding: Finding, name: str, figure: go.Figure) -> str:
 
 def _draw(figure: go.Figure, path: Path) -> str:
     """Draw the figure as a picture, or say in a line why there is none."""
+    files.refuse_special(path)
     path.unlink(missing_ok=True)
     try:
         figure.write_image(path, **PICTURE)

@@ -43,7 +43,8 @@ if TYPE_CHECKING:
         sparsity,
         sufficiency,
     )
-    from secondary_sinks.texts import bundled_corpus, read_texts, tokenize
+    from secondary_sinks.texts import bundled_corpus, read_texts
+    from secondary_sinks.texts.tokenize import tokenize
     from secondary_sinks.types import Edit, Effects, SinkTable, Thresholds, Trace, Verdict
 
 _ROOMS = {

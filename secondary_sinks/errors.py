@@ -19,12 +19,16 @@
     ├── AttributionError      a layer that is not there
     ├── PlantError            a planted model that cannot be, or has no clear truth
     ├── SweepError            a sweep that cannot be as it is asked for
-    └── RunFolderError        a run folder that must not or cannot be written
+    ├── RunFolderError        a run folder that must not or cannot be written
+    └── SpecialFileError      a pipe, device or folder where a regular file is expected
 
 A message says what was expected, what came, and what to do next. The library
 raises; only the command line turns an error into one line and exit code 2.
 `SinkWarning` is for what is right but must not go unnoticed.
 """
+
+import errno
+from pathlib import Path
 
 
 class SinkError(Exception):
@@ -105,6 +109,20 @@ class SweepError(SinkError):
 
 class RunFolderError(SinkError):
     """A run folder that cannot be written, or must not be overwritten."""
+
+
+class SpecialFileError(SinkError, OSError):
+    """A pipe, device, socket or folder where a regular file is expected."""
+
+    def __init__(self, path: Path, kind: str) -> None:
+        """`kind` is what there is, in words."""
+        super().__init__(errno.EINVAL, f"it is {kind}, not a regular file")
+        self.path, self.kind = path, kind
+
+    def __str__(self) -> str:
+        """The message, with the path."""
+        todo = "expected a regular file: remove it, or give another path"
+        return f"{str(self.path)!r} is {self.kind}; {todo}"
 
 
 class SinkWarning(UserWarning):

@@ -10,10 +10,11 @@ import pytest
 import secondary_sinks
 
 PACKAGE = Path(secondary_sinks.__file__).parent
-EVERYONE = {"types", "errors"}
+EVERYONE = {"types", "errors", "files"}
 ARROWS = {
     "types": {"observation"},  # when Trace.from_cache is called, no earlier
     "errors": set(),
+    "files": set(),
     "models": {"measures"},
     "texts": {"models"},  # chat templates are rendered there
     "measures": set(),

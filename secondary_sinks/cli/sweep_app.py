@@ -94,7 +94,7 @@ ExecutorName = Annotated[
     str | None, typer.Option("--executor", help="local (default), or ray for many devices.")
 ]
 RayAddress = Annotated[
-    str | None, typer.Option(help="Of a Ray cluster; without it one is started here.")
+    str | None, typer.Option(help="Of a Ray cluster; else RAY_ADDRESS, else one is started here.")
 ]
 SweepForce = Annotated[
     bool,

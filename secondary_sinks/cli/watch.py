@@ -60,7 +60,7 @@ class Watch:
             self.last = facts
         if self.json:
             print(json.dumps({"event": event, "time": time.time()} | facts), file=sys.stderr)
-        elif event in {"damaged", "failed"}:
+        elif event in {"damaged", "failed", "note"}:
             self._warn(event, facts)
         elif event == "load":
             self._show(f"load {facts['model']}", total=None, rest="")
@@ -90,7 +90,7 @@ class Watch:
 
     def _warn(self, event: str, facts: dict[str, Any]) -> None:
         text = facts.get("text_id")
-        what = facts["what"] if event == "damaged" else f"skipped text {text!r}: {facts['reason']}"
+        what = facts["what"] if "what" in facts else f"skipped text {text!r}: {facts['reason']}"
         print("warning: " + one_line(what), file=sys.stderr)
 
 

@@ -25,6 +25,7 @@ from secondary_sinks.runs import (
     save,
     save_more,
 )
+from secondary_sinks.runs.about import feed_again, refuse_other
 from secondary_sinks.runs.folder import ANSWERS
 from secondary_sinks.texts import (
     Text,
@@ -112,7 +113,10 @@ def _fill(folder: RunFolder, request: Request, texts: Sequence[Text], bars: Bars
         skip=request.skip,
     )
     bars.advance("load", request.model, 1, 1)
-    fed = [tokenize(text, model.tokenizer, request.feed) for text in texts]
+    if request.force:
+        fed = [tokenize(text, model.tokenizer, request.feed) for text in texts]
+    else:
+        fed = feed_again(folder, texts, model.tokenizer, request.feed, say)
     check_lengths(model, fed, limits)
     record = describe(model, fed, limits, request.edit, request.seed, request.asked)
     there = None if request.force else _asked_there(folder, record)
@@ -120,7 +124,7 @@ def _fill(folder: RunFolder, request: Request, texts: Sequence[Text], bars: Bars
         return _ask_more(folder, request, record, model, fed, there, bars)
     record["model"]["skipped_checks"] = sorted(set(request.skip))
     record["model"]["source"] = provenance(resolve(request.model, request.revision))
-    folder.check(force=request.force)
+    refuse_other(folder, record, force=request.force)
     show_inputs(bars, record)
     results = analyse(model, fed, edit=request.edit, thresholds=limits, tick=bars.advance)
     answers, laps = ask(model, results, request.asked, say, bars.advance)

@@ -12,6 +12,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from secondary_sinks import files
 from secondary_sinks.errors import DamagedModelError
 
 SINGLE = "model.safetensors"
@@ -74,7 +75,7 @@ def refuse_other_weights(name: str, architecture: str, found: dict[str, Any]) ->
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file that holds one object; `DamagedModelError` says where it does not."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(files.read_text(path))
     except OSError as error:
         raise DamagedModelError(f"{str(path)!r} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -123,7 +124,7 @@ def _refuse_missing(folder: Path, names: list[str]) -> None:
 def _tensors(path: Path) -> dict[str, list[int]]:
     """Shape of each tensor of a file, from its header."""
     try:
-        with path.open("rb") as file:
+        with files.open_file(path) as file:
             start = file.read(len(LFS_POINTER))
         if not start:
             raise DamagedModelError(f"weight file {str(path)!r} is empty; {AGAIN}")

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from secondary_sinks import files
 from secondary_sinks.errors import ModelError
 from secondary_sinks.models import checkpoint, gguf_file, gguf_ropes, memory
 
@@ -71,7 +72,7 @@ def converted_folder(gguf: Path) -> Path:
 def is_whole(folder: Path) -> bool:
     """Whether the folder carries a seal that matches its weights."""
     try:
-        seal = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+        seal = json.loads(files.read_text(folder / SEAL))
         return bool(seal["sha256"] == sha256(folder / WEIGHTS))
     except (OSError, ValueError, KeyError):
         return False
@@ -80,7 +81,7 @@ def is_whole(folder: Path) -> bool:
 def sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with files.open_file(path) as file:
         while block := file.read(1 << 22):
             digest.update(block)
     return digest.hexdigest()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from secondary_sinks import files
 from secondary_sinks.errors import DamagedModelError, ModelError, UnsupportedModelError
 
 VERSIONS = (2, 3)
@@ -74,7 +75,10 @@ class GgufHeader:
 def read_header(path: Path) -> GgufHeader:
     """The header of a file that is whole; `DamagedModelError` says where it is not."""
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with (
+            files.open_file(path) as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
             return _Walk(data).header()
     except (struct.error, _DamageError, ValueError) as error:
         size = path.stat().st_size

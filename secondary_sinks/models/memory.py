@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from secondary_sinks import files
 from secondary_sinks.errors import ModelMemoryError
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -130,7 +131,7 @@ def _left_in_group(root: Path) -> int | None:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return files.read_text(path).splitlines()
     except OSError:
         return []
 

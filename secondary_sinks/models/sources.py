@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from secondary_sinks import files
 from secondary_sinks.errors import DamagedModelError, ModelError, UnknownModelError
 from secondary_sinks.models import catalogue
 from secondary_sinks.models.catalogue import EMBEDDED
@@ -152,7 +153,7 @@ def _adapter(path: Path) -> str:
 
 def _file(path: Path) -> Source:
     try:
-        with path.open("rb") as file:
+        with files.open_file(path) as file:
             magic = file.read(4)
     except OSError as error:
         raise ModelError(f"{str(path)!r} cannot be read: {error.strerror}") from error

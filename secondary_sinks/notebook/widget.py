@@ -15,6 +15,7 @@ import traitlets
 from jaxtyping import Float
 from torch import Tensor
 
+from secondary_sinks import files
 from secondary_sinks.errors import SinkError
 from secondary_sinks.models import HookedModel
 from secondary_sinks.notebook import figures
@@ -165,7 +166,7 @@ class SinkExplorer(anywidget.AnyWidget):
     def _send_plotly(self) -> None:
         """The library that comes with plotly, once per page that has none yet."""
         source = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-        self.send({"plotly": True}, [source.read_bytes()])
+        self.send({"plotly": True}, [files.read_bytes(source)])
 
     def _on_progress(self, done: int, whole: int) -> None:
         self.progress = done / whole

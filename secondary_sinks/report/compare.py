@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.plots import interval_dots, level_heatmaps
 from secondary_sinks.questions import Answer
@@ -52,6 +53,7 @@ def write_comparison(folders: Sequence[RunFolder], out: Path, *, force: bool = F
     """
     if out.is_dir() or (out.exists() and not force):
         raise RunFolderError(f"{str(out)!r} is there already; use --force, or another --out")
+    files.refuse_special(out)
     page = comparison([one for folder in folders for one in _models(folder)])
     home = RunFolder(out.parent)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,8 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from secondary_sinks import files
+
 _HERE = Path(__file__).parent
 _JSON_ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
@@ -52,7 +54,7 @@ def plotly_js() -> Markup:
 
 def own(name: str) -> Markup:
     """A script or style sheet that lies beside this module."""
-    return _script((_HERE / name).read_text(encoding="utf-8"))
+    return _script(files.read_text(_HERE / name))
 
 
 def content_policy(scripts: list[Markup]) -> str:

@@ -189,6 +189,9 @@ def _plain(text: TokenizedText) -> FedText:
         fed=text.fed,
         tokens=ids,
         tokens_sha256=hash_tokens(ids),
+        text_sha256=text.text_sha256,
+        tokenizer_sha256=text.tokenizer_sha256,
+        template_sha256=text.template_sha256,
     )
 
 

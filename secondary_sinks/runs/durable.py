@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
 
 PART = ".part-"
@@ -24,14 +25,17 @@ def write(path: Path, content: bytes) -> None:
 def fill(path: Path, make: Callable[[Path], Any]) -> None:
     """Let `make` write beside the place, flush, rename into the place, flush the folder.
 
-    Raises `RunFolderError` when the disk is full or the folder cannot be written.
+    Raises `SpecialFileError` where there is something other than a regular file in the place, and
+    `RunFolderError` when the disk is full or the folder cannot be written.
     """
     part = path.with_name(f"{PART}{os.getpid()}-{path.name}")
+    for place in (path, part):
+        files.refuse_special(place)
     try:
         make(part)
-        with part.open("rb") as file:
+        with files.open_file(part) as file:
             os.fsync(file.fileno())
-        part.replace(path)
+        files.replace(part, path)
         sync_folder(path.parent)
     except OSError as error:
         raise unwritable(path, error) from error
@@ -42,9 +46,10 @@ def fill(path: Path, make: Callable[[Path], Any]) -> None:
 
 def append(path: Path, line: bytes) -> None:
     """Add a line to a file and flush it to the disk; on failure the file is what it was before."""
+    files.refuse_special(path)
     new = not path.exists()
     try:
-        with path.open("ab") as file:
+        with files.open_file(path, "ab") as file:
             before = file.tell()
             try:
                 file.write(line)
@@ -81,7 +86,7 @@ def make_folder(folder: Path) -> None:
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's content. Raises `OSError`."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with files.open_file(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -1,9 +1,10 @@
 """What a sweep would do and take, before it is begun; no weights are loaded."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,7 +19,8 @@ from secondary_sinks.runs.manifest import Manifest
 from secondary_sinks.runs.stored import read_stored
 from secondary_sinks.runs.sweep_config import SweepConfig
 from secondary_sinks.runs.tasks import ModelSpec, Prepared
-from secondary_sinks.texts import Text, tokenize
+from secondary_sinks.texts import Text
+from secondary_sinks.texts.again import tokenize_again
 from secondary_sinks.texts.several import read_all
 
 Known = Sequence[tuple[ModelSpec, Prepared]]
@@ -140,7 +142,7 @@ def _model(
 ) -> ModelEstimate:
     seen = outline(resolve(spec.name, spec.revision), trust_remote_code=spec.trust_remote_code)
     units = config.units(seen.n_layers)
-    fed, bad = _feed(config, seen, texts)
+    fed, bad = _feed(config, seen, texts, _fed_first(spec, known))
     keys = _keys(config, spec, fed, known)
     done = manifest.done()
     left = [
@@ -170,8 +172,15 @@ def _model(
     )
 
 
+def _fed_first(spec: ModelSpec, known: Known) -> dict[str, dict[str, Any]]:
+    """Texts that the folder's sweep has fed this model, as `tokenize_again` takes them."""
+    prepared = dict(known).get(spec)
+    texts = prepared.texts if prepared else ()
+    return {text.text_id: asdict(text) | {"token_ids": list(text.tokens)} for text in texts}
+
+
 def _feed(
-    config: SweepConfig, seen: Outline, texts: Sequence[Text]
+    config: SweepConfig, seen: Outline, texts: Sequence[Text], before: Mapping[str, Any]
 ) -> tuple[list[tuple[int, ...]], tuple[str, ...]]:
     """Token ids of the texts that fit, each once, and what is wrong with the others."""
     found: dict[tuple[int, ...], None] = {}
@@ -179,7 +188,8 @@ def _feed(
     least, most = config.thresholds.min_queries + 1, seen.n_ctx or 1 << 30
     for text in texts:
         try:
-            ids = tokenize(text, seen.tokenizer, config.feed).tokens.tolist()
+            known = before.get(text.text_id)
+            ids = tokenize_again(text, seen.tokenizer, config.feed, known)[0].tokens.tolist()
         except TextError as error:
             bad.append(str(error))
             continue

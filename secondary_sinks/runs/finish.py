@@ -9,11 +9,12 @@ from typing import Any
 import pandas as pd
 
 from secondary_sinks.errors import RunFolderError
-from secondary_sinks.runs import durable
+from secondary_sinks.runs import about, durable
 from secondary_sinks.runs.assemble import Assembly, answers, labels, write_table
 from secondary_sinks.runs.folder import OWN, RECORD, RunFolder
 from secondary_sinks.runs.keys import unit_key, versions_of_code
 from secondary_sinks.runs.manifest import WORK, Manifest
+from secondary_sinks.runs.opened import by_model
 from secondary_sinks.runs.plan import Plan
 from secondary_sinks.runs.record import commit
 from secondary_sinks.runs.sweep_config import MOST_LAYERS, SweepConfig, parse_layers
@@ -47,15 +48,24 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
             {key: value for key, value in spec.items() if key not in PLACES}
             for spec in asked["models"]
         ]
-    if not old["texts"].items() <= new["texts"].items():
-        return "texts"
+    texts = [
+        about.changed(f"texts: {name!r}", sha256, new["texts"].get(name))
+        for name, sha256 in old["texts"].items()
+        if new["texts"].get(name) != sha256
+    ]
+    if texts:
+        return about.in_words(texts)
     if not _layers(before) <= _layers(now):
-        return "layers"
+        return about.changed("layers", before["layers"] or "all", now["layers"] or "all")
     for name in ("models", "edits", "sites"):
         if any(one not in now[name] for one in before[name]):
-            return name
-    rest = before.keys() - {*GROWING}
-    return next((name for name in sorted(rest) if before[name] != now.get(name)), "")
+            return about.changed(name, _named(before[name]), _named(now[name]))
+    other = (name for name in sorted(before.keys() - {*GROWING}) if before[name] != now.get(name))
+    return next((about.changed(name, before[name], now.get(name)) for name in other), "")
+
+
+def _named(asked: Sequence[Any]) -> str:
+    return ", ".join(str(one["name"] if isinstance(one, Mapping) else one) for one in asked)
 
 
 def _layers(asked: Mapping[str, Any]) -> set[int]:
@@ -97,19 +107,28 @@ class Finish:
             )
         if self.record and not force:
             other = difference(self.record["sweep"]["asked"], self.asked)
-            if other:
-                raise self._other(other)
+            code = about.in_words([*about.in_code(self.record["sweep"], about.of_code())])
+            if other or code:
+                raise self._other(other or code)
 
-    def refuse_others(self, plan: Plan, number: int, *, force: bool) -> None:
-        """Raise `RunFolderError` where the finished sweep was of another model of this name."""
+    def refuse_others(self, plan: Plan, *, force: bool) -> None:
+        """Raise `RunFolderError` where the finished sweep was of other weights, or fed otherwise.
+
+        Texts that are new are none of its business: a sweep may grow.
+        """
         if force or not self.record:
             return
-        asked = self.record["sweep"]["asked"]["config"]["models"]
-        for spec, model in zip(asked, self.record["models"], strict=True):
-            same = (spec["name"], spec["dtype"]) == (plan.spec.name, plan.spec.dtype)
-            hashes = ("weights_sha256", "config_sha256", "class")
-            if same and any(model["model"][h] != plan.prepared.model[h] for h in hashes):
-                raise self._other(f"weights or settings of model {number + 1}")
+        asked, now = self.record["sweep"]["asked"]["config"]["models"], plan.prepared
+        for spec, one in zip(asked, by_model(self.record), strict=True):
+            if (spec["name"], spec["dtype"]) != (plan.spec.name, plan.spec.dtype):
+                continue
+            known = {text["text_id"] for text in one["texts"]}
+            fed = [text for text in about.texts_of(now) if text["text_id"] in known]
+            found = [*about.in_weights(one["model"], now.model), *about.in_texts(one["texts"], fed)]
+            if found:
+                what = f"weights or settings of model {plan.spec.name!r}: "
+                what = what if found[0].startswith(about.WEIGHTS) else ""
+                raise self._other(what + about.in_words(found))
 
     def _other(self, what: str) -> RunFolderError:
         return RunFolderError(
@@ -229,12 +248,13 @@ class Finish:
 
     def _key(self, plans: Sequence[Plan], manifest: Manifest) -> str:
         """A hash of all that the tables are made of."""
-        content = [
+        content: list[Any] = [
             labels(plans),
             [p.prepared.device for p in plans],
             self._present(plans, manifest),
         ]
-        return hashlib.sha256(json.dumps([*content, self.config.trace]).encode()).hexdigest()
+        content += [self.config.trace, versions_of_code()]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def _present(self, plans: Sequence[Plan], manifest: Manifest) -> list[tuple[str, list[str]]]:
         """Texts and their units that are done, in the order of the tables."""

@@ -4,13 +4,14 @@ import contextlib
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import durable, parquet
 from secondary_sinks.runs.durable import LOCK, PART
@@ -72,14 +73,15 @@ class RunFolder:
                 with contextlib.suppress(OSError):  # it holds results
                     folder.rmdir()
 
-    def check(self, *, force: bool = False) -> None:
+    def check(self, *, force: bool = False, differs: str = "") -> None:
         """Raise `RunFolderError` when the folder holds what a run must not replace.
 
-        With `force`, that is anything which no run wrote.
+        With `force`, that is anything which no run wrote. `differs` says how the inputs differ.
         """
         found = self.contents()
         if found and not force:
-            what = "a finished run of other inputs" if RECORD in found else f"{found[0]!r}"
+            what = f"a finished run of other inputs{': ' if differs else ''}{differs}"
+            what = what if RECORD in found else f"{found[0]!r}"
             raise RunFolderError(
                 f"{str(self.path)!r} is not empty (it holds {what}); choose another --out, or use "
                 "--force to replace the run in it"
@@ -89,7 +91,7 @@ class RunFolder:
                 f"{str(self.path)!r} holds a sweep, whose cells --force does not throw away; "
                 "choose another --out"
             )
-        foreign = [name for name in found if name not in OWN or (self.path / name).is_dir()]
+        foreign = [name for name in found if name not in OWN or not (self.path / name).is_file()]
         if foreign:
             raise RunFolderError(
                 f"{str(self.path)!r} holds {foreign[0]!r}, which no run wrote; "
@@ -136,6 +138,7 @@ class RunFolder:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the lock file of the folder, and remove it at the end."""
+        files.refuse_special(self.path / LOCK)
         lock = FileLock(self.path / LOCK)
         try:
             lock.acquire(blocking=False)
@@ -190,6 +193,7 @@ class RunFolder:
     def table(self, name: str) -> pd.DataFrame:
         """Read a table. Raises `RunFolderError` when it is missing or damaged."""
         path = self.path / f"{name}.parquet"
+        files.refuse_special(path)
         if not path.is_file():
             sweep = (self.path / "sweep").is_dir()
             todo = "run the same command without --no-trace" if sweep else "run again with --force"
@@ -199,14 +203,32 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise self._damaged(path, error) from error
 
+    def token_ids(self, text: Mapping[str, Any]) -> list[int]:
+        """The ids of a text of the run, from its trace.
+
+        Raises `RunFolderError` where they are not those that `run.json` speaks of.
+        """
+        path = self.path / "trace.parquet"
+        wanted = [("layer", "==", 0), ("text_id", "==", text["text_id"])]
+        try:
+            rows = parquet.read(path, columns=["pos", "token_id"], filters=wanted).to_pandas()
+        except (OSError, ValueError) as error:
+            raise self._damaged(path, error) from error
+        ids: list[int] = rows.sort_values("pos")["token_id"].tolist()
+        if durable.sha256_of_json(ids) != text["tokens_sha256"]:
+            wrong = f"its token ids of text {text['text_id']!r} are not those of {RECORD}"
+            raise self._damaged(path, ValueError(wrong))
+        return ids
+
     def record(self) -> dict[str, Any]:
         """Read `run.json`. Raises `RunFolderError` when there is none or it is damaged."""
         path = self.path / RECORD
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(files.read_text(path))
         except OSError as error:
             raise RunFolderError(
-                f"{str(self.path)!r} is no run folder: it has no readable {RECORD}"
+                f"{str(self.path)!r} is no run folder: it has no readable {RECORD} "
+                f"({error.strerror})"
             ) from error
         except (ValueError, RecursionError) as error:
             raise self._damaged(path, error) from error
@@ -226,7 +248,11 @@ class RunFolder:
         return self.has_record() and bool(self.record().get("key") == key)
 
     def has_record(self) -> bool:
-        """Whether the folder holds a finished run, of whatever inputs."""
+        """Whether the folder holds a finished run, of whatever inputs.
+
+        Raises `SpecialFileError` where `run.json` is no regular file.
+        """
+        files.refuse_special(self.path / RECORD)
         return (self.path / RECORD).is_file()
 
     @staticmethod

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError, TextError
 from secondary_sinks.models import HookedModel, weight_hash
 from secondary_sinks.models.continuation import Continuation, end_tokens
@@ -206,7 +207,7 @@ def _done(
     """Ids of the prompts that were answered; half a last line is removed, and said."""
     if not out.exists():
         return set()
-    content = out.read_bytes()
+    content = files.read_bytes(out)
     whole = content[: content.rfind(b"\n") + 1]
     torn = content[len(whole) :]
     if torn[: len(BEGIN)] != BEGIN[: len(torn)]:
@@ -226,7 +227,7 @@ def _done(
             )
         found.add(text_id)
     if whole != content:
-        with out.open("r+b") as file:
+        with files.open_file(out, "r+b") as file:
             file.truncate(len(whole))
         say(f"{out}: the last line was only half written; it is made again")
     return found

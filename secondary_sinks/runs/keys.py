@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import secondary_sinks
+from secondary_sinks import files
 from secondary_sinks.runs import durable
 from secondary_sinks.runs.tasks import Unit
 from secondary_sinks.types import Thresholds
@@ -22,30 +23,38 @@ from secondary_sinks.types import Thresholds
 MEASURING = ("measures", "observation", "detection", "types")
 EDITING = ("causal", "models", "texts", "runs/compute.py")
 """Rooms, and a file of a room, whose code decides numbers."""
+ANSWERING = ("questions", "attribution", "runs/assemble.py", "runs/pipeline.py")
+"""Whose code makes verdicts and tables of these numbers."""
 DECIDING = ("weights_sha256", "config_sha256", "class")
 """What of a model's record decides its numbers."""
 
 
 @cache
-def code_version(rooms: tuple[str, ...]) -> str:
+def code_version(rooms: tuple[str, ...], root: Path | None = None) -> str:
     """A version of rooms or files that nobody has to remember to raise: a hash of their source.
+
+    They lie in the folder `root`, by default in this package.
 
     >>> len(code_version(("measures",)))
     16
     """
-    package = Path(secondary_sinks.__file__).parent
+    package = root or Path(secondary_sinks.__file__).parent
     digest = hashlib.sha256()
     for room in rooms:
         place = package / room
         for file in [place] if place.is_file() else sorted(place.rglob("*.py")):
             digest.update(f"{file.relative_to(package).as_posix()}\n".encode())
-            digest.update(file.read_bytes())
+            digest.update(files.read_bytes(file))
     return digest.hexdigest()[:16]
 
 
 def versions_of_code() -> dict[str, str]:
-    """Versions of the code that decides numbers: what measures, and the engine that edits."""
-    return {"measures": code_version(MEASURING), "engine": code_version(EDITING)}
+    """Versions of the code that decides numbers: what measures, what edits, and what answers."""
+    return {
+        "measures": code_version(MEASURING),
+        "engine": code_version(EDITING),
+        "answers": code_version(ANSWERING),
+    }
 
 
 def hash_tokens(tokens: Sequence[int]) -> str:

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import durable
 from secondary_sinks.runs.entries import Entry, entry_of, line_of, parse
@@ -111,7 +112,7 @@ class Manifest:
 
     def _lines(self) -> list[bytes]:
         try:
-            return self.path.read_bytes().splitlines(keepends=True)
+            return files.read_bytes(self.path).splitlines(keepends=True)
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -137,7 +138,7 @@ class Manifest:
         durable.make_folder(aside)
         number = len(list(aside.iterdir()))
         for path in shards:
-            path.replace(aside / f"{number:04d}-{path.name}")
+            files.replace(path, aside / f"{number:04d}-{path.name}")
         durable.write(aside / f"{number:04d}-{LINES}", b"".join(self._lines()))
         durable.write(self.path, b"".join(map(line_of, self.entries)))
 

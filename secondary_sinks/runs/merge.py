@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import durable
 from secondary_sinks.runs.finish import Finish
@@ -172,5 +173,5 @@ def _copy(source: Manifest, target: Manifest) -> None:
         for shard in entry.shards.values():
             place = target.shards / shard["name"]
             if not place.is_file():
-                durable.fill(place, partial(shutil.copyfile, source.shards / shard["name"]))
+                durable.fill(place, partial(files.copy, source.shards / shard["name"]))
         target.put(entry)

@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
 
 SCHEMAS = {"sinks": 1, "effects": 1, "trace": 1}
@@ -30,12 +31,13 @@ def to_bytes(name: str, frame: pd.DataFrame) -> bytes:
     return sink.getvalue()
 
 
-def read(path: Path) -> pa.Table:
-    """Read a table and verify its checksums and schema.
+def read(path: Path, **chosen: Any) -> pa.Table:
+    """Read a table and verify its checksums and schema. `chosen`: columns and filters of pyarrow.
 
     Raises `RunFolderError` for a schema of another version, `OSError` or `ValueError` for damage.
     """
-    table = pq.read_table(path, page_checksum_verification=True)
+    with files.open_file(path) as file:
+        table = pq.read_table(file, page_checksum_verification=True, **chosen)
     check_schema(table.schema.metadata, path)
     return table
 

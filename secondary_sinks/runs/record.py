@@ -15,11 +15,15 @@ from torch import Tensor
 
 from secondary_sinks.models import HookedModel, architecture, class_name, weight_hash
 from secondary_sinks.models.identity import wrapped_frequencies, wrapped_settings
+from secondary_sinks.runs import durable
+from secondary_sinks.runs.keys import hash_tokens, versions_of_code
 from secondary_sinks.texts import TokenizedText
 from secondary_sinks.types import Thresholds
 
 UNRELATED = {"model_name", "tokenizer_name", "device", "n_devices", "seed"}
 """Settings of a hooked model that change none of its numbers."""
+SAID = ("text_sha256", "tokenizer_sha256", "template_sha256")
+"""Of a text: what its ids were made from."""
 PACKAGES = ("secondary-sinks", "torch", "transformer-lens", "transformers", "pandas", "pyarrow")
 
 
@@ -45,6 +49,7 @@ def describe(
             "weights_sha256": weight_hash(model),
             "config_sha256": config_hash(model),
         },
+        "versions_of_code": versions_of_code(),
         "device": str(model.cfg.device),
         "dtype": str(model.cfg.dtype).removeprefix("torch."),
         "seed": seed,
@@ -70,7 +75,10 @@ def asking(record: dict[str, Any], asked: Sequence[str]) -> dict[str, Any]:
 
 
 def _key(inputs: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+    """A hash over what can change a table: of a text these are its ids, not what they come from."""
+    unrelated = {*SAID, "fed"}
+    texts = [{n: v for n, v in text.items() if n not in unrelated} for text in inputs["texts"]]
+    return durable.sha256_of_json(inputs | {"texts": texts})
 
 
 def config_hash(model: HookedModel) -> str:
@@ -101,7 +109,8 @@ def describe_text(text: TokenizedText) -> dict[str, Any]:
         "text_id": text.text_id,
         "feed": text.feed,
         "n_tokens": len(ids),
-        "tokens_sha256": hashlib.sha256(json.dumps(ids).encode()).hexdigest(),
+        "tokens_sha256": hash_tokens(ids),
+        **{name: getattr(text, name) for name in SAID},
         "fed": text.fed,
     }
 

@@ -75,7 +75,7 @@ def standing(folder: Path) -> Standing:
         failed=tuple(failed),
         finished=RunFolder(folder).has_record(),
         complaints=tuple(complaints),
-        seconds=sum(took for entry in entries for took in entry.seconds.values()),
+        seconds=sum((took for entry in entries for took in entry.seconds.values()), 0.0),
     )
 
 

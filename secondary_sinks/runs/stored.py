@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError, SweepError
 from secondary_sinks.runs import durable
 from secondary_sinks.runs.keys import versions_of_code
@@ -57,7 +58,7 @@ def store(folder: Path, asked: Mapping[str, Any], plans: Sequence[Plan], command
     }
     content = {"sha256": durable.sha256_of_json(content)} | content
     path, written = folder / WORK / CONFIG, (json.dumps(content, indent=1) + "\n").encode()
-    if path.is_file() and path.read_bytes() == written:
+    if path.is_file() and files.read_bytes(path) == written:
         return
     durable.make_folder(folder / WORK)
     durable.write(path, written)
@@ -67,10 +68,11 @@ def read_stored(folder: Path) -> Stored:
     """Read it back. Raises `RunFolderError` where there is none, or it is damaged."""
     path = folder / WORK / CONFIG
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(files.read_text(path))
     except OSError as error:
         raise RunFolderError(
-            f"{str(folder)!r} is no folder of a sweep: it has no readable {WORK}/{CONFIG}"
+            f"{str(folder)!r} is no folder of a sweep: it has no readable {WORK}/{CONFIG} "
+            f"({error.strerror})"
         ) from error
     except (ValueError, RecursionError) as error:
         raise _damaged(path, error) from error

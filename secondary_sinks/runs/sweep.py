@@ -6,16 +6,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from secondary_sinks.errors import TextError
+from secondary_sinks.errors import RunFolderError, TextError
+from secondary_sinks.runs import about
 from secondary_sinks.runs.entries import Entry
 from secondary_sinks.runs.executors import Executor, InProcess, given
 from secondary_sinks.runs.finish import Finish, asked_for
 from secondary_sinks.runs.folder import RunFolder
 from secondary_sinks.runs.manifest import Manifest
 from secondary_sinks.runs.plan import Plan, plan
-from secondary_sinks.runs.stored import store
+from secondary_sinks.runs.stored import Stored, read_stored, store
 from secondary_sinks.runs.sweep_config import SweepConfig
-from secondary_sinks.runs.tasks import ModelSpec
+from secondary_sinks.runs.tasks import ModelSpec, Prepared
 from secondary_sinks.texts import Text, TokenizedText
 from secondary_sinks.texts.several import read_all, refuse_same_ids
 
@@ -111,6 +112,7 @@ class Sweep:
         self.force, self.command, self.tell = force, command, tell
         self.manifest = Manifest(folder.path)
         self.finish = Finish(folder, config, asked_for(config, texts))
+        self.begun: Stored | None = None
         self.plans: list[Plan] = []
         self.sinks: dict[str, int] = {}
         self.begin = time.monotonic()
@@ -119,6 +121,7 @@ class Sweep:
     def run(self, executor: Executor) -> Summary:
         """Model by model, then the tables."""
         self.finish.refuse(force=self.force)
+        self.begun = self._begun()
         damaged = self.manifest.repair()
         for what in damaged:
             self.tell("damaged", what=f"{what}; it was set aside and is computed again")
@@ -136,8 +139,9 @@ class Sweep:
         prepared = executor.prepare(spec, self.texts, self.config.feed, self.config.thresholds)
         if not prepared.texts and prepared.bad:
             raise TextError(prepared.bad[0].reason)
+        prepared = self._as_first(spec, prepared)
         todo = plan(self.config, spec, prepared, self.manifest)
-        self.finish.refuse_others(todo, number, force=self.force)
+        self.finish.refuse_others(todo, force=self.force)
         self.plans.append(todo)
         mine = {task.key for task in todo.tasks}
         self.sinks |= {e.task: e.n_sinks for e in self.manifest.entries if e.task in mine}
@@ -147,6 +151,29 @@ class Sweep:
         self.tell("plan", **in_words(todo))
         for entry in self._compute(executor, todo):
             self.tell("task", **self._progress(todo, entry))
+
+    def _as_first(self, spec: ModelSpec, prepared: Prepared) -> Prepared:
+        """The texts as this folder fed them first; that, and what differs from then, is said."""
+        before = dict(self.begun.models if self.begun else ()).get(spec)
+        if before is None or self.force:
+            return prepared
+        prepared, notes = about.as_first(prepared, before)
+        if not self.finish.record:  # else a difference is refused
+            notes += about.of_models(before, prepared)
+        for what in notes:
+            self.tell("note", what=f"{spec.name}: {what}")
+        return prepared
+
+    def _begun(self) -> Stored | None:
+        """What the folder was begun with; that the code is another one now is said."""
+        try:
+            begun = read_stored(self.folder.path)
+        except RunFolderError:  # there is none yet, or it is written anew
+            return None
+        if not self.finish.record and not self.force:
+            for what in about.in_code({"versions_of_code": begun.versions}, about.of_code()):
+                self.tell("note", what=f"{what}; cells of other code are computed anew")
+        return begun
 
     def _compute(self, executor: Executor, todo: Plan) -> Iterator[Entry]:
         names = {task.key: text.text_id for text, task in todo.texts()}

@@ -6,7 +6,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from secondary_sinks.errors import SweepError
+from secondary_sinks import files
+from secondary_sinks.errors import SpecialFileError, SweepError
 from secondary_sinks.runs.folder import EXACT
 from secondary_sinks.runs.sweep_config import SweepConfig, parse_layers
 from secondary_sinks.runs.tasks import ModelSpec
@@ -150,9 +151,12 @@ def read_config(path: Path) -> dict[str, Any]:
     if path.suffix not in _READERS:
         raise SweepError(f"config {str(path)!r}: expected a name in {', '.join(_READERS)}")
     try:
-        if path.exists() and not path.is_file():  # a pipe may never end
-            raise SweepError(f"config {str(path)!r} is not a file; expected one of keys and values")
-        content = path.read_text(encoding="utf-8-sig")
+        content = files.read_text(path, "utf-8-sig")
+    except SpecialFileError as error:
+        raise SweepError(
+            f"config {str(path)!r} is not a file (it is {error.kind}); expected one of keys and "
+            "values"
+        ) from error
     except UnicodeDecodeError as error:
         raise SweepError(f"{str(path)!r} is not UTF-8 text (byte {error.start})") from error
     except OSError as error:

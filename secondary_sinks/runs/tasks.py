@@ -43,6 +43,10 @@ class FedText:
     fed: str
     tokens: tuple[int, ...]
     tokens_sha256: str
+    text_sha256: str = ""
+    """Of what the ids were made from, as are the next two; empty where only ids were given."""
+    tokenizer_sha256: str = ""
+    template_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from importlib import resources
 from pathlib import Path
 
+from secondary_sinks import files
 from secondary_sinks.errors import TextError
 from secondary_sinks.texts.records import load_object, plain_text, text_of
 from secondary_sinks.texts.text import Text
@@ -43,7 +44,7 @@ def read_utf8(path: Path, expected: str) -> str:
     try:
         if not path.is_file():
             raise TextError(f"{str(path)!r} is not a file; expected {expected}")
-        return path.read_text(encoding="utf-8-sig")
+        return files.read_text(path, "utf-8-sig")
     except UnicodeDecodeError as error:
         raise TextError(f"{str(path)!r} is not UTF-8 text (byte {error.start})") from error
     except OSError as error:

@@ -1,15 +1,19 @@
 """Every experiment: one pass, a table of claims, failures recorded, what is finished skipped."""
 
+import copy
 import json
 import re
+from dataclasses import replace
 
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
+import torch
 
+from experiments import about, norm_dose, norms
 from experiments import all as everything
-from experiments import norm_dose, norms
-from secondary_sinks.errors import SinkError
+from experiments.shared import Loaded
+from secondary_sinks.errors import RunFolderError, SinkError
 from tests.experiments.observed import planted
 from tests.questions.gardens import three
 
@@ -32,16 +36,21 @@ def start(sinks, monkeypatch, tmp_path):
     monkeypatch.setattr(go.Figure, "write_image", refuse)
 
     def run(names=NAMES, observed=sinks, **options):
-        def observe(*asked, **further):
+        def observe(*asked):
             passes.append(asked)
             return observed
 
-        monkeypatch.setattr(everything, "observe_texts", observe)
+        def load(name, texts, before, say):
+            run.before.append(before)
+            return Loaded(model=observed.model, texts=observed.texts, name=name, asked={})
+
+        monkeypatch.setattr(everything, "load_texts", load)
+        monkeypatch.setattr(everything, "observe_loaded", observe)
         said = []
         table = everything.run_all("m", None, tmp_path, only=names, say=said.append, **options)
         return table, said
 
-    run.passes = passes
+    run.passes, run.before = passes, []
     return run
 
 
@@ -99,6 +108,53 @@ def test_one_that_fails_is_recorded_and_tried_again(start, monkeypatch, tmp_path
     table, said = start()
     assert "norm_dose: finished before, skipped" in said
     assert "failed" not in set(table["outcome"])
+
+
+def changed_weights(sinks):
+    model = copy.deepcopy(sinks.model)
+    with torch.no_grad():
+        model.blocks[0].mlp.W_out[0, 0] += 1e-3
+    return replace(sinks, model=model)
+
+
+def changed_ids(sinks):
+    first, *rest = sinks.texts
+    tokens = first.tokens.clone()
+    tokens[-1] = (tokens[-1] + 1) % 5
+    return replace(sinks, texts=(replace(first, tokens=tokens), *rest))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (changed_weights, r"weights: weights was \w{12}, is \w{12}"),
+        (changed_ids, r"texts as fed: 't0' was 64 tokens \(raw, sha256 \w{12}\), is 64 tokens"),
+        (None, r"code: experiments was \w{16}, is new"),
+    ],
+)
+def test_finished_with_other_weights_ids_or_code_is_neither_skipped_nor_replaced(
+    change, named, start, sinks, monkeypatch, tmp_path
+):
+    start(("norms",))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    other = sinks if change is None else change(sinks)
+    if change is None:
+        monkeypatch.setattr(about, "_of_code", lambda: {"experiments": "new"})
+    with pytest.raises(RunFolderError, match=f"finished experiments of other inputs: {named}"):
+        start(("norms",), observed=other)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+    _, said = start(("norms",), observed=other, force=True)
+    assert any(line.startswith("[1/1] norms") for line in said)
+    assert "norms: finished before, skipped" in start(("norms",), observed=other)[1]
+
+
+def test_ids_of_the_first_start_are_kept_for_the_next(start, sinks, tmp_path):
+    start(("norms",))
+    kept = json.loads((tmp_path / "about.json").read_text())["texts"]
+    assert [text["token_ids"] for text in kept] == [text.tokens.tolist() for text in sinks.texts]
+    start(("norms",))
+    assert start.before[0] == {}
+    assert start.before[1]["t0"]["token_ids"] == sinks.texts[0].tokens.tolist()
 
 
 def test_no_sinks_give_a_table_that_says_so(start):

@@ -14,8 +14,8 @@ import psutil
 import pytest
 import ray
 
-from secondary_sinks.errors import ModelMismatchError, SweepError
-from secondary_sinks.runs import ModelSpec, SweepConfig, executors, sweep
+from secondary_sinks.errors import ModelMismatchError, SinkWarning, SweepError
+from secondary_sinks.runs import ModelSpec, SweepConfig, executors, on_ray, sweep
 from secondary_sinks.runs.executors import InProcess
 from secondary_sinks.runs.on_ray import QUEUED, OnRay
 from secondary_sinks.types import Thresholds
@@ -177,6 +177,46 @@ def test_an_address_where_nobody_listens_is_said_at_once():
     with pytest.raises(SweepError, match=r"no Ray cluster at '127\.0\.0\.1:1': .*refused"):
         executors.named("ray", "127.0.0.1:1").prepare(ModelSpec(name="m"), [], "raw", Thresholds())
     assert time.monotonic() - begin < 6
+
+
+@pytest.mark.parametrize(
+    ("asked", "around", "used", "said"),
+    [
+        (None, None, "local", False),
+        (None, "", "local", False),
+        (None, "ray.example:6379", "ray.example:6379", True),
+        ("auto", "ray.example:6379", "ray.example:6379", True),
+        ("auto", None, "auto", False),
+        ("other.example:1", "ray.example:6379", "other.example:1", False),
+        ("local", "ray.example:6379", "local", False),
+    ],
+)
+def test_the_address_of_the_environment_is_honoured_and_said(
+    asked, around, used, said, monkeypatch, recwarn
+):
+    """As given to Ray; limits of the memory are only for a cluster that is started here."""
+    given = {}
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if around is not None:
+        monkeypatch.setenv("RAY_ADDRESS", around)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **options: given.update(options))
+    monkeypatch.setattr(on_ray, "_knock", lambda address: None)
+    OnRay(asked)._connect()
+    assert given["address"] == used
+    assert ("object_store_memory" in given) == (used == "local")
+    words = [str(one.message) for one in recwarn if one.category is SinkWarning]
+    assert words == ([] if not said else words[:1])
+    assert not said or "using the Ray cluster of RAY_ADDRESS: 'ray.example:6379'" in words[0]
+
+
+def test_a_wrong_address_of_the_environment_is_named(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with (
+        pytest.warns(SinkWarning, match="RAY_ADDRESS"),
+        pytest.raises(SweepError, match=r"no Ray cluster at '127\.0\.0\.1:1' \(of RAY_ADDRESS\)"),
+    ):
+        executors.named("ray").prepare(ModelSpec(name="m"), [], "raw", Thresholds())
 
 
 def test_an_address_where_no_cluster_is_said(place, monkeypatch):

@@ -1,0 +1,101 @@
+"""What a folder of `experiments.all` is about: texts as fed, weights, code. Kept in about.json.
+
+It is compared before anything is reused: what is finished is of these weights, ids and code.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from experiments.shared import Loaded
+from experiments.written import RECORD
+from secondary_sinks import files
+from secondary_sinks.errors import RunFolderError
+from secondary_sinks.runs import RunFolder, about, describe, durable
+from secondary_sinks.runs.keys import code_version
+from secondary_sinks.texts.again import kept
+from secondary_sinks.types import Thresholds
+
+ABOUT = "about.json"
+PACKAGE = Path(__file__).parent
+
+
+def about_of(loaded: Loaded, seed: int) -> dict[str, Any]:
+    """The record of a run of these texts, with their ids, and the code of experiments too."""
+    found = describe(loaded.model, loaded.texts, Thresholds(), None, seed)
+    ids = [{"token_ids": kept(text)["token_ids"]} for text in loaded.texts]
+    texts = [told | one for told, one in zip(found["texts"], ids, strict=True)]
+    return found | {"texts": texts, "versions_of_code": found["versions_of_code"] | _of_code()}
+
+
+def key_of(told: Mapping[str, Any], name: str, options: Mapping[str, Any]) -> str:
+    """A digest of weights, ids, code, seed, and the experiment with its options."""
+    parts = [told["key"], told["versions_of_code"], name, dict(options)]
+    return durable.sha256_of_json(parts)
+
+
+def read_about(out: Path, names: Sequence[str]) -> dict[str, Any]:
+    """What a folder is about; where that is not kept, what one of its experiments says.
+
+    Empty for a folder without either. Raises `RunFolderError` for a record that is damaged.
+    """
+    for path in (out / ABOUT, *(out / name / RECORD for name in names)):
+        found = _read(path)
+        found = found if path.name == ABOUT else found.get("provenance", {})
+        if {"model", "texts"} <= found.keys():
+            return found
+    return {}
+
+
+def refuse_other(
+    out: Path, old: Mapping[str, Any], new: Mapping[str, Any], *, finished: bool
+) -> list[str]:
+    """Raise `RunFolderError` where finished experiments are about something else.
+
+    Where none is finished, gives the differences, in words.
+    """
+    if not old:
+        return []
+    found = [
+        *about.in_weights(old["model"], new["model"]),
+        *about.in_texts(old["texts"], new["texts"]),
+        *about.in_code(old, new),
+    ]
+    if found and finished:
+        raise RunFolderError(
+            f"{str(out)!r} holds finished experiments of other inputs: {about.in_words(found)}; "
+            "choose another --out, or use --force to replace them"
+        )
+    return found
+
+
+def write_about(out: Path, told: Mapping[str, Any]) -> None:
+    """Keep what a folder is about."""
+    if _read(out / ABOUT) != told:
+        out.mkdir(parents=True, exist_ok=True)
+        RunFolder(out).write_text(ABOUT, json.dumps(told, ensure_ascii=False) + "\n")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The object in a file; empty where there is no file."""
+    files.refuse_special(path)
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(files.read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise RunFolderError(
+            f"{str(path)!r} is damaged ({error}); remove it: experiments that it was about are "
+            "made again"
+        ) from error
+    return found if isinstance(found, dict) else {}
+
+
+@cache
+def _of_code() -> dict[str, str]:
+    return {
+        "experiments": code_version(("experiments",), PACKAGE.parent),
+        "plots": code_version(("plots",)),
+    }

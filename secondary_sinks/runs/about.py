@@ -1,0 +1,174 @@
+"""What a folder is about: texts as fed, weights, code. Compared before anything is reused.
+
+A chat template may write the date, so that the same text becomes other ids tomorrow. What was fed
+first is what a folder is about: its ids are fed again, and that is said.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from secondary_sinks.runs.folder import RunFolder
+from secondary_sinks.runs.keys import DECIDING, hash_tokens, versions_of_code
+from secondary_sinks.runs.schema import TEXT, whole_record
+from secondary_sinks.runs.tasks import FedText, Prepared
+from secondary_sinks.texts import Text, TokenizedText, tokenize
+from secondary_sinks.texts.again import SAME, tokenize_again
+
+WEIGHTS, TEXTS, CODE = "weights", "texts as fed", "code"
+NAMED = {"weights_sha256": "weights", "config_sha256": "settings of the model", "class": "class"}
+OPTIONS = ("device", "dtype", "seed", "edit", "thresholds", "asked")
+"""Further inputs of a run, as `describe` names them."""
+COMPARED = {"model?": dict, "texts?": [TEXT], "versions?": dict, "versions_of_code?": dict}
+"""Of a record, with types as in `schema`."""
+SHOWN, DIGITS = 3, 12
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """In words, with both values: where two records of `describe` are not about the same."""
+    options = (
+        changed(name, old.get(name), new.get(name))
+        for name in OPTIONS
+        if old.get(name) != new.get(name)
+    )
+    return [*in_weights(old["model"], new["model"]), *in_texts(old["texts"], new["texts"]),
+            *in_code(old, new), *options]  # fmt: skip
+
+
+def in_words(found: Sequence[str]) -> str:
+    """The first few differences, in one line."""
+    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return "; ".join(found[:SHOWN]) + more
+
+
+def in_weights(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    """Differences of two records of a model."""
+    for name in DECIDING:
+        if old.get(name) != new.get(name):
+            yield changed(f"{WEIGHTS}: {NAMED[name]}", old.get(name), new.get(name))
+
+
+def in_texts(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Differences of the texts of two records, each with `text_id`, `n_tokens`, `tokens_sha256`."""
+    before = {str(text["text_id"]): _tokens(text) for text in old}
+    now = {str(text["text_id"]): _tokens(text) for text in new}
+    for name in dict.fromkeys([*before, *now]):
+        if before.get(name) != now.get(name):
+            yield changed(f"{TEXTS}: {name!r}", before.get(name), now.get(name))
+    if before == now and [*before] != [*now]:
+        yield changed(f"{TEXTS}: order", ", ".join(before), ", ".join(now))
+
+
+def in_code(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    """Differences of what computed: our source, and the versions of packages."""
+    for part in ("versions_of_code", "versions"):
+        before, now = old.get(part) or {}, new.get(part) or {}
+        if part not in new:
+            continue
+        for name in dict.fromkeys([*before, *now]):
+            if before.get(name) != now.get(name):
+                yield changed(f"{CODE}: {name}", before.get(name), now.get(name))
+
+
+def of_code() -> dict[str, Any]:
+    """The code that computes here, as `in_code` takes it."""
+    return {"versions_of_code": versions_of_code()}
+
+
+def changed(name: str, old: Any, new: Any) -> str:
+    """A difference in words.
+
+    >>> changed("weights", "0123456789abcdef" * 4, None)
+    'weights was 0123456789ab, is not there'
+    """
+    return f"{name} was {_short(old)}, is {_short(new)}"
+
+
+def feed_again(
+    folder: RunFolder, texts: Sequence[Text], tokenizer: Any, feed: str, say: Callable[[str], None]
+) -> list[TokenizedText]:
+    """Texts as the finished run of a folder fed them, where it fed the same; others as today.
+
+    What is fed again, and would be something else today, is said. Raises `TextError` as `tokenize`
+    does, and `RunFolderError` where the run's own ids cannot be read.
+    """
+    now = [tokenize(text, tokenizer, feed) for text in texts]
+    before = {text["text_id"]: text for text in _told(folder).get("texts", ())}
+    for place, fed in enumerate(now):
+        told = before.get(fed.text_id)
+        if told is not None and _is_fed_otherwise(fed, told):
+            stored = told | {"token_ids": folder.token_ids(told)}
+            now[place], _ = tokenize_again(texts[place], tokenizer, feed, stored)
+            say(fed_first(fed.text_id))
+    return now
+
+
+def _is_fed_otherwise(fed: TokenizedText, told: Mapping[str, Any]) -> bool:
+    """Whether the same text, through the same tokenizer and template, gives other ids."""
+    same = all(told.get(name) == getattr(fed, name) for name in SAME)
+    other = told.get("tokens_sha256") != hash_tokens(fed.tokens.tolist())
+    return same and other and bool(fed.text_sha256)
+
+
+def fed_first(text_id: str) -> str:
+    """What is said of a text that is fed as before."""
+    return (
+        f"text {text_id!r} is fed as it was first: its chat template would write something else "
+        "today (a date?); use another --out to feed it anew"
+    )
+
+
+def as_first(now: Prepared, before: Prepared) -> tuple[Prepared, list[str]]:
+    """A sweep's model and texts, with the ids of the first time; what there is to say of that."""
+    if any(now.model[name] != before.model[name] for name in DECIDING):
+        return now, []
+    stored = {text.text_id: text for text in before.texts}
+    texts = tuple(_first(text, stored.get(text.text_id)) for text in now.texts)
+    changes = [a.text_id for a, b in zip(now.texts, texts, strict=True) if a.tokens != b.tokens]
+    return replace(now, texts=texts), [fed_first(name) for name in changes]
+
+
+def of_models(before: Prepared, now: Prepared) -> list[str]:
+    """In which way a sweep that is not finished goes on with something else than it began with."""
+    old, new = texts_of(before), texts_of(now)
+    there = {text["text_id"] for text in new}
+    both = [text for text in old if text["text_id"] in there]
+    known = {text["text_id"] for text in old}
+    changes = in_texts(both, [text for text in new if text["text_id"] in known])
+    found = [*in_weights(before.model, now.model), *changes]
+    return [f"{what}; cells of what was before are not used" for what in found]
+
+
+def _first(now: FedText, before: FedText | None) -> FedText:
+    same = before is not None and all(getattr(before, n) == getattr(now, n) for n in SAME)
+    return before if before is not None and same and now.text_sha256 else now
+
+
+def texts_of(prepared: Prepared) -> list[dict[str, Any]]:
+    """The texts of a sweep's model as `in_texts` takes them."""
+    return [asdict(text) | {"n_tokens": len(text.tokens)} for text in prepared.texts]
+
+
+def refuse_other(folder: RunFolder, record: Mapping[str, Any], *, force: bool) -> None:
+    """Raise `RunFolderError` where the folder holds anything else than a run with these inputs."""
+    told = {} if force else _told(folder)
+    known = {"model", "texts"} <= told.keys()  # not those of a sweep of several models
+    folder.check(force=force, differs=in_words(differences(told, record)) if known else "")
+
+
+def _told(folder: RunFolder) -> dict[str, Any]:
+    """The record of a folder's run; empty without one. Raises `RunFolderError` for damage."""
+    return whole_record(folder, COMPARED) if folder.has_record() else {}
+
+
+def _tokens(text: Mapping[str, Any]) -> str:
+    sha256 = str(text.get("tokens_sha256"))[:DIGITS]
+    return f"{text.get('n_tokens')} tokens ({text.get('feed')}, sha256 {sha256})"
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "not there"
+    words = str(value)
+    is_hash = len(words) == 64 and set(words) <= set("0123456789abcdef")
+    return words[:DIGITS] if is_hash else words if len(words) <= 80 else f"{words[:77]}..."

@@ -1,0 +1,135 @@
+"""What is opened or renamed over is a regular file: pipes and devices are refused, by name."""
+
+import ast
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+import experiments
+import secondary_sinks
+from secondary_sinks import files
+from secondary_sinks.errors import SinkError, SpecialFileError
+
+ROOTS = [Path(room.__file__).parent for room in (secondary_sinks, experiments)]
+SOURCES = sorted(
+    file for root in ROOTS for file in root.rglob("*.py") if file != Path(files.__file__)
+)
+OPENING = {
+    *("open", "fdopen", "read_text", "read_bytes", "write_bytes", "safe_open", "load_file"),
+    *("read_csv", "read_parquet", "read_table", "ParquetFile", "memmap", "fromfile"),
+}
+MOVING = {"renames", "move", "copy2", "copyfile", "copytree", "link_to", "hardlink_to"}
+ALLOWED = {
+    "cli/entry.py": {"os.open"},  # os.devnull
+    "models/checkpoint.py": {"safe_open"},  # of what was opened the line before
+    "models/gguf_cache.py": {"building.rename", "(building / SEAL).write_text"},  # made here
+    "models/gguf_ropes.py": {"np.fromfile"},  # of a file whose header was read by `files`
+    "testing/held.py": {"STATUS.read_text", "STATUS.with_name('clear_refs').write_text"},  # /proc
+    "texts/read.py": {"resource.read_text"},  # of the package
+    "plots/cells.py": {"sinks.set_index(['text_id', 'sink_pos'])['mass_clean'].rename"},  # pandas
+    "experiments/criterion_check.py": {"frame.groupby(['reason', 'found']).size().rename"},
+    "runs/durable.py": {"part.write_bytes", "os.open"},  # its own new file; a folder
+    "runs/export.py": {"part.write_bytes"},
+    "runs/folder.py": {"part.write_bytes", "part.write_text"},
+    "runs/parquet.py": {"pq.read_table"},  # of an open file
+    "experiments/across_models.py": {"pd.read_csv"},
+    "experiments/pages.py": {"pd.read_csv"},
+}
+"""Calls whose argument was opened by `files`, or which are given a new file of our own."""
+
+
+def special(path, kind):
+    """Make something at a path that is no regular file."""
+    if kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as end:
+            end.bind(str(path))
+    elif kind == "link to a device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.symlink_to(path.with_name("nowhere"))
+    return path
+
+
+KINDS = ("FIFO", "folder", "socket", "link to a device", "link to nothing")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_file_is_neither_opened_nor_replaced(kind, tmp_path):
+    source, path = tmp_path / "source", special(tmp_path / "there", kind)
+    source.write_text("new")
+    before = path.lstat()
+    for act in (
+        lambda: files.read_bytes(path),
+        lambda: files.read_text(path),
+        lambda: files.open_file(path, "ab"),
+        lambda: files.copy(path, tmp_path / "copy"),
+        lambda: files.copy(source, path),
+        lambda: files.replace(source, path),
+        lambda: files.replace(path, tmp_path / "moved"),
+    ):
+        with pytest.raises(SpecialFileError, match=r"there' is a .*; expected a regular file"):
+            act()
+    assert path.lstat() == before
+    assert {item.name for item in tmp_path.iterdir()} <= {"source", "there"}
+
+
+def test_a_pipe_that_comes_between_the_look_and_the_opening_is_refused(tmp_path, monkeypatch):
+    path = special(tmp_path / "pipe", "FIFO")
+    monkeypatch.setattr(files, "refuse_special", lambda path: None)
+    with pytest.raises(SpecialFileError, match="pipe' is a FIFO"):
+        files.read_bytes(path)
+
+
+def test_files_and_links_to_files_are_as_they_were(tmp_path):
+    path, link = tmp_path / "file", tmp_path / "link"
+    path.write_bytes("é\r\n".encode())
+    link.symlink_to(path)
+    assert files.read_text(link) == "é\n"
+    files.replace(path, tmp_path / "moved")
+    files.copy(tmp_path / "moved", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == "é\r\n".encode()
+    with pytest.raises(FileNotFoundError):
+        files.read_bytes(path)
+    assert issubclass(SpecialFileError, SinkError | OSError)
+
+
+def opening(tree):
+    """Source of the calls that open or rename a file by its path."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called = node.func
+        name = getattr(called, "attr", getattr(called, "id", ""))
+        ours = isinstance(called, ast.Attribute) and ast.unparse(called.value) in {"files", "runs"}
+        by_path = name in OPENING | MOVING or (name == "write_text" and len(node.args) == 1)
+        if name in {"replace", "rename"} and isinstance(called, ast.Attribute):
+            of_pandas = [ast.Dict] if name == "replace" else []
+            by_path = len(node.args) == 1 and type(node.args[0]) not in of_pandas
+        if by_path and not ours:
+            yield ast.unparse(called)
+
+
+def named(file):
+    return file.relative_to(next(root for root in ROOTS if root in file.parents).parent).as_posix()
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=named)
+def test_nothing_else_opens_or_renames(file):
+    found = set(opening(ast.parse(file.read_text(encoding="utf-8"))))
+    assert found <= ALLOWED.get(named(file).removeprefix("secondary_sinks/"), set())
+
+
+def test_the_search_knows_an_opening_when_it_sees_one():
+    source = """
+path.open(); open(p); a.read_text(); p.replace(q); shutil.copyfile(a, b); p.write_text(t)
+frame.replace({1: 2}); "a".replace("b", "c"); files.read_text(p); folder.write_text("n", t)
+"""
+    assert list(opening(ast.parse(source))) == [
+        *("path.open", "open", "a.read_text", "p.replace", "shutil.copyfile", "p.write_text")
+    ]
