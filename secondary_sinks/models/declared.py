@@ -10,9 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from transformers import AutoConfig
 
-from secondary_sinks.errors import DamagedModelError, SinkWarning, UnsupportedModelError
+from secondary_sinks import foreign
+from secondary_sinks.errors import (
+    DamagedModelError,
+    ModelError,
+    SinkWarning,
+    UnsupportedModelError,
+)
 from secondary_sinks.models.checkpoint import read_json
 
 CAUSAL = ("ForCausalLM", "LMHeadModel")
@@ -48,9 +53,9 @@ def read_config(folder: Path, name: str, *, trust_remote_code: bool = False) -> 
             "--trust-remote-code"
         )
     try:
-        config = AutoConfig.from_pretrained(
-            folder, trust_remote_code=bool(remote), local_files_only=True
-        )
+        config = foreign.read_config(folder, trusted=bool(remote))
+    except ModelError:
+        raise
     except Exception as error:  # values of a wrong type, missing code: many kinds
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DamagedModelError(
@@ -58,7 +63,7 @@ def read_config(folder: Path, name: str, *, trust_remote_code: bool = False) -> 
             "model was saved with"
         ) from error
     _refuse_endless(config, name)
-    _refuse_not_causal(config, raw, name)
+    _refuse_not_causal(config, raw, name, bool(remote))
     if is_native(config):
         _refuse_two_minds(config, raw, name)
     return config
@@ -72,11 +77,15 @@ def needs_remote_code(raw: dict[str, Any], name: str) -> str:
             f"the config.json of {name!r} has no 'model_type'; expected a model in Hugging Face "
             'format, which says there what it is ("llama", say)'
         )
-    if kind in transformers.CONFIG_MAPPING:
+    known = kind in transformers.CONFIG_MAPPING
+    if known and transformers.CONFIG_MAPPING[kind] in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
         return ""
     classes = raw.get("auto_map")
-    if isinstance(classes, dict) and "AutoConfig" in classes:
-        return str(classes.get("AutoModelForCausalLM", classes["AutoConfig"]))
+    needed = "AutoModelForCausalLM" if known else "AutoConfig"
+    if isinstance(classes, dict) and needed in classes:
+        return str(classes.get("AutoModelForCausalLM", classes[needed]))
+    if known:
+        return ""
     raise UnsupportedModelError(
         f"model {name!r} is of type {kind!r}, which transformers {transformers.__version__} does "
         "not know; update transformers, or correct the 'model_type' in its config.json"
@@ -126,8 +135,8 @@ def _refuse_endless(config: Any, name: str) -> None:
         )
 
 
-def _refuse_not_causal(config: Any, raw: dict[str, Any], name: str) -> None:
-    kind = _other_than_causal(config, raw)
+def _refuse_not_causal(config: Any, raw: dict[str, Any], name: str, remote: bool) -> None:
+    kind = _other_than_causal(config, raw, remote)
     if kind:
         raise UnsupportedModelError(
             f"model {name!r} is {kind}, not a causal language model; expected a decoder whose "
@@ -151,7 +160,7 @@ def _refuse_two_minds(config: Any, raw: dict[str, Any], name: str) -> None:
         )
 
 
-def _other_than_causal(config: Any, raw: dict[str, Any]) -> str:
+def _other_than_causal(config: Any, raw: dict[str, Any], remote: bool) -> str:
     """What the model is instead, in words; empty for a causal language model."""
     named = raw.get("architectures") or []
     architecture = str(named[0]) if isinstance(named, list) and named else ""
@@ -163,8 +172,7 @@ def _other_than_causal(config: Any, raw: dict[str, Any]) -> str:
             return f"a model of images and text ({shown})"
         kinds = (kind for ending, kind in KINDS if architecture.endswith(ending))
         return f"{next(kinds, 'something else')} ({shown})"
-    if not architecture and not is_native(config) and "auto_map" not in raw:
-        return f"something else ({shown})"
     masked = type(config) in transformers.MODEL_FOR_MASKED_LM_MAPPING
-    both_ways = masked and getattr(config, "is_decoder", None) is False
-    return f"an encoder ({shown})" if both_ways else ""
+    if masked and getattr(config, "is_decoder", None) is False:
+        return f"an encoder ({shown})"
+    return "" if remote or is_native(config) else f"something else ({type(config).__name__})"

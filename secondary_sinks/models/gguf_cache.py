@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from secondary_sinks import foreign
 from secondary_sinks.errors import ModelError
 from secondary_sinks.models import checkpoint, gguf_file, gguf_ropes, memory
 
@@ -122,18 +123,19 @@ def _read_gguf(gguf: Path) -> tuple[Any, Any]:
 
 def _from_transformers(gguf: Path) -> tuple[Any, Any, dict[str, Any]]:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    place = {"gguf_file": gguf.name, "local_files_only": True}
+    place: dict[str, Any] = {"gguf_file": gguf.name, "trusted": False}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **place)
-        model, found = AutoModelForCausalLM.from_pretrained(
-            gguf.parent,
-            dtype=torch.float32,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are refused by name
-            **place,
-        )
+        # Files next to it are of another model, may name code, and are not in the cache's key.
+        with foreign.alone(gguf) as folder:
+            tokenizer = foreign.read_tokenizer(folder, **place)
+            model, found = foreign.read_model(
+                folder,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused by name
+                **place,
+            )
     except Exception as error:  # the reader raises many kinds for what it does not know
         if memory.is_out_of_memory(error):
             raise

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from secondary_sinks import foreign
 from secondary_sinks.errors import ModelMemoryError
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -140,16 +141,16 @@ def _number(path: Path) -> int | None:
     return int(lines[0]) if lines and lines[0].strip().isdigit() else None
 
 
-def parameters_of(config: Any) -> int:
+def parameters_of(config: Any, *, trusted: bool = False) -> int:
     """Number of weights of the model that a Hugging Face config describes, each counted once.
 
-    The model is built without memory for its weights.
+    The model is built without memory for its weights. Code that it brings along runs only where
+    it is `trusted`.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = foreign.build_model(config, trusted=trusted)
     return sum(parameter.numel() for parameter in model.parameters())
 
 

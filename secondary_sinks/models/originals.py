@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from transformers import AutoModelForCausalLM, modeling_utils
+from transformers import modeling_utils
 from transformers.utils import logging as hf_logging
 
+from secondary_sinks import foreign
 from secondary_sinks.errors import ModelError
 from secondary_sinks.models import checkpoint, declared, gguf_cache, hub, memory, vocabulary
 from secondary_sinks.models.sources import Source
@@ -71,10 +72,11 @@ def read_original(
         _fetch_weights(place, config, dtype, memory.device_of(device_map))
         parameters = checkpoint.check_weights(place.folder)
         # Packed values are not yet weights: those are counted from the config.
-        size = memory.Size(
-            place.name, memory.parameters_of(config) if packed else parameters, _word(dtype)
-        )
-        model = _read(place, config, dtype, device_map, size)
+        own_code = trust_remote_code and not declared.is_native(config)
+        if packed:
+            parameters = memory.parameters_of(config, trusted=own_code)
+        size = memory.Size(place.name, parameters, _word(dtype))
+        model = _read(place, config, dtype, device_map, size, trusted=own_code)
         if packed:  # some come out in the dtype of their scales
             model.to(dtype)
     return Original(model, tokenizer, place.commit)
@@ -110,7 +112,13 @@ def _fetch_weights(place: _Place, config: Any, dtype: torch.dtype, device: str |
 
 
 def _read(
-    place: _Place, config: Any, dtype: torch.dtype, device_map: Any, size: memory.Size
+    place: _Place,
+    config: Any,
+    dtype: torch.dtype,
+    device_map: Any,
+    size: memory.Size,
+    *,
+    trusted: bool,
 ) -> Any:
     device = memory.device_of(device_map)
     memory.require(size, device)
@@ -118,15 +126,14 @@ def _read(
     shrinks = checkpoint.stored_bytes(place.folder) > 1.1 * weights
     try:
         with memory.watched(size, device), _unmapped() if shrinks else contextlib.nullcontext():
-            model, found = AutoModelForCausalLM.from_pretrained(
+            model, found = foreign.read_model(
                 place.folder,
+                trusted=trusted,
                 config=config,
                 dtype=dtype,
                 attn_implementation="eager",
                 use_safetensors=True,
                 device_map=device_map,
-                trust_remote_code=not declared.is_native(config),
-                local_files_only=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are refused below, by name
             )

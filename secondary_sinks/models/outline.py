@@ -39,6 +39,8 @@ def outline(source: Source, *, trust_remote_code: bool = False) -> Outline:
             n_layers=int(text.num_hidden_layers),
             n_ctx=getattr(text, "max_position_embeddings", None),
             d_model=int(text.hidden_size),
-            parameters=memory.parameters_of(config),
+            parameters=memory.parameters_of(
+                config, trusted=trust_remote_code and not declared.is_native(config)
+            ),
             tokenizer=tokenizer,
         )

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
-
-from secondary_sinks.errors import DamagedModelError
+from secondary_sinks import foreign
+from secondary_sinks.errors import DamagedModelError, ModelError
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 
@@ -18,9 +17,9 @@ def read_tokenizer(folder: Path, name: str, *, trust_remote_code: bool = False) 
     if not any((folder / file).exists() for file in FILES):
         return None
     try:
-        return AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=trust_remote_code, local_files_only=True
-        )
+        return foreign.read_tokenizer(folder, trusted=trust_remote_code)
+    except ModelError:
+        raise
     except Exception as error:  # the readers raise many kinds for a damaged file
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DamagedModelError(

@@ -16,7 +16,7 @@ from secondary_sinks.errors import (
     SinkWarning,
     UnsupportedModelError,
 )
-from secondary_sinks.models import memory, originals
+from secondary_sinks.models import memory
 from secondary_sinks.models.originals import read_original
 from secondary_sinks.models.sources import resolve
 from secondary_sinks.testing.families import SMALL, configs, save, tiny
@@ -113,7 +113,7 @@ def test_everything_else_is_checked_before_a_weight_is_read(tmp_path, monkeypatc
     def too_early(*arguments, **options):
         pytest.fail("the weights were read")
 
-    monkeypatch.setattr(originals.AutoModelForCausalLM, "from_pretrained", too_early)
+    monkeypatch.setattr(hf.AutoModelForCausalLM, "from_pretrained", too_early)
     folder = save_tiny(tmp_path / "tiny")
     with monkeypatch.context() as little:
         little.setattr(memory, "free_ram", lambda: 10_000)
@@ -140,7 +140,7 @@ def test_running_out_while_reading_is_said(tmp_path, monkeypatch):
     def out(*arguments, **options):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(originals.AutoModelForCausalLM, "from_pretrained", out)
+    monkeypatch.setattr(hf.AutoModelForCausalLM, "from_pretrained", out)
     with pytest.raises(ModelMemoryError, match=r"weights take .* in bfloat16"):
         read(save("llama", tmp_path), torch.bfloat16)
 
@@ -148,13 +148,13 @@ def test_running_out_while_reading_is_said(tmp_path, monkeypatch):
 @pytest.mark.parametrize("device_map", [None, "cpu", {"": "cpu"}, "auto"])
 def test_a_device_map_is_passed_on(device_map, tmp_path, monkeypatch):
     passed = {}
-    whole = originals.AutoModelForCausalLM.from_pretrained
+    whole = hf.AutoModelForCausalLM.from_pretrained
 
     def spy(place, **options):
         passed.update(options)
         return whole(place, **options)
 
-    monkeypatch.setattr(originals.AutoModelForCausalLM, "from_pretrained", spy)
+    monkeypatch.setattr(hf.AutoModelForCausalLM, "from_pretrained", spy)
     model = read(save("llama", tmp_path), device_map=device_map).model
     assert passed["device_map"] == device_map
     assert torch.equal(model.lm_head.weight, tiny("llama").lm_head.weight)
