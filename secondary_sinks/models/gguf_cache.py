@@ -1,28 +1,32 @@
 """GGUF file -> a folder in Hugging Face format, converted once and kept in the user's cache.
 
 Reading a GGUF file takes about 20 s, the converted copy about one. The folder of a conversion
-is named after the file's SHA-256, made beside its place and renamed into it, and carries the
-checksum of its weights, so a half-written or damaged copy is noticed and made again. A lock
-file lets one process convert while others wait.
+is named after the file's SHA-256, made next to its place and renamed into it, and carries the
+checksums of all its files, so a half-written or damaged copy is noticed and made again. A lock
+file lets one process convert while others wait; what a killed process left half made is removed.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from secondary_sinks import foreign
-from secondary_sinks.errors import ModelError
+from secondary_sinks.errors import ModelError, SinkWarning
 from secondary_sinks.models import checkpoint, gguf_file, gguf_ropes, memory
 
 CACHE_VARIABLE = "SECONDARY_SINKS_CACHE"
 SEAL = "converted.json"
 WEIGHTS = "model.safetensors"
-FORMAT = 2  # raise it when the conversion changes
+PART = ".part-"
+FORMAT = 3  # raise it when the conversion changes
 LONGEST = 40
 
 
@@ -50,7 +54,8 @@ def cache_root() -> Path:
 def converted_folder(gguf: Path) -> Path:
     """The converted copy of a GGUF file, made now if there is none that is whole.
 
-    Raises `ModelError` when the file cannot be read as a model or the cache not be written.
+    A damaged copy is made again, with a `SinkWarning` that says what was wrong. Raises
+    `ModelError` when the file cannot be read as a model or the cache not be written.
     """
     from filelock import FileLock
 
@@ -58,9 +63,11 @@ def converted_folder(gguf: Path) -> Path:
     folder = cache_root() / f"{name}-{sha256(gguf)[:16]}-v{FORMAT}"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_half_made(folder.parent)
         with FileLock(folder.with_name(folder.name + ".lock")):
-            if not is_whole(folder):
-                _convert(gguf, folder)
+            wrong = damage(folder)
+            if wrong:
+                _convert(gguf, folder, wrong if folder.exists() else "")
     except OSError as error:
         raise ModelError(
             f"the model cache {str(folder.parent)!r} cannot be used ({error}); "
@@ -69,13 +76,21 @@ def converted_folder(gguf: Path) -> Path:
     return folder
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether the folder carries a seal that matches its weights."""
+def damage(folder: Path) -> str:
+    """What is wrong with a converted copy; empty where all its files are as they were sealed."""
     try:
-        seal = json.loads((folder / SEAL).read_text(encoding="utf-8"))
-        return bool(seal["sha256"] == sha256(folder / WEIGHTS))
-    except (OSError, ValueError, KeyError):
-        return False
+        sealed = dict(json.loads((folder / SEAL).read_text(encoding="utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{SEAL} is missing or damaged"
+    there = {path.name for path in folder.iterdir()} - {SEAL}
+    for name in sorted(there | sealed.keys()):
+        if name not in there:
+            return f"{name} is missing"
+        if name not in sealed:
+            return f"{name} is not of the conversion"
+        if not (folder / name).is_file() or sha256(folder / name) != sealed[name]:
+            return f"{name} has changed"
+    return ""
 
 
 def sha256(path: Path) -> str:
@@ -87,14 +102,33 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _convert(gguf: Path, folder: Path) -> None:
-    """Write a conversion beside its place, seal it, and rename it into place."""
-    building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=folder.name + ".part-"))
+def _remove_half_made(root: Path) -> None:
+    """Remove conversions that nobody goes on with: whoever makes one holds its lock."""
+    from filelock import FileLock, Timeout
+
+    for part in root.iterdir():
+        made = re.fullmatch(rf"(.+-[0-9a-f]{{16}}-v\d+){re.escape(PART)}\w+", part.name)
+        if made and part.is_dir() and not part.is_symlink():
+            with contextlib.suppress(Timeout), FileLock(root / f"{made[1]}.lock", timeout=0):
+                shutil.rmtree(part, ignore_errors=True)
+
+
+def _convert(gguf: Path, folder: Path, damaged: str) -> None:
+    """Write a conversion next to its place, seal it, and rename it into place."""
+    if damaged:
+        warnings.warn(
+            f"the converted copy of {gguf.name!r} in {str(folder)!r} was damaged ({damaged}); it "
+            "is made again from the GGUF file",
+            SinkWarning,
+            stacklevel=2,
+        )
+    building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=folder.name + PART))
     try:
         model, tokenizer = _read_gguf(gguf)
         model.save_pretrained(building, max_shard_size="1000GB")
         tokenizer.save_pretrained(building)
-        seal = {"sha256": sha256(building / WEIGHTS), "source": gguf.name, "format": FORMAT}
+        files = {path.name: sha256(path) for path in sorted(building.iterdir())}
+        seal = {"files": files, "source": gguf.name, "format": FORMAT}
         (building / SEAL).write_text(json.dumps(seal), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         building.rename(folder)
