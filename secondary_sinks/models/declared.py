@@ -18,6 +18,7 @@ from secondary_sinks.errors import (
     SinkWarning,
     UnsupportedModelError,
 )
+from secondary_sinks.models import limits
 from secondary_sinks.models.checkpoint import read_json
 
 CAUSAL = ("ForCausalLM", "LMHeadModel")
@@ -33,7 +34,6 @@ KINDS = (
     ("ForSpeechSeq2Seq", "a model of speech"),
     ("Model", "a model without a language-model head"),
 )
-MOST_LAYERS = 10_000
 DENSE = ("mxfp4", "fp8")
 """Quantisations that transformers turns into dense weights by itself, without extra packages."""
 
@@ -45,6 +45,7 @@ def read_config(folder: Path, name: str, *, trust_remote_code: bool = False) -> 
     read, `UnsupportedModelError` for a model that is none of ours.
     """
     raw = read_json(folder / "config.json")
+    _refuse_endless(raw, name)
     remote = needs_remote_code(raw, name)
     if remote and not trust_remote_code:
         raise UnsupportedModelError(
@@ -62,7 +63,6 @@ def read_config(folder: Path, name: str, *, trust_remote_code: bool = False) -> 
             f"the config.json of {name!r} cannot be used: {reason}; expected the one that the "
             "model was saved with"
         ) from error
-    _refuse_endless(config, name)
     _refuse_not_causal(config, raw, name, bool(remote))
     if is_native(config):
         _refuse_two_minds(config, raw, name)
@@ -125,13 +125,14 @@ def ask_for_dense(config: Any, name: str) -> bool:
     return True
 
 
-def _refuse_endless(config: Any, name: str) -> None:
-    """A damaged number of layers would be built, one by one, before the weights are missed."""
-    n_layers = getattr(config, "num_hidden_layers", None)
-    if isinstance(n_layers, int) and not 0 < n_layers <= MOST_LAYERS:
+def _refuse_endless(raw: dict[str, Any], name: str) -> None:
+    """Refuse sizes that no model has, before transformers makes lists as long as they say."""
+    parts = [raw, *(part for part in raw.values() if isinstance(part, dict))]
+    wrong = next(filter(None, map(limits.beyond, parts)), "")
+    if wrong:
         raise DamagedModelError(
-            f"the config.json of {name!r} says num_hidden_layers {n_layers}; expected 1 to "
-            f"{MOST_LAYERS}, as the model was saved with"
+            f"the config.json of {name!r} cannot be used: {wrong}; take the one that the "
+            "model was saved with"
         )
 
 

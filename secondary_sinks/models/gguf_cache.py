@@ -140,6 +140,7 @@ def _read_gguf(gguf: Path) -> tuple[Any, Any]:
     """The dense model and the tokenizer in a GGUF file, refused when they are not what it says."""
     header = gguf_file.read_header(gguf)
     gguf_file.refuse_split(header, gguf)
+    gguf_file.refuse_endless(header, gguf)
     size = memory.Size(str(gguf), header.parameters, "float32")
     memory.require(size)
     _require_disk(size)

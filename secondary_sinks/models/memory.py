@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from secondary_sinks import foreign
-from secondary_sinks.errors import ModelMemoryError
+from secondary_sinks.errors import DamagedModelError, ModelError, ModelMemoryError, reason
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 LOADING_PEAK = 2.2
@@ -145,12 +145,20 @@ def parameters_of(config: Any, *, trusted: bool = False) -> int:
     """Number of weights of the model that a Hugging Face config describes, each counted once.
 
     The model is built without memory for its weights. Code that it brings along runs only where
-    it is `trusted`.
+    it is `trusted`. Raises `DamagedModelError` where no model can be built from the config.
     """
     import torch
 
-    with torch.device("meta"):
-        model = foreign.build_model(config, trusted=trusted)
+    try:
+        with torch.device("meta"):
+            model = foreign.build_model(config, trusted=trusted)
+    except ModelError:
+        raise
+    except Exception as error:  # sizes that do not divide each other, and more: each has its own
+        raise DamagedModelError(
+            f"no model can be built from the config of {config.name_or_path!r}: "
+            f"{reason(error)}; expected the config.json that the model was saved with"
+        ) from error
     return sum(parameter.numel() for parameter in model.parameters())
 
 

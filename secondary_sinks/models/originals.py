@@ -17,7 +17,7 @@ from transformers import modeling_utils
 from transformers.utils import logging as hf_logging
 
 from secondary_sinks import foreign
-from secondary_sinks.errors import ModelError
+from secondary_sinks.errors import DamagedModelError, ModelError
 from secondary_sinks.models import checkpoint, declared, gguf_cache, hub, memory, vocabulary
 from secondary_sinks.models.sources import Source
 
@@ -73,9 +73,10 @@ def read_original(
         parameters = checkpoint.check_weights(place.folder)
         # Packed values are not yet weights: those are counted from the config.
         own_code = trust_remote_code and not declared.is_native(config)
-        if packed:
-            parameters = memory.parameters_of(config, trusted=own_code)
-        size = memory.Size(place.name, parameters, _word(dtype))
+        described = memory.parameters_of(config, trusted=own_code)
+        if not packed:
+            _refuse_other_size(place.name, described, parameters)
+        size = memory.Size(place.name, described if packed else parameters, _word(dtype))
         model = _read(place, config, dtype, device_map, size, trusted=own_code)
         if packed:  # some come out in the dtype of their scales
             model.to(dtype)
@@ -98,6 +99,15 @@ def place_of(source: Source, *, code: bool) -> _Place:
             "format (of a repository of GGUF files, download one and give its path)"
         )
     return _Place(source.path, folder, folder.name, online)
+
+
+def _refuse_other_size(name: str, described: int, stored: int) -> None:
+    """Refuse a config of a much larger model: its missing weights would be made up in memory."""
+    if described > 2 * stored:
+        raise DamagedModelError(
+            f"the config.json of {name!r} describes a model of {described} weights, and its files "
+            f"hold {stored}; expected the config and the files of one model"
+        )
 
 
 def _fetch_weights(place: _Place, config: Any, dtype: torch.dtype, device: str | None) -> None:

@@ -10,6 +10,7 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
 
+from secondary_sinks import foreign
 from secondary_sinks.errors import (
     DamagedModelError,
     ModelMemoryError,
@@ -107,6 +108,15 @@ def test_weights_of_another_shape_are_refused(tmp_path):
     declare(save("llama", tmp_path), intermediate_size=64)
     with pytest.raises(DamagedModelError, match=r"down_proj.weight is \[32, 48\], not \[32, 64\]"):
         read(tmp_path)
+
+
+def test_a_config_of_a_much_larger_model_is_said_before_it_is_made_up(tmp_path, monkeypatch):
+    folder = save("llama", tmp_path)
+    monkeypatch.setattr(foreign, "read_model", lambda *place, **how: pytest.fail("it was built"))
+    declare(folder, intermediate_size=1 << 20, hidden_size=1 << 17, num_hidden_layers=40)
+    stored = tiny("llama").num_parameters()
+    with pytest.raises(DamagedModelError, match=rf"describes .* [0-9]{{13}}.*files hold {stored}"):
+        read(folder)
 
 
 def test_everything_else_is_checked_before_a_weight_is_read(tmp_path, monkeypatch):
