@@ -1,10 +1,11 @@
 """The tokenizer of a folder, and whether its ids are ids of the model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from secondary_sinks import foreign
-from secondary_sinks.errors import DamagedModelError, ModelError
+from secondary_sinks.errors import DamagedModelError, ModelError, TextError
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 
@@ -31,15 +32,43 @@ def read_tokenizer(folder: Path, name: str, *, trust_remote_code: bool = False) 
 def check_tokenizer(tokenizer: Any, vocab_size: int, name: str) -> None:
     """Raise `DamagedModelError` when a token's id lies beyond the `vocab_size` embeddings.
 
-    A smaller tokenizer is usual: embeddings are padded to a round number. A tokenizer of another
-    model that has no more tokens cannot be told from the right one.
+    Tokens that were added to a vocabulary (padding, an image) may lie there: `check_ids` refuses a
+    text that uses one. A smaller tokenizer is usual: embeddings are padded to a round number. A
+    tokenizer of another model that has no more tokens cannot be told from the right one.
     """
     if tokenizer is None:
         return
-    token, largest = max(tokenizer.get_vocab().items(), key=lambda pair: pair[1], default=("", -1))
+    added = tokenizer.get_added_vocab()
+    own = ((token, number) for token, number in tokenizer.get_vocab().items() if token not in added)
+    token, largest = max(own, key=lambda pair: pair[1], default=("", -1))
     if largest >= vocab_size:
         raise DamagedModelError(
             f"the tokenizer of {name!r} is not that of the model: it gives ids up to {largest} "
             f"({token!r}), but there are {vocab_size} embeddings; put the model's own tokenizer "
             "files into its folder, or give a model with resized embeddings"
         )
+
+
+def check_ids(
+    ids: Sequence[int], d_vocab: int | None, tokenizer: Any = None, text: str = "the text"
+) -> None:
+    """Raise `TextError` for a token id that has no embedding: which, at which position.
+
+    `text` is what the error calls the text; `d_vocab` is None where it is not known.
+    """
+    known = "" if d_vocab is None else f" of {d_vocab} embeddings (ids 0 to {d_vocab - 1})"
+    for pos, token in enumerate(ids):
+        if token < 0 or (d_vocab is not None and token >= d_vocab):
+            shown = "" if tokenizer is None else f" ({_word(tokenizer, token)!r})"
+            raise TextError(
+                f"{text} has the token id {token}{shown} at position {pos}, outside the vocabulary"
+                f"{known}; take that token out of the text, use the model's own tokenizer, or give "
+                "a model with resized embeddings"
+            )
+
+
+def _word(tokenizer: Any, token: int) -> str:
+    try:
+        return str(tokenizer.convert_ids_to_tokens(token))
+    except (IndexError, OverflowError, ValueError, TypeError):
+        return "of no token"

@@ -22,6 +22,7 @@ from torch import Tensor
 from secondary_sinks.errors import RunFolderError, TextError
 from secondary_sinks.models import HookedModel, weight_hash
 from secondary_sinks.models.continuation import Continuation
+from secondary_sinks.models.vocabulary import check_ids
 from secondary_sinks.runs import durable
 from secondary_sinks.texts import Text, parse_jsonl, read_texts
 from secondary_sinks.texts.read import Message, read_utf8
@@ -136,6 +137,7 @@ def _fed(model: HookedModel, text: Text) -> Tensor:
             f"prompt {text.text_id!r} does not fit the chat template: {error}"
         ) from error
     ids = tokenizer(fed, add_special_tokens=False)["input_ids"]
+    check_ids(ids, model.cfg.d_vocab, tokenizer, f"prompt {text.text_id!r}")
     if len(ids) >= model.cfg.n_ctx:
         raise TextError(
             f"prompt {text.text_id!r} has {len(ids)} tokens; the context is {model.cfg.n_ctx}"

@@ -10,16 +10,18 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
 
-from secondary_sinks import foreign
+from secondary_sinks import foreign, load_model, observe
 from secondary_sinks.errors import (
     DamagedModelError,
     ModelMemoryError,
     SinkWarning,
+    TextError,
     UnsupportedModelError,
 )
 from secondary_sinks.models import memory
 from secondary_sinks.models.originals import read_original
 from secondary_sinks.models.sources import resolve
+from secondary_sinks.models.vocabulary import check_ids
 from secondary_sinks.testing.families import SMALL, configs, save, tiny
 from tests.tiny import save_tiny
 
@@ -77,7 +79,8 @@ def test_the_tokenizer_is_read_and_one_of_another_model_refused(tmp_path):
     folder = save_tiny(tmp_path / "tiny")
     tokenizer = read(folder).tokenizer
     assert tokenizer.decode(tokenizer("the fox")["input_ids"]) == "the fox"
-    largest = max(tokenizer.get_vocab().values())
+    added = tokenizer.get_added_vocab()
+    largest = max(number for token, number in tokenizer.get_vocab().items() if token not in added)
     config = hf.LlamaConfig(**SMALL | {"vocab_size": largest})
     hf.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     said = rf"not that of the model: it gives ids up to {largest} .* there are {largest} embed"
@@ -88,13 +91,29 @@ def test_the_tokenizer_is_read_and_one_of_another_model_refused(tmp_path):
     assert read(folder).tokenizer is not None
 
 
-def test_an_added_token_beyond_the_embeddings_is_refused(tmp_path):
+def test_added_tokens_beyond_the_embeddings_are_refused_where_a_text_uses_one(tmp_path):
     folder = save_tiny(tmp_path / "tiny")
     tokenizer = hf.AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens([f"<pad-{n}>" for n in range(20)])
     tokenizer.save_pretrained(folder)
-    with pytest.raises(DamagedModelError, match="<pad-19>"):
-        read(folder)
+    found = read(folder).tokenizer
+    plain, odd = found("the fox")["input_ids"], found("the fox<pad-19>")["input_ids"]
+    check_ids(plain, 258, found)
+    said = rf"'a' has the token id {258 + 19} \('<pad-19>'\) at position 7, .*vocabulary of 258"
+    with pytest.raises(TextError, match=said):
+        check_ids(odd, 258, found, "text 'a'")
+    model = load_model(folder)
+    assert observe(model, plain).tokens.tolist() == plain
+    with pytest.raises(TextError, match=said):
+        observe(model, odd, text_id="a")
+
+
+@pytest.mark.parametrize("token", [-1, 258, 2**62])
+def test_an_id_of_no_embedding_is_named_with_and_without_a_tokenizer(token, tmp_path):
+    tokenizer = hf.AutoTokenizer.from_pretrained(save_tiny(tmp_path / "tiny"))
+    for one in (None, tokenizer):
+        with pytest.raises(TextError, match=rf"token id {token} .*position 1.*ids 0 to 257"):
+            check_ids([0, token], 258, one)
 
 
 def test_weights_without_a_place_are_refused_and_not_dropped(tmp_path):
