@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from secondary_sinks import foreign
 from secondary_sinks.errors import (
@@ -17,6 +18,7 @@ from secondary_sinks.errors import (
     ModelError,
     SinkWarning,
     UnsupportedModelError,
+    reason,
 )
 from secondary_sinks.models import limits
 from secondary_sinks.models.checkpoint import read_json
@@ -34,6 +36,11 @@ KINDS = (
     ("ForSpeechSeq2Seq", "a model of speech"),
     ("Model", "a model without a language-model head"),
 )
+ROPES_ELSEWHERE = {
+    "su": "an old name of 'longrope': write that instead, with its short_factor and long_factor",
+    "ntk": "a rope whose base was raised: write 'default' and the raised base as rope_theta",
+}
+"""Rope types of older versions and of other libraries, and what they are."""
 DENSE = ("mxfp4", "fp8")
 """Quantisations that transformers turns into dense weights by itself, without extra packages."""
 
@@ -58,14 +65,14 @@ def read_config(folder: Path, name: str, *, trust_remote_code: bool = False) -> 
     except ModelError:
         raise
     except Exception as error:  # values of a wrong type, missing code: many kinds
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DamagedModelError(
-            f"the config.json of {name!r} cannot be used: {reason}; expected the one that the "
-            "model was saved with"
+            f"the config.json of {name!r} cannot be used: {reason(error)}; expected the one that "
+            "the model was saved with"
         ) from error
     _refuse_not_causal(config, raw, name, bool(remote))
     if is_native(config):
         _refuse_two_minds(config, raw, name)
+        _refuse_unknown_rope(config, name)
     return config
 
 
@@ -159,6 +166,22 @@ def _refuse_two_minds(config: Any, raw: dict[str, Any], name: str) -> None:
             f"the config.json of {name!r} says both {named[0]!r} (architectures) and "
             f"{raw['model_type']!r} (model_type), which is {expected!r}; correct the wrong one"
         )
+
+
+def _refuse_unknown_rope(config: Any, name: str) -> None:
+    """Name the kind of rope that transformers lacks, and the one that is meant where it has one."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    by_layer = [part for part in rope.values() if isinstance(part, dict)]
+    known = {"default", *ROPE_INIT_FUNCTIONS}
+    for part in by_layer or [rope]:
+        kind = part.get("rope_type", "default")
+        if not isinstance(kind, str) or kind not in known:
+            hint = f"; {kind!r} is {ROPES_ELSEWHERE[kind]}" if kind in ROPES_ELSEWHERE else ""
+            raise UnsupportedModelError(
+                f"the config.json of {name!r} names the rope type {kind!r} (rope_scaling or "
+                f"rope_parameters), which transformers {transformers.__version__} does not have; "
+                f"expected one of {', '.join(sorted(known))}{hint}"
+            )
 
 
 def _other_than_causal(config: Any, raw: dict[str, Any], remote: bool) -> str:

@@ -17,7 +17,7 @@ from transformers import modeling_utils
 from transformers.utils import logging as hf_logging
 
 from secondary_sinks import foreign
-from secondary_sinks.errors import DamagedModelError, ModelError
+from secondary_sinks.errors import DamagedModelError, ModelError, reason
 from secondary_sinks.models import checkpoint, declared, gguf_cache, hub, memory, vocabulary
 from secondary_sinks.models.sources import Source
 
@@ -150,8 +150,7 @@ def _read(
     except ModelError:
         raise
     except Exception as error:  # transformers raises many kinds; each means "not loadable"
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"model {place.name!r} cannot be loaded: {reason}") from error
+        raise ModelError(f"model {place.name!r} cannot be loaded: {reason(error)}") from error
     checkpoint.refuse_other_weights(place.name, type(model).__name__, found)
     return model
 

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from secondary_sinks import foreign
-from secondary_sinks.errors import DamagedModelError, ModelError, TextError
+from secondary_sinks.errors import DamagedModelError, ModelError, TextError, reason
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+VOCABULARIES = ("tokenizer.json", "*.model", "vocab.json", "vocab.txt", "tekken.json", "*.tiktoken")
+"""At least one of them holds the tokens; without any, some readers make up a few."""
 
 
 def read_tokenizer(folder: Path, name: str, *, trust_remote_code: bool = False) -> Any:
@@ -17,16 +19,33 @@ def read_tokenizer(folder: Path, name: str, *, trust_remote_code: bool = False) 
     """
     if not any((folder / file).exists() for file in FILES):
         return None
+    if not trust_remote_code:  # code of its own reads files of its own
+        _refuse_incomplete(folder, name)
     try:
         return foreign.read_tokenizer(folder, trusted=trust_remote_code)
     except ModelError:
         raise
     except Exception as error:  # the readers raise many kinds for a damaged file
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DamagedModelError(
-            f"the tokenizer of {name!r} cannot be read: {reason}; copy its files again, or take "
-            f"them away to feed token ids"
+            f"the tokenizer of {name!r} cannot be read: {reason(error)}; copy its files again, or "
+            "take them away to feed token ids"
         ) from error
+
+
+def _refuse_incomplete(folder: Path, name: str) -> None:
+    """Refuse a tokenizer without its vocabulary, or with one of two files that need each other."""
+    missing = ""
+    if not any(any(folder.glob(pattern)) for pattern in VOCABULARIES):
+        missing = "tokenizer.json (or tokenizer.model, or vocab.json and merges.txt)"
+    elif not any((folder / file).exists() for file in ("tokenizer.json", "merges.txt")):
+        halved = (folder / "vocab.json").exists() and not any(folder.glob("*.model"))
+        missing = "merges.txt, or tokenizer.json" if halved else ""
+    if missing:
+        there = ", ".join(file for file in FILES if (folder / file).exists())
+        raise DamagedModelError(
+            f"the tokenizer of {name!r} is not whole: there is {there}, but no {missing}; copy the "
+            "missing file, or take the others away to feed token ids"
+        )
 
 
 def check_tokenizer(tokenizer: Any, vocab_size: int, name: str) -> None:

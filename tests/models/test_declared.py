@@ -79,6 +79,45 @@ def test_a_broken_config_is_said(content, said, tmp_path):
         read_config(declare(tmp_path, content), "m")
 
 
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"layer_types": ["full_attention"]}, r"\(3\) must be equal to .* \(1\); expected"),
+        ({"hidden_size": "wide"}, r"expected int, got str \(value: 'wide'\); expected the one"),
+    ],
+)
+def test_a_config_that_is_refused_by_transformers_keeps_the_reason(fields, said, tmp_path):
+    declare(tmp_path, saved(hf.LlamaConfig(**SMALL)) | fields)
+    with pytest.raises(DamagedModelError, match=said):
+        read_config(tmp_path, "m")
+
+
+ROPES = {
+    "ntk": (r"rope type 'ntk' .*one of default, dynamic.*raised base as rope_theta"),
+    "su": r"rope type 'su' .*'su' is an old name of 'longrope'",
+    "sisal": r"rope type 'sisal' .*expected one of default, dynamic",
+    7: "rope type 7 ",
+}
+
+
+@pytest.mark.parametrize("where", ["rope_scaling", "rope_parameters"])
+@pytest.mark.parametrize("key", ["type", "rope_type"])
+@pytest.mark.parametrize("kind", ROPES)
+def test_a_rope_that_transformers_does_not_know_is_named(kind, key, where, tmp_path):
+    content = saved(hf.LlamaConfig(**SMALL))
+    content.pop("rope_parameters")
+    declare(tmp_path, content | {where: {key: kind, "factor": 2.0}})
+    with pytest.raises(UnsupportedModelError, match=rf"of 'm' names the {ROPES[kind]}"):
+        read_config(tmp_path, "m")
+
+
+def test_a_rope_of_one_kind_of_layer_is_named(tmp_path):
+    content = saved(configs()["gemma3"])
+    content["rope_parameters"]["sliding_attention"]["rope_type"] = "su"
+    with pytest.raises(UnsupportedModelError, match="rope type 'su'"):
+        read_config(declare(tmp_path, content), "m")
+
+
 HUGE = [
     *(("num_hidden_layers", value) for value in (1001, 10_000, 10**9, -1, 0)),
     *((name, 10**9) for name in ("hidden_size", "intermediate_size", "vocab_size", "head_dim")),

@@ -116,6 +116,23 @@ def test_an_id_of_no_embedding_is_named_with_and_without_a_tokenizer(token, tmp_
             check_ids([0, token], 258, one)
 
 
+@pytest.mark.parametrize("kind", ["LlamaTokenizer", "GPT2Tokenizer", "TokenizersBackend"])
+@pytest.mark.parametrize(
+    ("kept", "missing"),
+    [((), r"but no tokenizer\.json \("), (("vocab.json",), r"but no merges\.txt, or tokenizer")],
+)
+def test_a_tokenizer_without_its_vocabulary_is_refused_and_not_made_up(
+    kept, missing, kind, tmp_path
+):
+    folder = save_tiny(tmp_path / "tiny")
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind}))
+    for name in kept:
+        (folder / name).write_text('{"a": 0, "b": 1}')
+    with pytest.raises(DamagedModelError, match=rf"tiny' is not whole: .*{missing}.*to feed token"):
+        read(folder)
+
+
 def test_weights_without_a_place_are_refused_and_not_dropped(tmp_path):
     extra = {"model.layers.0.self_attn.q_norm.weight": torch.ones(8)}
     edit(save("llama", tmp_path), lambda tensors: tensors.update(extra))
