@@ -24,7 +24,7 @@ NO_ADAPTER = {"subfolder": "no-adapter-is-read"}
 """A folder that is not there: peft, where it is installed, then finds no adapter to apply."""
 
 
-def read_config(folder: Path, *, trusted: bool) -> Any:
+def load_config(folder: Path, *, trusted: bool) -> Any:
     """The Hugging Face config of a folder."""
     from transformers import AutoConfig
 
@@ -32,7 +32,7 @@ def read_config(folder: Path, *, trusted: bool) -> Any:
         return AutoConfig.from_pretrained(folder, trust_remote_code=trusted, local_files_only=True)
 
 
-def read_tokenizer(folder: Path, *, trusted: bool, **options: Any) -> Any:
+def load_tokenizer(folder: Path, *, trusted: bool, **options: Any) -> Any:
     """The tokenizer of a folder."""
     from transformers import AutoTokenizer
 
@@ -42,7 +42,7 @@ def read_tokenizer(folder: Path, *, trusted: bool, **options: Any) -> Any:
         )
 
 
-def read_model(folder: Path, *, trusted: bool, **options: Any) -> Any:
+def load_weights(folder: Path, *, trusted: bool, **options: Any) -> Any:
     """The causal language model of a folder; `options` are those of transformers."""
     from transformers import AutoModelForCausalLM
 

@@ -186,7 +186,7 @@ def test_a_model_that_needs_its_own_code_is_refused(fields, how, tmp_path, seale
 def test_a_tokenizer_that_needs_its_own_code_is_refused(tmp_path, sealed):
     folder = hostile(tmp_path / "evil", sealed)
     with pytest.raises(UnsupportedModelError, match=r"code of its own.*--trust-remote-code"):
-        foreign.read_tokenizer(folder, trusted=False)
+        foreign.load_tokenizer(folder, trusted=False)
 
 
 def test_a_config_that_names_a_kernel_is_built_without_it(tmp_path, sealed):

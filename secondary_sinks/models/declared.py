@@ -12,7 +12,6 @@ from typing import Any
 import transformers
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from secondary_sinks import foreign
 from secondary_sinks.errors import (
     DamagedModelError,
     ModelError,
@@ -20,6 +19,7 @@ from secondary_sinks.errors import (
     UnsupportedModelError,
     reason,
 )
+from secondary_sinks.foreign import load_config
 from secondary_sinks.models import limits
 from secondary_sinks.models.checkpoint import read_json
 
@@ -61,7 +61,7 @@ def read_config(folder: Path, name: str, *, trust_remote_code: bool = False) -> 
             "--trust-remote-code"
         )
     try:
-        config = foreign.read_config(folder, trusted=bool(remote))
+        config = load_config(folder, trusted=bool(remote))
     except ModelError:
         raise
     except Exception as error:  # values of a wrong type, missing code: many kinds

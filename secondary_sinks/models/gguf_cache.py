@@ -18,8 +18,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from secondary_sinks import foreign
 from secondary_sinks.errors import ModelError, SinkWarning
+from secondary_sinks.foreign import alone, load_tokenizer, load_weights
 from secondary_sinks.models import checkpoint, gguf_file, gguf_ropes, memory
 
 CACHE_VARIABLE = "SECONDARY_SINKS_CACHE"
@@ -162,9 +162,9 @@ def _from_transformers(gguf: Path) -> tuple[Any, Any, dict[str, Any]]:
     place: dict[str, Any] = {"gguf_file": gguf.name, "trusted": False}
     try:
         # Files next to it are of another model, may name code, and are not in the cache's key.
-        with foreign.alone(gguf) as folder:
-            tokenizer = foreign.read_tokenizer(folder, **place)
-            model, found = foreign.read_model(
+        with alone(gguf) as folder:
+            tokenizer = load_tokenizer(folder, **place)
+            model, found = load_weights(
                 folder,
                 dtype=torch.float32,
                 output_loading_info=True,

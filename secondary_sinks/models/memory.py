@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from secondary_sinks import foreign
 from secondary_sinks.errors import DamagedModelError, ModelError, ModelMemoryError, reason
+from secondary_sinks.foreign import build_model
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 LOADING_PEAK = 2.2
@@ -151,7 +151,7 @@ def parameters_of(config: Any, *, trusted: bool = False) -> int:
 
     try:
         with torch.device("meta"):
-            model = foreign.build_model(config, trusted=trusted)
+            model = build_model(config, trusted=trusted)
     except ModelError:
         raise
     except Exception as error:  # sizes that do not divide each other, and more: each has its own

@@ -16,8 +16,8 @@ import torch
 from transformers import modeling_utils
 from transformers.utils import logging as hf_logging
 
-from secondary_sinks import foreign
 from secondary_sinks.errors import DamagedModelError, ModelError, reason
+from secondary_sinks.foreign import load_weights
 from secondary_sinks.models import checkpoint, declared, gguf_cache, hub, memory, vocabulary
 from secondary_sinks.models.sources import Source
 
@@ -136,7 +136,7 @@ def _read(
     shrinks = checkpoint.stored_bytes(place.folder) > 1.1 * weights
     try:
         with memory.watched(size, device), _unmapped() if shrinks else contextlib.nullcontext():
-            model, found = foreign.read_model(
+            model, found = load_weights(
                 place.folder,
                 trusted=trusted,
                 config=config,

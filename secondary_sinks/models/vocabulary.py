@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from secondary_sinks import foreign
 from secondary_sinks.errors import DamagedModelError, ModelError, TextError, reason
+from secondary_sinks.foreign import load_tokenizer
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 VOCABULARIES = ("tokenizer.json", "*.model", "vocab.json", "vocab.txt", "tekken.json", "*.tiktoken")
@@ -22,7 +22,7 @@ def read_tokenizer(folder: Path, name: str, *, trust_remote_code: bool = False) 
     if not trust_remote_code:  # code of its own reads files of its own
         _refuse_incomplete(folder, name)
     try:
-        return foreign.read_tokenizer(folder, trusted=trust_remote_code)
+        return load_tokenizer(folder, trusted=trust_remote_code)
     except ModelError:
         raise
     except Exception as error:  # the readers raise many kinds for a damaged file

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from secondary_sinks import foreign
+from secondary_sinks.foreign import load_weights
 from secondary_sinks.models import load_model
 from secondary_sinks.models.chunks import fitting_chunk
 from secondary_sinks.models.gguf_cache import converted_folder, embedded_gguf
@@ -43,7 +43,7 @@ class Cost:
 
 def long_model(n_ctx: int) -> Any:
     """SmolLM2-135M as a hooked model with room for `n_ctx` tokens."""
-    original = foreign.read_model(
+    original = load_weights(
         converted_folder(embedded_gguf()), trusted=False, max_position_embeddings=n_ctx
     )
     return load_model(original, device="cpu")

@@ -5,9 +5,8 @@ import json
 import pytest
 import transformers as hf
 
-from secondary_sinks import foreign
 from secondary_sinks.errors import DamagedModelError, SinkWarning, UnsupportedModelError
-from secondary_sinks.models import memory
+from secondary_sinks.models import declared, memory
 from secondary_sinks.models.declared import ask_for_dense, is_native, read_config
 from secondary_sinks.testing.families import SMALL, configs
 
@@ -130,7 +129,7 @@ HUGE = [
 def test_a_size_that_no_model_has_is_said_before_a_config_is_built(
     name, value, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(foreign, "read_config", lambda *where, **how: pytest.fail("it was built"))
+    monkeypatch.setattr(declared, "load_config", lambda *where, **how: pytest.fail("it was built"))
     for content in ({name: value}, {"text_config": {name: value}}):
         declare(tmp_path, saved(hf.LlamaConfig(**SMALL)) | content)
         with pytest.raises(DamagedModelError, match=rf"of 'm' .*{name} is {value}; expected 1 to"):

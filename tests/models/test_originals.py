@@ -10,7 +10,7 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
 
-from secondary_sinks import foreign, load_model, observe
+from secondary_sinks import load_model, observe
 from secondary_sinks.errors import (
     DamagedModelError,
     ModelMemoryError,
@@ -148,7 +148,7 @@ def test_weights_of_another_shape_are_refused(tmp_path):
 
 def test_a_config_of_a_much_larger_model_is_said_before_it_is_made_up(tmp_path, monkeypatch):
     folder = save("llama", tmp_path)
-    monkeypatch.setattr(foreign, "read_model", lambda *place, **how: pytest.fail("it was built"))
+    monkeypatch.setattr(originals, "load_weights", lambda *place, **how: pytest.fail("built"))
     declare(folder, intermediate_size=1 << 20, hidden_size=1 << 17, num_hidden_layers=40)
     stored = tiny("llama").num_parameters()
     with pytest.raises(DamagedModelError, match=rf"describes .* [0-9]{{13}}.*files hold {stored}"):
