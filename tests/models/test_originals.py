@@ -18,7 +18,7 @@ from secondary_sinks.errors import (
     TextError,
     UnsupportedModelError,
 )
-from secondary_sinks.models import memory
+from secondary_sinks.models import memory, originals
 from secondary_sinks.models.originals import read_original
 from secondary_sinks.models.sources import resolve
 from secondary_sinks.models.vocabulary import check_ids
