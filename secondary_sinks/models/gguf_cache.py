@@ -20,7 +20,7 @@ from typing import Any
 
 from secondary_sinks.errors import ModelError, SinkWarning
 from secondary_sinks.foreign import alone, load_tokenizer, load_weights
-from secondary_sinks.models import checkpoint, gguf_file, gguf_ropes, memory
+from secondary_sinks.models import checkpoint, gguf_file, gguf_ropes, gguf_tokenizer, memory
 
 CACHE_VARIABLE = "SECONDARY_SINKS_CACHE"
 SEAL = "converted.json"
@@ -124,9 +124,12 @@ def _convert(gguf: Path, folder: Path, damaged: str) -> None:
         )
     building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=folder.name + PART))
     try:
-        model, tokenizer = _read_gguf(gguf)
+        model, tokenizer, rules = _read_gguf(gguf)
         model.save_pretrained(building, max_shard_size="1000GB")
         tokenizer.save_pretrained(building)
+        if rules is not None:
+            found = load_tokenizer(building, trusted=False)
+            gguf_tokenizer.refuse_other_ids(found, rules, gguf)
         files = {path.name: sha256(path) for path in sorted(building.iterdir())}
         seal = {"files": files, "source": gguf.name, "format": FORMAT}
         (building / SEAL).write_text(json.dumps(seal), encoding="utf-8")
@@ -136,11 +139,12 @@ def _convert(gguf: Path, folder: Path, damaged: str) -> None:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _read_gguf(gguf: Path) -> tuple[Any, Any]:
-    """The dense model and the tokenizer in a GGUF file, refused when they are not what it says."""
+def _read_gguf(gguf: Path) -> tuple[Any, Any, gguf_tokenizer.Rules | None]:
+    """The dense model, the tokenizer, its rules; refused when they are not what the file says."""
     header = gguf_file.read_header(gguf)
     gguf_file.refuse_split(header, gguf)
     gguf_file.refuse_endless(header, gguf)
+    rules = gguf_tokenizer.rules_of(header, gguf)
     size = memory.Size(str(gguf), header.parameters, "float32")
     memory.require(size)
     _require_disk(size)
@@ -153,7 +157,9 @@ def _read_gguf(gguf: Path) -> tuple[Any, Any]:
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.hf_quantizer, model.is_quantized = None, False
-    return model, tokenizer
+    if rules is not None:
+        tokenizer = gguf_tokenizer.follow(tokenizer, rules)
+    return model, tokenizer, rules
 
 
 def _from_transformers(gguf: Path) -> tuple[Any, Any, dict[str, Any]]:

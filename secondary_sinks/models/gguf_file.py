@@ -9,7 +9,7 @@ type and offset of each tensor; the tensors.
 import math
 import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -94,6 +94,13 @@ def read_header(path: Path) -> GgufHeader:
         ) from error
     except OSError as error:
         raise ModelError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
+    """The lists in the metadata of a file whose header was read before, those that it has."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        found = _Walk(data, frozenset(names)).header().metadata
+    return {name: found[name] for name in names if found.get(name) is not None}
 
 
 def refuse_split(header: GgufHeader, path: Path) -> None:
@@ -184,8 +191,8 @@ class _DamageError(Exception):
 class _Walk:
     """A place in the file that only moves forward, and never past its end."""
 
-    def __init__(self, data: mmap.mmap) -> None:
-        self._data, self._at = data, 0
+    def __init__(self, data: mmap.mmap, kept: frozenset[str] = frozenset()) -> None:
+        self._data, self._at, self._kept = data, 0, kept
 
     def header(self) -> GgufHeader:
         magic, version, n_tensors, n_metadata = self._take("4sIQQ")
@@ -235,9 +242,9 @@ class _Walk:
     def _entry(self) -> tuple[str, Any]:
         key = self._string()
         (kind,) = self._take("I")
-        return key, self._value(kind)
+        return key, self._value(kind, kept=key in self._kept)
 
-    def _value(self, kind: int) -> Any:
+    def _value(self, kind: int, *, kept: bool) -> Any:
         if kind == STRING:
             return self._string()
         if kind in SCALARS:
@@ -246,13 +253,14 @@ class _Walk:
             raise _DamageError(f"metadata of an unknown type, {kind}")
         inner, count = self._take("IQ")
         self._refuse_count("values in a list", count, MOST_VALUES)
-        if inner in SCALARS:
-            self._skip(count * struct.calcsize("<" + SCALARS[inner]))
-        elif inner == STRING:
-            for _ in range(count):
-                self._string()
-        else:
+        if inner == STRING:
+            strings = [self._string() for _ in range(count)]
+            return strings if kept else None
+        if inner not in SCALARS:
             raise _DamageError(f"a list of an unknown type, {inner}")
+        if kept:
+            return list(self._take(f"{count}{SCALARS[inner]}"))
+        self._skip(count * struct.calcsize("<" + SCALARS[inner]))
         return None
 
     def _tensor(self) -> tuple[str, int, int, int, int]:

@@ -34,7 +34,7 @@ class Tokenizer:
 def read_tiny(gguf):
     with gguf.with_suffix(".reads").open("a") as reads:
         reads.write("x")
-    return tiny("llama"), Tokenizer
+    return tiny("llama"), Tokenizer, None
 
 
 def reads(gguf):
@@ -166,7 +166,7 @@ def test_a_finished_copy_or_a_link_that_is_called_like_a_half_is_kept(gguf, tmp_
 
 def test_a_conversion_that_dies_leaves_nothing_in_its_place(gguf, monkeypatch):
     def half(gguf):
-        return read_tiny(gguf)[0], None
+        return read_tiny(gguf)[0], None, None
 
     monkeypatch.setattr(gguf_cache, "_read_gguf", half)
     with pytest.raises(AttributeError, match="save_pretrained"):
