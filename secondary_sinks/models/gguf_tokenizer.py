@@ -128,7 +128,7 @@ def rules_of(header: GgufHeader, path: Path) -> Rules | None:
         kind=kind,
         split=_split(said.get("pre"), path) if kind == "gpt2" else (),
         ids={token: number for number, token in enumerate(tokens)},
-        rank={pair: place for place, pair in enumerate(pairs)},  # type: ignore[misc]
+        rank={pair: place for place, pair in enumerate(pairs)},
         scores=dict(zip(tokens, scores, strict=False)),
         whole=tuple(sorted(whole, key=len, reverse=True)),
         space_in_front=bool(said.get("add_space_prefix", True)),
