@@ -1,6 +1,7 @@
 """The plain ways that `experiments.speed` compares with: nothing here uses our engine."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,15 +15,14 @@ Written = Float[Tensor, "d_model"]
 
 def same_weights(name: str) -> Any:
     """The Hugging Face model of the same name, with fused attention."""
-    import transformers as hf
-
+    from secondary_sinks.foreign import load_weights
     from secondary_sinks.models.gguf_cache import converted_folder, embedded_gguf
     from secondary_sinks.models.sources import resolve
 
     source = resolve(name)
     folder = converted_folder(embedded_gguf()) if source.kind == "embedded" else source.path
-    return hf.AutoModelForCausalLM.from_pretrained(
-        folder, attn_implementation="sdpa", dtype=torch.float32, local_files_only=True
+    return load_weights(
+        Path(folder), trusted=False, attn_implementation="sdpa", dtype=torch.float32
     ).eval()
 
 

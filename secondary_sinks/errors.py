@@ -31,6 +31,16 @@ import errno
 from pathlib import Path
 
 
+def reason(error: BaseException, most: int = 300) -> str:
+    """What an error of a library says, on one line of at most `most` characters.
+
+    >>> reason(ValueError("sizes differ:\\n    32 and 33\\n")), reason(KeyError())
+    ('sizes differ: 32 and 33', 'KeyError')
+    """
+    said = " ".join(str(error).split()).rstrip(".;:") or type(error).__name__
+    return said if len(said) <= most else said[: most - 3] + "..."
+
+
 class SinkError(Exception):
     """Base of every error that this package raises on purpose."""
 

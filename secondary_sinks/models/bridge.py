@@ -5,7 +5,7 @@ from typing import Any
 
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 
-from secondary_sinks.errors import UnsupportedModelError
+from secondary_sinks.errors import UnsupportedModelError, reason
 from secondary_sinks.models.configs import architecture_of, context_length
 from secondary_sinks.models.loud import make_loud
 from secondary_sinks.models.tokenizers import attach_tokenizer
@@ -27,9 +27,8 @@ def to_bridge(hf_model: Any, tokenizer: Any, name: str) -> Any:
             hf_model, architecture, hf_config=config, model_name=name, tokenizer=None
         )
     except (ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0][:120]
         raise UnsupportedModelError(
-            f"TransformerLens has no bridge for architecture {architecture!r}: {reason}"
+            f"TransformerLens has no bridge for architecture {architecture!r}: {reason(error)}"
         ) from error
     bridge.cfg.n_ctx = context_length(hf_model.config)
     attach_tokenizer(bridge, tokenizer)

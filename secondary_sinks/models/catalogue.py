@@ -21,7 +21,7 @@ QWEN3_30B_A3B = 30_532_122_624
 LLAMA3_8B = 8_030_261_248
 LLAMA2_7B, LLAMA2_13B, LLAMA2_70B = 6_738_415_616, 13_015_864_320, 68_976_648_192
 CODELLAMA_7B, CODELLAMA_13B = 6_738_546_688, 13_016_028_160
-PHI4 = 14_659_507_200
+PHI4, PHI4_MINI = 14_659_507_200, 3_836_021_760
 
 # family -> (alias, hub repository, parameters)
 _PAPER: dict[str, tuple[tuple[str, str, int], ...]] = {
@@ -50,6 +50,7 @@ _PAPER: dict[str, tuple[tuple[str, str, int], ...]] = {
         ("qwen3-30b-a3b", "Qwen/Qwen3-30B-A3B", QWEN3_30B_A3B),
         ("qwen3-30b-a3b-base", "Qwen/Qwen3-30B-A3B-Base", QWEN3_30B_A3B),
         ("qwen3-32b", "Qwen/Qwen3-32B", QWEN3_32B),
+        ("qwen3-32b-base", "Qwen/Qwen3-32B-Base", QWEN3_32B),
     ),
     "QwQ": (("qwq-32b", "Qwen/QwQ-32B", QWEN2_5_32B),),
     "Qwen2": (
@@ -80,10 +81,12 @@ _PAPER: dict[str, tuple[tuple[str, str, int], ...]] = {
     ),
     "Llama 3": (
         ("llama-3.1-8b", "meta-llama/Llama-3.1-8B", LLAMA3_8B),
+        ("llama-3.1-8b-instruct", "meta-llama/Llama-3.1-8B-Instruct", LLAMA3_8B),
         ("llama-3-8b-instruct", "meta-llama/Meta-Llama-3-8B-Instruct", LLAMA3_8B),
     ),
     "Llama 2": (
         ("llama-2-7b", "meta-llama/Llama-2-7b-hf", LLAMA2_7B),
+        ("llama-2-7b-chat", "meta-llama/Llama-2-7b-chat-hf", LLAMA2_7B),
         ("llama-2-13b-chat", "meta-llama/Llama-2-13b-chat-hf", LLAMA2_13B),
         ("llama-2-70b", "meta-llama/Llama-2-70b-hf", LLAMA2_70B),
     ),
@@ -96,10 +99,28 @@ _PAPER: dict[str, tuple[tuple[str, str, int], ...]] = {
     "Phi-4": (
         ("phi-4", "microsoft/phi-4", PHI4),
         ("phi-4-reasoning", "microsoft/Phi-4-reasoning", PHI4),
-        ("phi-4-mini", "microsoft/Phi-4-mini-instruct", 3_836_021_760),
+        ("phi-4-mini", "microsoft/Phi-4-mini-instruct", PHI4_MINI),
+        ("phi-4-mini-reasoning", "microsoft/Phi-4-mini-reasoning", PHI4_MINI),
     ),
     "Mathstral": (("mathstral-7b", "mistralai/Mathstral-7B-v0.1", 7_248_023_552),),
 }
+
+AUTHORS_NAMES = {
+    **{f"deepseek-{size}b": f"deepseek-r1-qwen-{size}b" for size in ("1.5", "7", "14", "32")},
+    "deepseek-8b": "deepseek-r1-llama-8b",
+    "gpt-20b": "gpt-oss-20b",
+    "qwen3-4b-thinking": "qwen3-4b-thinking-2507",
+    "qwen3-4b-instruct": "qwen3-4b-instruct-2507",
+    "qwen3-30b": "qwen3-30b-a3b",
+    "qwen3-30b-base": "qwen3-30b-a3b-base",
+    **{f"llama3{rest}": f"llama-3{rest}" for rest in (".1-8b", ".1-8b-instruct", "-8b-instruct")},
+    **{f"llama2-{rest}": f"llama-2-{rest}" for rest in ("7b", "7b-chat", "13b-chat", "70b")},
+    "phi4-15b": "phi-4",
+    "phi4-15b-reasoning": "phi-4-reasoning",
+    "phi4-4b-instruct": "phi-4-mini",
+    "phi4-4b-reasoning": "phi-4-mini-reasoning",
+}
+"""What the authors' code calls a model -> its alias, where the two differ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,14 +142,16 @@ FAMILIES: tuple[str, ...] = tuple(_PAPER)
 
 
 def find(name: str) -> Entry | None:
-    """The entry of an alias, or of a repository's own name, in any case; None if there is none.
+    """The entry of an alias, of the authors' name or the repository's own, in any case; else None.
 
     >>> find("Qwen3-14B").repository
     'Qwen/Qwen3-14B'
     >>> find("deepseek-r1-distill-qwen-14b").alias
     'deepseek-r1-qwen-14b'
+    >>> find("deepseek-14b").alias
+    'deepseek-r1-qwen-14b'
     """
-    wanted = name.lower()
+    wanted = AUTHORS_NAMES.get(name.lower(), name.lower())
     for entry in ENTRIES:
         if wanted in {entry.alias, entry.repository.split("/")[1].lower()}:
             return entry
@@ -151,7 +174,7 @@ def family(name: str) -> tuple[Entry, ...]:
     Raises `ModelError` with the families' names for any other.
 
     >>> [entry.alias for entry in family("llama2")]
-    ['llama-2-7b', 'llama-2-13b-chat', 'llama-2-70b']
+    ['llama-2-7b', 'llama-2-7b-chat', 'llama-2-13b-chat', 'llama-2-70b']
     """
     found = tuple(entry for entry in ENTRIES if _plain(entry.family) == _plain(name))
     if not found:

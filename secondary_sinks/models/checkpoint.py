@@ -17,6 +17,8 @@ from secondary_sinks.errors import DamagedModelError
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+MOST_JSON = 1 << 26
+"""Bytes of a config or an index; those of the largest models have some 10 MB."""
 LFS_POINTER = b"version https://git-lfs"
 AGAIN = "copy or download it again"
 
@@ -75,6 +77,11 @@ def refuse_other_weights(name: str, architecture: str, found: dict[str, Any]) ->
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file that holds one object; `DamagedModelError` says where it does not."""
     try:
+        size = path.stat().st_size
+        if size > MOST_JSON:
+            raise DamagedModelError(
+                f"{str(path)!r} has {size} bytes; expected at most {MOST_JSON}; {AGAIN}"
+            )
         content = json.loads(files.read_text(path))
     except OSError as error:
         raise DamagedModelError(f"{str(path)!r} cannot be read: {error.strerror}") from error

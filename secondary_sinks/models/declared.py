@@ -10,9 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from transformers import AutoConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from secondary_sinks.errors import DamagedModelError, SinkWarning, UnsupportedModelError
+from secondary_sinks.errors import (
+    DamagedModelError,
+    ModelError,
+    SinkWarning,
+    UnsupportedModelError,
+    reason,
+)
+from secondary_sinks.foreign import load_config
+from secondary_sinks.models import limits
 from secondary_sinks.models.checkpoint import read_json
 
 CAUSAL = ("ForCausalLM", "LMHeadModel")
@@ -28,7 +36,11 @@ KINDS = (
     ("ForSpeechSeq2Seq", "a model of speech"),
     ("Model", "a model without a language-model head"),
 )
-MOST_LAYERS = 10_000
+ROPES_ELSEWHERE = {
+    "su": "an old name of 'longrope': write that instead, with its short_factor and long_factor",
+    "ntk": "a rope whose base was raised: write 'default' and the raised base as rope_theta",
+}
+"""Rope types of older versions and of other libraries, and what they are."""
 DENSE = ("mxfp4", "fp8")
 """Quantisations that transformers turns into dense weights by itself, without extra packages."""
 
@@ -40,6 +52,7 @@ def read_config(folder: Path, name: str, *, trust_remote_code: bool = False) -> 
     read, `UnsupportedModelError` for a model that is none of ours.
     """
     raw = read_json(folder / "config.json")
+    _refuse_endless(raw, name)
     remote = needs_remote_code(raw, name)
     if remote and not trust_remote_code:
         raise UnsupportedModelError(
@@ -48,19 +61,18 @@ def read_config(folder: Path, name: str, *, trust_remote_code: bool = False) -> 
             "--trust-remote-code"
         )
     try:
-        config = AutoConfig.from_pretrained(
-            folder, trust_remote_code=bool(remote), local_files_only=True
-        )
+        config = load_config(folder, trusted=bool(remote))
+    except ModelError:
+        raise
     except Exception as error:  # values of a wrong type, missing code: many kinds
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DamagedModelError(
-            f"the config.json of {name!r} cannot be used: {reason}; expected the one that the "
-            "model was saved with"
+            f"the config.json of {name!r} cannot be used: {reason(error)}; expected the one that "
+            "the model was saved with"
         ) from error
-    _refuse_endless(config, name)
-    _refuse_not_causal(config, raw, name)
+    _refuse_not_causal(config, raw, name, bool(remote))
     if is_native(config):
         _refuse_two_minds(config, raw, name)
+        _refuse_unknown_rope(config, name)
     return config
 
 
@@ -72,11 +84,15 @@ def needs_remote_code(raw: dict[str, Any], name: str) -> str:
             f"the config.json of {name!r} has no 'model_type'; expected a model in Hugging Face "
             'format, which says there what it is ("llama", say)'
         )
-    if kind in transformers.CONFIG_MAPPING:
+    known = kind in transformers.CONFIG_MAPPING
+    if known and transformers.CONFIG_MAPPING[kind] in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
         return ""
     classes = raw.get("auto_map")
-    if isinstance(classes, dict) and "AutoConfig" in classes:
-        return str(classes.get("AutoModelForCausalLM", classes["AutoConfig"]))
+    needed = "AutoModelForCausalLM" if known else "AutoConfig"
+    if isinstance(classes, dict) and needed in classes:
+        return str(classes.get("AutoModelForCausalLM", classes[needed]))
+    if known:
+        return ""
     raise UnsupportedModelError(
         f"model {name!r} is of type {kind!r}, which transformers {transformers.__version__} does "
         "not know; update transformers, or correct the 'model_type' in its config.json"
@@ -116,18 +132,19 @@ def ask_for_dense(config: Any, name: str) -> bool:
     return True
 
 
-def _refuse_endless(config: Any, name: str) -> None:
-    """A damaged number of layers would be built, one by one, before the weights are missed."""
-    n_layers = getattr(config, "num_hidden_layers", None)
-    if isinstance(n_layers, int) and not 0 < n_layers <= MOST_LAYERS:
+def _refuse_endless(raw: dict[str, Any], name: str) -> None:
+    """Refuse sizes that no model has, before transformers makes lists as long as they say."""
+    parts = [raw, *(part for part in raw.values() if isinstance(part, dict))]
+    wrong = next(filter(None, map(limits.beyond, parts)), "")
+    if wrong:
         raise DamagedModelError(
-            f"the config.json of {name!r} says num_hidden_layers {n_layers}; expected 1 to "
-            f"{MOST_LAYERS}, as the model was saved with"
+            f"the config.json of {name!r} cannot be used: {wrong}; take the one that the "
+            "model was saved with"
         )
 
 
-def _refuse_not_causal(config: Any, raw: dict[str, Any], name: str) -> None:
-    kind = _other_than_causal(config, raw)
+def _refuse_not_causal(config: Any, raw: dict[str, Any], name: str, remote: bool) -> None:
+    kind = _other_than_causal(config, raw, remote)
     if kind:
         raise UnsupportedModelError(
             f"model {name!r} is {kind}, not a causal language model; expected a decoder whose "
@@ -151,7 +168,23 @@ def _refuse_two_minds(config: Any, raw: dict[str, Any], name: str) -> None:
         )
 
 
-def _other_than_causal(config: Any, raw: dict[str, Any]) -> str:
+def _refuse_unknown_rope(config: Any, name: str) -> None:
+    """Name the kind of rope that transformers lacks, and the one that is meant where it has one."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    by_layer = [part for part in rope.values() if isinstance(part, dict)]
+    known = {"default", *ROPE_INIT_FUNCTIONS}
+    for part in by_layer or [rope]:
+        kind = part.get("rope_type", "default")
+        if not isinstance(kind, str) or kind not in known:
+            hint = f"; {kind!r} is {ROPES_ELSEWHERE[kind]}" if kind in ROPES_ELSEWHERE else ""
+            raise UnsupportedModelError(
+                f"the config.json of {name!r} names the rope type {kind!r} (rope_scaling or "
+                f"rope_parameters), which transformers {transformers.__version__} does not have; "
+                f"expected one of {', '.join(sorted(known))}{hint}"
+            )
+
+
+def _other_than_causal(config: Any, raw: dict[str, Any], remote: bool) -> str:
     """What the model is instead, in words; empty for a causal language model."""
     named = raw.get("architectures") or []
     architecture = str(named[0]) if isinstance(named, list) and named else ""
@@ -163,8 +196,7 @@ def _other_than_causal(config: Any, raw: dict[str, Any]) -> str:
             return f"a model of images and text ({shown})"
         kinds = (kind for ending, kind in KINDS if architecture.endswith(ending))
         return f"{next(kinds, 'something else')} ({shown})"
-    if not architecture and not is_native(config) and "auto_map" not in raw:
-        return f"something else ({shown})"
     masked = type(config) in transformers.MODEL_FOR_MASKED_LM_MAPPING
-    both_ways = masked and getattr(config, "is_decoder", None) is False
-    return f"an encoder ({shown})" if both_ways else ""
+    if masked and getattr(config, "is_decoder", None) is False:
+        return f"an encoder ({shown})"
+    return "" if remote or is_native(config) else f"something else ({type(config).__name__})"

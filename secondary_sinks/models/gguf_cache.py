@@ -1,28 +1,33 @@
 """GGUF file -> a folder in Hugging Face format, converted once and kept in the user's cache.
 
 Reading a GGUF file takes about 20 s, the converted copy about one. The folder of a conversion
-is named after the file's SHA-256, made beside its place and renamed into it, and carries the
-checksum of its weights, so a half-written or damaged copy is noticed and made again. A lock
-file lets one process convert while others wait.
+is named after the file's SHA-256, made next to its place and renamed into it, and carries the
+checksums of all its files, so a half-written or damaged copy is noticed and made again. A lock
+file lets one process convert while others wait; what a killed process left half made is removed.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from secondary_sinks import files
-from secondary_sinks.errors import ModelError
-from secondary_sinks.models import checkpoint, gguf_file, gguf_ropes, memory
+from secondary_sinks.errors import ModelError, SinkWarning
+from secondary_sinks.foreign import alone, load_tokenizer, load_weights
+from secondary_sinks.models import checkpoint, gguf_file, gguf_ropes, gguf_tokenizer, memory
 
 CACHE_VARIABLE = "SECONDARY_SINKS_CACHE"
 SEAL = "converted.json"
 WEIGHTS = "model.safetensors"
-FORMAT = 2  # raise it when the conversion changes
+PART = ".part-"
+FORMAT = 3  # raise it when the conversion changes
 LONGEST = 40
 
 
@@ -50,7 +55,8 @@ def cache_root() -> Path:
 def converted_folder(gguf: Path) -> Path:
     """The converted copy of a GGUF file, made now if there is none that is whole.
 
-    Raises `ModelError` when the file cannot be read as a model or the cache not be written.
+    A damaged copy is made again, with a `SinkWarning` that says what was wrong. Raises
+    `ModelError` when the file cannot be read as a model or the cache not be written.
     """
     from filelock import FileLock
 
@@ -58,9 +64,11 @@ def converted_folder(gguf: Path) -> Path:
     folder = cache_root() / f"{name}-{sha256(gguf)[:16]}-v{FORMAT}"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_half_made(folder.parent)
         with FileLock(folder.with_name(folder.name + ".lock")):
-            if not is_whole(folder):
-                _convert(gguf, folder)
+            wrong = damage(folder)
+            if wrong:
+                _convert(gguf, folder, wrong if folder.exists() else "")
     except OSError as error:
         raise ModelError(
             f"the model cache {str(folder.parent)!r} cannot be used ({error}); "
@@ -69,13 +77,21 @@ def converted_folder(gguf: Path) -> Path:
     return folder
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether the folder carries a seal that matches its weights."""
+def damage(folder: Path) -> str:
+    """What is wrong with a converted copy; empty where all its files are as they were sealed."""
     try:
-        seal = json.loads(files.read_text(folder / SEAL))
-        return bool(seal["sha256"] == sha256(folder / WEIGHTS))
-    except (OSError, ValueError, KeyError):
-        return False
+        sealed = dict(json.loads(files.read_text(folder / SEAL))["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{SEAL} is missing or damaged"
+    there = {path.name for path in folder.iterdir()} - {SEAL}
+    for name in sorted(there | sealed.keys()):
+        if name not in there:
+            return f"{name} is missing"
+        if name not in sealed:
+            return f"{name} is not of the conversion"
+        if not (folder / name).is_file() or sha256(folder / name) != sealed[name]:
+            return f"{name} has changed"
+    return ""
 
 
 def sha256(path: Path) -> str:
@@ -87,14 +103,36 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _convert(gguf: Path, folder: Path) -> None:
-    """Write a conversion beside its place, seal it, and rename it into place."""
-    building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=folder.name + ".part-"))
+def _remove_half_made(root: Path) -> None:
+    """Remove conversions that nobody goes on with: whoever makes one holds its lock."""
+    from filelock import FileLock, Timeout
+
+    for part in root.iterdir():
+        made = re.fullmatch(rf"(.+-[0-9a-f]{{16}}-v\d+){re.escape(PART)}\w+", part.name)
+        if made and part.is_dir() and not part.is_symlink():
+            with contextlib.suppress(Timeout), FileLock(root / f"{made[1]}.lock", timeout=0):
+                shutil.rmtree(part, ignore_errors=True)
+
+
+def _convert(gguf: Path, folder: Path, damaged: str) -> None:
+    """Write a conversion next to its place, seal it, and rename it into place."""
+    if damaged:
+        warnings.warn(
+            f"the converted copy of {gguf.name!r} in {str(folder)!r} was damaged ({damaged}); it "
+            "is made again from the GGUF file",
+            SinkWarning,
+            stacklevel=2,
+        )
+    building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=folder.name + PART))
     try:
-        model, tokenizer = _read_gguf(gguf)
+        model, tokenizer, rules = _read_gguf(gguf)
         model.save_pretrained(building, max_shard_size="1000GB")
         tokenizer.save_pretrained(building)
-        seal = {"sha256": sha256(building / WEIGHTS), "source": gguf.name, "format": FORMAT}
+        if rules is not None:
+            found = load_tokenizer(building, trusted=False)
+            gguf_tokenizer.refuse_other_ids(found, rules, gguf)
+        files = {path.name: sha256(path) for path in sorted(building.iterdir())}
+        seal = {"files": files, "source": gguf.name, "format": FORMAT}
         (building / SEAL).write_text(json.dumps(seal), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         building.rename(folder)
@@ -102,10 +140,12 @@ def _convert(gguf: Path, folder: Path) -> None:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _read_gguf(gguf: Path) -> tuple[Any, Any]:
-    """The dense model and the tokenizer in a GGUF file, refused when they are not what it says."""
+def _read_gguf(gguf: Path) -> tuple[Any, Any, gguf_tokenizer.Rules | None]:
+    """The dense model, the tokenizer, its rules; refused when they are not what the file says."""
     header = gguf_file.read_header(gguf)
     gguf_file.refuse_split(header, gguf)
+    gguf_file.refuse_endless(header, gguf)
+    rules = gguf_tokenizer.rules_of(header, gguf)
     size = memory.Size(str(gguf), header.parameters, "float32")
     memory.require(size)
     _require_disk(size)
@@ -118,23 +158,26 @@ def _read_gguf(gguf: Path) -> tuple[Any, Any]:
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.hf_quantizer, model.is_quantized = None, False
-    return model, tokenizer
+    if rules is not None:
+        tokenizer = gguf_tokenizer.follow(tokenizer, rules)
+    return model, tokenizer, rules
 
 
 def _from_transformers(gguf: Path) -> tuple[Any, Any, dict[str, Any]]:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    place = {"gguf_file": gguf.name, "local_files_only": True}
+    place: dict[str, Any] = {"gguf_file": gguf.name, "trusted": False}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **place)
-        model, found = AutoModelForCausalLM.from_pretrained(
-            gguf.parent,
-            dtype=torch.float32,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are refused by name
-            **place,
-        )
+        # Files next to it are of another model, may name code, and are not in the cache's key.
+        with alone(gguf) as folder:
+            tokenizer = load_tokenizer(folder, **place)
+            model, found = load_weights(
+                folder,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused by name
+                **place,
+            )
     except Exception as error:  # the reader raises many kinds for what it does not know
         if memory.is_out_of_memory(error):
             raise

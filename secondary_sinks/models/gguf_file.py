@@ -9,18 +9,21 @@ type and offset of each tensor; the tensors.
 import math
 import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from secondary_sinks import files
 from secondary_sinks.errors import DamagedModelError, ModelError, UnsupportedModelError
+from secondary_sinks.models import limits
 
 VERSIONS = (2, 3)
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?"}
 SCALARS |= {10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
+MOST_TENSORS, MOST_METADATA, MOST_VALUES = 100_000, 10_000, 1 << 22
+"""Of values, in one list; the largest is the merges of a tokenizer, some 500,000."""
 # metadata -> where a config says the same, if it says it
 SIZES = {
     "block_count": ("num_hidden_layers", "n_layer"),
@@ -67,6 +70,13 @@ class GgufHeader:
         return str(self.metadata.get("general.architecture", "unknown"))
 
     @property
+    def sizes(self) -> dict[str, Any]:
+        """The metadata of the architecture, without its name in front."""
+        prefix = f"{self.architecture}."
+        found = [key for key in self.metadata if key.startswith(prefix)]
+        return {key.removeprefix(prefix): self.metadata[key] for key in found}
+
+    @property
     def parameters(self) -> int:
         """Number of values in all tensors."""
         return sum(tensor.values for tensor in self.tensors.values())
@@ -90,6 +100,13 @@ def read_header(path: Path) -> GgufHeader:
         raise ModelError(f"{str(path)!r} cannot be read: {error.strerror}") from error
 
 
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
+    """The lists in the metadata of a file whose header was read before, those that it has."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        found = _Walk(data, frozenset(names)).header().metadata
+    return {name: found[name] for name in names if found.get(name) is not None}
+
+
 def refuse_split(header: GgufHeader, path: Path) -> None:
     """Raise `UnsupportedModelError` for one of several files of a model."""
     count = header.metadata.get("split.count", 1)
@@ -100,18 +117,23 @@ def refuse_split(header: GgufHeader, path: Path) -> None:
         )
 
 
+def refuse_endless(header: GgufHeader, path: Path) -> None:
+    """Raise `DamagedModelError` for sizes that no model has: they would be built, one by one."""
+    wrong = limits.beyond(header.sizes)
+    if wrong:
+        raise DamagedModelError(
+            f"GGUF file {str(path)!r} cannot be used: {header.architecture}.{wrong}; copy or "
+            "download it again"
+        )
+
+
 def refuse_other(header: GgufHeader, config: Any, parameters: int, path: Path) -> None:
     """Raise `UnsupportedModelError` when a model was read that is not the one in the file.
 
     The reader leaves out what it does not know: scaled ropes above all. So the config must say
     what the metadata say, and `parameters`, the tensors that came into it, be all that there are.
     """
-    prefix = f"{header.architecture}."
-    said = {
-        key.removeprefix(prefix): value
-        for key, value in header.metadata.items()
-        if key.startswith(prefix)
-    }
+    said = header.sizes
     wrong = [why for check in (_sizes, _switches, _ropes) for why in check(said, config)]
     if header.parameters != parameters:
         extra = [name for name in header.tensors if name.startswith("rope_")] or ["some tensors"]
@@ -173,13 +195,15 @@ class _DamageError(Exception):
 class _Walk:
     """A place in the file that only moves forward, and never past its end."""
 
-    def __init__(self, data: mmap.mmap) -> None:
-        self._data, self._at = data, 0
+    def __init__(self, data: mmap.mmap, kept: frozenset[str] = frozenset()) -> None:
+        self._data, self._at, self._kept = data, 0, kept
 
     def header(self) -> GgufHeader:
         magic, version, n_tensors, n_metadata = self._take("4sIQQ")
         if magic != b"GGUF" or version not in VERSIONS:
             raise _DamageError(f"magic {magic!r}, version {version}")
+        self._refuse_count("tensors", n_tensors, MOST_TENSORS)
+        self._refuse_count("metadata", n_metadata, MOST_METADATA)
         metadata = dict(self._entry() for _ in range(n_metadata))
         places = [self._tensor() for _ in range(n_tensors)]
         alignment = metadata.get("general.alignment", 32)
@@ -202,6 +226,12 @@ class _Walk:
         self._at += struct.calcsize("<" + layout)
         return found
 
+    def _refuse_count(self, what: str, count: int, most: int) -> None:
+        """Each of what is counted takes a byte at least."""
+        room = min(most, len(self._data) - self._at)
+        if count > room:
+            raise _DamageError(f"it says that it holds {count} {what}; expected at most {room}")
+
     def _skip(self, n_bytes: int) -> None:
         if n_bytes > len(self._data) - self._at:
             raise _DamageError("it ends inside its header")
@@ -216,9 +246,9 @@ class _Walk:
     def _entry(self) -> tuple[str, Any]:
         key = self._string()
         (kind,) = self._take("I")
-        return key, self._value(kind)
+        return key, self._value(kind, kept=key in self._kept)
 
-    def _value(self, kind: int) -> Any:
+    def _value(self, kind: int, *, kept: bool) -> Any:
         if kind == STRING:
             return self._string()
         if kind in SCALARS:
@@ -226,13 +256,15 @@ class _Walk:
         if kind != ARRAY:
             raise _DamageError(f"metadata of an unknown type, {kind}")
         inner, count = self._take("IQ")
-        if inner in SCALARS:
-            self._skip(count * struct.calcsize("<" + SCALARS[inner]))
-        elif inner == STRING:
-            for _ in range(count):
-                self._string()
-        else:
+        self._refuse_count("values in a list", count, MOST_VALUES)
+        if inner == STRING:
+            strings = [self._string() for _ in range(count)]
+            return strings if kept else None
+        if inner not in SCALARS:
             raise _DamageError(f"a list of an unknown type, {inner}")
+        if kept:
+            return list(self._take(f"{count}{SCALARS[inner]}"))
+        self._skip(count * struct.calcsize("<" + SCALARS[inner]))
         return None
 
     def _tensor(self) -> tuple[str, int, int, int, int]:

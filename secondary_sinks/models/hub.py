@@ -14,7 +14,7 @@ from huggingface_hub import (
 )
 from huggingface_hub.utils import tqdm
 
-from secondary_sinks.errors import HubError, ModelError, UnknownModelError
+from secondary_sinks.errors import HubError, ModelError, UnknownModelError, reason
 from secondary_sinks.models import catalogue
 from secondary_sinks.models.sources import Source
 
@@ -107,10 +107,9 @@ def _explained(repository: str, revision: str | None, *, online: bool) -> Iterat
             f"({error}); make room there, or set HF_HOME to another place"
         ) from error
     except Exception as error:  # the connection broke, in one of many ways
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise HubError(
-            f"{repository!r} could not be downloaded: {reason}; run the same again to go on, or "
-            "give the path of a local folder"
+            f"{repository!r} could not be downloaded: {reason(error)}; run the same again to go "
+            "on, or give the path of a local folder"
         ) from error
 
 

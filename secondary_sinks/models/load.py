@@ -59,6 +59,7 @@ def load_model(
     `ModelMemoryError`, `ModelMismatchError`, or their base `ModelError`.
     """
     check_skip(skip)
+    _refuse_adapter(model)
     if hasattr(model, "hook_dict"):
         given = {"device": device, "dtype": dtype, "tokenizer": tokenizer, "device_map": device_map}
         return _already_hooked(model, given, skip)
@@ -86,6 +87,22 @@ def load_model(
         hooked = _hooked(original._replace(tokenizer=tokenizer), as_bridge, device, n_devices)
     del original
     return _proven(hooked, expected, skip)
+
+
+def _refuse_adapter(model: Any) -> None:
+    """LoRA and its kind: weights next to weights, of which only the sum is what the model uses."""
+    if not isinstance(model, torch.nn.Module):
+        return
+    names = (name for name, _ in model.named_parameters())
+    signs = (".base_layer.", "lora_")  # in names, wherever peft has wrapped a layer
+    found = next((name for name in names if any(sign in name for sign in signs)), None)
+    if found is not None or type(model).__name__.startswith("Peft"):
+        where = f" (weight {found!r})" if found else ""
+        raise UnsupportedModelError(
+            f"the {type(model).__name__} object carries an adapter such as LoRA{where}, whose "
+            "weights are not those of its layers; merge it with model.merge_and_unload(), and "
+            "give what that returns"
+        )
 
 
 class _Original(NamedTuple):
@@ -243,6 +260,6 @@ def parse_device(device: str | None) -> str:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"device {device!r} cannot be used: {reason}; try cpu") from error
+        said = str(error).splitlines()[0]
+        raise ModelError(f"device {device!r} cannot be used: {said}; try cpu") from error
     return device

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from secondary_sinks import files
-from secondary_sinks.errors import ModelMemoryError
+from secondary_sinks.errors import DamagedModelError, ModelError, ModelMemoryError, reason
+from secondary_sinks.foreign import build_model
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 LOADING_PEAK = 2.2
@@ -141,16 +142,24 @@ def _number(path: Path) -> int | None:
     return int(lines[0]) if lines and lines[0].strip().isdigit() else None
 
 
-def parameters_of(config: Any) -> int:
+def parameters_of(config: Any, *, trusted: bool = False) -> int:
     """Number of weights of the model that a Hugging Face config describes, each counted once.
 
-    The model is built without memory for its weights.
+    The model is built without memory for its weights. Code that it brings along runs only where
+    it is `trusted`. Raises `DamagedModelError` where no model can be built from the config.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+    try:
+        with torch.device("meta"):
+            model = build_model(config, trusted=trusted)
+    except ModelError:
+        raise
+    except Exception as error:  # sizes that do not divide each other, and more: each has its own
+        raise DamagedModelError(
+            f"no model can be built from the config of {config.name_or_path!r}: "
+            f"{reason(error)}; expected the config.json that the model was saved with"
+        ) from error
     return sum(parameter.numel() for parameter in model.parameters())
 
 

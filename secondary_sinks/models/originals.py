@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from transformers import AutoModelForCausalLM, modeling_utils
+from transformers import modeling_utils
 from transformers.utils import logging as hf_logging
 
-from secondary_sinks.errors import ModelError
+from secondary_sinks.errors import DamagedModelError, ModelError, reason
+from secondary_sinks.foreign import load_weights
 from secondary_sinks.models import checkpoint, declared, gguf_cache, hub, memory, vocabulary
 from secondary_sinks.models.sources import Source
 
@@ -71,10 +72,12 @@ def read_original(
         _fetch_weights(place, config, dtype, memory.device_of(device_map))
         parameters = checkpoint.check_weights(place.folder)
         # Packed values are not yet weights: those are counted from the config.
-        size = memory.Size(
-            place.name, memory.parameters_of(config) if packed else parameters, _word(dtype)
-        )
-        model = _read(place, config, dtype, device_map, size)
+        own_code = trust_remote_code and not declared.is_native(config)
+        described = memory.parameters_of(config, trusted=own_code)
+        if not packed:
+            _refuse_other_size(place.name, described, parameters)
+        size = memory.Size(place.name, described if packed else parameters, _word(dtype))
+        model = _read(place, config, dtype, device_map, size, trusted=own_code)
         if packed:  # some come out in the dtype of their scales
             model.to(dtype)
     return Original(model, tokenizer, place.commit)
@@ -98,6 +101,15 @@ def place_of(source: Source, *, code: bool) -> _Place:
     return _Place(source.path, folder, folder.name, online)
 
 
+def _refuse_other_size(name: str, described: int, stored: int) -> None:
+    """Refuse a config of a much larger model: its missing weights would be made up in memory."""
+    if described > 2 * stored:
+        raise DamagedModelError(
+            f"the config.json of {name!r} describes a model of {described} weights, and its files "
+            f"hold {stored}; expected the config and the files of one model"
+        )
+
+
 def _fetch_weights(place: _Place, config: Any, dtype: torch.dtype, device: str | None) -> None:
     """Download the weights of a hub model, unless they could not be held in memory anyway."""
     if place.commit is None:
@@ -110,7 +122,13 @@ def _fetch_weights(place: _Place, config: Any, dtype: torch.dtype, device: str |
 
 
 def _read(
-    place: _Place, config: Any, dtype: torch.dtype, device_map: Any, size: memory.Size
+    place: _Place,
+    config: Any,
+    dtype: torch.dtype,
+    device_map: Any,
+    size: memory.Size,
+    *,
+    trusted: bool,
 ) -> Any:
     device = memory.device_of(device_map)
     memory.require(size, device)
@@ -118,23 +136,21 @@ def _read(
     shrinks = checkpoint.stored_bytes(place.folder) > 1.1 * weights
     try:
         with memory.watched(size, device), _unmapped() if shrinks else contextlib.nullcontext():
-            model, found = AutoModelForCausalLM.from_pretrained(
+            model, found = load_weights(
                 place.folder,
+                trusted=trusted,
                 config=config,
                 dtype=dtype,
                 attn_implementation="eager",
                 use_safetensors=True,
                 device_map=device_map,
-                trust_remote_code=not declared.is_native(config),
-                local_files_only=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are refused below, by name
             )
     except ModelError:
         raise
     except Exception as error:  # transformers raises many kinds; each means "not loadable"
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"model {place.name!r} cannot be loaded: {reason}") from error
+        raise ModelError(f"model {place.name!r} cannot be loaded: {reason(error)}") from error
     checkpoint.refuse_other_weights(place.name, type(model).__name__, found)
     return model
 

@@ -16,6 +16,7 @@ class Outline:
     n_layers: int
     n_ctx: int | None
     d_model: int
+    d_vocab: int
     parameters: int
     tokenizer: Any
     """None where the model has none."""
@@ -39,6 +40,9 @@ def outline(source: Source, *, trust_remote_code: bool = False) -> Outline:
             n_layers=int(text.num_hidden_layers),
             n_ctx=getattr(text, "max_position_embeddings", None),
             d_model=int(text.hidden_size),
-            parameters=memory.parameters_of(config),
+            d_vocab=int(text.vocab_size),
+            parameters=memory.parameters_of(
+                config, trusted=trust_remote_code and not declared.is_native(config)
+            ),
             tokenizer=tokenizer,
         )

@@ -1,14 +1,16 @@
 """A model name, folder or file -> where its weights lie."""
 
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from secondary_sinks import files
-from secondary_sinks.errors import DamagedModelError, ModelError, UnknownModelError
+from secondary_sinks.errors import DamagedModelError, ModelError, SinkWarning, UnknownModelError
 from secondary_sinks.models import catalogue
 from secondary_sinks.models.catalogue import EMBEDDED
+from secondary_sinks.models.checkpoint import INDEX, SINGLE
 
 PICKLES = (
     *("pytorch_model*.bin", "pytorch_model.bin.index.json", "*.pt", "*.pth", "*.ckpt"),
@@ -112,7 +114,7 @@ def _folder(path: Path) -> Source:
     if not (path / "config.json").is_file():
         return _folder_without_config(path)
     if (path / "adapter_config.json").is_file():
-        raise ModelError(_adapter(path))
+        _refuse_adapter(path)
     if not any(path.glob("*.safetensors")) and not (path / "model.safetensors.index.json").exists():
         found = [file.name for name in PICKLES for file in sorted(path.glob(name))]
         why = f"only pickled weights ({found[0]}), which can run code" if found else "no weights"
@@ -142,6 +144,26 @@ def _folder_without_config(path: Path) -> Source:
             f"the model, or give the path of {ggufs[0].name}"
         )
     return _file(ggufs[0])
+
+
+def _refuse_adapter(path: Path) -> None:
+    """Refuse an adapter, also next to a whole model; its config alone is a leftover."""
+    whole = any((path / name).is_file() for name in (SINGLE, INDEX))
+    if not whole:
+        raise ModelError(_adapter(path))
+    weights = next((file.name for file in sorted(path.glob("adapter_model*"))), None)
+    if weights is not None:
+        raise ModelError(
+            f"folder {str(path)!r} holds both a whole model and an adapter ({weights}), so it "
+            "cannot be said which is meant; move adapter_config.json and the adapter's weights "
+            "away for the model without it, or merge them with peft's merge_and_unload()"
+        )
+    warnings.warn(
+        f"folder {str(path)!r} holds a whole model and an adapter_config.json without the "
+        "adapter's weights; the model is read as it is, without an adapter",
+        SinkWarning,
+        stacklevel=2,
+    )
 
 
 def _adapter(path: Path) -> str:

@@ -26,7 +26,7 @@ def observe(
     Raises `TextError` for fewer than two tokens, ids outside the vocabulary, or a text longer
     than the model's context.
     """
-    ids = token_ids(tokens, model.cfg.d_vocab)
+    ids = token_ids(tokens, model.cfg.d_vocab, model.tokenizer, f"text {text_id!r}")
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1 query, got {chunk}")
     strings = token_strings(ids, model.tokenizer)

@@ -9,6 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from secondary_sinks.errors import TextError
+from secondary_sinks.models.vocabulary import check_ids
 
 SPACE = "\u2581"
 """How SentencePiece writes a space."""
@@ -18,9 +19,15 @@ LOST = "\ufffd"
 
 
 def token_ids(
-    tokens: Tensor | Sequence[int] | str, d_vocab: int | None = None
+    tokens: Tensor | Sequence[int] | str,
+    d_vocab: int | None = None,
+    tokenizer: Any = None,
+    text: str = "the text",
 ) -> Int[Tensor, "pos"]:
-    """Token ids `[pos]` on the CPU, checked before any forward pass."""
+    """Token ids `[pos]` on the CPU, checked before any forward pass.
+
+    `tokenizer` and `text` are for what errors say. Raises `TextError`.
+    """
     if isinstance(tokens, str):
         raise TextError("expected token ids, got a string; use model.to_tokens(text)")
     ids = torch.as_tensor(tokens).detach().cpu()
@@ -30,9 +37,7 @@ def token_ids(
         raise TextError(f"expected token ids [pos] or [1, pos], got {ids.dtype} {tuple(ids.shape)}")
     if len(ids) < 2:
         raise TextError(f"the text has {len(ids)} token(s); expected at least 2")
-    if int(ids.min()) < 0 or (d_vocab is not None and int(ids.max()) >= d_vocab):
-        said = "" if d_vocab is None else f" of {d_vocab}"
-        raise TextError(f"a token id lies outside the vocabulary{said}; wrong tokenizer?")
+    check_ids(ids.tolist(), d_vocab, tokenizer, text)
     return ids.long()
 
 

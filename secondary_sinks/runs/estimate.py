@@ -14,6 +14,7 @@ from secondary_sinks.models.load import parse_device, parse_dtype
 from secondary_sinks.models.memory import gigabytes, weight_bytes
 from secondary_sinks.models.outline import Outline, outline
 from secondary_sinks.models.sources import resolve
+from secondary_sinks.models.vocabulary import check_ids
 from secondary_sinks.runs.keys import hash_tokens, task_key, unit_key
 from secondary_sinks.runs.manifest import Manifest
 from secondary_sinks.runs.stored import read_stored
@@ -190,6 +191,7 @@ def _feed(
         try:
             known = before.get(text.text_id)
             ids = tokenize_again(text, seen.tokenizer, config.feed, known)[0].tokens.tolist()
+            check_ids(ids, seen.d_vocab, seen.tokenizer, f"text {text.text_id!r}")
         except TextError as error:
             bad.append(str(error))
             continue

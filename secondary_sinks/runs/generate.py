@@ -23,6 +23,7 @@ from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError, TextError
 from secondary_sinks.models import HookedModel, weight_hash
 from secondary_sinks.models.continuation import Continuation, end_tokens
+from secondary_sinks.models.vocabulary import check_ids
 from secondary_sinks.runs import durable
 from secondary_sinks.texts import Text, parse_jsonl, read_texts
 from secondary_sinks.texts.chat import rendered
@@ -159,6 +160,7 @@ def _fed(model: HookedModel, text: Text) -> Tensor:
         raise TextError("generating needs a tokenizer with a chat template; the model has none")
     fed = rendered(text.text_id, _messages(text), tokenizer, answer=True)
     ids = tokenizer(fed, add_special_tokens=False)["input_ids"]
+    check_ids(ids, model.cfg.d_vocab, tokenizer, f"prompt {text.text_id!r}")
     if len(ids) >= model.cfg.n_ctx:
         raise TextError(
             f"prompt {text.text_id!r} has {len(ids)} tokens; the context is {model.cfg.n_ctx}"

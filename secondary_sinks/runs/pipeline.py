@@ -11,6 +11,7 @@ from secondary_sinks.causal import ablate
 from secondary_sinks.detection import detect
 from secondary_sinks.errors import TextError
 from secondary_sinks.models import HookedModel
+from secondary_sinks.models.vocabulary import check_ids
 from secondary_sinks.observation import observe
 from secondary_sinks.questions import Answer, layer_effects, layer_verdicts
 from secondary_sinks.runs.answers import write_answers
@@ -34,9 +35,11 @@ class Results:
 
 
 def check_lengths(model: HookedModel, texts: Sequence[TokenizedText], limits: Thresholds) -> None:
-    """Raise `TextError` for a text too short to judge or too long to feed, before any pass."""
+    """Raise `TextError` for a text too short, too long or with an id of no embedding."""
     for text in texts:
         n_pos = len(text.tokens)
+        named = f"text {text.text_id!r}"
+        check_ids(text.tokens.tolist(), model.cfg.d_vocab, model.tokenizer, named)
         if n_pos <= limits.min_queries:
             raise TextError(
                 f"text {text.text_id!r} has {n_pos} tokens; at least {limits.min_queries + 1} are "

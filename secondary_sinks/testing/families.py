@@ -15,6 +15,8 @@ from typing import Any
 import torch
 import transformers as hf
 
+from secondary_sinks.foreign import build_model
+
 SMALL = {
     "vocab_size": 97,
     "hidden_size": 32,
@@ -129,7 +131,7 @@ def tiny(name: str, seed: int = 0) -> Any:
     """The Hugging Face model of a variant, with weights large enough for attention to matter."""
     torch.manual_seed(seed)
     config = configs()[name]
-    model = hf.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    model = build_model(config).eval()
     with torch.no_grad():
         for key, parameter in model.named_parameters():
             if parameter.ndim > 1:

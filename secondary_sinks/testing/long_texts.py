@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import transformers as hf
 
+from secondary_sinks.foreign import load_weights
 from secondary_sinks.models import load_model
 from secondary_sinks.models.chunks import fitting_chunk
 from secondary_sinks.models.gguf_cache import converted_folder, embedded_gguf
@@ -43,8 +43,8 @@ class Cost:
 
 def long_model(n_ctx: int) -> Any:
     """SmolLM2-135M as a hooked model with room for `n_ctx` tokens."""
-    original = hf.AutoModelForCausalLM.from_pretrained(
-        converted_folder(embedded_gguf()), local_files_only=True, max_position_embeddings=n_ctx
+    original = load_weights(
+        converted_folder(embedded_gguf()), trusted=False, max_position_embeddings=n_ctx
     )
     return load_model(original, device="cpu")
 

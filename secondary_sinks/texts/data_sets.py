@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from secondary_sinks.errors import TextError
+from secondary_sinks.foreign import load_data_set, load_saved_data_set
 from secondary_sinks.texts.records import plain_text
 from secondary_sinks.texts.text import Text
 
@@ -53,7 +54,7 @@ def _rows(where: str, split: str) -> Any:
     if Path(where).exists():
         return _saved(datasets, where, split)
     try:
-        return datasets.load_dataset(where, split=split)
+        return load_data_set(where, split)
     except Exception as error:  # of the hub, the network, the library: each has its own
         first = next(iter(str(error).splitlines()), repr(error))
         raise TextError(
@@ -66,7 +67,7 @@ def _rows(where: str, split: str) -> Any:
 def _saved(datasets: Any, folder: str, split: str) -> Any:
     name, _, part = split.partition("[")
     try:
-        found = datasets.load_from_disk(folder)
+        found = load_saved_data_set(folder)
     except Exception as error:  # of files that are missing, damaged or of something else
         raise TextError(
             f"{folder!r} cannot be read as a data set; expected a folder of save_to_disk ({error})"

@@ -74,10 +74,13 @@ def _break_folders(place):
     bloom = hf.BloomConfig(vocab_size=258, hidden_size=32, n_layer=2, n_head=4)
     hf.BloomForCausalLM(bloom).save_pretrained(_copy(place, "bloom"))
     (_copy(place, "broken-tokenizer") / "tokenizer.json").write_text("{")
-    foreign = _copy(place, "foreign-tokenizer") / "tokenizer_config.json"
-    _declare(foreign, pad_token="<beyond>")
+    foreign = _copy(place, "foreign-tokenizer") / "tokenizer.json"
+    model = json.loads(foreign.read_text())["model"]
+    _declare(foreign, model=model | {"vocab": model["vocab"] | {"<beyond>": 400}})
     hf.BertForMaskedLM(hf.BertConfig(**BERT)).save_pretrained(_copy(place, "encoder"))
-    (_copy(place, "adapter") / "adapter_config.json").write_text("{}")
+    adapter = _copy(place, "adapter")
+    (adapter / "adapter_config.json").write_text("{}")
+    (adapter / "model.safetensors").rename(adapter / "adapter_model.safetensors")
     quantised = _copy(place, "quantised") / "config.json"
     _declare(quantised, quantization_config={"quant_method": "gptq", "bits": 4})
     for name, fields in STRANGE.items():

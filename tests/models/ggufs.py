@@ -24,8 +24,11 @@ def tiny_model(architecture, **fields):
     return model
 
 
-def write(path, model, architecture, *, without=(), metadata=None, extra=None):
-    """Write a file: leave tensors out, add metadata of the architecture, add tensors."""
+def write(path, model, architecture, *, without=(), metadata=None, extra=None, tokenizer=None):
+    """Write a file: leave tensors out, add metadata of the architecture, add tensors.
+
+    `tokenizer` writes another one than the usual.
+    """
     config = model.config
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_name("tiny")
@@ -40,7 +43,7 @@ def write(path, model, architecture, *, without=(), metadata=None, extra=None):
     for key, value in (metadata or {}).items():
         kind = {str: writer.add_string, float: writer.add_float32, int: writer.add_uint32}
         kind[type(value)](f"{architecture}.{key}", value)
-    _add_tokenizer(writer)
+    (tokenizer or _add_tokenizer)(writer)
     for name, tensor in (tensors(model, architecture) | (extra or {})).items():
         if name not in without:
             writer.add_tensor(name, tensor)

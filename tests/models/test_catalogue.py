@@ -6,6 +6,7 @@ import transformers as hf
 from secondary_sinks.errors import ModelError
 from secondary_sinks.models import catalogue, memory
 from secondary_sinks.models.catalogue import ENTRIES, FAMILIES, family, find, near
+from secondary_sinks.models.sources import resolve
 
 PAPER = {
     *("DeepSeek-R1-Distill", "gpt-oss", "Qwen3", "QwQ", "Qwen2", "Qwen2.5", "Llama 3", "Llama 2"),
@@ -122,6 +123,37 @@ def test_an_alias_in_any_case_and_the_repositorys_own_name_find_it(entry):
     own = entry.repository.split("/")[1]
     for name in (entry.alias, entry.alias.upper(), own, own.lower()):
         assert find(name) == entry
+
+
+@pytest.mark.parametrize(
+    ("name", "repository"),
+    [
+        ("deepseek-1.5b", "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"),
+        ("deepseek-14b", "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B"),
+        ("deepseek-8b", "deepseek-ai/DeepSeek-R1-Distill-Llama-8B"),
+        ("gpt-20b", "openai/gpt-oss-20b"),
+        ("qwen3-4b-thinking", "Qwen/Qwen3-4B-Thinking-2507"),
+        ("qwen3-30b-base", "Qwen/Qwen3-30B-A3B-Base"),
+        ("Qwen3-32B-Base", "Qwen/Qwen3-32B-Base"),
+        ("llama3.1-8b", "meta-llama/Llama-3.1-8B"),
+        ("Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("llama3-8b-instruct", "meta-llama/Meta-Llama-3-8B-Instruct"),
+        ("Llama-2-7b-chat", "meta-llama/Llama-2-7b-chat-hf"),
+        ("llama2-70b", "meta-llama/Llama-2-70b-hf"),
+        ("PHI4-15B", "microsoft/phi-4"),
+        ("phi4-4b-instruct", "microsoft/Phi-4-mini-instruct"),
+        ("Phi-4-mini-reasoning", "microsoft/Phi-4-mini-reasoning"),
+    ],
+)
+def test_names_of_the_authors_code_resolve(name, repository):
+    assert resolve(name).path == repository
+
+
+def test_no_name_of_the_authors_is_that_of_another_model():
+    aliases = {entry.alias for entry in ENTRIES}
+    own = {entry.repository.split("/")[1].lower() for entry in ENTRIES}
+    assert set(catalogue.AUTHORS_NAMES.values()) <= aliases
+    assert not set(catalogue.AUTHORS_NAMES) & (aliases | own)
 
 
 def test_a_family_is_found_however_it_is_written_and_others_are_said():

@@ -1,6 +1,7 @@
 """GGUF files: read as what they say, or refused."""
 
 import random
+import struct
 
 import numpy as np
 import pytest
@@ -96,11 +97,12 @@ def test_a_damaged_header_is_said_or_harmless_and_never_takes_long(qwen2, tmp_pa
     ("at", "put", "said"),
     [
         (4, b"\x09", "version 9"),
-        (8, b"\xff" * 8, "cut or damaged"),
-        (16, b"\xff" * 7 + b"\x7f", "cut or damaged"),
+        (8, b"\xff" * 8, "holds 18446744073709551615 tensors; expected at most"),
+        (8, struct.pack("<Q", 10**9), "holds 1000000000 tensors; expected at most"),
+        (16, struct.pack("<Q", 10**9), "holds 1000000000 metadata; expected at most"),
         (24, b"\xff" * 7 + b"\x7f", "ends inside its header"),
     ],
-    ids=["version", "number of tensors", "number of metadata", "length of a name"],
+    ids=["version", "most tensors", "tensors", "metadata", "length of a name"],
 )
 def test_counts_beyond_the_file_are_noticed_at_once(at, put, said, qwen2, tmp_path):
     damaged = bytearray(qwen2.read_bytes())
@@ -109,6 +111,37 @@ def test_counts_beyond_the_file_are_noticed_at_once(at, put, said, qwen2, tmp_pa
     path.write_bytes(damaged)
     with pytest.raises(DamagedModelError, match=said):
         read_header(path)
+
+
+def test_a_list_longer_than_any_is_noticed_at_once(qwen2, tmp_path):
+    """In a file with room for it: the hole costs no disk."""
+    damaged = bytearray(qwen2.read_bytes())
+    at = damaged.index(b"tokenizer.ggml.tokens") + len("tokenizer.ggml.tokens") + 8
+    damaged[at : at + 8] = struct.pack("<Q", 10**9)
+    path = tmp_path / "damaged.gguf"
+    path.write_bytes(damaged)
+    with path.open("r+b") as file:
+        file.truncate(1 << 34)
+    with pytest.raises(DamagedModelError, match="holds 1000000000 values in a list; expected at"):
+        read_header(path)
+
+
+SIZES = ("block_count", "embedding_length", "feed_forward_length", "context_length")
+SIZES += ("attention.head_count", "attention.head_count_kv", "attention.key_length")
+SIZES += ("rope.dimension_count", "expert_count", "expert_used_count", "vocab_size")
+
+
+@pytest.mark.parametrize("key", SIZES)
+def test_a_size_that_no_model_has_is_said_before_it_is_read(key, tmp_path, monkeypatch):
+    monkeypatch.setattr(gguf_cache, "_from_transformers", lambda path: pytest.fail("it was read"))
+    path = write(tmp_path / "huge.gguf", tiny_model("llama"), "llama")
+    header = read_header(path)
+    header.metadata[f"llama.{key}"] = 10**9
+    monkeypatch.setattr(gguf_cache.gguf_file, "read_header", lambda path: header)
+    with pytest.raises(
+        DamagedModelError, match=rf"huge\.gguf.*llama\.{key} is 1000000000; expected"
+    ):
+        read(path)
 
 
 def test_a_missing_tensor_is_said(tmp_path):

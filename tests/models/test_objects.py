@@ -152,3 +152,25 @@ def test_without_the_old_class_a_bridge_is_made_and_the_old_one_refused(tmp_path
     assert hasattr(load_model(tmp_path), "original_model")
     with pytest.raises(UnsupportedModelError, match="transformer-lens<4"):
         load_model(tmp_path, bridge=False)
+
+
+class Wrapped(torch.nn.Module):
+    """A layer as peft wraps it."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.base_layer, self.lora_A = layer, torch.nn.Linear(32, 4, bias=False)
+
+
+class PeftModelForCausalLM(torch.nn.Module):
+    """An object of peft, by its name."""
+
+
+@pytest.mark.parametrize("bridge", [None, True])
+def test_an_adapter_in_an_object_is_named(bridge):
+    model = tiny("llama")
+    attention = model.model.layers[0].self_attn
+    attention.q_proj = Wrapped(attention.q_proj)
+    for odd in (model, PeftModelForCausalLM()):
+        with pytest.raises(UnsupportedModelError, match=r"adapter such as LoRA.*merge_and_unload"):
+            load_model(odd, bridge=bridge)

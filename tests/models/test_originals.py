@@ -10,15 +10,18 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
 
+from secondary_sinks import load_model, observe
 from secondary_sinks.errors import (
     DamagedModelError,
     ModelMemoryError,
     SinkWarning,
+    TextError,
     UnsupportedModelError,
 )
 from secondary_sinks.models import memory, originals
 from secondary_sinks.models.originals import read_original
 from secondary_sinks.models.sources import resolve
+from secondary_sinks.models.vocabulary import check_ids
 from secondary_sinks.testing.families import SMALL, configs, save, tiny
 from tests.marks import thinned
 from tests.mechanisms import MECHANISMS
@@ -78,7 +81,8 @@ def test_the_tokenizer_is_read_and_one_of_another_model_refused(tmp_path):
     folder = save_tiny(tmp_path / "tiny")
     tokenizer = read(folder).tokenizer
     assert tokenizer.decode(tokenizer("the fox")["input_ids"]) == "the fox"
-    largest = max(tokenizer.get_vocab().values())
+    added = tokenizer.get_added_vocab()
+    largest = max(number for token, number in tokenizer.get_vocab().items() if token not in added)
     config = hf.LlamaConfig(**SMALL | {"vocab_size": largest})
     hf.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     said = rf"not that of the model: it gives ids up to {largest} .* there are {largest} embed"
@@ -89,12 +93,45 @@ def test_the_tokenizer_is_read_and_one_of_another_model_refused(tmp_path):
     assert read(folder).tokenizer is not None
 
 
-def test_an_added_token_beyond_the_embeddings_is_refused(tmp_path):
+def test_added_tokens_beyond_the_embeddings_are_refused_where_a_text_uses_one(tmp_path):
     folder = save_tiny(tmp_path / "tiny")
     tokenizer = hf.AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens([f"<pad-{n}>" for n in range(20)])
     tokenizer.save_pretrained(folder)
-    with pytest.raises(DamagedModelError, match="<pad-19>"):
+    found = read(folder).tokenizer
+    plain, odd = found("the fox")["input_ids"], found("the fox<pad-19>")["input_ids"]
+    check_ids(plain, 258, found)
+    said = rf"'a' has the token id {258 + 19} \('<pad-19>'\) at position 7, .*vocabulary of 258"
+    with pytest.raises(TextError, match=said):
+        check_ids(odd, 258, found, "text 'a'")
+    model = load_model(folder)
+    assert observe(model, plain).tokens.tolist() == plain
+    with pytest.raises(TextError, match=said):
+        observe(model, odd, text_id="a")
+
+
+@pytest.mark.parametrize("token", [-1, 258, 2**62])
+def test_an_id_of_no_embedding_is_named_with_and_without_a_tokenizer(token, tmp_path):
+    tokenizer = hf.AutoTokenizer.from_pretrained(save_tiny(tmp_path / "tiny"))
+    for one in (None, tokenizer):
+        with pytest.raises(TextError, match=rf"token id {token} .*position 1.*ids 0 to 257"):
+            check_ids([0, token], 258, one)
+
+
+@pytest.mark.parametrize("kind", ["LlamaTokenizer", "GPT2Tokenizer", "TokenizersBackend"])
+@pytest.mark.parametrize(
+    ("kept", "missing"),
+    [((), r"but no tokenizer\.json \("), (("vocab.json",), r"but no merges\.txt, or tokenizer")],
+)
+def test_a_tokenizer_without_its_vocabulary_is_refused_and_not_made_up(
+    kept, missing, kind, tmp_path
+):
+    folder = save_tiny(tmp_path / "tiny")
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind}))
+    for name in kept:
+        (folder / name).write_text('{"a": 0, "b": 1}')
+    with pytest.raises(DamagedModelError, match=rf"tiny' is not whole: .*{missing}.*to feed token"):
         read(folder)
 
 
@@ -111,11 +148,20 @@ def test_weights_of_another_shape_are_refused(tmp_path):
         read(tmp_path)
 
 
+def test_a_config_of_a_much_larger_model_is_said_before_it_is_made_up(tmp_path, monkeypatch):
+    folder = save("llama", tmp_path)
+    monkeypatch.setattr(originals, "load_weights", lambda *place, **how: pytest.fail("built"))
+    declare(folder, intermediate_size=1 << 20, hidden_size=1 << 17, num_hidden_layers=40)
+    stored = tiny("llama").num_parameters()
+    with pytest.raises(DamagedModelError, match=rf"describes .* [0-9]{{13}}.*files hold {stored}"):
+        read(folder)
+
+
 def test_everything_else_is_checked_before_a_weight_is_read(tmp_path, monkeypatch):
     def too_early(*arguments, **options):
         pytest.fail("the weights were read")
 
-    monkeypatch.setattr(originals.AutoModelForCausalLM, "from_pretrained", too_early)
+    monkeypatch.setattr(hf.AutoModelForCausalLM, "from_pretrained", too_early)
     folder = save_tiny(tmp_path / "tiny")
     with monkeypatch.context() as little:
         little.setattr(memory, "free_ram", lambda: 10_000)
@@ -142,7 +188,7 @@ def test_running_out_while_reading_is_said(tmp_path, monkeypatch):
     def out(*arguments, **options):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(originals.AutoModelForCausalLM, "from_pretrained", out)
+    monkeypatch.setattr(hf.AutoModelForCausalLM, "from_pretrained", out)
     with pytest.raises(ModelMemoryError, match=r"weights take .* in bfloat16"):
         read(save("llama", tmp_path), torch.bfloat16)
 
@@ -150,13 +196,13 @@ def test_running_out_while_reading_is_said(tmp_path, monkeypatch):
 @pytest.mark.parametrize("device_map", [None, "cpu", {"": "cpu"}, "auto"])
 def test_a_device_map_is_passed_on(device_map, tmp_path, monkeypatch):
     passed = {}
-    whole = originals.AutoModelForCausalLM.from_pretrained
+    whole = hf.AutoModelForCausalLM.from_pretrained
 
     def spy(place, **options):
         passed.update(options)
         return whole(place, **options)
 
-    monkeypatch.setattr(originals.AutoModelForCausalLM, "from_pretrained", spy)
+    monkeypatch.setattr(hf.AutoModelForCausalLM, "from_pretrained", spy)
     model = read(save("llama", tmp_path), device_map=device_map).model
     assert passed["device_map"] == device_map
     assert torch.equal(model.lm_head.weight, tiny("llama").lm_head.weight)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from secondary_sinks.errors import DamagedModelError, ModelError, UnknownModelError
+from secondary_sinks.errors import DamagedModelError, ModelError, SinkWarning, UnknownModelError
 from secondary_sinks.models.catalogue import ENTRIES
 from secondary_sinks.models.sources import resolve
 
@@ -84,7 +84,20 @@ def test_a_folder_with_one_gguf_file_is_that_file(place):
         (("a.gguf", "model.safetensors"), r"no config\.json beside its \*\.safetensors"),
         (("README.md",), r"no config\.json"),
         (("adapter_config.json", "adapter_model.safetensors"), "is an adapter.*merge"),
-        (("config.json", "adapter_config.json", "model.safetensors"), "is an adapter.*merge"),
+        (("config.json", "adapter_config.json", "adapter_model.safetensors"), "is an adapter"),
+        (
+            (
+                "config.json",
+                "model.safetensors",
+                "adapter_config.json",
+                "adapter_model.safetensors",
+            ),
+            r"both a whole model and an adapter \(adapter_model\.safetensors\)",
+        ),
+        (
+            ("config.json", "model.safetensors", "adapter_config.json", "adapter_model.bin"),
+            r"both a whole model and an adapter \(adapter_model\.bin\)",
+        ),
         (("config.json",), "no weights"),
         (("config.json", "pytorch_model-00001-of-00002.bin"), "only pickled weights.*run code"),
         (("config.json", "consolidated.00.pth"), "only pickled weights.*run code"),
@@ -99,6 +112,13 @@ def test_a_folder_that_is_no_model_is_said(files, said, place):
 def test_a_folder_with_pickles_too_uses_its_safetensors(place):
     folder = model(place / "both", "config.json", "model.safetensors", "pytorch_model.bin")
     assert resolve(str(folder)).kind == "folder"
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "model.safetensors.index.json"])
+def test_a_leftover_config_of_an_adapter_is_said_and_the_model_read(weights, place):
+    folder = model(place / "merged", "config.json", weights, "adapter_config.json")
+    with pytest.warns(SinkWarning, match=r"adapter_config\.json without the adapter's weights"):
+        assert resolve(str(folder)).kind == "folder"
 
 
 def test_an_empty_file_is_said(place):

@@ -1,0 +1,51 @@
+"""The largest sizes that a config or a GGUF header may claim, checked before anything is built.
+
+A claim costs the file nothing and the reader everything: layers are built one by one before a
+weight is missed, tables are made for every position. Each limit lies far above every published
+model.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+LAYERS, WIDTH, MLP, HEADS, HEAD_WIDTH = 1_000, 1 << 17, 1 << 20, 1 << 12, 1 << 14
+TOKENS, POSITIONS, EXPERTS = 1 << 24, 1 << 24, 1 << 14
+
+MOST: dict[str, int] = {
+    **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "block_count"), LAYERS),
+    **dict.fromkeys(("hidden_size", "n_embd", "embedding_length"), WIDTH),
+    **dict.fromkeys(("intermediate_size", "moe_intermediate_size", "n_inner"), MLP),
+    **dict.fromkeys(("feed_forward_length", "expert_feed_forward_length"), MLP),
+    **dict.fromkeys(("num_attention_heads", "num_key_value_heads", "n_head"), HEADS),
+    **dict.fromkeys(("attention.head_count", "attention.head_count_kv"), HEADS),
+    **dict.fromkeys(("head_dim", "attention.key_length", "attention.value_length"), HEAD_WIDTH),
+    **dict.fromkeys(("rope.dimension_count",), HEAD_WIDTH),
+    "vocab_size": TOKENS,
+    **dict.fromkeys(("max_position_embeddings", "n_positions", "context_length"), POSITIONS),
+    **dict.fromkeys(("num_experts", "num_local_experts", "expert_count"), EXPERTS),
+    **dict.fromkeys(("num_experts_per_tok", "expert_used_count"), EXPERTS),
+}
+EXPERT_COUNTS = ("num_local_experts", "num_experts")
+MAY_BE_ZERO = ("expert",)
+"""Sizes that are 0 in a model without such parts."""
+
+
+def beyond(fields: Mapping[str, Any]) -> str:
+    """The first size that is out of its limits, and these; empty where there is none.
+
+    >>> beyond({"num_hidden_layers": 10_000})
+    'num_hidden_layers is 10000; expected 1 to 1000'
+    """
+    for name, most in MOST.items():
+        value = fields.get(name)
+        least = 0 if any(part in name for part in MAY_BE_ZERO) else 1
+        if isinstance(value, int | float) and not least <= value <= most:
+            return f"{name} is {value}; expected {least} to {most}"
+    used, there = fields.get("num_experts_per_tok"), _first(fields, EXPERT_COUNTS)
+    if isinstance(used, int) and isinstance(there, int) and 0 < there < used:
+        return f"num_experts_per_tok is {used}; expected at most the {there} experts"
+    return ""
+
+
+def _first(fields: Mapping[str, Any], names: Sequence[str]) -> Any:
+    return next((fields[name] for name in names if fields.get(name) is not None), None)
