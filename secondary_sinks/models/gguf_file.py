@@ -102,7 +102,10 @@ def read_header(path: Path) -> GgufHeader:
 
 def read_arrays(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
     """The lists in the metadata of a file whose header was read before, those that it has."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with (
+        files.open_file(path) as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
         found = _Walk(data, frozenset(names)).header().metadata
     return {name: found[name] for name in names if found.get(name) is not None}
 

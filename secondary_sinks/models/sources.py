@@ -111,6 +111,9 @@ def _named(name: str, revision: str | None) -> Source:
 
 
 def _folder(path: Path) -> Source:
+    for file in sorted(path.iterdir()):
+        if file.exists() and not file.is_dir():
+            files.refuse_special(file)  # libraries would wait for a pipe without end
     if not (path / "config.json").is_file():
         return _folder_without_config(path)
     if (path / "adapter_config.json").is_file():

@@ -1,10 +1,19 @@
 """What a name means: what is on the disk, an alias, or a name on the hub, with its revision."""
 
+import os
+
 import pytest
 
-from secondary_sinks.errors import DamagedModelError, ModelError, SinkWarning, UnknownModelError
+from secondary_sinks.errors import (
+    DamagedModelError,
+    ModelError,
+    SinkWarning,
+    SpecialFileError,
+    UnknownModelError,
+)
 from secondary_sinks.models.catalogue import ENTRIES
 from secondary_sinks.models.sources import resolve
+from tests.tiny import save_tiny
 
 
 @pytest.fixture
@@ -133,3 +142,12 @@ def test_an_empty_file_is_said(place):
 def test_near_names_come_from_the_aliases(name, near, place):
     with pytest.raises(UnknownModelError, match=rf"did you mean {near}.*secondary-sinks models"):
         resolve(name)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "config.json", "model.safetensors"])
+def test_a_pipe_in_a_folder_of_a_model_is_refused_and_not_waited_for(name, tmp_path):
+    save_tiny(tmp_path)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(SpecialFileError, match=rf"{name}' is a FIFO"):
+        resolve(str(tmp_path))
