@@ -32,8 +32,12 @@ def disturbance(dtype: torch.dtype) -> float:
 
 
 @contextmanager
-def disturbed(model: nn.Module) -> Iterator[None]:
-    """Within, what enters and leaves each part of `model` is disturbed."""
+def disturbed(model: nn.Module, without: type | tuple[type, ...] = ()) -> Iterator[None]:
+    """Within, what enters and leaves each part of `model` is disturbed.
+
+    Parts are modules that have weights of their own or hold no others; none of a type `without`.
+    """
+    parts = [part for part in model.modules() if _is_part(part) and not isinstance(part, without)]
     generator = torch.Generator().manual_seed(0)
 
     def disturb(value: Any) -> Any:
@@ -49,7 +53,7 @@ def disturbed(model: nn.Module) -> Iterator[None]:
         return disturb(output)
 
     with ExitStack() as stack:
-        for part in filter(_is_part, model.modules()):
+        for part in parts:
             for handle in (
                 part.register_forward_pre_hook(entering, with_kwargs=True),
                 part.register_forward_hook(leaving),
@@ -59,7 +63,6 @@ def disturbed(model: nn.Module) -> Iterator[None]:
 
 
 def _is_part(module: nn.Module) -> bool:
-    """Whether a module has weights of its own, or holds no other module."""
     own = next(module.parameters(recurse=False), None)
     return own is not None or next(module.children(), None) is None
 

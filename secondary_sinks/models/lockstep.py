@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformer_lens.hook_points import HookPoint
 
 from secondary_sinks.models.disturbed import disturbed
 from secondary_sinks.models.expected import (
@@ -16,7 +17,7 @@ from secondary_sinks.models.expected import (
     probe_tokens,
 )
 from secondary_sinks.models.layers import hook_name
-from secondary_sinks.models.protocol import Hook
+from secondary_sinks.models.protocol import Hook, is_bridge
 
 
 def lockstep(
@@ -60,7 +61,8 @@ def expect_itself(model: Any) -> Expected:
     """A hooked model taken for its own original; how far it sees is not looked at."""
     probe = probe_tokens(model.cfg.d_vocab, min(PROBE_LENGTH, model.cfg.n_ctx))
     states, _ = lockstep(model, probe, {})
-    with disturbed(model):
+    # A bridge takes a change at some of its points for an edit, and computes in another way then.
+    with disturbed(model, without=HookPoint if is_bridge(model) else ()):
         moved, _ = lockstep(model, probe, states)
     return Expected(
         probe=probe, states=states, bounds=bounds_from(states, moved), far=0, visible=()

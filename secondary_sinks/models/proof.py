@@ -59,14 +59,14 @@ def prove(
     if "original" not in skip:
         _check_finite(expected.states)
         _check_windows(model, expected)
-        found["original"] = _agree(states, expected.states, expected, "original")
+        found["original"] = _agree(model, states, expected.states, expected, "original")
     if "patterns" not in skip:
         _check_patterns(model, row_sums)
     if "causality" not in skip:
         found["causality"] = _check_causality(model, expected, states)
     if "chunks" not in skip:
         walked = _walked_states(model, expected)
-        found["chunks"] = _agree(walked, states, expected, "chunks")
+        found["chunks"] = _agree(model, walked, states, expected, "chunks")
     return found
 
 
@@ -84,8 +84,8 @@ def check_skip(skip: Collection[str]) -> None:
 WHOM = {"original": "its original", "chunks": "itself when it is fed in chunks"}
 
 
-def _agree(ours: States, theirs: States, expected: Expected, check: str) -> Agreements:
-    found = compare(ours, theirs, expected.bounds)
+def _agree(model: Any, ours: States, theirs: States, expected: Expected, check: str) -> Agreements:
+    found = compare(ours, theirs, expected.bounds, median=_chosen_by_a_hair(model))
     for name, one in found.items():
         if not one.share <= 1:
             raise _failed(
@@ -95,6 +95,16 @@ def _agree(ours: States, theirs: States, expected: Expected, check: str) -> Agre
                 f"rounding explains {one.error / one.share:.2g}",
             )
     return found
+
+
+def _chosen_by_a_hair(model: Any) -> bool:
+    """Whether the median position is judged: in half precision, of a mixture of experts.
+
+    There rounding alone may choose another expert and turn single positions over. What is wrong
+    with a model is wrong with most positions.
+    """
+    half = model.cfg.dtype in (torch.bfloat16, torch.float16)
+    return half and bool(getattr(model.cfg, "num_experts", None))
 
 
 def _check_finite(theirs: States) -> None:
@@ -154,7 +164,8 @@ def _check_causality(model: Any, expected: Expected, clean: States) -> Agreement
     untouched = {name: slice(None, pos) if name in after else slice(None) for name in names}
     given = {name: state[untouched[name]] for name, state in expected.states.items()}
     states, _ = lockstep(model, expected.probe, given, [(point, add)])
-    found = compare(*(_cut(each, untouched) for each in (states, clean, expected.bounds)))
+    cut = (_cut(each, untouched) for each in (states, clean, expected.bounds))
+    found = compare(*cut, median=_chosen_by_a_hair(model))
     for name, one in found.items():
         if not one.share <= 1:
             raise _failed("causality", f"an edit at layer {layer}, position {pos} leaks to {name}")
