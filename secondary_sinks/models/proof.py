@@ -13,14 +13,14 @@ Four checks, each skippable by its name:
 The rule for "the same": each layer is handed exactly the input that the original's layer had, and
 at every position the largest difference between the two outputs must stay within a bound that is
 measured on the original. The bound is how far the original's own output moves, given that input,
-when all numbers that enter and leave its parts are disturbed by 64 units of rounding
-(`models.disturbed`), plus 64 units of rounding of the output itself.
+when all numbers that enter and leave its parts are disturbed by 64 units of rounding, plus 64 units
+of rounding of the output itself; 8 units in half precision (`models.disturbed`).
 
-So rounding does not pile up from layer to layer, a wrong layer stands out against layers that are
-right, and the bound is wide only where rounding is: a norm of thousands that arises or cancels
-amplifies rounding a hundred times, at that layer and position alone. A fixed tolerance would refuse
-right models there or accept wrong ones elsewhere. Differences between honest computations stay
-below a third of the bound; a wrong rope, bias or norm exceeds it many times.
+So rounding does not pile up from layer to layer, a wrong layer stands out among right ones, and the
+bound is wide only where rounding is: a norm of thousands that arises or cancels amplifies rounding
+a hundred times, at that layer and position alone. A fixed tolerance would refuse right models there
+or accept wrong ones elsewhere. Differences between honest computations stay below a third of the
+bound; a wrong rope, bias, head or norm exceeds it ten times and more.
 """
 
 from collections.abc import Collection
@@ -37,6 +37,8 @@ from secondary_sinks.models.layers import begin, hook_name
 from secondary_sinks.models.lockstep import expect_itself, lockstep
 
 CHECKS = ("original", "patterns", "causality", "chunks")
+
+WHOM = {"original": "its original", "chunks": "itself when it is fed in chunks"}
 
 # What sums to one may miss it by this much, and what changes by more has changed.
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8, torch.bfloat16: 8e-2, torch.float16: 1e-2}
@@ -81,18 +83,15 @@ def check_skip(skip: Collection[str]) -> None:
         )
 
 
-WHOM = {"original": "its original", "chunks": "itself when it is fed in chunks"}
-
-
 def _agree(model: Any, ours: States, theirs: States, expected: Expected, check: str) -> Agreements:
     found = compare(ours, theirs, expected.bounds, median=_chosen_by_a_hair(model))
     for name, one in found.items():
         if not one.share <= 1:
             raise _failed(
                 check,
-                f"the hooked model disagrees with {WHOM[check]} first at {name}, position "
-                f"{one.pos}, given the same input: relative error {one.error:.2g}, of which "
-                f"rounding explains {one.error / one.share:.2g}",
+                f"given the same input, the hooked model disagrees with {WHOM[check]} first at "
+                f"{name}, position {one.pos}: relative error {one.error:.2g}, where rounding "
+                f"explains at most {one.error / one.share:.2g}",
             )
     return found
 

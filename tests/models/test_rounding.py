@@ -6,7 +6,7 @@ import torch
 from secondary_sinks import load_model
 from secondary_sinks.models.agreement import compare
 from secondary_sinks.models.disturbed import disturbance, disturbed
-from secondary_sinks.models.expected import expect, original_states
+from secondary_sinks.models.expected import bounds_from, expect, original_states
 from secondary_sinks.models.lockstep import lockstep
 from secondary_sinks.models.proof import CHECKS, prove
 from secondary_sinks.testing.conformance import model_classes
@@ -155,3 +155,30 @@ def test_bounds_cover_what_other_honest_computations_give():
         original_states(original, PROBE, expected.states), expected.states, expected.bounds
     )
     assert 0 < max(one.share for one in found.values()) <= 1 / 3
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("kind", model_classes())
+@pytest.mark.parametrize("variant", ["qwen2.5", "gemma2", "olmo2", "gpt2"])
+def test_half_precision_stays_below_its_bounds_at_every_position(variant, kind, dtype):
+    original, bridge = tiny(variant).to(dtype), kind == "TransformerBridge"
+    expected = expect(original)
+    found = prove(load_model(original, device="cpu", bridge=bridge, skip=CHECKS), expected)
+    assert max(one.share for check in found.values() for one in check.values()) <= 1 / 3
+
+
+def test_one_wrong_position_is_judged_unless_the_median_is():
+    theirs = torch.ones(9, 4, dtype=torch.bfloat16)
+    ours, bounds = theirs.clone(), {"x": torch.full((9,), 0.1)}
+    ours[5, 2] = 1.5
+    every = compare({"x": ours}, {"x": theirs}, bounds)["x"]
+    assert (every.pos, every.error, every.share) == (5, 0.5, pytest.approx(5))
+    assert compare({"x": ours}, {"x": theirs}, bounds, median=True)["x"].share == 0
+
+
+def test_bounds_are_finite_where_only_the_disturbance_overflows():
+    states = {"x": torch.tensor([[65000.0, 1], [1, 1]], dtype=torch.float16)}
+    moved = {"x": torch.tensor([[torch.inf, 1], [1.5, 1]], dtype=torch.float16)}
+    size = disturbance(torch.float16)
+    found = bounds_from(states, moved)["x"]
+    assert found.tolist() == pytest.approx([65000 * size, 0.5 + size], rel=1e-3)
