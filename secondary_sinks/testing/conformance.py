@@ -20,9 +20,9 @@ from torch import Tensor
 
 from secondary_sinks.causal import replay
 from secondary_sinks.models import load_model
+from secondary_sinks.models.agreement import relative_error
 from secondary_sinks.models.hf_layers import decoder_layers
 from secondary_sinks.models.layers import hook_name
-from secondary_sinks.models.proof import relative_error
 from secondary_sinks.observation import observe
 from secondary_sinks.testing import families
 from secondary_sinks.types import Edit
