@@ -71,7 +71,7 @@ def _noting_close(assert_close, margins):
 
 def margin(actual, expected, rtol=None, atol=None):
     """Largest |actual - expected| / (atol + rtol |expected|); NaN where none can be told."""
-    one, other = torch.as_tensor(actual), torch.as_tensor(expected)
+    one, other = torch.as_tensor(actual).detach(), torch.as_tensor(expected).detach()
     if one.shape != other.shape or not (one.is_floating_point() and other.is_floating_point()):
         return np.nan
     default = DEFAULT[one.dtype]

@@ -77,10 +77,11 @@ def keep(store, index):
     return hook
 
 
-def edited_runs(model, trace, edits):
+def edited_runs(model, trace, edits, blocks=None):
     """State and direct mass of tokens whose MLP output is zero, `[layer, edit]`.
 
-    By full forward passes with one hook each, an edit to a row of the batch.
+    By full forward passes with one hook each, an edit to a row of the batch. Masses are those of
+    some `blocks`, NaN elsewhere; None: of all.
     """
     cache = _run(model, trace.tokens, edits)
     layers, rows = range(model.cfg.n_layers), range(len(edits))
@@ -88,12 +89,14 @@ def edited_runs(model, trace, edits):
     states = [cache[f"blocks.{layer}.hook_resid_post"][rows, positions] for layer in layers]
     resid = torch.stack(states)
     primary, typical = trace.primary_resid[:, None], trace.typical[:, None]
-    mass = [direct_masses(model, trace.tokens, layer, cache, positions) for layer in layers]
+    mass = torch.full((len(layers), len(edits)), torch.nan)
+    for layer in layers if blocks is None else blocks:
+        mass[layer] = direct_masses(model, trace.tokens, layer, cache, positions)
     return {
         "norm": resid.norm(dim=-1),
         "alignment": torch.cosine_similarity(resid, primary, dim=-1),
         "alignment_centred": torch.cosine_similarity(resid - typical, primary - typical, dim=-1),
-        "mass": torch.stack(mass),
+        "mass": mass,
     }
 
 

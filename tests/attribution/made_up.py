@@ -48,7 +48,11 @@ def made_up(trace):
 
 def family(name, kind):
     """A model of random weights, a trace of it, and the cache of a plain run."""
-    original = tiny(name)
+    return family_of(tiny(name), name, kind)
+
+
+def family_of(original, name, kind):
+    """The same of a Hugging Face model that is there already."""
     bridge = kind == "bridge"
     model = to_bridge(original, None, name) if bridge else to_hooked(original, None, name, "cpu")
     trace = observe(model, TOKENS)

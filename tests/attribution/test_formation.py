@@ -1,5 +1,6 @@
 """Parts add up to what the residual gets, and what was planted comes out first."""
 
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +13,10 @@ from secondary_sinks.errors import TraceError, UnsupportedModelError
 from secondary_sinks.models.planted import plant
 from secondary_sinks.models.plants import Plant
 from secondary_sinks.observation.gather import Gather
+from secondary_sinks.testing.families import tiny
 from tests.attribution import made_up
 from tests.attribution.made_up import CASES, MOE
+from tests.tolerance import rounding, within
 
 PRIMARY = Plant(pos=0, forming=(1,), strength=400.0)
 PLANTS = (
@@ -30,6 +33,20 @@ def family(request):
     trace = replace(trace, primary_resid=trace.primary_resid.nan_to_num(0.5))
     got = formation(model, trace, made_up.made_up(trace), top_neurons=10**6)
     return request.param[0], model, trace, got, cache
+
+
+@functools.cache
+def rounded_neurons(name):
+    """Rounding of what neurons write, in the order of their numbers."""
+
+    def neurons(original):
+        model, trace, _ = made_up.family_of(original, name, "hooked")
+        trace = replace(trace, primary_resid=trace.primary_resid.nan_to_num(0.5))
+        got = formation(model, trace, made_up.made_up(trace), top_neurons=10**6)
+        return {"neuron": got.neuron[3, 1][got.neurons[3, 1].argsort()]}
+
+    distance = lambda one, other: float((one - other).abs().max())  # noqa: E731
+    return rounding(lambda: tiny(name), neurons, distance)["neuron"]
 
 
 def unit(trace, event):
@@ -97,8 +114,8 @@ def test_every_neuron_is_what_a_loop_says_and_the_largest_come_first(family):
     expected = one_by_one(post, mlp.W_out, bias, added.double(), direction)
     order = got.neurons[3, 1].long().tolist()
     assert sorted(order) == list(range(len(expected)))
-    found, scale = got.neuron[3, 1].numpy(), np.abs(expected).max()
-    assert found == pytest.approx(expected[order], rel=1e-4, abs=1e-4 * scale)
+    found = got.neuron[3, 1].numpy()
+    within(np.abs(found - expected[order]).max(), rounded_neurons(name), name)
     assert (np.diff(np.abs(found)) <= 0).all()
 
 
@@ -125,7 +142,7 @@ def test_two_that_form_a_sink_in_turn_share_its_total():
     trace = observe(planted.model, planted.tokens)
     frame = formation(planted.model, trace, detect(trace)).to_frame("all")
     rows = frame[(frame["pos"] == 20) & (frame["component"] == "mlp")].set_index("layer")
-    assert rows.loc[[2, 4], "of_total"].tolist() == pytest.approx([0.5, 0.5], abs=1e-3)
+    assert rows.loc[[2, 4], "of_total"].tolist() == pytest.approx([0.5, 0.5], abs=2e-3)
     assert rows.loc[[0, 1, 3], "of_total"].abs().max() < 1e-3
 
 
