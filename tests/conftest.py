@@ -47,6 +47,7 @@ def pytest_configure(config):
         margins.install(config)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     """A file stays in one process, and so do all tests of the real weights; slow ones begin."""
     for item in items:
