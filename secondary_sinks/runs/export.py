@@ -32,6 +32,8 @@ def export(folder: Path, format: str = "csv", out: Path | None = None) -> list[P
     run = open_run(folder)
     place = folder / "export" if out is None else out
     frames = [run.table(name) for name in run.tables]
+    if not frames:
+        raise RunFolderError(f"{str(folder)!r} has no tables to export; run again with --force")
     durable.make_folder(place)
     written = []
     for frame in frames:
@@ -51,7 +53,7 @@ def _schema(frames: list[pd.DataFrame]) -> dict[str, Any]:
         }
         for frame in frames
     }
-    return {"tables": tables, "provenance": frames[0].attrs["provenance"] if frames else {}}
+    return {"tables": tables, "provenance": frames[0].attrs["provenance"]}
 
 
 def _columns(frame: pd.DataFrame) -> dict[str, columns.Column]:
