@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondary_sinks.errors import RunFolderError, TextError
+from secondary_sinks.errors import ModelError, RunFolderError, TextError
 from secondary_sinks.models import HookedModel, weight_hash
 from secondary_sinks.models.continuation import Continuation
 from secondary_sinks.runs import durable
@@ -117,9 +117,16 @@ def continue_text(
 
 
 def _choose(logits: Float[Tensor, "d_vocab"], temperature: float, chance: torch.Generator) -> int:
+    if not logits.max().isfinite():
+        raise ModelError(
+            "the model's scores of the next token hold NaN or infinity, so there is no likeliest "
+            "one; use --dtype float32"
+        )
     if not temperature:
         return int(logits.argmax())
-    return int(torch.multinomial((logits / temperature).softmax(0), 1, generator=chance))
+    below = (logits - logits.max()).double() / temperature  # at most 0, however small that is
+    shares = below.softmax(0).to(logits.dtype)
+    return int(torch.multinomial(shares, 1, generator=chance))
 
 
 def _fed(model: HookedModel, text: Text) -> Tensor:
