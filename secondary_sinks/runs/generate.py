@@ -25,6 +25,7 @@ from secondary_sinks.models.continuation import Continuation
 from secondary_sinks.runs import durable
 from secondary_sinks.texts import Text, parse_jsonl, read_texts
 from secondary_sinks.texts.read import Message, read_utf8
+from secondary_sinks.texts.sizes import json_lines
 
 Say = Callable[[str], None]
 BEGIN = b'{"id": '
@@ -52,7 +53,7 @@ def read_prompts(path: Path) -> list[Text]:
     if path.suffix == ".txt":
         return read_texts(path)
     content = read_utf8(path, "JSON lines or a .txt file")
-    return parse_jsonl("\n".join(_as_text(line) for line in content.split("\n")), str(path))
+    return parse_jsonl("\n".join(_as_text(line) for line in json_lines(content, str(path))), str(path))
 
 
 def check_place(out: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from secondary_sinks.errors import TextError
 from secondary_sinks.texts.read import Text, plain_text
+from secondary_sinks.texts.sizes import of_length
 
 FORM = re.compile(r"hf:(.+):([^:\[\]]+(?:\[[^\]]*\])?):([^:]+)", re.DOTALL)
 """A slice of a split may hold a colon: train[:100]."""
@@ -36,7 +37,8 @@ def read_data_set(name: str) -> list[Text]:
     if len(rows) > MOST:
         raise TextError(f"{name!r} has {len(rows):,} rows; ask for fewer, as in {split}[:100]")
     cells = islice(rows[column], len(rows))
-    return [plain_text(cell, f"row-{row}", f"{name} row {row}") for row, cell in enumerate(cells)]
+    texts = [plain_text(cell, f"row-{row}", f"{name} row {row}") for row, cell in enumerate(cells)]
+    return of_length(texts, name)
 
 
 def listed(names: Any) -> str:
