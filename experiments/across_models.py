@@ -27,6 +27,7 @@ from secondary_sinks.cli import run_app, say
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.plots import outcome_map
 from secondary_sinks.questions.answer import verdict_of
+from secondary_sinks.runs.as_csv import unescaped
 
 NAME, QUESTION = "across_models", "Which claims hold in which models?"
 CLAIM = "what holds in one model holds in the others"
@@ -47,6 +48,7 @@ def read_claims(folders: Sequence[Path]) -> pd.DataFrame:
         try:
             table = pd.read_csv(path)
             answers = table.loc[table["role"] == "answer", ["experiment", "model", "outcome"]]
+            answers["model"] = answers["model"].astype(str).map(unescaped)
         except (OSError, ValueError, KeyError) as error:
             raise RunFolderError(
                 f"{str(folder)!r} holds no {CLAIMS} of python -m experiments.all"

@@ -53,7 +53,9 @@ def read_prompts(path: Path) -> list[Text]:
     if path.suffix == ".txt":
         return read_texts(path)
     content = read_utf8(path, "JSON lines or a .txt file")
-    return parse_jsonl("\n".join(_as_text(line) for line in json_lines(content, str(path))), str(path))
+    return parse_jsonl(
+        "\n".join(_as_text(line) for line in json_lines(content, str(path))), str(path)
+    )
 
 
 def check_place(out: Path) -> None:
