@@ -43,11 +43,15 @@ results: $(READY)
 docs: $(READY)
 	$(BIN)/zensical build --clean --strict
 
-# The lock pins every package, so pip resolves nothing. Where the wheel of torch needs CUDA
-# libraries that the lock does not hold, they are added afterwards.
+# The lock pins every package and its files, so pip resolves nothing and takes no other file. A torch
+# that lies in a folder of pip's own find-links goes first: that may be the small one without CUDA,
+# and pip would rather take one from the index. Where the wheel of torch needs CUDA libraries that
+# the lock does not hold, they are added afterwards.
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "the lock file is for Python 3.11 to 3.13, but $(PYTHON) is %d.%d; use: make PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv $(VENV)
+	@awk '/^[^ #]/ {here = /^torch==/} here' requirements.lock > $(VENV)/torch.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index -r $(VENV)/torch.lock 2>/dev/null || true
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet torch==2.13.0

@@ -27,6 +27,7 @@ from secondary_sinks.cli import run_app, say
 from secondary_sinks.errors import RunFolderError, SpecialFileError
 from secondary_sinks.plots import outcome_map
 from secondary_sinks.questions.answer import verdict_of
+from secondary_sinks.runs.as_csv import unescaped
 
 NAME, QUESTION = "across_models", "Which claims hold in which models?"
 CLAIM = "what holds in one model holds in the others"
@@ -48,6 +49,7 @@ def read_claims(folders: Sequence[Path]) -> pd.DataFrame:
             with files.open_file(path) as file:
                 table = pd.read_csv(file)
             answers = table.loc[table["role"] == "answer", ["experiment", "model", "outcome"]]
+            answers["model"] = answers["model"].astype(str).map(unescaped)
         except SpecialFileError:
             raise
         except (OSError, ValueError, KeyError) as error:

@@ -29,6 +29,7 @@ from secondary_sinks import bundled_corpus, files, read_texts
 from secondary_sinks.cli import run_app, say
 from secondary_sinks.errors import SinkError
 from secondary_sinks.runs import RunFolder
+from secondary_sinks.runs.as_csv import escape_text
 
 OBSERVED = [
     "norms",
@@ -162,7 +163,7 @@ def claims_of(out: Path, model: str, names: Sequence[str] = EXPERIMENTS) -> pd.D
 def write_claims(table: pd.DataFrame, out: Path) -> None:
     """claims.csv, claims.md and claims.html: the last two for the eye."""
     place = RunFolder(out)
-    place.write_text("claims.csv", table.to_csv(index=False))
+    place.write_text("claims.csv", escape_text(table).to_csv(index=False))
     shown = table[["experiment", "claim", "outcome", "why", "value", "low", "high", "n_sinks"]]
     html = shown.to_html(index=False, na_rep="", float_format="{:.3g}".format)
     style = "<style>body{font-family:sans-serif}td{text-align:left;padding:.3em}</style>"

@@ -24,7 +24,7 @@ from experiments.all import EXPERIMENTS
 from experiments.written import RECORD
 from secondary_sinks import files
 from secondary_sinks.cli import run_app, say
-from secondary_sinks.errors import RunFolderError
+from secondary_sinks.errors import RunFolderError, SinkError
 from secondary_sinks.runs import RunFolder
 
 HOLDS = {
@@ -34,6 +34,8 @@ HOLDS = {
     "failed": "The experiment **failed**, so nothing is claimed.",
 }
 LARGEST_TABLE, LARGEST_PICTURE = 60_000, 500_000
+TOLD = ("Method", "What would refute it")
+"""How two paragraphs of a docstring begin, in this order."""
 SECTIONS = ("What the paper says", "What we did", "What would change our mind")
 
 
@@ -133,11 +135,19 @@ def numbers_of(verdict: Mapping[str, Any]) -> str:
 
 
 def told_by(name: str) -> tuple[str, str, str, str]:
-    """Question, claim, method and refutation, as the docstring of an experiment has them."""
+    """Question, claim, method and refutation, as the docstring of an experiment has them.
+
+    Raises `SinkError` for a docstring of another shape.
+    """
     paragraphs = (getdoc(import_module(f"experiments.{name}")) or "").split("\n\n")
     plain = [" ".join(paragraph.split()) for paragraph in paragraphs]
-    at = next(index for index, one in enumerate(plain) if one.startswith("Method:"))
-    mind = next(index for index, one in enumerate(plain) if one.startswith("What would refute it:"))
+    starts = [one.partition(":")[0] for one in plain]
+    at, mind = (starts.index(one) if one in starts else 0 for one in TOLD)
+    if not 0 < at < mind:
+        raise SinkError(
+            f"the docstring of experiments.{name} has paragraphs that begin with {starts!r:.300}; "
+            f"expected a question, a claim, then {' and '.join(TOLD)} (python -OO drops docstrings)"
+        )
     says, did = " ".join(plain[1:at]), " ".join(plain[at:mind])
     without = [one.split(": ", 1)[-1] for one in (did, plain[mind])]
     return plain[0].split(" (Figure")[0].split(" (MLP figure")[0], says, without[0], without[1]

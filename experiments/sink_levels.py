@@ -34,6 +34,7 @@ from secondary_sinks.detection.levels import LEAST_TEXTS, counts_for_levels
 from secondary_sinks.plots import level_heatmap, level_heatmaps
 from secondary_sinks.questions.statistics import SHARE, mean_over_texts
 from secondary_sinks.texts.read import read_utf8
+from secondary_sinks.texts.sizes import json_lines
 from secondary_sinks.types import Levels
 
 NAME, QUESTION = "sink_levels", "At which layers do secondary sinks arise, and for how long?"
@@ -106,6 +107,7 @@ def _sources(observed: Observed, also: Sequence[str], released: Sequence[Path]) 
         yield Source(name, other.sinks, len(other.traces), other.n_layers)
     for path in released:
         content = read_utf8(path, "detections in the JSON lines of the paper's authors")
+        json_lines(content, str(path))  # not too many, and none too long
         found = read_released(content, str(path))
         yield Source(str(path), found.sinks, len(found.lines), None)
 

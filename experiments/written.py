@@ -18,6 +18,7 @@ import plotly.graph_objects as go
 from experiments.shared import Finding
 from secondary_sinks import Verdict, files
 from secondary_sinks.runs import RunFolder
+from secondary_sinks.runs.as_csv import escape_text
 
 RECORD = "verdict.json"
 PICTURE = {"width": 900, "scale": 1.5}
@@ -37,7 +38,7 @@ def write(finding: Finding, out: str | Path, provenance: Mapping[str, Any]) -> l
     (folder / RECORD).unlink(missing_ok=True)
     for name, table in {"data": finding.frame, **finding.tables}.items():
         place.write_table(name, table)
-        place.write_text(f"{name}.csv", table.to_csv(index=False))
+        place.write_text(f"{name}.csv", escape_text(table).to_csv(index=False))
     notes = []
     for name, figure in {"figure": finding.figure, **finding.figures}.items():
         place.write_text(f"{name}.html", _page(finding, name, figure))

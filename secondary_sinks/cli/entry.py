@@ -54,6 +54,7 @@ def run_app(app: Callable[..., Any], words: Sequence[str], name: str) -> int:
     """Run a typer app; known errors become one line on the standard error and exit code 2."""
     _silence_libraries()
     try:
+        _refuse_bytes(words)
         with warnings.catch_warnings():
             warnings.showwarning = _warn
             code = app(args=list(words), prog_name=name, standalone_mode=False)
@@ -75,6 +76,16 @@ def run_app(app: Callable[..., Any], words: Sequence[str], name: str) -> int:
             return _fail(_with_value(error.format_message(), words))  # type: ignore[attr-defined]
         raise
     return _interrupted() if code == INTERRUPTED else int(code or 0)
+
+
+def _refuse_bytes(words: Sequence[str]) -> None:
+    """Raise `SinkError` for a word that no file of results could quote: run.json is UTF-8."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            shown = word.encode(errors="surrogateescape").decode(errors="backslashreplace")
+            raise SinkError(f"'{shown}' is not UTF-8; rename the file or folder") from error
 
 
 def _interrupted() -> int:

@@ -20,6 +20,7 @@ The rule, in full:
 No number of levels is given beforehand, and nothing is left to chance.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -27,12 +28,15 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from secondary_sinks.errors import DetectionError
 from secondary_sinks.types import Sink
 
 LEAST_TEXTS = 5
 """A mode that five texts hold stands sqrt(5) = 2.2 standard errors (over texts) above nothing."""
 LEAST_DEPTH = 0.5
 """A valley divides where it is at most half as high as the mode is on average."""
+MOST_CELLS = 50_000_000
+"""Of the counts by text, creation layer and lifetime: 400 MB, and minutes of resampling."""
 TOUCHING = np.ones((3, 3), dtype=bool)
 
 Point = tuple[int, int]
@@ -57,9 +61,19 @@ def cluster(points: Sequence[Point], texts: Sequence[str]) -> list[float]:
 
 
 def count_cells(points: Sequence[Point], texts: Sequence[int], n_texts: int) -> Grid:
-    """Number of sinks [text, l_start, lifetime], from the number of each sink's text."""
+    """Number of sinks [text, l_start, lifetime], from the number of each sink's text.
+
+    Raises `DetectionError` where that takes more than `MOST_CELLS` numbers.
+    """
     cells = np.array(points, dtype=int).reshape(-1, 2)
-    counts = np.zeros((n_texts, *(cells.max(0, initial=0) + 1)))
+    shape = (n_texts, *(int(most) + 1 for most in cells.max(0, initial=0)))
+    if math.prod(shape) > MOST_CELLS:
+        raise DetectionError(
+            f"{n_texts:,} texts with layers up to {shape[1] - 1:,} and lifetimes up to "
+            f"{shape[2] - 1:,} make {math.prod(shape):,} cells to count; expected at most "
+            f"{MOST_CELLS:,}: give fewer texts, or check the layers"
+        )
+    counts = np.zeros(shape)
     np.add.at(counts, (list(texts), *cells.T), 1)
     return counts
 

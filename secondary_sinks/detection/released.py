@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from secondary_sinks.errors import DetectionError
+from secondary_sinks.types.sinks import MOST_LAYERS
 
 LABELS = {"secondary": "secondary", "cliff": "secondary", "bos_sink": "bos_sink", "noise": "noise"}
 """Words of the files -> labels; "cliff" is an older word for secondary."""
@@ -80,6 +81,8 @@ def _layers(value: Any, here: str, n_layers: int | None) -> tuple[int, ...]:
     whole = isinstance(value, list) and all(_is_whole(layer) for layer in value)
     if not whole or not value or any(a >= b for a, b in pairwise(value)):
         raise DetectionError(f"{here}: layer must be a list of rising layers, got {value!r:.60}")
+    if value[-1] >= MOST_LAYERS:
+        raise DetectionError(f"{here}: layer {value[-1]}; expected layers below {MOST_LAYERS:,}")
     if n_layers is not None and value[-1] >= n_layers:
         raise DetectionError(f"{here}: layer {value[-1]} in a model of {n_layers} layers")
     return tuple(value)

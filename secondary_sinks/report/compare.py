@@ -17,8 +17,7 @@ from secondary_sinks.report.figures import Panel, panel
 from secondary_sinks.report.page import assets, levels_of, template
 from secondary_sinks.report.sections import Table
 from secondary_sinks.report.words import MISSING, listed, percent, sentence
-from secondary_sinks.runs import RunFolder, read_answers
-from secondary_sinks.runs.opened import by_model
+from secondary_sinks.runs import RunFolder, read_answers, whole_records, whole_table
 from secondary_sinks.types import Levels
 
 IN_A_ROW = 3
@@ -76,8 +75,8 @@ def comparison(models: Sequence[Compared]) -> str:
 
 def _models(folder: RunFolder) -> list[Compared]:
     """All models of a run, with their answers if they were asked."""
-    found, records = [], by_model(folder.record())
-    table, answers = folder.table("sinks"), read_answers(folder)
+    found, records = [], whole_records(folder)
+    table, answers = whole_table(folder, "sinks"), read_answers(folder)
     for record in records:
         own = table[table["model"] == record["label"]] if "model" in table else table
         found.append(compared(record, own, answers))

@@ -2,7 +2,7 @@
 
 from secondary_sinks.runs.answers import parse_questions, read_answers, write_answers
 from secondary_sinks.runs.ask import ask
-from secondary_sinks.runs.export import export
+from secondary_sinks.runs.export import export, read_export
 from secondary_sinks.runs.folder import RunFolder
 from secondary_sinks.runs.merge import merge
 from secondary_sinks.runs.opened import Opened, open
@@ -32,6 +32,7 @@ __all__ = [
     "open",
     "parse_questions",
     "read_answers",
+    "read_export",
     "save",
     "save_more",
     "standing",

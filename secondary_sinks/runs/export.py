@@ -1,4 +1,4 @@
-"""The tables of a run for other programs."""
+"""The tables of a run for other programs, and back."""
 
 import json
 from collections.abc import Callable
@@ -6,41 +6,93 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pandas.api.types import infer_dtype
 
 from secondary_sinks.errors import RunFolderError
-from secondary_sinks.runs import columns, durable, parquet
+from secondary_sinks.runs import as_csv, as_jsonl, columns, durable, parquet
 from secondary_sinks.runs.opened import open as open_run
 
 _WRITERS: dict[str, Callable[[pd.DataFrame, Path], Any]] = {
-    "csv": lambda frame, part: frame.to_csv(part, index=False),
+    "csv": as_csv.write,
     "parquet": lambda frame, part: part.write_bytes(parquet.to_bytes(frame.attrs["table"], frame)),
-    "jsonl": lambda frame, part: frame.to_json(
-        part, orient="records", lines=True, double_precision=15
-    ),
+    "jsonl": as_jsonl.write,
+}
+_READERS: dict[str, Callable[[Path, dict[str, str]], pd.DataFrame]] = {
+    "csv": as_csv.read,
+    "parquet": lambda path, kinds: parquet.read(path).to_pandas(),
+    "jsonl": as_jsonl.read,
 }
 FORMATS = tuple(_WRITERS)
+SCHEMA = "schema.json"
 
 
 def export(folder: Path, format: str = "csv", out: Path | None = None) -> list[Path]:
     """Write every table in a format, with `schema.json`: columns, units, provenance.
 
-    Into `out`, by default the folder `export` of the run. NaN is an empty field in CSV and null in
-    JSON lines. Returns the files. Raises `RunFolderError` for an unknown format, and as `open`.
+    Into `out`, by default the folder `export` of the run. `read_export` reads the files back. NaN
+    is an empty field in CSV and null in JSON lines; `as_csv` says how CSV holds texts. Returns the
+    files. Raises `RunFolderError` for an unknown format, for a column that is not of numbers, truth
+    values or texts, and as `open`.
     """
     if format not in _WRITERS:
         raise RunFolderError(f"unknown format {format!r}; expected one of {', '.join(FORMATS)}")
     run = open_run(folder)
     place = folder / "export" if out is None else out
-    frames = [run.table(name) for name in run.tables]
+    frames = [_plain(run.table(name)) for name in run.tables]
+    if not frames:
+        raise RunFolderError(f"{str(folder)!r} has no tables to export; run again with --force")
     durable.make_folder(place)
     written = []
     for frame in frames:
         path = place / f"{frame.attrs['table']}.{format}"
         durable.fill(path, lambda part, frame=frame: _WRITERS[format](frame, part))  # type: ignore[misc]
         written.append(path)
-    schema = place / "schema.json"
+    schema = place / SCHEMA
     durable.write(schema, (json.dumps(_schema(frames), indent=2) + "\n").encode())
     return [*written, schema]
+
+
+def read_export(path: Path) -> pd.DataFrame:
+    """A table that `export` wrote, equal to the one of the run: its `schema.json` says the types.
+
+    Raises `RunFolderError` for another file, or one without its `schema.json`.
+    """
+    try:
+        told = json.loads((path.parent / SCHEMA).read_text(encoding="utf-8"))
+        described = told["tables"][path.stem]["columns"]
+        kinds = {name: column["kind"] for name, column in described.items()}
+        frame = _READERS[path.suffix.removeprefix(".")](path, kinds)
+        if list(frame) != list(kinds):
+            raise ValueError("its columns are others")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise RunFolderError(
+            f"{str(path)!r} is no table of an export that has its {SCHEMA} ({error}); export again"
+        ) from error
+    return frame
+
+
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame, each column of one of the kinds that every format holds. Raises `RunFolderError`.
+
+    Half-precision numbers become float64, which is exact.
+    """
+    types = {"int": "int64", "float": "float64", "bool": "bool"}
+    kinds = {name: _kind(str(name), frame) for name in frame}
+    return frame.astype({name: types[kind] for name, kind in kinds.items() if kind in types})
+
+
+def _kind(name: str, frame: pd.DataFrame) -> str:
+    """The kind of a column, in the words of the schema. Raises `RunFolderError` for others."""
+    column = frame[name]
+    found = {"i": "int", "u": "int", "f": "float", "b": "bool"}.get(column.dtype.kind)
+    if found is None and infer_dtype(column, skipna=False) in ("string", "empty"):
+        found = "str"
+    if found is None or (found == "int" and len(column) and column.max() >= 2**63):
+        raise RunFolderError(
+            f"column {name!r} of table {frame.attrs['table']!r} is {column.dtype}; expected whole "
+            "numbers below 2^63, floats, truth values or texts without a gap"
+        )
+    return found
 
 
 def _schema(frames: list[pd.DataFrame]) -> dict[str, Any]:
@@ -51,8 +103,14 @@ def _schema(frames: list[pd.DataFrame]) -> dict[str, Any]:
         }
         for frame in frames
     }
-    return {"tables": tables, "provenance": frames[0].attrs["provenance"] if frames else {}}
+    return {"tables": tables, "provenance": frames[0].attrs["provenance"]}
 
 
 def _columns(frame: pd.DataFrame) -> dict[str, columns.Column]:
-    return columns.TABLES[frame.attrs["table"]]
+    """The columns of a frame: those of the schema, then what else there is."""
+    known = columns.TABLES[frame.attrs["table"]]
+    further = "no column of this schema"
+    return {
+        str(name): known.get(str(name), columns.Column(_kind(str(name), frame), "", further))
+        for name in frame
+    }

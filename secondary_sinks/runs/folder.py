@@ -49,6 +49,10 @@ class RunFolder:
         """Name a folder; nothing is read or written yet."""
         if "\0" in str(path):
             raise RunFolderError(f"{str(path)!r} holds a NUL; expected the path of a folder")
+        try:
+            str(path).encode()
+        except UnicodeEncodeError as error:
+            raise RunFolderError(f"{str(path)!r} is not UTF-8; expected a name of text") from error
         self.path = Path(path)
         self._written: list[Path] = []
 

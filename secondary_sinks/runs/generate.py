@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks import files
-from secondary_sinks.errors import RunFolderError, TextError
+from secondary_sinks.errors import ModelError, RunFolderError, TextError
 from secondary_sinks.models import HookedModel, weight_hash
 from secondary_sinks.models.continuation import Continuation, end_tokens
 from secondary_sinks.models.vocabulary import check_ids
@@ -30,6 +30,7 @@ from secondary_sinks.texts.chat import rendered
 from secondary_sinks.texts.fingerprints import template_sha256, tokenizer_sha256
 from secondary_sinks.texts.read import read_utf8
 from secondary_sinks.texts.records import STORED, load_object
+from secondary_sinks.texts.sizes import json_lines
 from secondary_sinks.texts.text import Message, content_sha256
 
 Say = Callable[[str], None]
@@ -58,7 +59,9 @@ def read_prompts(path: Path) -> list[Text]:
     if path.suffix == ".txt":
         return read_texts(path)
     content = read_utf8(path, "JSON lines or a .txt file")
-    return parse_jsonl("\n".join(_as_text(line) for line in content.split("\n")), str(path))
+    return parse_jsonl(
+        "\n".join(_as_text(line) for line in json_lines(content, str(path))), str(path)
+    )
 
 
 def check_place(out: Path) -> None:
@@ -148,9 +151,16 @@ def _end(model: HookedModel, answer: Answer) -> str:
 
 
 def _choose(logits: Float[Tensor, "d_vocab"], temperature: float, chance: torch.Generator) -> int:
+    if not logits.max().isfinite():
+        raise ModelError(
+            "the model's scores of the next token hold NaN or infinity, so there is no likeliest "
+            "one; use --dtype float32"
+        )
     if not temperature:
         return int(logits.argmax())
-    return int(torch.multinomial((logits / temperature).softmax(0), 1, generator=chance))
+    below = (logits - logits.max()).double() / temperature  # at most 0, however small that is
+    shares = below.softmax(0).to(logits.dtype)
+    return int(torch.multinomial(shares, 1, generator=chance))
 
 
 def _fed(model: HookedModel, text: Text) -> Tensor:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import columns, parquet
-from secondary_sinks.runs.folder import RunFolder
+from secondary_sinks.runs.folder import RECORD, RunFolder
 
 PROVENANCE = ("key", "command", "commit", "device", "dtype", "seed", "versions")
 
@@ -57,10 +57,16 @@ class Opened:
 
     @property
     def models(self) -> list[dict[str, Any]]:
-        """Each model: its name in the tables, its hashes and sizes."""
-        if "models" in self.record:
-            return [{"label": one["label"], **one["model"]} for one in self.record["models"]]
-        return [{"label": self.record["model"]["name"], **self.record["model"]}]
+        """Each model: its name in the tables, its hashes and sizes. Raises `RunFolderError`."""
+        try:
+            if "models" in self.record:
+                return [{"label": one["label"], **one["model"]} for one in self.record["models"]]
+            return [{"label": self.record["model"]["name"], **self.record["model"]}]
+        except (KeyError, TypeError) as error:
+            raise RunFolderError(
+                f"{str(self.path / RECORD)!r} is no whole record: it does not say which model the "
+                "run was of; run again with --force"
+            ) from error
 
     def table(self, name: str) -> pd.DataFrame:
         """A table by name, checked against its schema. Raises `RunFolderError`."""

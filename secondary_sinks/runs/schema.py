@@ -13,7 +13,7 @@ from pandas.api import types as kinds
 
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import columns
-from secondary_sinks.runs.folder import EXACT, RECORD, RunFolder
+from secondary_sinks.runs.folder import ANSWERS, EXACT, RECORD, RunFolder
 from secondary_sinks.runs.opened import by_model
 from secondary_sinks.types import LayerEffect, Verdict
 
@@ -43,6 +43,10 @@ def _row_of(kind: type) -> dict[str, Any]:
     return {item.name: NUMBER if item.type is float else item.type for item in fields(kind)}
 
 
+ANSWER = {
+    **{"question": str, "tables": [str], "left_out": dict, "n_censored": int},
+    "verdicts": [_row_of(Verdict)],
+}
 REPORTED: dict[str, Any] = {
     "key": str,
     "commit": (str, type(None)),
@@ -59,7 +63,7 @@ REPORTED: dict[str, Any] = {
     "layer_effects?": [_row_of(LayerEffect)],
     "verdicts": [_row_of(Verdict)],
     "timings_s?": dict,
-    "answers?": [{"question": str, "verdicts": [_row_of(Verdict)]}],
+    "answers?": [ANSWER],
 }
 """What a report and the command line say of a run. A type or several; {field: type} of an object,
 where a field with a question mark may be missing; [type] of a list of such."""
@@ -146,6 +150,11 @@ def _wrong_values(record: dict[str, Any]) -> str:
         for key, value in record.get(name, {}).items():
             if not isinstance(value, NUMBER) or not math.isfinite(value):
                 return _mismatch(f".{name}.{key}", value, "a number")
+    for n, answer in enumerate(record.get("answers", ())):
+        known = set(ANSWERS.get(answer["question"], ()))
+        if not {"cells", "effects"} <= set(answer["tables"]) <= known:
+            what = f"{answer['question']!r:.40} with tables {answer['tables']!r:.60}"
+            return f"answers[{n}] is {what}; expected a question of this version, with its tables"
     told = [record, *record.get("answers", ())]
     for n, verdict in enumerate(verdict for one in told for verdict in one.get("verdicts", ())):
         if verdict["outcome"] not in OUTCOMES:

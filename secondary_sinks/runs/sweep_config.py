@@ -128,5 +128,7 @@ def parse_layers(text: str) -> tuple[int, ...]:
         if int(numbers[-1]) < int(first):
             raise SweepError(f"{where} runs backwards; expected like 0-11")
         layers += range(int(first), int(numbers[-1]) + 1)
+        if len(layers) > MOST_LAYERS:  # at least one stands twice
+            break
     refuse_twice("layers", layers)
     return tuple(layers)

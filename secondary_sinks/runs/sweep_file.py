@@ -13,6 +13,8 @@ from secondary_sinks.runs.sweep_config import SweepConfig, parse_layers
 from secondary_sinks.runs.tasks import ModelSpec
 from secondary_sinks.types import Thresholds
 
+MOST_BYTES = 200_000
+"""Size of a config file: room for the paths of some thousand files of texts."""
 _OF_MODELS = {item.name for item in fields(ModelSpec)} - {"name"}
 
 
@@ -26,11 +28,7 @@ def from_dict(given: Any, where: str = "the config") -> SweepConfig:
     if not isinstance(given, Mapping):
         raise SweepError(f"{where}: expected keys and values, such as 'edits: [zero]'")
     known = {item.name for item in fields(SweepConfig)} | _OF_MODELS
-    unknown = sorted(str(key) for key in given.keys() - known)
-    if unknown:
-        raise SweepError(
-            f"{where}: unknown key {unknown[0]!r}; expected {', '.join(sorted(known))}"
-        )
+    _refuse_unknown(given, known, where, "")
     shared = {name: given[name] for name in _OF_MODELS & given.keys()}
     values: dict[str, Any] = {
         "models": tuple(_spec(one, shared, where) for one in _list(given, "models", where))
@@ -74,10 +72,7 @@ def _spec(one: Any, shared: Mapping[str, Any], where: str) -> ModelSpec:
         raise SweepError(
             f"{where}: models has {short(one)}; expected a name, or a mapping with a name"
         )
-    unknown = sorted(str(key) for key in one.keys() - _OF_MODELS - {"name"})
-    if unknown:
-        allowed = ", ".join(sorted(_OF_MODELS))
-        raise SweepError(f"{where}: unknown key {unknown[0]!r} of a model; expected {allowed}")
+    _refuse_unknown(one, _OF_MODELS | {"name"}, where, " of a model")
     values: dict[str, Any] = {}
     for name, value in {**shared, **one}.items():
         if value is None or name == "name":
@@ -87,16 +82,22 @@ def _spec(one: Any, shared: Mapping[str, Any], where: str) -> ModelSpec:
             values[name] = tuple(_text(word, "skip", where) for word in words)
         else:
             values[name] = _expect(value, _SPEC[name], name, where)
-    return ModelSpec(name=one["name"], **values)
+    return ModelSpec(name=_text(one["name"], "name", where), **values)
+
+
+def _refuse_unknown(given: Mapping[Any, Any], known: set[str], where: str, whose: str) -> None:
+    for key in given:
+        if key not in known:
+            allowed = ", ".join(sorted(known))
+            raise SweepError(f"{where}: unknown key {short(key)}{whose}; expected {allowed}")
 
 
 def _layers(value: Any, where: str) -> tuple[int, ...]:
-    if isinstance(value, str):
-        return parse_layers(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return parse_layers(str(value))
-    parts = _expect(value, list, "layers", where)
-    return parse_layers(",".join(str(part) for part in parts))
+    parts = [value] if isinstance(value, str | int) else _expect(value, list, "layers", where)
+    for part in parts:
+        if isinstance(part, bool) or not isinstance(part, str | int):
+            raise SweepError(f"{where}: layers is {short(value)}; expected ranges, as in 0-11,20")
+    return parse_layers(",".join(p if isinstance(p, str) else short(p) for p in parts))
 
 
 def _thresholds(value: Any, where: str) -> Thresholds:
@@ -120,7 +121,10 @@ def _thresholds(value: Any, where: str) -> Thresholds:
 
 def _text(value: Any, name: str, where: str) -> str:
     """A word; numbers are none, since `scale` alone is no edit."""
-    return str(_expect(value, str, name, where))
+    word = str(_expect(value, str, name, where))
+    if any("\ud800" <= char <= "\udfff" for char in word):
+        raise SweepError(f"{where}: {name} holds half a surrogate pair in {short(word)}")
+    return word
 
 
 def short(value: Any) -> str:
@@ -129,7 +133,17 @@ def short(value: Any) -> str:
     >>> short([list(range(100))])
     '[[0, 1, 2, 3, 4, 5, ...]]'
     """
-    return reprlib.repr(value)[:100]
+    return _SHORT.repr(value)[:100]
+
+
+class _Short(reprlib.Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        """Python refuses to write out a number of more than 4,300 digits."""
+        bits = x.bit_length()
+        return super().repr_int(x, level) if bits < 10_000 else f"a number of {bits:,} bits"
+
+
+_SHORT = _Short()
 
 
 _WORDS = {str: "a word", int: "a whole number", bool: "true or false", list: "a list"}
@@ -139,10 +153,10 @@ _WORDS |= {dict: "keys and values"}
 def _expect(value: Any, kind: type, name: str, where: str) -> Any:
     wrong = not isinstance(value, kind)
     if kind is int:
-        wrong = isinstance(value, bool) or not isinstance(value, int) or value < 0
+        wrong = isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63
     if wrong:
-        least = " of at least 0" if kind is int else ""
-        raise SweepError(f"{where}: {name} is {short(value)}; expected {_WORDS[kind]}{least}")
+        span = " of at least 0 and below 2^63" if kind is int else ""
+        raise SweepError(f"{where}: {name} is {short(value)}; expected {_WORDS[kind]}{span}")
     return value
 
 
@@ -151,6 +165,11 @@ def read_config(path: Path) -> dict[str, Any]:
     if path.suffix not in _READERS:
         raise SweepError(f"config {str(path)!r}: expected a name in {', '.join(_READERS)}")
     try:
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise SweepError(
+                f"config {str(path)!r} has {size:,} bytes; expected at most {MOST_BYTES:,}"
+            )
         content = files.read_text(path, "utf-8-sig")
     except SpecialFileError as error:
         raise SweepError(
@@ -175,21 +194,9 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _yaml(content: str) -> Any:
-    """What a YAML file says; a key that stands twice is refused, as TOML refuses it."""
-    import yaml
+    from secondary_sinks.runs.plain_yaml import load
 
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-            keys = [key.value for key, _ in node.value if key.tag.endswith(":str")]
-            for key in keys:
-                if keys.count(key) > 1:
-                    raise ValueError(f"key {key!r:.60} stands twice")
-            return super().construct_mapping(node, deep)
-
-    try:
-        return yaml.load(content, Loader)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
+    return load(content)
 
 
 def _toml(content: str) -> Any:

@@ -6,6 +6,7 @@ from pathlib import Path
 from secondary_sinks import files
 from secondary_sinks.errors import TextError
 from secondary_sinks.texts.records import load_object, plain_text, text_of
+from secondary_sinks.texts.sizes import check_bytes, json_lines, of_length
 from secondary_sinks.texts.text import Text
 
 
@@ -35,7 +36,7 @@ def read_texts(path: str | Path) -> list[Text]:
                 f"{str(path)!r} is not text: character {place} is NUL; save it as UTF-8"
             )
         name = path.stem.encode(errors="backslashreplace").decode()
-        return [plain_text(content, name, str(path))]
+        return of_length([plain_text(content, name, str(path))], str(path))
     return parse_jsonl(content, str(path))
 
 
@@ -44,6 +45,7 @@ def read_utf8(path: Path, expected: str) -> str:
     try:
         if not path.is_file():
             raise TextError(f"{str(path)!r} is not a file; expected {expected}")
+        check_bytes(path)
         return files.read_text(path, "utf-8-sig")
     except UnicodeDecodeError as error:
         raise TextError(f"{str(path)!r} is not UTF-8 text (byte {error.start})") from error
@@ -54,7 +56,7 @@ def read_utf8(path: Path, expected: str) -> str:
 def parse_jsonl(content: str, name: str) -> list[Text]:
     """Texts from JSON lines; blank lines are skipped, ids must differ."""
     texts: dict[str, Text] = {}
-    for number, line in enumerate(content.split("\n"), start=1):
+    for number, line in enumerate(json_lines(content, name), start=1):
         if not line.strip():
             continue
         text = _parse_line(line, number, f"{name}:{number}")
@@ -64,7 +66,7 @@ def parse_jsonl(content: str, name: str) -> list[Text]:
         texts[text.text_id] = text
     if not texts:
         raise TextError(f"{name!r} holds no texts; expected at least one JSON line")
-    return list(texts.values())
+    return of_length(list(texts.values()), name)
 
 
 def _parse_line(line: str, number: int, where: str) -> Text:

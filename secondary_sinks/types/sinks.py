@@ -155,4 +155,7 @@ def _from_row(row: dict[Any, Any]) -> Sink:
         kind: Any = (int, float) if kinds[name] is float else kinds[name]
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise ValueError(f"{name} is {value!r:.60}; expected {kinds[name].__name__}")
+    for name in ("l_start", "l_end", "lifetime"):
+        if not 0 <= values[name] <= MOST_LAYERS:
+            raise ValueError(f"{name} is {values[name]}; expected 0 to {MOST_LAYERS}")
     return Sink(**(values | {"layers": parse_layers(values["layers"])}))

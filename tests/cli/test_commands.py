@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -134,6 +135,24 @@ def test_an_interrupt_is_one_line_and_leaves_nothing(where, call, tmp_path, monk
     assert (code, printed) == (130, "")
     assert error == "interrupted; run the same command to start again\n"
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("module", ["secondary_sinks.cli", "secondary_sinks.errors", "typer"])
+def test_an_interrupt_while_modules_are_loaded_is_one_line(module):
+    """As Ctrl-C in the first moments: the import of a module raises what Python raises then."""
+    code = f"""
+import runpy, sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "{module}":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["secondary-sinks", "models"]
+runpy.run_module("secondary_sinks", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode in (130, -signal.SIGINT)
+    assert done.stderr == "interrupted; run the same command to start again\n"
 
 
 def test_a_run_that_was_interrupted_before_its_report_gets_it(call, tmp_path, monkeypatch):

@@ -26,6 +26,8 @@ CONFIGS = {
     "out-a-list": "models: [tiny]\nout: [1]",
     "key-a-list": "? [a, b]\n: 3",
     "date": "models: [tiny]\nlayers: 2024-01-01",
+    "tag": "models: [tiny]\ntrace: !!bool maybe",
+    "surrogate": 'models: [tiny]\ntexts: ["caf\\udce9"]',
     "wide": "models: [tiny]\ntexts: [ok.jsonl]\nfeed: " + "z" * 5000,
 }
 
@@ -44,7 +46,21 @@ def generate(*options, model="tiny", out="{out}"):
 
 CASES = {
     # configs
-    "config whose value never ends": (filed("endless"), "feed is [['x'"),
+    "config whose value never ends": (filed("endless"), "357,449,882,112 keys and values"),
+    "config with a tag that does not fit": (
+        filed("tag"),
+        "'maybe' is no bool in \"the file\", lin",
+    ),
+    "config of a path that is not UTF-8": (filed("surrogate"), "texts holds half a surrogate pair"),
+    "bytes that are not UTF-8": (
+        ["detect", "tiny", "--texts", "caf\udce9", "--out", "x"],
+        "'caf\\xe9'",
+    ),
+    "out of bytes that are not UTF-8": (
+        ["detect", "tiny", *OK[:3], "\udcff"],
+        "'\\xff' is not UTF-8",
+    ),
+    "a model of bytes": (["detect", "\udc80", *OK], "'\\x80' is not UTF-8"),
     "config with a key twice": (filed("twice"), "key 'edits' stands twice"),
     "config a word": (filed("word"), "got 'tiny'"),
     "config with a typo": (filed("typo"), "unknown key 'modells'"),

@@ -64,6 +64,11 @@ def put(column, value):
     return lambda frame: frame.assign(**{column: value})
 
 
+def answer(question, *tables):
+    told = {"tables": list(tables), "left_out": {}, "n_censored": 0, "verdicts": []}
+    return {"question": question, **told}
+
+
 REPORT = {
     "record cut": (raw("run.json", lambda raw: raw[:40]), "run.json' is damaged"),
     "record in UTF-16": (raw("run.json", lambda raw: raw.decode().encode("utf-16")), "run.json"),
@@ -97,6 +102,10 @@ REPORT = {
         fields(layer_effects=[layer_effect(0, 0.5) | {"layer": "first"}]),
         "layer_effects[0].layer is 'first'; expected int",
     ),
+    "answers a word": (fields(answers="all"), "answers is 'all'; expected a list"),
+    "answer without tables": (fields(answers=[{"question": "harm"}]), "answers[0] has no 'tables'"),
+    "answer to another question": (fields(answers=[answer("../x")]), "answers[0] is '../x' with"),
+    "answer of another table": (fields(answers=[answer("harm", "x")]), "'harm' with tables ['x']"),
     "times by words": (fields(timings_s={"observe": "long"}), "timings_s.observe is 'long'"),
     "table cut": (raw("sinks.parquet", lambda raw: raw[: len(raw) // 2]), "sinks.parquet' is dam"),
     "table empty": (raw("trace.parquet", lambda raw: b""), "trace.parquet' is damaged"),
@@ -118,6 +127,33 @@ def test_a_report_of_a_damaged_run_is_one_line_and_writes_nothing(damage, named,
     refused(["report", str(tmp_path / "run")], named, tmp_path, capfd)
 
 
+ONLY_A_SCHEMA = {
+    "report": (["report", "{}"], "has no 'key'"),
+    "compare": (["compare", "{}", "--out", "{}.html"], "has no 'key'"),
+    "levels": (["levels", "{}"], "has no 'texts'"),
+    "export": (["export", "{}"], "does not say which model"),
+    "status": (["status", "{}"], "no folder of a sweep"),
+    "verify": (["verify", "{}"], "no folder of a sweep"),
+    "merge": (["merge", "{}", "--out", "{}2"], "no folder of a sweep"),
+}
+
+
+@pytest.mark.parametrize("content", ['{"schema": 1}', '{"schema": 1, "models": [3], "texts": 4}'])
+@pytest.mark.parametrize(("words", "named"), ONLY_A_SCHEMA.values(), ids=ONLY_A_SCHEMA)
+def test_a_record_of_a_schema_alone_is_one_line(words, named, content, tmp_path, capfd):
+    write_run(tmp_path / "run")
+    (tmp_path / "run" / "run.json").write_text(content)
+    named = named if "models" not in content else "run"
+    refused([word.format(tmp_path / "run") for word in words], named, tmp_path, capfd)
+
+
+def test_a_run_without_tables_is_not_exported(tmp_path, capfd):
+    folder = write_run(tmp_path / "run")
+    for name in ("sinks", "trace", "effects"):
+        (folder.path / f"{name}.parquet").unlink()
+    refused(["export", str(folder.path)], "has no tables to export", tmp_path, capfd)
+
+
 def deep(**changes):
     return line(0, 100, 5000, _900=entry(22) | changes)
 
@@ -137,6 +173,12 @@ LEVELS = {
     "token a fraction": (deep(token_id=1.5), [], "got 1.5"),
     "token true": (deep(token_id=True), [], "got True"),
     "layer too large": (deep(layer=[2**40]), [], "layer must be a list of rising layers"),
+    "layer of no model": (deep(layer=[10**9]), [], "layer 1000000000; expected layers below 100,0"),
+    "layers beyond memory": (
+        "\n".join(line(n, 100, 5000 + n, _900=entry(22) | {"layer": [99_999]}) for n in range(300)),
+        [],
+        "300 texts with layers up to 99,999 and lifetimes up to 1 make 60,000,000 cells",
+    ),
     "layers falling": (deep(layer=[3, 2]), [], "got [3, 2]"),
     "layers a word": (deep(layer="all"), [], "got 'all'"),
     "type unknown": (deep(sink_type="\x1b[1mbig"), [], "sink_type '\\x1b[1mbig' is none of"),
@@ -163,6 +205,12 @@ RUNS = {
     "layers without end": (table("sinks", put("segments", f"0-{10**12}")), "no rising layers"),
     "layers missing": (table("sinks", put("segments", None)), "layers is None; expected str"),
     "layers falling": (table("sinks", put("segments", "3-1")), "'3-1' are no rising layers"),
+    "layers of no model": (
+        table("sinks", put("l_start", 10**9)),
+        "l_start is 1000000000; expected",
+    ),
+    "layers below zero": (table("sinks", put("l_start", -1)), "l_start is -1; expected 0 to"),
+    "lifetime without end": (table("sinks", put("lifetime", 2**62)), "expected 0 to 100000"),
     "lifetime a fraction": (table("sinks", put("lifetime", 1.5)), "lifetime is 1.5; expected int"),
     "kind a number": (table("sinks", put("kind", 7)), "kind is 7; expected str"),
     "texts without tokens": (fields(texts=[{"text_id": "a"}]), "texts[0] has no 'n_tokens'"),

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from experiments.across_models import judge, main, read_claims, run, side_by_side
+from experiments.all import COLUMNS, write_claims
 from secondary_sinks.errors import RunFolderError
 
 OUTCOMES = {
@@ -58,6 +59,15 @@ def test_the_map_says_what_was_found(folders):
     assert list(heat.y) == ["x", "y", "z"]
     assert [list(row) for row in heat.z] == [[1, 1], [1, -1], [0, 1]]
     assert heat.text[1][1] == "contradicted"
+
+
+def test_a_model_keeps_its_name_whatever_it_is(tmp_path):
+    name = "-C:\\new\rmodel"
+    row = dict.fromkeys(COLUMNS, 1) | {"experiment": "x", "model": name, "outcome": "supported"}
+    write_claims(pd.DataFrame([row | {"role": "answer"}]), tmp_path)
+    assert read_claims([tmp_path])["model"].tolist() == [name]
+    assert (tmp_path / "claims.csv").read_bytes().count(b"\n") == 2
+    assert b"\r" not in (tmp_path / "claims.csv").read_bytes()
 
 
 def test_folders_without_claims_and_a_model_twice(folders, tmp_path):

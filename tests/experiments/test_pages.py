@@ -10,7 +10,7 @@ from experiments import norm_dose, norms
 from experiments.all import EXPERIMENTS
 from experiments.pages import LARGEST_PICTURE, copy_results, numbers_of, told_by, write_pages
 from experiments.written import RECORD, without_nan
-from secondary_sinks.errors import RunFolderError
+from secondary_sinks.errors import RunFolderError, SinkError
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
@@ -116,6 +116,17 @@ def test_every_docstring_says_what_a_page_needs(name):
     assert question.endswith("?")
     assert "2512.22213" in says
     assert min(len(did), len(mind)) > 20
+
+
+@pytest.mark.parametrize(
+    "doc", [None, "", "A question?", "A question?\n\nMethod: x", "Q?\n\nWhat would refute it: x"]
+)
+def test_a_docstring_of_another_shape_is_named(doc, monkeypatch):
+    monkeypatch.setattr(norms, "__doc__", doc)
+    with pytest.raises(
+        SinkError, match=r"experiments\.norms .* expected a question, a claim, then"
+    ):
+        told_by("norms")
 
 
 def test_the_pages_of_this_repository_are_those_of_their_files(tmp_path):

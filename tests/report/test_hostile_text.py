@@ -96,6 +96,8 @@ def test_tables_to_download_keep_their_tokens_and_hold_no_formula():
     rows = list(csv.reader(io.StringIO(text)))
     assert [json.loads(row[0]) for row in rows[1:]] == words
     assert rows[1][1:] == ["'=cmd", "-1"]
+    text = json.loads(embed.csv_of(pd.DataFrame({"text_id": ["a\rb", "'c", "\\r"], "n": 1})))
+    assert text.splitlines() == ["text_id,n", "a\\rb,1", "''c,1", "\\\\r,1"]
     assert not re.search("[<>&\u2028\u2029]", embed.csv_of(pd.DataFrame({"token": words})))
 
 

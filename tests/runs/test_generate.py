@@ -7,9 +7,16 @@ import torch
 import transformers as hf
 
 from secondary_sinks import load_model, read_texts, tokenize
-from secondary_sinks.errors import TextError
+from secondary_sinks.errors import ModelError, TextError
 from secondary_sinks.models.continuation import end_tokens
-from secondary_sinks.runs.generate import Answer, Sampling, continue_text, generate, read_prompts
+from secondary_sinks.runs.generate import (
+    Answer,
+    Sampling,
+    _choose,
+    continue_text,
+    generate,
+    read_prompts,
+)
 from secondary_sinks.texts import Text
 from tests.tiny import N_CTX, save_tiny
 
@@ -42,6 +49,28 @@ def test_greedy_tokens_are_those_of_transformers(model, folder):
     theirs = expected[0, len(tokens) :].tolist()
     assert [*new, 257][: len(theirs)] == theirs if ended else new == theirs
     assert len(new) > 5
+
+
+@pytest.mark.parametrize("temperature", [1e-40, 5e-324, 1e-9])
+def test_the_smallest_temperatures_draw_the_likeliest_token(temperature):
+    logits = torch.tensor([-3.0, 7.0, 6.9, -1e30])
+    assert _choose(logits, temperature, torch.Generator().manual_seed(1)) == 1
+
+
+def test_tokens_are_drawn_as_softmax_has_them():
+    chance = torch.Generator().manual_seed(1)
+    logits = torch.tensor([0.0, 2.0, 1.0]) + 500
+    drawn = torch.tensor([_choose(logits, 2.0, chance) for _ in range(4000)])
+    shares = torch.bincount(drawn, minlength=3) / len(drawn)
+    assert torch.allclose(shares, (logits / 2).softmax(0), atol=0.03)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_scores_that_are_no_numbers_are_refused(temperature, wrong):
+    logits = torch.tensor([1.0, wrong, 2.0])
+    with pytest.raises(ModelError, match="hold NaN or infinity"):
+        _choose(logits, temperature, torch.Generator())
 
 
 def test_an_answer_ends_where_the_model_ends_it_and_with_the_context(hooked):

@@ -91,6 +91,16 @@ def test_what_a_flag_says_goes_before_the_file():
         ({"models": ["a"], "thresholds": {"aligned": "high"}}, "threshold aligned is 'high'"),
         ({"models": ["a"], "thresholds": {"min_queries": 1.5}}, "expected a whole number"),
         ({"models": ["a"], "skip": [1]}, "skip is 1"),
+        ({"models": ["a"], "ordinary": 2**63}, "ordinary is 9223372036854775808; expected a whole"),
+        ({"models": ["a"], "seed": 1 << 400_000}, "seed is a number of 400,001 bits"),
+        ({"models": ["a"], "seed": -1 << 400_000}, "seed is a number of 400,001 bits"),
+        ({"models": ["a"], "layers": 1 << 400_000}, "a number of 400,001 bits"),
+        ({"models": ["a"], "layers": [0, [1 << 400_000]]}, "layers is [0, [a number of 400,001"),
+        ({"models": ["a"], 1 << 400_000: 1}, "unknown key a number of 400,001 bits"),
+        ({"models": [{"name": "a", 1 << 400_000: 1}]}, "a number of 400,001 bits of a model"),
+        ({"models": ["a"], "thresholds": {"aligned": 1 << 400_000}}, "a number of 400,001 bits"),
+        ({"models": ["\ud800"]}, "name holds half a surrogate pair"),
+        ({"models": ["a"], "texts": ["caf\udce9"]}, "texts holds half a surrogate pair"),
     ],
 )
 def test_one_line_names_the_key_and_what_is_allowed(given, named):
@@ -119,6 +129,25 @@ def test_files_that_are_no_config(name, content, named, tmp_path):
         read_config(tmp_path / name)
     assert named in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_file_of_numbers_without_end_is_refused_and_not_a_traceback(tmp_path):
+    for name, sign in {"c.yaml": ":", "c.toml": " ="}.items():
+        (tmp_path / name).write_text(f"ordinary{sign} 0x{'f' * 100_000}")
+        with pytest.raises(SweepError, match="ordinary is a number of 400,000 bits"):
+            from_dict(read_config(tmp_path / name))
+
+
+def test_a_large_file_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("\n".join(f"key{n}: 1" for n in range(60_000)))
+    with pytest.raises(SweepError, match="has 708,889 bytes; expected at most 200,000"):
+        read_config(path)
+
+
+def test_ranges_that_repeat_themselves_are_refused_at_once():
+    with pytest.raises(SweepError, match="layers has 0 twice"):
+        from_dict({"models": ["a"], "layers": ",".join(["0-9999"] * 10_000)})
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -1,0 +1,68 @@
+r"""Text in CSV: one row is one line, no cell is a formula, and every character can be had back.
+
+Characters that would break a line or cannot be seen are written as `\n`, `\r`, `\t` or `\uXXXX`,
+and a backslash as `\\`. A text that begins like a formula (with `=`, `+`, `-` or `@`, perhaps after
+spaces) or with an apostrophe has a further apostrophe in front. To read a text back, take away one
+apostrophe at its start, then resolve the escapes, as `unescaped` does.
+"""
+
+import csv
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
+_CHARS = {escape: char for char, escape in _NAMED.items()}
+_UNSAFE = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
+_ESCAPE = re.compile(r"\\u([0-9a-f]{4})|\\[nrt\\]")
+_TYPES = {"int": "int64", "float": "float64", "bool": "bool", "str": "str"}
+_FORMULA = re.compile(r"'|\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+
+
+def escaped(word: str) -> str:
+    """A text as a cell.
+
+    >>> print(escaped("=1+1"), escaped("one\\rtwo"), escaped("'tis"), escaped("a=b"))
+    '=1+1 one\\rtwo ''tis a=b
+    """
+    cell = _UNSAFE.sub(lambda found: _NAMED.get(found[0], f"\\u{ord(found[0]):04x}"), word)
+    return f"'{cell}" if _FORMULA.match(cell) else cell
+
+
+def unescaped(cell: str) -> str:
+    """The text that `escaped` made a cell of."""
+    return _ESCAPE.sub(
+        lambda found: chr(int(found[1], 16)) if found[1] else _CHARS[found[0]],
+        cell.removeprefix("'"),
+    )
+
+
+def escape_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with `escaped` texts, in its cells and in the names of its columns."""
+    words = frame.select_dtypes(exclude=["number", "bool"]).columns
+    cells = {name: [escaped(c) if isinstance(c, str) else c for c in frame[name]] for name in words}
+    return frame.assign(**cells).rename(columns=escaped)
+
+
+def write(frame: pd.DataFrame, path: Path) -> None:
+    """Write a frame; texts stand in quotes, NaN is an empty field."""
+    escape_text(frame).to_csv(
+        path, index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n", encoding="utf-8"
+    )
+
+
+def read(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:
+    """The table of a file, with columns of these kinds; raises `ValueError` for another."""
+    floats = [escaped(name) for name, kind in kinds.items() if kind == "float"]
+    frame = pd.read_csv(
+        path,
+        dtype={escaped(name): _TYPES[kind] for name, kind in kinds.items()},
+        keep_default_na=False,
+        na_values={name: [""] for name in floats},
+        float_precision="round_trip",
+        encoding="utf-8",
+    ).rename(columns=unescaped)
+    words = [name for name in frame if kinds.get(str(name)) == "str"]
+    return frame.assign(**{str(name): frame[name].map(unescaped) for name in words})

@@ -1,0 +1,52 @@
+"""Tables as JSON lines: floats to the last digit, NaN as null, infinity as 1e999."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+
+def write(frame: pd.DataFrame, path: Path) -> None:
+    """Write a frame, one object a line."""
+    columns = [
+        [f"{json.dumps(str(name))}: {cell}" for cell in _cells(frame[name])] for name in frame
+    ]
+    with path.open("w", encoding="ascii", newline="\n") as file:
+        for cells in zip(*columns, strict=True):
+            file.write(f"{{{', '.join(cells)}}}\n")
+
+
+def read(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:
+    """The table of a file, with columns of these kinds; raises `ValueError` for another."""
+    with path.open(encoding="utf-8", newline="\n") as file:
+        rows = [json.loads(line) for line in file]
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict) or list(row) != list(kinds):
+            raise ValueError(f"line {number} has other columns")
+        for name, kind in kinds.items():
+            if type(row[name]) not in _FITTING[kind]:
+                raise ValueError(f"line {number}: {name} is {row[name]!r:.60}; expected {kind}")
+    types = {name: _TYPES[kind] for name, kind in kinds.items()}
+    return pd.DataFrame(rows, columns=list(kinds)).astype(types)
+
+
+_TYPES = {"int": "int64", "float": "float64", "bool": "bool", "str": "str"}
+_FITTING: dict[str, tuple[type, ...]] = {
+    **{"int": (int,), "float": (float, type(None))},
+    **{"bool": (bool,), "str": (str,)},
+}
+
+
+def _cells(column: pd.Series) -> Iterator[str]:
+    """The values of a column as JSON, which has numbers without end but no word for infinity.
+
+    >>> list(_cells(pd.Series([0.5, float("nan"), float("-inf")])))
+    ['0.5', 'null', '-1e999']
+    """
+    for value in column.tolist():
+        if isinstance(value, float) and not math.isfinite(value):
+            yield "null" if math.isnan(value) else f"{'-' if value < 0 else ''}1e999"
+        else:
+            yield json.dumps(value)

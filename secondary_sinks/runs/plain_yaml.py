@@ -1,0 +1,85 @@
+"""YAML as plain data: bounded, without code, and with every fault as a `ValueError`.
+
+PyYAML raises whatever its converters stumble over (`!!bool maybe` is a `KeyError`), writes out
+merge keys without a limit, and lets the last of two equal keys win.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+MOST_VALUES = 20_000
+"""Keys and values of a file, after each alias is written out."""
+
+
+def load(content: str) -> Any:
+    """The data of a YAML document. Raises `ValueError` that says what is wrong with it, and where.
+
+    >>> load("a: &x [1, 2]\\nb: *x")
+    {'a': [1, 2], 'b': [1, 2]}
+    """
+    try:
+        loader = _Loader(content)
+        loader.name = "the file"  # in messages, next to the line
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        _check_size(root)
+        return loader.construct_document(root)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain data only; whatever a converter raises names the value and its line."""
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (yaml.YAMLError, RecursionError):
+            raise
+        except Exception as error:  # each converter has its own
+            found = f"{node.value!r:.60}" if isinstance(node, yaml.ScalarNode) else f"a {node.id}"
+            raise _at(node, f"{found} is no {node.tag.rpartition(':')[2]}") from error
+
+
+def _check_size(root: Any) -> None:
+    """Refuse too many keys and values, counted as if every alias were written out."""
+    sizes: dict[int, int] = {}
+
+    def size_of(node: Any) -> int:
+        if id(node) not in sizes:
+            sizes[id(node)] = 0  # while its parts are counted
+            sizes[id(node)] = 1 + sum(map(size_of, _parts(node)))
+        elif not sizes[id(node)]:
+            raise _at(node, "a value holds an alias of itself")
+        return sizes[id(node)]
+
+    found = size_of(root)
+    if found > MOST_VALUES:
+        shown = f"{found:,}" if found < 10**12 else "over 10^12"
+        raise ValueError(
+            f"{shown} keys and values, with aliases written out; expected at most {MOST_VALUES:,}"
+        )
+
+
+def _parts(node: Any) -> Sequence[Any]:
+    """The nodes directly below one."""
+    if isinstance(node, yaml.MappingNode):
+        _refuse_second_keys(node)
+        return [part for pair in node.value for part in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else ()
+
+
+def _refuse_second_keys(node: Any) -> None:
+    """TOML refuses a key that stands twice; so does this."""
+    seen = set()
+    for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+        if (key.tag, key.value) in seen:
+            raise _at(key, f"key {key.value!r:.60} stands twice")
+        seen.add((key.tag, key.value))
+
+
+def _at(node: Any, problem: str) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
