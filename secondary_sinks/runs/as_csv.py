@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from secondary_sinks import files
+
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
 _CHARS = {escape: char for char, escape in _NAMED.items()}
 _UNSAFE = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
@@ -56,13 +58,14 @@ def write(frame: pd.DataFrame, path: Path) -> None:
 def read(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:
     """The table of a file, with columns of these kinds; raises `ValueError` for another."""
     floats = [escaped(name) for name, kind in kinds.items() if kind == "float"]
-    frame = pd.read_csv(
-        path,
-        dtype={escaped(name): _TYPES[kind] for name, kind in kinds.items()},
-        keep_default_na=False,
-        na_values={name: [""] for name in floats},
-        float_precision="round_trip",
-        encoding="utf-8",
-    ).rename(columns=unescaped)
+    with files.open_file(path) as file:
+        frame = pd.read_csv(
+            file,
+            dtype={escaped(name): _TYPES[kind] for name, kind in kinds.items()},
+            keep_default_na=False,
+            na_values={name: [""] for name in floats},
+            float_precision="round_trip",
+            encoding="utf-8",
+        ).rename(columns=unescaped)
     words = [name for name in frame if kinds.get(str(name)) == "str"]
     return frame.assign(**{str(name): frame[name].map(unescaped) for name in words})

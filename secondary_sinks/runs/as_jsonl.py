@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from secondary_sinks import files
+
 
 def write(frame: pd.DataFrame, path: Path) -> None:
     """Write a frame, one object a line."""
@@ -20,8 +22,7 @@ def write(frame: pd.DataFrame, path: Path) -> None:
 
 def read(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:
     """The table of a file, with columns of these kinds; raises `ValueError` for another."""
-    with path.open(encoding="utf-8", newline="\n") as file:
-        rows = [json.loads(line) for line in file]
+    rows = [json.loads(line) for line in files.read_text(path).rstrip("\n").split("\n") if line]
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict) or list(row) != list(kinds):
             raise ValueError(f"line {number} has other columns")

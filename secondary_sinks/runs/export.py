@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from pandas.api.types import infer_dtype
 
+from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import as_csv, as_jsonl, columns, durable, parquet
 from secondary_sinks.runs.opened import open as open_run
@@ -58,7 +59,7 @@ def read_export(path: Path) -> pd.DataFrame:
     Raises `RunFolderError` for another file, or one without its `schema.json`.
     """
     try:
-        told = json.loads((path.parent / SCHEMA).read_text(encoding="utf-8"))
+        told = json.loads(files.read_text(path.parent / SCHEMA))
         described = told["tables"][path.stem]["columns"]
         kinds = {name: column["kind"] for name, column in described.items()}
         frame = _READERS[path.suffix.removeprefix(".")](path, kinds)

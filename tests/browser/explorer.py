@@ -12,6 +12,9 @@ class Words:
         hostile = {1: "<img src=x onerror=alert(1)>", 20: "</script>", 21: "%{x}<b>"}
         return hostile.get(ids[0], " word")
 
+    def convert_ids_to_tokens(self, ids):
+        return self.decode([ids]) if isinstance(ids, int) else [self.decode([one]) for one in ids]
+
 
 def planted():
     """A text of two pages with a sink on each, the stronger one on the second; and its model."""
