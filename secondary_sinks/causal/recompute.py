@@ -141,7 +141,7 @@ class _Passing:
 
     def _step(self, view: LayerView) -> None:
         """Take the cells that have changed through one layer."""
-        paid = _paid(view, self.table.watch)
+        paid = paid_to(view, self.table.watch)
         for start, group in self.groups.items():
             walking = [number for number in group if number in self.states]
             before = paid[:start].sum(0).cpu()
@@ -202,14 +202,3 @@ class _Passing:
             if number in self.states:
                 table.loss[number, start:-1] = found.edited[number]
                 table.kl[number, start:-1] = found.kl[number]
-
-
-def _paid(view: LayerView, watch: Sequence[int]) -> Float[Tensor, "query watch"]:
-    """Attention that each query of the clean run pays to the watched keys, mean over heads."""
-    assert view.denominator is not None
-    positions: Int[Tensor, "watch"] = torch.tensor(watch, device=view.queries.device)
-    scores = view.run.scores(view.queries, view.run.keys[positions]).float()
-    paid = (scores - view.denominator.log_sum[..., None]).exp().mean(0)
-    behind = torch.arange(len(view.queries), device=paid.device)[:, None] - positions
-    window = view.run.window
-    return paid.where((behind >= 0) & (behind < (window or len(view.queries))), 0.0)
