@@ -138,9 +138,9 @@ def residual_norms(cache: Cache, layer: int) -> Float[Tensor, "pos"]:
 
 
 def key_norms(cache: Cache, layer: int, *, rotary: bool = True) -> Float[Tensor, "pos kv_head"]:
-    """`measures.norms` of `attn.hook_rot_k`: keys as the scores use them, after k norm and rotation.
+    """`measures.norms` of `attn.hook_rot_k`: keys as the scores use them.
 
-    `rotary` as above. `raw_key_norms` are those of the output of k_proj.
+    After k norm and rotation; `rotary` as above. `raw_key_norms` are those of the output of k_proj.
     """
     return geometry.norms(take(cache, layer, "rot_k" if rotary else "k"))
 

@@ -112,8 +112,9 @@ class LayerRun(ABC):
     ) -> Suffixes:
         """Run other endings of the text, as long as the text itself; after `forward`.
 
-        They see the clean keys before them, and each its own. `watch` as in `forward`. Hooks see `[cell, query, ...]`,
-        once per chunk of queries, in order; none on patterns or scores, which are not made.
+        They see the clean keys before them, and each its own. `watch` as in `forward`. Hooks see
+        `[cell, query, ...]`, once per chunk of queries, in order; none on patterns or scores,
+        which are not made.
         """
 
     @property

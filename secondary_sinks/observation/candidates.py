@@ -1,11 +1,11 @@
 """What is measured of every token that may turn out to be a primary sink, while the pass goes on.
 
 Alignment needs the primary's residual at the moment when a layer is in memory, and so does what
-each query pays to it; but which token is the primary is certain only at the end. So a few *candidates* are followed: the first
-positions, and from the layer on at which it first stands out, any token among the farthest from
-the typical one, or among the most attended that stand out. They save time and decide nothing:
-the primary is chosen among all positions (`observation.primaries`), and where a chosen one was
-not followed, a further pass follows it.
+each query pays to it; but which token is the primary is certain only at the end. So a few
+*candidates* are followed: the first positions, and from the layer on at which it first stands out,
+any token among the farthest from the typical one, or among the most attended that stand out. They
+save time and decide nothing: the primary is chosen among all positions (`observation.primaries`),
+and where a chosen one was not followed, a further pass follows it.
 """
 
 from collections.abc import Sequence

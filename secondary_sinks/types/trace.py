@@ -92,9 +92,9 @@ class Trace:
         none, of the whole model: the number of layers is read off it. It must hold, for every
         layer, `hook_resid_post`, `hook_mlp_out` and `attn.hook_pattern`. Rows of other hooks are
         NaN where the cache lacks them: `key_norm_raw` needs `attn.hook_k`, `key_norm` needs
-        `attn.hook_rot_k`, `score` needs `attn.hook_rot_q` too and the `scale` of q.k (one, or one per layer; usually
-        1 / sqrt(d_head)), `value_norm` needs `attn.hook_v`. `rotary=False` says that the model
-        rotates nothing: `attn.hook_q` and `attn.hook_k` are read instead.
+        `attn.hook_rot_k`, `score` needs `attn.hook_rot_q` too and the `scale` of q.k (one, or one
+        per layer; usually 1 / sqrt(d_head)), `value_norm` needs `attn.hook_v`. `rotary=False` says
+        that the model rotates nothing: `attn.hook_q` and `attn.hook_k` are read instead.
 
         `tokens` are the ids that were fed, `[pos]` or `[1, pos]`; `strings` their texts (ids in
         brackets by default). `windows` are the sliding windows, one per layer, None where a layer

@@ -198,7 +198,7 @@ def test_exactly_the_missing_hook_names_are_said(plain, name):
     if "not rotated" not in name:
         said = set(re.findall(r"`((?:attn\.|mlp\.)?hook_\w+)`", getattr(cached, name).__doc__))
         instead = set() if name == "raw_key_norms" else {"attn.hook_q", "attn.hook_k"}
-            assert {one.split(".", 2)[2] for one in needs} == said - instead
+        assert {one.split(".", 2)[2] for one in needs} == said - instead
 
 
 def test_a_tensor_of_another_shape_is_refused():

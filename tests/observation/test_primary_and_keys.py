@@ -1,4 +1,4 @@
-"""What each query pays to the primary, and raw and used keys: against plain patterns and weights."""
+"""What each query pays to the primary, and raw and used keys, against the plain model."""
 
 import pytest
 import torch
