@@ -31,6 +31,7 @@ from secondary_sinks.models.layers import begin, refuse_unreplicable
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.observation import LayerView, walk
 from secondary_sinks.observation.belongs import check_belongs, check_same
+from secondary_sinks.observation.walk import paid_to
 from secondary_sinks.types import Cell, Edit, Trace, as_cell
 
 STATES_AT_ONCE = 1 << 28
@@ -47,13 +48,15 @@ def recompute(
     others: Sequence[Trace] = (),
     reference: Means | None = None,
     loss: bool = True,
+    by_query: bool = False,
     progress: Progress | None = None,
 ) -> Recomputed:
     """Run every cell with all that follows from it: equal to a whole forward pass per cell.
 
     A cell is an edit, or several that are made together, of one token or of many. The edited
     tokens and the references of the trace are watched, and those of `watch`. `loss=False` leaves
-    the unembedding out: losses and divergences are then NaN. A cell that changes nothing keeps
+    the unembedding out: losses and divergences are then NaN. `by_query=True` also keeps what each
+    query pays to the primary: layers x cells x positions numbers. A cell that changes nothing keeps
     the clean values, bit by bit. Other arguments, and errors, are those of `replay`.
     """
     check_belongs(model, trace)
@@ -63,7 +66,7 @@ def recompute(
     refuse_unreplicable(model)
     watched = _watched(trace, cells, watch)
     waves = _waves(trace, cells)
-    result = Table(trace, cells, watched)
+    result = Table(trace, cells, watched, by_query)
     for done, wave in enumerate(waves):
         ready = done * len(trace.norm), len(waves) * len(trace.norm)
         passing = _Passing(model, trace, wave, cells, known, means, result)
@@ -155,11 +158,13 @@ class _Passing:
             self.model, view.layer, [self.cells[number] for number in batch], self.donors
         )
         states = torch.stack([self.states[number] for number in batch])
-        after = view.run.run_suffixes(states, edits.on_suffixes(start))
+        watch = self.table.watch
+        after = view.run.run_suffixes(states, edits.on_suffixes(start), watch)
         for index, number in enumerate(batch):
             self.states[number] = after.resid_post[index].clone()
-            received = before + after.received[index, list(self.table.watch)].cpu()
+            received = before + after.received[index, list(watch)].cpu()
             self._note(view, number, start, after.keys[index], received)
+            self._note_paid(view.layer, number, after.paid[index])
 
     def _enter(self, view: LayerView, changed: Entered) -> None:
         """From here on a cell differs from the clean text; here, in one token."""
@@ -190,6 +195,14 @@ class _Passing:
             columns[name][view.layer, number, later] = value
         seen = seeing_queries(len(view.resid_pre), view.run.window)[watch]
         columns["mass"][view.layer, number] = received / seen
+
+    def _note_paid(self, layer: int, number: int, paid: Float[Tensor, "suffix watch"]) -> None:
+        """What queries pay to the reference of the state that this block reads."""
+        if self.table.paid_to_primary is None:
+            return
+        column = self.table.watch.index(int(self.trace.reference[max(layer - 1, 0)]))
+        row = self.table.paid_to_primary[layer, number, -len(paid) :]
+        row.copy_(paid[:, column].where(row.isfinite(), torch.nan))
 
     def predict(self) -> None:
         """Losses and divergences of all cells, after the last layer."""
