@@ -137,10 +137,11 @@ def _change(trace: Trace, primary: Sink | None, sink: Sink, window: int) -> floa
 
 def _by_text(cells: pd.DataFrame) -> pd.DataFrame:
     """What removing the sink gives back beyond removing its control, by text; seeds averaged."""
-    means = cells.groupby(["role", "text_id"])[["gained", "change"]].mean()
-    gained = means.loc["sink", "gained"] - means.loc["control", "gained"]
-    gained = gained.where(gained.abs() > ROUNDING, 0.0)
-    return pd.DataFrame({"gained": gained, "change": means.loc["sink", "change"]})
+    names = ["gained", "change"]
+    means = {role: part.groupby("text_id")[names].mean() for role, part in cells.groupby("role")}
+    both = means["sink"].assign(gained=means["sink"]["gained"] - means["control"]["gained"])
+    both.loc[both["gained"].abs() <= ROUNDING, "gained"] = 0.0
+    return both
 
 
 def _told(by_text: pd.DataFrame) -> dict[str, float]:
@@ -164,15 +165,14 @@ def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int]) -> Verdict:
     if not len(effects):
         why = "no sink with layers of an active primary before its creation could be removed"
         return verdict_of(CLAIM, "inconclusive", why, None, **words)
-    first = effects.iloc[0]
+    first, *_ = rows = effects.to_dict("records")
     n_texts = int(first["n_texts"])
-    interval = Interval(
-        value=first["gained"], low=first["low"], high=first["high"], n=n_texts, n_texts=n_texts
-    )
+    ends = {"low": float(first["low"]), "high": float(first["high"])}
+    interval = Interval(value=float(first["gained"]), n=n_texts, n_texts=n_texts, **ends)
     if n_texts < LEAST:
         why = f"{n_texts} text(s) have a sink that can be removed; at least {LEAST} are needed"
         return verdict_of(CLAIM, "inconclusive", why, interval, **words)
-    outcome, agreement = agreed({one.edit: _outcome(one) for one in effects.itertuples()})
+    outcome, agreement = agreed({str(one["edit"]): _outcome(one) for one in rows})
     why = (
         f"removed, the first secondary sink gives {first['gained']:+.3f} of the attention of later "
         f"queries back to the primary, which had changed by {first['change']:+.3f}; {agreement}"
@@ -180,5 +180,5 @@ def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int]) -> Verdict:
     return verdict_of(CLAIM, outcome, why, interval, **words)
 
 
-def _outcome(one: Any) -> str:
-    return "supported" if one.low > 0 else "contradicted" if one.high < 0 else "inconclusive"
+def _outcome(one: Mapping[Any, Any]) -> str:
+    return "supported" if one["low"] > 0 else "contradicted" if one["high"] < 0 else "inconclusive"

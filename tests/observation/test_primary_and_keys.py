@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from secondary_sinks import detect, load_model, observe
+from secondary_sinks import Edit, detect, load_model, observe, recompute
 from secondary_sinks.testing import Plant, plant
 from secondary_sinks.testing.families import tiny
 from tests.marks import needs_old, thinned
@@ -121,3 +121,30 @@ def split_keys(out, config):
     if config.model_type == "gpt_neox":  # query, key, value of each head in turn
         return out.unflatten(-1, (heads, 3, width))[:, :, 1]
     return out[:, heads * width : (heads + groups) * width].unflatten(-1, (groups, width))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["gpt-oss", "qwen3"])
+def test_what_queries_pay_after_an_edit_is_that_of_a_whole_run_with_a_hook(name, kind):
+    """With windows and learned sinks; queries before the edit and a cell that changes nothing."""
+    model = load_model(tiny(name), device="cpu", bridge=kind == "bridge")
+    trace = observe(model, TOKENS)
+    edits = [Edit(pos=12, layer=0), Edit(pos=12, layer=0, kind="scale", value=1.0)]
+    paid = recompute(model, trace, edits, loss=False, by_query=True).paid_to_primary
+    assert torch.equal(paid[:, 1].nan_to_num(-1), trace.paid_to_primary.nan_to_num(-1))
+    patterns = {}
+
+    def zero(mlp_out, hook):
+        edited = mlp_out.clone().reshape(1, len(TOKENS), -1)  # experts drop an axis
+        edited[:, 12] = 0
+        return edited.reshape(mlp_out.shape)
+
+    hooks = [("blocks.0.hook_mlp_out", zero)]
+    for layer in range(3):
+        keep = lambda pattern, hook, layer=layer: patterns.update({layer: pattern[0].mean(0)})  # noqa: E731
+        hooks.append((f"blocks.{layer}.attn.hook_pattern", keep))
+    with torch.no_grad(), model.hooks(fwd_hooks=hooks):
+        model(TOKENS[None])
+    expected = expected_paid(torch.stack([patterns[layer] for layer in range(3)]), trace.reference)
+    torch.testing.assert_close(paid[:, 0], expected, rtol=1e-4, atol=1e-5, equal_nan=True)
+    assert float((paid[2, 0] - trace.paid_to_primary[2])[13:].abs().nan_to_num(0).max()) > 1e-4
