@@ -39,11 +39,9 @@ def paid_attention(
     >>> paid_attention(torch.tensor([[[1.0, 0.0], [0.25, 0.75]]]), [1]).tolist()
     [[0.0], [0.75]]
     """
-    known = [key for key in keys if key < pattern.shape[-1]]
-    paid = torch.zeros(pattern.shape[-2], len(keys), device=pattern.device)
-    columns = [column for column, key in enumerate(keys) if key < pattern.shape[-1]]
-    paid[:, columns] = pattern[..., known].float().mean(0)
-    return paid
+    at = torch.tensor(keys, dtype=torch.long, device=pattern.device)
+    last = pattern.shape[-1] - 1
+    return pattern[..., at.clamp(max=last)].float().mean(0).where(at <= last, 0.0)
 
 
 def seeing_queries(
