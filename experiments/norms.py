@@ -3,10 +3,12 @@
 Claim of the paper (Wong et al. 2025, arXiv 2512.22213): secondary sinks are sinks of the known
 kind in weaker form: long residuals, and values so short that attending to them moves little.
 
-Method: lengths of resid_post, keys (as scores use them) and values, for primary sinks, secondary
-sinks and all other tokens. Long residuals are part of how sinks are found, so they prove nothing;
-values are not. Verdict: the share of secondary sinks whose value, on average over the blocks that
-read the sink, is shorter than that of its control token (a token twin, else a neighbour).
+Method: lengths of resid_post, keys and values, for primary sinks, secondary sinks and all other
+tokens. Keys twice: raw (the output of k_proj, as in the paper's figure) and used (after q/k norm
+and rotation, as the scores use them); they differ on models that norm their keys. Long residuals
+are part of how sinks are found, so they prove nothing; values are not. Verdict: the share of
+secondary sinks whose value, on average over the blocks that read the sink, is shorter than that of
+its control token (a token twin, else a neighbour).
 
 What would refute it: half of the sinks or more have values as long as their controls.
 
@@ -30,13 +32,15 @@ NAME, QUESTION = "norms", "How long are residuals, keys and values of sinks?"
 CLAIM = "{} of secondary sinks are shorter than those of the same tokens elsewhere"
 PANELS = {
     "norm": ("length of residual", "log"),
-    "key_norm": ("length of key in block", "linear"),
+    "key_norm_raw": ("raw key (k_proj)", "linear"),
+    "key_norm": ("used key (in scores)", "linear"),
     "value_norm": ("length of value in block", "linear"),
 }
 COLUMNS = {
     "kind": "primary, primary_like or secondary sink, or ordinary: every other token",
     "layer": "0-based; residuals after the block, keys and values inside it",
-    "measure": "norm (of resid_post), key_norm (after q/k norm and rotation) or value_norm",
+    "measure": "norm (of resid_post), key_norm_raw (output of k_proj), key_norm (used by scores: "
+    "after q/k norm and rotation) or value_norm",
     "n_tokens": "tokens of all texts",
     "low": "10th percentile over tokens, length in units of the model",
     "median": "median over tokens, same unit",
@@ -45,7 +49,8 @@ COLUMNS = {
 CAPTIONS = {
     "figure": (
         "Lines are medians over tokens, bands the 10th to 90th percentile. Residuals are those "
-        "after the layer; keys and values those inside the block of that number."
+        "after the layer; keys and values those inside the block of that number. Raw keys are the "
+        "output of k_proj; used keys are those after q/k norm and rotation."
     ),
 }
 
@@ -66,7 +71,10 @@ def run(observed: Observed) -> Finding:
         captions=CAPTIONS,
         figure=layer_profiles(trace, sinks, PANELS),
         verdict=_verdict(ratios, "value", observed),
-        further=(_verdict(ratios, "key", observed),),
+        further=(
+            _verdict(ratios, "raw key", observed),
+            _verdict(ratios, "used key", observed),
+        ),
         tables={"ratios": ratios},
     )
 
@@ -94,13 +102,14 @@ def _ratios(trace: Trace, case: Case) -> dict[str, Any]:
 
     return who(trace, case) | {
         "norm_ratio": ratio("norm", layers),
-        "key_ratio": ratio("key_norm", blocks),
+        "raw_key_ratio": ratio("key_norm_raw", blocks),
+        "used_key_ratio": ratio("key_norm", blocks),
         "value_ratio": ratio("value_norm", blocks),
     }
 
 
 def _verdict(ratios: pd.DataFrame, of: str, observed: Observed) -> Verdict:
-    ratio = ratios[f"{of}_ratio"]
+    ratio = ratios[f"{of.replace(' ', '_')}_ratio"]
     shorter = (ratio < 1).astype(float).where(ratio.notna())
     return judged(
         CLAIM.format(f"{of}s"),

@@ -3,15 +3,17 @@
 Claim of the paper (Wong et al. 2025, arXiv 2512.22213): the primary sink weakens in middle
 layers, coinciding with the emergence of secondary sinks.
 
-Method: the primary's attention mass, key norm and score (q.k), aligned to each secondary sink's
-creation layer; the null hypothesis is that creation layers are random layers of the primary's
-span (`secondary_sinks.primary_weakening`). That is the verdict. A coincidence says nothing about
-causes, so each secondary sink is then removed at its forming MLPs, and its attention followed:
-does the primary get it back (`secondary_sinks.redistribution`, total effects)?
+Method: a difference in differences (`secondary_sinks.primary_weakening`). What queries pay to the
+primary, in the layers after the creation of a text's first secondary sink less the layers before;
+of queries after the sink, less queries before it, which cannot see it; less the same at the same
+positions of another text that has no secondary sink there. One number per pair of texts, and exact
+sign flips: that is the verdict. Then the sink is removed at its forming MLPs: do later queries pay
+the primary more than after the same edit at a control token (`secondary_sinks.restoration`)? And
+where does all of its attention go (`secondary_sinks.redistribution`)?
 
-What would refute it: the primary's mass rises where secondary sinks arise, or falls no more than
-at other layers. Attention that goes elsewhere than to the primary refutes the cause, not the
-coincidence.
+What would refute it: queries after the sink lose no more than those before it, beyond what texts
+without a sink lose at the same place. A removal that gives the primary nothing back refutes the
+cause, not the coincidence.
 
     python -m experiments.primary_weakening --model smollm2-135m --out results/primary_weakening
 """
@@ -20,13 +22,12 @@ from typing import Annotated
 
 import pandas as pd
 import plotly.graph_objects as go
-import torch
 import typer
 
 from experiments.answers import forming_of
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, nobody, unanswered
-from secondary_sinks import Verdict, primary_weakening, redistribution
+from secondary_sinks import Verdict, primary_weakening, redistribution, restoration
 from secondary_sinks.detection.weakening import WINDOW
 from secondary_sinks.plots import count_bars, interval_lines
 from secondary_sinks.questions.necessity import EDITS
@@ -34,14 +35,18 @@ from secondary_sinks.questions.necessity import EDITS
 NAME, QUESTION = "primary_weakening", "Does the primary weaken as secondary sinks arise?"
 CLAIM = "the primary weakens as secondary sinks arise"
 PANELS = {
+    "by_query": ("attention paid by queries", "linear"),
     "mass": ("attention mass", "linear"),
-    "key_norm": ("length of key", "linear"),
+    "key_norm": ("length of used key", "linear"),
     "score": ("score (q.k)", "linear"),
 }
 COLUMNS = {
-    "measure": "of the primary: mass, key_norm or score (q.k x scale), in units of the model",
+    "measure": "of the primary: by_query (what some queries pay to it), mass, key_norm (used key: "
+    "after q/k norm and rotation) or score (q.k x scale), in units of the model",
+    "group": "primary, or the queries of by_query: after or before the first secondary sink of a "
+    "text, and the same places in the text without a sink that it is compared with",
     "relative": "layer less the creation layer of a secondary sink; from 0 on, there is one",
-    "mean": "mean over secondary sinks, in the block that reads the layer",
+    "mean": "mean over secondary sinks (by_query: over texts), in the block that reads the layer",
     "low": "lower end of its 95 % interval over texts",
     "high": "upper end",
     "n_sinks": "secondary sinks whose primary has such a layer",
@@ -49,8 +54,10 @@ COLUMNS = {
 }
 CAPTIONS = {
     "figure": (
-        "The primary, by layers after a secondary sink arises (dotted): means over sinks, bands "
-        "95 % intervals over texts."
+        "The primary, by layers after a secondary sink arises (dotted). On top, what is judged: "
+        "the attention paid to it by queries after and before the first secondary sink of a text, "
+        "and at the same places of a text without one. Below: means over sinks. Bands are 95 % "
+        "intervals over texts."
     ),
     "restored": "Who gets the attention of a removed secondary sink, by how it is removed.",
 }
@@ -74,21 +81,21 @@ def run(
     why = nobody(observed)
     if why:
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
-    generator = torch.Generator().manual_seed(observed.seed)
-    found = primary_weakening(observed.traces, observed.sinks, window=window, generator=generator)
+    found = primary_weakening(observed.traces, observed.sinks, window=window)
     profile = found.to_frame()
-    tables, figures = {"changes": found.changes_frame()}, {}
+    tables = {"contrasts": found.contrasts_frame(), "changes": found.changes_frame()}
+    figures: dict[str, go.Figure] = {}
     further: tuple[Verdict, ...] = ()
     if restore:
-        answer = redistribution(
-            *(observed.model, observed.traces, observed.sinks),
-            edits=tuple(edit or EDITS),
-            forming=forming_of(observed),
-            progress=observed.progress(NAME),
-        )
+        given = (observed.model, observed.traces, observed.sinks)
+        how, forming = tuple(edit or EDITS), forming_of(observed)
+        told = observed.progress(NAME)
+        removed = restoration(*given, edits=how, window=window, forming=forming, progress=told)
+        answer = redistribution(*given, edits=how, forming=forming, progress=told)
+        tables |= {"removed": removed.effects, "removed_cells": removed.cells}
         tables |= {"restored": answer.effects, "cells": answer.cells}
         figures = {"restored": _receivers(answer.effects)} if len(answer.effects) else {}
-        further = answer.verdicts
+        further = (*removed.verdicts, *answer.verdicts)
     return Finding(
         name=NAME,
         question=QUESTION,
@@ -107,7 +114,7 @@ def run(
 
 def _lines(profile: pd.DataFrame) -> pd.DataFrame:
     names = {"measure": "panel", "relative": "x", "mean": "value"}
-    return profile.rename(columns=names).assign(group="primary")
+    return profile.rename(columns=names)
 
 
 def _receivers(effects: pd.DataFrame) -> go.Figure:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.causal.apply import LayerEdits
@@ -31,6 +31,7 @@ from secondary_sinks.models.layers import begin, refuse_unreplicable
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.observation import LayerView, walk
 from secondary_sinks.observation.belongs import check_belongs, check_same
+from secondary_sinks.observation.walk import paid_to
 from secondary_sinks.types import Cell, Edit, Trace, as_cell
 
 STATES_AT_ONCE = 1 << 28
@@ -47,13 +48,15 @@ def recompute(
     others: Sequence[Trace] = (),
     reference: Means | None = None,
     loss: bool = True,
+    by_query: bool = False,
     progress: Progress | None = None,
 ) -> Recomputed:
     """Run every cell with all that follows from it: equal to a whole forward pass per cell.
 
     A cell is an edit, or several that are made together, of one token or of many. The edited
     tokens and the references of the trace are watched, and those of `watch`. `loss=False` leaves
-    the unembedding out: losses and divergences are then NaN. A cell that changes nothing keeps
+    the unembedding out: losses and divergences are then NaN. `by_query=True` also keeps what each
+    query pays to the primary: layers x cells x positions numbers. A cell that changes nothing keeps
     the clean values, bit by bit. Other arguments, and errors, are those of `replay`.
     """
     check_belongs(model, trace)
@@ -63,7 +66,7 @@ def recompute(
     refuse_unreplicable(model)
     watched = _watched(trace, cells, watch)
     waves = _waves(trace, cells)
-    result = Table(trace, cells, watched)
+    result = Table(trace, cells, watched, by_query)
     for done, wave in enumerate(waves):
         ready = done * len(trace.norm), len(waves) * len(trace.norm)
         passing = _Passing(model, trace, wave, cells, known, means, result)
@@ -141,7 +144,7 @@ class _Passing:
 
     def _step(self, view: LayerView) -> None:
         """Take the cells that have changed through one layer."""
-        paid = _paid(view, self.table.watch)
+        paid = paid_to(view, self.table.watch)
         for start, group in self.groups.items():
             walking = [number for number in group if number in self.states]
             before = paid[:start].sum(0).cpu()
@@ -155,11 +158,13 @@ class _Passing:
             self.model, view.layer, [self.cells[number] for number in batch], self.donors
         )
         states = torch.stack([self.states[number] for number in batch])
-        after = view.run.run_suffixes(states, edits.on_suffixes(start))
+        watch = self.table.watch
+        after = view.run.run_suffixes(states, edits.on_suffixes(start), watch)
         for index, number in enumerate(batch):
             self.states[number] = after.resid_post[index].clone()
-            received = before + after.received[index, list(self.table.watch)].cpu()
+            received = before + after.received[index, list(watch)].cpu()
             self._note(view, number, start, after.keys[index], received)
+            self._note_paid(view.layer, number, after.paid[index])
 
     def _enter(self, view: LayerView, changed: Entered) -> None:
         """From here on a cell differs from the clean text; here, in one token."""
@@ -191,6 +196,14 @@ class _Passing:
         seen = seeing_queries(len(view.resid_pre), view.run.window)[watch]
         columns["mass"][view.layer, number] = received / seen
 
+    def _note_paid(self, layer: int, number: int, paid: Float[Tensor, "suffix watch"]) -> None:
+        """What queries pay to the reference of the state that this block reads."""
+        if self.table.paid_to_primary is None:
+            return
+        column = self.table.watch.index(int(self.trace.reference[max(layer - 1, 0)]))
+        row = self.table.paid_to_primary[layer, number, -len(paid) :]
+        row.copy_(paid[:, column].where(row.isfinite(), torch.nan))
+
     def predict(self) -> None:
         """Losses and divergences of all cells, after the last layer."""
         table, tokens = self.table, self.trace.tokens
@@ -202,14 +215,3 @@ class _Passing:
             if number in self.states:
                 table.loss[number, start:-1] = found.edited[number]
                 table.kl[number, start:-1] = found.kl[number]
-
-
-def _paid(view: LayerView, watch: Sequence[int]) -> Float[Tensor, "query watch"]:
-    """Attention that each query of the clean run pays to the watched keys, mean over heads."""
-    assert view.denominator is not None
-    positions: Int[Tensor, "watch"] = torch.tensor(watch, device=view.queries.device)
-    scores = view.run.scores(view.queries, view.run.keys[positions]).float()
-    paid = (scores - view.denominator.log_sum[..., None]).exp().mean(0)
-    behind = torch.arange(len(view.queries), device=paid.device)[:, None] - positions
-    window = view.run.window
-    return paid.where((behind >= 0) & (behind < (window or len(view.queries))), 0.0)

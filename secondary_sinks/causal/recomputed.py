@@ -25,6 +25,8 @@ class Recomputed:
     key_norm: Float[Tensor, "layer cell watch"]
     mass: Float[Tensor, "layer cell watch"]
     """Total effect: attention mass in block l, as all queries are in the edited run."""
+    paid_to_primary: Float[Tensor, "layer cell pos"] | None
+    """What each query pays to the primary in the edited run, as in a `Trace`; None unless asked."""
     loss_clean: Float[Tensor, "pos"]
     """Cross-entropy (nats) of the next token, predicted at each position; NaN at the last."""
     loss: Float[Tensor, "cell pos"]
@@ -42,7 +44,9 @@ class Recomputed:
 class Table:
     """The results, clean until cells say otherwise."""
 
-    def __init__(self, trace: Trace, cells: tuple[Cell, ...], watch: tuple[int, ...]) -> None:
+    def __init__(
+        self, trace: Trace, cells: tuple[Cell, ...], watch: tuple[int, ...], by_query: bool
+    ) -> None:
         """All values of the trace; losses and divergences NaN."""
         n_cells, n_pos = len(cells), len(trace.tokens)
         self.cells, self.watch = cells, watch
@@ -50,6 +54,8 @@ class Table:
             name: getattr(trace, name)[:, None, watch].repeat(1, n_cells, 1)
             for name in (*STATES, "mass")
         }
+        paid = trace.paid_to_primary
+        self.paid_to_primary = paid[:, None].repeat(1, n_cells, 1) if by_query else None
         self.loss_clean = torch.full((n_pos,), torch.nan)
         self.loss = torch.full((n_cells, n_pos), torch.nan)
         self.kl = torch.full((n_cells, n_pos), torch.nan)
@@ -59,6 +65,7 @@ class Table:
         return Recomputed(
             cells=self.cells,
             watch=self.watch,
+            paid_to_primary=self.paid_to_primary,
             loss_clean=self.loss_clean,
             loss=self.loss,
             kl=self.kl,

@@ -1,68 +1,61 @@
 """The verdict on primary weakening."""
 
-import math
 from collections.abc import Sequence
 
-from secondary_sinks.types import Verdict, WeakeningChange
+import numpy as np
 
-LEAST_SINKS, LEAST_TEXTS = 5, 3
-ALPHA = 0.05
+from secondary_sinks.detection.signflips import LEAST, TAIL, sign_flip_interval
+from secondary_sinks.types import Verdict, WeakeningContrast
+
 CLAIM = "the primary sink weakens as secondary sinks arise"
 
 
-def judge(
-    changes: Sequence[WeakeningChange],
-    n_arrangements: float,
-    n_blocks: int,
-    n_left_out: int,
-    window: int,
-    confidence: float,
-) -> Verdict:
-    """Verdict on the change of the primary's mass; the other measures are told beside it."""
-    mass = next(change for change in changes if change.measure == "mass")
-    outcome, why = _outcome(mass, n_arrangements, len(changes), window)
-    others = [_words(c) for c in changes if c.measure != "mass" and not math.isnan(c.change)]
+def judge(found: Sequence[WeakeningContrast], n_left_out: int, window: int) -> Verdict:
+    """Verdict on the texts that have a partner; the others are told beside it."""
+    paired = [one for one in found if one.control]
+    value, low, high = sign_flip_interval(np.array([one.difference for one in paired]))
+    outcome = "supported" if high < 0 else "contradicted" if low > 0 else "inconclusive"
     return Verdict(
         claim=CLAIM,
         outcome=outcome,
-        why="; ".join([why, *others]),
-        statistic=f"mean mass over {window} layers from l_start on, less that over {window} before",
-        value=mass.change,
-        low=mass.low,
-        high=mass.high,
-        confidence=confidence,
-        controls=f"creation layers moved to random layers of the primary's span: {n_blocks} "
-        f"block(s), {n_arrangements:,.0f} arrangement(s); {n_left_out} sink(s) without a whole "
-        "window left out",
-        n_sinks=mass.n_sinks,
-        n_texts=mass.n_texts,
+        why=_why(found, paired),
+        statistic=f"attention paid to the primary: {window} layers from l_start on less {window} "
+        "before, queries after the first secondary sink less queries before it, less the same "
+        "without a sink",
+        value=value,
+        low=low,
+        high=high,
+        confidence=1 - 2 * TAIL,
+        controls="another text without a secondary sink at these positions, each text in one pair "
+        f"only; {n_left_out} text(s) without a whole window of an active primary, or with too few "
+        "queries around the sink, left out",
+        n_sinks=len(paired),
+        n_texts=len(paired),
     )
 
 
-def _outcome(
-    mass: WeakeningChange, n_arrangements: float, n_measures: int, window: int
-) -> tuple[str, str]:
-    if mass.n_sinks < LEAST_SINKS or mass.n_texts < LEAST_TEXTS:
-        return "inconclusive", (
-            f"{mass.n_sinks} sink(s) in {mass.n_texts} text(s) have {window} layer(s) of an active "
-            f"primary before and after; at least {LEAST_SINKS} in {LEAST_TEXTS} are needed"
+def _why(found: Sequence[WeakeningContrast], paired: Sequence[WeakeningContrast]) -> str:
+    if not found:
+        return (
+            "no text has a secondary sink with layers of an active primary before and after its "
+            "creation, so nothing is claimed"
         )
-    told = _words(mass)
-    if mass.low > 0:
-        return "contradicted", told
-    if n_measures > ALPHA * n_arrangements:
-        return "inconclusive", (
-            f"{told}, but the creation layers can be arranged in {n_arrangements:,.0f} way(s) "
-            f"only; at least {n_measures / ALPHA:.0f} are needed"
+    before, after = (
+        float(np.mean([getattr(one, name) for one in found]))
+        for name in ("change_before", "change_after")
+    )
+    told = (
+        f"from before to after the creation layer, what queries pay to the primary changes by "
+        f"{after:+.3f} after the sink and by {before:+.3f} before it ({len(found)} text(s))"
+    )
+    if len(paired) < LEAST:
+        return (
+            f"{told}; but {len(paired)} text(s) have a partner without a sink at the same "
+            f"positions, at least {LEAST} are needed: add texts, also some without secondary sinks"
         )
-    if mass.high < 0 and mass.p_adjusted <= ALPHA:
-        return "supported", told
-    if mass.high < 0:
-        return "inconclusive", f"{told}: no more than at other layers of the primary's span"
-    return "inconclusive", f"{told}: the interval includes no change"
-
-
-def _words(change: WeakeningChange) -> str:
-    name = change.measure.replace("_", " ")
-    p = "" if math.isnan(change.p_adjusted) else f", corrected p = {change.p_adjusted:.2g}"
-    return f"its {name} goes from {change.before:.3g} to {change.after:.3g}{p}"
+    control = float(np.mean([one.change_control for one in paired]))
+    matched = float(np.mean([one.change_matched for one in paired]))
+    return (
+        f"{told}; in {len(paired)} pair(s) of texts the difference of both is {matched:+.3f} with "
+        f"a sink and {control:+.3f} without"
+    )

@@ -4,6 +4,8 @@ A pattern is `[head, query, key]`, after the softmax. It may be any chunk of que
 the position of its first query; keys start at position 0.
 """
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -23,6 +25,23 @@ def received_attention(pattern: Float[Tensor, "*batch head query key"]) -> Float
     """
     flat = pattern.float().reshape(-1, *pattern.shape[-3:])
     return flat.sum(dim=(0, 2)).mean(dim=0)
+
+
+def paid_attention(
+    pattern: Float[Tensor, "head query key"], keys: Sequence[int]
+) -> Float[Tensor, "query watched"]:
+    """Attention that each query pays to some keys, mean over heads, in [0, 1].
+
+    One column per position of `keys`; 0 for one that is not among the keys of the pattern, which
+    chunks of queries before it don't have.
+
+    >>> import torch
+    >>> paid_attention(torch.tensor([[[1.0, 0.0], [0.25, 0.75]]]), [1]).tolist()
+    [[0.0], [0.75]]
+    """
+    at = torch.tensor(keys, dtype=torch.long, device=pattern.device)
+    last = pattern.shape[-1] - 1
+    return pattern[..., at.clamp(max=last)].float().mean(0).where(at <= last, 0.0)
 
 
 def seeing_queries(

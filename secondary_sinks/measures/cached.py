@@ -35,6 +35,11 @@ def received_attention(cache: Cache, layer: int) -> Float[Tensor, "key"]:
     return attention.received_attention(take(cache, layer, "pattern"))
 
 
+def paid_attention(cache: Cache, layer: int, keys: Sequence[int]) -> Float[Tensor, "query watched"]:
+    """`measures.paid_attention` of `attn.hook_pattern`: what each query pays to some keys."""
+    return attention.paid_attention(take(cache, layer, "pattern"), keys)
+
+
 def head_mass(
     cache: Cache, layer: int, window: int | None = None, *, offset: int = 0
 ) -> Float[Tensor, "head key"]:
@@ -133,8 +138,16 @@ def residual_norms(cache: Cache, layer: int) -> Float[Tensor, "pos"]:
 
 
 def key_norms(cache: Cache, layer: int, *, rotary: bool = True) -> Float[Tensor, "pos kv_head"]:
-    """`measures.norms` of `attn.hook_rot_k`: keys as the scores use them; `rotary` as above."""
+    """`measures.norms` of `attn.hook_rot_k`: keys as the scores use them.
+
+    After k norm and rotation; `rotary` as above. `raw_key_norms` are those of the output of k_proj.
+    """
     return geometry.norms(take(cache, layer, "rot_k" if rotary else "k"))
+
+
+def raw_key_norms(cache: Cache, layer: int) -> Float[Tensor, "pos kv_head"]:
+    """`measures.norms` of `attn.hook_k`: the output of k_proj, before k norm and rotation."""
+    return geometry.norms(take(cache, layer, "k"))
 
 
 def value_norms(cache: Cache, layer: int) -> Float[Tensor, "pos kv_head"]:

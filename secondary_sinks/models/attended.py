@@ -1,21 +1,28 @@
 """What a run of a layer learns of its attention, chunk by chunk: no pattern is kept."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from secondary_sinks.measures import Denominator, received_attention
+from secondary_sinks.measures import Denominator, paid_attention, received_attention
 from secondary_sinks.models.layers import hook_name
 from secondary_sinks.models.protocol import Hook
 
 
 class Attended:
-    """Attention received by each key and, on demand, the softmax denominators of the queries."""
+    """Attention received by each key and, on demand, the softmax denominators of the queries.
 
-    def __init__(self, n_pos: int, *, denominators: bool) -> None:
+    And what each query pays to some watched keys.
+    """
+
+    def __init__(self, n_pos: int, *, denominators: bool, watch: Sequence[int] = ()) -> None:
         """Nothing is received yet; `denominators` says whether these are wanted."""
         self.received = torch.zeros(n_pos)
+        self.watch = tuple(watch)
+        self._paid: list[Tensor] = []
         self._chunks: list[Denominator] | None = [] if denominators else None
 
     @property
@@ -26,6 +33,15 @@ class Attended:
     def add(self, received: Tensor) -> None:
         """Add what some queries pay to the first keys, summed over queries, mean over heads."""
         self.received[: len(received)] += received.float().cpu()
+
+    def add_paid(self, paid: Float[Tensor, "query watch"]) -> None:
+        """Add what the next queries pay to the watched keys, mean over heads."""
+        self._paid.append(paid.cpu())
+
+    @property
+    def paid(self) -> Float[Tensor, "query watch"]:
+        """What all queries so far pay to the watched keys, mean over heads."""
+        return torch.cat(self._paid) if self._paid else torch.zeros(0, len(self.watch))
 
     def add_denominator(self, chunk: Denominator) -> None:
         """Add the denominators of the next chunk of queries."""
@@ -44,6 +60,7 @@ class Attended:
 
         def on_pattern(pattern: Tensor, hook: Any) -> None:
             self.add(received_attention(pattern))
+            self.add_paid(paid_attention(pattern[0], self.watch))
 
         def on_scores(scores: Tensor, hook: Any) -> None:
             invisible = scores[0] <= torch.finfo(scores.dtype).min / 2  # as Hugging Face masks

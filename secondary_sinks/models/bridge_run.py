@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
+from secondary_sinks.measures import paid_attention
 from secondary_sinks.models.attended import Attended
 from secondary_sinks.models.chunks import fitting_chunk, strips
 from secondary_sinks.models.hf_layers import Arguments, handed_down, logits_of, visible_keys
@@ -24,6 +25,7 @@ from secondary_sinks.models.layers import (
     Suffixes,
     hook_name,
     keep,
+    note_key_norms,
     refuse_unreplicable,
     visible_to_replicas,
 )
@@ -92,19 +94,23 @@ class BridgeRun(LayerRun):
         *,
         chunk: int | None = None,
         denominators: bool = False,
+        watch: Sequence[int] = (),
     ) -> Float[Tensor, "1 pos d_model"]:
         """`resid_post` of all positions."""
         n_pos, parts = resid_pre.shape[1], []
         if chunk is None:
             chunk = fitting_chunk(self.model.cfg.n_heads, n_pos)
-        attended = Attended(n_pos, denominators=denominators)
+        attended = Attended(n_pos, denominators=denominators, watch=watch)
+        raw: list[Tensor] = []
         own = [*self._query_hooks(), *attended.hooks(self.layer)]
+        own += self._alive([(hook_name(self.layer, "k"), note_key_norms(raw))])
         with torch.no_grad(), self.model.hooks(fwd_hooks=[*hooks, *own]):
             for start in range(0, n_pos, chunk):
                 at = torch.arange(start, min(start + chunk, n_pos), device=resid_pre.device)
                 visible = _visible(at, int(at[-1]) + 1, self.window)
                 parts.append(self._call(resid_pre[:, at], at, visible, self._cache))
-        self.received = attended.received
+        self.received, self.paid = attended.received, attended.paid
+        self.key_norm_raw = torch.cat(raw) if raw else None
         self.denominator = attended.denominator(self.learned_sinks)
         return torch.cat(parts, dim=1)
 
@@ -176,7 +182,10 @@ class BridgeRun(LayerRun):
         )
 
     def run_suffixes(
-        self, resid_pre: Float[Tensor, "cell suffix d_model"], hooks: Sequence[Hook]
+        self,
+        resid_pre: Float[Tensor, "cell suffix d_model"],
+        hooks: Sequence[Hook],
+        watch: Sequence[int] = (),
     ) -> Suffixes:
         """Run the last positions of several texts that begin as the clean one."""
         n_cells, n_suffix, _ = resid_pre.shape
@@ -185,10 +194,12 @@ class BridgeRun(LayerRun):
             shared = [part[:, :, :start] for part in (clean.keys, clean.values)]
             cache.update(*(part.expand(n_cells, -1, -1, -1) for part in shared), self.layer)
         received, parts = torch.zeros(n_cells, self._n_pos), []
+        paid: list[Tensor] = []
         chunk = fitting_chunk(self.model.cfg.n_heads * n_cells, self._n_pos)
 
         def on_pattern(pattern: Tensor, hook: Any) -> None:
             received[:, : pattern.shape[-1]] += pattern.float().mean(1).sum(1).cpu()
+            paid.append(torch.stack([paid_attention(one, watch) for one in pattern]).cpu())
 
         own = (hook_name(self.layer, "pattern"), on_pattern)
         with torch.no_grad(), self.model.hooks(fwd_hooks=[*hooks, own]):
@@ -199,7 +210,10 @@ class BridgeRun(LayerRun):
                 parts.append(self._call(part, at, visible, cache))
         keys = cache.layers[self.layer].keys[:, :, start:]
         return Suffixes(
-            resid_post=torch.cat(parts, dim=1), keys=keys.transpose(1, 2), received=received
+            resid_post=torch.cat(parts, dim=1),
+            keys=keys.transpose(1, 2),
+            received=received,
+            paid=torch.cat(paid, dim=1),
         )
 
     def _call(
@@ -227,11 +241,15 @@ class BridgeRun(LayerRun):
         def keep_in(store: list[Tensor]) -> Any:
             return lambda queries, hook: store.append(queries[0])
 
-        dead = vars(self.model).get("_dead_points", ())  # a loud bridge refuses these
         points = self._queries.items()
-        names = [(hook_name(self.layer, point), store) for point, store in points]
-        alive = [pair for pair in names if pair[0] in self.model.hook_dict and pair[0] not in dead]
-        return [(name, keep_in(store)) for name, store in alive]
+        return self._alive(
+            [(hook_name(self.layer, point), keep_in(store)) for point, store in points]
+        )
+
+    def _alive(self, hooks: list[Hook]) -> list[Hook]:
+        """Those of some hooks whose points the model has; a loud bridge refuses dead ones."""
+        dead = vars(self.model).get("_dead_points", ())
+        return [one for one in hooks if one[0] in self.model.hook_dict and one[0] not in dead]
 
 
 def _visible(

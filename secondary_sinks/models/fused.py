@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondary_sinks.measures import Denominator
+from secondary_sinks.measures import Denominator, paid_attention
 from secondary_sinks.models.attended import Attended
 
 
@@ -53,6 +53,7 @@ def attend(
     in_group = n_heads // n_groups
     grouped = queries.unflatten(1, (n_groups, in_group)).permute(1, 2, 0, 3) * scale
     received = torch.zeros(n_keys, device=keys.device)
+    paid = torch.zeros(n_queries, len(attended.watch), device=keys.device)
     parts, denominators = [], []
     for group in range(n_groups):
         asking = grouped[group].flatten(0, 1)
@@ -66,8 +67,10 @@ def attend(
         pattern = room.take("pattern", len(asking), n_keys, asking)
         _softmax(scores, sinks, pattern.view_as(scores))
         received += pattern.sum(0, dtype=torch.float32)
+        paid += paid_attention(pattern.view_as(scores), attended.watch)
         parts.append(pattern.to(values.dtype) @ values[:, group])
     attended.add(received / n_heads)
+    attended.add_paid(paid / n_groups)
     if attended.wants_scores:
         attended.add_denominator(Denominator.stack(denominators))
     return torch.stack(parts).view(n_heads, n_queries, -1).transpose(0, 1)

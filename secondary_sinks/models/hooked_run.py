@@ -27,6 +27,7 @@ from secondary_sinks.models.layers import (
     hook_name,
     keep,
     needs_pattern,
+    note_key_norms,
     refuse_unreplicable,
 )
 from secondary_sinks.models.protocol import Hook, HookedModel
@@ -79,21 +80,25 @@ class HookedRun(LayerRun):
         *,
         chunk: int | None = None,
         denominators: bool = False,
+        watch: Sequence[int] = (),
     ) -> Float[Tensor, "1 pos d_model"]:
         """`resid_post` of all positions; by the fast path unless a hook needs the pattern.
 
         Nor where scores are more than scaled products of queries and keys.
         """
-        attended = Attended(resid_pre.shape[1], denominators=denominators)
+        attended = Attended(resid_pre.shape[1], denominators=denominators, watch=watch)
         slow = needs_pattern(hooks, self.layer) or has_own_scores(self._attention)
         own, n_pos = attended.hooks(self.layer) if slow else [], resid_pre.shape[1]
+        raw: list[Tensor] = []
+        own = [*own, (hook_name(self.layer, "k"), note_key_norms(raw))]
         if chunk is None:
             chunk = fitting_chunk(self.model.cfg.n_heads, n_pos) if slow else ROWS
         attend = ChunkedAttention(self, n_pos, None if slow else [attended])
         with torch.no_grad(), attend.installed(), hooked(self.model, [*hooks, *own]):
             parts = [self._call(part, attend) for part in resid_pre.split(chunk, dim=1)]
         self._queries, self._keys, self._values = attend.queries, attend.keys[0], attend.values[0]
-        self.received = attended.received
+        self.received, self.paid = attended.received, attended.paid
+        self.key_norm_raw = torch.cat(raw) if raw else None
         self.denominator = attended.denominator(self.learned_sinks)
         return torch.cat(parts, dim=1)
 
@@ -156,7 +161,10 @@ class HookedRun(LayerRun):
         )
 
     def run_suffixes(
-        self, resid_pre: Float[Tensor, "cell suffix d_model"], hooks: Sequence[Hook]
+        self,
+        resid_pre: Float[Tensor, "cell suffix d_model"],
+        hooks: Sequence[Hook],
+        watch: Sequence[int] = (),
     ) -> Suffixes:
         """Run the last positions of several texts that begin as the clean one."""
         if has_own_scores(self._attention):
@@ -164,7 +172,8 @@ class HookedRun(LayerRun):
                 "suffixes need scores that are products of queries and keys"
             )
         start = len(self.keys) - resid_pre.shape[1]
-        attended = [Attended(len(self.keys), denominators=False) for _ in resid_pre]
+        n_pos = len(self.keys)
+        attended = [Attended(n_pos, denominators=False, watch=watch) for _ in resid_pre]
         attend = ChunkedAttention(self, len(self.keys), attended, start=start, keep_queries=False)
         with torch.no_grad(), attend.installed(), hooked(self.model, hooks):
             fitting = fitting_chunk(self.model.cfg.n_heads * len(resid_pre), len(self.keys))
@@ -174,6 +183,7 @@ class HookedRun(LayerRun):
             resid_post=torch.cat(parts, dim=1),
             keys=attend.keys[:, start:],
             received=torch.stack([one.received for one in attended]),
+            paid=torch.stack([one.paid for one in attended]),
         )
 
     def _call(self, residual: Float[Tensor, "text query d_model"], cache: Any) -> Tensor:

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from secondary_sinks.errors import ModelError, TextError, UnsupportedModelError
-from secondary_sinks.measures import Denominator
+from secondary_sinks.measures import Denominator, norms
 from secondary_sinks.models.protocol import Hook, HookedModel, is_bridge
 
 INSIDE_ATTENTION = {"q", "k", "v", "z", "rot_q", "rot_k", "pattern", "attn_scores"}
@@ -56,6 +56,8 @@ class Suffixes:
     keys: Float[Tensor, "cell suffix kv_head d_head"]
     received: Float[Tensor, "cell pos"]
     """Attention that queries of the suffix pay to each key, summed over them, mean over heads."""
+    paid: Float[Tensor, "cell suffix watch"]
+    """Attention that each query of the suffix pays to each watched key, mean over heads."""
 
 
 class LayerRun(ABC):
@@ -66,6 +68,10 @@ class LayerRun(ABC):
 
     received: Float[Tensor, "pos"]
     """Attention received by each key, summed over queries, mean over heads."""
+    paid: Float[Tensor, "pos watch"]
+    """Attention that each query pays to each watched key, mean over heads."""
+    key_norm_raw: Float[Tensor, "pos"] | None
+    """Length of the output of k_proj, mean over KV heads; None where no hook point shows it."""
     denominator: Denominator | None
     """Softmax denominators of all queries, where `forward` was asked for them."""
 
@@ -77,10 +83,12 @@ class LayerRun(ABC):
         *,
         chunk: int | None = None,
         denominators: bool = False,
+        watch: Sequence[int] = (),
     ) -> Float[Tensor, "1 pos d_model"]:
         """`resid_post` of all positions. Each hook fires once per chunk of queries, in order.
 
         `chunk` is the number of queries in one; by default as many as fit (`models.chunks`).
+        `watch` are the keys to which it is noted what each query pays (`paid`).
         """
 
     @abstractmethod
@@ -97,12 +105,16 @@ class LayerRun(ABC):
 
     @abstractmethod
     def run_suffixes(
-        self, resid_pre: Float[Tensor, "cell suffix d_model"], hooks: Sequence[Hook]
+        self,
+        resid_pre: Float[Tensor, "cell suffix d_model"],
+        hooks: Sequence[Hook],
+        watch: Sequence[int] = (),
     ) -> Suffixes:
         """Run other endings of the text, as long as the text itself; after `forward`.
 
-        They see the clean keys before them, and each its own. Hooks see `[cell, query, ...]`,
-        once per chunk of queries, in order; none on patterns or scores, which are not made.
+        They see the clean keys before them, and each its own. `watch` as in `forward`. Hooks see
+        `[cell, query, ...]`, once per chunk of queries, in order; none on patterns or scores,
+        which are not made.
         """
 
     @property
@@ -237,6 +249,15 @@ def needs_pattern(hooks: Sequence[Hook], layer: int) -> bool:
     """Whether a hook reads what the fast path never makes."""
     whole = {hook_name(layer, point) for point in ("pattern", "attn_scores")}
     return any(callable(name) or name in whole for name, _ in hooks)
+
+
+def note_key_norms(norms_seen: list[Tensor]) -> Callable[[Tensor, Any], None]:
+    """A hook on `attn.hook_k` that notes the lengths of keys, mean over KV heads."""
+
+    def hook(keys: Tensor, hook: Any) -> None:
+        norms_seen.append(norms(keys[0]).mean(-1))
+
+    return hook
 
 
 def keep(seen: dict[str, Tensor], name: str) -> Callable[[Tensor, Any], None]:

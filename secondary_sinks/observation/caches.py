@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.errors import CacheError
-from secondary_sinks.measures import received_attention
+from secondary_sinks.measures import norms, paid_attention, received_attention
 from secondary_sinks.measures.hook_names import Cache, has, hook_name, n_layers, require, take
 from secondary_sinks.observation.record import LayerRecord, trace_of
 from secondary_sinks.observation.tokens import token_ids, token_strings
@@ -37,9 +37,9 @@ def from_cache(
         said = f"windows of {len(windows)} layers"
         _expect(len(windows) == len(layers), said, f"those of {len(layers)} (None: no window)")
 
-    def records() -> Iterator[LayerRecord]:
+    def records(watch: Sequence[int]) -> Iterator[LayerRecord]:
         for layer in layers:
-            yield _record(cache, layer, len(ids), windows, scales[layer], rotary)
+            yield _record(cache, layer, len(ids), windows, scales[layer], rotary, tuple(watch))
 
     dtype = take(cache, 0, "resid_post").dtype
     return trace_of(records, len(layers), ids, strings, text_id, dtype)
@@ -52,6 +52,7 @@ def _record(
     windows: Windows | None,
     scale: float | None,
     rotary: bool,
+    watch: tuple[int, ...],
 ) -> LayerRecord:
     pattern, residual = take(cache, layer, "pattern"), take(cache, layer, "resid_post")
     _expect(len(residual) == n_pos, f"a cache of {len(residual)} positions", f"{n_pos} as tokens")
@@ -61,11 +62,15 @@ def _record(
     def optional(point: str) -> Tensor | None:
         return take(cache, layer, point) if has(cache, layer, point) else None
 
+    raw = optional("k")
     return LayerRecord(
         layer=layer,
         resid_post=residual,
         mlp_out=take(cache, layer, "mlp_out"),
         received=received_attention(pattern).cpu(),
+        watched=watch,
+        paid=paid_attention(pattern, watch).cpu(),
+        key_norm_raw=norms(raw).mean(-1) if raw is not None else None,
         window=None if windows is None else windows[layer],
         queries=optional(queries),
         keys=optional(keys),

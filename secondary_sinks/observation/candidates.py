@@ -1,11 +1,11 @@
-"""Alignments with every token that may turn out to be a primary sink, while the pass goes on.
+"""What is measured of every token that may turn out to be a primary sink, while the pass goes on.
 
-Alignment needs the primary's residual at the moment when a layer is in memory, but which token
-is the primary is certain only at the end. So a few *candidates* are followed: the first
-positions, and from the layer on at which it first stands out, any token among the farthest from
-the typical one, or among the most attended that stand out. They save time and decide nothing:
-the primary is chosen among all positions (`observation.primaries`), and where a chosen one was
-not followed, a further pass follows it.
+Alignment needs the primary's residual at the moment when a layer is in memory, and so does what
+each query pays to it; but which token is the primary is certain only at the end. So a few
+*candidates* are followed: the first positions, and from the layer on at which it first stands out,
+any token among the farthest from the typical one, or among the most attended that stand out. They
+save time and decide nothing: the primary is chosen among all positions (`observation.primaries`),
+and where a chosen one was not followed, a further pass follows it.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ AT_MOST = 16
 
 
 class Candidates:
-    """Alignments with the candidates, by layer.
+    """Alignments with the candidates, and what queries pay to them, by layer.
 
     Room for all layers of a candidate is taken at once: small rows that outlive each layer would
     lie between the large ones that don't, and leave the heap full of holes.
@@ -36,6 +36,7 @@ class Candidates:
         self._n_layers, self._n_pos = n_layers, n_pos
         self._rows: dict[int, dict[str, Tensor]] = {}
         self._known: dict[int, Tensor] = {}
+        self._paid: dict[int, Tensor] = {}
 
     def measure(
         self,
@@ -70,6 +71,21 @@ class Candidates:
             rows["primary_resid"][layer] = state
             self._known[pos][layer] = True
 
+    def keep_paid(
+        self,
+        layer: int,
+        positions: Sequence[int],
+        paid: Float[Tensor, "query watched"],
+        window: int | None,
+    ) -> None:
+        """Keep what the queries of block `layer` pay to some keys; NaN where one can't see it."""
+        for column, pos in enumerate(positions):
+            if pos not in self._paid:
+                self._paid[pos] = torch.full((self._n_layers, self._n_pos), torch.nan)
+            behind = torch.arange(self._n_pos) - pos
+            sees = (behind >= 0) & (behind < (window or self._n_pos))
+            self._paid[pos][layer] = paid[:, column].where(sees, torch.nan)
+
     def known(self, pos: int) -> Bool[Tensor, "layer"]:
         """The layers at which alignments with `pos` were kept."""
         return self._known.get(pos, torch.zeros(self._n_layers, dtype=torch.bool))
@@ -81,6 +97,18 @@ class Candidates:
         for pos in reference.unique().tolist():
             for name, rows in self._rows.get(pos, {}).items():
                 found[name][reference == pos] = rows[reference == pos]
+        return found
+
+    def paid_to(self, reference: Int[Tensor, "layer"]) -> Float[Tensor, "layer query"]:
+        """What queries pay to the reference of the state that each block reads.
+
+        Block 0 reads no state of a layer: there it is the reference of layer 0.
+        """
+        read = torch.cat([reference[:1], reference[:-1]])
+        found = torch.full((self._n_layers, self._n_pos), torch.nan)
+        for pos in read.unique().tolist():
+            if pos in self._paid:
+                found[read == pos] = self._paid[pos][read == pos]
         return found
 
     def first(self) -> Float[Tensor, "first layer pos"]:

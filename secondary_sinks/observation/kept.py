@@ -1,6 +1,7 @@
 """A clean pass whose layers stay in memory, for those who ask much of one text."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from jaxtyping import Int
 from torch import Tensor
@@ -9,7 +10,7 @@ from secondary_sinks.models.layers import begin, hook_name
 from secondary_sinks.models.protocol import Hook, HookedModel
 from secondary_sinks.observation.record import trace_of
 from secondary_sinks.observation.tokens import token_strings
-from secondary_sinks.observation.walk import LayerView, walk
+from secondary_sinks.observation.walk import LayerView, paid_to, walk
 from secondary_sinks.types import Trace
 
 
@@ -48,7 +49,13 @@ class KeptPass:
     def trace(self, text_id: str = "text") -> Trace:
         """What `observe` gives of the same text, without another pass."""
         cfg, strings = self.model.cfg, token_strings(self.tokens, self.model.tokenizer)
-        return trace_of(self.walk, cfg.n_layers, self.tokens, strings, text_id, cfg.dtype)
+        return trace_of(self._watched, cfg.n_layers, self.tokens, strings, text_id, cfg.dtype)
+
+    def _watched(self, watch: Sequence[int]) -> Iterator[LayerView]:
+        """The layers, with what each query pays to some keys: from the kept denominators."""
+        for view in self.walk():
+            watched = tuple(watch)
+            yield replace(view, watched=watched, paid=paid_to(view, watched).cpu())
 
     def walk(
         self, hooks: Callable[[int], Sequence[Hook]] = lambda layer: ()

@@ -4,7 +4,7 @@ A model that is walked through and a cache of a plain run both give `LayerRecord
 measured by the same code.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,6 +26,8 @@ from secondary_sinks.observation.primaries import Standing, choose_primary, find
 from secondary_sinks.types import Trace
 
 Rows = dict[str, Tensor]
+Records = Callable[[Sequence[int]], Iterable["LayerRecord"]]
+"""A pass over the layers, which notes what each query pays to some keys; these may grow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -37,6 +39,12 @@ class LayerRecord:
     mlp_out: Float[Tensor, "pos d_model"]
     received: Float[Tensor, "pos"]
     """Attention received, summed over queries, mean over heads."""
+    watched: tuple[int, ...]
+    """Keys to which it is known what each query pays."""
+    paid: Float[Tensor, "pos watched"]
+    """What each query pays to these, mean over heads."""
+    key_norm_raw: Float[Tensor, "pos"] | None
+    """Length of the output of k_proj, mean over KV heads."""
     window: int | None
     """Length of the sliding window; None where the layer sees everything."""
     queries: Float[Tensor, "pos head d_head"] | None
@@ -49,7 +57,7 @@ class LayerRecord:
 
 
 def trace_of(
-    records: Callable[[], Iterable[LayerRecord]],
+    records: Records,
     n_layers: int,
     tokens: Int[Tensor, "pos"],
     token_strings: tuple[str, ...],
@@ -64,7 +72,8 @@ def trace_of(
     candidates = Candidates(n_layers, len(tokens))
     rows: Rows = {}
     # map lets go of each record before it asks for the next: one layer is in memory.
-    for layer, measured in enumerate(map(partial(_measure, candidates=candidates), records())):
+    measured_layers = map(partial(_measure, candidates=candidates), records(candidates.positions))
+    for layer, measured in enumerate(measured_layers):
         _keep(rows, measured, layer, n_layers)
     standing = Standing.of(rows)
     reference = find_references(candidates, standing, partial(_follow, candidates, records))
@@ -76,6 +85,7 @@ def trace_of(
         primary=choose_primary(standing),
         reference=reference,
         alignment_first=candidates.first(),
+        paid_to_primary=candidates.paid_to(reference),
         **(rows | candidates.of(reference)),
     )
 
@@ -88,13 +98,12 @@ def _keep(rows: Rows, measured: Rows, layer: int, n_layers: int) -> None:
         rows[name][layer] = value
 
 
-def _follow(
-    candidates: Candidates, records: Callable[[], Iterable[LayerRecord]], positions: list[int]
-) -> None:
+def _follow(candidates: Candidates, records: Records, positions: list[int]) -> None:
     """One more pass, for the alignments with some positions."""
-    for record in records():
+    for record in records(positions):
         typical = typical_token(record.resid_post)
         candidates.follow(record.layer, positions, record.resid_post, record.mlp_out, typical)
+        candidates.keep_paid(record.layer, record.watched, record.paid, record.window)
         del record  # the next layer needs the room
 
 
@@ -107,6 +116,7 @@ def _measure(record: LayerRecord, candidates: Candidates) -> Rows:
     deviation_ratio = deviation / deviation.median()
     standing = (residual, record.mlp_out, typical, deviation_ratio, record.received)
     candidates.measure(record.layer, *standing)
+    candidates.keep_paid(record.layer, record.watched, record.paid, record.window)
     seen = seeing_queries(n_pos, record.window)
     return {
         "norm": norm,
@@ -119,6 +129,7 @@ def _measure(record: LayerRecord, candidates: Candidates) -> Rows:
         "virtual_mass": 1 - record.received.sum() / n_pos,
         "score": _score(record),
         "key_norm": _mean_norm(record.keys, n_pos),
+        "key_norm_raw": _or_missing(record.key_norm_raw, n_pos),
         "value_norm": _mean_norm(record.values, n_pos),
         "mlp_norm": norms(record.mlp_out),
         "typical": typical,
@@ -136,7 +147,11 @@ def _score(record: LayerRecord) -> Float[Tensor, "pos"]:
 def _mean_norm(
     vectors: Float[Tensor, "pos kv_head d_head"] | None, n_pos: int
 ) -> Float[Tensor, "pos"]:
-    return torch.full((n_pos,), torch.nan) if vectors is None else norms(vectors).mean(-1)
+    return _or_missing(None if vectors is None else norms(vectors).mean(-1), n_pos)
+
+
+def _or_missing(values: Float[Tensor, "pos"] | None, n_pos: int) -> Float[Tensor, "pos"]:
+    return torch.full((n_pos,), torch.nan) if values is None else values
 
 
 def _refuse_not_finite(record: LayerRecord) -> None:

@@ -1,13 +1,13 @@
 """`observe`: hooked model + tokens -> `Trace`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.observation.record import trace_of
 from secondary_sinks.observation.tokens import token_ids, token_strings
-from secondary_sinks.observation.walk import walk
+from secondary_sinks.observation.walk import LayerView, walk
 from secondary_sinks.types import Trace
 
 
@@ -32,4 +32,8 @@ def observe(
     strings = token_strings(ids, model.tokenizer)
     layers = model.cfg.n_layers
     dtype = model.cfg.dtype
-    return trace_of(lambda: walk(model, ids, chunk=chunk), layers, ids, strings, text_id, dtype)
+
+    def records(watch: Sequence[int]) -> Iterator[LayerView]:
+        return walk(model, ids, chunk=chunk, watch=watch)
+
+    return trace_of(records, layers, ids, strings, text_id, dtype)

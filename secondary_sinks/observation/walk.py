@@ -37,19 +37,22 @@ def walk(
     *,
     chunk: int | None = None,
     denominators: bool = False,
+    watch: Sequence[int] = (),
     hooks: Callable[[int], Sequence[Hook]] = lambda layer: (),
 ) -> Iterator[LayerView]:
     """Yield every layer of a clean pass in order; hold on to none, so that one is in memory.
 
     `chunk` is the number of queries at a time; by default as many as fit (`models.chunks`).
-    `denominators` also keeps the softmax denominators of the queries, which the direct effect of an
-    edit on attention needs. `hooks` gives further hooks of a layer, which fire once per chunk: for
-    activations that a `LayerView` has not.
+    `denominators` also keeps the softmax denominators of the queries, which the direct effect of
+    an edit on attention needs. `watch` are keys to which it is noted what each query pays
+    (`LayerRecord.paid`); it is read anew at each layer, so it may grow. `hooks` gives further
+    hooks of a layer, which fire once per chunk: for activations that a `LayerView` has not.
     """
     passage = begin(model, tokens)
     residual = passage.embedded
     for layer in range(model.cfg.n_layers):
-        view = _view(passage.layer(layer), residual, chunk, denominators, hooks(layer))
+        options = {"chunk": chunk, "denominators": denominators, "watch": tuple(watch)}
+        view = _view(passage.layer(layer), residual, hooks(layer), options)
         residual = view.resid_post[None]
         yield view
         del view  # the next layer needs the room
@@ -58,9 +61,8 @@ def walk(
 def _view(
     run: LayerRun,
     residual: Float[Tensor, "1 pos d_model"],
-    chunk: int | None,
-    denominators: bool,
     hooks: Sequence[Hook],
+    options: dict[str, Any],
 ) -> LayerView:
     written: list[Tensor] = []
 
@@ -68,7 +70,7 @@ def _view(
         written.append(mlp_out[0])
 
     own = (hook_name(run.layer, "mlp_out"), on_mlp_out)
-    after = run.forward(residual, [own, *hooks], chunk=chunk, denominators=denominators)
+    after = run.forward(residual, [own, *hooks], **options)
     return LayerView(
         layer=run.layer,
         run=run,
@@ -80,6 +82,23 @@ def _view(
         resid_post=after[0],
         mlp_out=torch.cat(written),
         received=run.received,
+        watched=options["watch"],
+        paid=run.paid,
+        key_norm_raw=run.key_norm_raw,
         queries=run.queries,
         denominator=run.denominator,
     )
+
+
+def paid_to(view: LayerView, watch: Sequence[int]) -> Float[Tensor, "query watch"]:
+    """Attention that each query pays to the watched keys, mean over heads; 0 where it can't see.
+
+    From the denominators, which the walk must have been asked for.
+    """
+    assert view.denominator is not None
+    positions: Int[Tensor, "watch"] = torch.tensor(watch, device=view.queries.device)
+    scores = view.run.scores(view.queries, view.run.keys[positions]).float()
+    paid = (scores - view.denominator.log_sum[..., None]).exp().mean(0)
+    behind = torch.arange(len(view.queries), device=paid.device)[:, None] - positions
+    window = view.run.window
+    return paid.where((behind >= 0) & (behind < (window or len(view.queries))), 0.0)

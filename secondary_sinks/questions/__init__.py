@@ -11,6 +11,7 @@ from secondary_sinks.questions.harm import harm
 from secondary_sinks.questions.layers import layer_effects, layer_verdicts
 from secondary_sinks.questions.necessity import necessity
 from secondary_sinks.questions.redistribution import redistribution
+from secondary_sinks.questions.restoration import restoration
 from secondary_sinks.questions.sparsity import sparsity
 from secondary_sinks.questions.sufficiency import sufficiency
 
@@ -27,6 +28,7 @@ __all__ = [
     "necessity",
     "norm_dose",
     "redistribution",
+    "restoration",
     "sparsity",
     "sufficiency",
 ]

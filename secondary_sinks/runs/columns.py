@@ -89,15 +89,19 @@ TRACE = {
     "mass_excess": Column("float", "share of attention", "the same beyond the even share"),
     "mass_local": Column("float", "share of attention", "median mass of the keys around"),
     "queries": Column("int", "queries", "number of queries that see the key"),
+    "paid_to_primary": Column("float", "share of attention", "what this query pays to the primary"),
     "score": Column("float", "1", "mean attention score before the softmax"),
-    "key_norm": Column("float", "length of a key", "mean over KV heads"),
+    "key_norm": Column("float", "length of a key", "used: after q/k norm and rotation"),
+    "key_norm_raw": Column("float", "length of a key", "raw: the output of k_proj"),
     "value_norm": Column("float", "length of a value", "mean over KV heads"),
     "mlp_norm": Column("float", _NORM, "length of the MLP's output"),
     "mlp_alignment": Column("float", _COSINE, "of the MLP's output with the primary"),
 }
 TABLES = {"sinks": SINKS, "effects": EFFECTS, "trace": TRACE}
-ADDED: dict[str, Any] = {"model": "", "donor": float("nan"), "cell": ""}
-"""Columns that only sweeps write, and what they are elsewhere."""
+_NAN = float("nan")
+ADDED: dict[str, Any] = {"model": "", "donor": _NAN, "cell": ""}
+ADDED |= {"paid_to_primary": _NAN, "key_norm_raw": _NAN}
+"""Columns that only sweeps or newer versions write, and what they are elsewhere."""
 _KINDS = {"int": "iu", "float": "f", "bool": "b", "str": "OU"}
 
 

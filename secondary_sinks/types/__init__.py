@@ -12,7 +12,12 @@ from secondary_sinks.types.levels import Level, LevelCell, Levels
 from secondary_sinks.types.sinks import Sink, SinkTable, censoring, format_layers, parse_layers
 from secondary_sinks.types.thresholds import Thresholds
 from secondary_sinks.types.trace import LAYER_POS, Trace, read_by_next
-from secondary_sinks.types.weakening import Weakening, WeakeningChange, WeakeningPoint
+from secondary_sinks.types.weakening import (
+    Weakening,
+    WeakeningChange,
+    WeakeningContrast,
+    WeakeningPoint,
+)
 
 __all__ = [
     "LAYER_POS",
@@ -35,6 +40,7 @@ __all__ = [
     "Verdict",
     "Weakening",
     "WeakeningChange",
+    "WeakeningContrast",
     "WeakeningPoint",
     "as_cell",
     "censoring",

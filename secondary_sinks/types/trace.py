@@ -43,11 +43,18 @@ class Trace:
     """Number of queries that see the key."""
     virtual_mass: Float[Tensor, "layer"]
     """Attention that goes to no token (learned sinks), mean over queries and heads."""
+    paid_to_primary: Float[Tensor, "layer pos"]
+    """Attention that the query at this position pays in block l to the reference of the state
+    that the block reads (layer l - 1), mean over heads; NaN where it can't see that token."""
     score: Float[Tensor, "layer pos"]
     """Mean attention score of the key (q.k x scale, before soft-cap and softmax) over the queries
     that see it and over heads."""
     key_norm: Float[Tensor, "layer pos"]
-    """Length of the key as the scores use it (after q/k norm and rotation), mean over KV heads."""
+    """Length of the used key: as the scores use it, after q/k norm and rotation; mean over KV
+    heads."""
+    key_norm_raw: Float[Tensor, "layer pos"]
+    """Length of the raw key: the output of k_proj, before q/k norm and rotation; mean over KV
+    heads."""
     value_norm: Float[Tensor, "layer pos"]
     """Length of the value, mean over KV heads."""
     mlp_norm: Float[Tensor, "layer pos"]
@@ -84,10 +91,10 @@ class Trace:
         `cache` is an `ActivationCache` or a dict of hook names, with a batch axis of size 1 or
         none, of the whole model: the number of layers is read off it. It must hold, for every
         layer, `hook_resid_post`, `hook_mlp_out` and `attn.hook_pattern`. Rows of other hooks are
-        NaN where the cache lacks them: `key_norm` needs `attn.hook_rot_k`, `score` needs
-        `attn.hook_rot_q` too and the `scale` of q.k (one, or one per layer; usually
-        1 / sqrt(d_head)), `value_norm` needs `attn.hook_v`. `rotary=False` says that the model
-        rotates nothing: `attn.hook_q` and `attn.hook_k` are read instead.
+        NaN where the cache lacks them: `key_norm_raw` needs `attn.hook_k`, `key_norm` needs
+        `attn.hook_rot_k`, `score` needs `attn.hook_rot_q` too and the `scale` of q.k (one, or one
+        per layer; usually 1 / sqrt(d_head)), `value_norm` needs `attn.hook_v`. `rotary=False` says
+        that the model rotates nothing: `attn.hook_q` and `attn.hook_k` are read instead.
 
         `tokens` are the ids that were fed, `[pos]` or `[1, pos]`; `strings` their texts (ids in
         brackets by default). `windows` are the sliding windows, one per layer, None where a layer
@@ -152,8 +159,10 @@ LAYER_POS = (
     "mass_excess",
     "mass_local",
     "queries",
+    "paid_to_primary",
     "score",
     "key_norm",
+    "key_norm_raw",
     "value_norm",
     "mlp_norm",
     "mlp_alignment",

@@ -3,7 +3,7 @@
 import functools
 
 from secondary_sinks.models.planted import Plant
-from tests.experiments.observed import planted
+from tests.experiments.observed import in_some_texts, planted
 from tests.questions.gardens import three
 
 STRENGTHS = (60.0, 30.0, 120.0, 45.0, 100.0)
@@ -47,16 +47,16 @@ def dying(deaths):
     return [Plant(pos=pos, forming=(2,), strength=s, dies=d) for pos, s, d in pairs]
 
 
+def takes_over():
+    """First in the text a weak sink that begins where strong ones later in the text end."""
+    strong = [Plant(pos=pos, forming=(2,), dies=8, strength=120.0) for pos in (15, 21, 27, 33)]
+    return [Plant(pos=9, forming=(8,), strength=30.0), *strong]
+
+
 def twice():
     """Four sinks of one layer, and one more where the primary has little left to lose."""
     layers = (6, 6, 6, 6, 16)
     return [Plant(pos=8 + 6 * n, forming=(layer,)) for n, layer in enumerate(layers)]
-
-
-def turns():
-    """Four sinks that end in the layer in which another begins; nothing is before the four."""
-    first = [Plant(pos=pos, forming=(2,), dies=8, strength=120.0) for pos in (9, 15, 21, 27)]
-    return [*first, Plant(pos=35, forming=(8,), strength=30.0)]
 
 
 GARDENS = {
@@ -82,7 +82,8 @@ GARDENS = {
     "strong live": lambda: planted(*dying((5, 3, 7, 4, 6)), n_texts=6),
     "strong die": lambda: planted(*dying((5, 7, 3, 6, 4)), n_texts=6),
     "twice": lambda: planted(*twice(), n_layers=26, n_texts=3),
-    "turns": lambda: planted(*turns(), n_layers=14),
+    "some texts": lambda: in_some_texts(Plant(pos=12, forming=(4,)), Plant(pos=30, forming=(4,))),
+    "some texts, turns": lambda: in_some_texts(*takes_over(), n_layers=14),
     "own ways": lambda: planted(*three(forming=(3,), attended=True, strength=120.0)),
     "one alone": lambda: planted(Plant(pos=20, forming=(3,)), n_layers=5),
 }

@@ -1,5 +1,7 @@
 """Planted models as experiments are given them."""
 
+import torch
+
 from experiments.shared import observe_fed
 from secondary_sinks.models.planted import plant
 from secondary_sinks.texts import TokenizedText
@@ -15,4 +17,18 @@ def planted(*plants, n_texts=5, primary=PRIMARY, change=None, **options):
         TokenizedText(text_id=f"t{number}", tokens=tokens, feed="raw", fed="")
         for number, tokens in enumerate(texts(garden, n_texts))
     ]
+    return observe_fed(garden.model, fed)
+
+
+def in_some_texts(*plants, n_with=6, n_without=6, **options):
+    """Planted words stand one place later in each text of the first half, nowhere in the second."""
+    garden = plant([PRIMARY, *plants], positions="rotary", content_queries=True, **options)
+    fed = []
+    for number in range(n_with + n_without):
+        chance = torch.Generator().manual_seed(number)
+        tokens = torch.randint(16, 32, garden.tokens.shape, generator=chance)
+        tokens[PRIMARY.pos] = garden.tokens[PRIMARY.pos]
+        for one in plants if number < n_with else ():
+            tokens[one.pos + number] = garden.tokens[one.pos]
+        fed.append(TokenizedText(text_id=f"t{number}", tokens=tokens, feed="raw", fed=""))
     return observe_fed(garden.model, fed)

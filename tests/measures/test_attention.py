@@ -10,6 +10,7 @@ from secondary_sinks.measures import (
     attention_mass,
     head_mass,
     mass_excess,
+    paid_attention,
     received_attention,
     seeing_queries,
     sink_share,
@@ -152,3 +153,15 @@ def test_sink_share_of_a_key_that_no_query_sees_is_missing():
     pattern, _ = causal_pattern(6)
     share = sink_share(head_mass(pattern[:, :3]))
     assert share.isnan().tolist() == [False] * 3 + [True] * 3
+
+
+def test_what_queries_pay_to_chosen_keys_is_their_columns_in_chunks_and_whole():
+    """A key that a chunk does not have yet gets nothing from it; columns of all keys are rows."""
+    pattern = torch.rand(3, 9, 9).tril()
+    pattern /= pattern.sum(-1, keepdim=True)
+    whole = paid_attention(pattern, [7, 0])
+    torch.testing.assert_close(whole, pattern.mean(0)[:, [7, 0]])
+    early, late = pattern[:, :4, :4], pattern[:, 4:]
+    torch.testing.assert_close(torch.cat([paid_attention(p, [7, 0]) for p in (early, late)]), whole)
+    torch.testing.assert_close(paid_attention(pattern, range(9)).sum(1), torch.ones(9))
+    assert paid_attention(pattern, []).shape == (9, 0)

@@ -49,6 +49,7 @@ DIRECTION = torch.arange(1.0, 1.0 + D_MODEL)
 ON_CACHE = {
     "received_attention": lambda c: cached.received_attention(c, 1),
     "head_mass": lambda c: cached.head_mass(c, 1),
+    "paid_attention": lambda c: cached.paid_attention(c, 1, [3, 0]),
     "attention_mass": lambda c: cached.attention_mass(c, 1),
     "mass_excess": lambda c: cached.mass_excess(c, 1),
     "local_mass": lambda c: cached.local_mass(c, 1, reach=2),
@@ -64,6 +65,7 @@ ON_CACHE = {
     "residual_norms": lambda c: cached.residual_norms(c, 1),
     "key_norms": lambda c: cached.key_norms(c, 1),
     "key_norms, not rotated": lambda c: cached.key_norms(c, 1, rotary=False),
+    "raw_key_norms": lambda c: cached.raw_key_norms(c, 1),
     "value_norms": lambda c: cached.value_norms(c, 1),
     "value_drain": lambda c: cached.value_drain(c, 1, W_O),
     "is_ordinary": lambda c: cached.is_ordinary(c, 1),
@@ -91,6 +93,7 @@ def expected(cache):
     return {
         "received_attention": measures.received_attention(pattern),
         "head_mass": measures.head_mass(pattern),
+        "paid_attention": pattern.mean(0)[:, [3, 0]],
         "attention_mass": mass,
         "mass_excess": mass - measures.uniform_mass(N_POS),
         "local_mass": measures.local_mass(mass, reach=2),
@@ -104,6 +107,7 @@ def expected(cache):
         "residual_norms": residual.norm(dim=-1),
         "key_norms": rotated[1].norm(dim=-1),
         "key_norms, not rotated": not_rotated[1].norm(dim=-1),
+        "raw_key_norms": not_rotated[1].norm(dim=-1),
         "value_norms": layer["attn.hook_v"].norm(dim=-1),
         "value_drain": measures.value_drain(layer["attn.hook_v"], W_O),
         "is_ordinary": measures.is_ordinary(residual),
@@ -128,7 +132,7 @@ def test_each_measure_reads_its_activations(plain):
 
 NO_ACTIVATION = {"Denominator", "LayerContributions", "attention_to_replaced_key", "from_outputs"}
 NO_ACTIVATION |= {"seeing_queries", "uniform_mass"}
-OF_SEVERAL = {"norms": {"residual_norms", "key_norms", "value_norms"}}
+OF_SEVERAL = {"norms": {"residual_norms", "key_norms", "raw_key_norms", "value_norms"}}
 
 
 def test_every_measure_of_activations_has_a_twin_for_caches():
@@ -193,7 +197,8 @@ def test_exactly_the_missing_hook_names_are_said(plain, name):
     assert all(one in complaint(ON_CACHE[name], without(plain, needs)) for one in needs)
     if "not rotated" not in name:
         said = set(re.findall(r"`((?:attn\.|mlp\.)?hook_\w+)`", getattr(cached, name).__doc__))
-        assert {one.split(".", 2)[2] for one in needs} == said - {"attn.hook_q", "attn.hook_k"}
+        instead = set() if name == "raw_key_norms" else {"attn.hook_q", "attn.hook_k"}
+        assert {one.split(".", 2)[2] for one in needs} == said - instead
 
 
 def test_a_tensor_of_another_shape_is_refused():

@@ -75,7 +75,7 @@ def test_what_the_cache_lacks_is_missing_and_the_rest_is_as_it_was(planted, cach
     trace = observe(planted.model, planted.tokens)
     fed = planted.tokens
     least = Trace.from_cache(only(cache, *NEEDED), fed, rotary=False)
-    equal(least, trace, missing=("score", "key_norm", "value_norm"))
+    equal(least, trace, missing=("score", "key_norm", "key_norm_raw", "value_norm"))
     without_scale = Trace.from_cache(cache, fed, rotary=False)
     equal(without_scale, trace, missing=("score",))
     keys_only = Trace.from_cache(only(cache, *NEEDED, "hook_k"), fed, rotary=False, scale=1.0)
@@ -145,6 +145,9 @@ def test_two_texts_and_broken_states_are_refused(planted, cache):
 
 @pytest.mark.real
 def test_a_cache_of_real_weights_gives_what_a_pass_gives(smollm2, real_tokens):
-    ends, fed = (*NEEDED, "hook_rot_q", "hook_rot_k", "attn.hook_v"), real_tokens[:128]
+    ends, fed = (
+        (*NEEDED, "hook_rot_q", "hook_rot_k", "attn.hook_k", "attn.hook_v"),
+        real_tokens[:128],
+    )
     _, cache = smollm2.run_with_cache(fed[None], names_filter=lambda name: name.endswith(ends))
     equal(Trace.from_cache(cache, fed, scale=64**-0.5), observe(smollm2, fed))

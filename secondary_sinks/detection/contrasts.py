@@ -1,0 +1,184 @@
+"""Difference in differences: what a secondary sink changes in the attention paid to the primary.
+
+Queries before a secondary sink cannot see it, so they show what the primary loses at that layer
+anyway. What is left is the place in the text: late queries see more keys, and may change otherwise
+than early ones. So each text with a sink is compared, query by query, with one text that has no
+secondary sink up to there, at the same positions and layers. A text has one role in one pair, so
+pairs are independent; roles follow from where sinks stand, never from what is measured.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from secondary_sinks.detection.levels import counts_for_levels
+from secondary_sinks.types import Sink, SinkTable, Trace, WeakeningContrast, read_by_next
+
+LEAST_QUERIES = 4
+"""Queries on each side of a sink, at least: fewer would be the say of single words."""
+ROUNDING = 1e-5
+"""Differences of attention up to this are rounding, and count as none."""
+
+GROUPS = (
+    "after the sink",
+    "before the sink",
+    "same places, no sink: after",
+    "same places, no sink: before",
+)
+"""Queries whose attention to the primary is shown; the last two in the paired text."""
+
+Values = NDArray[np.float64]
+Places = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Text:
+    """What the queries of a text pay to its primary, and where its first secondary sink stands."""
+
+    text_id: str
+    primary: int
+    paid: Values
+    """By layer of the state that is read, and query; NaN where the primary is not active or not
+    the reference, and at queries that can't see it [layer, query]."""
+    first: Sink | None
+    """Its first secondary sink, of any level; None where it has none."""
+
+    @property
+    def free_until(self) -> int:
+        """The first position at which queries may see a secondary sink."""
+        return self.paid.shape[1] if self.first is None else self.first.pos
+
+    @property
+    def can_be_asked(self) -> bool:
+        """Whether it has a sink that did not stand in an earlier text."""
+        return self.first is not None and counts_for_levels(self.first)
+
+
+def text_of(trace: Trace, primary: Sink, sinks: SinkTable) -> Text:
+    """The queries of one text."""
+    own = [one for one in sinks.of_text(trace.text_id).sinks if one.kind == "secondary"]
+    return Text(
+        text_id=trace.text_id,
+        primary=primary.pos,
+        paid=paid_of(trace, primary),
+        first=min(own, key=lambda one: one.pos, default=None),
+    )
+
+
+def paid_of(trace: Trace, primary: Sink, paid: Float[Tensor, "layer pos"] | None = None) -> Values:
+    """What queries pay to a primary, by layer of the state that is read [layer, query].
+
+    Of the clean run, or of an edited one. NaN where the primary is not active or not the reference.
+    """
+    read = read_by_next(trace.paid_to_primary if paid is None else paid).double().numpy()
+    active = np.isin(np.arange(len(read)), primary.layers)
+    active &= trace.reference.numpy() == primary.pos
+    return np.where(active[:, None], read, np.nan)
+
+
+def step(paid: Values, layer: int, window: int) -> Values:
+    """By query: mean over `window` layers from `layer` on, less that over as many before [query].
+
+    NaN where one of the layers is missing.
+    """
+    if not window <= layer <= len(paid) - window:
+        return np.full(paid.shape[1], np.nan)
+    after, before = paid[layer : layer + window], paid[layer - window : layer]
+    change: Values = after.mean(0) - before.mean(0)
+    return change
+
+
+def contrasts(texts: Sequence[Text], window: int) -> list[WeakeningContrast]:
+    """One for each text whose first secondary sink has enough queries and layers around it."""
+    able = [text for text in texts if text.can_be_asked]
+    able = [text for text in able if min(map(len, sides(text, None, window))) >= LEAST_QUERIES]
+    partners = pair(able, texts, window)
+    return [_contrast(text, partners.get(text.text_id), window) for text in able]
+
+
+def pair(able: Sequence[Text], texts: Sequence[Text], window: int) -> Mapping[str, Text]:
+    """As many disjoint pairs as an order of positions gives: asked text -> text without a sink.
+
+    The texts whose first sinks stand earliest are asked, and compared with those that are free
+    of sinks for longest.
+    """
+    asked = sorted(able, key=lambda text: (text.free_until, text.text_id))
+    best: dict[str, Text] = {}
+    for number in range(1, len(asked) + 1):
+        chosen = asked[:number]
+        rest = [text for text in texts if text not in chosen]
+        rest = sorted(rest, key=lambda text: (text.free_until, text.text_id))[-number:]
+        pairs = zip(chosen, rest, strict=False)
+        found = {one.text_id: other for one, other in pairs if _fit(one, other, window)}
+        best = max(best, found, key=len)
+    return best
+
+
+def _fit(text: Text, other: Text, window: int) -> bool:
+    return min(map(len, sides(text, other, window))) >= LEAST_QUERIES
+
+
+def sides(text: Text, other: Text | None, window: int) -> tuple[Places, Places]:
+    """Queries before and after the first secondary sink of a text, which see the primary.
+
+    With another text only those that it has too, before any secondary sink of its own.
+    """
+    assert text.first is not None
+    change, primary = step(text.paid, text.first.l_start, window), text.primary
+    if other is not None:
+        end, primary = min(len(change), other.free_until), max(primary, other.primary)
+        change = change[:end] + step(other.paid, text.first.l_start, window)[:end]
+    known = np.flatnonzero(np.isfinite(change))
+    known = known[known > primary]
+    return known[known < text.first.pos], known[known > text.first.pos]
+
+
+def _contrast(text: Text, other: Text | None, window: int) -> WeakeningContrast:
+    assert text.first is not None
+    layer = text.first.l_start
+    own, shared = sides(text, None, window), sides(text, other, window)
+    before, after = (float(step(text.paid, layer, window)[part].mean()) for part in own)
+    matched = control = math.nan
+    if other is not None:
+        matched, control = (_change(one, layer, window, shared) for one in (text, other))
+    return WeakeningContrast(
+        text_id=text.text_id,
+        pos=text.first.pos,
+        token=text.first.token,
+        l_start=layer,
+        change_before=before,
+        change_after=after,
+        change=after - before,
+        control="" if other is None else other.text_id,
+        n_before=len(shared[0]),
+        n_after=len(shared[1]),
+        change_matched=matched,
+        change_control=control,
+        difference=0.0 if abs(matched - control) <= ROUNDING else matched - control,
+    )
+
+
+def _change(text: Text, layer: int, window: int, of: tuple[Places, Places]) -> float:
+    """Change of the queries after less that of the queries before."""
+    change = step(text.paid, layer, window)
+    return float(change[of[1]].mean() - change[of[0]].mean())
+
+
+def at_sides(
+    one: WeakeningContrast, by_id: Mapping[str, Text], window: int, relative: int
+) -> list[float]:
+    """Mean over the queries of each of the `GROUPS`; NaN where there are none."""
+    text, other, layer = by_id[one.text_id], by_id.get(one.control), one.l_start + relative
+    before, after = sides(text, other, window)
+    return [
+        math.nan
+        if shown is None or not 0 <= layer < len(shown.paid)
+        else float(shown.paid[layer, queries].mean())
+        for shown in (text, other)
+        for queries in (after, before)
+    ]

@@ -1,0 +1,184 @@
+"""Restoration: does the primary get its attention back when a secondary sink is removed?"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from secondary_sinks.causal import recompute
+from secondary_sinks.causal.replay import Progress
+from secondary_sinks.detection.contrasts import LEAST_QUERIES, ROUNDING, Values, paid_of, step
+from secondary_sinks.detection.signflips import LEAST, sign_flip_interval
+from secondary_sinks.detection.weakening import WINDOW
+from secondary_sinks.models.protocol import HookedModel
+from secondary_sinks.questions.answer import Answer, agreed, told, verdict_of
+from secondary_sinks.questions.cases import Case, TextCases, cases_of, censored, counted
+from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
+from secondary_sinks.questions.layers import by_way
+from secondary_sinks.questions.necessity import EDITS
+from secondary_sinks.questions.statistics import Interval
+from secondary_sinks.types import Sink, SinkTable, Trace, Verdict
+
+CLAIM = "the primary weakens because of secondary sinks: it gets back what it lost without them"
+COLUMNS = ("text_id", "sink_pos", "pos", "role", "edit", "l_start", "change", "gained")
+
+
+def restoration(
+    model: HookedModel,
+    traces: Trace | Iterable[Trace],
+    sinks: SinkTable,
+    *,
+    edits: Sequence[str] = EDITS,
+    window: int = WINDOW,
+    forming: Iterable[Forming] | None = None,
+    progress: Progress | None = None,
+) -> Answer:
+    """Ablate the forming MLPs of the first secondary sink of each text; all after it recomputed.
+
+    `gained` is what later queries then pay to the primary more than in the clean run: mean over
+    them, and over `window` layers from the sink's l_start on, less that over as many before. The
+    same edit at the sink's control token is subtracted. One number per text: sinks of the same text
+    are no independent trials. `change` is what the clean run shows: the same layers, queries
+    after the sink less queries before it. Total effects; seeds are averaged.
+
+    Verdict, by exact sign flips over texts (`detection.signflips`): supported where the interval
+    lies above 0 by every way to ablate, contradicted where below, inconclusive otherwise and with
+    fewer than six texts.
+    """
+    texts = cases_of(traces, sinks)
+    found = by_place(model, texts, sinks, forming)
+    texts, left_out = formed_only(texts, found)
+    rows: list[dict[str, Any]] = []
+    for text in counted(texts, progress):
+        rows += _rows(model, text, sinks, found, edits, window)
+    cells = pd.DataFrame(rows, columns=list(COLUMNS))
+    ways = {way: _by_text(part) for way, part in by_way(cells).items()}
+    effects = pd.DataFrame(
+        [{"edit": way, **_told(part)} for way, part in ways.items()],
+        columns=["edit", "gained", "low", "high", "change", "n_texts"],
+    )
+    return Answer(
+        question="restoration",
+        cells=cells,
+        effects=effects,
+        verdicts=(_verdict(effects, left_out),),
+        left_out=left_out,
+        n_censored=censored(texts),
+    )
+
+
+def _rows(
+    model: HookedModel,
+    text: TextCases,
+    sinks: SinkTable,
+    found: Mapping[Place, Forming],
+    edits: Sequence[str],
+    window: int,
+) -> Iterator[dict[str, Any]]:
+    """The first sink of a text that has an active primary around its creation, and its control."""
+    trace = text.trace
+    primaries = [s for s in sinks.of_text(trace.text_id).sinks if s.kind == "primary"]
+    for case in sorted(text.cases, key=lambda one: one.sink.pos):
+        primary = next((one for one in primaries if case.sink.l_start in one.layers), None)
+        change = _change(trace, primary, case.sink, window)
+        if primary is None or not np.isfinite(change):
+            continue
+        layers = found[trace.text_id, case.sink.pos].layers
+        yield from _edited(model, trace, primary, case, layers, edits, window, change)
+        return
+
+
+def _edited(
+    model: HookedModel,
+    trace: Trace,
+    primary: Sink,
+    case: Case,
+    layers: Sequence[int],
+    edits: Sequence[str],
+    window: int,
+    change: float,
+) -> Iterator[dict[str, Any]]:
+    asked = [
+        (role, pos, edit)
+        for role, pos in (("sink", case.sink.pos), ("control", case.control))
+        for edit in edits
+    ]
+    cells = [cell_at(pos, layers, edit) for _, pos, edit in asked]
+    result = recompute(model, trace, cells, loss=False, by_query=True)
+    assert result.paid_to_primary is not None
+    clean = step(paid_of(trace, primary), case.sink.l_start, window)
+    for number, (role, pos, edit) in enumerate(asked):
+        edited = paid_of(trace, primary, result.paid_to_primary[:, number])
+        gained = (step(edited, case.sink.l_start, window) - clean)[pos + 1 :]
+        yield {
+            "text_id": trace.text_id,
+            "sink_pos": case.sink.pos,
+            "pos": pos,
+            "role": role,
+            "edit": edit,
+            "l_start": case.sink.l_start,
+            "change": change,
+            "gained": float(np.mean(gained[np.isfinite(gained)])) if len(gained) else np.nan,
+        }
+
+
+def _change(trace: Trace, primary: Sink | None, sink: Sink, window: int) -> float:
+    """What the clean run shows; NaN with too few layers or queries around the sink."""
+    if primary is None:
+        return np.nan
+    change: Values = step(paid_of(trace, primary), sink.l_start, window)
+    sides = change[primary.pos + 1 : sink.pos], change[sink.pos + 1 :]
+    before, after = (side[np.isfinite(side)] for side in sides)
+    if min(len(before), len(after)) < LEAST_QUERIES:
+        return np.nan
+    return float(after.mean() - before.mean())
+
+
+def _by_text(cells: pd.DataFrame) -> pd.DataFrame:
+    """What removing the sink gives back beyond removing its control, by text; seeds averaged."""
+    names = ["gained", "change"]
+    means = {role: part.groupby("text_id")[names].mean() for role, part in cells.groupby("role")}
+    both = means["sink"].assign(gained=means["sink"]["gained"] - means["control"]["gained"])
+    both.loc[both["gained"].abs() <= ROUNDING, "gained"] = 0.0
+    return both
+
+
+def _told(by_text: pd.DataFrame) -> dict[str, float]:
+    known = by_text[by_text["gained"].notna()]
+    value, low, high = sign_flip_interval(known["gained"].to_numpy())
+    return {
+        "gained": value,
+        "low": low,
+        "high": high,
+        "change": float(known["change"].mean()),
+        "n_texts": len(known),
+    }
+
+
+def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int]) -> Verdict:
+    words = {
+        "statistic": "what later queries pay to the primary more when the first secondary sink of "
+        "a text is removed, from its creation layer on, less the same for its control",
+        "controls": "same edit at token twins, or at ordinary tokens nearby" + told(left_out),
+    }
+    if not len(effects):
+        why = "no sink with layers of an active primary before its creation could be removed"
+        return verdict_of(CLAIM, "inconclusive", why, None, **words)
+    first, *_ = rows = effects.to_dict("records")
+    n_texts = int(first["n_texts"])
+    ends = {"low": float(first["low"]), "high": float(first["high"])}
+    interval = Interval(value=float(first["gained"]), n=n_texts, n_texts=n_texts, **ends)
+    if n_texts < LEAST:
+        why = f"{n_texts} text(s) have a sink that can be removed; at least {LEAST} are needed"
+        return verdict_of(CLAIM, "inconclusive", why, interval, **words)
+    outcome, agreement = agreed({str(one["edit"]): _outcome(one) for one in rows})
+    why = (
+        f"removed, the first secondary sink gives {first['gained']:+.3f} of the attention of later "
+        f"queries back to the primary, which had changed by {first['change']:+.3f}; {agreement}"
+    )
+    return verdict_of(CLAIM, outcome, why, interval, **words)
+
+
+def _outcome(one: Mapping[Any, Any]) -> str:
+    return "supported" if one["low"] > 0 else "contradicted" if one["high"] < 0 else "inconclusive"
