@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         necessity,
         norm_dose,
         redistribution,
+        roles,
         sparsity,
         sufficiency,
     )
@@ -69,6 +70,7 @@ _ROOMS = {
     "necessity": "questions",
     "norm_dose": "questions",
     "redistribution": "questions",
+    "roles": "questions",
     "sparsity": "questions",
     "sufficiency": "questions",
     "bundled_corpus": "texts",
@@ -111,6 +113,7 @@ __all__ = [
     "redistribution",
     "reference_means",
     "replay",
+    "roles",
     "sparsity",
     "sufficiency",
     "threshold_sweep",

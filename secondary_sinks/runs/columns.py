@@ -73,7 +73,7 @@ EFFECTS = {
         for name, (unit, what) in _PAIRS.items()
         for when in ("clean", "edited")
     },
-    "donor": Column("float", "position", "token a patch was taken from, NaN for other edits"),
+    "donor": Column("float", "position", "token of a patch, NaN for several and for other edits"),
     "cell": Column("str", "", "key of the cell: the same for the same inputs and code"),
 }
 TRACE = {

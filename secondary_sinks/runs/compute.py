@@ -159,13 +159,13 @@ def _rows(
         return NO_EFFECTS
     frame = Effects(rows=effects_of(trace, sinks.thresholds, result, owners)).to_frame()
     key = unit_key(task.key, unit, task.ordinary)
-    donors = [cell[0].donor for cell in result.cells]
+    donors = [cell[0].donors for cell in result.cells]
     cells = [
         cell_key(key, role, pos) for role, pos in zip(frame["role"], frame["pos"], strict=True)
     ]
     return frame.assign(
         edit=unit.edit,
-        donor=[float("nan") if donor is None else float(donor) for donor in donors],
+        donor=[float(several[0]) if len(several) == 1 else float("nan") for several in donors],
         cell=cells,
     )
 

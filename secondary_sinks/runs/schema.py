@@ -5,8 +5,8 @@ here, and not whatever the reader of that field would stumble over.
 """
 
 import math
-from dataclasses import fields
-from typing import Any
+from dataclasses import MISSING, fields
+from typing import Any, get_args
 
 import pandas as pd
 from pandas.api import types as kinds
@@ -39,8 +39,18 @@ COLUMNS: dict[str, dict[str, Any]] = {
 
 
 def _row_of(kind: type) -> dict[str, Any]:
-    """Fields of a dataclass as plain data has them: a float may be written as a whole number."""
-    return {item.name: NUMBER if item.type is float else item.type for item in fields(kind)}
+    """Fields of a dataclass as plain data has them: a float may be written as a whole number.
+
+    One with a default may be missing, as in what was written before there was such a field.
+    """
+    return {
+        item.name + ("?" if item.default is not MISSING else ""): _plain(item.type)
+        for item in fields(kind)
+    }
+
+
+def _plain(kind: Any) -> Any:
+    return NUMBER if kind is float else get_args(kind) or kind
 
 
 REPORTED: dict[str, Any] = {
