@@ -8,30 +8,31 @@ from secondary_sinks.questions.cost import Cost, costs
 from secondary_sinks.questions.dose import norm_dose
 from secondary_sinks.questions.forming import Forming, forming_frame, forming_mlps
 from secondary_sinks.questions.harm import harm
-from secondary_sinks.questions.layers import layer_effects, layer_verdicts
+from secondary_sinks.questions.layers import by_way, layer_effects, layer_verdicts
 from secondary_sinks.questions.necessity import necessity
 from secondary_sinks.questions.redistribution import redistribution
 from secondary_sinks.questions.roles import Role, roles
 from secondary_sinks.questions.sparsity import sparsity
 from secondary_sinks.questions.sufficiency import sufficiency
-from secondary_sinks.questions.writers import levels_in, writer_verdicts
+from secondary_sinks.questions.writers import shares_of_roles, writer_verdicts
 
 __all__ = [
     "Answer",
     "Cost",
     "Forming",
     "Role",
+    "by_way",
     "costs",
     "forming_frame",
     "forming_mlps",
     "harm",
     "layer_effects",
     "layer_verdicts",
-    "levels_in",
     "necessity",
     "norm_dose",
     "redistribution",
     "roles",
+    "shares_of_roles",
     "sparsity",
     "sufficiency",
     "writer_verdicts",

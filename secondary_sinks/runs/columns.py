@@ -95,7 +95,26 @@ TRACE = {
     "mlp_norm": Column("float", _NORM, "length of the MLP's output"),
     "mlp_alignment": Column("float", _COSINE, "of the MLP's output with the primary"),
 }
-TABLES = {"sinks": SINKS, "effects": EFFECTS, "trace": TRACE}
+ROLES = {
+    **_WHERE,
+    **_TOKEN,
+    "kind": Column("str", "", "secondary or primary_like"),
+    "level": Column("float", "", "sink level, NaN for none"),
+    "l_start": Column("int", "layer", "creation layer of the sink"),
+    "layer": Column("int", "layer", "layer of the MLP, up to the creation layer"),
+    "role": Column("str", "", "writer, enabler, neither or undecided"),
+    "why": Column("str", "", "what decided"),
+    "ended_zero": Column("bool", "", "zeroing its output ends the sink; decides nothing"),
+    "ended_twin": Column("float", "1", "1: its mean output at token twins ends the sink, 0: not"),
+    "ended_each": Column("float", "share of twins", "those whose output ends the sink, singly"),
+    "created_in_twin": Column("float", "share of twins", "those that its output makes sinks"),
+    "rescued_alone": Column("bool", "", "lives with all earlier MLPs zeroed and this one kept"),
+    "lives_without": Column("bool", "", "lives with this one zeroed too"),
+    "write_alignment": Column("float", _COSINE, "of its output with the primary"),
+    "write_null": Column("float", _COSINE, "99th percentile of it for random directions"),
+    "n_donors": Column("int", "tokens", "token twins tried; 0: there is none, and no role"),
+}
+TABLES = {"sinks": SINKS, "effects": EFFECTS, "trace": TRACE, "roles": ROLES}
 ADDED: dict[str, Any] = {"model": "", "donor": float("nan"), "cell": ""}
 """Columns that only sweeps write, and what they are elsewhere."""
 _KINDS = {"int": "iu", "float": "f", "bool": "b", "str": "OU"}

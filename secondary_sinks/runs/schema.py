@@ -68,6 +68,7 @@ REPORTED: dict[str, Any] = {
     "near_sinks?": [NEAR],
     "layer_effects?": [_row_of(LayerEffect)],
     "verdicts": [_row_of(Verdict)],
+    "writers?": [_row_of(Verdict)],
     "timings_s?": dict,
     "answers?": [{"question": str, "verdicts": [_row_of(Verdict)]}],
 }
@@ -156,8 +157,9 @@ def _wrong_values(record: dict[str, Any]) -> str:
         for key, value in record.get(name, {}).items():
             if not isinstance(value, NUMBER) or not math.isfinite(value):
                 return _mismatch(f".{name}.{key}", value, "a number")
-    told = [record, *record.get("answers", ())]
-    for n, verdict in enumerate(verdict for one in told for verdict in one.get("verdicts", ())):
+    told = [*(one.get("verdicts", ()) for one in (record, *record.get("answers", ())))]
+    told.append(record.get("writers", ()))
+    for n, verdict in enumerate(verdict for one in told for verdict in one):
         if verdict["outcome"] not in OUTCOMES:
             return _mismatch(f".verdicts[{n}].outcome", verdict["outcome"], ", ".join(OUTCOMES))
     return ""
