@@ -5,6 +5,7 @@ Each takes `progress`, which is called with (texts done, texts) on the way.
 
 from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.cost import Cost, costs
+from secondary_sinks.questions.damage import writer_damage
 from secondary_sinks.questions.dose import norm_dose
 from secondary_sinks.questions.forming import Forming, forming_frame, forming_mlps
 from secondary_sinks.questions.harm import harm
@@ -35,5 +36,6 @@ __all__ = [
     "shares_of_roles",
     "sparsity",
     "sufficiency",
+    "writer_damage",
     "writer_verdicts",
 ]

@@ -113,11 +113,14 @@ def _tests(one: Asked) -> Iterator[Trial]:
         yield _trial(one, "zero", (layer,), pos, [Edit(pos=pos, layer=layer)])
         yield from group_tests(one, (layer,))
         if one.twins:
-            mean = _patch(pos, (layer,), one.twins, one.home, one.trace)
-            yield _trial(one, "twin", (layer,), pos, [mean])
+            yield _trial(one, "twin", (layer,), pos, [replaced_by_twins(one, layer, one.twins)])
         for twin in one.twins:
-            single = _patch(pos, (layer,), twin, one.home, one.trace)
-            yield _trial(one, "each", (layer,), pos, [single])
+            yield _trial(one, "each", (layer,), pos, [replaced_by_twins(one, layer, twin)])
+
+
+def replaced_by_twins(one: Asked, layer: int, twins: int | tuple[int, ...]) -> Edit:
+    """The output at a twin, or the mean over several, in the place of that at the sink."""
+    return _patch(one.sink.pos, (layer,), twins, one.home, one.trace)
 
 
 def group_tests(one: Asked, group: tuple[int, ...]) -> Iterator[Trial]:
