@@ -34,6 +34,7 @@ EFFECT_COLUMNS = {
     *("lifetime_clean", "lifetime_edited", "alignment_clean", "alignment_edited"),
     *("norm_clean", "norm_edited", "mass_clean", "mass_edited"),
 }
+COMMAND = {"command": "secondary-sinks run"}
 INTEGERS = {"pos", "token_id", "l_start", "l_end", "lifetime", "layer", "sink_pos"}
 INTEGERS |= {"lifetime_clean", "lifetime_edited"}
 WORDS = {"text_id", "token", "kind", "criterion", "censored", "segments", "role", "site", "edit"}
@@ -300,3 +301,18 @@ def test_a_machine_without_git_has_no_commit(monkeypatch):
 def test_descriptions_are_plain_json(planted, texts):
     found = describe(planted.model, texts, Thresholds(), None, 0)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_verdicts_may_name_a_layer_and_need_not(planted, texts, results, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    save(folder, results, describe(planted.model, texts, Thresholds(), "zero,twins", 0) | COMMAND)
+    (told,) = runs.whole_records(folder)
+    assert told["writers"][0]["layer"] == 3
+    before = [{k: v for k, v in one.items() if k != "layer"} for one in told["verdicts"]]
+    folder.write_record(told | {"verdicts": before})
+    assert runs.whole_records(folder)[0]["verdicts"] == before
+    folder.write_record(told | {"writers": [told["writers"][0] | {"layer": "three"}]})
+    with pytest.raises(
+        RunFolderError, match=r"writers\[0\].layer is 'three'; expected int or null"
+    ):
+        runs.whole_records(folder)
