@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         norm_dose,
         redistribution,
         restoration,
+        roles,
         sparsity,
         sufficiency,
     )
@@ -71,6 +72,7 @@ _ROOMS = {
     "norm_dose": "questions",
     "redistribution": "questions",
     "restoration": "questions",
+    "roles": "questions",
     "sparsity": "questions",
     "sufficiency": "questions",
     "bundled_corpus": "texts",
@@ -114,6 +116,7 @@ __all__ = [
     "reference_means",
     "replay",
     "restoration",
+    "roles",
     "sparsity",
     "sufficiency",
     "threshold_sweep",

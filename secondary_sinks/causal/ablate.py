@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from secondary_sinks.causal.check import check_words
 from secondary_sinks.causal.controls import Owners, owners_of
+from secondary_sinks.causal.donors import token_twins
 from secondary_sinks.causal.measured import edited_sinks, first, means_over
 from secondary_sinks.causal.replay import Progress, Replay, replay
 from secondary_sinks.detection import joint_tests
@@ -29,7 +30,8 @@ def ablate(
     writes at a token drawn with seed 3), "none" (the no-op), "scale:0.5". One cell per token,
     layer and edit, each alone, exact by single-token replay. Each sink has one control, a token
     twin or a neighbour, and so many further `ordinary` tokens of similar position and norm. Sinks
-    of other texts in the table are left out.
+    of other texts in the table are left out, and so is a mean over token twins at a token that has
+    none.
 
     Raises `EditError` for unknown edits or layers, `TraceError` for a trace of another model.
     """
@@ -45,6 +47,7 @@ def ablate(
         for pos in owners
         for layer in layers
     ]
+    edits = [edit for edit in edits if edit.over != "twins" or token_twins(trace, *edit.positions)]
     if not edits:
         return Effects(rows=())
     result = replay(model, trace, edits, progress=progress)

@@ -100,13 +100,13 @@ def _check_needs(edit: Edit, context: Context) -> None:
 
 
 def _check_donor(edit: Edit, context: Context) -> None:
-    if edit.donor is None:
+    if not edit.donors:
         raise EditError("a patch needs a donor: the position that the activation is taken from")
     if edit.text and edit.text not in context.others:
         known = ", ".join(map(repr, context.others)) or "none"
         raise EditError(f"no trace of donor text {edit.text!r} was given as others=; got {known}")
     trace = context.others[edit.text] if edit.text else context.trace
-    _check_range("donor", (edit.donor,), len(trace.tokens))
+    _check_range("donor", edit.donors, len(trace.tokens))
 
 
 def _check_direction(edit: Edit, trace: Trace) -> None:

@@ -43,6 +43,14 @@ def owners_of(trace: Trace, sinks: SinkTable, ordinary: int = 0) -> Owners:
     return owners
 
 
+def never_sinks(trace: Trace, sinks: SinkTable, token_id: int) -> list[int]:
+    """Positions of a token id that are no sink and no primary at any layer."""
+    taken = {sink.pos for sink in sinks.sinks if sink.text_id == trace.text_id}
+    taken |= set(trace.reference.tolist()) | {trace.primary}
+    same = (trace.tokens == token_id).nonzero()[:, 0].tolist()
+    return [pos for pos in same if pos not in taken]
+
+
 def last_judged(trace: Trace, sinks: SinkTable) -> int:
     """The last position that enough queries see at every layer; -1 where there is none."""
     seen = (trace.queries.amin(0) >= sinks.thresholds.min_queries).nonzero()[:, 0]

@@ -30,9 +30,18 @@ def ordinary(trace: Trace, layer: int) -> Bool[Tensor, "pos"]:
     return trace.norm[layer] <= ORDINARY_NORM * trace.median_norm[layer]
 
 
-def token_twins(trace: Trace, pos: int, layer: int) -> list[int]:
-    """Positions of the ordinary tokens at a layer that have the same token id as `pos`."""
-    same = (trace.tokens == trace.tokens[pos]) & ordinary(trace, layer)
+def ordinary_throughout(trace: Trace) -> Bool[Tensor, "pos"]:
+    """Tokens that are ordinary at every layer.
+
+    A token that is to become a sink may be ordinary still at the layer of an edit, and what it
+    gives there would make another one.
+    """
+    return torch.stack([ordinary(trace, layer) for layer in range(len(trace.norm))]).all(0)
+
+
+def token_twins(trace: Trace, pos: int) -> list[int]:
+    """Positions of the tokens, ordinary at every layer, that have the same token id as `pos`."""
+    same = (trace.tokens == trace.tokens[pos]) & ordinary_throughout(trace)
     same[pos] = False
     return [int(one) for one in same.nonzero()[:, 0]]
 
@@ -40,11 +49,10 @@ def token_twins(trace: Trace, pos: int, layer: int) -> list[int]:
 def resample_donor(trace: Trace, edit: Edit, pos: int) -> int:
     """The token that a resampling edit of `pos` takes its activation from; `edit.seed` draws it.
 
-    One that is ordinary at every layer of the model and is not edited itself: a token that is to
-    become a sink may be ordinary still at the layers of the edit, and what it gives would make
-    another one. Raises `EditError` where there is none.
+    One that is ordinary at every layer of the model and is not edited itself. Raises `EditError`
+    where there is none.
     """
-    able = torch.stack([ordinary(trace, layer) for layer in range(len(trace.norm))]).all(0)
+    able = ordinary_throughout(trace)
     able[list(edit.positions)] = False
     donors = able.nonzero()[:, 0]
     if not len(donors):
@@ -152,11 +160,10 @@ class Donors:
 
     def _source(self, edit: Edit, pos: int, layer: int) -> _Source:
         if edit.kind == "patch":
-            assert edit.donor is not None
-            return _Source(edit.text, (edit.donor,))
+            return _Source(edit.text, edit.donors)
         if edit.over == "ordinary":
             return _Source("", tuple(ordinary(self.trace, layer).nonzero()[:, 0].tolist()))
-        twins = token_twins(self.trace, pos, layer)
+        twins = token_twins(self.trace, pos)
         if not twins:
             token = self.trace.token_strings[pos]
             raise EditError(

@@ -12,7 +12,7 @@ So "patch:twin" asks whether a sink needs what its own layer writes there and no
 """
 
 from secondary_sinks.causal.check import check_words
-from secondary_sinks.causal.controls import Owners
+from secondary_sinks.causal.controls import Owners, never_sinks
 from secondary_sinks.causal.donors import token_twins
 from secondary_sinks.causal.kinds import DIRECTED
 from secondary_sinks.errors import EditError
@@ -34,7 +34,7 @@ def check_recipe(label: str, site: str = "mlp_out") -> None:
         if label.startswith("patch"):
             raise EditError(f"{error}; also {' and '.join(COMPLETED)}") from error
         raise
-    if edit.kind == "patch" and (edit.donor or 0) < 0:
+    if any(donor < 0 for donor in edit.donors):
         raise EditError(f"edit {label!r} names no position; expected 0 or more")
     if edit.text:
         raise EditError(
@@ -63,19 +63,16 @@ def edit_at(
             return "no token twin that is no sink"
         return Edit(pos=pos, layer=layer, site=site, kind="patch", donor=twin)
     edit = Edit.of_label(label, pos=pos, layer=layer, site=site)
-    if edit.kind == "mean" and edit.over == "twins" and not token_twins(trace, pos, layer):
+    if edit.kind == "mean" and edit.over == "twins" and not token_twins(trace, pos):
         return "no ordinary token twin"
     if edit.kind in DIRECTED and not bool(trace.primary_resid[layer].isfinite().all()):
         return "the primary has no direction yet at this layer"
-    if edit.kind == "patch" and not 0 <= (edit.donor or 0) < len(trace.tokens):
+    if any(not 0 <= donor < len(trace.tokens) for donor in edit.donors):
         return "the donor lies beyond the text"
     return edit
 
 
 def nearest_twin(trace: Trace, sinks: SinkTable, pos: int) -> int | None:
     """The nearest token with the same id that is no sink at any layer; None where there is none."""
-    taken = {sink.pos for sink in sinks.sinks if sink.text_id == trace.text_id}
-    taken |= set(trace.reference.tolist()) | {trace.primary, pos}
-    same = (trace.tokens == trace.tokens[pos]).nonzero()[:, 0].tolist()
-    able = [other for other in same if other not in taken]
+    able = [other for other in never_sinks(trace, sinks, int(trace.tokens[pos])) if other != pos]
     return min(able, key=lambda other: (abs(other - pos), other), default=None)

@@ -32,7 +32,7 @@ def run(
     out: Out,
     texts: Texts = None,
     feed: Feed = "auto",
-    edit: EditKind = "zero",
+    edit: EditKind = "zero,twins",
     ask: Ask = "none",
     device: Device = None,
     dtype: Dtype = None,

@@ -57,7 +57,10 @@ Feed = Annotated[
 ]
 EditKind = Annotated[
     str,
-    typer.Option(help="zero: the MLP writes nothing; mean: its mean over ordinary tokens."),
+    typer.Option(
+        help="zero: the MLP writes nothing; twins: its mean at the same token elsewhere, where it "
+        "is no sink; mean: over ordinary tokens; with commas between them."
+    ),
 ]
 Ask = Annotated[
     str,

@@ -93,7 +93,7 @@ def _show_one(console: Console, record: Mapping[str, Any], sinks: pd.DataFrame) 
     if record["dtype"] != "float32":
         console.print(rounding_line(record, sinks), highlight=False)
     asked = [verdict for told in record.get("answers", []) for verdict in told["verdicts"]]
-    for verdict in [*record["verdicts"], *asked]:
+    for verdict in [*record.get("writers", ()), *record["verdicts"], *asked]:
         console.print(verdict_line(verdict), highlight=False)
 
 

@@ -112,8 +112,9 @@ def ablate(
     edit: Annotated[
         list[str] | None,
         typer.Option(
-            help="zero (default): the layer writes nothing; mean: its mean over ordinary tokens; "
-            "mean:twins, resample:SEED and others of docs/sweeps.md; again for more."
+            help="zero: the layer writes nothing; twins: its mean at the same token elsewhere, "
+            "where it is no sink (both by default); mean: over ordinary tokens; resample:SEED and "
+            "others of docs/sweeps.md; again for more."
         ),
     ] = None,
     layers: Layers = None,
@@ -136,7 +137,10 @@ def ablate(
     log_format: LogFormat = "text",
     force: SweepForce = False,
 ) -> None:
-    """Find the sinks, then edit every layer at each of them, one at a time; effects.parquet."""
+    """Find the sinks, then edit every layer at each of them, one at a time; effects.parquet.
+
+    With twins, also the roles of the MLPs, roles.parquet.
+    """
     _sweep("ablate", list(edit or ()), **_given(locals()))
 
 

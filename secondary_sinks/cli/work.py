@@ -27,6 +27,7 @@ from secondary_sinks.runs import (
 )
 from secondary_sinks.runs.about import feed_again, refuse_other
 from secondary_sinks.runs.folder import ANSWERS
+from secondary_sinks.runs.pipeline import split
 from secondary_sinks.texts import (
     Text,
     TokenizedText,
@@ -166,7 +167,8 @@ def _ask_more(
 def _check(request: Request) -> None:
     """Raise the error of whatever is wrong with the options, before a model is loaded."""
     if request.edit is not None:
-        check_words(Edit.of_label(request.edit, pos=0, layer=0))
+        for label in split(request.edit):
+            check_words(Edit.of_label(label, pos=0, layer=0))
     check_feed(request.feed)
     check_skip(request.skip)
     parse_dtype(request.dtype)

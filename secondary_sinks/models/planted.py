@@ -61,7 +61,7 @@ def plant(
     gated: bool = False,
     positions: str = "learned",
     content_queries: bool = False,
-    twins: bool = True,
+    twins: int = 1,
     seed: int = 0,
 ) -> PlantedModel:
     """A model in which exactly `plants` happen, each at its position of the returned text.
@@ -69,8 +69,8 @@ def plant(
     Ordinary tokens have random content of length about 6. `anisotropy` adds that much of one
     common direction to every token, and the sink direction leans towards it: at 30 nearly all
     tokens have a raw cosine above 0.9 with the primary. With `n_kv_heads` (2 or 4) queries are
-    grouped, with `gated` the MLPs are gated. Learned positions carry the markers, so with
-    `twins` every planted token id also occurs as an ordinary token: an id alone makes no sink.
+    grouped, with `gated` the MLPs are gated. Learned positions carry the markers, so every
+    planted token id also occurs `twins` times as an ordinary token: an id alone makes no sink.
     With "rotary" positions the ids carry them, and there are no twins. Queries are the same for
     all tokens, so that freezing them changes nothing; with `content_queries` they are not.
 
@@ -83,10 +83,12 @@ def plant(
     check_plants(plants, n_layers, n_pos)
     if positions not in ("learned", "rotary"):
         raise PlantError(f"positions are 'learned' or 'rotary'; got {positions!r}")
+    if any(one.identity is not None for one in plants) and (gated or positions == "rotary"):
+        raise PlantError("identity needs learned positions and MLPs without a gate")
     garden = _Garden(plants, anisotropy, seed)
     model = _empty_model(garden, n_layers, n_pos, n_kv_heads, gated, positions, seed)
     with torch.no_grad():
-        tokens = garden.tokens(n_pos, twins and positions == "learned")
+        tokens = garden.tokens(n_pos, int(twins) if positions == "learned" else 0)
         _embed(model, garden, tokens)
         residual = model(tokens[None], stop_at_layer=0)
         for layer, block in enumerate(model.blocks):
@@ -149,7 +151,11 @@ class _Garden:
         self.givers = sorted({one.giver for one in plants if one.by == "attention"})
         self.n_special = max(16, self.n_plants + len(self.givers))
         first = 2 + 2 * self.n_plants
-        self.content, self.d_model = slice(first, first + D_CONTENT), first + D_CONTENT
+        self.content = slice(first, first + D_CONTENT)
+        known = [index for index, one in enumerate(plants) if one.identity is not None]
+        self.names = {index: self.content.stop + rank for rank, index in enumerate(known)}
+        """Axis that tells the token id of a plant with a carried identity."""
+        self.d_model = self.content.stop + len(known)
         self.common = torch.zeros(self.d_model)
         self.common[self.content] = torch.nn.functional.normalize(self.randn(D_CONTENT), dim=0)
         lean = anisotropy / (anisotropy**2 + CONTENT_LENGTH**2) ** 0.5
@@ -163,7 +169,7 @@ class _Garden:
         return 2 + 2 * index
 
     def own(self, index: int) -> int:
-        """The axis of its own that a sideways plant grows along, or a chain is linked by."""
+        """The axis of its own that a sideways plant grows along, or a chain or identity uses."""
         return 3 + 2 * index
 
     def grows(self, index: int) -> Float[Tensor, "d_model"]:
@@ -176,16 +182,16 @@ class _Garden:
         known = 0.0 if one.attended is None else 0.1
         return own if one.sideways else self.direction + known * own
 
-    def tokens(self, n_pos: int, twins: bool) -> Int[Tensor, "pos"]:
+    def tokens(self, n_pos: int, twins: int) -> Int[Tensor, "pos"]:
         """Random ids; special positions have ids of their own, planted ones repeated as twins."""
         low, high = self.n_special, self.n_special + N_ORDINARY
         tokens = torch.randint(low, high, (n_pos,), generator=self.generator)
         special = [one.pos for one in self.plants] + self.givers
         tokens[special] = torch.arange(len(special))
         taken = set(special)
-        for one in self.plants:
+        for one in self.plants * twins:
             free = [pos for pos in range(1, n_pos - 16) if pos not in taken]
-            if twins and free:
+            if free:
                 twin = min(free, key=lambda pos: abs(pos - one.pos))
                 tokens[twin] = tokens[one.pos]
                 taken.add(twin)
@@ -208,6 +214,8 @@ def _embed(model: Any, garden: _Garden, tokens: Int[Tensor, "pos"]) -> None:
         marks[row, garden.marker(index)] = MARK
         own = embed[tokens[one.pos], content].clone()
         marks[row, content] -= (1 - one.content) * own
+        if index in garden.names:
+            embed[tokens[one.pos], garden.names[index]] = MARK
     for giver in garden.givers:
         marks[giver if learned else int(tokens[giver]), GIVER] = MARK
     embed += garden.anisotropy * garden.common
@@ -303,6 +311,10 @@ def _form(mlp: Any, layer: int, garden: _Garden) -> None:
             change, target = MARK, torch.eye(garden.d_model)[link]
         elif one.chain and layer == one.forming[1]:
             mark = link
+        if one.identity == layer:
+            change, target, mark = MARK, torch.eye(garden.d_model)[link], garden.names[index]
+        elif one.identity is not None and layer in one.forming:
+            mlp.W_in[link, index], mlp.b_in[index] = 1.0, -MARK
         if change and not (one.by == "attention" and layer in one.forming):
             for weights in _readers(mlp):
                 weights[mark, index] = 1.0

@@ -29,7 +29,9 @@ class Plant:
     each are redundant, two weak ones make a sink only together. As a `chain` of two, the first
     writes only what makes the second write all. With `by="attention"` the last head of the one
     forming layer copies it from the token at `source` (the one before), and no MLP is needed.
-    The MLP of `dies` takes it away (None: it stays).
+    With `identity` the MLP of that earlier layer writes which token it is, the same at all its
+    token twins, and the forming MLPs write only where they read it. The MLP of `dies` takes it
+    away (None: it stays).
 
     Decoys: `sideways` puts the strength along an axis of its own (massive, not aligned); a
     negative strength is anti-aligned; `attended` makes heads attend to the token for what it is
@@ -42,6 +44,7 @@ class Plant:
     dies: int | None = None
     strength: float = 60.0
     chain: bool = False
+    identity: int | None = None
     by: str = "mlp"
     source: int | None = None
     sideways: bool = False
@@ -138,6 +141,10 @@ def _check_layers(one: Plant, n_layers: int) -> None:
         raise PlantError(f"a chain is of two MLPs along the sink direction; got {one}")
     if one.by == "attention" and (len(one.forming) != 1 or not 0 <= one.giver < one.pos):
         raise PlantError(f"attention forms a plant in one layer, from a token before; got {one}")
+    if one.identity is not None and (
+        one.chain or one.by != "mlp" or not 0 <= one.identity < min(one.forming, default=0)
+    ):
+        raise PlantError(f"identity is carried by an MLP before the forming ones; got {one}")
     if one.by not in ("mlp", "attention"):
         raise PlantError(f"a plant is formed by 'mlp' or 'attention'; got {one.by!r}")
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 import pandas as pd
 
 from secondary_sinks.causal import ablate
+from secondary_sinks.causal.donors import token_twins
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.questions.answer import Answer, added, agreed, told, verdict_of
@@ -24,10 +25,12 @@ from secondary_sinks.questions.statistics import (
     outcome_of,
     too_few,
 )
-from secondary_sinks.types import LayerEffect, SinkTable, Trace, Verdict
+from secondary_sinks.types import Edit, LayerEffect, SinkTable, Trace, Verdict
 from secondary_sinks.types.frames import tidy
 
 EDITS = ("zero", "mean", "resample:0", "resample:1", "resample:2")
+WAYS = (*EDITS, "mean:twins")
+"""With the output at the same token elsewhere: zero alone may end a sink for want of identity."""
 CLAIM = "secondary sinks are formed by MLPs: one, or several together"
 WORDS = ("edit", "where", "layers")
 
@@ -37,7 +40,7 @@ def necessity(
     traces: Trace | Iterable[Trace],
     sinks: SinkTable,
     *,
-    edits: Sequence[str] = EDITS,
+    edits: Sequence[str] = WAYS,
     layers: Sequence[int] | None = None,
     ordinary: int = 1,
     forming: Iterable[Forming] | None = None,
@@ -47,8 +50,9 @@ def necessity(
 
     Every MLP (or those of `layers`) is ablated alone, in each of the ways `edits`, at each
     secondary sink, at its control (a token twin, else a neighbour) and at so many `ordinary`
-    tokens of similar position and norm. Seeds of a resampling edit are averaged. `cells` has one
-    row per token, layer and edit, `effects` one per layer and way to ablate (`LayerEffect`).
+    tokens of similar position and norm. Seeds of a resampling edit are averaged; a token without
+    a twin is left out of "mean:twins" alone. `cells` has one row per token, layer and edit,
+    `effects` one per layer and way to ablate (`LayerEffect`).
 
     Table "forming": the forming MLPs of each sink, `forming` or else those that `forming_mlps`
     finds by zeroing.
@@ -121,9 +125,16 @@ def _formed_cells(
                 )
                 for where, group in places.items()
                 for edit in edits
+                if is_there(edit, text.trace, case.sink.pos)
             ]
         rows += run_trials(model, text.trace, sinks.thresholds, trials)
     return frame_of(rows, *WORDS)
+
+
+def is_there(edit: str, trace: Trace, pos: int) -> bool:
+    """Whether an edit is possible at a token: one over its twins needs one."""
+    over_twins = Edit.of_label(edit, pos=pos, layer=0).over == "twins"
+    return not over_twins or bool(token_twins(trace, pos))
 
 
 def _formed(cells: pd.DataFrame, left_out: dict[str, int]) -> Verdict:

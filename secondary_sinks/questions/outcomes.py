@@ -47,15 +47,20 @@ class Trial:
 
 
 def run_trials(
-    model: HookedModel, trace: Trace, thresholds: Thresholds, trials: Sequence[Trial]
+    model: HookedModel,
+    trace: Trace,
+    thresholds: Thresholds,
+    trials: Sequence[Trial],
+    others: Sequence[Trace] = (),
 ) -> list[dict[str, Any]]:
     """Replay all trials of one text at once; one row each, in order.
 
-    `edits` is the cell as JSON, so that each row can be run again.
+    `edits` is the cell as JSON, so that each row can be run again. `others` are traces of texts
+    that donors come from.
     """
     if not trials:
         return []
-    result = replay(model, trace, [trial.cell for trial in trials])
+    result = replay(model, trace, [trial.cell for trial in trials], others=others)
     clean = joint_tests(trace, thresholds).joint
     edited = edited_sinks(trace, result, thresholds)
     rows = []

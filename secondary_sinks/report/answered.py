@@ -47,7 +47,8 @@ def necessity(answer: Answer, n_layers: int) -> list[Panel]:
     figure = interval_lines(frame, titles, "layer of the ablated MLP", height=230)
     caption = (
         "Every MLP ablated alone, in each way: by nothing (zero), by its mean over the text's "
-        "ordinary tokens, by its output at random ordinary tokens. The band is the interval of the "
+        "ordinary tokens, by its output at random ordinary tokens, by its mean at the same token "
+        "elsewhere, where it is no sink. The band is the interval of the "
         "first way over texts, at 95% for all layers together; the others are in the data."
     )
     return [panel("ways", "Ways to ablate", figure, effects, caption)]

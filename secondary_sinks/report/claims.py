@@ -10,6 +10,7 @@ from secondary_sinks.questions import Answer
 from secondary_sinks.report.words import count, sentence
 
 QUESTIONS = {
+    "roles": "Writers and enablers",
     "necessity": "Necessity",
     "sufficiency": "Sufficiency",
     "norm_dose": "Direction or norm",
@@ -38,9 +39,13 @@ class Claim:
 
 
 def claims(record: Mapping[str, Any], answers: Mapping[str, Answer]) -> list[Claim]:
-    """All verdicts. Where necessity was asked, its verdicts stand for those of one edit alone."""
+    """All verdicts, writers first.
+
+    Where necessity was asked, its verdicts stand for those of the run's own edits.
+    """
     own = [] if "necessity" in answers else record.get("verdicts", [])
-    found = [_claim("necessity", verdict) for verdict in own]
+    found = [_claim("roles", verdict) for verdict in record.get("writers", ())]
+    found += [_claim("necessity", verdict) for verdict in own]
     for name in QUESTIONS:
         if name in answers:
             found += [_claim(name, asdict(verdict)) for verdict in answers[name].verdicts]

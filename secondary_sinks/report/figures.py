@@ -19,7 +19,7 @@ from secondary_sinks.plots import (
 )
 from secondary_sinks.plots.cells import TOKEN, shares, strongest
 from secondary_sinks.report.embed import csv_of, json_of
-from secondary_sinks.report.tested import EDITS
+from secondary_sinks.report.tested import edit_words
 from secondary_sinks.types import LayerEffect, Levels
 
 
@@ -75,7 +75,7 @@ def levels(found: Levels, n_layers: int) -> list[Panel]:
 
 def ablations(effects: pd.DataFrame, record: dict[str, Any]) -> list[Panel]:
     """Bars by layer, then maps of sinks and controls; only those that have something to show."""
-    edit = EDITS.get(record["edit"], record["edit"])
+    edit = edit_words(record["edit"].split(",")[0]) or ""
     first, others = _first(effects)
     panels = [_bars(edit, record), *(_map(first, role, others) for role in _MAPS)]
     return [panel for panel in panels if panel is not None]

@@ -32,9 +32,9 @@ def write_report(folder: RunFolder, model: str | None = None) -> Path:
     record = one_model(folder, model)
     names = ["sinks", "trace"] if record["edit"] is None else ["sinks", "trace", "effects"]
     frames = {name: _of_model(whole_table(folder, name), record) for name in names}
-    page = render(
-        record, frames["sinks"], frames["trace"], frames.get("effects"), read_answers(folder)
-    )
+    roles = _of_model(whole_table(folder, "roles"), record) if record.get("writers") else None
+    given = frames["sinks"], frames["trace"], frames.get("effects")
+    page = render(record, *given, read_answers(folder), roles)
     return folder.write_text("report.html", page)
 
 
@@ -62,11 +62,12 @@ def render(
     trace: pd.DataFrame,
     effects: pd.DataFrame | None,
     answers: Mapping[str, Answer] | None = None,
+    roles: pd.DataFrame | None = None,
 ) -> str:
     """One self-contained HTML page: no network, no file beside it.
 
     `effects` is None when only detection was run; `answers` are those of the causal questions that
-    were asked. All text of the run is escaped.
+    were asked, `roles` the table of roles. All text of the run is escaped.
     """
     answers = answers or {}
     ablated = effects is not None and not effects.empty
@@ -80,12 +81,12 @@ def render(
         claims=found,
         tally=tally(found),
         limits=tested.limits(record, ablated, answers),
-        edit=tested.EDITS.get(record["edit"], record["edit"]),
+        edit=tested.edit_words(record["edit"]),
         setup=tables.setup_rows(record),
         thresholds=tables.threshold_rows(record),
         texts=tables.text_rows(record, sinks),
         strips=strips(record, trace, sinks),
-        sections=sections(record, sinks, trace, effects, answers, levels),
+        sections=sections(record, sinks, trace, effects, answers, levels, roles),
         detected_only=effects is None,
         answered=list(answers),
         n_sinks=len(sinks),

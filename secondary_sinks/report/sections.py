@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from secondary_sinks.questions import Answer
+from secondary_sinks.questions import Answer, shares_of_roles
 from secondary_sinks.report import answered
 from secondary_sinks.report.claims import QUESTIONS
 from secondary_sinks.report.figures import Panel, ablations, levels, profiles
@@ -15,6 +15,7 @@ from secondary_sinks.report.words import count, percent
 from secondary_sinks.types import Level, Levels
 
 ASKED = {
+    "roles": "Which MLP writes the sinks, and which only enable the one that does?",
     "necessity": "Which MLPs must write for a secondary sink to be?",
     "sufficiency": "Does what the MLP writes at a sink make another token one?",
     "norm_dose": "Is it where the vector points, or how long it is?",
@@ -51,6 +52,7 @@ def sections(
     effects: pd.DataFrame | None,
     answers: Mapping[str, Answer],
     found: Levels,
+    roles: pd.DataFrame | None = None,
 ) -> list[Section]:
     """All of them, in order. One without data says how to get it."""
     n_layers = int(record["model"]["n_layers"])
@@ -65,6 +67,7 @@ def sections(
     return [
         _through_the_layers(sinks, trace),
         _levels(found, n_layers),
+        *([] if roles is None else [_roles(roles)]),
         _necessity(record, effects, answers.get("necessity"), n_layers),
         *rest,
     ]
@@ -129,6 +132,33 @@ def _mode(most: int, low: int, high: int) -> str:
     return f"{most}" if low == high else f"{most} ({low} to {high})"
 
 
+def _roles(roles: pd.DataFrame) -> Section:
+    """How often each MLP has which role, by level; those that are always neither are left out."""
+    found = shares_of_roles(roles)
+    found = found[found["neither"] < 1]
+    rows = tuple(
+        (
+            str(row["level"]),
+            str(row["layer"]),
+            *(percent(row[role]) for role in ("writer", "enabler", "neither", "undecided")),
+            str(row["n_sinks"]),
+            str(row["n_texts"]),
+        )
+        for row in found.to_dict("records")
+    )
+    head = ("sinks", "MLP", "writer", "enabler", "neither", "undecided", "sinks asked", "texts")
+    without = len(roles.loc[roles["n_donors"] == 0, ["text_id", "pos"]].drop_duplicates())
+    says = [
+        f"{ASKED['roles']} A writer's output, replaced by that at the same token elsewhere, ends "
+        "the sink; put there, it makes one; restored alone, it brings the sink back; and it lies "
+        "along the primary. An enabler's replacement ends the sink too, but a later MLP's output "
+        "alone brings it back."
+    ]
+    says += [f"{count(without, 'sink')} without such a token: undecided."] if without else []
+    table = Table(head=head, rows=rows, numeric=tuple(range(1, 8))) if rows else None
+    return Section(name="roles", title=QUESTIONS["roles"], says=tuple(says), table=table)
+
+
 def _necessity(
     record: Mapping[str, Any], effects: pd.DataFrame | None, answer: Answer | None, n_layers: int
 ) -> Section:
@@ -137,7 +167,8 @@ def _necessity(
     missing = nothing_shown(effects, len(own))
     says = [ASKED["necessity"], *([missing] if missing else prolonged(dict(record)))]
     if answer is None:
-        says.append("One way to ablate was tried; --ask necessity tries three.")
+        n_ways = len((record["edit"] or "zero").split(","))
+        says.append(f"{count(n_ways, 'way')} to ablate tried; --ask necessity tries four.")
     return Section(
         name="necessity",
         title=QUESTIONS["necessity"],

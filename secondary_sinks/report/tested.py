@@ -14,9 +14,21 @@ _TOTAL = {"redistribution", "harm"}
 """Questions that compute everything after an edit anew."""
 EDITS = {
     "zero": "zeroed",
+    "twins": "replaced by its mean at the same token elsewhere, where it is no sink",
     "mean": "replaced by its mean over the text's ordinary tokens",
     "none": "left as it is (a no-op, to check the measurement)",
 }
+
+
+def edit_words(edit: str | None) -> str | None:
+    """The edits of a run in words, as they were asked for.
+
+    >>> edit_words("zero,resample:3")
+    'zeroed, or resample:3'
+    """
+    if edit is None:
+        return None
+    return ", or ".join(EDITS.get(one.strip(), one.strip()) for one in edit.split(","))
 
 
 def nothing_shown(effects: pd.DataFrame | None, n_figures: int) -> str:
@@ -61,7 +73,7 @@ def limits(
     if not _TOTAL & asked:
         told.append("How later layers would adapt their queries was not measured.")
     if "necessity" not in asked:
-        told.append("One MLP was edited at a time, in one way; groups of MLPs were not tested.")
+        told.append("One MLP was edited at a time, but for the roles; few groups were tested.")
     if "sufficiency" not in asked:
         told.append("Whether an MLP alone can make a sink (sufficiency) was not tested.")
     return [*told, "Attention heads were left as they are.", *sentences]

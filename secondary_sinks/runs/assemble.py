@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import torch
 
 from secondary_sinks.detection import across_texts
-from secondary_sinks.questions import layer_effects, layer_verdicts
+from secondary_sinks.questions import by_way, layer_effects, layer_verdicts
 from secondary_sinks.runs import durable, parquet
 from secondary_sinks.runs.compute import NO_EFFECTS
 from secondary_sinks.runs.entries import Entry, unit_of
@@ -19,10 +19,10 @@ from secondary_sinks.runs.keys import unit_key
 from secondary_sinks.runs.manifest import Manifest
 from secondary_sinks.runs.plan import Plan
 from secondary_sinks.runs.sweep_config import SweepConfig
-from secondary_sinks.runs.tasks import FedText, Task, Unit
+from secondary_sinks.runs.tasks import ROLES, FedText, Task, Unit
 from secondary_sinks.types import SinkTable
 
-ABLATING = ("zero", "mean", "resample", "patch:twin")
+ABLATING = ("zero", "mean", "twins", "resample", "patch:twin")
 """Edits that take away what a layer writes there, and so can say whether it is needed."""
 
 
@@ -65,6 +65,19 @@ class Assembly:
         yield self._named(NO_EFFECTS)  # columns and types, where there is no text
         for text, task in self.complete():
             yield self._named(self._effects(task).assign(text_id=text.text_id))
+
+    def roles(self, sinks: pd.DataFrame) -> Iterator[pd.DataFrame]:
+        """The roles at the sinks of each text that stood in no earlier one, with their levels."""
+        levels = sinks.loc[sinks["copy_of"] == "", ["text_id", "pos", "level"]]
+        for text, task in self.complete():
+            key = unit_key(task.key, ROLES, task.ordinary)
+            able = (one for one in self.entries[task.key] if key in one.units)
+            entry = next(able, None)
+            path = None if entry is None else self.manifest.path_of(entry, "roles")
+            if path is not None and ROLES in task.units:
+                frame = parquet.read(path).to_pandas().assign(text_id=text.text_id)
+                columns, own = list(frame), frame.drop(columns="level")
+                yield self._named(own.merge(levels, on=["text_id", "pos"])[columns])
 
     def trace(self) -> Iterator[pd.DataFrame]:
         """The measures of each text."""
@@ -191,7 +204,7 @@ def write_table(path: Path, name: str, frames: Iterator[pd.DataFrame]) -> bool:
 def answers(effects: pd.DataFrame, sinks: pd.DataFrame, config: SweepConfig) -> dict[str, Any]:
     """What the effects of one model say of each layer, where they can say anything.
 
-    Verdicts need edits that ablate, at one site; effects by layer need it to be one edit.
+    Both need edits that ablate, at one site; effects by layer are those of the first of them.
     """
     found: dict[str, Any] = {"layer_effects": [], "verdicts": []}
     able = [edit for edit in config.edits if _kind(edit) in ABLATING or edit in ABLATING]
@@ -201,8 +214,8 @@ def answers(effects: pd.DataFrame, sinks: pd.DataFrame, config: SweepConfig) -> 
     own = pd.MultiIndex.from_frame(effects[["text_id", "sink_pos"]])
     asked = effects[effects["edit"].isin(able) & ~own.isin(copies)]
     found["verdicts"] = [asdict(verdict) for verdict in layer_verdicts(asked)]
-    if len(config.edits) == 1:
-        found["layer_effects"] = [asdict(row) for row in layer_effects(asked)]
+    first = next(iter(by_way(asked).values()), asked)
+    found["layer_effects"] = [asdict(row) for row in layer_effects(first)]
     return found
 
 

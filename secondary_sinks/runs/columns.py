@@ -73,7 +73,7 @@ EFFECTS = {
         for name, (unit, what) in _PAIRS.items()
         for when in ("clean", "edited")
     },
-    "donor": Column("float", "position", "token a patch was taken from, NaN for other edits"),
+    "donor": Column("float", "position", "token of a patch, NaN for several and for other edits"),
     "cell": Column("str", "", "key of the cell: the same for the same inputs and code"),
 }
 TRACE = {
@@ -97,7 +97,26 @@ TRACE = {
     "mlp_norm": Column("float", _NORM, "length of the MLP's output"),
     "mlp_alignment": Column("float", _COSINE, "of the MLP's output with the primary"),
 }
-TABLES = {"sinks": SINKS, "effects": EFFECTS, "trace": TRACE}
+ROLES = {
+    **_WHERE,
+    **_TOKEN,
+    "kind": Column("str", "", "secondary or primary_like"),
+    "level": Column("float", "", "sink level, NaN for none"),
+    "l_start": Column("int", "layer", "creation layer of the sink"),
+    "layer": Column("int", "layer", "layer of the MLP, up to the creation layer"),
+    "role": Column("str", "", "writer, enabler, neither or undecided"),
+    "why": Column("str", "", "what decided"),
+    "ended_zero": Column("bool", "", "zeroing its output ends the sink; decides nothing"),
+    "ended_twin": Column("float", "1", "1: its mean output at token twins ends the sink, 0: not"),
+    "ended_each": Column("float", "share of twins", "those whose output ends the sink, singly"),
+    "created_in_twin": Column("float", "share of twins", "those that its output makes sinks"),
+    "rescued_alone": Column("bool", "", "lives with all earlier MLPs zeroed and this one kept"),
+    "lives_without": Column("bool", "", "lives with this one zeroed too"),
+    "write_alignment": Column("float", _COSINE, "of its output with the primary"),
+    "write_null": Column("float", _COSINE, "99th percentile of it for random directions"),
+    "n_donors": Column("int", "tokens", "token twins tried; 0: there is none, and no role"),
+}
+TABLES = {"sinks": SINKS, "effects": EFFECTS, "trace": TRACE, "roles": ROLES}
 _NAN = float("nan")
 ADDED: dict[str, Any] = {"model": "", "donor": _NAN, "cell": ""}
 ADDED |= {"paid_to_primary": _NAN, "key_norm_raw": _NAN}

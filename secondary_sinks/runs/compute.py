@@ -23,11 +23,13 @@ from secondary_sinks.models.hub import provenance
 from secondary_sinks.models.memory import is_out_of_memory
 from secondary_sinks.models.sources import resolve
 from secondary_sinks.observation import observe
+from secondary_sinks.questions import roles
 from secondary_sinks.runs import parquet
 from secondary_sinks.runs.keys import cell_key, hash_tokens, unit_key
 from secondary_sinks.runs.pipeline import check_lengths
 from secondary_sinks.runs.record import describe
 from secondary_sinks.runs.tasks import (
+    ROLES,
     BadText,
     Failure,
     FedText,
@@ -88,17 +90,18 @@ def _compute(model: HookedModel, task: Task) -> Outcome:
     results, failures = _replayed(model, trace, edits)
     rows = [_rows(task, unit, trace, sinks, owners, found) for unit, found in results.items()]
     effects = pd.concat([NO_EFFECTS, *rows]) if rows else NO_EFFECTS
-    tables = {"sinks": _sinks_frame(sinks), "effects": effects}
+    asked, failed = _roles(model, task, trace, sinks)
+    tables = {"sinks": _sinks_frame(sinks), "effects": effects} | asked
     tables |= {"trace": trace.to_frame()} if task.trace else {}
     return Outcome(
         task=task,
         tables={name: parquet.to_bytes(name, frame) for name, frame in tables.items()},
-        units=tuple(results),
+        units=(*results, *([ROLES] if asked else [])),
         n_cells=len(effects),
         n_sinks=sum(sink.kind != "primary" for sink in sinks.sinks),
         primary=trace.primary,
         left_out=left_out,
-        failures=failures,
+        failures=failures + failed,
         seconds={
             "observe": observed - begin,
             "detect": detected - observed,
@@ -113,7 +116,7 @@ def _edits(
     """Edits of each unit, and how many there cannot be, by reason."""
     found: dict[Unit, list[Edit]] = {}
     left_out: Counter[str] = Counter()
-    for unit in sorted(task.units):
+    for unit in sorted({*task.units} - {ROLES}):
         found[unit] = []
         for pos in owners:
             layer, site = unit.layer, unit.site
@@ -151,6 +154,19 @@ def _replayed(
     return results, tuple(failures)
 
 
+def _roles(
+    model: HookedModel, task: Task, trace: Trace, sinks: SinkTable
+) -> tuple[dict[str, pd.DataFrame], tuple[Failure, ...]]:
+    """The table of roles, if it is asked for; twins are those of the same text."""
+    if ROLES not in task.units:
+        return {}, ()
+    try:
+        return {"roles": roles(model, trace, sinks).cells}, ()
+    except Exception as error:
+        _free_memory(error)
+        return {}, (_failure(ROLES, error),)
+
+
 def _rows(
     task: Task, unit: Unit, trace: Trace, sinks: SinkTable, owners: Owners, result: Replay | None
 ) -> pd.DataFrame:
@@ -159,13 +175,13 @@ def _rows(
         return NO_EFFECTS
     frame = Effects(rows=effects_of(trace, sinks.thresholds, result, owners)).to_frame()
     key = unit_key(task.key, unit, task.ordinary)
-    donors = [cell[0].donor for cell in result.cells]
+    donors = [cell[0].donors for cell in result.cells]
     cells = [
         cell_key(key, role, pos) for role, pos in zip(frame["role"], frame["pos"], strict=True)
     ]
     return frame.assign(
         edit=unit.edit,
-        donor=[float("nan") if donor is None else float(donor) for donor in donors],
+        donor=[float(several[0]) if len(several) == 1 else float("nan") for several in donors],
         cell=cells,
     )
 

@@ -12,7 +12,7 @@ from secondary_sinks.runs.keys import unit_key
 from secondary_sinks.runs.tasks import Failure, Outcome, Unit
 
 SCHEMA = 1
-NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}\.(sinks|effects|trace)\.parquet")
+NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}\.(sinks|effects|trace|roles)\.parquet")
 """Of a shard: what made it, what it holds, and the table."""
 
 

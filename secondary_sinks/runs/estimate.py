@@ -19,7 +19,7 @@ from secondary_sinks.runs.keys import hash_tokens, task_key, unit_key
 from secondary_sinks.runs.manifest import Manifest
 from secondary_sinks.runs.stored import read_stored
 from secondary_sinks.runs.sweep_config import SweepConfig
-from secondary_sinks.runs.tasks import ModelSpec, Prepared
+from secondary_sinks.runs.tasks import ROLES, ModelSpec, Prepared
 from secondary_sinks.texts import Text
 from secondary_sinks.texts.again import tokenize_again
 from secondary_sinks.texts.several import read_all
@@ -154,7 +154,8 @@ def _model(
     passes = sum(2 for one in left if one)
     n_tokens = sum(2 * size for size, one in zip(sizes, left, strict=True) if one)
     sinks, rate = _sinks(manifest, set(keys), sum(sizes)), _measured_rate(manifest, set(keys))
-    per_sink = sum((1 if u.edit == SINK else 2) + config.ordinary for u in units)
+    edits = [unit.edit for unit in units if unit != ROLES]
+    per_sink = sum((1 if edit == SINK else 2) + config.ordinary for edit in edits)
     rows = sum(sizes) * seen.n_layers * TRACE_ROW * config.trace
     return ModelEstimate(
         name=spec.name,

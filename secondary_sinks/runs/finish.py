@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 
 from secondary_sinks.errors import RunFolderError
+from secondary_sinks.questions import writer_verdicts
 from secondary_sinks.runs import about, durable
 from secondary_sinks.runs.assemble import Assembly, answers, labels, write_table
-from secondary_sinks.runs.folder import OWN, RECORD, RunFolder
+from secondary_sinks.runs.folder import OWN, RECORD, TABLES, RunFolder
 from secondary_sinks.runs.keys import unit_key, versions_of_code
 from secondary_sinks.runs.manifest import WORK, Manifest
 from secondary_sinks.runs.opened import by_model
@@ -172,9 +173,13 @@ class Finish:
             "sinks": iter([pd.concat(sinks, ignore_index=True)]),
             "effects": (frame for part in parts for frame in part.effects()),
         }
+        if self.config.roles:
+            tables["roles"] = (
+                frame for part, own in zip(parts, sinks, strict=True) for frame in part.roles(own)
+            )
         if self.config.trace:
             tables["trace"] = (frame for part in parts for frame in part.trace())
-        for name in ("sinks", "effects", "trace"):
+        for name in TABLES:
             path = self.folder.path / f"{name}.parquet"
             if name not in tables or not write_table(path, name, tables[name]):
                 path.unlink(missing_ok=True)
@@ -206,10 +211,18 @@ class Finish:
             "primaries": part.primaries(),
             "near_sinks": near,
             **answers(effects, sinks, self.config),
+            **self._writers(part, sinks),
             "n_cells": len(effects),
             "n_sinks": int((sinks["kind"] != "primary").sum()),
             "timings_s": part.seconds(),
         }
+
+    def _writers(self, part: Assembly, sinks: pd.DataFrame) -> dict[str, Any]:
+        found = [*part.roles(sinks)] if self.config.roles else []
+        if not found:
+            return {}
+        table = pd.concat(found, ignore_index=True)
+        return {"writers": [asdict(verdict) for verdict in writer_verdicts(table)]}
 
     def _record(
         self,

@@ -17,7 +17,7 @@ from secondary_sinks.runs import durable, parquet
 from secondary_sinks.runs.durable import LOCK, PART
 
 RECORD = "run.json"
-TABLES = ("sinks", "effects", "trace")
+TABLES = ("sinks", "effects", "trace", "roles")
 SCHEMA = 1
 EXACT = 2**53
 """A float tells whole numbers below this one apart."""
@@ -242,7 +242,7 @@ class RunFolder:
         if said is not None and said != durable.sha256_of_json(found):
             raise self._damaged(path, ValueError("its content is not what its sha256 says"))
         told = [found, *_objects(found.get("answers")), *_objects(found.get("models"))]
-        lists = [one.get(name) for one in told for name in ("verdicts", "layer_effects")]
+        lists = [one.get(name) for one in told for name in ("verdicts", "writers", "layer_effects")]
         for row in (row for one in lists for row in _objects(one)):
             row |= {name: _number(row[name]) for name in NUMBERS if name in row}
         return found

@@ -21,7 +21,10 @@ from secondary_sinks.runs.tasks import Unit
 from secondary_sinks.types import Thresholds
 
 MEASURING = ("measures", "observation", "detection", "types")
-EDITING = ("causal", "models", "texts", "runs/compute.py")
+EDITING = (
+    *("causal", "models", "texts", "runs/compute.py"),
+    *("questions/outcomes.py", "questions/roles.py", "questions/role_tests.py"),
+)
 """Rooms, and a file of a room, whose code decides numbers."""
 ANSWERING = ("questions", "attribution", "runs/assemble.py", "runs/pipeline.py")
 """Whose code makes verdicts and tables of these numbers."""

@@ -45,6 +45,11 @@ class Opened:
         """One row per text, layer and position; large."""
         return self.table("trace")
 
+    @cached_property
+    def roles(self) -> pd.DataFrame:
+        """One row per sink and MLP. Raises `RunFolderError` where no roles were asked for."""
+        return self.table("roles")
+
     @property
     def tables(self) -> list[str]:
         """Names of the tables that there are."""

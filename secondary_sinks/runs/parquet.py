@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
 
-SCHEMAS = {"sinks": 1, "effects": 1, "trace": 1}
+SCHEMAS = {"sinks": 1, "effects": 1, "trace": 1, "roles": 1}
 """Version of each table, 1 for others: raised when a column goes, or means something else."""
 MARK = b"secondary_sinks"
 

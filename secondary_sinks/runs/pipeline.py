@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -13,7 +14,7 @@ from secondary_sinks.errors import TextError
 from secondary_sinks.models import HookedModel
 from secondary_sinks.models.vocabulary import check_ids
 from secondary_sinks.observation import observe
-from secondary_sinks.questions import Answer, layer_effects, layer_verdicts
+from secondary_sinks.questions import Answer, by_way, layer_effects, layer_verdicts, roles
 from secondary_sinks.runs.answers import write_answers
 from secondary_sinks.runs.folder import RunFolder
 from secondary_sinks.texts import TokenizedText
@@ -31,6 +32,8 @@ class Results:
     traces: tuple[Trace, ...]
     sinks: SinkTable
     effects: Effects | None
+    roles: Answer | None
+    """Of each MLP up to a sink's creation; None where nothing was to be edited."""
     timings: dict[str, float]
 
 
@@ -56,11 +59,14 @@ def analyse(
     model: HookedModel,
     texts: Sequence[TokenizedText],
     *,
-    edit: str | None = "zero",
+    edit: str | None = "zero,twins",
     thresholds: Thresholds | None = None,
     tick: Tick | None = None,
 ) -> Results:
-    """Observe, detect and (unless `edit` is None) ablate every text."""
+    """Observe, detect and (unless `edit` is None) ablate every text, and find the roles of MLPs.
+
+    `edit` is a label or several with commas between them; "none" alone leaves the roles out too.
+    """
     limits, tick, clock = thresholds or Thresholds(), tick or _silent, _Clock()
     refuse_same_ids(texts)
     check_lengths(model, texts, limits)
@@ -70,13 +76,28 @@ def analyse(
     clock.lap("observe")
     sinks = detect(traces, limits)
     clock.lap("detect")
-    effects = None
+    effects = found = None
     if edit is not None:
         by_id = {trace.text_id: trace for trace in traces}
         counted = _counted(texts, "ablate", tick)
-        effects = Effects.join(ablate(model, by_id[t.text_id], sinks, edit) for t in counted)
+        labels = split(edit)
+        effects = Effects.join(ablate(model, by_id[t.text_id], sinks, labels) for t in counted)
         clock.lap("ablate")
-    return Results(traces=tuple(traces), sinks=sinks, effects=effects, timings=clock.laps)
+    if edit not in (None, "none"):
+        found = roles(model, traces, sinks, progress=partial(tick, "roles", ""))
+        clock.lap("roles")
+    return Results(
+        traces=tuple(traces), sinks=sinks, effects=effects, roles=found, timings=clock.laps
+    )
+
+
+def split(edit: str) -> list[str]:
+    """The labels of an option with commas.
+
+    >>> split("zero, twins")
+    ['zero', 'twins']
+    """
+    return [label.strip() for label in edit.split(",")]
 
 
 def save(
@@ -100,8 +121,12 @@ def save(
         folder.write_table("effects", frame)
     if results.effects is not None and record["edit"] != "none":
         asked = _without_copies(frame, results.sinks)
-        told["layer_effects"] = [asdict(row) for row in layer_effects(asked)]
+        first = next(iter(by_way(asked).values()), asked)
+        told["layer_effects"] = [asdict(row) for row in layer_effects(first)]
         told["verdicts"] = [asdict(verdict) for verdict in layer_verdicts(asked)]
+    if results.roles is not None:
+        folder.write_table("roles", results.roles.cells)
+        told["writers"] = [asdict(verdict) for verdict in results.roles.verdicts]
     told["near_sinks"] = [
         {"text_id": sink.text_id, "pos": sink.pos, "token": sink.token, "kind": sink.kind}
         for sink in results.sinks.near

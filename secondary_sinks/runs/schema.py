@@ -5,8 +5,8 @@ here, and not whatever the reader of that field would stumble over.
 """
 
 import math
-from dataclasses import fields
-from typing import Any
+from dataclasses import MISSING, fields
+from typing import Any, get_args
 
 import pandas as pd
 from pandas.api import types as kinds
@@ -39,8 +39,18 @@ COLUMNS: dict[str, dict[str, Any]] = {
 
 
 def _row_of(kind: type) -> dict[str, Any]:
-    """Fields of a dataclass as plain data has them: a float may be written as a whole number."""
-    return {item.name: NUMBER if item.type is float else item.type for item in fields(kind)}
+    """Fields of a dataclass as plain data has them: a float may be written as a whole number.
+
+    One with a default may be missing, as in what was written before there was such a field.
+    """
+    return {
+        item.name + ("?" if item.default is not MISSING else ""): _plain(item.type)
+        for item in fields(kind)
+    }
+
+
+def _plain(kind: Any) -> Any:
+    return NUMBER if kind is float else get_args(kind) or kind
 
 
 ANSWER = {
@@ -62,6 +72,7 @@ REPORTED: dict[str, Any] = {
     "near_sinks?": [NEAR],
     "layer_effects?": [_row_of(LayerEffect)],
     "verdicts": [_row_of(Verdict)],
+    "writers?": [_row_of(Verdict)],
     "timings_s?": dict,
     "answers?": [ANSWER],
 }
@@ -155,8 +166,9 @@ def _wrong_values(record: dict[str, Any]) -> str:
         if not {"cells", "effects"} <= set(answer["tables"]) <= known:
             what = f"{answer['question']!r:.40} with tables {answer['tables']!r:.60}"
             return f"answers[{n}] is {what}; expected a question of this version, with its tables"
-    told = [record, *record.get("answers", ())]
-    for n, verdict in enumerate(verdict for one in told for verdict in one.get("verdicts", ())):
+    told = [*(one.get("verdicts", ()) for one in (record, *record.get("answers", ())))]
+    told.append(record.get("writers", ()))
+    for n, verdict in enumerate(verdict for one in told for verdict in one):
         if verdict["outcome"] not in OUTCOMES:
             return _mismatch(f".verdicts[{n}].outcome", verdict["outcome"], ", ".join(OUTCOMES))
     return ""

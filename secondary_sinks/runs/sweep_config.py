@@ -11,12 +11,14 @@ from secondary_sinks.errors import SweepError
 from secondary_sinks.models.load import parse_device, parse_device_name, parse_dtype
 from secondary_sinks.models.proof import check_skip
 from secondary_sinks.models.sources import resolve
-from secondary_sinks.runs.tasks import ModelSpec, Unit
+from secondary_sinks.runs.tasks import ROLES, ModelSpec, Unit
 from secondary_sinks.texts import check_feed
 from secondary_sinks.types import Thresholds, format_layers
+from secondary_sinks.types.edits import SHORT
 
 MOST_LAYERS = 10_000
 """No model has as many."""
+TWINS = "mean:twins"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +28,8 @@ class SweepConfig:
     models: tuple[ModelSpec, ...]
     texts: tuple[str, ...] = ()
     """Files of texts; none: the corpus that comes with the package."""
-    edits: tuple[str, ...] = ("zero",)
-    """Recipes: zero, mean, mean:twins, resample:3, patch:twin, scale:0.5, set_norm:100, ..."""
+    edits: tuple[str, ...] = ("zero", "twins")
+    """Recipes: zero, mean, twins, resample:3, patch:twin, scale:0.5, set_norm:100, ..."""
     sites: tuple[str, ...] = ("mlp_out",)
     layers: tuple[int, ...] | None = None
     """None: all layers of each model."""
@@ -51,6 +53,7 @@ class SweepConfig:
             if not getattr(self, name):
                 raise SweepError(f"a sweep needs {name}; got none")
             refuse_twice(name, getattr(self, name))
+        refuse_twice("edits", [SHORT.get(edit, edit) for edit in self.edits])
         for edit in self.edits:
             for site in self.sites:
                 check_recipe(edit, site)
@@ -78,12 +81,18 @@ class SweepConfig:
                 f"layer {beyond[0]} is out of range; expected 0 to {n_layers - 1} (the model has "
                 f"{n_layers} layers)"
             )
-        return tuple(
+        units = [
             Unit(edit=edit, site=site, layer=layer)
             for edit in self.edits
             for site in self.sites
             for layer in layers
-        )
+        ]
+        return (*units, ROLES) if self.roles else tuple(units)
+
+    @property
+    def roles(self) -> bool:
+        """Whether roles.parquet is written: with twins among the edits of MLP outputs."""
+        return "mlp_out" in self.sites and any(SHORT.get(one, one) == TWINS for one in self.edits)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `sweep_file.from_dict` reads, with every default said."""

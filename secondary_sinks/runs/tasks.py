@@ -34,6 +34,10 @@ class Unit:
     layer: int
 
 
+ROLES = Unit(edit="roles", site="mlp_out", layer=0)
+"""The roles of all MLPs: a unit of its own, since no edit of a single layer tells them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FedText:
     """A text as it goes into a model; `tokens_sha256` is over the token ids."""
@@ -109,7 +113,8 @@ class Outcome:
 
     task: Task
     tables: dict[str, bytes]
-    """Parquet files of the tables `sinks`, `effects` and `trace`; none for a text that failed."""
+    """Parquet files of the tables `sinks`, `effects`, `trace` and `roles`; none for a text that
+    failed."""
     units: tuple[Unit, ...] = ()
     """Those that are done."""
     n_cells: int = 0

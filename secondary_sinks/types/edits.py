@@ -22,7 +22,7 @@ class Edit:
     zero | zero |
     mean | its mean over `over`: ordinary, twins or reference | `over`
     resample | that of a token of the same text, ordinary at all layers, drawn with `seed` | `seed`
-    patch | that of the token `donor`, of the same text or of the one called `text` | `donor`
+    patch | that of the token `donor` (of several: their mean), of this text or of `text` | `donor`
     scale | `value` times what it is | `value`
     set_norm | of length `value`, in the same direction | `value`
     rotate | of the same length, turned by `value` degrees towards a random direction | `value`
@@ -52,10 +52,10 @@ class Edit:
     over: str = "ordinary"
     """What a mean is over: ordinary (tokens of the text), twins (its token twins that are
     ordinary) or reference (ordinary tokens of a reference corpus)."""
-    donor: int | None = None
-    """Position of the token that a patch is taken from."""
+    donor: int | tuple[int, ...] | None = None
+    """Position of the token that a patch is taken from; of several, their mean."""
     text: str = ""
-    """Text of the donor; empty: the same text."""
+    """Text of the donors; empty: the same text."""
     seed: int = 0
     """Of the donor that is drawn, or of the random direction."""
 
@@ -70,16 +70,24 @@ class Edit:
         return self.layer if isinstance(self.layer, tuple) else (self.layer,)
 
     @property
+    def donors(self) -> tuple[int, ...]:
+        """All tokens that a patch is taken from; empty for other edits."""
+        if self.donor is None:
+            return ()
+        return self.donor if isinstance(self.donor, tuple) else (self.donor,)
+
+    @property
     def label(self) -> str:
         """What is done, in a word, without where: for tables and figures.
 
         >>> Edit(pos=1, layer=0, kind="mean", over="twins").label
         'mean:twins'
         """
+        donors = "+".join(map(str, self.donors))
         details = {
             "mean": "" if self.over == "ordinary" else self.over,
             "resample": str(self.seed),
-            "patch": f"{self.text}@{self.donor}" if self.text else f"{self.donor}",
+            "patch": f"{self.text}@{donors}" if self.text else donors,
             "rotate": f"{self.value:g}:{self.seed}" if self.value is not None else "",
         }
         plain = "" if self.value is None else f"{self.value:g}"
@@ -97,10 +105,12 @@ class Edit:
 
         >>> Edit.of_label("scale:0.5", pos=7, layer=2).value
         0.5
-        >>> Edit.of_label("mean:twins", pos=7, layer=2).over
-        'twins'
+        >>> Edit.of_label("twins", pos=7, layer=2).label  # the short form
+        'mean:twins'
+        >>> Edit.of_label("patch:3+12", pos=7, layer=2).donor
+        (3, 12)
         """
-        kind, _, detail = label.partition(":")
+        kind, _, detail = SHORT.get(label, label).partition(":")
         return Edit(pos=pos, layer=layer, kind=kind, **_details(kind, detail, label), **where)
 
     def to_dict(self) -> dict[str, Any]:
@@ -135,6 +145,8 @@ class Edit:
         return Edit.from_dict(_parsed(line))
 
 
+SHORT = {"twins": "mean:twins"}
+"""Short forms of labels."""
 _DEFAULTS: dict[str, Any] = {
     "site": "mlp_out",
     "units": (),
@@ -145,14 +157,14 @@ _DEFAULTS: dict[str, Any] = {
     "seed": 0,
 }
 _VALUED = ("scale", "set_norm", "steer", "rotate")
-_WHOLE, _WORDS = {"donor", "seed"}, {"kind", "site", "over", "text"}
+_SEVERAL, _WORDS = {"pos", "layer", "donor"}, {"kind", "site", "over", "text"}
 
 
 def _checked(name: str, value: Any) -> Any:
     """A value as JSON has it -> as an `Edit` has it; raises `EditError` for a wrong type."""
-    if name in {"pos", "layer", "units"} and isinstance(value, list):
+    if name in {*_SEVERAL, "units"} and isinstance(value, list):
         return tuple(_expect(name, one, int, "whole numbers") for one in value)
-    if name in {"pos", "layer"} or (name in _WHOLE and value is not None):
+    if name in {"pos", "layer", "seed"} or (name == "donor" and value is not None):
         return _expect(name, value, int, "a whole number")
     if name in _WORDS:
         return _expect(name, value, str, "a word")
@@ -189,7 +201,8 @@ def _details(kind: str, detail: str, label: str) -> dict[str, Any]:
             return {"seed": int(detail or 0)}
         if kind == "patch":
             text, _, donor = detail.rpartition("@")
-            return {"text": text, "donor": int(donor)}
+            donors = tuple(map(int, donor.split("+")))
+            return {"text": text, "donor": donors if len(donors) > 1 else donors[0]}
     except ValueError as error:
         raise EditError(f"cannot read edit {label!r} ({error}); expected like {_LIKE}") from error
     if kind == "mean":
@@ -199,7 +212,7 @@ def _details(kind: str, detail: str, label: str) -> dict[str, Any]:
     return {}
 
 
-_LIKE = "zero, mean, mean:twins, resample:3, scale:0.5, set_norm:100, rotate:90, patch:12"
+_LIKE = "zero, twins, mean, resample:3, scale:0.5, set_norm:100, rotate:90, patch:12"
 
 
 def as_cell(edit: Edit | Sequence[Edit]) -> Cell:

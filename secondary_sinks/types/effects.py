@@ -110,3 +110,5 @@ class Verdict:
     controls: str
     n_sinks: int
     n_texts: int
+    layer: int | None = None
+    """The layer whose MLP the claim is about, where it is about one."""

@@ -62,12 +62,14 @@ def given_row(trace, edit, pos, layer, caches, reference):
     clean, norm = caches[""][name][0], trace.norm[layer]
     ordinary = norm <= 2 * norm.median()
     if edit.kind == "patch":
-        return caches[edit.text][name][0, edit.donor]
+        several = [edit.donor] if isinstance(edit.donor, int) else list(edit.donor)
+        return caches[edit.text][name][0, several].mean(0)
     if edit.kind == "mean" and edit.over == "reference":
         return reference[edit.site, layer]
     if edit.kind == "mean":
         if edit.over == "twins":
-            ordinary = ordinary & (trace.tokens == trace.tokens[pos])
+            median = trace.norm.median(1, keepdim=True).values
+            ordinary = (trace.norm <= 2 * median).all(0) & (trace.tokens == trace.tokens[pos])
             ordinary[pos] = False
         return clean[ordinary].mean(0)
     return None

@@ -25,7 +25,7 @@ POS, LAYER = 11, 1
 OPTIONS = {
     "mean": [{"over": "ordinary"}, {"over": "twins"}, {"over": "reference"}],
     "resample": [{"seed": 5}],
-    "patch": [{"donor": 30}, {"donor": 4, "text": "other"}],
+    "patch": [{"donor": 30}, {"donor": 4, "text": "other"}, {"donor": (3, 9), "text": "other"}],
     "scale": [{"value": -1.5}],
     "set_norm": [{"value": 7.0}],
     "rotate": [{"value": 60.0, "seed": 2}],

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from secondary_sinks import observe, replay
+from secondary_sinks.causal.donors import token_twins
 from secondary_sinks.errors import EditError, TraceError
 from secondary_sinks.models.planted import Plant, plant
 from secondary_sinks.types import Edit
@@ -95,6 +96,9 @@ def test_mean_writes_the_mean_of_ordinary_tokens(planted):
         (Edit(pos=2, layer=0, kind="set_norm", value=-1.0), "finite number"),
         (Edit(pos=2, layer=0, kind="patch"), "needs a donor"),
         (Edit(pos=2, layer=0, kind="patch", donor=64), "donor 64.*0 to 63"),
+        (Edit(pos=2, layer=0, kind="patch", donor=(3, 64)), "donor 64.*0 to 63"),
+        (Edit(pos=2, layer=0, kind="patch", donor=(3, 3)), "names a donor twice"),
+        (Edit(pos=2, layer=0, kind="patch", donor=()), "needs a donor"),
         (Edit(pos=2, layer=0, kind="patch", donor=3, text="b"), "donor text 'b'"),
         (Edit(pos=2, layer=0, kind="mean", over="all"), "'all'.*ordinary"),
         (Edit(pos=2, layer=0, kind="mean", over="reference"), "reference_means"),
@@ -141,3 +145,15 @@ def test_a_donor_that_becomes_a_sink_later_is_never_drawn():
     edits = [Edit(pos=41, layer=2, kind="resample", seed=seed) for seed in range(40)]
     result = replay(planted.model, trace, edits, attention=False)
     assert float(result.norm[7].max()) < 2 * float(trace.median_norm[7])
+
+
+def test_a_token_that_becomes_a_sink_later_is_no_twin():
+    """Were it one, the mean of what the first MLP of a chain writes would hold half a link."""
+    chain = Plant(pos=20, forming=(2, 5), chain=True)
+    planted = plant([PLANTS[0], chain, Plant(pos=30, forming=(2, 5), chain=True)])
+    tokens = planted.tokens.clone()
+    tokens[30] = int(tokens[20])
+    trace = observe(planted.model, tokens)
+    result = replay(planted.model, trace, [Edit.of_label("twins", pos=20, layer=2)])
+    assert float(result.norm[5:, 0].max()) < 2 * float(trace.median_norm[5])
+    assert len(token_twins(trace, 20)) == 1

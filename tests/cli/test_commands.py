@@ -24,8 +24,8 @@ COMMANDS = ("run", "detect", "report", "compare", "levels", "models", "generate"
 COMMANDS += ("ablate", "patch", "scale", "status", "verify", "merge", "export")
 TABLES = {
     "detect": {"sinks", "trace"},
-    "ablate": {"sinks", "trace", "effects"},
-    "run": {"sinks", "trace", "effects"},
+    "ablate": {"sinks", "trace", "effects", "roles"},
+    "run": {"sinks", "trace", "effects", "roles"},
 }
 
 

@@ -41,7 +41,7 @@ def config_of(folder):
 @pytest.mark.parametrize(
     ("words", "edits"),
     [
-        (("ablate",), ["zero"]),
+        (("ablate",), ["zero", "twins"]),
         (("ablate", "--edit", "mean", "--edit", "resample:3"), ["mean", "resample:3"]),
         (("patch",), ["patch:twin"]),
         (("patch", "--donor", "sink", "--donor", "4"), ["patch:sink", "patch:4"]),
@@ -140,7 +140,7 @@ def test_events_are_json_for_machines_and_the_standard_output_is_the_summary(cal
     assert [event["event"] for event in events] == ["load", "plan", "task", "tables"]
     assert {"units", "cells_per_s", "seconds_left", "sinks"} <= events[2].keys()
     summary = json.loads(printed)
-    assert (summary["event"], summary["n_units"], summary["complete"]) == ("summary", 2, True)
+    assert (summary["event"], summary["n_units"], summary["complete"]) == ("summary", 5, True)
 
 
 def test_a_damaged_table_is_made_again_and_said(swept, call):
@@ -171,18 +171,18 @@ def test_an_interrupt_before_anything_is_done_leaves_nothing(call, tmp_path, mon
 def test_status_merge_and_export(swept, call, tmp_path):
     code, printed, _ = call("status", "{out}")
     assert code == 0
-    assert "units     2 of 2 done" in printed
+    assert "units     5 of 5 done" in printed
     assert call("ablate", "tiny", *TEXTS, "--edit", "mean", "--out", "{out}2")[0] == 0
     code, printed, _ = call("merge", "{out}", "{out}2", "--out", "{out}3")
     assert code == 0
     assert "from 2 folders" in printed
-    assert runs.standing(tmp_path / "out3").n_units == 4
+    assert runs.standing(tmp_path / "out3").n_units == 7
     for format in ("csv", "parquet", "jsonl"):
         code, printed, _ = call("export", "{out}3", "--format", format, "--out", "{out}-" + format)
         assert code == 0
         place = tmp_path / f"out-{format}"
         assert printed.split() == [
-            *(str(place / f"{name}.{format}") for name in ("sinks", "effects", "trace")),
+            *(str(place / f"{name}.{format}") for name in ("sinks", "effects", "trace", "roles")),
             str(place / "schema.json"),
         ]
     frames = (

@@ -118,6 +118,7 @@ EDITS = [
     {"pos": 3, "layer": [1, 2], "kind": "scale", "value": 0.5, "units": [1], "site": "z"},
     {"pos": [1, 2], "layer": 0, "kind": "patch", "donor": 4, "text": "other"},
     {"pos": 1, "layer": 0, "kind": "rotate", "value": 90, "seed": 3},
+    {"pos": 1, "layer": 0, "kind": "patch", "donor": [4, 5]},
 ]
 
 

@@ -152,6 +152,34 @@ def test_a_twin_has_the_id_of_a_plant_and_no_mark():
     assert not plant([PRIMARY], twins=False).tokens[1:].eq(0).any()
 
 
+def test_as_many_twins_as_asked_for():
+    tokens = plant([PRIMARY, Plant(pos=20, forming=(3,))], twins=3).tokens
+    assert int((tokens == tokens[20]).sum()) == 4
+
+
+@pytest.mark.parametrize("pos", [20, "twin"])
+def test_a_carried_identity_is_needed_and_is_the_same_at_a_twin(pos):
+    planted = plant([PRIMARY, Plant(pos=20, forming=(4,), identity=2)])
+    same = planted.tokens == planted.tokens[20]
+    (twin,) = [one for one in same.nonzero()[:, 0].tolist() if one != 20]
+    output = {}
+    point = "blocks.2.hook_mlp_out"
+    along(planted, [(point, lambda tensor, hook: output.update(whole=tensor[0].clone()))])
+    content = planted.model.cfg.d_model - 1 - 48  # what else the MLP writes is content
+    carried = output["whole"][:, :content]
+    torch.testing.assert_close(carried[20], carried[twin])
+    assert bool((carried[~same] == 0).all())
+    got = along(planted, zero(point, 20 if pos == 20 else twin))
+    assert float(got[-1, 20]) == pytest.approx(0 if pos == 20 else 60, abs=1e-3)
+
+
+def test_a_carried_identity_needs_learned_positions_and_plain_mlps():
+    carried = Plant(pos=20, forming=(4,), identity=2)
+    for options in ({"gated": True}, {"positions": "rotary"}):
+        with pytest.raises(PlantError, match="learned positions"):
+            plant([PRIMARY, carried], **options)
+
+
 def test_rotary_positions_have_no_twins_and_rotate_content():
     planted = plant([PRIMARY], positions="rotary", content_queries=True)
     _, cache = planted.model.run_with_cache(planted.tokens[None])
@@ -218,6 +246,9 @@ def replace_dies(one, dies):
         (Plant(pos=9, forming=(2,), by="attention", source=9), "before"),
         (Plant(pos=9, forming=(2,), by="attention", source=0), "ordinary"),
         (Plant(pos=9, forming=(2,), by="magic"), "magic"),
+        (Plant(pos=9, forming=(2,), identity=2), "identity"),
+        (Plant(pos=9, identity=2), "identity"),
+        (Plant(pos=9, forming=(2,), identity=1, by="attention"), "identity"),
         (Plant(pos=0, forming=(2,), sideways=True), "share a direction"),
     ],
 )

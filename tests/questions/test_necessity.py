@@ -90,6 +90,24 @@ def test_three_redundant_mlps_are_found_together():
     assert all(one.mass_lost > 0.9 for one in found)
 
 
+def test_the_output_at_the_same_token_elsewhere_is_among_the_default_edits():
+    """An MLP that carries the token's identity is needed by zero alone, so none says it is."""
+    answer = necessity(*Garden(*three(forming=(3,), identity=1), twins=2).asked)
+    shares = answer.effects.set_index(["edit", "layer"])["removed"]
+    assert (shares["zero", 1], shares["mean:twins", 1]) == (1.0, 0.0)
+    assert (shares["zero", 3], shares["mean:twins", 3]) == (1.0, 1.0)
+    got = outcomes(answer)
+    assert got[needs(3)] == "supported"
+    assert needs(1) not in got
+
+
+def test_a_token_without_a_twin_is_left_out_of_that_edit_alone():
+    cells = necessity(*Garden(*three(forming=(3,)), twins=0, n_texts=1).asked).cells
+    sinks = cells[cells["role"] == "sink"]
+    assert "mean:twins" not in set(sinks["edit"])
+    assert len(sinks[sinks["edit"] == "zero"]) == 3 * 8
+
+
 def test_controls_are_twins_and_ordinary_tokens_and_lose_nothing():
     answer = necessity(*Garden(*three(forming=(3,))).asked)
     cells = answer.to_frame()

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from secondary_sinks import questions
 from secondary_sinks.models.planted import Plant
 from secondary_sinks.report import render
 from secondary_sinks.report.claims import QUESTIONS, claims
+from secondary_sinks.report.words import percent
 from secondary_sinks.runs.folder import ANSWERS
 from tests.questions.gardens import Garden
 from tests.report.pages import Html, record
@@ -26,18 +28,24 @@ def answers(garden):
 
 
 @pytest.fixture(scope="module")
-def told(garden):
-    found = record(*(trace.text_id for trace in garden.traces), verdicts=[], edit=None)
-    found["model"]["n_layers"] = garden.model.cfg.n_layers
-    return found
+def who(garden):
+    """The roles of the MLPs."""
+    return questions.roles(*garden.asked)
 
 
 @pytest.fixture(scope="module")
-def html(garden, answers, told):
+def told(garden, who):
+    found = record(*(trace.text_id for trace in garden.traces), verdicts=[], edit=None)
+    found["model"]["n_layers"] = garden.model.cfg.n_layers
+    return found | {"writers": [asdict(verdict) for verdict in who.verdicts]}
+
+
+@pytest.fixture(scope="module")
+def html(garden, answers, told, who):
     import pandas as pd
 
     trace = pd.concat([one.to_frame() for one in garden.traces])
-    return Html(render(told, garden.sinks.to_frame(), trace, None, answers))
+    return Html(render(told, garden.sinks.to_frame(), trace, None, answers, who.cells))
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +74,22 @@ def test_what_was_not_asked_says_how_to_ask(garden, told, answers):
     for name in ("sufficiency", "norm_dose", "redistribution"):
         assert f"Not asked in this run: add --ask {name} to the command below." in words
     assert words.count("Not asked") == 3
-    assert "--ask necessity tries three" in words
+    assert "1 way to ablate tried; --ask necessity tries four" in words
+
+
+def test_the_roles_are_a_claim_and_a_table_of_those_that_are_not_always_neither(html, who):
+    (verdict,) = who.verdicts
+    assert f"{verdict.why[1:]}" in html.words
+    assert "Which MLP writes the sinks" in html.words
+    shares = [percent(share) for share in (1.0, 0.0, 0.0, 0.0)]
+    row = ["secondary sinks of no level", "3", *shares, str(verdict.n_sinks), "2"]
+    assert " ".join(row) in html.words
 
 
 def test_all_verdicts_are_claims_with_their_reasons(html, told, answers):
     found = claims(told, answers)
-    assert len(found) == sum(len(answer.verdicts) for answer in answers.values())
+    n_verdicts = sum(len(answer.verdicts) for answer in answers.values())
+    assert len(found) == n_verdicts + len(told["writers"])
     assert {claim.question for claim in found} == set(QUESTIONS.values())
     for answer in answers.values():
         for verdict in answer.verdicts:
@@ -83,7 +101,7 @@ def test_verdicts_of_several_edits_stand_for_those_of_one(told, answers):
     from tests.report.pages import verdict
 
     one = told | {"verdicts": [verdict()]}
-    assert claims(one, {})[0].claim == verdict()["claim"]
+    assert claims(one, {})[1].claim == verdict()["claim"]
     assert len(claims(one, answers)) == len(claims(told, answers))
 
 

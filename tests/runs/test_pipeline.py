@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from secondary_sinks import ablate, detect, observe
+from secondary_sinks import ablate, detect, observe, runs
 from secondary_sinks.errors import RunFolderError, TextError
 from secondary_sinks.models.planted import Plant, plant
 from secondary_sinks.runs import (
@@ -34,6 +34,7 @@ EFFECT_COLUMNS = {
     *("lifetime_clean", "lifetime_edited", "alignment_clean", "alignment_edited"),
     *("norm_clean", "norm_edited", "mass_clean", "mass_edited"),
 }
+COMMAND = {"command": "secondary-sinks run"}
 INTEGERS = {"pos", "token_id", "l_start", "l_end", "lifetime", "layer", "sink_pos"}
 INTEGERS |= {"lifetime_clean", "lifetime_edited"}
 WORDS = {"text_id", "token", "kind", "criterion", "censored", "segments", "role", "site", "edit"}
@@ -70,7 +71,8 @@ def test_a_run_is_observe_detect_ablate(planted, texts, results):
     sinks = detect(traces)
     assert {sink.kind for sink in sinks.sinks} >= {"primary", "secondary"}
     pd.testing.assert_frame_equal(results.sinks.to_frame(), sinks.to_frame())
-    by_hand = [ablate(planted.model, trace, sinks, "zero").to_frame() for trace in traces]
+    both = ["zero", "twins"]
+    by_hand = [ablate(planted.model, trace, sinks, both).to_frame() for trace in traces]
     assert results.effects is not None
     pd.testing.assert_frame_equal(
         results.effects.to_frame(), pd.concat(by_hand, ignore_index=True), rtol=1e-5
@@ -81,7 +83,9 @@ def test_thresholds_and_edit_reach_the_work(planted, texts):
     strict = analyse(planted.model, texts, edit=None, thresholds=Thresholds(outlying=1e6))
     assert strict.sinks.sinks == ()
     assert strict.effects is None
-    no_op = analyse(planted.model, texts[:1], edit="none").effects.to_frame()
+    unchanged = analyse(planted.model, texts[:1], edit="none")
+    assert unchanged.roles is None
+    no_op = unchanged.effects.to_frame()
     assert set(no_op["edit"]) == {"none"}
     assert no_op["mass_edited"].to_numpy() == pytest.approx(no_op["mass_clean"], rel=1e-4)
 
@@ -93,7 +97,7 @@ def test_progress_counts_tokens_up_to_all_of_them(planted, texts):
         (stage, *step)
         for stage in ("observe", "ablate")
         for step in (("a", 0, 128), ("b", 64, 128), ("", 128, 128))
-    ]
+    ] + [("roles", "", done, 2) for done in range(3)]
 
 
 @pytest.mark.parametrize("length", [8, 65])
@@ -112,10 +116,18 @@ def test_the_folder_holds_what_was_promised(planted, texts, results, tmp_path):
     inputs = describe(planted.model, texts, Thresholds(), "zero", seed=3)
     save(folder, results, inputs | {"command": "secondary-sinks run"})
     names = {item.name for item in folder.path.iterdir()}
-    assert names == {"run.json", "sinks.parquet", "effects.parquet", "trace.parquet"}
+    assert names == {
+        "run.json",
+        "sinks.parquet",
+        "effects.parquet",
+        "trace.parquet",
+        "roles.parquet",
+    }
     assert set(folder.table("sinks")) >= SINK_COLUMNS
     assert set(folder.table("effects")) >= EFFECT_COLUMNS
     assert len(folder.table("trace")) == 2 * 8 * 64
+    pd.testing.assert_frame_equal(runs.open(folder.path).roles[list(results.roles.cells)],
+                                  results.roles.cells)  # fmt: skip
     assert_record_is_whole(folder.record(), planted.model)
 
 
@@ -139,7 +151,8 @@ def assert_record_is_whole(found, model):
     assert [text["text_id"] for text in found["texts"]] == ["a", "b"]
     assert len({text["tokens_sha256"] for text in found["texts"]}) == 2
     assert {text["fed"] for text in found["texts"]} == {"as planted"}
-    assert set(found["timings_s"]) == {"observe", "detect", "ablate"}
+    assert set(found["timings_s"]) == {"observe", "detect", "ablate", "roles"}
+    assert {verdict["layer"] for verdict in found["writers"]} == {3}
     assert found["primaries"] == {"a": 0, "b": 0}
     assert found["verdicts"]
     assert {"commit", "key", "edit", "command"} <= set(found)
@@ -288,3 +301,18 @@ def test_a_machine_without_git_has_no_commit(monkeypatch):
 def test_descriptions_are_plain_json(planted, texts):
     found = describe(planted.model, texts, Thresholds(), None, 0)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_verdicts_may_name_a_layer_and_need_not(planted, texts, results, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    save(folder, results, describe(planted.model, texts, Thresholds(), "zero,twins", 0) | COMMAND)
+    (told,) = runs.whole_records(folder)
+    assert told["writers"][0]["layer"] == 3
+    before = [{k: v for k, v in one.items() if k != "layer"} for one in told["verdicts"]]
+    folder.write_record(told | {"verdicts": before})
+    assert runs.whole_records(folder)[0]["verdicts"] == before
+    folder.write_record(told | {"writers": [told["writers"][0] | {"layer": "three"}]})
+    with pytest.raises(
+        RunFolderError, match=r"writers\[0\].layer is 'three'; expected int or null"
+    ):
+        runs.whole_records(folder)

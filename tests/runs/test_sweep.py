@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from secondary_sinks import ablate, detect, observe, replay, runs
+from secondary_sinks import ablate, detect, observe, replay, roles, runs
 from secondary_sinks.causal.controls import owners_of
 from secondary_sinks.causal.recipes import edit_at
 from secondary_sinks.errors import EditError, RunFolderError, SweepError, TextError
@@ -217,3 +217,41 @@ def test_frames_know_their_schema_units_and_provenance(finished):
     provenance = found.sinks.attrs["provenance"]
     assert provenance["models"][0]["weights_sha256"]
     assert provenance["versions"]["torch"] == torch.__version__
+
+
+def test_with_twins_a_sweep_has_the_roles_whichever_layers_it_edits(tmp_path):
+    zero_only = sweep(tmp_path / "out")
+    assert not (tmp_path / "out" / "roles.parquet").exists()
+    summary = sweep(tmp_path / "out", replace(ZERO, edits=("zero", "twins")))
+    assert summary.n_units == zero_only.n_units + 3 * (2 + 1)
+    traces = [observe(PLANTED.model, t.tokens, text_id=t.text_id) for t in TEXTS]
+    by_hand = roles(PLANTED.model, traces, detect(traces))
+    found = runs.open(tmp_path / "out")
+    pd.testing.assert_frame_equal(found.roles.drop(columns="model"), by_hand.cells, rtol=1e-5)
+    assert [verdict["layer"] for verdict in found.record["writers"]] == [2]
+    assert found.record["writers"][0]["why"] == by_hand.verdicts[0].why
+    write_report(RunFolder(tmp_path / "out"))
+    assert "Writer: MLP 2" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_roles_that_fail_are_skipped_and_done_by_the_same_command(tmp_path, monkeypatch):
+    twins = replace(ZERO, edits=("twins",))
+
+    def fail(*given):
+        raise RuntimeError("no roles today")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(compute, "roles", fail)
+        failed = sweep(tmp_path / "out", twins)
+    assert {one["message"] for one in failed.failed} == {"no roles today"}
+    assert {one["unit"]["edit"] for one in failed.failed} == {"roles"}
+    assert not (tmp_path / "out" / "roles.parquet").exists()
+    again = sweep(tmp_path / "out", twins)
+    assert (again.n_computed, again.complete) == (3, True)
+    assert len(runs.open(tmp_path / "out").roles) == 3 * 3
+
+
+@pytest.mark.parametrize("edits", [("twins", "mean:twins"), ("mean:twins", "zero", "twins")])
+def test_one_edit_by_two_names_is_refused(edits):
+    with pytest.raises(SweepError, match="twice"):
+        replace(ZERO, edits=edits).check(["planted"])

@@ -1,0 +1,149 @@
+"""The tests behind a role: each MLP up to a sink's creation layer, taken away and put elsewhere.
+
+    test    what is edited                                                     a sink means
+    zero    the MLP writes nothing at the sink                                 it lives without it
+    twin    it writes there what it writes on average at the sink's twins      as above
+    each    the same with the output of a single twin                          as above
+    create  it writes at a twin what it writes at the sink                     it makes a sink there
+    rescue  all earlier MLPs write nothing, it writes what it did              it is enough alone
+    floor   all earlier MLPs and it write nothing                              it was not needed
+
+A *twin* has the token id of the sink and is a sink at no layer, so that what it writes tells
+which token this is, and makes no sink. Without `floor`, `rescue` would say nothing: a sink that
+lives without any of these MLPs is not rescued by one of them.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from secondary_sinks.causal.controls import last_judged, never_sinks
+from secondary_sinks.models.protocol import HookedModel
+from secondary_sinks.questions.outcomes import Trial, run_trials
+from secondary_sinks.types import Edit, Sink, SinkTable, Trace
+
+MOST_TWINS = 4
+"""Twins that are tried: the nearest ones."""
+STRONG = 0.01
+"""A primary-like sink is asked if it draws this share of the attention somewhere, at least."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Asked:
+    """A sink, and its twins."""
+
+    sink: Sink
+    trace: Trace
+    home: Trace
+    """The text of the twins: the sink's own where there are any, else the one with most."""
+    twins: tuple[int, ...]
+
+
+def asked_of(traces: Sequence[Trace], sinks: SinkTable) -> tuple[list[Asked], dict[str, int]]:
+    """The sinks that roles are asked of, and how many are left out, by reason.
+
+    Secondary sinks, and primary-like ones that draw at least `STRONG` of the attention.
+    """
+    texts = {trace.text_id: trace for trace in traces}
+    strong = [s for s in sinks.sinks if s.kind == "primary_like" and s.mass_max >= STRONG]
+    every = [
+        s for s in sinks.sinks if s.text_id in texts and (s.kind == "secondary" or s in strong)
+    ]
+    fresh = [sink for sink in every if not sink.copy_of]
+    known = [sink for sink in fresh if sink.mass_max == sink.mass_max]
+    left_out = {
+        "copies of sinks in earlier texts": len(every) - len(fresh),
+        "whose attention no block pays": len(fresh) - len(known),
+    }
+    return [_asked(sink, texts[sink.text_id], traces, sinks) for sink in known], left_out
+
+
+def _asked(sink: Sink, trace: Trace, traces: Sequence[Trace], sinks: SinkTable) -> Asked:
+    others = [other for other in traces if other is not trace]
+    homes = [trace, *sorted(others, key=lambda one: -len(_twins(one, sinks, sink)))]
+    home = next((one for one in homes if _twins(one, sinks, sink)), trace)
+    near = sorted(_twins(home, sinks, sink), key=lambda pos: (abs(pos - sink.pos), pos))
+    return Asked(sink=sink, trace=trace, home=home, twins=tuple(near[:MOST_TWINS]))
+
+
+def _twins(trace: Trace, sinks: SinkTable, sink: Sink) -> list[int]:
+    """Tokens of the sink's id that are no sinks, and that enough queries see to tell."""
+    last = last_judged(trace, sinks)
+    return [pos for pos in never_sinks(trace, sinks, sink.token_id) if pos <= last]
+
+
+def run_tests(model: HookedModel, asked: Sequence[Asked], sinks: SinkTable) -> pd.DataFrame:
+    """All tests of the single MLPs up to each sink's creation layer, as `run_pairs` gives them."""
+    return run_pairs(model, [(one, trial) for one in asked for trial in _tests(one)], sinks)
+
+
+def run_pairs(
+    model: HookedModel, pairs: Iterable[tuple[Asked, Trial]], sinks: SinkTable
+) -> pd.DataFrame:
+    """Is the edited token a sink? One row per sink, group of layers and test.
+
+    Columns text_id, pos, group, test, alive: the share of the cells (one per twin, where they
+    differ in the twin) after which the edited token is a sink at some layer.
+    """
+    by_text: dict[str, list[tuple[Asked, Trial]]] = {}
+    for one, trial in pairs:
+        by_text.setdefault(_edited_text(one, trial).text_id, []).append((one, trial))
+    rows: list[dict[str, Any]] = []
+    for group in by_text.values():
+        here = _edited_text(*group[0])
+        texts = {text.text_id: text for one, _ in group for text in (one.home, one.trace)}
+        others = [text for name, text in texts.items() if name != here.text_id]
+        trials = [trial for _, trial in group]
+        rows += run_trials(model, here, sinks.thresholds, trials, others)
+    names = ["of_text", "sink_pos", "group", "test"]
+    frame = pd.DataFrame(rows, columns=[*names, "is_sink"]).astype({"is_sink": float})
+    alive = frame.groupby(names, sort=False)["is_sink"].mean().reset_index()
+    return alive.rename(columns={"of_text": "text_id", "sink_pos": "pos", "is_sink": "alive"})
+
+
+def _edited_text(one: Asked, trial: Trial) -> Trace:
+    return one.home if trial.words["test"] == "create" else one.trace
+
+
+def _tests(one: Asked) -> Iterator[Trial]:
+    pos = one.sink.pos
+    for layer in range(one.sink.l_start + 1):
+        yield _trial(one, "zero", (layer,), pos, [Edit(pos=pos, layer=layer)])
+        yield from group_tests(one, (layer,))
+        if one.twins:
+            yield _trial(one, "twin", (layer,), pos, [replaced_by_twins(one, layer, one.twins)])
+        for twin in one.twins:
+            yield _trial(one, "each", (layer,), pos, [replaced_by_twins(one, layer, twin)])
+
+
+def replaced_by_twins(one: Asked, layer: int, twins: int | tuple[int, ...]) -> Edit:
+    """The output at a twin, or the mean over several, in the place of that at the sink."""
+    return _patch(one.sink.pos, (layer,), twins, one.home, one.trace)
+
+
+def group_tests(one: Asked, group: tuple[int, ...]) -> Iterator[Trial]:
+    """Rescue, floor and create, of the MLPs of one or several layers together."""
+    pos, last = one.sink.pos, max(group)
+    others = tuple(layer for layer in range(last) if layer not in group)
+    zeros = [Edit(pos=pos, layer=others)] if others else []
+    own = Edit(pos=pos, layer=group, kind="patch", donor=pos)
+    yield _trial(one, "rescue", group, pos, [*zeros, own])
+    yield _trial(one, "floor", group, pos, [Edit(pos=pos, layer=tuple(range(last + 1)))])
+    for twin in one.twins:
+        into = _patch(twin, group, pos, one.trace, one.home)
+        yield _trial(one, "create", group, twin, [into])
+
+
+def _patch(
+    pos: int, layers: tuple[int, ...], donor: int | tuple[int, ...], source: Trace, here: Trace
+) -> Edit:
+    """The output at a token, or the mean over several, put into another one."""
+    text = "" if source is here else source.text_id
+    return Edit(pos=pos, layer=layers, kind="patch", donor=donor, text=text)
+
+
+def _trial(one: Asked, test: str, group: tuple[int, ...], pos: int, cell: Sequence[Edit]) -> Trial:
+    words = {"of_text": one.trace.text_id, "group": group, "test": test}
+    return Trial(sink=one.sink, pos=pos, cell=tuple(cell), words=words)

@@ -1,0 +1,206 @@
+"""Roles: who writes a sink and who only enables it, where zeroing would have named another."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from secondary_sinks import Edit, detect, observe, recompute, replay, roles
+from secondary_sinks.models.planted import Plant
+from secondary_sinks.questions import writer_damage
+from secondary_sinks.questions.roles import Role, decide, decided, null_cosine
+from secondary_sinks.questions.writers import levels_in, writer_verdicts
+from tests.questions.gardens import Garden, three
+
+ONE = "secondary sinks of level 0 are written by the MLP of"
+ATTENTION = [
+    Plant(pos=pos, forming=(layer,), by="attention") for pos, layer in ((12, 2), (24, 3), (36, 4))
+]
+TRUTHS = {
+    "one MLP": (three(forming=(3,)), {3: "writer"}, {3: "supported"}, {3}),
+    "a chain": (
+        three(forming=(2, 4), chain=True),
+        {2: "enabler", 4: "writer"},
+        {4: "supported"},
+        {2, 4},
+    ),
+    "identity": (three(forming=(3,), identity=1), {3: "writer"}, {3: "supported"}, {1, 3}),
+    "two that are needed each": (
+        three(forming=(2, 3), strength=24.0),
+        {2: "writer", 3: "writer"},
+        {2: "supported", 3: "supported"},
+        {2, 3},
+    ),
+    "two of which one is enough": (
+        three(forming=(2, 4), strength=90.0),
+        {2: "undecided"},
+        {None: "inconclusive"},
+        set(),
+    ),
+    "attention": (ATTENTION, {}, {None: "contradicted"}, set()),
+}
+"""Plants, roles other than neither, outcome by layer of the verdict, and what zeroing names."""
+
+
+@pytest.mark.parametrize("name", TRUTHS)
+def test_roles_and_verdicts_are_what_was_planted(name):
+    plants, truth, outcomes, named_by_zero = TRUTHS[name]
+    answer = roles(*Garden(*plants, twins=2).asked)
+    table = answer.to_frame()
+    assert len(table.groupby(["text_id", "pos"])) == 15
+    for (_, _), rows in table.groupby(["text_id", "pos"]):
+        assert rows["layer"].tolist() == list(range(int(rows["l_start"].iloc[0]) + 1))
+        found = dict(zip(rows["layer"], rows["role"], strict=True))
+        assert found == dict.fromkeys(found, "neither") | truth
+        assert set(rows.loc[rows["ended_zero"], "layer"]) == named_by_zero
+    assert {verdict.layer: verdict.outcome for verdict in answer.verdicts} == outcomes
+    assert all(verdict.claim.startswith(ONE) for verdict in answer.verdicts)
+
+
+def test_what_a_verdict_says():
+    (verdict,) = roles(*Garden(*three(forming=(2, 4), chain=True), n_texts=3).asked).verdicts
+    assert verdict.why == "writer: MLP 4 (9 of 9 sinks in 3 texts); enabler: MLP 2"
+    assert (verdict.value, verdict.n_sinks, verdict.n_texts) == (1.0, 9, 3)
+
+
+def test_no_sinks_and_too_few_are_inconclusive_and_say_so():
+    (none,) = roles(*Garden(n_texts=3).asked).verdicts
+    assert (none.outcome, none.layer) == ("inconclusive", None)
+    (few,) = roles(*Garden(*three(forming=(3,)), n_texts=2).asked).verdicts
+    assert (few.outcome, few.layer) == ("inconclusive", 3)
+    assert "at least 5 in 3 are needed" in few.why
+
+
+def test_a_layer_that_writes_one_of_several_sinks_is_not_the_writer_of_the_level():
+    plants = [Plant(pos=12, forming=(3,)), Plant(pos=24, forming=(3,)), Plant(pos=36, forming=(5,))]
+    table = roles(*Garden(*plants).asked).to_frame().assign(level=0.0)
+    (verdict,) = writer_verdicts(table)
+    assert (verdict.layer, verdict.why) == (3, "writer: MLP 3 (10 of 15 sinks in 5 texts)")
+
+
+def test_without_a_twin_nothing_is_said_and_the_sinks_are_counted():
+    answer = roles(*Garden(*three(forming=(3,)), twins=0).asked)
+    table = answer.to_frame()
+    assert set(table["n_donors"]) == {0}
+    assert set(table["role"]) == {"undecided"}
+    assert table["ended_twin"].isna().all()
+    (verdict,) = answer.verdicts
+    assert (verdict.outcome, verdict.n_sinks) == ("inconclusive", 0)
+    assert "15 without a token twin" in verdict.why
+
+
+def test_twins_come_from_another_text_where_the_own_has_none():
+    garden = Garden(*three(forming=(3,)), twins=0, n_texts=2)
+    tokens = garden.traces[1].tokens.clone()
+    tokens[[5, 6]] = int(tokens[12])
+    traces = [garden.traces[0], observe(garden.model, tokens, text_id="with twins")]
+    table = roles(garden.model, traces, detect(traces)).to_frame()
+    asked = table[(table["text_id"] == "t0") & (table["layer"] == 3)].set_index("pos")
+    assert asked["n_donors"].to_dict() == {12: 2, 24: 0, 36: 0}
+    assert asked["role"].to_dict() == {12: "writer", 24: "undecided", 36: "undecided"}
+    assert asked.loc[12, "created_in_twin"] == 1
+
+
+def test_a_token_of_the_same_id_that_is_a_sink_is_no_twin():
+    garden = Garden(*three(forming=(3,)), twins=1, n_texts=1)
+    tokens = garden.traces[0].tokens.clone()
+    tokens[24] = int(tokens[12])
+    trace = observe(garden.model, tokens, text_id="same id twice")
+    sinks = detect(trace)
+    assert {12, 24} < {sink.pos for sink in sinks.sinks}
+    table = roles(garden.model, trace, sinks).to_frame()
+    assert table.groupby("pos")["n_donors"].first().to_dict() == {12: 1, 24: 1, 36: 1}
+
+
+def test_strong_primary_like_sinks_are_asked_and_told_apart():
+    garden = Garden(*three(forming=(3,)), Plant(pos=2, forming=(1,), strength=350.0), n_texts=3)
+    assert {s.kind for s in garden.sinks.sinks} >= {"primary_like"}
+    answer = roles(*garden.asked)
+    names = [name for name, _ in levels_in(answer.to_frame())]
+    assert names[-1] == "primary-like sinks"
+    assert [verdict.layer for verdict in answer.verdicts] == [3, 1]
+
+
+def test_the_numbers_are_those_of_the_engine():
+    garden = Garden(*three(forming=(2, 4), chain=True), n_texts=1)
+    trace, table = garden.traces[0], roles(*garden.asked).to_frame()
+    row = table[(table["pos"] == 12) & (table["layer"] == 4)].iloc[0]
+    kept = [Edit(pos=12, layer=(0, 1, 2, 3)), Edit(pos=12, layer=4, kind="patch", donor=12)]
+    alone, without = replay(garden.model, trace, [kept, Edit(pos=12, layer=(0, 1, 2, 3, 4))]).norm[
+        5
+    ]
+    assert float(alone) > 50 > 10 > float(without)
+    assert (row["rescued_alone"], row["lives_without"]) == (True, False)
+    assert row["write_alignment"] == pytest.approx(float(trace.mlp_alignment[4, 12]))
+
+
+def test_damage_is_that_of_the_writer_at_the_token_and_after_it():
+    garden = Garden(*three(forming=(2, 4), chain=True), n_texts=2)
+    table = roles(*garden.asked).to_frame()
+    found = writer_damage(*garden.asked, table)
+    assert set(found["layer"]) == {4}
+    assert found.groupby(["text_id", "pos"])["edit"].apply(list).tolist() == [["zero", "twin"]] * 6
+    row = found[(found["text_id"] == "t1") & (found["pos"] == 24) & (found["edit"] == "zero")]
+    trace = garden.traces[1]
+    total = recompute(garden.model, trace, [Edit(pos=24, layer=4)])
+    later = (total.loss - total.loss_clean)[0, 25:-1].mean()
+    assert float(row["kl"].iloc[0]) == pytest.approx(float(total.kl[0, 24]), rel=1e-4)
+    assert float(row["loss_later"].iloc[0]) == pytest.approx(float(later), abs=1e-6)
+    assert writer_damage(*garden.asked, table[table["role"] != "writer"]).empty
+
+
+def row(layer, **tests):
+    passed = {
+        "ended_zero": True,
+        "ended_twin": 1.0,
+        "ended_each": 1.0,
+        "created_in_twin": 1.0,
+        "rescued_alone": True,
+        "lives_without": False,
+        "write_alignment": 0.9,
+        "n_donors": 2,
+    }
+    where = {"text_id": "t", "pos": 3, "token_id": 1, "token": "a", "kind": "secondary"}
+    state = {"level": 0.0, "l_start": 2, "role": "", "why": "", "write_null": 0.1}
+    return Role(**where, **state, layer=layer, **(passed | tests))
+
+
+CRITERIA = {
+    "all": ({}, "writer", "alone"),
+    "zeroing does not matter": ({"ended_zero": False}, "writer", "alone"),
+    "no replacement ends it": ({"ended_twin": 0.0, "ended_each": 0.0}, "undecided", "not need it"),
+    "zero only": (
+        {"ended_twin": 0.0, "ended_each": 0.0, "created_in_twin": 0.0},
+        "neither",
+        "zeroing alone",
+    ),
+    "no sink in the twins": ({"created_in_twin": 0.5}, "undecided", "makes no sink in the twins"),
+    "not rescued": ({"rescued_alone": False}, "undecided", "does not rescue"),
+    "never lost": ({"lives_without": True}, "undecided", "does not rescue"),
+    "not along": ({"write_alignment": 0.05}, "undecided", "does not lie along"),
+    "no primary": ({"write_alignment": float("nan")}, "undecided", "does not lie along"),
+    "twins disagree": ({"ended_each": 0.5}, "undecided", "twins disagree"),
+    "no twin": ({"n_donors": 0}, "undecided", "occurs nowhere else"),
+}
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_each_criterion_can_fail(name):
+    changes, role, why = CRITERIA[name]
+    found = decide(one := row(2, **changes), [one])
+    assert found[0] == role
+    assert why in found[1]
+
+
+def test_an_mlp_before_one_that_mediates_is_an_enabler_whatever_else_it_does():
+    rows = [row(0), row(1, write_alignment=0.0), row(2)]
+    assert [one.role for one in decided(rows)] == ["enabler", "enabler", "writer"]
+    rows[2] = replace(rows[2], lives_without=True)
+    assert [one.role for one in decided(rows)] == ["enabler", "undecided", "undecided"]
+
+
+def test_the_null_is_that_of_random_directions():
+    chance = torch.Generator().manual_seed(0)
+    drawn = torch.nn.functional.normalize(torch.randn(40_000, 24, generator=chance), dim=1)[:, 0]
+    share = float((drawn > null_cosine(24)).float().mean())
+    assert share == pytest.approx(0.01, abs=0.003)
