@@ -65,7 +65,8 @@ def read_utf8(path: Path, expected: str) -> str:
         if not path.is_file():
             raise TextError(f"{str(path)!r} is not a file; expected {expected}")
         check_bytes(path)
-        return path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig", newline="") as file:  # line ends stay as they are
+            return file.read()
     except UnicodeDecodeError as error:
         raise TextError(f"{str(path)!r} is not UTF-8 text (byte {error.start})") from error
     except OSError as error:
