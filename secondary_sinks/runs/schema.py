@@ -118,6 +118,15 @@ def whole_table(folder: RunFolder, name: str) -> pd.DataFrame:
     return frame
 
 
+def mismatch(value: Any, expected: Any) -> str:
+    """What of plain data is not as expected, in words; empty if nothing.
+
+    >>> mismatch({"n": "many"}, {"n": int, "of?": str})
+    "n is 'many'; expected int"
+    """
+    return _wrong(value, expected, "")
+
+
 def _wrong(value: Any, expected: Any, where: str) -> str:
     """What is wrong with plain data, in words; empty if nothing is."""
     if isinstance(expected, list):
