@@ -28,6 +28,7 @@ from secondary_sinks.errors import RunFolderError, SpecialFileError
 from secondary_sinks.plots import outcome_map
 from secondary_sinks.questions.answer import verdict_of
 from secondary_sinks.runs.as_csv import unescaped
+from secondary_sinks.runs.schema import OUTCOMES
 
 NAME, QUESTION = "across_models", "Which claims hold in which models?"
 CLAIM = "what holds in one model holds in the others"
@@ -47,20 +48,31 @@ def read_claims(folders: Sequence[Path]) -> pd.DataFrame:
         path = folder / CLAIMS
         try:
             with files.open_file(path) as file:
-                table = pd.read_csv(file)
+                table = pd.read_csv(file, dtype=str, keep_default_na=False).map(unescaped)
             answers = table.loc[table["role"] == "answer", ["experiment", "model", "outcome"]]
-            answers["model"] = answers["model"].astype(str).map(unescaped)
+            _check(answers)
         except SpecialFileError:
             raise
         except (OSError, ValueError, KeyError) as error:
             raise RunFolderError(
-                f"{str(folder)!r} holds no {CLAIMS} of python -m experiments.all"
+                f"{str(folder)!r} holds no {CLAIMS} of python -m experiments.all ({error})"
             ) from error
         for model, part in answers.groupby("model"):
             if model in tables:
                 raise RunFolderError(f"model {model!r} stands in two folders; give one of them")
             tables[str(model)] = part
     return pd.concat(tables.values(), ignore_index=True)
+
+
+def _check(answers: pd.DataFrame) -> None:
+    """Raise `ValueError` for answers that nothing can be made of."""
+    if answers.empty:
+        raise ValueError("it has no answers")
+    known = {*OUTCOMES, "failed"}
+    for outcome in set(answers["outcome"]) - known:
+        raise ValueError(f"outcome is {outcome!r:.60}; expected {', '.join(sorted(known))}")
+    for _, row in answers[answers.duplicated(["experiment", "model"])].iterrows():
+        raise ValueError(f"experiment {row['experiment']!r:.60} stands twice")
 
 
 def side_by_side(answers: pd.DataFrame) -> pd.DataFrame:

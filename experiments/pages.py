@@ -21,6 +21,7 @@ import pandas as pd
 import typer
 
 from experiments.all import EXPERIMENTS
+from experiments.recorded import read_record
 from experiments.written import RECORD
 from secondary_sinks import files
 from secondary_sinks.cli import run_app, say
@@ -68,7 +69,7 @@ def copy_results(results: Path, out: Path) -> list[str]:
 
 def _without_texts(path: Path) -> None:
     """Leave the words of the texts out of a record; their names and tokens' digests stay."""
-    record = json.loads(files.read_text(path))
+    record = read_record(path)
     for text in record.get("provenance", {}).get("texts", []):
         text.pop("fed", None)
     content = json.dumps(record, indent=2, ensure_ascii=False)
@@ -88,7 +89,7 @@ def write_pages(out: Path) -> list[Path]:
 def page_of(name: str, folder: Path) -> str:
     """The page of one experiment, from its docstring and its folder."""
     question, says, did, mind = told_by(name)
-    record = json.loads(files.read_text(folder / RECORD))
+    record = read_record(folder / RECORD)
     source = f"data/{name}/{RECORD}"
     parts = [f"# {question}", _section(SECTIONS[0], says), _section(SECTIONS[1], did)]
     parts.append("## What we found\n\n" + _found(record, source))
@@ -103,7 +104,7 @@ def page_of(name: str, folder: Path) -> str:
 
 def index_of(names: Sequence[str], data: Path) -> str:
     """The table of all claims, with links."""
-    records = [json.loads(files.read_text(data / name / RECORD)) for name in names]
+    records = [read_record(data / name / RECORD) for name in names]
     lines = [
         "# Results",
         _over(records),
@@ -196,8 +197,12 @@ def _depth(records: Sequence[Mapping[str, Any]], data: Path) -> list[str]:
     path = data / "sink_levels" / "data.csv"
     if not path.is_file():
         return []
-    with files.open_file(path) as file:
-        cells, source = pd.read_csv(file), "data/sink_levels/data.csv"
+    try:
+        with files.open_file(path) as file:
+            cells = pd.read_csv(file, dtype={"l_start": "int64"}, usecols=["l_start"])
+    except (OSError, ValueError) as error:
+        raise SinkError(f"{str(path)!r} is damaged ({error}); run its experiment again") from error
+    source = "data/sink_levels/data.csv"
     layers = [
         one["provenance"]["model"]["n_layers"]
         for one in records

@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from typer.main import get_command
+
 from secondary_sinks.errors import SinkError, SinkWarning
 
 BAD_INPUT = 2
@@ -55,6 +57,7 @@ def run_app(app: Callable[..., Any], words: Sequence[str], name: str) -> int:
     _silence_libraries()
     try:
         _refuse_bytes(words)
+        _refuse_repeats(get_command(app), list(words))
         with warnings.catch_warnings():
             warnings.showwarning = _warn
             code = app(args=list(words), prog_name=name, standalone_mode=False)
@@ -86,6 +89,23 @@ def _refuse_bytes(words: Sequence[str]) -> None:
         except UnicodeEncodeError as error:
             shown = word.encode(errors="surrogateescape").decode(errors="backslashreplace")
             raise SinkError(f"'{shown}' is not UTF-8; rename the file or folder") from error
+
+
+def _refuse_repeats(command: Any, words: list[str]) -> None:
+    """Raise `SinkError` for an option of one value that is given twice: the first would be lost."""
+    commands = getattr(command, "commands", {})
+    if commands and words:
+        if words[0] in commands:
+            _refuse_repeats(commands[words[0]], words[1:])
+        return
+    before_values = list(itertools.takewhile(lambda word: word != "--", words))
+    for option in command.params:
+        names = [name for name in option.opts if name.startswith("-")]
+        if option.multiple or getattr(option, "is_flag", False) or not names:
+            continue
+        given = [word for word in before_values if word.partition("=")[0] in names]
+        if len(given) > 1:
+            raise SinkError(f"{names[0]} is given {len(given)} times; expected it once")
 
 
 def _interrupted() -> int:

@@ -215,11 +215,19 @@ def scale(
     force: SweepForce = False,
 ) -> None:
     """Find the sinks, then multiply what a layer writes at each, or set its norm."""
-    edits = [f"scale:{one.strip()}" for one in (by or "").split(",") if one.strip()]
-    edits += [f"set_norm:{one.strip()}" for one in (norm or "").split(",") if one.strip()]
+    edits = [f"scale:{one}" for one in _numbers("--by", by)]
+    edits += [f"set_norm:{one}" for one in _numbers("--norm", norm)]
     if not edits and config is None:
         raise typer.BadParameter("give --by, such as 0,0.5,2, or --norm, such as 100")
     _sweep("scale", edits, **_given(locals()))
+
+
+def _numbers(option: str, words: str | None) -> list[str]:
+    """The words between commas; raises what typer turns into a usage error for an empty one."""
+    found = [one.strip() for one in words.split(",")] if words is not None else []
+    if "" in found:
+        raise typer.BadParameter(f"{option} {words!r} lacks a number; expected like 0,0.5,2")
+    return found
 
 
 @app.command(epilog="Example: secondary-sinks status runs/mine")

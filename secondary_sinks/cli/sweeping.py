@@ -1,7 +1,7 @@
 """What `ablate`, `patch` and `scale` do: config, plan, sweep, summary."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,7 +92,8 @@ def resolve(asked: Asked) -> Resolved:
     if flags["thresholds"] and isinstance(base.get("thresholds"), Mapping):
         flags["thresholds"] = {**base["thresholds"], **flags["thresholds"]}
     config = from_dict(merged(base, flags), f"config {str(path)!r}" if path else "options")
-    return Resolved(config, Path(own["out"]), own["executor"] or "local", own["ray_address"])
+    executor = "local" if own["executor"] is None else own["executor"]
+    return Resolved(config, Path(own["out"]), executor, own["ray_address"])
 
 
 def _flags(asked: Asked) -> dict[str, Any]:
@@ -108,8 +109,18 @@ def _flags(asked: Asked) -> dict[str, Any]:
         "skip": list(options["skip_check"] or ()) or None,
         "trace": False if options["no_trace"] else None,
         "edits": asked.edits or None,
-        "thresholds": dict(map(_threshold, options["threshold"] or ())) or None,
+        "thresholds": _thresholds(options["threshold"] or ()) or None,
     }
+
+
+def _thresholds(words: Sequence[str]) -> dict[str, int | float]:
+    """The numbers by name. Raises `SweepError` for a name that is given twice."""
+    found: dict[str, int | float] = {}
+    for name, value in map(_threshold, words):
+        if name in found:
+            raise SweepError(f"--threshold {name} is given twice: {found[name]} and {value}")
+        found[name] = value
+    return found
 
 
 def _threshold(word: str) -> tuple[str, int | float]:

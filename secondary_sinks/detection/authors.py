@@ -96,22 +96,25 @@ def _entry(sink: Sink, n_layers: int) -> dict[str, object]:
 
 def _table(lines: Mapping[str, Line], n_layers: int | None) -> SinkTable:
     first: dict[tuple[object, ...], str] = {}
+    alike: dict[Line, str] = {}
     sinks = []
     for text_id, line in lines.items():
+        like = alike.setdefault(replace(line, sample_index=0), text_id)
         primary = min((c.pos for c in line.candidates if c.label == "bos_sink"), default=-1)
         for candidate in line.candidates:
-            source = first.setdefault(_identity(line, candidate), text_id)
+            source = first.setdefault(_identity(line, like, candidate), text_id)
             sink = _sink(candidate, text_id, candidate.pos == primary, n_layers)
             sinks.append(replace(sink, copy_of="" if source == text_id else source))
     table = _with_levels(sinks, Thresholds())
     return relabel(table, n_layers) if n_layers is not None else table
 
 
-def _identity(line: Line, candidate: Candidate) -> tuple[object, ...]:
-    """What two entries share that are the same sink, as far as a file without tokens can tell."""
-    if candidate.pos < line.prompt_len:
-        return line.prompt_len, candidate
-    return replace(line, sample_index=0), candidate
+def _identity(line: Line, like: str, candidate: Candidate) -> tuple[object, ...]:
+    """What two entries share that are the same sink, as far as a file without tokens can tell.
+
+    `like` is the first text whose line differs in its `sample_index` only.
+    """
+    return (line.prompt_len if candidate.pos < line.prompt_len else like), candidate
 
 
 def _with_levels(sinks: Sequence[Sink], thresholds: Thresholds) -> SinkTable:

@@ -51,8 +51,10 @@ def rope_type(hf_config: Any) -> str:
 def context_length(hf_config: Any) -> int:
     """Tokens a text may have: long ropes are exact up to their original length only."""
     n_ctx = int(getattr(hf_config, "max_position_embeddings", None) or 0)
-    if not n_ctx:
-        raise UnsupportedModelError("the config does not say how long a text may be")
+    if n_ctx < 1:
+        raise UnsupportedModelError(
+            f"the config does not say how long a text may be (max_position_embeddings: {n_ctx})"
+        )
     parameters = getattr(hf_config, "rope_parameters", None) or {}
     original = parameters.get("original_max_position_embeddings")
     original = original or getattr(hf_config, "original_max_position_embeddings", None)

@@ -101,6 +101,13 @@ def render(
 def levels_of(record: Mapping[str, Any], sinks: pd.DataFrame) -> Levels:
     """Levels of a run's sinks; texts with the same tokens count once, as their sinks do."""
     texts = {text.get("tokens_sha256", text["text_id"]) for text in record["texts"]}
+    n_layers = record["model"]["n_layers"]
+    for name in ("l_start", "l_end", "lifetime"):
+        if len(sinks) and sinks[name].max() > n_layers - (name != "lifetime"):
+            raise RunFolderError(
+                f"run.json and sinks.parquet are not of one run: {name} is {sinks[name].max()} in "
+                f"a model of {n_layers} layers"
+            )
     try:
         return find_levels(SinkTable.from_frame(sinks), n_texts=len(texts))
     except DetectionError as error:

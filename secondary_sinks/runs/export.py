@@ -11,6 +11,8 @@ from pandas.api.types import infer_dtype
 from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import as_csv, as_jsonl, columns, durable, parquet
+from secondary_sinks.runs.folder import RECORD
+from secondary_sinks.runs.manifest import WORK
 from secondary_sinks.runs.opened import open as open_run
 
 _WRITERS: dict[str, Callable[[pd.DataFrame, Path], Any]] = {
@@ -20,7 +22,7 @@ _WRITERS: dict[str, Callable[[pd.DataFrame, Path], Any]] = {
 }
 _READERS: dict[str, Callable[[Path, dict[str, str]], pd.DataFrame]] = {
     "csv": as_csv.read,
-    "parquet": lambda path, kinds: parquet.read(path).to_pandas(),
+    "parquet": lambda path, kinds: parquet.read(path).to_pandas(ignore_metadata=True),
     "jsonl": as_jsonl.read,
 }
 FORMATS = tuple(_WRITERS)
@@ -42,6 +44,7 @@ def export(folder: Path, format: str = "csv", out: Path | None = None) -> list[P
     frames = [_plain(run.table(name)) for name in run.tables]
     if not frames:
         raise RunFolderError(f"{str(folder)!r} has no tables to export; run again with --force")
+    _check_place(place, [*(f"{frame.attrs['table']}.{format}" for frame in frames), SCHEMA])
     durable.make_folder(place)
     written = []
     for frame in frames:
@@ -51,6 +54,17 @@ def export(folder: Path, format: str = "csv", out: Path | None = None) -> list[P
     schema = place / SCHEMA
     durable.write(schema, (json.dumps(_schema(frames), indent=2) + "\n").encode())
     return [*written, schema]
+
+
+def _check_place(place: Path, names: list[str]) -> None:
+    """Raise `RunFolderError` where a run or a file of others would be replaced."""
+    if (place / RECORD).exists() or (place / WORK).exists():
+        raise RunFolderError(f"{str(place)!r} holds a run; choose another --out")
+    there = [name for name in names if (place / name).exists()]
+    if there and not (place / SCHEMA).is_file():
+        raise RunFolderError(
+            f"{str(place)!r} holds {there[0]!r}, which no export wrote; choose another --out"
+        )
 
 
 def read_export(path: Path) -> pd.DataFrame:

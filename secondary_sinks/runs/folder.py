@@ -203,7 +203,7 @@ class RunFolder:
             todo = "run the same command without --no-trace" if sweep else "run again with --force"
             raise RunFolderError(f"{str(self.path)!r} has no {path.name}; {todo}")
         try:
-            return parquet.read(path).to_pandas()
+            return parquet.read(path).to_pandas(ignore_metadata=True)
         except (OSError, ValueError) as error:
             raise self._damaged(path, error) from error
 

@@ -229,9 +229,10 @@ def _done(
         try:
             record = json.loads(line)
             same, text_id, turns = record["made"] == made, record["id"], record["messages"]
-        except (ValueError, KeyError, TypeError) as error:
+            prompt = list(turns if record.get("blank") else turns[:-1])
+            hash(text_id)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise _foreign(out, number) from error
-        prompt = turns if record.get("blank") else turns[:-1]
         if not same or asked.get(text_id, prompt) != prompt:
             raise TextError(
                 f"{str(out)!r} line {number} was made by another model, prompt or with other "

@@ -64,10 +64,11 @@ class Opened:
     def models(self) -> list[dict[str, Any]]:
         """Each model: its name in the tables, its hashes and sizes. Raises `RunFolderError`."""
         try:
-            if "models" in self.record:
-                return [{"label": one["label"], **one["model"]} for one in self.record["models"]]
-            return [{"label": self.record["model"]["name"], **self.record["model"]}]
-        except (KeyError, TypeError) as error:
+            if "models" not in self.record:
+                return [{"label": self.record["model"]["name"], **self.record["model"]}]
+            first, *rest = self.record["models"]
+            return [{"label": one["label"], **one["model"]} for one in (first, *rest)]
+        except (KeyError, TypeError, ValueError) as error:
             raise RunFolderError(
                 f"{str(self.path / RECORD)!r} is no whole record: it does not say which model the "
                 "run was of; run again with --force"

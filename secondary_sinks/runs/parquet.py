@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
+from secondary_sinks.models.memory import free_bytes, gigabytes
 
 SCHEMAS = {"sinks": 1, "effects": 1, "trace": 1, "roles": 1}
 """Version of each table, 1 for others: raised when a column goes, or means something else."""
@@ -36,10 +37,26 @@ def read(path: Path, **chosen: Any) -> pa.Table:
 
     Raises `RunFolderError` for a schema of another version, `OSError` or `ValueError` for damage.
     """
+    refuse_beyond_memory(path)
     with files.open_file(path) as file:
         table = pq.read_table(file, page_checksum_verification=True, **chosen)
     check_schema(table.schema.metadata, path)
     return table
+
+
+def refuse_beyond_memory(path: Path) -> None:
+    """Raise `RunFolderError` for a table that needs more memory than is free.
+
+    A column of equal values takes a few bytes in the file, whatever its length.
+    """
+    with files.open_file(path) as file:
+        told = pq.read_metadata(file)
+    needed, free = told.num_rows * told.num_columns * 8, free_bytes()
+    if free is not None and needed > free:
+        raise RunFolderError(
+            f"{str(path)!r} holds {told.num_rows:,} rows of {told.num_columns} columns, which need "
+            f"{gigabytes(needed)} of memory; {gigabytes(free)} is free"
+        )
 
 
 def check_schema(metadata: dict[bytes, bytes] | None, path: Path) -> None:
@@ -47,7 +64,9 @@ def check_schema(metadata: dict[bytes, bytes] | None, path: Path) -> None:
     if MARK not in (metadata or {}):
         return  # written before tables said so; their columns are checked where they are used
     said: Any = json.loads((metadata or {})[MARK])
-    name, schema = said.get("table"), said.get("schema")
+    if not isinstance(said, dict) or not isinstance(said.get("table"), str):
+        raise ValueError(f"its schema says {said!r:.60}; expected a table and a number")
+    name, schema = said["table"], said.get("schema")
     if SCHEMAS.get(name, 1) != schema:
         raise RunFolderError(
             f"{str(path)!r} holds table {name!r} of schema {schema}; this version reads "

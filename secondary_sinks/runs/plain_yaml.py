@@ -4,6 +4,7 @@ PyYAML raises whatever its converters stumble over (`!!bool maybe` is a `KeyErro
 merge keys without a limit, and lets the last of two equal keys win.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,6 +36,7 @@ class _Loader(yaml.SafeLoader):
     """Plain data only; whatever a converter raises names the value and its line."""
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
+        _refuse_other_bases(node)
         try:
             return super().construct_object(node, deep)
         except (yaml.YAMLError, RecursionError):
@@ -42,6 +44,13 @@ class _Loader(yaml.SafeLoader):
         except Exception as error:  # each converter has its own
             found = f"{node.value!r:.60}" if isinstance(node, yaml.ScalarNode) else f"a {node.id}"
             raise _at(node, f"{found} is no {node.tag.rpartition(':')[2]}") from error
+
+
+def _refuse_other_bases(node: Any) -> None:
+    """YAML 1.1 reads 1:30 as 90 and 010 as 8; nobody who writes that means it."""
+    number = isinstance(node, yaml.ScalarNode) and node.tag.endswith((":int", ":float"))
+    if number and (":" in node.value or re.match(r"[-+]?0[0-9_]", node.value)):
+        raise _at(node, f"{node.value!r:.60} is not decimal; write it so, or put it in quotes")
 
 
 def _check_size(root: Any) -> None:

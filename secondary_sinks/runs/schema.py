@@ -18,6 +18,8 @@ from secondary_sinks.runs.opened import by_model
 from secondary_sinks.types import LayerEffect, Verdict
 
 NUMBER = (int, float)
+MOST_LAYERS = 1_000
+"""Of a model in a report, whose maps have a cell for each pair of them."""
 KINDS = {"int": int, "float": float, "bool": bool, "str": str}
 TEXT = {"text_id": str, "feed": str, "n_tokens": int, "tokens_sha256?": str}
 NEAR = {"text_id": str, "pos": int, "token": str, "kind": str}
@@ -99,6 +101,7 @@ def whole_records(folder: RunFolder) -> list[dict[str, Any]]:
     if several:
         _refuse(folder, _wrong(record, {"models": [{"label": str}]}, ""))
     records = by_model(record) if several else [record]
+    _refuse(folder, "" if records else "models is []; expected at least one")
     for one in records:
         _refuse(folder, _wrong(one, REPORTED, "") or _wrong_values(one))
     return records
@@ -124,6 +127,15 @@ def whole_table(folder: RunFolder, name: str) -> pd.DataFrame:
         path = str(folder.path / f"{name}.parquet")
         raise RunFolderError(f"{path!r} {what}; run again with --force")
     return frame
+
+
+def mismatch(value: Any, expected: Any) -> str:
+    """What of plain data is not as expected, in words; empty if nothing.
+
+    >>> mismatch({"n": "many"}, {"n": int, "of?": str})
+    "n is 'many'; expected int"
+    """
+    return _wrong(value, expected, "")
 
 
 def _wrong(value: Any, expected: Any, where: str) -> str:
@@ -157,6 +169,8 @@ def _wrong_object(value: Any, expected: dict[str, Any], where: str) -> str:
 
 def _wrong_values(record: dict[str, Any]) -> str:
     """Values of the right type that nothing can be made of."""
+    if not 0 < record["model"]["n_layers"] <= MOST_LAYERS:
+        return _mismatch(".model.n_layers", record["model"]["n_layers"], f"1 to {MOST_LAYERS:,}")
     for name in ("thresholds", "timings_s", "primaries"):
         for key, value in record.get(name, {}).items():
             if not isinstance(value, NUMBER) or not math.isfinite(value):

@@ -15,6 +15,8 @@ from secondary_sinks.types import Thresholds
 
 MOST_BYTES = 200_000
 """Size of a config file: room for the paths of some thousand files of texts."""
+MOST_PARTS = 200
+"""Dots in front of the first `=` of a line of TOML."""
 _OF_MODELS = {item.name for item in fields(ModelSpec)} - {"name"}
 
 
@@ -204,6 +206,10 @@ def _toml(content: str) -> Any:
         import tomllib
     except ModuleNotFoundError:  # Python 3.10
         import tomli as tomllib  # type: ignore[no-redef]
+    for number, line in enumerate(content.split("\n"), start=1):
+        n_parts = line.partition("=")[0].count(".") + 1
+        if n_parts > MOST_PARTS:  # each would cost a copy of all before it
+            raise ValueError(f"line {number}: a key of {n_parts:,} parts; expected fewer")
     return tomllib.loads(content)
 
 

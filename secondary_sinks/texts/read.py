@@ -46,7 +46,7 @@ def read_utf8(path: Path, expected: str) -> str:
         if not path.is_file():
             raise TextError(f"{str(path)!r} is not a file; expected {expected}")
         check_bytes(path)
-        return files.read_text(path, "utf-8-sig")
+        return files.read_bytes(path).decode("utf-8-sig")  # line ends stay as they are
     except UnicodeDecodeError as error:
         raise TextError(f"{str(path)!r} is not UTF-8 text (byte {error.start})") from error
     except OSError as error:

@@ -12,6 +12,8 @@ MOST_LINES = 20_000
 """Lines of a file of JSON lines, blank ones included."""
 LONGEST_LINE = 10_000_000
 """Characters of a JSON line: room for the longest text with all its characters escaped."""
+LONGEST_ID = 1_000
+"""Characters of an id: each row of a table repeats it."""
 LONGEST_TEXT = 1_000_000
 """Characters of a text, that is some 250,000 tokens: a tokenizer takes seconds for it."""
 
@@ -46,8 +48,13 @@ def json_lines(content: str, name: str) -> list[str]:
 
 
 def of_length(texts: Sequence[Text], name: str) -> list[Text]:
-    """The texts. Raises `TextError` for one that is longer than `LONGEST_TEXT`."""
+    """The texts. Raises `TextError` for one that is too long, or has too long an id."""
     for text in texts:
+        if len(text.text_id) > LONGEST_ID:
+            raise TextError(
+                f"{name}: id {text.text_id[:40]!r}... has {len(text.text_id):,} characters; "
+                f"expected at most {LONGEST_ID:,}"
+            )
         length = len(text.raw)
         if length > LONGEST_TEXT:
             raise TextError(

@@ -155,7 +155,8 @@ def _from_row(row: dict[Any, Any]) -> Sink:
         kind: Any = (int, float) if kinds[name] is float else kinds[name]
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise ValueError(f"{name} is {value!r:.60}; expected {kinds[name].__name__}")
-    for name in ("l_start", "l_end", "lifetime"):
-        if not 0 <= values[name] <= MOST_LAYERS:
-            raise ValueError(f"{name} is {values[name]}; expected 0 to {MOST_LAYERS}")
+    most = dict.fromkeys(("l_start", "l_end", "lifetime"), MOST_LAYERS) | {"pos": 2**53}
+    for name, limit in most.items():
+        if not 0 <= values[name] <= limit:
+            raise ValueError(f"{name} is {values[name]}; expected 0 to {limit}")
     return Sink(**(values | {"layers": parse_layers(values["layers"])}))

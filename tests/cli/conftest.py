@@ -17,6 +17,7 @@ STRANGE = {
     "no-layers": {"num_hidden_layers": 0},
     "minus-layers": {"num_hidden_layers": -1},
     "word-width": {"hidden_size": "wide"},
+    "minus-context": {"max_position_embeddings": -1},
     "no-heads": {"num_attention_heads": 0},
     "odd-heads": {"num_attention_heads": 3},
     "huge-layers": {"num_hidden_layers": 10**6},

@@ -61,6 +61,12 @@ CASES = {
         "'\\xff' is not UTF-8",
     ),
     "a model of bytes": (["detect", "\udc80", *OK], "'\\x80' is not UTF-8"),
+    "texts twice": (
+        ["detect", "tiny", *OK, "--texts=other.jsonl"],
+        "--texts is given 2 times; expected it once",
+    ),
+    "text files twice": (ablate("--texts", "ok.jsonl"), "are the same texts; give them once"),
+    "seed twice": (["detect", "tiny", *OK, "--device", "cpu", "--device", "cpu"], "--device is"),
     "config with a key twice": (filed("twice"), "key 'edits' stands twice"),
     "config a word": (filed("word"), "got 'tiny'"),
     "config with a typo": (filed("typo"), "unknown key 'modells'"),
@@ -87,6 +93,11 @@ CASES = {
     "threshold unknown": (ablate("--threshold", "far=3"), "unknown threshold 'far'"),
     "threshold infinite": (ablate("--threshold", "outlying=inf"), "outlying is inf"),
     "threshold a fraction": (ablate("--threshold", "min_queries=1.5"), "min_queries is 1.5"),
+    "threshold twice": (
+        ablate("--threshold", "aligned=1", "--threshold", "aligned=2"),
+        "aligned is given twice: 1 and 2",
+    ),
+    "executor without a name": (ablate("--executor", ""), "unknown executor ''"),
     "no devices": (ablate("--n-devices", "0"), "'0' is not a whole number from 1"),
     "more devices than there are": (ablate("--n-devices", "99"), "n_devices is 99"),
     "more devices for a bridge": (ablate("--n-devices", "99", "--bridge"), "n_devices is 99"),
@@ -98,6 +109,8 @@ CASES = {
     "donor empty": (["patch", "tiny", *OK, "--donor", ""], "'patch:'"),
     "donor of another text": (["patch", "tiny", *OK, "--donor", "other@3"], "another text"),
     "factors without any": (["scale", "tiny", *OK, "--by", ","], "--by"),
+    "factor missing": (["scale", "tiny", *OK, "--by", "1,,2"], "--by '1,,2' lacks a number"),
+    "norm missing": (["scale", "tiny", *OK, "--norm", "1,"], "--norm '1,' lacks a number"),
     "factor infinite": (["scale", "tiny", *OK, "--by", "1e400"], "inf"),
     "norms by words": (["scale", "tiny", *OK, "--norm", "10,big"], "'set_norm:big'"),
     "address without Ray": (ablate("--ray-address", "h:1"), "'h:1' is for --executor ray"),
@@ -175,6 +188,8 @@ CASES = {
     "export no run": (["export", "nowhere"], "'nowhere'"),
     "export as nothing": (["export", "run", "--format", ""], "unknown format ''"),
     "export as a sheet": (["export", "run", "--format", "xlsx"], "expected one of csv"),
+    "export over a run": (["export", "sweep", "--out", "run"], "'run' holds a run; choose"),
+    "export over files of others": (["export", "sweep", "--out", "csv"], "'csv' holds 'sinks.csv'"),
     "export into a file": (["export", "sweep", "--out", "a-file"], "'a-file' cannot be written"),
     "export below a system folder": (["export", "sweep", "--out", "/proc/e"], "'/proc/e'"),
     "report of a model that it lacks": (["report", "sweep", "--model", "other"], "'other'"),
@@ -211,6 +226,8 @@ def here(_inputs, tmp_path_factory):
     for name, content in CONFIGS.items():
         (place / f"{name}.yaml").write_text(content)
     (place / "folder.yaml").mkdir()
+    (place / "csv").mkdir()
+    (place / "csv" / "sinks.csv").write_text("mine")
     for name in ("pipe.yaml", "pipe.jsonl"):
         os.mkfifo(place / name)
     texts = ["--texts", str(place / "ok.jsonl"), "--out", str(place / "sweep")]

@@ -1,6 +1,9 @@
 """Folders and files of results that are damaged, foreign or hostile: exit code 2, one line."""
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from secondary_sinks.cli.entry import run
@@ -64,6 +67,50 @@ def put(column, value):
     return lambda frame: frame.assign(**{column: value})
 
 
+def sweep_of_none(path):
+    """A record of several models, of which there are none."""
+    folder = write_run(path)
+    found = folder.record()
+    found.pop("model")
+    folder.write_record(found | {"models": []})
+
+
+def layers(number):
+    """A run whose record says another number of layers."""
+    return fields(model=record()["model"] | {"n_layers": number})
+
+
+def marked(metadata):
+    """A run whose table of sinks has other metadata."""
+
+    def damage(path):
+        place = write_run(path).path / "sinks.parquet"
+        pq.write_table(pq.read_table(place).replace_schema_metadata(metadata), place)
+
+    return damage
+
+
+def test_metadata_of_pandas_that_somebody_wrote_are_not_followed(tmp_path, capfd):
+    marked({b"pandas": b'{"index_columns": ["pos"], "columns": []}'})(tmp_path / "run")
+    assert run(["report", str(tmp_path / "run")]) == 0
+    assert run(["levels", str(tmp_path / "run")]) == 0
+
+
+def test_a_small_file_of_a_table_beyond_memory_is_refused_with_the_numbers(tmp_path, capfd):
+    folder = write_run(tmp_path / "run")
+    place = folder.path / "sinks.parquet"
+    column = pa.array(np.zeros(10**6, dtype=np.int8))
+    with pq.ParquetWriter(place, pa.schema({f"c{n}": pa.int8() for n in range(50)})) as writer:
+        table = pa.table({f"c{n}": column for n in range(50)})
+        for _ in range(2):
+            writer.write_table(table)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("secondary_sinks.runs.parquet.free_bytes", lambda: 700_000_000)
+        named = "holds 2,000,000 rows of 50 columns, which need 0.8 GB of memory; 0.7 GB is free"
+        refused(["levels", str(folder.path)], named, tmp_path, capfd)
+    assert place.stat().st_size < 1_000_000
+
+
 def answer(question, *tables):
     told = {"tables": list(tables), "left_out": {}, "n_censored": 0, "verdicts": []}
     return {"question": question, **told}
@@ -107,6 +154,20 @@ REPORT = {
     "answer to another question": (fields(answers=[answer("../x")]), "answers[0] is '../x' with"),
     "answer of another table": (fields(answers=[answer("harm", "x")]), "'harm' with tables ['x']"),
     "times by words": (fields(timings_s={"observe": "long"}), "timings_s.observe is 'long'"),
+    "no models": (fields(models=[], model=None), "model is None"),
+    "models empty": (sweep_of_none, "models is []; expected at least one"),
+    "layers below zero": (layers(-1), "model.n_layers is -1; expected 1 to 1,000"),
+    "layers without end": (layers(10**9), "model.n_layers is 1000000000; expected 1 to 1,000"),
+    "layers too few": (layers(1), "l_start is 1 in a model of 1 layers"),
+    "table with a mark of a list": (marked({b"secondary_sinks": b"[1]"}), "its schema says [1]"),
+    "table with a mark of bytes": (
+        marked({b"secondary_sinks": b"\xff"}),
+        "sinks.parquet' is damaged",
+    ),
+    "table of a name that is a list": (
+        marked({b"secondary_sinks": b'{"table": [1], "schema": 1}'}),
+        "its schema says {'table': [1]",
+    ),
     "table cut": (raw("sinks.parquet", lambda raw: raw[: len(raw) // 2]), "sinks.parquet' is dam"),
     "table empty": (raw("trace.parquet", lambda raw: b""), "trace.parquet' is damaged"),
     "table of text": (raw("effects.parquet", lambda raw: b"a,b\n1,2"), "effects.parquet' is dam"),
@@ -210,6 +271,7 @@ RUNS = {
         "l_start is 1000000000; expected",
     ),
     "layers below zero": (table("sinks", put("l_start", -1)), "l_start is -1; expected 0 to"),
+    "position below zero": (table("sinks", put("pos", -5)), "pos is -5; expected 0 to"),
     "lifetime without end": (table("sinks", put("lifetime", 2**62)), "expected 0 to 100000"),
     "lifetime a fraction": (table("sinks", put("lifetime", 1.5)), "lifetime is 1.5; expected int"),
     "kind a number": (table("sinks", put("kind", 7)), "kind is 7; expected str"),

@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 
 import pytest
 
@@ -148,6 +149,26 @@ def test_every_fault_is_named_with_file_and_line(bad, named):
         read(line(0), "", bad, n_layers=47)
     assert str(caught.value).startswith("file.jsonl:3: ")
     assert named in str(caught.value)
+
+
+@pytest.mark.parametrize("twice", ['"sample_index": 7', '"candidate_sinks": {}'])
+def test_a_key_that_stands_twice_is_refused(twice):
+    with pytest.raises(DetectionError, match=r"file.jsonl:1: .*key '\w+' stands twice"):
+        read("{" + twice + ", " + line()[1:])
+
+
+def test_a_position_that_stands_twice_is_refused():
+    inner = json.dumps(entry())
+    with pytest.raises(DetectionError, match="key '900' stands twice"):
+        read(line(_900=entry()).replace('"900"', f'"900": {inner}, "900"'))
+
+
+def test_a_line_of_many_candidates_takes_time_by_their_number_only():
+    many = {f"_{pos}": entry(1, l_start=pos % 50) for pos in range(1, 4000)}
+    began = time.process_time()
+    found = read(line(0, 1, 5000, **many), line(1, 1, 5000, **many))
+    assert time.process_time() - began < 5, "it took 8 s when each one looked at all"
+    assert sum(sink.copy_of == "0" for sink in found.sinks.sinks) == 4000
 
 
 def test_a_file_without_lines_is_refused():

@@ -70,6 +70,21 @@ def test_a_model_keeps_its_name_whatever_it_is(tmp_path):
     assert b"\r" not in (tmp_path / "claims.csv").read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("rows", "named"),
+    [
+        ("", "it has no answers"),
+        ("answer,x,m,proven\n", "outcome is 'proven'; expected contradicted, failed"),
+        ("answer,x,m,supported\nanswer,x,m,failed\n", "experiment 'x' stands twice"),
+    ],
+)
+def test_claims_that_nothing_can_be_made_of(rows, named, tmp_path):
+    (tmp_path / "claims.csv").write_text("role,experiment,model,outcome\n" + rows)
+    with pytest.raises(RunFolderError, match=r"holds no claims\.csv") as error:
+        read_claims([tmp_path])
+    assert named in str(error.value)
+
+
 def test_folders_without_claims_and_a_model_twice(folders, tmp_path):
     with pytest.raises(RunFolderError, match=r"holds no claims.csv"):
         read_claims([tmp_path])

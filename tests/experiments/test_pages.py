@@ -9,6 +9,7 @@ import pytest
 from experiments import norm_dose, norms
 from experiments.all import EXPERIMENTS
 from experiments.pages import LARGEST_PICTURE, copy_results, numbers_of, told_by, write_pages
+from experiments.recorded import read_record
 from experiments.written import RECORD, without_nan
 from secondary_sinks.errors import RunFolderError, SinkError
 
@@ -108,6 +109,62 @@ def test_where_nothing_was_measured_the_index_says_why(made):
 def test_without_results_it_is_said(tmp_path):
     with pytest.raises(RunFolderError, match=r"holds no results; make some with python -m exp"):
         copy_results(tmp_path, tmp_path / "out")
+
+
+def without(name):
+    return lambda record: record["verdict"].pop(name)
+
+
+def verdict(**changes):
+    return lambda record: record["verdict"].update(changes)
+
+
+def whole(**changes):
+    return lambda record: record.update(changes)
+
+
+WRONG = {
+    "no verdict": (lambda record: record.pop("verdict"), "it has no 'verdict'"),
+    "outcome": (verdict(outcome="proven"), "outcome is 'proven'; expected supported"),
+    "value": (verdict(value="x"), "verdict.value is 'x'; expected int or float or null"),
+    "no bound": (without("low"), "verdict has no 'low'"),
+    "half an interval": (verdict(high=None), "a lower bound, but no value or upper bound"),
+    "further": (whole(further=3), "further is 3; expected a list"),
+    "captions": (whole(captions=[1]), "captions is [1]; expected dict"),
+    "caption": (whole(captions={"figure": 3}), "figure is 3; expected str"),
+    "provenance": (whole(provenance=None), "provenance is None; expected an object"),
+    "texts": (lambda record: record["provenance"].update(texts=[None]), "texts[0] is None"),
+    "failed": (whole(failed=3), "failed is 3; expected str"),
+}
+
+
+@pytest.mark.parametrize(("change", "named"), WRONG.values(), ids=WRONG)
+def test_a_verdict_of_another_shape_is_named(change, named, tmp_path):
+    folder = tmp_path / "results" / norms.NAME
+    folder.mkdir(parents=True)
+    record = record_of(norms.NAME)
+    change(record)
+    (folder / RECORD).write_text(json.dumps(record))
+    with pytest.raises(SinkError, match=r"verdict\.json' is damaged") as error:
+        copy_results(tmp_path / "results", tmp_path / "out")
+    assert named in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"[" * 100_000, b'{"name": '])
+def test_bytes_that_are_no_verdict_are_named(content, tmp_path):
+    (tmp_path / RECORD).write_bytes(content)
+    with pytest.raises(SinkError, match=r"verdict\.json' is damaged"):
+        read_record(tmp_path / RECORD)
+
+
+@pytest.mark.parametrize("content", [b"a,b\n1,2\n", b"\xff\xfe\0", b"", b"l_start\nx\n"])
+def test_a_table_of_levels_of_another_shape_is_named(content, made):
+    folder = made / "data" / "sink_levels"
+    folder.mkdir()
+    (folder / "data.csv").write_bytes(content)
+    (folder / RECORD).write_text(json.dumps(record_of("sink_levels")))
+    with pytest.raises(SinkError, match=r"data\.csv' is damaged"):
+        write_pages(made)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

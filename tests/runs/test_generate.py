@@ -73,6 +73,24 @@ def test_scores_that_are_no_numbers_are_refused(temperature, wrong):
         _choose(logits, temperature, torch.Generator())
 
 
+FOREIGN = {
+    "deep": '{"id": ' + "[" * 100_000,
+    "messages a number": '{"id": "p0", "made": {}, "messages": 3}',
+    "id a list": '{"id": [1], "made": {}, "messages": []}',
+    "null": '{"id": null}',
+    "a list": '{"id": 1}, []',
+}
+
+
+@pytest.mark.parametrize("line", FOREIGN.values(), ids=FOREIGN)
+def test_lines_of_others_are_one_error(line, hooked, tmp_path):
+    out = tmp_path / "long.jsonl"
+    out.write_text(line + "\n")
+    with pytest.raises(TextError, match="line 1 was not written by generate"):
+        generate(hooked, PROMPTS, out, SHORT, print)
+    assert out.read_text() == line + "\n"
+
+
 def test_an_answer_ends_where_the_model_ends_it_and_with_the_context(hooked):
     tokens = torch.arange(40, 60)
     new = continue_text(hooked, tokens, Sampling(max_new_tokens=9), "t").tokens

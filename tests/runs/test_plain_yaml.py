@@ -32,6 +32,9 @@ def test_any_value_behind_any_tag_is_data_or_one_error(tag, value):
         ("date: 2024-13-45", "'2024-13-45' is no timestamp"),
         ("a: 1\na: 2", "key 'a' stands twice in \"the file\", line 2"),
         ("a: {b: 1, 3: x, 3: y}", "key '3' stands twice"),
+        ("layers: 1:30", "'1:30' is not decimal"),
+        ("seed: 010", "'010' is not decimal"),
+        ("aligned: 1:30.5", "'1:30.5' is not decimal"),
         ("a: &a [*a]", "holds an alias of itself"),
     ],
 )
@@ -66,6 +69,11 @@ def test_a_file_that_would_grow_is_refused_with_the_number(name):
 def test_as_many_values_as_are_allowed_are_read():
     content = f"[{'x,' * (MOST_VALUES - 1)}]"
     assert len(load(content)) == MOST_VALUES - 1
+
+
+def test_numbers_are_what_they_look_like():
+    found = load("[0, 7, -3, 0.5, -0.25, 1e3, 1.0e+3, 0x1f, '0:11', '010', 10:x]")
+    assert found == [0, 7, -3, 0.5, -0.25, "1e3", 1000.0, 31, "0:11", "010", "10:x"]
 
 
 def test_aliases_and_merge_keys_are_written_out():

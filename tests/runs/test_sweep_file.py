@@ -145,6 +145,13 @@ def test_a_large_file_is_refused_before_it_is_read(tmp_path):
         read_config(path)
 
 
+def test_a_toml_key_of_many_parts_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text("seed = 1\n" + ".".join(["a"] * 50_000) + " = 1")
+    with pytest.raises(SweepError, match="line 2: a key of 50,000 parts"):
+        read_config(path)
+
+
 def test_ranges_that_repeat_themselves_are_refused_at_once():
     with pytest.raises(SweepError, match="layers has 0 twice"):
         from_dict({"models": ["a"], "layers": ",".join(["0-9999"] * 10_000)})

@@ -137,6 +137,13 @@ def test_what_a_line_may_hold():
     assert talk.messages == ({"role": "system", "content": "s", "name": "n"},)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_line_ends_of_a_txt_file_stay_as_they_are(end, tmp_path):
+    (tmp_path / "essay.txt").write_bytes(f"one{end}two{end}".encode())
+    (text,) = read_texts(tmp_path / "essay.txt")
+    assert text.raw == f"one{end}two{end}"
+
+
 def test_a_txt_file_is_one_text_named_after_it(tmp_path):
     (tmp_path / "essay.txt").write_text('{"text": "not read as JSON"}\nline two')
     (text,) = read_texts(str(tmp_path / "essay.txt"))

@@ -29,6 +29,11 @@ TOO_LARGE = {
     "one line": ("a.jsonl", json.dumps({"text": "word " * 2_000_100}), "has 10,000,512 characters"),
     "one text": ("a.jsonl", json.dumps({"text": "word " * 200_100}), "'line-1' has 1,000,500 char"),
     "a text file": ("a.txt", "word " * 200_100, "text 'a' has 1,000,500 characters; expected at"),
+    "an id": (
+        "a.jsonl",
+        json.dumps({"id": "x" * 9999, "text": "a b"}),
+        "has 9,999 characters; exp",
+    ),
     "messages": ("a.jsonl", messages("x" * 600_000, "y" * 600_000), "'line-1' has 1,200,002 char"),
 }
 

@@ -1,0 +1,50 @@
+"""verdict.json of an experiment, checked field by field before anything is made of it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from secondary_sinks import files
+from secondary_sinks.errors import SinkError
+from secondary_sinks.runs.schema import NUMBER, OUTCOMES, mismatch
+
+MAYBE = (*NUMBER, type(None))
+VERDICT: dict[str, Any] = {
+    **dict.fromkeys(("claim", "outcome", "why", "statistic"), str),
+    **dict.fromkeys(("value", "low", "high"), MAYBE),
+    **{"confidence": NUMBER, "n_sinks": int, "n_texts": int},
+}
+MADE: dict[str, Any] = {"asked": {"model": str}, "options?": (dict, type(None)), "texts?": [{}]}
+RECORDED: dict[str, Any] = {
+    "provenance?": MADE | {"model?": {"n_layers": int}},
+    "captions?": dict,
+}
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What an experiment found, or why it failed. Raises `SinkError` that names a wrong field."""
+    try:
+        record = json.loads(files.read_text(path))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path, str(error)) from error
+    failed = isinstance(record, dict) and "failed" in record
+    shape = {"failed": str} if failed else {"verdict": VERDICT, "further": [VERDICT]}
+    wrong = mismatch(record, RECORDED | shape) or _wrong_words(record)
+    if wrong:
+        raise _damaged(path, wrong)
+    return dict(record)
+
+
+def _wrong_words(record: dict[str, Any]) -> str:
+    """Outcomes that there are not, and captions that are no words."""
+    verdicts = [record["verdict"], *record["further"]] if "verdict" in record else []
+    for verdict in verdicts:
+        if verdict["outcome"] not in OUTCOMES:
+            return f"outcome is {verdict['outcome']!r:.60}; expected {', '.join(OUTCOMES)}"
+        if verdict["low"] is not None and (verdict["value"] is None or verdict["high"] is None):
+            return "a verdict has a lower bound, but no value or upper bound"
+    return mismatch(record.get("captions", {}), dict.fromkeys(record.get("captions", {}), str))
+
+
+def _damaged(path: Path, reason: str) -> SinkError:
+    return SinkError(f"{str(path)!r} is damaged ({reason}); run its experiment again")
