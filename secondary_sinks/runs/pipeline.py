@@ -97,8 +97,9 @@ def save(
         folder.write_table("effects", frame)
     if results.effects is not None and record["edit"] != "none":
         asked = _without_copies(frame, results.sinks)
-        told["layer_effects"] = [asdict(row) for row in layer_effects(asked)]
-        told["verdicts"] = [asdict(verdict) for verdict in layer_verdicts(asked)]
+        n_claims = next((one.n_claims for answer in answers for one in answer.verdicts), None)
+        told["layer_effects"] = [asdict(row) for row in layer_effects(asked, n_claims)]
+        told["verdicts"] = [asdict(verdict) for verdict in layer_verdicts(asked, n_claims)]
     told["near_sinks"] = [
         {"text_id": sink.text_id, "pos": sink.pos, "token": sink.token, "kind": sink.kind}
         for sink in results.sinks.near

@@ -5,7 +5,7 @@ here, and not whatever the reader of that field would stumble over.
 """
 
 import math
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 import pandas as pd
@@ -39,8 +39,13 @@ COLUMNS: dict[str, dict[str, Any]] = {
 
 
 def _row_of(kind: type) -> dict[str, Any]:
-    """Fields of a dataclass as plain data has them: a float may be written as a whole number."""
-    return {item.name: NUMBER if item.type is float else item.type for item in fields(kind)}
+    """Fields of a dataclass as plain data has them: a float may be written as a whole number.
+
+    A field with a default may be missing.
+    """
+    names = [item.name + "?" * (item.default is not MISSING) for item in fields(kind)]
+    types = [NUMBER if item.type is float else item.type for item in fields(kind)]
+    return dict(zip(names, types, strict=True))
 
 
 REPORTED: dict[str, Any] = {

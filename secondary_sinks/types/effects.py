@@ -71,9 +71,9 @@ class LayerEffect:
 
     layer: int
     lost: float
-    """`sinks_lost` less `controls_lost`."""
+    """Share of mass lost by sinks less that lost by their controls: median over texts."""
     low: float
-    """Lower end of the interval."""
+    """Lower end of its interval; NaN where there are too few texts for one."""
     high: float
     sinks_lost: float
     """Share of their clean mass that sinks lose; 1 is all."""
@@ -110,3 +110,6 @@ class Verdict:
     controls: str
     n_sinks: int
     n_texts: int
+    n_claims: int = 1
+    """Claims of the same report that the interval was corrected for: all of them hold together
+    at `confidence`."""
