@@ -219,8 +219,12 @@ def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) ->
 def _in_words(rows: Sequence[Mapping[str, Any]]) -> str:
     names = {"primary": "the primary", "others": "other sinks", "rest": "the rest"}
     parts = [
-        f"{row['share']:.1%} goes to {names[row['receiver']]} ({row['proportional']:.1%} would in "
-        "proportion)"
+        f"{_percent(row['share'])} goes to {names[row['receiver']]} "
+        f"({_percent(row['proportional'])} would in proportion)"
         for row in rows
     ]
     return f"of the attention that is freed {listed(parts)}"
+
+
+def _percent(share: float) -> str:
+    return f"{round(share, 3) + 0.0:.1%}"  # no minus before a zero
