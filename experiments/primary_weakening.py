@@ -7,11 +7,12 @@ Method: the primary's attention mass, key norm and score (q.k), aligned to each 
 creation layer; the null hypothesis is that creation layers are random layers of the primary's
 span (`secondary_sinks.primary_weakening`). That is the verdict. A coincidence says nothing about
 causes, so each secondary sink is then removed at its forming MLPs, and its attention followed:
-does the primary get it back (`secondary_sinks.redistribution`, total effects)?
+does the primary get more of it than a softmax without any mechanism would give it
+(`secondary_sinks.redistribution`, total effects)?
 
 What would refute it: the primary's mass rises where secondary sinks arise, or falls no more than
-at other layers. Attention that goes elsewhere than to the primary refutes the cause, not the
-coincidence.
+at other layers. A primary that gains no more than its proportion refutes a mechanism that gives
+attention back, not the coincidence.
 
     python -m experiments.primary_weakening --model smollm2-135m --out results/primary_weakening
 """
@@ -28,8 +29,9 @@ from experiments.command import main_of
 from experiments.shared import Finding, Observed, nobody, unanswered
 from secondary_sinks import Verdict, primary_weakening, redistribution
 from secondary_sinks.detection.weakening import WINDOW
-from secondary_sinks.plots import count_bars, interval_lines
+from secondary_sinks.plots import interval_dots, interval_lines
 from secondary_sinks.questions.necessity import EDITS
+from secondary_sinks.questions.redistribution import MATERIAL
 
 NAME, QUESTION = "primary_weakening", "Does the primary weaken as secondary sinks arise?"
 CLAIM = "the primary weakens as secondary sinks arise"
@@ -52,7 +54,10 @@ CAPTIONS = {
         "The primary, by layers after a secondary sink arises (dotted): means over sinks, bands "
         "95 % intervals over texts."
     ),
-    "restored": "Who gets the attention of a removed secondary sink, by how it is removed.",
+    "restored": (
+        "Who gets more of the attention of a removed secondary sink than in proportion, by how it "
+        "is removed: medians over texts, with exact 95 % intervals. Dotted: the line."
+    ),
 }
 
 
@@ -111,11 +116,11 @@ def _lines(profile: pd.DataFrame) -> pd.DataFrame:
 
 
 def _receivers(effects: pd.DataFrame) -> go.Figure:
-    """Who gets the attention, by way to ablate."""
-    names = {"edit": "what", "receiver": "group", "share": "count"}
-    words = {"others": "other sinks", "rest": "all other tokens"}
-    shares = effects.rename(columns=names).replace({"group": words})
-    return count_bars(shares, "share of the freed attention")
+    """Who gets more attention than in proportion, by way to ablate."""
+    words = {"primary": "the primary", "others": "other sinks", "rest": "all other tokens"}
+    names = {"edit": "series", "receiver": "row", "beyond": "value"}
+    gains = effects.rename(columns=names).replace({"row": words})
+    return interval_dots(gains, "share of freed attention beyond proportional", line=MATERIAL)
 
 
 main = main_of(run)
