@@ -72,15 +72,15 @@ GARDENS = {
         ]
     ),
     "silent": lambda: planted(
-        *[Plant(pos=pos, forming=(3,), by="attention") for pos in (12,)], n_texts=6, change=mute
+        *[Plant(pos=pos, forming=(3,), by="attention") for pos in (12,)], n_texts=8, change=mute
     ),
     "fewer texts": lambda: planted(*three(forming=(3,)), n_texts=3, n_layers=5),
     "loud": lambda: planted(*three(forming=(3,)), change=loud),
     "anisotropic": lambda: planted(*three(forming=(3,)), anisotropy=30.0),
-    "followed": lambda: planted(*strong(attended=True), change=attend(1), n_texts=6),
-    "shunned": lambda: planted(*strong(attended=True), change=attend(-1), n_texts=6),
-    "strong live": lambda: planted(*dying((5, 3, 7, 4, 6)), n_texts=6),
-    "strong die": lambda: planted(*dying((5, 7, 3, 6, 4)), n_texts=6),
+    "followed": lambda: planted(*strong(attended=True), change=attend(1), n_texts=8),
+    "shunned": lambda: planted(*strong(attended=True), change=attend(-1), n_texts=8),
+    "strong live": lambda: planted(*dying((5, 3, 7, 4, 6)), n_texts=8),
+    "strong die": lambda: planted(*dying((5, 7, 3, 6, 4)), n_texts=8),
     "twice": lambda: planted(*twice(), n_layers=26, n_texts=3),
     "turns": lambda: planted(*turns(), n_layers=14),
     "own ways": lambda: planted(*three(forming=(3,), attended=True, strength=120.0)),
