@@ -61,7 +61,7 @@ def turns():
 
 GARDENS = {
     "plain": lambda: planted(*three(forming=(3,))),
-    "five": lambda: planted(*[Plant(pos=pos, forming=(3,)) for pos in FIVE]),
+    "five": lambda: planted(*[Plant(pos=pos, forming=(3,)) for pos in FIVE], n_texts=16),
     "none": lambda: planted(),
     "one": lambda: planted(Plant(pos=20, forming=(3,)), n_texts=1),
     "no twins": lambda: planted(*three(forming=(3,)), twins=False),

@@ -60,7 +60,7 @@ def tiny(tmp_path_factory):
 
 
 def test_cases_are_the_secondary_sinks_with_controls(observed):
-    assert len(observed.pairs()) == 15
+    assert len(observed.pairs()) == 24
     for trace, case in observed.pairs():
         assert trace.text_id == case.sink.text_id
         assert int(trace.tokens[case.control]) == case.sink.token_id
