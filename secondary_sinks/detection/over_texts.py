@@ -140,8 +140,8 @@ def text_means(values: ArrayLike, texts: Sequence[str]) -> tuple[Values, int]:
 def p_of_mean(total: float, n: int, mean: float) -> float:
     """At most how often `n` numbers in [0, 1] of this expected mean add up to `total` or more.
 
-    >>> p_of_mean(6, 6, 0.5) == 2**-6
-    True
+    >>> round(p_of_mean(6, 6, 0.5) * 2**6, 9)
+    1.0
     """
     beyond = special.bdtrc(np.arange(n), n, mean)[::-1].cumsum()[::-1]  # E(B - h)+, h = 0, 1, ...
     steps = np.arange(n)
