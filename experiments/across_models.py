@@ -116,8 +116,8 @@ def judge(table: pd.DataFrame) -> Verdict:
     elif agree:
         n_open = int(count.get("open", 0))
         outcome, why = "supported", f"models agree in {agree} experiment(s); {n_open} open"
-    words = {"statistic": "experiments in which models disagree", "controls": "none"}
-    return verdict_of(CLAIM, outcome, why, None, **words)
+    statistic = "experiments in which models disagree"
+    return verdict_of(CLAIM, outcome, why, None, statistic=statistic, controls="none")
 
 
 def _command(

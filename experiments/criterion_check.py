@@ -22,7 +22,7 @@ from experiments.shared import Finding, Observed, judged, unanswered
 from secondary_sinks import SinkTable, Trace, Verdict, detect
 from secondary_sinks.detection import compare, criteria_frame
 from secondary_sinks.plots import count_bars
-from secondary_sinks.questions.statistics import SHARE, mean_over_texts
+from secondary_sinks.questions.statistics import share_over_texts
 
 NAME, QUESTION = "criterion_check", "Do the paper's criterion and ours find the same sinks?"
 CLAIM = "the paper's criterion and ours find the same sinks"
@@ -107,7 +107,7 @@ def _verdict(frame: pd.DataFrame) -> Verdict:
     reasons = ", ".join(f"{reason} ({count})" for reason, count in apart.items())
     return judged(
         CLAIM,
-        mean_over_texts(agree, frame["text_id"].tolist(), bounds=SHARE),
+        share_over_texts(agree, frame["text_id"].tolist()),
         f"both find {number.get('both', 0)} token(s), only the paper's {number.get('paper', 0)}, "
         f"only ours {number.get('joint', 0)}" + (f": {reasons}" if reasons else ""),
         statistic="share of tokens found by either that both find, primaries left out",

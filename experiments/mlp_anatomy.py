@@ -24,7 +24,7 @@ from experiments.shared import Finding, Observed, judged, nobody, unanswered
 from secondary_sinks import Verdict, mlp_anatomy
 from secondary_sinks.attribution.anatomy import GATED, PLAIN
 from secondary_sinks.plots import interval_lines
-from secondary_sinks.questions.statistics import mean_over_texts
+from secondary_sinks.questions.statistics import median_over_texts
 
 NAME, QUESTION = "mlp_anatomy", "Where inside the forming MLP does a token turn to the primary?"
 CLAIM = "the MLP of the creation layer maps sinks to the primary's direction"
@@ -32,14 +32,14 @@ STAGES = (*dict.fromkeys((*GATED, *PLAIN)), "written")
 COLUMNS = {
     "stage": "input, gate, up, act, act*up, down: as the primary's; written: as its residual",
     "role": "sink or control",
-    "cosine": "signed cosine with the primary, mean over texts, in [-1, 1]",
+    "cosine": "signed cosine with the primary, median over texts, in [-1, 1]",
     "low": "lower end of its 95 % interval over texts",
     "high": "upper end",
     "n_sinks": "sinks with a control",
     "n_texts": "texts with one",
 }
 CAPTIONS = {
-    "figure": "Means over texts of the signed cosine, bands 95 % intervals over texts.",
+    "figure": "Medians over texts of the signed cosine, bands exact 95 % intervals over texts.",
 }
 
 
@@ -89,7 +89,7 @@ def _tokens(observed: Observed, layer: int | None) -> pd.DataFrame:
 def _means(tokens: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (stage, role), part in tokens.groupby(["stage", "role"]):
-        found = mean_over_texts(part["cosine"], part["text_id"].tolist())
+        found = median_over_texts(part["cosine"], part["text_id"].tolist())
         ends = {"low": found.low, "high": found.high, "n_sinks": found.n, "n_texts": found.n_texts}
         rows.append({"stage": stage, "role": role, "cosine": found.value, **ends})
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -102,7 +102,7 @@ def _means(tokens: pd.DataFrame) -> pd.DataFrame:
 def _verdict(tokens: pd.DataFrame, observed: Observed) -> Verdict:
     written = tokens[(tokens["stage"] == "written") & (tokens["role"] == "sink")]
     means = {key: part["cosine"].mean() for key, part in tokens.groupby(["stage", "role"])}
-    interval = mean_over_texts(written["cosine"], written["text_id"].tolist())
+    interval = median_over_texts(written["cosine"], written["text_id"].tolist())
     return judged(
         CLAIM,
         interval,
@@ -110,7 +110,8 @@ def _verdict(tokens: pd.DataFrame, observed: Observed) -> Verdict:
         f"{means['written', 'control']:.2f}); as the primary's at the MLP's input "
         f"{means['input', 'sink']:.2f} (controls {means['input', 'control']:.2f}), at its output "
         f"{means['down', 'sink']:.2f} (controls {means['down', 'control']:.2f})",
-        statistic="cosine of what the MLP writes at sinks with the primary's residual",
+        statistic="cosine of what the MLP writes at sinks with the primary's residual, median over "
+        "texts",
         controls="token twins, or ordinary tokens nearby",
         left_out=observed.left_out,
     )

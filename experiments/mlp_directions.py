@@ -32,7 +32,7 @@ from experiments.probe import Probe, principal_directions
 from experiments.shared import Finding, Observed, judged, nobody, places, unanswered
 from secondary_sinks import Verdict
 from secondary_sinks.plots import clouds, interval_lines
-from secondary_sinks.questions.statistics import DIFFERENCE, mean_over_texts
+from secondary_sinks.questions.statistics import paired_over_texts
 
 NAME, QUESTION = "mlp_directions", "Which directions of its input trigger the forming MLP?"
 CLAIM = "few directions of what it reads trigger the MLP of the creation layer"
@@ -129,9 +129,7 @@ def _cut(probe: Probe, members: Members, inputs: Rows, number: int) -> Iterator[
 def _verdict(cut: pd.DataFrame, members: Members, number: int) -> Verdict:
     kept = {role: cut[f"kept_by_{role}s"] for role in ROLES}
     fires = {role: (one >= 0.5).astype(float).where(one.notna()) for role, one in kept.items()}
-    beyond = mean_over_texts(
-        fires["sink"] - fires["control"], cut["text_id"].tolist(), bounds=DIFFERENCE
-    )
+    beyond = paired_over_texts(fires["sink"], fires["control"], cut["text_id"].tolist())
     silent = int((cut["written"] <= cut["written_control"].clip(lower=0)).sum())
     return judged(
         CLAIM,
@@ -140,7 +138,7 @@ def _verdict(cut: pd.DataFrame, members: Members, number: int) -> Verdict:
         f"the sinks still have half of what the MLP of layer {members.layer} writes along the "
         f"direction (median {kept['sink'].median():.0%} of it); to as many of controls, "
         f"{fires['control'].mean():.0%}",
-        statistic=f"share of sinks that {number} component(s) trigger, less that by controls'",
+        statistic=f"share of sinks that {number} component(s) trigger, and controls' do not",
         controls="components of the inputs at token twins, or ordinary tokens nearby",
         left_out=members.left_out
         | {

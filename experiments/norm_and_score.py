@@ -3,26 +3,26 @@
 Claim of the paper (Wong et al. 2025, arXiv 2512.22213): the length of what the forming MLPs write
 determines the sink score of a secondary sink, and the number of layers it lasts for.
 
-Method: over all secondary sinks, the rank correlation of a length (of the MLP's output, and of the
-residual, both at the creation layer) with a response (attention mass, over the blocks that read
-the sink; q.k; lifetime). The mass of any token depends on its place, so what it would be if
-attention were spread evenly is held fixed (partial correlation). Sinks of one text are no
-independent trials: intervals come from drawing whole texts (at least six) anew. This observes;
-`norm_dose` intervenes, and says what causes what. Verdict: MLP output and attention mass. Sinks
-whose norms or responses agree to four digits show nothing.
+Method: among the secondary sinks of one text, the rank correlation of a length (of the MLP's
+output, and of the residual, both at the creation layer) with a response (attention mass, over the
+blocks that read the sink; q.k; lifetime). The mass of any token depends on its place, so what it
+would be if attention were spread evenly is held fixed (partial correlation). What differs between
+texts has no part in it. Statistic: the median over texts with four sinks or more, with its exact
+interval. Supported needs a second test too, whose null hypothesis is that lengths within each text
+could as well be exchanged (permutations within texts, p of the mean). Six pairs are tried, and
+corrected for. This observes; `norm_dose` intervenes, and says what causes what. Verdict: MLP output
+and attention mass. Sinks whose norms or responses agree to four digits show nothing.
 
 What would refute it: a correlation below 0. One whose interval holds 0 leaves it open.
 
     python -m experiments.norm_and_score --model smollm2-135m --out results/norm_and_score
 """
 
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import Annotated, Any
 
-import numpy as np
 import pandas as pd
 import typer
-from numpy.typing import NDArray
 
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, judged, nobody, places, unanswered, who
@@ -31,11 +31,11 @@ from secondary_sinks.causal.measured import readers
 from secondary_sinks.plots import clouds
 from secondary_sinks.questions.cases import Case
 from secondary_sinks.questions.statistics import (
-    LEAST_TO_DRAW,
-    RESAMPLES,
-    Interval,
-    cluster_bootstrap,
-    partial_rank_correlation,
+    LEAST_IN_TEXT,
+    PERMUTATIONS,
+    Within,
+    tail_of,
+    within_texts,
 )
 
 NAME, QUESTION = "norm_and_score", "Do longer sinks draw more attention, and live longer?"
@@ -46,6 +46,7 @@ RESPONSES = {
     "lifetime": "longer the sink lives",
     "score": "higher the sink's q.k",
 }
+N_CLAIMS = len(LENGTHS) * len(RESPONSES)
 COLUMNS = {
     "text_id": "text",
     "pos": "position of the sink",
@@ -62,14 +63,19 @@ COLUMNS = {
     "censored": "none, or which end of its life is hidden: its lifetime is then a lower bound",
 }
 CAPTIONS = {
-    "figure": "One point is one sink. The correlations hold its place in the text fixed.",
+    "figure": (
+        "One point is one sink. The correlations are those within texts (their median), with the "
+        "sinks' places held fixed."
+    ),
 }
 
 
 def run(
     observed: Observed,
     *,
-    resamples: Annotated[int, typer.Option(min=1, help="Draws of the texts.")] = RESAMPLES,
+    permutations: Annotated[
+        int, typer.Option(min=999, help="Permutations within texts.")
+    ] = PERMUTATIONS,
 ) -> Finding:
     """One row per secondary sink; correlations of all pairs of length and response."""
     why = nobody(observed)
@@ -78,8 +84,8 @@ def run(
         return unanswered(NAME, QUESTION, claim, why, COLUMNS)
     sinks = pd.DataFrame([_row(*pair) for pair in observed.pairs()], columns=list(COLUMNS))
     pairs = [(length, response) for length in LENGTHS for response in RESPONSES]
-    found = {pair: _correlation(sinks, *pair, resamples, observed.seed) for pair in pairs}
-    verdicts = [_verdict(*pair, interval, sinks, observed) for pair, interval in found.items()]
+    found = {pair: _correlation(sinks, *pair, permutations, observed.seed) for pair in pairs}
+    verdicts = [_verdict(*pair, within, sinks, observed) for pair, within in found.items()]
     return Finding(
         name=NAME,
         question=QUESTION,
@@ -89,7 +95,8 @@ def run(
         figure=clouds(
             pd.concat([_points(sinks, *pair) for pair in pairs]),
             titles={
-                (b, a): f"{b}: rank correlation {one.value:.2f}" for (a, b), one in found.items()
+                (b, a): f"{b}: rank correlation {one.interval.value:.2f}"
+                for (a, b), one in found.items()
             },
             x_title=["length of " + words for words in LENGTHS.values()],
             x_scale="log",
@@ -115,43 +122,45 @@ def _row(trace: Trace, case: Case) -> dict[str, Any]:
 
 
 def _correlation(
-    sinks: pd.DataFrame, length: str, response: str, resamples: int, seed: int
-) -> Interval:
+    sinks: pd.DataFrame, length: str, response: str, permutations: int, seed: int
+) -> Within:
     """Of numbers with four digits: what differs less than that differs by rounding."""
     names = (length, response, "even_share")
     x, y, z = ([float(f"{value:.4g}") for value in sinks[name]] for name in names)
-    columns = np.array([x, y, z])
-
-    def correlate(rows: NDArray[np.int64]) -> float:
-        return partial_rank_correlation(*columns[:, rows])
-
-    texts = sinks["text_id"].tolist()
-    return cluster_bootstrap(texts, correlate, resamples=resamples, seed=seed)
+    asked = {"n_claims": N_CLAIMS, "permutations": permutations, "seed": seed}
+    return within_texts(x, y, z, sinks["text_id"].tolist(), **asked)
 
 
 def _verdict(
-    length: str, response: str, interval: Interval, sinks: pd.DataFrame, observed: Observed
+    length: str, response: str, within: Within, sinks: pd.DataFrame, observed: Observed
 ) -> Verdict:
+    """By the interval; and only where lengths exchanged within texts seldom do as well."""
     cut = int((sinks["censored"] != "none").sum())
     spread = [sinks[name].quantile([0.1, 0.9]).tolist() for name in (length, response)]
-    return judged(
+    few = len(sinks) - within.interval.n
+    found = judged(
         CLAIM.format(LENGTHS[length], RESPONSES[response]),
-        interval,
-        f"{_odd(interval)}lengths from {spread[0][0]:.3g} to {spread[0][1]:.3g}, {response} from "
-        f"{spread[1][0]:.3g} to {spread[1][1]:.3g} (10 to 90 %); {cut} lifetime(s) are cut off",
-        statistic=f"rank correlation of {length} and {response} over sinks, place held fixed",
+        within.interval,
+        f"{_odd(within)}lengths from {spread[0][0]:.3g} to {spread[0][1]:.3g}, {response} from "
+        f"{spread[1][0]:.3g} to {spread[1][1]:.3g} (10 to 90 %); exchanged within texts, p = "
+        f"{min(within.p_high, within.p_low):.2g}; {cut} lifetime(s) are cut off",
+        statistic=f"rank correlation of {length} and {response} within texts, place held fixed, "
+        "median over texts",
         controls="none: an observation",
         line=0.0,
-        left_out=observed.left_out,
+        left_out=observed.left_out | {f"in texts with fewer than {LEAST_IN_TEXT} or alike": few},
+        n_claims=N_CLAIMS,
     )
+    p = within.p_high if found.outcome == "supported" else within.p_low
+    if found.outcome != "inconclusive" and p > tail_of(N_CLAIMS):
+        return replace(found, outcome="inconclusive")
+    return found
 
 
-def _odd(interval: Interval) -> str:
-    """Why a correlation says little; empty where it says something."""
-    if interval.value != interval.value:
-        return "one never differs, or follows from the place; "
-    told = f"{interval.n_texts} texts are too few for an interval ({LEAST_TO_DRAW} are needed); "
-    return told if interval.n_texts < LEAST_TO_DRAW else ""
+def _odd(within: Within) -> str:
+    """Why a correlation says nothing; empty where it says something."""
+    unknown = within.interval.value != within.interval.value
+    return "one never differs, or follows from the place; " if unknown else ""
 
 
 def _points(sinks: pd.DataFrame, length: str, response: str) -> pd.DataFrame:
@@ -159,9 +168,12 @@ def _points(sinks: pd.DataFrame, length: str, response: str) -> pd.DataFrame:
     return sinks.assign(**words, x=sinks[length], y=sinks[response], label=places(sinks))
 
 
-def _table(found: dict[tuple[str, str], Interval]) -> pd.DataFrame:
+def _table(found: dict[tuple[str, str], Within]) -> pd.DataFrame:
     names = ["length", "response", "correlation", "low", "high", "n_sinks", "n_texts"]
-    return pd.DataFrame([(*pair, *astuple(one)) for pair, one in found.items()], columns=names)
+    rows = [
+        (*pair, *astuple(one.interval)[:5], one.p_high, one.p_low) for pair, one in found.items()
+    ]
+    return pd.DataFrame(rows, columns=[*names, "p_high", "p_low"])
 
 
 main = main_of(run)

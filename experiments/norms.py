@@ -26,10 +26,11 @@ from secondary_sinks import Trace, Verdict
 from secondary_sinks.causal.measured import readers
 from secondary_sinks.plots import layer_profiles
 from secondary_sinks.questions.cases import Case
-from secondary_sinks.questions.statistics import SHARE, mean_over_texts
+from secondary_sinks.questions.statistics import share_over_texts
 
 NAME, QUESTION = "norms", "How long are residuals, keys and values of sinks?"
 CLAIM = "{} of secondary sinks are shorter than those of the same tokens elsewhere"
+OF = ("value", "raw key", "used key")
 PANELS = {
     "norm": ("length of residual", "log"),
     "key_norm_raw": ("raw key (k_proj)", "linear"),
@@ -63,6 +64,7 @@ def run(observed: Observed) -> Finding:
     trace = pd.concat([one.to_frame() for one in observed.traces], ignore_index=True)
     sinks = observed.sinks.to_frame()
     ratios = pd.DataFrame([_ratios(*pair) for pair in observed.pairs()])
+    verdicts = [_verdict(ratios, of, observed) for of in OF]
     return Finding(
         name=NAME,
         question=QUESTION,
@@ -70,11 +72,8 @@ def run(observed: Observed) -> Finding:
         columns=COLUMNS,
         captions=CAPTIONS,
         figure=layer_profiles(trace, sinks, PANELS),
-        verdict=_verdict(ratios, "value", observed),
-        further=(
-            _verdict(ratios, "raw key", observed),
-            _verdict(ratios, "used key", observed),
-        ),
+        verdict=verdicts[0],
+        further=tuple(verdicts[1:]),
         tables={"ratios": ratios},
     )
 
@@ -113,12 +112,13 @@ def _verdict(ratios: pd.DataFrame, of: str, observed: Observed) -> Verdict:
     shorter = (ratio < 1).astype(float).where(ratio.notna())
     return judged(
         CLAIM.format(f"{of}s"),
-        mean_over_texts(shorter, ratios["text_id"].tolist(), bounds=SHARE),
+        share_over_texts(shorter, ratios["text_id"].tolist(), n_claims=len(OF)),
         f"a sink's {of} is {ratio.median():.2g} times as long as its control's (median), its "
         f"residual {ratios['norm_ratio'].median():.2g} times",
         statistic=f"share of sinks whose {of} is shorter",
         controls="token twins, or ordinary tokens nearby",
         left_out=observed.left_out,
+        n_claims=len(OF),
     )
 
 

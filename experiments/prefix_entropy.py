@@ -29,7 +29,7 @@ from secondary_sinks.measures import prefix_entropies
 from secondary_sinks.observation import activations
 from secondary_sinks.plots import interval_lines
 from secondary_sinks.questions.cases import Case, TextCases
-from secondary_sinks.questions.statistics import mean_over_texts
+from secondary_sinks.questions.statistics import median_over_texts
 
 NAME, QUESTION = "prefix_entropy", "What do secondary sinks do to the entropy of the text so far?"
 CLAIM = "the entropy of the text so far falls with a secondary sink"
@@ -116,10 +116,10 @@ def _verdict(steps: pd.DataFrame, observed: Observed) -> Verdict:
     fall = steps["control_step"] - steps["step"]
     return judged(
         CLAIM,
-        mean_over_texts(fall, steps["text_id"].tolist()),
+        median_over_texts(fall, steps["text_id"].tolist()),
         f"with a sink it changes by {steps['step'].mean():.2g} nats, with a control by "
         f"{steps['control_step'].mean():.2g}, from {steps['entropy'].mean():.2g}",
-        statistic="fall of the entropy with a sink, beyond its control, in nats",
+        statistic="fall of the entropy with a sink, beyond its control, in nats, median over texts",
         controls="token twins, or ordinary tokens nearby",
         line=0.0,
         left_out=observed.left_out,

@@ -9,11 +9,13 @@ of queries after the sink, less queries before it, which cannot see it; less the
 positions of another text that has no secondary sink there. One number per pair of texts, and exact
 sign flips: that is the verdict. Then the sink is removed at its forming MLPs: do later queries pay
 the primary more than after the same edit at a control token (`secondary_sinks.restoration`)? And
-where does all of its attention go (`secondary_sinks.redistribution`)?
+does the primary get more of its attention than a softmax without any mechanism would give it
+(`secondary_sinks.redistribution`, total effects)?
 
 What would refute it: queries after the sink lose no more than those before it, beyond what texts
 without a sink lose at the same place. A removal that gives the primary nothing back refutes the
-cause, not the coincidence.
+cause, not the coincidence; a primary that gains no more than its proportion refutes a mechanism
+that gives attention back.
 
     python -m experiments.primary_weakening --model smollm2-135m --out results/primary_weakening
 """
@@ -29,8 +31,9 @@ from experiments.command import main_of
 from experiments.shared import Finding, Observed, nobody, unanswered
 from secondary_sinks import Verdict, primary_weakening, redistribution, restoration
 from secondary_sinks.detection.weakening import WINDOW
-from secondary_sinks.plots import count_bars, interval_lines
+from secondary_sinks.plots import interval_dots, interval_lines
 from secondary_sinks.questions.necessity import EDITS
+from secondary_sinks.questions.redistribution import MATERIAL
 
 NAME, QUESTION = "primary_weakening", "Does the primary weaken as secondary sinks arise?"
 CLAIM = "the primary weakens as secondary sinks arise"
@@ -59,7 +62,10 @@ CAPTIONS = {
         "and at the same places of a text without one. Below: means over sinks. Bands are 95 % "
         "intervals over texts."
     ),
-    "restored": "Who gets the attention of a removed secondary sink, by how it is removed.",
+    "restored": (
+        "Who gets more of the attention of a removed secondary sink than in proportion, by how it "
+        "is removed: medians over texts, with exact 95 % intervals. Dotted: the line."
+    ),
 }
 
 
@@ -118,11 +124,11 @@ def _lines(profile: pd.DataFrame) -> pd.DataFrame:
 
 
 def _receivers(effects: pd.DataFrame) -> go.Figure:
-    """Who gets the attention, by way to ablate."""
-    names = {"edit": "what", "receiver": "group", "share": "count"}
-    words = {"others": "other sinks", "rest": "all other tokens"}
-    shares = effects.rename(columns=names).replace({"group": words})
-    return count_bars(shares, "share of the freed attention")
+    """Who gets more attention than in proportion, by way to ablate."""
+    words = {"primary": "the primary", "others": "other sinks", "rest": "all other tokens"}
+    names = {"edit": "series", "receiver": "row", "beyond": "value"}
+    gains = effects.rename(columns=names).replace({"row": words})
+    return interval_dots(gains, "share of freed attention beyond proportional", line=MATERIAL)
 
 
 main = main_of(run)

@@ -19,7 +19,7 @@ import plotly.graph_objects as go
 from secondary_sinks import SinkTable, Trace, Verdict, bundled_corpus, load_model, read_texts
 from secondary_sinks.models import HookedModel
 from secondary_sinks.plots import notice
-from secondary_sinks.questions.answer import added, told, verdict_of
+from secondary_sinks.questions.answer import Words, added, told, verdict_of
 from secondary_sinks.questions.cases import Case, TextCases, cases_of
 from secondary_sinks.questions.statistics import HALF, Interval, outcome_of, too_few
 from secondary_sinks.runs import analyse, describe
@@ -224,13 +224,20 @@ def judged(
     controls: str,
     line: float = HALF,
     left_out: Mapping[str, int] | None = None,
+    n_claims: int = 1,
 ) -> Verdict:
     """supported where the interval lies above the line, contradicted where below it.
 
+    `n_claims` are the claims of the finding that the interval was corrected for.
+
     Inconclusive where there are too few sinks or texts to say anything, and then `why` says that.
     """
-    words = {"statistic": statistic, "controls": controls + told(left_out or {})}
-    missing = too_few(interval.n, interval.n_texts, left_out)
+    words: Words = {
+        "statistic": statistic,
+        "controls": controls + told(left_out or {}),
+        "n_claims": n_claims,
+    }
+    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
     if controls.startswith("none"):
         missing = missing.replace(" with controls", "").replace(" with a control", "")
     outcome = "inconclusive" if missing else outcome_of(interval, line)

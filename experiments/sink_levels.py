@@ -2,16 +2,18 @@
 
 Claim of the paper (Wong et al. 2025, arXiv 2512.22213): secondary sinks come in *levels*, few
 pairs of creation layer and lifetime, the more so the larger the model (three in QwQ-32B, six in
-Qwen3-14B).
+Qwen3-14B). How it counts them is not said; its figure is a heat map.
 
 Method: counts by (l_start, lifetime), for one model or several side by side (`--also`, each on
 the same texts), and for detections that the authors released (`--released`, JSON lines; sinks by
 their criterion and their labels). A level is a mode of these counts that rests on at least five
 texts (`detection.levels`); how stable levels are is found by drawing the texts anew. Verdict, of
-the first model: the share of its secondary sinks that belong to a level, over texts.
+the first model: the share of its secondary sinks that belong to a level, over texts; with one level
+there is no telling that there are several. Told too: the cells of the heat map with at least five
+sinks, which is the count that the paper's figure suggests.
 
 What would refute it: half of the sinks or more stand in no level, of at least ten texts (of fewer,
-a level that is there might not be seen).
+a level that is there might not be seen). One level refutes nothing: another may be rare.
 
     python -m experiments.sink_levels --model smollm2-135m --out results/sink_levels
     python -m experiments.sink_levels --released sink_detection.jsonl --out results/beside
@@ -32,13 +34,14 @@ from secondary_sinks import SinkTable, Verdict, find_levels
 from secondary_sinks.detection import read_released
 from secondary_sinks.detection.levels import LEAST_TEXTS, counts_for_levels
 from secondary_sinks.plots import level_heatmap, level_heatmaps
-from secondary_sinks.questions.statistics import SHARE, mean_over_texts
+from secondary_sinks.questions.statistics import share_over_texts
 from secondary_sinks.texts.read import read_utf8
 from secondary_sinks.texts.sizes import json_lines
 from secondary_sinks.types import Levels
+from secondary_sinks.types.levels import FREQUENT
 
 NAME, QUESTION = "sink_levels", "At which layers do secondary sinks arise, and for how long?"
-CLAIM = "secondary sinks come in levels"
+CLAIM = "secondary sinks come in several levels"
 ENOUGH_TEXTS = 2 * LEAST_TEXTS
 COLUMNS = {
     "model": "model, or file of released detections",
@@ -78,7 +81,7 @@ def run(
     """Levels of every model and file; the verdict is of the first model."""
     sources = list(_sources(observed, also or (), released or ()))
     found = {one.name: _levels(one, observed.seed) for one in sources}
-    verdicts = [_verdict(one, found[one.name], len(sources) > 1) for one in sources]
+    verdicts = [_verdict(one, found[one.name], len(sources)) for one in sources]
     if not any(levels.n_sinks for levels in found.values()):
         why = "no secondary sink was found, so there are no levels"
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
@@ -117,25 +120,30 @@ def _levels(source: Source, seed: int) -> Levels:
     return find_levels(source.sinks, n_texts=source.n_texts, generator=generator)
 
 
-def _verdict(source: Source, levels: Levels, several: bool) -> Verdict:
+def _verdict(source: Source, levels: Levels, n_sources: int) -> Verdict:
     """The share of sinks in a level; of fewer texts than a level needs, nothing is said."""
     sinks = [sink for sink in source.sinks.sinks if counts_for_levels(sink)]
     known = source.n_texts >= LEAST_TEXTS
     inside = [float(sink.level == sink.level) if known else float("nan") for sink in sinks]
-    share = mean_over_texts(inside, [sink.text_id for sink in sinks], bounds=SHARE)
+    share = share_over_texts(inside, [sink.text_id for sink in sinks], n_claims=n_sources)
     stable = ", ".join(
         f"({level.l_start}, {level.lifetime}) with {level.n_sinks} (stability {level.jaccard:.2f})"
         for level in levels.levels
     )
     found = judged(
-        f"{CLAIM} ({source.name})" if several else CLAIM,
+        f"{CLAIM} ({source.name})" if n_sources > 1 else CLAIM,
         share,
         f"{len(levels.levels)} level(s) hold {share.value:.0%} of {levels.n_sinks} sinks: "
-        f"{stable or 'none'}; as many in {levels.same_number:.0%} of resamples of the texts",
+        f"{stable or 'none'}; as many in {levels.same_number:.0%} of resamples of the texts; "
+        f"{levels.n_frequent} cell(s) of the heat map with at least {FREQUENT} sinks",
         statistic="share of secondary sinks that belong to a level",
         controls="none; strays of the same creation layers are subtracted",
         left_out={f"in fewer than {LEAST_TEXTS} texts": 0 if known else len(sinks)},
+        n_claims=n_sources,
     )
+    if found.outcome == "supported" and len(levels.levels) == 1:
+        why = f"one level, not several: {found.why}"
+        return replace(found, outcome="inconclusive", why=why)
     if found.outcome == "contradicted" and source.n_texts < ENOUGH_TEXTS:
         why = f"{found.why}; in fewer than {ENOUGH_TEXTS} texts a level may go unseen"
         return replace(found, outcome="inconclusive", why=why)

@@ -25,7 +25,7 @@ from experiments.shared import Finding, Observed, judged, unanswered
 from secondary_sinks import Verdict
 from secondary_sinks.detection.levels import counts_for_levels
 from secondary_sinks.plots import count_bars
-from secondary_sinks.questions.statistics import SHARE, Interval, jackknife, mean_over_texts
+from secondary_sinks.questions.statistics import Interval, jackknife, share_over_texts
 from secondary_sinks.types import Sink
 
 NAME, QUESTION = "sink_tokens", "Which tokens are secondary sinks, and how rare are they?"
@@ -134,7 +134,7 @@ def _by_token(observed: Observed, sinks: list[Sink]) -> pd.DataFrame:
 
 
 def _rate(observed: Observed, sinks: list[Sink]) -> Interval:
-    """Sinks per 10,000 tokens, with its interval over texts."""
+    """Sinks per 10,000 tokens, with an approximate interval over texts; nothing is judged by it."""
     by_text = Counter(sink.text_id for sink in sinks)
     sums = [[by_text[one.text_id], len(one.tokens)] for one in observed.traces]
     return jackknife(np.array(sums, dtype=float), lambda total: float(1e4 * total[0] / total[1]))
@@ -142,14 +142,15 @@ def _rate(observed: Observed, sinks: list[Sink]) -> Interval:
 
 def _verdict(observed: Observed, sinks: list[Sink], frame: pd.DataFrame) -> Verdict:
     empty = [float(kind_of(sink.token) not in {"letters", "special"}) for sink in sinks]
-    share = mean_over_texts(empty, [sink.text_id for sink in sinks], bounds=SHARE)
+    share = share_over_texts(empty, [sink.text_id for sink in sinks])
     rate, first = _rate(observed, sinks), frame.iloc[0]
     return judged(
         CLAIM,
         share,
         f"the most frequent of {len(frame)} is {first['token']!r} ({first['n_sinks']} of "
         f"{len(sinks)} sinks; {first['share']:.0%} of its {first['n_occurrences']} occurrences); "
-        f"{rate.value:.3g} sinks per 10,000 tokens [{max(rate.low, 0):.3g}, {rate.high:.3g}]",
+        f"{rate.value:.3g} sinks per 10,000 tokens [about "
+        f"{max(rate.low, 0):.3g} to {rate.high:.3g}]",
         statistic="share of secondary sinks without a letter",
         controls="none",
     )

@@ -17,17 +17,18 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.causal.apply import LayerEdits
 from secondary_sinks.causal.batches import in_batches, replicas_at_once
 from secondary_sinks.causal.check import Context, check_cells
+from secondary_sinks.causal.direct import direct_mass, direct_masses
 from secondary_sinks.causal.donors import Donors, Means, settle
 from secondary_sinks.causal.states import STATES, states_of
 from secondary_sinks.errors import EditError, TraceError
-from secondary_sinks.measures import attention_to_replaced_key, norms, seeing_queries
-from secondary_sinks.models.layers import refuse_unreplicable
+from secondary_sinks.measures import norms
+from secondary_sinks.models.layers import hook_name, keep, refuse_unreplicable
 from secondary_sinks.models.protocol import Hook, HookedModel
 from secondary_sinks.observation import LayerView, walk
 from secondary_sinks.observation.belongs import check_belongs, check_same
@@ -53,6 +54,12 @@ class Replay:
     mass: Float[Tensor, "layer cell"]
     """Direct effect: attention mass of the token with the queries of later tokens frozen; NaN
     where it was not asked for."""
+    watch: tuple[int, ...]
+    """Other positions whose mass is kept."""
+    watched: Float[Tensor, "layer cell watch"]
+    """Direct effect on them: their attention mass where the edited token's key alone is another
+    one, so that every later query's softmax shares out anew what it paid to that key. NaN for the
+    edited token itself."""
 
 
 def replay(
@@ -61,6 +68,7 @@ def replay(
     edits: Sequence[Edit | Sequence[Edit]],
     *,
     attention: bool = True,
+    watch: Sequence[int] = (),
     others: Sequence[Trace] = (),
     reference: Means | None = None,
     kept: KeptPass | None = None,
@@ -72,8 +80,9 @@ def replay(
     `model`: its tokens are walked through again, and its primary, typical token and medians are
     what the edited states are measured against. `others` are traces of texts that donors come
     from, `reference` what `reference_means` gave. `attention=False` leaves the mass out and is
-    faster. `kept` is a clean pass of the same text that is still in memory: the text is then not
-    walked through again. `progress` is called with (layers done, layers).
+    faster. `watch` are positions whose mass is wanted too. `kept` is a clean pass of the same
+    text that is still in memory: the text is then not walked through again. `progress` is called
+    with (layers done, layers).
 
     Raises `EditError` for edits that are not possible, and for a cell of several tokens: what
     it does to the later of them is no matter of one token (`recompute` does it), `TraceError`
@@ -81,7 +90,9 @@ def replay(
     """
     groups = [edits]
     asked: dict[str, Any] = {"attention": attention, "others": others, "reference": reference}
-    return replay_groups(model, trace, groups, **asked, kept=kept, progress=progress)[0]
+    return replay_groups(model, trace, groups, **asked, watch=watch, kept=kept, progress=progress)[
+        0
+    ]
 
 
 def replay_groups(
@@ -90,6 +101,7 @@ def replay_groups(
     groups: Sequence[Sequence[Edit | Sequence[Edit]]],
     *,
     attention: bool = True,
+    watch: Sequence[int] = (),
     others: Sequence[Trace] = (),
     reference: Means | None = None,
     kept: KeptPass | None = None,
@@ -102,6 +114,11 @@ def replay_groups(
     short can go on with the lists that are missing.
     """
     check_belongs(model, trace)
+    attention = attention or bool(watch)
+    if any(not 0 <= pos < len(trace.tokens) for pos in watch):
+        raise EditError(
+            f"expected positions to watch from 0 to {len(trace.tokens) - 1}; got {list(watch)}"
+        )
     known, means = {other.text_id: other for other in others}, reference or {}
     lists = [tuple(map(as_cell, edits)) for edits in groups]
     for cells in lists:
@@ -109,7 +126,7 @@ def replay_groups(
     where = [tuple(map(_only_position, cells)) for cells in lists]
     refuse_unreplicable(model)
     passings = [
-        _Passing(model, trace, cells, positions, known, means, attention)
+        _Passing(model, trace, cells, positions, known, means, attention, tuple(watch))
         for cells, positions in zip(lists, where, strict=True)
     ]
     n_layers = len(trace.norm)
@@ -164,12 +181,15 @@ class _Passing:
         others: Mapping[str, Trace],
         reference: Means,
         attention: bool,
+        watch: tuple[int, ...],
     ) -> None:
         self.model, self.trace, self.positions = model, trace, positions
         self.asked, self.cells = cells, [settle(trace, cell) for cell in cells]
         self.donors = Donors(model, trace, self.cells, others, reference)
         self.columns = {name: getattr(trace, name)[:, positions].clone() for name in STATES}
         self.columns["mass"] = trace.mass[:, positions].clone()
+        self.watch = watch
+        self.columns["watched"] = trace.mass[:, None, watch].repeat(1, len(cells), 1)
         self.attention, self.size = attention, replicas_at_once(model, len(trace.tokens))
         if not attention:
             self.columns["mass"].fill_(torch.nan)
@@ -177,7 +197,9 @@ class _Passing:
 
     def replay(self) -> Replay:
         """The columns, once the walk is over."""
-        return Replay(cells=self.asked, positions=self.positions, **self.columns)
+        own = torch.tensor(self.positions)[:, None] == torch.tensor(self.watch)
+        self.columns["watched"].masked_fill_(own, torch.nan)
+        return Replay(cells=self.asked, positions=self.positions, watch=self.watch, **self.columns)
 
     def step(self, view: LayerView) -> None:
         """Take all cells that have changed, and those that change here, through one layer."""
@@ -199,7 +221,10 @@ class _Passing:
         before = torch.stack(
             [self._states.get(number, row) for number, row in zip(batch, clean, strict=True)]
         )
-        after = view.run.run_replicas(before, positions, edits.on_replicas())
+        hooks, seen = edits.on_replicas(), dict[str, Tensor]()
+        if self.watch:
+            hooks = [*hooks, (hook_name(view.layer, "pattern"), keep(seen, "pattern"))]
+        after = view.run.run_replicas(before, positions, hooks)
         moved = [
             index
             for index, number in enumerate(batch)
@@ -213,31 +238,11 @@ class _Passing:
         if self.attention:
             own = after.self_attention[moved]
             values["mass"] = direct_mass(view, after.keys[moved], own, positions[moved]).cpu()
+        if self.watch:
+            paid = seen["pattern"][0, :, moved][..., list(self.watch)].float().mean(0)
+            keys, places = after.keys[moved], positions[moved]
+            values["watched"] = direct_masses(view, keys, paid, places, self.watch).cpu()
         numbers = [batch[index] for index in moved]
         for name, value in values.items():
             self.columns[name][view.layer, numbers] = value
         self._states.update(zip(numbers, after.resid_post[moved], strict=True))
-
-
-def direct_mass(
-    view: LayerView,
-    keys: Float[Tensor, "cell kv_head d_head"],
-    self_attention: Float[Tensor, "cell head"],
-    positions: Int[Tensor, "cell"],
-) -> Float[Tensor, "cell"]:
-    """Attention mass of each replica, were it there instead of the clean token.
-
-    Queries of later tokens are frozen; the token's own query is the edited one.
-    """
-    assert view.denominator is not None
-    n_pos, device = len(view.queries), view.queries.device
-    positions = positions.to(device)
-    old_keys = view.run.keys[positions]
-    new, old = (view.run.scores(view.queries, k).float() for k in (keys, old_keys))
-    paid = attention_to_replaced_key(new, view.denominator.without(positions, old))
-    reach = view.run.window
-    later = torch.arange(n_pos, device=device)[:, None] - positions
-    sees = (later > 0) & (later < (reach or n_pos))
-    # Where a query sees nothing but itself, `without` has no meaning and gives NaN.
-    received = paid.mean(0).where(sees, 0.0).sum(0) + self_attention.mean(-1)
-    return received / seeing_queries(n_pos, reach).to(device)[positions]

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from typer import Typer
 from typer.main import get_command
 
 from secondary_sinks.errors import SinkError, SinkWarning
@@ -52,7 +53,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return run_app(app, words, "secondary-sinks")
 
 
-def run_app(app: Callable[..., Any], words: Sequence[str], name: str) -> int:
+def run_app(app: Typer, words: Sequence[str], name: str) -> int:
     """Run a typer app; known errors become one line on the standard error and exit code 2."""
     _silence_libraries()
     try:

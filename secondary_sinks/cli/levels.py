@@ -21,6 +21,7 @@ from secondary_sinks.runs import COUNTED, RunFolder, whole_record
 from secondary_sinks.texts.read import read_utf8
 from secondary_sinks.texts.sizes import json_lines
 from secondary_sinks.types import Level, Levels, SinkTable
+from secondary_sinks.types.levels import FREQUENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,7 @@ def summary(found: Detections, levels: Levels) -> dict[str, Any]:
         "labels": _labels(found.sinks),
         "per_10k_tokens": _per_10k(found, levels),
         **{name: value for name, value in told.items() if name not in {"levels", "cells"}},
+        "n_frequent_cells": levels.n_frequent,
         "levels": told["levels"],
         "cells": told["cells"],
     }
@@ -172,6 +174,7 @@ def _sentences(found: Detections, levels: Levels) -> list[str]:
             f"{len(levels.levels)} level(s), as many in {levels.same_number:.0%} of "
             f"{levels.resamples} resamples of the texts; {levels.n_unassigned} sink(s) in no level"
         )
+    told.append(f"{levels.n_frequent} cell(s) of the heat map with at least {FREQUENT} sinks")
     if levels.n_copies:
         told.append(f"{levels.n_copies} secondary sink(s) stood in an earlier text: counted once")
     if found.n_repeated:

@@ -128,7 +128,8 @@ def _fill(folder: RunFolder, request: Request, texts: Sequence[Text], bars: Bars
     refuse_other(folder, record, force=request.force)
     show_inputs(bars, record)
     results = analyse(model, fed, edit=request.edit, thresholds=limits, tick=bars.advance)
-    answers, laps = ask(model, results, request.asked, say, bars.advance)
+    family = _family(request, request.asked)
+    answers, laps = ask(model, results, request.asked, say, bars.advance, family)
     record |= {"command": request.command, "timings_s": results.timings | laps}
     save(folder, results, record, answers=answers, force=request.force)
     return False
@@ -159,9 +160,15 @@ def _ask_more(
     record = asking(record, both) | {"command": request._replace(asked=both).command}
     show_inputs(bars, record)
     results = analyse(model, fed, edit=None, tick=bars.advance)
-    answers, laps = ask(model, results, missing, say, bars.advance)
+    answers, laps = ask(model, results, missing, say, bars.advance, _family(request, both))
     save_more(folder, record, answers, laps)
     return False
+
+
+def _family(request: Request, asked: tuple[str, ...]) -> tuple[str, ...]:
+    """Questions whose claims stand in the report: a sweep says of layers what necessity does."""
+    swept = request.edit is not None and "necessity" not in asked
+    return ("necessity", *asked) if swept else asked
 
 
 def _check(request: Request) -> None:

@@ -101,7 +101,7 @@ def primary_weakening(
     )
 
 
-def mean_over_texts(values: Values, texts: NDArray[np.int64]) -> tuple[float, float, float]:
+def pooled_mean(values: Values, texts: NDArray[np.int64]) -> tuple[float, float, float]:
     """Mean, and its interval over texts: a jackknife with the t distribution (Tukey 1958).
 
     NaN values are left out; the interval is NaN with fewer than two texts.
@@ -173,11 +173,11 @@ def _change(kept: _Aligned, measure: str, window: int) -> WeakeningChange:
         return np.mean([kept.at(measure, r) for r in relative], axis=0)
 
     before, after = mean(range(-window, 0)), mean(range(window))
-    change, low, high = mean_over_texts(after - before, kept.text)
+    change, low, high = pooled_mean(after - before, kept.text)
     return WeakeningChange(
         measure=measure,
-        before=mean_over_texts(before, kept.text)[0],
-        after=mean_over_texts(after, kept.text)[0],
+        before=pooled_mean(before, kept.text)[0],
+        after=pooled_mean(after, kept.text)[0],
         change=change,
         low=low,
         high=high,
@@ -193,7 +193,7 @@ def _profile(aligned: _Aligned) -> Iterable[WeakeningPoint]:
             known = ~np.isnan(values)
             if not known.any():
                 continue
-            mean, low, high = mean_over_texts(values, aligned.text)
+            mean, low, high = pooled_mean(values, aligned.text)
             yield WeakeningPoint(
                 measure=measure,
                 group="primary",
@@ -222,7 +222,7 @@ def _by_query(
             for group, value in zip(GROUPS, told, strict=True):
                 values[group].append(value)
         for group, column in values.items():
-            mean, low, high = mean_over_texts(np.array(column), rows)
+            mean, low, high = pooled_mean(np.array(column), rows)
             n_texts = int(np.isfinite(column).sum())
             if n_texts:
                 yield WeakeningPoint(

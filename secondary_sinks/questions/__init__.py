@@ -4,6 +4,7 @@ Each takes `progress`, which is called with (texts done, texts) on the way.
 """
 
 from secondary_sinks.questions.answer import Answer
+from secondary_sinks.questions.claims import n_claims_of
 from secondary_sinks.questions.cost import Cost, costs
 from secondary_sinks.questions.damage import writer_damage
 from secondary_sinks.questions.dose import norm_dose
@@ -30,6 +31,7 @@ __all__ = [
     "harm",
     "layer_effects",
     "layer_verdicts",
+    "n_claims_of",
     "necessity",
     "norm_dose",
     "redistribution",

@@ -4,11 +4,20 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 import pandas as pd
 
 from secondary_sinks.questions.statistics import CONFIDENCE, Interval
 from secondary_sinks.types import Verdict
+
+
+class Words(TypedDict):
+    """What `verdict_of` is told besides the numbers."""
+
+    statistic: str
+    controls: str
+    n_claims: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,8 +51,9 @@ def verdict_of(
     *,
     statistic: str,
     controls: str,
+    n_claims: int = 1,
 ) -> Verdict:
-    """A verdict about a mean over texts; without an interval, about nothing."""
+    """A verdict about a statistic over texts; without an interval, about nothing."""
     nan = math.nan
     return Verdict(
         claim=claim,
@@ -57,6 +67,7 @@ def verdict_of(
         controls=controls,
         n_sinks=0 if interval is None else interval.n,
         n_texts=0 if interval is None else interval.n_texts,
+        n_claims=n_claims,
     )
 
 

@@ -9,13 +9,14 @@ from secondary_sinks.causal.replay import Progress
 from secondary_sinks.detection.arrangements import holm
 from secondary_sinks.errors import EditError
 from secondary_sinks.models.protocol import HookedModel
-from secondary_sinks.questions.answer import Answer, added, told, verdict_of
+from secondary_sinks.questions.answer import Answer, Words, added, told, verdict_of
 from secondary_sinks.questions.cases import Case, TextCases, cases_of, censored, counted
+from secondary_sinks.questions.claims import CLAIMS
 from secondary_sinks.questions.forming import Forming, Place, by_place, none_found, other_layers
 from secondary_sinks.questions.outcomes import Trial, beyond, frame_of, run_trials, summary
 from secondary_sinks.questions.statistics import (
     Interval,
-    mean_over_texts,
+    median_over_texts,
     outcome_of,
     rank_correlation,
     too_few,
@@ -31,8 +32,6 @@ WORDS = ("test", "role", "factor", "seed", "layers")
 DOSE = "in the same direction, more norm of what forms a sink makes it live longer"
 DIRECTION = "sinks need the direction of what forms them: turned, at the same norm, they end"
 NORM = "sinks need the norm of what forms them: in the same direction, at the least norm, they end"
-BOUNDS = (-2.0, 2.0)
-"""Of the difference of two rank correlations."""
 
 
 def norm_dose(
@@ -44,6 +43,7 @@ def norm_dose(
     seeds: int = 3,
     forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
+    n_claims: int | None = None,
 ) -> Answer:
     """Scale and turn what the forming MLPs write at each sink.
 
@@ -52,13 +52,15 @@ def norm_dose(
     sink, and at as many other MLPs of it (role "other"). "made": the same put into the control
     token, turned and not. "least": the smallest factor at as many other MLPs.
 
-    Verdicts. *Dose*: the mean rank correlation of factor and lifetime, less that of the control
-    tokens; supported where its interval lies above one half and Page's test, with permutations
-    within texts and corrected (Holm) for lifetime and mass, has p of at most 0.05; contradicted
-    where the interval lies below one half. *Direction* and *norm*: the share of sinks that end
-    less that with other MLPs, against one half. Table "threshold": the least norm that makes a
-    sink (`threshold.thresholds`). Raises `EditError` for factors that do not ascend.
+    Verdicts. *Dose*: the rank correlation of factor and lifetime, less that of the control token,
+    median over texts; supported where its interval lies above one half and Page's test, with
+    permutations within texts and corrected (Holm) for lifetime and mass, has p of at most 0.05;
+    contradicted where the interval lies below one half. *Direction* and *norm*: the share of sinks
+    that end, and do not with other MLPs, against one half. `n_claims`: see `claims.n_claims_of`; by
+    default those of this answer. Table "threshold": the least norm that makes a sink
+    (`threshold.thresholds`). Raises `EditError` for factors that do not ascend.
     """
+    n_claims = n_claims or CLAIMS["norm_dose"]
     factors = _checked(factors)
     texts = cases_of(traces, sinks)
     found = by_place(model, texts, sinks, forming)
@@ -74,9 +76,9 @@ def norm_dose(
         cells=cells,
         effects=summary(cells, "test", "role", "factor"),
         verdicts=(
-            _dose(cells, extra, left_out),
-            _direction(cells, extra, left_out),
-            _norm(cells, extra, left_out),
+            _dose(cells, extra, left_out, n_claims),
+            _direction(cells, extra, left_out, n_claims),
+            _norm(cells, extra, left_out, n_claims),
         ),
         tables={"threshold": thresholds(cells[cells["test"] == "dose"], found)},
         left_out=left_out,
@@ -131,14 +133,18 @@ def _trial(
     return Trial(sink=case.sink, pos=pos, cell=tuple(cell), words=words)
 
 
-def _dose(cells: pd.DataFrame, extra: str, left_out: Mapping[str, int]) -> Verdict:
+def _dose(cells: pd.DataFrame, extra: str, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     part = cells[cells["test"] == "dose"]
-    words = {
-        "statistic": "rank correlation of factor and lifetime, less that of controls",
+    words: Words = {
+        "n_claims": n_claims,
+        "statistic": "rank correlation of factor and lifetime, less that of controls, median over "
+        "texts",
         "controls": "token twins, or ordinary tokens nearby, scaled alike" + told(left_out),
     }
-    interval, mass = (_correlation(part, name) for name in ("lifetime_edited", "mass_edited"))
-    missing = too_few(interval.n, interval.n_texts, left_out)
+    interval, mass = (
+        _correlation(part, name, n_claims) for name in ("lifetime_edited", "mass_edited")
+    )
+    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
     if missing:
         return verdict_of(DOSE, "inconclusive", missing, interval, **words)
     p_values = holm([_page(part, name) for name in ("lifetime_edited", "mass_edited")])
@@ -153,8 +159,8 @@ def _dose(cells: pd.DataFrame, extra: str, left_out: Mapping[str, int]) -> Verdi
     return verdict_of(DOSE, outcome, why, interval, **words)
 
 
-def _correlation(cells: pd.DataFrame, name: str) -> Interval:
-    """Mean over texts of each sink's correlation with the factor, less its control's."""
+def _correlation(cells: pd.DataFrame, name: str, n_claims: int) -> Interval:
+    """Median over texts of each sink's correlation with the factor, less its control's."""
     keys = ["text_id", "sink_pos", "role"]
     found = pd.Series(
         {key: rank_correlation(g["factor"], g[name]) for key, g in cells.groupby(keys)}, dtype=float
@@ -162,7 +168,7 @@ def _correlation(cells: pd.DataFrame, name: str) -> Interval:
     found.index = pd.MultiIndex.from_tuples(found.index, names=keys)
     by_case = found.unstack().reindex(columns=["sink", "control"])
     texts = by_case.index.get_level_values("text_id").tolist()
-    return mean_over_texts(by_case["sink"] - by_case["control"], texts, bounds=BOUNDS)
+    return median_over_texts(by_case["sink"] - by_case["control"], texts, n_claims=n_claims)
 
 
 def _page(cells: pd.DataFrame, name: str) -> float:
@@ -170,15 +176,18 @@ def _page(cells: pd.DataFrame, name: str) -> float:
     return trend(sinks.groupby(["text_id", "factor"])[name].mean().unstack().to_numpy())
 
 
-def _direction(cells: pd.DataFrame, extra: str, left_out: Mapping[str, int]) -> Verdict:
+def _direction(
+    cells: pd.DataFrame, extra: str, left_out: Mapping[str, int], n_claims: int
+) -> Verdict:
     turned = cells[cells["test"] == "turned"]
     same = turned[turned["factor"] == 1.0]
-    interval = beyond(same, "role", "sink", "other")
-    words = {
-        "statistic": "share of sinks that end, less with other MLPs turned",
+    interval = beyond(same, "role", "sink", "other", n_claims=n_claims)
+    words: Words = {
+        "n_claims": n_claims,
+        "statistic": "share of sinks that end, and do not with other MLPs turned",
         "controls": "as many other MLPs turned, at the same sink" + told(left_out),
     }
-    missing = too_few(interval.n, interval.n_texts, left_out)
+    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
     if missing:
         return verdict_of(DIRECTION, "inconclusive", missing, interval, **words)
     more = turned[(turned["factor"] != 1.0) & (turned["role"] == "sink")]
@@ -192,14 +201,15 @@ def _direction(cells: pd.DataFrame, extra: str, left_out: Mapping[str, int]) -> 
     return verdict_of(DIRECTION, outcome_of(interval), why, interval, **words)
 
 
-def _norm(cells: pd.DataFrame, extra: str, left_out: Mapping[str, int]) -> Verdict:
+def _norm(cells: pd.DataFrame, extra: str, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     part = cells[cells["test"] == "least"]
-    interval = beyond(part, "role", "sink", "other")
-    words = {
-        "statistic": "share of sinks that end, less with other MLPs scaled",
+    interval = beyond(part, "role", "sink", "other", n_claims=n_claims)
+    words: Words = {
+        "n_claims": n_claims,
+        "statistic": "share of sinks that end, and do not with other MLPs scaled",
         "controls": "as many other MLPs scaled, at the same sink" + told(left_out),
     }
-    missing = too_few(interval.n, interval.n_texts, left_out)
+    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
     if missing:
         return verdict_of(NORM, "inconclusive", missing, interval, **words)
     ended = 1 - _mean(part[part["role"] == "sink"]["is_sink"])

@@ -12,12 +12,13 @@ from torch import Tensor
 from secondary_sinks.causal import recompute
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.models.protocol import HookedModel
-from secondary_sinks.questions.answer import Answer, agreed, told, verdict_of
+from secondary_sinks.questions.answer import Answer, Words, agreed, told, verdict_of
 from secondary_sinks.questions.cases import TextCases, cases_of, censored, counted, matched_draw
+from secondary_sinks.questions.claims import CLAIMS
 from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
 from secondary_sinks.questions.layers import by_way
 from secondary_sinks.questions.necessity import EDITS
-from secondary_sinks.questions.statistics import Interval, mean_over_texts, outcome_of, too_few
+from secondary_sinks.questions.statistics import Interval, median_over_texts, outcome_of, too_few
 from secondary_sinks.types import Cell, SinkTable, Trace, Verdict
 
 CLAIM = (
@@ -48,6 +49,7 @@ def harm(
     draws: int = 5,
     forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
+    n_claims: int | None = None,
 ) -> Answer:
     """Ablate the forming MLPs of all secondary sinks of a text at once; the rest is recomputed.
 
@@ -56,10 +58,12 @@ def harm(
     positions from the first edited token on that are edited in no cell of the text: the same ones
     for all.
 
-    Verdict, of the rise of the loss with the sinks less that with ordinary tokens (texts' mean):
-    supported where its interval lies above one hundredth of the clean loss by every way to
-    ablate; contradicted where it lies below. `effects` say whether it differs from 0.
+    Verdict, of the rise of the loss with the sinks less that with ordinary tokens, as a share of
+    the text's clean loss, median over texts: supported where its interval lies above one hundredth
+    by every way to ablate; contradicted where it lies below. `effects` say whether it differs from
+    0. `n_claims`: see `claims.n_claims_of`; by default those of this answer.
     """
+    n_claims = n_claims or CLAIMS["harm"]
     texts = cases_of(traces, sinks)
     found = by_place(model, texts, sinks, forming)
     texts, left_out = formed_only(texts, found)
@@ -68,13 +72,13 @@ def harm(
         removed = _Removed(text, sinks, found, draws)
         rows += _rows(model, text, removed, edits)
     cells = pd.DataFrame(rows, columns=list(COLUMNS))
-    effects = [_row(way, part) for way, part in by_way(cells).items()]
+    effects = [_row(way, part, n_claims) for way, part in by_way(cells).items()]
     names = ["edit", "sinks", "controls", "beyond", "low", "high", "loss_clean", "n_texts"]
     return Answer(
         question="harm",
         cells=cells,
         effects=pd.DataFrame(effects, columns=names),
-        verdicts=(_verdict(cells, left_out),),
+        verdicts=(_verdict(cells, left_out, n_claims),),
         left_out=left_out,
         n_censored=censored(texts),
     )
@@ -132,24 +136,29 @@ def _rows(
 
 
 def _rises(cells: pd.DataFrame) -> pd.DataFrame:
-    """Rise of the loss by text, with the sinks and with ordinary tokens; seeds averaged."""
-    rise = (cells["loss_edited"] - cells["loss_clean"]).groupby([cells["text_id"], cells["role"]])
-    return rise.mean().unstack().reindex(columns=["sinks", "controls"])
+    """Rise of the loss by text, as a share of the clean loss; seeds averaged.
+
+    With the sinks removed, with ordinary tokens removed, and the difference of the two.
+    """
+    rise = (cells["loss_edited"] - cells["loss_clean"]) / cells["loss_clean"]
+    by_text = rise.groupby([cells["text_id"], cells["role"]]).mean().unstack()
+    by_text = by_text.reindex(columns=["sinks", "controls"])
+    return by_text.assign(beyond=by_text["sinks"] - by_text["controls"])
 
 
-def _beyond(cells: pd.DataFrame) -> Interval:
+def _beyond(cells: pd.DataFrame, n_claims: int) -> Interval:
     rises = _rises(cells)
-    found = mean_over_texts(rises["sinks"] - rises["controls"], rises.index.tolist())
+    found = median_over_texts(rises["beyond"], rises.index.tolist(), n_claims=n_claims)
     n_sinks = cells.groupby("text_id")["n_edited"].first().sum()
     return replace(found, n=int(n_sinks))
 
 
-def _row(way: str, cells: pd.DataFrame) -> dict[str, Any]:
-    found, rises = _beyond(cells), _rises(cells)
+def _row(way: str, cells: pd.DataFrame, n_claims: int) -> dict[str, Any]:
+    found, rises = _beyond(cells, n_claims), _rises(cells)
     return {
         "edit": way,
-        "sinks": rises["sinks"].mean(),
-        "controls": rises["controls"].mean(),
+        "sinks": rises["sinks"].median(),
+        "controls": rises["controls"].median(),
         "beyond": found.value,
         "low": found.low,
         "high": found.high,
@@ -158,27 +167,26 @@ def _row(way: str, cells: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _outcome(cells: pd.DataFrame) -> str:
-    return outcome_of(_beyond(cells), LINE * _row("", cells)["loss_clean"])
-
-
-def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int]) -> Verdict:
-    words = {
-        "statistic": "rise of the loss in nats per token, less with ordinary tokens",
+def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> Verdict:
+    words: Words = {
+        "statistic": "share of the clean loss by which it rises, less with ordinary tokens, median "
+        "over texts",
         "controls": "as many ordinary tokens of similar position and norm" + told(left_out),
+        "n_claims": n_claims,
     }
     ways = by_way(cells)
     if not ways:
         return verdict_of(CLAIM, "inconclusive", too_few(0, 0, left_out), None, **words)
     first = next(iter(ways.values()))
-    interval, row = _beyond(first), _row("", first)
-    missing = too_few(interval.n, interval.n_texts, left_out)
+    interval, row = _beyond(first, n_claims), _row("", first, n_claims)
+    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
     if missing:
         return verdict_of(CLAIM, "inconclusive", missing, interval, **words)
-    outcome, agreement = agreed({way: _outcome(part) for way, part in ways.items()})
+    outcome, agreement = agreed(
+        {way: outcome_of(_beyond(part, n_claims), LINE) for way, part in ways.items()}
+    )
     why = (
-        f"the loss of {row['loss_clean']:.3f} rises by {row['sinks']:.2g} without the sinks, "
-        f"{row['sinks'] / row['loss_clean']:.2%} of it, and by {row['controls']:.2g} without as "
-        f"many ordinary tokens' MLPs; {agreement}"
+        f"the loss of {row['loss_clean']:.3f} nats rises by {row['sinks']:.2%} of it without the "
+        f"sinks, and by {row['controls']:.2%} without as many ordinary tokens' MLPs; {agreement}"
     )
     return verdict_of(CLAIM, outcome, why, interval, **words)

@@ -1,6 +1,7 @@
 """What ablating each layer's MLP takes from sinks beyond what it takes from controls."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,11 +10,10 @@ from secondary_sinks.errors import EditError
 from secondary_sinks.questions.answer import agreed
 from secondary_sinks.questions.statistics import (
     CONFIDENCE,
-    SHARE,
     Interval,
-    jackknife,
-    mean_over_texts,
+    median_over_texts,
     outcome_of,
+    share_over_texts,
     too_few,
 )
 from secondary_sinks.types import LayerEffect, Verdict
@@ -25,38 +25,60 @@ KEY = ["text_id", "sink_pos", "layer"]
 MASSES = ["mass_clean", "mass_edited", "control_mass_clean", "control_mass_edited"]
 
 
-def layer_effects(effects: pd.DataFrame) -> list[LayerEffect]:
+def layer_effects(effects: pd.DataFrame, n_claims: int | None = None) -> list[LayerEffect]:
     """Mass lost by secondary sinks and by their controls, by layer, with intervals.
 
     Both are shares of their own clean mass, so that a small mass which is lost whole counts as
-    lost whole. The interval is a jackknife over texts; that of the share of sinks that end is one
-    over the texts' shares. Both are at 1 - 0.05 / (number of layers tried), so that all layers
-    together hold at about 95 %. With fewer than two texts they are NaN. Raises `EditError` for a
-    table that mixes edits (seeds of one edit are averaged), or holds the one that changes nothing.
+    lost whole; `lost` is the median over texts of their difference. Intervals are exact over texts
+    (`detection.over_texts`), and corrected for `n_claims`: by default the layers tried that could
+    end a sink (`could_end`). With too few texts they are NaN. Raises `EditError` for a table that
+    mixes edits (seeds of one edit are averaged), or holds the one that changes nothing.
     """
     _check_one_edit(effects)
     cells = _pairs(effects)
     layers = sorted({int(layer) for layer in cells["layer"]})
     unmatched = _n_secondary(effects) - len(cells[["text_id", "pos"]].drop_duplicates())
-    return [_one_layer(cells[cells["layer"] == la], la, len(layers), unmatched) for la in layers]
+    n_claims = n_claims or len(could_end(effects))
+    return [_one_layer(cells[cells["layer"] == la], la, n_claims, unmatched) for la in layers]
 
 
-def layer_verdicts(effects: pd.DataFrame) -> list[Verdict]:
+def could_end(effects: pd.DataFrame) -> set[int]:
+    """Layers tried at which an edit can end a sink: those up to the last creation layer.
+
+    Above it the state that made the token a sink is written and read already, so nothing that is
+    tried there can come out otherwise: no claim is made of it, and none is corrected for.
+    """
+    sinks = effects[(effects["role"] == "sink") & (effects["kind"] == "secondary")]
+    last = sinks["l_start_clean"].max()
+    return {int(layer) for layer in effects["layer"].unique() if layer <= last}
+
+
+def layer_verdicts(effects: pd.DataFrame, n_claims: int | None = None) -> list[Verdict]:
     """Verdicts: one per layer whose MLP the sinks need, or one that says what is missing.
 
     A layer is needed, by one way to ablate, when the interval of the share of sinks that end lies
     above one half, and that of the share of mass lost by sinks less that lost by controls above
     0. It is not needed when the first lies below one half, or the second below one tenth.
-    supported: needed by every way to ablate that was tried. contradicted: no layer tried is
-    needed by any of them. Otherwise, and with fewer than five sinks or three texts, inconclusive.
-    Raises as `layer_effects`.
+    supported: needed by every way to ablate that was tried. contradicted: no layer that could be
+    is needed by any of them. Otherwise, and with too few sinks or texts, inconclusive. All are
+    corrected for `n_claims`: by default the layers that could end a sink, of which alone verdicts
+    are given. Raises as `layer_effects`.
     """
-    rows = {way: layer_effects(part) for way, part in by_way(effects).items()}
+    possible = could_end(effects)
+    n_claims = n_claims or max(len(possible), 1)
+    rows = {
+        way: [row for row in layer_effects(part, n_claims) if row.layer in possible]
+        for way, part in by_way(effects).items()
+    }
+    return [replace(verdict, n_claims=n_claims) for verdict in _judged(rows, n_claims)]
+
+
+def _judged(rows: dict[str, list[LayerEffect]], n_claims: int) -> list[Verdict]:
     first = next(iter(rows.values()), [])
     if not first:
         return [_verdict(None, "inconclusive", too_few(0, 0))]
     most = max(first, key=lambda row: (row.removed, row.lost))
-    missing = too_few(most.n_sinks, most.n_texts)
+    missing = too_few(most.n_sinks, most.n_texts, n_claims=n_claims)
     if missing:
         return [_verdict(most, "inconclusive", missing)]
     asked = {row.layer: _agree(rows, row.layer) for row in first}
@@ -65,7 +87,7 @@ def layer_verdicts(effects: pd.DataFrame) -> list[Verdict]:
         return [_verdict(row, "supported", _why(row, asked[row.layer][1])) for row in needed]
     if all(outcome == "contradicted" for outcome, _ in asked.values()):
         why = (
-            f"none of the {len(first)} MLP(s) tried is needed; at most, "
+            f"none of the {len(first)} MLP(s) that could be is needed; at most, "
             f"{_why(most, asked[most.layer][1])}"
         )
         return [_verdict(most, "contradicted", why)]
@@ -121,15 +143,16 @@ def _pairs(effects: pd.DataFrame) -> pd.DataFrame:
     return pairs.dropna(subset=MASSES)  # attention that no block pays is unknown
 
 
-def _one_layer(cells: pd.DataFrame, layer: int, n_tried: int, unmatched: int) -> LayerEffect:
-    by_text = cells.groupby("text_id")[MASSES].sum().to_numpy()
-    sinks, controls = _shares_lost(by_text.sum(0))
-    lost = jackknife(by_text, lambda sums: float(np.subtract(*_shares_lost(sums))), n_tried=n_tried)
+def _one_layer(cells: pd.DataFrame, layer: int, n_claims: int, unmatched: int) -> LayerEffect:
+    by_text = cells.groupby("text_id")[MASSES].sum()
+    sinks, controls = _shares_lost(by_text.to_numpy().sum(0))
+    beyond = [float(np.subtract(*_shares_lost(masses))) for masses in by_text.to_numpy()]
+    lost = median_over_texts(beyond, by_text.index.tolist(), n_claims=n_claims)
     ended = (cells["lifetime_edited"] == 0).astype(float)
-    removed = mean_over_texts(ended, cells["text_id"].tolist(), n_tried=n_tried, bounds=SHARE)
+    removed = share_over_texts(ended, cells["text_id"].tolist(), n_claims=n_claims)
     return LayerEffect(
         layer=layer,
-        lost=sinks - controls,
+        lost=lost.value,
         low=lost.low,
         high=lost.high,
         sinks_lost=sinks,

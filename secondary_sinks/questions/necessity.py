@@ -9,7 +9,7 @@ from secondary_sinks.causal import ablate
 from secondary_sinks.causal.donors import token_twins
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.models.protocol import HookedModel
-from secondary_sinks.questions.answer import Answer, added, agreed, told, verdict_of
+from secondary_sinks.questions.answer import Answer, Words, added, agreed, told, verdict_of
 from secondary_sinks.questions.cases import TextCases, cases_of, censored, counted
 from secondary_sinks.questions.forming import (
     Forming,
@@ -19,7 +19,7 @@ from secondary_sinks.questions.forming import (
     forming_frame,
     other_layers,
 )
-from secondary_sinks.questions.layers import by_way, layer_effects, layer_verdicts
+from secondary_sinks.questions.layers import by_way, could_end, layer_effects, layer_verdicts
 from secondary_sinks.questions.outcomes import Trial, beyond, frame_of, run_trials
 from secondary_sinks.questions.statistics import (
     outcome_of,
@@ -45,6 +45,7 @@ def necessity(
     ordinary: int = 1,
     forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
+    n_claims: int | None = None,
 ) -> Answer:
     """Which MLPs do secondary sinks need, and which MLPs form each of them?
 
@@ -59,7 +60,8 @@ def necessity(
     Table "formed": the same MLPs ablated by `edits`, and as many others at the same sink.
 
     Verdicts: one for each layer that sinks need, or that none is (`layer_verdicts`); and whether
-    sinks are formed by MLPs, judged by the edits other than zero where there are any.
+    sinks are formed by MLPs, judged by the edits other than zero where there are any. `n_claims`:
+    see `claims.n_claims_of`; by default those of this answer.
     """
     texts = cases_of(traces, sinks)
     found = by_place(model, texts, sinks, forming)
@@ -67,12 +69,13 @@ def necessity(
     parts = [_cells(model, text, sinks, edits, layers, ordinary) for text in asked]
     cells = pd.concat(parts, ignore_index=True)
     formed = _formed_cells(model, texts, sinks, found, edits)
+    n_claims = n_claims or len(could_end(cells)) + 1
     left_out = added(*(text.left_out for text in texts))
     return Answer(
         question="necessity",
         cells=cells,
-        effects=_effects(cells),
-        verdicts=(*layer_verdicts(cells), _formed(formed, left_out)),
+        effects=_effects(cells, n_claims),
+        verdicts=(*layer_verdicts(cells, n_claims), _formed(formed, left_out, n_claims)),
         tables={"forming": forming_frame(found.values(), sinks), "formed": formed},
         left_out=left_out,
         n_censored=censored(texts),
@@ -94,9 +97,9 @@ def _cells(
     return every[every["sink_pos"].isin(asked)]
 
 
-def _effects(cells: pd.DataFrame) -> pd.DataFrame:
+def _effects(cells: pd.DataFrame, n_claims: int) -> pd.DataFrame:
     parts = [
-        tidy([asdict(row) for row in layer_effects(part)], LayerEffect).assign(edit=way)
+        tidy([asdict(row) for row in layer_effects(part, n_claims)], LayerEffect).assign(edit=way)
         for way, part in by_way(cells).items()
     ]
     return pd.concat(parts or [tidy([], LayerEffect).assign(edit="")], ignore_index=True)
@@ -137,18 +140,25 @@ def is_there(edit: str, trace: Trace, pos: int) -> bool:
     return not over_twins or bool(token_twins(trace, pos))
 
 
-def _formed(cells: pd.DataFrame, left_out: dict[str, int]) -> Verdict:
+def _formed(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int) -> Verdict:
     """Whether the forming MLPs, which zeroing found, end their sinks by other edits too."""
     ways = by_way(cells)
     if len(ways) > 1:
         ways.pop("zero", None)
-    found = {way: beyond(part, "where", "forming", "other") for way, part in ways.items()}
+    found = {
+        way: beyond(part, "where", "forming", "other", n_claims=n_claims)
+        for way, part in ways.items()
+    }
     controls = "as many other MLPs, at the same sink" + told(left_out)
-    words = {"statistic": "share of sinks that end, less by other MLPs", "controls": controls}
+    words: Words = {
+        "statistic": "share of sinks that end, and do not by other MLPs",
+        "controls": controls,
+        "n_claims": n_claims,
+    }
     if not found:
         return verdict_of(CLAIM, "inconclusive", too_few(0, 0, left_out), None, **words)
     interval = min(found.values(), key=lambda one: one.value)
-    missing = too_few(interval.n, interval.n_texts, left_out)
+    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
     if missing:
         return verdict_of(CLAIM, "inconclusive", missing, interval, **words)
     outcome, agreement = agreed({way: outcome_of(one) for way, one in found.items()})

@@ -10,7 +10,7 @@ from secondary_sinks.causal import replay
 from secondary_sinks.causal.measured import edited_sinks, first, means_over
 from secondary_sinks.detection import joint_tests
 from secondary_sinks.models.protocol import HookedModel
-from secondary_sinks.questions.statistics import DIFFERENCE, SHARE, Interval, mean_over_texts
+from secondary_sinks.questions.statistics import Interval, paired_over_texts, share_over_texts
 from secondary_sinks.types import Cell, Sink, Thresholds, Trace, dump_cells
 
 COLUMNS = (
@@ -89,35 +89,37 @@ def frame_of(rows: Iterable[dict[str, Any]], *words: str) -> pd.DataFrame:
 
 
 def beyond(
-    cells: pd.DataFrame, column: str, own: str, control: str, *, alive: bool = False
+    cells: pd.DataFrame,
+    column: str,
+    own: str,
+    control: str,
+    *,
+    alive: bool = False,
+    n_claims: int = 1,
 ) -> Interval:
-    """Share of cases that end (or, `alive`, are a sink) under one condition less under another.
+    """Share of cases that end (or, `alive`, are a sink) under one condition, not under another.
 
     `column` names the conditions; several cells of a case and a condition (seeds) are averaged.
+    Within a case the two are paired (`paired_over_texts`).
     """
     value = cells["is_sink"].astype(float)
     keys = [cells["text_id"], cells["sink_pos"], cells[column]]
     by_case = (value if alive else 1 - value).groupby(keys).mean().unstack()
     by_case = by_case.reindex(columns=[own, control])
     texts = by_case.index.get_level_values("text_id").tolist()
-    return mean_over_texts(by_case[own] - by_case[control], texts, bounds=DIFFERENCE)
+    return paired_over_texts(by_case[own], by_case[control], texts, n_claims=n_claims)
 
 
 def summary(cells: pd.DataFrame, *words: str) -> pd.DataFrame:
     """Means by condition: one row per combination of what `words` name.
 
-    `sink` is the share of edited tokens that are sinks, with its interval over texts (corrected
-    for the number of rows); `lifetime` a mean, in layers; the others are ratios of means.
+    `sink` is the share of edited tokens that are sinks, with its 95 % interval over texts (of each
+    row by itself: no verdict rests on it); `lifetime` a mean, in layers; the others are means too.
     """
     groups = cells.groupby(list(words), sort=False, dropna=False)
     rows = []
     for key, group in groups:
-        alive = mean_over_texts(
-            group["is_sink"].astype(float),
-            group["text_id"].tolist(),
-            n_tried=groups.ngroups,
-            bounds=SHARE,
-        )
+        alive = share_over_texts(group["is_sink"].astype(float), group["text_id"].tolist())
         rows.append(
             {
                 **dict(zip(words, key, strict=True)),

@@ -1,29 +1,41 @@
 """Redistribution: where does the attention go that a removed secondary sink leaves?"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondary_sinks.causal import Recomputed, recompute
+from secondary_sinks.causal import recompute, replay
 from secondary_sinks.causal.measured import readers
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.models.protocol import HookedModel
-from secondary_sinks.questions.answer import Answer, agreed, told, verdict_of
-from secondary_sinks.questions.cases import Case, TextCases, cases_of, censored, counted
+from secondary_sinks.questions.answer import Answer, Words, agreed, listed, told, verdict_of
+from secondary_sinks.questions.cases import TextCases, cases_of, censored, counted
+from secondary_sinks.questions.claims import CLAIMS
 from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
 from secondary_sinks.questions.layers import by_way
 from secondary_sinks.questions.necessity import EDITS
-from secondary_sinks.questions.statistics import Interval, jackknife, outcome_of, too_few
+from secondary_sinks.questions.statistics import Interval, median_over_texts, outcome_of, too_few
 from secondary_sinks.types import SinkTable, Trace, Verdict
 
-CLAIM = "the primary gets back most of the attention that a removed secondary sink leaves"
+CLAIM = (
+    "the primary takes over attention of a removed secondary sink beyond what a softmax without "
+    "any mechanism gives it"
+)
+MATERIAL = 0.01
+"""The share of the freed attention from which on a gain beyond proportional counts."""
 RECEIVERS = ("primary", "others", "rest")
-COLUMNS = ("text_id", "sink_pos", "pos", "role", "edit", "freed", *RECEIVERS)
+MOVED = ("freed", *RECEIVERS)
+DIRECT = tuple(f"{name}_direct" for name in MOVED)
+COLUMNS = ("text_id", "sink_pos", "pos", "role", "edit", *MOVED, *DIRECT)
+EFFECTS = (
+    *("edit", "receiver", "share", "proportional", "beyond", "low", "high"),
+    *("n_sinks", "n_texts"),
+)
 
 
 def redistribution(
@@ -34,20 +46,26 @@ def redistribution(
     edits: Sequence[str] = EDITS,
     forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
+    n_claims: int | None = None,
 ) -> Answer:
     """Ablate the forming MLPs of one secondary sink at a time; everything after it is recomputed.
 
-    Total effects, in units of attention paid: summed over the queries and over the blocks that
-    read the sink's own layers, mean over heads. `freed` is what the edited token loses;
-    `primary`, `others` (all other sinks) and `rest` (all other tokens, and learned sinks) are
-    what these gain: together as much. The primary of a block is that of the state that it reads.
-    The same edit at the sink's control token is subtracted from all of them; `effects` has the
-    shares of what is freed, over texts (ratios of sums, jackknife). Seeds are averaged.
+    In units of attention paid: summed over the queries and over the blocks that read the sink's
+    own layers, mean over heads. `freed` is what the edited token loses; `primary`, `others` (all
+    other sinks) and `rest` (all other tokens, and learned sinks) are what these gain: together as
+    much. The primary of a block is that of the state that it reads. `freed_direct` and the others
+    are the same where the edited token's key alone is another one (`replay`): each later query's
+    softmax then shares out in proportion what it paid to the sink. The same edit at the sink's
+    control token is subtracted from all of them. Seeds are averaged.
 
-    Verdict, of the primary's share: supported where its interval lies above one half by every way
-    to ablate, contradicted where it lies below. That says where attention goes, not by what
-    mechanism: a softmax that loses a key gives more to whoever had most.
+    `effects`, by receiver: its `share` of what is freed and its `proportional` share (ratios of
+    sums over texts), and `beyond`, the difference of the two, median over texts with its interval.
+
+    Verdict, of the primary's `beyond`: supported where its interval lies above one hundredth by
+    every way to ablate, contradicted where it lies below. `n_claims`: see `claims.n_claims_of`; by
+    default those of this answer.
     """
+    n_claims = n_claims or CLAIMS["redistribution"]
     texts = cases_of(traces, sinks)
     found = by_place(model, texts, sinks, forming)
     texts, left_out = formed_only(texts, found)
@@ -55,15 +73,12 @@ def redistribution(
     for text in counted(texts, progress):
         rows += _rows(model, text, sinks, found, edits)
     cells = pd.DataFrame(rows, columns=list(COLUMNS))
-    effects = pd.DataFrame(
-        [row for way, part in by_way(cells).items() for row in _effects(way, part)],
-        columns=["edit", "receiver", "share", "low", "high", "n_sinks", "n_texts"],
-    )
+    effects = [row for way, part in by_way(cells).items() for row in _effects(way, part, n_claims)]
     return Answer(
         question="redistribution",
         cells=cells,
-        effects=effects,
-        verdicts=(_verdict(cells, left_out),),
+        effects=pd.DataFrame(effects, columns=list(EFFECTS)),
+        verdicts=(_verdict(cells, left_out, n_claims),),
         left_out=left_out,
         n_censored=censored(texts),
     )
@@ -87,25 +102,39 @@ def _rows(
     every = {sink.pos for sink in sinks.of_text(text.trace.text_id).sinks}
     layers = {case.sink.pos: found[case.sink.text_id, case.sink.pos].layers for case in text.cases}
     cells = [cell_at(pos, layers[case.sink.pos], edit) for case, _, pos, edit in asked]
-    result = recompute(model, text.trace, cells, watch=sorted(every), loss=False)
+    watch = sorted(every | set(text.trace.reference.tolist()))
+    total = recompute(model, text.trace, cells, watch=watch, loss=False)
+    direct = replay(model, text.trace, cells, watch=watch)
     for number, (case, role, pos, edit) in enumerate(asked):
+        blocks = readers(case.sink.layers, len(text.trace.mass))
+        totals = {block: _masses(total.watch, total.mass[block, number]) for block in blocks}
+        directs = {
+            block: _masses(watch, direct.watched[block, number])
+            | {pos: float(direct.mass[block, number])}
+            for block in blocks
+        }
         yield {
             "text_id": text.trace.text_id,
             "sink_pos": case.sink.pos,
             "pos": pos,
             "role": role,
             "edit": edit,
-            **_moved(text.trace, result, number, case, pos, every),
+            **_moved(text.trace, totals, pos, every),
+            **dict(zip(DIRECT, _moved(text.trace, directs, pos, every).values(), strict=True)),
         }
 
 
+def _masses(watch: Sequence[int], mass: Float[Tensor, "watch"]) -> dict[int, float]:
+    return dict(zip(watch, mass.tolist(), strict=True))
+
+
 def _moved(
-    trace: Trace, result: Recomputed, cell: int, case: Case, pos: int, every: set[int]
+    trace: Trace, edited: Mapping[int, Mapping[int, float]], pos: int, every: set[int]
 ) -> dict[str, float]:
-    """Attention that is freed, and who gets it, over the blocks that read the sink."""
+    """Attention that is freed, and who gets it, from masses by block and token."""
     moved = dict.fromkeys(("freed", "primary", "others"), 0.0)
-    for block in readers(case.sink.layers, len(trace.mass)):
-        gained = _gained(trace, result, cell, block)
+    for block, mass in edited.items():
+        gained = _gained(trace, block, mass)
         primary = int(trace.reference[block - 1])
         moved["freed"] -= gained[pos]
         moved["primary"] += gained[primary] if primary != pos else 0.0
@@ -113,17 +142,17 @@ def _moved(
     return moved | {"rest": moved["freed"] - moved["primary"] - moved["others"]}
 
 
-def _gained(trace: Trace, result: Recomputed, cell: int, block: int) -> dict[int, float]:
-    """Attention that each watched token gains in a block: over queries, mean over heads."""
-    watch = list(result.watch)
-    change: Float[Tensor, "watch"] = result.mass[block, cell] - trace.mass[block, watch]
-    total = change.double() * trace.queries[block, watch]
+def _gained(trace: Trace, block: int, mass: Mapping[int, float]) -> dict[int, float]:
+    """Attention that each token gains in a block: over queries, mean over heads."""
+    watch = list(mass)
+    change = torch.tensor(list(mass.values())).double() - trace.mass[block, watch].double()
+    total = change * trace.queries[block, watch]
     return dict(zip(watch, torch.nan_to_num(total).tolist(), strict=True))
 
 
 def _by_text(cells: pd.DataFrame) -> pd.DataFrame:
     """What sinks move beyond their controls, summed over the sinks of a text; seeds averaged."""
-    names = ["freed", *RECEIVERS]
+    names = [*MOVED, *DIRECT]
     means = {
         role: part.groupby(["text_id", "sink_pos"])[names].mean()
         for role, part in cells.groupby("role")
@@ -131,49 +160,71 @@ def _by_text(cells: pd.DataFrame) -> pd.DataFrame:
     return (means["sink"] - means["control"]).groupby("text_id").sum()
 
 
-def _share(by_text: pd.DataFrame, receiver: str, n_sinks: int) -> Interval:
-    sums = by_text[["freed", receiver]].to_numpy()
-    found = jackknife(sums, lambda total: float(np.divide(total[1], total[0])))
-    return Interval(
-        value=found.value, low=found.low, high=found.high, n=n_sinks, n_texts=found.n_texts
-    )
+def _shares(sums: pd.DataFrame, ending: str = "") -> pd.DataFrame:
+    """Shares of what is freed, by receiver; NaN where nothing is."""
+    freed = sums[f"freed{ending}"].where(sums[f"freed{ending}"] > 0)
+    return pd.DataFrame({name: sums[f"{name}{ending}"] / freed for name in RECEIVERS})
 
 
-def _shares(cells: pd.DataFrame) -> dict[str, Interval]:
-    n_sinks = len(cells[["text_id", "sink_pos"]].drop_duplicates())
+def _beyond(by_text: pd.DataFrame, receiver: str, n_claims: int) -> Interval:
+    """Share of a receiver less its proportional share: median over texts."""
+    beyond = (_shares(by_text) - _shares(by_text, "_direct"))[receiver]
+    return median_over_texts(beyond, by_text.index.tolist(), n_claims=n_claims)
+
+
+def _effects(way: str, cells: pd.DataFrame, n_claims: int) -> Iterator[dict[str, Any]]:
     by_text = _by_text(cells)
-    return {receiver: _share(by_text, receiver, n_sinks) for receiver in RECEIVERS}
-
-
-def _effects(way: str, cells: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    for receiver, share in _shares(cells).items():
+    sums = by_text.sum().to_frame().T
+    share, proportional = _shares(sums).iloc[0], _shares(sums, "_direct").iloc[0]
+    for receiver in RECEIVERS:
+        beyond = _beyond(by_text, receiver, n_claims)
         yield {
             "edit": way,
             "receiver": receiver,
-            "share": share.value,
-            "low": share.low,
-            "high": share.high,
-            "n_sinks": share.n,
-            "n_texts": share.n_texts,
+            "share": share[receiver],
+            "proportional": proportional[receiver],
+            "beyond": beyond.value,
+            "low": beyond.low,
+            "high": beyond.high,
+            "n_sinks": len(cells[["text_id", "sink_pos"]].drop_duplicates()),
+            "n_texts": beyond.n_texts,
         }
 
 
-def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int]) -> Verdict:
-    words = {
-        "statistic": "share of the freed attention that the primary gains, both beyond controls",
-        "controls": "same edit at token twins, or at ordinary tokens nearby" + told(left_out),
+def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> Verdict:
+    words: Words = {
+        "statistic": "share of the freed attention that the primary gains, less its proportional "
+        "share, median over texts",
+        "controls": "proportional shares: the sink's key alone exchanged; the same at token twins, "
+        "or at ordinary tokens nearby, subtracted" + told(left_out),
+        "n_claims": n_claims,
     }
-    by_edit = {way: _shares(part) for way, part in by_way(cells).items()}
-    if not by_edit:
+    parts = by_way(cells)
+    if not parts:
         return verdict_of(CLAIM, "inconclusive", too_few(0, 0, left_out), None, **words)
-    shares = next(iter(by_edit.values()))
-    missing = too_few(shares["primary"].n, shares["primary"].n_texts, left_out)
+    n_sinks = len(cells[["text_id", "sink_pos"]].drop_duplicates())
+    found = {
+        way: replace(_beyond(_by_text(part), "primary", n_claims), n=n_sinks)
+        for way, part in parts.items()
+    }
+    way, interval = next(iter(found.items()))
+    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
     if missing:
-        return verdict_of(CLAIM, "inconclusive", missing, shares["primary"], **words)
-    outcome, agreement = agreed({way: outcome_of(one["primary"]) for way, one in by_edit.items()})
-    why = (
-        f"of the attention that is freed {shares['primary'].value:.0%} goes to the primary, "
-        f"{shares['others'].value:.0%} to other sinks and {shares['rest'].value:.0%} to the rest; "
-        f"{agreement}"
-    )
-    return verdict_of(CLAIM, outcome, why, shares["primary"], **words)
+        return verdict_of(CLAIM, "inconclusive", missing, interval, **words)
+    outcome, agreement = agreed({name: outcome_of(one, MATERIAL) for name, one in found.items()})
+    why = f"{_in_words(list(_effects(way, parts[way], n_claims)))}; {agreement}"
+    return verdict_of(CLAIM, outcome, why, interval, **words)
+
+
+def _in_words(rows: Sequence[Mapping[str, Any]]) -> str:
+    names = {"primary": "the primary", "others": "other sinks", "rest": "the rest"}
+    parts = [
+        f"{_percent(row['share'])} goes to {names[row['receiver']]} "
+        f"({_percent(row['proportional'])} would in proportion)"
+        for row in rows
+    ]
+    return f"of the attention that is freed {listed(parts)}"
+
+
+def _percent(share: float) -> str:
+    return f"{round(share, 3) + 0.0:.1%}"  # no minus before a zero

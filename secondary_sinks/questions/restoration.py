@@ -157,7 +157,7 @@ def _told(by_text: pd.DataFrame) -> dict[str, float]:
 
 
 def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int]) -> Verdict:
-    words = {
+    words: dict[str, Any] = {
         "statistic": "what later queries pay to the primary more when the first secondary sink of "
         "a text is removed, from its creation layer on, less the same for its control",
         "controls": "same edit at token twins, or at ordinary tokens nearby" + told(left_out),
@@ -167,8 +167,13 @@ def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int]) -> Verdict:
         return verdict_of(CLAIM, "inconclusive", why, None, **words)
     first, *_ = rows = effects.to_dict("records")
     n_texts = int(first["n_texts"])
-    ends = {"low": float(first["low"]), "high": float(first["high"])}
-    interval = Interval(value=float(first["gained"]), n=n_texts, n_texts=n_texts, **ends)
+    interval = Interval(
+        value=float(first["gained"]),
+        low=float(first["low"]),
+        high=float(first["high"]),
+        n=n_texts,
+        n_texts=n_texts,
+    )
     if n_texts < LEAST:
         why = f"{n_texts} text(s) have a sink that can be removed; at least {LEAST} are needed"
         return verdict_of(CLAIM, "inconclusive", why, interval, **words)

@@ -10,8 +10,9 @@ import pandas as pd
 from secondary_sinks.attribution import formation
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.models.protocol import HookedModel
-from secondary_sinks.questions.answer import Answer, told, verdict_of
+from secondary_sinks.questions.answer import Answer, Words, told, verdict_of
 from secondary_sinks.questions.cases import Case, TextCases, cases_of, censored, counted
+from secondary_sinks.questions.claims import CLAIMS
 from secondary_sinks.questions.forming import Forming, Place, by_place, formed_only
 from secondary_sinks.questions.outcomes import Trial, beyond, frame_of, run_trials, summary
 from secondary_sinks.questions.statistics import outcome_of, too_few
@@ -36,6 +37,7 @@ def sparsity(
     seeds: int = 3,
     forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
+    n_claims: int | None = None,
 ) -> Answer:
     """Zero the neurons that write most of a sink, or all others, k = 1, 2, 4, ... at a time.
 
@@ -45,11 +47,13 @@ def sparsity(
     are as many of the same MLPs, drawn with `seeds`; "control" are the top ones zeroed at the
     sink's control token. One k is `few` of all neurons, at least one (`few` is then true).
 
-    Verdicts at that k, against one half: share of sinks that end without the top neurons less
-    that without random ones; share that stay with the top neurons only less that with random
-    ones only. Table "smallest": the smallest k by sink. Sinks whose MLP has no neurons of its own
-    (mixtures of experts) are left out and counted.
+    Verdicts at that k, against one half: share of sinks that end without the top neurons, and do
+    not without random ones; share that stay with the top neurons only, and do not with random
+    ones only. `n_claims`: see `claims.n_claims_of`; by default those of this answer. Table
+    "smallest": the smallest k by sink. Sinks whose MLP has no neurons of its own (mixtures of
+    experts) are left out and counted.
     """
+    n_claims = n_claims or CLAIMS["sparsity"]
     texts = cases_of(traces, sinks)
     found = by_place(model, texts, sinks, forming)
     texts, left_out = formed_only(texts, found)
@@ -70,7 +74,10 @@ def sparsity(
         question="sparsity",
         cells=cells,
         effects=summary(cells, "test", "neurons", "k"),
-        verdicts=(_verdict(cells, "without", left_out), _verdict(cells, "only", left_out)),
+        verdicts=(
+            _verdict(cells, "without", left_out, n_claims),
+            _verdict(cells, "only", left_out, n_claims),
+        ),
         tables={"smallest": _smallest(cells)},
         left_out=left_out,
         n_censored=censored(texts),
@@ -134,15 +141,17 @@ def _told(trial: Trial, test: str, neurons: str, zeroed: Iterable[Neuron]) -> Tr
     return replace(trial, cell=cell, words=trial.words | {"test": test, "neurons": neurons})
 
 
-def _verdict(cells: pd.DataFrame, test: str, left_out: Mapping[str, int]) -> Verdict:
+def _verdict(cells: pd.DataFrame, test: str, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     claim, alive = (ENOUGH, True) if test == "only" else (NEEDED, False)
     part = cells[(cells["test"] == test) & cells["few"].astype(bool)]
-    interval = beyond(part, "neurons", "top", "random", alive=alive)
-    words = {
-        "statistic": f"share of sinks that {'stay' if alive else 'end'}, less with random neurons",
+    interval = beyond(part, "neurons", "top", "random", alive=alive, n_claims=n_claims)
+    words: Words = {
+        "n_claims": n_claims,
+        "statistic": f"share of sinks that {'stay' if alive else 'end'}, and do not with random "
+        "neurons",
         "controls": "as many random neurons of the same MLPs" + told(left_out),
     }
-    missing = too_few(interval.n, interval.n_texts, left_out)
+    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
     if missing:
         return verdict_of(claim, "inconclusive", missing, interval, **words)
     stay = part.groupby("neurons")["is_sink"].apply(lambda one: one.astype(float).mean())

@@ -7,8 +7,9 @@ import pandas as pd
 
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.models.protocol import HookedModel
-from secondary_sinks.questions.answer import Answer, added, told, verdict_of
+from secondary_sinks.questions.answer import Answer, Words, added, told, verdict_of
 from secondary_sinks.questions.cases import Case, TextCases, cases_of, censored, counted
+from secondary_sinks.questions.claims import CLAIMS
 from secondary_sinks.questions.forming import Forming, Place, by_place, none_found, other_layers
 from secondary_sinks.questions.outcomes import Trial, beyond, frame_of, run_trials, summary
 from secondary_sinks.questions.statistics import outcome_of, too_few
@@ -28,6 +29,7 @@ def sufficiency(
     seeds: int = 3,
     forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
+    n_claims: int | None = None,
 ) -> Answer:
     """Patch MLP outputs from each sink into its control token, and back.
 
@@ -37,11 +39,12 @@ def sufficiency(
     reverse, beside the same patch at as many other MLPs. Each single layer too (`layers`, by
     default all): where = "layer".
 
-    Verdicts, of the share of tokens that become sinks less that with ordinary donors, and of the
-    share of sinks that end less that with other MLPs: supported where the interval lies above one
+    Verdicts, of the share of tokens that become sinks and do not with ordinary donors, and of the
+    share of sinks that end and do not with other MLPs: supported where the interval lies above one
     half, contradicted where it lies below. Of a sink that no MLP forms, the MLP of the creation
-    layer is taken: it fails.
+    layer is taken: it fails. `n_claims`: see `claims.n_claims_of`; by default those of this answer.
     """
+    n_claims = n_claims or CLAIMS["sufficiency"]
     texts = cases_of(traces, sinks)
     found = by_place(model, texts, sinks, forming)
     rows: list[dict[str, Any]] = []
@@ -55,7 +58,10 @@ def sufficiency(
         question="sufficiency",
         cells=cells,
         effects=summary(cells, "patch", "where", "layers", "donor"),
-        verdicts=(_denoising(cells, why, left_out), _noising(cells, why, left_out)),
+        verdicts=(
+            _denoising(cells, why, left_out, n_claims),
+            _noising(cells, why, left_out, n_claims),
+        ),
         left_out=left_out,
         n_censored=censored(texts),
     )
@@ -105,14 +111,17 @@ def _patch(
     )
 
 
-def _denoising(cells: pd.DataFrame, why: str, left_out: Mapping[str, int]) -> Verdict:
+def _denoising(
+    cells: pd.DataFrame, why: str, left_out: Mapping[str, int], n_claims: int
+) -> Verdict:
     part = cells[(cells["patch"] == "denoising") & (cells["where"] == "forming")]
-    interval = beyond(part, "donor", "sink", "ordinary", alive=True)
-    words = {
-        "statistic": "share of tokens that become sinks, less with ordinary donors",
+    interval = beyond(part, "donor", "sink", "ordinary", alive=True, n_claims=n_claims)
+    words: Words = {
+        "n_claims": n_claims,
+        "statistic": "share of tokens that become sinks, and do not with ordinary donors",
         "controls": "outputs of the same MLPs at ordinary tokens" + told(left_out),
     }
-    missing = too_few(interval.n, interval.n_texts, left_out)
+    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
     if missing:
         return verdict_of(DENOISING, "inconclusive", missing, interval, **words)
     made = part[part["donor"] == "sink"]
@@ -126,14 +135,15 @@ def _denoising(cells: pd.DataFrame, why: str, left_out: Mapping[str, int]) -> Ve
     return verdict_of(DENOISING, outcome_of(interval), told_why, interval, **words)
 
 
-def _noising(cells: pd.DataFrame, why: str, left_out: Mapping[str, int]) -> Verdict:
+def _noising(cells: pd.DataFrame, why: str, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     part = cells[(cells["patch"] == "noising") & (cells["where"] != "layer")]
-    interval = beyond(part, "where", "forming", "other")
-    words = {
-        "statistic": "share of sinks that end, less with other MLPs",
+    interval = beyond(part, "where", "forming", "other", n_claims=n_claims)
+    words: Words = {
+        "n_claims": n_claims,
+        "statistic": "share of sinks that end, and do not with other MLPs",
         "controls": "the same patch of as many other MLPs, at the same sink" + told(left_out),
     }
-    missing = too_few(interval.n, interval.n_texts, left_out)
+    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
     if missing:
         return verdict_of(NOISING, "inconclusive", missing, interval, **words)
     at = part[part["where"] == "forming"]

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from secondary_sinks.questions.answer import told, verdict_of
-from secondary_sinks.questions.statistics import SHARE, mean_over_texts, outcome_of, too_few
+from secondary_sinks.questions.statistics import outcome_of, share_over_texts, too_few
 from secondary_sinks.types import Verdict
 
 NO_TWIN = "without a token twin that is no sink"
@@ -56,7 +56,7 @@ def writer_verdicts(table: pd.DataFrame) -> tuple[Verdict, ...]:
     one half; contradicted where it lies below, even if every undecided MLP were a writer. The
     layer is chosen by the same sinks, so the interval is corrected for two: a sink has one writer
     alone, so no three layers can each be that of half of the sinks. Sinks without a twin are left
-    out and counted. inconclusive with fewer than five sinks or three texts. `layer` is None where
+    out and counted. inconclusive with fewer than five sinks or six texts. `layer` is None where
     no MLP is the writer of any.
     """
     found = [v for name, part in levels_in(table) for v in _of_level(name, part)]
@@ -91,7 +91,7 @@ def _verdict(
     wrote = [_has(group, layer, "writer") for group in by_sink]
     might = [_has(group, layer, "writer", "undecided") for group in by_sink]
     interval, most = (
-        mean_over_texts(np.array(one, dtype=float), texts, n_tried=HALVES, bounds=SHARE)
+        share_over_texts(np.array(one, dtype=float), texts, n_claims=HALVES)
         for one in (wrote, might)
     )
     n_without = len(part[part["n_donors"] == 0][["text_id", "pos"]].drop_duplicates())

@@ -8,9 +8,10 @@ import plotly.graph_objects as go
 
 from secondary_sinks.plots import interval_dots, interval_lines, patch_heatmap, patch_table
 from secondary_sinks.questions import Answer
+from secondary_sinks.questions.redistribution import MATERIAL
 from secondary_sinks.report.figures import Panel, panel
 
-DOTS = "Whiskers are 95% intervals over texts."
+DOTS = "Whiskers are exact intervals over texts, at 95% for all claims of the page together."
 PATCHED = {
     "denoising": (
         "What the sink's MLP wrote, put into its control token",
@@ -49,7 +50,7 @@ def necessity(answer: Answer, n_layers: int) -> list[Panel]:
         "Every MLP ablated alone, in each way: by nothing (zero), by its mean over the text's "
         "ordinary tokens, by its output at random ordinary tokens, by its mean at the same token "
         "elsewhere, where it is no sink. The band is the interval of the "
-        "first way over texts, at 95% for all layers together; the others are in the data."
+        "first way over texts, at 95% for all claims together; the others are in the data."
     )
     return [panel("ways", "Ways to ablate", figure, effects, caption)]
 
@@ -134,12 +135,13 @@ def redistribution(answer: Answer) -> list[Panel]:
     effects = answer.effects.replace({"receiver": names})
     if effects.empty:
         return []
-    frame = _dots(effects, "receiver", "edit", ("share", "low", "high"))
-    figure = interval_dots(frame, "share of the freed attention, beyond controls")
+    frame = _dots(effects, "receiver", "edit", ("beyond", "low", "high"))
+    figure = interval_dots(frame, "share of freed attention beyond proportional", line=MATERIAL)
     caption = (
         "One secondary sink removed at a time, everything after it computed anew: the share of the "
         "attention it leaves that goes to the primary, to other sinks and to the rest, less the "
-        f"same at control tokens. {DOTS} The verdict was held against the dotted line."
+        "share that a softmax gives them when the sink's key alone is exchanged; medians over "
+        f"texts. 0 is proportional. {DOTS} The verdict was held against the dotted line."
     )
     return [panel("redistribution", "Where the attention goes", figure, answer.effects, caption)]
 
@@ -184,12 +186,11 @@ def harm(answer: Answer) -> list[Panel]:
         ),
         _dots(effects.assign(row="difference"), "row", "edit", ("beyond", "low", "high")),
     ]
-    line = 0.01 * float(effects["loss_clean"].iloc[0])
-    figure = interval_dots(pd.concat(parts), "rise of the loss (nats per token)", line=line)
+    figure = interval_dots(pd.concat(parts), "rise of the loss (share of it)", line=0.01)
     caption = (
         "All secondary sinks of a text removed at once, against as many ordinary tokens' MLP "
-        f"outputs. Clean loss: {effects['loss_clean'].iloc[0]:.3f}. {DOTS} Dotted: one hundredth "
-        "of the clean loss."
+        f"outputs; medians over texts. Clean loss: {effects['loss_clean'].iloc[0]:.3f} nats per "
+        f"token. {DOTS} Dotted: one hundredth of the clean loss."
     )
     return [panel("harm", "What it costs", figure, effects, caption)]
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from secondary_sinks.questions import Answer
+from secondary_sinks.questions.statistics import CONFIDENCE
 from secondary_sinks.report.words import count, sentence
 
 QUESTIONS = {
@@ -36,6 +37,10 @@ class Claim:
     controls: str
     bar: tuple[float, float, float] | None
     """(low, value, high) of a share in per cent of the bar's width; None for other numbers."""
+    n_claims: int
+    """Claims that the interval was corrected for."""
+    known: bool
+    """Whether there is an interval."""
 
 
 def claims(record: Mapping[str, Any], answers: Mapping[str, Answer]) -> list[Claim]:
@@ -63,7 +68,23 @@ def tally(found: list[Claim]) -> str:
     outcomes = Counter(claim.outcome for claim in found)
     order = ("supported", "contradicted", "inconclusive")
     words = [f"{outcomes[name]} {name}" for name in order if outcomes[name]]
-    return f"{count(len(found), 'claim')} put to the test: {sentence(words)}."
+    return f"{count(len(found), 'claim')} put to the test: {sentence(words)}.{_together(found)}"
+
+
+def _together(found: list[Claim]) -> str:
+    """How surely all intervals hold at once, in a sentence; empty without an interval.
+
+    Those that were corrected for the same number of claims are one family, at 95 % together; where
+    questions were added to a finished run there are several, and their errors add up.
+    """
+    families = {claim.n_claims for claim in found if claim.known}
+    if not families:
+        return ""
+    corrected = sentence([str(number) for number in sorted(families)])
+    return (
+        f" All intervals hold together at {1 - (1 - CONFIDENCE) * len(families):.0%}: error rates "
+        f"are divided by {corrected} claims (Bonferroni)."
+    )
 
 
 def number_of(statistic: str, value: float) -> str:
@@ -85,6 +106,8 @@ def _claim(question: str, verdict: Mapping[str, Any]) -> Claim:
     if known:
         ends = (number_of(statistic, end) for end in (low, high))
         interval = f"{verdict['confidence']:.0%} interval {' to '.join(ends)}"
+        n_claims = verdict.get("n_claims", 1)
+        interval += f", for {n_claims} claims together" if n_claims > 1 else ""
     sample = f"{count(verdict['n_sinks'], 'sink')} in {count(verdict['n_texts'], 'text')}"
     return Claim(
         question=QUESTIONS[question],
@@ -97,6 +120,8 @@ def _claim(question: str, verdict: Mapping[str, Any]) -> Claim:
         sample=sample if verdict["n_sinks"] else "",
         controls=verdict["controls"],
         bar=_bar(low, value, high) if known and share else None,
+        n_claims=verdict.get("n_claims", 1),
+        known=known,
     )
 
 

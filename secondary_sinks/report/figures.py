@@ -122,8 +122,8 @@ def _bars(edit: str, record: dict[str, Any]) -> Panel | None:
         return None
     caption = (
         f"Share of their attention mass that secondary sinks lose, less the share that their "
-        f"controls lose, when the output of one layer's MLP is {edit} at the token alone. "
-        f"{rows[0].n_sinks} sinks with controls in {rows[0].n_texts} texts. "
+        f"controls lose, median over texts, when the output of one layer's MLP is {edit} at the "
+        f"token alone. {rows[0].n_sinks} sinks with controls in {rows[0].n_texts} texts. "
     )
     caption += _whiskers(rows)
     table = pd.DataFrame([asdict(row) for row in rows])
@@ -133,7 +133,7 @@ def _bars(edit: str, record: dict[str, Any]) -> Panel | None:
 
 def _whiskers(rows: Sequence[LayerEffect]) -> str:
     if math.isnan(rows[0].low):
-        words = "One text gives no interval. "
+        words = f"{rows[0].n_texts} text(s) are too few for an interval of so many claims. "
     else:
-        words = "Whiskers: jackknife over texts, at 95% for all layers together. "
+        words = "Whiskers: exact intervals over texts, at 95% for all claims of the page together. "
     return words + "Above the dotted line a layer takes more than half."

@@ -13,6 +13,7 @@ from secondary_sinks.report.figures import Panel, ablations, levels, profiles
 from secondary_sinks.report.tested import nothing_shown, prolonged
 from secondary_sinks.report.words import count, percent
 from secondary_sinks.types import Level, Levels
+from secondary_sinks.types.levels import FREQUENT
 
 ASKED = {
     "roles": "Which MLP writes the sinks, and which only enable the one that does?",
@@ -98,10 +99,15 @@ def _levels(found: Levels, n_layers: int) -> Section:
 def _about_levels(found: Levels) -> tuple[str, ...]:
     if not found.n_sinks:
         return ("There is no secondary sink, so there are no levels.",)
+    frequent = (
+        f"{count(found.n_frequent, 'cell')} of the map with at least {FREQUENT} sinks: the count "
+        "that the paper's heat maps suggest, which grows with the number of texts."
+    )
     if not found.levels:
         return (
             "No level can be told from chance: a level is a group of sinks with a similar creation "
             "layer and lifetime that rests on at least five texts.",
+            frequent,
         )
     stable = ""
     if found.resamples:
@@ -110,6 +116,7 @@ def _about_levels(found: Levels) -> tuple[str, ...]:
         f"{count(len(found.levels), 'level')} in {count(found.n_texts, 'text')}{stable}; "
         f"{count(found.n_unassigned, 'sink')} in none. Stability is the mean overlap with the "
         "likest level found in resamples of the texts: 0.75 is stable, less than 0.6 none.",
+        frequent,
     )
 
 

@@ -23,9 +23,12 @@ def ask(
     asked: Sequence[str],
     say: Say = _quiet,
     tick: Tick | None = None,
+    family: Sequence[str] = (),
 ) -> tuple[tuple[Answer, ...], dict[str, float]]:
     """The answers, and the seconds that each took. What they cost is said first.
 
+    Error rates are corrected for the claims of all questions of `family`: those of the report that
+    the answers will stand in, by default those `asked`.
     `tick` is called with the question, "", texts done, and texts; before all, for the search of
     the forming MLPs, as "forming".
     """
@@ -36,9 +39,9 @@ def ask(
     traces, sinks = results.traces, results.sinks
     laps, start = {}, time.perf_counter()
     forming = questions.forming_mlps(model, traces, sinks, progress=_part(tick, "forming"))
-    answers = []
+    answers, n_claims = [], questions.n_claims_of(family or asked, sinks)
     for name in asked:
-        more = {"forming": forming, "progress": _part(tick, name)}
+        more = {"forming": forming, "progress": _part(tick, name), "n_claims": n_claims}
         answers.append(getattr(questions, name)(model, traces, sinks, **more))
         laps[name], start = round(time.perf_counter() - start, 3), time.perf_counter()
     return tuple(answers), laps

@@ -121,9 +121,10 @@ def save(
         folder.write_table("effects", frame)
     if results.effects is not None and record["edit"] != "none":
         asked = _without_copies(frame, results.sinks)
+        n_claims = next((one.n_claims for answer in answers for one in answer.verdicts), None)
         first = next(iter(by_way(asked).values()), asked)
-        told["layer_effects"] = [asdict(row) for row in layer_effects(first)]
-        told["verdicts"] = [asdict(verdict) for verdict in layer_verdicts(asked)]
+        told["layer_effects"] = [asdict(row) for row in layer_effects(first, n_claims)]
+        told["verdicts"] = [asdict(verdict) for verdict in layer_verdicts(asked, n_claims)]
     if results.roles is not None:
         folder.write_table("roles", results.roles.cells)
         told["writers"] = [asdict(verdict) for verdict in results.roles.verdicts]

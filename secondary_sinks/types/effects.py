@@ -71,9 +71,9 @@ class LayerEffect:
 
     layer: int
     lost: float
-    """`sinks_lost` less `controls_lost`."""
+    """Share of mass lost by sinks less that lost by their controls: median over texts."""
     low: float
-    """Lower end of the interval."""
+    """Lower end of its interval; NaN where there are too few texts for one."""
     high: float
     sinks_lost: float
     """Share of their clean mass that sinks lose; 1 is all."""
@@ -112,3 +112,6 @@ class Verdict:
     n_texts: int
     layer: int | None = None
     """The layer whose MLP the claim is about, where it is about one."""
+    n_claims: int = 1
+    """Claims of the same report that the interval was corrected for: all of them hold together
+    at `confidence`."""

@@ -8,6 +8,9 @@ from secondary_sinks.types.frames import tidy
 if TYPE_CHECKING:
     import pandas as pd
 
+FREQUENT = 5
+"""Sinks that make a cell of the heat map frequent."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
@@ -69,6 +72,15 @@ class Levels:
     resamples: int
     confidence: float
     """Confidence of the intervals."""
+
+    @property
+    def n_frequent(self) -> int:
+        """Cells of the heat map with at least five sinks, which may all be of one level.
+
+        The paper says how many levels its models have and not by what rule; this is the count that
+        its heat maps suggest. It grows with the number of texts.
+        """
+        return sum(cell.count >= FREQUENT for cell in self.cells)
 
     def to_frame(self) -> "pd.DataFrame":
         """One row per level."""

@@ -9,7 +9,7 @@ import torch
 
 from secondary_sinks.detection import primary_weakening
 from secondary_sinks.detection.arrangements import holm
-from secondary_sinks.detection.weakening import mean_over_texts
+from secondary_sinks.detection.weakening import pooled_mean
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.types import SinkTable
 from tests.detection.traces import sink, trace_of
@@ -127,16 +127,16 @@ def test_a_window_without_layers_is_refused():
         primary_weakening([], SinkTable(sinks=()), window=0)
 
 
-def test_the_mean_over_texts_by_hand():
+def test_the_pooled_mean_by_hand():
     """Texts with means 1 and 3, of 1 and 3 values: mean 2.5, pseudo-values 2 and 4."""
     values, texts = np.array([1.0, 3.0, 3.0, 3.0, np.nan]), np.array([0, 1, 1, 1, 1])
-    mean, low, high = mean_over_texts(values, texts)
+    mean, low, high = pooled_mean(values, texts)
     assert mean == 2.5
     assert (high - low) / 2 == pytest.approx(
         12.706 * np.std([2, 4], ddof=1) / math.sqrt(2), rel=1e-3
     )
-    assert math.isnan(mean_over_texts(values[:1], texts[:1])[1])
-    assert math.isnan(mean_over_texts(values[4:], texts[4:])[0])
+    assert math.isnan(pooled_mean(values[:1], texts[:1])[1])
+    assert math.isnan(pooled_mean(values[4:], texts[4:])[0])
 
 
 def test_holm_by_hand():

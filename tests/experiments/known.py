@@ -61,7 +61,7 @@ def twice():
 
 GARDENS = {
     "plain": lambda: planted(*three(forming=(3,))),
-    "five": lambda: planted(*[Plant(pos=pos, forming=(3,)) for pos in FIVE]),
+    "five": lambda: planted(*[Plant(pos=pos, forming=(3,)) for pos in FIVE], n_texts=16),
     "none": lambda: planted(),
     "one": lambda: planted(Plant(pos=20, forming=(3,)), n_texts=1),
     "no twins": lambda: planted(*three(forming=(3,)), twins=False),
@@ -72,15 +72,15 @@ GARDENS = {
         ]
     ),
     "silent": lambda: planted(
-        *[Plant(pos=pos, forming=(3,), by="attention") for pos in (12,)], n_texts=6, change=mute
+        *[Plant(pos=pos, forming=(3,), by="attention") for pos in (12,)], n_texts=8, change=mute
     ),
     "fewer texts": lambda: planted(*three(forming=(3,)), n_texts=3, n_layers=5),
     "loud": lambda: planted(*three(forming=(3,)), change=loud),
     "anisotropic": lambda: planted(*three(forming=(3,)), anisotropy=30.0),
-    "followed": lambda: planted(*strong(attended=True), change=attend(1), n_texts=6),
-    "shunned": lambda: planted(*strong(attended=True), change=attend(-1), n_texts=6),
-    "strong live": lambda: planted(*dying((5, 3, 7, 4, 6)), n_texts=6),
-    "strong die": lambda: planted(*dying((5, 7, 3, 6, 4)), n_texts=6),
+    "followed": lambda: planted(*strong(attended=True), change=attend(1), n_texts=8),
+    "shunned": lambda: planted(*strong(attended=True), change=attend(-1), n_texts=8),
+    "strong live": lambda: planted(*dying((5, 3, 7, 4, 6)), n_texts=8),
+    "strong die": lambda: planted(*dying((5, 7, 3, 6, 4)), n_texts=8),
     "twice": lambda: planted(*twice(), n_layers=26, n_texts=3),
     "some texts": lambda: in_some_texts(Plant(pos=12, forming=(4,)), Plant(pos=30, forming=(4,))),
     "some texts, turns": lambda: in_some_texts(*takes_over(), n_layers=14),

@@ -8,7 +8,7 @@ from secondary_sinks.texts import TokenizedText
 from tests.questions.gardens import PRIMARY, texts
 
 
-def planted(*plants, n_texts=5, primary=PRIMARY, change=None, **options):
+def planted(*plants, n_texts=8, primary=PRIMARY, change=None, **options):
     """What experiments are given: several texts with the same plants. `change(model)` edits it."""
     garden = plant([primary, *plants], **options)
     if change:

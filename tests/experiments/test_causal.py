@@ -26,19 +26,19 @@ def by_attention():
 def test_sinks_that_one_mlp_writes(by_one, module):
     finding = module.run(by_one)
     assert finding.verdict.outcome == "supported"
-    assert finding.verdict.n_sinks == 15
+    assert finding.verdict.n_sinks == 24
     assert len(finding.frame)
     assert len(finding.figure.data)
     assert all(len(figure.data) for figure in finding.figures.values())
     assert finding.captions.keys() == {"figure", *finding.figures}
-    assert set(finding.tables["cells"]["text_id"]) == {"t0", "t1", "t2", "t3", "t4"}
+    assert set(finding.tables["cells"]["text_id"]) == {f"t{n}" for n in range(8)}
 
 
 def test_the_map_of_patches_shows_every_layer_and_only_the_planted_one_works(by_one):
     finding = mlp_patching.run(by_one)
     for figure in (finding.figure, finding.figures["noising"]):
         shares = np.asarray(figure.data[0].z, dtype=float)
-        assert shares.shape == (15, by_one.n_layers)
+        assert shares.shape == (24, by_one.n_layers)
         assert np.isfinite(shares).all()
         assert (shares.argmax(axis=1) == 3).all()
         assert (np.delete(shares, 3, axis=1) < shares[:, [3]]).all()
@@ -59,7 +59,7 @@ def test_curves_of_neurons_are_of_all_sinks_at_every_number():
         (drawn,) = {tuple(line.x) for line in figure.data if line.name}
         assert set(drawn) < set(cells["k"])
         for k in drawn:
-            assert len(cells[cells["k"] == k].drop_duplicates(["text_id", "sink_pos"])) == 15
+            assert len(cells[cells["k"] == k].drop_duplicates(["text_id", "sink_pos"])) == 24
 
 
 @pytest.mark.parametrize("module", [mlp_ablation, mlp_patching], ids=lambda module: module.NAME)

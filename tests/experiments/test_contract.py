@@ -60,7 +60,7 @@ def tiny(tmp_path_factory):
 
 
 def test_cases_are_the_secondary_sinks_with_controls(observed):
-    assert len(observed.pairs()) == 15
+    assert len(observed.pairs()) == 24
     for trace, case in observed.pairs():
         assert trace.text_id == case.sink.text_id
         assert int(trace.tokens[case.control]) == case.sink.token_id
@@ -78,11 +78,11 @@ def test_progress_is_said_now_and_then_and_never_at_the_end(monkeypatch, observe
     assert not lines, "it has just begun"
     monkeypatch.setattr(shared, "SECONDS", 0.0)
     neurons.run(told)
-    assert lines[:5] == [f"forming MLPs: {done} of 5 texts" for done in range(5)]
-    assert lines[5:] == [f"neurons: {done} of 5 texts" for done in range(5)]
+    assert lines[:8] == [f"forming MLPs: {done} of 8 texts" for done in range(8)]
+    assert lines[8:] == [f"neurons: {done} of 8 texts" for done in range(8)]
 
 
-def interval(low, high, n=15, n_texts=5):
+def interval(low, high, n=15, n_texts=6):
     return Interval(value=(low + high) / 2, low=low, high=high, n=n, n_texts=n_texts)
 
 
@@ -93,13 +93,13 @@ def interval(low, high, n=15, n_texts=5):
         (interval(0.1, 0.4), "contradicted"),
         (interval(0.4, 0.6), "inconclusive"),
         (interval(0.6, 0.9, n=4), "inconclusive"),
-        (interval(0.6, 0.9, n_texts=2), "inconclusive"),
+        (interval(0.6, 0.9, n_texts=5), "inconclusive"),
     ],
 )
 def test_a_verdict_says_no_more_than_the_interval(found, outcome):
     verdict = judged("claim", found, "because", **WORDS)
     assert verdict.outcome == outcome
-    few = found.n < 5 or found.n_texts < 3
+    few = found.n < 5 or found.n_texts < 6
     assert verdict.why.startswith("because") != few
 
 
@@ -113,12 +113,12 @@ def test_what_is_written_is_what_was_found(tmp_path, finding, observed):
     out = tmp_path / "new" / "out"
     assert lines[0] == f"norms: {out}"
     pd.testing.assert_frame_equal(pd.read_parquet(out / "data.parquet"), finding.frame)
-    assert len(pd.read_csv(out / "ratios.csv")) == 15
+    assert len(pd.read_csv(out / "ratios.csv")) == 24
     record = json.loads((out / "verdict.json").read_text())
     assert record["verdict"]["outcome"] == finding.verdict.outcome == "supported"
     assert record["verdict"]["value"] == pytest.approx(finding.verdict.value)
     assert record["provenance"]["command"] == "mine"
-    assert len(record["provenance"]["texts"]) == 5
+    assert len(record["provenance"]["texts"]) == 8
     assert {"weights_sha256", "n_layers"} <= record["provenance"]["model"].keys()
     assert record["columns"].keys() == set(finding.frame.columns)
     page = (out / "figure.html").read_text()

@@ -27,7 +27,7 @@ def named(*tokens):
 
 @pytest.mark.parametrize(
     ("tokens", "outcome"),
-    [((" ", "7", "\n"), "supported"), ((" the", " a", "7"), "contradicted"), (("x",) * 3, "con")],
+    [((" ", "7", "\n"), "supported"), ((" the", " a", "7"), "inconclusive"), (("x",) * 3, "con")],
 )
 def test_tokens_with_and_without_letters(tokens, outcome):
     finding = sink_tokens.run(named(*tokens))
@@ -38,10 +38,10 @@ def test_tokens_with_and_without_letters(tokens, outcome):
 def test_tokens_are_counted_against_all_that_there_are():
     finding = sink_tokens.run(named(" the", " ", "7"))
     row = finding.frame[finding.frame["token"] == " the"].iloc[0]
-    assert (row["n_sinks"], row["n_texts"], row["n_occurrences"]) == (5, 5, 10)
-    assert (row["share"], row["per_10k"]) == (0.5, 1e4 * 5 / (5 * 64))
+    assert (row["n_sinks"], row["n_texts"], row["n_occurrences"]) == (8, 8, 16)
+    assert (row["share"], row["per_10k"]) == (0.5, 1e4 * 8 / (8 * 64))
     assert row["place"] == pytest.approx(12 / 63)
-    assert (row["kind"], len(finding.tables["places"])) == ("letters", 15)
+    assert (row["kind"], len(finding.tables["places"])) == ("letters", 24)
 
 
 @pytest.mark.parametrize(
@@ -87,18 +87,34 @@ SCATTERED = [(4 + 3 * n, 5 + (5 * n) % 17) for n in range(12)]
 @pytest.mark.parametrize(
     ("pairs", "outcome", "told"),
     [
-        ([(22, 23)] * 12, "supported", "1 level(s) hold 100% of 12 sinks: (22, 23) with 12"),
+        (
+            [(22, 23)] * 12 + [(10, 5)] * 6,
+            "supported",
+            "2 level(s) hold 100% of 18 sinks: (10, 5) with 6",
+        ),
+        (
+            [(22, 23)] * 12,
+            "inconclusive",
+            "one level, not several: 1 level(s) hold 100% of 12 sinks: (22, 23) with 12",
+        ),
+        (
+            [(22, 22)] * 6 + [(22, 23)] * 7 + [(22, 24)] * 4,
+            "inconclusive",
+            "; 2 cell(s) of the heat map with at least 5 sinks",
+        ),
         (SCATTERED, "contradicted", "0 level(s) hold 0% of 12 sinks: none"),
-        (SCATTERED[:6], "inconclusive", "in fewer than 10 texts a level may go unseen"),
+        (SCATTERED[:8], "inconclusive", "in fewer than 10 texts a level may go unseen"),
         ([(22, 23)] * 4, "inconclusive", "no secondary sink could be asked (4 in fewer than 5"),
     ],
-    ids=["same", "scattered", "few texts", "too few"],
+    ids=["two levels", "same", "neighbours", "scattered", "few texts", "too few"],
 )
 def test_levels_of_released_detections(tmp_path, pairs, outcome, told):
     path = released(tmp_path / "theirs.jsonl", pairs)
     finding = sink_levels.run(garden("plain"), released=[path])
     theirs = finding.further[0]
-    assert (finding.verdict.outcome, theirs.outcome) == ("supported", outcome)
+    assert (finding.verdict.outcome, theirs.outcome) == ("inconclusive", outcome)
+    assert finding.verdict.why.startswith("one level, not several: ")
+    assert finding.verdict.n_claims == theirs.n_claims == 2
     assert told in theirs.why
     assert str(path) in theirs.claim
     assert set(finding.frame["model"]) == {"planted", str(path)}
@@ -106,7 +122,7 @@ def test_levels_of_released_detections(tmp_path, pairs, outcome, told):
 
 
 def test_a_model_without_sinks_beside_one_that_has_some(tmp_path):
-    path = released(tmp_path / "theirs.jsonl", [(22, 23)] * 12)
+    path = released(tmp_path / "theirs.jsonl", [(22, 23)] * 12 + [(10, 5)] * 6)
     finding = sink_levels.run(garden("none"), released=[path])
     assert finding.verdict.outcome == "inconclusive"
     assert finding.further[0].outcome == "supported"

@@ -11,9 +11,12 @@ PRIMARY = Plant(pos=0, forming=(1,), strength=400.0)
 class Garden:
     """A planted model, traces of some texts, and the sinks found in them."""
 
-    def __init__(self, *plants, n_texts=5, primary=PRIMARY, **options):
+    def __init__(self, *plants, n_texts=8, primary=PRIMARY, change=None, **options):
+        """`change`, if there is one, is done to the planted model before any text is observed."""
         self.planted = plant([primary, *plants], **options)
         self.model = self.planted.model
+        if change is not None:
+            change(self.model)
         self.traces = [
             observe(self.model, tokens, text_id=f"t{number}")
             for number, tokens in enumerate(texts(self.planted, n_texts))

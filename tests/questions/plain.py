@@ -7,7 +7,6 @@ import json
 import math
 
 import torch
-from scipy import stats
 
 from secondary_sinks.types import Edit
 from tests.causal import slow
@@ -106,18 +105,41 @@ class PlainText:
         return cache[f"blocks.{block}.attn.hook_pattern"][0].mean(0).sum(0).double()
 
 
-def verdict(values, line=0.5, bounded=True):
-    """Mean, interval and outcome of numbers by text: {text: [number, ...]}."""
-    means = [sum(numbers) / len(numbers) for numbers in values.values()]
-    value, in_interval = sum(means) / len(means), means + ([0.5] if bounded else [])
-    if len(means) < 2:
+def verdict(values, line=0.5, n_claims=1, median=False):
+    """Mean or median, interval and outcome of numbers by text: {text: [number, ...]}."""
+    means = sorted(sum(numbers) / len(numbers) for numbers in values.values())
+    n, tail = len(means), 0.025 / n_claims
+    value = (means[n // 2] + means[(n - 1) // 2]) / 2 if median else sum(means) / n
+    if n < 2:
         return value, math.nan, math.nan, "inconclusive"
-    n, centre = len(in_interval), sum(in_interval) / len(in_interval)
-    spread = math.sqrt(sum((one - centre) ** 2 for one in in_interval) / (n - 1) / n)
-    reach = stats.t.ppf(0.975, n - 1) * spread
-    low, high = centre - reach, centre + reach
-    if bounded:
-        low, high = max(low, -1.0), min(high, 1.0)
-    few = len(means) < 3 or sum(map(len, values.values())) < 5
+    if median:
+        out = sum(half_of(n, k) <= tail for k in range(n))
+        low, high = (means[out - 1], means[n - out]) if out else (math.nan, math.nan)
+    else:
+        low = least_mean(sum(means), n, tail)
+        high = 1 - least_mean(n - sum(means), n, tail)
+    few = 0.5**n > tail or sum(map(len, values.values())) < 5
     outcome = "supported" if low > line else "contradicted" if high < line else "inconclusive"
     return value, low, high, "inconclusive" if few else outcome
+
+
+def half_of(n, k):
+    """Chance of at most k heads."""
+    return sum(math.comb(n, one) for one in range(k + 1)) / 2**n
+
+
+def least_mean(total, n, tail):
+    """By halving: the mean at which texts add up to so much as rarely as the tail says."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        mean = (low + high) / 2
+        bounds = [
+            sum(
+                (k - h) * math.comb(n, k) * mean**k * (1 - mean) ** (n - k) for k in range(h, n + 1)
+            )
+            / (total - h)
+            for h in range(n)
+            if h < total
+        ]
+        low, high = (low, mean) if min([1.0, *bounds]) > tail else (mean, high)
+    return low if total else 0.0

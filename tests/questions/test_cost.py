@@ -50,3 +50,17 @@ def test_a_long_text_costs_more_and_one_without_sinks_nothing(garden, name):
 def test_without_sinks_nothing_is_to_pay(garden):
     nobody = garden.sinks.of_kind("primary")
     assert {c.replayed + c.recomputed for c in costs(ALL, garden.traces, nobody, 10)} == {0}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_claims_are_counted_before_they_are_made(garden, name):
+    """A question makes at most the claims that it is counted with, and is told of all others."""
+    few = {"edits": ["zero"]} if name in ("necessity", "redistribution", "harm") else {}
+    counted = questions.n_claims_of([name], garden.sinks)
+    verdicts = getattr(questions, name)(*garden.asked, **few).verdicts
+    assert len(verdicts) <= counted
+    assert {verdict.n_claims for verdict in verdicts} == {counted}
+    together = questions.n_claims_of(ALL, garden.sinks)
+    assert together == 14  # layers 0 to 3, formed by MLPs; then 2, 3, 1, 2 and 1
+    told = getattr(questions, name)(*garden.asked, **few, n_claims=together).verdicts
+    assert {verdict.n_claims for verdict in told} == {together}

@@ -56,7 +56,7 @@ def test_the_threshold_is_where_the_criterion_says(answer):
     factor, norm = answer.tables["threshold"].to_dict("records")
     assert factor["low"] <= 19 / 60 <= factor["high"]
     assert norm["value"] == pytest.approx(60 * factor["value"], rel=0.01)
-    assert (factor["n_sinks"], factor["n_below"], factor["n_never"]) == (15, 0, 0)
+    assert (factor["n_sinks"], factor["n_below"], factor["n_never"]) == (24, 0, 0)
     assert factor["low"] < factor["value"] < factor["high"]
 
 

@@ -130,7 +130,10 @@ def test_too_few_texts_and_sinks_are_inconclusive_and_say_so():
     for plants, n_texts in ((three(forming=(3,)), 2), ([Plant(pos=20, forming=(3,))], 4)):
         answer = necessity(*Garden(*plants, n_texts=n_texts).asked)
         assert set(outcomes(answer).values()) == {"inconclusive"}
-        assert all("at least 5 in 3 are needed" in verdict.why for verdict in answer.verdicts)
+        # Five claims: that the MLP of layer 0, 1, 2 or 3 is needed, and that MLPs form sinks.
+        words = "at least 5 in 8 are needed to decide 5 claims together"
+        assert all(words in verdict.why for verdict in answer.verdicts)
+        assert {verdict.n_claims for verdict in answer.verdicts} == {5}
 
 
 def test_copies_and_sinks_without_mass_are_left_out_and_counted():
@@ -188,7 +191,7 @@ def test_sinks_for_which_no_ordinary_token_is_left_are_left_out():
 )
 def test_what_zeroing_chose_is_judged_by_other_edits(edits, outcome):
     """A made-up table: zeroing ends all sinks, the mean none, other MLPs none."""
-    places = [(f"t{text}", pos) for text in range(5) for pos in (3, 7)]
+    places = [(f"t{text}", pos) for text in range(6) for pos in (3, 7)]
     cells = pd.DataFrame(
         {
             "text_id": text,
@@ -201,7 +204,7 @@ def test_what_zeroing_chose_is_judged_by_other_edits(edits, outcome):
         for edit in edits
         for where in ("forming", "other")
     )
-    assert _formed(cells, {}).outcome == outcome
+    assert _formed(cells, {}, n_claims=1).outcome == outcome
 
 
 def test_the_numbers_are_those_of_the_engine():

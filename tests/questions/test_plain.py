@@ -71,17 +71,17 @@ def question(asked, ask, **options):
     return ask(asked.model, asked.traces, asked.sinks, forming=asked.forming, **options)
 
 
-def same(got, values, line=0.5, bounded=True):
+def same(got, values):
     """A verdict is what for loops make of the same shares."""
-    value, low, high, outcome = verdict(values, line, bounded)
+    value, low, high, outcome = verdict(values, n_claims=got.n_claims)
     assert got.outcome == outcome
     assert got.value == pytest.approx(value, rel=1e-3, abs=1e-6)
     for one, other in ((got.low, low), (got.high, high)):
         assert one == pytest.approx(other, rel=1e-3, abs=1e-6, nan_ok=True)
 
 
-def differences(rows, column, own, control, alive):
-    """By text: share that end (or stay) of one kind of cell less that of another, per sink."""
+def pairs(rows, column, own, control, alive):
+    """By text: share that end (or stay) in one kind of cell and not in another, per sink."""
     by_sink = {}
     for row in rows:
         value = float(row["is_sink"]) if alive else 1 - float(row["is_sink"])
@@ -90,7 +90,7 @@ def differences(rows, column, own, control, alive):
     values = {}
     for (text, _), found in by_sink.items():
         one, other = (sum(found[name]) / len(found[name]) for name in (own, control))
-        values.setdefault(text, []).append(one - other)
+        values.setdefault(text, []).append(one * (1 - other))
     return values
 
 
@@ -119,7 +119,7 @@ def test_necessity(asked):
     found = []
     for way in ("mean", "resample:4"):
         rows = [row for row in cells if row["edit"] == way]
-        values = differences(rows, "where", "forming", "other", alive=False)
+        values = pairs(rows, "where", "forming", "other", alive=False)
         found.append((verdict(values)[0], values))
     same(answer.verdicts[-1], min(found, key=lambda one: one[0])[1])
     sinks = answer.cells[answer.cells["role"] == "sink"].to_dict("records")
@@ -136,9 +136,9 @@ def test_sufficiency(asked):
     asked.check(answer.cells)
     rows = [row for row in answer.cells.to_dict("records") if row["where"] != "layer"]
     made = [row for row in rows if row["patch"] == "denoising" and row["where"] == "forming"]
-    same(answer.verdicts[0], differences(made, "donor", "sink", "ordinary", alive=True))
+    same(answer.verdicts[0], pairs(made, "donor", "sink", "ordinary", alive=True))
     ended = [row for row in rows if row["patch"] == "noising"]
-    same(answer.verdicts[1], differences(ended, "where", "forming", "other", alive=False))
+    same(answer.verdicts[1], pairs(ended, "where", "forming", "other", alive=False))
 
 
 def test_norm_dose(asked):
@@ -146,9 +146,9 @@ def test_norm_dose(asked):
     asked.check(answer.cells)
     rows = answer.cells.to_dict("records")
     turned = [row for row in rows if row["test"] == "turned" and row["factor"] == 1.0]
-    same(answer.verdicts[1], differences(turned, "role", "sink", "other", alive=False))
+    same(answer.verdicts[1], pairs(turned, "role", "sink", "other", alive=False))
     least = [row for row in rows if row["test"] == "least"]
-    same(answer.verdicts[2], differences(least, "role", "sink", "other", alive=False))
+    same(answer.verdicts[2], pairs(least, "role", "sink", "other", alive=False))
 
 
 def test_sparsity(asked):
@@ -156,9 +156,9 @@ def test_sparsity(asked):
     asked.check(answer.cells)
     few = [row for row in answer.cells.to_dict("records") if row["few"]]
     without = [row for row in few if row["test"] == "without" and row["neurons"] != "control"]
-    same(answer.verdicts[0], differences(without, "neurons", "top", "random", alive=False))
+    same(answer.verdicts[0], pairs(without, "neurons", "top", "random", alive=False))
     only = [row for row in few if row["test"] == "only"]
-    same(answer.verdicts[1], differences(only, "neurons", "top", "random", alive=True))
+    same(answer.verdicts[1], pairs(only, "neurons", "top", "random", alive=True))
 
 
 def test_the_order_of_neurons(asked):
@@ -203,14 +203,48 @@ def test_redistribution(asked):
     sums = {}
     for row in answer.cells.to_dict("records"):
         if row["edit"] == "zero":
-            total = sums.setdefault(row["text_id"], [0.0, 0.0])
+            total = sums.setdefault(row["text_id"], [0.0] * 4)
             sign = 1 if row["role"] == "sink" else -1
-            total[0] += sign * row["primary"]
-            total[1] += sign * row["freed"]
-    share = sum(one[0] for one in sums.values()) / sum(one[1] for one in sums.values())
-    assert answer.verdicts[0].value == pytest.approx(share)
-    if len(sums) == 1:
-        assert answer.verdicts[0].outcome == "inconclusive"
+            for place, name in enumerate(("primary", "freed", "primary_direct", "freed_direct")):
+                total[place] += sign * row[name]
+    beyond = {text: [one[0] / one[1] - one[2] / one[3]] for text, one in sums.items()}
+    assert answer.verdicts[0].value == pytest.approx(verdict(beyond, median=True)[0])
+    assert answer.verdicts[0].outcome == "inconclusive"  # too few texts
+
+
+def test_proportional_shares(asked):
+    """The edited key in the clean run's softmax, row by row; all else as it was."""
+    answer = question(asked, redistribution, edits=["zero"])
+    layers = {(one.text_id, one.pos): one.layers for one in asked.forming}
+    for row in answer.cells.iloc[:4].to_dict("records"):
+        plain, key = asked.plain[row["text_id"]], (row["text_id"], row["sink_pos"])
+        _, cache = plain.run([Edit(pos=row["pos"], layer=layers[key])])
+        swapped = {
+            f"blocks.{layer + 1}.attn.hook_pattern": swap(plain, cache, layer + 1, row["pos"])
+            for layer in asked.layers[key]
+            if layer + 1 < len(plain.trace.norm)
+        }
+        moved = moved_attention(asked, plain, swapped, key, row["pos"])
+        for name, value in moved.items():
+            assert row[f"{name}_direct"] == pytest.approx(value, rel=1e-3, abs=2e-3), (name, row)
+
+
+def swap(plain, cache, block, pos):
+    """The clean pattern, renormalised for what each later query pays to the edited key."""
+    name = f"blocks.{block}.attn.hook_pattern"
+    clean, edited = plain.clean[name].double(), cache[name].double()
+    q, old = (plain.heads(plain.clean, block, one).double() for one in "qk")
+    new = plain.heads(cache, block, "k").double()
+    pattern = clean.clone()
+    for head in range(q.shape[1]):
+        group = head // (q.shape[1] // new.shape[1])
+        for query in range(pos + 1, len(q)):
+            change = float(q[query, head] @ (new[pos, group] - old[pos, group])) / q.shape[2] ** 0.5
+            row = pattern[0, head, query]
+            row[pos] *= math.exp(change)
+            row /= row.sum()
+    pattern[0, :, pos] = edited[0, :, pos]
+    return pattern
 
 
 def moved_attention(asked, plain, cache, key, pos):
@@ -258,17 +292,17 @@ def test_harm(asked):
         rise = float(sum(whole[at] for at in counted)) / len(counted)
         assert row["loss_edited"] - row["loss_clean"] == pytest.approx(rise, rel=1e-3, abs=2e-6)
         if row["edit"] == "zero":
-            rises[row["text_id"]] = row["loss_edited"] - row["loss_clean"]
+            rises[row["text_id"]] = row["loss_edited"] / row["loss_clean"] - 1
     beyond = {}
     for text, rise in rises.items():
         rows = answer.cells[(answer.cells["text_id"] == text) & (answer.cells["edit"] == "zero")]
         controls = [
-            row["loss_edited"] - row["loss_clean"]
+            row["loss_edited"] / row["loss_clean"] - 1
             for row in rows.to_dict("records")
             if row["role"] == "controls"
         ]
         beyond[text] = [rise - sum(controls) / len(controls)]
-    value, low, high, _ = verdict(beyond, bounded=False)
+    value, low, high, _ = verdict(beyond, median=True)
     got = answer.verdicts[0]
     assert got.value == pytest.approx(value)
     assert got.low == pytest.approx(low, nan_ok=True)

@@ -2,35 +2,77 @@
 
 import numpy as np
 import pytest
+import torch
 
 from secondary_sinks import redistribution
 from secondary_sinks.models.planted import Plant
-from secondary_sinks.questions.redistribution import CLAIM
+from secondary_sinks.questions.redistribution import CLAIM, MATERIAL
 from secondary_sinks.types import Edit
 from tests.questions.gardens import Garden, outcomes, three
 from tests.questions.plain import PlainText
 from tests.questions.test_necessity import ATTENTION
 
-TRUTHS = {
+
+def taking_over(model):
+    """Tokens that attend to the sink look less for the primary in all later blocks.
+
+    Heads carry how much they attend to the sink at its mark (the second plant's) to a free axis of
+    the residual; queries that hold some of it score lower with the mark of the first plant, the
+    primary. Without the sink the primary takes over.
+    """
+    primary, sink, free, dim = 2, 4, 5, 6
+    with torch.no_grad():
+        for block in model.blocks:
+            block.attn.W_V[:, sink, 7] = 1.0
+            block.attn.W_O[:, 7, free] = 2.0
+            block.attn.W_Q[:, free, dim] = -4.0
+            block.attn.W_K[:, primary, dim] = 2.0
+
+
+PLAIN = {
     # One sink at a time: the primary is nearly all that is left to attend to.
-    "the primary alone": ([Plant(pos=20, forming=(3,))], 6, "supported"),
-    # Three sinks: of what one leaves, two others take as much as the primary.
-    "other sinks": (three(forming=(3,)), 4, "contradicted"),
-    "attention formed them": (ATTENTION, 4, "inconclusive"),
-    "no sinks": ([], 4, "inconclusive"),
-    "too few texts": (three(forming=(3,)), 2, "inconclusive"),
+    "most of it goes to the primary": ([Plant(pos=20, forming=(3,))], {}),
+    "much goes to other sinks": (three(forming=(3,)), {}),
+    "queries by content": (three(forming=(3,)), {"content_queries": True}),
 }
 
 
-@pytest.mark.parametrize("name", TRUTHS)
-def test_the_verdicts_are_what_was_planted(name):
-    plants, n_texts, outcome = TRUTHS[name]
-    answer = redistribution(*Garden(*plants, n_texts=n_texts).asked)
-    assert outcomes(answer) == {CLAIM: outcome}
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_softmax_without_mechanism_gives_no_more_than_proportional(name):
+    plants, options = PLAIN[name]
+    answer = redistribution(*Garden(*plants, n_texts=6, **options).asked, edits=["zero"])
+    assert outcomes(answer) == {CLAIM: "contradicted"}
+    assert answer.effects["beyond"].abs().max() < MATERIAL / 3
+    share = answer.effects.set_index("receiver")["share"]["primary"]
+    assert share > 0.69 if len(plants) == 1 else share < 0.43
+
+
+def test_a_primary_that_takes_over_is_found():
+    garden = Garden(Plant(pos=20, forming=(3,)), n_texts=6, change=taking_over)
+    answer = redistribution(*garden.asked, edits=["zero", "mean"])
+    assert outcomes(answer) == {CLAIM: "supported"}
+    beyond = answer.effects.set_index(["edit", "receiver"])["beyond"]
+    assert beyond["zero", "primary"] > 3 * MATERIAL
+    assert beyond["zero", "rest"] < 0
+
+
+@pytest.mark.parametrize(
+    ("plants", "n_texts", "words"),
+    [
+        (ATTENTION, 6, "no MLP forms"),
+        ([], 6, "no secondary sink"),
+        (three(forming=(3,)), 5, "15 sink(s) in 5 text(s) with controls; at least 5 in 6"),
+    ],
+    ids=["attention formed them", "no sinks", "too few texts"],
+)
+def test_what_cannot_be_decided_says_why(plants, n_texts, words):
+    answer = redistribution(*Garden(*plants, n_texts=n_texts).asked, edits=["zero"])
+    assert outcomes(answer) == {CLAIM: "inconclusive"}
+    assert words in answer.verdicts[0].why
 
 
 def test_all_that_is_freed_is_found_again():
-    cells = redistribution(*Garden(*three(forming=(3,))).asked).cells
+    cells = redistribution(*Garden(*three(forming=(3,)), n_texts=3).asked).cells
     gained = cells[["primary", "others", "rest"]].sum(axis=1)
     assert gained.to_numpy() == pytest.approx(cells["freed"].to_numpy())
     sinks = cells[cells["role"] == "sink"]
@@ -50,6 +92,9 @@ def test_shares_by_hand():
     gained = (primary / after - primary / before).sum()
     freed = (sink / before - 1 / after).sum()
     assert share["primary"] == pytest.approx(gained / freed, rel=0.01)
+    expected = answer.effects.set_index("receiver")["proportional"]
+    assert expected["primary"] == pytest.approx(gained / freed, rel=0.01)
+    assert expected.sum() == pytest.approx(1.0)
     assert share.sum() == pytest.approx(1.0)
 
 
@@ -78,7 +123,7 @@ def test_primaries_that_take_turns_gain_in_the_blocks_that_read_them():
 
 
 def test_ways_to_ablate_are_told():
-    garden = Garden(*three(forming=(3,)), n_texts=4)
+    garden = Garden(*three(forming=(3,)), n_texts=6)
     answer = redistribution(*garden.asked, edits=["zero", "mean"])
     assert "zero and mean agree" in answer.verdicts[0].why
     assert set(answer.effects["edit"]) == {"zero", "mean"}

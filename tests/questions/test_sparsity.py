@@ -75,7 +75,7 @@ def test_as_many_random_neurons_are_zeroed():
 
 
 def test_gated_mlps_with_grouped_queries_too():
-    garden = Garden(*three(forming=(3,)), gated=True, n_kv_heads=2, n_texts=4)
+    garden = Garden(*three(forming=(3,)), gated=True, n_kv_heads=2, n_texts=7)
     assert outcomes(sparsity(*garden.asked)) == {NEEDED: "supported", ENOUGH: "supported"}
 
 

@@ -50,13 +50,13 @@ def test_one_of_two_redundant_mlps_is_enough():
 
 def test_attention_that_forms_a_sink_is_said():
     answer = sufficiency(*Garden(*TRUTHS["attention"][0]).asked)
-    assert all("15 of 15 sinks have no forming MLP" in verdict.why for verdict in answer.verdicts)
+    assert all("24 of 24 sinks have no forming MLP" in verdict.why for verdict in answer.verdicts)
 
 
 def test_neighbours_stand_in_where_there_are_no_twins():
     answer = sufficiency(*Garden(*three(forming=(3,)), twins=False).asked)
     assert set(answer.cells["control"]) == {"neighbour"}
-    assert "0 of 15 tokens are token twins" in answer.verdicts[0].why
+    assert "0 of 24 tokens are token twins" in answer.verdicts[0].why
     assert answer.verdicts[0].outcome == "supported"
 
 

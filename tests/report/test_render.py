@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from secondary_sinks.report import render, strips, tables, write_report
+from secondary_sinks.report.claims import claims, tally
 from secondary_sinks.runs import RunFolder
 from tests.plots import frames
 from tests.report.pages import Html, layer_effect, page, record, verdict
@@ -239,3 +240,16 @@ def test_a_layer_that_ends_sinks_is_told():
     words = Html(page(record=record(layer_effects=rows))).words
     assert "Editing the MLP of layer 3 prolongs the life of 25% of the sinks" in words
     assert "Editing the MLP of layer 0" not in words
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ((13, 13), "hold together at 95%: error rates are divided by 13 claims"),
+        ((4, 13), "hold together at 90%: error rates are divided by 4 and 13 claims"),
+    ],
+)
+def test_a_page_says_how_surely_all_its_intervals_hold_at_once(numbers, words):
+    found = claims({"verdicts": [verdict() | {"n_claims": number} for number in numbers]}, {})
+    assert words in tally(found)
+    assert f"for {numbers[0]} claims together" in found[0].interval

@@ -1,0 +1,69 @@
+"""Direct effects on attention: one key is another one, all queries and other keys are as they were.
+
+What a later query pays to the new key less than to the old one goes to its other keys, and its
+learned sink, in proportion to what they had: a softmax does that, without any mechanism.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from secondary_sinks.measures import attention_to_replaced_key, seeing_queries
+from secondary_sinks.observation import LayerView
+
+
+def direct_mass(
+    view: LayerView,
+    keys: Float[Tensor, "cell kv_head d_head"],
+    self_attention: Float[Tensor, "cell head"],
+    positions: Int[Tensor, "cell"],
+) -> Float[Tensor, "cell"]:
+    """Attention mass of each replica, were it there instead of the clean token.
+
+    Queries of later tokens are frozen; the token's own query is the edited one.
+    """
+    assert view.denominator is not None
+    n_pos, device = len(view.queries), view.queries.device
+    positions = positions.to(device)
+    old_keys = view.run.keys[positions]
+    new, old = (view.run.scores(view.queries, k).float() for k in (keys, old_keys))
+    paid = attention_to_replaced_key(new, view.denominator.without(positions, old))
+    reach = view.run.window
+    later = torch.arange(n_pos, device=device)[:, None] - positions
+    sees = (later > 0) & (later < (reach or n_pos))
+    # Where a query sees nothing but itself, `without` has no meaning and gives NaN.
+    received = paid.mean(0).where(sees, 0.0).sum(0) + self_attention.mean(-1)
+    return received / seeing_queries(n_pos, reach).to(device)[positions]
+
+
+def direct_masses(
+    view: LayerView,
+    keys: Float[Tensor, "cell kv_head d_head"],
+    paid: Float[Tensor, "cell watch"],
+    positions: Int[Tensor, "cell"],
+    watch: Sequence[int],
+) -> Float[Tensor, "cell watch"]:
+    """Attention mass of other tokens, were each replica there instead of the clean token.
+
+    Queries of later tokens, and all keys but one, are those of the clean run: what a later query
+    pays to the replica's key less than to the clean one goes to its other keys in proportion.
+    `paid` is what the replica itself pays to the watched tokens.
+    """
+    assert view.denominator is not None
+    n_pos, device = len(view.queries), view.queries.device
+    positions, reach = positions.to(device), view.run.window or n_pos
+    new, old = (view.run.scores(view.queries, k).float() for k in (keys, view.run.keys[positions]))
+    after = torch.logaddexp(new, view.denominator.without(positions, old))
+    clean = view.denominator.log_sum[..., None]
+    query = torch.arange(n_pos, device=device)[:, None]
+    later, itself = query - positions, query == positions
+    sums = torch.where((later > 0) & (later < reach), after, clean)
+    masses = []
+    for number, key in enumerate(watch):
+        score = view.run.scores(view.queries, view.run.keys[[key]]).float()
+        received = (score - sums).exp().mean(0).where(~itself, paid[:, number].to(device))
+        seen = (query >= key) & (query - key < reach)
+        masses.append(received.where(seen, 0.0).sum(0) / seen.sum())
+    return torch.stack(masses, dim=1)
