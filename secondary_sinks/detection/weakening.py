@@ -102,9 +102,11 @@ def primary_weakening(
 
 
 def pooled_mean(values: Values, texts: NDArray[np.int64]) -> tuple[float, float, float]:
-    """Mean, and its interval over texts: a jackknife with the t distribution (Tukey 1958).
+    """Mean over all values, and a band for figures: a jackknife over texts (Tukey 1958).
 
-    NaN values are left out; the interval is NaN with fewer than two texts.
+    A text with more sinks weighs more, so no verdict rests on it.
+
+    NaN values are left out; the band is NaN with fewer than two texts.
     """
     known = ~np.isnan(values)
     values, rows = values[known], np.unique(texts[known], return_inverse=True)[1]
