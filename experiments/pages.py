@@ -91,7 +91,12 @@ def page_of(name: str, folder: Path) -> str:
     question, says, did, mind = told_by(name)
     record = read_record(folder / RECORD)
     source = f"data/{name}/{RECORD}"
-    parts = [f"# {question}", _section(SECTIONS[0], says), _section(SECTIONS[1], did)]
+    parts = [
+        f"# {question}",
+        *_older([record]),
+        _section(SECTIONS[0], says),
+        _section(SECTIONS[1], did),
+    ]
     parts.append("## What we found\n\n" + _found(record, source))
     captions = record.get("captions", {})
     parts += [_picture(path, name, captions) for path in sorted(folder.glob("*.png"))]
@@ -108,6 +113,7 @@ def index_of(names: Sequence[str], data: Path) -> str:
     lines = [
         "# Results",
         _over(records),
+        *_older(records),
         *_depth(records, data),
         "| question | outcome | in numbers, or why there are none |\n|---|---|---|",
     ]
@@ -122,6 +128,19 @@ def index_of(names: Sequence[str], data: Path) -> str:
         "copied from the `verdict.json` that the page links to. `make results` makes all again."
     )
     return "\n\n".join(lines) + "\n"
+
+
+def _older(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A warning where verdicts are of a version that corrected each of them by itself."""
+    verdicts = [record["verdict"] for record in records if "verdict" in record]
+    if all("n_claims" in verdict for verdict in verdicts):
+        return []
+    return [
+        "**Made by an earlier version of these methods.** The numbers that were measured stand; "
+        "intervals and outcomes do not keep today's error rates, and some statistics have changed "
+        "(see *What all questions share* on the page of causal questions). `make results` makes "
+        "this anew."
+    ]
 
 
 def numbers_of(verdict: Mapping[str, Any]) -> str:

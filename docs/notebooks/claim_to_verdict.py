@@ -25,7 +25,7 @@ from secondary_sinks import detect, necessity, observe, sufficiency
 from secondary_sinks.testing import Plant, plant
 
 
-def garden(*plants, n_texts=6):
+def garden(*plants, n_texts=8):
     """A model with these plants, and texts that share them among other words."""
     planted = plant([Plant(pos=0, forming=(1,), strength=400.0), *plants])
     ordinary, chance = planted.tokens >= 16, torch.Generator().manual_seed(0)
@@ -43,7 +43,7 @@ def verdicts(answer):
 # %% [markdown]
 # ## A model in which the claim is true
 # The MLP of layer 4 writes both sinks. The first claim below names that layer and no other: it is
-# the only one without which they end, in whichever of five ways it is ablated.
+# the only one without which they end, in whichever of six ways it is ablated.
 
 # %%
 model, traces = garden(Plant(pos=12, forming=(4,)), Plant(pos=30, forming=(4,)))
@@ -73,7 +73,7 @@ answer.effects.query("layer in (3, 4, 5)")[
 
 # %%
 model, traces = garden(
-    Plant(pos=12, forming=(4,), by="attention"), Plant(pos=30, forming=(5,), by="attention")
+    Plant(pos=12, forming=(4,), by="attention"), Plant(pos=30, forming=(3,), by="attention")
 )
 copied = detect(traces)
 assert {sink.kind for sink in copied.sinks} == {"primary", "secondary"}

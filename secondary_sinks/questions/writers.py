@@ -56,7 +56,7 @@ def writer_verdicts(table: pd.DataFrame) -> tuple[Verdict, ...]:
     one half; contradicted where it lies below, even if every undecided MLP were a writer. The
     layer is chosen by the same sinks, so the interval is corrected for two: a sink has one writer
     alone, so no three layers can each be that of half of the sinks. Sinks without a twin are left
-    out and counted. inconclusive with fewer than five sinks or six texts. `layer` is None where
+    out and counted. inconclusive with fewer than five sinks or seven texts. `layer` is None where
     no MLP is the writer of any.
     """
     found = [v for name, part in levels_in(table) for v in _of_level(name, part)]
@@ -96,7 +96,8 @@ def _verdict(
     )
     n_without = len(part[part["n_donors"] == 0][["text_id", "pos"]].drop_duplicates())
     left_out = {NO_TWIN: n_without}
-    outcome, missing = outcome_of(interval), too_few(interval.n, interval.n_texts, left_out)
+    outcome = outcome_of(interval)
+    missing = too_few(interval.n, interval.n_texts, left_out, HALVES)
     if missing or (outcome == "contradicted" and outcome_of(most) != "contradicted"):
         outcome = "inconclusive"
     words = _words(known, layer, writers or [], sum(wrote), len(wrote), len(set(texts)))
@@ -107,6 +108,7 @@ def _verdict(
         interval,
         statistic=STATISTIC,
         controls=CONTROLS + told(left_out),
+        n_claims=HALVES,
     )
     return replace(found, layer=layer)
 

@@ -84,7 +84,7 @@ CASES = {
     "no layers": (on("no-layers"), "no-layers"),
     "negative layers": (on("minus-layers"), "minus-layers"),
     "width a word": (on("word-width"), "word-width"),
-    "a context below zero": (on("minus-context"), "how long a text may be (max_position_embedd"),
+    "a context below zero": (on("minus-context"), "cannot be used: max_position_embeddings is"),
     "no heads": (on("no-heads"), "no-heads"),
     "heads that do not divide": (on("odd-heads"), "odd-heads"),
     "more layers than weights": (on("huge-layers"), "huge-layers"),

@@ -29,7 +29,8 @@ def test_what_quick_leaves_out_has_no_price(sinks):
 
 
 def test_seconds_are_cells_times_those_of_the_trial(sinks, monkeypatch):
-    cells = int(re.search(r"([\d,]+) replayed", prices.prices({"neurons": {}}, sinks)[0])[1])
+    said = re.search(r"([\d,]+) replayed", prices.prices({"neurons": {}}, sinks)[0])[1]
+    cells = int(said.replace(",", ""))
     monkeypatch.setattr(prices, "trial", lambda observed: (2.0, 5.0))
     assert prices.prices({"neurons": {}}, sinks)[0].endswith(f"about {2 * cells} s")
 

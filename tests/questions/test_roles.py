@@ -47,7 +47,7 @@ def test_roles_and_verdicts_are_what_was_planted(name):
     plants, truth, outcomes, named_by_zero = TRUTHS[name]
     answer = roles(*Garden(*plants, twins=2).asked)
     table = answer.to_frame()
-    assert len(table.groupby(["text_id", "pos"])) == 15
+    assert len(table.groupby(["text_id", "pos"])) == 24
     for (_, _), rows in table.groupby(["text_id", "pos"]):
         assert rows["layer"].tolist() == list(range(int(rows["l_start"].iloc[0]) + 1))
         found = dict(zip(rows["layer"], rows["role"], strict=True))
@@ -58,9 +58,9 @@ def test_roles_and_verdicts_are_what_was_planted(name):
 
 
 def test_what_a_verdict_says():
-    (verdict,) = roles(*Garden(*three(forming=(2, 4), chain=True), n_texts=3).asked).verdicts
-    assert verdict.why == "writer: MLP 4 (9 of 9 sinks in 3 texts); enabler: MLP 2"
-    assert (verdict.value, verdict.n_sinks, verdict.n_texts) == (1.0, 9, 3)
+    (verdict,) = roles(*Garden(*three(forming=(2, 4), chain=True)).asked).verdicts
+    assert verdict.why == "writer: MLP 4 (24 of 24 sinks in 8 texts); enabler: MLP 2"
+    assert (verdict.value, verdict.n_sinks, verdict.n_texts) == (1.0, 24, 8)
 
 
 def test_no_sinks_and_too_few_are_inconclusive_and_say_so():
@@ -68,14 +68,14 @@ def test_no_sinks_and_too_few_are_inconclusive_and_say_so():
     assert (none.outcome, none.layer) == ("inconclusive", None)
     (few,) = roles(*Garden(*three(forming=(3,)), n_texts=2).asked).verdicts
     assert (few.outcome, few.layer) == ("inconclusive", 3)
-    assert "at least 5 in 3 are needed" in few.why
+    assert "at least 5 in 7 are needed" in few.why
 
 
 def test_a_layer_that_writes_one_of_several_sinks_is_not_the_writer_of_the_level():
     plants = [Plant(pos=12, forming=(3,)), Plant(pos=24, forming=(3,)), Plant(pos=36, forming=(5,))]
     table = roles(*Garden(*plants).asked).to_frame().assign(level=0.0)
     (verdict,) = writer_verdicts(table)
-    assert (verdict.layer, verdict.why) == (3, "writer: MLP 3 (10 of 15 sinks in 5 texts)")
+    assert (verdict.layer, verdict.why) == (3, "writer: MLP 3 (16 of 24 sinks in 8 texts)")
 
 
 def test_without_a_twin_nothing_is_said_and_the_sinks_are_counted():
@@ -86,7 +86,7 @@ def test_without_a_twin_nothing_is_said_and_the_sinks_are_counted():
     assert table["ended_twin"].isna().all()
     (verdict,) = answer.verdicts
     assert (verdict.outcome, verdict.n_sinks) == ("inconclusive", 0)
-    assert "15 without a token twin" in verdict.why
+    assert "24 without a token twin" in verdict.why
 
 
 def test_twins_come_from_another_text_where_the_own_has_none():

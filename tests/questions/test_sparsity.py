@@ -8,6 +8,7 @@ import pytest
 from secondary_sinks import sparsity
 from secondary_sinks.models.planted import Plant
 from secondary_sinks.questions.sparsity import ENOUGH, NEEDED
+from tests.marks import thinned
 from tests.questions.gardens import Garden, outcomes, three
 from tests.questions.test_necessity import TRUTHS
 
@@ -27,7 +28,7 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", thinned(list(EXPECTED), list(EXPECTED)[::3]))
 def test_the_verdicts_are_what_was_planted(name):
     plants = FOUR if name == "four neurons together" else TRUTHS[name][0]
     needed, enough = EXPECTED[name]
