@@ -10,7 +10,7 @@ OUT ?= runs/demo
 RESULTS ?= runs/results
 # Tests in as many processes as there are cores, one thread each; see tests/conftest.py for which
 # tests stay in one process.
-PYTEST := -m pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder
+PYTEST := -m pytest --numprocesses auto --dist loadscope --no-loadscope-reorder
 TYPICAL := -m "not exhaustive"
 
 .PHONY: demo test test-all test-tl4 check docs results clean

@@ -4,7 +4,9 @@ from tests.shapes import check_shapes
 
 check_shapes("secondary_sinks")
 
+import functools  # noqa: E402
 import os  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
@@ -47,17 +49,34 @@ def pytest_configure(config):
         margins.install(config)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """A file stays in one process, and so do all tests of the real weights; slow ones begin."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
-    items.sort(key=lambda item: START_WITH.get(group_of(item), len(START_WITH)))
+    """What takes longest begins."""
+    items.sort(key=lambda item: START_WITH.get(group_of(item.nodeid), len(START_WITH)))
 
 
-def group_of(item):
-    """The tests that share a process: those of a file, or those of the real weights."""
-    return "real" if item.get_closest_marker("real") else item.nodeid.partition("::")[0]
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A file stays in one process, and so do all files with tests of the real weights."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return group_of(nodeid)
+
+    return Groups(config, log)
+
+
+def group_of(nodeid):
+    """The tests that share a process: those of a file, or of all files that read real weights."""
+    file = nodeid.partition("::")[0]
+    return "real" if file in files_with_real_weights() else file
+
+
+@functools.cache
+def files_with_real_weights():
+    root = Path(__file__).parent
+    found = (file for file in root.rglob("test_*.py") if "mark.real" in file.read_text("utf-8"))
+    return {file.relative_to(root.parent).as_posix() for file in found}
 
 
 @pytest.fixture(scope="session")
