@@ -46,7 +46,7 @@ def test_the_first_token_has_the_norm_and_loses_it(right):
     expected, _ = right
     norms = [expected.states[f"blocks.{layer}.hook_resid_post"][0].norm() for layer in range(6)]
     assert max(norms[0], *norms[GOES:]) < 30
-    assert min(norms[ARISES:GOES]) == pytest.approx(float(max(norms)), rel=0.01)
+    assert min(norms[ARISES:GOES]) == pytest.approx(float(max(norms)), rel=0.02)
     assert abs(expected.states[f"blocks.{GOES}.hook_resid_post"][0, MASSIVE]) < 1e-6 * max(norms)
 
 
