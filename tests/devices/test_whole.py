@@ -27,7 +27,7 @@ DEVICE = "mps"
 """Mixes no more than the others do, and has no float64."""
 TYPICAL = ["mlp_anatomy", "mlp_patching", "primary_weakening"]
 """What reads activations, what replays edits, and what recomputes texts."""
-SMALLER = {"norm_and_score": {"resamples": 49}}
+SMALLER = {"norm_and_score": {"permutations": 99}}
 
 
 def observed(device):

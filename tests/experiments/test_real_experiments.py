@@ -28,7 +28,7 @@ def observed(smollm2, real_tokens):
 
 @pytest.fixture(scope="module")
 def findings(observed):
-    quick = {primary_weakening: {"restore": False}, norm_and_score: {"resamples": 1}}
+    quick = {primary_weakening: {"restore": False}, norm_and_score: {"permutations": 99}}
     modules = (
         criterion_check,
         mlp_anatomy,
