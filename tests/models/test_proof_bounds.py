@@ -11,7 +11,7 @@ from secondary_sinks.models.lockstep import lockstep
 from secondary_sinks.models.proof import CHECKS, prove
 from secondary_sinks.testing.conformance import model_classes
 from secondary_sinks.testing.families import tiny
-from tests.marks import thinned
+from tests.marks import OLD, thinned
 from tests.mechanisms import ALTERNATING, CASES
 from tests.models.massive import ARISES, GOES, MASSIVE, PROBE, massive
 
@@ -24,7 +24,7 @@ WITHIN = range(ARISES + 1, GOES + 1)
 
 def shares(original, expected):
     """Of a model loaded from `original`: each layer's difference from what is expected."""
-    model = load_model(original, device="cpu", bridge=False, skip=CHECKS)
+    model = load_model(original, device="cpu", bridge=not OLD, skip=CHECKS)
     states, _ = lockstep(model, expected.probe, expected.states)
     found = compare(states, expected.states, expected.bounds)
     return {name: one.share for name, one in found.items()}
