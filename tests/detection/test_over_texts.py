@@ -108,7 +108,7 @@ def test_a_median_is_wrong_no_more_often_than_promised(n, n_claims):
 
 @pytest.mark.parametrize("n", thinned([6, 12, 30], [12]))
 def test_the_bound_is_that_of_the_best_hinge_by_hand(n):
-    for total in (1, n / 2 + 0.3, n - 1.5, n):
+    for total in (1.0, n / 2 + 0.3, n - 1.5, float(n)):
         for mean in (0.2, 0.5):
             bounds = [1.0]
             for h in range(n):
