@@ -72,6 +72,7 @@ def parse_jsonl(content: str, name: str) -> list[Text]:
 def _parse_line(line: str, number: int, where: str) -> Text:
     record = load_object(line, where)
     text_id = record.get("id", f"line-{number}")
-    if not isinstance(text_id, str | int) or not str(text_id).strip():
+    of_kind = isinstance(text_id, str | int) and not isinstance(text_id, bool)
+    if not of_kind or not str(text_id).strip():
         raise TextError(f"{where}: id must be a string, got {text_id!r}")
     return text_of(record, str(text_id), where)

@@ -54,6 +54,7 @@ BAD_LINES = {
     "half-surrogate-id": ('{"id": "\\udfff", "text": "a b"}', "surrogate"),
     "id-null": ('{"id": null, "text": "a b"}', "None"),
     "id-blank": ('{"id": " ", "text": "a b"}', "' '"),
+    "id-true": ('{"id": true, "text": "a b"}', "True"),
     "id-list": ('{"id": [1], "text": "a b"}', "[1]"),
     "messages-empty": ('{"messages": []}', "'messages'"),
     "messages-dict": ('{"messages": {"role": "user"}}', "'messages'"),
