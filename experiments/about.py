@@ -14,7 +14,7 @@ from experiments.written import RECORD
 from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import RunFolder, about, describe, durable
-from secondary_sinks.runs.keys import code_version
+from secondary_sinks.runs.hashes import code_version
 from secondary_sinks.texts.again import kept
 from secondary_sinks.types import Thresholds
 

@@ -32,7 +32,7 @@ from experiments.probe import Probe, principal_directions
 from experiments.shared import Finding, Observed, judged, nobody, places, unanswered
 from secondary_sinks import Verdict
 from secondary_sinks.plots import clouds, interval_lines
-from secondary_sinks.questions.statistics import paired_over_texts
+from secondary_sinks.statistics.intervals import paired_over_texts
 
 NAME, QUESTION = "mlp_directions", "Which directions of its input trigger the forming MLP?"
 CLAIM = "few directions of what it reads trigger the MLP of the creation layer"

@@ -27,10 +27,10 @@ import typer
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, judged, nobody, places, unanswered, who
 from secondary_sinks import Trace, Verdict
-from secondary_sinks.causal.measured import readers
+from secondary_sinks.causal.outcome import readers
 from secondary_sinks.plots import clouds
-from secondary_sinks.questions.cases import Case
-from secondary_sinks.questions.statistics import (
+from secondary_sinks.questions.matched_pairs import Case
+from secondary_sinks.statistics.intervals import (
     LEAST_IN_TEXT,
     PERMUTATIONS,
     Within,

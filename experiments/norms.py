@@ -23,10 +23,10 @@ import pandas as pd
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, judged, nobody, unanswered, who
 from secondary_sinks import Trace, Verdict
-from secondary_sinks.causal.measured import readers
+from secondary_sinks.causal.outcome import readers
 from secondary_sinks.plots import layer_profiles
-from secondary_sinks.questions.cases import Case
-from secondary_sinks.questions.statistics import share_over_texts
+from secondary_sinks.questions.matched_pairs import Case
+from secondary_sinks.statistics.intervals import share_over_texts
 
 NAME, QUESTION = "norms", "How long are residuals, keys and values of sinks?"
 CLAIM = "{} of secondary sinks are shorter than those of the same tokens elsewhere"

@@ -16,8 +16,8 @@ Written = Float[Tensor, "d_model"]
 def same_weights(name: str) -> Any:
     """The Hugging Face model of the same name, with fused attention."""
     from secondary_sinks.foreign import load_weights
-    from secondary_sinks.models.gguf_cache import converted_folder, embedded_gguf
-    from secondary_sinks.models.sources import resolve
+    from secondary_sinks.models.gguf.cache import converted_folder, embedded_gguf
+    from secondary_sinks.models.original.sources import resolve
 
     source = resolve(name)
     folder = converted_folder(embedded_gguf()) if source.kind == "embedded" else source.path

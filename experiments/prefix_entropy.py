@@ -28,8 +28,8 @@ from secondary_sinks import Verdict
 from secondary_sinks.measures import prefix_entropies
 from secondary_sinks.observation import activations
 from secondary_sinks.plots import interval_lines
-from secondary_sinks.questions.cases import Case, TextCases
-from secondary_sinks.questions.statistics import median_over_texts
+from secondary_sinks.questions.matched_pairs import Case, TextCases
+from secondary_sinks.statistics.intervals import median_over_texts
 
 NAME, QUESTION = "prefix_entropy", "What do secondary sinks do to the entropy of the text so far?"
 CLAIM = "the entropy of the text so far falls with a secondary sink"

@@ -29,7 +29,7 @@ from experiments.planes import principal_plane, told_apart, tsne_plane
 from experiments.shared import Finding, Observed, judged, nobody, places, unanswered
 from secondary_sinks import Verdict
 from secondary_sinks.plots import clouds
-from secondary_sinks.questions.statistics import Interval, median_over_texts
+from secondary_sinks.statistics.intervals import Interval, median_over_texts
 
 NAME, QUESTION = "separability", "Where can a sink be told from the same token elsewhere?"
 CLAIM = "what the MLP of the creation layer writes tells sinks from the same tokens elsewhere"

@@ -20,10 +20,10 @@ from secondary_sinks import SinkTable, Trace, Verdict, bundled_corpus, load_mode
 from secondary_sinks.models import HookedModel
 from secondary_sinks.plots import notice
 from secondary_sinks.questions.answer import Words, added, told, verdict_of
-from secondary_sinks.questions.cases import Case, TextCases, cases_of
-from secondary_sinks.questions.statistics import HALF, Interval, outcome_of, too_few
+from secondary_sinks.questions.matched_pairs import Case, TextCases, cases_of
 from secondary_sinks.runs import analyse, describe
 from secondary_sinks.runs.about import fed_first
+from secondary_sinks.statistics.intervals import HALF, Interval, outcome_of, too_few
 from secondary_sinks.texts import TokenizedText, check_feed
 from secondary_sinks.texts.again import tokenize_again
 

@@ -34,7 +34,7 @@ from secondary_sinks import SinkTable, Verdict, find_levels
 from secondary_sinks.detection import read_released
 from secondary_sinks.detection.levels import LEAST_TEXTS, counts_for_levels
 from secondary_sinks.plots import level_heatmap, level_heatmaps
-from secondary_sinks.questions.statistics import share_over_texts
+from secondary_sinks.statistics.intervals import share_over_texts
 from secondary_sinks.texts.read import read_utf8
 from secondary_sinks.texts.sizes import json_lines
 from secondary_sinks.types import Levels

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         threshold_sweep,
     )
     from secondary_sinks.models import load_model
-    from secondary_sinks.observation import observe
+    from secondary_sinks.observation import observe, trace_from_cache
     from secondary_sinks.questions import (
         Answer,
         forming_mlps,
@@ -63,6 +63,7 @@ _ROOMS = {
     "threshold_sweep": "detection",
     "load_model": "models",
     "observe": "observation",
+    "trace_from_cache": "observation",
     "Answer": "questions",
     "forming_mlps": "questions",
     "harm": "questions",
@@ -121,6 +122,7 @@ __all__ = [
     "sufficiency",
     "threshold_sweep",
     "tokenize",
+    "trace_from_cache",
 ]
 
 

@@ -26,8 +26,8 @@ START_WITH = {
     for number, group in enumerate(
         (
             "real",
-            "tests/runs/test_kills.py",
-            "tests/runs/test_ray.py",
+            "tests/sweeps/test_kills.py",
+            "tests/sweeps/test_ray.py",
             "tests/browser/test_notebook.py",
             "tests/test_docs.py",
             "tests/causal/test_edits_exact.py",
@@ -98,7 +98,7 @@ def smollm2_original():
     """The Hugging Face model that `smollm2` was made from."""
     from transformers import AutoModelForCausalLM
 
-    from secondary_sinks.models.gguf_cache import converted_folder, embedded_gguf
+    from secondary_sinks.models.gguf.cache import converted_folder, embedded_gguf
 
     folder = converted_folder(embedded_gguf())
     return AutoModelForCausalLM.from_pretrained(

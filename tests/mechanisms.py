@@ -4,8 +4,8 @@
 mechanisms are proven by the variants that `LIKE` names.
 """
 
-from secondary_sinks.testing.conformance import model_classes
 from secondary_sinks.testing.families import configs
+from tools.conformance import model_classes
 
 MECHANISMS = {
     "llama": "grouped queries, rope, a gated MLP",

@@ -4,7 +4,7 @@ import functools
 
 import torch
 
-from secondary_sinks.models.layers import begin
+from secondary_sinks.layerwise.begin import begin
 
 NORM_WHAT_THEY_WRITE = ("Olmo2", "Gemma2", "Gemma3")
 """Models whose MLP output is normed before it is written: the hook sees it after the norm."""

@@ -10,7 +10,7 @@ from secondary_sinks import measures
 from secondary_sinks.cli.reference import reference
 from secondary_sinks.measures import cached
 from secondary_sinks.runs import columns
-from secondary_sinks.testing import plants
+from secondary_sinks.testing import plant_scores as plants
 from tests.marks import thinned
 
 DOCS = Path(__file__).parents[1] / "docs"

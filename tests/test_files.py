@@ -23,10 +23,13 @@ OPENING = {
 MOVING = {"renames", "move", "copy2", "copyfile", "copytree", "link_to", "hardlink_to"}
 ALLOWED = {
     "cli/entry.py": {"os.open"},  # os.devnull
-    "models/checkpoint.py": {"safe_open"},  # of what was opened the line before
-    "models/gguf_cache.py": {"building.rename", "(building / SEAL).write_text"},  # made here
-    "models/gguf_ropes.py": {"np.fromfile"},  # of a file whose header was read by `files`
-    "testing/held.py": {"STATUS.read_text", "STATUS.with_name('clear_refs').write_text"},  # /proc
+    "models/original/checkpoint.py": {"safe_open"},  # of what was opened the line before
+    "models/gguf/cache.py": {"building.rename", "(building / SEAL).write_text"},  # made here
+    "models/gguf/ropes.py": {"np.fromfile"},  # of a file whose header was read by `files`
+    "testing/peak_memory.py": {
+        "STATUS.read_text",
+        "STATUS.with_name('clear_refs').write_text",
+    },  # /proc
     "texts/read.py": {"resource.read_text"},  # of the package
     "plots/cells.py": {"sinks.set_index(['text_id', 'sink_pos'])['mass_clean'].rename"},  # pandas
     "experiments/criterion_check.py": {"frame.groupby(['reason', 'found']).size().rename"},

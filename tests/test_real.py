@@ -5,8 +5,8 @@ import torch
 
 from secondary_sinks import ablate, detect, observe
 from secondary_sinks.measures import mass_from_qk, sink_share, value_drain
-from secondary_sinks.models.expected import expect
-from secondary_sinks.models.proof import prove
+from secondary_sinks.models.proof.expected import expect
+from secondary_sinks.models.proof.prove import prove
 from secondary_sinks.types import Edit, Thresholds
 from tests.marks import thinned
 from tests.oracles import decoder_layers, edited_runs, keep, original_measures, typical

@@ -9,14 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.errors import AttributionError, UnsupportedModelError
+from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.layerwise.submodules import activation_of, mlp_ends, neurons_of
 from secondary_sinks.measures import alignment, norms
-from secondary_sinks.models.parts import activation_of, mlp_ends, neurons_of
-from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.observation import walk
-from secondary_sinks.observation.belongs import check_belongs, check_same
-from secondary_sinks.observation.gather import Gather
-from secondary_sinks.texts.twins import Control, match_controls
+from secondary_sinks.observation.check_trace import check_belongs, check_same
+from secondary_sinks.observation.collector import Gather
 from secondary_sinks.types import MlpAnatomy, MlpStage, Sink, SinkTable, Trace
+from secondary_sinks.types.controls import Control, match_controls
 
 GATED = ("input", "gate", "up", "act", "act*up", "down")
 PLAIN = ("input", "up", "act", "down")

@@ -8,13 +8,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondary_sinks.attribution.events import directions, events_of, ordinary_weights
+from secondary_sinks.layerwise.protocol import Hook, HookedModel
+from secondary_sinks.layerwise.submodules import heads_of, neurons_of
 from secondary_sinks.measures.contributions import neuron_contributions, projection
 from secondary_sinks.measures.precision import in_float64
-from secondary_sinks.models.parts import heads_of, neurons_of
-from secondary_sinks.models.protocol import Hook, HookedModel
 from secondary_sinks.observation import LayerView, walk
-from secondary_sinks.observation.belongs import check_belongs, check_same
-from secondary_sinks.observation.gather import Gather
+from secondary_sinks.observation.check_trace import check_belongs, check_same
+from secondary_sinks.observation.collector import Gather
 from secondary_sinks.types import Formation, FormationEvent, SinkTable, Trace
 
 Table = dict[str, Tensor]

@@ -1,7 +1,7 @@
 """Hooked model + `Trace` + sinks + edits -> `Effects`: what an intervention does."""
 
 from secondary_sinks.causal.ablate import ablate
-from secondary_sinks.causal.beside import before_and_after, direct_and_total
+from secondary_sinks.causal.compare import before_and_after, direct_and_total
 from secondary_sinks.causal.donors import reference_means
 from secondary_sinks.causal.recompute import recompute
 from secondary_sinks.causal.recomputed import Recomputed

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from secondary_sinks.causal.check import check_words
 from secondary_sinks.causal.controls import Owners, owners_of
 from secondary_sinks.causal.donors import token_twins
-from secondary_sinks.causal.measured import edited_sinks, first, means_over
+from secondary_sinks.causal.outcome import edited_sinks, first, means_over
 from secondary_sinks.causal.replay import Progress, Replay, replay
 from secondary_sinks.detection import joint_tests
-from secondary_sinks.models.protocol import HookedModel
-from secondary_sinks.observation.belongs import check_belongs
+from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.observation.check_trace import check_belongs
 from secondary_sinks.types import Edit, Effect, Effects, SinkTable, Thresholds, Trace
 
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from secondary_sinks.causal.donors import Donors, shaped
-from secondary_sinks.causal.kinds import SITES, edited
-from secondary_sinks.models.layers import hook_name
-from secondary_sinks.models.protocol import Hook, HookedModel
+from secondary_sinks.causal.edit_kinds import SITES, edited
+from secondary_sinks.layerwise.interface import hook_name
+from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.types import Cell, Edit
 
 Target = tuple[int, Edit, int]

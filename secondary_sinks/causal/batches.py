@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import torch
 
-from secondary_sinks.models.protocol import HookedModel
+from secondary_sinks.layerwise.protocol import HookedModel
 
 Item = TypeVar("Item")
 SCORES_AT_ONCE = 1 << 24

@@ -4,10 +4,10 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from secondary_sinks.causal.kinds import DIRECTED, KINDS, OVER, SITES, VALUED, is_possible
+from secondary_sinks.causal.edit_kinds import DIRECTED, KINDS, OVER, SITES, VALUED, is_possible
 from secondary_sinks.errors import EditError
-from secondary_sinks.models.layers import hook_name
-from secondary_sinks.models.protocol import HookedModel
+from secondary_sinks.layerwise.interface import hook_name
+from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.types import Cell, Edit, Trace
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from secondary_sinks.texts.twins import Control, match_controls, similar_tokens
 from secondary_sinks.types import Sink, SinkTable, Trace
+from secondary_sinks.types.controls import Control, match_controls, similar_tokens
 
 
 def controls_of(

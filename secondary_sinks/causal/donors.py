@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from secondary_sinks.causal.kinds import DIRECTED, REPLACING, Given
+from secondary_sinks.causal.edit_kinds import DIRECTED, REPLACING, Given
 from secondary_sinks.errors import EditError
+from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.measures.geometry import ORDINARY_NORM
-from secondary_sinks.models.protocol import Hook, HookedModel
-from secondary_sinks.observation.belongs import check_same
-from secondary_sinks.observation.gather import Gather
-from secondary_sinks.observation.walk import walk
+from secondary_sinks.observation.check_trace import check_same
+from secondary_sinks.observation.collector import Gather
+from secondary_sinks.observation.layers import walk
 from secondary_sinks.types import Cell, Edit, Trace
 
 Place = tuple[str, int]

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from secondary_sinks.models.layers import Passage, Strip
+from secondary_sinks.layerwise.interface import Passage, Strip
 
 LOGITS_AT_ONCE = 1 << 24
 """Logits of the clean text held at once: 64 MiB in float32."""

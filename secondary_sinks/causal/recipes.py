@@ -14,7 +14,7 @@ So "patch:twin" asks whether a sink needs what its own layer writes there and no
 from secondary_sinks.causal.check import check_words
 from secondary_sinks.causal.controls import Owners, never_sinks
 from secondary_sinks.causal.donors import token_twins
-from secondary_sinks.causal.kinds import DIRECTED
+from secondary_sinks.causal.edit_kinds import DIRECTED
 from secondary_sinks.errors import EditError
 from secondary_sinks.types import Edit, SinkTable, Trace
 

@@ -20,18 +20,19 @@ from secondary_sinks.causal.apply import LayerEdits
 from secondary_sinks.causal.batches import in_batches
 from secondary_sinks.causal.check import Context, check_cells
 from secondary_sinks.causal.donors import Donors, Means, settle
-from secondary_sinks.causal.entering import Entered, entering
+from secondary_sinks.causal.first_edit import Entered, entering
 from secondary_sinks.causal.losses import losses
 from secondary_sinks.causal.recomputed import Recomputed, Table
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.causal.states import states_of
 from secondary_sinks.errors import EditError
+from secondary_sinks.layerwise.begin import begin
+from secondary_sinks.layerwise.interface import refuse_unreplicable
+from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.measures import norms, seeing_queries
-from secondary_sinks.models.layers import begin, refuse_unreplicable
-from secondary_sinks.models.protocol import HookedModel
 from secondary_sinks.observation import LayerView, walk
-from secondary_sinks.observation.belongs import check_belongs, check_same
-from secondary_sinks.observation.walk import paid_to
+from secondary_sinks.observation.check_trace import check_belongs, check_same
+from secondary_sinks.observation.layers import paid_to
 from secondary_sinks.types import Cell, Edit, Trace, as_cell
 
 STATES_AT_ONCE = 1 << 28

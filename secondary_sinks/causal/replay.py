@@ -27,12 +27,12 @@ from secondary_sinks.causal.direct import direct_mass, direct_masses
 from secondary_sinks.causal.donors import Donors, Means, settle
 from secondary_sinks.causal.states import STATES, states_of
 from secondary_sinks.errors import EditError, TraceError
+from secondary_sinks.layerwise.interface import hook_name, keep, refuse_unreplicable
+from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.measures import norms
-from secondary_sinks.models.layers import hook_name, keep, refuse_unreplicable
-from secondary_sinks.models.protocol import Hook, HookedModel
 from secondary_sinks.observation import LayerView, walk
-from secondary_sinks.observation.belongs import check_belongs, check_same
-from secondary_sinks.observation.kept import KeptPass
+from secondary_sinks.observation.cached_pass import KeptPass
+from secondary_sinks.observation.check_trace import check_belongs, check_same
 from secondary_sinks.types import Cell, Edit, Trace, as_cell
 
 Progress = Callable[[int, int], None]

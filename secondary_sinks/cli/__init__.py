@@ -1,5 +1,6 @@
 """typer: parse, call one function, print where the result is."""
 
-from secondary_sinks.cli.entry import main, run_app, say
+from secondary_sinks.cli.entry import main, run_app
+from secondary_sinks.cli.output import say
 
 __all__ = ["main", "run_app", "say"]

@@ -96,7 +96,7 @@ def report(
     model: Annotated[str | None, typer.Option(help="Which model, of a sweep of several.")] = None,
 ) -> None:
     """Write report.html of a finished run (again)."""
-    from secondary_sinks.cli.entry import say
+    from secondary_sinks.cli.output import say
     from secondary_sinks.report import write_report
     from secondary_sinks.runs import RunFolder
 
@@ -110,7 +110,7 @@ def compare(
     force: Annotated[bool, typer.Option("--force", help="Replace what --out holds.")] = False,
 ) -> None:
     """Put the models of several runs side by side on one page."""
-    from secondary_sinks.cli.entry import say
+    from secondary_sinks.cli.output import say
     from secondary_sinks.report import write_comparison
     from secondary_sinks.runs import RunFolder
 
@@ -168,7 +168,7 @@ def generate(
     ] = 0,
 ) -> None:
     """Let the model answer prompts at length; sinks sit in such answers."""
-    from secondary_sinks.cli.entry import say
+    from secondary_sinks.cli.output import say
     from secondary_sinks.models import load_model
     from secondary_sinks.runs.generate import Sampling, check_place, read_prompts
     from secondary_sinks.runs.generate import generate as answer

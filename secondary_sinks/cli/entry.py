@@ -12,23 +12,13 @@ from typing import Any
 from typer import Typer
 from typer.main import get_command
 
+from secondary_sinks.cli.output import Stopped, one_line, printable
 from secondary_sinks.errors import SinkError, SinkWarning
 
 BAD_INPUT = 2
 INTERRUPTED = 130
 NOBODY_LISTENS = 141
-LONGEST_WORD = 400
-"""Of a message, in characters: a value of 5,000 is not worth a screen."""
 _show_as_python_does = warnings.showwarning
-
-
-class Stopped(Exception):  # noqa: N818  nothing went wrong
-    """The end of a command that has been told about already, with its exit code."""
-
-    def __init__(self, code: int, line: str = "") -> None:
-        """`line` goes to the standard error."""
-        super().__init__(line)
-        self.code = code
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -131,22 +121,6 @@ def _warn(message: Warning | str, *where: object, **more: object) -> None:
         print("warning: " + one_line(str(message)), file=sys.stderr)
     else:
         _show_as_python_does(message, *where, **more)  # type: ignore[arg-type]
-
-
-def printable(text: str) -> str:
-    """The text with control characters (terminal escapes among them) made visible."""
-    return "".join(c if c.isprintable() or c in "\n " else f"\\x{ord(c):02x}" for c in text)
-
-
-def one_line(message: str) -> str:
-    """The message on one line, with nothing in it that steers a terminal, and no endless word."""
-    words = printable(message).split()
-    return " ".join(w if len(w) <= LONGEST_WORD else f"{w[:LONGEST_WORD]}..." for w in words)
-
-
-def say(message: object) -> None:
-    """A line on the standard output, unwrapped so that a path can be copied."""
-    print(printable(str(message)))
 
 
 def _is_usage_error(error: Exception) -> bool:

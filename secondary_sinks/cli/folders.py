@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from secondary_sinks.cli.entry import Stopped, say
+from secondary_sinks.cli.output import Stopped, say
 from secondary_sinks.runs.export import export
-from secondary_sinks.runs.merge import merge
-from secondary_sinks.runs.standing import standing, verify
+from secondary_sinks.sweeps.merge import merge
+from secondary_sinks.sweeps.status import standing, verify
 
 DAMAGED = 3
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from secondary_sinks.cli.entry import printable
+from secondary_sinks.cli.output import printable
 from secondary_sinks.detection import Released, find_levels, read_released
 from secondary_sinks.detection.levels import LEAST_TEXTS
 from secondary_sinks.errors import DetectionError

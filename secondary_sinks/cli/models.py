@@ -9,9 +9,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from secondary_sinks.models import catalogue, memory
-from secondary_sinks.models.catalogue import EMBEDDED, ENTRIES, Entry
+from secondary_sinks.models import memory
 from secondary_sinks.models.configs import ARCHITECTURES
+from secondary_sinks.models.original import catalogue
+from secondary_sinks.models.original.catalogue import EMBEDDED, ENTRIES, Entry
 
 DTYPES = ("float32", "bfloat16", "float16")
 SHOWN = DTYPES[:2]

@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from secondary_sinks.cli.entry import printable
+from secondary_sinks.cli.output import printable
 from secondary_sinks.runs import RunFolder, whole_records, whole_table
 
 COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}

@@ -5,15 +5,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from secondary_sinks.cli.entry import Stopped, say
+from secondary_sinks.cli.output import Stopped, say
 from secondary_sinks.cli.show import show_found
 from secondary_sinks.cli.watch import Watch, check_format, show_summary
 from secondary_sinks.errors import SweepError
-from secondary_sinks.runs import RunFolder, executors, interrupts
-from secondary_sinks.runs.estimate import Estimate, estimate
-from secondary_sinks.runs.sweep import sweep
-from secondary_sinks.runs.sweep_config import SweepConfig
-from secondary_sinks.runs.sweep_file import from_dict, merged, read_config, short
+from secondary_sinks.runs import RunFolder
+from secondary_sinks.sweeps import executors, interrupts
+from secondary_sinks.sweeps.config import SweepConfig
+from secondary_sinks.sweeps.config_file import from_dict, merged, read_config, short
+from secondary_sinks.sweeps.estimate import Estimate, estimate
+from secondary_sinks.sweeps.sweep import sweep
 
 PARTIAL = 3
 """Exit code of a sweep that is done but for what was skipped."""

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-from secondary_sinks.cli.entry import one_line, printable, say
+from secondary_sinks.cli.output import one_line, printable, say
 from secondary_sinks.errors import SweepError
-from secondary_sinks.runs.sweep import Summary
+from secondary_sinks.sweeps.sweep import Summary
 
 FORMATS = ("text", "json")
 

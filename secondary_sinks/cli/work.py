@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from secondary_sinks.causal.check import check_words
-from secondary_sinks.cli.entry import say
+from secondary_sinks.cli.output import say
 from secondary_sinks.cli.show import Bars, show_found, show_inputs
+from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.models import load_model
-from secondary_sinks.models.hub import provenance
 from secondary_sinks.models.load import parse_device, parse_dtype
-from secondary_sinks.models.proof import check_skip
-from secondary_sinks.models.protocol import HookedModel
-from secondary_sinks.models.sources import resolve
+from secondary_sinks.models.original.hub import provenance
+from secondary_sinks.models.original.sources import resolve
+from secondary_sinks.models.proof.prove import check_skip
 from secondary_sinks.report import write_report
 from secondary_sinks.runs import (
     RunFolder,

@@ -20,7 +20,7 @@ from scipy import stats
 
 from secondary_sinks.detection.contrasts import GROUPS, Text, at_sides, contrasts, text_of
 from secondary_sinks.detection.levels import counts_for_levels
-from secondary_sinks.detection.verdict import judge
+from secondary_sinks.detection.weakening_verdict import judge
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.types import (
     Sink,

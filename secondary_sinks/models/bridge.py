@@ -8,7 +8,7 @@ from transformer_lens.model_bridge.sources import build_bridge_from_module
 from secondary_sinks.errors import UnsupportedModelError, reason
 from secondary_sinks.models.configs import architecture_of, context_length
 from secondary_sinks.models.loud import make_loud
-from secondary_sinks.models.tokenizers import attach_tokenizer
+from secondary_sinks.models.original.tokenizer_class import attach_tokenizer
 
 
 def to_bridge(hf_model: Any, tokenizer: Any, name: str) -> Any:

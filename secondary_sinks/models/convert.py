@@ -14,9 +14,9 @@ from transformer_lens.loading_from_pretrained import get_pretrained_state_dict
 from transformer_lens.utilities import get_device_for_block_index
 
 from secondary_sinks.errors import ModelError, UnsupportedModelError
+from secondary_sinks.layerwise.cached_generation import keep_end_tokens
 from secondary_sinks.models import configs
-from secondary_sinks.models.continuation import keep_end_tokens
-from secondary_sinks.models.tokenizers import attach_tokenizer
+from secondary_sinks.models.original.tokenizer_class import attach_tokenizer
 
 SUPPORTED_ROPES = {"default", "linear", "llama3", "yarn", "longrope"}
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from secondary_sinks.models.protocol import is_bridge
+from secondary_sinks.layerwise.protocol import is_bridge
 
 
 def architecture(model: Any) -> str:

@@ -9,13 +9,13 @@ import torch
 from transformers import PreTrainedModel
 
 from secondary_sinks.errors import ModelError, UnsupportedModelError
+from secondary_sinks.layerwise.protocol import is_bridge
 from secondary_sinks.models import memory
 from secondary_sinks.models.configs import architecture_of, check_architecture
-from secondary_sinks.models.expected import Expected, expect
-from secondary_sinks.models.originals import read_original
-from secondary_sinks.models.proof import check_skip, prove
-from secondary_sinks.models.protocol import is_bridge
-from secondary_sinks.models.sources import resolve
+from secondary_sinks.models.original.read import read_original
+from secondary_sinks.models.original.sources import resolve
+from secondary_sinks.models.proof.expected import Expected, expect
+from secondary_sinks.models.proof.prove import check_skip, prove
 
 DTYPES = {
     "float32": torch.float32,

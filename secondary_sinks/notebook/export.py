@@ -1,17 +1,36 @@
 """A session -> a run folder that every reader of runs can read."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, runtime_checkable
 
-from secondary_sinks.notebook.tried import Row, Tried
+from secondary_sinks.models import HookedModel
+from secondary_sinks.notebook.trial import Row, Tried
 from secondary_sinks.runs import RunFolder, describe
-from secondary_sinks.types import Effect, Effects, Trace
-
-if TYPE_CHECKING:
-    from secondary_sinks.notebook.session import Session
+from secondary_sinks.texts import TokenizedText
+from secondary_sinks.types import Effect, Effects, Sink, SinkTable, Thresholds, Trace
 
 
-def export(session: "Session", folder: str | Path, *, force: bool = False) -> Path:
+@runtime_checkable
+class Explored(Protocol):
+    """What an export needs of a session."""
+
+    model: HookedModel
+    text: TokenizedText
+    thresholds: Thresholds
+    trace: Trace
+    sinks: SinkTable
+
+    @property
+    def tried(self) -> tuple[Tried, ...]:
+        """What was tried so far."""
+        ...
+
+    def sink_at(self, pos: int) -> Sink | None:
+        """The sink at a position."""
+        ...
+
+
+def export(session: Explored, folder: str | Path, *, force: bool = False) -> Path:
     """Write sinks, trace, effects (what was tried) and the record; return the folder's path.
 
     The record says under `explored` what was tried, as edits. Its `edit` is null, since no one
@@ -29,7 +48,7 @@ def export(session: "Session", folder: str | Path, *, force: bool = False) -> Pa
     return run.path
 
 
-def _found(session: "Session") -> dict[str, Any]:
+def _found(session: Explored) -> dict[str, Any]:
     trace = session.trace
     near = [
         {"text_id": sink.text_id, "pos": sink.pos, "token": sink.token, "kind": sink.kind}
@@ -45,7 +64,7 @@ def _found(session: "Session") -> dict[str, Any]:
     }
 
 
-def _effects(session: "Session", tried: Tried) -> list[Effect]:
+def _effects(session: Explored, tried: Tried) -> list[Effect]:
     """The rows of a trial as effects: direct, and once more as total where that was asked for."""
     found = []
     for number, row in enumerate(tried.rows):
@@ -56,7 +75,7 @@ def _effects(session: "Session", tried: Tried) -> list[Effect]:
     return found
 
 
-def _effect(session: "Session", tried: Tried, number: int, row: Row, effect: str) -> Effect:
+def _effect(session: Explored, tried: Tried, number: int, row: Row, effect: str) -> Effect:
     trace: Trace = session.trace
     pos, edit = row["pos"], tried.edits[number]
     sink = session.sink_at(pos)

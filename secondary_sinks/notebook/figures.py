@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.notebook.choice import MEASURES, Choice
-from secondary_sinks.notebook.tried import Tried
+from secondary_sinks.notebook.trial import Tried
 from secondary_sinks.plots.labels import inert
 from secondary_sinks.plots.theme import GAINED, KINDS, LOST, finish, layer_axis, rgba
 from secondary_sinks.types import Trace, read_by_next

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from secondary_sinks.causal import before_and_after, recompute, replay
 from secondary_sinks.causal.controls import last_judged
-from secondary_sinks.causal.measured import readers
+from secondary_sinks.causal.outcome import readers
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.detection import detect
 from secondary_sinks.errors import EditError
 from secondary_sinks.models import HookedModel
 from secondary_sinks.notebook.choice import Choice, changed
 from secondary_sinks.notebook.snippet import python_of
-from secondary_sinks.notebook.tried import Tried
+from secondary_sinks.notebook.trial import Tried
 from secondary_sinks.observation import KeptPass, observe
 from secondary_sinks.observation.tokens import token_ids
 from secondary_sinks.texts import Control, Text, TokenizedText, match_controls, tokenize

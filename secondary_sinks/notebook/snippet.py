@@ -4,7 +4,7 @@ import json
 import textwrap
 from dataclasses import asdict
 
-from secondary_sinks.notebook.tried import Tried, does
+from secondary_sinks.notebook.trial import Tried, does
 from secondary_sinks.types import Edit, Thresholds, Trace
 
 TEMPLATE = """\

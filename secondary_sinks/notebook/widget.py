@@ -21,7 +21,7 @@ from secondary_sinks.models import HookedModel
 from secondary_sinks.notebook import figures
 from secondary_sinks.notebook.choice import KINDS, MEASURES, SITES
 from secondary_sinks.notebook.session import GivenText, Session
-from secondary_sinks.notebook.tried import Tried, named, summary, table
+from secondary_sinks.notebook.trial import Tried, named, summary, table
 from secondary_sinks.plots.labels import visible
 from secondary_sinks.types import Thresholds, read_by_next
 

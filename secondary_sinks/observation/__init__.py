@@ -4,10 +4,18 @@ Or the cache of a plain run -> the same `Trace`.
 """
 
 from secondary_sinks.observation.activations import activations
-from secondary_sinks.observation.caches import from_cache
-from secondary_sinks.observation.kept import KeptPass
+from secondary_sinks.observation.cached_pass import KeptPass
+from secondary_sinks.observation.caches import trace_from_cache
+from secondary_sinks.observation.layers import LayerView, walk
+from secondary_sinks.observation.observe import observe
 from secondary_sinks.observation.record import LayerRecord
-from secondary_sinks.observation.stream import observe
-from secondary_sinks.observation.walk import LayerView, walk
 
-__all__ = ["KeptPass", "LayerRecord", "LayerView", "activations", "from_cache", "observe", "walk"]
+__all__ = [
+    "KeptPass",
+    "LayerRecord",
+    "LayerView",
+    "activations",
+    "observe",
+    "trace_from_cache",
+    "walk",
+]

@@ -8,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.errors import AttributionError, MeasureError
-from secondary_sinks.models.parts import mlp_ends
-from secondary_sinks.models.protocol import HookedModel
-from secondary_sinks.observation.belongs import check_belongs, check_same
-from secondary_sinks.observation.gather import Gather
-from secondary_sinks.observation.walk import LayerView, walk
+from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.layerwise.submodules import mlp_ends
+from secondary_sinks.observation.check_trace import check_belongs, check_same
+from secondary_sinks.observation.collector import Gather
+from secondary_sinks.observation.layers import LayerView, walk
 from secondary_sinks.types import Trace
 
 POINTS = ("resid_pre", "attn_out", "mlp_in", "mlp_out", "resid_post")

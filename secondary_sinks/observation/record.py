@@ -22,7 +22,7 @@ from secondary_sinks.measures import (
     uniform_mass,
 )
 from secondary_sinks.observation.candidates import Candidates
-from secondary_sinks.observation.primaries import Standing, choose_primary, find_references
+from secondary_sinks.observation.primary import Standing, choose_primary, find_references
 from secondary_sinks.types import Trace
 
 Rows = dict[str, Tensor]

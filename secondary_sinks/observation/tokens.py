@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from secondary_sinks.errors import TextError
-from secondary_sinks.models.vocabulary import check_ids
+from secondary_sinks.models.original.tokenizer import check_ids
 
 SPACE = "\u2581"
 """How SentencePiece writes a space."""

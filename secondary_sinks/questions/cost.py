@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from operator import mul
 
 from secondary_sinks.causal.controls import owners_of
-from secondary_sinks.questions.cases import TextCases, cases_of
 from secondary_sinks.questions.dose import FACTORS
+from secondary_sinks.questions.matched_pairs import TextCases, cases_of
 from secondary_sinks.questions.necessity import EDITS, WAYS, is_there
 from secondary_sinks.types import SinkTable, Trace
 

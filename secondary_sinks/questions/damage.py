@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from secondary_sinks.causal import recompute
-from secondary_sinks.models.protocol import HookedModel
+from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.questions.role_tests import Asked, asked_of, replaced_by_twins
 from secondary_sinks.types import Edit, SinkTable, Trace
 

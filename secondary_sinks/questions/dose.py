@@ -6,15 +6,15 @@ from typing import Any
 import pandas as pd
 
 from secondary_sinks.causal.replay import Progress
-from secondary_sinks.detection.arrangements import holm
 from secondary_sinks.errors import EditError
-from secondary_sinks.models.protocol import HookedModel
+from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.questions.answer import Answer, Words, added, told, verdict_of
-from secondary_sinks.questions.cases import Case, TextCases, cases_of, censored, counted
 from secondary_sinks.questions.claims import CLAIMS
 from secondary_sinks.questions.forming import Forming, Place, by_place, none_found, other_layers
-from secondary_sinks.questions.outcomes import Trial, beyond, frame_of, run_trials, summary
-from secondary_sinks.questions.statistics import (
+from secondary_sinks.questions.matched_pairs import Case, TextCases, cases_of, censored, counted
+from secondary_sinks.questions.threshold import thresholds
+from secondary_sinks.questions.trials import Trial, beyond, frame_of, run_trials, summary
+from secondary_sinks.statistics.intervals import (
     Interval,
     median_over_texts,
     outcome_of,
@@ -22,7 +22,7 @@ from secondary_sinks.questions.statistics import (
     too_few,
     trend,
 )
-from secondary_sinks.questions.threshold import thresholds
+from secondary_sinks.statistics.permutations import holm
 from secondary_sinks.types import Edit, SinkTable, Trace, Verdict
 
 FACTORS = tuple(2.0 ** (step / 2) for step in range(-8, 5))

@@ -10,10 +10,10 @@ import pandas as pd
 from secondary_sinks.attribution import formation
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.errors import DetectionError
-from secondary_sinks.models.protocol import HookedModel
+from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.questions.answer import added
-from secondary_sinks.questions.cases import Case, TextCases, cases_of, counted
-from secondary_sinks.questions.outcomes import Trial, run_trials
+from secondary_sinks.questions.matched_pairs import Case, TextCases, cases_of, counted
+from secondary_sinks.questions.trials import Trial, run_trials
 from secondary_sinks.types import Edit, Sink, SinkTable, Trace, format_layers
 
 MOST = 6

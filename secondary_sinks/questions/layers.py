@@ -8,7 +8,7 @@ import pandas as pd
 
 from secondary_sinks.errors import EditError
 from secondary_sinks.questions.answer import agreed
-from secondary_sinks.questions.statistics import (
+from secondary_sinks.statistics.intervals import (
     CONFIDENCE,
     Interval,
     median_over_texts,

@@ -8,9 +8,8 @@ import pandas as pd
 from secondary_sinks.causal import ablate
 from secondary_sinks.causal.donors import token_twins
 from secondary_sinks.causal.replay import Progress
-from secondary_sinks.models.protocol import HookedModel
+from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.questions.answer import Answer, Words, added, agreed, told, verdict_of
-from secondary_sinks.questions.cases import TextCases, cases_of, censored, counted
 from secondary_sinks.questions.forming import (
     Forming,
     Place,
@@ -20,8 +19,9 @@ from secondary_sinks.questions.forming import (
     other_layers,
 )
 from secondary_sinks.questions.layers import by_way, could_end, layer_effects, layer_verdicts
-from secondary_sinks.questions.outcomes import Trial, beyond, frame_of, run_trials
-from secondary_sinks.questions.statistics import (
+from secondary_sinks.questions.matched_pairs import TextCases, cases_of, censored, counted
+from secondary_sinks.questions.trials import Trial, beyond, frame_of, run_trials
+from secondary_sinks.statistics.intervals import (
     outcome_of,
     too_few,
 )

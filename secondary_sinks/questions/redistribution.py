@@ -10,16 +10,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.causal import recompute, replay
-from secondary_sinks.causal.measured import readers
+from secondary_sinks.causal.outcome import readers
 from secondary_sinks.causal.replay import Progress
-from secondary_sinks.models.protocol import HookedModel
+from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.questions.answer import Answer, Words, agreed, listed, told, verdict_of
-from secondary_sinks.questions.cases import TextCases, cases_of, censored, counted
 from secondary_sinks.questions.claims import CLAIMS
 from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
 from secondary_sinks.questions.layers import by_way
+from secondary_sinks.questions.matched_pairs import TextCases, cases_of, censored, counted
 from secondary_sinks.questions.necessity import EDITS
-from secondary_sinks.questions.statistics import Interval, median_over_texts, outcome_of, too_few
+from secondary_sinks.statistics.intervals import Interval, median_over_texts, outcome_of, too_few
 from secondary_sinks.types import SinkTable, Trace, Verdict
 
 CLAIM = (

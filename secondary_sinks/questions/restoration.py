@@ -9,15 +9,15 @@ import pandas as pd
 from secondary_sinks.causal import recompute
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.detection.contrasts import LEAST_QUERIES, ROUNDING, Values, paid_of, step
-from secondary_sinks.detection.signflips import LEAST, sign_flip_interval
 from secondary_sinks.detection.weakening import WINDOW
-from secondary_sinks.models.protocol import HookedModel
+from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.questions.answer import Answer, agreed, told, verdict_of
-from secondary_sinks.questions.cases import Case, TextCases, cases_of, censored, counted
 from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
 from secondary_sinks.questions.layers import by_way
+from secondary_sinks.questions.matched_pairs import Case, TextCases, cases_of, censored, counted
 from secondary_sinks.questions.necessity import EDITS
-from secondary_sinks.questions.statistics import Interval
+from secondary_sinks.statistics.intervals import Interval
+from secondary_sinks.statistics.signflips import LEAST, sign_flip_interval
 from secondary_sinks.types import Sink, SinkTable, Trace, Verdict
 
 CLAIM = "the primary weakens because of secondary sinks: it gets back what it lost without them"

@@ -20,8 +20,8 @@ from typing import Any
 import pandas as pd
 
 from secondary_sinks.causal.controls import last_judged, never_sinks
-from secondary_sinks.models.protocol import HookedModel
-from secondary_sinks.questions.outcomes import Trial, run_trials
+from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.questions.trials import Trial, run_trials
 from secondary_sinks.types import Edit, Sink, SinkTable, Trace
 
 MOST_TWINS = 4

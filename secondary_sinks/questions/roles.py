@@ -35,7 +35,7 @@ import pandas as pd
 from scipy import stats
 
 from secondary_sinks.causal.replay import Progress
-from secondary_sinks.models.protocol import HookedModel
+from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.role_tests import Asked, asked_of, group_tests, run_pairs, run_tests
 from secondary_sinks.questions.writers import shares_of_roles, writer_verdicts

@@ -9,13 +9,13 @@ import pandas as pd
 
 from secondary_sinks.attribution import formation
 from secondary_sinks.causal.replay import Progress
-from secondary_sinks.models.protocol import HookedModel
+from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.questions.answer import Answer, Words, told, verdict_of
-from secondary_sinks.questions.cases import Case, TextCases, cases_of, censored, counted
 from secondary_sinks.questions.claims import CLAIMS
 from secondary_sinks.questions.forming import Forming, Place, by_place, formed_only
-from secondary_sinks.questions.outcomes import Trial, beyond, frame_of, run_trials, summary
-from secondary_sinks.questions.statistics import outcome_of, too_few
+from secondary_sinks.questions.matched_pairs import Case, TextCases, cases_of, censored, counted
+from secondary_sinks.questions.trials import Trial, beyond, frame_of, run_trials, summary
+from secondary_sinks.statistics.intervals import outcome_of, too_few
 from secondary_sinks.types import Cell, Edit, SinkTable, Trace, Verdict
 
 FEW = 0.01

@@ -5,13 +5,11 @@ first is what a folder is about: its ids are fed again, and that is said.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
 from typing import Any
 
 from secondary_sinks.runs.folder import RunFolder
-from secondary_sinks.runs.keys import DECIDING, hash_tokens, versions_of_code
+from secondary_sinks.runs.hashes import DECIDING, hash_tokens, versions_of_code
 from secondary_sinks.runs.schema import TEXT, whole_record
-from secondary_sinks.runs.tasks import FedText, Prepared
 from secondary_sinks.texts import Text, TokenizedText, tokenize
 from secondary_sinks.texts.again import SAME, tokenize_again
 
@@ -116,37 +114,6 @@ def fed_first(text_id: str) -> str:
         f"text {text_id!r} is fed as it was first: its chat template would write something else "
         "today (a date?); use another --out to feed it anew"
     )
-
-
-def as_first(now: Prepared, before: Prepared) -> tuple[Prepared, list[str]]:
-    """A sweep's model and texts, with the ids of the first time; what there is to say of that."""
-    if any(now.model[name] != before.model[name] for name in DECIDING):
-        return now, []
-    stored = {text.text_id: text for text in before.texts}
-    texts = tuple(_first(text, stored.get(text.text_id)) for text in now.texts)
-    changes = [a.text_id for a, b in zip(now.texts, texts, strict=True) if a.tokens != b.tokens]
-    return replace(now, texts=texts), [fed_first(name) for name in changes]
-
-
-def of_models(before: Prepared, now: Prepared) -> list[str]:
-    """In which way a sweep that is not finished goes on with something else than it began with."""
-    old, new = texts_of(before), texts_of(now)
-    there = {text["text_id"] for text in new}
-    both = [text for text in old if text["text_id"] in there]
-    known = {text["text_id"] for text in old}
-    changes = in_texts(both, [text for text in new if text["text_id"] in known])
-    found = [*in_weights(before.model, now.model), *changes]
-    return [f"{what}; cells of what was before are not used" for what in found]
-
-
-def _first(now: FedText, before: FedText | None) -> FedText:
-    same = before is not None and all(getattr(before, n) == getattr(now, n) for n in SAME)
-    return before if before is not None and same and now.text_sha256 else now
-
-
-def texts_of(prepared: Prepared) -> list[dict[str, Any]]:
-    """The texts of a sweep's model as `in_texts` takes them."""
-    return [asdict(text) | {"n_tokens": len(text.tokens)} for text in prepared.texts]
 
 
 def refuse_other(folder: RunFolder, record: Mapping[str, Any], *, force: bool) -> None:

@@ -11,8 +11,7 @@ from pandas.api.types import infer_dtype
 from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import as_csv, as_jsonl, columns, durable, parquet
-from secondary_sinks.runs.folder import RECORD
-from secondary_sinks.runs.manifest import WORK
+from secondary_sinks.runs.folder import RECORD, WORK
 from secondary_sinks.runs.opened import open as open_run
 
 _WRITERS: dict[str, Callable[[pd.DataFrame, Path], Any]] = {

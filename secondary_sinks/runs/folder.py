@@ -17,6 +17,8 @@ from secondary_sinks.runs import durable, parquet
 from secondary_sinks.runs.durable import LOCK, PART
 
 RECORD = "run.json"
+WORK = "sweep"
+"""Folder, inside a run folder, of all that a sweep needs to go on."""
 TABLES = ("sinks", "effects", "trace", "roles")
 SCHEMA = 1
 EXACT = 2**53

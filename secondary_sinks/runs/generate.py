@@ -21,9 +21,9 @@ from torch import Tensor
 
 from secondary_sinks import files
 from secondary_sinks.errors import ModelError, RunFolderError, TextError
+from secondary_sinks.layerwise.cached_generation import Continuation, end_tokens
 from secondary_sinks.models import HookedModel, weight_hash
-from secondary_sinks.models.continuation import Continuation, end_tokens
-from secondary_sinks.models.vocabulary import check_ids
+from secondary_sinks.models.original.tokenizer import check_ids
 from secondary_sinks.runs import durable
 from secondary_sinks.texts import Text, parse_jsonl, read_texts
 from secondary_sinks.texts.chat import rendered

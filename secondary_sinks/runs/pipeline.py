@@ -12,7 +12,7 @@ from secondary_sinks.causal import ablate
 from secondary_sinks.detection import detect
 from secondary_sinks.errors import TextError
 from secondary_sinks.models import HookedModel
-from secondary_sinks.models.vocabulary import check_ids
+from secondary_sinks.models.original.tokenizer import check_ids
 from secondary_sinks.observation import observe
 from secondary_sinks.questions import Answer, by_way, layer_effects, layer_verdicts, roles
 from secondary_sinks.runs.answers import write_answers

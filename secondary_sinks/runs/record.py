@@ -16,7 +16,7 @@ from torch import Tensor
 from secondary_sinks.models import HookedModel, architecture, class_name, weight_hash
 from secondary_sinks.models.identity import wrapped_frequencies, wrapped_settings
 from secondary_sinks.runs import durable
-from secondary_sinks.runs.keys import hash_tokens, versions_of_code
+from secondary_sinks.runs.hashes import hash_tokens, versions_of_code
 from secondary_sinks.texts import TokenizedText
 from secondary_sinks.types import Thresholds
 

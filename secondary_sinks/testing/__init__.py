@@ -7,7 +7,7 @@ trace = observe(planted.model, planted.tokens)
 planted.expected_sinks()  # what detect(trace) must find, and who writes it
 """
 
-from secondary_sinks.models.planted import PlantedModel, plant
-from secondary_sinks.models.plants import ExpectedSink, Plant, Writer
+from secondary_sinks.testing.plant_spec import ExpectedSink, Plant, Writer
+from secondary_sinks.testing.planted import PlantedModel, plant
 
 __all__ = ["ExpectedSink", "Plant", "PlantedModel", "Writer", "plant"]

@@ -4,7 +4,7 @@ from secondary_sinks.texts.feeds import check_feed
 from secondary_sinks.texts.read import bundled_corpus, parse_jsonl, read_texts
 from secondary_sinks.texts.text import Text
 from secondary_sinks.texts.tokenize import TokenizedText, tokenize
-from secondary_sinks.texts.twins import Control, match_controls
+from secondary_sinks.types.controls import Control, match_controls
 
 __all__ = [
     "Control",

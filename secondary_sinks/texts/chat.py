@@ -27,7 +27,7 @@ def rendered(
     end, or (unless `lossy`) leaves out something that a message says; that message ends with
     `choices`.
     """
-    from secondary_sinks.models.templates import render
+    from secondary_sinks.texts.templates import render
 
     given = {**(options or {}), "add_generation_prompt": answer}
     try:
@@ -45,7 +45,7 @@ def rendered(
 
 def _overlooked(messages: Sequence[Message], tokenizer: Any, given: Mapping[str, Any]) -> list[str]:
     """Contents that stand in what is fed only because the template itself writes the same."""
-    from secondary_sinks.models.templates import render
+    from secondary_sinks.texts.templates import render
 
     mark = next(mark for mark in MARKS if mark not in str(messages))
     try:

@@ -1,6 +1,5 @@
 """`Trace`: what one pass measured."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,54 +72,6 @@ class Trace:
     """Number type of the run; all numbers here are float32."""
     alignment_first: Float[Tensor, "first layer pos"] | None = None
     """`alignment` with each of the first four positions, for criteria that look there only."""
-
-    @classmethod
-    def from_cache(
-        cls,
-        cache: Any,
-        tokens: Tensor | Sequence[int] | str,
-        *,
-        windows: Sequence[int | None] | None = None,
-        scale: float | Sequence[float] | None = None,
-        rotary: bool = True,
-        strings: Sequence[str] | None = None,
-        text_id: str = "text",
-    ) -> "Trace":
-        """What `observe` gives, from the cache of a plain `run_with_cache` of one text.
-
-        `cache` is an `ActivationCache` or a dict of hook names, with a batch axis of size 1 or
-        none, of the whole model: the number of layers is read off it. It must hold, for every
-        layer, `hook_resid_post`, `hook_mlp_out` and `attn.hook_pattern`. Rows of other hooks are
-        NaN where the cache lacks them: `key_norm_raw` needs `attn.hook_k`, `key_norm` needs
-        `attn.hook_rot_k`, `score` needs `attn.hook_rot_q` too and the `scale` of q.k (one, or one
-        per layer; usually 1 / sqrt(d_head)), `value_norm` needs `attn.hook_v`. `rotary=False` says
-        that the model rotates nothing: `attn.hook_q` and `attn.hook_k` are read instead.
-
-        `tokens` are the ids that were fed, `[pos]` or `[1, pos]`; `strings` their texts (ids in
-        brackets by default). `windows` are the sliding windows, one per layer, None where a layer
-        has none. They are never guessed: a pattern whose queries don't see all positions is
-        refused unless they are said, and so is one that reaches beyond what was said.
-
-        Raises `CacheError` that lists the missing hook names, or says what does not fit.
-
-        >>> from secondary_sinks import Trace
-        >>> from secondary_sinks.testing import Plant, plant
-        >>> planted = plant([Plant(pos=0, forming=(1,), strength=400.0)])
-        >>> logits, cache = planted.model.run_with_cache(planted.tokens[None])
-        >>> Trace.from_cache(cache, planted.tokens, rotary=False).primary
-        0
-        """
-        from secondary_sinks.observation import from_cache
-
-        return from_cache(
-            cache,
-            tokens,
-            windows=windows,
-            scale=scale,
-            rotary=rotary,
-            strings=strings,
-            text_id=text_id,
-        )
 
     @property
     def mass_excess(self) -> Float[Tensor, "layer pos"]:

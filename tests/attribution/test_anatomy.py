@@ -7,8 +7,8 @@ import torch
 
 from secondary_sinks import detect, mlp_anatomy, observe
 from secondary_sinks.errors import AttributionError, TraceError, UnsupportedModelError
-from secondary_sinks.models.planted import plant
-from secondary_sinks.models.plants import Plant
+from secondary_sinks.testing.plant_spec import Plant
+from secondary_sinks.testing.planted import plant
 from tests.attribution import made_up
 from tests.attribution.made_up import CASES, MOE
 

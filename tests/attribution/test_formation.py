@@ -10,10 +10,10 @@ import torch
 from secondary_sinks import detect, formation, observe
 from secondary_sinks.attribution.events import events_of
 from secondary_sinks.errors import TraceError, UnsupportedModelError
-from secondary_sinks.models.planted import plant
-from secondary_sinks.models.plants import Plant
-from secondary_sinks.observation.gather import Gather
+from secondary_sinks.observation.collector import Gather
 from secondary_sinks.testing.families import tiny
+from secondary_sinks.testing.plant_spec import Plant
+from secondary_sinks.testing.planted import plant
 from tests.attribution import made_up
 from tests.attribution.made_up import CASES, MOE
 from tests.tolerance import ROOM, rounding, within

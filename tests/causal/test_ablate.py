@@ -5,7 +5,7 @@ import torch
 
 from secondary_sinks import ablate, detect, observe
 from secondary_sinks.errors import EditError, TraceError
-from secondary_sinks.models.planted import Plant, plant
+from secondary_sinks.testing.planted import Plant, plant
 
 PRIMARY = Plant(pos=0, forming=(1,), strength=400.0)
 

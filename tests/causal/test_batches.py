@@ -7,8 +7,8 @@ import torch
 
 from secondary_sinks import observe, recompute, replay
 from secondary_sinks.causal.batches import in_batches
-from secondary_sinks.models.hooked_run import HookedRun
-from secondary_sinks.models.planted import Plant, plant
+from secondary_sinks.layerwise.hooked_run import HookedRun
+from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.types import Edit
 from tests.marks import needs_old
 

@@ -8,7 +8,7 @@ import torch
 from secondary_sinks import observe, replay
 from secondary_sinks.causal.donors import token_twins
 from secondary_sinks.errors import EditError, TraceError
-from secondary_sinks.models.planted import Plant, plant
+from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.types import Edit
 
 PLANTS = [Plant(pos=0, forming=(1,), strength=400.0), Plant(pos=20, forming=(3,), dies=6)]

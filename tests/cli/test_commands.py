@@ -16,7 +16,7 @@ from secondary_sinks.cli import show
 from secondary_sinks.cli.entry import run
 from secondary_sinks.errors import ModelError, SinkWarning
 from secondary_sinks.models import load
-from secondary_sinks.models.proof import CHECKS
+from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.runs import RunFolder
 from tests.tiny import save_tiny
 

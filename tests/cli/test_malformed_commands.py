@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from secondary_sinks.cli.entry import LONGEST_WORD, run
+from secondary_sinks.cli.entry import run
+from secondary_sinks.cli.output import LONGEST_WORD
 from tests.cli.test_malformed_runs import write_run
 
 OK = ["--texts", "ok.jsonl", "--out", "{out}"]

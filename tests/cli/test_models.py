@@ -8,7 +8,7 @@ import pytest
 from secondary_sinks.cli import models
 from secondary_sinks.cli.entry import run
 from secondary_sinks.models import memory
-from secondary_sinks.models.catalogue import ENTRIES, FAMILIES, family
+from secondary_sinks.models.original.catalogue import ENTRIES, FAMILIES, family
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "models.md"
 GB = 10**9

@@ -8,7 +8,7 @@ import sys
 import pandas as pd
 import pytest
 
-from secondary_sinks import runs
+from secondary_sinks import runs, sweeps
 from secondary_sinks.cli.entry import run
 from secondary_sinks.cli.watch import Watch
 from secondary_sinks.runs import RunFolder
@@ -86,7 +86,7 @@ def test_a_config_says_the_same_as_flags(call, tmp_path):
 def test_a_dry_run_says_what_there_is_to_do_and_loads_and_writes_nothing(
     call, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("secondary_sinks.runs.executors.load_model", None)  # no calling it
+    monkeypatch.setattr("secondary_sinks.sweeps.executors.load_model", None)  # no calling it
     words = ("ablate", "tiny", "no-template", *TEXTS, "--edit", "zero", "--edit", "mean")
     code, printed, error = call(*words, "--out", "{out}", "--dry-run")
     assert (code, error) == (0, "")
@@ -161,7 +161,7 @@ def test_an_interrupt_before_anything_is_done_leaves_nothing(call, tmp_path, mon
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("secondary_sinks.runs.executors.load_model", interrupt)
+    monkeypatch.setattr("secondary_sinks.sweeps.executors.load_model", interrupt)
     code, printed, error = call("ablate", "tiny", *TEXTS, "--out", "{out}")
     assert (code, printed) == (130, "")
     assert error.startswith("interrupted; run the same command to go on")
@@ -176,7 +176,7 @@ def test_status_merge_and_export(swept, call, tmp_path):
     code, printed, _ = call("merge", "{out}", "{out}2", "--out", "{out}3")
     assert code == 0
     assert "from 2 folders" in printed
-    assert runs.standing(tmp_path / "out3").n_units == 7
+    assert sweeps.standing(tmp_path / "out3").n_units == 7
     for format in ("csv", "parquet", "jsonl"):
         code, printed, _ = call("export", "{out}3", "--format", format, "--out", "{out}-" + format)
         assert code == 0

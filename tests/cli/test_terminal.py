@@ -6,12 +6,13 @@ import transformers
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from experiments.written import in_words
-from secondary_sinks import runs
+from secondary_sinks import sweeps
 from secondary_sinks.cli import say
 from secondary_sinks.cli.entry import run
 from secondary_sinks.cli.show import Bars, show_found, show_inputs
 from secondary_sinks.cli.watch import Watch, show_summary
-from secondary_sinks.runs import ModelSpec, RunFolder, SweepConfig
+from secondary_sinks.runs import RunFolder
+from secondary_sinks.sweeps import ModelSpec, SweepConfig
 from secondary_sinks.testing import Plant, plant
 from secondary_sinks.texts import Text
 from secondary_sinks.types import Verdict
@@ -42,7 +43,7 @@ def swept(tmp_path_factory):
     with Watch("text", place) as watch:
         config = SweepConfig(models=(ModelSpec(name=NAME),), edits=("zero", "mean"))
         given = {"models": {NAME: planted.model}, "texts": texts, "tell": watch.tell}
-        summary = runs.sweep(config, place / "out", command=f"secondary-sinks {ORDER}", **given)
+        summary = sweeps.sweep(config, place / "out", command=f"secondary-sinks {ORDER}", **given)
     assert [path.name for path in place.iterdir()] == ["out"], "no name leads elsewhere"
     return place / "out", summary
 

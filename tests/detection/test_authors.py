@@ -9,7 +9,7 @@ import pytest
 from secondary_sinks import detect, observe
 from secondary_sinks.detection import compare, find_levels, read_released, relabel, write_released
 from secondary_sinks.errors import DetectionError
-from secondary_sinks.models.planted import Plant, plant
+from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.types import SinkTable
 from tests.detection.test_levels import deepseek
 from tests.detection.traces import sink

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from secondary_sinks import detect, observe, primary_weakening, restoration
-from secondary_sinks.models.planted import Plant, plant
+from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.types import SinkTable
 from tests.detection.traces import sink, trace_of
 from tests.marks import needs_old

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from secondary_sinks import detect, observe
 from secondary_sinks.detection import is_attended
 from secondary_sinks.errors import DetectionError
-from secondary_sinks.models.planted import Plant, plant
+from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.types import Thresholds
 
 PRIMARY = Plant(pos=0, forming=(1,), strength=400.0)

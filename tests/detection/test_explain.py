@@ -10,7 +10,7 @@ import torch
 from secondary_sinks import detect, observe
 from secondary_sinks.detection import criteria_frame, explain, threshold_sweep
 from secondary_sinks.errors import DetectionError
-from secondary_sinks.models.planted import Plant, plant
+from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.types import Thresholds
 
 PLANTS = [

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from secondary_sinks import detect, observe
-from secondary_sinks.models.planted import plant
-from secondary_sinks.models.plants import Plant
+from secondary_sinks.testing.plant_spec import Plant
+from secondary_sinks.testing.planted import plant
 
 PRIMARY = Plant(pos=0, forming=(1,), strength=400.0)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from secondary_sinks import detect, observe
 from secondary_sinks.detection import clip, paper_label, paper_tests
 from secondary_sinks.errors import DetectionError
-from secondary_sinks.models.planted import Plant, plant
+from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.types import Thresholds
 from tests.detection.traces import trace_of
 

@@ -10,8 +10,8 @@ import torch
 
 from secondary_sinks import detect, load_model, observe
 from secondary_sinks.detection.rounding import moved, rounding
-from secondary_sinks.models.planted import Plant, plant
 from secondary_sinks.testing.families import tiny
+from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.types import SinkTable, Thresholds
 from tests.marks import OLD, needs_old, thinned
 

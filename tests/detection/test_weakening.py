@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from secondary_sinks.detection import primary_weakening
-from secondary_sinks.detection.arrangements import holm
 from secondary_sinks.detection.weakening import pooled_mean
 from secondary_sinks.errors import DetectionError
+from secondary_sinks.statistics.permutations import holm
 from secondary_sinks.types import SinkTable
 from tests.detection.traces import sink, trace_of
 

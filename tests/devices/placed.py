@@ -4,7 +4,7 @@ import accelerate
 from transformers import AutoModelForCausalLM
 
 from secondary_sinks import load_model
-from secondary_sinks.models.hf_layers import decoder_layers
+from secondary_sinks.layerwise.hf_layers import decoder_layers
 from tests.marks import OLD
 
 

@@ -8,11 +8,11 @@ import torch
 
 from experiments.all import EXPERIMENTS
 from experiments.shared import observe_fed
-from secondary_sinks import Trace, load_model
-from secondary_sinks.models.continuation import Continuation
+from secondary_sinks import load_model
+from secondary_sinks.layerwise.cached_generation import Continuation
 from secondary_sinks.models.identity import weight_hash
-from secondary_sinks.models.planted import plant
 from secondary_sinks.notebook import Session
+from secondary_sinks.testing.planted import plant
 from secondary_sinks.texts import TokenizedText
 from tests.devices.pretended import pretended
 from tests.marks import needs_old, thinned
@@ -80,7 +80,7 @@ def said_by_a_session(device):
 
 def seen_in_a_cache(device):
     model, tokens = model_on(device)
-    trace = Trace.from_cache(model.run_with_cache(tokens[None])[1], tokens)
+    trace = trace_from_cache(model.run_with_cache(tokens[None])[1], tokens)
     return [trace.mass, trace.norm, trace.score, trace.alignment]
 
 

@@ -2,7 +2,7 @@
 
 import functools
 
-from secondary_sinks.models.planted import Plant
+from secondary_sinks.testing.planted import Plant
 from tests.experiments.observed import in_some_texts, planted
 from tests.questions.gardens import three
 

@@ -3,7 +3,7 @@
 import torch
 
 from experiments.shared import observe_fed
-from secondary_sinks.models.planted import plant
+from secondary_sinks.testing.planted import plant
 from secondary_sinks.texts import TokenizedText
 from tests.questions.gardens import PRIMARY, texts
 

@@ -19,7 +19,7 @@ from experiments import (
 )
 from experiments.planes import told_apart
 from secondary_sinks.errors import AttributionError
-from secondary_sinks.models.planted import Plant
+from secondary_sinks.testing.planted import Plant
 from tests.experiments.known import FIVE, attend, garden, strong
 from tests.experiments.observed import planted
 from tests.questions.gardens import PRIMARY, three

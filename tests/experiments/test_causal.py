@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments import mlp_ablation, mlp_patching, neurons, norm_dose
-from secondary_sinks.models.planted import Plant
+from secondary_sinks.testing.planted import Plant
 from tests.experiments.observed import planted
 from tests.questions.gardens import three
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from secondary_sinks.causal.check import check_words
 from secondary_sinks.detection import find_levels, read_released
 from secondary_sinks.errors import DetectionError, EditError, ModelError, SinkError, TextError
-from secondary_sinks.models.checkpoint import INDEX, SINGLE, check_weights
-from secondary_sinks.models.declared import ask_for_dense, read_config
-from secondary_sinks.models.gguf_file import read_header, refuse_split
-from secondary_sinks.models.sources import resolve
+from secondary_sinks.models.gguf.header import read_header, refuse_split
+from secondary_sinks.models.original.checkpoint import INDEX, SINGLE, check_weights
+from secondary_sinks.models.original.config import ask_for_dense, read_config
+from secondary_sinks.models.original.sources import resolve
 from secondary_sinks.report import write_report
 from secondary_sinks.runs import RunFolder, whole_table
 from secondary_sinks.runs.schema import COLUMNS
@@ -24,7 +24,7 @@ from secondary_sinks.types.sinks import format_layers, parse_layers
 from tests.cli.test_malformed_runs import write_run
 from tests.detection.test_authors import entry, line
 from tests.fuzz.mutants import damaged, mutants
-from tests.models.ggufs import tiny_model, write
+from tests.models.gguf.files import tiny_model, write
 from tests.tiny import TEMPLATE, save_tiny, tiny_tokenizer
 
 quick = settings(

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secondary_sinks.errors import SweepError
-from secondary_sinks.runs.sweep_config import MOST_LAYERS, parse_layers
-from secondary_sinks.runs.sweep_file import from_dict, read_config
+from secondary_sinks.sweeps.config import MOST_LAYERS, parse_layers
+from secondary_sinks.sweeps.config_file import from_dict, read_config
 from secondary_sinks.types import format_layers
 from tests.fuzz.mutants import damaged
 from tests.fuzz.test_readers import attempt, quick

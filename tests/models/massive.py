@@ -3,7 +3,7 @@
 import torch
 import transformers as hf
 
-from secondary_sinks.models.expected import PROBE_LENGTH, original_states, probe_tokens
+from secondary_sinks.models.proof.expected import PROBE_LENGTH, original_states, probe_tokens
 from secondary_sinks.testing.families import SMALL
 
 ARISES, GOES = 1, 4

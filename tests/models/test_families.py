@@ -6,16 +6,17 @@ import pytest
 import torch
 
 from secondary_sinks import load_model, observe, replay
-from secondary_sinks.models import chunks
-from secondary_sinks.models.layers import begin, hook_name
-from secondary_sinks.models.proof import CHECKS
-from secondary_sinks.testing import conformance
+from secondary_sinks.layerwise import chunks
+from secondary_sinks.layerwise.begin import begin
+from secondary_sinks.layerwise.interface import hook_name
+from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.testing.families import configs, save, tiny
 from secondary_sinks.types import Edit
 from tests.marks import needs_old, thinned
 from tests.mechanisms import CASES, LIKE, MECHANISMS, TYPICAL
 from tests.oracles import edited_runs, original_measures
 from tests.tolerance import rounding, within
+from tools import conformance
 
 TOKENS = conformance.probe()
 ENDS = ("logits", "resid_post", "pattern", "mlp_out")

@@ -13,9 +13,9 @@ from secondary_sinks.errors import (
     UnsupportedModelError,
 )
 from secondary_sinks.models import weight_hash
-from secondary_sinks.models.agreement import relative_error
-from secondary_sinks.models.expected import expect
-from secondary_sinks.models.proof import prove
+from secondary_sinks.models.proof.agreement import relative_error
+from secondary_sinks.models.proof.expected import expect
+from secondary_sinks.models.proof.prove import prove
 from secondary_sinks.testing.families import SMALL, save, tiny
 from tests.marks import needs_old
 

@@ -6,10 +6,10 @@ import transformer_lens
 
 from secondary_sinks import load_model, observe
 from secondary_sinks.errors import HookError, ModelError, UnsupportedModelError
-from secondary_sinks.testing.conformance import model_classes
 from secondary_sinks.testing.families import save, tiny
 from tests.marks import OLD, needs_old
 from tests.tiny import save_tiny, tiny_llama
+from tools.conformance import model_classes
 
 TOKENS = torch.arange(3, 40)
 

@@ -11,7 +11,8 @@ from secondary_sinks.errors import EditError, RunFolderError, TextError
 from secondary_sinks.notebook import Session
 from secondary_sinks.notebook import session as module
 from secondary_sinks.report import render
-from secondary_sinks.runs import RunFolder, verify
+from secondary_sinks.runs import RunFolder
+from secondary_sinks.sweeps import verify
 from secondary_sinks.testing import Plant, plant
 from secondary_sinks.types import Thresholds
 from tests.tiny import TEMPLATE, tiny_llama, tiny_tokenizer

@@ -1,4 +1,4 @@
-"""`Trace.from_cache`: what `observe` gives, from the cache of a plain run."""
+"""`trace_from_cache`: what `observe` gives, from the cache of a plain run."""
 
 from dataclasses import fields
 
@@ -40,7 +40,7 @@ def equal(one, other, missing=()):
 def test_a_cache_gives_what_a_pass_gives(name, kind):
     model = load_model(tiny(name), device="cpu", bridge=kind == "bridge")
     _, cache = model.run_with_cache(TOKENS[None])
-    trace = Trace.from_cache(
+    trace = trace_from_cache(
         cache,
         TOKENS,
         windows=WINDOWS.get(name),
@@ -74,32 +74,32 @@ NEEDED = ("hook_resid_post", "hook_pattern", "hook_mlp_out")
 def test_what_the_cache_lacks_is_missing_and_the_rest_is_as_it_was(planted, cache):
     trace = observe(planted.model, planted.tokens)
     fed = planted.tokens
-    least = Trace.from_cache(only(cache, *NEEDED), fed, rotary=False)
+    least = trace_from_cache(only(cache, *NEEDED), fed, rotary=False)
     equal(least, trace, missing=("score", "key_norm", "key_norm_raw", "value_norm"))
-    without_scale = Trace.from_cache(cache, fed, rotary=False)
+    without_scale = trace_from_cache(cache, fed, rotary=False)
     equal(without_scale, trace, missing=("score",))
-    keys_only = Trace.from_cache(only(cache, *NEEDED, "hook_k"), fed, rotary=False, scale=1.0)
+    keys_only = trace_from_cache(only(cache, *NEEDED, "hook_k"), fed, rotary=False, scale=1.0)
     equal(keys_only, trace, missing=("score", "value_norm"))
-    not_rotated = Trace.from_cache(cache, fed, scale=8**-0.5)
+    not_rotated = trace_from_cache(cache, fed, scale=8**-0.5)
     equal(not_rotated, trace, missing=("score", "key_norm"))
     scale = [8**-0.5] * 8
-    equal(Trace.from_cache(cache, fed[None], rotary=False, scale=scale), trace)
+    equal(trace_from_cache(cache, fed[None], rotary=False, scale=scale), trace)
 
 
 def test_every_missing_hook_name_is_said(planted, cache):
     lacking = ["blocks.2.hook_mlp_out", "blocks.5.attn.hook_pattern", "blocks.7.hook_resid_post"]
     some = {name: value for name, value in cache.items() if name not in lacking}
     with pytest.raises(CacheError) as caught:
-        Trace.from_cache(some, planted.tokens)
+        trace_from_cache(some, planted.tokens)
     said = str(caught.value).split(";")[0]
     assert said == "the cache lacks " + ", ".join(sorted(lacking))
 
 
 def test_texts_of_tokens_are_kept_and_counted(planted, cache):
     n_pos = len(planted.tokens)
-    given = Trace.from_cache(cache, planted.tokens, strings=["x"] * n_pos, text_id="t")
+    given = trace_from_cache(cache, planted.tokens, strings=["x"] * n_pos, text_id="t")
     assert (given.text_id, given.token_strings) == ("t", ("x",) * n_pos)
-    assert Trace.from_cache(cache, planted.tokens).token_strings[0] == f"[{planted.tokens[0]}]"
+    assert trace_from_cache(cache, planted.tokens).token_strings[0] == f"[{planted.tokens[0]}]"
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_texts_of_tokens_are_kept_and_counted(planted, cache):
 )
 def test_what_does_not_fit_is_refused(planted, cache, change, error, match):
     with pytest.raises(error, match=match):
-        Trace.from_cache(cache, **{"tokens": planted.tokens, **change})
+        trace_from_cache(cache, **{"tokens": planted.tokens, **change})
 
 
 def test_a_window_is_never_guessed():
@@ -125,22 +125,22 @@ def test_a_window_is_never_guessed():
     with pytest.raises(
         CacheError, match=r"layer 0 whose queries see 8 of 30 .* windows=\[\.\.\.\]"
     ):
-        Trace.from_cache(cache, TOKENS)
+        trace_from_cache(cache, TOKENS)
     with pytest.raises(CacheError, match=r"layer 0 .* see 8 .* window of 7"):
-        Trace.from_cache(cache, TOKENS, windows=[7, None, 8])
-    unsaid = Trace.from_cache(cache, TOKENS, windows=[None, None, None])
+        trace_from_cache(cache, TOKENS, windows=[7, None, 8])
+    unsaid = trace_from_cache(cache, TOKENS, windows=[None, None, None])
     assert unsaid.queries[0, 0] == 30
 
 
 def test_two_texts_and_broken_states_are_refused(planted, cache):
     two = {name: torch.stack([value, value]) for name, value in cache.items()}
     with pytest.raises(CacheError, match="a batch of 2 texts"):
-        Trace.from_cache(two, planted.tokens)
+        trace_from_cache(two, planted.tokens)
     name = "blocks.3.hook_resid_post"
     broken = cache | {name: cache[name].clone()}
     broken[name][4, 1] = torch.nan
     with pytest.raises(ModelError, match=r"layer 3 .* position 4"):
-        Trace.from_cache(broken, planted.tokens)
+        trace_from_cache(broken, planted.tokens)
 
 
 @pytest.mark.real
@@ -150,4 +150,4 @@ def test_a_cache_of_real_weights_gives_what_a_pass_gives(smollm2, real_tokens):
         real_tokens[:128],
     )
     _, cache = smollm2.run_with_cache(fed[None], names_filter=lambda name: name.endswith(ends))
-    equal(Trace.from_cache(cache, fed, scale=64**-0.5), observe(smollm2, fed))
+    equal(trace_from_cache(cache, fed, scale=64**-0.5), observe(smollm2, fed))

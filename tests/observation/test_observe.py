@@ -7,9 +7,9 @@ import torch
 
 from secondary_sinks import load_model, observe
 from secondary_sinks.errors import ModelError, TextError, UnsupportedModelError
-from secondary_sinks.models.planted import Plant, plant
 from secondary_sinks.observation import walk
 from secondary_sinks.testing.families import save, tiny
+from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.types import LAYER_POS
 from tests.marks import needs_old
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from secondary_sinks.measures import cached
-from secondary_sinks.types import Trace
 from tests.marks import OLD
 
 PAGE = (Path(__file__).parents[2] / "docs" / "use-in-your-project.md").read_text("utf-8")
@@ -49,11 +48,11 @@ def test_the_table_names_every_function_of_cached_and_the_hooks_that_its_docstri
         if getattr(one, "__module__", "") == cached.__name__
     }
     own = {name for name in own if not name.startswith("_")}
-    assert table.keys() == own | {"Trace.from_cache"}
+    assert table.keys() == own | {"trace_from_cache"}
     hook = r"`((?:attn\.|mlp\.)?hook_\w+)`"
     for name in own:
         named = set(re.findall(hook, getattr(cached, name).__doc__))
         instead = set() if name == "raw_key_norms" else {"attn.hook_q", "attn.hook_k"}
         assert table[name] == named - instead, name
-    needed = set(re.findall(hook, Trace.from_cache.__doc__.split("Rows of other hooks")[0]))
-    assert table["Trace.from_cache"] == needed
+    needed = set(re.findall(hook, trace_from_cache.__doc__.split("Rows of other hooks")[0]))
+    assert table["trace_from_cache"] == needed

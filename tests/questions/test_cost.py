@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from secondary_sinks import questions
-from secondary_sinks.models.planted import Plant
 from secondary_sinks.questions import costs
+from secondary_sinks.testing.planted import Plant
 from tests.questions.gardens import Garden
 
 ALL = ("necessity", "sufficiency", "norm_dose", "redistribution", "sparsity", "harm")

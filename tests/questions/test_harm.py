@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from secondary_sinks import detect, harm, observe
-from secondary_sinks.models.planted import Plant
-from secondary_sinks.questions.cases import matched_draw
 from secondary_sinks.questions.harm import CLAIM
+from secondary_sinks.questions.matched_pairs import matched_draw
+from secondary_sinks.testing.planted import Plant
 from tests.questions.gardens import Garden, outcomes, three
 from tests.questions.test_necessity import ATTENTION
 

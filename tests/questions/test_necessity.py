@@ -8,9 +8,9 @@ import torch
 
 from secondary_sinks import Edit, detect, forming_mlps, necessity, observe, replay
 from secondary_sinks.errors import DetectionError
-from secondary_sinks.models.planted import Plant
-from secondary_sinks.questions.cases import cases_of
+from secondary_sinks.questions.matched_pairs import cases_of
 from secondary_sinks.questions.necessity import _formed
+from secondary_sinks.testing.planted import Plant
 from secondary_sinks.types import SinkTable, Thresholds
 from tests.marks import thinned
 from tests.questions.gardens import Garden, outcomes, three

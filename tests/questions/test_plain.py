@@ -16,7 +16,7 @@ from secondary_sinks import (
     sparsity,
     sufficiency,
 )
-from secondary_sinks.models.planted import Plant
+from secondary_sinks.testing.planted import Plant
 from secondary_sinks.types import Edit
 from tests.causal import slow
 from tests.questions.gardens import Garden
@@ -313,7 +313,7 @@ def test_harm(asked):
 
 def drawn_tokens(asked, text_id, sinks):
     """Tokens that stand in for the sinks: no chance is taken anew, the same draw is asked for."""
-    from secondary_sinks.questions.cases import matched_draw
+    from secondary_sinks.questions.matched_pairs import matched_draw
 
     trace = asked.plain[text_id].trace
     targets = [sink for sink in asked.sinks.of_text(text_id).sinks if sink.kind == "secondary"]

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from secondary_sinks import redistribution
-from secondary_sinks.models.planted import Plant
 from secondary_sinks.questions.redistribution import CLAIM, MATERIAL
+from secondary_sinks.testing.planted import Plant
 from secondary_sinks.types import Edit
 from tests.questions.gardens import Garden, outcomes, three
 from tests.questions.plain import PlainText

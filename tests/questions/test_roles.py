@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from secondary_sinks import Edit, detect, observe, recompute, replay, roles
-from secondary_sinks.models.planted import Plant
 from secondary_sinks.questions import writer_damage
 from secondary_sinks.questions.roles import Role, decide, decided, null_cosine
 from secondary_sinks.questions.writers import levels_in, writer_verdicts
+from secondary_sinks.testing.planted import Plant
 from tests.questions.gardens import Garden, three
 
 ONE = "secondary sinks of level 0 are written by the MLP of"

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from secondary_sinks import sparsity
-from secondary_sinks.models.planted import Plant
 from secondary_sinks.questions.sparsity import ENOUGH, NEEDED
+from secondary_sinks.testing.planted import Plant
 from tests.marks import thinned
 from tests.questions.gardens import Garden, outcomes, three
 from tests.questions.test_necessity import TRUTHS

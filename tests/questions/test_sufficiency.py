@@ -4,8 +4,8 @@ import pytest
 
 from secondary_sinks import necessity, sufficiency
 from secondary_sinks.errors import DetectionError
-from secondary_sinks.questions.cases import cases_of
 from secondary_sinks.questions.forming import by_place, forming_mlps, other_layers
+from secondary_sinks.questions.matched_pairs import cases_of
 from secondary_sinks.questions.sufficiency import DENOISING, NOISING
 from tests.marks import thinned
 from tests.questions.gardens import Garden, outcomes, three

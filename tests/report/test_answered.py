@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from secondary_sinks import questions
-from secondary_sinks.models.planted import Plant
 from secondary_sinks.report import render
 from secondary_sinks.report.claims import QUESTIONS, claims
 from secondary_sinks.report.words import percent
 from secondary_sinks.runs.folder import ANSWERS
+from secondary_sinks.testing.planted import Plant
 from tests.questions.gardens import Garden
 from tests.report.pages import Html, record
 

@@ -7,8 +7,8 @@ import pytest
 from secondary_sinks.cli.entry import run
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import RunFolder, about, record
-from tests.runs.children import PLANTED
-from tests.runs.small_sweeps import TEXTS, garden, sweep
+from tests.sweeps.children import PLANTED
+from tests.sweeps.small_sweeps import TEXTS, garden, sweep
 
 DATED = (
     "{% for digit in strftime_now('%f') %}{{ digit }} {% endfor %}"

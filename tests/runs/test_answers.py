@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 from secondary_sinks.errors import QuestionError, RunFolderError
-from secondary_sinks.models.planted import Plant, plant
 from secondary_sinks.runs import RunFolder, analyse, ask, describe, parse_questions, save
 from secondary_sinks.runs.answers import read_answers
 from secondary_sinks.runs.folder import ANSWERS, OWN
+from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.texts import TokenizedText
 from secondary_sinks.types import Thresholds
 

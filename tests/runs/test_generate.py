@@ -8,7 +8,7 @@ import transformers as hf
 
 from secondary_sinks import load_model, read_texts, tokenize
 from secondary_sinks.errors import ModelError, TextError
-from secondary_sinks.models.continuation import end_tokens
+from secondary_sinks.layerwise.cached_generation import end_tokens
 from secondary_sinks.runs.generate import (
     Answer,
     Sampling,

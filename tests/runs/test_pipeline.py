@@ -11,7 +11,6 @@ import torch
 
 from secondary_sinks import ablate, detect, observe, runs
 from secondary_sinks.errors import RunFolderError, TextError
-from secondary_sinks.models.planted import Plant, plant
 from secondary_sinks.runs import (
     RunFolder,
     analyse,
@@ -21,6 +20,7 @@ from secondary_sinks.runs import (
     record,
     save,
 )
+from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.texts import TokenizedText
 from secondary_sinks.types import Thresholds
 

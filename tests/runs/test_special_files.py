@@ -8,9 +8,10 @@ import pytest
 from secondary_sinks.cli.entry import run
 from secondary_sinks.errors import RunFolderError, SpecialFileError
 from secondary_sinks.report.compare import write_comparison
-from secondary_sinks.runs import RunFolder, durable, standing, verify
+from secondary_sinks.runs import RunFolder, durable
+from secondary_sinks.sweeps import standing, verify
 from tests.cli.test_malformed_runs import write_run
-from tests.runs.small_sweeps import TEXTS, sweep
+from tests.sweeps.small_sweeps import TEXTS, sweep
 
 pytestmark = pytest.mark.usefixtures("soon")
 

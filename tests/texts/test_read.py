@@ -192,7 +192,7 @@ def test_bundled_corpus_has_enough_different_texts():
 def test_bundled_texts_have_a_length_that_can_be_judged_and_run_quickly(feed):
     from transformers import AutoTokenizer
 
-    from secondary_sinks.models.gguf_cache import converted_folder, embedded_gguf
+    from secondary_sinks.models.gguf.cache import converted_folder, embedded_gguf
 
     tokenizer = AutoTokenizer.from_pretrained(converted_folder(embedded_gguf()))
     lengths = [len(tokenize(text, tokenizer, feed).tokens) for text in bundled_corpus()]

@@ -1,0 +1,89 @@
+"""Effects beside each other: before and after an edit, and direct and total ones."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from secondary_sinks.causal.donors import Means
+from secondary_sinks.causal.outcome import edited_sinks, first, means_over
+from secondary_sinks.causal.recompute import recompute
+from secondary_sinks.causal.replay import Replay, replay
+from secondary_sinks.detection.criteria import joint_sinks, joint_tests
+from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.types import Edit, Thresholds, Trace, dump_cells, format_layers
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def direct_and_total(
+    model: HookedModel,
+    trace: Trace,
+    edits: Sequence[Edit | Sequence[Edit]],
+    *,
+    others: Sequence[Trace] = (),
+    reference: Means | None = None,
+) -> "pd.DataFrame":
+    """Attention mass of the edited token of each cell, by layer: clean, direct and total.
+
+    Direct: later queries are as in the clean run. Total: they are what the edit makes of them.
+    Where the two differ, later tokens have changed what they look for. One row per cell and
+    layer; `edit` is the cell as JSON, `loss_change` the mean change of the loss (nats) at the
+    token and after it. Raises as `replay`: cells are of one token each.
+    """
+    import pandas as pd
+
+    direct = replay(model, trace, edits, others=others, reference=reference)
+    total = recompute(model, trace, edits, others=others, reference=reference)
+    change = total.loss - total.loss_clean
+    rows = [
+        {
+            "edit": dump_cells([cell]).strip(),
+            "pos": pos,
+            "layer": layer,
+            "mass_clean": float(trace.mass[layer, pos]),
+            "mass_direct": float(direct.mass[layer, number]),
+            "mass_total": float(total.mass[layer, number, total.column(pos)]),
+            "loss_change": float(change[number, pos:-1].mean()),
+        }
+        for number, (cell, pos) in enumerate(zip(direct.cells, direct.positions, strict=True))
+        for layer in range(len(trace.norm))
+    ]
+    names = ["edit", "pos", "layer", "mass_clean", "mass_direct", "mass_total", "loss_change"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def before_and_after(
+    trace: Trace,
+    replayed: Replay,
+    *,
+    layers: Sequence[int] | None = None,
+    thresholds: Thresholds | None = None,
+) -> "pd.DataFrame":
+    """What each cell of a replay does to its token: lifetime, start, and means over some layers.
+
+    `layers` are by default those at which the token is a sink in the clean run, or, where it is
+    none, those from its first edit on; masses are those of the blocks that read them. One row per
+    cell: `edit` is the cell as JSON, `layers` in words, then each quantity clean and edited.
+    """
+    import pandas as pd
+
+    limits = thresholds or Thresholds()
+    was = joint_sinks(trace, joint_tests(trace, limits))
+    still = edited_sinks(trace, replayed, limits)
+    rows = []
+    for number, (cell, pos) in enumerate(zip(replayed.cells, replayed.positions, strict=True)):
+        lowest = min(layer for edit in cell for layer in edit.layers)
+        default = was[:, pos].nonzero()[:, 0].tolist() or list(range(lowest, len(was)))
+        own = default if layers is None else list(layers)
+        row = {
+            "edit": dump_cells([cell]).strip(),
+            "pos": pos,
+            "token": trace.token_strings[pos],
+            "layers": format_layers(own),
+            "lifetime_clean": int(was[:, pos].sum()),
+            "lifetime_edited": int(still[:, number].sum()),
+            "l_start_clean": first(was[:, pos]),
+            "l_start_edited": first(still[:, number]),
+        }
+        rows.append(row | means_over(trace, replayed, number, own))
+    return pd.DataFrame(rows)

@@ -1,0 +1,64 @@
+"""What the first edits of cells make of their tokens, in the layer where they are made.
+
+In that layer a cell differs from the clean text in its edited tokens alone: they are run as
+replicas of one token each, whatever follows them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from secondary_sinks.causal.apply import LayerEdits
+from secondary_sinks.causal.batches import in_batches, replicas_at_once
+from secondary_sinks.causal.donors import Donors
+from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.observation import LayerView
+from secondary_sinks.types import Cell, Edit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Entered:
+    """A token that an edit has changed."""
+
+    number: int
+    """Of the cell."""
+    pos: int
+    resid_post: Float[Tensor, "d_model"]
+
+
+def entering(
+    model: HookedModel, view: LayerView, cells: Mapping[int, Cell], donors: Donors
+) -> list[Entered]:
+    """Every token that an edit of this layer changes, of cells that are clean so far, by number."""
+    here = {
+        number: [edit for edit in cell if view.layer in edit.layers]
+        for number, cell in cells.items()
+    }
+    tokens = [(number, pos) for number, edits in here.items() for pos in _positions(edits)]
+    found: list[Entered] = []
+
+    def run(batch: list[tuple[int, int]]) -> None:
+        edits = LayerEdits(
+            model, view.layer, [_of(here[number], pos) for number, pos in batch], donors
+        )
+        positions = torch.tensor([pos for _, pos in batch])
+        clean = view.resid_pre[positions.to(view.resid_pre.device)]
+        after = view.run.run_replicas(clean, positions, edits.on_replicas())
+        for index in sorted(edits.changed):
+            number, pos = batch[index]
+            found.append(Entered(number=number, pos=pos, resid_post=after.resid_post[index]))
+
+    in_batches(tokens, replicas_at_once(model, len(view.resid_pre)), run)
+    return found
+
+
+def _positions(edits: Sequence[Edit]) -> list[int]:
+    return sorted({pos for edit in edits for pos in edit.positions})
+
+
+def _of(edits: Sequence[Edit], pos: int) -> Cell:
+    """What edits do to one of their tokens."""
+    return tuple(replace(edit, pos=pos) for edit in edits if pos in edit.positions)

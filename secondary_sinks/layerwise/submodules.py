@@ -1,0 +1,136 @@
+"""What the parts of a layer write to the residual: heads, neurons, biases, and norms after them.
+
+The same for both classes of TransformerLens. Some models norm what a sublayer wrote before it is
+added to the residual (Gemma 2 and 3, OLMo 2); what one head adds then depends on all others, by
+the length they have together. With that length as it was, the norm multiplies each coordinate by
+a number: its *gain*. Which norm a model has is not believed but tried: the one that turns what
+the heads (or neurons) wrote into what the residual got.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from secondary_sinks.errors import UnsupportedModelError
+from secondary_sinks.layerwise.protocol import HookedModel
+
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+Rows = Float[Tensor, "row d_model"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Parts:
+    """The weights by which one sublayer writes, and the norms that may follow it."""
+
+    name: str
+    weights: Float[Tensor, "part d d_model"] | Float[Tensor, "part d_model"]
+    """Per head `[head, d_head, d_model]`, or per neuron `[neuron, d_model]`."""
+    bias: Float[Tensor, "d_model"]
+    norms: tuple[Callable[[Tensor], Tensor], ...]
+
+    def gain(self, written: Rows, added: Rows) -> Rows | None:
+        """By what each coordinate that the parts wrote was multiplied; None if by nothing.
+
+        `written` is what all parts and the bias wrote, `added` what the residual got. Raises
+        `UnsupportedModelError` where no norm of the layer makes the one of the other.
+        """
+        for gain in (None, *(_gain(norm, written) for norm in self.norms)):
+            got = written if gain is None else written * gain
+            if _close(got, added, self.weights.dtype):
+                return gain
+        raise UnsupportedModelError(
+            f"the parts of {self.name} don't add up to what the residual got; this architecture's "
+            "heads and neurons cannot be told apart here (parts=False leaves them out)"
+        )
+
+
+def heads_of(model: HookedModel, layer: int) -> Parts:
+    """The heads of a layer's attention."""
+    block = model.blocks[layer]
+    weights = block.attn.W_O.detach()
+    return Parts(
+        name=f"the attention of layer {layer}",
+        weights=weights,
+        bias=_bias(getattr(block.attn, "b_O", None), weights),
+        norms=_norms(block, ("ln1_post", "ln1")),
+    )
+
+
+def neurons_of(model: HookedModel, layer: int) -> Parts | None:
+    """The neurons of a layer's MLP; None where it has none of its own, as a mixture of experts."""
+    block = model.blocks[layer]
+    weights = getattr(block.mlp, "W_out", None)
+    if weights is None:
+        return None
+    return Parts(
+        name=f"the MLP of layer {layer}",
+        weights=weights.detach(),
+        bias=_bias(getattr(block.mlp, "b_out", None), weights),
+        norms=_norms(block, ("ln2_post", "ln2")),
+    )
+
+
+def activation_of(model: HookedModel, layer: int) -> Callable[[Tensor], Tensor]:
+    """The function that a layer's MLP applies to its gate (or, without one, to what it reads).
+
+    Raises `UnsupportedModelError` where it is not to be found.
+    """
+    mlp = model.blocks[layer].mlp
+    for owner in (mlp, getattr(mlp, "original_component", None)):
+        for name in ("act_fn", "activation_fn", "act"):
+            found = getattr(owner, name, None)
+            if callable(found):
+                return found
+    raise UnsupportedModelError(f"the MLP of layer {layer} has no activation function to be found")
+
+
+@contextmanager
+def mlp_ends(
+    model: HookedModel, layers: Iterable[int], note: Callable[[int, str, Tensor], None]
+) -> Iterator[None]:
+    """Within, `note(layer, end, tensor)` gets what each MLP is given and what it gives.
+
+    `end` is "input" (after any norm before the MLP) or "down" (before any norm after it).
+    TransformerLens has no hook points there that all models share.
+    """
+
+    def noting(layer: int) -> Callable[[Any, Any, Any, Any], None]:
+        def hook(module: Any, given: Any, named: Any, output: Any) -> None:
+            note(layer, "input", given[0] if given else next(iter(named.values())))
+            note(layer, "down", output[0] if isinstance(output, tuple) else output)
+
+        return hook
+
+    modules = [(layer, model.blocks[layer].mlp) for layer in layers]
+    handles = [mlp.register_forward_hook(noting(layer), with_kwargs=True) for layer, mlp in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _bias(bias: Tensor | None, weights: Tensor) -> Float[Tensor, "d_model"]:
+    return weights.new_zeros(weights.shape[-1]) if bias is None else bias.detach()
+
+
+def _norms(block: Any, names: Sequence[str]) -> tuple[Callable[[Tensor], Tensor], ...]:
+    return tuple(getattr(block, name) for name in names if callable(getattr(block, name, None)))
+
+
+def _gain(norm: Callable[[Tensor], Tensor], written: Rows) -> Rows:
+    """A norm by root mean square gives to a constant of the same root mean square its gain."""
+    size = written.pow(2).mean(-1, keepdim=True).sqrt().clamp(min=1e-30)
+    with torch.no_grad():
+        normed = norm(size.expand_as(written)[None])[0]
+    return normed / size
+
+
+def _close(got: Rows, expected: Rows, dtype: torch.dtype) -> bool:
+    error = (got - expected).abs().amax(-1)
+    return bool((error <= TOLERANCE[dtype] * expected.abs().amax(-1) + 1e-12).all())

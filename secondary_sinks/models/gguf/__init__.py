@@ -1,0 +1,1 @@
+"""GGUF files: read the header, convert once, keep the copy sealed."""

@@ -1,0 +1,91 @@
+"""Hashes of what decides a number: source code and token ids."""
+
+import ast
+import hashlib
+import io
+import json
+import tokenize
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+import secondary_sinks
+from secondary_sinks import files
+
+MEASURING = ("measures", "layerwise", "observation", "detection", "types")
+
+
+EDITING = (
+    *("causal", "models", "texts", "statistics", "sweeps/compute.py"),
+    *("questions/trials.py", "questions/roles.py", "questions/role_tests.py"),
+)
+"""Rooms, and a file of a room, whose code decides numbers."""
+
+
+ANSWERING = ("questions", "attribution", "sweeps/assemble.py", "runs/pipeline.py")
+"""Whose code makes verdicts and tables of these numbers."""
+
+
+DECIDING = ("weights_sha256", "config_sha256", "class")
+"""What of a model's record decides its numbers."""
+
+
+@cache
+def code_version(rooms: tuple[str, ...], root: Path | None = None) -> str:
+    """A version of rooms or files that nobody has to remember to raise: a hash of their code.
+
+    They lie in the folder `root`, by default in this package. Comments, docstrings and blank lines
+    are left out: rewording them leaves the version as it is.
+
+    >>> len(code_version(("measures",)))
+    16
+    """
+    package = root or Path(secondary_sinks.__file__).parent
+    digest = hashlib.sha256()
+    for room in rooms:
+        place = package / room
+        for file in [place] if place.is_file() else sorted(place.rglob("*.py")):
+            digest.update(f"{file.relative_to(package).as_posix()}\n".encode())
+            digest.update(without_comments(files.read_bytes(file).decode()).encode())
+    return digest.hexdigest()[:16]
+
+
+def without_comments(source: str) -> str:
+    """Python source without comments, bare strings (docstrings among them) and blank lines.
+
+    >>> without_comments("x = 1  # one\\n\\n'What x is.'\\n")
+    'x = 1'
+    """
+    lines = [line.encode() for line in source.split("\n")]
+    for row, begin, last_row, end in sorted(_said(source), reverse=True):
+        tail = lines[last_row - 1][end:]
+        lines[row - 1 : last_row] = [lines[row - 1][:begin] + tail]
+    kept = (line.decode().rstrip() for line in lines)
+    return "\n".join(line for line in kept if line)
+
+
+def _said(source: str) -> Iterator[tuple[int, int, int, int]]:
+    """Places of comments and of strings that are statements: rows from 1, columns in bytes."""
+    for node in ast.walk(ast.parse(source)):
+        text = node.value if isinstance(node, ast.Expr) else None
+        if isinstance(text, ast.Constant) and isinstance(text.value, str):
+            yield text.lineno, text.col_offset, text.end_lineno or 0, text.end_col_offset or 0
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            begin = len(token.line[:column].encode())
+            yield row, begin, row, begin + len(token.string.encode())
+
+
+def versions_of_code() -> dict[str, str]:
+    """Versions of the code that decides numbers: what measures, what edits, and what answers."""
+    return {
+        "measures": code_version(MEASURING),
+        "engine": code_version(EDITING),
+        "answers": code_version(ANSWERING),
+    }
+
+
+def hash_tokens(tokens: Sequence[int]) -> str:
+    """SHA-256 over token ids."""
+    return hashlib.sha256(json.dumps(list(tokens)).encode()).hexdigest()

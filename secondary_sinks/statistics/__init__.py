@@ -1,0 +1,1 @@
+"""Intervals and tests over texts, with the error rates they promise."""

@@ -1,0 +1,9 @@
+"""Sweeps over models, texts and edits: planned, computed, resumed, merged."""
+
+from secondary_sinks.sweeps.config import SweepConfig
+from secondary_sinks.sweeps.merge import merge
+from secondary_sinks.sweeps.status import standing, verify
+from secondary_sinks.sweeps.sweep import Summary, sweep
+from secondary_sinks.sweeps.tasks import ModelSpec
+
+__all__ = ["ModelSpec", "Summary", "SweepConfig", "merge", "standing", "sweep", "verify"]

@@ -1,0 +1,234 @@
+"""What a worker does with a model that is loaded: prepare its texts, and compute tasks.
+
+Pure but for time: the same task gives the same bytes, wherever and in whatever order it is run.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import torch
+
+from secondary_sinks.causal.ablate import effects_of
+from secondary_sinks.causal.controls import Owners, owners_of
+from secondary_sinks.causal.recipes import edit_at
+from secondary_sinks.causal.replay import Replay, replay_groups
+from secondary_sinks.detection import detect
+from secondary_sinks.errors import SinkError
+from secondary_sinks.models import HookedModel
+from secondary_sinks.models.memory import is_out_of_memory
+from secondary_sinks.models.original.hub import provenance
+from secondary_sinks.models.original.sources import resolve
+from secondary_sinks.observation import observe
+from secondary_sinks.questions import roles
+from secondary_sinks.runs import parquet
+from secondary_sinks.runs.hashes import hash_tokens
+from secondary_sinks.runs.pipeline import check_lengths
+from secondary_sinks.runs.record import describe
+from secondary_sinks.sweeps.keys import cell_key, unit_key
+from secondary_sinks.sweeps.tasks import (
+    ROLES,
+    BadText,
+    Failure,
+    FedText,
+    ModelSpec,
+    Outcome,
+    Prepared,
+    Task,
+    Unit,
+)
+from secondary_sinks.texts import Text, TokenizedText, tokenize
+from secondary_sinks.types import Edit, Effects, SinkTable, Thresholds, Trace
+
+Texts = Sequence[Text | TokenizedText]
+
+
+def prepare(
+    model: HookedModel, spec: ModelSpec, texts: Texts, feed: str, thresholds: Thresholds
+) -> Prepared:
+    """Who the model is, and the texts as it reads them; a text that cannot be fed is set apart."""
+    good: list[TokenizedText] = []
+    bad: list[BadText] = []
+    for text in texts:
+        try:
+            fed = text if isinstance(text, TokenizedText) else tokenize(text, model.tokenizer, feed)
+            check_lengths(model, [fed], thresholds)
+            good.append(fed)
+        except SinkError as error:
+            bad.append(BadText(text_id=text.text_id, reason=str(error)))
+    record = describe(model, [], thresholds, None, 0)
+    return Prepared(
+        model=record["model"] | _origin(model, spec),
+        device=record["device"],
+        dtype=record["dtype"],
+        versions=record["versions"],
+        texts=tuple(_plain(text) for text in good),
+        bad=tuple(bad),
+    )
+
+
+def compute(model: HookedModel, task: Task) -> Outcome:
+    """Observe, detect and edit one text; what cannot be done is said in the outcome, not raised."""
+    where: dict[str, str | None] = {"device": str(model.cfg.device), "torch": torch.__version__}
+    try:
+        return replace(_compute(model, task), where=where)
+    except Exception as error:  # whatever it is, it must not end the sweep
+        _free_memory(error)
+        return Outcome(task=task, tables={}, failures=(_failure(None, error),), where=where)
+
+
+def _compute(model: HookedModel, task: Task) -> Outcome:
+    begin = time.perf_counter()
+    trace = observe(model, torch.tensor(task.tokens), text_id=task.text_id)
+    observed = time.perf_counter()
+    sinks = detect(trace, task.thresholds)
+    owners = owners_of(trace, sinks, task.ordinary)
+    detected = time.perf_counter()
+    edits, left_out = _edits(task, trace, sinks, owners)
+    results, failures = _replayed(model, trace, edits)
+    rows = [_rows(task, unit, trace, sinks, owners, found) for unit, found in results.items()]
+    effects = pd.concat([NO_EFFECTS, *rows]) if rows else NO_EFFECTS
+    asked, failed = _roles(model, task, trace, sinks)
+    tables = {"sinks": _sinks_frame(sinks), "effects": effects} | asked
+    tables |= {"trace": trace.to_frame()} if task.trace else {}
+    return Outcome(
+        task=task,
+        tables={name: parquet.to_bytes(name, frame) for name, frame in tables.items()},
+        units=(*results, *([ROLES] if asked else [])),
+        n_cells=len(effects),
+        n_sinks=sum(sink.kind != "primary" for sink in sinks.sinks),
+        primary=trace.primary,
+        left_out=left_out,
+        failures=failures + failed,
+        seconds={
+            "observe": observed - begin,
+            "detect": detected - observed,
+            "edit": time.perf_counter() - detected,
+        },
+    )
+
+
+def _edits(
+    task: Task, trace: Trace, sinks: SinkTable, owners: Owners
+) -> tuple[dict[Unit, list[Edit]], dict[str, int]]:
+    """Edits of each unit, and how many there cannot be, by reason."""
+    found: dict[Unit, list[Edit]] = {}
+    left_out: Counter[str] = Counter()
+    for unit in sorted({*task.units} - {ROLES}):
+        found[unit] = []
+        for pos in owners:
+            layer, site = unit.layer, unit.site
+            edit = edit_at(unit.edit, trace, sinks, owners, pos=pos, layer=layer, site=site)
+            if isinstance(edit, Edit):
+                found[unit].append(edit)
+            else:
+                left_out[edit] += 1
+    return found, dict(left_out)
+
+
+Results = dict[Unit, Replay | None]
+
+
+def _replayed(
+    model: HookedModel, trace: Trace, edits: dict[Unit, list[Edit]]
+) -> tuple[Results, tuple[Failure, ...]]:
+    """All units in one walk; each in its own where that fails, so that only the culprit is lost."""
+    results: Results = {unit: None for unit, one in edits.items() if not one}
+    asked = {unit: one for unit, one in edits.items() if one}
+    if not asked:
+        return results, ()
+    try:
+        found = replay_groups(model, trace, list(asked.values()))
+        return results | dict(zip(asked, found, strict=True)), ()
+    except Exception as error:
+        _free_memory(error)
+    failures = []
+    for unit, one in asked.items():
+        try:
+            results[unit] = replay_groups(model, trace, [one])[0]
+        except Exception as error:
+            _free_memory(error)
+            failures.append(_failure(unit, error))
+    return results, tuple(failures)
+
+
+def _roles(
+    model: HookedModel, task: Task, trace: Trace, sinks: SinkTable
+) -> tuple[dict[str, pd.DataFrame], tuple[Failure, ...]]:
+    """The table of roles, if it is asked for; twins are those of the same text."""
+    if ROLES not in task.units:
+        return {}, ()
+    try:
+        return {"roles": roles(model, trace, sinks).cells}, ()
+    except Exception as error:
+        _free_memory(error)
+        return {}, (_failure(ROLES, error),)
+
+
+def _rows(
+    task: Task, unit: Unit, trace: Trace, sinks: SinkTable, owners: Owners, result: Replay | None
+) -> pd.DataFrame:
+    """Effects of a unit: `edit` is its recipe, with the donor of a patch and the cell's key."""
+    if result is None:
+        return NO_EFFECTS
+    frame = Effects(rows=effects_of(trace, sinks.thresholds, result, owners)).to_frame()
+    key = unit_key(task.key, unit, task.ordinary)
+    donors = [cell[0].donors for cell in result.cells]
+    cells = [
+        cell_key(key, role, pos) for role, pos in zip(frame["role"], frame["pos"], strict=True)
+    ]
+    return frame.assign(
+        edit=unit.edit,
+        donor=[float(several[0]) if len(several) == 1 else float("nan") for several in donors],
+        cell=cells,
+    )
+
+
+NO_EFFECTS = (
+    Effects(rows=()).to_frame().assign(donor=pd.Series(dtype=float), cell=pd.Series(dtype=str))
+)
+
+
+def _sinks_frame(sinks: SinkTable) -> pd.DataFrame:
+    """Sinks and what half precision may hide, told apart by `near`."""
+    near = SinkTable(sinks=sinks.near).to_frame()
+    return pd.concat([sinks.to_frame().assign(near=False), near.assign(near=True)])
+
+
+def _plain(text: TokenizedText) -> FedText:
+    ids = tuple(text.tokens.tolist())
+    return FedText(
+        text_id=text.text_id,
+        feed=text.feed,
+        fed=text.fed,
+        tokens=ids,
+        tokens_sha256=hash_tokens(ids),
+        text_sha256=text.text_sha256,
+        tokenizer_sha256=text.tokenizer_sha256,
+        template_sha256=text.template_sha256,
+    )
+
+
+def _origin(model: HookedModel, spec: ModelSpec) -> dict[str, Any]:
+    """Where a model came from; nothing is known of one that was given as an object."""
+    origin: dict[str, Any] = {"skipped_checks": sorted(set(spec.skip))}
+    try:
+        origin["source"] = provenance(resolve(spec.name, spec.revision))
+    except SinkError:
+        origin["source"] = {"kind": "object"}
+    return origin
+
+
+def _failure(unit: Unit | None, error: Exception) -> Failure:
+    kind = "OutOfMemory" if is_out_of_memory(error) else type(error).__name__
+    return Failure(unit=unit, kind=kind, message=" ".join(str(error).split())[:500])
+
+
+def _free_memory(error: Exception) -> None:
+    """Let go of what a failed computation held on a device."""
+    if is_out_of_memory(error) and torch.cuda.is_available():
+        error.__traceback__ = None
+        torch.cuda.empty_cache()

@@ -1,0 +1,143 @@
+"""What a sweep is asked to do, and whether that can be."""
+
+import math
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from secondary_sinks.causal.recipes import check_recipe
+from secondary_sinks.errors import SweepError
+from secondary_sinks.models.load import parse_device, parse_device_name, parse_dtype
+from secondary_sinks.models.original.sources import resolve
+from secondary_sinks.models.proof.prove import check_skip
+from secondary_sinks.sweeps.tasks import ROLES, ModelSpec, Unit
+from secondary_sinks.texts import check_feed
+from secondary_sinks.types import Thresholds, format_layers
+from secondary_sinks.types.edits import SHORT
+
+MOST_LAYERS = 10_000
+"""No model has as many."""
+TWINS = "mean:twins"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepConfig:
+    """Models x texts x edits x sites x layers; the sinks are found on the way."""
+
+    models: tuple[ModelSpec, ...]
+    texts: tuple[str, ...] = ()
+    """Files of texts; none: the corpus that comes with the package."""
+    edits: tuple[str, ...] = ("zero", "twins")
+    """Recipes: zero, mean, twins, resample:3, patch:twin, scale:0.5, set_norm:100, ..."""
+    sites: tuple[str, ...] = ("mlp_out",)
+    layers: tuple[int, ...] | None = None
+    """None: all layers of each model."""
+    feed: str = "auto"
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    ordinary: int = 0
+    """Ordinary tokens tried per sink, beside its one control."""
+    trace: bool = True
+    """Whether trace.parquet, the measures of every position, is written."""
+    seed: int = 0
+    """Recorded; what is drawn is drawn with the seed in an edit."""
+
+    def check(self, there: Collection[str] = (), *, elsewhere: bool = False) -> None:
+        """Raise the error of what is wrong with the config, before a model is loaded.
+
+        `SweepError` for what a sweep cannot be, else the error of the room concerned. `there` are
+        names of models that need not be found; `elsewhere` where devices are those of other
+        machines.
+        """
+        for name in ("models", "edits", "sites"):
+            if not getattr(self, name):
+                raise SweepError(f"a sweep needs {name}; got none")
+            refuse_twice(name, getattr(self, name))
+        refuse_twice("edits", [SHORT.get(edit, edit) for edit in self.edits])
+        for edit in self.edits:
+            for site in self.sites:
+                check_recipe(edit, site)
+        check_feed(self.feed)
+        if self.layers is not None:
+            refuse_twice("layers", self.layers)
+        for name, value in asdict(self.thresholds).items():
+            if not math.isfinite(value) or value < 0:
+                raise SweepError(f"threshold {name} is {value}; expected a number of at least 0")
+        for spec in self.models:
+            check_skip(spec.skip)
+            parse_dtype(spec.dtype)
+            (parse_device_name if elsewhere else parse_device)(spec.device)
+            if spec.n_devices < 1:
+                raise SweepError(f"n_devices is {spec.n_devices}; expected at least 1")
+            if spec.name not in there:
+                resolve(spec.name, spec.revision)
+
+    def units(self, n_layers: int) -> tuple[Unit, ...]:
+        """All units of a model. Raises `SweepError` for layers that it does not have."""
+        layers = range(n_layers) if self.layers is None else sorted(self.layers)
+        beyond = [layer for layer in layers if layer >= n_layers]
+        if beyond:
+            raise SweepError(
+                f"layer {beyond[0]} is out of range; expected 0 to {n_layers - 1} (the model has "
+                f"{n_layers} layers)"
+            )
+        units = [
+            Unit(edit=edit, site=site, layer=layer)
+            for edit in self.edits
+            for site in self.sites
+            for layer in layers
+        ]
+        return (*units, ROLES) if self.roles else tuple(units)
+
+    @property
+    def roles(self) -> bool:
+        """Whether roles.parquet is written: with twins among the edits of MLP outputs."""
+        return "mlp_out" in self.sites and any(SHORT.get(one, one) == TWINS for one in self.edits)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that `sweep_file.from_dict` reads, with every default said."""
+        layers = None if self.layers is None else format_layers(self.layers).replace(" ", "")
+        return {
+            "models": [asdict(spec) | {"skip": list(spec.skip)} for spec in self.models],
+            "texts": list(self.texts),
+            "edits": list(self.edits),
+            "sites": list(self.sites),
+            "layers": layers,
+            "feed": self.feed,
+            "thresholds": asdict(self.thresholds),
+            "ordinary": self.ordinary,
+            "trace": self.trace,
+            "seed": self.seed,
+        }
+
+
+def refuse_twice(name: str, items: Sequence[Any]) -> None:
+    """Raise `SweepError` for something that is asked for twice."""
+    for item, count in Counter(items).items():
+        if count > 1:
+            shown = item.name if isinstance(item, ModelSpec) else item
+            raise SweepError(f"{name} has {shown!r} twice; expected each once")
+
+
+def parse_layers(text: str) -> tuple[int, ...]:
+    """Layers in words, as ranges and numbers. Raises `SweepError`.
+
+    >>> parse_layers("0-3,20")
+    (0, 1, 2, 3, 20)
+    """
+    layers: list[int] = []
+    for part in str(text).split(","):
+        first, dash, last = part.strip().partition("-")
+        numbers = [first, last] if dash else [first]
+        where = f"layers {text!r:.60}: {part.strip()!r:.60}"
+        if not all(number.strip().isdecimal() for number in numbers):
+            raise SweepError(f"{where} cannot be read; expected like 0-11,20")
+        if any(len(number) > 7 or int(number) >= MOST_LAYERS for number in numbers):
+            raise SweepError(f"{where} is out of range; expected layers below {MOST_LAYERS}")
+        if int(numbers[-1]) < int(first):
+            raise SweepError(f"{where} runs backwards; expected like 0-11")
+        layers += range(int(first), int(numbers[-1]) + 1)
+        if len(layers) > MOST_LAYERS:  # at least one stands twice
+            break
+    refuse_twice("layers", layers)
+    return tuple(layers)

@@ -1,0 +1,221 @@
+"""A sweep's config from plain data: flags, a YAML or TOML file, or what a sweep stored."""
+
+import reprlib
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from secondary_sinks import files
+from secondary_sinks.errors import SpecialFileError, SweepError
+from secondary_sinks.runs.folder import EXACT
+from secondary_sinks.sweeps.config import SweepConfig, parse_layers
+from secondary_sinks.sweeps.tasks import ModelSpec
+from secondary_sinks.types import Thresholds
+
+MOST_BYTES = 200_000
+"""Size of a config file: room for the paths of some thousand files of texts."""
+MOST_PARTS = 200
+"""Dots in front of the first `=` of a line of TOML."""
+_OF_MODELS = {item.name for item in fields(ModelSpec)} - {"name"}
+
+
+def from_dict(given: Any, where: str = "the config") -> SweepConfig:
+    """The config of plain data: of `SweepConfig.to_dict`, or a file.
+
+    `models` are names or mappings with a name; `device`, `dtype`, `revision`, `bridge`,
+    `trust_remote_code`, `n_devices` and `skip` may stand beside them, for all models. Raises
+    `SweepError` that names the key and what is allowed.
+    """
+    if not isinstance(given, Mapping):
+        raise SweepError(f"{where}: expected keys and values, such as 'edits: [zero]'")
+    known = {item.name for item in fields(SweepConfig)} | _OF_MODELS
+    _refuse_unknown(given, known, where, "")
+    shared = {name: given[name] for name in _OF_MODELS & given.keys()}
+    values: dict[str, Any] = {
+        "models": tuple(_spec(one, shared, where) for one in _list(given, "models", where))
+    }
+    for name in ("texts", "edits", "sites"):
+        if given.get(name) is not None:
+            values[name] = tuple(_text(one, name, where) for one in _list(given, name, where))
+    if given.get("layers") is not None:
+        values["layers"] = _layers(given["layers"], where)
+    if given.get("thresholds") is not None:
+        values["thresholds"] = _thresholds(given["thresholds"], where)
+    for name, kind in _SIMPLE.items():
+        if given.get(name) is not None:
+            values[name] = _expect(given[name], kind, name, where)
+    return SweepConfig(**values)
+
+
+_SIMPLE: dict[str, type] = {"feed": str, "ordinary": int, "trace": bool, "seed": int}
+_SPEC: dict[str, type] = {
+    "revision": str,
+    "device": str,
+    "dtype": str,
+    "bridge": bool,
+    "trust_remote_code": bool,
+    "n_devices": int,
+}
+
+
+def _list(given: Mapping[str, Any], name: str, where: str) -> list[Any]:
+    """A list; a single word stands for a list of one."""
+    value = given.get(name, [])
+    if isinstance(value, str | Mapping):
+        return [value]
+    return list(_expect(value, list, name, where))
+
+
+def _spec(one: Any, shared: Mapping[str, Any], where: str) -> ModelSpec:
+    if isinstance(one, str):
+        one = {"name": one}
+    if not isinstance(one, Mapping) or not isinstance(one.get("name"), str):
+        raise SweepError(
+            f"{where}: models has {short(one)}; expected a name, or a mapping with a name"
+        )
+    _refuse_unknown(one, _OF_MODELS | {"name"}, where, " of a model")
+    values: dict[str, Any] = {}
+    for name, value in {**shared, **one}.items():
+        if value is None or name == "name":
+            continue
+        if name == "skip":
+            words = _list({"skip": value}, "skip", where)
+            values[name] = tuple(_text(word, "skip", where) for word in words)
+        else:
+            values[name] = _expect(value, _SPEC[name], name, where)
+    return ModelSpec(name=_text(one["name"], "name", where), **values)
+
+
+def _refuse_unknown(given: Mapping[Any, Any], known: set[str], where: str, whose: str) -> None:
+    for key in given:
+        if key not in known:
+            allowed = ", ".join(sorted(known))
+            raise SweepError(f"{where}: unknown key {short(key)}{whose}; expected {allowed}")
+
+
+def _layers(value: Any, where: str) -> tuple[int, ...]:
+    parts = [value] if isinstance(value, str | int) else _expect(value, list, "layers", where)
+    for part in parts:
+        if isinstance(part, bool) or not isinstance(part, str | int):
+            raise SweepError(f"{where}: layers is {short(value)}; expected ranges, as in 0-11,20")
+    return parse_layers(",".join(p if isinstance(p, str) else short(p) for p in parts))
+
+
+def _thresholds(value: Any, where: str) -> Thresholds:
+    given = _expect(value, dict, "thresholds", where)
+    known: dict[str, Any] = {item.name: item.type for item in fields(Thresholds)}
+    for name, number in given.items():
+        if name not in known:
+            raise SweepError(
+                f"{where}: unknown threshold {short(name)}; expected some of {', '.join(known)}"
+            )
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise SweepError(f"{where}: threshold {name} is {short(number)}; expected a number")
+        if isinstance(number, int) and abs(number) >= EXACT:
+            raise SweepError(
+                f"{where}: threshold {name} is {short(number)}; expected below {EXACT}"
+            )
+        if known[name] is int and not isinstance(number, int):
+            raise SweepError(f"{where}: threshold {name} is {number!r}; expected a whole number")
+    return replace(Thresholds(), **{name: known[name](number) for name, number in given.items()})
+
+
+def _text(value: Any, name: str, where: str) -> str:
+    """A word; numbers are none, since `scale` alone is no edit."""
+    word = str(_expect(value, str, name, where))
+    if any("\ud800" <= char <= "\udfff" for char in word):
+        raise SweepError(f"{where}: {name} holds half a surrogate pair in {short(word)}")
+    return word
+
+
+def short(value: Any) -> str:
+    """A value in at most 100 characters; YAML can write one whose whole repr never ends.
+
+    >>> short([list(range(100))])
+    '[[0, 1, 2, 3, 4, 5, ...]]'
+    """
+    return _SHORT.repr(value)[:100]
+
+
+class _Short(reprlib.Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        """Python refuses to write out a number of more than 4,300 digits."""
+        bits = x.bit_length()
+        return super().repr_int(x, level) if bits < 10_000 else f"a number of {bits:,} bits"
+
+
+_SHORT = _Short()
+
+
+_WORDS = {str: "a word", int: "a whole number", bool: "true or false", list: "a list"}
+_WORDS |= {dict: "keys and values"}
+
+
+def _expect(value: Any, kind: type, name: str, where: str) -> Any:
+    wrong = not isinstance(value, kind)
+    if kind is int:
+        wrong = isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63
+    if wrong:
+        span = " of at least 0 and below 2^63" if kind is int else ""
+        raise SweepError(f"{where}: {name} is {short(value)}; expected {_WORDS[kind]}{span}")
+    return value
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The keys and values of a `.yaml`, `.yml` or `.toml` file. Raises `SweepError`."""
+    if path.suffix not in _READERS:
+        raise SweepError(f"config {str(path)!r}: expected a name in {', '.join(_READERS)}")
+    try:
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise SweepError(
+                f"config {str(path)!r} has {size:,} bytes; expected at most {MOST_BYTES:,}"
+            )
+        content = files.read_text(path, "utf-8-sig")
+    except SpecialFileError as error:
+        raise SweepError(
+            f"config {str(path)!r} is not a file (it is {error.kind}); expected one of keys and "
+            "values"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise SweepError(f"{str(path)!r} is not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise SweepError(f"config {str(path)!r} cannot be read: {error.strerror}") from error
+    try:
+        found = _READERS[path.suffix](content)
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise SweepError(f"config {str(path)!r} cannot be read: {reason}") from error
+    if not isinstance(found, dict):
+        raise SweepError(f"config {str(path)!r}: expected keys and values, got {short(found)}")
+    for key in found:
+        if not isinstance(key, str):
+            raise SweepError(f"config {str(path)!r}: key {short(key)} is no word; expected words")
+    return found
+
+
+def _yaml(content: str) -> Any:
+    from secondary_sinks.runs.plain_yaml import load
+
+    return load(content)
+
+
+def _toml(content: str) -> Any:
+    try:
+        import tomllib
+    except ModuleNotFoundError:  # Python 3.10
+        import tomli as tomllib  # type: ignore[no-redef]
+    for number, line in enumerate(content.split("\n"), start=1):
+        n_parts = line.partition("=")[0].count(".") + 1
+        if n_parts > MOST_PARTS:  # each would cost a copy of all before it
+            raise ValueError(f"line {number}: a key of {n_parts:,} parts; expected fewer")
+    return tomllib.loads(content)
+
+
+_READERS = {".yaml": _yaml, ".yml": _yaml, ".toml": _toml}
+
+
+def merged(base: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """A file's keys with those of the flags that were given in their place."""
+    return {**base, **{key: value for key, value in flags.items() if value is not None}}

@@ -1,0 +1,132 @@
+"""Lines of a manifest: what one task left. Each carries a hash of itself."""
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from secondary_sinks.errors import RunFolderError
+from secondary_sinks.runs import durable
+from secondary_sinks.sweeps.keys import unit_key
+from secondary_sinks.sweeps.tasks import Failure, Outcome, Unit
+
+SCHEMA = 1
+NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}\.(sinks|effects|trace|roles)\.parquet")
+"""Of a shard: what made it, what it holds, and the table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What one task left: shards and their hashes, and what they hold. One line of the manifest."""
+
+    task: str
+    """Key of the task: model, text, thresholds."""
+    units: dict[str, dict[str, Any]]
+    """Key of each unit that is done -> the unit."""
+    shards: dict[str, dict[str, Any]]
+    """Table -> name and sha256 of its file."""
+    n_cells: int = 0
+    n_sinks: int = 0
+    n_tokens: int = 0
+    primary: int | None = None
+    left_out: dict[str, int] = field(default_factory=dict)
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    where: dict[str, str | None] = field(default_factory=dict)
+
+
+_TYPES: dict[str, Any] = {
+    **dict.fromkeys(("units", "shards"), (dict, dict)),
+    **dict.fromkeys(("n_cells", "n_sinks", "n_tokens"), int),
+    "task": str,
+    "primary": (int, type(None)),
+    "left_out": (dict, int),
+    "failures": (list, dict),
+    "seconds": (dict, float),
+    "where": (dict, (str, type(None))),
+}
+
+
+def entry_of(outcome: Outcome) -> Entry:
+    """What an outcome leaves in the manifest."""
+    task = outcome.task
+    keys = {unit_key(task.key, unit, task.ordinary): unit for unit in outcome.units}
+    shards = {table: _shard(task.key, table, content) for table, content in outcome.tables.items()}
+    return Entry(
+        task=task.key,
+        units={key: asdict(unit) for key, unit in sorted(keys.items())},
+        shards=shards,
+        n_cells=outcome.n_cells,
+        n_sinks=outcome.n_sinks,
+        n_tokens=len(task.tokens),
+        primary=outcome.primary,
+        left_out=outcome.left_out,
+        failures=[_plain(failure) for failure in outcome.failures],
+        seconds={stage: round(took, 4) for stage, took in outcome.seconds.items()},
+        where=outcome.where,
+    )
+
+
+def _shard(task: str, table: str, content: bytes) -> dict[str, Any]:
+    """Named by what made it and what it holds, so that no two shards share a name."""
+    digest = hashlib.sha256(content).hexdigest()
+    return {"name": f"{task[:16]}-{digest[:16]}.{table}.parquet", "sha256": digest}
+
+
+def _plain(failure: Failure) -> dict[str, Any]:
+    return asdict(failure)
+
+
+def unit_of(given: dict[str, Any]) -> Unit:
+    """The unit of an entry's plain data."""
+    return Unit(edit=str(given["edit"]), site=str(given["site"]), layer=int(given["layer"]))
+
+
+def line_of(entry: Entry) -> bytes:
+    """An entry as a line, with a hash of itself."""
+    body = {"schema": SCHEMA} | asdict(entry)
+    return (json.dumps(body | {"line": durable.sha256_of_json(body)}) + "\n").encode()
+
+
+def parse(line: bytes) -> Entry | None:
+    """The entry of a line; None for one that is torn or changed."""
+    try:
+        body = json.loads(line.decode("utf-8"))
+        said = body.pop("line")
+        if not line.endswith(b"\n") or durable.sha256_of_json(body) != said:
+            return None
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        return None
+    if body.pop("schema", None) != SCHEMA:
+        raise RunFolderError(
+            f"the manifest of this sweep has another schema than {SCHEMA}; go on with the version "
+            "that began it (see run.json or sweep/config.json), or choose another --out"
+        )
+    return _checked(body)
+
+
+def _checked(body: dict[str, Any]) -> Entry | None:
+    """The entry, if every field is of its type and no shard's name leads out of its folder."""
+    if not {"task", "units", "shards"} <= body.keys() <= _TYPES.keys():
+        return None
+    if not all(_is(value, _TYPES[name]) for name, value in body.items()):
+        return None
+    try:
+        named = all(NAME.fullmatch(shard["name"]) for shard in body["shards"].values())
+        named &= all(isinstance(shard["sha256"], str) for shard in body["shards"].values())
+        named &= all({"kind", "message"} <= one.keys() for one in body.get("failures", ()))
+        for unit in (*body["units"].values(), *(one["unit"] for one in body.get("failures", ()))):
+            if unit is not None:
+                unit_of(unit)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    return Entry(**body) if named else None
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Whether a value is of a type; of `(dict, T)` or `(list, T)` where its items are of T."""
+    if isinstance(kind, tuple) and kind[0] in (dict, list):
+        items = value.values() if isinstance(value, dict) else value
+        return isinstance(value, kind[0]) and all(_is(item, kind[1]) for item in items)
+    return isinstance(value, kind) and not isinstance(value, bool)

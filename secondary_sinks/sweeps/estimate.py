@@ -1,0 +1,249 @@
+"""What a sweep would do and take, before it is begun; no weights are loaded."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from secondary_sinks.causal.recipes import SINK
+from secondary_sinks.errors import RunFolderError, TextError
+from secondary_sinks.models.load import parse_device, parse_dtype
+from secondary_sinks.models.memory import gigabytes, weight_bytes
+from secondary_sinks.models.original.outline import Outline, outline
+from secondary_sinks.models.original.sources import resolve
+from secondary_sinks.models.original.tokenizer import check_ids
+from secondary_sinks.runs.hashes import hash_tokens
+from secondary_sinks.sweeps.config import SweepConfig
+from secondary_sinks.sweeps.keys import task_key, unit_key
+from secondary_sinks.sweeps.manifest import Manifest
+from secondary_sinks.sweeps.stored_config import read_stored
+from secondary_sinks.sweeps.tasks import ROLES, ModelSpec, Prepared
+from secondary_sinks.texts import Text
+from secondary_sinks.texts.again import tokenize_again
+from secondary_sinks.texts.several import read_all
+
+Known = Sequence[tuple[ModelSpec, Prepared]]
+TRACE_ROW, CELL_ROW = 70, 60
+"""Bytes on the disk of a row of trace.parquet and of effects.parquet, in shards and tables each."""
+SHARE_OF_PEAK = 0.4
+"""Of the speed of a large matrix product that a pass reaches, with its attention and measures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEstimate:
+    """One model of a sweep."""
+
+    name: str
+    texts: int
+    units: int
+    done: int
+    """Units that are there already."""
+    passes: int
+    """Forward passes that are still to be made: one to observe each text, one to edit it."""
+    tokens: int
+    """Tokens of these passes."""
+    cells_per_sink: int
+    """Cells that each sink has, with its controls."""
+    sinks: float | None
+    """Sinks expected: from the texts that are done; None where there are none."""
+    weights_gb: float
+    disk_gb: float
+    seconds: float
+    basis: str
+    """What the expected time comes from."""
+    bad: tuple[str, ...] = ()
+    """Texts that cannot be fed, with reasons."""
+
+    @property
+    def cells(self) -> int | None:
+        """Cells expected; None where no text is done yet to tell the number of sinks."""
+        return None if self.sinks is None else round(self.sinks * self.cells_per_sink)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """All models of a sweep."""
+
+    models: tuple[ModelEstimate, ...]
+
+    def lines(self) -> list[str]:
+        """For people."""
+        found = []
+        for one in self.models:
+            found += [
+                f"{one.name}: {one.texts} text(s), {one.units} units (edit x site x layer x text)",
+                f"  done already      {one.done} of {one.units} units",
+                f"  cells             {_cells(one)}",
+                f"  forward passes    {one.passes}",
+                f"  tokens            {one.tokens:,}",
+                f"  weights           {gigabytes(one.weights_gb * 1e9)}",
+                f"  on the disk       about {gigabytes(one.disk_gb * 1e9)}",
+                f"  expected time     {duration(one.seconds)} ({one.basis})",
+                *(f"  skipped           {bad}" for bad in one.bad),
+            ]
+        return found
+
+
+def _cells(one: ModelEstimate) -> str:
+    per = f"{one.cells_per_sink} per sink (with its control)"
+    if one.sinks is None:
+        return f"{per}; how many sinks there are shows when texts are observed"
+    return f"{per}, so about {one.cells:,} for {one.sinks:.0f} sinks expected"
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it.
+
+    >>> duration(0.4), duration(75.0), duration(7500.0)
+    ('under a second', '1 min 15 s', '2 h 5 min')
+    """
+    if seconds < 1:
+        return "under a second"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{int(seconds) // 60} min {int(seconds) % 60} s"
+    return f"{int(seconds) // 3600} h {int(seconds) % 3600 // 60} min"
+
+
+def estimate(config: SweepConfig, out: Path) -> Estimate:
+    """Plan a sweep. Raises the error of a config, model or file that is wrong."""
+    texts = read_all(config.texts)
+    manifest = Manifest(out)
+    manifest.check()
+    known = _known(out)
+    models = tuple(_model(config, spec, texts, manifest, known) for spec in config.models)
+    return Estimate(models=models)
+
+
+def _known(out: Path) -> Known:
+    """Models that a folder's sweep has loaded before, with their hashes."""
+    try:
+        return read_stored(out).models
+    except RunFolderError:
+        return ()
+
+
+def _measured_rate(manifest: Manifest, keys: set[str]) -> float | None:
+    """Seconds per token and pass of the texts that are done; None where there are none."""
+    entries = [entry for entry in manifest.entries if entry.task in keys and entry.seconds]
+    tokens = sum(entry.n_tokens * (1 + bool(entry.units)) for entry in entries)
+    seconds = sum(took for entry in entries for took in entry.seconds.values())
+    return seconds / tokens if tokens else None
+
+
+def _model(
+    config: SweepConfig,
+    spec: ModelSpec,
+    texts: Sequence[Text],
+    manifest: Manifest,
+    known: Known,
+) -> ModelEstimate:
+    seen = outline(resolve(spec.name, spec.revision), trust_remote_code=spec.trust_remote_code)
+    units = config.units(seen.n_layers)
+    fed, bad = _feed(config, seen, texts, _fed_first(spec, known))
+    keys = _keys(config, spec, fed, known)
+    done = manifest.done()
+    left = [
+        [u for u in units if unit_key(key, u, config.ordinary) not in done.get(key, ())]
+        for key in keys
+    ]
+    sizes = [len(tokens) for tokens in fed]
+    passes = sum(2 for one in left if one)
+    n_tokens = sum(2 * size for size, one in zip(sizes, left, strict=True) if one)
+    sinks, rate = _sinks(manifest, set(keys), sum(sizes)), _measured_rate(manifest, set(keys))
+    edits = [unit.edit for unit in units if unit != ROLES]
+    per_sink = sum((1 if edit == SINK else 2) + config.ordinary for edit in edits)
+    rows = sum(sizes) * seen.n_layers * TRACE_ROW * config.trace
+    return ModelEstimate(
+        name=spec.name,
+        texts=len(fed),
+        units=len(units) * len(fed),
+        done=len(units) * len(fed) - sum(map(len, left)),
+        passes=passes,
+        tokens=n_tokens,
+        cells_per_sink=per_sink,
+        sinks=sinks,
+        weights_gb=weight_bytes(seen.parameters, spec.dtype or "float32") / 1e9,
+        disk_gb=2 * (rows + (sinks or 0) * per_sink * CELL_ROW) / 1e9,
+        seconds=n_tokens * (rate or _guess(seen, spec)),
+        basis="as the texts that are done" if rate else "guessed from a matrix product timed here",
+        bad=bad,
+    )
+
+
+def _fed_first(spec: ModelSpec, known: Known) -> dict[str, dict[str, Any]]:
+    """Texts that the folder's sweep has fed this model, as `tokenize_again` takes them."""
+    prepared = dict(known).get(spec)
+    texts = prepared.texts if prepared else ()
+    return {text.text_id: asdict(text) | {"token_ids": list(text.tokens)} for text in texts}
+
+
+def _feed(
+    config: SweepConfig, seen: Outline, texts: Sequence[Text], before: Mapping[str, Any]
+) -> tuple[list[tuple[int, ...]], tuple[str, ...]]:
+    """Token ids of the texts that fit, each once, and what is wrong with the others."""
+    found: dict[tuple[int, ...], None] = {}
+    bad = []
+    least, most = config.thresholds.min_queries + 1, seen.n_ctx or 1 << 30
+    for text in texts:
+        try:
+            known = before.get(text.text_id)
+            ids = tokenize_again(text, seen.tokenizer, config.feed, known)[0].tokens.tolist()
+            check_ids(ids, seen.d_vocab, seen.tokenizer, f"text {text.text_id!r}")
+        except TextError as error:
+            bad.append(str(error))
+            continue
+        if least <= len(ids) <= most:
+            found[tuple(ids)] = None
+        else:
+            expected = f"expected {least} to {most}"
+            bad.append(f"text {text.text_id!r} has {len(ids)} tokens; {expected}")
+    if bad and not found:
+        raise TextError(bad[0])
+    return list(found), tuple(bad)
+
+
+def _keys(
+    config: SweepConfig,
+    spec: ModelSpec,
+    fed: Sequence[tuple[int, ...]],
+    known: Known,
+) -> list[str]:
+    """Keys of the texts, if the model's weights are those that the folder's sweep had."""
+    mine = (spec.name, spec.revision, spec.dtype, spec.bridge)
+    same = [
+        prepared.model
+        for one, prepared in known
+        if (one.name, one.revision, one.dtype, one.bridge) == mine
+    ]
+    if not same:
+        return ["" for _ in fed]
+    dtype = str(parse_dtype(spec.dtype)).removeprefix("torch.")
+    return [task_key(same[0], dtype, hash_tokens(ids), config.thresholds) for ids in fed]
+
+
+def _sinks(manifest: Manifest, keys: set[str], tokens: int) -> float | None:
+    """Sinks expected in all texts, by those of the texts that are done."""
+    found = {e.task: e for e in manifest.entries if e.task in keys and e.shards}
+    seen = sum(entry.n_tokens for entry in found.values())
+    return sum(entry.n_sinks for entry in found.values()) * tokens / seen if seen else None
+
+
+def _guess(seen: Outline, spec: ModelSpec) -> float:
+    """Seconds per token of a pass: two operations per weight, at the speed of a matrix product."""
+    return 2 * seen.parameters / (SHARE_OF_PEAK * _operations_per_second(spec))
+
+
+def _operations_per_second(spec: ModelSpec, size: int = 1024) -> float:
+    device, dtype = parse_device(spec.device), parse_dtype(spec.dtype)
+    one = torch.ones(size, size, device=device, dtype=dtype)
+    (one @ one).sum().item()  # the first is slower
+    begin = time.perf_counter()
+    for _ in range(4):
+        result = one @ one
+    result.sum().item()  # waits for the device
+    return 4 * 2 * size**3 / (time.perf_counter() - begin)

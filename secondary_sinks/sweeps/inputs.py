@@ -1,0 +1,40 @@
+"""Whether a sweep goes on with the models and texts that it began with."""
+
+from dataclasses import asdict, replace
+from typing import Any
+
+from secondary_sinks.runs.about import fed_first, in_texts, in_weights
+from secondary_sinks.runs.hashes import DECIDING
+from secondary_sinks.sweeps.tasks import FedText, Prepared
+from secondary_sinks.texts.again import SAME
+
+
+def as_first(now: Prepared, before: Prepared) -> tuple[Prepared, list[str]]:
+    """A sweep's model and texts, with the ids of the first time; what there is to say of that."""
+    if any(now.model[name] != before.model[name] for name in DECIDING):
+        return now, []
+    stored = {text.text_id: text for text in before.texts}
+    texts = tuple(_first(text, stored.get(text.text_id)) for text in now.texts)
+    changes = [a.text_id for a, b in zip(now.texts, texts, strict=True) if a.tokens != b.tokens]
+    return replace(now, texts=texts), [fed_first(name) for name in changes]
+
+
+def of_models(before: Prepared, now: Prepared) -> list[str]:
+    """In which way a sweep that is not finished goes on with something else than it began with."""
+    old, new = texts_of(before), texts_of(now)
+    there = {text["text_id"] for text in new}
+    both = [text for text in old if text["text_id"] in there]
+    known = {text["text_id"] for text in old}
+    changes = in_texts(both, [text for text in new if text["text_id"] in known])
+    found = [*in_weights(before.model, now.model), *changes]
+    return [f"{what}; cells of what was before are not used" for what in found]
+
+
+def _first(now: FedText, before: FedText | None) -> FedText:
+    same = before is not None and all(getattr(before, n) == getattr(now, n) for n in SAME)
+    return before if before is not None and same and now.text_sha256 else now
+
+
+def texts_of(prepared: Prepared) -> list[dict[str, Any]]:
+    """The texts of a sweep's model as `in_texts` takes them."""
+    return [asdict(text) | {"n_tokens": len(text.tokens)} for text in prepared.texts]

@@ -1,0 +1,148 @@
+"""The manifest of a sweep: what is done, in which shard, with the SHA-256 of each.
+
+A file of JSON lines that only grows. Each line carries a hash of itself: a line that was torn by a
+kill, or changed on the disk, is noticed and no longer counts, and neither does a shard whose bytes
+are not those that were written. What does not count is set aside and computed again.
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from secondary_sinks import files
+from secondary_sinks.errors import RunFolderError
+from secondary_sinks.runs import durable
+from secondary_sinks.runs.folder import WORK
+from secondary_sinks.sweeps.entries import Entry, entry_of, line_of, parse
+from secondary_sinks.sweeps.tasks import Outcome
+
+SHARDS, DAMAGED, LINES = "shards", "damaged", "manifest.jsonl"
+
+
+class Manifest:
+    """The entries of a sweep's folder, and its shards."""
+
+    def __init__(self, folder: Path) -> None:
+        """Name the run folder; nothing is read or written yet."""
+        self.work = folder / WORK
+        self.shards = self.work / SHARDS
+        self.path = self.work / LINES
+        self.entries: list[Entry] = []
+
+    def read(self) -> list[str]:
+        """Read the entries; complaints about lines that don't count. Changes nothing.
+
+        Raises `RunFolderError` for a manifest of another schema.
+        """
+        self.entries, complaints = [], []
+        for number, line in enumerate(self._lines(), start=1):
+            entry = parse(line)
+            if entry is None:
+                complaints.append(f"line {number} of {LINES} is damaged")
+            else:
+                self.entries.append(entry)
+        return complaints
+
+    def check(self) -> list[str]:
+        """`read`, and verify every shard; complaints about all that does not count.
+
+        Entries with a damaged shard are left out. Changes nothing on the disk.
+        """
+        complaints, good = self.read(), []
+        for entry in self.entries:
+            wrong = list(self._wrong(entry))
+            complaints += [f"shard {name} is {what}" for name, what in wrong]
+            if not wrong:
+                good.append(entry)
+        self.entries = good
+        return complaints
+
+    def repair(self) -> list[str]:
+        """`check`, then set aside what does not count, so that it is computed again.
+
+        Call with the folder claimed. Also removes what processes left that died while they wrote:
+        half-written files, and shards that no line speaks of.
+        """
+        for place in (self.work.parent, self.work, self.shards):
+            _remove(part for part in place.glob(f"{durable.PART}*") if part.name != durable.LOCK)
+        complaints = self.check()
+        kept = {shard["name"] for entry in self.entries for shard in entry.shards.values()}
+        rest = [path for path in sorted(self.shards.glob("*.parquet")) if path.name not in kept]
+        if complaints:
+            self._set_aside(rest)
+        else:
+            _remove(rest)
+        return complaints
+
+    def add(self, outcome: Outcome) -> Entry:
+        """Write the shards of an outcome, then its line: after this it is done."""
+        entry = entry_of(outcome)
+        for name in (self.work, self.shards):
+            durable.make_folder(name)
+        for table, shard in entry.shards.items():
+            durable.write(self.shards / shard["name"], outcome.tables[table])
+        self.put(entry)
+        return entry
+
+    def put(self, entry: Entry) -> None:
+        """Write the line of an entry whose shards are there already."""
+        durable.append(self.path, line_of(entry))
+        self.entries.append(entry)
+
+    def done(self) -> dict[str, set[str]]:
+        """Keys of the units that are done, by key of their task."""
+        found: dict[str, set[str]] = {}
+        for entry in self.entries:
+            if entry.shards:
+                found.setdefault(entry.task, set()).update(entry.units)
+        return found
+
+    def tables(self) -> dict[str, set[str]]:
+        """Tables that each task has shards of, by key of the task."""
+        found: dict[str, set[str]] = {}
+        for entry in self.entries:
+            found.setdefault(entry.task, set()).update(entry.shards)
+        return found
+
+    def path_of(self, entry: Entry, table: str) -> Path | None:
+        """Where an entry's shard of a table lies; None where it has none."""
+        shard = entry.shards.get(table)
+        return None if shard is None else self.shards / shard["name"]
+
+    def _lines(self) -> list[bytes]:
+        try:
+            return files.read_bytes(self.path).splitlines(keepends=True)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise RunFolderError(
+                f"{str(self.path)!r} cannot be read: {error.strerror}; expected JSON lines"
+            ) from error
+
+    def _wrong(self, entry: Entry) -> Iterator[tuple[str, str]]:
+        """Names of the shards that are not what was written, and in what way."""
+        for shard in entry.shards.values():
+            path = self.shards / shard["name"]
+            try:
+                if durable.sha256_of(path) != shard["sha256"]:
+                    yield shard["name"], "damaged (its sha256 is not that of the manifest)"
+            except FileNotFoundError:
+                yield shard["name"], "missing"
+            except OSError as error:
+                yield shard["name"], f"not readable ({error.strerror})"
+
+    def _set_aside(self, shards: Sequence[Path]) -> None:
+        """Move shards and the old manifest out of the way; write the good lines anew."""
+        aside = self.work / DAMAGED
+        durable.make_folder(aside)
+        number = len(list(aside.iterdir()))
+        for path in shards:
+            files.replace(path, aside / f"{number:04d}-{path.name}")
+        durable.write(aside / f"{number:04d}-{LINES}", b"".join(self._lines()))
+        durable.write(self.path, b"".join(map(line_of, self.entries)))
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink()

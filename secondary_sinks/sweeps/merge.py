@@ -1,0 +1,177 @@
+"""Cells of several sweeps in one folder: a sweep that was divided among machines, for example."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from secondary_sinks import files
+from secondary_sinks.errors import RunFolderError
+from secondary_sinks.runs import durable
+from secondary_sinks.runs.folder import OWN, RECORD, WORK, RunFolder
+from secondary_sinks.sweeps.config_file import from_dict
+from secondary_sinks.sweeps.finish import Finish
+from secondary_sinks.sweeps.manifest import Manifest
+from secondary_sinks.sweeps.plan import Plan, plan
+from secondary_sinks.sweeps.stored_config import CONFIG, Stored, read_stored, store
+from secondary_sinks.sweeps.tasks import ModelSpec, Prepared
+
+SHARED = ("feed", "thresholds", "ordinary", "seed")
+"""What all sweeps must have been asked alike."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """What came together."""
+
+    n_tasks: int
+    n_cells: int
+    n_missing: int
+    """Units that no folder has, of all edits x sites x layers x texts that any asked for."""
+
+
+def merge(folders: Sequence[Path], out: Path) -> Merged:
+    """Copy the cells of sweeps into a new folder and write its tables, of all that is there.
+
+    The folders stay as they are. A merge that was killed goes on when it is asked for again. Raises
+    `RunFolderError` for a folder that is no sweep's or is damaged, for sweeps that cannot be one,
+    and for an `out` that holds anything else.
+    """
+    stored = [read_stored(folder) for folder in folders]
+    if not stored:
+        raise RunFolderError("nothing to merge; expected one or more folders of sweeps")
+    asked = _asked(stored, folders)
+    for folder in folders:
+        if folder.resolve() in (out.resolve(), *out.resolve().parents):
+            raise RunFolderError(
+                f"--out {str(out)!r} is, or lies in, {str(folder)!r}, which is to be merged; "
+                "expected a folder of its own"
+            )
+    manifests = [_whole(folder) for folder in folders]
+    target = RunFolder(out)
+    with target.claim():
+        _check(target, asked)
+        record, plans = _fill(target, asked, stored, manifests)
+    return Merged(
+        n_tasks=sum(len(one.tasks) for one in plans),
+        n_cells=record["sweep"]["n_cells"],
+        n_missing=sum(one.n_missing for one in plans),
+    )
+
+
+def _check(target: RunFolder, asked: Mapping[str, Any]) -> None:
+    """Raise `RunFolderError` where the folder holds anything but the same merge, unfinished."""
+    out = target.path
+    names = target.contents()
+    if not names:
+        return
+    if set(names) <= {WORK, *OWN} - {RECORD} and (out / WORK / CONFIG).is_file():
+        begun = read_stored(out)
+        if not begun.command and begun.asked == asked:
+            return
+    raise RunFolderError(
+        f"{str(out)!r} holds {names[0]!r}; expected a new or empty folder, or one in which a merge "
+        "of the same sweeps was interrupted"
+    )
+
+
+def _fill(
+    target: RunFolder, asked: dict[str, Any], stored: Sequence[Stored], sources: Sequence[Manifest]
+) -> tuple[dict[str, Any], list[Plan]]:
+    """Copy and finish; where that is not possible, the folder is empty again."""
+    out = target.path
+    try:
+        config = from_dict(asked["config"], "the merged config")
+        manifest = Manifest(out)
+        models = _models(stored)
+        empty = [plan(config, spec, prepared, manifest) for spec, prepared in models]
+        store(out, asked, empty, "")
+        for source in sources:
+            _copy(source, manifest)
+        plans = [plan(config, spec, prepared, manifest) for spec, prepared in models]
+        return Finish(target, config, asked).write(plans, manifest, ""), plans
+    except BaseException:
+        shutil.rmtree(out / WORK, ignore_errors=True)
+        for name in OWN:
+            (out / name).unlink(missing_ok=True)
+        raise
+
+
+def _whole(folder: Path) -> Manifest:
+    manifest = Manifest(folder)
+    wrong = manifest.check()
+    if wrong:
+        raise RunFolderError(
+            f"{str(folder)!r} is damaged ({wrong[0]}); run its own command again first, which does "
+            "the damaged cells anew"
+        )
+    return manifest
+
+
+def _asked(stored: Sequence[Stored], folders: Sequence[Path]) -> dict[str, Any]:
+    """The config that asks for everything that any of the sweeps asked for."""
+    configs = [one.asked["config"] for one in stored]
+    for config, folder in zip(configs, folders, strict=True):
+        for name in SHARED:
+            if config[name] != configs[0][name]:
+                raise RunFolderError(
+                    f"{str(folder)!r} has other {name} than {str(folders[0])!r}; expected sweeps "
+                    "that differ in models, texts, edits, sites or layers only"
+                )
+    texts: dict[str, str] = {}
+    for one, folder in zip(stored, folders, strict=True):
+        for text_id, sha256 in one.asked["texts"].items():
+            if texts.setdefault(text_id, sha256) != sha256:
+                raise RunFolderError(
+                    f"{str(folder)!r} has another text {text_id!r} than a folder before it; "
+                    "expected one name for one text"
+                )
+    joined = dict(configs[0])
+    for name in ("models", "texts", "edits", "sites"):
+        joined[name] = _union([config[name] for config in configs])
+    if any(config["layers"] is None for config in configs):
+        joined["layers"] = None
+    else:
+        layers = {layer for one in stored for layer in one.config.layers or ()}
+        joined["layers"] = ",".join(map(str, sorted(layers)))
+    joined["trace"] = all(config["trace"] for config in configs)
+    return {"config": joined, "texts": texts}
+
+
+def _union(lists: Sequence[Sequence[Any]]) -> list[Any]:
+    found: list[Any] = []
+    for one in lists:
+        found += [item for item in one if item not in found]
+    return found
+
+
+def _models(stored: Sequence[Stored]) -> list[tuple[ModelSpec, Prepared]]:
+    """Each model once, with the texts that any sweep fed it."""
+    found: dict[tuple[Any, ...], tuple[ModelSpec, Prepared]] = {}
+    for one in stored:
+        for spec, prepared in one.models:
+            model = prepared.model
+            key = (model["weights_sha256"], model["config_sha256"], model["class"], prepared.dtype)
+            if key in found:
+                spec, prepared = found[key][0], _both(found[key][1], prepared)
+            found[key] = spec, prepared
+    return list(found.values())
+
+
+def _both(one: Prepared, other: Prepared) -> Prepared:
+    texts = {text.text_id: text for text in (*one.texts, *other.texts)}
+    bad = {text.text_id: text for text in (*one.bad, *other.bad) if text.text_id not in texts}
+    return replace(one, texts=tuple(texts.values()), bad=tuple(bad.values()))
+
+
+def _copy(source: Manifest, target: Manifest) -> None:
+    """Shards, then the lines that speak of them."""
+    durable.make_folder(target.shards)
+    for entry in source.entries:
+        for shard in entry.shards.values():
+            place = target.shards / shard["name"]
+            if not place.is_file():
+                durable.fill(place, partial(files.copy, source.shards / shard["name"]))
+        target.put(entry)

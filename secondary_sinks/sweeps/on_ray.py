@@ -1,0 +1,310 @@
+"""`OnRay`: the tasks of a sweep on the GPUs or cores of a Ray cluster; see docs/scaling.md.
+
+One actor per GPU (or per `n_devices` of them), else one per core with one thread, each holding the
+model. A task, which is a text with all units that are missing of it, goes to one actor whole, so
+its clean pass is made once. No more than `QUEUED` tasks are at an actor, and no task is asked for
+before there is room. What an actor had in hand when it died is done again by another one in its
+place; a task that ends its actor `RETRIES` + 1 times is recorded as failed and skipped.
+
+Actors touch no file of the sweep: what they computed comes back as the bytes of its tables, and
+only the caller writes. Ray sends our own objects as pickles between its own processes, so whoever
+can reach its ports can run code there: keep a cluster on a network of its own.
+"""
+
+import collections
+import contextlib
+import os
+import re
+import socket
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from secondary_sinks.errors import SinkError, SinkWarning, SweepError
+from secondary_sinks.models import HookedModel
+from secondary_sinks.sweeps import interrupts
+from secondary_sinks.sweeps.compute import Texts
+from secondary_sinks.sweeps.tasks import Failure, ModelSpec, Outcome, Prepared, Task
+from secondary_sinks.sweeps.worker import Holder, load
+from secondary_sinks.types import Thresholds
+
+QUEUED = 2
+"""Tasks at an actor: the one it computes, and the one it goes on with at once."""
+RETRIES = 3
+HERE = "local"
+"""Address of a cluster that is started here, for as long as the sweep takes."""
+VARIABLE = "RAY_ADDRESS"
+KNOCK = 5.0
+"""Seconds that a cluster has to answer."""
+STORE = 200 * 2**20
+"""Bytes of Ray's object store on a cluster that is started here: tables pass through, few wait."""
+
+
+class Worker:
+    """What an actor does: it holds a model and computes."""
+
+    def __init__(
+        self, loader: Callable[[ModelSpec], HookedModel], threads: int | None, home: str
+    ) -> None:
+        """`threads` is of one core alone; None leaves them as they are.
+
+        `home` is the caller's folder, so that a relative name of a model means the same here.
+        """
+        import torch
+
+        with contextlib.suppress(OSError):  # a machine without that folder: names of the hub do
+            os.chdir(home)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self._holder = Holder(loader)
+
+    def prepare(self, spec: ModelSpec, texts: Texts, feed: str, thresholds: Thresholds) -> Prepared:
+        """Load a model and feed it the texts."""
+        return self._holder.prepare(spec, texts, feed, thresholds)
+
+    def compute(self, task: Task) -> Outcome:
+        """Compute a task."""
+        return self._holder.compute(task)
+
+
+class OnRay:
+    """An executor on a Ray cluster, or on one that is started here for as long as it is open."""
+
+    elsewhere = True
+
+    def __init__(
+        self,
+        address: str | None = None,
+        loader: Callable[[ModelSpec], HookedModel] = load,
+        *,
+        retries: int = RETRIES,
+    ) -> None:
+        """Nothing is started yet. `loader` gives the models; it is called in the actors.
+
+        Without an address, the environment variable RAY_ADDRESS says where the cluster is, as for
+        every program of Ray; without either one is started here.
+        """
+        self._address, self._loader, self._retries = address, loader, retries
+        self._ray: Any = None
+        self._started = False
+        self._crew: list[_Hand] = []
+        self._spec: Any = None
+
+    def prepare(self, spec: ModelSpec, texts: Texts, feed: str, thresholds: Thresholds) -> Prepared:
+        """Load a model on an actor and feed it the texts there: here may be no GPU."""
+        self._connect()
+        self._dismiss()  # other models may need other resources
+        self._spec = spec
+        for _ in range(self._retries + 1):
+            hand = self._hire(spec)
+            found = self._result(hand.actor.prepare.remote(spec, list(texts), feed, thresholds))
+            if isinstance(found, Prepared):
+                return found
+            self._bury(hand)
+        raise SweepError(
+            f"model {spec.name!r} ended {self._retries + 1} workers while it was loaded (at last "
+            f"with: {_short(found)}); it may need more memory than a worker has, or packages that "
+            "are not there (see docs/scaling.md)"
+        )
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
+        """Outcomes as they come, of tasks of the model that was prepared last."""
+        waiting, lost = iter(tasks), collections.deque[_Try]()
+        while True:
+            self._hand_out(waiting, lost)
+            refs = [ref for hand in self._crew for ref in hand.refs]
+            if not refs:
+                return
+            ready, _ = self._ray.wait(refs, num_returns=1)
+            hand = next(hand for hand in self._crew if ready[0] in hand.refs)
+            found = self._result(ready[0])
+            if isinstance(found, Outcome):
+                hand.tries.pop(hand.refs.index(ready[0]))
+                hand.refs.remove(ready[0])
+                yield found
+            else:
+                yield from self._mourn(hand, found, lost)
+
+    def close(self) -> None:
+        """End the actors, and the cluster if it was started here."""
+        self._dismiss()
+        if self._started:
+            self._ray.shutdown()
+            self._started = False
+
+    def _hand_out(self, waiting: Iterator[Task], lost: "collections.deque[_Try]") -> None:
+        """Give actors what they have room for, what was lost first; hire while there are places."""
+        while (able := self._least_busy()) or self._may_hire():
+            attempt = lost.popleft() if lost else _first(waiting)
+            if attempt is None:
+                return
+            if (able is None or able.refs) and self._may_hire():
+                able = self._hire(self._spec)
+            assert able is not None
+            able.tries.append(attempt)
+            able.refs.append(able.actor.compute.remote(attempt.task))
+
+    def _least_busy(self) -> "_Hand | None":
+        able = [hand for hand in self._crew if len(hand.refs) < QUEUED]
+        return min(able, key=lambda hand: len(hand.refs), default=None)
+
+    def _may_hire(self) -> bool:
+        """Whether an actor more would start at once, or there is none yet to wait for."""
+        if not self._crew:
+            return True
+        free = self._ray.available_resources()
+        gpus = self._spec.n_devices if self._on_gpus(self._spec) else 0
+        room = free.get("CPU", 0) >= 1 and free.get("GPU", 0) >= gpus
+        return room and len(self._crew) < self._places(self._spec)
+
+    def _mourn(
+        self, hand: "_Hand", why: Exception, lost: "collections.deque[_Try]"
+    ) -> Iterator[Outcome]:
+        """Do again what a dead actor had in hand, unless the task it was at ends every actor."""
+        self._bury(hand)
+        unfinished = []
+        for ref, attempt in zip(hand.refs, hand.tries, strict=True):
+            found = self._result(ref)  # what it finished before it died is still there
+            if isinstance(found, Outcome):
+                yield found
+            else:
+                unfinished.append(attempt)
+        first, *rest = unfinished
+        lost.extendleft(reversed(rest))
+        if first.number < self._retries:
+            lost.appendleft(_Try(first.task, first.number + 1))
+            return
+        message = f"its worker died {first.number + 1} times, at last with: {_short(why)}"
+        yield Outcome(
+            task=first.task,
+            tables={},
+            failures=(Failure(unit=None, kind="LostWorker", message=message),),
+        )
+
+    def _result(self, ref: Any) -> Any:
+        """What an actor gave; the error of Ray if it died. Raises what it raised on purpose."""
+        from ray.exceptions import RayError, RayTaskError
+
+        try:
+            return self._ray.get(ref)
+        except RayTaskError as error:
+            cause = error.cause
+        except RayError as error:
+            return error
+        if isinstance(cause, SinkError):
+            raise cause
+        raise SweepError(f"a worker failed: {type(cause).__name__}: {cause}") from cause
+
+    def _hire(self, spec: ModelSpec) -> "_Hand":
+        gpus = spec.n_devices if self._on_gpus(spec) else 0
+        kind = self._ray.remote(Worker).options(num_cpus=1, num_gpus=gpus, max_restarts=0)
+        self._crew.append(_Hand(kind.remote(self._loader, None if gpus else 1, str(Path.cwd()))))
+        return self._crew[-1]
+
+    def _places(self, spec: ModelSpec) -> int:
+        """How many actors the cluster has room for, as large as it is now; at least one."""
+        places = int(self._ray.cluster_resources().get("CPU", 1))
+        if self._on_gpus(spec):
+            places = min(places, int(self._gpus() // spec.n_devices))
+        return max(places, 1)
+
+    def _on_gpus(self, spec: ModelSpec) -> bool:
+        return (spec.device or "cuda").startswith("cuda") and self._gpus() >= spec.n_devices
+
+    def _gpus(self) -> float:
+        return float(self._ray.cluster_resources().get("GPU", 0))
+
+    def _bury(self, hand: "_Hand") -> None:
+        self._crew.remove(hand)
+        with contextlib.suppress(Exception):  # it is dead already
+            self._ray.kill(hand.actor)
+
+    def _dismiss(self) -> None:
+        for hand in list(self._crew):
+            self._bury(hand)
+
+    def _connect(self) -> None:
+        if self._ray is not None:
+            return
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        self._address = _address(self._address)
+        _knock(self._address)
+        import ray
+
+        more: dict[str, Any] = {"address": self._address}
+        if self._address == HERE:  # said, since Ray would look for a cluster that is left over
+            more |= {"include_dashboard": False, "object_store_memory": STORE}
+        try:
+            if not ray.is_initialized():
+                with interrupts.kept():
+                    ray.init(log_to_driver=False, logging_level="error", **more)
+                self._started = True
+        except Exception as error:  # a wrong address, a version that differs: of many kinds
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise _nowhere(self._address, reason) from error
+        self._ray = ray
+
+
+def _address(asked: str | None) -> str:
+    """Where the cluster is: as asked for, else as RAY_ADDRESS says, else one that is started here.
+
+    Ray itself lets RAY_ADDRESS stand in for 'auto', too. That it is used is said (`SinkWarning`).
+    """
+    around = os.environ.get(VARIABLE, "").strip()
+    if around and asked in (None, "auto"):
+        warnings.warn(
+            f"using the Ray cluster of {VARIABLE}: {around!r}; unset it, or use --ray-address "
+            f"{HERE} to start one here",
+            SinkWarning,
+            stacklevel=2,
+        )
+        return around
+    return asked or HERE
+
+
+def _knock(address: str) -> None:
+    """Raise `SweepError` where nobody listens at HOST:PORT: Ray itself would try for a minute."""
+    place = re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:(\d{1,5})", address)
+    if place is None:  # 'auto' or 'local': Ray knows better
+        return
+    try:
+        socket.create_connection((place[1], int(place[2])), timeout=KNOCK).close()
+    except (OSError, OverflowError) as error:
+        raise _nowhere(address, str(error)) from error
+
+
+def _nowhere(address: str, reason: str) -> SweepError:
+    where = "here" if address == HERE else f"at {address!r}"
+    source = f" (of {VARIABLE})" if address == os.environ.get(VARIABLE, "").strip() else ""
+    return SweepError(
+        f"no Ray cluster {where}{source}: {reason}; expected the HOST:PORT that `ray start --head` "
+        f"printed, 'auto' on a machine of the cluster, or {HERE!r} to start one here; a cluster "
+        "that wants a token needs RAY_AUTH_MODE=token here too (see docs/scaling.md)"
+    )
+
+
+class _Try:
+    """A task, and how many times it was lost before."""
+
+    def __init__(self, task: Task, number: int = 0) -> None:
+        self.task, self.number = task, number
+
+
+class _Hand:
+    """An actor and what it has in hand, in the order in which it computes."""
+
+    def __init__(self, actor: Any) -> None:
+        self.actor = actor
+        self.tries: list[_Try] = []
+        self.refs: list[Any] = []
+
+
+def _first(tasks: Iterator[Task]) -> _Try | None:
+    task = next(tasks, None)
+    return None if task is None else _Try(task)
+
+
+def _short(error: Exception) -> str:
+    """The end of what an error says: there is the cause."""
+    return " ".join(str(error).split())[-300:]

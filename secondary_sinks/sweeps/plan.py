@@ -1,0 +1,83 @@
+"""The tasks of a sweep: which there are, which are done, and what the rest will take."""
+
+from dataclasses import dataclass, replace
+
+from secondary_sinks.sweeps.config import SweepConfig
+from secondary_sinks.sweeps.keys import task_key, unit_key
+from secondary_sinks.sweeps.manifest import Manifest
+from secondary_sinks.sweeps.tasks import FedText, ModelSpec, Prepared, Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What one model has to do."""
+
+    spec: ModelSpec
+    prepared: Prepared
+    tasks: tuple[Task, ...]
+    """All of them, one per different text, with all their units."""
+    missing: tuple[Task, ...]
+    """Those of which something is missing, with the units that are."""
+
+    def texts(self) -> list[tuple[FedText, Task]]:
+        """Every text that was fed, with its task; texts of the same tokens share one."""
+        by_tokens = {task.tokens: task for task in self.tasks}
+        return [(text, by_tokens[text.tokens]) for text in self.prepared.texts]
+
+    @property
+    def n_units(self) -> int:
+        """Units in all."""
+        return sum(len(task.units) for task in self.tasks)
+
+    @property
+    def n_missing(self) -> int:
+        """Units that are still to be done."""
+        return sum(len(task.units) for task in self.missing)
+
+    @property
+    def n_passes(self) -> int:
+        """Passes of a text through the model that are still to be made: observe, and edit."""
+        return sum(1 + bool(task.units) for task in self.missing)
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of these passes."""
+        return sum(len(task.tokens) * (1 + bool(task.units)) for task in self.missing)
+
+
+def plan(config: SweepConfig, spec: ModelSpec, prepared: Prepared, manifest: Manifest) -> Plan:
+    """The tasks of a model. Raises `SweepError` for layers that it does not have."""
+    units = config.units(prepared.model["n_layers"])
+    tasks: dict[str, Task] = {}
+    for text in prepared.texts:
+        key = task_key(prepared.model, prepared.dtype, text.tokens_sha256, config.thresholds)
+        tasks[key] = Task(
+            key=key,
+            spec=spec,
+            weights_sha256=prepared.model["weights_sha256"],
+            tokens=text.tokens,
+            units=units,
+            thresholds=config.thresholds,
+            ordinary=config.ordinary,
+            trace=config.trace,
+        )
+    done, tables = manifest.done(), manifest.tables()
+    rest = (
+        _missing(task, done.get(task.key, set()), tables.get(task.key, set()))
+        for task in tasks.values()
+    )
+    return Plan(
+        spec=spec,
+        prepared=prepared,
+        tasks=tuple(tasks.values()),
+        missing=tuple(task for task in rest if task is not None),
+    )
+
+
+def _missing(task: Task, done: set[str], tables: set[str]) -> Task | None:
+    """The task with the units that are not done; None where nothing is missing."""
+    units = tuple(u for u in task.units if unit_key(task.key, u, task.ordinary) not in done)
+    whole = "sinks" in tables and ("trace" in tables or not task.trace)
+    if not units and whole:
+        return None
+    return replace(task, units=units)

@@ -1,0 +1,114 @@
+"""What a sweep keeps of its own question: the resolved config, its models, its texts as fed.
+
+With it, a folder can be looked at, merged and finished without loading a model.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from secondary_sinks import files
+from secondary_sinks.errors import RunFolderError, SweepError
+from secondary_sinks.runs import durable
+from secondary_sinks.runs.folder import WORK
+from secondary_sinks.runs.hashes import versions_of_code
+from secondary_sinks.sweeps.config import SweepConfig
+from secondary_sinks.sweeps.config_file import from_dict
+from secondary_sinks.sweeps.manifest import Manifest
+from secondary_sinks.sweeps.plan import Plan, plan
+from secondary_sinks.sweeps.tasks import BadText, FedText, ModelSpec, Prepared
+
+CONFIG = "config.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What `sweep/config.json` says."""
+
+    command: str
+    """A command line that asks for the same; empty for a sweep begun in Python."""
+    asked: dict[str, Any]
+    """The resolved config, and a hash of each text."""
+    models: tuple[tuple[ModelSpec, Prepared], ...]
+    """Those that were loaded so far."""
+    versions: dict[str, str]
+    """Of the code that computed."""
+
+    @property
+    def config(self) -> SweepConfig:
+        """The resolved config."""
+        return from_dict(self.asked["config"], CONFIG)
+
+    def plans(self, manifest: Manifest) -> list[Plan]:
+        """What each model that was loaded has to do, and what of it is missing."""
+        config = self.config
+        return [plan(config, spec, prepared, manifest) for spec, prepared in self.models]
+
+
+def store(folder: Path, asked: Mapping[str, Any], plans: Sequence[Plan], command: str) -> None:
+    """Write `sweep/config.json`."""
+    content = {
+        "schema": SCHEMA,
+        "command": command,
+        "versions_of_code": versions_of_code(),
+        "asked": asked,
+        "models": [{"spec": asdict(p.spec), "prepared": asdict(p.prepared)} for p in plans],
+    }
+    content = {"sha256": durable.sha256_of_json(content)} | content
+    path, written = folder / WORK / CONFIG, (json.dumps(content, indent=1) + "\n").encode()
+    if path.is_file() and files.read_bytes(path) == written:
+        return
+    durable.make_folder(folder / WORK)
+    durable.write(path, written)
+
+
+def read_stored(folder: Path) -> Stored:
+    """Read it back. Raises `RunFolderError` where there is none, or it is damaged."""
+    path = folder / WORK / CONFIG
+    try:
+        found = json.loads(files.read_text(path))
+    except OSError as error:
+        raise RunFolderError(
+            f"{str(folder)!r} is no folder of a sweep: it has no readable {WORK}/{CONFIG} "
+            f"({error.strerror})"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, error) from error
+    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+        raise RunFolderError(f"{str(path)!r} is no config of schema {SCHEMA}; sweep again")
+    if found.pop("sha256", None) != durable.sha256_of_json(found):
+        raise _damaged(path, ValueError("its content is not what its sha256 says"))
+    try:
+        stored = Stored(
+            command=str(found["command"]),
+            asked={
+                "config": dict(found["asked"]["config"]),
+                "texts": dict(found["asked"]["texts"]),
+            },
+            models=tuple(_model(one) for one in found["models"]),
+            versions=dict(found["versions_of_code"]),
+        )
+        stored.config  # noqa: B018  a config that cannot be read is damage, too
+    except (KeyError, TypeError, ValueError, AttributeError, SweepError) as error:
+        raise _damaged(path, error) from error
+    return stored
+
+
+def _damaged(path: Path, error: Exception) -> RunFolderError:
+    return RunFolderError(
+        f"{str(path)!r} is damaged ({type(error).__name__}: {error}); remove it and run the same "
+        "command again: cells that are done are kept"
+    )
+
+
+def _model(given: Mapping[str, Any]) -> tuple[ModelSpec, Prepared]:
+    spec, prepared = dict(given["spec"]), dict(given["prepared"])
+    texts = [FedText(**(one | {"tokens": tuple(one["tokens"])})) for one in prepared.pop("texts")]
+    bad = [BadText(**one) for one in prepared.pop("bad")]
+    return (
+        ModelSpec(**(spec | {"skip": tuple(spec["skip"])})),
+        Prepared(**prepared, texts=tuple(texts), bad=tuple(bad)),
+    )

@@ -1,0 +1,228 @@
+"""`sweep`: plan, compute what is missing, write the complete tables. The same call continues."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from secondary_sinks.errors import RunFolderError, TextError
+from secondary_sinks.runs import about
+from secondary_sinks.runs.folder import RunFolder
+from secondary_sinks.sweeps import inputs
+from secondary_sinks.sweeps.config import SweepConfig
+from secondary_sinks.sweeps.entries import Entry
+from secondary_sinks.sweeps.executors import Executor, InProcess, given
+from secondary_sinks.sweeps.finish import Finish, asked_for
+from secondary_sinks.sweeps.manifest import Manifest
+from secondary_sinks.sweeps.plan import Plan, plan
+from secondary_sinks.sweeps.stored_config import Stored, read_stored, store
+from secondary_sinks.sweeps.tasks import ModelSpec, Prepared
+from secondary_sinks.texts import Text, TokenizedText
+from secondary_sinks.texts.several import read_all, refuse_same_ids
+
+Tell = Callable[..., None]
+"""Called with the name of an event and what is known of it, by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a call of `sweep` did."""
+
+    folder: str
+    complete: bool
+    """Whether nothing was skipped."""
+    nothing_to_do: bool
+    n_units: int
+    """Units in the tables."""
+    n_computed: int
+    """Units that this call computed."""
+    n_cells: int
+    n_sinks: int
+    """Sinks that are no primaries."""
+    failed: tuple[dict[str, Any], ...]
+    damaged: tuple[str, ...]
+    """What was found damaged and done again."""
+    seconds: float
+
+
+def sweep(
+    config: SweepConfig,
+    out: str | Path,
+    *,
+    executor: Executor | None = None,
+    models: Mapping[str, Any] | None = None,
+    texts: Sequence[Text | TokenizedText] | None = None,
+    force: bool = False,
+    command: str = "",
+    tell: Tell | None = None,
+) -> Summary:
+    """Do what is missing of a sweep in the folder `out`, then write its tables and `run.json`.
+
+    `texts` stand in for the files that the config names, `models` for the models (hooked ones, by
+    the names in the config). A finished sweep may be extended; with
+    `force` its tables are also replaced by those of other inputs. Cells that are there already are
+    never computed again, whatever is asked for. What cannot be computed is recorded and skipped.
+    Raises `RunFolderError` for a folder that cannot be used, and the error of a config, a model
+    or (where there is no good one) a text.
+    """
+    config.check(models or (), elsewhere=executor is not None and executor.elsewhere)
+    given_texts = list(read_all(config.texts)) if texts is None else list(texts)
+    refuse_same_ids(given_texts)
+    folder = RunFolder(out)
+    with folder.claim():
+        work = Sweep(config, folder, given_texts, force, command, tell or _silent)
+        used = executor or (InProcess() if models is None else InProcess(given(models)))
+        try:
+            return work.run(used)
+        finally:
+            if executor is None:
+                used.close()
+
+
+def in_words(todo: Plan) -> dict[str, Any]:
+    """A plan in numbers."""
+    return {
+        "model": todo.spec.name,
+        "texts": len(todo.tasks),
+        "layers": todo.prepared.model["n_layers"],
+        "units": todo.n_units,
+        "missing": todo.n_missing,
+        "passes": todo.n_passes,
+        "tokens": todo.n_tokens,
+    }
+
+
+def _silent(event: str, **facts: Any) -> None:
+    pass
+
+
+class Sweep:
+    """One call of `sweep`, with its folder claimed."""
+
+    def __init__(
+        self,
+        config: SweepConfig,
+        folder: RunFolder,
+        texts: Sequence[Text | TokenizedText],
+        force: bool,
+        command: str,
+        tell: Tell,
+    ) -> None:
+        self.config, self.folder, self.texts = config, folder, texts
+        self.force, self.command, self.tell = force, command, tell
+        self.manifest = Manifest(folder.path)
+        self.finish = Finish(folder, config, asked_for(config, texts))
+        self.begun: Stored | None = None
+        self.plans: list[Plan] = []
+        self.sinks: dict[str, int] = {}
+        self.begin = time.monotonic()
+        self.n_computed = self.n_cells = self.n_tokens = 0
+
+    def run(self, executor: Executor) -> Summary:
+        """Model by model, then the tables."""
+        self.finish.refuse(force=self.force)
+        self.begun = self._begun()
+        damaged = self.manifest.repair()
+        for what in damaged:
+            self.tell("damaged", what=f"{what}; it was set aside and is computed again")
+        for number, spec in enumerate(self.config.models):
+            self._model(executor, spec, number)
+        before = self.finish.is_done(self.plans, self.manifest)
+        for what in self.finish.complaints:
+            self.tell("damaged", what=f"{what}; it is made again")
+        damaged += self.finish.complaints
+        record = self.finish.record if before else self._finish()
+        return self._summary(record, damaged, nothing=before and not damaged)
+
+    def _model(self, executor: Executor, spec: ModelSpec, number: int) -> None:
+        self.tell("load", model=spec.name, number=number + 1, models=len(self.config.models))
+        prepared = executor.prepare(spec, self.texts, self.config.feed, self.config.thresholds)
+        if not prepared.texts and prepared.bad:
+            raise TextError(prepared.bad[0].reason)
+        prepared = self._as_first(spec, prepared)
+        todo = plan(self.config, spec, prepared, self.manifest)
+        self.finish.refuse_others(todo, force=self.force)
+        self.plans.append(todo)
+        mine = {task.key for task in todo.tasks}
+        self.sinks |= {e.task: e.n_sinks for e in self.manifest.entries if e.task in mine}
+        store(self.folder.path, self.finish.asked, self.plans, self.command)
+        for bad in prepared.bad:
+            self.tell("failed", model=spec.name, text_id=bad.text_id, reason=bad.reason)
+        self.tell("plan", **in_words(todo))
+        for entry in self._compute(executor, todo):
+            self.tell("task", **self._progress(todo, entry))
+
+    def _as_first(self, spec: ModelSpec, prepared: Prepared) -> Prepared:
+        """The texts as this folder fed them first; that, and what differs from then, is said."""
+        before = dict(self.begun.models if self.begun else ()).get(spec)
+        if before is None or self.force:
+            return prepared
+        prepared, notes = inputs.as_first(prepared, before)
+        if not self.finish.record:  # else a difference is refused
+            notes += inputs.of_models(before, prepared)
+        for what in notes:
+            self.tell("note", what=f"{spec.name}: {what}")
+        return prepared
+
+    def _begun(self) -> Stored | None:
+        """What the folder was begun with; that the code is another one now is said."""
+        try:
+            begun = read_stored(self.folder.path)
+        except RunFolderError:  # there is none yet, or it is written anew
+            return None
+        if not self.finish.record and not self.force:
+            for what in about.in_code({"versions_of_code": begun.versions}, about.of_code()):
+                self.tell("note", what=f"{what}; cells of other code are computed anew")
+        return begun
+
+    def _compute(self, executor: Executor, todo: Plan) -> Iterator[Entry]:
+        names = {task.key: text.text_id for text, task in todo.texts()}
+        for outcome in executor.run(iter(todo.missing)):
+            for failure in outcome.failures:
+                unit = "" if failure.unit is None else f" ({asdict(failure.unit)})"
+                reason = f"{failure.kind}: {failure.message}{unit}"
+                self.tell("failed", text_id=names[outcome.task.key], reason=reason)
+            yield self.manifest.add(outcome)
+
+    def _progress(self, todo: Plan, entry: Entry) -> dict[str, Any]:
+        """Where the sweep stands, for whoever watches."""
+        took = time.monotonic() - self.begin
+        self.n_computed += len(entry.units)
+        self.n_cells += entry.n_cells
+        self.n_tokens += entry.n_tokens
+        total = sum(len(task.tokens) for one in self.plans for task in one.missing)
+        self.sinks[entry.task] = entry.n_sinks
+        return {
+            "model": todo.spec.name,
+            "units": self.n_computed,
+            "units_missing": sum(one.n_missing for one in self.plans) - self.n_computed,
+            "cells": self.n_cells,
+            "cells_per_s": round(self.n_cells / took, 3),
+            "tokens": self.n_tokens,
+            "tokens_total": total,
+            "seconds": round(took, 3),
+            "seconds_left": round(took / self.n_tokens * (total - self.n_tokens), 1),
+            "sinks": sum(self.sinks.values()),
+        }
+
+    def _finish(self) -> dict[str, Any]:
+        self.tell("tables", folder=str(self.folder.path))
+        return self.finish.write(self.plans, self.manifest, self.command)
+
+    def _summary(
+        self, record: Mapping[str, Any], damaged: Sequence[str], *, nothing: bool
+    ) -> Summary:
+        counts = record["sweep"]
+        return Summary(
+            folder=str(self.folder.path),
+            complete=not counts["failed"],
+            nothing_to_do=nothing and self.n_computed == 0,
+            n_units=counts["n_units"],
+            n_computed=self.n_computed,
+            n_cells=counts["n_cells"],
+            n_sinks=counts["n_sinks"],
+            failed=tuple(counts["failed"]),
+            damaged=tuple(damaged),
+            seconds=round(time.monotonic() - self.begin, 3),
+        )

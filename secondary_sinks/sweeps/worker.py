@@ -1,0 +1,73 @@
+"""What a process of a sweep does: it holds one model and computes tasks with it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from secondary_sinks.errors import ModelMismatchError
+from secondary_sinks.models import HookedModel, load_model, weight_hash
+from secondary_sinks.models.load import has_hooked_transformer, refuse_missing_gpus
+from secondary_sinks.sweeps.compute import Texts, compute, prepare
+from secondary_sinks.sweeps.tasks import ModelSpec, Outcome, Prepared, Task
+from secondary_sinks.types import Thresholds
+
+
+def load(spec: ModelSpec) -> HookedModel:
+    """The model of a spec; over several GPUs, a bridge as accelerate divides it."""
+    more: dict[str, Any] = {} if spec.n_devices == 1 else {"n_devices": spec.n_devices}
+    if more and (spec.bridge or not has_hooked_transformer()):
+        refuse_missing_gpus(spec.n_devices)
+        more = {"device_map": "auto"}
+    return load_model(
+        spec.name,
+        spec.device,
+        spec.dtype,
+        revision=spec.revision,
+        trust_remote_code=spec.trust_remote_code,
+        bridge=spec.bridge or None,
+        skip=spec.skip,
+        **more,
+    )
+
+
+class Holder:
+    """The one model that a process has in memory."""
+
+    def __init__(self, loader: Callable[[ModelSpec], HookedModel] = load) -> None:
+        """Hold nothing yet."""
+        self._load = loader
+        self._held: dict[ModelSpec, HookedModel] = {}
+        self._hashes: dict[ModelSpec, str] = {}
+
+    def get(self, spec: ModelSpec) -> HookedModel:
+        """The model of a spec; another one is let go of first."""
+        if spec not in self._held:
+            self.clear()
+            self._held[spec] = self._load(spec)
+        return self._held[spec]
+
+    def prepare(self, spec: ModelSpec, texts: Texts, feed: str, thresholds: Thresholds) -> Prepared:
+        """Load a model and feed it the texts."""
+        found = prepare(self.get(spec), spec, texts, feed, thresholds)
+        self._hashes[spec] = found.model["weights_sha256"]
+        return found
+
+    def compute(self, task: Task) -> Outcome:
+        """Compute a task. Raises `ModelMismatchError` where the model is not the one that is meant.
+
+        Another machine may hold other weights under the same name.
+        """
+        model = self.get(task.spec)
+        here = self._hashes.get(task.spec) or weight_hash(model)
+        self._hashes[task.spec] = here
+        if here != task.weights_sha256:
+            raise ModelMismatchError(
+                f"model {task.spec.name!r} has other weights here (sha256 {here[:12]}) than where "
+                f"the sweep was planned ({task.weights_sha256[:12]}); expected the same files "
+                "everywhere"
+            )
+        return compute(model, task)
+
+    def clear(self) -> None:
+        """Let go of the model."""
+        self._held.clear()
+        self._hashes.clear()

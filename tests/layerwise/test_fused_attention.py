@@ -1,0 +1,180 @@
+"""The fast path of attention equals the slow one by hooks, and hooks are still obeyed."""
+
+import functools
+
+import pytest
+import torch
+import transformer_lens
+
+from secondary_sinks import load_model
+from secondary_sinks.layerwise import hooked_attention
+from secondary_sinks.layerwise.begin import begin
+from secondary_sinks.layerwise.interface import hook_name
+from secondary_sinks.models.proof.prove import CHECKS
+from secondary_sinks.testing.families import configs, save, tiny
+from tests.marks import needs_old, thinned
+from tests.mechanisms import MECHANISMS
+from tests.tolerance import UNIT, rounding, within
+
+pytestmark = needs_old
+TOKENS = torch.randint(3, 97, (40,), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module", params=thinned(list(configs()), list(MECHANISMS)))
+def model(request, tmp_path_factory):
+    folder = save(request.param, tmp_path_factory.mktemp(request.param))
+    return load_model(folder, device="cpu", bridge=False, skip=["causality", "chunks"])
+
+
+def run(model, layer, resid, hooks=(), chunk=16):
+    passage = begin(model, TOKENS)
+    one = passage.layer(layer)
+    resid = passage.embedded if resid is None else resid
+    return one, one.forward(resid, list(hooks), chunk=chunk, denominators=True)
+
+
+def look(tensor, hook):
+    """A hook that changes nothing, but needs the tensor."""
+
+
+def seen(one, after):
+    """All that a layer gives, by name."""
+    found = {name: getattr(one, name) for name in ("received", "queries", "keys", "values")}
+    parts = one.denominator
+    return found | {"after": after, "largest": parts.largest, "log_rest": parts.log_rest}
+
+
+def farthest(one, other):
+    """Largest difference between two tensors, or two lists of them; infinities must agree."""
+    pairs = zip(one, other, strict=True) if isinstance(one, list) else [(one, other)]
+    return max(float((a - b)[a != b].abs().max()) if (a != b).any() else 0.0 for a, b in pairs)
+
+
+@functools.cache
+def rounded_walks(variant):
+    """Rounding of all that the layers of a variant give, by name."""
+
+    def walked(original):
+        model, resid, found = load_model(original, device="cpu", skip=CHECKS), None, {}
+        for layer in range(model.cfg.n_layers):
+            one, resid = run(model, layer, resid)
+            for name, value in seen(one, resid).items():
+                found.setdefault(name, []).append(value)
+        return found
+
+    return rounding(lambda: tiny(variant), walked, farthest)
+
+
+@pytest.fixture
+def rounded(request):
+    return rounded_walks(request.node.callspec.params["model"])
+
+
+def test_fast_and_slow_path_agree(model, rounded):
+    resid = None
+    for layer in range(model.cfg.n_layers):
+        fast = run(model, layer, resid)
+        slow = run(model, layer, resid, [(hook_name(layer, "pattern"), look)])
+        expected = seen(*slow)
+        for name, value in seen(*fast).items():
+            within(farthest(value, expected[name]), rounded[name], name)
+        resid = fast[1]
+
+
+def test_received_adds_up_to_the_patterns_of_a_plain_pass(model, rounded):
+    received_is_that_of_a_plain_pass(model, rounded["received"])
+
+
+def received_is_that_of_a_plain_pass(model, rounded):
+    with torch.no_grad():
+        _, cache = model.run_with_cache(TOKENS[None])
+    resid = None
+    for layer in range(model.cfg.n_layers):
+        one, resid = run(model, layer, resid)
+        plain = cache[hook_name(layer, "pattern")][0].sum(1).mean(0)
+        within(farthest(one.received, plain), rounded)
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 39])
+def test_scores_of_a_chunk_may_be_made_in_parts(model, rounded, at_once, monkeypatch):
+    whole = run(model, 1, None, chunk=99)
+    monkeypatch.setattr(hooked_attention, "fitting_chunk", lambda n_heads, n_pos: at_once)
+    agree(run(model, 1, None, chunk=99), whole, rounded)
+
+
+def agree(part, whole, rounded):
+    """The same is given and received, and denominators are the same in all."""
+    (one, after), (other, expected) = part, whole
+    within(farthest(after, expected), rounded["after"], "after")
+    within(farthest(one.received, other.received), rounded["received"], "received")
+    sums = one.denominator.log_sum, other.denominator.log_sum
+    within(farthest(*sums), max(rounded["largest"], rounded["log_rest"]), "log_sum")
+
+
+def test_chunks_of_any_size_give_the_same(model, rounded):
+    whole = run(model, 1, None, chunk=99)
+    for chunk in (1, 7, 39):
+        agree(run(model, 1, None, chunk=chunk), whole, rounded)
+
+
+def test_edits_of_heads_and_patterns_are_obeyed_on_either_path(model, rounded):
+    def halve(tensor, hook):
+        return tensor * 0.5
+
+    _, clean = run(model, 0, None)
+    changed = {}
+    for point in ("z", "pattern"):
+        _, changed[point] = run(model, 0, None, [(hook_name(0, point), halve)])
+        assert not torch.allclose(changed[point], clean)
+    # Half of the pattern is half of what the heads give.
+    within(farthest(changed["z"], changed["pattern"]), rounded["after"])
+
+
+def test_the_model_is_left_as_it_was(model):
+    before = model(TOKENS[None])
+    run(model, 1, None)
+    assert torch.equal(model(TOKENS[None]), before)
+    assert not {"calculate_z_scores", "apply_causal_mask"} & set(vars(model.blocks[1].attn))
+
+
+def alibi():
+    """A model of random weights whose scores fall with distance."""
+    cfg = transformer_lens.HookedTransformerConfig(
+        n_layers=2,
+        d_model=32,
+        n_ctx=64,
+        d_head=8,
+        n_heads=4,
+        d_mlp=16,
+        d_vocab=97,
+        act_fn="gelu",
+        positional_embedding_type="alibi",
+        seed=0,
+        device="cpu",
+    )
+    return transformer_lens.HookedTransformer(cfg)
+
+
+def falling(q, k):
+    """Scores that fall with distance, whatever the content; queries are the last keys."""
+    last, n_keys = q.shape[1], k.shape[1]
+    query = torch.arange(n_keys - last, n_keys)[:, None]
+    return (query - torch.arange(n_keys)).mul(-0.5).expand(1, q.shape[2], last, n_keys).clone()
+
+
+def replaced():
+    from secondary_sinks.models.convert import to_hooked
+
+    model = to_hooked(tiny("llama"), None, "llama", "cpu")
+    for block in model.blocks:
+        block.attn.calculate_attention_scores = falling
+    return model
+
+
+@pytest.mark.parametrize("made", [alibi, replaced])
+def test_scores_that_are_more_than_products_of_queries_and_keys(made):
+    model = made()
+    received_is_that_of_a_plain_pass(model, len(TOKENS) * UNIT)
+    test_the_model_is_left_as_it_was(model)
+    if made is replaced:
+        assert model.blocks[1].attn.calculate_attention_scores is falling

@@ -1,0 +1,36 @@
+"""What a sweep costs: seconds of its manifest, and other models worked out from them."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from secondary_sinks import load_model
+from tests.tiny import save_tiny
+from tools import sweep_costs
+from tools.sweep_costs import SHOWN, expected, measured, operations, sizes_of
+
+PAGE = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text("utf-8")
+
+
+def test_costs_are_those_of_a_sweep_of_texts_of_these_lengths(tmp_path):
+    model = load_model(str(save_tiny(tmp_path / "tiny")), "cpu")
+    costs = sweep_costs.measure(model, [40, 100], tmp_path / "out")
+    assert [cost.n_tokens for cost in costs] == [40, 100]
+    for cost in costs:
+        assert cost.speed > 2 * operations(sizes_of(model), cost.n_tokens) / 60
+        assert cost.observe > 0
+    assert measured(costs).splitlines()[3].startswith("| 100 | ")
+
+
+def test_operations_are_those_of_products_of_matrices():
+    model = SHOWN[0]
+    weights = 2 * model.parameters * 1000
+    keys = sum(range(1000))  # of all queries together
+    attention = model.n_layers * 2 * 2 * model.width * keys  # scores, and what they weigh
+    assert operations(model, 1000) == pytest.approx(weights + attention, rel=1e-3)
+
+
+def test_the_page_has_what_the_command_works_out_from_its_last_row():
+    speed = float(re.findall(r"\| ([0-9.]+) x 10\^9 \|", PAGE)[-1]) * 1e9
+    assert expected(speed) in PAGE

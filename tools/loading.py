@@ -1,0 +1,106 @@
+"""The most memory that is in use while a model is loaded, in units of its weights.
+
+    python -m tools.loading smollm2-135m
+
+prints the table that stands in docs/models.md. Every load has a process of its own, which first
+loads a tiny model, so that libraries are not counted. Memory is what the process holds at its
+peak beyond what it held before the load, as Linux counts it: pages of mapped files are included.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from secondary_sinks.errors import SinkError
+from secondary_sinks.models import load_model, memory
+from secondary_sinks.models.load import parse_dtype
+from secondary_sinks.models.original.read import read_original
+from secondary_sinks.models.original.sources import resolve
+from secondary_sinks.testing import families
+from secondary_sinks.testing.peak_memory import forget_peak, peak
+
+DTYPES = ("float32", "bfloat16")
+CHILD = """
+import json, sys
+from tools.loading import held
+print(json.dumps(held(*json.loads(sys.argv[1]))))
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loading:
+    """What loading a model took."""
+
+    dtype: str
+    model_class: str
+    weights_mib: float
+    """Number of weights, each counted once, times the bytes of the dtype; in MiB."""
+    peak_mib: float
+    """Peak memory beyond what was held before, in MiB; NaN where the system does not say."""
+
+    @property
+    def ratio(self) -> float:
+        """The peak in units of the weights."""
+        return self.peak_mib / self.weights_mib
+
+
+def held(model: str, dtype: str, bridge: bool) -> tuple[str, float]:
+    """Class of the loaded model, and peak memory of loading it in this process, in MiB."""
+    with tempfile.TemporaryDirectory() as folder:
+        families.save("llama", folder)
+        load_model(folder, device="cpu", dtype=dtype, bridge=bridge or None)
+    before = forget_peak()
+    loaded = load_model(model, device="cpu", dtype=dtype, bridge=bridge or None)
+    return type(loaded).__name__, peak() - before
+
+
+def weights(model: str, dtype: str) -> float:
+    """Size of the weights in MiB; by reading them, as `load_model` does."""
+    original = read_original(resolve(model), parse_dtype(dtype)).model
+    size = memory.size_of(original, model)
+    return memory.weight_bytes(size.parameters, size.dtype) / 2**20
+
+
+def measure(model: str, dtype: str = "float32", *, bridge: bool = False) -> Loading:
+    """Load a model in a process of its own. Raises `ModelError` for one that cannot be read."""
+    size = weights(model, dtype)
+    child = [sys.executable, "-W", "ignore", "-c", CHILD, json.dumps([model, dtype, bridge])]
+    done = subprocess.run(child, stdout=subprocess.PIPE, text=True, check=True)
+    name, most = json.loads(done.stdout.splitlines()[-1])
+    return Loading(dtype=dtype, model_class=name, weights_mib=size, peak_mib=most)
+
+
+def table(found: Sequence[Loading]) -> str:
+    """The loads as a table in Markdown."""
+    lines = ["| dtype | class | weights | peak | peak / weights |", "|---" * 5 + "|"]
+    lines += [
+        f"| {one.dtype} | {one.model_class} | {one.weights_mib:,.0f} MiB | {one.peak_mib:,.0f} MiB "
+        f"| {one.ratio:.2f} |"
+        for one in found
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("model", help="what `secondary-sinks run` takes")
+    parser.add_argument("--dtype", action="append", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument("--bridge", action="store_true", help="load a TransformerBridge")
+    given = parser.parse_args()
+    dtypes = given.dtype or DTYPES
+    try:
+        found = [measure(given.model, dtype, bridge=given.bridge) for dtype in dtypes]
+    except SinkError as error:
+        sys.exit(f"error: {error}")
+    print(f"torch {torch.__version__}\n\n{table(found)}")
+
+
+if __name__ == "__main__":
+    main()

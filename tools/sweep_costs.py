@@ -1,0 +1,152 @@
+"""What a sweep costs here, and what it would cost with larger models and longer texts.
+
+    python -m tools.sweep_costs 512 1024 2048 --out probe
+
+sweeps bundled texts of so many tokens (all layers, one edit) in a new folder, and prints the tables
+of docs/scaling.md. The first is measured: seconds as the sweep's manifest has them. The second is
+worked out from its last row: `operations` of the other model and length, at the same speed. Say
+`--device cuda --dtype bfloat16` and a `--model` for the numbers of your own machine.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from secondary_sinks.models import HookedModel, load_model
+from secondary_sinks.sweeps import ModelSpec, SweepConfig, sweep
+from secondary_sinks.sweeps.entries import Entry
+from secondary_sinks.sweeps.estimate import duration
+from secondary_sinks.sweeps.manifest import Manifest
+from secondary_sinks.texts import TokenizedText, bundled_corpus
+
+PASSES = 2
+"""Of each text: one to observe it, one to edit it."""
+LENGTHS = (1_000, 4_000, 16_000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """What of a model decides its operations; `width` is heads x length of a head."""
+
+    name: str
+    parameters: int
+    n_layers: int
+    width: int
+
+
+SHOWN = (
+    Sizes(name="SmolLM2-135M", parameters=134_515_008, n_layers=30, width=576),
+    Sizes(name="Qwen3-4B", parameters=4_022_468_096, n_layers=36, width=4096),
+    Sizes(name="Qwen3-14B", parameters=14_768_307_200, n_layers=40, width=5120),
+    Sizes(name="Qwen2.5-32B", parameters=32_763_876_352, n_layers=64, width=5120),
+    Sizes(name="Llama-2-70B", parameters=68_976_648_192, n_layers=80, width=8192),
+)
+"""Some of `secondary-sinks models`, with the sizes of their configs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What the sweep of one text cost."""
+
+    n_tokens: int
+    n_sinks: int
+    n_cells: int
+    observe: float
+    """Seconds of the pass that observes."""
+    edit: float
+    """Seconds of the pass that edits."""
+    speed: float
+    """Operations per second of both, `operations` being counted."""
+
+
+def operations(model: Sizes, n_tokens: int) -> int:
+    """Of one pass: two per weight and token, and scores and their sum over the keys before.
+
+    >>> tiny = Sizes(name="tiny", parameters=100, n_layers=2, width=8)
+    >>> operations(tiny, 10)  # 10 x (2 x 100 + 2 x 2 x 8 x 10)
+    5200
+    """
+    attention = 2 * model.n_layers * model.width * n_tokens
+    return n_tokens * (2 * model.parameters + attention)
+
+
+def sizes_of(model: HookedModel) -> Sizes:
+    """Of a model that is loaded."""
+    return Sizes(
+        name=str(model.cfg.model_name),
+        parameters=sum(weight.numel() for weight in model.parameters()),
+        n_layers=model.cfg.n_layers,
+        width=model.cfg.n_heads * model.cfg.d_head,
+    )
+
+
+def measure(model: HookedModel, lengths: Sequence[int], out: Path) -> list[Cost]:
+    """Sweep one text of each length. Raises the errors of `sweep`."""
+    words = "\n\n".join(text.raw for text in bundled_corpus())
+    ids = torch.tensor(model.tokenizer(words)["input_ids"])
+    texts = [
+        TokenizedText(text_id=f"{n}", tokens=ids.repeat(n // len(ids) + 1)[:n], feed="raw", fed="")
+        for n in lengths
+    ]
+    config = SweepConfig(models=(ModelSpec(name="here"),))
+    sweep(config, out, models={"here": model}, texts=texts)
+    sizes = sizes_of(model)
+    done = Manifest(out)
+    done.read()
+    return [_cost(entry, sizes) for entry in done.entries]
+
+
+def _cost(entry: Entry, sizes: Sizes) -> Cost:
+    seconds = sum(entry.seconds.values())
+    return Cost(
+        n_tokens=entry.n_tokens,
+        n_sinks=entry.n_sinks,
+        n_cells=entry.n_cells,
+        observe=entry.seconds["observe"],
+        edit=entry.seconds["edit"],
+        speed=PASSES * operations(sizes, entry.n_tokens) / seconds,
+    )
+
+
+def measured(costs: Sequence[Cost]) -> str:
+    """What was measured, as a table in Markdown."""
+    lines = ["| tokens | sinks | cells | observe | edit | operations per second |"]
+    lines += ["|---" * 6 + "|"]
+    lines += [
+        f"| {one.n_tokens:,} | {one.n_sinks} | {one.n_cells:,} | {one.observe:.1f} s "
+        f"| {one.edit:.1f} s | {one.speed / 1e9:.1f} x 10^9 |"
+        for one in costs
+    ]
+    return "\n".join(lines)
+
+
+def expected(speed: float) -> str:
+    """Time for 10,000 tokens in texts of each length at a speed, by model, in Markdown."""
+    head = ["model", *(f"texts of {n:,}" for n in LENGTHS)]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for model in SHOWN:
+        cells = [duration(PASSES * operations(model, n) / n * 10_000 / speed) for n in LENGTHS]
+        lines.append(f"| {' | '.join([model.name, *cells])} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("tokens", nargs="+", type=int, help="lengths of texts, in tokens")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the sweep; new")
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--device", default=None)
+    parser.add_argument("--dtype", default=None)
+    given = parser.parse_args()
+    model = load_model(given.model, given.device, given.dtype)
+    costs = measure(model, given.tokens, given.out)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {model.cfg.device}\n")
+    print(measured(costs), expected(round(costs[-1].speed, -8)), sep="\n\n")
+
+
+if __name__ == "__main__":
+    main()
