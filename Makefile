@@ -26,7 +26,7 @@ test-all: $(READY)
 
 # Models and observation again, with the newest TransformerLens 4, which has bridges only.
 test-tl4: $(NEXT_READY)
-	OMP_NUM_THREADS=1 $(NEXT)/bin/python $(PYTEST) $(TYPICAL) tests/models tests/observation
+	OMP_NUM_THREADS=1 $(NEXT)/bin/python $(PYTEST) $(TYPICAL) tests/layerwise tests/models tests/observation
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -1,1 +1,1 @@
-"""How we measure ourselves: equality with originals, memory, costs. Run as `python -m tools.NAME`."""
+"""What we measure ourselves with: equality with originals, memory, costs."""
