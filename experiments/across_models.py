@@ -27,7 +27,6 @@ from secondary_sinks.cli import run_app, say
 from secondary_sinks.errors import RunFolderError, SpecialFileError
 from secondary_sinks.plots import outcome_map
 from secondary_sinks.questions.answer import verdict_of
-from secondary_sinks.runs.as_csv import unescaped
 from secondary_sinks.runs.schema import OUTCOMES
 
 NAME, QUESTION = "across_models", "Which claims hold in which models?"
@@ -48,7 +47,7 @@ def read_claims(folders: Sequence[Path]) -> pd.DataFrame:
         path = folder / CLAIMS
         try:
             with files.open_file(path) as file:
-                table = pd.read_csv(file, dtype=str, keep_default_na=False).map(unescaped)
+                table = pd.read_csv(file, dtype=str, keep_default_na=False).map(unescape)
             answers = table.loc[table["role"] == "answer", ["experiment", "model", "outcome"]]
             _check(answers)
         except SpecialFileError:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from experiments.shared import Finding, Observed, nobody, unanswered
+from experiments.shared import Finding, Observed, unanswered, why_no_sinks
 from secondary_sinks import Answer, forming_mlps
 from secondary_sinks.questions import Forming
 
@@ -35,7 +35,7 @@ def found(
 
     `draw` gives figures by name; the first is that of the finding. `captions` say what they show.
     """
-    why = nobody(observed)
+    why = why_no_sinks(observed)
     if why:
         return unanswered(name, question, claim, why, {})
     traces, sinks = observed.traces, observed.sinks

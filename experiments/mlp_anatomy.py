@@ -20,7 +20,7 @@ import pandas as pd
 import typer
 
 from experiments.command import main_of
-from experiments.shared import Finding, Observed, judged, nobody, unanswered
+from experiments.shared import Finding, Observed, judged, unanswered, why_no_sinks
 from secondary_sinks import Verdict, mlp_anatomy
 from secondary_sinks.attribution.anatomy import GATED, PLAIN
 from secondary_sinks.plots import interval_lines
@@ -51,7 +51,7 @@ def run(
     ] = None,
 ) -> Finding:
     """Cosines with the primary stage by stage."""
-    why = nobody(observed)
+    why = why_no_sinks(observed)
     if why:
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
     tokens = _tokens(observed, layer)

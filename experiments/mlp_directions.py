@@ -29,7 +29,7 @@ from experiments.command import main_of
 from experiments.members import Members, Rows, gather, members_of
 from experiments.planes import principal_plane
 from experiments.probe import Probe, principal_directions
-from experiments.shared import Finding, Observed, judged, nobody, places, unanswered
+from experiments.shared import Finding, Observed, judged, places, unanswered, why_no_sinks
 from secondary_sinks import Verdict
 from secondary_sinks.plots import clouds, interval_lines
 from secondary_sinks.statistics.intervals import paired_over_texts
@@ -67,7 +67,7 @@ def run(
 ) -> Finding:
     """The MLP's answer to single components, and to inputs that are cut down to a few."""
     members = members_of(observed, layer)
-    why = nobody(observed) or members.missing
+    why = why_no_sinks(observed) or members.missing
     if why:
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
     found = gather(observed, members, [members.layer], ["mlp_in"])

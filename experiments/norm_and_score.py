@@ -25,11 +25,11 @@ import pandas as pd
 import typer
 
 from experiments.command import main_of
-from experiments.shared import Finding, Observed, judged, nobody, places, unanswered, who
+from experiments.shared import Finding, Observed, judged, places, unanswered, who, why_no_sinks
 from secondary_sinks import Trace, Verdict
 from secondary_sinks.causal.outcome import readers
 from secondary_sinks.plots import clouds
-from secondary_sinks.questions.matched_pairs import Case
+from secondary_sinks.questions.matched_pairs import MatchedPair
 from secondary_sinks.statistics.intervals import (
     LEAST_IN_TEXT,
     PERMUTATIONS,
@@ -78,7 +78,7 @@ def run(
     ] = PERMUTATIONS,
 ) -> Finding:
     """One row per secondary sink; correlations of all pairs of length and response."""
-    why = nobody(observed)
+    why = why_no_sinks(observed)
     if why:
         claim = CLAIM.format(LENGTHS["mlp_norm"], RESPONSES["mass"])
         return unanswered(NAME, QUESTION, claim, why, COLUMNS)
@@ -107,7 +107,7 @@ def run(
     )
 
 
-def _row(trace: Trace, case: Case) -> dict[str, Any]:
+def _row(trace: Trace, case: MatchedPair) -> dict[str, Any]:
     sink = case.sink
     blocks = readers(sink.layers, len(trace.norm))
     return who(trace, case) | {

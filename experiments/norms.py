@@ -21,11 +21,11 @@ import numpy as np
 import pandas as pd
 
 from experiments.command import main_of
-from experiments.shared import Finding, Observed, judged, nobody, unanswered, who
+from experiments.shared import Finding, Observed, judged, unanswered, who, why_no_sinks
 from secondary_sinks import Trace, Verdict
 from secondary_sinks.causal.outcome import readers
 from secondary_sinks.plots import layer_profiles
-from secondary_sinks.questions.matched_pairs import Case
+from secondary_sinks.questions.matched_pairs import MatchedPair
 from secondary_sinks.statistics.intervals import share_over_texts
 
 NAME, QUESTION = "norms", "How long are residuals, keys and values of sinks?"
@@ -58,7 +58,7 @@ CAPTIONS = {
 
 def run(observed: Observed) -> Finding:
     """Lengths by kind of token, and sinks against their controls."""
-    why = nobody(observed)
+    why = why_no_sinks(observed)
     if why:
         return unanswered(NAME, QUESTION, CLAIM.format("values"), why, COLUMNS)
     trace = pd.concat([one.to_frame() for one in observed.traces], ignore_index=True)
@@ -90,7 +90,7 @@ def _by_kind(trace: pd.DataFrame, sinks: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(n_tokens=grouped.size()).reset_index()[list(COLUMNS)]
 
 
-def _ratios(trace: Trace, case: Case) -> dict[str, Any]:
+def _ratios(trace: Trace, case: MatchedPair) -> dict[str, Any]:
     """Mean lengths of a sink over those of its control: in its layers, or the blocks reading it."""
     layers = list(case.sink.layers)
     blocks = readers(layers, len(trace.norm))

@@ -30,7 +30,7 @@ def tsne_plane(rows: Rows, seed: int) -> Rows:
     return np.asarray(embed.fit_transform(rows))
 
 
-def told_apart(rows: Rows, truth: NDArray[np.object_], texts: NDArray[np.object_]) -> Rows:
+def separation(rows: Rows, truth: NDArray[np.object_], texts: NDArray[np.object_]) -> Rows:
     """1 for each row that a linear classifier trained on other texts gets right, else 0.
 
     NaN where there is one text only.

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 
 from experiments.command import main_of
-from experiments.shared import Finding, Observed, judged, nobody, unanswered, who
+from experiments.shared import Finding, Observed, judged, unanswered, who, why_no_sinks
 from secondary_sinks import Verdict
 from secondary_sinks.measures import prefix_entropies
 from secondary_sinks.observation import activations
 from secondary_sinks.plots import interval_lines
-from secondary_sinks.questions.matched_pairs import Case, TextCases
+from secondary_sinks.questions.matched_pairs import MatchedPair, TextPairs
 from secondary_sinks.statistics.intervals import median_over_texts
 
 NAME, QUESTION = "prefix_entropy", "What do secondary sinks do to the entropy of the text so far?"
@@ -47,7 +47,7 @@ CAPTIONS = {
 
 def run(observed: Observed) -> Finding:
     """Entropy before and after each sink and control, and the curves of one text."""
-    why = nobody(observed)
+    why = why_no_sinks(observed)
     if why:
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
     steps = pd.DataFrame([row for text in observed.cases for row in _steps(observed, text)])
@@ -77,13 +77,13 @@ def run(observed: Observed) -> Finding:
     )
 
 
-def _states(observed: Observed, text: TextCases, layers: list[int]) -> Iterator[tuple[int, Tensor]]:
+def _states(observed: Observed, text: TextPairs, layers: list[int]) -> Iterator[tuple[int, Tensor]]:
     everywhere = range(len(text.trace.tokens))
     found = activations(observed.model, text.trace, everywhere, layers, ["resid_post"])
     return ((layer, points["resid_post"]) for layer, points in found)
 
 
-def _steps(observed: Observed, text: TextCases) -> Iterator[dict[str, Any]]:
+def _steps(observed: Observed, text: TextPairs) -> Iterator[dict[str, Any]]:
     """By sink: what it and its control add to the entropy, at its creation layer."""
     layers = sorted({case.sink.l_start for case in text.cases})
     for layer, states in _states(observed, text, layers) if layers else ():
@@ -91,7 +91,7 @@ def _steps(observed: Observed, text: TextCases) -> Iterator[dict[str, Any]]:
             yield who(text.trace, case) | _step(states, case)
 
 
-def _step(states: Tensor, case: Case) -> dict[str, float]:
+def _step(states: Tensor, case: MatchedPair) -> dict[str, float]:
     at = {"sink": case.sink.pos, "control": case.control}
     lengths = [pos + more for pos in at.values() for more in (0, 1)]
     before, with_sink, control_before, with_control = prefix_entropies(states, lengths).tolist()
@@ -102,7 +102,7 @@ def _step(states: Tensor, case: Case) -> dict[str, float]:
     }
 
 
-def _curves(observed: Observed, text: TextCases) -> Iterator[dict[str, Any]]:
+def _curves(observed: Observed, text: TextPairs) -> Iterator[dict[str, Any]]:
     n_pos = len(text.trace.tokens)
     layers = torch.linspace(0, observed.n_layers - 1, LAYERS).round().long().unique().tolist()
     lengths = torch.linspace(2, n_pos, LENGTHS).round().long().unique().tolist()

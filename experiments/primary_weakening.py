@@ -28,7 +28,7 @@ import typer
 
 from experiments.answers import forming_of
 from experiments.command import main_of
-from experiments.shared import Finding, Observed, nobody, unanswered
+from experiments.shared import Finding, Observed, unanswered, why_no_sinks
 from secondary_sinks import Verdict, primary_weakening, redistribution, restoration
 from secondary_sinks.detection.weakening import WINDOW
 from secondary_sinks.plots import interval_dots, interval_lines
@@ -84,7 +84,7 @@ def run(
     ] = None,
 ) -> Finding:
     """The primary aligned to the creation layers, and what removing secondary sinks does to it."""
-    why = nobody(observed)
+    why = why_no_sinks(observed)
     if why:
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
     found = primary_weakening(observed.traces, observed.sinks, window=window)

@@ -14,7 +14,7 @@ class Probe:
         """The direction is the mean over texts of the primary's, less the typical token."""
         self.mlp = observed.model.blocks[layer].mlp
         self.like = next(observed.model.parameters())
-        away = [t.primary_resid[layer] - t.typical[layer] for t in observed.traces]
+        away = [t.reference_resid[layer] - t.typical[layer] for t in observed.traces]
         known = [one / one.norm() for one in away if bool(torch.isfinite(one).all())]
         mean = torch.stack(known).mean(0).double().numpy()
         self.direction: Rows = mean / np.linalg.norm(mean)

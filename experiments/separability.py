@@ -25,8 +25,8 @@ import typer
 
 from experiments.command import main_of
 from experiments.members import Members, Rows, gather, members_of
-from experiments.planes import principal_plane, told_apart, tsne_plane
-from experiments.shared import Finding, Observed, judged, nobody, places, unanswered
+from experiments.planes import principal_plane, separation, tsne_plane
+from experiments.shared import Finding, Observed, judged, places, unanswered, why_no_sinks
 from secondary_sinks import Verdict
 from secondary_sinks.plots import clouds
 from secondary_sinks.statistics.intervals import Interval, median_over_texts
@@ -66,7 +66,7 @@ def run(
 ) -> Finding:
     """Sinks of one creation layer and their controls, at all layers and points around it."""
     members = members_of(observed, layer)
-    why = nobody(observed) or members.missing
+    why = why_no_sinks(observed) or members.missing
     if why:
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
     first, end = max(members.layer - 2, 0), min(members.layer + 2, observed.n_layers)
@@ -99,7 +99,7 @@ def _place(members: Members, layer: int, point: str, rows: Rows, seed: int) -> p
         tsne_y=map_[:, 1],
         pca_x=plane[:, 0],
         pca_y=plane[:, 1],
-        right=told_apart(rows, role, text),
+        right=separation(rows, role, text),
     )
 
 

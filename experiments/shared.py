@@ -19,8 +19,8 @@ import plotly.graph_objects as go
 from secondary_sinks import SinkTable, Trace, Verdict, bundled_corpus, load_model, read_texts
 from secondary_sinks.models import HookedModel
 from secondary_sinks.plots import notice
-from secondary_sinks.questions.answer import Words, added, told, verdict_of
-from secondary_sinks.questions.matched_pairs import Case, TextCases, cases_of
+from secondary_sinks.questions.answer import Words, format_exclusions, sum_counts, verdict_of
+from secondary_sinks.questions.matched_pairs import MatchedPair, TextPairs, match_pairs
 from secondary_sinks.runs import analyse, describe
 from secondary_sinks.runs.about import fed_first
 from secondary_sinks.statistics.intervals import HALF, Interval, outcome_of, too_few
@@ -54,14 +54,14 @@ class Observed:
     """Is told in a line how far a long experiment is."""
 
     @property
-    def cases(self) -> list[TextCases]:
+    def cases(self) -> list[TextPairs]:
         """By text: the secondary sinks that can be asked, each with its control; never a copy."""
-        return cases_of(self.traces, self.sinks)
+        return match_pairs(self.traces, self.sinks)
 
     @property
     def left_out(self) -> dict[str, int]:
         """How many secondary sinks are not among the cases, by reason."""
-        return added(*(text.left_out for text in self.cases))
+        return sum_counts(*(text.left_out for text in self.cases))
 
     @property
     def n_layers(self) -> int:
@@ -72,7 +72,7 @@ class Observed:
         """The trace of a text."""
         return next(trace for trace in self.traces if trace.text_id == text_id)
 
-    def pairs(self) -> list[tuple[Trace, Case]]:
+    def pairs(self) -> list[tuple[Trace, MatchedPair]]:
         """Every case with the trace of its text."""
         return [(text.trace, case) for text in self.cases for case in text.cases]
 
@@ -234,7 +234,7 @@ def judged(
     """
     words: Words = {
         "statistic": statistic,
-        "controls": controls + told(left_out or {}),
+        "controls": controls + format_exclusions(left_out or {}),
         "n_claims": n_claims,
     }
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
@@ -258,7 +258,7 @@ def unanswered(
     )
 
 
-def who(trace: Trace, case: Case) -> dict[str, Any]:
+def who(trace: Trace, case: MatchedPair) -> dict[str, Any]:
     """The first columns of a table with one row per sink that was asked."""
     return {
         "text_id": trace.text_id,
@@ -275,6 +275,6 @@ def places(rows: pd.DataFrame) -> "pd.Series[str]":
     return rows["token"] + " at " + rows["pos"].astype(str) + " in " + rows["text_id"]
 
 
-def nobody(observed: Observed) -> str:
+def why_no_sinks(observed: Observed) -> str:
     """Why no secondary sink can be asked; empty where one can."""
     return "" if observed.pairs() else too_few(0, 0, observed.left_out)

@@ -38,7 +38,7 @@ from experiments.peers import HookedPeer, SdpaPeer, same_weights
 from secondary_sinks import Edit, bundled_corpus, detect, load_model, observe, tokenize
 from secondary_sinks import recompute as total_effects
 from secondary_sinks import replay as state_effects
-from secondary_sinks.causal.donors import settle
+from secondary_sinks.causal.donors import resolve_donors
 from secondary_sinks.cli import run_app
 from secondary_sinks.runs import RunFolder
 from secondary_sinks.testing.peak_memory import forget_peak, peak
@@ -138,7 +138,7 @@ def run(
         for layer in layers
         for kind in KINDS
     ]
-    drawn = [settle(trace, (cell,))[0] for cell in cells]
+    drawn = [resolve_donors(trace, (cell,))[0] for cell in cells]
     chance = torch.Generator().manual_seed(0)
     sampled = torch.randperm(len(cells), generator=chance)[:SAMPLE].tolist()
     hooked, sdpa = HookedPeer(model, trace), SdpaPeer(hf_model, trace)

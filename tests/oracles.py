@@ -4,7 +4,7 @@ import functools
 
 import torch
 
-from secondary_sinks.layerwise.begin import begin
+from secondary_sinks.layerwise.begin import layerwise_forward
 
 NORM_WHAT_THEY_WRITE = ("Olmo2", "Gemma2", "Gemma3")
 """Models whose MLP output is normed before it is written: the hook sees it after the norm."""
@@ -88,7 +88,7 @@ def edited_runs(model, trace, edits, blocks=None):
     positions = [edit.pos for edit in edits]
     states = [cache[f"blocks.{layer}.hook_resid_post"][rows, positions] for layer in layers]
     resid = torch.stack(states)
-    primary, typical = trace.primary_resid[:, None], trace.typical[:, None]
+    primary, typical = trace.reference_resid[:, None], trace.typical[:, None]
     mass = torch.full((len(layers), len(edits)), torch.nan)
     for layer in layers if blocks is None else blocks:
         mass[layer] = direct_masses(model, trace.tokens, layer, cache, positions)
@@ -117,7 +117,7 @@ def direct_masses(model, tokens, layer, edited, positions):
     ]
     with torch.no_grad(), model.hooks(fwd_hooks=[*hooks, (point + "pattern", read)]):
         model(tokens.repeat(len(positions), 1))
-    window = begin(model, tokens).layer(layer).window
+    window = layerwise_forward(model, tokens).layer(layer).window
     columns = [kept[0][row, pos:, pos][:window] for row, pos in enumerate(positions)]
     return torch.stack([column.mean() for column in columns])
 

@@ -122,7 +122,7 @@ def test_states_that_a_trace_keeps_equal_hugging_face(smollm2_original, real_tok
     states = torch.stack(outputs.hidden_states[1:-1])[:, 0]
     middle = torch.stack([typical(state) for state in states])
     close(real_trace.typical[:-1], middle)
-    close(real_trace.primary_resid[:-1], states[:, 0])
+    close(real_trace.reference_resid[:-1], states[:, 0])
     close(real_trace.median_norm[:-1], states.norm(dim=-1).median(1).values)
     away = (states - middle[:, None]).norm(dim=-1)
     close(real_trace.median_deviation[:-1], away.median(1).values)

@@ -12,9 +12,9 @@ from secondary_sinks.errors import AttributionError, UnsupportedModelError
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.layerwise.submodules import activation_of, mlp_ends, neurons_of
 from secondary_sinks.measures import alignment, norms
-from secondary_sinks.observation import walk
-from secondary_sinks.observation.check_trace import check_belongs, check_same
-from secondary_sinks.observation.collector import Gather
+from secondary_sinks.observation import iter_layers
+from secondary_sinks.observation.check_trace import check_same_states, check_trace
+from secondary_sinks.observation.collector import ActivationCollector
 from secondary_sinks.types import MlpAnatomy, MlpStage, Sink, SinkTable, Trace
 from secondary_sinks.types.controls import Control, match_controls
 
@@ -49,7 +49,7 @@ def mlp_anatomy(
     Raises `TraceError` for a trace of another model, `AttributionError` for a layer that is not
     there.
     """
-    check_belongs(model, trace)
+    check_trace(model, trace)
     n_layers = len(trace.norm)
     if layer is not None and not 0 <= layer < n_layers:
         raise AttributionError(f"layer {layer} is out of range; expected 0 to {n_layers - 1}")
@@ -59,7 +59,7 @@ def mlp_anatomy(
         return MlpAnatomy(rows=())
     layers = sorted({member.layer for member in members})
     gathers = {
-        one: Gather(
+        one: ActivationCollector(
             sorted({int(trace.reference[one]), *(m.pos for m in members if m.layer == one)})
         )
         for one in layers
@@ -69,8 +69,8 @@ def mlp_anatomy(
         return gathers[at].hooks(model, at, "pre", "pre_linear", "post") if at in gathers else ()
 
     with mlp_ends(model, layers, lambda at, end, tensor: gathers[at].take(end, tensor)):
-        for view in walk(model, trace.tokens, hooks=hooks):
-            check_same(view, trace)
+        for view in iter_layers(model, trace.tokens, hooks=hooks):
+            check_same_states(view, trace)
             if view.layer in gathers:
                 stages = _stages(model, view.layer, gathers.pop(view.layer), trace)
                 here = [member for member in members if member.layer == view.layer]
@@ -129,7 +129,7 @@ class _Stages:
         }
 
 
-def _stages(model: HookedModel, layer: int, gather: Gather, trace: Trace) -> _Stages:
+def _stages(model: HookedModel, layer: int, gather: ActivationCollector, trace: Trace) -> _Stages:
     vectors = {"input": gather.rows("input"), "down": gather.rows("down")}
     names: tuple[str, ...] = GATED
     if neurons_of(model, layer) is not None:

@@ -24,7 +24,7 @@ def events_of(trace: Trace, sinks: SinkTable) -> tuple[FormationEvent, ...]:
 def directions(trace: Trace, events: tuple[FormationEvent, ...]) -> Float[Tensor, "event d_model"]:
     """The primary's residual less the typical token, at the layer that each event names."""
     at = [event.direction_layer for event in events]
-    return trace.primary_resid[at] - trace.typical[at]
+    return trace.reference_resid[at] - trace.typical[at]
 
 
 def _event(trace: Trace, sinks: SinkTable, sink: Sink, event: str) -> FormationEvent:

@@ -12,9 +12,9 @@ from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.layerwise.submodules import heads_of, neurons_of
 from secondary_sinks.measures.contributions import neuron_contributions, projection
 from secondary_sinks.measures.precision import in_float64
-from secondary_sinks.observation import LayerView, walk
-from secondary_sinks.observation.check_trace import check_belongs, check_same
-from secondary_sinks.observation.collector import Gather
+from secondary_sinks.observation import LayerView, iter_layers
+from secondary_sinks.observation.check_trace import check_same_states, check_trace
+from secondary_sinks.observation.collector import ActivationCollector
 from secondary_sinks.types import Formation, FormationEvent, SinkTable, Trace
 
 Table = dict[str, Tensor]
@@ -39,21 +39,21 @@ def formation(
     Raises `TraceError` for a trace of another model, `UnsupportedModelError` where heads or
     neurons do not add up to what their sublayer writes.
     """
-    check_belongs(model, trace)
+    check_trace(model, trace)
     events, top = events_of(trace, sinks), min(top_neurons, model.cfg.d_mlp) if parts else 0
     if not events:
         return _empty(model, top)
     asked = _Asked.of(trace, events)
     layers: list[Table] = []
-    gathers: dict[int, Gather] = {}
+    gathers: dict[int, ActivationCollector] = {}
 
     def hooks(layer: int) -> Sequence[Hook]:
-        gathers[layer] = Gather(asked.positions, asked.weights)
+        gathers[layer] = ActivationCollector(asked.positions, asked.weights)
         points = ("attn_out", "z", "post") if parts else ("attn_out",)
         return gathers[layer].hooks(model, layer, *points)
 
-    for view in walk(model, trace.tokens, hooks=hooks):
-        check_same(view, trace)
+    for view in iter_layers(model, trace.tokens, hooks=hooks):
+        check_same_states(view, trace)
         if view.layer == 0:
             embed = _embed(view, asked)
         gather = gathers.pop(view.layer)
@@ -91,7 +91,7 @@ class _Asked:
 
 
 def _embed(view: LayerView, asked: _Asked) -> Table:
-    gather = Gather(asked.positions, asked.weights)
+    gather = ActivationCollector(asked.positions, asked.weights)
     gather.take("resid_pre", view.resid_pre[None])
     return {
         "embed": _along(gather, "resid_pre", asked),
@@ -100,7 +100,12 @@ def _embed(view: LayerView, asked: _Asked) -> Table:
 
 
 def _layer(
-    model: HookedModel, view: LayerView, gather: Gather, asked: _Asked, top: int, parts: bool
+    model: HookedModel,
+    view: LayerView,
+    gather: ActivationCollector,
+    asked: _Asked,
+    top: int,
+    parts: bool,
 ) -> Table:
     """All columns of one layer, one row per event."""
     gather.take("mlp_out", view.mlp_out[None])
@@ -115,18 +120,18 @@ def _layer(
     return columns | heads | neurons
 
 
-def _along(gather: Gather, point: str, asked: _Asked) -> Float[Tensor, "event"]:
+def _along(gather: ActivationCollector, point: str, asked: _Asked) -> Float[Tensor, "event"]:
     rows = gather.rows(point)
     assert rows is not None
     return projection(rows[asked.rows], asked.directions.to(rows.device)).cpu()
 
 
-def _typical(gather: Gather, point: str, asked: _Asked) -> Float[Tensor, "event"]:
+def _typical(gather: ActivationCollector, point: str, asked: _Asked) -> Float[Tensor, "event"]:
     means = gather.means(point)
     return projection(means, asked.directions.to(means.device)).cpu()
 
 
-def _heads(model: HookedModel, layer: int, gather: Gather, asked: _Asked) -> Table:
+def _heads(model: HookedModel, layer: int, gather: ActivationCollector, asked: _Asked) -> Table:
     heads, z, added = heads_of(model, layer), gather.rows("z"), gather.rows("attn_out")
     assert z is not None
     assert added is not None
@@ -149,7 +154,9 @@ def _no_heads(model: HookedModel, asked: _Asked) -> Table:
     return {"heads": missing, "attention_bias": missing[:, 0]}
 
 
-def _neurons(model: HookedModel, layer: int, gather: Gather, asked: _Asked, top: int) -> Table:
+def _neurons(
+    model: HookedModel, layer: int, gather: ActivationCollector, asked: _Asked, top: int
+) -> Table:
     neurons, post, added = neurons_of(model, layer), gather.rows("post"), gather.rows("mlp_out")
     if neurons is None or post is None:
         return _no_neurons(asked, top)

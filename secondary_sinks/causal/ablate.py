@@ -9,7 +9,7 @@ from secondary_sinks.causal.outcome import edited_sinks, first, means_over
 from secondary_sinks.causal.replay import Progress, Replay, replay
 from secondary_sinks.detection import joint_tests
 from secondary_sinks.layerwise.protocol import HookedModel
-from secondary_sinks.observation.check_trace import check_belongs
+from secondary_sinks.observation.check_trace import check_trace
 from secondary_sinks.types import Edit, Effect, Effects, SinkTable, Thresholds, Trace
 
 
@@ -38,7 +38,7 @@ def ablate(
     labels = [edit] if isinstance(edit, str) else list(edit)
     for label in labels:
         check_words(Edit.of_label(label, pos=0, layer=0))
-    check_belongs(model, trace)
+    check_trace(model, trace)
     owners = owners_of(trace, sinks, ordinary)
     layers = range(len(trace.norm)) if layers is None else layers
     edits = [

@@ -35,11 +35,11 @@ class LayerEdits:
                     targets = [(number, edit, pos) for pos in edit.positions]
                     self._targets.setdefault(edit.site, []).extend(targets)
 
-    def on_replicas(self) -> list[Hook]:
+    def on_replayed(self) -> list[Hook]:
         """Hooks that see `[1, cell, ...]`."""
         return self._hooks(lambda number, pos, done, now: (0, number))
 
-    def on_suffixes(self, start: int) -> list[Hook]:
+    def on_continuations(self, start: int) -> list[Hook]:
         """Hooks that see `[cell, query, ...]`, chunk by chunk, of positions from `start` on."""
 
         def locate(number: int, pos: int, done: int, now: int) -> tuple[int, int] | None:

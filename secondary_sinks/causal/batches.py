@@ -12,7 +12,7 @@ SCORES_AT_ONCE = 1 << 24
 """Attention scores (heads x positions x replicas) of one batch: bounds the memory of a replay."""
 
 
-def replicas_at_once(model: HookedModel, n_pos: int) -> int:
+def replayed_at_once(model: HookedModel, n_pos: int) -> int:
     """Replicas of tokens of a text that make one batch, at least one."""
     return max(1, SCORES_AT_ONCE // int(model.cfg.n_heads * n_pos))
 

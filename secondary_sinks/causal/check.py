@@ -111,7 +111,7 @@ def _check_donor(edit: Edit, context: Context) -> None:
 
 def _check_direction(edit: Edit, trace: Trace) -> None:
     for layer in edit.layers:
-        if not bool(trace.primary_resid[layer].isfinite().all()):
+        if not bool(trace.reference_resid[layer].isfinite().all()):
             raise EditError(
                 f"edit {edit.kind!r} at layer {layer} needs the primary's direction, but no "
                 "primary stands out there"

@@ -15,9 +15,9 @@ from secondary_sinks.causal.edit_kinds import DIRECTED, REPLACING, Given
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.measures.geometry import ORDINARY_NORM
-from secondary_sinks.observation.check_trace import check_same
-from secondary_sinks.observation.collector import Gather
-from secondary_sinks.observation.layers import walk
+from secondary_sinks.observation.check_trace import check_same_states
+from secondary_sinks.observation.collector import ActivationCollector
+from secondary_sinks.observation.layers import iter_layers
 from secondary_sinks.types import Cell, Edit, Trace
 
 Place = tuple[str, int]
@@ -61,7 +61,7 @@ def resample_donor(trace: Trace, edit: Edit, pos: int) -> int:
     return int(donors[torch.randint(len(donors), (1,), generator=chance)])
 
 
-def settle(trace: Trace, cell: Cell) -> Cell:
+def resolve_donors(trace: Trace, cell: Cell) -> Cell:
     """The cell with every resampling edit as the patches that it comes down to."""
     return tuple(one for edit in cell for one in _patches(trace, edit))
 
@@ -91,19 +91,19 @@ class _Taker:
     def __init__(self, model: HookedModel, n_pos: int, needed: Needed) -> None:
         self.model, self.n_pos, self.needed = model, n_pos, needed
         self.rows: dict[tuple[Place, _Source], Tensor] = {}
-        self._gathers: dict[int, dict[str, Gather]] = {}
+        self._gathers: dict[int, dict[str, ActivationCollector]] = {}
 
     def hooks(self, layer: int) -> list[Hook]:
         """Hooks of the walk at a layer."""
         found: list[Hook] = []
         for site, sources in self.needed.get(layer, {}).items():
             weights = torch.stack([_weights(source, self.n_pos) for source in _ordered(sources)])
-            gather = Gather([], weights)
+            gather = ActivationCollector([], weights)
             self._gathers.setdefault(layer, {})[site] = gather
             found += gather.hooks(self.model, layer, site)
         return found
 
-    def settle(self, layer: int) -> None:
+    def resolve_donors(self, layer: int) -> None:
         """What the hooks of a layer took is complete now."""
         for site, gather in self._gathers.pop(layer, {}).items():
             means, sources = gather.means(site), _ordered(self.needed[layer][site])
@@ -134,21 +134,21 @@ class Donors:
             by_layer.setdefault(layer, {}).setdefault(edit.site, set()).add(source)
         self._own = _Taker(model, len(trace.tokens), needed.pop("", {}))
         for text, wanted in needed.items():
-            self._own.rows |= _walk(model, others[text], wanted)
+            self._own.rows |= _iter_layers(model, others[text], wanted)
 
     def hooks(self, layer: int) -> list[Hook]:
         """Hooks of the clean walk that take what the edits at this layer need."""
         return self._own.hooks(layer)
 
-    def settle(self, layer: int) -> None:
+    def resolve_donors(self, layer: int) -> None:
         """The clean walk is through with a layer."""
-        self._own.settle(layer)
+        self._own.resolve_donors(layer)
 
     def given(self, edit: Edit, pos: int, layer: int, device: torch.device) -> Given:
         """What an edit of a token at a layer, which is on this device, works with."""
         direction = None
         if edit.kind in DIRECTED:
-            towards = self.trace.primary_resid[layer].to(device)
+            towards = self.trace.reference_resid[layer].to(device)
             direction = towards / towards.norm()
         if edit.kind not in REPLACING:
             return Given(direction=direction)
@@ -178,12 +178,14 @@ def shaped(model: HookedModel, site: str, row: Tensor) -> Tensor:
     return row.unflatten(-1, (model.cfg.n_heads, -1)) if site == "z" and row.ndim == 1 else row
 
 
-def _walk(model: HookedModel, trace: Trace, needed: Needed) -> dict[tuple[Place, _Source], Tensor]:
+def _iter_layers(
+    model: HookedModel, trace: Trace, needed: Needed
+) -> dict[tuple[Place, _Source], Tensor]:
     """What is needed from another text, up to the last layer that it is needed of."""
     taker = _Taker(model, len(trace.tokens), needed)
-    for view in walk(model, trace.tokens, hooks=taker.hooks):
-        check_same(view, trace)
-        taker.settle(view.layer)
+    for view in iter_layers(model, trace.tokens, hooks=taker.hooks):
+        check_same_states(view, trace)
+        taker.resolve_donors(view.layer)
         if view.layer == max(needed):
             break
         del view
@@ -224,14 +226,16 @@ def reference_means(
     sums: dict[Place, Tensor] = {}
     counts: dict[Place, int] = {}
     for trace in traces:
-        gathers: dict[int, Gather] = {}
+        gathers: dict[int, ActivationCollector] = {}
 
-        def hooks(layer: int, trace: Trace = trace, gathers: dict[int, Gather] = gathers):  # type: ignore[no-untyped-def]
-            gathers[layer] = Gather([], ordinary(trace, layer).float()[None])
+        def hooks(  # type: ignore[no-untyped-def]
+            layer: int, trace: Trace = trace, gathers: dict[int, ActivationCollector] = gathers
+        ):
+            gathers[layer] = ActivationCollector([], ordinary(trace, layer).float()[None])
             return gathers[layer].hooks(model, layer, *sites)
 
-        for view in walk(model, trace.tokens, hooks=hooks):
-            check_same(view, trace)
+        for view in iter_layers(model, trace.tokens, hooks=hooks):
+            check_same_states(view, trace)
             number = int(ordinary(trace, view.layer).sum())
             gather = gathers.pop(view.layer)
             for site in sites:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.causal.apply import LayerEdits
-from secondary_sinks.causal.batches import in_batches, replicas_at_once
+from secondary_sinks.causal.batches import in_batches, replayed_at_once
 from secondary_sinks.causal.donors import Donors
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.observation import LayerView
@@ -46,12 +46,12 @@ def entering(
         )
         positions = torch.tensor([pos for _, pos in batch])
         clean = view.resid_pre[positions.to(view.resid_pre.device)]
-        after = view.run.run_replicas(clean, positions, edits.on_replicas())
+        after = view.run.run_replayed(clean, positions, edits.on_replayed())
         for index in sorted(edits.changed):
             number, pos = batch[index]
             found.append(Entered(number=number, pos=pos, resid_post=after.resid_post[index]))
 
-    in_batches(tokens, replicas_at_once(model, len(view.resid_pre)), run)
+    in_batches(tokens, replayed_at_once(model, len(view.resid_pre)), run)
     return found
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from secondary_sinks.layerwise.interface import Passage, Strip
+from secondary_sinks.layerwise.interface import LayerwiseForward, VocabularyChunk
 
 LOGITS_AT_ONCE = 1 << 24
 """Logits of the clean text held at once: 64 MiB in float32."""
@@ -26,7 +26,7 @@ class Losses:
 
 
 def losses(
-    passage: Passage,
+    passage: LayerwiseForward,
     tokens: Int[Tensor, "pos"],
     clean: Float[Tensor, "pos d_model"],
     edited: Mapping[int, Float[Tensor, "suffix d_model"]],
@@ -70,7 +70,9 @@ class _Expected:
 
     @staticmethod
     def of(
-        passage: Passage, resid_post: Float[Tensor, "row d_model"], target: Int[Tensor, "row"]
+        passage: LayerwiseForward,
+        resid_post: Float[Tensor, "row d_model"],
+        target: Int[Tensor, "row"],
     ) -> "_Expected":
         made = [(words, logits.float()) for words, logits in passage.logits(resid_post)]
         log_sum = torch.stack([_log_sum(logits) for _, logits in made]).logsumexp(0)
@@ -82,7 +84,7 @@ class _Expected:
         return _Expected(target=target, loss=loss, entropy=log_sum - mean, shares=shares)
 
     def against(
-        self, edited: Iterable[Strip], rows: slice
+        self, edited: Iterable[VocabularyChunk], rows: slice
     ) -> tuple[Float[Tensor, "row"], Float[Tensor, "row"]]:
         """Loss and divergence of another prediction at some of these positions."""
         target = self.target[rows]

@@ -65,7 +65,7 @@ def edit_at(
     edit = Edit.of_label(label, pos=pos, layer=layer, site=site)
     if edit.kind == "mean" and edit.over == "twins" and not token_twins(trace, pos):
         return "no ordinary token twin"
-    if edit.kind in DIRECTED and not bool(trace.primary_resid[layer].isfinite().all()):
+    if edit.kind in DIRECTED and not bool(trace.reference_resid[layer].isfinite().all()):
         return "the primary has no direction yet at this layer"
     if any(not 0 <= donor < len(trace.tokens) for donor in edit.donors):
         return "the donor lies beyond the text"

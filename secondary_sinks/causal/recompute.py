@@ -19,19 +19,19 @@ from torch import Tensor
 from secondary_sinks.causal.apply import LayerEdits
 from secondary_sinks.causal.batches import in_batches
 from secondary_sinks.causal.check import Context, check_cells
-from secondary_sinks.causal.donors import Donors, Means, settle
+from secondary_sinks.causal.donors import Donors, Means, resolve_donors
 from secondary_sinks.causal.first_edit import Entered, entering
 from secondary_sinks.causal.losses import losses
 from secondary_sinks.causal.recomputed import Recomputed, Table
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.causal.states import states_of
 from secondary_sinks.errors import EditError
-from secondary_sinks.layerwise.begin import begin
-from secondary_sinks.layerwise.interface import refuse_unreplicable
+from secondary_sinks.layerwise.begin import layerwise_forward
+from secondary_sinks.layerwise.interface import refuse_unreplayable
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.measures import norms, seeing_queries
-from secondary_sinks.observation import LayerView, walk
-from secondary_sinks.observation.check_trace import check_belongs, check_same
+from secondary_sinks.observation import LayerView, iter_layers
+from secondary_sinks.observation.check_trace import check_same_states, check_trace
 from secondary_sinks.observation.layers import paid_to
 from secondary_sinks.types import Cell, Edit, Trace, as_cell
 
@@ -60,18 +60,18 @@ def recompute(
     query pays to the primary: layers x cells x positions numbers. A cell that changes nothing keeps
     the clean values, bit by bit. Other arguments, and errors, are those of `replay`.
     """
-    check_belongs(model, trace)
+    check_trace(model, trace)
     cells = tuple(map(as_cell, edits))
     known, means = {other.text_id: other for other in others}, reference or {}
     check_cells(model, cells, Context(trace=trace, others=known, reference=means.keys()))
-    refuse_unreplicable(model)
+    refuse_unreplayable(model)
     watched = _watched(trace, cells, watch)
     waves = _waves(trace, cells)
     result = Table(trace, cells, watched, by_query)
     for done, wave in enumerate(waves):
         ready = done * len(trace.norm), len(waves) * len(trace.norm)
         passing = _Passing(model, trace, wave, cells, known, means, result)
-        passing.walk(ready, progress)
+        passing.iter_layers(ready, progress)
         if loss:
             passing.predict()
     return result.recomputed()
@@ -119,7 +119,7 @@ class _Passing:
         table: Table,
     ) -> None:
         self.model, self.trace, self.table, self.wave = model, trace, table, wave
-        self.cells = {number: settle(trace, cells[number]) for number in wave}
+        self.cells = {number: resolve_donors(trace, cells[number]) for number in wave}
         self.donors = Donors(model, trace, list(self.cells.values()), others, reference)
         self.groups: dict[int, list[int]] = {}
         for number, cell in self.cells.items():
@@ -128,11 +128,13 @@ class _Passing:
         self.states: dict[int, Float[Tensor, "suffix d_model"]] = {}
         self.clean: Float[Tensor, "pos d_model"]
 
-    def walk(self, ready: tuple[int, int], progress: Progress | None) -> None:
+    def iter_layers(self, ready: tuple[int, int], progress: Progress | None) -> None:
         """Take all cells through all layers."""
-        for view in walk(self.model, self.trace.tokens, denominators=True, hooks=self.donors.hooks):
-            check_same(view, self.trace)
-            self.donors.settle(view.layer)
+        for view in iter_layers(
+            self.model, self.trace.tokens, denominators=True, hooks=self.donors.hooks
+        ):
+            check_same_states(view, self.trace)
+            self.donors.resolve_donors(view.layer)
             unchanged = {n: cell for n, cell in self.cells.items() if n not in self.states}
             if self.states:
                 self._step(view)
@@ -160,7 +162,7 @@ class _Passing:
         )
         states = torch.stack([self.states[number] for number in batch])
         watch = self.table.watch
-        after = view.run.run_suffixes(states, edits.on_suffixes(start), watch)
+        after = view.run.run_continuations(states, edits.on_continuations(start), watch)
         for index, number in enumerate(batch):
             self.states[number] = after.resid_post[index].clone()
             received = before + after.received[index, list(watch)].cpu()
@@ -208,7 +210,7 @@ class _Passing:
     def predict(self) -> None:
         """Losses and divergences of all cells, after the last layer."""
         table, tokens = self.table, self.trace.tokens
-        found = losses(begin(self.model, tokens[:1]), tokens, self.clean, self.states)
+        found = losses(layerwise_forward(self.model, tokens[:1]), tokens, self.clean, self.states)
         table.loss_clean[:-1] = found.clean
         for number in self.wave:
             start = _start(self.cells[number])

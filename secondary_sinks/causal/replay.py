@@ -21,18 +21,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.causal.apply import LayerEdits
-from secondary_sinks.causal.batches import in_batches, replicas_at_once
+from secondary_sinks.causal.batches import in_batches, replayed_at_once
 from secondary_sinks.causal.check import Context, check_cells
 from secondary_sinks.causal.direct import direct_mass, direct_masses
-from secondary_sinks.causal.donors import Donors, Means, settle
+from secondary_sinks.causal.donors import Donors, Means, resolve_donors
 from secondary_sinks.causal.states import STATES, states_of
 from secondary_sinks.errors import EditError, TraceError
-from secondary_sinks.layerwise.interface import hook_name, keep, refuse_unreplicable
+from secondary_sinks.layerwise.interface import hook_name, keep, refuse_unreplayable
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.measures import norms
-from secondary_sinks.observation import LayerView, walk
-from secondary_sinks.observation.cached_pass import KeptPass
-from secondary_sinks.observation.check_trace import check_belongs, check_same
+from secondary_sinks.observation import LayerView, iter_layers
+from secondary_sinks.observation.cached_pass import CachedPass
+from secondary_sinks.observation.check_trace import check_same_states, check_trace
 from secondary_sinks.types import Cell, Edit, Trace, as_cell
 
 Progress = Callable[[int, int], None]
@@ -71,7 +71,7 @@ def replay(
     watch: Sequence[int] = (),
     others: Sequence[Trace] = (),
     reference: Means | None = None,
-    kept: KeptPass | None = None,
+    kept: CachedPass | None = None,
     progress: Progress | None = None,
 ) -> Replay:
     """Run every cell, each alone, and measure what becomes of its token at every layer.
@@ -104,7 +104,7 @@ def replay_groups(
     watch: Sequence[int] = (),
     others: Sequence[Trace] = (),
     reference: Means | None = None,
-    kept: KeptPass | None = None,
+    kept: CachedPass | None = None,
     progress: Progress | None = None,
 ) -> tuple[Replay, ...]:
     """`replay` of several lists of cells in one walk, one result per list.
@@ -113,7 +113,7 @@ def replay_groups(
     list gives is the same to the last bit, whichever others it is run with: a sweep that was cut
     short can go on with the lists that are missing.
     """
-    check_belongs(model, trace)
+    check_trace(model, trace)
     attention = attention or bool(watch)
     if any(not 0 <= pos < len(trace.tokens) for pos in watch):
         raise EditError(
@@ -124,7 +124,7 @@ def replay_groups(
     for cells in lists:
         check_cells(model, cells, Context(trace=trace, others=known, reference=means.keys()))
     where = [tuple(map(_only_position, cells)) for cells in lists]
-    refuse_unreplicable(model)
+    refuse_unreplayable(model)
     passings = [
         _Passing(model, trace, cells, positions, known, means, attention, tuple(watch))
         for cells, positions in zip(lists, where, strict=True)
@@ -132,7 +132,7 @@ def replay_groups(
     n_layers = len(trace.norm)
     hooks = partial(_hooks, passings)
     for view in _views(model, trace, attention, hooks, kept):
-        check_same(view, trace)
+        check_same_states(view, trace)
         for passing in passings:
             passing.step(view)
         if progress:
@@ -146,17 +146,17 @@ def _hooks(passings: "Sequence[_Passing]", layer: int) -> list[Hook]:
 
 
 def _views(
-    model: HookedModel, trace: Trace, attention: bool, hooks: LayerHooks, kept: KeptPass | None
+    model: HookedModel, trace: Trace, attention: bool, hooks: LayerHooks, kept: CachedPass | None
 ) -> Iterator[LayerView]:
     """The layers of the clean text: those that were kept, or of another pass."""
     if kept is None:
-        return walk(model, trace.tokens, denominators=attention, hooks=hooks)
+        return iter_layers(model, trace.tokens, denominators=attention, hooks=hooks)
     if kept.model is not model or not torch.equal(kept.tokens, trace.tokens):
         raise TraceError(
             "the kept pass is of another model or text than the trace; keep one of this text: "
-            "KeptPass(model, trace.tokens)"
+            "CachedPass(model, trace.tokens)"
         )
-    return kept.walk(hooks)
+    return kept.iter_layers(hooks)
 
 
 def _only_position(cell: Cell) -> int:
@@ -184,13 +184,13 @@ class _Passing:
         watch: tuple[int, ...],
     ) -> None:
         self.model, self.trace, self.positions = model, trace, positions
-        self.asked, self.cells = cells, [settle(trace, cell) for cell in cells]
+        self.asked, self.cells = cells, [resolve_donors(trace, cell) for cell in cells]
         self.donors = Donors(model, trace, self.cells, others, reference)
         self.columns = {name: getattr(trace, name)[:, positions].clone() for name in STATES}
         self.columns["mass"] = trace.mass[:, positions].clone()
         self.watch = watch
         self.columns["watched"] = trace.mass[:, None, watch].repeat(1, len(cells), 1)
-        self.attention, self.size = attention, replicas_at_once(model, len(trace.tokens))
+        self.attention, self.size = attention, replayed_at_once(model, len(trace.tokens))
         if not attention:
             self.columns["mass"].fill_(torch.nan)
         self._states: dict[int, Tensor] = {}
@@ -203,7 +203,7 @@ class _Passing:
 
     def step(self, view: LayerView) -> None:
         """Take all cells that have changed, and those that change here, through one layer."""
-        self.donors.settle(view.layer)
+        self.donors.resolve_donors(view.layer)
         at = view.layer
         walking = [
             number
@@ -221,10 +221,10 @@ class _Passing:
         before = torch.stack(
             [self._states.get(number, row) for number, row in zip(batch, clean, strict=True)]
         )
-        hooks, seen = edits.on_replicas(), dict[str, Tensor]()
+        hooks, seen = edits.on_replayed(), dict[str, Tensor]()
         if self.watch:
             hooks = [*hooks, (hook_name(view.layer, "pattern"), keep(seen, "pattern"))]
-        after = view.run.run_replicas(before, positions, hooks)
+        after = view.run.run_replayed(before, positions, hooks)
         moved = [
             index
             for index, number in enumerate(batch)

@@ -19,7 +19,7 @@ def states_of(
 
     The primary's direction, the typical token and the median are those of the clean text.
     """
-    typical, primary = trace.typical[layer], trace.primary_resid[layer]
+    typical, primary = trace.typical[layer], trace.reference_resid[layer]
     resid_post = resid_post.float().cpu()
     return {
         "norm": norms(resid_post),

@@ -5,14 +5,14 @@ from pathlib import Path
 from secondary_sinks.cli.output import Stopped, say
 from secondary_sinks.runs.export import export
 from secondary_sinks.sweeps.merge import merge
-from secondary_sinks.sweeps.status import standing, verify
+from secondary_sinks.sweeps.status import sweep_status, verify
 
 DAMAGED = 3
 
 
 def show_status(folder: Path) -> None:
     """Where a sweep stands; says it of a run that is no sweep, too."""
-    for line in standing(folder).lines():
+    for line in sweep_status(folder).lines():
         say(line)
 
 

@@ -43,7 +43,7 @@ def work(asked: Asked) -> None:
     """Check everything cheap first, then plan or sweep, and say what was found."""
     check_format(asked.options["log_format"])
     wanted = resolve(asked)
-    executor = executors.named(wanted.executor, wanted.ray_address)
+    executor = executors.executor_named(wanted.executor, wanted.ray_address)
     wanted.config.check(elsewhere=executor.elsewhere)
     if asked.options["dry_run"]:
         show_plan(estimate(wanted.config, wanted.out))

@@ -85,7 +85,7 @@ def against(trace: Trace, primary: int) -> Trace:
             f"the trace holds alignments with position {trace.primary} only; make it with observe, "
             "and with paper_first of at most 4"
         )
-    unknown = ("alignment_centred", "mlp_alignment", "primary_resid")
+    unknown = ("alignment_centred", "mlp_alignment", "reference_resid")
     missing: dict[str, Any] = {
         name: torch.full_like(getattr(trace, name), torch.nan) for name in unknown
     }

@@ -4,12 +4,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from secondary_sinks.errors import ModelError, TextError, UnsupportedModelError
-from secondary_sinks.layerwise.hooked_run import HookedPassage
-from secondary_sinks.layerwise.interface import Passage
+from secondary_sinks.layerwise.hooked_run import HookedForward
+from secondary_sinks.layerwise.interface import LayerwiseForward
 from secondary_sinks.layerwise.protocol import HookedModel, is_bridge
 
 
-def begin(model: HookedModel, tokens: Int[Tensor, "pos"]) -> Passage:
+def layerwise_forward(model: HookedModel, tokens: Int[Tensor, "pos"]) -> LayerwiseForward:
     """Let a text enter a model.
 
     Raises `TextError` for a text longer than the context, and what `check_model` raises.
@@ -21,9 +21,9 @@ def begin(model: HookedModel, tokens: Int[Tensor, "pos"]) -> Passage:
             "shorten or split the text"
         )
     if is_bridge(model):
-        return BridgePassage(model, tokens)
+        return BridgeForward(model, tokens)
 
-    return HookedPassage(model, tokens)
+    return HookedForward(model, tokens)
 
 
 def check_model(model: HookedModel) -> None:

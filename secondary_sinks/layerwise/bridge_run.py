@@ -14,19 +14,19 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from secondary_sinks.layerwise.attention_received import Attended
-from secondary_sinks.layerwise.chunks import fitting_chunk, strips
+from secondary_sinks.layerwise.chunks import fitting_chunk, vocabulary_chunks
 from secondary_sinks.layerwise.hf_layers import Arguments, handed_down, logits_of, visible_keys
 from secondary_sinks.layerwise.interface import (
+    Continuations,
     LayerRun,
-    Passage,
-    Replicas,
-    Strip,
-    Suffixes,
+    LayerwiseForward,
+    ReplayedTokens,
+    VocabularyChunk,
     hook_name,
     keep,
     note_key_norms,
-    refuse_unreplicable,
-    visible_to_replicas,
+    refuse_unreplayable,
+    visible_to_replayed,
 )
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.measures import paid_attention
@@ -35,7 +35,7 @@ CACHES = ("past_key_values", "layer_past")
 """What a layer calls its cache: the usual name, and that of GPT-NeoX."""
 
 
-class BridgePassage(Passage):
+class BridgeForward(LayerwiseForward):
     """A text on its way through a `TransformerBridge`."""
 
     def __init__(self, model: Any, tokens: Int[Tensor, "pos"]) -> None:
@@ -62,10 +62,10 @@ class BridgePassage(Passage):
         window = None if seen >= self.n_pos else seen
         return BridgeRun(self.model, layer, self._arguments[layer], self.n_pos, window)
 
-    def logits(self, resid_post: Float[Tensor, "pos d_model"]) -> Iterator[Strip]:
+    def logits(self, resid_post: Float[Tensor, "pos d_model"]) -> Iterator[VocabularyChunk]:
         """What the final norm and the unembedding make of the last residuals, in strips."""
         logits = logits_of(self._original, self.model.blocks, resid_post[None])[0]
-        yield from ((words, logits[:, words]) for words in strips(logits.shape[1]))
+        yield from ((words, logits[:, words]) for words in vocabulary_chunks(logits.shape[1]))
 
 
 class BridgeRun(LayerRun):
@@ -158,35 +158,35 @@ class BridgeRun(LayerRun):
         """Length of the sliding window, where the text is longer than it."""
         return self._window
 
-    def run_replicas(
+    def run_replayed(
         self,
         resid_pre: Float[Tensor, "cell d_model"],
         positions: Int[Tensor, "cell"],
         hooks: Sequence[Hook],
-    ) -> Replicas:
+    ) -> ReplayedTokens:
         """Run replicas of `positions` through this layer."""
-        refuse_unreplicable(self.model)
+        refuse_unreplayable(self.model)
         seen: dict[str, Tensor] = {}
         at, n_cells, cache = positions.to(resid_pre.device), len(positions), DynamicCache()
         clean = self._cache.layers[self.layer]
         cache.update(clean.keys, clean.values, self.layer)
-        visible = visible_to_replicas(at, self._n_pos, self.window)
+        visible = visible_to_replayed(at, self._n_pos, self.window)
         own = (hook_name(self.layer, "pattern"), keep(seen, "pattern"))
         with torch.no_grad(), self.model.hooks(fwd_hooks=[*hooks, own]):
             resid_post = self._call(resid_pre[None], at, visible, cache)
         own_columns = seen["pattern"][0, :, :, -n_cells:]
-        return Replicas(
+        return ReplayedTokens(
             resid_post=resid_post[0],
             keys=cache.layers[self.layer].keys[0, :, -n_cells:].transpose(0, 1),
             self_attention=own_columns.diagonal(dim1=1, dim2=2).T.float(),
         )
 
-    def run_suffixes(
+    def run_continuations(
         self,
         resid_pre: Float[Tensor, "cell suffix d_model"],
         hooks: Sequence[Hook],
         watch: Sequence[int] = (),
-    ) -> Suffixes:
+    ) -> Continuations:
         """Run the last positions of several texts that begin as the clean one."""
         n_cells, n_suffix, _ = resid_pre.shape
         start, clean, cache = self._n_pos - n_suffix, self._cache.layers[self.layer], DynamicCache()
@@ -209,7 +209,7 @@ class BridgeRun(LayerRun):
                 visible = _visible(at, int(at[-1]) + 1, self.window)
                 parts.append(self._call(part, at, visible, cache))
         keys = cache.layers[self.layer].keys[:, :, start:]
-        return Suffixes(
+        return Continuations(
             resid_post=torch.cat(parts, dim=1),
             keys=keys.transpose(1, 2),
             received=received,

@@ -25,7 +25,7 @@ def fitting_chunk(n_heads: int, n_pos: int) -> int:
     return max(1, min(CHUNK, SCORES_AT_ONCE // (n_heads * n_pos)))
 
 
-def strips(n_words: int) -> Iterator[slice]:
+def vocabulary_chunks(n_words: int) -> Iterator[slice]:
     """The words of a vocabulary, so many at a time.
 
     >>> list(strips(5000))

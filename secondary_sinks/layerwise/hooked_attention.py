@@ -11,7 +11,7 @@ from torch import Tensor
 from secondary_sinks.layerwise.attention_received import Attended
 from secondary_sinks.layerwise.chunks import fitting_chunk
 from secondary_sinks.layerwise.fused_attention import Room, attend
-from secondary_sinks.layerwise.interface import LayerRun, visible_to_replicas
+from secondary_sinks.layerwise.interface import LayerRun, visible_to_replayed
 
 
 class _StandIn:
@@ -151,13 +151,13 @@ class ChunkedAttention(_StandIn):
         return store
 
 
-class ReplicaAttention(_StandIn):
+class ReplayedAttention(_StandIn):
     """Attention of replicas: each sees the clean keys before its position, and itself."""
 
     def __init__(self, run: LayerRun, positions: Int[Tensor, "cell"]) -> None:
         super().__init__(run)
         self.positions, self.past_keys = positions, run.keys[None]
-        self.visible = visible_to_replicas(positions, len(run.keys), run.window)
+        self.visible = visible_to_replayed(positions, len(run.keys), run.window)
         self.keys: Tensor
 
     def apply_rotary(self, x: Tensor, offset: int = 0, mask: Any = None) -> Tensor:

@@ -12,28 +12,28 @@ from transformer_lens.utilities import apply_softcap
 
 from secondary_sinks.errors import UnsupportedModelError
 from secondary_sinks.layerwise.attention_received import Attended
-from secondary_sinks.layerwise.chunks import ROWS, fitting_chunk, strips
+from secondary_sinks.layerwise.chunks import ROWS, fitting_chunk, vocabulary_chunks
 from secondary_sinks.layerwise.hooked_attention import (
     ChunkedAttention,
-    ReplicaAttention,
+    ReplayedAttention,
     has_own_scores,
 )
 from secondary_sinks.layerwise.interface import (
+    Continuations,
     LayerRun,
-    Passage,
-    Replicas,
-    Strip,
-    Suffixes,
+    LayerwiseForward,
+    ReplayedTokens,
+    VocabularyChunk,
     hook_name,
     keep,
     needs_pattern,
     note_key_norms,
-    refuse_unreplicable,
+    refuse_unreplayable,
 )
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 
 
-class HookedPassage(Passage):
+class HookedForward(LayerwiseForward):
     """A text on its way through a `HookedTransformer`."""
 
     def __init__(self, model: HookedModel, tokens: Int[Tensor, "pos"]) -> None:
@@ -46,7 +46,7 @@ class HookedPassage(Passage):
         """A fresh run of one layer."""
         return HookedRun(self.model, layer)
 
-    def logits(self, resid_post: Float[Tensor, "pos d_model"]) -> Iterator[Strip]:
+    def logits(self, resid_post: Float[Tensor, "pos d_model"]) -> Iterator[VocabularyChunk]:
         """What the final norm and the unembedding make of the last residuals, in strips.
 
         The model's own unembedding makes all words at once, of a fresh copy of its weights.
@@ -57,7 +57,7 @@ class HookedPassage(Passage):
             with torch.no_grad():
                 normed = model.ln_final(resid_post[None])[0]
         weights, bias = model.unembed.W_U.detach(), model.unembed.b_U.detach()
-        for words in strips(weights.shape[1]):
+        for words in vocabulary_chunks(weights.shape[1]):
             logits = linear(normed, weights[:, words].T, bias[words])
             yield words, apply_softcap(logits, model.cfg.output_logits_soft_cap)
 
@@ -140,32 +140,32 @@ class HookedRun(LayerRun):
         local = self._attention.attn_type == "local"
         return int(self._attention.cfg.window_size) if local else None
 
-    def run_replicas(
+    def run_replayed(
         self,
         resid_pre: Float[Tensor, "cell d_model"],
         positions: Int[Tensor, "cell"],
         hooks: Sequence[Hook],
-    ) -> Replicas:
+    ) -> ReplayedTokens:
         """Run replicas of `positions` through this layer."""
-        refuse_unreplicable(self.model)
+        refuse_unreplayable(self.model)
         seen: dict[str, Tensor] = {}
-        attend = ReplicaAttention(self, positions.to(self.keys.device))
+        attend = ReplayedAttention(self, positions.to(self.keys.device))
         own = (hook_name(self.layer, "pattern"), keep(seen, "pattern"))
         with torch.no_grad(), attend.installed(), hooked(self.model, [*hooks, own]):
             resid_post = self._call(resid_pre[None], attend)
         own_columns = seen["pattern"][0, :, :, -len(positions) :]
-        return Replicas(
+        return ReplayedTokens(
             resid_post=resid_post[0],
             keys=attend.keys,
             self_attention=own_columns.diagonal(dim1=1, dim2=2).T.float(),
         )
 
-    def run_suffixes(
+    def run_continuations(
         self,
         resid_pre: Float[Tensor, "cell suffix d_model"],
         hooks: Sequence[Hook],
         watch: Sequence[int] = (),
-    ) -> Suffixes:
+    ) -> Continuations:
         """Run the last positions of several texts that begin as the clean one."""
         if has_own_scores(self._attention):
             raise UnsupportedModelError(
@@ -179,7 +179,7 @@ class HookedRun(LayerRun):
             fitting = fitting_chunk(self.model.cfg.n_heads * len(resid_pre), len(self.keys))
             rows = max(fitting, ROWS // len(resid_pre))
             parts = [self._call(part, attend) for part in resid_pre.split(rows, dim=1)]
-        return Suffixes(
+        return Continuations(
             resid_post=torch.cat(parts, dim=1),
             keys=attend.keys[:, start:],
             received=torch.stack([one.received for one in attended]),

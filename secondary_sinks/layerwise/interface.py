@@ -1,10 +1,10 @@
 """One layer of a hooked model at a time, whatever class the model is of.
 
-A `Passage` is a text on its way through a model; `Passage.layer` gives a `LayerRun`, which feeds
-the whole text through one layer in chunks of queries with a key-value cache. `run_replicas`
-feeds *replicas* through the same layer: extra copies of single positions, each of which sees the
-clean keys before its own position, and itself. Attention is causal, so an edited replica goes
-through exactly what the position would go through in a full forward pass with the same edit.
+`LayerwiseForward` takes a text through a model. Its `layer` gives a `LayerRun`, which feeds the
+whole text through one layer in chunks of queries with a key-value cache. `run_replayed` feeds
+*replayed tokens* through the same layer: extra copies of single positions, each of which sees the
+clean keys before its own position, and itself. Attention is causal, so an edited copy goes through
+exactly what the position would go through in a full forward pass with the same edit.
 
 How a layer is run differs between the two classes of TransformerLens: `hooked_run` knows the one,
 `bridge_run` the other. Everything above sees only what stands here.
@@ -25,7 +25,7 @@ from secondary_sinks.measures import Denominator, norms
 
 INSIDE_ATTENTION = {"q", "k", "v", "z", "rot_q", "rot_k", "pattern", "attn_scores"}
 INSIDE_MLP = {"pre", "pre_linear", "post"}
-Strip = tuple[slice, Float[Tensor, "pos word"]]
+VocabularyChunk = tuple[slice, Float[Tensor, "pos word"]]
 """The words that a strip of logits is of, and the logits."""
 
 
@@ -40,7 +40,7 @@ def hook_name(layer: int, point: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Replicas:
+class ReplayedTokens:
     """What one layer makes of a batch of replicas."""
 
     resid_post: Float[Tensor, "cell d_model"]
@@ -49,7 +49,7 @@ class Replicas:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Suffixes:
+class Continuations:
     """What one layer makes of the last positions of several texts that begin as the clean one."""
 
     resid_post: Float[Tensor, "cell suffix d_model"]
@@ -92,24 +92,24 @@ class LayerRun(ABC):
         """
 
     @abstractmethod
-    def run_replicas(
+    def run_replayed(
         self,
         resid_pre: Float[Tensor, "cell d_model"],
         positions: Int[Tensor, "cell"],
         hooks: Sequence[Hook],
-    ) -> Replicas:
+    ) -> ReplayedTokens:
         """Run replicas of `positions` through this layer; hooks see them as `[1, cell, ...]`.
 
         Raises `UnsupportedModelError` for position embeddings a replica can't have.
         """
 
     @abstractmethod
-    def run_suffixes(
+    def run_continuations(
         self,
         resid_pre: Float[Tensor, "cell suffix d_model"],
         hooks: Sequence[Hook],
         watch: Sequence[int] = (),
-    ) -> Suffixes:
+    ) -> Continuations:
         """Run other endings of the text, as long as the text itself; after `forward`.
 
         They see the clean keys before them, and each its own. `watch` as in `forward`. Hooks see
@@ -161,7 +161,7 @@ class LayerRun(ABC):
         return scores if self.soft_cap is None else (scores / self.soft_cap).tanh() * self.soft_cap
 
 
-class Passage(ABC):
+class LayerwiseForward(ABC):
     """A text on its way through a model: what enters layer 0, and a run of each layer."""
 
     model: HookedModel
@@ -172,7 +172,7 @@ class Passage(ABC):
         """A fresh run of one layer, with an empty key-value cache."""
 
     @abstractmethod
-    def logits(self, resid_post: Float[Tensor, "pos d_model"]) -> Iterator[Strip]:
+    def logits(self, resid_post: Float[Tensor, "pos d_model"]) -> Iterator[VocabularyChunk]:
         """What the final norm and the unembedding make of residuals of the last layer.
 
         In strips of words (`chunks.WORDS`), one after the other: what is reduced at once need not
@@ -180,7 +180,7 @@ class Passage(ABC):
         """
 
 
-def refuse_unreplicable(model: HookedModel) -> None:
+def refuse_unreplayable(model: HookedModel) -> None:
     """Raise `UnsupportedModelError` where a replica would not see its own position."""
     cfg = model.cfg
     rescaled = getattr(cfg, "use_logn_attn", False) or getattr(cfg, "use_dynamic_ntk_rope", False)
@@ -191,7 +191,7 @@ def refuse_unreplicable(model: HookedModel) -> None:
         )
 
 
-def visible_to_replicas(
+def visible_to_replayed(
     positions: Int[Tensor, "cell"], n_keys: int, window: int | None
 ) -> Bool[Tensor, "cell key"]:
     """Clean keys before the replica's position, within its window; among replicas only itself."""

@@ -30,7 +30,7 @@ MAY_BE_ZERO = ("expert",)
 """Sizes that are 0 in a model without such parts."""
 
 
-def beyond(fields: Mapping[str, Any]) -> str:
+def exceeding(fields: Mapping[str, Any]) -> str:
     """The first size that is out of its limits, and these; empty where there is none.
 
     >>> beyond({"num_hidden_layers": 10_000})

@@ -20,7 +20,7 @@ from secondary_sinks.models import HookedModel
 from secondary_sinks.notebook.choice import Choice, changed
 from secondary_sinks.notebook.snippet import python_of
 from secondary_sinks.notebook.trial import Tried
-from secondary_sinks.observation import KeptPass, observe
+from secondary_sinks.observation import CachedPass, observe
 from secondary_sinks.observation.tokens import token_ids
 from secondary_sinks.texts import Control, Text, TokenizedText, match_controls, tokenize
 from secondary_sinks.types import Edit, Sink, Thresholds
@@ -68,8 +68,8 @@ class Session:
         self.model, self.thresholds = model, thresholds or Thresholds()
         self.text = _tokenized(model, text, text_id)
         tokens, kept = self.text.tokens, None
-        if KeptPass.bytes_of(model, len(tokens)) <= KEPT_AT_MOST:
-            kept = KeptPass(model, tokens, progress)
+        if CachedPass.bytes_of(model, len(tokens)) <= KEPT_AT_MOST:
+            kept = CachedPass(model, tokens, progress)
         self._kept = kept
         self.trace = kept.trace(text_id) if kept else observe(model, tokens, text_id=text_id)
         self.sinks = detect(self.trace, self.thresholds)

@@ -10,9 +10,9 @@ from torch import Tensor
 from secondary_sinks.errors import AttributionError, MeasureError
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.layerwise.submodules import mlp_ends
-from secondary_sinks.observation.check_trace import check_belongs, check_same
-from secondary_sinks.observation.collector import Gather
-from secondary_sinks.observation.layers import LayerView, walk
+from secondary_sinks.observation.check_trace import check_same_states, check_trace
+from secondary_sinks.observation.collector import ActivationCollector
+from secondary_sinks.observation.layers import LayerView, iter_layers
 from secondary_sinks.types import Trace
 
 POINTS = ("resid_pre", "attn_out", "mlp_in", "mlp_out", "resid_post")
@@ -36,7 +36,7 @@ def activations(
     _check(model, trace, positions, layers, points)
     wanted, rows = sorted(set(layers)), sorted(set(positions))
     order = [rows.index(pos) for pos in positions]
-    gathers = {layer: Gather(rows) for layer in wanted}
+    gathers = {layer: ActivationCollector(rows) for layer in wanted}
     within = wanted if "mlp_in" in points else []
 
     def hooks(at: int) -> Sequence[Any]:
@@ -44,8 +44,8 @@ def activations(
         return gathers[at].hooks(model, at, "attn_out") if asked else ()
 
     with mlp_ends(model, within, lambda at, end, tensor: gathers[at].take(end, tensor)):
-        for view in walk(model, trace.tokens, hooks=hooks):
-            check_same(view, trace)
+        for view in iter_layers(model, trace.tokens, hooks=hooks):
+            check_same_states(view, trace)
             gather = gathers.pop(view.layer, None)
             if gather is not None:
                 found = {point: _rows(view, gather, point)[order] for point in points}
@@ -61,7 +61,7 @@ def _check(
     layers: Sequence[int],
     points: Sequence[str],
 ) -> None:
-    check_belongs(model, trace)
+    check_trace(model, trace)
     for what, given, end in (
         ("layer", layers, len(trace.norm)),
         ("position", positions, len(trace.tokens)),
@@ -74,7 +74,7 @@ def _check(
         raise MeasureError(f"unknown point {unknown[0]!r}; expected some of {', '.join(POINTS)}")
 
 
-def _rows(view: LayerView, gather: Gather, point: str) -> Float[Tensor, "row d_model"]:
+def _rows(view: LayerView, gather: ActivationCollector, point: str) -> Float[Tensor, "row d_model"]:
     named = {"attn_out": "attn_out", "mlp_in": "input"}
     if point in named:
         found = gather.rows(named[point])

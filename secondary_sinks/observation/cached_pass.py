@@ -6,16 +6,16 @@ from dataclasses import replace
 from jaxtyping import Int
 from torch import Tensor
 
-from secondary_sinks.layerwise.begin import begin
+from secondary_sinks.layerwise.begin import layerwise_forward
 from secondary_sinks.layerwise.interface import hook_name
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
-from secondary_sinks.observation.layers import LayerView, paid_to, walk
+from secondary_sinks.observation.layers import LayerView, iter_layers, paid_to
 from secondary_sinks.observation.record import trace_of
 from secondary_sinks.observation.tokens import token_strings
 from secondary_sinks.types import Trace
 
 
-class KeptPass:
+class CachedPass:
     """The layers of one clean pass, kept: replays of edits then need no pass of their own.
 
     It takes memory that grows with layers and positions (`bytes_of` says how much beforehand).
@@ -29,9 +29,9 @@ class KeptPass:
     ) -> None:
         """Walk once; `progress` is called with (layers done, layers). Raises as `observe`."""
         self.model, self.tokens = model, tokens
-        self._passage = begin(model, tokens)
+        self._passage = layerwise_forward(model, tokens)
         self._views = []
-        for view in walk(model, tokens, denominators=True):
+        for view in iter_layers(model, tokens, denominators=True):
             self._views.append(view)
             if progress:
                 progress(view.layer + 1, model.cfg.n_layers)
@@ -54,11 +54,11 @@ class KeptPass:
 
     def _watched(self, watch: Sequence[int]) -> Iterator[LayerView]:
         """The layers, with what each query pays to some keys: from the kept denominators."""
-        for view in self.walk():
+        for view in self.iter_layers():
             watched = tuple(watch)
             yield replace(view, watched=watched, paid=paid_to(view, watched).cpu())
 
-    def walk(
+    def iter_layers(
         self, hooks: Callable[[int], Sequence[Hook]] = lambda layer: ()
     ) -> Iterator[LayerView]:
         """Yield every layer in order, and feed the hooks that `hooks` gives of it."""

@@ -68,7 +68,7 @@ class Candidates:
             rows["alignment"][layer] = alignment(resid_post, state)
             rows["alignment_centred"][layer] = centred_alignment(resid_post, state, typical)
             rows["mlp_alignment"][layer] = alignment(mlp_out, state)
-            rows["primary_resid"][layer] = state
+            rows["reference_resid"][layer] = state
             self._known[pos][layer] = True
 
     def keep_paid(
@@ -118,7 +118,7 @@ class Candidates:
     def _make_room(self, pos: int, d_model: int) -> None:
         if pos not in self._rows:
             widths = dict.fromkeys(("alignment", "alignment_centred", "mlp_alignment"), self._n_pos)
-            widths["primary_resid"] = d_model
+            widths["reference_resid"] = d_model
             self._rows[pos] = {
                 name: torch.full((self._n_layers, width), torch.nan)
                 for name, width in widths.items()

@@ -9,7 +9,7 @@ from secondary_sinks.observation.layers import LayerView
 from secondary_sinks.types import Trace
 
 
-def check_belongs(model: HookedModel, trace: Trace) -> None:
+def check_trace(model: HookedModel, trace: Trace) -> None:
     """Raise `TraceError` for a trace of a model of another shape."""
     shape = (model.cfg.n_layers, model.cfg.d_model)
     if tuple(trace.typical.shape) != shape:
@@ -19,7 +19,7 @@ def check_belongs(model: HookedModel, trace: Trace) -> None:
         )
 
 
-def check_same(view: LayerView, trace: Trace) -> None:
+def check_same_states(view: LayerView, trace: Trace) -> None:
     """Raise `TraceError` where the walk does not see what the trace saw."""
     measured, seen = trace.norm[view.layer], norms(view.resid_post).cpu()
     tolerance = 1e-3 if view.resid_post.dtype == torch.float32 else 5e-2

@@ -10,7 +10,7 @@ from secondary_sinks.layerwise.interface import hook_name
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 
 
-class Gather:
+class ActivationCollector:
     """What some hook points hold at some positions of one layer, and means over sets of positions.
 
     Each set is a row of `weights`, which a mean is taken with.

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from secondary_sinks.layerwise.begin import begin
+from secondary_sinks.layerwise.begin import layerwise_forward
 from secondary_sinks.layerwise.interface import LayerRun, hook_name
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.measures import Denominator
@@ -32,7 +32,7 @@ class LayerView(LayerRecord):
     denominator: Denominator | None
 
 
-def walk(
+def iter_layers(
     model: HookedModel,
     tokens: Int[Tensor, "pos"],
     *,
@@ -49,7 +49,7 @@ def walk(
     (`LayerRecord.paid`); it is read anew at each layer, so it may grow. `hooks` gives further
     hooks of a layer, which fire once per chunk: for activations that a `LayerView` has not.
     """
-    passage = begin(model, tokens)
+    passage = layerwise_forward(model, tokens)
     residual = passage.embedded
     for layer in range(model.cfg.n_layers):
         options = {"chunk": chunk, "denominators": denominators, "watch": tuple(watch)}

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor
 
 from secondary_sinks.layerwise.protocol import HookedModel
-from secondary_sinks.observation.layers import LayerView, walk
+from secondary_sinks.observation.layers import LayerView, iter_layers
 from secondary_sinks.observation.record import trace_of
 from secondary_sinks.observation.tokens import token_ids, token_strings
 from secondary_sinks.types import Trace
@@ -34,6 +34,6 @@ def observe(
     dtype = model.cfg.dtype
 
     def records(watch: Sequence[int]) -> Iterator[LayerView]:
-        return walk(model, ids, chunk=chunk, watch=watch)
+        return iter_layers(model, ids, chunk=chunk, watch=watch)
 
     return trace_of(records, layers, ids, strings, text_id, dtype)

@@ -21,7 +21,7 @@ HALF = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Standing:
+class Prominence:
     """How far each state stands out, and how much attention it draws."""
 
     deviation_ratio: Float[Tensor, "layer pos"]
@@ -31,7 +31,7 @@ class Standing:
     reads the last state: there it is that of the layer before."""
 
     @staticmethod
-    def of(rows: dict[str, Tensor]) -> "Standing":
+    def of(rows: dict[str, Tensor]) -> "Prominence":
         """From the measures of a trace, by name."""
         limits = Thresholds()
         excess = rows["mass"] - torch.maximum(rows["mass_null"], rows["mass_local"])
@@ -39,19 +39,19 @@ class Standing:
         read[-1] = read[-2] if len(read) > 1 else 0.0
         counts = rows["deviation_ratio"] >= limits.outlying
         counts &= rows["queries"] >= limits.min_queries
-        return Standing(deviation_ratio=rows["deviation_ratio"], drawn=read * counts)
+        return Prominence(deviation_ratio=rows["deviation_ratio"], drawn=read * counts)
 
     @property
     def massive(self) -> Float[Tensor, "pos"]:
         """How far each position stands out at most, where it draws attention."""
         return (self.deviation_ratio * (self.drawn > 0)).amax(0)
 
-    def only(self, where: Bool[Tensor, "layer pos"]) -> "Standing":
+    def only(self, where: Bool[Tensor, "layer pos"]) -> "Prominence":
         """As if no other state drew anything."""
         return replace(self, drawn=self.drawn * where)
 
 
-def choose_primary(standing: Standing) -> int:
+def choose_primary(standing: Prominence) -> int:
     """The most massive of the positions that draw, at their best layer, half of the most or more.
 
     The first position where nothing draws anything. At the best layer, not over all, since a
@@ -63,7 +63,7 @@ def choose_primary(standing: Standing) -> int:
 
 
 def choose_references(
-    standing: Standing, primary: int, related: Bool[Tensor, "pos"]
+    standing: Prominence, primary: int, related: Bool[Tensor, "pos"]
 ) -> Int[Tensor, "layer"]:
     """The reference of each layer: the primary, and where it draws nothing, perhaps another token.
 
@@ -88,7 +88,7 @@ def choose_references(
 
 
 def find_references(
-    candidates: Candidates, standing: Standing, follow: Callable[[list[int]], None]
+    candidates: Candidates, standing: Prominence, follow: Callable[[list[int]], None]
 ) -> Int[Tensor, "layer"]:
     """The reference of each layer, with its alignments in `candidates` wherever it stands out.
 
@@ -102,7 +102,7 @@ def find_references(
         follow(missing)
 
 
-def _references(candidates: Candidates, standing: Standing) -> Int[Tensor, "layer"]:
+def _references(candidates: Candidates, standing: Prominence) -> Int[Tensor, "layer"]:
     primary = choose_primary(standing)
     alone = torch.full((len(standing.drawn),), primary)
     if _lacks(candidates, standing, primary):
@@ -113,5 +113,5 @@ def _references(candidates: Candidates, standing: Standing) -> Int[Tensor, "laye
     return choose_references(standing, primary, related)
 
 
-def _lacks(candidates: Candidates, standing: Standing, pos: int) -> bool:
+def _lacks(candidates: Candidates, standing: Prominence, pos: int) -> bool:
     return bool(((standing.drawn[:, pos] > 0) & ~candidates.known(pos)).any())

@@ -22,7 +22,7 @@ from secondary_sinks.measures import (
     uniform_mass,
 )
 from secondary_sinks.observation.candidates import Candidates
-from secondary_sinks.observation.primary import Standing, choose_primary, find_references
+from secondary_sinks.observation.primary import Prominence, choose_primary, find_references
 from secondary_sinks.types import Trace
 
 Rows = dict[str, Tensor]
@@ -75,7 +75,7 @@ def trace_of(
     measured_layers = map(partial(_measure, candidates=candidates), records(candidates.positions))
     for layer, measured in enumerate(measured_layers):
         _keep(rows, measured, layer, n_layers)
-    standing = Standing.of(rows)
+    standing = Prominence.of(rows)
     reference = find_references(candidates, standing, partial(_follow, candidates, records))
     return Trace(
         text_id=text_id,

@@ -71,7 +71,7 @@ def verdict_of(
     )
 
 
-def agreed(outcomes: Mapping[str, str]) -> tuple[str, str]:
+def combine_outcomes(outcomes: Mapping[str, str]) -> tuple[str, str]:
     """One outcome of several ways to ablate, and a sentence on whether they agree.
 
     Where they don't, none of them is the answer.
@@ -100,7 +100,7 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def told(left_out: Mapping[str, int]) -> str:
+def format_exclusions(left_out: Mapping[str, int]) -> str:
     """How many sinks were left out and why, as an appendix to a sentence; empty where none was.
 
     >>> told({"without a control": 2, "copies": 0})
@@ -110,7 +110,7 @@ def told(left_out: Mapping[str, int]) -> str:
     return f"; left out: {', '.join(words)}" if words else ""
 
 
-def added(*parts: Mapping[str, int]) -> dict[str, int]:
+def sum_counts(*parts: Mapping[str, int]) -> dict[str, int]:
     """Counts of several texts together."""
     total: Counter[str] = Counter()
     for part in parts:

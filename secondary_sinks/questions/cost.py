@@ -6,7 +6,7 @@ from operator import mul
 
 from secondary_sinks.causal.controls import owners_of
 from secondary_sinks.questions.dose import FACTORS
-from secondary_sinks.questions.matched_pairs import TextCases, cases_of
+from secondary_sinks.questions.matched_pairs import TextPairs, match_pairs
 from secondary_sinks.questions.necessity import EDITS, WAYS, is_there
 from secondary_sinks.types import SinkTable, Trace
 
@@ -52,7 +52,7 @@ def costs(
     Exact for sinks that one MLP forms; more MLPs have more neurons, so that sparsity tries a few
     sizes more.
     """
-    texts = cases_of(traces, sinks)
+    texts = match_pairs(traces, sinks)
     ablated = sum(_ablated(text, sinks) for text in texts)
     n_sinks = sum(len(text.cases) for text in texts)
     n_layers = len(texts[0].trace.norm) if texts else 0
@@ -73,7 +73,7 @@ def costs(
     ]
 
 
-def _ablated(text: TextCases, sinks: SinkTable) -> int:
+def _ablated(text: TextPairs, sinks: SinkTable) -> int:
     """Cells of necessity: every layer at each sink and its controls, then two groups at the sink.
 
     Each in all ways that are possible there.

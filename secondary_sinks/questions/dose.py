@@ -8,12 +8,24 @@ import pandas as pd
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
-from secondary_sinks.questions.answer import Answer, Words, added, told, verdict_of
+from secondary_sinks.questions.answer import (
+    Answer,
+    Words,
+    format_exclusions,
+    sum_counts,
+    verdict_of,
+)
 from secondary_sinks.questions.claims import CLAIMS
 from secondary_sinks.questions.forming import Forming, Place, by_place, none_found, other_layers
-from secondary_sinks.questions.matched_pairs import Case, TextCases, cases_of, censored, counted
+from secondary_sinks.questions.matched_pairs import (
+    MatchedPair,
+    TextPairs,
+    censored,
+    match_pairs,
+    with_progress,
+)
 from secondary_sinks.questions.threshold import thresholds
-from secondary_sinks.questions.trials import Trial, beyond, frame_of, run_trials, summary
+from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials, summary
 from secondary_sinks.statistics.intervals import (
     Interval,
     median_over_texts,
@@ -62,14 +74,14 @@ def norm_dose(
     """
     n_claims = n_claims or CLAIMS["norm_dose"]
     factors = _checked(factors)
-    texts = cases_of(traces, sinks)
+    texts = match_pairs(traces, sinks)
     found = by_place(model, texts, sinks, forming)
     rows: list[dict[str, Any]] = []
-    for text in counted(texts, progress):
+    for text in with_progress(texts, progress):
         trials = list(_trials(text, found, factors, seeds))
         rows += run_trials(model, text.trace, sinks.thresholds, trials)
     cells = frame_of(rows, *WORDS)
-    left_out = added(*(text.left_out for text in texts))
+    left_out = sum_counts(*(text.left_out for text in texts))
     extra = none_found(texts, found)
     return Answer(
         question="norm_dose",
@@ -93,7 +105,7 @@ def _checked(factors: Sequence[float]) -> tuple[float, ...]:
 
 
 def _trials(
-    text: TextCases, found: Mapping[Place, Forming], factors: Sequence[float], seeds: int
+    text: TextPairs, found: Mapping[Place, Forming], factors: Sequence[float], seeds: int
 ) -> Iterator[Trial]:
     for case in text.cases:
         own = found[case.sink.text_id, case.sink.pos].layers
@@ -113,7 +125,7 @@ def _trials(
 
 
 def _trial(
-    case: Case,
+    case: MatchedPair,
     test: str,
     role: str,
     layers: tuple[int, ...],
@@ -139,7 +151,8 @@ def _dose(cells: pd.DataFrame, extra: str, left_out: Mapping[str, int], n_claims
         "n_claims": n_claims,
         "statistic": "rank correlation of factor and lifetime, less that of controls, median over "
         "texts",
-        "controls": "token twins, or ordinary tokens nearby, scaled alike" + told(left_out),
+        "controls": "token twins, or ordinary tokens nearby, scaled alike"
+        + format_exclusions(left_out),
     }
     interval, mass = (
         _correlation(part, name, n_claims) for name in ("lifetime_edited", "mass_edited")
@@ -181,11 +194,11 @@ def _direction(
 ) -> Verdict:
     turned = cells[cells["test"] == "turned"]
     same = turned[turned["factor"] == 1.0]
-    interval = beyond(same, "role", "sink", "other", n_claims=n_claims)
+    interval = rate_difference(same, "role", "sink", "other", n_claims=n_claims)
     words: Words = {
         "n_claims": n_claims,
         "statistic": "share of sinks that end, and do not with other MLPs turned",
-        "controls": "as many other MLPs turned, at the same sink" + told(left_out),
+        "controls": "as many other MLPs turned, at the same sink" + format_exclusions(left_out),
     }
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
     if missing:
@@ -203,11 +216,11 @@ def _direction(
 
 def _norm(cells: pd.DataFrame, extra: str, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     part = cells[cells["test"] == "least"]
-    interval = beyond(part, "role", "sink", "other", n_claims=n_claims)
+    interval = rate_difference(part, "role", "sink", "other", n_claims=n_claims)
     words: Words = {
         "n_claims": n_claims,
         "statistic": "share of sinks that end, and do not with other MLPs scaled",
-        "controls": "as many other MLPs scaled, at the same sink" + told(left_out),
+        "controls": "as many other MLPs scaled, at the same sink" + format_exclusions(left_out),
     }
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
     if missing:

@@ -11,8 +11,13 @@ from secondary_sinks.attribution import formation
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.layerwise.protocol import HookedModel
-from secondary_sinks.questions.answer import added
-from secondary_sinks.questions.matched_pairs import Case, TextCases, cases_of, counted
+from secondary_sinks.questions.answer import sum_counts
+from secondary_sinks.questions.matched_pairs import (
+    MatchedPair,
+    TextPairs,
+    match_pairs,
+    with_progress,
+)
 from secondary_sinks.questions.trials import Trial, run_trials
 from secondary_sinks.types import Edit, Sink, SinkTable, Trace, format_layers
 
@@ -63,13 +68,13 @@ def forming_mlps(
     called with (texts done, texts).
     """
     found: list[Forming] = []
-    for text in counted(cases_of(traces, sinks), progress):
+    for text in with_progress(match_pairs(traces, sinks), progress):
         found += forming_of_text(model, text, sinks, edit)
     return tuple(found)
 
 
 def forming_of_text(
-    model: HookedModel, text: TextCases, sinks: SinkTable, edit: str = "zero"
+    model: HookedModel, text: TextPairs, sinks: SinkTable, edit: str = "zero"
 ) -> list[Forming]:
     """The same for one text."""
     written = _written(model, text, sinks)
@@ -94,7 +99,7 @@ Place = tuple[str, int]
 
 def by_place(
     model: HookedModel,
-    texts: Sequence[TextCases],
+    texts: Sequence[TextPairs],
     sinks: SinkTable,
     forming: Iterable[Forming] | None,
 ) -> dict[Place, Forming]:
@@ -116,18 +121,18 @@ def by_place(
 
 
 def formed_only(
-    texts: Sequence[TextCases], forming: Mapping[Place, Forming]
-) -> tuple[list[TextCases], dict[str, int]]:
+    texts: Sequence[TextPairs], forming: Mapping[Place, Forming]
+) -> tuple[list[TextPairs], dict[str, int]]:
     """The cases whose sink some MLPs form, so that it can be removed, and all that is left out."""
     kept = []
     for text in texts:
         cases = [c for c in text.cases if forming[c.sink.text_id, c.sink.pos].found]
         left_out = text.left_out | {"that no MLP forms": len(text.cases) - len(cases)}
         kept.append(replace(text, cases=tuple(cases), left_out=left_out))
-    return kept, added(*(text.left_out for text in kept))
+    return kept, sum_counts(*(text.left_out for text in kept))
 
 
-def none_found(texts: Sequence[TextCases], forming: Mapping[Place, Forming]) -> str:
+def none_found(texts: Sequence[TextPairs], forming: Mapping[Place, Forming]) -> str:
     """How many of the sinks have no forming MLP, as an appendix to a sentence."""
     asked = [forming[case.sink.text_id, case.sink.pos] for text in texts for case in text.cases]
     without = sum(not one.found for one in asked)
@@ -154,7 +159,7 @@ def cell_at(pos: int, layers: Sequence[int], edit: str) -> tuple[Edit, ...]:
     return (Edit.of_label(edit, pos=pos, layer=tuple(layers)),)
 
 
-def _trial(case: Case, layers: tuple[int, ...], edit: str) -> Trial:
+def _trial(case: MatchedPair, layers: tuple[int, ...], edit: str) -> Trial:
     words = {"layers": layers}
     return Trial(
         sink=case.sink,
@@ -168,7 +173,7 @@ def _singles(sink: Sink) -> list[tuple[int, ...]]:
     return [(layer,) for layer in range(sink.l_start + 1)]
 
 
-def _written(model: HookedModel, text: TextCases, sinks: SinkTable) -> dict[int, list[float]]:
+def _written(model: HookedModel, text: TextPairs, sinks: SinkTable) -> dict[int, list[float]]:
     """What each layer's MLP writes along the primary's direction, by position of the sink."""
     if not text.cases:
         return {}

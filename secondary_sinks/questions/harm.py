@@ -12,16 +12,22 @@ from torch import Tensor
 from secondary_sinks.causal import recompute
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.layerwise.protocol import HookedModel
-from secondary_sinks.questions.answer import Answer, Words, agreed, told, verdict_of
+from secondary_sinks.questions.answer import (
+    Answer,
+    Words,
+    combine_outcomes,
+    format_exclusions,
+    verdict_of,
+)
 from secondary_sinks.questions.claims import CLAIMS
 from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
 from secondary_sinks.questions.layers import by_way
 from secondary_sinks.questions.matched_pairs import (
-    TextCases,
-    cases_of,
+    TextPairs,
     censored,
-    counted,
+    match_pairs,
     matched_draw,
+    with_progress,
 )
 from secondary_sinks.questions.necessity import EDITS
 from secondary_sinks.statistics.intervals import Interval, median_over_texts, outcome_of, too_few
@@ -70,11 +76,11 @@ def harm(
     0. `n_claims`: see `claims.n_claims_of`; by default those of this answer.
     """
     n_claims = n_claims or CLAIMS["harm"]
-    texts = cases_of(traces, sinks)
+    texts = match_pairs(traces, sinks)
     found = by_place(model, texts, sinks, forming)
     texts, left_out = formed_only(texts, found)
     rows: list[dict[str, Any]] = []
-    for text in counted(texts, progress):
+    for text in with_progress(texts, progress):
         removed = _Removed(text, sinks, found, draws)
         rows += _rows(model, text, removed, edits)
     cells = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -94,7 +100,7 @@ class _Removed:
     """The sinks of a text that are removed, and the tokens that stand in for them by draw."""
 
     def __init__(
-        self, text: TextCases, sinks: SinkTable, found: Mapping[Place, Forming], draws: int
+        self, text: TextPairs, sinks: SinkTable, found: Mapping[Place, Forming], draws: int
     ) -> None:
         self.trace, targets = text.trace, [case.sink for case in text.cases]
         drawn = [matched_draw(text.trace, sinks, targets, seed) for seed in range(draws)]
@@ -120,7 +126,7 @@ class _Removed:
 
 
 def _rows(
-    model: HookedModel, text: TextCases, removed: _Removed, edits: Sequence[str]
+    model: HookedModel, text: TextPairs, removed: _Removed, edits: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     if not removed.pairs:
         return
@@ -177,7 +183,8 @@ def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) ->
     words: Words = {
         "statistic": "share of the clean loss by which it rises, less with ordinary tokens, median "
         "over texts",
-        "controls": "as many ordinary tokens of similar position and norm" + told(left_out),
+        "controls": "as many ordinary tokens of similar position and norm"
+        + format_exclusions(left_out),
         "n_claims": n_claims,
     }
     ways = by_way(cells)
@@ -188,7 +195,7 @@ def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) ->
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
     if missing:
         return verdict_of(CLAIM, "inconclusive", missing, interval, **words)
-    outcome, agreement = agreed(
+    outcome, agreement = combine_outcomes(
         {way: outcome_of(_beyond(part, n_claims), LINE) for way, part in ways.items()}
     )
     why = (

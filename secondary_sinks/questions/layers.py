@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from secondary_sinks.errors import EditError
-from secondary_sinks.questions.answer import agreed
+from secondary_sinks.questions.answer import combine_outcomes
 from secondary_sinks.statistics.intervals import (
     CONFIDENCE,
     Interval,
@@ -104,7 +104,7 @@ def _agree(rows: dict[str, list[LayerEffect]], layer: int) -> tuple[str, str]:
     found = {
         way: needed_by(row) for way, part in rows.items() for row in part if row.layer == layer
     }
-    return agreed(found)
+    return combine_outcomes(found)
 
 
 def needed_by(row: LayerEffect) -> str:

@@ -11,7 +11,7 @@ from secondary_sinks.types.controls import similar_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Case:
+class MatchedPair:
     """A secondary sink and the tokens that it is compared with."""
 
     sink: Sink
@@ -22,16 +22,16 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class TextCases:
+class TextPairs:
     """The cases of one text."""
 
     trace: Trace
-    cases: tuple[Case, ...]
+    cases: tuple[MatchedPair, ...]
     left_out: dict[str, int]
     """Secondary sinks of the text that are not among them, by reason."""
 
 
-def cases_of(traces: Trace | Iterable[Trace], sinks: SinkTable) -> list[TextCases]:
+def match_pairs(traces: Trace | Iterable[Trace], sinks: SinkTable) -> list[TextPairs]:
     """The secondary sinks of some texts that can be asked; the others are counted by reason.
 
     Left out are copies (the same tokens stood in an earlier text), sinks of which no block that
@@ -48,17 +48,17 @@ def cases_of(traces: Trace | Iterable[Trace], sinks: SinkTable) -> list[TextCase
     return [_of_text(trace, sinks) for trace in texts]
 
 
-def _of_text(trace: Trace, sinks: SinkTable) -> TextCases:
+def _of_text(trace: Trace, sinks: SinkTable) -> TextPairs:
     every = [s for s in sinks.of_text(trace.text_id).sinks if s.kind == "secondary"]
     fresh = [sink for sink in every if not sink.copy_of]
     known = [sink for sink in fresh if sink.mass_max == sink.mass_max]
     found = {control.sink_pos: control for control in controls_of(trace, sinks, known)}
     cases = [
-        Case(sink=sink, control=found[sink.pos].pos, kind=found[sink.pos].kind)
+        MatchedPair(sink=sink, control=found[sink.pos].pos, kind=found[sink.pos].kind)
         for sink in known
         if sink.pos in found
     ]
-    return TextCases(
+    return TextPairs(
         trace=trace,
         cases=tuple(cases),
         left_out={
@@ -69,7 +69,7 @@ def _of_text(trace: Trace, sinks: SinkTable) -> TextCases:
     )
 
 
-def counted(texts: Sequence[TextCases], progress: Progress | None) -> Iterator[TextCases]:
+def with_progress(texts: Sequence[TextPairs], progress: Progress | None) -> Iterator[TextPairs]:
     """The texts one after the other; `progress` is called with (texts done, texts) on the way."""
     for done, text in enumerate(texts):
         if progress:
@@ -79,7 +79,7 @@ def counted(texts: Sequence[TextCases], progress: Progress | None) -> Iterator[T
         progress(len(texts), len(texts))
 
 
-def censored(texts: Iterable[TextCases]) -> int:
+def censored(texts: Iterable[TextPairs]) -> int:
     """How many of the sinks that are asked are cut off, by the model's ends or the primary's."""
     return sum(case.sink.censored != "none" for text in texts for case in text.cases)
 

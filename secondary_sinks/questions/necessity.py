@@ -9,7 +9,14 @@ from secondary_sinks.causal import ablate
 from secondary_sinks.causal.donors import token_twins
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.layerwise.protocol import HookedModel
-from secondary_sinks.questions.answer import Answer, Words, added, agreed, told, verdict_of
+from secondary_sinks.questions.answer import (
+    Answer,
+    Words,
+    combine_outcomes,
+    format_exclusions,
+    sum_counts,
+    verdict_of,
+)
 from secondary_sinks.questions.forming import (
     Forming,
     Place,
@@ -19,8 +26,8 @@ from secondary_sinks.questions.forming import (
     other_layers,
 )
 from secondary_sinks.questions.layers import by_way, could_end, layer_effects, layer_verdicts
-from secondary_sinks.questions.matched_pairs import TextCases, cases_of, censored, counted
-from secondary_sinks.questions.trials import Trial, beyond, frame_of, run_trials
+from secondary_sinks.questions.matched_pairs import TextPairs, censored, match_pairs, with_progress
+from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials
 from secondary_sinks.statistics.intervals import (
     outcome_of,
     too_few,
@@ -63,14 +70,14 @@ def necessity(
     sinks are formed by MLPs, judged by the edits other than zero where there are any. `n_claims`:
     see `claims.n_claims_of`; by default those of this answer.
     """
-    texts = cases_of(traces, sinks)
+    texts = match_pairs(traces, sinks)
     found = by_place(model, texts, sinks, forming)
-    asked = counted(texts, progress)
+    asked = with_progress(texts, progress)
     parts = [_cells(model, text, sinks, edits, layers, ordinary) for text in asked]
     cells = pd.concat(parts, ignore_index=True)
     formed = _formed_cells(model, texts, sinks, found, edits)
     n_claims = n_claims or len(could_end(cells)) + 1
-    left_out = added(*(text.left_out for text in texts))
+    left_out = sum_counts(*(text.left_out for text in texts))
     return Answer(
         question="necessity",
         cells=cells,
@@ -84,7 +91,7 @@ def necessity(
 
 def _cells(
     model: HookedModel,
-    text: TextCases,
+    text: TextPairs,
     sinks: SinkTable,
     edits: Sequence[str],
     layers: Sequence[int] | None,
@@ -107,7 +114,7 @@ def _effects(cells: pd.DataFrame, n_claims: int) -> pd.DataFrame:
 
 def _formed_cells(
     model: HookedModel,
-    texts: Sequence[TextCases],
+    texts: Sequence[TextPairs],
     sinks: SinkTable,
     found: Mapping[Place, Forming],
     edits: Sequence[str],
@@ -146,10 +153,10 @@ def _formed(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int) -> Ver
     if len(ways) > 1:
         ways.pop("zero", None)
     found = {
-        way: beyond(part, "where", "forming", "other", n_claims=n_claims)
+        way: rate_difference(part, "where", "forming", "other", n_claims=n_claims)
         for way, part in ways.items()
     }
-    controls = "as many other MLPs, at the same sink" + told(left_out)
+    controls = "as many other MLPs, at the same sink" + format_exclusions(left_out)
     words: Words = {
         "statistic": "share of sinks that end, and do not by other MLPs",
         "controls": controls,
@@ -161,7 +168,7 @@ def _formed(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int) -> Ver
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
     if missing:
         return verdict_of(CLAIM, "inconclusive", missing, interval, **words)
-    outcome, agreement = agreed({way: outcome_of(one) for way, one in found.items()})
+    outcome, agreement = combine_outcomes({way: outcome_of(one) for way, one in found.items()})
     ended = cells.groupby("where")["is_sink"].apply(lambda alive: 1 - alive.astype(float).mean())
     why = (
         f"without their forming MLPs {ended['forming']:.0%} of the sinks end, without as many "

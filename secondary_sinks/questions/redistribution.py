@@ -13,11 +13,18 @@ from secondary_sinks.causal import recompute, replay
 from secondary_sinks.causal.outcome import readers
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.layerwise.protocol import HookedModel
-from secondary_sinks.questions.answer import Answer, Words, agreed, listed, told, verdict_of
+from secondary_sinks.questions.answer import (
+    Answer,
+    Words,
+    combine_outcomes,
+    format_exclusions,
+    listed,
+    verdict_of,
+)
 from secondary_sinks.questions.claims import CLAIMS
 from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
 from secondary_sinks.questions.layers import by_way
-from secondary_sinks.questions.matched_pairs import TextCases, cases_of, censored, counted
+from secondary_sinks.questions.matched_pairs import TextPairs, censored, match_pairs, with_progress
 from secondary_sinks.questions.necessity import EDITS
 from secondary_sinks.statistics.intervals import Interval, median_over_texts, outcome_of, too_few
 from secondary_sinks.types import SinkTable, Trace, Verdict
@@ -66,11 +73,11 @@ def redistribution(
     default those of this answer.
     """
     n_claims = n_claims or CLAIMS["redistribution"]
-    texts = cases_of(traces, sinks)
+    texts = match_pairs(traces, sinks)
     found = by_place(model, texts, sinks, forming)
     texts, left_out = formed_only(texts, found)
     rows: list[dict[str, Any]] = []
-    for text in counted(texts, progress):
+    for text in with_progress(texts, progress):
         rows += _rows(model, text, sinks, found, edits)
     cells = pd.DataFrame(rows, columns=list(COLUMNS))
     effects = [row for way, part in by_way(cells).items() for row in _effects(way, part, n_claims)]
@@ -86,7 +93,7 @@ def redistribution(
 
 def _rows(
     model: HookedModel,
-    text: TextCases,
+    text: TextPairs,
     sinks: SinkTable,
     found: Mapping[Place, Forming],
     edits: Sequence[str],
@@ -196,7 +203,7 @@ def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) ->
         "statistic": "share of the freed attention that the primary gains, less its proportional "
         "share, median over texts",
         "controls": "proportional shares: the sink's key alone exchanged; the same at token twins, "
-        "or at ordinary tokens nearby, subtracted" + told(left_out),
+        "or at ordinary tokens nearby, subtracted" + format_exclusions(left_out),
         "n_claims": n_claims,
     }
     parts = by_way(cells)
@@ -211,7 +218,9 @@ def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) ->
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
     if missing:
         return verdict_of(CLAIM, "inconclusive", missing, interval, **words)
-    outcome, agreement = agreed({name: outcome_of(one, MATERIAL) for name, one in found.items()})
+    outcome, agreement = combine_outcomes(
+        {name: outcome_of(one, MATERIAL) for name, one in found.items()}
+    )
     why = f"{_in_words(list(_effects(way, parts[way], n_claims)))}; {agreement}"
     return verdict_of(CLAIM, outcome, why, interval, **words)
 

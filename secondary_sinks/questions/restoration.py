@@ -11,10 +11,16 @@ from secondary_sinks.causal.replay import Progress
 from secondary_sinks.detection.contrasts import LEAST_QUERIES, ROUNDING, Values, paid_of, step
 from secondary_sinks.detection.weakening import WINDOW
 from secondary_sinks.layerwise.protocol import HookedModel
-from secondary_sinks.questions.answer import Answer, agreed, told, verdict_of
+from secondary_sinks.questions.answer import Answer, combine_outcomes, format_exclusions, verdict_of
 from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
 from secondary_sinks.questions.layers import by_way
-from secondary_sinks.questions.matched_pairs import Case, TextCases, cases_of, censored, counted
+from secondary_sinks.questions.matched_pairs import (
+    MatchedPair,
+    TextPairs,
+    censored,
+    match_pairs,
+    with_progress,
+)
 from secondary_sinks.questions.necessity import EDITS
 from secondary_sinks.statistics.intervals import Interval
 from secondary_sinks.statistics.signflips import LEAST, sign_flip_interval
@@ -46,11 +52,11 @@ def restoration(
     lies above 0 by every way to ablate, contradicted where below, inconclusive otherwise and with
     fewer than six texts.
     """
-    texts = cases_of(traces, sinks)
+    texts = match_pairs(traces, sinks)
     found = by_place(model, texts, sinks, forming)
     texts, left_out = formed_only(texts, found)
     rows: list[dict[str, Any]] = []
-    for text in counted(texts, progress):
+    for text in with_progress(texts, progress):
         rows += _rows(model, text, sinks, found, edits, window)
     cells = pd.DataFrame(rows, columns=list(COLUMNS))
     ways = {way: _by_text(part) for way, part in by_way(cells).items()}
@@ -70,7 +76,7 @@ def restoration(
 
 def _rows(
     model: HookedModel,
-    text: TextCases,
+    text: TextPairs,
     sinks: SinkTable,
     found: Mapping[Place, Forming],
     edits: Sequence[str],
@@ -93,7 +99,7 @@ def _edited(
     model: HookedModel,
     trace: Trace,
     primary: Sink,
-    case: Case,
+    case: MatchedPair,
     layers: Sequence[int],
     edits: Sequence[str],
     window: int,
@@ -160,7 +166,8 @@ def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int]) -> Verdict:
     words: dict[str, Any] = {
         "statistic": "what later queries pay to the primary more when the first secondary sink of "
         "a text is removed, from its creation layer on, less the same for its control",
-        "controls": "same edit at token twins, or at ordinary tokens nearby" + told(left_out),
+        "controls": "same edit at token twins, or at ordinary tokens nearby"
+        + format_exclusions(left_out),
     }
     if not len(effects):
         why = "no sink with layers of an active primary before its creation could be removed"
@@ -177,7 +184,7 @@ def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int]) -> Verdict:
     if n_texts < LEAST:
         why = f"{n_texts} text(s) have a sink that can be removed; at least {LEAST} are needed"
         return verdict_of(CLAIM, "inconclusive", why, interval, **words)
-    outcome, agreement = agreed({str(one["edit"]): _outcome(one) for one in rows})
+    outcome, agreement = combine_outcomes({str(one["edit"]): _outcome(one) for one in rows})
     why = (
         f"removed, the first secondary sink gives {first['gained']:+.3f} of the attention of later "
         f"queries back to the primary, which had changed by {first['change']:+.3f}; {agreement}"

@@ -10,11 +10,17 @@ import pandas as pd
 from secondary_sinks.attribution import formation
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.layerwise.protocol import HookedModel
-from secondary_sinks.questions.answer import Answer, Words, told, verdict_of
+from secondary_sinks.questions.answer import Answer, Words, format_exclusions, verdict_of
 from secondary_sinks.questions.claims import CLAIMS
 from secondary_sinks.questions.forming import Forming, Place, by_place, formed_only
-from secondary_sinks.questions.matched_pairs import Case, TextCases, cases_of, censored, counted
-from secondary_sinks.questions.trials import Trial, beyond, frame_of, run_trials, summary
+from secondary_sinks.questions.matched_pairs import (
+    MatchedPair,
+    TextPairs,
+    censored,
+    match_pairs,
+    with_progress,
+)
+from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials, summary
 from secondary_sinks.statistics.intervals import outcome_of, too_few
 from secondary_sinks.types import Cell, Edit, SinkTable, Trace, Verdict
 
@@ -54,12 +60,12 @@ def sparsity(
     experts) are left out and counted.
     """
     n_claims = n_claims or CLAIMS["sparsity"]
-    texts = cases_of(traces, sinks)
+    texts = match_pairs(traces, sinks)
     found = by_place(model, texts, sinks, forming)
     texts, left_out = formed_only(texts, found)
     rows: list[dict[str, Any]] = []
     left_out["whose MLPs have no neurons of their own"] = 0
-    for text in counted(texts, progress):
+    for text in with_progress(texts, progress):
         ordered = _neurons(model, text, sinks, found)
         left_out["whose MLPs have no neurons of their own"] += len(text.cases) - len(ordered)
         trials = [
@@ -85,7 +91,7 @@ def sparsity(
 
 
 def _neurons(
-    model: HookedModel, text: TextCases, sinks: SinkTable, found: Mapping[Place, Forming]
+    model: HookedModel, text: TextPairs, sinks: SinkTable, found: Mapping[Place, Forming]
 ) -> dict[int, list[Neuron]]:
     """Neurons of each sink's forming MLPs, those that write most along the direction first."""
     own = {case.sink.pos for case in text.cases}
@@ -112,7 +118,9 @@ def _neurons(
     return ordered
 
 
-def _trials(case: Case, ordered: Sequence[Neuron], few: float, seeds: int) -> Iterator[Trial]:
+def _trials(
+    case: MatchedPair, ordered: Sequence[Neuron], few: float, seeds: int
+) -> Iterator[Trial]:
     n, sink = len(ordered), case.sink
     least = max(1, int(few * n))
     sizes = sorted({least, *(1 << power for power in range(n.bit_length()) if 1 << power < n)})
@@ -144,12 +152,12 @@ def _told(trial: Trial, test: str, neurons: str, zeroed: Iterable[Neuron]) -> Tr
 def _verdict(cells: pd.DataFrame, test: str, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     claim, alive = (ENOUGH, True) if test == "only" else (NEEDED, False)
     part = cells[(cells["test"] == test) & cells["few"].astype(bool)]
-    interval = beyond(part, "neurons", "top", "random", alive=alive, n_claims=n_claims)
+    interval = rate_difference(part, "neurons", "top", "random", alive=alive, n_claims=n_claims)
     words: Words = {
         "n_claims": n_claims,
         "statistic": f"share of sinks that {'stay' if alive else 'end'}, and do not with random "
         "neurons",
-        "controls": "as many random neurons of the same MLPs" + told(left_out),
+        "controls": "as many random neurons of the same MLPs" + format_exclusions(left_out),
     }
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
     if missing:

@@ -7,11 +7,23 @@ import pandas as pd
 
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.layerwise.protocol import HookedModel
-from secondary_sinks.questions.answer import Answer, Words, added, told, verdict_of
+from secondary_sinks.questions.answer import (
+    Answer,
+    Words,
+    format_exclusions,
+    sum_counts,
+    verdict_of,
+)
 from secondary_sinks.questions.claims import CLAIMS
 from secondary_sinks.questions.forming import Forming, Place, by_place, none_found, other_layers
-from secondary_sinks.questions.matched_pairs import Case, TextCases, cases_of, censored, counted
-from secondary_sinks.questions.trials import Trial, beyond, frame_of, run_trials, summary
+from secondary_sinks.questions.matched_pairs import (
+    MatchedPair,
+    TextPairs,
+    censored,
+    match_pairs,
+    with_progress,
+)
+from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials, summary
 from secondary_sinks.statistics.intervals import outcome_of, too_few
 from secondary_sinks.types import Edit, SinkTable, Trace, Verdict
 
@@ -45,14 +57,14 @@ def sufficiency(
     layer is taken: it fails. `n_claims`: see `claims.n_claims_of`; by default those of this answer.
     """
     n_claims = n_claims or CLAIMS["sufficiency"]
-    texts = cases_of(traces, sinks)
+    texts = match_pairs(traces, sinks)
     found = by_place(model, texts, sinks, forming)
     rows: list[dict[str, Any]] = []
-    for text in counted(texts, progress):
+    for text in with_progress(texts, progress):
         trials = list(_trials(text, found, layers, seeds))
         rows += run_trials(model, text.trace, sinks.thresholds, trials)
     cells = frame_of(rows, *WORDS)
-    left_out = added(*(text.left_out for text in texts))
+    left_out = sum_counts(*(text.left_out for text in texts))
     why = _twins(texts) + none_found(texts, found)
     return Answer(
         question="sufficiency",
@@ -68,7 +80,7 @@ def sufficiency(
 
 
 def _trials(
-    text: TextCases,
+    text: TextPairs,
     found: Mapping[Place, Forming],
     layers: Sequence[int] | None,
     seeds: int,
@@ -86,7 +98,7 @@ def _trials(
 
 
 def _patch(
-    case: Case,
+    case: MatchedPair,
     patch: str,
     where: str,
     layers: tuple[int, ...],
@@ -115,11 +127,11 @@ def _denoising(
     cells: pd.DataFrame, why: str, left_out: Mapping[str, int], n_claims: int
 ) -> Verdict:
     part = cells[(cells["patch"] == "denoising") & (cells["where"] == "forming")]
-    interval = beyond(part, "donor", "sink", "ordinary", alive=True, n_claims=n_claims)
+    interval = rate_difference(part, "donor", "sink", "ordinary", alive=True, n_claims=n_claims)
     words: Words = {
         "n_claims": n_claims,
         "statistic": "share of tokens that become sinks, and do not with ordinary donors",
-        "controls": "outputs of the same MLPs at ordinary tokens" + told(left_out),
+        "controls": "outputs of the same MLPs at ordinary tokens" + format_exclusions(left_out),
     }
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
     if missing:
@@ -137,11 +149,12 @@ def _denoising(
 
 def _noising(cells: pd.DataFrame, why: str, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     part = cells[(cells["patch"] == "noising") & (cells["where"] != "layer")]
-    interval = beyond(part, "where", "forming", "other", n_claims=n_claims)
+    interval = rate_difference(part, "where", "forming", "other", n_claims=n_claims)
     words: Words = {
         "n_claims": n_claims,
         "statistic": "share of sinks that end, and do not with other MLPs",
-        "controls": "the same patch of as many other MLPs, at the same sink" + told(left_out),
+        "controls": "the same patch of as many other MLPs, at the same sink"
+        + format_exclusions(left_out),
     }
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
     if missing:
@@ -159,6 +172,6 @@ def _share(cells: pd.DataFrame, column: str, value: str) -> float:
     return float(cells.loc[cells[column] == value, "is_sink"].astype(float).mean())
 
 
-def _twins(texts: Sequence[TextCases]) -> str:
+def _twins(texts: Sequence[TextPairs]) -> str:
     kinds = [case.kind for text in texts for case in text.cases]
     return f"; {kinds.count('twin')} of {len(kinds)} tokens are token twins"

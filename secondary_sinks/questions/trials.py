@@ -88,7 +88,7 @@ def frame_of(rows: Iterable[dict[str, Any]], *words: str) -> pd.DataFrame:
     return pd.DataFrame(list(rows), columns=[*COLUMNS, *words])
 
 
-def beyond(
+def rate_difference(
     cells: pd.DataFrame,
     column: str,
     own: str,

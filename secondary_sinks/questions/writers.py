@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from secondary_sinks.questions.answer import told, verdict_of
+from secondary_sinks.questions.answer import format_exclusions, verdict_of
 from secondary_sinks.statistics.intervals import outcome_of, share_over_texts, too_few
 from secondary_sinks.types import Verdict
 
@@ -107,7 +107,7 @@ def _verdict(
         "; ".join(filter(None, [words, missing])),
         interval,
         statistic=STATISTIC,
-        controls=CONTROLS + told(left_out),
+        controls=CONTROLS + format_exclusions(left_out),
         n_claims=HALVES,
     )
     return replace(found, layer=layer)

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from secondary_sinks import files
-from secondary_sinks.runs.as_csv import escaped
+from secondary_sinks.runs.as_csv import escape
 
 _HERE = Path(__file__).parent
 _JSON_ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
@@ -32,7 +32,7 @@ def csv_of(table: pd.DataFrame) -> Markup:
     """A table as CSV in a JSON string, as inert as `json_of`.
 
     Tokens are written as JSON strings, so that white space in them survives and no spreadsheet
-    takes one for a formula; other words are escaped as in `runs.as_csv`.
+    takes one for a formula; other words are escape as in `runs.as_csv`.
     """
     words = table.select_dtypes(exclude="number").columns
     written = {name: _inert_cells(table[name], quote=name == "token") for name in words}
@@ -44,7 +44,7 @@ def _inert_cells(cells: pd.Series, quote: bool) -> list[str]:
     words = ["" if cell is None else str(cell) for cell in cells]
     if quote:
         return [json.dumps(word, ensure_ascii=False) for word in words]
-    return [escaped(word) for word in words]
+    return [escape(word) for word in words]
 
 
 @cache

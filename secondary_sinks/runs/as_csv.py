@@ -23,7 +23,7 @@ _TYPES = {"int": "int64", "float": "float64", "bool": "bool", "str": "str"}
 _FORMULA = re.compile(r"'|\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 
 
-def escaped(word: str) -> str:
+def escape(word: str) -> str:
     """A text as a cell.
 
     >>> print(escaped("=1+1"), escaped("one\\rtwo"), escaped("'tis"), escaped("a=b"))
@@ -33,7 +33,7 @@ def escaped(word: str) -> str:
     return f"'{cell}" if _FORMULA.match(cell) else cell
 
 
-def unescaped(cell: str) -> str:
+def unescape(cell: str) -> str:
     """The text that `escaped` made a cell of."""
     return _ESCAPE.sub(
         lambda found: chr(int(found[1], 16)) if found[1] else _CHARS[found[0]],
@@ -44,8 +44,8 @@ def unescaped(cell: str) -> str:
 def escape_text(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with `escaped` texts, in its cells and in the names of its columns."""
     words = frame.select_dtypes(exclude=["number", "bool"]).columns
-    cells = {name: [escaped(c) if isinstance(c, str) else c for c in frame[name]] for name in words}
-    return frame.assign(**cells).rename(columns=escaped)
+    cells = {name: [escape(c) if isinstance(c, str) else c for c in frame[name]] for name in words}
+    return frame.assign(**cells).rename(columns=escape)
 
 
 def write(frame: pd.DataFrame, path: Path) -> None:
@@ -57,15 +57,15 @@ def write(frame: pd.DataFrame, path: Path) -> None:
 
 def read(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:
     """The table of a file, with columns of these kinds; raises `ValueError` for another."""
-    floats = [escaped(name) for name, kind in kinds.items() if kind == "float"]
+    floats = [escape(name) for name, kind in kinds.items() if kind == "float"]
     with files.open_file(path) as file:
         frame = pd.read_csv(
             file,
-            dtype={escaped(name): _TYPES[kind] for name, kind in kinds.items()},
+            dtype={escape(name): _TYPES[kind] for name, kind in kinds.items()},
             keep_default_na=False,
             na_values={name: [""] for name in floats},
             float_precision="round_trip",
             encoding="utf-8",
-        ).rename(columns=unescaped)
+        ).rename(columns=unescape)
     words = [name for name in frame if kinds.get(str(name)) == "str"]
-    return frame.assign(**{str(name): frame[name].map(unescaped) for name in words})
+    return frame.assign(**{str(name): frame[name].map(unescape) for name in words})

@@ -11,7 +11,7 @@ from secondary_sinks.errors import SweepError
 from secondary_sinks.models import HookedModel
 from secondary_sinks.sweeps.compute import Texts
 from secondary_sinks.sweeps.tasks import ModelSpec, Outcome, Prepared, Task
-from secondary_sinks.sweeps.worker import Holder, load
+from secondary_sinks.sweeps.worker import Holder
 from secondary_sinks.types import Thresholds
 
 EXECUTORS = ("local", "ray")
@@ -46,7 +46,7 @@ class InProcess:
 
     elsewhere = False
 
-    def __init__(self, loader: Callable[[ModelSpec], HookedModel] = load) -> None:
+    def __init__(self, loader: Callable[[ModelSpec], HookedModel] = load_spec) -> None:
         """`loader` gives the models of specs, by default from where their names say."""
         self._holder = Holder(loader)
 
@@ -63,12 +63,12 @@ class InProcess:
         self._holder.clear()
 
 
-def given(models: Mapping[str, Any]) -> Callable[[ModelSpec], HookedModel]:
+def loader_of(models: Mapping[str, Any]) -> Callable[[ModelSpec], HookedModel]:
     """A loader that hands out models that are there already, by the names of their specs."""
     return lambda spec: models[spec.name]
 
 
-def named(name: str, address: str | None = None) -> Executor:
+def executor_named(name: str, address: str | None = None) -> Executor:
     """The executor of a name. Raises `SweepError` for one that there isn't, or can't be used."""
     if name not in EXECUTORS:
         raise SweepError(f"unknown executor {name!r}; expected one of {', '.join(EXECUTORS)}")

@@ -26,7 +26,7 @@ from secondary_sinks.models import HookedModel
 from secondary_sinks.sweeps import interrupts
 from secondary_sinks.sweeps.compute import Texts
 from secondary_sinks.sweeps.tasks import Failure, ModelSpec, Outcome, Prepared, Task
-from secondary_sinks.sweeps.worker import Holder, load
+from secondary_sinks.sweeps.worker import Holder
 from secondary_sinks.types import Thresholds
 
 QUEUED = 2
@@ -76,7 +76,7 @@ class OnRay:
     def __init__(
         self,
         address: str | None = None,
-        loader: Callable[[ModelSpec], HookedModel] = load,
+        loader: Callable[[ModelSpec], HookedModel] = load_spec,
         *,
         retries: int = RETRIES,
     ) -> None:

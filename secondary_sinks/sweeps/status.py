@@ -11,7 +11,7 @@ from secondary_sinks.sweeps.stored_config import read_stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class SweepStatus:
     """What of a sweep is done."""
 
     folder: str
@@ -50,7 +50,7 @@ class Standing:
         return found
 
 
-def standing(folder: Path) -> Standing:
+def sweep_status(folder: Path) -> SweepStatus:
     """Look at the folder of a sweep. Raises `RunFolderError` for another one."""
     stored, manifest = read_stored(folder), Manifest(folder)
     complaints = manifest.check()
@@ -62,7 +62,7 @@ def standing(folder: Path) -> Standing:
     names = {task.key: text.text_id for plan in plans for text, task in plan.texts()}
     for entry in last.values():
         failed += [f"text {names[entry.task]!r}: {one['message']}" for one in entry.failures]
-    return Standing(
+    return SweepStatus(
         folder=str(folder),
         command=stored.command,
         models=tuple(spec.name for spec, _ in stored.models),

@@ -12,7 +12,7 @@ from secondary_sinks.runs.folder import RunFolder
 from secondary_sinks.sweeps import inputs
 from secondary_sinks.sweeps.config import SweepConfig
 from secondary_sinks.sweeps.entries import Entry
-from secondary_sinks.sweeps.executors import Executor, InProcess, given
+from secondary_sinks.sweeps.executors import Executor, InProcess, loader_of
 from secondary_sinks.sweeps.finish import Finish, asked_for
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.plan import Plan, plan
@@ -72,7 +72,7 @@ def sweep(
     folder = RunFolder(out)
     with folder.claim():
         work = Sweep(config, folder, given_texts, force, command, tell or _silent)
-        used = executor or (InProcess() if models is None else InProcess(given(models)))
+        used = executor or (InProcess() if models is None else InProcess(loader_of(models)))
         try:
             return work.run(used)
         finally:

@@ -11,7 +11,7 @@ from secondary_sinks.sweeps.tasks import ModelSpec, Outcome, Prepared, Task
 from secondary_sinks.types import Thresholds
 
 
-def load(spec: ModelSpec) -> HookedModel:
+def load_spec(spec: ModelSpec) -> HookedModel:
     """The model of a spec; over several GPUs, a bridge as accelerate divides it."""
     more: dict[str, Any] = {} if spec.n_devices == 1 else {"n_devices": spec.n_devices}
     if more and (spec.bridge or not has_hooked_transformer()):
@@ -32,7 +32,7 @@ def load(spec: ModelSpec) -> HookedModel:
 class Holder:
     """The one model that a process has in memory."""
 
-    def __init__(self, loader: Callable[[ModelSpec], HookedModel] = load) -> None:
+    def __init__(self, loader: Callable[[ModelSpec], HookedModel] = load_spec) -> None:
         """Hold nothing yet."""
         self._load = loader
         self._held: dict[ModelSpec, HookedModel] = {}

@@ -66,7 +66,7 @@ class Trace:
     """Median over the text of `norm`."""
     median_deviation: Float[Tensor, "layer"]
     """Median over the text of the distance from the typical token."""
-    primary_resid: Float[Tensor, "layer d_model"]
+    reference_resid: Float[Tensor, "layer d_model"]
     """resid_post of the reference; NaN before it stood out (see `observation.candidates`)."""
     dtype: torch.dtype = torch.float32
     """Number type of the run; all numbers here are float32."""

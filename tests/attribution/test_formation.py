@@ -10,7 +10,7 @@ import torch
 from secondary_sinks import detect, formation, observe
 from secondary_sinks.attribution.events import events_of
 from secondary_sinks.errors import TraceError, UnsupportedModelError
-from secondary_sinks.observation.collector import Gather
+from secondary_sinks.observation.collector import ActivationCollector
 from secondary_sinks.testing.families import tiny
 from secondary_sinks.testing.plant_spec import Plant
 from secondary_sinks.testing.planted import plant
@@ -30,7 +30,7 @@ PLANTS = (
 @pytest.fixture(scope="module", params=CASES, ids="-".join)
 def family(request):
     model, trace, cache = made_up.family(*request.param)
-    trace = replace(trace, primary_resid=trace.primary_resid.nan_to_num(0.5))
+    trace = replace(trace, reference_resid=trace.reference_resid.nan_to_num(0.5))
     got = formation(model, trace, made_up.made_up(trace), top_neurons=10**6)
     return request.param[0], model, trace, got, cache
 
@@ -41,7 +41,7 @@ def rounded_neurons(name):
 
     def neurons(original):
         model, trace, _ = made_up.family_of(original, name, "hooked")
-        trace = replace(trace, primary_resid=trace.primary_resid.nan_to_num(0.5))
+        trace = replace(trace, reference_resid=trace.reference_resid.nan_to_num(0.5))
         got = formation(model, trace, made_up.made_up(trace), top_neurons=10**6)
         return {"neuron": got.neuron[3, 1][got.neurons[3, 1].argsort()]}
 
@@ -50,7 +50,7 @@ def rounded_neurons(name):
 
 
 def unit(trace, event):
-    direction = trace.primary_resid[event.direction_layer] - trace.typical[event.direction_layer]
+    direction = trace.reference_resid[event.direction_layer] - trace.typical[event.direction_layer]
     return (direction / direction.norm()).double()
 
 
@@ -204,7 +204,7 @@ def test_rows_are_gathered_in_whatever_chunks_they_come():
     tensor = torch.arange(60.0).reshape(1, 20, 3)
     weights = torch.rand(2, 20)
     for size in (20, 7, 1):
-        gather = Gather([0, 6, 7, 19], weights)
+        gather = ActivationCollector([0, 6, 7, 19], weights)
         for chunk in tensor.split(size, dim=1):
             gather.take("z", chunk)
         assert torch.equal(gather.rows("z"), tensor[0, [0, 6, 7, 19]])

@@ -81,7 +81,7 @@ def edited_row(trace, edit, old, given, layer):
     if given is not None:
         new = given.reshape(whole.shape)[units]
     else:
-        new = CHANGES[edit.kind](old, edit, trace.primary_resid[layer])
+        new = CHANGES[edit.kind](old, edit, trace.reference_resid[layer])
     whole[units] = new
     return whole
 
@@ -117,7 +117,7 @@ def states(model, trace, cache, row, pos):
     """Measures of one token by layer, from the cache of edited runs."""
     layers = range(model.cfg.n_layers)
     resid = torch.stack([cache[f"blocks.{la}.hook_resid_post"][row, pos] for la in layers])
-    primary, typical = trace.primary_resid, trace.typical
+    primary, typical = trace.reference_resid, trace.typical
     return {
         "norm": resid.norm(dim=-1),
         "deviation_ratio": (resid - typical).norm(dim=-1) / trace.median_deviation,

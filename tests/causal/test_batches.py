@@ -57,7 +57,9 @@ CELLS = [Edit(pos=pos, layer=layer) for pos in (20, 33) for layer in (2, 3)]
 
 
 @needs_old
-@pytest.mark.parametrize(("name", "run"), [("run_replicas", replay), ("run_suffixes", recompute)])
+@pytest.mark.parametrize(
+    ("name", "run"), [("run_replayed", replay), ("run_continuations", recompute)]
+)
 def test_results_are_the_same_when_memory_runs_out(planted, monkeypatch, name, run):
     model, trace = planted
     whole, sizes = run(model, trace, CELLS), []
@@ -95,13 +97,13 @@ def test_tokens_that_enter_in_batches_of_one_are_the_same(planted, monkeypatch):
     model, trace = planted
     cells = [Edit(pos=(20, 33), layer=2), Edit(pos=33, layer=(2, 5))]
     whole, sizes = recompute(model, trace, cells), []
-    plain = HookedRun.run_replicas
+    plain = HookedRun.run_replayed
 
     def counted(self, resid_pre, *arguments):
         sizes.append(len(resid_pre))
         return plain(self, resid_pre, *arguments)
 
-    monkeypatch.setattr(HookedRun, "run_replicas", counted)
+    monkeypatch.setattr(HookedRun, "run_replayed", counted)
     monkeypatch.setattr(sys.modules["secondary_sinks.causal.batches"], "SCORES_AT_ONCE", 1)
     single = recompute(model, trace, cells)
     assert sizes == [1, 1, 1]  # tokens, all at the layer of the first edit

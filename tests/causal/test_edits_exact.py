@@ -7,7 +7,7 @@ import torch
 
 from secondary_sinks import load_model, observe
 from secondary_sinks.causal import Recomputed, recompute, reference_means, replay
-from secondary_sinks.causal.donors import settle
+from secondary_sinks.causal.donors import resolve_donors
 from secondary_sinks.causal.edit_kinds import KINDS, SITES, is_possible
 from secondary_sinks.layerwise.interface import hook_name
 from secondary_sinks.models.proof.prove import CHECKS
@@ -87,7 +87,7 @@ def test_every_edit_equals_a_full_run(case):
     kept = {"others": [other], "reference": reference}
     replayed = replay(model, trace, edits, **kept)
     whole = recompute(model, trace, edits, watch=[0, 20], **kept)
-    drawn = [settle(trace, (edit,)) for edit in edits]
+    drawn = [resolve_donors(trace, (edit,)) for edit in edits]
     caches = slow.clean_runs(model, trace, other)
     logits, cache = slow.full_runs(model, trace, drawn, caches, reference)
     for number, edit in enumerate(edits):

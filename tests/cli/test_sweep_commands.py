@@ -176,7 +176,7 @@ def test_status_merge_and_export(swept, call, tmp_path):
     code, printed, _ = call("merge", "{out}", "{out}2", "--out", "{out}3")
     assert code == 0
     assert "from 2 folders" in printed
-    assert sweeps.standing(tmp_path / "out3").n_units == 7
+    assert sweeps.sweep_status(tmp_path / "out3").n_units == 7
     for format in ("csv", "parquet", "jsonl"):
         code, printed, _ = call("export", "{out}3", "--format", format, "--out", "{out}-" + format)
         assert code == 0

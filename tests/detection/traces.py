@@ -40,7 +40,7 @@ def trace_of(resid, mass=None, primary=0, text_id="text", tokens=None, first=3, 
         "typical": typical,
         "median_norm": norm.median(-1).values,
         "median_deviation": deviation.median(-1).values,
-        "primary_resid": resid[:, primary],
+        "reference_resid": resid[:, primary],
     } | given
     missing = {field.name for field in fields(Trace)} - values.keys()
     return Trace(**values, **{name: torch.full_like(norm, torch.nan) for name in missing})

@@ -17,7 +17,7 @@ from experiments import (
     primary_weakening,
     separability,
 )
-from experiments.planes import told_apart
+from experiments.planes import separation
 from secondary_sinks.errors import AttributionError
 from secondary_sinks.testing.planted import Plant
 from tests.experiments.known import FIVE, attend, garden, strong
@@ -122,7 +122,7 @@ def test_noise_is_not_told_from_noise():
     """Of as many coordinates as here, a classifier that has seen a text tells all of it."""
     texts = np.array([f"t{number}" for number in range(8) for _ in range(6)])
     roles = np.array(["sink", "control"] * 24)
-    told = told_apart(np.random.default_rng(0).normal(size=(48, 200)), roles, texts)
+    told = separation(np.random.default_rng(0).normal(size=(48, 200)), roles, texts)
     assert 0.2 < told.mean() < 0.8
 
 

@@ -6,13 +6,13 @@ import math
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import export, open, read_export
-from secondary_sinks.runs.as_csv import escaped, unescaped
+from secondary_sinks.runs.as_csv import escaped, unescape
 from secondary_sinks.runs.columns import SINKS
 from secondary_sinks.runs.export import FORMATS
 from tests.cli.test_malformed_runs import write_run
@@ -127,7 +127,7 @@ def by_the_rule(cell):
 @quick
 def test_any_text_comes_back_from_a_cell(word):
     cell = escaped(word)
-    assert unescaped(cell) == word
+    assert unescape(cell) == word
     assert cell.splitlines() in ([cell], [])
     assert cell.isprintable() or not set(cell) & set("\r\n\t\0\x1b")
 

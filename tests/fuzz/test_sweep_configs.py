@@ -4,7 +4,6 @@ import math
 
 import pytest
 import yaml
-from hypothesis import given
 from hypothesis import strategies as st
 
 from secondary_sinks.errors import SweepError

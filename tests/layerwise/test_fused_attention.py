@@ -8,7 +8,7 @@ import transformer_lens
 
 from secondary_sinks import load_model
 from secondary_sinks.layerwise import hooked_attention
-from secondary_sinks.layerwise.begin import begin
+from secondary_sinks.layerwise.begin import layerwise_forward
 from secondary_sinks.layerwise.interface import hook_name
 from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.testing.families import configs, save, tiny
@@ -27,7 +27,7 @@ def model(request, tmp_path_factory):
 
 
 def run(model, layer, resid, hooks=(), chunk=16):
-    passage = begin(model, TOKENS)
+    passage = layerwise_forward(model, TOKENS)
     one = passage.layer(layer)
     resid = passage.embedded if resid is None else resid
     return one, one.forward(resid, list(hooks), chunk=chunk, denominators=True)

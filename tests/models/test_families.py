@@ -7,7 +7,7 @@ import torch
 
 from secondary_sinks import load_model, observe, replay
 from secondary_sinks.layerwise import chunks
-from secondary_sinks.layerwise.begin import begin
+from secondary_sinks.layerwise.begin import layerwise_forward
 from secondary_sinks.layerwise.interface import hook_name
 from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.testing.families import configs, save, tiny
@@ -107,7 +107,7 @@ def test_strips_of_logits_join_to_those_of_a_plain_pass(family, n_words, monkeyp
     with torch.no_grad():
         logits, cache = hooked.run_with_cache(TOKENS[None])
     last = cache[hook_name(hooked.cfg.n_layers - 1, "resid_post")][0]
-    found = list(begin(hooked, TOKENS[:1]).logits(last))
+    found = list(layerwise_forward(hooked, TOKENS[:1]).logits(last))
     assert [words.start for words, _ in found] == list(range(0, logits.shape[-1], n_words))
     joined = torch.cat([strip for _, strip in found], dim=1)
     error = conformance.largest_error([joined], [logits[0]])

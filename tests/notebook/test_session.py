@@ -183,7 +183,7 @@ def test_what_is_not_possible_is_said_and_changes_nothing(session, changes, word
 def test_an_edit_that_the_engine_refuses_changes_nothing():
     shallow = plant([Plant(pos=9, forming=(3,), strength=400.0), Plant(pos=20, forming=(4,))])
     session = Session(shallow.model, shallow.tokens)
-    unknown = [la for la in range(8) if not session.trace.primary_resid[la].isfinite().all()]
+    unknown = [la for la in range(8) if not session.trace.reference_resid[la].isfinite().all()]
     session.choose(layer=unknown[0])
     before = session.choice
     with pytest.raises(EditError, match="no primary stands out"):

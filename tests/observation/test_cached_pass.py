@@ -7,7 +7,7 @@ import torch
 
 from secondary_sinks import Edit, load_model, observe, replay
 from secondary_sinks.errors import TraceError
-from secondary_sinks.observation import KeptPass
+from secondary_sinks.observation import CachedPass
 from secondary_sinks.testing import Plant, plant
 from secondary_sinks.testing.families import tiny
 from secondary_sinks.types.trace import LAYER_POS
@@ -41,7 +41,7 @@ def fed(request):
 
 
 def test_its_trace_is_that_of_observe(fed):
-    kept = KeptPass(fed.model, fed.tokens).trace("named")
+    kept = CachedPass(fed.model, fed.tokens).trace("named")
     observed = observe(fed.model, fed.tokens, text_id="named")
     assert (kept.primary, kept.text_id) == (observed.primary, "named")
     for name in LAYER_POS:
@@ -49,7 +49,7 @@ def test_its_trace_is_that_of_observe(fed):
 
 
 def test_replays_over_it_are_those_of_a_pass_of_their_own(fed):
-    trace, kept = observe(fed.model, fed.tokens), KeptPass(fed.model, fed.tokens)
+    trace, kept = observe(fed.model, fed.tokens), CachedPass(fed.model, fed.tokens)
     for _ in range(2):  # the second shows that the first has changed nothing
         ours = replay(fed.model, trace, EDITS, kept=kept)
         theirs = replay(fed.model, trace, EDITS)
@@ -60,24 +60,24 @@ def test_replays_over_it_are_those_of_a_pass_of_their_own(fed):
 
 def test_one_of_another_text_is_refused(fed):
     trace = observe(fed.model, fed.tokens)
-    other = KeptPass(fed.model, fed.tokens.flip(0))
+    other = CachedPass(fed.model, fed.tokens.flip(0))
     with pytest.raises(TraceError, match="another model or text"):
         replay(fed.model, trace, EDITS[:1], kept=other)
 
 
 def test_its_size_is_about_what_is_said(fed):
-    kept, n_pos = KeptPass(fed.model, fed.tokens), len(fed.tokens)
+    kept, n_pos = CachedPass(fed.model, fed.tokens), len(fed.tokens)
     seen = {}
-    for view in kept.walk():
+    for view in kept.iter_layers():
         pieces = (view.resid_pre, view.mlp_out, view.queries, view.keys, view.values)
         for tensor in (*pieces, *(getattr(view.denominator, one) for one in ("largest", "at"))):
             storage = tensor.untyped_storage()
             seen[storage.data_ptr()] = storage.nbytes()
-    assert KeptPass.bytes_of(fed.model, n_pos) == pytest.approx(sum(seen.values()), rel=0.25)
+    assert CachedPass.bytes_of(fed.model, n_pos) == pytest.approx(sum(seen.values()), rel=0.25)
 
 
 def test_progress_is_told(fed):
     told = []
-    KeptPass(fed.model, fed.tokens, lambda *done: told.append(done))
+    CachedPass(fed.model, fed.tokens, lambda *done: told.append(done))
     n_layers = fed.model.cfg.n_layers
     assert told == [(layer + 1, n_layers) for layer in range(n_layers)]

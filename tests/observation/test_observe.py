@@ -7,7 +7,7 @@ import torch
 
 from secondary_sinks import load_model, observe
 from secondary_sinks.errors import ModelError, TextError, UnsupportedModelError
-from secondary_sinks.observation import walk
+from secondary_sinks.observation import iter_layers
 from secondary_sinks.testing.families import save, tiny
 from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.types import LAYER_POS
@@ -113,7 +113,7 @@ def test_the_model_is_left_as_it_was(fed):
 
 def test_a_walk_gives_the_residuals_of_one_plain_pass(fed):
     _, cache = fed.model.run_with_cache(fed.tokens[None])
-    for view in walk(fed.model, fed.tokens, chunk=10):
+    for view in iter_layers(fed.model, fed.tokens, chunk=10):
         expected = cache[f"blocks.{view.layer}.hook_resid_post"][0]
         torch.testing.assert_close(view.resid_post, expected, rtol=1e-5, atol=1e-5)
         mlp_out = cache[f"blocks.{view.layer}.hook_mlp_out"][0]

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from secondary_sinks import observe
-from secondary_sinks.observation import candidates, walk
+from secondary_sinks.observation import candidates, iter_layers
 from secondary_sinks.observation import primary as primaries
-from secondary_sinks.observation.primary import Standing, choose_primary, choose_references
+from secondary_sinks.observation.primary import Prominence, choose_primary, choose_references
 from secondary_sinks.testing.plant_spec import Plant
 from secondary_sinks.testing.planted import plant
 from secondary_sinks.types import LAYER_POS
@@ -19,7 +19,7 @@ PRIMARY = Plant(pos=0, forming=(1,), strength=400.0)
 
 def standing(drawn, deviation_ratio=5.0):
     drawn = torch.tensor(drawn)
-    return Standing(
+    return Prominence(
         deviation_ratio=torch.as_tensor(deviation_ratio).expand_as(drawn).clone(), drawn=drawn
     )
 
@@ -80,7 +80,7 @@ def test_a_primary_that_was_not_followed_costs_a_second_pass_and_nothing_else(la
 
     def counted(*arguments, **options):
         passes.append(1)
-        return walk(*arguments, **options)
+        return iter_layers(*arguments, **options)
 
     monkeypatch.setattr(sys.modules["secondary_sinks.observation.observe"], "walk", counted)
     observe(late.model, late.tokens)
@@ -89,7 +89,7 @@ def test_a_primary_that_was_not_followed_costs_a_second_pass_and_nothing_else(la
     got = observe(late.model, late.tokens)
     assert len(passes) == 3
     assert (got.primary, expected.primary) == (20, 20)
-    for name in (*LAYER_POS, "primary_resid"):
+    for name in (*LAYER_POS, "reference_resid"):
         paid = name == "paid_to_primary"
         first = 3 if paid else 2  # the block after layer 2 reads it; queries before it don't see it
         one, other = getattr(got, name)[first:], getattr(expected, name)[first:]
@@ -111,7 +111,7 @@ def test_alignment_is_with_the_reference_of_each_layer():
         resid = cache[f"blocks.{layer}.hook_resid_post"][0]
         expected = torch.cosine_similarity(resid, resid[pos], dim=-1)
         torch.testing.assert_close(trace.alignment[layer], expected, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(trace.primary_resid[layer], resid[pos], rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(trace.reference_resid[layer], resid[pos], rtol=1e-5, atol=1e-4)
 
 
 @needs_old
@@ -120,11 +120,11 @@ def test_the_attention_drawn_is_that_of_the_block_that_reads():
     trace = observe(planted.model, planted.tokens)
     rows = {name: getattr(trace, name) for name in ("mass", "mass_null", "mass_local")}
     rows |= {"deviation_ratio": trace.deviation_ratio, "queries": trace.queries}
-    got = Standing.of(rows).drawn
+    got = Prominence.of(rows).drawn
     expected = torch.maximum(trace.mass_null, trace.mass_local)
     read = (trace.mass - expected)[2:, 0]
     torch.testing.assert_close(got[1:7, 0], read)
     assert float(got[0, 0]) == 0
     assert float(got[7, 0]) == float(got[6, 0])
     assert float(got[:, 1:].max()) == 0
-    assert primaries.choose_primary(Standing.of(rows)) == 0
+    assert primaries.choose_primary(Prominence.of(rows)) == 0

@@ -61,7 +61,7 @@ class PlainText:
     def is_sink(self, layer, pos, resid, mass):
         """The joint criterion, written out."""
         trace, limits = self.trace, self.limits
-        away, primary = resid - trace.typical[layer], trace.primary_resid[layer]
+        away, primary = resid - trace.typical[layer], trace.reference_resid[layer]
         aligned = slow.cosine(away, primary - trace.typical[layer]) >= limits.aligned
         outlying = away.norm() / trace.median_deviation[layer] >= limits.outlying
         reader = min(layer + 1, len(mass) - 1)

@@ -8,7 +8,7 @@ import torch
 
 from secondary_sinks import Edit, detect, forming_mlps, necessity, observe, replay
 from secondary_sinks.errors import DetectionError
-from secondary_sinks.questions.matched_pairs import cases_of
+from secondary_sinks.questions.matched_pairs import match_pairs
 from secondary_sinks.questions.necessity import _formed
 from secondary_sinks.testing.planted import Plant
 from secondary_sinks.types import SinkTable, Thresholds
@@ -163,7 +163,7 @@ def test_sinks_by_another_criterion_are_refused():
 
 def test_a_control_is_no_sink_of_any_kind_and_is_used_once():
     garden = Garden(*three(forming=(3,)), Plant(pos=2, forming=(1,), strength=350.0))
-    for text in cases_of(garden.traces, garden.sinks):
+    for text in match_pairs(garden.traces, garden.sinks):
         own = {sink.pos for sink in garden.sinks.of_text(text.trace.text_id).sinks}
         controls = [case.control for case in text.cases]
         assert len(own) == 5
@@ -181,7 +181,7 @@ def test_censored_sinks_are_asked_and_counted():
 def test_sinks_for_which_no_ordinary_token_is_left_are_left_out():
     garden = Garden(*three(forming=(3,)), n_texts=1)
     strict = SinkTable(sinks=garden.sinks.sinks, thresholds=Thresholds(min_queries=62))
-    (text,) = cases_of(garden.traces, strict)
+    (text,) = match_pairs(garden.traces, strict)
     assert [case.control for case in text.cases] == [2, 1]
     assert text.left_out["without a control"] == 1
 

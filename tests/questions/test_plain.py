@@ -167,7 +167,7 @@ def test_the_order_of_neurons(asked):
     one = asked.forming[-1]
     plain, layers = asked.plain[one.text_id], asked.layers[one.text_id, one.pos]
     trace, found = plain.trace, []
-    towards = trace.primary_resid[layers[0]] - trace.typical[layers[0]]
+    towards = trace.reference_resid[layers[0]] - trace.typical[layers[0]]
     for layer in one.layers:
         post = plain.clean[f"blocks.{layer}.mlp.hook_post"][0, one.pos]
         weights = asked.model.blocks[layer].mlp.W_out.detach()

@@ -5,7 +5,7 @@ import pytest
 from secondary_sinks import necessity, sufficiency
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.questions.forming import by_place, forming_mlps, other_layers
-from secondary_sinks.questions.matched_pairs import cases_of
+from secondary_sinks.questions.matched_pairs import match_pairs
 from secondary_sinks.questions.sufficiency import DENOISING, NOISING
 from tests.marks import thinned
 from tests.questions.gardens import Garden, outcomes, three
@@ -79,7 +79,7 @@ def test_forming_mlps_that_are_given_are_taken_and_must_be_of_all_sinks():
         one.pos for one in found
     ]
     with pytest.raises(DetectionError, match="sink at"):
-        by_place(garden.model, cases_of(garden.traces, garden.sinks), garden.sinks, found[1:])
+        by_place(garden.model, match_pairs(garden.traces, garden.sinks), garden.sinks, found[1:])
 
 
 def test_other_layers_are_near_and_early():

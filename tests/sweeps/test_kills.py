@@ -16,7 +16,7 @@ import pytest
 from secondary_sinks import runs
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import RunFolder, durable, export
-from secondary_sinks.sweeps import merge, standing, verify
+from secondary_sinks.sweeps import merge, sweep_status, verify
 from secondary_sinks.sweeps.manifest import Manifest
 from tests.marks import thinned
 from tests.sweeps import children
@@ -278,7 +278,7 @@ def test_a_killed_sweep_has_a_status_and_no_tables(place, tmp_path):
     while not done(out):
         time.sleep(0.02)
     kill(child, signal.SIGKILL, 0)
-    found = standing(out)
+    found = sweep_status(out)
     assert 0 < found.n_units - found.n_missing < 72
     assert not found.finished
     assert "secondary-sinks ablate planted" in found.lines()[-1]

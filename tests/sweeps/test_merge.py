@@ -22,7 +22,7 @@ def test_merging_parts_gives_the_whole(tmp_path):
     assert sweep(tmp_path / "both").n_computed == 0
     sweep(tmp_path / "c", replace(ZERO, edits=("mean",)), texts=TEXTS[:1])
     assert sweeps.merge([tmp_path / "a", tmp_path / "c"], tmp_path / "ac").n_missing == 2
-    assert sweeps.standing(tmp_path / "ac").n_missing == 2
+    assert sweeps.sweep_status(tmp_path / "ac").n_missing == 2
 
 
 def killed(call, owner, name):

@@ -199,7 +199,7 @@ def test_layers_that_are_none(words):
 
 def test_a_direction_that_is_not_there_yet_is_left_out_not_skipped():
     trace = observe(PLANTED.model, PLANTED.tokens)
-    trace.primary_resid[0] = torch.nan
+    trace.reference_resid[0] = torch.nan
     sinks = detect(trace)
     owners = owners_of(trace, sinks)
     first, later = (

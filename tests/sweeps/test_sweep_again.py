@@ -124,7 +124,7 @@ def test_a_sweep_and_a_run_do_not_overwrite_each_other(tmp_path, finished):
 
 def test_status_says_what_is_done_and_verify_what_is_wrong(tmp_path):
     sweep(tmp_path / "out")
-    found = sweeps.standing(tmp_path / "out")
+    found = sweeps.sweep_status(tmp_path / "out")
     assert (found.n_units, found.n_missing, found.n_cells, found.n_sinks) == (6, 0, 12, 3)
     assert found.finished
     assert sweeps.verify(tmp_path / "out").complaints == ()
@@ -133,7 +133,7 @@ def test_status_says_what_is_done_and_verify_what_is_wrong(tmp_path):
     manifest.write_bytes(lines[0] + lines[1].replace(b'"n_sinks": 1', b'"n_sinks": 2') + lines[2])
     complaints = sweeps.verify(tmp_path / "out").complaints
     assert complaints[0] == "line 2 of manifest.jsonl is damaged"
-    assert sweeps.standing(tmp_path / "out").n_missing == 2
+    assert sweeps.sweep_status(tmp_path / "out").n_missing == 2
     (tmp_path / "out" / "sinks.parquet").unlink()
     assert "table sinks.parquet is missing" in sweeps.verify(tmp_path / "out").complaints
 

@@ -135,7 +135,7 @@ def ask_for_dense(config: Any, name: str) -> bool:
 def _refuse_endless(raw: dict[str, Any], name: str) -> None:
     """Refuse sizes that no model has, before transformers makes lists as long as they say."""
     parts = [raw, *(part for part in raw.values() if isinstance(part, dict))]
-    wrong = next(filter(None, map(limits.beyond, parts)), "")
+    wrong = next(filter(None, map(limits.exceeding, parts)), "")
     if wrong:
         raise DamagedModelError(
             f"the config.json of {name!r} cannot be used: {wrong}; take the one that the "

@@ -32,7 +32,7 @@ def disturbance(dtype: torch.dtype) -> float:
 
 
 @contextmanager
-def disturbed(model: nn.Module, without: type | tuple[type, ...] = ()) -> Iterator[None]:
+def disturb(model: nn.Module, without: type | tuple[type, ...] = ()) -> Iterator[None]:
     """Within, what enters and leaves each part of `model` is disturbed.
 
     Parts are modules that have weights of their own or hold no others; none of a type `without`.

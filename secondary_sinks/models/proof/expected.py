@@ -15,7 +15,7 @@ from torch import Tensor
 from secondary_sinks.layerwise.hf_layers import decoder_layers, visible_keys
 from secondary_sinks.layerwise.interface import hook_name
 from secondary_sinks.models.configs import context_length
-from secondary_sinks.models.proof.disturbed import disturbance, disturbed
+from secondary_sinks.models.proof.disturbed import disturb, disturbance
 
 PROBE_LENGTH = 48
 LONGEST_WINDOW = 1024
@@ -50,7 +50,7 @@ def expect(hf_model: Any) -> Expected:
     far = min(window + PROBE_LENGTH, n_ctx) - 1
     with _as_measured(hf_model):
         states = original_states(hf_model, probe)
-        with disturbed(hf_model):
+        with disturb(hf_model):
             moved = original_states(hf_model, probe, states)
         visible = visible_keys(hf_model.base_model, decoder_layers(hf_model), far)
     return Expected(

@@ -10,7 +10,7 @@ from transformer_lens.hook_points import HookPoint
 
 from secondary_sinks.layerwise.interface import hook_name
 from secondary_sinks.layerwise.protocol import Hook, is_bridge
-from secondary_sinks.models.proof.disturbed import disturbed
+from secondary_sinks.models.proof.disturbed import disturb
 from secondary_sinks.models.proof.expected import (
     PROBE_LENGTH,
     Expected,
@@ -62,7 +62,7 @@ def expect_itself(model: Any) -> Expected:
     probe = probe_tokens(model.cfg.d_vocab, min(PROBE_LENGTH, model.cfg.n_ctx))
     states, _ = lockstep(model, probe, {})
     # A bridge takes a change at some of its points for an edit, and computes in another way then.
-    with disturbed(model, without=HookPoint if is_bridge(model) else ()):
+    with disturb(model, without=HookPoint if is_bridge(model) else ()):
         moved, _ = lockstep(model, probe, states)
     return Expected(
         probe=probe, states=states, bounds=bounds_from(states, moved), far=0, visible=()

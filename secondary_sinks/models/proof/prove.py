@@ -31,7 +31,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.errors import ModelError, ModelMismatchError
-from secondary_sinks.layerwise.begin import begin
+from secondary_sinks.layerwise.begin import layerwise_forward
 from secondary_sinks.layerwise.interface import hook_name
 from secondary_sinks.models.proof.agreement import Agreements, compare, relative_error
 from secondary_sinks.models.proof.expected import Expected, States
@@ -121,7 +121,7 @@ def _check_finite(theirs: States) -> None:
 
 def _check_windows(model: Any, expected: Expected) -> None:
     """Every layer of the original must see as many keys as ours does."""
-    passage = begin(model, torch.zeros(expected.far + 1, dtype=torch.long))
+    passage = layerwise_forward(model, torch.zeros(expected.far + 1, dtype=torch.long))
     for layer, theirs in enumerate(expected.visible):
         window = passage.layer(layer).window
         ours = expected.far + 1 if window is None else min(window, expected.far + 1)
@@ -135,7 +135,7 @@ def _check_windows(model: Any, expected: Expected) -> None:
 
 def _check_patterns(model: Any, row_sums: list[Float[Tensor, "head pos"]]) -> None:
     tolerance = TOLERANCE[model.cfg.dtype]
-    passage = begin(model, torch.zeros(2, dtype=torch.long))
+    passage = layerwise_forward(model, torch.zeros(2, dtype=torch.long))
     for layer, sums in enumerate(row_sums):
         leaks = passage.layer(layer).learned_sinks is not None
         off = (sums - 1).clamp(min=0) if leaks else (sums - 1).abs()
@@ -186,7 +186,7 @@ def _cut(states: dict[str, Tensor], parts: dict[str, slice]) -> dict[str, Tensor
 
 def _walked_states(model: Any, expected: Expected) -> States:
     """`resid_post` of every layer, each walked through in two chunks and a rest."""
-    passage, states = begin(model, expected.probe[0]), {}
+    passage, states = layerwise_forward(model, expected.probe[0]), {}
     chunk = max(1, expected.probe.shape[1] * 2 // 5)
     for layer in range(model.cfg.n_layers):
         resid_pre = expected.states[hook_name(layer, "resid_pre")][None]

@@ -5,7 +5,7 @@ import torch
 
 from secondary_sinks import load_model
 from secondary_sinks.models.proof.agreement import compare
-from secondary_sinks.models.proof.disturbed import disturbance, disturbed
+from secondary_sinks.models.proof.disturbed import disturb, disturbance
 from secondary_sinks.models.proof.expected import bounds_from, expect, original_states
 from secondary_sinks.models.proof.lockstep import lockstep
 from secondary_sinks.models.proof.prove import CHECKS, prove
@@ -131,7 +131,7 @@ def test_a_disturbance_is_as_large_as_said_and_the_same_each_time():
     seen = []
     with torch.no_grad():
         for _ in range(2):
-            with disturbed(part):
+            with disturb(part):
                 handle = part.register_forward_pre_hook(lambda part, args: seen.append(args[0]))
                 part(inputs)
                 handle.remove()
