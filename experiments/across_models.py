@@ -27,6 +27,7 @@ from secondary_sinks.cli import run_app, say
 from secondary_sinks.errors import RunFolderError, SpecialFileError
 from secondary_sinks.plots import outcome_map
 from secondary_sinks.questions.answer import verdict_of
+from secondary_sinks.runs.as_csv import unescape
 from secondary_sinks.runs.schema import OUTCOMES
 
 NAME, QUESTION = "across_models", "Which claims hold in which models?"

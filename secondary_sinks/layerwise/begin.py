@@ -4,6 +4,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from secondary_sinks.errors import ModelError, TextError, UnsupportedModelError
+from secondary_sinks.layerwise.bridge_run import BridgeForward
 from secondary_sinks.layerwise.hooked_run import HookedForward
 from secondary_sinks.layerwise.interface import LayerwiseForward
 from secondary_sinks.layerwise.protocol import HookedModel, is_bridge

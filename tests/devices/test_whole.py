@@ -8,7 +8,7 @@ import torch
 
 from experiments.all import EXPERIMENTS
 from experiments.shared import observe_fed
-from secondary_sinks import load_model
+from secondary_sinks import load_model, trace_from_cache
 from secondary_sinks.layerwise.cached_generation import Continuation
 from secondary_sinks.models.identity import weight_hash
 from secondary_sinks.notebook import Session

@@ -6,13 +6,13 @@ import math
 
 import pandas as pd
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import export, open, read_export
-from secondary_sinks.runs.as_csv import escaped, unescape
+from secondary_sinks.runs.as_csv import escape, unescape
 from secondary_sinks.runs.columns import SINKS
 from secondary_sinks.runs.export import FORMATS
 from tests.cli.test_malformed_runs import write_run
@@ -126,7 +126,7 @@ def by_the_rule(cell):
 @given(word=texts | st.text())
 @quick
 def test_any_text_comes_back_from_a_cell(word):
-    cell = escaped(word)
+    cell = escape(word)
     assert unescape(cell) == word
     assert cell.splitlines() in ([cell], [])
     assert cell.isprintable() or not set(cell) & set("\r\n\t\0\x1b")

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import yaml
+from hypothesis import given
 from hypothesis import strategies as st
 
 from secondary_sinks.errors import SweepError

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secondary_sinks.errors import MeasureError

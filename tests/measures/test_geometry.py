@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secondary_sinks.measures import alignment, centred_alignment, is_ordinary, norms, typical_token

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secondary_sinks.measures import Denominator, attention_to_replaced_key

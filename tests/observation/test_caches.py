@@ -5,7 +5,7 @@ from dataclasses import fields
 import pytest
 import torch
 
-from secondary_sinks import Trace, load_model, observe
+from secondary_sinks import Trace, load_model, observe, trace_from_cache
 from secondary_sinks.errors import CacheError, ModelError, TextError
 from secondary_sinks.testing import Plant, plant
 from secondary_sinks.testing.families import tiny

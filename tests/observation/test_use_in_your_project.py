@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from secondary_sinks import trace_from_cache
 from secondary_sinks.measures import cached
 from tests.marks import OLD
 

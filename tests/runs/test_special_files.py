@@ -9,7 +9,7 @@ from secondary_sinks.cli.entry import run
 from secondary_sinks.errors import RunFolderError, SpecialFileError
 from secondary_sinks.report.compare import write_comparison
 from secondary_sinks.runs import RunFolder, durable
-from secondary_sinks.sweeps import standing, verify
+from secondary_sinks.sweeps import verify
 from tests.cli.test_malformed_runs import write_run
 from tests.sweeps.small_sweeps import TEXTS, sweep
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from secondary_sinks.questions.answer import agreed, told
+from secondary_sinks.questions.answer import combine_outcomes, format_exclusions
 from secondary_sinks.statistics.intervals import (
     Interval,
     jackknife,
@@ -102,8 +102,11 @@ def test_an_interval_on_the_line_says_nothing():
 
 
 def test_a_lonely_edit_says_so_and_nothing_left_out_says_nothing():
-    assert agreed({"mean": "contradicted"}) == ("contradicted", "mean was the only edit tried")
-    assert told({"copies": 0}) == ""
+    assert combine_outcomes({"mean": "contradicted"}) == (
+        "contradicted",
+        "mean was the only edit tried",
+    )
+    assert format_exclusions({"copies": 0}) == ""
 
 
 def between(rng, n_texts=8, size=5):

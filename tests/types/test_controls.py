@@ -1,5 +1,6 @@
 """Controls: never a sink, never twice, a twin wherever one is left, and the nearest one."""
 
+from hypothesis import given
 from hypothesis import strategies as st
 
 from secondary_sinks.texts import match_controls
