@@ -26,15 +26,15 @@ from secondary_sinks.questions.matched_pairs import (
 )
 from secondary_sinks.questions.threshold import thresholds
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials, summary
-from secondary_sinks.statistics.intervals import (
+from secondary_sinks.statistics import (
     Interval,
+    holm,
     median_over_texts,
     outcome_of,
+    page_trend_test,
     rank_correlation,
     too_few,
-    trend,
 )
-from secondary_sinks.statistics.permutations import holm
 from secondary_sinks.types import Edit, SinkTable, Trace, Verdict
 
 FACTORS = tuple(2.0 ** (step / 2) for step in range(-8, 5))
@@ -186,7 +186,7 @@ def _correlation(cells: pd.DataFrame, name: str, n_claims: int) -> Interval:
 
 def _page(cells: pd.DataFrame, name: str) -> float:
     sinks = cells[cells["role"] == "sink"]
-    return trend(sinks.groupby(["text_id", "factor"])[name].mean().unstack().to_numpy())
+    return page_trend_test(sinks.groupby(["text_id", "factor"])[name].mean().unstack().to_numpy())
 
 
 def _direction(

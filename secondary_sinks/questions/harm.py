@@ -30,7 +30,7 @@ from secondary_sinks.questions.matched_pairs import (
     with_progress,
 )
 from secondary_sinks.questions.necessity import EDITS
-from secondary_sinks.statistics.intervals import Interval, median_over_texts, outcome_of, too_few
+from secondary_sinks.statistics import Interval, median_over_texts, outcome_of, too_few
 from secondary_sinks.types import Cell, SinkTable, Trace, Verdict
 
 CLAIM = (

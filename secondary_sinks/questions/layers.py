@@ -8,7 +8,7 @@ import pandas as pd
 
 from secondary_sinks.errors import EditError
 from secondary_sinks.questions.answer import combine_outcomes
-from secondary_sinks.statistics.intervals import (
+from secondary_sinks.statistics import (
     CONFIDENCE,
     Interval,
     median_over_texts,
@@ -30,7 +30,7 @@ def layer_effects(effects: pd.DataFrame, n_claims: int | None = None) -> list[La
 
     Both are shares of their own clean mass, so that a small mass which is lost whole counts as
     lost whole; `lost` is the median over texts of their difference. Intervals are exact over texts
-    (`detection.over_texts`), and corrected for `n_claims`: by default the layers tried that could
+    (`statistics`), and corrected for `n_claims`: by default the layers tried that could
     end a sink (`could_end`). With too few texts they are NaN. Raises `EditError` for a table that
     mixes edits (seeds of one edit are averaged), or holds the one that changes nothing.
     """

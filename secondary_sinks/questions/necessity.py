@@ -28,7 +28,7 @@ from secondary_sinks.questions.forming import (
 from secondary_sinks.questions.layers import by_way, could_end, layer_effects, layer_verdicts
 from secondary_sinks.questions.matched_pairs import TextPairs, censored, match_pairs, with_progress
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials
-from secondary_sinks.statistics.intervals import (
+from secondary_sinks.statistics import (
     outcome_of,
     too_few,
 )

@@ -21,7 +21,7 @@ from secondary_sinks.questions.matched_pairs import (
     with_progress,
 )
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials, summary
-from secondary_sinks.statistics.intervals import outcome_of, too_few
+from secondary_sinks.statistics import outcome_of, too_few
 from secondary_sinks.types import Cell, Edit, SinkTable, Trace, Verdict
 
 FEW = 0.01

@@ -24,7 +24,7 @@ from secondary_sinks.questions.matched_pairs import (
     with_progress,
 )
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials, summary
-from secondary_sinks.statistics.intervals import outcome_of, too_few
+from secondary_sinks.statistics import outcome_of, too_few
 from secondary_sinks.types import Edit, SinkTable, Trace, Verdict
 
 WORDS = ("patch", "where", "layers", "donor", "control")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from secondary_sinks.questions.answer import format_exclusions, verdict_of
-from secondary_sinks.statistics.intervals import outcome_of, share_over_texts, too_few
+from secondary_sinks.statistics import outcome_of, share_over_texts, too_few
 from secondary_sinks.types import Verdict
 
 NO_TWIN = "without a token twin that is no sink"

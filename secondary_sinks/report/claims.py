@@ -8,7 +8,7 @@ from typing import Any
 
 from secondary_sinks.questions import Answer
 from secondary_sinks.report.words import count, sentence
-from secondary_sinks.statistics.intervals import CONFIDENCE
+from secondary_sinks.statistics import CONFIDENCE
 
 QUESTIONS = {
     "roles": "Writers and enablers",
