@@ -18,13 +18,14 @@ def observe(
     text_id: str = "text",
     chunk: int | None = None,
 ) -> Trace:
-    """Measure one text in one streaming pass (two where a late primary surprises it).
+    """Measure one text in a streaming pass over the layers.
 
-    `tokens` are ids `[pos]` or `[1, pos]`, fed exactly as they are (nothing is prepended).
-    No attention pattern outlives its chunk of `chunk` queries (by default as many as fit);
-    results don't depend on `chunk`.
-    Raises `TextError` for fewer than two tokens, ids outside the vocabulary, or a text longer
-    than the model's context.
+    `tokens` are ids `[pos]` or `[1, pos]`, fed exactly as they are: nothing is prepended. Attention
+    patterns exist for `chunk` queries at a time only (by default as many as fit); results don't
+    depend on `chunk`. A second pass is needed if the primary turns out to be a token that the first
+    pass did not follow.
+    Raises `TextError` for fewer than two tokens, ids outside the vocabulary, or a text longer than
+    the model's context.
     """
     ids = token_ids(tokens, model.cfg.d_vocab, model.tokenizer, f"text {text_id!r}")
     if chunk is not None and chunk < 1:

@@ -1,4 +1,4 @@
-"""A JSON object -> a text. Whatever it holds is kept, or refused by name."""
+"""Turn a JSON object into a text: every key is kept, or refused by name."""
 
 import json
 from typing import Any
@@ -8,13 +8,13 @@ from secondary_sinks.texts.text import Message, StoredIds, Text, content_sha256,
 
 ROLES = ("system", "user", "assistant")
 FORMS = ({"text"}, {"prompt", "output"}, {"messages"})
-"""Keys that hold the content of a text; a line has those of one form."""
+"""Keys with the content of a text; an object has exactly one of these sets."""
 STORED = "stored_ids"
 LARGEST_ID = 2**31 - 1
 
 
 def load_object(line: str, where: str) -> dict[str, Any]:
-    """One JSON object. Raises `TextError` for anything else, a key that stands twice included."""
+    """Parse one JSON object. Raises `TextError` for anything else, and for repeated keys."""
     try:
         record = json.loads(
             line, parse_constant=_refuse_constant, object_pairs_hook=_refuse_repeated
@@ -27,7 +27,7 @@ def load_object(line: str, where: str) -> dict[str, Any]:
 
 
 def text_of(record: dict[str, Any], text_id: str, where: str) -> Text:
-    """The text that an object holds. Raises `TextError` that says where and what is wrong."""
+    """The text of a JSON object. Raises `TextError` that names the place and the problem."""
     if _has_surrogates(json.dumps(record, ensure_ascii=False)):
         raise TextError(f"{where}: half a surrogate pair; expected whole characters")
     text = _from_record(record, text_id, where)
@@ -40,7 +40,7 @@ def text_of(record: dict[str, Any], text_id: str, where: str) -> Text:
 
 
 def plain_text(content: Any, text_id: str, where: str) -> Text:
-    """A plain text. Raises `TextError` that says where an empty one stands."""
+    """A plain text. Raises `TextError` for an empty one, with its place."""
     if not isinstance(content, str) or not content.strip():
         raise TextError(f"{where}: the text is empty; expected a string with at least two tokens")
     return Text(text_id=text_id, plain=content, place=where)
@@ -51,7 +51,7 @@ def _refuse_constant(name: str) -> float:
 
 
 def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object with each key once: of two values, nobody can say which was meant."""
+    """An object whose keys differ: of two values for one key, neither is known to be meant."""
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
@@ -93,7 +93,7 @@ def _messages(turns: Any, where: str) -> tuple[Message, ...]:
 
 
 def _check_content(turn: Message, where: str) -> None:
-    """Raise `TextError` for a message that says nothing, or something that is no text."""
+    """Raise `TextError` for a message without content, or with content that is not text."""
     content = turn.get("content")
     if isinstance(content, list):
         for part in content:
@@ -101,11 +101,11 @@ def _check_content(turn: Message, where: str) -> None:
                 raise TextError(f"{where}: a part of a message is {part!r:.60}; {_PART}")
             if part["type"] != "text" or not isinstance(part["text"], str):
                 raise TextError(f"{where}: a part of a message is {part!r:.60}; {_PART}")
-        said = any(part["text"].strip() for part in content)
+        has_content = any(part["text"].strip() for part in content)
     else:
-        said = isinstance(content, str) and bool(content.strip())
-    no_text = not isinstance(content, str | list | None)
-    if no_text or not (said or extras_of(turn)):
+        has_content = isinstance(content, str) and bool(content.strip())
+    not_text = not isinstance(content, str | list | None)
+    if not_text or not (has_content or extras_of(turn)):
         raise TextError(f"{where}: the content of a message is empty or no string")
 
 
@@ -113,7 +113,7 @@ _PART = 'expected only parts such as {"type": "text", "text": "..."}'
 
 
 def _stored(found: Any, text: Text, where: str) -> StoredIds:
-    """The ids of a line that `generate` wrote."""
+    """The token ids in a line that `generate` wrote."""
     expected = {"prompt", "answer", "tokenizer_sha256", "content_sha256"}
     if not isinstance(found, dict) or found.keys() != expected:
         raise TextError(
