@@ -1,4 +1,4 @@
-"""Tidy frame -> plotly `Figure`. Nothing here shows, saves or measures."""
+"""Tidy data frame -> plotly `Figure`. Nothing here shows, saves or measures."""
 
 from secondary_sinks.plots.ablation import ablation_heatmap
 from secondary_sinks.plots.bars import layer_effect_bars

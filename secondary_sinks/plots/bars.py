@@ -1,4 +1,4 @@
-"""What ablating each layer takes from sinks beyond their controls, as bars."""
+"""Bars of the mass that sinks lose beyond their controls, by ablated layer."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,10 +12,11 @@ from secondary_sinks.types import LayerEffect
 
 
 def layer_effect_bars(rows: Sequence[LayerEffect]) -> go.Figure:
-    """Share of the sinks' attention mass lost beyond controls, by ablated layer, with intervals.
+    """Share of attention mass that sinks lose beyond their controls, by ablated layer.
 
-    A bar without an interval (fewer than two texts) has no whisker. The dotted line is at one
-    half. Raises `SinkError` when there is no row.
+    Whiskers are intervals; a bar with fewer than two texts has none. The dotted line is at one
+    half.
+    Raises `SinkError` without a row.
     """
     if not rows:
         raise SinkError("no layer was ablated at a secondary sink with controls: no bars to draw")

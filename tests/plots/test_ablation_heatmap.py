@@ -104,7 +104,7 @@ def test_tokens_are_literal(token):
 
 @pytest.mark.parametrize("frame", [no_effects(), pd.DataFrame([cell(0, "control", pos=5)])])
 def test_nothing_to_draw_is_an_error(frame):
-    with pytest.raises(SinkError, match="no cell with role 'sink'"):
+    with pytest.raises(SinkError, match="expected cells with role 'sink'"):
         ablation_heatmap(frame)
 
 
