@@ -57,7 +57,7 @@ assert lifetimes == [0, sink.lifetime]
 # wrote at the sink.
 
 # %%
-ordinary = explorer.session.tried[0].edits[1].positions[0]  # the control
+ordinary = explorer.session.trials[0].edits[1].positions[0]  # the control
 explorer.choose(pos=ordinary, layer=2, kind="patch", donor=sink.pos)
 print(explorer.status)
 

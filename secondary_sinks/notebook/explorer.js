@@ -321,16 +321,16 @@ function trials(model) {
   const list = make("ol", { start: 1 });
   const box = make("details", { open: true }, make("summary", {}, "Tried so far"), list);
   const draw = () => {
-    const tried = model.get("tried");
-    box.hidden = !tried.length;
-    const items = tried.map((text, at) => {
+    const trials = model.get("trials");
+    box.hidden = !trials.length;
+    const items = trials.map((text, at) => {
       const again = make("button", { type: "button", className: "plain", textContent: text });
       again.addEventListener("click", () => model.send({ do: "go", number: at }));
       return make("li", {}, again);
     });
     list.replaceChildren(...items);
   };
-  model.on("change:tried", draw);
+  model.on("change:trials", draw);
   draw();
   return box;
 }

@@ -17,7 +17,7 @@ from secondary_sinks.plots import (
     level_heatmap,
     profile_table,
 )
-from secondary_sinks.plots.cells import TOKEN, shares, strongest
+from secondary_sinks.plots.cells import TOKEN, loss_shares, strongest_rows
 from secondary_sinks.report.embed import csv_of, json_of
 from secondary_sinks.report.tested import edit_words
 from secondary_sinks.types import LayerEffect, Levels
@@ -106,8 +106,8 @@ def _map(effects: pd.DataFrame, role: str, others: str) -> Panel | None:
         figure = ablation_heatmap(effects, role)
     except SinkError:  # nothing to draw
         return None
-    cells = shares(effects, role)
-    drawn = cells.merge(strongest(cells)[TOKEN], on=TOKEN)
+    cells = loss_shares(effects, role)
+    drawn = cells.merge(strongest_rows(cells)[TOKEN], on=TOKEN)
     names = [*TOKEN, "token", "role", "kind", "layer", "share", "mass_clean", "mass_edited"]
     names += ["lifetime_clean", "lifetime_edited", "norm_clean", "norm_edited"]
     return panel(f"{role}s", _TITLES[role], figure, drawn[names], _MAPS[role] + others)
