@@ -112,6 +112,7 @@ def _verdict(frame: pd.DataFrame) -> Verdict:
         f"only ours {number.get('joint', 0)}" + (f": {reasons}" if reasons else ""),
         statistic="share of tokens found by either that both find, primaries left out",
         controls="none",
+        controlled=False,
     )
 
 

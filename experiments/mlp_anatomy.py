@@ -112,6 +112,7 @@ def _verdict(tokens: pd.DataFrame, observed: Observed) -> Verdict:
         f"{means['down', 'sink']:.2f} (controls {means['down', 'control']:.2f})",
         statistic="cosine of what the MLP writes at sinks with the primary's residual, median over "
         "texts",
+        unit="cosine",
         controls="token twins, or ordinary tokens nearby",
         left_out=observed.left_out,
     )

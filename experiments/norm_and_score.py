@@ -146,7 +146,9 @@ def _verdict(
         f"{min(within.p_high, within.p_low):.2g}; {cut} lifetime(s) are cut off",
         statistic=f"rank correlation of {length} and {response} within texts, place held fixed, "
         "median over texts",
+        unit="rank correlation",
         controls="none: an observation",
+        controlled=False,
         line=0.0,
         left_out=observed.left_out | {f"in texts with fewer than {LEAST_IN_TEXT} or alike": few},
         n_claims=N_CLAIMS,

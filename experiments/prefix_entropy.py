@@ -120,6 +120,7 @@ def _verdict(steps: pd.DataFrame, observed: Observed) -> Verdict:
         f"with a sink it changes by {steps['step'].mean():.2g} nats, with a control by "
         f"{steps['control_step'].mean():.2g}, from {steps['entropy'].mean():.2g}",
         statistic="fall of the entropy with a sink, beyond its control, in nats, median over texts",
+        unit="nats",
         controls="token twins, or ordinary tokens nearby",
         line=0.0,
         left_out=observed.left_out,

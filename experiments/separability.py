@@ -146,6 +146,7 @@ def _verdict(frame: pd.DataFrame, members: Members, point: str, claim: str) -> V
         "which it has not seen",
         statistic=f"tokens told right from {point} of layer {layer}, 0 (chance) to 1 (all), median "
         "over texts",
+        unit="skill",
         controls="as many token twins, or ordinary tokens nearby",
         left_out=members.left_out | {"in the only text": members.n_sinks - n_sinks},
         n_claims=len((CLAIM, BEFORE)),

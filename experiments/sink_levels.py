@@ -138,6 +138,7 @@ def _verdict(source: Source, levels: Levels, n_sources: int) -> Verdict:
         f"{levels.n_frequent} cell(s) of the heat map with at least {FREQUENT} sinks",
         statistic="share of secondary sinks that belong to a level",
         controls="none; strays of the same creation layers are subtracted",
+        controlled=False,
         left_out={f"in fewer than {LEAST_TEXTS} texts": 0 if known else len(sinks)},
         n_claims=n_sources,
     )

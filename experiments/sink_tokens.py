@@ -153,6 +153,7 @@ def _verdict(observed: Observed, sinks: list[Sink], frame: pd.DataFrame) -> Verd
         f"{max(rate.low, 0):.3g} to {rate.high:.3g}]",
         statistic="share of secondary sinks without a letter",
         controls="none",
+        controlled=False,
     )
 
 

@@ -36,7 +36,7 @@ from secondary_sinks.statistics.intervals import (
     outcome_of,
     too_few,
 )
-from secondary_sinks.types import Edit, LayerEffect, SinkTable, Trace, Verdict
+from secondary_sinks.types import SHARE, Edit, LayerEffect, SinkTable, Trace, Verdict
 from secondary_sinks.types.frames import tidy
 
 EDITS = ("zero", "mean", "resample:0", "resample:1", "resample:2")
@@ -163,6 +163,7 @@ def _formed(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int) -> Ver
     controls = "as many other MLPs, at the same sink" + format_exclusions(left_out)
     words: Words = {
         "statistic": "share of sinks that end, and do not by other MLPs",
+        "unit": SHARE,
         "controls": controls,
         "n_claims": n_claims,
     }

@@ -188,9 +188,16 @@ def trend(responses: Values, seed: int = 0) -> float:
 
 
 def too_few(
-    n_sinks: int, n_texts: int, left_out: Mapping[str, int] | None = None, n_claims: int = 1
+    n_sinks: int,
+    n_texts: int,
+    left_out: Mapping[str, int] | None = None,
+    n_claims: int = 1,
+    *,
+    controlled: bool = True,
 ) -> str:
     """Why nothing can be said of so few; empty where something can.
+
+    `controlled`: whether only sinks with a control count.
 
     >>> too_few(0, 0, {"that no MLP forms": 7, "without a control": 0})
     'no secondary sink could be asked (7 that no MLP forms), so nothing is claimed'
@@ -202,10 +209,12 @@ def too_few(
     if not n_sinks and reasons:
         return f"no secondary sink could be asked ({', '.join(reasons)}), so nothing is claimed"
     if not n_sinks:
-        return "no secondary sink with a control was found, so nothing is claimed"
+        which = " with a control" if controlled else ""
+        return f"no secondary sink{which} was found, so nothing is claimed"
     together = f" to decide {n_claims} claims together" if n_claims > 1 else ""
     return (
-        f"{n_sinks} sink(s) in {n_texts} text(s) with controls; at least {LEAST_SINKS} in "
+        f"{n_sinks} sink(s) in {n_texts} text(s){' with controls' if controlled else ''}; at least "
+        f"{LEAST_SINKS} in "
         f"{needed} are needed{together}: if fewer texts all agree, that can still be chance"
     )
 
