@@ -9,7 +9,7 @@ from secondary_sinks.layerwise.protocol import HookedModel
 
 Item = TypeVar("Item")
 SCORES_AT_ONCE = 1 << 24
-"""Attention scores (heads x positions x replayed tokens) of one batch: bounds the memory of a replay."""
+"""Attention scores (heads x positions x replayed tokens) of one batch: bounds the memory."""
 
 
 def replayed_at_once(model: HookedModel, n_pos: int) -> int:
