@@ -15,7 +15,7 @@ from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import RunFolder, about, describe, durable
 from secondary_sinks.runs.hashes import code_version
-from secondary_sinks.texts.again import kept
+from secondary_sinks.texts import to_record
 from secondary_sinks.types import Thresholds
 
 ABOUT = "about.json"
@@ -25,7 +25,7 @@ PACKAGE = Path(__file__).parent
 def about_of(loaded: Loaded, seed: int) -> dict[str, Any]:
     """The record of a run of these texts, with their ids, and the code of experiments too."""
     found = describe(loaded.model, loaded.texts, Thresholds(), None, seed)
-    ids = [{"token_ids": kept(text)["token_ids"]} for text in loaded.texts]
+    ids = [{"token_ids": to_record(text)["token_ids"]} for text in loaded.texts]
     texts = [told | one for told, one in zip(found["texts"], ids, strict=True)]
     return found | {"texts": texts, "versions_of_code": found["versions_of_code"] | _of_code()}
 

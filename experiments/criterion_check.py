@@ -7,7 +7,7 @@ from experiments.shared import Finding, Observed, judged, unanswered
 from secondary_sinks import SinkTable, Trace, Verdict, detect
 from secondary_sinks.detection import compare, criteria_frame
 from secondary_sinks.plots import count_bars
-from secondary_sinks.statistics.intervals import share_over_texts
+from secondary_sinks.statistics import share_over_texts
 
 NAME, QUESTION = "criterion_check", "Do the paper's criterion and ours find the same sinks?"
 PAPER = (

@@ -10,7 +10,7 @@ from experiments.shared import Finding, Observed, judged, unanswered, why_no_sin
 from secondary_sinks import Verdict, mlp_anatomy
 from secondary_sinks.attribution.anatomy import GATED, PLAIN
 from secondary_sinks.plots import interval_lines
-from secondary_sinks.statistics.intervals import median_over_texts
+from secondary_sinks.statistics import median_over_texts
 
 NAME, QUESTION = "mlp_anatomy", "Where inside the forming MLP does a token turn to the primary?"
 PAPER = (

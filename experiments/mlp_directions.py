@@ -14,8 +14,8 @@ from experiments.planes import principal_plane
 from experiments.probe import Probe, principal_directions
 from experiments.shared import Finding, Observed, judged, places, unanswered, why_no_sinks
 from secondary_sinks import Verdict
-from secondary_sinks.plots import clouds, interval_lines
-from secondary_sinks.statistics.intervals import paired_over_texts
+from secondary_sinks.plots import interval_lines, scatter_panels
+from secondary_sinks.statistics import paired_share_over_texts
 
 NAME, QUESTION = "mlp_directions", "Which directions of its input trigger the forming MLP?"
 PAPER = (
@@ -127,7 +127,7 @@ def _cut(probe: Probe, members: Members, inputs: Rows, number: int) -> Iterator[
 def _verdict(cut: pd.DataFrame, members: Members, number: int) -> Verdict:
     kept = {role: cut[f"kept_by_{role}s"] for role in ROLES}
     fires = {role: (one >= 0.5).astype(float).where(one.notna()) for role, one in kept.items()}
-    beyond = paired_over_texts(fires["sink"], fires["control"], cut["text_id"].tolist())
+    beyond = paired_share_over_texts(fires["sink"], fires["control"], cut["text_id"].tolist())
     silent = int((cut["written"] <= cut["written_control"].clip(lower=0)).sum())
     return judged(
         CLAIM,
@@ -152,7 +152,7 @@ def _plane(members: Members, inputs: Rows) -> go.Figure:
     words = {"row": "", "col": f"inputs of the MLP of layer {members.layer}"}
     drawn = members.frame.rename(columns={"role": "group"})
     drawn = drawn.assign(**words, x=x, y=y, label=places(drawn))
-    return clouds(drawn, x_title="first component", y_title="second component", side=360)
+    return scatter_panels(drawn, x_title="first component", y_title="second component", side=360)
 
 
 main = main_of(run)

@@ -10,14 +10,14 @@ from experiments.command import main_of
 from experiments.shared import Finding, Observed, judged, places, unanswered, who, why_no_sinks
 from secondary_sinks import Trace, Verdict
 from secondary_sinks.causal.outcome import readers
-from secondary_sinks.plots import clouds
+from secondary_sinks.plots import scatter_panels
 from secondary_sinks.questions.matched_pairs import MatchedPair
-from secondary_sinks.statistics.intervals import (
-    LEAST_IN_TEXT,
+from secondary_sinks.statistics import (
+    MIN_IN_TEXT,
     PERMUTATIONS,
-    Within,
-    tail_of,
-    within_texts,
+    WithinTexts,
+    partial_correlation_within_texts,
+    tail_probability,
 )
 
 NAME, QUESTION = "norm_and_score", "Do longer sinks draw more attention, and live longer?"
@@ -91,7 +91,7 @@ def run(
         frame=sinks,
         columns=COLUMNS,
         captions=CAPTIONS,
-        figure=clouds(
+        figure=scatter_panels(
             pd.concat([_points(sinks, *pair) for pair in pairs]),
             titles={
                 (b, a): f"{b}: rank correlation {one.interval.value:.2f}"
@@ -122,16 +122,16 @@ def _row(trace: Trace, case: MatchedPair) -> dict[str, Any]:
 
 def _correlation(
     sinks: pd.DataFrame, length: str, response: str, permutations: int, seed: int
-) -> Within:
+) -> WithinTexts:
     """Of numbers with four digits: what differs less than that differs by rounding."""
     names = (length, response, "even_share")
     x, y, z = ([float(f"{value:.4g}") for value in sinks[name]] for name in names)
     asked = {"n_claims": N_CLAIMS, "permutations": permutations, "seed": seed}
-    return within_texts(x, y, z, sinks["text_id"].tolist(), **asked)
+    return partial_correlation_within_texts(x, y, z, sinks["text_id"].tolist(), **asked)
 
 
 def _verdict(
-    length: str, response: str, within: Within, sinks: pd.DataFrame, observed: Observed
+    length: str, response: str, within: WithinTexts, sinks: pd.DataFrame, observed: Observed
 ) -> Verdict:
     """By the interval; and only where lengths exchanged within texts seldom do as well."""
     cut = int((sinks["censored"] != "none").sum())
@@ -149,16 +149,16 @@ def _verdict(
         controls="none: an observation",
         controlled=False,
         line=0.0,
-        left_out=observed.left_out | {f"in texts with fewer than {LEAST_IN_TEXT} or alike": few},
+        left_out=observed.left_out | {f"in texts with fewer than {MIN_IN_TEXT} or alike": few},
         n_claims=N_CLAIMS,
     )
     p = within.p_high if found.outcome == "supported" else within.p_low
-    if found.outcome != "inconclusive" and p > tail_of(N_CLAIMS):
+    if found.outcome != "inconclusive" and p > tail_probability(N_CLAIMS):
         return replace(found, outcome="inconclusive")
     return found
 
 
-def _odd(within: Within) -> str:
+def _odd(within: WithinTexts) -> str:
     """Why a correlation says nothing; empty where it says something."""
     unknown = within.interval.value != within.interval.value
     return "one never differs, or follows from the place; " if unknown else ""
@@ -169,7 +169,7 @@ def _points(sinks: pd.DataFrame, length: str, response: str) -> pd.DataFrame:
     return sinks.assign(**words, x=sinks[length], y=sinks[response], label=places(sinks))
 
 
-def _table(found: dict[tuple[str, str], Within]) -> pd.DataFrame:
+def _table(found: dict[tuple[str, str], WithinTexts]) -> pd.DataFrame:
     names = ["length", "response", "correlation", "low", "high", "n_sinks", "n_texts"]
     rows = [
         (*pair, *astuple(one.interval)[:5], one.p_high, one.p_low) for pair, one in found.items()

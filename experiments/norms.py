@@ -11,7 +11,7 @@ from secondary_sinks import Trace, Verdict
 from secondary_sinks.causal.outcome import readers
 from secondary_sinks.plots import layer_profiles
 from secondary_sinks.questions.matched_pairs import MatchedPair
-from secondary_sinks.statistics.intervals import share_over_texts
+from secondary_sinks.statistics import share_over_texts
 
 NAME, QUESTION = "norms", "How long are residuals, keys and values of sinks?"
 PAPER = (

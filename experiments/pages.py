@@ -118,10 +118,8 @@ def index_of(names: Sequence[str], data: Path) -> str:
         if "failed" not in record:
             verdict = record["verdict"]
             outcome, numbers = verdict["outcome"], numbers_of(verdict) or _escape(verdict["why"])
-        lines[-1] += (
         question = BY_NAME[name].said()["QUESTION"]
         lines[-1] += f"\n| [{question}]({name}.md) | {outcome} | {numbers} |"
-        )
     lines.append(
         "The verdict on a page answers its question; further ones stand beside it. Every number is "
         "copied from the `verdict.json` that the page links to. `make results` makes all again."

@@ -12,8 +12,8 @@ from experiments.members import Members, Rows, gather, members_of
 from experiments.planes import principal_plane, separation, tsne_plane
 from experiments.shared import Finding, Observed, judged, places, unanswered, why_no_sinks
 from secondary_sinks import Verdict
-from secondary_sinks.plots import clouds
-from secondary_sinks.statistics.intervals import Interval, median_over_texts
+from secondary_sinks.plots import scatter_panels
+from secondary_sinks.statistics import Interval, median_over_texts
 
 NAME, QUESTION = "separability", "Where can a sink be told from the same token elsewhere?"
 PAPER = (
@@ -116,7 +116,7 @@ def _cloud(frame: pd.DataFrame, method: str) -> go.Figure:
         (row, col): f"{row}, {col}" + (f": {share:.0%}" if share == share else "")
         for row, col, share in panels.itertuples(index=False)
     }
-    return clouds(drawn, ticks=False, titles=titles)
+    return scatter_panels(drawn, ticks=False, titles=titles)
 
 
 def _skill(part: pd.DataFrame) -> Interval:

@@ -15,9 +15,8 @@ from secondary_sinks import SinkTable, Verdict, find_levels
 from secondary_sinks.detection import read_released
 from secondary_sinks.detection.levels import LEAST_TEXTS, counts_for_levels
 from secondary_sinks.plots import level_heatmap, level_heatmaps
-from secondary_sinks.statistics.intervals import share_over_texts
-from secondary_sinks.texts.read import read_utf8
-from secondary_sinks.texts.sizes import json_lines
+from secondary_sinks.statistics import share_over_texts
+from secondary_sinks.texts import read_utf8, split_json_lines
 from secondary_sinks.types import Levels
 from secondary_sinks.types.levels import FREQUENT
 
@@ -110,7 +109,7 @@ def _sources(observed: Observed, also: Sequence[str], released: Sequence[Path]) 
         yield Source(name, other.sinks, len(other.traces), other.n_layers)
     for path in released:
         content = read_utf8(path, "detections in the JSON lines of the paper's authors")
-        json_lines(content, str(path))  # not too many, and none too long
+        split_json_lines(content, str(path))  # not too many, and none too long
         found = read_released(content, str(path))
         yield Source(str(path), found.sinks, len(found.lines), None)
 

@@ -11,7 +11,7 @@ from experiments.shared import Finding, Observed, judged, unanswered
 from secondary_sinks import Verdict
 from secondary_sinks.detection.levels import counts_for_levels
 from secondary_sinks.plots import count_bars
-from secondary_sinks.statistics.intervals import Interval, jackknife, share_over_texts
+from secondary_sinks.statistics import Interval, jackknife, share_over_texts
 from secondary_sinks.types import Sink
 
 NAME, QUESTION = "sink_tokens", "Which tokens are secondary sinks, and how rare are they?"

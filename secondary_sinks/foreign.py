@@ -86,7 +86,7 @@ def load_saved_data_set(folder: str) -> Any:
 
 
 @contextmanager
-def alone(file: Path) -> Iterator[Path]:
+def folder_with_only(file: Path) -> Iterator[Path]:
     """A folder that holds nothing but a link to `file`, while the context lasts."""
     with tempfile.TemporaryDirectory(prefix="secondary-sinks-") as folder:
         (Path(folder) / file.name).symlink_to(file.resolve())

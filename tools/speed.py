@@ -40,7 +40,7 @@ from secondary_sinks import replay as state_effects
 from secondary_sinks.causal.donors import resolve_donors
 from secondary_sinks.cli import run_app
 from secondary_sinks.runs import RunFolder
-from secondary_sinks.testing.peak_memory import forget_peak, peak
+from tools.peak_memory import forget_peak, peak
 from tools.speed_peers import HookedPeer, SdpaPeer, same_weights
 
 SAMPLE = 24

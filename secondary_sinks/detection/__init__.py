@@ -7,7 +7,7 @@ from secondary_sinks.detection.detect import across_texts, detect
 from secondary_sinks.detection.explain import criteria_frame, explain
 from secondary_sinks.detection.levels import cluster
 from secondary_sinks.detection.paper import PaperTests, clip, paper_label, paper_tests
-from secondary_sinks.detection.stability import find_levels, interval
+from secondary_sinks.detection.stability import find_levels
 from secondary_sinks.detection.sweep import threshold_sweep
 from secondary_sinks.detection.weakening import primary_weakening
 
@@ -23,7 +23,6 @@ __all__ = [
     "detect",
     "explain",
     "find_levels",
-    "interval",
     "is_attended",
     "joint_tests",
     "paper_label",

@@ -8,7 +8,7 @@ from typing import TypedDict
 
 import pandas as pd
 
-from secondary_sinks.statistics.intervals import CONFIDENCE, Interval
+from secondary_sinks.statistics import CONFIDENCE, Interval
 from secondary_sinks.types import Verdict
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from secondary_sinks.questions.answer import format_exclusions, verdict_of
-from secondary_sinks.statistics.intervals import outcome_of, share_over_texts, too_few
-from secondary_sinks.types import SHARE, Verdict
+from secondary_sinks.statistics import outcome_of, share_over_texts, too_few
+from secondary_sinks.types import SHARE_UNIT, Verdict
 
 NO_TWIN = "without a token twin that is no sink"
 CONTROLS = (
@@ -108,7 +108,7 @@ def _verdict(
         "; ".join(filter(None, [words, missing])),
         interval,
         statistic=STATISTIC,
-        unit=SHARE,
+        unit=SHARE_UNIT,
         controls=CONTROLS + format_exclusions(left_out),
         n_claims=HALVES,
     )

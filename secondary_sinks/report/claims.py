@@ -8,8 +8,8 @@ from typing import Any
 
 from secondary_sinks.questions import QUESTIONS, Answer
 from secondary_sinks.report.words import count, sentence
-from secondary_sinks.statistics.intervals import CONFIDENCE
-from secondary_sinks.types import SHARE
+from secondary_sinks.statistics import CONFIDENCE
+from secondary_sinks.types import SHARE_UNIT
 
 ROLES = "Writers and enablers"
 """Title of the verdicts of the roles, which a run has without being asked."""
@@ -93,7 +93,7 @@ def number_of(unit: str, value: float) -> str:
     """
     if math.isnan(value):
         return ""
-    return f"{value:.0%}" if unit == SHARE else f"{value:.2f}"
+    return f"{value:.0%}" if unit == SHARE_UNIT else f"{value:.2f}"
 
 
 def _claim(question: str, verdict: Mapping[str, Any]) -> Claim:
@@ -118,7 +118,7 @@ def _claim(question: str, verdict: Mapping[str, Any]) -> Claim:
         statistic=verdict["statistic"],
         sample=sample if verdict["n_sinks"] else "",
         controls=verdict["controls"],
-        bar=_bar(low, value, high) if known and unit == SHARE else None,
+        bar=_bar(low, value, high) if known and unit == SHARE_UNIT else None,
         n_claims=verdict.get("n_claims", 1),
         known=known,
     )

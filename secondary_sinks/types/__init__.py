@@ -7,7 +7,7 @@ is therefore `mass[l + 1]`. Tensors are on the CPU in float32; missing is NaN.
 
 from secondary_sinks.types.edit_kinds import EDIT_KINDS, SITES, EditKind, Given, Site
 from secondary_sinks.types.edits import Cell, Edit, as_cell, dump_cells, load_cells
-from secondary_sinks.types.effects import SHARE, Effect, Effects, LayerEffect, Verdict
+from secondary_sinks.types.effects import SHARE_UNIT, Effect, Effects, LayerEffect, Verdict
 from secondary_sinks.types.formation import Formation, FormationEvent, MlpAnatomy, MlpStage
 from secondary_sinks.types.levels import Level, LevelCell, Levels
 from secondary_sinks.types.sinks import Sink, SinkTable, censoring, format_layers, parse_layers
@@ -23,7 +23,7 @@ from secondary_sinks.types.weakening import (
 __all__ = [
     "EDIT_KINDS",
     "LAYER_POS",
-    "SHARE",
+    "SHARE_UNIT",
     "SITES",
     "Cell",
     "Edit",

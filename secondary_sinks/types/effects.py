@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-SHARE = "share"
+SHARE_UNIT = "share"
 """Unit of a number from 0 to 1 (a difference of two: -1 to 1) that is shown in per cent."""
 
 
@@ -119,7 +119,7 @@ class Verdict:
     general: str = ""
     """The same claim without its layer, where it names one: alike for all layers and models."""
     unit: str = ""
-    """Unit of value, low and high: `SHARE` for shares of a whole; empty for plain numbers."""
+    """Unit of value, low and high: `SHARE_UNIT` for shares of a whole; empty for plain numbers."""
     n_claims: int = 1
     """Claims of the same report that the interval was corrected for: all of them hold together
     at `confidence`."""

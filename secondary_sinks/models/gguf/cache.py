@@ -20,7 +20,7 @@ from typing import Any
 
 from secondary_sinks import files
 from secondary_sinks.errors import ModelError, SinkWarning
-from secondary_sinks.foreign import alone, load_tokenizer, load_weights
+from secondary_sinks.foreign import folder_with_only, load_tokenizer, load_weights
 from secondary_sinks.models import memory
 from secondary_sinks.models.gguf import header as gguf_file
 from secondary_sinks.models.gguf import ropes as gguf_ropes
@@ -173,7 +173,7 @@ def _from_transformers(gguf: Path) -> tuple[Any, Any, dict[str, Any]]:
     place: dict[str, Any] = {"gguf_file": gguf.name, "trusted": False}
     try:
         # Files next to it are of another model, may name code, and are not in the cache's key.
-        with alone(gguf) as folder:
+        with folder_with_only(gguf) as folder:
             tokenizer = load_tokenizer(folder, **place)
             model, found = load_weights(
                 folder,

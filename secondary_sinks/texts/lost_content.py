@@ -20,7 +20,7 @@ LEAST_KEPT = 16
 """Characters of a content that must be there to say that only the rest is missing."""
 
 
-def losses(messages: Sequence[Message], fed: str) -> list[str]:
+def find_lost_content(messages: Sequence[Message], fed: str) -> list[str]:
     """What each message says that `fed` does not, in words; nothing where all of it is there."""
     found, at = [], 0
     for number, message in enumerate(messages, start=1):
@@ -33,13 +33,13 @@ def losses(messages: Sequence[Message], fed: str) -> list[str]:
     return found
 
 
-def marked(messages: Sequence[Message], mark: str) -> list[Message]:
+def add_marks(messages: Sequence[Message], mark: str) -> list[Message]:
     """The same messages, with a mark at the end of each content."""
     return [_marked(message, mark) for message in messages]
 
 
-def unmarked(messages: Sequence[Message], fed: str, mark: str) -> list[str]:
-    """Contents that a string made of `marked` messages does not hold up to their marks, in words.
+def find_unmarked(messages: Sequence[Message], fed: str, mark: str) -> list[str]:
+    """Contents that are not in a string up to their marks (`add_marks`), described for a message.
 
     They may still stand in the string by accident: `user` stands in every template.
     """

@@ -9,7 +9,7 @@ from secondary_sinks.cli.entry import run
 from secondary_sinks.errors import TextError
 from secondary_sinks.runs.generate import read_prompts
 from secondary_sinks.texts import parse_jsonl, read_texts
-from secondary_sinks.texts.sizes import LONGEST_LINE, LONGEST_TEXT, MOST_LINES
+from secondary_sinks.texts.limits import LONGEST_LINE, LONGEST_TEXT, MOST_LINES
 
 LINE = '{"text": "a b"}\n'
 

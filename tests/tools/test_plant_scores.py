@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from secondary_sinks.testing import plant_scores as plants
-from secondary_sinks.testing.plant_scores import (
+from tools import plant_scores as plants
+from tools.plant_scores import (
     CONDITIONS,
     CRITERIA,
     Score,

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from secondary_sinks.errors import TextError
-from secondary_sinks.texts import templates
+from secondary_sinks.texts import template_process
 from tests.texts import templates as published
 from tests.tiny import TEMPLATE, tiny_tokenizer
 
@@ -14,7 +14,7 @@ FOREVER = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% 
 
 
 def rendered(template, **variables):
-    return templates.render(tiny_tokenizer(template), TALK, variables)
+    return template_process.render_template(tiny_tokenizer(template), TALK, variables)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_it_is_what_transformers_renders(template, answer):
 
 def test_a_template_without_end_is_ended_and_others_go_on(monkeypatch):
     rendered(TEMPLATE)  # the process is there
-    monkeypatch.setattr(templates, "SECONDS", 0.3)
+    monkeypatch.setattr(template_process, "SECONDS", 0.3)
     start = time.monotonic()
     with pytest.raises(TextError, match=r"it takes longer than 0\.3 s"):
         rendered(FOREVER)
@@ -65,4 +65,4 @@ def test_what_a_template_must_not_do_is_refused(name):
 def test_of_several_templates_one_must_be_the_default():
     tokenizer = tiny_tokenizer({"one": TEMPLATE, "two": TEMPLATE})
     with pytest.raises(TextError, match="no default"):
-        templates.render(tokenizer, TALK, {})
+        template_process.render_template(tokenizer, TALK, {})

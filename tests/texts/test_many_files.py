@@ -4,7 +4,7 @@ import pytest
 
 from secondary_sinks.errors import TextError
 from secondary_sinks.texts import Text
-from secondary_sinks.texts.several import read_all, refuse_same_ids
+from secondary_sinks.texts.many_files import read_many, refuse_same_ids
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def files(tmp_path, monkeypatch):
 
 
 def test_an_id_of_several_files_is_preceded_by_the_name_of_its_file(files):
-    found = read_all(["a/t.jsonl", "c.jsonl"])
+    found = read_many(["a/t.jsonl", "c.jsonl"])
     assert [(one.text_id, one.plain) for one in found] == [
         ("t.jsonl:line-1", "one of them"),
         ("c.jsonl:line-1", "three of them"),
@@ -27,7 +27,7 @@ def test_an_id_of_several_files_is_preceded_by_the_name_of_its_file(files):
 
 
 def test_files_of_one_name_are_told_apart_by_their_paths(files):
-    found = read_all(["a/t.jsonl", "b/t.jsonl"])
+    found = read_many(["a/t.jsonl", "b/t.jsonl"])
     assert [(one.text_id, one.plain) for one in found] == [
         ("a/t.jsonl:line-1", "one of them"),
         ("b/t.jsonl:line-1", "two of them"),
@@ -38,7 +38,7 @@ def test_files_of_one_name_are_told_apart_by_their_paths(files):
 def test_a_file_that_is_given_twice_is_refused_with_both_paths(files, again):
     (files / "link.jsonl").symlink_to("a/t.jsonl")
     with pytest.raises(TextError, match="are the same texts; give them once") as caught:
-        read_all(["a/t.jsonl", again])
+        read_many(["a/t.jsonl", again])
     assert "'a/t.jsonl' and " in str(caught.value)
     assert repr(again) in str(caught.value)
 
@@ -46,7 +46,7 @@ def test_a_file_that_is_given_twice_is_refused_with_both_paths(files, again):
 def test_a_copy_of_a_file_is_refused_with_both_places(files):
     (files / "b" / "t.jsonl").write_bytes((files / "a" / "t.jsonl").read_bytes())
     with pytest.raises(TextError, match=r"'a/t.jsonl:1' and 'b/t.jsonl:1' are the same text"):
-        read_all(["a/t.jsonl", "b/t.jsonl"])
+        read_many(["a/t.jsonl", "b/t.jsonl"])
 
 
 def test_an_id_that_looks_like_a_name_and_an_id_is_refused(files):
@@ -54,7 +54,7 @@ def test_an_id_that_looks_like_a_name_and_an_id_is_refused(files):
         '{"id": "t.jsonl:line-1", "text": "of its own"}\n{"id": "line-1", "text": "c d"}\n'
     )
     with pytest.raises(TextError, match=r"id 't.jsonl:line-1': 'a/t.jsonl:1' and 'c.jsonl:1'"):
-        read_all(["a/t.jsonl", "c.jsonl"])
+        read_many(["a/t.jsonl", "c.jsonl"])
 
 
 def test_texts_in_python_need_ids_of_their_own():
@@ -65,4 +65,4 @@ def test_texts_in_python_need_ids_of_their_own():
 
 def test_a_data_set_twice_is_refused():
     with pytest.raises(TextError, match="are the same texts"):
-        read_all(["hf:a:train:text", "hf:a:train:text"])
+        read_many(["hf:a:train:text", "hf:a:train:text"])

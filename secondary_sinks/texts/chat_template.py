@@ -4,14 +4,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from secondary_sinks.errors import TextError
-from secondary_sinks.texts.losses import losses, marked, unmarked
+from secondary_sinks.texts.lost_content import (
+    add_marks,
+    find_lost_content,
+    find_unmarked,
+)
 from secondary_sinks.texts.text import Message
 
 MARKS = [chr(code) for code in range(0xE000, 0xF8FF)]
 """Characters for private use, of which one marks the ends of contents."""
 
 
-def rendered(
+def apply_chat_template(
     text_id: str,
     messages: Sequence[Message],
     tokenizer: Any,
@@ -27,33 +31,44 @@ def rendered(
     end, or (unless `lossy`) leaves out something that a message says; that message ends with
     `choices`.
     """
-    from secondary_sinks.texts.templates import render
+    from secondary_sinks.texts.template_process import render_template
 
     given = {**(options or {}), "add_generation_prompt": answer}
     try:
-        fed = render(tokenizer, messages, given)
+        fed = render_template(tokenizer, messages, given)
     except TextError as error:
         raw = "; use --feed raw" if choices else ""
         raise TextError(
             f"text {text_id!r} does not fit the chat template ({error}){raw}"
         ) from error
-    lost = [] if lossy else losses(messages, fed) or _overlooked(messages, tokenizer, given)
+    lost = (
+        []
+        if lossy
+        else find_lost_content(messages, fed)
+        or _find_accidental_matches(messages, tokenizer, given)
+    )
     if lost:
-        raise TextError(f"text {text_id!r}: the chat template leaves out {said(lost)}{choices}")
+        raise TextError(
+            f"text {text_id!r}: the chat template leaves out {format_losses(lost)}{choices}"
+        )
     return fed
 
 
-def _overlooked(messages: Sequence[Message], tokenizer: Any, given: Mapping[str, Any]) -> list[str]:
+def _find_accidental_matches(
+    messages: Sequence[Message], tokenizer: Any, given: Mapping[str, Any]
+) -> list[str]:
     """Contents that stand in what is fed only because the template itself writes the same."""
-    from secondary_sinks.texts.templates import render
+    from secondary_sinks.texts.template_process import render_template
 
     mark = next(mark for mark in MARKS if mark not in str(messages))
     try:
-        return unmarked(messages, render(tokenizer, marked(messages, mark), given), mark)
+        return find_unmarked(
+            messages, render_template(tokenizer, add_marks(messages, mark), given), mark
+        )
     except TextError:  # the template takes these contents only as they are
         return []
 
 
-def said(lost: Sequence[str]) -> str:
+def format_losses(lost: Sequence[str]) -> str:
     """The first of several losses, and how many more there are."""
     return lost[0] + (f", and {len(lost) - 1} more" if len(lost) > 1 else "")

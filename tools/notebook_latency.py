@@ -1,6 +1,6 @@
 """How long the explorer takes from a click to what it shows.
 
-    python -m secondary_sinks.notebook.latency smollm2-135m
+    python -m tools.notebook_latency smollm2-135m
 
 prints the table that stands in docs/notebook.md: edits of ever other tokens, from the message of
 the page to all traits being set, the control and the figures included. What the browser then needs

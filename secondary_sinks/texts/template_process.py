@@ -31,7 +31,7 @@ LENGTH = 1_000_000
 _RESERVED = set(inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters)
 
 
-def render(
+def render_template(
     tokenizer: Any, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]
 ) -> str:
     """What the chat template of a tokenizer writes for messages; `variables` are given to it.

@@ -9,13 +9,13 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from secondary_sinks.errors import SinkError
-from secondary_sinks.plots.labels import caption, inert
+from secondary_sinks.plots.labels import plain_label, token_label
 from secondary_sinks.plots.theme import colour_of, finish, log_axis
 
 COLUMNS = ("row", "col", "group", "x", "y", "label")
 
 
-def clouds(
+def scatter_panels(
     frame: pd.DataFrame,
     *,
     x_title: str | Sequence[str] = "",
@@ -40,7 +40,7 @@ def clouds(
         raise SinkError(f"there is {wrong} in the frame of a figure of points; nothing to draw")
     rows, cols = (list(dict.fromkeys(frame[name])) for name in ("row", "col"))
     named = titles or {at: ", ".join(word for word in at if word) for at in product(rows, cols)}
-    heads = [caption(named.get(at, "")) for at in product(rows, cols)]
+    heads = [plain_label(named.get(at, "")) for at in product(rows, cols)]
     figure = make_subplots(
         rows=len(rows), cols=len(cols), subplot_titles=heads, vertical_spacing=0.09
     )
@@ -71,9 +71,9 @@ def _points(points: pd.DataFrame, group: str, index: int, legend: bool) -> go.Sc
         y=points["y"],
         mode="markers",
         marker={"size": 7, "opacity": 0.75, "color": colour_of(group, index)},
-        name=caption(str(group)),
-        legendgroup=caption(str(group)),
+        name=plain_label(str(group)),
+        legendgroup=plain_label(str(group)),
         showlegend=legend,
-        customdata=[inert(str(label)) for label in points["label"]],
+        customdata=[token_label(str(label)) for label in points["label"]],
         hovertemplate="%{customdata}<br>%{x:.3g}, %{y:.3g}<extra></extra>",
     )

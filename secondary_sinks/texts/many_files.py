@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from secondary_sinks.errors import TextError
-from secondary_sinks.texts.read import bundled_corpus, read_texts
+from secondary_sinks.texts.read_files import bundled_corpus, read_texts
 from secondary_sinks.texts.text import Text
 
 
-def read_all(paths: Sequence[str]) -> list[Text]:
+def read_many(paths: Sequence[str]) -> list[Text]:
     """Texts of several files, or of the package.
 
     An id that stands in several files is preceded by the name of its file, or by its path where

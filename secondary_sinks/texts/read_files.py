@@ -5,8 +5,8 @@ from pathlib import Path
 
 from secondary_sinks import files
 from secondary_sinks.errors import TextError
+from secondary_sinks.texts.limits import check_bytes, check_lengths, split_json_lines
 from secondary_sinks.texts.records import load_object, plain_text, text_of
-from secondary_sinks.texts.sizes import check_bytes, json_lines, of_length
 from secondary_sinks.texts.text import Text
 
 
@@ -36,7 +36,7 @@ def read_texts(path: str | Path) -> list[Text]:
                 f"{str(path)!r} is not text: character {place} is NUL; save it as UTF-8"
             )
         name = path.stem.encode(errors="backslashreplace").decode()
-        return of_length([plain_text(content, name, str(path))], str(path))
+        return check_lengths([plain_text(content, name, str(path))], str(path))
     return parse_jsonl(content, str(path))
 
 
@@ -56,7 +56,7 @@ def read_utf8(path: Path, expected: str) -> str:
 def parse_jsonl(content: str, name: str) -> list[Text]:
     """Texts from JSON lines; blank lines are skipped, ids must differ."""
     texts: dict[str, Text] = {}
-    for number, line in enumerate(json_lines(content, name), start=1):
+    for number, line in enumerate(split_json_lines(content, name), start=1):
         if not line.strip():
             continue
         text = _parse_line(line, number, f"{name}:{number}")
@@ -66,7 +66,7 @@ def parse_jsonl(content: str, name: str) -> list[Text]:
         texts[text.text_id] = text
     if not texts:
         raise TextError(f"{name!r} holds no texts; expected at least one JSON line")
-    return of_length(list(texts.values()), name)
+    return check_lengths(list(texts.values()), name)
 
 
 def _parse_line(line: str, number: int, where: str) -> Text:

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from secondary_sinks.statistics.exact import (
+from secondary_sinks.statistics import (
     DIFFERENCE,
-    least_texts,
     mean_over_texts,
     median_over_texts,
-    p_of_mean,
+    min_texts,
     share_over_texts,
-    tail_of,
+    tail_probability,
 )
+from secondary_sinks.statistics.over_texts import p_of_mean
 from tests.marks import thinned
 
 PROMISE = 0.025
@@ -46,8 +46,8 @@ def test_shares_are_falsely_said_to_be_more_than_half_no_more_often_than_promise
     """All sinks of a text share one fate, which is a coin: the worst case, in exact numbers."""
     above = said(range(n + 1), n, n_claims=n_claims)
     false = Fraction(sum(comb(n, k) for k in np.flatnonzero(above)), 2**n)
-    assert false <= Fraction(tail_of(n_claims))
-    assert above.any() == (n >= least_texts(n_claims))
+    assert false <= Fraction(tail_probability(n_claims))
+    assert above.any() == (n >= min_texts(n_claims))
     # No valid test can say it of a smaller number of texts that agree; ours lags by one at most.
     needed = next((k for k in range(n + 1) if stats.binom.sf(k - 1, n, 0.5) <= PROMISE), None)
     if n_claims == 1 and needed is not None:
@@ -102,8 +102,8 @@ def test_a_median_is_wrong_no_more_often_than_promised(n, n_claims):
     for k in range(n + 1):  # k texts above
         got = median_over_texts([1.0] * k + [-1.0] * (n - k), named(n), n_claims=n_claims)
         false += Fraction(comb(n, k), 2**n) * bool(got.low > 0)
-        assert np.isnan(got.low) == (n < least_texts(n_claims))
-    assert false <= Fraction(tail_of(n_claims))
+        assert np.isnan(got.low) == (n < min_texts(n_claims))
+    assert false <= Fraction(tail_probability(n_claims))
 
 
 @pytest.mark.parametrize("n", thinned([6, 12, 30], [12]))

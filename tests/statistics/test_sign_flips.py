@@ -6,7 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from secondary_sinks.statistics.signflips import EXACT, LEAST, TAIL, sign_flip_interval
+from secondary_sinks.statistics import min_texts, sign_flip_interval, tail_probability
+from secondary_sinks.statistics.sign_flips import ALL_SUBSETS_UP_TO
+
+TAIL, FEWEST = tail_probability(1), min_texts()
 
 
 def flipped_p(values, centre):
@@ -17,7 +20,8 @@ def flipped_p(values, centre):
 
 
 def test_six_that_agree_are_the_fewest_that_say_anything():
-    assert 2.0**-LEAST <= TAIL < 2.0 ** -(LEAST - 1)
+    assert FEWEST == 6
+    assert 2.0**-FEWEST <= TAIL < 2.0 ** -(FEWEST - 1)
     assert math.isnan(sign_flip_interval(np.arange(1.0, 6))[1])
     assert sign_flip_interval(np.array([3.0, 1, 2, np.nan, 6, 5, 4])) == (3.5, 1.0, 6.0)
 
@@ -44,7 +48,7 @@ def test_the_error_rate_of_each_side_holds_exactly(n):
 
 
 def test_of_many_numbers_subsets_are_drawn_and_the_ends_are_close():
-    values = np.random.default_rng(1).normal(1.0, 1.0, EXACT + 14)
+    values = np.random.default_rng(1).normal(1.0, 1.0, ALL_SUBSETS_UP_TO + 14)
     mean, low, high = sign_flip_interval(values)
     reach = 2.045 * values.std(ddof=1) / math.sqrt(len(values))
     assert (mean - low, high - mean) == (pytest.approx(reach, rel=0.15),) * 2

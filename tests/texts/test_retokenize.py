@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from secondary_sinks.texts import Text
-from secondary_sinks.texts.again import kept, tokenize_again
+from secondary_sinks.texts.retokenize import retokenize, to_record
 from tests.tiny import TEMPLATE, tiny_tokenizer
 
 NOW = "{{ strftime_now('%H:%M:%S.%f') }} " + TEMPLATE
@@ -15,24 +15,24 @@ TALK = Text(text_id="t", messages=({"role": "user", "content": "Who?"},))
 
 
 def as_stored(text, tokenizer, feed="auto"):
-    fed, other = tokenize_again(text, tokenizer, feed, None)
+    fed, other = retokenize(text, tokenizer, feed, None)
     assert not other
-    return fed, json.loads(json.dumps(kept(fed)))
+    return fed, json.loads(json.dumps(to_record(fed)))
 
 
 def test_what_was_fed_first_is_fed_again_and_said():
     tokenizer = tiny_tokenizer(NOW)
     fed, before = as_stored(TALK, tokenizer)
-    again, other = tokenize_again(TALK, tokenizer, "auto", before)
+    again, other = retokenize(TALK, tokenizer, "auto", before)
     assert other
     assert (again.tokens.tolist(), again.fed) == (fed.tokens.tolist(), fed.fed)
-    assert kept(again) == before
+    assert to_record(again) == before
 
 
 def test_nothing_is_said_where_the_ids_are_the_same_anyway():
     tokenizer = tiny_tokenizer(TEMPLATE)
     fed, before = as_stored(TALK, tokenizer)
-    again, other = tokenize_again(TALK, tokenizer, "auto", before)
+    again, other = retokenize(TALK, tokenizer, "auto", before)
     assert not other
     assert again.tokens.tolist() == fed.tokens.tolist()
 
@@ -51,7 +51,7 @@ OTHERS = {
 def test_ids_of_something_else_are_not_used(name):
     _, before = as_stored(TALK, tiny_tokenizer(NOW))
     text, template, feed = OTHERS[name]
-    again, other = tokenize_again(text, tiny_tokenizer(template), feed, before)
+    again, other = retokenize(text, tiny_tokenizer(template), feed, before)
     assert not other
     assert again.tokens.tolist() != before["token_ids"]
 
@@ -60,4 +60,4 @@ def test_ids_of_another_tokenizer_are_not_used():
     _, before = as_stored(TALK, tiny_tokenizer(NOW))
     larger = tiny_tokenizer(NOW)
     larger.add_tokens(["Who?"])
-    assert not tokenize_again(TALK, larger, "auto", before)[1]
+    assert not retokenize(TALK, larger, "auto", before)[1]

@@ -4,16 +4,16 @@ import textwrap
 
 import plotly.graph_objects as go
 
-from secondary_sinks.plots.labels import caption
+from secondary_sinks.plots.labels import plain_label
 from secondary_sinks.plots.theme import finish
 
 WIDTH = 60
 """Characters in a line, so that it fits a phone."""
 
 
-def notice(words: str) -> go.Figure:
+def message_figure(words: str) -> go.Figure:
     """A figure without data that says why, in words."""
-    lines = [caption(line) for line in textwrap.wrap(words, WIDTH)]
+    lines = [plain_label(line) for line in textwrap.wrap(words, WIDTH)]
     figure = go.Figure()
     figure.add_annotation(
         text="<br>".join(lines),

@@ -28,7 +28,7 @@ def check_bytes(path: Path) -> None:
         )
 
 
-def json_lines(content: str, name: str) -> list[str]:
+def split_json_lines(content: str, name: str) -> list[str]:
     """The lines of a file. Raises `TextError` for too many, or one that is too long."""
     content = content.rstrip("\n")
     n_lines = content.count("\n") + 1
@@ -47,7 +47,7 @@ def json_lines(content: str, name: str) -> list[str]:
     return lines
 
 
-def of_length(texts: Sequence[Text], name: str) -> list[Text]:
+def check_lengths(texts: Sequence[Text], name: str) -> list[Text]:
     """The texts. Raises `TextError` for one that is too long, or has too long an id."""
     for text in texts:
         if len(text.text_id) > LONGEST_ID:

@@ -1,6 +1,6 @@
 """How well do the criteria find what was planted? Random plants, by condition.
 
-    python -m secondary_sinks.testing.plant_scores --plants 100
+    python -m tools.plant_scores --plants 100
 
 prints the table that stands in docs/plants.md. Within the margins that `MARGINS` states, nothing
 that was planted may be missed and nothing else may be found; outside of them a criterion may
