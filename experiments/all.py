@@ -28,8 +28,7 @@ from experiments.written import RECORD, in_words, without_nan, write
 from secondary_sinks import bundled_corpus, files, read_texts
 from secondary_sinks.cli import run_app, say
 from secondary_sinks.errors import SinkError
-from secondary_sinks.runs import RunFolder
-from secondary_sinks.runs.as_csv import escape_text
+from secondary_sinks.runs import RunFolder, escape_text
 
 NAMES = tuple(BY_NAME)
 FAILED = "failed"

@@ -8,7 +8,7 @@ import typer
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, judged, unanswered, why_no_sinks
 from secondary_sinks import Verdict, mlp_anatomy
-from secondary_sinks.attribution.anatomy import GATED, PLAIN
+from secondary_sinks.attribution import GATED_STAGES, PLAIN_STAGES
 from secondary_sinks.plots import interval_lines
 from secondary_sinks.statistics import median_over_texts
 
@@ -28,7 +28,7 @@ METHOD = (
 )
 REFUTATION = "What the MLP writes at sinks has a cosine of less than one half."
 CLAIM = "the MLP of the creation layer maps sinks to the primary's direction"
-STAGES = (*dict.fromkeys((*GATED, *PLAIN)), "written")
+STAGES = (*dict.fromkeys((*GATED_STAGES, *PLAIN_STAGES)), "written")
 COLUMNS = {
     "stage": "input, gate, up, act, act*up, down: as the primary's; written: as its residual",
     "role": "sink or control",

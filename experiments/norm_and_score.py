@@ -9,9 +9,9 @@ import typer
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, judged, places, unanswered, who, why_no_sinks
 from secondary_sinks import Trace, Verdict
-from secondary_sinks.causal.outcome import readers
+from secondary_sinks.causal import readers
 from secondary_sinks.plots import scatter_panels
-from secondary_sinks.questions.matched_pairs import MatchedPair
+from secondary_sinks.questions import MatchedPair
 from secondary_sinks.statistics import (
     MIN_IN_TEXT,
     PERMUTATIONS,

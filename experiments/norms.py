@@ -8,9 +8,9 @@ import pandas as pd
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, judged, unanswered, who, why_no_sinks
 from secondary_sinks import Trace, Verdict
-from secondary_sinks.causal.outcome import readers
+from secondary_sinks.causal import readers
 from secondary_sinks.plots import layer_profiles
-from secondary_sinks.questions.matched_pairs import MatchedPair
+from secondary_sinks.questions import MatchedPair
 from secondary_sinks.statistics import share_over_texts
 
 NAME, QUESTION = "norms", "How long are residuals, keys and values of sinks?"

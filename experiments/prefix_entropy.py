@@ -13,7 +13,7 @@ from secondary_sinks import Verdict
 from secondary_sinks.measures import prefix_entropies
 from secondary_sinks.observation import activations
 from secondary_sinks.plots import interval_lines
-from secondary_sinks.questions.matched_pairs import MatchedPair, TextPairs
+from secondary_sinks.questions import MatchedPair, TextPairs
 from secondary_sinks.statistics import median_over_texts
 
 NAME, QUESTION = "prefix_entropy", "What do secondary sinks do to the entropy of the text so far?"

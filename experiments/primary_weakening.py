@@ -10,10 +10,9 @@ from experiments.answers import forming_of
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, unanswered, why_no_sinks
 from secondary_sinks import Verdict, primary_weakening, redistribution, restoration
-from secondary_sinks.detection.weakening import WINDOW
+from secondary_sinks.detection import WEAKENING_WINDOW
 from secondary_sinks.plots import interval_dots, interval_lines
-from secondary_sinks.questions.necessity import EDITS
-from secondary_sinks.questions.redistribution import MATERIAL
+from secondary_sinks.questions import EDITS, MATERIAL
 
 NAME, QUESTION = "primary_weakening", "Does the primary weaken as secondary sinks arise?"
 PAPER = (
@@ -75,7 +74,7 @@ def run(
     *,
     window: Annotated[
         int, typer.Option(min=1, help="Layers before and after that are compared.")
-    ] = WINDOW,
+    ] = WEAKENING_WINDOW,
     restore: Annotated[
         bool, typer.Option(help="Also remove each sink, and see who gets its attention.")
     ] = True,

@@ -19,10 +19,15 @@ import plotly.graph_objects as go
 from secondary_sinks import SinkTable, Trace, Verdict, bundled_corpus, load_model, read_texts
 from secondary_sinks.models import HookedModel
 from secondary_sinks.plots import message_figure
-from secondary_sinks.questions.answer import Words, format_exclusions, sum_counts, verdict_of
-from secondary_sinks.questions.matched_pairs import MatchedPair, TextPairs, match_pairs
-from secondary_sinks.runs import analyse, describe
-from secondary_sinks.runs.about import fed_first
+from secondary_sinks.questions import (
+    MatchedPair,
+    TextPairs,
+    format_exclusions,
+    match_pairs,
+    sum_counts,
+    verdict_of,
+)
+from secondary_sinks.runs import analyse, describe, fed_first
 from secondary_sinks.statistics import HALF, Interval, outcome_of, too_few
 from secondary_sinks.texts import TokenizedText, check_feed, retokenize
 from secondary_sinks.types import SHARE_UNIT
@@ -236,7 +241,7 @@ def judged(
 
     Inconclusive where there are too few sinks or texts to say anything, and then `why` says that.
     """
-    words: Words = {
+    words: dict[str, Any] = {
         "statistic": statistic,
         "unit": unit,
         "controls": controls + format_exclusions(left_out or {}),

@@ -12,13 +12,11 @@ import typer
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, judged, unanswered
 from secondary_sinks import SinkTable, Verdict, find_levels
-from secondary_sinks.detection import read_released
-from secondary_sinks.detection.levels import LEAST_TEXTS, counts_for_levels
+from secondary_sinks.detection import LEAST_TEXTS, counts_for_levels, read_released
 from secondary_sinks.plots import level_heatmap, level_heatmaps
 from secondary_sinks.statistics import share_over_texts
 from secondary_sinks.texts import read_utf8, split_json_lines
-from secondary_sinks.types import Levels
-from secondary_sinks.types.levels import FREQUENT
+from secondary_sinks.types import FREQUENT, Levels
 
 NAME, QUESTION = "sink_levels", "At which layers do secondary sinks arise, and for how long?"
 PAPER = (

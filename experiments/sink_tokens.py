@@ -9,7 +9,7 @@ import pandas as pd
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, judged, unanswered
 from secondary_sinks import Verdict
-from secondary_sinks.detection.levels import counts_for_levels
+from secondary_sinks.detection import counts_for_levels
 from secondary_sinks.plots import count_bars
 from secondary_sinks.statistics import Interval, jackknife, share_over_texts
 from secondary_sinks.types import Sink

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import importlib
 import re
 import subprocess
 import sys
@@ -129,6 +130,25 @@ def test_only_rooms_of_models_import_transformer_lens():
         assert room_of(file) in makers or "transformer_lens" not in foreign, file
         readers = makers | {"foreign", "texts"}
         assert room_of(file) in readers or "transformers" not in foreign, file
+
+
+EXPERIMENTS = sorted((PACKAGE.parent / "experiments").glob("*.py"))
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
+def test_experiments_import_public_names_only(file):
+    """From `secondary_sinks` or a room of it, never from a module of a room."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            assert not [one.name for one in node.names if one.name.startswith("secondary_sinks")]
+        elif isinstance(node, ast.ImportFrom) and str(node.module).startswith("secondary_sinks"):
+            assert node.module.count(".") <= 1, node.module
+            room, asked = importlib.import_module(node.module), {one.name for one in node.names}
+            public = getattr(room, "__all__", None) or [
+                name for name in dir(room) if name[0] != "_"
+            ]
+            rooms = ARROWS if node.module == "secondary_sinks" else ()
+            assert asked <= {*public, *rooms}, node.module
 
 
 def test_every_module_has_a_docstring_and_stays_readable():

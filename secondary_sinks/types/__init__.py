@@ -9,7 +9,7 @@ from secondary_sinks.types.edit_kinds import EDIT_KINDS, SITES, EditKind, Given,
 from secondary_sinks.types.edits import Cell, Edit, as_cell, dump_cells, load_cells
 from secondary_sinks.types.effects import SHARE_UNIT, Effect, Effects, LayerEffect, Verdict
 from secondary_sinks.types.formation import Formation, FormationEvent, MlpAnatomy, MlpStage
-from secondary_sinks.types.levels import Level, LevelCell, Levels
+from secondary_sinks.types.levels import FREQUENT, Level, LevelCell, Levels
 from secondary_sinks.types.sinks import Sink, SinkTable, censoring, format_layers, parse_layers
 from secondary_sinks.types.thresholds import Thresholds
 from secondary_sinks.types.trace import LAYER_POS, Trace, read_by_next
@@ -22,6 +22,7 @@ from secondary_sinks.types.weakening import (
 
 __all__ = [
     "EDIT_KINDS",
+    "FREQUENT",
     "LAYER_POS",
     "SHARE_UNIT",
     "SITES",
