@@ -22,7 +22,7 @@ ARROWS = {
     "measures": {"errors"},
     "texts": GROUND,
     "layerwise": GROUND | {"measures"},
-    "models": GROUND | {"layerwise"},
+    "models": GROUND | {"measures", "layerwise"},
     "observation": GROUND | {"measures", "layerwise", "models"},
     "detection": GROUND,
     "causal": GROUND | {"measures", "layerwise", "observation", "detection"},

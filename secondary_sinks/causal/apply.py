@@ -8,8 +8,8 @@ from torch import Tensor
 
 from secondary_sinks.causal.donors import Donors, shaped
 from secondary_sinks.causal.edit_kinds import SITES, edited
-from secondary_sinks.layerwise.interface import hook_name
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
+from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.types import Cell, Edit
 
 Target = tuple[int, Edit, int]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from secondary_sinks.causal.edit_kinds import DIRECTED, KINDS, OVER, SITES, VALUED, is_possible
 from secondary_sinks.errors import EditError
-from secondary_sinks.layerwise.interface import hook_name
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.types import Cell, Edit, Trace
 
 
