@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from secondary_sinks.errors import ModelError, UnsupportedModelError
 from secondary_sinks.layerwise.protocol import is_bridge
-from secondary_sinks.models import memory
+from secondary_sinks.models import model_size
 from secondary_sinks.models.configs import architecture_of, check_architecture
 from secondary_sinks.models.original.read import read_original
 from secondary_sinks.models.original.sources import resolve
@@ -79,10 +79,10 @@ def load_model(
     _refuse_not_finite(original.model)
     if not as_bridge:
         check_architecture(architecture_of(original.model))
-    size = memory.size_of(original.model, original.name)
+    size = model_size.size_of(original.model, original.name)
     if device is not None and n_devices == 1 and not device.startswith(original.model.device.type):
-        memory.require(size, device)  # before the weights are moved there
-    with memory.watched(size, device):
+        model_size.require_memory(size, device)  # before the weights are moved there
+    with model_size.explain_out_of_memory(size, device):
         expected = expect(original.model) if "original" not in skip else None
         hooked = _hooked(original._replace(tokenizer=tokenizer), as_bridge, device, n_devices)
     del original

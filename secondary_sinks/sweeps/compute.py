@@ -18,8 +18,8 @@ from secondary_sinks.causal.recipes import edit_at
 from secondary_sinks.causal.replay import Replay, replay_groups
 from secondary_sinks.detection import detect
 from secondary_sinks.errors import SinkError
+from secondary_sinks.memory import is_out_of_memory
 from secondary_sinks.models import HookedModel
-from secondary_sinks.models.memory import is_out_of_memory
 from secondary_sinks.models.original.hub import provenance
 from secondary_sinks.models.original.sources import resolve
 from secondary_sinks.observation import observe

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from secondary_sinks.models import memory
+from secondary_sinks.models import model_size
 from secondary_sinks.models.original import config as declared
 from secondary_sinks.models.original import tokenizer as vocabulary
 from secondary_sinks.models.original.read import place_of, quiet
@@ -43,7 +43,7 @@ def outline(source: Source, *, trust_remote_code: bool = False) -> Outline:
             n_ctx=getattr(text, "max_position_embeddings", None),
             d_model=int(text.hidden_size),
             d_vocab=int(text.vocab_size),
-            parameters=memory.parameters_of(
+            parameters=model_size.count_parameters(
                 config, trusted=trust_remote_code and not declared.is_native(config)
             ),
             tokenizer=tokenizer,

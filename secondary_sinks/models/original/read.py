@@ -18,7 +18,7 @@ from transformers.utils import logging as hf_logging
 
 from secondary_sinks.errors import DamagedModelError, ModelError, reason
 from secondary_sinks.foreign import load_weights
-from secondary_sinks.models import memory
+from secondary_sinks.models import model_size
 from secondary_sinks.models.gguf import cache as gguf_cache
 from secondary_sinks.models.original import checkpoint, hub
 from secondary_sinks.models.original import config as declared
@@ -73,14 +73,14 @@ def read_original(
             place.folder, place.name, trust_remote_code=trust_remote_code
         )
         vocabulary.check_tokenizer(tokenizer, config.vocab_size, place.name)
-        _fetch_weights(place, config, dtype, memory.device_of(device_map))
+        _fetch_weights(place, config, dtype, model_size.single_device(device_map))
         parameters = checkpoint.check_weights(place.folder)
         # Packed values are not yet weights: those are counted from the config.
         own_code = trust_remote_code and not declared.is_native(config)
-        described = memory.parameters_of(config, trusted=own_code)
+        described = model_size.count_parameters(config, trusted=own_code)
         if not packed:
             _refuse_other_size(place.name, described, parameters)
-        size = memory.Size(place.name, described if packed else parameters, _word(dtype))
+        size = model_size.ModelSize(place.name, described if packed else parameters, _word(dtype))
         model = _read(place, config, dtype, device_map, size, trusted=own_code)
         if packed:  # some come out in the dtype of their scales
             model.to(dtype)
@@ -119,8 +119,8 @@ def _fetch_weights(place: _Place, config: Any, dtype: torch.dtype, device: str |
     if place.commit is None:
         return
     if declared.is_native(config):
-        size = memory.Size(place.name, memory.parameters_of(config), _word(dtype))
-        memory.require(size, device)
+        size = model_size.ModelSize(place.name, model_size.count_parameters(config), _word(dtype))
+        model_size.require_memory(size, device)
     names = checkpoint.weight_names(place.folder)
     hub.fetch(place.name, place.commit, names, online=place.online)
 
@@ -130,16 +130,19 @@ def _read(
     config: Any,
     dtype: torch.dtype,
     device_map: Any,
-    size: memory.Size,
+    size: model_size.ModelSize,
     *,
     trusted: bool,
 ) -> Any:
-    device = memory.device_of(device_map)
-    memory.require(size, device)
-    weights = memory.weight_bytes(size.parameters, size.dtype)
+    device = model_size.single_device(device_map)
+    model_size.require_memory(size, device)
+    weights = model_size.weight_bytes(size.parameters, size.dtype)
     shrinks = checkpoint.stored_bytes(place.folder) > 1.1 * weights
     try:
-        with memory.watched(size, device), _unmapped() if shrinks else contextlib.nullcontext():
+        with (
+            model_size.explain_out_of_memory(size, device),
+            _unmapped() if shrinks else contextlib.nullcontext(),
+        ):
             model, found = load_weights(
                 place.folder,
                 trusted=trusted,

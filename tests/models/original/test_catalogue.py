@@ -4,7 +4,7 @@ import pytest
 import transformers as hf
 
 from secondary_sinks.errors import ModelError
-from secondary_sinks.models import memory
+from secondary_sinks.models import model_size
 from secondary_sinks.models.original import catalogue
 from secondary_sinks.models.original.catalogue import ENTRIES, FAMILIES, family, find, near
 from secondary_sinks.models.original.sources import resolve
@@ -96,7 +96,7 @@ def count(config):
     depth, counts = config.num_hidden_layers, []
     for layers in (2, 3):
         shallow = config.to_dict() | {"num_hidden_layers": layers, "layer_types": None}
-        counts.append(memory.parameters_of(type(config)(**shallow)))
+        counts.append(model_size.count_parameters(type(config)(**shallow)))
     return counts[0] + (depth - 2) * (counts[1] - counts[0])
 
 
@@ -108,7 +108,7 @@ def test_every_size_is_that_of_a_model_of_the_published_dimensions():
 
 
 def test_counting_shallow_models_is_counting_the_whole_one():
-    assert count(QWEN3_4B) == memory.parameters_of(QWEN3_4B) == catalogue.QWEN3_4B
+    assert count(QWEN3_4B) == model_size.count_parameters(QWEN3_4B) == catalogue.QWEN3_4B
 
 
 def test_the_families_are_those_of_the_paper_and_no_name_is_twice():

@@ -7,8 +7,8 @@ import pytest
 import torch
 from huggingface_hub import constants
 
+from secondary_sinks import memory
 from secondary_sinks.errors import HubError, ModelError, ModelMemoryError, UnknownModelError
-from secondary_sinks.models import memory
 from secondary_sinks.models.original import hub
 from secondary_sinks.models.original.read import read_original
 from secondary_sinks.models.original.sources import resolve

@@ -6,7 +6,7 @@ import pytest
 import transformers as hf
 
 from secondary_sinks.errors import DamagedModelError, SinkWarning, UnsupportedModelError
-from secondary_sinks.models import memory
+from secondary_sinks.models import model_size
 from secondary_sinks.models.original import config as declared
 from secondary_sinks.models.original.config import ask_for_dense, is_native, read_config
 from secondary_sinks.testing.families import SMALL, configs
@@ -156,7 +156,7 @@ def test_a_config_file_too_large_to_be_one_is_not_read(tmp_path):
 def test_a_config_of_which_no_model_can_be_built_is_said(fields, tmp_path):
     declare(tmp_path, saved(hf.GPT2Config(n_embd=33, n_head=4, n_layer=1)) | fields)
     with pytest.raises(DamagedModelError, match=r"config.*(33|is 0)"):
-        memory.parameters_of(read_config(tmp_path, "m"))
+        model_size.count_parameters(read_config(tmp_path, "m"))
 
 
 def test_a_type_that_transformers_does_not_know_is_said(tmp_path):
