@@ -141,6 +141,6 @@ def _legend(free: dict[str, int | None]) -> str:
     return (
         "weights: billions of parameters, experts included. float32, bfloat16 (as float16): their "
         f"memory in GB, 10^9 bytes. Loading takes up to {model_size.LOADING_PEAK} times that; "
-        "texts come on top. fits: the largest dtype that does, in (brackets) where the weights fit but "
-        f"the peak may not. Free now: {here}."
+        "texts come on top. fits: the largest dtype that does, in (brackets) where the weights fit "
+        f"but the peak may not. Free now: {here}."
     )
