@@ -19,7 +19,7 @@ import torch
 
 from secondary_sinks.errors import SinkError
 from secondary_sinks.models import load_model, model_size
-from secondary_sinks.models.load import parse_dtype
+from secondary_sinks.models.devices import parse_dtype
 from secondary_sinks.models.original.read import read_original
 from secondary_sinks.models.original.sources import resolve
 from secondary_sinks.testing import families

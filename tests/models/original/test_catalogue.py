@@ -6,7 +6,13 @@ import transformers as hf
 from secondary_sinks.errors import ModelError
 from secondary_sinks.models import model_size
 from secondary_sinks.models.original import catalogue
-from secondary_sinks.models.original.catalogue import ENTRIES, FAMILIES, family, find, near
+from secondary_sinks.models.original.catalogue import (
+    ENTRIES,
+    FAMILIES,
+    family,
+    find,
+    similar_aliases,
+)
 from secondary_sinks.models.original.sources import resolve
 
 PAPER = {
@@ -173,9 +179,9 @@ def test_a_family_is_found_however_it_is_written_and_others_are_said():
         ("smollm-135m", "smollm2-135m"),
     ],
 )
-def test_near_names(name, first):
-    assert near(name)[0] == first
+def test_similar_names_are_found(name, first):
+    assert similar_aliases(name)[0] == first
 
 
-def test_what_looks_like_nothing_has_no_near_names():
-    assert near("nonsense") == []
+def test_what_looks_like_nothing_has_no_similar_aliases():
+    assert similar_aliases("nonsense") == []

@@ -54,7 +54,7 @@ def test_shards_give_the_weights_that_were_saved(name, tmp_path):
     model.save_pretrained(tmp_path, max_shard_size="20KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
     original = read(tmp_path)
-    assert original.tokenizer is original.commit is None
+    assert original.tokenizer is original.source.commit is None
     found = original.model.state_dict()
     assert found.keys() == model.state_dict().keys()
     for key, value in model.state_dict().items():
