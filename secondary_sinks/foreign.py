@@ -2,7 +2,8 @@
 
 transformers imports the modules that an `auto_map` names, prompts on the terminal when it was not
 told whether it may, and reads other files next to the one that was asked for. datasets before
-version 4 ran loading scripts. So every call that reads a config, tokenizer, model or data set is made here:
+version 4 ran loading scripts. So every call that reads a config, tokenizer, model or data set is
+made here:
 
 * `trust_remote_code` is always passed explicitly;
 * without trust, importing a module of a model raises, wherever transformers tries it;

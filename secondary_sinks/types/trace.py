@@ -78,7 +78,7 @@ class Trace:
 
     @property
     def mass_expected(self) -> Float[Tensor, "layer pos"]:
-        """Expected mass of a key at this position: its even share, or `mass_local` if that is more."""
+        """Expected mass of a key here: its even share, or `mass_local` if that is more."""
         return torch.maximum(self.mass_null, self.mass_local)
 
     def to_frame(self) -> "pd.DataFrame":
