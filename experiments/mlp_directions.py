@@ -1,21 +1,4 @@
-"""Which directions of what it reads make the forming MLP write a sink? (Figure 5 of the paper.)
-
-Claim of the paper (Wong et al. 2025, arXiv 2512.22213): few components of the forming MLP's input
-trigger it; along these its output is long and points along the primary's direction.
-
-Method: the inputs of the MLP of the creation layer (the one that creates most sinks, or
-`--layer`; after any norm before the MLP) at sinks, and their principal components (not centred);
-the same of controls (token twins, else neighbours). Curves: the MLP is given each component alone,
-scaled: how long is its output, and what is its cosine with the primary's direction? Verdict: a
-sink's input is cut down to its part within the first few components of the sinks of *other*
-texts: does the MLP still write half as much along the direction? Less the same with as many
-components of other texts' controls. Sinks at which the MLP writes no more along the direction than
-at their control are left out: it does not form them.
-
-What would refute it: cut down so, the MLP falls silent, or the controls' components do as well.
-
-    python -m experiments.mlp_directions --model smollm2-135m --out results/mlp_directions
-"""
+"""Which directions of what it reads make the forming MLP write a sink? (Figure 5 of the paper.)"""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -35,6 +18,21 @@ from secondary_sinks.plots import interval_lines, scatter_panels
 from secondary_sinks.statistics import paired_share_over_texts
 
 NAME, QUESTION = "mlp_directions", "Which directions of its input trigger the forming MLP?"
+PAPER = (
+    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): few components of the forming MLP's "
+    "input trigger it; along these its output is long and points along the primary's direction."
+)
+METHOD = (
+    "The inputs of the MLP of the creation layer (the one that creates most sinks, or `--layer`; "
+    "after any norm before the MLP) at sinks, and their principal components (not centred); the "
+    "same of controls (token twins, else neighbours). Curves: the MLP is given each component "
+    "alone, scaled: how long is its output, and what is its cosine with the primary's direction? "
+    "Verdict: a sink's input is cut down to its part within the first few components of the sinks "
+    "of *other* texts: does the MLP still write half as much along the direction? Less the same "
+    "with as many components of other texts' controls. Sinks at which the MLP writes no more "
+    "along the direction than at their control are left out: it does not form them."
+)
+REFUTATION = "Cut down so, the MLP falls silent, or the controls' components do as well."
 CLAIM = "few directions of what it reads trigger the MLP of the creation layer"
 ROLES = ("sink", "control")
 SCALES = np.linspace(-2, 2, 17)

@@ -1,22 +1,4 @@
-"""Do longer sinks draw more attention, and live longer? (Figure 7 of the paper.)
-
-Claim of the paper (Wong et al. 2025, arXiv 2512.22213): the length of what the forming MLPs write
-determines the sink score of a secondary sink, and the number of layers it lasts for.
-
-Method: among the secondary sinks of one text, the rank correlation of a length (of the MLP's
-output, and of the residual, both at the creation layer) with a response (attention mass, over the
-blocks that read the sink; q.k; lifetime). The mass of any token depends on its place, so what it
-would be if attention were spread evenly is held fixed (partial correlation). What differs between
-texts has no part in it. Statistic: the median over texts with four sinks or more, with its exact
-interval. Supported needs a second test too, whose null hypothesis is that lengths within each text
-could as well be exchanged (permutations within texts, p of the mean). Six pairs are tried, and
-corrected for. This observes; `norm_dose` intervenes, and says what causes what. Verdict: MLP output
-and attention mass. Sinks whose norms or responses agree to four digits show nothing.
-
-What would refute it: a correlation below 0. One whose interval holds 0 leaves it open.
-
-    python -m experiments.norm_and_score --model smollm2-135m --out results/norm_and_score
-"""
+"""Do longer sinks draw more attention, and live longer? (Figure 7 of the paper.)"""
 
 from dataclasses import astuple, replace
 from typing import Annotated, Any
@@ -27,9 +9,9 @@ import typer
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, judged, places, unanswered, who, why_no_sinks
 from secondary_sinks import Trace, Verdict
-from secondary_sinks.causal.outcome import readers
+from secondary_sinks.causal import readers
 from secondary_sinks.plots import scatter_panels
-from secondary_sinks.questions.matched_pairs import MatchedPair
+from secondary_sinks.questions import MatchedPair
 from secondary_sinks.statistics import (
     MIN_IN_TEXT,
     PERMUTATIONS,
@@ -39,6 +21,23 @@ from secondary_sinks.statistics import (
 )
 
 NAME, QUESTION = "norm_and_score", "Do longer sinks draw more attention, and live longer?"
+PAPER = (
+    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): the length of what the forming MLPs "
+    "write determines the sink score of a secondary sink, and the number of layers it lasts for."
+)
+METHOD = (
+    "Among the secondary sinks of one text, the rank correlation of a length (of the MLP's "
+    "output, and of the residual, both at the creation layer) with a response (attention mass, "
+    "over the blocks that read the sink; q.k; lifetime). The mass of any token depends on its "
+    "place, so what it would be if attention were spread evenly is held fixed (partial "
+    "correlation). What differs between texts has no part in it. Statistic: the median over texts "
+    "with four sinks or more, with its exact interval. Supported needs a second test too, whose "
+    "null hypothesis is that lengths within each text could as well be exchanged (permutations "
+    "within texts, p of the mean). Six pairs are tried, and corrected for. This observes; "
+    "`norm_dose` intervenes, and says what causes what. Verdict: MLP output and attention mass. "
+    "Sinks whose norms or responses agree to four digits show nothing."
+)
+REFUTATION = "A correlation below 0. One whose interval holds 0 leaves it open."
 CLAIM = "the longer {} at the creation layer, the {}"
 LENGTHS = {"mlp_norm": "what the MLP writes", "norm": "the residual"}
 RESPONSES = {
@@ -146,7 +145,9 @@ def _verdict(
         f"{min(within.p_high, within.p_low):.2g}; {cut} lifetime(s) are cut off",
         statistic=f"rank correlation of {length} and {response} within texts, place held fixed, "
         "median over texts",
+        unit="rank correlation",
         controls="none: an observation",
+        controlled=False,
         line=0.0,
         left_out=observed.left_out | {f"in texts with fewer than {MIN_IN_TEXT} or alike": few},
         n_claims=N_CLAIMS,

@@ -19,12 +19,18 @@ import plotly.graph_objects as go
 from secondary_sinks import SinkTable, Trace, Verdict, bundled_corpus, load_model, read_texts
 from secondary_sinks.models import HookedModel
 from secondary_sinks.plots import message_figure
-from secondary_sinks.questions.answer import Words, format_exclusions, sum_counts, verdict_of
-from secondary_sinks.questions.matched_pairs import MatchedPair, TextPairs, match_pairs
-from secondary_sinks.runs import analyse, describe
-from secondary_sinks.runs.about import fed_first
+from secondary_sinks.questions import (
+    MatchedPair,
+    TextPairs,
+    format_exclusions,
+    match_pairs,
+    sum_counts,
+    verdict_of,
+)
+from secondary_sinks.runs import analyse, describe, fed_first
 from secondary_sinks.statistics import HALF, Interval, outcome_of, too_few
 from secondary_sinks.texts import TokenizedText, check_feed, retokenize
+from secondary_sinks.types import SHARE_UNIT
 
 SECONDS = 30.0
 """Between two lines of progress."""
@@ -225,21 +231,23 @@ def judged(
     line: float = HALF,
     left_out: Mapping[str, int] | None = None,
     n_claims: int = 1,
+    unit: str = SHARE_UNIT,
+    controlled: bool = True,
 ) -> Verdict:
     """supported where the interval lies above the line, contradicted where below it.
 
-    `n_claims` are the claims of the finding that the interval was corrected for.
+    `n_claims` are the claims of the finding that the interval was corrected for, `unit` is that of
+    the statistic. Without controls (`controlled`), all sinks count.
 
     Inconclusive where there are too few sinks or texts to say anything, and then `why` says that.
     """
-    words: Words = {
+    words: dict[str, Any] = {
         "statistic": statistic,
+        "unit": unit,
         "controls": controls + format_exclusions(left_out or {}),
         "n_claims": n_claims,
     }
-    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
-    if controls.startswith("none"):
-        missing = missing.replace(" with controls", "").replace(" with a control", "")
+    missing = too_few(interval.n, interval.n_texts, left_out, n_claims, controlled=controlled)
     outcome = "inconclusive" if missing else outcome_of(interval, line)
     return verdict_of(claim, outcome, missing or why, interval, **words)
 

@@ -42,7 +42,21 @@ def reason(error: BaseException, most: int = 300) -> str:
 
 
 class SinkError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    >>> error = SinkError("'x' is no folder", "choose another --out")
+    >>> str(error), error.problem
+    ("'x' is no folder; choose another --out", "'x' is no folder")
+    """
+
+    def __init__(self, problem: str = "", remedy: str = "") -> None:
+        """`problem`: what was expected and what came; `remedy`: what to do next, may be empty."""
+        super().__init__(*filter(None, (problem, remedy)))
+        self.problem, self.remedy = problem, remedy
+
+    def __str__(self) -> str:
+        """Problem and remedy in one sentence."""
+        return "; ".join(filter(None, (self.problem, self.remedy)))
 
 
 class ModelError(SinkError):
@@ -125,16 +139,11 @@ class SpecialFileError(SinkError, OSError):
     """A pipe, device, socket or folder where a regular file is expected."""
 
     def __init__(self, path: Path, kind: str) -> None:
-        """`kind` names what is at the path, such as "a FIFO (named pipe)"."""
-        super().__init__(errno.EINVAL, f"it is {kind}, not a regular file")
+        """`kind` is what there is, in words."""
+        OSError.__init__(self, errno.EINVAL, f"it is {kind}, not a regular file")
         self.path, self.kind = path, kind
-
-    def __str__(self) -> str:
-        """The message, with the path."""
-        return (
-            f"{str(self.path)!r} is {self.kind}; expected a regular file: remove it, or give "
-            "another path"
-        )
+        self.problem = f"{str(path)!r} is {kind}"
+        self.remedy = "expected a regular file: remove it, or give another path"
 
 
 class SinkWarning(UserWarning):

@@ -22,6 +22,7 @@ def judge(found: Sequence[WeakeningContrast], n_left_out: int, window: int) -> V
         statistic=f"attention paid to the primary: {window} layers from l_start on less {window} "
         "before, queries after the first secondary sink less queries before it, less the same "
         "without a sink",
+        unit="attention",
         value=value,
         low=low,
         high=high,

@@ -22,7 +22,7 @@ from torch import Tensor
 from secondary_sinks.errors import UnsupportedModelError
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.measures import Denominator, norms
-from secondary_sinks.measures.hook_names import hook_name as hook_name
+from secondary_sinks.measures.hook_names import hook_name
 
 VocabularyChunk = tuple[slice, Float[Tensor, "pos word"]]
 """The words that a strip of logits is of, and the logits."""
@@ -207,7 +207,7 @@ def note_key_norms(norms_seen: list[Tensor]) -> Callable[[Tensor, Any], None]:
     return hook
 
 
-def keep(seen: dict[str, Tensor], name: str) -> Callable[[Tensor, Any], None]:
+def keep_last(seen: dict[str, Tensor], name: str) -> Callable[[Tensor, Any], None]:
     """A hook that keeps the last tensor it sees."""
 
     def hook(tensor: Tensor, hook: Any) -> None:

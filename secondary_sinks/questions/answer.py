@@ -16,6 +16,7 @@ class Words(TypedDict):
     """What `verdict_of` is told besides the numbers."""
 
     statistic: str
+    unit: str
     controls: str
     n_claims: int
 
@@ -50,6 +51,7 @@ def verdict_of(
     interval: Interval | None,
     *,
     statistic: str,
+    unit: str = "",
     controls: str,
     n_claims: int = 1,
 ) -> Verdict:
@@ -60,6 +62,7 @@ def verdict_of(
         outcome=outcome,
         why=why,
         statistic=statistic,
+        unit=unit,
         value=nan if interval is None else interval.value,
         low=nan if interval is None else interval.low,
         high=nan if interval is None else interval.high,

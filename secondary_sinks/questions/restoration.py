@@ -165,6 +165,7 @@ def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int]) -> Verdict:
     words: dict[str, Any] = {
         "statistic": "what later queries pay to the primary more when the first secondary sink of "
         "a text is removed, from its creation layer on, less the same for its control",
+        "unit": "attention",
         "controls": "same edit at token twins, or at ordinary tokens nearby"
         + format_exclusions(left_out),
     }

@@ -29,8 +29,13 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         for name in OPTIONS
         if old.get(name) != new.get(name)
     )
-    return [*in_weights(old["model"], new["model"]), *in_texts(old["texts"], new["texts"]),
-            *in_code(old, new), *options]  # fmt: skip
+    return [*input_differences(old, new), *options]
+
+
+def input_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """In words, with both values: differences of weights, texts and code of two records."""
+    weights, texts = in_weights(old["model"], new["model"]), in_texts(old["texts"], new["texts"])
+    return [*weights, *texts, *in_code(old, new)]
 
 
 def in_words(found: Sequence[str]) -> str:

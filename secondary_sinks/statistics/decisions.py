@@ -25,11 +25,17 @@ def outcome_of(interval: Interval, line: float = HALF) -> str:
 
 
 def too_few(
-    n_sinks: int, n_texts: int, left_out: Mapping[str, int] | None = None, n_claims: int = 1
+    n_sinks: int,
+    n_texts: int,
+    left_out: Mapping[str, int] | None = None,
+    n_claims: int = 1,
+    *,
+    controlled: bool = True,
 ) -> str:
     """Why there are too few sinks or texts for a verdict; empty where there are enough.
 
-    `left_out` counts the sinks that were left out, by reason.
+    `left_out` counts the sinks that were left out, by reason; `controlled` says whether only sinks
+    with a control count.
 
     >>> too_few(0, 0, {"that no MLP forms": 7, "without a control": 0})
     'no secondary sink could be asked (7 that no MLP forms), so nothing is claimed'
@@ -41,9 +47,11 @@ def too_few(
     if not n_sinks and reasons:
         return f"no secondary sink could be asked ({', '.join(reasons)}), so nothing is claimed"
     if not n_sinks:
-        return "no secondary sink with a control was found, so nothing is claimed"
+        which = " with a control" if controlled else ""
+        return f"no secondary sink{which} was found, so nothing is claimed"
     together = f" to decide {n_claims} claims together" if n_claims > 1 else ""
+    where = " with controls" if controlled else ""
     return (
-        f"{n_sinks} sink(s) in {n_texts} text(s) with controls; at least {MIN_SINKS} in "
+        f"{n_sinks} sink(s) in {n_texts} text(s){where}; at least {MIN_SINKS} in "
         f"{needed} are needed{together}: if fewer texts all agree, that can still be chance"
     )

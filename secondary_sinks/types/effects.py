@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+SHARE_UNIT = "share"
+"""Unit of a number from 0 to 1 (a difference of two: -1 to 1) that is shown in per cent."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
     """Effect of one edit on the edited token.
@@ -113,6 +117,10 @@ class Verdict:
     n_texts: int
     layer: int | None = None
     """The layer whose MLP the claim is about; None if it is about no single layer."""
+    general: str = ""
+    """The same claim without its layer, where it names one: alike for all layers and models."""
+    unit: str = ""
+    """Unit of value, low and high: `SHARE_UNIT` for shares of a whole; empty for plain numbers."""
     n_claims: int = 1
     """Number of claims in the report that the interval is corrected for: all of them hold
     together at `confidence`."""

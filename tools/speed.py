@@ -15,7 +15,7 @@ work, compares their outputs, and reports medians. `ratio` is the peer's time ov
 - streaming_vs_sdpa: the same against a forward pass of Hugging Face's model with fused attention,
   which measures nothing.
 
-    python -m experiments.speed --out results/speed
+    python -m tools.speed --out results/speed
 
 Memory is the peak of the process beyond what it held before each run.
 """
@@ -34,7 +34,6 @@ import typer
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from experiments.peers import HookedPeer, SdpaPeer, same_weights
 from secondary_sinks import Edit, bundled_corpus, detect, load_model, observe, tokenize
 from secondary_sinks import recompute as total_effects
 from secondary_sinks import replay as state_effects
@@ -42,6 +41,7 @@ from secondary_sinks.causal.donors import resolve_donors
 from secondary_sinks.cli import run_app
 from secondary_sinks.runs import RunFolder
 from tools.peak_memory import peak, reset_peak
+from tools.speed_peers import HookedPeer, SdpaPeer, same_weights
 
 SAMPLE = 24
 KINDS = ("zero", "mean", "resample")
@@ -230,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(_command)
     words = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(run_app(app, words or ["--help"], "python -m experiments.speed"))
+    sys.exit(run_app(app, words or ["--help"], "python -m tools.speed"))
 
 
 if __name__ == "__main__":

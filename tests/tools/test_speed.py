@@ -6,10 +6,10 @@ import math
 import pytest
 import transformers as hf
 
-from experiments import speed
 from secondary_sinks import load_model
 from tests.marks import needs_old
 from tests.tiny import save_tiny
+from tools import speed
 
 NAMES = [
     "state_sweep",
@@ -40,7 +40,7 @@ def test_ours_and_peers_give_the_same_numbers(models):
 
 @needs_old
 def test_a_peer_that_computes_something_else_shows(models, monkeypatch):
-    from experiments import peers
+    from tools import speed_peers as peers
 
     monkeypatch.setattr(peers, "_mean", lambda outputs, trace, layer: outputs.mean(0) + 1)
     found = speed.run(*models, n_pos=64, long=64, runs=1, sinks=2)

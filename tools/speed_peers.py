@@ -1,4 +1,4 @@
-"""The plain ways that `experiments.speed` compares with: nothing here uses our engine."""
+"""The plain ways that `tools.speed` compares with: nothing here uses our engine."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
