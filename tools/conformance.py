@@ -75,7 +75,7 @@ def probe() -> Int[Tensor, "pos"]:
 def compare(hooked: Any, original: Any) -> dict[str, float]:
     """Relative errors of a hooked model against its Hugging Face original, by name."""
     tokens = probe()
-    theirs, ours = original_states(original, tokens), _hooked(hooked, tokens)
+    theirs, ours = original_states(original, tokens), _hooked_states(hooked, tokens)
     errors = {name: largest_error(ours[name], theirs[name]) for name in theirs}
     trace = observe(hooked, tokens, chunk=CHUNK)
     plain = torch.stack([state.norm(dim=-1) for state in ours["resid_post"]])
@@ -112,7 +112,7 @@ def original_states(hf_model: Any, tokens: Int[Tensor, "pos"]) -> States:
     return {name: [_first(state) for state in found] for name, found in states.items()}
 
 
-def _hooked(model: Any, tokens: Int[Tensor, "pos"]) -> States:
+def _hooked_states(model: Any, tokens: Int[Tensor, "pos"]) -> States:
     with torch.no_grad():
         logits, cache = model.run_with_cache(tokens[None])
     layers = range(model.cfg.n_layers)

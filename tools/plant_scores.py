@@ -75,7 +75,8 @@ def measure(condition: str, n_plants: int, seed: int = 0, criterion: str = "join
     for _ in range(n_plants):
         planted = random_plants(condition, chance)
         truth = {sink.pos: sink for sink in planted.expected_sinks()}
-        sinks = _find(planted, criterion)
+        trace = observe(planted.model, planted.tokens)
+        sinks = detect(trace, criterion=criterion).sinks
         both = [sink for sink in sinks if sink.pos in truth]
         expected, found, right = expected + len(truth), found + len(sinks), right + len(both)
         exact += sum(is_exact(sink, truth[sink.pos]) for sink in both)
@@ -95,10 +96,6 @@ def is_exact(sink: Sink, truth: ExpectedSink) -> bool:
     secondary = (sink.kind == "secondary", truth.kind == "secondary")
     same = (sink.layers, sink.censored) == (truth.layers, truth.censored)
     return same and secondary[0] == secondary[1]
-
-
-def _find(planted: PlantedModel, criterion: str) -> Sequence[Sink]:
-    return detect(observe(planted.model, planted.tokens), criterion=criterion).sinks
 
 
 def _primary(chance: random.Random, **changes: Any) -> Plant:

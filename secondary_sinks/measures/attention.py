@@ -188,7 +188,7 @@ def mean_over_seeing(
 def _seen_by(
     n_pos: int, window: int | None, offset: int, n_queries: int | None
 ) -> tuple[Int[Tensor, "key"], Int[Tensor, "key"]]:
-    """First query that sees each key, and the one after the last; equal if there is none."""
+    """First query that sees each key, and the one after the last; equal without such a query."""
     n_queries = n_pos - offset if n_queries is None else n_queries
     if n_pos < 1 or offset < 0 or n_queries < 1 or (window is not None and window < 1):
         raise MeasureError(

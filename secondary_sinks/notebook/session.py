@@ -95,7 +95,7 @@ class Session:
         return self._kept is not None
 
     def sink_at(self, pos: int) -> Sink | None:
-        """The sink at a position; None if there is none."""
+        """The sink at a position; None for other tokens."""
         return self._by_pos.get(pos)
 
     def choose(self, **changes: Any) -> Trial | None:

@@ -5,7 +5,7 @@ import textwrap
 from dataclasses import asdict
 
 from secondary_sinks.notebook.trial import Trial, describe_edit
-from secondary_sinks.types import Edit, Thresholds, Trace
+from secondary_sinks.types import Thresholds, Trace
 
 TEMPLATE = """\
 # {what}, at the token at {pos}{control}.
@@ -48,7 +48,7 @@ def python_of(trace: Trace, trial: Trial, thresholds: Thresholds) -> str:
         names=", ".join(names),
         functions=", ".join(functions),
         tokens=_wrap(trace.tokens.tolist()),
-        edits="\n".join(f"    {_edit(edit)}," for edit in trial.edits),
+        edits="\n".join(f"    {_call('Edit', edit.to_dict())}," for edit in trial.edits),
         layers=list(trial.layers),
         limits=limits,
     )
@@ -64,13 +64,10 @@ def _wrap(numbers: list[int]) -> str:
     )
 
 
-def _edit(edit: Edit) -> str:
-    return _call("Edit", edit.to_dict())
-
-
 def _call(name: str, given: dict[str, object]) -> str:
-    return f"{name}({', '.join(f'{key}={_literal(value)}' for key, value in given.items())})"
-
-
-def _literal(value: object) -> str:
-    return json.dumps(value) if isinstance(value, str) else repr(value)
+    """A call of a constructor with keyword arguments, as code."""
+    literals = {
+        key: json.dumps(value) if isinstance(value, str) else repr(value)
+        for key, value in given.items()
+    }
+    return f"{name}({', '.join(f'{key}={value}' for key, value in literals.items())})"

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -36,7 +35,9 @@ def ablation_heatmap(effects: pd.DataFrame, role: str = "sink") -> go.Figure:
         showgrid=False,
         zeroline=False,
     )
-    figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=_labels(rows))
+    named = zip(rows["token"], rows["pos"], rows["text_id"], strict=True)
+    labels = [row_label(token, pos, text_id) for token, pos, text_id in named]
+    figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=labels)
     figure.update_xaxes(layer_axis(len(layers)), title_text="layer of the ablated MLP")
     figure.update_xaxes(showgrid=False)
     return _with_heading(finish(figure, height=140 + 15 * len(rows)), _head(cells, rows, role))
@@ -44,7 +45,8 @@ def ablation_heatmap(effects: pd.DataFrame, role: str = "sink") -> go.Figure:
 
 def _map(cells: pd.DataFrame, rows: pd.DataFrame, layers: range, role: str) -> go.Heatmap:
     """Rows by layers; cells that were not run are gaps."""
-    hover = grid_of(cells.assign(hover=_hover(cells)), rows, layers, "hover")
+    texts = [_hover(cell) for cell in cells.to_dict("records")]
+    hover = grid_of(cells.assign(hover=texts), rows, layers, "hover")
     return go.Heatmap(
         x=list(layers),
         y=list(range(len(rows))),
@@ -60,17 +62,8 @@ def _map(cells: pd.DataFrame, rows: pd.DataFrame, layers: range, role: str) -> g
     )
 
 
-def _labels(rows: pd.DataFrame) -> list[str]:
-    named = zip(rows["token"], rows["pos"], rows["text_id"], strict=True)
-    return [row_label(token, pos, text_id) for token, pos, text_id in named]
-
-
-def _hover(cells: pd.DataFrame) -> np.ndarray:
-    """Hover texts: the token, then clean and edited values."""
-    return np.array([_hover_of(cell) for cell in cells.to_dict("records")], dtype=object)
-
-
-def _hover_of(cell: dict[Any, Any]) -> str:
+def _hover(cell: dict[Any, Any]) -> str:
+    """Hover text of a cell: the token, then clean and edited values."""
     head = f"{token_label(cell['token'])} at {cell['pos']} in {token_label(cell['text_id'])}"
     if cell["role"] == "control":
         head += f"<br>control ({cell['kind']}) of the sink at {cell['sink_pos']}"

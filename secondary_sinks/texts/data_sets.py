@@ -56,7 +56,7 @@ def _rows(where: str, split: str) -> Any:
     except ImportError as error:
         raise TextError("hf: needs the datasets library: pip install datasets") from error
     if Path(where).exists():
-        return _saved(datasets, where, split)
+        return _load_saved(datasets, where, split)
     try:
         return load_data_set(where, split)
     except Exception as error:  # hub, network and library raise exceptions of their own
@@ -68,7 +68,7 @@ def _rows(where: str, split: str) -> Any:
         ) from error
 
 
-def _saved(datasets: Any, folder: str, split: str) -> Any:
+def _load_saved(datasets: Any, folder: str, split: str) -> Any:
     name, _, part = split.partition("[")
     try:
         found = load_saved_data_set(folder)

@@ -91,11 +91,8 @@ def _parts(content: str) -> list[str]:
 
 def _occurs(part: str, fed: str, start: int) -> bool:
     """Whether a string occurs, as it is or escaped as in JSON."""
-    return any(fed.find(form, start) >= 0 for form in (part, json.dumps(part)[1:-1], _json(part)))
-
-
-def _json(part: str) -> str:
-    return json.dumps(part, ensure_ascii=False)[1:-1]
+    escaped = [json.dumps(part, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False)]
+    return any(fed.find(form, start) >= 0 for form in (part, *escaped))
 
 
 def _rest(part: str, fed: str) -> str:

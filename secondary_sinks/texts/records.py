@@ -1,6 +1,7 @@
 """Turn a JSON object into a text: every key is kept, or refused by name."""
 
 import json
+import re
 from typing import Any
 
 from secondary_sinks.errors import TextError
@@ -28,12 +29,12 @@ def load_object(line: str, where: str) -> dict[str, Any]:
 
 def text_of(record: dict[str, Any], text_id: str, where: str) -> Text:
     """The text of a JSON object. Raises `TextError` that names the place and the problem."""
-    if _has_surrogates(json.dumps(record, ensure_ascii=False)):
+    if re.search("[\ud800-\udfff]", json.dumps(record, ensure_ascii=False)):
         raise TextError(f"{where}: half a surrogate pair; expected whole characters")
     text = _from_record(record, text_id, where)
     if STORED not in record:
         return text
-    stored = _stored(record[STORED], text, where)
+    stored = _parse_stored_ids(record[STORED], text, where)
     return Text(
         text_id=text_id, plain=text.plain, messages=text.messages, stored=stored, place=where
     )
@@ -58,10 +59,6 @@ def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"key {key!r:.60} stands twice in one object; give it once")
         found[key] = value
     return found
-
-
-def _has_surrogates(content: str) -> bool:
-    return any("\ud800" <= char <= "\udfff" for char in content)
 
 
 def _from_record(record: dict[str, Any], text_id: str, where: str) -> Text:
@@ -112,7 +109,7 @@ def _check_content(turn: Message, where: str) -> None:
 _PART = 'expected only parts such as {"type": "text", "text": "..."}'
 
 
-def _stored(found: Any, text: Text, where: str) -> StoredIds:
+def _parse_stored_ids(found: Any, text: Text, where: str) -> StoredIds:
     """The token ids in a line that `generate` wrote."""
     expected = {"prompt", "answer", "tokenizer_sha256", "content_sha256"}
     if not isinstance(found, dict) or found.keys() != expected:

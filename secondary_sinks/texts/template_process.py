@@ -73,12 +73,11 @@ def _template(tokenizer: Any) -> str:
 
 
 def _special_tokens(tokenizer: Any) -> dict[str, Any]:
-    """The special tokens, by the names that templates use."""
-    return {name: _as_strings(token) for name, token in tokenizer.special_tokens_map.items()}
-
-
-def _as_strings(token: Any) -> Any:
-    return [str(one) for one in token] if isinstance(token, list | tuple) else str(token)
+    """The special tokens (strings, or lists of them) by the names that templates use."""
+    return {
+        name: [str(one) for one in token] if isinstance(token, list | tuple) else str(token)
+        for name, token in tokenizer.special_tokens_map.items()
+    }
 
 
 def _check_names(template: str, variables: Mapping[str, Any]) -> None:
@@ -153,7 +152,7 @@ _WORKERS: list[_Worker] = []
 
 
 def _worker() -> _Worker:
-    """The worker of this process; a new one if there is none."""
+    """The worker of this process, which is started at first use."""
     if not _WORKERS or not _WORKERS[0].alive():
         _close()
         _WORKERS.append(_Worker())

@@ -60,7 +60,7 @@ def tokenize(text: Text, tokenizer: Any, feed: str = "auto") -> TokenizedText:
         raise TextError("the model has no chat template; use --feed raw")
     template = ""
     if requested.kind == "auto" and text.stored is not None:
-        name, (fed, ids) = IDS, _stored(text, tokenizer)
+        name, (fed, ids) = IDS, _from_stored_ids(text, tokenizer)
     elif requested.kind == "chat" or (requested.kind == "auto" and has_template and text.messages):
         name, (fed, ids) = requested.as_kind("chat"), _chat(text, tokenizer, requested)
         template = template_sha256(tokenizer)
@@ -130,7 +130,7 @@ def _with_special_tokens(raw: str, tokenizer: Any) -> tuple[str, list[int]]:
     return names[0] + raw + names[1], [*before, *plain, *after]
 
 
-def _stored(text: Text, tokenizer: Any) -> tuple[str, list[int]]:
+def _from_stored_ids(text: Text, tokenizer: Any) -> tuple[str, list[int]]:
     assert text.stored is not None
     theirs, ours = text.stored.tokenizer_sha256, tokenizer_sha256(tokenizer)
     if theirs != ours:
