@@ -185,7 +185,9 @@ def expected_sinks(
     for pos in sorted(strong, key=lambda pos: (pos not in primaries, pos)):
         layers = sorted(strong[pos] & active)
         if not layers:
-            raise PlantError(f"the plant at {pos} never meets a primary; it would be one itself")
+            raise PlantError(
+                f"the plant at {pos} exists at no layer with a primary; it would be one itself"
+            )
         if layers == [n_layers - 1]:
             continue
         kind = "primary" if pos in primaries else _kind(plants, pos, layers, active)

@@ -36,7 +36,7 @@ def read_data_set(name: str) -> list[Text]:
         raise TextError(f"{name!r} holds no rows")
     if column not in rows.column_names:
         raise TextError(
-            f"{name!r} has no column {column!r}; there are {join_names(rows.column_names)}"
+            f"{name!r} has no column {column!r}; expected one of {join_names(rows.column_names)}"
         )
     if len(rows) > MOST:
         raise TextError(f"{name!r} has {len(rows):,} rows; ask for fewer, as in {split}[:100]")
@@ -62,8 +62,8 @@ def _rows(where: str, split: str) -> Any:
     except Exception as error:  # hub, network and library raise exceptions of their own
         first = next(iter(str(error).splitlines()), repr(error))
         raise TextError(
-            f"the data set {where!r} cannot be had from the hub ({first}); where there is a "
-            f"network, save it with datasets.load_dataset(...).save_to_disk('folder'), then say "
+            f"the data set {where!r} cannot be loaded from the hub ({first}); where there is a "
+            f"network, save it with datasets.load_dataset(...).save_to_disk('folder'), then use "
             f"--texts hf:folder:{split}:COLUMN"
         ) from error
 
@@ -78,7 +78,9 @@ def _load_saved(datasets: Any, folder: str, split: str) -> Any:
         ) from error
     if isinstance(found, datasets.DatasetDict):
         if name not in found:
-            raise TextError(f"{folder!r} has no split {name!r}; there are {join_names(found)}")
+            raise TextError(
+                f"{folder!r} has no split {name!r}; expected one of {join_names(found)}"
+            )
         found = found[name]
     elif found.split is not None and str(found.split) != name:
         raise TextError(f"{folder!r} has the split {str(found.split)!r}, not {name!r}")

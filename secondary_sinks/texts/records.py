@@ -103,7 +103,7 @@ def _check_content(turn: Message, where: str) -> None:
         has_content = isinstance(content, str) and bool(content.strip())
     not_text = not isinstance(content, str | list | None)
     if not_text or not (has_content or extras_of(turn)):
-        raise TextError(f"{where}: the content of a message is empty or no string")
+        raise TextError(f"{where}: the content of a message is empty or not a string")
 
 
 _PART = 'expected only parts such as {"type": "text", "text": "..."}'
@@ -114,14 +114,14 @@ def _parse_stored_ids(found: Any, text: Text, where: str) -> StoredIds:
     expected = {"prompt", "answer", "tokenizer_sha256", "content_sha256"}
     if not isinstance(found, dict) or found.keys() != expected:
         raise TextError(
-            f"{where}: {STORED!r} must be an object with {sorted(expected)}; take it away to have "
-            "the text tokenized anew"
+            f"{where}: {STORED!r} must be an object with {sorted(expected)}; remove it to have the "
+            "text tokenized again"
         )
     ids = [*_ids(found["prompt"], where), *_ids(found["answer"], where)]
     if found["content_sha256"] != content_sha256(text.plain, text.messages):
         raise TextError(
-            f"{where}: the text was changed after its {STORED!r} were stored; take {STORED!r} away "
-            "to have the text tokenized anew, or restore the text"
+            f"{where}: the text was changed after its {STORED!r} were stored; remove {STORED!r} to "
+            "have the text tokenized again, or restore the text"
         )
     return StoredIds(ids=tuple(ids), tokenizer_sha256=str(found["tokenizer_sha256"]))
 
@@ -129,5 +129,5 @@ def _parse_stored_ids(found: Any, text: Text, where: str) -> StoredIds:
 def _ids(found: Any, where: str) -> list[int]:
     whole = isinstance(found, list) and all(type(one) is int for one in found)
     if not whole or not all(0 <= one <= LARGEST_ID for one in found):
-        raise TextError(f"{where}: {STORED!r} holds something else than lists of token ids")
+        raise TextError(f"{where}: {STORED!r} must hold lists of token ids")
     return list(found)

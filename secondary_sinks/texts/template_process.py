@@ -83,7 +83,7 @@ def _special_tokens(tokenizer: Any) -> dict[str, Any]:
 def _check_names(template: str, variables: Mapping[str, Any]) -> None:
     for name in variables.keys() - {"add_generation_prompt"}:
         if name in _RESERVED or not re.search(rf"\b{re.escape(name)}\b", template):
-            raise TextError(f"it has no option {name!r}; its text says which it has")
+            raise TextError(f"it has no variable {name!r}; see its text for those that it has")
 
 
 class _Worker:

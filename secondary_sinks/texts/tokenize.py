@@ -136,8 +136,8 @@ def _from_stored_ids(text: Text, tokenizer: Any) -> tuple[str, list[int]]:
     if theirs != ours:
         raise TextError(
             f"text {text.text_id!r} holds token ids of another tokenizer ({theirs[:12]}; that of "
-            f"the model is {ours[:12]}); generate it with this model, or say --feed chat or --feed "
-            "raw to have its messages tokenized anew"
+            f"the model is {ours[:12]}); generate it with this model, or use --feed chat or --feed "
+            "raw to tokenize its messages again"
         )
     ids = list(text.stored.ids)
     return tokenizer.decode(ids, clean_up_tokenization_spaces=False), ids

@@ -38,7 +38,7 @@ def test_means_weigh_texts_or_values_as_their_names_say():
     ],
 )
 def test_no_verdict_rests_on_an_approximate_interval(found):
-    with pytest.raises(ValueError, match="description only"):
+    with pytest.raises(ValueError, match="expected an exact interval"):
         outcome_of(found)
 
 

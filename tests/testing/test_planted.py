@@ -260,7 +260,7 @@ def test_plants_that_cannot_be_or_have_no_clear_truth_are_refused(one, match):
 def test_sinks_without_a_primary_have_no_truth():
     with pytest.raises(PlantError, match="as the primary"):
         plant([Plant(pos=9, forming=(2,))]).expected_sinks()
-    with pytest.raises(PlantError, match="never meets"):
+    with pytest.raises(PlantError, match="at no layer with a primary"):
         plant([replace_dies(PRIMARY, 3), Plant(pos=9, forming=(4,))]).expected_sinks()
     with pytest.raises(PlantError, match="'sideways'"):
         plant([], positions="sideways")
