@@ -28,11 +28,11 @@ explorer
 
 # %% [markdown]
 # The strip is the text; blue is attention beyond an even share at the chosen layer. Click a
-# token, a layer, an edit: the table below compares it, before and after, with a control that
-# looks the same and is no sink. By keyboard: arrows move, Enter chooses, up and down change the
-# layer, D makes a donor.
+# token, a layer and an edit: the table below compares before and after, also at a control with
+# the same token id that is not a sink. By keyboard: left and right move, Enter chooses, up and
+# down change the layer, D sets the donor.
 #
-# Whatever a click does, a line of Python does too. It starts at the strongest secondary sink:
+# Every click is also a line of Python. The explorer starts at the strongest secondary sink:
 
 # %%
 sink = explorer.session.sink_at(explorer.choice["pos"])

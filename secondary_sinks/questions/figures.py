@@ -7,6 +7,7 @@ import pandas as pd
 
 from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.question import Drawing, Shown
+from secondary_sinks.statistics import mean_and_percentiles
 
 DOTS = "Whiskers are exact intervals over texts, at 95% for all claims of the page together."
 PATCHED = {
@@ -122,9 +123,7 @@ def _doses(cells: pd.DataFrame) -> pd.DataFrame:
             "panel": response,
             "group": name,
             "x": factor,
-            "value": group[response].mean(),
-            "low": group[response].quantile(0.1),
-            "high": group[response].quantile(0.9),
+            **mean_and_percentiles(group[response].to_numpy()),
             "n_tokens": len(group),
         }
         for role, name in names.items()
