@@ -76,7 +76,7 @@ def head_mass(
     >>> head_mass(torch.tensor([[[0.25, 0.75, 0.0]]]), offset=1).tolist()
     [[0.25, 0.75, nan]]
     """
-    return mean_over_seeing(pattern.float().sum(-2), window, offset, pattern.shape[-2])
+    return mean_over_seeing_queries(pattern.float().sum(-2), window, offset, pattern.shape[-2])
 
 
 def attention_mass(
@@ -166,7 +166,7 @@ def sink_share(mass: Float[Tensor, "*layer head key"], eps: float = 0.3) -> Floa
     return (flat > eps).float().where(~flat.isnan(), torch.nan).mean(0)
 
 
-def mean_over_seeing(
+def mean_over_seeing_queries(
     received: Float[Tensor, "*head key"], window: int | None, offset: int, n_queries: int
 ) -> Float[Tensor, "*head key"]:
     """Attention summed over queries, divided by the number of queries that can see the key.

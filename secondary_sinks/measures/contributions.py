@@ -25,7 +25,7 @@ def projection(
     >>> projection(torch.tensor([[3.0, 4.0], [-1.0, 0.0]]), torch.tensor([5.0, 0.0]))
     tensor([ 3., -1.])
     """
-    along = in_float64(vectors) * unit(direction)
+    along = in_float64(vectors) * unit_vector(direction)
     return along.sum(-1).float().to(vectors.device)
 
 
@@ -86,15 +86,15 @@ def neuron_contributions(
     >>> neuron_contributions(post, w_out, torch.tensor([1.0, 0.0]))
     tensor([ 6., -1.])
     """
-    along = in_float64(w_out) @ unit(direction)
+    along = in_float64(w_out) @ unit_vector(direction)
     return (in_float64(post) * along).float().to(post.device)
 
 
-def unit(direction: Float[Tensor, "*shape d"]) -> Float[Tensor, "*shape d"]:
+def unit_vector(direction: Float[Tensor, "*shape d"]) -> Float[Tensor, "*shape d"]:
     """The direction at length 1, in float64; NaN where it is zero.
 
     >>> import torch
-    >>> unit(torch.tensor([0.0, 4.0])).tolist()
+    >>> unit_vector(torch.tensor([0.0, 4.0])).tolist()
     [0.0, 1.0]
     """
     direction = in_float64(direction)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.errors import MeasureError
-from secondary_sinks.measures.attention import mean_over_seeing
+from secondary_sinks.measures.attention import mean_over_seeing_queries
 
 SCORES_AT_ONCE = 1 << 24
 """Maximum number of scores (heads x queries x keys) in memory at once: 64 MiB in float32."""
@@ -82,7 +82,7 @@ def mass_from_qk(
         soft_cap=soft_cap,
         learned_sinks=learned_sinks,
     )
-    return mean_over_seeing(received, window, offset, len(queries))
+    return mean_over_seeing_queries(received, window, offset, len(queries))
 
 
 def _scores(

@@ -29,26 +29,26 @@ class Cache(Protocol):
         ...
 
 
-def take(cache: Cache, layer: int, point: str) -> Tensor:
+def get_activation(cache: Cache, layer: int, point: str) -> Tensor:
     """The activation of one layer by the short name of its hook point, without batch axis.
 
     Raises `CacheError` if it is missing or of more than one text.
 
     >>> import torch
-    >>> take({"blocks.3.attn.hook_v": torch.zeros(1, 7, 2, 4)}, 3, "v").shape
+    >>> get_activation({"blocks.3.attn.hook_v": torch.zeros(1, 7, 2, 4)}, 3, "v").shape
     torch.Size([7, 2, 4])
     """
     name = hook_name(layer, point)
-    require(cache, [name])
+    require_activations(cache, [name])
     return _one_text(cache[name], name, N_AXES[point])
 
 
-def has(cache: Cache, layer: int, *points: str) -> bool:
+def has_activations(cache: Cache, layer: int, *points: str) -> bool:
     """Whether the cache has all of these hook points of a layer."""
     return {hook_name(layer, point) for point in points} <= set(cache.keys())
 
 
-def require(cache: Cache, names: Iterable[str]) -> None:
+def require_activations(cache: Cache, names: Iterable[str]) -> None:
     """Raise `CacheError` if any of `names` are missing in the cache; it lists them."""
     held = set(cache.keys())
     missing = [name for name in names if name not in held]

@@ -44,11 +44,11 @@ def export(session: ExportableSession, folder: str | Path, *, force: bool = Fals
         run.write_table("sinks", session.sinks.to_frame())
         run.write_table("trace", session.trace.to_frame())
         run.write_table("effects", effects.to_frame())
-        run.write_record(record | _found(session))
+        run.write_record(record | _own_record(session))
     return run.path
 
 
-def _found(session: ExportableSession) -> dict[str, Any]:
+def _own_record(session: ExportableSession) -> dict[str, Any]:
     trace = session.trace
     near = [
         {"text_id": sink.text_id, "pos": sink.pos, "token": sink.token, "kind": sink.kind}

@@ -130,7 +130,7 @@ class Session:
 
         Raises `EditError` without a chosen edit.
         """
-        trial = self._chosen()
+        trial = self._current_trial()
         if trial.totals:
             return trial
         found = recompute(self.model, self.trace, trial.edits, progress=progress)
@@ -148,7 +148,7 @@ class Session:
 
     def to_python(self) -> str:
         """Code that reproduces the numbers of the chosen edit. Raises `EditError` without one."""
-        return python_of(self.trace, self._chosen(), self.thresholds)
+        return python_of(self.trace, self._current_trial(), self.thresholds)
 
     def to_frame(self) -> "pd.DataFrame":
         """All trials: one row per edited token, as `before_and_after`, with `trial` and `role`."""
@@ -172,7 +172,7 @@ class Session:
 
         return export(self, folder, force=force)
 
-    def _chosen(self) -> Trial:
+    def _current_trial(self) -> Trial:
         trial = self.current
         if trial is None:
             raise EditError("no edit is chosen yet; choose a token, a layer and an edit first")

@@ -9,8 +9,8 @@ from torch import Tensor
 from secondary_sinks.layerwise.begin import layerwise_forward
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.measures.hook_names import hook_name
-from secondary_sinks.observation.layers import LayerView, iter_layers, paid_to
-from secondary_sinks.observation.record import trace_of
+from secondary_sinks.observation.layers import LayerView, attention_paid_to, iter_layers
+from secondary_sinks.observation.record import make_trace
 from secondary_sinks.observation.tokens import token_strings
 from secondary_sinks.types import Trace
 
@@ -50,13 +50,15 @@ class CachedPass:
     def trace(self, text_id: str = "text") -> Trace:
         """The trace that `observe` gives for the same text, without another pass."""
         cfg, strings = self.model.cfg, token_strings(self.tokens, self.model.tokenizer)
-        return trace_of(self._watched, cfg.n_layers, self.tokens, strings, text_id, cfg.dtype)
+        return make_trace(
+            self._layers_with_attention, cfg.n_layers, self.tokens, strings, text_id, cfg.dtype
+        )
 
-    def _watched(self, watch: Sequence[int]) -> Iterator[LayerView]:
+    def _layers_with_attention(self, watch: Sequence[int]) -> Iterator[LayerView]:
         """The layers, with the attention of each query to some keys, from the denominators."""
         for view in self.iter_layers():
             watched = tuple(watch)
-            yield replace(view, watched=watched, paid=paid_to(view, watched).cpu())
+            yield replace(view, watched=watched, paid=attention_paid_to(view, watched).cpu())
 
     def iter_layers(
         self, hooks: Callable[[int], Sequence[Hook]] = lambda layer: ()

@@ -7,8 +7,15 @@ from torch import Tensor
 
 from secondary_sinks.errors import CacheError
 from secondary_sinks.measures import norms, paid_attention, received_attention
-from secondary_sinks.measures.hook_names import Cache, has, hook_name, n_layers, require, take
-from secondary_sinks.observation.record import LayerRecord, trace_of
+from secondary_sinks.measures.hook_names import (
+    Cache,
+    get_activation,
+    has_activations,
+    hook_name,
+    n_layers,
+    require_activations,
+)
+from secondary_sinks.observation.record import LayerRecord, make_trace
 from secondary_sinks.observation.tokens import token_ids, token_strings
 from secondary_sinks.types import Trace
 
@@ -56,7 +63,7 @@ def trace_from_cache(
     0
     """
     ids, layers = token_ids(tokens), range(n_layers(cache))
-    require(cache, [hook_name(layer, point) for layer in layers for point in NEEDED])
+    require_activations(cache, [hook_name(layer, point) for layer in layers for point in NEEDED])
     strings = token_strings(ids) if strings is None else tuple(strings)
     _expect(len(strings) == len(ids), f"{len(strings)} strings", f"one per token ({len(ids)})")
     scales = scale if isinstance(scale, Sequence) else [scale] * len(layers)
@@ -69,8 +76,8 @@ def trace_from_cache(
         for layer in layers:
             yield _record(cache, layer, len(ids), windows, scales[layer], rotary, tuple(watch))
 
-    dtype = take(cache, 0, "resid_post").dtype
-    return trace_of(records, len(layers), ids, strings, text_id, dtype)
+    dtype = get_activation(cache, 0, "resid_post").dtype
+    return make_trace(records, len(layers), ids, strings, text_id, dtype)
 
 
 def _record(
@@ -82,19 +89,22 @@ def _record(
     rotary: bool,
     watch: tuple[int, ...],
 ) -> LayerRecord:
-    pattern, residual = take(cache, layer, "pattern"), take(cache, layer, "resid_post")
+    pattern, residual = (
+        get_activation(cache, layer, "pattern"),
+        get_activation(cache, layer, "resid_post"),
+    )
     _expect(len(residual) == n_pos, f"a cache of {len(residual)} positions", f"{n_pos} as tokens")
     _check_window(layer, pattern, windows)
     queries, keys = ("rot_q", "rot_k") if rotary else ("q", "k")
 
     def optional(point: str) -> Tensor | None:
-        return take(cache, layer, point) if has(cache, layer, point) else None
+        return get_activation(cache, layer, point) if has_activations(cache, layer, point) else None
 
     raw = optional("k")
     return LayerRecord(
         layer=layer,
         resid_post=residual,
-        mlp_out=take(cache, layer, "mlp_out"),
+        mlp_out=get_activation(cache, layer, "mlp_out"),
         received=received_attention(pattern).cpu(),
         watched=watch,
         paid=paid_attention(pattern, watch).cpu(),

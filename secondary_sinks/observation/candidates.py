@@ -70,7 +70,7 @@ class Candidates:
             rows["reference_resid"][layer] = state
             self._followed[pos][layer] = True
 
-    def keep_paid(
+    def store_paid(
         self,
         layer: int,
         positions: Sequence[int],
@@ -85,11 +85,11 @@ class Candidates:
             sees = (behind >= 0) & (behind < (window or self._n_pos))
             self._paid[pos][layer] = paid[:, column].where(sees, torch.nan)
 
-    def followed(self, pos: int) -> Bool[Tensor, "layer"]:
+    def followed_layers(self, pos: int) -> Bool[Tensor, "layer"]:
         """The layers at which alignments with `pos` were stored."""
         return self._followed.get(pos, torch.zeros(self._n_layers, dtype=torch.bool))
 
-    def against(self, reference: Int[Tensor, "layer"]) -> dict[str, Tensor]:
+    def rows_against(self, reference: Int[Tensor, "layer"]) -> dict[str, Tensor]:
         """The rows measured against each layer's reference; NaN if it was not followed there."""
         some = next(iter(self._rows.values()))
         found = {name: torch.full_like(rows, torch.nan) for name, rows in some.items()}
@@ -98,7 +98,7 @@ class Candidates:
                 found[name][reference == pos] = rows[reference == pos]
         return found
 
-    def paid_to(self, reference: Int[Tensor, "layer"]) -> Float[Tensor, "layer query"]:
+    def attention_paid_to(self, reference: Int[Tensor, "layer"]) -> Float[Tensor, "layer query"]:
         """Attention of each query to the reference of the state that the block reads.
 
         For block 0, which reads the embedding, it is the reference of layer 0.

@@ -91,7 +91,7 @@ def _view(
     )
 
 
-def paid_to(view: LayerView, watch: Sequence[int]) -> Float[Tensor, "query watch"]:
+def attention_paid_to(view: LayerView, watch: Sequence[int]) -> Float[Tensor, "query watch"]:
     """Attention from each query to the watched keys, mean over heads; 0 if it cannot see the key.
 
     Needs the softmax denominators (`iter_layers(denominators=True)`).

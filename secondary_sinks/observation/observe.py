@@ -6,7 +6,7 @@ from torch import Tensor
 
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.observation.layers import LayerView, iter_layers
-from secondary_sinks.observation.record import trace_of
+from secondary_sinks.observation.record import make_trace
 from secondary_sinks.observation.tokens import token_ids, token_strings
 from secondary_sinks.types import Trace
 
@@ -37,4 +37,4 @@ def observe(
     def records(watch: Sequence[int]) -> Iterator[LayerView]:
         return iter_layers(model, ids, chunk=chunk, watch=watch)
 
-    return trace_of(records, layers, ids, strings, text_id, dtype)
+    return make_trace(records, layers, ids, strings, text_id, dtype)

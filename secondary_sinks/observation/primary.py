@@ -111,10 +111,10 @@ def _references(candidates: Candidates, prominence: Prominence) -> Int[Tensor, "
     if _is_missing(candidates, prominence, primary):
         return primary_only
     draws = prominence.drawn > 0
-    aligned = candidates.against(primary_only)["alignment_centred"] >= Thresholds().aligned
+    aligned = candidates.rows_against(primary_only)["alignment_centred"] >= Thresholds().aligned
     related = (aligned & draws & draws[:, primary, None]).any(0)
     return choose_references(prominence, primary, related)
 
 
 def _is_missing(candidates: Candidates, prominence: Prominence, pos: int) -> bool:
-    return bool(((prominence.drawn[:, pos] > 0) & ~candidates.followed(pos)).any())
+    return bool(((prominence.drawn[:, pos] > 0) & ~candidates.followed_layers(pos)).any())

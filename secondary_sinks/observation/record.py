@@ -57,7 +57,7 @@ class LayerRecord:
     """Factor of q.k in an attention score."""
 
 
-def trace_of(
+def make_trace(
     records: Records,
     n_layers: int,
     tokens: Int[Tensor, "pos"],
@@ -87,8 +87,8 @@ def trace_of(
         primary=choose_primary(prominence),
         reference=reference,
         alignment_first=candidates.first(),
-        paid_to_primary=candidates.paid_to(reference),
-        **(rows | candidates.against(reference)),
+        paid_to_primary=candidates.attention_paid_to(reference),
+        **(rows | candidates.rows_against(reference)),
     )
 
 
@@ -105,7 +105,7 @@ def _follow_again(candidates: Candidates, records: Records, positions: list[int]
     for record in records(positions):
         typical = typical_token(record.resid_post)
         candidates.follow(record.layer, positions, record.resid_post, record.mlp_out, typical)
-        candidates.keep_paid(record.layer, record.watched, record.paid, record.window)
+        candidates.store_paid(record.layer, record.watched, record.paid, record.window)
         del record  # free its memory before the next layer
 
 
@@ -118,7 +118,7 @@ def _measure(record: LayerRecord, candidates: Candidates) -> Rows:
     deviation_ratio = deviation / deviation.median()
     states = (residual, record.mlp_out, typical, deviation_ratio, record.received)
     candidates.measure(record.layer, *states)
-    candidates.keep_paid(record.layer, record.watched, record.paid, record.window)
+    candidates.store_paid(record.layer, record.watched, record.paid, record.window)
     seen = seeing_queries(n_pos, record.window)
     return {
         "norm": norm,
@@ -131,7 +131,7 @@ def _measure(record: LayerRecord, candidates: Candidates) -> Rows:
         "virtual_mass": 1 - record.received.sum() / n_pos,
         "score": _score(record),
         "key_norm": _mean_norm(record.keys, n_pos),
-        "key_norm_raw": _or_missing(record.key_norm_raw, n_pos),
+        "key_norm_raw": _or_nan(record.key_norm_raw, n_pos),
         "value_norm": _mean_norm(record.values, n_pos),
         "mlp_norm": norms(record.mlp_out),
         "typical": typical,
@@ -149,10 +149,10 @@ def _score(record: LayerRecord) -> Float[Tensor, "pos"]:
 def _mean_norm(
     vectors: Float[Tensor, "pos kv_head d_head"] | None, n_pos: int
 ) -> Float[Tensor, "pos"]:
-    return _or_missing(None if vectors is None else norms(vectors).mean(-1), n_pos)
+    return _or_nan(None if vectors is None else norms(vectors).mean(-1), n_pos)
 
 
-def _or_missing(values: Float[Tensor, "pos"] | None, n_pos: int) -> Float[Tensor, "pos"]:
+def _or_nan(values: Float[Tensor, "pos"] | None, n_pos: int) -> Float[Tensor, "pos"]:
     return torch.full((n_pos,), torch.nan) if values is None else values
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from secondary_sinks import files
 from secondary_sinks.errors import TextError
 from secondary_sinks.texts.limits import check_bytes, check_lengths, split_json_lines
-from secondary_sinks.texts.records import load_object, plain_text, text_of
+from secondary_sinks.texts.records import load_object, parse_record, plain_text
 from secondary_sinks.texts.text import Text
 
 
@@ -75,4 +75,4 @@ def _parse_line(line: str, number: int, where: str) -> Text:
     of_kind = isinstance(text_id, str | int) and not isinstance(text_id, bool)
     if not of_kind or not str(text_id).strip():
         raise TextError(f"{where}: id must be a string, got {text_id!r}")
-    return text_of(record, str(text_id), where)
+    return parse_record(record, str(text_id), where)

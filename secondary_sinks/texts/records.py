@@ -27,7 +27,7 @@ def load_object(line: str, where: str) -> dict[str, Any]:
     return record
 
 
-def text_of(record: dict[str, Any], text_id: str, where: str) -> Text:
+def parse_record(record: dict[str, Any], text_id: str, where: str) -> Text:
     """The text of a JSON object. Raises `TextError` that names the place and the problem."""
     if re.search("[\ud800-\udfff]", json.dumps(record, ensure_ascii=False)):
         raise TextError(f"{where}: half a surrogate pair; expected whole characters")
