@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from secondary_sinks.layerwise.hf_layers import decoder_layers, visible_keys
+from secondary_sinks.layerwise.hf_layers import decoder_layers, n_visible_keys
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.models.configs import context_length
 from secondary_sinks.models.proof.disturbed import disturb, disturbance
@@ -52,7 +52,7 @@ def expect(hf_model: Any) -> Expected:
         states = original_states(hf_model, probe)
         with disturb(hf_model):
             moved = original_states(hf_model, probe, states)
-        visible = visible_keys(hf_model.base_model, decoder_layers(hf_model), far)
+        visible = n_visible_keys(hf_model.base_model, decoder_layers(hf_model), far)
     return Expected(
         probe=probe,
         states=states,
