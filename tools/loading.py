@@ -23,7 +23,7 @@ from secondary_sinks.models.devices import parse_dtype
 from secondary_sinks.models.original.read import read_original
 from secondary_sinks.models.original.sources import resolve
 from secondary_sinks.testing import families
-from secondary_sinks.testing.peak_memory import forget_peak, peak
+from tools.peak_memory import forget_peak, peak
 
 DTYPES = ("float32", "bfloat16")
 CHILD = """

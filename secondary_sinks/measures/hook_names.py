@@ -7,13 +7,13 @@ from torch import Tensor
 
 from secondary_sinks.errors import CacheError
 
-INSIDE_ATTENTION = {"q", "k", "v", "z", "rot_q", "rot_k", "pattern", "attn_scores"}
-INSIDE_MLP = {"pre", "pre_linear", "post"}
-AXES = {
+N_AXES = {
     **dict.fromkeys(("resid_pre", "resid_post", "attn_out", "mlp_out", "post"), 2),
     **dict.fromkeys(("pattern", "q", "k", "v", "rot_q", "rot_k"), 3),
 }
-"""Number of axes, for one text, of each activation that measures read."""
+"""Hook points that measures read, by short name, with the number of axes for one text."""
+IN_ATTENTION = {"q", "k", "v", "z", "rot_q", "rot_k", "pattern", "attn_scores"}
+IN_MLP = {"pre", "pre_linear", "post"}
 
 
 @runtime_checkable
@@ -30,7 +30,7 @@ class Cache(Protocol):
 
 
 def take(cache: Cache, layer: int, point: str) -> Tensor:
-    """The activation of one layer by its short name (`AXES`), without batch axis.
+    """The activation of one layer by its short name (`N_AXES`), without batch axis.
 
     Raises `CacheError` where it is missing, and for more than one text.
 
@@ -40,7 +40,7 @@ def take(cache: Cache, layer: int, point: str) -> Tensor:
     """
     name = hook_name(layer, point)
     require(cache, [name])
-    return _one_text(cache[name], name, AXES[point])
+    return _one_text(cache[name], name, N_AXES[point])
 
 
 def has(cache: Cache, layer: int, *points: str) -> bool:
@@ -65,7 +65,7 @@ def hook_name(layer: int, point: str) -> str:
     >>> hook_name(3, "mlp_out"), hook_name(3, "pattern"), hook_name(3, "post")
     ('blocks.3.hook_mlp_out', 'blocks.3.attn.hook_pattern', 'blocks.3.mlp.hook_post')
     """
-    module = "attn." if point in INSIDE_ATTENTION else "mlp." if point in INSIDE_MLP else ""
+    module = "attn." if point in IN_ATTENTION else "mlp." if point in IN_MLP else ""
     return f"blocks.{layer}.{module}hook_{point}"
 
 

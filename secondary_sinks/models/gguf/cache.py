@@ -20,7 +20,7 @@ from typing import Any
 
 from secondary_sinks import files, memory
 from secondary_sinks.errors import ModelError, SinkWarning
-from secondary_sinks.foreign import alone, load_tokenizer, load_weights
+from secondary_sinks.foreign import folder_with_only, load_tokenizer, load_weights
 from secondary_sinks.models import model_size
 from secondary_sinks.models.gguf.compare import refuse_other_model
 from secondary_sinks.models.gguf.header import (
@@ -183,7 +183,7 @@ def _read_with_transformers(gguf: Path) -> tuple[Any, Any, dict[str, Any]]:
     options: dict[str, Any] = {"gguf_file": gguf.name, "trusted": False}
     try:
         # Other files in its folder may belong to another model, or name code to run.
-        with alone(gguf) as folder:
+        with folder_with_only(gguf) as folder:
             tokenizer = load_tokenizer(folder, **options)
             model, loading_info = load_weights(
                 folder,
