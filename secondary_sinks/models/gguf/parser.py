@@ -70,7 +70,7 @@ class HeaderParser:
         if magic != b"GGUF" or version not in VERSIONS:
             raise DamageError(f"magic {magic!r}, version {version}")
         self._refuse_count("tensors", n_tensors, MOST_TENSORS)
-        self._refuse_count("metadata", n_metadata, MOST_METADATA)
+        self._refuse_count("metadata entries", n_metadata, MOST_METADATA)
         metadata = dict(self._entry() for _ in range(n_metadata))
         entries = [self._tensor() for _ in range(n_tensors)]
         alignment = metadata.get("general.alignment", 32)

@@ -73,7 +73,7 @@ def test_a_file_cut_anywhere_is_said(qwen2, tmp_path):
     sizes = [*range(1, 5000, 173), *range(5000, len(content), 4999), len(content) - 1]
     for size in sizes:
         path.write_bytes(content[:size])
-        with pytest.raises(DamagedModelError, match=rf"cut\.gguf' \({size} bytes\) is cut or dam"):
+        with pytest.raises(DamagedModelError, match=rf"cut\.gguf' \({size} bytes\) is truncated or dam"):
             read_header(path)
     with pytest.raises(ModelError, match=r"cut\.gguf"):
         read(path)
@@ -99,9 +99,9 @@ def test_a_damaged_header_is_said_or_harmless_and_never_takes_long(qwen2, tmp_pa
     ("at", "put", "said"),
     [
         (4, b"\x09", "version 9"),
-        (8, b"\xff" * 8, "holds 18446744073709551615 tensors; expected at most"),
-        (8, struct.pack("<Q", 10**9), "holds 1000000000 tensors; expected at most"),
-        (16, struct.pack("<Q", 10**9), "holds 1000000000 metadata; expected at most"),
+        (8, b"\xff" * 8, "states 18446744073709551615 tensors; expected at most"),
+        (8, struct.pack("<Q", 10**9), "states 1000000000 tensors; expected at most"),
+        (16, struct.pack("<Q", 10**9), "states 1000000000 metadata entries; expected at most"),
         (24, b"\xff" * 7 + b"\x7f", "ends inside its header"),
     ],
     ids=["version", "most tensors", "tensors", "metadata", "length of a name"],
@@ -124,7 +124,7 @@ def test_a_list_longer_than_any_is_noticed_at_once(qwen2, tmp_path):
     path.write_bytes(damaged)
     with path.open("r+b") as file:
         file.truncate(1 << 34)
-    with pytest.raises(DamagedModelError, match="holds 1000000000 values in a list; expected at"):
+    with pytest.raises(DamagedModelError, match="states 1000000000 values in a list; expected at"):
         read_header(path)
 
 

@@ -122,7 +122,7 @@ def test_a_shard_of_another_model_is_named(shards):
         ('{"weight_map": ["a"]}', "no 'weight_map'"),
         ('{"weight_map": {"a": "../b.safetensors"}}', r"points to '\.\./b"),
         ("[" * 100_000, "broken JSON"),
-        (b"\xff\xfe", "no text in UTF-8"),
+        (b"\xff\xfe", "not text in UTF-8"),
     ],
 )
 def test_a_broken_index_is_said(content, said, shards):
