@@ -73,7 +73,8 @@ def test_a_file_cut_anywhere_is_said(qwen2, tmp_path):
     sizes = [*range(1, 5000, 173), *range(5000, len(content), 4999), len(content) - 1]
     for size in sizes:
         path.write_bytes(content[:size])
-        with pytest.raises(DamagedModelError, match=rf"cut\.gguf' \({size} bytes\) is truncated or dam"):
+        said = rf"cut\.gguf' \({size} bytes\) is truncated or damaged"
+        with pytest.raises(DamagedModelError, match=said):
             read_header(path)
     with pytest.raises(ModelError, match=r"cut\.gguf"):
         read(path)
