@@ -44,7 +44,7 @@ def iter_layers(
 ) -> Iterator[LayerView]:
     """Yield every layer of a clean pass in order; hold on to none, so that one is in memory.
 
-    `chunk` is the number of queries at a time; by default as many as fit (`models.chunks`).
+    `chunk` is the number of queries at a time; by default as many as fit (`layerwise.chunks`).
     `denominators` also keeps the softmax denominators of the queries, which the direct effect of
     an edit on attention needs. `watch` are keys to which it is noted what each query pays
     (`LayerRecord.paid`); it is read anew at each layer, so it may grow. `hooks` gives further
