@@ -27,8 +27,8 @@ from secondary_sinks.causal.replay import Progress
 from secondary_sinks.causal.states import states_of
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.begin import layerwise_forward
-from secondary_sinks.layerwise.interface import refuse_unreplayable
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.layerwise.visibility import refuse_unreplayable
 from secondary_sinks.measures import norms, seeing_queries
 from secondary_sinks.observation import LayerView, iter_layers
 from secondary_sinks.observation.check_trace import check_same_states, check_trace

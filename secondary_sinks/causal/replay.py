@@ -27,8 +27,9 @@ from secondary_sinks.causal.direct import direct_mass, direct_masses
 from secondary_sinks.causal.donors import Donors, Means, resolve_donors
 from secondary_sinks.causal.states import STATES, states_of
 from secondary_sinks.errors import EditError, TraceError
-from secondary_sinks.layerwise.interface import keep_last, refuse_unreplayable
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
+from secondary_sinks.layerwise.recording_hooks import keep_last
+from secondary_sinks.layerwise.visibility import refuse_unreplayable
 from secondary_sinks.measures import norms
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.observation import LayerView, iter_layers
