@@ -59,14 +59,15 @@ EditKind = Annotated[
     str,
     typer.Option(
         help="zero: the MLP writes nothing; twins: its mean at the same token elsewhere, where it "
-        "is no sink; mean: over ordinary tokens; with commas between them."
+        "is no sink; mean: over ordinary tokens; `secondary-sinks edits` lists all; with commas "
+        "between them."
     ),
 ]
 Ask = Annotated[
     str,
     typer.Option(
-        help="Causal questions to answer too, with commas between them: necessity, sufficiency, "
-        "norm_dose, redistribution, sparsity, harm; or all. What they cost is printed first."
+        help="Causal questions to answer too, with commas between them, or all; `secondary-sinks "
+        "questions` lists them. What they cost is printed first."
     ),
 ]
 Device = Annotated[str | None, typer.Option(help="cuda, mps or cpu; by default the fastest.")]

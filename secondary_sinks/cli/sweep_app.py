@@ -41,7 +41,10 @@ Layers = Annotated[
 ]
 Sites = Annotated[
     list[str] | None,
-    typer.Option(help="mlp_out (default), attn_out, resid_post, z or post; again for more."),
+    typer.Option(
+        help="Where a layer is edited, by default mlp_out; `secondary-sinks edits` lists the "
+        "sites; again for more."
+    ),
 ]
 SweepFeed = Annotated[
     str | None,
@@ -114,7 +117,7 @@ def ablate(
         typer.Option(
             help="zero: the layer writes nothing; twins: its mean at the same token elsewhere, "
             "where it is no sink (both by default); mean: over ordinary tokens; resample:SEED and "
-            "others of docs/sweeps.md; again for more."
+            "others that `secondary-sinks edits` lists; again for more."
         ),
     ] = None,
     layers: Layers = None,
