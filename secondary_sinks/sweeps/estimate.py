@@ -10,8 +10,9 @@ import torch
 
 from secondary_sinks.causal.recipes import SINK
 from secondary_sinks.errors import RunFolderError, TextError
-from secondary_sinks.models.load import parse_device, parse_dtype
-from secondary_sinks.models.memory import gigabytes, weight_bytes
+from secondary_sinks.memory import gigabytes
+from secondary_sinks.models.devices import parse_device, parse_dtype
+from secondary_sinks.models.model_size import weight_bytes
 from secondary_sinks.models.original.outline import Outline, outline
 from secondary_sinks.models.original.sources import resolve
 from secondary_sinks.models.original.tokenizer import check_ids

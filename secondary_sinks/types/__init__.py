@@ -1,8 +1,8 @@
-"""The frozen results that walk between rooms.
+"""Frozen results that other rooms exchange.
 
 Layers are 0-based and "at layer l" means `resid_post` of block l, the state that block l wrote.
-That state is first read by the attention of block l + 1: the mass that a sink draws at layer l
-is therefore `mass[l + 1]`. Tensors are on the CPU in float32; missing is NaN.
+The attention of block l + 1 is the first to read it, so the mass that a sink draws at layer l
+is `mass[l + 1]`. Tensors are on the CPU in float32; missing is NaN.
 """
 
 from secondary_sinks.types.edit_kinds import EDIT_KINDS, SITES, EditKind, Given, Site
