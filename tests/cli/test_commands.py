@@ -21,6 +21,7 @@ from secondary_sinks.runs import RunFolder
 from tests.tiny import save_tiny
 
 COMMANDS = ("run", "detect", "report", "compare", "levels", "models", "generate")
+COMMANDS += ("questions", "edits")
 COMMANDS += ("ablate", "patch", "scale", "status", "verify", "merge", "export")
 TABLES = {
     "detect": {"sinks", "trace"},
