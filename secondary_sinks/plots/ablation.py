@@ -1,5 +1,6 @@
 """What each single-layer ablation takes from each sink, as a heat map."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,8 @@ def _hover_of(cell: dict[Any, Any]) -> str:
     for name, (label, form) in _NUMBERS.items():
         clean, edited = (number(float(cell[f"{name}_{run}"]), form) for run in ("clean", "edited"))
         lines.append(f"{label} {clean} → {edited}")
+    if not math.isnan(kl := float(cell.get("kl_at_token", math.nan))):
+        lines.append(f"prediction at the token: KL {kl:.2g} nats")
     return "<br>".join(lines)
 
 

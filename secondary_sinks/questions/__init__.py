@@ -6,7 +6,7 @@ Each takes `progress`, which is called with (texts done, texts) on the way.
 from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.claims import n_claims_of
 from secondary_sinks.questions.cost import Cost, costs
-from secondary_sinks.questions.damage import writer_damage
+from secondary_sinks.questions.damage import damage_at_tokens, damage_in_words, writer_damage
 from secondary_sinks.questions.dose import norm_dose
 from secondary_sinks.questions.forming import Forming, forming_frame, forming_mlps
 from secondary_sinks.questions.harm import harm
@@ -26,6 +26,8 @@ __all__ = [
     "Role",
     "by_way",
     "costs",
+    "damage_at_tokens",
+    "damage_in_words",
     "forming_frame",
     "forming_mlps",
     "harm",

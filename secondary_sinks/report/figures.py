@@ -110,6 +110,7 @@ def _map(effects: pd.DataFrame, role: str, others: str) -> Panel | None:
     drawn = cells.merge(strongest(cells)[TOKEN], on=TOKEN)
     names = [*TOKEN, "token", "role", "kind", "layer", "share", "mass_clean", "mass_edited"]
     names += ["lifetime_clean", "lifetime_edited", "norm_clean", "norm_edited"]
+    names += ["kl_at_token"] if "kl_at_token" in drawn else []
     return panel(f"{role}s", _TITLES[role], figure, drawn[names], _MAPS[role] + others)
 
 

@@ -32,7 +32,7 @@ ANSWERS = {
     "necessity": ("cells", "effects", "forming", "formed"),
     "sufficiency": ("cells", "effects"),
     "norm_dose": ("cells", "effects", "threshold"),
-    "redistribution": ("cells", "effects"),
+    "redistribution": ("cells", "effects", "damage"),
     "sparsity": ("cells", "effects", "smallest"),
     "harm": ("cells", "effects"),
 }

@@ -1,5 +1,6 @@
 """What edits do, and what that says."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -47,6 +48,9 @@ class Effect:
     norm_edited: float
     mass_clean: float
     mass_edited: float
+    kl_at_token: float = math.nan
+    """Divergence (nats) of the model's prediction at the edited token from the clean one, KL(clean
+    || edited): how much of what the token tells is destroyed; NaN where it was not measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
