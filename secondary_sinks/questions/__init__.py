@@ -6,7 +6,12 @@ Each takes `progress`, which is called with (texts done, texts) on the way.
 from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.claims import n_claims_of
 from secondary_sinks.questions.cost import Cost, costs
-from secondary_sinks.questions.damage import damage_at_tokens, damage_in_words, writer_damage
+from secondary_sinks.questions.damage import (
+    damage_at_tokens,
+    damage_by_layer,
+    damage_in_words,
+    writer_damage,
+)
 from secondary_sinks.questions.dose import norm_dose
 from secondary_sinks.questions.forming import Forming, forming_frame, forming_mlps
 from secondary_sinks.questions.harm import harm
@@ -17,7 +22,7 @@ from secondary_sinks.questions.restoration import restoration
 from secondary_sinks.questions.roles import Role, roles
 from secondary_sinks.questions.sparsity import sparsity
 from secondary_sinks.questions.sufficiency import sufficiency
-from secondary_sinks.questions.writers import shares_of_roles, writer_verdicts
+from secondary_sinks.questions.writers import levels_in, shares_of_roles, writer_verdicts
 
 __all__ = [
     "Answer",
@@ -27,12 +32,14 @@ __all__ = [
     "by_way",
     "costs",
     "damage_at_tokens",
+    "damage_by_layer",
     "damage_in_words",
     "forming_frame",
     "forming_mlps",
     "harm",
     "layer_effects",
     "layer_verdicts",
+    "levels_in",
     "n_claims_of",
     "necessity",
     "norm_dose",

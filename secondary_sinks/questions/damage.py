@@ -12,6 +12,7 @@ from secondary_sinks.types import Edit, SinkTable, Trace
 
 COLUMNS = ("text_id", "pos", "layer", "edit", "kl_at_token", "loss_later", "loss_clean")
 AT_TOKEN = ("role", "layer", "edit", "kl_at_token", "n_sinks")
+CELL = ["text_id", "pos", "layer"]
 TOLD = ("writer", "enabler")
 """Roles of MLPs whose ablation ends a sink."""
 
@@ -24,16 +25,29 @@ def damage_at_tokens(effects: pd.DataFrame, roles: pd.DataFrame) -> pd.DataFrame
     from the clean one, and `n_sinks`, the number of these. From the cells of a sweep, so at no
     further cost. Cells whose divergence was not measured are left out.
     """
-    if "kl_at_token" not in effects:
-        return pd.DataFrame(columns=list(AT_TOKEN))
-    of_sinks = effects["role"].eq("sink") & effects["site"].eq("mlp_out")
-    cells = effects.loc[of_sinks, ["text_id", "pos", "layer", "edit", "kl_at_token"]]
-    told = roles.loc[roles["role"].isin(TOLD), ["text_id", "pos", "layer", "role"]]
-    both = cells.merge(told, on=["text_id", "pos", "layer"]).dropna(subset="kl_at_token")
-    order = both["role"].map(TOLD.index)
+    both = _measured(effects, roles[roles["role"].isin(TOLD)])
+    order = both["role"].map(list(TOLD).index)
     groups = both.assign(order=order).groupby(["order", "role", "layer", "edit"], sort=True)
     found = groups["kl_at_token"].agg(kl_at_token="median", n_sinks="size").reset_index()
     return found[list(AT_TOKEN)]
+
+
+def damage_by_layer(effects: pd.DataFrame, roles: pd.DataFrame) -> pd.DataFrame:
+    """The same for every MLP up to the creation layer, whatever its role.
+
+    One row per layer, a column per edit: medians over the sinks of `roles`.
+    """
+    by_edit = _measured(effects, roles).groupby(["layer", "edit"])["kl_at_token"]
+    return by_edit.median().unstack("edit")
+
+
+def _measured(effects: pd.DataFrame, roles: pd.DataFrame) -> pd.DataFrame:
+    """Cells of single MLPs at sinks of which roles are given, where the divergence is known."""
+    if "kl_at_token" not in effects:
+        effects = effects.assign(kl_at_token=float("nan"))
+    of_sinks = effects["role"].eq("sink") & effects["site"].eq("mlp_out")
+    cells = effects.loc[of_sinks, [*CELL, "edit", "kl_at_token"]].dropna(subset="kl_at_token")
+    return cells.merge(roles[[*CELL, "role"]], on=CELL)
 
 
 def damage_of_cells(cells: pd.DataFrame) -> pd.DataFrame:

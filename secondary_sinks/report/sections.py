@@ -1,17 +1,18 @@
 """The measured sections of the page: each with its question, figures and tables."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from secondary_sinks.questions import Answer, shares_of_roles
+from secondary_sinks.questions import Answer, damage_by_layer, levels_in, shares_of_roles
 from secondary_sinks.report import answered
 from secondary_sinks.report.claims import QUESTIONS
 from secondary_sinks.report.figures import Panel, ablations, levels, profiles
 from secondary_sinks.report.tested import nothing_shown, prolonged
-from secondary_sinks.report.words import count, percent
+from secondary_sinks.report.words import count, number, percent
 from secondary_sinks.types import Level, Levels
 from secondary_sinks.types.levels import FREQUENT
 
@@ -24,6 +25,15 @@ ASKED = {
     "sparsity": "How many neurons of the forming MLPs carry a sink?",
     "harm": "What does removing all secondary sinks of a text do to the loss?",
 }
+
+
+DAMAGED_BY = {"zero": "KL, zeroed", "mean:twins": "KL, by twins"}
+"""Edits whose damage is told beside the roles, as a head of the table says it."""
+KL = (
+    "KL: divergence in nats of the model's prediction at the sink without the MLP's output "
+    "(zeroed, or replaced by that at the same token elsewhere) from the clean one, median over all "
+    "sinks asked. Where it is large, the edit destroys more than the sink."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +78,7 @@ def sections(
     return [
         _through_the_layers(sinks, trace),
         _levels(found, n_layers),
-        *([] if roles is None else [_roles(roles)]),
+        *([] if roles is None else [_roles(roles, effects)]),
         _necessity(record, effects, answers.get("necessity"), n_layers),
         *rest,
     ]
@@ -139,21 +149,25 @@ def _mode(most: int, low: int, high: int) -> str:
     return f"{most}" if low == high else f"{most} ({low} to {high})"
 
 
-def _roles(roles: pd.DataFrame) -> Section:
+def _roles(roles: pd.DataFrame, effects: pd.DataFrame | None) -> Section:
     """How often each MLP has which role, by level; those that are always neither are left out."""
     found = shares_of_roles(roles)
+    damage = {} if effects is None else _damage(effects, roles)
+    edits = DAMAGED_BY if damage else {}
     found = found[found["neither"] < 1]
     rows = tuple(
         (
             str(row["level"]),
             str(row["layer"]),
             *(percent(row[role]) for role in ("writer", "enabler", "neither", "undecided")),
+            *(nats(damage.get((row["level"], row["layer"], edit))) for edit in edits),
             str(row["n_sinks"]),
             str(row["n_texts"]),
         )
         for row in found.to_dict("records")
     )
-    head = ("sinks", "MLP", "writer", "enabler", "neither", "undecided", "sinks asked", "texts")
+    head = ("sinks", "MLP", "writer", "enabler", "neither", "undecided", *edits.values())
+    head = (*head, "sinks asked", "texts")
     without = len(roles.loc[roles["n_donors"] == 0, ["text_id", "pos"]].drop_duplicates())
     says = [
         f"{ASKED['roles']} A writer's output, replaced by that at the same token elsewhere, ends "
@@ -162,8 +176,28 @@ def _roles(roles: pd.DataFrame) -> Section:
         "alone brings it back."
     ]
     says += [f"{count(without, 'sink')} without such a token: undecided."] if without else []
-    table = Table(head=head, rows=rows, numeric=tuple(range(1, 8))) if rows else None
+    says += [KL] if damage else []
+    table = Table(head=head, rows=rows, numeric=tuple(range(1, len(head)))) if rows else None
     return Section(name="roles", title=QUESTIONS["roles"], says=tuple(says), table=table)
+
+
+def _damage(effects: pd.DataFrame, roles: pd.DataFrame) -> dict[tuple[str, int, str], float]:
+    """Median divergence at the sinks by level, layer and edit."""
+    return {
+        (name, int(str(layer)), str(edit)): float(value)
+        for name, part in levels_in(roles)
+        for edit, column in damage_by_layer(effects, part).items()
+        for layer, value in column.items()
+    }
+
+
+def nats(value: float | None) -> str:
+    """A divergence; a dash where none was measured.
+
+    >>> nats(0.3461), nats(None)
+    ('0.35', '–')
+    """
+    return number(math.nan if value is None else value, ".2g")
 
 
 def _necessity(

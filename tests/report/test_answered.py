@@ -5,9 +5,10 @@ import json
 from dataclasses import asdict
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from secondary_sinks import questions
+from secondary_sinks import ablate, questions
 from secondary_sinks.report import render
 from secondary_sinks.report.claims import QUESTIONS, claims
 from secondary_sinks.report.words import percent
@@ -84,6 +85,20 @@ def test_the_roles_are_a_claim_and_a_table_of_those_that_are_not_always_neither(
     shares = [percent(share) for share in (1.0, 0.0, 0.0, 0.0)]
     row = ["secondary sinks of no level", "3", *shares, str(verdict.n_sinks), "2"]
     assert " ".join(row) in html.words
+
+
+def test_the_table_of_roles_tells_the_damage_of_every_layer_by_zero_and_by_twins(garden, told, who):
+    effects = pd.concat([ablate(garden.model, t, garden.sinks, ["zero", "twins"]).to_frame()
+                         for t in garden.traces])  # fmt: skip
+    trace = pd.concat([one.to_frame() for one in garden.traces])
+    asked = told | {"edit": "zero,twins"}
+    words = Html(render(asked, garden.sinks.to_frame(), trace, effects, {}, who.cells)).words
+    rows = effects[(effects["role"] == "sink") & (effects["layer"] == 3)]
+    kl = rows.groupby("edit")["kl_at_token"].median()
+    numbers = [f"{kl[edit]:.2g}" for edit in ("zero", "mean:twins")]
+    assert "KL, zeroed KL, by twins" in words
+    assert " ".join(["no level 3 100% 0.0% 0.0% 0.0%", *numbers]) in words
+    assert kl["zero"] > 0.001
 
 
 def test_all_verdicts_are_claims_with_their_reasons(html, told, answers):
