@@ -20,6 +20,7 @@ def interval_lines(
     x_title: str,
     *,
     x_scale: str = "linear",
+    x_ticks: Mapping[float, str] | None = None,
     marks: Sequence[float] = (),
     ordered: bool = False,
     height: int = 260,
@@ -28,8 +29,9 @@ def interval_lines(
 
     The frame has `panel`, `group`, `x` (numbers, or words in their order), `value`, and `low` and
     `high`, the ends of an interval (NaN: no band there). `panels` maps each panel to its title
-    and scale (linear or log). `marks` are values of x with a dotted line through all panels.
-    Groups that are `ordered`, such as layers, have colours in order.
+    and scale (linear or log), `x_ticks` values of x to the words that stand there. `marks` are
+    values of x with a dotted line through all panels. Groups that are `ordered`, such as layers,
+    have colours in order.
     Raises `SinkError` for a frame without rows or without one of the columns.
     """
     missing = [name for name in COLUMNS if name not in frame]
@@ -48,6 +50,8 @@ def interval_lines(
     for mark in marks:
         figure.add_vline(x=mark, line={"dash": "dot", "width": 1, "color": TEXT})
     figure.update_xaxes(_axis(frame["x"], x_scale))
+    if x_ticks is not None:
+        figure.update_xaxes(tickvals=list(x_ticks), ticktext=list(x_ticks.values()))
     figure.update_xaxes(title_text=x_title, row=len(panels), col=1)
     figure.update_layout(legend={"orientation": "h", "y": 1.01, "yanchor": "bottom", "x": 0})
     return finish(figure, height=90 + height * len(panels))

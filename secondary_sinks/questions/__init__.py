@@ -4,8 +4,7 @@ Each takes `progress`, which is called with (texts done, texts) on the way.
 """
 
 from secondary_sinks.questions.answer import Answer
-from secondary_sinks.questions.claims import n_claims_of
-from secondary_sinks.questions.cost import Cost, costs
+from secondary_sinks.questions.cost import Cost
 from secondary_sinks.questions.damage import (
     damage_at_tokens,
     damage_by_layer,
@@ -17,18 +16,26 @@ from secondary_sinks.questions.forming import Forming, forming_frame, forming_ml
 from secondary_sinks.questions.harm import harm
 from secondary_sinks.questions.layers import by_way, layer_effects, layer_verdicts
 from secondary_sinks.questions.necessity import necessity
+from secondary_sinks.questions.question import Cells, Drawing, Question, Sample, Shown
 from secondary_sinks.questions.redistribution import redistribution
 from secondary_sinks.questions.restoration import restoration
 from secondary_sinks.questions.roles import Role, roles
 from secondary_sinks.questions.sparsity import sparsity
 from secondary_sinks.questions.sufficiency import sufficiency
+from secondary_sinks.questions.table import QUESTIONS, costs, n_claims_of
 from secondary_sinks.questions.writers import levels_in, shares_of_roles, writer_verdicts
 
 __all__ = [
+    "QUESTIONS",
     "Answer",
+    "Cells",
     "Cost",
+    "Drawing",
     "Forming",
+    "Question",
     "Role",
+    "Sample",
+    "Shown",
     "by_way",
     "costs",
     "damage_at_tokens",

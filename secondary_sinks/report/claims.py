@@ -6,20 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from secondary_sinks.questions import Answer
+from secondary_sinks.questions import QUESTIONS, Answer
 from secondary_sinks.report.words import count, sentence
 from secondary_sinks.statistics.intervals import CONFIDENCE
 
-QUESTIONS = {
-    "roles": "Writers and enablers",
-    "necessity": "Necessity",
-    "sufficiency": "Sufficiency",
-    "norm_dose": "Direction or norm",
-    "redistribution": "Where the attention goes",
-    "sparsity": "How few neurons",
-    "harm": "What it costs",
-}
-"""Titles of the causal questions, in the order in which a page answers them."""
+ROLES = "Writers and enablers"
+"""Title of the verdicts of the roles, which a run has without being asked."""
+TITLES = {"roles": ROLES} | {question.name: question.title for question in QUESTIONS}
+"""In the order in which a page answers them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +45,7 @@ def claims(record: Mapping[str, Any], answers: Mapping[str, Answer]) -> list[Cla
     own = [] if "necessity" in answers else record.get("verdicts", [])
     found = [_claim("roles", verdict) for verdict in record.get("writers", ())]
     found += [_claim("necessity", verdict) for verdict in own]
-    for name in QUESTIONS:
+    for name in TITLES:
         if name in answers:
             found += [_claim(name, asdict(verdict)) for verdict in answers[name].verdicts]
     return found
@@ -110,7 +104,7 @@ def _claim(question: str, verdict: Mapping[str, Any]) -> Claim:
         interval += f", for {n_claims} claims together" if n_claims > 1 else ""
     sample = f"{count(verdict['n_sinks'], 'sink')} in {count(verdict['n_texts'], 'text')}"
     return Claim(
-        question=QUESTIONS[question],
+        question=TITLES[question],
         claim=verdict["claim"],
         outcome=verdict["outcome"],
         why=verdict["why"],

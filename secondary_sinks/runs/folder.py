@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
+from secondary_sinks.questions import QUESTIONS
 from secondary_sinks.runs import durable, parquet
 from secondary_sinks.runs.durable import LOCK, PART
 
@@ -28,14 +29,7 @@ NUMBERS = (
     *("removed", "removed_low", "removed_high", "prolonged"),
 )
 """Fields of a verdict or layer effect that may be NaN, which JSON cannot say."""
-ANSWERS = {
-    "necessity": ("cells", "effects", "forming", "formed"),
-    "sufficiency": ("cells", "effects"),
-    "norm_dose": ("cells", "effects", "threshold"),
-    "redistribution": ("cells", "effects", "damage"),
-    "sparsity": ("cells", "effects", "smallest"),
-    "harm": ("cells", "effects"),
-}
+ANSWERS = {question.name: question.tables for question in QUESTIONS}
 """The tables of the answer to each causal question; in files as `necessity.cells.parquet`."""
 OWN = {RECORD, "report.html", *(f"{table}.parquet" for table in TABLES)}
 OWN |= {f"{asked}.{table}.parquet" for asked, tables in ANSWERS.items() for table in tables}

@@ -5,6 +5,7 @@ That state is first read by the attention of block l + 1: the mass that a sink d
 is therefore `mass[l + 1]`. Tensors are on the CPU in float32; missing is NaN.
 """
 
+from secondary_sinks.types.edit_kinds import EDIT_KINDS, SITES, EditKind, Given, Site
 from secondary_sinks.types.edits import Cell, Edit, as_cell, dump_cells, load_cells
 from secondary_sinks.types.effects import Effect, Effects, LayerEffect, Verdict
 from secondary_sinks.types.formation import Formation, FormationEvent, MlpAnatomy, MlpStage
@@ -20,13 +21,17 @@ from secondary_sinks.types.weakening import (
 )
 
 __all__ = [
+    "EDIT_KINDS",
     "LAYER_POS",
+    "SITES",
     "Cell",
     "Edit",
+    "EditKind",
     "Effect",
     "Effects",
     "Formation",
     "FormationEvent",
+    "Given",
     "LayerEffect",
     "Level",
     "LevelCell",
@@ -35,6 +40,7 @@ __all__ = [
     "MlpStage",
     "Sink",
     "SinkTable",
+    "Site",
     "Thresholds",
     "Trace",
     "Verdict",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from secondary_sinks.errors import EditError
+from secondary_sinks.types.edit_kinds import KINDS, EditKind
 
 Cell = tuple["Edit", ...]
 """Edits that are made together in one run, in order. Later ones see what earlier ones left."""
@@ -16,23 +17,10 @@ Cell = tuple["Edit", ...]
 class Edit:
     """A change of one activation at one or more tokens and layers.
 
-    kind | what the activation becomes | needs
-    ---|---|---
-    none | what it is (the no-op that every edit is checked against) |
-    zero | zero |
-    mean | its mean over `over`: ordinary, twins or reference | `over`
-    resample | that of a token of the same text, ordinary at all layers, drawn with `seed` | `seed`
-    patch | that of the token `donor` (of several: their mean), of this text or of `text` | `donor`
-    scale | `value` times what it is | `value`
-    set_norm | of length `value`, in the same direction | `value`
-    rotate | of the same length, turned by `value` degrees towards a random direction | `value`
-    remove | without its component along the primary's direction at that layer |
-    keep | that component alone |
-    steer | with `value` more along the primary's direction, in units of the residual | `value`
-
-    The site is one of mlp_out, attn_out (both as they are added to the residual), resid_post, z
-    (single heads), post (single neurons). The primary's direction is that of its `resid_post` at
-    the layer of the edit.
+    `kind` and `site` name rows of `edit_kinds.EDIT_KINDS` and `edit_kinds.SITES`, which say what
+    the activation becomes, which of the fields below a kind needs, and where it is possible
+    (docs/edits.md shows both tables). The primary's direction is that of its `resid_post` at the
+    layer of the edit.
 
     >>> Edit(pos=7, layer=(2, 3), kind="scale", value=0.5).to_json()
     '{"pos": 7, "layer": [2, 3], "kind": "scale", "value": 0.5}'
@@ -83,15 +71,7 @@ class Edit:
         >>> Edit(pos=1, layer=0, kind="mean", over="twins").label
         'mean:twins'
         """
-        donors = "+".join(map(str, self.donors))
-        details = {
-            "mean": "" if self.over == "ordinary" else self.over,
-            "resample": str(self.seed),
-            "patch": f"{self.text}@{donors}" if self.text else donors,
-            "rotate": f"{self.value:g}:{self.seed}" if self.value is not None else "",
-        }
-        plain = "" if self.value is None else f"{self.value:g}"
-        detail = details.get(self.kind, plain)
+        detail = _detail(self)
         units = f"[{','.join(map(str, self.units))}]" if self.units else ""
         return (f"{self.kind}:{detail}" if detail else self.kind) + units
 
@@ -156,7 +136,6 @@ _DEFAULTS: dict[str, Any] = {
     "text": "",
     "seed": 0,
 }
-_VALUED = ("scale", "set_norm", "steer", "rotate")
 _SEVERAL, _WORDS = {"pos", "layer", "donor"}, {"kind", "site", "over", "text"}
 
 
@@ -189,27 +168,48 @@ def _expect(name: str, value: Any, kind: Any, words: str) -> Any:
     return value
 
 
-def _details(kind: str, detail: str, label: str) -> dict[str, Any]:
+def _detail(edit: Edit) -> str:
+    """The second part of a label: the parameters of the kind; empty where they are the defaults."""
+    kind = KINDS.get(edit.kind)
+    if kind is None or kind.value is not None:
+        value = "" if edit.value is None else f"{edit.value:g}"
+        return f"{value}:{edit.seed}" if value and kind is not None and kind.seed else value
+    if kind.donor:
+        donors = "+".join(map(str, edit.donors))
+        return f"{edit.text}@{donors}" if edit.text else donors
+    if kind.over:
+        return "" if edit.over == kind.over[0] else edit.over
+    if kind.seed:
+        return str(edit.seed)
+    return "" if edit.value is None else f"{edit.value:g}"
+
+
+def _details(name: str, detail: str, label: str) -> dict[str, Any]:
     """Fields that the second part of a label stands for."""
+    kind = KINDS.get(name)
     try:
-        if kind in _VALUED:
-            value, _, seed = detail.partition(":")
-            if seed and kind != "rotate":
-                raise ValueError(f"{kind} takes no seed")
-            return {"value": float(value)} | ({"seed": int(seed)} if seed else {})
-        if kind == "resample":
-            return {"seed": int(detail or 0)}
-        if kind == "patch":
+        if kind is not None and kind.value is not None:
+            return _value_and_seed(kind, detail)
+        if kind is not None and kind.donor:
             text, _, donor = detail.rpartition("@")
             donors = tuple(map(int, donor.split("+")))
             return {"text": text, "donor": donors if len(donors) > 1 else donors[0]}
+        if kind is not None and kind.seed:
+            return {"seed": int(detail or 0)}
     except ValueError as error:
         raise EditError(f"cannot read edit {label!r} ({error}); expected like {_LIKE}") from error
-    if kind == "mean":
-        return {"over": detail or "ordinary"}
+    if kind is not None and kind.over:
+        return {"over": detail or kind.over[0]}
     if detail:
-        raise EditError(f"edit {kind!r} takes no {detail!r}; expected like {_LIKE}")
+        raise EditError(f"edit {name!r} takes no {detail!r}; expected like {_LIKE}")
     return {}
+
+
+def _value_and_seed(kind: EditKind, detail: str) -> dict[str, Any]:
+    value, _, seed = detail.partition(":")
+    if seed and not kind.seed:
+        raise ValueError(f"{kind.name} takes no seed")
+    return {"value": float(value)} | ({"seed": int(seed)} if seed else {})
 
 
 _LIKE = "zero, twins, mean, resample:3, scale:0.5, set_norm:100, rotate:90, patch:12"

@@ -1,15 +1,12 @@
-"""Figures of the answers to causal questions."""
+"""Figures of the answers to causal questions, as data: a page draws them."""
 
 import math
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 
-from secondary_sinks.plots import interval_dots, interval_lines, patch_heatmap, patch_table
-from secondary_sinks.questions import Answer
-from secondary_sinks.questions.redistribution import MATERIAL
-from secondary_sinks.report.figures import Panel, panel
+from secondary_sinks.questions.answer import Answer
+from secondary_sinks.questions.question import Drawing, Shown
 
 DOTS = "Whiskers are exact intervals over texts, at 95% for all claims of the page together."
 PATCHED = {
@@ -29,7 +26,7 @@ PATCHED = {
 }
 
 
-def necessity(answer: Answer, n_layers: int) -> list[Panel]:
+def necessity(answer: Answer, shown: Shown) -> list[Drawing]:
     """Share of sinks that end, and attention lost beyond controls, by layer and way to ablate."""
     effects = answer.effects
     if effects.empty:
@@ -45,44 +42,76 @@ def necessity(answer: Answer, n_layers: int) -> list[Panel]:
         "ended": ("share of sinks that end", "linear"),
         "lost": ("mass lost beyond controls", "linear"),
     }
-    figure = interval_lines(frame, titles, "layer of the ablated MLP", height=230)
+    options = {"panels": titles, "x_title": "layer of the ablated MLP", "height": 230}
     caption = (
         "Every MLP ablated alone, in each way: by nothing (zero), by its mean over the text's "
         "ordinary tokens, by its output at random ordinary tokens, by its mean at the same token "
         "elsewhere, where it is no sink. The band is the interval of the "
         "first way over texts, at 95% for all claims together; the others are in the data."
     )
-    return [panel("ways", "Ways to ablate", figure, effects, caption)]
+    return [
+        Drawing(
+            name="ways",
+            title="Ways to ablate",
+            caption=caption,
+            plot="lines",
+            frame=frame,
+            options=options,
+            table=effects,
+        )
+    ]
 
 
-def sufficiency(answer: Answer, n_layers: int, sinks: pd.DataFrame) -> list[Panel]:
+def sufficiency(answer: Answer, shown: Shown) -> list[Drawing]:
     """Maps of patches into controls and into sinks, with their controls beside them."""
-    found = []
-    for patch, (title, caption) in PATCHED.items():
-        table = patch_table(answer.cells, sinks, patch)
-        if not table.empty:
-            figure = patch_heatmap(table, patch, n_layers)
-            found.append(panel(patch, title, figure, table, caption))
-    return found
+    options = {"sinks": shown.sinks, "n_layers": shown.n_layers}
+    return [
+        Drawing(
+            name=patch,
+            title=title,
+            caption=caption,
+            plot="patches",
+            frame=answer.cells,
+            options={**options, "patch": patch},
+        )
+        for patch, (title, caption) in PATCHED.items()
+        if (answer.cells["patch"] == patch).any()
+    ]
 
 
-def norm_dose(answer: Answer) -> list[Panel]:
+def norm_dose(answer: Answer, shown: Shown) -> list[Drawing]:
     """Lifetime and attention by the factor that is put on what the forming MLPs write."""
-    table = _doses(answer.cells)
-    if table.empty:
+    frame = _doses(answer.cells)
+    if frame.empty:
         return []
     titles = {
         "lifetime_edited": ("lifetime (layers)", "linear"),
         "mass_edited": ("attention mass", "linear"),
     }
     marks, words = _threshold(answer.tables["threshold"])
-    title = "factor on what the forming MLPs write"
-    figure = interval_lines(table, titles, title, x_scale="log", marks=marks, height=210)
+    options = {
+        "panels": titles,
+        "x_title": "factor on what the forming MLPs write",
+        "x_scale": "log",
+        "x_ticks": _fractions(frame),
+        "marks": marks,
+        "height": 210,
+    }
     caption = (
         "The output of the forming MLPs times a factor, at the sinks and at their control tokens. "
         f"Lines are means, bands run from the 10th to the 90th percentile of tokens.{words}"
     )
-    return [panel("dose", "Dose and response", _fractions(figure, table), table, caption)]
+    return [
+        Drawing(
+            name="dose",
+            title="Dose and response",
+            caption=caption,
+            plot="lines",
+            frame=frame,
+            options=options,
+            table=frame,
+        )
+    ]
 
 
 def _doses(cells: pd.DataFrame) -> pd.DataFrame:
@@ -117,26 +146,24 @@ def _threshold(table: pd.DataFrame) -> tuple[list[float], str]:
     return [float(row["value"])], words
 
 
-def _fractions(figure: go.Figure, table: pd.DataFrame) -> go.Figure:
-    ticks = [
-        factor for factor in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0) if _has(table, factor)
-    ]
-    words = [f"1/{1 / factor:g}" if factor < 1 else f"{factor:g}" for factor in ticks]
-    return figure.update_xaxes(tickvals=ticks, ticktext=words)
+def _fractions(table: pd.DataFrame) -> dict[float, str]:
+    """Ticks of an axis of factors: powers of two that the table has, small ones as fractions."""
+    factors = [one for one in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0) if _has(table, one)]
+    return {one: f"1/{1 / one:g}" if one < 1 else f"{one:g}" for one in factors}
 
 
 def _has(table: pd.DataFrame, factor: float) -> bool:
     return bool((table["x"] - factor).abs().min() < 1e-9)
 
 
-def redistribution(answer: Answer) -> list[Panel]:
+def redistribution(answer: Answer, shown: Shown, *, line: float) -> list[Drawing]:
     """Who gets the attention that a removed sink leaves."""
     names = {"primary": "the primary", "others": "other sinks", "rest": "all other tokens"}
     effects = answer.effects.replace({"receiver": names})
     if effects.empty:
         return []
     frame = _dots(effects, "receiver", "edit", ("beyond", "low", "high"))
-    figure = interval_dots(frame, "share of freed attention beyond proportional", line=MATERIAL)
+    options = {"axis": "share of freed attention beyond proportional", "line": line}
     caption = (
         "One secondary sink removed at a time, everything after it computed anew: the share of the "
         "attention it leaves that goes to the primary, to other sinks and to the rest, less the "
@@ -144,7 +171,17 @@ def redistribution(answer: Answer) -> list[Panel]:
         f"texts. 0 is proportional. {DOTS} The verdict was held against the dotted line."
     )
     caption += _damage(answer.tables.get("damage"))
-    return [panel("redistribution", "Where the attention goes", figure, answer.effects, caption)]
+    return [
+        Drawing(
+            name="redistribution",
+            title="Where the attention goes",
+            caption=caption,
+            plot="dots",
+            frame=frame,
+            options=options,
+            table=answer.effects,
+        )
+    ]
 
 
 def _damage(table: pd.DataFrame | None) -> str:
@@ -160,7 +197,7 @@ def _damage(table: pd.DataFrame | None) -> str:
     return f" Damage by {first['edit'].iloc[0]}, medians: {'; '.join(words)}."
 
 
-def sparsity(answer: Answer) -> list[Panel]:
+def sparsity(answer: Answer, shown: Shown) -> list[Drawing]:
     """Share of sinks that are left by the number of neurons that are zeroed, or spared."""
     names = {
         "top": "top neurons", "random": "random neurons", "control": "top ones, at control tokens",
@@ -177,17 +214,26 @@ def sparsity(answer: Answer) -> list[Panel]:
         "without": ("sinks left without k", "linear"),
         "only": ("sinks left with k only", "linear"),
     }
-    figure = interval_lines(frame, titles, "k neurons", x_scale="log", height=210)
+    options = {"panels": titles, "x_title": "k neurons", "x_scale": "log", "height": 210}
     caption = (
         "Neurons of the forming MLPs in the order of what they write along the primary's "
         "direction. Above: the first k are zeroed. Below: all but the first k are. Beside them as "
         "many random neurons of the same MLPs. Shares of all sinks; intervals are in the data."
     )
-    table = answer.effects
-    return [panel("neurons", "How few neurons", figure, table, caption)]
+    return [
+        Drawing(
+            name="neurons",
+            title="How few neurons",
+            caption=caption,
+            plot="lines",
+            frame=frame,
+            options=options,
+            table=answer.effects,
+        )
+    ]
 
 
-def harm(answer: Answer) -> list[Panel]:
+def harm(answer: Answer, shown: Shown, *, line: float) -> list[Drawing]:
     """Rise of the loss without the sinks, and without as many ordinary tokens' MLP outputs."""
     effects = answer.effects
     if effects.empty:
@@ -200,13 +246,23 @@ def harm(answer: Answer) -> list[Panel]:
         ),
         _dots(effects.assign(row="difference"), "row", "edit", ("beyond", "low", "high")),
     ]
-    figure = interval_dots(pd.concat(parts), "rise of the loss (share of it)", line=0.01)
+    frame, options = pd.concat(parts), {"axis": "rise of the loss (share of it)", "line": line}
     caption = (
         "All secondary sinks of a text removed at once, against as many ordinary tokens' MLP "
         f"outputs; medians over texts. Clean loss: {effects['loss_clean'].iloc[0]:.3f} nats per "
         f"token. {DOTS} Dotted: one hundredth of the clean loss."
     )
-    return [panel("harm", "What it costs", figure, effects, caption)]
+    return [
+        Drawing(
+            name="harm",
+            title="What it costs",
+            caption=caption,
+            plot="dots",
+            frame=frame,
+            options=options,
+            table=effects,
+        )
+    ]
 
 
 def _long(
