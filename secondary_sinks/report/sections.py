@@ -24,7 +24,6 @@ from secondary_sinks.report.words import count, number, percent
 from secondary_sinks.types import Level, Levels
 from secondary_sinks.types.levels import FREQUENT
 
-
 DAMAGED_BY = {"zero": "KL, zeroed", "mean:twins": "KL, by twins"}
 """Edits whose damage is told beside the roles, as a head of the table says it."""
 KL = (
