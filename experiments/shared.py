@@ -236,6 +236,7 @@ def judged(
         "statistic": statistic,
         "controls": controls + format_exclusions(left_out or {}),
         "n_claims": n_claims,
+        "line": line,
     }
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
     if controls.startswith("none"):

@@ -198,6 +198,7 @@ def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) ->
         "controls": "as many ordinary tokens of similar position and norm"
         + format_exclusions(left_out),
         "n_claims": n_claims,
+        "line": LINE,
     }
     ways = by_way(cells)
     if not ways:

@@ -217,6 +217,7 @@ def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) ->
         "controls": "proportional shares: the sink's key alone exchanged; the same at token twins, "
         "or at ordinary tokens nearby, subtracted" + format_exclusions(left_out),
         "n_claims": n_claims,
+        "line": MATERIAL,
     }
     parts = by_way(cells)
     if not parts:

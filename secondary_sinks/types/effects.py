@@ -116,6 +116,8 @@ class Verdict:
     n_texts: int
     layer: int | None = None
     """The layer whose MLP the claim is about, where it is about one."""
+    line: float = 0.5
+    """What the interval was held against: a claim needs it to lie on one side."""
     n_claims: int = 1
     """Claims of the same report that the interval was corrected for: all of them hold together
     at `confidence`."""

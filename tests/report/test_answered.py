@@ -58,12 +58,14 @@ def drawn(html):
 def test_every_question_has_its_figures_in_order(html):
     ids = [attrs["id"] for attrs in html.of("div") if attrs.get("class") == "figure"]
     assert ids == [
-        *("profiles", "levels", "ways", "denoising", "noising"),
-        *("dose", "redistribution", "neurons", "harm"),
+        *("profiles", "levels", "judged-roles"),
+        *("judged-necessity", "ways", "judged-sufficiency", "denoising", "noising"),
+        *("judged-norm_dose", "dose", "judged-redistribution", "redistribution"),
+        *("judged-sparsity", "neurons", "judged-harm", "harm"),
     ]
     assert "Not asked" not in html.words
     numbered = [data for tag, data in html.texts if tag == "b" and data.startswith("Figure")]
-    assert [line.split(".")[0] for line in numbered] == [f"Figure {n}" for n in range(1, 10)]
+    assert [line.split(".")[0] for line in numbered] == [f"Figure {n}" for n in range(1, 17)]
 
 
 def test_what_was_not_asked_says_how_to_ask(garden, told, answers):
@@ -124,6 +126,32 @@ def values(figure, index):
     """The numbers of a trace, which plotly packs."""
     packed = figure["data"][index]["y"]
     return np.frombuffer(base64.b64decode(packed["bdata"]), dtype=packed["dtype"])
+
+
+def test_the_figure_of_a_section_draws_what_its_badges_judge(drawn, answers, who):
+    for answer in (who, *answers.values()):
+        known = [one for one in answer.verdicts if one.value == one.value]
+        assert known, answer.question
+        dots, lines = drawn[f"judged-{answer.question}-data"]["data"]
+        assert dots["x"] == [one.value for one in known]
+        assert lines["x"] == [one.line for one in known]
+        for one, up, down in zip(
+            known, dots["error_x"]["array"], dots["error_x"]["arrayminus"], strict=True
+        ):
+            if one.low == one.low:
+                assert (one.value + up, one.value - down) == pytest.approx((one.high, one.low))
+            else:
+                assert up is None
+                assert down is None
+        rows = drawn[f"judged-{answer.question}-table"].splitlines()
+        assert len(rows) == 1 + len(known)
+
+
+def test_verdicts_that_are_held_against_other_lines_than_one_half_say_so(answers):
+    lines = {name: {one.line for one in answer.verdicts} for name, answer in answers.items()}
+    assert lines.pop("redistribution") == {0.01}
+    assert lines.pop("harm") == {0.01}
+    assert set.union(*lines.values()) == {0.5}
 
 
 def test_lines_of_necessity_are_its_effects(drawn, answers):
