@@ -46,7 +46,8 @@ def write(finding: Finding, out: str | Path, provenance: Mapping[str, Any]) -> l
         place.write_table(name, table)
         place.write_text(f"{name}.csv", escape_text(table).to_csv(index=False))
     notes = []
-    for name, figure in {"figure": finding.figure, **finding.figures, **_judged(finding)}.items():
+    figures = {"figure": finding.figure, **finding.figures, **judged_figure(finding)}
+    for name, figure in figures.items():
         place.write_text(f"{name}.html", _page(finding, name, figure))
         notes.append(_draw(figure, folder / f"{name}.png"))
     record = {
@@ -63,7 +64,7 @@ def write(finding: Finding, out: str | Path, provenance: Mapping[str, Any]) -> l
     return [f"{finding.name}: {folder}", *dict.fromkeys(note for note in notes if note)]
 
 
-def _judged(finding: Finding) -> dict[str, go.Figure]:
+def judged_figure(finding: Finding) -> dict[str, go.Figure]:
     """The numbers of the verdicts, from their own fields; nothing where none has one."""
     known = [verdict for verdict in finding.verdicts if not math.isnan(verdict.value)]
     return {JUDGED: verdict_dots(known)} if known else {}

@@ -81,7 +81,19 @@ def summary(trace: Trace, tried: Tried) -> str:
 
 def _went(row: Row) -> str:
     lifetime = f"lifetime {row['lifetime_clean']} to {row['lifetime_edited']} layers"
-    return f"{lifetime}, attention mass {shown(row['mass_clean'])} to {shown(row['mass_edited'])}"
+    mass = f"attention mass {shown(row['mass_clean'])} to {shown(row['mass_edited'])}"
+    return f"{lifetime}, {mass}{change(row['mass_clean'], row['mass_edited'])}"
+
+
+def change(clean: float, edited: float) -> str:
+    """By how much something changed, as a share with its sign; empty where there is none.
+
+    >>> change(0.25, 0.05), change(0.01, 0.02), change(0.0, 0.1)
+    (' (-80%)', ' (+100%)', '')
+    """
+    if not clean or math.isnan(clean) or math.isnan(edited):
+        return ""
+    return f" ({edited / clean - 1:+.0%})"
 
 
 def shown(value: float) -> str:
