@@ -1,17 +1,4 @@
-"""Which claims hold in which models?
-
-Claim of the paper (Wong et al. 2025, arXiv 2512.22213): secondary sinks, and the way in which they
-form, are common to model families.
-
-Method: the claims tables of `experiments.all` side by side, one row per claim of an experiment,
-one column per model, with the numbers behind each cell. Nothing is computed anew; a table is read
-as it was written. Only supported
-and contradicted count, and only where two models or more are decided.
-
-What would refute it: a claim that is supported in one model and contradicted in another.
-
-    python -m experiments.across_models results/qwen3 results/smollm2 --out results/across
-"""
+"""Which claims hold in which models?"""
 
 import sys
 from collections.abc import Sequence
@@ -27,11 +14,21 @@ from secondary_sinks import Verdict, files
 from secondary_sinks.cli import run_app, say
 from secondary_sinks.errors import RunFolderError, SpecialFileError
 from secondary_sinks.plots import outcome_map
-from secondary_sinks.questions.answer import verdict_of
-from secondary_sinks.runs.as_csv import unescape
-from secondary_sinks.runs.schema import OUTCOMES
+from secondary_sinks.questions import verdict_of
+from secondary_sinks.runs import OUTCOMES, unescape
 
 NAME, QUESTION = "across_models", "Which claims hold in which models?"
+PAPER = (
+    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): secondary sinks, and the way in "
+    "which they form, are common to model families."
+)
+METHOD = (
+    "The claims tables of `experiments.all` side by side, one row per claim of an experiment, one "
+    "column per model, with the numbers behind each cell. Nothing is computed anew; a table is "
+    "read as it was written. Only supported and contradicted count, and only where two models or "
+    "more are decided."
+)
+REFUTATION = "A claim that is supported in one model and contradicted in another."
 CLAIM = "what holds in one model holds in the others"
 CLAIMS = "claims.csv"
 CELLS = ["experiment", "model", "outcome", "claim", "why", "statistic", "value", "low", "high"]

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.across_models import NAME as ACROSS
-from experiments.all import EXPERIMENTS
 from experiments.recorded import read_record
+from experiments.table import BY_NAME
 from experiments.written import RECORD
 from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
@@ -18,7 +18,7 @@ from secondary_sinks.runs import RunFolder
 LARGEST_TABLE, LARGEST_PICTURE = 60_000, 500_000
 LARGEST_ARCHIVE = 400_000
 """A larger table is copied compressed, where that makes it as small as this."""
-PAGES = (*EXPERIMENTS, ACROSS)
+PAGES = (*BY_NAME, ACROSS)
 
 
 def copy_results(results: Path, out: Path) -> list[str]:

@@ -1,22 +1,4 @@
-"""Which MLPs do secondary sinks need?
-
-Claim of the paper (Wong et al. 2025, arXiv 2512.22213): specific middle-layer MLPs form
-secondary sinks. It rests on where vectors point; nothing was taken away.
-
-Method: at each secondary sink, at its control (a token twin, else the nearest ordinary token)
-and at an ordinary token of similar position and norm, switch off the MLP of one layer at that
-token alone: by nothing (zero), by its mean over ordinary tokens, by its output at random ones.
-Compare its lifetime and the attention that it draws, before and after. Statistic of a layer: the
-share of sinks that end; their lost attention must exceed that of controls, too. Intervals by text,
-corrected for the number of layers that could end a sink, which are those up to the last creation
-layer: later ones are drawn and not judged. A second verdict takes the MLPs that form each sink
-together, against as many other MLPs.
-
-What would refute it: without any single layer's MLP half of the sinks or more live on, or controls
-lose as much attention as sinks do. Where the three ways to ablate disagree, nothing is claimed.
-
-    python -m experiments.mlp_ablation --model smollm2-135m --out results/mlp_ablation
-"""
+"""Which MLPs do secondary sinks need?"""
 
 from collections.abc import Mapping
 from typing import Annotated
@@ -32,6 +14,24 @@ from secondary_sinks import Answer, necessity
 from secondary_sinks.plots import interval_lines
 
 NAME, QUESTION = "mlp_ablation", "Which MLPs do secondary sinks need?"
+PAPER = (
+    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): specific middle-layer MLPs form "
+    "secondary sinks. It rests on where vectors point; nothing was taken away."
+)
+METHOD = (
+    "At each secondary sink, at its control (a token twin, else the nearest ordinary token) and "
+    "at an ordinary token of similar position and norm, switch off the MLP of one layer at that "
+    "token alone: by nothing (zero), by its mean over ordinary tokens, by its output at random "
+    "ones. Compare its lifetime and the attention that it draws, before and after. Statistic of a "
+    "layer: the share of sinks that end; their lost attention must exceed that of controls, too. "
+    "Intervals by text, corrected for the number of layers that could end a sink, which are those "
+    "up to the last creation layer: later ones are drawn and not judged. A second verdict takes "
+    "the MLPs that form each sink together, against as many other MLPs."
+)
+REFUTATION = (
+    "Without any single layer's MLP half of the sinks or more live on, or controls lose as much "
+    "attention as sinks do. Where the three ways to ablate disagree, nothing is claimed."
+)
 CLAIM = "the MLP of one layer forms most secondary sinks"
 EDITS = ("zero", "mean", "resample")
 PANELS = {

@@ -18,8 +18,7 @@ import plotly.graph_objects as go
 from experiments.shared import Finding
 from secondary_sinks import Verdict, files
 from secondary_sinks.plots import verdict_dots
-from secondary_sinks.runs import RunFolder
-from secondary_sinks.runs.as_csv import escape_text
+from secondary_sinks.runs import RunFolder, escape_text
 
 RECORD = "verdict.json"
 JUDGED = "judged"

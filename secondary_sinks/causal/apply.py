@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from secondary_sinks.causal.donors import Donors, shaped
-from secondary_sinks.layerwise.interface import hook_name
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
+from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.types import Cell, Edit
 from secondary_sinks.types.edit_kinds import ALL_SITES, KINDS, Given, Row
 

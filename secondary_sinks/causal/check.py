@@ -1,12 +1,12 @@
-"""Is every edit possible? All is checked before the first forward pass."""
+"""Checks that every edit is possible, before the first forward pass."""
 
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from secondary_sinks.errors import EditError
-from secondary_sinks.layerwise.interface import hook_name
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.types import Cell, Edit, Trace
 from secondary_sinks.types.edit_kinds import ALL_SITES, KINDS, OVER, SEEDS, SITE_OF
 

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from secondary_sinks.errors import SinkError
-from secondary_sinks.plots.labels import caption, number
+from secondary_sinks.plots.labels import format_number, plain_label
 from secondary_sinks.plots.theme import TEXT, colour_of, finish, log_axis, ramp, rgba
 
 COLUMNS = ("panel", "group", "x", "value", "low", "high")
@@ -67,7 +67,7 @@ def _lines(part: pd.DataFrame, group: str, colour: str, legend: bool) -> list[go
     """The band, then the line on top; nothing where the panel has no such group."""
     if part.empty:
         return []
-    name = caption(str(group))
+    name = plain_label(str(group))
     known = part[part["low"].notna() & part["high"].notna()]
     shared = {"legendgroup": name, "mode": "lines", "hoverinfo": "skip", "showlegend": False}
     edge = {"x": _drawn(known["x"]), "line": {"width": 0}, **shared}
@@ -82,7 +82,8 @@ def _lines(part: pd.DataFrame, group: str, colour: str, legend: bool) -> list[go
         legendgroup=name,
         showlegend=legend,
         customdata=[
-            f"{name} at {caption(_word(x))}: {number(value)} [{number(low)}, {number(high)}]"
+            f"{name} at {plain_label(_word(x))}: {format_number(value)} "
+            f"[{format_number(low)}, {format_number(high)}]"
             for x, value, low, high in part[["x", "value", "low", "high"]].itertuples(index=False)
         ],
         hovertemplate="%{customdata}<extra></extra>",
@@ -93,7 +94,7 @@ def _lines(part: pd.DataFrame, group: str, colour: str, legend: bool) -> list[go
 
 def _drawn(x: "pd.Series[Any]") -> list[Any]:
     """Numbers as they are; words so that plotly draws them literally."""
-    return [caption(one) if isinstance(one, str) else one for one in x]
+    return [plain_label(one) if isinstance(one, str) else one for one in x]
 
 
 def _word(x: Any) -> str:

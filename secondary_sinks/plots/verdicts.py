@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from secondary_sinks.plots.dots import interval_dots
-from secondary_sinks.plots.labels import caption
+from secondary_sinks.plots.labels import plain_label
 from secondary_sinks.plots.theme import TEXT
 from secondary_sinks.types import Verdict
 
@@ -36,7 +36,7 @@ def verdict_dots(verdicts: Sequence[Verdict]) -> go.Figure:
     frame = table.assign(row=rows, series="value")
     figure = interval_dots(frame, "number that was judged", line=None)
     figure.add_trace(_lines(table["line"].tolist()))
-    figure.update_yaxes(ticktext=["<br>".join(map(caption, wrap(row, WIDTH))) for row in rows])
+    figure.update_yaxes(ticktext=["<br>".join(map(plain_label, wrap(row, WIDTH))) for row in rows])
     return figure.update_layout(height=70 + 46 * len(rows), margin_t=12, showlegend=False)
 
 

@@ -27,16 +27,16 @@ from secondary_sinks.questions.matched_pairs import (
 from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.questions.threshold import thresholds
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials, summary
-from secondary_sinks.statistics.intervals import (
+from secondary_sinks.statistics import (
     Interval,
+    holm,
     median_over_texts,
     outcome_of,
+    page_trend_test,
     rank_correlation,
     too_few,
-    trend,
 )
-from secondary_sinks.statistics.permutations import holm
-from secondary_sinks.types import Edit, SinkTable, Trace, Verdict
+from secondary_sinks.types import SHARE_UNIT, Edit, SinkTable, Trace, Verdict
 
 FACTORS = tuple(2.0 ** (step / 2) for step in range(-8, 5))
 """Thirteen doses from a sixteenth to four times the norm; 1 is among them."""
@@ -154,6 +154,7 @@ def _dose(cells: pd.DataFrame, extra: str, left_out: Mapping[str, int], n_claims
         "n_claims": n_claims,
         "statistic": "rank correlation of factor and lifetime, less that of controls, median over "
         "texts",
+        "unit": "rank correlation",
         "controls": "token twins, or ordinary tokens nearby, scaled alike"
         + format_exclusions(left_out),
     }
@@ -189,7 +190,7 @@ def _correlation(cells: pd.DataFrame, name: str, n_claims: int) -> Interval:
 
 def _page(cells: pd.DataFrame, name: str) -> float:
     sinks = cells[cells["role"] == "sink"]
-    return trend(sinks.groupby(["text_id", "factor"])[name].mean().unstack().to_numpy())
+    return page_trend_test(sinks.groupby(["text_id", "factor"])[name].mean().unstack().to_numpy())
 
 
 def _direction(
@@ -201,6 +202,7 @@ def _direction(
     words: Words = {
         "n_claims": n_claims,
         "statistic": "share of sinks that end, and do not with other MLPs turned",
+        "unit": SHARE_UNIT,
         "controls": "as many other MLPs turned, at the same sink" + format_exclusions(left_out),
     }
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
@@ -223,6 +225,7 @@ def _norm(cells: pd.DataFrame, extra: str, left_out: Mapping[str, int], n_claims
     words: Words = {
         "n_claims": n_claims,
         "statistic": "share of sinks that end, and do not with other MLPs scaled",
+        "unit": SHARE_UNIT,
         "controls": "as many other MLPs scaled, at the same sink" + format_exclusions(left_out),
     }
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)

@@ -32,8 +32,8 @@ from secondary_sinks.questions.matched_pairs import (
 )
 from secondary_sinks.questions.necessity import EDITS
 from secondary_sinks.questions.question import Cells, Question, Sample
-from secondary_sinks.statistics.intervals import Interval, median_over_texts, outcome_of, too_few
-from secondary_sinks.types import Cell, SinkTable, Trace, Verdict
+from secondary_sinks.statistics import Interval, median_over_texts, outcome_of, too_few
+from secondary_sinks.types import SHARE_UNIT, Cell, SinkTable, Trace, Verdict
 
 CLAIM = (
     "removing all secondary sinks raises the loss by a hundredth or more, beyond what removing as "
@@ -195,6 +195,7 @@ def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) ->
     words: Words = {
         "statistic": "share of the clean loss by which it rises, less with ordinary tokens, median "
         "over texts",
+        "unit": SHARE_UNIT,
         "controls": "as many ordinary tokens of similar position and norm"
         + format_exclusions(left_out),
         "n_claims": n_claims,

@@ -32,11 +32,11 @@ from secondary_sinks.questions.layers import by_way, could_end, layer_effects, l
 from secondary_sinks.questions.matched_pairs import TextPairs, censored, match_pairs, with_progress
 from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials
-from secondary_sinks.statistics.intervals import (
+from secondary_sinks.statistics import (
     outcome_of,
     too_few,
 )
-from secondary_sinks.types import Edit, LayerEffect, SinkTable, Trace, Verdict
+from secondary_sinks.types import SHARE_UNIT, Edit, LayerEffect, SinkTable, Trace, Verdict
 from secondary_sinks.types.frames import tidy
 
 EDITS = ("zero", "mean", "resample:0", "resample:1", "resample:2")
@@ -163,6 +163,7 @@ def _formed(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int) -> Ver
     controls = "as many other MLPs, at the same sink" + format_exclusions(left_out)
     words: Words = {
         "statistic": "share of sinks that end, and do not by other MLPs",
+        "unit": SHARE_UNIT,
         "controls": controls,
         "n_claims": n_claims,
     }

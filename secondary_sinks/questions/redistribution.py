@@ -29,8 +29,8 @@ from secondary_sinks.questions.layers import by_way
 from secondary_sinks.questions.matched_pairs import TextPairs, censored, match_pairs, with_progress
 from secondary_sinks.questions.necessity import EDITS
 from secondary_sinks.questions.question import Cells, Question, Sample
-from secondary_sinks.statistics.intervals import Interval, median_over_texts, outcome_of, too_few
-from secondary_sinks.types import SinkTable, Trace, Verdict
+from secondary_sinks.statistics import Interval, median_over_texts, outcome_of, too_few
+from secondary_sinks.types import SHARE_UNIT, SinkTable, Trace, Verdict
 
 CLAIM = (
     "the primary takes over attention of a removed secondary sink beyond what a softmax without "
@@ -214,6 +214,7 @@ def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) ->
     words: Words = {
         "statistic": "share of the freed attention that the primary gains, less its proportional "
         "share, median over texts",
+        "unit": SHARE_UNIT,
         "controls": "proportional shares: the sink's key alone exchanged; the same at token twins, "
         "or at ordinary tokens nearby, subtracted" + format_exclusions(left_out),
         "n_claims": n_claims,

@@ -22,8 +22,8 @@ from secondary_sinks.questions.matched_pairs import (
 )
 from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials, summary
-from secondary_sinks.statistics.intervals import outcome_of, too_few
-from secondary_sinks.types import Cell, Edit, SinkTable, Trace, Verdict
+from secondary_sinks.statistics import outcome_of, too_few
+from secondary_sinks.types import SHARE_UNIT, Cell, Edit, SinkTable, Trace, Verdict
 
 N_CLAIMS = 2
 SEEDS = 3
@@ -160,6 +160,7 @@ def _verdict(cells: pd.DataFrame, test: str, left_out: Mapping[str, int], n_clai
         "n_claims": n_claims,
         "statistic": f"share of sinks that {'stay' if alive else 'end'}, and do not with random "
         "neurons",
+        "unit": SHARE_UNIT,
         "controls": "as many random neurons of the same MLPs" + format_exclusions(left_out),
     }
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)

@@ -25,8 +25,8 @@ from secondary_sinks.questions.matched_pairs import (
 )
 from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials, summary
-from secondary_sinks.statistics.intervals import outcome_of, too_few
-from secondary_sinks.types import Edit, SinkTable, Trace, Verdict
+from secondary_sinks.statistics import outcome_of, too_few
+from secondary_sinks.types import SHARE_UNIT, Edit, SinkTable, Trace, Verdict
 
 N_CLAIMS = 2
 SEEDS = 3
@@ -134,6 +134,7 @@ def _denoising(
     words: Words = {
         "n_claims": n_claims,
         "statistic": "share of tokens that become sinks, and do not with ordinary donors",
+        "unit": SHARE_UNIT,
         "controls": "outputs of the same MLPs at ordinary tokens" + format_exclusions(left_out),
     }
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
@@ -156,6 +157,7 @@ def _noising(cells: pd.DataFrame, why: str, left_out: Mapping[str, int], n_claim
     words: Words = {
         "n_claims": n_claims,
         "statistic": "share of sinks that end, and do not with other MLPs",
+        "unit": SHARE_UNIT,
         "controls": "the same patch of as many other MLPs, at the same sink"
         + format_exclusions(left_out),
     }

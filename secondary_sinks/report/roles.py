@@ -10,7 +10,7 @@ from secondary_sinks.questions import damage_by_layer, levels_in, shares_of_role
 from secondary_sinks.report.claims import ROLES
 from secondary_sinks.report.figures import judged
 from secondary_sinks.report.section import Section, Table, told
-from secondary_sinks.report.words import count, number, percent
+from secondary_sinks.report.words import count, format_number, percent
 
 DAMAGED_BY = {"zero": "KL, zeroed", "mean:twins": "KL, by twins"}
 """Edits whose damage is told beside the roles, as a head of the table says it."""
@@ -78,4 +78,4 @@ def nats(value: float | None) -> str:
     >>> nats(0.3461), nats(None)
     ('0.35', '–')
     """
-    return number(math.nan if value is None else value, ".2g")
+    return format_number(math.nan if value is None else value, ".2g")

@@ -8,7 +8,7 @@ import torch
 from secondary_sinks import load_model, observe
 from secondary_sinks.causal import Recomputed, recompute, reference_means, replay
 from secondary_sinks.causal.donors import resolve_donors
-from secondary_sinks.layerwise.interface import hook_name
+from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.testing.families import save
 from secondary_sinks.types import Edit

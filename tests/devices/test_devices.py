@@ -6,7 +6,7 @@ import torch
 from secondary_sinks import load_model, observe, recompute, replay
 from secondary_sinks.causal import reference_means
 from secondary_sinks.errors import ModelError
-from secondary_sinks.layerwise.interface import hook_name
+from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.testing.families import save
 from secondary_sinks.types import Edit
 from secondary_sinks.types.edit_kinds import ALL_SITES, KINDS
