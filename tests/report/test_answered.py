@@ -114,6 +114,15 @@ def test_all_verdicts_are_claims_with_their_reasons(html, told, answers):
             assert verdict.why[1:] in html.words
 
 
+def test_limits_say_what_the_roles_did_test(told):
+    from secondary_sinks.report.tested import limits
+
+    said = " ".join(limits(told, True, {}))
+    assert "was tested at token twins only" in said
+    without = " ".join(limits({**told, "writers": []}, True, {}))
+    assert "(sufficiency) was not tested" in without
+
+
 def test_verdicts_of_several_edits_stand_for_those_of_one(told, answers):
     from tests.report.pages import verdict
 
