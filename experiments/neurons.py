@@ -34,7 +34,7 @@ TITLES = {"without": "without them", "only": "with them alone"}
 CAPTIONS = {
     "figure": (
         "Share of its lifetime that a sink keeps when so many neurons are zeroed: means over "
-        "sinks, bands the 10th to 90th percentile."
+        "sinks, bands the 10th to 90th percentile. Sinks that end are counted in the verdict."
     ),
     "only": "The same where these neurons are all that is left of the forming MLPs.",
 }

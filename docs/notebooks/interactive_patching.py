@@ -42,7 +42,9 @@ explorer.choose(layer=0, kind="zero")
 print(explorer.status)
 
 # %% [markdown]
-# The sink is gone, the control has not noticed. A late MLP takes nothing from it:
+# The status says what became of the sink and of its control, with the size and sign of each change.
+# The MLP of layer 12 writes when this sink has ended already, so it cannot take anything from it: a
+# check of the measurement, not a finding.
 
 # %%
 explorer.choose(layer=12)

@@ -1,5 +1,6 @@
 """Heat map of the attention mass that each sink loses in each single-layer ablation."""
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -73,6 +74,8 @@ def _hover(cell: dict[Any, Any]) -> str:
             format_number(float(cell[f"{name}_{run}"]), form) for run in ("clean", "edited")
         )
         lines.append(f"{label} {clean} → {edited}")
+    if not math.isnan(kl := float(cell.get("kl_at_token", math.nan))):
+        lines.append(f"prediction at the token: KL {kl:.2g} nats")
     return "<br>".join(lines)
 
 

@@ -169,6 +169,7 @@ def redistribution(answer: Answer, shown: Shown, *, line: float) -> list[Drawing
         "share that a softmax gives them when the sink's key alone is exchanged; medians over "
         f"texts. 0 is proportional. {DOTS} The verdict was held against the dotted line."
     )
+    caption += _damage(answer.tables.get("damage"))
     return [
         Drawing(
             name="redistribution",
@@ -180,6 +181,19 @@ def redistribution(answer: Answer, shown: Shown, *, line: float) -> list[Drawing
             table=answer.effects,
         )
     ]
+
+
+def _damage(table: pd.DataFrame | None) -> str:
+    """What removing one sink, or its control's MLP outputs, does to the predictions, by edit."""
+    if table is None or table.empty:
+        return ""
+    first = table[table["edit"] == table["edit"].iloc[0]]
+    words = [
+        f"at {'a sink' if row['role'] == 'sink' else 'its control'} KL {row['kl_at_token']:.2g} "
+        f"nats there and {row['loss_later']:+.2g} nats of loss per later token"
+        for row in first.to_dict("records")
+    ]
+    return f" Damage by {first['edit'].iloc[0]}, medians: {'; '.join(words)}."
 
 
 def sparsity(answer: Answer, shown: Shown) -> list[Drawing]:

@@ -74,6 +74,7 @@ EFFECTS = {
         for name, (unit, what) in _PAIRS.items()
         for when in ("clean", "edited")
     },
+    "kl_at_token": Column("float", "nats", "KL(clean || edited) of the prediction at the token"),
     "donor": Column("float", "position", "token of a patch, NaN for several and for other edits"),
     "cell": Column("str", "", "key of the cell: the same for the same inputs and code"),
 }
@@ -106,6 +107,7 @@ TABLES = {"sinks": SINKS, "effects": EFFECTS, "trace": TRACE, "roles": ROLES}
 _NAN = float("nan")
 ADDED: dict[str, Any] = {"model": "", "donor": _NAN, "cell": ""}
 ADDED |= {one.name: _NAN for one in MEASURES if one.added}
+ADDED |= {"kl_at_token": _NAN}
 """Columns that only sweeps or newer versions write, and what they are elsewhere."""
 _KINDS = {"int": "iu", "float": "f", "bool": "b", "str": "OU"}
 
