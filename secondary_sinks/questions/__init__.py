@@ -10,7 +10,9 @@ from secondary_sinks.questions.damage import writer_damage
 from secondary_sinks.questions.dose import norm_dose
 from secondary_sinks.questions.forming import Forming, forming_frame, forming_mlps
 from secondary_sinks.questions.harm import harm
-from secondary_sinks.questions.layers import by_way, layer_effects, layer_verdicts
+from secondary_sinks.questions.later import later_verdict
+from secondary_sinks.questions.layers import layer_verdicts
+from secondary_sinks.questions.lost_by_layer import by_way, later_effects, layer_effects
 from secondary_sinks.questions.necessity import necessity
 from secondary_sinks.questions.redistribution import redistribution
 from secondary_sinks.questions.restoration import restoration
@@ -29,6 +31,8 @@ __all__ = [
     "forming_frame",
     "forming_mlps",
     "harm",
+    "later_effects",
+    "later_verdict",
     "layer_effects",
     "layer_verdicts",
     "n_claims_of",

@@ -21,7 +21,7 @@ from secondary_sinks.questions.answer import (
 )
 from secondary_sinks.questions.claims import CLAIMS
 from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
-from secondary_sinks.questions.layers import by_way
+from secondary_sinks.questions.lost_by_layer import by_way
 from secondary_sinks.questions.matched_pairs import (
     TextPairs,
     censored,

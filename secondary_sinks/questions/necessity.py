@@ -25,7 +25,8 @@ from secondary_sinks.questions.forming import (
     forming_frame,
     other_layers,
 )
-from secondary_sinks.questions.layers import by_way, could_end, layer_effects, layer_verdicts
+from secondary_sinks.questions.layers import layer_verdicts
+from secondary_sinks.questions.lost_by_layer import by_way, could_end, layer_effects
 from secondary_sinks.questions.matched_pairs import TextPairs, censored, match_pairs, with_progress
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials
 from secondary_sinks.statistics.intervals import (

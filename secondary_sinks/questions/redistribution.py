@@ -23,7 +23,7 @@ from secondary_sinks.questions.answer import (
 )
 from secondary_sinks.questions.claims import CLAIMS
 from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
-from secondary_sinks.questions.layers import by_way
+from secondary_sinks.questions.lost_by_layer import by_way
 from secondary_sinks.questions.matched_pairs import TextPairs, censored, match_pairs, with_progress
 from secondary_sinks.questions.necessity import EDITS
 from secondary_sinks.statistics.intervals import Interval, median_over_texts, outcome_of, too_few

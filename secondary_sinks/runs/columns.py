@@ -73,6 +73,7 @@ EFFECTS = {
         for name, (unit, what) in _PAIRS.items()
         for when in ("clean", "edited")
     },
+    "impossible": Column("str", "", "what the edit was too late for: none, end of the sink, any"),
     "donor": Column("float", "position", "token of a patch, NaN for several and for other edits"),
     "cell": Column("str", "", "key of the cell: the same for the same inputs and code"),
 }
@@ -119,7 +120,7 @@ ROLES = {
 TABLES = {"sinks": SINKS, "effects": EFFECTS, "trace": TRACE, "roles": ROLES}
 _NAN = float("nan")
 ADDED: dict[str, Any] = {"model": "", "donor": _NAN, "cell": ""}
-ADDED |= {"paid_to_primary": _NAN, "key_norm_raw": _NAN}
+ADDED |= {"paid_to_primary": _NAN, "key_norm_raw": _NAN, "impossible": "unknown"}
 """Columns that only sweeps or newer versions write, and what they are elsewhere."""
 _KINDS = {"int": "iu", "float": "f", "bool": "b", "str": "OU"}
 

@@ -1,5 +1,6 @@
 """What edits do, and what that says."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -47,6 +48,9 @@ class Effect:
     norm_edited: float
     mass_clean: float
     mass_edited: float
+    impossible: str = "unknown"
+    """What could not have come of the edit, since it is too late for it: none, end (it could not
+    end the sink), or any (nor change what the sink's layers draw). Of a control: of its sink."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,30 +71,42 @@ class Effects:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerEffect:
-    """What ablating one layer takes from sinks beyond what it takes from their controls."""
+    """What ablating one layer takes from sinks beyond what it takes from their controls.
+
+    Of the sinks that it could have taken it from: those that the layer could have ended, or, in
+    effects of later layers, those that were there already and that it could have weakened. Where
+    there is none, `n_sinks` is 0 and all numbers are NaN. Masses are in units of the sinks' clean
+    mass (`mass_lost`).
+    """
 
     layer: int
     lost: float
-    """Share of mass lost by sinks less that lost by their controls: median over texts."""
+    """Mass lost by sinks less that lost by their controls: median over texts."""
     low: float
     """Lower end of its interval; NaN where there are too few texts for one."""
     high: float
     sinks_lost: float
-    """Share of their clean mass that sinks lose; 1 is all."""
+    """Mass that sinks lose; 1 is all."""
     controls_lost: float
-    """Share of their clean mass that controls lose."""
+    """Mass that their token twins, or else neighbours, lose."""
+    ordinary_lost: float = math.nan
+    """Mass that ordinary tokens of similar position and norm lose; NaN where none were tried."""
     removed: float
     """Share of sinks whose lifetime falls to 0: mean over texts."""
     removed_low: float
     """Lower end of its interval."""
     removed_high: float
+    shortened: float = math.nan
+    """Share of sinks whose lifetime falls, to 0 or not."""
     prolonged: float
     """Share of sinks whose lifetime grows."""
     n_sinks: int
-    """Secondary sinks with a control: those that the numbers are of."""
+    """Secondary sinks with a control at which this could have come out: those counted here."""
     n_unmatched: int
     """Secondary sinks without a control, left out."""
     n_texts: int
+    n_impossible: int = 0
+    """Secondary sinks with a control that this layer could not do it to, left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,3 +131,6 @@ class Verdict:
     n_claims: int = 1
     """Claims of the same report that the interval was corrected for: all of them hold together
     at `confidence`."""
+    n_controls: int | None = None
+    """Sinks at which a control that could have ended them too was possible; 0: no control
+    possible. None where the claim has no controls of that kind."""
