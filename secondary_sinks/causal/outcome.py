@@ -42,13 +42,14 @@ def means_over(trace: Trace, result: Replay, cell: int, layers: Sequence[int]) -
 
 
 def impossible(sink: Sink, layer: int) -> str:
-    """What an edit at a layer, at the sink's token, comes too late for: none, end, or any.
+    """What an edit at a layer, at the sink's token, comes too late for: none, end, or loss.
 
     What was written and read below the edited layer stands. An edit above the creation layer
-    cannot end the sink; one above its last layer cannot change what its layers draw either.
+    cannot end the sink; one above its last layer cannot take attention from its layers either, and
+    at most prolongs its life.
     """
     if layer > sink.layers[-1]:
-        return "any"
+        return "loss"
     return "end" if layer > sink.l_start else "none"
 
 

@@ -93,7 +93,8 @@ def _show_one(console: Console, record: Mapping[str, Any], sinks: pd.DataFrame) 
     if record["dtype"] != "float32":
         console.print(rounding_line(record, sinks), highlight=False)
     asked = [verdict for told in record.get("answers", []) for verdict in told["verdicts"]]
-    for verdict in [*record.get("writers", ()), *record["verdicts"], *asked]:
+    own = [*record.get("writers", ()), *record["verdicts"], *record.get("later", ())]
+    for verdict in [*own, *asked]:
         console.print(verdict_line(verdict), highlight=False)
 
 

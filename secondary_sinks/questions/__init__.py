@@ -4,7 +4,7 @@ Each takes `progress`, which is called with (texts done, texts) on the way.
 """
 
 from secondary_sinks.questions.answer import Answer
-from secondary_sinks.questions.claims import n_claims_of
+from secondary_sinks.questions.claims import family_of, n_claims_of
 from secondary_sinks.questions.cost import Cost, costs
 from secondary_sinks.questions.damage import writer_damage
 from secondary_sinks.questions.dose import norm_dose
@@ -17,6 +17,7 @@ from secondary_sinks.questions.necessity import necessity
 from secondary_sinks.questions.redistribution import redistribution
 from secondary_sinks.questions.restoration import restoration
 from secondary_sinks.questions.roles import Role, roles
+from secondary_sinks.questions.run_claims import run_claims
 from secondary_sinks.questions.sparsity import sparsity
 from secondary_sinks.questions.sufficiency import sufficiency
 from secondary_sinks.questions.writers import shares_of_roles, writer_verdicts
@@ -28,6 +29,7 @@ __all__ = [
     "Role",
     "by_way",
     "costs",
+    "family_of",
     "forming_frame",
     "forming_mlps",
     "harm",
@@ -41,6 +43,7 @@ __all__ = [
     "redistribution",
     "restoration",
     "roles",
+    "run_claims",
     "shares_of_roles",
     "sparsity",
     "sufficiency",

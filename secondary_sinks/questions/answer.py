@@ -12,12 +12,16 @@ from secondary_sinks.statistics.intervals import CONFIDENCE, Interval
 from secondary_sinks.types import Verdict
 
 
-class Words(TypedDict):
-    """What `verdict_of` is told besides the numbers."""
-
+class _Words(TypedDict):
     statistic: str
     controls: str
     n_claims: int
+
+
+class Words(_Words, total=False):
+    """What `verdict_of` is told besides the numbers."""
+
+    n_controls: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,6 +56,7 @@ def verdict_of(
     statistic: str,
     controls: str,
     n_claims: int = 1,
+    n_controls: int | None = None,
 ) -> Verdict:
     """A verdict about a statistic over texts; without an interval, about nothing."""
     nan = math.nan
@@ -68,6 +73,7 @@ def verdict_of(
         n_sinks=0 if interval is None else interval.n,
         n_texts=0 if interval is None else interval.n_texts,
         n_claims=n_claims,
+        n_controls=n_controls,
     )
 
 

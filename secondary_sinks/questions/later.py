@@ -62,11 +62,14 @@ def _interval(effects: pd.DataFrame, n_claims: int) -> tuple[Interval, list[int]
         {layer: lost_by_text(part)["beyond"] for layer, part in cells.groupby("layer")}
     ).reindex(dict.fromkeys(cells["text_id"]))
     lost = lost.dropna(how="all")
-    scores = [row.dropna().to_dict() for _, row in lost.iterrows()]
+    scores = [
+        {int(str(layer)): float(value) for layer, value in row.dropna().items()}
+        for _, row in lost.iterrows()
+    ]
     layers = chosen_before(scores, [sorted(one) for one in scores])
     values = [one[layer] for one, layer in zip(scores, layers, strict=True)]
     found = median_over_texts(values, list(lost.index), n_claims=n_claims)
     n_sinks = len(cells[["text_id", "pos"]].drop_duplicates())
     return Interval(
         value=found.value, low=found.low, high=found.high, n=n_sinks, n_texts=found.n_texts
-    ), [int(layer) for layer in layers]
+    ), layers

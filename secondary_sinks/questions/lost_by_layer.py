@@ -23,10 +23,10 @@ def layer_effects(effects: pd.DataFrame, n_claims: int | None = None) -> list[La
     Of each layer, those sinks are counted that it could have ended: created there or later.
     Masses are in units of the sinks' clean mass (`mass_lost`), the controls' too; `lost` is the
     median over texts of what sinks lose less what their token twins (or else neighbours) lose.
-    Ordinary tokens that were tried are told apart. Intervals are exact over texts (`statistics.exact`), and
-    corrected for `n_claims`: by default the layers tried that could end a sink (`could_end`). With
-    too few texts they are NaN. Raises `EditError` for a table that mixes edits (seeds of one edit
-    are averaged), or holds the one that changes nothing.
+    Ordinary tokens that were tried are told apart. Intervals are exact over texts, and corrected
+    for `n_claims`: by default the layers tried that could end a sink (`could_end`). With too few
+    texts they are NaN. Raises `EditError` for a table that mixes edits (seeds of one edit are
+    averaged), or holds the one that changes nothing.
     """
     return _by_layer(effects, _created_later, n_claims)
 
@@ -59,7 +59,7 @@ def _created_later(cells: pd.DataFrame) -> "pd.Series[bool]":
 
 def _there_already(cells: pd.DataFrame) -> "pd.Series[bool]":
     known = cells["impossible"] if "impossible" in cells else pd.Series("unknown", cells.index)
-    return ~_created_later(cells) & ~known.isin(["any", "unknown"])
+    return ~_created_later(cells) & ~known.isin(["loss", "unknown"])
 
 
 def could_end(effects: pd.DataFrame) -> set[int]:
@@ -164,7 +164,7 @@ def _one_layer(
         removed_low=removed.low,
         removed_high=removed.high,
         shortened=float((after < before).mean()),
-        prolonged=float((after > before).mean()),
+        prolonged=float((cells["lifetime_edited"] > cells["lifetime_clean"]).mean()),
         n_sinks=_n_sinks(counted),
         n_unmatched=unmatched,
         n_texts=len(by_text),

@@ -23,7 +23,12 @@ from secondary_sinks.questions.forming import (
     by_place,
     cell_at,
     forming_frame,
+)
+from secondary_sinks.questions.held_out import (
+    control_words,
+    held_out,
     other_layers,
+    with_control,
 )
 from secondary_sinks.questions.layers import layer_verdicts
 from secondary_sinks.questions.lost_by_layer import by_way, could_end, layer_effects
@@ -65,7 +70,8 @@ def necessity(
 
     Table "forming": the forming MLPs of each sink, `forming` or else those that `forming_mlps`
     finds by zeroing.
-    Table "formed": the same MLPs ablated by `edits`, and as many others at the same sink.
+    Table "formed": at each sink, the MLPs that form sinks of its creation layer in the texts before
+    (`held_out`) ablated by `edits`, and as many others that could have ended it, where there are.
 
     Verdicts: one for each layer that sinks need, or that none is (`layer_verdicts`); and whether
     sinks are formed by MLPs, judged by the edits other than zero where there are any. `n_claims`:
@@ -76,7 +82,7 @@ def necessity(
     asked = with_progress(texts, progress)
     parts = [_cells(model, text, sinks, edits, layers, ordinary) for text in asked]
     cells = pd.concat(parts, ignore_index=True)
-    formed = _formed_cells(model, texts, sinks, found, edits)
+    formed = _formed_cells(model, texts, sinks, held_out(texts, found), edits)
     n_claims = n_claims or len(could_end(cells)) + 1
     left_out = sum_counts(*(text.left_out for text in texts))
     return Answer(
@@ -120,13 +126,13 @@ def _formed_cells(
     found: Mapping[Place, Forming],
     edits: Sequence[str],
 ) -> pd.DataFrame:
-    """The forming MLPs of each sink ablated, and as many other MLPs."""
+    """The MLPs that earlier texts chose ablated, and as many others."""
     rows = []
     for text in texts:
         trials = []
         for case in text.cases:
             own = found[case.sink.text_id, case.sink.pos].layers
-            places = {"forming": own, "other": other_layers(case.sink, own, len(text.trace.norm))}
+            places = {"forming": own, "other": other_layers(case.sink, own)}
             trials += [
                 Trial(
                     sink=case.sink,
@@ -136,7 +142,7 @@ def _formed_cells(
                 )
                 for where, group in places.items()
                 for edit in edits
-                if is_there(edit, text.trace, case.sink.pos)
+                if group and is_there(edit, text.trace, case.sink.pos)
             ]
         rows += run_trials(model, text.trace, sinks.thresholds, trials)
     return frame_of(rows, *WORDS)
@@ -149,19 +155,26 @@ def is_there(edit: str, trace: Trace, pos: int) -> bool:
 
 
 def _formed(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int) -> Verdict:
-    """Whether the forming MLPs, which zeroing found, end their sinks by other edits too."""
+    """Whether the MLPs that form sinks of earlier texts end these, by other edits than zero.
+
+    Where no other MLP could have ended a sink, these edits are controls of each other: outputs at
+    ordinary tokens, and at the same token elsewhere.
+    """
     ways = by_way(cells)
     if len(ways) > 1:
         ways.pop("zero", None)
     found = {
-        way: rate_difference(part, "where", "forming", "other", n_claims=n_claims)
+        way: rate_difference(part, "where", "forming", "other", n_claims=n_claims, instead=0.0)
         for way, part in ways.items()
     }
-    controls = "as many other MLPs, at the same sink" + format_exclusions(left_out)
+    n_controls = with_control(cells, "where")
+    n_sinks = with_control(cells, "where", "forming")
+    instead = "outputs at ordinary tokens and at token twins in place of the MLPs' own"
     words: Words = {
         "statistic": "share of sinks that end, and do not by other MLPs",
-        "controls": controls,
+        "controls": control_words(n_controls, n_sinks, instead) + format_exclusions(left_out),
         "n_claims": n_claims,
+        "n_controls": n_controls,
     }
     if not found:
         return verdict_of(CLAIM, "inconclusive", too_few(0, 0, left_out), None, **words)
@@ -171,8 +184,9 @@ def _formed(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int) -> Ver
         return verdict_of(CLAIM, "inconclusive", missing, interval, **words)
     outcome, agreement = combine_outcomes({way: outcome_of(one) for way, one in found.items()})
     ended = cells.groupby("where")["is_sink"].apply(lambda alive: 1 - alive.astype(float).mean())
+    others = f", without as many others {ended['other']:.0%}" if n_controls else ""
     why = (
-        f"without their forming MLPs {ended['forming']:.0%} of the sinks end, without as many "
-        f"others {ended['other']:.0%}; {agreement}"
+        f"without the MLPs that form sinks of earlier texts {ended['forming']:.0%} of the sinks end"
+        f"{others}; {agreement}"
     )
     return verdict_of(CLAIM, outcome, why, interval, **words)

@@ -13,6 +13,7 @@ from secondary_sinks.statistics.intervals import CONFIDENCE
 QUESTIONS = {
     "roles": "Writers and enablers",
     "necessity": "Necessity",
+    "later": "Later layers",
     "sufficiency": "Sufficiency",
     "norm_dose": "Direction or norm",
     "redistribution": "Where the attention goes",
@@ -51,6 +52,7 @@ def claims(record: Mapping[str, Any], answers: Mapping[str, Answer]) -> list[Cla
     own = [] if "necessity" in answers else record.get("verdicts", [])
     found = [_claim("roles", verdict) for verdict in record.get("writers", ())]
     found += [_claim("necessity", verdict) for verdict in own]
+    found += [_claim("later", verdict) for verdict in record.get("later", ())]
     for name in QUESTIONS:
         if name in answers:
             found += [_claim(name, asdict(verdict)) for verdict in answers[name].verdicts]

@@ -73,7 +73,9 @@ EFFECTS = {
         for name, (unit, what) in _PAIRS.items()
         for when in ("clean", "edited")
     },
-    "impossible": Column("str", "", "what the edit was too late for: none, end of the sink, any"),
+    "impossible": Column(
+        "str", "", "what it was too late for: none, end of the sink, loss of attention"
+    ),
     "donor": Column("float", "position", "token of a patch, NaN for several and for other edits"),
     "cell": Column("str", "", "key of the cell: the same for the same inputs and code"),
 }

@@ -21,7 +21,7 @@ Choice = TypeVar("Choice", bound=Hashable)
 
 
 def chosen_before(
-    scores: Sequence[Mapping[Choice, float]], able: Sequence[Sequence[Choice]]
+    scores: Sequence[Mapping[Choice, float | int]], able: Sequence[Sequence[Choice]]
 ) -> list[Choice]:
     """For each text, which of the choices `able` in it scored most in the texts before it.
 

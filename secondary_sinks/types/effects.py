@@ -50,7 +50,7 @@ class Effect:
     mass_edited: float
     impossible: str = "unknown"
     """What could not have come of the edit, since it is too late for it: none, end (it could not
-    end the sink), or any (nor change what the sink's layers draw). Of a control: of its sink."""
+    end the sink), or loss (nor take attention from its layers). Of a control: of its sink."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +75,8 @@ class LayerEffect:
 
     Of the sinks that it could have taken it from: those that the layer could have ended, or, in
     effects of later layers, those that were there already and that it could have weakened. Where
-    there is none, `n_sinks` is 0 and all numbers are NaN. Masses are in units of the sinks' clean
-    mass (`mass_lost`).
+    there is none, `n_sinks` is 0 and what was impossible is NaN. Masses are in units of the
+    sinks' clean mass (`mass_lost`).
     """
 
     layer: int
@@ -99,7 +99,7 @@ class LayerEffect:
     shortened: float = math.nan
     """Share of sinks whose lifetime falls, to 0 or not."""
     prolonged: float
-    """Share of sinks whose lifetime grows."""
+    """Share of all secondary sinks with a control whose lifetime grows."""
     n_sinks: int
     """Secondary sinks with a control at which this could have come out: those counted here."""
     n_unmatched: int

@@ -3,9 +3,9 @@
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-Masses = TypeVar("Masses", bound=ArrayLike)
+Masses = TypeVar("Masses")
+"""A number, or a column of them."""
 
 
 def mass_lost(clean: Masses, edited: Masses, sink_clean: Masses) -> Masses:
@@ -20,5 +20,5 @@ def mass_lost(clean: Masses, edited: Masses, sink_clean: Masses) -> Masses:
     (0.75, 0.005)
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        unit = np.where(np.asarray(sink_clean) > 0, sink_clean, np.nan)
+        unit = np.where(np.asarray(sink_clean) > 0, sink_clean, np.nan)  # type: ignore[call-overload]
         return (clean - edited) / unit  # type: ignore[operator, return-value]

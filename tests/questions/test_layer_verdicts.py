@@ -163,7 +163,7 @@ def test_cells_that_could_not_have_ended_their_sink_are_left_out_of_the_count():
 def test_a_layer_at_which_all_was_impossible_has_no_number():
     rows = layer_effects(table([([0.0] * 3, 0.0)] * 6, n_layers=3, last=1))
     assert [(row.n_sinks, row.n_impossible) for row in rows] == [(12, 0), (12, 0), (0, 12)]
-    assert np.isnan([rows[2].removed, rows[2].lost, rows[2].prolonged, rows[2].sinks_lost]).all()
+    assert np.isnan([rows[2].removed, rows[2].lost, rows[2].shortened, rows[2].sinks_lost]).all()
 
 
 def test_sinks_of_too_few_texts_decide_nothing_about_their_layer():
