@@ -9,7 +9,7 @@ from secondary_sinks.errors import EditError
 from secondary_sinks.questions.dose import DIRECTION, DOSE, FACTORS, NORM
 from tests.marks import thinned
 from tests.questions.gardens import Garden, outcomes, three
-from tests.questions.test_necessity import TRUTHS
+from tests.questions.test_necessity import TRUTHS, garden_of
 from tests.questions.test_sufficiency import OUTCOMES
 
 
@@ -18,7 +18,7 @@ from tests.questions.test_sufficiency import OUTCOMES
     thinned(list(TRUTHS), ["two of which one is enough", "attention", "norm without direction"]),
 )
 def test_the_verdicts_are_what_was_planted(name):
-    answer = norm_dose(*Garden(*TRUTHS[name][0]).asked)
+    answer = norm_dose(*garden_of(name).asked)
     assert outcomes(answer) == dict.fromkeys((DOSE, DIRECTION, NORM), OUTCOMES[name])
 
 

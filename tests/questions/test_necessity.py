@@ -60,10 +60,20 @@ TRUTHS = {
 }
 
 
+N_TEXTS = {name: 14 for name in TRUTHS if name.startswith(("two", "a chain"))}
+"""The first text is asked with the MLP of the creation layer; where that is not all that forms the
+sinks, so many texts are needed for one that says another thing."""
+
+
+def garden_of(name):
+    """Texts of a truth."""
+    return Garden(*TRUTHS[name][0], n_texts=N_TEXTS.get(name, 8))
+
+
 @pytest.mark.parametrize("name", thinned(list(TRUTHS), list(TRUTHS)[1:6]))
 def test_the_verdicts_are_what_was_planted(name):
     plants, truth, how = TRUTHS[name]
-    answer = necessity(*Garden(*plants).asked)
+    answer = necessity(*garden_of(name).asked)
     got = outcomes(answer)
     assert len(got) == len(truth)
     for claim, outcome in truth.items():

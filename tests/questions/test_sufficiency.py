@@ -10,7 +10,7 @@ from secondary_sinks.questions.matched_pairs import match_pairs
 from secondary_sinks.questions.sufficiency import DENOISING, NOISING
 from tests.marks import thinned
 from tests.questions.gardens import Garden, outcomes, three
-from tests.questions.test_necessity import TRUTHS
+from tests.questions.test_necessity import TRUTHS, garden_of
 
 OUTCOMES = {
     "one MLP": "supported",
@@ -28,7 +28,7 @@ OUTCOMES = {
     thinned(list(TRUTHS), ["two of which one is enough", "attention", "norm without direction"]),
 )
 def test_the_verdicts_are_what_was_planted(name):
-    answer = sufficiency(*Garden(*TRUTHS[name][0]).asked)
+    answer = sufficiency(*garden_of(name).asked)
     assert outcomes(answer) == {DENOISING: OUTCOMES[name], NOISING: OUTCOMES[name]}
 
 

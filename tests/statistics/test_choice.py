@@ -51,7 +51,7 @@ def test_the_promise_is_kept_at_every_number_of_texts(n):
         for (lead, successes), chance in states.items():
             for first, second in COINS:
                 won = first if lead >= 0 else second
-                key = lead + first - second, successes + won
+                key = lead + first - second, successes + int(won)
                 following[key] = following.get(key, 0.0) + chance / 4
         states = following
     texts = [str(number) for number in range(n)]
