@@ -45,7 +45,7 @@ def _judged(rows: dict[str, list[LayerEffect]], n_claims: int) -> list[Verdict]:
     if needed:
         return [_verdict(row, "supported", _why(row, asked[row.layer][1])) for row in needed]
     decided = [row for row in first if not _missing(row, n_claims)]
-    most = max(decided or first, key=lambda row: (row.removed, row.lost))
+    most = max(decided or first, key=lambda row: (row.removed, row.n_sinks, row.lost))
     if not decided:
         return [_verdict(most, "inconclusive", _missing(most, n_claims))]
     if all(asked[row.layer][0] == "contradicted" for row in decided):

@@ -118,7 +118,8 @@ def _pairs(effects: pd.DataFrame) -> pd.DataFrame:
     ordinary = controls["kind"] == "ordinary"
     matched = controls[~ordinary].groupby(key)[PAIR].mean().add_prefix("control_")
     others = controls[ordinary].groupby(key)[PAIR].mean().add_prefix("ordinary_")
-    pairs = sinks.join(matched, on=key, how="inner").join(others, on=key)
+    pairs = sinks.join(matched, on=key, how="inner").reset_index(drop=True)
+    pairs = pairs.join(others, on=key)
     return pairs.dropna(subset=MASSES)  # attention that no block pays is unknown
 
 
