@@ -8,12 +8,13 @@ from typing import TypedDict
 
 import pandas as pd
 
-from secondary_sinks.statistics.intervals import CONFIDENCE, Interval
+from secondary_sinks.statistics import CONFIDENCE, Interval
 from secondary_sinks.types import Verdict
 
 
 class _Words(TypedDict):
     statistic: str
+    unit: str
     controls: str
     n_claims: int
 
@@ -54,6 +55,7 @@ def verdict_of(
     interval: Interval | None,
     *,
     statistic: str,
+    unit: str = "",
     controls: str,
     n_claims: int = 1,
     n_controls: int | None = None,
@@ -65,6 +67,7 @@ def verdict_of(
         outcome=outcome,
         why=why,
         statistic=statistic,
+        unit=unit,
         value=nan if interval is None else interval.value,
         low=nan if interval is None else interval.low,
         high=nan if interval is None else interval.high,

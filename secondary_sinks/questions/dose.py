@@ -8,6 +8,7 @@ import pandas as pd
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import (
     Answer,
     Words,
@@ -15,10 +16,10 @@ from secondary_sinks.questions.answer import (
     sum_counts,
     verdict_of,
 )
-from secondary_sinks.questions.claims import CLAIMS
 from secondary_sinks.questions.forming import Forming, Place, by_place, none_found
 from secondary_sinks.questions.held_out import (
     control_words,
+    has_other,
     held_out,
     other_layers,
     with_control,
@@ -30,6 +31,7 @@ from secondary_sinks.questions.matched_pairs import (
     match_pairs,
     with_progress,
 )
+from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.questions.threshold import thresholds
 from secondary_sinks.questions.trials import (
     Trial,
@@ -39,19 +41,21 @@ from secondary_sinks.questions.trials import (
     run_trials,
     summary,
 )
-from secondary_sinks.statistics.intervals import (
+from secondary_sinks.statistics import (
     Interval,
+    holm,
     median_over_texts,
     outcome_of,
+    page_trend_test,
     rank_correlation,
     too_few,
-    trend,
 )
-from secondary_sinks.statistics.permutations import holm
-from secondary_sinks.types import Edit, SinkTable, Trace, Verdict
+from secondary_sinks.types import SHARE_UNIT, Edit, SinkTable, Trace, Verdict
 
 FACTORS = tuple(2.0 ** (step / 2) for step in range(-8, 5))
 """Thirteen doses from a sixteenth to four times the norm; 1 is among them."""
+N_CLAIMS = 3
+SEEDS = 3
 ALPHA = 0.05
 WORDS = ("test", "role", "factor", "seed", "layers")
 DOSE = "in the same direction, more norm of what forms a sink makes it live longer"
@@ -65,7 +69,7 @@ def norm_dose(
     sinks: SinkTable,
     *,
     factors: Sequence[float] = FACTORS,
-    seeds: int = 3,
+    seeds: int = SEEDS,
     forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
     n_claims: int | None = None,
@@ -85,11 +89,11 @@ def norm_dose(
     contradicted where the interval lies below one half. *Direction* and *norm*: the share of sinks
     that end, and do not with other MLPs, against one half; where no other MLP could have ended the
     sink, the control is its control token: there the output makes a sink as it is, and none turned,
-    or at the least norm. `n_claims`: see `claims.n_claims_of`; by
+    or at the least norm. `n_claims`: see `n_claims_of`; by
     default those of this answer. Table "threshold": the least norm that makes a sink
     (`threshold.thresholds`). Raises `EditError` for factors that do not ascend.
     """
-    n_claims = n_claims or CLAIMS["norm_dose"]
+    n_claims = n_claims or N_CLAIMS
     factors = _checked(factors)
     texts = match_pairs(traces, sinks)
     found = by_place(model, texts, sinks, forming)
@@ -172,6 +176,7 @@ def _dose(cells: pd.DataFrame, extra: str, left_out: Mapping[str, int], n_claims
         "n_claims": n_claims,
         "statistic": "rank correlation of factor and lifetime, less that of controls, median over "
         "texts",
+        "unit": "rank correlation",
         "controls": "token twins, or ordinary tokens nearby, scaled alike"
         + format_exclusions(left_out),
     }
@@ -207,7 +212,7 @@ def _correlation(cells: pd.DataFrame, name: str, n_claims: int) -> Interval:
 
 def _page(cells: pd.DataFrame, name: str) -> float:
     sinks = cells[cells["role"] == "sink"]
-    return trend(sinks.groupby(["text_id", "factor"])[name].mean().unstack().to_numpy())
+    return page_trend_test(sinks.groupby(["text_id", "factor"])[name].mean().unstack().to_numpy())
 
 
 def _direction(
@@ -220,6 +225,7 @@ def _direction(
     )
     words: Words = {
         "statistic": "share of sinks that end, and do not with other MLPs turned",
+        "unit": SHARE_UNIT,
         **_controls(same, left_out, n_claims),
     }
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
@@ -243,6 +249,7 @@ def _norm(cells: pd.DataFrame, extra: str, left_out: Mapping[str, int], n_claims
     )
     words: Words = {
         "statistic": "share of sinks that end, and do not with other MLPs scaled",
+        "unit": SHARE_UNIT,
         **_controls(part, left_out, n_claims),
     }
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
@@ -275,3 +282,22 @@ def _controls(part: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) ->
 
 def _mean(values: "pd.Series[Any]") -> float:
     return float(values.astype(float).mean())
+
+
+def cells_of(sample: Sample) -> Cells:
+    """What it costs: the doses at a sink and its control, and the turned and least ones."""
+    able = sum(has_other(case.sink) for text in sample.texts for case in text.cases)
+    at_each = 2 * len(FACTORS) + 3 + 3 * SEEDS
+    return Cells(replayed=sample.n_sinks * at_each + able * (1 + 2 * SEEDS))
+
+
+NORM_DOSE = Question(
+    name="norm_dose",
+    title="Direction or norm",
+    asks="Is it where the vector points, or how long it is?",
+    ask=norm_dose,
+    n_claims=lambda sinks: N_CLAIMS,
+    cost=cells_of,
+    figures=figures.norm_dose,
+    further_tables=("threshold",),
+)

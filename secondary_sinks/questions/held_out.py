@@ -68,6 +68,11 @@ def other_layers(sink: Sink, own: Sequence[int]) -> Group:
     return tuple(sorted(others[: len(own)])) if len(others) >= len(own) else ()
 
 
+def has_other(sink: Sink) -> bool:
+    """Whether another MLP than that of the creation layer could have ended a sink."""
+    return bool(other_layers(sink, [sink.l_start]))
+
+
 def with_control(cells: pd.DataFrame, column: str, control: str = "other") -> int:
     """Sinks at which a control of other MLPs was possible."""
     return len(cells[cells[column] == control][["text_id", "sink_pos"]].drop_duplicates())

@@ -5,14 +5,9 @@ import pandas as pd
 from secondary_sinks.questions.answer import Words, combine_outcomes, verdict_of
 from secondary_sinks.questions.layers import LITTLE
 from secondary_sinks.questions.lost_by_layer import by_way, later_cells, lost_by_text
+from secondary_sinks.statistics import Interval, median_over_texts, outcome_of, too_few
 from secondary_sinks.statistics.choice import chosen_before
-from secondary_sinks.statistics.intervals import (
-    Interval,
-    median_over_texts,
-    outcome_of,
-    too_few,
-)
-from secondary_sinks.types import Verdict
+from secondary_sinks.types import SHARE_UNIT, Verdict
 
 CLAIM = "an MLP above a sink's creation layer keeps up a tenth or more of its attention"
 
@@ -33,6 +28,7 @@ def later_verdict(effects: pd.DataFrame, n_claims: int = 1) -> Verdict:
     words: Words = {
         "statistic": "mass lost beyond controls, by the layer that took most in the texts before, "
         "median over texts",
+        "unit": SHARE_UNIT,
         "controls": "same edit at token twins, or at ordinary tokens nearby",
         "n_claims": n_claims,
     }
@@ -60,7 +56,7 @@ def _interval(effects: pd.DataFrame, n_claims: int) -> tuple[Interval, list[int]
         return median_over_texts([], [], n_claims=n_claims), []
     lost = pd.DataFrame(
         {layer: lost_by_text(part)["beyond"] for layer, part in cells.groupby("layer")}
-    ).reindex(dict.fromkeys(cells["text_id"]))
+    ).reindex(list(dict.fromkeys(cells["text_id"])))
     lost = lost.dropna(how="all")
     scores = [
         {int(str(layer)): float(value) for layer, value in row.dropna().items()}

@@ -7,8 +7,8 @@ import pandas as pd
 
 from secondary_sinks.questions.answer import combine_outcomes
 from secondary_sinks.questions.lost_by_layer import by_way, could_end, layer_effects
-from secondary_sinks.statistics.intervals import CONFIDENCE, Interval, outcome_of, too_few
-from secondary_sinks.types import LayerEffect, Verdict
+from secondary_sinks.statistics import CONFIDENCE, Interval, outcome_of, too_few
+from secondary_sinks.types import SHARE_UNIT, LayerEffect, Verdict
 
 LITTLE = 0.1
 """An MLP whose ablation takes less than this share of the sinks' mass beyond what it takes from
@@ -110,14 +110,18 @@ def _claim(row: LayerEffect | None) -> str:
 
 def _verdict(row: LayerEffect | None, outcome: str, why: str) -> Verdict:
     nan = math.nan
+    general = "secondary sinks need the MLP of one layer"
     left_out = (
         f"; {row.n_unmatched} sink(s) without one left out" if row and row.n_unmatched else ""
     )
     return Verdict(
         claim=_claim(row),
+        general=general,
+        layer=None if row is None else row.layer,
         outcome=outcome,
         why=why,
         statistic="share of sinks that end, mean over texts",
+        unit=SHARE_UNIT,
         value=nan if row is None else row.removed,
         low=nan if row is None else row.removed_low,
         high=nan if row is None else row.removed_high,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from secondary_sinks.errors import EditError
-from secondary_sinks.statistics.intervals import median_over_texts, share_over_texts
+from secondary_sinks.statistics import median_over_texts, share_over_texts
 from secondary_sinks.types import LayerEffect, mass_lost
 
 KEY = ["text_id", "sink_pos", "layer"]

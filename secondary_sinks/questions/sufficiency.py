@@ -7,6 +7,7 @@ import pandas as pd
 
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import (
     Answer,
     Words,
@@ -14,10 +15,10 @@ from secondary_sinks.questions.answer import (
     sum_counts,
     verdict_of,
 )
-from secondary_sinks.questions.claims import CLAIMS
 from secondary_sinks.questions.forming import Forming, Place, by_place, none_found
 from secondary_sinks.questions.held_out import (
     control_words,
+    has_other,
     held_out,
     other_layers,
     with_control,
@@ -29,10 +30,13 @@ from secondary_sinks.questions.matched_pairs import (
     match_pairs,
     with_progress,
 )
+from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials, summary
-from secondary_sinks.statistics.intervals import outcome_of, too_few
-from secondary_sinks.types import Edit, SinkTable, Trace, Verdict, mass_lost
+from secondary_sinks.statistics import outcome_of, too_few
+from secondary_sinks.types import SHARE_UNIT, Edit, SinkTable, Trace, Verdict, mass_lost
 
+N_CLAIMS = 2
+SEEDS = 3
 WORDS = ("patch", "where", "layers", "donor", "control")
 DENOISING = "what the forming MLPs write at a sink makes a token that is none a sink"
 NOISING = "what the forming MLPs write at a token that is no sink, in their place, ends a sink"
@@ -44,7 +48,7 @@ def sufficiency(
     sinks: SinkTable,
     *,
     layers: Sequence[int] | None = None,
-    seeds: int = 3,
+    seeds: int = SEEDS,
     forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
     n_claims: int | None = None,
@@ -60,10 +64,10 @@ def sufficiency(
     Verdicts, of the share of tokens that become sinks and do not with ordinary donors, and of the
     share of sinks that end and do not with other MLPs, where as many others could have ended them:
     supported where the interval lies above one half, contradicted where it lies below. Sinks that
-    no MLP forms are asked alike: they fail. `n_claims`: see `claims.n_claims_of`; by default those
-    of this answer.
+    no MLP forms are asked alike: they fail. `n_claims`: see `n_claims_of`; by default those of this
+    answer.
     """
-    n_claims = n_claims or CLAIMS["sufficiency"]
+    n_claims = n_claims or N_CLAIMS
     texts = match_pairs(traces, sinks)
     found = by_place(model, texts, sinks, forming)
     held = held_out(texts, found)
@@ -141,6 +145,7 @@ def _denoising(
     words: Words = {
         "n_claims": n_claims,
         "statistic": "share of tokens that become sinks, and do not with ordinary donors",
+        "unit": SHARE_UNIT,
         "controls": "outputs of the same MLPs at ordinary tokens" + format_exclusions(left_out),
     }
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
@@ -166,6 +171,7 @@ def _noising(cells: pd.DataFrame, why: str, left_out: Mapping[str, int], n_claim
         "n_claims": n_claims,
         "n_controls": n_controls,
         "statistic": "share of sinks that end, and do not with other MLPs",
+        "unit": SHARE_UNIT,
         "controls": control_words(n_controls, n_sinks, instead) + format_exclusions(left_out),
     }
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
@@ -189,3 +195,20 @@ def _share(cells: pd.DataFrame, column: str, value: str) -> float:
 def _twins(texts: Sequence[TextPairs]) -> str:
     kinds = [case.kind for text in texts for case in text.cases]
     return f"; {kinds.count('twin')} of {len(kinds)} tokens are token twins"
+
+
+def cells_of(sample: Sample) -> Cells:
+    """What it costs: each layer and all forming MLPs, both ways, with their controls."""
+    able = sum(has_other(case.sink) for text in sample.texts for case in text.cases)
+    return Cells(replayed=sample.n_sinks * (2 * (1 + sample.n_layers) + SEEDS) + 2 * able)
+
+
+SUFFICIENCY = Question(
+    name="sufficiency",
+    title="Sufficiency",
+    asks="Does what the MLP writes at a sink make another token one?",
+    ask=sufficiency,
+    n_claims=lambda sinks: N_CLAIMS,
+    cost=cells_of,
+    figures=figures.sufficiency,
+)

@@ -10,7 +10,7 @@ from secondary_sinks.causal import replay
 from secondary_sinks.causal.outcome import edited_sinks, first, impossible, means_over
 from secondary_sinks.detection import joint_tests
 from secondary_sinks.layerwise.protocol import HookedModel
-from secondary_sinks.statistics.intervals import Interval, paired_over_texts, share_over_texts
+from secondary_sinks.statistics import Interval, paired_share_over_texts, share_over_texts
 from secondary_sinks.types import Cell, Sink, Thresholds, Trace, dump_cells
 
 COLUMNS = (
@@ -110,14 +110,14 @@ def rate_difference(
     """Share of cases that end (or, `alive`, are a sink) under one condition, not under another.
 
     `column` names the conditions; several cells of a case and a condition (seeds) are averaged.
-    Within a case the two are paired (`paired_over_texts`). Where no control was possible,
+    Within a case the two are paired (`paired_share_over_texts`). Where no control was possible,
     `instead` is what stands in for it, by case; without one such cases are left out.
     """
     by_case = rates(cells, column, alive=alive).reindex(columns=[own, control])
     if instead is not None:
         by_case[control] = by_case[control].fillna(instead)
     texts = by_case.index.get_level_values("text_id").tolist()
-    return paired_over_texts(by_case[own], by_case[control], texts, n_claims=n_claims)
+    return paired_share_over_texts(by_case[own], by_case[control], texts, n_claims=n_claims)
 
 
 def rates(cells: pd.DataFrame, column: str, *, alive: bool) -> pd.DataFrame:

@@ -4,7 +4,7 @@ What was chosen because it did well does well again on the same texts, true or n
 judged by what the texts *before* it chose, and the first one by a rule that no outcome had a part
 in. Given all texts before it, the choice is fixed, and a text is a fresh draw: where no choice
 succeeds in more than half of all texts, neither does the chosen one, whatever happened so far.
-Both statistics of `exact` keep their promise on this alone: the bound of Bentkus (2004) holds
+Both statistics of `over_texts` keep their promise on this alone: the bound of Bentkus (2004) holds
 for numbers that are bounded given the past (a supermartingale), and of signs that are positive with
 a chance of one half or less given the past, k or more are no more likely than k or more coins.
 

@@ -1,4 +1,4 @@
-"""What edits do, and what that says."""
+"""Effects of edits, and verdicts."""
 
 import math
 from collections.abc import Iterable
@@ -11,13 +11,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+SHARE_UNIT = "share"
+"""Unit of a number from 0 to 1 (a difference of two: -1 to 1) that is shown in per cent."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """What one edit does to the edited token.
+    """Effect of one edit on the edited token.
 
-    Alignment, norm and lifetime are state effects and exact; mass is the *direct* effect: the
-    queries of later tokens are those of the clean run. Alignments, norms and masses are means
-    over the layers of the sink (for a control: of its sink), mass in the blocks that read them.
+    Alignment, norm and lifetime are effects on its state, and exact. Mass is the *direct* effect:
+    the queries of later tokens are those of the clean run. Alignments, norms and masses are means
+    over the layers of the sink (for a control, of its matched sink); masses are those in the blocks
+    that read these layers.
     """
 
     text_id: str
@@ -29,7 +34,7 @@ class Effect:
     kind: str
     """Kind of the sink, or of the control: twin (same token id) or neighbour."""
     sink_pos: int
-    """Position of the sink; for a control, of the sink that it is matched with."""
+    """Position of the sink; for a control, of its matched sink."""
     layer: int
     site: str
     edit: str
@@ -38,7 +43,7 @@ class Effect:
     lifetime_clean: int
     lifetime_edited: int
     l_start_clean: float
-    """Creation layer; NaN where the token is no sink."""
+    """Creation layer; NaN if the token is not a sink."""
     l_start_edited: float
     alignment_clean: float
     alignment_edited: float
@@ -65,7 +70,7 @@ class Effects:
 
     @staticmethod
     def join(parts: Iterable["Effects"]) -> "Effects":
-        """All rows of several tables, in order."""
+        """The rows of several tables, in order."""
         return Effects(rows=tuple(row for part in parts for row in part.rows))
 
 
@@ -83,7 +88,7 @@ class LayerEffect:
     lost: float
     """Mass lost by sinks less that lost by their controls: median over texts."""
     low: float
-    """Lower end of its interval; NaN where there are too few texts for one."""
+    """Lower end of its interval; NaN with too few texts."""
     high: float
     sinks_lost: float
     """Mass that sinks lose; 1 is all."""
@@ -92,7 +97,7 @@ class LayerEffect:
     ordinary_lost: float = math.nan
     """Mass that ordinary tokens of similar position and norm lose; NaN where none were tried."""
     removed: float
-    """Share of sinks whose lifetime falls to 0: mean over texts."""
+    """Share of sinks whose lifetime becomes 0; mean over texts."""
     removed_low: float
     """Lower end of its interval."""
     removed_high: float
@@ -103,7 +108,7 @@ class LayerEffect:
     n_sinks: int
     """Secondary sinks with a control at which this could have come out: those counted here."""
     n_unmatched: int
-    """Secondary sinks without a control, left out."""
+    """Secondary sinks without a control, which were left out."""
     n_texts: int
     n_impossible: int = 0
     """Secondary sinks with a control that this layer could not do it to, left out."""
@@ -111,7 +116,7 @@ class LayerEffect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """An answer to a causal question, with what it rests on."""
+    """An answer to a causal question, with its evidence."""
 
     claim: str
     outcome: str
@@ -127,10 +132,14 @@ class Verdict:
     n_sinks: int
     n_texts: int
     layer: int | None = None
-    """The layer whose MLP the claim is about, where it is about one."""
+    """The layer whose MLP the claim is about; None if it is about no single layer."""
+    general: str = ""
+    """The same claim without its layer, where it names one: alike for all layers and models."""
+    unit: str = ""
+    """Unit of value, low and high: `SHARE_UNIT` for shares of a whole; empty for plain numbers."""
     n_claims: int = 1
-    """Claims of the same report that the interval was corrected for: all of them hold together
-    at `confidence`."""
+    """Number of claims in the report that the interval is corrected for: all of them hold
+    together at `confidence`."""
     n_controls: int | None = None
     """Sinks at which a control that could have ended them too was possible; 0: no control
     possible. None where the claim has no controls of that kind."""

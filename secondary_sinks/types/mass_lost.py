@@ -21,4 +21,4 @@ def mass_lost(clean: Masses, edited: Masses, sink_clean: Masses) -> Masses:
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         unit = np.where(np.asarray(sink_clean) > 0, sink_clean, np.nan)  # type: ignore[call-overload]
-        return (clean - edited) / unit  # type: ignore[operator, return-value]
+        return (clean - edited) / unit  # type: ignore[operator]

@@ -8,9 +8,13 @@ import pandas as pd
 import pytest
 
 from secondary_sinks.questions.writers import NAMING, writer_verdicts
-from secondary_sinks.statistics.exact import p_of_mean, share_over_texts, tail_of
+from secondary_sinks.statistics.over_texts import (
+    p_of_mean,
+    share_over_texts,
+    tail_probability,
+)
 
-PROMISE = Fraction(tail_of(1))
+PROMISE = Fraction(tail_probability(1))
 
 
 def table(writers, per_text=2):

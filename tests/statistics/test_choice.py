@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from secondary_sinks.statistics.choice import chosen_before
-from secondary_sinks.statistics.exact import median_over_texts, share_over_texts
+from secondary_sinks.statistics.over_texts import median_over_texts, share_over_texts
 
 COINS = list(product((0.0, 1.0), repeat=2))
 """What two candidates may do in a text: each succeeds or not, with chances of one half."""
