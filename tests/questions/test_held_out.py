@@ -36,7 +36,7 @@ def asked(groups, start=4):
             found[name, pos] = Forming(
                 **{"text_id": name, "pos": pos, "layers": layers or (start,)},
                 **{"how": "one" if layers else "none", "mass_lost": 0.9, "alignment_lost": 0.5},
-                **{"written": 1.0, "by_layer": tuple(float(layer) for layer in range(10))},
+                **{"written": 1.0, "by_layer": tuple(float(layer) for layer in range(20))},
             )
     return texts, found
 
