@@ -23,8 +23,9 @@ METHOD = (
     "at an ordinary token of similar position and norm, switch off the MLP of one layer at that "
     "token alone: by nothing (zero), by its mean over ordinary tokens, by its output at random "
     "ones. Compare the attention that the token draws, and its lifetime, before and after. "
-    "Intervals by text, corrected for the number of layers. A second verdict takes the MLPs that "
-    "form each sink together, against as many other MLPs."
+    "Intervals by text, corrected for the number of layers. A second verdict takes together "
+    "the MLPs that formed sinks in the texts before, against as many others that could have ended "
+    "the sink too."
 )
 REFUTATION = (
     "No single layer's MLP takes half of the sinks' attention away, or it takes as much from "
@@ -39,8 +40,9 @@ PANELS = {
 CAPTIONS = {
     "figure": (
         "One MLP switched off, in three ways: means over texts, bands intervals corrected for the "
-        "number of layers. Mass lost is a share of their own, less that of controls: more than 1 "
-        "where controls gain."
+        "number of layers. Mass lost by sinks less that lost by controls, both in units of the "
+        "sinks' clean mass. Of each layer those sinks are counted that it could have ended; there "
+        "are none above the last creation layer."
     ),
 }
 
