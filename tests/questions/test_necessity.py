@@ -131,6 +131,38 @@ def test_controls_are_twins_and_ordinary_tokens_and_lose_nothing():
     assert at["mass_edited"].to_numpy() == pytest.approx(at["mass_clean"].to_numpy())
 
 
+def test_a_control_that_could_have_failed_or_none():
+    """MLPs 1 and 2 are both needed. The first text is asked with 2 alone: as a control, 1 ends the
+    sinks too, where any later layer would have passed. The others are asked with both: of the MLPs
+    up to the creation layer there is one more, too few, and later ones are no controls.
+    """
+    answer = necessity(*Garden(*three(forming=(1, 2), strength=24.0), n_texts=3).asked)
+    formed = answer.tables["formed"]
+    others = formed[formed["where"] == "other"]
+    assert set(others["text_id"]) == {"t0"}
+    assert set(others["layers"]) == {(1,)}
+    assert not others["is_sink"].any()
+    assert set(formed.loc[formed["text_id"] != "t0", "layers"]) == {(1, 2)}
+    verdict = answer.verdicts[-1]
+    assert (verdict.n_controls, verdict.n_sinks) == (3, 9)
+    assert "at 3 of 9 sinks (no control possible at the rest)" in verdict.controls
+
+
+def test_what_is_marked_impossible_never_happened():
+    """Sinks that stand in layers 3 to 5, and every layer ablated in every way."""
+    cells = necessity(*Garden(*three(forming=(3,), dies=6), n_texts=1).asked).cells
+    sinks = cells[cells["role"] == "sink"]
+    by_layer = sinks.groupby("layer")["impossible"].unique().map(list).to_dict()
+    assert by_layer == {
+        la: ["none" if la <= 3 else "end" if la <= 5 else "loss"] for la in range(8)
+    }
+    late, over = (sinks[sinks["impossible"].isin(what)] for what in (["end", "loss"], ["loss"]))
+    assert (late["lifetime_edited"] > 0).all()
+    assert over["mass_edited"].to_numpy() == pytest.approx(over["mass_clean"].to_numpy(), rel=1e-5)
+    controls = cells[cells["role"] == "control"]
+    assert set(controls.loc[controls["layer"] == 7, "impossible"]) == {"loss"}
+
+
 def test_no_op_edits_end_nothing():
     garden = Garden(*three(forming=(3,)), n_texts=3)
     answer = necessity(*garden.asked, edits=["scale:1"])
