@@ -132,9 +132,10 @@ def test_controls_are_twins_and_ordinary_tokens_and_lose_nothing():
 
 
 def test_a_control_that_could_have_failed_or_none():
-    """MLPs 1 and 2 are both needed. The first text is asked with 2 alone: as a control, 1 ends the
-    sinks too, where any later layer would have passed. The others are asked with both: of the MLPs
-    up to the creation layer there is one more, too few, and later ones are no controls.
+    """MLPs 1 and 2 are both needed, so as controls of each other they fail.
+
+    The first text is asked with 2 alone: 1 ends the sinks too, where any later layer would have
+    passed. The others are asked with both: one more MLP could have ended the sinks, too few.
     """
     answer = necessity(*Garden(*three(forming=(1, 2), strength=24.0), n_texts=3).asked)
     formed = answer.tables["formed"]
