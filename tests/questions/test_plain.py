@@ -160,8 +160,10 @@ def test_necessity(asked):
         ended = {}
         for cell in sinks:
             created = asked.layers[cell["text_id"], cell["pos"]][0]
-            same = cell["layer"] == row["layer"] and cell["edit"].partition(":")[0] == row["edit"]
-            if same and cell["layer"] <= created:  # a later layer could not have ended it
+            asked_for = (cell["layer"], cell["edit"].partition(":")[0])
+            if (
+                asked_for == (row["layer"], row["edit"]) and cell["layer"] <= created
+            ):  # a later layer could not have ended it
                 ended.setdefault(cell["text_id"], []).append(float(cell["lifetime_edited"] == 0))
         if ended:
             assert row["removed"] == pytest.approx(verdict(ended)[0])
