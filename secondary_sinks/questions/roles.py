@@ -122,7 +122,7 @@ def roles(
     and role, and there is one verdict per level, or one per writer where most of its sinks have
     several; `Verdict.layer` is the writer's. Twins are taken from the sink's own text, else from
     the given text that has most of them. `progress` is called with (texts done, texts). Verdicts
-    are corrected for `n_claims` (`claims.n_claims_of`); by default those of this answer.
+    are corrected for `n_claims` (`n_claims_of`); by default those of this answer.
     """
     texts = [traces] if isinstance(traces, Trace) else list(traces)
     asked, left_out = asked_of(texts, sinks)
