@@ -34,10 +34,11 @@ def who(garden):
 
 
 @pytest.fixture(scope="module")
-def told(garden, who):
+def told(garden, who, answers):
     found = record(*(trace.text_id for trace in garden.traces), verdicts=[], edit=None)
     found["model"]["n_layers"] = garden.model.cfg.n_layers
-    return found | {"writers": [asdict(verdict) for verdict in who.verdicts]}
+    later = questions.later_verdict(answers["necessity"].cells)
+    return found | {"writers": [asdict(one) for one in who.verdicts], "later": [asdict(later)]}
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def test_the_roles_are_a_claim_and_a_table_of_those_that_are_not_always_neither(
 def test_all_verdicts_are_claims_with_their_reasons(html, told, answers):
     found = claims(told, answers)
     n_verdicts = sum(len(answer.verdicts) for answer in answers.values())
-    assert len(found) == n_verdicts + len(told["writers"])
+    assert len(found) == n_verdicts + len(told["writers"]) + len(told["later"])
     assert {claim.question for claim in found} == set(TITLES.values())
     for answer in answers.values():
         for verdict in answer.verdicts:
