@@ -1,4 +1,4 @@
-"""What ablating each layer takes from sinks beyond their controls, as bars."""
+"""Bars of the mass that sinks lose beyond their controls, by ablated layer."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,8 +25,7 @@ def layer_effect_bars(rows: Sequence[LayerEffect], later: Sequence[LayerEffect] 
 
     `rows` are of the sinks that a layer could have ended, `later` of those that were there already
     and that it could have weakened; layers at which nothing was possible are hatched. A bar without
-    an interval (too few texts) has no whisker. The dotted line is at one half. Raises `SinkError`
-    when there is no row.
+    an interval (too few texts) has no whisker. Raises `SinkError` when there is no row.
     """
     if not rows:
         raise SinkError("no layer was ablated at a secondary sink with controls: no bars to draw")
@@ -41,7 +40,6 @@ def layer_effect_bars(rows: Sequence[LayerEffect], later: Sequence[LayerEffect] 
         figure.add_trace(_hatched(too_late))
     if len(figure.data) > 1:
         below(figure, -0.22)
-    figure.add_hline(y=0.5, line={"dash": "dot", "width": 1, "color": TEXT})
     figure.update_layout(bargap=0.3)
     figure.update_xaxes(layer_axis(max(row.layer for row in rows) + 1), showgrid=False)
     figure.update_xaxes(title_text="layer of the ablated MLP")

@@ -8,7 +8,7 @@ from typing import TypedDict
 
 import pandas as pd
 
-from secondary_sinks.statistics import CONFIDENCE, Interval
+from secondary_sinks.statistics import CONFIDENCE, HALF, Interval
 from secondary_sinks.types import Verdict
 
 
@@ -22,6 +22,7 @@ class _Words(TypedDict):
 class Words(_Words, total=False):
     """What `verdict_of` is told besides the numbers."""
 
+    line: float
     n_controls: int
 
 
@@ -59,6 +60,7 @@ def verdict_of(
     controls: str,
     n_claims: int = 1,
     n_controls: int | None = None,
+    line: float = HALF,
 ) -> Verdict:
     """A verdict about a statistic over texts; without an interval, about nothing."""
     nan = math.nan
@@ -77,6 +79,7 @@ def verdict_of(
         n_texts=0 if interval is None else interval.n_texts,
         n_claims=n_claims,
         n_controls=n_controls,
+        line=line,
     )
 
 

@@ -54,6 +54,7 @@ COLUMNS = (
     "loss_clean",
     "loss_edited",
     "kl",
+    "kl_at_token",
 )
 
 
@@ -73,9 +74,10 @@ def harm(
     Beside it, `draws` times, the same MLPs at as many ordinary tokens of similar position and
     norm, matched one to one. Loss is the cross-entropy (nats) of the next token, mean over the
     positions from the first edited token on that are edited in no cell of the text: the same ones
-    for all. "mean:twins" is asked of the sinks that occur elsewhere as ordinary tokens, against
-    ordinary tokens that do; `n_edited` says how many. Which MLPs these are was chosen on earlier
-    texts (`held_out`).
+    for all. `kl` is the divergence (nats) of their predictions from the clean ones, `kl_at_token`
+    that at the edited tokens; means over positions. "mean:twins" is asked of the sinks that occur
+    elsewhere as ordinary tokens, against ordinary tokens that do; `n_edited` says how many. Which
+    MLPs these are was chosen on earlier texts (`held_out`).
 
     Verdict, of the rise of the loss with the sinks less that with ordinary tokens, as a share of
     the text's clean loss, median over texts: supported where its interval lies above one hundredth
@@ -164,7 +166,7 @@ def _rows(
         return
     result = recompute(model, text.trace, [cell for *_, cell in asked])
     counts = _counted(text.trace, {pos for one in removed for pos in one.edited})
-    for number, (one, role, draw, _) in enumerate(asked):
+    for number, (one, role, draw, cell) in enumerate(asked):
         yield {
             "text_id": text.trace.text_id,
             "role": role,
@@ -175,7 +177,13 @@ def _rows(
             "loss_clean": float(result.loss_clean[counts].double().mean()),
             "loss_edited": float(result.loss[number, counts].double().mean()),
             "kl": float(result.kl[number, counts].double().mean()),
+            "kl_at_token": float(result.kl[number, edited_positions(cell)].double().mean()),
         }
+
+
+def edited_positions(cell: Cell) -> list[int]:
+    """The tokens that a cell edits."""
+    return sorted({pos for edit in cell for pos in edit.positions})
 
 
 def _rises(cells: pd.DataFrame) -> pd.DataFrame:
@@ -218,6 +226,7 @@ def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) ->
         "controls": "as many ordinary tokens of similar position and norm"
         + format_exclusions(left_out),
         "n_claims": n_claims,
+        "line": LINE,
     }
     ways = by_way(cells)
     if not ways:

@@ -29,6 +29,7 @@ def later_verdict(effects: pd.DataFrame, n_claims: int = 1) -> Verdict:
         "statistic": "mass lost beyond controls, by the layer that took most in the texts before, "
         "median over texts",
         "unit": SHARE_UNIT,
+        "line": LITTLE,
         "controls": "same edit at token twins, or at ordinary tokens nearby",
         "n_claims": n_claims,
     }

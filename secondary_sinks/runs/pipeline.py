@@ -14,7 +14,7 @@ from secondary_sinks.errors import TextError
 from secondary_sinks.models import HookedModel
 from secondary_sinks.models.original.tokenizer import check_ids
 from secondary_sinks.observation import observe
-from secondary_sinks.questions import Answer, roles, run_claims
+from secondary_sinks.questions import Answer, damage_at_tokens, roles, run_claims
 from secondary_sinks.runs.answers import write_answers
 from secondary_sinks.runs.folder import RunFolder
 from secondary_sinks.texts import TokenizedText
@@ -126,6 +126,8 @@ def save(
     n_claims = next((one.n_claims for answer in answers for one in answer.verdicts), None)
     found = None if results.roles is None else results.roles.cells
     told: dict[str, Any] = {**run_claims(asked, found, n_claims)}
+    if found is not None and results.effects is not None:
+        told["damage"] = damage_at_tokens(frame, found).to_dict("records")
     told["near_sinks"] = [
         {"text_id": sink.text_id, "pos": sink.pos, "token": sink.token, "kind": sink.kind}
         for sink in results.sinks.near

@@ -77,6 +77,7 @@ REPORTED: dict[str, Any] = {
     "writers?": [_row_of(Verdict)],
     "later?": [_row_of(Verdict)],
     "later_effects?": [_row_of(LayerEffect)],
+    "damage?": [{"role": str, "layer": int, "edit": str, "kl_at_token": NUMBER, "n_sinks": int}],
     "timings_s?": dict,
     "answers?": [ANSWER],
 }
