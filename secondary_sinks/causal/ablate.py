@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from secondary_sinks.causal.check import check_words
 from secondary_sinks.causal.controls import Owners, owners_of
 from secondary_sinks.causal.donors import token_twins
-from secondary_sinks.causal.outcome import edited_sinks, first, means_over
+from secondary_sinks.causal.outcome import edited_sinks, first, impossible, means_over
 from secondary_sinks.causal.replay import Progress, replay
 from secondary_sinks.causal.replayed import Replay
 from secondary_sinks.detection import joint_tests
@@ -85,6 +85,7 @@ def effects_of(
                 l_start_clean=first(clean.joint[:, pos]),
                 l_start_edited=first(edited[:, cell]),
                 **means_over(trace, result, cell, sink.layers),
+                impossible=impossible(sink, edit.layers[0]),
                 kl_at_token=float(result.kl[cell]),
             )
         )

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from secondary_sinks.causal.replayed import Replay
 from secondary_sinks.detection import Tests, is_attended, joint_tests
-from secondary_sinks.types import Thresholds, Trace
+from secondary_sinks.types import Sink, Thresholds, Trace
 
 MEANS = ("alignment", "alignment_centred", "norm", "mass")
 
@@ -39,6 +39,18 @@ def means_over(trace: Trace, result: Replay, cell: int, layers: Sequence[int]) -
         values[f"{name}_clean"] = float(getattr(trace, name)[rows, pos].mean())
         values[f"{name}_edited"] = float(getattr(result, name)[rows, cell].mean())
     return values
+
+
+def impossible(sink: Sink, layer: int) -> str:
+    """What an edit at a layer, at the sink's token, comes too late for: none, end, or loss.
+
+    What was written and read below the edited layer stands. An edit above the creation layer
+    cannot end the sink; one above its last layer cannot take attention from its layers either, and
+    at most prolongs its life.
+    """
+    if layer > sink.layers[-1]:
+        return "loss"
+    return "end" if layer > sink.l_start else "none"
 
 
 def readers(layers: Sequence[int], n_layers: int) -> list[int]:

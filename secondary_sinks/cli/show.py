@@ -98,7 +98,7 @@ def _show_one(console: Console, record: Mapping[str, Any], sinks: pd.DataFrame) 
         console.print(verdict_line(verdict), highlight=False)
     if told := damage_in_words(record.get("damage", ())):
         console.print(escape(told), highlight=False)
-    for verdict in [*record["verdicts"], *asked]:
+    for verdict in [*record["verdicts"], *record.get("later", ()), *asked]:
         console.print(verdict_line(verdict), highlight=False)
 
 

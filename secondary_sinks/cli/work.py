@@ -14,6 +14,7 @@ from secondary_sinks.models.devices import parse_device, parse_dtype
 from secondary_sinks.models.identity import provenance_of
 from secondary_sinks.models.original.sources import resolve
 from secondary_sinks.models.proof.prove import check_skip
+from secondary_sinks.questions import family_of
 from secondary_sinks.report import write_report
 from secondary_sinks.runs import (
     RunFolder,
@@ -166,9 +167,8 @@ def _ask_more(
 
 
 def _family(request: Request, asked: tuple[str, ...]) -> tuple[str, ...]:
-    """Questions whose claims stand in the report: a sweep says of layers what necessity does."""
-    swept = request.edit is not None and "necessity" not in asked
-    return ("necessity", *asked) if swept else asked
+    """Claims that stand in the report: those of the run's own edits, and of its questions."""
+    return family_of(asked, edited=request.edit not in (None, "none"))
 
 
 def _check(request: Request) -> None:

@@ -1,7 +1,7 @@
 """Direction or norm? How a sink hangs on the length, and on the direction, of what forms it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import pandas as pd
 
@@ -16,7 +16,14 @@ from secondary_sinks.questions.answer import (
     sum_counts,
     verdict_of,
 )
-from secondary_sinks.questions.forming import Forming, Place, by_place, none_found, other_layers
+from secondary_sinks.questions.forming import Forming, Place, by_place, none_found
+from secondary_sinks.questions.held_out import (
+    control_words,
+    has_other,
+    held_out,
+    other_layers,
+    with_control,
+)
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
     TextPairs,
@@ -26,7 +33,14 @@ from secondary_sinks.questions.matched_pairs import (
 )
 from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.questions.threshold import thresholds
-from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials, summary
+from secondary_sinks.questions.trials import (
+    Trial,
+    frame_of,
+    rate_difference,
+    rates,
+    run_trials,
+    summary,
+)
 from secondary_sinks.statistics import (
     Interval,
     holm,
@@ -64,14 +78,18 @@ def norm_dose(
 
     test "dose": times each of the `factors`, at the sink and at its control token. "turned": the
     same norm in `seeds` random directions at right angles, and (factor) the largest norm; at the
-    sink, and at as many other MLPs of it (role "other"). "made": the same put into the control
-    token, turned and not. "least": the smallest factor at as many other MLPs.
+    sink, and at as many other MLPs that could have ended it (role "other"), where there are.
+    "made": the same put into the control token: straight, turned, and times the smallest factor
+    ("least"). "least": the smallest factor at the sink, and at as many other MLPs. Which MLPs these
+    are was chosen on earlier texts (`held_out`).
 
     Verdicts. *Dose*: the rank correlation of factor and lifetime, less that of the control token,
     median over texts; supported where its interval lies above one half and Page's test, with
     permutations within texts and corrected (Holm) for lifetime and mass, has p of at most 0.05;
     contradicted where the interval lies below one half. *Direction* and *norm*: the share of sinks
-    that end, and do not with other MLPs, against one half. `n_claims`: see `n_claims_of`; by
+    that end, and do not with other MLPs, against one half; where no other MLP could have ended the
+    sink, the control is its control token: there the output makes a sink as it is, and none turned,
+    or at the least norm. `n_claims`: see `n_claims_of`; by
     default those of this answer. Table "threshold": the least norm that makes a sink
     (`threshold.thresholds`). Raises `EditError` for factors that do not ascend.
     """
@@ -79,9 +97,10 @@ def norm_dose(
     factors = _checked(factors)
     texts = match_pairs(traces, sinks)
     found = by_place(model, texts, sinks, forming)
+    held = held_out(texts, found)
     rows: list[dict[str, Any]] = []
     for text in with_progress(texts, progress):
-        trials = list(_trials(text, found, factors, seeds))
+        trials = list(_trials(text, held, factors, seeds))
         rows += run_trials(model, text.trace, sinks.thresholds, trials)
     cells = frame_of(rows, *WORDS)
     left_out = sum_counts(*(text.left_out for text in texts))
@@ -95,7 +114,7 @@ def norm_dose(
             _direction(cells, extra, left_out, n_claims),
             _norm(cells, extra, left_out, n_claims),
         ),
-        tables={"threshold": thresholds(cells[cells["test"] == "dose"], found)},
+        tables={"threshold": thresholds(cells[cells["test"] == "dose"], held)},
         left_out=left_out,
         n_censored=censored(texts),
     )
@@ -112,17 +131,20 @@ def _trials(
 ) -> Iterator[Trial]:
     for case in text.cases:
         own = found[case.sink.text_id, case.sink.pos].layers
-        other = other_layers(case.sink, own, len(text.trace.norm))
+        other = other_layers(case.sink, own)
         for factor in factors:
             yield _trial(case, "dose", "sink", own, factor, case.sink.pos)
             yield _trial(case, "dose", "control", own, factor, case.control)
         yield _trial(case, "least", "sink", own, factors[0], case.sink.pos)
-        yield _trial(case, "least", "other", other, factors[0], case.sink.pos)
-        yield _trial(case, "made", "straight", own, 1.0, case.control, donor=case.sink.pos)
+        if other:
+            yield _trial(case, "least", "other", other, factors[0], case.sink.pos)
+        for role, factor in (("straight", 1.0), ("least", factors[0])):
+            yield _trial(case, "made", role, own, factor, case.control, donor=case.sink.pos)
         for seed in range(seeds):
             for factor in (1.0, factors[-1]):
                 yield _trial(case, "turned", "sink", own, factor, case.sink.pos, seed=seed)
-                yield _trial(case, "turned", "other", other, factor, case.sink.pos, seed=seed)
+                if other:
+                    yield _trial(case, "turned", "other", other, factor, case.sink.pos, seed=seed)
             pos, donor = case.control, case.sink.pos
             yield _trial(case, "made", "turned", own, 1.0, pos, seed=seed, donor=donor)
 
@@ -198,12 +220,13 @@ def _direction(
 ) -> Verdict:
     turned = cells[cells["test"] == "turned"]
     same = turned[turned["factor"] == 1.0]
-    interval = rate_difference(same, "role", "sink", "other", n_claims=n_claims)
+    interval = rate_difference(
+        same, "role", "sink", "other", n_claims=n_claims, instead=_made_as_well(cells, "turned")
+    )
     words: Words = {
-        "n_claims": n_claims,
         "statistic": "share of sinks that end, and do not with other MLPs turned",
         "unit": SHARE_UNIT,
-        "controls": "as many other MLPs turned, at the same sink" + format_exclusions(left_out),
+        **_controls(same, left_out, n_claims),
     }
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
     if missing:
@@ -221,12 +244,13 @@ def _direction(
 
 def _norm(cells: pd.DataFrame, extra: str, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     part = cells[cells["test"] == "least"]
-    interval = rate_difference(part, "role", "sink", "other", n_claims=n_claims)
+    interval = rate_difference(
+        part, "role", "sink", "other", n_claims=n_claims, instead=_made_as_well(cells, "least")
+    )
     words: Words = {
-        "n_claims": n_claims,
         "statistic": "share of sinks that end, and do not with other MLPs scaled",
         "unit": SHARE_UNIT,
-        "controls": "as many other MLPs scaled, at the same sink" + format_exclusions(left_out),
+        **_controls(part, left_out, n_claims),
     }
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
     if missing:
@@ -236,13 +260,35 @@ def _norm(cells: pd.DataFrame, extra: str, left_out: Mapping[str, int], n_claims
     return verdict_of(NORM, outcome_of(interval), why, interval, **words)
 
 
+def _made_as_well(cells: pd.DataFrame, role: str) -> "pd.Series[float]":
+    """By case, 1 less the share of control tokens that the output makes sinks only as it is."""
+    made = rates(cells[cells["test"] == "made"], "role", alive=True)
+    made = made.reindex(columns=["straight", role])
+    return 1 - made["straight"] * (1 - made[role])
+
+
+class _Controls(TypedDict):
+    n_claims: int
+    n_controls: int
+    controls: str
+
+
+def _controls(part: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> _Controls:
+    n_controls, n_sinks = (with_control(part, "role", one) for one in ("other", "sink"))
+    instead = "the same put into control tokens, which becomes a sink only as it is"
+    words = control_words(n_controls, n_sinks, instead) + format_exclusions(left_out)
+    return {"n_claims": n_claims, "n_controls": n_controls, "controls": words}
+
+
 def _mean(values: "pd.Series[Any]") -> float:
     return float(values.astype(float).mean())
 
 
 def cells_of(sample: Sample) -> Cells:
     """What it costs: the doses at a sink and its control, and the turned and least ones."""
-    return Cells(replayed=sample.n_sinks * (2 * len(FACTORS) + 2 + 1 + SEEDS * 5))
+    able = sum(has_other(case.sink) for text in sample.texts for case in text.cases)
+    at_each = 2 * len(FACTORS) + 3 + 3 * SEEDS
+    return Cells(replayed=sample.n_sinks * at_each + able * (1 + 2 * SEEDS))
 
 
 NORM_DOSE = Question(

@@ -21,8 +21,9 @@ PATCHED = {
     "noising": (
         "What the control token's MLP wrote, put into the sink",
         "The reverse: the control token's MLP output is put into the sink; colour is the share of "
-        "its lifetime that the sink loses. Beside it: all forming MLPs together, and as a control "
-        "as many other MLPs at the same sink.",
+        "its lifetime that the sink loses. Grey cells are patched after the sink's last layer and "
+        "could not take any. Next to it: all forming MLPs together, and as a control as many other "
+        "MLPs at the same sink that could have ended it.",
     ),
 }
 
@@ -48,7 +49,9 @@ def necessity(answer: Answer, shown: Shown) -> list[Drawing]:
         "Every MLP ablated alone, in each way: by nothing (zero), by its mean over the text's "
         "ordinary tokens, by its output at random ordinary tokens, by its mean at the same token "
         "elsewhere, where it is no sink. The band is the interval of the "
-        "first way over texts, at 95% for all claims together; the others are in the data."
+        "first way over texts, at 95% for all claims together; the others are in the data. Of each "
+        "layer those sinks are counted that it could have ended; there are none above the last "
+        "creation layer."
     )
     return [
         Drawing(

@@ -1,6 +1,6 @@
 """Who is asked: the secondary sinks of each text, each with its controls."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from secondary_sinks.causal.controls import controls_of, last_judged
@@ -85,17 +85,23 @@ def censored(texts: Iterable[TextPairs]) -> int:
 
 
 def matched_draw(
-    trace: Trace, sinks: SinkTable, targets: Sequence[Sink], seed: int
+    trace: Trace,
+    sinks: SinkTable,
+    targets: Sequence[Sink],
+    seed: int,
+    fits: Callable[[int], bool] = lambda pos: True,
 ) -> dict[int, int]:
     """An ordinary token for each sink, of similar position and norm, drawn at random.
 
-    None is used twice. There are enough: each of the `targets` has a control from among them.
+    None is used twice. Of all tokens there are enough: each of the `targets` has a control from
+    among them. Of those that `fits` there may be fewer; then some sinks have none.
     """
     taken = {sink.pos for sink in sinks.of_text(trace.text_id).sinks}
     taken |= set(trace.reference.tolist()) | {trace.primary}
     drawn: dict[int, int] = {}
     for sink in targets:
         able = [pos for pos in range(1, last_judged(trace, sinks) + 1) if pos not in taken]
+        able = [pos for pos in able if fits(pos)]
         norm = trace.norm[max(sink.l_start - 1, 0)].tolist()
         for pos in similar_tokens(norm, sink.pos, able, 1, seed):
             drawn[sink.pos] = pos

@@ -13,7 +13,7 @@ from secondary_sinks.detection.weakening import WINDOW
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.questions.answer import Answer, combine_outcomes, format_exclusions, verdict_of
 from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
-from secondary_sinks.questions.layers import by_way
+from secondary_sinks.questions.lost_by_layer import by_way
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
     TextPairs,

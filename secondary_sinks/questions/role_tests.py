@@ -47,10 +47,7 @@ def asked_of(traces: Sequence[Trace], sinks: SinkTable) -> tuple[list[Asked], di
     Secondary sinks, and primary-like ones that draw at least `STRONG` of the attention.
     """
     texts = {trace.text_id: trace for trace in traces}
-    strong = [s for s in sinks.sinks if s.kind == "primary_like" and s.mass_max >= STRONG]
-    every = [
-        s for s in sinks.sinks if s.text_id in texts and (s.kind == "secondary" or s in strong)
-    ]
+    every = [s for s in sinks.sinks if s.text_id in texts and _counts(s)]
     fresh = [sink for sink in every if not sink.copy_of]
     known = [sink for sink in fresh if sink.mass_max == sink.mass_max]
     left_out = {
@@ -58,6 +55,16 @@ def asked_of(traces: Sequence[Trace], sinks: SinkTable) -> tuple[list[Asked], di
         "whose attention no block pays": len(fresh) - len(known),
     }
     return [_asked(sink, texts[sink.text_id], traces, sinks) for sink in known], left_out
+
+
+def _counts(sink: Sink) -> bool:
+    """Secondary, or primary-like and strong."""
+    return sink.kind == "secondary" or (sink.kind == "primary_like" and sink.mass_max >= STRONG)
+
+
+def is_asked(sink: Sink) -> bool:
+    """Whether roles are asked of a sink of the given texts."""
+    return _counts(sink) and not sink.copy_of and sink.mass_max == sink.mass_max
 
 
 def _asked(sink: Sink, trace: Trace, traces: Sequence[Trace], sinks: SinkTable) -> Asked:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from secondary_sinks.causal import replay
-from secondary_sinks.causal.outcome import edited_sinks, first, means_over
+from secondary_sinks.causal.outcome import edited_sinks, first, impossible, means_over
 from secondary_sinks.detection import joint_tests
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.statistics import Interval, paired_share_over_texts, share_over_texts
@@ -30,6 +30,7 @@ COLUMNS = (
     "norm_edited",
     "mass_clean",
     "mass_edited",
+    "impossible",
 )
 
 
@@ -77,10 +78,18 @@ def run_trials(
                 "l_start_edited": first(edited[:, number]),
                 "is_sink": lifetime > 0,
                 **means_over(trace, result, number, trial.sink.layers),
+                "impossible": _impossible(trial),
                 **trial.words,
             }
         )
     return rows
+
+
+def _impossible(trial: Trial) -> str:
+    """What the first edit of a trial comes too late for at its sink; another token has no end."""
+    if trial.pos != trial.sink.pos:
+        return "none"
+    return impossible(trial.sink, min(layer for edit in trial.cell for layer in edit.layers))
 
 
 def frame_of(rows: Iterable[dict[str, Any]], *words: str) -> pd.DataFrame:
@@ -96,18 +105,26 @@ def rate_difference(
     *,
     alive: bool = False,
     n_claims: int = 1,
+    instead: "float | pd.Series[float] | None" = None,
 ) -> Interval:
     """Share of cases that end (or, `alive`, are a sink) under one condition, not under another.
 
     `column` names the conditions; several cells of a case and a condition (seeds) are averaged.
-    Within a case the two are paired (`paired_share_over_texts`).
+    Within a case the two are paired (`paired_share_over_texts`). Where no control was possible,
+    `instead` is what stands in for it, by case; without one such cases are left out.
     """
-    value = cells["is_sink"].astype(float)
-    keys = [cells["text_id"], cells["sink_pos"], cells[column]]
-    by_case = (value if alive else 1 - value).groupby(keys).mean().unstack()
-    by_case = by_case.reindex(columns=[own, control])
+    by_case = rates(cells, column, alive=alive).reindex(columns=[own, control])
+    if instead is not None:
+        by_case[control] = by_case[control].fillna(instead)
     texts = by_case.index.get_level_values("text_id").tolist()
     return paired_share_over_texts(by_case[own], by_case[control], texts, n_claims=n_claims)
+
+
+def rates(cells: pd.DataFrame, column: str, *, alive: bool) -> pd.DataFrame:
+    """Share of cells that end, or are a sink: one row per case, one column per condition."""
+    value = cells["is_sink"].astype(float)
+    keys = [cells["text_id"], cells["sink_pos"], cells[column]]
+    return (value if alive else 1 - value).groupby(keys).mean().unstack()
 
 
 def summary(cells: pd.DataFrame, *words: str) -> pd.DataFrame:
@@ -115,11 +132,14 @@ def summary(cells: pd.DataFrame, *words: str) -> pd.DataFrame:
 
     `sink` is the share of edited tokens that are sinks, with its 95 % interval over texts (of each
     row by itself: no verdict rests on it); `lifetime` a mean, in layers; the others are means too.
+    Sinks that could not have ended, since the edit came too late, are left out of `sink` and
+    counted in `n_impossible`.
     """
     groups = cells.groupby(list(words), sort=False, dropna=False)
     rows = []
     for key, group in groups:
-        alive = share_over_texts(group["is_sink"].astype(float), group["text_id"].tolist())
+        able = group[group["impossible"] == "none"]
+        alive = share_over_texts(able["is_sink"].astype(float), able["text_id"].tolist())
         rows.append(
             {
                 **dict(zip(words, key, strict=True)),
@@ -133,8 +153,9 @@ def summary(cells: pd.DataFrame, *words: str) -> pd.DataFrame:
                 "mass_clean": group["mass_clean"].mean(),
                 "n_sinks": len(group[["text_id", "sink_pos"]].drop_duplicates()),
                 "n_texts": alive.n_texts,
+                "n_impossible": len(group) - len(able),
             }
         )
     names = ["sink", "low", "high", "lifetime", "alignment_centred", "norm", "mass"]
-    names += ["mass_clean", "n_sinks", "n_texts"]
+    names += ["mass_clean", "n_sinks", "n_texts", "n_impossible"]
     return pd.DataFrame(rows, columns=[*words, *names])

@@ -75,6 +75,9 @@ EFFECTS = {
         for when in ("clean", "edited")
     },
     "kl_at_token": Column("float", "nats", "KL(clean || edited) of the prediction at the token"),
+    "impossible": Column(
+        "str", "", "what it was too late for: none, end of the sink, loss of attention"
+    ),
     "donor": Column("float", "position", "token of a patch, NaN for several and for other edits"),
     "cell": Column("str", "", "key of the cell: the same for the same inputs and code"),
 }
@@ -107,7 +110,7 @@ TABLES = {"sinks": SINKS, "effects": EFFECTS, "trace": TRACE, "roles": ROLES}
 _NAN = float("nan")
 ADDED: dict[str, Any] = {"model": "", "donor": _NAN, "cell": ""}
 ADDED |= {one.name: _NAN for one in MEASURES if one.added}
-ADDED |= {"kl_at_token": _NAN}
+ADDED |= {"kl_at_token": _NAN, "impossible": "unknown"}
 """Columns that only sweeps or newer versions write, and what they are elsewhere."""
 _KINDS = {"int": "iu", "float": "f", "bool": "b", "str": "OU"}
 

@@ -25,10 +25,12 @@ SCHEMA = 1
 EXACT = 2**53
 """A float tells whole numbers below this one apart."""
 NUMBERS = (
-    *("value", "low", "high", "lost", "sinks_lost", "controls_lost"),
-    *("removed", "removed_low", "removed_high", "prolonged"),
+    *("value", "low", "high", "lost", "sinks_lost", "controls_lost", "ordinary_lost"),
+    *("removed", "removed_low", "removed_high", "shortened", "prolonged"),
 )
 """Fields of a verdict or layer effect that may be NaN, which JSON cannot say."""
+TOLD = ("verdicts", "writers", "layer_effects", "later", "later_effects")
+"""Lists of verdicts and of layer effects."""
 ANSWERS = {question.name: question.tables for question in QUESTIONS}
 """The tables of the answer to each causal question; in files as `necessity.cells.parquet`."""
 OWN = {RECORD, "report.html", *(f"{table}.parquet" for table in TABLES)}
@@ -238,7 +240,7 @@ class RunFolder:
         if said is not None and said != durable.sha256_of_json(found):
             raise self._damaged(path, ValueError("its content is not what its sha256 says"))
         told = [found, *_objects(found.get("answers")), *_objects(found.get("models"))]
-        lists = [one.get(name) for one in told for name in ("verdicts", "writers", "layer_effects")]
+        lists = [one.get(name) for one in told for name in TOLD]
         for row in (row for one in lists for row in _objects(one)):
             row |= {name: _number(row[name]) for name in NUMBERS if name in row}
         return found

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,14 +14,7 @@ from secondary_sinks.errors import TextError
 from secondary_sinks.models import HookedModel
 from secondary_sinks.models.original.tokenizer import check_ids
 from secondary_sinks.observation import observe
-from secondary_sinks.questions import (
-    Answer,
-    by_way,
-    damage_at_tokens,
-    layer_effects,
-    layer_verdicts,
-    roles,
-)
+from secondary_sinks.questions import Answer, damage_at_tokens, roles, run_claims
 from secondary_sinks.runs.answers import write_answers
 from secondary_sinks.runs.folder import RunFolder
 from secondary_sinks.texts import TokenizedText
@@ -122,21 +115,19 @@ def save(
     folder.prepare(force=force)
     folder.write_table("sinks", results.sinks.to_frame())
     folder.write_table("trace", pd.concat([trace.to_frame() for trace in results.traces]))
-    told: dict[str, Any] = {"layer_effects": [], "verdicts": []}
+    asked = None
     if results.effects is not None:
         frame = results.effects.to_frame()
         folder.write_table("effects", frame)
-    if results.effects is not None and record["edit"] != "none":
-        asked = _without_copies(frame, results.sinks)
-        n_claims = next((one.n_claims for answer in answers for one in answer.verdicts), None)
-        first = next(iter(by_way(asked).values()), asked)
-        told["layer_effects"] = [asdict(row) for row in layer_effects(first, n_claims)]
-        told["verdicts"] = [asdict(verdict) for verdict in layer_verdicts(asked, n_claims)]
+        if record["edit"] != "none":
+            asked = _without_copies(frame, results.sinks)
     if results.roles is not None:
         folder.write_table("roles", results.roles.cells)
-        told["writers"] = [asdict(verdict) for verdict in results.roles.verdicts]
-    if results.roles is not None and results.effects is not None:
-        told["damage"] = damage_at_tokens(frame, results.roles.cells).to_dict("records")
+    n_claims = next((one.n_claims for answer in answers for one in answer.verdicts), None)
+    found = None if results.roles is None else results.roles.cells
+    told: dict[str, Any] = {**run_claims(asked, found, n_claims)}
+    if found is not None and results.effects is not None:
+        told["damage"] = damage_at_tokens(frame, found).to_dict("records")
     told["near_sinks"] = [
         {"text_id": sink.text_id, "pos": sink.pos, "token": sink.token, "kind": sink.kind}
         for sink in results.sinks.near

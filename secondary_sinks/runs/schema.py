@@ -75,6 +75,8 @@ REPORTED: dict[str, Any] = {
     "layer_effects?": [_row_of(LayerEffect)],
     "verdicts": [_row_of(Verdict)],
     "writers?": [_row_of(Verdict)],
+    "later?": [_row_of(Verdict)],
+    "later_effects?": [_row_of(LayerEffect)],
     "damage?": [{"role": str, "layer": int, "edit": str, "kl_at_token": NUMBER, "n_sinks": int}],
     "timings_s?": dict,
     "answers?": [ANSWER],
@@ -182,7 +184,7 @@ def _wrong_values(record: dict[str, Any]) -> str:
             what = f"{answer['question']!r:.40} with tables {answer['tables']!r:.60}"
             return f"answers[{n}] is {what}; expected a question of this version, with its tables"
     told = [*(one.get("verdicts", ()) for one in (record, *record.get("answers", ())))]
-    told.append(record.get("writers", ()))
+    told += [record.get("writers", ()), record.get("later", ())]
     for n, verdict in enumerate(verdict for one in told for verdict in one):
         if verdict["outcome"] not in OUTCOMES:
             return _mismatch(f".verdicts[{n}].outcome", verdict["outcome"], ", ".join(OUTCOMES))

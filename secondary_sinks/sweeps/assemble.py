@@ -1,7 +1,6 @@
 """Shards -> the complete tables of a sweep, in one order whatever happened on the way."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pyarrow.parquet as pq
 import torch
 
 from secondary_sinks.detection import across_texts
-from secondary_sinks.questions import by_way, layer_effects, layer_verdicts
+from secondary_sinks.questions import run_claims
 from secondary_sinks.runs import durable, parquet
 from secondary_sinks.sweeps.compute import NO_EFFECTS
 from secondary_sinks.sweeps.config import SweepConfig
@@ -201,22 +200,20 @@ def write_table(path: Path, name: str, frames: Iterator[pd.DataFrame]) -> bool:
     return True
 
 
-def answers(effects: pd.DataFrame, sinks: pd.DataFrame, config: SweepConfig) -> dict[str, Any]:
-    """What the effects of one model say of each layer, where they can say anything.
+def answers(
+    effects: pd.DataFrame, sinks: pd.DataFrame, roles: pd.DataFrame | None, config: SweepConfig
+) -> dict[str, Any]:
+    """What the effects and roles of one model say of each layer, where they can say anything.
 
     Both need edits that ablate, at one site; effects by layer are those of the first of them.
     """
-    found: dict[str, Any] = {"layer_effects": [], "verdicts": []}
     able = [edit for edit in config.edits if _kind(edit) in ABLATING or edit in ABLATING]
     if not able or len(config.sites) > 1:
-        return found
+        return {**run_claims(None, roles)}
     copies = pd.MultiIndex.from_frame(sinks.loc[sinks["copy_of"] != "", ["text_id", "pos"]])
     own = pd.MultiIndex.from_frame(effects[["text_id", "sink_pos"]])
     asked = effects[effects["edit"].isin(able) & ~own.isin(copies)]
-    found["verdicts"] = [asdict(verdict) for verdict in layer_verdicts(asked)]
-    first = next(iter(by_way(asked).values()), asked)
-    found["layer_effects"] = [asdict(row) for row in layer_effects(first)]
-    return found
+    return {**run_claims(asked, roles)}
 
 
 def _kind(edit: str) -> str:

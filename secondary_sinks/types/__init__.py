@@ -10,6 +10,7 @@ from secondary_sinks.types.edits import Cell, Edit, as_cell, dump_cells, load_ce
 from secondary_sinks.types.effects import SHARE_UNIT, Effect, Effects, LayerEffect, Verdict
 from secondary_sinks.types.formation import Formation, FormationEvent, MlpAnatomy, MlpStage
 from secondary_sinks.types.levels import FREQUENT, Level, LevelCell, Levels
+from secondary_sinks.types.mass_lost import mass_lost
 from secondary_sinks.types.sinks import Sink, SinkTable, censoring, format_layers, parse_layers
 from secondary_sinks.types.thresholds import Thresholds
 from secondary_sinks.types.trace import LAYER_POS, Trace, read_by_next
@@ -55,6 +56,7 @@ __all__ = [
     "dump_cells",
     "format_layers",
     "load_cells",
+    "mass_lost",
     "parse_layers",
     "read_by_next",
 ]

@@ -6,10 +6,13 @@ import pytest
 
 from secondary_sinks import norm_dose
 from secondary_sinks.errors import EditError
+from secondary_sinks.questions import forming_mlps, match_pairs
 from secondary_sinks.questions.dose import DIRECTION, DOSE, FACTORS, NORM
+from secondary_sinks.questions.held_out import held_out
+from secondary_sinks.questions.threshold import thresholds
 from tests.marks import thinned
 from tests.questions.gardens import Garden, outcomes, three
-from tests.questions.test_necessity import TRUTHS
+from tests.questions.test_necessity import TRUTHS, garden_of
 from tests.questions.test_sufficiency import OUTCOMES
 
 
@@ -18,7 +21,7 @@ from tests.questions.test_sufficiency import OUTCOMES
     thinned(list(TRUTHS), ["two of which one is enough", "attention", "norm without direction"]),
 )
 def test_the_verdicts_are_what_was_planted(name):
-    answer = norm_dose(*Garden(*TRUTHS[name][0]).asked)
+    answer = norm_dose(*garden_of(name).asked)
     assert outcomes(answer) == dict.fromkeys((DOSE, DIRECTION, NORM), OUTCOMES[name])
 
 
@@ -52,7 +55,7 @@ def test_direction_without_norm_and_norm_without_direction_do_nothing(answer):
     at_same = turned[turned["factor"] == 1.0]
     assert at_same["norm_edited"].to_numpy() == pytest.approx(60, rel=0.1)
     made = cells[cells["test"] == "made"].groupby("role")["is_sink"].mean()
-    assert made.to_dict() == {"straight": 1.0, "turned": 0.0}
+    assert made.to_dict() == {"straight": 1.0, "turned": 0.0, "least": 0.0}
 
 
 def test_the_threshold_is_where_the_criterion_says(answer):
@@ -65,8 +68,13 @@ def test_the_threshold_is_where_the_criterion_says(answer):
 
 
 def test_the_threshold_in_norm_is_of_all_forming_mlps_together():
-    answer = norm_dose(*Garden(*three(forming=(2, 3), strength=24.0), n_texts=3).asked)
-    factor, norm = answer.tables["threshold"].to_dict("records")
+    """In texts after the first, which is asked with the MLP of the creation layer alone."""
+    garden = Garden(*three(forming=(2, 3), strength=24.0), n_texts=3)
+    found = {(one.text_id, one.pos): one for one in forming_mlps(*garden.asked)}
+    cells = norm_dose(*garden.asked, forming=found.values()).cells
+    doses = cells[(cells["test"] == "dose") & (cells["text_id"] != "t0")]
+    held = held_out(match_pairs(garden.traces, garden.sinks), found)
+    factor, norm = thresholds(doses, held).to_dict("records")
     assert norm["low"] < 19 < norm["high"]
     assert norm["value"] == pytest.approx(24 * factor["value"], rel=0.1)
 

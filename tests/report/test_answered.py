@@ -35,10 +35,11 @@ def who(garden):
 
 
 @pytest.fixture(scope="module")
-def told(garden, who):
+def told(garden, who, answers):
     found = record(*(trace.text_id for trace in garden.traces), verdicts=[], edit=None)
     found["model"]["n_layers"] = garden.model.cfg.n_layers
-    return found | {"writers": [asdict(verdict) for verdict in who.verdicts]}
+    later = questions.later_verdict(answers["necessity"].cells)
+    return found | {"writers": [asdict(one) for one in who.verdicts], "later": [asdict(later)]}
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +107,7 @@ def test_the_table_of_roles_tells_the_damage_of_every_layer_by_zero_and_by_twins
 def test_all_verdicts_are_claims_with_their_reasons(html, told, answers):
     found = claims(told, answers)
     n_verdicts = sum(len(answer.verdicts) for answer in answers.values())
-    assert len(found) == n_verdicts + len(told["writers"])
+    assert len(found) == n_verdicts + len(told["writers"]) + len(told["later"])
     assert {claim.question for claim in found} == set(TITLES.values())
     for answer in answers.values():
         for verdict in answer.verdicts:
