@@ -7,7 +7,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from secondary_sinks.causal.replay import Replay
-from secondary_sinks.detection import Tests, is_attended, joint_tests
+from secondary_sinks.detection import Tests, is_attended, joint_tests, lasting_sinks
 from secondary_sinks.types import Thresholds, Trace
 
 MEANS = ("alignment", "alignment_centred", "norm", "mass")
@@ -16,7 +16,23 @@ MEANS = ("alignment", "alignment_centred", "norm", "mass")
 def edited_sinks(
     trace: Trace, result: Replay, thresholds: Thresholds
 ) -> Bool[Tensor, "layer cell"]:
-    """Where each edited token is still a sink, by the same criterion as in the clean run."""
+    """Where each edited token is still a sink, by the same criterion as in the clean run.
+
+    That includes that it lasts, and draws an amount that matters: a token of which only a brief
+    or weak rest is left is a sink nowhere.
+    """
+    beyond = result.mass - trace.mass_expected[:, list(result.positions)]
+    return lasting_sinks(edited_tests(trace, result, thresholds), beyond, thresholds)
+
+
+def clean_sinks(trace: Trace, thresholds: Thresholds) -> Bool[Tensor, "layer pos"]:
+    """The same of all tokens in the clean run."""
+    beyond = trace.mass - trace.mass_expected
+    return lasting_sinks(joint_tests(trace, thresholds), beyond, thresholds)
+
+
+def edited_tests(trace: Trace, result: Replay, thresholds: Thresholds) -> Tests:
+    """Each test of the joint criterion by layer and cell."""
     positions = list(result.positions)
     expected, queries = trace.mass_expected[:, positions], trace.queries[:, positions]
     return Tests(
@@ -24,7 +40,7 @@ def edited_sinks(
         outlying=result.deviation_ratio >= thresholds.outlying,
         attended=is_attended(result.mass, expected, queries, thresholds),
         primary_active=joint_tests(trace, thresholds).primary_active,
-    ).joint
+    )
 
 
 def means_over(trace: Trace, result: Replay, cell: int, layers: Sequence[int]) -> dict[str, float]:

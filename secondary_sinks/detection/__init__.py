@@ -2,7 +2,7 @@
 
 from secondary_sinks.detection.authors import Released, read_released, relabel, write_released
 from secondary_sinks.detection.compare import compare
-from secondary_sinks.detection.criteria import Tests, is_attended, joint_tests
+from secondary_sinks.detection.criteria import Tests, is_attended, joint_tests, lasting_sinks
 from secondary_sinks.detection.detect import across_texts, detect
 from secondary_sinks.detection.explain import criteria_frame, explain
 from secondary_sinks.detection.levels import cluster
@@ -26,6 +26,7 @@ __all__ = [
     "interval",
     "is_attended",
     "joint_tests",
+    "lasting_sinks",
     "paper_label",
     "paper_tests",
     "primary_weakening",

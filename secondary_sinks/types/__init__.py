@@ -9,7 +9,14 @@ from secondary_sinks.types.edits import Cell, Edit, as_cell, dump_cells, load_ce
 from secondary_sinks.types.effects import Effect, Effects, LayerEffect, Verdict
 from secondary_sinks.types.formation import Formation, FormationEvent, MlpAnatomy, MlpStage
 from secondary_sinks.types.levels import Level, LevelCell, Levels
-from secondary_sinks.types.sinks import Sink, SinkTable, censoring, format_layers, parse_layers
+from secondary_sinks.types.sinks import (
+    LASTING,
+    Sink,
+    SinkTable,
+    censoring,
+    format_layers,
+    parse_layers,
+)
 from secondary_sinks.types.thresholds import Thresholds
 from secondary_sinks.types.trace import LAYER_POS, Trace, read_by_next
 from secondary_sinks.types.weakening import (
@@ -20,6 +27,7 @@ from secondary_sinks.types.weakening import (
 )
 
 __all__ = [
+    "LASTING",
     "LAYER_POS",
     "Cell",
     "Edit",

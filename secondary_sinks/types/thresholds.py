@@ -22,6 +22,10 @@ class Thresholds:
     """Least attention mass, in multiples of the uniform null and of the neighbours' median."""
     min_queries: int = 8
     """Queries that must see a key before its mass says anything; fewer is noise of single rows."""
+    persists: int = 3
+    """Layers in a row for which a token must be a sink; what is one more briefly is transient."""
+    draws: float = 0.01
+    """Least attention mass beyond what is expected, mean over such a run; less is transient."""
     primary_like: float = 0.8
     """Share of the primary's layers from which on a sink that arises with it is primary-like."""
     paper_first: int = 3
