@@ -22,7 +22,7 @@ def ablate(
     ordinary: int = 0,
     progress: Progress | None = None,
 ) -> Effects:
-    """Ablate `mlp_out` at every lasting non-primary sink of a text and at matched controls, by layer.
+    """Ablate `mlp_out` at every lasting sink but the primary and at matched controls, by layer.
 
     `edit` is the label of any kind of `Edit`, or several: "zero" (the MLP writes nothing), "mean"
     (it writes what it writes on average at the text's ordinary tokens), "resample:3" (what it

@@ -1,14 +1,15 @@
 """What an edit did to its token, in the terms of detection: lifetime, creation layer, means."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from secondary_sinks.causal.replay import Replay
 from secondary_sinks.detection import Tests, is_attended, joint_tests, lasting_sinks
-from secondary_sinks.types import Thresholds, Trace
+from secondary_sinks.types import Sink, Thresholds, Trace
 
 MEANS = ("alignment", "alignment_centred", "norm", "mass")
 
@@ -40,6 +41,39 @@ def edited_tests(trace: Trace, result: Replay, thresholds: Thresholds) -> Tests:
         outlying=result.deviation_ratio >= thresholds.outlying,
         attended=is_attended(result.mass, expected, queries, thresholds),
         primary_active=joint_tests(trace, thresholds).primary_active,
+    )
+
+
+def attended_layers(
+    trace: Trace, result: Replay, thresholds: Thresholds
+) -> tuple[Int[Tensor, "cell"], Int[Tensor, "cell"]]:
+    """Number of layers whose state is attended, for each edited token: clean, and edited.
+
+    Neither norm nor direction is asked. The last layer, which no block reads, is not counted.
+    """
+    clean = joint_tests(trace, thresholds).attended[:, list(result.positions)]
+    edited = edited_tests(trace, result, thresholds).attended
+    return clean[:-1].sum(0), edited[:-1].sum(0)
+
+
+class Drawn(NamedTuple):
+    """Attention beyond what is expected at a token's place, mean over some blocks."""
+
+    clean: float
+    edited: float
+    sink: float
+    """What the sink draws in the clean run, whichever token is edited."""
+
+
+def drawn_over(trace: Trace, result: Replay, cell: int, sink: Sink) -> Drawn:
+    """What an edited token draws in the blocks that read the sink; NaN where none does."""
+    blocks, pos = readers(sink.layers, len(trace.mass)), result.positions[cell]
+    beyond = trace.mass - trace.mass_expected
+    edited = result.mass[blocks, cell] - trace.mass_expected[blocks, pos]
+    return Drawn(
+        clean=float(beyond[blocks, pos].mean()),
+        edited=float(edited.mean()),
+        sink=float(beyond[blocks, sink.pos].mean()),
     )
 
 

@@ -1,4 +1,4 @@
-"""Harm: what does removing all secondary sinks of a text do to the loss?"""
+"""Harm: what does removing all sinks but the primary of a text do to the loss?"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -34,8 +34,8 @@ from secondary_sinks.statistics.intervals import Interval, median_over_texts, ou
 from secondary_sinks.types import Cell, SinkTable, Trace, Verdict
 
 CLAIM = (
-    "removing all secondary sinks raises the loss by a hundredth or more, beyond what removing as "
-    "many ordinary tokens' MLP outputs does"
+    "removing all sinks other than the primary raises the loss by a hundredth or more, beyond what "
+    "removing as many ordinary tokens' MLP outputs does"
 )
 LINE = 0.01
 """The share of the clean loss from which on its rise is called harm."""

@@ -1,4 +1,4 @@
-"""Redistribution: where does the attention go that a removed secondary sink leaves?"""
+"""Redistribution: where does the attention go that a removed sink leaves?"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -30,8 +30,8 @@ from secondary_sinks.statistics.intervals import Interval, median_over_texts, ou
 from secondary_sinks.types import SinkTable, Trace, Verdict
 
 CLAIM = (
-    "the primary takes over attention of a removed secondary sink beyond what a softmax without "
-    "any mechanism gives it"
+    "the primary takes over attention of a removed sink beyond what a softmax without any "
+    "mechanism gives it"
 )
 MATERIAL = 0.01
 """The share of the freed attention from which on a gain beyond proportional counts."""

@@ -7,15 +7,22 @@ from typing import Any
 import pandas as pd
 
 from secondary_sinks.causal import replay
-from secondary_sinks.causal.outcome import edited_sinks, first, means_over
-from secondary_sinks.detection import joint_tests
+from secondary_sinks.causal.outcome import (
+    attended_layers,
+    clean_sinks,
+    drawn_over,
+    edited_sinks,
+    first,
+    means_over,
+)
 from secondary_sinks.layerwise.protocol import HookedModel
-from secondary_sinks.statistics.intervals import Interval, paired_over_texts, share_over_texts
+from secondary_sinks.statistics.intervals import HALF, Interval, paired_over_texts, share_over_texts
 from secondary_sinks.types import Cell, Sink, Thresholds, Trace, dump_cells
 
 COLUMNS = (
     "text_id",
     "sink_pos",
+    "sink_kind",
     "pos",
     "edits",
     "lifetime_clean",
@@ -30,7 +37,14 @@ COLUMNS = (
     "norm_edited",
     "mass_clean",
     "mass_edited",
+    "lifetime_attention_clean",
+    "lifetime_attention_edited",
+    "drawn_clean",
+    "drawn_edited",
+    "draws",
 )
+"""`drawn` is attention beyond what is expected at the place, over the blocks that read the sink;
+`draws`, whether the edited token draws at least half of what the clean sink does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,15 +75,18 @@ def run_trials(
     if not trials:
         return []
     result = replay(model, trace, [trial.cell for trial in trials], others=others)
-    clean = joint_tests(trace, thresholds).joint
+    clean = clean_sinks(trace, thresholds)
+    attended = attended_layers(trace, result, thresholds)
     edited = edited_sinks(trace, result, thresholds)
     rows = []
     for number, trial in enumerate(trials):
         lifetime = int(edited[:, number].sum())
+        drawn = drawn_over(trace, result, number, trial.sink)
         rows.append(
             {
                 "text_id": trace.text_id,
                 "sink_pos": trial.sink.pos,
+                "sink_kind": trial.sink.kind,
                 "pos": trial.pos,
                 "edits": dump_cells([trial.cell]).strip(),
                 "lifetime_clean": int(clean[:, trial.pos].sum()),
@@ -77,6 +94,11 @@ def run_trials(
                 "l_start_edited": first(edited[:, number]),
                 "is_sink": lifetime > 0,
                 **means_over(trace, result, number, trial.sink.layers),
+                "lifetime_attention_clean": int(attended[0][number]),
+                "lifetime_attention_edited": int(attended[1][number]),
+                "drawn_clean": drawn.clean,
+                "drawn_edited": drawn.edited,
+                "draws": drawn.edited >= HALF * drawn.sink,
                 **trial.words,
             }
         )
@@ -96,13 +118,15 @@ def rate_difference(
     *,
     alive: bool = False,
     n_claims: int = 1,
+    of: str = "is_sink",
 ) -> Interval:
     """Share of cases that end (or, `alive`, are a sink) under one condition, not under another.
 
-    `column` names the conditions; several cells of a case and a condition (seeds) are averaged.
-    Within a case the two are paired (`paired_over_texts`).
+    `of` names what ends: "is_sink", or "draws" for the attention alone. `column` names the
+    conditions; several cells of a case and a condition (seeds) are averaged. Within a case the two
+    are paired (`paired_over_texts`).
     """
-    value = cells["is_sink"].astype(float)
+    value = cells[of].astype(float)
     keys = [cells["text_id"], cells["sink_pos"], cells[column]]
     by_case = (value if alive else 1 - value).groupby(keys).mean().unstack()
     by_case = by_case.reindex(columns=[own, control])
@@ -114,7 +138,7 @@ def summary(cells: pd.DataFrame, *words: str) -> pd.DataFrame:
     """Means by condition: one row per combination of what `words` name.
 
     `sink` is the share of edited tokens that are sinks, with its 95 % interval over texts (of each
-    row by itself: no verdict rests on it); `lifetime` a mean, in layers; the others are means too.
+    row by itself: no verdict rests on it); the others are means, lifetimes in layers.
     """
     groups = cells.groupby(list(words), sort=False, dropna=False)
     rows = []
@@ -127,6 +151,7 @@ def summary(cells: pd.DataFrame, *words: str) -> pd.DataFrame:
                 "low": alive.low,
                 "high": alive.high,
                 "lifetime": group["lifetime_edited"].mean(),
+                "lifetime_attention": group["lifetime_attention_edited"].mean(),
                 "alignment_centred": group["alignment_centred_edited"].mean(),
                 "norm": group["norm_edited"].mean(),
                 "mass": group["mass_edited"].mean(),
@@ -135,6 +160,6 @@ def summary(cells: pd.DataFrame, *words: str) -> pd.DataFrame:
                 "n_texts": alive.n_texts,
             }
         )
-    names = ["sink", "low", "high", "lifetime", "alignment_centred", "norm", "mass"]
-    names += ["mass_clean", "n_sinks", "n_texts"]
+    names = ["sink", "low", "high", "lifetime", "lifetime_attention", "alignment_centred"]
+    names += ["norm", "mass", "mass_clean", "n_sinks", "n_texts"]
     return pd.DataFrame(rows, columns=[*words, *names])

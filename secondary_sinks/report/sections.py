@@ -22,7 +22,7 @@ ASKED = {
     "norm_dose": "Is it where the vector points, or how long it is?",
     "redistribution": "Does the primary get its attention back when a sink is removed?",
     "sparsity": "How many neurons of the forming MLPs carry a sink?",
-    "harm": "What does removing all secondary sinks of a text do to the loss?",
+    "harm": "What does removing all sinks of a text but the primary do to the loss?",
 }
 
 

@@ -116,25 +116,36 @@ def within_texts(
     given: ArrayLike,
     texts: Sequence[str],
     *,
+    strata: Sequence[object] | None = None,
     n_claims: int = 1,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> "Within":
     """Partial rank correlation of `one` and `other` inside each text, `given` held fixed.
 
-    What differs between texts has no part in it. Each p is of the mean over texts; the null
-    hypothesis: within each text, `one` is exchangeable. It is permuted within texts, and the real
-    order counts among the permutations (Phipson and Smyth 2010), so p is exact. Texts with fewer
-    than four sinks, or in which one of the two never differs, say nothing and are not counted.
+    What differs between texts has no part in it. With `strata` (such as creation layers) sinks are
+    compared within a stratum of a text, and what differs between strata has no part in it either;
+    a text counts with the mean over its strata, weighted by their sinks. Each p is of the mean over
+    texts; the null hypothesis: within each text (each stratum of it), `one` is exchangeable. It is
+    permuted there, and the real order counts among the permutations (Phipson and Smyth 2010), so p
+    is exact. Texts (strata) with fewer than four sinks, or in which one of the two never differs,
+    say nothing and are not counted.
     """
-    columns, names = np.array([one, other, given], dtype=float), np.asarray(texts, dtype=object)
-    generator, found = torch.Generator().manual_seed(seed), {}
-    for name in dict.fromkeys(texts):
-        part = columns[:, names == name]
+    columns = np.array([one, other, given], dtype=float)
+    places = list(zip(texts, strata if strata is not None else [None] * len(texts), strict=True))
+    generator, found, counts = torch.Generator().manual_seed(seed), {}, {}
+    for place in dict.fromkeys(places):
+        part = columns[:, [place == other_place for other_place in places]]
         if part.shape[1] >= LEAST_IN_TEXT:
-            found[name] = _real_and_permuted(part, permutations, generator)
-    told = {name: values for name, values in found.items() if len(values)}
-    n = int(np.isin(names, list(told)).sum())
+            values = _real_and_permuted(part, permutations, generator)
+            if len(values):
+                found[place], counts[place] = values, part.shape[1]
+    told = {
+        text: np.average([found[p] for p in own], axis=0, weights=[counts[p] for p in own])
+        for text in dict.fromkeys(texts)
+        if (own := [place for place in found if place[0] == text])
+    }
+    n = sum(counts.values())
     real = [float(values[0]) for values in told.values()]
     interval = replace(median_over_texts(real, list(told), n_claims=n_claims), n=n)
     if not told:

@@ -18,7 +18,7 @@ WEAK = 12.0
 """Up to this strength a token is none: twice the length of ordinary content."""
 PRIMARY = 300.0
 """From this strength on a token is a primary; secondary ones have at most half of this."""
-STAYS, LEAST_QUERIES = 0.8, 8
+STAYS, LEAST_QUERIES, LEAST_LAYERS = 0.8, 8, 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +95,9 @@ class ExpectedSink:
 
     pos: int
     kind: str
-    """primary, primary_like or secondary. Of primaries that live together it is open which one
-    draws most: any may be found as the primary, and the others as primary_like."""
+    """primary, primary_like, secondary, or transient (fewer than three layers in a row, and the
+    model goes on). Of primaries that live together it is open which one draws most: any may be
+    found as the primary, and the others as primary_like."""
     layers: tuple[int, ...]
     censored: str
     formed_by: tuple[Writer, ...]
@@ -177,6 +178,8 @@ def expected_sinks(
         if layers == [n_layers - 1]:
             continue
         kind = "primary" if pos in primaries else _kind(plants, pos, layers, active)
+        if kind != "primary" and not _lasts(layers, holds[pos] - active, n_layers):
+            kind = "transient"
         ends = (layers[0] - 1 in holds[pos] - active, layers[-1] + 1 in holds[pos] - active)
         left, right = ends[0] or layers[0] == 0, ends[1] or layers[-1] == n_layers - 1
         found.append(
@@ -223,6 +226,13 @@ def _kind(plants: Sequence[Plant], pos: int, layers: list[int], active: set[int]
     stays = len(layers) >= STAYS * len(active)
     with_it = layers[0] <= min(active) or _strength(plants, pos) >= PRIMARY
     return "primary_like" if stays and with_it else "secondary"
+
+
+def _lasts(layers: list[int], goes_on: set[int], n_layers: int) -> bool:
+    """Whether some run is long enough; what follows the last layer is not known to be over."""
+    stands = goes_on.union(layers, range(n_layers, n_layers + LEAST_LAYERS))
+    runs = [range(first, first + LEAST_LAYERS) for first in range(n_layers)]
+    return any(stands.issuperset(run) and not set(run).isdisjoint(layers) for run in runs)
 
 
 def _writers(

@@ -61,6 +61,7 @@ def plant(
     gated: bool = False,
     positions: str = "learned",
     content_queries: bool = False,
+    by_marks: bool = False,
     twins: int = 1,
     seed: int = 0,
 ) -> PlantedModel:
@@ -73,6 +74,8 @@ def plant(
     planted token id also occurs `twins` times as an ordinary token: an id alone makes no sink.
     With "rotary" positions the ids carry them, and there are no twins. Queries are the same for
     all tokens, so that freezing them changes nothing; with `content_queries` they are not.
+    `by_marks`: heads attend to planted tokens for their marks, in all layers alike, so norm and
+    direction have no say in what they draw.
 
     Raises `PlantError` for plants that cannot be or have no clear truth.
 
@@ -85,6 +88,8 @@ def plant(
         raise PlantError(f"positions are 'learned' or 'rotary'; got {positions!r}")
     if any(one.identity is not None for one in plants) and (gated or positions == "rotary"):
         raise PlantError("identity needs learned positions and MLPs without a gate")
+    if by_marks and any(one.by == "attention" or one.attended is not None for one in plants):
+        raise PlantError("with by_marks no plant is copied by attention, and none is `attended`")
     garden = _Garden(plants, anisotropy, seed)
     model = _empty_model(garden, n_layers, n_pos, n_kv_heads, gated, positions, seed)
     with torch.no_grad():
@@ -93,7 +98,10 @@ def plant(
         residual = model(tokens[None], stop_at_layer=0)
         for layer, block in enumerate(model.blocks):
             _do_ordinary_work(block, garden, content_queries)
+            if by_marks:
+                _attend_to_marks(block, garden)
             residual = _write(block, layer, garden, residual)
+        model.setup()  # names the hook points again, without those of the norms that are gone
         model.ln_final.w.fill_(1.0)
         model.unembed.W_U.copy_(0.1 * garden.randn(*model.unembed.W_U.shape))
     return PlantedModel(
@@ -138,7 +146,6 @@ def _empty_model(
     for block in model.blocks:
         block.ln1.w.data.fill_(1.0)
         block.ln2 = torch.nn.Identity()
-    model.setup()  # names the hook points again, without those of the norms that are gone
     return model
 
 
@@ -237,6 +244,16 @@ def _do_ordinary_work(block: Any, garden: _Garden, content_queries: bool) -> Non
         reads = 0.15 * garden.randn(D_CONTENT, N_ORDINARY)
         weights[content, neurons] = reads - common[:, None] * (common @ reads)
     mlp.W_out[neurons, content] = 0.02 * garden.randn(N_ORDINARY, D_CONTENT)
+
+
+def _attend_to_marks(block: Any, garden: _Garden) -> None:
+    """Scores that are 4.5 at every planted token, whatever else its residual holds."""
+    block.ln1 = torch.nn.Identity()
+    keys, _ = _key_value_weights(block.attn)
+    keys[:, SINK, SINK_DIM] = 0.0
+    positions = [one.pos for one in garden.plants]
+    for index, pos in enumerate(positions):
+        keys[:, garden.marker(index), SINK_DIM] = PRIMARY_SCORE / MARK / positions.count(pos)
 
 
 def _key_value_weights(attention: Any) -> tuple[Tensor, Tensor]:
