@@ -1,27 +1,4 @@
-"""Do longer sinks draw more attention, and in more layers? (Figure 7 of the paper.)
-
-Claim of the paper (Wong et al. 2025, arXiv 2512.22213): the length of what the forming MLPs write
-determines the sink score of a secondary sink, and the number of layers it lasts for.
-
-Method: among the secondary sinks of one text that are created at the same layer, the rank
-correlation of a length (of the MLP's output, and of the residual, both at the creation layer) with
-a response: attention mass, q.k, and the number of layers attended. All responses are over the same
-blocks for all sinks that are compared: those after their creation layer, to the end of the model.
-So the primary, which takes attention where it is active, is active at the same layers for all of
-them; and no test of the norm says which layers count. The lifetime of a sink ends where the norm
-test fails, so it follows the norm by definition: it is in the table, and no verdict rests on it.
-The mass of any token depends on its place, so what it would be if attention were spread evenly is
-held fixed (partial correlation). What differs between texts or creation layers has no part in it.
-Statistic: the median over texts with four such sinks or more, with its exact interval. Supported
-needs a second test too, whose null hypothesis is that lengths within each text and creation layer
-could as well be exchanged (permutations, p of the mean). Six pairs are judged, and corrected for.
-This observes; `norm_dose` intervenes, and says what causes what. Verdict: MLP output and attention
-mass. Sinks whose norms or responses agree to four digits show nothing.
-
-What would refute it: a correlation below 0. One whose interval holds 0 leaves it open.
-
-    python -m experiments.norm_and_score --model smollm2-135m --out results/norm_and_score
-"""
+"""Do longer sinks draw more attention, and in more layers? (Figure 7 of the paper.)"""
 
 from dataclasses import astuple, replace
 from typing import Annotated, Any
@@ -33,17 +10,39 @@ from experiments.command import main_of
 from experiments.shared import Finding, Observed, judged, places, unanswered, who, why_no_sinks
 from secondary_sinks import Thresholds, Trace, Verdict
 from secondary_sinks.detection import joint_tests
-from secondary_sinks.plots import clouds
-from secondary_sinks.questions.matched_pairs import MatchedPair
-from secondary_sinks.statistics.intervals import (
-    LEAST_IN_TEXT,
+from secondary_sinks.plots import scatter_panels
+from secondary_sinks.questions import MatchedPair
+from secondary_sinks.statistics import (
+    MIN_IN_TEXT,
     PERMUTATIONS,
-    Within,
-    tail_of,
-    within_texts,
+    WithinTexts,
+    partial_correlation_within_texts,
+    tail_probability,
 )
 
 NAME, QUESTION = "norm_and_score", "Do longer sinks draw more attention, and in more layers?"
+PAPER = (
+    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): the length of what the forming MLPs "
+    "write determines the sink score of a secondary sink, and the number of layers it lasts for."
+)
+METHOD = (
+    "Among the secondary sinks of one text that are created at the same layer, the rank "
+    "correlation of a length (of the MLP's output, and of the residual, both at the creation "
+    "layer) with a response: attention mass, q.k, and the number of layers attended. Responses are "
+    "over the same blocks for all sinks that are compared: those after their creation layer, to "
+    "the end of the model. So the primary, which takes attention where it is active, is active at "
+    "the same layers for all of them, and no test of the norm says which layers count. The "
+    "lifetime of a sink ends where the norm test fails, so it follows the norm by definition: it "
+    "is in the table, and no verdict rests on it. The mass of any token depends on its place, so "
+    "what it would be if attention were spread evenly is held fixed (partial correlation). What "
+    "differs between texts or creation layers has no part in it. Statistic: the median over texts "
+    "with four such sinks or more, with its exact interval. Supported needs a second test too, "
+    "whose null hypothesis is that lengths within each text and creation layer could as well be "
+    "exchanged (permutations, p of the mean). Six pairs are judged, and corrected for. This "
+    "observes; `norm_dose` intervenes, and says what causes what. Verdict: MLP output and "
+    "attention mass. Sinks whose norms or responses agree to four digits show nothing."
+)
+REFUTATION = "A correlation below 0. One whose interval holds 0 leaves it open."
 CLAIM = "the longer {} at the creation layer, the {}"
 LENGTHS = {"mlp_norm": "what the MLP writes", "norm": "the residual"}
 RESPONSES = {
@@ -107,7 +106,7 @@ def run(
         frame=sinks,
         columns=COLUMNS,
         captions=CAPTIONS,
-        figure=clouds(
+        figure=scatter_panels(
             pd.concat([_points(sinks, *pair) for pair in pairs]),
             titles={
                 (b, a): f"{b}: rank correlation {one.interval.value:.2f}"
@@ -143,17 +142,18 @@ def _row(trace: Trace, case: MatchedPair, thresholds: Thresholds) -> dict[str, A
 
 def _correlation(
     sinks: pd.DataFrame, length: str, response: str, permutations: int, seed: int
-) -> Within:
+) -> WithinTexts:
     """Of numbers with four digits: what differs less than that differs by rounding."""
     names = (length, response, "even_share")
     x, y, z = ([float(f"{value:.4g}") for value in sinks[name]] for name in names)
     asked = {"n_claims": N_CLAIMS, "permutations": permutations, "seed": seed}
-    asked["strata"] = sinks["l_start"].tolist()
-    return within_texts(x, y, z, sinks["text_id"].tolist(), **asked)
+    layers = sinks["l_start"].tolist()
+    texts = sinks["text_id"].tolist()
+    return partial_correlation_within_texts(x, y, z, texts, strata=layers, **asked)
 
 
 def _verdict(
-    length: str, response: str, within: Within, sinks: pd.DataFrame, observed: Observed
+    length: str, response: str, within: WithinTexts, sinks: pd.DataFrame, observed: Observed
 ) -> Verdict:
     """By the interval; and only where lengths exchanged within texts seldom do as well."""
     cut = int((sinks["censored"] != "none").sum())
@@ -168,18 +168,20 @@ def _verdict(
         "cut off",
         statistic=f"rank correlation of {length} and {response} within texts and creation layers, "
         "place held fixed, median over texts",
+        unit="rank correlation",
         controls="none: an observation",
+        controlled=False,
         line=0.0,
-        left_out=observed.left_out | {f"in groups of fewer than {LEAST_IN_TEXT} or alike": few},
+        left_out=observed.left_out | {f"in groups of fewer than {MIN_IN_TEXT} or alike": few},
         n_claims=N_CLAIMS,
     )
     p = within.p_high if found.outcome == "supported" else within.p_low
-    if found.outcome != "inconclusive" and p > tail_of(N_CLAIMS):
+    if found.outcome != "inconclusive" and p > tail_probability(N_CLAIMS):
         return replace(found, outcome="inconclusive")
     return found
 
 
-def _odd(within: Within) -> str:
+def _odd(within: WithinTexts) -> str:
     """Why a correlation says nothing; empty where it says something."""
     unknown = within.interval.value != within.interval.value
     return "one never differs, or follows from the place; " if unknown else ""
@@ -190,7 +192,7 @@ def _points(sinks: pd.DataFrame, length: str, response: str) -> pd.DataFrame:
     return sinks.assign(**words, x=sinks[length], y=sinks[response], label=places(sinks))
 
 
-def _table(found: dict[tuple[str, str], Within]) -> pd.DataFrame:
+def _table(found: dict[tuple[str, str], WithinTexts]) -> pd.DataFrame:
     names = ["length", "response", "correlation", "low", "high", "n_sinks", "n_texts"]
     rows = [
         (*pair, *astuple(one.interval)[:5], one.p_high, one.p_low, pair[1] in BY_DEFINITION)

@@ -1,21 +1,4 @@
-"""Is it how long the MLP's output is, or where it points?
-
-Claim of the paper (Wong et al. 2025, arXiv 2512.22213): the norm of what the MLP writes sets the
-sink score and the lifetime of the sink. There it is a correlation across sinks (see
-`norm_and_score`); here it is an intervention.
-
-Method: the output of the forming MLPs at each sink, times factors from 1/16 to 4, and the same at
-its control token. Also turned, at the same norm, to random directions at right angles. Being a
-sink asks for a norm by definition, so its lifetime follows the norm whatever the norm does; judged
-is the attention alone. Verdicts: attention, and the number of layers attended, follow the factor
-(rank correlation beyond the control's, and a trend test); sinks lose half of their attention when
-the output is turned, and when it is short. At every dose the primary is active at the same layers.
-
-What would refute it: attention that doesn't follow the factor, or that follows it at controls
-alike. The number of layers attended is capped by that of the model, so high doses tie.
-
-    python -m experiments.norm_dose --model smollm2-135m --out results/norm_dose
-"""
+"""Is it how long the MLP's output is, or where it points?"""
 
 from collections.abc import Mapping
 
@@ -29,6 +12,24 @@ from secondary_sinks import norm_dose as ask
 from secondary_sinks.plots import interval_lines
 
 NAME, QUESTION = "norm_dose", "Is it how long the MLP's output is, or where it points?"
+PAPER = (
+    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): the norm of what the MLP writes "
+    "sets the sink score and the lifetime of the sink. There it is a correlation across sinks "
+    "(see `norm_and_score`); here it is an intervention."
+)
+METHOD = (
+    "The output of the forming MLPs at each sink, times factors from 1/16 to 4, and the same at "
+    "its control token. Also turned, at the same norm, to random directions at right angles. Being "
+    "a sink asks for a norm by definition, so its lifetime follows the norm whatever the norm "
+    "does: the attention alone is judged. Verdicts: attention, and the number of layers attended, "
+    "follow the factor (rank correlation beyond the control's, and a trend test); sinks lose half "
+    "of their attention when the output is turned, and when it is short. At every dose the primary "
+    "is active at the same layers."
+)
+REFUTATION = (
+    "Attention that doesn't follow the factor, or that follows it at controls alike. The number of "
+    "layers attended is capped by that of the model, so high doses tie."
+)
 CLAIM = "the longer what the forming MLPs write, the more attention the sink draws"
 GROUPS = {"sink": "sinks", "control": "control tokens"}
 PANELS = {

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from secondary_sinks.questions.forming import Forming, Place
-from secondary_sinks.statistics.intervals import mean_over_texts
+from secondary_sinks.statistics import mean_over_texts
 
 BY = {"sink": "is_sink", "attention": "draws"}
 """What is asked of a dose: that the token is a sink, or that it draws half as much as the sink."""

@@ -16,7 +16,7 @@ from secondary_sinks.causal.outcome import (
     means_over,
 )
 from secondary_sinks.layerwise.protocol import HookedModel
-from secondary_sinks.statistics.intervals import HALF, Interval, paired_over_texts, share_over_texts
+from secondary_sinks.statistics import HALF, Interval, paired_share_over_texts, share_over_texts
 from secondary_sinks.types import Cell, Sink, Thresholds, Trace, dump_cells
 
 COLUMNS = (
@@ -124,14 +124,14 @@ def rate_difference(
 
     `of` names what ends: "is_sink", or "draws" for the attention alone. `column` names the
     conditions; several cells of a case and a condition (seeds) are averaged. Within a case the two
-    are paired (`paired_over_texts`).
+    are paired (`paired_share_over_texts`).
     """
     value = cells[of].astype(float)
     keys = [cells["text_id"], cells["sink_pos"], cells[column]]
     by_case = (value if alive else 1 - value).groupby(keys).mean().unstack()
     by_case = by_case.reindex(columns=[own, control])
     texts = by_case.index.get_level_values("text_id").tolist()
-    return paired_over_texts(by_case[own], by_case[control], texts, n_claims=n_claims)
+    return paired_share_over_texts(by_case[own], by_case[control], texts, n_claims=n_claims)
 
 
 def summary(cells: pd.DataFrame, *words: str) -> pd.DataFrame:

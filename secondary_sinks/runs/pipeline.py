@@ -18,7 +18,7 @@ from secondary_sinks.questions import Answer, by_way, layer_effects, layer_verdi
 from secondary_sinks.runs.answers import write_answers
 from secondary_sinks.runs.folder import RunFolder
 from secondary_sinks.texts import TokenizedText
-from secondary_sinks.texts.several import refuse_same_ids
+from secondary_sinks.texts.many_files import refuse_same_ids
 from secondary_sinks.types import Effects, SinkTable, Thresholds, Trace
 
 Tick = Callable[[str, str, int, int], None]

@@ -19,7 +19,7 @@ from experiments import (
 )
 from experiments.planes import separation
 from secondary_sinks.errors import AttributionError
-from secondary_sinks.statistics.intervals import within_texts
+from secondary_sinks.statistics import partial_correlation_within_texts
 from secondary_sinks.testing.planted import Plant
 from tests.experiments.known import FIVE, attend, garden, strong
 from tests.experiments.observed import planted
@@ -227,7 +227,7 @@ def test_differences_between_texts_alone_support_nothing():
         told = norm_and_score._verdict("mlp_norm", "mass", within, sinks, garden("none"))
         outcomes.append(told.outcome)
         columns = [sinks[name] for name in ("mlp_norm", "mass", "even_share", "text_id")]
-        pooled_layers = within_texts(*columns, n_claims=6, permutations=999)
+        pooled_layers = partial_correlation_within_texts(*columns, n_claims=6, permutations=999)
         naive.append(pooled_layers.interval.low > 0 and pooled_layers.p_high < 0.025 / 6)
     assert sum(naive) > 50  # creation layers pooled within texts
     assert outcomes.count("supported") <= 2  # six pairs share 2.5 %; pooled, all 60 are
