@@ -1,5 +1,7 @@
 """Does a sink last, and does it draw an amount that matters? What does not is transient."""
 
+import math
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -21,7 +23,7 @@ def lasts(
     stands out and is attended (`goes_on`), or the model ends. Its beginning hides nothing: below
     layer 0 there is only the embedding.
     """
-    runs = int(thresholds.persists)
+    runs = math.ceil(max(thresholds.persists, 1))
     after = torch.ones_like(is_sink[:1]).expand(runs - 1, *is_sink.shape[1:])
     drawn = read_by_next(beyond)
     unknown = torch.full_like(drawn[:1], torch.nan).expand(runs - 1, *drawn.shape[1:])

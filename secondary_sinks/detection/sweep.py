@@ -18,6 +18,11 @@ GRID: Mapping[str, Sequence[float]] = {
     "attended": (1.5, 2.0, 3.0),
 }
 """Around the thresholds of the joint criterion, mild to strict."""
+PERSISTENCE: Mapping[str, Sequence[float]] = {
+    "persists": (1, 2, 3, 4, 5),
+    "draws": (0.0, 0.005, 0.01, 0.02, 0.05),
+}
+"""Around the thresholds of what is transient, mild to strict."""
 
 
 def threshold_sweep(
@@ -29,8 +34,10 @@ def threshold_sweep(
 
     `grid` maps names of `Thresholds` to values; the others stay at their defaults. Counted are
     `sinks` (tokens other than the primary that are a sink somewhere), `cells` (token x layer),
-    `secondary`, `primary_like` and `texts` (with an active primary). A stricter test never adds
-    a sink or a cell; it can move one from primary-like to secondary. A count that does not
+    `secondary`, `primary_like`, `transient` and `texts` (with an active primary). A stricter test
+    never adds a sink or a cell; it can move one from primary-like to secondary, or to transient.
+    `PERSISTENCE` is a grid of how long a sink must last and how much it must draw: of these hangs
+    only which of the same sinks are transient. A count that does not
     change over a range of thresholds does not hang on them. Raises `DetectionError` for an
     unknown name or an empty list.
     """
@@ -54,6 +61,7 @@ def _counts(table: SinkTable) -> dict[str, int]:
         "cells": sum(sink.lifetime for sink in others),
         "secondary": len(table.of_kind("secondary").sinks),
         "primary_like": len(table.of_kind("primary_like").sinks),
+        "transient": len(table.of_kind("transient").sinks),
         "texts": len(table.of_kind("primary").sinks),
     }
 

@@ -9,7 +9,7 @@ import pandas as pd
 from secondary_sinks.questions import QUESTIONS, Answer, Question, Shown, shares_of_roles
 from secondary_sinks.report.claims import ROLES
 from secondary_sinks.report.drawn import drawn
-from secondary_sinks.report.figures import Panel, ablations, levels, profiles
+from secondary_sinks.report.figures import Panel, ablations, levels, lives, profiles
 from secondary_sinks.report.tested import nothing_shown, prolonged
 from secondary_sinks.report.words import count, percent
 from secondary_sinks.types import Level, Levels
@@ -65,7 +65,7 @@ def _through_the_layers(sinks: pd.DataFrame, trace: pd.DataFrame) -> Section:
         name="layers",
         title="Through the layers",
         says=none,
-        panels=(profiles(trace, sinks),),
+        panels=(profiles(trace, sinks), *lives(trace, sinks)),
     )
 
 
