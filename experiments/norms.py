@@ -55,8 +55,8 @@ CAPTIONS = {
     "lives": (
         "Attention that secondary sinks draw, in multiples of what a token at their place is "
         "expected to draw, by the layer less that of their creation, and less the last one at "
-        "which they are sinks. Medians over sinks, bands the 10th to the 90th percentile. What they draw "
-        "before and after is not part of what the norm test calls their life."
+        "which they are sinks. Medians over sinks, bands the 10th to the 90th percentile. What "
+        "they draw before and after is not part of what the norm test calls their life."
     ),
 }
 

@@ -12,13 +12,13 @@ from secondary_sinks.types import SinkTable, Thresholds, Trace
 if TYPE_CHECKING:
     import pandas as pd
 
-GRID: Mapping[str, Sequence[float]] = {
+GRID: Mapping[str, Sequence[float | int]] = {
     "aligned": (0.7, 0.8, 0.9, 0.95),
     "outlying": (2.0, 3.0, 5.0),
     "attended": (1.5, 2.0, 3.0),
 }
 """Around the thresholds of the joint criterion, mild to strict."""
-PERSISTENCE: Mapping[str, Sequence[float]] = {
+PERSISTENCE: Mapping[str, Sequence[float | int]] = {
     "persists": (1, 2, 3, 4, 5),
     "draws": (0.0, 0.005, 0.01, 0.02, 0.05),
 }
@@ -27,7 +27,7 @@ PERSISTENCE: Mapping[str, Sequence[float]] = {
 
 def threshold_sweep(
     traces: Trace | Iterable[Trace],
-    grid: Mapping[str, Sequence[float]] | None = None,
+    grid: Mapping[str, Sequence[float | int]] | None = None,
     criterion: str = "joint",
 ) -> "pd.DataFrame":
     """Counts of sinks for every combination of thresholds, one row each.
@@ -66,7 +66,7 @@ def _counts(table: SinkTable) -> dict[str, int]:
     }
 
 
-def _check(grid: Mapping[str, Sequence[float]]) -> None:
+def _check(grid: Mapping[str, Sequence[float | int]]) -> None:
     known = [item.name for item in fields(Thresholds)]
     for name, values in grid.items():
         if name not in known:

@@ -220,9 +220,13 @@ def _correlation(cells: pd.DataFrame, name: str, n_claims: int) -> Interval:
 
 
 def _beyond(cells: pd.DataFrame, name: str) -> pd.DataFrame:
-    """What sinks have less what their controls have at the same dose: `[sink, factor]`."""
+    """What sinks have less what their controls have at the same dose: `[sink, factor]`.
+
+    Of numbers with four digits: what differs less than that differs by rounding.
+    """
     keys = [cells[key] for key in ("text_id", "sink_pos", "role", "factor")]
-    by_dose = cells[name].groupby(keys).mean().unstack("role").reindex(columns=["sink", "control"])
+    values = cells[name].map(lambda value: float(f"{value:.4g}"))
+    by_dose = values.groupby(keys).mean().unstack("role").reindex(columns=["sink", "control"])
     return (by_dose["sink"] - by_dose["control"]).unstack("factor")
 
 

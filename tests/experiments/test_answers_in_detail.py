@@ -226,7 +226,7 @@ def test_differences_between_texts_alone_support_nothing():
         within = norm_and_score._correlation(sinks, "mlp_norm", "mass", 999, run)
         told = norm_and_score._verdict("mlp_norm", "mass", within, sinks, garden("none"))
         outcomes.append(told.outcome)
-        columns = [sinks[name] for name in ("mlp_norm", "mass", "even_share", "text_id")]
+        columns = [sinks[name].tolist() for name in ("mlp_norm", "mass", "even_share", "text_id")]
         pooled_layers = partial_correlation_within_texts(*columns, n_claims=6, permutations=999)
         naive.append(pooled_layers.interval.low > 0 and pooled_layers.p_high < 0.025 / 6)
     assert sum(naive) > 50  # creation layers pooled within texts

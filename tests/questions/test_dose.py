@@ -36,7 +36,8 @@ def test_a_norm_that_sets_only_the_norm_test_is_no_cause_of_attention():
     cells = answer.cells[answer.cells["role"] == "sink"]
     dose = cells[cells["test"] == "dose"].groupby("factor")
     assert dose["lifetime_edited"].mean().iloc[[0, -1]].tolist() == [0, 5]
-    assert dose["mass_edited"].mean().nunique() == 1
+    drawn = dose["mass_edited"].mean().to_numpy()
+    assert drawn == pytest.approx(drawn[0], rel=1e-4)
     assert not cells[cells["test"].isin(["least", "turned"])]["is_sink"].any()
     assert cells["draws"].all()
     assert all("whose definition has the norm in it" in one.why for one in answer.verdicts[:2])
