@@ -74,8 +74,8 @@ def plant(
     planted token id also occurs `twins` times as an ordinary token: an id alone makes no sink.
     With "rotary" positions the ids carry them, and there are no twins. Queries are the same for
     all tokens, so that freezing them changes nothing; with `content_queries` they are not.
-    `by_marks`: heads attend to planted tokens for their marks, in all layers alike, so norm and
-    direction have no say in what they draw.
+    `by_marks`: heads attend to planted tokens for their marks, in all layers alike, so what is
+    written along the sink direction has no say in what they draw.
 
     Raises `PlantError` for plants that cannot be or have no clear truth.
 

@@ -25,10 +25,10 @@ def test_the_verdicts_are_what_was_planted(name):
 
 
 def test_a_norm_that_sets_only_the_norm_test_is_no_cause_of_attention():
-    """Heads attend to the planted tokens for their marks: norm and direction change nothing.
+    """Heads attend to the planted tokens for their marks, whatever is written along the sink's axis.
 
-    By the criterion, which asks for both, sinks live longer with the norm, end when shortened and
-    end when turned: the naive verdicts are supported, all three of them.
+    By the criterion, which asks for norm and direction, sinks live longer with the norm, end when
+    shortened and end when turned: the naive verdicts are supported, all three of them.
     """
     answer = norm_dose(*Garden(*three(forming=(3,)), by_marks=True).asked)
     assert "supported" not in outcomes(answer).values()
@@ -39,7 +39,7 @@ def test_a_norm_that_sets_only_the_norm_test_is_no_cause_of_attention():
     drawn = dose["mass_edited"].mean().to_numpy()
     assert drawn == pytest.approx(drawn[0], rel=1e-4)
     assert not cells[cells["test"].isin(["least", "turned"])]["is_sink"].any()
-    assert cells["draws"].all()
+    assert cells.loc[cells["test"] != "turned", "draws"].all()  # turned, some hit the mark itself
     assert all("whose definition has the norm in it" in one.why for one in answer.verdicts[:2])
 
 
