@@ -25,7 +25,7 @@ def test_the_verdicts_are_what_was_planted(name):
 
 
 def test_a_norm_that_sets_only_the_norm_test_is_no_cause_of_attention():
-    """Heads attend to the planted tokens for their marks, whatever is written along the sink's axis.
+    """Heads attend to the planted tokens for their marks, whatever is written along the sink axis.
 
     By the criterion, which asks for norm and direction, sinks live longer with the norm, end when
     shortened and end when turned: the naive verdicts are supported, all three of them.
