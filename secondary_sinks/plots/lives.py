@@ -28,7 +28,7 @@ def attention_around_life(trace: pd.DataFrame, sinks: pd.DataFrame) -> pd.DataFr
     ]
     states = trace.merge(found, on=["text_id", "pos"]).sort_values(["text_id", "pos", "layer"])
     expected = np.maximum(states["mass"] - states["mass_excess"], states["mass_local"])
-    ratio = states["mass"] / expected
+    ratio: pd.Series[float] = states["mass"] / expected
     states["ratio"] = ratio.groupby([states["text_id"], states["pos"]]).shift(-1)
     ended = ~states["censored"].isin(["right", "both", "unknown"])
     parts = [_quantiles(states if event == "l_start" else states[ended], event) for event in EVENTS]

@@ -109,7 +109,8 @@ def _rows(
     ]
     if not asked:
         return
-    every = {sink.pos for sink in sinks.of_text(text.trace.text_id).sinks}
+    there = sinks.of_text(text.trace.text_id).sinks
+    every = {sink.pos for sink in there if sink.kind != "transient"}
     layers = {case.sink.pos: found[case.sink.text_id, case.sink.pos].layers for case in text.cases}
     cells = [cell_at(pos, layers[case.sink.pos], edit) for case, _, pos, edit in asked]
     watch = sorted(every | set(text.trace.reference.tolist()))
