@@ -311,7 +311,7 @@ def test_the_table_of_sinks_shows_tokens_as_they_are_and_runs_no_markup(capsys):
     row = next(line for line in printed.splitlines() if "secondary" in line)
     assert "[red]" in row
     assert [cell.strip() for cell in row.strip("│").split("│")][2:] == [
-        *("2", "2", "2", "7-9", "5.5 x", "25.0%")
+        *("2", "2", "2", "7-9", "9", "5.5 x", "25.0%")
     ]
 
 
