@@ -10,20 +10,19 @@ a norm: what a planted neuron writes does not depend on what others wrote, so pa
 also after an ablation.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import transformer_lens
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondary_sinks.errors import PlantError
+from secondary_sinks.testing.empty_model import D_HEAD, N_HEADS, empty_model
 from secondary_sinks.testing.plant_spec import ExpectedSink, Plant, check_plants, expected_sinks
 
-D_HEAD, N_HEADS, D_CONTENT, N_ORDINARY = 8, 4, 48, 16
+D_CONTENT, N_ORDINARY = 48, 16
 SINK, GIVER = 0, 1
 """Residual axes: the sink's, and the mark of tokens that attention copies from."""
 SINK_DIM, GIVER_DIM, COPY_DIM = 4, 5, 7
@@ -91,7 +90,17 @@ def plant(
     if by_marks and any(one.by == "attention" or one.attended is not None for one in plants):
         raise PlantError("with by_marks no plant is copied by attention, and none is `attended`")
     garden = _Garden(plants, anisotropy, seed)
-    model = _empty_model(garden, n_layers, n_pos, n_kv_heads, gated, positions, seed)
+    model = empty_model(
+        d_model=garden.d_model,
+        d_mlp=garden.n_plants + N_ORDINARY,
+        d_vocab=garden.n_special + N_ORDINARY,
+        n_layers=n_layers,
+        n_pos=n_pos,
+        n_kv_heads=n_kv_heads,
+        gated=gated,
+        positions=positions,
+        seed=seed,
+    )
     with torch.no_grad():
         tokens = garden.tokens(n_pos, int(twins) if positions == "learned" else 0)
         _embed(model, garden, tokens)
@@ -107,46 +116,6 @@ def plant(
     return PlantedModel(
         model=model, tokens=tokens, plants=tuple(plants), direction=garden.direction
     )
-
-
-def _empty_model(
-    garden: "_Garden",
-    n_layers: int,
-    n_pos: int,
-    n_kv_heads: int | None,
-    gated: bool,
-    positions: str,
-    seed: int,
-) -> Any:
-    """A model whose weights are zero, but for its norms."""
-    rotary = {"positional_embedding_type": "rotary", "rotary_dim": 4}
-    cfg = transformer_lens.HookedTransformerConfig(
-        n_layers=n_layers,
-        d_model=garden.d_model,
-        n_ctx=n_pos,
-        d_head=D_HEAD,
-        n_heads=N_HEADS,
-        n_key_value_heads=n_kv_heads,
-        d_mlp=garden.n_plants + N_ORDINARY,
-        d_vocab=garden.n_special + N_ORDINARY,
-        act_fn="silu" if gated else "relu",
-        gated_mlp=gated,
-        normalization_type="RMS",
-        model_name="planted",
-        device="cpu",
-        seed=seed,
-        default_prepend_bos=False,
-        **(rotary if positions == "rotary" else {}),
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*HookedTransformer is deprecated.*")
-        model = transformer_lens.HookedTransformer(cfg)
-    for parameter in model.parameters():
-        parameter.data.zero_()
-    for block in model.blocks:
-        block.ln1.w.data.fill_(1.0)
-        block.ln2 = torch.nn.Identity()
-    return model
 
 
 class _Garden:

@@ -57,7 +57,7 @@ def drawn(html):
 def test_every_question_has_its_figures_in_order(html):
     ids = [attrs["id"] for attrs in html.of("div") if attrs.get("class") == "figure"]
     assert ids == [
-        *("profiles", "levels", "ways", "denoising", "noising"),
+        *("profiles", "lives", "levels", "ways", "denoising", "noising"),
         *("dose", "redistribution", "neurons", "harm"),
     ]
     assert "Not asked" not in html.words
