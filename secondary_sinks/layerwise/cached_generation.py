@@ -1,4 +1,4 @@
-"""A text that grows token by token: keys and values are kept, so nothing is read twice."""
+"""Generation with a key-value cache, so that no token is read twice."""
 
 from typing import Any
 
@@ -10,24 +10,24 @@ from secondary_sinks.layerwise.protocol import HookedModel, is_bridge
 
 
 class Continuation:
-    """A text in a model, with the keys and values of what was read so far."""
+    """A text that grows token by token, with the cached keys and values of the tokens so far."""
 
     def __init__(self, model: HookedModel) -> None:
-        """Nothing is read yet."""
+        """Start with an empty text."""
         self._model = model
         self._cache = _empty_cache(model)
-        self._name = "past_key_values" if is_bridge(model) else "past_kv_cache"
+        self._cache_argument = "past_key_values" if is_bridge(model) else "past_kv_cache"
 
     def read(self, tokens: Int[Tensor, "pos"]) -> Float[Tensor, "d_vocab"]:
-        """Read on; gives the logits of the token after, in float32 on the CPU."""
+        """Append tokens; the logits of the token after them, in float32 on the CPU."""
         ids = tokens[None].to(next(iter(self._model.parameters())).device)
         with torch.no_grad():
-            logits = self._model(ids, **{self._name: self._cache})
+            logits = self._model(ids, **{self._cache_argument: self._cache})
         return logits[0, -1].float().cpu()
 
 
 def _empty_cache(model: HookedModel) -> Any:
-    """A cache of the kind that the class of the model grows in place."""
+    """An empty cache of the type that the model's class updates in place."""
     if is_bridge(model):
         from transformers import DynamicCache
 
@@ -37,22 +37,23 @@ def _empty_cache(model: HookedModel) -> Any:
     return TransformerLensKeyValueCache.init_cache(model.cfg, model.cfg.device, 1)
 
 
-def keep_end_tokens(hooked: Any, hf_model: Any) -> None:
-    """Let a hooked model know the tokens at which its original ends what it generates."""
-    hooked.end_tokens = _listed(getattr(hf_model, "generation_config", None))
+def remember_end_tokens(hooked: Any, hf_model: Any) -> None:
+    """Note on a hooked model the tokens at which its original stops generating."""
+    hooked.end_tokens = _end_tokens_of(getattr(hf_model, "generation_config", None))
 
 
 def end_tokens(model: HookedModel) -> frozenset[int]:
-    """Ids that end an answer: those of the model's generation config and of its tokenizer."""
+    """Ids of the tokens that end an answer, by the generation config and by the tokenizer."""
     if is_bridge(model):
-        found = _listed(getattr(model.original_model, "generation_config", None))  # type: ignore[attr-defined]
+        config = getattr(model.original_model, "generation_config", None)  # type: ignore[attr-defined]
+        found = _end_tokens_of(config)
     else:
         found = getattr(model, "end_tokens", ())
-    of_tokenizer = getattr(model.tokenizer, "eos_token_id", None)
-    return frozenset([*found, *([] if of_tokenizer is None else [of_tokenizer])])
+    by_tokenizer = getattr(model.tokenizer, "eos_token_id", None)
+    return frozenset([*found, *([] if by_tokenizer is None else [by_tokenizer])])
 
 
-def _listed(config: Any) -> tuple[int, ...]:
-    """The end tokens of a generation config, which names none, one or several."""
-    found = getattr(config, "eos_token_id", None)
+def _end_tokens_of(generation_config: Any) -> tuple[int, ...]:
+    """The `eos_token_id` of a generation config, which may be missing, one id or a list."""
+    found = getattr(generation_config, "eos_token_id", None)
     return tuple(found) if isinstance(found, list | tuple) else () if found is None else (found,)
