@@ -87,8 +87,8 @@ EXPERIMENTS = (
     Experiment(
         name="norm_and_score",
         claim="within a text and creation layer, the longer what the MLP writes, the more "
-        "attention, and the more layers attended; the lifetime by the norm test is shown, and judged "
-        "in nothing",
+        "attention, and the more layers attended; the lifetime by the norm test is shown, and "
+        "judged in nothing",
         figure="7",
     ),
     Experiment(
