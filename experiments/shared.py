@@ -61,7 +61,7 @@ class Observed:
     @property
     def cases(self) -> list[TextPairs]:
         """By text: the secondary sinks that can be asked, each with its control; never a copy."""
-        return match_pairs(self.traces, self.sinks)
+        return match_pairs(self.traces, self.sinks, ("secondary",))
 
     @property
     def left_out(self) -> dict[str, int]:

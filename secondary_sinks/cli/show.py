@@ -88,7 +88,10 @@ def show_found(folder: RunFolder) -> None:
 
 
 def _show_one(console: Console, record: Mapping[str, Any], sinks: pd.DataFrame) -> None:
-    console.print(sink_table(sinks, len(record["texts"])))
+    brief = sinks["kind"] == "transient"
+    console.print(sink_table(sinks[~brief], f"Sinks in {len(record['texts'])} text(s)"))
+    if brief.any():
+        console.print(sink_table(sinks[brief], "Transient: too brief or too weak to count"))
     if sinks.empty:
         console.print("No sink was found: no token is outlying and attended as a primary sink is.")
     if record["dtype"] != "float32":
@@ -102,10 +105,25 @@ def _show_one(console: Console, record: Mapping[str, Any], sinks: pd.DataFrame) 
         console.print(verdict_line(verdict), highlight=False)
 
 
-def sink_table(sinks: pd.DataFrame, n_texts: int) -> Table:
-    """One row per kind and token id: how many, where created, how long alive, how attended."""
-    table = Table(title=f"Sinks in {n_texts} text(s)", title_justify="left")
-    for name in ("kind", "token", "count", "texts", "created at", "lifetime", "norm", "mass"):
+def sink_table(sinks: pd.DataFrame, title: str) -> Table:
+    """One row per kind and token id: how many, where created, how long alive, how attended.
+
+    "lifetime" counts the layers at which they are sinks, which asks for a norm; "attended" those
+    whose state is attended, whatever the norm.
+    """
+    table = Table(title=title, title_justify="left")
+    names = (
+        "kind",
+        "token",
+        "count",
+        "texts",
+        "created at",
+        "lifetime",
+        "attended",
+        "norm",
+        "mass",
+    )
+    for name in names:
         right = name not in {"kind", "token"}
         table.add_column(name, justify="right" if right else "left", no_wrap=True)
     ids_of = sinks.groupby("token")["token_id"].nunique()
@@ -119,6 +137,7 @@ def sink_table(sinks: pd.DataFrame, n_texts: int) -> Table:
             str(group["text_id"].nunique()),
             _span(group["l_start"]),
             _span(group["lifetime"]),
+            _span(group["lifetime_attention"]),
             f"{group['norm_ratio_max'].median():.1f} x",
             f"{group['mass_max'].median():.1%}",
         )
@@ -160,5 +179,7 @@ def number_form(unit: str) -> str:
 
 
 def _span(values: pd.Series) -> str:
+    if values.isna().all():
+        return "-"
     low, high = int(values.min()), int(values.max())
     return str(low) if low == high else f"{low}-{high}"

@@ -17,6 +17,7 @@ KINDS = {
     "primary": "#d55e00",
     "secondary": "#0a84c6",
     "primary_like": "#009e73",
+    "transient": "#b08c00",
     "noise": "#cc79a7",
     "ordinary": "#8a8f98",
 }

@@ -54,13 +54,20 @@ from secondary_sinks.types import SHARE_UNIT, Edit, SinkTable, Trace, Verdict
 
 FACTORS = tuple(2.0 ** (step / 2) for step in range(-8, 5))
 """Thirteen doses from a sixteenth to four times the norm; 1 is among them."""
-N_CLAIMS = 3
+N_CLAIMS = 4
 SEEDS = 3
 ALPHA = 0.05
 WORDS = ("test", "role", "factor", "seed", "layers")
-DOSE = "in the same direction, more norm of what forms a sink makes it live longer"
-DIRECTION = "sinks need the direction of what forms them: turned, at the same norm, they end"
-NORM = "sinks need the norm of what forms them: in the same direction, at the least norm, they end"
+DOSE = "in the same direction, more norm of what forms a sink makes it draw more attention"
+LAYERS = "in the same direction, more norm of what forms a sink makes more layers attended"
+DIRECTION = (
+    "sinks need the direction of what forms them: turned, at the same norm, they lose more than "
+    "half of their attention"
+)
+NORM = (
+    "sinks need the norm of what forms them: in the same direction, at the least norm, they lose "
+    "more than half of their attention"
+)
 
 
 def norm_dose(
@@ -83,14 +90,20 @@ def norm_dose(
     ("least"). "least": the smallest factor at the sink, and at as many other MLPs. Which MLPs these
     are was chosen on earlier texts (`held_out`).
 
-    Verdicts. *Dose*: the rank correlation of factor and lifetime, less that of the control token,
-    median over texts; supported where its interval lies above one half and Page's test, with
-    permutations within texts and corrected (Holm) for lifetime and mass, has p of at most 0.05;
-    contradicted where the interval lies below one half. *Direction* and *norm*: the share of sinks
-    that end, and do not with other MLPs, against one half; where no other MLP could have ended the
-    sink, the control is its control token: there the output makes a sink as it is, and none turned,
-    or at the least norm. `n_claims`: see `n_claims_of`; by
-    default those of this answer. Table "threshold": the least norm that makes a sink
+    All verdicts are on attention alone. Being a sink asks for a norm and a direction by definition,
+    so a sink that is shortened or turned ends, and one that is lengthened lives longer, whatever
+    norm and direction do; `why` says so much for comparison. The primary is active at the same
+    layers, and as strong, at every dose.
+
+    *Attention* and *layers*: the rank correlation of factor and attention (of factor and number of
+    layers attended) beyond that of the control token at the same factor, median over texts;
+    supported where its interval lies above one half and Page's test, with permutations within texts
+    and corrected (Holm) for both, has p of at most 0.05; contradicted where the interval lies below
+    one half. *Direction* and *norm*: the share of sinks that lose more than half of what they draw
+    beyond their expected share, and do not with other MLPs, against one half; where no other MLP
+    could have ended the sink, the control is its control token: put there, the output draws half as
+    much as it is, and not turned, or at the least norm. `n_claims`: see `n_claims_of`; by default
+    those of this answer. Table "threshold": the least norm that makes a sink, or draws half as much
     (`threshold.thresholds`). Raises `EditError` for factors that do not ascend.
     """
     n_claims = n_claims or N_CLAIMS
@@ -110,7 +123,7 @@ def norm_dose(
         cells=cells,
         effects=summary(cells, "test", "role", "factor"),
         verdicts=(
-            _dose(cells, extra, left_out, n_claims),
+            *_doses(cells, extra, left_out, n_claims),
             _direction(cells, extra, left_out, n_claims),
             _norm(cells, extra, left_out, n_claims),
         ),
@@ -170,49 +183,77 @@ def _trial(
     return Trial(sink=case.sink, pos=pos, cell=tuple(cell), words=words)
 
 
-def _dose(cells: pd.DataFrame, extra: str, left_out: Mapping[str, int], n_claims: int) -> Verdict:
+RESPONSES = {
+    "mass_edited": (DOSE, "attention"),
+    "lifetime_attention_edited": (LAYERS, "number of layers attended"),
+}
+
+
+def _doses(
+    cells: pd.DataFrame, extra: str, left_out: Mapping[str, int], n_claims: int
+) -> list[Verdict]:
+    """One verdict for each response that no test of the norm has a part in."""
     part = cells[cells["test"] == "dose"]
+    p_values = holm([_page(part, name) for name in RESPONSES])
+    return [
+        _dose(part, name, p, extra, left_out, n_claims)
+        for name, p in zip(RESPONSES, p_values, strict=True)
+    ]
+
+
+def _dose(
+    part: pd.DataFrame,
+    name: str,
+    p_value: float,
+    extra: str,
+    left_out: Mapping[str, int],
+    n_claims: int,
+) -> Verdict:
+    claim, what = RESPONSES[name]
     words: Words = {
         "n_claims": n_claims,
-        "statistic": "rank correlation of factor and lifetime, less that of controls, median over "
-        "texts",
+        "statistic": f"rank correlation of factor and {what} beyond controls, median over texts",
         "unit": "rank correlation",
         "controls": "token twins, or ordinary tokens nearby, scaled alike"
         + format_exclusions(left_out),
     }
-    interval, mass = (
-        _correlation(part, name, n_claims) for name in ("lifetime_edited", "mass_edited")
-    )
+    interval = _correlation(part, name, n_claims)
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
     if missing:
-        return verdict_of(DOSE, "inconclusive", missing, interval, **words)
-    p_values = holm([_page(part, name) for name in ("lifetime_edited", "mass_edited")])
+        return verdict_of(claim, "inconclusive", missing, interval, **words)
     outcome = outcome_of(interval)
-    if outcome == "supported" and p_values[0] > ALPHA:
+    if outcome == "supported" and not p_value <= ALPHA:
         outcome = "inconclusive"
+    lived = _correlation(part, "lifetime_edited", n_claims)
     why = (
-        f"lifetime follows the norm with a rank correlation of {interval.value:.2f} beyond "
-        f"controls (corrected p = {p_values[0]:.2g}), attention with {mass.value:.2f} (p = "
-        f"{p_values[1]:.2g}){extra}"
+        f"{what} follows the norm with a rank correlation of {interval.value:.2f} (corrected p = "
+        f"{p_value:.2g}); the lifetime, whose definition has the norm in it, with "
+        f"{lived.value:.2f}{extra}"
     )
-    return verdict_of(DOSE, outcome, why, interval, **words)
+    return verdict_of(claim, outcome, why, interval, **words)
 
 
 def _correlation(cells: pd.DataFrame, name: str, n_claims: int) -> Interval:
-    """Median over texts of each sink's correlation with the factor, less its control's."""
-    keys = ["text_id", "sink_pos", "role"]
-    found = pd.Series(
-        {key: rank_correlation(g["factor"], g[name]) for key, g in cells.groupby(keys)}, dtype=float
-    )
-    found.index = pd.MultiIndex.from_tuples(found.index, names=keys)
-    by_case = found.unstack().reindex(columns=["sink", "control"])
-    texts = by_case.index.get_level_values("text_id").tolist()
-    return median_over_texts(by_case["sink"] - by_case["control"], texts, n_claims=n_claims)
+    """Correlation of the factor with what a sink has beyond its control: median over texts."""
+    beyond = _beyond(cells, name)
+    found = [rank_correlation(beyond.columns, row) for row in beyond.to_numpy()]
+    texts = beyond.index.get_level_values("text_id").tolist()
+    return median_over_texts(found, texts, n_claims=n_claims)
+
+
+def _beyond(cells: pd.DataFrame, name: str) -> pd.DataFrame:
+    """What sinks have less what their controls have at the same dose: `[sink, factor]`.
+
+    Of numbers with four digits: what differs less than that differs by rounding.
+    """
+    keys = [cells[key] for key in ("text_id", "sink_pos", "role", "factor")]
+    values = cells[name].map(lambda value: float(f"{value:.4g}"))
+    by_dose = values.groupby(keys).mean().unstack("role").reindex(columns=["sink", "control"])
+    return (by_dose["sink"] - by_dose["control"]).unstack("factor")
 
 
 def _page(cells: pd.DataFrame, name: str) -> float:
-    sinks = cells[cells["role"] == "sink"]
-    return page_trend_test(sinks.groupby(["text_id", "factor"])[name].mean().unstack().to_numpy())
+    return page_trend_test(_beyond(cells, name).groupby("text_id").mean().to_numpy())
 
 
 def _direction(
@@ -220,11 +261,13 @@ def _direction(
 ) -> Verdict:
     turned = cells[cells["test"] == "turned"]
     same = turned[turned["factor"] == 1.0]
+    instead = _made_as_well(cells, "turned")
     interval = rate_difference(
-        same, "role", "sink", "other", n_claims=n_claims, instead=_made_as_well(cells, "turned")
+        same, "role", "sink", "other", n_claims=n_claims, of="draws", instead=instead
     )
     words: Words = {
-        "statistic": "share of sinks that end, and do not with other MLPs turned",
+        "statistic": "share of sinks that lose half of their attention, and not with other MLPs "
+        "turned",
         "unit": SHARE_UNIT,
         **_controls(same, left_out, n_claims),
     }
@@ -232,37 +275,45 @@ def _direction(
     if missing:
         return verdict_of(DIRECTION, "inconclusive", missing, interval, **words)
     more = turned[(turned["factor"] != 1.0) & (turned["role"] == "sink")]
-    made = cells[cells["test"] == "made"].groupby("role")["is_sink"].apply(_mean)
+    made = cells[cells["test"] == "made"].groupby("role")["draws"].apply(_mean)
+    own = same[same["role"] == "sink"]
     why = (
-        f"turned at the same norm {1 - _mean(same[same['role'] == 'sink']['is_sink']):.0%} of the "
-        f"sinks end, at {more['factor'].iloc[0]:g} times the norm {1 - _mean(more['is_sink']):.0%};"
-        f" put into other tokens, {made['turned']:.0%} of them become sinks turned and "
-        f"{made['straight']:.0%} straight{extra}"
+        f"turned at the same norm {1 - _mean(own['draws']):.0%} lose more than half of their "
+        f"attention, at {more['factor'].iloc[0]:g} times the norm {1 - _mean(more['draws']):.0%}; "
+        f"by definition, which asks for the direction, {1 - _mean(own['is_sink']):.0%} are sinks "
+        f"no more; put into other tokens, {made['turned']:.0%} of them draw half as much turned "
+        f"and {made['straight']:.0%} straight{extra}"
     )
     return verdict_of(DIRECTION, outcome_of(interval), why, interval, **words)
 
 
 def _norm(cells: pd.DataFrame, extra: str, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     part = cells[cells["test"] == "least"]
+    instead = _made_as_well(cells, "least")
     interval = rate_difference(
-        part, "role", "sink", "other", n_claims=n_claims, instead=_made_as_well(cells, "least")
+        part, "role", "sink", "other", n_claims=n_claims, of="draws", instead=instead
     )
     words: Words = {
-        "statistic": "share of sinks that end, and do not with other MLPs scaled",
+        "statistic": "share of sinks that lose half of their attention, and not with other MLPs "
+        "scaled",
         "unit": SHARE_UNIT,
         **_controls(part, left_out, n_claims),
     }
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
     if missing:
         return verdict_of(NORM, "inconclusive", missing, interval, **words)
-    ended = 1 - _mean(part[part["role"] == "sink"]["is_sink"])
-    why = f"at {part['factor'].iloc[0]:g} times the norm {ended:.0%} of the sinks end{extra}"
+    own = part[part["role"] == "sink"]
+    why = (
+        f"at {part['factor'].iloc[0]:g} times the norm {1 - _mean(own['draws']):.0%} lose more "
+        f"than half of their attention; by definition, which asks for the norm, "
+        f"{1 - _mean(own['is_sink']):.0%} are sinks no more{extra}"
+    )
     return verdict_of(NORM, outcome_of(interval), why, interval, **words)
 
 
 def _made_as_well(cells: pd.DataFrame, role: str) -> "pd.Series[float]":
-    """By case, 1 less the share of control tokens that the output makes sinks only as it is."""
-    made = rates(cells[cells["test"] == "made"], "role", alive=True)
+    """By case, 1 less the share of control tokens that draw half as much by the output as it is."""
+    made = rates(cells[cells["test"] == "made"], "role", alive=True, of="draws")
     made = made.reindex(columns=["straight", role])
     return 1 - made["straight"] * (1 - made[role])
 
@@ -275,7 +326,9 @@ class _Controls(TypedDict):
 
 def _controls(part: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> _Controls:
     n_controls, n_sinks = (with_control(part, "role", one) for one in ("other", "sink"))
-    instead = "the same put into control tokens, which becomes a sink only as it is"
+    instead = (
+        "the same put into control tokens, which then draw half as much only by the output as it is"
+    )
     words = control_words(n_controls, n_sinks, instead) + format_exclusions(left_out)
     return {"n_claims": n_claims, "n_controls": n_controls, "controls": words}
 

@@ -83,15 +83,20 @@ def sufficiency(answer: Answer, shown: Shown) -> list[Drawing]:
     ]
 
 
+DOSED = {
+    "mass_edited": ("attention mass", "linear"),
+    "lifetime_attention_edited": ("layers attended", "linear"),
+    "lifetime_edited": ("lifetime, norm in it", "linear"),
+}
+"""Responses to a dose; answers of earlier versions lack the second."""
+
+
 def norm_dose(answer: Answer, shown: Shown) -> list[Drawing]:
-    """Lifetime and attention by the factor that is put on what the forming MLPs write."""
+    """Attention and lifetimes by the factor that is put on what the forming MLPs write."""
     frame = _doses(answer.cells)
     if frame.empty:
         return []
-    titles = {
-        "lifetime_edited": ("lifetime (layers)", "linear"),
-        "mass_edited": ("attention mass", "linear"),
-    }
+    titles = {name: title for name, title in DOSED.items() if name in answer.cells}
     marks, words = _threshold(answer.tables["threshold"])
     options = {
         "panels": titles,
@@ -131,14 +136,18 @@ def _doses(cells: pd.DataFrame) -> pd.DataFrame:
         }
         for role, name in names.items()
         for factor, group in part[part["role"] == role].groupby("factor")
-        for response in ("lifetime_edited", "mass_edited")
+        for response in DOSED
+        if response in part
     ]
     return pd.DataFrame(rows)
 
 
 def _threshold(table: pd.DataFrame) -> tuple[list[float], str]:
     """The least factor that makes a sink, as marks and in words; nothing where there is none."""
-    row = table[table["unit"] == "factor"].to_dict("records")[0]
+    by_factor = table[table["unit"] == "factor"]
+    if "by" in by_factor:  # older answers have the criterion alone
+        by_factor = by_factor[by_factor["by"] == "sink"]
+    row = by_factor.to_dict("records")[0]
     if math.isnan(row["value"]):
         return [], ""
     words = (

@@ -1,4 +1,4 @@
-"""Harm: what does removing all secondary sinks of a text do to the loss?"""
+"""Harm: what does removing all sinks but the primary of a text do to the loss?"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -37,8 +37,8 @@ from secondary_sinks.statistics import Interval, median_over_texts, outcome_of, 
 from secondary_sinks.types import SHARE_UNIT, Cell, SinkTable, Trace, Verdict
 
 CLAIM = (
-    "removing all secondary sinks raises the loss by a hundredth or more, beyond what removing as "
-    "many ordinary tokens' MLP outputs does"
+    "removing all sinks other than the primary raises the loss by a hundredth or more, beyond what "
+    "removing as many ordinary tokens' MLP outputs does"
 )
 N_CLAIMS = 1
 DRAWS = 5
@@ -258,7 +258,7 @@ def cells_of(sample: Sample) -> Cells:
 HARM = Question(
     name="harm",
     title="What it costs",
-    asks="What does removing all secondary sinks of a text do to the loss?",
+    asks="What does removing all sinks of a text but the primary do to the loss?",
     ask=harm,
     n_claims=lambda sinks: N_CLAIMS,
     cost=cells_of,

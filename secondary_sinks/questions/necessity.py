@@ -49,7 +49,7 @@ from secondary_sinks.types.frames import tidy
 EDITS = ("zero", "mean", "resample:0", "resample:1", "resample:2")
 WAYS = (*EDITS, "mean:twins")
 """With the output at the same token elsewhere: zero alone may end a sink for want of identity."""
-CLAIM = "secondary sinks are formed by MLPs: one, or several together"
+CLAIM = "sinks other than the primary are formed by MLPs: one, or several together"
 WORDS = ("edit", "where", "layers")
 
 

@@ -1,4 +1,4 @@
-"""Redistribution: where does the attention go that a removed secondary sink leaves?"""
+"""Redistribution: where does the attention go that a removed sink leaves?"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -34,8 +34,8 @@ from secondary_sinks.statistics import Interval, median_over_texts, outcome_of, 
 from secondary_sinks.types import SHARE_UNIT, SinkTable, Trace, Verdict
 
 CLAIM = (
-    "the primary takes over attention of a removed secondary sink beyond what a softmax without "
-    "any mechanism gives it"
+    "the primary takes over attention of a removed sink beyond what a softmax without any "
+    "mechanism gives it"
 )
 N_CLAIMS = 1
 MATERIAL = 0.01
@@ -120,7 +120,8 @@ def _rows(
     ]
     if not asked:
         return
-    every = {sink.pos for sink in sinks.of_text(text.trace.text_id).sinks}
+    there = sinks.of_text(text.trace.text_id).sinks
+    every = {sink.pos for sink in there if sink.kind != "transient"}
     layers = {case.sink.pos: found[case.sink.text_id, case.sink.pos].layers for case in text.cases}
     cells = [cell_at(pos, layers[case.sink.pos], edit) for case, _, pos, edit in asked]
     watch = sorted(every | set(text.trace.reference.tolist()))

@@ -51,7 +51,7 @@ def restoration(
     lies above 0 by every way to ablate, contradicted where below, inconclusive otherwise and with
     fewer than six texts.
     """
-    texts = match_pairs(traces, sinks)
+    texts = match_pairs(traces, sinks, ("secondary",))
     found = by_place(model, texts, sinks, forming)
     texts, left_out = formed_only(texts, found)
     rows: list[dict[str, Any]] = []

@@ -22,12 +22,10 @@ import pandas as pd
 from secondary_sinks.causal.controls import last_judged, never_sinks
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.questions.trials import Trial, run_trials
-from secondary_sinks.types import Edit, Sink, SinkTable, Trace
+from secondary_sinks.types import LASTING, Edit, Sink, SinkTable, Trace
 
 MOST_TWINS = 4
 """Twins that are tried: the nearest ones."""
-STRONG = 0.01
-"""A primary-like sink is asked if it draws this share of the attention somewhere, at least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,7 +42,7 @@ class Asked:
 def asked_of(traces: Sequence[Trace], sinks: SinkTable) -> tuple[list[Asked], dict[str, int]]:
     """The sinks that roles are asked of, and how many are left out, by reason.
 
-    Secondary sinks, and primary-like ones that draw at least `STRONG` of the attention.
+    Those of `LASTING` kinds: secondary sinks, and primary-like ones.
     """
     texts = {trace.text_id: trace for trace in traces}
     every = [s for s in sinks.sinks if s.text_id in texts and _counts(s)]
@@ -58,8 +56,8 @@ def asked_of(traces: Sequence[Trace], sinks: SinkTable) -> tuple[list[Asked], di
 
 
 def _counts(sink: Sink) -> bool:
-    """Secondary, or primary-like and strong."""
-    return sink.kind == "secondary" or (sink.kind == "primary_like" and sink.mass_max >= STRONG)
+    """Secondary, or primary-like."""
+    return sink.kind in LASTING
 
 
 def is_asked(sink: Sink) -> bool:

@@ -12,9 +12,11 @@ from markupsafe import Markup
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots import (
     ablation_heatmap,
+    attention_around_life,
     layer_effect_bars,
     layer_profiles,
     level_heatmap,
+    life_lines,
     profile_table,
     verdict_dots,
     verdict_table,
@@ -76,6 +78,30 @@ def profiles(trace: pd.DataFrame, sinks: pd.DataFrame) -> Panel:
     )
     figure, table = layer_profiles(trace, sinks), profile_table(trace, sinks)
     return panel("profiles", "Through the layers", figure, table, caption)
+
+
+def lives(trace: pd.DataFrame, sinks: pd.DataFrame) -> list[Panel]:
+    """Attention before creation and after the end; nothing without a secondary sink."""
+    table = attention_around_life(trace, sinks)
+    if table.empty:
+        return []
+    caption = (
+        "Attention that secondary sinks draw, in multiples of what a token at their place is "
+        "expected to draw, by the layer less that of their creation (top) and less the last one at "
+        "which they are sinks (bottom). Lines are medians over sinks, bands the 10th to the 90th "
+        "percentile. A sink must be outlying; its attention need neither begin nor end with that."
+        f"{_before_and_after(table)}"
+    )
+    figure = life_lines(table)
+    return [panel("lives", "Before creation and after the end", figure, table, caption)]
+
+
+def _before_and_after(table: pd.DataFrame) -> str:
+    """The two numbers that tell whether the attention keeps to the lifetime."""
+    found = table.set_index(["panel", "x"])["value"]
+    words = {("l_start", -1): "a layer before its creation", ("l_end", 1): "a layer after its end"}
+    known = [f"{found[key]:.1f} times {what}" for key, what in words.items() if key in found]
+    return f" The median sink draws {' and '.join(known)}." if known else ""
 
 
 def levels(found: Levels, n_layers: int) -> list[Panel]:

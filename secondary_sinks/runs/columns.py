@@ -31,12 +31,14 @@ _NORM, _COSINE = "length of the residual", "cosine"
 SINKS = {
     **_WHERE,
     **_TOKEN,
-    "kind": Column("str", "", "primary, primary_like, secondary, or noise"),
+    "kind": Column("str", "", "primary, primary_like, secondary, transient or noise"),
     "criterion": Column("str", "", "joint or paper"),
     "label": Column("str", "", "label of the paper's authors; none by the joint criterion"),
     "l_start": Column("int", "layer", "first layer at which it is a sink"),
     "l_end": Column("int", "layer", "last layer at which it is a sink"),
     "lifetime": Column("int", "layers", "number of layers at which it is a sink"),
+    "lifetime_norm": Column("float", "layers", "number of layers at which it is outlying"),
+    "lifetime_attention": Column("float", "layers", "number of layers whose state is attended"),
     "segments": Column("str", "layer", "runs of these layers"),
     "level": Column("float", "", "sink level, NaN for none"),
     "copy_of": Column("str", "", "earlier text in which the same sink stood; empty for none"),
@@ -65,7 +67,7 @@ EFFECTS = {
     "site": Column("str", "", "hook point of the edit"),
     "edit": Column("str", "", "the edit, as it was asked for"),
     "effect": Column("str", "", "direct: the queries of later tokens are those of the clean run"),
-    "lifetime_clean": Column("int", "layers", "number of layers at which it is a sink"),
+    "lifetime_clean": Column("int", "layers", "layers at which it is a sink; 0 if transient"),
     "lifetime_edited": Column("int", "layers", "the same after the edit"),
     "l_start_clean": Column("float", "layer", "creation layer, NaN where it is no sink"),
     "l_start_edited": Column("float", "layer", "the same after the edit"),
@@ -111,6 +113,7 @@ _NAN = float("nan")
 ADDED: dict[str, Any] = {"model": "", "donor": _NAN, "cell": ""}
 ADDED |= {one.name: _NAN for one in MEASURES if one.added}
 ADDED |= {"kl_at_token": _NAN, "impossible": "unknown"}
+ADDED |= {"lifetime_norm": _NAN, "lifetime_attention": _NAN}
 """Columns that only sweeps or newer versions write, and what they are elsewhere."""
 _KINDS = {"int": "iu", "float": "f", "bool": "b", "str": "OU"}
 

@@ -28,7 +28,10 @@ MODEL = {
     **dict.fromkeys(("n_layers", "d_model", "n_heads"), int),
 }
 OUTCOMES = ("supported", "contradicted", "inconclusive")
-DRAWN = ("layer", "pos", "token_id", "token", "norm_ratio", "alignment_centred", "mass")
+DRAWN = (
+    *("layer", "pos", "token_id", "token", "norm_ratio", "alignment_centred"),
+    *("mass", "mass_excess", "mass_local"),
+)
 """Columns of a trace that reports draw."""
 COLUMNS: dict[str, dict[str, Any]] = {
     name: {

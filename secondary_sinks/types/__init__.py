@@ -11,7 +11,14 @@ from secondary_sinks.types.effects import SHARE_UNIT, Effect, Effects, LayerEffe
 from secondary_sinks.types.formation import Formation, FormationEvent, MlpAnatomy, MlpStage
 from secondary_sinks.types.levels import FREQUENT, Level, LevelCell, Levels
 from secondary_sinks.types.mass_lost import mass_lost
-from secondary_sinks.types.sinks import Sink, SinkTable, censoring, format_layers, parse_layers
+from secondary_sinks.types.sinks import (
+    LASTING,
+    Sink,
+    SinkTable,
+    censoring,
+    format_layers,
+    parse_layers,
+)
 from secondary_sinks.types.thresholds import Thresholds
 from secondary_sinks.types.trace import LAYER_POS, Trace, read_by_next
 from secondary_sinks.types.weakening import (
@@ -24,6 +31,7 @@ from secondary_sinks.types.weakening import (
 __all__ = [
     "EDIT_KINDS",
     "FREQUENT",
+    "LASTING",
     "LAYER_POS",
     "SHARE_UNIT",
     "SITES",

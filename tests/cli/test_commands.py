@@ -304,23 +304,23 @@ def test_the_table_of_sinks_shows_tokens_as_they_are_and_runs_no_markup(capsys):
         "text_id": "a",
         "l_start": 2,
     }
-    sink |= {"lifetime": 7, "norm_ratio_max": 5.5, "mass_max": 0.25}
+    sink |= {"lifetime": 7, "lifetime_attention": 9.0, "norm_ratio_max": 5.5, "mass_max": 0.25}
     frame = pd.DataFrame([sink, sink | {"text_id": "b", "lifetime": 9}])
-    show.Console(width=100).print(show.sink_table(frame, 2))
+    show.Console(width=100).print(show.sink_table(frame, "Sinks in 2 text(s)"))
     printed = capsys.readouterr().out
     assert "\x1b[31m" not in printed
     row = next(line for line in printed.splitlines() if "secondary" in line)
     assert "[red]" in row
     assert [cell.strip() for cell in row.strip("│").split("│")][2:] == [
-        *("2", "2", "2", "7-9", "5.5 x", "25.0%")
+        *("2", "2", "2", "7-9", "9", "5.5 x", "25.0%")
     ]
 
 
 def test_tokens_of_different_ids_have_rows_of_their_own(capsys):
     sink = {"kind": "secondary", "token": "A", "token_id": 5, "text_id": "a", "l_start": 2}
-    sink |= {"lifetime": 7, "norm_ratio_max": 5.5, "mass_max": 0.25}
+    sink |= {"lifetime": 7, "lifetime_attention": 9.0, "norm_ratio_max": 5.5, "mass_max": 0.25}
     frame = pd.DataFrame([sink, sink | {"token_id": 6}, sink | {"token": "B", "token_id": 7}])
-    show.Console(width=100).print(show.sink_table(frame, 2))
+    show.Console(width=100).print(show.sink_table(frame, "Sinks in 2 text(s)"))
     rows = [line for line in capsys.readouterr().out.splitlines() if "secondary" in line]
     assert [row.split("│")[2].strip() for row in rows] == ["'A' [5]", "'A' [6]", "'B'"]
 

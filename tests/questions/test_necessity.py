@@ -15,7 +15,7 @@ from secondary_sinks.types import SinkTable, Thresholds
 from tests.marks import thinned
 from tests.questions.gardens import Garden, outcomes, three
 
-FORMED = "secondary sinks are formed by MLPs: one, or several together"
+FORMED = "sinks other than the primary are formed by MLPs: one, or several together"
 
 
 def needs(layer):

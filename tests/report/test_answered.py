@@ -59,7 +59,7 @@ def drawn(html):
 def test_every_question_has_its_figures_in_order(html):
     ids = [attrs["id"] for attrs in html.of("div") if attrs.get("class") == "figure"]
     assert ids == [
-        *("profiles", "levels", "judged-roles"),
+        *("profiles", "lives", "levels", "judged-roles"),
         *("judged-necessity", "ways", "judged-sufficiency", "denoising", "noising"),
         *("judged-norm_dose", "dose", "judged-redistribution", "redistribution"),
         *("judged-sparsity", "neurons", "judged-harm", "harm"),
