@@ -4,6 +4,7 @@ A pipe would be waited for without end, a device would be read without end or re
 Both are refused by name. `tests/test_house.py` sees to it that nothing else opens or renames.
 """
 
+import json
 import os
 import stat
 from collections.abc import Callable
@@ -42,6 +43,19 @@ def read_text(path: str | Path, encoding: str = "utf-8") -> str:
         return str(file.read())
 
 
+def load_json(content: str | bytes, **options: Any) -> Any:
+    """The data of JSON, as `json.loads`, but an object has each key once.
+
+    Raises `ValueError` for a key that stands twice: nobody can say which value was meant.
+
+    >>> load_json('{"a": 1, "a": 2}')
+    Traceback (most recent call last):
+        ...
+    ValueError: key 'a' stands twice in one object; give it once
+    """
+    return json.loads(content, object_pairs_hook=_each_once, **options)
+
+
 def replace(source: Path, target: Path) -> None:
     """Rename a file to a place where there is a regular file or nothing. Raises `OSError`."""
     refuse_special(source)
@@ -69,6 +83,15 @@ def refuse_special(path: Path) -> None:
         return
     if not stat.S_ISREG(mode):
         raise SpecialFileError(path, _kind(mode))
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"key {key!r:.60} stands twice in one object; give it once")
+        found[key] = value
+    return found
 
 
 def _opener(path: str, flags: int) -> int:

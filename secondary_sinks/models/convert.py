@@ -14,7 +14,7 @@ from transformer_lens.loading_from_pretrained import get_pretrained_state_dict
 from transformer_lens.utilities import get_device_for_block_index
 
 from secondary_sinks.errors import ModelError, UnsupportedModelError
-from secondary_sinks.layerwise.cached_generation import keep_end_tokens
+from secondary_sinks.layerwise.cached_generation import keep_generation_config
 from secondary_sinks.models import configs
 from secondary_sinks.models.original.tokenizer_class import attach_tokenizer
 
@@ -43,7 +43,7 @@ def to_hooked(hf_model: Any, tokenizer: Any, name: str, device: str, *, n_device
         warnings.filterwarnings("ignore", message=".*HookedTransformer is deprecated.*")
         hooked = transformer_lens.HookedTransformer(cfg, tokenizer=None, move_to_device=False)
     attach_tokenizer(hooked, tokenizer)
-    keep_end_tokens(hooked, hf_model)
+    keep_generation_config(hooked, hf_model)
     _load_weights(hooked, hf_model, cfg)
     hooked.eval()
     if n_devices > 1:

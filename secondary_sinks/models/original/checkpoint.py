@@ -5,7 +5,6 @@ noticed from the header and the size alone. A flipped bit inside a weight is not
 carries no checksum.
 """
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -82,7 +81,7 @@ def read_json(path: Path) -> dict[str, Any]:
             raise DamagedModelError(
                 f"{str(path)!r} has {size} bytes; expected at most {MOST_JSON}; {AGAIN}"
             )
-        content = json.loads(files.read_text(path))
+        content = files.load_json(files.read_text(path))
     except OSError as error:
         raise DamagedModelError(f"{str(path)!r} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -20,7 +20,7 @@ from secondary_sinks.errors import DamagedModelError, ModelError, reason
 from secondary_sinks.foreign import load_weights
 from secondary_sinks.models import memory
 from secondary_sinks.models.gguf import cache as gguf_cache
-from secondary_sinks.models.original import checkpoint, hub
+from secondary_sinks.models.original import checkpoint, generation, hub
 from secondary_sinks.models.original import config as declared
 from secondary_sinks.models.original import tokenizer as vocabulary
 from secondary_sinks.models.original.sources import Source
@@ -150,6 +150,7 @@ def _read(
                 device_map=device_map,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are refused below, by name
+                **generation.instead_of_broken(place.folder),
             )
     except ModelError:
         raise
