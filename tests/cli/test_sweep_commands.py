@@ -86,7 +86,7 @@ def test_a_config_says_the_same_as_flags(call, tmp_path):
 def test_a_dry_run_says_what_there_is_to_do_and_loads_and_writes_nothing(
     call, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("secondary_sinks.sweeps.executors.load_model", None)  # no calling it
+    monkeypatch.setattr("secondary_sinks.sweeps.worker.load_model", None)  # no calling it
     words = ("ablate", "tiny", "no-template", *TEXTS, "--edit", "zero", "--edit", "mean")
     code, printed, error = call(*words, "--out", "{out}", "--dry-run")
     assert (code, error) == (0, "")
@@ -161,7 +161,7 @@ def test_an_interrupt_before_anything_is_done_leaves_nothing(call, tmp_path, mon
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("secondary_sinks.sweeps.executors.load_model", interrupt)
+    monkeypatch.setattr("secondary_sinks.sweeps.worker.load_model", interrupt)
     code, printed, error = call("ablate", "tiny", *TEXTS, "--out", "{out}")
     assert (code, printed) == (130, "")
     assert error.startswith("interrupted; run the same command to go on")

@@ -23,9 +23,9 @@ def work(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(PLANTED.model.tokenizer, "chat_template", DATED)
     monkeypatch.setattr(PLANTED.model.cfg, "model_name", "planted")
-    for module in ("cli.work.load_model", "runs.executors.load_model"):
+    for module in ("cli.work.load_model", "sweeps.worker.load_model"):
         monkeypatch.setattr(f"secondary_sinks.{module}", lambda *_, **__: PLANTED.model)
-    for module in ("cli.work.resolve", "runs.sweep_config.resolve"):
+    for module in ("cli.work.resolve", "sweeps.config.resolve"):
         monkeypatch.setattr(f"secondary_sinks.{module}", lambda *_: None)
     monkeypatch.setattr("secondary_sinks.cli.work.provenance", lambda *_: {"kind": "object"})
     write(WORDS)
