@@ -29,6 +29,7 @@ from secondary_sinks.plots import outcome_map
 from secondary_sinks.questions.answer import verdict_of
 from secondary_sinks.runs.as_csv import unescape
 from secondary_sinks.runs.schema import OUTCOMES
+from secondary_sinks.types.lists import refuse_twice
 
 NAME, QUESTION = "across_models", "Which claims hold in which models?"
 CLAIM = "what holds in one model holds in the others"
@@ -43,6 +44,7 @@ def read_claims(folders: Sequence[Path]) -> pd.DataFrame:
 
     Raises `RunFolderError` for a folder without claims, or with those of a model that was there.
     """
+    refuse_twice("the list of folders", [*map(str, folders)], RunFolderError, _places(folders))
     tables: dict[str, pd.DataFrame] = {}
     for folder in folders:
         path = folder / CLAIMS
@@ -62,6 +64,10 @@ def read_claims(folders: Sequence[Path]) -> pd.DataFrame:
                 raise RunFolderError(f"model {model!r} stands in two folders; give one of them")
             tables[str(model)] = part
     return pd.concat(tables.values(), ignore_index=True)
+
+
+def _places(folders: Sequence[Path]) -> list[Path]:
+    return [folder.resolve() for folder in folders]
 
 
 def _check(answers: pd.DataFrame) -> None:

@@ -8,9 +8,11 @@ from secondary_sinks.causal.donors import token_twins
 from secondary_sinks.causal.outcome import edited_sinks, first, means_over
 from secondary_sinks.causal.replay import Progress, Replay, replay
 from secondary_sinks.detection import joint_tests
+from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.observation.check_trace import check_trace
 from secondary_sinks.types import Edit, Effect, Effects, SinkTable, Thresholds, Trace
+from secondary_sinks.types.lists import refuse_twice
 
 
 def ablate(
@@ -33,11 +35,14 @@ def ablate(
     of other texts in the table are left out, and so is a mean over token twins at a token that has
     none.
 
-    Raises `EditError` for unknown edits or layers, `TraceError` for a trace of another model.
+    Raises `EditError` for unknown edits or layers and for an edit that is given twice, `TraceError`
+    for a trace of another model.
     """
     labels = [edit] if isinstance(edit, str) else list(edit)
-    for label in labels:
-        check_words(Edit.of_label(label, pos=0, layer=0))
+    meant = [Edit.of_label(label, pos=0, layer=0) for label in labels]
+    for one in meant:
+        check_words(one)
+    refuse_twice("edit", labels, EditError, meant)
     check_trace(model, trace)
     owners = owners_of(trace, sinks, ordinary)
     layers = range(len(trace.norm)) if layers is None else layers

@@ -19,6 +19,7 @@ from secondary_sinks.report.sections import Table
 from secondary_sinks.report.words import MISSING, listed, percent, sentence
 from secondary_sinks.runs import RunFolder, read_answers, whole_records, whole_table
 from secondary_sinks.types import Levels
+from secondary_sinks.types.lists import refuse_twice
 
 IN_A_ROW = 3
 """Level maps beside each other; further ones come in the next figure."""
@@ -53,6 +54,10 @@ def write_comparison(folders: Sequence[RunFolder], out: Path, *, force: bool = F
     if out.is_dir() or (out.exists() and not force):
         raise RunFolderError(f"{str(out)!r} is there already; use --force, or another --out")
     files.refuse_special(out)
+    paths = [folder.path for folder in folders]
+    refuse_twice(
+        "the list of runs", [*map(str, paths)], RunFolderError, [p.resolve() for p in paths]
+    )
     page = comparison([one for folder in folders for one in _models(folder)])
     home = RunFolder(out.parent)
     out.parent.mkdir(parents=True, exist_ok=True)
