@@ -37,11 +37,11 @@ def render(
     """What the chat template of a tokenizer writes for messages; `variables` are given to it.
 
     Raises `TextError` for a template that fails, that takes too long, too much memory or writes
-    too much, and for a variable that it does not have.
+    too much, for a variable that it does not have, and for a tokenizer that writes chats by code
+    of its own.
     """
     content = list(messages)
-    if type(tokenizer).apply_chat_template is not PreTrainedTokenizerBase.apply_chat_template:
-        return _by_itself(tokenizer, content, variables)
+    _refuse_own_code(tokenizer)
     template = _template(tokenizer)
     _check_names(template, variables)
     request = {
@@ -57,12 +57,15 @@ def render(
     return str(answer["fed"])
 
 
-def _by_itself(tokenizer: Any, messages: list[Any], variables: Mapping[str, Any]) -> str:
-    """What a tokenizer writes whose class has a way of its own: code of a library, no template."""
-    try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, **variables))
-    except Exception as error:
-        raise TextError(str(error) or type(error).__name__) from error
+def _refuse_own_code(tokenizer: Any) -> None:
+    """Refuse a tokenizer that has no template, but a function: nothing could bound or end it."""
+    own = getattr(tokenizer.apply_chat_template, "__func__", None)
+    if own is not PreTrainedTokenizerBase.apply_chat_template:
+        raise TextError(
+            f"{type(tokenizer).__name__} writes chats by code of its own, which runs without "
+            "bounds on time and memory; expected a tokenizer with a chat template, as "
+            "tokenizer_config.json or chat_template.jinja hold one"
+        )
 
 
 def _template(tokenizer: Any) -> str:
