@@ -11,6 +11,9 @@ from typing import Any
 LAYERS, WIDTH, MLP, HEADS, HEAD_WIDTH = 1_000, 1 << 17, 1 << 20, 1 << 12, 1 << 14
 TOKENS, POSITIONS, EXPERTS = 1 << 24, 1 << 24, 1 << 14
 
+WEIGHTS = 10**13
+"""Of a whole model; the largest that was published has some 10^12."""
+
 MOST: dict[str, int] = {
     **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "block_count"), LAYERS),
     **dict.fromkeys(("hidden_size", "n_embd", "embedding_length"), WIDTH),
@@ -33,7 +36,7 @@ MAY_BE_ZERO = ("expert",)
 def exceeding(fields: Mapping[str, Any]) -> str:
     """The first size that is out of its limits, and these; empty where there is none.
 
-    >>> beyond({"num_hidden_layers": 10_000})
+    >>> exceeding({"num_hidden_layers": 10_000})
     'num_hidden_layers is 10000; expected 1 to 1000'
     """
     for name, most in MOST.items():
@@ -45,6 +48,21 @@ def exceeding(fields: Mapping[str, Any]) -> str:
     if isinstance(used, int) and isinstance(there, int) and 0 < there < used:
         return f"num_experts_per_tok is {used}; expected at most the {there} experts"
     return ""
+
+
+def largest(fields: Mapping[str, Any], n: int = 3) -> str:
+    """The sizes that make a model as large as it is, the one nearest to its limit first.
+
+    >>> largest({"hidden_size": 100_000, "num_hidden_layers": 2, "vocab_size": 258})
+    'hidden_size 100000, num_hidden_layers 2, vocab_size 258'
+    """
+    shares = {
+        name: fields[name] / most
+        for name, most in MOST.items()
+        if isinstance(fields.get(name), int | float) and "position" not in name
+    }
+    names = sorted(shares, key=lambda name: -shares[name])[:n]
+    return ", ".join(f"{name} {fields[name]}" for name in names)
 
 
 def _first(fields: Mapping[str, Any], names: Sequence[str]) -> Any:

@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 from secondary_sinks import files
 from secondary_sinks.errors import DamagedModelError, ModelError, ModelMemoryError, reason
 from secondary_sinks.foreign import build_model
+from secondary_sinks.models import limits
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 LOADING_PEAK = 2.2
+TABLES_PEAK = 5
 OPEN_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 _NO_LIMIT = 1 << 60
 """A control group without a limit says a number near 2^63."""
@@ -160,7 +162,14 @@ def parameters_of(config: Any, *, trusted: bool = False) -> int:
             f"no model can be built from the config of {config.name_or_path!r}: "
             f"{reason(error)}; expected the config.json that the model was saved with"
         ) from error
-    return sum(parameter.numel() for parameter in model.parameters())
+    n = sum(parameter.numel() for parameter in model.parameters())
+    if n > limits.WEIGHTS:
+        raise DamagedModelError(
+            f"the config of {config.name_or_path!r} describes a model of {n:,} weights, as no "
+            f"model has ({limits.largest(config.to_dict())}); expected the config.json that the "
+            "model was saved with"
+        )
+    return n
 
 
 def device_of(device_map: Any) -> str | None:
@@ -183,6 +192,17 @@ def require(size: Size, device: str | None = "cpu") -> None:
     free = None if device is None else free_bytes(device)
     if fit(size.parameters, size.dtype, free) == "no":
         raise ModelMemoryError(_too_little(size, device, free))
+
+
+def require_positions(n_ctx: int, width: int) -> None:
+    """Raise `ModelMemoryError` when tables of cosines and sines of all positions do not fit."""
+    needed, free = TABLES_PEAK * n_ctx * width * BYTES["float32"], free_ram()
+    if free is not None and needed > free:
+        raise ModelMemoryError(
+            f"the config says max_position_embeddings {n_ctx:,}; tables of so many positions take "
+            f"up to {gigabytes(needed)} while they are made, and {gigabytes(free)} are free; "
+            "expected the number that the model was saved with, or that of your longest text"
+        )
 
 
 @contextmanager

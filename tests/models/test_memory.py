@@ -90,6 +90,13 @@ def test_where_it_is_not_known_what_is_free_nothing_is_refused(monkeypatch):
     require(Size("m", 10**15, "float32"), device=None)
 
 
+def test_tables_of_positions_that_do_not_fit_are_refused_by_name(monkeypatch):
+    monkeypatch.setattr(memory, "free_ram", lambda: 20 * GB)
+    memory.require_positions(1_010_000, 128)
+    with pytest.raises(ModelMemoryError, match=r"embeddings 16,777,216; tables.*42\.9 GB"):
+        memory.require_positions(1 << 24, 128)
+
+
 OUT = [
     MemoryError(),
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),

@@ -18,7 +18,7 @@ from transformers.utils import logging as hf_logging
 
 from secondary_sinks.errors import DamagedModelError, ModelError, reason
 from secondary_sinks.foreign import load_weights
-from secondary_sinks.models import memory
+from secondary_sinks.models import limits, memory
 from secondary_sinks.models.gguf import cache as gguf_cache
 from secondary_sinks.models.original import checkpoint, generation, hub
 from secondary_sinks.models.original import config as declared
@@ -79,7 +79,7 @@ def read_original(
         own_code = trust_remote_code and not declared.is_native(config)
         described = memory.parameters_of(config, trusted=own_code)
         if not packed:
-            _refuse_other_size(place.name, described, parameters)
+            _refuse_other_size(place.name, config, described, parameters)
         size = memory.Size(place.name, described if packed else parameters, _word(dtype))
         model = _read(place, config, dtype, device_map, size, trusted=own_code)
         if packed:  # some come out in the dtype of their scales
@@ -105,12 +105,13 @@ def place_of(source: Source, *, code: bool) -> _Place:
     return _Place(source.path, folder, folder.name, online)
 
 
-def _refuse_other_size(name: str, described: int, stored: int) -> None:
+def _refuse_other_size(name: str, config: Any, described: int, stored: int) -> None:
     """Refuse a config of a much larger model: its missing weights would be made up in memory."""
     if described > 2 * stored:
         raise DamagedModelError(
             f"the config.json of {name!r} describes a model of {described} weights, and its files "
-            f"hold {stored}; expected the config and the files of one model"
+            f"hold {stored}; expected the config and the files of one model (its config says "
+            f"{limits.largest(config.to_dict())})"
         )
 
 

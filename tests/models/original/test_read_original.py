@@ -152,7 +152,7 @@ def test_weights_of_another_shape_are_refused(tmp_path):
 def test_a_config_of_a_much_larger_model_is_said_before_it_is_made_up(tmp_path, monkeypatch):
     folder = save("llama", tmp_path)
     monkeypatch.setattr(originals, "load_weights", lambda *place, **how: pytest.fail("built"))
-    declare(folder, intermediate_size=1 << 20, hidden_size=1 << 17, num_hidden_layers=40)
+    declare(folder, intermediate_size=1 << 20, hidden_size=1 << 17, num_hidden_layers=20)
     stored = tiny("llama").num_parameters()
     with pytest.raises(DamagedModelError, match=rf"describes .* [0-9]{{13}}.*files hold {stored}"):
         read(folder)
