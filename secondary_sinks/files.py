@@ -1,7 +1,7 @@
-"""The one entrance to files: whatever is opened or renamed over is a regular file.
+"""Opening, copying and renaming of files: regular files only.
 
-A pipe would be waited for without end, a device would be read without end or replaced by a file.
-Both are refused by name. `tests/test_house.py` sees to it that nothing else opens or renames.
+Reading a pipe could wait forever, reading a device never ends, and renaming over a device replaces
+it. Both are refused, by name. `tests/test_files.py` checks that no other code opens or renames.
 """
 
 import json
@@ -11,8 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from secondary_sinks.errors import SpecialFileError
+from secondary_sinks.errors import LargeFileError, SpecialFileError
 
+MOST_BYTES = 1 << 28
+"""Of a file that is read as a whole; files of texts, the largest of them, have less."""
 _BLOCK = 1 << 20
 _KINDS: dict[str, Callable[[int], bool]] = {
     "a folder": stat.S_ISDIR,
@@ -31,15 +33,17 @@ def open_file(path: str | Path, mode: str = "rb", encoding: str | None = None) -
     return open(path, mode, encoding=encoding, opener=_opener)
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """The content of a file. Raises as `open_file`."""
+def read_bytes(path: str | Path, most: int = MOST_BYTES) -> bytes:
+    """The content of a file. Raises as `open_file`, and `LargeFileError` (an `OSError`)."""
     with open_file(path) as file:
+        _refuse_large(file, path, most)
         return bytes(file.read())
 
 
-def read_text(path: str | Path, encoding: str = "utf-8") -> str:
-    """The text of a file, its line ends as `\\n`. Raises as `open_file`, and `ValueError`."""
+def read_text(path: str | Path, encoding: str = "utf-8", most: int = MOST_BYTES) -> str:
+    """The text of a file, its line ends as `\\n`. Raises as `read_bytes`, and `ValueError`."""
     with open_file(path, "r", encoding) as file:
+        _refuse_large(file, path, most)
         return str(file.read())
 
 
@@ -57,27 +61,27 @@ def load_json(content: str | bytes, **options: Any) -> Any:
 
 
 def replace(source: Path, target: Path) -> None:
-    """Rename a file to a place where there is a regular file or nothing. Raises `OSError`."""
+    """Rename a file; an existing regular file at `target` is replaced. Raises `OSError`."""
     refuse_special(source)
     refuse_special(target)
     source.replace(target)
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy the content of a file to a place where there is a regular file or nothing."""
+    """Copy the content of a file; an existing regular file at `target` is overwritten."""
     with open_file(source) as old, open_file(target, "wb") as new:
         while block := old.read(_BLOCK):
             new.write(block)
 
 
 def refuse_special(path: Path) -> None:
-    """Raise `SpecialFileError` where there is something other than a regular file.
+    """Raise `SpecialFileError` if something other than a regular file is at the path.
 
-    A link counts as what it leads to; one that leads nowhere is refused too.
+    Symbolic links are followed; a dangling link is refused too.
     """
     try:
         mode = path.stat().st_mode
-    except OSError:  # there is nothing, or nothing that could be opened
+    except OSError:  # nothing is there, or nothing that could be opened
         if os.path.islink(path):  # noqa: PTH114  never raises
             raise SpecialFileError(path, "a symbolic link that leads nowhere") from None
         return
@@ -94,16 +98,22 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _refuse_large(file: IO[Any], path: str | Path, most: int) -> None:
+    size = os.fstat(file.fileno()).st_size
+    if size > most:
+        raise LargeFileError(Path(path), size, most)
+
+
 def _opener(path: str, flags: int) -> int:
-    """Open without waiting for the other end of a pipe, and look at what was opened."""
+    """Open without waiting for the other end of a pipe, then check what was opened."""
     refuse_special(Path(path))
     handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
     mode = os.fstat(handle).st_mode
-    if not stat.S_ISREG(mode):  # it was put there between the two calls
+    if not stat.S_ISREG(mode):  # put there between the two calls
         os.close(handle)
         raise SpecialFileError(Path(path), _kind(mode))
     return handle
 
 
 def _kind(mode: int) -> str:
-    return next((name for name, is_it in _KINDS.items() if is_it(mode)), "no regular file")
+    return next((name for name, matches in _KINDS.items() if matches(mode)), "no regular file")

@@ -10,8 +10,8 @@ from secondary_sinks.cli.output import say
 from secondary_sinks.cli.show import Bars, show_found, show_inputs
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.models import load_model
-from secondary_sinks.models.load import parse_device, parse_dtype
-from secondary_sinks.models.original.hub import provenance
+from secondary_sinks.models.devices import parse_device, parse_dtype
+from secondary_sinks.models.identity import provenance_of
 from secondary_sinks.models.original.sources import resolve
 from secondary_sinks.models.proof.prove import check_skip
 from secondary_sinks.report import write_report
@@ -124,7 +124,7 @@ def _fill(folder: RunFolder, request: Request, texts: Sequence[Text], bars: Bars
     if there is not None:
         return _ask_more(folder, request, record, model, fed, there, bars)
     record["model"]["skipped_checks"] = sorted(set(request.skip))
-    record["model"]["source"] = provenance(resolve(request.model, request.revision))
+    record["model"]["source"] = provenance_of(model)
     refuse_other(folder, record, force=request.force)
     show_inputs(bars, record)
     results = analyse(model, fed, edit=request.edit, thresholds=limits, tick=bars.advance)

@@ -15,7 +15,8 @@ from transformer_lens.utilities import get_device_for_block_index
 
 from secondary_sinks.errors import ModelError, UnsupportedModelError
 from secondary_sinks.layerwise.cached_generation import keep_generation_config
-from secondary_sinks.models import configs, memory
+from secondary_sinks.models import configs
+from secondary_sinks.models.model_size import require_memory_for_positions
 from secondary_sinks.models.original.tokenizer_class import attach_tokenizer
 
 SUPPORTED_ROPES = {"default", "linear", "llama3", "yarn", "longrope"}
@@ -120,7 +121,7 @@ def _install_ropes(hooked: Any, hf_model: Any, n_ctx: int) -> None:
     """Give every layer Hugging Face's own cosines and sines, one shared table per device."""
     if hooked.cfg.positional_embedding_type != "rotary":
         return
-    memory.require_positions(n_ctx, hooked.cfg.rotary_dim)
+    require_memory_for_positions(n_ctx, hooked.cfg.rotary_dim)
     tables: dict[tuple[str, torch.device], tuple[Tensor, Tensor]] = {}
     for block in hooked.blocks:
         kind, device = block.attn.attn_type, block.attn.rotary_cos.device

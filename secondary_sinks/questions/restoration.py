@@ -22,8 +22,7 @@ from secondary_sinks.questions.matched_pairs import (
     with_progress,
 )
 from secondary_sinks.questions.necessity import EDITS
-from secondary_sinks.statistics.intervals import Interval
-from secondary_sinks.statistics.signflips import LEAST, sign_flip_interval
+from secondary_sinks.statistics import Interval, min_texts, sign_flip_interval
 from secondary_sinks.types import Sink, SinkTable, Trace, Verdict
 
 CLAIM = "the primary weakens because of secondary sinks: it gets back what it lost without them"
@@ -166,6 +165,7 @@ def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int]) -> Verdict:
     words: dict[str, Any] = {
         "statistic": "what later queries pay to the primary more when the first secondary sink of "
         "a text is removed, from its creation layer on, less the same for its control",
+        "unit": "attention",
         "controls": "same edit at token twins, or at ordinary tokens nearby"
         + format_exclusions(left_out),
     }
@@ -181,8 +181,10 @@ def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int]) -> Verdict:
         n=n_texts,
         n_texts=n_texts,
     )
-    if n_texts < LEAST:
-        why = f"{n_texts} text(s) have a sink that can be removed; at least {LEAST} are needed"
+    if n_texts < min_texts():
+        why = (
+            f"{n_texts} text(s) have a sink that can be removed; at least {min_texts()} are needed"
+        )
         return verdict_of(CLAIM, "inconclusive", why, interval, **words)
     outcome, agreement = combine_outcomes({str(one["edit"]): _outcome(one) for one in rows})
     why = (

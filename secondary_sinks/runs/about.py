@@ -11,7 +11,7 @@ from secondary_sinks.runs.folder import RunFolder
 from secondary_sinks.runs.hashes import DECIDING, hash_tokens, versions_of_code
 from secondary_sinks.runs.schema import TEXT, whole_record
 from secondary_sinks.texts import Text, TokenizedText, tokenize
-from secondary_sinks.texts.again import SAME, tokenize_again
+from secondary_sinks.texts.retokenize import SAME_TEXT_FIELDS, retokenize
 
 WEIGHTS, TEXTS, CODE = "weights", "texts as fed", "code"
 NAMED = {"weights_sha256": "weights", "config_sha256": "settings of the model", "class": "class"}
@@ -29,8 +29,13 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         for name in OPTIONS
         if old.get(name) != new.get(name)
     )
-    return [*in_weights(old["model"], new["model"]), *in_texts(old["texts"], new["texts"]),
-            *in_code(old, new), *options]  # fmt: skip
+    return [*input_differences(old, new), *options]
+
+
+def input_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """In words, with both values: differences of weights, texts and code of two records."""
+    weights, texts = in_weights(old["model"], new["model"]), in_texts(old["texts"], new["texts"])
+    return [*weights, *texts, *in_code(old, new)]
 
 
 def in_words(found: Sequence[str]) -> str:
@@ -96,14 +101,14 @@ def feed_again(
         told = before.get(fed.text_id)
         if told is not None and _is_fed_otherwise(fed, told):
             stored = told | {"token_ids": folder.token_ids(told)}
-            now[place], _ = tokenize_again(texts[place], tokenizer, feed, stored)
+            now[place], _ = retokenize(texts[place], tokenizer, feed, stored)
             say(fed_first(fed.text_id))
     return now
 
 
 def _is_fed_otherwise(fed: TokenizedText, told: Mapping[str, Any]) -> bool:
     """Whether the same text, through the same tokenizer and template, gives other ids."""
-    same = all(told.get(name) == getattr(fed, name) for name in SAME)
+    same = all(told.get(name) == getattr(fed, name) for name in SAME_TEXT_FIELDS)
     other = told.get("tokens_sha256") != hash_tokens(fed.tokens.tolist())
     return same and other and bool(fed.text_sha256)
 

@@ -8,6 +8,7 @@ from secondary_sinks import questions
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.models import HookedModel
 from secondary_sinks.questions import Answer
+from secondary_sinks.questions.table import BY_NAME
 from secondary_sinks.runs.pipeline import Results, Tick
 
 Say = Callable[[str], None]
@@ -42,7 +43,7 @@ def ask(
     answers, n_claims = [], questions.n_claims_of(family or asked, sinks)
     for name in asked:
         more = {"forming": forming, "progress": _part(tick, name), "n_claims": n_claims}
-        answers.append(getattr(questions, name)(model, traces, sinks, **more))
+        answers.append(BY_NAME[name].ask(model, traces, sinks, **more))
         laps[name], start = round(time.perf_counter() - start, 3), time.perf_counter()
     return tuple(answers), laps
 

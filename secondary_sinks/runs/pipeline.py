@@ -18,9 +18,16 @@ from secondary_sinks.questions import Answer, by_way, layer_effects, layer_verdi
 from secondary_sinks.runs.answers import write_answers
 from secondary_sinks.runs.folder import RunFolder
 from secondary_sinks.texts import TokenizedText
-from secondary_sinks.texts.several import refuse_same_ids
-from secondary_sinks.types import Edit, Effects, SinkTable, Thresholds, Trace
-from secondary_sinks.types.lists import refuse_twice, split_words
+from secondary_sinks.texts.many_files import refuse_same_ids
+from secondary_sinks.types import (
+    Edit,
+    Effects,
+    SinkTable,
+    Thresholds,
+    Trace,
+    refuse_twice,
+    split_words,
+)
 
 Tick = Callable[[str, str, int, int], None]
 """Called with (stage, text_id, tokens of texts done, tokens of all texts)."""

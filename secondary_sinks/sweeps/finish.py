@@ -91,7 +91,7 @@ class Finish:
             except RunFolderError as error:
                 if not (folder.path / WORK).is_dir():
                     raise
-                self.complaints.append(str(error).partition(";")[0])
+                self.complaints.append(error.problem)
 
     def refuse(self, *, force: bool) -> None:
         """Raise `RunFolderError` where the folder holds what this sweep must not replace."""
@@ -127,10 +127,11 @@ class Finish:
                 continue
             known = {text["text_id"] for text in one["texts"]}
             fed = [text for text in inputs.texts_of(now) if text["text_id"] in known]
-            found = [*about.in_weights(one["model"], now.model), *about.in_texts(one["texts"], fed)]
+            weights = list(about.in_weights(one["model"], now.model))
+            found = [*weights, *about.in_texts(one["texts"], fed)]
             if found:
                 what = f"weights or settings of model {plan.spec.name!r}: "
-                what = what if found[0].startswith(about.WEIGHTS) else ""
+                what = what if weights else ""
                 raise self._other(what + about.in_words(found))
 
     def _other(self, what: str) -> RunFolderError:

@@ -113,7 +113,7 @@ def _question(folder: Path, manifest: Manifest) -> tuple[str, list[str]]:
     except RunFolderError as error:
         if not (folder / WORK).is_dir():
             raise
-        return "", [str(error).partition(";")[0]]
+        return "", [error.problem]
     missing = sum(plan.n_missing for plan in stored.plans(manifest))
     lost = missing and RunFolder(folder).has_record() and not _skipped(folder)
     what = f"{missing} units of the tables are not in the manifest"
@@ -134,7 +134,7 @@ def _tables(folder: Path) -> tuple[int, list[str]]:
     try:
         tables = run.record().get("sweep", {}).get("tables", {})  # a run has none
     except RunFolderError as error:
-        return 1, [str(error).partition(";")[0]]
+        return 1, [error.problem]
     wrong = []
     for name, sha256 in tables.items():
         path = folder / f"{name}.parquet"

@@ -27,7 +27,7 @@ def work(tmp_path, monkeypatch):
         monkeypatch.setattr(f"secondary_sinks.{module}", lambda *_, **__: PLANTED.model)
     for module in ("cli.work.resolve", "sweeps.config.resolve"):
         monkeypatch.setattr(f"secondary_sinks.{module}", lambda *_: None)
-    monkeypatch.setattr("secondary_sinks.cli.work.provenance", lambda *_: {"kind": "object"})
+    monkeypatch.setattr("secondary_sinks.cli.work.provenance_of", lambda *_: {"kind": "object"})
     write(WORDS)
     return tmp_path
 

@@ -17,7 +17,7 @@ from secondary_sinks.models.original.checkpoint import read_json
 FILE = "generation_config.json"
 
 
-def instead_of_broken(folder: Path) -> dict[str, Any]:
+def stand_in_if_broken(folder: Path) -> dict[str, Any]:
     """Options of `from_pretrained`: a stand-in for a broken file that says what is wrong with it.
 
     None where the file is whole, or there is none. A `SinkWarning` says what is wrong.

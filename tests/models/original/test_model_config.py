@@ -7,9 +7,9 @@ import pytest
 import transformers as hf
 
 from secondary_sinks.errors import DamagedModelError, SinkWarning, UnsupportedModelError
-from secondary_sinks.models import memory
+from secondary_sinks.models import model_size
 from secondary_sinks.models.original import config as declared
-from secondary_sinks.models.original.config import ask_for_dense, is_native, read_config
+from secondary_sinks.models.original.config import is_native, read_config, request_dense_weights
 from secondary_sinks.testing.families import SMALL, configs
 
 
@@ -56,7 +56,7 @@ def test_sizes_that_together_no_model_has_are_named():
     sizes = {"hidden_size": 1 << 17, "intermediate_size": 1 << 20, "vocab_size": 1 << 24}
     config = hf.LlamaConfig(**SMALL | sizes | {"num_hidden_layers": 24, "head_dim": 64})
     with pytest.raises(DamagedModelError, match=r"as no model has \(hidden_size 131072, interm"):
-        memory.parameters_of(config)
+        model_size.count_parameters(config)
 
 
 OTHERS = {
@@ -69,7 +69,7 @@ OTHERS = {
     ),
     "half of one": (hf.BartConfig(), ["BartForCausalLM"], "an encoder-decoder"),
     "vision": (hf.ViTConfig(), ["ViTForImageClassification"], "a classifier of images"),
-    "vision without a word": (hf.ViTConfig(), [], r"something else \(ViTConfig\)"),
+    "vision without a word": (hf.ViTConfig(), [], r"another kind of model \(ViTConfig\)"),
     "images and text": (
         *(hf.Gemma3Config(), ["Gemma3ForConditionalGeneration"]),
         "a model of images and text",
@@ -183,7 +183,7 @@ def test_a_config_file_too_large_to_be_one_is_not_read(tmp_path):
 def test_a_config_of_which_no_model_can_be_built_is_said(fields, tmp_path):
     declare(tmp_path, saved(hf.GPT2Config(n_embd=33, n_head=4, n_layer=1)) | fields)
     with pytest.raises(DamagedModelError, match=r"config.*(33|is 0)"):
-        memory.parameters_of(read_config(tmp_path, "m"))
+        model_size.count_parameters(read_config(tmp_path, "m"))
 
 
 def test_a_type_that_transformers_does_not_know_is_said(tmp_path):
@@ -197,14 +197,14 @@ def test_a_quantisation_without_an_exact_dense_form_is_refused(method, tmp_path)
     content = saved(hf.LlamaConfig(**SMALL)) | {"quantization_config": {"quant_method": method}}
     config = read_config(declare(tmp_path, content), "m")
     with pytest.raises(UnsupportedModelError, match=rf"quantised \({method}\).*dequantise"):
-        ask_for_dense(config, "m")
+        request_dense_weights(config, "m")
 
 
 def test_bits_without_a_method_are_bitsandbytes(tmp_path):
     content = saved(hf.LlamaConfig(**SMALL)) | {"quantization_config": {"load_in_4bit": True}}
     config = read_config(declare(tmp_path, content), "m")
     with pytest.raises(UnsupportedModelError, match=r"quantised \(bitsandbytes\)"):
-        ask_for_dense(config, "m")
+        request_dense_weights(config, "m")
 
 
 @pytest.mark.parametrize("method", ["mxfp4", "fp8"])
@@ -213,9 +213,9 @@ def test_a_quantisation_that_can_be_made_dense_is_announced(method, tmp_path):
     content = saved(hf.LlamaConfig(**SMALL)) | {"quantization_config": kept}
     config = read_config(declare(tmp_path, content), "m")
     with pytest.warns(SinkWarning, match=rf"quantised \({method}\).*dense model"):
-        assert ask_for_dense(config, "m")
+        assert request_dense_weights(config, "m")
     assert config.quantization_config == kept | {"dequantize": True}
 
 
 def test_dense_weights_are_announced_to_nobody():
-    assert not ask_for_dense(hf.LlamaConfig(**SMALL), "m")
+    assert not request_dense_weights(hf.LlamaConfig(**SMALL), "m")
