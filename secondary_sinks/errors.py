@@ -152,14 +152,10 @@ class LargeFileError(SinkError, OSError):
 
     def __init__(self, path: Path, size: int, most: int) -> None:
         """`size` is what it has, `most` what is read, both in bytes."""
-        super().__init__(errno.EFBIG, f"it has {size:,} bytes, expected at most {most:,}")
+        OSError.__init__(self, errno.EFBIG, f"it has {size:,} bytes, expected at most {most:,}")
         self.path = path
-
-    def __str__(self) -> str:
-        """The message, with the path."""
-        return (
-            f"{str(self.path)!r} cannot be read: {self.strerror}; it is not the file it should be"
-        )
+        self.problem = f"{str(path)!r} has {size:,} bytes; expected at most {most:,}"
+        self.remedy = "remove it, or give another path"
 
 
 class SinkWarning(UserWarning):
