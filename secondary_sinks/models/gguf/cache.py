@@ -31,7 +31,7 @@ CACHE_VARIABLE = "SECONDARY_SINKS_CACHE"
 SEAL = "converted.json"
 WEIGHTS = "model.safetensors"
 PART = ".part-"
-FORMAT = 3  # raise it when the conversion changes
+FORMAT = 4  # raise it when the conversion changes
 LONGEST = 40
 
 
@@ -132,9 +132,7 @@ def _convert(gguf: Path, folder: Path, damaged: str) -> None:
         model, tokenizer, rules = _read_gguf(gguf)
         model.save_pretrained(building, max_shard_size="1000GB")
         tokenizer.save_pretrained(building)
-        if rules is not None:
-            found = load_tokenizer(building, trusted=False)
-            gguf_tokenizer.refuse_other_ids(found, rules, gguf)
+        _refuse_other_ids(building, rules, gguf)
         files = {path.name: sha256(path) for path in sorted(building.iterdir())}
         seal = {"files": files, "source": gguf.name, "format": FORMAT}
         (building / SEAL).write_text(json.dumps(seal), encoding="utf-8")
@@ -144,7 +142,13 @@ def _convert(gguf: Path, folder: Path, damaged: str) -> None:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _read_gguf(gguf: Path) -> tuple[Any, Any, gguf_tokenizer.Rules | None]:
+def _refuse_other_ids(folder: Path, rules: gguf_tokenizer.Rules, gguf: Path) -> None:
+    """Read the tokenizer back as it will be read, and compare it with its rules."""
+    saved = load_tokenizer(folder, trusted=False)
+    gguf_tokenizer.refuse_other_ids(saved, rules, gguf)
+
+
+def _read_gguf(gguf: Path) -> tuple[Any, Any, gguf_tokenizer.Rules]:
     """The dense model, the tokenizer, its rules; refused when they are not what the file says."""
     header = gguf_file.read_header(gguf)
     gguf_file.refuse_split(header, gguf)
@@ -162,9 +166,7 @@ def _read_gguf(gguf: Path) -> tuple[Any, Any, gguf_tokenizer.Rules | None]:
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.hf_quantizer, model.is_quantized = None, False
-    if rules is not None:
-        tokenizer = gguf_tokenizer.follow(tokenizer, rules)
-    return model, tokenizer, rules
+    return model, gguf_tokenizer.follow(tokenizer, rules), rules
 
 
 def _from_transformers(gguf: Path) -> tuple[Any, Any, dict[str, Any]]:
