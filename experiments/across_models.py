@@ -49,7 +49,9 @@ def read_claims(folders: Sequence[Path]) -> pd.DataFrame:
         path = folder / CLAIMS
         try:
             with files.open_file(path) as file:
-                table = pd.read_csv(file, dtype=str, keep_default_na=False).map(unescape)
+                rows = pd.read_csv(file, dtype=str, keep_default_na=False, header=None)
+            table = rows[1:].set_axis(list(rows.iloc[0].map(unescape)), axis=1).map(unescape)
+            refuse_twice(f"the header of {str(path)!r}", [*table.columns], RunFolderError)
             answers = table.loc[table["role"] == "answer", ["experiment", "model", "outcome"]]
             _check(answers)
         except SpecialFileError:

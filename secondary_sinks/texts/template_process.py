@@ -28,7 +28,7 @@ START_SECONDS = 180.0
 """That the process may take to start."""
 LENGTH = 1_000_000
 """Characters that a template may write beyond four times those it is given."""
-_RESERVED = set(inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters)
+_RESERVED = {"messages", *inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters}
 
 
 def render_template(

@@ -123,6 +123,11 @@ CASES = {
     "dry run of layers beyond": (ablate("--layers", "0-9", "--dry-run"), "layer 2 is out of range"),
     "texts a pipe": (["ablate", "tiny", "--texts", "pipe.jsonl", "--out", "{out}"], "'pipe.jsonl'"),
     "out a finished run": (["ablate", "tiny", "--texts", "ok.jsonl", "--out", "run"], "'run'"),
+    "a CPU that there is not": (["detect", "tiny", *OK, "--device", "cpu:7"], "device 'cpu:7'"),
+    "messages as an option": (
+        ["detect", "tiny", *OK, "--feed", "chat:messages=1"],
+        "it has no option 'messages'",
+    ),
     # the same twice, in every list
     "question twice": (["run", "tiny", *OK, "--ask", "harm,harm"], "--ask has 'harm' twice"),
     "question and nothing": (["run", "tiny", *OK, "--ask", "harm,"], "has an empty item"),
@@ -208,6 +213,14 @@ CASES = {
     "compare a file": (["compare", "a-file", "--out", "{out}"], "'a-file'"),
     "compare in a folder's place": (["compare", "run", "--out", "full"], "'full' is there"),
     "compare in a file's place": (["compare", "run", "--out", "a-file"], "'a-file' is there"),
+    "compare over a record": (
+        ["compare", "run", "--out", "run/run.json", "--force"],
+        "'run/run.json' is no page; --force replaces pages only",
+    ),
+    "compare over a model": (
+        ["compare", "run", "--out", "tiny/config.json", "--force"],
+        "'tiny/config.json' is no page",
+    ),
     "compare in no place": (["compare", "run"], "--out"),
     "compare in a long name": (["compare", "run", "--out", f"{LONG}.html"], LONG),
     "levels of a run without one": (["levels", "full"], "'full'"),

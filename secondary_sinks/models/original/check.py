@@ -76,6 +76,7 @@ def check_weights(description: Description, dtype: str, device: str | None) -> M
     stored = checkpoint.check_weights(fetched.folder)
     size = description.size(dtype)
     if not description.quantised:  # else the files hold packed values, not weights
+        checkpoint.refuse_integers(fetched.folder)
         _refuse_larger_config(size, stored, description.config)
         size = size._replace(parameters=stored)
     require_memory(size, device)
