@@ -66,12 +66,12 @@ def write_comparison(folders: Sequence[RunFolder], out: Path, *, force: bool = F
 
 
 def _refuse_other_file(out: Path) -> None:
-    """Raise `RunFolderError` where there is something other than a page, which `--force` keeps."""
-    if not out.exists():
+    """Raise `RunFolderError` where there is something that is no page, which `--force` keeps."""
+    if not out.exists() or out.suffix.lower() in (".html", ".htm"):
         return
     with files.open_file(out) as file:
-        start = file.read(len(PAGE))
-    if start.lower() != PAGE:
+        start = file.read(64).lstrip().lower()
+    if not start.startswith(PAGE):
         raise RunFolderError(
             f"{str(out)!r} is no page; --force replaces pages only, so choose another --out"
         )
