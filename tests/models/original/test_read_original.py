@@ -397,7 +397,5 @@ def test_weights_that_are_whole_numbers_are_refused(kind, tmp_path):
     path = tmp_path / "model.safetensors"
     weights = {key: value.to(kind) for key, value in load_file(path).items()}
     save_file(weights, path, {"format": "pt"})
-        {key: value.to(kind) for key, value in load_file(path).items()}, path, {"format": "pt"}
-    )
     with pytest.raises(DamagedModelError, match=r"weight '.*' in .* is stored as (I32|BOOL); exp"):
         read(folder)
