@@ -1,21 +1,9 @@
-"""Which claims hold in which models?
-
-Claim of the paper (Wong et al. 2025, arXiv 2512.22213): secondary sinks, and the way in which they
-form, are common to model families.
-
-Method: the claims tables of `experiments.all` side by side, one row per claim of an experiment,
-one column per model. Nothing is computed anew; a table is read as it was written. Only supported
-and contradicted count, and only where two models or more are decided.
-
-What would refute it: a claim that is supported in one model and contradicted in another.
-
-    python -m experiments.across_models results/qwen3 results/smollm2 --out results/across
-"""
+"""Which claims hold in which models?"""
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
 import typer
@@ -31,8 +19,22 @@ from secondary_sinks.runs import OUTCOMES, unescape
 from secondary_sinks.types import refuse_twice
 
 NAME, QUESTION = "across_models", "Which claims hold in which models?"
+PAPER = (
+    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): secondary sinks, and the way in "
+    "which they form, are common to model families."
+)
+METHOD = (
+    "The claims tables of `experiments.all` side by side, one row per claim of an experiment, one "
+    "column per model, with the numbers behind each cell. Nothing is computed anew; a table is "
+    "read as it was written. Only supported and contradicted count, and only where two models or "
+    "more are decided."
+)
+REFUTATION = "A claim that is supported in one model and contradicted in another."
 CLAIM = "what holds in one model holds in the others"
 CLAIMS = "claims.csv"
+CELLS = ["experiment", "model", "outcome", "claim", "why", "statistic", "value", "low", "high"]
+CELLS += ["n_sinks", "n_texts"]
+"""What is kept of an answer: its cell of the map, and the numbers behind it."""
 CAPTIONS = {
     "figure": "Outcome of each experiment, by model.",
 }
@@ -52,7 +54,7 @@ def read_claims(folders: Sequence[Path]) -> pd.DataFrame:
                 rows = pd.read_csv(file, dtype=str, keep_default_na=False, header=None)
             table = rows[1:].set_axis(list(rows.iloc[0].map(unescape)), axis=1).map(unescape)
             refuse_twice(f"the header of {str(path)!r}", [*table.columns], RunFolderError)
-            answers = table.loc[table["role"] == "answer", ["experiment", "model", "outcome"]]
+            answers = table.loc[table["role"] == "answer"].reindex(columns=CELLS, fill_value="")
             _check(answers)
         except SpecialFileError:
             raise
@@ -99,7 +101,8 @@ def side_by_side(answers: pd.DataFrame) -> pd.DataFrame:
 
 def run(folders: Sequence[Path]) -> Finding:
     """The claims of several models: table, map and verdict. Raises `RunFolderError`."""
-    table = side_by_side(read_claims(folders))
+    answers = read_claims(folders)
+    table = side_by_side(answers)
     return Finding(
         name=NAME,
         question=QUESTION,
@@ -109,7 +112,15 @@ def run(folders: Sequence[Path]) -> Finding:
         captions=CAPTIONS,
         figure=outcome_map(table.set_index("experiment").drop(columns="agreement")),
         verdict=judge(table),
+        tables={"cells": answers},
     )
+
+
+def made_from(finding: Finding, folders: Sequence[Path]) -> dict[str, Any]:
+    """What the record says of where it comes from: models and folders."""
+    models = ", ".join(map(str, finding.frame.columns[1:-1]))
+    asked = {"model": models, "texts": "the texts of each folder"}
+    return {"asked": asked, "folders": [str(folder) for folder in folders]}
 
 
 def judge(table: pd.DataFrame) -> Verdict:
@@ -135,7 +146,7 @@ def _command(
     finding = run(folders)
     say(finding.frame.to_string(index=False))
     say(in_words(finding.verdict))
-    for line in write(finding, out, {"folders": [str(folder) for folder in folders]}):
+    for line in write(finding, out, made_from(finding, folders)):
         say(line)
 
 

@@ -10,8 +10,7 @@ import plotly.graph_objects as go
 from experiments.shared import Finding, Observed, unanswered, why_no_sinks
 from secondary_sinks import Answer, forming_mlps
 from secondary_sinks.questions import Forming
-
-LOW, HIGH = 0.1, 0.9
+from secondary_sinks.statistics import mean_and_percentiles
 
 
 @lru_cache(maxsize=1)
@@ -57,21 +56,19 @@ def found(
     )
 
 
-def spread(
+def lines_by_group(
     cells: pd.DataFrame, groups: Mapping[str, str], by: str, x: str, responses: Sequence[str]
 ) -> pd.DataFrame:
-    """Means and percentiles over tokens, as figures of lines take them.
+    """Mean and percentiles over tokens by response, group and x, for `interval_lines`.
 
-    `groups` maps values of the column `by` to their names; one row per response, group and x.
+    `groups` maps values of the column `by` to their names.
     """
     rows = [
         {
             "panel": response,
             "group": name,
             "x": at,
-            "value": part[response].mean(),
-            "low": part[response].quantile(LOW),
-            "high": part[response].quantile(HIGH),
+            **mean_and_percentiles(part[response].to_numpy()),
         }
         for response in responses
         for value, name in groups.items()

@@ -41,7 +41,7 @@ def members_of(observed: Observed, layer: int | None) -> Members:
     """
     if layer is not None and not 0 <= layer < observed.n_layers:
         raise AttributionError(
-            f"layer {layer} is out of range; expected 0 to {observed.n_layers - 1}"
+            f"layer {layer} is out of range", f"expected 0 to {observed.n_layers - 1}"
         )
     pairs = observed.pairs()
     created = Counter(case.sink.l_start for _, case in pairs)

@@ -22,13 +22,15 @@ METHOD = (
     "At each secondary sink, at its control (a token twin, else the nearest ordinary token) and "
     "at an ordinary token of similar position and norm, switch off the MLP of one layer at that "
     "token alone: by nothing (zero), by its mean over ordinary tokens, by its output at random "
-    "ones. Compare the attention that the token draws, and its lifetime, before and after. "
-    "Intervals by text, corrected for the number of layers. A second verdict takes the MLPs that "
-    "form each sink together, against as many other MLPs."
+    "ones. Compare its lifetime and the attention that it draws, before and after. Statistic of a "
+    "layer: the share of sinks that end; their lost attention must exceed that of controls, too. "
+    "Intervals by text, corrected for the number of layers that could end a sink, which are those "
+    "up to the last creation layer: later ones are drawn and not judged. A second verdict takes "
+    "the MLPs that form each sink together, against as many other MLPs."
 )
 REFUTATION = (
-    "No single layer's MLP takes half of the sinks' attention away, or it takes as much from "
-    "controls; or the three ways to ablate disagree."
+    "Without any single layer's MLP half of the sinks or more live on, or controls lose as much "
+    "attention as sinks do. Where the three ways to ablate disagree, nothing is claimed."
 )
 CLAIM = "the MLP of one layer forms most secondary sinks"
 EDITS = ("zero", "mean", "resample")
@@ -38,9 +40,9 @@ PANELS = {
 }
 CAPTIONS = {
     "figure": (
-        "One MLP switched off, in three ways: means over texts, bands intervals corrected for the "
-        "number of layers. Mass lost is a share of their own, less that of controls: more than 1 "
-        "where controls gain."
+        "One MLP switched off, in three ways, with intervals over texts (bands). Above, what a "
+        "layer is judged by: the share of sinks that end, mean over texts. Below: mass lost by "
+        "sinks less that lost by controls, median over texts; a needed layer takes more from sinks."
     ),
 }
 

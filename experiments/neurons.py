@@ -6,7 +6,7 @@ from typing import Annotated
 import plotly.graph_objects as go
 import typer
 
-from experiments.answers import found, spread
+from experiments.answers import found, lines_by_group
 from experiments.command import main_of
 from experiments.shared import Finding, Observed
 from secondary_sinks import Answer, sparsity
@@ -34,7 +34,7 @@ TITLES = {"without": "without them", "only": "with them alone"}
 CAPTIONS = {
     "figure": (
         "Share of its lifetime that a sink keeps when so many neurons are zeroed: means over "
-        "sinks, bands the 10th to 90th percentile."
+        "sinks, bands the 10th to 90th percentile. Sinks that end are counted in the verdict."
     ),
     "only": "The same where these neurons are all that is left of the forming MLPs.",
 }
@@ -62,7 +62,7 @@ def _figures(answer: Answer) -> Mapping[str, go.Figure]:
     cells = cells[cells["k"].isin(n_sinks.index[n_sinks == n_sinks.max()])]
     figures = {}
     for name, test in (("figure", "without"), ("only", "only")):
-        frame = spread(cells[cells["test"] == test], GROUPS, "neurons", "k", ["kept"])
+        frame = lines_by_group(cells[cells["test"] == test], GROUPS, "neurons", "k", ["kept"])
         panels = {"kept": (f"lifetime kept {TITLES[test]}", "linear")}
         figures[name] = interval_lines(frame, panels, "neurons", x_scale="log")
     return figures

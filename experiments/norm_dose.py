@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import plotly.graph_objects as go
 
-from experiments.answers import found, spread
+from experiments.answers import found, lines_by_group
 from experiments.command import main_of
 from experiments.shared import Finding, Observed
 from secondary_sinks import Answer
@@ -45,7 +45,7 @@ def run(observed: Observed) -> Finding:
 
 def _figures(answer: Answer) -> Mapping[str, go.Figure]:
     doses = answer.cells[answer.cells["test"] == "dose"]
-    frame = spread(doses, GROUPS, "role", "factor", list(PANELS))
+    frame = lines_by_group(doses, GROUPS, "role", "factor", list(PANELS))
     title = "factor on what the forming MLPs write"
     return {"figure": interval_lines(frame, PANELS, title, x_scale="log")}
 

@@ -7,9 +7,6 @@ change our mind: constants of the module. Every number: the verdict.json of the 
 copied to data/NAME, with its tables where they are small; each number is followed by its file.
 """
 
-import json
-import math
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,13 +15,14 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
+from experiments.copied import ACROSS, PAGES, copy_results
 from experiments.recorded import read_record
-from experiments.table import BY_NAME
+from experiments.table import BY_NAME, Experiment
 from experiments.written import RECORD
 from secondary_sinks import files
 from secondary_sinks.cli import run_app, say
-from secondary_sinks.errors import RunFolderError, SinkError
-from secondary_sinks.runs import RunFolder
+from secondary_sinks.errors import SinkError
+from secondary_sinks.runs import RunFolder, unescape
 
 HOLDS = {
     "supported": "The claim as tested (below) holds for this model.",
@@ -32,49 +30,14 @@ HOLDS = {
     "inconclusive": "These texts and this model **leave the claim open**.",
     "failed": "The experiment **failed**, so nothing is claimed.",
 }
-LARGEST_TABLE, LARGEST_PICTURE = 60_000, 500_000
 SECTIONS = ("What the paper says", "What we did", "What would change our mind")
-
-
-def copy_results(results: Path, out: Path) -> list[str]:
-    """Copy verdicts, small tables and pictures of finished experiments to `out`/data.
-
-    Gives the pictures that are too large, which no page can show. Raises `RunFolderError` where
-    `results` holds none.
-    """
-    found = [name for name in BY_NAME if (results / name / RECORD).is_file()]
-    if not found:
-        raise RunFolderError(
-            f"{str(results)!r} holds no results; make some with python -m experiments.all"
-        )
-    for name in BY_NAME:  # nothing else in the folder is ours
-        shutil.rmtree(out / "data" / name, ignore_errors=True)
-    large = []
-    for name in found:
-        target = out / "data" / name
-        target.mkdir(parents=True)
-        for path in sorted((results / name).iterdir()):
-            limit = {".json": math.inf, ".csv": LARGEST_TABLE, ".png": LARGEST_PICTURE}
-            if path.stat().st_size <= limit.get(path.suffix, -1):
-                files.copy(path, target / path.name)
-            elif path.suffix == ".png":
-                large.append(str(path))
-        _without_texts(target / RECORD)
-    return large
-
-
-def _without_texts(path: Path) -> None:
-    """Leave the words of the texts out of a record; their names and tokens' digests stay."""
-    record = read_record(path)
-    for text in record.get("provenance", {}).get("texts", []):
-        text.pop("fed", None)
-    content = json.dumps(record, indent=2, ensure_ascii=False)
-    RunFolder(path.parent).write_text(path.name, content + "\n")
+SAYS = BY_NAME | {ACROSS: Experiment(name=ACROSS, claim="what holds in one model holds in others")}
+"""By name: the experiments, and the page across models."""
 
 
 def write_pages(out: Path) -> list[Path]:
     """Write the index and a page for every experiment in `out`/data."""
-    names = [name for name in BY_NAME if (out / "data" / name / RECORD).is_file()]
+    names = [name for name in PAGES if (out / "data" / name / RECORD).is_file()]
     pages = {name: page_of(name, out / "data" / name) for name in names}
     pages["index"] = index_of(names, out / "data")
     for name, page in pages.items():
@@ -84,7 +47,7 @@ def write_pages(out: Path) -> list[Path]:
 
 def page_of(name: str, folder: Path) -> str:
     """The page of one experiment, from its module and its folder."""
-    question, paper, method, refutation = BY_NAME[name].said().values()
+    question, paper, method, refutation = SAYS[name].said().values()
     record = read_record(folder / RECORD)
     source = f"data/{name}/{RECORD}"
     parts = [
@@ -96,9 +59,13 @@ def page_of(name: str, folder: Path) -> str:
     parts.append("## What we found\n\n" + _found(record, source))
     captions = record.get("captions", {})
     parts += [_picture(path, name, captions) for path in sorted(folder.glob("*.png"))]
-    tables = [f"[{path.name}](data/{name}/{path.name})" for path in sorted(folder.glob("*.csv"))]
+    parts += _every_cell(folder) if name == ACROSS else []
+    tables = [f"[{path.name}](data/{name}/{path.name})" for path in sorted(folder.glob("*.csv*"))]
     if tables:
         parts.append(f"Tables: {', '.join(tables)}.")
+    if record.get("not_copied"):
+        words = ", ".join(record["not_copied"])
+        parts.append(f"Too large for these pages: {words}. The command below makes them.")
     parts += [_section(SECTIONS[2], refutation), _made(record, name)]
     return "\n\n".join(parts) + "\n"
 
@@ -118,7 +85,7 @@ def index_of(names: Sequence[str], data: Path) -> str:
         if "failed" not in record:
             verdict = record["verdict"]
             outcome, numbers = verdict["outcome"], numbers_of(verdict) or _escape(verdict["why"])
-        question = BY_NAME[name].said()["QUESTION"]
+        question = SAYS[name].said()["QUESTION"]
         lines[-1] += f"\n| [{question}]({name}.md) | {outcome} | {numbers} |"
     lines.append(
         "The verdict on a page answers its question; further ones stand beside it. Every number is "
@@ -165,6 +132,26 @@ def _found(record: Mapping[str, Any], source: str) -> str:
     )
 
 
+def _every_cell(folder: Path) -> list[str]:
+    """What the map across models shows, cell by cell, with the numbers behind each outcome."""
+    with files.open_file(folder / "cells.csv") as file:
+        cells = pd.read_csv(file, keep_default_na=False, dtype=str).map(unescape)
+    rows = ["| experiment | model | outcome | in numbers |\n|---|---|---|---|"]
+    for row in cells.to_dict("records"):
+        words = map(_escape, (row["experiment"], row["model"], row["outcome"]))
+        rows.append(f"| {' | '.join(words)} | {_numbers_as_written(row)} |")
+    return ["\n".join(rows)]
+
+
+def _numbers_as_written(row: Mapping[Any, str]) -> str:
+    """The same of a row of a table of claims, where numbers are texts and missing ones empty."""
+    if not row["value"]:
+        return _escape(row["why"])
+    interval = f" [{float(row['low']):.3g}, {float(row['high']):.3g}]" if row["low"] else ""
+    sample = f"{row['n_sinks']} sinks, {row['n_texts']} texts"
+    return f"{_escape(row['statistic'])}: {float(row['value']):.3g}{interval}; {sample}"
+
+
 def _picture(path: Path, name: str, captions: Mapping[str, str]) -> str:
     """A picture, and what it shows below it."""
     words = _escape(captions.get(path.stem, ""))
@@ -181,7 +168,8 @@ def _made(record: Mapping[str, Any], name: str) -> str:
 
 
 def _over(records: Sequence[Mapping[str, Any]]) -> str:
-    asked = [record["provenance"]["asked"] for record in records if "provenance" in record]
+    made = [record.get("provenance", {}) for record in records]
+    asked = [one["asked"] for one in made if "asked" in one]
     models = ", ".join(dict.fromkeys(one["model"] for one in asked)) or "unknown"
     return (
         f"Model: {models}. A small model is where a claim about large ones may fail; where it "
@@ -234,7 +222,7 @@ def _command(
 ) -> None:
     """Write the results of experiments.all as pages."""
     for large in copy_results(results, out):
-        say(f"{large}: larger than {LARGEST_PICTURE:,} bytes, left out")
+        say(f"{large}: too large for the pages, left out and named on its page")
     for path in write_pages(out):
         say(path)
 

@@ -57,10 +57,10 @@ COLUMNS = {
 }
 CAPTIONS = {
     "figure": (
-        "The primary, by layers after a secondary sink arises (dotted). On top, what is judged: "
-        "the attention paid to it by queries after and before the first secondary sink of a text, "
-        "and at the same places of a text without one. Below: means over sinks. Bands are 95 % "
-        "intervals over texts."
+        "The primary, by layers after a secondary sink arises (dotted). On top, what the judged "
+        "difference is made of: the attention paid to it by queries after and before the first "
+        "secondary sink of a text, and at the same places of a text without one. Below: means over "
+        "sinks. Bands are 95 % intervals over texts."
     ),
     "restored": (
         "Who gets more of the attention of a removed secondary sink than in proportion, by how it "

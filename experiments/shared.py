@@ -246,6 +246,7 @@ def judged(
         "unit": unit,
         "controls": controls + format_exclusions(left_out or {}),
         "n_claims": n_claims,
+        "line": line,
     }
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims, controlled=controlled)
     outcome = "inconclusive" if missing else outcome_of(interval, line)

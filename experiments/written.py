@@ -17,9 +17,15 @@ import plotly.graph_objects as go
 
 from experiments.shared import Finding
 from secondary_sinks import Verdict, files
+from secondary_sinks.plots import verdict_dots
 from secondary_sinks.runs import RunFolder, escape_text
 
 RECORD = "verdict.json"
+JUDGED = "judged"
+CAPTION = (
+    "What was judged: the number of each verdict with its interval, and (upright tick) the line "
+    "that it was held against."
+)
 PICTURE = {"width": 900, "scale": 1.5}
 STYLE = "body{font-family:system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
 
@@ -39,7 +45,8 @@ def write(finding: Finding, out: str | Path, provenance: Mapping[str, Any]) -> l
         place.write_table(name, table)
         place.write_text(f"{name}.csv", escape_text(table).to_csv(index=False))
     notes = []
-    for name, figure in {"figure": finding.figure, **finding.figures}.items():
+    figures = {"figure": finding.figure, **finding.figures, **judged_figure(finding)}
+    for name, figure in figures.items():
         place.write_text(f"{name}.html", _page(finding, name, figure))
         notes.append(_draw(figure, folder / f"{name}.png"))
     record = {
@@ -48,12 +55,18 @@ def write(finding: Finding, out: str | Path, provenance: Mapping[str, Any]) -> l
         "verdict": asdict(finding.verdict),
         "further": [asdict(verdict) for verdict in finding.further],
         "columns": dict(finding.columns),
-        "captions": dict(finding.captions),
+        "captions": {**finding.captions, JUDGED: CAPTION},
         "provenance": dict(provenance),
     }
     content = json.dumps(without_nan(record), indent=2, ensure_ascii=False, allow_nan=False)
     place.write_text(RECORD, content + "\n")
     return [f"{finding.name}: {folder}", *dict.fromkeys(note for note in notes if note)]
+
+
+def judged_figure(finding: Finding) -> dict[str, go.Figure]:
+    """The numbers of the verdicts, from their own fields; nothing where none has one."""
+    known = [verdict for verdict in finding.verdicts if not math.isnan(verdict.value)]
+    return {JUDGED: verdict_dots(known)} if known else {}
 
 
 def in_words(verdict: Verdict) -> str:
@@ -82,7 +95,7 @@ def without_nan(value: Any) -> Any:
 def _page(finding: Finding, name: str, figure: go.Figure) -> str:
     """A figure with the question above it, and what it shows and the verdict below."""
     question, verdict = escape(finding.question), escape(in_words(finding.verdict))
-    caption = escape(finding.captions.get(name, ""))
+    caption = escape({**finding.captions, JUDGED: CAPTION}.get(name, ""))
     drawn = figure.to_html(include_plotlyjs=True, full_html=False)
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{question}</title>'

@@ -140,7 +140,7 @@ class SpecialFileError(SinkError, OSError):
     """A pipe, device, socket or folder where a regular file is expected."""
 
     def __init__(self, path: Path, kind: str) -> None:
-        """`kind` is what there is, in words."""
+        """`kind` names what is at the path, such as "a FIFO (named pipe)"."""
         OSError.__init__(self, errno.EINVAL, f"it is {kind}, not a regular file")
         self.path, self.kind = path, kind
         self.problem = f"{str(path)!r} is {kind}"

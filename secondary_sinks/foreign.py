@@ -29,7 +29,7 @@ def load_config(folder: Path, *, trusted: bool) -> Any:
     """The Hugging Face config of a folder."""
     from transformers import AutoConfig
 
-    with _guarded(folder, trusted):
+    with _guard(folder, trusted):
         return AutoConfig.from_pretrained(folder, trust_remote_code=trusted, local_files_only=True)
 
 
@@ -37,7 +37,7 @@ def load_tokenizer(folder: Path, *, trusted: bool, **options: Any) -> Any:
     """The tokenizer of a folder."""
     from transformers import AutoTokenizer
 
-    with _guarded(folder, trusted):
+    with _guard(folder, trusted):
         return AutoTokenizer.from_pretrained(
             folder, trust_remote_code=trusted, local_files_only=True, **options
         )
@@ -47,7 +47,7 @@ def load_weights(folder: Path, *, trusted: bool, **options: Any) -> Any:
     """The causal language model of a folder; `options` go to `from_pretrained`."""
     from transformers import AutoModelForCausalLM
 
-    with _guarded(folder, trusted):
+    with _guard(folder, trusted):
         return AutoModelForCausalLM.from_pretrained(
             folder,
             trust_remote_code=trusted,
@@ -64,7 +64,7 @@ def build_model(config: Any, *, trusted: bool = False) -> Any:
     """
     from transformers import AutoModelForCausalLM
 
-    with _guarded(getattr(config, "_name_or_path", "") or type(config).__name__, trusted):
+    with _guard(getattr(config, "_name_or_path", "") or type(config).__name__, trusted):
         return AutoModelForCausalLM.from_config(
             config, trust_remote_code=trusted, attn_implementation="eager"
         )
@@ -74,7 +74,7 @@ def load_data_set(name: str, split: str) -> Any:
     """One split of a data set on the hub; only tables are read."""
     import datasets
 
-    with _guarded(name, trusted=False):
+    with _guard(name, trusted=False):
         return datasets.load_dataset(name, split=split, trust_remote_code=False)
 
 
@@ -82,7 +82,7 @@ def load_saved_data_set(folder: str) -> Any:
     """A data set, or its splits by name, from a folder that `save_to_disk` wrote."""
     import datasets
 
-    with _guarded(folder, trusted=False):
+    with _guard(folder, trusted=False):
         return datasets.load_from_disk(folder)
 
 
@@ -95,7 +95,7 @@ def folder_with_only(file: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _guarded(source: Any, trusted: bool) -> Iterator[None]:
+def _guard(source: Any, trusted: bool) -> Iterator[None]:
     """No prompts; without trust, `UnsupportedModelError` instead of importing a model's module."""
     from transformers import dynamic_module_utils as modules
 
@@ -105,7 +105,7 @@ def _guarded(source: Any, trusted: bool) -> Iterator[None]:
     names = () if trusted else ("get_class_in_module", "get_cached_module_file")
     never_ask = {"TIME_OUT_REMOTE_CODE": 0}  # transformers then raises instead of prompting
     try:
-        with _replaced(modules, never_ask | dict.fromkeys(names, refuse)):
+        with _replace_attributes(modules, never_ask | dict.fromkeys(names, refuse)):
             yield
     except ValueError as error:
         if trusted or "trust_remote_code" not in str(error):
@@ -114,7 +114,7 @@ def _guarded(source: Any, trusted: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _replaced(module: Any, attributes: dict[str, Any]) -> Iterator[None]:
+def _replace_attributes(module: Any, attributes: dict[str, Any]) -> Iterator[None]:
     """Temporarily replace attributes of a module; `AttributeError` for one that it lacks."""
     before = {name: getattr(module, name) for name in attributes}
     vars(module).update(attributes)

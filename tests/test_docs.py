@@ -12,6 +12,7 @@ from secondary_sinks.measures import cached
 from secondary_sinks.runs import columns
 from tests.marks import thinned
 from tools import plant_scores as plants
+from tools import tables
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = {page.stem: page.read_text("utf-8") for page in sorted(DOCS.glob("*.md"))}
@@ -93,6 +94,16 @@ def test_every_page_is_in_the_contents():
 def test_the_columns_in_the_page_of_files_are_those_of_the_tables():
     for name in columns.TABLES:
         assert "\n".join(columns.as_markdown(name)) in PAGES["files"], name
+
+
+def test_the_tables_of_the_pages_are_those_of_the_code():
+    """Else: python -m tools.tables."""
+    marked = [name for name, page in PAGES.items() if tables.MARK.search(page)]
+    assert set(marked) == {"edits", "experiments", "files", "measures"}
+    for name in marked:
+        assert tables.filled(PAGES[name]) == PAGES[name], name
+    used = {found[2] for page in PAGES.values() for found in tables.MARK.finditer(page)}
+    assert used == tables.TABLES.keys()
 
 
 @pytest.mark.parametrize("n_plants", thinned([5, 100], [5]))

@@ -198,7 +198,7 @@ def test_a_config_that_names_a_kernel_is_built_without_it(tmp_path, sealed):
 
 def test_importing_a_module_of_a_model_raises_wherever_it_is_tried(tmp_path, sealed):
     folder = hostile(tmp_path / "evil", sealed)
-    with foreign._guarded(folder, trusted=False):
+    with foreign._guard(folder, trusted=False):
         with pytest.raises(UnsupportedModelError, match="code of its own"):
             dynamic_module_utils.get_class_from_dynamic_module("evil.Evil", folder)
         with pytest.raises(UnsupportedModelError, match="code of its own"):

@@ -1,1 +1,1 @@
-"""What we measure ourselves with: equality with originals, memory, costs."""
+"""Measuring scripts of this project: equality with originals, memory, speed, costs."""

@@ -1,10 +1,10 @@
-"""How far a hooked model is from its Hugging Face original, on every architecture.
+"""Errors of hooked models against their Hugging Face originals, on every architecture.
 
     python -m tools.conformance
 
 Each variant of `testing.families` is loaded as a `HookedTransformer` and as a
 `TransformerBridge`. Errors are relative: max|ours - theirs| / max|theirs|, for states by
-position, the largest over layers and positions.
+position; the table has the largest over layers and positions.
 """
 
 import importlib.util
@@ -30,7 +30,7 @@ from secondary_sinks.types import Edit
 N_POS = 40
 CHUNK = 16
 POST_NORM = ("post_feedforward_layernorm",)
-"""Norms after the MLP: where there is one, `hook_mlp_out` is what it gives."""
+"""Norms after the MLP; `hook_mlp_out` is the output of such a norm."""
 
 States = dict[str, list[Float[Tensor, "..."]]]
 
@@ -46,13 +46,13 @@ class Conformance:
     pattern: float
     mlp_out: float
     chunks: float
-    """A walk in chunks with a key-value cache, against one plain pass."""
+    """Error of a pass in chunks with a key-value cache, against one ordinary pass."""
     replay: float
-    """Single-token replays of ablations, against one full forward pass each."""
+    """Error of single-token replays of ablations, against full forward passes."""
 
 
 def model_classes() -> list[str]:
-    """The classes that the installed TransformerLens has."""
+    """Names of the model classes of the installed TransformerLens."""
     old = importlib.util.find_spec("transformer_lens.HookedTransformer") is not None
     return ["HookedTransformer"] * old + ["TransformerBridge"]
 
@@ -75,7 +75,7 @@ def probe() -> Int[Tensor, "pos"]:
 def compare(hooked: Any, original: Any) -> dict[str, float]:
     """Relative errors of a hooked model against its Hugging Face original, by name."""
     tokens = probe()
-    theirs, ours = original_states(original, tokens), _hooked(hooked, tokens)
+    theirs, ours = original_states(original, tokens), _hooked_states(hooked, tokens)
     errors = {name: largest_error(ours[name], theirs[name]) for name in theirs}
     trace = observe(hooked, tokens, chunk=CHUNK)
     plain = torch.stack([state.norm(dim=-1) for state in ours["resid_post"]])
@@ -112,7 +112,7 @@ def original_states(hf_model: Any, tokens: Int[Tensor, "pos"]) -> States:
     return {name: [_first(state) for state in found] for name, found in states.items()}
 
 
-def _hooked(model: Any, tokens: Int[Tensor, "pos"]) -> States:
+def _hooked_states(model: Any, tokens: Int[Tensor, "pos"]) -> States:
     with torch.no_grad():
         logits, cache = model.run_with_cache(tokens[None])
     layers = range(model.cfg.n_layers)
@@ -160,7 +160,7 @@ def _full_passes(
 
 
 def table() -> Iterator[str]:
-    """The lines of a Markdown table, each as soon as it is measured."""
+    """The lines of a Markdown table, each as soon as its variant is measured."""
     columns = [field.name for field in fields(Conformance)]
     yield f"TransformerLens {version('transformer-lens')}, transformers {version('transformers')}"
     yield ""

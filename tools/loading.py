@@ -1,10 +1,10 @@
-"""The most memory that is in use while a model is loaded, in units of its weights.
+"""Peak memory while a model is loaded, in units of its weights.
 
     python -m tools.loading smollm2-135m
 
-prints the table that stands in docs/models.md. Every load has a process of its own, which first
-loads a tiny model, so that libraries are not counted. Memory is what the process holds at its
-peak beyond what it held before the load, as Linux counts it: pages of mapped files are included.
+prints the table in docs/models.md. Each load runs in a process of its own, which loads a tiny model
+first, so that libraries are not counted. Memory is the peak of the process minus its memory before
+the load, as Linux counts it: pages of mapped files are included.
 """
 
 import argparse
@@ -23,26 +23,26 @@ from secondary_sinks.models.devices import parse_dtype
 from secondary_sinks.models.original.read import read_original
 from secondary_sinks.models.original.sources import resolve
 from secondary_sinks.testing import families
-from tools.peak_memory import forget_peak, peak
+from tools.peak_memory import peak, reset_peak
 
 DTYPES = ("float32", "bfloat16")
 CHILD = """
 import json, sys
-from tools.loading import held
-print(json.dumps(held(*json.loads(sys.argv[1]))))
+from tools.loading import peak_of_loading
+print(json.dumps(peak_of_loading(*json.loads(sys.argv[1]))))
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loading:
-    """What loading a model took."""
+    """Memory for loading a model."""
 
     dtype: str
     model_class: str
     weights_mib: float
     """Number of weights, each counted once, times the bytes of the dtype; in MiB."""
     peak_mib: float
-    """Peak memory beyond what was held before, in MiB; NaN where the system does not say."""
+    """Peak memory beyond that before the load, in MiB; NaN on systems other than Linux."""
 
     @property
     def ratio(self) -> float:
@@ -50,12 +50,12 @@ class Loading:
         return self.peak_mib / self.weights_mib
 
 
-def held(model: str, dtype: str, bridge: bool) -> tuple[str, float]:
+def peak_of_loading(model: str, dtype: str, bridge: bool) -> tuple[str, float]:
     """Class of the loaded model, and peak memory of loading it in this process, in MiB."""
     with tempfile.TemporaryDirectory() as folder:
         families.save("llama", folder)
         load_model(folder, device="cpu", dtype=dtype, bridge=bridge or None)
-    before = forget_peak()
+    before = reset_peak()
     loaded = load_model(model, device="cpu", dtype=dtype, bridge=bridge or None)
     return type(loaded).__name__, peak() - before
 
@@ -68,7 +68,7 @@ def weights(model: str, dtype: str) -> float:
 
 
 def measure(model: str, dtype: str = "float32", *, bridge: bool = False) -> Loading:
-    """Load a model in a process of its own. Raises `ModelError` for one that cannot be read."""
+    """Measure loading a model, in a separate process. Raises `ModelError` if it cannot be read."""
     size = weights(model, dtype)
     child = [sys.executable, "-W", "ignore", "-c", CHILD, json.dumps([model, dtype, bridge])]
     done = subprocess.run(child, stdout=subprocess.PIPE, text=True, check=True)

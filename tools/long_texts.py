@@ -1,11 +1,10 @@
-"""Memory and time of `observe` on long texts: SmolLM2-135M, given room for as many tokens.
+"""Memory and time of `observe` on long texts, with SmolLM2-135M.
 
     python -m tools.long_texts 2048 4096 8192 16384
 
-prints the table that stands in docs/measures.md. The texts are random tokens after the usual
-first one; beyond the 8,192 that the model was trained for its numbers mean nothing, but cost the
-same. Memory is what the process holds at its peak beyond what it held before (weights and
-libraries), as Linux counts it.
+prints the table in docs/measures.md. The texts are random tokens after the usual first one. The
+model was trained for 8,192 tokens; longer texts get meaningless numbers at the same cost. Memory is
+the peak of the process minus its memory before (weights and libraries), as Linux counts it.
 """
 
 import argparse
@@ -21,12 +20,12 @@ from secondary_sinks.layerwise.chunks import fitting_chunk
 from secondary_sinks.models import load_model
 from secondary_sinks.models.gguf.cache import converted_folder, embedded_gguf
 from secondary_sinks.observation import observe
-from tools.peak_memory import forget_peak, peak
+from tools.peak_memory import peak, reset_peak
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a text cost."""
+    """Memory and time for one text."""
 
     n_pos: int
     """Tokens of the text."""
@@ -34,15 +33,15 @@ class Cost:
     """Queries at a time."""
     seconds: float
     cpu_seconds: float
-    """Of all threads together; on a busy machine, the number to go by."""
+    """Sum over all threads; the reliable number on a busy machine."""
     peak_mib: float
-    """Peak memory beyond what was held before, in MiB; NaN where the system does not say."""
+    """Peak memory beyond that before the pass, in MiB; NaN on systems other than Linux."""
     pattern_mib: float
-    """What one layer's attention pattern alone would take in float32, in MiB."""
+    """Size of one layer's attention pattern in float32, in MiB."""
 
 
 def long_model(n_ctx: int) -> Any:
-    """SmolLM2-135M as a hooked model with room for `n_ctx` tokens."""
+    """SmolLM2-135M as a hooked model with a context of `n_ctx` tokens."""
     original = load_weights(
         converted_folder(embedded_gguf()), trusted=False, max_position_embeddings=n_ctx
     )
@@ -50,11 +49,11 @@ def long_model(n_ctx: int) -> Any:
 
 
 def measure(model: Any, n_pos: int) -> Cost:
-    """Observe token 1 and random others, `n_pos` in all, and say what it cost."""
+    """Observe a text of token 1 and random others, `n_pos` in all, and measure its cost."""
     generator = torch.Generator().manual_seed(n_pos)
     tokens = torch.randint(model.cfg.d_vocab, (n_pos,), generator=generator)
     tokens[0] = 1
-    before, start, cpu_start = forget_peak(), time.perf_counter(), time.process_time()
+    before, start, cpu_start = reset_peak(), time.perf_counter(), time.process_time()
     observe(model, tokens)
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
     return Cost(

@@ -1,10 +1,10 @@
-"""How long the explorer takes from a click to what it shows.
+"""Time from a click in the explorer to its result.
 
     python -m tools.notebook_latency smollm2-135m
 
-prints the table that stands in docs/notebook.md: edits of ever other tokens, from the message of
-the page to all traits being set, the control and the figures included. What the browser then needs
-to draw is not in it.
+prints the table in docs/notebook.md: edits at always other tokens, from the message of the page
+until all traits are set, including the control and the figures. Drawing in the browser is not
+included.
 """
 
 import argparse
@@ -32,7 +32,7 @@ EDITS: tuple[tuple[str, str], ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """Seconds from a click to the answer, over several tokens."""
+    """Seconds from a click to its result, over several tokens."""
 
     kind: str
     layer: int
@@ -41,7 +41,7 @@ class Latency:
 
 
 def measure(explorer: SinkExplorer, kind: str, site: str, positions: Sequence[int]) -> Latency:
-    """Click on tokens, one after the other, with an edit chosen. Raises as `choose`."""
+    """Click on tokens one after the other, with an edit chosen. Raises as `choose`."""
     layer, seconds = explorer.choice["layer"], []
     donor = {"donor": positions[-1]} if kind == "patch" else {}
     for pos in positions[:-1]:
@@ -84,7 +84,7 @@ def main() -> None:
         tokens = model.to_tokens(TEXT * (1 + given.tokens // 8))[0, : given.tokens]
         explorer = SinkExplorer(model, tokens)
         positions = list(range(30, 52))
-        measure(explorer, "zero", "attn_out", positions[:3])  # what a first call prepares
+        measure(explorer, "zero", "attn_out", positions[:3])  # warm up
         found = [measure(explorer, kind, site, positions) for kind, site in EDITS]
     except SinkError as error:
         sys.exit(f"error: {error}")

@@ -1,4 +1,4 @@
-"""Memory that this process holds, as Linux counts it; NaN where the system does not say."""
+"""Peak memory of this process on Linux; NaN on other systems."""
 
 import ctypes
 from pathlib import Path
@@ -6,23 +6,23 @@ from pathlib import Path
 STATUS = Path("/proc/self/status")
 
 
-def forget_peak() -> float:
-    """Let the peak begin anew; gives what is held now, in MiB.
+def reset_peak() -> float:
+    """Reset the peak; returns the memory in use now, in MiB.
 
-    What was freed goes back to the system first, or else the next work would get it for nothing.
+    Freed memory is returned to the system first; otherwise the next work could reuse it unseen.
     """
     if STATUS.exists():
         getattr(ctypes.CDLL(None), "malloc_trim", int)(0)
         STATUS.with_name("clear_refs").write_text("5")
-    return _held("VmRSS")
+    return _memory("VmRSS")
 
 
 def peak() -> float:
-    """The most that was held since `forget_peak`, in MiB."""
-    return _held("VmHWM")
+    """Peak memory since `reset_peak`, in MiB."""
+    return _memory("VmHWM")
 
 
-def _held(name: str) -> float:
+def _memory(name: str) -> float:
     lines = STATUS.read_text().splitlines() if STATUS.exists() else []
     sizes = [int(line.split()[1]) for line in lines if line.startswith(name + ":")]
     return sizes[0] / 1024 if sizes else float("nan")

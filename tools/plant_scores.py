@@ -1,10 +1,9 @@
-"""How well do the criteria find what was planted? Random plants, by condition.
+"""Precision and recall of the criteria on random planted models, by condition.
 
     python -m tools.plant_scores --plants 100
 
-prints the table that stands in docs/plants.md. Within the margins that `MARGINS` states, nothing
-that was planted may be missed and nothing else may be found; outside of them a criterion may
-draw its line where it likes.
+prints the table in docs/plants.md. Within `MARGINS` the sinks are unambiguous: none may be missed,
+and nothing else may be found. Outside of them, criteria may differ.
 """
 
 import argparse
@@ -31,33 +30,33 @@ Garden = tuple[list[Plant], dict[str, Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """What a criterion found in the plants of one condition."""
+    """What a criterion found in the planted models of one condition."""
 
     condition: str
     criterion: str
     plants: int
-    """Planted models looked at."""
+    """Number of planted models."""
     expected: int
-    """Sinks that are there, primaries included."""
+    """Number of true sinks, primaries included."""
     found: int
     right: int
-    """Tokens that are sinks and were found."""
+    """Number of true sinks that were found."""
     exact: int
-    """Of these, those with the right layers, kind and censoring."""
+    """Number of these with the right layers, kind and censoring."""
 
     @property
     def precision(self) -> float:
-        """Share of the found that are sinks, in [0, 1]; NaN where nothing was found."""
+        """Share of found tokens that are true sinks, in [0, 1]; NaN if none was found."""
         return self.right / self.found if self.found else float("nan")
 
     @property
     def recall(self) -> float:
-        """Share of the sinks that were found, in [0, 1]; NaN where there are none."""
+        """Share of true sinks that were found, in [0, 1]; NaN without true sinks."""
         return self.right / self.expected if self.expected else float("nan")
 
 
 def random_plants(condition: str, chance: random.Random) -> PlantedModel:
-    """A planted model of one of the `CONDITIONS`, within `MARGINS`."""
+    """A random planted model of one of the `CONDITIONS`, within `MARGINS`."""
     n_layers, n_pos = chance.randint(6, 10), chance.choice([64, 80, 96])
     places = chance.sample(range(6, n_pos - 16, 2), 14)
     plants, own = CONDITIONS[condition](n_layers, places, chance)
@@ -70,13 +69,14 @@ def random_plants(condition: str, chance: random.Random) -> PlantedModel:
 
 
 def measure(condition: str, n_plants: int, seed: int = 0, criterion: str = "joint") -> Score:
-    """Find the sinks of `n_plants` random planted models of a condition, and compare."""
+    """Compare found and true sinks of `n_plants` random planted models of a condition."""
     chance = random.Random(f"{condition} {seed}")
     expected = found = right = exact = 0
     for _ in range(n_plants):
         planted = random_plants(condition, chance)
         truth = {sink.pos: sink for sink in planted.expected_sinks()}
-        sinks = _find(planted, criterion)
+        trace = observe(planted.model, planted.tokens)
+        sinks = detect(trace, criterion=criterion).sinks
         both = [sink for sink in sinks if sink.pos in truth]
         expected, found, right = expected + len(truth), found + len(sinks), right + len(both)
         exact += sum(is_exact(sink, truth[sink.pos]) for sink in both)
@@ -92,14 +92,10 @@ def measure(condition: str, n_plants: int, seed: int = 0, criterion: str = "join
 
 
 def is_exact(sink: Sink, truth: ExpectedSink) -> bool:
-    """Whether layers, censoring and kind are right; which of several primaries leads is open."""
+    """Whether layers, censoring and kind are right; any of several primaries may be the first."""
     secondary = (sink.kind == "secondary", truth.kind == "secondary")
     same = (sink.layers, sink.censored) == (truth.layers, truth.censored)
     return same and secondary[0] == secondary[1]
-
-
-def _find(planted: PlantedModel, criterion: str) -> Sequence[Sink]:
-    return detect(observe(planted.model, planted.tokens), criterion=criterion).sinks
 
 
 def _primary(chance: random.Random, **changes: Any) -> Plant:
@@ -108,7 +104,7 @@ def _primary(chance: random.Random, **changes: Any) -> Plant:
 
 
 def _secondary(n_layers: int, pos: int, chance: random.Random, least: float = 30.0) -> Plant:
-    """Formed by one MLP, or by two that are enough each; after the primary; perhaps it dies."""
+    """A sink by one MLP or two redundant ones, created after the primary; half of them die."""
     born = chance.randint(2, n_layers - 2)
     strength = least * (150.0 / least) ** chance.random()
     later = chance.randint(born + 1, n_layers - 1)
@@ -147,7 +143,7 @@ def _rotary(n_layers: int, places: Sequence[int], chance: random.Random) -> Gard
 
 
 def _by_attention(n_layers: int, places: Sequence[int], chance: random.Random) -> Garden:
-    """Sinks that an attention head copies, and sinks that two MLPs form only together."""
+    """Sinks copied by an attention head, and sinks that two MLPs form only together."""
     layers = chance.sample(range(2, n_layers - 1), 2)
     copied = [
         Plant(pos=pos, forming=(layer,), by="attention", strength=chance.uniform(30, 150))
@@ -160,7 +156,7 @@ def _by_attention(n_layers: int, places: Sequence[int], chance: random.Random) -
 
 
 def _with_decoys(n_layers: int, places: Sequence[int], chance: random.Random) -> Garden:
-    """Beside sinks: everything that has one or two of the three signs of a sink."""
+    """Sinks and decoys, which pass one or two of the three tests of a sink."""
     plants, _ = _plain(n_layers, places[:3], chance)
     return plants + _decoys(n_layers, places[5:], chance), {}
 
@@ -183,7 +179,7 @@ def _decoys(n_layers: int, places: Sequence[int], chance: random.Random) -> list
 
 
 def _several_primaries(n_layers: int, places: Sequence[int], chance: random.Random) -> Garden:
-    """Two to four first tokens, of which some become primaries a layer after the first."""
+    """Two to four primaries at the first tokens, some of them created a layer later."""
     primaries = [
         _primary(chance, pos=pos, forming=(1 if pos == 1 else chance.choice([1, 2]),))
         for pos in range(chance.randint(2, 4))
@@ -193,7 +189,7 @@ def _several_primaries(n_layers: int, places: Sequence[int], chance: random.Rand
 
 
 def _episodes(n_layers: int, places: Sequence[int], chance: random.Random) -> Garden:
-    """The primary has two episodes, or another token takes its turn; each has its own sinks."""
+    """Two episodes, of one primary or of two different ones, each with its own sinks."""
     first = _primary(chance, forming=(1,), dies=4)
     where = chance.choice([first.pos, places[5]])
     second = _primary(chance, pos=where, forming=(5,))
@@ -207,7 +203,7 @@ def _episodes(n_layers: int, places: Sequence[int], chance: random.Random) -> Ga
 
 
 def _at_once(n_layers: int, places: Sequence[int], chance: random.Random) -> Garden:
-    """Several primaries, sinks and decoys in one model of any make."""
+    """Several primaries, sinks and decoys together, in a model with random options."""
     plants, options = _several_primaries(n_layers, (), chance)
     sinks = [_secondary(n_layers, pos, chance, least=60.0) for pos in places[:2]]
     make = {
@@ -232,7 +228,7 @@ CONDITIONS: dict[str, Callable[[int, Sequence[int], random.Random], Garden]] = {
     "episodes and turns": _episodes,
     "all at once": _at_once,
 }
-"""How plants are drawn, by name of the condition."""
+"""Function that draws the plants of each condition, by name."""
 
 
 def table(scores: Sequence[Score]) -> str:

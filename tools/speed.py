@@ -40,7 +40,7 @@ from secondary_sinks import replay as state_effects
 from secondary_sinks.causal.donors import resolve_donors
 from secondary_sinks.cli import run_app
 from secondary_sinks.runs import RunFolder
-from tools.peak_memory import forget_peak, peak
+from tools.peak_memory import peak, reset_peak
 from tools.speed_peers import HookedPeer, SdpaPeer, same_weights
 
 SAMPLE = 24
@@ -89,7 +89,7 @@ def compare(
     for _ in range(runs):
         for name, work in (("ours", ours), ("peer", peer)):
             outputs.pop(name, None)
-            before, start = forget_peak(), clock()
+            before, start = reset_peak(), clock()
             outputs[name] = work()
             times[name].append(clock() - start)
             peaks[name] = max(peaks[name], peak() - before)

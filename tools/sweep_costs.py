@@ -1,11 +1,11 @@
-"""What a sweep costs here, and what it would cost with larger models and longer texts.
+"""Time of a sweep on this machine, and estimates for larger models and longer texts.
 
     python -m tools.sweep_costs 512 1024 2048 --out probe
 
-sweeps bundled texts of so many tokens (all layers, one edit) in a new folder, and prints the tables
-of docs/scaling.md. The first is measured: seconds as the sweep's manifest has them. The second is
-worked out from its last row: `operations` of the other model and length, at the same speed. Say
-`--device cuda --dtype bfloat16` and a `--model` for the numbers of your own machine.
+sweeps bundled texts with these numbers of tokens (all layers, one edit) in a new folder, and prints
+the tables of docs/scaling.md. The first is measured: seconds from the sweep's manifest. The second
+is estimated from its last row: `operations` of the other model and length, at the same speed. Use
+`--device cuda --dtype bfloat16` and `--model` for the numbers of your own machine.
 """
 
 import argparse
@@ -23,13 +23,13 @@ from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.texts import TokenizedText, bundled_corpus
 
 PASSES = 2
-"""Of each text: one to observe it, one to edit it."""
+"""Passes over each text: one to observe it, one to edit it."""
 LENGTHS = (1_000, 4_000, 16_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """What of a model decides its operations; `width` is heads x length of a head."""
+    """Sizes of a model that determine its operations; `width` is number of heads x head size."""
 
     name: str
     parameters: int
@@ -44,26 +44,26 @@ SHOWN = (
     Sizes(name="Qwen2.5-32B", parameters=32_763_876_352, n_layers=64, width=5120),
     Sizes(name="Llama-2-70B", parameters=68_976_648_192, n_layers=80, width=8192),
 )
-"""Some of `secondary-sinks models`, with the sizes of their configs."""
+"""Some models of `secondary-sinks models`, with the sizes in their configs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What the sweep of one text cost."""
+    """Time for the sweep of one text."""
 
     n_tokens: int
     n_sinks: int
     n_cells: int
     observe: float
-    """Seconds of the pass that observes."""
+    """Seconds for observing."""
     edit: float
-    """Seconds of the pass that edits."""
+    """Seconds for editing."""
     speed: float
-    """Operations per second of both, `operations` being counted."""
+    """Operations per second of both passes, as `operations` counts them."""
 
 
 def operations(model: Sizes, n_tokens: int) -> int:
-    """Of one pass: two per weight and token, and scores and their sum over the keys before.
+    """Operations of one pass: two per weight and token, plus attention over all earlier keys.
 
     >>> tiny = Sizes(name="tiny", parameters=100, n_layers=2, width=8)
     >>> operations(tiny, 10)  # 10 x (2 x 100 + 2 x 2 x 8 x 10)
@@ -74,7 +74,7 @@ def operations(model: Sizes, n_tokens: int) -> int:
 
 
 def sizes_of(model: HookedModel) -> Sizes:
-    """Of a model that is loaded."""
+    """The sizes of a loaded model."""
     return Sizes(
         name=str(model.cfg.model_name),
         parameters=sum(weight.numel() for weight in model.parameters()),
@@ -111,8 +111,8 @@ def _cost(entry: Entry, sizes: Sizes) -> Cost:
     )
 
 
-def measured(costs: Sequence[Cost]) -> str:
-    """What was measured, as a table in Markdown."""
+def measured_table(costs: Sequence[Cost]) -> str:
+    """The measured costs as a Markdown table."""
     lines = ["| tokens | sinks | cells | observe | edit | operations per second |"]
     lines += ["|---" * 6 + "|"]
     lines += [
@@ -123,8 +123,8 @@ def measured(costs: Sequence[Cost]) -> str:
     return "\n".join(lines)
 
 
-def expected(speed: float) -> str:
-    """Time for 10,000 tokens in texts of each length at a speed, by model, in Markdown."""
+def estimated_table(speed: float) -> str:
+    """Estimated time for 10,000 tokens by model and text length, as a Markdown table."""
     head = ["model", *(f"texts of {n:,}" for n in LENGTHS)]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for model in SHOWN:
@@ -145,7 +145,7 @@ def main() -> None:
     model = load_model(given.model, given.device, given.dtype)
     costs = measure(model, given.tokens, given.out)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {model.cfg.device}\n")
-    print(measured(costs), expected(round(costs[-1].speed, -8)), sep="\n\n")
+    print(measured_table(costs), estimated_table(round(costs[-1].speed, -8)), sep="\n\n")
 
 
 if __name__ == "__main__":

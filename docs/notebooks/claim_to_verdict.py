@@ -42,8 +42,9 @@ def verdicts(answer):
 
 # %% [markdown]
 # ## A model in which the claim is true
-# The MLP of layer 4 writes both sinks. The first claim below names that layer and no other: it is
-# the only one without which they end, in whichever of six ways it is ablated.
+# The MLP of layer 4 writes both sinks. The first claim below names that layer and no other: of the
+# layers up to 4, which alone could end them, it is the only one without which they do, in
+# whichever of six ways it is ablated.
 
 # %%
 model, traces = garden(Plant(pos=12, forming=(4,)), Plant(pos=30, forming=(4,)))

@@ -28,11 +28,11 @@ explorer
 
 # %% [markdown]
 # The strip is the text; blue is attention beyond an even share at the chosen layer. Click a
-# token, a layer, an edit: the table below compares it, before and after, with a control that
-# looks the same and is no sink. By keyboard: arrows move, Enter chooses, up and down change the
-# layer, D makes a donor.
+# token, a layer and an edit: the table below compares before and after, also at a control with
+# the same token id that is not a sink. By keyboard: left and right move, Enter chooses, up and
+# down change the layer, D sets the donor.
 #
-# Whatever a click does, a line of Python does too. It starts at the strongest secondary sink:
+# Every click is also a line of Python. The explorer starts at the strongest secondary sink:
 
 # %%
 sink = explorer.session.sink_at(explorer.choice["pos"])
@@ -42,7 +42,9 @@ explorer.choose(layer=0, kind="zero")
 print(explorer.status)
 
 # %% [markdown]
-# The sink is gone, the control has not noticed. A late MLP takes nothing from it:
+# The status says what became of the sink and of its control, with the size and sign of each change.
+# The MLP of layer 12 writes when this sink has ended already, so it cannot take anything from it: a
+# check of the measurement, not a finding.
 
 # %%
 explorer.choose(layer=12)
@@ -57,7 +59,7 @@ assert lifetimes == [0, sink.lifetime]
 # wrote at the sink.
 
 # %%
-ordinary = explorer.session.tried[0].edits[1].positions[0]  # the control
+ordinary = explorer.session.trials[0].edits[1].positions[0]  # the control
 explorer.choose(pos=ordinary, layer=2, kind="patch", donor=sink.pos)
 print(explorer.status)
 

@@ -1,4 +1,4 @@
-"""Hooked model + `Trace` + sinks -> which parts of the model write a sink, and which end it."""
+"""Attribution: which components of a model write a sink, and which remove it."""
 
 from secondary_sinks.attribution.anatomy import GATED_STAGES, PLAIN_STAGES, mlp_anatomy
 from secondary_sinks.attribution.formation import formation

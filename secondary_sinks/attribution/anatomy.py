@@ -1,4 +1,4 @@
-"""`mlp_anatomy`: how like the primary a sink is at every stage of an MLP."""
+"""`mlp_anatomy`: similarity of sinks with the primary at every stage of an MLP."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6, torch.bfloat16: 5e-2, tor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Member:
-    """A token to look at, and the layer at which."""
+    """A token, and the layer at which it is compared."""
 
     pos: int
     role: str
@@ -37,17 +37,16 @@ class _Member:
 def mlp_anatomy(
     model: HookedModel, trace: Trace, sinks: SinkTable, layer: int | None = None
 ) -> MlpAnatomy:
-    """Cosine with the primary, and norms, at every stage of the MLP that sinks pass.
+    """Cosine with the primary, and norms, at every stage of an MLP.
 
-    At each stage (input, gate, up, act, act*up, down) the vector of the token is compared with
-    the vector that the primary has at the same stage of the same layer: signed and not centred.
-    For every sink of the trace's text but the primary, and for one matched control of each (a
-    token twin, else a neighbour); at the sink's creation layer, or at `layer`. In a mixture of
-    experts only input and down are there; the others are NaN.
+    At each stage (input, gate, up, act, act*up, down) the vector of a token is compared with the
+    vector of the primary at the same stage of the same layer; the cosine is signed and not centred.
+    Compared are every sink of the trace's text except the primary, and one matched control for each
+    (a token twin, else a neighbour), at the sink's creation layer or at `layer`. A mixture of
+    experts has only input and down; the other stages are NaN.
     Source: the MLP figure of Wong et al. 2025 (arXiv 2512.22213).
 
-    Raises `TraceError` for a trace of another model, `AttributionError` for a layer that is not
-    there.
+    Raises `TraceError` for a trace of another model, `AttributionError` for a layer out of range.
     """
     check_trace(model, trace)
     n_layers = len(trace.norm)
@@ -58,7 +57,7 @@ def mlp_anatomy(
     if not members:
         return MlpAnatomy(rows=())
     layers = sorted({member.layer for member in members})
-    gathers = {
+    collectors = {
         one: ActivationCollector(
             sorted({int(trace.reference[one]), *(m.pos for m in members if m.layer == one)})
         )
@@ -66,20 +65,22 @@ def mlp_anatomy(
     }
 
     def hooks(at: int) -> Sequence[Any]:
-        return gathers[at].hooks(model, at, "pre", "pre_linear", "post") if at in gathers else ()
+        return (
+            collectors[at].hooks(model, at, "pre", "pre_linear", "post") if at in collectors else ()
+        )
 
-    with mlp_ends(model, layers, lambda at, end, tensor: gathers[at].take(end, tensor)):
+    with mlp_ends(model, layers, lambda at, end, tensor: collectors[at].take(end, tensor)):
         for view in iter_layers(model, trace.tokens, hooks=hooks):
             check_same_states(view, trace)
-            if view.layer in gathers:
-                stages = _stages(model, view.layer, gathers.pop(view.layer), trace)
+            if view.layer in collectors:
+                stages = _stages(model, view.layer, collectors.pop(view.layer), trace)
                 here = [member for member in members if member.layer == view.layer]
                 rows += [row for member in here for row in _rows(trace, member, stages)]
     return MlpAnatomy(rows=tuple(rows))
 
 
 def _members(trace: Trace, sinks: SinkTable, layer: int | None) -> list[_Member]:
-    """Sinks and their controls, each beside its sink."""
+    """Sinks, each followed by its control."""
     own = [sink for sink in sinks.sinks if sink.text_id == trace.text_id]
     targets = [sink for sink in own if sink.kind != "primary"]
     controls = {control.sink_pos: control for control in _controls(trace, sinks, own, targets)}
@@ -99,7 +100,7 @@ def _members(trace: Trace, sinks: SinkTable, layer: int | None) -> list[_Member]
 def _controls(
     trace: Trace, sinks: SinkTable, own: Sequence[Sink], targets: Sequence[Sink]
 ) -> list[Control]:
-    """Tokens that enough queries can see, and that are no sinks."""
+    """Controls among the tokens that are not sinks and are seen by enough queries."""
     seen = (trace.queries.amin(0) >= sinks.thresholds.min_queries).nonzero()[:, 0]
     last = int(seen.max()) if len(seen) else -1
     excluded = {sink.pos for sink in own} | set(trace.reference.tolist())
@@ -108,16 +109,16 @@ def _controls(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Stages:
-    """Vectors of each stage of one layer's MLP, one row per position."""
+    """Vectors at each stage of one layer's MLP, one row per position."""
 
     positions: list[int]
     primary: int
     names: tuple[str, ...]
     vectors: dict[str, Float[Tensor, "row _"]]
-    """By stage; those that the MLP does not have are missing."""
+    """By stage, without the stages that the MLP does not have."""
 
-    def compare(self, stage: str, pos: int) -> dict[str, float]:
-        """Cosine and norms; NaN where the stage is missing."""
+    def compare_with_primary(self, stage: str, pos: int) -> dict[str, float]:
+        """Cosine and norms; NaN for a missing stage."""
         if stage not in self.vectors:
             return dict.fromkeys(("cosine", "norm", "norm_primary"), torch.nan)
         rows = self.vectors[stage]
@@ -153,8 +154,8 @@ def _check_stages(made: Tensor, post: Tensor, layer: int, dtype: torch.dtype) ->
     error = float((made - post).abs().max() / post.abs().max())
     if not error <= TOLERANCE[dtype]:
         raise UnsupportedModelError(
-            f"in the MLP of layer {layer}, activation and up don't make what W_out reads (relative "
-            f"error {error:.2g}); this architecture's stages cannot be told apart here"
+            f"in the MLP of layer {layer}, act(gate) x up is not the input of W_out (relative "
+            f"error {error:.2g}); the stages of this architecture are not supported"
         )
 
 
@@ -170,5 +171,5 @@ def _rows(trace: Trace, member: _Member, stages: _Stages) -> Iterator[MlpStage]:
             sink_pos=member.sink_pos,
             layer=member.layer,
             stage=stage,
-            **stages.compare(stage, member.pos),
+            **stages.compare_with_primary(stage, member.pos),
         )

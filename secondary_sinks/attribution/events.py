@@ -1,4 +1,4 @@
-"""Sinks -> the events of their lives, and the direction along which each is looked at."""
+"""Creation and death of each sink, and the direction along which each is measured."""
 
 import torch
 from jaxtyping import Float
@@ -22,7 +22,7 @@ def events_of(trace: Trace, sinks: SinkTable) -> tuple[FormationEvent, ...]:
 
 
 def directions(trace: Trace, events: tuple[FormationEvent, ...]) -> Float[Tensor, "event d_model"]:
-    """The primary's residual less the typical token, at the layer that each event names."""
+    """The primary's residual minus the typical token, at the direction layer of each event."""
     at = [event.direction_layer for event in events]
     return trace.reference_resid[at] - trace.typical[at]
 
@@ -45,7 +45,7 @@ def _event(trace: Trace, sinks: SinkTable, sink: Sink, event: str) -> FormationE
 
 
 def _tests(trace: Trace, sinks: SinkTable, sink: Sink, layer: int) -> str:
-    """The tests that the token fails at a layer beside its life."""
+    """Names of the tests that the token fails at a layer just before or after its life."""
     if layer < 0 or sink.criterion != "joint":
         return ""
     tests = joint_tests(trace, sinks.thresholds)
@@ -57,7 +57,7 @@ def _tests(trace: Trace, sinks: SinkTable, sink: Sink, layer: int) -> str:
 def ordinary_weights(
     trace: Trace, events: tuple[FormationEvent, ...]
 ) -> Float[Tensor, "event pos"]:
-    """Weights of a mean over the ordinary tokens of the direction's layer, as in `typical`."""
+    """Weights of the mean over the ordinary tokens at each event's direction layer."""
     at = [event.direction_layer for event in events]
     ordinary = trace.norm[at] <= 2 * trace.median_norm[at, None]
     return (ordinary / ordinary.sum(1, keepdim=True)).to(torch.float32)

@@ -6,7 +6,8 @@ from secondary_sinks.causal.donors import reference_means
 from secondary_sinks.causal.outcome import readers
 from secondary_sinks.causal.recompute import recompute
 from secondary_sinks.causal.recomputed import Recomputed
-from secondary_sinks.causal.replay import Replay, replay
+from secondary_sinks.causal.replay import replay
+from secondary_sinks.causal.replayed import Replay
 
 __all__ = [
     "Recomputed",

@@ -6,7 +6,8 @@ from secondary_sinks.causal.check import check_words
 from secondary_sinks.causal.controls import Owners, owners_of
 from secondary_sinks.causal.donors import token_twins
 from secondary_sinks.causal.outcome import edited_sinks, first, means_over
-from secondary_sinks.causal.replay import Progress, Replay, replay
+from secondary_sinks.causal.replay import Progress, replay
+from secondary_sinks.causal.replayed import Replay
 from secondary_sinks.detection import joint_tests
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
@@ -23,6 +24,7 @@ def ablate(
     *,
     layers: Sequence[int] | None = None,
     ordinary: int = 0,
+    kl: bool = True,
     progress: Progress | None = None,
 ) -> Effects:
     """Ablate `mlp_out` at every non-primary sink of a text and at matched controls, by layer.
@@ -33,7 +35,8 @@ def ablate(
     layer and edit, each alone, exact by single-token replay. Each sink has one control, a token
     twin or a neighbour, and so many further `ordinary` tokens of similar position and norm. Sinks
     of other texts in the table are left out, and so is a mean over token twins at a token that has
-    none.
+    none. `kl=False` leaves out what each edit does to the prediction at its token
+    (`kl_at_token`), which costs one unembedding per cell.
 
     Raises `EditError` for unknown edits or layers and for an edit that is given twice, `TraceError`
     for a trace of another model.
@@ -55,7 +58,7 @@ def ablate(
     edits = [edit for edit in edits if edit.over != "twins" or token_twins(trace, *edit.positions)]
     if not edits:
         return Effects(rows=())
-    result = replay(model, trace, edits, progress=progress)
+    result = replay(model, trace, edits, kl=kl, progress=progress)
     return Effects(rows=effects_of(trace, sinks.thresholds, result, owners))
 
 
@@ -87,6 +90,7 @@ def effects_of(
                 l_start_clean=first(clean.joint[:, pos]),
                 l_start_edited=first(edited[:, cell]),
                 **means_over(trace, result, cell, sink.layers),
+                kl_at_token=float(result.kl[cell]),
             )
         )
     return tuple(rows)

@@ -26,7 +26,7 @@ def check_cells(model: HookedModel, cells: Sequence[Cell], context: Context) -> 
     """Raise `EditError` for the first edit that is not possible, and for an empty cell."""
     for cell in cells:
         if not cell:
-            raise EditError("a cell has no edit; expected one or more (the no-op is kind 'none')")
+            raise EditError("a cell has no edit", "expected one or more (the no-op is kind 'none')")
         for edit in cell:
             check_words(edit)
             _check_place(model, edit, context.trace)
@@ -36,23 +36,23 @@ def check_cells(model: HookedModel, cells: Sequence[Cell], context: Context) -> 
 def check_words(edit: Edit) -> None:
     """Raise `EditError` for words that name no kind, site or mean, or that don't go together."""
     if edit.kind not in KINDS:
-        raise EditError(f"unknown edit {edit.kind!r}; expected one of {', '.join(KINDS)}")
+        raise EditError(f"unknown edit {edit.kind!r}", f"expected one of {', '.join(KINDS)}")
     if edit.site not in SITE_OF:
-        raise EditError(f"unknown site {edit.site!r}; expected one of {', '.join(ALL_SITES)}")
+        raise EditError(f"unknown site {edit.site!r}", f"expected one of {', '.join(ALL_SITES)}")
     if edit.over not in OVER:
-        raise EditError(f"unknown mean over {edit.over!r}; expected one of {', '.join(OVER)}")
+        raise EditError(f"unknown mean over {edit.over!r}", f"expected one of {', '.join(OVER)}")
     if edit.site not in KINDS[edit.kind].sites:
         able = [name for name, kind in KINDS.items() if edit.site in kind.sites]
         raise EditError(
-            f"edit {edit.kind!r} has no meaning at site {edit.site!r}; expected one of "
-            f"{', '.join(able)}"
+            f"edit {edit.kind!r} has no meaning at site {edit.site!r}",
+            f"expected one of {', '.join(able)}",
         )
     _check_value(edit)
     if not 0 <= edit.seed < SEEDS:
-        raise EditError(f"seed of {edit.kind!r} is {edit.seed}; expected 0 to 2^32 - 1")
+        raise EditError(f"seed of {edit.kind!r} is {edit.seed}", "expected 0 to 2^32 - 1")
     if edit.units and not SITE_OF[edit.site].unit:
         known = [f"{site.unit}s at {site.name}" for site in SITE_OF.values() if site.unit]
-        raise EditError(f"site {edit.site!r} has no units; expected {' or '.join(known)}")
+        raise EditError(f"site {edit.site!r} has no units", f"expected {' or '.join(known)}")
 
 
 def _check_value(edit: Edit) -> None:
@@ -66,7 +66,9 @@ def _check_value(edit: Edit) -> None:
     if not math.isfinite(edit.value) or not least <= edit.value <= most:
         limits = f" from {least:g}" if least > -math.inf else ""
         limits += f" to {most:g}" if most < math.inf else ""
-        raise EditError(f"value of {edit.kind!r} is {edit.value}; expected a finite number{limits}")
+        raise EditError(
+            f"value of {edit.kind!r} is {edit.value}", f"expected a finite number{limits}"
+        )
 
 
 def _check_place(model: HookedModel, edit: Edit, trace: Trace) -> None:
@@ -84,10 +86,10 @@ def _check_place(model: HookedModel, edit: Edit, trace: Trace) -> None:
 
 def _check_range(name: str, numbers: Sequence[int], n: int) -> None:
     if not numbers:
-        raise EditError(f"an edit names no {name}; expected at least one")
+        raise EditError(f"an edit names no {name}", "expected at least one")
     for number in numbers:
         if not 0 <= number < n:
-            raise EditError(f"{name} {number} is out of range; expected 0 to {n - 1}")
+            raise EditError(f"{name} {number} is out of range", f"expected 0 to {n - 1}")
     if len(set(numbers)) < len(numbers):
         raise EditError(f"an edit names a {name} twice: {list(numbers)}")
 

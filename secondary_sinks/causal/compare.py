@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from secondary_sinks.causal.donors import Means
 from secondary_sinks.causal.outcome import edited_sinks, first, means_over
 from secondary_sinks.causal.recompute import recompute
-from secondary_sinks.causal.replay import Replay, replay
+from secondary_sinks.causal.replay import replay
+from secondary_sinks.causal.replayed import Replay
 from secondary_sinks.detection.criteria import joint_sinks, joint_tests
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.types import Edit, Thresholds, Trace, dump_cells, format_layers
@@ -28,7 +29,8 @@ def direct_and_total(
     Direct: later queries are as in the clean run. Total: they are what the edit makes of them.
     Where the two differ, later tokens have changed what they look for. One row per cell and
     layer; `edit` is the cell as JSON, `loss_change` the mean change of the loss (nats) at the
-    token and after it. Raises as `replay`: cells are of one token each.
+    token and after it, `loss_later` after it alone; `kl_at_token` is the divergence (nats) of what
+    is predicted at the token. Raises as `replay`: cells are of one token each.
     """
     import pandas as pd
 
@@ -44,11 +46,14 @@ def direct_and_total(
             "mass_direct": float(direct.mass[layer, number]),
             "mass_total": float(total.mass[layer, number, total.column(pos)]),
             "loss_change": float(change[number, pos:-1].mean()),
+            "loss_later": total.loss_later(number, pos),
+            "kl_at_token": float(total.kl[number, pos]),
         }
         for number, (cell, pos) in enumerate(zip(direct.cells, direct.positions, strict=True))
         for layer in range(len(trace.norm))
     ]
-    names = ["edit", "pos", "layer", "mass_clean", "mass_direct", "mass_total", "loss_change"]
+    names = ["edit", "pos", "layer", "mass_clean", "mass_direct", "mass_total"]
+    names += ["loss_change", "loss_later", "kl_at_token"]
     return pd.DataFrame(rows, columns=names)
 
 
@@ -63,7 +68,8 @@ def before_and_after(
 
     `layers` are by default those at which the token is a sink in the clean run, or, where it is
     none, those from its first edit on; masses are those of the blocks that read them. One row per
-    cell: `edit` is the cell as JSON, `layers` in words, then each quantity clean and edited.
+    cell: `edit` is the cell as JSON, `layers` in words, then each quantity clean and edited, and
+    `kl_at_token` (NaN unless the replay was asked for `kl`).
     """
     import pandas as pd
 
@@ -85,5 +91,6 @@ def before_and_after(
             "l_start_clean": first(was[:, pos]),
             "l_start_edited": first(still[:, number]),
         }
-        rows.append(row | means_over(trace, replayed, number, own))
+        kl = {"kl_at_token": float(replayed.kl[number])}
+        rows.append(row | means_over(trace, replayed, number, own) | kl)
     return pd.DataFrame(rows)

@@ -57,7 +57,7 @@ def resample_donor(trace: Trace, edit: Edit, pos: int) -> int:
     able[list(edit.positions)] = False
     donors = able.nonzero()[:, 0]
     if not len(donors):
-        raise EditError("no ordinary token is left to resample from; expected a longer text")
+        raise EditError("no ordinary token is left to resample from", "expected a longer text")
     chance = torch.Generator().manual_seed(edit.seed * 1_000_003 + pos)
     return int(donors[torch.randint(len(donors), (1,), generator=chance)])
 
@@ -172,7 +172,8 @@ class Donors:
             token = self.trace.token_strings[pos]
             raise EditError(
                 f"token {token!r} at position {pos} has no ordinary twin in this text to take a "
-                "mean over; use over='ordinary'"
+                "mean over",
+                "use over='ordinary'",
             )
         return _Source("", tuple(twins))
 

@@ -57,6 +57,29 @@ def losses(
     return result
 
 
+def divergence(
+    passage: LayerwiseForward,
+    clean: Float[Tensor, "row d_model"],
+    edited: Float[Tensor, "cell d_model"],
+    row: Int[Tensor, "cell"],
+) -> Float[Tensor, "cell"]:
+    """KL(clean || edited) in nats of the next token, from residuals of the last layer.
+
+    `row` is the clean residual that each edited one is compared with, so that the clean prediction
+    is made once for all edits of a token. Rounded as `Losses.kl`.
+    """
+    found, rows = torch.zeros(len(edited)), max(1, LOGITS_AT_ONCE // int(passage.model.cfg.d_vocab))
+    for first in range(0, len(clean), rows):
+        part = clean[first : first + rows]
+        expected = _Expected.of(passage, part, torch.zeros(len(part), device=part.device).long())
+        mine = ((row >= first) & (row < first + rows)).nonzero()[:, 0]
+        for cells in mine.split(rows):
+            at = (row[cells] - first).to(part.device)
+            _, kl = expected.against(passage.logits(edited[cells.to(edited.device)]), at)
+            found[cells] = kl.cpu()
+    return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Expected:
     """What the clean run predicts at some positions."""
@@ -84,7 +107,7 @@ class _Expected:
         return _Expected(target=target, loss=loss, entropy=log_sum - mean, shares=shares)
 
     def against(
-        self, edited: Iterable[VocabularyChunk], rows: slice
+        self, edited: Iterable[VocabularyChunk], rows: slice | Int[Tensor, "row"]
     ) -> tuple[Float[Tensor, "row"], Float[Tensor, "row"]]:
         """Loss and divergence of another prediction at some of these positions."""
         target = self.target[rows]

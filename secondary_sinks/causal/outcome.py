@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from secondary_sinks.causal.replay import Replay
+from secondary_sinks.causal.replayed import Replay
 from secondary_sinks.detection import Tests, is_attended, joint_tests
 from secondary_sinks.types import Thresholds, Trace
 

@@ -27,12 +27,12 @@ from secondary_sinks.causal.replay import Progress
 from secondary_sinks.causal.states import states_of
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.begin import layerwise_forward
-from secondary_sinks.layerwise.interface import refuse_unreplayable
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.layerwise.visibility import refuse_unreplayable
 from secondary_sinks.measures import norms, seeing_queries
 from secondary_sinks.observation import LayerView, iter_layers
 from secondary_sinks.observation.check_trace import check_same_states, check_trace
-from secondary_sinks.observation.layers import paid_to
+from secondary_sinks.observation.layers import attention_paid_to
 from secondary_sinks.types import Cell, Edit, Trace, as_cell
 
 STATES_AT_ONCE = 1 << 28
@@ -147,7 +147,7 @@ class _Passing:
 
     def _step(self, view: LayerView) -> None:
         """Take the cells that have changed through one layer."""
-        paid = paid_to(view, self.table.watch)
+        paid = attention_paid_to(view, self.table.watch)
         for start, group in self.groups.items():
             walking = [number for number in group if number in self.states]
             before = paid[:start].sum(0).cpu()

@@ -40,6 +40,11 @@ class Recomputed:
             raise EditError(f"position {pos} was not watched; expected one of {list(self.watch)}")
         return self.watch.index(pos)
 
+    def loss_later(self, cell: int, pos: int) -> float:
+        """Change of the mean loss (nats) of what follows a position; NaN where nothing does."""
+        later = slice(pos + 1, -1)
+        return float((self.loss[cell, later] - self.loss_clean[later]).double().mean())
+
 
 class Table:
     """The results, clean until cells say otherwise."""

@@ -12,12 +12,10 @@ softmax, with their own queries as in the clean run: the *direct* effect.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.causal.apply import LayerEdits
@@ -25,10 +23,14 @@ from secondary_sinks.causal.batches import in_batches, replayed_at_once
 from secondary_sinks.causal.check import Context, check_cells
 from secondary_sinks.causal.direct import direct_mass, direct_masses
 from secondary_sinks.causal.donors import Donors, Means, resolve_donors
+from secondary_sinks.causal.losses import divergence
+from secondary_sinks.causal.replayed import Replay
 from secondary_sinks.causal.states import STATES, states_of
 from secondary_sinks.errors import EditError, TraceError
-from secondary_sinks.layerwise.interface import keep_last, refuse_unreplayable
+from secondary_sinks.layerwise.begin import layerwise_forward
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
+from secondary_sinks.layerwise.recording_hooks import keep_last
+from secondary_sinks.layerwise.visibility import refuse_unreplayable
 from secondary_sinks.measures import norms
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.observation import LayerView, iter_layers
@@ -40,35 +42,13 @@ Progress = Callable[[int, int], None]
 LayerHooks = Callable[[int], list[Hook]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Replay:
-    """The edited token by layer and cell; layers below its first edit hold the clean values."""
-
-    cells: tuple[Cell, ...]
-    positions: tuple[int, ...]
-    """The token that each cell edits."""
-    norm: Float[Tensor, "layer cell"]
-    deviation_ratio: Float[Tensor, "layer cell"]
-    alignment: Float[Tensor, "layer cell"]
-    alignment_centred: Float[Tensor, "layer cell"]
-    key_norm: Float[Tensor, "layer cell"]
-    mass: Float[Tensor, "layer cell"]
-    """Direct effect: attention mass of the token with the queries of later tokens frozen; NaN
-    where it was not asked for."""
-    watch: tuple[int, ...]
-    """Other positions whose mass is kept."""
-    watched: Float[Tensor, "layer cell watch"]
-    """Direct effect on them: their attention mass where the edited token's key alone is another
-    one, so that every later query's softmax shares out anew what it paid to that key. NaN for the
-    edited token itself."""
-
-
 def replay(
     model: HookedModel,
     trace: Trace,
     edits: Sequence[Edit | Sequence[Edit]],
     *,
     attention: bool = True,
+    kl: bool = False,
     watch: Sequence[int] = (),
     others: Sequence[Trace] = (),
     reference: Means | None = None,
@@ -81,16 +61,22 @@ def replay(
     `model`: its tokens are walked through again, and its primary, typical token and medians are
     what the edited states are measured against. `others` are traces of texts that donors come
     from, `reference` what `reference_means` gave. `attention=False` leaves the mass out and is
-    faster. `watch` are positions whose mass is wanted too. `kept` is a clean pass of the same
-    text that is still in memory: the text is then not walked through again. `progress` is called
-    with (layers done, layers).
+    faster. `kl=True` compares what is predicted at the token, at one unembedding per cell.
+    `watch` are positions whose mass is wanted too. `kept` is a clean pass of the same text that is
+    still in memory: the text is then not walked through again. `progress` is called with (layers
+    done, layers).
 
     Raises `EditError` for edits that are not possible, and for a cell of several tokens: what
     it does to the later of them is no matter of one token (`recompute` does it), `TraceError`
     for a trace of another model.
     """
     groups = [edits]
-    asked: dict[str, Any] = {"attention": attention, "others": others, "reference": reference}
+    asked: dict[str, Any] = {
+        "attention": attention,
+        "kl": kl,
+        "others": others,
+        "reference": reference,
+    }
     return replay_groups(model, trace, groups, **asked, watch=watch, kept=kept, progress=progress)[
         0
     ]
@@ -102,6 +88,7 @@ def replay_groups(
     groups: Sequence[Sequence[Edit | Sequence[Edit]]],
     *,
     attention: bool = True,
+    kl: bool = False,
     watch: Sequence[int] = (),
     others: Sequence[Trace] = (),
     reference: Means | None = None,
@@ -127,7 +114,7 @@ def replay_groups(
     where = [tuple(map(_only_position, cells)) for cells in lists]
     refuse_unreplayable(model)
     passings = [
-        _Passing(model, trace, cells, positions, known, means, attention, tuple(watch))
+        _Passing(model, trace, cells, positions, known, means, attention, kl, tuple(watch))
         for cells, positions in zip(lists, where, strict=True)
     ]
     n_layers = len(trace.norm)
@@ -182,6 +169,7 @@ class _Passing:
         others: Mapping[str, Trace],
         reference: Means,
         attention: bool,
+        kl: bool,
         watch: tuple[int, ...],
     ) -> None:
         self.model, self.trace, self.positions = model, trace, positions
@@ -194,13 +182,15 @@ class _Passing:
         self.attention, self.size = attention, replayed_at_once(model, len(trace.tokens))
         if not attention:
             self.columns["mass"].fill_(torch.nan)
+        self.compares, self.kl = kl, torch.full((len(cells),), 0.0 if kl else torch.nan)
         self._states: dict[int, Tensor] = {}
 
     def replay(self) -> Replay:
         """The columns, once the walk is over."""
         own = torch.tensor(self.positions)[:, None] == torch.tensor(self.watch)
         self.columns["watched"].masked_fill_(own, torch.nan)
-        return Replay(cells=self.asked, positions=self.positions, watch=self.watch, **self.columns)
+        where: dict[str, Any] = {"cells": self.asked, "positions": self.positions}
+        return Replay(**where, watch=self.watch, kl=self.kl, **self.columns)
 
     def step(self, view: LayerView) -> None:
         """Take all cells that have changed, and those that change here, through one layer."""
@@ -212,6 +202,16 @@ class _Passing:
             if number in self._states or any(at in edit.layers for edit in cell)
         ]
         self.size = in_batches(walking, self.size, lambda batch: self._batch(view, batch))
+        if self.compares and self._states and at == len(self.trace.norm) - 1:
+            self._predict(view)
+
+    def _predict(self, view: LayerView) -> None:
+        """Compare what is predicted at the edited tokens, once all layers are done."""
+        places = sorted({self.positions[number] for number in self._states})
+        row = torch.tensor([places.index(self.positions[number]) for number in self._states])
+        passage = layerwise_forward(self.model, self.trace.tokens[:1])
+        edited = torch.stack(list(self._states.values()))
+        self.kl[list(self._states)] = divergence(passage, view.resid_post[places], edited, row)
 
     def _batch(self, view: LayerView, batch: list[int]) -> None:
         positions = torch.tensor([self.positions[number] for number in batch])

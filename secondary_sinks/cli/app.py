@@ -203,3 +203,19 @@ def models(
         raise typer.BadParameter("--json and --markdown exclude each other; give one")
     show = show_json if json else show_markdown if markdown else show_models
     show(family)
+
+
+@app.command(epilog="Example: secondary-sinks questions")
+def questions() -> None:
+    """List the causal questions that --ask takes, and what each asks."""
+    from secondary_sinks.cli.lists import show_questions
+
+    show_questions()
+
+
+@app.command(epilog="Example: secondary-sinks edits")
+def edits() -> None:
+    """List the kinds of edit, as --edit takes them, and the sites of --site."""
+    from secondary_sinks.cli.lists import show_edits
+
+    show_edits()

@@ -78,7 +78,7 @@ def _refuse_bytes(words: Sequence[str]) -> None:
             word.encode()
         except UnicodeEncodeError as error:
             shown = word.encode(errors="surrogateescape").decode(errors="backslashreplace")
-            raise SinkError(f"'{shown}' is not UTF-8; rename the file or folder") from error
+            raise SinkError(f"'{shown}' is not UTF-8", "rename the file or folder") from error
 
 
 def _refuse_repeats(command: Any, words: list[str]) -> None:
@@ -95,7 +95,7 @@ def _refuse_repeats(command: Any, words: list[str]) -> None:
             continue
         given = [word for word in before_values if word.partition("=")[0] in names]
         if len(given) > 1:
-            raise SinkError(f"{names[0]} is given {len(given)} times; expected it once")
+            raise SinkError(f"{names[0]} is given {len(given)} times", "expected it once")
 
 
 def _interrupted() -> int:

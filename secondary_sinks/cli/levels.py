@@ -65,7 +65,9 @@ def summary(found: Detections, levels: Levels) -> dict[str, Any]:
 def _read(path: Path, n_layers: int | None) -> Detections:
     if path.is_dir() or path.suffix == ".parquet":
         if n_layers is not None:
-            raise DetectionError("--layers is for the authors' JSON lines; leave it out for a run")
+            raise DetectionError(
+                "--layers is for the authors' JSON lines", "leave it out for a run"
+            )
         return _of_run(path)
     content = read_utf8(path, "the authors' JSON lines, or the sinks.parquet of a run")
     split_json_lines(content, str(path))  # not too many, and none too long

@@ -65,8 +65,8 @@ EditKind = Annotated[
 Ask = Annotated[
     str,
     typer.Option(
-        help="Causal questions to answer too, with commas between them: necessity, sufficiency, "
-        "norm_dose, redistribution, sparsity, harm; or all. What they cost is printed first."
+        help="Causal questions to answer too, separated by commas, or all; `secondary-sinks "
+        "questions` lists them. What they cost is printed first."
     ),
 ]
 Device = Annotated[

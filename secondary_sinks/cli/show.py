@@ -19,6 +19,7 @@ from rich.progress import (
 from rich.table import Table
 
 from secondary_sinks.cli.output import printable
+from secondary_sinks.questions import damage_in_words
 from secondary_sinks.runs import RunFolder, whole_records, whole_table
 
 COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
@@ -93,7 +94,11 @@ def _show_one(console: Console, record: Mapping[str, Any], sinks: pd.DataFrame) 
     if record["dtype"] != "float32":
         console.print(rounding_line(record, sinks), highlight=False)
     asked = [verdict for told in record.get("answers", []) for verdict in told["verdicts"]]
-    for verdict in [*record.get("writers", ()), *record["verdicts"], *asked]:
+    for verdict in record.get("writers", ()):
+        console.print(verdict_line(verdict), highlight=False)
+    if told := damage_in_words(record.get("damage", ())):
+        console.print(escape(told), highlight=False)
+    for verdict in [*record["verdicts"], *asked]:
         console.print(verdict_line(verdict), highlight=False)
 
 

@@ -46,7 +46,10 @@ Layers = Annotated[
 ]
 Sites = Annotated[
     list[str] | None,
-    typer.Option(help="mlp_out (default), attn_out, resid_post, z or post. Repeatable."),
+    typer.Option(
+        help="Where layers are edited; `secondary-sinks edits` lists the sites. Repeatable. "
+        "Default: mlp_out."
+    ),
 ]
 SweepFeed = Annotated[
     str | None,
@@ -167,8 +170,8 @@ def ablate(
         list[str] | None,
         typer.Option(
             help="zero; twins (the mean over the same token elsewhere, where it is no sink); mean "
-            "(over ordinary tokens); resample:SEED; others in docs/sweeps.md. Repeatable. Default: "
-            "zero and twins."
+            "(over ordinary tokens); resample:SEED; others that `secondary-sinks edits` lists. "
+            "Repeatable. Default: zero and twins."
         ),
     ] = None,
     **shared: object,

@@ -56,7 +56,7 @@ def read_released(content: str, name: str, n_layers: int | None = None) -> Relea
         index = str(line.sample_index)
         lines[f"{index} (line {number})" if index in lines else index] = line
     if not lines:
-        raise DetectionError(f"{name!r} holds no detections; expected at least one JSON line")
+        raise DetectionError(f"{name!r} holds no detections", "expected at least one JSON line")
     return Released(lines=lines, sinks=_table(lines, n_layers), n_repeated=n_lines - len(lines))
 
 

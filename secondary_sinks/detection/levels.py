@@ -71,8 +71,8 @@ def count_cells(points: Sequence[Point], texts: Sequence[int], n_texts: int) -> 
     if math.prod(shape) > MOST_CELLS:
         raise DetectionError(
             f"{n_texts:,} texts with layers up to {shape[1] - 1:,} and lifetimes up to "
-            f"{shape[2] - 1:,} make {math.prod(shape):,} cells to count; expected at most "
-            f"{MOST_CELLS:,}: give fewer texts, or check the layers"
+            f"{shape[2] - 1:,} make {math.prod(shape):,} cells to count",
+            f"expected at most {MOST_CELLS:,}: give fewer texts, or check the layers",
         )
     counts = np.zeros(shape)
     np.add.at(counts, (list(texts), *cells.T), 1)

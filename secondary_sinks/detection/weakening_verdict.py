@@ -32,6 +32,7 @@ def judge(found: Sequence[WeakeningContrast], n_left_out: int, window: int) -> V
         "queries around the sink, left out",
         n_sinks=len(paired),
         n_texts=len(paired),
+        line=0.0,
     )
 
 

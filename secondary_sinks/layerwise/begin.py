@@ -1,4 +1,4 @@
-"""Let a text enter a model, after checking that its numbers will mean what they say."""
+"""Start a layer-by-layer forward pass, after checking that the model and the text allow it."""
 
 from jaxtyping import Int
 from torch import Tensor
@@ -11,9 +11,9 @@ from secondary_sinks.layerwise.protocol import HookedModel, is_bridge
 
 
 def layerwise_forward(model: HookedModel, tokens: Int[Tensor, "pos"]) -> LayerwiseForward:
-    """Let a text enter a model.
+    """A forward pass of a text that runs one layer at a time; the tokens are embedded.
 
-    Raises `TextError` for a text longer than the context, and what `check_model` raises.
+    Raises `TextError` for a text longer than the context, and the errors of `check_model`.
     """
     check_model(model)
     if len(tokens) > model.cfg.n_ctx:
@@ -21,18 +21,16 @@ def layerwise_forward(model: HookedModel, tokens: Int[Tensor, "pos"]) -> Layerwi
             f"the text has {len(tokens)} tokens, but the model sees at most {model.cfg.n_ctx}; "
             "shorten or split the text"
         )
-    if is_bridge(model):
-        return BridgeForward(model, tokens)
-
-    return HookedForward(model, tokens)
+    return BridgeForward(model, tokens) if is_bridge(model) else HookedForward(model, tokens)
 
 
 def check_model(model: HookedModel) -> None:
-    """Raise before any pass what would make its numbers wrong without a word.
+    """Raise an error for a model whose results would be wrong without any other sign.
 
     `UnsupportedModelError` for a model that is not causal, has no MLPs, or adds positions inside
-    attention (shortformer); `ModelError` for weights of another dtype than the config says, and
-    for hooks left on the model: they would fire on chunks and replicas, at wrong positions.
+    attention (shortformer). `ModelError` for weights of another dtype than the config states, and
+    for hooks left on the model: they would fire on chunks and on replayed tokens, at wrong
+    positions.
     """
     cfg = model.cfg
     if cfg.attention_dir != "causal" or cfg.attn_only:
@@ -44,6 +42,6 @@ def check_model(model: HookedModel) -> None:
         raise ModelError(
             f"the weights are {dtype}, cfg.dtype says {cfg.dtype}; use model.to(dtype)"
         )
-    left = [name for name, point in model.hook_dict.items() if point.fwd_hooks]
-    if left:
-        raise ModelError(f"the model has a hook at {left[0]!r}; remove it: model.reset_hooks()")
+    hooked = [name for name, point in model.hook_dict.items() if point.fwd_hooks]
+    if hooked:
+        raise ModelError(f"the model has a hook at {hooked[0]!r}; remove it: model.reset_hooks()")

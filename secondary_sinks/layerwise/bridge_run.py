@@ -1,7 +1,7 @@
-"""How a layer of a `TransformerBridge` is run: the only place that knows its internals.
+"""Run the layers of a `TransformerBridge`; the only module that knows its internals.
 
-A bridge wraps a Hugging Face model. `models.hf_layers` finds out what that model's own loop hands
-to each layer; a layer is then called with exactly that, for the positions that are wanted.
+A bridge wraps a Hugging Face model. `hf_layers` finds out which arguments that model's own loop
+gives to each layer, and `bridge_call` calls a layer with these arguments for some positions.
 """
 
 import sys
@@ -9,44 +9,49 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
-from secondary_sinks.layerwise.attention_received import Attended
+from secondary_sinks.layerwise.attention_totals import AttentionTotals
+from secondary_sinks.layerwise.bridge_call import LayerCall, prefix_cache
 from secondary_sinks.layerwise.chunks import fitting_chunk, vocabulary_chunks
-from secondary_sinks.layerwise.hf_layers import Arguments, handed_down, logits_of, visible_keys
+from secondary_sinks.layerwise.hf_layers import (
+    Arguments,
+    layer_arguments,
+    logits_of,
+    n_visible_keys,
+)
 from secondary_sinks.layerwise.interface import (
     Continuations,
     LayerRun,
     LayerwiseForward,
     ReplayedTokens,
     VocabularyChunk,
-    keep_last,
-    note_key_norms,
-    refuse_unreplayable,
-    visible_to_replayed,
 )
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
+from secondary_sinks.layerwise.recording_hooks import append_key_norms, keep_last
+from secondary_sinks.layerwise.visibility import (
+    refuse_unreplayable,
+    visible_to_queries,
+    visible_to_replayed,
+)
 from secondary_sinks.measures import paid_attention
 from secondary_sinks.measures.hook_names import hook_name
 
-CACHES = ("past_key_values", "layer_past")
-"""What a layer calls its cache: the usual name, and that of GPT-NeoX."""
-
 
 class BridgeForward(LayerwiseForward):
-    """A text on its way through a `TransformerBridge`."""
+    """A forward pass of a text through a `TransformerBridge`."""
 
     def __init__(self, model: Any, tokens: Int[Tensor, "pos"]) -> None:
-        """Embed the text and find out what each layer is handed."""
+        """Embed the text and find out the arguments of each layer."""
         self.model, self.n_pos = model, len(tokens)
         self._original = model.original_model
         ids = tokens[None].to(model.cfg.device)
         base = model.original_model.base_model
-        # A mask of four axes is taken as it is, so that none of text x text is made.
+        # A mask with four axes is used as it is, so that no mask of text x text is made.
         no_mask = torch.zeros(1, 1, 1, 1, dtype=model.cfg.dtype, device=ids.device)
-        self._arguments = handed_down(
+        self._arguments = layer_arguments(
             base,
             model.blocks,
             input_ids=ids,
@@ -54,18 +59,18 @@ class BridgeForward(LayerwiseForward):
             past_key_values=DynamicCache(),
         )
         self.embedded = self._arguments[0]["hidden_states"]
-        self._visible = visible_keys(base, model.blocks, self.n_pos - 1)
+        self._n_visible = n_visible_keys(base, model.blocks, self.n_pos - 1)
 
     def layer(self, layer: int) -> "BridgeRun":
         """A fresh run of one layer."""
-        seen = self._visible[layer]
-        window = None if seen >= self.n_pos else seen
+        n_visible = self._n_visible[layer]
+        window = None if n_visible >= self.n_pos else n_visible
         return BridgeRun(self.model, layer, self._arguments[layer], self.n_pos, window)
 
     def logits(self, resid_post: Float[Tensor, "pos d_model"]) -> Iterator[VocabularyChunk]:
-        """What the final norm and the unembedding make of the last residuals, in strips."""
+        """Final norm and unembedding of the last layer's residuals, in chunks of the vocabulary."""
         logits = logits_of(self._original, self.model.blocks, resid_post[None])[0]
-        yield from ((words, logits[:, words]) for words in vocabulary_chunks(logits.shape[1]))
+        yield from ((chunk, logits[:, chunk]) for chunk in vocabulary_chunks(logits.shape[1]))
 
 
 class BridgeRun(LayerRun):
@@ -79,11 +84,11 @@ class BridgeRun(LayerRun):
         n_pos: int,
         window: int | None,
     ) -> None:
-        """Prepare an empty key-value cache for `layer`."""
+        """Start with an empty key-value cache."""
         self.model, self.layer = model, layer
-        self._arguments, self._n_pos, self._window = arguments, n_pos, window
-        self._block = model.blocks[layer]
-        self._original = self._block.attn.original_component
+        self._n_pos, self._window = n_pos, window
+        self._call = LayerCall(model.blocks[layer], arguments, n_pos)
+        self._original = model.blocks[layer].attn.original_component
         self._cache = DynamicCache()
         self._queries: dict[str, list[Tensor]] = {"q": [], "rot_q": []}
 
@@ -97,37 +102,33 @@ class BridgeRun(LayerRun):
         watch: Sequence[int] = (),
     ) -> Float[Tensor, "1 pos d_model"]:
         """`resid_post` of all positions."""
-        n_pos, parts = resid_pre.shape[1], []
-        if chunk is None:
-            chunk = fitting_chunk(self.model.cfg.n_heads, n_pos)
-        attended = Attended(n_pos, denominators=denominators, watch=watch)
-        raw: list[Tensor] = []
-        own = [*self._query_hooks(), *attended.hooks(self.layer)]
-        own += self._alive([(hook_name(self.layer, "k"), note_key_norms(raw))])
-        with torch.no_grad(), self.model.hooks(fwd_hooks=[*hooks, *own]):
-            for start in range(0, n_pos, chunk):
-                at = torch.arange(start, min(start + chunk, n_pos), device=resid_pre.device)
-                visible = _visible(at, int(at[-1]) + 1, self.window)
-                parts.append(self._call(resid_pre[:, at], at, visible, self._cache))
-        self.received, self.paid = attended.received, attended.paid
-        self.key_norm_raw = torch.cat(raw) if raw else None
-        self.denominator = attended.denominator(self.learned_sinks)
-        return torch.cat(parts, dim=1)
+        n_pos = resid_pre.shape[1]
+        totals = AttentionTotals(n_pos, denominators=denominators, watch=watch)
+        key_norms: list[Tensor] = []
+        own_hooks = [*self._query_hooks(), *totals.hooks(self.layer)]
+        own_hooks += self._usable([(hook_name(self.layer, "k"), append_key_norms(key_norms))])
+        size = chunk or fitting_chunk(self.model.cfg.n_heads, n_pos)
+        with torch.no_grad(), self.model.hooks(fwd_hooks=[*hooks, *own_hooks]):
+            resid_post = self._in_chunks(resid_pre, 0, size, self._cache)
+        self.received, self.paid = totals.received, totals.paid
+        self.key_norm_raw = torch.cat(key_norms) if key_norms else None
+        self.denominator = totals.denominator(self.learned_sinks)
+        return resid_post
 
     @property
     def queries(self) -> Float[Tensor, "pos head d_head"]:
-        """Queries as the scores use them; rotated here where the bridge's own hook never fires."""
-        tables = self._arguments.get("position_embeddings")
+        """Queries as the scores use them; rotated here if the bridge's own hook never fires."""
+        tables = self._call.rotary_tables
         if self._queries["rot_q"] or tables is None:
             return torch.cat(self._queries["rot_q"] or self._queries["q"])
         rotate = sys.modules[type(self._original).__module__].apply_rotary_pos_emb
-        turned = torch.cat(self._queries["q"]).transpose(0, 1)[None]
-        here = (table.to(turned.device) for table in tables)
-        return rotate(turned, turned, *here)[0][0].transpose(0, 1)
+        unrotated = torch.cat(self._queries["q"]).transpose(0, 1)[None]
+        on_device = (table.to(unrotated.device) for table in tables)
+        return rotate(unrotated, unrotated, *on_device)[0][0].transpose(0, 1)
 
     @property
     def keys(self) -> Float[Tensor, "pos kv_head d_head"]:
-        """Keys as the scores use them: Hugging Face keeps them after rotation."""
+        """Keys as the scores use them: Hugging Face caches them after rotation."""
         return self._cache.layers[self.layer].keys[0].transpose(0, 1)
 
     @property
@@ -137,13 +138,13 @@ class BridgeRun(LayerRun):
 
     @property
     def scale(self) -> float:
-        """The original's own number, or one over the root of the head's width."""
+        """The original's scale, by default one over the square root of the head's width."""
         scale = getattr(self._original, "scaling", None)
         return self.keys.shape[-1] ** -0.5 if scale is None else float(scale)
 
     @property
     def soft_cap(self) -> float | None:
-        """The soft-cap of Gemma 2's scores."""
+        """Soft-cap of the scores, as in Gemma 2."""
         cap = getattr(self._original, "attn_logit_softcapping", None)
         return None if cap is None else float(cap)
 
@@ -155,7 +156,7 @@ class BridgeRun(LayerRun):
 
     @property
     def window(self) -> int | None:
-        """Length of the sliding window, where the text is longer than it."""
+        """Length of the sliding window; None if the text is not longer."""
         return self._window
 
     def run_replayed(
@@ -164,21 +165,21 @@ class BridgeRun(LayerRun):
         positions: Int[Tensor, "cell"],
         hooks: Sequence[Hook],
     ) -> ReplayedTokens:
-        """Run replicas of `positions` through this layer."""
+        """Run replayed tokens of `positions` through this layer."""
         refuse_unreplayable(self.model)
-        seen: dict[str, Tensor] = {}
-        at, n_cells, cache = positions.to(resid_pre.device), len(positions), DynamicCache()
-        clean = self._cache.layers[self.layer]
+        positions, n_cells = positions.to(resid_pre.device), len(positions)
+        clean, cache = self._cache.layers[self.layer], DynamicCache()
         cache.update(clean.keys, clean.values, self.layer)
-        visible = visible_to_replayed(at, self._n_pos, self.window)
-        own = (hook_name(self.layer, "pattern"), keep_last(seen, "pattern"))
-        with torch.no_grad(), self.model.hooks(fwd_hooks=[*hooks, own]):
-            resid_post = self._call(resid_pre[None], at, visible, cache)
-        own_columns = seen["pattern"][0, :, :, -n_cells:]
+        visible = visible_to_replayed(positions, self._n_pos, self.window)
+        seen: dict[str, Tensor] = {}
+        own_hook = (hook_name(self.layer, "pattern"), keep_last(seen, "pattern"))
+        with torch.no_grad(), self.model.hooks(fwd_hooks=[*hooks, own_hook]):
+            resid_post = self._call(resid_pre[None], positions, visible, cache)
+        on_replayed = seen["pattern"][0, :, :, -n_cells:]
         return ReplayedTokens(
             resid_post=resid_post[0],
             keys=cache.layers[self.layer].keys[0, :, -n_cells:].transpose(0, 1),
-            self_attention=own_columns.diagonal(dim1=1, dim2=2).T.float(),
+            self_attention=on_replayed.diagonal(dim1=1, dim2=2).T.float(),
         )
 
     def run_continuations(
@@ -187,84 +188,58 @@ class BridgeRun(LayerRun):
         hooks: Sequence[Hook],
         watch: Sequence[int] = (),
     ) -> Continuations:
-        """Run the last positions of several texts that begin as the clean one."""
+        """Run other endings of the text, which share the clean prefix."""
         n_cells, n_suffix, _ = resid_pre.shape
-        start, clean, cache = self._n_pos - n_suffix, self._cache.layers[self.layer], DynamicCache()
-        if start:
-            shared = [part[:, :, :start] for part in (clean.keys, clean.values)]
-            cache.update(*(part.expand(n_cells, -1, -1, -1) for part in shared), self.layer)
-        received, parts = torch.zeros(n_cells, self._n_pos), []
-        paid: list[Tensor] = []
-        chunk = fitting_chunk(self.model.cfg.n_heads * n_cells, self._n_pos)
+        start = self._n_pos - n_suffix
+        cache = prefix_cache(self._cache, self.layer, start, n_cells)
+        received, paid = torch.zeros(n_cells, self._n_pos), []
+        size = fitting_chunk(self.model.cfg.n_heads * n_cells, self._n_pos)
 
         def on_pattern(pattern: Tensor, hook: Any) -> None:
             received[:, : pattern.shape[-1]] += pattern.float().mean(1).sum(1).cpu()
             paid.append(torch.stack([paid_attention(one, watch) for one in pattern]).cpu())
 
-        own = (hook_name(self.layer, "pattern"), on_pattern)
-        with torch.no_grad(), self.model.hooks(fwd_hooks=[*hooks, own]):
-            for first in range(0, n_suffix, chunk):
-                part = resid_pre[:, first : first + chunk]
-                at = torch.arange(start + first, start + first + part.shape[1], device=part.device)
-                visible = _visible(at, int(at[-1]) + 1, self.window)
-                parts.append(self._call(part, at, visible, cache))
-        keys = cache.layers[self.layer].keys[:, :, start:]
+        own_hook = (hook_name(self.layer, "pattern"), on_pattern)
+        with torch.no_grad(), self.model.hooks(fwd_hooks=[*hooks, own_hook]):
+            resid_post = self._in_chunks(resid_pre, start, size, cache)
         return Continuations(
-            resid_post=torch.cat(parts, dim=1),
-            keys=keys.transpose(1, 2),
+            resid_post=resid_post,
+            keys=cache.layers[self.layer].keys[:, :, start:].transpose(1, 2),
             received=received,
             paid=torch.cat(paid, dim=1),
         )
 
-    def _call(
+    def _in_chunks(
         self,
-        hidden: Float[Tensor, "text query d_model"],
-        at: Int[Tensor, "query"],
-        visible: Bool[Tensor, "query key"],
+        residual: Float[Tensor, "text query d_model"],
+        start: int,
+        size: int,
         cache: DynamicCache,
     ) -> Float[Tensor, "text query d_model"]:
-        """Call the layer as the model's own loop would, for the positions `at`."""
-        lowest = torch.finfo(hidden.dtype).min
-        mask = torch.zeros(visible.shape, dtype=hidden.dtype, device=hidden.device)
-        own = {
-            "hidden_states": hidden,
-            "attention_mask": mask.masked_fill(~visible, lowest)[None, None],
-        }
-        arguments = {key: _take(value, at, self._n_pos) for key, value in self._arguments.items()}
-        arguments |= own | {name: cache for name in CACHES if name in arguments}
-        output = self._block(arguments.pop("hidden_states"), **arguments)
-        return output[0] if isinstance(output, tuple) else output
+        """Call the layer for chunk after chunk of queries, of which the first is at `start`."""
+        outputs = []
+        for chunk in residual.split(size, dim=1):
+            end = start + chunk.shape[1]
+            positions = torch.arange(start, end, device=residual.device)
+            visible = visible_to_queries(positions, end, self.window)
+            outputs.append(self._call(chunk, positions, visible, cache))
+            start = end
+        return torch.cat(outputs, dim=1)
 
     def _query_hooks(self) -> list[Hook]:
-        """Both points: where queries and keys come from one matrix, `rot_q` never fires."""
+        """Hooks on both points: `rot_q` never fires if queries and keys come from one matrix."""
 
-        def keep_in(store: list[Tensor]) -> Any:
-            return lambda queries, hook: store.append(queries[0])
+        def append_to(queries_seen: list[Tensor]) -> Any:
+            return lambda queries, hook: queries_seen.append(queries[0])
 
-        points = self._queries.items()
-        return self._alive(
-            [(hook_name(self.layer, point), keep_in(store)) for point, store in points]
+        return self._usable(
+            [
+                (hook_name(self.layer, point), append_to(seen))
+                for point, seen in self._queries.items()
+            ]
         )
 
-    def _alive(self, hooks: list[Hook]) -> list[Hook]:
-        """Those of some hooks whose points the model has; a loud bridge refuses dead ones."""
+    def _usable(self, hooks: list[Hook]) -> list[Hook]:
+        """The hooks whose points exist and fire; a loud bridge refuses the others."""
         dead = vars(self.model).get("_dead_points", ())
         return [one for one in hooks if one[0] in self.model.hook_dict and one[0] not in dead]
-
-
-def _visible(
-    at: Int[Tensor, "query"], n_keys: int, window: int | None
-) -> Bool[Tensor, "query key"]:
-    """Keys up to each query, within its window."""
-    behind = at[:, None] - torch.arange(n_keys, device=at.device)
-    return (behind >= 0) & (behind < (n_keys if window is None else window))
-
-
-def _take(value: Any, at: Int[Tensor, "query"], n_pos: int) -> Any:
-    """The part of an argument that belongs to the positions `at`."""
-    if isinstance(value, tuple | list):
-        return type(value)(_take(item, at, n_pos) for item in value)
-    if not isinstance(value, Tensor) or value.ndim == 0:
-        return value
-    axis = 1 if value.ndim > 1 and value.shape[1] == n_pos else 0
-    return value.index_select(axis, at.to(value.device)) if value.shape[axis] == n_pos else value

@@ -1,4 +1,4 @@
-"""A text that grows token by token: keys and values are kept, so nothing is read twice."""
+"""Generation with a key-value cache, so that no token is read twice."""
 
 from typing import Any
 
@@ -11,24 +11,24 @@ from secondary_sinks.layerwise.protocol import HookedModel, is_bridge
 
 
 class Continuation:
-    """A text in a model, with the keys and values of what was read so far."""
+    """A text that grows token by token, with the cached keys and values of the tokens so far."""
 
     def __init__(self, model: HookedModel) -> None:
-        """Nothing is read yet."""
+        """Start with an empty text."""
         self._model = model
         self._cache = _empty_cache(model)
-        self._name = "past_key_values" if is_bridge(model) else "past_kv_cache"
+        self._cache_argument = "past_key_values" if is_bridge(model) else "past_kv_cache"
 
     def read(self, tokens: Int[Tensor, "pos"]) -> Float[Tensor, "d_vocab"]:
-        """Read on; gives the logits of the token after, in float32 on the CPU."""
+        """Append tokens; the logits of the token after them, in float32 on the CPU."""
         ids = tokens[None].to(next(iter(self._model.parameters())).device)
         with torch.no_grad():
-            logits = self._model(ids, **{self._name: self._cache})
+            logits = self._model(ids, **{self._cache_argument: self._cache})
         return logits[0, -1].float().cpu()
 
 
 def _empty_cache(model: HookedModel) -> Any:
-    """A cache of the kind that the class of the model grows in place."""
+    """An empty cache of the type that the model's class updates in place."""
     if is_bridge(model):
         from transformers import DynamicCache
 

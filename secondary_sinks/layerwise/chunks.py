@@ -1,34 +1,34 @@
-"""How much of a text, and of the vocabulary, is computed at a time."""
+"""Sizes of the chunks in which a text and the vocabulary are computed."""
 
 from collections.abc import Iterator
 
 from secondary_sinks.measures.from_qk import SCORES_AT_ONCE
 
-CHUNK = 256
-"""Queries whose scores are held at a time, at most."""
-ROWS = 1024
-"""Positions, of all texts together, that go through a layer at a time where no pattern is made:
-enough for matrix products at full speed, few enough for what an MLP makes of them to be small."""
-WORDS = 2048
-"""Words of the vocabulary in a strip of logits, which stays in the processor's cache with some
-hundred positions until it is reduced."""
+QUERIES = 256
+"""Most queries whose scores are held at a time."""
+POSITIONS = 1024
+"""Positions, of all texts together, that go through a layer at a time if no pattern is computed:
+enough for matrix products at full speed, and few enough for the MLP's activations to be small."""
+LOGITS = 2048
+"""Logits of each position that are computed at a time: for some hundred positions, they stay in the
+processor's cache until they are reduced."""
 
 
 def fitting_chunk(n_heads: int, n_pos: int) -> int:
-    """Queries of which all heads' scores on a whole text stay within `SCORES_AT_ONCE`.
+    """Number of queries whose scores on a whole text, of all heads, fit into `SCORES_AT_ONCE`.
 
-    At most `CHUNK`, at least one.
+    At least 1 and at most `QUERIES`.
 
     >>> fitting_chunk(n_heads=9, n_pos=2048), fitting_chunk(n_heads=9, n_pos=16384)
     (256, 113)
     """
-    return max(1, min(CHUNK, SCORES_AT_ONCE // (n_heads * n_pos)))
+    return max(1, min(QUERIES, SCORES_AT_ONCE // (n_heads * n_pos)))
 
 
-def vocabulary_chunks(n_words: int) -> Iterator[slice]:
-    """The words of a vocabulary, so many at a time.
+def vocabulary_chunks(d_vocab: int) -> Iterator[slice]:
+    """Consecutive slices of the vocabulary, `LOGITS` tokens each.
 
-    >>> list(strips(5000))
+    >>> list(vocabulary_chunks(5000))
     [slice(0, 2048, None), slice(2048, 4096, None), slice(4096, 5000, None)]
     """
-    return (slice(at, min(at + WORDS, n_words)) for at in range(0, n_words, WORDS))
+    return (slice(at, min(at + LOGITS, d_vocab)) for at in range(0, d_vocab, LOGITS))

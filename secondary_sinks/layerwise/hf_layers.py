@@ -1,8 +1,8 @@
-"""What a Hugging Face model hands to each of its layers, without running any of them.
+"""Arguments that a Hugging Face model gives to each of its layers, found without running a layer.
 
-The loop over layers in the model itself owns positions, rotary tables and masks. Instead of
-guessing these from the config, the loop runs with its layers taken out, and what it would have
-handed to them is written down.
+The loop over layers inside the model computes positions, rotary tables and masks. Instead of
+guessing these from the config, the loop is run with its layers replaced by functions that record
+their arguments.
 """
 
 import inspect
@@ -18,14 +18,14 @@ Arguments = dict[str, Any]
 
 
 def decoder_layers(hf_model: Any) -> nn.ModuleList:
-    """The list of decoder layers, whatever the architecture calls it."""
+    """The list of decoder layers, which is named differently in different architectures."""
     base = hf_model.base_model
     layers: nn.ModuleList = base.layers if hasattr(base, "layers") else base.h
     return layers
 
 
-def handed_down(base_model: Any, layers: nn.ModuleList, **inputs: Any) -> list[Arguments]:
-    """The arguments, by name, that the loop of `base_model` gives to each of `layers`."""
+def layer_arguments(base_model: Any, layers: nn.ModuleList, **inputs: Any) -> list[Arguments]:
+    """Arguments by name that the loop of `base_model` gives to each of `layers`."""
     arguments: list[Arguments] = []
 
     def recorder(layer: Any) -> Any:
@@ -39,34 +39,36 @@ def handed_down(base_model: Any, layers: nn.ModuleList, **inputs: Any) -> list[A
 
         return forward
 
-    with _replaced(layers, recorder), torch.no_grad():
+    with _replace_forward(layers, recorder), torch.no_grad():
         base_model(**inputs, use_cache=True)
     return arguments
 
 
 def logits_of(hf_model: Any, layers: nn.ModuleList, hidden: Tensor) -> Tensor:
-    """What a model makes of the output of its last layer `[text, pos, d_model]`: its logits."""
+    """Logits of a model from the output `[text, pos, d_model]` of its last layer."""
     tokens = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
-    with _replaced(layers, lambda layer: lambda *args, **kwargs: hidden), torch.no_grad():
+    with _replace_forward(layers, lambda layer: lambda *args, **kwargs: hidden), torch.no_grad():
         logits: Tensor = hf_model(input_ids=tokens, use_cache=False).logits
     return logits
 
 
-def visible_keys(base_model: Any, layers: nn.ModuleList, pos: int) -> list[int]:
-    """How many keys a query at `pos` sees in each layer, itself among them."""
+def n_visible_keys(base_model: Any, layers: nn.ModuleList, pos: int) -> list[int]:
+    """Number of keys that a query at `pos` sees in each layer, its own among them."""
     device = next(base_model.parameters()).device
-    one = torch.zeros(1, 1, dtype=torch.long, device=device)
-    handed = handed_down(base_model, layers, input_ids=one, past_key_values=_Full(pos))
-    masks = [arguments.get("attention_mask") for arguments in handed]
-    return [pos + 1 if mask is None else _count(mask[0, 0, 0]) for mask in masks]
+    token = torch.zeros(1, 1, dtype=torch.long, device=device)
+    arguments = layer_arguments(
+        base_model, layers, input_ids=token, past_key_values=_PretendedCache(pos)
+    )
+    masks = [of_layer.get("attention_mask") for of_layer in arguments]
+    return [pos + 1 if mask is None else _count_visible(mask[0, 0, 0]) for mask in masks]
 
 
-def _count(row: Tensor) -> int:
-    return int((row if row.dtype == torch.bool else row == 0).sum())
+def _count_visible(mask_row: Tensor) -> int:
+    return int((mask_row if mask_row.dtype == torch.bool else mask_row == 0).sum())
 
 
-class _Full(DynamicCache):
-    """An empty cache that says it holds so many positions."""
+class _PretendedCache(DynamicCache):
+    """An empty cache that reports a given number of positions."""
 
     def __init__(self, length: int) -> None:
         super().__init__()
@@ -81,15 +83,15 @@ class _Full(DynamicCache):
 
 
 @contextmanager
-def _replaced(layers: nn.ModuleList, make: Any) -> Iterator[None]:
-    """Other layers for a while; what accelerate has put before their own comes back."""
-    own = [vars(layer).get("forward") for layer in layers]
+def _replace_forward(layers: nn.ModuleList, make: Any) -> Iterator[None]:
+    """Give each layer another `forward` for a while; one that accelerate has set is restored."""
+    before = [vars(layer).get("forward") for layer in layers]
     for layer in layers:
         object.__setattr__(layer, "forward", make(layer))
     try:
         yield
     finally:
-        for layer, forward in zip(layers, own, strict=True):
+        for layer, forward in zip(layers, before, strict=True):
             object.__delattr__(layer, "forward")
             if forward is not None:
                 object.__setattr__(layer, "forward", forward)

@@ -1,4 +1,4 @@
-"""How a layer of a `HookedTransformer` is run: the only place that knows its internals."""
+"""Run the layers of a `HookedTransformer`; only `hooked_attention` knows its internals too."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,8 +11,8 @@ from torch.nn.functional import linear
 from transformer_lens.utilities import apply_softcap
 
 from secondary_sinks.errors import UnsupportedModelError
-from secondary_sinks.layerwise.attention_received import Attended
-from secondary_sinks.layerwise.chunks import ROWS, fitting_chunk, vocabulary_chunks
+from secondary_sinks.layerwise.attention_totals import AttentionTotals
+from secondary_sinks.layerwise.chunks import POSITIONS, fitting_chunk, vocabulary_chunks
 from secondary_sinks.layerwise.hooked_attention import (
     ChunkedAttention,
     ReplayedAttention,
@@ -24,17 +24,15 @@ from secondary_sinks.layerwise.interface import (
     LayerwiseForward,
     ReplayedTokens,
     VocabularyChunk,
-    keep_last,
-    needs_pattern,
-    note_key_norms,
-    refuse_unreplayable,
 )
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
+from secondary_sinks.layerwise.recording_hooks import append_key_norms, keep_last, needs_pattern
+from secondary_sinks.layerwise.visibility import refuse_unreplayable
 from secondary_sinks.measures.hook_names import hook_name
 
 
 class HookedForward(LayerwiseForward):
-    """A text on its way through a `HookedTransformer`."""
+    """A forward pass of a text through a `HookedTransformer`."""
 
     def __init__(self, model: HookedModel, tokens: Int[Tensor, "pos"]) -> None:
         """Embed the text."""
@@ -47,9 +45,9 @@ class HookedForward(LayerwiseForward):
         return HookedRun(self.model, layer)
 
     def logits(self, resid_post: Float[Tensor, "pos d_model"]) -> Iterator[VocabularyChunk]:
-        """What the final norm and the unembedding make of the last residuals, in strips.
+        """Final norm and unembedding of the last layer's residuals, in chunks of the vocabulary.
 
-        The model's own unembedding makes all words at once, of a fresh copy of its weights.
+        The model's own unembedding would compute all logits at once, with a copy of its weights.
         """
         model: Any = self.model
         normed = resid_post
@@ -57,9 +55,9 @@ class HookedForward(LayerwiseForward):
             with torch.no_grad():
                 normed = model.ln_final(resid_post[None])[0]
         weights, bias = model.unembed.W_U.detach(), model.unembed.b_U.detach()
-        for words in vocabulary_chunks(weights.shape[1]):
-            logits = linear(normed, weights[:, words].T, bias[words])
-            yield words, apply_softcap(logits, model.cfg.output_logits_soft_cap)
+        for chunk in vocabulary_chunks(weights.shape[1]):
+            logits = linear(normed, weights[:, chunk].T, bias[chunk])
+            yield chunk, apply_softcap(logits, model.cfg.output_logits_soft_cap)
 
 
 class HookedRun(LayerRun):
@@ -82,25 +80,26 @@ class HookedRun(LayerRun):
         denominators: bool = False,
         watch: Sequence[int] = (),
     ) -> Float[Tensor, "1 pos d_model"]:
-        """`resid_post` of all positions; by the fast path unless a hook needs the pattern.
+        """`resid_post` of all positions.
 
-        Nor where scores are more than scaled products of queries and keys.
+        Attention is fused, unless a hook needs the pattern or the scores are more than scaled
+        products of queries and keys.
         """
-        attended = Attended(resid_pre.shape[1], denominators=denominators, watch=watch)
+        n_pos = resid_pre.shape[1]
+        totals = AttentionTotals(n_pos, denominators=denominators, watch=watch)
         slow = needs_pattern(hooks, self.layer) or has_own_scores(self._attention)
-        own, n_pos = attended.hooks(self.layer) if slow else [], resid_pre.shape[1]
-        raw: list[Tensor] = []
-        own = [*own, (hook_name(self.layer, "k"), note_key_norms(raw))]
-        if chunk is None:
-            chunk = fitting_chunk(self.model.cfg.n_heads, n_pos) if slow else ROWS
-        attend = ChunkedAttention(self, n_pos, None if slow else [attended])
-        with torch.no_grad(), attend.installed(), hooked(self.model, [*hooks, *own]):
-            parts = [self._call(part, attend) for part in resid_pre.split(chunk, dim=1)]
-        self._queries, self._keys, self._values = attend.queries, attend.keys[0], attend.values[0]
-        self.received, self.paid = attended.received, attended.paid
-        self.key_norm_raw = torch.cat(raw) if raw else None
-        self.denominator = attended.denominator(self.learned_sinks)
-        return torch.cat(parts, dim=1)
+        key_norms: list[Tensor] = []
+        own_hooks = [*totals.hooks(self.layer)] if slow else []
+        own_hooks += [(hook_name(self.layer, "k"), append_key_norms(key_norms))]
+        size = chunk or (fitting_chunk(self.model.cfg.n_heads, n_pos) if slow else POSITIONS)
+        attention = ChunkedAttention(self, n_pos, None if slow else [totals])
+        resid_post = self._in_chunks(resid_pre, size, attention, [*hooks, *own_hooks])
+        self._queries = attention.queries
+        self._keys, self._values = attention.keys[0], attention.values[0]
+        self.received, self.paid = totals.received, totals.paid
+        self.key_norm_raw = torch.cat(key_norms) if key_norms else None
+        self.denominator = totals.denominator(self.learned_sinks)
+        return resid_post
 
     @property
     def queries(self) -> Float[Tensor, "pos head d_head"]:
@@ -119,12 +118,12 @@ class HookedRun(LayerRun):
 
     @property
     def scale(self) -> float:
-        """One over what TransformerLens divides the scores by."""
+        """One over `attn_scale`, by which TransformerLens divides the scores."""
         return 1.0 / float(self._attention.attn_scale)
 
     @property
     def soft_cap(self) -> float | None:
-        """The soft-cap of the config, which says -1 for none."""
+        """Soft-cap of the config, which has -1 for no soft-cap."""
         cap = float(self._attention.cfg.attn_scores_soft_cap)
         return cap if cap > 0 else None
 
@@ -146,18 +145,19 @@ class HookedRun(LayerRun):
         positions: Int[Tensor, "cell"],
         hooks: Sequence[Hook],
     ) -> ReplayedTokens:
-        """Run replicas of `positions` through this layer."""
+        """Run replayed tokens of `positions` through this layer."""
         refuse_unreplayable(self.model)
         seen: dict[str, Tensor] = {}
-        attend = ReplayedAttention(self, positions.to(self.keys.device))
-        own = (hook_name(self.layer, "pattern"), keep_last(seen, "pattern"))
-        with torch.no_grad(), attend.installed(), hooked(self.model, [*hooks, own]):
-            resid_post = self._call(resid_pre[None], attend)
-        own_columns = seen["pattern"][0, :, :, -len(positions) :]
+        attention = ReplayedAttention(self, positions.to(self.keys.device))
+        own_hook = (hook_name(self.layer, "pattern"), keep_last(seen, "pattern"))
+        resid_post = self._in_chunks(
+            resid_pre[None], max(1, len(positions)), attention, [*hooks, own_hook]
+        )
+        on_replayed = seen["pattern"][0, :, :, -len(positions) :]
         return ReplayedTokens(
             resid_post=resid_post[0],
-            keys=attend.keys,
-            self_attention=own_columns.diagonal(dim1=1, dim2=2).T.float(),
+            keys=attention.keys,
+            self_attention=on_replayed.diagonal(dim1=1, dim2=2).T.float(),
         )
 
     def run_continuations(
@@ -166,42 +166,49 @@ class HookedRun(LayerRun):
         hooks: Sequence[Hook],
         watch: Sequence[int] = (),
     ) -> Continuations:
-        """Run the last positions of several texts that begin as the clean one."""
+        """Run other endings of the text, which share the clean prefix."""
         if has_own_scores(self._attention):
             raise UnsupportedModelError(
-                "suffixes need scores that are products of queries and keys"
+                "continuations need scores that are products of queries and keys; this model adds "
+                "to its scores, or a method of its attention was replaced"
             )
-        start = len(self.keys) - resid_pre.shape[1]
-        n_pos = len(self.keys)
-        attended = [Attended(n_pos, denominators=False, watch=watch) for _ in resid_pre]
-        attend = ChunkedAttention(self, len(self.keys), attended, start=start, keep_queries=False)
-        with torch.no_grad(), attend.installed(), hooked(self.model, hooks):
-            fitting = fitting_chunk(self.model.cfg.n_heads * len(resid_pre), len(self.keys))
-            rows = max(fitting, ROWS // len(resid_pre))
-            parts = [self._call(part, attend) for part in resid_pre.split(rows, dim=1)]
+        n_texts, n_pos = len(resid_pre), len(self.keys)
+        start = n_pos - resid_pre.shape[1]
+        totals = [AttentionTotals(n_pos, denominators=False, watch=watch) for _ in resid_pre]
+        attention = ChunkedAttention(self, n_pos, totals, start=start, keep_queries=False)
+        size = max(fitting_chunk(self.model.cfg.n_heads * n_texts, n_pos), POSITIONS // n_texts)
+        resid_post = self._in_chunks(resid_pre, size, attention, hooks)
         return Continuations(
-            resid_post=torch.cat(parts, dim=1),
-            keys=attend.keys[:, start:],
-            received=torch.stack([one.received for one in attended]),
-            paid=torch.stack([one.paid for one in attended]),
+            resid_post=resid_post,
+            keys=attention.keys[:, start:],
+            received=torch.stack([one.received for one in totals]),
+            paid=torch.stack([one.paid for one in totals]),
         )
 
-    def _call(self, residual: Float[Tensor, "text query d_model"], cache: Any) -> Tensor:
-        output: Tensor = self.model(
-            residual,
-            start_at_layer=self.layer,
-            stop_at_layer=self.layer + 1,
-            past_kv_cache={self.layer: cache},
-        )
-        return output
+    def _in_chunks(
+        self,
+        residual: Float[Tensor, "text query d_model"],
+        size: int,
+        attention: ChunkedAttention | ReplayedAttention,
+        hooks: Sequence[Hook],
+    ) -> Float[Tensor, "text query d_model"]:
+        """Run the layer on chunk after chunk of queries, with a replaced attention and hooks."""
+        only_this_layer: dict[str, Any] = {
+            "start_at_layer": self.layer,
+            "stop_at_layer": self.layer + 1,
+            "past_kv_cache": {self.layer: attention},
+        }
+        with torch.no_grad(), attention.install(), temporary_hooks(self.model, hooks):
+            chunks = [self.model(part, **only_this_layer) for part in residual.split(size, dim=1)]
+        return torch.cat(chunks, dim=1)
 
 
 @contextmanager
-def hooked(model: HookedModel, hooks: Sequence[Hook]) -> Iterator[None]:
-    """Hooks that are there while the context lasts, on a model that has none (`check_model`).
+def temporary_hooks(model: HookedModel, hooks: Sequence[Hook]) -> Iterator[None]:
+    """A context in which hooks are active on a model that has none otherwise (`check_model`).
 
-    `model.hooks` clears every hook point of the model when it ends, which takes as long as a
-    small layer; here only those are cleared that were used.
+    `model.hooks` clears every hook point of the model at its end, which takes as long as a small
+    layer; here only the hook points that were used are cleared.
     """
     points = model.hook_dict
     if any(callable(name) or name not in points for name, _ in hooks):

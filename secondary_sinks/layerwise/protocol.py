@@ -1,4 +1,4 @@
-"""What every room above `models` may rely on: the little that a hooked model must offer."""
+"""The interface of a hooked model that the rest of the package relies on."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -15,8 +15,8 @@ class HookedModel(Protocol):
 
     A `HookedTransformer` or a `TransformerBridge`. `cfg` has `n_layers`, `n_heads`, `d_model`,
     `n_ctx`, `dtype`; `blocks` holds one module per layer; `tokenizer` is a Hugging Face
-    tokenizer or None. What a layer computes is reached through `models.layers`, never through
-    `blocks`, whose insides differ between the two classes.
+    tokenizer or None. Other rooms run a layer through `layerwise.interface` and never through
+    `blocks`, since the insides of a block differ between the two classes.
     """
 
     cfg: Any
@@ -25,11 +25,11 @@ class HookedModel(Protocol):
     hook_dict: Any
 
     def parameters(self) -> Any:
-        """Its weights."""
+        """The weights."""
         ...
 
     def hooks(self, fwd_hooks: Sequence[Hook] = ...) -> AbstractContextManager[Any]:
-        """Hooks that are there while the context lasts."""
+        """A context in which the hooks are active."""
         ...
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:

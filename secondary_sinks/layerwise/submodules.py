@@ -1,10 +1,10 @@
-"""What the parts of a layer write to the residual: heads, neurons, biases, and norms after them.
+"""Weights with which heads and neurons write to the residual, and the norms that follow them.
 
-The same for both classes of TransformerLens. Some models norm what a sublayer wrote before it is
-added to the residual (Gemma 2 and 3, OLMo 2); what one head adds then depends on all others, by
-the length they have together. With that length as it was, the norm multiplies each coordinate by
-a number: its *gain*. Which norm a model has is not believed but tried: the one that turns what
-the heads (or neurons) wrote into what the residual got.
+The same for both classes of TransformerLens. Some models normalise the output of a sublayer before
+it is added to the residual (Gemma 2 and 3, OLMo 2). The contribution of one head then depends on
+all others, through the norm of their sum. With that norm held fixed, the normalisation multiplies
+each coordinate by a number, its *gain*. The normalisation that a model applies is found by trying
+each: it is the one that turns the sum of all heads (or neurons) into the update of the residual.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,7 +25,7 @@ Rows = Float[Tensor, "row d_model"]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Parts:
-    """The weights by which one sublayer writes, and the norms that may follow it."""
+    """Output weights of one sublayer, and the norms that may follow it."""
 
     name: str
     weights: Float[Tensor, "part d d_model"] | Float[Tensor, "part d_model"]
@@ -34,18 +34,18 @@ class Parts:
     norms: tuple[Callable[[Tensor], Tensor], ...]
 
     def gain(self, written: Rows, added: Rows) -> Rows | None:
-        """By what each coordinate that the parts wrote was multiplied; None if by nothing.
+        """Gain of each coordinate; None if the output is not normalised.
 
-        `written` is what all parts and the bias wrote, `added` what the residual got. Raises
-        `UnsupportedModelError` where no norm of the layer makes the one of the other.
+        `written` is the sum of all parts and the bias, `added` the update of the residual. Raises
+        `UnsupportedModelError` if no norm of the layer turns `written` into `added`.
         """
         for gain in (None, *(_gain(norm, written) for norm in self.norms)):
-            got = written if gain is None else written * gain
-            if _close(got, added, self.weights.dtype):
+            normed = written if gain is None else written * gain
+            if _is_close(normed, added, self.weights.dtype):
                 return gain
         raise UnsupportedModelError(
-            f"the parts of {self.name} don't add up to what the residual got; this architecture's "
-            "heads and neurons cannot be told apart here (parts=False leaves them out)"
+            f"the parts of {self.name} don't add up to the update of the residual; heads and "
+            "neurons of this architecture cannot be separated (parts=False leaves them out)"
         )
 
 
@@ -62,7 +62,7 @@ def heads_of(model: HookedModel, layer: int) -> Parts:
 
 
 def neurons_of(model: HookedModel, layer: int) -> Parts | None:
-    """The neurons of a layer's MLP; None where it has none of its own, as a mixture of experts."""
+    """The neurons of a layer's MLP; None for a mixture of experts."""
     block = model.blocks[layer]
     weights = getattr(block.mlp, "W_out", None)
     if weights is None:
@@ -76,9 +76,9 @@ def neurons_of(model: HookedModel, layer: int) -> Parts | None:
 
 
 def activation_of(model: HookedModel, layer: int) -> Callable[[Tensor], Tensor]:
-    """The function that a layer's MLP applies to its gate (or, without one, to what it reads).
+    """Activation function of a layer's MLP, applied to its gate or, without a gate, to its input.
 
-    Raises `UnsupportedModelError` where it is not to be found.
+    Raises `UnsupportedModelError` if it cannot be found.
     """
     mlp = model.blocks[layer].mlp
     for owner in (mlp, getattr(mlp, "original_component", None)):
@@ -86,28 +86,32 @@ def activation_of(model: HookedModel, layer: int) -> Callable[[Tensor], Tensor]:
             found = getattr(owner, name, None)
             if callable(found):
                 return found
-    raise UnsupportedModelError(f"the MLP of layer {layer} has no activation function to be found")
+    raise UnsupportedModelError(
+        f"the activation function of the MLP of layer {layer} cannot be found"
+    )
 
 
 @contextmanager
 def mlp_ends(
     model: HookedModel, layers: Iterable[int], note: Callable[[int, str, Tensor], None]
 ) -> Iterator[None]:
-    """Within, `note(layer, end, tensor)` gets what each MLP is given and what it gives.
+    """A context in which `note(layer, end, tensor)` gets the input and output of each MLP.
 
     `end` is "input" (after any norm before the MLP) or "down" (before any norm after it).
     TransformerLens has no hook points there that all models share.
     """
 
-    def noting(layer: int) -> Callable[[Any, Any, Any, Any], None]:
-        def hook(module: Any, given: Any, named: Any, output: Any) -> None:
-            note(layer, "input", given[0] if given else next(iter(named.values())))
+    def hook_for(layer: int) -> Callable[[Any, Any, Any, Any], None]:
+        def hook(module: Any, args: Any, kwargs: Any, output: Any) -> None:
+            note(layer, "input", args[0] if args else next(iter(kwargs.values())))
             note(layer, "down", output[0] if isinstance(output, tuple) else output)
 
         return hook
 
     modules = [(layer, model.blocks[layer].mlp) for layer in layers]
-    handles = [mlp.register_forward_hook(noting(layer), with_kwargs=True) for layer, mlp in modules]
+    handles = [
+        mlp.register_forward_hook(hook_for(layer), with_kwargs=True) for layer, mlp in modules
+    ]
     try:
         yield
     finally:
@@ -124,13 +128,13 @@ def _norms(block: Any, names: Sequence[str]) -> tuple[Callable[[Tensor], Tensor]
 
 
 def _gain(norm: Callable[[Tensor], Tensor], written: Rows) -> Rows:
-    """A norm by root mean square gives to a constant of the same root mean square its gain."""
+    """Gain of an RMS norm, from its output for a constant with the same root mean square."""
     size = written.pow(2).mean(-1, keepdim=True).sqrt().clamp(min=1e-30)
     with torch.no_grad():
         normed = norm(size.expand_as(written)[None])[0]
     return normed / size
 
 
-def _close(got: Rows, expected: Rows, dtype: torch.dtype) -> bool:
-    error = (got - expected).abs().amax(-1)
+def _is_close(found: Rows, expected: Rows, dtype: torch.dtype) -> bool:
+    error = (found - expected).abs().amax(-1)
     return bool((error <= TOLERANCE[dtype] * expected.abs().amax(-1) + 1e-12).all())

@@ -1,8 +1,8 @@
-"""Tensor -> tensor: what other projects import. No model, no disk.
+"""Measures of attention patterns and residuals: plain functions of tensors, for any project.
 
-Importing this room imports torch, einops and jaxtyping, and nothing else that is heavy. Each
-measure takes tensors of one text with named axes; `measures.cached` has the same measures of
-what a cache holds.
+Importing this package imports torch, einops and jaxtyping, and nothing else that is heavy. Each
+measure takes tensors of one text with named axes; `measures.cached` has the same measures for the
+activations in a cache.
 
     from secondary_sinks.measures import attention_mass, cached
 

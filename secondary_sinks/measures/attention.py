@@ -1,7 +1,7 @@
-"""How much attention a key receives: reductions of attention patterns.
+"""Attention mass of keys, and related reductions of attention patterns.
 
-A pattern is `[head, query, key]`, after the softmax. It may be any chunk of queries: `offset` is
-the position of its first query; keys start at position 0.
+A pattern is `[head, query, key]`, after the softmax. It may be a chunk of queries: `offset` is the
+position of its first query; keys start at position 0.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from secondary_sinks.errors import MeasureError
 def received_attention(pattern: Float[Tensor, "*batch head query key"]) -> Float[Tensor, "key"]:
     """Attention paid to each key, summed over batch and queries, mean over heads.
 
-    The part of `attention_mass` that adds up over chunks of queries: rows of `pattern` sum to 1
-    (to less where a model has learned sinks), so over all keys it sums to the number of rows.
+    It adds up over chunks of queries, unlike `attention_mass`. Rows of `pattern` sum to 1 (to less
+    in models with learned sinks), so the sum over all keys is the number of rows.
 
     >>> import torch
     >>> received_attention(torch.tensor([[[1.0, 0.0], [0.25, 0.75]]])).tolist()
@@ -32,8 +32,8 @@ def paid_attention(
 ) -> Float[Tensor, "query watched"]:
     """Attention that each query pays to some keys, mean over heads, in [0, 1].
 
-    One column per position of `keys`; 0 for one that is not among the keys of the pattern, which
-    chunks of queries before it don't have.
+    One column per position of `keys`; 0 for positions after the last key of the pattern, which a
+    chunk of earlier queries does not have.
 
     >>> import torch
     >>> paid_attention(torch.tensor([[[1.0, 0.0], [0.25, 0.75]]]), [1]).tolist()
@@ -47,9 +47,9 @@ def paid_attention(
 def seeing_queries(
     n_pos: int, window: int | None = None, *, offset: int = 0, n_queries: int | None = None
 ) -> Int[Tensor, "key"]:
-    """Number of queries that can see each key: all from its own position on, at most `window`.
+    """Number of queries that can see each key: those from its own position on, at most `window`.
 
-    Counted are the `n_queries` queries from position `offset` on; by default all that there are.
+    Only the `n_queries` queries from position `offset` on are counted; by default all of them.
 
     >>> seeing_queries(4).tolist(), seeing_queries(4, window=2).tolist()
     ([4, 3, 2, 1], [2, 2, 2, 1])
@@ -65,9 +65,9 @@ def head_mass(
 ) -> Float[Tensor, "head key"]:
     """Mean attention paid to each key by the queries that can see it, per head, in [0, 1].
 
-    The query at the key itself counts. With a sliding `window` only the queries within it count.
-    NaN for a key that no query of the chunk can see; such a key must not receive anything
-    (`MeasureError`: the offset or the window is wrong).
+    The query at the key's own position counts. With a sliding `window`, only queries within it do.
+    NaN for a key that no query of the chunk can see. Raises `MeasureError` if such a key receives
+    attention, because then `offset` or `window` is wrong.
     Source: alpha_k of Gu et al. 2024 (arXiv 2410.10781).
 
     >>> import torch
@@ -76,7 +76,7 @@ def head_mass(
     >>> head_mass(torch.tensor([[[0.25, 0.75, 0.0]]]), offset=1).tolist()
     [[0.25, 0.75, nan]]
     """
-    return mean_over_seeing(pattern.float().sum(-2), window, offset, pattern.shape[-2])
+    return mean_over_seeing_queries(pattern.float().sum(-2), window, offset, pattern.shape[-2])
 
 
 def attention_mass(
@@ -96,10 +96,10 @@ def attention_mass(
 def uniform_mass(
     n_pos: int, window: int | None = None, *, offset: int = 0, n_queries: int | None = None
 ) -> Float[Tensor, "key"]:
-    """Mass of each key if every query spread its attention evenly over what it sees, in (0, 1].
+    """Mass of each key if every query spread its attention evenly over the keys it sees, in (0, 1].
 
-    The null of `mass_excess`: the mean over the queries i that see key k of 1 / (keys i sees);
-    NaN where none does. Queries as in `seeing_queries`.
+    The null of `mass_excess`: mean of 1 / (number of keys that query i sees), over the queries i
+    that see the key; NaN without such a query. Queries as in `seeing_queries`.
 
     >>> uniform_mass(2).tolist()
     [0.75, 0.5]
@@ -114,10 +114,10 @@ def uniform_mass(
 
 
 def local_mass(mass: Float[Tensor, "key"], reach: int = 16) -> Float[Tensor, "key"]:
-    """Median mass of the keys within `reach` positions of each: what a key there usually gets.
+    """Median mass of the keys within `reach` positions of each key, in [0, 1].
 
-    Queries attend to what is close to them whatever it says, and late keys are seen by close
-    queries only. The uniform null does not know that; the neighbours do.
+    A null that accounts for recency: queries attend to close keys, and late keys are seen by close
+    queries only, which the uniform null ignores.
 
     >>> import torch
     >>> local_mass(torch.tensor([0.1, 0.1, 0.9, 0.2, 0.2]), reach=1).tolist()[1:3]
@@ -130,7 +130,7 @@ def local_mass(mass: Float[Tensor, "key"], reach: int = 16) -> Float[Tensor, "ke
 def mass_excess(
     mass: Float[Tensor, "*layer key"], null: Float[Tensor, "*#layer key"]
 ) -> Float[Tensor, "*layer key"]:
-    """Mass beyond the uniform null, in [-1, 1]; 0 for a key that is attended like any other.
+    """Mass minus its null, in [-1, 1]; 0 for a key with its even share of attention.
 
     >>> import torch
     >>> mass_excess(torch.tensor([0.75, 0.5]), uniform_mass(2)).tolist()
@@ -140,10 +140,10 @@ def mass_excess(
 
 
 def virtual_mass(pattern: Float[Tensor, "head query key"]) -> Float[Tensor, "head"]:
-    """Attention that goes to no token, mean over queries, per head, in [0, 1] up to rounding.
+    """Attention that no token receives, per head: mean over queries, in [0, 1] up to rounding.
 
-    It is what rows of `pattern` lack to 1. Learned sinks (a score per head that takes part in the
-    softmax and belongs to no token) are the reason; without them it is 0.
+    1 minus the row sums of `pattern`. It is 0 except in models with learned sinks: a score per head
+    that takes part in the softmax and belongs to no token.
 
     >>> import torch
     >>> virtual_mass(torch.tensor([[[0.5, 0.0], [0.25, 0.5]]])).tolist()
@@ -153,9 +153,9 @@ def virtual_mass(pattern: Float[Tensor, "head query key"]) -> Float[Tensor, "hea
 
 
 def sink_share(mass: Float[Tensor, "*layer head key"], eps: float = 0.3) -> Float[Tensor, "key"]:
-    """Share of heads (and layers) whose mass on the key is greater than `eps`, in [0, 1].
+    """Share of heads (and layers) whose mass on the key is above `eps`, in [0, 1].
 
-    `mass` is `head_mass`, stacked over layers or of one layer. NaN where any of it is missing.
+    `mass` is `head_mass`, of one layer or stacked over layers. NaN for a key with a missing mass.
     Source: Sink^eps of Gu et al. 2024 (arXiv 2410.10781), who take eps = 0.3.
 
     >>> import torch
@@ -166,12 +166,12 @@ def sink_share(mass: Float[Tensor, "*layer head key"], eps: float = 0.3) -> Floa
     return (flat > eps).float().where(~flat.isnan(), torch.nan).mean(0)
 
 
-def mean_over_seeing(
+def mean_over_seeing_queries(
     received: Float[Tensor, "*head key"], window: int | None, offset: int, n_queries: int
 ) -> Float[Tensor, "*head key"]:
-    """Attention received, summed over queries -> mean over those that can see the key.
+    """Attention summed over queries, divided by the number of queries that can see the key.
 
-    Raises `MeasureError` where a key receives attention that no query can see.
+    Raises `MeasureError` if a key that no query can see receives attention.
     """
     n_keys = received.shape[-1]
     seen = seeing_queries(n_keys, window, offset=offset, n_queries=n_queries).to(received.device)
@@ -180,7 +180,7 @@ def mean_over_seeing(
         raise MeasureError(
             f"key {int(impossible.argmax())} receives attention, but no query from position "
             f"{offset} to {offset + n_queries - 1} can see it with window={window}; "
-            "say offset= (position of the first query) and window= as they are"
+            "give offset= (position of the first query) and the layer's window="
         )
     return received / seen
 
@@ -188,7 +188,7 @@ def mean_over_seeing(
 def _seen_by(
     n_pos: int, window: int | None, offset: int, n_queries: int | None
 ) -> tuple[Int[Tensor, "key"], Int[Tensor, "key"]]:
-    """First query that sees each key, and the one past the last; equal where there is none."""
+    """First query that sees each key, and the one after the last; equal without such a query."""
     n_queries = n_pos - offset if n_queries is None else n_queries
     if n_pos < 1 or offset < 0 or n_queries < 1 or (window is not None and window < 1):
         raise MeasureError(

@@ -35,7 +35,13 @@ from secondary_sinks.measures import (
     values,
 )
 from secondary_sinks.measures.contributions import LayerContributions
-from secondary_sinks.measures.hook_names import Cache, hook_name, n_layers, require, take
+from secondary_sinks.measures.hook_names import (
+    Cache,
+    get_activation,
+    hook_name,
+    n_layers,
+    require_activations,
+)
 from secondary_sinks.measures.on_cache import on_cache
 
 received_attention = on_cache(attention.received_attention, "pattern")
@@ -74,7 +80,7 @@ def key_norms(cache: Cache, layer: int, *, rotary: bool = True) -> Float[Tensor,
     With `rotary=False`, of `attn.hook_k`, in models that do not rotate. `raw_key_norms` are always
     those of the output of k_proj.
     """
-    return geometry.norms(take(cache, layer, "rot_k" if rotary else "k"))
+    return geometry.norms(get_activation(cache, layer, "rot_k" if rotary else "k"))
 
 
 def mass_excess(
@@ -84,7 +90,7 @@ def mass_excess(
 
     `window` and `offset` as in `attention_mass`.
     """
-    n_queries, n_keys = take(cache, layer, "pattern").shape[-2:]
+    n_queries, n_keys = get_activation(cache, layer, "pattern").shape[-2:]
     mass = attention_mass(cache, layer, window, offset=offset)
     null = attention.uniform_mass(n_keys, window, offset=offset, n_queries=n_queries)
     return attention.mass_excess(mass, null.to(mass.device))
@@ -112,14 +118,14 @@ def sink_share(
     `windows` are the sliding windows of those layers, None where a layer has none.
     """
     layers = range(n_layers(cache)) if layers is None else layers
-    require(cache, [hook_name(layer, "pattern") for layer in layers])
+    require_activations(cache, [hook_name(layer, "pattern") for layer in layers])
     pairs = zip(layers, windows or [None] * len(layers), strict=True)
     return attention.sink_share(torch.stack([head_mass(cache, *pair) for pair in pairs]), eps)
 
 
 def alignment(cache: Cache, layer: int, pos: int) -> Float[Tensor, "pos"]:
     """`measures.alignment` of each `hook_resid_post` with that of position `pos`."""
-    residual = take(cache, layer, "resid_post")
+    residual = get_activation(cache, layer, "resid_post")
     return geometry.alignment(residual, residual[pos])
 
 
@@ -128,7 +134,7 @@ def centred_alignment(cache: Cache, layer: int, pos: int) -> Float[Tensor, "pos"
 
     Centred on `measures.typical_token` of the text at that layer.
     """
-    residual = take(cache, layer, "resid_post")
+    residual = get_activation(cache, layer, "resid_post")
     typical = geometry.typical_token(residual)
     return geometry.centred_alignment(residual, residual[pos], typical)
 
@@ -141,10 +147,10 @@ def layer_contributions(cache: Cache, direction: Float[Tensor, "d_model"]) -> La
     """
     layers = range(n_layers(cache))
     written = [hook_name(layer, point) for layer in layers for point in ("attn_out", "mlp_out")]
-    require(cache, [hook_name(0, "resid_pre"), *written])
+    require_activations(cache, [hook_name(0, "resid_pre"), *written])
 
     def along(layer: int, point: str) -> Float[Tensor, "pos"]:
-        return contributions.projection(take(cache, layer, point), direction)
+        return contributions.projection(get_activation(cache, layer, point), direction)
 
     return LayerContributions(
         embed=along(0, "resid_pre"),

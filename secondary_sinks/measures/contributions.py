@@ -1,7 +1,7 @@
-"""Who writes along a direction: signed parts that add up to what the residual has of it.
+"""Contributions of components along a direction, which add up to the projection of the residual.
 
-All parts are lengths along the direction (its own length does not matter), so they can be added
-and compared: a part is negative where something is written against the direction.
+Contributions are signed lengths along the direction, whose own length does not matter. A
+contribution is negative if a component writes against the direction.
 """
 
 from dataclasses import dataclass
@@ -18,31 +18,31 @@ def projection(
 ) -> Float[Tensor, "*shape"]:
     """Signed length along a direction; NaN where the direction is zero.
 
-    Linear in `vectors`: the projections of parts add up to that of their sum. Added up in
-    float64, so that rounding does not hide a small part behind a massive coordinate.
+    Linear in `vectors`, so projections of summands add up. Computed in float64, so that rounding of
+    a massive coordinate does not hide a small contribution.
 
     >>> import torch
     >>> projection(torch.tensor([[3.0, 4.0], [-1.0, 0.0]]), torch.tensor([5.0, 0.0]))
     tensor([ 3., -1.])
     """
-    along = in_float64(vectors) * unit(direction)
+    along = in_float64(vectors) * unit_vector(direction)
     return along.sum(-1).float().to(vectors.device)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LayerContributions:
-    """Signed lengths along one direction, by what wrote them."""
+    """Signed lengths along one direction, by component."""
 
     embed: Float[Tensor, "*pos"]
-    """What enters layer 0."""
+    """Projection of the residual that enters layer 0."""
     attention: Float[Tensor, "layer *pos"]
-    """What the attention of each layer writes."""
+    """Contribution of the attention of each layer."""
     mlp: Float[Tensor, "layer *pos"]
-    """What the MLP of each layer writes."""
+    """Contribution of the MLP of each layer."""
 
     @property
     def resid_post(self) -> Float[Tensor, "layer *pos"]:
-        """What the residual has of it after each layer: the sum of all that was written so far."""
+        """Projection of the residual after each layer: the sum of all contributions up to it."""
         written = (in_float64(self.attention) + in_float64(self.mlp)).cumsum(0)
         return (in_float64(self.embed) + written).float().to(self.embed.device)
 
@@ -53,10 +53,10 @@ def layer_contributions(
     mlp_out: Float[Tensor, "layer *pos d_model"],
     direction: Float[Tensor, "d_model"],
 ) -> LayerContributions:
-    """What the embedding, and attention and MLP of each layer, write along a direction.
+    """Contributions of the embedding, and of attention and MLP of each layer, along a direction.
 
-    `embed` is `resid_pre` of layer 0. Outputs are as they are added to the residual: after norms
-    that follow a sublayer (`hook_attn_out` and `hook_mlp_out` are).
+    `embed` is `resid_pre` of layer 0. Outputs are those that are added to the residual, after any
+    norm that follows a sublayer, as in `hook_attn_out` and `hook_mlp_out`.
 
     >>> import torch
     >>> embed, attn_out, mlp_out = torch.ones(2), torch.eye(2), torch.tensor([[0, 5.0], [-3.0, 0]])
@@ -75,26 +75,26 @@ def neuron_contributions(
     w_out: Float[Tensor, "d_mlp d_model"],
     direction: Float[Tensor, "d_model"],
 ) -> Float[Tensor, "*pos d_mlp"]:
-    """What each neuron of an MLP writes along a direction, signed.
+    """Signed contribution of each neuron of an MLP along a direction.
 
-    `post` are the activations that W_out reads (in a gated MLP: act x up, `mlp.hook_post`). With
-    `projection(b_out, direction)` for the bias they add up to the projection of the MLP's output,
-    as it is before any norm that follows the MLP (Gemma 2 and 3, OLMo 2 have one).
+    `post` are the activations that W_out reads (`mlp.hook_post`; in a gated MLP, act x up).
+    Together with `projection(b_out, direction)` they add up to the projection of the MLP's output,
+    before any norm that follows the MLP (as in Gemma 2 and 3 and OLMo 2).
 
     >>> import torch
     >>> post, w_out = torch.tensor([2.0, 1.0]), torch.tensor([[3.0, 0.0], [-1.0, 7.0]])
     >>> neuron_contributions(post, w_out, torch.tensor([1.0, 0.0]))
     tensor([ 6., -1.])
     """
-    along = in_float64(w_out) @ unit(direction)
+    along = in_float64(w_out) @ unit_vector(direction)
     return (in_float64(post) * along).float().to(post.device)
 
 
-def unit(direction: Float[Tensor, "*shape d"]) -> Float[Tensor, "*shape d"]:
+def unit_vector(direction: Float[Tensor, "*shape d"]) -> Float[Tensor, "*shape d"]:
     """The direction at length 1, in float64; NaN where it is zero.
 
     >>> import torch
-    >>> unit(torch.tensor([0.0, 4.0])).tolist()
+    >>> unit_vector(torch.tensor([0.0, 4.0])).tolist()
     [0.0, 1.0]
     """
     direction = in_float64(direction)

@@ -1,4 +1,4 @@
-"""Matrix-based entropy: over how many directions do the states of a text spread?"""
+"""Matrix-based entropy: the number of directions over which the states of a text spread."""
 
 import math
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ def matrix_entropy(vectors: Float[Tensor, "pos d"], alpha: float = 1.0) -> Float
 
     With p the eigenvalues of X X^T divided by their sum: -sum p log p (Shannon, `alpha` = 1), and
     log(sum p^alpha) / (1 - alpha) (Renyi) for any other `alpha` > 0, -log max p for infinity.
-    0 where all vectors are multiples of one; NaN where all are zero. Neither centred nor
-    normalised here: one massive token makes it small. Computed in float64.
+    0 if all vectors are multiples of one vector; NaN if all are zero. The vectors are neither
+    centred nor normalised, so one massive token makes it small. Computed in float64.
     Source: Giraldo et al. 2014 (arXiv 1211.2459); Skean et al. 2025 (arXiv 2502.02013).
 
     >>> import torch
@@ -30,10 +30,10 @@ def matrix_entropy(vectors: Float[Tensor, "pos d"], alpha: float = 1.0) -> Float
 def prefix_entropies(
     vectors: Float[Tensor, "pos d"], lengths: Sequence[int], alpha: float = 1.0
 ) -> Float[Tensor, "length"]:
-    """`matrix_entropy` of the first n vectors, for each n of `lengths`, in their order.
+    """`matrix_entropy` of the first n vectors, for each n in `lengths`, in their order.
 
-    X X^T [n, n] and X^T X [d, d] have the same eigenvalues but for zeros, so the smaller one is
-    taken, and the second grows from one length to the next.
+    X X^T [n, n] and X^T X [d, d] have the same non-zero eigenvalues, so the smaller matrix is used;
+    X^T X is updated from one length to the next.
 
     >>> import torch
     >>> prefix_entropies(torch.eye(4), [1, 2, 4]).exp()

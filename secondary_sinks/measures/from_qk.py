@@ -1,7 +1,7 @@
 """Attention masses from queries and keys, without an attention pattern.
 
-For models that never build one (flash attention), and for texts too long to keep one. Exact: the
-same softmax, computed for a few queries at a time and added up at once.
+For models that never build a pattern (flash attention), and for texts whose pattern does not fit in
+memory. Exact: the same softmax, for a few queries at a time.
 """
 
 import torch
@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.errors import MeasureError
-from secondary_sinks.measures.attention import mean_over_seeing
+from secondary_sinks.measures.attention import mean_over_seeing_queries
 
 SCORES_AT_ONCE = 1 << 24
-"""Scores (heads x queries x keys) held at once: 64 MiB in float32."""
+"""Maximum number of scores (heads x queries x keys) in memory at once: 64 MiB in float32."""
 
 
 def received_from_qk(
@@ -26,14 +26,14 @@ def received_from_qk(
     soft_cap: float | None = None,
     learned_sinks: Float[Tensor, "head"] | None = None,
 ) -> Float[Tensor, "head key"]:
-    """Attention paid to each key, summed over queries, per head; equal to that of the pattern.
+    """Attention paid to each key, summed over queries, per head: the column sums of the pattern.
 
     Queries and keys are those that enter the scores: after q/k norms and rotation. A score is
     q.k x `scale`, then `soft_cap` x tanh(score / `soft_cap`), then masked (causal, and to the
     sliding `window`); `learned_sinks` are scores that belong to no token. With grouped-query
-    attention, each run of head / kv_head consecutive heads shares a key. `offset` is the
-    position of the first query; keys start at position 0 and reach the last query at least.
-    Computed in float32, `SCORES_AT_ONCE` scores at a time. Adds up over chunks of queries.
+    attention, each run of head / kv_head consecutive heads shares a key. `offset` is the position
+    of the first query; keys start at position 0 and go at least to the last query. Computed in
+    float32, `SCORES_AT_ONCE` scores at a time. Results add up over chunks of queries.
 
     >>> import torch
     >>> queries, keys = torch.zeros(2, 1, 4), torch.randn(2, 1, 4)
@@ -49,7 +49,7 @@ def received_from_qk(
         oldest = 0 if window is None else max(0, first - window + 1)
         seen = slice(oldest, first + len(part))
         scores = _scores(part, keys[seen], scale, soft_cap)
-        scores = scores.masked_fill(~_visible(scores, first - oldest, window), -torch.inf)
+        scores = scores.masked_fill(~_can_see(scores, first - oldest, window), -torch.inf)
         received[:, seen] += _softmax(scores, learned_sinks).sum(1)
     return received
 
@@ -82,7 +82,7 @@ def mass_from_qk(
         soft_cap=soft_cap,
         learned_sinks=learned_sinks,
     )
-    return mean_over_seeing(received, window, offset, len(queries))
+    return mean_over_seeing_queries(received, window, offset, len(queries))
 
 
 def _scores(
@@ -98,13 +98,13 @@ def _scores(
     return rearrange(scores, "kv group q k -> (kv group) q k")
 
 
-def _visible(scores: Tensor, first: int, window: int | None) -> Tensor:
-    """Which of these keys each of these queries sees; the first query stands at key `first`."""
+def _can_see(scores: Tensor, first: int, window: int | None) -> Tensor:
+    """Which keys each query can see; the first query is at the position of key `first`."""
     n_queries, n_keys = scores.shape[-2:]
     query = torch.arange(first, first + n_queries, device=scores.device)[:, None]
     key = torch.arange(n_keys, device=scores.device)
-    visible = key <= query
-    return visible if window is None else visible & (key > query - window)
+    causal = key <= query
+    return causal if window is None else causal & (key > query - window)
 
 
 def _softmax(

@@ -1,4 +1,4 @@
-"""Where a residual points and how long it is, raw and against the typical token."""
+"""Norms and cosines of residuals, raw and relative to the typical token."""
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -26,16 +26,16 @@ def alignment(
 
 
 def is_ordinary(residual: Float[Tensor, "pos d"]) -> Bool[Tensor, "pos"]:
-    """Positions whose norm is at most twice the median norm: no massive token among them."""
+    """Positions whose norm is at most twice the median norm, which excludes massive tokens."""
     length = norms(residual)
     return length <= ORDINARY_NORM * length.median()
 
 
 def typical_token(residual: Float[Tensor, "pos d"]) -> Float[Tensor, "d"]:
-    """Mean residual of the ordinary positions of a text: what all its tokens share.
+    """Mean residual of the ordinary positions of a text: what all its tokens have in common.
 
-    Massive tokens are left out (`is_ordinary`), since one of norm 25,000 among 500 of norm 200
-    would move a plain mean further than all others together.
+    Massive tokens are left out (`is_ordinary`): one of norm 25,000 among 500 of norm 200 would
+    outweigh all others together.
     """
     return residual[is_ordinary(residual)].float().mean(0)
 
@@ -45,10 +45,10 @@ def centred_alignment(
     direction: Float[Tensor, "*#shape d"],
     typical: Float[Tensor, "d"],
 ) -> Float[Tensor, "*shape"]:
-    """Signed cosine after the typical token is subtracted from both, in [-1, 1].
+    """Signed cosine after subtracting the typical token from both vectors, in [-1, 1].
 
-    In an anisotropic model all residuals share a large component, and raw cosines are near 1
-    for ordinary tokens; centred, these are near 0.
+    In an anisotropic model all residuals share a large component, so that raw cosines of ordinary
+    tokens are near 1; centred cosines are near 0.
 
     >>> import torch
     >>> vector, direction, typical = torch.tensor([[9.0, 1.0], [9.0, 5.0], [9.0, 0.0]])

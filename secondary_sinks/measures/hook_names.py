@@ -1,4 +1,4 @@
-"""What a cache is, and how measures find their activations in it: by hook name, one text."""
+"""Caches of one text, and access to their activations by hook name."""
 
 from collections.abc import Iterable
 from typing import Any, Protocol, runtime_checkable
@@ -18,38 +18,38 @@ IN_MLP = {"pre", "pre_linear", "post"}
 
 @runtime_checkable
 class Cache(Protocol):
-    """Hook names -> activations; a dict and TransformerLens's `ActivationCache` are."""
+    """A mapping from hook names to activations, such as a dict or an `ActivationCache`."""
 
     def keys(self) -> Iterable[Any]:
-        """The hook names that it holds."""
+        """The hook names in the cache."""
         ...
 
     def __getitem__(self, name: str, /) -> Tensor:
-        """The activation of a hook name, with or without a batch axis of size 1."""
+        """The activation of a hook point, with or without a batch axis of size 1."""
         ...
 
 
-def take(cache: Cache, layer: int, point: str) -> Tensor:
-    """The activation of one layer by its short name (`N_AXES`), without batch axis.
+def get_activation(cache: Cache, layer: int, point: str) -> Tensor:
+    """The activation of one layer by the short name of its hook point, without batch axis.
 
-    Raises `CacheError` where it is missing, and for more than one text.
+    Raises `CacheError` if it is missing or of more than one text.
 
     >>> import torch
-    >>> take({"blocks.3.attn.hook_v": torch.zeros(1, 7, 2, 4)}, 3, "v").shape
+    >>> get_activation({"blocks.3.attn.hook_v": torch.zeros(1, 7, 2, 4)}, 3, "v").shape
     torch.Size([7, 2, 4])
     """
     name = hook_name(layer, point)
-    require(cache, [name])
+    require_activations(cache, [name])
     return _one_text(cache[name], name, N_AXES[point])
 
 
-def has(cache: Cache, layer: int, *points: str) -> bool:
-    """Whether the cache holds all of these activations of a layer."""
+def has_activations(cache: Cache, layer: int, *points: str) -> bool:
+    """Whether the cache has all of these hook points of a layer."""
     return {hook_name(layer, point) for point in points} <= set(cache.keys())
 
 
-def require(cache: Cache, names: Iterable[str]) -> None:
-    """Raise `CacheError` that lists those of `names` which the cache lacks."""
+def require_activations(cache: Cache, names: Iterable[str]) -> None:
+    """Raise `CacheError` if any of `names` are missing in the cache; it lists them."""
     held = set(cache.keys())
     missing = [name for name in names if name not in held]
     if missing:
@@ -70,7 +70,7 @@ def hook_name(layer: int, point: str) -> str:
 
 
 def n_layers(cache: Cache) -> int:
-    """One more than the last layer of which the cache holds anything; `CacheError` if none.
+    """Number of layers: one more than the last layer in the cache; `CacheError` without any.
 
     >>> import torch
     >>> n_layers({"hook_embed": torch.zeros(1), "blocks.11.hook_mlp_out": torch.zeros(1)})
@@ -84,14 +84,14 @@ def n_layers(cache: Cache) -> int:
 
 
 def _one_text(activation: Tensor, name: str, n_axes: int) -> Tensor:
-    """Without the batch axis, which must be of size 1."""
+    """The activation without its batch axis, which must be of size 1."""
     shape = tuple(activation.shape)
     if len(shape) == n_axes:
         return activation
     if len(shape) == n_axes + 1 and shape[0] == 1:
         return activation[0]
-    said = f"a batch of {shape[0]} texts" if len(shape) == n_axes + 1 else f"shape {shape}"
+    given = f"a batch of {shape[0]} texts" if len(shape) == n_axes + 1 else f"shape {shape}"
     raise CacheError(
-        f"{name} has {said}; expected {n_axes} axes for one text, or one more of size 1: "
+        f"{name} has {given}; expected {n_axes} axes for one text, or one more of size 1: "
         "pass one text at a time"
     )

@@ -1,4 +1,4 @@
-"""Massive activations: single coordinates that dwarf all others."""
+"""Massive activations: single coordinates that are far larger than all others."""
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -7,10 +7,10 @@ from torch import Tensor
 def massive_activations(
     residual: Float[Tensor, "pos d"], least: float = 100.0, ratio: float = 1000.0
 ) -> Bool[Tensor, "pos d"]:
-    """Which coordinates of a layer's states are massive, by position and axis.
+    """Which coordinates of a layer's residual are massive, by position and axis.
 
-    |h| > `least` and |h| > `ratio` x the median |h| of the layer, taken over all positions and
-    axes (the lower of two middle values). Units are those of the residual, unprocessed weights.
+    |h| > `least` and |h| > `ratio` x the median |h| over all positions and axes of the layer (the
+    lower of two middle values). In units of the residual, with unprocessed weights.
     Source: Sun et al. 2024 (arXiv 2402.17762), who take 100 and 1000.
 
     >>> import torch

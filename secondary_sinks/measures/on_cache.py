@@ -7,7 +7,12 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from torch import Tensor
 
-from secondary_sinks.measures.hook_names import Cache, hook_name, require, take
+from secondary_sinks.measures.hook_names import (
+    Cache,
+    get_activation,
+    hook_name,
+    require_activations,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,8 +48,8 @@ def on_cache(
         read = points
         if rotated and not kwargs.pop("rotary", True):
             read = tuple(point.removeprefix("rot_") for point in points)
-        require(cache, [hook_name(layer, point) for point in read])
-        return measure(*(take(cache, layer, point) for point in read), *args, **kwargs)
+        require_activations(cache, [hook_name(layer, point) for point in read])
+        return measure(*(get_activation(cache, layer, point) for point in read), *args, **kwargs)
 
     signature = _signature(measure, len(points), rotated, returns)
     twin.__name__ = twin.__qualname__ = name or measure.__name__

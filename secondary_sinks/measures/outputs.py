@@ -1,4 +1,4 @@
-"""What a Hugging Face model returns -> a dict of hook names, for `measures.cached`."""
+"""Outputs of a Hugging Face model as a cache, for `measures.cached`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,12 +12,11 @@ from secondary_sinks.measures.hook_names import hook_name
 def from_outputs(outputs: Any) -> dict[str, Tensor]:
     """Attention patterns and residuals by hook name, from the outputs of a Hugging Face model.
 
-    Taken are `attentions` (`output_attentions=True`, of a model with
-    `attn_implementation="eager"`) as `attn.hook_pattern`, and `hidden_states`
-    (`output_hidden_states=True`) as `hook_resid_pre` and `hook_resid_post`; either may be absent.
-    The last hidden state is after the final norm, so it is no residual and is left out: the last
-    layer has no `hook_resid_post`. Nothing is copied. Raises `CacheError` where neither is there,
-    and where attentions were not computed.
+    `attentions` (`output_attentions=True`, of a model with `attn_implementation="eager"`) become
+    `attn.hook_pattern`; `hidden_states` (`output_hidden_states=True`) become `hook_resid_pre` and
+    `hook_resid_post`. Either may be absent. The last hidden state is after the final norm, so it is
+    left out and the last layer has no `hook_resid_post`. Tensors are not copied. Raises
+    `CacheError` if both are absent, or if attentions were not computed.
 
     >>> import torch
     >>> states = tuple(torch.full((1, 2, 3), float(layer)) for layer in range(3))
@@ -36,7 +35,7 @@ def from_outputs(outputs: Any) -> dict[str, Tensor]:
 
 
 def _all_of(outputs: Any, name: str) -> Sequence[Tensor]:
-    """The tensors of all layers; none where the model was not asked for them."""
+    """The tensors of all layers; empty if the model was not asked for them."""
     if not isinstance(outputs, Mapping):
         raise CacheError(
             f"expected the outputs of a Hugging Face model, or a dict; got "
@@ -45,7 +44,7 @@ def _all_of(outputs: Any, name: str) -> Sequence[Tensor]:
     tensors = outputs.get(name) or ()
     if not all(isinstance(one, Tensor) for one in tensors):
         raise CacheError(
-            f"some {name} are no tensors of one pass; load the model with "
+            f"some {name} are not tensors of one forward pass; load the model with "
             'attn_implementation="eager", and call it itself rather than generate()'
         )
     return tensors

@@ -1,4 +1,4 @@
-"""What queries and keys say to each other before the softmax."""
+"""Attention scores before the softmax."""
 
 import torch
 from einops import reduce
@@ -15,12 +15,12 @@ def mean_score(
     scale: float,
     window: int | None = None,
 ) -> Float[Tensor, "pos"]:
-    """Mean of q.k x `scale` of each key, over query heads and the queries that can see it.
+    """Mean attention score q.k x `scale` of each key, over heads and the queries that can see it.
 
-    The attention score before soft-cap, mask and softmax; any real number, and only differences
-    between keys matter. Queries and keys are those that enter the scores (after q/k norms and
-    rotation). With grouped-query attention, each run of head / kv_head consecutive heads shares a
-    key. Linear in q, so it comes exactly from sums of queries: no score is ever built.
+    Before soft-cap, mask and softmax; any real number, of which only differences between keys
+    matter. Queries and keys are those that enter the scores, after q/k norms and rotation. With
+    grouped-query attention, each run of head / kv_head consecutive heads shares a key. Scores are
+    linear in q, so it is computed exactly from sums of queries, without any matrix of scores.
 
     >>> import torch
     >>> queries, keys = torch.tensor([[[1.0]], [[3.0]]]), torch.tensor([[[2.0]], [[5.0]]])
@@ -31,15 +31,15 @@ def mean_score(
     groups = reduce(queries, "pos (kv group) d -> pos kv d", "sum", kv=keys.shape[1])
     exact = in_float64(keys)
     seen = seeing_queries(n_pos, window).to(exact.device)
-    total = _sum_of_next(in_float64(groups), seen)
+    total = _sum_of_following(in_float64(groups), seen)
     mean = (total * exact).sum((1, 2)) * (scale / n_heads) / seen
     return mean.float().to(keys.device)
 
 
-def _sum_of_next(
+def _sum_of_following(
     vectors: Float[Tensor, "pos kv_head d_head"], how_many: Int[Tensor, "pos"]
 ) -> Float[Tensor, "pos kv_head d_head"]:
-    """Sum of the `how_many` vectors from each position on, as differences of sums."""
+    """Sum of the `how_many` vectors from each position on, as differences of cumulative sums."""
     upto = torch.nn.functional.pad(vectors.cumsum(0), (0, 0, 0, 0, 1, 0))
     first = torch.arange(len(vectors), device=vectors.device)
     return upto[first + how_many] - upto[:-1]

@@ -1,4 +1,4 @@
-"""What a query would pay to a key if that key alone were another one: an exact softmax update."""
+"""Exact update of a softmax in which a single key is replaced."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,26 +10,26 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Denominator:
-    """The denominator of a softmax over keys, kept so that any one key can be taken out of it.
+    """The denominator of a softmax over keys, from which any one key can be removed.
 
-    A sink can take 0.99999 of a head's attention. Its share subtracted from a single sum would
-    leave rounding errors only, so the largest score is kept apart from the rest.
+    A sink can take 0.99999 of a head's attention; subtracting its share from a single sum would
+    leave rounding errors only. So the largest score is stored apart from the rest.
     """
 
     largest: Float[Tensor, "head query"]
     at: Int[Tensor, "head query"]
-    """The key that has the largest score."""
+    """Index of the key with the largest score."""
     log_rest: Float[Tensor, "head query"]
-    """log of the sum of exp(score) over all other keys; -inf where there is none."""
+    """log of the sum of exp(score) over all other keys; -inf without other keys."""
 
     @property
     def log_sum(self) -> Float[Tensor, "head query"]:
-        """log of the sum of exp(score) over all keys: the denominator itself."""
+        """log of the sum of exp(score) over all keys: the log denominator."""
         return torch.logaddexp(self.largest, self.log_rest)
 
     @staticmethod
     def of(scores: Float[Tensor, "head query key"]) -> "Denominator":
-        """From scores before the softmax, -inf where a key is not visible."""
+        """From scores before the softmax, with -inf for keys that a query cannot see."""
         scores = scores.float()
         largest, at = scores.max(-1)
         rest = scores.scatter(-1, at[..., None], -torch.inf).logsumexp(-1)
@@ -37,7 +37,7 @@ class Denominator:
 
     @staticmethod
     def join(chunks: Sequence["Denominator"]) -> "Denominator":
-        """Of all queries, from chunks of queries in order."""
+        """The denominators of all queries, from those of consecutive chunks."""
         return Denominator(
             largest=torch.cat([chunk.largest for chunk in chunks], dim=1),
             at=torch.cat([chunk.at for chunk in chunks], dim=1),
@@ -46,7 +46,7 @@ class Denominator:
 
     @staticmethod
     def stack(groups: Sequence["Denominator"]) -> "Denominator":
-        """Of all heads, from groups of heads in order."""
+        """The denominators of all heads, from those of consecutive groups of heads."""
         return Denominator(
             largest=torch.cat([group.largest for group in groups]),
             at=torch.cat([group.at for group in groups]),
@@ -54,14 +54,14 @@ class Denominator:
         )
 
     def with_extra(self, score: Float[Tensor, "head"]) -> "Denominator":
-        """With one more term per head that is no key: a learned sink."""
+        """With one more term per head that does not belong to a key: a learned sink."""
         rest = torch.logaddexp(self.log_rest, score.float()[:, None])
         return Denominator(largest=self.largest, at=self.at, log_rest=rest)
 
     def without(
         self, keys: Int[Tensor, "cell"], scores: Float[Tensor, "head query cell"]
     ) -> Float[Tensor, "head query cell"]:
-        """log of the sum over all keys but one, for each of `keys`, whose scores are given."""
+        """log of the sum over all keys except one, for each of `keys` with the given scores."""
         largest, rest = self.largest[..., None], self.log_rest[..., None]
         share = (scores.float() - rest).exp().clamp(max=1)
         rest_without = rest + torch.log1p(-share)
@@ -71,10 +71,10 @@ class Denominator:
 def attention_to_replaced_key(
     new_score: Float[Tensor, "*shape"], log_others: Float[Tensor, "*shape"]
 ) -> Float[Tensor, "*shape"]:
-    """Attention that a query pays to a key of score `new_score`, in [0, 1].
+    """Attention of a query to a key after its score is replaced by `new_score`, in [0, 1].
 
-    The other keys are as they were: `log_others` is `Denominator.without(key)`, so the result is
-    exp(s) / (exp(log_others) + exp(s)), and nothing else needs to be recomputed.
+    exp(s) / (exp(log_others) + exp(s)), where `log_others` is `Denominator.without(key)`: the other
+    keys keep their scores.
 
     >>> import torch
     >>> scores = torch.tensor([[[1.0, 2.0, 3.0]]])

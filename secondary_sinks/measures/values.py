@@ -1,4 +1,4 @@
-"""What attending to a token moves: the length of its value once it is written."""
+"""Length of what a head writes per unit of attention to a token."""
 
 import torch
 from jaxtyping import Float
@@ -10,11 +10,11 @@ from secondary_sinks.errors import MeasureError
 def value_drain(
     values: Float[Tensor, "pos kv_head d_head"], w_o: Float[Tensor, "head d_head d_model"]
 ) -> Float[Tensor, "pos head"]:
-    """||W_O v|| by position and query head: how much a head writes per unit of attention, >= 0.
+    """||W_O v|| by position and query head: what a head writes per unit of attention, >= 0.
 
-    Sinks are drained: heads attend to them and move next to nothing. With grouped-query
-    attention, each run of head / kv_head consecutive heads shares a value. The bias of the
-    output is no part of it. Exact, in float32; one head at a time, `[pos, d_model]` in memory.
+    Small at sinks: heads attend to them and write almost nothing. With grouped-query attention,
+    each run of head / kv_head consecutive heads shares a value. The output bias is not included.
+    Computed in float32, one head at a time, with `[pos, d_model]` in memory.
     Source: value-state drains, Guo et al. 2024 (arXiv 2410.13835); the norm of the transformed
     value, Kobayashi et al. 2020 (arXiv 2004.10102).
 

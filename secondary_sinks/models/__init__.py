@@ -1,7 +1,4 @@
-"""Name, folder or file -> a hooked model, proven equal to its original.
-
-The only room that imports transformer_lens.
-"""
+"""Load models: a name, folder, file or object -> a hooked model, proven equal to its original."""
 
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.models.identity import architecture, class_name, weight_hash

@@ -1,4 +1,4 @@
-"""Hugging Face model -> `TransformerBridge`: wrapped in place, nothing converted, made loud."""
+"""Wrap a Hugging Face model in a `TransformerBridge` that raises errors for silent mistakes."""
 
 import copy
 from typing import Any
@@ -8,16 +8,16 @@ from transformer_lens.model_bridge.sources import build_bridge_from_module
 from secondary_sinks.errors import UnsupportedModelError, reason
 from secondary_sinks.models.configs import architecture_of, context_length
 from secondary_sinks.models.loud import make_loud
-from secondary_sinks.models.original.tokenizer_class import attach_tokenizer
+from secondary_sinks.models.original.tokenizer import attach_tokenizer
 
 
 def to_bridge(hf_model: Any, tokenizer: Any, name: str) -> Any:
-    """A `TransformerBridge` around `hf_model`, which becomes part of it and stays where it is.
+    """A `TransformerBridge` around `hf_model`, which becomes part of it and stays on its devices.
 
-    The weights are untouched. Raises `UnsupportedModelError` where TransformerLens has no
-    adapter for the architecture.
+    Weights are neither converted nor copied. Raises `UnsupportedModelError` if TransformerLens has
+    no bridge for the architecture.
     """
-    hf_model.eval().set_attn_implementation("eager")  # others compute no pattern
+    hf_model.eval().set_attn_implementation("eager")  # other implementations compute no pattern
     architecture = architecture_of(hf_model)
     config = copy.deepcopy(hf_model.config)
     if not hasattr(config, "pad_token_id"):

@@ -1,8 +1,8 @@
 """Hugging Face config -> TransformerLens config, by architecture and never by name.
 
-TransformerLens chooses some configs by the name of the model, which goes wrong for a folder
-called "my-llama". Here only fields of the Hugging Face config count. Whether the result is
-right is not believed but measured: see `models.proof`.
+TransformerLens chooses some configs by the name of the model, which fails for a folder called
+"my-llama". Here only the fields of the Hugging Face config are used. The resulting model is
+compared with the original when it is loaded (`models.proof`).
 """
 
 from collections.abc import Callable
@@ -14,12 +14,12 @@ Fields = dict[str, Any]
 
 
 def architecture_of(hf_model: Any) -> str:
-    """Name of the architecture, by the config or, where that is silent, by the model's class."""
+    """Name of the architecture in the config or, if it has none, of the model's class."""
     return str((hf_model.config.architectures or [type(hf_model).__name__])[0])
 
 
 def check_architecture(architecture: str) -> None:
-    """Raise `UnsupportedModelError` for an architecture that no `HookedTransformer` is made of."""
+    """Raise `UnsupportedModelError` if there is no `HookedTransformer` for an architecture."""
     if architecture not in ARCHITECTURES:
         raise UnsupportedModelError(
             f"architecture {architecture!r} is not supported; expected one of "
@@ -43,13 +43,13 @@ def hooked_fields(hf_config: Any, architecture: str) -> Fields:
 
 
 def rope_type(hf_config: Any) -> str:
-    """Name of the rope variant; "default" where the config names none."""
+    """Name of the rope type; "default" if the config has none."""
     parameters = getattr(hf_config, "rope_parameters", None) or {}
     return str(parameters.get("rope_type", "default"))
 
 
 def context_length(hf_config: Any) -> int:
-    """Tokens a text may have: long ropes are exact up to their original length only."""
+    """Largest number of tokens of a text: long ropes are exact only up to their original length."""
     n_ctx = int(getattr(hf_config, "max_position_embeddings", None) or 0)
     if n_ctx < 1:
         raise UnsupportedModelError(
@@ -62,7 +62,7 @@ def context_length(hf_config: Any) -> int:
 
 
 def _decoder(hf: Any) -> Fields:
-    """Fields shared by the Llama-like decoders: RMS norm, rotary positions, gated MLP."""
+    """Fields of all Llama-like decoders: RMS norm, rotary positions, gated MLP."""
     d_head = getattr(hf, "head_dim", None) or hf.hidden_size // hf.num_attention_heads
     grouped = hf.num_key_value_heads != hf.num_attention_heads
     return {
@@ -86,7 +86,7 @@ def _decoder(hf: Any) -> Fields:
 
 
 def _windows(hf: Any) -> Fields:
-    """Sliding windows, layer by layer where the config says which layers have one."""
+    """Sliding windows, in the layers that the config names or in all."""
     window = getattr(hf, "sliding_window", None)
     if not window or not getattr(hf, "use_sliding_window", True):
         return {}
@@ -110,8 +110,8 @@ def _qwen3(hf: Any) -> Fields:
 def _qwen3_moe(hf: Any) -> Fields:
     if hf.mlp_only_layers or hf.decoder_sparse_step != 1:
         raise UnsupportedModelError(
-            "a HookedTransformer has experts in every layer or in none; this model has them in "
-            "some; load it as a bridge"
+            "a HookedTransformer has experts in all layers or in no layer; this model has experts "
+            "in some layers; load it as a bridge"
         )
     return _qwen3(hf) | {
         "n_key_value_heads": hf.num_key_value_heads,
@@ -123,7 +123,7 @@ def _qwen3_moe(hf: Any) -> Fields:
 
 
 def unrotated_layers(hf_config: Any) -> list[int]:
-    """Layers without positions (NoPE), as SmolLM3 has; none in most models."""
+    """Layers without position embeddings (NoPE), as in SmolLM3; empty for most models."""
     rotated = getattr(hf_config, "no_rope_layers", None) or []  # 1 where there is a rope
     return [layer for layer, has_rope in enumerate(rotated) if not has_rope]
 
@@ -147,7 +147,7 @@ def _gemma3(hf: Any) -> Fields:
 
 
 def _gemma(hf: Any) -> Fields:
-    """Norms before and after each sublayer; scores scaled by a number of the config's own."""
+    """Norms before and after each sublayer; the scale of the scores is in the config."""
     return _decoder(hf) | {
         "n_key_value_heads": hf.num_key_value_heads,
         "act_fn": hf.hidden_activation,
@@ -219,8 +219,8 @@ ARCHITECTURES: dict[str, Callable[[Any], Fields]] = {
     "GPTNeoXForCausalLM": _gpt_neox,
 }
 
-LAID_OUT_LIKE = {
+SAME_LAYOUT = {
     "Qwen3MoeForCausalLM": "OlmoeForCausalLM",
     "SmolLM3ForCausalLM": "LlamaForCausalLM",
 }
-"""Architectures whose weights have the names and shapes of another, which TransformerLens reads."""
+"""Architecture -> one whose weights have the same names and shapes, which TransformerLens reads."""

@@ -1,4 +1,4 @@
-"""Hugging Face model -> HookedTransformer: weights untouched, ropes copied, nothing dropped."""
+"""Convert a Hugging Face model to a `HookedTransformer`, with unprocessed weights."""
 
 import copy
 import os
@@ -17,18 +17,17 @@ from secondary_sinks.errors import ModelError, UnsupportedModelError
 from secondary_sinks.layerwise.cached_generation import keep_generation_config
 from secondary_sinks.models import configs
 from secondary_sinks.models.model_size import require_memory_for_positions
-from secondary_sinks.models.original.tokenizer_class import attach_tokenizer
+from secondary_sinks.models.original.tokenizer import attach_tokenizer
 
 SUPPORTED_ROPES = {"default", "linear", "llama3", "yarn", "longrope"}
 
 
 def to_hooked(hf_model: Any, tokenizer: Any, name: str, device: str, *, n_devices: int = 1) -> Any:
-    """A `HookedTransformer` that computes what `hf_model` computes, and shares its weights.
+    """A `HookedTransformer` that computes the same as `hf_model` and shares its weights.
 
-    With `n_devices`, its layers are spread over so many GPUs. Nothing is folded, centred or
-    rescaled, so norms, cosines and value norms are those of the original. Raises
-    `UnsupportedModelError` for an unknown architecture or rope, `ModelError` for weights that would
-    be dropped.
+    Its layers are spread over `n_devices` GPUs. No weights are folded, centred or rescaled, so
+    norms, cosines and value norms are those of the original. Raises `UnsupportedModelError` for an
+    unknown architecture or rope, and `ModelError` for weights that would be dropped.
     """
     _refuse_unknown_rope(hf_model.config)
     fields = configs.hooked_fields(hf_model.config, configs.architecture_of(hf_model))
@@ -48,17 +47,17 @@ def to_hooked(hf_model: Any, tokenizer: Any, name: str, device: str, *, n_device
     _load_weights(hooked, hf_model, cfg)
     hooked.eval()
     if n_devices > 1:
-        _spread(hooked)
+        _spread_over_gpus(hooked)
     else:
         hooked.to(device, print_details=False)
     _install_ropes(hooked, hf_model, cfg.n_ctx)
     return hooked
 
 
-def _spread(hooked: Any) -> None:
-    """Place each module where TransformerLens will send the residual in a forward pass.
+def _spread_over_gpus(hooked: Any) -> None:
+    """Place each module on the device to which TransformerLens sends the residual.
 
-    Its own `move_model_modules_to_device` goes by free memory instead, and the two disagree.
+    Its own `move_model_modules_to_device` chooses devices by free memory, which is not the same.
     """
     cfg = hooked.cfg
     for name, module in hooked.named_children():
@@ -78,47 +77,50 @@ def _refuse_unknown_rope(hf_config: Any) -> None:
 
 
 def _load_weights(hooked: Any, hf_model: Any, cfg: Any) -> None:
-    # The name only has to exist on disk: with `hf_model` given, nothing is read from it.
+    # The name must be an existing path, but nothing is read from it, since `hf_model` is given.
     with torch.no_grad():
         state = get_pretrained_state_dict(
             os.curdir, _layout(cfg), hf_model=hf_model, dtype=hf_model.dtype
         )
-    own = hooked.state_dict()
-    dropped = [key for key, value in state.items() if key not in own and bool((value != 0).any())]
-    missing = [key for key in own if key not in state and not _may_be_missing(key)]
+    expected = hooked.state_dict()
+    dropped = [
+        key for key, value in state.items() if key not in expected and bool((value != 0).any())
+    ]
+    missing = [key for key in expected if key not in state and not _may_be_missing(key)]
     if dropped or missing:
         raise ModelError(
             f"the weights do not fit the hooked model: dropped {dropped[:5]}, "
             f"missing {missing[:5]}; please report this architecture"
         )
     if state["unembed.W_U"].data_ptr() == state["embed.W_E"].data_ptr():
-        state["unembed.W_U"] = state["unembed.W_U"].clone()  # an edit of one is none of the other
+        # An edit of the unembedding must not change the embedding.
+        state["unembed.W_U"] = state["unembed.W_U"].clone()
     # Assigning keeps Hugging Face's memory layout: no second copy, and no copy at each matmul.
-    # In the model's number type, which the routers of TransformerLens's experts don't ask for.
+    # All are in the model's dtype, also routers of experts, for which TransformerLens has another.
     state = {
-        key: value.to(hf_model.dtype if value.is_floating_point() else own[key].dtype)
+        key: value.to(hf_model.dtype if value.is_floating_point() else expected[key].dtype)
         for key, value in state.items()
-        if key in own
+        if key in expected
     }
     hooked.load_state_dict(state, strict=False, assign=True)
 
 
 def _layout(cfg: Any) -> Any:
-    """The config under whose architecture TransformerLens reads weights of this layout."""
+    """The config, with the architecture whose weight names and shapes TransformerLens knows."""
     layout = copy.copy(cfg)
-    own = cfg.original_architecture
-    layout.original_architecture = configs.LAID_OUT_LIKE.get(own, own)
+    architecture = cfg.original_architecture
+    layout.original_architecture = configs.SAME_LAYOUT.get(architecture, architecture)
     return layout
 
 
 def _may_be_missing(key: str) -> bool:
-    """Buffers, and biases: these are zero unless the original has some."""
+    """Whether a weight is a buffer, or a bias, which is zero if the original has none."""
     last = key.split(".")[-1]
     return last in {"mask", "IGNORE", "rotary_sin", "rotary_cos"} or last.startswith("b_")
 
 
 def _install_ropes(hooked: Any, hf_model: Any, n_ctx: int) -> None:
-    """Give every layer Hugging Face's own cosines and sines, one shared table per device."""
+    """Give every layer the rotary tables of Hugging Face, with one shared copy per device."""
     if hooked.cfg.positional_embedding_type != "rotary":
         return
     require_memory_for_positions(n_ctx, hooked.cfg.rotary_dim)
@@ -140,15 +142,16 @@ def rope_tables(
 ) -> tuple[Float[Tensor, "pos rotary"], Float[Tensor, "pos rotary"]]:
     """Cosines and sines of every position, computed by the model's own rotary embedding.
 
-    Some models have a rope of their own for layers with a sliding window (`attn_type` "local"),
-    and some give one number for the two halves of a head.
+    Some models have another rope in layers with a sliding window (`attn_type` "local"), and some
+    compute one number for both halves of a head.
     """
     rotary = hf_model.base_model.rotary_emb
     probe = torch.zeros(1, 1, dtype=hf_model.dtype, device=hf_model.device)
     positions = torch.arange(n_ctx, device=hf_model.device)[None]
     layer_type = {"local": "sliding_attention", "global": "full_attention"}[attn_type]
-    own = {"layer_type": layer_type} if "layer_type" in signature(rotary.forward).parameters else {}
+    has_kinds = "layer_type" in signature(rotary.forward).parameters
+    options = {"layer_type": layer_type} if has_kinds else {}
     with torch.no_grad():
-        cos, sin = (table[0] for table in rotary(probe, positions, **own))
+        cos, sin = (table[0] for table in rotary(probe, positions, **options))
     halves = rotary_dim // cos.shape[-1]
     return cos.repeat(1, halves), sin.repeat(1, halves)

@@ -18,7 +18,7 @@ def parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
         return torch.float32
     found = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
     if found is None or found not in DTYPES.values():
-        raise ModelError(f"unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
+        raise ModelError(f"unknown dtype {dtype!r}", f"expected one of {', '.join(DTYPES)}")
     return found
 
 
@@ -31,7 +31,7 @@ def parse_device_name(device: str | None) -> None:
     several = kind == "cuda"  # there is one CPU, and one MPS device
     wrong = colon and (not index.isdecimal() or (not several and int(index) > 0))
     if device == "" or kind not in DEVICE_KINDS or wrong:
-        raise ModelError(f"unknown device {device!r}; expected one of {', '.join(DEVICE_KINDS)}")
+        raise ModelError(f"unknown device {device!r}", f"expected one of {', '.join(DEVICE_KINDS)}")
 
 
 def parse_device(device: str | None) -> str:
@@ -44,7 +44,7 @@ def parse_device(device: str | None) -> str:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         first_line = str(error).splitlines()[0]
-        raise ModelError(f"device {device!r} cannot be used: {first_line}; try cpu") from error
+        raise ModelError(f"device {device!r} cannot be used: {first_line}", "try cpu") from error
     return device
 
 

@@ -52,4 +52,6 @@ def _refuse_not_finite(hf_model: Any) -> None:
             weights = weights.cpu()
         total = weights.sum(dtype=torch.float64)
         if not torch.isfinite(total):
-            raise ModelError(f"weight {name!r} holds NaN or infinite values; expected finite ones")
+            raise ModelError(
+                f"weight {name!r} holds NaN or infinite values", "expected finite ones"
+            )

@@ -23,7 +23,7 @@ def class_name(model: Any) -> str:
 
 def remember_source(model: Any, source: Source) -> None:
     """Note on a hooked model where it was loaded from."""
-    object.__setattr__(model, "_source", source)  # a bridge hands other ways on to its original
+    object.__setattr__(model, "_source", source)  # also where a bridge overrides it
 
 
 def provenance_of(model: Any) -> dict[str, str | None]:

@@ -1,11 +1,11 @@
-"""A `TransformerBridge` that raises where the plain one goes wrong without a word.
+"""A `TransformerBridge` that raises an error where a plain one is silently wrong.
 
-What a bridge does silently, each measured on 3.9 and 4.3 (`tests/models/test_loud.py`):
+Silent mistakes of a bridge, in TransformerLens 3.9 and 4.3 (`tests/models/test_loud.py`):
 
-* a hook on a name that does not exist is no hook (3.9);
+* a hook on a name that does not exist is ignored (3.9);
 * a filter that matches no name caches nothing (3.9), or hooks nothing (both);
-* `hook_rot_q` and `hook_rot_k` exist, but never fire, where queries, keys and values come from
-  one matrix (Phi-3 and 4, GPT-NeoX);
+* `hook_rot_q` and `hook_rot_k` exist but never fire if queries, keys and values come from one
+  matrix (Phi-3 and 4, GPT-NeoX);
 * a write to `hook_resid_mid` changes what the MLP reads, not the residual;
 * `past_kv_cache=`, the cache argument of `HookedTransformer`, is ignored.
 """
@@ -25,7 +25,7 @@ from secondary_sinks.measures.hook_names import hook_name
 Names = str | Callable[[str], bool]
 READ_ONLY = ("hook_resid_mid", "ln2.hook_in")
 IGNORED = ("past_kv_cache", "past_left_attention_mask", "shortformer_pos_embed")
-"""Arguments of `HookedTransformer.forward` that a bridge takes and does not use."""
+"""Arguments of `HookedTransformer.forward` that a bridge accepts and ignores."""
 MAY_BE_DEAD = ("rot_q", "rot_k")
 
 
@@ -34,18 +34,18 @@ class LoudBridge(TransformerBridge):
 
     @property
     def hook_dict(self) -> dict[str, Any]:
-        """As the bridge's, which resolves every alias again on each call: 20 ms for 30 layers.
+        """All hook points by name, as in a plain bridge, but cached until some are added.
 
-        The points of a loaded model stay; they are looked up again when some were added.
+        A plain bridge resolves every alias again on each call, in 20 ms for 30 layers.
         """
-        kept = vars(self).get("_kept_points")
-        if kept is None or kept[0] != len(self._hook_registry):
-            kept = (len(self._hook_registry), super().hook_dict)
-            object.__setattr__(self, "_kept_points", kept)
-        return dict(kept[1])
+        cached = vars(self).get("_cached_points")
+        if cached is None or cached[0] != len(self._hook_registry):
+            cached = (len(self._hook_registry), super().hook_dict)
+            object.__setattr__(self, "_cached_points", cached)
+        return dict(cached[1])
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """As the bridge's; refuses arguments that it would ignore."""
+        """As in a plain bridge; refuses arguments that would be ignored."""
         ignored = [name for name in IGNORED if kwargs.get(name) is not None]
         if ignored:
             raise HookError(
@@ -57,8 +57,8 @@ class LoudBridge(TransformerBridge):
     def hooks(
         self, fwd_hooks: Iterable[Any] = (), bwd_hooks: Iterable[Any] = (), **kwargs: Any
     ) -> Any:
-        """As the bridge's; refuses hooks that would do nothing."""
-        checked = (self._checked(fwd_hooks), self._checked(bwd_hooks))
+        """As in a plain bridge; refuses hooks that would do nothing."""
+        checked = (self._check_hooks(fwd_hooks), self._check_hooks(bwd_hooks))
         return super().hooks(*checked, **kwargs)
 
     def run_with_hooks(
@@ -68,27 +68,30 @@ class LoudBridge(TransformerBridge):
         bwd_hooks: Iterable[Any] = (),
         **kwargs: Any,
     ) -> Any:
-        """As the bridge's; refuses hooks that would do nothing."""
-        hooks = {"fwd_hooks": self._checked(fwd_hooks), "bwd_hooks": self._checked(bwd_hooks)}
+        """As in a plain bridge; refuses hooks that would do nothing."""
+        hooks = {
+            "fwd_hooks": self._check_hooks(fwd_hooks),
+            "bwd_hooks": self._check_hooks(bwd_hooks),
+        }
         return super().run_with_hooks(*args, **hooks, **kwargs)
 
     def run_with_cache(self, *args: Any, names_filter: Any = None, **kwargs: Any) -> Any:
-        """As the bridge's; refuses a filter that would cache nothing."""
+        """As in a plain bridge; refuses a filter that would cache nothing."""
         one = isinstance(names_filter, str) or callable(names_filter)
         for names in [names_filter] if one else names_filter or []:
             self._check_name(names)
         return super().run_with_cache(*args, names_filter=names_filter, **kwargs)
 
     def add_hook(self, name: Names, hook_fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """As the bridge's; refuses a hook that would do nothing."""
-        ((name, hook_fn),) = self._checked([(name, hook_fn)])
+        """As in a plain bridge; refuses a hook that would do nothing."""
+        ((name, hook_fn),) = self._check_hooks([(name, hook_fn)])
         return super().add_hook(name, hook_fn, *args, **kwargs)
 
-    def _checked(self, hooks: Iterable[Any]) -> list[tuple[Names, Callable[..., Any]]]:
+    def _check_hooks(self, hooks: Iterable[Any]) -> list[tuple[Names, Callable[..., Any]]]:
         checked = []
         for names, function in hooks:
             self._check_name(names)
-            checked.append((names, _refusing_writes(function)))
+            checked.append((names, _refuse_writes(function)))
         return checked
 
     def _check_name(self, names: Names) -> None:
@@ -102,35 +105,35 @@ class LoudBridge(TransformerBridge):
                 "one matrix; expected hook_q or hook_k, which are before the rotation"
             )
         if self.get_hook_point(names) is None and names not in self.hook_dict:
-            near = difflib.get_close_matches(names, list(self.hook_dict), n=2)
-            hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+            similar = difflib.get_close_matches(names, list(self.hook_dict), n=2)
+            hint = f" (did you mean {' or '.join(similar)}?)" if similar else ""
             raise HookError(f"the model has no hook point {names!r}{hint}; see model.hook_dict")
 
 
 def make_loud(bridge: Any) -> Any:
-    """The same bridge, loud from now on; which of its points never fire is found by one run."""
+    """Make a bridge loud, in place; one forward pass finds out which points never fire."""
     names = [
         hook_name(layer, point) for layer in range(bridge.cfg.n_layers) for point in MAY_BE_DEAD
     ]
-    there = [name for name in names if name in bridge.hook_dict]
+    existing = [name for name in names if name in bridge.hook_dict]
     fired: set[str] = set()
-    hooks = [(name, _noting(fired, name)) for name in there]
+    hooks = [(name, _record_name(fired, name)) for name in existing]
     with torch.no_grad(), TransformerBridge.hooks(bridge, fwd_hooks=hooks):
         bridge(torch.zeros(1, 2, dtype=torch.long, device=bridge.cfg.device))
     bridge.__class__ = LoudBridge
-    object.__setattr__(bridge, "_dead_points", frozenset(there) - fired)
+    object.__setattr__(bridge, "_dead_points", frozenset(existing) - fired)
     return bridge
 
 
-def _noting(fired: set[str], name: str) -> Callable[[Tensor, Any], None]:
-    def note(tensor: Tensor, hook: Any) -> None:
+def _record_name(fired: set[str], name: str) -> Callable[[Tensor, Any], None]:
+    def on_activation(tensor: Tensor, hook: Any) -> None:
         fired.add(name)
 
-    return note
+    return on_activation
 
 
-def _refusing_writes(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same hook, which may read what a bridge would not let it write."""
+def _refuse_writes(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same hook function; raises `HookError` if it writes to a point that is read-only."""
 
     @wraps(function)
     def guarded(tensor: Tensor, hook: Any) -> Any:
@@ -138,7 +141,7 @@ def _refusing_writes(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(tensor, hook=hook)
         before = tensor.clone()
         result = function(tensor, hook=hook)
-        if not _same(before, tensor) or (result is not None and not _same(before, result)):
+        if not _equal(before, tensor) or (result is not None and not _equal(before, result)):
             raise HookError(
                 "a write to hook_resid_mid of a TransformerBridge changes what the MLP reads, not "
                 "the residual; write to hook_attn_out or hook_resid_pre instead"
@@ -148,5 +151,5 @@ def _refusing_writes(function: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
+def _equal(one: Tensor, other: Tensor) -> bool:
     return torch.equal(one.nan_to_num(), other.nan_to_num())

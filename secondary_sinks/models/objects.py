@@ -41,8 +41,8 @@ def original_from_object(
     """A Hugging Face model object as an `Original`; `ModelError` if it has another dtype."""
     if dtype is not None and parse_dtype(dtype) != hf_model.dtype:
         raise ModelError(
-            f"the model object is {hf_model.dtype}, asked for was {dtype}; convert it yourself: "
-            "model.to(dtype)"
+            f"the model object is {hf_model.dtype}, asked for was {dtype}",
+            "convert it yourself: model.to(dtype)",
         )
     name = type(hf_model).__name__
     return Original(hf_model, tokenizer, Source(name=name, kind="object", path=name))
@@ -63,8 +63,8 @@ def check_hooked_object(model: Any, options: dict[str, Any]) -> Any:
     if processed or getattr(model.cfg, "normalization_type", None) in FOLDED_NORMS:
         raise ModelError(
             "the weights of this model were processed (norms folded in, or centred), so its "
-            "norms, cosines and values are not the original's; expected one loaded without "
-            "processing, as from_pretrained_no_processing does"
+            "norms, cosines and values are not the original's",
+            "expected one loaded without processing, as from_pretrained_no_processing does",
         )
     if not is_bridge(model):
         return model

@@ -39,14 +39,14 @@ def _use_bridge(bridge: bool | None, n_devices: int, device_map: Any) -> bool:
     available = has_hooked_transformer()
     if bridge is False and not available:
         raise UnsupportedModelError(
-            "this version of transformer_lens has no HookedTransformer; install "
-            "'transformer-lens<4', or leave out bridge=False"
+            "this version of transformer_lens has no HookedTransformer",
+            "install 'transformer-lens<4', or leave out bridge=False",
         )
     use_bridge = (bridge is True) or not available or (bridge is None and device_map is not None)
     if use_bridge and n_devices != 1:
-        raise ModelError("n_devices is for a HookedTransformer; give a bridge a device_map")
+        raise ModelError("n_devices is for a HookedTransformer", "give a bridge a device_map")
     if not use_bridge and device_map is not None:
-        raise ModelError("device_map is for a bridge; give a HookedTransformer n_devices")
+        raise ModelError("device_map is for a bridge", "give a HookedTransformer n_devices")
     return use_bridge
 
 
@@ -61,7 +61,7 @@ def _existing_device_map(model: Any, device: str | None) -> Any:
         return None
     if device is not None:
         raise ModelError(
-            f"the model object is spread over {sorted(map(str, devices))}; leave "
-            f"device={device!r} out, or give an object that is on one device"
+            f"the model object is spread over {sorted(map(str, devices))}",
+            f"leave device={device!r} out, or give an object that is on one device",
         )
     return device_map

@@ -1,4 +1,4 @@
-"""Live patching in a notebook: a session that knows what was tried, and the widget that shows it.
+"""Interactive patching in a notebook: a session of edits, and a widget that shows it.
 
 `Session` is plain Python; `SinkExplorer` needs the extra `secondary-sinks[notebook]`.
 """
@@ -15,7 +15,7 @@ __all__ = ["Choice", "Session", "SinkExplorer"]
 
 
 def __getattr__(name: str) -> Any:
-    """`SinkExplorer` when it is first asked for: sessions need no widgets."""
+    """Import `SinkExplorer` at first use, because sessions need no widgets."""
     if name != "SinkExplorer":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

@@ -1,4 +1,4 @@
-"""`Choice`: what a person looks at and does, as plain data; and the edit that it stands for."""
+"""`Choice`: the chosen token, layer, edit and measure, as plain data."""
 
 import math
 from dataclasses import asdict, dataclass, fields, replace
@@ -15,7 +15,7 @@ KINDS = {
     "scale": "scale",
     "remove": "remove the primary's component",
 }
-"""Edits that are offered, and what they are called."""
+"""Kinds of edits in the widget, with their labels."""
 SITES = {site.name: site.words for site in edit_kinds.SITES if site.in_residual}
 MEASURES = {
     "alignment": "alignment",
@@ -23,12 +23,12 @@ MEASURES = {
     "norm_ratio": "norm",
     "mass": "attention mass",
 }
-"""What the map shows, and what it is called."""
+"""Measures of the map, with their labels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """A token and a layer, what is done there, and what is looked at.
+    """A token, a layer, an edit, and the measure that is shown.
 
     >>> Choice(pos=20, layer=3, kind="zero").edit()
     Edit(pos=20, layer=3, kind='zero', site='mlp_out', units=(), value=None, over='ordinary', \
@@ -44,14 +44,14 @@ donor=None, text='', seed=0)
     site: str = "mlp_out"
     """One of `SITES`."""
     value: float = 0.5
-    """What a scale multiplies with; kept while other edits are chosen."""
+    """Factor of a scale edit; kept while other edits are chosen."""
     donor: int | None = None
-    """Position that a patch is taken from; kept likewise."""
+    """Position that a patch is taken from; kept in the same way."""
     measure: str = "alignment_centred"
     """One of `MEASURES`."""
 
     def edit(self, pos: int | None = None) -> Edit | None:
-        """The edit, at another position if one is given; None where nothing is done yet."""
+        """The edit, at `pos` if it is given; None without an edit, or without a patch's donor."""
         at = self.pos if pos is None else pos
         made = Edit(pos=at, layer=self.layer, kind=self.kind, site=self.site)
         if self.kind == "scale":
@@ -61,14 +61,14 @@ donor=None, text='', seed=0)
         return None if self.kind == "none" else made
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, as a widget sends it."""
+        """Plain data, as the widget sends it."""
         return asdict(self)
 
 
-def changed(choice: Choice, changes: dict[str, Any], n_layers: int, n_pos: int) -> Choice:
-    """The choice with some fields changed, all checked. Raises `EditError` in words.
+def apply_changes(choice: Choice, changes: dict[str, Any], n_layers: int, n_pos: int) -> Choice:
+    """The choice with changed fields. Raises `EditError` for an invalid one.
 
-    >>> changed(Choice(pos=1, layer=0), {"layer": 9}, n_layers=8, n_pos=20)
+    >>> apply_changes(Choice(pos=1, layer=0), {"layer": 9}, n_layers=8, n_pos=20)
     Traceback (most recent call last):
     secondary_sinks.errors.EditError: layer is 9; expected a whole number from 0 to 7
     """

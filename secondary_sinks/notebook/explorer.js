@@ -263,7 +263,7 @@ function actions(model) {
     made.addEventListener("click", act);
     return made;
   };
-  const bar = make("progress", { max: 1, ariaLabel: "At work", hidden: true });
+  const bar = make("progress", { max: 1, ariaLabel: "Computing", hidden: true });
   const total = button("Total effect", () => model.send({ do: "total" }));
   const copy = button("Copy as Python", async () => {
     try {
@@ -297,7 +297,7 @@ function actions(model) {
 // --- what the edit did
 
 function result(model) {
-  const box = make("div", { className: "scroll", role: "region", ariaLabel: "What the edit did", tabIndex: 0 });
+  const box = make("div", { className: "scroll", role: "region", ariaLabel: "Effects of the edit", tabIndex: 0 });
   const draw = () => {
     const { tokens, control, layers, rows } = model.get("table");
     if (!rows) return box.replaceChildren();
@@ -319,18 +319,18 @@ function result(model) {
 
 function trials(model) {
   const list = make("ol", { start: 1 });
-  const box = make("details", { open: true }, make("summary", {}, "Tried so far"), list);
+  const box = make("details", { open: true }, make("summary", {}, "Trials"), list);
   const draw = () => {
-    const tried = model.get("tried");
-    box.hidden = !tried.length;
-    const items = tried.map((text, at) => {
+    const trials = model.get("trials");
+    box.hidden = !trials.length;
+    const items = trials.map((text, at) => {
       const again = make("button", { type: "button", className: "plain", textContent: text });
       again.addEventListener("click", () => model.send({ do: "go", number: at }));
       return make("li", {}, again);
     });
     list.replaceChildren(...items);
   };
-  model.on("change:tried", draw);
+  model.on("change:trials", draw);
   draw();
   return box;
 }
@@ -379,7 +379,7 @@ function render({ model, el }) {
     make("div", { className: "row" }, layer, jump, measure, make("span", { className: "quiet" }, setup.found)),
     pager(model),
     strip(model, choose, state),
-    make("p", { className: "quiet" }, "Blue: attention that the token's state at this layer draws, beyond an even share. Arrows move, Enter chooses, up and down change the layer, D makes a donor."),
+    make("p", { className: "quiet" }, "Blue: attention beyond an even share that the token's state at this layer draws. Left and right move, Enter chooses, up and down change the layer, D sets the donor."),
     figure(model, "map", "Map of the chosen measure by layer and token", ({ x, y }) => choose({ pos: x, layer: y }), "marks"),
     edits(model, choose, state),
     ...actions(model),

@@ -1,18 +1,18 @@
-"""A session -> a run folder that every reader of runs can read."""
+"""Write a session as a run folder."""
 
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from secondary_sinks.models import HookedModel
-from secondary_sinks.notebook.trial import Row, Tried
+from secondary_sinks.notebook.trial import Row, Trial
 from secondary_sinks.runs import RunFolder, describe
 from secondary_sinks.texts import TokenizedText
 from secondary_sinks.types import Effect, Effects, Sink, SinkTable, Thresholds, Trace
 
 
 @runtime_checkable
-class Explored(Protocol):
-    """What an export needs of a session."""
+class ExportableSession(Protocol):
+    """The part of a session that an export needs."""
 
     model: HookedModel
     text: TokenizedText
@@ -21,8 +21,8 @@ class Explored(Protocol):
     sinks: SinkTable
 
     @property
-    def tried(self) -> tuple[Tried, ...]:
-        """What was tried so far."""
+    def trials(self) -> tuple[Trial, ...]:
+        """All trials so far."""
         ...
 
     def sink_at(self, pos: int) -> Sink | None:
@@ -30,25 +30,25 @@ class Explored(Protocol):
         ...
 
 
-def export(session: Explored, folder: str | Path, *, force: bool = False) -> Path:
-    """Write sinks, trace, effects (what was tried) and the record; return the folder's path.
+def export(session: ExportableSession, folder: str | Path, *, force: bool = False) -> Path:
+    """Write sinks, trace, effects of all trials, and the record; return the folder's path.
 
-    The record says under `explored` what was tried, as edits. Its `edit` is null, since no one
-    edit was made of all sinks: a report of the folder shows sinks, not effects.
+    The record has the edits of all trials under `explored`. Its `edit` is null, because no single
+    edit was made at all sinks: a report of the folder shows sinks, not effects.
     """
     run = RunFolder(folder)
     record = describe(session.model, [session.text], session.thresholds, None, 0)
-    effects = Effects(rows=tuple(row for one in session.tried for row in _effects(session, one)))
+    effects = Effects(rows=tuple(row for one in session.trials for row in _effects(session, one)))
     with run.claim():
         run.prepare(force=force)
         run.write_table("sinks", session.sinks.to_frame())
         run.write_table("trace", session.trace.to_frame())
         run.write_table("effects", effects.to_frame())
-        run.write_record(record | _found(session))
+        run.write_record(record | _own_record(session))
     return run.path
 
 
-def _found(session: Explored) -> dict[str, Any]:
+def _own_record(session: ExportableSession) -> dict[str, Any]:
     trace = session.trace
     near = [
         {"text_id": sink.text_id, "pos": sink.pos, "token": sink.token, "kind": sink.kind}
@@ -60,24 +60,24 @@ def _found(session: Explored) -> dict[str, Any]:
         "verdicts": [],
         "near_sinks": near,
         "timings_s": {},
-        "explored": [[edit.to_dict() for edit in tried.edits] for tried in session.tried],
+        "explored": [[edit.to_dict() for edit in trial.edits] for trial in session.trials],
     }
 
 
-def _effects(session: Explored, tried: Tried) -> list[Effect]:
-    """The rows of a trial as effects: direct, and once more as total where that was asked for."""
+def _effects(session: ExportableSession, trial: Trial) -> list[Effect]:
+    """The rows of a trial as direct effects, and as total effects if they were computed."""
     found = []
-    for number, row in enumerate(tried.rows):
-        found.append(_effect(session, tried, number, row, "direct"))
-        if tried.totals:
-            total = row | {"mass_edited": tried.totals[number]["mass_total"]}
-            found.append(_effect(session, tried, number, total, "total"))
+    for number, row in enumerate(trial.rows):
+        found.append(_effect(session, trial, number, row, "direct"))
+        if trial.totals:
+            total = row | {"mass_edited": trial.totals[number]["mass_total"]}
+            found.append(_effect(session, trial, number, total, "total"))
     return found
 
 
-def _effect(session: Explored, tried: Tried, number: int, row: Row, effect: str) -> Effect:
+def _effect(session: ExportableSession, trial: Trial, number: int, row: Row, effect: str) -> Effect:
     trace: Trace = session.trace
-    pos, edit = row["pos"], tried.edits[number]
+    pos, edit = row["pos"], trial.edits[number]
     sink = session.sink_at(pos)
     own_kind = "ordinary" if sink is None else sink.kind
     quantities = ("lifetime", "l_start", "alignment", "alignment_centred", "norm", "mass")
@@ -88,8 +88,8 @@ def _effect(session: Explored, tried: Tried, number: int, row: Row, effect: str)
         token_id=int(trace.tokens[pos]),
         token=row["token"],
         role="control" if number else "sink" if sink else "token",
-        kind=tried.control_kind if number else own_kind,
-        sink_pos=tried.choice.pos,
+        kind=trial.control_kind if number else own_kind,
+        sink_pos=trial.choice.pos,
         layer=edit.layers[0],
         site=edit.site,
         edit=edit.label,

@@ -1,4 +1,4 @@
-"""What the explorer draws: a map of layers by tokens, and curves before and after an edit."""
+"""Figures of the explorer: a map of layers by tokens, and curves before and after an edit."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.notebook.choice import MEASURES, Choice
-from secondary_sinks.notebook.trial import Tried
+from secondary_sinks.notebook.trial import Trial
 from secondary_sinks.plots.labels import token_label
 from secondary_sinks.plots.theme import GAINED, KINDS, LOST, finish, layer_axis, rgba
 from secondary_sinks.types import Trace, read_by_next
@@ -20,29 +20,29 @@ SIGNED = [[0.0, GAINED], [0.5, "rgba(128,128,128,0.08)"], [1.0, KINDS["secondary
 GROWING = [[0.0, "rgba(128,128,128,0.06)"], [0.5, rgba(KINDS["secondary"], 0.6)], [1.0, LOST]]
 FAINT = {"color": rgba(KINDS["primary"], 0.5), "width": 1}
 NORM_AT_MOST = 100.0
-"""Norms are coloured on a log scale up to so many medians."""
+"""Upper end of the log colour scale of norms, in medians."""
 
 Plain = dict[str, Any]
 
 
 def states(trace: Trace, measure: str) -> Float[Tensor, "layer pos"]:
-    """A measure of the state that each layer wrote; masses are those of the blocks that read it."""
+    """A measure of the state of each layer; masses are those in the block that reads it."""
     values = getattr(trace, measure)
     return read_by_next(values) if measure == "mass" else values
 
 
 def level_map(trace: Trace, measure: str, start: int, stop: int) -> go.Figure:
-    """A measure by layer (up) and token (across), for the positions of one page.
+    """Map of a measure by layer (up) and token (across), for the positions of one page.
 
-    Colour is bounded and, for norms and masses, compressed; the hover text is neither, and calls a
-    column by its `text`, which is left to whoever draws it (`labels`), as is the choice (`marks`).
+    Colour is clipped and, for norms and masses, compressed; the hover text has the full values. The
+    page adds column names (`labels`) and the choice (`marks`).
     """
     values = states(trace, measure)[:, start:stop].numpy()
     title = MEASURES[measure]
     figure = go.Figure(
         go.Heatmap(
             x=list(range(start, stop)),
-            z=_coloured(values, measure),
+            z=_colour_values(values, measure),
             customdata=np.float32(values),
             hovertemplate=f"%{{text}}<br>layer %{{y}}: {title} %{{customdata:.3g}}<extra></extra>",
             hoverongaps=False,
@@ -55,7 +55,7 @@ def level_map(trace: Trace, measure: str, start: int, stop: int) -> go.Figure:
 
 
 def marks(choice: Choice) -> list[Plain]:
-    """Shapes on a map: a line along the chosen layer, and a frame around the chosen cell."""
+    """Shapes on the map: a line along the chosen layer, and a frame around the chosen cell."""
     x, y = choice.pos, choice.layer
     line = {"type": "line", "xref": "x domain", "x0": 0, "x1": 1, "y0": y, "y1": y}
     cell = {"type": "rect", "x0": x - 0.5, "x1": x + 0.5, "y0": y - 0.5, "y1": y + 0.5}
@@ -63,13 +63,13 @@ def marks(choice: Choice) -> list[Plain]:
 
 
 def labels(trace: Trace, start: int, stop: int) -> list[str]:
-    """What each column of a map is called, safe for plotly; the page repeats it layer by layer."""
+    """Names of the columns of the map, escaped for plotly; the page repeats them for each layer."""
     tokens = enumerate(trace.token_strings[start:stop], start=start)
     return [f"{token_label(token)} at {pos}" for pos, token in tokens]
 
 
-def _coloured(values: np.ndarray, measure: str) -> np.ndarray:
-    """Values as they are coloured; three digits, which is what a reader's page needs."""
+def _colour_values(values: np.ndarray, measure: str) -> np.ndarray:
+    """Values on the colour scale, rounded to three digits to keep messages small."""
     if measure == "norm_ratio":
         values = np.log10(np.maximum(values, 1e-6))
     elif measure == "mass":
@@ -90,22 +90,22 @@ def _scale(measure: str) -> dict[str, Any]:
     return {"zmin": 0, "zmax": most, "colorscale": GROWING, "colorbar": bar}
 
 
-def curves(trace: Trace, tried: Tried, measure: str) -> Plain:
-    """The chosen measure by layer: token and control, before (dotted) and after (solid).
+def curves(trace: Trace, trial: Trial, measure: str) -> Plain:
+    """The chosen measure by layer, at token and control: before (dotted) and after (solid).
 
-    Plain data, made without plotly's checks: it is drawn anew at every click.
+    Plain data without plotly's validation, because it is drawn at every click.
     """
     name = "norm" if measure == "norm_ratio" else measure
     data = []
     roles = {"token": KINDS["secondary"], "control": KINDS["ordinary"]}
-    for cell, (row, (role, colour)) in enumerate(zip(tried.rows, roles.items(), strict=False)):
-        after = tried.curves[name][:, cell]
+    for cell, (row, (role, colour)) in enumerate(zip(trial.rows, roles.items(), strict=False)):
+        after = trial.curves[name][:, cell]
         after = read_by_next(after) if name == "mass" else after
         data += [
             _curve(states(trace, name)[:, row["pos"]], f"{role} before", colour, "dot"),
             _curve(after, f"{role} after", colour, "solid"),
         ]
-    layout, x = _curve_layout(len(trace.norm), measure), tried.choice.layer
+    layout, x = _curve_layout(len(trace.norm), measure), trial.choice.layer
     edited = {"type": "line", "yref": "y domain", "x0": x, "x1": x, "y0": 0, "y1": 1, "line": FAINT}
     return {"data": data, "layout": layout | {"shapes": [edited]}}
 
@@ -131,6 +131,6 @@ def _curve_layout(n_layers: int, measure: str) -> Plain:
 
 
 def plain(figure: go.Figure) -> Plain:
-    """A figure as plain data, without NaN, which JSON has not."""
+    """A figure as plain data that JSON can hold, without NaN."""
     made: Plain = json.loads(figure.to_json(engine="json"))
     return made

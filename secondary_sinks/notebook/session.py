@@ -1,6 +1,6 @@
-"""`Session`: one text of one model, what is chosen in it, what was tried, and what that did.
+"""`Session`: one text of one model, with a choice, and trials of edits with their effects.
 
-Plain Python: the widget shows a session and tells it what was clicked; a script can do the same.
+Plain Python: the widget shows a session and passes clicks on to it; a script can do the same.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ from secondary_sinks.causal.replay import Progress
 from secondary_sinks.detection import detect
 from secondary_sinks.errors import EditError
 from secondary_sinks.models import HookedModel
-from secondary_sinks.notebook.choice import Choice, changed
+from secondary_sinks.notebook.choice import Choice, apply_changes
 from secondary_sinks.notebook.snippet import python_of
-from secondary_sinks.notebook.trial import Tried
+from secondary_sinks.notebook.trial import Trial
 from secondary_sinks.observation import CachedPass, observe
 from secondary_sinks.observation.tokens import token_ids
 from secondary_sinks.texts import Control, Text, TokenizedText, match_controls, tokenize
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KEPT_AT_MOST = 1 << 30
-"""Bytes that a clean pass may take to be kept in memory, which makes edits immediate. A longer
-text is walked through again for every edit."""
+"""Maximum size in bytes of a clean pass that is kept in memory, which makes edits immediate. For a
+longer text, every edit needs a pass of its own."""
 CURVES = ("alignment", "alignment_centred", "norm", "mass")
 
 GivenText = str | Tensor | Sequence[int] | Sequence[dict[str, str]]
 
 
 class Session:
-    """A text, a choice in it, and the edits tried so far.
+    """A text, the current choice, and all trials so far.
 
-    Whatever is chosen is run at once: token by token replay beside a control. What can't be done
-    raises in words and changes nothing.
+    A chosen edit is run at once, at the token and at a control. An invalid choice raises and
+    changes nothing.
 
     >>> from secondary_sinks.testing import Plant, plant
     >>> planted = plant([Plant(pos=0, forming=(1,), strength=400.0), Plant(pos=20, forming=(3,))])
@@ -61,12 +61,12 @@ class Session:
         """Observe the text and choose its strongest secondary sink.
 
         `text` is a string, token ids, or the messages of a conversation. `progress` is called with
-        (layers done, layers) of the pass that is kept, or, where none is, of that of each edit.
-        Raises as `tokenize` and `observe`.
+        (layers done, layers) during the clean pass or, if it is not kept, during each edit. Raises
+        as `tokenize` and `observe`.
         """
         self.progress = progress
         self.model, self.thresholds = model, thresholds or Thresholds()
-        self.text = _tokenized(model, text, text_id)
+        self.text = _tokenize_given(model, text, text_id)
         tokens, kept = self.text.tokens, None
         if CachedPass.bytes_of(model, len(tokens)) <= KEPT_AT_MOST:
             kept = CachedPass(model, tokens, progress)
@@ -76,18 +76,18 @@ class Session:
         self._by_pos = {sink.pos: sink for sink in self.sinks.sinks}
         self.choice = self._first_choice()
         self._past: list[Choice] = []
-        self._tried: dict[Edit, Tried] = {}
+        self._trials: dict[Edit, Trial] = {}
 
     @property
-    def tried(self) -> tuple[Tried, ...]:
-        """Every edit that was tried, in order; each once."""
-        return tuple(self._tried.values())
+    def trials(self) -> tuple[Trial, ...]:
+        """All trials in order, one per edit."""
+        return tuple(self._trials.values())
 
     @property
-    def current(self) -> Tried | None:
-        """What the chosen edit did; None where none is chosen."""
+    def current(self) -> Trial | None:
+        """The trial of the chosen edit; None without one."""
         edit = self.choice.edit()
-        return None if edit is None else self._tried.get(edit)
+        return None if edit is None else self._trials.get(edit)
 
     @property
     def immediate(self) -> bool:
@@ -95,15 +95,15 @@ class Session:
         return self._kept is not None
 
     def sink_at(self, pos: int) -> Sink | None:
-        """The sink at a position, if it is one."""
+        """The sink at a position; None for other tokens."""
         return self._by_pos.get(pos)
 
-    def choose(self, **changes: Any) -> Tried | None:
-        """Change fields of the choice; run its edit, unless it was run before.
+    def choose(self, **changes: Any) -> Trial | None:
+        """Change fields of the choice, and run its edit unless it was run before.
 
-        Raises `EditError` for what is not possible: the choice then stays what it was.
+        Raises `EditError` for an invalid choice, which is then not made.
         """
-        new = changed(self.choice, changes, *self.trace.norm.shape)
+        new = apply_changes(self.choice, changes, *self.trace.norm.shape)
         if new == self.choice:
             return self.current
         result = self._run(new)
@@ -111,72 +111,72 @@ class Session:
         self.choice = new
         return result
 
-    def undo(self) -> Tried | None:
-        """Go back to the choice before. Raises `EditError` where there is none."""
+    def undo(self) -> Trial | None:
+        """Go back to the previous choice. Raises `EditError` at the first one."""
         if not self._past:
             raise EditError("there is nothing to undo; this is the first choice")
         self.choice = self._past.pop()
         return self.current
 
-    def go(self, number: int) -> Tried | None:
-        """Choose once more what was tried as number so and so, from 0."""
-        if not 0 <= number < len(self._tried):
-            raise EditError(f"trial {number} is not in the list; it holds {len(self._tried)}")
-        again = self.tried[number].choice
+    def go(self, number: int) -> Trial | None:
+        """Choose the edit of trial `number` again, counted from 0."""
+        if not 0 <= number < len(self._trials):
+            raise EditError(f"trial {number} is not in the list; it holds {len(self._trials)}")
+        again = self.trials[number].choice
         return self.choose(**again.to_dict() | {"measure": self.choice.measure})
 
-    def total(self, progress: Progress | None = None) -> Tried:
-        """Recompute everything after the chosen edit, and after that of its control.
+    def total(self, progress: Progress | None = None) -> Trial:
+        """Add total effects to the current trial: recompute all tokens after its edits.
 
-        Raises `EditError` where no edit is chosen.
+        Raises `EditError` without a chosen edit.
         """
-        tried = self._chosen()
-        if tried.totals:
-            return tried
-        found = recompute(self.model, self.trace, tried.edits, progress=progress)
-        read = readers(tried.layers, len(self.trace.norm))
+        trial = self._current_trial()
+        if trial.totals:
+            return trial
+        found = recompute(self.model, self.trace, trial.edits, progress=progress)
+        read = readers(trial.layers, len(self.trace.norm))
         change = found.loss - found.loss_clean
         totals = tuple(
             {
                 "mass_total": float(found.mass[read, cell, found.column(edit.positions[0])].mean()),
                 "loss_change": float(change[cell, edit.positions[0] : -1].mean()),
             }
-            for cell, edit in enumerate(tried.edits)
+            for cell, edit in enumerate(trial.edits)
         )
-        self._tried[tried.edits[0]] = replace(tried, totals=totals)
-        return self._tried[tried.edits[0]]
+        self._trials[trial.edits[0]] = replace(trial, totals=totals)
+        return self._trials[trial.edits[0]]
 
     def to_python(self) -> str:
-        """Code that gives the numbers of the chosen edit again. Raises `EditError` without one."""
-        return python_of(self.trace, self._chosen(), self.thresholds)
+        """Code that reproduces the numbers of the chosen edit. Raises `EditError` without one."""
+        return python_of(self.trace, self._current_trial(), self.thresholds)
 
     def to_frame(self) -> "pd.DataFrame":
-        """All trials: a row per edited token, as `before_and_after`, with `trial` and `role`."""
+        """All trials: one row per edited token, as `before_and_after`, with `trial` and `role`."""
         import pandas as pd
 
         rows = [
             {"trial": number, "role": role, **row, **(total or {})}
-            for number, tried in enumerate(self.tried)
+            for number, trial in enumerate(self.trials)
             for role, row, total in zip(
-                ("token", "control"), tried.rows, tried.totals or (None, None), strict=False
+                ("token", "control"), trial.rows, trial.totals or (None, None), strict=False
             )
         ]
         return pd.DataFrame(rows)
 
     def export(self, folder: str | Path, *, force: bool = False) -> Path:
-        """Write a run folder: sinks, trace, and what was tried as its effects.
+        """Write a run folder with sinks, trace, and the effects of all trials.
 
-        Raises `RunFolderError` where the folder holds anything; `force` replaces a run in it.
+        Raises `RunFolderError` if the folder is not empty; `force` replaces a run in it.
         """
         from secondary_sinks.notebook.export import export
 
         return export(self, folder, force=force)
 
-    def _chosen(self) -> Tried:
-        tried = self.current
-        if tried is None:
+    def _current_trial(self) -> Trial:
+        trial = self.current
+        if trial is None:
             raise EditError("no edit is chosen yet; choose a token, a layer and an edit first")
-        return tried
+        return trial
 
     def _first_choice(self) -> Choice:
         sinks = self.sinks.of_kind("secondary").sinks or self.sinks.sinks
@@ -185,18 +185,18 @@ class Session:
         strongest = max(sinks, key=lambda sink: sink.norm_ratio_max)
         return Choice(pos=strongest.pos, layer=strongest.l_start)
 
-    def _run(self, choice: Choice) -> Tried | None:
-        """The trial that a choice stands for, from memory where it was run before."""
+    def _run(self, choice: Choice) -> Trial | None:
+        """The trial of a choice: a new one, unless it was run before."""
         edit = choice.edit()
-        if edit is None or edit in self._tried:
-            return None if edit is None else self._tried[edit]
+        if edit is None or edit in self._trials:
+            return None if edit is None else self._trials[edit]
         control = self._control(choice)
         copy = None if control is None else choice.edit(control.pos)
         edits = (edit,) if copy is None else (edit, copy)
         layers, told = self._layers(choice), None if self.immediate else self.progress
         replayed = replay(self.model, self.trace, edits, kept=self._kept, progress=told)
         frame = before_and_after(self.trace, replayed, layers=layers, thresholds=self.thresholds)
-        self._tried[edit] = Tried(
+        self._trials[edit] = Trial(
             choice=choice,
             edits=edits,
             layers=layers,
@@ -204,15 +204,15 @@ class Session:
             control_kind="" if control is None else control.kind,
             curves={name: getattr(replayed, name) for name in CURVES},
         )
-        return self._tried[edit]
+        return self._trials[edit]
 
     def _layers(self, choice: Choice) -> tuple[int, ...]:
-        """Layers that means are over: the sink's own; of another token, from the edit on."""
+        """Layers for means: those of the sink; for other tokens, from the edited one on."""
         sink = self.sink_at(choice.pos)
         return sink.layers if sink else tuple(range(choice.layer, len(self.trace.norm)))
 
     def _control(self, choice: Choice) -> Control | None:
-        """The nearest token twin that is no sink, else the nearest ordinary token."""
+        """The nearest token twin that is not a sink, else the nearest ordinary token."""
         taken = {*self._by_pos, *self.trace.reference.tolist(), self.trace.primary, choice.pos}
         taken |= set() if choice.donor is None else {choice.donor}
         last = last_judged(self.trace, self.sinks)
@@ -220,8 +220,8 @@ class Session:
         return found[0] if found else None
 
 
-def _tokenized(model: HookedModel, text: GivenText, text_id: str) -> TokenizedText:
-    """What was given as token ids, with what was fed where that is known."""
+def _tokenize_given(model: HookedModel, text: GivenText, text_id: str) -> TokenizedText:
+    """The given text as token ids, with the string that was fed if it is known."""
     if isinstance(text, str):
         return tokenize(Text(text_id=text_id, plain=text), model.tokenizer, "raw")
     if not isinstance(text, Tensor) and len(text) and isinstance(text[0], dict):

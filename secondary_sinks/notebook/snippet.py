@@ -1,15 +1,15 @@
-"""A trial as Python that gives its numbers again, with nothing but the public API."""
+"""Python code that reproduces the numbers of a trial, with the public API only."""
 
 import json
 import textwrap
 from dataclasses import asdict
 
-from secondary_sinks.notebook.trial import Tried, does
-from secondary_sinks.types import Edit, Thresholds, Trace
+from secondary_sinks.notebook.trial import Trial, describe_edit
+from secondary_sinks.types import Thresholds, Trace
 
 TEMPLATE = """\
 # {what}, at the token at {pos}{control}.
-# `model` is the one that the explorer was given.
+# `model` is the model of the explorer.
 from secondary_sinks import {names}
 from secondary_sinks.causal import {functions}
 
@@ -30,8 +30,8 @@ print(totals)
 """
 
 
-def python_of(trace: Trace, tried: Tried, thresholds: Thresholds) -> str:
-    """Code that needs `model` and leaves `effects`: the rows of the trial."""
+def python_of(trace: Trace, trial: Trial, thresholds: Thresholds) -> str:
+    """Code that uses `model` and defines `effects`, the rows of the trial."""
     given = {
         name: value
         for name, value in asdict(thresholds).items()
@@ -39,23 +39,23 @@ def python_of(trace: Trace, tried: Tried, thresholds: Thresholds) -> str:
     }
     limits = f", thresholds={_call('Thresholds', given)}" if given else ""
     names = ["Edit", *(["Thresholds"] if given else []), "observe", "replay"]
-    functions = ["before_and_after", *(["direct_and_total"] if tried.totals else [])]
-    what = does(tried.choice)
+    functions = ["before_and_after", *(["direct_and_total"] if trial.totals else [])]
+    what = describe_edit(trial.choice)
     code = TEMPLATE.format(
         what=what[:1].upper() + what[1:],
-        pos=tried.choice.pos,
-        control=" and at its control" if tried.control_kind else "",
+        pos=trial.choice.pos,
+        control=" and at its control" if trial.control_kind else "",
         names=", ".join(names),
         functions=", ".join(functions),
-        tokens=_wrapped(trace.tokens.tolist()),
-        edits="\n".join(f"    {_edit(edit)}," for edit in tried.edits),
-        layers=list(tried.layers),
+        tokens=_wrap(trace.tokens.tolist()),
+        edits="\n".join(f"    {_call('Edit', edit.to_dict())}," for edit in trial.edits),
+        layers=list(trial.layers),
         limits=limits,
     )
-    return code + (TOTAL if tried.totals else "")
+    return code + (TOTAL if trial.totals else "")
 
 
-def _wrapped(numbers: list[int]) -> str:
+def _wrap(numbers: list[int]) -> str:
     return textwrap.fill(
         ", ".join(map(str, numbers)) + ",",
         width=96,
@@ -64,13 +64,10 @@ def _wrapped(numbers: list[int]) -> str:
     )
 
 
-def _edit(edit: Edit) -> str:
-    return _call("Edit", edit.to_dict())
-
-
 def _call(name: str, given: dict[str, object]) -> str:
-    return f"{name}({', '.join(f'{key}={_literal(value)}' for key, value in given.items())})"
-
-
-def _literal(value: object) -> str:
-    return json.dumps(value) if isinstance(value, str) else repr(value)
+    """A call of a constructor with keyword arguments, as code."""
+    literals = {
+        key: json.dumps(value) if isinstance(value, str) else repr(value)
+        for key, value in given.items()
+    }
+    return f"{name}({', '.join(f'{key}={value}' for key, value in literals.items())})"

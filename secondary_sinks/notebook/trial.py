@@ -1,4 +1,4 @@
-"""`Tried`: one edit that was tried, what it did to its token, and what to the control."""
+"""`Trial`: one edit and its effects at the token and at its control."""
 
 import math
 from collections.abc import Sequence
@@ -22,28 +22,29 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tried:
-    """One edit at a token and, where there is one, the same edit at its control."""
+class Trial:
+    """One edit at a token and, if there is a control, the same edit there."""
 
     choice: Choice
     edits: tuple[Edit, ...]
-    """At the token; then at the control."""
+    """The edit at the token, then at the control."""
     layers: tuple[int, ...]
-    """Layers that means are over."""
+    """Layers that means are taken over."""
     rows: tuple[Row, ...]
-    """One per edit, as `causal.before_and_after` has them."""
+    """One row per edit, as in `causal.before_and_after`."""
     control_kind: str = ""
-    """twin (same token id) or neighbour; empty without control."""
+    """twin (same token id) or neighbour; empty without a control."""
     curves: dict[str, Any]
     """Measures of the edited token and control by layer, `[layer][edit]`."""
     totals: tuple[Row, ...] = ()
-    """One per edit, once asked for: mass_total, and loss_change (nats, mean from the token on)."""
+    """One row per edit, if total effects were computed: mass_total and loss_change (nats, mean over
+    the later tokens)."""
 
 
-def does(choice: Choice) -> str:
-    """What an edit does, in words.
+def describe_edit(choice: Choice) -> str:
+    """Description of an edit.
 
-    >>> does(Choice(pos=20, layer=3, kind="scale", value=2.0))
+    >>> describe_edit(Choice(pos=20, layer=3, kind="scale", value=2.0))
     'scale the MLP output of layer 3 by 2'
     """
     what = f"the {SITES[choice.site]} of layer {choice.layer}"
@@ -57,37 +58,50 @@ def does(choice: Choice) -> str:
     }[choice.kind]
 
 
-def named(trace: Trace, pos: int) -> str:
-    """A token and its position, in visible characters.
+def describe_token(trace: Trace, pos: int) -> str:
+    """Description of a token, with visible characters and its position.
 
     >>> from secondary_sinks.testing import Plant, plant
     >>> from secondary_sinks import observe
     >>> planted = plant([Plant(pos=0, forming=(1,), strength=400.0)])
-    >>> named(observe(planted.model, planted.tokens), 0)
+    >>> describe_token(observe(planted.model, planted.tokens), 0)
     "'[0]' (position 0)"
     """
     return f"'{make_visible(trace.token_strings[pos], most=24)}' (position {pos})"
 
 
-def summary(trace: Trace, tried: Tried) -> str:
-    """What an edit did, in one or two sentences: for a screen reader, and the list of trials."""
-    own, *controls = tried.rows
-    first = f"{does(tried.choice)} at {named(trace, own['pos'])}: {_went(own)}"
+def summary(trace: Trace, trial: Trial) -> str:
+    """The effect of an edit in one or two sentences, for screen readers and the list of trials."""
+    own, *controls = trial.rows
+    where = f"{describe_edit(trial.choice)} at {describe_token(trace, own['pos'])}"
+    first = f"{where[:1].upper()}{where[1:]}: {_describe_outcome(own)}"
     if not controls:
-        return f"{first[:1].upper()}{first[1:]}. There is no control."
-    said = f"Control {named(trace, controls[0]['pos'])}, {tried.control_kind}: {_went(controls[0])}"
-    return f"{first[:1].upper()}{first[1:]}. {said}."
+        return f"{first}. There is no control."
+    control = f"{describe_token(trace, controls[0]['pos'])}, {trial.control_kind}"
+    return f"{first}. Control {control}: {_describe_outcome(controls[0])}."
 
 
-def _went(row: Row) -> str:
+def _describe_outcome(row: Row) -> str:
     lifetime = f"lifetime {row['lifetime_clean']} to {row['lifetime_edited']} layers"
-    return f"{lifetime}, attention mass {shown(row['mass_clean'])} to {shown(row['mass_edited'])}"
+    mass = f"attention mass {format_value(row['mass_clean'])} to {format_value(row['mass_edited'])}"
+    return f"{lifetime}, {mass}{change(row['mass_clean'], row['mass_edited'])}"
 
 
-def shown(value: float) -> str:
+def change(clean: float, edited: float) -> str:
+    """By how much something changed, as a share with its sign; empty where there is none.
+
+    >>> change(0.25, 0.05), change(0.01, 0.02), change(0.0, 0.1)
+    (' (-80%)', ' (+100%)', '')
+    """
+    if not clean or math.isnan(clean) or math.isnan(edited):
+        return ""
+    return f" ({edited / clean - 1:+.0%})"
+
+
+def format_value(value: float) -> str:
     """A number to three digits, or a dash.
 
-    >>> shown(0.28104), shown(25036.2), shown(float("nan"))
+    >>> format_value(0.28104), format_value(25036.2), format_value(float("nan"))
     ('0.281', '25,036', '–')
     """
     if math.isnan(value):
@@ -95,13 +109,13 @@ def shown(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def table(tried: Tried) -> list[list[str]]:
+def table(trial: Trial) -> list[list[str]]:
     """Rows of the table: quantity, token before, after, control before, after."""
     lines = []
     for name, title in QUANTITIES.items():
-        cells = [shown(float(row[f"{name}_{run}"])) for row in tried.rows for run in _RUNS]
+        cells = [format_value(float(row[f"{name}_{run}"])) for row in trial.rows for run in _RUNS]
         lines.append([title, *cells])
-    return lines + (_total_lines(tried.rows, tried.totals) if tried.totals else [])
+    return lines + (_total_lines(trial.rows, trial.totals) if trial.totals else [])
 
 
 _RUNS = ("clean", "edited")
@@ -110,6 +124,6 @@ _RUNS = ("clean", "edited")
 def _total_lines(rows: Sequence[Row], totals: Sequence[Row]) -> list[list[str]]:
     masses, losses = ["attention mass, total effect"], ["loss of later tokens, change (nats)"]
     for row, total in zip(rows, totals, strict=True):
-        masses += [shown(row["mass_clean"]), shown(total["mass_total"])]
-        losses += ["", shown(total["loss_change"])]
+        masses += [format_value(row["mass_clean"]), format_value(total["mass_total"])]
+        losses += ["", format_value(total["loss_change"])]
     return [masses, losses]

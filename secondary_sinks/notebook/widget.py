@@ -1,8 +1,7 @@
 """`SinkExplorer`: a session as a widget, in Jupyter and marimo, without a network.
 
-The widget holds no state of its own. What it shows are plain traits, a page of tokens at a time;
-a changed `choice`, or a message `{"do": ...}`, goes to the session, and what the session refuses
-is shown in its words.
+The widget has no state of its own. It shows plain traits, one page of tokens at a time. A changed
+`choice` or a message `{"do": ...}` is passed on to the session, whose errors are shown as messages.
 """
 
 from pathlib import Path
@@ -21,7 +20,7 @@ from secondary_sinks.models import HookedModel
 from secondary_sinks.notebook import figures
 from secondary_sinks.notebook.choice import KINDS, MEASURES, SITES
 from secondary_sinks.notebook.session import GivenText, Session
-from secondary_sinks.notebook.trial import Tried, named, summary, table
+from secondary_sinks.notebook.trial import Trial, describe_token, summary, table
 from secondary_sinks.plots.labels import make_visible
 from secondary_sinks.types import Thresholds, read_by_next
 
@@ -30,13 +29,13 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 PAGE = 256
-"""Tokens that are sent and drawn at once."""
+"""Number of tokens on a page."""
 MOST_SINKS = 60
-"""Sinks that are offered to jump to."""
+"""Maximum number of sinks in the list to jump to."""
 
 
 class SinkExplorer(anywidget.AnyWidget):
-    """Explore the sinks of a text by hand: choose a token, a layer and an edit, see what it does.
+    """Explore the sinks of a text: choose a token, a layer and an edit, and see its effects.
 
         explorer = SinkExplorer(model, "The mill stood by the river. " * 20)
         explorer                                        # as the last line of a cell
@@ -51,29 +50,29 @@ class SinkExplorer(anywidget.AnyWidget):
     _css = HERE / "explorer.css"
 
     setup = traitlets.Dict().tag(sync=True)
-    """What never changes: numbers of layers and tokens, sinks, words for edits."""
+    """Constants: numbers of layers and tokens, sinks, labels of edits."""
     choice = traitlets.Dict().tag(sync=True)
-    """The fields of `Choice`; assign one, from either side, to choose."""
+    """The fields of `Choice`; assigning it, from Python or the page, makes a choice."""
     page = traitlets.Dict().tag(sync=True)
-    """Tokens of the page that is shown, and how each is coloured."""
+    """Tokens of the current page, with their colours."""
     map = traitlets.Dict().tag(sync=True)
-    """The map of layers by tokens of the page, as a plotly figure."""
+    """The map of layers by tokens of the current page, as a plotly figure."""
     marks = traitlets.List(traitlets.Dict()).tag(sync=True)
-    """What is drawn on the map for the choice: a click changes these alone."""
+    """Shapes on the map for the choice; a click changes only these."""
     curves = traitlets.Dict().tag(sync=True)
     """Token and control by layer, before and after; empty without an edit."""
     table = traitlets.Dict().tag(sync=True)
-    """What the edit did, in numbers; empty without one."""
-    tried = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    """What was tried, in words."""
+    """Effects of the edit in numbers; empty without an edit."""
+    trials = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    """Summaries of all trials."""
     code = traitlets.Unicode().tag(sync=True)
     """The chosen edit as Python."""
     status = traitlets.Unicode().tag(sync=True)
-    """What was done last, in words."""
+    """Description of the last action."""
     error = traitlets.Unicode().tag(sync=True)
-    """What could not be done, in words; empty otherwise."""
+    """Message of the last error; empty without one."""
     progress = traitlets.Float(-1.0).tag(sync=True)
-    """Share of a long computation that is done; -1 when there is none."""
+    """Finished share of a long computation; -1 without one."""
 
     def __init__(
         self,
@@ -83,7 +82,7 @@ class SinkExplorer(anywidget.AnyWidget):
         text_id: str = "text",
         thresholds: Thresholds | None = None,
     ) -> None:
-        """Observe the text; nothing is drawn until the widget is shown."""
+        """Observe the text; figures are drawn when the widget is shown."""
         self.session = Session(model, text, text_id=text_id, thresholds=thresholds)
         super().__init__()
         self.session.progress = self._on_progress
@@ -94,46 +93,46 @@ class SinkExplorer(anywidget.AnyWidget):
         self.observe(self._on_choice, "choice")
         self.on_msg(self._on_message)
 
-    # What a person can do; a script too.
+    # Actions, for the page and for scripts.
 
     def choose(self, **changes: Any) -> None:
         """Choose a token (`pos`), `layer`, edit (`kind`, `site`, `value`, `donor`) or `measure`.
 
-        Raises `EditError` for what is not possible, as all methods do; a click shows it instead.
+        Raises `EditError` for an invalid choice, as all actions do; clicks show the error instead.
         """
-        self._said(self.session.choose(**changes))
+        self._update(self.session.choose(**changes))
 
     def undo(self) -> None:
-        """Go back to the choice before."""
-        self._said(self.session.undo())
+        """Go back to the previous choice."""
+        self._update(self.session.undo())
 
     def go(self, number: int) -> None:
-        """Choose a trial of the list once more."""
-        self._said(self.session.go(number))
+        """Choose the edit of an earlier trial again."""
+        self._update(self.session.go(number))
 
     def total(self) -> None:
-        """Recompute everything after the edit, and show direct and total effects together."""
-        self._said(self.session.total(self._on_progress))
+        """Recompute all tokens after the edit, and show total effects next to direct ones."""
+        self._update(self.session.total(self._on_progress))
 
-    def turn(self, page: int) -> None:
+    def show_page(self, page: int) -> None:
         """Show another page of tokens, from 0."""
         self._draw_page(max(0, min(page, self.setup["pages"] - 1)))
 
     def to_python(self) -> str:
-        """The chosen edit as code that gives its numbers again."""
+        """Code that reproduces the numbers of the chosen edit."""
         return self.session.to_python()
 
     def export(self, folder: str | Path, *, force: bool = False) -> None:
-        """Write a run folder of what was found and tried."""
+        """Write a run folder with the sinks and all trials."""
         path = self.session.export(folder, force=force)
         self.status = f"Written to {path}."
 
     @property
     def result(self) -> "pd.DataFrame":
-        """All trials as a frame: token and control, before and after."""
+        """All trials as a data frame: token and control, before and after."""
         return self.session.to_frame()
 
-    # What the browser sends.
+    # Messages from the page.
 
     def _on_choice(self, change: Any) -> None:
         if not self._quiet:
@@ -146,13 +145,13 @@ class SinkExplorer(anywidget.AnyWidget):
             "total": self.total,
             "plotly": self._send_plotly,
             "go": lambda: self.go(int(content["number"])),
-            "page": lambda: self.turn(int(content["number"])),
+            "page": lambda: self.show_page(int(content["number"])),
             "export": lambda: self.export(str(content["folder"])),
         }
         self._try(verbs.get(str(verb), lambda: self._unknown(content)))
 
     def _try(self, act: Any) -> None:
-        """Do it; say what went wrong in the widget, and show what is the case."""
+        """Run an action; show its error in the widget, with the unchanged state."""
         self.error = ""
         try:
             act()
@@ -161,36 +160,39 @@ class SinkExplorer(anywidget.AnyWidget):
             self._show()
 
     def _unknown(self, content: Any) -> None:
-        raise ValueError(f"the page sent {content!r}, which means nothing here; reload it")
+        raise ValueError(f"the page sent an unknown message {content!r}; reload it")
 
     def _send_plotly(self) -> None:
-        """The library that comes with plotly, once per page that has none yet."""
+        """Send plotly.js from the plotly package to a page that does not have it yet."""
         source = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
         self.send({"plotly": True}, [files.read_bytes(source)])
 
     def _on_progress(self, done: int, whole: int) -> None:
         self.progress = done / whole
 
-    # What the browser is shown.
+    # Traits for the page.
 
-    def _said(self, tried: Tried | None) -> None:
+    def _update(self, trial: Trial | None) -> None:
         self.error, self.progress = "", -1.0
         self._show()
-        self.status = summary(self.session.trace, tried) if tried else self._waiting()
+        self.status = summary(self.session.trace, trial) if trial else self._waiting()
 
     def _waiting(self) -> str:
-        choice, where = self.session.choice, named(self.session.trace, self.session.choice.pos)
+        choice, where = (
+            self.session.choice,
+            describe_token(self.session.trace, self.session.choice.pos),
+        )
         if choice.kind == "patch":
             return f"A patch of {where} at layer {choice.layer}: choose a donor."
         return f"{where} at layer {choice.layer}; no edit."
 
     def _show(self) -> None:
         choice = self.session.choice
-        turn = choice.pos != self._drawn_pos  # if not, the reader may be on another page
+        moved = choice.pos != self._drawn_pos  # if not, the reader may be on another page
         self._quiet = True
         try:
             self.choice = choice.to_dict()
-            self._draw_page(choice.pos // PAGE if turn else self.page["number"])
+            self._draw_page(choice.pos // PAGE if moved else self.page["number"])
             self._draw_result()
             self._drawn_pos = choice.pos
         finally:
@@ -214,31 +216,31 @@ class SinkExplorer(anywidget.AnyWidget):
         self.marks = figures.marks(choice)
 
     def _excess(self, layer: int) -> Float[Tensor, "pos"]:
-        """Attention that states of a layer draw beyond an even share; NaN where few see them."""
+        """Attention beyond an even share, for the states of a layer; NaN with too few queries."""
         trace, least = self.session.trace, self.session.thresholds.min_queries
         excess = read_by_next(trace.mass_excess)[layer]
         return excess.where(read_by_next(trace.queries.float())[layer] >= least, torch.nan)
 
     def _draw_result(self) -> None:
-        tried, trace = self.session.current, self.session.trace
-        self.tried = [summary(trace, one) for one in self.session.tried]
-        self.code = self.session.to_python() if tried else ""
-        if tried is None:
+        trial, trace = self.session.current, self.session.trace
+        self.trials = [summary(trace, one) for one in self.session.trials]
+        self.code = self.session.to_python() if trial else ""
+        if trial is None:
             self.table, self.curves = {}, {}
             return
         self.table = {
-            "tokens": [named(trace, row["pos"]) for row in tried.rows],
-            "control": tried.control_kind,
-            "layers": tried.rows[0]["layers"],
-            "rows": table(tried),
+            "tokens": [describe_token(trace, row["pos"]) for row in trial.rows],
+            "control": trial.control_kind,
+            "layers": trial.rows[0]["layers"],
+            "rows": table(trial),
         }
-        self.curves = figures.curves(trace, tried, self.session.choice.measure)
+        self.curves = figures.curves(trace, trial, self.session.choice.measure)
 
     def _setup(self) -> dict[str, Any]:
         session, trace = self.session, self.session.trace
         n_layers, n_pos = trace.norm.shape
         sinks = sorted(session.sinks.sinks, key=lambda sink: -sink.norm_ratio_max)[:MOST_SINKS]
-        slow = "" if session.immediate else " A long text: each edit walks through all of it."
+        slow = "" if session.immediate else " A long text: each edit needs a pass over all of it."
         secondary = len(session.sinks.of_kind("secondary").sinks)
         return {
             "layers": n_layers,

@@ -1,6 +1,7 @@
-"""Hooked model + tokens -> `Trace`, in one streaming pass that reduces inside the hooks.
+"""Measure a text: hooked model and tokens -> `Trace`, in one streaming pass.
 
-Or the cache of a plain run -> the same `Trace`.
+Attention patterns are reduced inside the hooks. `trace_from_cache` makes the same `Trace` from the
+cache of an ordinary run.
 """
 
 from secondary_sinks.observation.activations import activations

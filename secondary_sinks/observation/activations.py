@@ -1,4 +1,4 @@
-"""Activations of a few tokens at a few layers: for questions that no `Trace` answers."""
+"""Activations of a few tokens at a few layers, for what a `Trace` does not hold."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -25,32 +25,31 @@ def activations(
     layers: Sequence[int],
     points: Sequence[str] = POINTS,
 ) -> Iterator[tuple[int, dict[str, Float[Tensor, "row d_model"]]]]:
-    """Yield, layer by layer, what some points hold at some tokens of a trace's text, in one walk.
+    """Yield (layer, activations by point) at some tokens of a trace's text, in one pass.
 
-    Points are resid_pre, attn_out, mlp_in (what the MLP is given, after any norm before it),
-    mlp_out and resid_post; rows are in the order of `positions`, on the CPU in float32. Nothing of
-    a layer is kept after it was yielded. Raises `TraceError` for a trace of another model,
-    `AttributionError` for layers or positions that are not there, `MeasureError` for a point that
-    is none.
+    Points are resid_pre, attn_out, mlp_in (input of the MLP, after any norm before it), mlp_out and
+    resid_post. Rows are in the order of `positions`, on the CPU in float32. A layer is not kept
+    after it was yielded. Raises `TraceError` for a trace of another model, `AttributionError` for
+    layers or positions out of range, and `MeasureError` for an unknown point.
     """
     _check(model, trace, positions, layers, points)
     wanted, rows = sorted(set(layers)), sorted(set(positions))
     order = [rows.index(pos) for pos in positions]
-    gathers = {layer: ActivationCollector(rows) for layer in wanted}
+    collectors = {layer: ActivationCollector(rows) for layer in wanted}
     within = wanted if "mlp_in" in points else []
 
     def hooks(at: int) -> Sequence[Any]:
-        asked = at in gathers and "attn_out" in points
-        return gathers[at].hooks(model, at, "attn_out") if asked else ()
+        asked = at in collectors and "attn_out" in points
+        return collectors[at].hooks(model, at, "attn_out") if asked else ()
 
-    with mlp_ends(model, within, lambda at, end, tensor: gathers[at].take(end, tensor)):
+    with mlp_ends(model, within, lambda at, end, tensor: collectors[at].take(end, tensor)):
         for view in iter_layers(model, trace.tokens, hooks=hooks):
             check_same_states(view, trace)
-            gather = gathers.pop(view.layer, None)
+            gather = collectors.pop(view.layer, None)
             if gather is not None:
                 found = {point: _rows(view, gather, point)[order] for point in points}
                 yield view.layer, found
-            if not gathers:
+            if not collectors:
                 return
 
 

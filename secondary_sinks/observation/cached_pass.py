@@ -1,4 +1,4 @@
-"""A clean pass whose layers stay in memory, for those who ask much of one text."""
+"""A clean pass whose layers stay in memory, for many edits of one text."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -9,16 +9,16 @@ from torch import Tensor
 from secondary_sinks.layerwise.begin import layerwise_forward
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.measures.hook_names import hook_name
-from secondary_sinks.observation.layers import LayerView, iter_layers, paid_to
-from secondary_sinks.observation.record import trace_of
+from secondary_sinks.observation.layers import LayerView, attention_paid_to, iter_layers
+from secondary_sinks.observation.record import make_trace
 from secondary_sinks.observation.tokens import token_strings
 from secondary_sinks.types import Trace
 
 
 class CachedPass:
-    """The layers of one clean pass, kept: replays of edits then need no pass of their own.
+    """The layers of one clean pass in memory, so that replays of edits need no further pass.
 
-    It takes memory that grows with layers and positions (`bytes_of` says how much beforehand).
+    Memory grows with the numbers of layers and positions; `bytes_of` estimates it beforehand.
     """
 
     def __init__(
@@ -27,9 +27,9 @@ class CachedPass:
         tokens: Int[Tensor, "pos"],
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Walk once; `progress` is called with (layers done, layers). Raises as `observe`."""
+        """Run the pass; `progress` is called with (layers done, layers). Raises as `observe`."""
         self.model, self.tokens = model, tokens
-        self._passage = layerwise_forward(model, tokens)
+        self._forward = layerwise_forward(model, tokens)
         self._views = []
         for view in iter_layers(model, tokens, denominators=True):
             self._views.append(view)
@@ -38,9 +38,9 @@ class CachedPass:
 
     @staticmethod
     def bytes_of(model: HookedModel, n_pos: int) -> int:
-        """About what the layers of a text of `n_pos` tokens take, in bytes.
+        """Estimated memory for a text of `n_pos` tokens, in bytes.
 
-        Residual, MLP output, queries, keys, values, and denominators, of every layer.
+        Residuals, MLP outputs, queries, keys, values and denominators of all layers.
         """
         cfg = model.cfg
         heads = cfg.n_heads + 2 * (cfg.n_key_value_heads or cfg.n_heads)
@@ -48,26 +48,28 @@ class CachedPass:
         return int(cfg.n_layers * n_pos * (numbers * cfg.dtype.itemsize + 16 * cfg.n_heads))
 
     def trace(self, text_id: str = "text") -> Trace:
-        """What `observe` gives of the same text, without another pass."""
+        """The trace that `observe` gives for the same text, without another pass."""
         cfg, strings = self.model.cfg, token_strings(self.tokens, self.model.tokenizer)
-        return trace_of(self._watched, cfg.n_layers, self.tokens, strings, text_id, cfg.dtype)
+        return make_trace(
+            self._layers_with_attention, cfg.n_layers, self.tokens, strings, text_id, cfg.dtype
+        )
 
-    def _watched(self, watch: Sequence[int]) -> Iterator[LayerView]:
-        """The layers, with what each query pays to some keys: from the kept denominators."""
+    def _layers_with_attention(self, watch: Sequence[int]) -> Iterator[LayerView]:
+        """The layers, with the attention of each query to some keys, from the denominators."""
         for view in self.iter_layers():
             watched = tuple(watch)
-            yield replace(view, watched=watched, paid=paid_to(view, watched).cpu())
+            yield replace(view, watched=watched, paid=attention_paid_to(view, watched).cpu())
 
     def iter_layers(
         self, hooks: Callable[[int], Sequence[Hook]] = lambda layer: ()
     ) -> Iterator[LayerView]:
-        """Yield every layer in order, and feed the hooks that `hooks` gives of it."""
+        """Yield every layer in order, after calling the hooks that `hooks` gives for it."""
         for view in self._views:
             self._feed(view, hooks(view.layer))
             yield view
 
     def _feed(self, view: LayerView, hooks: Sequence[Hook]) -> None:
-        """Give hooks what was kept; for any other hook point, run the layer once more."""
+        """Call hooks with stored activations; for other hook points, run the layer once more."""
         held = {
             hook_name(view.layer, "mlp_out"): view.mlp_out,
             hook_name(view.layer, "resid_post"): view.resid_post,
@@ -76,4 +78,4 @@ class CachedPass:
             for name, hook in hooks:
                 hook(held[name][None], None)
             return
-        self._passage.layer(view.layer).forward(view.resid_pre[None], hooks)
+        self._forward.layer(view.layer).forward(view.resid_pre[None], hooks)

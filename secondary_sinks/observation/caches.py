@@ -1,4 +1,4 @@
-"""What the cache of a plain run holds -> `Trace`."""
+"""The cache of an ordinary run -> `Trace`."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,8 +7,15 @@ from torch import Tensor
 
 from secondary_sinks.errors import CacheError
 from secondary_sinks.measures import norms, paid_attention, received_attention
-from secondary_sinks.measures.hook_names import Cache, has, hook_name, n_layers, require, take
-from secondary_sinks.observation.record import LayerRecord, trace_of
+from secondary_sinks.measures.hook_names import (
+    Cache,
+    get_activation,
+    has_activations,
+    hook_name,
+    n_layers,
+    require_activations,
+)
+from secondary_sinks.observation.record import LayerRecord, make_trace
 from secondary_sinks.observation.tokens import token_ids, token_strings
 from secondary_sinks.types import Trace
 
@@ -26,20 +33,25 @@ def trace_from_cache(
     strings: Sequence[str] | None = None,
     text_id: str = "text",
 ) -> Trace:
-    """What `observe` gives, from the cache of a plain `run_with_cache` of one text.
+    """The trace that `observe` gives, from the cache of an ordinary `run_with_cache` of one text.
 
-    `cache` is an `ActivationCache` or a dict of hook names, with a batch axis of size 1 or
-    none, of the whole model: the number of layers is read off it. It must hold, for every
-    layer, `hook_resid_post`, `hook_mlp_out` and `attn.hook_pattern`. Rows of other hooks are
-    NaN where the cache lacks them: `key_norm_raw` needs `attn.hook_k`, `key_norm` needs
-    `attn.hook_rot_k`, `score` needs `attn.hook_rot_q` too and the `scale` of q.k (one, or one
-    per layer; usually 1 / sqrt(d_head)), `value_norm` needs `attn.hook_v`. `rotary=False` says
-    that the model rotates nothing: `attn.hook_q` and `attn.hook_k` are read instead.
+    `cache` is an `ActivationCache` or a dict of hook names, without a batch axis or with one of
+    size 1, from all layers of the model. It must hold, for every layer, `hook_resid_post`,
+    `hook_mlp_out` and `attn.hook_pattern`. Further hooks fill further measures, which are NaN
+    without them:
 
-    `tokens` are the ids that were fed, `[pos]` or `[1, pos]`; `strings` their texts (ids in
-    brackets by default). `windows` are the sliding windows, one per layer, None where a layer
-    has none. They are never guessed: a pattern whose queries don't see all positions is
-    refused unless they are said, and so is one that reaches beyond what was said.
+    * `key_norm_raw`: `attn.hook_k`;
+    * `key_norm`: `attn.hook_rot_k`;
+    * `score`: `attn.hook_rot_q`, `attn.hook_rot_k` and the `scale` of q.k (one number, or one per
+      layer; usually 1 / sqrt(d_head));
+    * `value_norm`: `attn.hook_v`.
+
+    With `rotary=False`, for models without rotation, `attn.hook_q` and `attn.hook_k` are read.
+
+    `tokens` are the ids that were fed, `[pos]` or `[1, pos]`; `strings` are their strings (by
+    default, ids in brackets). `windows` are the sliding windows, one per layer, None for a layer
+    without one. They are never guessed: a pattern whose queries don't see all positions needs
+    `windows`, and a pattern that reaches beyond its window is refused.
 
     Raises `CacheError` that lists the missing hook names, or says what does not fit.
 
@@ -51,21 +63,21 @@ def trace_from_cache(
     0
     """
     ids, layers = token_ids(tokens), range(n_layers(cache))
-    require(cache, [hook_name(layer, point) for layer in layers for point in NEEDED])
+    require_activations(cache, [hook_name(layer, point) for layer in layers for point in NEEDED])
     strings = token_strings(ids) if strings is None else tuple(strings)
     _expect(len(strings) == len(ids), f"{len(strings)} strings", f"one per token ({len(ids)})")
     scales = scale if isinstance(scale, Sequence) else [scale] * len(layers)
     _expect(len(scales) == len(layers), f"{len(scales)} scales", f"one per layer ({len(layers)})")
     if windows is not None:
-        said = f"windows of {len(windows)} layers"
-        _expect(len(windows) == len(layers), said, f"those of {len(layers)} (None: no window)")
+        given = f"windows of {len(windows)} layers"
+        _expect(len(windows) == len(layers), given, f"those of {len(layers)} (None: no window)")
 
     def records(watch: Sequence[int]) -> Iterator[LayerRecord]:
         for layer in layers:
             yield _record(cache, layer, len(ids), windows, scales[layer], rotary, tuple(watch))
 
-    dtype = take(cache, 0, "resid_post").dtype
-    return trace_of(records, len(layers), ids, strings, text_id, dtype)
+    dtype = get_activation(cache, 0, "resid_post").dtype
+    return make_trace(records, len(layers), ids, strings, text_id, dtype)
 
 
 def _record(
@@ -77,19 +89,22 @@ def _record(
     rotary: bool,
     watch: tuple[int, ...],
 ) -> LayerRecord:
-    pattern, residual = take(cache, layer, "pattern"), take(cache, layer, "resid_post")
+    pattern, residual = (
+        get_activation(cache, layer, "pattern"),
+        get_activation(cache, layer, "resid_post"),
+    )
     _expect(len(residual) == n_pos, f"a cache of {len(residual)} positions", f"{n_pos} as tokens")
     _check_window(layer, pattern, windows)
     queries, keys = ("rot_q", "rot_k") if rotary else ("q", "k")
 
     def optional(point: str) -> Tensor | None:
-        return take(cache, layer, point) if has(cache, layer, point) else None
+        return get_activation(cache, layer, point) if has_activations(cache, layer, point) else None
 
     raw = optional("k")
     return LayerRecord(
         layer=layer,
         resid_post=residual,
-        mlp_out=take(cache, layer, "mlp_out"),
+        mlp_out=get_activation(cache, layer, "mlp_out"),
         received=received_attention(pattern).cpu(),
         watched=watch,
         paid=paid_attention(pattern, watch).cpu(),
@@ -105,7 +120,7 @@ def _record(
 def _check_window(
     layer: int, pattern: Float[Tensor, "head pos pos"], windows: Windows | None
 ) -> None:
-    """A window that was not said, or one that queries look beyond, makes masses wrong: refuse."""
+    """Refuse a missing or too small window, which would make masses wrong."""
     reach, n_pos = _reach(pattern), pattern.shape[-1]
     if windows is None:
         _expect(
@@ -116,12 +131,12 @@ def _check_window(
         return
     window = windows[layer]
     if window is not None:
-        said = f"a pattern at layer {layer} whose queries see {reach} positions"
-        _expect(reach <= window, said, f"at most its window of {window}")
+        given = f"a pattern at layer {layer} whose queries see {reach} positions"
+        _expect(reach <= window, given, f"at most its window of {window}")
 
 
 def _reach(pattern: Float[Tensor, "head pos pos"]) -> int:
-    """How many positions back a query attends at most, itself counted."""
+    """Largest number of positions that a query attends to, counted backwards from itself."""
     query, key = (pattern.amax(0) > 0).nonzero(as_tuple=True)
     return int((query - key).max()) + 1
 

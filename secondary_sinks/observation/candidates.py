@@ -1,11 +1,10 @@
-"""What is measured of every token that may turn out to be a primary sink, while the pass goes on.
+"""Follow tokens that may turn out to be the primary sink, during the pass.
 
-Alignment needs the primary's residual at the moment when a layer is in memory, and so does what
-each query pays to it; but which token is the primary is certain only at the end. So a few
-*candidates* are followed: the first positions, and from the layer on at which it first stands out,
-any token among the farthest from the typical one, or among the most attended that stand out. They
-save time and decide nothing: the primary is chosen among all positions (`observation.primaries`),
-and where a chosen one was not followed, a further pass follows it.
+Alignment with the primary, and the attention paid to it, must be measured while a layer is in
+memory, but the primary is known only at the end. So a few *candidates* are followed: the first
+positions, and each token from the layer on at which it is among the most outlying, or the most
+attended of the outlying. Candidates save time and decide nothing: the primary is chosen among all
+positions (`observation.primary`), and one that was not followed is measured in a further pass.
 """
 
 from collections.abc import Sequence
@@ -20,14 +19,14 @@ from secondary_sinks.types import Thresholds
 FIRST = 4
 AT_ONCE = 4
 AT_MOST = 16
-"""Candidates followed at once: bounds memory. More cost a further pass, never a wrong answer."""
+"""Maximum number of candidates, to limit memory. More cost a further pass, never a wrong result."""
 
 
 class Candidates:
-    """Alignments with the candidates, and what queries pay to them, by layer.
+    """Alignments with the candidates, and the attention paid to them, by layer.
 
-    Room for all layers of a candidate is taken at once: small rows that outlive each layer would
-    lie between the large ones that don't, and leave the heap full of holes.
+    Memory for all layers of a candidate is allocated at once: small rows that outlive a layer,
+    between large tensors that do not, would fragment the heap.
     """
 
     def __init__(self, n_layers: int, n_pos: int) -> None:
@@ -35,7 +34,7 @@ class Candidates:
         self.positions = list(range(min(FIRST, n_pos)))
         self._n_layers, self._n_pos = n_layers, n_pos
         self._rows: dict[int, dict[str, Tensor]] = {}
-        self._known: dict[int, Tensor] = {}
+        self._followed: dict[int, Tensor] = {}
         self._paid: dict[int, Tensor] = {}
 
     def measure(
@@ -47,7 +46,7 @@ class Candidates:
         deviation_ratio: Float[Tensor, "pos"],
         received: Float[Tensor, "pos"],
     ) -> None:
-        """Admit what stands out at this layer, and keep the layer's alignments with each."""
+        """Add the outlying tokens of a layer, and store its alignments with each candidate."""
         outlying = deviation_ratio.cpu() >= Thresholds().outlying
         self._admit(deviation_ratio.cpu().where(outlying, 0.0))
         self._admit(received.where(outlying, 0.0))
@@ -61,24 +60,24 @@ class Candidates:
         mlp_out: Float[Tensor, "pos d_model"],
         typical: Float[Tensor, "d_model"],
     ) -> None:
-        """Keep the alignments of a layer with some positions, in the first pass or a later one."""
+        """Store the alignments of a layer with some positions, in the first pass or a later one."""
         for pos in positions:
-            self._make_room(pos, resid_post.shape[1])
+            self._allocate(pos, resid_post.shape[1])
             rows, state = self._rows[pos], resid_post[pos]
             rows["alignment"][layer] = alignment(resid_post, state)
             rows["alignment_centred"][layer] = centred_alignment(resid_post, state, typical)
             rows["mlp_alignment"][layer] = alignment(mlp_out, state)
             rows["reference_resid"][layer] = state
-            self._known[pos][layer] = True
+            self._followed[pos][layer] = True
 
-    def keep_paid(
+    def store_paid(
         self,
         layer: int,
         positions: Sequence[int],
         paid: Float[Tensor, "query watched"],
         window: int | None,
     ) -> None:
-        """Keep what the queries of block `layer` pay to some keys; NaN where one can't see it."""
+        """Store the attention of the queries of a block to some keys; NaN for unseen keys."""
         for column, pos in enumerate(positions):
             if pos not in self._paid:
                 self._paid[pos] = torch.full((self._n_layers, self._n_pos), torch.nan)
@@ -86,12 +85,12 @@ class Candidates:
             sees = (behind >= 0) & (behind < (window or self._n_pos))
             self._paid[pos][layer] = paid[:, column].where(sees, torch.nan)
 
-    def known(self, pos: int) -> Bool[Tensor, "layer"]:
-        """The layers at which alignments with `pos` were kept."""
-        return self._known.get(pos, torch.zeros(self._n_layers, dtype=torch.bool))
+    def followed_layers(self, pos: int) -> Bool[Tensor, "layer"]:
+        """The layers at which alignments with `pos` were stored."""
+        return self._followed.get(pos, torch.zeros(self._n_layers, dtype=torch.bool))
 
-    def of(self, reference: Int[Tensor, "layer"]) -> dict[str, Tensor]:
-        """Everything measured against the reference of each layer; NaN where it wasn't kept."""
+    def rows_against(self, reference: Int[Tensor, "layer"]) -> dict[str, Tensor]:
+        """The rows measured against each layer's reference; NaN if it was not followed there."""
         some = next(iter(self._rows.values()))
         found = {name: torch.full_like(rows, torch.nan) for name, rows in some.items()}
         for pos in reference.unique().tolist():
@@ -99,10 +98,10 @@ class Candidates:
                 found[name][reference == pos] = rows[reference == pos]
         return found
 
-    def paid_to(self, reference: Int[Tensor, "layer"]) -> Float[Tensor, "layer query"]:
-        """What queries pay to the reference of the state that each block reads.
+    def attention_paid_to(self, reference: Int[Tensor, "layer"]) -> Float[Tensor, "layer query"]:
+        """Attention of each query to the reference of the state that the block reads.
 
-        Block 0 reads no state of a layer: there it is the reference of layer 0.
+        For block 0, which reads the embedding, it is the reference of layer 0.
         """
         read = torch.cat([reference[:1], reference[:-1]])
         found = torch.full((self._n_layers, self._n_pos), torch.nan)
@@ -115,7 +114,7 @@ class Candidates:
         """Alignment with each of the first positions."""
         return torch.stack([self._rows[pos]["alignment"] for pos in self.positions[:FIRST]])
 
-    def _make_room(self, pos: int, d_model: int) -> None:
+    def _allocate(self, pos: int, d_model: int) -> None:
         if pos not in self._rows:
             widths = dict.fromkeys(("alignment", "alignment_centred", "mlp_alignment"), self._n_pos)
             widths["reference_resid"] = d_model
@@ -123,10 +122,10 @@ class Candidates:
                 name: torch.full((self._n_layers, width), torch.nan)
                 for name, width in widths.items()
             }
-            self._known[pos] = torch.zeros(self._n_layers, dtype=torch.bool)
+            self._followed[pos] = torch.zeros(self._n_layers, dtype=torch.bool)
 
-    def _admit(self, standing: Float[Tensor, "pos"]) -> None:
-        first = standing.topk(min(AT_ONCE, len(standing)))
+    def _admit(self, prominence: Float[Tensor, "pos"]) -> None:
+        first = prominence.topk(min(AT_ONCE, len(prominence)))
         for value, pos in zip(first.values.tolist(), first.indices.tolist(), strict=True):
             new = pos not in self.positions and len(self.positions) < AT_MOST
             if new and value > 0:

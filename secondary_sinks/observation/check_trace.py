@@ -1,4 +1,4 @@
-"""Does a trace belong to a model? Attribution and edits measure against it, so it must."""
+"""Check that a trace was measured on a model, before attribution or edits use it."""
 
 import torch
 
@@ -10,7 +10,7 @@ from secondary_sinks.types import Trace
 
 
 def check_trace(model: HookedModel, trace: Trace) -> None:
-    """Raise `TraceError` for a trace of a model of another shape."""
+    """Raise `TraceError` if the trace is of a model with another number of layers or d_model."""
     shape = (model.cfg.n_layers, model.cfg.d_model)
     if tuple(trace.typical.shape) != shape:
         raise TraceError(
@@ -20,10 +20,10 @@ def check_trace(model: HookedModel, trace: Trace) -> None:
 
 
 def check_same_states(view: LayerView, trace: Trace) -> None:
-    """Raise `TraceError` where the walk does not see what the trace saw."""
-    measured, seen = trace.norm[view.layer], norms(view.resid_post).cpu()
+    """Raise `TraceError` if the norms of a layer differ from those in the trace."""
+    measured, computed = trace.norm[view.layer], norms(view.resid_post).cpu()
     tolerance = 1e-3 if view.resid_post.dtype == torch.float32 else 5e-2
-    if not torch.allclose(seen, measured, rtol=tolerance, atol=tolerance):
+    if not torch.allclose(computed, measured, rtol=tolerance, atol=tolerance):
         raise TraceError(
             f"the trace is of another model: norms differ from layer {view.layer} on; observe the "
             "text with this model"

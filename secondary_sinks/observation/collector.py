@@ -1,4 +1,4 @@
-"""Activations of a few positions, taken from the chunks of a walk as they pass."""
+"""Collect the activations of a few positions from the chunks of a pass."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ from secondary_sinks.measures.hook_names import hook_name
 
 
 class ActivationCollector:
-    """What some hook points hold at some positions of one layer, and means over sets of positions.
+    """Activations of one layer at some positions, and weighted means over positions.
 
-    Each set is a row of `weights`, which a mean is taken with.
+    Each row of `weights` gives one mean.
     """
 
     def __init__(self, positions: list[int], weights: Float[Tensor, "set pos"] | None = None):
-        """Start with nothing; `positions` in ascending order."""
+        """An empty collector; `positions` are in ascending order."""
         self.positions = torch.tensor(positions, dtype=torch.long)
         self._weights = weights
         self._rows: dict[str, list[Tensor]] = {}
@@ -25,7 +25,7 @@ class ActivationCollector:
         self._seen: dict[str, int] = {}
 
     def hooks(self, model: HookedModel, layer: int, *points: str) -> list[Hook]:
-        """Hooks that take from those of the `points` that the model has."""
+        """Hooks for those of the `points` that the model has."""
         names = [(point, hook_name(layer, point)) for point in points]
 
         def taking(point: str) -> Any:
@@ -34,7 +34,7 @@ class ActivationCollector:
         return [(name, taking(point)) for point, name in names if name in model.hook_dict]
 
     def take(self, point: str, chunk: Float[Tensor, "1 query *rest"]) -> None:
-        """Keep the wanted rows of the next chunk of queries."""
+        """Store the rows of the next chunk of queries, and add it to the means."""
         first = self._seen.get(point, 0)
         self._seen[point] = first + chunk.shape[1]
         inside = (self.positions >= first) & (self.positions < first + chunk.shape[1])
@@ -46,11 +46,11 @@ class ActivationCollector:
             self._means[point] = self._means.get(point, 0.0) + summed
 
     def rows(self, point: str) -> Float[Tensor, "row *rest"] | None:
-        """The activations at the positions, in float32; None where the model has no such point."""
+        """The activations at the positions, in float32; None if the model has no such point."""
         return torch.cat(self._rows[point]) if point in self._rows else None
 
     def means(self, point: str) -> Float[Tensor, "set *rest"]:
-        """The means over the sets."""
+        """The weighted means."""
         means = self._means[point]
         assert isinstance(means, Tensor)
         return means

@@ -1,10 +1,9 @@
-"""A text walks through the model layer by layer, in chunks of queries.
+"""Run a text through a model one layer at a time, in chunks of queries.
 
-Layer by layer, because then everything that belongs to one layer (all residuals of the text,
-its keys, values and queries) is in memory together: the typical token, medians and replays are
-exact, and memory does not grow with the number of layers. In chunks, because a pattern of a
-whole text does not fit: hooks reduce each chunk at once, and the longer the text, the fewer
-queries make a chunk.
+One layer at a time, so that all residuals, keys, values and queries of a layer are in memory
+together: the typical token, medians and replays are exact, and memory does not grow with the number
+of layers. In chunks of queries, because the attention pattern of a whole text may not fit: hooks
+reduce each chunk at once. The longer the text, the fewer queries are in a chunk.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +24,7 @@ from secondary_sinks.observation.record import LayerRecord
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LayerView(LayerRecord):
-    """All that one layer computed for one text, there until the next layer is asked for."""
+    """All activations of one layer for one text; valid until the next layer is requested."""
 
     queries: Float[Tensor, "pos head d_head"]
     run: LayerRun
@@ -42,22 +41,22 @@ def iter_layers(
     watch: Sequence[int] = (),
     hooks: Callable[[int], Sequence[Hook]] = lambda layer: (),
 ) -> Iterator[LayerView]:
-    """Yield every layer of a clean pass in order; hold on to none, so that one is in memory.
+    """Yield each layer of a clean forward pass, in order; keep none, so that one is in memory.
 
-    `chunk` is the number of queries at a time; by default as many as fit (`models.chunks`).
-    `denominators` also keeps the softmax denominators of the queries, which the direct effect of
-    an edit on attention needs. `watch` are keys to which it is noted what each query pays
-    (`LayerRecord.paid`); it is read anew at each layer, so it may grow. `hooks` gives further
-    hooks of a layer, which fire once per chunk: for activations that a `LayerView` has not.
+    `chunk` is the number of queries at a time; by default as many as fit (`layerwise.chunks`). With
+    `denominators`, the softmax denominators of all queries are kept, which the direct effect of an
+    edit on attention needs. `watch` are keys for which `LayerRecord.paid` records the attention of
+    each query; it is read at every layer, so it may grow. `hooks` gives further hooks for a layer,
+    which run once per chunk, for activations that a `LayerView` does not have.
     """
-    passage = layerwise_forward(model, tokens)
-    residual = passage.embedded
+    forward = layerwise_forward(model, tokens)
+    residual = forward.embedded
     for layer in range(model.cfg.n_layers):
         options = {"chunk": chunk, "denominators": denominators, "watch": tuple(watch)}
-        view = _view(passage.layer(layer), residual, hooks(layer), options)
+        view = _view(forward.layer(layer), residual, hooks(layer), options)
         residual = view.resid_post[None]
         yield view
-        del view  # the next layer needs the room
+        del view  # free its memory before the next layer
 
 
 def _view(
@@ -92,10 +91,10 @@ def _view(
     )
 
 
-def paid_to(view: LayerView, watch: Sequence[int]) -> Float[Tensor, "query watch"]:
-    """Attention that each query pays to the watched keys, mean over heads; 0 where it can't see.
+def attention_paid_to(view: LayerView, watch: Sequence[int]) -> Float[Tensor, "query watch"]:
+    """Attention from each query to the watched keys, mean over heads; 0 if it cannot see the key.
 
-    From the denominators, which the walk must have been asked for.
+    Needs the softmax denominators (`iter_layers(denominators=True)`).
     """
     assert view.denominator is not None
     positions: Int[Tensor, "watch"] = torch.tensor(watch, device=view.queries.device)

@@ -1,10 +1,10 @@
-"""Which token is the primary sink, layer by layer? Chosen when all is measured, never assumed.
+"""Choose the primary sink, and the reference of each layer, from the measurements.
 
-The *primary* of a text is the most massive of the tokens that draw most attention. It is the
-*reference* of every layer: what alignment is measured against. Only where the primary does not
-stand out, another token may be the reference: one that draws a comparable amount of attention
-there, and is as massive as the primary or points elsewhere (else it is a secondary sink that goes
-on). So a primary may have several episodes, and different tokens may take turns.
+No position is assumed. The *primary* of a text is the most massive of the tokens that draw the most
+attention. It is the *reference* of each layer, which alignment is measured against. At layers where
+the primary does not stand out, another token may be the reference: one that draws a comparable
+amount of attention, and is as massive as the primary or points in another direction (otherwise it
+is a secondary sink that outlives the primary). A primary may thus have several episodes.
 """
 
 from collections.abc import Callable
@@ -22,17 +22,17 @@ HALF = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prominence:
-    """How far each state stands out, and how much attention it draws."""
+    """How far each state is from the typical token, and how much attention it draws."""
 
     deviation_ratio: Float[Tensor, "layer pos"]
     drawn: Float[Tensor, "layer pos"]
-    """Mass of the state in the block that reads it, beyond its even share and beyond what its
-    neighbours get, in [0, 1]; 0 where it does not stand out or too few queries see it. No block
-    reads the last state: there it is that of the layer before."""
+    """Mass of the state in the block that reads it, minus the larger of its even share and its
+    neighbours' mass, in [0, 1]; 0 if it is not outlying or too few queries see it. No block reads
+    the last layer, which has the value of the layer before."""
 
     @staticmethod
     def of(rows: dict[str, Tensor]) -> "Prominence":
-        """From the measures of a trace, by name."""
+        """From the rows of a trace, by name."""
         limits = Thresholds()
         excess = rows["mass"] - torch.maximum(rows["mass_null"], rows["mass_local"])
         read = read_by_next(excess).clamp(min=0)
@@ -43,44 +43,45 @@ class Prominence:
 
     @property
     def massive(self) -> Float[Tensor, "pos"]:
-        """How far each position stands out at most, where it draws attention."""
+        """Largest deviation ratio of each position, over the layers at which it draws attention."""
         return (self.deviation_ratio * (self.drawn > 0)).amax(0)
 
-    def only(self, where: Bool[Tensor, "layer pos"]) -> "Prominence":
-        """As if no other state drew anything."""
+    def restricted_to(self, where: Bool[Tensor, "layer pos"]) -> "Prominence":
+        """The same, with no attention drawn elsewhere."""
         return replace(self, drawn=self.drawn * where)
 
 
-def choose_primary(standing: Prominence) -> int:
-    """The most massive of the positions that draw, at their best layer, half of the most or more.
+def choose_primary(prominence: Prominence) -> int:
+    """Position of the primary: the most massive of those that draw much attention at some layer.
 
-    The first position where nothing draws anything. At the best layer, not over all, since a
-    secondary sink may outlive the primary; the most massive, since where the primary is off for
-    a few layers, a secondary sink may have all attention to itself.
+    Much means at least half of the largest amount that any position draws at its best layer. The
+    best layer counts, not the sum, because a secondary sink may outlive the primary; the most
+    massive wins, because a secondary sink may get all attention at layers without the primary.
+    Position 0 if no position draws attention.
     """
-    best = standing.drawn.amax(0)
-    return int(standing.massive.where(best >= HALF * best.max(), -1.0).argmax())
+    best = prominence.drawn.amax(0)
+    return int(prominence.massive.where(best >= HALF * best.max(), -1.0).argmax())
 
 
 def choose_references(
-    standing: Prominence, primary: int, related: Bool[Tensor, "pos"]
+    prominence: Prominence, primary: int, related: Bool[Tensor, "pos"]
 ) -> Int[Tensor, "layer"]:
-    """The reference of each layer: the primary, and where it draws nothing, perhaps another token.
+    """The reference of each layer: the primary; another token at layers where it draws nothing.
 
-    Another one must draw at least `Thresholds.another_primary` of what the primary draws at its
-    best layer. `related` tokens are sinks along the primary's own direction: of these, only one
-    that is as massive as the primary (`Thresholds.as_massive`) can be another primary.
+    The other token must draw at least `Thresholds.another_primary` of what the primary draws at its
+    best layer. `related` tokens are sinks along the primary's direction; of these, only one that is
+    as massive as the primary (`Thresholds.as_massive`) qualifies.
     """
-    reference = torch.full((len(standing.drawn),), primary)
-    massive, limits = standing.massive, Thresholds()
+    reference = torch.full((len(prominence.drawn),), primary)
+    massive, limits = prominence.massive, Thresholds()
     minor = related & (massive < limits.as_massive * massive[primary])
-    enough = standing.drawn >= limits.another_primary * standing.drawn[:, primary].max()
-    free = standing.drawn[:, primary] == 0
+    enough = prominence.drawn >= limits.another_primary * prominence.drawn[:, primary].max()
+    free = prominence.drawn[:, primary] == 0
     while True:
-        able = (enough & free[:, None]).any(0) & ~minor
-        standing_in = standing.only(able & free[:, None])
-        pos = choose_primary(standing_in)
-        own = standing_in.drawn[:, pos] > 0
+        eligible = (enough & free[:, None]).any(0) & ~minor
+        others = prominence.restricted_to(eligible & free[:, None])
+        pos = choose_primary(others)
+        own = others.drawn[:, pos] > 0
         if not bool(own.any()):
             return reference
         reference[own] = pos
@@ -88,30 +89,32 @@ def choose_references(
 
 
 def find_references(
-    candidates: Candidates, standing: Prominence, follow: Callable[[list[int]], None]
+    candidates: Candidates, prominence: Prominence, follow: Callable[[list[int]], None]
 ) -> Int[Tensor, "layer"]:
-    """The reference of each layer, with its alignments in `candidates` wherever it stands out.
+    """The reference of each layer; `candidates` then has its alignments wherever it stands out.
 
-    Where a token that matters was not followed, `follow` must see to it, in a pass of its own.
+    `follow` runs one more pass for positions that were not followed so far.
     """
     while True:
-        reference = _references(candidates, standing)
-        missing = [pos for pos in reference.unique().tolist() if _lacks(candidates, standing, pos)]
+        reference = _references(candidates, prominence)
+        missing = [
+            pos for pos in reference.unique().tolist() if _is_missing(candidates, prominence, pos)
+        ]
         if not missing:
             return reference
         follow(missing)
 
 
-def _references(candidates: Candidates, standing: Prominence) -> Int[Tensor, "layer"]:
-    primary = choose_primary(standing)
-    alone = torch.full((len(standing.drawn),), primary)
-    if _lacks(candidates, standing, primary):
-        return alone
-    draws = standing.drawn > 0
-    aligned = candidates.of(alone)["alignment_centred"] >= Thresholds().aligned
+def _references(candidates: Candidates, prominence: Prominence) -> Int[Tensor, "layer"]:
+    primary = choose_primary(prominence)
+    primary_only = torch.full((len(prominence.drawn),), primary)
+    if _is_missing(candidates, prominence, primary):
+        return primary_only
+    draws = prominence.drawn > 0
+    aligned = candidates.rows_against(primary_only)["alignment_centred"] >= Thresholds().aligned
     related = (aligned & draws & draws[:, primary, None]).any(0)
-    return choose_references(standing, primary, related)
+    return choose_references(prominence, primary, related)
 
 
-def _lacks(candidates: Candidates, standing: Prominence, pos: int) -> bool:
-    return bool(((standing.drawn[:, pos] > 0) & ~candidates.known(pos)).any())
+def _is_missing(candidates: Candidates, prominence: Prominence, pos: int) -> bool:
+    return bool(((prominence.drawn[:, pos] > 0) & ~candidates.followed_layers(pos)).any())

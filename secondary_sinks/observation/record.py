@@ -1,7 +1,7 @@
-"""What one layer computed for one text -> the rows of a `Trace`: the one place for each rule.
+"""Measure each layer and assemble the `Trace`.
 
-A model that is walked through and a cache of a plain run both give `LayerRecord`s, so both are
-measured by the same code.
+Running a model and reading a cache both give `LayerRecord`s, so that both are measured by the same
+code.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -27,36 +27,37 @@ from secondary_sinks.types import Trace
 
 Rows = dict[str, Tensor]
 Records = Callable[[Sequence[int]], Iterable["LayerRecord"]]
-"""A pass over the layers, which notes what each query pays to some keys; these may grow."""
+"""Starts a pass over the layers that records the attention of each query to some keys; the list of
+keys may grow during the pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LayerRecord:
-    """What one layer computed for one text; None is what is not known."""
+    """Activations of one layer for one text; None for those that are not known."""
 
     layer: int
     resid_post: Float[Tensor, "pos d_model"]
     mlp_out: Float[Tensor, "pos d_model"]
     received: Float[Tensor, "pos"]
-    """Attention received, summed over queries, mean over heads."""
+    """Attention that each key receives: sum over queries, mean over heads."""
     watched: tuple[int, ...]
-    """Keys to which it is known what each query pays."""
+    """Positions of the keys in `paid`."""
     paid: Float[Tensor, "pos watched"]
-    """What each query pays to these, mean over heads."""
+    """Attention from each query to the watched keys, mean over heads."""
     key_norm_raw: Float[Tensor, "pos"] | None
     """Length of the output of k_proj, mean over KV heads."""
     window: int | None
-    """Length of the sliding window; None where the layer sees everything."""
+    """Length of the sliding window; None without one."""
     queries: Float[Tensor, "pos head d_head"] | None
     """Queries as the scores use them: after q/k norms and rotation."""
     keys: Float[Tensor, "pos kv_head d_head"] | None
-    """Keys, the same."""
+    """Keys as the scores use them: after q/k norms and rotation."""
     values: Float[Tensor, "pos kv_head d_head"] | None
     scale: float | None
-    """What q.k is multiplied by to give a score."""
+    """Factor of q.k in an attention score."""
 
 
-def trace_of(
+def make_trace(
     records: Records,
     n_layers: int,
     tokens: Int[Tensor, "pos"],
@@ -64,59 +65,60 @@ def trace_of(
     text_id: str,
     dtype: torch.dtype,
 ) -> Trace:
-    """Measure every layer as it comes, find the primary, and put the rows together.
+    """Measure every layer, choose the primary, and assemble the trace.
 
-    `records` begins a pass over the layers: one, and another only where a token that turns out
-    to be a primary was not followed.
+    `records` starts a pass over the layers. One pass is enough, unless a token that turns out to be
+    a reference was not followed.
     """
     candidates = Candidates(n_layers, len(tokens))
     rows: Rows = {}
-    # map lets go of each record before it asks for the next: one layer is in memory.
+    # map drops each record before it requests the next, so one layer is in memory.
     measured_layers = map(partial(_measure, candidates=candidates), records(candidates.positions))
     for layer, measured in enumerate(measured_layers):
-        _keep(rows, measured, layer, n_layers)
-    standing = Prominence.of(rows)
-    reference = find_references(candidates, standing, partial(_follow, candidates, records))
+        _store(rows, measured, layer, n_layers)
+    prominence = Prominence.of(rows)
+    follow = partial(_follow_again, candidates, records)
+    reference = find_references(candidates, prominence, follow)
     return Trace(
         text_id=text_id,
         dtype=dtype,
         tokens=tokens,
         token_strings=token_strings,
-        primary=choose_primary(standing),
+        primary=choose_primary(prominence),
         reference=reference,
         alignment_first=candidates.first(),
-        paid_to_primary=candidates.paid_to(reference),
-        **(rows | candidates.of(reference)),
+        paid_to_primary=candidates.attention_paid_to(reference),
+        **(rows | candidates.rows_against(reference)),
     )
 
 
-def _keep(rows: Rows, measured: Rows, layer: int, n_layers: int) -> None:
-    """Put the numbers of a layer in their place; room for all layers is taken with the first."""
+def _store(rows: Rows, measured: Rows, layer: int, n_layers: int) -> None:
+    """Store the rows of a layer; memory for all layers is allocated with the first."""
     for name, value in measured.items():
         if name not in rows:
             rows[name] = torch.empty((n_layers, *value.shape), dtype=value.dtype)
         rows[name][layer] = value
 
 
-def _follow(candidates: Candidates, records: Records, positions: list[int]) -> None:
-    """One more pass, for the alignments with some positions."""
+def _follow_again(candidates: Candidates, records: Records, positions: list[int]) -> None:
+    """One more pass, for the alignments with further positions."""
     for record in records(positions):
         typical = typical_token(record.resid_post)
         candidates.follow(record.layer, positions, record.resid_post, record.mlp_out, typical)
-        candidates.keep_paid(record.layer, record.watched, record.paid, record.window)
-        del record  # the next layer needs the room
+        candidates.store_paid(record.layer, record.watched, record.paid, record.window)
+        del record  # free its memory before the next layer
 
 
 def _measure(record: LayerRecord, candidates: Candidates) -> Rows:
-    """The rows of one layer that don't need to know the primary; feeds the candidates."""
+    """The rows of one layer that do not depend on the primary; updates the candidates."""
     _refuse_not_finite(record)
     residual, n_pos = record.resid_post, len(record.resid_post)
     typical = typical_token(residual)
     norm, deviation = norms(residual), norms(residual.float() - typical)
     deviation_ratio = deviation / deviation.median()
-    standing = (residual, record.mlp_out, typical, deviation_ratio, record.received)
-    candidates.measure(record.layer, *standing)
-    candidates.keep_paid(record.layer, record.watched, record.paid, record.window)
+    states = (residual, record.mlp_out, typical, deviation_ratio, record.received)
+    candidates.measure(record.layer, *states)
+    candidates.store_paid(record.layer, record.watched, record.paid, record.window)
     seen = seeing_queries(n_pos, record.window)
     return {
         "norm": norm,
@@ -129,7 +131,7 @@ def _measure(record: LayerRecord, candidates: Candidates) -> Rows:
         "virtual_mass": 1 - record.received.sum() / n_pos,
         "score": _score(record),
         "key_norm": _mean_norm(record.keys, n_pos),
-        "key_norm_raw": _or_missing(record.key_norm_raw, n_pos),
+        "key_norm_raw": _or_nan(record.key_norm_raw, n_pos),
         "value_norm": _mean_norm(record.values, n_pos),
         "mlp_norm": norms(record.mlp_out),
         "typical": typical,
@@ -147,10 +149,10 @@ def _score(record: LayerRecord) -> Float[Tensor, "pos"]:
 def _mean_norm(
     vectors: Float[Tensor, "pos kv_head d_head"] | None, n_pos: int
 ) -> Float[Tensor, "pos"]:
-    return _or_missing(None if vectors is None else norms(vectors).mean(-1), n_pos)
+    return _or_nan(None if vectors is None else norms(vectors).mean(-1), n_pos)
 
 
-def _or_missing(values: Float[Tensor, "pos"] | None, n_pos: int) -> Float[Tensor, "pos"]:
+def _or_nan(values: Float[Tensor, "pos"] | None, n_pos: int) -> Float[Tensor, "pos"]:
     return torch.full((n_pos,), torch.nan) if values is None else values
 
 

@@ -1,4 +1,4 @@
-"""Tokens as they are fed: checked before anything is computed."""
+"""Token ids, checked before anything is computed, and their strings."""
 
 import re
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ from secondary_sinks.models.original.tokenizer import check_ids
 SPACE = "\u2581"
 """How SentencePiece writes a space."""
 BYTE = re.compile("<0x[0-9A-F]{2}>")
-LOST = "\ufffd"
-"""How bytes that are no whole character are decoded."""
+REPLACEMENT = "\ufffd"
+"""How bytes that do not make a whole character are decoded."""
 
 
 def token_ids(
@@ -26,7 +26,8 @@ def token_ids(
 ) -> Int[Tensor, "pos"]:
     """Token ids `[pos]` on the CPU, checked before any forward pass.
 
-    `tokenizer` and `text` are for what errors say. Raises `TextError`.
+    `tokenizer` and `text` are used in error messages. Raises `TextError` for anything but two or
+    more ids within the vocabulary.
     """
     if isinstance(tokens, str):
         raise TextError("expected token ids, got a string; use model.to_tokens(text)")
@@ -42,20 +43,20 @@ def token_ids(
 
 
 def token_strings(ids: Int[Tensor, "pos"], tokenizer: Any = None) -> tuple[str, ...]:
-    """Every single token in words; its id in brackets where there is no tokenizer."""
+    """The string of each token; its id in brackets without a tokenizer."""
     if tokenizer is None:
         return tuple(f"[{token}]" for token in ids.tolist())
-    words = {token: _in_words(token, tokenizer) for token in set(ids.tolist())}
+    words = {token: _string_of(token, tokenizer) for token in set(ids.tolist())}
     return tuple(words[token] for token in ids.tolist())
 
 
-def _in_words(token: int, tokenizer: Any) -> str:
-    """The text of a token, or its own piece where that is lost when it is decoded alone.
+def _string_of(token: int, tokenizer: Any) -> str:
+    """The decoded string of a token, or its piece of the vocabulary if decoding loses information.
 
-    Decoded alone, a SentencePiece token loses its space, a byte token is no longer told from the
-    character, and a part of a character is the same as every other part.
+    Decoded alone, a SentencePiece token loses its space, a byte token looks like the character, and
+    parts of a character all look the same.
     """
-    piece, said = str(tokenizer.convert_ids_to_tokens(token)), tokenizer.decode([token])
+    piece, decoded = str(tokenizer.convert_ids_to_tokens(token)), tokenizer.decode([token])
     if SPACE in piece:
         return piece.replace(SPACE, " ")
-    return piece if BYTE.fullmatch(piece) or LOST in said or not said else said
+    return piece if BYTE.fullmatch(piece) or REPLACEMENT in decoded or not decoded else decoded

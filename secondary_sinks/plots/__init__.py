@@ -1,4 +1,4 @@
-"""Tidy frame -> plotly `Figure`. Nothing here shows, saves or measures."""
+"""Tidy data frame -> plotly `Figure`. Nothing here shows, saves or measures."""
 
 from secondary_sinks.plots.ablation import ablation_heatmap
 from secondary_sinks.plots.bars import layer_effect_bars
@@ -11,6 +11,7 @@ from secondary_sinks.plots.outcomes import outcome_map
 from secondary_sinks.plots.patches import patch_heatmap, patch_table
 from secondary_sinks.plots.profiles import layer_profiles, profile_table
 from secondary_sinks.plots.scatter import scatter_panels
+from secondary_sinks.plots.verdicts import verdict_dots, verdict_table
 
 __all__ = [
     "ablation_heatmap",
@@ -27,4 +28,6 @@ __all__ = [
     "patch_table",
     "profile_table",
     "scatter_panels",
+    "verdict_dots",
+    "verdict_table",
 ]

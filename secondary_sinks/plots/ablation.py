@@ -1,12 +1,12 @@
-"""What each single-layer ablation takes from each sink, as a heat map."""
+"""Heat map of the attention mass that each sink loses in each single-layer ablation."""
 
+import math
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from secondary_sinks.plots.cells import TOKEN, grid_of, shares, strongest
+from secondary_sinks.plots.cells import TOKEN, grid_of, loss_shares, strongest_rows
 from secondary_sinks.plots.labels import format_number, row_label, token_label
 from secondary_sinks.plots.theme import LOSS_SCALE, finish, layer_axis
 
@@ -21,13 +21,13 @@ _NUMBERS = {
 def ablation_heatmap(effects: pd.DataFrame, role: str = "sink") -> go.Figure:
     """Share of attention mass lost (colour) by edited token (row) and ablated layer (column).
 
-    Rows run from the strongest sink down; at most 60 are drawn. For `role="control"` the loss
-    is in units of the matched sink's clean mass, in the order of the sinks, so that the two
-    maps compare cell by cell. Colour is clipped to [-1, 1]; the hover text is not.
-    Raises `SinkError` when there is no such cell, or for a mix of edits or effects.
+    Rows run from the strongest sink down, at most 60. With `role="control"`, the loss is in units
+    of the matched sink's clean mass and rows are in the order of the sinks, so that both maps
+    compare cell by cell. Colour is clipped to [-1, 1]; the hover text is not. Raises `SinkError`
+    without such a cell, or for a mix of edits or effects.
     """
-    cells = shares(effects, role)
-    rows = strongest(cells)
+    cells = loss_shares(effects, role)
+    rows = strongest_rows(cells)
     layers = range(int(effects["layer"].max()) + 1)
     figure = go.Figure(_map(cells.merge(rows[TOKEN], on=TOKEN), rows, layers, role))
     figure.update_yaxes(
@@ -36,15 +36,18 @@ def ablation_heatmap(effects: pd.DataFrame, role: str = "sink") -> go.Figure:
         showgrid=False,
         zeroline=False,
     )
-    figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=_labels(rows))
+    named = zip(rows["token"], rows["pos"], rows["text_id"], strict=True)
+    labels = [row_label(token, pos, text_id) for token, pos, text_id in named]
+    figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=labels)
     figure.update_xaxes(layer_axis(len(layers)), title_text="layer of the ablated MLP")
     figure.update_xaxes(showgrid=False)
-    return _headed(finish(figure, height=140 + 15 * len(rows)), _head(cells, rows, role))
+    return _with_heading(finish(figure, height=140 + 15 * len(rows)), _head(cells, rows, role))
 
 
 def _map(cells: pd.DataFrame, rows: pd.DataFrame, layers: range, role: str) -> go.Heatmap:
-    """Rows by layers; a cell that was not run is a gap."""
-    hover = grid_of(cells.assign(hover=_hover(cells)), rows, layers, "hover")
+    """Rows by layers; cells that were not run are gaps."""
+    texts = [_hover(cell) for cell in cells.to_dict("records")]
+    hover = grid_of(cells.assign(hover=texts), rows, layers, "hover")
     return go.Heatmap(
         x=list(layers),
         y=list(range(len(rows))),
@@ -60,17 +63,8 @@ def _map(cells: pd.DataFrame, rows: pd.DataFrame, layers: range, role: str) -> g
     )
 
 
-def _labels(rows: pd.DataFrame) -> list[str]:
-    named = zip(rows["token"], rows["pos"], rows["text_id"], strict=True)
-    return [row_label(token, pos, text_id) for token, pos, text_id in named]
-
-
-def _hover(cells: pd.DataFrame) -> np.ndarray:
-    """What a cell says when pointed at: the token, then clean and edited values."""
-    return np.array([_hover_of(cell) for cell in cells.to_dict("records")], dtype=object)
-
-
-def _hover_of(cell: dict[Any, Any]) -> str:
+def _hover(cell: dict[Any, Any]) -> str:
+    """Hover text of a cell: the token, then clean and edited values."""
     head = f"{token_label(cell['token'])} at {cell['pos']} in {token_label(cell['text_id'])}"
     if cell["role"] == "control":
         head += f"<br>control ({cell['kind']}) of the sink at {cell['sink_pos']}"
@@ -80,6 +74,8 @@ def _hover_of(cell: dict[Any, Any]) -> str:
             format_number(float(cell[f"{name}_{run}"]), form) for run in ("clean", "edited")
         )
         lines.append(f"{label} {clean} → {edited}")
+    if not math.isnan(kl := float(cell.get("kl_at_token", math.nan))):
+        lines.append(f"prediction at the token: KL {kl:.2g} nats")
     return "<br>".join(lines)
 
 
@@ -101,7 +97,7 @@ def _colour_bar(role: str) -> dict[str, Any]:
 
 
 def _head(cells: pd.DataFrame, rows: pd.DataFrame, role: str) -> str:
-    """How many rows there are, and whether some were left out."""
+    """Number of rows, and how many were left out."""
     total = len(cells.drop_duplicates(TOKEN))
     if total == len(rows):
         return f"{total} {role}{'s' if total != 1 else ''}"
@@ -110,8 +106,8 @@ def _head(cells: pd.DataFrame, rows: pd.DataFrame, role: str) -> str:
     return f"{len(rows)} of {total} controls, of the strongest sinks"
 
 
-def _headed(figure: go.Figure, head: str) -> go.Figure:
-    """A line above the colour bar. Not a title: plotly lets colour bars push titles away."""
+def _with_heading(figure: go.Figure, head: str) -> go.Figure:
+    """A line above the colour bar; colour bars would displace a plotly title."""
     figure.add_annotation(
         text=head,
         showarrow=False,

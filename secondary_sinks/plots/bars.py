@@ -1,4 +1,4 @@
-"""What ablating each layer takes from sinks beyond their controls, as bars."""
+"""Bars of the mass that sinks lose beyond their controls, by ablated layer."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,10 +12,10 @@ from secondary_sinks.types import LayerEffect
 
 
 def layer_effect_bars(rows: Sequence[LayerEffect]) -> go.Figure:
-    """Share of the sinks' attention mass lost beyond controls, by ablated layer, with intervals.
+    """Share of attention mass that sinks lose beyond their controls, by ablated layer.
 
-    A bar without an interval (fewer than two texts) has no whisker. The dotted line is at one
-    half. Raises `SinkError` when there is no row.
+    A bar without an interval (too few texts) has no whisker. Raises `SinkError` when there is no
+    row.
     """
     if not rows:
         raise SinkError("no layer was ablated at a secondary sink with controls: no bars to draw")
@@ -29,7 +29,6 @@ def layer_effect_bars(rows: Sequence[LayerEffect]) -> go.Figure:
             hovertemplate="%{customdata}<extra></extra>",
         )
     )
-    figure.add_hline(y=0.5, line={"dash": "dot", "width": 1, "color": TEXT})
     figure.update_layout(bargap=0.3)
     figure.update_xaxes(layer_axis(max(row.layer for row in rows) + 1), showgrid=False)
     figure.update_xaxes(title_text="layer of the ablated MLP")

@@ -1,4 +1,4 @@
-"""Cells of ablations as tables of rows (tokens) by columns (layers)."""
+"""Cells of ablations as tables, one row per token and one column per layer."""
 
 import pandas as pd
 
@@ -6,31 +6,33 @@ from secondary_sinks.errors import SinkError
 
 MOST_ROWS = 60
 TOKEN = ["text_id", "sink_pos", "pos"]
-"""What tells edited tokens apart: a control belongs to a sink."""
+"""Columns that identify an edited token; a control belongs to a sink."""
 
 
-def shares(effects: pd.DataFrame, role: str) -> pd.DataFrame:
-    """The cells of a role with `unit`, the clean mass of their sink, and `share` of it lost."""
+def loss_shares(effects: pd.DataFrame, role: str) -> pd.DataFrame:
+    """Cells of a role, with `unit` (clean mass of the sink) and `share` (lost mass / unit)."""
     for column in ("edit", "effect"):
         if effects[column].nunique() > 1:
-            raise SinkError(f"a heat map shows one {column}; select one of the frame's first")
+            raise SinkError(
+                f"expected one {column} for a heat map; select one of the frame's first"
+            )
     sinks = effects[effects["role"] == "sink"].drop_duplicates(["text_id", "sink_pos"])
     unit = sinks.set_index(["text_id", "sink_pos"])["mass_clean"].rename("unit")
     cells = effects[effects["role"] == role].join(unit, on=["text_id", "sink_pos"])
     if cells["unit"].notna().sum() == 0:
-        raise SinkError(f"no cell with role {role!r} and a sink whose mass is known")
+        raise SinkError(f"expected cells with role {role!r} whose sink has a known mass; got none")
     lost = cells["mass_clean"] - cells["mass_edited"]
     return cells.assign(share=lost / cells["unit"].where(cells["unit"] > 0))
 
 
-def strongest(cells: pd.DataFrame) -> pd.DataFrame:
-    """One row per token, by falling clean mass of its sink; at most `MOST_ROWS`."""
+def strongest_rows(cells: pd.DataFrame) -> pd.DataFrame:
+    """One row per token, in descending order of its sink's clean mass; at most `MOST_ROWS`."""
     tokens = cells.drop_duplicates(TOKEN)
     ordered = tokens.sort_values(["unit", *TOKEN], ascending=[False, True, True, True])
     return ordered.head(MOST_ROWS).reset_index(drop=True)
 
 
 def grid_of(cells: pd.DataFrame, rows: pd.DataFrame, layers: range, value: str) -> pd.DataFrame:
-    """`value` as a table of rows by layers; missing where no cell was run."""
+    """`value` as a table of rows by layers; missing if a cell was not run."""
     grid = cells.pivot(index=TOKEN, columns="layer", values=value)
     return grid.reindex(index=pd.MultiIndex.from_frame(rows[TOKEN]), columns=list(layers))

@@ -1,4 +1,4 @@
-"""Values with their intervals, one row each: the plainest picture of an answer."""
+"""Dots with whiskers: values and their intervals, one row each."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ from secondary_sinks.plots.theme import TEXT, colour_of, finish
 def interval_dots(frame: pd.DataFrame, axis: str, *, line: float | None = 0.5) -> go.Figure:
     """One row per `row` of the frame, one dot with whiskers per `series` in it.
 
-    The frame has the columns row, series, value, low and high; rows and series stay in its order.
-    An interval that is missing has no whisker. `line` is dotted: what a verdict was held against.
-    Raises `SinkError` when there is no value.
+    The frame has the columns row, series, value, low and high; rows and series stay in its order. A
+    missing interval has no whisker. `line` is a dotted line: the limit of the verdict. Raises
+    `SinkError` without a value.
     """
     known = frame[frame["value"].notna()]
     if known.empty:

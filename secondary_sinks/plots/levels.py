@@ -1,4 +1,4 @@
-"""Sink levels: how often each pair of creation layer and lifetime occurs, as a heat map."""
+"""Heat map of sink levels: counts by creation layer and lifetime."""
 
 import math
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ def level_heatmap(cells: pd.DataFrame, n_layers: int | None = None) -> go.Figure
     """log(1 + count) of secondary sinks by creation layer (x) and lifetime (y).
 
     `cells` is `Levels.cells_frame()`. The most frequent pair of each level carries the level's
-    number. The axes run to `n_layers`, or as far as the data. Raises `SinkError` when there is no
+    number. The axes run to `n_layers`, or as far as the data. Raises `SinkError` without a
     cell.
     """
     if cells.empty:
@@ -38,7 +38,7 @@ def level_heatmaps(named: Mapping[str, tuple[pd.DataFrame, int | None]]) -> go.F
     """`level_heatmap` of several models side by side, with one colour scale.
 
     By model: its cells and its number of layers (None: as far as the data). A model without a cell
-    has an empty panel that says so. Raises `SinkError` when no model has any.
+    has an empty panel that says so. Raises `SinkError` if no model has any.
     """
     if all(cells.empty for cells, _ in named.values()):
         raise SinkError("no secondary sink, so no levels to draw")
@@ -67,7 +67,7 @@ def _most_frequent(cells: pd.DataFrame) -> list[dict[Any, Any]]:
 
 
 def _map(cells: pd.DataFrame, size: int, most: int, bar: bool = True) -> go.Heatmap:
-    """Lifetimes by creation layers; a pair that does not occur is a gap. Colours end at `most`."""
+    """Lifetime by creation layer; pairs that do not occur are gaps. The scale ends at `most`."""
     counts = np.full((size + 1, size), np.nan)
     hover = np.full(counts.shape, "", dtype=object)
     for cell in cells.to_dict("records"):
@@ -95,7 +95,7 @@ def _hover(cell: dict[Any, Any]) -> str:
 
 
 def _number(cell: dict[Any, Any]) -> dict[str, Any]:
-    """The number of a level, at the edge of its most frequent pair: left of it, or else right."""
+    """The number of a level, next to its most frequent pair: at its left, or else its right."""
     left = int(cell["l_start"]) > 0
     return {
         "x": int(cell["l_start"]) + (-0.5 if left else 0.5),

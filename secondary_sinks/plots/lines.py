@@ -1,4 +1,4 @@
-"""Means with their intervals along one axis, a line for each group, in one or more panels."""
+"""Lines with interval bands, one for each group, in one or more panels."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,16 +28,15 @@ def interval_lines(
     """Lines with bands: one row of the frame per panel, group and x.
 
     The frame has `panel`, `group`, `x` (numbers, or words in their order), `value`, and `low` and
-    `high`, the ends of an interval (NaN: no band there). `panels` maps each panel to its title
-    and scale (linear or log), `x_ticks` values of x to the words that stand there. `marks` are
-    values of x with a dotted line through all panels. Groups that are `ordered`, such as layers,
-    have colours in order.
+    `high`, the ends of an interval (NaN: no band). `panels` maps each panel to its title and scale
+    (linear or log), `x_ticks` maps values of x to their labels. `marks` are values of x with a
+    dotted line through all panels. `ordered` groups, such as layers, get a ramp of colours.
     Raises `SinkError` for a frame without rows or without one of the columns.
     """
     missing = [name for name in COLUMNS if name not in frame]
     if missing or frame.empty:
         wrong = f"no column {missing[0]!r}" if missing else "no row"
-        raise SinkError(f"there is {wrong} in the frame of a figure of lines; nothing to draw")
+        raise SinkError(f"the frame of a line figure has {wrong}; nothing to draw")
     figure = make_subplots(rows=len(panels), cols=1, shared_xaxes=True, vertical_spacing=0.06)
     groups = list(dict.fromkeys(frame["group"]))
     named = [colour_of(group, index) for index, group in enumerate(groups)]
@@ -64,16 +63,16 @@ def _axis(x: "pd.Series[Any]", scale: str) -> dict[str, Any]:
 
 
 def _lines(part: pd.DataFrame, group: str, colour: str, legend: bool) -> list[go.Scatter]:
-    """The band, then the line on top; nothing where the panel has no such group."""
+    """The band, then the line on top; empty if the panel has no such group."""
     if part.empty:
         return []
     name = plain_label(str(group))
     known = part[part["low"].notna() & part["high"].notna()]
     shared = {"legendgroup": name, "mode": "lines", "hoverinfo": "skip", "showlegend": False}
-    edge = {"x": _drawn(known["x"]), "line": {"width": 0}, **shared}
+    edge = {"x": _literal(known["x"]), "line": {"width": 0}, **shared}
     fill = {"fill": "tonexty", "fillcolor": rgba(colour, 0.18)}
     line = go.Scatter(
-        x=_drawn(part["x"]),
+        x=_literal(part["x"]),
         y=part["value"],
         mode="lines+markers",
         line={"color": colour, "width": 2},
@@ -92,8 +91,8 @@ def _lines(part: pd.DataFrame, group: str, colour: str, legend: bool) -> list[go
     return [*(band if len(known) else []), line]
 
 
-def _drawn(x: "pd.Series[Any]") -> list[Any]:
-    """Numbers as they are; words so that plotly draws them literally."""
+def _literal(x: "pd.Series[Any]") -> list[Any]:
+    """Numbers unchanged; strings so that plotly draws them literally."""
     return [plain_label(one) if isinstance(one, str) else one for one in x]
 
 

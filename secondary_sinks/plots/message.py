@@ -1,4 +1,4 @@
-"""A figure for where there is nothing to draw: it says so."""
+"""A figure that shows a message, where there is nothing to draw."""
 
 import textwrap
 
@@ -8,11 +8,11 @@ from secondary_sinks.plots.labels import plain_label
 from secondary_sinks.plots.theme import finish
 
 WIDTH = 60
-"""Characters in a line, so that it fits a phone."""
+"""Characters per line, to fit a phone."""
 
 
 def message_figure(words: str) -> go.Figure:
-    """A figure without data that says why, in words."""
+    """A figure without data that shows a message."""
     lines = [plain_label(line) for line in textwrap.wrap(words, WIDTH)]
     figure = go.Figure()
     figure.add_annotation(

@@ -1,4 +1,4 @@
-"""Outcomes of claims, a row per question and a column per model."""
+"""Table of outcomes, with one row per question and one column per model."""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -11,9 +11,9 @@ SCALE = [[0.0, GAINED], [0.5, "rgba(128,128,128,0.15)"], [1.0, LOST]]
 
 
 def outcome_map(table: pd.DataFrame) -> go.Figure:
-    """What each model (column) answers to each question (row of the index), in words and colour.
+    """The outcome of each question (row) for each model (column), as text and colour.
 
-    Purple is supported, amber contradicted, grey anything else; a dash where nothing was asked.
+    Purple is supported, amber contradicted, grey anything else; a dash if it was not asked.
     """
     words = table.fillna(MISSING)
     figure = go.Figure(

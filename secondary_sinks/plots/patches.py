@@ -1,4 +1,4 @@
-"""What patching one layer's MLP output makes of each token, as a heat map with its controls."""
+"""Heat map of lifetimes after patching one layer's MLP output, with controls."""
 
 from typing import Any
 
@@ -16,19 +16,19 @@ PATCHES = {
     "denoising": ("share of the sink's lifetime that the token gets", KINDS["secondary"]),
     "noising": ("share of its lifetime that the sink loses", LOST),
 }
-BESIDE = {
+EXTRA_COLUMNS = {
     "denoising": {"forming": "all forming MLPs", "ordinary": "of ordinary tokens"},
     "noising": {"forming": "all forming MLPs", "other": "as many others"},
 }
-"""Columns beside the layers: the MLPs that form the sink together, and the control."""
+"""Columns to the right of the layers: all forming MLPs of the sink, and the control."""
 KEY = ["text_id", "sink_pos"]
 
 
 def patch_table(cells: pd.DataFrame, sinks: pd.DataFrame, patch: str) -> pd.DataFrame:
-    """Per sink and column of the map: the share, and the token that the sink is.
+    """Share and token for each sink and column of the map.
 
-    `cells` are those of `questions.sufficiency`, or the same read from a folder, where `layers`
-    are words; `sinks` a table of sinks. `column` is a layer, or what `BESIDE` lists. Cells of
+    `cells` are those of `questions.sufficiency`, also as read from a run folder (where `layers` are
+    strings); `sinks` is a table of sinks. `column` is a layer, or one of `EXTRA_COLUMNS`. Cells of
     several seeds are averaged. Strongest sinks first, at most 60.
     """
     clean = cells[(cells["patch"] == "noising") & (cells["where"] == "forming")]
@@ -44,36 +44,36 @@ def patch_table(cells: pd.DataFrame, sinks: pd.DataFrame, patch: str) -> pd.Data
     table = part.groupby(keys, sort=False)[values].mean().reset_index()
     order = ["sink_mass_clean", *KEY]
     strongest = table.drop_duplicates(KEY).sort_values(order, ascending=[False, True, True])
-    kept = strongest.head(MOST_ROWS)[KEY].assign(row=range(min(MOST_ROWS, len(strongest))))
-    return table.merge(kept, on=KEY).sort_values(["row"], kind="stable").reset_index(drop=True)
+    drawn = strongest.head(MOST_ROWS)[KEY].assign(row=range(min(MOST_ROWS, len(strongest))))
+    return table.merge(drawn, on=KEY).sort_values(["row"], kind="stable").reset_index(drop=True)
 
 
 def _column(part: pd.DataFrame) -> "pd.Series[str]":
     """The layer of a single MLP; else forming, ordinary or other."""
     ordinary = (part["where"] == "forming") & (part["donor"] == "ordinary")
-    beside = part["where"].where(~ordinary, "ordinary")
+    extra = part["where"].where(~ordinary, "ordinary")
     layers = [one if isinstance(one, str) else format_layers(one) for one in part["layers"]]
-    return beside.where(part["where"] != "layer", pd.Series(layers, part.index, dtype=str))
+    return extra.where(part["where"] != "layer", pd.Series(layers, part.index, dtype=str))
 
 
 def patch_heatmap(table: pd.DataFrame, patch: str, n_layers: int) -> go.Figure:
-    """One row per sink of `patch_table`, one column per layer; beside them the controls.
+    """One row per sink of `patch_table`, one column per layer, and the controls at the right.
 
-    Colour is the share, clipped to [0, 1]. Raises `SinkError` when there is no row.
+    Colour is the share, clipped to [0, 1]. Raises `SinkError` without a row.
     """
     if table.empty:
         raise SinkError("no MLP output was patched, so there is no map to draw")
     rows = table.drop_duplicates("row").sort_values("row")
-    beside = [name for name in BESIDE[patch] if (table["column"] == name).any()]
-    widths = [0.86, 0.14] if beside else [1.0]
+    extra = [name for name in EXTRA_COLUMNS[patch] if (table["column"] == name).any()]
+    widths = [0.86, 0.14] if extra else [1.0]
     figure = make_subplots(
         rows=1, cols=len(widths), column_widths=widths, shared_yaxes=True, horizontal_spacing=0.02
     )
     layers = [str(layer) for layer in range(n_layers)]
     figure.add_trace(_map(table, layers, list(range(n_layers)), patch, scale=True), row=1, col=1)
-    if beside:
-        words = [BESIDE[patch][name] for name in beside]
-        figure.add_trace(_map(table, beside, words, patch, scale=False), row=1, col=2)
+    if extra:
+        words = [EXTRA_COLUMNS[patch][name] for name in extra]
+        figure.add_trace(_map(table, extra, words, patch, scale=False), row=1, col=2)
     labels = [
         row_label(str(row["token"]), row["sink_pos"], str(row["text_id"]))
         for row in rows.to_dict("records")
@@ -86,7 +86,7 @@ def patch_heatmap(table: pd.DataFrame, patch: str, n_layers: int) -> go.Figure:
     )
     figure.update_xaxes(showgrid=False)
     figure.update_xaxes(layer_axis(n_layers), title_text="layer of the patched MLP", row=1, col=1)
-    if beside:
+    if extra:
         figure.update_xaxes(tickangle=-60, row=1, col=2)
         figure.update_yaxes(ticks="", row=1, col=2)
     return figure
@@ -96,9 +96,9 @@ def _map(
     table: pd.DataFrame, columns: list[str], names: list[Any], patch: str, *, scale: bool
 ) -> go.Heatmap:
     index = range(int(table["row"].max()) + 1)
-    told = table.assign(hover=[_hover(cell, patch) for cell in table.to_dict("records")])
-    grid = told.pivot(index="row", columns="column", values="share")
-    hover = told.pivot(index="row", columns="column", values="hover")
+    labelled = table.assign(hover=[_hover(cell, patch) for cell in table.to_dict("records")])
+    grid = labelled.pivot(index="row", columns="column", values="share")
+    hover = labelled.pivot(index="row", columns="column", values="hover")
     title, colour = PATCHES[patch]
     return go.Heatmap(
         x=names,
@@ -134,7 +134,7 @@ def _bar(title: str) -> dict[str, Any]:
 
 def _hover(cell: dict[Any, Any], patch: str) -> str:
     where = cell["column"]
-    words = BESIDE[patch].get(where, f"layer {where}")
+    words = EXTRA_COLUMNS[patch].get(where, f"layer {where}")
     verb = "gets" if patch == "denoising" else "loses"
     head = row_label(str(cell["token"]), cell["sink_pos"], str(cell["text_id"]))
     edited = format_number(float(cell["lifetime_edited"]), "g")

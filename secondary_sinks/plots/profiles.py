@@ -1,4 +1,4 @@
-"""Measures through the layers, for sinks and ordinary tokens."""
+"""Measures by layer, for sinks and ordinary tokens."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,7 @@ PANELS = {
 }
 """By measure: title and scale."""
 FEW = 30
-"""Up to so many sinks of a kind are drawn one by one; more are drawn as a band."""
+"""Up to this number, sinks of a kind are drawn one by one; more are drawn as a band."""
 
 
 def layer_profiles(
@@ -27,10 +27,10 @@ def layer_profiles(
 ) -> go.Figure:
     """Panels over layers: by default norm ratio (log), centred alignment, attention mass (log).
 
-    `panels` maps columns of the trace to the title and scale (linear or log) of their panel. For
-    each kind of token a median line. Ordinary tokens, and kinds with many sinks, have a
-    10-90 % band around it; few sinks are drawn as thin lines. All texts are pooled. Mass at
-    layer l is paid inside block l, so it answers to the state that block l - 1 wrote.
+    `panels` maps columns of the trace to the title and scale (linear or log) of their panel. Each
+    kind of token has a median line. Ordinary tokens, and kinds with many sinks, have a 10-90 % band
+    around it; few sinks are drawn as thin lines. All texts are pooled. Mass at layer l is that in
+    block l, which reads the state of block l - 1.
     """
     figure = make_subplots(rows=len(panels), cols=1, shared_xaxes=True, vertical_spacing=0.045)
     grouped = _with_group(trace, sinks)
@@ -57,7 +57,7 @@ def layer_profiles(
 
 
 def profile_table(trace: pd.DataFrame, sinks: pd.DataFrame) -> pd.DataFrame:
-    """What the lines and bands show: percentiles by kind of token, measure and layer."""
+    """The data of `layer_profiles`: percentiles by kind of token, measure and layer."""
     grouped = _with_group(trace, sinks)
     tokens = grouped.drop_duplicates(["text_id", "pos"])["group"].value_counts()
     parts = [

@@ -1,4 +1,4 @@
-"""Tokens as points in a plane, by group, in a grid of panels."""
+"""Scatter plots of tokens by group, in a grid of panels."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -28,16 +28,16 @@ def scatter_panels(
 ) -> go.Figure:
     """One point per row of the frame, coloured by `group`, in the panel at (`row`, `col`).
 
-    Panels stand in the order in which they first occur. Their titles are those of `titles`, by
-    (row, col), or else both words; `x_title` is for all columns, or has a title for each. `label`
-    is what a point says when pointed at. Without `ticks`, where an axis has no unit (t-SNE), axes
-    are bare; each panel has a scale of its own. Raises `SinkError` for a frame without rows or
-    without one of the columns.
+    Panels are in the order in which they first occur. `titles` gives their titles by (row, col);
+    the default is both names. `x_title` is one title for all columns, or one for each. `label` is
+    the hover text of a point. Without `ticks`, axes are bare (for t-SNE, whose axes have no unit).
+    Each panel has its own scale. Raises `SinkError` for a frame without rows or without one of the
+    columns.
     """
     missing = [name for name in COLUMNS if name not in frame]
     if missing or frame.empty:
         wrong = f"no column {missing[0]!r}" if missing else "no row"
-        raise SinkError(f"there is {wrong} in the frame of a figure of points; nothing to draw")
+        raise SinkError(f"the frame of a scatter plot has {wrong}; nothing to draw")
     rows, cols = (list(dict.fromkeys(frame[name])) for name in ("row", "col"))
     named = titles or {at: ", ".join(word for word in at if word) for at in product(rows, cols)}
     heads = [plain_label(named.get(at, "")) for at in product(rows, cols)]

@@ -1,8 +1,8 @@
-"""Colours and layout that every figure shares; legible on light and on dark pages.
+"""Colours and layout of all figures, legible on light and dark pages.
 
-Kinds of token have hues of Okabe and Ito (2008); what an edit takes or adds runs from purple to
-amber. Both sets stay apart for readers with colour-vision deficiency. Backgrounds are
-transparent, and text is a grey with enough contrast on white and on near-black.
+Kinds of token have hues of Okabe and Ito (2008); losses are purple and gains amber. Both palettes
+are distinguishable with colour-vision deficiency. Backgrounds are transparent, and text is a grey
+with enough contrast on white and on near-black.
 """
 
 import math
@@ -22,7 +22,7 @@ KINDS = {
 }
 NAMES = {"primary_like": "primary-like", "noise": "short-lived", "ordinary": "ordinary tokens"}
 FURTHER = ("#0a84c6", "#e69f00", "#009e73", "#cc79a7", "#9258d6", "#b08c00")
-"""For groups that are no kinds of token, in order."""
+"""Colours of other groups, in order."""
 LOST, GAINED = "#9258d6", "#e69f00"
 
 
@@ -37,7 +37,7 @@ def rgba(colour: str, alpha: float) -> str:
 
 
 def colour_of(group: str, index: int) -> str:
-    """The colour of a kind of token, or else of the group number `index`.
+    """The colour of a kind of token, or of the group at `index`.
 
     >>> colour_of("secondary", 5) == KINDS["secondary"], colour_of("inputs", 0) == FURTHER[0]
     (True, True)
@@ -47,7 +47,7 @@ def colour_of(group: str, index: int) -> str:
 
 
 def ramp(number: int) -> list[str]:
-    """So many colours in order, from amber to purple: for groups that have one, such as layers.
+    """A ramp of `number` colours from amber to purple, for ordered groups such as layers.
 
     >>> ramp(2) == [GAINED, LOST]
     True
@@ -69,13 +69,13 @@ LOSS_SCALE = [
 
 
 def layer_axis(n_layers: int) -> dict[str, Any]:
-    """Integer ticks for a layer axis, at most about a dozen so that they fit a phone."""
+    """Integer ticks for a layer axis: at most about a dozen, to fit a phone."""
     step = next((step for step in (1, 2, 5, 10, 20) if n_layers <= 12 * step), 50)
     return {"tickmode": "linear", "tick0": 0, "dtick": step, "range": [-0.5, n_layers - 0.5]}
 
 
 def log_axis(values: ArrayLike) -> dict[str, Any]:
-    """A logarithmic axis whose ticks are whole numbers: 1, 2 and 5, or powers of ten alone.
+    """A logarithmic axis with ticks at 1, 2 and 5 times powers of ten, or at powers of ten only.
 
     >>> log_axis([0.3, 4.0])["ticktext"]
     ['0.1', '0.2', '0.5', '1', '2', '5']
@@ -94,7 +94,7 @@ def log_axis(values: ArrayLike) -> dict[str, Any]:
 
 
 def finish(figure: go.Figure, height: int) -> go.Figure:
-    """Give a figure the shared look; the width follows the page."""
+    """Apply the shared layout; the width follows the page."""
     figure.update_layout(
         template="none",
         height=height,

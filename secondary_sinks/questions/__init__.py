@@ -5,7 +5,12 @@ Each takes `progress`, which is called with (texts done, texts) on the way.
 
 from secondary_sinks.questions.answer import Answer, format_exclusions, sum_counts, verdict_of
 from secondary_sinks.questions.cost import Cost
-from secondary_sinks.questions.damage import writer_damage
+from secondary_sinks.questions.damage import (
+    damage_at_tokens,
+    damage_by_layer,
+    damage_in_words,
+    writer_damage,
+)
 from secondary_sinks.questions.dose import norm_dose
 from secondary_sinks.questions.forming import Forming, forming_frame, forming_mlps
 from secondary_sinks.questions.harm import harm
@@ -19,7 +24,7 @@ from secondary_sinks.questions.roles import Role, roles
 from secondary_sinks.questions.sparsity import sparsity
 from secondary_sinks.questions.sufficiency import sufficiency
 from secondary_sinks.questions.table import QUESTIONS, costs, n_claims_of
-from secondary_sinks.questions.writers import shares_of_roles, writer_verdicts
+from secondary_sinks.questions.writers import levels_in, shares_of_roles, writer_verdicts
 
 __all__ = [
     "EDITS",
@@ -38,12 +43,16 @@ __all__ = [
     "TextPairs",
     "by_way",
     "costs",
+    "damage_at_tokens",
+    "damage_by_layer",
+    "damage_in_words",
     "format_exclusions",
     "forming_frame",
     "forming_mlps",
     "harm",
     "layer_effects",
     "layer_verdicts",
+    "levels_in",
     "match_pairs",
     "n_claims_of",
     "necessity",

@@ -4,11 +4,11 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import pandas as pd
 
-from secondary_sinks.statistics import CONFIDENCE, Interval
+from secondary_sinks.statistics import CONFIDENCE, HALF, Interval
 from secondary_sinks.types import Verdict
 
 
@@ -19,6 +19,7 @@ class Words(TypedDict):
     unit: str
     controls: str
     n_claims: int
+    line: NotRequired[float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,6 +55,7 @@ def verdict_of(
     unit: str = "",
     controls: str,
     n_claims: int = 1,
+    line: float = HALF,
 ) -> Verdict:
     """A verdict about a statistic over texts; without an interval, about nothing."""
     nan = math.nan
@@ -71,6 +73,7 @@ def verdict_of(
         n_sinks=0 if interval is None else interval.n,
         n_texts=0 if interval is None else interval.n_texts,
         n_claims=n_claims,
+        line=line,
     )
 
 

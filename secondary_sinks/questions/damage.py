@@ -1,6 +1,7 @@
-"""Damage: what taking away a sink's writer does to the model's predictions, there and after."""
+"""Damage: what an edit does to the model's predictions, at the edited token and after it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -9,7 +10,74 @@ from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.questions.role_tests import Asked, asked_of, replaced_by_twins
 from secondary_sinks.types import Edit, SinkTable, Trace
 
-COLUMNS = ("text_id", "pos", "layer", "edit", "kl", "loss_later", "loss_clean")
+COLUMNS = ("text_id", "pos", "layer", "edit", "kl_at_token", "loss_later", "loss_clean")
+AT_TOKEN = ("role", "layer", "edit", "kl_at_token", "n_sinks")
+CELL = ["text_id", "pos", "layer"]
+TOLD = ("writer", "enabler")
+"""Roles of MLPs whose ablation ends a sink."""
+
+
+def damage_at_tokens(effects: pd.DataFrame, roles: pd.DataFrame) -> pd.DataFrame:
+    """What ablating a sink's writers and enablers does to the prediction at the sink.
+
+    One row per role, layer and edit: `kl_at_token`, the median over the sinks of which the MLP of
+    that layer is a writer (enabler) of the divergence (nats) of the edited prediction at the sink
+    from the clean one, and `n_sinks`, the number of these. From the cells of a sweep, so at no
+    further cost. Cells whose divergence was not measured are left out.
+    """
+    both = _measured(effects, roles[roles["role"].isin(TOLD)])
+    order = both["role"].map(list(TOLD).index)
+    groups = both.assign(order=order).groupby(["order", "role", "layer", "edit"], sort=True)
+    found = groups["kl_at_token"].agg(kl_at_token="median", n_sinks="size").reset_index()
+    return found[list(AT_TOKEN)]
+
+
+def damage_by_layer(effects: pd.DataFrame, roles: pd.DataFrame) -> pd.DataFrame:
+    """The same for every MLP up to the creation layer, whatever its role.
+
+    One row per layer, a column per edit: medians over the sinks of `roles`.
+    """
+    by_edit = _measured(effects, roles).groupby(["layer", "edit"])["kl_at_token"]
+    return by_edit.median().unstack("edit")
+
+
+def _measured(effects: pd.DataFrame, roles: pd.DataFrame) -> pd.DataFrame:
+    """Cells of single MLPs at sinks of which roles are given, where the divergence is known."""
+    if "kl_at_token" not in effects:
+        effects = effects.assign(kl_at_token=float("nan"))
+    of_sinks = effects["role"].eq("sink") & effects["site"].eq("mlp_out")
+    cells = effects.loc[of_sinks, [*CELL, "edit", "kl_at_token"]].dropna(subset="kl_at_token")
+    return cells.merge(roles[[*CELL, "role"]], on=CELL)
+
+
+def damage_of_cells(cells: pd.DataFrame) -> pd.DataFrame:
+    """Medians over cells by edit and role, where all that follows an edit was recomputed.
+
+    `kl_at_token` as above, `loss_later` the change of the mean loss (nats) at later tokens,
+    `loss_clean` that loss.
+    """
+    names = ["kl_at_token", "loss_later", "loss_clean"]
+    by_edit = cells.groupby(["edit", "role"], sort=False)
+    found = by_edit[names].median().assign(n_cells=by_edit.size())
+    return found.reset_index()
+
+
+def damage_in_words(rows: Iterable[Mapping[str, Any]]) -> str:
+    """The same in a sentence; empty without a row. MLPs of few sinks are left to the table.
+
+    >>> row = {"role": "writer", "layer": 2, "kl_at_token": 0.35, "n_sinks": 9}
+    >>> damage_in_words([row | {"edit": "zero"}, row | {"edit": "mean:twins"}])
+    'KL at the sink (nats, median): MLP 2 (writer) zero 0.35, mean:twins 0.35'
+    """
+    found = list(rows)
+    most = max((row["n_sinks"] for row in found), default=0)
+    by_mlp: dict[str, list[str]] = {}
+    for row in found:
+        if 2 * row["n_sinks"] >= most:
+            name = f"MLP {row['layer']} ({row['role']})"
+            by_mlp.setdefault(name, []).append(f"{row['edit']} {row['kl_at_token']:.2g}")
+    words = [f"{name} {', '.join(numbers)}" for name, numbers in by_mlp.items()]
+    return f"KL at the sink (nats, median): {'; '.join(words)}" if words else ""
 
 
 def writer_damage(
@@ -17,10 +85,11 @@ def writer_damage(
 ) -> pd.DataFrame:
     """Every writer of `table` (of `roles`) taken away at its sink, all that follows recomputed.
 
-    One row per writer and `edit`: zero, and twin where there are twins. `kl` is the divergence
-    (nats) of the edited prediction at the sink from the clean one, `loss_later` the change of the
-    mean loss (nats) at later tokens, `loss_clean` that loss: an edit that destroys the token has
-    a large `kl`, whatever it does to the sink. Costs at most a pass of the text per row.
+    One row per writer and `edit`: zero, and twin where there are twins. `kl_at_token` is the
+    divergence (nats) of the edited prediction at the sink from the clean one, `loss_later` the
+    change of the mean loss (nats) at later tokens, `loss_clean` that loss: an edit that destroys
+    the token has a large `kl_at_token`, whatever it does to the sink. Costs at most a pass of the
+    text per row.
     """
     texts = [traces] if isinstance(traces, Trace) else list(traces)
     writers = table[table["role"] == "writer"].groupby(["text_id", "pos"])["layer"].apply(list)
@@ -44,16 +113,15 @@ def _rows(model: HookedModel, one: Asked, layers: Sequence[int]) -> list[dict[st
         return []
     others = [] if one.home is one.trace else [one.home]
     found = recompute(model, one.trace, edits, others=others)
-    clean = float(found.loss_clean[pos + 1 : -1].mean())
     return [
         {
             "text_id": one.sink.text_id,
             "pos": pos,
             "layer": layer,
             "edit": edit,
-            "kl": float(found.kl[cell, pos]),
-            "loss_later": float(found.loss[cell, pos + 1 : -1].mean()) - clean,
-            "loss_clean": clean,
+            "kl_at_token": float(found.kl[cell, pos]),
+            "loss_later": found.loss_later(cell, pos),
+            "loss_clean": float(found.loss_clean[pos + 1 : -1].mean()),
         }
         for cell, (layer, edit) in enumerate(names)
     ]

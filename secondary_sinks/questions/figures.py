@@ -7,6 +7,7 @@ import pandas as pd
 
 from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.question import Drawing, Shown
+from secondary_sinks.statistics import mean_and_percentiles
 
 DOTS = "Whiskers are exact intervals over texts, at 95% for all claims of the page together."
 PATCHED = {
@@ -122,9 +123,7 @@ def _doses(cells: pd.DataFrame) -> pd.DataFrame:
             "panel": response,
             "group": name,
             "x": factor,
-            "value": group[response].mean(),
-            "low": group[response].quantile(0.1),
-            "high": group[response].quantile(0.9),
+            **mean_and_percentiles(group[response].to_numpy()),
             "n_tokens": len(group),
         }
         for role, name in names.items()
@@ -170,6 +169,7 @@ def redistribution(answer: Answer, shown: Shown, *, line: float) -> list[Drawing
         "share that a softmax gives them when the sink's key alone is exchanged; medians over "
         f"texts. 0 is proportional. {DOTS} The verdict was held against the dotted line."
     )
+    caption += _damage(answer.tables.get("damage"))
     return [
         Drawing(
             name="redistribution",
@@ -181,6 +181,19 @@ def redistribution(answer: Answer, shown: Shown, *, line: float) -> list[Drawing
             table=answer.effects,
         )
     ]
+
+
+def _damage(table: pd.DataFrame | None) -> str:
+    """What removing one sink, or its control's MLP outputs, does to the predictions, by edit."""
+    if table is None or table.empty:
+        return ""
+    first = table[table["edit"] == table["edit"].iloc[0]]
+    words = [
+        f"at {'a sink' if row['role'] == 'sink' else 'its control'} KL {row['kl_at_token']:.2g} "
+        f"nats there and {row['loss_later']:+.2g} nats of loss per later token"
+        for row in first.to_dict("records")
+    ]
+    return f" Damage by {first['edit'].iloc[0]}, medians: {'; '.join(words)}."
 
 
 def sparsity(answer: Answer, shown: Shown) -> list[Drawing]:

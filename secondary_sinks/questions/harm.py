@@ -53,6 +53,7 @@ COLUMNS = (
     "loss_clean",
     "loss_edited",
     "kl",
+    "kl_at_token",
 )
 
 
@@ -72,7 +73,8 @@ def harm(
     Beside it, `draws` times, the same MLPs at as many ordinary tokens of similar position and
     norm, matched one to one. Loss is the cross-entropy (nats) of the next token, mean over the
     positions from the first edited token on that are edited in no cell of the text: the same ones
-    for all.
+    for all. `kl` is the divergence (nats) of their predictions from the clean ones, `kl_at_token`
+    that at the edited tokens; means over positions.
 
     Verdict, of the rise of the loss with the sinks less that with ordinary tokens, as a share of
     the text's clean loss, median over texts: supported where its interval lies above one hundredth
@@ -137,7 +139,7 @@ def _rows(
     asked = [(edit, *one) for edit in edits for one in removed.cells(edit)]
     result = recompute(model, text.trace, [cell for *_, cell in asked])
     counts = removed.counted()
-    for number, (edit, role, draw, _) in enumerate(asked):
+    for number, (edit, role, draw, cell) in enumerate(asked):
         yield {
             "text_id": text.trace.text_id,
             "role": role,
@@ -148,7 +150,13 @@ def _rows(
             "loss_clean": float(result.loss_clean[counts].double().mean()),
             "loss_edited": float(result.loss[number, counts].double().mean()),
             "kl": float(result.kl[number, counts].double().mean()),
+            "kl_at_token": float(result.kl[number, edited_positions(cell)].double().mean()),
         }
+
+
+def edited_positions(cell: Cell) -> list[int]:
+    """The tokens that a cell edits."""
+    return sorted({pos for edit in cell for pos in edit.positions})
 
 
 def _rises(cells: pd.DataFrame) -> pd.DataFrame:
@@ -191,6 +199,7 @@ def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) ->
         "controls": "as many ordinary tokens of similar position and norm"
         + format_exclusions(left_out),
         "n_claims": n_claims,
+        "line": LINE,
     }
     ways = by_way(cells)
     if not ways:

@@ -23,6 +23,7 @@ from secondary_sinks.questions.answer import (
     listed,
     verdict_of,
 )
+from secondary_sinks.questions.damage import damage_of_cells
 from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
 from secondary_sinks.questions.layers import by_way
 from secondary_sinks.questions.matched_pairs import TextPairs, censored, match_pairs, with_progress
@@ -41,7 +42,8 @@ MATERIAL = 0.01
 RECEIVERS = ("primary", "others", "rest")
 MOVED = ("freed", *RECEIVERS)
 DIRECT = tuple(f"{name}_direct" for name in MOVED)
-COLUMNS = ("text_id", "sink_pos", "pos", "role", "edit", *MOVED, *DIRECT)
+DAMAGE = ("kl_at_token", "loss_later", "loss_clean")
+COLUMNS = ("text_id", "sink_pos", "pos", "role", "edit", *MOVED, *DIRECT, *DAMAGE)
 EFFECTS = (
     *("edit", "receiver", "share", "proportional", "beyond", "low", "high"),
     *("n_sinks", "n_texts"),
@@ -71,6 +73,9 @@ def redistribution(
     `effects`, by receiver: its `share` of what is freed and its `proportional` share (ratios of
     sums over texts), and `beyond`, the difference of the two, median over texts with its interval.
 
+    Table "damage", by edit and role: what an edit does to the predictions at its token and after
+    it, medians over cells (`damage.damage_of_cells`).
+
     Verdict, of the primary's `beyond`: supported where its interval lies above one hundredth by
     every way to ablate, contradicted where it lies below. `n_claims`: see `n_claims_of`; by
     default those of this answer.
@@ -89,6 +94,7 @@ def redistribution(
         cells=cells,
         effects=pd.DataFrame(effects, columns=list(EFFECTS)),
         verdicts=(_verdict(cells, left_out, n_claims),),
+        tables={"damage": damage_of_cells(cells)},
         left_out=left_out,
         n_censored=censored(texts),
     )
@@ -113,7 +119,7 @@ def _rows(
     layers = {case.sink.pos: found[case.sink.text_id, case.sink.pos].layers for case in text.cases}
     cells = [cell_at(pos, layers[case.sink.pos], edit) for case, _, pos, edit in asked]
     watch = sorted(every | set(text.trace.reference.tolist()))
-    total = recompute(model, text.trace, cells, watch=watch, loss=False)
+    total = recompute(model, text.trace, cells, watch=watch)
     direct = replay(model, text.trace, cells, watch=watch)
     for number, (case, role, pos, edit) in enumerate(asked):
         blocks = readers(case.sink.layers, len(text.trace.mass))
@@ -131,6 +137,9 @@ def _rows(
             "edit": edit,
             **_moved(text.trace, totals, pos, every),
             **dict(zip(DIRECT, _moved(text.trace, directs, pos, every).values(), strict=True)),
+            "kl_at_token": float(total.kl[number, pos]),
+            "loss_later": total.loss_later(number, pos),
+            "loss_clean": float(total.loss_clean[pos + 1 : -1].double().mean()),
         }
 
 
@@ -209,6 +218,7 @@ def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) ->
         "controls": "proportional shares: the sink's key alone exchanged; the same at token twins, "
         "or at ordinary tokens nearby, subtracted" + format_exclusions(left_out),
         "n_claims": n_claims,
+        "line": MATERIAL,
     }
     parts = by_way(cells)
     if not parts:
@@ -256,5 +266,6 @@ REDISTRIBUTION = Question(
     n_claims=lambda sinks: N_CLAIMS,
     cost=cells_of,
     figures=partial(figures.redistribution, line=MATERIAL),
+    further_tables=("damage",),
     recomputes=True,
 )

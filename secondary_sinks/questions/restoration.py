@@ -168,6 +168,7 @@ def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int]) -> Verdict:
         "unit": "attention",
         "controls": "same edit at token twins, or at ordinary tokens nearby"
         + format_exclusions(left_out),
+        "line": 0.0,
     }
     if not len(effects):
         why = "no sink with layers of an active primary before its creation could be removed"

@@ -14,7 +14,7 @@ from secondary_sinks.questions import Answer
 from secondary_sinks.report.claims import Claim, claims
 from secondary_sinks.report.figures import Panel, panel
 from secondary_sinks.report.page import assets, levels_of, template
-from secondary_sinks.report.sections import Table
+from secondary_sinks.report.section import Table
 from secondary_sinks.report.words import MISSING, listed, percent, sentence
 from secondary_sinks.runs import RunFolder, read_answers, whole_records, whole_table
 from secondary_sinks.types import Levels

@@ -16,11 +16,13 @@ from secondary_sinks.plots import (
     layer_profiles,
     level_heatmap,
     profile_table,
+    verdict_dots,
+    verdict_table,
 )
-from secondary_sinks.plots.cells import TOKEN, shares, strongest
+from secondary_sinks.plots.cells import TOKEN, loss_shares, strongest_rows
 from secondary_sinks.report.embed import csv_of, json_of
 from secondary_sinks.report.tested import edit_words
-from secondary_sinks.types import LayerEffect, Levels
+from secondary_sinks.types import LayerEffect, Levels, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,22 @@ class Panel:
     """The figure as JSON."""
     table: Markup
     """What it shows, as CSV in a JSON string."""
+
+
+JUDGED = (
+    "Dots and whiskers: what each verdict was judged by, with its interval, from the same fields "
+    "as the badges; upright ticks: the line that it was held against. The statistics: {}."
+)
+
+
+def judged(name: str, verdicts: Sequence[Verdict]) -> list[Panel]:
+    """The numbers behind the badges of a section; nothing where no verdict has one."""
+    table = verdict_table(verdicts)
+    if table.empty:
+        return []
+    words = "; ".join(f"{number}: {one}" for number, one in enumerate(table["statistic"], start=1))
+    figure, title = verdict_dots(verdicts), "What was judged"
+    return [panel(f"judged-{name}", title, figure, table, JUDGED.format(words))]
 
 
 def panel(name: str, title: str, figure: go.Figure, table: pd.DataFrame, caption: str) -> Panel:
@@ -106,10 +124,11 @@ def _map(effects: pd.DataFrame, role: str, others: str) -> Panel | None:
         figure = ablation_heatmap(effects, role)
     except SinkError:  # nothing to draw
         return None
-    cells = shares(effects, role)
-    drawn = cells.merge(strongest(cells)[TOKEN], on=TOKEN)
+    cells = loss_shares(effects, role)
+    drawn = cells.merge(strongest_rows(cells)[TOKEN], on=TOKEN)
     names = [*TOKEN, "token", "role", "kind", "layer", "share", "mass_clean", "mass_edited"]
     names += ["lifetime_clean", "lifetime_edited", "norm_clean", "norm_edited"]
+    names += ["kl_at_token"] if "kl_at_token" in drawn else []
     return panel(f"{role}s", _TITLES[role], figure, drawn[names], _MAPS[role] + others)
 
 
@@ -123,7 +142,8 @@ def _bars(edit: str, record: dict[str, Any]) -> Panel | None:
     caption = (
         f"Share of their attention mass that secondary sinks lose, less the share that their "
         f"controls lose, median over texts, when the output of one layer's MLP is {edit} at the "
-        f"token alone. {rows[0].n_sinks} sinks with controls in {rows[0].n_texts} texts. "
+        f"token alone. {rows[0].n_sinks} sinks with controls in {rows[0].n_texts} texts. The share "
+        "of sinks that end, by which a layer is judged, is in the figure above and in the data. "
     )
     caption += _whiskers(rows)
     table = pd.DataFrame([asdict(row) for row in rows])
@@ -136,4 +156,4 @@ def _whiskers(rows: Sequence[LayerEffect]) -> str:
         words = f"{rows[0].n_texts} text(s) are too few for an interval of so many claims. "
     else:
         words = "Whiskers: exact intervals over texts, at 95% for all claims of the page together. "
-    return words + "Above the dotted line a layer takes more than half."
+    return words + "A layer is needed only if its interval lies above 0, too."

@@ -51,7 +51,7 @@ def one_model(folder: RunFolder, name: str | None) -> dict[str, Any]:
     if name not in names:
         said = "a report is of one model" if name is None else f"it has no model {name!r}"
         raise RunFolderError(
-            f"{str(folder.path)!r}: {said}; use --model with one of {', '.join(names)}"
+            f"{str(folder.path)!r}: {said}", f"use --model with one of {', '.join(names)}"
         )
     return records[names.index(name)]
 

@@ -1,39 +1,19 @@
 """The measured sections of the page: each with its question, figures and tables."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from secondary_sinks.questions import QUESTIONS, Answer, Question, Shown, shares_of_roles
-from secondary_sinks.report.claims import ROLES
+from secondary_sinks.questions import QUESTIONS, Answer, Question, Shown
 from secondary_sinks.report.drawn import drawn
-from secondary_sinks.report.figures import Panel, ablations, levels, profiles
+from secondary_sinks.report.figures import ablations, judged, levels, profiles
+from secondary_sinks.report.roles import roles_section
+from secondary_sinks.report.section import Section, Table, told
 from secondary_sinks.report.tested import nothing_shown, prolonged
 from secondary_sinks.report.words import count, percent
 from secondary_sinks.types import Level, Levels
 from secondary_sinks.types.levels import FREQUENT
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """Rows of a table of the page, and which of its columns are numbers."""
-
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numeric: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
-    """One section: what it says first, then its figures, then its table."""
-
-    name: str
-    title: str
-    says: tuple[str, ...]
-    panels: tuple[Panel, ...] = ()
-    table: Table | None = None
 
 
 def sections(
@@ -53,7 +33,7 @@ def sections(
     return [
         _through_the_layers(sinks, trace),
         _levels(found, n_layers),
-        *([] if roles is None else [_roles(roles)]),
+        *([] if roles is None else [roles_section(record, roles, effects)]),
         _ablated(first, record, effects, answers.get(first.name), shown),
         *rest,
     ]
@@ -124,34 +104,6 @@ def _mode(most: int, low: int, high: int) -> str:
     return f"{most}" if low == high else f"{most} ({low} to {high})"
 
 
-def _roles(roles: pd.DataFrame) -> Section:
-    """How often each MLP has which role, by level; those that are always neither are left out."""
-    found = shares_of_roles(roles)
-    found = found[found["neither"] < 1]
-    rows = tuple(
-        (
-            str(row["level"]),
-            str(row["layer"]),
-            *(percent(row[role]) for role in ("writer", "enabler", "neither", "undecided")),
-            str(row["n_sinks"]),
-            str(row["n_texts"]),
-        )
-        for row in found.to_dict("records")
-    )
-    head = ("sinks", "MLP", "writer", "enabler", "neither", "undecided", "sinks asked", "texts")
-    without = len(roles.loc[roles["n_donors"] == 0, ["text_id", "pos"]].drop_duplicates())
-    says = [
-        "Which MLP writes the sinks, and which only enable the one that does? A writer's output, "
-        "replaced by that at the same token elsewhere, ends "
-        "the sink; put there, it makes one; restored alone, it brings the sink back; and it lies "
-        "along the primary. An enabler's replacement ends the sink too, but a later MLP's output "
-        "alone brings it back."
-    ]
-    says += [f"{count(without, 'sink')} without such a token: undecided."] if without else []
-    table = Table(head=head, rows=rows, numeric=tuple(range(1, 8))) if rows else None
-    return Section(name="roles", title=ROLES, says=tuple(says), table=table)
-
-
 def _ablated(
     question: Question,
     record: Mapping[str, Any],
@@ -166,11 +118,16 @@ def _ablated(
     if answer is None:
         n_ways = len((record["edit"] or "zero").split(","))
         says.append(f"{count(n_ways, 'way')} to ablate tried; --ask necessity tries four.")
+    verdicts = told(record.get("verdicts", ())) if answer is None else answer.verdicts
     return Section(
         name=question.name,
         title=question.title,
         says=tuple(says),
-        panels=(*own, *([] if answer is None else drawn(question, answer, shown))),
+        panels=(
+            *judged(question.name, verdicts),
+            *own,
+            *([] if answer is None else drawn(question, answer, shown)),
+        ),
         table=None if answer is None else _forming(answer),
     )
 
@@ -194,9 +151,12 @@ def _forming(answer: Answer) -> Table | None:
 
 def _asked(question: Question, answer: Answer | None, shown: Shown) -> Section:
     panels = [] if answer is None else drawn(question, answer, shown)
+    numbers = [] if answer is None else judged(question.name, answer.verdicts)
     says = question.asks
     if answer is None:
         says += f" Not asked in this run: add --ask {question.name} to the command below."
     elif not panels:
         says += f" {answer.verdicts[0].why[:1].upper()}{answer.verdicts[0].why[1:]}."
-    return Section(name=question.name, title=question.title, says=(says,), panels=tuple(panels))
+    return Section(
+        name=question.name, title=question.title, says=(says,), panels=(*numbers, *panels)
+    )

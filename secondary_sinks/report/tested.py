@@ -73,5 +73,9 @@ def limits(
     if "necessity" not in asked:
         told.append("One MLP was edited at a time, but for the roles; few groups were tested.")
     if "sufficiency" not in asked:
-        told.append("Whether an MLP alone can make a sink (sufficiency) was not tested.")
+        told.append(
+            "Whether an MLP's output makes a sink of another token was tested at token twins only."
+            if record.get("writers")
+            else "Whether an MLP alone can make a sink (sufficiency) was not tested."
+        )
     return [*told, "Attention heads were left as they are.", *sentences]

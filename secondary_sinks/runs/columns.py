@@ -6,6 +6,7 @@ import pandas as pd
 
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs.parquet import SCHEMAS
+from secondary_sinks.types.trace_measures import MEASURES
 
 
 class Column(NamedTuple):
@@ -73,6 +74,7 @@ EFFECTS = {
         for name, (unit, what) in _PAIRS.items()
         for when in ("clean", "edited")
     },
+    "kl_at_token": Column("float", "nats", "KL(clean || edited) of the prediction at the token"),
     "donor": Column("float", "position", "token of a patch, NaN for several and for other edits"),
     "cell": Column("str", "", "key of the cell: the same for the same inputs and code"),
 }
@@ -80,22 +82,7 @@ TRACE = {
     **_WHERE,
     "layer": Column("int", "layer", "layer of the row"),
     **_TOKEN,
-    "norm": Column("float", _NORM, "length of resid_post"),
-    "norm_ratio": Column("float", "medians", "the same in medians over the text"),
-    "deviation_ratio": Column("float", "medians", "distance from the typical token"),
-    "alignment": Column("float", _COSINE, "cosine with the primary"),
-    "alignment_centred": Column("float", _COSINE, "the same, less the typical token"),
-    "mass": Column("float", "share of attention", "mean attention received in this block"),
-    "mass_excess": Column("float", "share of attention", "the same beyond the even share"),
-    "mass_local": Column("float", "share of attention", "median mass of the keys around"),
-    "queries": Column("int", "queries", "number of queries that see the key"),
-    "paid_to_primary": Column("float", "share of attention", "what this query pays to the primary"),
-    "score": Column("float", "1", "mean attention score before the softmax"),
-    "key_norm": Column("float", "length of a key", "used: after q/k norm and rotation"),
-    "key_norm_raw": Column("float", "length of a key", "raw: the output of k_proj"),
-    "value_norm": Column("float", "length of a value", "mean over KV heads"),
-    "mlp_norm": Column("float", _NORM, "length of the MLP's output"),
-    "mlp_alignment": Column("float", _COSINE, "of the MLP's output with the primary"),
+    **{one.name: Column(one.kind, one.unit, one.meaning) for one in MEASURES if one.in_frame},
 }
 ROLES = {
     **_WHERE,
@@ -119,7 +106,8 @@ ROLES = {
 TABLES = {"sinks": SINKS, "effects": EFFECTS, "trace": TRACE, "roles": ROLES}
 _NAN = float("nan")
 ADDED: dict[str, Any] = {"model": "", "donor": _NAN, "cell": ""}
-ADDED |= {"paid_to_primary": _NAN, "key_norm_raw": _NAN}
+ADDED |= {one.name: _NAN for one in MEASURES if one.added}
+ADDED |= {"kl_at_token": _NAN}
 """Columns that only sweeps or newer versions write, and what they are elsewhere."""
 _KINDS = {"int": "iu", "float": "f", "bool": "b", "str": "OU"}
 

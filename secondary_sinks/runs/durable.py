@@ -100,6 +100,6 @@ def sha256_of_json(content: Any) -> str:
 def unwritable(path: Path, error: OSError) -> RunFolderError:
     """The error of a file that cannot be written."""
     return RunFolderError(
-        f"{str(path)!r} cannot be written: {error.strerror or error}; make room for it and run the "
-        "same command again, or choose another --out"
+        f"{str(path)!r} cannot be written: {error.strerror or error}",
+        "make room for it and run the same command again, or choose another --out",
     )

@@ -37,12 +37,12 @@ def export(folder: Path, format: str = "csv", out: Path | None = None) -> list[P
     values or texts, and as `open`.
     """
     if format not in _WRITERS:
-        raise RunFolderError(f"unknown format {format!r}; expected one of {', '.join(FORMATS)}")
+        raise RunFolderError(f"unknown format {format!r}", f"expected one of {', '.join(FORMATS)}")
     run = open_run(folder)
     place = folder / "export" if out is None else out
     frames = [_plain(run.table(name)) for name in run.tables]
     if not frames:
-        raise RunFolderError(f"{str(folder)!r} has no tables to export; run again with --force")
+        raise RunFolderError(f"{str(folder)!r} has no tables to export", "run again with --force")
     _check_place(place, [*(f"{frame.attrs['table']}.{format}" for frame in frames), SCHEMA])
     durable.make_folder(place)
     written = []
@@ -58,11 +58,11 @@ def export(folder: Path, format: str = "csv", out: Path | None = None) -> list[P
 def _check_place(place: Path, names: list[str]) -> None:
     """Raise `RunFolderError` where a run or a file of others would be replaced."""
     if (place / RECORD).exists() or (place / WORK).exists():
-        raise RunFolderError(f"{str(place)!r} holds a run; choose another --out")
+        raise RunFolderError(f"{str(place)!r} holds a run", "choose another --out")
     there = [name for name in names if (place / name).exists()]
     if there and not (place / SCHEMA).is_file():
         raise RunFolderError(
-            f"{str(place)!r} holds {there[0]!r}, which no export wrote; choose another --out"
+            f"{str(place)!r} holds {there[0]!r}, which no export wrote", "choose another --out"
         )
 
 
@@ -103,8 +103,8 @@ def _kind(name: str, frame: pd.DataFrame) -> str:
         found = "str"
     if found is None or (found == "int" and len(column) and column.max() >= 2**63):
         raise RunFolderError(
-            f"column {name!r} of table {frame.attrs['table']!r} is {column.dtype}; expected whole "
-            "numbers below 2^63, floats, truth values or texts without a gap"
+            f"column {name!r} of table {frame.attrs['table']!r} is {column.dtype}",
+            "expected whole numbers below 2^63, floats, truth values or texts without a gap",
         )
     return found
 

@@ -50,9 +50,9 @@ class Sampling:
     def __post_init__(self) -> None:
         """Refuse what cannot be. Raises `TextError`."""
         if self.max_new_tokens < 1:
-            raise TextError(f"max_new_tokens is {self.max_new_tokens}; expected at least 1")
+            raise TextError(f"max_new_tokens is {self.max_new_tokens}", "expected at least 1")
         if not 0 <= self.temperature < 100:
-            raise TextError(f"temperature is {self.temperature}; expected 0 (greedy) to 100")
+            raise TextError(f"temperature is {self.temperature}", "expected 0 (greedy) to 100")
 
 
 def read_prompts(path: Path) -> list[Text]:
@@ -68,7 +68,7 @@ def read_prompts(path: Path) -> list[Text]:
 def check_place(out: Path) -> None:
     """Raise `RunFolderError` where no file of that name can be written; nothing is left there."""
     if out.exists() and not out.is_file():
-        raise RunFolderError(f"{str(out)!r} is no file; expected the name of one, for JSON lines")
+        raise RunFolderError(f"{str(out)!r} is no file", "expected the name of one, for JSON lines")
     try:
         with tempfile.TemporaryFile(dir=out.parent), contextlib.suppress(FileNotFoundError):
             out.lstat()  # a name that is too long
@@ -155,7 +155,8 @@ def _choose(logits: Float[Tensor, "d_vocab"], temperature: float, chance: torch.
     if not logits.max().isfinite():
         raise ModelError(
             "the model's scores of the next token hold NaN or infinity, so there is no likeliest "
-            "one; use --dtype float32"
+            "one",
+            "use --dtype float32",
         )
     if not temperature:
         return int(logits.argmax())
@@ -237,7 +238,8 @@ def _done(
         if not same or asked.get(text_id, prompt) != prompt:
             raise TextError(
                 f"{str(out)!r} line {number} was made by another model, prompt or with other "
-                "settings; choose another --out"
+                "settings",
+                "choose another --out",
             )
         found.add(text_id)
     if whole != content:
@@ -249,7 +251,7 @@ def _done(
 
 def _foreign(out: Path, number: int) -> TextError:
     return TextError(
-        f"{str(out)!r} line {number} was not written by generate; choose another --out"
+        f"{str(out)!r} line {number} was not written by generate", "choose another --out"
     )
 
 

@@ -25,8 +25,8 @@ class Opened:
         self._folder = RunFolder(path)
         if not self._folder.has_record() and (self._folder.path / "sweep").is_dir():
             raise RunFolderError(
-                f"{str(path)!r} is a sweep that is not finished; run its command again (see "
-                f"secondary-sinks status {path})"
+                f"{str(path)!r} is a sweep that is not finished",
+                f"run its command again (see secondary-sinks status {path})",
             )
         self.record = self._folder.record()
 
@@ -71,7 +71,8 @@ class Opened:
         except (KeyError, TypeError, ValueError) as error:
             raise RunFolderError(
                 f"{str(self.path / RECORD)!r} is no whole record: it does not say which model the "
-                "run was of; run again with --force"
+                "run was of",
+                "run again with --force",
             ) from error
 
     def table(self, name: str) -> pd.DataFrame:

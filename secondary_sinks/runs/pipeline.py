@@ -14,7 +14,14 @@ from secondary_sinks.errors import EditError, TextError
 from secondary_sinks.models import HookedModel
 from secondary_sinks.models.original.tokenizer import check_ids
 from secondary_sinks.observation import observe
-from secondary_sinks.questions import Answer, by_way, layer_effects, layer_verdicts, roles
+from secondary_sinks.questions import (
+    Answer,
+    by_way,
+    damage_at_tokens,
+    layer_effects,
+    layer_verdicts,
+    roles,
+)
 from secondary_sinks.runs.answers import write_answers
 from secondary_sinks.runs.folder import RunFolder
 from secondary_sinks.texts import TokenizedText
@@ -140,6 +147,8 @@ def save(
     if results.roles is not None:
         folder.write_table("roles", results.roles.cells)
         told["writers"] = [asdict(verdict) for verdict in results.roles.verdicts]
+    if results.roles is not None and results.effects is not None:
+        told["damage"] = damage_at_tokens(frame, results.roles.cells).to_dict("records")
     told["near_sinks"] = [
         {"text_id": sink.text_id, "pos": sink.pos, "token": sink.token, "kind": sink.kind}
         for sink in results.sinks.near

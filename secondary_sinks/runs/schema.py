@@ -76,6 +76,7 @@ REPORTED: dict[str, Any] = {
     "layer_effects?": [_row_of(LayerEffect)],
     "verdicts": [_row_of(Verdict)],
     "writers?": [_row_of(Verdict)],
+    "damage?": [{"role": str, "layer": int, "edit": str, "kl_at_token": NUMBER, "n_sinks": int}],
     "timings_s?": dict,
     "answers?": [ANSWER],
 }

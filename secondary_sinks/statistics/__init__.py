@@ -13,6 +13,7 @@ function | statistic | its interval
 `pooled_mean` | mean of all values: a text weighs by its number of values | approximate
 `total_over_texts` | sum of counts over texts | approximate
 `jackknife` | any function of a sum over texts, such as a ratio | approximate
+`mean_and_percentiles` | mean over tokens | none: percentiles of tokens
 
 *Exact*: with any number of texts and any distribution, each end is wrong with a probability of at
 most 2.5 % divided by the number of claims. *Approximate*: a t interval, for descriptions and
@@ -26,6 +27,7 @@ from secondary_sinks.statistics.decisions import HALF, MIN_SINKS, outcome_of, to
 from secondary_sinks.statistics.descriptive import (
     effective_texts,
     jackknife,
+    mean_and_percentiles,
     mean_over_texts,
     pooled_mean,
     total_over_texts,
@@ -65,6 +67,7 @@ __all__ = [
     "effective_texts",
     "holm",
     "jackknife",
+    "mean_and_percentiles",
     "mean_over_texts",
     "median_over_texts",
     "min_texts",

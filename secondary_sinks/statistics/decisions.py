@@ -16,8 +16,8 @@ def outcome_of(interval: Interval, line: float = HALF) -> str:
     """
     if interval.approximate:
         raise ValueError(
-            "an interval for description only decides nothing; use share_over_texts or "
-            "median_over_texts"
+            "expected an exact interval for a verdict, got an approximate one; use "
+            "share_over_texts or median_over_texts"
         )
     if interval.low > line:
         return "supported"

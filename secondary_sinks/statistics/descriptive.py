@@ -87,6 +87,23 @@ def jackknife(by_text: Values, statistic: Callable[[Values], float]) -> Interval
     return _approximate(float(whole), half_width(pseudo_values), n=n, n_texts=n)
 
 
+def mean_and_percentiles(values: ArrayLike) -> dict[str, float]:
+    """Mean (`value`), and 10th and 90th percentile (`low`, `high`), of values over tokens.
+
+    The percentiles describe how tokens differ; they are not an interval of the mean. NaN values are
+    left out; all three are NaN without values.
+
+    >>> mean_and_percentiles([0.0, 5.0, 10.0])
+    {'value': 5.0, 'low': 1.0, 'high': 9.0}
+    """
+    numbers = np.asarray(values, dtype=float)
+    known = numbers[~np.isnan(numbers)]
+    if not len(known):
+        return dict.fromkeys(("value", "low", "high"), math.nan)
+    low, high = np.quantile(known, (0.1, 0.9))
+    return {"value": float(known.mean()), "low": float(low), "high": float(high)}
+
+
 def half_width(values: Values) -> float:
     """Half of the length of the 95 % t interval of a mean; NaN with fewer than two values.
 

@@ -15,7 +15,8 @@ import torch
 from secondary_sinks.causal.ablate import effects_of
 from secondary_sinks.causal.controls import Owners, owners_of
 from secondary_sinks.causal.recipes import edit_at
-from secondary_sinks.causal.replay import Replay, replay_groups
+from secondary_sinks.causal.replay import replay_groups
+from secondary_sinks.causal.replayed import Replay
 from secondary_sinks.detection import detect
 from secondary_sinks.errors import SinkError
 from secondary_sinks.memory import is_out_of_memory
@@ -140,14 +141,14 @@ def _replayed(
     if not asked:
         return results, ()
     try:
-        found = replay_groups(model, trace, list(asked.values()))
+        found = replay_groups(model, trace, list(asked.values()), kl=True)
         return results | dict(zip(asked, found, strict=True)), ()
     except Exception as error:
         _free_memory(error)
     failures = []
     for unit, one in asked.items():
         try:
-            results[unit] = replay_groups(model, trace, [one])[0]
+            results[unit] = replay_groups(model, trace, [one], kl=True)[0]
         except Exception as error:
             _free_memory(error)
             failures.append(_failure(unit, error))

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from secondary_sinks.errors import RunFolderError
-from secondary_sinks.questions import writer_verdicts
+from secondary_sinks.questions import damage_at_tokens, writer_verdicts
 from secondary_sinks.runs import about, durable
 from secondary_sinks.runs.folder import OWN, RECORD, TABLES, WORK, RunFolder
 from secondary_sinks.runs.hashes import versions_of_code
@@ -214,18 +214,23 @@ class Finish:
             "primaries": part.primaries(),
             "near_sinks": near,
             **answers(effects, sinks, self.config),
-            **self._writers(part, sinks),
+            **self._writers(part, sinks, effects),
             "n_cells": len(effects),
             "n_sinks": int((sinks["kind"] != "primary").sum()),
             "timings_s": part.seconds(),
         }
 
-    def _writers(self, part: Assembly, sinks: pd.DataFrame) -> dict[str, Any]:
+    def _writers(
+        self, part: Assembly, sinks: pd.DataFrame, effects: pd.DataFrame
+    ) -> dict[str, Any]:
         found = [*part.roles(sinks)] if self.config.roles else []
         if not found:
             return {}
         table = pd.concat(found, ignore_index=True)
-        return {"writers": [asdict(verdict) for verdict in writer_verdicts(table)]}
+        return {
+            "writers": [asdict(verdict) for verdict in writer_verdicts(table)],
+            "damage": damage_at_tokens(effects, table).to_dict("records"),
+        }
 
     def _record(
         self,

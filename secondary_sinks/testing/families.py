@@ -1,12 +1,12 @@
-"""Tiny models with random weights of each architecture, from transformers' own configs.
+"""Tiny models with random weights of each architecture, from the configs of transformers.
 
-Shapes are tiny; what makes an architecture hard is real: kinds of rope with their published
-numbers, windows, norms of queries and keys, learned sinks, soft-caps, experts.
+Shapes are tiny, but the details that differ between architectures are real: kinds of rope with
+their published parameters, sliding windows, q/k norms, learned sinks, soft-caps, experts.
 
-from secondary_sinks.testing import families
+    from secondary_sinks.testing import families
 
-model = families.tiny("qwen3")  # a Hugging Face model
-folder = families.save("gemma3", "some/folder")  # the same kind of model, on disk
+    model = families.tiny("qwen3")  # a Hugging Face model
+    folder = families.save("gemma3", "some/folder")  # the same kind of model, on disk
 """
 
 from pathlib import Path
@@ -54,7 +54,7 @@ def _rope(theta: float) -> dict[str, Any]:
 
 
 def configs() -> dict[str, Any]:
-    """Config of each variant, by name; families of the paper first."""
+    """Config of each variant by name, with the families of the paper first."""
     return _qwen() | _llama() | _other_families_of_the_paper() | _beyond_the_paper()
 
 
@@ -128,7 +128,7 @@ def _beyond_the_paper() -> dict[str, Any]:
 
 
 def tiny(name: str, seed: int = 0) -> Any:
-    """The Hugging Face model of a variant, with weights large enough for attention to matter."""
+    """A Hugging Face model of a variant, with random weights large enough that attention varies."""
     torch.manual_seed(seed)
     config = configs()[name]
     model = build_model(config).eval()

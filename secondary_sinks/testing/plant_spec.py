@@ -1,9 +1,9 @@
-"""What is planted, and what must therefore be found: the truth about planted models, as data.
+"""Plants, and the true sinks that follow from them, as data.
 
-A `Plant` says what one token's residual gets along the sink direction, layer by layer, and who
-writes it. `expected_sinks` derives from that alone which sinks there are. Strengths are in units
-of the residual; ordinary tokens are about 6 long around the typical token. A strength between
-`WEAK` and `STRONG` has no truth, since a criterion may draw its line there; it is refused.
+A `Plant` says what the residual of one token gets along the sink direction, layer by layer, and
+which components write it. `expected_sinks` derives the true sinks from that alone. Strengths are in
+units of the residual; ordinary tokens are about 6 from the typical token. A strength between `WEAK`
+and `STRONG` is refused: a criterion may decide either way, so there is no clear truth.
 """
 
 from collections.abc import Sequence
@@ -13,30 +13,35 @@ from itertools import accumulate
 from secondary_sinks.errors import PlantError
 
 STRONG = 24.0
-"""From this strength on a token is a sink: four times the length of ordinary content."""
+"""Minimum strength of a sink: four times the length of ordinary content."""
 WEAK = 12.0
-"""Up to this strength a token is none: twice the length of ordinary content."""
+"""Maximum strength of a token that is not a sink: twice the length of ordinary content."""
 PRIMARY = 300.0
-"""From this strength on a token is a primary; secondary ones have at most half of this."""
+"""Minimum strength of a primary sink; secondary sinks have at most half of it."""
 STAYS, LEAST_QUERIES = 0.8, 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plant:
-    """A token to plant at `pos`: it gets `strength` along the sink direction.
+    """A planted token at `pos`, which gets `strength` along the sink direction.
 
-    The MLPs of the `forming` layers write it together, in equal parts: two parts that are strong
-    each are redundant, two weak ones make a sink only together. As a `chain` of two, the first
-    writes only what makes the second write all. With `by="attention"` the last head of the one
-    forming layer copies it from the token at `source` (the one before), and no MLP is needed.
-    With `identity` the MLP of that earlier layer writes which token it is, the same at all its
-    token twins, and the forming MLPs write only where they read it. The MLP of `dies` takes it
-    away (None: it stays).
+    Who writes it:
 
-    Decoys: `sideways` puts the strength along an axis of its own (massive, not aligned); a
-    negative strength is anti-aligned; `attended` makes heads attend to the token for what it is
-    (True) or pass it by (False), whatever its sink direction (None: by its sink direction);
-    `content` shrinks its ordinary content, so that a small strength is aligned all the same.
+    * `forming`: layers whose MLPs write it in equal parts. Two parts that are each strong are
+      redundant; two weak parts make a sink only together.
+    * `chain`: of two MLPs, the first only writes what makes the second write all of it.
+    * `by="attention"`: the last head of the one forming layer copies it from the token at `source`
+      (default: the token before), without an MLP.
+    * `identity`: the MLP of this earlier layer writes which token it is, at all its token twins
+      too, and the forming MLPs write only if they read that.
+    * `dies`: the layer whose MLP removes it (None: it stays).
+
+    Decoys:
+
+    * `sideways`: the strength is along an axis of its own, so the token is massive but not aligned;
+    * a negative `strength`: the token is anti-aligned;
+    * `attended`: heads attend to the token (True) or not (False), regardless of its sink direction;
+    * `content`: factor on its ordinary content, so that a small strength is enough to be aligned.
     """
 
     pos: int
@@ -53,23 +58,23 @@ class Plant:
 
     @property
     def l_start(self) -> int:
-        """Creation layer: the first at which the parts so far are strong together."""
+        """Creation layer: the first at which the sum of the parts so far is strong."""
         strong = [layer for layer in range(max(self.forming) + 1) if self.along(layer) >= STRONG]
         return strong[0]
 
     def lifetime(self, n_layers: int) -> int:
-        """Number of layers whose resid_post holds a strong component."""
+        """Number of layers whose resid_post has a strong component."""
         return sum(self.along(layer) >= STRONG for layer in range(n_layers))
 
     def change(self, layer: int) -> float:
-        """What the block of `layer` writes along the plant's axis."""
+        """Contribution of the block of `layer` along the plant's axis."""
         if layer == self.dies:
             return -self.strength
         writers = self.forming[-1:] if self.chain else self.forming
         return self.strength / len(writers) if layer in writers else 0.0
 
     def along(self, layer: int) -> float:
-        """The component along the plant's axis in the resid_post of `layer`."""
+        """Component of the resid_post of `layer` along the plant's axis."""
         return sum(self.change(below) for below in range(layer + 1))
 
     @property
@@ -80,29 +85,29 @@ class Plant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writer:
-    """One part of the model that writes along the sink direction at a planted token."""
+    """A component that writes along the sink direction at a planted token."""
 
     site: str
-    """mlp_out or attn_out, as the hook point that carries it."""
+    """mlp_out or attn_out."""
     layer: int
     index: int
-    """The neuron of the MLP, or the head of the attention."""
+    """Index of the neuron (MLP) or the head (attention)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectedSink:
-    """A sink that must be found, and who makes it."""
+    """A true sink, and the components that write it."""
 
     pos: int
     kind: str
-    """primary, primary_like or secondary. Of primaries that live together it is open which one
-    draws most: any may be found as the primary, and the others as primary_like."""
+    """primary, primary_like or secondary. Of primaries that exist at the same layers, any one may
+    be found as the primary, and the others as primary_like."""
     layers: tuple[int, ...]
     censored: str
     formed_by: tuple[Writer, ...]
     removed_by: tuple[Writer, ...]
     needed: tuple[Writer, ...]
-    """Those of `formed_by` without whose output there is no sink at any layer."""
+    """Those of `formed_by` without which there is no sink at any layer."""
 
     @property
     def l_start(self) -> int:
@@ -116,7 +121,7 @@ class ExpectedSink:
 
 
 def check_plants(plants: Sequence[Plant], n_layers: int, n_pos: int) -> None:
-    """Raise `PlantError` for the first plant that is impossible or has no clear truth."""
+    """Raise `PlantError` for a plant that is impossible or has no clear truth."""
     for one in plants:
         if not 0 <= one.pos < n_pos:
             raise PlantError(f"position {one.pos} is out of range; expected 0 to {n_pos - 1}")
@@ -125,10 +130,13 @@ def check_plants(plants: Sequence[Plant], n_layers: int, n_pos: int) -> None:
     copied = [one for one in plants if one.by == "attention"]
     layers, positions = {one.forming[0] for one in copied}, {one.pos for one in plants}
     if len(layers) < len(copied) or any(one.giver in positions for one in copied):
-        raise PlantError("attention forms one plant a layer, and copies from an ordinary token")
+        raise PlantError(
+            "expected at most one plant by attention in a layer, copied from an ordinary token; "
+            "give another layer or source"
+        )
     axes = {(one.pos, one.sideways) for one in plants}
     if len(axes) > len(positions):
-        raise PlantError("plants at one position share a direction: all sideways, or none")
+        raise PlantError("expected plants at one position to be all sideways, or none of them")
 
 
 def _check_layers(one: Plant, n_layers: int) -> None:
@@ -136,17 +144,19 @@ def _check_layers(one: Plant, n_layers: int) -> None:
         if not 0 <= layer < n_layers:
             raise PlantError(f"layer {layer} is out of range; expected 0 to {n_layers - 1}")
     if one.dies is not None and one.dies <= max(one.forming, default=n_layers):
-        raise PlantError(f"a plant dies in a layer after its forming ones; got {one}")
+        raise PlantError(f"expected dies to be a layer after all forming layers; got {one}")
     if one.chain and (len(one.forming) != 2 or one.sideways or one.by != "mlp"):
-        raise PlantError(f"a chain is of two MLPs along the sink direction; got {one}")
+        raise PlantError(f"expected a chain of two MLPs along the sink direction; got {one}")
     if one.by == "attention" and (len(one.forming) != 1 or not 0 <= one.giver < one.pos):
-        raise PlantError(f"attention forms a plant in one layer, from a token before; got {one}")
+        raise PlantError(
+            f"expected one forming layer and an earlier source for attention; got {one}"
+        )
     if one.identity is not None and (
         one.chain or one.by != "mlp" or not 0 <= one.identity < min(one.forming, default=0)
     ):
-        raise PlantError(f"identity is carried by an MLP before the forming ones; got {one}")
+        raise PlantError(f"expected identity to be a layer before all forming layers; got {one}")
     if one.by not in ("mlp", "attention"):
-        raise PlantError(f"a plant is formed by 'mlp' or 'attention'; got {one.by!r}")
+        raise PlantError(f"expected a plant by 'mlp' or 'attention'; got {one.by!r}")
 
 
 def _check_strength(one: Plant) -> None:
@@ -161,23 +171,27 @@ def _check_strength(one: Plant) -> None:
 def expected_sinks(
     plants: Sequence[Plant], n_layers: int, n_pos: int, last_head: int
 ) -> tuple[ExpectedSink, ...]:
-    """The sinks of a planted text, primaries first, then by position.
+    """The true sinks of a planted text: primaries first, then by position.
 
-    Raises `PlantError` where something is strong along the sink direction and there is no primary.
+    Raises `PlantError` if a token is strong along the sink direction while there is no primary.
     """
-    holds = {pos: _holds(plants, pos, n_layers, n_pos) for pos in sorted({p.pos for p in plants})}
-    holds = {pos: layers for pos, layers in holds.items() if layers}
-    primaries = _primaries(plants, holds)
-    active = {layer for pos in primaries for layer in holds[pos]}
+    strong = {
+        pos: _strong_layers(plants, pos, n_layers, n_pos) for pos in sorted({p.pos for p in plants})
+    }
+    strong = {pos: layers for pos, layers in strong.items() if layers}
+    primaries = _primaries(plants, strong)
+    active = {layer for pos in primaries for layer in strong[pos]}
     found = []
-    for pos in sorted(holds, key=lambda pos: (pos not in primaries, pos)):
-        layers = sorted(holds[pos] & active)
+    for pos in sorted(strong, key=lambda pos: (pos not in primaries, pos)):
+        layers = sorted(strong[pos] & active)
         if not layers:
-            raise PlantError(f"the plant at {pos} never meets a primary; it would be one itself")
+            raise PlantError(
+                f"the plant at {pos} exists at no layer with a primary; it would be one itself"
+            )
         if layers == [n_layers - 1]:
             continue
         kind = "primary" if pos in primaries else _kind(plants, pos, layers, active)
-        ends = (layers[0] - 1 in holds[pos] - active, layers[-1] + 1 in holds[pos] - active)
+        ends = (layers[0] - 1 in strong[pos] - active, layers[-1] + 1 in strong[pos] - active)
         left, right = ends[0] or layers[0] == 0, ends[1] or layers[-1] == n_layers - 1
         found.append(
             ExpectedSink(
@@ -193,13 +207,13 @@ def expected_sinks(
     return tuple(found)
 
 
-def _holds(plants: Sequence[Plant], pos: int, n_layers: int, n_pos: int) -> set[int]:
-    """Layers at which the token at `pos` is strong along the sink direction and attended for it."""
+def _strong_layers(plants: Sequence[Plant], pos: int, n_layers: int, n_pos: int) -> set[int]:
+    """Layers at which the token at `pos` is strong along the sink direction, and attended."""
     own = [one for one in plants if one.pos == pos and not one.sideways]
     if pos > n_pos - LEAST_QUERIES or any(one.attended is False for one in own):
         return set()
     strong = {layer for layer in range(n_layers) if sum(one.along(layer) for one in own) >= STRONG}
-    last = n_layers - 1  # read by no block: there a sink can go on, but not start
+    last = n_layers - 1  # no block reads it: a sink can continue there, but not start
     return strong - {last} if last - 1 not in strong else strong
 
 
@@ -207,14 +221,14 @@ def _strength(plants: Sequence[Plant], pos: int) -> float:
     return max(one.strength for one in plants if one.pos == pos and not one.sideways)
 
 
-def _primaries(plants: Sequence[Plant], holds: dict[int, set[int]]) -> list[int]:
-    """The strongest, and of the others that are as massive those that are there without it."""
-    able = [pos for pos in holds if _strength(plants, pos) >= PRIMARY]
-    if holds and not able:
+def _primaries(plants: Sequence[Plant], strong: dict[int, set[int]]) -> list[int]:
+    """The strongest, then others as massive that also exist at layers without it."""
+    massive = [pos for pos in strong if _strength(plants, pos) >= PRIMARY]
+    if strong and not massive:
         raise PlantError(f"expected a plant of strength {PRIMARY:g} or more as the primary")
     chosen: list[int] = []
-    for pos in sorted(able, key=lambda pos: -_strength(plants, pos)):
-        if holds[pos] - set().union(*(holds[other] for other in chosen)):
+    for pos in sorted(massive, key=lambda pos: -_strength(plants, pos)):
+        if strong[pos] - set().union(*(strong[other] for other in chosen)):
             chosen.append(pos)
     return chosen
 
@@ -228,7 +242,7 @@ def _kind(plants: Sequence[Plant], pos: int, layers: list[int], active: set[int]
 def _writers(
     plants: Sequence[Plant], pos: int, n_layers: int, last_head: int
 ) -> dict[str, tuple[Writer, ...]]:
-    """Who writes at a position. What is needed is known where one plant alone is there."""
+    """Writers at a position; `needed` only if a single plant is there."""
     own = [(index, one) for index, one in enumerate(plants) if one.pos == pos]
     formed, removed, needed = [], [], []
     for index, one in own:

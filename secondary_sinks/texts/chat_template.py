@@ -1,4 +1,4 @@
-"""Messages -> the string that a chat template makes of them, with nothing left out silently."""
+"""Render messages with a chat template; content that the template drops is an error."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from secondary_sinks.texts.lost_content import (
 from secondary_sinks.texts.text import Message
 
 MARKS = [chr(code) for code in range(0xE000, 0xF8FF)]
-"""Characters for private use, of which one marks the ends of contents."""
+"""Private-use characters; one of them marks the ends of contents."""
 
 
 def apply_chat_template(
@@ -25,11 +25,11 @@ def apply_chat_template(
     answer: bool = False,
     choices: str = "",
 ) -> str:
-    """What the chat template of a tokenizer makes of messages; with `answer`, ready for one.
+    """The string that a tokenizer's chat template makes of messages.
 
-    `options` are variables of the template. Raises `TextError` where the template fails, does not
-    end, or (unless `lossy`) leaves out something that a message says; that message ends with
-    `choices`.
+    With `answer`, it ends with the generation prompt. `options` are variables of the template.
+    Raises `TextError` if the template fails, takes too long, or (unless `lossy`) drops content of a
+    message; the error then ends with `choices`.
     """
     from secondary_sinks.texts.template_process import render_template
 
@@ -57,7 +57,7 @@ def apply_chat_template(
 def _find_accidental_matches(
     messages: Sequence[Message], tokenizer: Any, given: Mapping[str, Any]
 ) -> list[str]:
-    """Contents that stand in what is fed only because the template itself writes the same."""
+    """Contents that the template dropped, although the same string occurs in what it wrote."""
     from secondary_sinks.texts.template_process import render_template
 
     mark = next(mark for mark in MARKS if mark not in str(messages))
@@ -65,10 +65,10 @@ def _find_accidental_matches(
         return find_unmarked(
             messages, render_template(tokenizer, add_marks(messages, mark), given), mark
         )
-    except TextError:  # the template takes these contents only as they are
+    except TextError:  # the template accepts only the unmarked contents
         return []
 
 
 def format_losses(lost: Sequence[str]) -> str:
-    """The first of several losses, and how many more there are."""
+    """The first of several losses, and the number of further ones."""
     return lost[0] + (f", and {len(lost) - 1} more" if len(lost) > 1 else "")

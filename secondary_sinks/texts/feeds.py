@@ -1,4 +1,4 @@
-"""`--feed`: how a text becomes token ids, in one word with options."""
+"""The option `--feed`: how a text is turned into token ids."""
 
 import json
 import re
@@ -11,22 +11,22 @@ from secondary_sinks.types.lists import refuse_twice
 
 FEEDS = ("auto", "chat", "raw")
 LOSSY = "lossy"
-"""The option that accepts that content is left out of what is fed."""
+"""The option that accepts that content is lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feed:
-    """A feed in parts: `chat:lossy,enable_thinking=false` is chat, lossy, with one option."""
+    """A parsed feed: `chat:lossy,enable_thinking=false` is chat, lossy, with one option."""
 
     kind: str
     lossy: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Variables that the chat template is given."""
+    """Variables for the chat template."""
     words: str = ""
-    """What follows the kind, as it was given."""
+    """The part after the kind, as it was given."""
 
     def as_kind(self, kind: str) -> str:
-        """How results call a text that was fed as chat or raw by this feed.
+        """The feed of a text that was fed as chat or raw, as results name it.
 
         >>> parse_feed("chat:lossy").as_kind("chat")
         'chat:lossy'
@@ -35,7 +35,7 @@ class Feed:
 
 
 def parse_feed(feed: str) -> Feed:
-    """A feed from its words. Raises `TextError` for one that there isn't.
+    """Parse a feed. Raises `TextError` for an unknown one.
 
     >>> parse_feed("chat:enable_thinking=false").options
     {'enable_thinking': False}
@@ -50,19 +50,19 @@ def parse_feed(feed: str) -> Feed:
         if kind not in FEEDS or (colon and kind == "auto") or not known:
             raise _unknown(feed)
         if word != LOSSY:
-            options[name] = _value(value)
+            options[name] = _parse_value(value)
     if kind not in FEEDS:
         raise _unknown(feed)
     return Feed(kind=kind, lossy=LOSSY in given, options=options, words=words)
 
 
 def check_feed(feed: str) -> None:
-    """Raise `TextError` for a feed that there isn't."""
+    """Raise `TextError` for an unknown feed."""
     parse_feed(feed)
 
 
-def _value(word: str) -> Any:
-    """A number, true, false or null as in JSON; anything else is a string."""
+def _parse_value(word: str) -> Any:
+    """A number, true, false or null as in JSON; anything else stays a string."""
     try:
         found = json.loads(word)
     except ValueError:

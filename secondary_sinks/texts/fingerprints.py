@@ -1,4 +1,4 @@
-"""Which tokenizer and which chat template: hashes by which ids can be told to belong to them."""
+"""Hashes of tokenizers and chat templates, to tell whether stored token ids fit them."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ _KNOWN: WeakKeyDictionary[Any, tuple[int, str]] = WeakKeyDictionary()
 
 
 def tokenizer_sha256(tokenizer: Any) -> str:
-    """SHA-256 over the vocabulary with its ids, added tokens included: what an id means."""
+    """SHA-256 of the vocabulary with its ids, added tokens included."""
     size, known = _KNOWN.get(tokenizer, (-1, ""))
     if size != len(tokenizer):
         known = _hash(sorted(tokenizer.get_vocab().items()))
@@ -18,7 +18,7 @@ def tokenizer_sha256(tokenizer: Any) -> str:
 
 
 def template_sha256(tokenizer: Any) -> str:
-    """SHA-256 over the chat template, or over all of them where a tokenizer has several."""
+    """SHA-256 of the chat template, or of all templates if a tokenizer has several."""
     return _hash(tokenizer.chat_template)
 
 

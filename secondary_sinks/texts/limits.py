@@ -1,4 +1,4 @@
-"""How large files and texts may be: said with the number that came, before any work starts."""
+"""Limits on the size of files and texts, checked before any work starts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,15 +7,15 @@ from secondary_sinks.errors import TextError
 from secondary_sinks.texts.text import Text
 
 MOST_BYTES = 200_000_000
-"""Size of a file of texts."""
+"""Maximum size of a file of texts."""
 MOST_LINES = 20_000
-"""Lines of a file of JSON lines, blank ones included."""
+"""Maximum number of JSON lines, blank ones included."""
 LONGEST_LINE = 10_000_000
-"""Characters of a JSON line: room for the longest text with all its characters escaped."""
+"""Maximum number of characters of a JSON line: the longest text, with every character escaped."""
 LONGEST_ID = 1_000
-"""Characters of an id: each row of a table repeats it."""
+"""Maximum number of characters of an id, which each row of a table repeats."""
 LONGEST_TEXT = 1_000_000
-"""Characters of a text, that is some 250,000 tokens: a tokenizer takes seconds for it."""
+"""Maximum number of characters of a text: some 250,000 tokens, which take seconds to tokenize."""
 
 
 def check_bytes(path: Path) -> None:
@@ -29,7 +29,7 @@ def check_bytes(path: Path) -> None:
 
 
 def split_json_lines(content: str, name: str) -> list[str]:
-    """The lines of a file. Raises `TextError` for too many, or one that is too long."""
+    """The lines of a file. Raises `TextError` for too many lines, or a line that is too long."""
     content = content.rstrip("\n")
     n_lines = content.count("\n") + 1
     if n_lines > MOST_LINES:
@@ -48,7 +48,7 @@ def split_json_lines(content: str, name: str) -> list[str]:
 
 
 def check_lengths(texts: Sequence[Text], name: str) -> list[Text]:
-    """The texts. Raises `TextError` for one that is too long, or has too long an id."""
+    """The texts, unchanged. Raises `TextError` if a text or its id is too long."""
     for text in texts:
         if len(text.text_id) > LONGEST_ID:
             raise TextError(

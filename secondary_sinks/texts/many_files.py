@@ -1,4 +1,4 @@
-"""Several files of texts as one list, in which each id means one text."""
+"""Read several files as one list of texts with distinct ids."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,10 +12,10 @@ from secondary_sinks.texts.text import Text
 
 
 def read_many(paths: Sequence[str]) -> list[Text]:
-    """Texts of several files, or of the package.
+    """Texts of several files; the bundled texts if no file is given.
 
-    An id that stands in several files is preceded by the name of its file, or by its path where
-    names are the same, too. Raises `TextError` for what cannot be read, for a file that is given
+    An id that occurs in several files gets the name of its file as a prefix, or the path if file
+    names are equal too. Raises `TextError` for a file that cannot be read, for a file that is given
     twice, and for the same text under the same id in two files.
     """
     if not paths:
@@ -36,7 +36,7 @@ def read_many(paths: Sequence[str]) -> list[Text]:
 
 
 def refuse_same_ids(texts: Iterable[Any]) -> None:
-    """Raise `TextError` for two texts of one id, with both places where they are known."""
+    """Raise `TextError` for two texts with one id, with both places if they are known."""
     seen: dict[str, Any] = {}
     for text in texts:
         if text.text_id in seen:

@@ -1,4 +1,4 @@
-"""Files -> texts. Every fault is named with its line before any model is loaded."""
+"""Read texts from files. Errors name the file and line, before any model is loaded."""
 
 from importlib import resources
 from pathlib import Path
@@ -6,22 +6,22 @@ from pathlib import Path
 from secondary_sinks import files
 from secondary_sinks.errors import TextError
 from secondary_sinks.texts.limits import check_bytes, check_lengths, split_json_lines
-from secondary_sinks.texts.records import load_object, plain_text, text_of
+from secondary_sinks.texts.records import load_object, parse_record, plain_text
 from secondary_sinks.texts.text import Text
 
 
 def bundled_corpus() -> list[Text]:
-    """The texts that come with the package."""
+    """The texts that come with the package, for first runs and tests."""
     resource = resources.files("secondary_sinks.texts") / "corpus.jsonl"
     return parse_jsonl(resource.read_text(encoding="utf-8"), "corpus.jsonl")
 
 
 def read_texts(path: str | Path) -> list[Text]:
-    """Texts of a `.txt` file (one text) or a file of JSON lines (one text a line).
+    """Texts of a `.txt` file (one text), of JSON lines (one text per line), or of a data set.
 
-    `hf:NAME:split:column` reads a data set (`data_sets`).
-    A line holds `text`, or `prompt` and `output`, or `messages`; an `id` is optional.
-    Raises `TextError` that names the file, the line and what is wrong with it.
+    A JSON line has `text`, or `prompt` and `output`, or `messages`; `id` is optional.
+    `hf:NAME:split:column` reads a column of a data set.
+    Raises `TextError` that names the file, the line and the problem.
     """
     if str(path).startswith("hf:"):
         from secondary_sinks.texts.data_sets import read_data_set
@@ -41,7 +41,7 @@ def read_texts(path: str | Path) -> list[Text]:
 
 
 def read_utf8(path: Path, expected: str) -> str:
-    """The content of a text file. Raises `TextError` that says what was expected."""
+    """The content of a UTF-8 file. Raises `TextError`, which says what was `expected`."""
     try:
         if not path.is_file():
             raise TextError(f"{str(path)!r} is not a file; expected {expected}")
@@ -54,7 +54,7 @@ def read_utf8(path: Path, expected: str) -> str:
 
 
 def parse_jsonl(content: str, name: str) -> list[Text]:
-    """Texts from JSON lines; blank lines are skipped, ids must differ."""
+    """Texts from JSON lines; blank lines are skipped. Raises `TextError`, also for repeated ids."""
     texts: dict[str, Text] = {}
     for number, line in enumerate(split_json_lines(content, name), start=1):
         if not line.strip():
@@ -75,4 +75,4 @@ def _parse_line(line: str, number: int, where: str) -> Text:
     of_kind = isinstance(text_id, str | int) and not isinstance(text_id, bool)
     if not of_kind or not str(text_id).strip():
         raise TextError(f"{where}: id must be a string, got {text_id!r}")
-    return text_of(record, str(text_id), where)
+    return parse_record(record, str(text_id), where)

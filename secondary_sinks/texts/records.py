@@ -1,6 +1,7 @@
-"""A JSON object -> a text. Whatever it holds is kept, or refused by name."""
+"""Turn a JSON object into a text: every key is kept, or refused by name."""
 
 import json
+import re
 from typing import Any
 
 from secondary_sinks import files
@@ -9,13 +10,13 @@ from secondary_sinks.texts.text import Message, StoredIds, Text, content_sha256,
 
 ROLES = ("system", "user", "assistant")
 FORMS = ({"text"}, {"prompt", "output"}, {"messages"})
-"""Keys that hold the content of a text; a line has those of one form."""
+"""Keys with the content of a text; an object has exactly one of these sets."""
 STORED = "stored_ids"
 LARGEST_ID = 2**31 - 1
 
 
 def load_object(line: str, where: str) -> dict[str, Any]:
-    """One JSON object. Raises `TextError` for anything else, a key that stands twice included."""
+    """Parse one JSON object. Raises `TextError` for anything else, and for repeated keys."""
     try:
         record = files.load_json(line, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -25,21 +26,21 @@ def load_object(line: str, where: str) -> dict[str, Any]:
     return record
 
 
-def text_of(record: dict[str, Any], text_id: str, where: str) -> Text:
-    """The text that an object holds. Raises `TextError` that says where and what is wrong."""
-    if _has_surrogates(json.dumps(record, ensure_ascii=False)):
+def parse_record(record: dict[str, Any], text_id: str, where: str) -> Text:
+    """The text of a JSON object. Raises `TextError` that names the place and the problem."""
+    if re.search("[\ud800-\udfff]", json.dumps(record, ensure_ascii=False)):
         raise TextError(f"{where}: half a surrogate pair; expected whole characters")
     text = _from_record(record, text_id, where)
     if STORED not in record:
         return text
-    stored = _stored(record[STORED], text, where)
+    stored = _parse_stored_ids(record[STORED], text, where)
     return Text(
         text_id=text_id, plain=text.plain, messages=text.messages, stored=stored, place=where
     )
 
 
 def plain_text(content: Any, text_id: str, where: str) -> Text:
-    """A plain text. Raises `TextError` that says where an empty one stands."""
+    """A plain text. Raises `TextError` for an empty one, with its place."""
     if not isinstance(content, str) or not content.strip():
         raise TextError(f"{where}: the text is empty; expected a string with at least two tokens")
     return Text(text_id=text_id, plain=content, place=where)
@@ -47,10 +48,6 @@ def plain_text(content: Any, text_id: str, where: str) -> Text:
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
-
-
-def _has_surrogates(content: str) -> bool:
-    return any("\ud800" <= char <= "\udfff" for char in content)
 
 
 def _from_record(record: dict[str, Any], text_id: str, where: str) -> Text:
@@ -82,7 +79,7 @@ def _messages(turns: Any, where: str) -> tuple[Message, ...]:
 
 
 def _check_content(turn: Message, where: str) -> None:
-    """Raise `TextError` for a message that says nothing, or something that is no text."""
+    """Raise `TextError` for a message without content, or with content that is not text."""
     content = turn.get("content")
     if isinstance(content, list):
         for part in content:
@@ -90,30 +87,30 @@ def _check_content(turn: Message, where: str) -> None:
                 raise TextError(f"{where}: a part of a message is {part!r:.60}; {_PART}")
             if part["type"] != "text" or not isinstance(part["text"], str):
                 raise TextError(f"{where}: a part of a message is {part!r:.60}; {_PART}")
-        said = any(part["text"].strip() for part in content)
+        has_content = any(part["text"].strip() for part in content)
     else:
-        said = isinstance(content, str) and bool(content.strip())
-    no_text = not isinstance(content, str | list | None)
-    if no_text or not (said or extras_of(turn)):
-        raise TextError(f"{where}: the content of a message is empty or no string")
+        has_content = isinstance(content, str) and bool(content.strip())
+    not_text = not isinstance(content, str | list | None)
+    if not_text or not (has_content or extras_of(turn)):
+        raise TextError(f"{where}: the content of a message is empty or not a string")
 
 
 _PART = 'expected only parts such as {"type": "text", "text": "..."}'
 
 
-def _stored(found: Any, text: Text, where: str) -> StoredIds:
-    """The ids of a line that `generate` wrote."""
+def _parse_stored_ids(found: Any, text: Text, where: str) -> StoredIds:
+    """The token ids in a line that `generate` wrote."""
     expected = {"prompt", "answer", "tokenizer_sha256", "content_sha256"}
     if not isinstance(found, dict) or found.keys() != expected:
         raise TextError(
-            f"{where}: {STORED!r} must be an object with {sorted(expected)}; take it away to have "
-            "the text tokenized anew"
+            f"{where}: {STORED!r} must be an object with {sorted(expected)}; remove it to have the "
+            "text tokenized again"
         )
     ids = [*_ids(found["prompt"], where), *_ids(found["answer"], where)]
     if found["content_sha256"] != content_sha256(text.plain, text.messages):
         raise TextError(
-            f"{where}: the text was changed after its {STORED!r} were stored; take {STORED!r} away "
-            "to have the text tokenized anew, or restore the text"
+            f"{where}: the text was changed after its {STORED!r} were stored; remove {STORED!r} to "
+            "have the text tokenized again, or restore the text"
         )
     return StoredIds(ids=tuple(ids), tokenizer_sha256=str(found["tokenizer_sha256"]))
 
@@ -121,5 +118,5 @@ def _stored(found: Any, text: Text, where: str) -> StoredIds:
 def _ids(found: Any, where: str) -> list[int]:
     whole = isinstance(found, list) and all(type(one) is int for one in found)
     if not whole or not all(0 <= one <= LARGEST_ID for one in found):
-        raise TextError(f"{where}: {STORED!r} holds something else than lists of token ids")
+        raise TextError(f"{where}: {STORED!r} must hold lists of token ids")
     return list(found)

@@ -1,4 +1,4 @@
-"""What was fed once, kept as plain data, and fed again: a template may write today's date."""
+"""Use the token ids of an earlier run again, because a chat template may write today's date."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,11 +10,11 @@ from secondary_sinks.texts.text import Text
 from secondary_sinks.texts.tokenize import TokenizedText, tokenize
 
 SAME_TEXT_FIELDS = ("text_id", "feed", "text_sha256", "tokenizer_sha256", "template_sha256")
-"""What must be the same for ids to be those of the same text, fed in the same way."""
+"""Fields that must be equal for a text to be the same as in an earlier run, fed the same way."""
 
 
 def to_record(fed: TokenizedText) -> dict[str, Any]:
-    """A text as it was fed, in plain data that `retokenize` takes."""
+    """A tokenized text as plain data, for `retokenize`."""
     named = {name: getattr(fed, name) for name in SAME_TEXT_FIELDS}
     return named | {"fed": fed.fed, "token_ids": fed.tokens.tolist()}
 
@@ -22,11 +22,11 @@ def to_record(fed: TokenizedText) -> dict[str, Any]:
 def retokenize(
     text: Text, tokenizer: Any, feed: str, before: Mapping[str, Any] | None
 ) -> tuple[TokenizedText, bool]:
-    """Token ids of a text: those it was fed as `before`, where it is the same text.
+    """Token ids of a text, taken from an earlier run if it is the same text there.
 
-    The same is: the same id, content, feed, tokenizer and chat template. The second value says
-    whether other ids would have been fed without `before`, as where a template writes the date.
-    Raises `TextError` as `tokenize` does.
+    `before` is `to_record` of the earlier run. It is the same text if id, content, feed, tokenizer
+    and chat template are equal. The second value says whether the earlier ids differ from those of
+    today, for example because the template writes the date. Raises `TextError` as `tokenize` does.
     """
     now = tokenize(text, tokenizer, feed)
     if before is None or not now.text_sha256:

@@ -1,7 +1,7 @@
-"""Chat templates are programs that a model brings along: they run apart, and not for ever.
+"""Render chat templates in a separate process, with limits on time, memory and output length.
 
-They are rendered by transformers, in its sandbox, in a second process with bounds on time, memory
-and the length of what is written. One process serves all texts; it is started when first needed.
+A chat template is a program that comes with a model. transformers renders it in its sandbox, in a
+second process. One process serves all texts; it starts when first needed.
 """
 
 import atexit
@@ -21,20 +21,20 @@ from transformers import PreTrainedTokenizerBase
 from secondary_sinks.errors import TextError
 
 SECONDS = 20.0
-"""That a template may take for one text."""
+"""Time limit for one text."""
 BYTES = 2 * 2**30
-"""Of address space that the process may have, transformers included."""
+"""Limit on the address space of the process, transformers included."""
 START_SECONDS = 180.0
-"""That the process may take to start."""
+"""Time limit for the start of the process."""
 LENGTH = 1_000_000
-"""Characters that a template may write beyond four times those it is given."""
+"""Maximum number of characters of the output, beyond four times those of the input."""
 _RESERVED = {"messages", *inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters}
 
 
 def render_template(
     tokenizer: Any, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]
 ) -> str:
-    """What the chat template of a tokenizer writes for messages; `variables` are given to it.
+    """The output of a tokenizer's chat template for messages, with further `variables`.
 
     Raises `TextError` for a template that fails, that takes too long, too much memory or writes
     too much, for a variable that it does not have, and for a tokenizer that writes chats by code
@@ -71,27 +71,26 @@ def _refuse_own_code(tokenizer: Any) -> None:
 def _template(tokenizer: Any) -> str:
     try:
         return str(tokenizer.get_chat_template())
-    except ValueError as error:  # several, and none that is the default
+    except ValueError as error:  # several templates without a default
         raise TextError(str(error)) from error
 
 
 def _special_tokens(tokenizer: Any) -> dict[str, Any]:
-    """The special tokens by the names that templates know them by."""
-    return {name: _plain(token) for name, token in tokenizer.special_tokens_map.items()}
-
-
-def _plain(token: Any) -> Any:
-    return [str(one) for one in token] if isinstance(token, list | tuple) else str(token)
+    """The special tokens (strings, or lists of them) by the names that templates use."""
+    return {
+        name: [str(one) for one in token] if isinstance(token, list | tuple) else str(token)
+        for name, token in tokenizer.special_tokens_map.items()
+    }
 
 
 def _check_names(template: str, variables: Mapping[str, Any]) -> None:
     for name in variables.keys() - {"add_generation_prompt"}:
         if name in _RESERVED or not re.search(rf"\b{re.escape(name)}\b", template):
-            raise TextError(f"it has no option {name!r}; its text says which it has")
+            raise TextError(f"it has no variable {name!r}; see its text for those that it has")
 
 
 class _Worker:
-    """The process, with the pipes to it."""
+    """The process and its pipes."""
 
     def __init__(self) -> None:
         file = str(Path(__file__).with_name("template_worker.py"))
@@ -111,7 +110,7 @@ class _Worker:
         )
 
     def ask(self, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-        """The answer to a request; the process is ended where it does not answer in time."""
+        """The answer to a request; without one in time, the process is killed."""
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
@@ -139,11 +138,11 @@ class _Worker:
         return {"error": "the process that renders it ended; it may have run out of memory"}
 
     def alive(self) -> bool:
-        """Whether it can be asked by this process."""
+        """Whether it runs and belongs to this process."""
         return self.owner == os.getpid() and self._process.poll() is None
 
     def close(self) -> None:
-        """End the process."""
+        """Kill the process."""
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -152,24 +151,24 @@ class _Worker:
 
 
 _LOCK = threading.Lock()
-_KEPT: list[_Worker] = []
+_WORKERS: list[_Worker] = []
 
 
 def _worker() -> _Worker:
-    """The process of this one, started anew where there is none."""
-    if not _KEPT or not _KEPT[0].alive():
+    """The worker of this process, which is started at first use."""
+    if not _WORKERS or not _WORKERS[0].alive():
         _close()
-        _KEPT.append(_Worker())
+        _WORKERS.append(_Worker())
         started = {"template": "", "messages": [{}], "variables": {}, "most": 0}
-        answer = _KEPT[0].ask(started, START_SECONDS)
+        answer = _WORKERS[0].ask(started, START_SECONDS)
         if "error" in answer:
             raise TextError(f"the process that renders chat templates did not start: {answer}")
-    return _KEPT[0]
+    return _WORKERS[0]
 
 
 @atexit.register
 def _close() -> None:
-    while _KEPT:
-        worker = _KEPT.pop()
+    while _WORKERS:
+        worker = _WORKERS.pop()
         if worker.owner == os.getpid():
             worker.close()

@@ -1,7 +1,7 @@
-"""Renders chat templates in a process of its own, which has little memory and may be ended.
+"""The separate process that renders chat templates, with limited memory.
 
-Reads one JSON request a line and answers with one JSON line. Nothing of this package is imported,
-so that it starts quickly.
+Reads one JSON request per line and writes one JSON answer per line. It imports nothing of this
+package, so that it starts quickly.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def main(most_bytes: int) -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until the input ends."""
     replies, sys.stdout = sys.stdout, sys.stderr
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -39,7 +39,7 @@ def _answer(tokenizer: Any, request: dict[str, Any]) -> dict[str, Any]:
         )
     except MemoryError:
         return {"error": "it asks for more memory than a template may have"}
-    except Exception as error:  # templates raise what they like
+    except Exception as error:  # a template can raise anything
         return {"error": str(error) or type(error).__name__}
     if len(fed) > request["most"]:
         return {"error": f"it writes {len(fed):,} characters, expected at most {request['most']:,}"}

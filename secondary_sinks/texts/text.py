@@ -1,4 +1,4 @@
-"""One text as it was given, before any tokenizer has seen it."""
+"""One text as it was given, before tokenization."""
 
 import hashlib
 import json
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Message = dict[str, Any]
-"""`role` and `content` (a string, or a list of text parts), and whatever else was given."""
+"""`role`, `content` (a string, or a list of text parts), and any other keys that were given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredIds:
-    """Token ids that came with a text, and the fingerprint of the tokenizer that made them."""
+    """Token ids that were stored with a text, and the SHA-256 of the tokenizer that made them."""
 
     ids: tuple[int, ...]
     tokenizer_sha256: str
@@ -20,14 +20,14 @@ class StoredIds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
-    """One text as it was given: plain, or as messages of a conversation."""
+    """One text as it was given: plain, or the messages of a conversation."""
 
     text_id: str
     plain: str | None = None
     messages: tuple[Message, ...] = ()
     stored: StoredIds | None = None
     place: str = field(default="", compare=False)
-    """File and line that it came from, for messages to the user."""
+    """File and line that it came from, for error messages."""
 
     @property
     def raw(self) -> str:
@@ -38,18 +38,18 @@ class Text:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of what the text says: its content and stored ids, not its id or place."""
-        said = [] if self.stored is None else [self.stored.ids, self.stored.tokenizer_sha256]
-        return _hash(self.plain, self.messages, *said)
+        """SHA-256 of content and stored token ids, without `text_id` and `place`."""
+        stored = [] if self.stored is None else [self.stored.ids, self.stored.tokenizer_sha256]
+        return _hash(self.plain, self.messages, *stored)
 
 
 def content_sha256(plain: str | None, messages: Sequence[Message] = ()) -> str:
-    """SHA-256 of a plain text, or of messages with everything that they hold."""
+    """SHA-256 of a plain text, or of messages with all their keys."""
     return _hash(plain, messages)
 
 
 def content_of(message: Message) -> str:
-    """The content of a message; of a list of text parts, their texts in a row.
+    """The content of a message; text parts are joined without a separator.
 
     >>> content_of({"role": "user", "content": [{"type": "text", "text": "Hello"}]})
     'Hello'
@@ -61,7 +61,7 @@ def content_of(message: Message) -> str:
 
 
 def extras_of(message: Message) -> dict[str, Any]:
-    """What a message holds next to its role and content, such as `reasoning_content`."""
+    """Keys of a message other than role and content, such as `reasoning_content`."""
     known = {"role", "content"}
     return {key: value for key, value in message.items() if key not in known and value}
 

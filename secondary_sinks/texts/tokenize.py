@@ -1,4 +1,4 @@
-"""Texts -> token ids, with a record of what was fed in."""
+"""Text -> token ids, with a record of the exact string that was fed."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,55 +14,58 @@ from secondary_sinks.texts.fingerprints import template_sha256, tokenizer_sha256
 from secondary_sinks.texts.text import Text, extras_of
 
 IDS = "ids"
-"""The feed of a text whose stored ids were used."""
+"""Name of the feed if the ids stored with a text were used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TokenizedText:
-    """Token ids of a text, and how they came about."""
+    """Token ids of a text, and how they were made."""
 
     text_id: str
     tokens: Int[Tensor, "pos"]
     feed: str
-    """chat (through the chat template) or raw, with options; ids where they came with the text."""
+    """chat (through the chat template) or raw, with options; ids if the text's stored ids were
+    used."""
     fed: str
-    """The exact string that the ids stand for, with the template and all special tokens."""
+    """The exact string behind the ids, with the template's text and all special tokens."""
     text_sha256: str = ""
-    """Of the content of the text; empty where only ids were given."""
+    """SHA-256 of the text's content; empty if only ids were given."""
     tokenizer_sha256: str = ""
     template_sha256: str = ""
-    """Of the chat template; empty where none was used."""
+    """SHA-256 of the chat template; empty if none was used."""
 
 
 def tokenize(text: Text, tokenizer: Any, feed: str = "auto") -> TokenizedText:
     """Token ids of a text as the model sees them; nothing is truncated or left out.
 
-    `feed` is "chat" (the model's chat template; a plain text becomes one user message), "raw"
-    (no template; the contents as they are, with the special tokens that the tokenizer itself
-    adds) or "auto": the ids that `generate` stored with a text, else chat for conversations where
-    the model has a template, else raw. "chat:NAME=VALUE" gives the template a variable.
+    `feed` says how:
 
-    Raises `TextError` without a tokenizer or template, for fewer than two tokens, for stored ids
-    of another tokenizer, and where something that a message says would not be fed: "chat:lossy"
-    and "raw:lossy" accept that.
+    * "chat": through the model's chat template; a plain text becomes one user message;
+    * "raw": contents without a template, with the special tokens that the tokenizer adds;
+    * "auto": the ids that `generate` stored with the text; else chat, for a conversation whose
+      model has a template; else raw.
+
+    "chat:NAME=VALUE" sets a variable of the template. Raises `TextError` without a tokenizer or
+    template, for fewer than two tokens, for stored ids of another tokenizer, and if content of a
+    message would be lost; "chat:lossy" and "raw:lossy" accept the loss.
     """
-    asked = parse_feed(feed)
+    requested = parse_feed(feed)
     if tokenizer is None:
         raise TextError(
             "the model has no tokenizer, so it can't be fed text; put the model's own tokenizer "
             "files into its folder, or in Python use token ids"
         )
     has_template = getattr(tokenizer, "chat_template", None) is not None
-    if asked.kind == "chat" and not has_template:
+    if requested.kind == "chat" and not has_template:
         raise TextError("the model has no chat template; use --feed raw")
     template = ""
-    if asked.kind == "auto" and text.stored is not None:
-        name, (fed, ids) = IDS, _stored(text, tokenizer)
-    elif asked.kind == "chat" or (asked.kind == "auto" and has_template and text.messages):
-        name, (fed, ids) = asked.as_kind("chat"), _chat(text, tokenizer, asked)
+    if requested.kind == "auto" and text.stored is not None:
+        name, (fed, ids) = IDS, _from_stored_ids(text, tokenizer)
+    elif requested.kind == "chat" or (requested.kind == "auto" and has_template and text.messages):
+        name, (fed, ids) = requested.as_kind("chat"), _chat(text, tokenizer, requested)
         template = template_sha256(tokenizer)
     else:
-        name, (fed, ids) = asked.as_kind("raw"), _raw(text, tokenizer, asked)
+        name, (fed, ids) = requested.as_kind("raw"), _raw(text, tokenizer, requested)
     if len(ids) < 2:
         raise TextError(f"text {text.text_id!r} has {len(ids)} token(s); expected at least 2")
     return TokenizedText(
@@ -93,7 +96,7 @@ def encode(tokenizer: Any, string: str, **options: Any) -> list[int]:
         ) from error
 
 
-def _chat(text: Text, tokenizer: Any, asked: Feed) -> tuple[str, list[int]]:
+def _chat(text: Text, tokenizer: Any, requested: Feed) -> tuple[str, list[int]]:
     messages = list(text.messages) or [{"role": "user", "content": text.raw}]
     more = any(map(extras_of, text.messages))
     first = "write it into the content" if more else "use --feed raw (contents without roles)"
@@ -105,22 +108,22 @@ def _chat(text: Text, tokenizer: Any, asked: Feed) -> tuple[str, list[int]]:
         text.text_id,
         messages,
         tokenizer,
-        options=asked.options,
-        lossy=asked.lossy,
+        options=requested.options,
+        lossy=requested.lossy,
         choices=choices,
     )
-    # The template writes its special tokens itself.
+    # The template has already written the special tokens.
     return fed, encode(tokenizer, fed, add_special_tokens=False)
 
 
-def _raw(text: Text, tokenizer: Any, asked: Feed) -> tuple[str, list[int]]:
-    """The text with the special tokens that the tokenizer adds, each only where it is not yet."""
+def _raw(text: Text, tokenizer: Any, requested: Feed) -> tuple[str, list[int]]:
+    """The contents without roles, and the special tokens that the tokenizer adds."""
     extras = [
         f"{key!r} of message {number} ({message['role']})"
         for number, message in enumerate(text.messages, start=1)
         for key in extras_of(message)
     ]
-    if extras and not asked.lossy:
+    if extras and not requested.lossy:
         raise TextError(
             f"text {text.text_id!r}: --feed raw feeds contents only and leaves out "
             f"{format_losses(extras)}; write it into the content, use --feed chat, or accept the "
@@ -130,7 +133,7 @@ def _raw(text: Text, tokenizer: Any, asked: Feed) -> tuple[str, list[int]]:
 
 
 def _with_special_tokens(raw: str, tokenizer: Any) -> tuple[str, list[int]]:
-    """What the tokenizer makes of a string; special tokens that it holds already come once."""
+    """Tokenize a string; special tokens at its ends that it already has are not added again."""
     ids = encode(tokenizer, raw)
     plain = encode(tokenizer, raw, add_special_tokens=False)
     starts = range(len(ids) - len(plain) + 1)
@@ -144,14 +147,14 @@ def _with_special_tokens(raw: str, tokenizer: Any) -> tuple[str, list[int]]:
     return names[0] + raw + names[1], [*before, *plain, *after]
 
 
-def _stored(text: Text, tokenizer: Any) -> tuple[str, list[int]]:
+def _from_stored_ids(text: Text, tokenizer: Any) -> tuple[str, list[int]]:
     assert text.stored is not None
     theirs, ours = text.stored.tokenizer_sha256, tokenizer_sha256(tokenizer)
     if theirs != ours:
         raise TextError(
             f"text {text.text_id!r} holds token ids of another tokenizer ({theirs[:12]}; that of "
-            f"the model is {ours[:12]}); generate it with this model, or say --feed chat or --feed "
-            "raw to have its messages tokenized anew"
+            f"the model is {ours[:12]}); generate it with this model, or use --feed chat or --feed "
+            "raw to tokenize its messages again"
         )
     ids = list(text.stored.ids)
     return tokenizer.decode(ids, clean_up_tokenization_spaces=False), ids

@@ -112,7 +112,7 @@ class Edit:
         unknown = sorted(given.keys() - known.keys())
         if unknown or not {"pos", "layer"} <= given.keys():
             wrong = f"unknown {unknown[0]!r}" if unknown else "pos or layer is missing"
-            raise EditError(f"{wrong} in an edit; expected some of {', '.join(known)}")
+            raise EditError(f"{wrong} in an edit", f"expected some of {', '.join(known)}")
         return Edit(**{name: _from_json_value(name, value) for name, value in given.items()})
 
     def to_json(self) -> str:
@@ -150,7 +150,7 @@ def _from_json_value(name: str, value: Any) -> Any:
     if name == "value" and value is not None:
         return _as_float(_expect(name, value, (int, float), "a number"))
     if name == "units":
-        raise EditError(f"units of an edit is {value!r}; expected a list of whole numbers")
+        raise EditError(f"units of an edit is {value!r}", "expected a list of whole numbers")
     return value
 
 
@@ -164,7 +164,7 @@ def _as_float(value: int | float) -> float:
 
 def _expect(name: str, value: Any, kind: Any, words: str) -> Any:
     if isinstance(value, bool) or not isinstance(value, kind):
-        raise EditError(f"{name} of an edit is {value!r}; expected {words}")
+        raise EditError(f"{name} of an edit is {value!r}", f"expected {words}")
     return value
 
 
@@ -197,11 +197,13 @@ def _details(name: str, detail: str, label: str) -> dict[str, Any]:
         if kind is not None and kind.seed:
             return {"seed": int(detail or 0)}
     except ValueError as error:
-        raise EditError(f"cannot read edit {label!r} ({error}); expected like {_LIKE}") from error
+        raise EditError(
+            f"cannot read edit {label!r} ({error})", f"expected like {_LIKE}"
+        ) from error
     if kind is not None and kind.over:
         return {"over": detail or kind.over[0]}
     if detail:
-        raise EditError(f"edit {name!r} takes no {detail!r}; expected like {_LIKE}")
+        raise EditError(f"edit {name!r} takes no {detail!r}", f"expected like {_LIKE}")
     return {}
 
 

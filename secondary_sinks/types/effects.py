@@ -1,5 +1,6 @@
 """Effects of edits, and verdicts."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -52,6 +53,9 @@ class Effect:
     norm_edited: float
     mass_clean: float
     mass_edited: float
+    kl_at_token: float = math.nan
+    """Divergence (nats) of the model's prediction at the edited token from the clean one, KL(clean
+    || edited): how much of what the token tells is destroyed; NaN where it was not measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +125,8 @@ class Verdict:
     """The same claim without its layer, where it names one: alike for all layers and models."""
     unit: str = ""
     """Unit of value, low and high: `SHARE_UNIT` for shares of a whole; empty for plain numbers."""
+    line: float = 0.5
+    """What the interval was held against: a claim needs it to lie on one side."""
     n_claims: int = 1
     """Number of claims in the report that the interval is corrected for: all of them hold
     together at `confidence`."""

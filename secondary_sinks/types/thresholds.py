@@ -23,7 +23,7 @@ class Thresholds:
     min_queries: int = 8
     """Minimum number of queries that see a key; with fewer, its mass is noise of single rows."""
     primary_like: float = 0.8
-    """A sink created with the primary is primary-like if it lives this share of its layers."""
+    """Minimum share of the primary's layers at which a primary-like sink is a sink."""
     paper_first: int = 3
     """The primary is among this many first positions: 3 with a chat template, 2 without."""
     paper_aligned: float = 0.9

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from secondary_sinks.types.trace_measures import MEASURES
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -78,7 +80,7 @@ class Trace:
 
     @property
     def mass_expected(self) -> Float[Tensor, "layer pos"]:
-        """Expected mass of a key here: its even share, or `mass_local` if that is more."""
+        """Expected mass at this position: the larger of `mass_null` and `mass_local`."""
         return torch.maximum(self.mass_null, self.mass_local)
 
     def to_frame(self) -> "pd.DataFrame":
@@ -98,24 +100,7 @@ class Trace:
         return pd.DataFrame(columns)
 
 
-LAYER_POS = (
-    "norm",
-    "norm_ratio",
-    "deviation_ratio",
-    "alignment",
-    "alignment_centred",
-    "mass",
-    "mass_excess",
-    "mass_local",
-    "queries",
-    "paid_to_primary",
-    "score",
-    "key_norm",
-    "key_norm_raw",
-    "value_norm",
-    "mlp_norm",
-    "mlp_alignment",
-)
+LAYER_POS = tuple(one.name for one in MEASURES if one.in_frame)
 """The measures of a `Trace` by layer and position, in the order of `Trace.to_frame`."""
 
 

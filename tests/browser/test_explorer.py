@@ -47,7 +47,7 @@ SHOWN = (
     "marks",
     "curves",
     "table",
-    "tried",
+    "trials",
     "code",
     "status",
     "error",

@@ -22,6 +22,7 @@ from secondary_sinks.runs import RunFolder
 from tests.tiny import save_tiny
 
 COMMANDS = ("run", "detect", "report", "compare", "levels", "models", "generate")
+COMMANDS += ("questions", "edits")
 COMMANDS += ("ablate", "patch", "scale", "status", "verify", "merge", "export")
 TABLES = {
     "detect": {"sinks", "trace"},
@@ -371,6 +372,32 @@ def test_a_verdict_is_one_line(unit, low, numbers):
     assert line == (
         f"[green]supported[/green]  the \\[b]MLP: so ({statistic}: {numbers}; 6 sinks, 3 texts)"
     )
+
+
+def test_what_taking_writers_away_does_to_the_prediction_is_said_after_them(capsys):
+    from rich.console import Console
+
+    from secondary_sinks.cli import show
+    from tests.plots.frames import sinks
+    from tests.report.pages import record, verdict
+
+    row = {"role": "writer", "layer": 2, "n_sinks": 9}
+    damage = [
+        row | {"edit": edit, "kl_at_token": kl}
+        for edit, kl in (("zero", 3.184), ("mean:twins", 0.0092))
+    ]
+    told = record(
+        writers=[verdict(claim="MLP 2 writes")],
+        verdicts=[verdict(claim="MLP 2 is needed")],
+        damage=damage,
+    )
+    show._show_one(Console(width=200), told, sinks())
+    lines = capsys.readouterr().out.splitlines()[-3:]
+    assert "MLP 2 writes" in lines[0]
+    assert lines[1].rstrip() == (
+        "KL at the sink (nats, median): MLP 2 (writer) zero 3.2, mean:twins 0.0092"
+    )
+    assert "MLP 2 is needed" in lines[2]
 
 
 def test_the_source_of_a_model_is_recorded_and_asked_for_again(call, tmp_path):

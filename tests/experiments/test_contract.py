@@ -14,7 +14,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from experiments import all as everything
-from experiments import neurons, norms, shared
+from experiments import neurons, norms, shared, written
 from experiments.command import main_of
 from experiments.shared import judged, observe_texts, unanswered
 from experiments.written import in_words, write
@@ -47,6 +47,28 @@ def observed():
 @pytest.fixture(scope="module")
 def finding(observed):
     return norms.run(observed)
+
+
+def test_a_figure_beside_the_verdicts_draws_their_numbers(observed, finding, tmp_path):
+    for one in (finding, several_verdicts(observed)):
+        write(one, tmp_path / one.name, {})
+        (figure,) = written.judged_figure(one).values()
+        dots, lines = figure.data
+        known = [verdict for verdict in one.verdicts if verdict.value == verdict.value]
+        assert known
+        assert list(dots.x) == [verdict.value for verdict in known]
+        assert list(lines.x) == [verdict.line for verdict in known]
+        ends = zip(dots.x, dots.error_x.array, dots.error_x.arrayminus, strict=True)
+        for verdict, (x, up, down) in zip(known, ends, strict=True):
+            assert (x + up, x - down) == pytest.approx((verdict.high, verdict.low), nan_ok=True)
+        assert (tmp_path / one.name / "judged.html").is_file()
+        record = json.loads((tmp_path / one.name / "verdict.json").read_text())
+        assert record["captions"]["judged"].startswith("What was judged")
+
+
+def several_verdicts(observed):
+    """A finding of several verdicts."""
+    return neurons.run(observed)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +148,7 @@ def test_what_is_written_is_what_was_found(tmp_path, finding, observed):
     assert "Plotly.newPlot" in page
     assert f"<h1>{finding.question}</h1>" in page
     assert f"<p>{finding.captions['figure']}</p>" in page
-    assert record["captions"] == dict(finding.captions)
+    assert record["captions"] == {**finding.captions, "judged": written.CAPTION}
     assert lines[1:] == ["no .png of the figures: There is no browser."]
     assert not (out / "figure.png").exists()
 

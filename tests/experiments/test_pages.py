@@ -1,16 +1,20 @@
 """Pages of results: every number is that of a file, and what does not hold is said."""
 
+import gzip
 import json
+import random
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from experiments import norm_dose, norms
-from experiments.pages import LARGEST_PICTURE, copy_results, numbers_of, write_pages
+from experiments import across_models, norm_dose, norms
+from experiments.copied import LARGEST_ARCHIVE, LARGEST_PICTURE, copy_results
+from experiments.pages import numbers_of, write_pages
 from experiments.recorded import read_record
 from experiments.table import BY_NAME, SAID
-from experiments.written import RECORD, without_nan
+from experiments.written import RECORD, without_nan, write
 from secondary_sinks.errors import RunFolderError, SinkError
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
@@ -82,6 +86,51 @@ def test_large_tables_stay_away_and_links_lead_to_files(made):
     for page in made.glob("*.md"):
         for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
             assert (made / target).is_file()
+
+
+def test_every_row_of_a_large_table_is_there_compressed_and_linked(made):
+    with gzip.open(made / "data" / "norms" / "cells.csv.gz", "rt") as file:
+        assert file.read() == "a\n" + "1\n" * 40_000
+    assert "[cells.csv.gz](data/norms/cells.csv.gz)" in (made / "norms.md").read_text()
+
+
+def test_a_file_that_is_too_large_even_so_is_named_on_its_page(tmp_path):
+    folder = tmp_path / "results" / norms.NAME
+    folder.mkdir(parents=True)
+    (folder / RECORD).write_text(json.dumps(record_of(norms.NAME)))
+    (folder / "cells.csv").write_bytes(random.Random(1).randbytes(LARGEST_ARCHIVE + 1))
+    out = tmp_path / "pages"
+    assert copy_results(tmp_path / "results", out) == [str(folder / "cells.csv")]
+    write_pages(out)
+    assert "Too large for these pages: cells.csv." in (out / "norms.md").read_text()
+    assert [path.name for path in (out / "data" / "norms").iterdir()] == [RECORD]
+
+
+def test_the_page_across_models_shows_every_cell_of_its_map(tmp_path):
+    rows = [
+        {"experiment": name, "model": model, "outcome": outcome, "role": "answer", "value": value,
+         "low": 0.5, "high": 1.0, "statistic": "share", "n_sinks": 9, "n_texts": 8, "why": "few"}
+        for model, value in (("one", 0.75), ("other", float("nan")))
+        for name, outcome in (("norms", "supported"), ("harm", "inconclusive"))
+    ]  # fmt: skip
+    for model in ("one", "other"):
+        (tmp_path / model).mkdir()
+        mine = pd.DataFrame([row for row in rows if row["model"] == model])
+        mine.to_csv(tmp_path / model / "claims.csv", index=False)
+    folders = [tmp_path / "one", tmp_path / "other"]
+    finding = across_models.run(folders)
+    made = across_models.made_from(finding, folders)
+    write(finding, tmp_path / "results" / "across_models", made)
+    out = tmp_path / "pages"
+    copy_results(tmp_path / "results", out)
+    write_pages(out)
+    page = (out / "across_models.md").read_text()
+    (heat,) = finding.figure.data
+    shown = {(name, model) for name in heat.y for model in heat.x}
+    assert shown == {("norms", "one"), ("harm", "one"), ("norms", "other"), ("harm", "other")}
+    assert "| norms | one | supported | share: 0.75 [0.5, 1]; 9 sinks, 8 texts |" in page
+    assert "| harm | other | inconclusive | few |" in page
+    assert sum(line.startswith(("| norms |", "| harm |")) for line in page.splitlines()) == 4
 
 
 def test_pictures_have_captions(made):

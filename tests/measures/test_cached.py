@@ -182,7 +182,7 @@ def test_a_chunk_of_queries_is_measured_as_the_same_rows_of_all(plain):
     torch.testing.assert_close(cached.mass_excess(chunk, 1, **given), masses.mean(0) - null)
     local = measures.local_mass(masses.mean(0))
     torch.testing.assert_close(cached.local_mass(chunk, 1, **given), local)
-    with pytest.raises(MeasureError, match="say offset="):
+    with pytest.raises(MeasureError, match="give offset="):
         cached.attention_mass(chunk, 1)
 
 

@@ -103,7 +103,7 @@ def test_the_trace_does_not_depend_on_chunks(family):
 @pytest.mark.parametrize("n_words", [10, 97, 5000])
 def test_strips_of_logits_join_to_those_of_a_plain_pass(family, n_words, monkeypatch):
     variant, hooked, _ = family
-    monkeypatch.setattr(chunks, "WORDS", n_words)
+    monkeypatch.setattr(chunks, "LOGITS", n_words)
     with torch.no_grad():
         logits, cache = hooked.run_with_cache(TOKENS[None])
     last = cache[hook_name(hooked.cfg.n_layers - 1, "resid_post")][0]

@@ -125,7 +125,7 @@ def test_layers_are_spread_after_the_weights_are_in(monkeypatch):
     def spy(model):
         spread.append(torch.equal(model.embed.W_E, tiny("llama").model.embed_tokens.weight))
 
-    monkeypatch.setattr("secondary_sinks.models.convert._spread", spy)
+    monkeypatch.setattr("secondary_sinks.models.convert._spread_over_gpus", spy)
     load_model(tiny("llama"), device="cpu", n_devices=2, skip=["chunks"])
     assert spread == [True]
 

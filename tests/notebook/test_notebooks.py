@@ -37,8 +37,8 @@ def test_it_runs(page):
         states = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
         shown = outputs(notebook, "application/vnd.jupyter.widget-view+json")
         state = states[shown[0]["model_id"]]["state"]
-        assert len(state["tried"]) == 4
-        assert "lifetime 7 to 0 layers" in state["tried"][0]
+        assert len(state["trials"]) == 4
+        assert "lifetime 7 to 0 layers" in state["trials"][0]
 
 
 def test_there_are_four():

@@ -45,7 +45,7 @@ def session(planted):
 def test_it_begins_at_the_strongest_secondary_sink_with_nothing_done(session):
     assert (session.choice.pos, session.choice.layer, session.choice.kind) == (30, 2, "none")
     assert session.current is None
-    assert session.tried == ()
+    assert session.trials == ()
     assert session.immediate
 
 
@@ -58,18 +58,18 @@ def test_a_text_without_sinks_begins_at_the_likeliest_primary():
 
 
 def test_zeroing_the_planted_mlp_gives_the_numbers_of_ablate(planted, session):
-    tried = session.choose(pos=20, layer=3, kind="zero")
+    trial = session.choose(pos=20, layer=3, kind="zero")
     sinks = detect(session.trace)
     effects = ablate(planted.model, session.trace, sinks, layers=[3]).to_frame()
     effects = effects[effects["sink_pos"] == 20].set_index("role")
-    own, control = tried.rows
+    own, control = trial.rows
     assert (own["lifetime_clean"], own["lifetime_edited"]) == (5, 0)
     for name in ("alignment", "alignment_centred", "norm", "mass"):
         for run in ("clean", "edited"):
             expected = effects.loc["sink", f"{name}_{run}"]
             assert own[f"{name}_{run}"] == pytest.approx(expected, rel=1e-5)
     assert control["token"] == own["token"]
-    assert tried.control_kind == "twin"
+    assert trial.control_kind == "twin"
     assert control["lifetime_clean"] == 0
 
 
@@ -87,18 +87,18 @@ def test_zeroing_the_planted_mlp_gives_the_numbers_of_ablate(planted, session):
     ],
 )
 def test_every_kind_of_edit_is_the_edit_that_it_says(planted, session, choice, edit):
-    tried = session.choose(**{"pos": 20, "layer": 3} | choice)
+    trial = session.choose(**{"pos": 20, "layer": 3} | choice)
     expected = Edit(**{"pos": 20, "layer": 3} | edit)
-    assert tried.edits[0] == expected
-    norms = replay(planted.model, session.trace, [expected]).norm[list(tried.layers), 0]
-    assert tried.rows[0]["norm_edited"] == pytest.approx(float(norms.mean()), rel=1e-5)
+    assert trial.edits[0] == expected
+    norms = replay(planted.model, session.trace, [expected]).norm[list(trial.layers), 0]
+    assert trial.rows[0]["norm_edited"] == pytest.approx(float(norms.mean()), rel=1e-5)
 
 
 def test_patching_a_sink_into_an_ordinary_token_makes_one(session):
-    tried = session.choose(pos=40, layer=3, kind="patch", donor=20)
-    assert (tried.rows[0]["lifetime_clean"], tried.rows[0]["lifetime_edited"]) == (0, 5)
-    assert tried.layers == (3, 4, 5, 6, 7), "of a token that is no sink: from the edit on"
-    assert tried.edits[1].donor == 20
+    trial = session.choose(pos=40, layer=3, kind="patch", donor=20)
+    assert (trial.rows[0]["lifetime_clean"], trial.rows[0]["lifetime_edited"]) == (0, 5)
+    assert trial.layers == (3, 4, 5, 6, 7), "of a token that is no sink: from the edit on"
+    assert trial.edits[1].donor == 20
 
 
 def test_means_over_a_sink_are_over_its_own_layers_wherever_the_edit_is(session):
@@ -115,8 +115,8 @@ def test_controls_are_never_sinks_donors_or_the_token_itself(session):
     sinks = {sink.pos for sink in session.sinks.sinks}
     for pos in range(1, 50):
         donor = pos + 1
-        tried = session.choose(pos=pos, layer=3, kind="patch", donor=donor)
-        control = tried.edits[1].positions[0]
+        trial = session.choose(pos=pos, layer=3, kind="patch", donor=donor)
+        control = trial.edits[1].positions[0]
         assert control not in sinks | {pos, donor, session.trace.primary}
 
 
@@ -127,7 +127,7 @@ def test_each_edit_is_run_once(session, monkeypatch):
     session.choose(measure="mass")
     session.choose(kind="none")
     session.choose(kind="zero")
-    assert len(calls) == len(session.tried) == 1
+    assert len(calls) == len(session.trials) == 1
 
 
 def test_undo_goes_back_step_by_step_and_forgets_no_trial(session):
@@ -140,7 +140,7 @@ def test_undo_goes_back_step_by_step_and_forgets_no_trial(session):
     assert session.choice.kind == "none"
     assert session.undo() is None
     assert session.choice == start
-    assert len(session.tried) == 2
+    assert len(session.trials) == 2
     with pytest.raises(EditError, match="nothing to undo"):
         session.undo()
 
@@ -177,7 +177,7 @@ def test_what_is_not_possible_is_said_and_changes_nothing(session, changes, word
     with pytest.raises(EditError, match=words):
         session.choose(**changes)
     assert session.choice == before
-    assert session.tried == ()
+    assert session.trials == ()
 
 
 def test_an_edit_that_the_engine_refuses_changes_nothing():
@@ -195,15 +195,15 @@ def test_an_edit_that_the_engine_refuses_changes_nothing():
 def test_total_effects_are_those_of_recompute(planted, session):
     session.choose(pos=20, layer=3, kind="zero")
     told = []
-    tried = session.total(lambda *done: told.append(done))
+    trial = session.total(lambda *done: told.append(done))
     assert told[-1][0] == told[-1][1]
-    both = direct_and_total(planted.model, session.trace, tried.edits[:1]).set_index("layer")
-    assert tried.totals[0]["mass_total"] == pytest.approx(
+    both = direct_and_total(planted.model, session.trace, trial.edits[:1]).set_index("layer")
+    assert trial.totals[0]["mass_total"] == pytest.approx(
         both.loc[[4, 5, 6, 7], "mass_total"].mean(), rel=1e-5
     )
-    assert tried.totals[0]["loss_change"] == pytest.approx(both["loss_change"].iloc[0], rel=1e-4)
-    assert session.total() is tried
-    assert session.current is tried
+    assert trial.totals[0]["loss_change"] == pytest.approx(both["loss_change"].iloc[0], rel=1e-4)
+    assert session.total() is trial
+    assert session.current is trial
 
 
 def test_total_and_code_need_an_edit(session):
@@ -221,23 +221,23 @@ def test_total_and_code_need_an_edit(session):
     ],
 )
 def test_the_code_gives_the_same_numbers(planted, session, changes, capsys):
-    tried = session.choose(**changes)
+    trial = session.choose(**changes)
     given = {"model": planted.model}
     exec(session.to_python(), given)
     assert "mass_edited" in capsys.readouterr().out
-    for got, expected in zip(given["effects"].to_dict("records"), tried.rows, strict=True):
+    for got, expected in zip(given["effects"].to_dict("records"), trial.rows, strict=True):
         same(got, expected)
 
 
 def test_the_code_has_thresholds_and_totals_where_they_matter(planted):
     session = Session(planted.model, planted.tokens, thresholds=Thresholds(aligned=0.999))
     session.choose(pos=20, layer=4, kind="zero")
-    tried, given = session.total(), {"model": planted.model}
+    trial, given = session.total(), {"model": planted.model}
     exec(session.to_python(), given)
-    assert given["effects"]["lifetime_clean"].tolist() == [r["lifetime_clean"] for r in tried.rows]
-    assert tried.rows[0]["lifetime_clean"] == 0, "by the default thresholds it would be 5"
+    assert given["effects"]["lifetime_clean"].tolist() == [r["lifetime_clean"] for r in trial.rows]
+    assert trial.rows[0]["lifetime_clean"] == 0, "by the default thresholds it would be 5"
     last = given["totals"].groupby("edit", sort=False)["loss_change"].first()
-    assert last.tolist() == pytest.approx([one["loss_change"] for one in tried.totals], rel=1e-4)
+    assert last.tolist() == pytest.approx([one["loss_change"] for one in trial.totals], rel=1e-4)
 
 
 def test_the_export_is_a_run_that_readers_and_report_read(session, tmp_path):
@@ -291,8 +291,8 @@ def test_a_long_text_is_walked_again_and_gives_the_same(planted, session, monkey
 
 def test_two_tokens_have_no_control(planted):
     session = Session(planted.model, planted.tokens[:2])
-    tried = session.choose(pos=1, layer=3, kind="zero")
-    assert (len(tried.rows), tried.control_kind) == (1, "")
+    trial = session.choose(pos=1, layer=3, kind="zero")
+    assert (len(trial.rows), trial.control_kind) == (1, "")
 
 
 def test_a_string_needs_a_tokenizer(planted):
@@ -318,7 +318,7 @@ def test_on_real_weights_edits_equal_replays(smollm2, real_tokens, real_trace):
     torch.testing.assert_close(session.trace.mass, real_trace.mass)
     session.choose(kind="zero")
     for layer in (0, 1, 4):
-        tried = session.choose(layer=layer)
-    norm = replay(smollm2, real_trace, tried.edits).norm[list(tried.layers)].mean(0)
-    assert [row["norm_edited"] for row in tried.rows] == pytest.approx(norm.tolist(), rel=1e-4)
-    assert session.tried[1].rows[0]["lifetime_edited"] == 0, "layer 0 makes it"
+        trial = session.choose(layer=layer)
+    norm = replay(smollm2, real_trace, trial.edits).norm[list(trial.layers)].mean(0)
+    assert [row["norm_edited"] for row in trial.rows] == pytest.approx(norm.tolist(), rel=1e-4)
+    assert session.trials[1].rows[0]["lifetime_edited"] == 0, "layer 0 makes it"

@@ -78,7 +78,7 @@ def test_a_click_runs_the_edit_and_says_what_it_did(explorer):
     rows = {title: cells for title, *cells in explorer.table["rows"]}
     assert rows["lifetime (layers)"] == ["5", "0", "0", "0"]
     assert len(explorer.curves["data"]) == 4
-    assert explorer.tried == [explorer.status]
+    assert explorer.trials == [explorer.status]
     assert explorer.choice == explorer.session.choice.to_dict()
 
 
@@ -89,7 +89,7 @@ def test_python_can_do_what_clicks_do(explorer):
     explorer.undo()
     assert explorer.choice["kind"] == "none"
     explorer.choice = explorer.choice | {"kind": "mean"}
-    assert len(explorer.tried) == 2
+    assert len(explorer.trials) == 2
 
 
 def test_a_patch_says_that_it_waits_for_a_donor(explorer):
@@ -145,7 +145,7 @@ def test_a_message_that_means_nothing_is_no_crash(explorer, content):
 def test_a_long_text_says_that_edits_take_a_while_and_shows_progress(planted, monkeypatch):
     monkeypatch.setattr(session_module, "KEPT_AT_MOST", 1000)
     explorer, seen = SinkExplorer(planted.model, planted.tokens), []
-    assert explorer.setup["found"].endswith("A long text: each edit walks through all of it.")
+    assert explorer.setup["found"].endswith("A long text: each edit needs a pass over all of it.")
     explorer.observe(lambda change: seen.append(change["new"]), "progress")
     click(explorer, kind="zero")
     assert seen == [layer / 8 for layer in range(1, 9)] + [-1.0]

@@ -17,7 +17,7 @@ from tests.marks import needs_old
 PRIMARY = Plant(pos=0, forming=(1,), strength=400.0)
 
 
-def standing(drawn, deviation_ratio=5.0):
+def prominence(drawn, deviation_ratio=5.0):
     drawn = torch.tensor(drawn)
     return Prominence(
         deviation_ratio=torch.as_tensor(deviation_ratio).expand_as(drawn).clone(), drawn=drawn
@@ -29,39 +29,39 @@ def references(given, primary=0, related=(False, False)):
 
 
 def test_the_primary_draws_most_at_its_best_layer_not_over_all():
-    assert choose_primary(standing([[0.0, 0.2], [0.5, 0.2], [0.0, 0.2], [0.0, 0.2]])) == 0
+    assert choose_primary(prominence([[0.0, 0.2], [0.5, 0.2], [0.0, 0.2], [0.0, 0.2]])) == 0
 
 
 def test_of_two_that_draw_alike_the_more_massive_is_the_primary():
     drawn = [[0.4, 0.6]]
-    assert choose_primary(standing(drawn, [[9.0, 4.0]])) == 0
-    assert choose_primary(standing(drawn, [[3.0, 4.0]])) == 1
-    assert choose_primary(standing([[0.2, 0.6]], [[9.0, 4.0]])) == 1
+    assert choose_primary(prominence(drawn, [[9.0, 4.0]])) == 0
+    assert choose_primary(prominence(drawn, [[3.0, 4.0]])) == 1
+    assert choose_primary(prominence([[0.2, 0.6]], [[9.0, 4.0]])) == 1
 
 
 def test_the_first_position_where_nothing_stands_out():
-    assert choose_primary(standing([[0.0, 0.0]])) == 0
-    assert references(standing([[0.0, 0.0]])) == [0]
+    assert choose_primary(prominence([[0.0, 0.0]])) == 0
+    assert references(prominence([[0.0, 0.0]])) == [0]
 
 
 def test_another_token_takes_its_turn_only_where_the_primary_is_off():
-    given = standing([[0.0, 0.5], [0.8, 0.5], [0.0, 0.5]])
+    given = prominence([[0.0, 0.5], [0.8, 0.5], [0.0, 0.5]])
     assert references(given) == [1, 0, 1]
 
 
 def test_a_token_that_draws_too_little_takes_no_turn():
-    assert references(standing([[0.0, 0.19], [0.8, 0.0]])) == [0, 0]
-    assert references(standing([[0.0, 0.21], [0.8, 0.0]])) == [1, 0]
+    assert references(prominence([[0.0, 0.19], [0.8, 0.0]])) == [0, 0]
+    assert references(prominence([[0.0, 0.21], [0.8, 0.0]])) == [1, 0]
 
 
 def test_a_secondary_sink_takes_no_turn_unless_it_is_as_massive():
     drawn, related = [[0.5, 0.5], [0.0, 0.5]], (False, True)
-    assert references(standing(drawn, [[9.0, 4.0]] * 2), related=related) == [0, 0]
-    assert references(standing(drawn, [[9.0, 5.0]] * 2), related=related) == [0, 1]
+    assert references(prominence(drawn, [[9.0, 4.0]] * 2), related=related) == [0, 0]
+    assert references(prominence(drawn, [[9.0, 5.0]] * 2), related=related) == [0, 1]
 
 
 def test_three_tokens_may_take_turns():
-    given = standing([[0.9, 0.0, 0.0], [0.0, 0.5, 0.0], [0.0, 0.0, 0.5]])
+    given = prominence([[0.9, 0.0, 0.0], [0.0, 0.5, 0.0], [0.0, 0.0, 0.5]])
     assert references(given, related=(False,) * 3) == [0, 1, 2]
 
 

@@ -55,5 +55,5 @@ def test_the_table_names_every_function_of_cached_and_the_hooks_that_its_docstri
         named = set(re.findall(hook, getattr(cached, name).__doc__))
         instead = set() if name == "raw_key_norms" else {"attn.hook_q", "attn.hook_k"}
         assert table[name] == named - instead, name
-    needed = set(re.findall(hook, trace_from_cache.__doc__.split("Rows of other hooks")[0]))
+    needed = set(re.findall(hook, trace_from_cache.__doc__.split("Further hooks")[0]))
     assert table["trace_from_cache"] == needed

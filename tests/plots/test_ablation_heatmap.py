@@ -45,6 +45,13 @@ def test_hover_text_tells_clean_from_edited():
     assert "control (twin) of the sink at 1" in control
 
 
+def test_hover_text_tells_what_the_edit_does_to_the_prediction_where_it_was_measured():
+    frame = pd.DataFrame([cell(0, kl_at_token=3.184), cell(1, kl_at_token=np.nan)])
+    measured, missing = ablation_heatmap(frame).data[0].hovertext[0]
+    assert measured.endswith("prediction at the token: KL 3.2 nats")
+    assert "KL" not in missing
+
+
 def test_rows_run_from_the_strongest_sink_down_in_both_maps():
     rows = []
     for pos, mass in ((1, 0.1), (2, 0.4), (3, 0.2)):
@@ -104,7 +111,7 @@ def test_tokens_are_literal(token):
 
 @pytest.mark.parametrize("frame", [no_effects(), pd.DataFrame([cell(0, "control", pos=5)])])
 def test_nothing_to_draw_is_an_error(frame):
-    with pytest.raises(SinkError, match="no cell with role 'sink'"):
+    with pytest.raises(SinkError, match="expected cells with role 'sink'"):
         ablation_heatmap(frame)
 
 

@@ -10,7 +10,7 @@ from secondary_sinks.report.drawn import PLOTS
 from secondary_sinks.runs import parse_questions
 from secondary_sinks.runs.folder import OWN
 from secondary_sinks.testing.planted import Plant
-from secondary_sinks.types import SinkTable
+from secondary_sinks.types import SHARE_UNIT, SinkTable
 from tests.questions.gardens import Garden
 
 BY_NAME = pytest.mark.parametrize("question", QUESTIONS, ids=lambda one: one.name)
@@ -26,6 +26,10 @@ def test_an_answer_has_the_tables_and_figures_of_its_row(garden, question):
     answer = question.ask(*garden.asked)
     assert answer.question == question.name
     assert {"cells", "effects", *answer.tables} == set(question.tables)
+    for verdict in answer.verdicts:
+        assert verdict.unit in {SHARE_UNIT, "rank correlation"}
+        if verdict.layer is not None:
+            assert verdict.claim == verdict.general.replace("one layer", f"layer {verdict.layer}")
     shown = secondary_sinks.questions.Shown(sinks=garden.sinks.to_frame(), n_layers=8)
     drawings = question.figures(answer, shown)
     assert drawings

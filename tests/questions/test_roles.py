@@ -144,7 +144,7 @@ def test_damage_is_that_of_the_writer_at_the_token_and_after_it():
     trace = garden.traces[1]
     total = recompute(garden.model, trace, [Edit(pos=24, layer=4)])
     later = (total.loss - total.loss_clean)[0, 25:-1].mean()
-    assert float(row["kl"].iloc[0]) == pytest.approx(float(total.kl[0, 24]), rel=1e-4)
+    assert float(row["kl_at_token"].iloc[0]) == pytest.approx(float(total.kl[0, 24]), rel=1e-4)
     assert float(row["loss_later"].iloc[0]) == pytest.approx(float(later), abs=1e-6)
     assert writer_damage(*garden.asked, table[table["role"] != "writer"]).empty
 

@@ -5,9 +5,10 @@ import json
 from dataclasses import asdict
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from secondary_sinks import questions
+from secondary_sinks import ablate, questions
 from secondary_sinks.report import render
 from secondary_sinks.report.claims import TITLES, claims
 from secondary_sinks.report.words import percent
@@ -57,12 +58,14 @@ def drawn(html):
 def test_every_question_has_its_figures_in_order(html):
     ids = [attrs["id"] for attrs in html.of("div") if attrs.get("class") == "figure"]
     assert ids == [
-        *("profiles", "levels", "ways", "denoising", "noising"),
-        *("dose", "redistribution", "neurons", "harm"),
+        *("profiles", "levels", "judged-roles"),
+        *("judged-necessity", "ways", "judged-sufficiency", "denoising", "noising"),
+        *("judged-norm_dose", "dose", "judged-redistribution", "redistribution"),
+        *("judged-sparsity", "neurons", "judged-harm", "harm"),
     ]
     assert "Not asked" not in html.words
     numbered = [data for tag, data in html.texts if tag == "b" and data.startswith("Figure")]
-    assert [line.split(".")[0] for line in numbered] == [f"Figure {n}" for n in range(1, 10)]
+    assert [line.split(".")[0] for line in numbered] == [f"Figure {n}" for n in range(1, 17)]
 
 
 def test_what_was_not_asked_says_how_to_ask(garden, told, answers):
@@ -86,6 +89,20 @@ def test_the_roles_are_a_claim_and_a_table_of_those_that_are_not_always_neither(
     assert " ".join(row) in html.words
 
 
+def test_the_table_of_roles_tells_the_damage_of_every_layer_by_zero_and_by_twins(garden, told, who):
+    effects = pd.concat([ablate(garden.model, t, garden.sinks, ["zero", "twins"]).to_frame()
+                         for t in garden.traces])  # fmt: skip
+    trace = pd.concat([one.to_frame() for one in garden.traces])
+    asked = told | {"edit": "zero,twins"}
+    words = Html(render(asked, garden.sinks.to_frame(), trace, effects, {}, who.cells)).words
+    rows = effects[(effects["role"] == "sink") & (effects["layer"] == 3)]
+    kl = rows.groupby("edit")["kl_at_token"].median()
+    numbers = [f"{kl[edit]:.2g}" for edit in ("zero", "mean:twins")]
+    assert "KL, zeroed KL, by twins" in words
+    assert " ".join(["no level 3 100% 0.0% 0.0% 0.0%", *numbers]) in words
+    assert kl["zero"] > 0.001
+
+
 def test_all_verdicts_are_claims_with_their_reasons(html, told, answers):
     found = claims(told, answers)
     n_verdicts = sum(len(answer.verdicts) for answer in answers.values())
@@ -95,6 +112,15 @@ def test_all_verdicts_are_claims_with_their_reasons(html, told, answers):
         for verdict in answer.verdicts:
             assert verdict.claim[1:] in html.words
             assert verdict.why[1:] in html.words
+
+
+def test_limits_say_what_the_roles_did_test(told):
+    from secondary_sinks.report.tested import limits
+
+    said = " ".join(limits(told, True, {}))
+    assert "was tested at token twins only" in said
+    without = " ".join(limits({**told, "writers": []}, True, {}))
+    assert "(sufficiency) was not tested" in without
 
 
 def test_verdicts_of_several_edits_stand_for_those_of_one(told, answers):
@@ -109,6 +135,32 @@ def values(figure, index):
     """The numbers of a trace, which plotly packs."""
     packed = figure["data"][index]["y"]
     return np.frombuffer(base64.b64decode(packed["bdata"]), dtype=packed["dtype"])
+
+
+def test_the_figure_of_a_section_draws_what_its_badges_judge(drawn, answers, who):
+    for answer in (who, *answers.values()):
+        known = [one for one in answer.verdicts if one.value == one.value]
+        assert known, answer.question
+        dots, lines = drawn[f"judged-{answer.question}-data"]["data"]
+        assert dots["x"] == [one.value for one in known]
+        assert lines["x"] == [one.line for one in known]
+        for one, up, down in zip(
+            known, dots["error_x"]["array"], dots["error_x"]["arrayminus"], strict=True
+        ):
+            if one.low == one.low:
+                assert (one.value + up, one.value - down) == pytest.approx((one.high, one.low))
+            else:
+                assert up is None
+                assert down is None
+        rows = drawn[f"judged-{answer.question}-table"].splitlines()
+        assert len(rows) == 1 + len(known)
+
+
+def test_verdicts_that_are_held_against_other_lines_than_one_half_say_so(answers):
+    lines = {name: {one.line for one in answer.verdicts} for name, answer in answers.items()}
+    assert lines.pop("redistribution") == {0.01}
+    assert lines.pop("harm") == {0.01}
+    assert set.union(*lines.values()) == {0.5}
 
 
 def test_lines_of_necessity_are_its_effects(drawn, answers):

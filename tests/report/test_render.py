@@ -32,7 +32,7 @@ def test_a_whole_page_has_its_sections_in_order():
         "Provenance",
         "Terms",
     ]
-    assert figures(html) == {"profiles", "levels", "bars", "sinks", "controls"}
+    assert figures(html) == {"profiles", "levels", "judged-necessity", "bars", "sinks", "controls"}
     assert "Secondary attention sinks of tiny" in html.words
 
 
@@ -134,13 +134,13 @@ def test_only_primary_like_sinks_have_a_map_and_no_bars():
     table = frames.sinks(frames.sink(pos=0, kind="primary"), frames.sink(kind="primary_like"))
     cells = frames.effects().assign(kind="primary_like")
     html = Html(page(sinks=table, effects=cells, record=record(layer_effects=[])))
-    assert figures(html) == {"profiles", "sinks", "controls"}
+    assert figures(html) == {"profiles", "judged-necessity", "sinks", "controls"}
 
 
 def test_of_several_edits_the_maps_show_the_first_and_say_so():
     both = pd.concat([frames.effects(), frames.effects().assign(edit="mean", mass_edited=0.0)])
     html = Html(page(effects=both, record=record(edit="zero, mean")))
-    assert figures(html) == {"profiles", "levels", "bars", "sinks", "controls"}
+    assert figures(html) == {"profiles", "levels", "judged-necessity", "bars", "sinks", "controls"}
     assert html.words.count("Of 2 edits this is zero, mlp_out, direct.") == 2
     data = {attrs["id"]: json.loads(text) for attrs, text in html.scripts() if "id" in attrs}
     assert data["sinks-table"].count("\n") == 1 + 2
@@ -150,7 +150,7 @@ def test_of_several_edits_the_maps_show_the_first_and_say_so():
 def test_sinks_whose_mass_is_unknown_have_no_map():
     cells = frames.effects().assign(mass_clean=float("nan"))
     html = Html(page(effects=cells, record=record(layer_effects=[])))
-    assert figures(html) == {"profiles", "levels"}
+    assert figures(html) == {"profiles", "levels", "judged-necessity"}
     assert "no loss can be given" in html.words
 
 
@@ -204,6 +204,7 @@ def test_a_run_folder_becomes_a_report(tmp_path):
     assert figures(Html(path.read_text(encoding="utf-8"))) == {
         "profiles",
         "levels",
+        "judged-necessity",
         "bars",
         "sinks",
         "controls",

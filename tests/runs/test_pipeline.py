@@ -11,6 +11,7 @@ import torch
 
 from secondary_sinks import ablate, detect, observe, runs
 from secondary_sinks.errors import RunFolderError, TextError
+from secondary_sinks.questions import damage_at_tokens
 from secondary_sinks.runs import (
     RunFolder,
     analyse,
@@ -126,6 +127,12 @@ def test_the_folder_holds_what_was_promised(planted, texts, results, tmp_path):
     assert set(folder.table("sinks")) >= SINK_COLUMNS
     assert set(folder.table("effects")) >= EFFECT_COLUMNS
     assert len(folder.table("trace")) == 2 * 8 * 64
+    damage = damage_at_tokens(folder.table("effects"), folder.table("roles")).to_dict("records")
+    assert folder.record()["damage"] == damage
+    assert {(row["role"], row["layer"], row["edit"]) for row in damage} == {
+        ("writer", 3, "zero"),
+        ("writer", 3, "mean:twins"),
+    }
     pd.testing.assert_frame_equal(runs.open(folder.path).roles[list(results.roles.cells)],
                                   results.roles.cells)  # fmt: skip
     assert_record_is_whole(folder.record(), planted.model)

@@ -8,6 +8,7 @@ import pytest
 from secondary_sinks.statistics import (
     effective_texts,
     jackknife,
+    mean_and_percentiles,
     mean_over_texts,
     outcome_of,
     pooled_mean,
@@ -38,7 +39,7 @@ def test_means_weigh_texts_or_values_as_their_names_say():
     ],
 )
 def test_no_verdict_rests_on_an_approximate_interval(found):
-    with pytest.raises(ValueError, match="description only"):
+    with pytest.raises(ValueError, match="expected an exact interval"):
         outcome_of(found)
 
 
@@ -80,3 +81,9 @@ def test_the_effective_number_of_texts_by_hand():
     assert effective_texts(np.array([1.0, 1, 0, 0]), np.array([2.0, 1, 1, 1])) == 3
     assert effective_texts(np.array([1.0, 1, 1, -2]), ones) == 1 / 7
     assert effective_texts(np.zeros(4), ones) == effective_texts(-ones, ones) == 0
+
+
+def test_mean_and_percentiles_by_hand_and_without_values():
+    values = [float(number) for number in range(11)] + [math.nan]
+    assert mean_and_percentiles(values) == {"value": 5.0, "low": 1.0, "high": 9.0}
+    assert all(math.isnan(value) for value in mean_and_percentiles([math.nan]).values())

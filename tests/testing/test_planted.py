@@ -7,8 +7,9 @@ import torch
 
 from secondary_sinks import observe
 from secondary_sinks.errors import PlantError
+from secondary_sinks.testing.plant_layout import MARK
 from secondary_sinks.testing.plant_spec import Plant, Writer
-from secondary_sinks.testing.planted import MARK, plant
+from secondary_sinks.testing.planted import plant
 from tests.marks import needs_old
 from tools.plant_scores import CONDITIONS, random_plants
 
@@ -236,20 +237,20 @@ def replace_dies(one, dies):
         (Plant(pos=64, forming=(2,)), "position 64"),
         (Plant(pos=9, forming=(8,)), "layer 8"),
         (Plant(pos=9, forming=(2,), dies=-1), "layer -1"),
-        (Plant(pos=9, forming=(3,), dies=3), "after its forming"),
-        (Plant(pos=9, dies=3), "after its forming"),
+        (Plant(pos=9, forming=(3,), dies=3), "after all forming"),
+        (Plant(pos=9, dies=3), "after all forming"),
         (Plant(pos=9, forming=(2,), strength=18.0), "strength 18"),
         (Plant(pos=9, forming=(2, 3), strength=40.0), "strength 20"),
         (Plant(pos=9, forming=(2,), strength=200.0), "strength 200"),
         (Plant(pos=9, forming=(2,), chain=True), "chain"),
         (Plant(pos=9, forming=(2, 3), by="attention"), "attention"),
-        (Plant(pos=9, forming=(2,), by="attention", source=9), "before"),
+        (Plant(pos=9, forming=(2,), by="attention", source=9), "earlier source"),
         (Plant(pos=9, forming=(2,), by="attention", source=0), "ordinary"),
         (Plant(pos=9, forming=(2,), by="magic"), "magic"),
         (Plant(pos=9, forming=(2,), identity=2), "identity"),
         (Plant(pos=9, identity=2), "identity"),
         (Plant(pos=9, forming=(2,), identity=1, by="attention"), "identity"),
-        (Plant(pos=0, forming=(2,), sideways=True), "share a direction"),
+        (Plant(pos=0, forming=(2,), sideways=True), "all sideways, or none"),
     ],
 )
 def test_plants_that_cannot_be_or_have_no_clear_truth_are_refused(one, match):
@@ -260,7 +261,7 @@ def test_plants_that_cannot_be_or_have_no_clear_truth_are_refused(one, match):
 def test_sinks_without_a_primary_have_no_truth():
     with pytest.raises(PlantError, match="as the primary"):
         plant([Plant(pos=9, forming=(2,))]).expected_sinks()
-    with pytest.raises(PlantError, match="never meets"):
+    with pytest.raises(PlantError, match="at no layer with a primary"):
         plant([replace_dies(PRIMARY, 3), Plant(pos=9, forming=(4,))]).expected_sinks()
     with pytest.raises(PlantError, match="'sideways'"):
         plant([], positions="sideways")

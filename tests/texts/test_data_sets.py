@@ -46,8 +46,8 @@ def test_a_column_of_a_split(folder, name, expected):
     ("name", "told"),
     [
         ("one:train", "expected hf:NAME:split:column"),
-        ("one:train:answer", "no column 'answer'; there are 'question', 'number'"),
-        ("two:dev:question", "no split 'dev'; there are 'train', 'test'"),
+        ("one:train:answer", "no column 'answer'; expected one of 'question', 'number'"),
+        ("two:dev:question", "no split 'dev'; expected one of 'train', 'test'"),
         ("one:train:number", "row 0: the text is empty; expected a string"),
         ("one:train:gap", "row 1: the text is empty"),
         ("one:train[x]:question", "is not understood"),
@@ -75,5 +75,5 @@ def test_a_folder_of_something_else_is_not_tried(tmp_path):
 
 
 def test_without_a_hub_it_is_said_what_to_do():
-    with pytest.raises(TextError, match=r"save_to_disk\('folder'\), then say --texts hf:folder:"):
+    with pytest.raises(TextError, match=r"save_to_disk\('folder'\), then use --texts hf:folder:"):
         read_texts("hf:nobody/nothing:train:text")

@@ -152,5 +152,5 @@ def test_words_that_are_no_feed_are_refused(feed):
 
 @pytest.mark.parametrize("name", ["no_such_option", "tokenize", "chat_template"])
 def test_an_option_that_the_template_does_not_have_is_refused(name):
-    with pytest.raises(TextError, match=f"it has no option '{name}'"):
+    with pytest.raises(TextError, match=f"it has no variable '{name}'"):
         fed(BOATS, templates.R1, f"chat:{name}=1")

@@ -8,7 +8,7 @@ import pytest
 from secondary_sinks import load_model
 from tests.tiny import save_tiny
 from tools import sweep_costs
-from tools.sweep_costs import SHOWN, expected, measured, operations, sizes_of
+from tools.sweep_costs import SHOWN, estimated_table, measured_table, operations, sizes_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text("utf-8")
 
@@ -20,7 +20,7 @@ def test_costs_are_those_of_a_sweep_of_texts_of_these_lengths(tmp_path):
     for cost in costs:
         assert cost.speed > 2 * operations(sizes_of(model), cost.n_tokens) / 60
         assert cost.observe > 0
-    assert measured(costs).splitlines()[3].startswith("| 100 | ")
+    assert measured_table(costs).splitlines()[3].startswith("| 100 | ")
 
 
 def test_operations_are_those_of_products_of_matrices():
@@ -33,4 +33,4 @@ def test_operations_are_those_of_products_of_matrices():
 
 def test_the_page_has_what_the_command_works_out_from_its_last_row():
     speed = float(re.findall(r"\| ([0-9.]+) x 10\^9 \|", PAGE)[-1]) * 1e9
-    assert expected(speed) in PAGE
+    assert estimated_table(speed) in PAGE

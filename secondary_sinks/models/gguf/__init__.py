@@ -1,1 +1,1 @@
-"""GGUF files: read the header, convert once, keep the copy sealed."""
+"""GGUF files: checked, converted once to Hugging Face format, and cached with checksums."""

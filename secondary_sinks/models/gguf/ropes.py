@@ -1,7 +1,7 @@
-"""The scaled ropes of Llama 3.1 and later in GGUF files, which transformers does not read.
+"""Scaled ropes of Llama 3.1 and later in GGUF files, which transformers does not read.
 
-llama.cpp stores them as one divisor per frequency (`rope_freqs.weight`), not as the parameters
-that they were made from. These are known for the published models, and are taken over when they
+llama.cpp stores one divisor per frequency (`rope_freqs.weight`), not the parameters that the
+divisors were computed from. The parameters of the published models are known, and are used if they
 give exactly the stored divisors.
 """
 
@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from secondary_sinks.models.gguf.header import GgufHeader
+from secondary_sinks.models.gguf.parser import GgufHeader
 
 DIVISORS = "rope_freqs.weight"
 FLOAT32 = 0
-# of Llama 3.1 (and 3.3), and of Llama 3.2
-PUBLISHED = tuple(
+PUBLISHED_SCALINGS = tuple(
     {
         "rope_type": "llama3",
         "factor": factor,
@@ -27,18 +26,20 @@ PUBLISHED = tuple(
     }
     for factor in (8.0, 32.0)
 )
+"""`rope_parameters` of Llama 3.1 and 3.3, and of Llama 3.2."""
 
 
-def adopt_llama3(header: GgufHeader, path: Path, config: Any) -> int:
-    """Give the config the rope whose divisors the file holds; how many numbers that accounts for.
+def set_llama3_rope(header: GgufHeader, path: Path, config: Any) -> int:
+    """Set the scaled rope whose divisors the file holds; returns the number of divisors used.
 
-    0 where the file holds none, or none of a published model: the config stays as it was.
+    Returns 0 and leaves the config unchanged if the file has no divisors, or other ones than those
+    of a published model.
     """
     tensor = header.tensors.get(DIVISORS)
     if tensor is None or tensor.kind != FLOAT32 or config.model_type != "llama":
         return 0
     stored = np.fromfile(path, dtype="<f4", count=tensor.values, offset=tensor.start)
-    for parameters in PUBLISHED:
+    for parameters in PUBLISHED_SCALINGS:
         scaled = copy.deepcopy(config)
         scaled.rope_parameters = {**config.rope_parameters, **parameters}
         expected = (_frequencies(config) / _frequencies(scaled)).numpy()

@@ -1,49 +1,26 @@
-"""The rules of a GGUF file's own tokenizer, and whether what was read from it follows them.
+"""The rules of a GGUF file's tokenizer, and a check that the tokenizer that was read follows them.
 
-transformers reads a tokenizer into the class that it has for it, and leaves out what the class
-does not know: the kind of split, the space in front, special tokens in other scripts. Ids would be
-those of another text. So a probe set is encoded twice: by what was read, and here, by the plain
-rules of the metadata, as llama.cpp follows them.
+transformers reads a tokenizer into one of its classes, and ignores rules that the class does not
+know: the kind of split, the space in front, special tokens in other scripts. The ids would be those
+of another text. So some texts are encoded twice: by the tokenizer that was read, and by the rules
+in the metadata, implemented here as llama.cpp follows them.
 """
 
 import re
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from secondary_sinks.errors import SinkWarning, UnsupportedModelError
-from secondary_sinks.models.gguf.header import GgufHeader, read_arrays
+from secondary_sinks.errors import UnsupportedModelError
+from secondary_sinks.models.gguf.header import read_arrays
+from secondary_sinks.models.gguf.parser import GgufHeader
+from secondary_sinks.models.gguf.splits import split_expressions, split_text
 
 KINDS = ("gpt2", "llama")
 """Bytes joined by merges, and characters joined by scores, as SentencePiece does (Gemma too)."""
 CONTROL, USER_DEFINED = 3, 4
 SPACE = "\u2581"
-GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-_CASES = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_WORD = r"[^\r\n\p{L}\p{N}]?"
-_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-_REST = r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-_SIGNS = r"| ?[^\s\p{L}\p{N}]+[\r\n]*" + _REST
-_SIGNS_AND_SLASH = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*" + _REST
-LLAMA3 = rf"{_CASES}|{_WORD}\p{{L}}+|\p{{N}}{{1,3}}{_SIGNS}"
-QWEN2 = rf"{_CASES}|{_WORD}\p{{L}}+|\p{{N}}{_SIGNS}"
-GPT4O = (
-    rf"{_WORD}{_UPPER}*{_LOWER}+{_CASES}?|{_WORD}{_UPPER}+{_LOWER}*{_CASES}?"
-    rf"|\p{{N}}{{1,3}}{_SIGNS_AND_SLASH}"
-)
-TEKKEN = rf"{_WORD}{_UPPER}*{_LOWER}+|{_WORD}{_UPPER}+{_LOWER}*|\p{{N}}{_SIGNS_AND_SLASH}"
-DIGITS = r"\p{N}|[^\p{N}]+"
-SPLITS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("gpt-2", "gpt2", "olmo", "mpt", "phi-2", "jais", "trillion"), (GPT2,)),
-    **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell"), (DIGITS, GPT2)),
-    **dict.fromkeys(("llama3", "llama-v3", "llama-bpe", "dbrx", "smaug-bpe"), (LLAMA3,)),
-    **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), (QWEN2,)),
-    **dict.fromkeys(("gpt-4o", "llama4"), (GPT4O,)),
-    "tekken": (TEKKEN,),
-}
-"""Name of a split in the metadata -> the expressions that cut a text, one after the other."""
 PROBES = (
     *("the fox", " the fox", "  the fox", "\tthe  fox \n", "\n\nthe\r\nfox\n", "   ", "\n"),
     *("12345 and 3.14159", "x = 10**2 + f(y)/7;\n    return", "I'm WE'LL don't", "HTTPServer2Go"),
@@ -52,67 +29,71 @@ PROBES = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """What a file says about its tokenizer; `kind` is "gpt2" (bytes) or "llama" (characters)."""
+class TokenizerRules:
+    """Rules of a tokenizer; `kind` is "gpt2" (merges of bytes) or "llama" (scored characters)."""
 
     kind: str
     split: tuple[str, ...]
     ids: dict[str, int]
     rank: dict[tuple[str, str], int]
-    """Of bytes: the place of each merge. Empty for characters, whose pieces have scores."""
+    """Rank of each merge, for "gpt2"; empty for "llama"."""
     scores: dict[str, float]
+    """Score of each piece, for "llama"."""
     whole: tuple[str, ...]
-    """Tokens that are never cut, the longest first."""
+    """Tokens that are never split, the longest first."""
     space_in_front: bool
+    """Whether a space is put before the text, for "llama"."""
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, without the tokens that are put around a whole text."""
+        """Token ids of a text, without BOS or EOS."""
         ids: list[int] = []
-        for part in self._parts(text):
-            ids += [self.ids[part]] if part in self.whole else self._plain(part)
+        for part in self._split_at_whole_tokens(text):
+            ids += [self.ids[part]] if part in self.whole else self._encode_part(part)
         return ids
 
-    def _parts(self, text: str) -> list[str]:
+    def _split_at_whole_tokens(self, text: str) -> list[str]:
         if not self.whole:
             return [text]
         pattern = "|".join(re.escape(token) for token in self.whole)
         return [part for part in re.split(f"({pattern})", text) if part]
 
-    def _plain(self, text: str) -> list[int]:
+    def _encode_part(self, text: str) -> list[int]:
         if self.kind == "llama":
             spaced = (" " + text if self.space_in_front else text).replace(" ", SPACE)
-            pieces = merged(list(spaced), lambda one, two: -self.scores[one + two])
-            return [number for piece in pieces for number in self._or_bytes(piece)]
+            pieces = merge_pairs(list(spaced), lambda one, two: -self.scores[one + two])
+            return [number for piece in pieces for number in self._ids_of(piece)]
         alphabet = byte_alphabet()
         words = (
-            "".join(alphabet[byte] for byte in word.encode()) for word in cut(text, self.split)
+            "".join(alphabet[byte] for byte in word.encode())
+            for word in split_text(text, self.split)
         )
         pieces = [
             piece
             for word in words
-            for piece in merged(list(word), lambda one, two: self.rank[one, two])
+            for piece in merge_pairs(list(word), lambda one, two: self.rank[one, two])
         ]
         return [self.ids[piece] for piece in pieces if piece in self.ids]
 
-    def _or_bytes(self, piece: str) -> list[int]:
+    def _ids_of(self, piece: str) -> list[int]:
+        """The id of a piece, or the ids of its bytes if it is not a token."""
         if piece in self.ids:
             return [self.ids[piece]]
         named = [f"<0x{byte:02X}>" for byte in piece.encode()]
         return [self.ids[name] for name in named if name in self.ids]
 
 
-def rules_of(header: GgufHeader, path: Path) -> Rules:
+def read_rules(header: GgufHeader, path: Path) -> TokenizerRules:
     """The rules of a file.
 
     Raises `UnsupportedModelError` for a kind of tokenizer or a split that is not known by its name:
     what transformers makes of it could not be compared with anything.
     """
-    said = {
+    stated = {
         key.removeprefix("tokenizer.ggml."): value
         for key, value in header.metadata.items()
         if key.startswith("tokenizer.ggml.")
     }
-    kind = said.get("model")
+    kind = stated.get("model")
     if kind not in KINDS:
         raise UnsupportedModelError(
             f"GGUF file {str(path)!r} has a tokenizer of the kind {kind!r} (tokenizer.ggml.model), "
@@ -125,21 +106,21 @@ def rules_of(header: GgufHeader, path: Path) -> Rules:
     kinds = dict(zip(tokens, types, strict=False))
     whole = [token for token in tokens if kinds.get(token) in (CONTROL, USER_DEFINED) and token]
     pairs = [tuple(merge.split(" ", 1)) for merge in merges]
-    return Rules(
+    return TokenizerRules(
         kind=kind,
-        split=_split(said.get("pre"), path) if kind == "gpt2" else (),
+        split=split_expressions(stated.get("pre"), path) if kind == "gpt2" else (),
         ids={token: number for number, token in enumerate(tokens)},
-        rank={pair: place for place, pair in enumerate(pairs)},
+        rank={pair: rank for rank, pair in enumerate(pairs)},
         scores=dict(zip(tokens, scores, strict=False)),
         whole=tuple(sorted(whole, key=len, reverse=True)),
-        space_in_front=bool(said.get("add_space_prefix", True)),
+        space_in_front=bool(stated.get("add_space_prefix", True)),
     )
 
 
-def follow(tokenizer: Any, rules: Rules) -> Any:
-    """The tokenizer with the splits and the space in front that the rules have.
+def apply_rules(tokenizer: Any, rules: TokenizerRules) -> Any:
+    """Give a tokenizer the splits and the space in front that the rules state.
 
-    transformers knows a few splits, takes that of GPT-2 for the others, and ignores the space.
+    transformers knows a few splits, uses that of GPT-2 for all others, and ignores the space.
     """
     from tokenizers import Regex, normalizers, pre_tokenizers
 
@@ -153,10 +134,10 @@ def follow(tokenizer: Any, rules: Rules) -> Any:
     backend.normalizer = normalizers.Sequence([*front, normalizers.Replace(" ", SPACE)])
     backend.pre_tokenizer = None
     _keep_whole(backend, rules)
-    return _plain_class(tokenizer, backend)
+    return _as_plain_class(tokenizer, backend)
 
 
-def _keep_whole(backend: Any, rules: Rules) -> None:
+def _keep_whole(backend: Any, rules: TokenizerRules) -> None:
     """Let the backend cut none of the tokens that the rules never cut: runs of spaces, say."""
     from tokenizers import AddedToken
 
@@ -167,9 +148,9 @@ def _keep_whole(backend: Any, rules: Rules) -> None:
             backend.add_tokens([AddedToken(spelled, special=False, normalized=spelled != token)])
 
 
-def refuse_other_ids(tokenizer: Any, rules: Rules, path: Path) -> None:
-    """Raise `UnsupportedModelError` where a probe gets other ids than by the file's own rules."""
-    for text in _probes(rules):
+def refuse_other_ids(tokenizer: Any, rules: TokenizerRules, path: Path) -> None:
+    """Raise `UnsupportedModelError` for a text that gets other ids by the file's own rules."""
+    for text in _probe_texts(rules):
         found = tokenizer.encode(text, add_special_tokens=False)
         expected = rules.encode(text)
         if found != expected:
@@ -181,41 +162,33 @@ def refuse_other_ids(tokenizer: Any, rules: Rules, path: Path) -> None:
             )
 
 
-def _probes(rules: Rules) -> Iterator[str]:
+def _probe_texts(rules: TokenizerRules) -> Iterator[str]:
     yield from PROBES
     for token in rules.whole[:200]:
         yield f"{token}the fox{token} \n{token}"
 
 
-def cut(text: str, expressions: Sequence[str]) -> list[str]:
-    """Pieces of a text, cut by each expression in turn; what none matches stays whole."""
-    import regex
+def merge_pairs(pieces: list[str], cost: Callable[[str, str], float]) -> list[str]:
+    """Merge neighbours until no pair is left: the cheapest pair first, of equal ones the left one.
 
-    pieces = [text]
-    for expression in expressions:
-        parted = (regex.split(f"({expression})", piece) for piece in pieces)
-        pieces = [part for parts in parted for part in parts if part]
-    return pieces
-
-
-def merged(pieces: list[str], cost: Callable[[str, str], float]) -> list[str]:
-    """Neighbours joined, the cheapest pair first and the left one of two; `KeyError` is no pair."""
+    `cost` raises `KeyError` for neighbours that cannot be merged.
+    """
     while True:
-        best, at = float("inf"), -1
-        for place in range(len(pieces) - 1):
+        lowest, best = float("inf"), -1
+        for left in range(len(pieces) - 1):
             try:
-                price = cost(pieces[place], pieces[place + 1])
+                price = cost(pieces[left], pieces[left + 1])
             except KeyError:
                 continue
-            if price < best:
-                best, at = price, place
-        if at < 0:
+            if price < lowest:
+                lowest, best = price, left
+        if best < 0:
             return pieces
-        pieces = [*pieces[:at], pieces[at] + pieces[at + 1], *pieces[at + 2 :]]
+        pieces = [*pieces[:best], pieces[best] + pieces[best + 1], *pieces[best + 2 :]]
 
 
 def byte_alphabet() -> dict[int, str]:
-    """The character that stands for each byte: itself where it can be printed, else from 256 on.
+    """The character for each byte: the byte itself if it is printable, else one from 256 on.
 
     >>> byte_alphabet()[ord(" ")], byte_alphabet()[ord("a")]
     ('\u0120', 'a')
@@ -227,26 +200,8 @@ def byte_alphabet() -> dict[int, str]:
     }
 
 
-def _split(name: Any, path: Path) -> tuple[str, ...]:
-    if name is None or name == "default":
-        warnings.warn(
-            f"GGUF file {str(path)!r} does not say how its tokenizer splits a text "
-            "(tokenizer.ggml.pre); it is split as GPT-2 does",
-            SinkWarning,
-            stacklevel=2,
-        )
-        return (GPT2,)
-    if name not in SPLITS:
-        raise UnsupportedModelError(
-            f"GGUF file {str(path)!r} splits texts by the rule {name!r} (tokenizer.ggml.pre), "
-            f"which is not known here; expected one of {', '.join(sorted(SPLITS))}; give the "
-            "model's folder or hub name in Hugging Face format"
-        )
-    return SPLITS[name]
-
-
-def _plain_class(tokenizer: Any, backend: Any) -> Any:
-    """The same tokenizer in the class that keeps all parts of its backend when it is saved."""
+def _as_plain_class(tokenizer: Any, backend: Any) -> Any:
+    """The same tokenizer in a class that saves all parts of its backend."""
     from transformers import PreTrainedTokenizerFast
 
     special = {

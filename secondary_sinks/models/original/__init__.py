@@ -1,1 +1,1 @@
-"""Where a model comes from: resolve its name, fetch and check its files, read them."""
+"""The original of a model: resolve its name, fetch and check its files, read them."""

@@ -1,4 +1,4 @@
-"""The paper's models by short names: where they are, how large they are.
+"""Aliases of the paper's models, with their hub repositories and sizes.
 
 The 11 families are those of Wong et al. 2025 (arXiv 2512.22213), with the members that the
 authors' code names. `parameters` counts every weight once, also where the embedding serves as
@@ -26,7 +26,7 @@ PHI4, PHI4_MINI = 14_659_507_200, 3_836_021_760
 # family -> (alias, hub repository, parameters)
 _PAPER: dict[str, tuple[tuple[str, str, int], ...]] = {
     "DeepSeek-R1-Distill": (
-        # its unembedding is not tied, other than that of the model it started from
+        # its unembedding is not tied, unlike that of its base model
         ("deepseek-r1-qwen-1.5b", "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", 1_777_088_000),
         ("deepseek-r1-qwen-7b", "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", QWEN2_7B),
         ("deepseek-r1-qwen-14b", "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B", QWEN2_5_14B),
@@ -120,12 +120,12 @@ AUTHORS_NAMES = {
     "phi4-4b-instruct": "phi-4-mini",
     "phi4-4b-reasoning": "phi-4-mini-reasoning",
 }
-"""What the authors' code calls a model -> its alias, where the two differ."""
+"""Name of a model in the authors' code -> its alias, if the two differ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A model of the paper: its alias, where it is on the hub, its family and its size."""
+    """A model of the paper: its alias, hub repository, family and number of weights."""
 
     alias: str
     repository: str
@@ -142,7 +142,7 @@ FAMILIES: tuple[str, ...] = tuple(_PAPER)
 
 
 def find(name: str) -> Entry | None:
-    """The entry of an alias, of the authors' name or the repository's own, in any case; else None.
+    """The entry with this alias, authors' name or repository name, in any case; else None.
 
     >>> find("Qwen3-14B").repository
     'Qwen/Qwen3-14B'
@@ -169,9 +169,9 @@ def similar_aliases(name: str) -> list[str]:
 
 
 def family(name: str) -> tuple[Entry, ...]:
-    """The members of a family, whose name may be given in any case and without spaces.
+    """The members of a family, by its name in any case and with or without spaces.
 
-    Raises `ModelError` with the families' names for any other.
+    Raises `ModelError` with the names of the families for any other name.
 
     >>> [entry.alias for entry in family("llama2")]
     ['llama-2-7b', 'llama-2-7b-chat', 'llama-2-13b-chat', 'llama-2-70b']

@@ -1,8 +1,8 @@
-"""The safetensors files of a folder, checked whole before a weight is read.
+"""The safetensors files of a folder, checked before a weight is read.
 
-A header says where each tensor lies, so a file that was cut, or whose header was damaged, is
-noticed from the header and the size alone. A flipped bit inside a weight is not: the format
-carries no checksum.
+The header of a file gives the place of each tensor, so a truncated file or a damaged header is
+noticed from the header and the size alone. A flipped bit inside a weight is not noticed: the format
+has no checksum.
 """
 
 import math
@@ -17,16 +17,16 @@ from secondary_sinks.errors import DamagedModelError
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 MOST_JSON = 1 << 26
-"""Bytes of a config or an index; those of the largest models have some 10 MB."""
+"""Largest size of a config or an index, in bytes; those of the largest models have about 10 MB."""
 LFS_POINTER = b"version https://git-lfs"
 AGAIN = "copy or download it again"
 
 
 def weight_names(folder: Path) -> list[str]:
-    """Names of the files that hold the weights, as an index lists them; they may be missing.
+    """Names of the weight files, which may be missing in the folder.
 
-    Without an index, and where both are there, it is `model.safetensors`. Raises
-    `DamagedModelError` for an index that cannot be read.
+    `model.safetensors` if it exists or there is no index, else the files that the index lists.
+    Raises `DamagedModelError` for an index that cannot be read.
     """
     if (folder / SINGLE).exists() or not (folder / INDEX).exists():
         return [SINGLE]
@@ -34,13 +34,13 @@ def weight_names(folder: Path) -> list[str]:
 
 
 def check_weights(folder: Path) -> int:
-    """Number of values in the weight files of a folder, each of which was found to be whole.
+    """Check that the weight files of a folder are complete; the number of values in them.
 
-    Raises `DamagedModelError` that names the file which is missing, cut or broken.
+    Raises `DamagedModelError` that names a file which is missing, truncated or damaged.
     """
     names = weight_names(folder)
     _refuse_missing(folder, names)
-    shapes = {name: _tensors(folder / name) for name in names}
+    shapes = {name: _tensor_shapes(folder / name) for name in names}
     if names != [SINGLE]:
         _refuse_misplaced(folder, shapes)
     return sum(math.prod(shape) for tensors in shapes.values() for shape in tensors.values())
@@ -63,34 +63,36 @@ def refuse_integers(folder: Path) -> None:
 
 
 def stored_bytes(folder: Path) -> int:
-    """Size of the weight files of a folder."""
+    """Size of the weight files of a folder, in bytes."""
     return sum((folder / name).stat().st_size for name in weight_names(folder))
 
 
-def refuse_other_weights(name: str, architecture: str, found: dict[str, Any]) -> None:
-    """Raise `DamagedModelError` unless each weight was stored, with its shape, and has a place.
+def refuse_other_weights(name: str, architecture: str, loading_info: dict[str, Any]) -> None:
+    """Raise `DamagedModelError` unless the stored weights are exactly those of the model.
 
-    `found` is what transformers says after loading: it makes up what was not stored, or not in
-    the right shape, and drops what has no place.
+    `loading_info` is the report of transformers, which makes up weights that are missing or have
+    another shape, and ignores weights that the model does not have.
     """
     shapes = [
-        f"{key} is {list(one)}, not {list(two)}" for key, one, two in found["mismatched_keys"]
+        f"{key} is {list(stored)}, not {list(expected)}"
+        for key, stored, expected in loading_info["mismatched_keys"]
     ]
-    for what, wrong in (
-        ("weights are missing", found["missing_keys"]),
+    unexpected = loading_info["unexpected_keys"]
+    for problem, keys in (
+        ("weights are missing", loading_info["missing_keys"]),
         (f"weights have a shape that {architecture} does not expect", shapes),
-        (f"it holds weights that {architecture} has no place for", found["unexpected_keys"]),
+        (f"it holds weights that {architecture} has no place for", unexpected),
     ):
-        if wrong:
-            shown = ", ".join(sorted(wrong)[:3]) + (", ..." if len(wrong) > 3 else "")
+        if keys:
+            shown = ", ".join(sorted(keys)[:3]) + (", ..." if len(keys) > 3 else "")
             raise DamagedModelError(
-                f"model {name!r} cannot be loaded: {what}: {shown}; expected the files of one "
+                f"model {name!r} cannot be loaded: {problem}: {shown}; expected the files of one "
                 "whole model, with the config that it was saved with"
             )
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that holds one object; `DamagedModelError` says where it does not."""
+    """A JSON file that holds one object; `DamagedModelError` for any other file."""
     try:
         size = path.stat().st_size
         if size > MOST_JSON:
@@ -101,7 +103,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise DamagedModelError(f"{str(path)!r} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise DamagedModelError(f"{str(path)!r} is no text in UTF-8; {AGAIN}") from error
+        raise DamagedModelError(f"{str(path)!r} is not text in UTF-8; {AGAIN}") from error
     except (ValueError, RecursionError) as error:
         raise DamagedModelError(f"{str(path)!r} is broken JSON ({error}); {AGAIN}") from error
     if not isinstance(content, dict):
@@ -111,7 +113,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _weight_map(folder: Path) -> dict[str, str]:
-    """Name of each tensor -> the file it is in."""
+    """Name of each tensor -> the file that holds it, from the index."""
     found: Any = read_json(folder / INDEX).get("weight_map")
     names = list(found.values()) if isinstance(found, dict) else []
     if not names or not all(isinstance(name, str) for name in names):
@@ -136,14 +138,14 @@ def _refuse_missing(folder: Path, names: list[str]) -> None:
             "these names, as save_pretrained writes them"
         )
     more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-    there = f"{len(names) - len(missing)} of {len(names)} files are there"
+    present = f"{len(names) - len(missing)} of {len(names)} files are there"
     raise DamagedModelError(
-        f"folder {str(folder)!r} lacks {missing[0]!r}{more}, which its index names; {there}: copy "
-        "or download the rest"
+        f"folder {str(folder)!r} lacks {missing[0]!r}{more}, which its index names; {present}: "
+        "copy or download the rest"
     )
 
 
-def _tensors(path: Path) -> dict[str, list[int]]:
+def _tensor_shapes(path: Path) -> dict[str, list[int]]:
     """Shape of each tensor of a file, from its header."""
     try:
         with files.open_file(path) as file:
@@ -155,19 +157,19 @@ def _tensors(path: Path) -> dict[str, list[int]]:
                 f"weight file {str(path)!r} is a Git LFS pointer, not the weights; run "
                 "`git lfs pull` in its folder"
             )
-        # torch would ask for the whole file's size in memory, for a header.
+        # With torch, memory for the whole file would be reserved to read a header.
         with safe_open(path, framework="np") as opened:
             return {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         size = path.stat().st_size
         reason = str(error).removeprefix("Error while deserializing header: ")
         raise DamagedModelError(
-            f"weight file {str(path)!r} ({size} bytes) is cut or damaged ({reason}); {AGAIN}"
+            f"weight file {str(path)!r} ({size} bytes) is truncated or damaged ({reason}); {AGAIN}"
         ) from error
 
 
 def _refuse_misplaced(folder: Path, shapes: dict[str, dict[str, list[int]]]) -> None:
-    """Shards of another model, or of another way to cut it."""
+    """Refuse shards that do not hold the tensors which the index says they hold."""
     for tensor, name in _weight_map(folder).items():
         if tensor not in shapes[name]:
             raise DamagedModelError(

@@ -56,8 +56,9 @@ def read_config(folder: Path, name: str, *, trust_remote_code: bool = False) -> 
     if remote and not trust_remote_code:
         raise UnsupportedModelError(
             f"model {name!r} asks to run code of its own ({remote}), which transformers does not "
-            "have; read that code, and if you trust it load with trust_remote_code=True or "
-            "--trust-remote-code"
+            "have",
+            "read that code, and if you trust it load with trust_remote_code=True or "
+            "--trust-remote-code",
         )
     try:
         config = load_config(folder, trusted=bool(remote))
@@ -65,8 +66,8 @@ def read_config(folder: Path, name: str, *, trust_remote_code: bool = False) -> 
         raise
     except Exception as error:  # values of a wrong type, missing code: many kinds
         raise DamagedModelError(
-            f"the config.json of {name!r} cannot be used: {reason(error)}; expected the one that "
-            "the model was saved with"
+            f"the config.json of {name!r} cannot be used: {reason(error)}",
+            "expected the one that the model was saved with",
         ) from error
     _refuse_not_causal(config, raw, name, bool(remote))
     if is_native(config):
@@ -80,8 +81,8 @@ def needs_remote_code(raw: dict[str, Any], name: str) -> str:
     model_type = raw.get("model_type")
     if not isinstance(model_type, str) or not model_type:
         raise DamagedModelError(
-            f"the config.json of {name!r} has no 'model_type'; expected a model in Hugging Face "
-            'format, which says there what it is ("llama", say)'
+            f"the config.json of {name!r} has no 'model_type'",
+            'expected a model in Hugging Face format, which says there what it is ("llama", say)',
         )
     known = model_type in transformers.CONFIG_MAPPING
     if (
@@ -120,9 +121,10 @@ def request_dense_weights(config: Any, name: str) -> bool:
     if method not in DENSE:
         raise UnsupportedModelError(
             f"model {name!r} is quantised ({method}), and transformers cannot give its dense "
-            "weights alone; use the unquantised repository, or dequantise it once where its "
+            "weights alone",
+            "use the unquantised repository, or dequantise it once where its "
             "package is installed, for bitsandbytes with from_pretrained(...).dequantize() and "
-            "save_pretrained"
+            "save_pretrained",
         )
     config.quantization_config = fields | {"dequantize": True}
     warnings.warn(
@@ -140,8 +142,8 @@ def _refuse_impossible_sizes(raw: dict[str, Any], name: str) -> None:
     wrong = next(filter(None, map(limits.impossible_size, parts)), "")
     if wrong:
         raise DamagedModelError(
-            f"the config.json of {name!r} cannot be used: {wrong}; take the one that the "
-            "model was saved with"
+            f"the config.json of {name!r} cannot be used: {wrong}",
+            "take the one that the model was saved with",
         )
 
 
@@ -149,8 +151,9 @@ def _refuse_not_causal(config: Any, raw: dict[str, Any], name: str, remote: bool
     other_kind = _kind_if_not_causal(config, raw, remote)
     if other_kind:
         raise UnsupportedModelError(
-            f"model {name!r} is {other_kind}, not a causal language model; expected a decoder "
-            "whose config names a ...ForCausalLM architecture, as Llama or Qwen do"
+            f"model {name!r} is {other_kind}, not a causal language model",
+            "expected a decoder "
+            "whose config names a ...ForCausalLM architecture, as Llama or Qwen do",
         )
 
 
@@ -163,8 +166,8 @@ def _refuse_contradicting_types(config: Any, raw: dict[str, Any], name: str) -> 
     named = raw.get("architectures") or [expected]
     if not isinstance(named, list):
         raise DamagedModelError(
-            f"the config.json of {name!r} says architectures {named!r:.60}; expected a list of "
-            "names"
+            f"the config.json of {name!r} says architectures {named!r:.60}",
+            "expected a list of names",
         )
     if expected.lower() != str(named[0]).lower():
         raise DamagedModelError(

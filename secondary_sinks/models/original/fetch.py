@@ -46,8 +46,9 @@ def fetch(source: Source, *, with_code: bool = False) -> Fetched:
     folder = hub.download(source.path, source.revision, patterns, online=online)
     if not (folder / "config.json").is_file():
         raise ModelError(
-            f"repository {source.path!r} has no config.json; expected a model in Hugging Face "
-            "format (of a repository of GGUF files, download one and give its path)"
+            f"repository {source.path!r} has no config.json",
+            "expected a model in Hugging Face "
+            "format (of a repository of GGUF files, download one and give its path)",
         )
     return Fetched(source=replace(source, commit=folder.name), folder=folder, online=online)
 

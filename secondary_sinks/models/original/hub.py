@@ -66,8 +66,8 @@ def _explain_errors(repository: str, revision: str | None, *, online: bool) -> I
         ) from error
     except errors.RevisionNotFoundError as error:
         raise UnknownModelError(
-            f"repository {repository!r} has no revision {revision!r}; expected one of its "
-            "branches, tags or commit hashes"
+            f"repository {repository!r} has no revision {revision!r}",
+            "expected one of its branches, tags or commit hashes",
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise UnknownModelError(_no_repository(repository)) from error
@@ -76,18 +76,19 @@ def _explain_errors(repository: str, revision: str | None, *, online: bool) -> I
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
         raise HubError(
-            f"the hub answered {status} when asked for {repository!r}; try again later, or give "
-            "the path of a local folder"
+            f"the hub answered {status} when asked for {repository!r}",
+            "try again later, or give the path of a local folder",
         ) from error
     except OSError as error:
         raise ModelError(
             f"{repository!r} cannot be stored in the hub's cache {constants.HF_HUB_CACHE!r} "
-            f"({error}); make room there, or set HF_HOME to another place"
+            f"({error})",
+            "make room there, or set HF_HOME to another place",
         ) from error
     except Exception as error:  # the connection broke, in one of many ways
         raise HubError(
-            f"{repository!r} could not be downloaded: {reason(error)}; run the same again to go "
-            "on, or give the path of a local folder"
+            f"{repository!r} could not be downloaded: {reason(error)}",
+            "run the same again to go on, or give the path of a local folder",
         ) from error
 
 

@@ -89,12 +89,13 @@ def _split_revision(name: str, revision: str | None) -> tuple[str, str | None]:
     if at and revision is not None and revision != in_name:
         raise ModelError(
             f"two revisions were asked for, {in_name!r} in the name and {revision!r} as the "
-            "revision; give one"
+            "revision",
+            "give one",
         )
     revision = in_name if at else revision
     if revision is not None and not re.fullmatch(REVISION, revision):
         raise ModelError(
-            f"{revision!r} is not a revision; expected a branch, a tag or a commit hash"
+            f"{revision!r} is not a revision", "expected a branch, a tag or a commit hash"
         )
     return plain, revision
 
@@ -121,10 +122,11 @@ def _folder_source(folder: Path) -> Source:
     if not any(folder.glob("*.safetensors")) and not (folder / INDEX).exists():
         pickles = [file.name for name in PICKLES for file in sorted(folder.glob(name))]
         if not pickles:
-            raise ModelError(f"folder {str(folder)!r} has no weights; expected *.safetensors")
+            raise ModelError(f"folder {str(folder)!r} has no weights", "expected *.safetensors")
         raise ModelError(
             f"folder {str(folder)!r} has only pickled weights ({pickles[0]}), which can run code; "
-            "expected *.safetensors; load it once with transformers and save_pretrained it"
+            "expected *.safetensors",
+            "load it once with transformers and save_pretrained it",
         )
     return Source(name=folder.resolve().name, kind="folder", path=str(folder.resolve()))
 
@@ -137,17 +139,17 @@ def _source_without_config(folder: Path) -> Source:
     if len(ggufs) > 1:
         names = ", ".join(file.name for file in ggufs[:3]) + (", ..." if len(ggufs) > 3 else "")
         raise ModelError(
-            f"folder {str(folder)!r} has {len(ggufs)} GGUF files ({names}); give the path of one"
+            f"folder {str(folder)!r} has {len(ggufs)} GGUF files ({names})", "give the path of one"
         )
     if not ggufs:
         raise ModelError(
-            f"folder {str(folder)!r} has no config.json; expected a model in Hugging Face format, "
-            "or one GGUF file"
+            f"folder {str(folder)!r} has no config.json",
+            "expected a model in Hugging Face format, or one GGUF file",
         )
     if any(folder.glob("*.safetensors")):
         raise ModelError(
-            f"folder {str(folder)!r} has *.safetensors but no config.json; add the config.json of "
-            f"that model, or give the path of {ggufs[0].name}"
+            f"folder {str(folder)!r} has *.safetensors but no config.json",
+            f"add the config.json of that model, or give the path of {ggufs[0].name}",
         )
     return _gguf_source(ggufs[0])
 
@@ -160,8 +162,9 @@ def _refuse_adapter(folder: Path) -> None:
     if weights is not None:
         raise ModelError(
             f"folder {str(folder)!r} holds both a whole model and an adapter ({weights}), and "
-            "either could be meant; move adapter_config.json and the adapter's weights away to "
-            "load the model without it, or merge them with peft's merge_and_unload()"
+            "either could be meant",
+            "move adapter_config.json and the adapter's weights away to "
+            "load the model without it, or merge them with peft's merge_and_unload()",
         )
     warnings.warn(
         f"folder {str(folder)!r} holds a whole model and an adapter_config.json without the "
@@ -185,10 +188,10 @@ def _gguf_source(path: Path) -> Source:
     except OSError as error:
         raise ModelError(f"{str(path)!r} cannot be read: {error.strerror}") from error
     if not magic:
-        raise DamagedModelError(f"{str(path)!r} is empty; expected a GGUF file: copy it again")
+        raise DamagedModelError(f"{str(path)!r} is empty", "expected a GGUF file: copy it again")
     if magic != b"GGUF":
         raise ModelError(
-            f"{str(path)!r} is not a GGUF file; expected a GGUF file or a model folder"
+            f"{str(path)!r} is not a GGUF file", "expected a GGUF file or a model folder"
         )
     return Source(name=path.stem, kind="gguf", path=str(path.resolve()))
 

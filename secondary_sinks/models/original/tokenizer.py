@@ -1,4 +1,4 @@
-"""The tokenizer of a folder, and whether its ids are ids of the model."""
+"""Read the tokenizer of a folder, and check that the model has embeddings for its ids."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,17 +14,18 @@ JSON_FILES = (
     *("special_tokens_map.json", "added_tokens.json"),
 )
 VOCABULARIES = ("tokenizer.json", "*.model", "vocab.json", "vocab.txt", "tekken.json", "*.tiktoken")
-"""At least one of them holds the tokens; without any, some readers make up a few."""
+"""Files with the tokens; without any of them, transformers makes up a few tokens."""
 
 
 def read_tokenizer(folder: Path, name: str, *, trust_remote_code: bool = False) -> Any:
-    """The tokenizer, or None where a folder has none (the caller then feeds token ids).
+    """The tokenizer of a folder; None if it has none, and texts are given as token ids.
 
-    `name` is what errors call the model. Raises `DamagedModelError` for one that cannot be read.
+    `name` is the name of the model in errors. Raises `DamagedModelError` for a tokenizer that
+    cannot be read.
     """
     if not any((folder / file).exists() for file in FILES):
         return None
-    if not trust_remote_code:  # code of its own reads files of its own
+    if not trust_remote_code:  # a tokenizer with its own code may have other files
         _refuse_incomplete(folder, name)
     try:
         for file in JSON_FILES:
@@ -45,7 +46,7 @@ def read_tokenizer(folder: Path, name: str, *, trust_remote_code: bool = False) 
 
 
 def _refuse_incomplete(folder: Path, name: str) -> None:
-    """Refuse a tokenizer without its vocabulary, or with one of two files that need each other."""
+    """Refuse a tokenizer without a vocabulary, or with vocab.json but no merges.txt."""
     missing = ""
     if not any(any(folder.glob(pattern)) for pattern in VOCABULARIES):
         missing = "tokenizer.json (or tokenizer.model, or vocab.json and merges.txt)"
@@ -53,19 +54,20 @@ def _refuse_incomplete(folder: Path, name: str) -> None:
         halved = (folder / "vocab.json").exists() and not any(folder.glob("*.model"))
         missing = "merges.txt, or tokenizer.json" if halved else ""
     if missing:
-        there = ", ".join(file for file in FILES if (folder / file).exists())
+        present = ", ".join(file for file in FILES if (folder / file).exists())
         raise DamagedModelError(
-            f"the tokenizer of {name!r} is not whole: there is {there}, but no {missing}; copy the "
-            "missing file, or take the others away to feed token ids"
+            f"the tokenizer of {name!r} is incomplete: there is {present}, but no {missing}; copy "
+            "the missing file, or take the others away to feed token ids"
         )
 
 
 def check_tokenizer(tokenizer: Any, vocab_size: int, name: str) -> None:
-    """Raise `DamagedModelError` when a token's id lies beyond the `vocab_size` embeddings.
+    """Raise `DamagedModelError` if a token has an id for which there is no embedding.
 
-    Tokens that were added to a vocabulary (padding, an image) may lie there: `check_ids` refuses a
-    text that uses one. A smaller tokenizer is usual: embeddings are padded to a round number. A
-    tokenizer of another model that has no more tokens cannot be told from the right one.
+    Tokens that were added to a vocabulary (padding, an image) may have such ids: `check_ids`
+    refuses a text with one of them. A tokenizer with fewer tokens than `vocab_size` is normal, as
+    embeddings are padded to a round number. So the tokenizer of another model is not recognised if
+    it has no more tokens than this model.
     """
     if tokenizer is None:
         return
@@ -83,14 +85,14 @@ def check_tokenizer(tokenizer: Any, vocab_size: int, name: str) -> None:
 def check_ids(
     ids: Sequence[int], d_vocab: int | None, tokenizer: Any = None, text: str = "the text"
 ) -> None:
-    """Raise `TextError` for a token id that has no embedding: which, at which position.
+    """Raise `TextError` for a token id without an embedding, with its position.
 
-    `text` is what the error calls the text; `d_vocab` is None where it is not known.
+    `text` is the name of the text in the error; `d_vocab` is None if it is not known.
     """
     known = "" if d_vocab is None else f" of {d_vocab} embeddings (ids 0 to {d_vocab - 1})"
     for pos, token in enumerate(ids):
         if token < 0 or (d_vocab is not None and token >= d_vocab):
-            shown = "" if tokenizer is None else f" ({_word(tokenizer, token)!r})"
+            shown = "" if tokenizer is None else f" ({_token_text(tokenizer, token)!r})"
             raise TextError(
                 f"{text} has the token id {token}{shown} at position {pos}, outside the vocabulary"
                 f"{known}; take that token out of the text, use the model's own tokenizer, or give "
@@ -98,8 +100,21 @@ def check_ids(
             )
 
 
-def _word(tokenizer: Any, token: int) -> str:
+def attach_tokenizer(model: Any, tokenizer: Any) -> None:
+    """Let `to_tokens` of a hooked model return exactly the tokenizer's ids.
+
+    A BOS token is only added if the tokenizer adds one.
+    """
+    if tokenizer is not None:
+        adds_bos = len(tokenizer.encode("")) > 0
+        model.cfg.tokenizer_prepends_bos = model.cfg.default_prepend_bos = adds_bos
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+    model.tokenizer = tokenizer
+
+
+def _token_text(tokenizer: Any, token: int) -> str:
     try:
         return str(tokenizer.convert_ids_to_tokens(token))
     except (IndexError, OverflowError, ValueError, TypeError):
-        return "of no token"
+        return "not a token"

@@ -1,1 +1,1 @@
-"""Is the hooked model equal to its original? Compared when it is loaded."""
+"""Prove: compare a hooked model with its original when it is loaded."""

@@ -1,4 +1,4 @@
-"""A hooked model in lockstep with an original: each layer is handed what the original's was."""
+"""Run a hooked model in lockstep with an original: each layer gets the original layer's input."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -26,15 +26,15 @@ def lockstep(
     given: Mapping[str, Float[Tensor, "first d_model"]],
     edits: Sequence[Hook] = (),
 ) -> tuple[States, list[Float[Tensor, "head pos"]]]:
-    """What each layer gives, by the names of `Expected.states`; sums of rows of each pattern.
+    """Output of each layer, named as in `Expected.states`, and row sums of each layer's pattern.
 
-    What comes out of a layer goes no further where there is a `given` state of that name: its
-    first positions, as many as are given, are replaced by those.
+    The output of a layer is recorded, and its first positions are then replaced by the `given`
+    state of that name before the next layer reads it.
     """
     states: States = {}
-    sums: list[Tensor] = []
+    row_sums: list[Tensor] = []
 
-    def pass_on(name: str) -> Callable[..., Tensor | None]:
+    def record(name: str) -> Callable[..., Tensor | None]:
         def hook(residual: Tensor, hook: Any) -> Tensor | None:
             states[name] = residual[0].detach().clone().cpu()
             if name not in given:
@@ -46,24 +46,24 @@ def lockstep(
         return hook
 
     def on_pattern(pattern: Tensor, hook: Any) -> None:
-        sums.append(pattern[0].float().sum(-1).cpu())
+        row_sums.append(pattern[0].float().sum(-1).cpu())
 
     layers = range(model.cfg.n_layers)
     names = [hook_name(layer, point) for layer in layers for point in ("resid_pre", "resid_post")]
-    hooks: list[Hook] = [(name, pass_on(name)) for name in names]
+    hooks: list[Hook] = [(name, record(name)) for name in names]
     hooks += [(hook_name(layer, "pattern"), on_pattern) for layer in layers]
     with torch.no_grad(), model.hooks(fwd_hooks=[*hooks, *edits]):
         logits = model(probe.to(model.cfg.device))
-    return states | {"logits": logits[0].detach().cpu()}, sums
+    return states | {"logits": logits[0].detach().cpu()}, row_sums
 
 
 def expect_itself(model: Any) -> Expected:
-    """A hooked model taken for its own original; how far it sees is not looked at."""
+    """States of a hooked model that has no original: its own. Its windows are not checked."""
     probe = probe_tokens(model.cfg.d_vocab, min(PROBE_LENGTH, model.cfg.n_ctx))
     states, _ = lockstep(model, probe, {})
-    # A bridge takes a change at some of its points for an edit, and computes in another way then.
+    # A bridge treats a change at some of its hook points as an edit, and then computes differently.
     with disturb(model, without=HookPoint if is_bridge(model) else ()):
-        moved, _ = lockstep(model, probe, states)
+        disturbed, _ = lockstep(model, probe, states)
     return Expected(
-        probe=probe, states=states, bounds=bounds_from(states, moved), far=0, visible=()
+        probe=probe, states=states, bounds=bounds_from(states, disturbed), far=0, n_visible=()
     )

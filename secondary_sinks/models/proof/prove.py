@@ -1,26 +1,26 @@
-"""Proof at load: the hooked model computes what its original computes, and obeys its hooks.
+"""Check that a hooked model computes the same as its original, and that its hooks work.
 
-Four checks, each skippable by its name:
+There are four checks, which can be skipped by name:
 
-* `original`: every layer and the unembedding give what those of the Hugging Face original give,
-  and every layer sees as far back as its original does;
-* `patterns`: rows of every attention pattern sum to one, or to less where a layer has learned
-  sinks, which take the rest;
-* `causality`: an edit of one MLP's output at one position changes what comes after it and
-  nothing before it;
-* `chunks`: each layer gives the same when it is fed in chunks of queries.
+* `original`: every layer and the unembedding have the same output as in the Hugging Face original,
+  and every layer sees as many keys as there;
+* `patterns`: rows of every attention pattern sum to one, or to less in a layer with learned sinks,
+  which take the rest;
+* `causality`: an edit of one MLP's output at one position changes later states at this and later
+  positions, and no others;
+* `chunks`: each layer has the same output if it is run in chunks of queries.
 
-The rule for "the same": each layer is handed exactly the input that the original's layer had, and
-at every position the largest difference between the two outputs must stay within a bound that is
-measured on the original. The bound is how far the original's own output moves, given that input,
-when all numbers that enter and leave its parts are disturbed by 64 units of rounding, plus 64 units
-of rounding of the output itself; 8 units in half precision (`models.disturbed`).
+Two outputs are the same if they differ by no more than rounding. Each layer is given exactly the
+input of the original's layer, and at every position the largest difference between the two outputs
+must be within a bound that is measured on the original: how far its output moves, for that input,
+when all inputs and outputs of its parts are disturbed by 64 units of rounding, plus 64 units of
+rounding of the output itself. In half precision it is 8 units (`proof.disturbed`).
 
-So rounding does not pile up from layer to layer, a wrong layer stands out among right ones, and the
-bound is wide only where rounding is: a norm of thousands that arises or cancels amplifies rounding
-a hundred times, at that layer and position alone. A fixed tolerance would refuse right models there
-or accept wrong ones elsewhere. Differences between honest computations stay below a third of the
-bound; a wrong rope, bias, head or norm exceeds it ten times and more.
+So rounding does not accumulate from layer to layer, and a wrong layer stands out among correct
+ones. The bound is wide only where rounding is: a norm of thousands that arises or cancels amplifies
+rounding a hundred times, at that layer and position only. A fixed tolerance would refuse correct
+models there, or accept wrong ones elsewhere. Differences between correct computations stay below a
+third of the bound; a wrong rope, bias, head or norm exceeds it by a factor of ten or more.
 """
 
 from collections.abc import Collection
@@ -40,38 +40,38 @@ from secondary_sinks.types.lists import refuse_twice
 
 CHECKS = ("original", "patterns", "causality", "chunks")
 
-WHOM = {"original": "its original", "chunks": "itself when it is fed in chunks"}
+COUNTERPARTS = {"original": "its original", "chunks": "itself when it is run in chunks"}
 
-# What sums to one may miss it by this much, and what changes by more has changed.
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8, torch.bfloat16: 8e-2, torch.float16: 1e-2}
+"""Largest error of a sum that should be one, and smallest relative change that counts as one."""
 
 
 def prove(
     model: Any, expected: Expected | None, skip: Collection[str] = ()
 ) -> dict[str, Agreements]:
-    """Run all checks; by the name of each that compares states, how well they agree.
+    """Run the checks; returns the agreements of each check that compares states, by its name.
 
-    Without `expected` (a model that comes hooked has no original) nothing is compared with one,
-    and rounding is measured on the model itself.
-    Raises `ModelMismatchError` that names the check and the first layer which fails it.
+    Without `expected`, for a model that has no original, the check `original` is left out and
+    rounding is measured on the model itself. Raises `ModelMismatchError` that names the check and
+    the first layer which fails it.
     """
     check_skip(skip)
     if expected is None:
         skip, expected = {*skip, "original"}, expect_itself(model)
     states, row_sums = lockstep(model, expected.probe, expected.states)
-    found: dict[str, Agreements] = {}
+    agreements: dict[str, Agreements] = {}
     if "original" not in skip:
         _check_finite(expected.states)
         _check_windows(model, expected)
-        found["original"] = _agree(model, states, expected.states, expected, "original")
+        agreements["original"] = _compare(model, states, expected.states, expected, "original")
     if "patterns" not in skip:
         _check_patterns(model, row_sums)
     if "causality" not in skip:
-        found["causality"] = _check_causality(model, expected, states)
+        agreements["causality"] = _check_causality(model, expected, states)
     if "chunks" not in skip:
-        walked = _walked_states(model, expected)
-        found["chunks"] = _agree(model, walked, states, expected, "chunks")
-    return found
+        in_chunks = _states_in_chunks(model, expected)
+        agreements["chunks"] = _compare(model, in_chunks, states, expected, "chunks")
+    return agreements
 
 
 def check_skip(skip: Collection[str]) -> None:
@@ -86,31 +86,33 @@ def check_skip(skip: Collection[str]) -> None:
     refuse_twice("checks to skip", names, ModelError)
 
 
-def _agree(model: Any, ours: States, theirs: States, expected: Expected, check: str) -> Agreements:
-    found = compare(ours, theirs, expected.bounds, median=_chosen_by_a_hair(model))
-    for name, one in found.items():
+def _compare(
+    model: Any, ours: States, theirs: States, expected: Expected, check: str
+) -> Agreements:
+    agreements = compare(ours, theirs, expected.bounds, median=_judges_median(model))
+    for name, one in agreements.items():
         if not one.share <= 1:
             raise _failed(
                 check,
-                f"given the same input, the hooked model disagrees with {WHOM[check]} first at "
-                f"{name}, position {one.pos}: relative error {one.error:.2g}, where rounding "
-                f"explains at most {one.error / one.share:.2g}",
+                "given the same input, the hooked model disagrees with "
+                f"{COUNTERPARTS[check]} first at {name}, position {one.pos}: relative error "
+                f"{one.error:.2g}, where rounding explains at most {one.error / one.share:.2g}",
             )
-    return found
+    return agreements
 
 
-def _chosen_by_a_hair(model: Any) -> bool:
-    """Whether the median position is judged: in half precision, of a mixture of experts.
+def _judges_median(model: Any) -> bool:
+    """Whether the median position is judged: for a mixture of experts in half precision.
 
-    There rounding alone may choose another expert and turn single positions over. What is wrong
-    with a model is wrong with most positions.
+    There, rounding alone may choose another expert at single positions. An error in a model shows
+    at most positions.
     """
     half = model.cfg.dtype in (torch.bfloat16, torch.float16)
     return half and bool(getattr(model.cfg, "num_experts", None))
 
 
 def _check_finite(theirs: States) -> None:
-    """An original that overflows has nothing to agree with."""
+    """Refuse an original whose states overflow, as nothing can be compared with them."""
     bad = [name for name, state in theirs.items() if not torch.isfinite(state).all()]
     if bad:
         first = min(bad, key=lambda name: name == "logits")
@@ -122,10 +124,10 @@ def _check_finite(theirs: States) -> None:
 
 
 def _check_windows(model: Any, expected: Expected) -> None:
-    """Every layer of the original must see as many keys as ours does."""
-    passage = layerwise_forward(model, torch.zeros(expected.far + 1, dtype=torch.long))
-    for layer, theirs in enumerate(expected.visible):
-        window = passage.layer(layer).window
+    """Refuse a layer that does not see as many keys as in the original."""
+    forward = layerwise_forward(model, torch.zeros(expected.far + 1, dtype=torch.long))
+    for layer, theirs in enumerate(expected.n_visible):
+        window = forward.layer(layer).window
         ours = expected.far + 1 if window is None else min(window, expected.far + 1)
         if ours != theirs:
             raise _failed(
@@ -137,20 +139,20 @@ def _check_windows(model: Any, expected: Expected) -> None:
 
 def _check_patterns(model: Any, row_sums: list[Float[Tensor, "head pos"]]) -> None:
     tolerance = TOLERANCE[model.cfg.dtype]
-    passage = layerwise_forward(model, torch.zeros(2, dtype=torch.long))
+    forward = layerwise_forward(model, torch.zeros(2, dtype=torch.long))
     for layer, sums in enumerate(row_sums):
-        leaks = passage.layer(layer).learned_sinks is not None
-        off = (sums - 1).clamp(min=0) if leaks else (sums - 1).abs()
-        if not float(off.max()) <= tolerance:
-            kind = "more than 1" if leaks else "not to 1"
-            raise _failed("patterns", f"rows of the pattern of layer {layer} sum {kind}")
+        has_learned_sinks = forward.layer(layer).learned_sinks is not None
+        error = (sums - 1).clamp(min=0) if has_learned_sinks else (sums - 1).abs()
+        if not float(error.max()) <= tolerance:
+            problem = "sum to more than 1" if has_learned_sinks else "do not sum to 1"
+            raise _failed("patterns", f"rows of the pattern of layer {layer} {problem}")
 
 
 def _check_causality(model: Any, expected: Expected, clean: States) -> Agreements:
-    """Add a vector to one MLP output, and look at what has changed.
+    """Add a vector to one MLP output, and compare all states with the clean ones.
 
-    It is ten times as long as the residual, so that later layers, which may write much, do not hide
-    it within the rounding of half precision. What lies before it is handed on as it was.
+    The vector is ten times as long as the residual, so that large outputs of later layers do not
+    hide it in the rounding of half precision. Earlier positions are given their clean states.
     """
     layer, pos = (model.cfg.n_layers - 1) // 2, expected.probe.shape[1] // 2
     point, edited = hook_name(layer, "mlp_out"), hook_name(layer, "resid_post")
@@ -166,15 +168,18 @@ def _check_causality(model: Any, expected: Expected, clean: States) -> Agreement
     untouched = {name: slice(None, pos) if name in after else slice(None) for name in names}
     given = {name: state[untouched[name]] for name, state in expected.states.items()}
     states, _ = lockstep(model, expected.probe, given, [(point, add)])
-    cut = (_cut(each, untouched) for each in (states, clean, expected.bounds))
-    found = compare(*cut, median=_chosen_by_a_hair(model))
-    for name, one in found.items():
+    ours, theirs, bounds = (
+        {name: values[name][untouched[name]] for name in values}
+        for values in (states, clean, expected.bounds)
+    )
+    agreements = compare(ours, theirs, bounds, median=_judges_median(model))
+    for name, one in agreements.items():
         if not one.share <= 1:
             raise _failed("causality", f"an edit at layer {layer}, position {pos} leaks to {name}")
         change = relative_error(states[name][pos:].float(), clean[name][pos:].float())
         if name in after and not change > TOLERANCE[model.cfg.dtype]:
-            raise _failed("causality", f"an edit of {point} misses {name}")
-    return found
+            raise _failed("causality", f"an edit of {point} does not change {name}")
+    return agreements
 
 
 def _strong_vector(residual: Float[Tensor, "d_model"]) -> Float[Tensor, "d_model"]:
@@ -182,24 +187,20 @@ def _strong_vector(residual: Float[Tensor, "d_model"]) -> Float[Tensor, "d_model
     return vector * 10 * residual.float().norm() / vector.norm()
 
 
-def _cut(states: dict[str, Tensor], parts: dict[str, slice]) -> dict[str, Tensor]:
-    return {name: state[parts[name]] for name, state in states.items()}
-
-
-def _walked_states(model: Any, expected: Expected) -> States:
-    """`resid_post` of every layer, each walked through in two chunks and a rest."""
-    passage, states = layerwise_forward(model, expected.probe[0]), {}
+def _states_in_chunks(model: Any, expected: Expected) -> States:
+    """`resid_post` of every layer, computed in two chunks of queries and a rest."""
+    forward, states = layerwise_forward(model, expected.probe[0]), {}
     chunk = max(1, expected.probe.shape[1] * 2 // 5)
     for layer in range(model.cfg.n_layers):
         resid_pre = expected.states[hook_name(layer, "resid_pre")][None]
-        run = passage.layer(layer)
-        walked = run.forward(resid_pre.to(passage.embedded.device), [], chunk=chunk)
-        states[hook_name(layer, "resid_post")] = walked[0].cpu()
+        on_device = resid_pre.to(forward.embedded.device)
+        resid_post = forward.layer(layer).forward(on_device, [], chunk=chunk)
+        states[hook_name(layer, "resid_post")] = resid_post[0].cpu()
     return states
 
 
-def _failed(check: str, what: str) -> ModelMismatchError:
+def _failed(check: str, problem: str) -> ModelMismatchError:
     return ModelMismatchError(
-        f"check {check!r}: {what}; this model cannot be trusted here "
-        f"(load_model(..., skip=[{check!r}]) loads it all the same)"
+        f"check {check!r}: {problem}; this model cannot be trusted here "
+        f"(load_model(..., skip=[{check!r}]) loads it without this check)"
     )

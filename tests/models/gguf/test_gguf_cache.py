@@ -46,7 +46,7 @@ def test_a_file_is_converted_once(gguf):
     first = gguf_cache.converted_folder(gguf)
     assert gguf_cache.converted_folder(gguf) == first
     assert reads(gguf) == 1
-    assert gguf_cache.damage(first) == ""
+    assert gguf_cache.find_damage(first) == ""
 
 
 def contents(folder):
@@ -95,7 +95,7 @@ def test_a_copy_without_a_whole_seal_is_made_again(seal, gguf):
     path.unlink() if seal is None else path.write_text(seal)
     with pytest.warns(SinkWarning, match=r"converted\.json is missing or damaged"):
         folder = gguf_cache.converted_folder(gguf)
-    assert gguf_cache.damage(folder) == ""
+    assert gguf_cache.find_damage(folder) == ""
     assert reads(gguf) == 2
 
 
@@ -103,7 +103,7 @@ def test_a_copy_without_a_whole_seal_is_made_again(seal, gguf):
 def test_a_file_that_the_conversion_did_not_write_is_not_read(name, gguf):
     folder = gguf_cache.converted_folder(gguf)
     (folder / name).write_text("{}")
-    with pytest.warns(SinkWarning, match=rf"{re.escape(name)} is not of the conversion"):
+    with pytest.warns(SinkWarning, match=rf"{re.escape(name)} is not a file of the conversion"):
         assert not (gguf_cache.converted_folder(gguf) / name).exists()
 
 
@@ -112,7 +112,7 @@ def test_an_interrupted_removal_is_made_again(gguf):
     for path in folder.iterdir():
         path.unlink()
     with pytest.warns(SinkWarning, match="made again"):
-        assert gguf_cache.damage(gguf_cache.converted_folder(gguf)) == ""
+        assert gguf_cache.find_damage(gguf_cache.converted_folder(gguf)) == ""
 
 
 def half_made(root, name="other-0123456789abcdef-v3"):
@@ -161,7 +161,7 @@ def test_a_finished_copy_or_a_link_that_is_called_like_a_half_is_kept(gguf, tmp_
     link = gguf_cache.cache_root() / "other-0123456789abcdef-v3.part-link"
     link.symlink_to(precious)
     gguf_cache.converted_folder(gguf)
-    assert gguf_cache.damage(kept) == ""
+    assert gguf_cache.find_damage(kept) == ""
     assert precious.exists()
 
 

@@ -16,7 +16,8 @@ from secondary_sinks.errors import (
 )
 from secondary_sinks.models import architecture
 from secondary_sinks.models.gguf import cache as gguf_cache
-from secondary_sinks.models.gguf.header import read_header, refuse_other
+from secondary_sinks.models.gguf.compare import refuse_other_model
+from secondary_sinks.models.gguf.header import read_header
 from secondary_sinks.models.original.read import read_original
 from secondary_sinks.models.original.sources import resolve
 from tests.models.gguf.files import THETA, tiny_model, write
@@ -72,7 +73,8 @@ def test_a_file_cut_anywhere_is_said(qwen2, tmp_path):
     sizes = [*range(1, 5000, 173), *range(5000, len(content), 4999), len(content) - 1]
     for size in sizes:
         path.write_bytes(content[:size])
-        with pytest.raises(DamagedModelError, match=rf"cut\.gguf' \({size} bytes\) is cut or dam"):
+        said = rf"cut\.gguf' \({size} bytes\) is truncated or damaged"
+        with pytest.raises(DamagedModelError, match=said):
             read_header(path)
     with pytest.raises(ModelError, match=r"cut\.gguf"):
         read(path)
@@ -98,9 +100,9 @@ def test_a_damaged_header_is_said_or_harmless_and_never_takes_long(qwen2, tmp_pa
     ("at", "put", "said"),
     [
         (4, b"\x09", "version 9"),
-        (8, b"\xff" * 8, "holds 18446744073709551615 tensors; expected at most"),
-        (8, struct.pack("<Q", 10**9), "holds 1000000000 tensors; expected at most"),
-        (16, struct.pack("<Q", 10**9), "holds 1000000000 metadata; expected at most"),
+        (8, b"\xff" * 8, "states 18446744073709551615 tensors; expected at most"),
+        (8, struct.pack("<Q", 10**9), "states 1000000000 tensors; expected at most"),
+        (16, struct.pack("<Q", 10**9), "states 1000000000 metadata entries; expected at most"),
         (24, b"\xff" * 7 + b"\x7f", "ends inside its header"),
     ],
     ids=["version", "most tensors", "tensors", "metadata", "length of a name"],
@@ -123,7 +125,7 @@ def test_a_list_longer_than_any_is_noticed_at_once(qwen2, tmp_path):
     path.write_bytes(damaged)
     with path.open("r+b") as file:
         file.truncate(1 << 34)
-    with pytest.raises(DamagedModelError, match="holds 1000000000 values in a list; expected at"):
+    with pytest.raises(DamagedModelError, match="states 1000000000 values in a list; expected at"):
         read_header(path)
 
 
@@ -134,11 +136,13 @@ SIZES += ("rope.dimension_count", "expert_count", "expert_used_count", "vocab_si
 
 @pytest.mark.parametrize("key", SIZES)
 def test_a_size_that_no_model_has_is_said_before_it_is_read(key, tmp_path, monkeypatch):
-    monkeypatch.setattr(gguf_cache, "_from_transformers", lambda path: pytest.fail("it was read"))
+    monkeypatch.setattr(
+        gguf_cache, "_read_with_transformers", lambda path: pytest.fail("it was read")
+    )
     path = write(tmp_path / "huge.gguf", tiny_model("llama"), "llama")
     header = read_header(path)
     header.metadata[f"llama.{key}"] = 10**9
-    monkeypatch.setattr(gguf_cache.gguf_file, "read_header", lambda path: header)
+    monkeypatch.setattr(gguf_cache, "read_header", lambda path: header)
     with pytest.raises(
         DamagedModelError, match=rf"huge\.gguf.*llama\.{key} is 1000000000; expected"
     ):
@@ -155,7 +159,7 @@ def test_a_missing_tensor_is_said(tmp_path):
 def test_one_of_several_files_is_said(tmp_path, qwen2, monkeypatch):
     header = read_header(qwen2)
     header.metadata["split.count"] = 3
-    monkeypatch.setattr(gguf_cache.gguf_file, "read_header", lambda path: header)
+    monkeypatch.setattr(gguf_cache, "read_header", lambda path: header)
     with pytest.raises(UnsupportedModelError, match=r"one of 3 files.*gguf-split --merge"):
         read(qwen2)
 
@@ -233,17 +237,17 @@ def test_what_is_said_to_be_off_is_accepted(metadata, tmp_path):
 )
 def test_a_config_that_says_other_than_the_file_is_refused(field, value, said, qwen2):
     model = tiny_model("qwen2")
-    refuse_other(read_header(qwen2), model.config, model.num_parameters(), qwen2)
+    refuse_other_model(read_header(qwen2), model.config, model.num_parameters(), qwen2)
     setattr(model.config, field, value)
     with pytest.raises(UnsupportedModelError, match=said):
-        refuse_other(read_header(qwen2), model.config, model.num_parameters(), qwen2)
+        refuse_other_model(read_header(qwen2), model.config, model.num_parameters(), qwen2)
 
 
 def test_a_file_too_large_for_memory_or_disk_is_not_read(qwen2, monkeypatch):
     def too_early(path):
         pytest.fail("the file was read")
 
-    monkeypatch.setattr(gguf_cache, "_from_transformers", too_early)
+    monkeypatch.setattr(gguf_cache, "_read_with_transformers", too_early)
     with monkeypatch.context() as little:
         little.setattr(memory, "free_ram", lambda: 1000)
         with pytest.raises(ModelMemoryError, match=r"tiny-qwen2\.gguf"):

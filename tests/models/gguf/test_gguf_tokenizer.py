@@ -14,7 +14,8 @@ from secondary_sinks.foreign import folder_with_only, load_tokenizer
 from secondary_sinks.models.gguf import cache as gguf_cache
 from secondary_sinks.models.gguf import tokenizer as gguf_tokenizer
 from secondary_sinks.models.gguf.header import read_header
-from secondary_sinks.models.gguf.tokenizer import SPACE, Rules, byte_alphabet, cut, merged
+from secondary_sinks.models.gguf.splits import SPLITS, split_text
+from secondary_sinks.models.gguf.tokenizer import SPACE, TokenizerRules, byte_alphabet, merge_pairs
 from secondary_sinks.models.original.read import read_original
 from secondary_sinks.models.original.sources import resolve
 from tests.models.gguf.files import tiny_model, write
@@ -106,7 +107,7 @@ def test_a_text_is_split_as_the_file_says(pre, expected, tmp_path):
 
 @pytest.mark.parametrize("made", [characters(False), characters(True), of_bytes("smollm")])
 def test_what_transformers_makes_of_the_file_alone_is_refused(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(gguf_tokenizer, "follow", lambda tokenizer, rules: tokenizer)
+    monkeypatch.setattr(gguf_cache, "apply_rules", lambda tokenizer, rules: tokenizer)
     with pytest.raises(UnsupportedModelError, match=r"odd\.gguf.* becomes \[.*another text would"):
         read(tmp_path / "odd.gguf", made)
     assert not [folder for folder in gguf_cache.cache_root().iterdir() if folder.is_dir()]
@@ -130,15 +131,15 @@ def test_bytes_are_spelled_as_everywhere():
 
 def test_pairs_are_joined_cheapest_first_and_left_before_right():
     rank = {("a", "b"): 1, ("b", "c"): 0, ("a", "a"): 2}
-    assert merged(list("abc"), lambda one, two: rank[one, two]) == ["a", "bc"]
-    assert merged(list("aaa"), lambda one, two: rank[one, two]) == ["aa", "a"]
+    assert merge_pairs(list("abc"), lambda one, two: rank[one, two]) == ["a", "bc"]
+    assert merge_pairs(list("aaa"), lambda one, two: rank[one, two]) == ["aa", "a"]
 
 
-@pytest.mark.parametrize("name", sorted(gguf_tokenizer.SPLITS))
+@pytest.mark.parametrize("name", sorted(SPLITS))
 def test_splits_lose_nothing(name):
     for text in gguf_tokenizer.PROBES:
-        assert "".join(cut(text, gguf_tokenizer.SPLITS[name])) == text
-    assert all(regex.compile(one) for one in gguf_tokenizer.SPLITS[name])
+        assert "".join(split_text(text, SPLITS[name])) == text
+    assert all(regex.compile(one) for one in SPLITS[name])
 
 
 def test_the_rules_of_characters_are_those_of_sentencepiece():
@@ -161,7 +162,7 @@ def test_the_rules_of_characters_are_those_of_sentencepiece():
     ids = {theirs.id_to_piece(number): number for number in size}
     scores = {theirs.id_to_piece(number): theirs.get_score(number) for number in size}
     told = {"split": (), "rank": {}, "whole": (), "space_in_front": True}
-    rules = Rules(kind="llama", ids=ids, scores=scores, **told)
+    rules = TokenizerRules(kind="llama", ids=ids, scores=scores, **told)
     for text in (*lines, *gguf_tokenizer.PROBES):
         assert rules.encode(text) == theirs.encode(text), text
 
@@ -217,12 +218,12 @@ def like_gemma(path):
 def test_a_tokenizer_of_gemma_follows_its_own_rules_and_alone_does_not(tmp_path):
     path = tmp_path / "gemma.gguf"
     theirs = like_gemma(path)
-    rules = gguf_tokenizer.rules_of(read_header(path), path)
+    rules = gguf_tokenizer.read_rules(read_header(path), path)
     with folder_with_only(path) as folder:
         tokenizer = load_tokenizer(folder, gguf_file=path.name, trusted=False)
     with pytest.raises(UnsupportedModelError, match="another text would be measured"):
         gguf_tokenizer.refuse_other_ids(tokenizer, rules, path)
-    gguf_tokenizer.follow(tokenizer, rules).save_pretrained(tmp_path / "saved")
+    gguf_tokenizer.apply_rules(tokenizer, rules).save_pretrained(tmp_path / "saved")
     ours = load_tokenizer(tmp_path / "saved", trusted=False)
     gguf_tokenizer.refuse_other_ids(ours, rules, path)
     for text in (*gguf_tokenizer.PROBES, "  the    fox\n\n\n<start_of_turn>the"):
@@ -243,6 +244,6 @@ def test_the_embedded_file_follows_its_rules(monkeypatch):
     monkeypatch.delenv(gguf_cache.CACHE_VARIABLE)
     path = gguf_cache.embedded_gguf()
     tokenizer = load_tokenizer(gguf_cache.converted_folder(path), trusted=False)
-    rules = gguf_tokenizer.rules_of(read_header(path), path)
+    rules = gguf_tokenizer.read_rules(read_header(path), path)
     gguf_tokenizer.refuse_other_ids(tokenizer, rules, path)
     assert tokenizer.tokenize("a \u00bd") == ["a", "\u0120", "\u00c2\u00bd"]

@@ -48,11 +48,14 @@ def cut(path, size):
 
 DAMAGES = {
     "empty": (lambda path: path.write_bytes(b""), "is empty"),
-    "cut inside the length": (lambda path: cut(path, 5), "cut or damaged"),
-    "cut inside the header": (lambda path: cut(path, 50), "cut or damaged"),
-    "cut inside the weights": (lambda path: cut(path, path.stat().st_size - 1), "cut or damaged"),
-    "too long": (lambda path: path.write_bytes(path.read_bytes() + b"\0"), "cut or damaged"),
-    "a web page": (lambda path: path.write_bytes(b"<!DOCTYPE html>" * 9), "cut or damaged"),
+    "cut inside the length": (lambda path: cut(path, 5), "truncated or damaged"),
+    "cut inside the header": (lambda path: cut(path, 50), "truncated or damaged"),
+    "cut inside the weights": (
+        lambda path: cut(path, path.stat().st_size - 1),
+        "truncated or damaged",
+    ),
+    "too long": (lambda path: path.write_bytes(path.read_bytes() + b"\0"), "truncated or damaged"),
+    "a web page": (lambda path: path.write_bytes(b"<!DOCTYPE html>" * 9), "truncated or damaged"),
     "a pointer": (
         lambda path: path.write_bytes(b"version https://git-lfs/spec/v1\noid sha256:0\nsize 9\n"),
         "Git LFS pointer.*git lfs pull",
@@ -119,7 +122,7 @@ def test_a_shard_of_another_model_is_named(shards):
         ('{"weight_map": ["a"]}', "no 'weight_map'"),
         ('{"weight_map": {"a": "../b.safetensors"}}', r"points to '\.\./b"),
         ("[" * 100_000, "broken JSON"),
-        (b"\xff\xfe", "no text in UTF-8"),
+        (b"\xff\xfe", "not text in UTF-8"),
     ],
 )
 def test_a_broken_index_is_said(content, said, shards):

@@ -132,7 +132,9 @@ def test_a_tokenizer_without_its_vocabulary_is_refused_and_not_made_up(
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind}))
     for name in kept:
         (folder / name).write_text('{"a": 0, "b": 1}')
-    with pytest.raises(DamagedModelError, match=rf"tiny' is not whole: .*{missing}.*to feed token"):
+    with pytest.raises(
+        DamagedModelError, match=rf"tiny' is incomplete: .*{missing}.*to feed token"
+    ):
         read(folder)
 
 

@@ -87,7 +87,7 @@ def test_an_edit_that_does_nothing_is_said(pair, monkeypatch):
         return hooks(self, [hook for hook in fwd_hooks if "mlp_out" not in hook[0]], **kwargs)
 
     monkeypatch.setattr(type(model), "hooks", deaf)
-    with pytest.raises(ModelMismatchError, match=r"'causality'.*misses blocks\.1"):
+    with pytest.raises(ModelMismatchError, match=r"'causality'.*does not change blocks\.1"):
         prove(model, expected)
 
 
@@ -134,7 +134,7 @@ def test_a_window_too_long_to_walk_past_is_compared_all_the_same(tmp_path):
     original = hf.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
     original.save_pretrained(tmp_path)
     model = load_model(tmp_path)
-    assert expect(original).visible == (2048,) * 3
+    assert expect(original).n_visible == (2048,) * 3
     if "HookedTransformer" in type(model).__name__:
         model.blocks[1].attn.attn_type = "global"
         with pytest.raises(ModelMismatchError, match=r"position 2095 of layer 1 sees 2096 keys"):

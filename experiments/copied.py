@@ -1,0 +1,72 @@
+"""What pages of results are made from: verdicts, tables and pictures, copied next to them."""
+
+import gzip
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.across_models import NAME as ACROSS
+from experiments.recorded import read_record
+from experiments.table import BY_NAME
+from experiments.written import RECORD
+from secondary_sinks import files
+from secondary_sinks.errors import RunFolderError
+from secondary_sinks.runs import RunFolder
+
+LARGEST_TABLE, LARGEST_PICTURE = 60_000, 500_000
+LARGEST_ARCHIVE = 400_000
+"""A larger table is copied compressed, where that makes it as small as this."""
+PAGES = (*BY_NAME, ACROSS)
+
+
+def copy_results(results: Path, out: Path) -> list[str]:
+    """Copy verdicts, tables and pictures of finished experiments to `out`/data.
+
+    Tables that are too large are compressed. Gives the files that are too large all the same; each
+    page names its own. Raises `RunFolderError` where `results` holds none.
+    """
+    found = [name for name in PAGES if (results / name / RECORD).is_file()]
+    if not found:
+        raise RunFolderError(
+            f"{str(results)!r} holds no results; make some with python -m experiments.all"
+        )
+    for name in PAGES:  # nothing else in the folder is ours
+        shutil.rmtree(out / "data" / name, ignore_errors=True)
+    large = []
+    for name in found:
+        target = out / "data" / name
+        target.mkdir(parents=True)
+        left = [path.name for path in sorted((results / name).iterdir()) if not _copy(path, target)]
+        large += [str(results / name / one) for one in left]
+        _without_texts(target / RECORD, left)
+    return large
+
+
+def _copy(path: Path, target: Path) -> bool:
+    """Copy what a page shows or links to; whether nothing was left out for its size."""
+    limit = {".json": math.inf, ".csv": LARGEST_TABLE, ".png": LARGEST_PICTURE}
+    if path.suffix not in limit:
+        return True
+    if path.stat().st_size <= limit[path.suffix]:
+        files.copy(path, target / path.name)
+        return True
+    if path.suffix != ".csv":
+        return False
+    content = gzip.compress(files.read_bytes(path), mtime=0)
+    if len(content) <= LARGEST_ARCHIVE:
+        (target / f"{path.name}.gz").write_bytes(content)
+    return len(content) <= LARGEST_ARCHIVE
+
+
+def _without_texts(path: Path, left_out: Sequence[str]) -> None:
+    """Leave the words of the texts out of a record; their names and tokens' digests stay.
+
+    Files that were too large to be copied are named in it.
+    """
+    record = read_record(path) | {"not_copied": list(left_out)}
+    for text in record.get("provenance", {}).get("texts", []):
+        text.pop("fed", None)
+    content = json.dumps(record, indent=2, ensure_ascii=False)
+    RunFolder(path.parent).write_text(path.name, content + "\n")

@@ -1,0 +1,39 @@
+"""Keys that queries see, and models in which a single token can be replayed."""
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from secondary_sinks.errors import UnsupportedModelError
+from secondary_sinks.layerwise.protocol import HookedModel
+
+
+def visible_to_queries(
+    positions: Int[Tensor, "query"], n_keys: int, window: int | None
+) -> Bool[Tensor, "query key"]:
+    """Keys up to the position of each query and within its sliding window."""
+    distance = positions[:, None] - torch.arange(n_keys, device=positions.device)
+    return (distance >= 0) & (distance < (n_keys if window is None else window))
+
+
+def visible_to_replayed(
+    positions: Int[Tensor, "cell"], n_keys: int, window: int | None
+) -> Bool[Tensor, "cell key"]:
+    """Keys that each replayed token sees: clean keys before it within its window, and itself."""
+    clean = torch.arange(n_keys, device=positions.device)
+    before = clean < positions[:, None]
+    if window is not None:
+        before &= clean > positions[:, None] - window
+    itself = torch.eye(len(positions), dtype=torch.bool, device=positions.device)
+    return torch.cat([before, itself], dim=1)
+
+
+def refuse_unreplayable(model: HookedModel) -> None:
+    """Raise `UnsupportedModelError` if a replayed token could not be given its own position."""
+    cfg = model.cfg
+    rescaled = getattr(cfg, "use_logn_attn", False) or getattr(cfg, "use_dynamic_ntk_rope", False)
+    if cfg.positional_embedding_type not in {"standard", "rotary"} or rescaled:
+        raise UnsupportedModelError(
+            f"single-token replay needs rotary or learned absolute positions without rescaling by "
+            f"length; this model has {cfg.positional_embedding_type!r}"
+        )

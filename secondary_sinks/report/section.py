@@ -1,0 +1,37 @@
+"""What a section of the page is made of, and verdicts as a record tells them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from secondary_sinks.report.figures import Panel
+from secondary_sinks.types import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Rows of a table of the page, and which of its columns are numbers."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """One section: what it says first, then its figures, then its table."""
+
+    name: str
+    title: str
+    says: tuple[str, ...]
+    panels: tuple[Panel, ...] = ()
+    table: Table | None = None
+
+
+def told(verdicts: Sequence[Mapping[str, Any]]) -> list[Verdict]:
+    """Verdicts of a record, of which older ones lack fields; a number that is missing is NaN."""
+    names = {item.name for item in fields(Verdict)}
+    missing = dict.fromkeys(("value", "low", "high"), math.nan)
+    known = [{k: v for k, v in one.items() if k in names and v is not None} for one in verdicts]
+    return [Verdict(**(missing | one)) for one in known]

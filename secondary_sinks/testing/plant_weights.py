@@ -1,0 +1,145 @@
+"""Set the weights of a planted model: ordinary ones, then those that write the plants."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from secondary_sinks.testing.plant_layout import (
+    COPY_DIM,
+    D_CONTENT,
+    D_HEAD,
+    GIVER,
+    GIVER_DIM,
+    MARK,
+    N_HEADS,
+    N_ORDINARY,
+    PRIMARY_SCORE,
+    SINK,
+    SINK_DIM,
+    Layout,
+)
+
+
+def set_embeddings(model: Any, layout: Layout, tokens: Int[Tensor, "pos"]) -> None:
+    """Set embeddings: content by token; markers by position, or by token with rotary positions."""
+    embed, content = model.embed.W_E, layout.content
+    embed[:, content] = 0.9 * layout.randn(len(embed), D_CONTENT)
+    learned = hasattr(model, "pos_embed")
+    marks = model.pos_embed.W_pos if learned else embed
+    for index, one in enumerate(layout.plants):
+        row = one.pos if learned else int(tokens[one.pos])
+        marks[row, layout.marker(index)] = MARK
+        own = embed[tokens[one.pos], content].clone()
+        marks[row, content] -= (1 - one.content) * own
+        if index in layout.identity_axes:
+            embed[tokens[one.pos], layout.identity_axes[index]] = MARK
+    for giver in layout.givers:
+        marks[giver if learned else int(tokens[giver]), GIVER] = MARK
+    embed += layout.anisotropy * layout.common
+
+
+def set_ordinary_weights(block: Any, layout: Layout, content_queries: bool) -> None:
+    """Attention by the sink axis, optionally by content; weak movement and mixing of content."""
+    attention, mlp, content = block.attn, block.mlp, layout.content
+    keys, values = _key_value_weights(attention)
+    attention.b_Q[:, SINK_DIM] = D_HEAD**0.5
+    keys[:, SINK, SINK_DIM] = layout.key_weight()
+    for weights in (attention.W_Q, keys) if content_queries else ():
+        weights[:, content, :4] = 0.08 * layout.randn(len(weights), D_CONTENT, 4)
+    values[:, content] = 0.1 * layout.randn(len(values), D_CONTENT, D_HEAD)
+    attention.W_O[:, :, content] = 0.1 * layout.randn(N_HEADS, D_HEAD, D_CONTENT)
+    neurons = slice(layout.n_plants, None)
+    common = layout.common[content]
+    for weights in _readers(mlp):
+        reads = 0.15 * layout.randn(D_CONTENT, N_ORDINARY)
+        weights[content, neurons] = reads - common[:, None] * (common @ reads)
+    mlp.W_out[neurons, content] = 0.02 * layout.randn(N_ORDINARY, D_CONTENT)
+
+
+def _key_value_weights(attention: Any) -> tuple[Tensor, Tensor]:
+    """Weights per KV head, `[kv_head, d_model, d_head]`."""
+    grouped = hasattr(attention, "_W_K")
+    return (attention._W_K, attention._W_V) if grouped else (attention.W_K, attention.W_V)
+
+
+def _readers(mlp: Any) -> list[Tensor]:
+    """Weights that read the residual, `[d_model, neuron]`."""
+    return [mlp.W_in, mlp.W_gate] if hasattr(mlp, "W_gate") else [mlp.W_in]
+
+
+def set_planted_weights(block: Any, layer: int, layout: Layout, residual: Tensor) -> Tensor:
+    """Set the planted weights of a layer; returns its resid_post.
+
+    Heads read the residual after a norm; the scale of that norm is taken from the text's own
+    residual.
+    """
+    normed = block.ln1(residual)
+    _set_attended(block.attn, layout, normed[0])
+    for index, one in enumerate(layout.plants):
+        if one.by == "attention" and layer in one.forming:
+            _set_copying_head(block.attn, layout, index, normed)
+    middle = residual + block.attn(normed, normed, normed)
+    _set_neurons(block.mlp, layer, layout)
+    return middle + block.mlp(middle)
+
+
+def _set_attended(attention: Any, layout: Layout, normed: Float[Tensor, "pos d_model"]) -> None:
+    """Keys of plants that are attended, or not attended, regardless of their sink axis."""
+    keys, _ = _key_value_weights(attention)
+    for index, one in enumerate(layout.plants):
+        if one.attended is not None:
+            state = normed[one.pos]
+            axis = layout.own_axis(index) if one.forming else layout.marker(index)
+            wanted = PRIMARY_SCORE if one.attended else 0.0
+            missing = wanted - layout.key_weight() * state[SINK]
+            if state[axis] != 0:
+                keys[:, axis, SINK_DIM] = missing / state[axis]
+
+
+def _set_copying_head(
+    attention: Any, layout: Layout, index: int, normed: Float[Tensor, "1 pos d_model"]
+) -> None:
+    """The last head copies from the giver to the plant's token, and to no other token."""
+    one, marker, head = layout.plants[index], layout.marker(index), N_HEADS - 1
+    keys, values = _key_value_weights(attention)
+    group = N_HEADS // len(keys)
+    certain = 20.0 * D_HEAD**0.5
+    attention.W_Q[head, marker, GIVER_DIM] = 2 * certain / normed[0, one.pos, marker]
+    attention.b_Q[head, GIVER_DIM] = -certain
+    keys[-1, GIVER, GIVER_DIM] = 1 / normed[0, one.giver, GIVER]
+    values[-1, :, COPY_DIM] = 0.0
+    values[-1, GIVER, COPY_DIM] = 1.0
+    attention.W_O[-group:, COPY_DIM] = 0.0
+    before = attention(normed, normed, normed)[0, one.pos]
+    attention.W_O[head, COPY_DIM] = layout.written_along(index)
+    after = attention(normed, normed, normed)[0, one.pos]
+    copied = (
+        (after - before) @ layout.written_along(index) / layout.written_along(index).square().sum()
+    )
+    attention.W_O[head, COPY_DIM] *= one.strength / copied
+
+
+def _set_neurons(mlp: Any, layer: int, layout: Layout) -> None:
+    """One neuron for each plant that this layer writes: it reads the plant's marker."""
+    for index, one in enumerate(layout.plants):
+        change, target, mark = one.change(layer), layout.written_along(index), layout.marker(index)
+        link = layout.own_axis(index)
+        if one.chain and layer == one.forming[0]:
+            change, target = MARK, torch.eye(layout.d_model)[link]
+        elif one.chain and layer == one.forming[1]:
+            mark = link
+        if one.identity == layer:
+            change, target, mark = (
+                MARK,
+                torch.eye(layout.d_model)[link],
+                layout.identity_axes[index],
+            )
+        elif one.identity is not None and layer in one.forming:
+            mlp.W_in[link, index], mlp.b_in[index] = 1.0, -MARK
+        if change and not (one.by == "attention" and layer in one.forming):
+            for weights in _readers(mlp):
+                weights[mark, index] = 1.0
+            gate = mlp.act_fn(torch.tensor(MARK))
+            mlp.W_out[index] = change * target / (gate * MARK if len(_readers(mlp)) > 1 else gate)

@@ -1,0 +1,82 @@
+"""The table of edit kinds: labels, ranges and needs follow from its rows."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from secondary_sinks.causal.check import check_words
+from secondary_sinks.errors import EditError
+from secondary_sinks.notebook.choice import SITES as OFFERED
+from secondary_sinks.types import EDIT_KINDS, SITES, Edit, Given
+
+BY_KIND = pytest.mark.parametrize("kind", EDIT_KINDS, ids=lambda kind: kind.name)
+
+
+def some_edits(kind):
+    """Edits of a kind, one for each way to give its parameters."""
+    fields = [{}]
+    if kind.value is not None:
+        fields = [{"value": 2.5}, *([{"value": 2.5, "seed": 7}] if kind.seed else [])]
+    elif kind.seed:
+        fields = [{"seed": 0}, {"seed": 7}]
+    fields += [{"over": over} for over in kind.over]
+    if kind.donor:
+        fields = [{"donor": 4}, {"donor": (3, 9)}, {"donor": 4, "text": "a@b"}]
+    return [Edit(pos=1, layer=0, kind=kind.name, **one) for one in fields]
+
+
+@BY_KIND
+def test_a_label_gives_its_edit_back(kind):
+    for edit in some_edits(kind):
+        assert Edit.of_label(edit.label, pos=1, layer=0) == edit
+        check_words(edit)
+
+
+@BY_KIND
+def test_a_value_is_refused_where_the_row_has_none_and_out_of_its_range(kind):
+    wrong = [1.0]
+    if kind.value is not None:
+        low, high = kind.value
+        wrong = [None, math.nan, math.inf, -math.inf]
+        wrong += [low - 1] * math.isfinite(low) + [high + 1] * math.isfinite(high)
+    for value in wrong:
+        with pytest.raises(EditError, match=f"'{kind.name}'"):
+            check_words(Edit(pos=1, layer=0, kind=kind.name, value=value))
+
+
+@BY_KIND
+@pytest.mark.parametrize("site", SITES, ids=lambda site: site.name)
+def test_an_edit_is_possible_at_the_sites_of_its_row_only(kind, site):
+    value = None if kind.value is None else 1.0
+    edit = Edit(pos=1, layer=0, kind=kind.name, site=site.name, value=value)
+    if site.name in kind.sites:
+        check_words(edit)
+    else:
+        with pytest.raises(EditError, match="has no meaning at site"):
+            check_words(edit)
+
+
+def test_what_is_given_is_what_an_edit_becomes():
+    """By hand: an activation of length 5, the direction of its first coordinate."""
+    row, by_name = torch.tensor([3.0, 4.0]), {kind.name: kind.apply for kind in EDIT_KINDS}
+    given = Given(row=torch.ones(2), direction=torch.tensor([1.0, 0.0]), value=10.0)
+    expected = {
+        **{"none": [3.0, 4.0], "zero": [0.0, 0.0], "mean": [1.0, 1.0], "resample": [1.0, 1.0]},
+        **{"patch": [1.0, 1.0], "scale": [30.0, 40.0], "set_norm": [6.0, 8.0]},
+        **{"remove": [0.0, 4.0], "keep": [3.0, 0.0], "steer": [13.0, 4.0]},
+    }
+    assert by_name.keys() - expected.keys() == {"rotate"}
+    for name, new in expected.items():
+        assert by_name[name](row, given).tolist() == new, name
+    turned = by_name["rotate"](row, Given(value=90.0))
+    assert abs(float(turned @ row)) < 1e-5
+    assert float(turned.norm()) == pytest.approx(5.0)
+
+
+def test_units_have_the_width_that_the_site_says():
+    config = SimpleNamespace(n_heads=12, d_mlp=64)
+    widths = {site.name: getattr(config, site.width) for site in SITES if site.unit}
+    assert widths == {"z": 12, "post": 64}
+    assert set(OFFERED) == {site.name for site in SITES if site.in_residual}
