@@ -15,9 +15,11 @@ from secondary_sinks.causal.outcome import (
 )
 from secondary_sinks.causal.replay import Progress, replay
 from secondary_sinks.causal.replayed import Replay
+from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.observation.check_trace import check_trace
 from secondary_sinks.types import Edit, Effect, Effects, SinkTable, Thresholds, Trace
+from secondary_sinks.types.lists import refuse_twice
 
 
 def ablate(
@@ -42,11 +44,14 @@ def ablate(
     none. `kl=False` leaves out what each edit does to the prediction at its token
     (`kl_at_token`), which costs one unembedding per cell.
 
-    Raises `EditError` for unknown edits or layers, `TraceError` for a trace of another model.
+    Raises `EditError` for unknown edits or layers and for an edit that is given twice, `TraceError`
+    for a trace of another model.
     """
     labels = [edit] if isinstance(edit, str) else list(edit)
-    for label in labels:
-        check_words(Edit.of_label(label, pos=0, layer=0))
+    meant = [Edit.of_label(label, pos=0, layer=0) for label in labels]
+    for one in meant:
+        check_words(one)
+    refuse_twice("edit", labels, EditError, meant)
     check_trace(model, trace)
     owners = owners_of(trace, sinks, ordinary)
     layers = range(len(trace.norm)) if layers is None else layers

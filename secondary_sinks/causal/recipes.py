@@ -45,6 +45,14 @@ def check_recipe(label: str, site: str = "mlp_out") -> None:
         raise EditError("edit 'mean:reference' needs a reference corpus; use mean or mean:twins")
 
 
+def meaning(label: str) -> Edit | str:
+    """What two words for the same edit have in common: `scale:0.5` and `scale:0.50`, for one.
+
+    Raises `EditError` for a word that names no edit.
+    """
+    return label if label in COMPLETED else Edit.of_label(label, pos=0, layer=0)
+
+
 def edit_at(
     label: str, trace: Trace, sinks: SinkTable, owners: Owners, *, pos: int, layer: int, site: str
 ) -> Edit | str:

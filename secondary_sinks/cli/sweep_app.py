@@ -19,6 +19,8 @@ from secondary_sinks.cli.options import (
     number_of_layers,
     whole_number,
 )
+from secondary_sinks.errors import SweepError
+from secondary_sinks.types.lists import split_words
 
 Models = Annotated[
     list[str] | None,
@@ -218,11 +220,8 @@ def scale(
 
 
 def _numbers(option: str, words: str | None) -> list[str]:
-    """The words between commas; raises what typer turns into a usage error for an empty one."""
-    found = [one.strip() for one in words.split(",")] if words is not None else []
-    if "" in found:
-        raise typer.BadParameter(f"{option} {words!r} lacks a number; expected like 0,0.5,2")
-    return found
+    """The words between commas. Raises `SweepError` for an empty or repeated one."""
+    return [] if words is None else split_words(option, words, SweepError)
 
 
 @app.command(epilog="Example: secondary-sinks status runs/mine")

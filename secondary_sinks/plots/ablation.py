@@ -25,7 +25,7 @@ _NUMBERS = {
     "alignment_centred": ("alignment", ".2f"),
 }
 _TOO_LATE = {
-    "end": "above the creation layer: cannot end the sink",
+    "end": "the layers below are a sink that lasts: cannot end it",
     "loss": "above the sink's last layer: could not have taken anything",
 }
 

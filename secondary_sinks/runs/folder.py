@@ -226,7 +226,7 @@ class RunFolder:
         """Read `run.json`. Raises `RunFolderError` when there is none or it is damaged."""
         path = self.path / RECORD
         try:
-            found = json.loads(files.read_text(path))
+            found = files.load_json(files.read_text(path))
         except OSError as error:
             raise RunFolderError(
                 f"{str(self.path)!r} is no run folder: it has no readable {RECORD} "

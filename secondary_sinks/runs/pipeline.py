@@ -10,7 +10,7 @@ import pandas as pd
 
 from secondary_sinks.causal import ablate
 from secondary_sinks.detection import detect
-from secondary_sinks.errors import TextError
+from secondary_sinks.errors import EditError, TextError
 from secondary_sinks.models import HookedModel
 from secondary_sinks.models.original.tokenizer import check_ids
 from secondary_sinks.observation import observe
@@ -19,7 +19,15 @@ from secondary_sinks.runs.answers import write_answers
 from secondary_sinks.runs.folder import RunFolder
 from secondary_sinks.texts import TokenizedText
 from secondary_sinks.texts.many_files import refuse_same_ids
-from secondary_sinks.types import Effects, SinkTable, Thresholds, Trace
+from secondary_sinks.types import (
+    Edit,
+    Effects,
+    SinkTable,
+    Thresholds,
+    Trace,
+    refuse_twice,
+    split_words,
+)
 
 Tick = Callable[[str, str, int, int], None]
 """Called with (stage, text_id, tokens of texts done, tokens of all texts)."""
@@ -92,12 +100,16 @@ def analyse(
 
 
 def split(edit: str) -> list[str]:
-    """The labels of an option with commas.
+    """The labels of an option with commas. Raises `EditError` for one that is given twice.
 
     >>> split("zero, twins")
     ['zero', 'twins']
     """
-    return [label.strip() for label in edit.split(",")]
+    labels = split_words("--edit", edit, EditError)
+    refuse_twice(
+        "--edit", labels, EditError, [Edit.of_label(one, pos=0, layer=0) for one in labels]
+    )
+    return labels
 
 
 def save(

@@ -18,6 +18,7 @@ from secondary_sinks.runs.opened import by_model
 from secondary_sinks.types import LayerEffect, Verdict
 
 NUMBER = (int, float)
+DTYPES = ("float32", "bfloat16", "float16")
 MOST_LAYERS = 1_000
 """Of a model in a report, whose maps have a cell for each pair of them."""
 KINDS = {"int": int, "float": float, "bool": bool, "str": str}
@@ -177,6 +178,16 @@ def _wrong_values(record: dict[str, Any]) -> str:
     """Values of the right type that nothing can be made of."""
     if not 0 < record["model"]["n_layers"] <= MOST_LAYERS:
         return _mismatch(".model.n_layers", record["model"]["n_layers"], f"1 to {MOST_LAYERS:,}")
+    if record.get("dtype", "float32") not in DTYPES:
+        return _mismatch(".dtype", record["dtype"], f"one of {', '.join(DTYPES)}")
+    seen: set[str] = set()
+    for number, text in enumerate(record["texts"]):
+        where = f".texts[{number}]"
+        if text["n_tokens"] < 1:
+            return _mismatch(f"{where}.n_tokens", text["n_tokens"], "at least 1")
+        if text["text_id"] in seen:
+            return _mismatch(f"{where}.text_id", text["text_id"], "an id that no text has before")
+        seen.add(text["text_id"])
     for name in ("thresholds", "timings_s", "primaries"):
         for key, value in record.get(name, {}).items():
             if not isinstance(value, NUMBER) or not math.isfinite(value):

@@ -1,12 +1,12 @@
 """What a sweep is asked to do, and whether that can be."""
 
 import math
-from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from secondary_sinks.causal.recipes import check_recipe
+from secondary_sinks.causal.recipes import check_recipe, meaning
 from secondary_sinks.errors import SweepError
 from secondary_sinks.models.devices import parse_device, parse_device_name, parse_dtype
 from secondary_sinks.models.original.sources import resolve
@@ -15,6 +15,7 @@ from secondary_sinks.sweeps.tasks import ROLES, ModelSpec, Unit
 from secondary_sinks.texts import check_feed
 from secondary_sinks.types import Thresholds, format_layers
 from secondary_sinks.types.edits import SHORT
+from secondary_sinks.types.lists import refuse_twice
 
 MOST_LAYERS = 10_000
 """No model has as many."""
@@ -52,14 +53,15 @@ class SweepConfig:
         for name in ("models", "edits", "sites"):
             if not getattr(self, name):
                 raise SweepError(f"a sweep needs {name}; got none")
-            refuse_twice(name, getattr(self, name))
-        refuse_twice("edits", [SHORT.get(edit, edit) for edit in self.edits])
+        refuse_twice("models", [spec.name for spec in self.models], SweepError, self.models)
+        refuse_twice("sites", self.sites, SweepError)
         for edit in self.edits:
             for site in self.sites:
                 check_recipe(edit, site)
+        refuse_twice("edits", self.edits, SweepError, [meaning(edit) for edit in self.edits])
         check_feed(self.feed)
         if self.layers is not None:
-            refuse_twice("layers", self.layers)
+            refuse_twice("layers", self.layers, SweepError)
         for name, value in asdict(self.thresholds).items():
             if not math.isfinite(value) or value < 0:
                 raise SweepError(f"threshold {name} is {value}; expected a number of at least 0")
@@ -69,8 +71,9 @@ class SweepConfig:
             (parse_device_name if elsewhere else parse_device)(spec.device)
             if spec.n_devices < 1:
                 raise SweepError(f"n_devices is {spec.n_devices}; expected at least 1")
-            if spec.name not in there:
-                resolve(spec.name, spec.revision)
+        names = [spec.name for spec in self.models]
+        same = [_found(spec) if spec.name not in there else spec for spec in self.models]
+        refuse_twice("models", names, SweepError, same)
 
     def units(self, n_layers: int) -> tuple[Unit, ...]:
         """All units of a model. Raises `SweepError` for layers that it does not have."""
@@ -111,12 +114,11 @@ class SweepConfig:
         }
 
 
-def refuse_twice(name: str, items: Sequence[Any]) -> None:
-    """Raise `SweepError` for something that is asked for twice."""
-    for item, count in Counter(items).items():
-        if count > 1:
-            shown = item.name if isinstance(item, ModelSpec) else item
-            raise SweepError(f"{name} has {shown!r} twice; expected each once")
+def _found(spec: ModelSpec) -> tuple[str, ModelSpec]:
+    """What a model is, whatever it is called; raises what `resolve` raises."""
+    source = resolve(spec.name, spec.revision)
+    path = source.path if source.kind == "hub" else str(Path(source.path).resolve())
+    return source.kind, replace(spec, name=path, revision=source.revision)
 
 
 def parse_layers(text: str) -> tuple[int, ...]:
@@ -139,5 +141,5 @@ def parse_layers(text: str) -> tuple[int, ...]:
         layers += range(int(first), int(numbers[-1]) + 1)
         if len(layers) > MOST_LAYERS:  # at least one stands twice
             break
-    refuse_twice("layers", layers)
+    refuse_twice("layers", layers, SweepError)
     return tuple(layers)

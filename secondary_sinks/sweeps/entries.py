@@ -91,6 +91,8 @@ def line_of(entry: Entry) -> bytes:
 
 def parse(line: bytes) -> Entry | None:
     """The entry of a line; None for one that is torn or changed."""
+    if not line.startswith(b"{"):
+        return None
     try:
         body = json.loads(line.decode("utf-8"))
         said = body.pop("line")

@@ -17,6 +17,7 @@ from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.plan import Plan, plan
 from secondary_sinks.sweeps.stored_config import CONFIG, Stored, read_stored, store
 from secondary_sinks.sweeps.tasks import ModelSpec, Prepared
+from secondary_sinks.types.lists import refuse_twice
 
 SHARED = ("feed", "thresholds", "ordinary", "seed")
 """What all sweeps must have been asked alike."""
@@ -39,6 +40,8 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
     `RunFolderError` for a folder that is no sweep's or is damaged, for sweeps that cannot be one,
     and for an `out` that holds anything else.
     """
+    places = [folder.resolve() for folder in folders]
+    refuse_twice("the list of folders", [*map(str, folders)], RunFolderError, places)
     stored = [read_stored(folder) for folder in folders]
     if not stored:
         raise RunFolderError("nothing to merge; expected one or more folders of sweeps")

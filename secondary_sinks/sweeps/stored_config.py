@@ -69,7 +69,7 @@ def read_stored(folder: Path) -> Stored:
     """Read it back. Raises `RunFolderError` where there is none, or it is damaged."""
     path = folder / WORK / CONFIG
     try:
-        found = json.loads(files.read_text(path))
+        found = files.load_json(files.read_text(path))
     except OSError as error:
         raise RunFolderError(
             f"{str(folder)!r} is no folder of a sweep: it has no readable {WORK}/{CONFIG} "

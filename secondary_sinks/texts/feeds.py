@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from secondary_sinks.errors import TextError
+from secondary_sinks.types.lists import refuse_twice
 
 FEEDS = ("auto", "chat", "raw")
 LOSSY = "lossy"
@@ -42,10 +43,11 @@ def parse_feed(feed: str) -> Feed:
     kind, colon, words = str(feed).partition(":")
     options: dict[str, Any] = {}
     given = words.split(",") if colon else []
+    refuse_twice(f"--feed {feed!r:.200}", [word.partition("=")[0] for word in given], TextError)
     for word in given:
         name, equals, value = word.partition("=")
         known = word == LOSSY or (equals and kind == "chat" and re.fullmatch(r"[A-Za-z]\w*", name))
-        if kind not in FEEDS or (colon and kind == "auto") or not known or name in options:
+        if kind not in FEEDS or (colon and kind == "auto") or not known:
             raise _unknown(feed)
         if word != LOSSY:
             options[name] = _parse_value(value)

@@ -4,6 +4,7 @@ import json
 import re
 from typing import Any
 
+from secondary_sinks import files
 from secondary_sinks.errors import TextError
 from secondary_sinks.texts.text import Message, StoredIds, Text, content_sha256, extras_of
 
@@ -17,9 +18,7 @@ LARGEST_ID = 2**31 - 1
 def load_object(line: str, where: str) -> dict[str, Any]:
     """Parse one JSON object. Raises `TextError` for anything else, and for repeated keys."""
     try:
-        record = json.loads(
-            line, parse_constant=_refuse_constant, object_pairs_hook=_refuse_repeated
-        )
+        record = files.load_json(line, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise TextError(f"{where}: broken JSON: {error}") from error
     if not isinstance(record, dict):
@@ -49,16 +48,6 @@ def plain_text(content: Any, text_id: str, where: str) -> Text:
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
-
-
-def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys differ: of two values for one key, neither is known to be meant."""
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"key {key!r:.60} stands twice in one object; give it once")
-        found[key] = value
-    return found
 
 
 def _from_record(record: dict[str, Any], text_id: str, where: str) -> Text:

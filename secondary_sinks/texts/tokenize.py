@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from secondary_sinks.errors import TextError
+from secondary_sinks.errors import TextError, reason
 from secondary_sinks.texts.chat_template import apply_chat_template, format_losses
 from secondary_sinks.texts.feeds import Feed, parse_feed
 from secondary_sinks.texts.fingerprints import template_sha256, tokenizer_sha256
@@ -79,6 +79,23 @@ def tokenize(text: Text, tokenizer: Any, feed: str = "auto") -> TokenizedText:
     )
 
 
+def encode(tokenizer: Any, string: str, **options: Any) -> list[int]:
+    """Token ids of a string. Raises `TextError` where the tokenizer fails.
+
+    A panic in the Rust code of a tokenizer is no `Exception`: an expression that takes too long,
+    for one.
+    """
+    try:
+        return list(tokenizer(string, **options)["input_ids"])
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise TextError(
+            f"the tokenizer cannot read {string[:40]!r}...: {reason(error)}; use the tokenizer "
+            "files that the model was published with"
+        ) from error
+
+
 def _chat(text: Text, tokenizer: Any, requested: Feed) -> tuple[str, list[int]]:
     messages = list(text.messages) or [{"role": "user", "content": text.raw}]
     more = any(map(extras_of, text.messages))
@@ -96,7 +113,7 @@ def _chat(text: Text, tokenizer: Any, requested: Feed) -> tuple[str, list[int]]:
         choices=choices,
     )
     # The template has already written the special tokens.
-    return fed, list(tokenizer(fed, add_special_tokens=False)["input_ids"])
+    return fed, encode(tokenizer, fed, add_special_tokens=False)
 
 
 def _raw(text: Text, tokenizer: Any, requested: Feed) -> tuple[str, list[int]]:
@@ -117,8 +134,8 @@ def _raw(text: Text, tokenizer: Any, requested: Feed) -> tuple[str, list[int]]:
 
 def _with_special_tokens(raw: str, tokenizer: Any) -> tuple[str, list[int]]:
     """Tokenize a string; special tokens at its ends that it already has are not added again."""
-    ids = list(tokenizer(raw)["input_ids"])
-    plain = list(tokenizer(raw, add_special_tokens=False)["input_ids"])
+    ids = encode(tokenizer, raw)
+    plain = encode(tokenizer, raw, add_special_tokens=False)
     starts = range(len(ids) - len(plain) + 1)
     start = next((n for n in starts if ids[n : n + len(plain)] == plain), None)
     if start is None:

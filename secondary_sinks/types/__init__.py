@@ -10,6 +10,7 @@ from secondary_sinks.types.edits import Cell, Edit, as_cell, dump_cells, load_ce
 from secondary_sinks.types.effects import SHARE_UNIT, Effect, Effects, LayerEffect, Verdict
 from secondary_sinks.types.formation import Formation, FormationEvent, MlpAnatomy, MlpStage
 from secondary_sinks.types.levels import FREQUENT, Level, LevelCell, Levels
+from secondary_sinks.types.lists import refuse_twice, split_words
 from secondary_sinks.types.mass_lost import mass_lost
 from secondary_sinks.types.sinks import (
     LASTING,
@@ -67,4 +68,6 @@ __all__ = [
     "mass_lost",
     "parse_layers",
     "read_by_next",
+    "refuse_twice",
+    "split_words",
 ]

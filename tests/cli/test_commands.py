@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from importlib.metadata import version
 
@@ -154,6 +155,35 @@ runpy.run_module("secondary_sinks", run_name="__main__")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode in (130, -signal.SIGINT)
     assert done.stderr == "interrupted; run the same command to start again\n"
+
+
+SWALLOWED = """
+import sys, time, types, weakref
+
+class Module:
+    pass
+
+def run():
+    held = Module()
+    def callback(dead):  # as the import system has one for each module
+        raise KeyboardInterrupt
+    known = weakref.ref(held, callback)
+    del held
+    for _ in range(200):
+        time.sleep(0.05)
+
+sys.modules["secondary_sinks.cli"] = types.SimpleNamespace(main=run)
+from secondary_sinks.__main__ import main
+main()
+"""
+
+
+def test_an_interrupt_that_python_ignores_in_a_callback_is_repeated():
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", SWALLOWED], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr == "interrupted; run the same command to start again\n"
+    assert time.monotonic() - start < 9
 
 
 def test_a_run_that_was_interrupted_before_its_report_gets_it(call, tmp_path, monkeypatch):

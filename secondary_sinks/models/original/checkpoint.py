@@ -5,7 +5,6 @@ noticed from the header and the size alone. A flipped bit inside a weight is not
 has no checksum.
 """
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -47,6 +46,22 @@ def check_weights(folder: Path) -> int:
     return sum(math.prod(shape) for tensors in shapes.values() for shape in tensors.values())
 
 
+def refuse_integers(folder: Path) -> None:
+    """Raise `DamagedModelError` for a weight that is stored as whole numbers or truth values.
+
+    transformers would make floats of them without a word. Buffers of other kinds are no weights.
+    """
+    for name in weight_names(folder):
+        with safe_open(folder / name, framework="np") as opened:
+            for key in opened.keys():  # noqa: SIM118
+                kind = opened.get_slice(key).get_dtype()
+                if key.endswith(".weight") and not kind.startswith(("F", "BF")):
+                    raise DamagedModelError(
+                        f"weight {key!r} in {str(folder / name)!r} is stored as {kind}; expected "
+                        f"floating-point numbers, or a config that says how it is packed; {AGAIN}"
+                    )
+
+
 def stored_bytes(folder: Path) -> int:
     """Size of the weight files of a folder, in bytes."""
     return sum((folder / name).stat().st_size for name in weight_names(folder))
@@ -84,7 +99,7 @@ def read_json(path: Path) -> dict[str, Any]:
             raise DamagedModelError(
                 f"{str(path)!r} has {size} bytes; expected at most {MOST_JSON}; {AGAIN}"
             )
-        content = json.loads(files.read_text(path))
+        content = files.load_json(files.read_text(path))
     except OSError as error:
         raise DamagedModelError(f"{str(path)!r} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
