@@ -1,6 +1,7 @@
 """A run folder on disk: written whole or not at all, never overwritten silently."""
 
 import contextlib
+import hashlib
 import json
 import math
 import tempfile
@@ -57,6 +58,7 @@ class RunFolder:
             raise RunFolderError(f"{str(path)!r} is not UTF-8; expected a name of text") from error
         self.path = Path(path)
         self._written: list[Path] = []
+        self._tables: dict[str, str] = {}
 
     @contextlib.contextmanager
     def claim(self) -> Iterator["RunFolder"]:
@@ -112,6 +114,7 @@ class RunFolder:
         """
         self.check(force=force)
         self._make()
+        self._tables.clear()
         halves = {item.name for item in self.path.glob(f"{PART}*") if item.is_file()} - {LOCK}
         for name in (RECORD, *self.contents(), *halves):
             (self.path / name).unlink(missing_ok=True)
@@ -177,14 +180,17 @@ class RunFolder:
 
     def write_table(self, name: str, frame: pd.DataFrame) -> None:
         """Write a table as Parquet with page checksums."""
-        self._write(
-            f"{name}.parquet",
-            lambda part: part.write_bytes(parquet.to_bytes(name, frame)),
-        )
+        content = parquet.to_bytes(name, frame)
+        self._write(f"{name}.parquet", lambda part: part.write_bytes(content))
+        self._tables[name] = hashlib.sha256(content).hexdigest()
 
     def write_record(self, record: dict[str, Any]) -> None:
-        """Write `run.json`, with null for NaN; after this the run is complete."""
-        plain = _without_nan(record | {"schema": SCHEMA})
+        """Write `run.json`, with null for NaN; after this the run is complete.
+
+        Its `tables` are the SHA-256 of those that `record` names and of those written here.
+        """
+        tables = {**record.get("tables", {}), **self._tables}
+        plain = _without_nan(record | {"schema": SCHEMA, "tables": tables})
         said = {"sha256": durable.sha256_of_json(plain)} | plain
         content = json.dumps(said, indent=2, ensure_ascii=False, allow_nan=False)
         self.write_text(RECORD, content + "\n")

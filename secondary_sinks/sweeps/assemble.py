@@ -16,7 +16,7 @@ from secondary_sinks.runs import durable, parquet
 from secondary_sinks.sweeps.compute import NO_EFFECTS
 from secondary_sinks.sweeps.config import SweepConfig
 from secondary_sinks.sweeps.entries import Entry, unit_of
-from secondary_sinks.sweeps.keys import unit_key
+from secondary_sinks.sweeps.keys import key_of
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.plan import Plan
 from secondary_sinks.sweeps.tasks import ROLES, FedText, Task, Unit
@@ -70,7 +70,7 @@ class Assembly:
         """The roles at the sinks of each text that stood in no earlier one, with their levels."""
         levels = sinks.loc[sinks["copy_of"] == "", ["text_id", "pos", "level"]]
         for text, task in self.complete():
-            key = unit_key(task.key, ROLES, task.ordinary)
+            key = key_of(task, ROLES)
             able = (one for one in self.entries[task.key] if key in one.units)
             entry = next(able, None)
             path = None if entry is None else self.manifest.path_of(entry, "roles")
@@ -125,7 +125,7 @@ class Assembly:
                 if unit is None and not observed:
                     last[""] = failure
                 elif unit is not None and unit_of(unit) in task.units:
-                    key = unit_key(task.key, unit_of(unit), task.ordinary)
+                    key = key_of(task, unit_of(unit))
                     if key not in done:
                         last[key] = failure
         return list(last.values())
@@ -143,7 +143,7 @@ class Assembly:
         order = {unit: place for place, unit in enumerate(task.units)}
         parts, seen = [], set[Unit]()
         for entry in self.entries.get(task.key, []):
-            keys = {unit_key(task.key, unit, task.ordinary): unit for unit in order}
+            keys = {key_of(task, unit): unit for unit in order}
             mine = {keys[key] for key in entry.units if key in keys} - seen
             seen |= mine
             path = self.manifest.path_of(entry, "effects")

@@ -28,7 +28,7 @@ from secondary_sinks.runs import parquet
 from secondary_sinks.runs.hashes import hash_tokens
 from secondary_sinks.runs.pipeline import check_lengths
 from secondary_sinks.runs.record import describe
-from secondary_sinks.sweeps.keys import cell_key, unit_key
+from secondary_sinks.sweeps.keys import cell_key, key_of
 from secondary_sinks.sweeps.tasks import (
     ROLES,
     BadText,
@@ -175,7 +175,7 @@ def _rows(
     if result is None:
         return NO_EFFECTS
     frame = Effects(rows=effects_of(trace, sinks.thresholds, result, owners)).to_frame()
-    key = unit_key(task.key, unit, task.ordinary)
+    key = key_of(task, unit)
     donors = [cell[0].donors for cell in result.cells]
     cells = [
         cell_key(key, role, pos) for role, pos in zip(frame["role"], frame["pos"], strict=True)

@@ -18,7 +18,7 @@ from secondary_sinks.runs.record import commit
 from secondary_sinks.sweeps import inputs
 from secondary_sinks.sweeps.assemble import Assembly, answers, labels, write_table
 from secondary_sinks.sweeps.config import MOST_LAYERS, SweepConfig, parse_layers
-from secondary_sinks.sweeps.keys import unit_key
+from secondary_sinks.sweeps.keys import Versions
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.plan import Plan
 from secondary_sinks.texts import Text, TokenizedText
@@ -80,9 +80,19 @@ def _layers(asked: Mapping[str, Any]) -> set[int]:
 class Finish:
     """What a folder holds already, and how a sweep ends in it."""
 
-    def __init__(self, folder: RunFolder, config: SweepConfig, asked: dict[str, Any]) -> None:
-        """Read `run.json` where there is one; one that cannot be read is a complaint."""
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: SweepConfig,
+        asked: dict[str, Any],
+        versions: Versions | None = None,
+    ) -> None:
+        """Read `run.json` where there is one; one that cannot be read is a complaint.
+
+        `versions` are those of the code that computed the cells, by default of the code here.
+        """
         self.folder, self.config, self.asked = folder, config, asked
+        self.versions = dict(versions or versions_of_code())
         self.complaints: list[str] = []
         self.record: dict[str, Any] = {}
         if folder.has_record():
@@ -146,7 +156,7 @@ class Finish:
             return False
         if self.record["sweep"]["asked"] != self.asked:
             return False
-        for name, sha256 in self.record["sweep"]["tables"].items():
+        for name, sha256 in self.record.get("tables", {}).items():
             path = self.folder.path / f"{name}.parquet"
             if not path.is_file() or durable.sha256_of(path) != sha256:
                 self.complaints.append(f"{path.name} is damaged or missing")
@@ -165,12 +175,13 @@ class Finish:
         models = []
         for part, (frame, near) in zip(parts, sinks, strict=True):
             models.append(self._model(part, frame, near))
-        self._tables(parts, [frame for frame, _ in sinks])
-        record = self._record(plans, parts, models, manifest) | {"command": command}
+        tables = self._tables(parts, [frame for frame, _ in sinks])
+        record = self._record(plans, parts, models, manifest, tables) | {"command": command}
         self.folder.write_record(record)
         return record
 
-    def _tables(self, parts: Sequence[Assembly], sinks: Sequence[pd.DataFrame]) -> None:
+    def _tables(self, parts: Sequence[Assembly], sinks: Sequence[pd.DataFrame]) -> dict[str, str]:
+        """Write the tables; the SHA-256 of each by name."""
         tables: dict[str, Iterator[pd.DataFrame]] = {
             "sinks": iter([pd.concat(sinks, ignore_index=True)]),
             "effects": (frame for part in parts for frame in part.effects()),
@@ -181,10 +192,14 @@ class Finish:
             )
         if self.config.trace:
             tables["trace"] = (frame for part in parts for frame in part.trace())
+        written = {}
         for name in TABLES:
             path = self.folder.path / f"{name}.parquet"
-            if name not in tables or not write_table(path, name, tables[name]):
+            if name in tables and write_table(path, name, tables[name]):
+                written[name] = durable.sha256_of(path)
+            else:
                 path.unlink(missing_ok=True)
+        return dict(sorted(written.items()))
 
     def _model(
         self, part: Assembly, sinks: pd.DataFrame, near: list[dict[str, Any]]
@@ -232,20 +247,16 @@ class Finish:
         parts: Sequence[Assembly],
         models: list[dict[str, Any]],
         manifest: Manifest,
+        tables: Mapping[str, str],
     ) -> dict[str, Any]:
-        tables = {
-            path.stem: durable.sha256_of(path)
-            for path in sorted(self.folder.path.glob("*.parquet"))
-        }
         of_sweep = {
             "asked": self.asked,
-            "versions_of_code": versions_of_code(),
-            "n_units": sum(len(keys) for _, keys in self._present(plans, manifest)),
+            "versions_of_code": self.versions,
+            "n_units": sum(len(keys) for _, keys in _present(plans, manifest)),
             "n_cells": sum(model["n_cells"] for model in models),
             "n_sinks": sum(model["n_sinks"] for model in models),
             "failed": [failure for part in parts for failure in part.failures()],
             "left_out": [part.left_out() for part in parts],
-            "tables": tables,
         }
         shared = {
             "key": self._key(plans, manifest),
@@ -254,6 +265,7 @@ class Finish:
             "edit": ", ".join(self.config.edits),
             "thresholds": asdict(self.config.thresholds),
             "models": models,
+            "tables": dict(tables),
             "sweep": of_sweep,
         }
         if len(models) > 1:
@@ -266,19 +278,12 @@ class Finish:
         content: list[Any] = [
             labels(plans),
             [p.prepared.device for p in plans],
-            self._present(plans, manifest),
+            _present(plans, manifest),
         ]
-        content += [self.config.trace, versions_of_code()]
+        content += [self.config.trace, self.versions]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
-    def _present(self, plans: Sequence[Plan], manifest: Manifest) -> list[tuple[str, list[str]]]:
-        """Texts and their units that are done, in the order of the tables."""
-        done, tables = manifest.done(), manifest.tables()
-        found = []
-        for plan in plans:
-            for text, task in plan.texts():
-                keys = [unit_key(task.key, unit, task.ordinary) for unit in task.units]
-                have = done.get(task.key, set())
-                if "sinks" in tables.get(task.key, ()):
-                    found.append((text.text_id, [key for key in keys if key in have]))
-        return found
+
+def _present(plans: Sequence[Plan], manifest: Manifest) -> list[tuple[str, list[str]]]:
+    """Texts and their units that are done, in the order of the tables."""
+    return [one for plan in plans for one in plan.present(manifest)]

@@ -9,7 +9,7 @@ from secondary_sinks.cli.entry import run
 from secondary_sinks.errors import RunFolderError, SpecialFileError
 from secondary_sinks.report.compare import write_comparison
 from secondary_sinks.runs import RunFolder, durable
-from secondary_sinks.sweeps import verify
+from secondary_sinks.sweeps import sweep_status, verify
 from tests.cli.test_malformed_runs import write_run
 from tests.sweeps.small_sweeps import TEXTS, sweep
 
@@ -93,7 +93,7 @@ def test_a_sweep_with_a_pipe_in_it_is_refused_by_whoever_opens_it(place, tmp_pat
     out = tmp_path / "out"
     sweep(out, texts=TEXTS[:1])
     path = pipe(place(out / "sweep"))
-    for look in (standing, verify, lambda folder: sweep(folder, texts=TEXTS[:1])):
+    for look in (sweep_status, verify, lambda folder: sweep(folder, texts=TEXTS[:1])):
         try:
             said = look(out).complaints[0]
         except (RunFolderError, SpecialFileError) as error:
