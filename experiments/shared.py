@@ -21,7 +21,7 @@ from secondary_sinks.models import HookedModel
 from secondary_sinks.plots import notice
 from secondary_sinks.questions.answer import Words, format_exclusions, sum_counts, verdict_of
 from secondary_sinks.questions.matched_pairs import MatchedPair, TextPairs, match_pairs
-from secondary_sinks.runs import analyse, describe
+from secondary_sinks.runs import describe, observe_all
 from secondary_sinks.runs.about import fed_first
 from secondary_sinks.statistics.intervals import HALF, Interval, outcome_of, too_few
 from secondary_sinks.texts import TokenizedText, check_feed
@@ -173,12 +173,12 @@ def observe_fed(
     say: Callable[[str], None] = quiet,
 ) -> Observed:
     """Observe tokenized texts with a model that is loaded already."""
-    results = analyse(model, texts, edit=None)
+    traces, sinks = observe_all(model, texts)
     return Observed(
         model=model,
         texts=tuple(texts),
-        traces=results.traces,
-        sinks=results.sinks,
+        traces=traces,
+        sinks=sinks,
         name=name or model.cfg.model_name,
         seed=seed,
         asked=asked or {},

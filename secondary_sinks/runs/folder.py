@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -214,23 +214,6 @@ class RunFolder:
             return parquet.read(path).to_pandas(ignore_metadata=True)
         except (OSError, ValueError) as error:
             raise self._damaged(path, error) from error
-
-    def token_ids(self, text: Mapping[str, Any]) -> list[int]:
-        """The ids of a text of the run, from its trace.
-
-        Raises `RunFolderError` where they are not those that `run.json` speaks of.
-        """
-        path = self.path / "trace.parquet"
-        wanted = [("layer", "==", 0), ("text_id", "==", text["text_id"])]
-        try:
-            rows = parquet.read(path, columns=["pos", "token_id"], filters=wanted).to_pandas()
-        except (OSError, ValueError) as error:
-            raise self._damaged(path, error) from error
-        ids: list[int] = rows.sort_values("pos")["token_id"].tolist()
-        if durable.sha256_of_json(ids) != text["tokens_sha256"]:
-            wrong = f"its token ids of text {text['text_id']!r} are not those of {RECORD}"
-            raise self._damaged(path, ValueError(wrong))
-        return ids
 
     def record(self) -> dict[str, Any]:
         """Read `run.json`. Raises `RunFolderError` when there is none or it is damaged."""

@@ -55,16 +55,16 @@ class Assembly:
             ]
             tokens[text.text_id] = torch.tensor(text.tokens)
         if not frames:
-            return self._named(SinkTable(sinks=()).to_frame()), []
+            return self.named(SinkTable(sinks=()).to_frame()), []
         found = SinkTable.from_frame(pd.concat(frames)).sinks
         joined = SinkTable(sinks=across_texts(found, tokens))
-        return self._named(joined.to_frame()), near
+        return self.named(joined.to_frame()), near
 
     def effects(self) -> Iterator[pd.DataFrame]:
         """The effects of each text: by edit, site and layer, then sinks before controls."""
-        yield self._named(NO_EFFECTS)  # columns and types, where there is no text
+        yield self.named(NO_EFFECTS)  # columns and types, where there is no text
         for text, task in self.complete():
-            yield self._named(self._effects(task).assign(text_id=text.text_id))
+            yield self.named(self._effects(task).assign(text_id=text.text_id))
 
     def roles(self, sinks: pd.DataFrame) -> Iterator[pd.DataFrame]:
         """The roles at the sinks of each text that stood in no earlier one, with their levels."""
@@ -77,12 +77,12 @@ class Assembly:
             if path is not None and ROLES in task.units:
                 frame = parquet.read(path).to_pandas().assign(text_id=text.text_id)
                 columns, own = list(frame), frame.drop(columns="level")
-                yield self._named(own.merge(levels, on=["text_id", "pos"])[columns])
+                yield self.named(own.merge(levels, on=["text_id", "pos"])[columns])
 
     def trace(self) -> Iterator[pd.DataFrame]:
         """The measures of each text."""
         for text, task in self.complete():
-            yield self._named(self._read(task, "trace").assign(text_id=text.text_id))
+            yield self.named(self._read(task, "trace").assign(text_id=text.text_id))
 
     def primaries(self) -> dict[str, int]:
         """Position of the primary, by text."""
@@ -171,7 +171,8 @@ class Assembly:
         assert path is not None
         return parquet.read(path).to_pandas()
 
-    def _named(self, frame: pd.DataFrame) -> pd.DataFrame:
+    def named(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """A table with the model's name in front."""
         frame = frame.assign(model=self.label)
         return frame[["model", *(name for name in frame if name != "model")]]
 
@@ -201,10 +202,13 @@ def write_table(path: Path, name: str, frames: Iterator[pd.DataFrame]) -> bool:
     return True
 
 
-def answers(effects: pd.DataFrame, sinks: pd.DataFrame, config: SweepConfig) -> dict[str, Any]:
+def answers(
+    effects: pd.DataFrame, sinks: pd.DataFrame, config: SweepConfig, n_claims: int | None = None
+) -> dict[str, Any]:
     """What the effects of one model say of each layer, where they can say anything.
 
     Both need edits that ablate, at one site; effects by layer are those of the first of them.
+    Intervals are corrected for `n_claims`, by default those made here.
     """
     found: dict[str, Any] = {"layer_effects": [], "verdicts": []}
     able = [edit for edit in config.edits if _kind(edit) in ABLATING or edit in ABLATING]
@@ -213,9 +217,9 @@ def answers(effects: pd.DataFrame, sinks: pd.DataFrame, config: SweepConfig) -> 
     copies = pd.MultiIndex.from_frame(sinks.loc[sinks["copy_of"] != "", ["text_id", "pos"]])
     own = pd.MultiIndex.from_frame(effects[["text_id", "sink_pos"]])
     asked = effects[effects["edit"].isin(able) & ~own.isin(copies)]
-    found["verdicts"] = [asdict(verdict) for verdict in layer_verdicts(asked)]
+    found["verdicts"] = [asdict(verdict) for verdict in layer_verdicts(asked, n_claims)]
     first = next(iter(by_way(asked).values()), asked)
-    found["layer_effects"] = [asdict(row) for row in layer_effects(first)]
+    found["layer_effects"] = [asdict(row) for row in layer_effects(first, n_claims)]
     return found
 
 

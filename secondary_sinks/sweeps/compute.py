@@ -5,7 +5,7 @@ Pure but for time: the same task gives the same bytes, wherever and in whatever 
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from secondary_sinks.observation import observe
 from secondary_sinks.questions import roles
 from secondary_sinks.runs import parquet
 from secondary_sinks.runs.hashes import hash_tokens
-from secondary_sinks.runs.pipeline import check_lengths
+from secondary_sinks.runs.observed import check_lengths
 from secondary_sinks.runs.record import describe
 from secondary_sinks.sweeps.keys import cell_key, key_of
 from secondary_sinks.sweeps.tasks import (
@@ -44,6 +44,8 @@ from secondary_sinks.texts import Text, TokenizedText, tokenize
 from secondary_sinks.types import Edit, Effects, SinkTable, Thresholds, Trace
 
 Texts = Sequence[Text | TokenizedText]
+Seen = Callable[[Task, Trace], None]
+"""Is given the trace of each text that is observed."""
 
 
 def prepare(
@@ -70,19 +72,21 @@ def prepare(
     )
 
 
-def compute(model: HookedModel, task: Task) -> Outcome:
+def compute(model: HookedModel, task: Task, seen: Seen | None = None) -> Outcome:
     """Observe, detect and edit one text; what cannot be done is said in the outcome, not raised."""
     where: dict[str, str | None] = {"device": str(model.cfg.device), "torch": torch.__version__}
     try:
-        return replace(_compute(model, task), where=where)
+        return replace(_compute(model, task, seen), where=where)
     except Exception as error:  # whatever it is, it must not end the sweep
         _free_memory(error)
         return Outcome(task=task, tables={}, failures=(_failure(None, error),), where=where)
 
 
-def _compute(model: HookedModel, task: Task) -> Outcome:
+def _compute(model: HookedModel, task: Task, seen: Seen | None) -> Outcome:
     begin = time.perf_counter()
     trace = observe(model, torch.tensor(task.tokens), text_id=task.text_id)
+    if seen:
+        seen(task, trace)
     observed = time.perf_counter()
     sinks = detect(trace, task.thresholds)
     owners = owners_of(trace, sinks, task.ordinary)

@@ -48,7 +48,13 @@ def from_dict(given: Any, where: str = "the config") -> SweepConfig:
     return SweepConfig(**values)
 
 
-_SIMPLE: dict[str, type] = {"feed": str, "ordinary": int, "trace": bool, "seed": int}
+_SIMPLE: dict[str, type] = {
+    "feed": str,
+    "ordinary": int,
+    "trace": bool,
+    "seed": int,
+    "pooled": bool,
+}
 _SPEC: dict[str, type] = {
     "revision": str,
     "device": str,

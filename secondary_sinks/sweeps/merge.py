@@ -21,7 +21,7 @@ from secondary_sinks.sweeps.plan import Plan, plan
 from secondary_sinks.sweeps.stored_config import CONFIG, Stored, read_stored, store
 from secondary_sinks.sweeps.tasks import ModelSpec, Prepared
 
-SHARED = ("feed", "thresholds", "ordinary", "seed")
+SHARED = ("feed", "thresholds", "ordinary", "seed", "pooled")
 """What all sweeps must have been asked alike."""
 COMPUTING = ("measures", "engine")
 """Versions of the code that are part of the key of a cell."""
@@ -152,7 +152,7 @@ def _asked(stored: Sequence[Stored], folders: Sequence[Path]) -> dict[str, Any]:
     configs = [one.asked["config"] for one in stored]
     for config, folder in zip(configs, folders, strict=True):
         for name in SHARED:
-            if config[name] != configs[0][name]:
+            if config.get(name) != configs[0].get(name):
                 raise RunFolderError(
                     f"{str(folder)!r} has other {name} than {str(folders[0])!r}; expected sweeps "
                     "that differ in models, texts, edits, sites or layers only"

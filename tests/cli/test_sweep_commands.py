@@ -86,7 +86,7 @@ def test_a_config_says_the_same_as_flags(call, tmp_path):
 def test_a_dry_run_says_what_there_is_to_do_and_loads_and_writes_nothing(
     call, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("secondary_sinks.sweeps.executors.load_model", None)  # no calling it
+    monkeypatch.setattr("secondary_sinks.sweeps.worker.load_model", None)  # no calling it
     words = ("ablate", "tiny", "no-template", *TEXTS, "--edit", "zero", "--edit", "mean")
     code, printed, error = call(*words, "--out", "{out}", "--dry-run")
     assert (code, error) == (0, "")
@@ -161,7 +161,7 @@ def test_an_interrupt_before_anything_is_done_leaves_nothing(call, tmp_path, mon
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("secondary_sinks.sweeps.executors.load_model", interrupt)
+    monkeypatch.setattr("secondary_sinks.sweeps.worker.load_model", interrupt)
     code, printed, error = call("ablate", "tiny", *TEXTS, "--out", "{out}")
     assert (code, printed) == (130, "")
     assert error.startswith("interrupted; run the same command to go on")
@@ -245,11 +245,21 @@ def test_a_bar_shows_rates_on_a_terminal_only(monkeypatch, tmp_path):
     for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr(sys, "stderr", stream)
         with Watch("text", tmp_path) as watch:
-            watch.tell("plan", model="m", missing=4)
+            watch.tell("plan", model="m", missing=4, units=8, layers=4, texts=2)
             watch.tell("task", seconds_left=61.0, **facts)
         assert ("3.0 cells/s, 0:01:01 left, 7 sinks" in stream.getvalue()) == shown
+        assert ("m: 4 layers, 2 text(s); 4 of 8 units are missing" in stream.getvalue()) == shown
         assert bool(stream.getvalue()) == shown
     assert "2 unit(s) done, 2 left" in watch.how_to_go_on()
+
+
+def test_a_stage_is_shown_as_it_is_called_on_a_terminal_only(monkeypatch, tmp_path):
+    for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with Watch("text", tmp_path) as watch:
+            watch.tell("stage", stage="ro[red]les\x1b[2J", done=3, total=10)
+        assert ("ro[red]les\\x1b[2J" in stream.getvalue()) == shown
+        assert "\x1b[2J" not in stream.getvalue()
 
 
 def test_one_model_in_two_dtypes_has_two_names(call, tmp_path):
