@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,16 @@ def test_no_module_and_no_room_is_in_a_circle():
         room = rooms.setdefault(name.split(".")[1], set())
         room |= {other.split(".")[1] for other in others} - {name.split(".")[1]}
     assert len(without_circles(rooms)) == len(ARROWS)
+
+
+def test_a_newcomer_finds_every_room_after_those_that_it_imports():
+    page = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = page.split("| room | purpose |")[1].split("\n\n")[0]
+    rooms = [room for row in table.splitlines() for room in re.findall("`([a-z]+)`", row[:60])]
+    rooms = [room for room in rooms if room in ARROWS]
+    assert sorted(rooms) == sorted(ARROWS.keys() - {"__main__"})
+    for place, room in enumerate(rooms):
+        assert not ARROWS[room] & set(rooms[place:]), room
 
 
 def test_a_circle_would_be_seen():

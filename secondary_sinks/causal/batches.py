@@ -9,11 +9,11 @@ from secondary_sinks.layerwise.protocol import HookedModel
 
 Item = TypeVar("Item")
 SCORES_AT_ONCE = 1 << 24
-"""Attention scores (heads x positions x replicas) of one batch: bounds the memory of a replay."""
+"""Attention scores (heads x positions x replayed tokens) of one batch: bounds the memory."""
 
 
 def replayed_at_once(model: HookedModel, n_pos: int) -> int:
-    """Replicas of tokens of a text that make one batch, at least one."""
+    """How many replayed tokens make one batch; at least one."""
     return max(1, SCORES_AT_ONCE // int(model.cfg.n_heads * n_pos))
 
 

@@ -1,4 +1,4 @@
-"""Is every edit possible? All is checked before the first forward pass."""
+"""Checks that every edit is possible, before the first forward pass."""
 
 import math
 from collections.abc import Collection, Sequence

@@ -1,4 +1,4 @@
-"""Effects beside each other: before and after an edit, and direct and total ones."""
+"""Effects compared: before and after an edit, direct and total."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

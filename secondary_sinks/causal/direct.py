@@ -1,7 +1,7 @@
-"""Direct effects on attention: one key is another one, all queries and other keys are as they were.
+"""Direct effects on attention: one key is replaced; all queries and all other keys stay clean.
 
-What a later query pays to the new key less than to the old one goes to its other keys, and its
-learned sink, in proportion to what they had: a softmax does that, without any mechanism.
+The attention that a later query no longer pays to the replaced key goes to its other keys, and to
+its learned sink, in proportion to what they had: the softmax does that without any mechanism.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ def direct_mass(
     self_attention: Float[Tensor, "cell head"],
     positions: Int[Tensor, "cell"],
 ) -> Float[Tensor, "cell"]:
-    """Attention mass of each replica, were it there instead of the clean token.
+    """Attention mass of each replayed token in the place of the clean one.
 
     Queries of later tokens are frozen; the token's own query is the edited one.
     """
@@ -45,7 +45,7 @@ def direct_masses(
     positions: Int[Tensor, "cell"],
     watch: Sequence[int],
 ) -> Float[Tensor, "cell watch"]:
-    """Attention mass of other tokens, were each replica there instead of the clean token.
+    """Attention mass of other tokens with each replayed token in the place of the clean one.
 
     Queries of later tokens, and all keys but one, are those of the clean run: what a later query
     pays to the replica's key less than to the clean one goes to its other keys in proportion.

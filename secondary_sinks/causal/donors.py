@@ -103,7 +103,7 @@ class _Taker:
             found += gather.hooks(self.model, layer, site)
         return found
 
-    def resolve_donors(self, layer: int) -> None:
+    def finish_layer(self, layer: int) -> None:
         """What the hooks of a layer took is complete now."""
         for site, gather in self._gathers.pop(layer, {}).items():
             means, sources = gather.means(site), _ordered(self.needed[layer][site])
@@ -134,15 +134,15 @@ class Donors:
             by_layer.setdefault(layer, {}).setdefault(edit.site, set()).add(source)
         self._own = _Taker(model, len(trace.tokens), needed.pop("", {}))
         for text, wanted in needed.items():
-            self._own.rows |= _iter_layers(model, others[text], wanted)
+            self._own.rows |= _means_of_text(model, others[text], wanted)
 
     def hooks(self, layer: int) -> list[Hook]:
         """Hooks of the clean walk that take what the edits at this layer need."""
         return self._own.hooks(layer)
 
-    def resolve_donors(self, layer: int) -> None:
+    def finish_layer(self, layer: int) -> None:
         """The clean walk is through with a layer."""
-        self._own.resolve_donors(layer)
+        self._own.finish_layer(layer)
 
     def given(self, edit: Edit, pos: int, layer: int, device: torch.device) -> Given:
         """What an edit of a token at a layer, which is on this device, works with."""
@@ -178,14 +178,14 @@ def shaped(model: HookedModel, site: str, row: Tensor) -> Tensor:
     return row.unflatten(-1, (model.cfg.n_heads, -1)) if site == "z" and row.ndim == 1 else row
 
 
-def _iter_layers(
+def _means_of_text(
     model: HookedModel, trace: Trace, needed: Needed
 ) -> dict[tuple[Place, _Source], Tensor]:
     """What is needed from another text, up to the last layer that it is needed of."""
     taker = _Taker(model, len(trace.tokens), needed)
     for view in iter_layers(model, trace.tokens, hooks=taker.hooks):
         check_same_states(view, trace)
-        taker.resolve_donors(view.layer)
+        taker.finish_layer(view.layer)
         if view.layer == max(needed):
             break
         del view

@@ -26,7 +26,7 @@ OVER = ("ordinary", "twins", "reference")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Given:
-    """What an edit works with beside the activation itself."""
+    """What an edit needs besides the activation itself."""
 
     row: Row | None = None
     """What is put in its place, for the kinds that replace."""

@@ -1,7 +1,7 @@
-"""What the first edits of cells make of their tokens, in the layer where they are made.
+"""The first edit of each cell, in the layer where it is made.
 
-In that layer a cell differs from the clean text in its edited tokens alone: they are run as
-replicas of one token each, whatever follows them.
+In that layer a cell differs from the clean text in its edited tokens alone, so only these are
+replayed, one by one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from secondary_sinks.types import Cell, Edit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Entered:
+class EditedToken:
     """A token that an edit has changed."""
 
     number: int
@@ -29,16 +29,16 @@ class Entered:
     resid_post: Float[Tensor, "d_model"]
 
 
-def entering(
+def first_edits(
     model: HookedModel, view: LayerView, cells: Mapping[int, Cell], donors: Donors
-) -> list[Entered]:
+) -> list[EditedToken]:
     """Every token that an edit of this layer changes, of cells that are clean so far, by number."""
     here = {
         number: [edit for edit in cell if view.layer in edit.layers]
         for number, cell in cells.items()
     }
     tokens = [(number, pos) for number, edits in here.items() for pos in _positions(edits)]
-    found: list[Entered] = []
+    found: list[EditedToken] = []
 
     def run(batch: list[tuple[int, int]]) -> None:
         edits = LayerEdits(
@@ -49,7 +49,7 @@ def entering(
         after = view.run.run_replayed(clean, positions, edits.on_replayed())
         for index in sorted(edits.changed):
             number, pos = batch[index]
-            found.append(Entered(number=number, pos=pos, resid_post=after.resid_post[index]))
+            found.append(EditedToken(number=number, pos=pos, resid_post=after.resid_post[index]))
 
     in_batches(tokens, replayed_at_once(model, len(view.resid_pre)), run)
     return found

@@ -1,4 +1,4 @@
-"""What an edit did to its token, in the terms of detection: lifetime, creation layer, means."""
+"""What an edit did to its token: lifetime, creation layer, means over the layers of the sink."""
 
 from collections.abc import Sequence
 

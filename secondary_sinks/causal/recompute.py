@@ -20,7 +20,7 @@ from secondary_sinks.causal.apply import LayerEdits
 from secondary_sinks.causal.batches import in_batches
 from secondary_sinks.causal.check import Context, check_cells
 from secondary_sinks.causal.donors import Donors, Means, resolve_donors
-from secondary_sinks.causal.first_edit import Entered, entering
+from secondary_sinks.causal.first_edit import EditedToken, first_edits
 from secondary_sinks.causal.losses import losses
 from secondary_sinks.causal.recomputed import Recomputed, Table
 from secondary_sinks.causal.replay import Progress
@@ -71,7 +71,7 @@ def recompute(
     for done, wave in enumerate(waves):
         ready = done * len(trace.norm), len(waves) * len(trace.norm)
         passing = _Passing(model, trace, wave, cells, known, means, result)
-        passing.iter_layers(ready, progress)
+        passing.run(ready, progress)
         if loss:
             passing.predict()
     return result.recomputed()
@@ -128,17 +128,17 @@ class _Passing:
         self.states: dict[int, Float[Tensor, "suffix d_model"]] = {}
         self.clean: Float[Tensor, "pos d_model"]
 
-    def iter_layers(self, ready: tuple[int, int], progress: Progress | None) -> None:
+    def run(self, ready: tuple[int, int], progress: Progress | None) -> None:
         """Take all cells through all layers."""
         for view in iter_layers(
             self.model, self.trace.tokens, denominators=True, hooks=self.donors.hooks
         ):
             check_same_states(view, self.trace)
-            self.donors.resolve_donors(view.layer)
+            self.donors.finish_layer(view.layer)
             unchanged = {n: cell for n, cell in self.cells.items() if n not in self.states}
             if self.states:
                 self._step(view)
-            for one in entering(self.model, view, unchanged, self.donors):
+            for one in first_edits(self.model, view, unchanged, self.donors):
                 self._enter(view, one)
             self.clean = view.resid_post
             if progress:
@@ -169,7 +169,7 @@ class _Passing:
             self._note(view, number, start, after.keys[index], received)
             self._note_paid(view.layer, number, after.paid[index])
 
-    def _enter(self, view: LayerView, changed: Entered) -> None:
+    def _enter(self, view: LayerView, changed: EditedToken) -> None:
         """From here on a cell differs from the clean text; here, in one token."""
         number, start = changed.number, _start(self.cells[changed.number])
         state = self.states.setdefault(number, view.resid_post[start:].clone())

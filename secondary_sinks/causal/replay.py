@@ -203,7 +203,7 @@ class _Passing:
 
     def step(self, view: LayerView) -> None:
         """Take all cells that have changed, and those that change here, through one layer."""
-        self.donors.resolve_donors(view.layer)
+        self.donors.finish_layer(view.layer)
         at = view.layer
         walking = [
             number

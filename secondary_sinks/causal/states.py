@@ -1,4 +1,4 @@
-"""What edited states are measured by: the same measures as in a trace, against the clean text."""
+"""Measures of edited states: those of a trace, against the clean text."""
 
 from jaxtyping import Float
 from torch import Tensor

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
-import secondary_sinks
 from secondary_sinks import files
 
+PACKAGE = Path(__file__).parents[1]
 MEASURING = ("measures", "layerwise", "observation", "detection", "types")
 
 
@@ -40,7 +40,7 @@ def code_version(rooms: tuple[str, ...], root: Path | None = None) -> str:
     >>> len(code_version(("measures",)))
     16
     """
-    package = root or Path(secondary_sinks.__file__).parent
+    package = root or PACKAGE
     digest = hashlib.sha256()
     for room in rooms:
         place = package / room

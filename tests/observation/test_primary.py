@@ -82,7 +82,7 @@ def test_a_primary_that_was_not_followed_costs_a_second_pass_and_nothing_else(la
         passes.append(1)
         return iter_layers(*arguments, **options)
 
-    monkeypatch.setattr(sys.modules["secondary_sinks.observation.observe"], "walk", counted)
+    monkeypatch.setattr(sys.modules["secondary_sinks.observation.observe"], "iter_layers", counted)
     observe(late.model, late.tokens)
     assert len(passes) == 1
     monkeypatch.setattr(candidates, "AT_MOST", 4)

@@ -1,15 +1,13 @@
 """What a folder is about: ids that were fed first are fed again; a difference is said by name."""
 
 import json
-import sys
 
 import pytest
 
 from secondary_sinks.cli.entry import run
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import RunFolder, about
-from secondary_sinks.sweeps import compute, executors
-from secondary_sinks.sweeps import config as sweep_config
+from secondary_sinks.sweeps import compute
 from tests.sweeps.children import PLANTED
 from tests.sweeps.small_sweeps import TEXTS, garden, sweep
 
@@ -20,22 +18,14 @@ DATED = (
 WORDS = " ".join(map(str, PLANTED.tokens.tolist()[:40]))
 
 
-class Here(executors.InProcess):
-    """Computes with the planted model."""
-
-    def __init__(self):
-        super().__init__(lambda spec: PLANTED.model)
-
-
 @pytest.fixture
 def work(tmp_path, monkeypatch):
     """Run commands on the planted model, whose chat template writes the time."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(PLANTED.model.tokenizer, "chat_template", DATED)
     monkeypatch.setattr(PLANTED.model.cfg, "model_name", "planted")
-    for module in (executors, sys.modules["secondary_sinks.sweeps.run"]):
-        monkeypatch.setattr(module, "InProcess", Here)
-    monkeypatch.setattr(sweep_config, "resolve", lambda *_: None)
+    monkeypatch.setattr("secondary_sinks.sweeps.worker.load_model", lambda *_, **__: PLANTED.model)
+    monkeypatch.setattr("secondary_sinks.sweeps.config.resolve", lambda *_: None)
     write(WORDS)
     return tmp_path
 

@@ -94,7 +94,9 @@ def test_an_edit_that_does_nothing_is_said(pair, monkeypatch):
 def test_a_walk_that_gives_other_residuals_is_said(pair, monkeypatch):
     model, expected = pair
     module = "bridge_run" if hasattr(model, "original_model") else "hooked_run"
-    run = f"secondary_sinks.models.{module}.{'Bridge' if module == 'bridge_run' else 'Hooked'}Run"
+    run = (
+        f"secondary_sinks.layerwise.{module}.{'Bridge' if module == 'bridge_run' else 'Hooked'}Run"
+    )
     import importlib
 
     holder = getattr(importlib.import_module(run.rpartition(".")[0]), run.rpartition(".")[2])
