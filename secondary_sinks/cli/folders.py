@@ -26,8 +26,8 @@ def show_verified(folder: Path) -> None:
         again = f": {found.command}" if found.command else ""
         raise Stopped(
             DAMAGED,
-            f"{len(found.complaints)} of {found.n_files} files damaged or missing; run the sweep's "
-            f"command again to do them anew{again}",
+            f"{len(found.complaints)} of {found.n_files} files damaged or missing; run the "
+            f"command of the folder again to do them anew{again}",
         )
     say(f"{found.n_files} files are what was written")
     if found.note:

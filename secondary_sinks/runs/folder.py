@@ -207,9 +207,7 @@ class RunFolder:
         path = self.path / f"{name}.parquet"
         files.refuse_special(path)
         if not path.is_file():
-            sweep = (self.path / "sweep").is_dir()
-            todo = "run the same command without --no-trace" if sweep else "run again with --force"
-            raise RunFolderError(f"{str(self.path)!r} has no {path.name}; {todo}")
+            raise RunFolderError(f"{str(self.path)!r} has no {path.name}; {self._again(name)}")
         try:
             return parquet.read(path).to_pandas(ignore_metadata=True)
         except (OSError, ValueError) as error:
@@ -250,9 +248,15 @@ class RunFolder:
         files.refuse_special(self.path / RECORD)
         return (self.path / RECORD).is_file()
 
-    @staticmethod
-    def _damaged(path: Path, error: Exception) -> RunFolderError:
-        return RunFolderError(f"{str(path)!r} is damaged ({error}); run again with --force")
+    def _again(self, table: str = "") -> str:
+        """How to get a file that is missing or damaged."""
+        if not (self.path / WORK).is_dir():
+            return "run again with --force"
+        without = " without --no-trace" if table == "trace" else ""
+        return f"run its command again{without}, which makes it anew from what it keeps"
+
+    def _damaged(self, path: Path, error: Exception) -> RunFolderError:
+        return RunFolderError(f"{str(path)!r} is damaged ({error}); {self._again()}")
 
     def _write(self, name: str, write: Callable[[Path], Any]) -> Path:
         path = self.path / name

@@ -139,7 +139,7 @@ class Before:
             )
         if self.record and not force:
             other = difference(self.record["sweep"]["asked"], self.asked)
-            code = about.in_words([*about.in_code(self.record["sweep"], about.of_code())])
+            code = about.in_words([*about.in_code(self.record, about.of_code())])
             if other or code:
                 raise self.other(other or code)
 

@@ -153,7 +153,6 @@ class Finish:
     ) -> dict[str, Any]:
         of_sweep = {
             "asked": self.asked,
-            "versions_of_code": self.versions,
             "n_units": sum(len(keys) for _, keys in _present(plans, manifest)),
             "n_cells": sum(model["n_cells"] for model in models),
             "n_sinks": sum(model["n_sinks"] for model in models),
@@ -163,6 +162,7 @@ class Finish:
         shared = {
             "key": self.key(plans, manifest),
             "commit": commit(),
+            "versions_of_code": self.versions,
             "seed": self.config.seed,
             "edit": ", ".join(self.config.edits) or None,
             "thresholds": asdict(self.config.thresholds),

@@ -149,7 +149,7 @@ def test_a_damaged_table_is_made_again_and_said(swept, call):
     code, printed, error = call("verify", "{out}")
     assert code == 3
     assert "table sinks.parquet is damaged" in printed
-    assert "run the sweep's command again" in error
+    assert "run the command of the folder again" in error
     code, printed, error = call("ablate", "tiny", *TEXTS, "--out", "{out}")
     assert code == 0
     assert "sinks.parquet is damaged" in error

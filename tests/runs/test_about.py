@@ -102,7 +102,7 @@ def test_other_weights_and_code_of_a_run_are_named_with_both_values(work, capfd,
         assert asked("detect") == 2
     was = old["model"]["weights_sha256"][:12]
     assert f"weights: weights was {was}, is ffffffffffff" in capfd.readouterr().err
-    code = old["sweep"]["versions_of_code"]
+    code = old["versions_of_code"]
     monkeypatch.setattr(about, "versions_of_code", lambda: code | {"measures": "new"})
     assert asked("detect") == 2
     assert f"other code: measures was {code['measures']}, is new" in capfd.readouterr().err

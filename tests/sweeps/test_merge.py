@@ -101,7 +101,7 @@ def test_parts_of_other_code_keep_their_cells_or_are_refused_by_name(tmp_path, m
     found = sweeps.merge([tmp_path / "a", tmp_path / "b"], tmp_path / "both")
     assert (found.n_cells, found.n_missing) == (8, 0)
     assert tables(tmp_path / "both") == tables(tmp_path / "both-then")
-    told = RunFolder(tmp_path / "both").record()["sweep"]["versions_of_code"]
+    told = RunFolder(tmp_path / "both").record()["versions_of_code"]
     assert told["engine"] == "an older one"
     sweep(tmp_path / "c", texts=TEXTS[2:])
     with pytest.raises(RunFolderError, match=r"c' was computed by other code than .*a' \(engine"):

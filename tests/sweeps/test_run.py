@@ -1,6 +1,7 @@
 """A run is what observe, detect and ablate give by hand; it resumes, and its record is whole."""
 
 import json
+import os
 import re
 import subprocess
 from dataclasses import replace
@@ -237,6 +238,21 @@ def test_a_run_that_was_cut_short_between_its_tables_goes_on(
     assert (tmp_path / "out" / "sinks.parquet").exists()
     assert run(planted, texts, tmp_path / "out", seed=3).n_computed == 0
     assert tables(tmp_path / "out") == tables(whole)
+
+
+def test_a_run_that_was_killed_after_its_first_table_goes_on(planted, texts, whole, tmp_path):
+    child = os.fork()
+    if not child:
+        try:
+            finish.write_table = lambda path, *rest: path.write_bytes(b"half") and os._exit(9)
+            run(planted, texts, tmp_path / "out", seed=3)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert (tmp_path / "out" / "sinks.parquet").read_bytes() == b"half"
+    assert run(planted, texts, tmp_path / "out", seed=3).n_computed == 0
+    assert tables(tmp_path / "out") == tables(whole)
+    assert sweeps.verify(tmp_path / "out").complaints == ()
 
 
 def test_answers_are_kept_one_by_one_and_asked_once(planted, texts, tmp_path):
