@@ -15,7 +15,7 @@ import pytest
 import ray
 
 from secondary_sinks.errors import ModelMismatchError, SinkWarning, SweepError
-from secondary_sinks.sweeps import ModelSpec, SweepConfig, executors, on_ray, sweep
+from secondary_sinks.sweeps import ModelSpec, SweepConfig, executors, ray_cluster, sweep
 from secondary_sinks.sweeps.executors import InProcess
 from secondary_sinks.sweeps.on_ray import QUEUED, OnRay
 from secondary_sinks.types import Thresholds
@@ -202,7 +202,7 @@ def test_the_address_of_the_environment_is_honoured_and_said(
         monkeypatch.setenv("RAY_ADDRESS", around)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **options: given.update(options))
-    monkeypatch.setattr(on_ray, "_knock", lambda address: None)
+    monkeypatch.setattr(ray_cluster, "_knock", lambda address: None)
     OnRay(asked)._connect()
     assert given["address"] == used
     assert ("object_store_memory" in given) == (used == "local")
