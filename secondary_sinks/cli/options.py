@@ -68,7 +68,8 @@ Ask = Annotated[
     str,
     typer.Option(
         help="Causal questions to answer too, with commas between them: necessity, sufficiency, "
-        "norm_dose, redistribution, sparsity, harm; or all. What they cost is printed first."
+        "norm_dose, redistribution, restoration, sparsity, harm; or all. What they cost is printed "
+        "first."
     ),
 ]
 Device = Annotated[str | None, typer.Option(help="cuda, mps or cpu; by default the fastest.")]

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from secondary_sinks.detection.levels import counts_for_levels
 from secondary_sinks.types import SinkTable
 
-CLAIMS = {"sufficiency": 2, "norm_dose": 3, "redistribution": 1, "sparsity": 2, "harm": 1}
+CLAIMS = {"sufficiency": 2, "norm_dose": 3, "redistribution": 1, "restoration": 1, "sparsity": 2}
+CLAIMS |= {"harm": 1}
 """Verdicts of each question but necessity."""
 
 

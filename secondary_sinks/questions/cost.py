@@ -50,7 +50,7 @@ def costs(
     """The cells of each question asked with its defaults about these sinks.
 
     Exact for sinks that one MLP forms; more MLPs have more neurons, so that sparsity tries a few
-    sizes more.
+    sizes more. Restoration leaves out texts without an active primary around their first sink.
     """
     texts = match_pairs(traces, sinks)
     ablated = sum(_ablated(text, sinks) for text in texts)
@@ -59,6 +59,7 @@ def costs(
     by_sink = _replayed_by_sink(n_layers, d_mlp)
     per_text = {
         "redistribution": [len(text.cases) * 2 * len(EDITS) for text in texts],
+        "restoration": [bool(text.cases) * 2 * len(EDITS) for text in texts],
         "harm": [bool(text.cases) * len(EDITS) * (1 + DRAWS) for text in texts],
     }
     lengths = [len(text.trace.tokens) for text in texts]

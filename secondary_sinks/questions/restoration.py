@@ -23,7 +23,7 @@ from secondary_sinks.questions.matched_pairs import (
 )
 from secondary_sinks.questions.necessity import EDITS
 from secondary_sinks.statistics.intervals import Interval
-from secondary_sinks.statistics.signflips import LEAST, sign_flip_interval
+from secondary_sinks.statistics.signflips import least_numbers, sign_flip_interval
 from secondary_sinks.types import Sink, SinkTable, Trace, Verdict
 
 CLAIM = "the primary weakens because of secondary sinks: it gets back what it lost without them"
@@ -39,6 +39,7 @@ def restoration(
     window: int = WINDOW,
     forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
+    n_claims: int = 1,
 ) -> Answer:
     """Ablate the forming MLPs of the first secondary sink of each text; all after it recomputed.
 
@@ -50,7 +51,7 @@ def restoration(
 
     Verdict, by exact sign flips over texts (`detection.signflips`): supported where the interval
     lies above 0 by every way to ablate, contradicted where below, inconclusive otherwise and with
-    fewer than six texts.
+    too few texts: six, or more where the interval is corrected for `n_claims`.
     """
     texts = match_pairs(traces, sinks)
     found = by_place(model, texts, sinks, forming)
@@ -61,14 +62,14 @@ def restoration(
     cells = pd.DataFrame(rows, columns=list(COLUMNS))
     ways = {way: _by_text(part) for way, part in by_way(cells).items()}
     effects = pd.DataFrame(
-        [{"edit": way, **_told(part)} for way, part in ways.items()],
+        [{"edit": way, **_told(part, n_claims)} for way, part in ways.items()],
         columns=["edit", "gained", "low", "high", "change", "n_texts"],
     )
     return Answer(
         question="restoration",
         cells=cells,
         effects=effects,
-        verdicts=(_verdict(effects, left_out),),
+        verdicts=(_verdict(effects, left_out, n_claims),),
         left_out=left_out,
         n_censored=censored(texts),
     )
@@ -150,9 +151,9 @@ def _by_text(cells: pd.DataFrame) -> pd.DataFrame:
     return both
 
 
-def _told(by_text: pd.DataFrame) -> dict[str, float]:
+def _told(by_text: pd.DataFrame, n_claims: int) -> dict[str, float]:
     known = by_text[by_text["gained"].notna()]
-    value, low, high = sign_flip_interval(known["gained"].to_numpy())
+    value, low, high = sign_flip_interval(known["gained"].to_numpy(), n_claims)
     return {
         "gained": value,
         "low": low,
@@ -162,12 +163,13 @@ def _told(by_text: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int]) -> Verdict:
+def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     words: dict[str, Any] = {
         "statistic": "what later queries pay to the primary more when the first secondary sink of "
         "a text is removed, from its creation layer on, less the same for its control",
         "controls": "same edit at token twins, or at ordinary tokens nearby"
         + format_exclusions(left_out),
+        "n_claims": n_claims,
     }
     if not len(effects):
         why = "no sink with layers of an active primary before its creation could be removed"
@@ -181,8 +183,9 @@ def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int]) -> Verdict:
         n=n_texts,
         n_texts=n_texts,
     )
-    if n_texts < LEAST:
-        why = f"{n_texts} text(s) have a sink that can be removed; at least {LEAST} are needed"
+    least = least_numbers(n_claims)
+    if n_texts < least:
+        why = f"{n_texts} text(s) have a sink that can be removed; at least {least} are needed"
         return verdict_of(CLAIM, "inconclusive", why, interval, **words)
     outcome, agreement = combine_outcomes({str(one["edit"]): _outcome(one) for one in rows})
     why = (

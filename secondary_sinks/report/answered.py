@@ -173,6 +173,26 @@ def sparsity(answer: Answer) -> list[Panel]:
     return [panel("neurons", "How few neurons", figure, table, caption)]
 
 
+def restoration(answer: Answer) -> list[Panel]:
+    """What the primary gets back once the first secondary sink of a text is removed."""
+    effects = answer.effects
+    if effects.empty:
+        return []
+    bare = effects.assign(none=math.nan)
+    parts = [
+        _dots(bare.assign(row="had changed by"), "row", "edit", ("change", "none", "none")),
+        _dots(effects.assign(row="is given back"), "row", "edit", ("gained", "low", "high")),
+    ]
+    figure = interval_dots(pd.concat(parts), "attention paid to the primary", line=0.0)
+    caption = (
+        "The first secondary sink of each text is removed at its forming MLPs. Above: how the "
+        "attention that queries after it pay to the primary had changed at its creation layer, "
+        "less that of queries before it; below: what they pay more without it, less the same for "
+        f"its control token; means over texts. {DOTS}"
+    )
+    return [panel("restoration", "What the primary gets back", figure, effects, caption)]
+
+
 def harm(answer: Answer) -> list[Panel]:
     """Rise of the loss without the sinks, and without as many ordinary tokens' MLP outputs."""
     effects = answer.effects

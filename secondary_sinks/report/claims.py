@@ -16,6 +16,7 @@ QUESTIONS = {
     "sufficiency": "Sufficiency",
     "norm_dose": "Direction or norm",
     "redistribution": "Where the attention goes",
+    "restoration": "What the primary gets back",
     "sparsity": "How few neurons",
     "harm": "What it costs",
 }

@@ -21,6 +21,7 @@ ASKED = {
     "sufficiency": "Does what the MLP writes at a sink make another token one?",
     "norm_dose": "Is it where the vector points, or how long it is?",
     "redistribution": "Does the primary get its attention back when a sink is removed?",
+    "restoration": "Does the primary weaken because of secondary sinks?",
     "sparsity": "How many neurons of the forming MLPs carry a sink?",
     "harm": "What does removing all secondary sinks of a text do to the loss?",
 }
@@ -61,6 +62,7 @@ def sections(
         "sufficiency": lambda answer: answered.sufficiency(answer, n_layers, sinks),
         "norm_dose": answered.norm_dose,
         "redistribution": answered.redistribution,
+        "restoration": answered.restoration,
         "sparsity": answered.sparsity,
         "harm": answered.harm,
     }

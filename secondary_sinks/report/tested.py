@@ -10,7 +10,7 @@ from secondary_sinks.questions import Answer
 NOTEWORTHY = 0.1
 """Least share of sinks for which a side result is told."""
 
-_TOTAL = {"redistribution", "harm"}
+_TOTAL = {"redistribution", "restoration", "harm"}
 """Questions that compute everything after an edit anew."""
 EDITS = {
     "zero": "zeroed",

@@ -34,6 +34,7 @@ ANSWERS = {
     "sufficiency": ("cells", "effects"),
     "norm_dose": ("cells", "effects", "threshold"),
     "redistribution": ("cells", "effects"),
+    "restoration": ("cells", "effects"),
     "sparsity": ("cells", "effects", "smallest"),
     "harm": ("cells", "effects"),
 }

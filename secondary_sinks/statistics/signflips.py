@@ -21,22 +21,32 @@ EXACT = 16
 Values = NDArray[np.float64]
 
 
-def sign_flip_interval(values: Values) -> tuple[float, float, float]:
+def least_numbers(n_claims: int = 1) -> int:
+    """Fewest numbers that can give an interval when so many claims must hold together.
+
+    >>> least_numbers(), least_numbers(10)
+    (6, 9)
+    """
+    return math.ceil(math.log2(n_claims / TAIL))
+
+
+def sign_flip_interval(values: Values, n_claims: int = 1) -> tuple[float, float, float]:
     """Mean, and the interval for the centre: each end is wrong in at most 2.5 % of cases.
 
-    Numbers that are NaN are left out; the interval is NaN with fewer than `LEAST`.
+    With `n_claims` that rate holds for so many intervals together. Numbers that are NaN are left
+    out; the interval is NaN with fewer than `least_numbers(n_claims)`.
 
     >>> sign_flip_interval(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
     (3.5, 1.0, 6.0)
     """
     known = values[~np.isnan(values)]
     mean = float(known.mean()) if len(known) else math.nan
-    if len(known) < LEAST:
+    if len(known) < least_numbers(n_claims):
         return mean, math.nan, math.nan
     members = _subsets(len(known))
     sizes, sums = members.sum(1), members @ known
     means = np.divide(sums, sizes, out=np.full(len(sizes), np.nan), where=sizes > 0)
-    rank = math.floor(TAIL * (len(members) + 1))
+    rank = math.floor(TAIL / n_claims * (len(members) + 1))
     low = np.sort(np.nan_to_num(means, nan=-np.inf))[rank - 1]
     high = np.sort(np.nan_to_num(means, nan=np.inf))[-rank]
     return mean, float(low), float(high)
