@@ -13,9 +13,15 @@ from experiments.shared import Loaded
 from experiments.written import RECORD
 from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
-from secondary_sinks.runs import RunFolder, about, describe, durable
-from secondary_sinks.runs.hashes import code_version
-from secondary_sinks.texts.again import kept
+from secondary_sinks.runs import (
+    RunFolder,
+    code_version,
+    describe,
+    differences_in_words,
+    input_differences,
+    sha256_of_json,
+)
+from secondary_sinks.texts import to_record
 from secondary_sinks.types import Thresholds
 
 ABOUT = "about.json"
@@ -25,7 +31,7 @@ PACKAGE = Path(__file__).parent
 def about_of(loaded: Loaded, seed: int) -> dict[str, Any]:
     """The record of a run of these texts, with their ids, and the code of experiments too."""
     found = describe(loaded.model, loaded.texts, Thresholds(), None, seed)
-    ids = [{"token_ids": kept(text)["token_ids"]} for text in loaded.texts]
+    ids = [{"token_ids": to_record(text)["token_ids"]} for text in loaded.texts]
     texts = [told | one for told, one in zip(found["texts"], ids, strict=True)]
     return found | {"texts": texts, "versions_of_code": found["versions_of_code"] | _of_code()}
 
@@ -33,7 +39,7 @@ def about_of(loaded: Loaded, seed: int) -> dict[str, Any]:
 def key_of(told: Mapping[str, Any], name: str, options: Mapping[str, Any]) -> str:
     """A digest of weights, ids, code, seed, and the experiment with its options."""
     parts = [told["key"], told["versions_of_code"], name, dict(options)]
-    return durable.sha256_of_json(parts)
+    return sha256_of_json(parts)
 
 
 def read_about(out: Path, names: Sequence[str]) -> dict[str, Any]:
@@ -58,15 +64,12 @@ def refuse_other(
     """
     if not old:
         return []
-    found = [
-        *about.in_weights(old["model"], new["model"]),
-        *about.in_texts(old["texts"], new["texts"]),
-        *about.in_code(old, new),
-    ]
+    found = input_differences(old, new)
     if found and finished:
+        what = differences_in_words(found)
         raise RunFolderError(
-            f"{str(out)!r} holds finished experiments of other inputs: {about.in_words(found)}; "
-            "choose another --out, or use --force to replace them"
+            f"{str(out)!r} holds finished experiments of other inputs: {what}",
+            "choose another --out, or use --force to replace them",
         )
     return found
 

@@ -26,9 +26,8 @@ from secondary_sinks import Verdict, files
 from secondary_sinks.cli import run_app, say
 from secondary_sinks.errors import RunFolderError, SpecialFileError
 from secondary_sinks.plots import outcome_map
-from secondary_sinks.questions.answer import verdict_of
-from secondary_sinks.runs.as_csv import unescape
-from secondary_sinks.runs.schema import OUTCOMES
+from secondary_sinks.questions import verdict_of
+from secondary_sinks.runs import OUTCOMES, unescape
 
 NAME, QUESTION = "across_models", "Which claims hold in which models?"
 CLAIM = "what holds in one model holds in the others"

@@ -14,7 +14,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,28 +21,16 @@ import pandas as pd
 import typer
 
 from experiments.about import about_of, key_of, read_about, refuse_other, write_about
-from experiments.prices import ASKED, QUICK, prices
+from experiments.prices import prices
 from experiments.shared import Finding, Loaded, Observed, load_texts, observe_loaded
+from experiments.table import BY_NAME
 from experiments.written import RECORD, in_words, without_nan, write
 from secondary_sinks import bundled_corpus, files, read_texts
 from secondary_sinks.cli import run_app, say
 from secondary_sinks.errors import SinkError
-from secondary_sinks.runs import RunFolder
-from secondary_sinks.runs.as_csv import escape_text
+from secondary_sinks.runs import RunFolder, escape_text
 
-OBSERVED = [
-    "norms",
-    "sink_levels",
-    "criterion_check",
-    "sink_tokens",
-    "mlp_anatomy",
-    "mlp_directions",
-    "separability",
-    "norm_and_score",
-    "primary_weakening",
-    "prefix_entropy",
-]
-EXPERIMENTS = tuple(dict.fromkeys([*OBSERVED, *ASKED]))
+NAMES = tuple(BY_NAME)
 FAILED = "failed"
 COLUMNS = [
     "model",
@@ -71,7 +58,7 @@ def run_all(
     texts: str | None,
     out: Path,
     *,
-    only: Sequence[str] = EXPERIMENTS,
+    only: Sequence[str] = NAMES,
     quick: bool = False,
     force: bool = False,
     say: Say = print,
@@ -85,9 +72,9 @@ def run_all(
     `observe_texts` raises. What an experiment raises is in the table.
     """
     for name in only:
-        if name not in EXPERIMENTS:
-            raise SinkError(f"no experiment {name!r}; there are {', '.join(EXPERIMENTS)}")
-    asked = {name: QUICK.get(name, {}) if quick else {} for name in only}
+        if name not in NAMES:
+            raise SinkError(f"no experiment {name!r}; there are {', '.join(NAMES)}")
+    asked = {name: dict(BY_NAME[name].quick) if quick else {} for name in only}
     loaded, told = _loaded(model, texts, out, options, say, force=force)
     keys = {name: key_of(told, name, one) for name, one in asked.items()}
     missing = {name: one for name, one in asked.items() if not is_finished(out / name, keys[name])}
@@ -106,7 +93,7 @@ def _loaded(
     model: str, texts: str | None, out: Path, options: Mapping[str, Any], say: Say, *, force: bool
 ) -> tuple[Loaded, dict[str, Any]]:
     """The model, its texts as this folder fed them first, and what that is about."""
-    old = {} if force else read_about(out, EXPERIMENTS)
+    old = {} if force else read_about(out, NAMES)
     before = {text["text_id"]: text for text in old.get("texts", ()) if "token_ids" in text}
     found = bundled_corpus() if texts is None else read_texts(texts)
     size = f"{len(found)} texts, {sum(len(text.raw) for text in found):,} characters"
@@ -114,7 +101,7 @@ def _loaded(
     further = {name: value for name, value in options.items() if name != "seed"}
     loaded = load_texts(model, texts, **further, before=before, say=say)
     told = about_of(loaded, options.get("seed", 0))
-    finished = any(_provenance(out / name) for name in EXPERIMENTS)
+    finished = any(_provenance(out / name) for name in NAMES)
     for what in refuse_other(out, old, told, finished=finished):
         say(f"{what}; nothing was finished before")
     return loaded, told
@@ -146,7 +133,7 @@ def _provenance(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def claims_of(out: Path, model: str, names: Sequence[str] = EXPERIMENTS) -> pd.DataFrame:
+def claims_of(out: Path, model: str, names: Sequence[str] = NAMES) -> pd.DataFrame:
     """One row per verdict of the experiments in a folder, or per experiment that failed."""
     rows: list[dict[str, Any]] = []
     for name in names:
@@ -189,7 +176,7 @@ def _run(
     for number, name in enumerate(asked, start=1):
         start = time.perf_counter()
         try:
-            finding: Finding = import_module(f"experiments.{name}").run(observed, **asked[name])
+            finding: Finding = BY_NAME[name].module.run(observed, **asked[name])
             made = {"key": keys[name], "options": dict(asked[name])}
             write(finding, out / name, observed.record() | made)
             told = in_words(finding.verdict)
@@ -232,7 +219,7 @@ def _command(
     force: Annotated[bool, typer.Option(help="Replace those of other weights or code.")] = False,
 ) -> None:
     """Every experiment on one model, from one observation pass, and a table of claims."""
-    names = [name.strip() for name in only.split(",") if name.strip()] or list(EXPERIMENTS)
+    names = [name.strip() for name in only.split(",") if name.strip()] or list(NAMES)
     options = {"feed": feed, "device": device, "dtype": dtype, "seed": seed}
     with RunFolder(out).claim():
         table = run_all(model, texts, out, only=names, quick=quick, force=force, say=say, **options)

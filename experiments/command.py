@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from experiments.shared import Finding, observe_texts
+from experiments.table import SAID
 from experiments.written import in_words, write
 from secondary_sinks.cli import run_app, say
 from secondary_sinks.runs import RunFolder
@@ -36,12 +37,20 @@ def main_of(run: Experiment) -> Callable[..., None]:
             add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
         )
         command = _command(run, f"python -m {shlex.join([name, *words])}")
-        told = inspect.getdoc(inspect.getmodule(run)) or ""
-        lines_as_they_are = told.replace("\n\n    python", "\n\n\b\n    python")
-        app.command(help=lines_as_they_are)(command)
+        app.command(help=_help(run, name))(command)
         sys.exit(run_app(app, words or ["--help"], f"python -m {name}"))
 
     return main
+
+
+def _help(run: Experiment, name: str) -> str:
+    """What the module of an experiment says, then an example; `\\b` keeps its line as it is."""
+    module = inspect.getmodule(run)
+    question, paper, method, refutation = (getattr(module, one, "") for one in SAID)
+    out = f"results/{name.split('.')[-1]}"
+    example = f"\b\n    python -m {name} --model smollm2-135m --out {out}"
+    parts = [question, paper, f"Method: {method}", f"What would refute it: {refutation}", example]
+    return "\n\n".join(parts)
 
 
 def _shared(

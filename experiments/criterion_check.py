@@ -1,19 +1,4 @@
-"""Do the paper's criterion and ours find the same sinks, and where not, why?
-
-The paper's scripts (Wong et al. 2025, arXiv 2512.22213) call a token a sink whose residual has a
-raw cosine beyond 0.9 with the primary's. Ours asks for three signs at once: aligned (centred on
-the typical token), outlying, and attended. Claim to check: on this model the two agree.
-
-Method: every token but the primaries that either criterion calls a sink. For a token that only
-the paper's finds: which of our tests fails most often at the layers where it is one for the
-paper. For a token that only ours finds: what the paper's rule misses it by. Verdict: the share of
-these tokens that both find, over texts. A wrong test is not told by this, only a different one:
-`docs/plants.md` measures both where the truth is known.
-
-What would refute it: most tokens that one of them finds, the other does not.
-
-    python -m experiments.criterion_check --model smollm2-135m --out results/criterion_check
-"""
+"""Do the paper's criterion and ours find the same sinks, and where not, why?"""
 
 import pandas as pd
 
@@ -22,9 +7,23 @@ from experiments.shared import Finding, Observed, judged, unanswered
 from secondary_sinks import SinkTable, Trace, Verdict, detect
 from secondary_sinks.detection import compare, criteria_frame
 from secondary_sinks.plots import count_bars
-from secondary_sinks.statistics.intervals import share_over_texts
+from secondary_sinks.statistics import share_over_texts
 
 NAME, QUESTION = "criterion_check", "Do the paper's criterion and ours find the same sinks?"
+PAPER = (
+    "The paper's scripts (Wong et al. 2025, arXiv 2512.22213) call a token a sink whose residual "
+    "has a raw cosine beyond 0.9 with the primary's. Ours asks for three signs at once: aligned "
+    "(centred on the typical token), outlying, and attended. Claim to check: on this model the "
+    "two agree."
+)
+METHOD = (
+    "Every token but the primaries that either criterion calls a sink. For a token that only the "
+    "paper's finds: which of our tests fails most often at the layers where it is one for the "
+    "paper. For a token that only ours finds: what the paper's rule misses it by. Verdict: the "
+    "share of these tokens that both find, over texts. A wrong test is not told by this, only a "
+    "different one: `docs/plants.md` measures both where the truth is known."
+)
+REFUTATION = "Most tokens that one of them finds, the other does not."
 CLAIM = "the paper's criterion and ours find the same sinks"
 TESTS = {
     "primary_active": "primary not active",
@@ -112,6 +111,7 @@ def _verdict(frame: pd.DataFrame) -> Verdict:
         f"only ours {number.get('joint', 0)}" + (f": {reasons}" if reasons else ""),
         statistic="share of tokens found by either that both find, primaries left out",
         controls="none",
+        controlled=False,
     )
 
 

@@ -1,20 +1,4 @@
-"""Which MLPs do secondary sinks need?
-
-Claim of the paper (Wong et al. 2025, arXiv 2512.22213): specific middle-layer MLPs form
-secondary sinks. It rests on where vectors point; nothing was taken away.
-
-Method: at each secondary sink, at its control (a token twin, else the nearest ordinary token)
-and at an ordinary token of similar position and norm, switch off the MLP of one layer at that
-token alone: by nothing (zero), by its mean over ordinary tokens, by its output at random ones.
-Compare the attention that the token draws, and its lifetime, before and after. Intervals by
-text, corrected for the number of layers. A second verdict takes the MLPs that form each sink
-together, against as many other MLPs.
-
-What would refute it: no single layer's MLP takes half of the sinks' attention away, or it takes
-as much from controls; or the three ways to ablate disagree.
-
-    python -m experiments.mlp_ablation --model smollm2-135m --out results/mlp_ablation
-"""
+"""Which MLPs do secondary sinks need?"""
 
 from collections.abc import Mapping
 from typing import Annotated
@@ -30,6 +14,22 @@ from secondary_sinks import Answer, necessity
 from secondary_sinks.plots import interval_lines
 
 NAME, QUESTION = "mlp_ablation", "Which MLPs do secondary sinks need?"
+PAPER = (
+    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): specific middle-layer MLPs form "
+    "secondary sinks. It rests on where vectors point; nothing was taken away."
+)
+METHOD = (
+    "At each secondary sink, at its control (a token twin, else the nearest ordinary token) and "
+    "at an ordinary token of similar position and norm, switch off the MLP of one layer at that "
+    "token alone: by nothing (zero), by its mean over ordinary tokens, by its output at random "
+    "ones. Compare the attention that the token draws, and its lifetime, before and after. "
+    "Intervals by text, corrected for the number of layers. A second verdict takes the MLPs that "
+    "form each sink together, against as many other MLPs."
+)
+REFUTATION = (
+    "No single layer's MLP takes half of the sinks' attention away, or it takes as much from "
+    "controls; or the three ways to ablate disagree."
+)
 CLAIM = "the MLP of one layer forms most secondary sinks"
 EDITS = ("zero", "mean", "resample")
 PANELS = {

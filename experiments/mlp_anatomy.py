@@ -1,18 +1,4 @@
-"""Where inside the forming MLP does a token turn towards the primary? (MLP figure of the paper.)
-
-Claim of the paper (Wong et al. 2025, arXiv 2512.22213): at the creation layer the MLP maps a
-token that is nothing like the primary to a vector that points along the primary's direction.
-
-Method: at each sink's creation layer (or `--layer`), the cosine of the token with the primary at
-every stage of the MLP (input, gate, up, act, act*up, down; the same stage of the same layer), for
-sinks and their controls (token twins, else neighbours). One stage more, `written`, compares what
-the MLP writes with the primary's residual, which is the direction that the claim is about; at
-other stages the primary may itself be doing nothing. Verdict: the cosine of `written`.
-
-What would refute it: what the MLP writes at sinks has a cosine of less than one half.
-
-    python -m experiments.mlp_anatomy --model smollm2-135m --out results/mlp_anatomy
-"""
+"""Where inside the forming MLP does a token turn towards the primary? (MLP figure of the paper.)"""
 
 from typing import Annotated
 
@@ -22,13 +8,27 @@ import typer
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, judged, unanswered, why_no_sinks
 from secondary_sinks import Verdict, mlp_anatomy
-from secondary_sinks.attribution.anatomy import GATED, PLAIN
+from secondary_sinks.attribution import GATED_STAGES, PLAIN_STAGES
 from secondary_sinks.plots import interval_lines
-from secondary_sinks.statistics.intervals import median_over_texts
+from secondary_sinks.statistics import median_over_texts
 
 NAME, QUESTION = "mlp_anatomy", "Where inside the forming MLP does a token turn to the primary?"
+PAPER = (
+    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): at the creation layer the MLP maps "
+    "a token that is nothing like the primary to a vector that points along the primary's "
+    "direction."
+)
+METHOD = (
+    "At each sink's creation layer (or `--layer`), the cosine of the token with the primary at "
+    "every stage of the MLP (input, gate, up, act, act*up, down; the same stage of the same "
+    "layer), for sinks and their controls (token twins, else neighbours). One stage more, "
+    "`written`, compares what the MLP writes with the primary's residual, which is the direction "
+    "that the claim is about; at other stages the primary may itself be doing nothing. Verdict: "
+    "the cosine of `written`."
+)
+REFUTATION = "What the MLP writes at sinks has a cosine of less than one half."
 CLAIM = "the MLP of the creation layer maps sinks to the primary's direction"
-STAGES = (*dict.fromkeys((*GATED, *PLAIN)), "written")
+STAGES = (*dict.fromkeys((*GATED_STAGES, *PLAIN_STAGES)), "written")
 COLUMNS = {
     "stage": "input, gate, up, act, act*up, down: as the primary's; written: as its residual",
     "role": "sink or control",
@@ -112,6 +112,7 @@ def _verdict(tokens: pd.DataFrame, observed: Observed) -> Verdict:
         f"{means['down', 'sink']:.2f} (controls {means['down', 'control']:.2f})",
         statistic="cosine of what the MLP writes at sinks with the primary's residual, median over "
         "texts",
+        unit="cosine",
         controls="token twins, or ordinary tokens nearby",
         left_out=observed.left_out,
     )

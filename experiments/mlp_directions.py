@@ -1,21 +1,4 @@
-"""Which directions of what it reads make the forming MLP write a sink? (Figure 5 of the paper.)
-
-Claim of the paper (Wong et al. 2025, arXiv 2512.22213): few components of the forming MLP's input
-trigger it; along these its output is long and points along the primary's direction.
-
-Method: the inputs of the MLP of the creation layer (the one that creates most sinks, or
-`--layer`; after any norm before the MLP) at sinks, and their principal components (not centred);
-the same of controls (token twins, else neighbours). Curves: the MLP is given each component alone,
-scaled: how long is its output, and what is its cosine with the primary's direction? Verdict: a
-sink's input is cut down to its part within the first few components of the sinks of *other*
-texts: does the MLP still write half as much along the direction? Less the same with as many
-components of other texts' controls. Sinks at which the MLP writes no more along the direction than
-at their control are left out: it does not form them.
-
-What would refute it: cut down so, the MLP falls silent, or the controls' components do as well.
-
-    python -m experiments.mlp_directions --model smollm2-135m --out results/mlp_directions
-"""
+"""Which directions of what it reads make the forming MLP write a sink? (Figure 5 of the paper.)"""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -31,10 +14,25 @@ from experiments.planes import principal_plane
 from experiments.probe import Probe, principal_directions
 from experiments.shared import Finding, Observed, judged, places, unanswered, why_no_sinks
 from secondary_sinks import Verdict
-from secondary_sinks.plots import clouds, interval_lines
-from secondary_sinks.statistics.intervals import paired_over_texts
+from secondary_sinks.plots import interval_lines, scatter_panels
+from secondary_sinks.statistics import paired_share_over_texts
 
 NAME, QUESTION = "mlp_directions", "Which directions of its input trigger the forming MLP?"
+PAPER = (
+    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): few components of the forming MLP's "
+    "input trigger it; along these its output is long and points along the primary's direction."
+)
+METHOD = (
+    "The inputs of the MLP of the creation layer (the one that creates most sinks, or `--layer`; "
+    "after any norm before the MLP) at sinks, and their principal components (not centred); the "
+    "same of controls (token twins, else neighbours). Curves: the MLP is given each component "
+    "alone, scaled: how long is its output, and what is its cosine with the primary's direction? "
+    "Verdict: a sink's input is cut down to its part within the first few components of the sinks "
+    "of *other* texts: does the MLP still write half as much along the direction? Less the same "
+    "with as many components of other texts' controls. Sinks at which the MLP writes no more "
+    "along the direction than at their control are left out: it does not form them."
+)
+REFUTATION = "Cut down so, the MLP falls silent, or the controls' components do as well."
 CLAIM = "few directions of what it reads trigger the MLP of the creation layer"
 ROLES = ("sink", "control")
 SCALES = np.linspace(-2, 2, 17)
@@ -129,7 +127,7 @@ def _cut(probe: Probe, members: Members, inputs: Rows, number: int) -> Iterator[
 def _verdict(cut: pd.DataFrame, members: Members, number: int) -> Verdict:
     kept = {role: cut[f"kept_by_{role}s"] for role in ROLES}
     fires = {role: (one >= 0.5).astype(float).where(one.notna()) for role, one in kept.items()}
-    beyond = paired_over_texts(fires["sink"], fires["control"], cut["text_id"].tolist())
+    beyond = paired_share_over_texts(fires["sink"], fires["control"], cut["text_id"].tolist())
     silent = int((cut["written"] <= cut["written_control"].clip(lower=0)).sum())
     return judged(
         CLAIM,
@@ -154,7 +152,7 @@ def _plane(members: Members, inputs: Rows) -> go.Figure:
     words = {"row": "", "col": f"inputs of the MLP of layer {members.layer}"}
     drawn = members.frame.rename(columns={"role": "group"})
     drawn = drawn.assign(**words, x=x, y=y, label=places(drawn))
-    return clouds(drawn, x_title="first component", y_title="second component", side=360)
+    return scatter_panels(drawn, x_title="first component", y_title="second component", side=360)
 
 
 main = main_of(run)

@@ -1,19 +1,4 @@
-"""Does what the MLP writes at a sink make another token one?
-
-Claim of the paper (Wong et al. 2025, arXiv 2512.22213): middle-layer MLPs map a token onto the
-direction of the primary sink, which is what makes it a sink. Then their output should be enough.
-
-Method: patching in both directions. *Denoising* puts what the forming MLPs wrote at the sink into
-its control (a token twin, else the nearest ordinary token): does that become a sink by the
-criterion? Beside it the outputs of ordinary tokens at the same MLPs. *Noising* puts the control's
-output into the sink, beside the same patch at as many other MLPs. Each single layer too, which
-is the heat map.
-
-What would refute it: controls that stay what they are, or that become sinks with outputs of
-ordinary tokens as well; sinks that live on with the control's output.
-
-    python -m experiments.mlp_patching --model smollm2-135m --out results/mlp_patching
-"""
+"""Does what the MLP writes at a sink make another token one?"""
 
 from collections.abc import Mapping
 
@@ -27,6 +12,22 @@ from secondary_sinks.plots import patch_heatmap, patch_table
 
 NAME = "mlp_patching"
 QUESTION = "Does what the MLP writes at a sink make another token one?"
+PAPER = (
+    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): middle-layer MLPs map a token onto "
+    "the direction of the primary sink, which is what makes it a sink. Then their output should "
+    "be enough."
+)
+METHOD = (
+    "Patching in both directions. *Denoising* puts what the forming MLPs wrote at the sink into "
+    "its control (a token twin, else the nearest ordinary token): does that become a sink by the "
+    "criterion? Beside it the outputs of ordinary tokens at the same MLPs. *Noising* puts the "
+    "control's output into the sink, beside the same patch at as many other MLPs. Each single "
+    "layer too, which is the heat map."
+)
+REFUTATION = (
+    "Controls that stay what they are, or that become sinks with outputs of ordinary tokens as "
+    "well; sinks that live on with the control's output."
+)
 CLAIM = "what the forming MLPs write at a sink makes its control token one"
 CAPTIONS = {
     "figure": (

@@ -1,18 +1,4 @@
-"""How few neurons carry a secondary sink?
-
-The paper (Wong et al. 2025, arXiv 2512.22213) says that MLPs form secondary sinks, not how much of
-an MLP that takes. Massive activations are known to come from few neurons (Sun et al. 2024, arXiv
-2402.17762), so the claim tested is that one in a hundred is needed, and enough.
-
-Method: the neurons of the forming MLPs in the order of what they write along the primary's
-direction. The first 1, 2, 4, ... are zeroed at the sink, or all others are. Beside it as many
-random neurons of the same MLPs, and the same neurons zeroed at the control token.
-
-What would refute it: sinks that live on without the first hundredth, or as often end without
-random ones; sinks that end when the first hundredth is all that is left.
-
-    python -m experiments.neurons --model smollm2-135m --out results/neurons
-"""
+"""How few neurons carry a secondary sink?"""
 
 from collections.abc import Mapping
 from typing import Annotated
@@ -27,6 +13,21 @@ from secondary_sinks import Answer, sparsity
 from secondary_sinks.plots import interval_lines
 
 NAME, QUESTION = "neurons", "How few neurons carry a secondary sink?"
+PAPER = (
+    "The paper (Wong et al. 2025, arXiv 2512.22213) says that MLPs form secondary sinks, not how "
+    "much of an MLP that takes. Massive activations are known to come from few neurons (Sun et "
+    "al. 2024, arXiv 2402.17762), so the claim tested is that one in a hundred is needed, and "
+    "enough."
+)
+METHOD = (
+    "The neurons of the forming MLPs in the order of what they write along the primary's "
+    "direction. The first 1, 2, 4, ... are zeroed at the sink, or all others are. Beside it as "
+    "many random neurons of the same MLPs, and the same neurons zeroed at the control token."
+)
+REFUTATION = (
+    "Sinks that live on without the first hundredth, or as often end without random ones; sinks "
+    "that end when the first hundredth is all that is left."
+)
 CLAIM = "few neurons are needed: without those that write most of it, the sink ends"
 GROUPS = {"top": "those that write most", "random": "random ones"}
 TITLES = {"without": "without them", "only": "with them alone"}

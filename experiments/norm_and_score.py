@@ -1,22 +1,4 @@
-"""Do longer sinks draw more attention, and live longer? (Figure 7 of the paper.)
-
-Claim of the paper (Wong et al. 2025, arXiv 2512.22213): the length of what the forming MLPs write
-determines the sink score of a secondary sink, and the number of layers it lasts for.
-
-Method: among the secondary sinks of one text, the rank correlation of a length (of the MLP's
-output, and of the residual, both at the creation layer) with a response (attention mass, over the
-blocks that read the sink; q.k; lifetime). The mass of any token depends on its place, so what it
-would be if attention were spread evenly is held fixed (partial correlation). What differs between
-texts has no part in it. Statistic: the median over texts with four sinks or more, with its exact
-interval. Supported needs a second test too, whose null hypothesis is that lengths within each text
-could as well be exchanged (permutations within texts, p of the mean). Six pairs are tried, and
-corrected for. This observes; `norm_dose` intervenes, and says what causes what. Verdict: MLP output
-and attention mass. Sinks whose norms or responses agree to four digits show nothing.
-
-What would refute it: a correlation below 0. One whose interval holds 0 leaves it open.
-
-    python -m experiments.norm_and_score --model smollm2-135m --out results/norm_and_score
-"""
+"""Do longer sinks draw more attention, and live longer? (Figure 7 of the paper.)"""
 
 from dataclasses import astuple, replace
 from typing import Annotated, Any
@@ -27,18 +9,35 @@ import typer
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, judged, places, unanswered, who, why_no_sinks
 from secondary_sinks import Trace, Verdict
-from secondary_sinks.causal.outcome import readers
-from secondary_sinks.plots import clouds
-from secondary_sinks.questions.matched_pairs import MatchedPair
-from secondary_sinks.statistics.intervals import (
-    LEAST_IN_TEXT,
+from secondary_sinks.causal import readers
+from secondary_sinks.plots import scatter_panels
+from secondary_sinks.questions import MatchedPair
+from secondary_sinks.statistics import (
+    MIN_IN_TEXT,
     PERMUTATIONS,
-    Within,
-    tail_of,
-    within_texts,
+    WithinTexts,
+    partial_correlation_within_texts,
+    tail_probability,
 )
 
 NAME, QUESTION = "norm_and_score", "Do longer sinks draw more attention, and live longer?"
+PAPER = (
+    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): the length of what the forming MLPs "
+    "write determines the sink score of a secondary sink, and the number of layers it lasts for."
+)
+METHOD = (
+    "Among the secondary sinks of one text, the rank correlation of a length (of the MLP's "
+    "output, and of the residual, both at the creation layer) with a response (attention mass, "
+    "over the blocks that read the sink; q.k; lifetime). The mass of any token depends on its "
+    "place, so what it would be if attention were spread evenly is held fixed (partial "
+    "correlation). What differs between texts has no part in it. Statistic: the median over texts "
+    "with four sinks or more, with its exact interval. Supported needs a second test too, whose "
+    "null hypothesis is that lengths within each text could as well be exchanged (permutations "
+    "within texts, p of the mean). Six pairs are tried, and corrected for. This observes; "
+    "`norm_dose` intervenes, and says what causes what. Verdict: MLP output and attention mass. "
+    "Sinks whose norms or responses agree to four digits show nothing."
+)
+REFUTATION = "A correlation below 0. One whose interval holds 0 leaves it open."
 CLAIM = "the longer {} at the creation layer, the {}"
 LENGTHS = {"mlp_norm": "what the MLP writes", "norm": "the residual"}
 RESPONSES = {
@@ -92,7 +91,7 @@ def run(
         frame=sinks,
         columns=COLUMNS,
         captions=CAPTIONS,
-        figure=clouds(
+        figure=scatter_panels(
             pd.concat([_points(sinks, *pair) for pair in pairs]),
             titles={
                 (b, a): f"{b}: rank correlation {one.interval.value:.2f}"
@@ -123,16 +122,16 @@ def _row(trace: Trace, case: MatchedPair) -> dict[str, Any]:
 
 def _correlation(
     sinks: pd.DataFrame, length: str, response: str, permutations: int, seed: int
-) -> Within:
+) -> WithinTexts:
     """Of numbers with four digits: what differs less than that differs by rounding."""
     names = (length, response, "even_share")
     x, y, z = ([float(f"{value:.4g}") for value in sinks[name]] for name in names)
     asked = {"n_claims": N_CLAIMS, "permutations": permutations, "seed": seed}
-    return within_texts(x, y, z, sinks["text_id"].tolist(), **asked)
+    return partial_correlation_within_texts(x, y, z, sinks["text_id"].tolist(), **asked)
 
 
 def _verdict(
-    length: str, response: str, within: Within, sinks: pd.DataFrame, observed: Observed
+    length: str, response: str, within: WithinTexts, sinks: pd.DataFrame, observed: Observed
 ) -> Verdict:
     """By the interval; and only where lengths exchanged within texts seldom do as well."""
     cut = int((sinks["censored"] != "none").sum())
@@ -146,18 +145,20 @@ def _verdict(
         f"{min(within.p_high, within.p_low):.2g}; {cut} lifetime(s) are cut off",
         statistic=f"rank correlation of {length} and {response} within texts, place held fixed, "
         "median over texts",
+        unit="rank correlation",
         controls="none: an observation",
+        controlled=False,
         line=0.0,
-        left_out=observed.left_out | {f"in texts with fewer than {LEAST_IN_TEXT} or alike": few},
+        left_out=observed.left_out | {f"in texts with fewer than {MIN_IN_TEXT} or alike": few},
         n_claims=N_CLAIMS,
     )
     p = within.p_high if found.outcome == "supported" else within.p_low
-    if found.outcome != "inconclusive" and p > tail_of(N_CLAIMS):
+    if found.outcome != "inconclusive" and p > tail_probability(N_CLAIMS):
         return replace(found, outcome="inconclusive")
     return found
 
 
-def _odd(within: Within) -> str:
+def _odd(within: WithinTexts) -> str:
     """Why a correlation says nothing; empty where it says something."""
     unknown = within.interval.value != within.interval.value
     return "one never differs, or follows from the place; " if unknown else ""
@@ -168,7 +169,7 @@ def _points(sinks: pd.DataFrame, length: str, response: str) -> pd.DataFrame:
     return sinks.assign(**words, x=sinks[length], y=sinks[response], label=places(sinks))
 
 
-def _table(found: dict[tuple[str, str], Within]) -> pd.DataFrame:
+def _table(found: dict[tuple[str, str], WithinTexts]) -> pd.DataFrame:
     names = ["length", "response", "correlation", "low", "high", "n_sinks", "n_texts"]
     rows = [
         (*pair, *astuple(one.interval)[:5], one.p_high, one.p_low) for pair, one in found.items()

@@ -1,19 +1,4 @@
-"""Is it how long the MLP's output is, or where it points?
-
-Claim of the paper (Wong et al. 2025, arXiv 2512.22213): the norm of what the MLP writes sets the
-sink score and the lifetime of the sink. There it is a correlation across sinks (see
-`norm_and_score`); here it is an intervention.
-
-Method: the output of the forming MLPs at each sink, times factors from 1/16 to 4, and the same at
-its control token. Also turned, at the same norm, to random directions at right angles. Verdicts:
-lifetime follows the factor (rank correlation beyond the control's, and a trend test); sinks end
-when the output is turned; sinks end when it is short.
-
-What would refute it: lifetimes that don't follow the factor, or that follow it at controls alike.
-Lifetimes are capped by the number of layers, so high doses tie.
-
-    python -m experiments.norm_dose --model smollm2-135m --out results/norm_dose
-"""
+"""Is it how long the MLP's output is, or where it points?"""
 
 from collections.abc import Mapping
 
@@ -27,6 +12,21 @@ from secondary_sinks import norm_dose as ask
 from secondary_sinks.plots import interval_lines
 
 NAME, QUESTION = "norm_dose", "Is it how long the MLP's output is, or where it points?"
+PAPER = (
+    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): the norm of what the MLP writes "
+    "sets the sink score and the lifetime of the sink. There it is a correlation across sinks "
+    "(see `norm_and_score`); here it is an intervention."
+)
+METHOD = (
+    "The output of the forming MLPs at each sink, times factors from 1/16 to 4, and the same at "
+    "its control token. Also turned, at the same norm, to random directions at right angles. "
+    "Verdicts: lifetime follows the factor (rank correlation beyond the control's, and a trend "
+    "test); sinks end when the output is turned; sinks end when it is short."
+)
+REFUTATION = (
+    "Lifetimes that don't follow the factor, or that follow it at controls alike. Lifetimes are "
+    "capped by the number of layers, so high doses tie."
+)
 CLAIM = "the longer what the forming MLPs write, the longer the sink lives"
 GROUPS = {"sink": "sinks", "control": "control tokens"}
 PANELS = {

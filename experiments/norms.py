@@ -1,19 +1,4 @@
-"""How long are residuals, keys and values of sinks, layer by layer? (Figure 1 of the paper.)
-
-Claim of the paper (Wong et al. 2025, arXiv 2512.22213): secondary sinks are sinks of the known
-kind in weaker form: long residuals, and values so short that attending to them moves little.
-
-Method: lengths of resid_post, keys and values, for primary sinks, secondary sinks and all other
-tokens. Keys twice: raw (the output of k_proj, as in the paper's figure) and used (after q/k norm
-and rotation, as the scores use them); they differ on models that norm their keys. Long residuals
-are part of how sinks are found, so they prove nothing; values are not. Verdict: the share of
-secondary sinks whose value, on average over the blocks that read the sink, is shorter than that of
-its control token (a token twin, else a neighbour).
-
-What would refute it: half of the sinks or more have values as long as their controls.
-
-    python -m experiments.norms --model smollm2-135m --out results/norms
-"""
+"""How long are residuals, keys and values of sinks, layer by layer? (Figure 1 of the paper.)"""
 
 from typing import Any
 
@@ -23,12 +8,26 @@ import pandas as pd
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, judged, unanswered, who, why_no_sinks
 from secondary_sinks import Trace, Verdict
-from secondary_sinks.causal.outcome import readers
+from secondary_sinks.causal import readers
 from secondary_sinks.plots import layer_profiles
-from secondary_sinks.questions.matched_pairs import MatchedPair
-from secondary_sinks.statistics.intervals import share_over_texts
+from secondary_sinks.questions import MatchedPair
+from secondary_sinks.statistics import share_over_texts
 
 NAME, QUESTION = "norms", "How long are residuals, keys and values of sinks?"
+PAPER = (
+    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): secondary sinks are sinks of the "
+    "known kind in weaker form: long residuals, and values so short that attending to them moves "
+    "little."
+)
+METHOD = (
+    "Lengths of resid_post, keys and values, for primary sinks, secondary sinks and all other "
+    "tokens. Keys twice: raw (the output of k_proj, as in the paper's figure) and used (after q/k "
+    "norm and rotation, as the scores use them); they differ on models that norm their keys. Long "
+    "residuals are part of how sinks are found, so they prove nothing; values are not. Verdict: "
+    "the share of secondary sinks whose value, on average over the blocks that read the sink, is "
+    "shorter than that of its control token (a token twin, else a neighbour)."
+)
+REFUTATION = "Half of the sinks or more have values as long as their controls."
 CLAIM = "{} of secondary sinks are shorter than those of the same tokens elsewhere"
 OF = ("value", "raw key", "used key")
 PANELS = {

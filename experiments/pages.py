@@ -3,7 +3,7 @@
     python -m experiments.pages results --out docs/results
 
 What a page says comes from two places only. Question, claim of the paper, method and what would
-change our mind: the docstring of the module. Every number: the verdict.json of the experiment,
+change our mind: constants of the module. Every number: the verdict.json of the experiment,
 copied to data/NAME, with its tables where they are small; each number is followed by its file.
 """
 
@@ -12,16 +12,14 @@ import math
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from importlib import import_module
-from inspect import getdoc
 from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
 import typer
 
-from experiments.all import EXPERIMENTS
 from experiments.recorded import read_record
+from experiments.table import BY_NAME
 from experiments.written import RECORD
 from secondary_sinks import files
 from secondary_sinks.cli import run_app, say
@@ -35,8 +33,6 @@ HOLDS = {
     "failed": "The experiment **failed**, so nothing is claimed.",
 }
 LARGEST_TABLE, LARGEST_PICTURE = 60_000, 500_000
-TOLD = ("Method", "What would refute it")
-"""How two paragraphs of a docstring begin, in this order."""
 SECTIONS = ("What the paper says", "What we did", "What would change our mind")
 
 
@@ -46,12 +42,12 @@ def copy_results(results: Path, out: Path) -> list[str]:
     Gives the pictures that are too large, which no page can show. Raises `RunFolderError` where
     `results` holds none.
     """
-    found = [name for name in EXPERIMENTS if (results / name / RECORD).is_file()]
+    found = [name for name in BY_NAME if (results / name / RECORD).is_file()]
     if not found:
         raise RunFolderError(
             f"{str(results)!r} holds no results; make some with python -m experiments.all"
         )
-    for name in EXPERIMENTS:  # nothing else in the folder is ours
+    for name in BY_NAME:  # nothing else in the folder is ours
         shutil.rmtree(out / "data" / name, ignore_errors=True)
     large = []
     for name in found:
@@ -78,7 +74,7 @@ def _without_texts(path: Path) -> None:
 
 def write_pages(out: Path) -> list[Path]:
     """Write the index and a page for every experiment in `out`/data."""
-    names = [name for name in EXPERIMENTS if (out / "data" / name / RECORD).is_file()]
+    names = [name for name in BY_NAME if (out / "data" / name / RECORD).is_file()]
     pages = {name: page_of(name, out / "data" / name) for name in names}
     pages["index"] = index_of(names, out / "data")
     for name, page in pages.items():
@@ -87,15 +83,15 @@ def write_pages(out: Path) -> list[Path]:
 
 
 def page_of(name: str, folder: Path) -> str:
-    """The page of one experiment, from its docstring and its folder."""
-    question, says, did, mind = told_by(name)
+    """The page of one experiment, from its module and its folder."""
+    question, paper, method, refutation = BY_NAME[name].said().values()
     record = read_record(folder / RECORD)
     source = f"data/{name}/{RECORD}"
     parts = [
         f"# {question}",
         *_older([record]),
-        _section(SECTIONS[0], says),
-        _section(SECTIONS[1], did),
+        _section(SECTIONS[0], paper),
+        _section(SECTIONS[1], method),
     ]
     parts.append("## What we found\n\n" + _found(record, source))
     captions = record.get("captions", {})
@@ -103,7 +99,7 @@ def page_of(name: str, folder: Path) -> str:
     tables = [f"[{path.name}](data/{name}/{path.name})" for path in sorted(folder.glob("*.csv"))]
     if tables:
         parts.append(f"Tables: {', '.join(tables)}.")
-    parts += [_section(SECTIONS[2], mind), _made(record, name)]
+    parts += [_section(SECTIONS[2], refutation), _made(record, name)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -122,7 +118,8 @@ def index_of(names: Sequence[str], data: Path) -> str:
         if "failed" not in record:
             verdict = record["verdict"]
             outcome, numbers = verdict["outcome"], numbers_of(verdict) or _escape(verdict["why"])
-        lines[-1] += f"\n| [{told_by(name)[0]}]({name}.md) | {outcome} | {numbers} |"
+        question = BY_NAME[name].said()["QUESTION"]
+        lines[-1] += f"\n| [{question}]({name}.md) | {outcome} | {numbers} |"
     lines.append(
         "The verdict on a page answers its question; further ones stand beside it. Every number is "
         "copied from the `verdict.json` that the page links to. `make results` makes all again."
@@ -152,25 +149,6 @@ def numbers_of(verdict: Mapping[str, Any]) -> str:
         interval = f" [{verdict['low']:.3g}, {verdict['high']:.3g}]"
     sample = f"{verdict['n_sinks']} sinks, {verdict['n_texts']} texts"
     return f"{_escape(verdict['statistic'])}: {verdict['value']:.3g}{interval}; {sample}"
-
-
-def told_by(name: str) -> tuple[str, str, str, str]:
-    """Question, claim, method and refutation, as the docstring of an experiment has them.
-
-    Raises `SinkError` for a docstring of another shape.
-    """
-    paragraphs = (getdoc(import_module(f"experiments.{name}")) or "").split("\n\n")
-    plain = [" ".join(paragraph.split()) for paragraph in paragraphs]
-    starts = [one.partition(":")[0] for one in plain]
-    at, mind = (starts.index(one) if one in starts else 0 for one in TOLD)
-    if not 0 < at < mind:
-        raise SinkError(
-            f"the docstring of experiments.{name} has paragraphs that begin with {starts!r:.300}; "
-            f"expected a question, a claim, then {' and '.join(TOLD)} (python -OO drops docstrings)"
-        )
-    says, did = " ".join(plain[1:at]), " ".join(plain[at:mind])
-    without = [one.split(": ", 1)[-1] for one in (did, plain[mind])]
-    return plain[0].split(" (Figure")[0].split(" (MLP figure")[0], says, without[0], without[1]
 
 
 def _found(record: Mapping[str, Any], source: str) -> str:
@@ -241,7 +219,7 @@ def _depth(records: Sequence[Mapping[str, Any]], data: Path) -> list[str]:
 
 
 def _section(title: str, words: str) -> str:
-    return f"## {title}\n\n{words[:1].upper()}{words[1:]}"
+    return f"## {title}\n\n{words}"
 
 
 def _escape(words: str) -> str:

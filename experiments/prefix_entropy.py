@@ -1,19 +1,4 @@
-"""Over how many directions do the states of a text spread as it grows, and what do sinks do to it?
-
-The authors' scripts (Wong et al. 2025, arXiv 2512.22213) compute the matrix-based entropy of the
-prefix, layer by layer. The abstract claims nothing about it; what is asked here is: does a
-secondary sink, which adds once more to the primary's direction, make the entropy of the text so
-far fall, where the same token elsewhere does not?
-
-Method: Shannon entropy of the eigenvalues of the prefix's Gram matrix (raw states, not centred).
-At each sink's creation layer: the entropy with the sink less that without it, and the same at its
-control; the difference of the two, over texts. The curves show one text (the one with most
-sinks), at eight layers, with its sinks marked.
-
-What would refute it: sinks change the entropy by no less than their controls.
-
-    python -m experiments.prefix_entropy --model smollm2-135m --out results/prefix_entropy
-"""
+"""What do secondary sinks do to the entropy of the text so far?"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -28,10 +13,23 @@ from secondary_sinks import Verdict
 from secondary_sinks.measures import prefix_entropies
 from secondary_sinks.observation import activations
 from secondary_sinks.plots import interval_lines
-from secondary_sinks.questions.matched_pairs import MatchedPair, TextPairs
-from secondary_sinks.statistics.intervals import median_over_texts
+from secondary_sinks.questions import MatchedPair, TextPairs
+from secondary_sinks.statistics import median_over_texts
 
 NAME, QUESTION = "prefix_entropy", "What do secondary sinks do to the entropy of the text so far?"
+PAPER = (
+    "The authors' scripts (Wong et al. 2025, arXiv 2512.22213) compute the matrix-based entropy "
+    "of the prefix, layer by layer. The abstract claims nothing about it; what is asked here is: "
+    "does a secondary sink, which adds once more to the primary's direction, make the entropy of "
+    "the text so far fall, where the same token elsewhere does not?"
+)
+METHOD = (
+    "Shannon entropy of the eigenvalues of the prefix's Gram matrix (raw states, not centred). At "
+    "each sink's creation layer: the entropy with the sink less that without it, and the same at "
+    "its control; the difference of the two, over texts. The curves show one text (the one with "
+    "most sinks), at eight layers, with its sinks marked."
+)
+REFUTATION = "Sinks change the entropy by no less than their controls."
 CLAIM = "the entropy of the text so far falls with a secondary sink"
 LAYERS, LENGTHS = 8, 16
 COLUMNS = {
@@ -120,6 +118,7 @@ def _verdict(steps: pd.DataFrame, observed: Observed) -> Verdict:
         f"with a sink it changes by {steps['step'].mean():.2g} nats, with a control by "
         f"{steps['control_step'].mean():.2g}, from {steps['entropy'].mean():.2g}",
         statistic="fall of the entropy with a sink, beyond its control, in nats, median over texts",
+        unit="nats",
         controls="token twins, or ordinary tokens nearby",
         line=0.0,
         left_out=observed.left_out,

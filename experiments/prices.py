@@ -5,27 +5,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.shared import Observed
+from experiments.table import BY_NAME, EXPERIMENTS
 from secondary_sinks import Edit, observe, replay
 from secondary_sinks.questions import costs
-
-ASKED = {
-    "primary_weakening": "redistribution",
-    "mlp_ablation": "necessity",
-    "mlp_patching": "sufficiency",
-    "norm_dose": "norm_dose",
-    "neurons": "sparsity",
-}
-"""Causal experiments and the questions that they ask."""
-QUICK: dict[str, dict[str, Any]] = {"primary_weakening": {"restore": False}}
-"""What `--quick` leaves out: recomputing a text per sink takes most of the time of all."""
 
 
 def prices(asked: Mapping[str, Mapping[str, Any]], observed: Observed) -> list[str]:
     """What the causal ones among these experiments, with their options, will compute, in words."""
-    names = [name for name in ASKED if name in asked and asked[name] != QUICK.get(name)]
+    causal = [one for one in EXPERIMENTS if one.asks and one.name in asked]
+    names = [one.name for one in causal if not one.quick or asked[one.name] != one.quick]
     if not names or not observed.sinks.of_kind("secondary").sinks:
         return []
-    questions = [ASKED[name] for name in names]
+    questions = [BY_NAME[name].asks for name in names]
     found = costs(questions, observed.traces, observed.sinks, observed.model.cfg.d_mlp)
     seconds = trial(observed)
     return [

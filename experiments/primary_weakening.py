@@ -1,24 +1,4 @@
-"""Does the primary weaken as secondary sinks arise, and because of them?
-
-Claim of the paper (Wong et al. 2025, arXiv 2512.22213): the primary sink weakens in middle
-layers, coinciding with the emergence of secondary sinks.
-
-Method: a difference in differences (`secondary_sinks.primary_weakening`). What queries pay to the
-primary, in the layers after the creation of a text's first secondary sink less the layers before;
-of queries after the sink, less queries before it, which cannot see it; less the same at the same
-positions of another text that has no secondary sink there. One number per pair of texts, and exact
-sign flips: that is the verdict. Then the sink is removed at its forming MLPs: do later queries pay
-the primary more than after the same edit at a control token (`secondary_sinks.restoration`)? And
-does the primary get more of its attention than a softmax without any mechanism would give it
-(`secondary_sinks.redistribution`, total effects)?
-
-What would refute it: queries after the sink lose no more than those before it, beyond what texts
-without a sink lose at the same place. A removal that gives the primary nothing back refutes the
-cause, not the coincidence; a primary that gains no more than its proportion refutes a mechanism
-that gives attention back.
-
-    python -m experiments.primary_weakening --model smollm2-135m --out results/primary_weakening
-"""
+"""Does the primary weaken as secondary sinks arise, and because of them?"""
 
 from typing import Annotated
 
@@ -30,12 +10,32 @@ from experiments.answers import forming_of
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, unanswered, why_no_sinks
 from secondary_sinks import Verdict, primary_weakening, redistribution, restoration
-from secondary_sinks.detection.weakening import WINDOW
+from secondary_sinks.detection import WEAKENING_WINDOW
 from secondary_sinks.plots import interval_dots, interval_lines
-from secondary_sinks.questions.necessity import EDITS
-from secondary_sinks.questions.redistribution import MATERIAL
+from secondary_sinks.questions import EDITS, MATERIAL
 
 NAME, QUESTION = "primary_weakening", "Does the primary weaken as secondary sinks arise?"
+PAPER = (
+    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): the primary sink weakens in middle "
+    "layers, coinciding with the emergence of secondary sinks."
+)
+METHOD = (
+    "A difference in differences (`secondary_sinks.primary_weakening`). What queries pay to the "
+    "primary, in the layers after the creation of a text's first secondary sink less the layers "
+    "before; of queries after the sink, less queries before it, which cannot see it; less the "
+    "same at the same positions of another text that has no secondary sink there. One number per "
+    "pair of texts, and exact sign flips: that is the verdict. Then the sink is removed at its "
+    "forming MLPs: do later queries pay the primary more than after the same edit at a control "
+    "token (`secondary_sinks.restoration`)? And does the primary get more of its attention than a "
+    "softmax without any mechanism would give it (`secondary_sinks.redistribution`, total "
+    "effects)?"
+)
+REFUTATION = (
+    "Queries after the sink lose no more than those before it, beyond what texts without a sink "
+    "lose at the same place. A removal that gives the primary nothing back refutes the cause, not "
+    "the coincidence; a primary that gains no more than its proportion refutes a mechanism that "
+    "gives attention back."
+)
 CLAIM = "the primary weakens as secondary sinks arise"
 PANELS = {
     "by_query": ("attention paid by queries", "linear"),
@@ -74,7 +74,7 @@ def run(
     *,
     window: Annotated[
         int, typer.Option(min=1, help="Layers before and after that are compared.")
-    ] = WINDOW,
+    ] = WEAKENING_WINDOW,
     restore: Annotated[
         bool, typer.Option(help="Also remove each sink, and see who gets its attention.")
     ] = True,

@@ -6,7 +6,7 @@ from typing import Any
 
 from secondary_sinks import files
 from secondary_sinks.errors import SinkError
-from secondary_sinks.runs.schema import NUMBER, OUTCOMES, mismatch
+from secondary_sinks.runs import NUMBER, OUTCOMES, mismatch
 
 MAYBE = (*NUMBER, type(None))
 VERDICT: dict[str, Any] = {

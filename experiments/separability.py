@@ -1,20 +1,4 @@
-"""Where can a sink be told from the same token elsewhere? (Figure 6 of the paper.)
-
-Claim of the paper (Wong et al. 2025, arXiv 2512.22213): the MLP of the creation layer makes the
-sink. So what it writes there must tell sinks from the same tokens elsewhere.
-
-Method: attention output, MLP output and residual, from two layers before the creation layer to
-one after, at sinks and at their controls (token twins, else neighbours). The layer is the one
-that creates most sinks, or `--layer`; sinks of other layers are left out. t-SNE and PCA are for
-the eye alone. Verdict: a linear classifier (logistic regression on standardized coordinates) that
-has never seen the text, at the MLP's output of the creation layer; twice the share of the text's
-tokens that it gets right, less one, median over texts: 0 is chance, 1 is all. That the residual
-tells them apart afterwards is how sinks are found, and proves nothing.
-
-What would refute it: less than half of the way from chance to all.
-
-    python -m experiments.separability --model smollm2-135m --out results/separability
-"""
+"""Where can a sink be told from the same token elsewhere? (Figure 6 of the paper.)"""
 
 from dataclasses import replace
 from typing import Annotated
@@ -28,10 +12,25 @@ from experiments.members import Members, Rows, gather, members_of
 from experiments.planes import principal_plane, separation, tsne_plane
 from experiments.shared import Finding, Observed, judged, places, unanswered, why_no_sinks
 from secondary_sinks import Verdict
-from secondary_sinks.plots import clouds
-from secondary_sinks.statistics.intervals import Interval, median_over_texts
+from secondary_sinks.plots import scatter_panels
+from secondary_sinks.statistics import Interval, median_over_texts
 
 NAME, QUESTION = "separability", "Where can a sink be told from the same token elsewhere?"
+PAPER = (
+    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): the MLP of the creation layer makes "
+    "the sink. So what it writes there must tell sinks from the same tokens elsewhere."
+)
+METHOD = (
+    "Attention output, MLP output and residual, from two layers before the creation layer to one "
+    "after, at sinks and at their controls (token twins, else neighbours). The layer is the one "
+    "that creates most sinks, or `--layer`; sinks of other layers are left out. t-SNE and PCA are "
+    "for the eye alone. Verdict: a linear classifier (logistic regression on standardized "
+    "coordinates) that has never seen the text, at the MLP's output of the creation layer; twice "
+    "the share of the text's tokens that it gets right, less one, median over texts: 0 is chance, "
+    "1 is all. That the residual tells them apart afterwards is how sinks are found, and proves "
+    "nothing."
+)
+REFUTATION = "Less than half of the way from chance to all."
 CLAIM = "what the MLP of the creation layer writes tells sinks from the same tokens elsewhere"
 BEFORE = "what the attention of the creation layer writes tells them apart already"
 POINTS = {"attn_out": "attention", "mlp_out": "MLP", "resid_post": "residual"}
@@ -117,7 +116,7 @@ def _cloud(frame: pd.DataFrame, method: str) -> go.Figure:
         (row, col): f"{row}, {col}" + (f": {share:.0%}" if share == share else "")
         for row, col, share in panels.itertuples(index=False)
     }
-    return clouds(drawn, ticks=False, titles=titles)
+    return scatter_panels(drawn, ticks=False, titles=titles)
 
 
 def _skill(part: pd.DataFrame) -> Interval:
@@ -146,6 +145,7 @@ def _verdict(frame: pd.DataFrame, members: Members, point: str, claim: str) -> V
         "which it has not seen",
         statistic=f"tokens told right from {point} of layer {layer}, 0 (chance) to 1 (all), median "
         "over texts",
+        unit="skill",
         controls="as many token twins, or ordinary tokens nearby",
         left_out=members.left_out | {"in the only text": members.n_sinks - n_sinks},
         n_claims=len((CLAIM, BEFORE)),

@@ -18,14 +18,19 @@ import plotly.graph_objects as go
 
 from secondary_sinks import SinkTable, Trace, Verdict, bundled_corpus, load_model, read_texts
 from secondary_sinks.models import HookedModel
-from secondary_sinks.plots import notice
-from secondary_sinks.questions.answer import Words, format_exclusions, sum_counts, verdict_of
-from secondary_sinks.questions.matched_pairs import MatchedPair, TextPairs, match_pairs
-from secondary_sinks.runs import describe, observe_all
-from secondary_sinks.runs.about import fed_first
-from secondary_sinks.statistics.intervals import HALF, Interval, outcome_of, too_few
-from secondary_sinks.texts import TokenizedText, check_feed
-from secondary_sinks.texts.again import tokenize_again
+from secondary_sinks.plots import message_figure
+from secondary_sinks.questions import (
+    MatchedPair,
+    TextPairs,
+    format_exclusions,
+    match_pairs,
+    sum_counts,
+    verdict_of,
+)
+from secondary_sinks.runs import describe, fed_first, observe_all
+from secondary_sinks.statistics import HALF, Interval, outcome_of, too_few
+from secondary_sinks.texts import TokenizedText, check_feed, retokenize
+from secondary_sinks.types import SHARE_UNIT
 
 SECONDS = 30.0
 """Between two lines of progress."""
@@ -122,15 +127,16 @@ def load_texts(
 ) -> Loaded:
     """Load a model and feed it the texts of a file (by default the bundled ones).
 
-    `before` are texts as they were fed once, by id (`texts.again.kept`): where a template would
-    write something else today, they are fed again, and that is said. Raises as `observe_texts`.
+    `before` are texts as they were fed once, by id (`texts.to_record`): if a chat
+    template writes something else today, these ids are used again, and `say` is told. Raises as
+    `observe_texts`.
     """
     check_feed(feed)
     found = bundled_corpus() if texts is None else read_texts(texts)
     model = load_model(model_name, device, dtype)
     fed, known = [], before or {}
     for text in found:
-        one, is_first = tokenize_again(text, model.tokenizer, feed, known.get(text.text_id))
+        one, is_first = retokenize(text, model.tokenizer, feed, known.get(text.text_id))
         fed.append(one)
         if is_first:
             say(fed_first(text.text_id))
@@ -225,21 +231,23 @@ def judged(
     line: float = HALF,
     left_out: Mapping[str, int] | None = None,
     n_claims: int = 1,
+    unit: str = SHARE_UNIT,
+    controlled: bool = True,
 ) -> Verdict:
     """supported where the interval lies above the line, contradicted where below it.
 
-    `n_claims` are the claims of the finding that the interval was corrected for.
+    `n_claims` are the claims of the finding that the interval was corrected for, `unit` is that of
+    the statistic. Without controls (`controlled`), all sinks count.
 
     Inconclusive where there are too few sinks or texts to say anything, and then `why` says that.
     """
-    words: Words = {
+    words: dict[str, Any] = {
         "statistic": statistic,
+        "unit": unit,
         "controls": controls + format_exclusions(left_out or {}),
         "n_claims": n_claims,
     }
-    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
-    if controls.startswith("none"):
-        missing = missing.replace(" with controls", "").replace(" with a control", "")
+    missing = too_few(interval.n, interval.n_texts, left_out, n_claims, controlled=controlled)
     outcome = "inconclusive" if missing else outcome_of(interval, line)
     return verdict_of(claim, outcome, missing or why, interval, **words)
 
@@ -253,7 +261,7 @@ def unanswered(
         question=question,
         frame=pd.DataFrame(columns=list(columns)),
         columns=columns,
-        figure=notice(why),
+        figure=message_figure(why),
         verdict=verdict_of(claim, "inconclusive", why, None, statistic="none", controls="none"),
     )
 

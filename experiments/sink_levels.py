@@ -1,23 +1,4 @@
-"""At which layers do secondary sinks arise, and for how long? (Figure 2 of the paper.)
-
-Claim of the paper (Wong et al. 2025, arXiv 2512.22213): secondary sinks come in *levels*, few
-pairs of creation layer and lifetime, the more so the larger the model (three in QwQ-32B, six in
-Qwen3-14B). How it counts them is not said; its figure is a heat map.
-
-Method: counts by (l_start, lifetime), for one model or several side by side (`--also`, each on
-the same texts), and for detections that the authors released (`--released`, JSON lines; sinks by
-their criterion and their labels). A level is a mode of these counts that rests on at least five
-texts (`detection.levels`); how stable levels are is found by drawing the texts anew. Verdict, of
-the first model: the share of its secondary sinks that belong to a level, over texts; with one level
-there is no telling that there are several. Told too: the cells of the heat map with at least five
-sinks, which is the count that the paper's figure suggests.
-
-What would refute it: half of the sinks or more stand in no level, of at least ten texts (of fewer,
-a level that is there might not be seen). One level refutes nothing: another may be rare.
-
-    python -m experiments.sink_levels --model smollm2-135m --out results/sink_levels
-    python -m experiments.sink_levels --released sink_detection.jsonl --out results/beside
-"""
+"""At which layers do secondary sinks arise, and for how long? (Figure 2 of the paper.)"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -31,16 +12,32 @@ import typer
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, judged, unanswered
 from secondary_sinks import SinkTable, Verdict, find_levels
-from secondary_sinks.detection import read_released
-from secondary_sinks.detection.levels import LEAST_TEXTS, counts_for_levels
+from secondary_sinks.detection import LEAST_TEXTS, counts_for_levels, read_released
 from secondary_sinks.plots import level_heatmap, level_heatmaps
-from secondary_sinks.statistics.intervals import share_over_texts
-from secondary_sinks.texts.read import read_utf8
-from secondary_sinks.texts.sizes import json_lines
-from secondary_sinks.types import Levels
-from secondary_sinks.types.levels import FREQUENT
+from secondary_sinks.statistics import share_over_texts
+from secondary_sinks.texts import read_utf8, split_json_lines
+from secondary_sinks.types import FREQUENT, Levels
 
 NAME, QUESTION = "sink_levels", "At which layers do secondary sinks arise, and for how long?"
+PAPER = (
+    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): secondary sinks come in *levels*, "
+    "few pairs of creation layer and lifetime, the more so the larger the model (three in "
+    "QwQ-32B, six in Qwen3-14B). How it counts them is not said; its figure is a heat map."
+)
+METHOD = (
+    "Counts by (l_start, lifetime), for one model or several side by side (`--also`, each on the "
+    "same texts), and for detections that the authors released (`--released`, JSON lines; sinks "
+    "by their criterion and their labels). A level is a mode of these counts that rests on at "
+    "least five texts (`detection.levels`); how stable levels are is found by drawing the texts "
+    "anew. Verdict, of the first model: the share of its secondary sinks that belong to a level, "
+    "over texts; with one level there is no telling that there are several. Told too: the cells "
+    "of the heat map with at least five sinks, which is the count that the paper's figure "
+    "suggests."
+)
+REFUTATION = (
+    "Half of the sinks or more stand in no level, of at least ten texts (of fewer, a level that "
+    "is there might not be seen). One level refutes nothing: another may be rare."
+)
 CLAIM = "secondary sinks come in several levels"
 ENOUGH_TEXTS = 2 * LEAST_TEXTS
 COLUMNS = {
@@ -110,7 +107,7 @@ def _sources(observed: Observed, also: Sequence[str], released: Sequence[Path]) 
         yield Source(name, other.sinks, len(other.traces), other.n_layers)
     for path in released:
         content = read_utf8(path, "detections in the JSON lines of the paper's authors")
-        json_lines(content, str(path))  # not too many, and none too long
+        split_json_lines(content, str(path))  # not too many, and none too long
         found = read_released(content, str(path))
         yield Source(str(path), found.sinks, len(found.lines), None)
 
@@ -138,6 +135,7 @@ def _verdict(source: Source, levels: Levels, n_sources: int) -> Verdict:
         f"{levels.n_frequent} cell(s) of the heat map with at least {FREQUENT} sinks",
         statistic="share of secondary sinks that belong to a level",
         controls="none; strays of the same creation layers are subtracted",
+        controlled=False,
         left_out={f"in fewer than {LEAST_TEXTS} texts": 0 if known else len(sinks)},
         n_claims=n_sources,
     )

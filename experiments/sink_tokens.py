@@ -1,18 +1,4 @@
-"""Which tokens are secondary sinks, where in a text do they stand, and how rare are they?
-
-Claim: secondary sinks have little meaning of their own. The paper (Wong et al. 2025, arXiv
-2512.22213) says so of attention sinks; in the detections that its authors released, most
-secondary sinks are the space token or a digit, about one in 10,000 tokens.
-
-Method: the strings of all secondary sinks, sorted by what they hold (`kind_of`), the share of the
-same token's occurrences that are sinks, their places, and their rate. Verdict: the share of
-secondary sinks without a letter (white space, digits, punctuation), over texts. Stop words count
-as words here: which words have little meaning differs between languages.
-
-What would refute it: most secondary sinks hold letters.
-
-    python -m experiments.sink_tokens --model smollm2-135m --out results/sink_tokens
-"""
+"""Which tokens are secondary sinks, where in a text do they stand, and how rare are they?"""
 
 import re
 from collections import Counter
@@ -23,12 +9,24 @@ import pandas as pd
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, judged, unanswered
 from secondary_sinks import Verdict
-from secondary_sinks.detection.levels import counts_for_levels
+from secondary_sinks.detection import counts_for_levels
 from secondary_sinks.plots import count_bars
-from secondary_sinks.statistics.intervals import Interval, jackknife, share_over_texts
+from secondary_sinks.statistics import Interval, jackknife, share_over_texts
 from secondary_sinks.types import Sink
 
 NAME, QUESTION = "sink_tokens", "Which tokens are secondary sinks, and how rare are they?"
+PAPER = (
+    "Claim: secondary sinks have little meaning of their own. The paper (Wong et al. 2025, arXiv "
+    "2512.22213) says so of attention sinks; in the detections that its authors released, most "
+    "secondary sinks are the space token or a digit, about one in 10,000 tokens."
+)
+METHOD = (
+    "The strings of all secondary sinks, sorted by what they hold (`kind_of`), the share of the "
+    "same token's occurrences that are sinks, their places, and their rate. Verdict: the share of "
+    "secondary sinks without a letter (white space, digits, punctuation), over texts. Stop words "
+    "count as words here: which words have little meaning differs between languages."
+)
+REFUTATION = "Most secondary sinks hold letters."
 CLAIM = "secondary sinks hold no letters: they are white space, digits or punctuation"
 COLUMNS = {
     "token": "string of the token",
@@ -153,6 +151,7 @@ def _verdict(observed: Observed, sinks: list[Sink], frame: pd.DataFrame) -> Verd
         f"{max(rate.low, 0):.3g} to {rate.high:.3g}]",
         statistic="share of secondary sinks without a letter",
         controls="none",
+        controlled=False,
     )
 
 

@@ -17,8 +17,7 @@ import plotly.graph_objects as go
 
 from experiments.shared import Finding
 from secondary_sinks import Verdict, files
-from secondary_sinks.runs import RunFolder
-from secondary_sinks.runs.as_csv import escape_text
+from secondary_sinks.runs import RunFolder, escape_text
 
 RECORD = "verdict.json"
 PICTURE = {"width": 900, "scale": 1.5}

@@ -1,4 +1,4 @@
-"""Everything that can go wrong, as one tree.
+"""The exceptions of this package, as one tree.
 
     SinkError
     ├── ModelError            the model cannot be found or loaded
@@ -8,23 +8,23 @@
     │   ├── UnsupportedModelError an architecture or feature we cannot prove right
     │   ├── ModelMemoryError      the weights need more memory than is free
     │   └── ModelMismatchError    the hooked model disagrees with its original
-    ├── HookError             a hook that would do nothing, or something else than it says
+    ├── HookError             a hook that would be ignored or do something unexpected
     ├── TextError             a text cannot be read, is too short or too long
-    ├── MeasureError          tensors or numbers that a measure cannot be taken of
+    ├── MeasureError          tensors or numbers that a measure does not accept
     │   └── CacheError            a cache lacks activations, or holds several texts
-    ├── DetectionError        traces, sinks or files of them that cannot be judged
-    ├── EditError             an edit or a cell that is not possible
-    ├── QuestionError         a causal question that there is not
+    ├── DetectionError        traces, sinks, or files of either, that detection cannot use
+    ├── EditError             an edit that is unknown, or impossible at this place
+    ├── QuestionError         an unknown causal question
     ├── TraceError            a trace that was measured on another model
-    ├── AttributionError      a layer that is not there
-    ├── PlantError            a planted model that cannot be, or has no clear truth
-    ├── SweepError            a sweep that cannot be as it is asked for
-    ├── RunFolderError        a run folder that must not or cannot be written
+    ├── AttributionError      a layer or position that does not exist
+    ├── PlantError            a planted model that is impossible, or has no clear truth
+    ├── SweepError            a sweep whose config, ranges or parts are invalid
+    ├── RunFolderError        a run folder that cannot or must not be written
     └── SpecialFileError      a pipe, device or folder where a regular file is expected
 
-A message says what was expected, what came, and what to do next. The library
-raises; only the command line turns an error into one line and exit code 2.
-`SinkWarning` is for what is right but must not go unnoticed.
+Each message says what was expected, what was given, and what to do next. The library raises; only
+the command line turns an error into one line and exit code 2. `SinkWarning` is for results that are
+correct, but mean something else than one might think.
 """
 
 import errno
@@ -32,17 +32,31 @@ from pathlib import Path
 
 
 def reason(error: BaseException, most: int = 300) -> str:
-    """What an error of a library says, on one line of at most `most` characters.
+    """The message of another library's exception, on one line of at most `most` characters.
 
     >>> reason(ValueError("sizes differ:\\n    32 and 33\\n")), reason(KeyError())
     ('sizes differ: 32 and 33', 'KeyError')
     """
-    said = " ".join(str(error).split()).rstrip(".;:") or type(error).__name__
-    return said if len(said) <= most else said[: most - 3] + "..."
+    message = " ".join(str(error).split()).rstrip(".;:") or type(error).__name__
+    return message if len(message) <= most else message[: most - 3] + "..."
 
 
 class SinkError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    >>> error = SinkError("'x' is no folder", "choose another --out")
+    >>> str(error), error.problem
+    ("'x' is no folder; choose another --out", "'x' is no folder")
+    """
+
+    def __init__(self, problem: str = "", remedy: str = "") -> None:
+        """`problem`: what was expected and what came; `remedy`: what to do next, may be empty."""
+        super().__init__(*filter(None, (problem, remedy)))
+        self.problem, self.remedy = problem, remedy
+
+    def __str__(self) -> str:
+        """Problem and remedy in one sentence."""
+        return "; ".join(filter(None, (self.problem, self.remedy)))
 
 
 class ModelError(SinkError):
@@ -50,11 +64,11 @@ class ModelError(SinkError):
 
 
 class UnknownModelError(ModelError):
-    """A model name that is no alias, no folder, no GGUF file and no hub name."""
+    """A model name that is neither an alias, a folder, a GGUF file nor a hub name."""
 
 
 class HubError(ModelError):
-    """The hub cannot be reached, or does not hand out the repository."""
+    """The hub cannot be reached, or refuses access to the repository."""
 
 
 class DamagedModelError(ModelError):
@@ -62,7 +76,7 @@ class DamagedModelError(ModelError):
 
 
 class UnsupportedModelError(ModelError):
-    """An architecture or feature that cannot be loaded with proof that it is right."""
+    """An architecture or feature for which correct loading cannot be proven."""
 
 
 class ModelMemoryError(ModelError):
@@ -70,15 +84,15 @@ class ModelMemoryError(ModelError):
 
 
 class ModelMismatchError(ModelError):
-    """The hooked model computes something else than its Hugging Face original."""
+    """The hooked model disagrees with its Hugging Face original."""
 
 
 class QuestionError(SinkError):
-    """A causal question that there is not."""
+    """An unknown causal question."""
 
 
 class HookError(SinkError):
-    """A hook or argument that would be ignored, or do something else than it says."""
+    """A hook or argument that would be ignored, or do something unexpected."""
 
 
 class TextError(SinkError):
@@ -94,27 +108,27 @@ class CacheError(MeasureError):
 
 
 class DetectionError(SinkError):
-    """Traces, sinks, or files of either, that cannot be judged as asked."""
+    """Traces, sinks, or files of either, that detection cannot use."""
 
 
 class EditError(SinkError):
-    """An edit that is unknown or a cell that is not possible."""
+    """An edit that is unknown, or impossible at this token, layer or site."""
 
 
 class TraceError(SinkError):
-    """A trace that was measured on another model than the one it is used with."""
+    """A trace that was measured on a different model."""
 
 
 class AttributionError(SinkError):
-    """A layer that the model does not have."""
+    """A layer or position that does not exist."""
 
 
 class PlantError(SinkError):
-    """A planted model that is not possible, or whose sinks would be a matter of opinion."""
+    """A planted model that is impossible, or whose true sinks are not well defined."""
 
 
 class SweepError(SinkError):
-    """A sweep that cannot be as it is asked for: its config, ranges or parts."""
+    """A sweep whose config, ranges or parts are invalid."""
 
 
 class RunFolderError(SinkError):
@@ -126,14 +140,11 @@ class SpecialFileError(SinkError, OSError):
 
     def __init__(self, path: Path, kind: str) -> None:
         """`kind` is what there is, in words."""
-        super().__init__(errno.EINVAL, f"it is {kind}, not a regular file")
+        OSError.__init__(self, errno.EINVAL, f"it is {kind}, not a regular file")
         self.path, self.kind = path, kind
-
-    def __str__(self) -> str:
-        """The message, with the path."""
-        todo = "expected a regular file: remove it, or give another path"
-        return f"{str(self.path)!r} is {self.kind}; {todo}"
+        self.problem = f"{str(path)!r} is {kind}"
+        self.remedy = "expected a regular file: remove it, or give another path"
 
 
 class SinkWarning(UserWarning):
-    """Something that is right but changes what a result means."""
+    """A result that is correct, but means something else than one might think."""

@@ -1,7 +1,7 @@
-"""The one entrance to files: whatever is opened or renamed over is a regular file.
+"""Opening, copying and renaming of files: regular files only.
 
-A pipe would be waited for without end, a device would be read without end or replaced by a file.
-Both are refused by name. `tests/test_house.py` sees to it that nothing else opens or renames.
+Reading a pipe could wait forever, reading a device never ends, and renaming over a device replaces
+it. Both are refused, by name. `tests/test_files.py` checks that no other code opens or renames.
 """
 
 import os
@@ -43,27 +43,27 @@ def read_text(path: str | Path, encoding: str = "utf-8") -> str:
 
 
 def replace(source: Path, target: Path) -> None:
-    """Rename a file to a place where there is a regular file or nothing. Raises `OSError`."""
+    """Rename a file; an existing regular file at `target` is replaced. Raises `OSError`."""
     refuse_special(source)
     refuse_special(target)
     source.replace(target)
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy the content of a file to a place where there is a regular file or nothing."""
+    """Copy the content of a file; an existing regular file at `target` is overwritten."""
     with open_file(source) as old, open_file(target, "wb") as new:
         while block := old.read(_BLOCK):
             new.write(block)
 
 
 def refuse_special(path: Path) -> None:
-    """Raise `SpecialFileError` where there is something other than a regular file.
+    """Raise `SpecialFileError` if something other than a regular file is at the path.
 
-    A link counts as what it leads to; one that leads nowhere is refused too.
+    Symbolic links are followed; a dangling link is refused too.
     """
     try:
         mode = path.stat().st_mode
-    except OSError:  # there is nothing, or nothing that could be opened
+    except OSError:  # nothing is there, or nothing that could be opened
         if os.path.islink(path):  # noqa: PTH114  never raises
             raise SpecialFileError(path, "a symbolic link that leads nowhere") from None
         return
@@ -72,15 +72,15 @@ def refuse_special(path: Path) -> None:
 
 
 def _opener(path: str, flags: int) -> int:
-    """Open without waiting for the other end of a pipe, and look at what was opened."""
+    """Open without waiting for the other end of a pipe, then check what was opened."""
     refuse_special(Path(path))
     handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
     mode = os.fstat(handle).st_mode
-    if not stat.S_ISREG(mode):  # it was put there between the two calls
+    if not stat.S_ISREG(mode):  # put there between the two calls
         os.close(handle)
         raise SpecialFileError(Path(path), _kind(mode))
     return handle
 
 
 def _kind(mode: int) -> str:
-    return next((name for name, is_it in _KINDS.items() if is_it(mode)), "no regular file")
+    return next((name for name, matches in _KINDS.items() if matches(mode)), "no regular file")

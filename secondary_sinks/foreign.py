@@ -1,15 +1,16 @@
-"""The one door to readers that could run code which a model or a data set brings along.
+"""Guarded calls into transformers and datasets, which could run code that a model brings along.
 
-transformers imports the modules that an `auto_map` names, asks at the keyboard where it was not
-told whether it may, and reads whatever lies next to a file. datasets before 4 ran loading scripts.
-So every call that reads a config, a tokenizer, a model or a data set is made here:
+transformers imports the modules that an `auto_map` names, prompts on the terminal when it was not
+told whether it may, and reads other files next to the one that was asked for. datasets before
+version 4 ran loading scripts. So every call that reads a config, tokenizer, model or data set is
+made here:
 
-* whether its code may run is always passed on, never left open;
-* without trust, importing a module of a model raises, wherever in transformers it is tried;
-* nothing is ever asked at the keyboard;
-* of a GGUF file, its neighbours are not seen; an adapter next to weights is not applied.
+* `trust_remote_code` is always passed explicitly;
+* without trust, importing a module of a model raises, wherever transformers tries it;
+* nothing prompts on the terminal;
+* a GGUF file is read from a folder of its own; an adapter next to weights is not applied.
 
-`tests/test_foreign.py` finds calls that go around this door.
+`tests/test_foreign.py` finds calls that bypass this module.
 """
 
 import tempfile
@@ -21,7 +22,7 @@ from typing import Any
 from secondary_sinks.errors import UnsupportedModelError
 
 NO_ADAPTER = {"subfolder": "no-adapter-is-read"}
-"""A folder that is not there: peft, where it is installed, then finds no adapter to apply."""
+"""A folder that does not exist, so that peft (if installed) finds no adapter to apply."""
 
 
 def load_config(folder: Path, *, trusted: bool) -> Any:
@@ -43,7 +44,7 @@ def load_tokenizer(folder: Path, *, trusted: bool, **options: Any) -> Any:
 
 
 def load_weights(folder: Path, *, trusted: bool, **options: Any) -> Any:
-    """The causal language model of a folder; `options` are those of transformers."""
+    """The causal language model of a folder; `options` go to `from_pretrained`."""
     from transformers import AutoModelForCausalLM
 
     with _guarded(folder, trusted):
@@ -57,9 +58,9 @@ def load_weights(folder: Path, *, trusted: bool, **options: Any) -> Any:
 
 
 def build_model(config: Any, *, trusted: bool = False) -> Any:
-    """The model that a config describes, its weights not read from anywhere.
+    """A model with random weights from a config.
 
-    Attention is eager: a config could name a kernel on the hub instead, which is code.
+    Attention is eager, because a config could name an attention kernel on the hub, which is code.
     """
     from transformers import AutoModelForCausalLM
 
@@ -70,7 +71,7 @@ def build_model(config: Any, *, trusted: bool = False) -> Any:
 
 
 def load_data_set(name: str, split: str) -> Any:
-    """One split of a data set on the hub, of which only tables are read."""
+    """One split of a data set on the hub; only tables are read."""
     import datasets
 
     with _guarded(name, trusted=False):
@@ -86,38 +87,35 @@ def load_saved_data_set(folder: str) -> Any:
 
 
 @contextmanager
-def alone(file: Path) -> Iterator[Path]:
-    """A folder that holds nothing but a link to `file`, while the context lasts."""
+def folder_with_only(file: Path) -> Iterator[Path]:
+    """A temporary folder with a link to `file` and nothing else."""
     with tempfile.TemporaryDirectory(prefix="secondary-sinks-") as folder:
         (Path(folder) / file.name).symlink_to(file.resolve())
         yield Path(folder)
 
 
 @contextmanager
-def _guarded(what: Any, trusted: bool) -> Iterator[None]:
-    """Nothing is asked; without trust no module of a model is imported.
-
-    Raises `UnsupportedModelError` where one would be.
-    """
+def _guarded(source: Any, trusted: bool) -> Iterator[None]:
+    """No prompts; without trust, `UnsupportedModelError` instead of importing a model's module."""
     from transformers import dynamic_module_utils as modules
 
     def refuse(*arguments: Any, **options: Any) -> Any:
-        raise UnsupportedModelError(_asks(what))
+        raise UnsupportedModelError(_runs_own_code(source))
 
     names = () if trusted else ("get_class_in_module", "get_cached_module_file")
-    never_ask = {"TIME_OUT_REMOTE_CODE": 0}  # it then raises where it would ask
+    never_ask = {"TIME_OUT_REMOTE_CODE": 0}  # transformers then raises instead of prompting
     try:
         with _replaced(modules, never_ask | dict.fromkeys(names, refuse)):
             yield
     except ValueError as error:
         if trusted or "trust_remote_code" not in str(error):
             raise
-        raise UnsupportedModelError(_asks(what)) from error
+        raise UnsupportedModelError(_runs_own_code(source)) from error
 
 
 @contextmanager
 def _replaced(module: Any, attributes: dict[str, Any]) -> Iterator[None]:
-    """Other values for attributes of a module; `AttributeError` where it has none of the name."""
+    """Temporarily replace attributes of a module; `AttributeError` for one that it lacks."""
     before = {name: getattr(module, name) for name in attributes}
     vars(module).update(attributes)
     try:
@@ -126,8 +124,8 @@ def _replaced(module: Any, attributes: dict[str, Any]) -> Iterator[None]:
         vars(module).update(before)
 
 
-def _asks(what: Any) -> str:
+def _runs_own_code(source: Any) -> str:
     return (
-        f"{str(what)!r} asks to run code of its own, named by an 'auto_map' in its files; read "
+        f"{str(source)!r} asks to run code of its own, named by an 'auto_map' in its files; read "
         "that code, and if you trust it load with trust_remote_code=True or --trust-remote-code"
     )

@@ -10,8 +10,8 @@ from secondary_sinks import measures
 from secondary_sinks.cli.reference import reference
 from secondary_sinks.measures import cached
 from secondary_sinks.runs import columns
-from secondary_sinks.testing import plant_scores as plants
 from tests.marks import thinned
+from tools import plant_scores as plants
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = {page.stem: page.read_text("utf-8") for page in sorted(DOCS.glob("*.md"))}

@@ -9,10 +9,11 @@ import pytest
 
 import experiments
 import secondary_sinks
+import tools
 from secondary_sinks import files
 from secondary_sinks.errors import SinkError, SpecialFileError
 
-ROOTS = [Path(room.__file__).parent for room in (secondary_sinks, experiments)]
+ROOTS = [Path(room.__file__).parent for room in (secondary_sinks, experiments, tools)]
 SOURCES = sorted(
     file for root in ROOTS for file in root.rglob("*.py") if file != Path(files.__file__)
 )
@@ -26,11 +27,11 @@ ALLOWED = {
     "models/original/checkpoint.py": {"safe_open"},  # of what was opened the line before
     "models/gguf/cache.py": {"building.rename", "(building / SEAL).write_text"},  # made here
     "models/gguf/ropes.py": {"np.fromfile"},  # of a file whose header was read by `files`
-    "testing/peak_memory.py": {
+    "tools/peak_memory.py": {
         "STATUS.read_text",
         "STATUS.with_name('clear_refs').write_text",
     },  # /proc
-    "texts/read.py": {"resource.read_text"},  # of the package
+    "texts/read_files.py": {"resource.read_text"},  # of the package
     "plots/cells.py": {"sinks.set_index(['text_id', 'sink_pos'])['mass_clean'].rename"},  # pandas
     "experiments/criterion_check.py": {"frame.groupby(['reason', 'found']).size().rename"},
     "runs/as_csv.py": {"pd.read_csv"},

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import importlib
 import re
 import subprocess
 import sys
@@ -12,25 +13,26 @@ import pytest
 import secondary_sinks
 
 PACKAGE = Path(secondary_sinks.__file__).parent
-GROUND = {"errors", "files", "foreign", "statistics", "types"}
-"""What every room may import; of these only `errors` is imported by others of them."""
+GROUND = {"errors", "files", "foreign", "memory", "statistics", "types"}
+"""What every room may import."""
 ARROWS = {
     "errors": set(),
     "files": {"errors"},
     "foreign": {"errors"},
+    "memory": {"files"},
     "statistics": {"errors"},
     "types": {"errors"},
     "measures": {"errors"},
     "texts": GROUND,
     "layerwise": GROUND | {"measures"},
-    "models": GROUND | {"layerwise"},
+    "models": GROUND | {"measures", "layerwise"},
     "observation": GROUND | {"measures", "layerwise", "models"},
     "detection": GROUND,
     "causal": GROUND | {"measures", "layerwise", "observation", "detection"},
     "attribution": GROUND | {"measures", "layerwise", "observation", "detection"},
     "questions": GROUND | {"layerwise", "detection", "causal", "attribution"},
     "plots": GROUND,
-    "testing": GROUND | {"observation", "detection"},
+    "testing": GROUND,
 }
 ARROWS["runs"] = GROUND | {
     *("texts", "layerwise", "models", "observation", "detection", "causal", "questions"),
@@ -122,12 +124,32 @@ def test_a_circle_would_be_seen():
         without_circles({"a": {"b"}, "b": {"c"}, "c": {"a"}})
 
 
-def test_only_models_imports_transformer_lens():
+def test_only_rooms_of_models_import_transformer_lens():
     for file in FILES:
         foreign = {name.split(".")[0] for name in imports(file)}
-        assert room_of(file) == "models" or "transformer_lens" not in foreign, file
-        allowed = {"foreign", "layerwise", "models", "testing"}
-        assert room_of(file) in allowed or "transformers" not in foreign, file
+        makers = {"layerwise", "models", "testing"}
+        assert room_of(file) in makers or "transformer_lens" not in foreign, file
+        readers = makers | {"foreign", "texts"}
+        assert room_of(file) in readers or "transformers" not in foreign, file
+
+
+EXPERIMENTS = sorted((PACKAGE.parent / "experiments").glob("*.py"))
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
+def test_experiments_import_public_names_only(file):
+    """From `secondary_sinks` or a room of it, never from a module of a room."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            assert not [one.name for one in node.names if one.name.startswith("secondary_sinks")]
+        elif isinstance(node, ast.ImportFrom) and str(node.module).startswith("secondary_sinks"):
+            assert node.module.count(".") <= 1, node.module
+            room, asked = importlib.import_module(node.module), {one.name for one in node.names}
+            public = getattr(room, "__all__", None) or [
+                name for name in dir(room) if name[0] != "_"
+            ]
+            rooms = ARROWS if node.module == "secondary_sinks" else ()
+            assert asked <= {*public, *rooms}, node.module
 
 
 def test_every_module_has_a_docstring_and_stays_readable():

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from secondary_sinks.causal import replay
 from secondary_sinks.layerwise.hf_layers import decoder_layers
-from secondary_sinks.layerwise.interface import hook_name
+from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.models import load_model
 from secondary_sinks.models.proof.agreement import relative_error
 from secondary_sinks.observation import observe

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 import torch
 
 from secondary_sinks.errors import SinkError
-from secondary_sinks.models import load_model, memory
-from secondary_sinks.models.load import parse_dtype
+from secondary_sinks.models import load_model, model_size
+from secondary_sinks.models.devices import parse_dtype
 from secondary_sinks.models.original.read import read_original
 from secondary_sinks.models.original.sources import resolve
 from secondary_sinks.testing import families
-from secondary_sinks.testing.peak_memory import forget_peak, peak
+from tools.peak_memory import forget_peak, peak
 
 DTYPES = ("float32", "bfloat16")
 CHILD = """
@@ -63,8 +63,8 @@ def held(model: str, dtype: str, bridge: bool) -> tuple[str, float]:
 def weights(model: str, dtype: str) -> float:
     """Size of the weights in MiB; by reading them, as `load_model` does."""
     original = read_original(resolve(model), parse_dtype(dtype)).model
-    size = memory.size_of(original, model)
-    return memory.weight_bytes(size.parameters, size.dtype) / 2**20
+    size = model_size.size_of(original, model)
+    return model_size.weight_bytes(size.parameters, size.dtype) / 2**20
 
 
 def measure(model: str, dtype: str = "float32", *, bridge: bool = False) -> Loading:

@@ -21,7 +21,7 @@ from secondary_sinks.layerwise.chunks import fitting_chunk
 from secondary_sinks.models import load_model
 from secondary_sinks.models.gguf.cache import converted_folder, embedded_gguf
 from secondary_sinks.observation import observe
-from secondary_sinks.testing.peak_memory import forget_peak, peak
+from tools.peak_memory import forget_peak, peak
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

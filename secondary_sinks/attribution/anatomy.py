@@ -18,8 +18,8 @@ from secondary_sinks.observation.collector import ActivationCollector
 from secondary_sinks.types import MlpAnatomy, MlpStage, Sink, SinkTable, Trace
 from secondary_sinks.types.controls import Control, match_controls
 
-GATED = ("input", "gate", "up", "act", "act*up", "down")
-PLAIN = ("input", "up", "act", "down")
+GATED_STAGES = ("input", "gate", "up", "act", "act*up", "down")
+PLAIN_STAGES = ("input", "up", "act", "down")
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
 
@@ -131,7 +131,7 @@ class _Stages:
 
 def _stages(model: HookedModel, layer: int, gather: ActivationCollector, trace: Trace) -> _Stages:
     vectors = {"input": gather.rows("input"), "down": gather.rows("down")}
-    names: tuple[str, ...] = GATED
+    names: tuple[str, ...] = GATED_STAGES
     if neurons_of(model, layer) is not None:
         gate, up, post = (gather.rows(point) for point in ("pre", "pre_linear", "post"))
         assert gate is not None
@@ -140,7 +140,7 @@ def _stages(model: HookedModel, layer: int, gather: ActivationCollector, trace: 
         _check_stages(act if up is None else act * up, post, layer, model.cfg.dtype)
         vectors |= {"act": act}
         vectors |= {"up": gate} if up is None else {"gate": gate, "up": up, "act*up": post}
-        names = PLAIN if up is None else GATED
+        names = PLAIN_STAGES if up is None else GATED_STAGES
     return _Stages(
         positions=gather.positions.tolist(),
         primary=int(trace.reference[layer]),

@@ -1,16 +1,17 @@
 """Edits of some cells at one layer, as hooks: on replicas of tokens, or on endings of texts."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from secondary_sinks.causal.donors import Donors, shaped
-from secondary_sinks.causal.edit_kinds import SITES, edited
-from secondary_sinks.layerwise.interface import hook_name
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
+from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.types import Cell, Edit
+from secondary_sinks.types.edit_kinds import ALL_SITES, KINDS, Given, Row
 
 Target = tuple[int, Edit, int]
 """Number of the cell in its batch, edit, position."""
@@ -49,7 +50,7 @@ class LayerEdits:
         return self._hooks(locate)
 
     def _hooks(self, locate: Locate) -> list[Hook]:
-        sites = [site for site in SITES if site in self._targets]
+        sites = [site for site in ALL_SITES if site in self._targets]
         return [(hook_name(self.layer, site), self._hook(site, locate)) for site in sites]
 
     def _hook(self, site: str, locate: Locate) -> Callable[..., Tensor]:
@@ -75,3 +76,20 @@ class LayerEdits:
         if not torch.equal(result, row):
             self.changed.add(number)
             tensor[place] = result.reshape(tensor[place].shape)
+
+
+def edited(row: Row, edit: Edit, given: Given) -> Row:
+    """The activation of one token at one site as an edit makes it; `row` is not changed.
+
+    Computed in float32 and given back in the dtype of `row`. Bit-equal where the edit changes
+    nothing.
+    """
+    units = list(edit.units)
+    part = row[units] if units else row
+    given_row = given.row if given.row is None or not units else given.row[units]
+    new = KINDS[edit.kind].apply(part.float(), replace(given, row=given_row)).to(row.dtype)
+    if not units:
+        return new.expand_as(row)
+    whole = row.clone()
+    whole[units] = new
+    return whole

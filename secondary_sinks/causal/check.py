@@ -4,11 +4,11 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from secondary_sinks.causal.edit_kinds import DIRECTED, KINDS, OVER, SITES, VALUED, is_possible
 from secondary_sinks.errors import EditError
-from secondary_sinks.layerwise.interface import hook_name
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.types import Cell, Edit, Trace
+from secondary_sinks.types.edit_kinds import ALL_SITES, KINDS, OVER, SEEDS, SITE_OF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -37,27 +37,36 @@ def check_words(edit: Edit) -> None:
     """Raise `EditError` for words that name no kind, site or mean, or that don't go together."""
     if edit.kind not in KINDS:
         raise EditError(f"unknown edit {edit.kind!r}; expected one of {', '.join(KINDS)}")
-    if edit.site not in SITES:
-        raise EditError(f"unknown site {edit.site!r}; expected one of {', '.join(SITES)}")
+    if edit.site not in SITE_OF:
+        raise EditError(f"unknown site {edit.site!r}; expected one of {', '.join(ALL_SITES)}")
     if edit.over not in OVER:
         raise EditError(f"unknown mean over {edit.over!r}; expected one of {', '.join(OVER)}")
-    if not is_possible(edit.kind, edit.site):
-        able = [kind for kind in KINDS if is_possible(kind, edit.site)]
+    if edit.site not in KINDS[edit.kind].sites:
+        able = [name for name, kind in KINDS.items() if edit.site in kind.sites]
         raise EditError(
             f"edit {edit.kind!r} has no meaning at site {edit.site!r}; expected one of "
             f"{', '.join(able)}"
         )
-    if (edit.value is not None) != (edit.kind in VALUED):
-        words = "needs a value" if edit.kind in VALUED else "takes no value"
-        raise EditError(f"edit {edit.kind!r} {words}; got {edit.value}")
-    if edit.value is not None:
-        least = 0.0 if edit.kind in {"set_norm", "rotate"} else -math.inf
-        if not math.isfinite(edit.value) or edit.value < least:
-            raise EditError(f"value of {edit.kind!r} is {edit.value}; expected a finite number")
-    if not 0 <= edit.seed < 2**32:
+    _check_value(edit)
+    if not 0 <= edit.seed < SEEDS:
         raise EditError(f"seed of {edit.kind!r} is {edit.seed}; expected 0 to 2^32 - 1")
-    if edit.units and edit.site not in {"z", "post"}:
-        raise EditError(f"site {edit.site!r} has no units; heads are at z, neurons at post")
+    if edit.units and not SITE_OF[edit.site].unit:
+        known = [f"{site.unit}s at {site.name}" for site in SITE_OF.values() if site.unit]
+        raise EditError(f"site {edit.site!r} has no units; expected {' or '.join(known)}")
+
+
+def _check_value(edit: Edit) -> None:
+    expected = KINDS[edit.kind].value
+    if (edit.value is not None) != (expected is not None):
+        words = "needs a value" if expected is not None else "takes no value"
+        raise EditError(f"edit {edit.kind!r} {words}; got {edit.value}")
+    if edit.value is None or expected is None:
+        return
+    least, most = expected
+    if not math.isfinite(edit.value) or not least <= edit.value <= most:
+        limits = f" from {least:g}" if least > -math.inf else ""
+        limits += f" to {most:g}" if most < math.inf else ""
+        raise EditError(f"value of {edit.kind!r} is {edit.value}; expected a finite number{limits}")
 
 
 def _check_place(model: HookedModel, edit: Edit, trace: Trace) -> None:
@@ -69,8 +78,8 @@ def _check_place(model: HookedModel, edit: Edit, trace: Trace) -> None:
         if name not in model.hook_dict:
             raise EditError(f"this model has no hook point {name!r} for site {edit.site!r}")
     if edit.units:
-        width = model.cfg.n_heads if edit.site == "z" else model.cfg.d_mlp
-        _check_range("head" if edit.site == "z" else "neuron", edit.units, width)
+        site = SITE_OF[edit.site]
+        _check_range(site.unit, edit.units, getattr(model.cfg, site.width))
 
 
 def _check_range(name: str, numbers: Sequence[int], n: int) -> None:
@@ -84,11 +93,12 @@ def _check_range(name: str, numbers: Sequence[int], n: int) -> None:
 
 
 def _check_needs(edit: Edit, context: Context) -> None:
-    if (edit.donor is not None or edit.text) and edit.kind != "patch":
+    kind = KINDS[edit.kind]
+    if (edit.donor is not None or edit.text) and not kind.donor:
         raise EditError(f"edit {edit.kind!r} takes no donor; a patch does")
-    if edit.kind == "patch":
+    if kind.donor:
         _check_donor(edit, context)
-    if edit.kind in DIRECTED:
+    if kind.directed:
         _check_direction(edit, context.trace)
     if edit.kind == "mean" and edit.over == "reference":
         for layer in edit.layers:

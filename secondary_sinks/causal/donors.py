@@ -4,6 +4,7 @@ Which tokens these come from is settled before the first pass, from the trace al
 activations themselves are taken as the clean text, or another one, walks by.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from secondary_sinks.causal.edit_kinds import DIRECTED, REPLACING, Given
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.measures.geometry import ORDINARY_NORM
@@ -19,6 +19,7 @@ from secondary_sinks.observation.check_trace import check_same_states
 from secondary_sinks.observation.collector import ActivationCollector
 from secondary_sinks.observation.layers import iter_layers
 from secondary_sinks.types import Cell, Edit, Trace
+from secondary_sinks.types.edit_kinds import KINDS, Given
 
 Place = tuple[str, int]
 """A site and a layer."""
@@ -146,17 +147,20 @@ class Donors:
 
     def given(self, edit: Edit, pos: int, layer: int, device: torch.device) -> Given:
         """What an edit of a token at a layer, which is on this device, works with."""
-        direction = None
-        if edit.kind in DIRECTED:
+        kind, direction, row = KINDS[edit.kind], None, None
+        if kind.directed:
             towards = self.trace.reference_resid[layer].to(device)
             direction = towards / towards.norm()
-        if edit.kind not in REPLACING:
-            return Given(direction=direction)
+        if kind.replaces:
+            row = self._row(edit, pos, layer).to(device)
+        value = math.nan if edit.value is None else edit.value
+        return Given(row=row, direction=direction, value=value, seed=edit.seed)
+
+    def _row(self, edit: Edit, pos: int, layer: int) -> Tensor:
+        """What is put in the place of an activation."""
         if edit.kind == "mean" and edit.over == "reference":
-            mean = self.reference[edit.site, layer].to(device)
-            return Given(row=shaped(self.model, edit.site, mean))
-        row = self._own.rows[(edit.site, layer), self._source(edit, pos, layer)]
-        return Given(row=row.to(device))
+            return shaped(self.model, edit.site, self.reference[edit.site, layer])
+        return self._own.rows[(edit.site, layer), self._source(edit, pos, layer)]
 
     def _source(self, edit: Edit, pos: int, layer: int) -> _Source:
         if edit.kind == "patch":
@@ -198,7 +202,7 @@ def _replaced(cells: Sequence[Cell]) -> list[tuple[Edit, int, int]]:
         (edit, pos, layer)
         for cell in cells
         for edit in cell
-        if edit.kind in REPLACING and not (edit.kind == "mean" and edit.over == "reference")
+        if KINDS[edit.kind].replaces and not (edit.kind == "mean" and edit.over == "reference")
         for pos in edit.positions
         for layer in edit.layers
     ]

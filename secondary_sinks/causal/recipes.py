@@ -14,9 +14,9 @@ So "patch:twin" asks whether a sink needs what its own layer writes there and no
 from secondary_sinks.causal.check import check_words
 from secondary_sinks.causal.controls import Owners, never_sinks
 from secondary_sinks.causal.donors import token_twins
-from secondary_sinks.causal.edit_kinds import DIRECTED
 from secondary_sinks.errors import EditError
 from secondary_sinks.types import Edit, SinkTable, Trace
+from secondary_sinks.types.edit_kinds import KINDS
 
 TWIN, SINK = "patch:twin", "patch:sink"
 COMPLETED = (TWIN, SINK)
@@ -65,7 +65,7 @@ def edit_at(
     edit = Edit.of_label(label, pos=pos, layer=layer, site=site)
     if edit.kind == "mean" and edit.over == "twins" and not token_twins(trace, pos):
         return "no ordinary token twin"
-    if edit.kind in DIRECTED and not bool(trace.reference_resid[layer].isfinite().all()):
+    if KINDS[edit.kind].directed and not bool(trace.reference_resid[layer].isfinite().all()):
         return "the primary has no direction yet at this layer"
     if any(not 0 <= donor < len(trace.tokens) for donor in edit.donors):
         return "the donor lies beyond the text"

@@ -27,9 +27,10 @@ from secondary_sinks.causal.direct import direct_mass, direct_masses
 from secondary_sinks.causal.donors import Donors, Means, resolve_donors
 from secondary_sinks.causal.states import STATES, states_of
 from secondary_sinks.errors import EditError, TraceError
-from secondary_sinks.layerwise.interface import hook_name, keep, refuse_unreplayable
+from secondary_sinks.layerwise.interface import keep_last, refuse_unreplayable
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.measures import norms
+from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.observation import LayerView, iter_layers
 from secondary_sinks.observation.cached_pass import CachedPass
 from secondary_sinks.observation.check_trace import check_same_states, check_trace
@@ -223,7 +224,7 @@ class _Passing:
         )
         hooks, seen = edits.on_replayed(), dict[str, Tensor]()
         if self.watch:
-            hooks = [*hooks, (hook_name(view.layer, "pattern"), keep(seen, "pattern"))]
+            hooks = [*hooks, (hook_name(view.layer, "pattern"), keep_last(seen, "pattern"))]
         after = view.run.run_replayed(before, positions, hooks)
         moved = [
             index

@@ -43,7 +43,7 @@ def run(
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
-    """Do everything: find the sinks, ablate every MLP at each of them, write report.html."""
+    """Find the sinks, ablate every MLP at each of them, and write report.html."""
     from secondary_sinks.cli.work import Request, work
     from secondary_sinks.runs import parse_questions
 
@@ -93,9 +93,11 @@ def detect(
 @app.command(epilog="Example: secondary-sinks report runs/demo")
 def report(
     folder: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
-    model: Annotated[str | None, typer.Option(help="Which model, of a sweep of several.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Which model to report, in a sweep over several.")
+    ] = None,
 ) -> None:
-    """Write report.html of a finished run (again)."""
+    """Write report.html for a finished run."""
     from secondary_sinks.cli.output import say
     from secondary_sinks.report import write_report
     from secondary_sinks.runs import RunFolder
@@ -107,9 +109,9 @@ def report(
 def compare(
     folders: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")],
     out: Annotated[Path, typer.Option(help="The page to write.")],
-    force: Annotated[bool, typer.Option("--force", help="Replace what --out holds.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file at --out.")] = False,
 ) -> None:
-    """Put the models of several runs side by side on one page."""
+    """Compare the models of several runs on one page."""
     from secondary_sinks.cli.output import say
     from secondary_sinks.report import write_comparison
     from secondary_sinks.runs import RunFolder
@@ -122,7 +124,7 @@ def levels(
     file: Annotated[
         Path,
         typer.Argument(
-            help="Detections in the JSON lines of the paper's authors, or a run's sinks.parquet."
+            help="JSON Lines released by the paper's authors, or sinks.parquet of a run."
         ),
     ],
     layers: Annotated[
@@ -130,16 +132,16 @@ def levels(
         typer.Option(
             parser=number_of_layers,
             metavar="INT",
-            help="Layers of the model: label the authors' detections anew by their rule.",
+            help="Number of layers of the model; relabels the authors' detections by their rule.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     seed: Annotated[
         int,
-        typer.Option(parser=whole_number, metavar="INT", help="Seed of the resampling of texts."),
+        typer.Option(parser=whole_number, metavar="INT", help="Random seed for resampling texts."),
     ] = 0,
 ) -> None:
-    """Group secondary sinks into levels of (creation layer, lifetime); say how sure that is."""
+    """Group secondary sinks into levels of (creation layer, lifetime), with their stability."""
     from secondary_sinks.cli.levels import show_levels
 
     show_levels(file, layers, as_json=as_json, seed=seed)
@@ -152,22 +154,30 @@ def generate(
     model: Model,
     prompts: Annotated[
         Path,
-        typer.Option(help="JSON lines with 'prompt', 'text' or 'messages'; or a .txt file."),
+        typer.Option(
+            help="JSON Lines file with 'prompt', 'text' or 'messages' in each line; or a .txt file."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="JSON lines for --texts; goes on where it stopped.")],
+    out: Annotated[
+        Path, typer.Option(help="JSON Lines file to write, for --texts; resumes if it exists.")
+    ],
     max_new_tokens: Annotated[
         int,
-        typer.Option(parser=number_of_layers, metavar="INT", help="Longest answer, in tokens."),
+        typer.Option(
+            parser=number_of_layers, metavar="INT", help="Maximum length of an answer, in tokens."
+        ),
     ] = 2048,
-    temperature: Annotated[float, typer.Option(help="0: the likeliest token; else drawn.")] = 0.0,
+    temperature: Annotated[
+        float, typer.Option(help="Sampling temperature; 0 takes the likeliest token.")
+    ] = 0.0,
     device: Device = None,
     dtype: Dtype = None,
     bridge: Bridge = False,
     seed: Annotated[
-        int, typer.Option(parser=whole_number, metavar="INT", help="Of what is drawn.")
+        int, typer.Option(parser=whole_number, metavar="INT", help="Random seed for sampling.")
     ] = 0,
 ) -> None:
-    """Let the model answer prompts at length; sinks sit in such answers."""
+    """Generate long answers to prompts, to look for sinks in them."""
     from secondary_sinks.cli.output import say
     from secondary_sinks.models import load_model
     from secondary_sinks.runs.generate import Sampling, check_place, read_prompts
@@ -182,11 +192,11 @@ def generate(
 
 @app.command(epilog="Example: secondary-sinks models --family qwen3")
 def models(
-    family: Annotated[str | None, typer.Option(help="One family only, such as qwen3.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="For machines: sizes in bytes.")] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="A table for a document.")] = False,
+    family: Annotated[str | None, typer.Option(help="Only this family, such as qwen3.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, with sizes in bytes.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
 ) -> None:
-    """List what MODEL can be: the paper's models, their sizes, and which fit this machine."""
+    """List the paper's models, their sizes, and which of them fit this machine."""
     from secondary_sinks.cli.models import show_json, show_markdown, show_models
 
     if json and markdown:

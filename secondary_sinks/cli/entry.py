@@ -3,7 +3,6 @@
 import io
 import itertools
 import os
-import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -67,7 +66,7 @@ def run_app(app: Typer, words: Sequence[str], name: str) -> int:
         return _fail(str(error))
     except Exception as error:
         if _is_usage_error(error):
-            return _fail(_with_value(error.format_message(), words))  # type: ignore[attr-defined]
+            return _fail(_with_value(error, words))
         raise
     return _interrupted() if code == INTERRUPTED else int(code or 0)
 
@@ -128,10 +127,11 @@ def _is_usage_error(error: Exception) -> bool:
     return hasattr(error, "format_message")
 
 
-def _with_value(message: str, words: Sequence[str]) -> str:
+def _with_value(error: Any, words: Sequence[str]) -> str:
     """A complaint about an option, with what it was given as where that is not said."""
-    named = re.search(r"'(--[a-z-]+)'", message)
-    given = [b for a, b in itertools.pairwise(words) if named and a == named[1]]
+    message = str(error.format_message())
+    names = getattr(getattr(error, "param", None), "opts", ())
+    given = [b for a, b in itertools.pairwise(words) if a in names]
     unsaid = [f"{value!r:.60}" for value in given if value not in message]
     return f"{message}; got {unsaid[-1]}" if unsaid else message
 

@@ -18,8 +18,8 @@ from secondary_sinks.detection import Released, find_levels, read_released
 from secondary_sinks.detection.levels import LEAST_TEXTS
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.runs import COUNTED, RunFolder, whole_record
-from secondary_sinks.texts.read import read_utf8
-from secondary_sinks.texts.sizes import json_lines
+from secondary_sinks.texts.limits import split_json_lines
+from secondary_sinks.texts.read_files import read_utf8
 from secondary_sinks.types import Level, Levels, SinkTable
 from secondary_sinks.types.levels import FREQUENT
 
@@ -68,7 +68,7 @@ def _read(path: Path, n_layers: int | None) -> Detections:
             raise DetectionError("--layers is for the authors' JSON lines; leave it out for a run")
         return _of_run(path)
     content = read_utf8(path, "the authors' JSON lines, or the sinks.parquet of a run")
-    json_lines(content, str(path))  # not too many, and none too long
+    split_json_lines(content, str(path))  # not too many, and none too long
     return _of_released(str(path), read_released(content, str(path), n_layers))
 
 

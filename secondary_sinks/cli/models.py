@@ -9,7 +9,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from secondary_sinks.models import memory
+from secondary_sinks import memory
+from secondary_sinks.models import model_size
 from secondary_sinks.models.configs import ARCHITECTURES
 from secondary_sinks.models.original import catalogue
 from secondary_sinks.models.original.catalogue import EMBEDDED, ENTRIES, Entry
@@ -62,10 +63,10 @@ def as_record(entry: Entry, free: dict[str, int | None]) -> dict[str, Any]:
         "repository": entry.repository,
         "family": entry.family,
         "parameters": size,
-        "weight_bytes": {dtype: memory.weight_bytes(size, dtype) for dtype in DTYPES},
-        "peak_bytes": {dtype: memory.peak_bytes(size, dtype) for dtype in DTYPES},
+        "weight_bytes": {dtype: model_size.weight_bytes(size, dtype) for dtype in DTYPES},
+        "peak_bytes": {dtype: model_size.peak_bytes(size, dtype) for dtype in DTYPES},
         "fits": {
-            device: {dtype: memory.fit(size, dtype, left) for dtype in DTYPES}
+            device: {dtype: model_size.fit(size, dtype, left) for dtype in DTYPES}
             for device, left in free.items()
         },
     }
@@ -116,7 +117,7 @@ def _table(entries: Sequence[Entry], free: dict[str, int | None]) -> Table:
 
 def _sizes(entry: Entry) -> list[str]:
     """Parameters in billions, and the memory of the weights in GB, by dtype."""
-    sizes = [memory.weight_bytes(entry.parameters, dtype) for dtype in SHOWN]
+    sizes = [model_size.weight_bytes(entry.parameters, dtype) for dtype in SHOWN]
     return [f"{entry.parameters / 1e9:.2f}", *(f"{size / 1e9:.1f}" for size in sizes)]
 
 
@@ -124,7 +125,7 @@ def _fits(entry: Entry, free: dict[str, int | None]) -> str:
     """The largest dtype that fits the device with most room; in brackets where it is tight."""
     for word in ("yes", "tight", "unknown"):
         for dtype in SHOWN:
-            if any(memory.fit(entry.parameters, dtype, left) == word for left in free.values()):
+            if any(model_size.fit(entry.parameters, dtype, left) == word for left in free.values()):
                 colour, shown = {"yes": ("green", dtype), "tight": ("yellow", f"({dtype})")}.get(
                     word, ("yellow", "?")
                 )
@@ -139,7 +140,7 @@ def _legend(free: dict[str, int | None]) -> str:
     )
     return (
         "weights: billions of parameters, experts included. float32, bfloat16 (as float16): their "
-        f"memory in GB, 10^9 bytes. Loading takes up to {memory.LOADING_PEAK} times that; texts "
-        "come on top. fits: the largest dtype that does, in (brackets) where the weights fit but "
-        f"the peak may not. Free now: {here}."
+        f"memory in GB, 10^9 bytes. Loading takes up to {model_size.LOADING_PEAK} times that; "
+        "texts come on top. fits: the largest dtype that does, in (brackets) where the weights fit "
+        f"but the peak may not. Free now: {here}."
     )

@@ -44,24 +44,24 @@ Out = Annotated[
 Texts = Annotated[
     Path | None,
     typer.Option(
-        help="JSON lines with 'text', or 'prompt' and 'output', or 'messages'; or a .txt file; or "
-        "hf:NAME:split:column, a data set of the hub or a folder that datasets saved. "
-        "Without it, the texts that come with the package."
+        help="JSON Lines file with 'text', 'prompt' and 'output', or 'messages' in each line; a "
+        ".txt file; or hf:NAME:split:column, a data set of the hub or a folder saved by datasets. "
+        "Default: the bundled texts."
     ),
 ]
 Feed = Annotated[
     str,
     typer.Option(
-        help="auto (ids that `generate` stored, else chat for conversations, else raw), chat (the "
-        "model's template), chat:NAME=VALUE (with an option of it), raw, or chat:lossy and "
-        "raw:lossy, which accept that content is left out."
+        help="How texts become tokens: auto (token ids stored by `generate`, else chat for "
+        "conversations, else raw), chat (the model's chat template), chat:NAME=VALUE (with a "
+        "template option), raw, or chat:lossy and raw:lossy, which accept that content is dropped."
     ),
 ]
 EditKind = Annotated[
     str,
     typer.Option(
-        help="zero: the MLP writes nothing; twins: its mean at the same token elsewhere, where it "
-        "is no sink; mean: over ordinary tokens; with commas between them."
+        help="Ablations of the MLP output, separated by commas: zero; twins (the mean over the "
+        "same token elsewhere, where it is no sink); mean (over ordinary tokens); none."
     ),
 ]
 Ask = Annotated[
@@ -72,24 +72,26 @@ Ask = Annotated[
         "first."
     ),
 ]
-Device = Annotated[str | None, typer.Option(help="cuda, mps or cpu; by default the fastest.")]
-Dtype = Annotated[str | None, typer.Option(help="float32 (default), bfloat16 or float16.")]
-Revision = Annotated[
-    str | None, typer.Option(help="Branch, tag or commit of a model on the hub; recorded.")
+Device = Annotated[
+    str | None, typer.Option(help="cuda, mps or cpu. Default: the fastest available.")
 ]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16. Default: float32.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the hub.")]
 TrustRemoteCode = Annotated[
     bool,
-    typer.Option("--trust-remote-code", help="Run code that the model brings; read it first."),
+    typer.Option(
+        "--trust-remote-code", help="Run Python code from the model's repository; read it first."
+    ),
 ]
 Bridge = Annotated[
-    bool, typer.Option("--bridge", help="Load a TransformerBridge (4.x of TransformerLens always).")
+    bool,
+    typer.Option("--bridge", help="Load as TransformerBridge (TransformerLens 4 always does)."),
 ]
 SkipCheck = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME",
-        help="A check at load to leave out: original, patterns, causality or chunks; again for "
-        "more.",
+        help="Skip a check at load: original, patterns, causality or chunks. Repeatable.",
     ),
 ]
 Seed = Annotated[
@@ -97,7 +99,7 @@ Seed = Annotated[
     typer.Option(
         parser=whole_number,
         metavar="INT",
-        help="Recorded in run.json; today nothing in a run is left to chance.",
+        help="Recorded in run.json; a run draws no random numbers.",
     ),
 ]
 Force = Annotated[

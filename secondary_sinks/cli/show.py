@@ -71,7 +71,7 @@ def rounding_line(record: Mapping[str, Any], sinks: pd.DataFrame) -> str:
 
 def verdict_line(verdict: Mapping[str, Any]) -> str:
     """A verdict in one line of markup."""
-    colour, form = COLOURS[verdict["outcome"]], number_form(verdict["statistic"])
+    colour, form = COLOURS[verdict["outcome"]], number_form(verdict.get("unit", ""))
     interval = ""
     if verdict["low"] == verdict["low"]:
         interval = f" [{verdict['low']:{form}}, {verdict['high']:{form}}]"
@@ -85,13 +85,13 @@ def verdict_line(verdict: Mapping[str, Any]) -> str:
     return f"[{colour}]{verdict['outcome']}[/{colour}]  {escape(printable(claim))}"
 
 
-def number_form(statistic: str) -> str:
-    """How the numbers of a statistic are written: shares in per cent, others with two decimals.
+def number_form(unit: str) -> str:
+    """How numbers of a unit are written: shares in per cent, others with two decimals.
 
-    >>> number_form("share of sinks that end"), number_form("rank correlation of factor")
+    >>> number_form("share"), number_form("rank correlation")
     ('.0%', '.2f')
     """
-    return ".0%" if statistic.startswith("share") else ".2f"
+    return ".0%" if unit == "share" else ".2f"
 
 
 def _span(values: pd.Series) -> str:

@@ -1,5 +1,8 @@
 """The commands of sweeps: ablate, patch, scale, and what is done with their folders."""
 
+from collections.abc import Callable
+from functools import wraps
+from inspect import Signature, signature
 from pathlib import Path
 from typing import Annotated
 
@@ -21,33 +24,33 @@ Models = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="MODEL...",
-        help="One or more models: what `models` lists, a folder, a GGUF file or a hub name.",
+        help="One or more models: an alias from `models`, a folder, a GGUF file or a hub name.",
     ),
 ]
 Out = Annotated[
     Path | None,
-    typer.Option(help="Folder of the sweep. The same command again goes on with it."),
+    typer.Option(help="Folder of the sweep. The same command resumes it."),
 ]
 Config = Annotated[
     Path | None,
-    typer.Option(help="A .yaml or .toml file that says the same as the options, which win."),
+    typer.Option(help="YAML or TOML file with these options; command-line options override it."),
 ]
 TextFiles = Annotated[
     list[Path] | None,
-    typer.Option(help="JSON lines or a .txt file; again for more. Without: the bundled texts."),
+    typer.Option(help="JSON Lines or .txt file. Repeatable. Default: the bundled texts."),
 ]
 Layers = Annotated[
-    str | None, typer.Option(metavar="RANGES", help="Layers such as 0-11,20; by default all.")
+    str | None, typer.Option(metavar="RANGES", help="Layers, such as 0-11,20. Default: all.")
 ]
 Sites = Annotated[
     list[str] | None,
-    typer.Option(help="mlp_out (default), attn_out, resid_post, z or post; again for more."),
+    typer.Option(help="mlp_out (default), attn_out, resid_post, z or post. Repeatable."),
 ]
 SweepFeed = Annotated[
     str | None,
     typer.Option(
-        help="auto (default), chat (the model's template), chat:NAME=VALUE, raw, chat:lossy or "
-        "raw:lossy, as for `run`."
+        help="How texts become tokens, as for `run`: auto (default), chat, chat:NAME=VALUE, raw, "
+        "chat:lossy or raw:lossy."
     ),
 ]
 Ordinary = Annotated[
@@ -55,173 +58,162 @@ Ordinary = Annotated[
     typer.Option(
         parser=whole_number,
         metavar="INT",
-        help="Ordinary tokens tried per sink beside its control; by default 0.",
+        help="Ordinary tokens edited for each sink, in addition to its control. Default: 0.",
     ),
 ]
 ThresholdsGiven = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME=NUMBER", help="As outlying=4, of what a sink is; again for more."),
+    typer.Option(
+        metavar="NAME=NUMBER", help="Detection threshold, such as outlying=4. Repeatable."
+    ),
 ]
 NDevices = Annotated[
     int | None,
     typer.Option(
         parser=number_of_layers,
         metavar="INT",
-        help="GPUs that one model is spread over; default 1.",
+        help="Number of GPUs to spread one model over. Default: 1.",
     ),
 ]
 NoTrace = Annotated[
     bool,
-    typer.Option("--no-trace", help="Leave out trace.parquet: it is large, and reports need it."),
+    typer.Option(
+        "--no-trace", help="Do not write trace.parquet. It is large, but reports need it."
+    ),
 ]
 SweepSeed = Annotated[
     int | None,
     typer.Option(
         parser=whole_number,
         metavar="INT",
-        help="Recorded; what is drawn is drawn with the seed in an edit, as in resample:3.",
+        help="Recorded in run.json. Random edits carry their own seed, as in resample:3.",
     ),
 ]
 DryRun = Annotated[
     bool,
-    typer.Option("--dry-run", help="Say what there is to do and how long it takes; load nothing."),
+    typer.Option("--dry-run", help="Print the plan and an estimate of its time; load nothing."),
 ]
 LogFormat = Annotated[
     str,
-    typer.Option(help="text: bars on a terminal; json: a line per event on the standard error."),
+    typer.Option(help="text: progress bars; json: one line per event on standard error."),
 ]
 ExecutorName = Annotated[
-    str | None, typer.Option("--executor", help="local (default), or ray for many devices.")
+    str | None, typer.Option("--executor", help="local (default), or ray for several devices.")
 ]
 RayAddress = Annotated[
-    str | None, typer.Option(help="Of a Ray cluster; else RAY_ADDRESS, else one is started here.")
+    str | None,
+    typer.Option(
+        help="Address of a Ray cluster. Default: RAY_ADDRESS, else a local cluster is started."
+    ),
 ]
 SweepForce = Annotated[
     bool,
-    typer.Option("--force", help="Replace the tables of a finished sweep of other inputs."),
+    typer.Option("--force", help="Replace a finished sweep of other inputs."),
 ]
 Folder = Annotated[
     Path, typer.Argument(metavar="DIR", help="The folder of a run, a sweep, or experiments.")
 ]
 
 
-@app.command(epilog="Example: secondary-sinks ablate model.gguf --texts my.txt --edit mean --out a")
-def ablate(
+def _shared(
     models: Models = None,
     out: Out = None,
     config: Config = None,
     texts: TextFiles = None,
+    layers: Layers = None,
+    site: Sites = None,
+    feed: SweepFeed = None,
+    ordinary: Ordinary = None,
+    threshold: ThresholdsGiven = None,
+    no_trace: NoTrace = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    n_devices: NDevices = None,
+    revision: Revision = None,
+    trust_remote_code: TrustRemoteCode = False,
+    bridge: Bridge = False,
+    skip_check: SkipCheck = None,
+    seed: SweepSeed = None,
+    executor: ExecutorName = None,
+    ray_address: RayAddress = None,
+    dry_run: DryRun = False,
+    log_format: LogFormat = "text",
+    force: SweepForce = False,
+) -> None:
+    """Options that `ablate`, `patch` and `scale` share, in the order of their help."""
+
+
+def with_shared_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the shared options instead of its `**shared`, its own after `texts`."""
+    own = [one for one in signature(command).parameters.values() if one.kind is not one.VAR_KEYWORD]
+    common = list(signature(_shared).parameters.values())
+    place = [one.name for one in common].index("texts") + 1
+    order = [*common[:place], *own, *common[place:]]
+
+    @wraps(command)
+    def with_options(**options: object) -> None:
+        command(**options)
+
+    options = {one.name: one.annotation for one in order}
+    with_options.__signature__ = Signature(order)  # type: ignore[attr-defined]
+    with_options.__annotations__ = options | {"return": None}
+    return with_options
+
+
+@app.command(epilog="Example: secondary-sinks ablate model.gguf --texts my.txt --edit mean --out a")
+@with_shared_options
+def ablate(
     edit: Annotated[
         list[str] | None,
         typer.Option(
-            help="zero: the layer writes nothing; twins: its mean at the same token elsewhere, "
-            "where it is no sink (both by default); mean: over ordinary tokens; resample:SEED and "
-            "others of docs/sweeps.md; again for more."
+            help="zero; twins (the mean over the same token elsewhere, where it is no sink); mean "
+            "(over ordinary tokens); resample:SEED; others in docs/sweeps.md. Repeatable. Default: "
+            "zero and twins."
         ),
     ] = None,
-    layers: Layers = None,
-    site: Sites = None,
-    feed: SweepFeed = None,
-    ordinary: Ordinary = None,
-    threshold: ThresholdsGiven = None,
-    no_trace: NoTrace = False,
-    device: Device = None,
-    dtype: Dtype = None,
-    n_devices: NDevices = None,
-    revision: Revision = None,
-    trust_remote_code: TrustRemoteCode = False,
-    bridge: Bridge = False,
-    skip_check: SkipCheck = None,
-    seed: SweepSeed = None,
-    executor: ExecutorName = None,
-    ray_address: RayAddress = None,
-    dry_run: DryRun = False,
-    log_format: LogFormat = "text",
-    force: SweepForce = False,
+    **shared: object,
 ) -> None:
-    """Find the sinks, then edit every layer at each of them, one at a time; effects.parquet.
+    """Find the sinks, then ablate each layer at each of them; write effects.parquet.
 
-    With twins, also the roles of the MLPs, roles.parquet.
+    With --edit twins, also find the roles of the MLPs; write roles.parquet.
     """
-    _sweep("ablate", list(edit or ()), **_given(locals()))
+    _sweep("ablate", list(edit or ()), **shared)
 
 
 @app.command(epilog="Example: secondary-sinks patch smollm2-135m --donor twin --out runs/patched")
+@with_shared_options
 def patch(
-    models: Models = None,
-    out: Out = None,
-    config: Config = None,
-    texts: TextFiles = None,
     donor: Annotated[
         list[str] | None,
         typer.Option(
-            help="twin (default): the nearest token with the same id that is no sink; sink: into "
-            "each control what its sink has; or a position; again for more."
+            help="Where activations come from: twin (the nearest same token that is no sink); "
+            "sink (patch each control from its sink); or a position. Repeatable. Default: twin."
         ),
     ] = None,
-    layers: Layers = None,
-    site: Sites = None,
-    feed: SweepFeed = None,
-    ordinary: Ordinary = None,
-    threshold: ThresholdsGiven = None,
-    no_trace: NoTrace = False,
-    device: Device = None,
-    dtype: Dtype = None,
-    n_devices: NDevices = None,
-    revision: Revision = None,
-    trust_remote_code: TrustRemoteCode = False,
-    bridge: Bridge = False,
-    skip_check: SkipCheck = None,
-    seed: SweepSeed = None,
-    executor: ExecutorName = None,
-    ray_address: RayAddress = None,
-    dry_run: DryRun = False,
-    log_format: LogFormat = "text",
-    force: SweepForce = False,
+    **shared: object,
 ) -> None:
-    """Find the sinks, then put another token's activation in the place of theirs, by layer."""
-    donors = donor or ([] if config else ["twin"])
-    _sweep("patch", [f"patch:{one}" for one in donors], **_given(locals()))
+    """Find the sinks, then patch each layer at each of them from another token."""
+    donors = donor or ([] if shared["config"] else ["twin"])
+    _sweep("patch", [f"patch:{one}" for one in donors], **shared)
 
 
 @app.command(epilog="Example: secondary-sinks scale smollm2-135m --by 0,0.5,2 --out runs/scaled")
+@with_shared_options
 def scale(
-    models: Models = None,
-    out: Out = None,
-    config: Config = None,
-    texts: TextFiles = None,
     by: Annotated[
-        str | None, typer.Option(metavar="FACTORS", help="Factors such as 0,0.5,2.")
+        str | None, typer.Option(metavar="FACTORS", help="Factors, such as 0,0.5,2.")
     ] = None,
     norm: Annotated[
-        str | None, typer.Option(metavar="NORMS", help="Set the norm to each of these, as 10,100.")
+        str | None, typer.Option(metavar="NORMS", help="Norms to set, such as 10,100.")
     ] = None,
-    layers: Layers = None,
-    site: Sites = None,
-    feed: SweepFeed = None,
-    ordinary: Ordinary = None,
-    threshold: ThresholdsGiven = None,
-    no_trace: NoTrace = False,
-    device: Device = None,
-    dtype: Dtype = None,
-    n_devices: NDevices = None,
-    revision: Revision = None,
-    trust_remote_code: TrustRemoteCode = False,
-    bridge: Bridge = False,
-    skip_check: SkipCheck = None,
-    seed: SweepSeed = None,
-    executor: ExecutorName = None,
-    ray_address: RayAddress = None,
-    dry_run: DryRun = False,
-    log_format: LogFormat = "text",
-    force: SweepForce = False,
+    **shared: object,
 ) -> None:
-    """Find the sinks, then multiply what a layer writes at each, or set its norm."""
+    """Find the sinks, then scale what each layer writes at each of them, or set its norm."""
     edits = [f"scale:{one}" for one in _numbers("--by", by)]
     edits += [f"set_norm:{one}" for one in _numbers("--norm", norm)]
-    if not edits and config is None:
+    if not edits and shared["config"] is None:
         raise typer.BadParameter("give --by, such as 0,0.5,2, or --norm, such as 100")
-    _sweep("scale", edits, **_given(locals()))
+    _sweep("scale", edits, **shared)
 
 
 def _numbers(option: str, words: str | None) -> list[str]:
@@ -251,9 +243,9 @@ def verify(folder: Folder) -> None:
 @app.command(epilog="Example: secondary-sinks merge runs/one runs/two --out runs/both")
 def merge(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of sweeps.")],
-    out: Annotated[Path, typer.Option(help="Folder for all their cells; must be new or empty.")],
+    out: Annotated[Path, typer.Option(help="Folder of the merged sweep; must be new or empty.")],
 ) -> None:
-    """Put the cells of several sweeps together; cells that are the same are there once."""
+    """Merge several sweeps into one; equal cells are kept once."""
     from secondary_sinks.cli.folders import show_merged
 
     show_merged(folders, out)
@@ -261,38 +253,16 @@ def merge(
 
 @app.command(epilog="Example: secondary-sinks export runs/mine --format csv")
 def export(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of any run.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run or sweep.")],
     format: Annotated[str, typer.Option(help="csv, parquet or jsonl.")] = "csv",
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the files; by default DIR/export.")
+        Path | None, typer.Option(help="Folder for the files. Default: DIR/export.")
     ] = None,
 ) -> None:
-    """Write the tables of a finished run for other programs, with a schema.json beside them."""
+    """Export the tables of a finished run, with a schema.json."""
     from secondary_sinks.cli.folders import show_exported
 
     show_exported(folder, format, out)
-
-
-_OPTIONS = (
-    *("models", "out", "config", "texts", "layers", "site", "feed", "ordinary", "threshold"),
-    *(
-        "no_trace",
-        "device",
-        "dtype",
-        "n_devices",
-        "revision",
-        "trust_remote_code",
-        "bridge",
-        "skip_check",
-        "seed",
-    ),
-    *("executor", "ray_address", "dry_run", "log_format", "force"),
-)
-
-
-def _given(values: dict[str, object]) -> dict[str, object]:
-    """What the options that all sweeps share were given as."""
-    return {name: values[name] for name in _OPTIONS}
 
 
 def _sweep(command: str, edits: list[str], **options: object) -> None:

@@ -5,13 +5,16 @@ from secondary_sinks.detection.compare import compare
 from secondary_sinks.detection.criteria import Tests, is_attended, joint_tests
 from secondary_sinks.detection.detect import across_texts, detect
 from secondary_sinks.detection.explain import criteria_frame, explain
-from secondary_sinks.detection.levels import cluster
+from secondary_sinks.detection.levels import LEAST_TEXTS, cluster, counts_for_levels
 from secondary_sinks.detection.paper import PaperTests, clip, paper_label, paper_tests
-from secondary_sinks.detection.stability import find_levels, interval
+from secondary_sinks.detection.stability import find_levels
 from secondary_sinks.detection.sweep import threshold_sweep
+from secondary_sinks.detection.weakening import WINDOW as WEAKENING_WINDOW
 from secondary_sinks.detection.weakening import primary_weakening
 
 __all__ = [
+    "LEAST_TEXTS",
+    "WEAKENING_WINDOW",
     "PaperTests",
     "Released",
     "Tests",
@@ -19,11 +22,11 @@ __all__ = [
     "clip",
     "cluster",
     "compare",
+    "counts_for_levels",
     "criteria_frame",
     "detect",
     "explain",
     "find_levels",
-    "interval",
     "is_attended",
     "joint_tests",
     "paper_label",

@@ -3,7 +3,7 @@
 A level is a mode of the counts of sinks on the grid of (l_start, lifetime). Modes are read off the
 tree of superlevel sets of the counts (Hartigan 1975, Clustering Algorithms), by their excess over
 the valley that parts them (Mueller and Sawitzki 1991, doi 10.1080/01621459.1991.10475103). A sum
-over texts *rests on* an effective number of texts (`effective_texts`; Kish 1965, Survey Sampling).
+over texts *rests on* an effective number of texts (`statistics.effective_texts`).
 The rule, in full:
 
 1. A cell of the grid is *dense* when five texts have a sink within one layer of it, in both
@@ -29,6 +29,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from secondary_sinks.errors import DetectionError
+from secondary_sinks.statistics import effective_texts
 from secondary_sinks.types import Sink
 
 LEAST_TEXTS = 5
@@ -138,24 +139,6 @@ def _is_real(part: Mask, region: Mask, heights: Grid, counts: Grid, drawn: Grid)
         if effective_texts(deeper, drawn) >= LEAST_TEXTS:
             return True
     return False
-
-
-def effective_texts(values: Grid, drawn: Grid) -> float:
-    """Effective number of texts that a sum over texts rests on; 0 where the sum is not positive.
-
-    The square of the sum over the sum of squares (Kish 1965), after each value is cut down to the
-    median of the positive ones, so that one long text speaks no louder than a usual one.
-
-    >>> effective_texts(np.array([1.0, 1.0, 50.0]), np.ones(3))
-    3.0
-    >>> effective_texts(np.array([1.0, -2.0]), np.ones(2))
-    0.0
-    """
-    if not (values > 0).any():
-        return 0.0
-    level = np.minimum(values, np.median(values[values > 0]))
-    total = float(drawn @ level)
-    return total**2 / float(drawn @ level**2) if total > 0 else 0.0
 
 
 def _nearest(modes: Sequence[Mask], heights: Grid, dense: Mask) -> NDArray[np.int64]:

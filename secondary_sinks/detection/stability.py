@@ -7,13 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 
 from secondary_sinks.detection.levels import Grid, count_cells, counts_for_levels, label_cells
 from secondary_sinks.errors import DetectionError
+from secondary_sinks.statistics import CONFIDENCE, total_over_texts
 from secondary_sinks.types import Level, LevelCell, Levels, Sink, SinkTable
 
-CONFIDENCE = 0.95
 RESAMPLES = 200
 SEED = 0
 
@@ -45,7 +44,7 @@ def find_levels(
     looked_at = _n_texts(sinks, n_texts, len(texts))
     labels = label_cells(counts)
     same, overlaps = _resample(counts, labels, looked_at, resamples, generator)
-    low, high = interval(counts.sum((1, 2)), looked_at)
+    total = total_over_texts(counts.sum((1, 2)), looked_at)
     return Levels(
         levels=tuple(
             _level(number, labels, counts, looked_at, overlap)
@@ -53,8 +52,8 @@ def find_levels(
         ),
         cells=_cells(counted, labels),
         n_sinks=len(counted),
-        low=low,
-        high=high,
+        low=total.low,
+        high=total.high,
         n_unassigned=sum(math.isnan(labels[point]) for point in points),
         n_copies=len(secondary) - len(counted),
         n_texts=looked_at,
@@ -62,22 +61,6 @@ def find_levels(
         resamples=resamples,
         confidence=CONFIDENCE,
     )
-
-
-def interval(counts: NDArray[np.float64], n_texts: int) -> tuple[float, float]:
-    """Interval of a total over `n_texts` texts, of which `counts` [text] are not zero.
-
-    The t interval of the mean per text, times the number of texts; NaN for fewer than two.
-
-    >>> low, high = interval(np.array([2.0, 1.0]), 4)
-    >>> round(low, 2), round(high, 2)
-    (0.0, 9.09)
-    """
-    if n_texts < 2:
-        return math.nan, math.nan
-    values = np.concatenate([counts, np.zeros(n_texts - len(counts))])
-    reach = stats.t.ppf((1 + CONFIDENCE) / 2, n_texts - 1) * values.std(ddof=1) * n_texts**0.5
-    return max(0.0, float(values.sum() - reach)), float(values.sum() + reach)
 
 
 def _n_texts(sinks: SinkTable, n_texts: int | None, least: int) -> int:
@@ -96,7 +79,7 @@ def _level(number: int, labels: Grid, counts: Grid, n_texts: int, jaccard: float
         edge(np.argwhere(mask), 0).tolist() for edge in (np.min, np.max)
     )
     by_text = counts[:, mask].sum(1)
-    low, high = interval(by_text[by_text > 0], n_texts)
+    total = total_over_texts(by_text[by_text > 0], n_texts)
     return Level(
         level=number,
         l_start=int(peak[0]),
@@ -106,8 +89,8 @@ def _level(number: int, labels: Grid, counts: Grid, n_texts: int, jaccard: float
         lifetime_low=life_low,
         lifetime_high=life_high,
         n_sinks=int(by_text.sum()),
-        low=low,
-        high=high,
+        low=total.low,
+        high=total.high,
         n_texts=int((by_text > 0).sum()),
         jaccard=jaccard,
     )

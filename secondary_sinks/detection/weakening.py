@@ -10,18 +10,17 @@ less the same in a text without a sink there. It needs no second creation layer.
 the changes of key norm and score, describe and are not judged.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from secondary_sinks.detection.contrasts import GROUPS, Text, at_sides, contrasts, text_of
 from secondary_sinks.detection.levels import counts_for_levels
 from secondary_sinks.detection.weakening_verdict import judge
 from secondary_sinks.errors import DetectionError
+from secondary_sinks.statistics import Interval, pooled_mean
 from secondary_sinks.types import (
     Sink,
     SinkTable,
@@ -37,7 +36,6 @@ MEASURES = ("mass", "key_norm", "score")
 WINDOW = 2
 AROUND = 8
 """Layers before and after l_start that the profile shows."""
-CONFIDENCE = 0.95
 
 Values = NDArray[np.float64]
 
@@ -101,26 +99,6 @@ def primary_weakening(
     )
 
 
-def pooled_mean(values: Values, texts: NDArray[np.int64]) -> tuple[float, float, float]:
-    """Mean over all values, and a band for figures: a jackknife over texts (Tukey 1958).
-
-    A text with more sinks weighs more, so no verdict rests on it.
-
-    NaN values are left out; the band is NaN with fewer than two texts.
-    """
-    known = ~np.isnan(values)
-    values, rows = values[known], np.unique(texts[known], return_inverse=True)[1]
-    if not len(values):
-        return math.nan, math.nan, math.nan
-    mean, sums, sizes = values.mean(), np.bincount(rows, values), np.bincount(rows)
-    n = len(sums)
-    if n < 2:
-        return float(mean), math.nan, math.nan
-    pseudo = n * mean - (n - 1) * (values.sum() - sums) / (len(values) - sizes)
-    reach = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * pseudo.std(ddof=1) / math.sqrt(n)
-    return float(mean), float(mean - reach), float(mean + reach)
-
-
 def _align(traces: Sequence[Trace], sinks: SinkTable, counted: Sequence[Sink]) -> _Aligned:
     by_id = {trace.text_id: trace for trace in traces}
     primaries = {trace.text_id: primary for trace, primary in _with_primary(traces, sinks)}
@@ -170,19 +148,24 @@ def _with_primary(traces: Sequence[Trace], sinks: SinkTable) -> list[tuple[Trace
     return found
 
 
+def _mean(values: Values, texts: NDArray[np.int64]) -> Interval:
+    """Mean over sinks, from the row of each sink's text."""
+    return pooled_mean(values, texts.astype(str).tolist())
+
+
 def _change(kept: _Aligned, measure: str, window: int) -> WeakeningChange:
     def mean(relative: range) -> Values:
         return np.mean([kept.at(measure, r) for r in relative], axis=0)
 
     before, after = mean(range(-window, 0)), mean(range(window))
-    change, low, high = pooled_mean(after - before, kept.text)
+    change = _mean(after - before, kept.text)
     return WeakeningChange(
         measure=measure,
-        before=pooled_mean(before, kept.text)[0],
-        after=pooled_mean(after, kept.text)[0],
-        change=change,
-        low=low,
-        high=high,
+        before=_mean(before, kept.text).value,
+        after=_mean(after, kept.text).value,
+        change=change.value,
+        low=change.low,
+        high=change.high,
         n_sinks=len(kept.text),
         n_texts=len(np.unique(kept.text)),
     )
@@ -195,14 +178,14 @@ def _profile(aligned: _Aligned) -> Iterable[WeakeningPoint]:
             known = ~np.isnan(values)
             if not known.any():
                 continue
-            mean, low, high = pooled_mean(values, aligned.text)
+            mean = _mean(values, aligned.text)
             yield WeakeningPoint(
                 measure=measure,
                 group="primary",
                 relative=relative,
-                mean=mean,
-                low=low,
-                high=high,
+                mean=mean.value,
+                low=mean.low,
+                high=mean.high,
                 n_sinks=int(known.sum()),
                 n_texts=len(np.unique(aligned.text[known])),
             )
@@ -224,16 +207,16 @@ def _by_query(
             for group, value in zip(GROUPS, told, strict=True):
                 values[group].append(value)
         for group, column in values.items():
-            mean, low, high = pooled_mean(np.array(column), rows)
+            mean = _mean(np.array(column), rows)
             n_texts = int(np.isfinite(column).sum())
             if n_texts:
                 yield WeakeningPoint(
                     measure="by_query",
                     group=group,
                     relative=relative,
-                    mean=mean,
-                    low=low,
-                    high=high,
+                    mean=mean.value,
+                    low=mean.low,
+                    high=mean.high,
                     n_sinks=n_texts,
                     n_texts=n_texts,
                 )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from secondary_sinks.statistics.signflips import LEAST, TAIL, sign_flip_interval
+from secondary_sinks.statistics import CONFIDENCE, min_texts, sign_flip_interval
 from secondary_sinks.types import Verdict, WeakeningContrast
 
 CLAIM = "the primary sink weakens as secondary sinks arise"
@@ -22,10 +22,11 @@ def judge(found: Sequence[WeakeningContrast], n_left_out: int, window: int) -> V
         statistic=f"attention paid to the primary: {window} layers from l_start on less {window} "
         "before, queries after the first secondary sink less queries before it, less the same "
         "without a sink",
+        unit="attention",
         value=value,
         low=low,
         high=high,
-        confidence=1 - 2 * TAIL,
+        confidence=CONFIDENCE,
         controls="another text without a secondary sink at these positions, each text in one pair "
         f"only; {n_left_out} text(s) without a whole window of an active primary, or with too few "
         "queries around the sink, left out",
@@ -48,10 +49,11 @@ def _why(found: Sequence[WeakeningContrast], paired: Sequence[WeakeningContrast]
         f"from before to after the creation layer, what queries pay to the primary changes by "
         f"{after:+.3f} after the sink and by {before:+.3f} before it ({len(found)} text(s))"
     )
-    if len(paired) < LEAST:
+    if len(paired) < min_texts():
         return (
             f"{told}; but {len(paired)} text(s) have a partner without a sink at the same "
-            f"positions, at least {LEAST} are needed: add texts, also some without secondary sinks"
+            f"positions, at least {min_texts()} are needed: add texts, also some without secondary "
+            "sinks"
         )
     control = float(np.mean([one.change_control for one in paired]))
     matched = float(np.mean([one.change_matched for one in paired]))

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondary_sinks.layerwise.interface import hook_name
 from secondary_sinks.layerwise.protocol import Hook
 from secondary_sinks.measures import Denominator, paid_attention, received_attention
+from secondary_sinks.measures.hook_names import hook_name
 
 
 class Attended:

@@ -22,14 +22,14 @@ from secondary_sinks.layerwise.interface import (
     LayerwiseForward,
     ReplayedTokens,
     VocabularyChunk,
-    hook_name,
-    keep,
+    keep_last,
     note_key_norms,
     refuse_unreplayable,
     visible_to_replayed,
 )
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.measures import paid_attention
+from secondary_sinks.measures.hook_names import hook_name
 
 CACHES = ("past_key_values", "layer_past")
 """What a layer calls its cache: the usual name, and that of GPT-NeoX."""
@@ -171,7 +171,7 @@ class BridgeRun(LayerRun):
         clean = self._cache.layers[self.layer]
         cache.update(clean.keys, clean.values, self.layer)
         visible = visible_to_replayed(at, self._n_pos, self.window)
-        own = (hook_name(self.layer, "pattern"), keep(seen, "pattern"))
+        own = (hook_name(self.layer, "pattern"), keep_last(seen, "pattern"))
         with torch.no_grad(), self.model.hooks(fwd_hooks=[*hooks, own]):
             resid_post = self._call(resid_pre[None], at, visible, cache)
         own_columns = seen["pattern"][0, :, :, -n_cells:]

@@ -24,13 +24,13 @@ from secondary_sinks.layerwise.interface import (
     LayerwiseForward,
     ReplayedTokens,
     VocabularyChunk,
-    hook_name,
-    keep,
+    keep_last,
     needs_pattern,
     note_key_norms,
     refuse_unreplayable,
 )
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
+from secondary_sinks.measures.hook_names import hook_name
 
 
 class HookedForward(LayerwiseForward):
@@ -150,7 +150,7 @@ class HookedRun(LayerRun):
         refuse_unreplayable(self.model)
         seen: dict[str, Tensor] = {}
         attend = ReplayedAttention(self, positions.to(self.keys.device))
-        own = (hook_name(self.layer, "pattern"), keep(seen, "pattern"))
+        own = (hook_name(self.layer, "pattern"), keep_last(seen, "pattern"))
         with torch.no_grad(), attend.installed(), hooked(self.model, [*hooks, own]):
             resid_post = self._call(resid_pre[None], attend)
         own_columns = seen["pattern"][0, :, :, -len(positions) :]

@@ -22,21 +22,10 @@ from torch import Tensor
 from secondary_sinks.errors import UnsupportedModelError
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.measures import Denominator, norms
+from secondary_sinks.measures.hook_names import hook_name
 
-INSIDE_ATTENTION = {"q", "k", "v", "z", "rot_q", "rot_k", "pattern", "attn_scores"}
-INSIDE_MLP = {"pre", "pre_linear", "post"}
 VocabularyChunk = tuple[slice, Float[Tensor, "pos word"]]
 """The words that a strip of logits is of, and the logits."""
-
-
-def hook_name(layer: int, point: str) -> str:
-    """Full name of a hook point, the same for both classes of TransformerLens.
-
-    >>> hook_name(3, "mlp_out"), hook_name(3, "pattern"), hook_name(3, "post")
-    ('blocks.3.hook_mlp_out', 'blocks.3.attn.hook_pattern', 'blocks.3.mlp.hook_post')
-    """
-    room = "attn." if point in INSIDE_ATTENTION else "mlp." if point in INSIDE_MLP else ""
-    return f"blocks.{layer}.{room}hook_{point}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,7 +207,7 @@ def note_key_norms(norms_seen: list[Tensor]) -> Callable[[Tensor, Any], None]:
     return hook
 
 
-def keep(seen: dict[str, Tensor], name: str) -> Callable[[Tensor, Any], None]:
+def keep_last(seen: dict[str, Tensor], name: str) -> Callable[[Tensor, Any], None]:
     """A hook that keeps the last tensor it sees."""
 
     def hook(tensor: Tensor, hook: Any) -> None:

@@ -7,20 +7,13 @@ from torch import Tensor
 
 from secondary_sinks.errors import CacheError
 
-POINTS = {
-    "resid_pre": ("hook_resid_pre", 2),
-    "resid_post": ("hook_resid_post", 2),
-    "attn_out": ("hook_attn_out", 2),
-    "mlp_out": ("hook_mlp_out", 2),
-    "post": ("mlp.hook_post", 2),
-    "pattern": ("attn.hook_pattern", 3),
-    "q": ("attn.hook_q", 3),
-    "k": ("attn.hook_k", 3),
-    "v": ("attn.hook_v", 3),
-    "rot_q": ("attn.hook_rot_q", 3),
-    "rot_k": ("attn.hook_rot_k", 3),
+N_AXES = {
+    **dict.fromkeys(("resid_pre", "resid_post", "attn_out", "mlp_out", "post"), 2),
+    **dict.fromkeys(("pattern", "q", "k", "v", "rot_q", "rot_k"), 3),
 }
-"""Hook points that measures read: name within a block, and number of axes of one text."""
+"""Hook points that measures read, by short name, with the number of axes for one text."""
+IN_ATTENTION = {"q", "k", "v", "z", "rot_q", "rot_k", "pattern", "attn_scores"}
+IN_MLP = {"pre", "pre_linear", "post"}
 
 
 @runtime_checkable
@@ -37,7 +30,7 @@ class Cache(Protocol):
 
 
 def take(cache: Cache, layer: int, point: str) -> Tensor:
-    """The activation of one layer by its short name (`POINTS`), without batch axis.
+    """The activation of one layer by its short name (`N_AXES`), without batch axis.
 
     Raises `CacheError` where it is missing, and for more than one text.
 
@@ -47,7 +40,7 @@ def take(cache: Cache, layer: int, point: str) -> Tensor:
     """
     name = hook_name(layer, point)
     require(cache, [name])
-    return _one_text(cache[name], name, POINTS[point][1])
+    return _one_text(cache[name], name, N_AXES[point])
 
 
 def has(cache: Cache, layer: int, *points: str) -> bool:
@@ -67,12 +60,13 @@ def require(cache: Cache, names: Iterable[str]) -> None:
 
 
 def hook_name(layer: int, point: str) -> str:
-    """Full name of a hook point.
+    """Full name of a hook point, the same for both classes of TransformerLens.
 
-    >>> hook_name(3, "pattern")
-    'blocks.3.attn.hook_pattern'
+    >>> hook_name(3, "mlp_out"), hook_name(3, "pattern"), hook_name(3, "post")
+    ('blocks.3.hook_mlp_out', 'blocks.3.attn.hook_pattern', 'blocks.3.mlp.hook_post')
     """
-    return f"blocks.{layer}.{POINTS[point][0]}"
+    module = "attn." if point in IN_ATTENTION else "mlp." if point in IN_MLP else ""
+    return f"blocks.{layer}.{module}hook_{point}"
 
 
 def n_layers(cache: Cache) -> int:

@@ -1,4 +1,4 @@
-"""Who a model is: a hash of its weights, so that results can name what they were measured on."""
+"""Identity of a loaded model, for records: its class, its source, and a hash of its weights."""
 
 import hashlib
 from typing import Any
@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from secondary_sinks.layerwise.protocol import is_bridge
+from secondary_sinks.models.original.sources import Source
 
 
 def architecture(model: Any) -> str:
-    """Name of the original's class, which the two classes of TransformerLens call differently."""
+    """Class name of the Hugging Face original, such as "LlamaForCausalLM"."""
     cfg = model.cfg
     return str(getattr(cfg, "original_architecture", None) or getattr(cfg, "architecture", None))
 
@@ -20,10 +21,34 @@ def class_name(model: Any) -> str:
     return "TransformerBridge" if is_bridge(model) else "HookedTransformer"
 
 
-def wrapped_settings(model: Any) -> dict[str, str]:
-    """Settings of the Hugging Face model in a bridge, such as windows; nothing for other classes.
+def remember_source(model: Any, source: Source) -> None:
+    """Note on a hooked model where it was loaded from."""
+    object.__setattr__(model, "_source", source)  # a bridge hands other ways on to its original
 
-    Names and versions, which change no number, are left out.
+
+def provenance_of(model: Any) -> dict[str, str | None]:
+    """Source of a loaded model, for a record.
+
+    `kind` is embedded, folder, gguf, hub, or object for a model that was not loaded by name; the
+    repository, the revision that was asked for and the commit that was read are those of a hub
+    model, and None otherwise.
+    """
+    source: Source | None = vars(model).get("_source")
+    if source is None or source.kind == "object":
+        return {"kind": "object"}
+    repository = source.path if source.kind == "hub" else None
+    return {
+        "kind": source.kind,
+        "repository": repository,
+        "revision": source.revision,
+        "commit": source.commit,
+    }
+
+
+def wrapped_settings(model: Any) -> dict[str, str]:
+    """Settings of the Hugging Face model in a bridge, such as windows; empty for other classes.
+
+    Names and versions are left out, since they change no result.
     """
     if not is_bridge(model):
         return {}
@@ -33,7 +58,7 @@ def wrapped_settings(model: Any) -> dict[str, str]:
 
 
 def wrapped_frequencies(model: Any) -> list[Tensor]:
-    """Rotary frequencies of the Hugging Face model in a bridge; none for other classes."""
+    """Rotary frequencies of the Hugging Face model in a bridge; empty for other classes."""
     if not is_bridge(model):
         return []
     buffers = sorted(model.original_model.named_buffers())

@@ -1,11 +1,10 @@
-"""The largest sizes that a config or a GGUF header may claim, checked before anything is built.
+"""The largest sizes that a config or a GGUF header may state, checked before anything is built.
 
-A claim costs the file nothing and the reader everything: layers are built one by one before a
-weight is missed, tables are made for every position. Each limit lies far above every published
-model.
+A wrong size in a small file would make the reader build thousands of layers or huge tables before
+it notices that weights are missing. Each limit is far above every published model.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 LAYERS, WIDTH, MLP, HEADS, HEAD_WIDTH = 1_000, 1 << 17, 1 << 20, 1 << 12, 1 << 14
@@ -27,13 +26,13 @@ MOST: dict[str, int] = {
 }
 EXPERT_COUNTS = ("num_local_experts", "num_experts")
 MAY_BE_ZERO = ("expert",)
-"""Sizes that are 0 in a model without such parts."""
+"""Parts of the names of sizes that are 0 in a model without experts."""
 
 
-def exceeding(fields: Mapping[str, Any]) -> str:
-    """The first size that is out of its limits, and these; empty where there is none.
+def impossible_size(fields: Mapping[str, Any]) -> str:
+    """The first size that is out of its limits, in words; empty if there is none.
 
-    >>> beyond({"num_hidden_layers": 10_000})
+    >>> impossible_size({"num_hidden_layers": 10_000})
     'num_hidden_layers is 10000; expected 1 to 1000'
     """
     for name, most in MOST.items():
@@ -41,11 +40,9 @@ def exceeding(fields: Mapping[str, Any]) -> str:
         least = 0 if any(part in name for part in MAY_BE_ZERO) else 1
         if isinstance(value, int | float) and not least <= value <= most:
             return f"{name} is {value}; expected {least} to {most}"
-    used, there = fields.get("num_experts_per_tok"), _first(fields, EXPERT_COUNTS)
-    if isinstance(used, int) and isinstance(there, int) and 0 < there < used:
-        return f"num_experts_per_tok is {used}; expected at most the {there} experts"
+    per_token = fields.get("num_experts_per_tok")
+    counts = (fields[name] for name in EXPERT_COUNTS if fields.get(name) is not None)
+    n_experts = next(counts, None)
+    if isinstance(per_token, int) and isinstance(n_experts, int) and 0 < n_experts < per_token:
+        return f"num_experts_per_tok is {per_token}; expected at most the {n_experts} experts"
     return ""
-
-
-def _first(fields: Mapping[str, Any], names: Sequence[str]) -> Any:
-    return next((fields[name] for name in names if fields.get(name) is not None), None)

@@ -20,7 +20,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from secondary_sinks.errors import HookError
-from secondary_sinks.layerwise.interface import hook_name
+from secondary_sinks.measures.hook_names import hook_name
 
 Names = str | Callable[[str], bool]
 READ_ONLY = ("hook_resid_mid", "ln2.hook_in")

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from secondary_sinks.errors import EditError
-from secondary_sinks.types import Edit
+from secondary_sinks.types import Edit, edit_kinds
 
 KINDS = {
     "none": "nothing",
@@ -16,11 +16,7 @@ KINDS = {
     "remove": "remove the primary's component",
 }
 """Edits that are offered, and what they are called."""
-SITES = {
-    "mlp_out": "MLP output",
-    "attn_out": "attention output",
-    "resid_post": "residual",
-}
+SITES = {site.name: site.words for site in edit_kinds.SITES if site.in_residual}
 MEASURES = {
     "alignment": "alignment",
     "alignment_centred": "centred alignment",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from secondary_sinks.notebook.choice import MEASURES, Choice
 from secondary_sinks.notebook.trial import Tried
-from secondary_sinks.plots.labels import inert
+from secondary_sinks.plots.labels import token_label
 from secondary_sinks.plots.theme import GAINED, KINDS, LOST, finish, layer_axis, rgba
 from secondary_sinks.types import Trace, read_by_next
 
@@ -65,7 +65,7 @@ def marks(choice: Choice) -> list[Plain]:
 def labels(trace: Trace, start: int, stop: int) -> list[str]:
     """What each column of a map is called, safe for plotly; the page repeats it layer by layer."""
     tokens = enumerate(trace.token_strings[start:stop], start=start)
-    return [f"{inert(token)} at {pos}" for pos, token in tokens]
+    return [f"{token_label(token)} at {pos}" for pos, token in tokens]
 
 
 def _coloured(values: np.ndarray, measure: str) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from secondary_sinks.notebook.choice import SITES, Choice
-from secondary_sinks.plots.labels import MISSING, visible
+from secondary_sinks.plots.labels import MISSING, make_visible
 from secondary_sinks.types import Edit, Trace
 
 QUANTITIES = {
@@ -66,7 +66,7 @@ def named(trace: Trace, pos: int) -> str:
     >>> named(observe(planted.model, planted.tokens), 0)
     "'[0]' (position 0)"
     """
-    return f"'{visible(trace.token_strings[pos], most=24)}' (position {pos})"
+    return f"'{make_visible(trace.token_strings[pos], most=24)}' (position {pos})"
 
 
 def summary(trace: Trace, tried: Tried) -> str:

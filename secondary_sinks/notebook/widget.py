@@ -22,7 +22,7 @@ from secondary_sinks.notebook import figures
 from secondary_sinks.notebook.choice import KINDS, MEASURES, SITES
 from secondary_sinks.notebook.session import GivenText, Session
 from secondary_sinks.notebook.trial import Tried, named, summary, table
-from secondary_sinks.plots.labels import visible
+from secondary_sinks.plots.labels import make_visible
 from secondary_sinks.types import Thresholds, read_by_next
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ class SinkExplorer(anywidget.AnyWidget):
         self.page = {
             "number": number,
             "start": start,
-            "tokens": [visible(token, most=40) for token in trace.token_strings[start:stop]],
+            "tokens": [make_visible(token, most=40) for token in trace.token_strings[start:stop]],
             "labels": figures.labels(trace, start, stop),
             "excess": [None if value != value else round(value, 4) for value in excess.tolist()],
         }
@@ -253,7 +253,7 @@ class SinkExplorer(anywidget.AnyWidget):
                     "pos": sink.pos,
                     "layer": sink.l_start,
                     "kind": sink.kind.replace("_", "-"),
-                    "token": visible(sink.token, most=24),
+                    "token": make_visible(sink.token, most=24),
                     "layers": sink.segments,
                 }
                 for sink in sinks

@@ -7,8 +7,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from secondary_sinks.layerwise.begin import layerwise_forward
-from secondary_sinks.layerwise.interface import hook_name
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
+from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.observation.layers import LayerView, iter_layers, paid_to
 from secondary_sinks.observation.record import trace_of
 from secondary_sinks.observation.tokens import token_strings

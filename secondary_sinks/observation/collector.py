@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondary_sinks.layerwise.interface import hook_name
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
+from secondary_sinks.measures.hook_names import hook_name
 
 
 class ActivationCollector:

@@ -16,9 +16,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondary_sinks.layerwise.begin import layerwise_forward
-from secondary_sinks.layerwise.interface import LayerRun, hook_name
+from secondary_sinks.layerwise.interface import LayerRun
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.measures import Denominator
+from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.observation.record import LayerRecord
 
 

@@ -2,19 +2,18 @@
 
 from secondary_sinks.plots.ablation import ablation_heatmap
 from secondary_sinks.plots.bars import layer_effect_bars
-from secondary_sinks.plots.clouds import clouds
 from secondary_sinks.plots.counts import count_bars
 from secondary_sinks.plots.dots import interval_dots
 from secondary_sinks.plots.levels import level_heatmap, level_heatmaps
 from secondary_sinks.plots.lines import interval_lines
-from secondary_sinks.plots.notice import notice
+from secondary_sinks.plots.message import message_figure
 from secondary_sinks.plots.outcomes import outcome_map
 from secondary_sinks.plots.patches import patch_heatmap, patch_table
 from secondary_sinks.plots.profiles import layer_profiles, profile_table
+from secondary_sinks.plots.scatter import scatter_panels
 
 __all__ = [
     "ablation_heatmap",
-    "clouds",
     "count_bars",
     "interval_dots",
     "interval_lines",
@@ -22,9 +21,10 @@ __all__ = [
     "layer_profiles",
     "level_heatmap",
     "level_heatmaps",
-    "notice",
+    "message_figure",
     "outcome_map",
     "patch_heatmap",
     "patch_table",
     "profile_table",
+    "scatter_panels",
 ]

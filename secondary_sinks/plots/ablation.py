@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from secondary_sinks.plots.cells import TOKEN, grid_of, shares, strongest
-from secondary_sinks.plots.labels import inert, number, row_label
+from secondary_sinks.plots.labels import format_number, row_label, token_label
 from secondary_sinks.plots.theme import LOSS_SCALE, finish, layer_axis
 
 _NUMBERS = {
@@ -71,12 +71,14 @@ def _hover(cells: pd.DataFrame) -> np.ndarray:
 
 
 def _hover_of(cell: dict[Any, Any]) -> str:
-    head = f"{inert(cell['token'])} at {cell['pos']} in {inert(cell['text_id'])}"
+    head = f"{token_label(cell['token'])} at {cell['pos']} in {token_label(cell['text_id'])}"
     if cell["role"] == "control":
         head += f"<br>control ({cell['kind']}) of the sink at {cell['sink_pos']}"
-    lines = [head, f"layer {cell['layer']}: {number(cell['share'], '.1%')} lost"]
+    lines = [head, f"layer {cell['layer']}: {format_number(cell['share'], '.1%')} lost"]
     for name, (label, form) in _NUMBERS.items():
-        clean, edited = (number(float(cell[f"{name}_{run}"]), form) for run in ("clean", "edited"))
+        clean, edited = (
+            format_number(float(cell[f"{name}_{run}"]), form) for run in ("clean", "edited")
+        )
         lines.append(f"{label} {clean} → {edited}")
     return "<br>".join(lines)
 

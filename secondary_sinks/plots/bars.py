@@ -6,7 +6,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from secondary_sinks.errors import SinkError
-from secondary_sinks.plots.labels import number
+from secondary_sinks.plots.labels import format_number
 from secondary_sinks.plots.theme import LOST, TEXT, finish, layer_axis
 from secondary_sinks.types import LayerEffect
 
@@ -49,7 +49,7 @@ def _whiskers(rows: Sequence[LayerEffect]) -> dict[str, Any]:
 
 
 def _hover(row: LayerEffect) -> str:
-    low, high = number(row.low, ".0%"), number(row.high, ".0%")
+    low, high = format_number(row.low, ".0%"), format_number(row.high, ".0%")
     return (
         f"layer {row.layer}: {row.lost:.1%} lost<br>interval {low} to {high}<br>"
         f"sinks lose {row.sinks_lost:.1%}, controls {row.controls_lost:.1%}<br>"

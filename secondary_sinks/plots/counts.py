@@ -4,7 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from secondary_sinks.errors import SinkError
-from secondary_sinks.plots.labels import caption, inert
+from secondary_sinks.plots.labels import plain_label, token_label
 from secondary_sinks.plots.theme import colour_of, finish
 
 MOST = 30
@@ -24,7 +24,7 @@ def count_bars(frame: pd.DataFrame, x_title: str, *, tokens: bool = False) -> go
     order = frame.groupby("what", sort=True)["count"].sum().sort_values(ascending=False)
     rows = {what: place for place, what in enumerate(order.index[:MOST])}
     kept = frame[frame["what"].isin(list(rows))]
-    shown = inert if tokens else caption
+    shown = token_label if tokens else plain_label
     figure = go.Figure()
     for index, (group, part) in enumerate(kept.groupby("group", sort=False)):
         words = zip(part["what"], part["count"], strict=True)
@@ -32,9 +32,11 @@ def count_bars(frame: pd.DataFrame, x_title: str, *, tokens: bool = False) -> go
             x=part["count"],
             y=[rows[what] for what in part["what"]],
             orientation="h",
-            name=caption(str(group)),
+            name=plain_label(str(group)),
             marker_color=colour_of(str(group), index),
-            customdata=[f"{shown(str(what))}, {caption(str(group))}: {n:g}" for what, n in words],
+            customdata=[
+                f"{shown(str(what))}, {plain_label(str(group))}: {n:g}" for what, n in words
+            ],
             hovertemplate="%{customdata}<extra></extra>",
         )
     labels = [shown(str(what)) for what in rows]

@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from secondary_sinks.errors import SinkError
-from secondary_sinks.plots.labels import caption, number
+from secondary_sinks.plots.labels import format_number, plain_label
 from secondary_sinks.plots.theme import TEXT, colour_of, finish
 
 
@@ -30,7 +30,7 @@ def interval_dots(frame: pd.DataFrame, axis: str, *, line: float | None = 0.5) -
         figure.add_vline(x=line, line={"dash": "dot", "width": 1, "color": TEXT})
     figure.update_yaxes(
         tickvals=list(range(len(rows))),
-        ticktext=[caption(row) for row in rows],
+        ticktext=[plain_label(row) for row in rows],
         range=[len(rows) - 0.4, -0.6],
         showgrid=False,
         zeroline=False,
@@ -55,13 +55,13 @@ def _dots(part: pd.DataFrame, rows: list[str], shift: float, name: str, colour: 
         },
         mode="markers",
         marker={"size": 9, "color": colour},
-        name=caption(name),
+        name=plain_label(name),
         customdata=[_hover(row) for row in part.to_dict("records")],
         hovertemplate="%{customdata}<extra></extra>",
     )
 
 
 def _hover(row: dict[Any, Any]) -> str:
-    low, high = number(row["low"]), number(row["high"])
-    label = caption(f"{row['row']}, {row['series']}")
-    return f"{label}<br>{number(row['value'])}, interval {low} to {high}"
+    low, high = format_number(row["low"]), format_number(row["high"])
+    label = plain_label(f"{row['row']}, {row['series']}")
+    return f"{label}<br>{format_number(row['value'])}, interval {low} to {high}"

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from secondary_sinks.errors import SinkError
-from secondary_sinks.plots.labels import caption
+from secondary_sinks.plots.labels import plain_label
 from secondary_sinks.plots.theme import KINDS, finish, layer_axis, rgba
 
 _SCALE = [[0.0, rgba(KINDS["secondary"], 0.15)], [1.0, KINDS["secondary"]]]
@@ -42,7 +42,7 @@ def level_heatmaps(named: Mapping[str, tuple[pd.DataFrame, int | None]]) -> go.F
     """
     if all(cells.empty for cells, _ in named.values()):
         raise SinkError("no secondary sink, so no levels to draw")
-    figure = make_subplots(cols=len(named), subplot_titles=[caption(name) for name in named])
+    figure = make_subplots(cols=len(named), subplot_titles=[plain_label(name) for name in named])
     most = max(int(cells["count"].max()) for cells, _ in named.values() if not cells.empty)
     for col, (cells, n_layers) in enumerate(named.values(), start=1):
         size = n_layers or (1 if cells.empty else int((cells["l_start"] + cells["lifetime"]).max()))

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from secondary_sinks.errors import SinkError
-from secondary_sinks.plots.labels import caption, number
+from secondary_sinks.plots.labels import format_number, plain_label
 from secondary_sinks.plots.theme import TEXT, colour_of, finish, log_axis, ramp, rgba
 
 COLUMNS = ("panel", "group", "x", "value", "low", "high")
@@ -20,6 +20,7 @@ def interval_lines(
     x_title: str,
     *,
     x_scale: str = "linear",
+    x_ticks: Mapping[float, str] | None = None,
     marks: Sequence[float] = (),
     ordered: bool = False,
     height: int = 260,
@@ -28,8 +29,9 @@ def interval_lines(
 
     The frame has `panel`, `group`, `x` (numbers, or words in their order), `value`, and `low` and
     `high`, the ends of an interval (NaN: no band there). `panels` maps each panel to its title
-    and scale (linear or log). `marks` are values of x with a dotted line through all panels.
-    Groups that are `ordered`, such as layers, have colours in order.
+    and scale (linear or log), `x_ticks` values of x to the words that stand there. `marks` are
+    values of x with a dotted line through all panels. Groups that are `ordered`, such as layers,
+    have colours in order.
     Raises `SinkError` for a frame without rows or without one of the columns.
     """
     missing = [name for name in COLUMNS if name not in frame]
@@ -48,6 +50,8 @@ def interval_lines(
     for mark in marks:
         figure.add_vline(x=mark, line={"dash": "dot", "width": 1, "color": TEXT})
     figure.update_xaxes(_axis(frame["x"], x_scale))
+    if x_ticks is not None:
+        figure.update_xaxes(tickvals=list(x_ticks), ticktext=list(x_ticks.values()))
     figure.update_xaxes(title_text=x_title, row=len(panels), col=1)
     figure.update_layout(legend={"orientation": "h", "y": 1.01, "yanchor": "bottom", "x": 0})
     return finish(figure, height=90 + height * len(panels))
@@ -63,7 +67,7 @@ def _lines(part: pd.DataFrame, group: str, colour: str, legend: bool) -> list[go
     """The band, then the line on top; nothing where the panel has no such group."""
     if part.empty:
         return []
-    name = caption(str(group))
+    name = plain_label(str(group))
     known = part[part["low"].notna() & part["high"].notna()]
     shared = {"legendgroup": name, "mode": "lines", "hoverinfo": "skip", "showlegend": False}
     edge = {"x": _drawn(known["x"]), "line": {"width": 0}, **shared}
@@ -78,7 +82,8 @@ def _lines(part: pd.DataFrame, group: str, colour: str, legend: bool) -> list[go
         legendgroup=name,
         showlegend=legend,
         customdata=[
-            f"{name} at {caption(_word(x))}: {number(value)} [{number(low)}, {number(high)}]"
+            f"{name} at {plain_label(_word(x))}: {format_number(value)} "
+            f"[{format_number(low)}, {format_number(high)}]"
             for x, value, low, high in part[["x", "value", "low", "high"]].itertuples(index=False)
         ],
         hovertemplate="%{customdata}<extra></extra>",
@@ -89,7 +94,7 @@ def _lines(part: pd.DataFrame, group: str, colour: str, legend: bool) -> list[go
 
 def _drawn(x: "pd.Series[Any]") -> list[Any]:
     """Numbers as they are; words so that plotly draws them literally."""
-    return [caption(one) if isinstance(one, str) else one for one in x]
+    return [plain_label(one) if isinstance(one, str) else one for one in x]
 
 
 def _word(x: Any) -> str:

@@ -3,7 +3,7 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from secondary_sinks.plots.labels import MISSING, caption
+from secondary_sinks.plots.labels import MISSING, plain_label
 from secondary_sinks.plots.theme import GAINED, LOST, finish
 
 VALUES = {"supported": 1.0, "contradicted": -1.0}
@@ -19,9 +19,9 @@ def outcome_map(table: pd.DataFrame) -> go.Figure:
     figure = go.Figure(
         go.Heatmap(
             z=[[VALUES.get(word, 0.0) for word in row] for row in words.to_numpy()],
-            x=[caption(str(name)) for name in words.columns],
-            y=[caption(str(name)) for name in words.index],
-            text=[[caption(str(word)) for word in row] for row in words.to_numpy()],
+            x=[plain_label(str(name)) for name in words.columns],
+            y=[plain_label(str(name)) for name in words.index],
+            text=[[plain_label(str(word)) for word in row] for row in words.to_numpy()],
             texttemplate="%{text}",
             hovertemplate="%{y}, %{x}: %{text}<extra></extra>",
             **{"colorscale": SCALE, "zmin": -1, "zmax": 1, "showscale": False},

@@ -8,7 +8,7 @@ from plotly.subplots import make_subplots
 
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots.cells import MOST_ROWS
-from secondary_sinks.plots.labels import caption, number, row_label
+from secondary_sinks.plots.labels import format_number, plain_label, row_label
 from secondary_sinks.plots.theme import KINDS, LOST, finish, layer_axis, rgba
 from secondary_sinks.types import format_layers
 
@@ -137,9 +137,9 @@ def _hover(cell: dict[Any, Any], patch: str) -> str:
     words = BESIDE[patch].get(where, f"layer {where}")
     verb = "gets" if patch == "denoising" else "loses"
     head = row_label(str(cell["token"]), cell["sink_pos"], str(cell["text_id"]))
-    edited = number(float(cell["lifetime_edited"]), "g")
+    edited = format_number(float(cell["lifetime_edited"]), "g")
     return (
-        f"{head}<br>edited token at {cell['pos']}; {caption(words)}<br>{verb} "
-        f"{number(cell['share'], '.0%')} of the lifetime (now {edited} layers)<br>"
-        f"mass {number(float(cell['mass_edited']), '.2g')}"
+        f"{head}<br>edited token at {cell['pos']}; {plain_label(words)}<br>{verb} "
+        f"{format_number(cell['share'], '.0%')} of the lifetime (now {edited} layers)<br>"
+        f"mass {format_number(float(cell['mass_edited']), '.2g')}"
     )

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from secondary_sinks.plots.labels import inert
+from secondary_sinks.plots.labels import token_label
 from secondary_sinks.plots.theme import KINDS, NAMES, finish, layer_axis, rgba
 
 PANELS = {
@@ -131,7 +131,7 @@ def _each(cells: pd.DataFrame, group: str, name: str) -> go.Scatter:
     y: list[float | None] = []
     labels: list[str] = []
     for (text_id, pos), sink in cells.groupby(["text_id", "pos"]):
-        label = f"{inert(sink['token'].iloc[0])} at {pos} in {inert(str(text_id))}"
+        label = f"{token_label(sink['token'].iloc[0])} at {pos} in {token_label(str(text_id))}"
         x += [*sink["layer"].tolist(), None]
         y += [*sink[name].tolist(), None]
         labels += [label] * (len(sink) + 1)

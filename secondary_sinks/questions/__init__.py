@@ -3,34 +3,48 @@
 Each takes `progress`, which is called with (texts done, texts) on the way.
 """
 
-from secondary_sinks.questions.answer import Answer
-from secondary_sinks.questions.claims import n_claims_of
-from secondary_sinks.questions.cost import Cost, costs
+from secondary_sinks.questions.answer import Answer, format_exclusions, sum_counts, verdict_of
+from secondary_sinks.questions.cost import Cost
 from secondary_sinks.questions.damage import writer_damage
 from secondary_sinks.questions.dose import norm_dose
 from secondary_sinks.questions.forming import Forming, forming_frame, forming_mlps
 from secondary_sinks.questions.harm import harm
 from secondary_sinks.questions.layers import by_way, layer_effects, layer_verdicts
-from secondary_sinks.questions.necessity import necessity
-from secondary_sinks.questions.redistribution import redistribution
+from secondary_sinks.questions.matched_pairs import MatchedPair, TextPairs, match_pairs
+from secondary_sinks.questions.necessity import EDITS, necessity
+from secondary_sinks.questions.question import Cells, Drawing, Question, Sample, Shown
+from secondary_sinks.questions.redistribution import MATERIAL, redistribution
 from secondary_sinks.questions.restoration import restoration
 from secondary_sinks.questions.roles import Role, roles
 from secondary_sinks.questions.sparsity import sparsity
 from secondary_sinks.questions.sufficiency import sufficiency
+from secondary_sinks.questions.table import QUESTIONS, costs, n_claims_of
 from secondary_sinks.questions.writers import shares_of_roles, writer_verdicts
 
 __all__ = [
+    "EDITS",
+    "MATERIAL",
+    "QUESTIONS",
     "Answer",
+    "Cells",
     "Cost",
+    "Drawing",
     "Forming",
+    "MatchedPair",
+    "Question",
     "Role",
+    "Sample",
+    "Shown",
+    "TextPairs",
     "by_way",
     "costs",
+    "format_exclusions",
     "forming_frame",
     "forming_mlps",
     "harm",
     "layer_effects",
     "layer_verdicts",
+    "match_pairs",
     "n_claims_of",
     "necessity",
     "norm_dose",
@@ -40,6 +54,8 @@ __all__ = [
     "shares_of_roles",
     "sparsity",
     "sufficiency",
+    "sum_counts",
+    "verdict_of",
     "writer_damage",
     "writer_verdicts",
 ]

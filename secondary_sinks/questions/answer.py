@@ -8,7 +8,7 @@ from typing import TypedDict
 
 import pandas as pd
 
-from secondary_sinks.statistics.intervals import CONFIDENCE, Interval
+from secondary_sinks.statistics import CONFIDENCE, Interval
 from secondary_sinks.types import Verdict
 
 
@@ -16,6 +16,7 @@ class Words(TypedDict):
     """What `verdict_of` is told besides the numbers."""
 
     statistic: str
+    unit: str
     controls: str
     n_claims: int
 
@@ -50,6 +51,7 @@ def verdict_of(
     interval: Interval | None,
     *,
     statistic: str,
+    unit: str = "",
     controls: str,
     n_claims: int = 1,
 ) -> Verdict:
@@ -60,6 +62,7 @@ def verdict_of(
         outcome=outcome,
         why=why,
         statistic=statistic,
+        unit=unit,
         value=nan if interval is None else interval.value,
         low=nan if interval is None else interval.low,
         high=nan if interval is None else interval.high,

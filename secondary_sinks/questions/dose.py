@@ -8,6 +8,7 @@ import pandas as pd
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import (
     Answer,
     Words,
@@ -15,7 +16,6 @@ from secondary_sinks.questions.answer import (
     sum_counts,
     verdict_of,
 )
-from secondary_sinks.questions.claims import CLAIMS
 from secondary_sinks.questions.forming import Forming, Place, by_place, none_found, other_layers
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
@@ -24,21 +24,24 @@ from secondary_sinks.questions.matched_pairs import (
     match_pairs,
     with_progress,
 )
+from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.questions.threshold import thresholds
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials, summary
-from secondary_sinks.statistics.intervals import (
+from secondary_sinks.statistics import (
     Interval,
+    holm,
     median_over_texts,
     outcome_of,
+    page_trend_test,
     rank_correlation,
     too_few,
-    trend,
 )
-from secondary_sinks.statistics.permutations import holm
-from secondary_sinks.types import Edit, SinkTable, Trace, Verdict
+from secondary_sinks.types import SHARE_UNIT, Edit, SinkTable, Trace, Verdict
 
 FACTORS = tuple(2.0 ** (step / 2) for step in range(-8, 5))
 """Thirteen doses from a sixteenth to four times the norm; 1 is among them."""
+N_CLAIMS = 3
+SEEDS = 3
 ALPHA = 0.05
 WORDS = ("test", "role", "factor", "seed", "layers")
 DOSE = "in the same direction, more norm of what forms a sink makes it live longer"
@@ -52,7 +55,7 @@ def norm_dose(
     sinks: SinkTable,
     *,
     factors: Sequence[float] = FACTORS,
-    seeds: int = 3,
+    seeds: int = SEEDS,
     forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
     n_claims: int | None = None,
@@ -68,11 +71,11 @@ def norm_dose(
     median over texts; supported where its interval lies above one half and Page's test, with
     permutations within texts and corrected (Holm) for lifetime and mass, has p of at most 0.05;
     contradicted where the interval lies below one half. *Direction* and *norm*: the share of sinks
-    that end, and do not with other MLPs, against one half. `n_claims`: see `claims.n_claims_of`; by
+    that end, and do not with other MLPs, against one half. `n_claims`: see `n_claims_of`; by
     default those of this answer. Table "threshold": the least norm that makes a sink
     (`threshold.thresholds`). Raises `EditError` for factors that do not ascend.
     """
-    n_claims = n_claims or CLAIMS["norm_dose"]
+    n_claims = n_claims or N_CLAIMS
     factors = _checked(factors)
     texts = match_pairs(traces, sinks)
     found = by_place(model, texts, sinks, forming)
@@ -151,6 +154,7 @@ def _dose(cells: pd.DataFrame, extra: str, left_out: Mapping[str, int], n_claims
         "n_claims": n_claims,
         "statistic": "rank correlation of factor and lifetime, less that of controls, median over "
         "texts",
+        "unit": "rank correlation",
         "controls": "token twins, or ordinary tokens nearby, scaled alike"
         + format_exclusions(left_out),
     }
@@ -186,7 +190,7 @@ def _correlation(cells: pd.DataFrame, name: str, n_claims: int) -> Interval:
 
 def _page(cells: pd.DataFrame, name: str) -> float:
     sinks = cells[cells["role"] == "sink"]
-    return trend(sinks.groupby(["text_id", "factor"])[name].mean().unstack().to_numpy())
+    return page_trend_test(sinks.groupby(["text_id", "factor"])[name].mean().unstack().to_numpy())
 
 
 def _direction(
@@ -198,6 +202,7 @@ def _direction(
     words: Words = {
         "n_claims": n_claims,
         "statistic": "share of sinks that end, and do not with other MLPs turned",
+        "unit": SHARE_UNIT,
         "controls": "as many other MLPs turned, at the same sink" + format_exclusions(left_out),
     }
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
@@ -220,6 +225,7 @@ def _norm(cells: pd.DataFrame, extra: str, left_out: Mapping[str, int], n_claims
     words: Words = {
         "n_claims": n_claims,
         "statistic": "share of sinks that end, and do not with other MLPs scaled",
+        "unit": SHARE_UNIT,
         "controls": "as many other MLPs scaled, at the same sink" + format_exclusions(left_out),
     }
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
@@ -232,3 +238,20 @@ def _norm(cells: pd.DataFrame, extra: str, left_out: Mapping[str, int], n_claims
 
 def _mean(values: "pd.Series[Any]") -> float:
     return float(values.astype(float).mean())
+
+
+def cells_of(sample: Sample) -> Cells:
+    """What it costs: the doses at a sink and its control, and the turned and least ones."""
+    return Cells(replayed=sample.n_sinks * (2 * len(FACTORS) + 2 + 1 + SEEDS * 5))
+
+
+NORM_DOSE = Question(
+    name="norm_dose",
+    title="Direction or norm",
+    asks="Is it where the vector points, or how long it is?",
+    ask=norm_dose,
+    n_claims=lambda sinks: N_CLAIMS,
+    cost=cells_of,
+    figures=figures.norm_dose,
+    further_tables=("threshold",),
+)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ from torch import Tensor
 from secondary_sinks.causal import recompute
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import (
     Answer,
     Words,
@@ -19,7 +21,6 @@ from secondary_sinks.questions.answer import (
     format_exclusions,
     verdict_of,
 )
-from secondary_sinks.questions.claims import CLAIMS
 from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
 from secondary_sinks.questions.layers import by_way
 from secondary_sinks.questions.matched_pairs import (
@@ -30,13 +31,16 @@ from secondary_sinks.questions.matched_pairs import (
     with_progress,
 )
 from secondary_sinks.questions.necessity import EDITS
-from secondary_sinks.statistics.intervals import Interval, median_over_texts, outcome_of, too_few
-from secondary_sinks.types import Cell, SinkTable, Trace, Verdict
+from secondary_sinks.questions.question import Cells, Question, Sample
+from secondary_sinks.statistics import Interval, median_over_texts, outcome_of, too_few
+from secondary_sinks.types import SHARE_UNIT, Cell, SinkTable, Trace, Verdict
 
 CLAIM = (
     "removing all secondary sinks raises the loss by a hundredth or more, beyond what removing as "
     "many ordinary tokens' MLP outputs does"
 )
+N_CLAIMS = 1
+DRAWS = 5
 LINE = 0.01
 """The share of the clean loss from which on its rise is called harm."""
 COLUMNS = (
@@ -58,7 +62,7 @@ def harm(
     sinks: SinkTable,
     *,
     edits: Sequence[str] = EDITS,
-    draws: int = 5,
+    draws: int = DRAWS,
     forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
     n_claims: int | None = None,
@@ -73,9 +77,9 @@ def harm(
     Verdict, of the rise of the loss with the sinks less that with ordinary tokens, as a share of
     the text's clean loss, median over texts: supported where its interval lies above one hundredth
     by every way to ablate; contradicted where it lies below. `effects` say whether it differs from
-    0. `n_claims`: see `claims.n_claims_of`; by default those of this answer.
+    0. `n_claims`: see `n_claims_of`; by default those of this answer.
     """
-    n_claims = n_claims or CLAIMS["harm"]
+    n_claims = n_claims or N_CLAIMS
     texts = match_pairs(traces, sinks)
     found = by_place(model, texts, sinks, forming)
     texts, left_out = formed_only(texts, found)
@@ -183,6 +187,7 @@ def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) ->
     words: Words = {
         "statistic": "share of the clean loss by which it rises, less with ordinary tokens, median "
         "over texts",
+        "unit": SHARE_UNIT,
         "controls": "as many ordinary tokens of similar position and norm"
         + format_exclusions(left_out),
         "n_claims": n_claims,
@@ -203,3 +208,21 @@ def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) ->
         f"sinks, and by {row['controls']:.2%} without as many ordinary tokens' MLPs; {agreement}"
     )
     return verdict_of(CLAIM, outcome, why, interval, **words)
+
+
+def cells_of(sample: Sample) -> Cells:
+    """What it costs: each way to ablate, at the sinks of a text and at every draw of others."""
+    by_text = len(EDITS) * (1 + DRAWS)
+    return Cells(recomputed=[bool(text.cases) * by_text for text in sample.texts])
+
+
+HARM = Question(
+    name="harm",
+    title="What it costs",
+    asks="What does removing all secondary sinks of a text do to the loss?",
+    ask=harm,
+    n_claims=lambda sinks: N_CLAIMS,
+    cost=cells_of,
+    figures=partial(figures.harm, line=LINE),
+    recomputes=True,
+)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from secondary_sinks.errors import EditError
 from secondary_sinks.questions.answer import combine_outcomes
-from secondary_sinks.statistics.intervals import (
+from secondary_sinks.statistics import (
     CONFIDENCE,
     Interval,
     median_over_texts,
@@ -16,7 +16,7 @@ from secondary_sinks.statistics.intervals import (
     share_over_texts,
     too_few,
 )
-from secondary_sinks.types import LayerEffect, Verdict
+from secondary_sinks.types import SHARE_UNIT, LayerEffect, Verdict
 
 LITTLE = 0.1
 """An MLP whose ablation takes less than this share of the sinks' mass beyond what it takes from
@@ -30,7 +30,7 @@ def layer_effects(effects: pd.DataFrame, n_claims: int | None = None) -> list[La
 
     Both are shares of their own clean mass, so that a small mass which is lost whole counts as
     lost whole; `lost` is the median over texts of their difference. Intervals are exact over texts
-    (`detection.over_texts`), and corrected for `n_claims`: by default the layers tried that could
+    (`statistics`), and corrected for `n_claims`: by default the layers tried that could
     end a sink (`could_end`). With too few texts they are NaN. Raises `EditError` for a table that
     mixes edits (seeds of one edit are averaged), or holds the one that changes nothing.
     """
@@ -187,15 +187,20 @@ def _why(row: LayerEffect, agreement: str) -> str:
 
 def _verdict(row: LayerEffect | None, outcome: str, why: str) -> Verdict:
     nan = math.nan
-    claim = "secondary sinks need the MLP of a single layer"
+    general = "secondary sinks need the MLP of one layer"
     left_out = (
         f"; {row.n_unmatched} sink(s) without one left out" if row and row.n_unmatched else ""
     )
     return Verdict(
-        claim=claim if row is None else f"secondary sinks need the MLP of layer {row.layer}",
+        claim="secondary sinks need the MLP of a single layer"
+        if row is None
+        else f"secondary sinks need the MLP of layer {row.layer}",
+        general=general,
+        layer=None if row is None else row.layer,
         outcome=outcome,
         why=why,
         statistic="share of sinks that end, mean over texts",
+        unit=SHARE_UNIT,
         value=nan if row is None else row.removed,
         low=nan if row is None else row.removed_low,
         high=nan if row is None else row.removed_high,

@@ -6,9 +6,12 @@ from dataclasses import asdict
 import pandas as pd
 
 from secondary_sinks.causal import ablate
+from secondary_sinks.causal.controls import owners_of
 from secondary_sinks.causal.donors import token_twins
 from secondary_sinks.causal.replay import Progress
+from secondary_sinks.detection.levels import counts_for_levels
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import (
     Answer,
     Words,
@@ -27,12 +30,13 @@ from secondary_sinks.questions.forming import (
 )
 from secondary_sinks.questions.layers import by_way, could_end, layer_effects, layer_verdicts
 from secondary_sinks.questions.matched_pairs import TextPairs, censored, match_pairs, with_progress
+from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials
-from secondary_sinks.statistics.intervals import (
+from secondary_sinks.statistics import (
     outcome_of,
     too_few,
 )
-from secondary_sinks.types import Edit, LayerEffect, SinkTable, Trace, Verdict
+from secondary_sinks.types import SHARE_UNIT, Edit, LayerEffect, SinkTable, Trace, Verdict
 from secondary_sinks.types.frames import tidy
 
 EDITS = ("zero", "mean", "resample:0", "resample:1", "resample:2")
@@ -68,7 +72,7 @@ def necessity(
 
     Verdicts: one for each layer that sinks need, or that none is (`layer_verdicts`); and whether
     sinks are formed by MLPs, judged by the edits other than zero where there are any. `n_claims`:
-    see `claims.n_claims_of`; by default those of this answer.
+    see `n_claims_of`; by default those of this answer.
     """
     texts = match_pairs(traces, sinks)
     found = by_place(model, texts, sinks, forming)
@@ -159,6 +163,7 @@ def _formed(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int) -> Ver
     controls = "as many other MLPs, at the same sink" + format_exclusions(left_out)
     words: Words = {
         "statistic": "share of sinks that end, and do not by other MLPs",
+        "unit": SHARE_UNIT,
         "controls": controls,
         "n_claims": n_claims,
     }
@@ -175,3 +180,41 @@ def _formed(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int) -> Ver
         f"others {ended['other']:.0%}; {agreement}"
     )
     return verdict_of(CLAIM, outcome, why, interval, **words)
+
+
+def n_claims_about(sinks: SinkTable) -> int:
+    """One claim for each layer at which an edit could end a sink, and one more.
+
+    The layers above the last creation layer make none, since nothing could come of them.
+    """
+    born = [sink.l_start for sink in sinks.sinks if counts_for_levels(sink)]
+    return 1 + max(born, default=0) + 1
+
+
+def cells_of(sample: Sample) -> Cells:
+    """What it costs: every layer at each sink and its controls, then two groups at the sink.
+
+    Each in all ways that are possible there.
+    """
+    return Cells(replayed=sum(_n_cells(text, sample.sinks) for text in sample.texts))
+
+
+def _n_cells(text: TextPairs, sinks: SinkTable) -> int:
+    trace, asked = text.trace, {case.sink.pos for case in text.cases}
+    owners = owners_of(trace, sinks, 1) if asked else {}
+    n_ways = {pos: sum(is_there(way, trace, pos) for way in WAYS) for pos in owners}
+    own = {pos for pos, (sink, _) in owners.items() if sink.pos in asked}
+    by_layer = sum(n_ways[pos] for pos in own) * len(trace.norm)
+    return by_layer + 2 * sum(n_ways[pos] for pos in asked)
+
+
+NECESSITY = Question(
+    name="necessity",
+    title="Necessity",
+    asks="Which MLPs must write for a secondary sink to be?",
+    ask=necessity,
+    n_claims=n_claims_about,
+    cost=cells_of,
+    figures=figures.necessity,
+    further_tables=("forming", "formed"),
+)

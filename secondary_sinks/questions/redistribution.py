@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -13,6 +14,7 @@ from secondary_sinks.causal import recompute, replay
 from secondary_sinks.causal.outcome import readers
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import (
     Answer,
     Words,
@@ -21,18 +23,19 @@ from secondary_sinks.questions.answer import (
     listed,
     verdict_of,
 )
-from secondary_sinks.questions.claims import CLAIMS
 from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
 from secondary_sinks.questions.layers import by_way
 from secondary_sinks.questions.matched_pairs import TextPairs, censored, match_pairs, with_progress
 from secondary_sinks.questions.necessity import EDITS
-from secondary_sinks.statistics.intervals import Interval, median_over_texts, outcome_of, too_few
-from secondary_sinks.types import SinkTable, Trace, Verdict
+from secondary_sinks.questions.question import Cells, Question, Sample
+from secondary_sinks.statistics import Interval, median_over_texts, outcome_of, too_few
+from secondary_sinks.types import SHARE_UNIT, SinkTable, Trace, Verdict
 
 CLAIM = (
     "the primary takes over attention of a removed secondary sink beyond what a softmax without "
     "any mechanism gives it"
 )
+N_CLAIMS = 1
 MATERIAL = 0.01
 """The share of the freed attention from which on a gain beyond proportional counts."""
 RECEIVERS = ("primary", "others", "rest")
@@ -69,10 +72,10 @@ def redistribution(
     sums over texts), and `beyond`, the difference of the two, median over texts with its interval.
 
     Verdict, of the primary's `beyond`: supported where its interval lies above one hundredth by
-    every way to ablate, contradicted where it lies below. `n_claims`: see `claims.n_claims_of`; by
+    every way to ablate, contradicted where it lies below. `n_claims`: see `n_claims_of`; by
     default those of this answer.
     """
-    n_claims = n_claims or CLAIMS["redistribution"]
+    n_claims = n_claims or N_CLAIMS
     texts = match_pairs(traces, sinks)
     found = by_place(model, texts, sinks, forming)
     texts, left_out = formed_only(texts, found)
@@ -202,6 +205,7 @@ def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) ->
     words: Words = {
         "statistic": "share of the freed attention that the primary gains, less its proportional "
         "share, median over texts",
+        "unit": SHARE_UNIT,
         "controls": "proportional shares: the sink's key alone exchanged; the same at token twins, "
         "or at ordinary tokens nearby, subtracted" + format_exclusions(left_out),
         "n_claims": n_claims,
@@ -237,3 +241,20 @@ def _in_words(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _percent(share: float) -> str:
     return f"{round(share, 3) + 0.0:.1%}"  # no minus before a zero
+
+
+def cells_of(sample: Sample) -> Cells:
+    """What it costs: each way to ablate at every sink and at its control."""
+    return Cells(recomputed=[2 * len(EDITS) * len(text.cases) for text in sample.texts])
+
+
+REDISTRIBUTION = Question(
+    name="redistribution",
+    title="Where the attention goes",
+    asks="Does the primary get its attention back when a sink is removed?",
+    ask=redistribution,
+    n_claims=lambda sinks: N_CLAIMS,
+    cost=cells_of,
+    figures=partial(figures.redistribution, line=MATERIAL),
+    recomputes=True,
+)

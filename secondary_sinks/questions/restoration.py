@@ -11,6 +11,7 @@ from secondary_sinks.causal.replay import Progress
 from secondary_sinks.detection.contrasts import LEAST_QUERIES, ROUNDING, Values, paid_of, step
 from secondary_sinks.detection.weakening import WINDOW
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import Answer, combine_outcomes, format_exclusions, verdict_of
 from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
 from secondary_sinks.questions.layers import by_way
@@ -22,8 +23,8 @@ from secondary_sinks.questions.matched_pairs import (
     with_progress,
 )
 from secondary_sinks.questions.necessity import EDITS
-from secondary_sinks.statistics.intervals import Interval
-from secondary_sinks.statistics.signflips import least_numbers, sign_flip_interval
+from secondary_sinks.questions.question import Cells, Question, Sample
+from secondary_sinks.statistics import Interval, min_texts, sign_flip_interval
 from secondary_sinks.types import Sink, SinkTable, Trace, Verdict
 
 CLAIM = "the primary weakens because of secondary sinks: it gets back what it lost without them"
@@ -167,6 +168,7 @@ def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) 
     words: dict[str, Any] = {
         "statistic": "what later queries pay to the primary more when the first secondary sink of "
         "a text is removed, from its creation layer on, less the same for its control",
+        "unit": "attention",
         "controls": "same edit at token twins, or at ordinary tokens nearby"
         + format_exclusions(left_out),
         "n_claims": n_claims,
@@ -183,7 +185,7 @@ def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) 
         n=n_texts,
         n_texts=n_texts,
     )
-    least = least_numbers(n_claims)
+    least = min_texts(n_claims)
     if n_texts < least:
         why = f"{n_texts} text(s) have a sink that can be removed; at least {least} are needed"
         return verdict_of(CLAIM, "inconclusive", why, interval, **words)
@@ -197,3 +199,23 @@ def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) 
 
 def _outcome(one: Mapping[Any, Any]) -> str:
     return "supported" if one["low"] > 0 else "contradicted" if one["high"] < 0 else "inconclusive"
+
+
+def cells_of(sample: Sample) -> Cells:
+    """What it costs: each way to ablate at one sink of each text and at its control.
+
+    Fewer where a text has no active primary around the creation of its first sink.
+    """
+    return Cells(recomputed=[2 * len(EDITS) * bool(text.cases) for text in sample.texts])
+
+
+RESTORATION = Question(
+    name="restoration",
+    title="What the primary gets back",
+    asks="Does the primary weaken because of secondary sinks?",
+    ask=restoration,
+    n_claims=lambda sinks: 1,
+    cost=cells_of,
+    figures=figures.restoration,
+    recomputes=True,
+)

@@ -10,8 +10,8 @@ import pandas as pd
 from secondary_sinks.attribution import formation
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import Answer, Words, format_exclusions, verdict_of
-from secondary_sinks.questions.claims import CLAIMS
 from secondary_sinks.questions.forming import Forming, Place, by_place, formed_only
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
@@ -20,10 +20,13 @@ from secondary_sinks.questions.matched_pairs import (
     match_pairs,
     with_progress,
 )
+from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials, summary
-from secondary_sinks.statistics.intervals import outcome_of, too_few
-from secondary_sinks.types import Cell, Edit, SinkTable, Trace, Verdict
+from secondary_sinks.statistics import outcome_of, too_few
+from secondary_sinks.types import SHARE_UNIT, Cell, Edit, SinkTable, Trace, Verdict
 
+N_CLAIMS = 2
+SEEDS = 3
 FEW = 0.01
 """Few neurons are at most so large a share of those of the forming MLPs, and at least one."""
 WORDS = ("test", "neurons", "k", "n_neurons", "few", "seed")
@@ -40,7 +43,7 @@ def sparsity(
     sinks: SinkTable,
     *,
     few: float = FEW,
-    seeds: int = 3,
+    seeds: int = SEEDS,
     forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
     n_claims: int | None = None,
@@ -55,11 +58,11 @@ def sparsity(
 
     Verdicts at that k, against one half: share of sinks that end without the top neurons, and do
     not without random ones; share that stay with the top neurons only, and do not with random
-    ones only. `n_claims`: see `claims.n_claims_of`; by default those of this answer. Table
+    ones only. `n_claims`: see `n_claims_of`; by default those of this answer. Table
     "smallest": the smallest k by sink. Sinks whose MLP has no neurons of its own (mixtures of
     experts) are left out and counted.
     """
-    n_claims = n_claims or CLAIMS["sparsity"]
+    n_claims = n_claims or N_CLAIMS
     texts = match_pairs(traces, sinks)
     found = by_place(model, texts, sinks, forming)
     texts, left_out = formed_only(texts, found)
@@ -157,6 +160,7 @@ def _verdict(cells: pd.DataFrame, test: str, left_out: Mapping[str, int], n_clai
         "n_claims": n_claims,
         "statistic": f"share of sinks that {'stay' if alive else 'end'}, and do not with random "
         "neurons",
+        "unit": SHARE_UNIT,
         "controls": "as many random neurons of the same MLPs" + format_exclusions(left_out),
     }
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
@@ -198,3 +202,22 @@ def _smallest(cells: pd.DataFrame) -> pd.DataFrame:
         n = int(group["n_neurons"].iloc[0])
         rows.append((text_id, pos, n, float(needed), float(enough)))
     return pd.DataFrame(rows, columns=["text_id", "pos", "n_neurons", "needed", "enough"])
+
+
+def cells_of(sample: Sample) -> Cells:
+    """What it costs for sinks that one MLP forms; more MLPs have more neurons, so a few more."""
+    few, d_mlp = max(1, int(sample.d_mlp * FEW)), sample.d_mlp
+    sizes = len({few, *(1 << power for power in range((d_mlp - 1).bit_length()))})
+    return Cells(replayed=sample.n_sinks * sizes * (3 + 2 * SEEDS))
+
+
+SPARSITY = Question(
+    name="sparsity",
+    title="How few neurons",
+    asks="How many neurons of the forming MLPs carry a sink?",
+    ask=sparsity,
+    n_claims=lambda sinks: N_CLAIMS,
+    cost=cells_of,
+    figures=figures.sparsity,
+    further_tables=("smallest",),
+)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import (
     Answer,
     Words,
@@ -14,7 +15,6 @@ from secondary_sinks.questions.answer import (
     sum_counts,
     verdict_of,
 )
-from secondary_sinks.questions.claims import CLAIMS
 from secondary_sinks.questions.forming import Forming, Place, by_place, none_found, other_layers
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
@@ -23,10 +23,13 @@ from secondary_sinks.questions.matched_pairs import (
     match_pairs,
     with_progress,
 )
+from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials, summary
-from secondary_sinks.statistics.intervals import outcome_of, too_few
-from secondary_sinks.types import Edit, SinkTable, Trace, Verdict
+from secondary_sinks.statistics import outcome_of, too_few
+from secondary_sinks.types import SHARE_UNIT, Edit, SinkTable, Trace, Verdict
 
+N_CLAIMS = 2
+SEEDS = 3
 WORDS = ("patch", "where", "layers", "donor", "control")
 DENOISING = "what the forming MLPs write at a sink makes a token that is none a sink"
 NOISING = "what the forming MLPs write at a token that is no sink, in their place, ends a sink"
@@ -38,7 +41,7 @@ def sufficiency(
     sinks: SinkTable,
     *,
     layers: Sequence[int] | None = None,
-    seeds: int = 3,
+    seeds: int = SEEDS,
     forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
     n_claims: int | None = None,
@@ -54,9 +57,9 @@ def sufficiency(
     Verdicts, of the share of tokens that become sinks and do not with ordinary donors, and of the
     share of sinks that end and do not with other MLPs: supported where the interval lies above one
     half, contradicted where it lies below. Of a sink that no MLP forms, the MLP of the creation
-    layer is taken: it fails. `n_claims`: see `claims.n_claims_of`; by default those of this answer.
+    layer is taken: it fails. `n_claims`: see `n_claims_of`; by default those of this answer.
     """
-    n_claims = n_claims or CLAIMS["sufficiency"]
+    n_claims = n_claims or N_CLAIMS
     texts = match_pairs(traces, sinks)
     found = by_place(model, texts, sinks, forming)
     rows: list[dict[str, Any]] = []
@@ -131,6 +134,7 @@ def _denoising(
     words: Words = {
         "n_claims": n_claims,
         "statistic": "share of tokens that become sinks, and do not with ordinary donors",
+        "unit": SHARE_UNIT,
         "controls": "outputs of the same MLPs at ordinary tokens" + format_exclusions(left_out),
     }
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
@@ -153,6 +157,7 @@ def _noising(cells: pd.DataFrame, why: str, left_out: Mapping[str, int], n_claim
     words: Words = {
         "n_claims": n_claims,
         "statistic": "share of sinks that end, and do not with other MLPs",
+        "unit": SHARE_UNIT,
         "controls": "the same patch of as many other MLPs, at the same sink"
         + format_exclusions(left_out),
     }
@@ -175,3 +180,19 @@ def _share(cells: pd.DataFrame, column: str, value: str) -> float:
 def _twins(texts: Sequence[TextPairs]) -> str:
     kinds = [case.kind for text in texts for case in text.cases]
     return f"; {kinds.count('twin')} of {len(kinds)} tokens are token twins"
+
+
+def cells_of(sample: Sample) -> Cells:
+    """What it costs: each layer and all forming MLPs, both ways, with their controls."""
+    return Cells(replayed=sample.n_sinks * (2 * (2 + sample.n_layers) + SEEDS))
+
+
+SUFFICIENCY = Question(
+    name="sufficiency",
+    title="Sufficiency",
+    asks="Does what the MLP writes at a sink make another token one?",
+    ask=sufficiency,
+    n_claims=lambda sinks: N_CLAIMS,
+    cost=cells_of,
+    figures=figures.sufficiency,
+)

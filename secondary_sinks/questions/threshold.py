@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from secondary_sinks.questions.forming import Forming, Place
-from secondary_sinks.statistics.intervals import mean_over_texts
+from secondary_sinks.statistics import mean_over_texts
 
 COLUMNS = ("unit", "value", "low", "high", "n_sinks", "n_texts", "n_below", "n_never")
 

@@ -10,7 +10,7 @@ from secondary_sinks.causal import replay
 from secondary_sinks.causal.outcome import edited_sinks, first, means_over
 from secondary_sinks.detection import joint_tests
 from secondary_sinks.layerwise.protocol import HookedModel
-from secondary_sinks.statistics.intervals import Interval, paired_over_texts, share_over_texts
+from secondary_sinks.statistics import Interval, paired_share_over_texts, share_over_texts
 from secondary_sinks.types import Cell, Sink, Thresholds, Trace, dump_cells
 
 COLUMNS = (
@@ -100,14 +100,14 @@ def rate_difference(
     """Share of cases that end (or, `alive`, are a sink) under one condition, not under another.
 
     `column` names the conditions; several cells of a case and a condition (seeds) are averaged.
-    Within a case the two are paired (`paired_over_texts`).
+    Within a case the two are paired (`paired_share_over_texts`).
     """
     value = cells["is_sink"].astype(float)
     keys = [cells["text_id"], cells["sink_pos"], cells[column]]
     by_case = (value if alive else 1 - value).groupby(keys).mean().unstack()
     by_case = by_case.reindex(columns=[own, control])
     texts = by_case.index.get_level_values("text_id").tolist()
-    return paired_over_texts(by_case[own], by_case[control], texts, n_claims=n_claims)
+    return paired_share_over_texts(by_case[own], by_case[control], texts, n_claims=n_claims)
 
 
 def summary(cells: pd.DataFrame, *words: str) -> pd.DataFrame:

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from secondary_sinks.questions.answer import format_exclusions, verdict_of
-from secondary_sinks.statistics.intervals import outcome_of, share_over_texts, too_few
-from secondary_sinks.types import Verdict
+from secondary_sinks.statistics import outcome_of, share_over_texts, too_few
+from secondary_sinks.types import SHARE_UNIT, Verdict
 
 NO_TWIN = "without a token twin that is no sink"
 CONTROLS = (
@@ -101,16 +101,18 @@ def _verdict(
     if missing or (outcome == "contradicted" and outcome_of(most) != "contradicted"):
         outcome = "inconclusive"
     words = _words(known, layer, writers or [], sum(wrote), len(wrote), len(set(texts)))
+    general = f"{name} are written by the MLP of one layer"
     found = verdict_of(
-        f"{name} are written by the MLP of {'one layer' if layer is None else f'layer {layer}'}",
+        general if layer is None else f"{name} are written by the MLP of layer {layer}",
         outcome,
         "; ".join(filter(None, [words, missing])),
         interval,
         statistic=STATISTIC,
+        unit=SHARE_UNIT,
         controls=CONTROLS + format_exclusions(left_out),
         n_claims=HALVES,
     )
-    return replace(found, layer=layer)
+    return replace(found, layer=layer, general=general)
 
 
 def _has(group: pd.DataFrame, layer: int | None, *roles: str) -> bool:

@@ -6,21 +6,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from secondary_sinks.questions import Answer
+from secondary_sinks.questions import QUESTIONS, Answer
 from secondary_sinks.report.words import count, sentence
-from secondary_sinks.statistics.intervals import CONFIDENCE
+from secondary_sinks.statistics import CONFIDENCE
+from secondary_sinks.types import SHARE_UNIT
 
-QUESTIONS = {
-    "roles": "Writers and enablers",
-    "necessity": "Necessity",
-    "sufficiency": "Sufficiency",
-    "norm_dose": "Direction or norm",
-    "redistribution": "Where the attention goes",
-    "restoration": "What the primary gets back",
-    "sparsity": "How few neurons",
-    "harm": "What it costs",
-}
-"""Titles of the causal questions, in the order in which a page answers them."""
+ROLES = "Writers and enablers"
+"""Title of the verdicts of the roles, which a run has without being asked."""
+TITLES = {"roles": ROLES} | {question.name: question.title for question in QUESTIONS}
+"""In the order in which a page answers them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +23,9 @@ class Claim:
 
     question: str
     claim: str
+    general: str
+    """The claim without its layer; the claim itself where it names none."""
+    layer: int | None
     outcome: str
     why: str
     value: str
@@ -52,7 +49,7 @@ def claims(record: Mapping[str, Any], answers: Mapping[str, Answer]) -> list[Cla
     own = [] if "necessity" in answers else record.get("verdicts", [])
     found = [_claim("roles", verdict) for verdict in record.get("writers", ())]
     found += [_claim("necessity", verdict) for verdict in own]
-    for name in QUESTIONS:
+    for name in TITLES:
         if name in answers:
             found += [_claim(name, asdict(verdict)) for verdict in answers[name].verdicts]
     return found
@@ -88,39 +85,40 @@ def _together(found: list[Claim]) -> str:
     )
 
 
-def number_of(statistic: str, value: float) -> str:
+def number_of(unit: str, value: float) -> str:
     """A number of a verdict: shares in per cent, others with two decimals.
 
-    >>> number_of("share of sinks that end", 0.957), number_of("rank correlation", 0.812)
+    >>> number_of("share", 0.957), number_of("rank correlation", 0.812)
     ('96%', '0.81')
     """
     if math.isnan(value):
         return ""
-    return f"{value:.0%}" if statistic.startswith("share") else f"{value:.2f}"
+    return f"{value:.0%}" if unit == SHARE_UNIT else f"{value:.2f}"
 
 
 def _claim(question: str, verdict: Mapping[str, Any]) -> Claim:
     value, low, high = (_float(verdict[name]) for name in ("value", "low", "high"))
-    statistic, known = verdict["statistic"], not any(map(math.isnan, (value, low, high)))
-    share = statistic.startswith("share")
+    unit, known = verdict.get("unit", ""), not any(map(math.isnan, (value, low, high)))
     interval = ""
     if known:
-        ends = (number_of(statistic, end) for end in (low, high))
+        ends = (number_of(unit, end) for end in (low, high))
         interval = f"{verdict['confidence']:.0%} interval {' to '.join(ends)}"
         n_claims = verdict.get("n_claims", 1)
         interval += f", for {n_claims} claims together" if n_claims > 1 else ""
     sample = f"{count(verdict['n_sinks'], 'sink')} in {count(verdict['n_texts'], 'text')}"
     return Claim(
-        question=QUESTIONS[question],
+        question=TITLES[question],
         claim=verdict["claim"],
+        general=verdict.get("general") or verdict["claim"],
+        layer=verdict.get("layer"),
         outcome=verdict["outcome"],
         why=verdict["why"],
-        value=number_of(statistic, value),
+        value=number_of(unit, value),
         interval=interval or ("" if math.isnan(value) else "without an interval"),
-        statistic=statistic,
+        statistic=verdict["statistic"],
         sample=sample if verdict["n_sinks"] else "",
         controls=verdict["controls"],
-        bar=_bar(low, value, high) if known and share else None,
+        bar=_bar(low, value, high) if known and unit == SHARE_UNIT else None,
         n_claims=verdict.get("n_claims", 1),
         known=known,
     )

@@ -1,6 +1,5 @@
 """`write_comparison`: several runs -> one page that puts their models side by side."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,24 +177,19 @@ def _maps(models: Sequence[Compared]) -> list[Panel]:
 
 def _claims_table(models: Sequence[Compared]) -> Table:
     """Claims by models; a claim about one layer is one row for all layers."""
-    keys = dict.fromkeys(_general(claim.claim) for model in models for claim in model.claims)
+    keys = dict.fromkeys(claim.general for model in models for claim in model.claims)
     rows = tuple(
         (key[:1].upper() + key[1:], *(_cell(model, key) for model in models)) for key in keys
     )
     return Table(head=("claim", *(model.name for model in models)), rows=rows)
 
 
-def _general(claim: str) -> str:
-    return re.sub(r"layer \d+", "one layer", claim)
-
-
 def _cell(model: Compared, key: str) -> str:
     """Outcome and number; where it is about a layer, which one."""
     words = []
     for claim in model.claims:
-        if _general(claim.claim) == key:
-            layer = re.search(r"layer \d+", claim.claim)
-            where = f" ({layer[0]})" if layer else ""
+        if claim.general == key:
+            where = "" if claim.layer is None else f" (layer {claim.layer})"
             value = f": {claim.value}" if claim.value else ""
             interval = f", {claim.interval}" if claim.value and claim.interval else ""
             words.append(f"{claim.outcome}{where}{value}{interval}")

@@ -6,25 +6,14 @@ from typing import Any
 
 import pandas as pd
 
-from secondary_sinks.questions import Answer, shares_of_roles
-from secondary_sinks.report import answered
-from secondary_sinks.report.claims import QUESTIONS
+from secondary_sinks.questions import QUESTIONS, Answer, Question, Shown, shares_of_roles
+from secondary_sinks.report.claims import ROLES
+from secondary_sinks.report.drawn import drawn
 from secondary_sinks.report.figures import Panel, ablations, levels, profiles
 from secondary_sinks.report.tested import nothing_shown, prolonged
 from secondary_sinks.report.words import count, percent
 from secondary_sinks.types import Level, Levels
 from secondary_sinks.types.levels import FREQUENT
-
-ASKED = {
-    "roles": "Which MLP writes the sinks, and which only enable the one that does?",
-    "necessity": "Which MLPs must write for a secondary sink to be?",
-    "sufficiency": "Does what the MLP writes at a sink make another token one?",
-    "norm_dose": "Is it where the vector points, or how long it is?",
-    "redistribution": "Does the primary get its attention back when a sink is removed?",
-    "restoration": "Does the primary weaken because of secondary sinks?",
-    "sparsity": "How many neurons of the forming MLPs carry a sink?",
-    "harm": "What does removing all secondary sinks of a text do to the loss?",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,20 +47,14 @@ def sections(
 ) -> list[Section]:
     """All of them, in order. One without data says how to get it."""
     n_layers = int(record["model"]["n_layers"])
-    drawn = {
-        "sufficiency": lambda answer: answered.sufficiency(answer, n_layers, sinks),
-        "norm_dose": answered.norm_dose,
-        "redistribution": answered.redistribution,
-        "restoration": answered.restoration,
-        "sparsity": answered.sparsity,
-        "harm": answered.harm,
-    }
-    rest = [_asked(name, answers.get(name), draw) for name, draw in drawn.items()]
+    shown = Shown(sinks=sinks, n_layers=n_layers)
+    first, *others = QUESTIONS
+    rest = [_asked(question, answers.get(question.name), shown) for question in others]
     return [
         _through_the_layers(sinks, trace),
         _levels(found, n_layers),
         *([] if roles is None else [_roles(roles)]),
-        _necessity(record, effects, answers.get("necessity"), n_layers),
+        _ablated(first, record, effects, answers.get(first.name), shown),
         *rest,
     ]
 
@@ -158,31 +141,36 @@ def _roles(roles: pd.DataFrame) -> Section:
     head = ("sinks", "MLP", "writer", "enabler", "neither", "undecided", "sinks asked", "texts")
     without = len(roles.loc[roles["n_donors"] == 0, ["text_id", "pos"]].drop_duplicates())
     says = [
-        f"{ASKED['roles']} A writer's output, replaced by that at the same token elsewhere, ends "
+        "Which MLP writes the sinks, and which only enable the one that does? A writer's output, "
+        "replaced by that at the same token elsewhere, ends "
         "the sink; put there, it makes one; restored alone, it brings the sink back; and it lies "
         "along the primary. An enabler's replacement ends the sink too, but a later MLP's output "
         "alone brings it back."
     ]
     says += [f"{count(without, 'sink')} without such a token: undecided."] if without else []
     table = Table(head=head, rows=rows, numeric=tuple(range(1, 8))) if rows else None
-    return Section(name="roles", title=QUESTIONS["roles"], says=tuple(says), table=table)
+    return Section(name="roles", title=ROLES, says=tuple(says), table=table)
 
 
-def _necessity(
-    record: Mapping[str, Any], effects: pd.DataFrame | None, answer: Answer | None, n_layers: int
+def _ablated(
+    question: Question,
+    record: Mapping[str, Any],
+    effects: pd.DataFrame | None,
+    answer: Answer | None,
+    shown: Shown,
 ) -> Section:
-    """The run's own ablations, then those of the question in several ways."""
+    """The run's own ablations, then those of necessity in several ways."""
     own = [] if effects is None or effects.empty else ablations(effects, dict(record))
     missing = nothing_shown(effects, len(own))
-    says = [ASKED["necessity"], *([missing] if missing else prolonged(dict(record)))]
+    says = [question.asks, *([missing] if missing else prolonged(dict(record)))]
     if answer is None:
         n_ways = len((record["edit"] or "zero").split(","))
         says.append(f"{count(n_ways, 'way')} to ablate tried; --ask necessity tries four.")
     return Section(
-        name="necessity",
-        title=QUESTIONS["necessity"],
+        name=question.name,
+        title=question.title,
         says=tuple(says),
-        panels=(*own, *([] if answer is None else answered.necessity(answer, n_layers))),
+        panels=(*own, *([] if answer is None else drawn(question, answer, shown))),
         table=None if answer is None else _forming(answer),
     )
 
@@ -204,11 +192,11 @@ def _forming(answer: Answer) -> Table | None:
     return Table(head=("forming MLPs (layers)", "how", "sinks"), rows=rows, numeric=(2,))
 
 
-def _asked(name: str, answer: Answer | None, draw: Any) -> Section:
-    panels: list[Panel] = [] if answer is None else draw(answer)
-    says = ASKED[name]
+def _asked(question: Question, answer: Answer | None, shown: Shown) -> Section:
+    panels = [] if answer is None else drawn(question, answer, shown)
+    says = question.asks
     if answer is None:
-        says += f" Not asked in this run: add --ask {name} to the command below."
+        says += f" Not asked in this run: add --ask {question.name} to the command below."
     elif not panels:
         says += f" {answer.verdicts[0].why[:1].upper()}{answer.verdicts[0].why[1:]}."
-    return Section(name=name, title=QUESTIONS[name], says=(says,), panels=tuple(panels))
+    return Section(name=question.name, title=question.title, says=(says,), panels=tuple(panels))

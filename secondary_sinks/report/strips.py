@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from secondary_sinks.plots.labels import visible
-from secondary_sinks.report.words import count, number, percent, token
+from secondary_sinks.plots.labels import make_visible
+from secondary_sinks.report.words import count, format_number, percent, token
 
 MOST_TOKENS = 40_000
 """Texts are drawn in full up to so many tokens in all; later ones only around their sinks."""
@@ -80,11 +80,11 @@ def _gap(n_tokens: int) -> Piece:
 
 def _piece(text: str, sink: dict[Any, Any] | None) -> Piece:
     if sink is None:
-        return Piece(text=visible(text, keep=" \n").replace("\n", "⏎\n"), kind="ordinary")
+        return Piece(text=make_visible(text, keep=" \n").replace("\n", "⏎\n"), kind="ordinary")
     says = (
         f"{sink['kind'].replace('_', '-')} sink, position {sink['pos']}, layers "
         f"{sink['segments']}, peak mass {percent(sink['mass_max'])}, "
-        f"norm {number(sink['norm_ratio_max'])} times the median"
+        f"norm {format_number(sink['norm_ratio_max'])} times the median"
     )
     return Piece(text=token(text), kind=sink["kind"], says=says, strength=_strength(sink))
 

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -106,10 +107,10 @@ def _primaries(record: dict[str, Any], sinks: pd.DataFrame) -> str:
 
 
 def _when(secondary: pd.DataFrame) -> str:
-    born = _by_value(secondary, "l_start", "layer {}")
-    lived = _by_value(secondary, "lifetime", "{} layers").replace("1 layers", "1 layer")
-    if secondary["l_start"].nunique() == 1:
-        born = born.partition(" (")[0]
+    layers = secondary["l_start"].unique()
+    only = f"layer {layers[0]}" if len(layers) == 1 else ""
+    born = only or _by_value(secondary, "l_start", "layer {}".format)
+    lived = _by_value(secondary, "lifetime", lambda number: count(number, "layer"))
     return f"Secondary sinks are created at {born}. Lifetimes, with the number of sinks: {lived}."
 
 
@@ -157,6 +158,6 @@ def _commonest(frame: pd.DataFrame, column: str) -> str:
     return str(int(frame[column].value_counts().index[0]))
 
 
-def _by_value(frame: pd.DataFrame, column: str, form: str) -> str:
+def _by_value(frame: pd.DataFrame, column: str, name: Callable[[int], str]) -> str:
     counts = frame[column].value_counts()
-    return listed({form.format(value): int(n) for value, n in counts.items()})
+    return listed({name(int(str(value))): int(n) for value, n in counts.items()})

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from secondary_sinks.report.words import MISSING, number, percent, token
+from secondary_sinks.report.words import MISSING, format_number, percent, token
 
 MOST_SINKS = 2000
 SINK_COLUMNS = (
@@ -88,6 +88,6 @@ def _sink_row(sink: dict[Any, Any]) -> tuple[str, ...]:
         "no" if sink["censored"] == "none" else sink["censored"],
         "perhaps" if sink["within_rounding"] else "no",
         percent(sink["mass_max"]),
-        number(sink["norm_ratio_max"]),
-        number(sink["alignment_centred_max"], ".2f"),
+        format_number(sink["norm_ratio_max"]),
+        format_number(sink["alignment_centred_max"], ".2f"),
     )

@@ -5,13 +5,11 @@ from typing import Any
 
 import pandas as pd
 
-from secondary_sinks.questions import Answer
+from secondary_sinks.questions import QUESTIONS, Answer
 
 NOTEWORTHY = 0.1
 """Least share of sinks for which a side result is told."""
 
-_TOTAL = {"redistribution", "restoration", "harm"}
-"""Questions that compute everything after an edit anew."""
 EDITS = {
     "zero": "zeroed",
     "twins": "replaced by its mean at the same token elsewhere, where it is no sink",
@@ -70,7 +68,7 @@ def limits(
     told = [
         "Lost mass is a direct effect: the queries of later tokens are kept as in the clean run."
     ]
-    if not _TOTAL & asked:
+    if not any(question.recomputes for question in QUESTIONS if question.name in asked):
         told.append("How later layers would adapt their queries was not measured.")
     if "necessity" not in asked:
         told.append("One MLP was edited at a time, but for the roles; few groups were tested.")

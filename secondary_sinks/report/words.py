@@ -3,13 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from secondary_sinks.plots.labels import MISSING, number, visible
+from secondary_sinks.plots.labels import MISSING, format_number, make_visible
 
 __all__ = [
     "MISSING",
     "count",
+    "format_number",
     "listed",
-    "number",
     "percent",
     "quoted",
     "sentence",
@@ -62,14 +62,14 @@ def sentence(words: Sequence[str]) -> str:
 
 def token(text: str) -> str:
     """A token with every character visible, white space too."""
-    return visible(text)
+    return make_visible(text)
 
 
 def quoted(text: str) -> str:
     """A token in quotes."""
-    return f"“{visible(text, most=20)}”"
+    return f"“{make_visible(text, most=20)}”"
 
 
 def shown(value: object) -> str:
     """Any value as text in which only ordinary spaces and line breaks stay invisible."""
-    return visible(str(value), keep=" \n")
+    return make_visible(str(value), keep=" \n")

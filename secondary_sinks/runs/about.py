@@ -14,6 +14,12 @@ NAMED = {"weights_sha256": "weights", "config_sha256": "settings of the model", 
 SHOWN, DIGITS = 3, 12
 
 
+def input_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """In words, with both values: differences of weights, texts and code of two records."""
+    weights, texts = in_weights(old["model"], new["model"]), in_texts(old["texts"], new["texts"])
+    return [*weights, *texts, *in_code(old, new)]
+
+
 def in_words(found: Sequence[str]) -> str:
     """The first few differences, in one line."""
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""

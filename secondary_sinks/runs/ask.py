@@ -8,6 +8,7 @@ from secondary_sinks import questions
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.models import HookedModel
 from secondary_sinks.questions import Answer
+from secondary_sinks.questions.table import BY_NAME
 from secondary_sinks.types import SinkTable, Trace
 
 Tick = Callable[[str, int, int], None]
@@ -36,7 +37,7 @@ def ask(
     n_claims = n_claims or questions.n_claims_of(asked, sinks)
     for name in asked:
         more = {"forming": forming, "progress": _of(tick, name), "n_claims": n_claims}
-        answer = getattr(questions, name)(model, traces, sinks, **more)
+        answer = BY_NAME[name].ask(model, traces, sinks, **more)
         yield answer, round(time.perf_counter() - begin, 3)
         begin = time.perf_counter()
 

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
+from secondary_sinks.questions import QUESTIONS
 from secondary_sinks.runs import durable, parquet
 from secondary_sinks.runs.durable import LOCK, PART
 
@@ -29,15 +30,7 @@ NUMBERS = (
     *("removed", "removed_low", "removed_high", "prolonged"),
 )
 """Fields of a verdict or layer effect that may be NaN, which JSON cannot say."""
-ANSWERS = {
-    "necessity": ("cells", "effects", "forming", "formed"),
-    "sufficiency": ("cells", "effects"),
-    "norm_dose": ("cells", "effects", "threshold"),
-    "redistribution": ("cells", "effects"),
-    "restoration": ("cells", "effects"),
-    "sparsity": ("cells", "effects", "smallest"),
-    "harm": ("cells", "effects"),
-}
+ANSWERS = {question.name: question.tables for question in QUESTIONS}
 """The tables of the answer to each causal question; in files as `necessity.cells.parquet`."""
 OWN = {RECORD, "report.html", *(f"{table}.parquet" for table in TABLES)}
 OWN |= {f"{asked}.{table}.parquet" for asked, tables in ANSWERS.items() for table in tables}
@@ -92,19 +85,19 @@ class RunFolder:
             what = f"a finished run of other inputs{': ' if differs else ''}{differs}"
             what = what if RECORD in found else f"{found[0]!r}"
             raise RunFolderError(
-                f"{str(self.path)!r} is not empty (it holds {what}); choose another --out, or use "
-                "--force to replace the run in it"
+                f"{str(self.path)!r} is not empty (it holds {what})",
+                "choose another --out, or use --force to replace the run in it",
             )
         if "sweep" in found:
             raise RunFolderError(
-                f"{str(self.path)!r} holds a sweep, whose cells --force does not throw away; "
-                "choose another --out"
+                f"{str(self.path)!r} holds a sweep, whose cells --force does not throw away",
+                "choose another --out",
             )
         foreign = [name for name in found if name not in OWN or not (self.path / name).is_file()]
         if foreign:
             raise RunFolderError(
-                f"{str(self.path)!r} holds {foreign[0]!r}, which no run wrote; "
-                "--force replaces runs only, so choose another --out"
+                f"{str(self.path)!r} holds {foreign[0]!r}, which no run wrote",
+                "--force replaces runs only, so choose another --out",
             )
 
     def prepare(self, *, force: bool = False) -> None:
@@ -154,7 +147,7 @@ class RunFolder:
             lock.acquire(blocking=False)
         except Timeout as error:
             raise RunFolderError(
-                f"another run is writing to {str(self.path)!r}; wait, or choose another --out"
+                f"another run is writing to {str(self.path)!r}", "wait, or choose another --out"
             ) from error
         except OSError as error:
             raise self._unwritable(error) from error
@@ -176,7 +169,7 @@ class RunFolder:
 
     def _unwritable(self, error: OSError) -> RunFolderError:
         return RunFolderError(
-            f"{str(self.path)!r} cannot be written: {error.strerror}; choose another --out"
+            f"{str(self.path)!r} cannot be written: {error.strerror}", "choose another --out"
         )
 
     def write_table(self, name: str, frame: pd.DataFrame) -> None:
@@ -208,7 +201,7 @@ class RunFolder:
         path = self.path / f"{name}.parquet"
         files.refuse_special(path)
         if not path.is_file():
-            raise RunFolderError(f"{str(self.path)!r} has no {path.name}; {self._again(name)}")
+            raise RunFolderError(f"{str(self.path)!r} has no {path.name}", self._again(name))
         try:
             return parquet.read(path).to_pandas(ignore_metadata=True)
         except (OSError, ValueError) as error:
@@ -227,7 +220,7 @@ class RunFolder:
         except (ValueError, RecursionError) as error:
             raise self._damaged(path, error) from error
         if not isinstance(found, dict) or found.get("schema") != SCHEMA:
-            raise RunFolderError(f"{str(path)!r} is no record of schema {SCHEMA}; run again")
+            raise RunFolderError(f"{str(path)!r} is no record of schema {SCHEMA}", "run again")
         said = found.pop("sha256", None)
         if said is not None and said != durable.sha256_of_json(found):
             raise self._damaged(path, ValueError("its content is not what its sha256 says"))
@@ -257,7 +250,7 @@ class RunFolder:
         return f"run its command again{without}, which makes it anew from what it keeps"
 
     def _damaged(self, path: Path, error: Exception) -> RunFolderError:
-        return RunFolderError(f"{str(path)!r} is damaged ({error}); {self._again()}")
+        return RunFolderError(f"{str(path)!r} is damaged ({error})", self._again())
 
     def _write(self, name: str, write: Callable[[Path], Any]) -> Path:
         path = self.path / name

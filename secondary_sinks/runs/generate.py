@@ -26,11 +26,11 @@ from secondary_sinks.models import HookedModel, weight_hash
 from secondary_sinks.models.original.tokenizer import check_ids
 from secondary_sinks.runs import durable
 from secondary_sinks.texts import Text, parse_jsonl, read_texts
-from secondary_sinks.texts.chat import rendered
+from secondary_sinks.texts.chat_template import apply_chat_template
 from secondary_sinks.texts.fingerprints import template_sha256, tokenizer_sha256
-from secondary_sinks.texts.read import read_utf8
+from secondary_sinks.texts.limits import split_json_lines
+from secondary_sinks.texts.read_files import read_utf8
 from secondary_sinks.texts.records import STORED, load_object
-from secondary_sinks.texts.sizes import json_lines
 from secondary_sinks.texts.text import Message, content_sha256
 
 Say = Callable[[str], None]
@@ -60,7 +60,7 @@ def read_prompts(path: Path) -> list[Text]:
         return read_texts(path)
     content = read_utf8(path, "JSON lines or a .txt file")
     return parse_jsonl(
-        "\n".join(_as_text(line) for line in json_lines(content, str(path))), str(path)
+        "\n".join(_as_text(line) for line in split_json_lines(content, str(path))), str(path)
     )
 
 
@@ -168,7 +168,7 @@ def _fed(model: HookedModel, text: Text) -> Tensor:
     tokenizer = model.tokenizer
     if getattr(tokenizer, "chat_template", None) is None:
         raise TextError("generating needs a tokenizer with a chat template; the model has none")
-    fed = rendered(text.text_id, _messages(text), tokenizer, answer=True)
+    fed = apply_chat_template(text.text_id, _messages(text), tokenizer, answer=True)
     ids = tokenizer(fed, add_special_tokens=False)["input_ids"]
     check_ids(ids, model.cfg.d_vocab, tokenizer, f"prompt {text.text_id!r}")
     if len(ids) >= model.cfg.n_ctx:

@@ -8,7 +8,7 @@ from secondary_sinks.models import HookedModel
 from secondary_sinks.models.original.tokenizer import check_ids
 from secondary_sinks.observation import observe
 from secondary_sinks.texts import TokenizedText
-from secondary_sinks.texts.several import refuse_same_ids
+from secondary_sinks.texts.many_files import refuse_same_ids
 from secondary_sinks.types import SinkTable, Thresholds, Trace
 
 Progress = Callable[[int, int], None]

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
-from secondary_sinks.models.memory import free_bytes, gigabytes
+from secondary_sinks.memory import free_bytes, gigabytes
 
 SCHEMAS = {"sinks": 1, "effects": 1, "trace": 1, "roles": 1}
 """Version of each table, 1 for others: raised when a column goes, or means something else."""

@@ -120,7 +120,7 @@ class Before:
             except RunFolderError as error:
                 if not (folder.path / WORK).is_dir():
                     raise
-                self.complaints.append(str(error).partition(";")[0])
+                self.complaints.append(error.problem)
 
     def refuse(self, *, force: bool) -> None:
         """Raise `RunFolderError` where the folder holds what this sweep must not replace."""

@@ -18,10 +18,9 @@ from secondary_sinks.causal.recipes import edit_at
 from secondary_sinks.causal.replay import Replay, replay_groups
 from secondary_sinks.detection import detect
 from secondary_sinks.errors import SinkError
+from secondary_sinks.memory import is_out_of_memory
 from secondary_sinks.models import HookedModel
-from secondary_sinks.models.memory import is_out_of_memory
-from secondary_sinks.models.original.hub import provenance
-from secondary_sinks.models.original.sources import resolve
+from secondary_sinks.models.identity import provenance_of
 from secondary_sinks.observation import observe
 from secondary_sinks.questions import roles
 from secondary_sinks.runs import parquet
@@ -217,13 +216,8 @@ def _plain(text: TokenizedText) -> FedText:
 
 
 def _origin(model: HookedModel, spec: ModelSpec) -> dict[str, Any]:
-    """Where a model came from; nothing is known of one that was given as an object."""
-    origin: dict[str, Any] = {"skipped_checks": sorted(set(spec.skip))}
-    try:
-        origin["source"] = provenance(resolve(spec.name, spec.revision))
-    except SinkError:
-        origin["source"] = {"kind": "object"}
-    return origin
+    """The source of a model, and the checks that were skipped when it was loaded."""
+    return {"skipped_checks": sorted(set(spec.skip)), "source": provenance_of(model)}
 
 
 def _failure(unit: Unit | None, error: Exception) -> Failure:

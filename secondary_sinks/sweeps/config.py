@@ -8,7 +8,7 @@ from typing import Any
 
 from secondary_sinks.causal.recipes import check_recipe
 from secondary_sinks.errors import SweepError
-from secondary_sinks.models.load import parse_device, parse_device_name, parse_dtype
+from secondary_sinks.models.devices import parse_device, parse_device_name, parse_dtype
 from secondary_sinks.models.original.sources import resolve
 from secondary_sinks.models.proof.prove import check_skip
 from secondary_sinks.sweeps.tasks import ROLES, ModelSpec, Unit

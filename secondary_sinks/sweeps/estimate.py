@@ -10,8 +10,9 @@ import torch
 
 from secondary_sinks.causal.recipes import SINK
 from secondary_sinks.errors import RunFolderError, TextError
-from secondary_sinks.models.load import parse_device, parse_dtype
-from secondary_sinks.models.memory import gigabytes, weight_bytes
+from secondary_sinks.memory import gigabytes
+from secondary_sinks.models.devices import parse_device, parse_dtype
+from secondary_sinks.models.model_size import weight_bytes
 from secondary_sinks.models.original.outline import Outline, outline
 from secondary_sinks.models.original.sources import resolve
 from secondary_sinks.models.original.tokenizer import check_ids
@@ -22,8 +23,8 @@ from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.stored_config import read_stored
 from secondary_sinks.sweeps.tasks import ROLES, ModelSpec, Prepared
 from secondary_sinks.texts import Text
-from secondary_sinks.texts.again import tokenize_again
-from secondary_sinks.texts.several import read_all
+from secondary_sinks.texts.many_files import read_many
+from secondary_sinks.texts.retokenize import retokenize
 
 Known = Sequence[tuple[ModelSpec, Prepared]]
 TRACE_ROW, CELL_ROW = 70, 60
@@ -111,7 +112,7 @@ def duration(seconds: float) -> str:
 
 def estimate(config: SweepConfig, out: Path) -> Estimate:
     """Plan a sweep. Raises the error of a config, model or file that is wrong."""
-    texts = read_all(config.texts)
+    texts = read_many(config.texts)
     manifest = Manifest(out)
     manifest.check()
     known = _known(out)
@@ -176,7 +177,7 @@ def _model(
 
 
 def _fed_first(spec: ModelSpec, known: Known) -> dict[str, dict[str, Any]]:
-    """Texts that the folder's sweep has fed this model, as `tokenize_again` takes them."""
+    """Texts that the folder's sweep has fed this model, as `retokenize` takes them."""
     prepared = dict(known).get(spec)
     texts = prepared.texts if prepared else ()
     return {text.text_id: asdict(text) | {"token_ids": list(text.tokens)} for text in texts}
@@ -192,7 +193,7 @@ def _feed(
     for text in texts:
         try:
             known = before.get(text.text_id)
-            ids = tokenize_again(text, seen.tokenizer, config.feed, known)[0].tokens.tolist()
+            ids = retokenize(text, seen.tokenizer, config.feed, known)[0].tokens.tolist()
             check_ids(ids, seen.d_vocab, seen.tokenizer, f"text {text.text_id!r}")
         except TextError as error:
             bad.append(str(error))

@@ -6,7 +6,7 @@ from typing import Any
 from secondary_sinks.runs.about import fed_first, in_texts, in_weights
 from secondary_sinks.runs.hashes import DECIDING
 from secondary_sinks.sweeps.tasks import FedText, Prepared
-from secondary_sinks.texts.again import SAME
+from secondary_sinks.texts.retokenize import SAME_TEXT_FIELDS
 
 
 def as_first(now: Prepared, before: Prepared) -> tuple[Prepared, list[str]]:
@@ -31,7 +31,9 @@ def of_models(before: Prepared, now: Prepared) -> list[str]:
 
 
 def _first(now: FedText, before: FedText | None) -> FedText:
-    same = before is not None and all(getattr(before, n) == getattr(now, n) for n in SAME)
+    same = before is not None and all(
+        getattr(before, n) == getattr(now, n) for n in SAME_TEXT_FIELDS
+    )
     return before if before is not None and same and now.text_sha256 else now
 
 

@@ -26,8 +26,8 @@ def kind_of(folder: Path) -> str:
     if findings(folder):
         return EXPERIMENTS
     raise RunFolderError(
-        f"{str(folder)!r} {_what(folder)}; expected the folder of a run, a sweep, a merge or of "
-        "experiments"
+        f"{str(folder)!r} {_what(folder)}",
+        "expected the folder of a run, a sweep, a merge or of experiments",
     )
 
 
@@ -44,8 +44,8 @@ def outcome_of(finding: Path) -> str:
         return "failed" if "failed" in found else str(found["verdict"]["outcome"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunFolderError(
-            f"{str(finding)!r} is damaged ({type(error).__name__}: {error}); run its experiment "
-            "again"
+            f"{str(finding)!r} is damaged ({type(error).__name__}: {error})",
+            "run its experiment again",
         ) from error
 
 

@@ -141,8 +141,9 @@ def _versions(stored: Sequence[Stored], folders: Sequence[Path]) -> dict[str, st
         if found:
             raise RunFolderError(
                 f"{str(folder)!r} was computed by other code than {str(folders[0])!r} "
-                f"({about.in_words(found)}); expected cells of one version: run the command of "
-                "either sweep again with the version that made the other"
+                f"({about.in_words(found)})",
+                "expected cells of one version: run the command of either sweep again with the "
+                "version that made the other",
             )
     return versions_of_code() | {name: first[name] for name in COMPUTING}
 

@@ -23,7 +23,7 @@ from secondary_sinks.sweeps.finish import Further
 from secondary_sinks.sweeps.sweep import Summary, Sweep, Tell
 from secondary_sinks.sweeps.tasks import ModelSpec, Prepared, Task
 from secondary_sinks.texts import Text, TokenizedText
-from secondary_sinks.texts.several import read_all, refuse_same_ids
+from secondary_sinks.texts.many_files import read_all, refuse_same_ids
 from secondary_sinks.types import SinkTable, Trace
 
 Command = Callable[[Sequence[str]], str]
@@ -143,7 +143,8 @@ class Run(Sweep):
         if self.failed:
             raise SweepError(
                 f"{len(self.failed)} of {len(self.plans[0].tasks)} texts could not be computed, "
-                f"such as {self.failed[0]}; the others are kept: run the same command to try again"
+                f"such as {self.failed[0]}",
+                "the others are kept: run the same command to try again",
             )
         self.tell("tables", folder=str(self.folder.path))
         further = Further()

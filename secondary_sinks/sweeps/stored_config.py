@@ -87,7 +87,7 @@ def read_stored(folder: Path) -> Stored:
     except (ValueError, RecursionError) as error:
         raise _damaged(path, error) from error
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
-        raise RunFolderError(f"{str(path)!r} is no config of schema {SCHEMA}; sweep again")
+        raise RunFolderError(f"{str(path)!r} is no config of schema {SCHEMA}", "sweep again")
     if found.pop("sha256", None) != durable.sha256_of_json(found):
         raise _damaged(path, ValueError("its content is not what its sha256 says"))
     try:
@@ -108,8 +108,8 @@ def read_stored(folder: Path) -> Stored:
 
 def _damaged(path: Path, error: Exception) -> RunFolderError:
     return RunFolderError(
-        f"{str(path)!r} is damaged ({type(error).__name__}: {error}); remove it and run the same "
-        "command again: cells that are done are kept"
+        f"{str(path)!r} is damaged ({type(error).__name__}: {error})",
+        "remove it and run the same command again: cells that are done are kept",
     )
 
 

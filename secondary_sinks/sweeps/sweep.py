@@ -20,7 +20,7 @@ from secondary_sinks.sweeps.plan import Plan, plan
 from secondary_sinks.sweeps.stored_config import Stored, read_stored, store
 from secondary_sinks.sweeps.tasks import ModelSpec, Prepared
 from secondary_sinks.texts import Text, TokenizedText
-from secondary_sinks.texts.several import read_all, refuse_same_ids
+from secondary_sinks.texts.many_files import read_many, refuse_same_ids
 
 Tell = Callable[..., None]
 """Called with the name of an event and what is known of it, by name."""
@@ -70,7 +70,7 @@ def sweep(
     if config.pooled:
         raise SweepError("a sweep finds roles text by text; leave 'pooled' out, or use `run`")
     config.check(models or (), elsewhere=executor is not None and executor.elsewhere)
-    given_texts = list(read_all(config.texts)) if texts is None else list(texts)
+    given_texts = list(read_many(config.texts)) if texts is None else list(texts)
     refuse_same_ids(given_texts)
     folder = RunFolder(out)
     with folder.claim():

@@ -63,7 +63,7 @@ def _sweep(folder: Path) -> Verified:
     try:
         stored = read_stored(folder)
     except RunFolderError as error:
-        complaints.append(str(error).partition(";")[0])
+        complaints.append(error.problem)
     else:
         command = stored.command
         lacking = _lacking(folder, stored, stored.plans(manifest), manifest)
@@ -109,7 +109,7 @@ def _tables(folder: Path) -> tuple[int, list[str], str]:
     try:
         record = run.record()
     except RunFolderError as error:
-        return 1, [str(error).partition(";")[0]], ""
+        return 1, [error.problem], ""
     tables = record.get("tables") or record.get("sweep", {}).get("tables", {})
     if not tables or not isinstance(tables, dict):
         paths = sorted(folder.glob("*.parquet"))

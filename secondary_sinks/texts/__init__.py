@@ -1,7 +1,9 @@
-"""JSON lines, plain text, conversations, the bundled corpus -> tokens with provenance."""
+"""JSON lines, plain text, conversations, the bundled corpus -> token ids with their provenance."""
 
 from secondary_sinks.texts.feeds import check_feed
-from secondary_sinks.texts.read import bundled_corpus, parse_jsonl, read_texts
+from secondary_sinks.texts.limits import split_json_lines
+from secondary_sinks.texts.read_files import bundled_corpus, parse_jsonl, read_texts, read_utf8
+from secondary_sinks.texts.retokenize import retokenize, to_record
 from secondary_sinks.texts.text import Text
 from secondary_sinks.texts.tokenize import TokenizedText, tokenize
 from secondary_sinks.types.controls import Control, match_controls
@@ -15,5 +17,9 @@ __all__ = [
     "match_controls",
     "parse_jsonl",
     "read_texts",
+    "read_utf8",
+    "retokenize",
+    "split_json_lines",
+    "to_record",
     "tokenize",
 ]

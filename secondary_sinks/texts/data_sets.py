@@ -11,8 +11,8 @@ from typing import Any
 
 from secondary_sinks.errors import TextError
 from secondary_sinks.foreign import load_data_set, load_saved_data_set
+from secondary_sinks.texts.limits import check_lengths
 from secondary_sinks.texts.records import plain_text
-from secondary_sinks.texts.sizes import of_length
 from secondary_sinks.texts.text import Text
 
 FORM = re.compile(r"hf:(.+):([^:\[\]]+(?:\[[^\]]*\])?):([^:]+)", re.DOTALL)
@@ -40,7 +40,7 @@ def read_data_set(name: str) -> list[Text]:
         raise TextError(f"{name!r} has {len(rows):,} rows; ask for fewer, as in {split}[:100]")
     cells = islice(rows[column], len(rows))
     texts = [plain_text(cell, f"row-{row}", f"{name} row {row}") for row, cell in enumerate(cells)]
-    return of_length(texts, name)
+    return check_lengths(texts, name)
 
 
 def listed(names: Any) -> str:

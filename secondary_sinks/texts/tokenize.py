@@ -8,7 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from secondary_sinks.errors import TextError
-from secondary_sinks.texts.chat import rendered, said
+from secondary_sinks.texts.chat_template import apply_chat_template, format_losses
 from secondary_sinks.texts.feeds import Feed, parse_feed
 from secondary_sinks.texts.fingerprints import template_sha256, tokenizer_sha256
 from secondary_sinks.texts.text import Text, extras_of
@@ -84,7 +84,7 @@ def _chat(text: Text, tokenizer: Any, asked: Feed) -> tuple[str, list[int]]:
         f"; {first}, give the template an option that it has (--feed chat:NAME=VALUE), or accept "
         "the loss with --feed chat:lossy"
     )
-    fed = rendered(
+    fed = apply_chat_template(
         text.text_id,
         messages,
         tokenizer,
@@ -105,8 +105,9 @@ def _raw(text: Text, tokenizer: Any, asked: Feed) -> tuple[str, list[int]]:
     ]
     if extras and not asked.lossy:
         raise TextError(
-            f"text {text.text_id!r}: --feed raw feeds contents only and leaves out {said(extras)}; "
-            "write it into the content, use --feed chat, or accept the loss with --feed raw:lossy"
+            f"text {text.text_id!r}: --feed raw feeds contents only and leaves out "
+            f"{format_losses(extras)}; write it into the content, use --feed chat, or accept the "
+            "loss with --feed raw:lossy"
         )
     return _with_special_tokens(text.raw, tokenizer)
 

@@ -1,14 +1,15 @@
-"""The frozen results that walk between rooms.
+"""Frozen results that other rooms exchange.
 
 Layers are 0-based and "at layer l" means `resid_post` of block l, the state that block l wrote.
-That state is first read by the attention of block l + 1: the mass that a sink draws at layer l
-is therefore `mass[l + 1]`. Tensors are on the CPU in float32; missing is NaN.
+The attention of block l + 1 is the first to read it, so the mass that a sink draws at layer l
+is `mass[l + 1]`. Tensors are on the CPU in float32; missing is NaN.
 """
 
+from secondary_sinks.types.edit_kinds import EDIT_KINDS, SITES, EditKind, Given, Site
 from secondary_sinks.types.edits import Cell, Edit, as_cell, dump_cells, load_cells
-from secondary_sinks.types.effects import Effect, Effects, LayerEffect, Verdict
+from secondary_sinks.types.effects import SHARE_UNIT, Effect, Effects, LayerEffect, Verdict
 from secondary_sinks.types.formation import Formation, FormationEvent, MlpAnatomy, MlpStage
-from secondary_sinks.types.levels import Level, LevelCell, Levels
+from secondary_sinks.types.levels import FREQUENT, Level, LevelCell, Levels
 from secondary_sinks.types.sinks import Sink, SinkTable, censoring, format_layers, parse_layers
 from secondary_sinks.types.thresholds import Thresholds
 from secondary_sinks.types.trace import LAYER_POS, Trace, read_by_next
@@ -20,13 +21,19 @@ from secondary_sinks.types.weakening import (
 )
 
 __all__ = [
+    "EDIT_KINDS",
+    "FREQUENT",
     "LAYER_POS",
+    "SHARE_UNIT",
+    "SITES",
     "Cell",
     "Edit",
+    "EditKind",
     "Effect",
     "Effects",
     "Formation",
     "FormationEvent",
+    "Given",
     "LayerEffect",
     "Level",
     "LevelCell",
@@ -35,6 +42,7 @@ __all__ = [
     "MlpStage",
     "Sink",
     "SinkTable",
+    "Site",
     "Thresholds",
     "Trace",
     "Verdict",

@@ -1,4 +1,4 @@
-"""Controls for a sink: its token twins, the nearest ordinary tokens, or similar ones."""
+"""Matched controls for sinks: token twins, the nearest ordinary tokens, or similar tokens."""
 
 import math
 import random
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
-    """An ordinary token that stands in for a sink: `kind` is twin, neighbour or ordinary."""
+    """An ordinary token as the control of a sink; `kind` is twin, neighbour or ordinary."""
 
     pos: int
     kind: str
@@ -20,10 +20,10 @@ def match_controls(
 ) -> list[Control]:
     """One control per sink: the nearest token twin, else the nearest ordinary token.
 
-    A token twin has the sink's token id and is no sink. `excluded` positions (every sink of the
-    text) and positions beyond `last` (seen by too few queries) are never used, and none twice;
-    a sink for which nothing is left has no control. Sinks that share a token take turns in
-    order of position.
+    A token twin has the same token id as the sink, but is not a sink. `excluded` positions (every
+    sink of the text) and positions after `last` (seen by too few queries) are never used, and no
+    position is used twice; a sink for which no position is left has no control. Sinks that share a
+    token id choose in order of position.
 
     >>> [c.pos for c in match_controls([9, 5, 7, 5, 7], sinks=[1], excluded={0, 1}, last=4)]
     [3]
@@ -42,25 +42,26 @@ def match_controls(
 
 
 SIMILAR = 4
-"""Similar tokens are drawn from so many times as many, the most similar ones."""
+"""Similar tokens are drawn from this many times their number: the most similar candidates."""
 
 
 def similar_tokens(
-    norm: Sequence[float], pos: int, able: Sequence[int], number: int, seed: int = 0
+    norm: Sequence[float], pos: int, candidates: Sequence[int], number: int, seed: int = 0
 ) -> list[int]:
-    """Some of the `able` positions that are most like `pos` in position and norm, at random.
+    """A random draw of `number` of the `candidates` that are most like `pos` in place and norm.
 
-    Unlikeness is the distance in shares of the text's length plus the difference of the logarithms
-    of the norms. Fewer than `number` where fewer are able.
+    Dissimilarity is the distance as a share of the text's length, plus the absolute difference of
+    the log norms. Fewer than `number` if there are fewer candidates.
 
-    >>> similar_tokens([1.0] * 9 + [50.0], pos=4, able=[3, 5], number=2)
+    >>> similar_tokens([1.0] * 9 + [50.0], pos=4, candidates=[3, 5], number=2)
     [3, 5]
     """
 
-    def unlike(other: int) -> float:
+    def dissimilarity(other: int) -> float:
         ratio = max(norm[other], 1e-30) / max(norm[pos], 1e-30)
         return abs(other - pos) / len(norm) + abs(math.log(ratio))
 
-    near = sorted(able, key=lambda other: (unlike(other), other))[: SIMILAR * number]
+    near = sorted(candidates, key=lambda other: (dissimilarity(other), other))
+    near = near[: SIMILAR * number]
     chance = random.Random(f"{seed} {pos}")
     return sorted(chance.sample(near, min(number, len(near))))

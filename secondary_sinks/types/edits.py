@@ -1,4 +1,4 @@
-"""`Edit`: a change of activations, as plain data that goes to JSON and back."""
+"""`Edit`: an intervention on activations, as plain data that converts to JSON and back."""
 
 import json
 import math
@@ -7,32 +7,20 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from secondary_sinks.errors import EditError
+from secondary_sinks.types.edit_kinds import KINDS, EditKind
 
 Cell = tuple["Edit", ...]
-"""Edits that are made together in one run, in order. Later ones see what earlier ones left."""
+"""Edits that are made together in one run, in order; later edits see the result of earlier ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edit:
     """A change of one activation at one or more tokens and layers.
 
-    kind | what the activation becomes | needs
-    ---|---|---
-    none | what it is (the no-op that every edit is checked against) |
-    zero | zero |
-    mean | its mean over `over`: ordinary, twins or reference | `over`
-    resample | that of a token of the same text, ordinary at all layers, drawn with `seed` | `seed`
-    patch | that of the token `donor` (of several: their mean), of this text or of `text` | `donor`
-    scale | `value` times what it is | `value`
-    set_norm | of length `value`, in the same direction | `value`
-    rotate | of the same length, turned by `value` degrees towards a random direction | `value`
-    remove | without its component along the primary's direction at that layer |
-    keep | that component alone |
-    steer | with `value` more along the primary's direction, in units of the residual | `value`
-
-    The site is one of mlp_out, attn_out (both as they are added to the residual), resid_post, z
-    (single heads), post (single neurons). The primary's direction is that of its `resid_post` at
-    the layer of the edit.
+    `kind` and `site` name rows of `edit_kinds.EDIT_KINDS` and `edit_kinds.SITES`, which say what
+    the activation becomes, which of the fields below a kind needs, and where it is possible
+    (docs/edits.md shows both tables). The primary's direction is that of its `resid_post` at the
+    layer of the edit.
 
     >>> Edit(pos=7, layer=(2, 3), kind="scale", value=0.5).to_json()
     '{"pos": 7, "layer": [2, 3], "kind": "scale", "value": 0.5}'
@@ -47,51 +35,43 @@ class Edit:
     kind: str = "zero"
     site: str = "mlp_out"
     units: tuple[int, ...] = ()
-    """Heads of z, or neurons of post; empty: all of them."""
+    """Indices of heads (z) or neurons (post); empty means all."""
     value: float | None = None
     over: str = "ordinary"
-    """What a mean is over: ordinary (tokens of the text), twins (its token twins that are
-    ordinary) or reference (ordinary tokens of a reference corpus)."""
+    """The tokens that a mean is taken over: ordinary (those of the text), twins (ordinary tokens
+    with the same token id) or reference (ordinary tokens of a reference corpus)."""
     donor: int | tuple[int, ...] | None = None
-    """Position of the token that a patch is taken from; of several, their mean."""
+    """Position that a patch is taken from; with several positions, their mean."""
     text: str = ""
-    """Text of the donors; empty: the same text."""
+    """Id of the donors' text; empty means the same text."""
     seed: int = 0
-    """Of the donor that is drawn, or of the random direction."""
+    """Random seed for drawing a donor (resample) or a direction (rotate)."""
 
     @property
     def positions(self) -> tuple[int, ...]:
-        """All tokens that are edited."""
+        """Positions of all edited tokens."""
         return self.pos if isinstance(self.pos, tuple) else (self.pos,)
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """All layers that are edited."""
+        """All edited layers."""
         return self.layer if isinstance(self.layer, tuple) else (self.layer,)
 
     @property
     def donors(self) -> tuple[int, ...]:
-        """All tokens that a patch is taken from; empty for other edits."""
+        """Positions that a patch is taken from; empty for other edits."""
         if self.donor is None:
             return ()
         return self.donor if isinstance(self.donor, tuple) else (self.donor,)
 
     @property
     def label(self) -> str:
-        """What is done, in a word, without where: for tables and figures.
+        """Short name of the edit without its place, for tables and figures.
 
         >>> Edit(pos=1, layer=0, kind="mean", over="twins").label
         'mean:twins'
         """
-        donors = "+".join(map(str, self.donors))
-        details = {
-            "mean": "" if self.over == "ordinary" else self.over,
-            "resample": str(self.seed),
-            "patch": f"{self.text}@{donors}" if self.text else donors,
-            "rotate": f"{self.value:g}:{self.seed}" if self.value is not None else "",
-        }
-        plain = "" if self.value is None else f"{self.value:g}"
-        detail = details.get(self.kind, plain)
+        detail = _detail(self)
         units = f"[{','.join(map(str, self.units))}]" if self.units else ""
         return (f"{self.kind}:{detail}" if detail else self.kind) + units
 
@@ -99,9 +79,9 @@ class Edit:
     def of_label(
         label: str, pos: int | tuple[int, ...], layer: int | tuple[int, ...], **where: Any
     ) -> "Edit":
-        """The edit that a label without units names, somewhere; `where` gives site and units.
+        """The edit of a label, at a position and layer; `where` may give `site` and `units`.
 
-        Raises `EditError` for a label that names none.
+        Raises `EditError` for an unknown label.
 
         >>> Edit.of_label("scale:0.5", pos=7, layer=2).value
         0.5
@@ -114,7 +94,7 @@ class Edit:
         return Edit(pos=pos, layer=layer, kind=kind, **_details(kind, detail, label), **where)
 
     def to_dict(self) -> dict[str, Any]:
-        """What differs from the defaults, of types that JSON knows."""
+        """The fields that differ from their defaults, in types that JSON has."""
         given = {item.name: getattr(self, item.name) for item in fields(self)}
         needed = {"pos", "layer", "kind"}
         return {
@@ -125,7 +105,7 @@ class Edit:
 
     @staticmethod
     def from_dict(given: Any) -> "Edit":
-        """The edit of `to_dict`. Raises `EditError` for unknown or missing fields."""
+        """The inverse of `to_dict`. Raises `EditError` for unknown or missing fields."""
         if not isinstance(given, dict):
             raise EditError(f"expected an edit as an object with pos and layer; got {given!r}")
         known = {item.name: item.type for item in fields(Edit)}
@@ -133,7 +113,7 @@ class Edit:
         if unknown or not {"pos", "layer"} <= given.keys():
             wrong = f"unknown {unknown[0]!r}" if unknown else "pos or layer is missing"
             raise EditError(f"{wrong} in an edit; expected some of {', '.join(known)}")
-        return Edit(**{name: _checked(name, value) for name, value in given.items()})
+        return Edit(**{name: _from_json_value(name, value) for name, value in given.items()})
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -141,8 +121,8 @@ class Edit:
 
     @staticmethod
     def from_json(line: str) -> "Edit":
-        """The edit of `to_json`. Raises `EditError` for anything else."""
-        return Edit.from_dict(_parsed(line))
+        """The inverse of `to_json`. Raises `EditError` for anything else."""
+        return Edit.from_dict(_parse_json(line))
 
 
 SHORT = {"twins": "mean:twins"}
@@ -156,12 +136,11 @@ _DEFAULTS: dict[str, Any] = {
     "text": "",
     "seed": 0,
 }
-_VALUED = ("scale", "set_norm", "steer", "rotate")
 _SEVERAL, _WORDS = {"pos", "layer", "donor"}, {"kind", "site", "over", "text"}
 
 
-def _checked(name: str, value: Any) -> Any:
-    """A value as JSON has it -> as an `Edit` has it; raises `EditError` for a wrong type."""
+def _from_json_value(name: str, value: Any) -> Any:
+    """A value from JSON, converted for `Edit`. Raises `EditError` for a wrong type."""
     if name in {*_SEVERAL, "units"} and isinstance(value, list):
         return tuple(_expect(name, one, int, "whole numbers") for one in value)
     if name in {"pos", "layer", "seed"} or (name == "donor" and value is not None):
@@ -176,7 +155,7 @@ def _checked(name: str, value: Any) -> Any:
 
 
 def _as_float(value: int | float) -> float:
-    """Infinite where it is too large for a float."""
+    """The float; infinite if the number is too large for one."""
     try:
         return float(value)
     except OverflowError:
@@ -189,39 +168,60 @@ def _expect(name: str, value: Any, kind: Any, words: str) -> Any:
     return value
 
 
-def _details(kind: str, detail: str, label: str) -> dict[str, Any]:
+def _detail(edit: Edit) -> str:
+    """The second part of a label: the parameters of the kind; empty where they are the defaults."""
+    kind = KINDS.get(edit.kind)
+    if kind is None or kind.value is not None:
+        value = "" if edit.value is None else f"{edit.value:g}"
+        return f"{value}:{edit.seed}" if value and kind is not None and kind.seed else value
+    if kind.donor:
+        donors = "+".join(map(str, edit.donors))
+        return f"{edit.text}@{donors}" if edit.text else donors
+    if kind.over:
+        return "" if edit.over == kind.over[0] else edit.over
+    if kind.seed:
+        return str(edit.seed)
+    return "" if edit.value is None else f"{edit.value:g}"
+
+
+def _details(name: str, detail: str, label: str) -> dict[str, Any]:
     """Fields that the second part of a label stands for."""
+    kind = KINDS.get(name)
     try:
-        if kind in _VALUED:
-            value, _, seed = detail.partition(":")
-            if seed and kind != "rotate":
-                raise ValueError(f"{kind} takes no seed")
-            return {"value": float(value)} | ({"seed": int(seed)} if seed else {})
-        if kind == "resample":
-            return {"seed": int(detail or 0)}
-        if kind == "patch":
+        if kind is not None and kind.value is not None:
+            return _value_and_seed(kind, detail)
+        if kind is not None and kind.donor:
             text, _, donor = detail.rpartition("@")
             donors = tuple(map(int, donor.split("+")))
             return {"text": text, "donor": donors if len(donors) > 1 else donors[0]}
+        if kind is not None and kind.seed:
+            return {"seed": int(detail or 0)}
     except ValueError as error:
         raise EditError(f"cannot read edit {label!r} ({error}); expected like {_LIKE}") from error
-    if kind == "mean":
-        return {"over": detail or "ordinary"}
+    if kind is not None and kind.over:
+        return {"over": detail or kind.over[0]}
     if detail:
-        raise EditError(f"edit {kind!r} takes no {detail!r}; expected like {_LIKE}")
+        raise EditError(f"edit {name!r} takes no {detail!r}; expected like {_LIKE}")
     return {}
+
+
+def _value_and_seed(kind: EditKind, detail: str) -> dict[str, Any]:
+    value, _, seed = detail.partition(":")
+    if seed and not kind.seed:
+        raise ValueError(f"{kind.name} takes no seed")
+    return {"value": float(value)} | ({"seed": int(seed)} if seed else {})
 
 
 _LIKE = "zero, twins, mean, resample:3, scale:0.5, set_norm:100, rotate:90, patch:12"
 
 
 def as_cell(edit: Edit | Sequence[Edit]) -> Cell:
-    """One edit, or several that are made together, as a cell."""
+    """One edit, or several edits that are made together, as a cell."""
     return (edit,) if isinstance(edit, Edit) else tuple(edit)
 
 
 def dump_cells(cells: Iterable[Edit | Sequence[Edit]]) -> str:
-    """Cells as JSON lines: a list of edits a line.
+    """Cells as JSON lines, one list of edits per line.
 
     >>> dump_cells([Edit(pos=7, layer=2)])
     '[{"pos": 7, "layer": 2, "kind": "zero"}]\\n'
@@ -231,17 +231,17 @@ def dump_cells(cells: Iterable[Edit | Sequence[Edit]]) -> str:
 
 
 def load_cells(lines: str) -> list[Cell]:
-    """The cells of `dump_cells`; a line may also be a single edit. Raises `EditError`.
+    """The inverse of `dump_cells`; a line may also be a single edit. Raises `EditError`.
 
     >>> load_cells('[{"pos": 7, "layer": 2}]')[0][0].kind
     'zero'
     """
-    parsed = [_parsed(line) for line in lines.split("\n") if line.strip()]
+    parsed = [_parse_json(line) for line in lines.split("\n") if line.strip()]
     lists = [one if isinstance(one, list) else [one] for one in parsed]
     return [tuple(Edit.from_dict(edit) for edit in one) for one in lists]
 
 
-def _parsed(line: str) -> Any:
+def _parse_json(line: str) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as error:

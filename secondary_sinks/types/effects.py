@@ -1,4 +1,4 @@
-"""What edits do, and what that says."""
+"""Effects of edits, and verdicts."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -10,13 +10,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+SHARE_UNIT = "share"
+"""Unit of a number from 0 to 1 (a difference of two: -1 to 1) that is shown in per cent."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """What one edit does to the edited token.
+    """Effect of one edit on the edited token.
 
-    Alignment, norm and lifetime are state effects and exact; mass is the *direct* effect: the
-    queries of later tokens are those of the clean run. Alignments, norms and masses are means
-    over the layers of the sink (for a control: of its sink), mass in the blocks that read them.
+    Alignment, norm and lifetime are effects on its state, and exact. Mass is the *direct* effect:
+    the queries of later tokens are those of the clean run. Alignments, norms and masses are means
+    over the layers of the sink (for a control, of its matched sink); masses are those in the blocks
+    that read these layers.
     """
 
     text_id: str
@@ -28,7 +33,7 @@ class Effect:
     kind: str
     """Kind of the sink, or of the control: twin (same token id) or neighbour."""
     sink_pos: int
-    """Position of the sink; for a control, of the sink that it is matched with."""
+    """Position of the sink; for a control, of its matched sink."""
     layer: int
     site: str
     edit: str
@@ -37,7 +42,7 @@ class Effect:
     lifetime_clean: int
     lifetime_edited: int
     l_start_clean: float
-    """Creation layer; NaN where the token is no sink."""
+    """Creation layer; NaN if the token is not a sink."""
     l_start_edited: float
     alignment_clean: float
     alignment_edited: float
@@ -61,41 +66,41 @@ class Effects:
 
     @staticmethod
     def join(parts: Iterable["Effects"]) -> "Effects":
-        """All rows of several tables, in order."""
+        """The rows of several tables, in order."""
         return Effects(rows=tuple(row for part in parts for row in part.rows))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerEffect:
-    """What ablating one layer takes from sinks beyond what it takes from their controls."""
+    """What sinks lose when one layer is ablated, compared with their matched controls."""
 
     layer: int
     lost: float
-    """Share of mass lost by sinks less that lost by their controls: median over texts."""
+    """Share of mass lost by sinks, minus the share lost by their controls; median over texts."""
     low: float
-    """Lower end of its interval; NaN where there are too few texts for one."""
+    """Lower end of its interval; NaN with too few texts."""
     high: float
     sinks_lost: float
-    """Share of their clean mass that sinks lose; 1 is all."""
+    """Share of their clean mass that sinks lose; 1 means all."""
     controls_lost: float
     """Share of their clean mass that controls lose."""
     removed: float
-    """Share of sinks whose lifetime falls to 0: mean over texts."""
+    """Share of sinks whose lifetime becomes 0; mean over texts."""
     removed_low: float
     """Lower end of its interval."""
     removed_high: float
     prolonged: float
     """Share of sinks whose lifetime grows."""
     n_sinks: int
-    """Secondary sinks with a control: those that the numbers are of."""
+    """Secondary sinks with a control: those that were used."""
     n_unmatched: int
-    """Secondary sinks without a control, left out."""
+    """Secondary sinks without a control, which were left out."""
     n_texts: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """An answer to a causal question, with what it rests on."""
+    """An answer to a causal question, with its evidence."""
 
     claim: str
     outcome: str
@@ -111,7 +116,11 @@ class Verdict:
     n_sinks: int
     n_texts: int
     layer: int | None = None
-    """The layer whose MLP the claim is about, where it is about one."""
+    """The layer whose MLP the claim is about; None if it is about no single layer."""
+    general: str = ""
+    """The same claim without its layer, where it names one: alike for all layers and models."""
+    unit: str = ""
+    """Unit of value, low and high: `SHARE_UNIT` for shares of a whole; empty for plain numbers."""
     n_claims: int = 1
-    """Claims of the same report that the interval was corrected for: all of them hold together
-    at `confidence`."""
+    """Number of claims in the report that the interval is corrected for: all of them hold
+    together at `confidence`."""

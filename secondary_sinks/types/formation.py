@@ -1,4 +1,4 @@
-"""`Formation`: who wrote a sink's component along the primary's direction, and who took it away."""
+"""`Formation`: which components write a sink's alignment with the primary, and which remove it."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -24,66 +24,67 @@ class FormationEvent:
     event: str
     """creation or death."""
     event_layer: int
-    """The block that did it: l_start, or the one after l_end."""
+    """The block at which it happens: l_start, or the one after l_end."""
     direction_layer: int
-    """Where the primary's direction is taken: the first, or the last layer of the sink."""
+    """Layer of the primary's direction: the first or the last layer of the sink."""
     tests: str
-    """What made the difference, of aligned, outlying, attended, primary (whether one is active):
-    the tests that were not met just before l_start, or are not any more after l_end."""
+    """Tests that changed, out of aligned, outlying, attended and primary (whether a primary is
+    active): those that fail just before l_start, or just after l_end."""
     censored: bool
-    """Whether the true start or end is hidden, by the model's ends or the primary's."""
+    """Whether the true start or end is unknown: at an end of the model or of the primary's span."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Formation:
-    """Signed lengths along the primary's direction, by what wrote them, for each event.
+    """Signed contributions of each component along the primary's direction, for each event.
 
-    The direction of an event is the primary's, less the typical token, at `direction_layer`; it
-    is the same for all layers, so `embed` and what all layers up to one write add up to what the
-    residual has of it there. Of each layer, heads and their bias add up to `attention`, neurons
-    (the largest, all others) and their bias to `mlp`. NaN is what a layer does not have: neurons
-    in a mixture of experts, and all parts where they were left out.
+    The direction of an event is the primary's state minus the typical token, at `direction_layer`.
+    It is the same for all layers, so `embed` and the contributions of all layers up to l add up to
+    the projection of the residual at l. Within a layer, heads and bias add up to `attention`, and
+    neurons (the largest ones, and all others together) and bias to `mlp`. Missing components are
+    NaN: neurons in a mixture of experts, and heads and neurons if they were not asked for.
     """
 
     events: tuple[FormationEvent, ...]
     embed: Float[Tensor, "event"]
-    """What the residual has of the direction when it enters layer 0."""
+    """Projection of the residual that enters layer 0."""
     attention: Float[Tensor, "event layer"]
     mlp: Float[Tensor, "event layer"]
     typical_embed: Float[Tensor, "event"]
-    """The same, mean over the ordinary tokens of the direction's layer: what any token has."""
+    """The same, as the mean over the ordinary tokens of the direction's layer."""
     typical_attention: Float[Tensor, "event layer"]
     typical_mlp: Float[Tensor, "event layer"]
     heads: Float[Tensor, "event layer head"]
     attention_bias: Float[Tensor, "event layer"]
     neurons: Float[Tensor, "event layer rank"]
-    """Numbers of the neurons that write most, either way, the first first."""
+    """Indices of the neurons with the largest absolute contributions, largest first."""
     neuron: Float[Tensor, "event layer rank"]
-    """What these write."""
+    """Contributions of these neurons."""
     other_neurons: Float[Tensor, "event layer"]
-    """What all other neurons write together."""
+    """Sum of the contributions of all other neurons."""
     mlp_bias: Float[Tensor, "event layer"]
 
     @property
     def change(self) -> Float[Tensor, "event layer"]:
-        """What each layer adds along the direction."""
+        """Contribution of each layer: attention plus MLP."""
         return self.attention + self.mlp
 
     @property
     def total(self) -> Float[Tensor, "event"]:
-        """What the residual has of the direction at the direction's layer."""
+        """Projection of the residual at the direction's layer."""
         after = self.embed[:, None] + self.change.double().cumsum(1)
         at = torch.tensor([event.direction_layer for event in self.events], dtype=torch.long)
         return after.gather(1, at[:, None])[:, 0].float()
 
     def to_frame(self, layers: str = "event") -> "pd.DataFrame":
-        """One row per event, layer and component; the parts of a component, largest first.
+        """One row per event, layer and component; heads and neurons in order of size.
 
-        `layers` is "event" (only the block that did it) or "all" (with the embedding, which is
-        given layer 0). `projection` is a signed length; `share` divides it by what the whole
-        layer adds, so that attention and MLP add up to 1; `of_total` divides it by what the
-        residual has at the direction's layer, so that the embedding and all layers up to there
-        add up to 1. `typical` is the projection of ordinary tokens (NaN for parts).
+        `layers` is "event" (only the block of the event) or "all" (with the embedding, as a row of
+        layer 0). `projection` is a signed length. `share` divides it by the contribution of the
+        whole layer, so that attention and MLP add up to 1. `of_total` divides it by the projection
+        of the residual at the direction's layer, so that the embedding and all layers up to there
+        add up to 1. `typical` is the mean contribution at ordinary tokens (NaN for heads, neurons
+        and biases).
         """
         import pandas as pd
 
@@ -156,7 +157,7 @@ _KINDS: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MlpStage:
-    """One stage of one MLP at one token, beside the same stage at the primary."""
+    """One stage of one MLP at one token, compared with the same stage at the primary."""
 
     text_id: str
     pos: int
@@ -165,13 +166,13 @@ class MlpStage:
     role: str
     """sink or control."""
     kind: str
-    """Kind of the sink; of a control: twin (same token id) or neighbour."""
+    """Kind of the sink; for a control, twin (same token id) or neighbour."""
     sink_pos: int
-    """Position of the sink; for a control, of the sink that it is matched with."""
+    """Position of the sink; for a control, of its matched sink."""
     layer: int
     stage: str
-    """input (what the MLP is given, after any norm before it), gate, up, act (of the gate),
-    act*up, down (what W_out writes, before any norm after it). Without a gate: input, up, act,
+    """input (of the MLP, after the norm before it), gate, up, act (activation of the gate), act*up,
+    or down (output of W_out, before any norm after it). MLPs without a gate have input, up, act and
     down."""
     cosine: float
     """Signed cosine with the primary's vector of the same stage and layer, in [-1, 1]."""
@@ -181,7 +182,7 @@ class MlpStage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MlpAnatomy:
-    """The MLPs that form sinks, stage by stage."""
+    """The stages of the MLPs that form sinks."""
 
     rows: tuple[MlpStage, ...]
 

@@ -1,4 +1,4 @@
-"""Rows of plain data -> a frame."""
+"""Rows of plain data as a data frame."""
 
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def tidy(rows: list[dict[str, Any]], kind: type) -> "pd.DataFrame":
-    """Rows as a frame whose columns have their types even where there is no row."""
+    """Rows as a data frame with the column types of the dataclass `kind`, even without rows."""
     import pandas as pd
 
     plain = (int, float, bool)

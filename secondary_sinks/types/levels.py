@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FREQUENT = 5
-"""Sinks that make a cell of the heat map frequent."""
+"""Number of sinks from which on a cell of the heat map is frequent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +17,7 @@ class Level:
     """One level: a mode of the counts of (l_start, lifetime), and the sinks around it."""
 
     level: int
-    """Number; levels are numbered by creation layer, then lifetime, from 0."""
+    """Index from 0, in order of creation layer, then lifetime."""
     l_start: int
     """Creation layer of the most frequent pair."""
     lifetime: int
@@ -30,24 +30,25 @@ class Level:
     lifetime_high: int
     n_sinks: int
     low: float
-    """Lower end of the interval of `n_sinks`, over texts; NaN with fewer than two texts."""
+    """Lower end of the interval of `n_sinks` over texts; NaN with fewer than two texts."""
     high: float
     n_texts: int
     """Texts with a sink of this level."""
     jaccard: float
-    """Stability: mean overlap with its likest level in resamples of texts; NaN if none drawn."""
+    """Stability: mean Jaccard overlap with the most similar level in resamples of the texts; NaN
+    without resamples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LevelCell:
-    """One pair (l_start, lifetime) that occurs: a cell of the heat map."""
+    """A pair (l_start, lifetime) that occurs: one cell of the heat map."""
 
     l_start: int
     lifetime: int
     count: int
     n_texts: int
     level: float
-    """Level that the cell belongs to; NaN for none."""
+    """Level of the cell; NaN if it belongs to no level."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,22 +63,22 @@ class Levels:
     """Lower end of the interval of `n_sinks`, over texts."""
     high: float
     n_unassigned: int
-    """Of these, how many belong to no level."""
+    """Number of these that belong to no level."""
     n_copies: int
     """Secondary sinks left out because they stood in an earlier text (`Sink.copy_of`)."""
     n_texts: int
-    """Texts looked at, with or without a sink."""
+    """All texts, with or without a sink."""
     same_number: float
-    """Share of resamples of texts with the same number of levels; NaN if none was drawn."""
+    """Share of resamples of the texts with the same number of levels; NaN without resamples."""
     resamples: int
     confidence: float
     """Confidence of the intervals."""
 
     @property
     def n_frequent(self) -> int:
-        """Cells of the heat map with at least five sinks, which may all be of one level.
+        """Number of cells of the heat map with at least five sinks; several may be one level.
 
-        The paper says how many levels its models have and not by what rule; this is the count that
+        The paper gives numbers of levels without the rule behind them; this count is the one that
         its heat maps suggest. It grows with the number of texts.
         """
         return sum(cell.count >= FREQUENT for cell in self.cells)

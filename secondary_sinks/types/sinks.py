@@ -1,4 +1,4 @@
-"""`Sink` and `SinkTable`: what detection finds."""
+"""`Sink` and `SinkTable`: the result of detection."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -21,12 +21,12 @@ class Sink:
     token_id: int
     token: str
     kind: str
-    """primary, primary_like (arises with the primary and stays), secondary, or noise (short-lived,
-    by the paper criterion)."""
+    """primary, primary_like (created with the primary and lasting as long), secondary, or noise
+    (short-lived, by the paper criterion)."""
     criterion: str
     """joint or paper."""
     label: str = "none"
-    """The label of the paper's authors: secondary, bos_sink or noise; none by other criteria."""
+    """Label of the paper criterion: secondary, bos_sink or noise; "none" for the joint one."""
     l_start: int
     """Creation layer: the first layer at which it is a sink."""
     l_end: int
@@ -35,28 +35,27 @@ class Sink:
     """Number of layers at which it is a sink (gaps don't count)."""
     layers: tuple[int, ...]
     level: float
-    """Sink level: cluster of (l_start, lifetime) over all texts; 0 is the earliest.
-
-    NaN for sinks that are not secondary, and for those that belong to no level.
-    """
+    """Sink level: cluster of (l_start, lifetime) over all texts; 0 is the earliest. NaN for sinks
+    that are not secondary or belong to no level."""
     copy_of: str = ""
-    """Text in which this sink stood before: same tokens up to it, so the same sink; else empty."""
+    """Id of an earlier text with the same tokens up to this position, so with the same sink; else
+    empty."""
     within_rounding: bool = False
-    """In half precision: whether rounding may decide that it is a sink, or of this kind."""
+    """Whether half-precision rounding could change that it is a sink, or its kind."""
     censored: str
-    """Which end is hidden, by an end of the model or because no primary is active beside it:
-    none, left, right, both, or unknown (the number of layers is)."""
+    """Which end of its life is unknown, because the model ends there or no primary is active next
+    to it: none, left, right or both; unknown if the number of layers is not known."""
     alignment_max: float
     alignment_centred_max: float
     norm_max: float
     norm_ratio_max: float
     mass_max: float
-    """Largest mass drawn by the sink's states (by the blocks that read them)."""
+    """Largest attention mass of its states, in the blocks that read them."""
     mass_excess_max: float
 
     @property
     def segments(self) -> str:
-        """Runs of layers, for example "2-8, 11-28"."""
+        """The layers as ranges, for example "2-8, 11-28"."""
         return format_layers(self.layers)
 
 
@@ -74,7 +73,7 @@ def censoring(layers: Sequence[int], n_layers: int) -> str:
 
 
 def parse_layers(segments: str) -> tuple[int, ...]:
-    """The layers of runs in words; raises `ValueError` for anything else.
+    """The layers of ranges as in `format_layers`; raises `ValueError` for anything else.
 
     >>> parse_layers("2-4, 8")
     (2, 3, 4, 8)
@@ -84,13 +83,13 @@ def parse_layers(segments: str) -> tuple[int, ...]:
         first, _, last = run.partition("-")
         start, stop = int(first), int(last or first)
         if not 0 <= start <= stop < MOST_LAYERS or (layers and start <= layers[-1]):
-            raise ValueError(f"{segments!r:.60} are no rising layers below {MOST_LAYERS}")
+            raise ValueError(f"{segments!r:.60} are not ascending layers below {MOST_LAYERS}")
         layers += range(start, stop + 1)
     return tuple(layers)
 
 
 def format_layers(layers: Sequence[int]) -> str:
-    """Runs of consecutive layers in words.
+    """Layers as ranges of consecutive layers.
 
     >>> format_layers([2, 3, 4, 8])
     '2-4, 8'
@@ -106,12 +105,12 @@ def format_layers(layers: Sequence[int]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkTable:
-    """Sinks of one or more texts, with the thresholds that made them."""
+    """Sinks of one or more texts, with the thresholds that they were found by."""
 
     sinks: tuple[Sink, ...]
     thresholds: Thresholds = field(default_factory=Thresholds)
     near: tuple[Sink, ...] = ()
-    """In half precision: what is no sink here, and may be one without the rounding."""
+    """Tokens that are not sinks, but could be without half-precision rounding."""
 
     def of_kind(self, *kinds: str) -> "SinkTable":
         """The sinks of the given kinds."""
@@ -126,29 +125,30 @@ class SinkTable:
         return SinkTable(sinks=kept, thresholds=self.thresholds, near=near)
 
     def to_frame(self) -> "pd.DataFrame":
-        """One row per sink; `layers` in words, as `segments`."""
+        """One row per sink; `layers` become ranges, in the column `segments`."""
         rows = [asdict(sink) | {"layers": sink.segments} for sink in self.sinks]
         return tidy(rows, Sink).rename(columns={"layers": "segments"})
 
     @staticmethod
     def from_frame(frame: "pd.DataFrame", thresholds: Thresholds | None = None) -> "SinkTable":
-        """The table that `to_frame` made a frame of. Raises `DetectionError` for other frames."""
+        """The inverse of `to_frame`. Raises `DetectionError` for any other frame."""
         names = ["segments" if item.name == "layers" else item.name for item in fields(Sink)]
         missing = [name for name in names if name not in frame]
         if missing:
             raise DetectionError(
-                f"no table of sinks of this version: it has no column {missing[0]!r}; make it again"
+                f"not a table of sinks of this version: it has no column {missing[0]!r}; run "
+                "detection again"
             )
         rows = frame[names].rename(columns={"segments": "layers"}).to_dict("records")
         try:
             sinks = [_from_row(row) for row in rows]
         except (TypeError, ValueError) as error:
-            raise DetectionError(f"no table of sinks: {error}") from error
+            raise DetectionError(f"not a table of sinks: {error}") from error
         return SinkTable(sinks=tuple(sinks), thresholds=thresholds or Thresholds())
 
 
 def _from_row(row: dict[Any, Any]) -> Sink:
-    """The sink of a row; raises `ValueError` that names a value of the wrong type."""
+    """The sink of a row; raises `ValueError` that names a value of a wrong type or range."""
     kinds: dict[str, Any] = {item.name: item.type for item in fields(Sink)} | {"layers": str}
     values = {str(name): value for name, value in row.items()}
     for name, value in values.items():

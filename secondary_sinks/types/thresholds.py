@@ -1,4 +1,4 @@
-"""`Thresholds`: when a token counts as a sink."""
+"""`Thresholds`: the limits of the criteria for sinks."""
 
 from dataclasses import dataclass
 
@@ -7,34 +7,34 @@ from dataclasses import dataclass
 class Thresholds:
     """When a token counts as a sink at a layer; the same for every model.
 
-    By the joint criterion, sinks are aligned, outlying and attended at once, so each single test
-    can be mild. They are round numbers: an aligned token has at least twice as much along the
-    primary's direction as across it, an outlying one stands three times as far from the typical
-    token as tokens usually do, an attended one gets twice its even share. The numbers of the
-    paper criterion (`paper_...`) are those of its authors, and judge nothing else.
+    A sink of the joint criterion is aligned, outlying and attended at once, so each single test can
+    be mild. The limits are round numbers: an aligned token has at least twice as much along the
+    primary's direction as perpendicular to it; an outlying token is three times as far from the
+    typical token as the median token; an attended token gets twice its even share of attention.
+    Those of the paper criterion (`paper_...`) are its authors', and have no other use.
     """
 
     aligned: float = 0.9
-    """Least centred, signed cosine with the primary (the paper uses 0.9, raw and unsigned)."""
+    """Minimum centred, signed cosine with the primary (the paper: 0.9, raw and unsigned)."""
     outlying: float = 3.0
-    """Least distance from the typical token, in medians of that distance over the text."""
+    """Minimum distance from the typical token, in medians of that distance over the text."""
     attended: float = 2.0
-    """Least attention mass, in multiples of the uniform null and of the neighbours' median."""
+    """Minimum attention mass, in multiples of the uniform null and of the neighbours' median."""
     min_queries: int = 8
-    """Queries that must see a key before its mass says anything; fewer is noise of single rows."""
+    """Minimum number of queries that see a key; with fewer, its mass is noise of single rows."""
     primary_like: float = 0.8
-    """Share of the primary's layers from which on a sink that arises with it is primary-like."""
+    """A sink created with the primary is primary-like if it lives this share of its layers."""
     paper_first: int = 3
-    """The primary is one of so many first positions: 3 with a chat template, 2 without."""
+    """The primary is among this many first positions: 3 with a chat template, 2 without."""
     paper_aligned: float = 0.9
-    """|cosine| with the primary that a sink exceeds, raw."""
+    """A sink has a raw |cosine| with the primary above this."""
     paper_noise: int = 4
-    """Up to so many layers are noise."""
+    """A lifetime of up to this many layers is noise."""
     paper_margin: int = 15
-    """A sink of at least (number of layers - 15) layers is a primary one (bos_sink)."""
+    """A sink with a lifetime of at least (number of layers - 15) is a bos_sink."""
     as_massive: float = 0.5
-    """Share of the primary's distance from the typical token from which on a sink that stays is
-    primary-like even if it arises later: another primary."""
+    """A sink that lasts is primary-like, even if created later, from this share of the primary's
+    distance from the typical token on."""
     another_primary: float = 0.25
-    """Share of the primary's attention that another token must draw to be the primary of layers
-    at which the first one does not stand out."""
+    """Minimum share of the primary's attention that another token must draw, to be the reference of
+    layers at which the primary does not stand out."""

@@ -1,4 +1,4 @@
-"""`Trace`: what one pass measured."""
+"""`Trace`: the measurements of one text."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,47 +13,45 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Trace:
-    """What one streaming pass measured of one text: a few numbers per layer and position."""
+    """Measurements of one text: a few numbers per layer and position, from one streaming pass."""
 
     text_id: str
     tokens: Int[Tensor, "pos"]
     token_strings: tuple[str, ...]
     primary: int
-    """Position of the primary sink (the likeliest one: `detect` says where it is active)."""
+    """Position of the most likely primary sink; `detect` says at which layers it is active."""
     reference: Int[Tensor, "layer"]
-    """Position that alignment is measured against: the primary, or the token that stands in."""
+    """Position that alignment is measured against: the primary, or another token in its place."""
     norm: Float[Tensor, "layer pos"]
     """Length of resid_post."""
     norm_ratio: Float[Tensor, "layer pos"]
-    """The same in medians over the text."""
+    """`norm` divided by its median over the text."""
     deviation_ratio: Float[Tensor, "layer pos"]
-    """Distance of resid_post from the typical token, in medians over the text."""
+    """Distance of resid_post from the typical token, divided by its median over the text."""
     alignment: Float[Tensor, "layer pos"]
     """Signed cosine of resid_post with that of the layer's `reference`."""
     alignment_centred: Float[Tensor, "layer pos"]
     """The same after the typical token is subtracted from both."""
     mass: Float[Tensor, "layer pos"]
-    """Attention mass in block l: mean over the queries that see the key and over heads."""
+    """Attention mass in block l: mean over the queries that can see the key, and over heads."""
     mass_null: Float[Tensor, "layer pos"]
-    """Mass under evenly spread attention."""
+    """Mass if every query spread its attention evenly."""
     mass_local: Float[Tensor, "layer pos"]
     """Median mass of the keys within 16 positions."""
     queries: Int[Tensor, "layer pos"]
-    """Number of queries that see the key."""
+    """Number of queries that can see the key."""
     virtual_mass: Float[Tensor, "layer"]
     """Attention that goes to no token (learned sinks), mean over queries and heads."""
     paid_to_primary: Float[Tensor, "layer pos"]
-    """Attention that the query at this position pays in block l to the reference of the state
-    that the block reads (layer l - 1), mean over heads; NaN where it can't see that token."""
+    """Attention in block l from the query at this position to the reference of layer l - 1, whose
+    state the block reads; mean over heads. NaN where the query cannot see it."""
     score: Float[Tensor, "layer pos"]
-    """Mean attention score of the key (q.k x scale, before soft-cap and softmax) over the queries
-    that see it and over heads."""
+    """Attention score of the key (q.k x scale, before soft-cap and softmax): mean over the queries
+    that can see it, and over heads."""
     key_norm: Float[Tensor, "layer pos"]
-    """Length of the used key: as the scores use it, after q/k norm and rotation; mean over KV
-    heads."""
+    """Length of the key after q/k norm and rotation, as the scores use it; mean over KV heads."""
     key_norm_raw: Float[Tensor, "layer pos"]
-    """Length of the raw key: the output of k_proj, before q/k norm and rotation; mean over KV
-    heads."""
+    """Length of the output of k_proj, before q/k norm and rotation; mean over KV heads."""
     value_norm: Float[Tensor, "layer pos"]
     """Length of the value, mean over KV heads."""
     mlp_norm: Float[Tensor, "layer pos"]
@@ -63,15 +61,15 @@ class Trace:
     typical: Float[Tensor, "layer d_model"]
     """The typical token: mean resid_post of ordinary positions."""
     median_norm: Float[Tensor, "layer"]
-    """Median over the text of `norm`."""
+    """Median of `norm` over the text."""
     median_deviation: Float[Tensor, "layer"]
-    """Median over the text of the distance from the typical token."""
+    """Median distance from the typical token over the text."""
     reference_resid: Float[Tensor, "layer d_model"]
-    """resid_post of the reference; NaN before it stood out (see `observation.candidates`)."""
+    """resid_post of the reference; NaN at layers before it stands out."""
     dtype: torch.dtype = torch.float32
-    """Number type of the run; all numbers here are float32."""
+    """Number type of the model run; all tensors here are float32."""
     alignment_first: Float[Tensor, "first layer pos"] | None = None
-    """`alignment` with each of the first four positions, for criteria that look there only."""
+    """`alignment` with each of the first four positions, which the paper criterion uses."""
 
     @property
     def mass_excess(self) -> Float[Tensor, "layer pos"]:
@@ -80,7 +78,7 @@ class Trace:
 
     @property
     def mass_expected(self) -> Float[Tensor, "layer pos"]:
-        """What a key at its place gets: its even share, or its neighbours' mass if that is more."""
+        """Expected mass of a key here: its even share, or `mass_local` if that is more."""
         return torch.maximum(self.mass_null, self.mass_local)
 
     def to_frame(self) -> "pd.DataFrame":
@@ -122,5 +120,8 @@ LAYER_POS = (
 
 
 def read_by_next(mass: Float[Tensor, "layer *shape"]) -> Float[Tensor, "layer *shape"]:
-    """Shift masses one layer down: from the block that attends to the state it attends to."""
+    """Masses by layer of the state that is read, not of the block that reads it: shifted by one.
+
+    The last layer, which no block reads, is NaN.
+    """
     return torch.cat([mass[1:].float(), torch.full_like(mass[:1], torch.nan, dtype=torch.float32)])

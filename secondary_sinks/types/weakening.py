@@ -1,4 +1,4 @@
-"""`Weakening`: the primary sink, aligned to the layers at which secondary sinks arise."""
+"""`Weakening`: the primary sink around the layers at which secondary sinks are created."""
 
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -12,35 +12,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeakeningPoint:
-    """One measure of the primary, so many layers before or after a secondary sink arises."""
+    """One measure of the primary, at a number of layers before or after a sink's creation."""
 
     measure: str
-    """mass, key_norm or score of the primary; by_query: what a group of queries pays to it."""
+    """mass, key_norm or score of the primary; by_query: attention of a group of queries to it."""
     group: str
-    """primary, or the queries: after or before the sink, or the same places without a sink."""
+    """primary, or the queries: after or before the sink, or at the same places without a sink."""
     relative: int
-    """Layer less l_start; from 0 on, the secondary sink exists."""
+    """Layer minus l_start; the secondary sink exists from 0 on."""
     mean: float
     """Mean over secondary sinks (by_query: over texts), in the block that reads the layer."""
     low: float
     """Lower end of the interval over texts; NaN with fewer than two texts."""
     high: float
     n_sinks: int
-    """Secondary sinks for which the primary has such a layer."""
+    """Number of secondary sinks whose primary is active at that layer."""
     n_texts: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeakeningChange:
-    """How one measure of the primary changes when secondary sinks arise."""
+    """Change of one measure of the primary when secondary sinks are created."""
 
     measure: str
     before: float
-    """Mean over the window before l_start, over sinks."""
+    """Mean over the layers of the window before l_start, and over sinks."""
     after: float
-    """Mean over the window from l_start on."""
+    """The same for the window from l_start on."""
     change: float
-    """`after` less `before`; negative is weaker."""
+    """`after` minus `before`; negative means weaker."""
     low: float
     """Lower end of the interval of `change`, over texts."""
     high: float
@@ -50,9 +50,9 @@ class WeakeningChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeakeningContrast:
-    """What the first secondary sink of a text changes in the attention paid to the primary.
+    """Change of the attention paid to the primary at the first secondary sink of a text.
 
-    Changes are of the mean over the window from l_start on, less that over the window before.
+    A change is the mean over the window from l_start on, minus the mean over the window before.
     """
 
     text_id: str
@@ -60,37 +60,37 @@ class WeakeningContrast:
     token: str
     l_start: int
     change_before: float
-    """Of the queries before the sink, which cannot see it."""
+    """Change for the queries before the sink, which cannot see it."""
     change_after: float
-    """Of the queries after it."""
+    """Change for the queries after the sink."""
     change: float
-    """`change_after` less `change_before`: what late queries lose without a sink is in it too."""
+    """`change_after` minus `change_before`; includes what late queries lose without a sink."""
     control: str
-    """The text without a secondary sink there that it is compared with; empty for none."""
+    """Id of the text without a secondary sink there that it is compared with; empty without one."""
     n_before: int
-    """Queries before the sink that are compared: those that both texts have."""
+    """Number of queries before the sink that both texts have, which are compared."""
     n_after: int
     change_matched: float
-    """`change` over these queries; NaN without a control."""
+    """`change` for these queries; NaN without a control."""
     change_control: float
-    """The same in the control, at the same positions and layers."""
+    """The same in the control text, at the same positions and layers."""
     difference: float
-    """`change_matched` less `change_control`: what is judged; 0 within rounding."""
+    """`change_matched` minus `change_control`, which the verdict is about; 0 within rounding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weakening:
-    """Does the primary weaken as secondary sinks arise?"""
+    """Whether the primary weakens when secondary sinks are created."""
 
     profile: tuple[WeakeningPoint, ...]
     changes: tuple[WeakeningChange, ...]
     contrasts: tuple[WeakeningContrast, ...]
-    """One for each text whose first secondary sink could be asked."""
+    """One for each text whose first secondary sink could be compared."""
     verdict: Verdict
     window: int
-    """Layers before, and layers after, that are compared."""
+    """Number of layers before, and of layers after, that are compared."""
     n_left_out: int
-    """Secondary sinks without a whole window in the span of their primary."""
+    """Number of secondary sinks without a whole window in the span of their primary."""
 
     def to_frame(self) -> "pd.DataFrame":
         """One row per measure, group and relative layer."""
@@ -101,5 +101,5 @@ class Weakening:
         return tidy([asdict(change) for change in self.changes], WeakeningChange)
 
     def contrasts_frame(self) -> "pd.DataFrame":
-        """One row per text that was asked."""
+        """One row per text that was compared."""
         return tidy([asdict(one) for one in self.contrasts], WeakeningContrast)

@@ -12,8 +12,8 @@ import pytest
 from experiments import sink_tokens
 from experiments.all import COLUMNS, write_claims
 from experiments.written import write
-from secondary_sinks.plots import clouds, count_bars, level_heatmaps, patch_heatmap
-from secondary_sinks.plots.labels import visible
+from secondary_sinks.plots import count_bars, level_heatmaps, patch_heatmap, scatter_panels
+from secondary_sinks.plots.labels import make_visible
 from secondary_sinks.plots.patches import patch_table
 from secondary_sinks.report.compare import comparison
 from tests.experiments.observed import planted
@@ -55,7 +55,7 @@ def test_models_side_by_side(quiet, tmp_path):
     path = tmp_path / "compare.html"
     path.write_text(comparison(models), "utf-8", errors="backslashreplace")
     shown = quiet(path).locator("main").inner_text()
-    assert all(visible(text, keep=" ") in shown for text in HOSTILE)
+    assert all(make_visible(text, keep=" ") in shown for text in HOSTILE)
 
 
 def figures_of(text):
@@ -66,7 +66,7 @@ def figures_of(text):
         patch_heatmap(table, "noising", LAYERS),
         level_heatmaps({text: (LEVELS, None)}),
         count_bars(pd.DataFrame([{"what": text, "group": text, "count": 1}]), "tokens"),
-        clouds(points_frame(text, rows=(text,)).assign(label=text)),
+        scatter_panels(points_frame(text, rows=(text,)).assign(label=text)),
     ]
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from secondary_sinks.plots.labels import visible
+from secondary_sinks.plots.labels import make_visible
 from tests.plots.frames import HOSTILE
 from tests.report.long import long_page
 from tests.report.pages import page
@@ -43,7 +43,7 @@ def test_hostile_tokens_do_nothing_and_are_shown(opened, text):
     assert found.said == []
     assert found.asked == []
     shown = found.page.locator(".strip mark").first.evaluate("e => e.firstChild.textContent")
-    assert shown == visible(text)
+    assert shown == make_visible(text)
     assert found.page.locator("main img, main iframe, main script[src]").count() == 0
     for mark in found.page.locator(".strip mark").all():
         mark.hover()

@@ -8,11 +8,11 @@ import torch
 from secondary_sinks import load_model, observe
 from secondary_sinks.causal import Recomputed, recompute, reference_means, replay
 from secondary_sinks.causal.donors import resolve_donors
-from secondary_sinks.causal.edit_kinds import KINDS, SITES, is_possible
-from secondary_sinks.layerwise.interface import hook_name
+from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.testing.families import save
 from secondary_sinks.types import Edit
+from secondary_sinks.types.edit_kinds import ALL_SITES, KINDS
 from tests.causal import slow
 from tests.marks import thinned
 from tests.mechanisms import ALTERNATING, CASES
@@ -44,14 +44,14 @@ def case(request, tmp_path_factory):
 
 
 def sites_of(model):
-    return [site for site in SITES if hook_name(LAYER, site) in model.hook_dict]
+    return [site for site in ALL_SITES if hook_name(LAYER, site) in model.hook_dict]
 
 
 def every_edit(model, trace):
     """Each kind at each site where it is possible, of whole activations and of some units."""
     for site in sites_of(model):
         for kind in KINDS:
-            if not is_possible(kind, site):
+            if site not in KINDS[kind].sites:
                 continue
             for options in OPTIONS.get(kind, [{}]):
                 edit = Edit(pos=POS, layer=LAYER, kind=kind, site=site, **options)

@@ -321,16 +321,18 @@ def test_tokens_of_different_ids_have_rows_of_their_own(capsys):
 
 
 @pytest.mark.parametrize(
-    ("statistic", "low", "numbers"),
+    ("unit", "low", "numbers"),
     [
-        ("share lost", 0.5, "70% [50%, 90%]"),
-        ("share lost", float("nan"), "70%"),
+        ("share", 0.5, "70% [50%, 90%]"),
+        ("share", float("nan"), "70%"),
         ("rank correlation", 0.5, "0.70 [0.50, 0.90]"),
+        ("", 0.5, "0.70 [0.50, 0.90]"),
     ],
 )
-def test_a_verdict_is_one_line(statistic, low, numbers):
+def test_a_verdict_is_one_line(unit, low, numbers):
+    statistic = "share lost"  # its words decide nothing
     verdict = {"claim": "the [b]MLP", "outcome": "supported", "why": "so", "statistic": statistic}
-    verdict |= {"value": 0.7, "low": low, "high": 0.9, "n_sinks": 6, "n_texts": 3}
+    verdict |= {"unit": unit, "value": 0.7, "low": low, "high": 0.9, "n_sinks": 6, "n_texts": 3}
     line = show.verdict_line(verdict)
     assert line == (
         f"[green]supported[/green]  the \\[b]MLP: so ({statistic}: {numbers}; 6 sinks, 3 texts)"

@@ -262,10 +262,10 @@ def test_levels_of_a_bad_file_is_one_line(content, options, named, tmp_path, cap
 
 
 RUNS = {
-    "layers by words": (table("sinks", put("segments", "all of them")), "no table of sinks"),
-    "layers without end": (table("sinks", put("segments", f"0-{10**12}")), "no rising layers"),
+    "layers by words": (table("sinks", put("segments", "all of them")), "not a table of sinks"),
+    "layers without end": (table("sinks", put("segments", f"0-{10**12}")), "not ascending layers"),
     "layers missing": (table("sinks", put("segments", None)), "layers is None; expected str"),
-    "layers falling": (table("sinks", put("segments", "3-1")), "'3-1' are no rising layers"),
+    "layers falling": (table("sinks", put("segments", "3-1")), "'3-1' are not ascending layers"),
     "layers of no model": (
         table("sinks", put("l_start", 10**9)),
         "l_start is 1000000000; expected",

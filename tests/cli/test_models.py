@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from secondary_sinks import memory
 from secondary_sinks.cli import models
 from secondary_sinks.cli.entry import run
-from secondary_sinks.models import memory
 from secondary_sinks.models.original.catalogue import ENTRIES, FAMILIES, family
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "models.md"

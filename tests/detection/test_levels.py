@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secondary_sinks.detection.levels import cluster, effective_texts
+from secondary_sinks.detection.levels import cluster
 
 THREE = ((10, 30), (18, 22), (25, 14))
 SIX = ((6, 36), (10, 30), (14, 26), (18, 22), (22, 17), (27, 12))
@@ -150,12 +150,3 @@ def test_levels_are_numbered_by_creation_layer_then_lifetime():
     centres = [(20, 5), (4, 9), (20, 15)]
     points = [centre for centre in centres for _ in range(6)]
     assert cluster(points, [str(i) for i in range(18)]) == [1] * 6 + [0] * 6 + [2] * 6
-
-
-def test_the_effective_number_of_texts_by_hand():
-    ones = np.ones(4)
-    assert effective_texts(np.array([2.0, 2, 2, 2]), ones) == 4
-    assert effective_texts(np.array([3.0, 1, 0, 0]), ones) == 9 / 5, "3 is cut down to 2"
-    assert effective_texts(np.array([1.0, 1, 0, 0]), np.array([2.0, 1, 1, 1])) == 3
-    assert effective_texts(np.array([1.0, 1, 1, -2]), ones) == 1 / 7
-    assert effective_texts(np.zeros(4), ones) == effective_texts(-ones, ones) == 0

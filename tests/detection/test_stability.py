@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from secondary_sinks.detection import find_levels, interval
+from secondary_sinks.detection import find_levels
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.types import SinkTable
 from tests.detection.test_levels import THREE, deepseek, drawn
@@ -107,25 +107,6 @@ def test_no_sinks():
 def test_fewer_texts_than_have_sinks_are_refused(three):
     with pytest.raises(DetectionError, match="more than n_texts 3"):
         find_levels(three, n_texts=3)
-
-
-def test_the_interval_by_hand():
-    """Three texts with 4, 2 and 0 sinks: sum 6, deviation 2, t(0.975, 2) = 4.303, times sqrt 3."""
-    low, high = interval(np.array([4.0, 2.0]), 3)
-    assert low == 0
-    assert high == pytest.approx(6 + 4.303 * 2 * math.sqrt(3), abs=0.01)
-    assert all(math.isnan(end) for end in interval(np.array([4.0]), 1))
-
-
-@pytest.mark.parametrize("n_texts", [10, 40])
-def test_the_interval_covers_though_sinks_of_one_text_come_together(n_texts):
-    """Texts differ in their rate (gamma), so sinks are no independent events."""
-    rng, held = np.random.default_rng(0), 0
-    for _ in range(400):
-        counts = rng.poisson(rng.gamma(2.0, 3.0, n_texts)).astype(float)
-        low, high = interval(counts[counts > 0], n_texts)
-        held += low <= 6.0 * n_texts <= high
-    assert held / 400 > 0.9
 
 
 def test_a_table_survives_its_frame(three):

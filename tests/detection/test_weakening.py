@@ -8,9 +8,7 @@ import pytest
 import torch
 
 from secondary_sinks.detection import primary_weakening
-from secondary_sinks.detection.weakening import pooled_mean
 from secondary_sinks.errors import DetectionError
-from secondary_sinks.statistics.permutations import holm
 from secondary_sinks.types import SinkTable
 from tests.detection.traces import sink, trace_of
 
@@ -125,21 +123,3 @@ def test_a_missing_trace_or_primary_is_named(missing, what):
 def test_a_window_without_layers_is_refused():
     with pytest.raises(DetectionError, match="at least 1 layer, got 0"):
         primary_weakening([], SinkTable(sinks=()), window=0)
-
-
-def test_the_pooled_mean_by_hand():
-    """Texts with means 1 and 3, of 1 and 3 values: mean 2.5, pseudo-values 2 and 4."""
-    values, texts = np.array([1.0, 3.0, 3.0, 3.0, np.nan]), np.array([0, 1, 1, 1, 1])
-    mean, low, high = pooled_mean(values, texts)
-    assert mean == 2.5
-    assert (high - low) / 2 == pytest.approx(
-        12.706 * np.std([2, 4], ddof=1) / math.sqrt(2), rel=1e-3
-    )
-    assert math.isnan(pooled_mean(values[:1], texts[:1])[1])
-    assert math.isnan(pooled_mean(values[4:], texts[4:])[0])
-
-
-def test_holm_by_hand():
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.5, 0.9]) == [1.0, 1.0]
-    assert holm([0.02, math.nan])[0] == 0.02

@@ -5,11 +5,11 @@ import torch
 
 from secondary_sinks import load_model, observe, recompute, replay
 from secondary_sinks.causal import reference_means
-from secondary_sinks.causal.edit_kinds import KINDS, SITES
 from secondary_sinks.errors import ModelError
-from secondary_sinks.layerwise.interface import hook_name
+from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.testing.families import save
 from secondary_sinks.types import Edit
+from secondary_sinks.types.edit_kinds import ALL_SITES, KINDS
 from tests.devices.placed import PLACED, over_two
 from tests.devices.pretended import pretended
 from tests.marks import needs_old, thinned
@@ -45,7 +45,7 @@ def every_edit(model):
     for kind in KINDS:
         given = {"value": VALUES.get(kind), "donor": 4 if kind == "patch" else None}
         yield Edit(pos=11, layer=last, kind=kind, **given)
-    there = [site for site in SITES if hook_name(0, site) in model.hook_dict]
+    there = [site for site in ALL_SITES if hook_name(0, site) in model.hook_dict]
     yield from (Edit(pos=11, layer=last, site=site) for site in there)
     yield from (Edit(pos=11, layer=(0, 1), kind="mean", over=over) for over in OVER)
     yield Edit(pos=11, layer=1, kind="patch", donor=4, text="other")

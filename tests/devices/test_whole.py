@@ -6,8 +6,8 @@ from importlib import import_module
 import pytest
 import torch
 
-from experiments.all import EXPERIMENTS
 from experiments.shared import observe_fed
+from experiments.table import BY_NAME
 from secondary_sinks import load_model, trace_from_cache
 from secondary_sinks.layerwise.cached_generation import Continuation
 from secondary_sinks.models.identity import weight_hash
@@ -55,7 +55,7 @@ def answer(name, seen):
 
 
 @needs_old
-@pytest.mark.parametrize("name", thinned(list(EXPERIMENTS), TYPICAL))
+@pytest.mark.parametrize("name", thinned(list(BY_NAME), TYPICAL))
 def test_experiments_answer_as_on_the_processor(name):
     expected = answer(name, here())
     with pretended():

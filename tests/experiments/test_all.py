@@ -13,7 +13,9 @@ import torch
 from experiments import about, norm_dose, norms
 from experiments import all as everything
 from experiments.shared import Loaded
+from experiments.table import BY_NAME, EXPERIMENTS
 from secondary_sinks.errors import RunFolderError, SinkError
+from secondary_sinks.questions import QUESTIONS
 from tests.experiments.observed import planted
 from tests.questions.gardens import three
 
@@ -170,8 +172,7 @@ def test_an_experiment_that_there_is_not(start):
 
 
 def test_every_experiment_has_its_module():
-    from importlib import import_module
-
-    for name in everything.EXPERIMENTS:
-        assert name == import_module(f"experiments.{name}").NAME
-    assert norm_dose.NAME in everything.ASKED
+    for experiment in EXPERIMENTS:
+        assert experiment.name == experiment.module.NAME
+        assert experiment.asks in {"", *(question.name for question in QUESTIONS)}
+    assert BY_NAME[norm_dose.NAME].asks == "norm_dose"

@@ -19,7 +19,7 @@ from experiments.command import main_of
 from experiments.shared import judged, observe_texts, unanswered
 from experiments.written import in_words, write
 from secondary_sinks.errors import RunFolderError
-from secondary_sinks.statistics.intervals import Interval
+from secondary_sinks.statistics import Interval
 from secondary_sinks.testing.planted import Plant
 from tests.experiments.observed import planted
 from tests.questions.gardens import three

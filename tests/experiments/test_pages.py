@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from experiments import norm_dose, norms
-from experiments.all import EXPERIMENTS
-from experiments.pages import LARGEST_PICTURE, copy_results, numbers_of, told_by, write_pages
+from experiments.pages import LARGEST_PICTURE, copy_results, numbers_of, write_pages
 from experiments.recorded import read_record
+from experiments.table import BY_NAME, SAID
 from experiments.written import RECORD, without_nan
 from secondary_sinks.errors import RunFolderError, SinkError
 
@@ -167,23 +167,20 @@ def test_a_table_of_levels_of_another_shape_is_named(content, made):
         write_pages(made)
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_docstring_says_what_a_page_needs(name):
-    question, says, did, mind = told_by(name)
+@pytest.mark.parametrize("name", BY_NAME)
+def test_every_experiment_says_what_a_page_needs(name):
+    question, paper, method, refutation = BY_NAME[name].said().values()
     assert question.endswith("?")
-    assert "2512.22213" in says
-    assert min(len(did), len(mind)) > 20
+    assert "2512.22213" in paper
+    assert min(len(method), len(refutation)) > 20
 
 
-@pytest.mark.parametrize(
-    "doc", [None, "", "A question?", "A question?\n\nMethod: x", "Q?\n\nWhat would refute it: x"]
-)
-def test_a_docstring_of_another_shape_is_named(doc, monkeypatch):
-    monkeypatch.setattr(norms, "__doc__", doc)
-    with pytest.raises(
-        SinkError, match=r"experiments\.norms .* expected a question, a claim, then"
-    ):
-        told_by("norms")
+@pytest.mark.parametrize("name", SAID)
+@pytest.mark.parametrize("words", [None, ""])
+def test_a_constant_that_an_experiment_lacks_is_named(name, words, monkeypatch):
+    monkeypatch.setattr(norms, name, words)
+    with pytest.raises(SinkError, match=rf"experiments\.norms has no {name}; expected texts"):
+        BY_NAME["norms"].said()
 
 
 def test_the_pages_of_this_repository_are_those_of_their_files(tmp_path):

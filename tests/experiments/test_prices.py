@@ -5,10 +5,12 @@ import re
 import pytest
 
 from experiments import prices
+from experiments.table import EXPERIMENTS
 from tests.experiments.observed import planted
 from tests.questions.gardens import three
 
-NAMES = list(prices.ASKED)
+NAMES = [one.name for one in EXPERIMENTS if one.asks]
+QUICK = {one.name: dict(one.quick) for one in EXPERIMENTS if one.quick}
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,7 @@ def test_every_causal_experiment_is_priced(sinks):
 
 
 def test_what_quick_leaves_out_has_no_price(sinks):
-    lines = prices.prices(prices.QUICK | {"neurons": {}}, sinks)
+    lines = prices.prices(QUICK | {"neurons": {}}, sinks)
     assert [line.split(",")[0] for line in lines] == ["to come: neurons"]
 
 

@@ -12,7 +12,7 @@ from secondary_sinks.detection import find_levels, read_released
 from secondary_sinks.errors import DetectionError, EditError, ModelError, SinkError, TextError
 from secondary_sinks.models.gguf.header import read_header, refuse_split
 from secondary_sinks.models.original.checkpoint import INDEX, SINGLE, check_weights
-from secondary_sinks.models.original.config import ask_for_dense, read_config
+from secondary_sinks.models.original.config import read_config, request_dense_weights
 from secondary_sinks.models.original.sources import resolve
 from secondary_sinks.report import write_report
 from secondary_sinks.runs import RunFolder, whole_table
@@ -164,7 +164,7 @@ def test_any_config_is_a_config_or_a_model_error(llama, data):
     (place / "config.json").write_text(text_of(data.draw(mutants(good))))
     try:
         config = read_config(place, "mutant")
-        ask_for_dense(config, "mutant")
+        request_dense_weights(config, "mutant")
     except ModelError:
         return
     assert config.model_type

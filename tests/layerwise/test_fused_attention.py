@@ -9,7 +9,7 @@ import transformer_lens
 from secondary_sinks import load_model
 from secondary_sinks.layerwise import hooked_attention
 from secondary_sinks.layerwise.begin import layerwise_forward
-from secondary_sinks.layerwise.interface import hook_name
+from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.testing.families import configs, save, tiny
 from tests.marks import needs_old, thinned

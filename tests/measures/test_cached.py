@@ -1,5 +1,7 @@
 """Measures of a cache: the right activations, one text, and nothing missing without a word."""
 
+import inspect
+import pydoc
 import re
 
 import pytest
@@ -141,6 +143,31 @@ def test_every_measure_of_activations_has_a_twin_for_caches():
         twins = OF_SEVERAL.get(name, {name})
         assert twins <= tried, name
         assert all(callable(getattr(cached, twin)) for twin in twins)
+
+
+def test_help_shows_parameters_shapes_and_hook_points():
+    """A twin takes the place of the tensors of its measure, and keeps all other parameters."""
+    shown = str(inspect.signature(cached.head_mass))
+    own, measure = (inspect.signature(one.head_mass) for one in (cached, measures))
+    assert list(own.parameters) == ["cache", "layer", *list(measure.parameters)[1:]]
+    assert own.return_annotation is measure.return_annotation
+    assert "cache" in shown
+    assert "offset: int = 0" in shown
+    rotary = inspect.signature(cached.mass_from_qk).parameters
+    assert list(rotary)[:2] == ["cache", "layer"]
+    assert rotary["rotary"].default is True
+    text = pydoc.plain(pydoc.render_doc(cached.residual_norms))
+    assert "Float[Tensor, 'pos']" in text
+    assert "`measures.norms` of `hook_resid_post`" in text
+    for name in {one.split(",")[0] for one in ON_CACHE}:
+        twin = getattr(cached, name)
+        assert (twin.__name__, twin.__module__) == (name, cached.__name__)
+        assert ">>>" not in twin.__doc__, "an example on tensors would not run on a cache"
+
+
+def test_rotary_is_refused_by_measures_that_read_no_queries_or_keys(plain):
+    with pytest.raises(TypeError, match="rotary"):
+        cached.head_mass(plain, 1, rotary=False)
 
 
 def test_a_chunk_of_queries_is_measured_as_the_same_rows_of_all(plain):

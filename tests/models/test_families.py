@@ -8,7 +8,7 @@ import torch
 from secondary_sinks import load_model, observe, replay
 from secondary_sinks.layerwise import chunks
 from secondary_sinks.layerwise.begin import layerwise_forward
-from secondary_sinks.layerwise.interface import hook_name
+from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.testing.families import configs, save, tiny
 from secondary_sinks.types import Edit

@@ -313,7 +313,7 @@ def test_a_string_is_fed_as_it_is_and_messages_through_the_template():
 
 @pytest.mark.real
 def test_on_real_weights_edits_equal_replays(smollm2, real_tokens, real_trace):
-    """What they take, `secondary_sinks.notebook.latency` measures."""
+    """What they take, `tools.notebook_latency` measures."""
     session = Session(smollm2, real_tokens, text_id="shortest")
     torch.testing.assert_close(session.trace.mass, real_trace.mass)
     session.choose(kind="zero")

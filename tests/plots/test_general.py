@@ -5,7 +5,13 @@ import pandas as pd
 import pytest
 
 from secondary_sinks.errors import SinkError
-from secondary_sinks.plots import clouds, count_bars, interval_lines, level_heatmaps, notice
+from secondary_sinks.plots import (
+    count_bars,
+    interval_lines,
+    level_heatmaps,
+    message_figure,
+    scatter_panels,
+)
 from secondary_sinks.plots.theme import KINDS, ramp
 from tests.plots.frames import HOSTILE
 from tests.plots.test_levels_heatmap import CELLS, frame
@@ -72,7 +78,7 @@ def test_groups_in_order_have_colours_in_order():
 
 def test_a_grid_of_points_has_a_panel_for_every_pair():
     drawn = points_frame("sink", "control", rows=("one", "two"), cols=("x", "y", "z"))
-    figure = clouds(drawn, x_title=["p", "q", "r"], ticks=False)
+    figure = scatter_panels(drawn, x_title=["p", "q", "r"], ticks=False)
     assert len(figure.data) == 12
     heads = [note.text for note in figure.layout.annotations]
     assert heads == [f"{row}, {col}" for row in ("one", "two") for col in "xyz"]
@@ -83,7 +89,7 @@ def test_a_grid_of_points_has_a_panel_for_every_pair():
 
 
 def test_titles_of_panels_may_be_given():
-    figure = clouds(points_frame("sink"), titles={("a", "b"): "mine: 97%"})
+    figure = scatter_panels(points_frame("sink"), titles={("a", "b"): "mine: 97%"})
     assert figure.layout.annotations[0].text == "mine: 97&#37;"
 
 
@@ -117,7 +123,7 @@ def test_white_space_is_drawn_in_tokens_alone():
 )
 def test_ticks_of_a_logarithmic_axis_are_whole_numbers(x, ticks):
     lines = interval_lines(lines_frame("sink", x=x), PANELS, "x", x_scale="log").layout.xaxis
-    points = clouds(points_frame("sink").assign(x=x[-1]), x_scale="log").layout.xaxis
+    points = scatter_panels(points_frame("sink").assign(x=x[-1]), x_scale="log").layout.xaxis
     assert set(ticks) <= set(lines.ticktext)
     assert [float(words) for words in lines.ticktext] == pytest.approx(list(lines.tickvals))
     assert points.type == lines.type == "log"
@@ -133,7 +139,7 @@ def test_at_most_thirty_bars():
 
 def test_a_notice_says_it_and_wraps():
     words = "no secondary sink with a control was found, " * 3
-    figure = notice(words)
+    figure = message_figure(words)
     assert figure.layout.annotations[0].text.replace("<br>", " ") == words.strip()
     assert not figure.data
     assert figure.layout.xaxis.visible is False
@@ -156,7 +162,7 @@ def test_models_side_by_side_share_their_colours():
     "draw",
     [
         lambda table: interval_lines(table, PANELS, "x"),
-        clouds,
+        scatter_panels,
         lambda table: count_bars(table, "x"),
     ],
     ids=["lines", "clouds", "counts"],
@@ -173,9 +179,9 @@ def test_a_frame_without_rows_or_columns_is_refused(draw):
 def test_text_is_drawn_literally(text):
     counts = pd.DataFrame([{"what": text, "group": text, "count": 1}])
     figures = [
-        notice(text),
+        message_figure(text),
         count_bars(counts, "x"),
-        clouds(points_frame(text, rows=(text,)).assign(label=text)),
+        scatter_panels(points_frame(text, rows=(text,)).assign(label=text)),
         interval_lines(lines_frame(text, x=(text,)), PANELS, "x"),
         level_heatmaps({text: (CELLS, None)}),
     ]

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from secondary_sinks.plots.labels import inert, number, row_label, visible
+from secondary_sinks.plots.labels import format_number, make_visible, row_label, token_label
 from tests.plots.frames import HOSTILE
 
 PLOTLY_TAG = re.compile(r"<[^<>]*>")
@@ -23,19 +23,19 @@ PLOTLY_TAG = re.compile(r"<[^<>]*>")
     ],
 )
 def test_what_draws_nothing_becomes_visible(text, seen):
-    assert visible(text) == seen
+    assert make_visible(text) == seen
 
 
 def test_characters_can_be_kept_and_long_text_is_cut():
-    assert visible("a b\n", keep=" ") == "a b⏎"
-    assert visible("abcdef", most=6) == "abcdef"
-    assert visible("abcdefg", most=6) == "abcde…"
-    assert len(visible("\u202e" * 9, most=6)) == 6
+    assert make_visible("a b\n", keep=" ") == "a b⏎"
+    assert make_visible("abcdef", most=6) == "abcdef"
+    assert make_visible("abcdefg", most=6) == "abcde…"
+    assert len(make_visible("\u202e" * 9, most=6)) == 6
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_plotly_finds_no_markup_in_a_label(text):
-    for label in (inert(text), row_label(text, 3, text)):
+    for label in (token_label(text), row_label(text, 3, text)):
         assert not PLOTLY_TAG.search(label)
         assert "$" not in label
         assert "%{" not in label
@@ -45,9 +45,9 @@ def test_plotly_finds_no_markup_in_a_label(text):
 def test_plotly_shows_what_the_token_says():
     import html
 
-    assert html.unescape(inert("<b>&amp;$%")) == "<b>&amp;$%"
+    assert html.unescape(token_label("<b>&amp;$%")) == "<b>&amp;$%"
 
 
 def test_a_missing_number_is_a_dash():
-    assert number(float("nan"), ".2f") == "\u2013"
-    assert number(0.5, ".0%") == "50%"
+    assert format_number(float("nan"), ".2f") == "\u2013"
+    assert format_number(0.5, ".0%") == "50%"

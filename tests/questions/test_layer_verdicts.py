@@ -6,7 +6,7 @@ import pytest
 
 from secondary_sinks.errors import EditError
 from secondary_sinks.questions import layer_effects, layer_verdicts
-from secondary_sinks.statistics.exact import median_over_texts, share_over_texts
+from secondary_sinks.statistics import median_over_texts, share_over_texts
 
 
 def table(texts, n_layers=1, per_text=2, edit="zero", last=None):

@@ -9,7 +9,7 @@ import pytest
 
 from secondary_sinks import questions
 from secondary_sinks.report import render
-from secondary_sinks.report.claims import QUESTIONS, claims
+from secondary_sinks.report.claims import TITLES, claims
 from secondary_sinks.report.words import percent
 from secondary_sinks.runs.folder import ANSWERS
 from secondary_sinks.testing.planted import Plant
@@ -90,7 +90,7 @@ def test_all_verdicts_are_claims_with_their_reasons(html, told, answers):
     found = claims(told, answers)
     n_verdicts = sum(len(answer.verdicts) for answer in answers.values())
     assert len(found) == n_verdicts + len(told["writers"])
-    assert {claim.question for claim in found} == set(QUESTIONS.values())
+    assert {claim.question for claim in found} == set(TITLES.values())
     for answer in answers.values():
         for verdict in answer.verdicts:
             assert verdict.claim[1:] in html.words

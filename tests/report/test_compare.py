@@ -12,6 +12,7 @@ from tests.plots.frames import HOSTILE
 from tests.report.pages import Html, record, verdict
 
 CLAIM = "secondary sinks need the MLP of layer 3"
+GENERAL = "secondary sinks need the MLP of one layer"
 TWO = frames.sinks(frames.sink(pos=0, kind="primary"), frames.sink(), frames.sink(pos=2, l_start=2))
 
 
@@ -29,7 +30,10 @@ def rows(html):
 
 
 def test_numbers_and_claims_stand_by_model():
-    other = [verdict(claim=CLAIM), verdict(claim="x", value=None, low=None, high=None)]
+    other = [
+        verdict(claim=CLAIM, general=GENERAL, layer=3),
+        verdict(claim="x", value=None, low=None, high=None),
+    ]
     pair = [model("one"), model("two", frames.no_sinks(), verdicts=other)]
     html = Html(comparison(pair))
     numbers, told = rows(html)

@@ -74,7 +74,11 @@ def test_verdicts_are_given_with_interval_and_sample():
 
 
 def test_numbers_that_are_no_shares_are_no_percentages():
-    words = Html(page(record=record(verdicts=[verdict(statistic="rank correlation")]))).words
+    words = Html(
+        page(
+            record=record(verdicts=[verdict(statistic="rank correlation", unit="rank correlation")])
+        )
+    ).words
     assert "Rank correlation: 0.95 , 95% interval 0.90 to 0.99." in words
 
 

@@ -7,10 +7,10 @@ import torch
 
 from secondary_sinks import observe
 from secondary_sinks.errors import PlantError
-from secondary_sinks.testing.plant_scores import CONDITIONS, random_plants
 from secondary_sinks.testing.plant_spec import Plant, Writer
 from secondary_sinks.testing.planted import MARK, plant
 from tests.marks import needs_old
+from tools.plant_scores import CONDITIONS, random_plants
 
 pytestmark = needs_old
 

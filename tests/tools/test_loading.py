@@ -6,7 +6,7 @@ import pytest
 import transformers as hf
 
 from secondary_sinks.errors import ModelError
-from secondary_sinks.models import memory
+from secondary_sinks.models import model_size
 from secondary_sinks.testing.families import SMALL
 from tests.marks import thinned
 from tools.loading import Loading, measure, table
@@ -22,8 +22,8 @@ def test_the_peak_holds_the_weights_and_stays_within_the_promise(dtype, tmp_path
     model = hf.AutoModelForCausalLM.from_config(hf.LlamaConfig(**wide))
     model.save_pretrained(tmp_path)
     found = measure(str(tmp_path), dtype)
-    assert found.weights_mib == model.num_parameters() * memory.BYTES[dtype] / 2**20
-    assert 0.9 < found.ratio <= memory.LOADING_PEAK
+    assert found.weights_mib == model.num_parameters() * model_size.BYTES[dtype] / 2**20
+    assert 0.9 < found.ratio <= model_size.LOADING_PEAK
 
 
 def test_a_model_that_cannot_be_read_is_refused_before_any_process(tmp_path):

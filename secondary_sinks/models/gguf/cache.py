@@ -18,10 +18,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from secondary_sinks import files
+from secondary_sinks import files, memory
 from secondary_sinks.errors import ModelError, SinkWarning
-from secondary_sinks.foreign import alone, load_tokenizer, load_weights
-from secondary_sinks.models import memory
+from secondary_sinks.foreign import folder_with_only, load_tokenizer, load_weights
+from secondary_sinks.models import model_size
 from secondary_sinks.models.gguf import header as gguf_file
 from secondary_sinks.models.gguf import ropes as gguf_ropes
 from secondary_sinks.models.gguf import tokenizer as gguf_tokenizer
@@ -150,10 +150,10 @@ def _read_gguf(gguf: Path) -> tuple[Any, Any, gguf_tokenizer.Rules | None]:
     gguf_file.refuse_split(header, gguf)
     gguf_file.refuse_endless(header, gguf)
     rules = gguf_tokenizer.rules_of(header, gguf)
-    size = memory.Size(str(gguf), header.parameters, "float32")
-    memory.require(size)
+    size = model_size.ModelSize(str(gguf), header.parameters, "float32")
+    model_size.require_memory(size)
     _require_disk(size)
-    with memory.watched(size):
+    with model_size.explain_out_of_memory(size):
         model, tokenizer, found = _from_transformers(gguf)
     checkpoint.refuse_other_weights(str(gguf), type(model).__name__, found)
     n_read = model.num_parameters() + gguf_ropes.adopt_llama3(header, gguf, model.config)
@@ -173,7 +173,7 @@ def _from_transformers(gguf: Path) -> tuple[Any, Any, dict[str, Any]]:
     place: dict[str, Any] = {"gguf_file": gguf.name, "trusted": False}
     try:
         # Files next to it are of another model, may name code, and are not in the cache's key.
-        with alone(gguf) as folder:
+        with folder_with_only(gguf) as folder:
             tokenizer = load_tokenizer(folder, **place)
             model, found = load_weights(
                 folder,
@@ -189,9 +189,9 @@ def _from_transformers(gguf: Path) -> tuple[Any, Any, dict[str, Any]]:
     return model, tokenizer, found
 
 
-def _require_disk(size: memory.Size) -> None:
+def _require_disk(size: model_size.ModelSize) -> None:
     """Raise `ModelError` when the converted copy does not fit the disk of the cache."""
-    needed = memory.weight_bytes(size.parameters, size.dtype)
+    needed = model_size.weight_bytes(size.parameters, size.dtype)
     free = shutil.disk_usage(cache_root()).free
     if needed > free:
         raise ModelError(

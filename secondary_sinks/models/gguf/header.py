@@ -122,7 +122,7 @@ def refuse_split(header: GgufHeader, path: Path) -> None:
 
 def refuse_endless(header: GgufHeader, path: Path) -> None:
     """Raise `DamagedModelError` for sizes that no model has: they would be built, one by one."""
-    wrong = limits.exceeding(header.sizes)
+    wrong = limits.impossible_size(header.sizes)
     if wrong:
         raise DamagedModelError(
             f"GGUF file {str(path)!r} cannot be used: {header.architecture}.{wrong}; copy or "

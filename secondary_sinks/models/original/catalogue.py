@@ -158,10 +158,10 @@ def find(name: str) -> Entry | None:
     return None
 
 
-def near(name: str) -> list[str]:
-    """Up to three aliases that look like `name`, the likeliest first.
+def similar_aliases(name: str) -> list[str]:
+    """Up to three aliases that look like `name`, the most similar first.
 
-    >>> near("qwen3-14")[0]
+    >>> similar_aliases("qwen3-14")[0]
     'qwen3-14b'
     """
     aliases = [EMBEDDED, *(entry.alias for entry in ENTRIES)]

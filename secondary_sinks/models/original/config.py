@@ -1,8 +1,7 @@
-"""What a folder's config.json declares: which model it is, and whether it is one for us.
+"""The config.json of a folder, and whether its model is supported.
 
-Everything is read from the config, before a weight is read or downloaded: what is no causal
-language model, asks for code of its own, or is quantised in a way that has no exact dense form,
-is refused here.
+Models that are not causal language models, need code of their own, or are quantised without an
+exact dense form are refused here, before their weights are downloaded or read.
 """
 
 import warnings
@@ -24,7 +23,7 @@ from secondary_sinks.models import limits
 from secondary_sinks.models.original.checkpoint import read_json
 
 CAUSAL = ("ForCausalLM", "LMHeadModel")
-KINDS = (
+OTHER_KINDS = (
     ("ForMaskedLM", "an encoder"),
     ("ForPreTraining", "an encoder"),
     ("ForSequenceClassification", "a classifier"),
@@ -42,17 +41,17 @@ ROPES_ELSEWHERE = {
 }
 """Rope types of older versions and of other libraries, and what they are."""
 DENSE = ("mxfp4", "fp8")
-"""Quantisations that transformers turns into dense weights by itself, without extra packages."""
+"""Quantisations that transformers dequantises without extra packages."""
 
 
 def read_config(folder: Path, name: str, *, trust_remote_code: bool = False) -> Any:
     """The Hugging Face config of a folder that holds a causal language model.
 
-    `name` is what errors call the model. Raises `DamagedModelError` for a config that cannot be
-    read, `UnsupportedModelError` for a model that is none of ours.
+    `name` is the name of the model in errors. Raises `DamagedModelError` for a config that cannot
+    be read, and `UnsupportedModelError` for a model that is not supported.
     """
     raw = read_json(folder / "config.json")
-    _refuse_endless(raw, name)
+    _refuse_impossible_sizes(raw, name)
     remote = needs_remote_code(raw, name)
     if remote and not trust_remote_code:
         raise UnsupportedModelError(
@@ -71,21 +70,24 @@ def read_config(folder: Path, name: str, *, trust_remote_code: bool = False) -> 
         ) from error
     _refuse_not_causal(config, raw, name, bool(remote))
     if is_native(config):
-        _refuse_two_minds(config, raw, name)
+        _refuse_contradicting_types(config, raw, name)
         _refuse_unknown_rope(config, name)
     return config
 
 
 def needs_remote_code(raw: dict[str, Any], name: str) -> str:
-    """The code that a model brings along and cannot do without; empty for a known model type."""
-    kind = raw.get("model_type")
-    if not isinstance(kind, str) or not kind:
+    """Class of the model's own code that it needs to be built; empty for a known model type."""
+    model_type = raw.get("model_type")
+    if not isinstance(model_type, str) or not model_type:
         raise DamagedModelError(
             f"the config.json of {name!r} has no 'model_type'; expected a model in Hugging Face "
             'format, which says there what it is ("llama", say)'
         )
-    known = kind in transformers.CONFIG_MAPPING
-    if known and transformers.CONFIG_MAPPING[kind] in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
+    known = model_type in transformers.CONFIG_MAPPING
+    if (
+        known
+        and transformers.CONFIG_MAPPING[model_type] in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    ):
         return ""
     classes = raw.get("auto_map")
     needed = "AutoModelForCausalLM" if known else "AutoConfig"
@@ -94,21 +96,21 @@ def needs_remote_code(raw: dict[str, Any], name: str) -> str:
     if known:
         return ""
     raise UnsupportedModelError(
-        f"model {name!r} is of type {kind!r}, which transformers {transformers.__version__} does "
-        "not know; update transformers, or correct the 'model_type' in its config.json"
+        f"model {name!r} is of type {model_type!r}, which transformers {transformers.__version__} "
+        "does not know; update transformers, or correct the 'model_type' in its config.json"
     )
 
 
 def is_native(config: Any) -> bool:
-    """Whether the config is one of transformers' own, and not made by a model's own code."""
+    """Whether the config belongs to a model class of transformers, not to a model's own code."""
     return type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
 
 
-def ask_for_dense(config: Any, name: str) -> bool:
-    """Set a quantised config so that its weights are made dense while they are read.
+def request_dense_weights(config: Any, name: str) -> bool:
+    """Set a quantised config so that its weights are dequantised while they are read.
 
-    Whether they are quantised; a warning says so. Raises `UnsupportedModelError` for a
-    quantisation that has no exact dense form without further packages.
+    Returns whether they are quantised, and warns if so. Raises `UnsupportedModelError` for a
+    quantisation that needs further packages.
     """
     declared = getattr(config, "quantization_config", None)
     if not declared:
@@ -132,10 +134,10 @@ def ask_for_dense(config: Any, name: str) -> bool:
     return True
 
 
-def _refuse_endless(raw: dict[str, Any], name: str) -> None:
-    """Refuse sizes that no model has, before transformers makes lists as long as they say."""
+def _refuse_impossible_sizes(raw: dict[str, Any], name: str) -> None:
+    """Refuse sizes that no model has, before transformers builds lists of that length."""
     parts = [raw, *(part for part in raw.values() if isinstance(part, dict))]
-    wrong = next(filter(None, map(limits.exceeding, parts)), "")
+    wrong = next(filter(None, map(limits.impossible_size, parts)), "")
     if wrong:
         raise DamagedModelError(
             f"the config.json of {name!r} cannot be used: {wrong}; take the one that the "
@@ -144,16 +146,19 @@ def _refuse_endless(raw: dict[str, Any], name: str) -> None:
 
 
 def _refuse_not_causal(config: Any, raw: dict[str, Any], name: str, remote: bool) -> None:
-    kind = _other_than_causal(config, raw, remote)
-    if kind:
+    other_kind = _kind_if_not_causal(config, raw, remote)
+    if other_kind:
         raise UnsupportedModelError(
-            f"model {name!r} is {kind}, not a causal language model; expected a decoder whose "
-            "config names a ...ForCausalLM architecture, as Llama or Qwen do"
+            f"model {name!r} is {other_kind}, not a causal language model; expected a decoder "
+            "whose config names a ...ForCausalLM architecture, as Llama or Qwen do"
         )
 
 
-def _refuse_two_minds(config: Any, raw: dict[str, Any], name: str) -> None:
-    """A Mistral that calls itself a Llama would be read as one, without its sliding window."""
+def _refuse_contradicting_types(config: Any, raw: dict[str, Any], name: str) -> None:
+    """Refuse a config whose `architectures` and `model_type` name different models.
+
+    A Mistral with `model_type` llama would be read without its sliding window.
+    """
     expected = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].__name__
     named = raw.get("architectures") or [expected]
     if not isinstance(named, list):
@@ -169,23 +174,24 @@ def _refuse_two_minds(config: Any, raw: dict[str, Any], name: str) -> None:
 
 
 def _refuse_unknown_rope(config: Any, name: str) -> None:
-    """Name the kind of rope that transformers lacks, and the one that is meant where it has one."""
+    """Refuse a rope type that transformers lacks, with its name there if it has another one."""
     rope = getattr(config, "rope_parameters", None) or {}
     by_layer = [part for part in rope.values() if isinstance(part, dict)]
     known = {"default", *ROPE_INIT_FUNCTIONS}
     for part in by_layer or [rope]:
-        kind = part.get("rope_type", "default")
-        if not isinstance(kind, str) or kind not in known:
-            hint = f"; {kind!r} is {ROPES_ELSEWHERE[kind]}" if kind in ROPES_ELSEWHERE else ""
+        rope_type = part.get("rope_type", "default")
+        if not isinstance(rope_type, str) or rope_type not in known:
+            meaning = ROPES_ELSEWHERE.get(rope_type) if isinstance(rope_type, str) else None
+            hint = f"; {rope_type!r} is {meaning}" if meaning else ""
             raise UnsupportedModelError(
-                f"the config.json of {name!r} names the rope type {kind!r} (rope_scaling or "
+                f"the config.json of {name!r} names the rope type {rope_type!r} (rope_scaling or "
                 f"rope_parameters), which transformers {transformers.__version__} does not have; "
                 f"expected one of {', '.join(sorted(known))}{hint}"
             )
 
 
-def _other_than_causal(config: Any, raw: dict[str, Any], remote: bool) -> str:
-    """What the model is instead, in words; empty for a causal language model."""
+def _kind_if_not_causal(config: Any, raw: dict[str, Any], remote: bool) -> str:
+    """Kind of a model that is not a causal language model, in words; empty for one that is."""
     named = raw.get("architectures") or []
     architecture = str(named[0]) if isinstance(named, list) and named else ""
     shown = architecture or type(config).__name__
@@ -194,9 +200,9 @@ def _other_than_causal(config: Any, raw: dict[str, Any], remote: bool) -> str:
     if architecture and not architecture.endswith(CAUSAL):
         if hasattr(config, "vision_config"):
             return f"a model of images and text ({shown})"
-        kinds = (kind for ending, kind in KINDS if architecture.endswith(ending))
-        return f"{next(kinds, 'something else')} ({shown})"
+        kinds = (kind for ending, kind in OTHER_KINDS if architecture.endswith(ending))
+        return f"{next(kinds, 'another kind of model')} ({shown})"
     masked = type(config) in transformers.MODEL_FOR_MASKED_LM_MAPPING
     if masked and getattr(config, "is_decoder", None) is False:
         return f"an encoder ({shown})"
-    return "" if remote or is_native(config) else f"something else ({type(config).__name__})"
+    return "" if remote or is_native(config) else f"another kind of model ({type(config).__name__})"

@@ -1,38 +1,32 @@
-"""Models on the hub -> a folder of files, with an error that says why there is none."""
+"""Files of models on the Hugging Face hub, or an error that says why they cannot be had."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import (
-    constants,
-    errors,
-    get_session,
-    snapshot_download,
-    try_to_load_from_cache,
-)
+from huggingface_hub import constants, errors, get_session, snapshot_download
 from huggingface_hub.utils import tqdm
 
 from secondary_sinks.errors import HubError, ModelError, UnknownModelError, reason
 from secondary_sinks.models.original import catalogue
-from secondary_sinks.models.original.sources import Source
 
 SECONDS = 5.0
+"""How long the hub may take to answer."""
 SMALL_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken")
 SUBFOLDERS = ("*/*",)
-"""Other formats of the same weights lie there."""
+"""Not downloaded: they hold the same weights in other formats."""
 
 
-class _Bar(tqdm):
-    """Progress of a download, on a terminal only."""
+class _ProgressBar(tqdm):
+    """Progress of a download, shown only on a terminal."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **{"disable": None, **options})
 
 
-def answers() -> bool:
-    """Whether the hub can be reached; asked once, since each file is tried for half a minute."""
+def is_reachable() -> bool:
+    """Whether the hub answers; asked once, since each file would be tried for half a minute."""
     try:
         get_session().head(constants.ENDPOINT, timeout=SECONDS)
     except Exception:  # offline mode, no name service, refused, too slow
@@ -40,45 +34,29 @@ def answers() -> bool:
     return True
 
 
-def fetch(
-    repository: str, revision: str | None, files: Sequence[str] = SMALL_FILES, *, online: bool
+def download(
+    repository: str, revision: str | None, patterns: Sequence[str] = SMALL_FILES, *, online: bool
 ) -> Path:
-    """The folder in the local cache that holds `files` of a repository, downloaded where missing.
+    """Download the files of a repository that the local cache lacks; their folder in the cache.
 
-    Its name is the commit that `revision` (by default the main branch) means. Raises `HubError`
-    when it cannot be had, `UnknownModelError` when there is no such repository or revision.
+    The folder's name is the commit that `revision` (default: the main branch) stands for. Only the
+    cache is used unless `online`. Raises `HubError` if the hub does not provide the files, and
+    `UnknownModelError` if there is no such repository or revision.
     """
-    with _explained(repository, revision, online=online):
+    with _explain_errors(repository, revision, online=online):
         folder = snapshot_download(
             repository,
             revision=revision,
-            allow_patterns=list(files),
+            allow_patterns=list(patterns),
             ignore_patterns=list(SUBFOLDERS),
             local_files_only=not online,
-            tqdm_class=_Bar,
+            tqdm_class=_ProgressBar,
         )
     return Path(folder)
 
 
-def provenance(source: Source) -> dict[str, str | None]:
-    """Where the weights came from, for a record: of a hub model also what it was at that time.
-
-    `commit` is what the local cache says the revision means; None for what is not on the hub.
-    """
-    if source.kind != "hub":
-        return {"kind": source.kind, "repository": None, "revision": None, "commit": None}
-    found = try_to_load_from_cache(source.path, "config.json", revision=source.revision)
-    commit = Path(found).parent.name if isinstance(found, str) else None
-    return {
-        "kind": "hub",
-        "repository": source.path,
-        "revision": source.revision,
-        "commit": commit,
-    }
-
-
 @contextmanager
-def _explained(repository: str, revision: str | None, *, online: bool) -> Iterator[None]:
+def _explain_errors(repository: str, revision: str | None, *, online: bool) -> Iterator[None]:
     try:
         yield
     except errors.GatedRepoError as error:
@@ -103,7 +81,7 @@ def _explained(repository: str, revision: str | None, *, online: bool) -> Iterat
         ) from error
     except OSError as error:
         raise ModelError(
-            f"{repository!r} cannot be kept in the hub's cache {constants.HF_HUB_CACHE!r} "
+            f"{repository!r} cannot be stored in the hub's cache {constants.HF_HUB_CACHE!r} "
             f"({error}); make room there, or set HF_HOME to another place"
         ) from error
     except Exception as error:  # the connection broke, in one of many ways
@@ -114,8 +92,8 @@ def _explained(repository: str, revision: str | None, *, online: bool) -> Iterat
 
 
 def _no_repository(repository: str) -> str:
-    likely = catalogue.near(repository)
-    hint = f" (did you mean {', '.join(likely)}?)" if likely else ""
+    similar = catalogue.similar_aliases(repository)
+    hint = f" (did you mean {', '.join(similar)}?)" if similar else ""
     return (
         f"the hub has no repository {repository!r}{hint}, or it is private; check the name, and "
         "for a private one log in with `hf auth login` or set HF_TOKEN"
@@ -131,7 +109,7 @@ def _out_of_reach(repository: str, revision: str | None, *, online: bool) -> str
     else:
         why = f"the hub cannot be reached (no answer in {SECONDS:g} s)"
     return (
-        f"model {repository!r}{at} is not whole in the local cache {constants.HF_HUB_CACHE!r}, and "
-        f"{why}; on a machine with a network run `hf download {repository} --local-dir FOLDER`, "
-        "and give the path of that FOLDER"
+        f"model {repository!r}{at} is not complete in the local cache {constants.HF_HUB_CACHE!r}, "
+        f"and {why}; on a machine with a network run `hf download {repository} --local-dir "
+        "FOLDER`, and give the path of that FOLDER"
     )

@@ -1,18 +1,18 @@
-"""A model from afar: its sizes and its tokenizer, without its weights being loaded."""
+"""Sizes and tokenizer of a model, for a plan; its weights are not loaded."""
 
 from dataclasses import dataclass
 from typing import Any
 
-from secondary_sinks.models import memory
-from secondary_sinks.models.original import config as declared
-from secondary_sinks.models.original import tokenizer as vocabulary
-from secondary_sinks.models.original.read import place_of, quiet
+from secondary_sinks.models.model_size import count_parameters
+from secondary_sinks.models.original.check import describe
+from secondary_sinks.models.original.fetch import fetch
+from secondary_sinks.models.original.read import quiet_transformers
 from secondary_sinks.models.original.sources import Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Outline:
-    """What a plan needs to know of a model."""
+    """Sizes of a model and its tokenizer."""
 
     name: str
     n_layers: int
@@ -21,21 +21,19 @@ class Outline:
     d_vocab: int
     parameters: int
     tokenizer: Any
-    """None where the model has none."""
+    """None if the model has no tokenizer."""
 
 
 def outline(source: Source, *, trust_remote_code: bool = False) -> Outline:
-    """Read the config and the tokenizer of a source; raises the `ModelError` of what is wrong.
+    """Read and check the config and the tokenizer of a source.
 
-    Of a hub model, everything but the weights is downloaded. The weights are counted by building
-    the model without memory for them.
+    Of a hub model, everything but the weights is downloaded. The weights are counted on a model
+    that is built without memory for them. Raises `ModelError` like `read_original`.
     """
-    with quiet():
-        place = place_of(source, code=trust_remote_code)
-        config = declared.read_config(place.folder, place.name, trust_remote_code=trust_remote_code)
-        tokenizer = vocabulary.read_tokenizer(
-            place.folder, place.name, trust_remote_code=trust_remote_code
-        )
+    with quiet_transformers():
+        fetched = fetch(source, with_code=trust_remote_code)
+        description = describe(fetched, trust_remote_code=trust_remote_code)
+        config = description.config
         text = config.get_text_config() if hasattr(config, "get_text_config") else config
         return Outline(
             name=source.name,
@@ -43,8 +41,6 @@ def outline(source: Source, *, trust_remote_code: bool = False) -> Outline:
             n_ctx=getattr(text, "max_position_embeddings", None),
             d_model=int(text.hidden_size),
             d_vocab=int(text.vocab_size),
-            parameters=memory.parameters_of(
-                config, trusted=trust_remote_code and not declared.is_native(config)
-            ),
-            tokenizer=tokenizer,
+            parameters=count_parameters(config, trusted=description.runs_own_code),
+            tokenizer=description.tokenizer,
         )

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondary_sinks.layerwise.hf_layers import decoder_layers, visible_keys
-from secondary_sinks.layerwise.interface import hook_name
+from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.models.configs import context_length
 from secondary_sinks.models.proof.disturbed import disturb, disturbance
 

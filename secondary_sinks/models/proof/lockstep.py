@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
-from secondary_sinks.layerwise.interface import hook_name
 from secondary_sinks.layerwise.protocol import Hook, is_bridge
+from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.models.proof.disturbed import disturb
 from secondary_sinks.models.proof.expected import (
     PROBE_LENGTH,

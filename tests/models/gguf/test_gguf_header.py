@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from secondary_sinks import load_model
+from secondary_sinks import load_model, memory
 from secondary_sinks.errors import (
     DamagedModelError,
     ModelError,
     ModelMemoryError,
     UnsupportedModelError,
 )
-from secondary_sinks.models import architecture, memory
+from secondary_sinks.models import architecture
 from secondary_sinks.models.gguf import cache as gguf_cache
 from secondary_sinks.models.gguf.header import read_header, refuse_other
 from secondary_sinks.models.original.read import read_original

@@ -4,9 +4,15 @@ import pytest
 import transformers as hf
 
 from secondary_sinks.errors import ModelError
-from secondary_sinks.models import memory
+from secondary_sinks.models import model_size
 from secondary_sinks.models.original import catalogue
-from secondary_sinks.models.original.catalogue import ENTRIES, FAMILIES, family, find, near
+from secondary_sinks.models.original.catalogue import (
+    ENTRIES,
+    FAMILIES,
+    family,
+    find,
+    similar_aliases,
+)
 from secondary_sinks.models.original.sources import resolve
 
 PAPER = {
@@ -96,7 +102,7 @@ def count(config):
     depth, counts = config.num_hidden_layers, []
     for layers in (2, 3):
         shallow = config.to_dict() | {"num_hidden_layers": layers, "layer_types": None}
-        counts.append(memory.parameters_of(type(config)(**shallow)))
+        counts.append(model_size.count_parameters(type(config)(**shallow)))
     return counts[0] + (depth - 2) * (counts[1] - counts[0])
 
 
@@ -108,7 +114,7 @@ def test_every_size_is_that_of_a_model_of_the_published_dimensions():
 
 
 def test_counting_shallow_models_is_counting_the_whole_one():
-    assert count(QWEN3_4B) == memory.parameters_of(QWEN3_4B) == catalogue.QWEN3_4B
+    assert count(QWEN3_4B) == model_size.count_parameters(QWEN3_4B) == catalogue.QWEN3_4B
 
 
 def test_the_families_are_those_of_the_paper_and_no_name_is_twice():
@@ -173,9 +179,9 @@ def test_a_family_is_found_however_it_is_written_and_others_are_said():
         ("smollm-135m", "smollm2-135m"),
     ],
 )
-def test_near_names(name, first):
-    assert near(name)[0] == first
+def test_similar_names_are_found(name, first):
+    assert similar_aliases(name)[0] == first
 
 
-def test_what_looks_like_nothing_has_no_near_names():
-    assert near("nonsense") == []
+def test_what_looks_like_nothing_has_no_similar_aliases():
+    assert similar_aliases("nonsense") == []

@@ -7,13 +7,16 @@ import pytest
 import torch
 from huggingface_hub import constants
 
+from secondary_sinks import load_model, memory
 from secondary_sinks.errors import HubError, ModelError, ModelMemoryError, UnknownModelError
-from secondary_sinks.models import memory
+from secondary_sinks.models.identity import provenance_of
 from secondary_sinks.models.original import hub
 from secondary_sinks.models.original.read import read_original
 from secondary_sinks.models.original.sources import resolve
+from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.testing.families import save, tiny
 from tests.models.original.hub_server import COMMITS, serving
+from tools.conformance import model_classes
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +64,7 @@ def test_a_model_is_downloaded_once_and_without_what_nobody_needs(folders, cache
         n_asked = len(asked)
         second = read("owner/model")
         again = [path for path in asked[n_asked:] if "/resolve/" in path]
-    assert first.commit == second.commit == COMMITS["main"]
+    assert first.source.commit == second.source.commit == COMMITS["main"]
     names = {path.name for path in cache.rglob("snapshots/*/**/*") if path.is_file()}
     assert {name for name in names if name.endswith(".safetensors")} == {
         path.name for path in folders["main"].glob("model-*.safetensors")
@@ -78,11 +81,10 @@ def test_a_revision_is_read_and_its_commit_is_known(name, folders, ask):
     with serving(folders) as (url, _):
         ask(url)
         original = read(name)
-    assert original.commit == COMMITS["v1"]
+    assert original.source.commit == COMMITS["v1"]
     weight = original.model.model.embed_tokens.weight
     assert torch.equal(weight, tiny("llama", seed=1).model.embed_tokens.weight)
-    where = hub.provenance(resolve(name))
-    assert (where["repository"], where["commit"]) == ("owner/model", COMMITS["v1"])
+    assert original.source.path == "owner/model"
 
 
 def test_what_was_downloaded_is_read_again_without_a_hub(folders, ask):
@@ -90,7 +92,7 @@ def test_what_was_downloaded_is_read_again_without_a_hub(folders, ask):
         ask(url)
         online = read("owner/model")
     offline = read("owner/model")
-    assert offline.commit == online.commit
+    assert offline.source.commit == online.source.commit
     assert torch.equal(offline.model.lm_head.weight, online.model.lm_head.weight)
 
 
@@ -121,7 +123,7 @@ def test_a_download_that_was_cut_is_not_taken_for_the_whole(folders, cache, ask)
         ask(url)
         read("owner/model")
     next(cache.rglob("snapshots/*/model-00002*")).unlink()
-    with pytest.raises(ModelError, match=r"not whole in the local cache|lacks 'model-00002"):
+    with pytest.raises(ModelError, match=r"not complete in the local cache|lacks 'model-00002"):
         read("owner/model")
 
 
@@ -143,7 +145,7 @@ def test_a_repository_that_is_not_handed_out_is_said(name, kind, said, folders, 
 def test_a_hub_in_trouble_is_said(folders, ask):
     with serving(folders, status=503) as (url, _):
         ask(url)
-        with pytest.raises(HubError, match=r"owner/model.*(503|not whole in the local cache)"):
+        with pytest.raises(HubError, match=r"owner/model.*(503|not complete in the local cache)"):
             read("owner/model")
 
 
@@ -183,9 +185,25 @@ def test_one_file_without_an_index_is_downloaded(tmp_path, ask):
         assert read("owner/model").model.config.model_type == "gpt2"
 
 
-def test_where_a_local_model_came_from(folders):
-    where = hub.provenance(resolve(str(folders["main"])))
-    assert where == {"kind": "folder", "repository": None, "revision": None, "commit": None}
+def test_the_source_of_a_loaded_model_is_that_of_its_weights(folders, cache, ask):
+    """Also where the revision stands for another commit by the time it is recorded."""
+    with serving(folders) as (url, _):
+        ask(url)
+        model = load_model("owner/model", revision="main", skip=CHECKS)
+    (reference,) = cache.rglob("refs/main")
+    reference.write_text(COMMITS["v1"])
+    expected = {"kind": "hub", "repository": "owner/model", "revision": "main"}
+    assert provenance_of(model) == expected | {"commit": COMMITS["main"]}
+
+
+@pytest.mark.parametrize("kind", model_classes())
+def test_the_source_of_a_local_model_and_of_an_object(kind, folders):
+    bridge = kind == "TransformerBridge"
+    model = load_model(str(folders["main"]), bridge=bridge, skip=CHECKS)
+    local = {"kind": "folder", "repository": None, "revision": None, "commit": None}
+    assert provenance_of(model) == provenance_of(load_model(model, skip=CHECKS)) == local
+    made = load_model(tiny("llama"), bridge=bridge, skip=CHECKS)
+    assert provenance_of(made) == {"kind": "object"}
 
 
 def test_a_full_disk_is_said(folders, ask, monkeypatch):

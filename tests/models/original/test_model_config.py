@@ -6,9 +6,9 @@ import pytest
 import transformers as hf
 
 from secondary_sinks.errors import DamagedModelError, SinkWarning, UnsupportedModelError
-from secondary_sinks.models import memory
+from secondary_sinks.models import model_size
 from secondary_sinks.models.original import config as declared
-from secondary_sinks.models.original.config import ask_for_dense, is_native, read_config
+from secondary_sinks.models.original.config import is_native, read_config, request_dense_weights
 from secondary_sinks.testing.families import SMALL, configs
 
 
@@ -42,7 +42,7 @@ OTHERS = {
     ),
     "half of one": (hf.BartConfig(), ["BartForCausalLM"], "an encoder-decoder"),
     "vision": (hf.ViTConfig(), ["ViTForImageClassification"], "a classifier of images"),
-    "vision without a word": (hf.ViTConfig(), [], r"something else \(ViTConfig\)"),
+    "vision without a word": (hf.ViTConfig(), [], r"another kind of model \(ViTConfig\)"),
     "images and text": (
         *(hf.Gemma3Config(), ["Gemma3ForConditionalGeneration"]),
         "a model of images and text",
@@ -156,7 +156,7 @@ def test_a_config_file_too_large_to_be_one_is_not_read(tmp_path):
 def test_a_config_of_which_no_model_can_be_built_is_said(fields, tmp_path):
     declare(tmp_path, saved(hf.GPT2Config(n_embd=33, n_head=4, n_layer=1)) | fields)
     with pytest.raises(DamagedModelError, match=r"config.*(33|is 0)"):
-        memory.parameters_of(read_config(tmp_path, "m"))
+        model_size.count_parameters(read_config(tmp_path, "m"))
 
 
 def test_a_type_that_transformers_does_not_know_is_said(tmp_path):
@@ -170,14 +170,14 @@ def test_a_quantisation_without_an_exact_dense_form_is_refused(method, tmp_path)
     content = saved(hf.LlamaConfig(**SMALL)) | {"quantization_config": {"quant_method": method}}
     config = read_config(declare(tmp_path, content), "m")
     with pytest.raises(UnsupportedModelError, match=rf"quantised \({method}\).*dequantise"):
-        ask_for_dense(config, "m")
+        request_dense_weights(config, "m")
 
 
 def test_bits_without_a_method_are_bitsandbytes(tmp_path):
     content = saved(hf.LlamaConfig(**SMALL)) | {"quantization_config": {"load_in_4bit": True}}
     config = read_config(declare(tmp_path, content), "m")
     with pytest.raises(UnsupportedModelError, match=r"quantised \(bitsandbytes\)"):
-        ask_for_dense(config, "m")
+        request_dense_weights(config, "m")
 
 
 @pytest.mark.parametrize("method", ["mxfp4", "fp8"])
@@ -186,9 +186,9 @@ def test_a_quantisation_that_can_be_made_dense_is_announced(method, tmp_path):
     content = saved(hf.LlamaConfig(**SMALL)) | {"quantization_config": kept}
     config = read_config(declare(tmp_path, content), "m")
     with pytest.warns(SinkWarning, match=rf"quantised \({method}\).*dense model"):
-        assert ask_for_dense(config, "m")
+        assert request_dense_weights(config, "m")
     assert config.quantization_config == kept | {"dequantize": True}
 
 
 def test_dense_weights_are_announced_to_nobody():
-    assert not ask_for_dense(hf.LlamaConfig(**SMALL), "m")
+    assert not request_dense_weights(hf.LlamaConfig(**SMALL), "m")

@@ -10,7 +10,7 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
 
-from secondary_sinks import load_model, observe
+from secondary_sinks import load_model, memory, observe
 from secondary_sinks.errors import (
     DamagedModelError,
     ModelMemoryError,
@@ -18,7 +18,7 @@ from secondary_sinks.errors import (
     TextError,
     UnsupportedModelError,
 )
-from secondary_sinks.models import memory
+from secondary_sinks.models import model_size
 from secondary_sinks.models.original import read as originals
 from secondary_sinks.models.original.read import read_original
 from secondary_sinks.models.original.sources import resolve
@@ -54,7 +54,7 @@ def test_shards_give_the_weights_that_were_saved(name, tmp_path):
     model.save_pretrained(tmp_path, max_shard_size="20KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
     original = read(tmp_path)
-    assert original.tokenizer is original.commit is None
+    assert original.tokenizer is original.source.commit is None
     found = original.model.state_dict()
     assert found.keys() == model.state_dict().keys()
     for key, value in model.state_dict().items():
@@ -372,5 +372,5 @@ def test_reading_makes_no_second_copy_of_the_weights(tmp_path):
         cwd=Path(__file__).parents[3],
     )
     for (stored, dtype, most), peak in zip(cases, json.loads(done.stdout), strict=True):
-        share = peak / memory.weight_bytes(parameters, dtype)
+        share = peak / model_size.weight_bytes(parameters, dtype)
         assert 0.9 < share < most, (stored, dtype)

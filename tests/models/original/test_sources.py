@@ -48,9 +48,9 @@ def test_a_revision_is_part_of_the_name_or_stands_beside_it(name, place):
     ("name", "revision", "said"),
     [
         ("qwen3-14b@v1", "v2", r"two revisions.*'v1'.*'v2'"),
-        ("qwen3-14b@", None, "'' is no revision"),
-        ("qwen3-14b", "../../etc", "no revision"),
-        ("qwen3-14b@a b", None, "no revision"),
+        ("qwen3-14b@", None, "'' is not a revision"),
+        ("qwen3-14b", "../../etc", "not a revision"),
+        ("qwen3-14b@a b", None, "not a revision"),
         ("smollm2-135m", "main", "has no revisions"),
         ("mine", "main", r"'mine' has no revisions"),
         ("one.gguf", "main", "has no revisions"),
@@ -90,7 +90,7 @@ def test_a_folder_with_one_gguf_file_is_that_file(place):
     ("files", "said"),
     [
         (("a.gguf", "b.gguf"), r"2 GGUF files \(a\.gguf, b\.gguf\); give the path of one"),
-        (("a.gguf", "model.safetensors"), r"no config\.json beside its \*\.safetensors"),
+        (("a.gguf", "model.safetensors"), r"has \*\.safetensors but no config\.json"),
         (("README.md",), r"no config\.json"),
         (("adapter_config.json", "adapter_model.safetensors"), "is an adapter.*merge"),
         (("config.json", "adapter_config.json", "adapter_model.safetensors"), "is an adapter"),
@@ -136,11 +136,17 @@ def test_an_empty_file_is_said(place):
         resolve("empty.gguf")
 
 
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/model", "a\0b", "x/" * 3000])
+def test_a_name_that_no_path_can_have_is_unknown(name, place):
+    with pytest.raises(UnknownModelError, match="unknown model"):
+        resolve(name)
+
+
 @pytest.mark.parametrize(
-    ("name", "near"), [("qwen3-14", "qwen3-14b"), ("mathstral", "mathstral-7b")]
+    ("name", "similar"), [("qwen3-14", "qwen3-14b"), ("mathstral", "mathstral-7b")]
 )
-def test_near_names_come_from_the_aliases(name, near, place):
-    with pytest.raises(UnknownModelError, match=rf"did you mean {near}.*secondary-sinks models"):
+def test_similar_names_come_from_the_aliases(name, similar, place):
+    with pytest.raises(UnknownModelError, match=rf"did you mean {similar}.*secondary-sinks models"):
         resolve(name)
 
 

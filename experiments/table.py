@@ -1,0 +1,140 @@
+"""The table of experiments: one row each; `all`, `pages`, `prices` and docs/experiments.md read it.
+
+What an experiment says of itself are constants of its module: QUESTION, PAPER (what the paper
+claims), METHOD, REFUTATION (what would change our mind).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from secondary_sinks.errors import SinkError
+
+SAID = ("QUESTION", "PAPER", "METHOD", "REFUTATION")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """One experiment."""
+
+    name: str
+    """Its module in `experiments`."""
+    claim: str
+    """What it puts to the test, as docs/experiments.md says it."""
+    figure: str = ""
+    """The figure of the paper that it answers to."""
+    asks: str = ""
+    """The causal question that most of its time goes to; empty for one that observes."""
+    observes: bool = True
+    """Whether nothing is edited for its verdict."""
+    quick: Mapping[str, Any] = field(default_factory=dict)
+    """Options with which it is quick."""
+
+    @property
+    def module(self) -> ModuleType:
+        """Its module, imported when it is needed."""
+        return import_module(f"experiments.{self.name}")
+
+    def said(self) -> dict[str, str]:
+        """What its module says: the texts of `SAID` by name.
+
+        Raises `SinkError` for a constant that is missing.
+        """
+        missing = [name for name in SAID if not getattr(self.module, name, "")]
+        if missing:
+            raise SinkError(
+                f"experiments.{self.name} has no {missing[0]}",
+                f"expected texts in the constants {', '.join(SAID)}",
+            )
+        return {name: str(getattr(self.module, name)) for name in SAID}
+
+
+EXPERIMENTS = (
+    Experiment(
+        name="norms",
+        claim="values (and keys: raw, the output of k_proj, and used, after q/k norm and rotation) "
+        "of secondary sinks are shorter than those of the same tokens elsewhere",
+        figure="1",
+    ),
+    Experiment(
+        name="sink_levels",
+        claim="secondary sinks come in several levels of creation layer and lifetime (one is not "
+        "several); several models with `--also`, the authors' detections with `--released`",
+        figure="2",
+    ),
+    Experiment(name="criterion_check", claim="the paper's criterion and ours find the same sinks"),
+    Experiment(name="sink_tokens", claim="secondary sinks are white space, digits or punctuation"),
+    Experiment(
+        name="mlp_anatomy",
+        claim="what the MLP of the creation layer writes at sinks points along the primary's "
+        "direction",
+        figure="MLP",
+    ),
+    Experiment(
+        name="mlp_directions",
+        claim="few principal components of that MLP's input are enough to trigger it, and those of "
+        "controls are not",
+        figure="5",
+    ),
+    Experiment(
+        name="separability",
+        claim="a linear classifier tells sinks from the same tokens in texts that it has not seen",
+        figure="6",
+    ),
+    Experiment(
+        name="norm_and_score",
+        claim="within a text, the longer what the MLP writes, the more attention, and the longer "
+        "the life",
+        figure="7",
+    ),
+    Experiment(
+        name="primary_weakening",
+        claim="the primary weakens at queries that can see a new secondary sink, beyond those "
+        "before it and beyond texts without one; it gets that back when the sink is removed, and "
+        "takes over more than any softmax gives it (causal)",
+        asks="redistribution",
+        quick={"restore": False},
+    ),
+    Experiment(
+        name="prefix_entropy",
+        claim="the matrix-based entropy of the text so far falls with a secondary sink",
+    ),
+    Experiment(
+        name="mlp_ablation",
+        claim="sinks need the MLP of one layer (zero, mean and resample, against controls)",
+        asks="necessity",
+        observes=False,
+    ),
+    Experiment(
+        name="mlp_patching",
+        claim="what the forming MLPs write makes a control token a sink; and the reverse",
+        asks="sufficiency",
+        observes=False,
+    ),
+    Experiment(
+        name="norm_dose",
+        claim="the longer that is, the longer the sink lives",
+        asks="norm_dose",
+        observes=False,
+    ),
+    Experiment(
+        name="neurons",
+        claim="few neurons of these MLPs are needed",
+        asks="sparsity",
+        observes=False,
+    ),
+)
+"""In the order in which they run."""
+BY_NAME = {experiment.name: experiment for experiment in EXPERIMENTS}
+
+
+def as_markdown(*, observes: bool) -> list[str]:
+    """Those that only observe, or those that edit, as rows of a table for a page."""
+    rows = [
+        f"| `{one.name}` | {one.claim} | {one.figure} |"
+        for one in EXPERIMENTS
+        if one.observes == observes
+    ]
+    return ["| module | is it true that | figure of the paper |", "|---|---|---|", *rows]

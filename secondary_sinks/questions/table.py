@@ -1,0 +1,58 @@
+"""The table of causal questions; runs, reports, costs and the command line read it."""
+
+from collections.abc import Iterable
+from operator import mul
+
+from secondary_sinks.questions.cost import Cost
+from secondary_sinks.questions.dose import NORM_DOSE
+from secondary_sinks.questions.harm import HARM
+from secondary_sinks.questions.matched_pairs import match_pairs
+from secondary_sinks.questions.necessity import NECESSITY
+from secondary_sinks.questions.question import Sample
+from secondary_sinks.questions.redistribution import REDISTRIBUTION
+from secondary_sinks.questions.restoration import RESTORATION
+from secondary_sinks.questions.sparsity import SPARSITY
+from secondary_sinks.questions.sufficiency import SUFFICIENCY
+from secondary_sinks.types import SinkTable, Trace
+
+QUESTIONS = (NECESSITY, SUFFICIENCY, NORM_DOSE, REDISTRIBUTION, RESTORATION, SPARSITY, HARM)
+"""In the order in which they are asked, and in which a page answers them."""
+BY_NAME = {question.name: question for question in QUESTIONS}
+
+
+def n_claims_of(questions: Iterable[str], sinks: SinkTable) -> int:
+    """Claims that the answers to `questions` make together about these sinks.
+
+    Given to each question as `n_claims`, it makes all their intervals hold together at 95 %.
+
+    >>> n_claims_of(["sufficiency", "harm"], SinkTable(sinks=()))
+    3
+    """
+    return sum(BY_NAME[name].n_claims(sinks) for name in questions)
+
+
+def costs(
+    questions: Iterable[str], traces: Iterable[Trace], sinks: SinkTable, d_mlp: int
+) -> list[Cost]:
+    """The cells of each question asked with its defaults about these sinks."""
+    texts = match_pairs(traces, sinks)
+    n_layers = len(texts[0].trace.norm) if texts else 0
+    sample = Sample(texts=texts, sinks=sinks, n_layers=n_layers, d_mlp=d_mlp)
+    lengths = [len(text.trace.tokens) for text in texts]
+    found = []
+    for name in questions:
+        cells = BY_NAME[name].cost(sample)
+        recomputed, tokens = sum(cells.recomputed), sum(map(mul, cells.recomputed, lengths))
+        found.append(
+            Cost(question=name, replayed=cells.replayed, recomputed=recomputed, tokens=tokens)
+        )
+    return found
+
+
+def as_markdown() -> list[str]:
+    """The questions as rows of a table for a page."""
+    rows = [
+        f"| `{one.name}` | {one.asks} | {', '.join(f'`{table}`' for table in one.tables)} |"
+        for one in QUESTIONS
+    ]
+    return ["| question | asks | tables of its answer |", "|---|---|---|", *rows]

@@ -1,0 +1,57 @@
+"""From an interval to the outcome of a claim, and when there are too few sinks or texts for one."""
+
+from collections.abc import Mapping
+
+from secondary_sinks.statistics.over_texts import Interval, min_texts
+
+MIN_SINKS = 5
+"""With fewer sinks a verdict is inconclusive; so it is with fewer than `min_texts` texts."""
+HALF = 0.5
+
+
+def outcome_of(interval: Interval, line: float = HALF) -> str:
+    """supported if the interval lies above the line, contradicted if below, else inconclusive.
+
+    Raises `ValueError` for an approximate interval.
+    """
+    if interval.approximate:
+        raise ValueError(
+            "an interval for description only decides nothing; use share_over_texts or "
+            "median_over_texts"
+        )
+    if interval.low > line:
+        return "supported"
+    return "contradicted" if interval.high < line else "inconclusive"
+
+
+def too_few(
+    n_sinks: int,
+    n_texts: int,
+    left_out: Mapping[str, int] | None = None,
+    n_claims: int = 1,
+    *,
+    controlled: bool = True,
+) -> str:
+    """Why there are too few sinks or texts for a verdict; empty where there are enough.
+
+    `left_out` counts the sinks that were left out, by reason; `controlled` says whether only sinks
+    with a control count.
+
+    >>> too_few(0, 0, {"that no MLP forms": 7, "without a control": 0})
+    'no secondary sink could be asked (7 that no MLP forms), so nothing is claimed'
+    """
+    needed = min_texts(n_claims)
+    if n_sinks >= MIN_SINKS and n_texts >= needed:
+        return ""
+    reasons = [f"{number} {reason}" for reason, number in (left_out or {}).items() if number]
+    if not n_sinks and reasons:
+        return f"no secondary sink could be asked ({', '.join(reasons)}), so nothing is claimed"
+    if not n_sinks:
+        which = " with a control" if controlled else ""
+        return f"no secondary sink{which} was found, so nothing is claimed"
+    together = f" to decide {n_claims} claims together" if n_claims > 1 else ""
+    where = " with controls" if controlled else ""
+    return (
+        f"{n_sinks} sink(s) in {n_texts} text(s){where}; at least {MIN_SINKS} in "
+        f"{needed} are needed{together}: if fewer texts all agree, that can still be chance"
+    )

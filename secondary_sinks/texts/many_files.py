@@ -1,0 +1,77 @@
+"""Several files of texts as one list, in which each id means one text."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from secondary_sinks.errors import TextError
+from secondary_sinks.texts.read_files import bundled_corpus, read_texts
+from secondary_sinks.texts.text import Text
+
+
+def read_many(paths: Sequence[str]) -> list[Text]:
+    """Texts of several files, or of the package.
+
+    An id that stands in several files is preceded by the name of its file, or by its path where
+    names are the same, too. Raises `TextError` for what cannot be read, for a file that is given
+    twice, and for the same text under the same id in two files.
+    """
+    if not paths:
+        return bundled_corpus()
+    _refuse_same_file(paths)
+    files = [(path, read_texts(path)) for path in paths]
+    _refuse_same_text(text for _, texts in files for text in texts)
+    uses = Counter(text.text_id for _, texts in files for text in texts)
+    names = Counter(_name(path) for path in paths)
+    found = []
+    for path, texts in files:
+        prefix = _name(path) if names[_name(path)] == 1 else _printable(path)
+        for text in texts:
+            named = f"{prefix}:{text.text_id}" if uses[text.text_id] > 1 else text.text_id
+            found.append(replace(text, text_id=named))
+    refuse_same_ids(found)
+    return found
+
+
+def refuse_same_ids(texts: Iterable[Any]) -> None:
+    """Raise `TextError` for two texts of one id, with both places where they are known."""
+    seen: dict[str, Any] = {}
+    for text in texts:
+        if text.text_id in seen:
+            places = [getattr(one, "place", "") for one in (seen[text.text_id], text)]
+            where = f": {places[0]!r} and {places[1]!r}" if all(places) else ""
+            raise TextError(
+                f"two texts have the id {text.text_id!r}{where}; give each text an id of its own"
+            )
+        seen[text.text_id] = text
+
+
+def _refuse_same_file(paths: Sequence[str]) -> None:
+    seen: dict[str, str] = {}
+    for path in paths:
+        key = path if path.startswith("hf:") else str(Path(path).resolve())
+        if key in seen:
+            raise TextError(f"{seen[key]!r} and {path!r} are the same texts; give them once")
+        seen[key] = path
+
+
+def _refuse_same_text(texts: Iterable[Text]) -> None:
+    seen: dict[tuple[str, str], str] = {}
+    for text in texts:
+        key = (text.text_id, text.sha256)
+        if key in seen:
+            raise TextError(
+                f"{seen[key]!r} and {text.place!r} are the same text, with the id "
+                f"{text.text_id!r}; give it once, or two ids to have it counted twice"
+            )
+        seen[key] = text.place
+
+
+def _name(path: str) -> str:
+    return _printable(path if path.startswith("hf:") else Path(path).name)
+
+
+def _printable(path: str) -> str:
+    return path.encode(errors="backslashreplace").decode()

@@ -1,0 +1,78 @@
+"""Files -> texts. Every fault is named with its line before any model is loaded."""
+
+from importlib import resources
+from pathlib import Path
+
+from secondary_sinks import files
+from secondary_sinks.errors import TextError
+from secondary_sinks.texts.limits import check_bytes, check_lengths, split_json_lines
+from secondary_sinks.texts.records import load_object, plain_text, text_of
+from secondary_sinks.texts.text import Text
+
+
+def bundled_corpus() -> list[Text]:
+    """The texts that come with the package."""
+    resource = resources.files("secondary_sinks.texts") / "corpus.jsonl"
+    return parse_jsonl(resource.read_text(encoding="utf-8"), "corpus.jsonl")
+
+
+def read_texts(path: str | Path) -> list[Text]:
+    """Texts of a `.txt` file (one text) or a file of JSON lines (one text a line).
+
+    `hf:NAME:split:column` reads a data set (`data_sets`).
+    A line holds `text`, or `prompt` and `output`, or `messages`; an `id` is optional.
+    Raises `TextError` that names the file, the line and what is wrong with it.
+    """
+    if str(path).startswith("hf:"):
+        from secondary_sinks.texts.data_sets import read_data_set
+
+        return read_data_set(str(path))
+    path = Path(path)
+    content = read_utf8(path, "JSON lines or a .txt file")
+    if path.suffix == ".txt":
+        if "\0" in content:
+            place = content.index("\0")
+            raise TextError(
+                f"{str(path)!r} is not text: character {place} is NUL; save it as UTF-8"
+            )
+        name = path.stem.encode(errors="backslashreplace").decode()
+        return check_lengths([plain_text(content, name, str(path))], str(path))
+    return parse_jsonl(content, str(path))
+
+
+def read_utf8(path: Path, expected: str) -> str:
+    """The content of a text file. Raises `TextError` that says what was expected."""
+    try:
+        if not path.is_file():
+            raise TextError(f"{str(path)!r} is not a file; expected {expected}")
+        check_bytes(path)
+        return files.read_bytes(path).decode("utf-8-sig")  # line ends stay as they are
+    except UnicodeDecodeError as error:
+        raise TextError(f"{str(path)!r} is not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise TextError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+
+
+def parse_jsonl(content: str, name: str) -> list[Text]:
+    """Texts from JSON lines; blank lines are skipped, ids must differ."""
+    texts: dict[str, Text] = {}
+    for number, line in enumerate(split_json_lines(content, name), start=1):
+        if not line.strip():
+            continue
+        text = _parse_line(line, number, f"{name}:{number}")
+        if text.text_id in texts:
+            before = texts[text.text_id].place
+            raise TextError(f"{text.place}: id {text.text_id!r} was used before, at {before}")
+        texts[text.text_id] = text
+    if not texts:
+        raise TextError(f"{name!r} holds no texts; expected at least one JSON line")
+    return check_lengths(list(texts.values()), name)
+
+
+def _parse_line(line: str, number: int, where: str) -> Text:
+    record = load_object(line, where)
+    text_id = record.get("id", f"line-{number}")
+    of_kind = isinstance(text_id, str | int) and not isinstance(text_id, bool)
+    if not of_kind or not str(text_id).strip():
+        raise TextError(f"{where}: id must be a string, got {text_id!r}")
+    return text_of(record, str(text_id), where)

@@ -1,0 +1,265 @@
+"""The table of edit kinds and the table of sites: everything else reads what they say.
+
+A kind of edit is one row: what it does to an activation, its parameters with their ranges, and the
+sites where it is possible. `Edit` reads and writes labels by it, `causal` checks and applies by it,
+the command line and docs/edits.md list it.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from secondary_sinks.errors import EditError
+
+Row = Float[Tensor, "*site"]
+ANY, LENGTH = (-math.inf, math.inf), (0.0, math.inf)
+SEEDS = 2**32
+"""Seeds are below this."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """A hook point that edits can change."""
+
+    name: str
+    words: str
+    """What is there, as messages and pages name it."""
+    meaning: str
+    unit: str = ""
+    """What a single one of its units is called; empty where it has none."""
+    width: str = ""
+    """The setting of the model that says how many units there are."""
+    in_residual: bool = True
+    """Whether its vectors are vectors of the residual stream."""
+
+
+SITES = (
+    Site(name="mlp_out", words="MLP output", meaning="what the MLP adds to the residual"),
+    Site(name="attn_out", words="attention output", meaning="what attention adds to the residual"),
+    Site(name="resid_post", words="residual", meaning="the residual after the block"),
+    Site(
+        name="z",
+        words="head outputs",
+        meaning="the heads before the output projection; `units` names some",
+        unit="head",
+        width="n_heads",
+        in_residual=False,
+    ),
+    Site(
+        name="post",
+        words="neurons",
+        meaning="the MLP's neurons; `units` names some; a mixture of experts has no such point",
+        unit="neuron",
+        width="d_mlp",
+        in_residual=False,
+    ),
+)
+"""In the order in which a layer computes them for an edit."""
+ALL_SITES = tuple(site.name for site in SITES)
+RESIDUAL = tuple(site.name for site in SITES if site.in_residual)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Given:
+    """What an edit works with besides the activation itself."""
+
+    row: Row | None = None
+    """What is put in its place, for the kinds that replace."""
+    direction: Float[Tensor, "d_model"] | None = None
+    """The primary's direction, of length 1."""
+    value: float = math.nan
+    """The edit's `value`, for the kinds that have one."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditKind:
+    """A kind of edit; the fields of `Edit` that it does not name must keep their defaults."""
+
+    name: str
+    becomes: str
+    """What the activation becomes, as a table of a page says it."""
+    apply: Callable[[Row, Given], Row]
+    """In float32, on whole activations or on single heads `[head, d_head]`, neurons `[neuron]`."""
+    sites: tuple[str, ...] = ALL_SITES
+    value: tuple[float, float] | None = None
+    """Least and largest `value`; None: it has no value."""
+    seed: bool = False
+    """Whether a label gives its `seed`."""
+    over: tuple[str, ...] = ()
+    """What its mean can be over, the default first."""
+    donor: bool = False
+    """Whether it needs a `donor`, of this text or of `text`."""
+    replaces: bool = False
+    """Whether it puts the activation of other tokens in the place of this one."""
+    directed: bool = False
+    """Whether it needs the primary's direction."""
+
+    @property
+    def label(self) -> str:
+        """The form of its label, as a command line takes it.
+
+        >>> KINDS["rotate"].label, KINDS["mean"].label, KINDS["zero"].label
+        ('rotate:VALUE[:SEED]', 'mean[:OVER]', 'zero')
+        """
+        if self.value is not None:
+            return f"{self.name}:VALUE" + ("[:SEED]" if self.seed else "")
+        if self.donor:
+            return f"{self.name}:[TEXT@]POSITION[+POSITION]"
+        return self.name + ("[:OVER]" if self.over else "[:SEED]" if self.seed else "")
+
+
+def _keep_all(row: Row, given: Given) -> Row:
+    return row
+
+
+def _zero(row: Row, given: Given) -> Row:
+    return torch.zeros_like(row)
+
+
+def _replace(row: Row, given: Given) -> Row:
+    assert given.row is not None
+    return given.row
+
+
+def _scale(row: Row, given: Given) -> Row:
+    return row * given.value
+
+
+def _set_norm(row: Row, given: Given) -> Row:
+    length = row.norm(dim=-1, keepdim=True)
+    if not bool((length > 0).all()):
+        raise EditError("the norm of a zero activation cannot be set; it has no direction")
+    return row * (given.value / length)
+
+
+def _rotate(row: Row, given: Given) -> Row:
+    chance = torch.Generator().manual_seed(given.seed)
+    other = torch.randn(row.shape, generator=chance).to(row.device)
+    length = row.norm(dim=-1, keepdim=True)
+    ahead = row / length.clamp(min=1e-30)
+    across = other - (other * ahead).sum(-1, keepdim=True) * ahead
+    across = across / across.norm(dim=-1, keepdim=True)
+    angle = math.radians(given.value)
+    return row * math.cos(angle) + across * (length * math.sin(angle))
+
+
+def _remove(row: Row, given: Given) -> Row:
+    return row - _component(row, given)
+
+
+def _component(row: Row, given: Given) -> Row:
+    assert given.direction is not None
+    return (row @ given.direction) * given.direction
+
+
+def _steer(row: Row, given: Given) -> Row:
+    assert given.direction is not None
+    return row + given.value * given.direction
+
+
+EDIT_KINDS = (
+    EditKind(name="none", becomes="what it is: the no-op", apply=_keep_all),
+    EditKind(name="zero", becomes="zero", apply=_zero),
+    EditKind(
+        name="mean",
+        becomes="its mean over `over`: `ordinary` tokens of the text, its token `twins` that are "
+        "ordinary at every layer (in short: `twins`), or a `reference` corpus (`reference_means`)",
+        apply=_replace,
+        over=("ordinary", "twins", "reference"),
+        replaces=True,
+    ),
+    EditKind(
+        name="resample",
+        becomes="that of a token of the same text, ordinary at every layer, drawn with `seed`",
+        apply=_replace,
+        seed=True,
+        replaces=True,
+    ),
+    EditKind(
+        name="patch",
+        becomes="that of the token at `donor` (of several: their mean), in this text or in `text` "
+        "(give its trace as `others=`)",
+        apply=_replace,
+        donor=True,
+        replaces=True,
+    ),
+    EditKind(name="scale", becomes="`value` times what it is", apply=_scale, value=ANY),
+    EditKind(
+        name="set_norm",
+        becomes="of length `value`, in the same direction",
+        apply=_set_norm,
+        value=LENGTH,
+        sites=(*RESIDUAL, "z"),
+    ),
+    EditKind(
+        name="rotate",
+        becomes="of the same length, turned by `value` degrees towards a random direction (`seed`)",
+        apply=_rotate,
+        value=LENGTH,
+        seed=True,
+        sites=(*RESIDUAL, "z"),
+    ),
+    EditKind(
+        name="remove",
+        becomes="what it is, without its component along the primary's direction",
+        apply=_remove,
+        directed=True,
+        sites=RESIDUAL,
+    ),
+    EditKind(
+        name="keep",
+        becomes="its component along the primary's direction alone",
+        apply=_component,
+        directed=True,
+        sites=RESIDUAL,
+    ),
+    EditKind(
+        name="steer",
+        becomes="what it is, with `value` more along the primary's direction (units of the "
+        "residual)",
+        apply=_steer,
+        value=ANY,
+        directed=True,
+        sites=RESIDUAL,
+    ),
+)
+"""Single neurons have no direction, and heads have none along the residual's: hence the sites."""
+KINDS = {kind.name: kind for kind in EDIT_KINDS}
+SITE_OF = {site.name: site for site in SITES}
+OVER = tuple(over for kind in EDIT_KINDS for over in kind.over)
+
+
+def kinds_as_markdown() -> list[str]:
+    """The kinds as rows of a table for a page.
+
+    >>> kinds_as_markdown()[3]
+    '| `zero` | zero |  | all |'
+    """
+    rows = [
+        f"| `{kind.label}` | {kind.becomes} | {_range(kind)} | {_places(kind)} |"
+        for kind in EDIT_KINDS
+    ]
+    return ["| label | the activation becomes | value | sites |", "|---|---|---|---|", *rows]
+
+
+def sites_as_markdown() -> list[str]:
+    """The sites as rows of a table for a page."""
+    rows = [f"| `{site.name}` | {site.meaning} |" for site in SITES]
+    return ["| site | what is there |", "|---|---|", *rows]
+
+
+def _range(kind: EditKind) -> str:
+    if kind.value is None:
+        return ""
+    low, high = kind.value
+    named = {ANY: "any number", LENGTH: "at least 0"}
+    return named.get(kind.value, f"{low:g} to {high:g}")
+
+
+def _places(kind: EditKind) -> str:
+    return "all" if kind.sites == ALL_SITES else ", ".join(f"`{name}`" for name in kind.sites)

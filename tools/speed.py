@@ -1,0 +1,237 @@
+"""How fast is the engine, beside the plain ways of getting the same numbers?
+
+Each comparison runs ours and a peer in turns, several times, on the same machine and the same
+work, compares their outputs, and reports medians. `ratio` is the peer's time over ours.
+
+- state_sweep: what becomes of a token when its MLP output is zeroed, averaged or resampled, for
+  every layer and several tokens. Peer: one forward pass with hooks per cell, as
+  `transformer_lens.patching` does. It would take hours, so a random sample of 24 cells
+  (seed 0) is timed and scaled.
+- state_sweep_vs_sdpa: the same against the fastest plain way, Hugging Face's own model with fused
+  attention and a module hook per cell.
+- total_effect: attention masses and losses with all later positions recomputed. Peer: one forward
+  pass with hooks per cell.
+- streaming_vs_cache: all measures of a text. Peer: `run_with_cache`.
+- streaming_vs_sdpa: the same against a forward pass of Hugging Face's model with fused attention,
+  which measures nothing.
+
+    python -m tools.speed --out results/speed
+
+Memory is the peak of the process beyond what it held before each run.
+"""
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from secondary_sinks import Edit, bundled_corpus, detect, load_model, observe, tokenize
+from secondary_sinks import recompute as total_effects
+from secondary_sinks import replay as state_effects
+from secondary_sinks.causal.donors import resolve_donors
+from secondary_sinks.cli import run_app
+from secondary_sinks.runs import RunFolder
+from tools.peak_memory import forget_peak, peak
+from tools.speed_peers import HookedPeer, SdpaPeer, same_weights
+
+SAMPLE = 24
+KINDS = ("zero", "mean", "resample")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One work, done by us and by a peer."""
+
+    ours_s: float
+    peer_s: float
+    ratio: float
+    ours_peak_bytes: float
+    peer_peak_bytes: float
+    max_relative_difference: float
+    cells: int
+    """Cells of the work, or tokens of a text."""
+    peer_cells: int
+    """Cells that the peer was timed on; its time is scaled to all."""
+    runs: int
+
+    @property
+    def passes(self) -> float:
+        """Ours in units of one cell of the peer's: how many of its passes the whole work costs."""
+        return self.ours_s / (self.peer_s / self.cells)
+
+
+Work = Callable[[], Any]
+Differ = Callable[[Any, Any], float]
+
+
+def compare(
+    ours: Work,
+    peer: Work,
+    differ: Differ,
+    runs: int,
+    cells: int,
+    timed: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Comparison:
+    """Run both in turns; the peer's time is scaled from the cells that it is timed on to all."""
+    times: dict[str, list[float]] = {"ours": [], "peer": []}
+    peaks = {"ours": 0.0, "peer": 0.0}
+    outputs: dict[str, Any] = {}
+    for _ in range(runs):
+        for name, work in (("ours", ours), ("peer", peer)):
+            outputs.pop(name, None)
+            before, start = forget_peak(), clock()
+            outputs[name] = work()
+            times[name].append(clock() - start)
+            peaks[name] = max(peaks[name], peak() - before)
+    ours_s = statistics.median(times["ours"])
+    peer_s = statistics.median(times["peer"]) * cells / timed
+    return Comparison(
+        ours_s=ours_s,
+        peer_s=peer_s,
+        ratio=peer_s / ours_s,
+        ours_peak_bytes=peaks["ours"] * 2**20,
+        peer_peak_bytes=peaks["peer"] * 2**20,
+        max_relative_difference=differ(outputs["ours"], outputs["peer"]),
+        cells=cells,
+        peer_cells=timed,
+        runs=runs,
+    )
+
+
+def text_of(model: Any, n_pos: int) -> Int[Tensor, "pos"]:
+    """The bundled texts one after the other, as often as needed, cut to `n_pos` tokens."""
+    parts = [tokenize(text, model.tokenizer).tokens for text in bundled_corpus()]
+    tokens = torch.cat(parts)
+    return tokens.repeat(-(-n_pos // len(tokens)))[:n_pos]
+
+
+def tokens_to_edit(model: Any, tokens: Int[Tensor, "pos"], number: int) -> list[int]:
+    """Secondary sinks, evenly among all of the text; filled up with tokens at even distances."""
+    found = detect(observe(model, tokens)).of_kind("secondary").sinks
+    chosen = torch.linspace(0, len(found) - 1, min(number, len(found))).round().long().tolist()
+    positions = [found[index].pos for index in chosen]
+    even = torch.linspace(0.1, 0.9, number).mul(len(tokens)).long().tolist()
+    return sorted([*positions, *[pos for pos in even if pos not in positions]][:number])
+
+
+def run(
+    model: Any, hf_model: Any, *, n_pos: int = 1024, long: int = 2048, runs: int = 3, sinks: int = 8
+) -> dict[str, Comparison]:
+    """All comparisons. `hf_model` has the same weights, with fused attention."""
+    tokens = text_of(model, n_pos)
+    trace = observe(model, tokens)
+    positions = tokens_to_edit(model, tokens, sinks)
+    layers = range(model.cfg.n_layers)
+    cells = [
+        Edit.of_label(kind, pos=pos, layer=layer)
+        for pos in positions
+        for layer in layers
+        for kind in KINDS
+    ]
+    drawn = [resolve_donors(trace, (cell,))[0] for cell in cells]
+    chance = torch.Generator().manual_seed(0)
+    sampled = torch.randperm(len(cells), generator=chance)[:SAMPLE].tolist()
+    hooked, sdpa = HookedPeer(model, trace), SdpaPeer(hf_model, trace)
+    some = [drawn[number] for number in sampled]
+    zeroed = [Edit(pos=pos, layer=layer) for pos in positions for layer in _three(len(layers))]
+    long_text = text_of(model, long)
+
+    def sweep() -> Float[Tensor, "cell layer"]:
+        return state_effects(model, trace, cells, attention=False).norm.T
+
+    def sweep_differ(ours: Tensor, peer: Tensor) -> float:
+        return relative(ours[sampled], peer)
+
+    return {
+        "state_sweep": compare(
+            sweep, lambda: hooked.states(some), sweep_differ, runs, len(cells), len(some)
+        ),
+        "state_sweep_vs_sdpa": compare(
+            sweep, lambda: sdpa.states(some), sweep_differ, runs, len(cells), len(some)
+        ),
+        "total_effect": compare(
+            lambda: _masses_and_losses(total_effects(model, trace, zeroed), zeroed),
+            lambda: hooked.totals(zeroed),
+            relative,
+            runs,
+            len(zeroed),
+            len(zeroed),
+        ),
+        "streaming_vs_cache": compare(
+            lambda: observe(model, long_text).norm,
+            lambda: HookedPeer.cached(model, long_text),
+            relative,
+            runs,
+            long,
+            long,
+        ),
+        "streaming_vs_sdpa": compare(
+            lambda: observe(model, long_text).norm,
+            lambda: sdpa.forward(long_text),
+            relative,
+            runs,
+            long,
+            long,
+        ),
+    }
+
+
+def _three(n_layers: int) -> list[int]:
+    return sorted({n_layers // 10, n_layers // 2, n_layers * 8 // 10})
+
+
+def _masses_and_losses(result: Any, edits: list[Edit]) -> Float[Tensor, "cell number"]:
+    columns = [result.column(edit.positions[0]) for edit in edits]
+    cells = torch.arange(len(edits))
+    return torch.cat([result.mass[:, cells, columns].T, result.loss[:, :-1]], dim=1)
+
+
+def relative(ours: Tensor, peer: Tensor) -> float:
+    """Largest difference, relative to the largest number of its row."""
+    scale = peer.abs().amax(-1, keepdim=True)
+    return float(((ours - peer).abs() / scale).max())
+
+
+def _command(
+    out: Annotated[Path, typer.Option(help="Folder for speed.json.")],
+    model: str = "smollm2-135m",
+    tokens: Annotated[int, typer.Option(help="Tokens of the swept text.")] = 1024,
+    long: Annotated[int, typer.Option(help="Tokens of the streamed text.")] = 2048,
+    runs: Annotated[int, typer.Option(help="Interleaved runs of each comparison.")] = 3,
+) -> None:
+    """Compare, print the table, write DIR/speed.json."""
+    hooked = load_model(model, device="cpu")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {tokens} tokens")
+    found = run(hooked, same_weights(model), n_pos=tokens, long=long, runs=runs)
+    for name, one in found.items():
+        print(
+            f"{name}: ours {one.ours_s:.2f} s, peer {one.peer_s:.2f} s, ratio {one.ratio:.2f}; "
+            f"memory {one.ours_peak_bytes / 2**20:.0f} and {one.peer_peak_bytes / 2**20:.0f} MiB; "
+            f"difference {one.max_relative_difference:.0e}; {one.cells} cells or tokens"
+            + (f" for {one.passes:.2f} of the peer's passes" if "sweep" in name else "")
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({name: asdict(one) for name, one in found.items()}, indent=2)
+    RunFolder(out).write_text("speed.json", text + "\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line. Exits with 0, or 2 for bad input."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command()(_command)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(run_app(app, words or ["--help"], "python -m tools.speed"))
+
+
+if __name__ == "__main__":
+    main()
