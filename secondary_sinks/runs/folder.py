@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import math
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,19 +16,13 @@ from secondary_sinks.errors import RunFolderError
 from secondary_sinks.questions import QUESTIONS
 from secondary_sinks.runs import durable, parquet
 from secondary_sinks.runs.durable import LOCK, PART
+from secondary_sinks.runs.plain import with_nan, without_nan
 
 RECORD = "run.json"
 WORK = "sweep"
 """Folder, inside a run folder, of all that a sweep needs to go on."""
 TABLES = ("sinks", "effects", "trace", "roles")
 SCHEMA = 1
-EXACT = 2**53
-"""A float tells whole numbers below this one apart."""
-NUMBERS = (
-    *("value", "low", "high", "lost", "sinks_lost", "controls_lost"),
-    *("removed", "removed_low", "removed_high", "prolonged"),
-)
-"""Fields of a verdict or layer effect that may be NaN, which JSON cannot say."""
 ANSWERS = {question.name: question.tables for question in QUESTIONS}
 """The tables of the answer to each causal question; in files as `necessity.cells.parquet`."""
 OWN = {RECORD, "report.html", *(f"{table}.parquet" for table in TABLES)}
@@ -184,7 +177,7 @@ class RunFolder:
         Its `tables` are the SHA-256 of those that `record` names and of those written here.
         """
         tables = {**record.get("tables", {}), **self._tables}
-        plain = _without_nan(record | {"schema": SCHEMA, "tables": tables})
+        plain = without_nan(record | {"schema": SCHEMA, "tables": tables})
         said = {"sha256": durable.sha256_of_json(plain)} | plain
         content = json.dumps(said, indent=2, ensure_ascii=False, allow_nan=False)
         self.write_text(RECORD, content + "\n")
@@ -224,11 +217,7 @@ class RunFolder:
         said = found.pop("sha256", None)
         if said is not None and said != durable.sha256_of_json(found):
             raise self._damaged(path, ValueError("its content is not what its sha256 says"))
-        told = [found, *_objects(found.get("answers")), *_objects(found.get("models"))]
-        lists = [one.get(name) for one in told for name in ("verdicts", "writers", "layer_effects")]
-        for row in (row for one in lists for row in _objects(one)):
-            row |= {name: _number(row[name]) for name in NUMBERS if name in row}
-        return found
+        return with_nan(found)
 
     def is_complete(self, key: str) -> bool:
         """Whether the folder holds a complete run with the same inputs."""
@@ -257,25 +246,3 @@ class RunFolder:
         durable.fill(path, write)
         self._written.append(path)
         return path
-
-
-def _objects(value: Any) -> list[dict[str, Any]]:
-    """The objects of a list; none of anything else."""
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
-
-
-def _without_nan(value: Any) -> Any:
-    """The same plain data with None in the place of NaN."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _number(value: Any) -> Any:
-    """A number as it was before JSON, which has no NaN and may write 1.0 as 1; others as found."""
-    if value is None:
-        return math.nan
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return float(value) if whole and abs(value) < EXACT else value
