@@ -12,7 +12,7 @@ softmax, with their own queries as in the clean run: the *direct* effect.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -61,6 +61,12 @@ class Replay:
     """Direct effect on them: their attention mass where the edited token's key alone is another
     one, so that every later query's softmax shares out anew what it paid to that key. NaN for the
     edited token itself."""
+
+    def part(self, begin: int, end: int) -> "Replay":
+        """The cells from `begin` up to `end`, without it."""
+        columns = {name: getattr(self, name)[:, begin:end] for name in (*STATES, "mass", "watched")}
+        cells, positions = self.cells[begin:end], self.positions[begin:end]
+        return replace(self, cells=cells, positions=positions, **columns)
 
 
 def replay(

@@ -15,7 +15,7 @@ import torch
 from secondary_sinks.causal.ablate import effects_of
 from secondary_sinks.causal.controls import Owners, owners_of
 from secondary_sinks.causal.recipes import edit_at
-from secondary_sinks.causal.replay import Replay, replay_groups
+from secondary_sinks.causal.replay import Replay, replay, replay_groups
 from secondary_sinks.detection import detect
 from secondary_sinks.errors import SinkError
 from secondary_sinks.memory import is_out_of_memory
@@ -91,7 +91,7 @@ def _compute(model: HookedModel, task: Task, seen: Seen | None) -> Outcome:
     owners = owners_of(trace, sinks, task.ordinary)
     detected = time.perf_counter()
     edits, left_out = _edits(task, trace, sinks, owners)
-    results, failures = _replayed(model, trace, edits)
+    results, failures = (_together if task.whole else _replayed)(model, trace, edits)
     rows = [_rows(task, unit, trace, sinks, owners, found) for unit, found in results.items()]
     effects = pd.concat([NO_EFFECTS, *rows]) if rows else NO_EFFECTS
     asked, failed = _roles(model, task, trace, sinks)
@@ -156,6 +156,21 @@ def _replayed(
             _free_memory(error)
             failures.append(_failure(unit, error))
     return results, tuple(failures)
+
+
+def _together(
+    model: HookedModel, trace: Trace, edits: dict[Unit, list[Edit]]
+) -> tuple[Results, tuple[Failure, ...]]:
+    """All units in one batch. Raises where one fails."""
+    asked = [edit for one in edits.values() for edit in one]
+    result = replay(model, trace, asked) if asked else None
+    results: Results = {}
+    begin = 0
+    for unit, one in edits.items():
+        end = begin + len(one)
+        results[unit] = result.part(begin, end) if result and one else None
+        begin = end
+    return results, ()
 
 
 def _roles(

@@ -41,20 +41,23 @@ def task_key(
     return _hash(parts)
 
 
-def unit_key(task: str, unit: Unit, ordinary: int, engine: str = "") -> str:
-    """Key of a unit of the task with a key; `engine` as in `Task`."""
+def unit_key(task: str, unit: Unit, ordinary: int, engine: str = "", *, whole: bool = False) -> str:
+    """Key of a unit of the task with a key; `engine` and `whole` as in `Task`.
+
+    Cells of another batch may differ in their last bit, so they have another key.
+    """
     parts = {
         "task": task,
         "unit": asdict(unit),
         "ordinary": ordinary,
         "engine": engine or versions_of_code()["engine"],
     }
-    return _hash(parts)
+    return _hash(parts | ({"whole": True} if whole else {}))
 
 
 def key_of(task: Task, unit: Unit) -> str:
     """Key of a unit of a task."""
-    return unit_key(task.key, unit, task.ordinary, task.engine)
+    return unit_key(task.key, unit, task.ordinary, task.engine, whole=task.whole)
 
 
 def cell_key(unit: str, role: str, pos: int) -> str:

@@ -81,6 +81,7 @@ def plan(
             thresholds=config.thresholds,
             ordinary=config.ordinary,
             trace=config.trace,
+            whole=config.pooled,
             engine=versions["engine"] if versions else "",
         )
     done, tables = manifest.done(), manifest.tables()
@@ -102,4 +103,4 @@ def _missing(task: Task, done: set[str], tables: set[str]) -> Task | None:
     whole = "sinks" in tables and ("trace" in tables or not task.trace)
     if not units and whole:
         return None
-    return replace(task, units=units)
+    return task if task.whole and units else replace(task, units=units)

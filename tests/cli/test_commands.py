@@ -145,7 +145,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(where, kept, call, tmp_pa
     assert (tmp_path / "out").exists() == kept
     if kept:
         monkeypatch.setattr("secondary_sinks.sweeps.compute.observe", None)  # no calling it
-        monkeypatch.setattr("secondary_sinks.sweeps.compute.replay_groups", None)
+        monkeypatch.setattr("secondary_sinks.sweeps.compute.replay", None)
         assert call("run")[0] == 0
 
 
