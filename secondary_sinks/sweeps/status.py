@@ -59,7 +59,14 @@ def status_lines(folder: Path) -> list[str]:
             f"{folder}: {len(found)} experiment(s)",
             *(f"  {path.parent.name:18} {outcome_of(path)}" for path in found),
         ]
-    return _run_lines(folder) if kind == RUN else sweep_status(folder).lines()
+    return _run_lines(folder) if kind == RUN else [*sweep_status(folder).lines(), *_asked(folder)]
+
+
+def _asked(folder: Path) -> list[str]:
+    """The questions that a finished run answers; nothing of a sweep, which is asked none."""
+    run = RunFolder(folder)
+    asked = run.record().get("asked") if run.has_record() else None
+    return [] if asked is None else [f"  questions {', '.join(asked) or 'none asked'}"]
 
 
 def _run_lines(folder: Path) -> list[str]:

@@ -15,6 +15,7 @@ from secondary_sinks.errors import RunFolderError, SweepError, TextError
 from secondary_sinks.runs import RunFolder, check_lengths, describe, parquet, record
 from secondary_sinks.runs.answers import read_answers
 from secondary_sinks.sweeps import ModelSpec, SweepConfig, compute, finish
+from secondary_sinks.sweeps.status import status_lines
 from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.texts import TokenizedText
 from secondary_sinks.types import Thresholds
@@ -273,6 +274,7 @@ def test_answers_are_kept_one_by_one_and_asked_once(planted, texts, tmp_path):
     assert tables(tmp_path / "out") == tables(tmp_path / "whole")
     told = RunFolder(tmp_path / "out").record()
     assert told["command"] == "secondary-sinks run sufficiency harm"
+    assert status_lines(tmp_path / "out")[-1] == "  questions sufficiency, harm"
     whole = RunFolder(tmp_path / "whole").record()
     assert told["answers"] == whole["answers"]
     assert told["verdicts"] == whole["verdicts"]
