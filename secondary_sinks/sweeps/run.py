@@ -16,7 +16,7 @@ from secondary_sinks.questions import Answer, n_claims_of, roles
 from secondary_sinks.runs import about
 from secondary_sinks.runs.answers import add_answer
 from secondary_sinks.runs.ask import ask, price
-from secondary_sinks.runs.folder import ANSWERS, RunFolder
+from secondary_sinks.runs.folder import ANSWERS, WORK, RunFolder
 from secondary_sinks.sweeps.config import SweepConfig
 from secondary_sinks.sweeps.executors import Executor, InProcess, loader_of
 from secondary_sinks.sweeps.finish import Further
@@ -67,6 +67,8 @@ def run(
     refuse_same_ids(given)
     executor = InProcess() if models is None else InProcess(loader_of(models))
     folder = RunFolder(out)
+    if not folder.has_record() and not (folder.path / WORK).is_dir():
+        folder.check(force=force)  # before anything is written there
     with folder.claim():
         question = Question(asked=tuple(asked), command=command, say=say)
         try:
