@@ -1,21 +1,12 @@
-"""What the command line prints: progress while it works, then what was found."""
+"""What the command line prints of what was found."""
 
 import sys
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from secondary_sinks.cli.output import printable
@@ -23,57 +14,6 @@ from secondary_sinks.questions import damage_in_words
 from secondary_sinks.runs import RunFolder, whole_records, whole_table
 
 COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
-
-
-class Bars:
-    """Progress with time left on the standard error, and nothing where that is no terminal."""
-
-    def __init__(self) -> None:
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
-        )
-        self._tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> "Bars":
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
-
-    def say(self, message: str) -> None:
-        """A line above the bars, on a terminal too."""
-        if not self._progress.disable:
-            self._progress.console.print(escape(printable(message)), highlight=False)
-
-    def advance(self, stage: str, text_id: str, done: int, total: int) -> None:
-        """Move the bar of a stage; `done` and `total` are tokens, or texts."""
-        if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=total)
-        name = f"{stage} {printable(text_id)[:40]}".strip()
-        self._progress.update(self._tasks[stage], completed=done, description=escape(name))
-
-
-def show_inputs(bars: Bars, record: Mapping[str, Any]) -> None:
-    """What is about to be fed in."""
-    model, texts = record["model"], record["texts"]
-    feeds = ", ".join(sorted({text["feed"] for text in texts}))
-    bars.say(
-        f"{model['name']}: {model['n_layers']} layers, {record['dtype']} on {record['device']}; "
-        f"{len(texts)} text(s), {sum(text['n_tokens'] for text in texts)} tokens, fed as {feeds}"
-    )
 
 
 def show_found(folder: RunFolder) -> None:

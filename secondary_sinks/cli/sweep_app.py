@@ -115,7 +115,9 @@ SweepForce = Annotated[
     bool,
     typer.Option("--force", help="Replace a finished sweep of other inputs."),
 ]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a sweep.")]
+Folder = Annotated[
+    Path, typer.Argument(metavar="DIR", help="The folder of a run, a sweep, or experiments.")
+]
 
 
 def _shared(
@@ -226,7 +228,7 @@ def _numbers(option: str, words: str | None) -> list[str]:
 
 @app.command(epilog="Example: secondary-sinks status runs/mine")
 def status(folder: Folder) -> None:
-    """Say what of a sweep is done, what is missing and what was skipped."""
+    """Say what of a run or a sweep is done, what is missing and what was skipped."""
     from secondary_sinks.cli.folders import show_status
 
     show_status(folder)
@@ -234,7 +236,7 @@ def status(folder: Folder) -> None:
 
 @app.command(epilog="Example: secondary-sinks verify runs/mine")
 def verify(folder: Folder) -> None:
-    """Check every file of a sweep against its SHA-256; exit code 3 where one is damaged."""
+    """Check every file of a run or a sweep by its SHA-256; exit code 3 where one is damaged."""
     from secondary_sinks.cli.folders import show_verified
 
     show_verified(folder)

@@ -244,6 +244,35 @@ def sparsity(answer: Answer, shown: Shown) -> list[Drawing]:
     ]
 
 
+def restoration(answer: Answer, shown: Shown) -> list[Drawing]:
+    """What the primary gets back once the first secondary sink of a text is removed."""
+    effects = answer.effects
+    if effects.empty:
+        return []
+    bare = effects.assign(none=math.nan)
+    parts = [
+        _dots(bare.assign(row="had changed by"), "row", "edit", ("change", "none", "none")),
+        _dots(effects.assign(row="is given back"), "row", "edit", ("gained", "low", "high")),
+    ]
+    caption = (
+        "The first secondary sink of each text is removed at its forming MLPs. Above: how the "
+        "attention that queries after it pay to the primary had changed at its creation layer, "
+        "less that of queries before it; below: what they pay more without it, less the same for "
+        f"its control token; means over texts. {DOTS}"
+    )
+    return [
+        Drawing(
+            name="restoration",
+            title="What the primary gets back",
+            caption=caption,
+            plot="dots",
+            frame=pd.concat(parts),
+            options={"axis": "attention paid to the primary", "line": 0.0},
+            table=effects,
+        )
+    ]
+
+
 def harm(answer: Answer, shown: Shown, *, line: float) -> list[Drawing]:
     """Rise of the loss without the sinks, and without as many ordinary tokens' MLP outputs."""
     effects = answer.effects

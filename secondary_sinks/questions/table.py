@@ -10,19 +10,13 @@ from secondary_sinks.questions.matched_pairs import match_pairs
 from secondary_sinks.questions.necessity import NECESSITY
 from secondary_sinks.questions.question import Sample
 from secondary_sinks.questions.redistribution import REDISTRIBUTION
+from secondary_sinks.questions.restoration import RESTORATION
 from secondary_sinks.questions.run_claims import OWN_CLAIMS
 from secondary_sinks.questions.sparsity import SPARSITY
 from secondary_sinks.questions.sufficiency import SUFFICIENCY
 from secondary_sinks.types import SinkTable, Trace
 
-QUESTIONS = (
-    NECESSITY,
-    SUFFICIENCY,
-    NORM_DOSE,
-    REDISTRIBUTION,
-    SPARSITY,
-    HARM,
-)
+QUESTIONS = (NECESSITY, SUFFICIENCY, NORM_DOSE, REDISTRIBUTION, RESTORATION, SPARSITY, HARM)
 """In the order in which they are asked, and in which a page answers them."""
 BY_NAME = {question.name: question for question in QUESTIONS}
 

@@ -50,6 +50,22 @@ def write_answers(folder: RunFolder, answers: Sequence[Answer]) -> list[dict[str
     ]
 
 
+def add_answer(
+    folder: RunFolder, record: dict[str, Any], answer: Answer, seconds: float, command: str
+) -> dict[str, Any]:
+    """Write an answer into a finished run, then its `run.json` anew; the new record."""
+    both = [*record.get("answers", []), *write_answers(folder, [answer])]
+    ordered = sorted(both, key=lambda one: list(ANSWERS).index(one["question"]))
+    record = record | {
+        "command": command,
+        "asked": [one["question"] for one in ordered],
+        "answers": ordered,
+        "timings_s": record["timings_s"] | {answer.question: seconds},
+    }
+    folder.write_record(record)
+    return folder.record()
+
+
 def read_answers(folder: RunFolder) -> dict[str, Answer]:
     """The answers of a run by question; none where none was asked.
 

@@ -13,8 +13,9 @@ from pandas.api import types as kinds
 
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import columns
-from secondary_sinks.runs.folder import ANSWERS, EXACT, RECORD, RunFolder
+from secondary_sinks.runs.folder import ANSWERS, RECORD, RunFolder
 from secondary_sinks.runs.opened import by_model
+from secondary_sinks.runs.plain import EXACT
 from secondary_sinks.types import LayerEffect, Verdict
 
 NUMBER = (int, float)

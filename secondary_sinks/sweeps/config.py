@@ -42,6 +42,9 @@ class SweepConfig:
     """Whether trace.parquet, the measures of every position, is written."""
     seed: int = 0
     """Recorded; what is drawn is drawn with the seed in an edit."""
+    pooled: bool = False
+    """Whether roles are found over all texts together, as `run` does, and not text by text. Then
+    there may be no edits, and a finished folder takes no further texts."""
 
     def check(self, there: Collection[str] = (), *, elsewhere: bool = False) -> None:
         """Raise the error of what is wrong with the config, before a model is loaded.
@@ -51,7 +54,7 @@ class SweepConfig:
         machines.
         """
         for name in ("models", "edits", "sites"):
-            if not getattr(self, name):
+            if not getattr(self, name) and not (name == "edits" and self.pooled):
                 raise SweepError(f"a sweep needs {name}; got none")
         refuse_twice("models", [spec.name for spec in self.models], SweepError, self.models)
         refuse_twice("sites", self.sites, SweepError)
@@ -94,7 +97,9 @@ class SweepConfig:
 
     @property
     def roles(self) -> bool:
-        """Whether roles.parquet is written: with twins among the edits of MLP outputs."""
+        """Whether each text has its roles: with twins among the edits of MLP outputs."""
+        if self.pooled:
+            return False
         return "mlp_out" in self.sites and any(SHORT.get(one, one) == TWINS for one in self.edits)
 
     def to_dict(self) -> dict[str, Any]:
@@ -111,6 +116,7 @@ class SweepConfig:
             "ordinary": self.ordinary,
             "trace": self.trace,
             "seed": self.seed,
+            "pooled": self.pooled,
         }
 
 

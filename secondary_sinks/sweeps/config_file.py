@@ -8,7 +8,7 @@ from typing import Any
 
 from secondary_sinks import files
 from secondary_sinks.errors import SpecialFileError, SweepError
-from secondary_sinks.runs.folder import EXACT
+from secondary_sinks.runs.plain import EXACT
 from secondary_sinks.sweeps.config import SweepConfig, parse_layers
 from secondary_sinks.sweeps.tasks import ModelSpec
 from secondary_sinks.types import Thresholds
@@ -48,7 +48,13 @@ def from_dict(given: Any, where: str = "the config") -> SweepConfig:
     return SweepConfig(**values)
 
 
-_SIMPLE: dict[str, type] = {"feed": str, "ordinary": int, "trace": bool, "seed": int}
+_SIMPLE: dict[str, type] = {
+    "feed": str,
+    "ordinary": int,
+    "trace": bool,
+    "seed": int,
+    "pooled": bool,
+}
 _SPEC: dict[str, type] = {
     "revision": str,
     "device": str,

@@ -66,8 +66,7 @@ class Manifest:
         Call with the folder claimed. Also removes what processes left that died while they wrote:
         half-written files, and shards that no line speaks of.
         """
-        for place in (self.work.parent, self.work, self.shards):
-            _remove(part for part in place.glob(f"{durable.PART}*") if part.name != durable.LOCK)
+        self.remove_parts()
         complaints = self.check()
         kept = {shard["name"] for entry in self.entries for shard in entry.shards.values()}
         rest = [path for path in sorted(self.shards.glob("*.parquet")) if path.name not in kept]
@@ -76,6 +75,11 @@ class Manifest:
         else:
             _remove(rest)
         return complaints
+
+    def remove_parts(self) -> None:
+        """Remove the half-written files of processes that died. Call with the folder claimed."""
+        for place in (self.work.parent, self.work, self.shards):
+            _remove(part for part in place.glob(f"{durable.PART}*") if part.name != durable.LOCK)
 
     def add(self, outcome: Outcome) -> Entry:
         """Write the shards of an outcome, then its line: after this it is done."""

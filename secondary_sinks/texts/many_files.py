@@ -1,5 +1,6 @@
 """Read several files as one list of texts with distinct ids."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -51,7 +52,7 @@ def refuse_same_ids(texts: Iterable[Any]) -> None:
 def _refuse_same_file(paths: Sequence[str]) -> None:
     seen: dict[str, str] = {}
     for path in paths:
-        key = path if path.startswith("hf:") else str(Path(path).resolve())
+        key = path if path.startswith("hf:") else os.path.realpath(path)
         if key in seen:
             raise TextError(f"{seen[key]!r} and {path!r} are the same texts; give them once")
         seen[key] = path

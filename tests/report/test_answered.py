@@ -62,11 +62,12 @@ def test_every_question_has_its_figures_in_order(html):
         *("profiles", "lives", "levels", "judged-roles"),
         *("judged-necessity", "ways", "judged-sufficiency", "denoising", "noising"),
         *("judged-norm_dose", "dose", "judged-redistribution", "redistribution"),
+        *("judged-restoration", "restoration"),
         *("judged-sparsity", "neurons", "judged-harm", "harm"),
     ]
     assert "Not asked" not in html.words
     numbered = [data for tag, data in html.texts if tag == "b" and data.startswith("Figure")]
-    assert [line.split(".")[0] for line in numbered] == [f"Figure {n}" for n in range(1, 17)]
+    assert [line.split(".")[0] for line in numbered] == [f"Figure {n}" for n in range(1, 19)]
 
 
 def test_what_was_not_asked_says_how_to_ask(garden, told, answers):
@@ -75,9 +76,9 @@ def test_what_was_not_asked_says_how_to_ask(garden, told, answers):
     trace = pd.concat([one.to_frame() for one in garden.traces])
     some = {name: answers[name] for name in ("harm", "sparsity")}
     words = Html(render(told, garden.sinks.to_frame(), trace, None, some)).words
-    for name in ("sufficiency", "norm_dose", "redistribution"):
+    for name in ("sufficiency", "norm_dose", "redistribution", "restoration"):
         assert f"Not asked in this run: add --ask {name} to the command below." in words
-    assert words.count("Not asked") == 3
+    assert words.count("Not asked") == 4
     assert "1 way to ablate tried; --ask necessity tries four" in words
 
 
