@@ -90,8 +90,8 @@ def _read(path: Path) -> dict[str, Any]:
         found = files.load_json(files.read_text(path))
     except (ValueError, RecursionError) as error:
         raise RunFolderError(
-            f"{str(path)!r} is damaged ({error}); remove it: experiments that it was about are "
-            "made again"
+            f"{str(path)!r} is damaged ({error})",
+            "remove it: experiments that it was about are made again",
         ) from error
     return found if isinstance(found, dict) else {}
 

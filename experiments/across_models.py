@@ -64,7 +64,7 @@ def read_claims(folders: Sequence[Path]) -> pd.DataFrame:
             ) from error
         for model, part in answers.groupby("model"):
             if model in tables:
-                raise RunFolderError(f"model {model!r} stands in two folders; give one of them")
+                raise RunFolderError(f"model {model!r} stands in two folders", "give one of them")
             tables[str(model)] = part
     return pd.concat(tables.values(), ignore_index=True)
 

@@ -46,4 +46,4 @@ def _wrong_words(record: dict[str, Any]) -> str:
 
 
 def _damaged(path: Path, reason: str) -> SinkError:
-    return SinkError(f"{str(path)!r} is damaged ({reason}); run its experiment again")
+    return SinkError(f"{str(path)!r} is damaged ({reason})", "run its experiment again")

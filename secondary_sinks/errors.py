@@ -51,7 +51,7 @@ class SinkError(Exception):
     """
 
     def __init__(self, problem: str = "", remedy: str = "") -> None:
-        """`problem`: what was expected and what came; `remedy`: what to do next, may be empty."""
+        """`problem`: what is wrong; `remedy`: what is expected or what to do next, may be empty."""
         super().__init__(*filter(None, (problem, remedy)))
         self.problem, self.remedy = problem, remedy
 

@@ -25,7 +25,7 @@ FORMATS = ("text", "json")
 def check_format(name: str) -> None:
     """Raise `SweepError` for a log format that there isn't."""
     if name not in FORMATS:
-        raise SweepError(f"unknown log format {name!r}; expected one of {', '.join(FORMATS)}")
+        raise SweepError(f"unknown log format {name!r}", f"expected one of {', '.join(FORMATS)}")
 
 
 class Watch:

@@ -34,7 +34,9 @@ def detect(
     """
     thresholds = thresholds or Thresholds()
     if criterion not in CRITERIA:
-        raise DetectionError(f"unknown criterion {criterion!r}; expected {' or '.join(CRITERIA)}")
+        raise DetectionError(
+            f"unknown criterion {criterion!r}", f"expected {' or '.join(CRITERIA)}"
+        )
     texts = _distinct([traces] if isinstance(traces, Trace) else list(traces))
     rule = CRITERIA[criterion]
     found = [mark_rounding(trace, rule(trace, thresholds), rule, thresholds) for trace in texts]
@@ -65,8 +67,8 @@ def _distinct(traces: Sequence[Trace]) -> list[Trace]:
         before = found.setdefault(trace.text_id, trace)
         if not torch.equal(before.tokens, trace.tokens):
             raise DetectionError(
-                f"two different texts are called {trace.text_id!r}; give each its own text_id when "
-                "you observe it"
+                f"two different texts are called {trace.text_id!r}",
+                "give each its own text_id when you observe it",
             )
     return list(found.values())
 

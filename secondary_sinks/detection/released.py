@@ -82,7 +82,7 @@ def _layers(value: Any, here: str, n_layers: int | None) -> tuple[int, ...]:
     if not whole or not value or any(a >= b for a, b in pairwise(value)):
         raise DetectionError(f"{here}: layer must be a list of rising layers, got {value!r:.60}")
     if value[-1] >= MOST_LAYERS:
-        raise DetectionError(f"{here}: layer {value[-1]}; expected layers below {MOST_LAYERS:,}")
+        raise DetectionError(f"{here}: layer {value[-1]}", f"expected layers below {MOST_LAYERS:,}")
     if n_layers is not None and value[-1] >= n_layers:
         raise DetectionError(f"{here}: layer {value[-1]} in a model of {n_layers} layers")
     return tuple(value)

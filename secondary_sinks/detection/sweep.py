@@ -70,6 +70,8 @@ def _check(grid: Mapping[str, Sequence[float | int]]) -> None:
     known = [item.name for item in fields(Thresholds)]
     for name, values in grid.items():
         if name not in known:
-            raise DetectionError(f"unknown threshold {name!r}; expected one of {', '.join(known)}")
+            raise DetectionError(
+                f"unknown threshold {name!r}", f"expected one of {', '.join(known)}"
+            )
         if not len(values):
             raise DetectionError(f"no value to try for threshold {name!r}")

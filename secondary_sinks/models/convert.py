@@ -72,7 +72,7 @@ def _refuse_unknown_rope(hf_config: Any) -> None:
     rope = configs.rope_type(hf_config)
     if rope not in SUPPORTED_ROPES:
         raise UnsupportedModelError(
-            f"rope type {rope!r} is not supported; expected one of {sorted(SUPPORTED_ROPES)}"
+            f"rope type {rope!r} is not supported", f"expected one of {sorted(SUPPORTED_ROPES)}"
         )
 
 

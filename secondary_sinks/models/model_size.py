@@ -85,15 +85,15 @@ def count_parameters(config: Any, *, trusted: bool = False) -> int:
         raise
     except Exception as error:  # each inconsistent size raises an error of its own
         raise DamagedModelError(
-            f"no model can be built from the config of {config.name_or_path!r}: "
-            f"{reason(error)}; expected the config.json that the model was saved with"
+            f"no model can be built from the config of {config.name_or_path!r}: {reason(error)}",
+            "expected the config.json that the model was saved with",
         ) from error
     n = sum(parameter.numel() for parameter in model.parameters())
     if n > limits.WEIGHTS:
         raise DamagedModelError(
             f"the config of {config.name_or_path!r} describes a model of {n:,} weights, as no "
-            f"model has ({limits.largest_sizes(config.to_dict())}); expected the config.json that "
-            "the model was saved with"
+            f"model has ({limits.largest_sizes(config.to_dict())})",
+            "expected the config.json that the model was saved with",
         )
     return n
 

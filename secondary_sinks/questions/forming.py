@@ -117,7 +117,8 @@ def by_place(
             if (case.sink.text_id, case.sink.pos) not in found:
                 raise DetectionError(
                     f"no forming MLPs were given of the sink at {case.sink.pos} of text "
-                    f"{case.sink.text_id!r}; leave forming= out, or find them of the same table"
+                    f"{case.sink.text_id!r}",
+                    "leave forming= out, or find them of the same table",
                 )
     return found
 

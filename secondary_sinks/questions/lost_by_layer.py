@@ -83,10 +83,10 @@ def _check_one_edit(effects: pd.DataFrame) -> None:
     for column in ("site", "effect"):
         found = sorted(effects[column].unique())
         if len(found) > 1:
-            raise EditError(f"the table mixes {column}s {found}; expected one, so select one")
+            raise EditError(f"the table mixes {column}s {found}", "expected one, so select one")
     ways = sorted(by_way(effects))
     if len(ways) > 1:
-        raise EditError(f"the table mixes edits {ways}; expected one, so select one")
+        raise EditError(f"the table mixes edits {ways}", "expected one, so select one")
     if "none" in ways:
         raise EditError("edit 'none' changes nothing and says nothing of what is needed")
 

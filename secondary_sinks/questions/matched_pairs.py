@@ -46,7 +46,8 @@ def match_pairs(
     if others:
         raise DetectionError(
             f"edited tokens are judged by the joint criterion, but the table has sinks by "
-            f"{others.pop()!r}; use detect(traces)"
+            f"{others.pop()!r}",
+            "use detect(traces)",
         )
     texts = [traces] if isinstance(traces, Trace) else list(traces)
     return [_of_text(trace, sinks, kinds) for trace in texts]

@@ -52,7 +52,7 @@ def write_comparison(folders: Sequence[RunFolder], out: Path, *, force: bool = F
     `out` already, unless `force`.
     """
     if out.is_dir() or (out.exists() and not force):
-        raise RunFolderError(f"{str(out)!r} is there already; use --force, or another --out")
+        raise RunFolderError(f"{str(out)!r} is there already", "use --force, or another --out")
     files.refuse_special(out)
     _refuse_other_file(out)
     paths = [folder.path for folder in folders]

@@ -143,13 +143,14 @@ def checked(name: str, frame: pd.DataFrame, model: str) -> pd.DataFrame:
     for column, (kind, _, _) in TABLES[name].items():
         if column not in frame:
             raise RunFolderError(
-                f"table {name!r} has no column {column!r}; expected schema {SCHEMAS[name]}: read "
-                "it with the version that wrote it (see run.json), or run again"
+                f"table {name!r} has no column {column!r}",
+                f"expected schema {SCHEMAS[name]}: read "
+                "it with the version that wrote it (see run.json), or run again",
             )
         is_text = isinstance(frame[column].dtype, pd.StringDtype)
         if frame[column].dtype.kind not in _KINDS[kind] and not (kind == "str" and is_text):
             raise RunFolderError(
-                f"column {column!r} of table {name!r} is {frame[column].dtype}; expected {kind}"
+                f"column {column!r} of table {name!r} is {frame[column].dtype}", f"expected {kind}"
             )
     rest = [column for column in frame if column not in TABLES[name]]
     return frame[[*TABLES[name], *rest]]

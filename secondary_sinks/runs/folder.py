@@ -38,11 +38,13 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         """Name a folder; nothing is read or written yet."""
         if "\0" in str(path):
-            raise RunFolderError(f"{str(path)!r} holds a NUL; expected the path of a folder")
+            raise RunFolderError(f"{str(path)!r} holds a NUL", "expected the path of a folder")
         try:
             str(path).encode()
         except UnicodeEncodeError as error:
-            raise RunFolderError(f"{str(path)!r} is not UTF-8; expected a name of text") from error
+            raise RunFolderError(
+                f"{str(path)!r} is not UTF-8", "expected a name of text"
+            ) from error
         self.path = Path(path)
         self._written: list[Path] = []
         self._tables: dict[str, str] = {}
@@ -158,7 +160,7 @@ class RunFolder:
         self._written.clear()
 
     def _blocked(self) -> RunFolderError:
-        return RunFolderError(f"{str(self.path)!r} is a file, or below one; expected a folder")
+        return RunFolderError(f"{str(self.path)!r} is a file, or below one", "expected a folder")
 
     def _unwritable(self, error: OSError) -> RunFolderError:
         return RunFolderError(

@@ -28,8 +28,8 @@ def check_lengths(model: HookedModel, texts: Sequence[TokenizedText], limits: Th
             )
         if n_pos > model.cfg.n_ctx:
             raise TextError(
-                f"{named} has {n_pos} tokens, but the model sees at most "
-                f"{model.cfg.n_ctx}; shorten or split it"
+                f"{named} has {n_pos} tokens, but the model sees at most {model.cfg.n_ctx}",
+                "shorten or split it",
             )
 
 

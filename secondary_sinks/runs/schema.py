@@ -118,7 +118,7 @@ def whole_records(folder: RunFolder) -> list[dict[str, Any]]:
 def _refuse(folder: RunFolder, wrong: str) -> None:
     if wrong:
         raise RunFolderError(
-            f"{str(folder.path / RECORD)!r} is no whole record: {wrong}; run again with --force"
+            f"{str(folder.path / RECORD)!r} is no whole record: {wrong}", "run again with --force"
         )
 
 
@@ -133,7 +133,7 @@ def whole_table(folder: RunFolder, name: str) -> pd.DataFrame:
         else:
             continue
         path = str(folder.path / f"{name}.parquet")
-        raise RunFolderError(f"{path!r} {what}; run again with --force")
+        raise RunFolderError(f"{path!r} {what}", "run again with --force")
     return frame
 
 

@@ -134,8 +134,8 @@ class Before:
         )
         if foreign:
             raise RunFolderError(
-                f"{str(self.folder.path)!r} holds {foreign[0]!r}, which no run wrote; choose "
-                "another --out"
+                f"{str(self.folder.path)!r} holds {foreign[0]!r}, which no run wrote",
+                "choose another --out",
             )
         if self.record and not force:
             other = difference(self.record["sweep"]["asked"], self.asked)
@@ -167,8 +167,9 @@ class Before:
         """The error of a folder that holds something else."""
         return RunFolderError(
             f"{str(self.folder.path)!r} is not empty (it holds a finished run of other inputs: "
-            f"other {what}); choose another --out, or use --force to replace its tables (cells "
-            "that are the same are kept)"
+            f"other {what})",
+            "choose another --out, or use --force to replace its tables (cells "
+            "that are the same are kept)",
         )
 
     def is_done(self, key: str) -> bool:

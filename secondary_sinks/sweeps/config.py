@@ -67,13 +67,13 @@ class SweepConfig:
             refuse_twice("layers", self.layers, SweepError)
         for name, value in asdict(self.thresholds).items():
             if not math.isfinite(value) or value < 0:
-                raise SweepError(f"threshold {name} is {value}; expected a number of at least 0")
+                raise SweepError(f"threshold {name} is {value}", "expected a number of at least 0")
         for spec in self.models:
             check_skip(spec.skip)
             parse_dtype(spec.dtype)
             (parse_device_name if elsewhere else parse_device)(spec.device)
             if spec.n_devices < 1:
-                raise SweepError(f"n_devices is {spec.n_devices}; expected at least 1")
+                raise SweepError(f"n_devices is {spec.n_devices}", "expected at least 1")
         names = [spec.name for spec in self.models]
         same = [_found(spec) if spec.name not in there else spec for spec in self.models]
         refuse_twice("models", names, SweepError, same)
@@ -84,8 +84,8 @@ class SweepConfig:
         beyond = [layer for layer in layers if layer >= n_layers]
         if beyond:
             raise SweepError(
-                f"layer {beyond[0]} is out of range; expected 0 to {n_layers - 1} (the model has "
-                f"{n_layers} layers)"
+                f"layer {beyond[0]} is out of range",
+                f"expected 0 to {n_layers - 1} (the model has {n_layers} layers)",
             )
         units = [
             Unit(edit=edit, site=site, layer=layer)
@@ -139,11 +139,11 @@ def parse_layers(text: str) -> tuple[int, ...]:
         numbers = [first, last] if dash else [first]
         where = f"layers {text!r:.60}: {part.strip()!r:.60}"
         if not all(number.strip().isdecimal() for number in numbers):
-            raise SweepError(f"{where} cannot be read; expected like 0-11,20")
+            raise SweepError(f"{where} cannot be read", "expected like 0-11,20")
         if any(len(number) > 7 or int(number) >= MOST_LAYERS for number in numbers):
-            raise SweepError(f"{where} is out of range; expected layers below {MOST_LAYERS}")
+            raise SweepError(f"{where} is out of range", f"expected layers below {MOST_LAYERS}")
         if int(numbers[-1]) < int(first):
-            raise SweepError(f"{where} runs backwards; expected like 0-11")
+            raise SweepError(f"{where} runs backwards", "expected like 0-11")
         layers += range(int(first), int(numbers[-1]) + 1)
         if len(layers) > MOST_LAYERS:  # at least one stands twice
             break

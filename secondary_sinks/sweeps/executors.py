@@ -76,18 +76,18 @@ def loader_of(models: Mapping[str, Any]) -> Callable[[ModelSpec], HookedModel]:
 def executor_named(name: str, address: str | None = None) -> Executor:
     """The executor of a name. Raises `SweepError` for one that there isn't, or can't be used."""
     if name not in EXECUTORS:
-        raise SweepError(f"unknown executor {name!r}; expected one of {', '.join(EXECUTORS)}")
+        raise SweepError(f"unknown executor {name!r}", f"expected one of {', '.join(EXECUTORS)}")
     if name == "ray":
         if find_spec("ray") is None:
             raise SweepError(
-                "the executor 'ray' needs Ray, which is not installed; run: pip install "
-                "'secondary-sinks[ray]'"
+                "the executor 'ray' needs Ray, which is not installed",
+                "run: pip install 'secondary-sinks[ray]'",
             )
         from secondary_sinks.sweeps.on_ray import OnRay
 
         return OnRay(address)
     if address is not None:
         raise SweepError(
-            f"--ray-address {address!r} is for --executor ray, not for {name!r}; leave one out"
+            f"--ray-address {address!r} is for --executor ray, not for {name!r}", "leave one out"
         )
     return InProcess()

@@ -123,7 +123,7 @@ class Manifest:
             return []
         except OSError as error:
             raise RunFolderError(
-                f"{str(self.path)!r} cannot be read: {error.strerror}; expected JSON lines"
+                f"{str(self.path)!r} cannot be read: {error.strerror}", "expected JSON lines"
             ) from error
         n_lines = content.count(b"\n")
         if n_lines > MOST_LINES:

@@ -51,7 +51,7 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
     refuse_twice("the list of folders", [*map(str, folders)], RunFolderError, places)
     stored = [read_stored(folder) for folder in folders]
     if not stored:
-        raise RunFolderError("nothing to merge; expected one or more folders of sweeps")
+        raise RunFolderError("nothing to merge", "expected one or more folders of sweeps")
     asked, versions = _asked(stored, folders), _versions(stored, folders)
     for folder in folders:
         if folder.resolve() in (out.resolve(), *out.resolve().parents):
@@ -89,8 +89,9 @@ def _check(target: RunFolder, asked: Mapping[str, Any]) -> None:
         if not begun.command and begun.asked == asked:
             return
     raise RunFolderError(
-        f"{str(out)!r} holds {names[0]!r}; expected a new or empty folder, or one in which a merge "
-        "of the same sweeps was interrupted"
+        f"{str(out)!r} holds {names[0]!r}",
+        "expected a new or empty folder, or one in which a merge "
+        "of the same sweeps was interrupted",
     )
 
 
@@ -126,8 +127,8 @@ def _whole(folder: Path) -> Manifest:
     wrong = manifest.check()
     if wrong:
         raise RunFolderError(
-            f"{str(folder)!r} is damaged ({wrong[0]}); run its own command again first, which does "
-            "the damaged cells anew"
+            f"{str(folder)!r} is damaged ({wrong[0]})",
+            "run its own command again first, which does the damaged cells anew",
         )
     return manifest
 
@@ -158,8 +159,8 @@ def _asked(stored: Sequence[Stored], folders: Sequence[Path]) -> dict[str, Any]:
         for name in SHARED:
             if config.get(name) != configs[0].get(name):
                 raise RunFolderError(
-                    f"{str(folder)!r} has other {name} than {str(folders[0])!r}; expected sweeps "
-                    "that differ in models, texts, edits, sites or layers only"
+                    f"{str(folder)!r} has other {name} than {str(folders[0])!r}",
+                    "expected sweeps that differ in models, texts, edits, sites or layers only",
                 )
     texts: dict[str, str] = {}
     for one, folder in zip(stored, folders, strict=True):

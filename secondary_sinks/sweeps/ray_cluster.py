@@ -74,7 +74,8 @@ def _nowhere(address: str, reason: str) -> SweepError:
     where = "here" if address == HERE else f"at {address!r}"
     source = f" (of {VARIABLE})" if address == os.environ.get(VARIABLE, "").strip() else ""
     return SweepError(
-        f"no Ray cluster {where}{source}: {reason}; expected the HOST:PORT that `ray start --head` "
+        f"no Ray cluster {where}{source}: {reason}",
+        f"expected the HOST:PORT that `ray start --head` "
         f"printed, 'auto' on a machine of the cluster, or {HERE!r} to start one here; a cluster "
-        "that wants a token needs RAY_AUTH_MODE=token here too (see docs/scaling.md)"
+        "that wants a token needs RAY_AUTH_MODE=token here too (see docs/scaling.md)",
     )

@@ -68,7 +68,7 @@ def sweep(
     or (where there is no good one) a text.
     """
     if config.pooled:
-        raise SweepError("a sweep finds roles text by text; leave 'pooled' out, or use `run`")
+        raise SweepError("a sweep finds roles text by text", "leave 'pooled' out, or use `run`")
     config.check(models or (), elsewhere=executor is not None and executor.elsewhere)
     given_texts = list(read_many(config.texts)) if texts is None else list(texts)
     refuse_same_ids(given_texts)

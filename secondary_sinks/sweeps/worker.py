@@ -63,8 +63,8 @@ class Holder:
         if here != task.weights_sha256:
             raise ModelMismatchError(
                 f"model {task.spec.name!r} has other weights here (sha256 {here[:12]}) than where "
-                f"the sweep was planned ({task.weights_sha256[:12]}); expected the same files "
-                "everywhere"
+                f"the sweep was planned ({task.weights_sha256[:12]})",
+                "expected the same files everywhere",
             )
         return compute(model, task, seen)
 

@@ -125,7 +125,7 @@ def check_plants(plants: Sequence[Plant], n_layers: int, n_pos: int) -> None:
     """Raise `PlantError` for a plant that is impossible or has no clear truth."""
     for one in plants:
         if not 0 <= one.pos < n_pos:
-            raise PlantError(f"position {one.pos} is out of range; expected 0 to {n_pos - 1}")
+            raise PlantError(f"position {one.pos} is out of range", f"expected 0 to {n_pos - 1}")
         _check_layers(one, n_layers)
         _check_strength(one)
     copied = [one for one in plants if one.by == "attention"]
@@ -143,7 +143,7 @@ def check_plants(plants: Sequence[Plant], n_layers: int, n_pos: int) -> None:
 def _check_layers(one: Plant, n_layers: int) -> None:
     for layer in [*one.forming, *([] if one.dies is None else [one.dies])]:
         if not 0 <= layer < n_layers:
-            raise PlantError(f"layer {layer} is out of range; expected 0 to {n_layers - 1}")
+            raise PlantError(f"layer {layer} is out of range", f"expected 0 to {n_layers - 1}")
     if one.dies is not None and one.dies <= max(one.forming, default=n_layers):
         raise PlantError(f"expected dies to be a layer after all forming layers; got {one}")
     if one.chain and (len(one.forming) != 2 or one.sideways or one.by != "mlp"):
@@ -164,8 +164,9 @@ def _check_strength(one: Plant) -> None:
     for strength in () if one.sideways else accumulate(map(one.change, sorted(one.forming))):
         if WEAK < strength < STRONG or PRIMARY / 2 < strength < PRIMARY:
             raise PlantError(
-                f"strength {strength:g} has no clear truth; expected at most {WEAK:g} (no sink), "
-                f"{STRONG:g} to {PRIMARY / 2:g} (a sink), or at least {PRIMARY:g} (a primary)"
+                f"strength {strength:g} has no clear truth",
+                f"expected at most {WEAK:g} (no sink), "
+                f"{STRONG:g} to {PRIMARY / 2:g} (a sink), or at least {PRIMARY:g} (a primary)",
             )
 
 

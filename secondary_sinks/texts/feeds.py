@@ -72,6 +72,7 @@ def _parse_value(word: str) -> Any:
 
 def _unknown(feed: str) -> TextError:
     return TextError(
-        f"unknown feed {feed!r}; expected one of {', '.join(FEEDS)}, or chat:NAME=VALUE (an option "
-        f"of the chat template), chat:{LOSSY} or raw:{LOSSY} (accept that content is left out)"
+        f"unknown feed {feed!r}",
+        f"expected one of {', '.join(FEEDS)}, or chat:NAME=VALUE (an option "
+        f"of the chat template), chat:{LOSSY} or raw:{LOSSY} (accept that content is left out)",
     )

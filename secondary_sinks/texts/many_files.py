@@ -44,7 +44,7 @@ def refuse_same_ids(texts: Iterable[Any]) -> None:
             places = [getattr(one, "place", "") for one in (seen[text.text_id], text)]
             where = f": {places[0]!r} and {places[1]!r}" if all(places) else ""
             raise TextError(
-                f"two texts have the id {text.text_id!r}{where}; give each text an id of its own"
+                f"two texts have the id {text.text_id!r}{where}", "give each text an id of its own"
             )
         seen[text.text_id] = text
 
@@ -54,7 +54,7 @@ def _refuse_same_file(paths: Sequence[str]) -> None:
     for path in paths:
         key = path if path.startswith("hf:") else os.path.realpath(path)
         if key in seen:
-            raise TextError(f"{seen[key]!r} and {path!r} are the same texts; give them once")
+            raise TextError(f"{seen[key]!r} and {path!r} are the same texts", "give them once")
         seen[key] = path
 
 
@@ -64,8 +64,8 @@ def _refuse_same_text(texts: Iterable[Text]) -> None:
         key = (text.text_id, text.sha256)
         if key in seen:
             raise TextError(
-                f"{seen[key]!r} and {text.place!r} are the same text, with the id "
-                f"{text.text_id!r}; give it once, or two ids to have it counted twice"
+                f"{seen[key]!r} and {text.place!r} are the same text, with the id {text.text_id!r}",
+                "give it once, or two ids to have it counted twice",
             )
         seen[key] = text.place
 

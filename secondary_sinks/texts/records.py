@@ -29,7 +29,7 @@ def load_object(line: str, where: str) -> dict[str, Any]:
 def parse_record(record: dict[str, Any], text_id: str, where: str) -> Text:
     """The text of a JSON object. Raises `TextError` that names the place and the problem."""
     if re.search("[\ud800-\udfff]", json.dumps(record, ensure_ascii=False)):
-        raise TextError(f"{where}: half a surrogate pair; expected whole characters")
+        raise TextError(f"{where}: half a surrogate pair", "expected whole characters")
     text = _from_record(record, text_id, where)
     if STORED not in record:
         return text
@@ -42,7 +42,7 @@ def parse_record(record: dict[str, Any], text_id: str, where: str) -> Text:
 def plain_text(content: Any, text_id: str, where: str) -> Text:
     """A plain text. Raises `TextError` for an empty one, with its place."""
     if not isinstance(content, str) or not content.strip():
-        raise TextError(f"{where}: the text is empty; expected a string with at least two tokens")
+        raise TextError(f"{where}: the text is empty", "expected a string with at least two tokens")
     return Text(text_id=text_id, plain=content, place=where)
 
 
@@ -103,14 +103,14 @@ def _parse_stored_ids(found: Any, text: Text, where: str) -> StoredIds:
     expected = {"prompt", "answer", "tokenizer_sha256", "content_sha256"}
     if not isinstance(found, dict) or found.keys() != expected:
         raise TextError(
-            f"{where}: {STORED!r} must be an object with {sorted(expected)}; remove it to have the "
-            "text tokenized again"
+            f"{where}: {STORED!r} must be an object with {sorted(expected)}",
+            "remove it to have the text tokenized again",
         )
     ids = [*_ids(found["prompt"], where), *_ids(found["answer"], where)]
     if found["content_sha256"] != content_sha256(text.plain, text.messages):
         raise TextError(
-            f"{where}: the text was changed after its {STORED!r} were stored; remove {STORED!r} to "
-            "have the text tokenized again, or restore the text"
+            f"{where}: the text was changed after its {STORED!r} were stored",
+            f"remove {STORED!r} to have the text tokenized again, or restore the text",
         )
     return StoredIds(ids=tuple(ids), tokenizer_sha256=str(found["tokenizer_sha256"]))
 

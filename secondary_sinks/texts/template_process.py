@@ -63,8 +63,9 @@ def _refuse_own_code(tokenizer: Any) -> None:
     if own is not PreTrainedTokenizerBase.apply_chat_template:
         raise TextError(
             f"{type(tokenizer).__name__} writes chats by code of its own, which runs without "
-            "bounds on time and memory; expected a tokenizer with a chat template, as "
-            "tokenizer_config.json or chat_template.jinja hold one"
+            "bounds on time and memory",
+            "expected a tokenizer with a chat template, as "
+            "tokenizer_config.json or chat_template.jinja hold one",
         )
 
 
@@ -86,7 +87,7 @@ def _special_tokens(tokenizer: Any) -> dict[str, Any]:
 def _check_names(template: str, variables: Mapping[str, Any]) -> None:
     for name in variables.keys() - {"add_generation_prompt"}:
         if name in _RESERVED or not re.search(rf"\b{re.escape(name)}\b", template):
-            raise TextError(f"it has no variable {name!r}; see its text for those that it has")
+            raise TextError(f"it has no variable {name!r}", "see its text for those that it has")
 
 
 class _Worker:

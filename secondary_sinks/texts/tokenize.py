@@ -52,12 +52,12 @@ def tokenize(text: Text, tokenizer: Any, feed: str = "auto") -> TokenizedText:
     requested = parse_feed(feed)
     if tokenizer is None:
         raise TextError(
-            "the model has no tokenizer, so it can't be fed text; put the model's own tokenizer "
-            "files into its folder, or in Python use token ids"
+            "the model has no tokenizer, so it can't be fed text",
+            "put the model's own tokenizer files into its folder, or in Python use token ids",
         )
     has_template = getattr(tokenizer, "chat_template", None) is not None
     if requested.kind == "chat" and not has_template:
-        raise TextError("the model has no chat template; use --feed raw")
+        raise TextError("the model has no chat template", "use --feed raw")
     template = ""
     if requested.kind == "auto" and text.stored is not None:
         name, (fed, ids) = IDS, _from_stored_ids(text, tokenizer)
@@ -67,7 +67,7 @@ def tokenize(text: Text, tokenizer: Any, feed: str = "auto") -> TokenizedText:
     else:
         name, (fed, ids) = requested.as_kind("raw"), _raw(text, tokenizer, requested)
     if len(ids) < 2:
-        raise TextError(f"text {text.text_id!r} has {len(ids)} token(s); expected at least 2")
+        raise TextError(f"text {text.text_id!r} has {len(ids)} token(s)", "expected at least 2")
     return TokenizedText(
         text_id=text.text_id,
         tokens=torch.tensor(ids, dtype=torch.long),
@@ -91,8 +91,8 @@ def encode(tokenizer: Any, string: str, **options: Any) -> list[int]:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise TextError(
-            f"the tokenizer cannot read {string[:40]!r}...: {reason(error)}; use the tokenizer "
-            "files that the model was published with"
+            f"the tokenizer cannot read {string[:40]!r}...: {reason(error)}",
+            "use the tokenizer files that the model was published with",
         ) from error
 
 
@@ -126,8 +126,8 @@ def _raw(text: Text, tokenizer: Any, requested: Feed) -> tuple[str, list[int]]:
     if extras and not requested.lossy:
         raise TextError(
             f"text {text.text_id!r}: --feed raw feeds contents only and leaves out "
-            f"{format_losses(extras)}; write it into the content, use --feed chat, or accept the "
-            "loss with --feed raw:lossy"
+            f"{format_losses(extras)}",
+            "write it into the content, use --feed chat, or accept the loss with --feed raw:lossy",
         )
     return _with_special_tokens(text.raw, tokenizer)
 

@@ -148,8 +148,8 @@ class SinkTable:
         missing = [name for name in names if name not in frame]
         if missing:
             raise DetectionError(
-                f"not a table of sinks of this version: it has no column {missing[0]!r}; run "
-                "detection again"
+                f"not a table of sinks of this version: it has no column {missing[0]!r}",
+                "run detection again",
             )
         rows = frame[names].rename(columns={"segments": "layers"}).to_dict("records")
         try:

@@ -208,6 +208,6 @@ def _require_disk(size: model_size.ModelSize) -> None:
     if needed > free:
         raise ModelError(
             f"the converted copy of {size.name!r} takes {memory.gigabytes(needed)} of disk, and "
-            f"{memory.gigabytes(free)} are free in {str(cache_root())!r}; make room there, or set "
-            f"{CACHE_VARIABLE} to another folder"
+            f"{memory.gigabytes(free)} are free in {str(cache_root())!r}",
+            f"make room there, or set {CACHE_VARIABLE} to another folder",
         )

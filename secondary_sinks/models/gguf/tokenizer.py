@@ -157,8 +157,8 @@ def refuse_other_ids(tokenizer: Any, rules: TokenizerRules, path: Path) -> None:
             raise UnsupportedModelError(
                 f"GGUF file {str(path)!r}: transformers does not read its tokenizer as the file "
                 f"describes it: {text!r} becomes {found}, and {expected} by the rules in its "
-                "metadata, so another text would be measured; give the model's folder or hub name "
-                "in Hugging Face format"
+                "metadata, so another text would be measured",
+                "give the model's folder or hub name in Hugging Face format",
             )
 
 

@@ -88,6 +88,7 @@ def _refuse_larger_config(size: ModelSize, stored: int, config: Any) -> None:
     if size.parameters > 2 * stored:
         raise DamagedModelError(
             f"the config.json of {size.name!r} describes a model of {size.parameters} weights, and "
-            f"its files hold {stored}; expected the config and the files of one model (its config "
-            f"says {largest_sizes(config.to_dict())})"
+            f"its files hold {stored}",
+            f"expected the config and the files of one model (its config "
+            f"says {largest_sizes(config.to_dict())})",
         )

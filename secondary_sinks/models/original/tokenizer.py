@@ -77,8 +77,9 @@ def check_tokenizer(tokenizer: Any, vocab_size: int, name: str) -> None:
     if largest >= vocab_size:
         raise DamagedModelError(
             f"the tokenizer of {name!r} is not that of the model: it gives ids up to {largest} "
-            f"({token!r}), but there are {vocab_size} embeddings; put the model's own tokenizer "
-            "files into its folder, or give a model with resized embeddings"
+            f"({token!r}), but there are {vocab_size} embeddings",
+            "put the model's own tokenizer "
+            "files into its folder, or give a model with resized embeddings",
         )
 
 
@@ -95,8 +96,9 @@ def check_ids(
             shown = "" if tokenizer is None else f" ({_token_text(tokenizer, token)!r})"
             raise TextError(
                 f"{text} has the token id {token}{shown} at position {pos}, outside the vocabulary"
-                f"{known}; take that token out of the text, use the model's own tokenizer, or give "
-                "a model with resized embeddings"
+                f"{known}",
+                "take that token out of the text, use the model's own tokenizer, or give "
+                "a model with resized embeddings",
             )
 
 

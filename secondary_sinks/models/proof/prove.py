@@ -81,7 +81,7 @@ def check_skip(skip: Collection[str]) -> None:
     if unknown or isinstance(skip, str):
         wrong = unknown[0] if unknown else skip
         raise ModelError(
-            f"checks to skip: got {wrong!r}; expected a list of names among {', '.join(CHECKS)}"
+            f"checks to skip: got {wrong!r}", f"expected a list of names among {', '.join(CHECKS)}"
         )
     refuse_twice("checks to skip", names, ModelError)
 
