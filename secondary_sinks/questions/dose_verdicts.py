@@ -140,6 +140,7 @@ def direction_verdict(
 def norm_verdict(
     cells: pd.DataFrame, extra: str, left_out: Mapping[str, int], n_claims: int
 ) -> Verdict:
+    """Sinks that lose half of their attention at the least norm, beyond controls."""
     part = cells[cells["test"] == "least"]
     instead = _made_as_well(cells, "least")
     interval = rate_difference(
