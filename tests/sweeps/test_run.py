@@ -12,7 +12,7 @@ import torch
 
 from secondary_sinks import ablate, detect, observe, roles, runs, sweeps
 from secondary_sinks.errors import RunFolderError, SweepError, TextError
-from secondary_sinks.questions import damage_at_tokens
+from secondary_sinks.questions import damage_at_tokens, family_of, n_claims_of
 from secondary_sinks.runs import RunFolder, check_lengths, describe, parquet, record
 from secondary_sinks.runs.answers import read_answers
 from secondary_sinks.sweeps import ModelSpec, SweepConfig, compute, finish
@@ -107,7 +107,8 @@ def test_a_run_is_observe_detect_ablate_and_roles(planted, texts, whole):
     pd.testing.assert_frame_equal(
         effects.drop(columns="kl_at_token"), expected.drop(columns="kl_at_token"), rtol=1e-5
     )
-    answer = roles(planted.model, traces, sinks)
+    n_claims = n_claims_of(family_of((), edited=True), sinks)
+    answer = roles(planted.model, traces, sinks, n_claims=n_claims)
     pd.testing.assert_frame_equal(found.roles.drop(columns="model"), answer.cells, rtol=1e-5)
     assert [one["why"] for one in found.record["writers"]] == [v.why for v in answer.verdicts]
 
