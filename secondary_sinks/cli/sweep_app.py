@@ -20,7 +20,6 @@ from secondary_sinks.cli.options import (
     whole_number,
 )
 from secondary_sinks.errors import SweepError
-from secondary_sinks.types.lists import split_words
 
 Models = Annotated[
     list[str] | None,
@@ -223,6 +222,8 @@ def scale(
 
 def _numbers(option: str, words: str | None) -> list[str]:
     """The words between commas. Raises `SweepError` for an empty or repeated one."""
+    from secondary_sinks.types.lists import split_words
+
     return [] if words is None else split_words(option, words, SweepError)
 
 

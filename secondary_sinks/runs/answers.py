@@ -16,7 +16,7 @@ from secondary_sinks.types.lists import split_words
 def parse_questions(words: str) -> tuple[str, ...]:
     """Names of questions, in the order in which they are asked: "all", "none", or a list.
 
-    Raises `QuestionError` for a name that is none, and for one that is given twice.
+    Raises `QuestionError` for an unknown name, and for one that is given twice.
 
     >>> parse_questions("harm, necessity"), parse_questions("none")
     (('necessity', 'harm'), ())
@@ -25,10 +25,10 @@ def parse_questions(words: str) -> tuple[str, ...]:
     named = split_words("--ask", words, QuestionError, known)
     if named in (["all"], ["none"]):
         return tuple(ANSWERS) if named == ["all"] else ()
-    unknown = [name for name in named if name not in ANSWERS]
-    if unknown:
+    if not set(named) <= set(ANSWERS):
         raise QuestionError(
-            f"--ask has {', '.join(map(repr, unknown))}", f"expected {known} with commas between"
+            f"unknown question in --ask: got {words!r:.200}",
+            f"expected {known} with commas between",
         )
     return tuple(name for name in ANSWERS if name in named)
 
