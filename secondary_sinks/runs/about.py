@@ -34,7 +34,7 @@ def in_weights(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
 
 
 def in_texts(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Differences between texts of two records, each with `text_id`, `n_tokens`, `tokens_sha256`."""
+    """Differences between texts of two records (`text_id`, `n_tokens`, `tokens_sha256` each)."""
     before = {str(text["text_id"]): _tokens(text) for text in old}
     now = {str(text["text_id"]): _tokens(text) for text in new}
     for name in dict.fromkeys([*before, *now]):

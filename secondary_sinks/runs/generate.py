@@ -187,8 +187,7 @@ def _messages(text: Text) -> tuple[Message, ...]:
 def _line(
     model: HookedModel, text: Text, prompt: Tensor, answer: Answer, made: Mapping[str, Any]
 ) -> str:
-    """One output line, which `read_texts` reads back; a blank answer is marked, not made a message.
-    """
+    """One output line, readable by `read_texts`; a blank answer is marked, not made a message."""
     tokenizer, new = model.tokenizer, list(answer.tokens)
     said = tokenizer.decode(new, clean_up_tokenization_spaces=False)
     turns = list(_messages(text))
