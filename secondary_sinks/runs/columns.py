@@ -106,7 +106,7 @@ ROLES = {
     "lives_without": Column("bool", "", "lives with this one zeroed too"),
     "write_alignment": Column("float", _COSINE, "of its output with the primary"),
     "write_null": Column("float", _COSINE, "99th percentile of it for random directions"),
-    "n_donors": Column("int", "tokens", "token twins tried; 0 if the text has no twin, and then no role"),
+    "n_donors": Column("int", "tokens", "token twins tried; 0 if no twin exists, and then no role"),
 }
 TABLES = {"sinks": SINKS, "effects": EFFECTS, "trace": TRACE, "roles": ROLES}
 _NAN = float("nan")
