@@ -10,7 +10,7 @@ from secondary_sinks.texts.retokenize import SAME_TEXT_FIELDS
 
 
 def as_first(now: Prepared, before: Prepared) -> tuple[Prepared, list[str]]:
-    """Model and texts with the token ids that were fed first, and messages for the texts concerned."""
+    """Model and texts with the token ids that were fed first, and messages about changed texts."""
     if any(now.model[name] != before.model[name] for name in DECIDING):
         return now, []
     stored = {text.text_id: text for text in before.texts}
