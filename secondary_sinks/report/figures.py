@@ -126,7 +126,7 @@ def ablations(effects: pd.DataFrame, record: dict[str, Any]) -> list[Panel]:
 
 
 def _first(effects: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Cells of the first edit, site and effect, which the map shows; and a note about the others."""
+    """Cells of the first edit, site and effect, which the map shows; and a note on the others."""
     names = [name for name in ("edit", "site", "effect") if name in effects]
     kinds = effects[names].drop_duplicates()
     one = kinds.iloc[0]

@@ -43,7 +43,7 @@ def _of_model(frame: pd.DataFrame, record: dict[str, Any]) -> pd.DataFrame:
 
 
 def one_model(folder: RunFolder, name: str | None) -> dict[str, Any]:
-    """The record of one model of a run. Raises `RunFolderError` if the choice is open or unknown."""
+    """The record of one model of a run. Raises `RunFolderError` if it is unclear which one."""
     records = whole_records(folder)
     names = [str(record.get("label", record["model"]["name"])) for record in records]
     if name is None and len(records) == 1:
