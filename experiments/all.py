@@ -3,10 +3,10 @@
     python -m experiments.all --model smollm2-135m --texts my.jsonl --out results
 
 Each experiment has its folder in `--out` (docs/experiments.md). claims.csv, claims.md and
-claims.html say what came of each claim. What it will cost is said first, and on the way how far it
-is. An experiment that fails is recorded in the table and does not stop the others; one that is
-finished is skipped when the command is started again with the same weights, texts, code and options
-(about.json keeps what the folder is about). Exits with 1 where one failed.
+claims.html list the outcome of each claim. The cost is printed first, and progress on the way. A
+failing experiment is recorded in the table, and the others still run. When the command is started
+again, experiments finished with the same weights, texts, code and options are skipped; about.json
+stores these inputs. Exits with 1 if an experiment failed.
 """
 
 import json
