@@ -14,7 +14,7 @@ from secondary_sinks.types.lists import split_words
 
 
 def parse_questions(words: str) -> tuple[str, ...]:
-    """Question names in the order in which they are asked; `asked` is "all", "none" or a list.
+    """Question names in the order in which they are asked; `words` is "all", "none" or a list.
 
     Raises `QuestionError` for an unknown name, and for a repeated one.
 

@@ -37,7 +37,7 @@ class Worker:
     def __init__(
         self, loader: Callable[[ModelSpec], HookedModel], threads: int | None, home: str
     ) -> None:
-        """`threads` limits an actor to one core; None keeps the default.
+        """`threads`: torch threads of an actor with a single core; None keeps the default.
 
         `home` is the caller's folder, so that relative model paths mean the same here.
         """
