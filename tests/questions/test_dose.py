@@ -7,7 +7,8 @@ import pytest
 from secondary_sinks import norm_dose
 from secondary_sinks.errors import EditError
 from secondary_sinks.questions import forming_mlps, match_pairs
-from secondary_sinks.questions.dose import DIRECTION, DOSE, FACTORS, LAYERS, NORM
+from secondary_sinks.questions.dose import FACTORS
+from secondary_sinks.questions.dose_verdicts import DIRECTION, DOSE, LAYERS, NORM
 from secondary_sinks.questions.held_out import held_out
 from secondary_sinks.questions.threshold import thresholds
 from tests.marks import thinned
