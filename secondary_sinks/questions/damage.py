@@ -9,6 +9,7 @@ from secondary_sinks.causal import recompute
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.questions.role_tests import Asked, asked_of, replaced_by_twins
 from secondary_sinks.types import Edit, SinkTable, Trace
+from secondary_sinks.types.edits import SHORT
 
 COLUMNS = ("text_id", "pos", "layer", "edit", "kl_at_token", "loss_later", "loss_clean")
 AT_TOKEN = ("role", "layer", "edit", "kl_at_token", "n_sinks")
@@ -23,7 +24,8 @@ def damage_at_tokens(effects: pd.DataFrame, roles: pd.DataFrame) -> pd.DataFrame
     One row per role, layer and edit. `kl_at_token` is KL(clean || edited) in nats of the
     prediction at the sink, median over the sinks for which the MLP of that layer has this role;
     `n_sinks` is the number of these sinks. Computed from the cells of a sweep, without running the
-    model. Cells without a measured divergence are left out.
+    model. Cells without a measured divergence are left out. Edits have their full label, also where
+    the sweep was asked for them by a short form.
     """
     both = _measured(effects, roles[roles["role"].isin(TOLD)])
     order = both["role"].map(list(TOLD).index)
@@ -47,7 +49,8 @@ def _measured(effects: pd.DataFrame, roles: pd.DataFrame) -> pd.DataFrame:
         effects = effects.assign(kl_at_token=float("nan"))
     of_sinks = effects["role"].eq("sink") & effects["site"].eq("mlp_out")
     cells = effects.loc[of_sinks, [*CELL, "edit", "kl_at_token"]].dropna(subset="kl_at_token")
-    return cells.merge(roles[[*CELL, "role"]], on=CELL)
+    full = cells.assign(edit=cells["edit"].replace(SHORT))
+    return full.merge(roles[[*CELL, "role"]], on=CELL)
 
 
 def damage_of_cells(cells: pd.DataFrame) -> pd.DataFrame:

@@ -21,14 +21,14 @@ def parse_questions(words: str) -> tuple[str, ...]:
     >>> parse_questions("harm, necessity"), parse_questions("none")
     (('necessity', 'harm'), ())
     """
-    named = split_words("--ask", words, QuestionError)
+    known = f"all, none or some of {', '.join(ANSWERS)}"
+    named = split_words("--ask", words, QuestionError, known)
     if named in (["all"], ["none"]):
         return tuple(ANSWERS) if named == ["all"] else ()
     unknown = [name for name in named if name not in ANSWERS]
     if unknown:
         raise QuestionError(
-            f"expected all, none or some of {', '.join(ANSWERS)}, with commas between them; got "
-            f"{words!r}"
+            f"--ask has {', '.join(map(repr, unknown))}", f"expected {known} with commas between"
         )
     return tuple(name for name in ANSWERS if name in named)
 
