@@ -63,10 +63,11 @@ def _there_already(cells: pd.DataFrame) -> "pd.Series[bool]":
 
 
 def could_end(effects: pd.DataFrame) -> set[int]:
-    """Layers tried at which an edit can end a sink: those up to the last creation layer.
+    """Layers tried that can keep a sink from arising: those up to the last creation layer.
 
-    Above it the state that made the token a sink is written and read already, so nothing that is
-    tried there can come out otherwise: no claim is made of it, and none is corrected for.
+    Above it the state that made the token a sink is written already. An edit of the next layers can
+    cut the sink short, even to fewer layers than a sink must last, but that is what a later layer
+    does (`later_effects`): no claim is made of it here, and none is corrected for.
     """
     sinks = effects[(effects["role"] == "sink") & (effects["kind"] == "secondary")]
     last = sinks["l_start_clean"].max()

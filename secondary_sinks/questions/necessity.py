@@ -199,9 +199,9 @@ def _formed(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int) -> Ver
 
 
 def n_claims_about(sinks: SinkTable) -> int:
-    """One claim for each layer at which an edit could end a sink, and one more.
+    """One claim for each layer that could keep a sink from arising, and one more.
 
-    The layers above the last creation layer make none, since nothing could come of them.
+    The layers above the last creation layer make none: there the sink is written already.
     """
     return layers_of(sinks) + 1
 
