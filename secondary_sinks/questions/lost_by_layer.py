@@ -63,10 +63,11 @@ def _there_already(cells: pd.DataFrame) -> "pd.Series[bool]":
 
 
 def could_end(effects: pd.DataFrame) -> set[int]:
-    """Tested layers at which an edit can end a sink: those up to the last creation layer.
+    """Layers tried that can keep a sink from arising: those up to the last creation layer.
 
-    Above it no edit can prevent any sink, since the state that makes the token a sink is already
-    written and read. So no claim is made about these layers, and no correction counts them.
+    Above it the state that made the token a sink is written already. An edit of the next layers can
+    cut the sink short, even to fewer layers than a sink must last, but that is what a later layer
+    does (`later_effects`): no claim is made of it here, and none is corrected for.
     """
     sinks = effects[(effects["role"] == "sink") & (effects["kind"] == "secondary")]
     last = sinks["l_start_clean"].max()

@@ -201,9 +201,9 @@ def _formed(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int) -> Ver
 
 
 def n_claims_about(sinks: SinkTable) -> int:
-    """One claim for each layer at which an edit could end a sink, and one for "formed by MLPs".
+    """One claim for each layer that could keep a sink from arising, and one more.
 
-    No claim is made about layers above the last creation layer, where no edit can end a sink.
+    The layers above the last creation layer make none: there the sink is written already.
     """
     return layers_of(sinks) + 1
 

@@ -137,8 +137,8 @@ def _first(effects: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 _MAPS = {
     "sink": "Each row is a sink, strongest first; each column is the layer whose MLP was edited at "
     "that sink alone. Colour is the share of the sink's attention mass that is lost, clipped to "
-    "±100%. Grey cells could not have lost any: the edit comes after the sink's last layer. No "
-    "edit to the right of the mark of the creation layer can end the sink.",
+    "±100%. Grey cells could not have lost any: the edit comes after the sink's last layer. "
+    "An edit to the right of the mark of the creation layer cannot keep the sink from arising.",
     "control": "The same edit at the sinks' controls, in the same order of sinks. Colour is lost "
     "mass in units of the matched sink's clean mass, so that a colour stands for the same "
     "amount of attention at a sink and at its control.",
