@@ -1,4 +1,4 @@
-"""How much do the counts hang on the thresholds?"""
+"""How much the counts depend on the thresholds."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace

@@ -148,7 +148,7 @@ def _trial(
     seed: int | None = None,
     donor: int | None = None,
 ) -> Trial:
-    """Patch, if there is a donor; turn by 90 degrees, if there is a seed; then scale."""
+    """A trial that patches (given a donor), rotates by 90 degrees (given a seed), and scales."""
     cell = [Edit(pos=pos, layer=layers, kind="scale", value=factor)]
     if seed is not None:
         cell.insert(0, Edit(pos=pos, layer=layers, kind="rotate", value=90.0, seed=seed))

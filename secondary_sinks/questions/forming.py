@@ -22,7 +22,7 @@ from secondary_sinks.questions.trials import Trial, run_trials
 from secondary_sinks.types import Edit, Sink, SinkTable, Trace, format_layers, mass_lost
 
 MOST = 6
-"""Groups are made of this many MLPs: those that write most along the primary's direction."""
+"""Number of MLPs that groups are taken from: those that write most along the primary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +181,7 @@ def _written(model: HookedModel, text: TextPairs, sinks: SinkTable) -> dict[int,
 
 
 def _groups(sink: Sink, written: Sequence[float]) -> list[tuple[int, ...]]:
-    """Groups to try: pairs first, those that write most first; then larger ones."""
+    """Groups to try, in this order: pairs, sorted by what they write; then larger groups."""
     order = sorted(range(sink.l_end + 1), key=lambda layer: -written[layer])[:MOST]
     pairs = sorted(combinations(order, 2), key=lambda pair: -sum(written[la] for la in pair))
     larger = [order[:size] for size in range(3, len(order) + 1)]

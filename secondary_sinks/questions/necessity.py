@@ -1,4 +1,4 @@
-"""Necessity: which MLPs must write for a secondary sink to be?"""
+"""Necessity: which MLPs does a secondary sink need?"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict

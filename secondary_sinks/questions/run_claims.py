@@ -23,8 +23,8 @@ from secondary_sinks.types import SinkTable
 def layers_of(sinks: SinkTable) -> int:
     """Number of layers up to the last creation layer of a secondary sink; at least one.
 
-            Those above make no claim, since no edit there can keep a sink from arising.
-        """
+    Those above make no claim, since no edit there can keep a sink from arising.
+    """
     return 1 + max((sink.l_start for sink in sinks.sinks if counts_for_levels(sink)), default=0)
 
 
