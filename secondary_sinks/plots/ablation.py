@@ -37,8 +37,8 @@ def ablation_heatmap(effects: pd.DataFrame, role: str = "sink") -> go.Figure:
     of the matched sink's clean mass and rows are in the order of the sinks, so that both maps
     compare cell by cell. Colour is clipped to [-1, 1]; the hover text is not. Cells whose edit
     comes after the sink's last layer could not have taken anything: they are grey. A line in each
-    row marks the creation layer: no edit to the right of it can end the sink. Raises `SinkError`
-    without such a cell, or for a mix of edits or effects.
+    row marks the creation layer: an edit to the right of it cannot keep the sink from arising.
+    Raises `SinkError` without such a cell, or for a mix of edits or effects.
     """
     cells = loss_shares(effects, role)
     rows = strongest_rows(cells)

@@ -43,7 +43,7 @@ def test_cells_that_could_not_have_lost_anything_are_grey_and_in_the_legend():
     assert (marks.name, list(marks.x)) == ("creation layer", [1.5])
     hover = figure.data[0].hovertext[0]
     assert "too late" not in hover[0]
-    assert hover[1].endswith("above the creation layer: cannot end the sink")
+    assert hover[1].endswith("the layers below are a sink that lasts: cannot end it")
     assert hover[2].endswith("above the sink's last layer: could not have taken anything")
 
 

@@ -1,0 +1,71 @@
+"""What an edit comes too late for: marked where nothing can happen, and nowhere else."""
+
+import pytest
+
+from secondary_sinks import detect, observe, replay
+from secondary_sinks.causal.ablate import effects_of
+from secondary_sinks.causal.controls import owners_of
+from secondary_sinks.testing.planted import Plant, plant
+from secondary_sinks.types import Edit, Effects
+
+PRIMARY = Plant(pos=0, forming=(1,), strength=400.0)
+N_LAYERS = 8
+
+
+def cells(*plants, kinds=("zero", "remove", "scale:-1"), sites=("resid_post",)):
+    """Edits of every layer at each secondary sink and its control, as a frame."""
+    planted = plant([PRIMARY, *plants], n_layers=N_LAYERS)
+    trace = observe(planted.model, planted.tokens)
+    sinks = detect(trace)
+    owners = owners_of(trace, sinks)
+    edits = [
+        Edit.of_label(kind, pos=pos, layer=layer, site=site)
+        for kind in kinds
+        for site in sites
+        for pos in owners
+        for layer in range(N_LAYERS)
+    ]
+    result = replay(planted.model, trace, edits)
+    frame = Effects(rows=effects_of(trace, sinks.thresholds, result, owners)).to_frame()
+    return frame[frame["role"] == "sink"]
+
+
+def test_a_sink_can_end_as_long_as_fewer_than_three_layers_stand():
+    """Created at layer 3: an edit at layer 5 leaves layers 3 and 4, one at layer 6 all three."""
+    frame = cells(Plant(pos=20, forming=(3,)), kinds=["remove"])
+    found = frame[frame["pos"] == 20].set_index("layer")
+    assert found.loc[3:, "lifetime_edited"].tolist() == [0, 0, 0, 3, 4]
+    assert found["impossible"].tolist() == ["none"] * 6 + ["end"] * 2
+
+
+def test_the_end_of_the_model_settles_no_sink():
+    """Created at layer 6 of 8: it lasts since the model ends, and an edit at layer 7 ends it."""
+    frame = cells(Plant(pos=20, forming=(6,)), kinds=["remove"])
+    found = frame[frame["pos"] == 20].set_index("layer")
+    assert found.loc[6:, "lifetime_edited"].tolist() == [0, 0]
+    assert set(found["impossible"]) == {"none"}
+
+
+def test_nothing_that_is_marked_impossible_ever_happens():
+    frame = cells(
+        Plant(pos=12, forming=(2,)),
+        Plant(pos=20, forming=(3,)),
+        Plant(pos=28, forming=(2,), dies=5),
+        Plant(pos=36, forming=(2, 4), strength=90.0),
+        Plant(pos=44, forming=(6,)),
+        sites=("mlp_out", "attn_out", "resid_post"),
+    )
+    late = frame[frame["impossible"] != "none"]
+    assert late["impossible"].value_counts().to_dict().keys() == {"end", "loss"}
+    assert (late["lifetime_edited"] > 0).all()
+    lost = late[late["impossible"] == "loss"]
+    assert lost["mass_edited"].to_numpy() == pytest.approx(lost["mass_clean"].to_numpy(), rel=1e-5)
+
+
+def test_what_is_not_marked_can_happen():
+    """At every layer up to the one at which a sink is settled, one of the edits ends it."""
+    frame = cells(Plant(pos=12, forming=(2,)), Plant(pos=28, forming=(2,), dies=6))
+    secondary = frame[frame["kind"] == "secondary"]
+    ended = (secondary["lifetime_edited"] == 0).groupby([secondary["pos"], secondary["layer"]])
+    marked = secondary.groupby(["pos", "layer"])["impossible"].first()
+    assert ended.any().tolist() == (marked == "none").tolist()
