@@ -56,7 +56,8 @@ def _copy(path: Path, target: Path) -> bool:
         return False
     content = gzip.compress(files.read_bytes(path), mtime=0)
     if len(content) <= LARGEST_ARCHIVE:
-        (target / f"{path.name}.gz").write_bytes(content)
+        with files.open_file(target / f"{path.name}.gz", "wb") as file:
+            file.write(content)
     return len(content) <= LARGEST_ARCHIVE
 
 
