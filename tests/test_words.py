@@ -8,22 +8,14 @@ import secondary_sinks
 PACKAGE = Path(secondary_sinks.__file__).parent
 ROOMS = (
     *("errors.py", "files.py", "foreign.py", "types", "statistics", "measures", "texts"),
-<<<<<<< HEAD
-    *("observation", "attribution", "plots", "notebook", "testing"),
-    *("runs", "sweeps"),
-)
-"""Rooms that were read once with this ear; add one when it was."""
-PAGES = (
-    *("measures", "concepts", "use-in-your-project", "notebook", "plants", "formation", "faq"),
-    *("experiments", "tutorial", "models", "extending", "conformance"),
-=======
     *("observation", "causal", "attribution", "plots", "notebook", "testing"),
+    *("runs", "sweeps"),
 )
 """Rooms that were read once with this ear; add one when it was."""
 PAGES = (
     *("measures", "concepts", "detection", "edits", "causality", "use-in-your-project"),
     *("notebook", "plants", "formation", "faq"),
->>>>>>> worda
+    *("experiments", "tutorial", "models", "extending", "conformance"),
 )
 RIDDLES = re.compile(
     r"\bbeside\b|\b(?:is|are) none\b|^\s*(?:\"\"\")?[Oo]f what\b|\bthere (?:is|are) not\b"
