@@ -101,10 +101,11 @@ def norm_dose(
     and corrected (Holm) for both, has p of at most 0.05; contradicted where the interval lies below
     one half. *Direction* and *norm*: the share of sinks that lose more than half of what they draw
     beyond their expected share, and do not with other MLPs, against one half; where no other MLP
-    could have ended the sink, the control is its control token: put there, the output draws half as
-    much as it is, and not turned, or at the least norm. `n_claims`: see `n_claims_of`; by default
-    those of this answer. Table "threshold": the least norm that makes a sink, or draws half as much
-    (`threshold.thresholds`). Raises `EditError` for factors that do not ascend.
+    could have ended the sink, its control token stands in: with the output put there as it is it
+    draws half as much as the sink, and turned, or at the least norm, it does not. `n_claims`: see
+    `n_claims_of`; by default those of this answer. Table "threshold": the least norm that makes a
+    sink, or draws half as much (`threshold.thresholds`). Raises `EditError` for factors that do not
+    ascend.
     """
     n_claims = n_claims or N_CLAIMS
     factors = _checked(factors)

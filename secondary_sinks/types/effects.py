@@ -83,7 +83,7 @@ class LayerEffect:
 
     Of the sinks that it could have taken it from: those that the layer could have ended, or, in
     effects of later layers, those that were there already and that it could have weakened. Where
-    there is none, `n_sinks` is 0 and what was impossible is NaN. Masses are in units of the
+    there are no such sinks, `n_sinks` is 0 and what was impossible is NaN. Masses are in units of the
     sinks' clean mass (`mass_lost`).
     """
 
