@@ -82,9 +82,9 @@ class LayerEffect:
     """What ablating one layer takes from sinks beyond what it takes from their controls.
 
     Of the sinks that it could have taken it from: those that the layer could have ended, or, in
-    effects of later layers, those that were there already and that it could have weakened. Where
-    there are no such sinks, `n_sinks` is 0 and what was impossible is NaN. Masses are in units of the
-    sinks' clean mass (`mass_lost`).
+    effects of later layers, those that were there already and that it could have weakened. Without
+    such sinks `n_sinks` is 0 and what was impossible is NaN. Masses are in units of the sinks'
+    clean mass (`mass_lost`).
     """
 
     layer: int

@@ -8,10 +8,10 @@ import pytest
 from secondary_sinks import norm_dose
 from secondary_sinks.errors import EditError
 from secondary_sinks.questions import forming_mlps, match_pairs
-from secondary_sinks.questions.dose import (
+from secondary_sinks.questions.dose import FACTORS
+from secondary_sinks.questions.dose_verdicts import (
     DIRECTION,
     DOSE,
-    FACTORS,
     LAYERS,
     NORM,
     _made_as_well,
