@@ -50,9 +50,9 @@ def restoration(
     are no independent trials. `change` is what the clean run shows: the same layers, queries
     after the sink less queries before it. Total effects; seeds are averaged.
 
-    Verdict, by exact sign flips over texts (`statistics.sign_flip_interval`): supported where the interval
-    lies above 0 by every way to ablate, contradicted where below, inconclusive otherwise and with
-    too few texts: six, or more where the interval is corrected for `n_claims`.
+    Verdict, by exact sign flips over texts (`statistics.sign_flip_interval`): supported where the
+    interval lies above 0 by every way to ablate, contradicted where below, inconclusive otherwise
+    and with too few texts: six, or more where the interval is corrected for `n_claims`.
     """
     texts = match_pairs(traces, sinks, ("secondary",))
     found = by_place(model, texts, sinks, forming)
