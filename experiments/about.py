@@ -87,11 +87,11 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(files.read_text(path))
+        found = files.load_json(files.read_text(path))
     except (ValueError, RecursionError) as error:
         raise RunFolderError(
-            f"{str(path)!r} is damaged ({error}); remove it: experiments that it was about are "
-            "made again"
+            f"{str(path)!r} is damaged ({error})",
+            "remove it: experiments that it was about are made again",
         ) from error
     return found if isinstance(found, dict) else {}
 

@@ -16,6 +16,7 @@ from secondary_sinks.errors import RunFolderError, SpecialFileError
 from secondary_sinks.plots import outcome_map
 from secondary_sinks.questions import verdict_of
 from secondary_sinks.runs import OUTCOMES, unescape
+from secondary_sinks.types import refuse_twice
 
 NAME, QUESTION = "across_models", "Which claims hold in which models?"
 PAPER = (
@@ -44,12 +45,15 @@ def read_claims(folders: Sequence[Path]) -> pd.DataFrame:
 
     Raises `RunFolderError` for a folder without claims, or with those of a model that was there.
     """
+    refuse_twice("the list of folders", [*map(str, folders)], RunFolderError, _places(folders))
     tables: dict[str, pd.DataFrame] = {}
     for folder in folders:
         path = folder / CLAIMS
         try:
             with files.open_file(path) as file:
-                table = pd.read_csv(file, dtype=str, keep_default_na=False).map(unescape)
+                rows = pd.read_csv(file, dtype=str, keep_default_na=False, header=None)
+            table = rows[1:].set_axis(list(rows.iloc[0].map(unescape)), axis=1).map(unescape)
+            refuse_twice(f"the header of {str(path)!r}", [*table.columns], RunFolderError)
             answers = table.loc[table["role"] == "answer"].reindex(columns=CELLS, fill_value="")
             _check(answers)
         except SpecialFileError:
@@ -60,9 +64,13 @@ def read_claims(folders: Sequence[Path]) -> pd.DataFrame:
             ) from error
         for model, part in answers.groupby("model"):
             if model in tables:
-                raise RunFolderError(f"model {model!r} stands in two folders; give one of them")
+                raise RunFolderError(f"model {model!r} stands in two folders", "give one of them")
             tables[str(model)] = part
     return pd.concat(tables.values(), ignore_index=True)
+
+
+def _places(folders: Sequence[Path]) -> list[Path]:
+    return [folder.resolve() for folder in folders]
 
 
 def _check(answers: pd.DataFrame) -> None:

@@ -29,6 +29,7 @@ from secondary_sinks import bundled_corpus, files, read_texts
 from secondary_sinks.cli import run_app, say
 from secondary_sinks.errors import SinkError
 from secondary_sinks.runs import RunFolder, escape_text
+from secondary_sinks.types import refuse_twice, split_words
 
 NAMES = tuple(BY_NAME)
 FAILED = "failed"
@@ -71,6 +72,7 @@ def run_all(
     texts or code, unless `force`; `SinkError` for an experiment that there is not, and whatever
     `observe_texts` raises. What an experiment raises is in the table.
     """
+    refuse_twice("--only", only, SinkError)
     for name in only:
         if name not in NAMES:
             raise SinkError(f"no experiment {name!r}; there are {', '.join(NAMES)}")
@@ -219,7 +221,7 @@ def _command(
     force: Annotated[bool, typer.Option(help="Replace those of other weights or code.")] = False,
 ) -> None:
     """Every experiment on one model, from one observation pass, and a table of claims."""
-    names = [name.strip() for name in only.split(",") if name.strip()] or list(NAMES)
+    names = split_words("--only", only, SinkError) if only else list(NAMES)
     options = {"feed": feed, "device": device, "dtype": dtype, "seed": seed}
     with RunFolder(out).claim():
         table = run_all(model, texts, out, only=names, quick=quick, force=force, say=say, **options)

@@ -30,7 +30,7 @@ def copy_results(results: Path, out: Path) -> list[str]:
     found = [name for name in PAGES if (results / name / RECORD).is_file()]
     if not found:
         raise RunFolderError(
-            f"{str(results)!r} holds no results; make some with python -m experiments.all"
+            f"{str(results)!r} holds no results", "make some with python -m experiments.all"
         )
     for name in PAGES:  # nothing else in the folder is ours
         shutil.rmtree(out / "data" / name, ignore_errors=True)

@@ -23,10 +23,11 @@ METHOD = (
     "at an ordinary token of similar position and norm, switch off the MLP of one layer at that "
     "token alone: by nothing (zero), by its mean over ordinary tokens, by its output at random "
     "ones. Compare its lifetime and the attention that it draws, before and after. Statistic of a "
-    "layer: the share of sinks that end; their lost attention must exceed that of controls, too. "
-    "Intervals by text, corrected for the number of layers that could end a sink, which are those "
-    "up to the last creation layer: later ones are drawn and not judged. A second verdict takes "
-    "the MLPs that form each sink together, against as many other MLPs."
+    "layer: the share of sinks that end, of those that it could have ended; their lost attention "
+    "must exceed that of controls, too. Intervals by text, corrected for the number of layers that "
+    "could end a sink, those up to the last creation layer. A second verdict takes together the "
+    "MLPs that formed sinks in the texts before, against as many others that could have ended the "
+    "sink too."
 )
 REFUTATION = (
     "Without any single layer's MLP half of the sinks or more live on, or controls lose as much "
@@ -41,8 +42,9 @@ PANELS = {
 CAPTIONS = {
     "figure": (
         "One MLP switched off, in three ways, with intervals over texts (bands). Above, what a "
-        "layer is judged by: the share of sinks that end, mean over texts. Below: mass lost by "
-        "sinks less that lost by controls, median over texts; a needed layer takes more from sinks."
+        "layer is judged by: the share of sinks that end, of those that it could have ended, mean "
+        "over texts. Below: mass lost by sinks less that lost by controls, both in units of the "
+        "sinks' clean mass, median over texts. There are none above the last creation layer."
     ),
 }
 

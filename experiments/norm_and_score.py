@@ -1,4 +1,4 @@
-"""Do longer sinks draw more attention, and live longer? (Figure 7 of the paper.)"""
+"""Do longer sinks draw more attention, and in more layers? (Figure 7 of the paper.)"""
 
 from dataclasses import astuple, replace
 from typing import Annotated, Any
@@ -8,8 +8,8 @@ import typer
 
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, judged, places, unanswered, who, why_no_sinks
-from secondary_sinks import Trace, Verdict
-from secondary_sinks.causal import readers
+from secondary_sinks import Thresholds, Trace, Verdict
+from secondary_sinks.detection import joint_tests
 from secondary_sinks.plots import scatter_panels
 from secondary_sinks.questions import MatchedPair
 from secondary_sinks.statistics import (
@@ -20,31 +20,38 @@ from secondary_sinks.statistics import (
     tail_probability,
 )
 
-NAME, QUESTION = "norm_and_score", "Do longer sinks draw more attention, and live longer?"
+NAME, QUESTION = "norm_and_score", "Do longer sinks draw more attention, and in more layers?"
 PAPER = (
     "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): the length of what the forming MLPs "
     "write determines the sink score of a secondary sink, and the number of layers it lasts for."
 )
 METHOD = (
-    "Among the secondary sinks of one text, the rank correlation of a length (of the MLP's "
-    "output, and of the residual, both at the creation layer) with a response (attention mass, "
-    "over the blocks that read the sink; q.k; lifetime). The mass of any token depends on its "
-    "place, so what it would be if attention were spread evenly is held fixed (partial "
-    "correlation). What differs between texts has no part in it. Statistic: the median over texts "
-    "with four sinks or more, with its exact interval. Supported needs a second test too, whose "
-    "null hypothesis is that lengths within each text could as well be exchanged (permutations "
-    "within texts, p of the mean). Six pairs are tried, and corrected for. This observes; "
-    "`norm_dose` intervenes, and says what causes what. Verdict: MLP output and attention mass. "
-    "Sinks whose norms or responses agree to four digits show nothing."
+    "Among the secondary sinks of one text that are created at the same layer, the rank "
+    "correlation of a length (of the MLP's output, and of the residual, both at the creation "
+    "layer) with a response: attention mass, q.k, and the number of layers attended. Responses are "
+    "over the same blocks for all sinks that are compared: those after their creation layer, to "
+    "the end of the model. So the primary, which takes attention where it is active, is active at "
+    "the same layers for all of them, and no test of the norm says which layers count. The "
+    "lifetime of a sink ends where the norm test fails, so it follows the norm by definition: it "
+    "is in the table, and no verdict rests on it. The mass of any token depends on its place, so "
+    "what it would be if attention were spread evenly is held fixed (partial correlation). What "
+    "differs between texts or creation layers has no part in it. Statistic: the median over texts "
+    "with four such sinks or more, with its exact interval. Supported needs a second test too, "
+    "whose null hypothesis is that lengths within each text and creation layer could as well be "
+    "exchanged (permutations, p of the mean). Six pairs are judged, and corrected for. This "
+    "observes; `norm_dose` intervenes, and says what causes what. Verdict: MLP output and "
+    "attention mass. Sinks whose norms or responses agree to four digits show nothing."
 )
 REFUTATION = "A correlation below 0. One whose interval holds 0 leaves it open."
 CLAIM = "the longer {} at the creation layer, the {}"
 LENGTHS = {"mlp_norm": "what the MLP writes", "norm": "the residual"}
 RESPONSES = {
     "mass": "more attention the sink draws",
-    "lifetime": "longer the sink lives",
+    "attended": "more layers the sink is attended in",
     "score": "higher the sink's q.k",
 }
+BY_DEFINITION = ("lifetime", "lifetime_norm")
+"""Responses with the norm in their definition: shown, and never judged."""
 N_CLAIMS = len(LENGTHS) * len(RESPONSES)
 COLUMNS = {
     "text_id": "text",
@@ -55,16 +62,20 @@ COLUMNS = {
     "control_kind": "twin (same token id) or neighbour",
     "mlp_norm": "length of the MLP's output at the creation layer, in units of the model",
     "norm": "length of resid_post there, same unit",
-    "mass": "attention mass, mean over the blocks that read the sink, over queries and heads",
+    "mass": "attention mass, mean over all blocks after the creation layer, queries and heads",
     "score": "q.k x scale, mean over the same",
     "even_share": "what mass would be if attention were spread evenly",
-    "lifetime": "number of layers at which it is a sink",
+    "attended": "number of these blocks that attend to it",
+    "lifetime": "number of layers at which it is a sink: has the norm test in it",
+    "lifetime_norm": "number of layers at which it passes the norm test",
+    "lifetime_attention": "number of layers, of all, whose state is attended",
     "censored": "none, or which end of its life is hidden: its lifetime is then a lower bound",
 }
 CAPTIONS = {
     "figure": (
-        "One point is one sink. The correlations are those within texts (their median), with the "
-        "sinks' places held fixed."
+        "One point is one sink. The correlations are those within texts and creation layers "
+        "(median over texts), with the sinks' places held fixed. Responses are over all blocks "
+        "after the creation layer."
     ),
 }
 
@@ -81,9 +92,13 @@ def run(
     if why:
         claim = CLAIM.format(LENGTHS["mlp_norm"], RESPONSES["mass"])
         return unanswered(NAME, QUESTION, claim, why, COLUMNS)
-    sinks = pd.DataFrame([_row(*pair) for pair in observed.pairs()], columns=list(COLUMNS))
+    sinks = pd.DataFrame(
+        [_row(*pair, observed.sinks.thresholds) for pair in observed.pairs()], columns=list(COLUMNS)
+    )
     pairs = [(length, response) for length in LENGTHS for response in RESPONSES]
-    found = {pair: _correlation(sinks, *pair, permutations, observed.seed) for pair in pairs}
+    every = [(length, response) for length in LENGTHS for response in (*RESPONSES, *BY_DEFINITION)]
+    told = {pair: _correlation(sinks, *pair, permutations, observed.seed) for pair in every}
+    found = {pair: told[pair] for pair in pairs}
     verdicts = [_verdict(*pair, within, sinks, observed) for pair, within in found.items()]
     return Finding(
         name=NAME,
@@ -102,20 +117,25 @@ def run(
         ),
         verdict=verdicts[0],
         further=tuple(verdicts[1:]),
-        tables={"correlations": _table(found)},
+        tables={"correlations": _table(told)},
     )
 
 
-def _row(trace: Trace, case: MatchedPair) -> dict[str, Any]:
+def _row(trace: Trace, case: MatchedPair, thresholds: Thresholds) -> dict[str, Any]:
+    """Responses in the blocks after the creation layer: the same for all sinks created there."""
     sink = case.sink
-    blocks = readers(sink.layers, len(trace.norm))
+    blocks = list(range(sink.l_start + 1, len(trace.norm)))
+    attended = joint_tests(trace, thresholds).attended
     return who(trace, case) | {
         "mlp_norm": float(trace.mlp_norm[sink.l_start, sink.pos]),
         "norm": float(trace.norm[sink.l_start, sink.pos]),
         "mass": float(trace.mass[blocks, sink.pos].mean()),
         "even_share": float(trace.mass_null[blocks, sink.pos].mean()),
         "score": float(trace.score[blocks, sink.pos].mean()),
+        "attended": int(attended[sink.l_start : -1, sink.pos].sum()),
         "lifetime": sink.lifetime,
+        "lifetime_norm": sink.lifetime_norm,
+        "lifetime_attention": sink.lifetime_attention,
         "censored": sink.censored,
     }
 
@@ -127,7 +147,9 @@ def _correlation(
     names = (length, response, "even_share")
     x, y, z = ([float(f"{value:.4g}") for value in sinks[name]] for name in names)
     asked = {"n_claims": N_CLAIMS, "permutations": permutations, "seed": seed}
-    return partial_correlation_within_texts(x, y, z, sinks["text_id"].tolist(), **asked)
+    layers = sinks["l_start"].tolist()
+    texts = sinks["text_id"].tolist()
+    return partial_correlation_within_texts(x, y, z, texts, strata=layers, **asked)
 
 
 def _verdict(
@@ -141,15 +163,16 @@ def _verdict(
         CLAIM.format(LENGTHS[length], RESPONSES[response]),
         within.interval,
         f"{_odd(within)}lengths from {spread[0][0]:.3g} to {spread[0][1]:.3g}, {response} from "
-        f"{spread[1][0]:.3g} to {spread[1][1]:.3g} (10 to 90 %); exchanged within texts, p = "
-        f"{min(within.p_high, within.p_low):.2g}; {cut} lifetime(s) are cut off",
-        statistic=f"rank correlation of {length} and {response} within texts, place held fixed, "
-        "median over texts",
+        f"{spread[1][0]:.3g} to {spread[1][1]:.3g} (10 to 90 %); exchanged within texts and "
+        f"creation layers, p = {min(within.p_high, within.p_low):.2g}; {cut} lifetime(s) are "
+        "cut off",
+        statistic=f"rank correlation of {length} and {response} within texts and creation layers, "
+        "place held fixed, median over texts",
         unit="rank correlation",
         controls="none: an observation",
         controlled=False,
         line=0.0,
-        left_out=observed.left_out | {f"in texts with fewer than {MIN_IN_TEXT} or alike": few},
+        left_out=observed.left_out | {f"in groups of fewer than {MIN_IN_TEXT} or alike": few},
         n_claims=N_CLAIMS,
     )
     p = within.p_high if found.outcome == "supported" else within.p_low
@@ -172,9 +195,10 @@ def _points(sinks: pd.DataFrame, length: str, response: str) -> pd.DataFrame:
 def _table(found: dict[tuple[str, str], WithinTexts]) -> pd.DataFrame:
     names = ["length", "response", "correlation", "low", "high", "n_sinks", "n_texts"]
     rows = [
-        (*pair, *astuple(one.interval)[:5], one.p_high, one.p_low) for pair, one in found.items()
+        (*pair, *astuple(one.interval)[:5], one.p_high, one.p_low, pair[1] in BY_DEFINITION)
+        for pair, one in found.items()
     ]
-    return pd.DataFrame(rows, columns=[*names, "p_high", "p_low"])
+    return pd.DataFrame(rows, columns=[*names, "p_high", "p_low", "by_definition"])
 
 
 main = main_of(run)

@@ -19,19 +19,23 @@ PAPER = (
 )
 METHOD = (
     "The output of the forming MLPs at each sink, times factors from 1/16 to 4, and the same at "
-    "its control token. Also turned, at the same norm, to random directions at right angles. "
-    "Verdicts: lifetime follows the factor (rank correlation beyond the control's, and a trend "
-    "test); sinks end when the output is turned; sinks end when it is short."
+    "its control token. Also turned, at the same norm, to random directions at right angles. Being "
+    "a sink asks for a norm by definition, so its lifetime follows the norm whatever the norm "
+    "does: the attention alone is judged. Verdicts: attention, and the number of layers attended, "
+    "follow the factor (rank correlation beyond the control's, and a trend test); sinks lose half "
+    "of their attention when the output is turned, and when it is short. At every dose the primary "
+    "is active at the same layers."
 )
 REFUTATION = (
-    "Lifetimes that don't follow the factor, or that follow it at controls alike. Lifetimes are "
-    "capped by the number of layers, so high doses tie."
+    "Attention that doesn't follow the factor, or that follows it at controls alike. The number of "
+    "layers attended is capped by that of the model, so high doses tie."
 )
-CLAIM = "the longer what the forming MLPs write, the longer the sink lives"
+CLAIM = "the longer what the forming MLPs write, the more attention the sink draws"
 GROUPS = {"sink": "sinks", "control": "control tokens"}
 PANELS = {
-    "lifetime_edited": ("lifetime (layers)", "linear"),
     "mass_edited": ("attention mass", "linear"),
+    "lifetime_attention_edited": ("layers attended", "linear"),
+    "lifetime_edited": ("lifetime, norm in it", "linear"),
 }
 CAPTIONS = {
     "figure": "Means over tokens, bands the 10th to 90th percentile. Factor 1 changes nothing.",

@@ -9,7 +9,7 @@ from experiments.command import main_of
 from experiments.shared import Finding, Observed, judged, unanswered, who, why_no_sinks
 from secondary_sinks import Trace, Verdict
 from secondary_sinks.causal import readers
-from secondary_sinks.plots import layer_profiles
+from secondary_sinks.plots import attention_around_life, layer_profiles, life_lines
 from secondary_sinks.questions import MatchedPair
 from secondary_sinks.statistics import share_over_texts
 
@@ -52,6 +52,12 @@ CAPTIONS = {
         "after the layer; keys and values those inside the block of that number. Raw keys are the "
         "output of k_proj; used keys are those after q/k norm and rotation."
     ),
+    "lives": (
+        "Attention that secondary sinks draw, in multiples of what a token at their place is "
+        "expected to draw, by the layer less that of their creation, and less the last one at "
+        "which they are sinks. Medians over sinks, bands the 10th to the 90th percentile. What "
+        "they draw before and after is not part of what the norm test calls their life."
+    ),
 }
 
 
@@ -64,6 +70,7 @@ def run(observed: Observed) -> Finding:
     sinks = observed.sinks.to_frame()
     ratios = pd.DataFrame([_ratios(*pair) for pair in observed.pairs()])
     verdicts = [_verdict(ratios, of, observed) for of in OF]
+    lives = attention_around_life(trace, sinks)
     return Finding(
         name=NAME,
         question=QUESTION,
@@ -73,7 +80,8 @@ def run(observed: Observed) -> Finding:
         figure=layer_profiles(trace, sinks, PANELS),
         verdict=verdicts[0],
         further=tuple(verdicts[1:]),
-        tables={"ratios": ratios},
+        figures={"lives": life_lines(lives)} if len(lives) else {},
+        tables={"ratios": ratios, "lives": lives},
     )
 
 

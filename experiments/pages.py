@@ -186,7 +186,9 @@ def _depth(records: Sequence[Mapping[str, Any]], data: Path) -> list[str]:
         with files.open_file(path) as file:
             cells = pd.read_csv(file, dtype={"l_start": "int64"}, usecols=["l_start"])
     except (OSError, ValueError) as error:
-        raise SinkError(f"{str(path)!r} is damaged ({error}); run its experiment again") from error
+        raise SinkError(
+            f"{str(path)!r} is damaged ({error})", "run its experiment again"
+        ) from error
     source = "data/sink_levels/data.csv"
     layers = [
         one["provenance"]["model"]["n_layers"]

@@ -1,6 +1,5 @@
 """verdict.json of an experiment, checked field by field before anything is made of it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ RECORDED: dict[str, Any] = {
 def read_record(path: Path) -> dict[str, Any]:
     """What an experiment found, or why it failed. Raises `SinkError` that names a wrong field."""
     try:
-        record = json.loads(files.read_text(path))
+        record = files.load_json(files.read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise _damaged(path, str(error)) from error
     failed = isinstance(record, dict) and "failed" in record
@@ -47,4 +46,4 @@ def _wrong_words(record: dict[str, Any]) -> str:
 
 
 def _damaged(path: Path, reason: str) -> SinkError:
-    return SinkError(f"{str(path)!r} is damaged ({reason}); run its experiment again")
+    return SinkError(f"{str(path)!r} is damaged ({reason})", "run its experiment again")

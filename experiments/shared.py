@@ -27,7 +27,7 @@ from secondary_sinks.questions import (
     sum_counts,
     verdict_of,
 )
-from secondary_sinks.runs import analyse, describe, fed_first
+from secondary_sinks.runs import describe, fed_first, observe_all
 from secondary_sinks.statistics import HALF, Interval, outcome_of, too_few
 from secondary_sinks.texts import TokenizedText, check_feed, retokenize
 from secondary_sinks.types import SHARE_UNIT
@@ -61,7 +61,7 @@ class Observed:
     @property
     def cases(self) -> list[TextPairs]:
         """By text: the secondary sinks that can be asked, each with its control; never a copy."""
-        return match_pairs(self.traces, self.sinks)
+        return match_pairs(self.traces, self.sinks, ("secondary",))
 
     @property
     def left_out(self) -> dict[str, int]:
@@ -179,12 +179,12 @@ def observe_fed(
     say: Callable[[str], None] = quiet,
 ) -> Observed:
     """Observe tokenized texts with a model that is loaded already."""
-    results = analyse(model, texts, edit=None)
+    traces, sinks = observe_all(model, texts)
     return Observed(
         model=model,
         texts=tuple(texts),
-        traces=results.traces,
-        sinks=results.sinks,
+        traces=traces,
+        sinks=sinks,
         name=name or model.cfg.model_name,
         seed=seed,
         asked=asked or {},

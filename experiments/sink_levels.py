@@ -13,10 +13,11 @@ from experiments.command import main_of
 from experiments.shared import Finding, Observed, judged, unanswered
 from secondary_sinks import SinkTable, Verdict, find_levels
 from secondary_sinks.detection import LEAST_TEXTS, counts_for_levels, read_released
+from secondary_sinks.errors import SinkError
 from secondary_sinks.plots import level_heatmap, level_heatmaps
 from secondary_sinks.statistics import share_over_texts
 from secondary_sinks.texts import read_utf8, split_json_lines
-from secondary_sinks.types import FREQUENT, Levels
+from secondary_sinks.types import FREQUENT, Levels, refuse_twice
 
 NAME, QUESTION = "sink_levels", "At which layers do secondary sinks arise, and for how long?"
 PAPER = (
@@ -76,6 +77,8 @@ def run(
     ] = None,
 ) -> Finding:
     """Levels of every model and file; the verdict is of the first model."""
+    names = [observed.name, *(also or ()), *map(str, released or ())]
+    refuse_twice("the list of models and detections", names, SinkError)
     sources = list(_sources(observed, also or (), released or ()))
     found = {one.name: _levels(one, observed.seed) for one in sources}
     verdicts = [_verdict(one, found[one.name], len(sources)) for one in sources]

@@ -55,7 +55,8 @@ EXPERIMENTS = (
     Experiment(
         name="norms",
         claim="values (and keys: raw, the output of k_proj, and used, after q/k norm and rotation) "
-        "of secondary sinks are shorter than those of the same tokens elsewhere",
+        "of secondary sinks are shorter than those of the same tokens elsewhere; also what sinks "
+        "draw before their creation and after their end",
         figure="1",
     ),
     Experiment(
@@ -85,8 +86,9 @@ EXPERIMENTS = (
     ),
     Experiment(
         name="norm_and_score",
-        claim="within a text, the longer what the MLP writes, the more attention, and the longer "
-        "the life",
+        claim="within a text and creation layer, the longer what the MLP writes, the more "
+        "attention, and the more layers attended; the lifetime by the norm test is shown, and "
+        "judged in nothing",
         figure="7",
     ),
     Experiment(
@@ -115,7 +117,7 @@ EXPERIMENTS = (
     ),
     Experiment(
         name="norm_dose",
-        claim="the longer that is, the longer the sink lives",
+        claim="the longer that is, the more attention the sink draws, and at the more layers",
         asks="norm_dose",
         observes=False,
     ),

@@ -14,40 +14,40 @@ one room does not import the others.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from secondary_sinks.attribution import formation, mlp_anatomy
-    from secondary_sinks.causal import (
-        ablate,
-        recompute,
-        reference_means,
-        replay,
-    )
-    from secondary_sinks.detection import (
-        detect,
-        explain,
-        find_levels,
-        primary_weakening,
-        threshold_sweep,
-    )
-    from secondary_sinks.models import load_model
-    from secondary_sinks.observation import observe, trace_from_cache
-    from secondary_sinks.questions import (
-        Answer,
-        forming_mlps,
-        harm,
-        layer_effects,
-        layer_verdicts,
-        necessity,
-        norm_dose,
-        redistribution,
-        restoration,
-        roles,
-        sparsity,
-        sufficiency,
-    )
-    from secondary_sinks.texts import bundled_corpus, read_texts
+if TYPE_CHECKING:  # from the modules themselves: a room has a module and a function of one name
+    from secondary_sinks.attribution.anatomy import mlp_anatomy
+    from secondary_sinks.attribution.formation import formation
+    from secondary_sinks.causal.ablate import ablate
+    from secondary_sinks.causal.donors import reference_means
+    from secondary_sinks.causal.recompute import recompute
+    from secondary_sinks.causal.replay import replay
+    from secondary_sinks.detection.detect import detect
+    from secondary_sinks.detection.explain import explain
+    from secondary_sinks.detection.stability import find_levels
+    from secondary_sinks.detection.sweep import threshold_sweep
+    from secondary_sinks.detection.weakening import primary_weakening
+    from secondary_sinks.models.load import load_model
+    from secondary_sinks.observation.caches import trace_from_cache
+    from secondary_sinks.observation.observe import observe
+    from secondary_sinks.questions.answer import Answer
+    from secondary_sinks.questions.dose import norm_dose
+    from secondary_sinks.questions.forming import forming_mlps
+    from secondary_sinks.questions.harm import harm
+    from secondary_sinks.questions.layers import layer_verdicts
+    from secondary_sinks.questions.lost_by_layer import layer_effects
+    from secondary_sinks.questions.necessity import necessity
+    from secondary_sinks.questions.redistribution import redistribution
+    from secondary_sinks.questions.restoration import restoration
+    from secondary_sinks.questions.roles import roles
+    from secondary_sinks.questions.sparsity import sparsity
+    from secondary_sinks.questions.sufficiency import sufficiency
+    from secondary_sinks.texts.read_files import bundled_corpus, read_texts
     from secondary_sinks.texts.tokenize import tokenize
-    from secondary_sinks.types import Edit, Effects, SinkTable, Thresholds, Trace, Verdict
+    from secondary_sinks.types.edits import Edit
+    from secondary_sinks.types.effects import Effects, Verdict
+    from secondary_sinks.types.sinks import SinkTable
+    from secondary_sinks.types.thresholds import Thresholds
+    from secondary_sinks.types.trace import Trace
 
 _ROOMS = {
     "formation": "attribution",

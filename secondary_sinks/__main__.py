@@ -1,10 +1,14 @@
 """`python -m secondary_sinks`, and the command `secondary-sinks`."""
 
+import _thread
 import sys
+import threading
+from typing import Any
 
 
 def main() -> None:
     """Run the command line. An interrupt is one line also while its modules are still loaded."""
+    sys.unraisablehook = _interrupt_again
     try:
         from secondary_sinks.cli import main as run
 
@@ -12,6 +16,18 @@ def main() -> None:
     except KeyboardInterrupt:  # `run` catches those that come later
         print("interrupted; run the same command to start again", file=sys.stderr)
         sys.exit(130)
+
+
+def _interrupt_again(ignored: Any) -> None:
+    """Repeat an interrupt that Python ignored, a moment later.
+
+    Python ignores what is raised inside a finalizer or a weak reference's callback; each import
+    calls one, so that an interrupt while modules are loaded would now and then be lost.
+    """
+    if issubclass(ignored.exc_type, KeyboardInterrupt):
+        threading.Timer(0.05, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(ignored)
 
 
 if __name__ == "__main__":

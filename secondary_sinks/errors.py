@@ -20,7 +20,8 @@
     ├── PlantError            a planted model that is impossible, or has no clear truth
     ├── SweepError            a sweep whose config, ranges or parts are invalid
     ├── RunFolderError        a run folder that cannot or must not be written
-    └── SpecialFileError      a pipe, device or folder where a regular file is expected
+    ├── SpecialFileError      a pipe, device or folder where a regular file is expected
+    └── LargeFileError        a file that is larger than any of its kind
 
 Each message says what was expected, what was given, and what to do next. The library raises; only
 the command line turns an error into one line and exit code 2. `SinkWarning` is for results that are
@@ -50,7 +51,7 @@ class SinkError(Exception):
     """
 
     def __init__(self, problem: str = "", remedy: str = "") -> None:
-        """`problem`: what was expected and what came; `remedy`: what to do next, may be empty."""
+        """`problem`: what is wrong; `remedy`: what is expected or what to do next, may be empty."""
         super().__init__(*filter(None, (problem, remedy)))
         self.problem, self.remedy = problem, remedy
 
@@ -144,6 +145,17 @@ class SpecialFileError(SinkError, OSError):
         self.path, self.kind = path, kind
         self.problem = f"{str(path)!r} is {kind}"
         self.remedy = "expected a regular file: remove it, or give another path"
+
+
+class LargeFileError(SinkError, OSError):
+    """A file that is larger than any of its kind, so that reading it would take all memory."""
+
+    def __init__(self, path: Path, size: int, most: int) -> None:
+        """`size` is what it has, `most` what is read, both in bytes."""
+        OSError.__init__(self, errno.EFBIG, f"it has {size:,} bytes, expected at most {most:,}")
+        self.path = path
+        self.problem = f"{str(path)!r} has {size:,} bytes; expected at most {most:,}"
+        self.remedy = "remove it, or give another path"
 
 
 class SinkWarning(UserWarning):

@@ -4,14 +4,17 @@ Reading a pipe could wait forever, reading a device never ends, and renaming ove
 it. Both are refused, by name. `tests/test_files.py` checks that no other code opens or renames.
 """
 
+import json
 import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from secondary_sinks.errors import SpecialFileError
+from secondary_sinks.errors import LargeFileError, SpecialFileError
 
+MOST_BYTES = 1 << 28
+"""Of a file that is read as a whole; files of texts, the largest of them, have less."""
 _BLOCK = 1 << 20
 _KINDS: dict[str, Callable[[int], bool]] = {
     "a folder": stat.S_ISDIR,
@@ -30,16 +33,31 @@ def open_file(path: str | Path, mode: str = "rb", encoding: str | None = None) -
     return open(path, mode, encoding=encoding, opener=_opener)
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """The content of a file. Raises as `open_file`."""
+def read_bytes(path: str | Path, most: int = MOST_BYTES) -> bytes:
+    """The content of a file. Raises as `open_file`, and `LargeFileError` (an `OSError`)."""
     with open_file(path) as file:
+        _refuse_large(file, path, most)
         return bytes(file.read())
 
 
-def read_text(path: str | Path, encoding: str = "utf-8") -> str:
-    """The text of a file, its line ends as `\\n`. Raises as `open_file`, and `ValueError`."""
+def read_text(path: str | Path, encoding: str = "utf-8", most: int = MOST_BYTES) -> str:
+    """The text of a file, its line ends as `\\n`. Raises as `read_bytes`, and `ValueError`."""
     with open_file(path, "r", encoding) as file:
+        _refuse_large(file, path, most)
         return str(file.read())
+
+
+def load_json(content: str | bytes, **options: Any) -> Any:
+    """The data of JSON, as `json.loads`, but an object has each key once.
+
+    Raises `ValueError` for a key that stands twice: nobody can say which value was meant.
+
+    >>> load_json('{"a": 1, "a": 2}')
+    Traceback (most recent call last):
+        ...
+    ValueError: key 'a' stands twice in one object; give it once
+    """
+    return json.loads(content, object_pairs_hook=_each_once, **options)
 
 
 def replace(source: Path, target: Path) -> None:
@@ -69,6 +87,21 @@ def refuse_special(path: Path) -> None:
         return
     if not stat.S_ISREG(mode):
         raise SpecialFileError(path, _kind(mode))
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"key {key!r:.60} stands twice in one object; give it once")
+        found[key] = value
+    return found
+
+
+def _refuse_large(file: IO[Any], path: str | Path, most: int) -> None:
+    size = os.fstat(file.fileno()).st_size
+    if size > most:
+        raise LargeFileError(Path(path), size, most)
 
 
 def _opener(path: str, flags: int) -> int:

@@ -11,7 +11,7 @@ import experiments
 import secondary_sinks
 import tools
 from secondary_sinks import files
-from secondary_sinks.errors import SinkError, SpecialFileError
+from secondary_sinks.errors import LargeFileError, SinkError, SpecialFileError
 
 ROOTS = [Path(room.__file__).parent for room in (secondary_sinks, experiments, tools)]
 SOURCES = sorted(
@@ -44,6 +44,19 @@ ALLOWED = {
     "experiments/pages.py": {"pd.read_csv"},
 }
 """Calls whose argument was opened by `files`, or which are given a new file of our own."""
+
+
+@pytest.mark.parametrize("read", [files.read_bytes, files.read_text])
+def test_a_file_that_would_take_all_memory_is_refused(read, tmp_path):
+    path = tmp_path / "run.json"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # a hole, which takes no place on the disk
+    with pytest.raises(LargeFileError, match=r"run.json' has 1,099,511,627,776 bytes; expected at"):
+        read(path)
+    path.write_bytes(b"12345")
+    assert len(read(path, most=5)) == 5
+    with pytest.raises(OSError, match="has 5 bytes; expected at most 4"):
+        read(path, most=4)
 
 
 def special(path, kind):

@@ -16,7 +16,7 @@ from secondary_sinks.detection import detect
 from secondary_sinks.observation import observe
 from secondary_sinks.testing.plant_spec import PRIMARY, ExpectedSink, Plant
 from secondary_sinks.testing.planted import PlantedModel, plant
-from secondary_sinks.types import Sink
+from secondary_sinks.types import Sink, Thresholds
 
 MARGINS = """Sinks: 30 to 150 along the sink direction (45 to 150 where tokens share a large common
 direction), where ordinary tokens are about 6 long; at most 5 secondary ones in a text of 64 to 96
@@ -24,6 +24,8 @@ tokens, from position 6 on and seen by at least 16 queries; at most 9 tokens sha
 where all comes at once). Primaries: 300 to 500. Weak decoys: at most 12 along the direction."""
 
 CRITERIA = ("joint", "paper")
+BRIEF = "joint, however brief"
+"""The joint criterion without a word on how long a sink lasts and how much it draws."""
 
 Garden = tuple[list[Plant], dict[str, Any]]
 
@@ -37,8 +39,9 @@ class Score:
     plants: int
     """Number of planted models."""
     expected: int
-    """Number of true sinks, primaries included."""
+    """Number of true sinks that last, primaries included."""
     found: int
+    """Tokens called sinks, but for those called transient."""
     right: int
     """Number of true sinks that were found."""
     exact: int
@@ -74,9 +77,9 @@ def measure(condition: str, n_plants: int, seed: int = 0, criterion: str = "join
     expected = found = right = exact = 0
     for _ in range(n_plants):
         planted = random_plants(condition, chance)
-        truth = {sink.pos: sink for sink in planted.expected_sinks()}
-        trace = observe(planted.model, planted.tokens)
-        sinks = detect(trace, criterion=criterion).sinks
+        there = planted.expected_sinks()
+        truth = {sink.pos: sink for sink in there if sink.kind != "transient"}
+        sinks = [sink for sink in _find(planted, criterion) if sink.kind != "transient"]
         both = [sink for sink in sinks if sink.pos in truth]
         expected, found, right = expected + len(truth), found + len(sinks), right + len(both)
         exact += sum(is_exact(sink, truth[sink.pos]) for sink in both)
@@ -96,6 +99,13 @@ def is_exact(sink: Sink, truth: ExpectedSink) -> bool:
     secondary = (sink.kind == "secondary", truth.kind == "secondary")
     same = (sink.layers, sink.censored) == (truth.layers, truth.censored)
     return same and secondary[0] == secondary[1]
+
+
+def _find(planted: PlantedModel, criterion: str) -> Sequence[Sink]:
+    trace, any_length = observe(planted.model, planted.tokens), Thresholds(persists=1, draws=0.0)
+    if criterion == BRIEF:
+        return detect(trace, any_length).sinks
+    return detect(trace, criterion=criterion).sinks
 
 
 def _primary(chance: random.Random, **changes: Any) -> Plant:
@@ -178,6 +188,21 @@ def _decoys(n_layers: int, places: Sequence[int], chance: random.Random) -> list
     return chance.sample(decoys, 5)
 
 
+def _brief_decoys(n_layers: int, places: Sequence[int], chance: random.Random) -> Garden:
+    """Tokens that are sinks in all but length, at layer 0 and later, among sinks that last."""
+    primary = _primary(chance, forming=(0,))
+    sinks = [
+        Plant(pos=pos, forming=(chance.randint(1, 3),), strength=chance.uniform(60, 150))
+        for pos in places[:2]
+    ]
+    born = [0, 0, *(chance.randint(1, n_layers - 4) for _ in range(2))]
+    brief = [
+        Plant(pos=pos, forming=(one,), dies=one + chance.choice([1, 2]), strength=60.0)
+        for pos, one in zip(places[2:6], born, strict=True)
+    ]
+    return [primary, *sinks, *brief], {"anisotropy": chance.uniform(10.0, 30.0)}
+
+
 def _several_primaries(n_layers: int, places: Sequence[int], chance: random.Random) -> Garden:
     """Two to four primaries at the first tokens, some of them created a layer later."""
     primaries = [
@@ -224,6 +249,7 @@ CONDITIONS: dict[str, Callable[[int, Sequence[int], random.Random], Garden]] = {
     "rotary, gated, grouped": _rotary,
     "by attention or together": _by_attention,
     "decoys": _with_decoys,
+    "anisotropic, brief decoys": _brief_decoys,
     "several primaries": _several_primaries,
     "episodes and turns": _episodes,
     "all at once": _at_once,
@@ -252,7 +278,8 @@ def main() -> None:
     parser.add_argument("--plants", type=int, default=100, help="planted models per condition")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    pairs = [(condition, name) for condition in CONDITIONS for name in CRITERIA]
+    names = (CRITERIA[0], BRIEF, *CRITERIA[1:])
+    pairs = [(condition, name) for condition in CONDITIONS for name in names]
     print(table([measure(pair[0], given.plants, given.seed, pair[1]) for pair in pairs]))
 
 

@@ -84,7 +84,9 @@ for verdict in contrary.verdicts:
     print(f"{verdict.outcome}: {verdict.claim}\n    {verdict.why}")
 
 # %%
-formed = verdicts(contrary)["secondary sinks are formed by MLPs: one, or several together"]
+formed = verdicts(contrary)[
+    "sinks other than the primary are formed by MLPs: one, or several together"
+]
 assert formed.outcome == "contradicted"
 
 # %% [markdown]

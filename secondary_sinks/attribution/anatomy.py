@@ -51,7 +51,7 @@ def mlp_anatomy(
     check_trace(model, trace)
     n_layers = len(trace.norm)
     if layer is not None and not 0 <= layer < n_layers:
-        raise AttributionError(f"layer {layer} is out of range; expected 0 to {n_layers - 1}")
+        raise AttributionError(f"layer {layer} is out of range", f"expected 0 to {n_layers - 1}")
     members = _members(trace, sinks, layer)
     rows: list[MlpStage] = []
     if not members:

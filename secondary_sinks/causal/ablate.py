@@ -5,13 +5,21 @@ from collections.abc import Sequence
 from secondary_sinks.causal.check import check_words
 from secondary_sinks.causal.controls import Owners, owners_of
 from secondary_sinks.causal.donors import token_twins
-from secondary_sinks.causal.outcome import edited_sinks, first, means_over
+from secondary_sinks.causal.outcome import (
+    clean_sinks,
+    edited_sinks,
+    first,
+    impossible,
+    means_over,
+    settled_from,
+)
 from secondary_sinks.causal.replay import Progress, replay
 from secondary_sinks.causal.replayed import Replay
-from secondary_sinks.detection import joint_tests
+from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.observation.check_trace import check_trace
 from secondary_sinks.types import Edit, Effect, Effects, SinkTable, Thresholds, Trace
+from secondary_sinks.types.lists import refuse_twice
 
 
 def ablate(
@@ -25,7 +33,7 @@ def ablate(
     kl: bool = True,
     progress: Progress | None = None,
 ) -> Effects:
-    """Ablate `mlp_out` at every non-primary sink of a text and at matched controls, by layer.
+    """Ablate `mlp_out` at every lasting sink but the primary and at matched controls, by layer.
 
     `edit` is the label of any kind of `Edit`, or several: "zero" (the MLP writes nothing), "mean"
     (it writes what it writes on average at the text's ordinary tokens), "resample:3" (what it
@@ -36,11 +44,14 @@ def ablate(
     none. `kl=False` leaves out what each edit does to the prediction at its token
     (`kl_at_token`), which costs one unembedding per cell.
 
-    Raises `EditError` for unknown edits or layers, `TraceError` for a trace of another model.
+    Raises `EditError` for unknown edits or layers and for an edit that is given twice, `TraceError`
+    for a trace of another model.
     """
     labels = [edit] if isinstance(edit, str) else list(edit)
-    for label in labels:
-        check_words(Edit.of_label(label, pos=0, layer=0))
+    meant = [Edit.of_label(label, pos=0, layer=0) for label in labels]
+    for one in meant:
+        check_words(one)
+    refuse_twice("edit", labels, EditError, meant)
     check_trace(model, trace)
     owners = owners_of(trace, sinks, ordinary)
     layers = range(len(trace.norm)) if layers is None else layers
@@ -61,7 +72,8 @@ def effects_of(
     trace: Trace, thresholds: Thresholds, result: Replay, owners: Owners
 ) -> tuple[Effect, ...]:
     """What each cell of a replay did to its token; cells are of one edit of one owner each."""
-    clean = joint_tests(trace, thresholds)
+    clean = clean_sinks(trace, thresholds)
+    settled = settled_from(trace, thresholds)
     edited = edited_sinks(trace, result, thresholds)
     rows = []
     for cell, (edit,) in enumerate(result.cells):
@@ -80,11 +92,12 @@ def effects_of(
                 site=edit.site,
                 edit=edit.label,
                 effect="direct",
-                lifetime_clean=int(clean.joint[:, pos].sum()),
+                lifetime_clean=int(clean[:, pos].sum()),
                 lifetime_edited=int(edited[:, cell].sum()),
-                l_start_clean=first(clean.joint[:, pos]),
+                l_start_clean=first(clean[:, pos]),
                 l_start_edited=first(edited[:, cell]),
                 **means_over(trace, result, cell, sink.layers),
+                impossible=impossible(sink, edit.layers[0], settled),
                 kl_at_token=float(result.kl[cell]),
             )
         )

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from secondary_sinks.causal.donors import Means
-from secondary_sinks.causal.outcome import edited_sinks, first, means_over
+from secondary_sinks.causal.outcome import clean_sinks, edited_sinks, first, means_over
 from secondary_sinks.causal.recompute import recompute
 from secondary_sinks.causal.replay import replay
 from secondary_sinks.causal.replayed import Replay
-from secondary_sinks.detection.criteria import joint_sinks, joint_tests
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.types import Edit, Thresholds, Trace, dump_cells, format_layers
 
@@ -74,7 +73,7 @@ def before_and_after(
     import pandas as pd
 
     limits = thresholds or Thresholds()
-    was = joint_sinks(trace, joint_tests(trace, limits))
+    was = clean_sinks(trace, limits)
     still = edited_sinks(trace, replayed, limits)
     rows = []
     for number, (cell, pos) in enumerate(zip(replayed.cells, replayed.positions, strict=True)):

@@ -34,8 +34,12 @@ Owners = dict[int, tuple[Sink, Control | None]]
 
 
 def owners_of(trace: Trace, sinks: SinkTable, ordinary: int = 0) -> Owners:
-    """The tokens of a text that edits are tried on: every non-primary sink, then its controls."""
-    targets = [s for s in sinks.sinks if s.text_id == trace.text_id and s.kind != "primary"]
+    """The tokens of a text that edits are tried on: every sink but primary and transient ones.
+
+    Then their controls.
+    """
+    every = [sink for sink in sinks.sinks if sink.text_id == trace.text_id]
+    targets = [sink for sink in every if sink.kind not in ("primary", "transient")]
     by_pos = {sink.pos: sink for sink in targets}
     owners: Owners = {sink.pos: (sink, None) for sink in targets}
     for control in controls_of(trace, sinks, targets, ordinary):

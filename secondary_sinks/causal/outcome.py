@@ -1,14 +1,15 @@
 """What an edit did to its token: lifetime, creation layer, means over the layers of the sink."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from secondary_sinks.causal.replayed import Replay
-from secondary_sinks.detection import Tests, is_attended, joint_tests
-from secondary_sinks.types import Thresholds, Trace
+from secondary_sinks.detection import Tests, is_attended, joint_tests, lasting_sinks, lasts
+from secondary_sinks.types import Sink, Thresholds, Trace
 
 MEANS = ("alignment", "alignment_centred", "norm", "mass")
 
@@ -16,7 +17,23 @@ MEANS = ("alignment", "alignment_centred", "norm", "mass")
 def edited_sinks(
     trace: Trace, result: Replay, thresholds: Thresholds
 ) -> Bool[Tensor, "layer cell"]:
-    """Where each edited token is still a sink, by the same criterion as in the clean run."""
+    """Where each edited token is still a sink, by the same criterion as in the clean run.
+
+    That includes that it lasts, and draws an amount that matters: a token of which only a brief
+    or weak rest is left is a sink nowhere.
+    """
+    beyond = result.mass - trace.mass_expected[:, list(result.positions)]
+    return lasting_sinks(edited_tests(trace, result, thresholds), beyond, thresholds)
+
+
+def clean_sinks(trace: Trace, thresholds: Thresholds) -> Bool[Tensor, "layer pos"]:
+    """The same of all tokens in the clean run."""
+    beyond = trace.mass - trace.mass_expected
+    return lasting_sinks(joint_tests(trace, thresholds), beyond, thresholds)
+
+
+def edited_tests(trace: Trace, result: Replay, thresholds: Thresholds) -> Tests:
+    """Each test of the joint criterion by layer and cell."""
     positions = list(result.positions)
     expected, queries = trace.mass_expected[:, positions], trace.queries[:, positions]
     return Tests(
@@ -24,7 +41,40 @@ def edited_sinks(
         outlying=result.deviation_ratio >= thresholds.outlying,
         attended=is_attended(result.mass, expected, queries, thresholds),
         primary_active=joint_tests(trace, thresholds).primary_active,
-    ).joint
+    )
+
+
+def attended_layers(
+    trace: Trace, result: Replay, thresholds: Thresholds
+) -> tuple[Int[Tensor, "cell"], Int[Tensor, "cell"]]:
+    """Number of layers whose state is attended, for each edited token: clean, and edited.
+
+    Neither norm nor direction is asked. The last layer, which no block reads, is not counted.
+    """
+    clean = joint_tests(trace, thresholds).attended[:, list(result.positions)]
+    edited = edited_tests(trace, result, thresholds).attended
+    return clean[:-1].sum(0), edited[:-1].sum(0)
+
+
+class Drawn(NamedTuple):
+    """Attention beyond what is expected at a token's place, mean over some blocks."""
+
+    clean: float
+    edited: float
+    sink: float
+    """What the sink draws in the clean run, whichever token is edited."""
+
+
+def drawn_over(trace: Trace, result: Replay, cell: int, sink: Sink) -> Drawn:
+    """What an edited token draws in the blocks that read the sink; NaN where none does."""
+    blocks, pos = readers(sink.layers, len(trace.mass)), result.positions[cell]
+    beyond = trace.mass - trace.mass_expected
+    edited = result.mass[blocks, cell] - trace.mass_expected[blocks, pos]
+    return Drawn(
+        clean=float(beyond[blocks, pos].mean()),
+        edited=float(edited.mean()),
+        sink=float(beyond[blocks, sink.pos].mean()),
+    )
 
 
 def means_over(trace: Trace, result: Replay, cell: int, layers: Sequence[int]) -> dict[str, float]:
@@ -39,6 +89,34 @@ def means_over(trace: Trace, result: Replay, cell: int, layers: Sequence[int]) -
         values[f"{name}_clean"] = float(getattr(trace, name)[rows, pos].mean())
         values[f"{name}_edited"] = float(getattr(result, name)[rows, cell].mean())
     return values
+
+
+def settled_from(trace: Trace, thresholds: Thresholds) -> Int[Tensor, "pos"]:
+    """The first layer at which an edit of a token comes too late to end it as a sink.
+
+    States and attention below the edited layer stand. Where they alone last and draw enough, the
+    token is a sink whatever the edit does: usually from three layers after its creation. A token
+    that is never a sink has the number of layers.
+    """
+    tests, beyond = joint_tests(trace, thresholds), trace.mass - trace.mass_expected
+    n_layers = len(trace.norm)
+    settled = torch.full_like(trace.tokens, n_layers, dtype=torch.long)
+    for layer in range(n_layers - 1, 0, -1):
+        below = torch.arange(n_layers)[:, None] < layer
+        alone = lasts(tests.joint & below, tests.goes_on & below, beyond, thresholds)
+        settled = torch.where(alone, layer, settled)
+    return settled
+
+
+def impossible(sink: Sink, layer: int, settled: Int[Tensor, "pos"]) -> str:
+    """What an edit at a layer, at the sink's token, comes too late for: none, end, or loss.
+
+    An edit from the layer on at which the sink is settled (`settled_from`) cannot end it; one above
+    its last layer cannot take attention from its layers either, and at most prolongs its life.
+    """
+    if layer > sink.layers[-1]:
+        return "loss"
+    return "end" if layer >= int(settled[sink.pos]) else "none"
 
 
 def readers(layers: Sequence[int], n_layers: int) -> list[int]:

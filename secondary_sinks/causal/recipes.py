@@ -35,14 +35,22 @@ def check_recipe(label: str, site: str = "mlp_out") -> None:
             raise EditError(f"{error}; also {' and '.join(COMPLETED)}") from error
         raise
     if any(donor < 0 for donor in edit.donors):
-        raise EditError(f"edit {label!r} names no position; expected 0 or more")
+        raise EditError(f"edit {label!r} names no position", "expected 0 or more")
     if edit.text:
         raise EditError(
             f"edit {label!r} takes its donor from another text; a sweep patches within a text: "
             "use patch:twin, patch:sink or patch:POSITION"
         )
     if edit.kind == "mean" and edit.over == "reference":
-        raise EditError("edit 'mean:reference' needs a reference corpus; use mean or mean:twins")
+        raise EditError("edit 'mean:reference' needs a reference corpus", "use mean or mean:twins")
+
+
+def meaning(label: str) -> Edit | str:
+    """What two words for the same edit have in common: `scale:0.5` and `scale:0.50`, for one.
+
+    Raises `EditError` for a word that names no edit.
+    """
+    return label if label in COMPLETED else Edit.of_label(label, pos=0, layer=0)
 
 
 def edit_at(

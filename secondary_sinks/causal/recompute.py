@@ -81,7 +81,7 @@ def _watched(trace: Trace, cells: Sequence[Cell], watch: Sequence[int]) -> tuple
     n_pos = len(trace.tokens)
     for pos in watch:
         if not 0 <= pos < n_pos:
-            raise EditError(f"position {pos} is out of range; expected 0 to {n_pos - 1}")
+            raise EditError(f"position {pos} is out of range", f"expected 0 to {n_pos - 1}")
     edited = {pos for cell in cells for edit in cell for pos in edit.positions}
     return tuple(sorted(edited | set(watch) | set(trace.reference.tolist())))
 

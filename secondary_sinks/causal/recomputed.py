@@ -37,7 +37,9 @@ class Recomputed:
     def column(self, pos: int) -> int:
         """Where a watched position stands among the columns. Raises `EditError` if nowhere."""
         if pos not in self.watch:
-            raise EditError(f"position {pos} was not watched; expected one of {list(self.watch)}")
+            raise EditError(
+                f"position {pos} was not watched", f"expected one of {list(self.watch)}"
+            )
         return self.watch.index(pos)
 
     def loss_later(self, cell: int, pos: int) -> float:

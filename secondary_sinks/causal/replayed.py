@@ -1,10 +1,11 @@
 """What `replay` gives."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Float
 from torch import Tensor
 
+from secondary_sinks.causal.states import STATES
 from secondary_sinks.types import Cell
 
 
@@ -32,3 +33,9 @@ class Replay:
     kl: Float[Tensor, "cell"]
     """Divergence (nats) of the edited prediction at the token from the clean one, KL(clean ||
     edited); NaN where it was not asked for."""
+
+    def part(self, begin: int, end: int) -> "Replay":
+        """The cells from `begin` up to `end`, without it."""
+        columns = {name: getattr(self, name)[:, begin:end] for name in (*STATES, "mass", "watched")}
+        cells, positions = self.cells[begin:end], self.positions[begin:end]
+        return replace(self, cells=cells, positions=positions, kl=self.kl[begin:end], **columns)

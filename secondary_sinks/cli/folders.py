@@ -5,14 +5,15 @@ from pathlib import Path
 from secondary_sinks.cli.output import Stopped, say
 from secondary_sinks.runs.export import export
 from secondary_sinks.sweeps.merge import merge
-from secondary_sinks.sweeps.status import sweep_status, verify
+from secondary_sinks.sweeps.status import status_lines
+from secondary_sinks.sweeps.verify import verify
 
 DAMAGED = 3
 
 
 def show_status(folder: Path) -> None:
-    """Where a sweep stands; says it of a run that is no sweep, too."""
-    for line in sweep_status(folder).lines():
+    """Where a run, a sweep or experiments stand."""
+    for line in status_lines(folder):
         say(line)
 
 
@@ -22,12 +23,15 @@ def show_verified(folder: Path) -> None:
     for complaint in found.complaints:
         say(complaint)
     if found.complaints:
+        again = f": {found.command}" if found.command else ""
         raise Stopped(
             DAMAGED,
-            f"{len(found.complaints)} of {found.n_files} files damaged or missing; run the sweep's "
-            f"command again to do them anew: {found.command}",
+            f"{len(found.complaints)} of {found.n_files} files damaged or missing; run the "
+            f"command of the folder again to do them anew{again}",
         )
     say(f"{found.n_files} files are what was written")
+    if found.note:
+        say(found.note)
 
 
 def show_merged(folders: list[Path], out: Path) -> None:
@@ -36,6 +40,8 @@ def show_merged(folders: list[Path], out: Path) -> None:
     say(f"{found.n_cells} cells of {found.n_tasks} texts from {len(folders)} folders: {out}")
     if found.n_missing:
         say(f"{found.n_missing} units of the product of all that was asked are in no folder")
+    if found.n_unused:
+        say(f"{found.n_unused} units of earlier code or inputs are kept and stand in no table")
     say(f"tables: {out}")
 
 

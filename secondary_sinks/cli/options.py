@@ -38,7 +38,9 @@ Model = Annotated[
         "GGUF file, or a hub name; for the hub also NAME@REVISION."
     ),
 ]
-Out = Annotated[Path, typer.Option(help="Folder for the results; must be new or empty.")]
+Out = Annotated[
+    Path, typer.Option(help="Folder for the results. The same command again goes on with it.")
+]
 Texts = Annotated[
     Path | None,
     typer.Option(
@@ -99,7 +101,10 @@ Seed = Annotated[
         help="Recorded in run.json; a run draws no random numbers.",
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace the run that --out holds.")]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Replace the run that --out holds; cells that fit are kept."),
+]
 
 
 @app.callback(invoke_without_command=True)

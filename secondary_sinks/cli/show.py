@@ -1,21 +1,12 @@
-"""What the command line prints: progress while it works, then what was found."""
+"""What the command line prints of what was found."""
 
 import sys
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from secondary_sinks.cli.output import printable
@@ -23,57 +14,6 @@ from secondary_sinks.questions import damage_in_words
 from secondary_sinks.runs import RunFolder, whole_records, whole_table
 
 COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
-
-
-class Bars:
-    """Progress with time left on the standard error, and nothing where that is no terminal."""
-
-    def __init__(self) -> None:
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
-        )
-        self._tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> "Bars":
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
-
-    def say(self, message: str) -> None:
-        """A line above the bars, on a terminal too."""
-        if not self._progress.disable:
-            self._progress.console.print(escape(printable(message)), highlight=False)
-
-    def advance(self, stage: str, text_id: str, done: int, total: int) -> None:
-        """Move the bar of a stage; `done` and `total` are tokens, or texts."""
-        if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=total)
-        name = f"{stage} {printable(text_id)[:40]}".strip()
-        self._progress.update(self._tasks[stage], completed=done, description=escape(name))
-
-
-def show_inputs(bars: Bars, record: Mapping[str, Any]) -> None:
-    """What is about to be fed in."""
-    model, texts = record["model"], record["texts"]
-    feeds = ", ".join(sorted({text["feed"] for text in texts}))
-    bars.say(
-        f"{model['name']}: {model['n_layers']} layers, {record['dtype']} on {record['device']}; "
-        f"{len(texts)} text(s), {sum(text['n_tokens'] for text in texts)} tokens, fed as {feeds}"
-    )
 
 
 def show_found(folder: RunFolder) -> None:
@@ -88,7 +28,10 @@ def show_found(folder: RunFolder) -> None:
 
 
 def _show_one(console: Console, record: Mapping[str, Any], sinks: pd.DataFrame) -> None:
-    console.print(sink_table(sinks, len(record["texts"])))
+    brief = sinks["kind"] == "transient"
+    console.print(sink_table(sinks[~brief], f"Sinks in {len(record['texts'])} text(s)"))
+    if brief.any():
+        console.print(sink_table(sinks[brief], "Transient: too brief or too weak to count"))
     if sinks.empty:
         console.print("No sink was found: no token is outlying and attended as a primary sink is.")
     if record["dtype"] != "float32":
@@ -98,14 +41,29 @@ def _show_one(console: Console, record: Mapping[str, Any], sinks: pd.DataFrame) 
         console.print(verdict_line(verdict), highlight=False)
     if told := damage_in_words(record.get("damage", ())):
         console.print(escape(told), highlight=False)
-    for verdict in [*record["verdicts"], *asked]:
+    for verdict in [*record["verdicts"], *record.get("later", ()), *asked]:
         console.print(verdict_line(verdict), highlight=False)
 
 
-def sink_table(sinks: pd.DataFrame, n_texts: int) -> Table:
-    """One row per kind and token id: how many, where created, how long alive, how attended."""
-    table = Table(title=f"Sinks in {n_texts} text(s)", title_justify="left")
-    for name in ("kind", "token", "count", "texts", "created at", "lifetime", "norm", "mass"):
+def sink_table(sinks: pd.DataFrame, title: str) -> Table:
+    """One row per kind and token id: how many, where created, how long alive, how attended.
+
+    "lifetime" counts the layers at which they are sinks, which asks for a norm; "attended" those
+    whose state is attended, whatever the norm.
+    """
+    table = Table(title=title, title_justify="left")
+    names = (
+        "kind",
+        "token",
+        "count",
+        "texts",
+        "created at",
+        "lifetime",
+        "attended",
+        "norm",
+        "mass",
+    )
+    for name in names:
         right = name not in {"kind", "token"}
         table.add_column(name, justify="right" if right else "left", no_wrap=True)
     ids_of = sinks.groupby("token")["token_id"].nunique()
@@ -119,6 +77,7 @@ def sink_table(sinks: pd.DataFrame, n_texts: int) -> Table:
             str(group["text_id"].nunique()),
             _span(group["l_start"]),
             _span(group["lifetime"]),
+            _span(group["lifetime_attention"]),
             f"{group['norm_ratio_max'].median():.1f} x",
             f"{group['mass_max'].median():.1%}",
         )
@@ -160,5 +119,7 @@ def number_form(unit: str) -> str:
 
 
 def _span(values: pd.Series) -> str:
+    if values.isna().all():
+        return "-"
     low, high = int(values.min()), int(values.max())
     return str(low) if low == high else f"{low}-{high}"

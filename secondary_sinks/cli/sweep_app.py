@@ -19,6 +19,8 @@ from secondary_sinks.cli.options import (
     number_of_layers,
     whole_number,
 )
+from secondary_sinks.errors import SweepError
+from secondary_sinks.types.lists import split_words
 
 Models = Annotated[
     list[str] | None,
@@ -113,7 +115,9 @@ SweepForce = Annotated[
     bool,
     typer.Option("--force", help="Replace a finished sweep of other inputs."),
 ]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a sweep.")]
+Folder = Annotated[
+    Path, typer.Argument(metavar="DIR", help="The folder of a run, a sweep, or experiments.")
+]
 
 
 def _shared(
@@ -218,16 +222,13 @@ def scale(
 
 
 def _numbers(option: str, words: str | None) -> list[str]:
-    """The words between commas; raises what typer turns into a usage error for an empty one."""
-    found = [one.strip() for one in words.split(",")] if words is not None else []
-    if "" in found:
-        raise typer.BadParameter(f"{option} {words!r} lacks a number; expected like 0,0.5,2")
-    return found
+    """The words between commas. Raises `SweepError` for an empty or repeated one."""
+    return [] if words is None else split_words(option, words, SweepError)
 
 
 @app.command(epilog="Example: secondary-sinks status runs/mine")
 def status(folder: Folder) -> None:
-    """Say what of a sweep is done, what is missing and what was skipped."""
+    """Say what of a run or a sweep is done, what is missing and what was skipped."""
     from secondary_sinks.cli.folders import show_status
 
     show_status(folder)
@@ -235,7 +236,7 @@ def status(folder: Folder) -> None:
 
 @app.command(epilog="Example: secondary-sinks verify runs/mine")
 def verify(folder: Folder) -> None:
-    """Check every file of a sweep against its SHA-256; exit code 3 where one is damaged."""
+    """Check every file of a run or a sweep by its SHA-256; exit code 3 where one is damaged."""
     from secondary_sinks.cli.folders import show_verified
 
     show_verified(folder)

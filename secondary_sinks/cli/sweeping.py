@@ -1,5 +1,6 @@
 """What `ablate`, `patch` and `scale` do: config, plan, sweep, summary."""
 
+import contextlib
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,10 +8,10 @@ from typing import Any, NamedTuple
 
 from secondary_sinks.cli.output import Stopped, say
 from secondary_sinks.cli.show import show_found
-from secondary_sinks.cli.watch import Watch, check_format, show_summary
+from secondary_sinks.cli.watch import Watch, check_format, going_on, show_summary
 from secondary_sinks.errors import SweepError
 from secondary_sinks.runs import RunFolder
-from secondary_sinks.sweeps import executors, interrupts
+from secondary_sinks.sweeps import executors
 from secondary_sinks.sweeps.config import SweepConfig
 from secondary_sinks.sweeps.config_file import from_dict, merged, read_config, short
 from secondary_sinks.sweeps.estimate import Estimate, estimate
@@ -49,23 +50,15 @@ def work(asked: Asked) -> None:
         show_plan(estimate(wanted.config, wanted.out))
         return
     watch = Watch(asked.options["log_format"], wanted.out)
-    with watch, interrupts.soon(watch.how_to_go_on):
-        try:
-            summary = sweep(
-                wanted.config,
-                wanted.out,
-                executor=executor,
-                force=asked.options["force"],
-                command=command_line(asked),
-                tell=watch.tell,
-            )
-        except KeyboardInterrupt as stop:
-            code = interrupts.code_of(stop)
-            if executor.elsewhere:  # Ray would take seconds to end; it notices that we are gone
-                interrupts.leave(code, watch.how_to_go_on())
-            raise Stopped(code, watch.how_to_go_on()) from stop
-        finally:
-            executor.close()
+    with contextlib.closing(executor), going_on(watch, elsewhere=executor.elsewhere):
+        summary = sweep(
+            wanted.config,
+            wanted.out,
+            executor=executor,
+            force=asked.options["force"],
+            command=command_line(asked),
+            tell=watch.tell,
+        )
     show_summary(summary, asked.options["log_format"])
     if asked.options["log_format"] == "text":
         show_found(RunFolder(wanted.out))
@@ -84,7 +77,7 @@ def resolve(asked: Asked) -> Resolved:
     own = {name: base.pop(name, None) for name in ("out", "executor", "ray_address")}
     for name, value in own.items():
         if value is not None and not isinstance(value, str):
-            raise SweepError(f"config {str(path)!r}: {name} is {short(value)}; expected a word")
+            raise SweepError(f"config {str(path)!r}: {name} is {short(value)}", "expected a word")
         if options[name] is not None:
             own[name] = str(options[name])
     if own["out"] is None:

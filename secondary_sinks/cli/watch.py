@@ -1,8 +1,10 @@
-"""What a sweep says while it works: bars on a terminal, lines for machines, else nothing."""
+"""What a run or sweep says while it works: bars on a terminal, lines for machines, else nothing."""
 
+import contextlib
 import json
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -12,8 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-from secondary_sinks.cli.output import one_line, printable, say
+from secondary_sinks.cli.output import Stopped, one_line, printable, say
 from secondary_sinks.errors import SweepError
+from secondary_sinks.sweeps import interrupts
 from secondary_sinks.sweeps.sweep import Summary
 
 FORMATS = ("text", "json")
@@ -22,11 +25,11 @@ FORMATS = ("text", "json")
 def check_format(name: str) -> None:
     """Raise `SweepError` for a log format that there isn't."""
     if name not in FORMATS:
-        raise SweepError(f"unknown log format {name!r}; expected one of {', '.join(FORMATS)}")
+        raise SweepError(f"unknown log format {name!r}", f"expected one of {', '.join(FORMATS)}")
 
 
 class Watch:
-    """Tells of a sweep's events on the standard error."""
+    """Tells of the events of a run or sweep on the standard error."""
 
     def __init__(self, log_format: str, out: Path) -> None:
         """Nothing is shown before the context is entered."""
@@ -65,12 +68,15 @@ class Watch:
         elif event == "load":
             self._show(f"load {facts['model']}", total=None, rest="")
         elif event == "plan":
+            self._say_inputs(facts)
             self._show(f"{facts['model']}", total=max(facts["missing"], 1), rest="")
         elif event == "task":
             total = facts["units"] + facts["units_missing"]
             self._show(facts["model"], completed=facts["units"], total=total, rest=rates(facts))
         elif event == "tables":
             self._show("tables", total=None, rest="")
+        elif event == "stage":
+            self._show(facts["stage"], completed=facts["done"], total=facts["total"], rest="")
 
     def how_to_go_on(self) -> str:
         """What is said to whoever interrupts."""
@@ -80,6 +86,15 @@ class Watch:
         if self.json:
             return json.dumps({"event": "interrupted", "time": time.time(), "message": line})
         return printable(line)
+
+    def _say_inputs(self, facts: dict[str, Any]) -> None:
+        """What is about to be done, above the bar; on a terminal only."""
+        line = (
+            f"{facts['model']}: {facts['layers']} layers, {facts['texts']} text(s); "
+            f"{facts['missing']} of {facts['units']} units are missing"
+        )
+        if not self._progress.disable:
+            self._progress.console.print(escape(printable(line)), highlight=False)
 
     def _show(self, description: str, **fields: Any) -> None:
         name = escape(printable(description)[:40])
@@ -92,6 +107,23 @@ class Watch:
         text = facts.get("text_id")
         what = facts["what"] if "what" in facts else f"skipped text {text!r}: {facts['reason']}"
         print("warning: " + one_line(what), file=sys.stderr)
+
+
+@contextlib.contextmanager
+def going_on(watch: Watch, *, elsewhere: bool = False) -> Iterator[None]:
+    """Watch work that the same command goes on with after an interrupt, which is said then.
+
+    `elsewhere` is of work on other machines: it notices by itself that we are gone, so there is no
+    waiting for it. Raises `Stopped` with the exit code of an interrupt.
+    """
+    with watch, interrupts.soon(watch.how_to_go_on):
+        try:
+            yield
+        except KeyboardInterrupt as stop:
+            code = interrupts.code_of(stop)
+            if elsewhere:
+                interrupts.leave(code, watch.how_to_go_on())
+            raise Stopped(code, watch.how_to_go_on()) from stop
 
 
 def rates(facts: dict[str, Any]) -> str:

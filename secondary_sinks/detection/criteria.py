@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from secondary_sinks.detection.persistence import lasts
 from secondary_sinks.types import Thresholds, Trace, read_by_next
 
 
@@ -27,6 +28,11 @@ class Tests:
         """All tests at once; the last layer, which no block reads, can only go on with a sink."""
         joint = self.aligned & self.outlying & self.attended & self.primary_active[:, None]
         return torch.cat([joint[:-1], joint[-1:] & joint[-2:-1]])
+
+    @property
+    def goes_on(self) -> Bool[Tensor, "layer pos"]:
+        """Where a token stands out and is attended, but no primary is there to say it is a sink."""
+        return self.outlying & self.attended & ~self.primary_active[:, None]
 
 
 def joint_tests(trace: Trace, thresholds: Thresholds) -> Tests:
@@ -48,6 +54,13 @@ def joint_sinks(trace: Trace, tests: Tests) -> Bool[Tensor, "layer pos"]:
     for pos in trace.reference[tests.primary_active].unique().tolist():
         is_sink[:, pos] |= tests.primary_active & (trace.reference == pos)
     return is_sink
+
+
+def lasting_sinks(
+    tests: Tests, beyond: Float[Tensor, "layer pos"], thresholds: Thresholds
+) -> Bool[Tensor, "layer pos"]:
+    """Where each token is a sink; nowhere where that does not last or draws too little."""
+    return tests.joint & lasts(tests.joint, tests.goes_on, beyond, thresholds)
 
 
 def is_attended(

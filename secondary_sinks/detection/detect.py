@@ -12,6 +12,7 @@ from torch import Tensor
 from secondary_sinks.detection.criteria import Tests, joint_sinks, joint_tests
 from secondary_sinks.detection.levels import assign_levels
 from secondary_sinks.detection.paper import KINDS, against, paper_label, paper_tests
+from secondary_sinks.detection.persistence import lasts
 from secondary_sinks.detection.rounding import mark_rounding
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.types import Sink, SinkTable, Thresholds, Trace
@@ -33,7 +34,9 @@ def detect(
     """
     thresholds = thresholds or Thresholds()
     if criterion not in CRITERIA:
-        raise DetectionError(f"unknown criterion {criterion!r}; expected {' or '.join(CRITERIA)}")
+        raise DetectionError(
+            f"unknown criterion {criterion!r}", f"expected {' or '.join(CRITERIA)}"
+        )
     texts = _distinct([traces] if isinstance(traces, Trace) else list(traces))
     rule = CRITERIA[criterion]
     found = [mark_rounding(trace, rule(trace, thresholds), rule, thresholds) for trace in texts]
@@ -64,8 +67,8 @@ def _distinct(traces: Sequence[Trace]) -> list[Trace]:
         before = found.setdefault(trace.text_id, trace)
         if not torch.equal(before.tokens, trace.tokens):
             raise DetectionError(
-                f"two different texts are called {trace.text_id!r}; give each its own text_id when "
-                "you observe it"
+                f"two different texts are called {trace.text_id!r}",
+                "give each its own text_id when you observe it",
             )
     return list(found.values())
 
@@ -92,12 +95,13 @@ def _by_joint(trace: Trace, thresholds: Thresholds) -> list[Sink]:
     primaries = trace.reference[tests.primary_active].unique().tolist()
     primaries = sorted(primaries, key=lambda pos: (pos != trace.primary, pos))
     others = [pos for pos in is_sink.any(0).nonzero()[:, 0].tolist() if pos not in primaries]
-    goes_on = _goes_on(tests)
-    found = [_sink(trace, pos, is_sink, goes_on, kind="primary") for pos in primaries]
+    lasting = lasts(is_sink, tests.goes_on, trace.mass - trace.mass_expected, thresholds)
+    found = [_sink(trace, pos, is_sink, tests, tests.goes_on, kind="primary") for pos in primaries]
     for pos in others:
         like = _lives_with_it(trace, pos, is_sink, tests, thresholds)
         kind = "primary_like" if like else "secondary"
-        found.append(_sink(trace, pos, is_sink, goes_on, kind=kind))
+        kind = kind if lasting[pos] else "transient"
+        found.append(_sink(trace, pos, is_sink, tests, tests.goes_on, kind=kind))
     return found
 
 
@@ -119,14 +123,15 @@ def _lives_with_it(
 
 def _by_paper(trace: Trace, thresholds: Thresholds) -> list[Sink]:
     tests = paper_tests(trace, thresholds)
+    joint, nothing = joint_tests(trace, thresholds), torch.zeros_like(tests.is_sink)
     lifetimes = tests.is_sink.sum(0)
     found = []
     for pos in lifetimes.nonzero()[:, 0].tolist():
         label = paper_label(int(lifetimes[pos]), len(tests.is_sink), thresholds)
         kind = "primary" if pos == tests.primary else KINDS[label]
         words = {"kind": kind, "criterion": "paper", "label": label}
-        nothing = torch.zeros_like(tests.is_sink)
-        found.append(_sink(against(trace, tests.primary), pos, tests.is_sink, nothing, **words))
+        measured = against(trace, tests.primary)
+        found.append(_sink(measured, pos, tests.is_sink, joint, nothing, **words))
     return found
 
 
@@ -137,6 +142,7 @@ def _sink(
     trace: Trace,
     pos: int,
     is_sink: Bool[Tensor, "layer pos"],
+    tests: Tests,
     goes_on: Bool[Tensor, "layer pos"],
     **words: Any,
 ) -> Sink:
@@ -149,12 +155,19 @@ def _sink(
         l_start=layers[0],
         l_end=layers[-1],
         lifetime=len(layers),
+        lifetime_norm=float(tests.outlying[:, pos].sum()),
+        lifetime_attention=_attended_layers(tests, pos),
         layers=tuple(layers),
         level=torch.nan,
         censored=_censored(layers, goes_on[:, pos].tolist()),
         **({"criterion": "joint"} | words),
         **_maxima(trace, pos, layers),
     )
+
+
+def _attended_layers(tests: Tests, pos: int) -> float:
+    """Layers whose state the next block attends to; no block reads the last one."""
+    return float(tests.attended[:-1, pos].sum())
 
 
 def _maxima(trace: Trace, pos: int, layers: list[int]) -> dict[str, Any]:
@@ -172,11 +185,6 @@ def _maxima(trace: Trace, pos: int, layers: list[int]) -> dict[str, Any]:
         "mass_max": largest(trace.mass, read),
         "mass_excess_max": largest(trace.mass_excess, read),
     }
-
-
-def _goes_on(tests: Tests) -> Bool[Tensor, "layer pos"]:
-    """Where a token stands out and is attended, but no primary is there to say it is a sink."""
-    return tests.outlying & tests.attended & ~tests.primary_active[:, None]
 
 
 def _censored(layers: list[int], goes_on: list[bool]) -> str:

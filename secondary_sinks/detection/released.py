@@ -1,12 +1,11 @@
 """One line of the authors' released detections, checked field by field."""
 
-import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from secondary_sinks import files
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.types.sinks import MOST_LAYERS
 
@@ -41,7 +40,7 @@ class Line:
 def parse_line(raw: str, where: str, n_layers: int | None) -> Line:
     """Parse one line; every fault is a `DetectionError` that begins with `where` (file:line)."""
     try:
-        record = json.loads(raw, object_pairs_hook=_each_once)
+        record = files.load_json(raw)
     except (ValueError, RecursionError) as error:
         raise DetectionError(f"{where}: broken JSON: {error}") from error
     if not isinstance(record, dict):
@@ -58,15 +57,6 @@ def parse_line(raw: str, where: str, n_layers: int | None) -> Line:
     if len(set(positions)) < len(positions):
         raise DetectionError(f"{where}: one position is given twice")
     return Line(candidates=tuple(sorted(parsed, key=lambda c: c.pos)), **numbers)
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; raises `ValueError` for a key that stands twice, of which one would be lost."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"key {twice!r:.60} stands twice")
-    return found
 
 
 def _candidate(pos: str, entry: Any, where: str, length: int, n_layers: int | None) -> Candidate:
@@ -92,7 +82,7 @@ def _layers(value: Any, here: str, n_layers: int | None) -> tuple[int, ...]:
     if not whole or not value or any(a >= b for a, b in pairwise(value)):
         raise DetectionError(f"{here}: layer must be a list of rising layers, got {value!r:.60}")
     if value[-1] >= MOST_LAYERS:
-        raise DetectionError(f"{here}: layer {value[-1]}; expected layers below {MOST_LAYERS:,}")
+        raise DetectionError(f"{here}: layer {value[-1]}", f"expected layers below {MOST_LAYERS:,}")
     if n_layers is not None and value[-1] >= n_layers:
         raise DetectionError(f"{here}: layer {value[-1]} in a model of {n_layers} layers")
     return tuple(value)

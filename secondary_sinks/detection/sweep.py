@@ -12,25 +12,32 @@ from secondary_sinks.types import SinkTable, Thresholds, Trace
 if TYPE_CHECKING:
     import pandas as pd
 
-GRID: Mapping[str, Sequence[float]] = {
+GRID: Mapping[str, Sequence[float | int]] = {
     "aligned": (0.7, 0.8, 0.9, 0.95),
     "outlying": (2.0, 3.0, 5.0),
     "attended": (1.5, 2.0, 3.0),
 }
 """Around the thresholds of the joint criterion, mild to strict."""
+PERSISTENCE: Mapping[str, Sequence[float | int]] = {
+    "persists": (1, 2, 3, 4, 5),
+    "draws": (0.0, 0.005, 0.01, 0.02, 0.05),
+}
+"""Around the thresholds of what is transient, mild to strict."""
 
 
 def threshold_sweep(
     traces: Trace | Iterable[Trace],
-    grid: Mapping[str, Sequence[float]] | None = None,
+    grid: Mapping[str, Sequence[float | int]] | None = None,
     criterion: str = "joint",
 ) -> "pd.DataFrame":
     """Counts of sinks for every combination of thresholds, one row each.
 
     `grid` maps names of `Thresholds` to values; the others stay at their defaults. Counted are
     `sinks` (tokens other than the primary that are a sink somewhere), `cells` (token x layer),
-    `secondary`, `primary_like` and `texts` (with an active primary). A stricter test never adds
-    a sink or a cell; it can move one from primary-like to secondary. A count that does not
+    `secondary`, `primary_like`, `transient` and `texts` (with an active primary). A stricter test
+    never adds a sink or a cell; it can move one from primary-like to secondary, or to transient.
+    `PERSISTENCE` is a grid of how long a sink must last and how much it must draw: of these hangs
+    only which of the same sinks are transient. A count that does not
     change over a range of thresholds does not hang on them. Raises `DetectionError` for an
     unknown name or an empty list.
     """
@@ -54,14 +61,17 @@ def _counts(table: SinkTable) -> dict[str, int]:
         "cells": sum(sink.lifetime for sink in others),
         "secondary": len(table.of_kind("secondary").sinks),
         "primary_like": len(table.of_kind("primary_like").sinks),
+        "transient": len(table.of_kind("transient").sinks),
         "texts": len(table.of_kind("primary").sinks),
     }
 
 
-def _check(grid: Mapping[str, Sequence[float]]) -> None:
+def _check(grid: Mapping[str, Sequence[float | int]]) -> None:
     known = [item.name for item in fields(Thresholds)]
     for name, values in grid.items():
         if name not in known:
-            raise DetectionError(f"unknown threshold {name!r}; expected one of {', '.join(known)}")
+            raise DetectionError(
+                f"unknown threshold {name!r}", f"expected one of {', '.join(known)}"
+            )
         if not len(values):
             raise DetectionError(f"no value to try for threshold {name!r}")

@@ -40,8 +40,8 @@ def check_model(model: HookedModel) -> None:
     dtype = next(model.parameters()).dtype
     if dtype != cfg.dtype:
         raise ModelError(
-            f"the weights are {dtype}, cfg.dtype says {cfg.dtype}; use model.to(dtype)"
+            f"the weights are {dtype}, cfg.dtype says {cfg.dtype}", "use model.to(dtype)"
         )
     hooked = [name for name, point in model.hook_dict.items() if point.fwd_hooks]
     if hooked:
-        raise ModelError(f"the model has a hook at {hooked[0]!r}; remove it: model.reset_hooks()")
+        raise ModelError(f"the model has a hook at {hooked[0]!r}", "remove it: model.reset_hooks()")

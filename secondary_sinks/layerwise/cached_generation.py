@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from secondary_sinks.errors import ModelError
 from secondary_sinks.layerwise.protocol import HookedModel, is_bridge
 
 
@@ -37,23 +38,45 @@ def _empty_cache(model: HookedModel) -> Any:
     return TransformerLensKeyValueCache.init_cache(model.cfg, model.cfg.device, 1)
 
 
-def remember_end_tokens(hooked: Any, hf_model: Any) -> None:
-    """Note on a hooked model the tokens at which its original stops generating."""
-    hooked.end_tokens = _end_tokens_of(getattr(hf_model, "generation_config", None))
+UNREADABLE = "unreadable"
+"""Name of what is wrong with the file of a generation config, where something is."""
+
+
+def keep_generation_config(hooked: Any, hf_model: Any) -> None:
+    """Let a hooked model know what its original says about generating."""
+    hooked.generation_config = getattr(hf_model, "generation_config", None)
 
 
 def end_tokens(model: HookedModel) -> frozenset[int]:
-    """Ids of the tokens that end an answer, by the generation config and by the tokenizer."""
-    if is_bridge(model):
-        config = getattr(model.original_model, "generation_config", None)  # type: ignore[attr-defined]
-        found = _end_tokens_of(config)
-    else:
-        found = getattr(model, "end_tokens", ())
-    by_tokenizer = getattr(model.tokenizer, "eos_token_id", None)
-    return frozenset([*found, *([] if by_tokenizer is None else [by_tokenizer])])
+    """Ids that end an answer: those of the model's generation config and of its tokenizer.
+
+    Raises `ModelError` where the generation config could not be read, or names no such ids.
+    """
+    owner: Any = model.original_model if is_bridge(model) else model  # type: ignore[attr-defined]
+    config = getattr(owner, "generation_config", None)
+    found = getattr(config, "eos_token_id", None)
+    wrong = getattr(config, UNREADABLE, "") or fault_of_ends(found, model.cfg.d_vocab)
+    if wrong:
+        raise ModelError(
+            f"nothing can be generated, since it is not known which tokens end an answer: {wrong}"
+        )
+    of_tokenizer = getattr(model.tokenizer, "eos_token_id", None)
+    return frozenset([*_listed(found), *_listed(of_tokenizer)])
 
 
-def _end_tokens_of(generation_config: Any) -> tuple[int, ...]:
-    """The `eos_token_id` of a generation config, which may be missing, one id or a list."""
-    found = getattr(generation_config, "eos_token_id", None)
+def fault_of_ends(found: Any, d_vocab: int | None = None) -> str:
+    """What is wrong with the `eos_token_id` of a generation config; empty where nothing is.
+
+    >>> fault_of_ends([1, "</s>"], 258)
+    "its eos_token_id holds '</s>'; expected ids from 0 to 257"
+    """
+    for one in _listed(found):
+        if type(one) is not int or one < 0 or (d_vocab is not None and one >= d_vocab):
+            span = "of at least 0" if d_vocab is None else f"from 0 to {d_vocab - 1}"
+            return f"its eos_token_id holds {one!r:.60}; expected ids {span}"
+    return ""
+
+
+def _listed(found: Any) -> tuple[Any, ...]:
+    """None, one or several, as several."""
     return tuple(found) if isinstance(found, list | tuple) else () if found is None else (found,)

@@ -92,6 +92,6 @@ def _one_text(activation: Tensor, name: str, n_axes: int) -> Tensor:
         return activation[0]
     given = f"a batch of {shape[0]} texts" if len(shape) == n_axes + 1 else f"shape {shape}"
     raise CacheError(
-        f"{name} has {given}; expected {n_axes} axes for one text, or one more of size 1: "
-        "pass one text at a time"
+        f"{name} has {given}",
+        f"expected {n_axes} axes for one text, or one more of size 1: pass one text at a time",
     )

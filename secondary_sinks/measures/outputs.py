@@ -44,7 +44,8 @@ def _all_of(outputs: Any, name: str) -> Sequence[Tensor]:
     tensors = outputs.get(name) or ()
     if not all(isinstance(one, Tensor) for one in tensors):
         raise CacheError(
-            f"some {name} are not tensors of one forward pass; load the model with "
-            'attn_implementation="eager", and call it itself rather than generate()'
+            f"some {name} are not tensors of one forward pass",
+            "load the model with "
+            'attn_implementation="eager", and call it itself rather than generate()',
         )
     return tensors

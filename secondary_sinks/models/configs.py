@@ -22,8 +22,8 @@ def check_architecture(architecture: str) -> None:
     """Raise `UnsupportedModelError` if there is no `HookedTransformer` for an architecture."""
     if architecture not in ARCHITECTURES:
         raise UnsupportedModelError(
-            f"architecture {architecture!r} is not supported; expected one of "
-            f"{', '.join(sorted(ARCHITECTURES))}"
+            f"architecture {architecture!r} is not supported",
+            f"expected one of {', '.join(sorted(ARCHITECTURES))}",
         )
 
 
@@ -111,7 +111,8 @@ def _qwen3_moe(hf: Any) -> Fields:
     if hf.mlp_only_layers or hf.decoder_sparse_step != 1:
         raise UnsupportedModelError(
             "a HookedTransformer has experts in all layers or in no layer; this model has experts "
-            "in some layers; load it as a bridge"
+            "in some layers",
+            "load it as a bridge",
         )
     return _qwen3(hf) | {
         "n_key_value_heads": hf.num_key_value_heads,

@@ -14,8 +14,9 @@ from transformer_lens.loading_from_pretrained import get_pretrained_state_dict
 from transformer_lens.utilities import get_device_for_block_index
 
 from secondary_sinks.errors import ModelError, UnsupportedModelError
-from secondary_sinks.layerwise.cached_generation import remember_end_tokens
+from secondary_sinks.layerwise.cached_generation import keep_generation_config
 from secondary_sinks.models import configs
+from secondary_sinks.models.model_size import require_memory_for_positions
 from secondary_sinks.models.original.tokenizer import attach_tokenizer
 
 SUPPORTED_ROPES = {"default", "linear", "llama3", "yarn", "longrope"}
@@ -42,7 +43,7 @@ def to_hooked(hf_model: Any, tokenizer: Any, name: str, device: str, *, n_device
         warnings.filterwarnings("ignore", message=".*HookedTransformer is deprecated.*")
         hooked = transformer_lens.HookedTransformer(cfg, tokenizer=None, move_to_device=False)
     attach_tokenizer(hooked, tokenizer)
-    remember_end_tokens(hooked, hf_model)
+    keep_generation_config(hooked, hf_model)
     _load_weights(hooked, hf_model, cfg)
     hooked.eval()
     if n_devices > 1:
@@ -71,7 +72,7 @@ def _refuse_unknown_rope(hf_config: Any) -> None:
     rope = configs.rope_type(hf_config)
     if rope not in SUPPORTED_ROPES:
         raise UnsupportedModelError(
-            f"rope type {rope!r} is not supported; expected one of {sorted(SUPPORTED_ROPES)}"
+            f"rope type {rope!r} is not supported", f"expected one of {sorted(SUPPORTED_ROPES)}"
         )
 
 
@@ -122,6 +123,7 @@ def _install_ropes(hooked: Any, hf_model: Any, n_ctx: int) -> None:
     """Give every layer the rotary tables of Hugging Face, with one shared copy per device."""
     if hooked.cfg.positional_embedding_type != "rotary":
         return
+    require_memory_for_positions(n_ctx, hooked.cfg.rotary_dim)
     tables: dict[tuple[str, torch.device], tuple[Tensor, Tensor]] = {}
     for block in hooked.blocks:
         kind, device = block.attn.attn_type, block.attn.rotary_cos.device

@@ -28,7 +28,9 @@ def parse_device_name(device: str | None) -> None:
     Whether there is such a device is only known on the machine itself.
     """
     kind, colon, index = (device or DEVICE_KINDS[0]).partition(":")
-    if device == "" or kind not in DEVICE_KINDS or (colon and not index.isdecimal()):
+    several = kind == "cuda"  # there is one CPU, and one MPS device
+    wrong = colon and (not index.isdecimal() or (not several and int(index) > 0))
+    if device == "" or kind not in DEVICE_KINDS or wrong:
         raise ModelError(f"unknown device {device!r}", f"expected one of {', '.join(DEVICE_KINDS)}")
 
 

@@ -10,6 +10,9 @@ from typing import Any
 LAYERS, WIDTH, MLP, HEADS, HEAD_WIDTH = 1_000, 1 << 17, 1 << 20, 1 << 12, 1 << 14
 TOKENS, POSITIONS, EXPERTS = 1 << 24, 1 << 24, 1 << 14
 
+WEIGHTS = 10**13
+"""Of a whole model; the largest that was published has some 10^12."""
+
 MOST: dict[str, int] = {
     **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "block_count"), LAYERS),
     **dict.fromkeys(("hidden_size", "n_embd", "embedding_length"), WIDTH),
@@ -46,3 +49,18 @@ def impossible_size(fields: Mapping[str, Any]) -> str:
     if isinstance(per_token, int) and isinstance(n_experts, int) and 0 < n_experts < per_token:
         return f"num_experts_per_tok is {per_token}; expected at most the {n_experts} experts"
     return ""
+
+
+def largest_sizes(fields: Mapping[str, Any], n: int = 3) -> str:
+    """The sizes that make a model as large as it is, the one nearest to its limit first.
+
+    >>> largest_sizes({"hidden_size": 100_000, "num_hidden_layers": 2, "vocab_size": 258})
+    'hidden_size 100000, num_hidden_layers 2, vocab_size 258'
+    """
+    shares = {
+        name: fields[name] / most
+        for name, most in MOST.items()
+        if isinstance(fields.get(name), int | float) and "position" not in name
+    }
+    names = sorted(shares, key=lambda name: -shares[name])[:n]
+    return ", ".join(f"{name} {fields[name]}" for name in names)

@@ -97,17 +97,18 @@ class LoudBridge(TransformerBridge):
     def _check_name(self, names: Names) -> None:
         if callable(names):
             if not any(names(name) for name in self.hook_dict):
-                raise HookError("the filter matches no hook point; see model.hook_dict for names")
+                raise HookError("the filter matches no hook point", "see model.hook_dict for names")
             return
         if names in self.__dict__.get("_dead_points", ()):
             raise HookError(
                 f"{names!r} never fires in this model, whose queries, keys and values come from "
-                "one matrix; expected hook_q or hook_k, which are before the rotation"
+                "one matrix",
+                "expected hook_q or hook_k, which are before the rotation",
             )
         if self.get_hook_point(names) is None and names not in self.hook_dict:
             similar = difflib.get_close_matches(names, list(self.hook_dict), n=2)
             hint = f" (did you mean {' or '.join(similar)}?)" if similar else ""
-            raise HookError(f"the model has no hook point {names!r}{hint}; see model.hook_dict")
+            raise HookError(f"the model has no hook point {names!r}{hint}", "see model.hook_dict")
 
 
 def make_loud(bridge: Any) -> Any:
@@ -144,7 +145,8 @@ def _refuse_writes(function: Callable[..., Any]) -> Callable[..., Any]:
         if not _equal(before, tensor) or (result is not None and not _equal(before, result)):
             raise HookError(
                 "a write to hook_resid_mid of a TransformerBridge changes what the MLP reads, not "
-                "the residual; write to hook_attn_out or hook_resid_pre instead"
+                "the residual",
+                "write to hook_attn_out or hook_resid_pre instead",
             )
         return None
 

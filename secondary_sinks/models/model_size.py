@@ -13,9 +13,12 @@ from secondary_sinks import memory
 from secondary_sinks.errors import DamagedModelError, ModelError, ModelMemoryError, reason
 from secondary_sinks.foreign import build_model
 from secondary_sinks.memory import gigabytes
+from secondary_sinks.models import limits
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 LOADING_PEAK = 2.2
+TABLES_PEAK = 5
+"""Copies of the tables of all positions that are there at once while they are made."""
 OPEN_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 """Values of `device_map` that leave the choice of devices to accelerate."""
 
@@ -82,10 +85,17 @@ def count_parameters(config: Any, *, trusted: bool = False) -> int:
         raise
     except Exception as error:  # each inconsistent size raises an error of its own
         raise DamagedModelError(
-            f"no model can be built from the config of {config.name_or_path!r}: "
-            f"{reason(error)}; expected the config.json that the model was saved with"
+            f"no model can be built from the config of {config.name_or_path!r}: {reason(error)}",
+            "expected the config.json that the model was saved with",
         ) from error
-    return sum(parameter.numel() for parameter in model.parameters())
+    n = sum(parameter.numel() for parameter in model.parameters())
+    if n > limits.WEIGHTS:
+        raise DamagedModelError(
+            f"the config of {config.name_or_path!r} describes a model of {n:,} weights, as no "
+            f"model has ({limits.largest_sizes(config.to_dict())})",
+            "expected the config.json that the model was saved with",
+        )
+    return n
 
 
 def single_device(device_map: Any) -> str | None:
@@ -108,6 +118,17 @@ def require_memory(size: ModelSize, device: str | None = "cpu") -> None:
     free = None if device is None else memory.free_bytes(device)
     if fit(size.parameters, size.dtype, free) == "no":
         raise ModelMemoryError(_does_not_fit(size, device, free))
+
+
+def require_memory_for_positions(n_ctx: int, width: int) -> None:
+    """Raise `ModelMemoryError` if tables of cosines and sines of all positions do not fit."""
+    needed, free = TABLES_PEAK * n_ctx * width * BYTES["float32"], memory.free_ram()
+    if free is not None and needed > free:
+        raise ModelMemoryError(
+            f"the config says max_position_embeddings {n_ctx:,}; tables of so many positions take "
+            f"up to {gigabytes(needed)} while they are made, and {gigabytes(free)} are free; "
+            "expected the number that the model was saved with, or that of your longest text"
+        )
 
 
 @contextmanager

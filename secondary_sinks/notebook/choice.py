@@ -75,13 +75,15 @@ def apply_changes(choice: Choice, changes: dict[str, Any], n_layers: int, n_pos:
     known = [item.name for item in fields(Choice)]
     for name, value in changes.items():
         if name not in known:
-            raise EditError(f"unknown choice {name!r}; expected one of {', '.join(known)}")
+            raise EditError(f"unknown choice {name!r}", f"expected one of {', '.join(known)}")
         _check(name, value, n_layers, n_pos)
     if "value" in changes:
         changes = changes | {"value": float(changes["value"])}  # a page sends 1.0 as 1
     new = replace(choice, **changes)
     if new.kind == "patch" and new.donor == new.pos:
-        raise EditError(f"the donor is the token itself (position {new.pos}); choose another token")
+        raise EditError(
+            f"the donor is the token itself (position {new.pos})", "choose another token"
+        )
     return new
 
 
@@ -89,15 +91,15 @@ def _check(name: str, value: Any, n_layers: int, n_pos: int) -> None:
     words = {"kind": KINDS, "site": SITES, "measure": MEASURES}
     if name in words:
         if value not in words[name]:
-            raise EditError(f"{name} is {value!r}; expected one of {', '.join(words[name])}")
+            raise EditError(f"{name} is {value!r}", f"expected one of {', '.join(words[name])}")
     elif name == "value":
         if (
             isinstance(value, bool)
             or not isinstance(value, int | float)
             or not math.isfinite(value)
         ):
-            raise EditError(f"value is {value!r}; expected a finite number")
+            raise EditError(f"value is {value!r}", "expected a finite number")
     elif not (name == "donor" and value is None):
         most = (n_layers if name == "layer" else n_pos) - 1
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-            raise EditError(f"{name} is {value!r}; expected a whole number from 0 to {most}")
+            raise EditError(f"{name} is {value!r}", f"expected a whole number from 0 to {most}")

@@ -175,7 +175,7 @@ class Session:
     def _current_trial(self) -> Trial:
         trial = self.current
         if trial is None:
-            raise EditError("no edit is chosen yet; choose a token, a layer and an edit first")
+            raise EditError("no edit is chosen yet", "choose a token, a layer and an edit first")
         return trial
 
     def _first_choice(self) -> Choice:

@@ -84,13 +84,13 @@ def summary(trace: Trace, trial: Trial) -> str:
 def _describe_outcome(row: Row) -> str:
     lifetime = f"lifetime {row['lifetime_clean']} to {row['lifetime_edited']} layers"
     mass = f"attention mass {format_value(row['mass_clean'])} to {format_value(row['mass_edited'])}"
-    return f"{lifetime}, {mass}{change(row['mass_clean'], row['mass_edited'])}"
+    return f"{lifetime}, {mass}{format_change(row['mass_clean'], row['mass_edited'])}"
 
 
-def change(clean: float, edited: float) -> str:
-    """By how much something changed, as a share with its sign; empty where there is none.
+def format_change(clean: float, edited: float) -> str:
+    """Relative change in per cent, in brackets; empty if it is not defined.
 
-    >>> change(0.25, 0.05), change(0.01, 0.02), change(0.0, 0.1)
+    >>> format_change(0.25, 0.05), format_change(0.01, 0.02), format_change(0.0, 0.1)
     (' (-80%)', ' (+100%)', '')
     """
     if not clean or math.isnan(clean) or math.isnan(edited):

@@ -67,10 +67,10 @@ def _check(
     ):
         bad = [one for one in given if not 0 <= one < end]
         if bad:
-            raise AttributionError(f"{what} {bad[0]} is out of range; expected 0 to {end - 1}")
+            raise AttributionError(f"{what} {bad[0]} is out of range", f"expected 0 to {end - 1}")
     unknown = [point for point in points if point not in POINTS]
     if unknown:
-        raise MeasureError(f"unknown point {unknown[0]!r}; expected some of {', '.join(POINTS)}")
+        raise MeasureError(f"unknown point {unknown[0]!r}", f"expected some of {', '.join(POINTS)}")
 
 
 def _rows(view: LayerView, gather: ActivationCollector, point: str) -> Float[Tensor, "row d_model"]:

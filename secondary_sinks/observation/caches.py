@@ -143,4 +143,4 @@ def _reach(pattern: Float[Tensor, "head pos pos"]) -> int:
 
 def _expect(true: bool, came: str, expected: str) -> None:
     if not true:
-        raise CacheError(f"got {came}; expected {expected}")
+        raise CacheError(f"got {came}", f"expected {expected}")

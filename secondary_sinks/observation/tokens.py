@@ -30,14 +30,14 @@ def token_ids(
     more ids within the vocabulary.
     """
     if isinstance(tokens, str):
-        raise TextError("expected token ids, got a string; use model.to_tokens(text)")
+        raise TextError("expected token ids, got a string", "use model.to_tokens(text)")
     ids = torch.as_tensor(tokens).detach().cpu()
     if ids.ndim == 2 and ids.shape[0] == 1:
         ids = ids[0]
     if ids.ndim != 1 or ids.is_floating_point():
         raise TextError(f"expected token ids [pos] or [1, pos], got {ids.dtype} {tuple(ids.shape)}")
     if len(ids) < 2:
-        raise TextError(f"the text has {len(ids)} token(s); expected at least 2")
+        raise TextError(f"the text has {len(ids)} token(s)", "expected at least 2")
     check_ids(ids.tolist(), d_vocab, tokenizer, text)
     return ids.long()
 

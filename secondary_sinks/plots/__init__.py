@@ -6,6 +6,7 @@ from secondary_sinks.plots.counts import count_bars
 from secondary_sinks.plots.dots import interval_dots
 from secondary_sinks.plots.levels import level_heatmap, level_heatmaps
 from secondary_sinks.plots.lines import interval_lines
+from secondary_sinks.plots.lives import attention_around_life, life_lines
 from secondary_sinks.plots.message import message_figure
 from secondary_sinks.plots.outcomes import outcome_map
 from secondary_sinks.plots.patches import patch_heatmap, patch_table
@@ -15,6 +16,7 @@ from secondary_sinks.plots.verdicts import verdict_dots, verdict_table
 
 __all__ = [
     "ablation_heatmap",
+    "attention_around_life",
     "count_bars",
     "interval_dots",
     "interval_lines",
@@ -22,6 +24,7 @@ __all__ = [
     "layer_profiles",
     "level_heatmap",
     "level_heatmaps",
+    "life_lines",
     "message_figure",
     "outcome_map",
     "patch_heatmap",

@@ -8,13 +8,25 @@ import plotly.graph_objects as go
 
 from secondary_sinks.plots.cells import TOKEN, grid_of, loss_shares, strongest_rows
 from secondary_sinks.plots.labels import format_number, row_label, token_label
-from secondary_sinks.plots.theme import LOSS_SCALE, finish, layer_axis
+from secondary_sinks.plots.theme import (
+    IMPOSSIBLE,
+    LOSS_SCALE,
+    TEXT,
+    below,
+    finish,
+    impossible_key,
+    layer_axis,
+)
 
 _NUMBERS = {
     "lifetime": ("lifetime", "g"),
     "mass": ("mass", ".2g"),
     "norm": ("norm", ".3g"),
     "alignment_centred": ("alignment", ".2f"),
+}
+_TOO_LATE = {
+    "end": "the layers below are a sink that lasts: cannot end it",
+    "loss": "above the sink's last layer: could not have taken anything",
 }
 
 
@@ -23,13 +35,17 @@ def ablation_heatmap(effects: pd.DataFrame, role: str = "sink") -> go.Figure:
 
     Rows run from the strongest sink down, at most 60. With `role="control"`, the loss is in units
     of the matched sink's clean mass and rows are in the order of the sinks, so that both maps
-    compare cell by cell. Colour is clipped to [-1, 1]; the hover text is not. Raises `SinkError`
+    compare cell by cell. Colour is clipped to [-1, 1]; the hover text is not. Cells whose edit
+    comes after the sink's last layer could not have taken anything: they are grey. A line in each
+    row marks the creation layer: no edit to the right of it can end the sink. Raises `SinkError`
     without such a cell, or for a mix of edits or effects.
     """
     cells = loss_shares(effects, role)
     rows = strongest_rows(cells)
     layers = range(int(effects["layer"].max()) + 1)
-    figure = go.Figure(_map(cells.merge(rows[TOKEN], on=TOKEN), rows, layers, role))
+    drawn = cells.merge(rows[TOKEN], on=TOKEN)
+    figure = go.Figure(_map(drawn, rows, layers, role))
+    _mark_impossible(figure, drawn, rows, layers)
     figure.update_yaxes(
         range=[len(rows) - 0.5, -0.5],
         tickfont_size=10,
@@ -44,10 +60,41 @@ def ablation_heatmap(effects: pd.DataFrame, role: str = "sink") -> go.Figure:
     return _with_heading(finish(figure, height=140 + 15 * len(rows)), _head(cells, rows, role))
 
 
+def _is_impossible(cells: pd.DataFrame) -> "pd.Series[bool]":
+    """Whether a cell could not have lost anything; tables of earlier versions do not say."""
+    known = cells["impossible"] if "impossible" in cells else pd.Series("unknown", cells.index)
+    return known == "loss"
+
+
+def _mark_impossible(
+    figure: go.Figure, cells: pd.DataFrame, rows: pd.DataFrame, layers: range
+) -> None:
+    """Grey cells, and the creation layers, each with an entry of the legend."""
+    grey = cells.assign(grey=_is_impossible(cells).astype(float))
+    if (grey["grey"] == 1).any():
+        z = grid_of(grey[grey["grey"] == 1], rows, layers, "grey").astype(float)
+        cover = {"colorscale": [[0, IMPOSSIBLE], [1, IMPOSSIBLE]], "showscale": False}
+        figure.add_trace(
+            go.Heatmap(x=list(layers), y=list(range(len(rows))), z=z, hoverinfo="skip", **cover)
+        )
+        figure.add_trace(impossible_key())
+        below(figure, -48 / (15 * len(rows)))
+    if "impossible" not in cells or rows["l_start_clean"].isna().all():
+        return
+    marker = {"symbol": "line-ns", "size": 12, "line": {"width": 2, "color": TEXT}}
+    figure.add_trace(
+        go.Scatter(
+            **{"x": rows["l_start_clean"] + 0.5, "y": list(range(len(rows)))},
+            **{"mode": "markers", "marker": marker, "name": "creation layer", "hoverinfo": "skip"},
+        )
+    )
+
+
 def _map(cells: pd.DataFrame, rows: pd.DataFrame, layers: range, role: str) -> go.Heatmap:
     """Rows by layers; cells that were not run are gaps."""
     texts = [_hover(cell) for cell in cells.to_dict("records")]
     hover = grid_of(cells.assign(hover=texts), rows, layers, "hover")
+    cells = cells.assign(share=cells["share"].where(~_is_impossible(cells)))
     return go.Heatmap(
         x=list(layers),
         y=list(range(len(rows))),
@@ -76,6 +123,8 @@ def _hover(cell: dict[Any, Any]) -> str:
         lines.append(f"{label} {clean} → {edited}")
     if not math.isnan(kl := float(cell.get("kl_at_token", math.nan))):
         lines.append(f"prediction at the token: KL {kl:.2g} nats")
+    if cell.get("impossible") in _TOO_LATE:
+        lines.append(_TOO_LATE[cell["impossible"]])
     return "<br>".join(lines)
 
 

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from secondary_sinks.errors import SinkError
+from secondary_sinks.types import mass_lost
 
 MOST_ROWS = 60
 TOKEN = ["text_id", "sink_pos", "pos"]
@@ -21,8 +22,7 @@ def loss_shares(effects: pd.DataFrame, role: str) -> pd.DataFrame:
     cells = effects[effects["role"] == role].join(unit, on=["text_id", "sink_pos"])
     if cells["unit"].notna().sum() == 0:
         raise SinkError(f"expected cells with role {role!r} whose sink has a known mass; got none")
-    lost = cells["mass_clean"] - cells["mass_edited"]
-    return cells.assign(share=lost / cells["unit"].where(cells["unit"] > 0))
+    return cells.assign(share=mass_lost(cells["mass_clean"], cells["mass_edited"], cells["unit"]))
 
 
 def strongest_rows(cells: pd.DataFrame) -> pd.DataFrame:

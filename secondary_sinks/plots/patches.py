@@ -9,7 +9,16 @@ from plotly.subplots import make_subplots
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots.cells import MOST_ROWS
 from secondary_sinks.plots.labels import format_number, plain_label, row_label
-from secondary_sinks.plots.theme import KINDS, LOST, finish, layer_axis, rgba
+from secondary_sinks.plots.theme import (
+    IMPOSSIBLE,
+    KINDS,
+    LOST,
+    below,
+    finish,
+    impossible_key,
+    layer_axis,
+    rgba,
+)
 from secondary_sinks.types import format_layers
 
 PATCHES = {
@@ -29,7 +38,8 @@ def patch_table(cells: pd.DataFrame, sinks: pd.DataFrame, patch: str) -> pd.Data
 
     `cells` are those of `questions.sufficiency`, also as read from a run folder (where `layers` are
     strings); `sinks` is a table of sinks. `column` is a layer, or one of `EXTRA_COLUMNS`. Cells of
-    several seeds are averaged. Strongest sinks first, at most 60.
+    several seeds are averaged. `impossible` marks cells that are patched after the sink's last
+    layer, so that it cannot lose any. Strongest sinks first, at most 60.
     """
     clean = cells[(cells["patch"] == "noising") & (cells["where"] == "forming")]
     clean = clean.set_index(KEY)[["lifetime_clean", "mass_clean"]].add_prefix("sink_")
@@ -38,8 +48,10 @@ def patch_table(cells: pd.DataFrame, sinks: pd.DataFrame, patch: str) -> pd.Data
     share = part["lifetime_edited"] / part["sink_lifetime_clean"].where(
         part["sink_lifetime_clean"] > 0
     )
+    known = part["impossible"] if "impossible" in part else pd.Series("unknown", part.index)
     part = part.assign(share=share if patch == "denoising" else 1 - share, column=_column(part))
-    keys = [*KEY, "pos", "token", "sink_mass_clean", "column"]
+    part = part.assign(impossible=known == "loss")
+    keys = [*KEY, "pos", "token", "sink_mass_clean", "column", "impossible"]
     values = ["share", "lifetime_edited", "mass_edited"]
     table = part.groupby(keys, sort=False)[values].mean().reset_index()
     order = ["sink_mass_clean", *KEY]
@@ -59,7 +71,8 @@ def _column(part: pd.DataFrame) -> "pd.Series[str]":
 def patch_heatmap(table: pd.DataFrame, patch: str, n_layers: int) -> go.Figure:
     """One row per sink of `patch_table`, one column per layer, and the controls at the right.
 
-    Colour is the share, clipped to [0, 1]. Raises `SinkError` without a row.
+    Colour is the share, clipped to [0, 1]; impossible cells are grey. Raises `SinkError` when there
+    is no row.
     """
     if table.empty:
         raise SinkError("no MLP output was patched, so there is no map to draw")
@@ -71,6 +84,10 @@ def patch_heatmap(table: pd.DataFrame, patch: str, n_layers: int) -> go.Figure:
     )
     layers = [str(layer) for layer in range(n_layers)]
     figure.add_trace(_map(table, layers, list(range(n_layers)), patch, scale=True), row=1, col=1)
+    if table["impossible"].any():
+        figure.add_trace(_grey(table, layers), row=1, col=1)
+        figure.add_trace(impossible_key(), row=1, col=1)
+        below(figure, -70 / (15 * len(rows)))
     if extra:
         words = [EXTRA_COLUMNS[patch][name] for name in extra]
         figure.add_trace(_map(table, extra, words, patch, scale=False), row=1, col=2)
@@ -96,6 +113,7 @@ def _map(
     table: pd.DataFrame, columns: list[str], names: list[Any], patch: str, *, scale: bool
 ) -> go.Heatmap:
     index = range(int(table["row"].max()) + 1)
+    table = table.assign(share=table["share"].where(~table["impossible"]))
     labelled = table.assign(hover=[_hover(cell, patch) for cell in table.to_dict("records")])
     grid = labelled.pivot(index="row", columns="column", values="share")
     hover = labelled.pivot(index="row", columns="column", values="hover")
@@ -114,6 +132,21 @@ def _map(
         xgap=0 if scale else 2,
         showscale=scale,
         colorbar=_bar(title) if scale else None,
+    )
+
+
+def _grey(table: pd.DataFrame, layers: list[str]) -> go.Heatmap:
+    """Cells that could not have come out otherwise."""
+    index = range(int(table["row"].max()) + 1)
+    grey = table[table["impossible"]].assign(grey=1.0)
+    grid = grey.pivot(index="row", columns="column", values="grey")
+    return go.Heatmap(
+        x=list(range(len(layers))),
+        y=list(index),
+        z=grid.reindex(index=index, columns=layers).to_numpy(dtype=float),
+        colorscale=[[0, IMPOSSIBLE], [1, IMPOSSIBLE]],
+        showscale=False,
+        hoverinfo="skip",
     )
 
 
@@ -137,9 +170,10 @@ def _hover(cell: dict[Any, Any], patch: str) -> str:
     words = EXTRA_COLUMNS[patch].get(where, f"layer {where}")
     verb = "gets" if patch == "denoising" else "loses"
     head = row_label(str(cell["token"]), cell["sink_pos"], str(cell["text_id"]))
-    edited = format_number(float(cell["lifetime_edited"]), "g")
+    edited, late = format_number(float(cell["lifetime_edited"]), "g"), cell["impossible"]
     return (
         f"{head}<br>edited token at {cell['pos']}; {plain_label(words)}<br>{verb} "
         f"{format_number(cell['share'], '.0%')} of the lifetime (now {edited} layers)<br>"
         f"mass {format_number(float(cell['mass_edited']), '.2g')}"
+        + ("<br>patched after the sink's last layer: it could not lose any" if late else "")
     )

@@ -17,6 +17,7 @@ KINDS = {
     "primary": "#d55e00",
     "secondary": "#0a84c6",
     "primary_like": "#009e73",
+    "transient": "#b08c00",
     "noise": "#cc79a7",
     "ordinary": "#8a8f98",
 }
@@ -24,6 +25,8 @@ NAMES = {"primary_like": "primary-like", "noise": "short-lived", "ordinary": "or
 FURTHER = ("#0a84c6", "#e69f00", "#009e73", "#cc79a7", "#9258d6", "#b08c00")
 """Colours of other groups, in order."""
 LOST, GAINED = "#9258d6", "#e69f00"
+IMPOSSIBLE, IMPOSSIBLE_NAME = "rgba(128,128,128,0.45)", "impossible by construction"
+"""For outcomes that no edit could have brought about there: never evidence."""
 
 
 def rgba(colour: str, alpha: float) -> str:
@@ -56,6 +59,20 @@ def ramp(number: int) -> list[str]:
     shares = [index / max(number - 1, 1) for index in range(number)]
     mixed = [[round(a + s * (b - a)) for a, b in zip(*ends, strict=True)] for s in shares]
     return ["#" + "".join(f"{part:02x}" for part in colour) for colour in mixed]
+
+
+def impossible_key() -> go.Scatter:
+    """An entry of the legend for cells that are drawn as impossible; it draws nothing itself."""
+    marker = {"symbol": "square", "size": 11, "color": IMPOSSIBLE}
+    return go.Scatter(
+        x=[None], y=[None], mode="markers", marker=marker, name=IMPOSSIBLE_NAME, hoverinfo="skip"
+    )
+
+
+def below(figure: go.Figure, y: float) -> go.Figure:
+    """A horizontal legend below the axes, at a height in shares of them."""
+    legend = {"orientation": "h", "x": 0, "y": y, "yanchor": "top"}
+    return figure.update_layout(showlegend=True, legend=legend)
 
 
 LOSS_SCALE = [

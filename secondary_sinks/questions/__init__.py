@@ -14,13 +14,16 @@ from secondary_sinks.questions.damage import (
 from secondary_sinks.questions.dose import norm_dose
 from secondary_sinks.questions.forming import Forming, forming_frame, forming_mlps
 from secondary_sinks.questions.harm import harm
-from secondary_sinks.questions.layers import by_way, layer_effects, layer_verdicts
+from secondary_sinks.questions.later import later_verdict
+from secondary_sinks.questions.layers import layer_verdicts
+from secondary_sinks.questions.lost_by_layer import by_way, later_effects, layer_effects
 from secondary_sinks.questions.matched_pairs import MatchedPair, TextPairs, match_pairs
 from secondary_sinks.questions.necessity import EDITS, necessity
 from secondary_sinks.questions.question import Cells, Drawing, Question, Sample, Shown
 from secondary_sinks.questions.redistribution import MATERIAL, redistribution
 from secondary_sinks.questions.restoration import restoration
 from secondary_sinks.questions.roles import Role, roles
+from secondary_sinks.questions.run_claims import family_of, run_claims
 from secondary_sinks.questions.sparsity import sparsity
 from secondary_sinks.questions.sufficiency import sufficiency
 from secondary_sinks.questions.table import QUESTIONS, costs, n_claims_of
@@ -46,10 +49,13 @@ __all__ = [
     "damage_at_tokens",
     "damage_by_layer",
     "damage_in_words",
+    "family_of",
     "format_exclusions",
     "forming_frame",
     "forming_mlps",
     "harm",
+    "later_effects",
+    "later_verdict",
     "layer_effects",
     "layer_verdicts",
     "levels_in",
@@ -60,6 +66,7 @@ __all__ = [
     "redistribution",
     "restoration",
     "roles",
+    "run_claims",
     "shares_of_roles",
     "sparsity",
     "sufficiency",

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NotRequired, TypedDict
+from typing import TypedDict
 
 import pandas as pd
 
@@ -12,14 +12,18 @@ from secondary_sinks.statistics import CONFIDENCE, HALF, Interval
 from secondary_sinks.types import Verdict
 
 
-class Words(TypedDict):
-    """What `verdict_of` is told besides the numbers."""
-
+class _Words(TypedDict):
     statistic: str
     unit: str
     controls: str
     n_claims: int
-    line: NotRequired[float]
+
+
+class Words(_Words, total=False):
+    """What `verdict_of` is told besides the numbers."""
+
+    line: float
+    n_controls: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -55,6 +59,7 @@ def verdict_of(
     unit: str = "",
     controls: str,
     n_claims: int = 1,
+    n_controls: int | None = None,
     line: float = HALF,
 ) -> Verdict:
     """A verdict about a statistic over texts; without an interval, about nothing."""
@@ -73,6 +78,7 @@ def verdict_of(
         n_sinks=0 if interval is None else interval.n,
         n_texts=0 if interval is None else interval.n_texts,
         n_claims=n_claims,
+        n_controls=n_controls,
         line=line,
     )
 

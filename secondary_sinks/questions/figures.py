@@ -7,7 +7,6 @@ import pandas as pd
 
 from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.question import Drawing, Shown
-from secondary_sinks.statistics import mean_and_percentiles
 
 DOTS = "Whiskers are exact intervals over texts, at 95% for all claims of the page together."
 PATCHED = {
@@ -21,8 +20,9 @@ PATCHED = {
     "noising": (
         "What the control token's MLP wrote, put into the sink",
         "The reverse: the control token's MLP output is put into the sink; colour is the share of "
-        "its lifetime that the sink loses. Beside it: all forming MLPs together, and as a control "
-        "as many other MLPs at the same sink.",
+        "its lifetime that the sink loses. Grey cells are patched after the sink's last layer and "
+        "could not take any. Next to it: all forming MLPs together, and as a control as many other "
+        "MLPs at the same sink that could have ended it.",
     ),
 }
 
@@ -33,8 +33,8 @@ def necessity(answer: Answer, shown: Shown) -> list[Drawing]:
     if effects.empty:
         return []
     parts = [
-        _long(effects, "ended", "edit", "layer", ("removed", "removed_low", "removed_high")),
-        _long(effects, "lost", "edit", "layer", ("lost", "low", "high")),
+        in_long_form(effects, "ended", "edit", "layer", ("removed", "removed_low", "removed_high")),
+        in_long_form(effects, "lost", "edit", "layer", ("lost", "low", "high")),
     ]
     frame = pd.concat(parts, ignore_index=True)
     first = frame["group"] == effects["edit"].iloc[0]
@@ -48,7 +48,9 @@ def necessity(answer: Answer, shown: Shown) -> list[Drawing]:
         "Every MLP ablated alone, in each way: by nothing (zero), by its mean over the text's "
         "ordinary tokens, by its output at random ordinary tokens, by its mean at the same token "
         "elsewhere, where it is no sink. The band is the interval of the "
-        "first way over texts, at 95% for all claims together; the others are in the data."
+        "first way over texts, at 95% for all claims together; the others are in the data. Of each "
+        "layer those sinks are counted that it could have ended; there are none above the last "
+        "creation layer."
     )
     return [
         Drawing(
@@ -80,88 +82,13 @@ def sufficiency(answer: Answer, shown: Shown) -> list[Drawing]:
     ]
 
 
-def norm_dose(answer: Answer, shown: Shown) -> list[Drawing]:
-    """Lifetime and attention by the factor that is put on what the forming MLPs write."""
-    frame = _doses(answer.cells)
-    if frame.empty:
-        return []
-    titles = {
-        "lifetime_edited": ("lifetime (layers)", "linear"),
-        "mass_edited": ("attention mass", "linear"),
-    }
-    marks, words = _threshold(answer.tables["threshold"])
-    options = {
-        "panels": titles,
-        "x_title": "factor on what the forming MLPs write",
-        "x_scale": "log",
-        "x_ticks": _fractions(frame),
-        "marks": marks,
-        "height": 210,
-    }
-    caption = (
-        "The output of the forming MLPs times a factor, at the sinks and at their control tokens. "
-        f"Lines are means, bands run from the 10th to the 90th percentile of tokens.{words}"
-    )
-    return [
-        Drawing(
-            name="dose",
-            title="Dose and response",
-            caption=caption,
-            plot="lines",
-            frame=frame,
-            options=options,
-            table=frame,
-        )
-    ]
-
-
-def _doses(cells: pd.DataFrame) -> pd.DataFrame:
-    part = cells[cells["test"] == "dose"]
-    names = {"sink": "sinks", "control": "control tokens"}
-    rows = [
-        {
-            "panel": response,
-            "group": name,
-            "x": factor,
-            **mean_and_percentiles(group[response].to_numpy()),
-            "n_tokens": len(group),
-        }
-        for role, name in names.items()
-        for factor, group in part[part["role"] == role].groupby("factor")
-        for response in ("lifetime_edited", "mass_edited")
-    ]
-    return pd.DataFrame(rows)
-
-
-def _threshold(table: pd.DataFrame) -> tuple[list[float], str]:
-    """The least factor that makes a sink, as marks and in words; nothing where there is none."""
-    row = table[table["unit"] == "factor"].to_dict("records")[0]
-    if math.isnan(row["value"]):
-        return [], ""
-    words = (
-        f" Dotted: the least factor that makes a sink, {row['value']:.2g} "
-        f"({row['low']:.2g} to {row['high']:.2g})."
-    )
-    return [float(row["value"])], words
-
-
-def _fractions(table: pd.DataFrame) -> dict[float, str]:
-    """Ticks of an axis of factors: powers of two that the table has, small ones as fractions."""
-    factors = [one for one in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0) if _has(table, one)]
-    return {one: f"1/{1 / one:g}" if one < 1 else f"{one:g}" for one in factors}
-
-
-def _has(table: pd.DataFrame, factor: float) -> bool:
-    return bool((table["x"] - factor).abs().min() < 1e-9)
-
-
 def redistribution(answer: Answer, shown: Shown, *, line: float) -> list[Drawing]:
     """Who gets the attention that a removed sink leaves."""
     names = {"primary": "the primary", "others": "other sinks", "rest": "all other tokens"}
     effects = answer.effects.replace({"receiver": names})
     if effects.empty:
         return []
-    frame = _dots(effects, "receiver", "edit", ("beyond", "low", "high"))
+    frame = as_dots(effects, "receiver", "edit", ("beyond", "low", "high"))
     options = {"axis": "share of freed attention beyond proportional", "line": line}
     caption = (
         "One secondary sink removed at a time, everything after it computed anew: the share of the "
@@ -205,7 +132,7 @@ def sparsity(answer: Answer, shown: Shown) -> list[Drawing]:
     if effects.empty:
         return []
     whole = effects[effects["n_sinks"] == effects["n_sinks"].max()].sort_values("k", kind="stable")
-    frame = _long(whole.assign(none=math.nan), "", "neurons", "k", ("sink", "none", "none"))
+    frame = in_long_form(whole.assign(none=math.nan), "", "neurons", "k", ("sink", "none", "none"))
     frame = frame.assign(panel=whole["test"].tolist()).sort_values(
         "group", key=lambda group: group.map(list(names.values()).index), kind="stable"
     )
@@ -232,6 +159,35 @@ def sparsity(answer: Answer, shown: Shown) -> list[Drawing]:
     ]
 
 
+def restoration(answer: Answer, shown: Shown) -> list[Drawing]:
+    """What the primary gets back once the first secondary sink of a text is removed."""
+    effects = answer.effects
+    if effects.empty:
+        return []
+    bare = effects.assign(none=math.nan)
+    parts = [
+        as_dots(bare.assign(row="had changed by"), "row", "edit", ("change", "none", "none")),
+        as_dots(effects.assign(row="is given back"), "row", "edit", ("gained", "low", "high")),
+    ]
+    caption = (
+        "The first secondary sink of each text is removed at its forming MLPs. Above: how the "
+        "attention that queries after it pay to the primary had changed at its creation layer, "
+        "less that of queries before it; below: what they pay more without it, less the same for "
+        f"its control token; means over texts. {DOTS}"
+    )
+    return [
+        Drawing(
+            name="restoration",
+            title="What the primary gets back",
+            caption=caption,
+            plot="dots",
+            frame=pd.concat(parts),
+            options={"axis": "attention paid to the primary", "line": 0.0},
+            table=effects,
+        )
+    ]
+
+
 def harm(answer: Answer, shown: Shown, *, line: float) -> list[Drawing]:
     """Rise of the loss without the sinks, and without as many ordinary tokens' MLP outputs."""
     effects = answer.effects
@@ -239,11 +195,11 @@ def harm(answer: Answer, shown: Shown, *, line: float) -> list[Drawing]:
         return []
     bare = effects.assign(none=math.nan)
     parts = [
-        _dots(bare.assign(row="without the sinks"), "row", "edit", ("sinks", "none", "none")),
-        _dots(
+        as_dots(bare.assign(row="without the sinks"), "row", "edit", ("sinks", "none", "none")),
+        as_dots(
             bare.assign(row="without as many others"), "row", "edit", ("controls", "none", "none")
         ),
-        _dots(effects.assign(row="difference"), "row", "edit", ("beyond", "low", "high")),
+        as_dots(effects.assign(row="difference"), "row", "edit", ("beyond", "low", "high")),
     ]
     frame, options = pd.concat(parts), {"axis": "rise of the loss (share of it)", "line": line}
     caption = (
@@ -264,7 +220,7 @@ def harm(answer: Answer, shown: Shown, *, line: float) -> list[Drawing]:
     ]
 
 
-def _long(
+def in_long_form(
     effects: pd.DataFrame, name: str, group: str, x: str, values: tuple[str, str, str]
 ) -> pd.DataFrame:
     """Rows for a figure of lines."""
@@ -274,7 +230,7 @@ def _long(
     return pd.DataFrame(columns)
 
 
-def _dots(
+def as_dots(
     effects: pd.DataFrame, row: str, series: str, values: tuple[str, str, str]
 ) -> pd.DataFrame:
     """Rows for a figure of dots."""

@@ -19,7 +19,7 @@ from secondary_sinks.questions.matched_pairs import (
     with_progress,
 )
 from secondary_sinks.questions.trials import Trial, run_trials
-from secondary_sinks.types import Edit, Sink, SinkTable, Trace, format_layers
+from secondary_sinks.types import Edit, Sink, SinkTable, Trace, format_layers, mass_lost
 
 MOST = 6
 """MLPs that groups are made of: those that write most along the primary's direction."""
@@ -43,6 +43,8 @@ class Forming:
     written: float
     """What they write together along the primary's direction (less the typical token) at the
     creation layer: a signed length."""
+    by_layer: tuple[float, ...] = ()
+    """What each MLP writes along it, by layer."""
 
     @property
     def found(self) -> bool:
@@ -115,7 +117,8 @@ def by_place(
             if (case.sink.text_id, case.sink.pos) not in found:
                 raise DetectionError(
                     f"no forming MLPs were given of the sink at {case.sink.pos} of text "
-                    f"{case.sink.text_id!r}; leave forming= out, or find them of the same table"
+                    f"{case.sink.text_id!r}",
+                    "leave forming= out, or find them of the same table",
                 )
     return found
 
@@ -133,25 +136,12 @@ def formed_only(
 
 
 def none_found(texts: Sequence[TextPairs], forming: Mapping[Place, Forming]) -> str:
-    """How many of the sinks have no forming MLP, as an appendix to a sentence."""
+    """How many of the sinks no group of MLPs forms, as an appendix to a sentence."""
     asked = [forming[case.sink.text_id, case.sink.pos] for text in texts for case in text.cases]
     without = sum(not one.found for one in asked)
     if not without:
         return ""
-    return (
-        f"; {without} of {len(asked)} sinks have no forming MLP: at them, that of the creation "
-        "layer was taken"
-    )
-
-
-def other_layers(sink: Sink, own: Sequence[int], n_layers: int) -> tuple[int, ...]:
-    """As many layers as are given, but others, for a control at the same sink.
-
-    Layers up to the creation layer first, since only they could do something to it; the nearest.
-    """
-    others = [layer for layer in range(n_layers) if layer not in own]
-    order = sorted(others, key=lambda la: (la > sink.l_start, abs(la - sink.l_start)))
-    return tuple(sorted(order[: len(own)]))
+    return f"; {without} of {len(asked)} sinks have no forming MLP"
 
 
 def cell_at(pos: int, layers: Sequence[int], edit: str) -> tuple[Edit, ...]:
@@ -215,9 +205,10 @@ def _forming(
         pos=sink.pos,
         layers=layers,
         how=how,
-        mass_lost=1 - row["mass_edited"] / row["mass_clean"],
+        mass_lost=float(mass_lost(row["mass_clean"], row["mass_edited"], row["mass_clean"])),
         alignment_lost=row["alignment_centred_clean"] - row["alignment_centred_edited"],
         written=sum(written[layer] for layer in layers),
+        by_layer=tuple(written),
     )
 
 

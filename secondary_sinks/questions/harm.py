@@ -1,4 +1,4 @@
-"""Harm: what does removing all secondary sinks of a text do to the loss?"""
+"""Harm: what does removing all sinks but the primary of a text do to the loss?"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +22,8 @@ from secondary_sinks.questions.answer import (
     verdict_of,
 )
 from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
-from secondary_sinks.questions.layers import by_way
+from secondary_sinks.questions.held_out import held_out
+from secondary_sinks.questions.lost_by_layer import by_way
 from secondary_sinks.questions.matched_pairs import (
     TextPairs,
     censored,
@@ -30,14 +31,14 @@ from secondary_sinks.questions.matched_pairs import (
     matched_draw,
     with_progress,
 )
-from secondary_sinks.questions.necessity import EDITS
+from secondary_sinks.questions.necessity import WAYS, is_there
 from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.statistics import Interval, median_over_texts, outcome_of, too_few
 from secondary_sinks.types import SHARE_UNIT, Cell, SinkTable, Trace, Verdict
 
 CLAIM = (
-    "removing all secondary sinks raises the loss by a hundredth or more, beyond what removing as "
-    "many ordinary tokens' MLP outputs does"
+    "removing all sinks other than the primary raises the loss by a hundredth or more, beyond what "
+    "removing as many ordinary tokens' MLP outputs does"
 )
 N_CLAIMS = 1
 DRAWS = 5
@@ -62,7 +63,7 @@ def harm(
     traces: Trace | Iterable[Trace],
     sinks: SinkTable,
     *,
-    edits: Sequence[str] = EDITS,
+    edits: Sequence[str] = WAYS,
     draws: int = DRAWS,
     forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
@@ -74,7 +75,9 @@ def harm(
     norm, matched one to one. Loss is the cross-entropy (nats) of the next token, mean over the
     positions from the first edited token on that are edited in no cell of the text: the same ones
     for all. `kl` is the divergence (nats) of their predictions from the clean ones, `kl_at_token`
-    that at the edited tokens; means over positions.
+    that at the edited tokens; means over positions. "mean:twins" is asked of the sinks that occur
+    elsewhere as ordinary tokens, against ordinary tokens that do; `n_edited` says how many. Which
+    MLPs these are was chosen on earlier texts (`held_out`).
 
     Verdict, of the rise of the loss with the sinks less that with ordinary tokens, as a share of
     the text's clean loss, median over texts: supported where its interval lies above one hundredth
@@ -84,11 +87,11 @@ def harm(
     n_claims = n_claims or N_CLAIMS
     texts = match_pairs(traces, sinks)
     found = by_place(model, texts, sinks, forming)
+    held = held_out(texts, found)
     texts, left_out = formed_only(texts, found)
     rows: list[dict[str, Any]] = []
     for text in with_progress(texts, progress):
-        removed = _Removed(text, sinks, found, draws)
-        rows += _rows(model, text, removed, edits)
+        rows += _rows(model, text, [_Removed(text, sinks, held, draws, one) for one in edits])
     cells = pd.DataFrame(rows, columns=list(COLUMNS))
     effects = [_row(way, part, n_claims) for way, part in by_way(cells).items()]
     names = ["edit", "sinks", "controls", "beyond", "low", "high", "loss_clean", "n_texts"]
@@ -103,49 +106,73 @@ def harm(
 
 
 class _Removed:
-    """The sinks of a text that are removed, and the tokens that stand in for them by draw."""
+    """The sinks of a text that an edit removes, and the tokens that stand in for them by draw."""
 
     def __init__(
-        self, text: TextPairs, sinks: SinkTable, found: Mapping[Place, Forming], draws: int
+        self,
+        text: TextPairs,
+        sinks: SinkTable,
+        held: Mapping[Place, Forming],
+        draws: int,
+        edit: str,
     ) -> None:
-        self.trace, targets = text.trace, [case.sink for case in text.cases]
-        drawn = [matched_draw(text.trace, sinks, targets, seed) for seed in range(draws)]
-        self.pairs = {sink.pos: tuple(draw[sink.pos] for draw in drawn) for sink in targets}
-        self.layers = {pos: found[text.trace.text_id, pos].layers for pos in self.pairs}
+        self.edit, self.pairs = edit, removable(text, sinks, edit, draws)
+        self.layers = {pos: held[text.trace.text_id, pos].layers for pos in self.pairs}
 
-    def cells(self, edit: str) -> Iterator[tuple[str, int, Cell]]:
+    @property
+    def edited(self) -> set[int]:
+        """All tokens that some cell edits."""
+        return set(self.pairs) | {pos for drawn in self.pairs.values() for pos in drawn}
+
+    def cells(self) -> Iterator[tuple[str, int, Cell]]:
         """(role, draw, cell): all sinks at once, then each draw."""
-        yield "sinks", 0, self._cell({pos: pos for pos in self.pairs}, edit)
+        yield "sinks", 0, self._cell({pos: pos for pos in self.pairs})
         for draw in range(len(next(iter(self.pairs.values())))):
-            yield "controls", draw, self._cell({p: d[draw] for p, d in self.pairs.items()}, edit)
+            yield "controls", draw, self._cell({p: d[draw] for p, d in self.pairs.items()})
 
-    def _cell(self, places: Mapping[int, int], edit: str) -> Cell:
+    def _cell(self, places: Mapping[int, int]) -> Cell:
         """The edit at each place, at the layers of the sink that it stands in for."""
-        return tuple(e for pos, at in places.items() for e in cell_at(at, self.layers[pos], edit))
+        return tuple(
+            e for pos, at in places.items() for e in cell_at(at, self.layers[pos], self.edit)
+        )
 
-    def counted(self) -> Bool[Tensor, "pos"]:
-        """Positions whose loss counts: after the first edit, edited nowhere, and not the last."""
-        edited = set(self.pairs) | {pos for drawn in self.pairs.values() for pos in drawn}
-        counts = torch.arange(len(self.trace.tokens)) >= min(edited)
-        counts[[*edited, len(counts) - 1]] = False
-        return counts
+
+def removable(
+    text: TextPairs, sinks: SinkTable, edit: str, draws: int
+) -> dict[int, tuple[int, ...]]:
+    """The sinks at which an edit is possible, each with as many ordinary tokens as draws."""
+
+    def able(pos: int) -> bool:
+        return is_there(edit, text.trace, pos)
+
+    targets = [case.sink for case in text.cases if able(case.sink.pos)]
+    drawn = [matched_draw(text.trace, sinks, targets, seed, able) for seed in range(draws)]
+    places = [sink.pos for sink in targets if all(sink.pos in draw for draw in drawn)]
+    return {pos: tuple(draw[pos] for draw in drawn) for pos in places}
+
+
+def _counted(trace: Trace, edited: set[int]) -> Bool[Tensor, "pos"]:
+    """Positions whose loss counts: after the first edit, edited nowhere, and not the last."""
+    counts = torch.arange(len(trace.tokens)) >= min(edited)
+    counts[[*edited, len(counts) - 1]] = False
+    return counts
 
 
 def _rows(
-    model: HookedModel, text: TextPairs, removed: _Removed, edits: Sequence[str]
+    model: HookedModel, text: TextPairs, removed: Sequence[_Removed]
 ) -> Iterator[dict[str, Any]]:
-    if not removed.pairs:
+    asked = [(one, *cell) for one in removed if one.pairs for cell in one.cells()]
+    if not asked:
         return
-    asked = [(edit, *one) for edit in edits for one in removed.cells(edit)]
     result = recompute(model, text.trace, [cell for *_, cell in asked])
-    counts = removed.counted()
-    for number, (edit, role, draw, cell) in enumerate(asked):
+    counts = _counted(text.trace, {pos for one in removed for pos in one.edited})
+    for number, (one, role, draw, cell) in enumerate(asked):
         yield {
             "text_id": text.trace.text_id,
             "role": role,
             "draw": draw,
-            "edit": edit,
-            "n_edited": len(removed.pairs),
+            "edit": one.edit,
+            "n_edited": len(one.pairs),
             "n_counted": int(counts.sum()),
             "loss_clean": float(result.loss_clean[counts].double().mean()),
             "loss_edited": float(result.loss[number, counts].double().mean()),
@@ -221,14 +248,17 @@ def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) ->
 
 def cells_of(sample: Sample) -> Cells:
     """What it costs: each way to ablate, at the sinks of a text and at every draw of others."""
-    by_text = len(EDITS) * (1 + DRAWS)
-    return Cells(recomputed=[bool(text.cases) * by_text for text in sample.texts])
+    ways = [
+        sum(bool(removable(text, sample.sinks, way, DRAWS)) for way in WAYS)
+        for text in sample.texts
+    ]
+    return Cells(recomputed=[number * (1 + DRAWS) for number in ways])
 
 
 HARM = Question(
     name="harm",
     title="What it costs",
-    asks="What does removing all secondary sinks of a text do to the loss?",
+    asks="What does removing all sinks of a text but the primary do to the loss?",
     ask=harm,
     n_claims=lambda sinks: N_CLAIMS,
     cost=cells_of,

@@ -1,18 +1,18 @@
-"""Who is asked: the secondary sinks of each text, each with its controls."""
+"""Who is asked: the sinks of each text that last, each with its controls."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from secondary_sinks.causal.controls import controls_of, last_judged
 from secondary_sinks.causal.replay import Progress
 from secondary_sinks.errors import DetectionError
-from secondary_sinks.types import Sink, SinkTable, Trace
+from secondary_sinks.types import LASTING, Sink, SinkTable, Trace
 from secondary_sinks.types.controls import similar_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MatchedPair:
-    """A secondary sink and the tokens that it is compared with."""
+    """A sink and the tokens that it is compared with."""
 
     sink: Sink
     control: int
@@ -28,28 +28,33 @@ class TextPairs:
     trace: Trace
     cases: tuple[MatchedPair, ...]
     left_out: dict[str, int]
-    """Secondary sinks of the text that are not among them, by reason."""
+    """Sinks of the text that last and are not among them, by reason."""
 
 
-def match_pairs(traces: Trace | Iterable[Trace], sinks: SinkTable) -> list[TextPairs]:
-    """The secondary sinks of some texts that can be asked; the others are counted by reason.
+def match_pairs(
+    traces: Trace | Iterable[Trace], sinks: SinkTable, kinds: Sequence[str] = LASTING
+) -> list[TextPairs]:
+    """The sinks of some texts that can be asked; the others are counted by reason.
 
-    Left out are copies (the same tokens stood in an earlier text), sinks of which no block that
-    reads them is there to say what attention they draw, and sinks without a control. Raises
-    `DetectionError` for sinks of another criterion than the one that edited tokens are judged by.
+    Asked are by default secondary sinks and primary-like ones, which may be the strongest; not the
+    primary, nor what is transient. Left out are copies (the same tokens stood in an earlier text),
+    sinks of which no block that reads them is there to say what attention they draw, and sinks
+    without a control. Raises `DetectionError` for sinks of another criterion than the one that
+    edited tokens are judged by.
     """
     others = {sink.criterion for sink in sinks.sinks} - {"joint"}
     if others:
         raise DetectionError(
             f"edited tokens are judged by the joint criterion, but the table has sinks by "
-            f"{others.pop()!r}; use detect(traces)"
+            f"{others.pop()!r}",
+            "use detect(traces)",
         )
     texts = [traces] if isinstance(traces, Trace) else list(traces)
-    return [_of_text(trace, sinks) for trace in texts]
+    return [_of_text(trace, sinks, kinds) for trace in texts]
 
 
-def _of_text(trace: Trace, sinks: SinkTable) -> TextPairs:
-    every = [s for s in sinks.of_text(trace.text_id).sinks if s.kind == "secondary"]
+def _of_text(trace: Trace, sinks: SinkTable, kinds: Sequence[str]) -> TextPairs:
+    every = [s for s in sinks.of_text(trace.text_id).sinks if s.kind in kinds]
     fresh = [sink for sink in every if not sink.copy_of]
     known = [sink for sink in fresh if sink.mass_max == sink.mass_max]
     found = {control.sink_pos: control for control in controls_of(trace, sinks, known)}
@@ -85,17 +90,23 @@ def censored(texts: Iterable[TextPairs]) -> int:
 
 
 def matched_draw(
-    trace: Trace, sinks: SinkTable, targets: Sequence[Sink], seed: int
+    trace: Trace,
+    sinks: SinkTable,
+    targets: Sequence[Sink],
+    seed: int,
+    fits: Callable[[int], bool] = lambda pos: True,
 ) -> dict[int, int]:
     """An ordinary token for each sink, of similar position and norm, drawn at random.
 
-    None is used twice. There are enough: each of the `targets` has a control from among them.
+    None is used twice. Of all tokens there are enough: each of the `targets` has a control from
+    among them. Of those that `fits` there may be fewer; then some sinks have none.
     """
     taken = {sink.pos for sink in sinks.of_text(trace.text_id).sinks}
     taken |= set(trace.reference.tolist()) | {trace.primary}
     drawn: dict[int, int] = {}
     for sink in targets:
         able = [pos for pos in range(1, last_judged(trace, sinks) + 1) if pos not in taken]
+        able = [pos for pos in able if fits(pos)]
         norm = trace.norm[max(sink.l_start - 1, 0)].tolist()
         for pos in similar_tokens(norm, sink.pos, able, 1, seed):
             drawn[sink.pos] = pos

@@ -9,7 +9,6 @@ from secondary_sinks.causal import ablate
 from secondary_sinks.causal.controls import owners_of
 from secondary_sinks.causal.donors import token_twins
 from secondary_sinks.causal.replay import Progress
-from secondary_sinks.detection.levels import counts_for_levels
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import (
@@ -26,11 +25,19 @@ from secondary_sinks.questions.forming import (
     by_place,
     cell_at,
     forming_frame,
-    other_layers,
 )
-from secondary_sinks.questions.layers import by_way, could_end, layer_effects, layer_verdicts
+from secondary_sinks.questions.held_out import (
+    control_words,
+    has_other,
+    held_out,
+    other_layers,
+    with_control,
+)
+from secondary_sinks.questions.layers import layer_verdicts
+from secondary_sinks.questions.lost_by_layer import by_way, could_end, layer_effects
 from secondary_sinks.questions.matched_pairs import TextPairs, censored, match_pairs, with_progress
 from secondary_sinks.questions.question import Cells, Question, Sample
+from secondary_sinks.questions.run_claims import layers_of
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials
 from secondary_sinks.statistics import (
     outcome_of,
@@ -42,7 +49,7 @@ from secondary_sinks.types.frames import tidy
 EDITS = ("zero", "mean", "resample:0", "resample:1", "resample:2")
 WAYS = (*EDITS, "mean:twins")
 """With the output at the same token elsewhere: zero alone may end a sink for want of identity."""
-CLAIM = "secondary sinks are formed by MLPs: one, or several together"
+CLAIM = "sinks other than the primary are formed by MLPs: one, or several together"
 WORDS = ("edit", "where", "layers")
 
 
@@ -68,7 +75,8 @@ def necessity(
 
     Table "forming": the forming MLPs of each sink, `forming` or else those that `forming_mlps`
     finds by zeroing.
-    Table "formed": the same MLPs ablated by `edits`, and as many others at the same sink.
+    Table "formed": at each sink, the MLPs that form sinks of its creation layer in the texts before
+    (`held_out`) ablated by `edits`, and as many others that could have ended it, where there are.
 
     Verdicts: one for each layer that sinks need, or that none is (`layer_verdicts`); and whether
     sinks are formed by MLPs, judged by the edits other than zero where there are any. `n_claims`:
@@ -79,7 +87,7 @@ def necessity(
     asked = with_progress(texts, progress)
     parts = [_cells(model, text, sinks, edits, layers, ordinary) for text in asked]
     cells = pd.concat(parts, ignore_index=True)
-    formed = _formed_cells(model, texts, sinks, found, edits)
+    formed = _formed_cells(model, texts, sinks, held_out(texts, found), edits)
     n_claims = n_claims or len(could_end(cells)) + 1
     left_out = sum_counts(*(text.left_out for text in texts))
     return Answer(
@@ -123,13 +131,13 @@ def _formed_cells(
     found: Mapping[Place, Forming],
     edits: Sequence[str],
 ) -> pd.DataFrame:
-    """The forming MLPs of each sink ablated, and as many other MLPs."""
+    """The MLPs that earlier texts chose ablated, and as many others."""
     rows = []
     for text in texts:
         trials = []
         for case in text.cases:
             own = found[case.sink.text_id, case.sink.pos].layers
-            places = {"forming": own, "other": other_layers(case.sink, own, len(text.trace.norm))}
+            places = {"forming": own, "other": other_layers(case.sink, own)}
             trials += [
                 Trial(
                     sink=case.sink,
@@ -139,7 +147,7 @@ def _formed_cells(
                 )
                 for where, group in places.items()
                 for edit in edits
-                if is_there(edit, text.trace, case.sink.pos)
+                if group and is_there(edit, text.trace, case.sink.pos)
             ]
         rows += run_trials(model, text.trace, sinks.thresholds, trials)
     return frame_of(rows, *WORDS)
@@ -152,20 +160,27 @@ def is_there(edit: str, trace: Trace, pos: int) -> bool:
 
 
 def _formed(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int) -> Verdict:
-    """Whether the forming MLPs, which zeroing found, end their sinks by other edits too."""
+    """Whether the MLPs that form sinks of earlier texts end these, by other edits than zero.
+
+    Where no other MLP could have ended a sink, these edits are controls of each other: outputs at
+    ordinary tokens, and at the same token elsewhere.
+    """
     ways = by_way(cells)
     if len(ways) > 1:
         ways.pop("zero", None)
     found = {
-        way: rate_difference(part, "where", "forming", "other", n_claims=n_claims)
+        way: rate_difference(part, "where", "forming", "other", n_claims=n_claims, instead=0.0)
         for way, part in ways.items()
     }
-    controls = "as many other MLPs, at the same sink" + format_exclusions(left_out)
+    n_controls = with_control(cells, "where")
+    n_sinks = with_control(cells, "where", "forming")
+    instead = "outputs at ordinary tokens and at token twins in place of the MLPs' own"
     words: Words = {
         "statistic": "share of sinks that end, and do not by other MLPs",
         "unit": SHARE_UNIT,
-        "controls": controls,
+        "controls": control_words(n_controls, n_sinks, instead) + format_exclusions(left_out),
         "n_claims": n_claims,
+        "n_controls": n_controls,
     }
     if not found:
         return verdict_of(CLAIM, "inconclusive", too_few(0, 0, left_out), None, **words)
@@ -175,9 +190,10 @@ def _formed(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int) -> Ver
         return verdict_of(CLAIM, "inconclusive", missing, interval, **words)
     outcome, agreement = combine_outcomes({way: outcome_of(one) for way, one in found.items()})
     ended = cells.groupby("where")["is_sink"].apply(lambda alive: 1 - alive.astype(float).mean())
+    others = f", without as many others {ended['other']:.0%}" if n_controls else ""
     why = (
-        f"without their forming MLPs {ended['forming']:.0%} of the sinks end, without as many "
-        f"others {ended['other']:.0%}; {agreement}"
+        f"without the MLPs that form sinks of earlier texts {ended['forming']:.0%} of the sinks end"
+        f"{others}; {agreement}"
     )
     return verdict_of(CLAIM, outcome, why, interval, **words)
 
@@ -187,14 +203,14 @@ def n_claims_about(sinks: SinkTable) -> int:
 
     The layers above the last creation layer make none, since nothing could come of them.
     """
-    born = [sink.l_start for sink in sinks.sinks if counts_for_levels(sink)]
-    return 1 + max(born, default=0) + 1
+    return layers_of(sinks) + 1
 
 
 def cells_of(sample: Sample) -> Cells:
-    """What it costs: every layer at each sink and its controls, then two groups at the sink.
+    """What it costs: every layer at each sink and its controls, then one or two groups there.
 
-    Each in all ways that are possible there.
+    Each in all ways that are possible there. Exact for sinks that the MLP of their creation layer
+    forms; where several do, there may be fewer controls.
     """
     return Cells(replayed=sum(_n_cells(text, sample.sinks) for text in sample.texts))
 
@@ -205,7 +221,8 @@ def _n_cells(text: TextPairs, sinks: SinkTable) -> int:
     n_ways = {pos: sum(is_there(way, trace, pos) for way in WAYS) for pos in owners}
     own = {pos for pos, (sink, _) in owners.items() if sink.pos in asked}
     by_layer = sum(n_ways[pos] for pos in own) * len(trace.norm)
-    return by_layer + 2 * sum(n_ways[pos] for pos in asked)
+    groups = sum(n_ways[case.sink.pos] * (1 + has_other(case.sink)) for case in text.cases)
+    return by_layer + groups
 
 
 NECESSITY = Question(

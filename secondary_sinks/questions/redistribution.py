@@ -1,4 +1,4 @@
-"""Redistribution: where does the attention go that a removed secondary sink leaves?"""
+"""Redistribution: where does the attention go that a removed sink leaves?"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,16 +25,17 @@ from secondary_sinks.questions.answer import (
 )
 from secondary_sinks.questions.damage import damage_of_cells
 from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
-from secondary_sinks.questions.layers import by_way
+from secondary_sinks.questions.held_out import held_out
+from secondary_sinks.questions.lost_by_layer import by_way
 from secondary_sinks.questions.matched_pairs import TextPairs, censored, match_pairs, with_progress
-from secondary_sinks.questions.necessity import EDITS
+from secondary_sinks.questions.necessity import WAYS, is_there
 from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.statistics import Interval, median_over_texts, outcome_of, too_few
 from secondary_sinks.types import SHARE_UNIT, SinkTable, Trace, Verdict
 
 CLAIM = (
-    "the primary takes over attention of a removed secondary sink beyond what a softmax without "
-    "any mechanism gives it"
+    "the primary takes over attention of a removed sink beyond what a softmax without any "
+    "mechanism gives it"
 )
 N_CLAIMS = 1
 MATERIAL = 0.01
@@ -55,7 +56,7 @@ def redistribution(
     traces: Trace | Iterable[Trace],
     sinks: SinkTable,
     *,
-    edits: Sequence[str] = EDITS,
+    edits: Sequence[str] = WAYS,
     forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
     n_claims: int | None = None,
@@ -68,7 +69,9 @@ def redistribution(
     much. The primary of a block is that of the state that it reads. `freed_direct` and the others
     are the same where the edited token's key alone is another one (`replay`): each later query's
     softmax then shares out in proportion what it paid to the sink. The same edit at the sink's
-    control token is subtracted from all of them. Seeds are averaged.
+    control token is subtracted from all of them. Seeds are averaged. "mean:twins" is asked where
+    both the sink and its control occur elsewhere as ordinary tokens. Which MLPs these are was
+    chosen on earlier texts (`held_out`).
 
     `effects`, by receiver: its `share` of what is freed and its `proportional` share (ratios of
     sums over texts), and `beyond`, the difference of the two, median over texts with its interval.
@@ -83,10 +86,11 @@ def redistribution(
     n_claims = n_claims or N_CLAIMS
     texts = match_pairs(traces, sinks)
     found = by_place(model, texts, sinks, forming)
+    held = held_out(texts, found)
     texts, left_out = formed_only(texts, found)
     rows: list[dict[str, Any]] = []
     for text in with_progress(texts, progress):
-        rows += _rows(model, text, sinks, found, edits)
+        rows += _rows(model, text, sinks, held, edits)
     cells = pd.DataFrame(rows, columns=list(COLUMNS))
     effects = [row for way, part in by_way(cells).items() for row in _effects(way, part, n_claims)]
     return Answer(
@@ -112,10 +116,12 @@ def _rows(
         for case in text.cases
         for role, pos in (("sink", case.sink.pos), ("control", case.control))
         for edit in edits
+        if is_there(edit, text.trace, case.sink.pos) and is_there(edit, text.trace, case.control)
     ]
     if not asked:
         return
-    every = {sink.pos for sink in sinks.of_text(text.trace.text_id).sinks}
+    there = sinks.of_text(text.trace.text_id).sinks
+    every = {sink.pos for sink in there if sink.kind != "transient"}
     layers = {case.sink.pos: found[case.sink.text_id, case.sink.pos].layers for case in text.cases}
     cells = [cell_at(pos, layers[case.sink.pos], edit) for case, _, pos, edit in asked]
     watch = sorted(every | set(text.trace.reference.tolist()))
@@ -255,7 +261,13 @@ def _percent(share: float) -> str:
 
 def cells_of(sample: Sample) -> Cells:
     """What it costs: each way to ablate at every sink and at its control."""
-    return Cells(recomputed=[2 * len(EDITS) * len(text.cases) for text in sample.texts])
+    return Cells(recomputed=[2 * _n_both(text) for text in sample.texts])
+
+
+def _n_both(text: TextPairs) -> int:
+    """Ways to ablate that are possible at a sink and at its control, over the sinks of a text."""
+    places = [(case.sink.pos, case.control) for case in text.cases]
+    return sum(all(is_there(way, text.trace, pos) for pos in two) for two in places for way in WAYS)
 
 
 REDISTRIBUTION = Question(

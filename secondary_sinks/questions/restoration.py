@@ -11,9 +11,10 @@ from secondary_sinks.causal.replay import Progress
 from secondary_sinks.detection.contrasts import LEAST_QUERIES, ROUNDING, Values, paid_of, step
 from secondary_sinks.detection.weakening import WINDOW
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import Answer, combine_outcomes, format_exclusions, verdict_of
 from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
-from secondary_sinks.questions.layers import by_way
+from secondary_sinks.questions.lost_by_layer import by_way
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
     TextPairs,
@@ -22,6 +23,7 @@ from secondary_sinks.questions.matched_pairs import (
     with_progress,
 )
 from secondary_sinks.questions.necessity import EDITS
+from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.statistics import Interval, min_texts, sign_flip_interval
 from secondary_sinks.types import Sink, SinkTable, Trace, Verdict
 
@@ -38,6 +40,7 @@ def restoration(
     window: int = WINDOW,
     forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
+    n_claims: int = 1,
 ) -> Answer:
     """Ablate the forming MLPs of the first secondary sink of each text; all after it recomputed.
 
@@ -49,9 +52,9 @@ def restoration(
 
     Verdict, by exact sign flips over texts (`detection.signflips`): supported where the interval
     lies above 0 by every way to ablate, contradicted where below, inconclusive otherwise and with
-    fewer than six texts.
+    too few texts: six, or more where the interval is corrected for `n_claims`.
     """
-    texts = match_pairs(traces, sinks)
+    texts = match_pairs(traces, sinks, ("secondary",))
     found = by_place(model, texts, sinks, forming)
     texts, left_out = formed_only(texts, found)
     rows: list[dict[str, Any]] = []
@@ -60,14 +63,14 @@ def restoration(
     cells = pd.DataFrame(rows, columns=list(COLUMNS))
     ways = {way: _by_text(part) for way, part in by_way(cells).items()}
     effects = pd.DataFrame(
-        [{"edit": way, **_told(part)} for way, part in ways.items()],
+        [{"edit": way, **_told(part, n_claims)} for way, part in ways.items()],
         columns=["edit", "gained", "low", "high", "change", "n_texts"],
     )
     return Answer(
         question="restoration",
         cells=cells,
         effects=effects,
-        verdicts=(_verdict(effects, left_out),),
+        verdicts=(_verdict(effects, left_out, n_claims),),
         left_out=left_out,
         n_censored=censored(texts),
     )
@@ -149,9 +152,9 @@ def _by_text(cells: pd.DataFrame) -> pd.DataFrame:
     return both
 
 
-def _told(by_text: pd.DataFrame) -> dict[str, float]:
+def _told(by_text: pd.DataFrame, n_claims: int) -> dict[str, float]:
     known = by_text[by_text["gained"].notna()]
-    value, low, high = sign_flip_interval(known["gained"].to_numpy())
+    value, low, high = sign_flip_interval(known["gained"].to_numpy(), n_claims)
     return {
         "gained": value,
         "low": low,
@@ -161,7 +164,7 @@ def _told(by_text: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int]) -> Verdict:
+def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     words: dict[str, Any] = {
         "statistic": "what later queries pay to the primary more when the first secondary sink of "
         "a text is removed, from its creation layer on, less the same for its control",
@@ -169,6 +172,7 @@ def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int]) -> Verdict:
         "controls": "same edit at token twins, or at ordinary tokens nearby"
         + format_exclusions(left_out),
         "line": 0.0,
+        "n_claims": n_claims,
     }
     if not len(effects):
         why = "no sink with layers of an active primary before its creation could be removed"
@@ -182,10 +186,9 @@ def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int]) -> Verdict:
         n=n_texts,
         n_texts=n_texts,
     )
-    if n_texts < min_texts():
-        why = (
-            f"{n_texts} text(s) have a sink that can be removed; at least {min_texts()} are needed"
-        )
+    least = min_texts(n_claims)
+    if n_texts < least:
+        why = f"{n_texts} text(s) have a sink that can be removed; at least {least} are needed"
         return verdict_of(CLAIM, "inconclusive", why, interval, **words)
     outcome, agreement = combine_outcomes({str(one["edit"]): _outcome(one) for one in rows})
     why = (
@@ -197,3 +200,23 @@ def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int]) -> Verdict:
 
 def _outcome(one: Mapping[Any, Any]) -> str:
     return "supported" if one["low"] > 0 else "contradicted" if one["high"] < 0 else "inconclusive"
+
+
+def cells_of(sample: Sample) -> Cells:
+    """What it costs: each way to ablate at one sink of each text and at its control.
+
+    Fewer where a text has no active primary around the creation of its first sink.
+    """
+    return Cells(recomputed=[2 * len(EDITS) * bool(text.cases) for text in sample.texts])
+
+
+RESTORATION = Question(
+    name="restoration",
+    title="What the primary gets back",
+    asks="Does the primary weaken because of secondary sinks?",
+    ask=restoration,
+    n_claims=lambda sinks: 1,
+    cost=cells_of,
+    figures=figures.restoration,
+    recomputes=True,
+)

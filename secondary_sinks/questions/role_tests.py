@@ -22,12 +22,10 @@ import pandas as pd
 from secondary_sinks.causal.controls import last_judged, never_sinks
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.questions.trials import Trial, run_trials
-from secondary_sinks.types import Edit, Sink, SinkTable, Trace
+from secondary_sinks.types import LASTING, Edit, Sink, SinkTable, Trace
 
 MOST_TWINS = 4
 """Twins that are tried: the nearest ones."""
-STRONG = 0.01
-"""A primary-like sink is asked if it draws this share of the attention somewhere, at least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,13 +42,10 @@ class Asked:
 def asked_of(traces: Sequence[Trace], sinks: SinkTable) -> tuple[list[Asked], dict[str, int]]:
     """The sinks that roles are asked of, and how many are left out, by reason.
 
-    Secondary sinks, and primary-like ones that draw at least `STRONG` of the attention.
+    Those of `LASTING` kinds: secondary sinks, and primary-like ones.
     """
     texts = {trace.text_id: trace for trace in traces}
-    strong = [s for s in sinks.sinks if s.kind == "primary_like" and s.mass_max >= STRONG]
-    every = [
-        s for s in sinks.sinks if s.text_id in texts and (s.kind == "secondary" or s in strong)
-    ]
+    every = [s for s in sinks.sinks if s.text_id in texts and _counts(s)]
     fresh = [sink for sink in every if not sink.copy_of]
     known = [sink for sink in fresh if sink.mass_max == sink.mass_max]
     left_out = {
@@ -58,6 +53,16 @@ def asked_of(traces: Sequence[Trace], sinks: SinkTable) -> tuple[list[Asked], di
         "whose attention no block pays": len(fresh) - len(known),
     }
     return [_asked(sink, texts[sink.text_id], traces, sinks) for sink in known], left_out
+
+
+def _counts(sink: Sink) -> bool:
+    """Secondary, or primary-like."""
+    return sink.kind in LASTING
+
+
+def is_asked(sink: Sink) -> bool:
+    """Whether roles are asked of a sink of the given texts."""
+    return _counts(sink) and not sink.copy_of and sink.mass_max == sink.mass_max
 
 
 def _asked(sink: Sink, trace: Trace, traces: Sequence[Trace], sinks: SinkTable) -> Asked:

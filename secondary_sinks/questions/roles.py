@@ -114,13 +114,15 @@ def roles(
     sinks: SinkTable,
     *,
     progress: Progress | None = None,
+    n_claims: int | None = None,
 ) -> Answer:
     """The role of each MLP up to the creation layer, for every secondary and strong sink.
 
     `cells` has one row per sink and layer (`Role`), `effects` the share of sinks by level, layer
     and role, and there is one verdict per level, or one per writer where most of its sinks have
     several; `Verdict.layer` is the writer's. Twins are taken from the sink's own text, else from
-    the given text that has most of them. `progress` is called with (texts done, texts).
+    the given text that has most of them. `progress` is called with (texts done, texts). Verdicts
+    are corrected for `n_claims` (`n_claims_of`); by default those of this answer.
     """
     texts = [traces] if isinstance(traces, Trace) else list(traces)
     asked, left_out = asked_of(texts, sinks)
@@ -136,7 +138,7 @@ def roles(
         question="roles",
         cells=table,
         effects=shares_of_roles(table),
-        verdicts=writer_verdicts(table),
+        verdicts=writer_verdicts(table, n_claims),
         left_out=left_out,
         n_censored=sum(one.sink.censored != "none" for one in asked),
     )

@@ -13,6 +13,7 @@ from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import Answer, Words, format_exclusions, verdict_of
 from secondary_sinks.questions.forming import Forming, Place, by_place, formed_only
+from secondary_sinks.questions.held_out import held_out
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
     TextPairs,
@@ -65,11 +66,12 @@ def sparsity(
     n_claims = n_claims or N_CLAIMS
     texts = match_pairs(traces, sinks)
     found = by_place(model, texts, sinks, forming)
+    held = held_out(texts, found)
     texts, left_out = formed_only(texts, found)
     rows: list[dict[str, Any]] = []
     left_out["whose MLPs have no neurons of their own"] = 0
     for text in with_progress(texts, progress):
-        ordered = _neurons(model, text, sinks, found)
+        ordered = _neurons(model, text, sinks, held)
         left_out["whose MLPs have no neurons of their own"] += len(text.cases) - len(ordered)
         trials = [
             trial

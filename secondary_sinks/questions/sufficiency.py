@@ -15,7 +15,14 @@ from secondary_sinks.questions.answer import (
     sum_counts,
     verdict_of,
 )
-from secondary_sinks.questions.forming import Forming, Place, by_place, none_found, other_layers
+from secondary_sinks.questions.forming import Forming, Place, by_place, none_found
+from secondary_sinks.questions.held_out import (
+    control_words,
+    has_other,
+    held_out,
+    other_layers,
+    with_control,
+)
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
     TextPairs,
@@ -26,7 +33,7 @@ from secondary_sinks.questions.matched_pairs import (
 from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials, summary
 from secondary_sinks.statistics import outcome_of, too_few
-from secondary_sinks.types import SHARE_UNIT, Edit, SinkTable, Trace, Verdict
+from secondary_sinks.types import SHARE_UNIT, Edit, SinkTable, Trace, Verdict, mass_lost
 
 N_CLAIMS = 2
 SEEDS = 3
@@ -48,23 +55,25 @@ def sufficiency(
 ) -> Answer:
     """Patch MLP outputs from each sink into its control token, and back.
 
-    *Denoising* puts what the sink's forming MLPs wrote into the control (a token twin, else a
-    neighbour): does it become a sink by the criterion? Beside it: the same MLPs' outputs of
-    `seeds` ordinary tokens, and the sink's outputs of as many other MLPs. *Noising* is the
-    reverse, beside the same patch at as many other MLPs. Each single layer too (`layers`, by
-    default all): where = "layer".
+    *Denoising* puts what the sink's forming MLPs (those of earlier texts: `held_out`) wrote into
+    the control (a token twin, else a neighbour): does it become a sink by the criterion? Compared
+    with the same MLPs' outputs of `seeds` ordinary tokens, and with the sink's outputs of as many
+    other MLPs. *Noising* is the reverse, compared with the same patch at as many other MLPs. Each
+    single layer too (`layers`, by default all): where = "layer".
 
     Verdicts, of the share of tokens that become sinks and do not with ordinary donors, and of the
-    share of sinks that end and do not with other MLPs: supported where the interval lies above one
-    half, contradicted where it lies below. Of a sink that no MLP forms, the MLP of the creation
-    layer is taken: it fails. `n_claims`: see `n_claims_of`; by default those of this answer.
+    share of sinks that end and do not with other MLPs, where as many others could have ended them:
+    supported where the interval lies above one half, contradicted where it lies below. Sinks that
+    no MLP forms are asked alike: they fail. `n_claims`: see `n_claims_of`; by default those of this
+    answer.
     """
     n_claims = n_claims or N_CLAIMS
     texts = match_pairs(traces, sinks)
     found = by_place(model, texts, sinks, forming)
+    held = held_out(texts, found)
     rows: list[dict[str, Any]] = []
     for text in with_progress(texts, progress):
-        trials = list(_trials(text, found, layers, seeds))
+        trials = list(_trials(text, held, layers, seeds))
         rows += run_trials(model, text.trace, sinks.thresholds, trials)
     cells = frame_of(rows, *WORDS)
     left_out = sum_counts(*(text.left_out for text in texts))
@@ -91,9 +100,11 @@ def _trials(
     n_layers = len(text.trace.norm)
     for case in text.cases:
         sink, own = case.sink, found[case.sink.text_id, case.sink.pos].layers
-        places = {"forming": own, "other": other_layers(sink, own, n_layers)}
+        places = {"forming": own, "other": other_layers(sink, own)}
         single = [("layer", (la,)) for la in (range(n_layers) if layers is None else layers)]
         for where, group in [*places.items(), *single]:
+            if not group:  # no control possible
+                continue
             yield _patch(case, "denoising", where, group, donor=sink.pos)
             yield _patch(case, "noising", where, group, donor=case.control)
         for seed in range(seeds):
@@ -153,22 +164,26 @@ def _denoising(
 
 def _noising(cells: pd.DataFrame, why: str, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     part = cells[(cells["patch"] == "noising") & (cells["where"] != "layer")]
-    interval = rate_difference(part, "where", "forming", "other", n_claims=n_claims)
+    n_controls, n_sinks = (with_control(part, "where", one) for one in ("other", "forming"))
+    instead = "what is put in is the output at a token twin, or else at a neighbour"
+    interval = rate_difference(part, "where", "forming", "other", n_claims=n_claims, instead=0.0)
     words: Words = {
         "n_claims": n_claims,
+        "n_controls": n_controls,
         "statistic": "share of sinks that end, and do not with other MLPs",
         "unit": SHARE_UNIT,
-        "controls": "the same patch of as many other MLPs, at the same sink"
-        + format_exclusions(left_out),
+        "controls": control_words(n_controls, n_sinks, instead) + format_exclusions(left_out),
     }
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
     if missing:
         return verdict_of(NOISING, "inconclusive", missing, interval, **words)
     at = part[part["where"] == "forming"]
+    clean = at["mass_clean"].mean()
+    lost = float(mass_lost(clean, at["mass_edited"].mean(), clean))
+    others = f"; with other MLPs {1 - _share(part, 'where', 'other'):.0%} end" if n_controls else ""
     told_why = (
-        f"{1 - _share(part, 'where', 'forming'):.0%} of the sinks end and keep "
-        f"{at['mass_edited'].mean() / at['mass_clean'].mean():.0%} of their attention; with other "
-        f"MLPs {1 - _share(part, 'where', 'other'):.0%} end{why}"
+        f"{1 - _share(part, 'where', 'forming'):.0%} of the sinks end and lose {lost:.0%} of their "
+        f"attention{others}{why}"
     )
     return verdict_of(NOISING, outcome_of(interval), told_why, interval, **words)
 
@@ -184,7 +199,8 @@ def _twins(texts: Sequence[TextPairs]) -> str:
 
 def cells_of(sample: Sample) -> Cells:
     """What it costs: each layer and all forming MLPs, both ways, with their controls."""
-    return Cells(replayed=sample.n_sinks * (2 * (2 + sample.n_layers) + SEEDS))
+    able = sum(has_other(case.sink) for text in sample.texts for case in text.cases)
+    return Cells(replayed=sample.n_sinks * (2 * (1 + sample.n_layers) + SEEDS) + 2 * able)
 
 
 SUFFICIENCY = Question(

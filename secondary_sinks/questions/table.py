@@ -10,18 +10,13 @@ from secondary_sinks.questions.matched_pairs import match_pairs
 from secondary_sinks.questions.necessity import NECESSITY
 from secondary_sinks.questions.question import Sample
 from secondary_sinks.questions.redistribution import REDISTRIBUTION
+from secondary_sinks.questions.restoration import RESTORATION
+from secondary_sinks.questions.run_claims import OWN_CLAIMS
 from secondary_sinks.questions.sparsity import SPARSITY
 from secondary_sinks.questions.sufficiency import SUFFICIENCY
 from secondary_sinks.types import SinkTable, Trace
 
-QUESTIONS = (
-    NECESSITY,
-    SUFFICIENCY,
-    NORM_DOSE,
-    REDISTRIBUTION,
-    SPARSITY,
-    HARM,
-)
+QUESTIONS = (NECESSITY, SUFFICIENCY, NORM_DOSE, REDISTRIBUTION, RESTORATION, SPARSITY, HARM)
 """In the order in which they are asked, and in which a page answers them."""
 BY_NAME = {question.name: question for question in QUESTIONS}
 
@@ -29,12 +24,15 @@ BY_NAME = {question.name: question for question in QUESTIONS}
 def n_claims_of(questions: Iterable[str], sinks: SinkTable) -> int:
     """Claims that the answers to `questions` make together about these sinks.
 
-    Given to each question as `n_claims`, it makes all their intervals hold together at 95 %.
+    Given to each question as `n_claims`, it makes all their intervals hold together at 95 %
+    (Bonferroni's union bound). Names are those of questions, and of a run's own claims
+    (`OWN_CLAIMS`).
 
     >>> n_claims_of(["sufficiency", "harm"], SinkTable(sinks=()))
     3
     """
-    return sum(BY_NAME[name].n_claims(sinks) for name in questions)
+    claims = {**OWN_CLAIMS} | {question.name: question.n_claims for question in QUESTIONS}
+    return sum(claims[name](sinks) for name in questions)
 
 
 def costs(

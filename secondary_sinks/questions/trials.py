@@ -5,17 +5,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
+from jaxtyping import Int
+from torch import Tensor
 
 from secondary_sinks.causal import replay
-from secondary_sinks.causal.outcome import edited_sinks, first, means_over
-from secondary_sinks.detection import joint_tests
+from secondary_sinks.causal.outcome import (
+    attended_layers,
+    clean_sinks,
+    drawn_over,
+    edited_sinks,
+    first,
+    impossible,
+    means_over,
+    settled_from,
+)
 from secondary_sinks.layerwise.protocol import HookedModel
-from secondary_sinks.statistics import Interval, paired_share_over_texts, share_over_texts
+from secondary_sinks.statistics import HALF, Interval, paired_share_over_texts, share_over_texts
 from secondary_sinks.types import Cell, Sink, Thresholds, Trace, dump_cells
 
 COLUMNS = (
     "text_id",
     "sink_pos",
+    "sink_kind",
     "pos",
     "edits",
     "lifetime_clean",
@@ -30,7 +41,15 @@ COLUMNS = (
     "norm_edited",
     "mass_clean",
     "mass_edited",
+    "impossible",
+    "lifetime_attention_clean",
+    "lifetime_attention_edited",
+    "drawn_clean",
+    "drawn_edited",
+    "draws",
 )
+"""`drawn` is attention beyond what is expected at the place, over the blocks that read the sink;
+`draws`, whether the edited token draws at least half of what the clean sink does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,15 +80,19 @@ def run_trials(
     if not trials:
         return []
     result = replay(model, trace, [trial.cell for trial in trials], others=others)
-    clean = joint_tests(trace, thresholds).joint
+    clean = clean_sinks(trace, thresholds)
+    attended = attended_layers(trace, result, thresholds)
     edited = edited_sinks(trace, result, thresholds)
+    settled = settled_from(trace, thresholds)
     rows = []
     for number, trial in enumerate(trials):
         lifetime = int(edited[:, number].sum())
+        drawn = drawn_over(trace, result, number, trial.sink)
         rows.append(
             {
                 "text_id": trace.text_id,
                 "sink_pos": trial.sink.pos,
+                "sink_kind": trial.sink.kind,
                 "pos": trial.pos,
                 "edits": dump_cells([trial.cell]).strip(),
                 "lifetime_clean": int(clean[:, trial.pos].sum()),
@@ -77,10 +100,24 @@ def run_trials(
                 "l_start_edited": first(edited[:, number]),
                 "is_sink": lifetime > 0,
                 **means_over(trace, result, number, trial.sink.layers),
+                "impossible": _impossible(trial, settled),
+                "lifetime_attention_clean": int(attended[0][number]),
+                "lifetime_attention_edited": int(attended[1][number]),
+                "drawn_clean": drawn.clean,
+                "drawn_edited": drawn.edited,
+                "draws": drawn.edited >= HALF * drawn.sink,
                 **trial.words,
             }
         )
     return rows
+
+
+def _impossible(trial: Trial, settled: Int[Tensor, "pos"]) -> str:
+    """What the first edit of a trial comes too late for at its sink; another token has no end."""
+    if trial.pos != trial.sink.pos:
+        return "none"
+    first_layer = min(layer for edit in trial.cell for layer in edit.layers)
+    return impossible(trial.sink, first_layer, settled)
 
 
 def frame_of(rows: Iterable[dict[str, Any]], *words: str) -> pd.DataFrame:
@@ -96,30 +133,43 @@ def rate_difference(
     *,
     alive: bool = False,
     n_claims: int = 1,
+    of: str = "is_sink",
+    instead: "float | pd.Series[float] | None" = None,
 ) -> Interval:
     """Share of cases that end (or, `alive`, are a sink) under one condition, not under another.
 
-    `column` names the conditions; several cells of a case and a condition (seeds) are averaged.
-    Within a case the two are paired (`paired_share_over_texts`).
+    `of` names what ends: "is_sink", or "draws" for the attention alone. `column` names the
+    conditions; several cells of a case and a condition (seeds) are averaged. Within a case the two
+    are paired (`paired_share_over_texts`). Where no control was possible, `instead` is what stands
+    in for it, by case; without one such cases are left out.
     """
-    value = cells["is_sink"].astype(float)
-    keys = [cells["text_id"], cells["sink_pos"], cells[column]]
-    by_case = (value if alive else 1 - value).groupby(keys).mean().unstack()
-    by_case = by_case.reindex(columns=[own, control])
+    by_case = rates(cells, column, alive=alive, of=of).reindex(columns=[own, control])
+    if instead is not None:
+        by_case[control] = by_case[control].fillna(instead)
     texts = by_case.index.get_level_values("text_id").tolist()
     return paired_share_over_texts(by_case[own], by_case[control], texts, n_claims=n_claims)
+
+
+def rates(cells: pd.DataFrame, column: str, *, alive: bool, of: str = "is_sink") -> pd.DataFrame:
+    """Share of cells that end, or are a sink: one row per case, one column per condition."""
+    value = cells[of].astype(float)
+    keys = [cells["text_id"], cells["sink_pos"], cells[column]]
+    return (value if alive else 1 - value).groupby(keys).mean().unstack()
 
 
 def summary(cells: pd.DataFrame, *words: str) -> pd.DataFrame:
     """Means by condition: one row per combination of what `words` name.
 
     `sink` is the share of edited tokens that are sinks, with its 95 % interval over texts (of each
-    row by itself: no verdict rests on it); `lifetime` a mean, in layers; the others are means too.
+    row by itself: no verdict rests on it); the others are means, lifetimes in layers. Sinks that
+    could not have ended, since the edit came too late, are left out of `sink` and counted in
+    `n_impossible`.
     """
     groups = cells.groupby(list(words), sort=False, dropna=False)
     rows = []
     for key, group in groups:
-        alive = share_over_texts(group["is_sink"].astype(float), group["text_id"].tolist())
+        able = group[group["impossible"] == "none"]
+        alive = share_over_texts(able["is_sink"].astype(float), able["text_id"].tolist())
         rows.append(
             {
                 **dict(zip(words, key, strict=True)),
@@ -127,14 +177,16 @@ def summary(cells: pd.DataFrame, *words: str) -> pd.DataFrame:
                 "low": alive.low,
                 "high": alive.high,
                 "lifetime": group["lifetime_edited"].mean(),
+                "lifetime_attention": group["lifetime_attention_edited"].mean(),
                 "alignment_centred": group["alignment_centred_edited"].mean(),
                 "norm": group["norm_edited"].mean(),
                 "mass": group["mass_edited"].mean(),
                 "mass_clean": group["mass_clean"].mean(),
                 "n_sinks": len(group[["text_id", "sink_pos"]].drop_duplicates()),
                 "n_texts": alive.n_texts,
+                "n_impossible": len(group) - len(able),
             }
         )
-    names = ["sink", "low", "high", "lifetime", "alignment_centred", "norm", "mass"]
-    names += ["mass_clean", "n_sinks", "n_texts"]
+    names = ["sink", "low", "high", "lifetime", "lifetime_attention", "alignment_centred"]
+    names += ["norm", "mass", "mass_clean", "n_sinks", "n_texts", "n_impossible"]
     return pd.DataFrame(rows, columns=[*words, *names])

@@ -1,4 +1,13 @@
-"""What the roles say together: the writer of each level, counted over texts."""
+"""What the roles say together: the writer of each level, counted over texts.
+
+The MLP that a verdict names is that of most sinks, so the sinks that judge it chose it. That costs
+a factor of two (`NAMING`), however many layers there are. A sink is written by one group of MLPs
+alone (mostly of one), so the expected shares of all groups add up to 1 at most. A group that does
+not write most of the sinks has an expected share m of one half or less, and the bound on how often
+it is said to (`p_of_mean`) is at each hinge a convex function of m that is 0 at 0: at most 2m times
+the bound at one half. Over all such groups that adds up to twice it at most. Two groups that write
+half of the sinks each come up to that, exactly (tests/questions/test_writers.py).
+"""
 
 from collections import Counter
 from dataclasses import replace
@@ -16,8 +25,9 @@ CONTROLS = (
     "zeroed; random directions"
 )
 STATISTIC = "share of sinks that it writes, mean over texts"
-HALVES = 2
-"""Layers that can each be the writer of half of the sinks."""
+NAMING = 2
+"""Claims that a verdict counts for which names the group of MLPs that writes most of the sinks."""
+Group = tuple[int, ...]
 ROLES = ("writer", "enabler", "neither", "undecided")
 
 
@@ -49,30 +59,38 @@ def shares_of_roles(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["level", "layer", *ROLES, "n_sinks", "n_texts"])
 
 
-def writer_verdicts(table: pd.DataFrame) -> tuple[Verdict, ...]:
+def writer_verdicts(table: pd.DataFrame, n_claims: int | None = None) -> tuple[Verdict, ...]:
     """Is an MLP the writer of most sinks of a level? One verdict per level and such a writer.
 
+    Of several that write it together each has its verdict, about the sinks that this group writes.
     supported where the interval of the share of sinks that it writes, mean over texts, lies above
-    one half; contradicted where it lies below, even if every undecided MLP were a writer. The
-    layer is chosen by the same sinks, so the interval is corrected for two: a sink has one writer
-    alone, so no three layers can each be that of half of the sinks. Sinks without a twin are left
-    out and counted. inconclusive with fewer than five sinks or seven texts. `layer` is None where
-    no MLP is the writer of any.
+    one half; contradicted where it lies below, even if every undecided MLP were a writer. Sinks
+    without a twin are left out and counted. inconclusive with fewer than five sinks or too few
+    texts. `layer` is None where no MLP is the writer of any. Corrected for `n_claims`, of which
+    each level makes two, since its writer is named by the same sinks; by default those of this
+    table.
     """
-    found = [v for name, part in levels_in(table) for v in _of_level(name, part)]
-    none = _verdict("secondary sinks", table, None) if not found else None
-    return (none,) if none else tuple(found)
+    levels = levels_in(table)
+    n_claims = n_claims or NAMING * max(len(levels), 1)
+    found = [verdict for name, part in levels for verdict in _of_level(name, part, n_claims)]
+    return tuple(found) or (_verdict("secondary sinks", table, (), None, n_claims),)
 
 
-def _of_level(name: str, part: pd.DataFrame) -> list[Verdict]:
-    known = part[part["n_donors"] > 0]
-    share = _shares(known, "writer")
-    writers = [layer for layer in share if share[layer] > 0.5]
-    if not writers and max(share.values(), default=0.0) > 0:
-        writers = [max(share, key=lambda layer: share[layer])]
-    if not writers:
-        return [_verdict(name, part, None)]
-    return [_verdict(name, part, layer, writers) for layer in writers]
+def writers_of(known: pd.DataFrame) -> list[Group]:
+    """The group of MLPs that writes each sink, in order of rows; empty where none does."""
+    by_sink = known.groupby(["text_id", "pos"], sort=False)
+    return [
+        tuple(int(layer) for layer in one.loc[one["role"] == "writer", "layer"])
+        for _, one in by_sink
+    ]
+
+
+def _of_level(name: str, part: pd.DataFrame, n_claims: int) -> list[Verdict]:
+    groups = Counter(group for group in writers_of(part[part["n_donors"] > 0]) if group)
+    if not groups:
+        return [_verdict(name, part, (), None, n_claims)]
+    group = groups.most_common(1)[0][0]
+    return [_verdict(name, part, group, layer, n_claims) for layer in group]
 
 
 def _shares(known: pd.DataFrame, role: str) -> dict[int, float]:
@@ -83,24 +101,24 @@ def _shares(known: pd.DataFrame, role: str) -> dict[int, float]:
 
 
 def _verdict(
-    name: str, part: pd.DataFrame, layer: int | None, writers: list[int] | None = None
+    name: str, part: pd.DataFrame, group: Group, layer: int | None, n_claims: int
 ) -> Verdict:
     known = part[part["n_donors"] > 0]
-    by_sink = [group for _, group in known.groupby(["text_id", "pos"], sort=False)]
-    texts = [str(group["text_id"].iloc[0]) for group in by_sink]
-    wrote = [_has(group, layer, "writer") for group in by_sink]
-    might = [_has(group, layer, "writer", "undecided") for group in by_sink]
+    by_sink = [one for _, one in known.groupby(["text_id", "pos"], sort=False)]
+    texts = [str(one["text_id"].iloc[0]) for one in by_sink]
+    wrote = [written == group for written in writers_of(known)] if group else [False] * len(texts)
+    might = [did or _might(one, group) for did, one in zip(wrote, by_sink, strict=True)]
     interval, most = (
-        share_over_texts(np.array(one, dtype=float), texts, n_claims=HALVES)
+        share_over_texts(np.array(one, dtype=float), texts, n_claims=n_claims)
         for one in (wrote, might)
     )
     n_without = len(part[part["n_donors"] == 0][["text_id", "pos"]].drop_duplicates())
     left_out = {NO_TWIN: n_without}
     outcome = outcome_of(interval)
-    missing = too_few(interval.n, interval.n_texts, left_out, HALVES)
+    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
     if missing or (outcome == "contradicted" and outcome_of(most) != "contradicted"):
         outcome = "inconclusive"
-    words = _words(known, layer, writers or [], sum(wrote), len(wrote), len(set(texts)))
+    words = _words(known, group, layer, sum(wrote), len(wrote), len(set(texts)))
     general = f"{name} are written by the MLP of one layer"
     found = verdict_of(
         general if layer is None else f"{name} are written by the MLP of layer {layer}",
@@ -110,23 +128,24 @@ def _verdict(
         statistic=STATISTIC,
         unit=SHARE_UNIT,
         controls=CONTROLS + format_exclusions(left_out),
-        n_claims=HALVES,
+        n_claims=n_claims,
     )
     return replace(found, layer=layer, general=general)
 
 
-def _has(group: pd.DataFrame, layer: int | None, *roles: str) -> bool:
-    rows = group if layer is None else group[group["layer"] == layer]
-    return bool(rows["role"].isin(roles).any())
+def _might(rows: pd.DataFrame, group: Group) -> bool:
+    """Whether a sink would be written by the group, or by any, were all undecided MLPs writers."""
+    able = set(rows.loc[rows["role"].isin(["writer", "undecided"]), "layer"])
+    return set(group) <= able if group else bool(able)
 
 
 def _words(
-    known: pd.DataFrame, layer: int | None, writers: list[int], wrote: int, n: int, n_texts: int
+    known: pd.DataFrame, group: Group, layer: int | None, wrote: int, n: int, n_texts: int
 ) -> str:
     """As "writer: MLP 5 (7 of 7 sinks in 3 texts); enablers: MLPs 3, 4"."""
     if not n:
         return ""
-    others = [one for one in writers if one != layer]
+    others = [one for one in group if one != layer]
     who = "writer: none" if layer is None else f"writer: MLP {layer}"
     who += f" together with {_mlps(others)}" if others else ""
     sentence = [f"{who} ({wrote} of {n} sinks in {n_texts} texts)"]

@@ -11,9 +11,11 @@ from secondary_sinks.report.words import count, sentence
 from secondary_sinks.statistics import CONFIDENCE
 from secondary_sinks.types import SHARE_UNIT
 
-ROLES = "Writers and enablers"
-"""Title of the verdicts of the roles, which a run has without being asked."""
-TITLES = {"roles": ROLES} | {question.name: question.title for question in QUESTIONS}
+ROLES, LATER = "Writers and enablers", "Later layers"
+"""Titles of the verdicts that a run has without being asked."""
+TITLES = {"roles": ROLES, "later": LATER} | {
+    question.name: question.title for question in QUESTIONS
+}
 """In the order in which a page answers them."""
 
 
@@ -49,6 +51,7 @@ def claims(record: Mapping[str, Any], answers: Mapping[str, Answer]) -> list[Cla
     own = [] if "necessity" in answers else record.get("verdicts", [])
     found = [_claim("roles", verdict) for verdict in record.get("writers", ())]
     found += [_claim("necessity", verdict) for verdict in own]
+    found += [_claim("later", verdict) for verdict in record.get("later", ())]
     for name in TITLES:
         if name in answers:
             found += [_claim(name, asdict(verdict)) for verdict in answers[name].verdicts]

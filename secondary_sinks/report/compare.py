@@ -18,7 +18,9 @@ from secondary_sinks.report.section import Table
 from secondary_sinks.report.words import MISSING, listed, percent, sentence
 from secondary_sinks.runs import RunFolder, read_answers, whole_records, whole_table
 from secondary_sinks.types import Levels
+from secondary_sinks.types.lists import refuse_twice
 
+PAGE = b"<!doctype html>"
 IN_A_ROW = 3
 """Level maps beside each other; further ones come in the next figure."""
 
@@ -50,12 +52,29 @@ def write_comparison(folders: Sequence[RunFolder], out: Path, *, force: bool = F
     `out` already, unless `force`.
     """
     if out.is_dir() or (out.exists() and not force):
-        raise RunFolderError(f"{str(out)!r} is there already; use --force, or another --out")
+        raise RunFolderError(f"{str(out)!r} is there already", "use --force, or another --out")
     files.refuse_special(out)
+    _refuse_other_file(out)
+    paths = [folder.path for folder in folders]
+    refuse_twice(
+        "the list of runs", [*map(str, paths)], RunFolderError, [p.resolve() for p in paths]
+    )
     page = comparison([one for folder in folders for one in _models(folder)])
     home = RunFolder(out.parent)
     out.parent.mkdir(parents=True, exist_ok=True)
     return home.write_text(out.name, page)
+
+
+def _refuse_other_file(out: Path) -> None:
+    """Raise `RunFolderError` where there is something that is no page, which `--force` keeps."""
+    if not out.exists() or out.suffix.lower() in (".html", ".htm"):
+        return
+    with files.open_file(out) as file:
+        start = file.read(64).lstrip().lower()
+    if not start.startswith(PAGE):
+        raise RunFolderError(
+            f"{str(out)!r} is no page; --force replaces pages only, so choose another --out"
+        )
 
 
 def comparison(models: Sequence[Compared]) -> str:

@@ -12,9 +12,11 @@ from markupsafe import Markup
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots import (
     ablation_heatmap,
+    attention_around_life,
     layer_effect_bars,
     layer_profiles,
     level_heatmap,
+    life_lines,
     profile_table,
     verdict_dots,
     verdict_table,
@@ -78,6 +80,30 @@ def profiles(trace: pd.DataFrame, sinks: pd.DataFrame) -> Panel:
     return panel("profiles", "Through the layers", figure, table, caption)
 
 
+def lives(trace: pd.DataFrame, sinks: pd.DataFrame) -> list[Panel]:
+    """Attention before creation and after the end; nothing without a secondary sink."""
+    table = attention_around_life(trace, sinks)
+    if table.empty:
+        return []
+    caption = (
+        "Attention that secondary sinks draw, in multiples of what a token at their place is "
+        "expected to draw, by the layer less that of their creation (top) and less the last one at "
+        "which they are sinks (bottom). Lines are medians over sinks, bands the 10th to the 90th "
+        "percentile. A sink must be outlying; its attention need neither begin nor end with that."
+        f"{_before_and_after(table)}"
+    )
+    figure = life_lines(table)
+    return [panel("lives", "Before creation and after the end", figure, table, caption)]
+
+
+def _before_and_after(table: pd.DataFrame) -> str:
+    """The two numbers that tell whether the attention keeps to the lifetime."""
+    found = table.set_index(["panel", "x"])["value"]
+    words = {("l_start", -1): "a layer before its creation", ("l_end", 1): "a layer after its end"}
+    known = [f"{found[key]:.1f} times {what}" for key, what in words.items() if key in found]
+    return f" The median sink draws {' and '.join(known)}." if known else ""
+
+
 def levels(found: Levels, n_layers: int) -> list[Panel]:
     """How many sinks there are by creation layer and lifetime; nothing without a sink."""
     cells = found.cells_frame()
@@ -111,7 +137,8 @@ def _first(effects: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 _MAPS = {
     "sink": "Each row is a sink, strongest first; each column is the layer whose MLP was edited at "
     "that sink alone. Colour is the share of the sink's attention mass that is lost, clipped to "
-    "±100%.",
+    "±100%. Grey cells could not have lost any: the edit comes after the sink's last layer. No "
+    "edit to the right of the mark of the creation layer can end the sink.",
     "control": "The same edit at the sinks' controls, in the same order of sinks. Colour is lost "
     "mass in units of the matched sink's clean mass, so that a colour stands for the same "
     "amount of attention at a sink and at its control.",
@@ -135,20 +162,29 @@ def _map(effects: pd.DataFrame, role: str, others: str) -> Panel | None:
 def _bars(edit: str, record: dict[str, Any]) -> Panel | None:
     names = [item.name for item in fields(LayerEffect)]
     found = record.get("layer_effects", [])
-    recorded = [LayerEffect(**{name: row[name] for name in names}) for row in found]
-    rows = [row for row in recorded if not math.isnan(row.lost)]
-    if not rows:
-        return None
-    caption = (
-        f"Share of their attention mass that secondary sinks lose, less the share that their "
-        f"controls lose, median over texts, when the output of one layer's MLP is {edit} at the "
-        f"token alone. {rows[0].n_sinks} sinks with controls in {rows[0].n_texts} texts. The share "
-        "of sinks that end, by which a layer is judged, is in the figure above and in the data. "
+    rows, later = (
+        [LayerEffect(**{name: row[name] for name in names if name in row}) for row in recorded]
+        for recorded in (found, record.get("later_effects", []))
     )
-    caption += _whiskers(rows)
-    table = pd.DataFrame([asdict(row) for row in rows])
+    known = [row for row in rows if not math.isnan(row.lost)]
+    if not known:
+        return None
+    drawn = [row for row in rows if row.n_sinks == 0 or not math.isnan(row.lost)]
+    caption = (
+        f"Attention mass that secondary sinks lose, less that which their controls lose, both in "
+        f"units of the sinks' mass, median over texts, when the output of one layer's MLP is "
+        f"{edit} at the token alone: by layers that could have ended the sink, and by later ones, "
+        f"which could only weaken it. {known[0].n_sinks} sinks with controls in "
+        f"{known[0].n_texts} texts. The share of sinks that end, by which a layer is judged, is in "
+        "the figure above and in the data. "
+    )
+    caption += _whiskers(known)
+    parts = {"can end the sink": drawn, "can only weaken it": [one for one in later if one.n_sinks]}
+    table = pd.DataFrame(
+        [{"sinks": name, **asdict(row)} for name, part in parts.items() for row in part]
+    )
     title = "Attention lost by layer"
-    return panel("bars", title, layer_effect_bars(rows), table, caption)
+    return panel("bars", title, layer_effect_bars(drawn, later), table, caption)
 
 
 def _whiskers(rows: Sequence[LayerEffect]) -> str:

@@ -9,12 +9,17 @@ _ALWAYS = {
     "far from the typical token and gets far more than its even share of attention, but arises "
     "later or lasts less long than the primary.",
     "primary-like sink": "A sink that arises with the primary and stays nearly as long.",
+    "transient": "Passes all tests of a sink, but at too few layers in a row, or draws too little "
+    "beyond the attention expected at its place. It counts as no sink.",
     "typical token": "The mean state of a text's ordinary tokens at a layer.",
     "norm ÷ text median": "Length of a token's state, in medians over its text at that layer.",
     "centred alignment": "Cosine with the primary's state after the typical token is subtracted "
     "from both. 1 is the same direction, 0 is unrelated.",
     "creation layer": "The first layer at which a token is a sink.",
-    "lifetime": "Number of layers at which a token is a sink; gaps don't count.",
+    "lifetime": "Number of layers at which a token is a sink; gaps don't count. A sink must be "
+    "outlying, so the norm is part of it.",
+    "layers outlying, attended": "The same by the test of the norm alone, and by the test of the "
+    "attention alone. These two share no test.",
     "level": "Group of sinks with a similar creation layer and lifetime; 0 is the earliest.",
     "cut off": "The sink exists at the first layer (left) or still at the last (right), so its "
     "lifetime is a lower bound.",

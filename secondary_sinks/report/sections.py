@@ -7,7 +7,7 @@ import pandas as pd
 
 from secondary_sinks.questions import QUESTIONS, Answer, Question, Shown
 from secondary_sinks.report.drawn import drawn
-from secondary_sinks.report.figures import ablations, judged, levels, profiles
+from secondary_sinks.report.figures import ablations, judged, levels, lives, profiles
 from secondary_sinks.report.roles import roles_section
 from secondary_sinks.report.section import Section, Table, told
 from secondary_sinks.report.tested import nothing_shown, prolonged
@@ -45,7 +45,7 @@ def _through_the_layers(sinks: pd.DataFrame, trace: pd.DataFrame) -> Section:
         name="layers",
         title="Through the layers",
         says=none,
-        panels=(profiles(trace, sinks),),
+        panels=(profiles(trace, sinks), *lives(trace, sinks)),
     )
 
 

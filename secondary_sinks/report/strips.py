@@ -105,4 +105,6 @@ def _title(text: dict[str, Any], sinks: pd.DataFrame) -> str:
         words.append("no active primary")
     if "primary_like" in kinds:
         words.append(f"{kinds['primary_like']} primary-like")
+    if "transient" in kinds:
+        words.append(f"{kinds['transient']} transient")
     return ", ".join(words)

@@ -34,6 +34,13 @@ def findings(record: dict[str, Any], sinks: pd.DataFrame, levels: Levels) -> lis
             f"{count(alike, 'more sink')} {'arises and lasts' if alike == 1 else 'arise and last'} "
             "with the primary: primary-like, not counted as secondary."
         )
+    brief = int((sinks["kind"] == "transient").sum())
+    if brief:
+        sentences.append(
+            f"{count(brief, 'more token')} {'is' if brief == 1 else 'are'} transient: a sink for "
+            "too few layers in a row, or with too little attention, to count. They are listed "
+            "apart, and no question is asked about them."
+        )
     if len(secondary):
         sentences += [_when(secondary), _strength(secondary, sinks), _tokens(secondary)]
         sentences += _censored(secondary)
@@ -111,7 +118,21 @@ def _when(secondary: pd.DataFrame) -> str:
     only = f"layer {layers[0]}" if len(layers) == 1 else ""
     born = only or _by_value(secondary, "l_start", "layer {}".format)
     lived = _by_value(secondary, "lifetime", lambda number: count(number, "layer"))
-    return f"Secondary sinks are created at {born}. Lifetimes, with the number of sinks: {lived}."
+    sentence = (
+        f"Secondary sinks are created at {born}. Lifetimes, with the number of sinks: {lived}."
+    )
+    return sentence + _attended(secondary)
+
+
+def _attended(secondary: pd.DataFrame) -> str:
+    """The other lifetime, in which no norm has a part."""
+    layers = secondary["lifetime_attention"].median()
+    if math.isnan(layers):
+        return ""
+    return (
+        " Lifetimes end where the norm test fails. The state of the median one is attended at "
+        f"{layers:.0f} layers, and outlying at {secondary['lifetime_norm'].median():.0f}."
+    )
 
 
 def _strength(secondary: pd.DataFrame, sinks: pd.DataFrame) -> str:

@@ -9,7 +9,8 @@ from secondary_sinks.report.words import MISSING, format_number, percent, token
 
 MOST_SINKS = 2000
 SINK_COLUMNS = (
-    "text", "position", "token", "token id", "kind", "layers", "lifetime", "level", "cut off",
+    "text", "position", "token", "token id", "kind", "layers", "lifetime", "layers outlying",
+    "layers attended", "level", "cut off",
     "rounding decides",
     "peak mass", "peak norm ÷ median", "peak centred alignment",
 )  # fmt: skip
@@ -17,6 +18,8 @@ THRESHOLDS = {
     "aligned": "least centred cosine with the primary",
     "outlying": "least distance from the typical token, in medians of that distance",
     "attended": "least attention mass, in multiples of an even share and of what neighbours get",
+    "persists": "least number of layers in a row; a briefer sink is transient",
+    "draws": "least attention mass beyond the expected one, mean over such a run",
     "min_queries": "least number of queries that must see a token to judge it",
     "primary_like": "share of the primary's layers from which on a sink is primary-like",
     "as_massive": "share of the primary's outlyingness that makes a later one primary-like",
@@ -84,6 +87,8 @@ def _sink_row(sink: dict[Any, Any]) -> tuple[str, ...]:
         sink["kind"].replace("_", "-"),
         sink["segments"],
         str(sink["lifetime"]),
+        format_number(sink["lifetime_norm"], ".0f"),
+        format_number(sink["lifetime_attention"], ".0f"),
         MISSING if math.isnan(sink["level"]) else str(int(sink["level"])),
         "no" if sink["censored"] == "none" else sink["censored"],
         "perhaps" if sink["within_rounding"] else "no",

@@ -9,9 +9,9 @@ from secondary_sinks.runs.durable import sha256_of_json
 from secondary_sinks.runs.export import export, read_export
 from secondary_sinks.runs.folder import RunFolder
 from secondary_sinks.runs.hashes import code_version
+from secondary_sinks.runs.observed import check_lengths, observe_all
 from secondary_sinks.runs.opened import Opened, open
-from secondary_sinks.runs.pipeline import Results, analyse, check_lengths, save, save_more
-from secondary_sinks.runs.record import asking, describe
+from secondary_sinks.runs.record import describe
 from secondary_sinks.runs.schema import (
     COUNTED,
     NUMBER,
@@ -27,11 +27,8 @@ __all__ = [
     "NUMBER",
     "OUTCOMES",
     "Opened",
-    "Results",
     "RunFolder",
-    "analyse",
     "ask",
-    "asking",
     "check_lengths",
     "code_version",
     "describe",
@@ -41,12 +38,11 @@ __all__ = [
     "fed_first",
     "input_differences",
     "mismatch",
+    "observe_all",
     "open",
     "parse_questions",
     "read_answers",
     "read_export",
-    "save",
-    "save_more",
     "sha256_of_json",
     "unescape",
     "whole_record",

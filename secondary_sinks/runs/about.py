@@ -4,32 +4,14 @@ A chat template may write the date, so that the same text becomes other ids tomo
 first is what a folder is about: its ids are fed again, and that is said.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from secondary_sinks.runs.folder import RunFolder
-from secondary_sinks.runs.hashes import DECIDING, hash_tokens, versions_of_code
-from secondary_sinks.runs.schema import TEXT, whole_record
-from secondary_sinks.texts import Text, TokenizedText, tokenize
-from secondary_sinks.texts.retokenize import SAME_TEXT_FIELDS, retokenize
+from secondary_sinks.runs.hashes import DECIDING, versions_of_code
 
 WEIGHTS, TEXTS, CODE = "weights", "texts as fed", "code"
 NAMED = {"weights_sha256": "weights", "config_sha256": "settings of the model", "class": "class"}
-OPTIONS = ("device", "dtype", "seed", "edit", "thresholds", "asked")
-"""Further inputs of a run, as `describe` names them."""
-COMPARED = {"model?": dict, "texts?": [TEXT], "versions?": dict, "versions_of_code?": dict}
-"""Of a record, with types as in `schema`."""
 SHOWN, DIGITS = 3, 12
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """In words, with both values: where two records of `describe` are not about the same."""
-    options = (
-        changed(name, old.get(name), new.get(name))
-        for name in OPTIONS
-        if old.get(name) != new.get(name)
-    )
-    return [*input_differences(old, new), *options]
 
 
 def input_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -87,50 +69,12 @@ def changed(name: str, old: Any, new: Any) -> str:
     return f"{name} was {_short(old)}, is {_short(new)}"
 
 
-def feed_again(
-    folder: RunFolder, texts: Sequence[Text], tokenizer: Any, feed: str, say: Callable[[str], None]
-) -> list[TokenizedText]:
-    """Texts as the finished run of a folder fed them, where it fed the same; others as today.
-
-    What is fed again, and would be something else today, is said. Raises `TextError` as `tokenize`
-    does, and `RunFolderError` where the run's own ids cannot be read.
-    """
-    now = [tokenize(text, tokenizer, feed) for text in texts]
-    before = {text["text_id"]: text for text in _told(folder).get("texts", ())}
-    for place, fed in enumerate(now):
-        told = before.get(fed.text_id)
-        if told is not None and _is_fed_otherwise(fed, told):
-            stored = told | {"token_ids": folder.token_ids(told)}
-            now[place], _ = retokenize(texts[place], tokenizer, feed, stored)
-            say(fed_first(fed.text_id))
-    return now
-
-
-def _is_fed_otherwise(fed: TokenizedText, told: Mapping[str, Any]) -> bool:
-    """Whether the same text, through the same tokenizer and template, gives other ids."""
-    same = all(told.get(name) == getattr(fed, name) for name in SAME_TEXT_FIELDS)
-    other = told.get("tokens_sha256") != hash_tokens(fed.tokens.tolist())
-    return same and other and bool(fed.text_sha256)
-
-
 def fed_first(text_id: str) -> str:
     """What is said of a text that is fed as before."""
     return (
         f"text {text_id!r} is fed as it was first: its chat template would write something else "
         "today (a date?); use another --out to feed it anew"
     )
-
-
-def refuse_other(folder: RunFolder, record: Mapping[str, Any], *, force: bool) -> None:
-    """Raise `RunFolderError` where the folder holds anything else than a run with these inputs."""
-    told = {} if force else _told(folder)
-    known = {"model", "texts"} <= told.keys()  # not those of a sweep of several models
-    folder.check(force=force, differs=in_words(differences(told, record)) if known else "")
-
-
-def _told(folder: RunFolder) -> dict[str, Any]:
-    """The record of a folder's run; empty without one. Raises `RunFolderError` for damage."""
-    return whole_record(folder, COMPARED) if folder.has_record() else {}
 
 
 def _tokens(text: Mapping[str, Any]) -> str:

@@ -10,21 +10,22 @@ from secondary_sinks.errors import QuestionError
 from secondary_sinks.questions import Answer
 from secondary_sinks.runs.folder import ANSWERS, RunFolder
 from secondary_sinks.types import Verdict, format_layers
+from secondary_sinks.types.lists import split_words
 
 
 def parse_questions(words: str) -> tuple[str, ...]:
     """Names of questions, in the order in which they are asked: "all", "none", or a list.
 
-    Raises `QuestionError` for a name that is none.
+    Raises `QuestionError` for a name that is none, and for one that is given twice.
 
     >>> parse_questions("harm, necessity"), parse_questions("none")
     (('necessity', 'harm'), ())
     """
-    named = [word.strip() for word in words.split(",") if word.strip()]
+    named = split_words("--ask", words, QuestionError)
     if named in (["all"], ["none"]):
         return tuple(ANSWERS) if named == ["all"] else ()
     unknown = [name for name in named if name not in ANSWERS]
-    if unknown or not named:
+    if unknown:
         raise QuestionError(
             f"expected all, none or some of {', '.join(ANSWERS)}, with commas between them; got "
             f"{words!r}"
@@ -47,6 +48,22 @@ def write_answers(folder: RunFolder, answers: Sequence[Answer]) -> list[dict[str
         }
         for answer in answers
     ]
+
+
+def add_answer(
+    folder: RunFolder, record: dict[str, Any], answer: Answer, seconds: float, command: str
+) -> dict[str, Any]:
+    """Write an answer into a finished run, then its `run.json` anew; the new record."""
+    both = [*record.get("answers", []), *write_answers(folder, [answer])]
+    ordered = sorted(both, key=lambda one: list(ANSWERS).index(one["question"]))
+    record = record | {
+        "command": command,
+        "asked": [one["question"] for one in ordered],
+        "answers": ordered,
+        "timings_s": record["timings_s"] | {answer.question: seconds},
+    }
+    folder.write_record(record)
+    return folder.record()
 
 
 def read_answers(folder: RunFolder) -> dict[str, Answer]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from secondary_sinks import files
+from secondary_sinks import files, memory
 
 
 def write(frame: pd.DataFrame, path: Path) -> None:
@@ -22,7 +22,8 @@ def write(frame: pd.DataFrame, path: Path) -> None:
 
 def read(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:
     """The table of a file, with columns of these kinds; raises `ValueError` for another."""
-    rows = [json.loads(line) for line in files.read_text(path).rstrip("\n").split("\n") if line]
+    content = files.read_text(path, most=_most())
+    rows = [json.loads(line) for line in content.rstrip("\n").split("\n") if line]
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict) or list(row) != list(kinds):
             raise ValueError(f"line {number} has other columns")
@@ -31,6 +32,12 @@ def read(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:
                 raise ValueError(f"line {number}: {name} is {row[name]!r:.60}; expected {kind}")
     types = {name: _TYPES[kind] for name, kind in kinds.items()}
     return pd.DataFrame(rows, columns=list(kinds)).astype(types)
+
+
+def _most() -> int:
+    """Bytes of a file whose rows fit in memory, where each takes some ten times as much."""
+    free = memory.free_ram()
+    return files.MOST_BYTES if free is None else free // 10
 
 
 _TYPES = {"int": "int64", "float": "float64", "bool": "bool", "str": "str"}

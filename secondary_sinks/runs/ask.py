@@ -1,7 +1,7 @@
-"""The causal questions of a run, asked one after the other, with their price told first."""
+"""The causal questions of a run, asked one after the other, and what they cost."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from secondary_sinks import questions
@@ -9,62 +9,61 @@ from secondary_sinks.causal.replay import Progress
 from secondary_sinks.models import HookedModel
 from secondary_sinks.questions import Answer
 from secondary_sinks.questions.table import BY_NAME
-from secondary_sinks.runs.pipeline import Results, Tick
+from secondary_sinks.types import SinkTable, Trace
 
-Say = Callable[[str], None]
-
-
-def _quiet(line: str) -> None:
-    pass
+Tick = Callable[[str, int, int], None]
+"""Called with (question, texts done, texts)."""
 
 
 def ask(
     model: HookedModel,
-    results: Results,
+    traces: Sequence[Trace],
+    sinks: SinkTable,
     asked: Sequence[str],
-    say: Say = _quiet,
+    *,
+    n_claims: int | None = None,
     tick: Tick | None = None,
-    family: Sequence[str] = (),
-) -> tuple[tuple[Answer, ...], dict[str, float]]:
-    """The answers, and the seconds that each took. What they cost is said first.
+) -> Iterator[tuple[Answer, float]]:
+    """The answers, each with the seconds that it took, as they come.
 
-    Error rates are corrected for the claims of all questions of `family`: those of the report that
-    the answers will stand in, by default those `asked`.
-    `tick` is called with the question, "", texts done, and texts; before all, for the search of
-    the forming MLPs, as "forming".
+    Error rates are corrected for `n_claims`: those of the report that the answers will stand in,
+    by default those of `asked`. `tick` is told of the search for the forming MLPs first, as
+    "forming".
     """
     if not asked:
-        return (), {}
-    for line in price(model, results, asked):
-        say(line)
-    traces, sinks = results.traces, results.sinks
-    laps, start = {}, time.perf_counter()
-    forming = questions.forming_mlps(model, traces, sinks, progress=_part(tick, "forming"))
-    answers, n_claims = [], questions.n_claims_of(family or asked, sinks)
+        return
+    begin = time.perf_counter()
+    forming = questions.forming_mlps(model, traces, sinks, progress=_of(tick, "forming"))
+    n_claims = n_claims or questions.n_claims_of(asked, sinks)
     for name in asked:
-        more = {"forming": forming, "progress": _part(tick, name), "n_claims": n_claims}
-        answers.append(BY_NAME[name].ask(model, traces, sinks, **more))
-        laps[name], start = round(time.perf_counter() - start, 3), time.perf_counter()
-    return tuple(answers), laps
+        more = {"forming": forming, "progress": _of(tick, name), "n_claims": n_claims}
+        answer = BY_NAME[name].ask(model, traces, sinks, **more)
+        yield answer, round(time.perf_counter() - begin, 3)
+        begin = time.perf_counter()
 
 
-def _part(tick: Tick | None, stage: str) -> Progress | None:
-    return partial(tick, stage, "") if tick else None
+def _of(tick: Tick | None, stage: str) -> Progress | None:
+    return partial(tick, stage) if tick else None
 
 
-def price(model: HookedModel, results: Results, asked: Sequence[str]) -> list[str]:
-    """What the questions cost, in cells and at the speed that this run had so far, in words.
+def price(
+    model: HookedModel,
+    traces: Sequence[Trace],
+    sinks: SinkTable,
+    asked: Sequence[str],
+    *,
+    one_replayed: float | None,
+    one_token: float,
+) -> list[str]:
+    """What the questions cost, in words: in cells, and in seconds.
 
-    Of a replayed cell that is known from the ablations, of a recomputed text from the observation.
+    `one_replayed` and `one_token` are the seconds that a replayed cell and a token of a pass took
+    in this run; without the first, a question that replays is not timed.
     """
-    found = questions.costs(asked, results.traces, results.sinks, model.cfg.d_mlp)
-    done = 0 if results.effects is None else len(results.effects.rows)
-    one_replayed = results.timings.get("ablate", 0.0) / max(done, 1)
-    one_token = results.timings["observe"] / sum(len(trace.tokens) for trace in results.traces)
     lines = []
-    for cost in found:
-        seconds = cost.seconds(one_replayed, one_token)
-        unknown = cost.replayed and "ablate" not in results.timings  # added to a finished run
-        about = "" if unknown else f", about {seconds:.0f} s"
+    for cost in questions.costs(asked, traces, sinks, model.cfg.d_mlp):
+        known = one_replayed is not None or not cost.replayed
+        seconds = cost.seconds(one_replayed or 0.0, one_token)
+        about = f", about {seconds:.0f} s" if known else ""
         lines.append(f"ask {cost.question}: {cost.in_words()}{about}")
     return lines

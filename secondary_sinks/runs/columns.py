@@ -31,12 +31,14 @@ _NORM, _COSINE = "length of the residual", "cosine"
 SINKS = {
     **_WHERE,
     **_TOKEN,
-    "kind": Column("str", "", "primary, primary_like, secondary, or noise"),
+    "kind": Column("str", "", "primary, primary_like, secondary, transient or noise"),
     "criterion": Column("str", "", "joint or paper"),
     "label": Column("str", "", "label of the paper's authors; none by the joint criterion"),
     "l_start": Column("int", "layer", "first layer at which it is a sink"),
     "l_end": Column("int", "layer", "last layer at which it is a sink"),
     "lifetime": Column("int", "layers", "number of layers at which it is a sink"),
+    "lifetime_norm": Column("float", "layers", "number of layers at which it is outlying"),
+    "lifetime_attention": Column("float", "layers", "number of layers whose state is attended"),
     "segments": Column("str", "layer", "runs of these layers"),
     "level": Column("float", "", "sink level, NaN for none"),
     "copy_of": Column("str", "", "earlier text in which the same sink stood; empty for none"),
@@ -65,7 +67,7 @@ EFFECTS = {
     "site": Column("str", "", "hook point of the edit"),
     "edit": Column("str", "", "the edit, as it was asked for"),
     "effect": Column("str", "", "direct: the queries of later tokens are those of the clean run"),
-    "lifetime_clean": Column("int", "layers", "number of layers at which it is a sink"),
+    "lifetime_clean": Column("int", "layers", "layers at which it is a sink; 0 if transient"),
     "lifetime_edited": Column("int", "layers", "the same after the edit"),
     "l_start_clean": Column("float", "layer", "creation layer, NaN where it is no sink"),
     "l_start_edited": Column("float", "layer", "the same after the edit"),
@@ -75,6 +77,9 @@ EFFECTS = {
         for when in ("clean", "edited")
     },
     "kl_at_token": Column("float", "nats", "KL(clean || edited) of the prediction at the token"),
+    "impossible": Column(
+        "str", "", "what it was too late for: none, end of the sink, loss of attention"
+    ),
     "donor": Column("float", "position", "token of a patch, NaN for several and for other edits"),
     "cell": Column("str", "", "key of the cell: the same for the same inputs and code"),
 }
@@ -107,7 +112,8 @@ TABLES = {"sinks": SINKS, "effects": EFFECTS, "trace": TRACE, "roles": ROLES}
 _NAN = float("nan")
 ADDED: dict[str, Any] = {"model": "", "donor": _NAN, "cell": ""}
 ADDED |= {one.name: _NAN for one in MEASURES if one.added}
-ADDED |= {"kl_at_token": _NAN}
+ADDED |= {"kl_at_token": _NAN, "impossible": "unknown"}
+ADDED |= {"lifetime_norm": _NAN, "lifetime_attention": _NAN}
 """Columns that only sweeps or newer versions write, and what they are elsewhere."""
 _KINDS = {"int": "iu", "float": "f", "bool": "b", "str": "OU"}
 
@@ -137,13 +143,14 @@ def checked(name: str, frame: pd.DataFrame, model: str) -> pd.DataFrame:
     for column, (kind, _, _) in TABLES[name].items():
         if column not in frame:
             raise RunFolderError(
-                f"table {name!r} has no column {column!r}; expected schema {SCHEMAS[name]}: read "
-                "it with the version that wrote it (see run.json), or run again"
+                f"table {name!r} has no column {column!r}",
+                f"expected schema {SCHEMAS[name]}: read "
+                "it with the version that wrote it (see run.json), or run again",
             )
         is_text = isinstance(frame[column].dtype, pd.StringDtype)
         if frame[column].dtype.kind not in _KINDS[kind] and not (kind == "str" and is_text):
             raise RunFolderError(
-                f"column {column!r} of table {name!r} is {frame[column].dtype}; expected {kind}"
+                f"column {column!r} of table {name!r} is {frame[column].dtype}", f"expected {kind}"
             )
     rest = [column for column in frame if column not in TABLES[name]]
     return frame[[*TABLES[name], *rest]]

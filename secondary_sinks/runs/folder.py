@@ -1,10 +1,10 @@
 """A run folder on disk: written whole or not at all, never overwritten silently."""
 
 import contextlib
+import hashlib
 import json
-import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,13 @@ from secondary_sinks.errors import RunFolderError
 from secondary_sinks.questions import QUESTIONS
 from secondary_sinks.runs import durable, parquet
 from secondary_sinks.runs.durable import LOCK, PART
+from secondary_sinks.runs.plain import with_nan, without_nan
 
 RECORD = "run.json"
 WORK = "sweep"
 """Folder, inside a run folder, of all that a sweep needs to go on."""
 TABLES = ("sinks", "effects", "trace", "roles")
 SCHEMA = 1
-EXACT = 2**53
-"""A float tells whole numbers below this one apart."""
-NUMBERS = (
-    *("value", "low", "high", "lost", "sinks_lost", "controls_lost"),
-    *("removed", "removed_low", "removed_high", "prolonged"),
-)
-"""Fields of a verdict or layer effect that may be NaN, which JSON cannot say."""
 ANSWERS = {question.name: question.tables for question in QUESTIONS}
 """The tables of the answer to each causal question; in files as `necessity.cells.parquet`."""
 OWN = {RECORD, "report.html", *(f"{table}.parquet" for table in TABLES)}
@@ -44,13 +38,16 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         """Name a folder; nothing is read or written yet."""
         if "\0" in str(path):
-            raise RunFolderError(f"{str(path)!r} holds a NUL; expected the path of a folder")
+            raise RunFolderError(f"{str(path)!r} holds a NUL", "expected the path of a folder")
         try:
             str(path).encode()
         except UnicodeEncodeError as error:
-            raise RunFolderError(f"{str(path)!r} is not UTF-8; expected a name of text") from error
+            raise RunFolderError(
+                f"{str(path)!r} is not UTF-8", "expected a name of text"
+            ) from error
         self.path = Path(path)
         self._written: list[Path] = []
+        self._tables: dict[str, str] = {}
 
     @contextlib.contextmanager
     def claim(self) -> Iterator["RunFolder"]:
@@ -106,6 +103,7 @@ class RunFolder:
         """
         self.check(force=force)
         self._make()
+        self._tables.clear()
         halves = {item.name for item in self.path.glob(f"{PART}*") if item.is_file()} - {LOCK}
         for name in (RECORD, *self.contents(), *halves):
             (self.path / name).unlink(missing_ok=True)
@@ -162,7 +160,7 @@ class RunFolder:
         self._written.clear()
 
     def _blocked(self) -> RunFolderError:
-        return RunFolderError(f"{str(self.path)!r} is a file, or below one; expected a folder")
+        return RunFolderError(f"{str(self.path)!r} is a file, or below one", "expected a folder")
 
     def _unwritable(self, error: OSError) -> RunFolderError:
         return RunFolderError(
@@ -171,14 +169,17 @@ class RunFolder:
 
     def write_table(self, name: str, frame: pd.DataFrame) -> None:
         """Write a table as Parquet with page checksums."""
-        self._write(
-            f"{name}.parquet",
-            lambda part: part.write_bytes(parquet.to_bytes(name, frame)),
-        )
+        content = parquet.to_bytes(name, frame)
+        self._write(f"{name}.parquet", lambda part: part.write_bytes(content))
+        self._tables[name] = hashlib.sha256(content).hexdigest()
 
     def write_record(self, record: dict[str, Any]) -> None:
-        """Write `run.json`, with null for NaN; after this the run is complete."""
-        plain = _without_nan(record | {"schema": SCHEMA})
+        """Write `run.json`, with null for NaN; after this the run is complete.
+
+        Its `tables` are the SHA-256 of those that `record` names and of those written here.
+        """
+        tables = {**record.get("tables", {}), **self._tables}
+        plain = without_nan(record | {"schema": SCHEMA, "tables": tables})
         said = {"sha256": durable.sha256_of_json(plain)} | plain
         content = json.dumps(said, indent=2, ensure_ascii=False, allow_nan=False)
         self.write_text(RECORD, content + "\n")
@@ -195,36 +196,17 @@ class RunFolder:
         path = self.path / f"{name}.parquet"
         files.refuse_special(path)
         if not path.is_file():
-            sweep = (self.path / "sweep").is_dir()
-            todo = "run the same command without --no-trace" if sweep else "run again with --force"
-            raise RunFolderError(f"{str(self.path)!r} has no {path.name}", todo)
+            raise RunFolderError(f"{str(self.path)!r} has no {path.name}", self._again(name))
         try:
             return parquet.read(path).to_pandas(ignore_metadata=True)
         except (OSError, ValueError) as error:
             raise self._damaged(path, error) from error
 
-    def token_ids(self, text: Mapping[str, Any]) -> list[int]:
-        """The ids of a text of the run, from its trace.
-
-        Raises `RunFolderError` where they are not those that `run.json` speaks of.
-        """
-        path = self.path / "trace.parquet"
-        wanted = [("layer", "==", 0), ("text_id", "==", text["text_id"])]
-        try:
-            rows = parquet.read(path, columns=["pos", "token_id"], filters=wanted).to_pandas()
-        except (OSError, ValueError) as error:
-            raise self._damaged(path, error) from error
-        ids: list[int] = rows.sort_values("pos")["token_id"].tolist()
-        if durable.sha256_of_json(ids) != text["tokens_sha256"]:
-            wrong = f"its token ids of text {text['text_id']!r} are not those of {RECORD}"
-            raise self._damaged(path, ValueError(wrong))
-        return ids
-
     def record(self) -> dict[str, Any]:
         """Read `run.json`. Raises `RunFolderError` when there is none or it is damaged."""
         path = self.path / RECORD
         try:
-            found = json.loads(files.read_text(path))
+            found = files.load_json(files.read_text(path))
         except OSError as error:
             raise RunFolderError(
                 f"{str(self.path)!r} is no run folder: it has no readable {RECORD} "
@@ -237,11 +219,7 @@ class RunFolder:
         said = found.pop("sha256", None)
         if said is not None and said != durable.sha256_of_json(found):
             raise self._damaged(path, ValueError("its content is not what its sha256 says"))
-        told = [found, *_objects(found.get("answers")), *_objects(found.get("models"))]
-        lists = [one.get(name) for one in told for name in ("verdicts", "writers", "layer_effects")]
-        for row in (row for one in lists for row in _objects(one)):
-            row |= {name: _number(row[name]) for name in NUMBERS if name in row}
-        return found
+        return with_nan(found)
 
     def is_complete(self, key: str) -> bool:
         """Whether the folder holds a complete run with the same inputs."""
@@ -255,34 +233,18 @@ class RunFolder:
         files.refuse_special(self.path / RECORD)
         return (self.path / RECORD).is_file()
 
-    @staticmethod
-    def _damaged(path: Path, error: Exception) -> RunFolderError:
-        return RunFolderError(f"{str(path)!r} is damaged ({error})", "run again with --force")
+    def _again(self, table: str = "") -> str:
+        """How to get a file that is missing or damaged."""
+        if not (self.path / WORK).is_dir():
+            return "run again with --force"
+        without = " without --no-trace" if table == "trace" else ""
+        return f"run its command again{without}, which makes it anew from what it keeps"
+
+    def _damaged(self, path: Path, error: Exception) -> RunFolderError:
+        return RunFolderError(f"{str(path)!r} is damaged ({error})", self._again())
 
     def _write(self, name: str, write: Callable[[Path], Any]) -> Path:
         path = self.path / name
         durable.fill(path, write)
         self._written.append(path)
         return path
-
-
-def _objects(value: Any) -> list[dict[str, Any]]:
-    """The objects of a list; none of anything else."""
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
-
-
-def _without_nan(value: Any) -> Any:
-    """The same plain data with None in the place of NaN."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _number(value: Any) -> Any:
-    """A number as it was before JSON, which has no NaN and may write 1.0 as 1; others as found."""
-    if value is None:
-        return math.nan
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return float(value) if whole and abs(value) < EXACT else value

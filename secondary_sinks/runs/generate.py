@@ -32,6 +32,7 @@ from secondary_sinks.texts.limits import split_json_lines
 from secondary_sinks.texts.read_files import read_utf8
 from secondary_sinks.texts.records import STORED, load_object
 from secondary_sinks.texts.text import Message, content_sha256
+from secondary_sinks.texts.tokenize import encode
 
 Say = Callable[[str], None]
 BEGIN = b'{"id": '
@@ -170,7 +171,7 @@ def _fed(model: HookedModel, text: Text) -> Tensor:
     if getattr(tokenizer, "chat_template", None) is None:
         raise TextError("generating needs a tokenizer with a chat template; the model has none")
     fed = apply_chat_template(text.text_id, _messages(text), tokenizer, answer=True)
-    ids = tokenizer(fed, add_special_tokens=False)["input_ids"]
+    ids = encode(tokenizer, fed, add_special_tokens=False)
     check_ids(ids, model.cfg.d_vocab, tokenizer, f"prompt {text.text_id!r}")
     if len(ids) >= model.cfg.n_ctx:
         raise TextError(

@@ -22,7 +22,7 @@ EDITING = (
 """Rooms, and a file of a room, whose code decides numbers."""
 
 
-ANSWERING = ("questions", "attribution", "sweeps/assemble.py", "runs/pipeline.py")
+ANSWERING = ("questions", "attribution", "sweeps/assemble.py", "sweeps/run.py")
 """Whose code makes verdicts and tables of these numbers."""
 
 

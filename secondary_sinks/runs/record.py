@@ -33,12 +33,8 @@ def describe(
     thresholds: Thresholds,
     edit: str | None,
     seed: int,
-    asked: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The inputs of a run, and `key`, a hash over all that can change its tables.
-
-    `asked` are the causal questions, if any.
-    """
+    """The inputs of a run, and `key`, a hash over all that can change its tables."""
     inputs: dict[str, Any] = {
         "model": {
             "architecture": architecture(model),
@@ -59,19 +55,8 @@ def describe(
         "versions": {name: _version(name) for name in PACKAGES}
         | {"python": platform.python_version()},
     }
-    if asked:
-        inputs["asked"] = list(asked)
     named = {"name": model.cfg.model_name, **inputs["model"]}
     return {"key": _key(inputs), "commit": commit(), **inputs, "model": named}
-
-
-def asking(record: dict[str, Any], asked: Sequence[str]) -> dict[str, Any]:
-    """What `describe` would have said, had these questions been asked instead."""
-    inputs = {name: record[name] for name in record if name not in {"key", "commit", "asked"}}
-    inputs["model"] = {name: said for name, said in record["model"].items() if name != "name"}
-    if asked:
-        inputs["asked"] = list(asked)
-    return record | inputs | {"key": _key(inputs), "model": record["model"]}
 
 
 def _key(inputs: dict[str, Any]) -> str:

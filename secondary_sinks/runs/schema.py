@@ -13,11 +13,13 @@ from pandas.api import types as kinds
 
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import columns
-from secondary_sinks.runs.folder import ANSWERS, EXACT, RECORD, RunFolder
+from secondary_sinks.runs.folder import ANSWERS, RECORD, RunFolder
 from secondary_sinks.runs.opened import by_model
+from secondary_sinks.runs.plain import EXACT
 from secondary_sinks.types import LayerEffect, Verdict
 
 NUMBER = (int, float)
+DTYPES = ("float32", "bfloat16", "float16")
 MOST_LAYERS = 1_000
 """Of a model in a report, whose maps have a cell for each pair of them."""
 KINDS = {"int": int, "float": float, "bool": bool, "str": str}
@@ -28,7 +30,10 @@ MODEL = {
     **dict.fromkeys(("n_layers", "d_model", "n_heads"), int),
 }
 OUTCOMES = ("supported", "contradicted", "inconclusive")
-DRAWN = ("layer", "pos", "token_id", "token", "norm_ratio", "alignment_centred", "mass")
+DRAWN = (
+    *("layer", "pos", "token_id", "token", "norm_ratio", "alignment_centred"),
+    *("mass", "mass_excess", "mass_local"),
+)
 """Columns of a trace that reports draw."""
 COLUMNS: dict[str, dict[str, Any]] = {
     name: {
@@ -75,6 +80,8 @@ REPORTED: dict[str, Any] = {
     "layer_effects?": [_row_of(LayerEffect)],
     "verdicts": [_row_of(Verdict)],
     "writers?": [_row_of(Verdict)],
+    "later?": [_row_of(Verdict)],
+    "later_effects?": [_row_of(LayerEffect)],
     "damage?": [{"role": str, "layer": int, "edit": str, "kl_at_token": NUMBER, "n_sinks": int}],
     "timings_s?": dict,
     "answers?": [ANSWER],
@@ -111,7 +118,7 @@ def whole_records(folder: RunFolder) -> list[dict[str, Any]]:
 def _refuse(folder: RunFolder, wrong: str) -> None:
     if wrong:
         raise RunFolderError(
-            f"{str(folder.path / RECORD)!r} is no whole record: {wrong}; run again with --force"
+            f"{str(folder.path / RECORD)!r} is no whole record: {wrong}", "run again with --force"
         )
 
 
@@ -126,7 +133,7 @@ def whole_table(folder: RunFolder, name: str) -> pd.DataFrame:
         else:
             continue
         path = str(folder.path / f"{name}.parquet")
-        raise RunFolderError(f"{path!r} {what}; run again with --force")
+        raise RunFolderError(f"{path!r} {what}", "run again with --force")
     return frame
 
 
@@ -172,6 +179,16 @@ def _wrong_values(record: dict[str, Any]) -> str:
     """Values of the right type that nothing can be made of."""
     if not 0 < record["model"]["n_layers"] <= MOST_LAYERS:
         return _mismatch(".model.n_layers", record["model"]["n_layers"], f"1 to {MOST_LAYERS:,}")
+    if record.get("dtype", "float32") not in DTYPES:
+        return _mismatch(".dtype", record["dtype"], f"one of {', '.join(DTYPES)}")
+    seen: set[str] = set()
+    for number, text in enumerate(record["texts"]):
+        where = f".texts[{number}]"
+        if text["n_tokens"] < 1:
+            return _mismatch(f"{where}.n_tokens", text["n_tokens"], "at least 1")
+        if text["text_id"] in seen:
+            return _mismatch(f"{where}.text_id", text["text_id"], "an id that no text has before")
+        seen.add(text["text_id"])
     for name in ("thresholds", "timings_s", "primaries"):
         for key, value in record.get(name, {}).items():
             if not isinstance(value, NUMBER) or not math.isfinite(value):
@@ -182,7 +199,7 @@ def _wrong_values(record: dict[str, Any]) -> str:
             what = f"{answer['question']!r:.40} with tables {answer['tables']!r:.60}"
             return f"answers[{n}] is {what}; expected a question of this version, with its tables"
     told = [*(one.get("verdicts", ()) for one in (record, *record.get("answers", ())))]
-    told.append(record.get("writers", ()))
+    told += [record.get("writers", ()), record.get("later", ())]
     for n, verdict in enumerate(verdict for one in told for verdict in one):
         if verdict["outcome"] not in OUTCOMES:
             return _mismatch(f".verdicts[{n}].outcome", verdict["outcome"], ", ".join(OUTCOMES))

@@ -6,8 +6,9 @@ doi 10.2202/1544-6115.1585).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,25 +79,31 @@ def partial_correlation_within_texts(
     given: ArrayLike,
     texts: Sequence[str],
     *,
+    strata: Sequence[object] | None = None,
     n_claims: int = 1,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> WithinTexts:
     """Partial rank correlation of `x` and `y` inside each text, with `given` held fixed.
 
-    The interval is that of the median over texts; the p-values are those of the mean over texts.
-    Null hypothesis: within each text, the values of `x` are exchangeable. Left out are texts with
-    fewer than `MIN_IN_TEXT` sinks, and texts in which `x` or `y` does not vary.
+    With `strata` (such as creation layers) sinks are compared inside one stratum of a text, and the
+    text counts with the mean over its strata, weighted by their sinks. The interval is that of the
+    median over texts; the p-values are those of the mean over texts. Null hypothesis: within each
+    text (each stratum of it), the values of `x` are exchangeable. Left out are texts (strata) with
+    fewer than `MIN_IN_TEXT` sinks, and those in which `x` or `y` does not vary.
     """
-    columns, names = np.array([x, y, given], dtype=float), np.asarray(texts, dtype=object)
+    columns = np.array([x, y, given], dtype=float)
+    groups = list(zip(texts, [None] * len(texts) if strata is None else strata, strict=True))
     generator = torch.Generator().manual_seed(seed)
-    by_text: dict[str, Values] = {}
-    for name in dict.fromkeys(texts):
-        part = columns[:, names == name]
+    by_group: dict[tuple[str, object], Values] = {}
+    for group in dict.fromkeys(groups):
+        part = columns[:, [one == group for one in groups]]
         if part.shape[1] >= MIN_IN_TEXT:
             found = _observed_and_permuted(part, permutations, generator)
-            by_text |= {name: found} if len(found) else {}
-    n = int(np.isin(names, list(by_text)).sum())
+            by_group |= {group: found} if len(found) else {}
+    sizes = {group: groups.count(group) for group in by_group}
+    by_text = {text: _mean_of_strata(text, by_group, sizes) for text, _ in by_group}
+    n = sum(sizes.values())
     observed = [float(values[0]) for values in by_text.values()]
     interval = replace(median_over_texts(observed, list(by_text), n_claims=n_claims), n=n)
     if not by_text:
@@ -104,6 +111,16 @@ def partial_correlation_within_texts(
     sums = np.sum(list(by_text.values()), axis=0)
     high, low = (sums >= sums[0] - ROUNDING).mean(), (sums <= sums[0] + ROUNDING).mean()
     return WithinTexts(interval=interval, p_high=float(high), p_low=float(low))
+
+
+def _mean_of_strata(
+    text: str, by_group: Mapping[tuple[str, object], Values], sizes: Mapping[Any, int]
+) -> Values:
+    """Correlations of a text: the mean over its strata, weighted by their numbers of sinks."""
+    own = [group for group in by_group if group[0] == text]
+    return np.average(
+        [by_group[group] for group in own], axis=0, weights=[sizes[group] for group in own]
+    )
 
 
 def _observed_and_permuted(part: Values, permutations: int, generator: torch.Generator) -> Values:

@@ -1,7 +1,6 @@
 """Shards -> the complete tables of a sweep, in one order whatever happened on the way."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,12 @@ import pyarrow.parquet as pq
 import torch
 
 from secondary_sinks.detection import across_texts
-from secondary_sinks.questions import by_way, layer_effects, layer_verdicts
+from secondary_sinks.questions import run_claims
 from secondary_sinks.runs import durable, parquet
 from secondary_sinks.sweeps.compute import NO_EFFECTS
 from secondary_sinks.sweeps.config import SweepConfig
 from secondary_sinks.sweeps.entries import Entry, unit_of
-from secondary_sinks.sweeps.keys import unit_key
+from secondary_sinks.sweeps.keys import key_of
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.plan import Plan
 from secondary_sinks.sweeps.tasks import ROLES, FedText, Task, Unit
@@ -55,34 +54,34 @@ class Assembly:
             ]
             tokens[text.text_id] = torch.tensor(text.tokens)
         if not frames:
-            return self._named(SinkTable(sinks=()).to_frame()), []
+            return self.named(SinkTable(sinks=()).to_frame()), []
         found = SinkTable.from_frame(pd.concat(frames)).sinks
         joined = SinkTable(sinks=across_texts(found, tokens))
-        return self._named(joined.to_frame()), near
+        return self.named(joined.to_frame()), near
 
     def effects(self) -> Iterator[pd.DataFrame]:
         """The effects of each text: by edit, site and layer, then sinks before controls."""
-        yield self._named(NO_EFFECTS)  # columns and types, where there is no text
+        yield self.named(NO_EFFECTS)  # columns and types, where there is no text
         for text, task in self.complete():
-            yield self._named(self._effects(task).assign(text_id=text.text_id))
+            yield self.named(self._effects(task).assign(text_id=text.text_id))
 
     def roles(self, sinks: pd.DataFrame) -> Iterator[pd.DataFrame]:
         """The roles at the sinks of each text that stood in no earlier one, with their levels."""
         levels = sinks.loc[sinks["copy_of"] == "", ["text_id", "pos", "level"]]
         for text, task in self.complete():
-            key = unit_key(task.key, ROLES, task.ordinary)
+            key = key_of(task, ROLES)
             able = (one for one in self.entries[task.key] if key in one.units)
             entry = next(able, None)
             path = None if entry is None else self.manifest.path_of(entry, "roles")
             if path is not None and ROLES in task.units:
                 frame = parquet.read(path).to_pandas().assign(text_id=text.text_id)
                 columns, own = list(frame), frame.drop(columns="level")
-                yield self._named(own.merge(levels, on=["text_id", "pos"])[columns])
+                yield self.named(own.merge(levels, on=["text_id", "pos"])[columns])
 
     def trace(self) -> Iterator[pd.DataFrame]:
         """The measures of each text."""
         for text, task in self.complete():
-            yield self._named(self._read(task, "trace").assign(text_id=text.text_id))
+            yield self.named(self._read(task, "trace").assign(text_id=text.text_id))
 
     def primaries(self) -> dict[str, int]:
         """Position of the primary, by text."""
@@ -125,7 +124,7 @@ class Assembly:
                 if unit is None and not observed:
                     last[""] = failure
                 elif unit is not None and unit_of(unit) in task.units:
-                    key = unit_key(task.key, unit_of(unit), task.ordinary)
+                    key = key_of(task, unit_of(unit))
                     if key not in done:
                         last[key] = failure
         return list(last.values())
@@ -143,7 +142,7 @@ class Assembly:
         order = {unit: place for place, unit in enumerate(task.units)}
         parts, seen = [], set[Unit]()
         for entry in self.entries.get(task.key, []):
-            keys = {unit_key(task.key, unit, task.ordinary): unit for unit in order}
+            keys = {key_of(task, unit): unit for unit in order}
             mine = {keys[key] for key in entry.units if key in keys} - seen
             seen |= mine
             path = self.manifest.path_of(entry, "effects")
@@ -171,7 +170,8 @@ class Assembly:
         assert path is not None
         return parquet.read(path).to_pandas()
 
-    def _named(self, frame: pd.DataFrame) -> pd.DataFrame:
+    def named(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """A table with the model's name in front."""
         frame = frame.assign(model=self.label)
         return frame[["model", *(name for name in frame if name != "model")]]
 
@@ -201,22 +201,25 @@ def write_table(path: Path, name: str, frames: Iterator[pd.DataFrame]) -> bool:
     return True
 
 
-def answers(effects: pd.DataFrame, sinks: pd.DataFrame, config: SweepConfig) -> dict[str, Any]:
-    """What the effects of one model say of each layer, where they can say anything.
+def answers(
+    effects: pd.DataFrame,
+    sinks: pd.DataFrame,
+    roles: pd.DataFrame | None,
+    config: SweepConfig,
+    n_claims: int | None = None,
+) -> dict[str, Any]:
+    """What the effects and roles of one model say of each layer, where they can say anything.
 
     Both need edits that ablate, at one site; effects by layer are those of the first of them.
+    Intervals are corrected for `n_claims`, by default those made here.
     """
-    found: dict[str, Any] = {"layer_effects": [], "verdicts": []}
     able = [edit for edit in config.edits if _kind(edit) in ABLATING or edit in ABLATING]
     if not able or len(config.sites) > 1:
-        return found
+        return {**run_claims(None, roles, n_claims)}
     copies = pd.MultiIndex.from_frame(sinks.loc[sinks["copy_of"] != "", ["text_id", "pos"]])
     own = pd.MultiIndex.from_frame(effects[["text_id", "sink_pos"]])
     asked = effects[effects["edit"].isin(able) & ~own.isin(copies)]
-    found["verdicts"] = [asdict(verdict) for verdict in layer_verdicts(asked)]
-    first = next(iter(by_way(asked).values()), asked)
-    found["layer_effects"] = [asdict(row) for row in layer_effects(first)]
-    return found
+    return {**run_claims(asked, roles, n_claims)}
 
 
 def _kind(edit: str) -> str:

@@ -5,7 +5,7 @@ Pure but for time: the same task gives the same bytes, wherever and in whatever 
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from secondary_sinks.causal.ablate import effects_of
 from secondary_sinks.causal.controls import Owners, owners_of
 from secondary_sinks.causal.recipes import edit_at
-from secondary_sinks.causal.replay import replay_groups
+from secondary_sinks.causal.replay import replay, replay_groups
 from secondary_sinks.causal.replayed import Replay
 from secondary_sinks.detection import detect
 from secondary_sinks.errors import SinkError
@@ -26,9 +26,9 @@ from secondary_sinks.observation import observe
 from secondary_sinks.questions import roles
 from secondary_sinks.runs import parquet
 from secondary_sinks.runs.hashes import hash_tokens
-from secondary_sinks.runs.pipeline import check_lengths
+from secondary_sinks.runs.observed import check_lengths
 from secondary_sinks.runs.record import describe
-from secondary_sinks.sweeps.keys import cell_key, unit_key
+from secondary_sinks.sweeps.keys import cell_key, key_of
 from secondary_sinks.sweeps.tasks import (
     ROLES,
     BadText,
@@ -44,6 +44,8 @@ from secondary_sinks.texts import Text, TokenizedText, tokenize
 from secondary_sinks.types import Edit, Effects, SinkTable, Thresholds, Trace
 
 Texts = Sequence[Text | TokenizedText]
+Seen = Callable[[Task, Trace], None]
+"""Is given the trace of each text that is observed."""
 
 
 def prepare(
@@ -70,25 +72,27 @@ def prepare(
     )
 
 
-def compute(model: HookedModel, task: Task) -> Outcome:
+def compute(model: HookedModel, task: Task, seen: Seen | None = None) -> Outcome:
     """Observe, detect and edit one text; what cannot be done is said in the outcome, not raised."""
     where: dict[str, str | None] = {"device": str(model.cfg.device), "torch": torch.__version__}
     try:
-        return replace(_compute(model, task), where=where)
+        return replace(_compute(model, task, seen), where=where)
     except Exception as error:  # whatever it is, it must not end the sweep
         _free_memory(error)
         return Outcome(task=task, tables={}, failures=(_failure(None, error),), where=where)
 
 
-def _compute(model: HookedModel, task: Task) -> Outcome:
+def _compute(model: HookedModel, task: Task, seen: Seen | None) -> Outcome:
     begin = time.perf_counter()
     trace = observe(model, torch.tensor(task.tokens), text_id=task.text_id)
+    if seen:
+        seen(task, trace)
     observed = time.perf_counter()
     sinks = detect(trace, task.thresholds)
     owners = owners_of(trace, sinks, task.ordinary)
     detected = time.perf_counter()
     edits, left_out = _edits(task, trace, sinks, owners)
-    results, failures = _replayed(model, trace, edits)
+    results, failures = (_together if task.whole else _replayed)(model, trace, edits)
     rows = [_rows(task, unit, trace, sinks, owners, found) for unit, found in results.items()]
     effects = pd.concat([NO_EFFECTS, *rows]) if rows else NO_EFFECTS
     asked, failed = _roles(model, task, trace, sinks)
@@ -155,6 +159,21 @@ def _replayed(
     return results, tuple(failures)
 
 
+def _together(
+    model: HookedModel, trace: Trace, edits: dict[Unit, list[Edit]]
+) -> tuple[Results, tuple[Failure, ...]]:
+    """All units in one batch. Raises where one fails."""
+    asked = [edit for one in edits.values() for edit in one]
+    result = replay(model, trace, asked, kl=True) if asked else None
+    results: Results = {}
+    begin = 0
+    for unit, one in edits.items():
+        end = begin + len(one)
+        results[unit] = result.part(begin, end) if result and one else None
+        begin = end
+    return results, ()
+
+
 def _roles(
     model: HookedModel, task: Task, trace: Trace, sinks: SinkTable
 ) -> tuple[dict[str, pd.DataFrame], tuple[Failure, ...]]:
@@ -175,7 +194,7 @@ def _rows(
     if result is None:
         return NO_EFFECTS
     frame = Effects(rows=effects_of(trace, sinks.thresholds, result, owners)).to_frame()
-    key = unit_key(task.key, unit, task.ordinary)
+    key = key_of(task, unit)
     donors = [cell[0].donors for cell in result.cells]
     cells = [
         cell_key(key, role, pos) for role, pos in zip(frame["role"], frame["pos"], strict=True)

@@ -1,12 +1,12 @@
 """What a sweep is asked to do, and whether that can be."""
 
 import math
-from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from secondary_sinks.causal.recipes import check_recipe
+from secondary_sinks.causal.recipes import check_recipe, meaning
 from secondary_sinks.errors import SweepError
 from secondary_sinks.models.devices import parse_device, parse_device_name, parse_dtype
 from secondary_sinks.models.original.sources import resolve
@@ -15,6 +15,7 @@ from secondary_sinks.sweeps.tasks import ROLES, ModelSpec, Unit
 from secondary_sinks.texts import check_feed
 from secondary_sinks.types import Thresholds, format_layers
 from secondary_sinks.types.edits import SHORT
+from secondary_sinks.types.lists import refuse_twice
 
 MOST_LAYERS = 10_000
 """No model has as many."""
@@ -41,6 +42,9 @@ class SweepConfig:
     """Whether trace.parquet, the measures of every position, is written."""
     seed: int = 0
     """Recorded; what is drawn is drawn with the seed in an edit."""
+    pooled: bool = False
+    """Whether roles are found over all texts together, as `run` does, and not text by text. Then
+    there may be no edits, and a finished folder takes no further texts."""
 
     def check(self, there: Collection[str] = (), *, elsewhere: bool = False) -> None:
         """Raise the error of what is wrong with the config, before a model is loaded.
@@ -50,27 +54,29 @@ class SweepConfig:
         machines.
         """
         for name in ("models", "edits", "sites"):
-            if not getattr(self, name):
+            if not getattr(self, name) and not (name == "edits" and self.pooled):
                 raise SweepError(f"a sweep needs {name}; got none")
-            refuse_twice(name, getattr(self, name))
-        refuse_twice("edits", [SHORT.get(edit, edit) for edit in self.edits])
+        refuse_twice("models", [spec.name for spec in self.models], SweepError, self.models)
+        refuse_twice("sites", self.sites, SweepError)
         for edit in self.edits:
             for site in self.sites:
                 check_recipe(edit, site)
+        refuse_twice("edits", self.edits, SweepError, [meaning(edit) for edit in self.edits])
         check_feed(self.feed)
         if self.layers is not None:
-            refuse_twice("layers", self.layers)
+            refuse_twice("layers", self.layers, SweepError)
         for name, value in asdict(self.thresholds).items():
             if not math.isfinite(value) or value < 0:
-                raise SweepError(f"threshold {name} is {value}; expected a number of at least 0")
+                raise SweepError(f"threshold {name} is {value}", "expected a number of at least 0")
         for spec in self.models:
             check_skip(spec.skip)
             parse_dtype(spec.dtype)
             (parse_device_name if elsewhere else parse_device)(spec.device)
             if spec.n_devices < 1:
-                raise SweepError(f"n_devices is {spec.n_devices}; expected at least 1")
-            if spec.name not in there:
-                resolve(spec.name, spec.revision)
+                raise SweepError(f"n_devices is {spec.n_devices}", "expected at least 1")
+        names = [spec.name for spec in self.models]
+        same = [_found(spec) if spec.name not in there else spec for spec in self.models]
+        refuse_twice("models", names, SweepError, same)
 
     def units(self, n_layers: int) -> tuple[Unit, ...]:
         """All units of a model. Raises `SweepError` for layers that it does not have."""
@@ -78,8 +84,8 @@ class SweepConfig:
         beyond = [layer for layer in layers if layer >= n_layers]
         if beyond:
             raise SweepError(
-                f"layer {beyond[0]} is out of range; expected 0 to {n_layers - 1} (the model has "
-                f"{n_layers} layers)"
+                f"layer {beyond[0]} is out of range",
+                f"expected 0 to {n_layers - 1} (the model has {n_layers} layers)",
             )
         units = [
             Unit(edit=edit, site=site, layer=layer)
@@ -91,7 +97,9 @@ class SweepConfig:
 
     @property
     def roles(self) -> bool:
-        """Whether roles.parquet is written: with twins among the edits of MLP outputs."""
+        """Whether each text has its roles: with twins among the edits of MLP outputs."""
+        if self.pooled:
+            return False
         return "mlp_out" in self.sites and any(SHORT.get(one, one) == TWINS for one in self.edits)
 
     def to_dict(self) -> dict[str, Any]:
@@ -108,15 +116,15 @@ class SweepConfig:
             "ordinary": self.ordinary,
             "trace": self.trace,
             "seed": self.seed,
+            "pooled": self.pooled,
         }
 
 
-def refuse_twice(name: str, items: Sequence[Any]) -> None:
-    """Raise `SweepError` for something that is asked for twice."""
-    for item, count in Counter(items).items():
-        if count > 1:
-            shown = item.name if isinstance(item, ModelSpec) else item
-            raise SweepError(f"{name} has {shown!r} twice; expected each once")
+def _found(spec: ModelSpec) -> tuple[str, ModelSpec]:
+    """What a model is, whatever it is called; raises what `resolve` raises."""
+    source = resolve(spec.name, spec.revision)
+    path = source.path if source.kind == "hub" else str(Path(source.path).resolve())
+    return source.kind, replace(spec, name=path, revision=source.revision)
 
 
 def parse_layers(text: str) -> tuple[int, ...]:
@@ -131,13 +139,13 @@ def parse_layers(text: str) -> tuple[int, ...]:
         numbers = [first, last] if dash else [first]
         where = f"layers {text!r:.60}: {part.strip()!r:.60}"
         if not all(number.strip().isdecimal() for number in numbers):
-            raise SweepError(f"{where} cannot be read; expected like 0-11,20")
+            raise SweepError(f"{where} cannot be read", "expected like 0-11,20")
         if any(len(number) > 7 or int(number) >= MOST_LAYERS for number in numbers):
-            raise SweepError(f"{where} is out of range; expected layers below {MOST_LAYERS}")
+            raise SweepError(f"{where} is out of range", f"expected layers below {MOST_LAYERS}")
         if int(numbers[-1]) < int(first):
-            raise SweepError(f"{where} runs backwards; expected like 0-11")
+            raise SweepError(f"{where} runs backwards", "expected like 0-11")
         layers += range(int(first), int(numbers[-1]) + 1)
         if len(layers) > MOST_LAYERS:  # at least one stands twice
             break
-    refuse_twice("layers", layers)
+    refuse_twice("layers", layers, SweepError)
     return tuple(layers)

@@ -8,7 +8,7 @@ from typing import Any
 
 from secondary_sinks import files
 from secondary_sinks.errors import SpecialFileError, SweepError
-from secondary_sinks.runs.folder import EXACT
+from secondary_sinks.runs.plain import EXACT
 from secondary_sinks.sweeps.config import SweepConfig, parse_layers
 from secondary_sinks.sweeps.tasks import ModelSpec
 from secondary_sinks.types import Thresholds
@@ -48,7 +48,13 @@ def from_dict(given: Any, where: str = "the config") -> SweepConfig:
     return SweepConfig(**values)
 
 
-_SIMPLE: dict[str, type] = {"feed": str, "ordinary": int, "trace": bool, "seed": int}
+_SIMPLE: dict[str, type] = {
+    "feed": str,
+    "ordinary": int,
+    "trace": bool,
+    "seed": int,
+    "pooled": bool,
+}
 _SPEC: dict[str, type] = {
     "revision": str,
     "device": str,
@@ -72,7 +78,7 @@ def _spec(one: Any, shared: Mapping[str, Any], where: str) -> ModelSpec:
         one = {"name": one}
     if not isinstance(one, Mapping) or not isinstance(one.get("name"), str):
         raise SweepError(
-            f"{where}: models has {short(one)}; expected a name, or a mapping with a name"
+            f"{where}: models has {short(one)}", "expected a name, or a mapping with a name"
         )
     _refuse_unknown(one, _OF_MODELS | {"name"}, where, " of a model")
     values: dict[str, Any] = {}
@@ -91,14 +97,14 @@ def _refuse_unknown(given: Mapping[Any, Any], known: set[str], where: str, whose
     for key in given:
         if key not in known:
             allowed = ", ".join(sorted(known))
-            raise SweepError(f"{where}: unknown key {short(key)}{whose}; expected {allowed}")
+            raise SweepError(f"{where}: unknown key {short(key)}{whose}", f"expected {allowed}")
 
 
 def _layers(value: Any, where: str) -> tuple[int, ...]:
     parts = [value] if isinstance(value, str | int) else _expect(value, list, "layers", where)
     for part in parts:
         if isinstance(part, bool) or not isinstance(part, str | int):
-            raise SweepError(f"{where}: layers is {short(value)}; expected ranges, as in 0-11,20")
+            raise SweepError(f"{where}: layers is {short(value)}", "expected ranges, as in 0-11,20")
     return parse_layers(",".join(p if isinstance(p, str) else short(p) for p in parts))
 
 
@@ -108,16 +114,16 @@ def _thresholds(value: Any, where: str) -> Thresholds:
     for name, number in given.items():
         if name not in known:
             raise SweepError(
-                f"{where}: unknown threshold {short(name)}; expected some of {', '.join(known)}"
+                f"{where}: unknown threshold {short(name)}", f"expected some of {', '.join(known)}"
             )
         if isinstance(number, bool) or not isinstance(number, int | float):
-            raise SweepError(f"{where}: threshold {name} is {short(number)}; expected a number")
+            raise SweepError(f"{where}: threshold {name} is {short(number)}", "expected a number")
         if isinstance(number, int) and abs(number) >= EXACT:
             raise SweepError(
-                f"{where}: threshold {name} is {short(number)}; expected below {EXACT}"
+                f"{where}: threshold {name} is {short(number)}", f"expected below {EXACT}"
             )
         if known[name] is int and not isinstance(number, int):
-            raise SweepError(f"{where}: threshold {name} is {number!r}; expected a whole number")
+            raise SweepError(f"{where}: threshold {name} is {number!r}", "expected a whole number")
     return replace(Thresholds(), **{name: known[name](number) for name, number in given.items()})
 
 
@@ -158,7 +164,7 @@ def _expect(value: Any, kind: type, name: str, where: str) -> Any:
         wrong = isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63
     if wrong:
         span = " of at least 0 and below 2^63" if kind is int else ""
-        raise SweepError(f"{where}: {name} is {short(value)}; expected {_WORDS[kind]}{span}")
+        raise SweepError(f"{where}: {name} is {short(value)}", f"expected {_WORDS[kind]}{span}")
     return value
 
 
@@ -170,13 +176,13 @@ def read_config(path: Path) -> dict[str, Any]:
         size = path.stat().st_size
         if size > MOST_BYTES:
             raise SweepError(
-                f"config {str(path)!r} has {size:,} bytes; expected at most {MOST_BYTES:,}"
+                f"config {str(path)!r} has {size:,} bytes", f"expected at most {MOST_BYTES:,}"
             )
         content = files.read_text(path, "utf-8-sig")
     except SpecialFileError as error:
         raise SweepError(
-            f"config {str(path)!r} is not a file (it is {error.kind}); expected one of keys and "
-            "values"
+            f"config {str(path)!r} is not a file (it is {error.kind})",
+            "expected one of keys and values",
         ) from error
     except UnicodeDecodeError as error:
         raise SweepError(f"{str(path)!r} is not UTF-8 text (byte {error.start})") from error
@@ -191,7 +197,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise SweepError(f"config {str(path)!r}: expected keys and values, got {short(found)}")
     for key in found:
         if not isinstance(key, str):
-            raise SweepError(f"config {str(path)!r}: key {short(key)} is no word; expected words")
+            raise SweepError(f"config {str(path)!r}: key {short(key)} is no word", "expected words")
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import durable
-from secondary_sinks.sweeps.keys import unit_key
+from secondary_sinks.sweeps.keys import key_of
 from secondary_sinks.sweeps.tasks import Failure, Outcome, Unit
 
 SCHEMA = 1
@@ -51,7 +51,7 @@ _TYPES: dict[str, Any] = {
 def entry_of(outcome: Outcome) -> Entry:
     """What an outcome leaves in the manifest."""
     task = outcome.task
-    keys = {unit_key(task.key, unit, task.ordinary): unit for unit in outcome.units}
+    keys = {key_of(task, unit): unit for unit in outcome.units}
     shards = {table: _shard(task.key, table, content) for table, content in outcome.tables.items()}
     return Entry(
         task=task.key,
@@ -91,6 +91,8 @@ def line_of(entry: Entry) -> bytes:
 
 def parse(line: bytes) -> Entry | None:
     """The entry of a line; None for one that is torn or changed."""
+    if not line.startswith(b"{"):
+        return None
     try:
         body = json.loads(line.decode("utf-8"))
         said = body.pop("line")

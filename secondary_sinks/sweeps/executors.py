@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from secondary_sinks.errors import SweepError
 from secondary_sinks.models import HookedModel
-from secondary_sinks.sweeps.compute import Texts
+from secondary_sinks.sweeps.compute import Seen, Texts
 from secondary_sinks.sweeps.tasks import ModelSpec, Outcome, Prepared, Task
 from secondary_sinks.sweeps.worker import Holder, load_spec
 from secondary_sinks.types import Thresholds
@@ -49,6 +49,11 @@ class InProcess:
     def __init__(self, loader: Callable[[ModelSpec], HookedModel] = load_spec) -> None:
         """`loader` gives the models of specs, by default from where their names say."""
         self._holder = Holder(loader)
+        self.seen: Seen | None = None
+
+    def model(self, spec: ModelSpec) -> HookedModel:
+        """The model of a spec."""
+        return self._holder.get(spec)
 
     def prepare(self, spec: ModelSpec, texts: Texts, feed: str, thresholds: Thresholds) -> Prepared:
         """Load a model and feed it the texts."""
@@ -56,7 +61,7 @@ class InProcess:
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
         """Outcomes in the order of the tasks."""
-        return map(self._holder.compute, tasks)
+        return (self._holder.compute(task, self.seen) for task in tasks)
 
     def close(self) -> None:
         """Let go of the model."""
@@ -71,18 +76,18 @@ def loader_of(models: Mapping[str, Any]) -> Callable[[ModelSpec], HookedModel]:
 def executor_named(name: str, address: str | None = None) -> Executor:
     """The executor of a name. Raises `SweepError` for one that there isn't, or can't be used."""
     if name not in EXECUTORS:
-        raise SweepError(f"unknown executor {name!r}; expected one of {', '.join(EXECUTORS)}")
+        raise SweepError(f"unknown executor {name!r}", f"expected one of {', '.join(EXECUTORS)}")
     if name == "ray":
         if find_spec("ray") is None:
             raise SweepError(
-                "the executor 'ray' needs Ray, which is not installed; run: pip install "
-                "'secondary-sinks[ray]'"
+                "the executor 'ray' needs Ray, which is not installed",
+                "run: pip install 'secondary-sinks[ray]'",
             )
         from secondary_sinks.sweeps.on_ray import OnRay
 
         return OnRay(address)
     if address is not None:
         raise SweepError(
-            f"--ray-address {address!r} is for --executor ray, not for {name!r}; leave one out"
+            f"--ray-address {address!r} is for --executor ray, not for {name!r}", "leave one out"
         )
     return InProcess()

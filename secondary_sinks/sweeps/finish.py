@@ -1,163 +1,64 @@
-"""The end of a sweep: its tables and `run.json`, and what a finished one may be replaced by."""
+"""The end of a sweep: its tables and `run.json`."""
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pandas as pd
 
-from secondary_sinks.errors import RunFolderError
-from secondary_sinks.questions import damage_at_tokens, writer_verdicts
-from secondary_sinks.runs import about, durable
-from secondary_sinks.runs.folder import OWN, RECORD, TABLES, WORK, RunFolder
+from secondary_sinks.questions import Answer, damage_at_tokens
+from secondary_sinks.runs import durable
+from secondary_sinks.runs.folder import OWN, RECORD, TABLES, RunFolder
 from secondary_sinks.runs.hashes import versions_of_code
-from secondary_sinks.runs.opened import by_model
-from secondary_sinks.runs.record import commit
-from secondary_sinks.sweeps import inputs
+from secondary_sinks.runs.record import SAID, commit
 from secondary_sinks.sweeps.assemble import Assembly, answers, labels, write_table
-from secondary_sinks.sweeps.config import MOST_LAYERS, SweepConfig, parse_layers
-from secondary_sinks.sweeps.keys import unit_key
+from secondary_sinks.sweeps.config import SweepConfig
+from secondary_sinks.sweeps.keys import Versions
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.plan import Plan
-from secondary_sinks.texts import Text, TokenizedText
-
-PLACES = ("device", "n_devices", "skip")
-"""Of a model's spec: where it is loaded, which changes no cell."""
-GROWING = ("models", "texts", "edits", "sites", "layers")
-"""What a finished sweep may get more of."""
 
 
-def asked_for(config: SweepConfig, texts: Sequence[Text | TokenizedText]) -> dict[str, Any]:
-    """The resolved config, with a hash of each text."""
-    hashes = {
-        text.text_id: text.sha256
-        if isinstance(text, Text)
-        else hashlib.sha256(str(text.tokens.tolist()).encode()).hexdigest()
-        for text in texts
-    }
-    return {"config": config.to_dict(), "texts": hashes}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Further:
+    """What a run adds to the tables of its sweep."""
 
-
-def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """In which way a sweep is no extension of an earlier one; empty where it is one.
-
-    An extension asks for all that was asked for, and perhaps for more.
-    """
-    before, now = dict(old["config"]), dict(new["config"])
-    for asked in (before, now):
-        asked["models"] = [
-            {key: value for key, value in spec.items() if key not in PLACES}
-            for spec in asked["models"]
-        ]
-    texts = [
-        about.changed(f"texts: {name!r}", sha256, new["texts"].get(name))
-        for name, sha256 in old["texts"].items()
-        if new["texts"].get(name) != sha256
-    ]
-    if texts:
-        return about.in_words(texts)
-    if not _layers(before) <= _layers(now):
-        return about.changed("layers", before["layers"] or "all", now["layers"] or "all")
-    for name in ("models", "edits", "sites"):
-        if any(one not in now[name] for one in before[name]):
-            return about.changed(name, _named(before[name]), _named(now[name]))
-    other = (name for name in sorted(before.keys() - {*GROWING}) if before[name] != now.get(name))
-    return next((about.changed(name, before[name], now.get(name)) for name in other), "")
-
-
-def _named(asked: Sequence[Any]) -> str:
-    return ", ".join(str(one["name"] if isinstance(one, Mapping) else one) for one in asked)
-
-
-def _layers(asked: Mapping[str, Any]) -> set[int]:
-    """The layers asked for; all of them are all that a model may have."""
-    words = asked["layers"]
-    return set(range(MOST_LAYERS)) if words is None else set(parse_layers(words))
+    roles: Answer | None = None
+    """Found over all texts together."""
+    n_claims: int | None = None
+    """Claims of the report, which the intervals of all of them are corrected for."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """By stage."""
 
 
 class Finish:
-    """What a folder holds already, and how a sweep ends in it."""
+    """How a sweep ends in its folder."""
 
-    def __init__(self, folder: RunFolder, config: SweepConfig, asked: dict[str, Any]) -> None:
-        """Read `run.json` where there is one; one that cannot be read is a complaint."""
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: SweepConfig,
+        asked: dict[str, Any],
+        versions: Versions | None = None,
+    ) -> None:
+        """`versions` are of the code that computed the cells, by default of the code here."""
         self.folder, self.config, self.asked = folder, config, asked
-        self.complaints: list[str] = []
-        self.record: dict[str, Any] = {}
-        if folder.has_record():
-            try:
-                self.record = folder.record()
-            except RunFolderError as error:
-                if not (folder.path / WORK).is_dir():
-                    raise
-                self.complaints.append(error.problem)
+        self.versions = dict(versions or versions_of_code())
 
-    def refuse(self, *, force: bool) -> None:
-        """Raise `RunFolderError` where the folder holds what this sweep must not replace."""
-        if not (self.folder.path / WORK).is_dir():
-            self.folder.check(force=force)
-            return
-        foreign = sorted(
-            path.name
-            for path in self.folder.path.iterdir()
-            if path.name not in OWN | {WORK, "export"} and not path.name.startswith(durable.PART)
-        )
-        if foreign:
-            raise RunFolderError(
-                f"{str(self.folder.path)!r} holds {foreign[0]!r}, which no run wrote; choose "
-                "another --out"
-            )
-        if self.record and not force:
-            other = difference(self.record["sweep"]["asked"], self.asked)
-            code = about.in_words([*about.in_code(self.record["sweep"], about.of_code())])
-            if other or code:
-                raise self._other(other or code)
+    def write(
+        self,
+        plans: Sequence[Plan],
+        manifest: Manifest,
+        command: str,
+        further: Further | None = None,
+    ) -> dict[str, Any]:
+        """Write the tables, then `run.json`; between them the folder is no finished run.
 
-    def refuse_others(self, plan: Plan, *, force: bool) -> None:
-        """Raise `RunFolderError` where the finished sweep was of other weights, or fed otherwise.
-
-        Texts that are new are none of its business: a sweep may grow.
+        What else a run wrote here, such as answers about other tables, is removed.
         """
-        if force or not self.record:
-            return
-        asked, now = self.record["sweep"]["asked"]["config"]["models"], plan.prepared
-        for spec, one in zip(asked, by_model(self.record), strict=True):
-            if (spec["name"], spec["dtype"]) != (plan.spec.name, plan.spec.dtype):
-                continue
-            known = {text["text_id"] for text in one["texts"]}
-            fed = [text for text in inputs.texts_of(now) if text["text_id"] in known]
-            weights = list(about.in_weights(one["model"], now.model))
-            found = [*weights, *about.in_texts(one["texts"], fed)]
-            if found:
-                what = f"weights or settings of model {plan.spec.name!r}: "
-                what = what if weights else ""
-                raise self._other(what + about.in_words(found))
-
-    def _other(self, what: str) -> RunFolderError:
-        return RunFolderError(
-            f"{str(self.folder.path)!r} is not empty (it holds a finished run of other inputs: "
-            f"other {what}); choose another --out, or use --force to replace its tables (cells "
-            "that are the same are kept)"
-        )
-
-    def is_done(self, plans: Sequence[Plan], manifest: Manifest) -> bool:
-        """Whether the tables are those of these plans, and undamaged."""
-        if not self.record or self.record["key"] != self._key(plans, manifest):
-            return False
-        if self.record["sweep"]["asked"] != self.asked:
-            return False
-        for name, sha256 in self.record["sweep"]["tables"].items():
-            path = self.folder.path / f"{name}.parquet"
-            if not path.is_file() or durable.sha256_of(path) != sha256:
-                self.complaints.append(f"{path.name} is damaged or missing")
-        return not self.complaints
-
-    def write(self, plans: Sequence[Plan], manifest: Manifest, command: str) -> dict[str, Any]:
-        """Write the tables, then `run.json`; between them the folder is no finished run."""
-        for name in OWN:
-            if name == RECORD or not name.endswith(".parquet"):
-                (self.folder.path / name).unlink(missing_ok=True)
+        for name in (RECORD, *OWN - {f"{table}.parquet" for table in TABLES}):
+            (self.folder.path / name).unlink(missing_ok=True)
         parts = [
             Assembly(plan, label, manifest)
             for plan, label in zip(plans, labels(plans), strict=True)
@@ -165,30 +66,42 @@ class Finish:
         sinks = [part.sinks() for part in parts]
         models = []
         for part, (frame, near) in zip(parts, sinks, strict=True):
-            models.append(self._model(part, frame, near))
-        self._tables(parts, [frame for frame, _ in sinks])
-        record = self._record(plans, parts, models, manifest) | {"command": command}
+            models.append(self._model(part, frame, near, further or Further()))
+        tables = self._tables(parts, [frame for frame, _ in sinks], further or Further())
+        record = self._record(plans, parts, models, manifest, tables) | {"command": command}
+        if further is not None:
+            record |= {"asked": [], "answers": []}
         self.folder.write_record(record)
         return record
 
-    def _tables(self, parts: Sequence[Assembly], sinks: Sequence[pd.DataFrame]) -> None:
+    def _tables(
+        self, parts: Sequence[Assembly], sinks: Sequence[pd.DataFrame], further: Further
+    ) -> dict[str, str]:
+        """Write the tables; the SHA-256 of each by name."""
         tables: dict[str, Iterator[pd.DataFrame]] = {
-            "sinks": iter([pd.concat(sinks, ignore_index=True)]),
-            "effects": (frame for part in parts for frame in part.effects()),
+            "sinks": iter([pd.concat(sinks, ignore_index=True)])
         }
+        if self.config.edits:
+            tables["effects"] = (frame for part in parts for frame in part.effects())
         if self.config.roles:
             tables["roles"] = (
                 frame for part, own in zip(parts, sinks, strict=True) for frame in part.roles(own)
             )
+        if further.roles is not None:
+            tables["roles"] = iter([parts[0].named(further.roles.cells)])
         if self.config.trace:
             tables["trace"] = (frame for part in parts for frame in part.trace())
+        written = {}
         for name in TABLES:
             path = self.folder.path / f"{name}.parquet"
-            if name not in tables or not write_table(path, name, tables[name]):
+            if name in tables and write_table(path, name, tables[name]):
+                written[name] = durable.sha256_of(path)
+            else:
                 path.unlink(missing_ok=True)
+        return dict(sorted(written.items()))
 
     def _model(
-        self, part: Assembly, sinks: pd.DataFrame, near: list[dict[str, Any]]
+        self, part: Assembly, sinks: pd.DataFrame, near: list[dict[str, Any]], further: Further
     ) -> dict[str, Any]:
         """What `run.json` says of one model: the record of a run, but for what all share."""
         prepared = part.plan.prepared
@@ -206,6 +119,7 @@ class Finish:
                     "feed": text.feed,
                     "n_tokens": len(text.tokens),
                     "tokens_sha256": text.tokens_sha256,
+                    **{name: getattr(text, name) for name in SAID},
                     "fed": text.fed,
                 }
                 for text in prepared.texts
@@ -213,24 +127,30 @@ class Finish:
             ],
             "primaries": part.primaries(),
             "near_sinks": near,
-            **answers(effects, sinks, self.config),
-            **self._writers(part, sinks, effects),
+            **self._answers(part, sinks, effects, further),
             "n_cells": len(effects),
             "n_sinks": int((sinks["kind"] != "primary").sum()),
-            "timings_s": part.seconds(),
+            "timings_s": part.seconds() | dict(further.seconds),
         }
 
-    def _writers(
-        self, part: Assembly, sinks: pd.DataFrame, effects: pd.DataFrame
+    def _answers(
+        self, part: Assembly, sinks: pd.DataFrame, effects: pd.DataFrame, further: Further
     ) -> dict[str, Any]:
+        """Verdicts and the numbers behind them, with what taking writers away costs."""
+        table = self._roles_of(part, sinks, further)
+        told = answers(effects, sinks, table, self.config, further.n_claims)
+        if table is None:
+            return told
+        return told | {"damage": damage_at_tokens(effects, table).to_dict("records")}
+
+    def _roles_of(
+        self, part: Assembly, sinks: pd.DataFrame, further: Further
+    ) -> pd.DataFrame | None:
+        """The table of roles; None where they were not asked."""
+        if further.roles is not None:
+            return part.named(further.roles.cells)
         found = [*part.roles(sinks)] if self.config.roles else []
-        if not found:
-            return {}
-        table = pd.concat(found, ignore_index=True)
-        return {
-            "writers": [asdict(verdict) for verdict in writer_verdicts(table)],
-            "damage": damage_at_tokens(effects, table).to_dict("records"),
-        }
+        return pd.concat(found, ignore_index=True) if found else None
 
     def _record(
         self,
@@ -238,28 +158,25 @@ class Finish:
         parts: Sequence[Assembly],
         models: list[dict[str, Any]],
         manifest: Manifest,
+        tables: Mapping[str, str],
     ) -> dict[str, Any]:
-        tables = {
-            path.stem: durable.sha256_of(path)
-            for path in sorted(self.folder.path.glob("*.parquet"))
-        }
         of_sweep = {
             "asked": self.asked,
-            "versions_of_code": versions_of_code(),
-            "n_units": sum(len(keys) for _, keys in self._present(plans, manifest)),
+            "n_units": sum(len(keys) for _, keys in _present(plans, manifest)),
             "n_cells": sum(model["n_cells"] for model in models),
             "n_sinks": sum(model["n_sinks"] for model in models),
             "failed": [failure for part in parts for failure in part.failures()],
             "left_out": [part.left_out() for part in parts],
-            "tables": tables,
         }
         shared = {
-            "key": self._key(plans, manifest),
+            "key": self.key(plans, manifest),
             "commit": commit(),
+            "versions_of_code": self.versions,
             "seed": self.config.seed,
-            "edit": ", ".join(self.config.edits),
+            "edit": ", ".join(self.config.edits) or None,
             "thresholds": asdict(self.config.thresholds),
             "models": models,
+            "tables": dict(tables),
             "sweep": of_sweep,
         }
         if len(models) > 1:
@@ -267,24 +184,17 @@ class Finish:
         only = [{name: models[0][name] for name in ("label", "model")}]
         return shared | models[0] | {"models": only}
 
-    def _key(self, plans: Sequence[Plan], manifest: Manifest) -> str:
-        """A hash of all that the tables are made of."""
+    def key(self, plans: Sequence[Plan], manifest: Manifest) -> str:
+        """A hash of all that the tables are made of; a run's model may have another name."""
         content: list[Any] = [
-            labels(plans),
+            [] if self.config.pooled else labels(plans),
             [p.prepared.device for p in plans],
-            self._present(plans, manifest),
+            _present(plans, manifest),
         ]
-        content += [self.config.trace, versions_of_code()]
+        content += [self.config.trace, self.versions]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
-    def _present(self, plans: Sequence[Plan], manifest: Manifest) -> list[tuple[str, list[str]]]:
-        """Texts and their units that are done, in the order of the tables."""
-        done, tables = manifest.done(), manifest.tables()
-        found = []
-        for plan in plans:
-            for text, task in plan.texts():
-                keys = [unit_key(task.key, unit, task.ordinary) for unit in task.units]
-                have = done.get(task.key, set())
-                if "sinks" in tables.get(task.key, ()):
-                    found.append((text.text_id, [key for key in keys if key in have]))
-        return found
+
+def _present(plans: Sequence[Plan], manifest: Manifest) -> list[tuple[str, list[str]]]:
+    """Texts and their units that are done, in the order of the tables."""
+    return [one for plan in plans for one in plan.present(manifest)]

@@ -13,33 +13,51 @@ from typing import Any
 
 from secondary_sinks.runs import durable
 from secondary_sinks.runs.hashes import DECIDING, versions_of_code
-from secondary_sinks.sweeps.tasks import Unit
+from secondary_sinks.sweeps.tasks import Task, Unit
 from secondary_sinks.types import Thresholds
+
+Versions = Mapping[str, str]
+"""Versions of the code that measures and edits, as `versions_of_code` gives them."""
 
 
 def task_key(
-    model: Mapping[str, Any], dtype: str, tokens_sha256: str, thresholds: Thresholds
+    model: Mapping[str, Any],
+    dtype: str,
+    tokens_sha256: str,
+    thresholds: Thresholds,
+    versions: Versions | None = None,
 ) -> str:
-    """Key of a model and a text: of all that decides which tokens are sinks."""
+    """Key of a model and a text: of all that decides which tokens are sinks.
+
+    `versions` are those of the code that computed, by default of the code that runs now.
+    """
     parts = {
         "model": {name: model[name] for name in DECIDING},
         "dtype": dtype,
         "tokens": tokens_sha256,
         "thresholds": asdict(thresholds),
-        "measures": versions_of_code()["measures"],
+        "measures": (versions or versions_of_code())["measures"],
     }
     return _hash(parts)
 
 
-def unit_key(task: str, unit: Unit, ordinary: int) -> str:
-    """Key of a unit of the task with a key."""
+def unit_key(task: str, unit: Unit, ordinary: int, engine: str = "", *, whole: bool = False) -> str:
+    """Key of a unit of the task with a key; `engine` and `whole` as in `Task`.
+
+    Cells of another batch may differ in their last bit, so they have another key.
+    """
     parts = {
         "task": task,
         "unit": asdict(unit),
         "ordinary": ordinary,
-        "engine": versions_of_code()["engine"],
+        "engine": engine or versions_of_code()["engine"],
     }
-    return _hash(parts)
+    return _hash(parts | ({"whole": True} if whole else {}))
+
+
+def key_of(task: Task, unit: Unit) -> str:
+    """Key of a unit of a task."""
+    return unit_key(task.key, unit, task.ordinary, task.engine, whole=task.whole)
 
 
 def cell_key(unit: str, role: str, pos: int) -> str:

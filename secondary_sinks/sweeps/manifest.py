@@ -7,6 +7,7 @@ are not those that were written. What does not count is set aside and computed a
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from secondary_sinks import files
@@ -17,6 +18,8 @@ from secondary_sinks.sweeps.entries import Entry, entry_of, line_of, parse
 from secondary_sinks.sweeps.tasks import Outcome
 
 SHARDS, DAMAGED, LINES = "shards", "damaged", "manifest.jsonl"
+MOST_LINES, MOST_BYTES = 2_000_000, 1 << 32
+"""Of a manifest: a line per text of each model, and a further one for each start that was cut."""
 
 
 class Manifest:
@@ -34,14 +37,14 @@ class Manifest:
 
         Raises `RunFolderError` for a manifest of another schema.
         """
-        self.entries, complaints = [], []
+        self.entries, damaged = [], []
         for number, line in enumerate(self._lines(), start=1):
             entry = parse(line)
             if entry is None:
-                complaints.append(f"line {number} of {LINES} is damaged")
+                damaged.append(number)
             else:
                 self.entries.append(entry)
-        return complaints
+        return [_damaged(first, last) for first, last in _spans(damaged)]
 
     def check(self) -> list[str]:
         """`read`, and verify every shard; complaints about all that does not count.
@@ -63,8 +66,7 @@ class Manifest:
         Call with the folder claimed. Also removes what processes left that died while they wrote:
         half-written files, and shards that no line speaks of.
         """
-        for place in (self.work.parent, self.work, self.shards):
-            _remove(part for part in place.glob(f"{durable.PART}*") if part.name != durable.LOCK)
+        self.remove_parts()
         complaints = self.check()
         kept = {shard["name"] for entry in self.entries for shard in entry.shards.values()}
         rest = [path for path in sorted(self.shards.glob("*.parquet")) if path.name not in kept]
@@ -73,6 +75,11 @@ class Manifest:
         else:
             _remove(rest)
         return complaints
+
+    def remove_parts(self) -> None:
+        """Remove the half-written files of processes that died. Call with the folder claimed."""
+        for place in (self.work.parent, self.work, self.shards):
+            _remove(part for part in place.glob(f"{durable.PART}*") if part.name != durable.LOCK)
 
     def add(self, outcome: Outcome) -> Entry:
         """Write the shards of an outcome, then its line: after this it is done."""
@@ -111,13 +118,20 @@ class Manifest:
 
     def _lines(self) -> list[bytes]:
         try:
-            return files.read_bytes(self.path).splitlines(keepends=True)
+            content = files.read_bytes(self.path, MOST_BYTES)
         except FileNotFoundError:
             return []
         except OSError as error:
             raise RunFolderError(
-                f"{str(self.path)!r} cannot be read: {error.strerror}; expected JSON lines"
+                f"{str(self.path)!r} cannot be read: {error.strerror}", "expected JSON lines"
             ) from error
+        n_lines = content.count(b"\n")
+        if n_lines > MOST_LINES:
+            raise RunFolderError(
+                f"{str(self.path)!r} has {n_lines:,} lines; expected at most {MOST_LINES:,}, one "
+                "per text and start; remove it to have the sweep computed anew"
+            )
+        return content.splitlines(keepends=True)
 
     def _wrong(self, entry: Entry) -> Iterator[tuple[str, str]]:
         """Names of the shards that are not what was written, and in what way."""
@@ -140,6 +154,24 @@ class Manifest:
             files.replace(path, aside / f"{number:04d}-{path.name}")
         durable.write(aside / f"{number:04d}-{LINES}", b"".join(self._lines()))
         durable.write(self.path, b"".join(map(line_of, self.entries)))
+
+
+def _spans(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """First and last of each row of numbers without a gap.
+
+    >>> list(_spans([1, 2, 3, 7]))
+    [(1, 3), (7, 7)]
+    """
+    rows = groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])
+    for _, row in rows:
+        found = [number for _, number in row]
+        yield found[0], found[-1]
+
+
+def _damaged(first: int, last: int) -> str:
+    if first == last:
+        return f"line {first} of {LINES} is damaged"
+    return f"lines {first} to {last} of {LINES} are damaged"
 
 
 def _remove(paths: Iterable[Path]) -> None:

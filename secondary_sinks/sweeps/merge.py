@@ -9,17 +9,23 @@ from typing import Any
 
 from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
-from secondary_sinks.runs import durable
+from secondary_sinks.runs import about, durable
 from secondary_sinks.runs.folder import OWN, RECORD, WORK, RunFolder
+from secondary_sinks.runs.hashes import versions_of_code
 from secondary_sinks.sweeps.config_file import from_dict
+from secondary_sinks.sweeps.entries import line_of
 from secondary_sinks.sweeps.finish import Finish
+from secondary_sinks.sweeps.keys import key_of
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.plan import Plan, plan
 from secondary_sinks.sweeps.stored_config import CONFIG, Stored, read_stored, store
 from secondary_sinks.sweeps.tasks import ModelSpec, Prepared
+from secondary_sinks.types.lists import refuse_twice
 
-SHARED = ("feed", "thresholds", "ordinary", "seed")
+SHARED = ("feed", "thresholds", "ordinary", "seed", "pooled")
 """What all sweeps must have been asked alike."""
+COMPUTING = ("measures", "engine")
+"""Versions of the code that are part of the key of a cell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +36,8 @@ class Merged:
     n_cells: int
     n_missing: int
     """Units that no folder has, of all edits x sites x layers x texts that any asked for."""
+    n_unused: int
+    """Units that are in the folders and stand in no table: of code or inputs before the last."""
 
 
 def merge(folders: Sequence[Path], out: Path) -> Merged:
@@ -39,10 +47,12 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
     `RunFolderError` for a folder that is no sweep's or is damaged, for sweeps that cannot be one,
     and for an `out` that holds anything else.
     """
+    places = [folder.resolve() for folder in folders]
+    refuse_twice("the list of folders", [*map(str, folders)], RunFolderError, places)
     stored = [read_stored(folder) for folder in folders]
     if not stored:
-        raise RunFolderError("nothing to merge; expected one or more folders of sweeps")
-    asked = _asked(stored, folders)
+        raise RunFolderError("nothing to merge", "expected one or more folders of sweeps")
+    asked, versions = _asked(stored, folders), _versions(stored, folders)
     for folder in folders:
         if folder.resolve() in (out.resolve(), *out.resolve().parents):
             raise RunFolderError(
@@ -53,12 +63,19 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
     target = RunFolder(out)
     with target.claim():
         _check(target, asked)
-        record, plans = _fill(target, asked, stored, manifests)
+        record, plans = _fill(target, asked, versions, stored, manifests)
     return Merged(
         n_tasks=sum(len(one.tasks) for one in plans),
         n_cells=record["sweep"]["n_cells"],
         n_missing=sum(one.n_missing for one in plans),
+        n_unused=_unused(plans, Manifest(out)),
     )
+
+
+def _unused(plans: Sequence[Plan], manifest: Manifest) -> int:
+    manifest.read()
+    used = {key_of(task, unit) for plan in plans for task in plan.tasks for unit in task.units}
+    return len({key for keys in manifest.done().values() for key in keys} - used)
 
 
 def _check(target: RunFolder, asked: Mapping[str, Any]) -> None:
@@ -72,26 +89,32 @@ def _check(target: RunFolder, asked: Mapping[str, Any]) -> None:
         if not begun.command and begun.asked == asked:
             return
     raise RunFolderError(
-        f"{str(out)!r} holds {names[0]!r}; expected a new or empty folder, or one in which a merge "
-        "of the same sweeps was interrupted"
+        f"{str(out)!r} holds {names[0]!r}",
+        "expected a new or empty folder, or one in which a merge "
+        "of the same sweeps was interrupted",
     )
 
 
 def _fill(
-    target: RunFolder, asked: dict[str, Any], stored: Sequence[Stored], sources: Sequence[Manifest]
+    target: RunFolder,
+    asked: dict[str, Any],
+    versions: dict[str, str],
+    stored: Sequence[Stored],
+    sources: Sequence[Manifest],
 ) -> tuple[dict[str, Any], list[Plan]]:
     """Copy and finish; where that is not possible, the folder is empty again."""
     out = target.path
     try:
         config = from_dict(asked["config"], "the merged config")
         manifest = Manifest(out)
+        manifest.repair()  # of a merge that was killed
         models = _models(stored)
-        empty = [plan(config, spec, prepared, manifest) for spec, prepared in models]
-        store(out, asked, empty, "")
+        empty = [plan(config, spec, prepared, manifest, versions) for spec, prepared in models]
+        store(out, asked, empty, "", versions)
         for source in sources:
             _copy(source, manifest)
-        plans = [plan(config, spec, prepared, manifest) for spec, prepared in models]
-        return Finish(target, config, asked).write(plans, manifest, ""), plans
+        plans = [plan(config, spec, prepared, manifest, versions) for spec, prepared in models]
+        return Finish(target, config, asked, versions).write(plans, manifest, ""), plans
     except BaseException:
         shutil.rmtree(out / WORK, ignore_errors=True)
         for name in OWN:
@@ -104,10 +127,29 @@ def _whole(folder: Path) -> Manifest:
     wrong = manifest.check()
     if wrong:
         raise RunFolderError(
-            f"{str(folder)!r} is damaged ({wrong[0]}); run its own command again first, which does "
-            "the damaged cells anew"
+            f"{str(folder)!r} is damaged ({wrong[0]})",
+            "run its own command again first, which does the damaged cells anew",
         )
     return manifest
+
+
+def _versions(stored: Sequence[Stored], folders: Sequence[Path]) -> dict[str, str]:
+    """The code that computed all the cells. Raises `RunFolderError` where that is not one."""
+    first = stored[0].versions
+    for one, folder in zip(stored, folders, strict=True):
+        found = [
+            about.changed(name, first.get(name), one.versions.get(name))
+            for name in COMPUTING
+            if first.get(name) != one.versions.get(name)
+        ]
+        if found:
+            raise RunFolderError(
+                f"{str(folder)!r} was computed by other code than {str(folders[0])!r} "
+                f"({about.in_words(found)})",
+                "expected cells of one version: run the command of either sweep again with the "
+                "version that made the other",
+            )
+    return versions_of_code() | {name: first[name] for name in COMPUTING}
 
 
 def _asked(stored: Sequence[Stored], folders: Sequence[Path]) -> dict[str, Any]:
@@ -115,10 +157,10 @@ def _asked(stored: Sequence[Stored], folders: Sequence[Path]) -> dict[str, Any]:
     configs = [one.asked["config"] for one in stored]
     for config, folder in zip(configs, folders, strict=True):
         for name in SHARED:
-            if config[name] != configs[0][name]:
+            if config.get(name) != configs[0].get(name):
                 raise RunFolderError(
-                    f"{str(folder)!r} has other {name} than {str(folders[0])!r}; expected sweeps "
-                    "that differ in models, texts, edits, sites or layers only"
+                    f"{str(folder)!r} has other {name} than {str(folders[0])!r}",
+                    "expected sweeps that differ in models, texts, edits, sites or layers only",
                 )
     texts: dict[str, str] = {}
     for one, folder in zip(stored, folders, strict=True):
@@ -167,9 +209,14 @@ def _both(one: Prepared, other: Prepared) -> Prepared:
 
 
 def _copy(source: Manifest, target: Manifest) -> None:
-    """Shards, then the lines that speak of them."""
+    """Shards, then the lines that speak of them; what is there already is there once."""
     durable.make_folder(target.shards)
+    lines, done, tables = set(map(line_of, target.entries)), target.done(), target.tables()
     for entry in source.entries:
+        units, shards = done.get(entry.task, set()), tables.get(entry.task, set())
+        same = entry.shards and entry.units.keys() <= units and entry.shards.keys() <= shards
+        if same or line_of(entry) in lines:
+            continue
         for shard in entry.shards.values():
             place = target.shards / shard["name"]
             if not place.is_file():

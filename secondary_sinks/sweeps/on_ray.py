@@ -14,17 +14,14 @@ can reach its ports can run code there: keep a cluster on a network of its own.
 import collections
 import contextlib
 import os
-import re
-import socket
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from secondary_sinks.errors import SinkError, SinkWarning, SweepError
+from secondary_sinks.errors import SinkError, SweepError
 from secondary_sinks.models import HookedModel
-from secondary_sinks.sweeps import interrupts
 from secondary_sinks.sweeps.compute import Texts
+from secondary_sinks.sweeps.ray_cluster import connect
 from secondary_sinks.sweeps.tasks import Failure, ModelSpec, Outcome, Prepared, Task
 from secondary_sinks.sweeps.worker import Holder, load_spec
 from secondary_sinks.types import Thresholds
@@ -32,13 +29,6 @@ from secondary_sinks.types import Thresholds
 QUEUED = 2
 """Tasks at an actor: the one it computes, and the one it goes on with at once."""
 RETRIES = 3
-HERE = "local"
-"""Address of a cluster that is started here, for as long as the sweep takes."""
-VARIABLE = "RAY_ADDRESS"
-KNOCK = 5.0
-"""Seconds that a cluster has to answer."""
-STORE = 200 * 2**20
-"""Bytes of Ray's object store on a cluster that is started here: tables pass through, few wait."""
 
 
 class Worker:
@@ -225,63 +215,8 @@ class OnRay:
             self._bury(hand)
 
     def _connect(self) -> None:
-        if self._ray is not None:
-            return
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        self._address = _address(self._address)
-        _knock(self._address)
-        import ray
-
-        more: dict[str, Any] = {"address": self._address}
-        if self._address == HERE:  # said, since Ray would look for a cluster that is left over
-            more |= {"include_dashboard": False, "object_store_memory": STORE}
-        try:
-            if not ray.is_initialized():
-                with interrupts.kept():
-                    ray.init(log_to_driver=False, logging_level="error", **more)
-                self._started = True
-        except Exception as error:  # a wrong address, a version that differs: of many kinds
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise _nowhere(self._address, reason) from error
-        self._ray = ray
-
-
-def _address(asked: str | None) -> str:
-    """Where the cluster is: as asked for, else as RAY_ADDRESS says, else one that is started here.
-
-    Ray itself lets RAY_ADDRESS stand in for 'auto', too. That it is used is said (`SinkWarning`).
-    """
-    around = os.environ.get(VARIABLE, "").strip()
-    if around and asked in (None, "auto"):
-        warnings.warn(
-            f"using the Ray cluster of {VARIABLE}: {around!r}; unset it, or use --ray-address "
-            f"{HERE} to start one here",
-            SinkWarning,
-            stacklevel=2,
-        )
-        return around
-    return asked or HERE
-
-
-def _knock(address: str) -> None:
-    """Raise `SweepError` where nobody listens at HOST:PORT: Ray itself would try for a minute."""
-    place = re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:(\d{1,5})", address)
-    if place is None:  # 'auto' or 'local': Ray knows better
-        return
-    try:
-        socket.create_connection((place[1], int(place[2])), timeout=KNOCK).close()
-    except (OSError, OverflowError) as error:
-        raise _nowhere(address, str(error)) from error
-
-
-def _nowhere(address: str, reason: str) -> SweepError:
-    where = "here" if address == HERE else f"at {address!r}"
-    source = f" (of {VARIABLE})" if address == os.environ.get(VARIABLE, "").strip() else ""
-    return SweepError(
-        f"no Ray cluster {where}{source}: {reason}; expected the HOST:PORT that `ray start --head` "
-        f"printed, 'auto' on a machine of the cluster, or {HERE!r} to start one here; a cluster "
-        "that wants a token needs RAY_AUTH_MODE=token here too (see docs/scaling.md)"
-    )
+        if self._ray is None:
+            self._ray, self._started = connect(self._address)
 
 
 class _Try:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from secondary_sinks.sweeps.config import SweepConfig
-from secondary_sinks.sweeps.keys import task_key, unit_key
+from secondary_sinks.sweeps.keys import Versions, key_of, task_key
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.tasks import FedText, ModelSpec, Prepared, Task
 
@@ -44,13 +44,34 @@ class Plan:
         """Tokens of these passes."""
         return sum(len(task.tokens) * (1 + bool(task.units)) for task in self.missing)
 
+    def present(self, manifest: Manifest) -> list[tuple[str, list[str]]]:
+        """Texts that were observed and the keys of their units that are done, in order."""
+        done, tables, found = manifest.done(), manifest.tables(), []
+        for text, task in self.texts():
+            if "sinks" in tables.get(task.key, ()):
+                keys = [key_of(task, unit) for unit in task.units]
+                have = done.get(task.key, set())
+                found.append((text.text_id, [key for key in keys if key in have]))
+        return found
 
-def plan(config: SweepConfig, spec: ModelSpec, prepared: Prepared, manifest: Manifest) -> Plan:
-    """The tasks of a model. Raises `SweepError` for layers that it does not have."""
+
+def plan(
+    config: SweepConfig,
+    spec: ModelSpec,
+    prepared: Prepared,
+    manifest: Manifest,
+    versions: Versions | None = None,
+) -> Plan:
+    """The tasks of a model, as computed by code of these versions: by default, the code here.
+
+    Raises `SweepError` for layers that the model does not have.
+    """
     units = config.units(prepared.model["n_layers"])
     tasks: dict[str, Task] = {}
     for text in prepared.texts:
-        key = task_key(prepared.model, prepared.dtype, text.tokens_sha256, config.thresholds)
+        key = task_key(
+            *(prepared.model, prepared.dtype, text.tokens_sha256, config.thresholds, versions)
+        )
         tasks[key] = Task(
             key=key,
             spec=spec,
@@ -60,6 +81,8 @@ def plan(config: SweepConfig, spec: ModelSpec, prepared: Prepared, manifest: Man
             thresholds=config.thresholds,
             ordinary=config.ordinary,
             trace=config.trace,
+            whole=config.pooled,
+            engine=versions["engine"] if versions else "",
         )
     done, tables = manifest.done(), manifest.tables()
     rest = (
@@ -76,8 +99,8 @@ def plan(config: SweepConfig, spec: ModelSpec, prepared: Prepared, manifest: Man
 
 def _missing(task: Task, done: set[str], tables: set[str]) -> Task | None:
     """The task with the units that are not done; None where nothing is missing."""
-    units = tuple(u for u in task.units if unit_key(task.key, u, task.ordinary) not in done)
+    units = tuple(u for u in task.units if key_of(task, u) not in done)
     whole = "sinks" in tables and ("trace" in tables or not task.trace)
     if not units and whole:
         return None
-    return replace(task, units=units)
+    return task if task.whole and units else replace(task, units=units)

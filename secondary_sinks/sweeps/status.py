@@ -1,11 +1,12 @@
-"""Where a sweep stands, and whether its files are what was written. Nothing is changed."""
+"""Where a run or a sweep stands. Nothing is changed."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from secondary_sinks.errors import RunFolderError
-from secondary_sinks.runs import durable
-from secondary_sinks.runs.folder import WORK, RunFolder
+from secondary_sinks.runs import whole_records
+from secondary_sinks.runs.folder import RunFolder
+from secondary_sinks.sweeps.kinds import EXPERIMENTS, RUN, findings, kind_of, outcome_of
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.stored_config import read_stored
 
@@ -50,6 +51,42 @@ class SweepStatus:
         return found
 
 
+def status_lines(folder: Path) -> list[str]:
+    """Where any folder stands, for people. Raises `RunFolderError` for one that is none of ours."""
+    kind = kind_of(folder)
+    if kind == EXPERIMENTS:
+        found = findings(folder)
+        return [
+            f"{folder}: {len(found)} experiment(s)",
+            *(f"  {path.parent.name:18} {outcome_of(path)}" for path in found),
+        ]
+    return _run_lines(folder) if kind == RUN else [*sweep_status(folder).lines(), *_asked(folder)]
+
+
+def _asked(folder: Path) -> list[str]:
+    """The questions that a finished run answers; nothing of a sweep, which is asked none."""
+    try:
+        asked = RunFolder(folder).record().get("asked")
+    except RunFolderError:  # there is none yet; damage is for `verify`
+        return []
+    return [] if asked is None else [f"  questions {', '.join(asked) or 'none asked'}"]
+
+
+def _run_lines(folder: Path) -> list[str]:
+    """Of a finished run without cells to go on from: by an earlier version, or of a session."""
+    run = RunFolder(folder)
+    records = whole_records(run)
+    asked = [answer["question"] for answer in records[0].get("answers", ())]
+    n_sinks = int((run.table("sinks")["kind"] != "primary").sum())
+    return [
+        f"{folder}: finished",
+        f"  models    {', '.join(record['model']['name'] for record in records)}",
+        f"  texts     {max(len(record['texts']) for record in records)}",
+        f"  sinks     {n_sinks}",
+        f"  questions {', '.join(asked) or 'none asked'}",
+    ]
+
+
 def sweep_status(folder: Path) -> SweepStatus:
     """Look at the folder of a sweep. Raises `RunFolderError` for another one."""
     stored, manifest = read_stored(folder), Manifest(folder)
@@ -77,69 +114,3 @@ def sweep_status(folder: Path) -> SweepStatus:
         complaints=tuple(complaints),
         seconds=sum((took for entry in entries for took in entry.seconds.values()), 0.0),
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verified:
-    """What `verify` found."""
-
-    n_files: int
-    complaints: tuple[str, ...]
-    command: str
-
-
-def verify(folder: Path) -> Verified:
-    """Compare every shard with the manifest and every table with `run.json`.
-
-    Raises `RunFolderError` for a folder of no sweep.
-    """
-    manifest = Manifest(folder)
-    manifest.read()
-    shards = {s["name"] for entry in manifest.entries for s in entry.shards.values()}
-    complaints = manifest.check()
-    n_tables, wrong = _tables(folder)
-    command, missing = _question(folder, manifest)
-    return Verified(
-        n_files=len(shards) + n_tables + 2,  # with the manifest and the config
-        complaints=tuple(complaints + missing + wrong),
-        command=command,
-    )
-
-
-def _question(folder: Path, manifest: Manifest) -> tuple[str, list[str]]:
-    """The command of a sweep, and what its config says is not there though it is finished."""
-    try:
-        stored = read_stored(folder)
-    except RunFolderError as error:
-        if not (folder / WORK).is_dir():
-            raise
-        return "", [error.problem]
-    missing = sum(plan.n_missing for plan in stored.plans(manifest))
-    lost = missing and RunFolder(folder).has_record() and not _skipped(folder)
-    what = f"{missing} units of the tables are not in the manifest"
-    return stored.command, [what] if lost else []
-
-
-def _skipped(folder: Path) -> bool:
-    try:
-        return bool(RunFolder(folder).record().get("sweep", {}).get("failed"))
-    except RunFolderError:
-        return False
-
-
-def _tables(folder: Path) -> tuple[int, list[str]]:
-    run = RunFolder(folder)
-    if not run.has_record():
-        return 0, []
-    try:
-        tables = run.record().get("sweep", {}).get("tables", {})  # a run has none
-    except RunFolderError as error:
-        return 1, [error.problem]
-    wrong = []
-    for name, sha256 in tables.items():
-        path = folder / f"{name}.parquet"
-        if not path.is_file():
-            wrong.append(f"table {path.name} is missing")
-        elif durable.sha256_of(path) != sha256:
-            wrong.append(f"table {path.name} is damaged (its sha256 is not that of run.json)")
-    return len(tables) + 1, wrong

@@ -16,6 +16,7 @@ from secondary_sinks.runs.folder import WORK
 from secondary_sinks.runs.hashes import versions_of_code
 from secondary_sinks.sweeps.config import SweepConfig
 from secondary_sinks.sweeps.config_file import from_dict
+from secondary_sinks.sweeps.keys import Versions
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.plan import Plan, plan
 from secondary_sinks.sweeps.tasks import BadText, FedText, ModelSpec, Prepared
@@ -45,15 +46,23 @@ class Stored:
     def plans(self, manifest: Manifest) -> list[Plan]:
         """What each model that was loaded has to do, and what of it is missing."""
         config = self.config
-        return [plan(config, spec, prepared, manifest) for spec, prepared in self.models]
+        return [
+            plan(config, spec, prepared, manifest, self.versions) for spec, prepared in self.models
+        ]
 
 
-def store(folder: Path, asked: Mapping[str, Any], plans: Sequence[Plan], command: str) -> None:
-    """Write `sweep/config.json`."""
+def store(
+    folder: Path,
+    asked: Mapping[str, Any],
+    plans: Sequence[Plan],
+    command: str,
+    versions: Versions | None = None,
+) -> None:
+    """Write `sweep/config.json`; `versions` are of the code that computes, by default ours."""
     content = {
         "schema": SCHEMA,
         "command": command,
-        "versions_of_code": versions_of_code(),
+        "versions_of_code": dict(versions or versions_of_code()),
         "asked": asked,
         "models": [{"spec": asdict(p.spec), "prepared": asdict(p.prepared)} for p in plans],
     }
@@ -69,7 +78,7 @@ def read_stored(folder: Path) -> Stored:
     """Read it back. Raises `RunFolderError` where there is none, or it is damaged."""
     path = folder / WORK / CONFIG
     try:
-        found = json.loads(files.read_text(path))
+        found = files.load_json(files.read_text(path))
     except OSError as error:
         raise RunFolderError(
             f"{str(folder)!r} is no folder of a sweep: it has no readable {WORK}/{CONFIG} "

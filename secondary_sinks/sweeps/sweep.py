@@ -6,14 +6,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from secondary_sinks.errors import RunFolderError, TextError
+from secondary_sinks.errors import RunFolderError, SweepError, TextError
 from secondary_sinks.runs import about
 from secondary_sinks.runs.folder import RunFolder
 from secondary_sinks.sweeps import inputs
+from secondary_sinks.sweeps.before import Before, asked_for
 from secondary_sinks.sweeps.config import SweepConfig
 from secondary_sinks.sweeps.entries import Entry
 from secondary_sinks.sweeps.executors import Executor, InProcess, loader_of
-from secondary_sinks.sweeps.finish import Finish, asked_for
+from secondary_sinks.sweeps.finish import Finish
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.plan import Plan, plan
 from secondary_sinks.sweeps.stored_config import Stored, read_stored, store
@@ -66,12 +67,14 @@ def sweep(
     Raises `RunFolderError` for a folder that cannot be used, and the error of a config, a model
     or (where there is no good one) a text.
     """
+    if config.pooled:
+        raise SweepError("a sweep finds roles text by text", "leave 'pooled' out, or use `run`")
     config.check(models or (), elsewhere=executor is not None and executor.elsewhere)
     given_texts = list(read_many(config.texts)) if texts is None else list(texts)
     refuse_same_ids(given_texts)
     folder = RunFolder(out)
     with folder.claim():
-        work = Sweep(config, folder, given_texts, force, command, tell or _silent)
+        work = Sweep(config, folder, given_texts, force, command, tell)
         used = executor or (InProcess() if models is None else InProcess(loader_of(models)))
         try:
             return work.run(used)
@@ -107,42 +110,48 @@ class Sweep:
         texts: Sequence[Text | TokenizedText],
         force: bool,
         command: str,
-        tell: Tell,
+        tell: Tell | None,
     ) -> None:
         self.config, self.folder, self.texts = config, folder, texts
-        self.force, self.command, self.tell = force, command, tell
+        self.force, self.command, self.tell = force, command, tell or _silent
         self.manifest = Manifest(folder.path)
-        self.finish = Finish(folder, config, asked_for(config, texts))
+        asked = asked_for(config, texts)
+        self.before, self.finish = Before(folder, config, asked), Finish(folder, config, asked)
         self.begun: Stored | None = None
         self.plans: list[Plan] = []
         self.sinks: dict[str, int] = {}
         self.begin = time.monotonic()
+        self.failed: list[str] = []
+        """What this call could not compute."""
         self.n_computed = self.n_cells = self.n_tokens = 0
 
     def run(self, executor: Executor) -> Summary:
         """Model by model, then the tables."""
-        self.finish.refuse(force=self.force)
+        self.before.refuse(force=self.force)
         self.begun = self._begun()
         damaged = self.manifest.repair()
         for what in damaged:
             self.tell("damaged", what=f"{what}; it was set aside and is computed again")
         for number, spec in enumerate(self.config.models):
             self._model(executor, spec, number)
-        before = self.finish.is_done(self.plans, self.manifest)
-        for what in self.finish.complaints:
+        done = self._is_done()
+        for what in self.before.complaints:
             self.tell("damaged", what=f"{what}; it is made again")
-        damaged += self.finish.complaints
-        record = self.finish.record if before else self._finish()
-        return self._summary(record, damaged, nothing=before and not damaged)
+        damaged += self.before.complaints
+        record = self.before.record if done else self._finish(executor)
+        return self._summary(record, damaged, nothing=done and not damaged)
+
+    def _is_done(self) -> bool:
+        """Whether the folder holds these tables already."""
+        return self.before.is_done(self.finish.key(self.plans, self.manifest))
 
     def _model(self, executor: Executor, spec: ModelSpec, number: int) -> None:
         self.tell("load", model=spec.name, number=number + 1, models=len(self.config.models))
         prepared = executor.prepare(spec, self.texts, self.config.feed, self.config.thresholds)
-        if not prepared.texts and prepared.bad:
-            raise TextError(prepared.bad[0].reason)
+        self._refuse_texts(prepared)
         prepared = self._as_first(spec, prepared)
         todo = plan(self.config, spec, prepared, self.manifest)
-        self.finish.refuse_others(todo, force=self.force)
+        self.before.refuse_others(todo, force=self.force)
         self.plans.append(todo)
         mine = {task.key for task in todo.tasks}
         self.sinks |= {e.task: e.n_sinks for e in self.manifest.entries if e.task in mine}
@@ -153,17 +162,25 @@ class Sweep:
         for entry in self._compute(executor, todo):
             self.tell("task", **self._progress(todo, entry))
 
+    def _refuse_texts(self, prepared: Prepared) -> None:
+        """Raise `TextError` where there is no good text."""
+        if not prepared.texts and prepared.bad:
+            raise TextError(prepared.bad[0].reason)
+
     def _as_first(self, spec: ModelSpec, prepared: Prepared) -> Prepared:
         """The texts as this folder fed them first; that, and what differs from then, is said."""
-        before = dict(self.begun.models if self.begun else ()).get(spec)
+        before = self._prepared_before(spec)
         if before is None or self.force:
             return prepared
         prepared, notes = inputs.as_first(prepared, before)
-        if not self.finish.record:  # else a difference is refused
+        if not self.before.record:  # else a difference is refused
             notes += inputs.of_models(before, prepared)
         for what in notes:
             self.tell("note", what=f"{spec.name}: {what}")
         return prepared
+
+    def _prepared_before(self, spec: ModelSpec) -> Prepared | None:
+        return dict(self.begun.models if self.begun else ()).get(spec)
 
     def _begun(self) -> Stored | None:
         """What the folder was begun with; that the code is another one now is said."""
@@ -171,7 +188,7 @@ class Sweep:
             begun = read_stored(self.folder.path)
         except RunFolderError:  # there is none yet, or it is written anew
             return None
-        if not self.finish.record and not self.force:
+        if not self.before.record and not self.force:
             for what in about.in_code({"versions_of_code": begun.versions}, about.of_code()):
                 self.tell("note", what=f"{what}; cells of other code are computed anew")
         return begun
@@ -182,6 +199,7 @@ class Sweep:
             for failure in outcome.failures:
                 unit = "" if failure.unit is None else f" ({asdict(failure.unit)})"
                 reason = f"{failure.kind}: {failure.message}{unit}"
+                self.failed.append(f"text {names[outcome.task.key]!r}: {reason}")
                 self.tell("failed", text_id=names[outcome.task.key], reason=reason)
             yield self.manifest.add(outcome)
 
@@ -206,7 +224,7 @@ class Sweep:
             "sinks": sum(self.sinks.values()),
         }
 
-    def _finish(self) -> dict[str, Any]:
+    def _finish(self, executor: Executor) -> dict[str, Any]:
         self.tell("tables", folder=str(self.folder.path))
         return self.finish.write(self.plans, self.manifest, self.command)
 

@@ -90,6 +90,10 @@ class Task:
     """Ordinary tokens per sink that are tried beside its one control."""
     trace: bool = True
     """Whether the measures of every position are wanted too."""
+    whole: bool = False
+    """Whether its units share a batch, which is faster: then all are computed, or none."""
+    engine: str = ""
+    """Version of the code that edits; empty for the code that runs now."""
 
     @property
     def text_id(self) -> str:

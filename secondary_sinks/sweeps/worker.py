@@ -7,7 +7,7 @@ from secondary_sinks.errors import ModelMismatchError
 from secondary_sinks.models import HookedModel, load_model, weight_hash
 from secondary_sinks.models.devices import refuse_missing_gpus
 from secondary_sinks.models.target import has_hooked_transformer
-from secondary_sinks.sweeps.compute import Texts, compute, prepare
+from secondary_sinks.sweeps.compute import Seen, Texts, compute, prepare
 from secondary_sinks.sweeps.tasks import ModelSpec, Outcome, Prepared, Task
 from secondary_sinks.types import Thresholds
 
@@ -52,7 +52,7 @@ class Holder:
         self._hashes[spec] = found.model["weights_sha256"]
         return found
 
-    def compute(self, task: Task) -> Outcome:
+    def compute(self, task: Task, seen: Seen | None = None) -> Outcome:
         """Compute a task. Raises `ModelMismatchError` where the model is not the one that is meant.
 
         Another machine may hold other weights under the same name.
@@ -63,10 +63,10 @@ class Holder:
         if here != task.weights_sha256:
             raise ModelMismatchError(
                 f"model {task.spec.name!r} has other weights here (sha256 {here[:12]}) than where "
-                f"the sweep was planned ({task.weights_sha256[:12]}); expected the same files "
-                "everywhere"
+                f"the sweep was planned ({task.weights_sha256[:12]})",
+                "expected the same files everywhere",
             )
-        return compute(model, task)
+        return compute(model, task, seen)
 
     def clear(self) -> None:
         """Let go of the model."""

@@ -18,7 +18,7 @@ WEAK = 12.0
 """Maximum strength of a token that is not a sink: twice the length of ordinary content."""
 PRIMARY = 300.0
 """Minimum strength of a primary sink; secondary sinks have at most half of it."""
-STAYS, LEAST_QUERIES = 0.8, 8
+STAYS, LEAST_QUERIES, LEAST_LAYERS = 0.8, 8, 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +100,9 @@ class ExpectedSink:
 
     pos: int
     kind: str
-    """primary, primary_like or secondary. Of primaries that exist at the same layers, any one may
-    be found as the primary, and the others as primary_like."""
+    """primary, primary_like, secondary, or transient (fewer than three layers in a row, and the
+    model goes on). Of primaries that exist at the same layers, any one may be found as the primary,
+    and the others as primary_like."""
     layers: tuple[int, ...]
     censored: str
     formed_by: tuple[Writer, ...]
@@ -124,7 +125,7 @@ def check_plants(plants: Sequence[Plant], n_layers: int, n_pos: int) -> None:
     """Raise `PlantError` for a plant that is impossible or has no clear truth."""
     for one in plants:
         if not 0 <= one.pos < n_pos:
-            raise PlantError(f"position {one.pos} is out of range; expected 0 to {n_pos - 1}")
+            raise PlantError(f"position {one.pos} is out of range", f"expected 0 to {n_pos - 1}")
         _check_layers(one, n_layers)
         _check_strength(one)
     copied = [one for one in plants if one.by == "attention"]
@@ -142,7 +143,7 @@ def check_plants(plants: Sequence[Plant], n_layers: int, n_pos: int) -> None:
 def _check_layers(one: Plant, n_layers: int) -> None:
     for layer in [*one.forming, *([] if one.dies is None else [one.dies])]:
         if not 0 <= layer < n_layers:
-            raise PlantError(f"layer {layer} is out of range; expected 0 to {n_layers - 1}")
+            raise PlantError(f"layer {layer} is out of range", f"expected 0 to {n_layers - 1}")
     if one.dies is not None and one.dies <= max(one.forming, default=n_layers):
         raise PlantError(f"expected dies to be a layer after all forming layers; got {one}")
     if one.chain and (len(one.forming) != 2 or one.sideways or one.by != "mlp"):
@@ -163,8 +164,9 @@ def _check_strength(one: Plant) -> None:
     for strength in () if one.sideways else accumulate(map(one.change, sorted(one.forming))):
         if WEAK < strength < STRONG or PRIMARY / 2 < strength < PRIMARY:
             raise PlantError(
-                f"strength {strength:g} has no clear truth; expected at most {WEAK:g} (no sink), "
-                f"{STRONG:g} to {PRIMARY / 2:g} (a sink), or at least {PRIMARY:g} (a primary)"
+                f"strength {strength:g} has no clear truth",
+                f"expected at most {WEAK:g} (no sink), "
+                f"{STRONG:g} to {PRIMARY / 2:g} (a sink), or at least {PRIMARY:g} (a primary)",
             )
 
 
@@ -191,6 +193,8 @@ def expected_sinks(
         if layers == [n_layers - 1]:
             continue
         kind = "primary" if pos in primaries else _kind(plants, pos, layers, active)
+        if kind != "primary" and not _lasts(layers, strong[pos] - active, n_layers):
+            kind = "transient"
         ends = (layers[0] - 1 in strong[pos] - active, layers[-1] + 1 in strong[pos] - active)
         left, right = ends[0] or layers[0] == 0, ends[1] or layers[-1] == n_layers - 1
         found.append(
@@ -237,6 +241,13 @@ def _kind(plants: Sequence[Plant], pos: int, layers: list[int], active: set[int]
     stays = len(layers) >= STAYS * len(active)
     with_it = layers[0] <= min(active) or _strength(plants, pos) >= PRIMARY
     return "primary_like" if stays and with_it else "secondary"
+
+
+def _lasts(layers: list[int], goes_on: set[int], n_layers: int) -> bool:
+    """Whether some run is long enough; what follows the last layer is not known to be over."""
+    stands = goes_on.union(layers, range(n_layers, n_layers + LEAST_LAYERS))
+    runs = [range(first, first + LEAST_LAYERS) for first in range(n_layers)]
+    return any(stands.issuperset(run) and not set(run).isdisjoint(layers) for run in runs)
 
 
 def _writers(

@@ -143,3 +143,13 @@ def _set_neurons(mlp: Any, layer: int, layout: Layout) -> None:
                 weights[mark, index] = 1.0
             gate = mlp.act_fn(torch.tensor(MARK))
             mlp.W_out[index] = change * target / (gate * MARK if len(_readers(mlp)) > 1 else gate)
+
+
+def attend_to_marks(block: Any, layout: Layout) -> None:
+    """Scores of 4.5 at every planted token, whatever else its residual holds."""
+    block.ln1 = torch.nn.Identity()
+    keys, _ = _key_value_weights(block.attn)
+    keys[:, SINK, SINK_DIM] = 0.0
+    positions = [one.pos for one in layout.plants]
+    for index, pos in enumerate(positions):
+        keys[:, layout.marker(index), SINK_DIM] = PRIMARY_SCORE / MARK / positions.count(pos)

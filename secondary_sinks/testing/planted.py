@@ -24,6 +24,7 @@ from secondary_sinks.errors import PlantError
 from secondary_sinks.testing.plant_layout import D_HEAD, N_HEADS, N_ORDINARY, Layout
 from secondary_sinks.testing.plant_spec import ExpectedSink, Plant, check_plants, expected_sinks
 from secondary_sinks.testing.plant_weights import (
+    attend_to_marks,
     set_embeddings,
     set_ordinary_weights,
     set_planted_weights,
@@ -56,6 +57,7 @@ def plant(
     gated: bool = False,
     positions: str = "learned",
     content_queries: bool = False,
+    by_marks: bool = False,
     twins: int = 1,
     seed: int = 0,
 ) -> PlantedModel:
@@ -68,7 +70,8 @@ def plant(
     planted token id also occurs `twins` times as an ordinary token, so that an id alone makes no
     sink. With "rotary" positions the markers belong to token ids, and there are no twins. Queries
     are the same for all tokens, so that freezing them changes nothing, unless `content_queries` is
-    set.
+    set. With `by_marks` heads attend to planted tokens for their marks, in all layers alike,
+    whatever is written along the sink direction.
 
     Raises `PlantError` for plants that are impossible or have no clear truth.
 
@@ -81,6 +84,8 @@ def plant(
         raise PlantError(f"positions are 'learned' or 'rotary'; got {positions!r}")
     if any(one.identity is not None for one in plants) and (gated or positions == "rotary"):
         raise PlantError("identity needs learned positions and MLPs without a gate")
+    if by_marks and any(one.by == "attention" or one.attended is not None for one in plants):
+        raise PlantError("with by_marks no plant is copied by attention, and none is `attended`")
     layout = Layout(plants, anisotropy, seed)
     model = _empty_model(layout, n_layers, n_pos, n_kv_heads, gated, positions, seed)
     with torch.no_grad():
@@ -89,7 +94,10 @@ def plant(
         residual = model(tokens[None], stop_at_layer=0)
         for layer, block in enumerate(model.blocks):
             set_ordinary_weights(block, layout, content_queries)
+            if by_marks:
+                attend_to_marks(block, layout)
             residual = set_planted_weights(block, layer, layout, residual)
+        model.setup()  # hook points are named again, without those of the removed norms
         model.ln_final.w.fill_(1.0)
         model.unembed.W_U.copy_(0.1 * layout.randn(*model.unembed.W_U.shape))
     return PlantedModel(
@@ -134,5 +142,4 @@ def _empty_model(
     for block in model.blocks:
         block.ln1.w.data.fill_(1.0)
         block.ln2 = torch.nn.Identity()
-    model.setup()  # hook points are named again, without those of the removed norms
     return model

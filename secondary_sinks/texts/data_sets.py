@@ -36,10 +36,10 @@ def read_data_set(name: str) -> list[Text]:
         raise TextError(f"{name!r} holds no rows")
     if column not in rows.column_names:
         raise TextError(
-            f"{name!r} has no column {column!r}; expected one of {join_names(rows.column_names)}"
+            f"{name!r} has no column {column!r}", f"expected one of {join_names(rows.column_names)}"
         )
     if len(rows) > MOST:
-        raise TextError(f"{name!r} has {len(rows):,} rows; ask for fewer, as in {split}[:100]")
+        raise TextError(f"{name!r} has {len(rows):,} rows", f"ask for fewer, as in {split}[:100]")
     cells = islice(rows[column], len(rows))
     texts = [plain_text(cell, f"row-{row}", f"{name} row {row}") for row, cell in enumerate(cells)]
     return check_lengths(texts, name)
@@ -74,12 +74,13 @@ def _load_saved(datasets: Any, folder: str, split: str) -> Any:
         found = load_saved_data_set(folder)
     except Exception as error:  # missing, damaged or unrelated files
         raise TextError(
-            f"{folder!r} cannot be read as a data set; expected a folder of save_to_disk ({error})"
+            f"{folder!r} cannot be read as a data set",
+            f"expected a folder of save_to_disk ({error})",
         ) from error
     if isinstance(found, datasets.DatasetDict):
         if name not in found:
             raise TextError(
-                f"{folder!r} has no split {name!r}; expected one of {join_names(found)}"
+                f"{folder!r} has no split {name!r}", f"expected one of {join_names(found)}"
             )
         found = found[name]
     elif found.split is not None and str(found.split) != name:
@@ -92,6 +93,6 @@ def _slice(part: str, length: int, split: str) -> tuple[int, int]:
     first, colon, end = part.rstrip("]").partition(":")
     numbers = [number for number in (first, end) if number]
     if not colon or not part.endswith("]") or not all(map(str.isdecimal, numbers)):
-        raise TextError(f"split {split!r} is not understood; expected as in train[:100]")
+        raise TextError(f"split {split!r} is not understood", "expected as in train[:100]")
     stop = min(int(end), length) if end else length
     return min(int(first or 0), stop), stop

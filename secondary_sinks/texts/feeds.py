@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from secondary_sinks.errors import TextError
+from secondary_sinks.types.lists import refuse_twice
 
 FEEDS = ("auto", "chat", "raw")
 LOSSY = "lossy"
@@ -42,10 +43,11 @@ def parse_feed(feed: str) -> Feed:
     kind, colon, words = str(feed).partition(":")
     options: dict[str, Any] = {}
     given = words.split(",") if colon else []
+    refuse_twice(f"--feed {feed!r:.200}", [word.partition("=")[0] for word in given], TextError)
     for word in given:
         name, equals, value = word.partition("=")
         known = word == LOSSY or (equals and kind == "chat" and re.fullmatch(r"[A-Za-z]\w*", name))
-        if kind not in FEEDS or (colon and kind == "auto") or not known or name in options:
+        if kind not in FEEDS or (colon and kind == "auto") or not known:
             raise _unknown(feed)
         if word != LOSSY:
             options[name] = _parse_value(value)
@@ -70,6 +72,7 @@ def _parse_value(word: str) -> Any:
 
 def _unknown(feed: str) -> TextError:
     return TextError(
-        f"unknown feed {feed!r}; expected one of {', '.join(FEEDS)}, or chat:NAME=VALUE (an option "
-        f"of the chat template), chat:{LOSSY} or raw:{LOSSY} (accept that content is left out)"
+        f"unknown feed {feed!r}",
+        f"expected one of {', '.join(FEEDS)}, or chat:NAME=VALUE (an option "
+        f"of the chat template), chat:{LOSSY} or raw:{LOSSY} (accept that content is left out)",
     )

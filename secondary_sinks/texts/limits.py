@@ -23,8 +23,8 @@ def check_bytes(path: Path) -> None:
     size = path.stat().st_size
     if size > MOST_BYTES:
         raise TextError(
-            f"{str(path)!r} has {size:,} bytes; expected at most {MOST_BYTES:,}: split it into "
-            "several files"
+            f"{str(path)!r} has {size:,} bytes",
+            f"expected at most {MOST_BYTES:,}: split it into several files",
         )
 
 
@@ -34,15 +34,15 @@ def split_json_lines(content: str, name: str) -> list[str]:
     n_lines = content.count("\n") + 1
     if n_lines > MOST_LINES:
         raise TextError(
-            f"{name!r} has {n_lines:,} lines; expected at most {MOST_LINES:,}: split it into "
-            "several files"
+            f"{name!r} has {n_lines:,} lines",
+            f"expected at most {MOST_LINES:,}: split it into several files",
         )
     lines = content.split("\n")
     for number, line in enumerate(lines, start=1):
         if len(line) > LONGEST_LINE:
             raise TextError(
-                f"{name}:{number}: the line has {len(line):,} characters; expected at most "
-                f"{LONGEST_LINE:,}"
+                f"{name}:{number}: the line has {len(line):,} characters",
+                f"expected at most {LONGEST_LINE:,}",
             )
     return lines
 
@@ -58,7 +58,7 @@ def check_lengths(texts: Sequence[Text], name: str) -> list[Text]:
         length = len(text.raw)
         if length > LONGEST_TEXT:
             raise TextError(
-                f"{name}: text {text.text_id!r} has {length:,} characters; expected at most "
-                f"{LONGEST_TEXT:,}: split it"
+                f"{name}: text {text.text_id!r} has {length:,} characters",
+                f"expected at most {LONGEST_TEXT:,}: split it",
             )
     return list(texts)

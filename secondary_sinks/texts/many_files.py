@@ -1,5 +1,6 @@
 """Read several files as one list of texts with distinct ids."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -43,7 +44,7 @@ def refuse_same_ids(texts: Iterable[Any]) -> None:
             places = [getattr(one, "place", "") for one in (seen[text.text_id], text)]
             where = f": {places[0]!r} and {places[1]!r}" if all(places) else ""
             raise TextError(
-                f"two texts have the id {text.text_id!r}{where}; give each text an id of its own"
+                f"two texts have the id {text.text_id!r}{where}", "give each text an id of its own"
             )
         seen[text.text_id] = text
 
@@ -51,9 +52,9 @@ def refuse_same_ids(texts: Iterable[Any]) -> None:
 def _refuse_same_file(paths: Sequence[str]) -> None:
     seen: dict[str, str] = {}
     for path in paths:
-        key = path if path.startswith("hf:") else str(Path(path).resolve())
+        key = path if path.startswith("hf:") else os.path.realpath(path)
         if key in seen:
-            raise TextError(f"{seen[key]!r} and {path!r} are the same texts; give them once")
+            raise TextError(f"{seen[key]!r} and {path!r} are the same texts", "give them once")
         seen[key] = path
 
 
@@ -63,8 +64,8 @@ def _refuse_same_text(texts: Iterable[Text]) -> None:
         key = (text.text_id, text.sha256)
         if key in seen:
             raise TextError(
-                f"{seen[key]!r} and {text.place!r} are the same text, with the id "
-                f"{text.text_id!r}; give it once, or two ids to have it counted twice"
+                f"{seen[key]!r} and {text.place!r} are the same text, with the id {text.text_id!r}",
+                "give it once, or two ids to have it counted twice",
             )
         seen[key] = text.place
 

@@ -44,7 +44,7 @@ def read_utf8(path: Path, expected: str) -> str:
     """The content of a UTF-8 file. Raises `TextError`, which says what was `expected`."""
     try:
         if not path.is_file():
-            raise TextError(f"{str(path)!r} is not a file; expected {expected}")
+            raise TextError(f"{str(path)!r} is not a file", f"expected {expected}")
         check_bytes(path)
         return files.read_bytes(path).decode("utf-8-sig")  # line ends stay as they are
     except UnicodeDecodeError as error:
@@ -65,7 +65,7 @@ def parse_jsonl(content: str, name: str) -> list[Text]:
             raise TextError(f"{text.place}: id {text.text_id!r} was used before, at {before}")
         texts[text.text_id] = text
     if not texts:
-        raise TextError(f"{name!r} holds no texts; expected at least one JSON line")
+        raise TextError(f"{name!r} holds no texts", "expected at least one JSON line")
     return check_lengths(list(texts.values()), name)
 
 

@@ -4,6 +4,7 @@ import json
 import re
 from typing import Any
 
+from secondary_sinks import files
 from secondary_sinks.errors import TextError
 from secondary_sinks.texts.text import Message, StoredIds, Text, content_sha256, extras_of
 
@@ -17,9 +18,7 @@ LARGEST_ID = 2**31 - 1
 def load_object(line: str, where: str) -> dict[str, Any]:
     """Parse one JSON object. Raises `TextError` for anything else, and for repeated keys."""
     try:
-        record = json.loads(
-            line, parse_constant=_refuse_constant, object_pairs_hook=_refuse_repeated
-        )
+        record = files.load_json(line, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise TextError(f"{where}: broken JSON: {error}") from error
     if not isinstance(record, dict):
@@ -30,7 +29,7 @@ def load_object(line: str, where: str) -> dict[str, Any]:
 def parse_record(record: dict[str, Any], text_id: str, where: str) -> Text:
     """The text of a JSON object. Raises `TextError` that names the place and the problem."""
     if re.search("[\ud800-\udfff]", json.dumps(record, ensure_ascii=False)):
-        raise TextError(f"{where}: half a surrogate pair; expected whole characters")
+        raise TextError(f"{where}: half a surrogate pair", "expected whole characters")
     text = _from_record(record, text_id, where)
     if STORED not in record:
         return text
@@ -43,22 +42,12 @@ def parse_record(record: dict[str, Any], text_id: str, where: str) -> Text:
 def plain_text(content: Any, text_id: str, where: str) -> Text:
     """A plain text. Raises `TextError` for an empty one, with its place."""
     if not isinstance(content, str) or not content.strip():
-        raise TextError(f"{where}: the text is empty; expected a string with at least two tokens")
+        raise TextError(f"{where}: the text is empty", "expected a string with at least two tokens")
     return Text(text_id=text_id, plain=content, place=where)
 
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
-
-
-def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys differ: of two values for one key, neither is known to be meant."""
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"key {key!r:.60} stands twice in one object; give it once")
-        found[key] = value
-    return found
 
 
 def _from_record(record: dict[str, Any], text_id: str, where: str) -> Text:
@@ -114,14 +103,14 @@ def _parse_stored_ids(found: Any, text: Text, where: str) -> StoredIds:
     expected = {"prompt", "answer", "tokenizer_sha256", "content_sha256"}
     if not isinstance(found, dict) or found.keys() != expected:
         raise TextError(
-            f"{where}: {STORED!r} must be an object with {sorted(expected)}; remove it to have the "
-            "text tokenized again"
+            f"{where}: {STORED!r} must be an object with {sorted(expected)}",
+            "remove it to have the text tokenized again",
         )
     ids = [*_ids(found["prompt"], where), *_ids(found["answer"], where)]
     if found["content_sha256"] != content_sha256(text.plain, text.messages):
         raise TextError(
-            f"{where}: the text was changed after its {STORED!r} were stored; remove {STORED!r} to "
-            "have the text tokenized again, or restore the text"
+            f"{where}: the text was changed after its {STORED!r} were stored",
+            f"remove {STORED!r} to have the text tokenized again, or restore the text",
         )
     return StoredIds(ids=tuple(ids), tokenizer_sha256=str(found["tokenizer_sha256"]))
 

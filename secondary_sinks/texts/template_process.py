@@ -28,7 +28,7 @@ START_SECONDS = 180.0
 """Time limit for the start of the process."""
 LENGTH = 1_000_000
 """Maximum number of characters of the output, beyond four times those of the input."""
-_RESERVED = set(inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters)
+_RESERVED = {"messages", *inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters}
 
 
 def render_template(
@@ -36,12 +36,12 @@ def render_template(
 ) -> str:
     """The output of a tokenizer's chat template for messages, with further `variables`.
 
-    Raises `TextError` if the template fails, exceeds a limit (time, memory, output length), or has
-    no variable of a given name.
+    Raises `TextError` for a template that fails, that takes too long, too much memory or writes
+    too much, for a variable that it does not have, and for a tokenizer that writes chats by code
+    of its own.
     """
     content = list(messages)
-    if type(tokenizer).apply_chat_template is not PreTrainedTokenizerBase.apply_chat_template:
-        return _render_by_tokenizer(tokenizer, content, variables)
+    _refuse_own_code(tokenizer)
     template = _template(tokenizer)
     _check_names(template, variables)
     request = {
@@ -57,12 +57,16 @@ def render_template(
     return str(answer["fed"])
 
 
-def _render_by_tokenizer(tokenizer: Any, messages: list[Any], variables: Mapping[str, Any]) -> str:
-    """The output of a tokenizer class with a method of its own, which is library code."""
-    try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, **variables))
-    except Exception as error:
-        raise TextError(str(error) or type(error).__name__) from error
+def _refuse_own_code(tokenizer: Any) -> None:
+    """Refuse a tokenizer that has no template, but a function: nothing could bound or end it."""
+    own = getattr(tokenizer.apply_chat_template, "__func__", None)
+    if own is not PreTrainedTokenizerBase.apply_chat_template:
+        raise TextError(
+            f"{type(tokenizer).__name__} writes chats by code of its own, which runs without "
+            "bounds on time and memory",
+            "expected a tokenizer with a chat template, as "
+            "tokenizer_config.json or chat_template.jinja hold one",
+        )
 
 
 def _template(tokenizer: Any) -> str:
@@ -83,7 +87,7 @@ def _special_tokens(tokenizer: Any) -> dict[str, Any]:
 def _check_names(template: str, variables: Mapping[str, Any]) -> None:
     for name in variables.keys() - {"add_generation_prompt"}:
         if name in _RESERVED or not re.search(rf"\b{re.escape(name)}\b", template):
-            raise TextError(f"it has no variable {name!r}; see its text for those that it has")
+            raise TextError(f"it has no variable {name!r}", "see its text for those that it has")
 
 
 class _Worker:

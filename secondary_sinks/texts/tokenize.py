@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from secondary_sinks.errors import TextError
+from secondary_sinks.errors import TextError, reason
 from secondary_sinks.texts.chat_template import apply_chat_template, format_losses
 from secondary_sinks.texts.feeds import Feed, parse_feed
 from secondary_sinks.texts.fingerprints import template_sha256, tokenizer_sha256
@@ -52,12 +52,12 @@ def tokenize(text: Text, tokenizer: Any, feed: str = "auto") -> TokenizedText:
     requested = parse_feed(feed)
     if tokenizer is None:
         raise TextError(
-            "the model has no tokenizer, so it can't be fed text; put the model's own tokenizer "
-            "files into its folder, or in Python use token ids"
+            "the model has no tokenizer, so it can't be fed text",
+            "put the model's own tokenizer files into its folder, or in Python use token ids",
         )
     has_template = getattr(tokenizer, "chat_template", None) is not None
     if requested.kind == "chat" and not has_template:
-        raise TextError("the model has no chat template; use --feed raw")
+        raise TextError("the model has no chat template", "use --feed raw")
     template = ""
     if requested.kind == "auto" and text.stored is not None:
         name, (fed, ids) = IDS, _from_stored_ids(text, tokenizer)
@@ -67,7 +67,7 @@ def tokenize(text: Text, tokenizer: Any, feed: str = "auto") -> TokenizedText:
     else:
         name, (fed, ids) = requested.as_kind("raw"), _raw(text, tokenizer, requested)
     if len(ids) < 2:
-        raise TextError(f"text {text.text_id!r} has {len(ids)} token(s); expected at least 2")
+        raise TextError(f"text {text.text_id!r} has {len(ids)} token(s)", "expected at least 2")
     return TokenizedText(
         text_id=text.text_id,
         tokens=torch.tensor(ids, dtype=torch.long),
@@ -77,6 +77,23 @@ def tokenize(text: Text, tokenizer: Any, feed: str = "auto") -> TokenizedText:
         tokenizer_sha256=tokenizer_sha256(tokenizer),
         template_sha256=template,
     )
+
+
+def encode(tokenizer: Any, string: str, **options: Any) -> list[int]:
+    """Token ids of a string. Raises `TextError` where the tokenizer fails.
+
+    A panic in the Rust code of a tokenizer is no `Exception`: an expression that takes too long,
+    for one.
+    """
+    try:
+        return list(tokenizer(string, **options)["input_ids"])
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise TextError(
+            f"the tokenizer cannot read {string[:40]!r}...: {reason(error)}",
+            "use the tokenizer files that the model was published with",
+        ) from error
 
 
 def _chat(text: Text, tokenizer: Any, requested: Feed) -> tuple[str, list[int]]:
@@ -96,7 +113,7 @@ def _chat(text: Text, tokenizer: Any, requested: Feed) -> tuple[str, list[int]]:
         choices=choices,
     )
     # The template has already written the special tokens.
-    return fed, list(tokenizer(fed, add_special_tokens=False)["input_ids"])
+    return fed, encode(tokenizer, fed, add_special_tokens=False)
 
 
 def _raw(text: Text, tokenizer: Any, requested: Feed) -> tuple[str, list[int]]:
@@ -109,16 +126,16 @@ def _raw(text: Text, tokenizer: Any, requested: Feed) -> tuple[str, list[int]]:
     if extras and not requested.lossy:
         raise TextError(
             f"text {text.text_id!r}: --feed raw feeds contents only and leaves out "
-            f"{format_losses(extras)}; write it into the content, use --feed chat, or accept the "
-            "loss with --feed raw:lossy"
+            f"{format_losses(extras)}",
+            "write it into the content, use --feed chat, or accept the loss with --feed raw:lossy",
         )
     return _with_special_tokens(text.raw, tokenizer)
 
 
 def _with_special_tokens(raw: str, tokenizer: Any) -> tuple[str, list[int]]:
     """Tokenize a string; special tokens at its ends that it already has are not added again."""
-    ids = list(tokenizer(raw)["input_ids"])
-    plain = list(tokenizer(raw, add_special_tokens=False)["input_ids"])
+    ids = encode(tokenizer, raw)
+    plain = encode(tokenizer, raw, add_special_tokens=False)
     starts = range(len(ids) - len(plain) + 1)
     start = next((n for n in starts if ids[n : n + len(plain)] == plain), None)
     if start is None:

@@ -10,7 +10,16 @@ from secondary_sinks.types.edits import Cell, Edit, as_cell, dump_cells, load_ce
 from secondary_sinks.types.effects import SHARE_UNIT, Effect, Effects, LayerEffect, Verdict
 from secondary_sinks.types.formation import Formation, FormationEvent, MlpAnatomy, MlpStage
 from secondary_sinks.types.levels import FREQUENT, Level, LevelCell, Levels
-from secondary_sinks.types.sinks import Sink, SinkTable, censoring, format_layers, parse_layers
+from secondary_sinks.types.lists import refuse_twice, split_words
+from secondary_sinks.types.mass_lost import mass_lost
+from secondary_sinks.types.sinks import (
+    LASTING,
+    Sink,
+    SinkTable,
+    censoring,
+    format_layers,
+    parse_layers,
+)
 from secondary_sinks.types.thresholds import Thresholds
 from secondary_sinks.types.trace import LAYER_POS, Trace, read_by_next
 from secondary_sinks.types.weakening import (
@@ -23,6 +32,7 @@ from secondary_sinks.types.weakening import (
 __all__ = [
     "EDIT_KINDS",
     "FREQUENT",
+    "LASTING",
     "LAYER_POS",
     "SHARE_UNIT",
     "SITES",
@@ -55,6 +65,9 @@ __all__ = [
     "dump_cells",
     "format_layers",
     "load_cells",
+    "mass_lost",
     "parse_layers",
     "read_by_next",
+    "refuse_twice",
+    "split_words",
 ]

@@ -56,6 +56,9 @@ class Effect:
     kl_at_token: float = math.nan
     """Divergence (nats) of the model's prediction at the edited token from the clean one, KL(clean
     || edited): how much of what the token tells is destroyed; NaN where it was not measured."""
+    impossible: str = "unknown"
+    """What could not have come of the edit, since it is too late for it: none, end (it could not
+    end the sink), or loss (nor take attention from its layers). Of a control: of its sink."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,30 +79,42 @@ class Effects:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerEffect:
-    """What sinks lose when one layer is ablated, compared with their matched controls."""
+    """What ablating one layer takes from sinks beyond what it takes from their controls.
+
+    Of the sinks that it could have taken it from: those that the layer could have ended, or, in
+    effects of later layers, those that were there already and that it could have weakened. Where
+    there is none, `n_sinks` is 0 and what was impossible is NaN. Masses are in units of the
+    sinks' clean mass (`mass_lost`).
+    """
 
     layer: int
     lost: float
-    """Share of mass lost by sinks, minus the share lost by their controls; median over texts."""
+    """Mass lost by sinks less that lost by their controls: median over texts."""
     low: float
     """Lower end of its interval; NaN with too few texts."""
     high: float
     sinks_lost: float
-    """Share of their clean mass that sinks lose; 1 means all."""
+    """Mass that sinks lose; 1 is all."""
     controls_lost: float
-    """Share of their clean mass that controls lose."""
+    """Mass that their token twins, or else neighbours, lose."""
+    ordinary_lost: float = math.nan
+    """Mass that ordinary tokens of similar position and norm lose; NaN where none were tried."""
     removed: float
     """Share of sinks whose lifetime becomes 0; mean over texts."""
     removed_low: float
     """Lower end of its interval."""
     removed_high: float
+    shortened: float = math.nan
+    """Share of sinks whose lifetime falls, to 0 or not."""
     prolonged: float
-    """Share of sinks whose lifetime grows."""
+    """Share of all secondary sinks with a control whose lifetime grows."""
     n_sinks: int
-    """Secondary sinks with a control: those that were used."""
+    """Secondary sinks with a control at which this could have come out: those counted here."""
     n_unmatched: int
     """Secondary sinks without a control, which were left out."""
     n_texts: int
+    n_impossible: int = 0
+    """Secondary sinks with a control that this layer could not do it to, left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,3 +145,6 @@ class Verdict:
     n_claims: int = 1
     """Number of claims in the report that the interval is corrected for: all of them hold
     together at `confidence`."""
+    n_controls: int | None = None
+    """Sinks at which a control that could have ended them too was possible; 0: no control
+    possible. None where the claim has no controls of that kind."""

@@ -1,5 +1,6 @@
 """`Sink` and `SinkTable`: the result of detection."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,9 @@ class Sink:
     token_id: int
     token: str
     kind: str
-    """primary, primary_like (created with the primary and lasting as long), secondary, or noise
-    (short-lived, by the paper criterion)."""
+    """primary, primary_like (created with the primary and lasting as long), secondary, transient
+    (too brief or too weak to count: see `Thresholds.persists` and `draws`), or noise (short-lived,
+    by the paper criterion)."""
     criterion: str
     """joint or paper."""
     label: str = "none"
@@ -32,7 +34,13 @@ class Sink:
     l_end: int
     """The last layer at which it is a sink."""
     lifetime: int
-    """Number of layers at which it is a sink (gaps don't count)."""
+    """Number of layers at which it is a sink (gaps don't count). It hangs on the norm test: see
+    `lifetime_norm` and `lifetime_attention`."""
+    lifetime_norm: float = math.nan
+    """Number of layers at which it is outlying, whatever else; NaN where unknown."""
+    lifetime_attention: float = math.nan
+    """Number of layers whose state is attended, whatever its norm and direction; NaN where
+    unknown. It shares no test with `lifetime_norm`."""
     layers: tuple[int, ...]
     level: float
     """Sink level: cluster of (l_start, lifetime) over all texts; 0 is the earliest. NaN for sinks
@@ -103,6 +111,10 @@ def format_layers(layers: Sequence[int]) -> str:
     return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
+LASTING = ("secondary", "primary_like")
+"""Kinds of sinks that last and matter next to the primary: those that causal questions ask."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkTable:
     """Sinks of one or more texts, with the thresholds that they were found by."""
@@ -136,8 +148,8 @@ class SinkTable:
         missing = [name for name in names if name not in frame]
         if missing:
             raise DetectionError(
-                f"not a table of sinks of this version: it has no column {missing[0]!r}; run "
-                "detection again"
+                f"not a table of sinks of this version: it has no column {missing[0]!r}",
+                "run detection again",
             )
         rows = frame[names].rename(columns={"segments": "layers"}).to_dict("records")
         try:

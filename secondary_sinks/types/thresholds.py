@@ -22,6 +22,11 @@ class Thresholds:
     """Minimum attention mass, in multiples of the uniform null and of the neighbours' median."""
     min_queries: int = 8
     """Minimum number of queries that see a key; with fewer, its mass is noise of single rows."""
+    persists: int = 3
+    """Minimum number of layers in a row at which a token is a sink; with fewer it is transient."""
+    draws: float = 0.01
+    """Minimum attention mass beyond the expected one, mean over such a run; with less it is
+    transient."""
     primary_like: float = 0.8
     """Minimum share of the primary's layers at which a primary-like sink is a sink."""
     paper_first: int = 3

@@ -55,7 +55,7 @@ def test_a_vocabulary_and_cells_in_many_parts_give_the_same(tiny, monkeypatch):
     edits = [Edit(pos=pos, layer=layer) for layer in (0, 1) for pos in (30, 9, 20)]
     whole = replay(model, trace, edits, kl=True).kl
     monkeypatch.setattr(module, "LOGITS_AT_ONCE", model.cfg.d_vocab + 1)  # one row at a time
-    monkeypatch.setattr(chunks, "WORDS", 7)
+    monkeypatch.setattr(chunks, "LOGITS", 7)
     torch.testing.assert_close(replay(model, trace, edits, kl=True).kl, whole, rtol=1e-4, atol=1e-5)
 
 

@@ -1,11 +1,11 @@
 """The commands at work on a tiny model: what they write, say, refuse and leave alone."""
 
-import io
 import json
 import shutil
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from importlib.metadata import version
 
@@ -41,7 +41,7 @@ def test_a_command_writes_its_tables_and_says_nothing_on_the_error_stream(comman
     assert (code, error) == (0, "")
     assert "Sinks in 1 text(s)" in printed
     names = {f"{table}.parquet" for table in TABLES[command]} | {"run.json"}
-    names |= {"run": {"report.html"}, "detect": set(), "ablate": {"sweep"}}[command]
+    names |= {"sweep"} | ({"report.html"} if command == "run" else set())
     assert {item.name for item in (tmp_path / "out").iterdir()} == names
     assert ("report: " in printed) == (command == "run")
     assert ("tables: " in printed) == (command != "run")
@@ -95,27 +95,34 @@ def test_another_rope_with_the_same_weights_refuses(options, place, tmp_path, ca
     assert "a finished run of other inputs" in capfd.readouterr().err
 
 
-def test_force_redoes_the_same_run_and_gives_the_same_tables(call, tmp_path):
+def test_a_damaged_table_is_made_again_and_force_gives_the_same_tables(call, tmp_path):
     call("run")
     before = {table: RunFolder(tmp_path / "out").table(table) for table in TABLES["run"]}
     (tmp_path / "out" / "sinks.parquet").write_bytes(b"damaged")
-    code, _, error = call("run")
-    assert code == 2
-    assert "--force" in error
-    code, printed, _ = call("run", "--force")
-    assert code == 0
-    assert "already" not in printed
-    for table, frame in before.items():
-        pd.testing.assert_frame_equal(RunFolder(tmp_path / "out").table(table), frame)
+    for options in ((), ("--force",)):
+        code, printed, error = call("run", *options)
+        assert code == 0
+        assert ("sinks.parquet is damaged or missing; it is made again" in error) != bool(options)
+        assert "already" not in printed
+        for table, frame in before.items():
+            pd.testing.assert_frame_equal(RunFolder(tmp_path / "out").table(table), frame)
+
+
+def results(path):
+    """What a run found: its files, without the cells that it keeps to go on from."""
+    return {name: one for name, one in contents(path).items() if not name.startswith("sweep")}
 
 
 def test_a_failed_force_keeps_the_old_run(call, tmp_path, monkeypatch):
     call("detect")
-    before = contents(tmp_path / "out")
+    before = results(tmp_path / "out")
     assert call("detect", "--force", texts="long.txt")[0] == 2
-    monkeypatch.setattr("secondary_sinks.cli.work.analyse", interrupt)
-    assert call("detect", "--force", "--seed", "2")[0] == 130
-    assert contents(tmp_path / "out") == before
+    with monkeypatch.context() as patch:
+        patch.setattr("secondary_sinks.sweeps.compute.observe", interrupt)
+        patch.setattr("secondary_sinks.sweeps.finish.Finish.write", interrupt)
+        assert call("detect", "--force", "--seed", "2")[0] == 130
+    assert results(tmp_path / "out") == before
+    assert "holds this run already" in call("detect")[1]
 
 
 def interrupt(*arguments, **options):
@@ -123,19 +130,25 @@ def interrupt(*arguments, **options):
 
 
 @pytest.mark.parametrize(
-    "where",
+    ("where", "kept"),
     [
-        "secondary_sinks.cli.work.load_model",
-        "secondary_sinks.cli.work.analyse",
-        "secondary_sinks.runs.RunFolder.write_record",
+        ("secondary_sinks.sweeps.worker.load_model", False),
+        ("secondary_sinks.sweeps.finish.write_table", True),
+        ("secondary_sinks.runs.RunFolder.write_record", True),
     ],
 )
-def test_an_interrupt_is_one_line_and_leaves_nothing(where, call, tmp_path, monkeypatch):
-    monkeypatch.setattr(where, interrupt)
-    code, printed, error = call("run")
+def test_an_interrupted_run_says_how_to_go_on_and_does(where, kept, call, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(where, interrupt)
+        code, printed, error = call("run")
     assert (code, printed) == (130, "")
-    assert error == "interrupted; run the same command to start again\n"
-    assert not (tmp_path / "out").exists()
+    assert error.startswith("interrupted")
+    assert error.endswith(f"run the same command to go on: {tmp_path / 'out'} keeps what is done\n")
+    assert (tmp_path / "out").exists() == kept
+    if kept:
+        monkeypatch.setattr("secondary_sinks.sweeps.compute.observe", None)  # no calling it
+        monkeypatch.setattr("secondary_sinks.sweeps.compute.replay", None)
+        assert call("run")[0] == 0
 
 
 @pytest.mark.parametrize("module", ["secondary_sinks.cli", "secondary_sinks.errors", "typer"])
@@ -154,6 +167,35 @@ runpy.run_module("secondary_sinks", run_name="__main__")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode in (130, -signal.SIGINT)
     assert done.stderr == "interrupted; run the same command to start again\n"
+
+
+SWALLOWED = """
+import sys, time, types, weakref
+
+class Module:
+    pass
+
+def run():
+    held = Module()
+    def callback(dead):  # as the import system has one for each module
+        raise KeyboardInterrupt
+    known = weakref.ref(held, callback)
+    del held
+    for _ in range(200):
+        time.sleep(0.05)
+
+sys.modules["secondary_sinks.cli"] = types.SimpleNamespace(main=run)
+from secondary_sinks.__main__ import main
+main()
+"""
+
+
+def test_an_interrupt_that_python_ignores_in_a_callback_is_repeated():
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", SWALLOWED], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr == "interrupted; run the same command to start again\n"
+    assert time.monotonic() - start < 9
 
 
 def test_a_run_that_was_interrupted_before_its_report_gets_it(call, tmp_path, monkeypatch):
@@ -280,22 +322,6 @@ def test_the_module_runs():
     assert (done.returncode, done.stderr) == (0, "")
 
 
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def test_progress_is_shown_on_a_terminal_only(monkeypatch):
-    for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
-        monkeypatch.setattr(sys, "stderr", stream)
-        with show.Bars() as bars:
-            bars.say("loading [red]it\x1b[2J")
-            bars.advance("observe", "a\x1b[2J", 3, 10)
-        assert ("loading [red]it\\x1b[2J" in stream.getvalue()) == shown
-        assert "\x1b[2J" not in stream.getvalue()
-        assert bool(stream.getvalue()) == shown
-
-
 def test_the_table_of_sinks_shows_tokens_as_they_are_and_runs_no_markup(capsys):
     sink = {
         "kind": "secondary",
@@ -304,23 +330,23 @@ def test_the_table_of_sinks_shows_tokens_as_they_are_and_runs_no_markup(capsys):
         "text_id": "a",
         "l_start": 2,
     }
-    sink |= {"lifetime": 7, "norm_ratio_max": 5.5, "mass_max": 0.25}
+    sink |= {"lifetime": 7, "lifetime_attention": 9.0, "norm_ratio_max": 5.5, "mass_max": 0.25}
     frame = pd.DataFrame([sink, sink | {"text_id": "b", "lifetime": 9}])
-    show.Console(width=100).print(show.sink_table(frame, 2))
+    show.Console(width=100).print(show.sink_table(frame, "Sinks in 2 text(s)"))
     printed = capsys.readouterr().out
     assert "\x1b[31m" not in printed
     row = next(line for line in printed.splitlines() if "secondary" in line)
     assert "[red]" in row
     assert [cell.strip() for cell in row.strip("│").split("│")][2:] == [
-        *("2", "2", "2", "7-9", "5.5 x", "25.0%")
+        *("2", "2", "2", "7-9", "9", "5.5 x", "25.0%")
     ]
 
 
 def test_tokens_of_different_ids_have_rows_of_their_own(capsys):
     sink = {"kind": "secondary", "token": "A", "token_id": 5, "text_id": "a", "l_start": 2}
-    sink |= {"lifetime": 7, "norm_ratio_max": 5.5, "mass_max": 0.25}
+    sink |= {"lifetime": 7, "lifetime_attention": 9.0, "norm_ratio_max": 5.5, "mass_max": 0.25}
     frame = pd.DataFrame([sink, sink | {"token_id": 6}, sink | {"token": "B", "token_id": 7}])
-    show.Console(width=100).print(show.sink_table(frame, 2))
+    show.Console(width=100).print(show.sink_table(frame, "Sinks in 2 text(s)"))
     rows = [line for line in capsys.readouterr().out.splitlines() if "secondary" in line]
     assert [row.split("│")[2].strip() for row in rows] == ["'A' [5]", "'A' [6]", "'B'"]
 
@@ -404,5 +430,5 @@ def test_a_warning_of_ours_is_one_line(call, monkeypatch):
         warnings.warn("dense\x1b[2J\nnow", SinkWarning, stacklevel=1)
         raise ModelError("and not loaded")
 
-    monkeypatch.setattr("secondary_sinks.cli.work.load_model", load)
+    monkeypatch.setattr("secondary_sinks.sweeps.worker.load_model", load)
     assert call("detect") == (2, "", "warning: dense\\x1b[2J now\nerror: and not loaded\n")

@@ -205,7 +205,7 @@ def test_what_is_wrong_with_options_is_said_before_a_model_is_loaded(place, tmp_
     def too_late(*arguments, **options):
         pytest.fail("the model was loaded")
 
-    monkeypatch.setattr("secondary_sinks.cli.work.load_model", too_late)
+    monkeypatch.setattr("secondary_sinks.sweeps.worker.load_model", too_late)
     target = str(tmp_path / "run")
     early = ("unknown feed", "unknown edit", "unknown device", "unknown dtype", "seed negative")
     early += ("unknown name", "missing texts", "broken JSON", "out not empty", "out a file")

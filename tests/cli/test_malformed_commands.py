@@ -18,6 +18,8 @@ NESTED += [f"&a{n} [{','.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
 CONFIGS = {
     "endless": f"models: [tiny]\nfeed: [{', '.join(NESTED)}]",
     "twice": "models: [tiny]\nedits: [zero]\nedits: [mean]",
+    "skip-twice": "models: [{name: tiny, skip: [chunks, chunks]}]\ntexts: [ok.jsonl]",
+    "text-twice": "models: [tiny]\ntexts: [ok.jsonl, ./ok.jsonl]",
     "word": "tiny",
     "typo": "modells: [tiny]",
     "nan": "models: [tiny]\ntexts: [ok.jsonl]\nthresholds: {outlying: .nan}",
@@ -110,8 +112,8 @@ CASES = {
     "donor empty": (["patch", "tiny", *OK, "--donor", ""], "'patch:'"),
     "donor of another text": (["patch", "tiny", *OK, "--donor", "other@3"], "another text"),
     "factors without any": (["scale", "tiny", *OK, "--by", ","], "--by"),
-    "factor missing": (["scale", "tiny", *OK, "--by", "1,,2"], "--by '1,,2' lacks a number"),
-    "norm missing": (["scale", "tiny", *OK, "--norm", "1,"], "--norm '1,' lacks a number"),
+    "factor missing": (["scale", "tiny", *OK, "--by", "1,,2"], "--by '1,,2' has an empty item"),
+    "norm missing": (["scale", "tiny", *OK, "--norm", "1,"], "--norm '1,' has an empty item"),
     "factor infinite": (["scale", "tiny", *OK, "--by", "1e400"], "inf"),
     "norms by words": (["scale", "tiny", *OK, "--norm", "10,big"], "'set_norm:big'"),
     "address without Ray": (ablate("--ray-address", "h:1"), "'h:1' is for --executor ray"),
@@ -121,6 +123,56 @@ CASES = {
     "dry run of layers beyond": (ablate("--layers", "0-9", "--dry-run"), "layer 2 is out of range"),
     "texts a pipe": (["ablate", "tiny", "--texts", "pipe.jsonl", "--out", "{out}"], "'pipe.jsonl'"),
     "out a finished run": (["ablate", "tiny", "--texts", "ok.jsonl", "--out", "run"], "'run'"),
+    "a CPU that there is not": (["detect", "tiny", *OK, "--device", "cpu:7"], "device 'cpu:7'"),
+    "messages as an option": (
+        ["detect", "tiny", *OK, "--feed", "chat:messages=1"],
+        "it has no option 'messages'",
+    ),
+    # the same twice, in every list
+    "question twice": (["run", "tiny", *OK, "--ask", "harm,harm"], "--ask has 'harm' twice"),
+    "question and nothing": (["run", "tiny", *OK, "--ask", "harm,"], "has an empty item"),
+    "edit of a run twice": (["run", "tiny", *OK, "--edit", "zero,zero"], "--edit has 'zero' twice"),
+    "edit of a run in two words": (
+        ["run", "tiny", *OK, "--edit", "twins,mean:twins"],
+        "--edit has 'twins' and 'mean:twins', the same",
+    ),
+    "edit in two words": (
+        ablate("--edit", "resample:3", "--edit", "resample:03"),
+        "edits has 'resample:3' and 'resample:03', the same",
+    ),
+    "factor in two words": (
+        ["scale", "tiny", *OK, "--by", "0.5,0.50"],
+        "edits has 'scale:0.5' and 'scale:0.50', the same",
+    ),
+    "donor twice": (
+        ["patch", "tiny", *OK, "--donor", "twin", "--donor", "twin"],
+        "edits has 'patch:twin' twice",
+    ),
+    "site twice": (ablate("--site", "z", "--site", "z"), "sites has 'z' twice"),
+    "model twice": (["ablate", "tiny", "tiny", *OK], "models has 'tiny' twice"),
+    "model in two words": (
+        ["ablate", "tiny", "./tiny", *OK, "--dry-run"],
+        "models has 'tiny' and './tiny', the same",
+    ),
+    "check twice": (
+        ["detect", "tiny", *OK, "--skip-check", "chunks", "--skip-check", "chunks"],
+        "checks to skip has 'chunks' twice",
+    ),
+    "check of a sweep twice": (
+        ablate("--skip-check", "chunks", "--skip-check", "chunks"),
+        "checks to skip has 'chunks' twice",
+    ),
+    "config with a check twice": (filed("skip-twice"), "checks to skip has 'chunks' twice"),
+    "config with a text twice": (filed("text-twice"), "are the same texts; give them once"),
+    "lossy twice": (
+        ["detect", "tiny", *OK, "--feed", "raw:lossy,lossy"],
+        "--feed 'raw:lossy,lossy' has 'lossy' twice",
+    ),
+    "compare with itself": (["compare", "run", "./run", "--out", "{out}"], "has 'run' twice"),
+    "merge with itself": (
+        ["merge", "sweep", "tiny/../sweep", "--out", "{out}"],
+        "has 'sweep' and 'tiny/../sweep', the same",
+    ),
     # generate
     "prompts missing": (["generate", "tiny", "--out", "{out}"], "--prompts"),
     "prompts nowhere": (
@@ -151,7 +203,7 @@ CASES = {
     # run --ask, and models
     "question unknown": (["run", "tiny", *OK, "--ask", "everything"], "got 'everything'"),
     "question that steers": (["run", "tiny", *OK, "--ask", "\x1b[2J"], "got '\\x1b[2J'"),
-    "question empty": (["run", "tiny", *OK, "--ask", ","], "got ','"),
+    "question empty": (["run", "tiny", *OK, "--ask", ","], "--ask ',' has an empty item"),
     "all and one more": (["run", "tiny", *OK, "--ask", "all,harm"], "'all,harm'"),
     "models of a steering family": (["models", "--family", "\x1b[2J"], "'\\x1b[2J'"),
     "models with a number": (["models", "--limit", "3"], "--limit"),
@@ -161,6 +213,14 @@ CASES = {
     "compare a file": (["compare", "a-file", "--out", "{out}"], "'a-file'"),
     "compare in a folder's place": (["compare", "run", "--out", "full"], "'full' is there"),
     "compare in a file's place": (["compare", "run", "--out", "a-file"], "'a-file' is there"),
+    "compare over a record": (
+        ["compare", "run", "--out", "run/run.json", "--force"],
+        "'run/run.json' is no page; --force replaces pages only",
+    ),
+    "compare over a model": (
+        ["compare", "run", "--out", "tiny/config.json", "--force"],
+        "'tiny/config.json' is no page",
+    ),
     "compare in no place": (["compare", "run"], "--out"),
     "compare in a long name": (["compare", "run", "--out", f"{LONG}.html"], LONG),
     "levels of a run without one": (["levels", "full"], "'full'"),
@@ -168,13 +228,13 @@ CASES = {
     "levels of a model": (["levels", "tiny/model.safetensors"], "model.safetensors"),
     "levels with layers of a run": (["levels", "run", "--layers", "9"], "--layers is for"),
     # status, verify, merge, export
-    "status of a run": (["status", "run"], "'run' is no folder of a sweep"),
+    "status of what is missing": (["status", "missing"], "'missing' does not exist"),
     "status of a file": (["status", "a-file"], "'a-file'"),
     "status of a loop": (["status", "loop"], "'loop'"),
     "status of a long name": (["status", LONG], LONG),
     "status of what steers": (["status", "\x1b[2J"], "'\\x1b[2J'"),
     "status of nothing": (["status"], "'DIR'"),
-    "verify a run": (["verify", "run"], "'run' is no folder of a sweep"),
+    "verify what is missing": (["verify", "missing"], "'missing' does not exist"),
     "verify a file": (["verify", "a-file"], "'a-file"),
     "verify a long name": (["verify", LONG], LONG),
     "verify two": (["verify", "run", "run"], "run"),
@@ -211,6 +271,14 @@ EXPERIMENTS = {
     "released detections": ("sink_levels", [*GIVEN, "--released", "none"], "'none'"),
     "a window": ("primary_weakening", [*GIVEN, "--window", "0"], "got '0'"),
     "an experiment": ("all", [*GIVEN, "--only", "nomrs"], "no experiment 'nomrs'"),
+    "an experiment twice": ("all", [*GIVEN, "--only", "norms,norms"], "--only has 'norms' twice"),
+    "an experiment and nothing": ("all", [*GIVEN, "--only", "norms,"], "has an empty item"),
+    "a model of levels twice": (
+        "sink_levels",
+        [*GIVEN, "--also", "tiny"],
+        "the list of models and detections has 'tiny' twice",
+    ),
+    "folders twice": ("across_models", ["full", "full", "--out", "{out}"], "has 'full' twice"),
     "a model of all": ("all", ["--model", "nonsense", "--out", "{out}"], "'nonsense'"),
     "folders without claims": ("across_models", ["full", "--out", "{out}"], "'full' holds no"),
     "folders without results": ("pages", ["full", "--out", "{out}"], "'full' holds no results"),

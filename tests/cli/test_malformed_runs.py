@@ -125,6 +125,12 @@ REPORT = {
     "record almost empty": (raw("run.json", lambda raw: b'{"schema": 1}'), "has no 'key'"),
     "no model": (without("model"), "it has no 'model'"),
     "no texts": (without("texts"), "it has no 'texts'"),
+    "a text twice": (fields(texts=2 * record()["texts"][:1]), "expected an id that no text has"),
+    "a text below nothing": (
+        fields(texts=[record()["texts"][0] | {"n_tokens": -1}]),
+        "texts[0].n_tokens is -1; expected at least 1",
+    ),
+    "an unknown dtype": (fields(dtype="float9"), "dtype is 'float9'; expected one of float32"),
     "model a word": (fields(model="tiny"), "model is 'tiny'; expected an object"),
     "model without layers": (fields(model={}), "model has no 'name'"),
     "texts an object": (fields(texts={}), "texts is {}; expected a list"),

@@ -7,7 +7,7 @@ def test_questions_are_priced_answered_and_kept(call, tmp_path):
     code, printed, error = call("run", "--ask", "harm,necessity")
     assert (code, error) == (0, "")
     assert printed.index("ask necessity: nothing") < printed.index("Sinks in 1 text(s)")
-    assert "removing all secondary sinks raises the loss" in " ".join(printed.split())
+    assert "removing all sinks other than the primary raises the loss" in " ".join(printed.split())
     record = RunFolder(tmp_path / "out").record()
     assert [told["question"] for told in record["answers"]] == ["necessity", "harm"]
     assert "--ask necessity,harm" in record["command"]

@@ -149,7 +149,7 @@ def test_a_damaged_table_is_made_again_and_said(swept, call):
     code, printed, error = call("verify", "{out}")
     assert code == 3
     assert "table sinks.parquet is damaged" in printed
-    assert "run the sweep's command again" in error
+    assert "run the command of the folder again" in error
     code, printed, error = call("ablate", "tiny", *TEXTS, "--out", "{out}")
     assert code == 0
     assert "sinks.parquet is damaged" in error
@@ -245,11 +245,21 @@ def test_a_bar_shows_rates_on_a_terminal_only(monkeypatch, tmp_path):
     for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr(sys, "stderr", stream)
         with Watch("text", tmp_path) as watch:
-            watch.tell("plan", model="m", missing=4)
+            watch.tell("plan", model="m", missing=4, units=8, layers=4, texts=2)
             watch.tell("task", seconds_left=61.0, **facts)
         assert ("3.0 cells/s, 0:01:01 left, 7 sinks" in stream.getvalue()) == shown
+        assert ("m: 4 layers, 2 text(s); 4 of 8 units are missing" in stream.getvalue()) == shown
         assert bool(stream.getvalue()) == shown
     assert "2 unit(s) done, 2 left" in watch.how_to_go_on()
+
+
+def test_a_stage_is_shown_as_it_is_called_on_a_terminal_only(monkeypatch, tmp_path):
+    for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with Watch("text", tmp_path) as watch:
+            watch.tell("stage", stage="ro[red]les\x1b[2J", done=3, total=10)
+        assert ("ro[red]les\\x1b[2J" in stream.getvalue()) == shown
+        assert "\x1b[2J" not in stream.getvalue()
 
 
 def test_one_model_in_two_dtypes_has_two_names(call, tmp_path):

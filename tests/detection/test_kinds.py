@@ -44,14 +44,14 @@ def test_of_several_first_tokens_the_most_massive_is_the_primary():
 
 
 def test_tokens_that_take_turns_are_both_primary_and_each_has_its_own_sinks():
-    first, second = replace(PRIMARY, dies=4), Plant(pos=9, forming=(5,), strength=350.0)
-    early, late = Plant(pos=20, forming=(2,), dies=3), Plant(pos=30, forming=(6,))
-    got = {sink.pos: (sink.kind, sink.segments) for sink in found(first, second, early, late)}
-    assert got == {
-        0: ("primary", "1-3"),
-        9: ("primary", "5-7"),
-        20: ("secondary", "2"),
-        30: ("secondary", "6-7"),
+    first, second = replace(PRIMARY, dies=5), Plant(pos=9, forming=(6,), strength=350.0)
+    early, late = Plant(pos=20, forming=(2,), dies=5), Plant(pos=30, forming=(7,))
+    sinks = found(first, second, early, late, n_layers=9)
+    assert {sink.pos: (sink.kind, sink.segments) for sink in sinks} == {
+        0: ("primary", "1-4"),
+        9: ("primary", "6-8"),
+        20: ("secondary", "2-4"),
+        30: ("secondary", "7-8"),
     }
 
 

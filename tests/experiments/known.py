@@ -79,8 +79,11 @@ GARDENS = {
     "anisotropic": lambda: planted(*three(forming=(3,)), anisotropy=30.0),
     "followed": lambda: planted(*strong(attended=True), change=attend(1), n_texts=8),
     "shunned": lambda: planted(*strong(attended=True), change=attend(-1), n_texts=8),
-    "strong live": lambda: planted(*dying((5, 3, 7, 4, 6)), n_texts=8),
-    "strong die": lambda: planted(*dying((5, 7, 3, 6, 4)), n_texts=8),
+    "strong pass longer": lambda: planted(
+        *dying((7, 5, 9, 6, 8)), n_texts=8, n_layers=10, by_marks=True
+    ),
+    "strong live": lambda: planted(*dying((7, 5, 9, 6, 8)), n_texts=8, n_layers=10),
+    "strong die": lambda: planted(*dying((7, 9, 5, 8, 6)), n_texts=8, n_layers=10),
     "twice": lambda: planted(*twice(), n_layers=26, n_texts=3),
     "some texts": lambda: in_some_texts(Plant(pos=12, forming=(4,)), Plant(pos=30, forming=(4,))),
     "some texts, turns": lambda: in_some_texts(*takes_over(), n_layers=14),

@@ -1,6 +1,7 @@
 """Claims of several models side by side."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -88,5 +89,14 @@ def test_claims_that_nothing_can_be_made_of(rows, named, tmp_path):
 def test_folders_without_claims_and_a_model_twice(folders, tmp_path):
     with pytest.raises(RunFolderError, match=r"holds no claims.csv"):
         read_claims([tmp_path])
+    again = shutil.copytree(folders[0], tmp_path / "again")
     with pytest.raises(RunFolderError, match="'a' stands in two folders"):
+        read_claims([folders[0], again])
+    with pytest.raises(RunFolderError, match=r"the list of folders has .* twice"):
         read_claims([folders[0], folders[0]])
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path):
+    (tmp_path / "claims.csv").write_text("role,role,experiment,model,outcome\nanswer,b,x,m,failed")
+    with pytest.raises(RunFolderError, match=r"header of .*claims\.csv' has 'role' twice"):
+        read_claims([tmp_path])

@@ -19,6 +19,7 @@ from experiments import (
 )
 from experiments.planes import separation
 from secondary_sinks.errors import AttributionError
+from secondary_sinks.statistics import partial_correlation_within_texts
 from secondary_sinks.testing.planted import Plant
 from tests.experiments.known import FIVE, attend, garden, strong
 from tests.experiments.observed import planted
@@ -59,15 +60,30 @@ def test_a_mlp_that_forms_no_sink_is_not_asked():
     assert "8 that this MLP does not form" in verdict.controls
 
 
-def test_lifetime_and_length():
+def test_layers_attended_and_length():
     found = {
         name: {
             v.claim: v.outcome for v in norm_and_score.run(garden(name), permutations=999).verdicts
         }
         for name in ("strong live", "strong die", "followed")
     }
-    claim = "the longer what the MLP writes at the creation layer, the longer the sink lives"
+    claim = norm_and_score.CLAIM.format(
+        norm_and_score.LENGTHS["mlp_norm"], norm_and_score.RESPONSES["attended"]
+    )
     assert [found[name][claim] for name in found] == ["supported", "contradicted", "inconclusive"]
+
+
+def test_a_lifetime_that_follows_the_norm_by_definition_supports_nothing():
+    """Heads attend to the planted tokens for their marks, as long as the model is."""
+    finding = norm_and_score.run(garden("strong pass longer"), permutations=999)
+    table = finding.tables["correlations"].set_index(["length", "response"])
+    naive = table.loc["mlp_norm", "lifetime"]
+    assert naive["by_definition"]
+    assert naive["correlation"] > 0.9
+    assert naive["low"] > 0.5
+    assert "supported" not in {verdict.outcome for verdict in finding.verdicts}
+    assert finding.frame["lifetime"].nunique() == finding.frame["lifetime_norm"].nunique() == 5
+    assert finding.frame["lifetime_attention"].nunique() == finding.frame["attended"].nunique() == 1
 
 
 def test_of_seven_texts_no_correlation_is_claimed():
@@ -82,6 +98,7 @@ def test_of_seven_texts_no_correlation_is_claimed():
 def test_lengths_that_differ_by_rounding_show_nothing(step, known):
     sinks = pd.DataFrame({"text_id": "t", "mass": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]})
     sinks = sinks.assign(mlp_norm=60 + step * sinks["mass"] * 10, even_share=[2, 1, 3, 1, 2, 3])
+    sinks["l_start"] = 3
     found = norm_and_score._correlation(sinks, "mlp_norm", "mass", 999, 0).interval
     assert math.isnan(found.value) != known
     assert not known or found.value == pytest.approx(1.0)
@@ -185,17 +202,22 @@ def test_norms_by_kind_are_percentiles_over_tokens():
 
 
 def test_differences_between_texts_alone_support_nothing():
-    """Lengths and masses that rise together from text to text, and within texts by chance."""
+    """Lengths and masses that rise together from text to text, and within texts by chance.
+
+    The same from creation layer to creation layer: the primary is active at others after each.
+    """
     rng = np.random.default_rng(0)
-    outcomes = []
+    outcomes, naive = [], []
     for run in range(60):
-        level = np.repeat(np.arange(10.0), 6)
+        layer = np.tile(np.repeat([3.0, 5.0], 5), 10)
+        level = np.repeat(np.arange(10.0), 10) + 10 * layer
         sinks = pd.DataFrame(
             {
-                "text_id": [f"t{int(n)}" for n in level],
-                "mlp_norm": 100 + 40 * level + rng.normal(size=60),
-                "mass": 0.02 + 0.02 * level + 0.001 * rng.normal(size=60),
-                "even_share": rng.uniform(size=60),
+                "text_id": [f"t{n // 10}" for n in range(100)],
+                "l_start": layer,
+                "mlp_norm": 100 + 40 * level + rng.normal(size=100),
+                "mass": 0.02 + 0.02 * level + 0.001 * rng.normal(size=100),
+                "even_share": rng.uniform(size=100),
                 "censored": "none",
             }
         )
@@ -204,4 +226,8 @@ def test_differences_between_texts_alone_support_nothing():
         within = norm_and_score._correlation(sinks, "mlp_norm", "mass", 999, run)
         told = norm_and_score._verdict("mlp_norm", "mass", within, sinks, garden("none"))
         outcomes.append(told.outcome)
+        columns = [sinks[name].tolist() for name in ("mlp_norm", "mass", "even_share", "text_id")]
+        pooled_layers = partial_correlation_within_texts(*columns, n_claims=6, permutations=999)
+        naive.append(pooled_layers.interval.low > 0 and pooled_layers.p_high < 0.025 / 6)
+    assert sum(naive) > 50  # creation layers pooled within texts
     assert outcomes.count("supported") <= 2  # six pairs share 2.5 %; pooled, all 60 are

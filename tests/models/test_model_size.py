@@ -5,7 +5,12 @@ import torch
 
 from secondary_sinks import memory
 from secondary_sinks.errors import ModelMemoryError
-from secondary_sinks.models.model_size import ModelSize, explain_out_of_memory, require_memory
+from secondary_sinks.models.model_size import (
+    ModelSize,
+    explain_out_of_memory,
+    require_memory,
+    require_memory_for_positions,
+)
 
 GB = 10**9
 
@@ -39,6 +44,13 @@ def test_where_it_is_not_known_what_is_free_nothing_is_refused(monkeypatch):
     monkeypatch.setattr(memory, "free_ram", lambda: None)
     require_memory(ModelSize("m", 10**15, "float32"))
     require_memory(ModelSize("m", 10**15, "float32"), device=None)
+
+
+def test_tables_of_positions_that_do_not_fit_are_refused_by_name(monkeypatch):
+    monkeypatch.setattr(memory, "free_ram", lambda: 20 * GB)
+    require_memory_for_positions(1_010_000, 128)
+    with pytest.raises(ModelMemoryError, match=r"embeddings 16,777,216; tables.*42\.9 GB"):
+        require_memory_for_positions(1 << 24, 128)
 
 
 OUT = [

@@ -35,6 +35,8 @@ def trace(*text_ids, tokens=TOKENS):
                         "norm_ratio": strong or 1 + pos / 100 + layer,
                         "alignment_centred": 0.99 if strong else pos / 100,
                         "mass": strong / 20 if strong else pos / 1000,
+                        "mass_excess": strong / 20 - 0.1 if strong else pos / 1000 - 0.1,
+                        "mass_local": 0.01,
                     }
                 )
     return pd.DataFrame(cells).astype({"norm_ratio": "float32", "mass": "float32"})
@@ -53,6 +55,8 @@ def sink(text_id=PLAIN, pos=1, kind="secondary", **changes):
         "l_start": 1,
         "l_end": 2,
         "lifetime": 2,
+        "lifetime_norm": 2.0,
+        "lifetime_attention": 3.0,
         "segments": "1-2",
         "level": 0.0 if kind == "secondary" else np.nan,
         "copy_of": "",

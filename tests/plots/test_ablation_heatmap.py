@@ -30,6 +30,29 @@ def test_controls_are_in_units_of_their_sinks_mass():
     assert (figure.data[0].zmin, figure.data[0].zmax) == (-1, 1)
 
 
+def test_cells_that_could_not_have_lost_anything_are_grey_and_in_the_legend():
+    late = {0: "none", 1: "end", 2: "loss", 3: "loss"}
+    frame = pd.DataFrame(
+        [cell(layer, mass_edited=0.1, impossible=what) for layer, what in late.items()]
+    )
+    figure = ablation_heatmap(frame)
+    np.testing.assert_array_equal(np.isnan(grid(figure)), [[False, False, True, True]])
+    cover, key, marks = figure.data[1:]
+    np.testing.assert_array_equal(np.asarray(cover.z, float), [[np.nan, np.nan, 1.0, 1.0]])
+    assert (key.name, figure.layout.showlegend) == ("impossible by construction", True)
+    assert (marks.name, list(marks.x)) == ("creation layer", [1.5])
+    hover = figure.data[0].hovertext[0]
+    assert "too late" not in hover[0]
+    assert hover[1].endswith("above the creation layer: cannot end the sink")
+    assert hover[2].endswith("above the sink's last layer: could not have taken anything")
+
+
+def test_tables_that_do_not_say_what_was_impossible_are_drawn_as_before():
+    assert len(ablation_heatmap(effects()).data) == 1
+    unknown = effects().assign(impossible="unknown")
+    assert not np.isnan(grid(ablation_heatmap(unknown))).any()
+
+
 def test_colour_is_clipped_and_the_hover_text_is_not():
     figure = ablation_heatmap(pd.DataFrame([cell(0, mass_edited=0.9)]))
     assert grid(figure) == [[-1.0]]

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -37,6 +38,22 @@ def test_bars_and_whiskers_are_the_effects():
         "sinks lose 85.0%, controls 10.0%<br>"
         "ends 50% of the sinks, prolongs 25%<br>7 sinks in 3 texts"
     )
+
+
+def test_layers_at_which_nothing_was_possible_are_hatched_and_later_ones_drawn_apart():
+    able, late = effect(0, 0.75, 0.5, 1.0), effect(1, 0.25, 0.1, 0.5)
+    gone = [
+        replace(effect(layer, math.nan, math.nan, math.nan), n_sinks=0) for layer in (0, 1, 2, 3)
+    ]
+    figure = layer_effect_bars([able, *gone[1:]], [gone[0], late, *gone[2:]])
+    names = {trace.name: list(trace.x) for trace in figure.data}
+    assert names == {
+        "can end the sink": [0],
+        "can only weaken it": [1],
+        "impossible by construction": [2, 3],
+    }
+    assert figure.data[-1].marker.pattern.shape == "/"
+    assert figure.layout.showlegend
 
 
 def test_without_an_interval_there_is_a_bar_and_no_whisker():

@@ -87,6 +87,22 @@ def test_rows_are_sinks_strongest_first_and_controls_stand_beside_the_layers():
     assert figure.layout.yaxis.ticktext[0].startswith("⏎ 2 ")
 
 
+def test_patches_after_the_sinks_last_layer_could_not_take_its_life_and_are_grey():
+    cells = CELLS.assign(
+        impossible=["loss" if layers == "1" else "none" for layers in CELLS["layers"]]
+    )
+    cells.loc[cells["patch"] == "denoising", "impossible"] = "none"
+    sinks = frames.sinks(frames.sink(pos=1), frames.sink(pos=2))
+    table = patch_table(cells, sinks, "noising")
+    assert table.loc[table["column"] == "1", "impossible"].tolist() == [True]
+    figure = patch_heatmap(table, "noising", LAYERS)
+    grey = next(trace for trace in figure.data[1:] if trace.type == "heatmap")
+    np.testing.assert_array_equal(np.asarray(grey.z, float)[1], [np.nan, 1.0])
+    assert np.isnan(np.asarray(figure.data[0].z, float)[1, 1])
+    assert "impossible by construction" in {trace.name for trace in figure.data}
+    assert not patch_table(cells, sinks, "denoising")["impossible"].any()
+
+
 def test_a_cell_says_what_was_done_to_which_token():
     hover = drawn("denoising").data[0].hovertext[0][0]
     assert hover == (

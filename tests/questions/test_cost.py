@@ -61,6 +61,6 @@ def test_claims_are_counted_before_they_are_made(garden, name):
     assert len(verdicts) <= counted
     assert {verdict.n_claims for verdict in verdicts} == {counted}
     together = questions.n_claims_of(ALL, garden.sinks)
-    assert together == 14  # layers 0 to 3, formed by MLPs; then 2, 3, 1, 2 and 1
+    assert together == 15  # layers 0 to 3, formed by MLPs; then 2, 4, 1, 2 and 1
     told = getattr(questions, name)(*garden.asked, **few, n_claims=together).verdicts
     assert {verdict.n_claims for verdict in told} == {together}

@@ -6,10 +6,14 @@ import pytest
 
 from secondary_sinks import norm_dose
 from secondary_sinks.errors import EditError
-from secondary_sinks.questions.dose import DIRECTION, DOSE, FACTORS, NORM
+from secondary_sinks.questions import forming_mlps, match_pairs
+from secondary_sinks.questions.dose import FACTORS
+from secondary_sinks.questions.dose_verdicts import DIRECTION, DOSE, LAYERS, NORM
+from secondary_sinks.questions.held_out import held_out
+from secondary_sinks.questions.threshold import thresholds
 from tests.marks import thinned
 from tests.questions.gardens import Garden, outcomes, three
-from tests.questions.test_necessity import TRUTHS
+from tests.questions.test_necessity import TRUTHS, garden_of
 from tests.questions.test_sufficiency import OUTCOMES
 
 
@@ -18,8 +22,29 @@ from tests.questions.test_sufficiency import OUTCOMES
     thinned(list(TRUTHS), ["two of which one is enough", "attention", "norm without direction"]),
 )
 def test_the_verdicts_are_what_was_planted(name):
-    answer = norm_dose(*Garden(*TRUTHS[name][0]).asked)
-    assert outcomes(answer) == dict.fromkeys((DOSE, DIRECTION, NORM), OUTCOMES[name])
+    answer = norm_dose(*garden_of(name).asked)
+    found = outcomes(answer)
+    assert found.pop(LAYERS) in (OUTCOMES[name], "contradicted", "inconclusive")
+    assert found == dict.fromkeys((DOSE, DIRECTION, NORM), OUTCOMES[name])
+
+
+def test_a_norm_that_sets_only_the_norm_test_is_no_cause_of_attention():
+    """Heads attend to the planted tokens for their marks, whatever is written along the sink axis.
+
+    By the criterion, which asks for norm and direction, sinks live longer with the norm, end when
+    shortened and end when turned: the naive verdicts are supported, all three of them.
+    """
+    answer = norm_dose(*Garden(*three(forming=(3,)), by_marks=True).asked)
+    assert "supported" not in outcomes(answer).values()
+    assert outcomes(answer)[DOSE] == outcomes(answer)[NORM] == "contradicted"
+    cells = answer.cells[answer.cells["role"] == "sink"]
+    dose = cells[cells["test"] == "dose"].groupby("factor")
+    assert dose["lifetime_edited"].mean().iloc[[0, -1]].tolist() == [0, 5]
+    drawn = dose["mass_edited"].mean().to_numpy()
+    assert drawn == pytest.approx(drawn[0], rel=1e-4)
+    assert not cells[cells["test"].isin(["least", "turned"])]["is_sink"].any()
+    assert cells.loc[cells["test"] != "turned", "draws"].all()  # turned, some hit the mark itself
+    assert all("whose definition has the norm in it" in one.why for one in answer.verdicts[:2])
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +77,13 @@ def test_direction_without_norm_and_norm_without_direction_do_nothing(answer):
     at_same = turned[turned["factor"] == 1.0]
     assert at_same["norm_edited"].to_numpy() == pytest.approx(60, rel=0.1)
     made = cells[cells["test"] == "made"].groupby("role")["is_sink"].mean()
-    assert made.to_dict() == {"straight": 1.0, "turned": 0.0}
+    assert made.to_dict() == {"straight": 1.0, "turned": 0.0, "least": 0.0}
 
 
 def test_the_threshold_is_where_the_criterion_says(answer):
     """Outlying means three times the median distance of 6.3 from the typical token: 19 of 60."""
-    factor, norm = answer.tables["threshold"].to_dict("records")
+    factor, norm, drawn, _ = answer.tables["threshold"].to_dict("records")
+    assert [factor["by"], drawn["by"]] == ["sink", "attention"]
     assert factor["low"] <= 19 / 60 <= factor["high"]
     assert norm["value"] == pytest.approx(60 * factor["value"], rel=0.01)
     assert (factor["n_sinks"], factor["n_below"], factor["n_never"]) == (24, 0, 0)
@@ -65,8 +91,13 @@ def test_the_threshold_is_where_the_criterion_says(answer):
 
 
 def test_the_threshold_in_norm_is_of_all_forming_mlps_together():
-    answer = norm_dose(*Garden(*three(forming=(2, 3), strength=24.0), n_texts=3).asked)
-    factor, norm = answer.tables["threshold"].to_dict("records")
+    """In texts after the first, which is asked with the MLP of the creation layer alone."""
+    garden = Garden(*three(forming=(2, 3), strength=24.0), n_texts=3)
+    found = {(one.text_id, one.pos): one for one in forming_mlps(*garden.asked)}
+    cells = norm_dose(*garden.asked, forming=found.values()).cells
+    doses = cells[(cells["test"] == "dose") & (cells["text_id"] != "t0")]
+    held = held_out(match_pairs(garden.traces, garden.sinks), found)
+    factor, norm, *_ = thresholds(doses, held).to_dict("records")
     assert norm["low"] < 19 < norm["high"]
     assert norm["value"] == pytest.approx(24 * factor["value"], rel=0.1)
 
@@ -75,8 +106,8 @@ def test_the_threshold_counts_what_it_cannot_tell():
     garden = Garden(*three(forming=(3,)), n_texts=3)
     low = norm_dose(*garden.asked, factors=[0.01, 0.02]).tables["threshold"]
     high = norm_dose(*garden.asked, factors=[0.9, 1.0, 1.1]).tables["threshold"]
-    assert low["n_never"].tolist() == [9, 9]
-    assert high["n_below"].tolist() == [9, 9]
+    assert low["n_never"].tolist() == [9] * 4
+    assert high["n_below"].tolist() == [9] * 4
     assert low["value"].isna().all()
     assert high["value"].isna().all()
 

@@ -71,6 +71,18 @@ def test_cells_of_a_text_count_the_same_positions_and_as_many_edits():
     assert (cells.groupby("text_id")["loss_clean"].nunique() == 1).all()
 
 
+def test_token_twins_are_among_the_edits_of_sinks_and_of_ordinary_tokens_that_have_some():
+    cells = harm(*Garden(*three(forming=(3,)), n_texts=2).asked, draws=2).cells
+    twins = cells[cells["edit"] == "mean:twins"]
+    assert twins.groupby(["text_id", "role"])["draw"].count().unstack().to_numpy().tolist() == [
+        [2, 1],
+        [2, 1],
+    ]
+    assert set(twins["n_edited"]) == {3}
+    none = harm(*Garden(*three(forming=(3,)), twins=0, n_texts=1).asked, draws=1).cells
+    assert "mean:twins" not in set(none["edit"])
+
+
 def test_draws_are_ordinary_tokens_that_differ():
     garden = Garden(*three(forming=(3,)), n_texts=1)
     trace, targets = garden.traces[0], garden.sinks.of_kind("secondary").sinks

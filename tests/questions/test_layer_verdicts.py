@@ -9,17 +9,17 @@ from secondary_sinks.questions import layer_effects, layer_verdicts
 from secondary_sinks.statistics import median_over_texts, share_over_texts
 
 
-def table(texts, n_layers=1, per_text=2, edit="zero", last=None):
+def table(texts, n_layers=1, per_text=2, edit="zero", last=None, control=0.1):
     """Cells from (share that sinks lose, share that controls lose) by text, equal in all layers.
 
-    A share may be a list, one number per layer. Sinks have mass 0.1, controls 0.01, and are created
-    at layer `last`, by default the last one.
+    A share may be a list, one number per layer; it is of the token's own mass. Sinks have mass 0.1,
+    controls mass `control`, and sinks are created at layer `last`, by default the last one.
     """
     last = n_layers - 1 if last is None else last
     rows = []
     for text, (sinks, controls) in enumerate(texts):
         for pos in range(per_text):
-            for role, mass, lost in (("sink", 0.1, sinks), ("control", 0.01, controls)):
+            for role, mass, lost in (("sink", 0.1, sinks), ("control", control, controls)):
                 for layer in range(n_layers):
                     share = lost[layer] if np.ndim(lost) else lost
                     rows.append(
@@ -64,7 +64,33 @@ def test_controls_that_lose_as_much_as_sinks_contradict_the_claim():
     shares = [(0.86, 0.86), (0.85, 0.86), (0.86, 0.85)] * 2
     (verdict,) = layer_verdicts(table(shares))
     assert verdict.outcome == "contradicted"
-    assert "86% of the attention that sinks draw and 86% of what controls draw" in verdict.why
+    assert "takes 86% of the attention that sinks draw, and from their controls 86%" in verdict.why
+
+
+@pytest.mark.parametrize("noise", [-1.5, 0.4])
+def test_an_even_share_that_doubles_or_falls_at_the_control_is_no_loss(noise):
+    """Sinks end with 30 % of their attention lost; controls draw 0.0028, and a little more or less.
+
+    In shares of its own mass a control that loses 40 % would lose more than the sinks do.
+    """
+    frame = table([(0.3, noise)] * 6, control=0.0028)
+    frame.loc[frame["role"] == "sink", "lifetime_edited"] = 0
+    own = (1 - frame["mass_edited"] / frame["mass_clean"]).groupby(frame["role"]).mean()
+    assert (own["sink"] - own["control"] < 0) == (noise > 0)
+    (row,), (verdict,) = layer_effects(frame), layer_verdicts(frame)
+    assert row.controls_lost == pytest.approx(noise * 0.0028 / 0.1)
+    assert row.lost == pytest.approx(0.3 - row.controls_lost)
+    assert verdict.outcome == "supported"
+
+
+def test_ordinary_tokens_are_told_apart_and_change_no_number():
+    """A run tries none, the experiment one per sink: the same claim has the same number in both."""
+    frame = table([(0.9, 0.1), (0.7, 0.3)] * 3)
+    extra = frame[frame["role"] == "control"].assign(kind="ordinary", mass_edited=0.05)
+    (run,), (experiment,) = layer_effects(frame), layer_effects(pd.concat([frame, extra]))
+    assert (run.lost, run.controls_lost) == (experiment.lost, experiment.controls_lost)
+    assert np.isnan(run.ordinary_lost)
+    assert experiment.ordinary_lost == pytest.approx(0.5)
 
 
 def test_a_layer_that_takes_all_from_sinks_only_is_supported():
@@ -115,6 +141,38 @@ def test_layers_that_could_not_have_ended_a_sink_are_not_corrected_for():
     (none,) = layer_verdicts(table([([0.0] * 10, 0.0)] * 7, n_layers=10, last=1))
     assert none.outcome == "contradicted"
     assert "none of the 2 MLP(s) that could be is needed" in none.why
+
+
+def test_cells_that_could_not_have_ended_their_sink_are_left_out_of_the_count():
+    """Most sinks are created at layer 0, some at layer 1, where the MLP of layer 1 ends them all.
+
+    Counted as sinks that live on, those of layer 0 would contradict what they say nothing of.
+    """
+    early = table([([0.0, 0.0], 0.0)] * 8, n_layers=2, last=0)
+    late = table([([0.0, 0.95], 0.0)] * 8, n_layers=2, per_text=1, last=1)
+    late[["pos", "sink_pos"]] += 50
+    frame = pd.concat([early, late])
+    first, second = layer_effects(frame)
+    assert (first.n_sinks, first.n_impossible, first.removed) == (24, 0, 0.0)
+    assert (second.n_sinks, second.n_impossible, second.removed) == (8, 16, 1.0)
+    (verdict,) = layer_verdicts(frame)
+    claim = "secondary sinks created at layer 1 or later need the MLP of layer 1"
+    assert (verdict.claim, verdict.outcome, verdict.n_sinks) == (claim, "supported", 8)
+
+
+def test_a_layer_at_which_all_was_impossible_has_no_number():
+    rows = layer_effects(table([([0.0] * 3, 0.0)] * 6, n_layers=3, last=1))
+    assert [(row.n_sinks, row.n_impossible) for row in rows] == [(12, 0), (12, 0), (0, 12)]
+    assert np.isnan([rows[2].removed, rows[2].lost, rows[2].shortened, rows[2].sinks_lost]).all()
+
+
+def test_sinks_of_too_few_texts_decide_nothing_about_their_layer():
+    early = table([([0.0, 0.0], 0.0)] * 8, n_layers=2, last=0)
+    late = table([([0.0, 0.95], 0.0)], n_layers=2, per_text=1, last=1)
+    late[["pos", "sink_pos"]] += 50
+    (verdict,) = layer_verdicts(pd.concat([early, late]))
+    assert (verdict.outcome, verdict.claim[-7:]) == ("contradicted", "layer 0")
+    assert "none of the 1 MLP(s)" in verdict.why
 
 
 def test_sinks_without_a_control_are_left_out_and_said():

@@ -15,7 +15,7 @@ from secondary_sinks.types import SinkTable, Thresholds
 from tests.marks import thinned
 from tests.questions.gardens import Garden, outcomes, three
 
-FORMED = "secondary sinks are formed by MLPs: one, or several together"
+FORMED = "sinks other than the primary are formed by MLPs: one, or several together"
 
 
 def needs(layer):
@@ -60,10 +60,20 @@ TRUTHS = {
 }
 
 
+N_TEXTS = {name: 12 for name in TRUTHS if name.startswith(("two", "a chain"))}
+"""The first text is asked with the MLP of the creation layer; where that is not all that forms the
+sinks, so many texts are needed for one that says another thing."""
+
+
+def garden_of(name):
+    """Texts of a truth."""
+    return Garden(*TRUTHS[name][0], n_texts=N_TEXTS.get(name, 8))
+
+
 @pytest.mark.parametrize("name", thinned(list(TRUTHS), list(TRUTHS)[1:6]))
 def test_the_verdicts_are_what_was_planted(name):
     plants, truth, how = TRUTHS[name]
-    answer = necessity(*Garden(*plants).asked)
+    answer = necessity(*garden_of(name).asked)
     got = outcomes(answer)
     assert len(got) == len(truth)
     for claim, outcome in truth.items():
@@ -81,7 +91,9 @@ def test_each_sink_has_its_own_forming_mlps():
     forming = answer.tables["forming"].groupby("pos")["layers"].unique()
     assert forming.map(list).to_dict() == {12: ["2"], 24: ["4"], 36: ["3"]}
     assert outcomes(answer)[FORMED] == "supported"
-    assert "supported" not in {v.outcome for v in answer.verdicts if v.claim != FORMED}
+    # Of all sinks no layer is needed; of those that it could have ended, the last creation layer.
+    supported = {v.claim for v in answer.verdicts if v.outcome == "supported"} - {FORMED}
+    assert supported == {"secondary sinks created at layer 4 or later need the MLP of layer 4"}
 
 
 def test_three_redundant_mlps_are_found_together():
@@ -119,12 +131,47 @@ def test_controls_are_twins_and_ordinary_tokens_and_lose_nothing():
     assert at["mass_edited"].to_numpy() == pytest.approx(at["mass_clean"].to_numpy())
 
 
+def test_a_control_that_could_have_failed_or_none():
+    """MLPs 1 and 2 are both needed, so as controls of each other they fail.
+
+    The first text is asked with 2 alone: 1 ends the sinks too, where any later layer would have
+    passed. The others are asked with both: one more MLP could have ended the sinks, too few.
+    """
+    answer = necessity(*Garden(*three(forming=(1, 2), strength=24.0), n_texts=3).asked)
+    formed = answer.tables["formed"]
+    others = formed[formed["where"] == "other"]
+    assert set(others["text_id"]) == {"t0"}
+    assert set(others["layers"]) == {(1,)}
+    assert not others["is_sink"].any()
+    assert set(formed.loc[formed["text_id"] != "t0", "layers"]) == {(1, 2)}
+    verdict = answer.verdicts[-1]
+    assert (verdict.n_controls, verdict.n_sinks) == (3, 9)
+    assert "at 3 of 9 sinks (no control possible at the rest)" in verdict.controls
+
+
+def test_what_is_marked_impossible_never_happened():
+    """Sinks that stand in layers 3 to 5, and every layer ablated in every way."""
+    cells = necessity(*Garden(*three(forming=(3,), dies=6), n_texts=1).asked).cells
+    sinks = cells[cells["role"] == "sink"]
+    by_layer = sinks.groupby("layer")["impossible"].unique().map(list).to_dict()
+    assert by_layer == {
+        la: ["none" if la <= 3 else "end" if la <= 5 else "loss"] for la in range(8)
+    }
+    late, over = (sinks[sinks["impossible"].isin(what)] for what in (["end", "loss"], ["loss"]))
+    assert (late["lifetime_edited"] > 0).all()
+    assert over["mass_edited"].to_numpy() == pytest.approx(over["mass_clean"].to_numpy(), rel=1e-5)
+    controls = cells[cells["role"] == "control"]
+    assert set(controls.loc[controls["layer"] == 7, "impossible"]) == {"loss"}
+
+
 def test_no_op_edits_end_nothing():
     garden = Garden(*three(forming=(3,)), n_texts=3)
     answer = necessity(*garden.asked, edits=["scale:1"])
     cells = answer.cells[answer.cells["role"] == "sink"]
     assert (cells["lifetime_edited"] == cells["lifetime_clean"]).all()
-    assert (answer.effects["removed"] == 0).all()
+    removed = answer.effects.set_index("layer")["removed"]
+    assert (removed.dropna() == 0).all()
+    assert removed.index[removed.isna()].tolist() == [4, 5, 6, 7]  # no sink could have ended there
 
 
 def test_too_few_texts_and_sinks_are_inconclusive_and_say_so():

@@ -80,6 +80,17 @@ def test_all_that_is_freed_is_found_again():
     assert cells[cells["role"] == "control"]["freed"].to_numpy() == pytest.approx(0, abs=1e-3)
 
 
+def test_token_twins_are_among_the_edits_where_the_control_has_one_too():
+    garden = Garden(Plant(pos=20, forming=(3,)), n_texts=2, twins=2)
+    cells = redistribution(*garden.asked).cells
+    twins = cells[cells["edit"] == "mean:twins"]
+    assert twins.groupby("text_id")["role"].apply(list).tolist() == [["sink", "control"]] * 2
+    zero = cells[cells["edit"] == "zero"]
+    assert twins["freed"].to_numpy() == pytest.approx(zero["freed"].to_numpy(), rel=0.01, abs=1e-3)
+    alone = redistribution(*Garden(Plant(pos=20, forming=(3,)), n_texts=1).asked).cells
+    assert "mean:twins" not in set(alone["edit"])  # its control is the only other token of its id
+
+
 def test_shares_by_hand():
     """Planted queries are alike: what is freed goes to keys by the weights that they have."""
     garden = Garden(Plant(pos=20, forming=(3,)), n_texts=1)

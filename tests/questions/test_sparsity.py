@@ -10,7 +10,7 @@ from secondary_sinks.questions.sparsity import ENOUGH, NEEDED
 from secondary_sinks.testing.planted import Plant
 from tests.marks import thinned
 from tests.questions.gardens import Garden, outcomes, three
-from tests.questions.test_necessity import TRUTHS
+from tests.questions.test_necessity import garden_of
 
 PLACES = (12, 24, 36)
 FOUR = [Plant(pos=pos, forming=(3,), strength=12.0) for pos in PLACES for _ in range(4)]
@@ -30,9 +30,9 @@ EXPECTED = {
 
 @pytest.mark.parametrize("name", thinned(list(EXPECTED), list(EXPECTED)[::3]))
 def test_the_verdicts_are_what_was_planted(name):
-    plants = FOUR if name == "four neurons together" else TRUTHS[name][0]
+    garden = Garden(*FOUR) if name == "four neurons together" else garden_of(name)
     needed, enough = EXPECTED[name]
-    answer = sparsity(*Garden(*plants).asked)
+    answer = sparsity(*garden.asked)
     assert outcomes(answer) == {NEEDED: needed, ENOUGH: enough}
 
 

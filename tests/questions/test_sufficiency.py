@@ -4,12 +4,13 @@ import pytest
 
 from secondary_sinks import necessity, sufficiency
 from secondary_sinks.errors import DetectionError
-from secondary_sinks.questions.forming import by_place, forming_mlps, other_layers
+from secondary_sinks.questions.forming import by_place, forming_mlps
+from secondary_sinks.questions.held_out import other_layers
 from secondary_sinks.questions.matched_pairs import match_pairs
 from secondary_sinks.questions.sufficiency import DENOISING, NOISING
 from tests.marks import thinned
 from tests.questions.gardens import Garden, outcomes, three
-from tests.questions.test_necessity import TRUTHS
+from tests.questions.test_necessity import TRUTHS, garden_of
 
 OUTCOMES = {
     "one MLP": "supported",
@@ -27,7 +28,7 @@ OUTCOMES = {
     thinned(list(TRUTHS), ["two of which one is enough", "attention", "norm without direction"]),
 )
 def test_the_verdicts_are_what_was_planted(name):
-    answer = sufficiency(*Garden(*TRUTHS[name][0]).asked)
+    answer = sufficiency(*garden_of(name).asked)
     assert outcomes(answer) == {DENOISING: OUTCOMES[name], NOISING: OUTCOMES[name]}
 
 
@@ -48,8 +49,14 @@ def test_one_of_two_redundant_mlps_is_enough():
     single = made[made["where"] == "layer"].set_index("layers")["sink"]
     assert single[single == 1].index.tolist() == [(2,), (4,)]
     ended = answer.effects[answer.effects["patch"] == "noising"]
-    assert (ended[ended["where"] == "layer"]["sink"] == 1).all()
-    assert ended[ended["where"] == "forming"]["sink"].tolist() == [0.0]
+    single = ended[ended["where"] == "layer"].set_index("layers")["sink"]
+    assert (single.dropna() == 1).all()
+    # Created at layer 2: what is patched later could not have ended it, and is not counted.
+    assert single.index[single.isna()].tolist() == [(layer,) for layer in range(3, 8)]
+    # The first text is asked with the MLP of the creation layer alone, the others with both.
+    forming = ended[ended["where"] == "forming"].set_index("layers")
+    assert forming["sink"].to_dict() == {(2,): 1.0, (2, 4): 0.0}
+    assert forming["n_sinks"].to_dict() == {(2,): 3, (2, 4): 21}
 
 
 def test_attention_that_forms_a_sink_is_said():
@@ -82,8 +89,8 @@ def test_forming_mlps_that_are_given_are_taken_and_must_be_of_all_sinks():
         by_place(garden.model, match_pairs(garden.traces, garden.sinks), garden.sinks, found[1:])
 
 
-def test_other_layers_are_near_and_early():
+def test_other_layers_are_near_and_could_have_ended_the_sink():
     sink = Garden(*three(forming=(3,)), n_texts=1).sinks.of_kind("secondary").sinks[0]
-    assert other_layers(sink, (3,), 8) == (2,)
-    assert other_layers(sink, (0, 1, 2, 3), 8) == (4, 5, 6, 7)
-    assert other_layers(sink, (1, 3), 8) == (0, 2)
+    assert other_layers(sink, (3,)) == (2,)
+    assert other_layers(sink, (1, 3)) == (0, 2)
+    assert other_layers(sink, (0, 1, 2, 3)) == other_layers(sink, (1, 2, 3)) == ()

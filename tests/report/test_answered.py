@@ -35,10 +35,11 @@ def who(garden):
 
 
 @pytest.fixture(scope="module")
-def told(garden, who):
+def told(garden, who, answers):
     found = record(*(trace.text_id for trace in garden.traces), verdicts=[], edit=None)
     found["model"]["n_layers"] = garden.model.cfg.n_layers
-    return found | {"writers": [asdict(verdict) for verdict in who.verdicts]}
+    later = questions.later_verdict(answers["necessity"].cells)
+    return found | {"writers": [asdict(one) for one in who.verdicts], "later": [asdict(later)]}
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +59,15 @@ def drawn(html):
 def test_every_question_has_its_figures_in_order(html):
     ids = [attrs["id"] for attrs in html.of("div") if attrs.get("class") == "figure"]
     assert ids == [
-        *("profiles", "levels", "judged-roles"),
+        *("profiles", "lives", "levels", "judged-roles"),
         *("judged-necessity", "ways", "judged-sufficiency", "denoising", "noising"),
         *("judged-norm_dose", "dose", "judged-redistribution", "redistribution"),
+        *("judged-restoration", "restoration"),
         *("judged-sparsity", "neurons", "judged-harm", "harm"),
     ]
     assert "Not asked" not in html.words
     numbered = [data for tag, data in html.texts if tag == "b" and data.startswith("Figure")]
-    assert [line.split(".")[0] for line in numbered] == [f"Figure {n}" for n in range(1, 17)]
+    assert [line.split(".")[0] for line in numbered] == [f"Figure {n}" for n in range(1, 19)]
 
 
 def test_what_was_not_asked_says_how_to_ask(garden, told, answers):
@@ -74,9 +76,9 @@ def test_what_was_not_asked_says_how_to_ask(garden, told, answers):
     trace = pd.concat([one.to_frame() for one in garden.traces])
     some = {name: answers[name] for name in ("harm", "sparsity")}
     words = Html(render(told, garden.sinks.to_frame(), trace, None, some)).words
-    for name in ("sufficiency", "norm_dose", "redistribution"):
+    for name in ("sufficiency", "norm_dose", "redistribution", "restoration"):
         assert f"Not asked in this run: add --ask {name} to the command below." in words
-    assert words.count("Not asked") == 3
+    assert words.count("Not asked") == 4
     assert "1 way to ablate tried; --ask necessity tries four" in words
 
 
@@ -106,7 +108,7 @@ def test_the_table_of_roles_tells_the_damage_of_every_layer_by_zero_and_by_twins
 def test_all_verdicts_are_claims_with_their_reasons(html, told, answers):
     found = claims(told, answers)
     n_verdicts = sum(len(answer.verdicts) for answer in answers.values())
-    assert len(found) == n_verdicts + len(told["writers"])
+    assert len(found) == n_verdicts + len(told["writers"]) + len(told["later"])
     assert {claim.question for claim in found} == set(TITLES.values())
     for answer in answers.values():
         for verdict in answer.verdicts:

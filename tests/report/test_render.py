@@ -32,7 +32,15 @@ def test_a_whole_page_has_its_sections_in_order():
         "Provenance",
         "Terms",
     ]
-    assert figures(html) == {"profiles", "levels", "judged-necessity", "bars", "sinks", "controls"}
+    assert figures(html) == {
+        "profiles",
+        "lives",
+        "levels",
+        "judged-necessity",
+        "bars",
+        "sinks",
+        "controls",
+    }
     assert "Secondary attention sinks of tiny" in html.words
 
 
@@ -125,7 +133,7 @@ def test_a_run_without_sinks_says_so_and_draws_no_empty_figure():
 def test_detection_alone_says_so():
     html = Html(page(record=record(edit=None, verdicts=[]), effects=None))
     assert "Only detection was run: no MLP was ablated." in html.words
-    assert figures(html) == {"profiles", "levels"}
+    assert figures(html) == {"profiles", "lives", "levels"}
     assert "effects.parquet" not in html.words
     assert "direct effect" not in html.words
 
@@ -140,7 +148,15 @@ def test_only_primary_like_sinks_have_a_map_and_no_bars():
 def test_of_several_edits_the_maps_show_the_first_and_say_so():
     both = pd.concat([frames.effects(), frames.effects().assign(edit="mean", mass_edited=0.0)])
     html = Html(page(effects=both, record=record(edit="zero, mean")))
-    assert figures(html) == {"profiles", "levels", "judged-necessity", "bars", "sinks", "controls"}
+    assert figures(html) == {
+        "profiles",
+        "lives",
+        "levels",
+        "judged-necessity",
+        "bars",
+        "sinks",
+        "controls",
+    }
     assert html.words.count("Of 2 edits this is zero, mlp_out, direct.") == 2
     data = {attrs["id"]: json.loads(text) for attrs, text in html.scripts() if "id" in attrs}
     assert data["sinks-table"].count("\n") == 1 + 2
@@ -150,7 +166,7 @@ def test_of_several_edits_the_maps_show_the_first_and_say_so():
 def test_sinks_whose_mass_is_unknown_have_no_map():
     cells = frames.effects().assign(mass_clean=float("nan"))
     html = Html(page(effects=cells, record=record(layer_effects=[])))
-    assert figures(html) == {"profiles", "levels", "judged-necessity"}
+    assert figures(html) == {"profiles", "lives", "levels", "judged-necessity"}
     assert "no loss can be given" in html.words
 
 
@@ -203,6 +219,7 @@ def test_a_run_folder_becomes_a_report(tmp_path):
     assert path == tmp_path / "report.html"
     assert figures(Html(path.read_text(encoding="utf-8"))) == {
         "profiles",
+        "lives",
         "levels",
         "judged-necessity",
         "bars",

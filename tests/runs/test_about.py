@@ -6,7 +6,8 @@ import pytest
 
 from secondary_sinks.cli.entry import run
 from secondary_sinks.errors import RunFolderError
-from secondary_sinks.runs import RunFolder, about, record
+from secondary_sinks.runs import RunFolder, about
+from secondary_sinks.sweeps import compute
 from tests.sweeps.children import PLANTED
 from tests.sweeps.small_sweeps import TEXTS, garden, sweep
 
@@ -23,11 +24,8 @@ def work(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(PLANTED.model.tokenizer, "chat_template", DATED)
     monkeypatch.setattr(PLANTED.model.cfg, "model_name", "planted")
-    for module in ("cli.work.load_model", "sweeps.worker.load_model"):
-        monkeypatch.setattr(f"secondary_sinks.{module}", lambda *_, **__: PLANTED.model)
-    for module in ("cli.work.resolve", "sweeps.config.resolve"):
-        monkeypatch.setattr(f"secondary_sinks.{module}", lambda *_: None)
-    monkeypatch.setattr("secondary_sinks.cli.work.provenance_of", lambda *_: {"kind": "object"})
+    monkeypatch.setattr("secondary_sinks.sweeps.worker.load_model", lambda *_, **__: PLANTED.model)
+    monkeypatch.setattr("secondary_sinks.sweeps.config.resolve", lambda *_: None)
     write(WORDS)
     return tmp_path
 
@@ -60,22 +58,24 @@ def test_a_template_that_writes_the_time_is_fed_as_it_was_first(command, work, c
     assert files_of(work / "out") != before
 
 
-def test_ids_of_a_run_that_cannot_be_read_are_not_made_up(work, capfd):
+def test_a_table_of_a_run_that_cannot_be_read_is_made_of_the_ids_of_the_first_time(work, capfd):
     assert asked("detect") == 0
+    before = (work / "out" / "trace.parquet").read_bytes()
     (work / "out" / "trace.parquet").write_bytes(b"PAR1")
-    before = files_of(work / "out")
-    assert asked("detect") == 2
-    assert "trace.parquet' is damaged" in capfd.readouterr().err
-    assert files_of(work / "out") == before
+    assert asked("detect") == 0
+    assert "trace.parquet is damaged or missing; it is made again" in capfd.readouterr().err
+    assert (work / "out" / "trace.parquet").read_bytes() == before
 
 
 @pytest.mark.parametrize("texts", [3, [{}], [{"text_id": 7}]])
-def test_a_record_that_cannot_be_compared_is_refused(texts, work, capfd):
+def test_a_record_that_cannot_be_compared_is_made_again_and_said(texts, work, capfd):
     assert asked("detect") == 0
     folder = RunFolder("out")
-    folder.write_record(folder.record() | {"texts": texts})
-    assert asked("detect") == 2
+    whole = folder.record()
+    folder.write_record(whole | {"texts": texts})
+    assert asked("detect") == 0
     assert "run.json' is no whole record: texts" in capfd.readouterr().err
+    assert folder.record() == whole
 
 
 @pytest.mark.parametrize("command", ["detect", "ablate"])
@@ -91,14 +91,21 @@ def test_another_text_is_refused_by_name(command, work, capfd):
 def test_other_weights_and_code_of_a_run_are_named_with_both_values(work, capfd, monkeypatch):
     assert asked("detect") == 0
     old = json.loads((work / "out" / "run.json").read_text())
-    monkeypatch.setattr(record, "versions_of_code", lambda: {"measures": "new"})
+    plain = compute.describe
+
+    def other(*given):
+        found = plain(*given)
+        return found | {"model": found["model"] | {"weights_sha256": "f" * 64}}
+
     with monkeypatch.context() as patch:
-        patch.setattr(record, "weight_hash", lambda model: "f" * 64)
+        patch.setattr(compute, "describe", other)
         assert asked("detect") == 2
-    error = capfd.readouterr().err
     was = old["model"]["weights_sha256"][:12]
-    assert f"weights: weights was {was}, is ffffffffffff; code: measures was " in error
-    assert f"{old['versions_of_code']['measures']}, is new; code: engine was" in error
+    assert f"weights: weights was {was}, is ffffffffffff" in capfd.readouterr().err
+    code = old["versions_of_code"]
+    monkeypatch.setattr(about, "versions_of_code", lambda: code | {"measures": "new"})
+    assert asked("detect") == 2
+    assert f"other code: measures was {code['measures']}, is new" in capfd.readouterr().err
 
 
 def test_a_finished_sweep_of_other_code_is_refused(tmp_path, monkeypatch):

@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 
 from secondary_sinks.errors import QuestionError, RunFolderError
-from secondary_sinks.runs import RunFolder, analyse, ask, describe, parse_questions, save
-from secondary_sinks.runs.answers import read_answers
+from secondary_sinks.runs import RunFolder, ask, observe_all, parse_questions
+from secondary_sinks.runs.answers import add_answer, read_answers
+from secondary_sinks.runs.ask import price
 from secondary_sinks.runs.folder import ANSWERS, OWN
 from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.texts import TokenizedText
-from secondary_sinks.types import Thresholds
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +25,8 @@ def texts(planted):
 
 
 @pytest.fixture(scope="module")
-def results(planted, texts):
-    return analyse(planted.model, texts)
-
-
-@pytest.fixture(scope="module")
-def told():
-    return []
+def seen(planted, texts):
+    return observe_all(planted.model, texts)
 
 
 @pytest.fixture(scope="module")
@@ -40,32 +35,38 @@ def ticks():
 
 
 @pytest.fixture(scope="module")
-def answers(planted, results, told, ticks):
-    def tick(*given):
-        ticks.append(given)
-
-    return ask(planted.model, results, tuple(ANSWERS), told.append, tick)
+def answers(planted, seen, ticks):
+    return [*ask(planted.model, *seen, tuple(ANSWERS), tick=lambda *given: ticks.append(given))]
 
 
 @pytest.fixture(scope="module")
-def folder(planted, texts, results, answers, tmp_path_factory):
+def folder(answers, tmp_path_factory):
     folder = RunFolder(tmp_path_factory.mktemp("asked"))
-    record = describe(planted.model, texts, Thresholds(), "zero", 0, tuple(ANSWERS))
-    save(folder, results, record | {"timings_s": {"mine": 1.0}}, answers=answers[0])
+    record = {"timings_s": {"mine": 1.0}}
+    for answer, seconds in answers:
+        record = add_answer(folder, record, answer, seconds, "the command")
     return folder
 
 
-def test_progress_is_told_by_question_and_text(answers, results, ticks):
-    n_texts = len(results.traces)
-    stages = ["forming", *ANSWERS]
+def test_progress_is_told_by_question_and_text(answers, seen, ticks):
+    n_texts = len(seen[0])
     steps = range(n_texts + 1)
-    assert ticks == [(stage, "", done, n_texts) for stage in stages for done in steps]
+    stages = ["forming", *ANSWERS]
+    assert ticks == [(stage, done, n_texts) for stage in stages for done in steps]
+
+
+def test_the_record_says_what_was_asked_and_how_long_it_took(folder):
+    told = folder.record()
+    assert told["asked"] == list(ANSWERS)
+    assert set(told["timings_s"]) == {"mine", *ANSWERS}
+    assert {item.name for item in folder.path.iterdir()} <= OWN
+    assert set(told["tables"]) == {f"{q}.{t}" for q, names in ANSWERS.items() for t in names}
 
 
 def test_every_answer_is_read_back_as_it_was(folder, answers):
     found = read_answers(folder)
     assert list(found) == list(ANSWERS)
-    for answer in answers[0]:
+    for answer, _ in answers:
         same = found[answer.question]
         assert repr(same.verdicts) == repr(answer.verdicts)
         assert same.left_out == answer.left_out
@@ -79,18 +80,6 @@ def test_every_answer_is_read_back_as_it_was(folder, answers):
 
 def test_layers_are_written_in_words(folder):
     assert set(read_answers(folder)["sufficiency"].cells["layers"]) >= {"3", "0"}
-
-
-def test_a_run_replaces_the_answers_of_the_last_one(folder, planted, texts, results, tmp_path):
-    names = {item.name for item in folder.path.iterdir()}
-    assert names <= OWN
-    assert {f"{q}.{t}.parquet" for q, tables in ANSWERS.items() for t in tables} <= names
-    again = RunFolder(tmp_path)
-    for name in names:
-        (tmp_path / name).write_bytes((folder.path / name).read_bytes())
-    save(again, results, describe(planted.model, texts, Thresholds(), "zero", 0), force=True)
-    assert read_answers(again) == {}
-    assert not list(tmp_path.glob("necessity*"))
 
 
 def test_a_missing_table_is_told(folder, tmp_path):
@@ -108,23 +97,18 @@ def test_what_is_missing_is_missing_after_the_disk_too(folder, answers):
     assert math.isnan(read_answers(folder)["necessity"].verdicts[0].low)
 
 
-def test_the_price_is_told_before_the_work(told, answers):
-    assert [line.split(":")[0] for line in told] == [f"ask {name}" for name in ANSWERS]
-    assert all(" about " in line for line in told)
-    assert "recomputed texts" in told[3]
-    assert set(answers[1]) == set(ANSWERS)
+def test_the_price_is_in_cells_and_in_seconds_where_these_are_known(planted, seen):
+    given = planted.model, *seen, tuple(ANSWERS)
+    lines = price(*given, one_replayed=0.5, one_token=0.1)
+    assert [line.split(":")[0] for line in lines] == [f"ask {name}" for name in ANSWERS]
+    assert all(" about " in line for line in lines)
+    assert "recomputed texts" in lines[3]
+    untimed = price(*given, one_replayed=None, one_token=0.1)
+    assert [" about " in line for line in untimed] == ["recomputed" in line for line in lines]
 
 
-def test_what_is_asked_is_part_of_the_inputs(planted, texts):
-    keys = {
-        describe(planted.model, texts, Thresholds(), "zero", 0, asked)["key"]
-        for asked in ((), ("harm",), ("harm", "sparsity"))
-    }
-    assert len(keys) == 3
-
-
-def test_nothing_asked_costs_nothing(planted, results):
-    assert ask(planted.model, results, ()) == ((), {})
+def test_nothing_asked_costs_nothing(planted, seen):
+    assert [*ask(planted.model, *seen, ())] == []
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,14 @@
 """Answers of a tiny model: those of transformers, seeded, and the same after any interruption."""
 
 import json
+import re
 
 import pytest
 import torch
 import transformers as hf
 
 from secondary_sinks import load_model, read_texts, tokenize
-from secondary_sinks.errors import ModelError, TextError
+from secondary_sinks.errors import ModelError, SinkWarning, TextError
 from secondary_sinks.layerwise.cached_generation import end_tokens
 from secondary_sinks.runs.generate import (
     Answer,
@@ -185,6 +186,38 @@ def test_every_end_token_of_the_generation_config_ends_an_answer(tmp_path, bridg
     assert end_tokens(model) == {257, new[3]}
     ended = Answer(tokens=new[:first], ended_by=new[3])
     assert continue_text(model, tokens, SHORT, "t") == ended
+
+
+BROKEN_CONFIGS = {
+    "cut": ('{"eos_token_id": ', "is broken JSON"),
+    "a list": ("[1]", "holds a list; expected a JSON object"),
+    "a key twice": ('{"eos_token_id": [3, 4], "eos_token_id": 5}', "key 'eos_token_id' stands"),
+    "a word": ('{"eos_token_id": [1, "</s>"]}', "holds '</s>'; expected ids of at least 0"),
+    "a truth value": ('{"eos_token_id": true}', "holds True; expected ids of at least 0"),
+    "an object": ('{"eos_token_id": {"id": 1}}', "holds {'id': 1}; expected ids"),
+}
+
+
+@pytest.mark.parametrize("bridge", [None, True], ids=["hooked", "bridge"])
+@pytest.mark.parametrize(("content", "said"), BROKEN_CONFIGS.values(), ids=BROKEN_CONFIGS)
+def test_a_broken_generation_config_is_said_at_load_and_refused_here(
+    tmp_path, content, said, bridge
+):
+    save_tiny(tmp_path)
+    (tmp_path / "generation_config.json").write_text(content)
+    with pytest.warns(SinkWarning, match=rf"generation_config.json'.*{re.escape(said)}"):
+        model = load_model(str(tmp_path), "cpu", bridge=bridge)
+    with pytest.raises(ModelError, match=rf"nothing can be generated.*{re.escape(said)}"):
+        generate(model, PROMPTS, tmp_path / "long.jsonl", SHORT)
+    assert not (tmp_path / "long.jsonl").exists()
+
+
+def test_end_tokens_of_another_model_are_refused(tmp_path):
+    save_tiny(tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [5, 400]}')
+    model = load_model(str(tmp_path), "cpu")
+    with pytest.raises(ModelError, match="its eos_token_id holds 400; expected ids from 0 to 257"):
+        generate(model, PROMPTS, tmp_path / "long.jsonl", SHORT)
 
 
 @pytest.mark.parametrize("cut", [1, 40, 10_000])

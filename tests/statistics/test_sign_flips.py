@@ -34,17 +34,25 @@ def test_it_is_the_test_of_sign_flips_turned_round(n):
     assert flipped_p(-values, -(high + 1e-6)) <= TAIL < flipped_p(-values, -(high - 1e-6))
 
 
-@pytest.mark.parametrize("n", [6, 7, 8, 10])
-def test_the_error_rate_of_each_side_holds_exactly(n):
+@pytest.mark.parametrize(("n", "n_claims"), [(6, 1), (7, 1), (8, 1), (10, 1), (8, 3), (10, 9)])
+def test_the_error_rate_of_each_side_holds_exactly(n, n_claims):
     """Every pattern of signs of given sizes, also wild ones, is as likely under the null."""
     sizes = np.exp(np.random.default_rng(n).normal(0, 2, n))
     ends = [
-        sign_flip_interval(np.array(signs) * sizes)[1:]
+        sign_flip_interval(np.array(signs) * sizes, n_claims)[1:]
         for signs in itertools.product([1, -1], repeat=n)
     ]
     low, high = np.array(ends).T
-    assert 0 < np.mean(low > 0) <= TAIL
-    assert 0 < np.mean(high < 0) <= TAIL
+    assert 0 < np.mean(low > 0) <= TAIL / n_claims
+    assert 0 < np.mean(high < 0) <= TAIL / n_claims
+
+
+@pytest.mark.parametrize("n_claims", [1, 2, 3, 14])
+def test_the_fewest_numbers_of_several_claims_are_those_that_can_say_anything(n_claims):
+    least = min_texts(n_claims)
+    assert 2.0**-least <= TAIL / n_claims < 2.0 ** -(least - 1)
+    assert math.isnan(sign_flip_interval(np.arange(1.0, least), n_claims)[1])
+    assert sign_flip_interval(np.arange(1.0, least + 1), n_claims)[1] == 1.0
 
 
 def test_of_many_numbers_subsets_are_drawn_and_the_ends_are_close():

@@ -95,7 +95,7 @@ def sweep_in_child(texts, out, log, said, options, limit, busy):
     sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    executors.named = lambda name, address: Logging(log, busy)
+    executors.executor_named = lambda name, address: Logging(log, busy)
     sweep_config.resolve = lambda name, revision: None
     edits = [word for edit in EDITS for word in ("--edit", edit)]
     words = ["ablate", "planted", "--texts", str(texts), "--out", str(out), *edits, *options]

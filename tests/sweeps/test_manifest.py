@@ -1,11 +1,14 @@
 """A manifest believes only lines that are what was written, and leads to no other folder."""
 
 import json
+import re
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import durable
 from secondary_sinks.sweeps.entries import Entry
 from secondary_sinks.sweeps.manifest import Manifest
@@ -109,4 +112,31 @@ def test_any_file_is_read_or_damaged(content, tmp_path_factory):
     manifest.path.write_bytes(content)
     complaints = manifest.check()
     assert manifest.entries == []
-    assert len(complaints) == len(content.splitlines())
+    assert n_lines(complaints) == len(content.splitlines())
+
+
+def n_lines(complaints):
+    """How many lines of a manifest complaints speak of."""
+    spans = [re.findall(r"lines? (\d+)(?: to (\d+))? of", one) for one in complaints]
+    return sum(int(last or first) - int(first) + 1 for ((first, last),) in spans)
+
+
+def test_a_million_blank_lines_are_one_complaint_in_a_moment(tmp_path):
+    manifest = Manifest(tmp_path)
+    durable.make_folder(manifest.work)
+    manifest.path.write_bytes(b"\n" * 1_000_000)
+    start = time.perf_counter()
+    assert manifest.check() == ["lines 1 to 1000000 of manifest.jsonl are damaged"]
+    assert time.perf_counter() - start < 5, "parsed one by one, they took 20 s"
+
+
+def test_a_manifest_larger_than_any_is_refused_before_it_is_read(tmp_path):
+    manifest = Manifest(tmp_path)
+    durable.make_folder(manifest.work)
+    manifest.path.write_bytes(b"\n" * 2_000_001)
+    with pytest.raises(RunFolderError, match="has 2,000,001 lines; expected at most 2,000,000"):
+        manifest.check()
+    with manifest.path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(RunFolderError, match="1,099,511,627,776 bytes, expected at most"):
+        manifest.check()

@@ -8,6 +8,8 @@ import pytest
 
 from secondary_sinks import sweeps
 from secondary_sinks.errors import RunFolderError
+from secondary_sinks.runs import RunFolder, about, hashes
+from secondary_sinks.sweeps import finish, keys, stored_config
 from secondary_sinks.sweeps.finish import Finish
 from tests.sweeps.small_sweeps import TEXTS, ZERO, sweep, tables
 
@@ -66,3 +68,65 @@ def test_what_cannot_be_merged_is_named(tmp_path):
     with pytest.raises(RunFolderError, match="no folder of a sweep"):
         sweeps.merge([tmp_path], tmp_path / "both")
     assert not (tmp_path / "both").exists()
+
+
+def test_a_merge_that_lacks_cells_is_whole_all_the_same(tmp_path):
+    sweep(tmp_path / "a", texts=TEXTS[:2])
+    sweep(tmp_path / "c", replace(ZERO, edits=("mean",)), texts=TEXTS[:1])
+    assert sweeps.merge([tmp_path / "a", tmp_path / "c"], tmp_path / "ac").n_missing == 2
+    assert sweeps.verify(tmp_path / "ac").complaints == ()
+
+
+def test_cells_that_several_parts_have_are_there_once(tmp_path):
+    sweep(tmp_path / "a", texts=TEXTS[:2])
+    sweep(tmp_path / "b", texts=TEXTS[1:])
+    sweeps.merge([tmp_path / "a", tmp_path / "b"], tmp_path / "both")
+    assert sweeps.sweep_status(tmp_path / "both").n_cells == 12
+
+
+def by_other_code(monkeypatch, **versions):
+    known = hashes.versions_of_code() | versions
+    for module in (keys, stored_config, finish, about):
+        monkeypatch.setattr(module, "versions_of_code", lambda: known)
+
+
+def test_parts_of_other_code_keep_their_cells_or_are_refused_by_name(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        by_other_code(patch, engine="an older one")
+        sweep(tmp_path / "a", texts=TEXTS[:1])
+        sweep(tmp_path / "b", texts=TEXTS[1:2])
+        sweep(tmp_path / "both-then", texts=TEXTS[:2])
+    assert sweeps.sweep_status(tmp_path / "a").n_missing == 0
+    assert sweeps.verify(tmp_path / "a").complaints == ()
+    found = sweeps.merge([tmp_path / "a", tmp_path / "b"], tmp_path / "both")
+    assert (found.n_cells, found.n_missing) == (8, 0)
+    assert tables(tmp_path / "both") == tables(tmp_path / "both-then")
+    told = RunFolder(tmp_path / "both").record()["versions_of_code"]
+    assert told["engine"] == "an older one"
+    sweep(tmp_path / "c", texts=TEXTS[2:])
+    with pytest.raises(RunFolderError, match=r"c' was computed by other code than .*a' \(engine"):
+        sweeps.merge([tmp_path / "a", tmp_path / "c"], tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_cells_of_code_before_the_last_are_counted(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        by_other_code(patch, engine="an older one")
+        sweep(tmp_path / "a", texts=TEXTS[:1])
+    sweep(tmp_path / "a", texts=TEXTS[:1], force=True)
+    found = sweeps.merge([tmp_path / "a"], tmp_path / "one")
+    assert (found.n_cells, found.n_missing, found.n_unused) == (4, 0, 2)
+
+
+def test_what_a_killed_merge_left_half_written_is_no_table(tmp_path):
+    sweep(tmp_path / "a", texts=TEXTS[:2])
+    sweep(tmp_path / "b", texts=TEXTS[1:])
+    folders, out = [tmp_path / "a", tmp_path / "b"], tmp_path / "both"
+    assert killed(lambda: sweeps.merge(folders, out), Finish, "_model") == 9
+    (out / ".part-99-sinks.parquet").write_bytes(b"half")
+    (out / "sweep" / "shards" / ".part-99-0.sinks.parquet").write_bytes(b"half")
+    sweeps.merge(folders, out)
+    assert set(RunFolder(out).record()["tables"]) == {"sinks", "effects", "trace"}
+    assert not list(out.rglob(".part-*"))
+    assert sweeps.verify(out).complaints == ()
+    assert sweeps.sweep_status(out).n_cells == 12

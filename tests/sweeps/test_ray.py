@@ -15,7 +15,7 @@ import pytest
 import ray
 
 from secondary_sinks.errors import ModelMismatchError, SinkWarning, SweepError
-from secondary_sinks.sweeps import ModelSpec, SweepConfig, executors, on_ray, sweep
+from secondary_sinks.sweeps import ModelSpec, SweepConfig, executors, ray_cluster, sweep
 from secondary_sinks.sweeps.executors import InProcess
 from secondary_sinks.sweeps.on_ray import QUEUED, OnRay
 from secondary_sinks.types import Thresholds
@@ -174,9 +174,9 @@ def test_an_interrupt_is_heard_though_ray_has_handlers_of_its_own(cluster, tmp_p
 
 
 def test_an_address_where_nobody_listens_is_said_at_once():
-    begin = time.monotonic()
+    executor, begin = executors.executor_named("ray", "127.0.0.1:1"), time.monotonic()
     with pytest.raises(SweepError, match=r"no Ray cluster at '127\.0\.0\.1:1': .*refused"):
-        executors.named("ray", "127.0.0.1:1").prepare(ModelSpec(name="m"), [], "raw", Thresholds())
+        executor.prepare(ModelSpec(name="m"), [], "raw", Thresholds())
     assert time.monotonic() - begin < 6
 
 
@@ -202,7 +202,7 @@ def test_the_address_of_the_environment_is_honoured_and_said(
         monkeypatch.setenv("RAY_ADDRESS", around)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **options: given.update(options))
-    monkeypatch.setattr(on_ray, "_knock", lambda address: None)
+    monkeypatch.setattr(ray_cluster, "_knock", lambda address: None)
     OnRay(asked)._connect()
     assert given["address"] == used
     assert ("object_store_memory" in given) == (used == "local")
@@ -217,12 +217,12 @@ def test_a_wrong_address_of_the_environment_is_named(monkeypatch):
         pytest.warns(SinkWarning, match="RAY_ADDRESS"),
         pytest.raises(SweepError, match=r"no Ray cluster at '127\.0\.0\.1:1' \(of RAY_ADDRESS\)"),
     ):
-        executors.named("ray").prepare(ModelSpec(name="m"), [], "raw", Thresholds())
+        executors.executor_named("ray").prepare(ModelSpec(name="m"), [], "raw", Thresholds())
 
 
 def test_an_address_where_no_cluster_is_said(place, monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    executor = executors.named("ray", "no port at all")
+    executor = executors.executor_named("ray", "no port at all")
     with pytest.raises(SweepError, match=r"no Ray cluster at 'no port at all'.*ray start --head"):
         run(place, "nowhere", executor)
     executor.close()  # there is nothing to close
@@ -231,4 +231,4 @@ def test_an_address_where_no_cluster_is_said(place, monkeypatch):
 def test_without_ray_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setattr(executors, "find_spec", lambda name: None)
     with pytest.raises(SweepError, match=r"secondary-sinks\[ray\]"):
-        executors.named("ray")
+        executors.executor_named("ray")

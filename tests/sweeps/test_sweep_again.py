@@ -96,7 +96,10 @@ def test_every_input_is_part_of_the_key(monkeypatch):
     keys += [key(dtype="bfloat16"), key(tokens="u"), key(limits=Thresholds(aligned=0.8))]
     keys += [key(unit=replace(unit, **{name: v})) for name, v in
              (("edit", "mean"), ("site", "z"), ("layer", 2))]  # fmt: skip
-    keys += [key(ordinary=1)]
+    keys += [
+        key(ordinary=1),
+        unit_key(task_key(model, "float32", "t", Thresholds()), unit, 0, whole=True),
+    ]
     versions = "secondary_sinks.sweeps.keys.versions_of_code"
     for changed in ({"measures": "m", "engine": "x"}, {"measures": "x", "engine": "e"}):
         monkeypatch.setattr(versions, lambda changed=changed: changed)

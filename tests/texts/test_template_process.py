@@ -3,9 +3,10 @@
 import time
 
 import pytest
+from transformers import PreTrainedTokenizerFast
 
 from secondary_sinks.errors import TextError
-from secondary_sinks.texts import template_process
+from secondary_sinks.texts import Text, template_process, tokenize
 from tests.texts import templates as published
 from tests.tiny import TEMPLATE, tiny_tokenizer
 
@@ -60,6 +61,28 @@ def test_what_a_template_must_not_do_is_refused(name):
     template, said = BOUNDED[name]
     with pytest.raises(TextError, match=said):
         rendered(template)
+
+
+class WithOwnCode(PreTrainedTokenizerFast):
+    """A tokenizer whose chats are written by a function that never ends."""
+
+    def apply_chat_template(self, *arguments, **options):
+        while True:
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize("of_class", [True, False], ids=["of its class", "put on it"])
+def test_a_tokenizer_that_writes_chats_by_its_own_code_is_refused(of_class):
+    tokenizer = tiny_tokenizer(TEMPLATE)
+    if of_class:
+        backend = tokenizer.backend_tokenizer
+        tokenizer = WithOwnCode(tokenizer_object=backend, chat_template=TEMPLATE)
+    else:
+        tokenizer.apply_chat_template = lambda *arguments, **options: "something else"
+    text = Text(text_id="t", messages=tuple(TALK))
+    with pytest.raises(TextError, match=r"writes chats by code of its own.*; use --feed raw"):
+        tokenize(text, tokenizer, "chat")
+    assert len(tokenize(text, tokenizer, "raw").tokens) > 2
 
 
 def test_of_several_templates_one_must_be_the_default():

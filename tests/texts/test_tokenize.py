@@ -1,9 +1,11 @@
 """What is fed to a model is exactly what its own tokenizer and template make of a text."""
 
 import pytest
+from tokenizers import Regex, normalizers
 
 from secondary_sinks.errors import TextError
 from secondary_sinks.texts import Text, tokenize
+from secondary_sinks.texts.tokenize import encode
 from tests.tiny import REFUSING, TEMPLATE, tiny_tokenizer
 
 PLAIN = Text(text_id="p", plain="Hello, caf\u00e9 \U0001f600!")
@@ -126,3 +128,17 @@ def test_one_token_is_too_short(with_template):
     with pytest.raises(TextError, match=r"'one' has 1 token\(s\)"):
         tokenize(Text(text_id="one", plain="x"), with_template)
     assert len(tokenize(Text(text_id="two", plain="xy"), with_template).tokens) == 2
+
+
+def test_a_tokenizer_that_panics_is_an_error_and_an_interrupt_is_none():
+    """A panic in Rust is no `Exception`: here of an expression that tries for too long."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.normalizer = normalizers.Replace(Regex("(a+)+$"), "")
+    with pytest.raises(TextError, match="the tokenizer cannot read 'aaaa"):
+        encode(tokenizer, "a" * 40 + "b")
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        encode(interrupted, "a")

@@ -41,7 +41,7 @@ CACHE_VARIABLE = "SECONDARY_SINKS_CACHE"
 SEAL = "converted.json"
 WEIGHTS = "model.safetensors"
 PART = ".part-"
-FORMAT = 3
+FORMAT = 4
 """Version of the conversion, in the folder's name; raise it when the conversion changes."""
 LONGEST_NAME = 40
 """Characters of the file's name in the folder's name, which must stay a valid file name."""
@@ -143,8 +143,7 @@ def _convert(gguf: Path, folder: Path, damage: str) -> None:
         model, tokenizer, rules = _read_gguf(gguf)
         model.save_pretrained(building, max_shard_size="1000GB")
         tokenizer.save_pretrained(building)
-        if rules is not None:
-            refuse_other_ids(load_tokenizer(building, trusted=False), rules, gguf)
+        _refuse_other_ids(building, rules, gguf)
         checksums = {path.name: sha256(path) for path in sorted(building.iterdir())}
         seal = {"files": checksums, "source": gguf.name, "format": FORMAT}
         (building / SEAL).write_text(json.dumps(seal), encoding="utf-8")
@@ -154,7 +153,12 @@ def _convert(gguf: Path, folder: Path, damage: str) -> None:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _read_gguf(gguf: Path) -> tuple[Any, Any, TokenizerRules | None]:
+def _refuse_other_ids(folder: Path, rules: TokenizerRules, gguf: Path) -> None:
+    """Read the tokenizer back as it will be read, and compare it with its rules."""
+    refuse_other_ids(load_tokenizer(folder, trusted=False), rules, gguf)
+
+
+def _read_gguf(gguf: Path) -> tuple[Any, Any, TokenizerRules]:
     """The dense model, its tokenizer and the tokenizer's rules, checked against the header."""
     header = read_header(gguf)
     refuse_split(header, gguf)
@@ -172,9 +176,7 @@ def _read_gguf(gguf: Path) -> tuple[Any, Any, TokenizerRules | None]:
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.hf_quantizer, model.is_quantized = None, False
-    if rules is not None:
-        tokenizer = apply_rules(tokenizer, rules)
-    return model, tokenizer, rules
+    return model, apply_rules(tokenizer, rules), rules
 
 
 def _read_with_transformers(gguf: Path) -> tuple[Any, Any, dict[str, Any]]:
@@ -206,6 +208,6 @@ def _require_disk(size: model_size.ModelSize) -> None:
     if needed > free:
         raise ModelError(
             f"the converted copy of {size.name!r} takes {memory.gigabytes(needed)} of disk, and "
-            f"{memory.gigabytes(free)} are free in {str(cache_root())!r}; make room there, or set "
-            f"{CACHE_VARIABLE} to another folder"
+            f"{memory.gigabytes(free)} are free in {str(cache_root())!r}",
+            f"make room there, or set {CACHE_VARIABLE} to another folder",
         )

@@ -50,8 +50,8 @@ def refuse_other_model(header: GgufHeader, config: Any, n_read: int, path: Path)
     if differences:
         raise UnsupportedModelError(
             f"transformers does not read all of GGUF file {str(path)!r} ({differences[0]}), so "
-            "another model would be measured; give the model's folder or hub name in Hugging Face "
-            "format"
+            "another model would be measured",
+            "give the model's folder or hub name in Hugging Face format",
         )
 
 

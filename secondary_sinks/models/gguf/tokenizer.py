@@ -7,17 +7,18 @@ in the metadata, implemented here as llama.cpp follows them.
 """
 
 import re
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from secondary_sinks.errors import SinkWarning, UnsupportedModelError
+from secondary_sinks.errors import UnsupportedModelError
 from secondary_sinks.models.gguf.header import read_arrays
 from secondary_sinks.models.gguf.parser import GgufHeader
 from secondary_sinks.models.gguf.splits import split_expressions, split_text
 
+KINDS = ("gpt2", "llama")
+"""Bytes joined by merges, and characters joined by scores, as SentencePiece does (Gemma too)."""
 CONTROL, USER_DEFINED = 3, 4
 SPACE = "\u2581"
 PROBES = (
@@ -81,10 +82,11 @@ class TokenizerRules:
         return [self.ids[name] for name in named if name in self.ids]
 
 
-def read_rules(header: GgufHeader, path: Path) -> TokenizerRules | None:
-    """The tokenizer rules of a file; None, with a warning, for other kinds of tokenizers.
+def read_rules(header: GgufHeader, path: Path) -> TokenizerRules:
+    """The rules of a file.
 
-    Raises `UnsupportedModelError` for a split with an unknown name.
+    Raises `UnsupportedModelError` for a kind of tokenizer or a split that is not known by its name:
+    what transformers makes of it could not be compared with anything.
     """
     stated = {
         key.removeprefix("tokenizer.ggml."): value
@@ -92,14 +94,12 @@ def read_rules(header: GgufHeader, path: Path) -> TokenizerRules | None:
         if key.startswith("tokenizer.ggml.")
     }
     kind = stated.get("model")
-    if kind not in ("gpt2", "llama") or header.architecture.startswith("gemma"):
-        warnings.warn(
-            f"the tokenizer of GGUF file {str(path)!r} ({kind!r} of {header.architecture!r}) is "
-            "used as transformers reads it, and not compared with the rules in its metadata",
-            SinkWarning,
-            stacklevel=2,
+    if kind not in KINDS:
+        raise UnsupportedModelError(
+            f"GGUF file {str(path)!r} has a tokenizer of the kind {kind!r} (tokenizer.ggml.model), "
+            f"whose rules are not known here; expected one of {', '.join(KINDS)}; give the "
+            "model's folder or hub name in Hugging Face format"
         )
-        return None
     names = ("tokens", "scores", "token_type", "merges")
     found = read_arrays(path, [f"tokenizer.ggml.{name}" for name in names])
     tokens, scores, types, merges = (found.get(f"tokenizer.ggml.{name}") or [] for name in names)
@@ -133,7 +133,19 @@ def apply_rules(tokenizer: Any, rules: TokenizerRules) -> Any:
     front = [normalizers.Prepend(SPACE)] if rules.space_in_front else []
     backend.normalizer = normalizers.Sequence([*front, normalizers.Replace(" ", SPACE)])
     backend.pre_tokenizer = None
+    _keep_whole(backend, rules)
     return _as_plain_class(tokenizer, backend)
+
+
+def _keep_whole(backend: Any, rules: TokenizerRules) -> None:
+    """Let the backend cut none of the tokens that the rules never cut: runs of spaces, say."""
+    from tokenizers import AddedToken
+
+    known = {token.content for token in backend.get_added_tokens_decoder().values()}
+    for token in rules.whole:
+        spelled = token.replace(" ", SPACE)
+        if spelled not in known and backend.token_to_id(spelled) == rules.ids[token]:
+            backend.add_tokens([AddedToken(spelled, special=False, normalized=spelled != token)])
 
 
 def refuse_other_ids(tokenizer: Any, rules: TokenizerRules, path: Path) -> None:
@@ -145,8 +157,8 @@ def refuse_other_ids(tokenizer: Any, rules: TokenizerRules, path: Path) -> None:
             raise UnsupportedModelError(
                 f"GGUF file {str(path)!r}: transformers does not read its tokenizer as the file "
                 f"describes it: {text!r} becomes {found}, and {expected} by the rules in its "
-                "metadata, so another text would be measured; give the model's folder or hub name "
-                "in Hugging Face format"
+                "metadata, so another text would be measured",
+                "give the model's folder or hub name in Hugging Face format",
             )
 
 

@@ -178,7 +178,7 @@ def family(name: str) -> tuple[Entry, ...]:
     """
     found = tuple(entry for entry in ENTRIES if _plain(entry.family) == _plain(name))
     if not found:
-        raise ModelError(f"unknown family {name!r}; expected one of {', '.join(FAMILIES)}")
+        raise ModelError(f"unknown family {name!r}", f"expected one of {', '.join(FAMILIES)}")
     return found
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from secondary_sinks.errors import DamagedModelError
+from secondary_sinks.models.limits import largest_sizes
 from secondary_sinks.models.model_size import ModelSize, count_parameters, require_memory
 from secondary_sinks.models.original import checkpoint
 from secondary_sinks.models.original.config import is_native, read_config, request_dense_weights
@@ -75,16 +76,19 @@ def check_weights(description: Description, dtype: str, device: str | None) -> M
     stored = checkpoint.check_weights(fetched.folder)
     size = description.size(dtype)
     if not description.quantised:  # else the files hold packed values, not weights
-        _refuse_larger_config(size, stored)
+        checkpoint.refuse_integers(fetched.folder)
+        _refuse_larger_config(size, stored, description.config)
         size = size._replace(parameters=stored)
     require_memory(size, device)
     return size
 
 
-def _refuse_larger_config(size: ModelSize, stored: int) -> None:
+def _refuse_larger_config(size: ModelSize, stored: int, config: Any) -> None:
     """Refuse a config of a much larger model: its missing weights would be made up in memory."""
     if size.parameters > 2 * stored:
         raise DamagedModelError(
             f"the config.json of {size.name!r} describes a model of {size.parameters} weights, and "
-            f"its files hold {stored}; expected the config and the files of one model"
+            f"its files hold {stored}",
+            f"expected the config and the files of one model (its config "
+            f"says {largest_sizes(config.to_dict())})",
         )

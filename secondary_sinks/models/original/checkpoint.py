@@ -5,7 +5,6 @@ noticed from the header and the size alone. A flipped bit inside a weight is not
 has no checksum.
 """
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -47,6 +46,23 @@ def check_weights(folder: Path) -> int:
     return sum(math.prod(shape) for tensors in shapes.values() for shape in tensors.values())
 
 
+def refuse_integers(folder: Path) -> None:
+    """Raise `DamagedModelError` for a weight that is stored as whole numbers or truth values.
+
+    transformers would make floats of them without a word. Buffers of other kinds are no weights.
+    """
+    for name in weight_names(folder):
+        with safe_open(folder / name, framework="np") as opened:
+            for key in opened.keys():  # noqa: SIM118
+                kind = opened.get_slice(key).get_dtype()
+                if key.endswith(".weight") and not kind.startswith(("F", "BF")):
+                    raise DamagedModelError(
+                        f"weight {key!r} in {str(folder / name)!r} is stored as {kind}",
+                        f"expected "
+                        f"floating-point numbers, or a config that says how it is packed; {AGAIN}",
+                    )
+
+
 def stored_bytes(folder: Path) -> int:
     """Size of the weight files of a folder, in bytes."""
     return sum((folder / name).stat().st_size for name in weight_names(folder))
@@ -71,8 +87,8 @@ def refuse_other_weights(name: str, architecture: str, loading_info: dict[str, A
         if keys:
             shown = ", ".join(sorted(keys)[:3]) + (", ..." if len(keys) > 3 else "")
             raise DamagedModelError(
-                f"model {name!r} cannot be loaded: {problem}: {shown}; expected the files of one "
-                "whole model, with the config that it was saved with"
+                f"model {name!r} cannot be loaded: {problem}: {shown}",
+                "expected the files of one whole model, with the config that it was saved with",
             )
 
 
@@ -82,9 +98,9 @@ def read_json(path: Path) -> dict[str, Any]:
         size = path.stat().st_size
         if size > MOST_JSON:
             raise DamagedModelError(
-                f"{str(path)!r} has {size} bytes; expected at most {MOST_JSON}; {AGAIN}"
+                f"{str(path)!r} has {size} bytes", f"expected at most {MOST_JSON}; {AGAIN}"
             )
-        content = json.loads(files.read_text(path))
+        content = files.load_json(files.read_text(path))
     except OSError as error:
         raise DamagedModelError(f"{str(path)!r} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -93,7 +109,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise DamagedModelError(f"{str(path)!r} is broken JSON ({error}); {AGAIN}") from error
     if not isinstance(content, dict):
         kind = type(content).__name__
-        raise DamagedModelError(f"{str(path)!r} holds a {kind}; expected a JSON object; {AGAIN}")
+        raise DamagedModelError(f"{str(path)!r} holds a {kind}", f"expected a JSON object; {AGAIN}")
     return content
 
 
@@ -108,7 +124,7 @@ def _weight_map(folder: Path) -> dict[str, str]:
     outside = next((name for name in names if Path(name).name != name), None)
     if outside is not None:
         raise DamagedModelError(
-            f"{str(folder / INDEX)!r} points to {outside!r}; expected files of its own folder"
+            f"{str(folder / INDEX)!r} points to {outside!r}", "expected files of its own folder"
         )
     return dict(found)
 
@@ -119,8 +135,8 @@ def _refuse_missing(folder: Path, names: list[str]) -> None:
         return
     if names == [SINGLE]:
         raise DamagedModelError(
-            f"folder {str(folder)!r} has neither {SINGLE} nor {INDEX}; expected weights under "
-            "these names, as save_pretrained writes them"
+            f"folder {str(folder)!r} has neither {SINGLE} nor {INDEX}",
+            "expected weights under these names, as save_pretrained writes them",
         )
     more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
     present = f"{len(names) - len(missing)} of {len(names)} files are there"
@@ -139,8 +155,8 @@ def _tensor_shapes(path: Path) -> dict[str, list[int]]:
             raise DamagedModelError(f"weight file {str(path)!r} is empty; {AGAIN}")
         if start == LFS_POINTER:
             raise DamagedModelError(
-                f"weight file {str(path)!r} is a Git LFS pointer, not the weights; run "
-                "`git lfs pull` in its folder"
+                f"weight file {str(path)!r} is a Git LFS pointer, not the weights",
+                "run `git lfs pull` in its folder",
             )
         # With torch, memory for the whole file would be reserved to read a header.
         with safe_open(path, framework="np") as opened:

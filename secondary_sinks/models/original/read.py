@@ -25,6 +25,7 @@ from secondary_sinks.models.model_size import (
 from secondary_sinks.models.original import checkpoint
 from secondary_sinks.models.original.check import Description, check_weights, describe
 from secondary_sinks.models.original.fetch import fetch
+from secondary_sinks.models.original.generation import stand_in_if_broken
 from secondary_sinks.models.original.sources import Source
 
 
@@ -81,6 +82,7 @@ def _read_weights(
                 device_map=device_map,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are refused below, by name
+                **stand_in_if_broken(folder),
             )
     except ModelError:
         raise

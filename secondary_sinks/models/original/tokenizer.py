@@ -6,8 +6,13 @@ from typing import Any
 
 from secondary_sinks.errors import DamagedModelError, ModelError, TextError, reason
 from secondary_sinks.foreign import load_tokenizer
+from secondary_sinks.models.original.checkpoint import read_json
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+JSON_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "vocab.json"),
+    *("special_tokens_map.json", "added_tokens.json"),
+)
 VOCABULARIES = ("tokenizer.json", "*.model", "vocab.json", "vocab.txt", "tekken.json", "*.tiktoken")
 """Files with the tokens; without any of them, transformers makes up a few tokens."""
 
@@ -23,7 +28,14 @@ def read_tokenizer(folder: Path, name: str, *, trust_remote_code: bool = False) 
     if not trust_remote_code:  # a tokenizer with its own code may have other files
         _refuse_incomplete(folder, name)
     try:
+        for file in JSON_FILES:
+            if (folder / file).exists():
+                read_json(folder / file)
         return load_tokenizer(folder, trusted=trust_remote_code)
+    except DamagedModelError as error:
+        raise DamagedModelError(
+            f"the tokenizer of {name!r} cannot be read: {error.problem}", error.remedy
+        ) from error
     except ModelError:
         raise
     except Exception as error:  # the readers raise many kinds for a damaged file
@@ -65,8 +77,9 @@ def check_tokenizer(tokenizer: Any, vocab_size: int, name: str) -> None:
     if largest >= vocab_size:
         raise DamagedModelError(
             f"the tokenizer of {name!r} is not that of the model: it gives ids up to {largest} "
-            f"({token!r}), but there are {vocab_size} embeddings; put the model's own tokenizer "
-            "files into its folder, or give a model with resized embeddings"
+            f"({token!r}), but there are {vocab_size} embeddings",
+            "put the model's own tokenizer "
+            "files into its folder, or give a model with resized embeddings",
         )
 
 
@@ -83,8 +96,9 @@ def check_ids(
             shown = "" if tokenizer is None else f" ({_token_text(tokenizer, token)!r})"
             raise TextError(
                 f"{text} has the token id {token}{shown} at position {pos}, outside the vocabulary"
-                f"{known}; take that token out of the text, use the model's own tokenizer, or give "
-                "a model with resized embeddings"
+                f"{known}",
+                "take that token out of the text, use the model's own tokenizer, or give "
+                "a model with resized embeddings",
             )
 
 

@@ -36,6 +36,7 @@ from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.models.proof.agreement import Agreements, compare, relative_error
 from secondary_sinks.models.proof.expected import Expected, States
 from secondary_sinks.models.proof.lockstep import expect_itself, lockstep
+from secondary_sinks.types.lists import refuse_twice
 
 CHECKS = ("original", "patterns", "causality", "chunks")
 
@@ -74,14 +75,15 @@ def prove(
 
 
 def check_skip(skip: Collection[str]) -> None:
-    """Raise `ModelError` for the name of an unknown check."""
+    """Raise `ModelError` for the name of a check that there isn't, and for one given twice."""
     names = [skip] if isinstance(skip, str) else list(skip)
     unknown = [name for name in names if name not in CHECKS]
     if unknown or isinstance(skip, str):
         wrong = unknown[0] if unknown else skip
         raise ModelError(
-            f"checks to skip: got {wrong!r}; expected a list of names among {', '.join(CHECKS)}"
+            f"checks to skip: got {wrong!r}", f"expected a list of names among {', '.join(CHECKS)}"
         )
+    refuse_twice("checks to skip", names, ModelError)
 
 
 def _compare(

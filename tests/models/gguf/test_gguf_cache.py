@@ -18,6 +18,7 @@ def gguf(tmp_path, monkeypatch):
     """A stand-in for a GGUF file; reading it makes a tiny model and counts how often."""
     monkeypatch.setenv(gguf_cache.CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setattr(gguf_cache, "_read_gguf", read_tiny)
+    monkeypatch.setattr(gguf_cache, "_refuse_other_ids", lambda folder, rules, gguf: None)
     file = tmp_path / "tiny.gguf"
     file.write_bytes(b"GGUF" + bytes(100))
     return file

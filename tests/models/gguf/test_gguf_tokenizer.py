@@ -2,13 +2,15 @@
 
 import io
 
+import gguf
+import numpy as np
 import pytest
 import regex
 import torch
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from secondary_sinks.errors import SinkWarning, UnsupportedModelError
-from secondary_sinks.foreign import load_tokenizer
+from secondary_sinks.foreign import folder_with_only, load_tokenizer
 from secondary_sinks.models.gguf import cache as gguf_cache
 from secondary_sinks.models.gguf import tokenizer as gguf_tokenizer
 from secondary_sinks.models.gguf.header import read_header
@@ -163,6 +165,78 @@ def test_the_rules_of_characters_are_those_of_sentencepiece():
     rules = TokenizerRules(kind="llama", ids=ids, scores=scores, **told)
     for text in (*lines, *gguf_tokenizer.PROBES):
         assert rules.encode(text) == theirs.encode(text), text
+
+
+WHOLE = ("  ", "   ", "\n", "\n\n", "<start_of_turn>", "<unused0>")
+
+
+def like_gemma(path):
+    """A GGUF file with a tokenizer of Gemma's kind, and the SentencePiece model that it is of."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    lines = ["the fox ran  over the old mill", "a mill by the river, and a fox", "12 foxes\tran"]
+    made = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines * 20),
+        model_writer=made,
+        model_type="bpe",
+        vocab_size=320,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        hard_vocab_limit=False,
+        add_dummy_prefix=False,
+        user_defined_symbols=[token.replace(" ", SPACE) for token in WHOLE],
+        minloglevel=2,
+    )
+    theirs = sentencepiece.SentencePieceProcessor(model_proto=made.getvalue())
+    numbers = range(theirs.get_piece_size())
+    plain = [theirs.id_to_piece(number).replace(SPACE, " ") for number in numbers]
+    spelled = [token if token in WHOLE else token.replace(" ", SPACE) for token in plain]
+    kinds = [4 if plain[n] in WHOLE else 6 if theirs.is_byte(n) else 1 for n in numbers]
+    writer = gguf.GGUFWriter(path, "gemma3")
+    writer.add_name("tiny")
+    writer.add_context_length(64)
+    writer.add_embedding_length(8)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(8)
+    writer.add_head_count(1)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(spelled)
+    writer.add_token_scores([theirs.get_score(number) for number in numbers])
+    writer.add_token_types([2, 3, 3, *kinds[3:]])
+    writer.add_add_space_prefix(False)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_tensor("token_embd.weight", np.zeros((len(numbers), 8), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return theirs
+
+
+def test_a_tokenizer_of_gemma_follows_its_own_rules_and_alone_does_not(tmp_path):
+    path = tmp_path / "gemma.gguf"
+    theirs = like_gemma(path)
+    rules = gguf_tokenizer.read_rules(read_header(path), path)
+    with folder_with_only(path) as folder:
+        tokenizer = load_tokenizer(folder, gguf_file=path.name, trusted=False)
+    with pytest.raises(UnsupportedModelError, match="another text would be measured"):
+        gguf_tokenizer.refuse_other_ids(tokenizer, rules, path)
+    gguf_tokenizer.apply_rules(tokenizer, rules).save_pretrained(tmp_path / "saved")
+    ours = load_tokenizer(tmp_path / "saved", trusted=False)
+    gguf_tokenizer.refuse_other_ids(ours, rules, path)
+    for text in (*gguf_tokenizer.PROBES, "  the    fox\n\n\n<start_of_turn>the"):
+        assert ours.encode(text, add_special_tokens=False) == theirs.encode(text), text
+
+
+def test_a_kind_that_nobody_knows_is_refused_by_name(tmp_path):
+    def add(writer):
+        writer.add_tokenizer_model("plamo2")
+        writer.add_token_list(["<s>", "</s>"])
+
+    with pytest.raises(UnsupportedModelError, match=r"kind 'plamo2' .*expected one of gpt2, llama"):
+        read(tmp_path / "odd.gguf", (add, 2))
 
 
 @pytest.mark.real

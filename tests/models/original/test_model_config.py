@@ -1,6 +1,7 @@
 """What a config declares: refused by what it says, before a weight is read."""
 
 import json
+import re
 
 import pytest
 import transformers as hf
@@ -30,6 +31,32 @@ def test_causal_models_pass_with_and_without_their_architectures(name, tmp_path)
         found = read_config(declare(tmp_path, saved(config, *named)), "m")
         assert type(found) is type(config)
         assert is_native(found)
+
+
+SIZES = {
+    "hidden_size": 2**31,
+    "intermediate_size": 2**31,
+    "num_hidden_layers": 2**31,
+    "num_attention_heads": 2**31,
+    "head_dim": 2**31,
+    "vocab_size": 2**31,
+    "max_position_embeddings": 1e30,
+}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_size_that_no_model_has_is_named(size, tmp_path):
+    fields = saved(configs()["llama"], "LlamaForCausalLM") | {size: SIZES[size]}
+    said = rf"{size} is {re.escape(str(SIZES[size]))}; expected 1 to"
+    with pytest.raises(DamagedModelError, match=said):
+        read_config(declare(tmp_path, fields), "m")
+
+
+def test_sizes_that_together_no_model_has_are_named():
+    sizes = {"hidden_size": 1 << 17, "intermediate_size": 1 << 20, "vocab_size": 1 << 24}
+    config = hf.LlamaConfig(**SMALL | sizes | {"num_hidden_layers": 24, "head_dim": 64})
+    with pytest.raises(DamagedModelError, match=r"as no model has \(hidden_size 131072, interm"):
+        model_size.count_parameters(config)
 
 
 OTHERS = {

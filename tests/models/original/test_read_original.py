@@ -154,7 +154,7 @@ def test_weights_of_another_shape_are_refused(tmp_path):
 def test_a_config_of_a_much_larger_model_is_said_before_it_is_made_up(tmp_path, monkeypatch):
     folder = save("llama", tmp_path)
     monkeypatch.setattr(originals, "load_weights", lambda *place, **how: pytest.fail("built"))
-    declare(folder, intermediate_size=1 << 20, hidden_size=1 << 17, num_hidden_layers=40)
+    declare(folder, intermediate_size=1 << 20, hidden_size=1 << 17, num_hidden_layers=20)
     stored = tiny("llama").num_parameters()
     with pytest.raises(DamagedModelError, match=rf"describes .* [0-9]{{13}}.*files hold {stored}"):
         read(folder)
@@ -376,3 +376,28 @@ def test_reading_makes_no_second_copy_of_the_weights(tmp_path):
     for (stored, dtype, most), peak in zip(cases, json.loads(done.stdout), strict=True):
         share = peak / model_size.weight_bytes(parameters, dtype)
         assert 0.9 < share < most, (stored, dtype)
+
+
+TWICE = {
+    "tokenizer_config.json": ('"tokenizer_class"', '"tokenizer_class": "Other", "tokenizer_class"'),
+    "tokenizer.json": ('"vocab": {', '"vocab": {"a": 3, '),
+}
+
+
+@pytest.mark.parametrize("file", TWICE)
+def test_a_tokenizer_with_a_key_twice_is_refused(file, tmp_path):
+    folder = save_tiny(tmp_path)
+    path = tmp_path / file
+    path.write_text(path.read_text().replace(*TWICE[file], 1))
+    with pytest.raises(DamagedModelError, match=rf"cannot be read: .*{file}.* stands twice"):
+        read(folder)
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.bool])
+def test_weights_that_are_whole_numbers_are_refused(kind, tmp_path):
+    folder = save("llama", tmp_path)
+    path = tmp_path / "model.safetensors"
+    weights = {key: value.to(kind) for key, value in load_file(path).items()}
+    save_file(weights, path, {"format": "pt"})
+    with pytest.raises(DamagedModelError, match=r"weight '.*' in .* is stored as (I32|BOOL); exp"):
+        read(folder)

@@ -1,0 +1,92 @@
+"""Figures of the answer about direction and norm, as data: a page draws them."""
+
+import math
+
+import pandas as pd
+
+from secondary_sinks.questions.answer import Answer
+from secondary_sinks.questions.question import Drawing, Shown
+from secondary_sinks.statistics import mean_and_percentiles
+
+DOSED = {
+    "mass_edited": ("attention mass", "linear"),
+    "lifetime_attention_edited": ("layers attended", "linear"),
+    "lifetime_edited": ("lifetime, norm in it", "linear"),
+}
+"""Responses to a dose; answers of earlier versions lack the second."""
+
+
+def norm_dose(answer: Answer, shown: Shown) -> list[Drawing]:
+    """Attention and lifetimes by the factor that is put on what the forming MLPs write."""
+    frame = _doses(answer.cells)
+    if frame.empty:
+        return []
+    titles = {name: title for name, title in DOSED.items() if name in answer.cells}
+    marks, words = _threshold(answer.tables["threshold"])
+    options = {
+        "panels": titles,
+        "x_title": "factor on what the forming MLPs write",
+        "x_scale": "log",
+        "x_ticks": _fractions(frame),
+        "marks": marks,
+        "height": 210,
+    }
+    caption = (
+        "The output of the forming MLPs times a factor, at the sinks and at their control tokens. "
+        f"Lines are means, bands run from the 10th to the 90th percentile of tokens.{words}"
+    )
+    return [
+        Drawing(
+            name="dose",
+            title="Dose and response",
+            caption=caption,
+            plot="lines",
+            frame=frame,
+            options=options,
+            table=frame,
+        )
+    ]
+
+
+def _doses(cells: pd.DataFrame) -> pd.DataFrame:
+    part = cells[cells["test"] == "dose"]
+    names = {"sink": "sinks", "control": "control tokens"}
+    rows = [
+        {
+            "panel": response,
+            "group": name,
+            "x": factor,
+            **mean_and_percentiles(group[response].to_numpy()),
+            "n_tokens": len(group),
+        }
+        for role, name in names.items()
+        for factor, group in part[part["role"] == role].groupby("factor")
+        for response in DOSED
+        if response in part
+    ]
+    return pd.DataFrame(rows)
+
+
+def _threshold(table: pd.DataFrame) -> tuple[list[float], str]:
+    """The least factor that makes a sink, as marks and in words; nothing where there is none."""
+    by_factor = table[table["unit"] == "factor"]
+    if "by" in by_factor:  # older answers have the criterion alone
+        by_factor = by_factor[by_factor["by"] == "sink"]
+    row = by_factor.to_dict("records")[0]
+    if math.isnan(row["value"]):
+        return [], ""
+    words = (
+        f" Dotted: the least factor that makes a sink, {row['value']:.2g} "
+        f"({row['low']:.2g} to {row['high']:.2g})."
+    )
+    return [float(row["value"])], words
+
+
+def _fractions(table: pd.DataFrame) -> dict[float, str]:
+    """Ticks of an axis of factors: powers of two that the table has, small ones as fractions."""
+    factors = [one for one in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0) if _has(table, one)]
+    return {one: f"1/{1 / one:g}" if one < 1 else f"{one:g}" for one in factors}
+
+
+def _has(table: pd.DataFrame, factor: float) -> bool:
+    return bool((table["x"] - factor).abs().min() < 1e-9)

@@ -1,0 +1,190 @@
+"""The verdicts on direction and norm, from the cells of `norm_dose`."""
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+import pandas as pd
+
+from secondary_sinks.questions.answer import Words, format_exclusions, verdict_of
+from secondary_sinks.questions.held_out import control_words, with_control
+from secondary_sinks.questions.trials import rate_difference, rates
+from secondary_sinks.statistics import (
+    Interval,
+    holm,
+    median_over_texts,
+    outcome_of,
+    page_trend_test,
+    rank_correlation,
+    too_few,
+)
+from secondary_sinks.types import SHARE_UNIT, Verdict
+
+ALPHA = 0.05
+DOSE = "in the same direction, more norm of what forms a sink makes it draw more attention"
+LAYERS = "in the same direction, more norm of what forms a sink makes more layers attended"
+DIRECTION = (
+    "sinks need the direction of what forms them: turned, at the same norm, they lose more than "
+    "half of their attention"
+)
+NORM = (
+    "sinks need the norm of what forms them: in the same direction, at the least norm, they lose "
+    "more than half of their attention"
+)
+
+
+RESPONSES = {
+    "mass_edited": (DOSE, "attention"),
+    "lifetime_attention_edited": (LAYERS, "number of layers attended"),
+}
+
+
+def dose_verdicts(
+    cells: pd.DataFrame, extra: str, left_out: Mapping[str, int], n_claims: int
+) -> list[Verdict]:
+    """One verdict for each response that no test of the norm has a part in."""
+    part = cells[cells["test"] == "dose"]
+    p_values = holm([_page(part, name) for name in RESPONSES])
+    return [
+        _dose(part, name, p, extra, left_out, n_claims)
+        for name, p in zip(RESPONSES, p_values, strict=True)
+    ]
+
+
+def _dose(
+    part: pd.DataFrame,
+    name: str,
+    p_value: float,
+    extra: str,
+    left_out: Mapping[str, int],
+    n_claims: int,
+) -> Verdict:
+    claim, what = RESPONSES[name]
+    words: Words = {
+        "n_claims": n_claims,
+        "statistic": f"rank correlation of factor and {what} beyond controls, median over texts",
+        "unit": "rank correlation",
+        "controls": "token twins, or ordinary tokens nearby, scaled alike"
+        + format_exclusions(left_out),
+    }
+    interval = _correlation(part, name, n_claims)
+    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
+    if missing:
+        return verdict_of(claim, "inconclusive", missing, interval, **words)
+    outcome = outcome_of(interval)
+    if outcome == "supported" and not p_value <= ALPHA:
+        outcome = "inconclusive"
+    lived = _correlation(part, "lifetime_edited", n_claims)
+    why = (
+        f"{what} follows the norm with a rank correlation of {interval.value:.2f} (corrected p = "
+        f"{p_value:.2g}); the lifetime, whose definition has the norm in it, with "
+        f"{lived.value:.2f}{extra}"
+    )
+    return verdict_of(claim, outcome, why, interval, **words)
+
+
+def _correlation(cells: pd.DataFrame, name: str, n_claims: int) -> Interval:
+    """Correlation of the factor with what a sink has beyond its control: median over texts."""
+    beyond = _beyond(cells, name)
+    found = [rank_correlation(beyond.columns, row) for row in beyond.to_numpy()]
+    texts = beyond.index.get_level_values("text_id").tolist()
+    return median_over_texts(found, texts, n_claims=n_claims)
+
+
+def _beyond(cells: pd.DataFrame, name: str) -> pd.DataFrame:
+    """What sinks have less what their controls have at the same dose: `[sink, factor]`.
+
+    Of numbers with four digits: what differs less than that differs by rounding.
+    """
+    keys = [cells[key] for key in ("text_id", "sink_pos", "role", "factor")]
+    values = cells[name].map(lambda value: float(f"{value:.4g}"))
+    by_dose = values.groupby(keys).mean().unstack("role").reindex(columns=["sink", "control"])
+    return (by_dose["sink"] - by_dose["control"]).unstack("factor")
+
+
+def _page(cells: pd.DataFrame, name: str) -> float:
+    return page_trend_test(_beyond(cells, name).groupby("text_id").mean().to_numpy())
+
+
+def direction_verdict(
+    cells: pd.DataFrame, extra: str, left_out: Mapping[str, int], n_claims: int
+) -> Verdict:
+    """Sinks that lose half of their attention when turned at the same norm, beyond controls."""
+    turned = cells[cells["test"] == "turned"]
+    same = turned[turned["factor"] == 1.0]
+    instead = _made_as_well(cells, "turned")
+    interval = rate_difference(
+        same, "role", "sink", "other", n_claims=n_claims, of="draws", instead=instead
+    )
+    words: Words = {
+        "statistic": "share of sinks that lose half of their attention, and not with other MLPs "
+        "turned",
+        "unit": SHARE_UNIT,
+        **_controls(same, left_out, n_claims),
+    }
+    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
+    if missing:
+        return verdict_of(DIRECTION, "inconclusive", missing, interval, **words)
+    more = turned[(turned["factor"] != 1.0) & (turned["role"] == "sink")]
+    made = cells[cells["test"] == "made"].groupby("role")["draws"].apply(_mean)
+    own = same[same["role"] == "sink"]
+    why = (
+        f"turned at the same norm {1 - _mean(own['draws']):.0%} lose more than half of their "
+        f"attention, at {more['factor'].iloc[0]:g} times the norm {1 - _mean(more['draws']):.0%}; "
+        f"by definition, which asks for the direction, {1 - _mean(own['is_sink']):.0%} are sinks "
+        f"no more; put into other tokens, {made['turned']:.0%} of them draw half as much turned "
+        f"and {made['straight']:.0%} straight{extra}"
+    )
+    return verdict_of(DIRECTION, outcome_of(interval), why, interval, **words)
+
+
+def norm_verdict(
+    cells: pd.DataFrame, extra: str, left_out: Mapping[str, int], n_claims: int
+) -> Verdict:
+    """Sinks that lose half of their attention at the least norm, beyond controls."""
+    part = cells[cells["test"] == "least"]
+    instead = _made_as_well(cells, "least")
+    interval = rate_difference(
+        part, "role", "sink", "other", n_claims=n_claims, of="draws", instead=instead
+    )
+    words: Words = {
+        "statistic": "share of sinks that lose half of their attention, and not with other MLPs "
+        "scaled",
+        "unit": SHARE_UNIT,
+        **_controls(part, left_out, n_claims),
+    }
+    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
+    if missing:
+        return verdict_of(NORM, "inconclusive", missing, interval, **words)
+    own = part[part["role"] == "sink"]
+    why = (
+        f"at {part['factor'].iloc[0]:g} times the norm {1 - _mean(own['draws']):.0%} lose more "
+        f"than half of their attention; by definition, which asks for the norm, "
+        f"{1 - _mean(own['is_sink']):.0%} are sinks no more{extra}"
+    )
+    return verdict_of(NORM, outcome_of(interval), why, interval, **words)
+
+
+def _made_as_well(cells: pd.DataFrame, role: str) -> "pd.Series[float]":
+    """By case, 1 less the share of control tokens that draw half as much by the output as it is."""
+    made = rates(cells[cells["test"] == "made"], "role", alive=True, of="draws")
+    made = made.reindex(columns=["straight", role])
+    return 1 - made["straight"] * (1 - made[role])
+
+
+class _Controls(TypedDict):
+    n_claims: int
+    n_controls: int
+    controls: str
+
+
+def _controls(part: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> _Controls:
+    n_controls, n_sinks = (with_control(part, "role", one) for one in ("other", "sink"))
+    instead = (
+        "the same put into control tokens, which then draw half as much only by the output as it is"
+    )
+    words = control_words(n_controls, n_sinks, instead) + format_exclusions(left_out)
+    return {"n_claims": n_claims, "n_controls": n_controls, "controls": words}
+
+
+def _mean(values: "pd.Series[Any]") -> float:
+    return float(values.astype(float).mean())

@@ -1,0 +1,94 @@
+"""Which MLPs each sink is asked with: chosen on other sinks than it, and controls that could fail.
+
+The forming MLPs of a sink are one of many groups that were tried on it, so that what ends it is no
+test of itself. Every sink is therefore asked with the group that formed most sinks of its creation
+layer in the texts before its own; where there are none, with the MLP of the creation layer, a rule
+that no outcome had a part in. That leaves the error rates of intervals over texts exact
+(`statistics.choice`), and holds for a single text too.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from secondary_sinks.questions.forming import Forming, Place
+from secondary_sinks.questions.matched_pairs import TextPairs
+from secondary_sinks.statistics.choice import chosen_before
+from secondary_sinks.types import Sink
+
+Group = tuple[int, ...]
+
+
+def held_out(texts: Sequence[TextPairs], found: Mapping[Place, Forming]) -> dict[Place, Forming]:
+    """The MLPs to ask each sink with, by what was `found` at the sinks of the texts before.
+
+    `how` is that of the sink's own forming MLPs; what was lost without them is unknown of others.
+    """
+    starts = {case.sink.l_start for text in texts for case in text.cases}
+    chosen = {start: _chosen(texts, found, start) for start in starts}
+    return {
+        (case.sink.text_id, case.sink.pos): _asked_with(
+            found[case.sink.text_id, case.sink.pos], chosen[case.sink.l_start][number]
+        )
+        for number, text in enumerate(texts)
+        for case in text.cases
+    }
+
+
+def _chosen(texts: Sequence[TextPairs], found: Mapping[Place, Forming], start: int) -> list[Group]:
+    """By text, the group for sinks of one creation layer."""
+    scores = [Counter(_groups(text, found, start)) for text in texts]
+    rule: Group = (start,)
+    able = list(dict.fromkeys([rule, *(group for one in scores for group in one)]))
+    return chosen_before(scores, [able] * len(texts))
+
+
+def _groups(text: TextPairs, found: Mapping[Place, Forming], start: int) -> list[Group]:
+    own = [found[one.sink.text_id, one.sink.pos] for one in text.cases if one.sink.l_start == start]
+    return [one.layers for one in own if one.found]
+
+
+def _asked_with(own: Forming, layers: Group) -> Forming:
+    if layers == own.layers:
+        return own
+    nan = float("nan")
+    written = sum(own.by_layer[layer] for layer in layers) if own.by_layer else nan
+    return replace(own, layers=layers, mass_lost=nan, alignment_lost=nan, written=written)
+
+
+def other_layers(sink: Sink, own: Sequence[int]) -> Group:
+    """As many other MLPs that could have ended the sink too, for a control at the same sink.
+
+    Those up to the creation layer, the nearest to it first: a control of later ones could not
+    fail. Empty where there are not as many: then no control of this kind is possible.
+    """
+    others = [layer for layer in range(sink.l_start, -1, -1) if layer not in own]
+    return tuple(sorted(others[: len(own)])) if len(others) >= len(own) else ()
+
+
+def has_other(sink: Sink) -> bool:
+    """Whether another MLP than that of the creation layer could have ended a sink."""
+    return bool(other_layers(sink, [sink.l_start]))
+
+
+def with_control(cells: pd.DataFrame, column: str, control: str = "other") -> int:
+    """Sinks at which a control of other MLPs was possible."""
+    return len(cells[cells[column] == control][["text_id", "sink_pos"]].drop_duplicates())
+
+
+def control_words(n_controls: int, n_sinks: int, instead: str) -> str:
+    """Which controls there are, and what stands in for them where none is possible.
+
+    >>> control_words(0, 7, "outputs of token twins")
+    'no control possible by other MLPs, which are later ones or too few; outputs of token twins'
+    """
+    words = "as many other MLPs up to the creation layer, at the same sink"
+    if n_controls == n_sinks and n_sinks:
+        return words
+    if not n_controls:
+        return f"no control possible by other MLPs, which are later ones or too few; {instead}"
+    return (
+        f"{words}, at {n_controls} of {n_sinks} sinks (no control possible at the rest); {instead}"
+    )

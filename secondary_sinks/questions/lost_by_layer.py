@@ -1,0 +1,173 @@
+"""What ablating each layer's MLP takes from sinks beyond what it takes from controls, in numbers.
+
+Each cell is counted where its outcome could have been another one, and nowhere else.
+"""
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from secondary_sinks.errors import EditError
+from secondary_sinks.statistics import median_over_texts, share_over_texts
+from secondary_sinks.types import LayerEffect, mass_lost
+
+KEY = ["text_id", "sink_pos", "layer"]
+PAIR = ["mass_clean", "mass_edited"]
+MASSES = [*PAIR, "control_mass_clean", "control_mass_edited"]
+ORDINARY = ["ordinary_mass_clean", "ordinary_mass_edited"]
+
+
+def layer_effects(effects: pd.DataFrame, n_claims: int | None = None) -> list[LayerEffect]:
+    """Mass lost by secondary sinks and by their controls, by layer, with intervals.
+
+    Of each layer, those sinks are counted that it could have ended: created there or later.
+    Masses are in units of the sinks' clean mass (`mass_lost`), the controls' too; `lost` is the
+    median over texts of what sinks lose less what their token twins (or else neighbours) lose.
+    Ordinary tokens that were tried are told apart. Intervals are exact over texts, and corrected
+    for `n_claims`: by default the layers tried that could end a sink (`could_end`). With too few
+    texts they are NaN. Raises `EditError` for a table that mixes edits (seeds of one edit are
+    averaged), or holds the one that changes nothing.
+    """
+    return _by_layer(effects, _created_later, n_claims)
+
+
+def later_effects(effects: pd.DataFrame, n_claims: int | None = None) -> list[LayerEffect]:
+    """The same of layers that come too late to end a sink, but not to weaken it.
+
+    Of each layer, those sinks are counted that were created before it and whose last layer is not
+    yet over; what an edit was too late for is read off the column `impossible`.
+    """
+    return _by_layer(effects, _there_already, n_claims)
+
+
+def _by_layer(
+    effects: pd.DataFrame, counts: Callable[[pd.DataFrame], "pd.Series[bool]"], n_claims: int | None
+) -> list[LayerEffect]:
+    _check_one_edit(effects)
+    cells = _pairs(effects)
+    unmatched = _n_secondary(effects) - _n_sinks(cells)
+    n_claims = n_claims or len(could_end(effects))
+    return [
+        _one_layer(part, part[counts(part)], n_claims, unmatched)
+        for _, part in cells.groupby("layer")
+    ]
+
+
+def _created_later(cells: pd.DataFrame) -> "pd.Series[bool]":
+    return cells["layer"] <= cells["l_start_clean"]
+
+
+def _there_already(cells: pd.DataFrame) -> "pd.Series[bool]":
+    known = cells["impossible"] if "impossible" in cells else pd.Series("unknown", cells.index)
+    return ~_created_later(cells) & ~known.isin(["loss", "unknown"])
+
+
+def could_end(effects: pd.DataFrame) -> set[int]:
+    """Layers tried at which an edit can end a sink: those up to the last creation layer.
+
+    Above it the state that made the token a sink is written and read already, so nothing that is
+    tried there can come out otherwise: no claim is made of it, and none is corrected for.
+    """
+    sinks = effects[(effects["role"] == "sink") & (effects["kind"] == "secondary")]
+    last = sinks["l_start_clean"].max()
+    return {int(layer) for layer in effects["layer"].unique() if layer <= last}
+
+
+def by_way(effects: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Cells by way to ablate: the kind of edit, with what it is over, without its seed."""
+    way = effects["edit"].str.replace(r"^resample:\d+$", "resample", regex=True)
+    return {str(name): effects[way == name] for name in dict.fromkeys(way)}
+
+
+def _check_one_edit(effects: pd.DataFrame) -> None:
+    for column in ("site", "effect"):
+        found = sorted(effects[column].unique())
+        if len(found) > 1:
+            raise EditError(f"the table mixes {column}s {found}", "expected one, so select one")
+    ways = sorted(by_way(effects))
+    if len(ways) > 1:
+        raise EditError(f"the table mixes edits {ways}", "expected one, so select one")
+    if "none" in ways:
+        raise EditError("edit 'none' changes nothing and says nothing of what is needed")
+
+
+def _n_secondary(effects: pd.DataFrame) -> int:
+    sinks = effects[(effects["role"] == "sink") & (effects["kind"] == "secondary")]
+    return len(sinks[["text_id", "pos"]].drop_duplicates())
+
+
+def _n_sinks(cells: pd.DataFrame) -> int:
+    return len(cells[["text_id", "pos"]].drop_duplicates())
+
+
+def later_cells(effects: pd.DataFrame) -> pd.DataFrame:
+    """The cells that `later_effects` counts: secondary sinks with the masses of their controls."""
+    _check_one_edit(effects)
+    cells = _pairs(effects)
+    return cells[_there_already(cells)]
+
+
+def _pairs(effects: pd.DataFrame) -> pd.DataFrame:
+    """One row per secondary sink, layer and seed, with the masses of its controls.
+
+    Those of its matched control, and the means over ordinary tokens, NaN where none were tried.
+    """
+    key = [*KEY, "edit"]
+    sinks = effects[(effects["role"] == "sink") & (effects["kind"] == "secondary")]
+    controls = effects[effects["role"] == "control"]
+    ordinary = controls["kind"] == "ordinary"
+    matched = controls[~ordinary].groupby(key)[PAIR].mean().add_prefix("control_")
+    others = controls[ordinary].groupby(key)[PAIR].mean().add_prefix("ordinary_")
+    pairs = sinks.join(matched, on=key, how="inner").reset_index(drop=True)
+    pairs = pairs.join(others, on=key)
+    return pairs.dropna(subset=MASSES)  # attention that no block pays is unknown
+
+
+def lost_by_text(cells: pd.DataFrame) -> pd.DataFrame:
+    """Mass lost in each text by sinks, controls and ordinary tokens, and `beyond` controls.
+
+    In units of the clean mass of the text's sinks; one row per text.
+    """
+    sums = cells.groupby("text_id", sort=False)[[*MASSES, *ORDINARY]].sum(min_count=1)
+    return _lost(sums)
+
+
+def _lost(sums: pd.DataFrame) -> pd.DataFrame:
+    unit = sums["mass_clean"]
+    lost = pd.DataFrame(
+        {
+            name: mass_lost(sums[f"{prefix}mass_clean"], sums[f"{prefix}mass_edited"], unit)
+            for name, prefix in (("sinks", ""), ("controls", "control_"), ("ordinary", "ordinary_"))
+        }
+    )
+    return lost.assign(beyond=lost["sinks"] - lost["controls"])
+
+
+def _one_layer(
+    cells: pd.DataFrame, counted: pd.DataFrame, n_claims: int, unmatched: int
+) -> LayerEffect:
+    """The effect of one layer: its cells, and those of them that are counted."""
+    by_text = lost_by_text(counted)
+    every = _lost(counted[[*MASSES, *ORDINARY]].sum(min_count=1).to_frame().T).iloc[0]
+    lost = median_over_texts(by_text["beyond"], by_text.index.tolist(), n_claims=n_claims)
+    after, before = counted["lifetime_edited"], counted["lifetime_clean"]
+    texts = counted["text_id"].tolist()
+    removed = share_over_texts((after == 0).astype(float), texts, n_claims=n_claims)
+    return LayerEffect(
+        layer=int(cells["layer"].iloc[0]),
+        lost=lost.value,
+        low=lost.low,
+        high=lost.high,
+        sinks_lost=float(every["sinks"]),
+        controls_lost=float(every["controls"]),
+        ordinary_lost=float(every["ordinary"]),
+        removed=removed.value,
+        removed_low=removed.low,
+        removed_high=removed.high,
+        shortened=float((after < before).mean()),
+        prolonged=float((cells["lifetime_edited"] > cells["lifetime_clean"]).mean()),
+        n_sinks=_n_sinks(counted),
+        n_unmatched=unmatched,
+        n_texts=len(by_text),
+        n_impossible=_n_sinks(cells) - _n_sinks(counted),
+    )

@@ -1,0 +1,93 @@
+"""What every run that edits something claims, and the numbers behind it, at one error rate."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
+from secondary_sinks.detection.levels import counts_for_levels
+from secondary_sinks.questions.later import later_verdict
+from secondary_sinks.questions.layers import layer_verdicts
+from secondary_sinks.questions.lost_by_layer import (
+    by_way,
+    could_end,
+    later_effects,
+    layer_effects,
+)
+from secondary_sinks.questions.role_tests import is_asked
+from secondary_sinks.questions.writers import NAMING, levels_in, writer_verdicts
+from secondary_sinks.types import SinkTable
+
+
+def layers_of(sinks: SinkTable) -> int:
+    """Layers up to the last creation layer of a secondary sink; at least one.
+
+    Those above make no claim, since no edit there can end a sink.
+    """
+    return 1 + max((sink.l_start for sink in sinks.sinks if counts_for_levels(sink)), default=0)
+
+
+def levels_of(sinks: SinkTable) -> int:
+    """Levels that roles are asked of; sinks of no level and primary-like ones are one each."""
+    asked = [sink for sink in sinks.sinks if is_asked(sink)]
+    names = {str(one.level) if one.kind == "secondary" else one.kind for one in asked}
+    return max(len(names), 1)
+
+
+OWN_CLAIMS: Mapping[str, Callable[[SinkTable], int]] = {
+    "roles": lambda sinks: NAMING * levels_of(sinks),
+    "layers": layers_of,
+    "later": lambda sinks: 1,
+}
+"""Claims of a run's own edits: writers (two per level, see `writers.NAMING`), layers that are
+needed, later layers. How many there are is known from the clean run."""
+
+
+def family_of(asked: Iterable[str], *, edited: bool) -> tuple[str, ...]:
+    """All claims of a report: those of the run's own edits, and of the questions it was asked.
+
+    What necessity says of layers stands for what the run's own edits say of them.
+
+    >>> family_of(["necessity", "harm"], edited=True)
+    ('roles', 'later', 'necessity', 'harm')
+    """
+    questions = tuple(asked)
+    own = [name for name in OWN_CLAIMS if name != "layers" or "necessity" not in questions]
+    return (*(own if edited else ()), *questions)
+
+
+NOTHING: dict[str, list[dict[str, Any]]] = {"layer_effects": [], "verdicts": []}
+
+
+def run_claims(
+    effects: pd.DataFrame | None, roles: pd.DataFrame | None, n_claims: int | None = None
+) -> dict[str, list[dict[str, Any]]]:
+    """Verdicts on layers that sinks need, on later layers and on writers, as plain data.
+
+    `effects` are cells of ablations without copies of sinks, `roles` those of `roles`; None: they
+    were not run. Effects by layer are those of the first way to ablate. All verdicts are corrected
+    for `n_claims`, those of the whole report; by default the ones that are made here
+    (`OWN_CLAIMS`).
+    """
+    n_claims = n_claims or _count(effects, roles)
+    told = dict(NOTHING)
+    if effects is not None:
+        first = next(iter(by_way(effects).values()), effects)
+        told = {
+            "layer_effects": _plain(layer_effects(first, n_claims)),
+            "verdicts": _plain(layer_verdicts(effects, n_claims)),
+            "later_effects": _plain(later_effects(first, n_claims)),
+            "later": _plain([later_verdict(effects, n_claims)]),
+        }
+    return told | ({} if roles is None else {"writers": _plain(writer_verdicts(roles, n_claims))})
+
+
+def _count(effects: pd.DataFrame | None, roles: pd.DataFrame | None) -> int:
+    """Layers that could end a sink, one for later layers, and those of the writers."""
+    by_layer = 0 if effects is None else max(len(could_end(effects)), 1) + 1
+    return by_layer + (0 if roles is None else NAMING * max(len(levels_in(roles)), 1))
+
+
+def _plain(found: Sequence[Any]) -> list[dict[str, Any]]:
+    return [asdict(one) for one in found]

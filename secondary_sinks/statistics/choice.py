@@ -1,0 +1,40 @@
+"""Choose on some texts, test on others: choices that leave an interval over texts exact.
+
+What was chosen because it did well does well again on the same texts, true or not. So each text is
+judged by what the texts *before* it chose, and the first one by a rule that no outcome had a part
+in. Given all texts before it, the choice is fixed, and a text is a fresh draw: where no choice
+succeeds in more than half of all texts, neither does the chosen one, whatever happened so far.
+Both statistics of `over_texts` keep their promise on this alone: the bound of Bentkus (2004) holds
+for numbers that are bounded given the past (a supermartingale), and of signs that are positive with
+a chance of one half or less given the past, k or more are no more likely than k or more coins.
+
+To choose on *all other* texts is not exact: those choices share data, so that texts succeed
+together. Two fair coins in each of six texts, the better one chosen on the other five: all six
+succeed more often than 2^-6 (tests/statistics/test_choice.py counts all outcomes).
+"""
+
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TypeVar
+
+Choice = TypeVar("Choice", bound=Hashable)
+
+
+def chosen_before(
+    scores: Sequence[Mapping[Choice, float | int]], able: Sequence[Sequence[Choice]]
+) -> list[Choice]:
+    """For each text, which of the choices `able` in it scored most in the texts before it.
+
+    Scores are added up over texts; one that was not tried before has 0. Of equal ones the first is
+    taken, which is the rule for the first text. Each text must have a choice.
+
+    >>> chosen_before([{"a": 1, "b": 0}, {"b": 3}, {}], [["b", "a"], ["b", "a"], ["b", "a"]])
+    ['b', 'a', 'b']
+    """
+    total: Counter[Choice] = Counter()
+    chosen = []
+    for own, possible in zip(scores, able, strict=True):
+        chosen.append(max(possible, key=lambda one: total[one]))
+        for one, score in own.items():
+            total[one] += score  # type: ignore[assignment]
+    return chosen

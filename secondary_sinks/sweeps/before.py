@@ -1,0 +1,185 @@
+"""What a finished folder holds, and what it may be extended or replaced by."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from secondary_sinks.errors import RunFolderError
+from secondary_sinks.runs import about, durable
+from secondary_sinks.runs.folder import OWN, WORK, RunFolder
+from secondary_sinks.runs.hashes import hash_tokens
+from secondary_sinks.runs.opened import by_model
+from secondary_sinks.runs.schema import TEXT, whole_record
+from secondary_sinks.sweeps import inputs
+from secondary_sinks.sweeps.config import MOST_LAYERS, SweepConfig, parse_layers
+from secondary_sinks.sweeps.plan import Plan
+from secondary_sinks.texts import Text, TokenizedText
+
+PLACES = ("device", "n_devices", "skip")
+"""Of a model's spec: where it is loaded, which changes no cell."""
+COMPARED: dict[str, Any] = {"model?": dict, "texts?": [TEXT], "key": str}
+"""Of a record, with types as in `schema`."""
+NAMES = ("name", "revision", "trust_remote_code")
+"""Of a model's spec: what it is called, and how its files are found."""
+GROWING = ("models", "texts", "edits", "sites", "layers")
+"""What a finished sweep may get more of."""
+
+
+def asked_for(config: SweepConfig, texts: Sequence[Text | TokenizedText]) -> dict[str, Any]:
+    """The resolved config, with a hash of each text."""
+    hashes = {
+        text.text_id: text.sha256 if isinstance(text, Text) else hash_tokens(text.tokens.tolist())
+        for text in texts
+    }
+    return {"config": config.to_dict(), "texts": hashes}
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """In which way a sweep is no extension of an earlier one; empty where it is one.
+
+    An extension asks for all that was asked for, and perhaps for more; a run has none.
+    """
+    before, now = _comparable(old["config"]), _comparable(new["config"])
+    pooled = bool(now.get("pooled"))
+    if bool(before.get("pooled")) != pooled:
+        return f"{_kind(before)}, not {_kind(now)}"
+    return _texts_differ(old["texts"], new["texts"], pooled) or _asked_differ(before, now)
+
+
+def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config without where its models are loaded, which changes no cell.
+
+    The one model of a run is known by its weights (`refuse_others`), whatever it is called.
+    """
+    unrelated = {*PLACES, *(NAMES if config.get("pooled") else ())}
+    models = [
+        {key: value for key, value in spec.items() if key not in unrelated}
+        for spec in config["models"]
+    ]
+    return {**config, "models": models}
+
+
+def _kind(config: Mapping[str, Any]) -> str:
+    return "a run" if config.get("pooled") else "a sweep"
+
+
+def _texts_differ(old: Mapping[str, str], new: Mapping[str, str], pooled: bool) -> str:
+    """Texts that are others now or missing; for a run, whose roles need all of them, new ones."""
+    names = dict.fromkeys([*old, *(new if pooled else ())])
+    found = [
+        about.changed(f"texts: {name!r}", old.get(name), new.get(name))
+        for name in names
+        if old.get(name) != new.get(name)
+    ]
+    return about.in_words(found)
+
+
+def _asked_differ(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    layers, pooled = (_layers(before), _layers(now)), now.get("pooled")
+    if not (layers[0] == layers[1] if pooled else layers[0] <= layers[1]):
+        return about.changed("layers", before["layers"] or "all", now["layers"] or "all")
+    for name in ("models", "edits", "sites"):
+        lost = any(one not in now[name] for one in before[name])
+        if lost or (pooled and len(before[name]) != len(now[name])):
+            return _changed(name, before[name], now[name])
+    known = sorted(before.keys() & now.keys() - {*GROWING})
+    other = (name for name in known if before[name] != now[name])
+    return next((about.changed(name, before[name], now[name]) for name in other), "")
+
+
+def _changed(name: str, before: Sequence[Any], now: Sequence[Any]) -> str:
+    """Which edits, sites or models are others; of a model under the same name, which setting."""
+    if name == "models" and _named(before) == _named(now):
+        for old, new in zip(before, now, strict=True):
+            for key in old.keys() & new.keys():
+                if old[key] != new[key]:
+                    return about.changed(key, old[key], new[key])
+    return about.changed(name, _named(before), _named(now))
+
+
+def _named(asked: Sequence[Any]) -> str:
+    return ", ".join(str(one.get("name") if isinstance(one, Mapping) else one) for one in asked)
+
+
+def _layers(asked: Mapping[str, Any]) -> set[int]:
+    """The layers asked for; all of them are all that a model may have."""
+    words = asked["layers"]
+    return set(range(MOST_LAYERS)) if words is None else set(parse_layers(words))
+
+
+class Before:
+    """What a folder holds already."""
+
+    def __init__(self, folder: RunFolder, config: SweepConfig, asked: dict[str, Any]) -> None:
+        """Read `run.json` where there is one; one that cannot be read is a complaint."""
+        self.folder, self.config, self.asked = folder, config, asked
+        self.complaints: list[str] = []
+        self.record: dict[str, Any] = {}
+        if folder.has_record():
+            try:
+                self.record = whole_record(folder, COMPARED)
+            except RunFolderError as error:
+                if not (folder.path / WORK).is_dir():
+                    raise
+                self.complaints.append(error.problem)
+
+    def refuse(self, *, force: bool) -> None:
+        """Raise `RunFolderError` where the folder holds what this sweep must not replace."""
+        if not (self.folder.path / WORK).is_dir():
+            self.folder.check(force=force)
+            return
+        foreign = sorted(
+            path.name
+            for path in self.folder.path.iterdir()
+            if path.name not in OWN | {WORK, "export"} and not path.name.startswith(durable.PART)
+        )
+        if foreign:
+            raise RunFolderError(
+                f"{str(self.folder.path)!r} holds {foreign[0]!r}, which no run wrote",
+                "choose another --out",
+            )
+        if self.record and not force:
+            other = difference(self.record["sweep"]["asked"], self.asked)
+            code = about.in_words([*about.in_code(self.record, about.of_code())])
+            if other or code:
+                raise self.other(other or code)
+
+    def refuse_others(self, plan: Plan, *, force: bool) -> None:
+        """Raise `RunFolderError` where the finished sweep was of other weights, or fed otherwise.
+
+        Texts that are new are none of its business: a sweep may grow.
+        """
+        if force or not self.record:
+            return
+        asked, now = self.record["sweep"]["asked"]["config"]["models"], plan.prepared
+        for spec, one in zip(asked, by_model(self.record), strict=True):
+            same = (spec["name"], spec["dtype"]) == (plan.spec.name, plan.spec.dtype)
+            if not (same or self.config.pooled):
+                continue
+            known = {text["text_id"] for text in one["texts"]}
+            fed = [text for text in inputs.texts_of(now) if text["text_id"] in known]
+            found = [*about.in_weights(one["model"], now.model), *about.in_texts(one["texts"], fed)]
+            if found:
+                what = f"weights or settings of model {plan.spec.name!r}: "
+                what = what if found[0].startswith(about.WEIGHTS) else ""
+                raise self.other(what + about.in_words(found))
+
+    def other(self, what: str) -> RunFolderError:
+        """The error of a folder that holds something else."""
+        return RunFolderError(
+            f"{str(self.folder.path)!r} is not empty (it holds a finished run of other inputs: "
+            f"other {what})",
+            "choose another --out, or use --force to replace its tables (cells "
+            "that are the same are kept)",
+        )
+
+    def is_done(self, key: str) -> bool:
+        """Whether the tables are those of a key (`Finish.key`), and undamaged."""
+        if not self.record or self.record["key"] != key:
+            return False
+        if difference(self.asked, self.record["sweep"]["asked"]):
+            return False
+        for name, sha256 in self.record.get("tables", {}).items():
+            path = self.folder.path / f"{name}.parquet"
+            if not path.is_file() or durable.sha256_of(path) != sha256:
+                self.complaints.append(f"{path.name} is damaged or missing")
+        return not self.complaints

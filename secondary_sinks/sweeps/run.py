@@ -1,0 +1,213 @@
+"""`run` and `detect`: a sweep of one model, then questions about the sinks that it found."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from secondary_sinks.detection import detect
+from secondary_sinks.errors import SweepError, TextError
+from secondary_sinks.models import HookedModel
+from secondary_sinks.observation import observe
+from secondary_sinks.questions import Answer, family_of, n_claims_of, roles
+from secondary_sinks.runs import about
+from secondary_sinks.runs.answers import add_answer
+from secondary_sinks.runs.ask import ask, price
+from secondary_sinks.runs.folder import ANSWERS, WORK, RunFolder
+from secondary_sinks.sweeps.config import SweepConfig
+from secondary_sinks.sweeps.executors import Executor, InProcess, loader_of
+from secondary_sinks.sweeps.finish import Further
+from secondary_sinks.sweeps.sweep import Summary, Sweep, Tell
+from secondary_sinks.sweeps.tasks import ModelSpec, Prepared, Task
+from secondary_sinks.texts import Text, TokenizedText
+from secondary_sinks.texts.many_files import read_many, refuse_same_ids
+from secondary_sinks.types import SinkTable, Trace
+
+Command = Callable[[Sequence[str]], str]
+"""A command line that asks for a run with these questions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a run is asked beyond its tables."""
+
+    asked: tuple[str, ...] = ()
+    """Names of causal questions."""
+    command: Command = lambda asked: ""
+    say: Callable[[str], None] = lambda line: None
+    """Is told what the questions cost, before they are asked."""
+
+
+def run(
+    config: SweepConfig,
+    out: str | Path,
+    *,
+    asked: Sequence[str] = (),
+    models: Mapping[str, Any] | None = None,
+    texts: Sequence[Text | TokenizedText] | None = None,
+    force: bool = False,
+    command: Command = lambda asked: "",
+    say: Callable[[str], None] = lambda line: None,
+    tell: Tell | None = None,
+) -> Summary:
+    """Find the sinks of one model, do the edits of the config, find the roles, ask the questions.
+
+    Each text is kept as soon as it is done: the same call goes on where another one was cut short,
+    and adds the questions that a finished run has no answer to. `texts` stand in for the files of
+    the config, `models` for its model. Raises the error of what is wrong with the config, the model
+    or any text, `SweepError` for a text that cannot be computed, and `RunFolderError` for a folder
+    that holds anything else; `force` replaces the run in it.
+    """
+    config = replace(config, pooled=True)
+    config.check(models or ())
+    given = list(read_many(config.texts)) if texts is None else list(texts)
+    refuse_same_ids(given)
+    executor = InProcess() if models is None else InProcess(loader_of(models))
+    folder = RunFolder(out)
+    if not folder.has_record() and not (folder.path / WORK).is_dir():
+        folder.check(force=force)  # before anything is written there
+    with folder.claim():
+        question = Question(asked=tuple(asked), command=command, say=say)
+        try:
+            return Run(config, folder, given, force, tell, question).run(executor)
+        finally:
+            executor.close()
+
+
+class Run(Sweep):
+    """One call of `run`, with its folder claimed."""
+
+    def __init__(
+        self,
+        config: SweepConfig,
+        folder: RunFolder,
+        texts: Sequence[Text | TokenizedText],
+        force: bool,
+        tell: Tell | None,
+        question: Question,
+    ) -> None:
+        super().__init__(config, folder, texts, force, question.command(question.asked), tell)
+        self.question = question
+        self.traces: dict[str, Trace] = {}
+        """By task: those of the texts that were observed in this call."""
+        self.observed: tuple[list[Trace], SinkTable] | None = None
+
+    def run(self, executor: Executor) -> Summary:
+        """The tables, then the answers that are missing."""
+        assert isinstance(executor, InProcess)
+        if self._has_roles or self._asked:
+            executor.seen = self._keep
+        summary = super().run(executor)
+        there = self.folder.record()["asked"]
+        missing = [name for name in self._asked if name not in there]
+        if missing:
+            self._ask(executor, missing)
+        return replace(summary, nothing_to_do=summary.nothing_to_do and not missing)
+
+    @property
+    def _asked(self) -> list[str]:
+        """The questions that this call asks, and those that a finished run was asked before."""
+        before = () if self.force else self.before.record.get("asked", ())
+        return [name for name in ANSWERS if name in {*self.question.asked, *before}]
+
+    @property
+    def _has_roles(self) -> bool:
+        """Whether anything is edited, so that roles are found."""
+        return bool({*self.config.edits} - {"none"})
+
+    def _keep(self, task: Task, trace: Trace) -> None:
+        self.traces[task.key] = trace
+
+    def _refuse_texts(self, prepared: Prepared) -> None:
+        """Raise `TextError` for any text that cannot be fed."""
+        if prepared.bad:
+            raise TextError(prepared.bad[0].reason)
+
+    def _prepared_before(self, spec: ModelSpec) -> Prepared | None:
+        """The one model of the run, whatever it was called."""
+        models = self.begun.models if self.begun else ()
+        return next((prepared for _, prepared in models), None)
+
+    def _is_done(self) -> bool:
+        if self.force:
+            return False
+        done = super()._is_done()
+        if not done and self.before.record and not self.before.complaints:
+            devices = self.before.record["device"], self.plans[0].prepared.device
+            raise self.before.other(about.changed("device", *devices))
+        return done
+
+    def _finish(self, executor: Executor) -> dict[str, Any]:
+        assert isinstance(executor, InProcess)
+        if self.failed:
+            raise SweepError(
+                f"{len(self.failed)} of {len(self.plans[0].tasks)} texts could not be computed, "
+                f"such as {self.failed[0]}",
+                "the others are kept: run the same command to try again",
+            )
+        self.tell("tables", folder=str(self.folder.path))
+        further = Further()
+        if self._has_roles:
+            begin = time.perf_counter()
+            found = self._roles(executor)
+            further = replace(
+                further, roles=found, seconds={"roles": round(time.perf_counter() - begin, 3)}
+            )
+        if self._asked:
+            further = replace(further, n_claims=self._n_claims(executor))
+        return self.finish.write(self.plans, self.manifest, self.command, further)
+
+    def _roles(self, executor: InProcess) -> Answer:
+        traces, sinks = self._observe(executor)
+        return roles(self._model_of(executor), traces, sinks, progress=self._progress_of("roles"))
+
+    def _ask(self, executor: InProcess, missing: Sequence[str]) -> None:
+        """Ask what is missing; each answer is kept as soon as it is there."""
+        traces, sinks = self._observe(executor)
+        model, record = self._model_of(executor), self.folder.record()
+        for line in price(model, traces, sinks, missing, **_speed(record)):
+            self.question.say(line)
+        command, n_claims = self.question.command(self._asked), self._n_claims(executor)
+        given: dict[str, Any] = {"n_claims": n_claims, "tick": self._tell_progress}
+        for answer, seconds in ask(model, traces, sinks, missing, **given):
+            record = add_answer(self.folder, record, answer, seconds, command)
+
+    def _n_claims(self, executor: InProcess) -> int:
+        """Claims in the report: those of the run's own edits, and of the questions."""
+        _, sinks = self._observe(executor)
+        return n_claims_of(family_of(self._asked, edited=self._has_roles), sinks)
+
+    def _observe(self, executor: InProcess) -> tuple[list[Trace], SinkTable]:
+        """Traces and sinks of all texts; those that were done before are observed once more."""
+        if self.observed is None:
+            (plan,) = self.plans
+            model, traces, texts = self._model_of(executor), [], plan.texts()
+            for done, (text, task) in enumerate(texts):
+                self._tell_progress("observe", done, len(texts))
+                if task.key not in self.traces:
+                    self.traces[task.key] = observe(model, torch.tensor(task.tokens))
+                traces.append(replace(self.traces[task.key], text_id=text.text_id))
+            self.observed = traces, detect(traces, self.config.thresholds)
+        return self.observed
+
+    def _model_of(self, executor: InProcess) -> HookedModel:
+        return executor.model(self.config.models[0])
+
+    def _progress_of(self, stage: str) -> Callable[[int, int], None]:
+        return lambda done, total: self._tell_progress(stage, done, total)
+
+    def _tell_progress(self, stage: str, done: int, total: int) -> None:
+        self.tell("stage", stage=stage, done=done, total=total)
+
+
+def _speed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Seconds of a replayed cell and of a token of a pass, from what this run took."""
+    seconds, n_cells = record["timings_s"], record["n_cells"]
+    n_tokens = sum(text["n_tokens"] for text in record["texts"])
+    return {
+        "one_replayed": seconds["edit"] / n_cells if n_cells else None,
+        "one_token": seconds["observe"] / n_tokens,
+    }

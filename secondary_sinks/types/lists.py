@@ -1,0 +1,35 @@
+"""Lists as users give them: no item twice, and none empty.
+
+An item that is given twice would be merged, computed twice or reused, and nothing would say which.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from secondary_sinks.errors import SinkError
+
+
+def split_words(name: str, words: str, error: type[SinkError]) -> list[str]:
+    """The words between commas. Raises `error` for an empty one, and for one that stands twice.
+
+    >>> split_words("--edit", "zero, twins", SinkError)
+    ['zero', 'twins']
+    """
+    found = [word.strip() for word in words.split(",")]
+    if "" in found:
+        raise error(f"{name} {words!r:.200} has an empty item; expected words with commas between")
+    refuse_twice(name, found, error)
+    return found
+
+
+def refuse_twice(
+    name: str, items: Sequence[Any], error: type[SinkError], keys: Sequence[Any] | None = None
+) -> None:
+    """Raise `error` for an item that stands twice; two items with the same key are the same."""
+    first: dict[Any, Any] = {}
+    for item, key in zip(items, items if keys is None else keys, strict=True):
+        if key in first:
+            before = first[key]
+            both = f"{item!r} twice" if item == before else f"{before!r} and {item!r}, the same"
+            raise error(f"{name} has {both}; expected each once")
+        first[key] = item
