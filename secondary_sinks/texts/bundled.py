@@ -12,17 +12,18 @@ PROMPTS: Mapping[str, str] = {"prompts": "prompts.jsonl"}
 """Prompts for `generate`."""
 
 
-def is_bundled(path: object) -> bool:
-    """Whether a path means a bundled file: it starts with `bundled:`."""
-    return str(path).startswith(PREFIX)
+def bundled_name(path: object) -> str | None:
+    """The NAME in `bundled:NAME`; None for any other path.
 
-
-def read_bundled(path: object, known: Mapping[str, str] = CORPORA) -> str:
-    """The content of the bundled file that `bundled:NAME` means, or NAME alone.
-
-    Raises `TextError` for a name that is not among the `known` ones.
+    >>> bundled_name("bundled:claims")
+    'claims'
     """
-    name = str(path).removeprefix(PREFIX)
+    path = str(path)
+    return path.removeprefix(PREFIX) if path.startswith(PREFIX) else None
+
+
+def read_bundled(name: str, known: Mapping[str, str]) -> str:
+    """The content of a bundled file. Raises `TextError` for a name that is not `known`."""
     if name not in known:
         raise TextError(
             f"no bundled file has the name {name!r}",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from secondary_sinks import files
 from secondary_sinks.errors import TextError
-from secondary_sinks.texts.bundled import PREFIX, is_bundled, read_bundled
+from secondary_sinks.texts.bundled import CORPORA, PREFIX, bundled_name, read_bundled
 from secondary_sinks.texts.limits import check_bytes, check_lengths, split_json_lines
 from secondary_sinks.texts.records import load_object, parse_record, plain_text
 from secondary_sinks.texts.text import Text
@@ -19,18 +19,20 @@ def bundled_corpus(name: str = "introduction") -> list[Text]:
 
     Raises `TextError` for another name.
     """
-    return parse_jsonl(read_bundled(name), PREFIX + name.removeprefix(PREFIX))
+    return parse_jsonl(read_bundled(name, CORPORA), PREFIX + name)
 
 
 def read_texts(path: str | Path) -> list[Text]:
     """Texts of a `.txt` file (one text), of JSON lines (one text per line), or of a data set.
 
-    `bundled:claims` and `bundled:introduction` are the corpora of `bundled_corpus`. A JSON line has `text`, or `prompt` and `output`, or `messages`; `id` is optional.
-    `hf:NAME:split:column` reads a column of a data set.
+    A JSON line has `text`, or `prompt` and `output`, or `messages`; `id` is optional.
+    `hf:NAME:split:column` reads a column of a data set, and `bundled:NAME` is
+    `bundled_corpus(NAME)`.
     Raises `TextError` that names the file, the line and the problem.
     """
-    if is_bundled(path):
-        return bundled_corpus(str(path))
+    bundled = bundled_name(path)
+    if bundled is not None:
+        return bundled_corpus(bundled)
     if str(path).startswith("hf:"):
         from secondary_sinks.texts.data_sets import read_data_set
 
