@@ -1,6 +1,8 @@
 """Texts and prompts that come with the package: what they hold, and how they are asked for."""
 
+import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -72,17 +74,28 @@ def test_prompts_begin_differently_and_are_chats_of_one_message_for_generate():
     assert all(text.plain for text in prompts)
 
 
-@pytest.mark.real
-@pytest.mark.parametrize("feed", ["chat", "raw"])
-def test_texts_for_claims_have_800_to_2000_tokens(feed):
+@pytest.fixture(scope="module")
+def tokenizer():
     from transformers import AutoTokenizer
 
     from secondary_sinks.models.gguf.cache import converted_folder, embedded_gguf
 
-    tokenizer = AutoTokenizer.from_pretrained(converted_folder(embedded_gguf()))
+    return AutoTokenizer.from_pretrained(converted_folder(embedded_gguf()))
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("feed", ["auto", "chat", "raw"])
+def test_texts_for_claims_have_800_to_2000_tokens(tokenizer, feed):
     fed = [tokenize(text, tokenizer, feed).tokens for text in bundled_corpus("claims")]
     assert min(map(len, fed)) >= 800
     assert max(map(len, fed)) <= 2000
+
+
+@pytest.mark.real
+def test_texts_for_claims_share_only_the_mark_of_a_system_message_as_they_are_fed(tokenizer):
+    fed = [tokenize(text, tokenizer).tokens.tolist() for text in bundled_corpus("claims")]
+    shared = [os.path.commonprefix(pair) for pair in itertools.combinations(fed, 2)]
+    assert tokenizer.decode(max(shared, key=len)) == "<|im_start|>system\n"
 
 
 @pytest.mark.parametrize("name", CORPORA)
