@@ -26,6 +26,8 @@ where all comes at once). Primaries: 300 to 500. Weak decoys: at most 12 along t
 CRITERIA = ("joint", "paper")
 BRIEF = "joint, however brief"
 """The joint criterion without a word on how long a sink lasts and how much it draws."""
+ROWS = (CRITERIA[0], BRIEF, *CRITERIA[1:])
+"""Criteria of the printed table, in the order of its rows."""
 
 Garden = tuple[list[Plant], dict[str, Any]]
 
@@ -278,8 +280,7 @@ def main() -> None:
     parser.add_argument("--plants", type=int, default=100, help="planted models per condition")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    names = (CRITERIA[0], BRIEF, *CRITERIA[1:])
-    pairs = [(condition, name) for condition in CONDITIONS for name in names]
+    pairs = [(condition, name) for condition in CONDITIONS for name in ROWS]
     print(table([measure(pair[0], given.plants, given.seed, pair[1]) for pair in pairs]))
 
 

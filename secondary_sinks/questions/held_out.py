@@ -15,7 +15,7 @@ import pandas as pd
 
 from secondary_sinks.questions.forming import Forming, Place
 from secondary_sinks.questions.matched_pairs import TextPairs
-from secondary_sinks.statistics.choice import chosen_before
+from secondary_sinks.statistics import chosen_before
 from secondary_sinks.types import Sink
 
 Group = tuple[int, ...]

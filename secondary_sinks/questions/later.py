@@ -5,8 +5,13 @@ import pandas as pd
 from secondary_sinks.questions.answer import Words, combine_outcomes, verdict_of
 from secondary_sinks.questions.layers import LITTLE
 from secondary_sinks.questions.lost_by_layer import by_way, later_cells, lost_by_text
-from secondary_sinks.statistics import Interval, median_over_texts, outcome_of, too_few
-from secondary_sinks.statistics.choice import chosen_before
+from secondary_sinks.statistics import (
+    Interval,
+    chosen_before,
+    median_over_texts,
+    outcome_of,
+    too_few,
+)
 from secondary_sinks.types import SHARE_UNIT, Verdict
 
 CLAIM = "an MLP above a sink's creation layer keeps up a tenth or more of its attention"

@@ -16,7 +16,15 @@ from secondary_sinks.questions.sparsity import SPARSITY
 from secondary_sinks.questions.sufficiency import SUFFICIENCY
 from secondary_sinks.types import SinkTable, Trace
 
-QUESTIONS = (NECESSITY, SUFFICIENCY, NORM_DOSE, REDISTRIBUTION, RESTORATION, SPARSITY, HARM)
+QUESTIONS = (
+    NECESSITY,
+    SUFFICIENCY,
+    NORM_DOSE,
+    REDISTRIBUTION,
+    RESTORATION,
+    SPARSITY,
+    HARM,
+)
 """All questions, in the order in which they are run and reported."""
 BY_NAME = {question.name: question for question in QUESTIONS}
 

@@ -20,9 +20,11 @@ most 2.5 % divided by the number of claims. *Approximate*: a t interval, for des
 figures; `outcome_of` refuses to base a verdict on it.
 
 Tests: `page_trend_test` and `partial_correlation_within_texts` (permutations, exact p), and `holm`
-for several p-values together.
+for several p-values together. `chosen_before` chooses on the texts before each one, so that what
+was chosen is judged exactly.
 """
 
+from secondary_sinks.statistics.choice import chosen_before
 from secondary_sinks.statistics.decisions import HALF, MIN_SINKS, outcome_of, too_few
 from secondary_sinks.statistics.descriptive import (
     effective_texts,
@@ -64,6 +66,7 @@ __all__ = [
     "SHARE",
     "Interval",
     "WithinTexts",
+    "chosen_before",
     "effective_texts",
     "holm",
     "jackknife",

@@ -182,7 +182,7 @@ def test_reasons_of_the_two_criteria():
 def test_sinks_of_an_episode_that_the_paper_does_not_look_at():
     first = Plant(pos=0, forming=(1,), strength=400.0, dies=5)
     late = Plant(pos=0, forming=(6,), strength=480.0)
-    observed = planted(*three(forming=(2,), dies=4), late, primary=first, n_layers=10)
+    observed = planted(*three(forming=(2,), dies=5), late, primary=first, n_layers=10)
     finding = criterion_check.run(observed)
     assert set(finding.frame["found"]) == {"joint"}
     assert set(finding.frame["reason"]) == {"outside the layers that the paper looks at"}

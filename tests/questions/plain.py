@@ -44,33 +44,49 @@ class PlainText:
         return Edit.from_dict(given)
 
     def outcome(self, cell, sink_layers):
-        """Lifetime, and mean mass over the blocks that read the sink, of the edited token."""
+        """Of the edited token: lifetime, mean mass over the blocks that read the sink, drawn."""
         edits = [Edit.from_dict(one) for one in json.loads(cell)]
         pos = edits[0].positions[0]
         _, cache = self.run(edits)
         n_layers = len(self.trace.norm)
         mass = [self.mass(cache, layer, pos) for layer in range(n_layers)]
-        alive = []
+        alive, hidden = [], []
         for layer in range(n_layers):
             resid = cache[f"blocks.{layer}.hook_resid_post"][0, pos]
-            alive.append(self.is_sink(layer, pos, resid, mass))
+            stands, aligned, primary = self.tests(layer, pos, resid, mass)
+            alive.append(stands and aligned and primary)
+            hidden.append(stands and not primary)
         alive[-1] = alive[-1] and alive[-2]
-        read = [mass[layer + 1] for layer in sink_layers if layer + 1 < n_layers]
-        return sum(alive), sum(read) / len(read)
+        beyond = [mass[layer] - self.usual(layer, pos) for layer in range(n_layers)]
+        lifetime = sum(alive) if self.lasts(alive, hidden, beyond) else 0
+        return lifetime, mean_read(mass, sink_layers), mean_read(beyond, sink_layers)
 
-    def is_sink(self, layer, pos, resid, mass):
-        """The joint criterion, written out."""
+    def drawn_clean(self, pos, sink_layers):
+        """Attention beyond the usual that a sink draws in the clean run."""
+        mass = self.trace.mass[:, pos].tolist()
+        beyond = [one - self.usual(layer, pos) for layer, one in enumerate(mass)]
+        return mean_read(beyond, sink_layers)
+
+    def tests(self, layer, pos, resid, mass):
+        """The joint criterion, written out: stands out and attended, aligned, primary active."""
         trace, limits = self.trace, self.limits
         away, primary = resid - trace.typical[layer], trace.reference_resid[layer]
         aligned = slow.cosine(away, primary - trace.typical[layer]) >= limits.aligned
         outlying = away.norm() / trace.median_deviation[layer] >= limits.outlying
         reader = min(layer + 1, len(mass) - 1)
-        return bool(
-            aligned
-            and outlying
-            and self.attended(reader, pos, mass[reader])
-            and self.primary_stands(layer, reader)
-        )
+        stands = bool(outlying) and self.attended(reader, pos, mass[reader])
+        return stands, bool(aligned), self.primary_stands(layer, reader)
+
+    def lasts(self, alive, hidden, beyond):
+        """Whether it is a sink for enough layers in a row, up to the last, and draws enough."""
+        n_layers, wanted = len(alive), math.ceil(self.limits.persists)
+        for start in range(n_layers - 1):
+            layers = range(start, min(start + wanted, n_layers))
+            whole = all(alive[layer] or hidden[layer] for layer in layers)
+            enough = mean_read(beyond, layers) >= self.limits.draws
+            if whole and enough and any(alive[layer] for layer in layers):
+                return True
+        return False
 
     def primary_stands(self, layer, reader):
         at = int(self.trace.reference[layer])
@@ -78,11 +94,15 @@ class PlainText:
         return bool(far and self.attended(reader, at, float(self.trace.mass[reader, at])))
 
     def attended(self, reader, pos, mass):
+        enough = len(self.trace.tokens) - pos >= self.limits.min_queries
+        return enough and mass >= self.limits.attended * self.usual(reader, pos)
+
+    def usual(self, reader, pos):
+        """What a token at this place draws: an even share, or the median nearby if that is more."""
         n_pos = len(self.trace.tokens)
         even = sum(1 / (query + 1) for query in range(pos, n_pos)) / (n_pos - pos)
         near = sorted(self.trace.mass[reader, max(0, pos - 16) : pos + 17].tolist())
-        usual = max(even, near[(len(near) - 1) // 2])
-        return mass >= self.limits.attended * usual and n_pos - pos >= self.limits.min_queries
+        return max(even, near[(len(near) - 1) // 2])
 
     def mass(self, edited, layer, pos):
         """Attention to the edited token, with the queries of later tokens as in the clean run."""
@@ -103,6 +123,12 @@ class PlainText:
     def attention(self, cache, block):
         """Attention that each token gets in a block: summed over queries, mean over heads."""
         return cache[f"blocks.{block}.attn.hook_pattern"][0].mean(0).sum(0).double()
+
+
+def mean_read(values, layers):
+    """Mean over the blocks that read some layers."""
+    read = [values[layer + 1] for layer in layers if layer + 1 < len(values)]
+    return sum(read) / len(read)
 
 
 def verdict(values, line=0.5, n_claims=1, median=False):

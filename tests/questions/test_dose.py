@@ -2,15 +2,23 @@
 
 from itertools import pairwise
 
+import pandas as pd
 import pytest
 
 from secondary_sinks import norm_dose
 from secondary_sinks.errors import EditError
 from secondary_sinks.questions import forming_mlps, match_pairs
 from secondary_sinks.questions.dose import FACTORS
-from secondary_sinks.questions.dose_verdicts import DIRECTION, DOSE, LAYERS, NORM
+from secondary_sinks.questions.dose_verdicts import (
+    DIRECTION,
+    DOSE,
+    LAYERS,
+    NORM,
+    _made_as_well,
+)
 from secondary_sinks.questions.held_out import held_out
 from secondary_sinks.questions.threshold import thresholds
+from secondary_sinks.testing.planted import Plant
 from tests.marks import thinned
 from tests.questions.gardens import Garden, outcomes, three
 from tests.questions.test_necessity import TRUTHS, garden_of
@@ -45,6 +53,28 @@ def test_a_norm_that_sets_only_the_norm_test_is_no_cause_of_attention():
     assert not cells[cells["test"].isin(["least", "turned"])]["is_sink"].any()
     assert cells.loc[cells["test"] != "turned", "draws"].all()  # turned, some hit the mark itself
     assert all("whose definition has the norm in it" in one.why for one in answer.verdicts[:2])
+
+
+def test_the_control_in_place_of_other_mlps_is_judged_by_attention_alone():
+    """By hand: put into other tokens, all draw straight, half of them turned, none at the least."""
+    drawn = [("straight", True), ("turned", False), ("turned", True), ("least", False)]
+    cells = pd.DataFrame(
+        {"text_id": "a", "sink_pos": 3, "test": "made", "role": role, "draws": one, "is_sink": None}
+        for role, one in drawn
+    )
+    assert _made_as_well(cells, "turned").to_dict() == {("a", 3): 0.5}
+    assert _made_as_well(cells, "least").to_dict() == {("a", 3): 0.0}
+
+
+@pytest.mark.parametrize(("by_marks", "wanted"), [(False, "supported"), (True, "contradicted")])
+def test_sinks_of_the_first_layer_are_judged_by_what_the_output_makes_elsewhere(by_marks, wanted):
+    first = Plant(pos=0, forming=(0,), strength=400.0)
+    garden = Garden(*three(forming=(0,)), primary=first, by_marks=by_marks)
+    *_, direction, norm = norm_dose(*garden.asked, factors=[0.1, 1.0, 2.0], seeds=1).verdicts
+    for verdict, claim in ((direction, DIRECTION), (norm, NORM)):
+        assert (verdict.claim, verdict.outcome) == (claim, wanted)
+        assert (verdict.n_controls, verdict.n_sinks) == (0, 24)
+        assert "put into control tokens, which then draw half as much" in verdict.controls
 
 
 @pytest.fixture(scope="module")

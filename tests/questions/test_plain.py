@@ -22,7 +22,7 @@ from tests.causal import slow
 from tests.questions.gardens import Garden
 from tests.questions.plain import PlainText, verdict
 
-PLANTED = [Plant(pos=12, forming=(3,)), Plant(pos=30, forming=(2, 4), strength=24.0, dies=6)]
+PLANTED = [Plant(pos=12, forming=(3,)), Plant(pos=30, forming=(2, 4), strength=24.0, dies=7)]
 FACTORS = [2.0**step for step in range(-6, 6)]
 EDITS = ("zero", "mean", "resample:4")
 
@@ -55,14 +55,19 @@ class Asked:
         return held
 
     def check(self, cells, edits=None):
-        """Lifetimes and masses of cells are those of whole passes."""
+        """Lifetimes and masses of cells, and whether they draw, are those of whole passes."""
         every = 1 if self.most is None else -(-len(cells) // self.most)
         for row in cells.iloc[::every].to_dict("records"):
             cell = row["edits"] if edits is None else edits(row)
             layers = self.layers[row["text_id"], row["sink_pos"]]
-            lifetime, mass = self.plain[row["text_id"]].outcome(cell, layers)
+            plain = self.plain[row["text_id"]]
+            lifetime, mass, drawn = plain.outcome(cell, layers)
             assert row["lifetime_edited"] == lifetime, row
             assert row["mass_edited"] == pytest.approx(mass, rel=2e-4, abs=1e-7), row
+            if "draws" in row:
+                assert row["drawn_edited"] == pytest.approx(drawn, rel=2e-4, abs=1e-6), row
+                half = plain.drawn_clean(row["sink_pos"], layers) / 2
+                assert row["draws"] == (drawn >= half), row
 
 
 @pytest.fixture(scope="module")
@@ -96,14 +101,14 @@ def same(got, values):
         assert one == pytest.approx(other, rel=1e-3, abs=1e-6, nan_ok=True)
 
 
-def pairs(rows, column, own, control, alive, instead=None):
+def pairs(rows, column, own, control, alive, instead=None, of="is_sink"):
     """By text: share that end (or stay) in one kind of cell and not in another, per sink.
 
     Where no control was possible, nothing is taken off, or what `instead` says of the sink.
     """
     by_sink = {}
     for row in rows:
-        value = float(row["is_sink"]) if alive else 1 - float(row["is_sink"])
+        value = float(row[of]) if alive else 1 - float(row[of])
         key = row["text_id"], row["sink_pos"]
         by_sink.setdefault(key, {}).setdefault(row[column], []).append(value)
     values = {}
@@ -117,12 +122,12 @@ def pairs(rows, column, own, control, alive, instead=None):
 
 
 def made_as_well(rows, role):
-    """By sink, 1 less the share of control tokens that become sinks straight and not otherwise."""
+    """By sink, 1 less the share of controls that draw half as much straight and not otherwise."""
     made = {}
     for row in rows:
         if row["test"] == "made" and row["role"] in ("straight", role):
             key = row["text_id"], row["sink_pos"]
-            made.setdefault(key, {}).setdefault(row["role"], []).append(float(row["is_sink"]))
+            made.setdefault(key, {}).setdefault(row["role"], []).append(float(row["draws"]))
     means = {key: {name: sum(v) / len(v) for name, v in one.items()} for key, one in made.items()}
     return {key: 1 - one["straight"] * (1 - one[role]) for key, one in means.items()}
 
@@ -133,7 +138,8 @@ def test_forming_mlps(asked):
         ending = []
         for layer in range(layers[0] + 1):
             cell = f'[{{"pos": {one.pos}, "layer": {layer}}}]'
-            if plain.outcome(cell, layers)[0] == 0:
+            lifetime, *_ = plain.outcome(cell, layers)
+            if lifetime == 0:
                 ending.append(layer)
         assert one.layers == tuple(ending)
         assert one.how == ("one" if len(ending) == 1 else "each")
@@ -186,11 +192,12 @@ def test_norm_dose(asked):
     asked.check(answer.cells)
     rows = answer.cells.to_dict("records")
     turned = [row for row in rows if row["test"] == "turned" and row["factor"] == 1.0]
-    instead = made_as_well(rows, "turned")
-    same(answer.verdicts[1], pairs(turned, "role", "sink", "other", alive=False, instead=instead))
     least = [row for row in rows if row["test"] == "least"]
-    instead = made_as_well(rows, "least")
-    same(answer.verdicts[2], pairs(least, "role", "sink", "other", alive=False, instead=instead))
+    parts = {"turned": turned, "least": least}
+    for got, (role, part) in zip(answer.verdicts[2:], parts.items(), strict=True):
+        instead = made_as_well(rows, role)
+        values = pairs(part, "role", "sink", "other", alive=False, instead=instead, of="draws")
+        same(got, values)
 
 
 def test_sparsity(asked):

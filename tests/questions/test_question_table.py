@@ -27,7 +27,7 @@ def test_an_answer_has_the_tables_and_figures_of_its_row(garden, question):
     assert answer.question == question.name
     assert {"cells", "effects", *answer.tables} == set(question.tables)
     for verdict in answer.verdicts:
-        assert verdict.unit in {SHARE_UNIT, "rank correlation"}
+        assert verdict.unit in {SHARE_UNIT, "rank correlation", "attention"}
         if verdict.layer is not None:
             assert verdict.claim == verdict.general.replace("one layer", f"layer {verdict.layer}")
     shown = secondary_sinks.questions.Shown(sinks=garden.sinks.to_frame(), n_layers=8)
