@@ -49,7 +49,7 @@ def _measured(effects: pd.DataFrame, roles: pd.DataFrame) -> pd.DataFrame:
         effects = effects.assign(kl_at_token=float("nan"))
     of_sinks = effects["role"].eq("sink") & effects["site"].eq("mlp_out")
     cells = effects.loc[of_sinks, [*CELL, "edit", "kl_at_token"]].dropna(subset="kl_at_token")
-    full = cells.assign(edit=cells["edit"].replace(SHORT))
+    full = cells.assign(edit=[SHORT.get(edit, edit) for edit in cells["edit"]])
     return full.merge(roles[[*CELL, "role"]], on=CELL)
 
 
