@@ -1,6 +1,6 @@
-"""What a folder of `experiments.all` is about: texts as fed, weights, code. Kept in about.json.
+"""The inputs of a folder of `experiments.all`: fed texts, weights and code. Stored in about.json.
 
-It is compared before anything is reused: what is finished is of these weights, ids and code.
+Compared before anything is reused, so that finished results belong to these weights, ids and code.
 """
 
 import json
@@ -29,7 +29,7 @@ PACKAGE = Path(__file__).parent
 
 
 def about_of(loaded: Loaded, seed: int) -> dict[str, Any]:
-    """The record of a run of these texts, with their ids, and the code of experiments too."""
+    """Record of the inputs: token ids of the texts, weights, and code, experiments included."""
     found = describe(loaded.model, loaded.texts, Thresholds(), None, seed)
     ids = [{"token_ids": to_record(text)["token_ids"]} for text in loaded.texts]
     texts = [told | one for told, one in zip(found["texts"], ids, strict=True)]
@@ -43,9 +43,9 @@ def key_of(told: Mapping[str, Any], name: str, options: Mapping[str, Any]) -> st
 
 
 def read_about(out: Path, names: Sequence[str]) -> dict[str, Any]:
-    """What a folder is about; where that is not kept, what one of its experiments says.
+    """The inputs of a folder; if about.json is missing, as recorded by one of its experiments.
 
-    Empty for a folder without either. Raises `RunFolderError` for a record that is damaged.
+    Empty for a folder without either. Raises `RunFolderError` for a damaged record.
     """
     for path in (out / ABOUT, *(out / name / RECORD for name in names)):
         found = _read(path)
@@ -58,9 +58,9 @@ def read_about(out: Path, names: Sequence[str]) -> dict[str, Any]:
 def refuse_other(
     out: Path, old: Mapping[str, Any], new: Mapping[str, Any], *, finished: bool
 ) -> list[str]:
-    """Raise `RunFolderError` where finished experiments are about something else.
+    """Raise `RunFolderError` if finished experiments had other inputs.
 
-    Where none is finished, gives the differences, in words.
+    If no experiment is finished, return the differences in words.
     """
     if not old:
         return []
@@ -75,14 +75,14 @@ def refuse_other(
 
 
 def write_about(out: Path, told: Mapping[str, Any]) -> None:
-    """Keep what a folder is about."""
+    """Store the inputs of a folder."""
     if _read(out / ABOUT) != told:
         out.mkdir(parents=True, exist_ok=True)
         RunFolder(out).write_text(ABOUT, json.dumps(told, ensure_ascii=False) + "\n")
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The object in a file; empty where there is no file."""
+    """The JSON object in a file; empty if the file does not exist."""
     files.refuse_special(path)
     if not path.is_file():
         return {}

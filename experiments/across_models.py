@@ -34,7 +34,7 @@ CLAIM = "what holds in one model holds in the others"
 CLAIMS = "claims.csv"
 CELLS = ["experiment", "model", "outcome", "claim", "why", "statistic", "value", "low", "high"]
 CELLS += ["n_sinks", "n_texts"]
-"""What is kept of an answer: its cell of the map, and the numbers behind it."""
+"""Columns kept of an answer: the cell of the map, and the numbers behind it."""
 CAPTIONS = {
     "figure": "Outcome of each experiment, by model.",
 }
@@ -43,7 +43,7 @@ CAPTIONS = {
 def read_claims(folders: Sequence[Path]) -> pd.DataFrame:
     """The answers of several folders, one row each, with the model.
 
-    Raises `RunFolderError` for a folder without claims, or with those of a model that was there.
+    Raises `RunFolderError` for a folder without claims, or for a second folder with the same model.
     """
     refuse_twice("the list of folders", [*map(str, folders)], RunFolderError, _places(folders))
     tables: dict[str, pd.DataFrame] = {}
@@ -74,7 +74,7 @@ def _places(folders: Sequence[Path]) -> list[Path]:
 
 
 def _check(answers: pd.DataFrame) -> None:
-    """Raise `ValueError` for answers that nothing can be made of."""
+    """Raise `ValueError` for unusable answers."""
     if answers.empty:
         raise ValueError("it has no answers")
     known = {*OUTCOMES, "failed"}
@@ -85,10 +85,10 @@ def _check(answers: pd.DataFrame) -> None:
 
 
 def side_by_side(answers: pd.DataFrame) -> pd.DataFrame:
-    """One row per experiment, one column per model; `agreement` says whether they agree.
+    """One row per experiment, one column per model; `agreement` compares the models.
 
-    Only supported and contradicted count: "disagree" where both occur, "agree" where two models or
-    more say the same, else "open". An experiment that a model lacks is missing.
+    Only supported and contradicted count: "disagree" if both occur, "agree" if two models or more
+    give the same one, otherwise "open". An experiment that a model lacks is missing.
     """
     table = answers.pivot(index="experiment", columns="model", values="outcome")
     decided = table.where(table.isin(["supported", "contradicted"]))
@@ -100,7 +100,7 @@ def side_by_side(answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def run(folders: Sequence[Path]) -> Finding:
-    """The claims of several models: table, map and verdict. Raises `RunFolderError`."""
+    """Compare the claims of several models: table, map and verdict. Raises `RunFolderError`."""
     answers = read_claims(folders)
     table = side_by_side(answers)
     return Finding(
@@ -117,14 +117,14 @@ def run(folders: Sequence[Path]) -> Finding:
 
 
 def made_from(finding: Finding, folders: Sequence[Path]) -> dict[str, Any]:
-    """What the record says of where it comes from: models and folders."""
+    """Sources for the record: models and folders."""
     models = ", ".join(map(str, finding.frame.columns[1:-1]))
     asked = {"model": models, "texts": "the texts of each folder"}
     return {"asked": asked, "folders": [str(folder) for folder in folders]}
 
 
 def judge(table: pd.DataFrame) -> Verdict:
-    """Contradicted where models disagree on a claim; supported where all of several agree."""
+    """Contradicted if models disagree on a claim; supported if all of several models agree."""
     count = table["agreement"].value_counts()
     agree, disagree = int(count.get("agree", 0)), int(count.get("disagree", 0))
     apart = ", ".join(table.loc[table["agreement"] == "disagree", "experiment"])

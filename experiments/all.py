@@ -3,10 +3,10 @@
     python -m experiments.all --model smollm2-135m --texts my.jsonl --out results
 
 Each experiment has its folder in `--out` (docs/experiments.md). claims.csv, claims.md and
-claims.html say what came of each claim. What it will cost is said first, and on the way how far it
-is. An experiment that fails is recorded in the table and does not stop the others; one that is
-finished is skipped when the command is started again with the same weights, texts, code and options
-(about.json keeps what the folder is about). Exits with 1 where one failed.
+claims.html list the outcome of each claim. The cost is printed first, and progress on the way. A
+failing experiment is recorded in the table, and the others still run. When the command is started
+again, experiments finished with the same weights, texts, code and options are skipped; about.json
+stores these inputs. Exits with 1 if an experiment failed.
 """
 
 import json
@@ -65,12 +65,12 @@ def run_all(
     say: Say = print,
     **options: Any,
 ) -> pd.DataFrame:
-    """Run what is not finished yet, write the claims table, and give it.
+    """Run what is not finished, write the claims table, and return it.
 
-    Finished is what was made with the same weights, token ids, code and options. `options` are
-    those of `observe_texts`. Raises `RunFolderError` for finished experiments of other weights,
-    texts or code, unless `force`; `SinkError` for an experiment that there is not, and whatever
-    `observe_texts` raises. What an experiment raises is in the table.
+    An experiment is finished if it was run with the same weights, token ids, code and options.
+    `options` are those of `observe_texts`. Raises `RunFolderError` for finished experiments of
+    other weights, texts or code, unless `force`; `SinkError` for an unknown experiment; and the
+    errors of `observe_texts`. Errors of an experiment are recorded in the table.
     """
     refuse_twice("--only", only, SinkError)
     for name in only:
@@ -94,7 +94,7 @@ def run_all(
 def _loaded(
     model: str, texts: str | None, out: Path, options: Mapping[str, Any], say: Say, *, force: bool
 ) -> tuple[Loaded, dict[str, Any]]:
-    """The model, its texts as this folder fed them first, and what that is about."""
+    """The model, its texts as this folder fed them first, and the record of these inputs."""
     old = {} if force else read_about(out, NAMES)
     before = {text["text_id"]: text for text in old.get("texts", ()) if "token_ids" in text}
     found = bundled_corpus() if texts is None else read_texts(texts)
@@ -110,7 +110,7 @@ def _loaded(
 
 
 def observed_for(loaded: Loaded, seed: int, say: Say) -> Observed:
-    """Observe, with what that is said before, and how long it took after."""
+    """Observe the texts; reports the start, and the time that it took."""
     n_tokens = sum(len(text.tokens) for text in loaded.texts)
     start = time.perf_counter()
     observed = observe_loaded(loaded, seed, say)
@@ -119,14 +119,14 @@ def observed_for(loaded: Loaded, seed: int, say: Say) -> Observed:
 
 
 def is_finished(folder: Path, key: str) -> bool:
-    """Whether an experiment with this key was written as a whole."""
+    """Whether the experiment with this key was written completely."""
     return _provenance(folder).get("key") == key
 
 
 def _provenance(folder: Path) -> dict[str, Any]:
-    """What a finished experiment was made from; empty where there is none.
+    """The recorded inputs of a finished experiment; empty without a record.
 
-    Raises `SpecialFileError` for a record that is no regular file.
+    Raises `SpecialFileError` for a record that is not a regular file.
     """
     files.refuse_special(folder / RECORD)
     try:
@@ -136,7 +136,7 @@ def _provenance(folder: Path) -> dict[str, Any]:
 
 
 def claims_of(out: Path, model: str, names: Sequence[str] = NAMES) -> pd.DataFrame:
-    """One row per verdict of the experiments in a folder, or per experiment that failed."""
+    """One row per verdict of the experiments in a folder, and one per failed experiment."""
     rows: list[dict[str, Any]] = []
     for name in names:
         path = out / name / RECORD
@@ -150,7 +150,7 @@ def claims_of(out: Path, model: str, names: Sequence[str] = NAMES) -> pd.DataFra
 
 
 def write_claims(table: pd.DataFrame, out: Path) -> None:
-    """claims.csv, claims.md and claims.html: the last two for the eye."""
+    """Write claims.csv, claims.md and claims.html; the last two are for reading."""
     place = RunFolder(out)
     place.write_text("claims.csv", escape_text(table).to_csv(index=False))
     shown = table[["experiment", "claim", "outcome", "why", "value", "low", "high", "n_sinks"]]
@@ -172,7 +172,7 @@ def _run(
     keys: Mapping[str, str],
     say: Say,
 ) -> None:
-    """Experiments with their options, one after the other."""
+    """Run experiments with their options, one after another."""
     for line in prices(asked, observed):
         say(line)
     for number, name in enumerate(asked, start=1):
@@ -182,13 +182,13 @@ def _run(
             made = {"key": keys[name], "options": dict(asked[name])}
             write(finding, out / name, observed.record() | made)
             told = in_words(finding.verdict)
-        except Exception as error:  # recorded, so that one that fails doesn't stop the others
+        except Exception as error:  # recorded, so that the other experiments still run
             told = _record_failure(out / name, name, error)
         say(f"[{number}/{len(asked)}] {name}: {time.perf_counter() - start:.0f} s: {told}")
 
 
 def _record_failure(folder: Path, name: str, error: Exception) -> str:
-    """A record without a key, so that a second start tries again."""
+    """Write a record without a key, so that the next start tries again."""
     folder.mkdir(parents=True, exist_ok=True)
     why = f"{type(error).__name__}: {error}"
     record = {"name": name, "question": "", "failed": why, "traceback": traceback.format_exc()}

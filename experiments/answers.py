@@ -1,4 +1,4 @@
-"""Causal questions as findings: the forming MLPs found once, then one answer each."""
+"""Causal questions as findings: find the forming MLPs once, then answer each question."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -15,7 +15,7 @@ from secondary_sinks.statistics import mean_and_percentiles
 
 @lru_cache(maxsize=1)
 def forming_of(observed: Observed) -> tuple[Forming, ...]:
-    """The forming MLPs of every sink that can be asked; computed once for all experiments."""
+    """Forming MLPs of every sink that can be asked; computed once for all experiments."""
     progress = observed.progress("forming MLPs")
     return forming_mlps(observed.model, observed.traces, observed.sinks, progress=progress)
 
@@ -30,9 +30,9 @@ def found(
     captions: Mapping[str, str],
     **asked: Any,
 ) -> Finding:
-    """Ask a question about the sinks; without any, a finding that says so.
+    """Ask a question about the sinks; without any, return a finding that says so.
 
-    `draw` gives figures by name; the first is that of the finding. `captions` say what they show.
+    `draw` returns figures by name; the first is the main figure. `captions` describe them.
     """
     why = why_no_sinks(observed)
     if why:

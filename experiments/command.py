@@ -1,8 +1,8 @@
-"""The command line of an experiment, made from its `run`.
+"""The command line of an experiment, derived from its `run`.
 
     python -m experiments.norms --model smollm2-135m --texts my.jsonl --out results/norms
 
-Options are the same for all; keyword-only parameters of `run`, annotated for typer, are added.
+All experiments share options; keyword-only parameters of `run`, annotated for typer, are added.
 """
 
 import inspect
@@ -24,10 +24,10 @@ Experiment = Callable[..., Finding]
 
 
 def main_of(run: Experiment) -> Callable[..., None]:
-    """The `main` of the module that `run(observed, *, ...) -> Finding` stands in.
+    """Build `main` for the module that defines `run(observed, *, ...) -> Finding`.
 
-    It exits with 0 when done, 2 for bad input (one line on the standard error says what), 130
-    when interrupted.
+    It exits with 0 when done, 2 for bad input (explained in one line on standard error), 130 when
+    interrupted.
     """
     name = f"experiments.{Path(inspect.getfile(run)).stem}"
 
@@ -44,7 +44,7 @@ def main_of(run: Experiment) -> Callable[..., None]:
 
 
 def _help(run: Experiment, name: str) -> str:
-    """What the module of an experiment says, then an example; `\\b` keeps its line as it is."""
+    """The texts of an experiment's module, then an example; `\\b` keeps its line unwrapped."""
     module = inspect.getmodule(run)
     question, paper, method, refutation = (getattr(module, one, "") for one in SAID)
     out = f"results/{name.split('.')[-1]}"
@@ -65,11 +65,11 @@ def _shared(
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is left to chance.")] = 0,
 ) -> None:
-    """The options that all experiments share."""
+    """The options shared by all experiments."""
 
 
 def _command(run: Experiment, command_line: str) -> Callable[..., None]:
-    """A function with the shared parameters and those of `run`, for typer."""
+    """A function for typer with the shared parameters and those of `run`."""
     shared = list(inspect.signature(_shared).parameters.values())
     own = [
         parameter

@@ -1,4 +1,4 @@
-"""What pages of results are made from: verdicts, tables and pictures, copied next to them."""
+"""Copy what result pages need: verdicts, tables and pictures, stored next to the pages."""
 
 import gzip
 import json
@@ -17,22 +17,22 @@ from secondary_sinks.runs import RunFolder
 
 LARGEST_TABLE, LARGEST_PICTURE = 60_000, 500_000
 LARGEST_ARCHIVE = 400_000
-"""A larger table is copied compressed, where that makes it as small as this."""
+"""Most bytes of a table; a larger one is copied compressed if that makes it small enough."""
 PAGES = (*BY_NAME, ACROSS)
 
 
 def copy_results(results: Path, out: Path) -> list[str]:
     """Copy verdicts, tables and pictures of finished experiments to `out`/data.
 
-    Tables that are too large are compressed. Gives the files that are too large all the same; each
-    page names its own. Raises `RunFolderError` where `results` holds none.
+    Large tables are compressed. Returns the files that remain too large; each page lists its own.
+    Raises `RunFolderError` if `results` holds no finished experiment.
     """
     found = [name for name in PAGES if (results / name / RECORD).is_file()]
     if not found:
         raise RunFolderError(
             f"{str(results)!r} holds no results", "make some with python -m experiments.all"
         )
-    for name in PAGES:  # nothing else in the folder is ours
+    for name in PAGES:  # only our own files in the folder
         shutil.rmtree(out / "data" / name, ignore_errors=True)
     large = []
     for name in found:
@@ -45,7 +45,7 @@ def copy_results(results: Path, out: Path) -> list[str]:
 
 
 def _copy(path: Path, target: Path) -> bool:
-    """Copy what a page shows or links to; whether nothing was left out for its size."""
+    """Copy the files that a page shows or links to; returns whether all were small enough."""
     limit = {".json": math.inf, ".csv": LARGEST_TABLE, ".png": LARGEST_PICTURE}
     if path.suffix not in limit:
         return True
@@ -61,9 +61,9 @@ def _copy(path: Path, target: Path) -> bool:
 
 
 def _without_texts(path: Path, left_out: Sequence[str]) -> None:
-    """Leave the words of the texts out of a record; their names and tokens' digests stay.
+    """Remove the text itself from a record; names of texts and digests of their tokens stay.
 
-    Files that were too large to be copied are named in it.
+    Files that were too large to be copied are listed in the record.
     """
     record = read_record(path) | {"not_copied": list(left_out)}
     for text in record.get("provenance", {}).get("texts", []):

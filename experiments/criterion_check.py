@@ -49,7 +49,7 @@ CAPTIONS = {
 
 
 def run(observed: Observed) -> Finding:
-    """One row per token that is a sink by either criterion, primaries left out."""
+    """One row per token that is a sink by either criterion, without primaries."""
     paper = detect(observed.traces, observed.sinks.thresholds, criterion="paper")
     parts = [_rows(observed, trace, paper) for trace in observed.traces]
     frame = pd.concat(parts, ignore_index=True)[list(COLUMNS)]
@@ -70,7 +70,7 @@ def run(observed: Observed) -> Finding:
 
 
 def _rows(observed: Observed, trace: Trace, paper: SinkTable) -> pd.DataFrame:
-    """The tokens of one text."""
+    """Rows for the tokens of one text."""
     own, theirs = (table.of_text(trace.text_id) for table in (observed.sinks, paper))
     primaries = {sink.pos for table in (own, theirs) for sink in table.of_kind("primary").sinks}
     both = compare(theirs, own, ("paper", "joint"))
@@ -84,7 +84,7 @@ def _rows(observed: Observed, trace: Trace, paper: SinkTable) -> pd.DataFrame:
 
 
 def _reason(found: str, tests: pd.DataFrame, primaries: set[int]) -> str:
-    """In words; of several failed tests the one that fails at most layers, the first of equals."""
+    """The failed test in words; of several, the one that fails at most layers (or the first)."""
     if found == "both":
         return "agreement"
     if found == "paper":

@@ -1,4 +1,4 @@
-"""The sinks that one layer creates, their controls, and what the model holds at both."""
+"""The sinks that one layer creates, their controls, and the activations at both."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from secondary_sinks.errors import AttributionError
 from secondary_sinks.observation import activations
 
 Rows = NDArray[np.float64]
-"""One vector of the model per row."""
+"""One activation vector per row."""
 COLUMNS = ("text_id", "pos", "token", "role")
 
 
@@ -26,16 +26,16 @@ class Members:
     """One row per token: text_id, pos, token, role (sink or control)."""
     left_out: dict[str, int]
     missing: str = ""
-    """Why there is nobody; empty where there is somebody."""
+    """Why there are no members; empty if there are some."""
 
     @property
     def n_sinks(self) -> int:
-        """Sinks among the members."""
+        """Number of sinks among the members."""
         return len(self.frame) // 2
 
 
 def members_of(observed: Observed, layer: int | None) -> Members:
-    """Of the layer that creates most sinks (the first of equals), or of a given one.
+    """Members of the layer that creates most sinks (ties to the first), or of a given layer.
 
     Raises `AttributionError` for a layer that the model does not have.
     """
@@ -68,7 +68,7 @@ def members_of(observed: Observed, layer: int | None) -> Members:
 def gather(
     observed: Observed, members: Members, layers: Sequence[int], points: Sequence[str]
 ) -> dict[tuple[int, str], Rows]:
-    """By layer and point: what the model holds at the members, one row each, in their order."""
+    """Activations at the members, by layer and hook point, one row per member in their order."""
     found: dict[tuple[int, str], list[Rows]] = {}
     for text_id, part in members.frame.groupby("text_id", sort=False):
         trace = observed.trace(str(text_id))

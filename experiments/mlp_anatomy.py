@@ -50,7 +50,7 @@ def run(
         int | None, typer.Option(help="Of the MLP; by default each sink's creation layer.")
     ] = None,
 ) -> Finding:
-    """Cosines with the primary stage by stage."""
+    """Cosine with the primary at each stage of the MLP."""
     why = why_no_sinks(observed)
     if why:
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
@@ -71,7 +71,7 @@ def run(
 
 
 def _tokens(observed: Observed, layer: int | None) -> pd.DataFrame:
-    """One row per token and stage, of the sinks that have a control."""
+    """One row per token and stage, for sinks that have a control."""
     parts = []
     for text in observed.cases:
         asked = {case.sink.pos for case in text.cases}

@@ -63,7 +63,7 @@ def run(
     ] = None,
     components: Annotated[int, typer.Option(min=1, help="How many components are few.")] = 3,
 ) -> Finding:
-    """The MLP's answer to single components, and to inputs that are cut down to a few."""
+    """Response of the MLP to single components, and to inputs reduced to a few components."""
     members = members_of(observed, layer)
     why = why_no_sinks(observed) or members.missing
     if why:
@@ -106,7 +106,7 @@ def _curves(probe: Probe, members: Members, inputs: Rows, number: int) -> Iterat
 
 
 def _cut(probe: Probe, members: Members, inputs: Rows, number: int) -> Iterator[dict[str, Any]]:
-    """By sink: what the MLP writes along the direction, and how much of it is left when cut."""
+    """By sink: MLP output along the direction, and the share that remains with a reduced input."""
     frame = members.frame
     role, text = frame["role"].to_numpy(), frame["text_id"].to_numpy()
     along = probe.along(inputs)

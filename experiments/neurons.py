@@ -45,15 +45,15 @@ def run(
     *,
     few: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share that is few.")] = 0.01,
 ) -> Finding:
-    """Zero few neurons of the forming MLPs at each sink, or all others."""
+    """Zero a few neurons of the forming MLPs at each sink, or all others."""
     return found(NAME, QUESTION, CLAIM, observed, sparsity, _figures, CAPTIONS, few=few)
 
 
 def _figures(answer: Answer) -> Mapping[str, go.Figure]:
-    """Share of its lifetime that a sink keeps, by how many neurons are zeroed or left.
+    """Share of its lifetime that a sink keeps, by number of neurons zeroed or kept.
 
-    Of the numbers that were tried at every sink: a share of all neurons is not the same number
-    where more MLPs form a sink.
+    Uses only numbers that were tried at every sink: a given share of all neurons is a different
+    number where more MLPs form a sink.
     """
     cells = answer.cells.assign(
         kept=answer.cells["lifetime_edited"] / answer.cells["lifetime_clean"]

@@ -51,7 +51,7 @@ RESPONSES = {
     "score": "higher the sink's q.k",
 }
 BY_DEFINITION = ("lifetime", "lifetime_norm")
-"""Responses with the norm in their definition: shown, and never judged."""
+"""Responses whose definition includes the norm: shown, but never judged."""
 N_CLAIMS = len(LENGTHS) * len(RESPONSES)
 COLUMNS = {
     "text_id": "text",
@@ -87,7 +87,7 @@ def run(
         int, typer.Option(min=999, help="Permutations within texts.")
     ] = PERMUTATIONS,
 ) -> Finding:
-    """One row per secondary sink; correlations of all pairs of length and response."""
+    """One row per secondary sink; correlations of all pairs of norm and response."""
     why = why_no_sinks(observed)
     if why:
         claim = CLAIM.format(LENGTHS["mlp_norm"], RESPONSES["mass"])
@@ -122,7 +122,7 @@ def run(
 
 
 def _row(trace: Trace, case: MatchedPair, thresholds: Thresholds) -> dict[str, Any]:
-    """Responses in the blocks after the creation layer: the same for all sinks created there."""
+    """Responses in the blocks after the creation layer, shared by all sinks created there."""
     sink = case.sink
     blocks = list(range(sink.l_start + 1, len(trace.norm)))
     attended = joint_tests(trace, thresholds).attended
@@ -143,7 +143,7 @@ def _row(trace: Trace, case: MatchedPair, thresholds: Thresholds) -> dict[str, A
 def _correlation(
     sinks: pd.DataFrame, length: str, response: str, permutations: int, seed: int
 ) -> WithinTexts:
-    """Of numbers with four digits: what differs less than that differs by rounding."""
+    """Correlation of numbers rounded to four digits: smaller differences are rounding errors."""
     names = (length, response, "even_share")
     x, y, z = ([float(f"{value:.4g}") for value in sinks[name]] for name in names)
     asked = {"n_claims": N_CLAIMS, "permutations": permutations, "seed": seed}
@@ -155,7 +155,7 @@ def _correlation(
 def _verdict(
     length: str, response: str, within: WithinTexts, sinks: pd.DataFrame, observed: Observed
 ) -> Verdict:
-    """By the interval; and only where lengths exchanged within texts seldom do as well."""
+    """Judge by the interval, and by a permutation test that exchanges norms within texts."""
     cut = int((sinks["censored"] != "none").sum())
     spread = [sinks[name].quantile([0.1, 0.9]).tolist() for name in (length, response)]
     few = len(sinks) - within.interval.n
@@ -182,7 +182,7 @@ def _verdict(
 
 
 def _odd(within: WithinTexts) -> str:
-    """Why a correlation says nothing; empty where it says something."""
+    """Why a correlation cannot be interpreted; empty if it can."""
     unknown = within.interval.value != within.interval.value
     return "one never differs, or follows from the place; " if unknown else ""
 

@@ -43,7 +43,7 @@ CAPTIONS = {
 
 
 def run(observed: Observed) -> Finding:
-    """Scale and turn what the forming MLPs write at each sink and its control."""
+    """Scale and rotate the output of the forming MLPs at each sink and its control."""
     return found(NAME, QUESTION, CLAIM, observed, ask, _figures, CAPTIONS)
 
 

@@ -62,7 +62,7 @@ CAPTIONS = {
 
 
 def run(observed: Observed) -> Finding:
-    """Lengths by kind of token, and sinks against their controls."""
+    """Norms by kind of token, and of sinks compared with their controls."""
     why = why_no_sinks(observed)
     if why:
         return unanswered(NAME, QUESTION, CLAIM.format("values"), why, COLUMNS)
@@ -98,7 +98,7 @@ def _by_kind(trace: pd.DataFrame, sinks: pd.DataFrame) -> pd.DataFrame:
 
 
 def _ratios(trace: Trace, case: MatchedPair) -> dict[str, Any]:
-    """Mean lengths of a sink over those of its control: in its layers, or the blocks reading it."""
+    """Mean norm of a sink over that of its control, in its layers or the blocks reading it."""
     layers = list(case.sink.layers)
     blocks = readers(layers, len(trace.norm))
 

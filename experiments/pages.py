@@ -2,9 +2,9 @@
 
     python -m experiments.pages results --out docs/results
 
-What a page says comes from two places only. Question, claim of the paper, method and what would
-change our mind: constants of the module. Every number: the verdict.json of the experiment,
-copied to data/NAME, with its tables where they are small; each number is followed by its file.
+The content of a page has two sources only. Question, claim of the paper, method and refutation are
+constants of the module. Every number comes from the verdict.json of the experiment, copied to
+data/NAME with its tables if they are small; each number is followed by its file.
 """
 
 import sys
@@ -32,11 +32,11 @@ HOLDS = {
 }
 SECTIONS = ("What the paper says", "What we did", "What would change our mind")
 SAYS = BY_NAME | {ACROSS: Experiment(name=ACROSS, claim="what holds in one model holds in others")}
-"""By name: the experiments, and the page across models."""
+"""Page names: the experiments, and the page across models."""
 
 
 def write_pages(out: Path) -> list[Path]:
-    """Write the index and a page for every experiment in `out`/data."""
+    """Write the index, and a page for every experiment in `out`/data."""
     names = [name for name in PAGES if (out / "data" / name / RECORD).is_file()]
     pages = {name: page_of(name, out / "data" / name) for name in names}
     pages["index"] = index_of(names, out / "data")
@@ -95,7 +95,7 @@ def index_of(names: Sequence[str], data: Path) -> str:
 
 
 def _older(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A warning where verdicts are of a version that corrected each of them by itself."""
+    """Warning if verdicts come from a version that corrected each of them separately."""
     verdicts = [record["verdict"] for record in records if "verdict" in record]
     if all("n_claims" in verdict for verdict in verdicts):
         return []
@@ -108,7 +108,7 @@ def _older(records: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def numbers_of(verdict: Mapping[str, Any]) -> str:
-    """Value and interval of a verdict; empty where there is none."""
+    """Value and interval of a verdict; empty if it has none."""
     if verdict["value"] is None:
         return ""
     interval = ""
@@ -133,7 +133,7 @@ def _found(record: Mapping[str, Any], source: str) -> str:
 
 
 def _every_cell(folder: Path) -> list[str]:
-    """What the map across models shows, cell by cell, with the numbers behind each outcome."""
+    """The map across models, cell by cell, with the numbers behind each outcome."""
     with files.open_file(folder / "cells.csv") as file:
         cells = pd.read_csv(file, keep_default_na=False, dtype=str).map(unescape)
     rows = ["| experiment | model | outcome | in numbers |\n|---|---|---|---|"]
@@ -144,7 +144,7 @@ def _every_cell(folder: Path) -> list[str]:
 
 
 def _numbers_as_written(row: Mapping[Any, str]) -> str:
-    """The same of a row of a table of claims, where numbers are texts and missing ones empty."""
+    """`numbers_of` for a row of claims.csv, where numbers are texts and missing ones empty."""
     if not row["value"]:
         return _escape(row["why"])
     interval = f" [{float(row['low']):.3g}, {float(row['high']):.3g}]" if row["low"] else ""
@@ -153,7 +153,7 @@ def _numbers_as_written(row: Mapping[Any, str]) -> str:
 
 
 def _picture(path: Path, name: str, captions: Mapping[str, str]) -> str:
-    """A picture, and what it shows below it."""
+    """A picture with its caption below."""
     words = _escape(captions.get(path.stem, ""))
     return f"![{words or path.stem}](data/{name}/{path.name})" + (f"\n\n*{words}*" if words else "")
 
@@ -178,7 +178,7 @@ def _over(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _depth(records: Sequence[Mapping[str, Any]], data: Path) -> list[str]:
-    """Where the sinks arise; said where that is not the middle that the paper describes."""
+    """Where the sinks arise; mentioned if it is not the middle layers that the paper describes."""
     path = data / "sink_levels" / "data.csv"
     if not path.is_file():
         return []
@@ -213,7 +213,7 @@ def _section(title: str, words: str) -> str:
 
 
 def _escape(words: str) -> str:
-    """Words that hold nothing Markdown would take for its own."""
+    """Text with all Markdown characters escaped."""
     plain = " ".join(words.split())
     return "".join(f"\\{char}" if char in r"\`*_[]<>|" else char for char in plain)
 

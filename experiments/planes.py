@@ -1,4 +1,4 @@
-"""Vectors in a plane for the eye, and whether a linear classifier tells two roles apart."""
+"""Project vectors to a plane, and test whether a linear classifier separates two roles."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,14 @@ FOLDS = 10
 
 
 def principal_plane(rows: Rows) -> Rows:
-    """Each row by its first two principal components, centred. Equal rows lie at 0."""
+    """Coordinates of each row on its first two principal components, centred. Equal rows give 0."""
     if not np.ptp(rows, axis=0).any():
         return np.zeros((len(rows), 2))
     return np.asarray(PCA(2, svd_solver="full").fit_transform(rows))
 
 
 def tsne_plane(rows: Rows, seed: int) -> Rows:
-    """Each row by t-SNE. Equal rows lie at 0."""
+    """Coordinates of each row by t-SNE. Equal rows give 0."""
     if not np.ptp(rows, axis=0).any():
         return np.zeros((len(rows), 2))
     perplexity = min(30.0, (len(rows) - 1) / 3)
@@ -33,7 +33,7 @@ def tsne_plane(rows: Rows, seed: int) -> Rows:
 def separation(rows: Rows, truth: NDArray[np.object_], texts: NDArray[np.object_]) -> Rows:
     """1 for each row that a linear classifier trained on other texts gets right, else 0.
 
-    NaN where there is one text only.
+    NaN if there is only one text.
     """
     right, n_texts = np.full(len(rows), np.nan), len(set(texts))
     if n_texts < 2:

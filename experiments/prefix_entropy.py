@@ -82,7 +82,7 @@ def _states(observed: Observed, text: TextPairs, layers: list[int]) -> Iterator[
 
 
 def _steps(observed: Observed, text: TextPairs) -> Iterator[dict[str, Any]]:
-    """By sink: what it and its control add to the entropy, at its creation layer."""
+    """By sink: the entropy that it and its control add, at its creation layer."""
     layers = sorted({case.sink.l_start for case in text.cases})
     for layer, states in _states(observed, text, layers) if layers else ():
         for case in (one for one in text.cases if one.sink.l_start == layer):

@@ -1,4 +1,4 @@
-"""What causal experiments will cost, said before they start: cells, and seconds from a trial."""
+"""The cost of causal experiments, printed before they start: cells, and seconds from a trial."""
 
 import time
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from secondary_sinks.questions import costs
 
 
 def prices(asked: Mapping[str, Mapping[str, Any]], observed: Observed) -> list[str]:
-    """What the causal ones among these experiments, with their options, will compute, in words."""
+    """Cost in words of the causal ones among these experiments, with their options."""
     causal = [one for one in EXPERIMENTS if one.asks and one.name in asked]
     names = [one.name for one in causal if not one.quick or asked[one.name] != one.quick]
     if not names or not observed.sinks.of_kind("secondary").sinks:
@@ -26,10 +26,10 @@ def prices(asked: Mapping[str, Mapping[str, Any]], observed: Observed) -> list[s
 
 
 def trial(observed: Observed) -> tuple[float, float]:
-    """Seconds that one replayed token takes, and one token of a pass.
+    """Seconds per replayed token, and per token of a pass.
 
-    Of the first sink's text. The replayed tokens are its sinks with their MLP outputs zeroed at
-    each layer, in one more pass.
+    Measured on the text of the first sink: its sinks are replayed with their MLP outputs zeroed at
+    each layer, and one more pass is made.
     """
     first, *_ = found = observed.sinks.of_kind("secondary").sinks
     trace = next(trace for trace in observed.traces if trace.text_id == first.text_id)

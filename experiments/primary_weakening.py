@@ -83,7 +83,7 @@ def run(
         typer.Option(help="How to remove; again for more. By default zero, mean, three draws."),
     ] = None,
 ) -> Finding:
-    """The primary aligned to the creation layers, and what removing secondary sinks does to it."""
+    """The primary aligned to the creation layers, and its gain when secondary sinks are removed."""
     why = why_no_sinks(observed)
     if why:
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
@@ -124,7 +124,7 @@ def _lines(profile: pd.DataFrame) -> pd.DataFrame:
 
 
 def _receivers(effects: pd.DataFrame) -> go.Figure:
-    """Who gets more attention than in proportion, by way to ablate."""
+    """Which tokens gain more attention than in proportion, by way of ablating."""
     words = {"primary": "the primary", "others": "other sinks", "rest": "all other tokens"}
     names = {"edit": "series", "receiver": "row", "beyond": "value"}
     gains = effects.rename(columns=names).replace({"row": words})

@@ -1,4 +1,4 @@
-"""verdict.json of an experiment, checked field by field before anything is made of it."""
+"""verdict.json of an experiment, checked field by field before use."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ RECORDED: dict[str, Any] = {
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """What an experiment found, or why it failed. Raises `SinkError` that names a wrong field."""
+    """The finding of an experiment, or its failure. Raises `SinkError` that names a wrong field."""
     try:
         record = files.load_json(files.read_text(path))
     except (OSError, ValueError, RecursionError) as error:
@@ -35,7 +35,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def _wrong_words(record: dict[str, Any]) -> str:
-    """Outcomes that there are not, and captions that are no words."""
+    """Unknown outcomes, and captions that are not text."""
     verdicts = [record["verdict"], *record["further"]] if "verdict" in record else []
     for verdict in verdicts:
         if verdict["outcome"] not in OUTCOMES:

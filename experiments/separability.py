@@ -63,7 +63,7 @@ def run(
         int | None, typer.Option(help="The creation layer; by default the most frequent one.")
     ] = None,
 ) -> Finding:
-    """Sinks of one creation layer and their controls, at all layers and points around it."""
+    """Sinks of one creation layer and their controls, at all layers and hook points around it."""
     members = members_of(observed, layer)
     why = why_no_sinks(observed) or members.missing
     if why:
@@ -88,7 +88,10 @@ def run(
 
 
 def _place(members: Members, layer: int, point: str, rows: Rows, seed: int) -> pd.DataFrame:
-    """One row per token: where it lies, and whether it is told right. Equal rows lie at 0."""
+    """One row per token: its position in the plane, and whether it is classified correctly.
+
+    Equal rows lie at 0.
+    """
     plane, map_ = principal_plane(rows), tsne_plane(rows, seed)
     role, text = members.frame["role"].to_numpy(), members.frame["text_id"].to_numpy()
     return members.frame.assign(
@@ -125,7 +128,7 @@ def _skill(part: pd.DataFrame) -> Interval:
 
 
 def _skills(frame: pd.DataFrame) -> pd.DataFrame:
-    """By layer and point: how well tokens are told, from 0 (chance) to 1 (all)."""
+    """Classification skill by layer and hook point, from 0 (chance) to 1 (all correct)."""
     rows = []
     for _, part in frame.groupby(["layer", "point"], sort=False):
         one, first = _skill(part), part[["layer", "point"]].iloc[0].to_list()

@@ -1,11 +1,11 @@
-"""What every experiment is given (`Observed`) and what it gives back (`Finding`).
+"""The input of every experiment (`Observed`) and its result (`Finding`).
 
     observed = observe_texts("smollm2-135m", "my.jsonl")  # one observation pass, for all of them
     finding = norms.run(observed)
     finding.verdict.outcome, finding.frame, finding.figure
 
-A module of `experiments` is a function `run(observed) -> Finding`; keyword-only parameters of
-it, annotated for typer, become options of its command line (`experiments.command`).
+A module of `experiments` is a function `run(observed) -> Finding`; keyword-only parameters of it,
+annotated for typer, become options of its command line (`experiments.command`).
 """
 
 import time
@@ -33,39 +33,39 @@ from secondary_sinks.texts import TokenizedText, check_feed, retokenize
 from secondary_sinks.types import SHARE_UNIT
 
 SECONDS = 30.0
-"""Between two lines of progress."""
+"""Seconds between two lines of progress."""
 
 
 def quiet(line: str) -> None:
-    """Say nothing."""
+    """Print nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Observed:
-    """A model, and what one pass over some texts saw."""
+    """A model, and the observations of some texts."""
 
     model: HookedModel
     texts: tuple[TokenizedText, ...]
     traces: tuple[Trace, ...]
     sinks: SinkTable
-    """By the joint criterion."""
+    """Sinks by the joint criterion."""
     name: str
-    """The model, as it was asked for."""
+    """The model as requested."""
     seed: int = 0
-    """Of whatever an experiment leaves to chance."""
+    """Random seed of the experiments."""
     asked: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of `observe_texts`."""
     say: Callable[[str], None] = quiet
-    """Is told in a line how far a long experiment is."""
+    """Called with lines about the progress of a long experiment."""
 
     @property
     def cases(self) -> list[TextPairs]:
-        """By text: the secondary sinks that can be asked, each with its control; never a copy."""
+        """The secondary sinks that can be asked, by text, with their controls; without copies."""
         return match_pairs(self.traces, self.sinks, ("secondary",))
 
     @property
     def left_out(self) -> dict[str, int]:
-        """How many secondary sinks are not among the cases, by reason."""
+        """Number of secondary sinks that are not among the cases, by reason."""
         return sum_counts(*(text.left_out for text in self.cases))
 
     @property
@@ -82,7 +82,7 @@ class Observed:
         return [(text.trace, case) for text in self.cases for case in text.cases]
 
     def progress(self, what: str) -> Callable[[int, int], None]:
-        """For the causal questions: says every half minute how many texts are done."""
+        """Progress callback for causal questions; reports texts done every half minute."""
         said = time.monotonic()
 
         def tell(done: int, whole: int) -> None:
@@ -94,23 +94,23 @@ class Observed:
         return tell
 
     def again(self, model_name: str) -> "Observed":
-        """The same texts with another model. Only for what `observe_texts` made."""
+        """Observe the same texts with another model. Only for results of `observe_texts`."""
         return observe_texts(model_name, **self.asked, seed=self.seed)
 
     def record(self) -> dict[str, Any]:
-        """What decided the numbers: weights, settings, versions, commit, tokens of each text."""
+        """Everything that determined the numbers: weights, settings, versions, commit, tokens."""
         inputs = describe(self.model, self.texts, self.sinks.thresholds, None, self.seed)
         return {"asked": {"model": self.name, **self.asked}, **inputs}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Loaded:
-    """A model, and texts as it is fed them; nothing is observed yet."""
+    """A model and tokenized texts, not observed yet."""
 
     model: HookedModel
     texts: tuple[TokenizedText, ...]
     name: str
-    """The model, as it was asked for."""
+    """The model as requested."""
     asked: Mapping[str, Any]
     """Further arguments of `observe_texts`."""
 
@@ -125,10 +125,10 @@ def load_texts(
     before: Mapping[str, Mapping[str, Any]] | None = None,
     say: Callable[[str], None] = quiet,
 ) -> Loaded:
-    """Load a model and feed it the texts of a file (by default the bundled ones).
+    """Load a model and tokenize the texts of a file (by default the bundled ones).
 
-    `before` are texts as they were fed once, by id (`texts.to_record`): if a chat
-    template writes something else today, these ids are used again, and `say` is told. Raises as
+    `before` are texts as they were first fed, by id (`texts.to_record`). If a chat template gives
+    other token ids today, the stored ids are used, and `say` reports it. Raises the errors of
     `observe_texts`.
     """
     check_feed(feed)
@@ -156,15 +156,15 @@ def observe_texts(
 ) -> Observed:
     """Load a model and observe the texts of a file (by default the bundled ones).
 
-    Raises the `SinkError` of whatever is wrong with the texts, the model or the options; texts
-    are read before the model is loaded.
+    Raises the `SinkError` of whatever is wrong with the texts, the model or the options; texts are
+    read before the model is loaded.
     """
     loaded = load_texts(model_name, texts, feed=feed, device=device, dtype=dtype, say=say)
     return observe_loaded(loaded, seed, say)
 
 
 def observe_loaded(loaded: Loaded, seed: int, say: Callable[[str], None] = quiet) -> Observed:
-    """Observe what was loaded."""
+    """Observe a loaded model and its texts."""
     more: dict[str, Any] = {"name": loaded.name, "asked": loaded.asked, "seed": seed, "say": say}
     return observe_fed(loaded.model, loaded.texts, **more)
 
@@ -178,7 +178,7 @@ def observe_fed(
     asked: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = quiet,
 ) -> Observed:
-    """Observe tokenized texts with a model that is loaded already."""
+    """Observe tokenized texts with a model that is already loaded."""
     traces, sinks = observe_all(model, texts)
     return Observed(
         model=model,
@@ -197,27 +197,27 @@ class Finding:
     """The answer to one question: data, figure, and one verdict."""
 
     name: str
-    """That of the module."""
+    """Question of the module."""
     question: str
     frame: pd.DataFrame
-    """Tidy: what the figure is drawn from."""
+    """Tidy data behind the figure."""
     columns: Mapping[str, str]
     """Meaning and unit of each column of the frame."""
     figure: go.Figure
     verdict: Verdict
-    """The one that answers the question."""
+    """The verdict that answers the question."""
     further: tuple[Verdict, ...] = ()
-    """What was judged on the way."""
+    """Further verdicts."""
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """Further tables, by name."""
     figures: Mapping[str, go.Figure] = field(default_factory=dict)
     """Further figures, by name."""
     captions: Mapping[str, str] = field(default_factory=dict)
-    """What each figure shows, by name; that of `figure` is "figure"."""
+    """Captions of all figures by name; that of `figure` is "figure"."""
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
-        """All of them, the one that answers the question first."""
+        """All verdicts; the one that answers the question is first."""
         return (self.verdict, *self.further)
 
 
@@ -234,12 +234,12 @@ def judged(
     unit: str = SHARE_UNIT,
     controlled: bool = True,
 ) -> Verdict:
-    """supported where the interval lies above the line, contradicted where below it.
+    """Judge an interval: supported above the line, contradicted below it, else inconclusive.
 
-    `n_claims` are the claims of the finding that the interval was corrected for, `unit` is that of
-    the statistic. Without controls (`controlled`), all sinks count.
+    `n_claims` is the number of claims in the finding, for which the interval was corrected; `unit`
+    is the unit of the statistic. With `controlled` False, all sinks count.
 
-    Inconclusive where there are too few sinks or texts to say anything, and then `why` says that.
+    Also inconclusive with too few sinks or texts; `why` then says so.
     """
     words: dict[str, Any] = {
         "statistic": statistic,
@@ -256,7 +256,7 @@ def judged(
 def unanswered(
     name: str, question: str, claim: str, why: str, columns: Mapping[str, str]
 ) -> Finding:
-    """What there is to give back where there is nothing to look at: it says so everywhere."""
+    """The finding to return if there is no data; figure and verdict say why."""
     return Finding(
         name=name,
         question=question,
@@ -280,10 +280,10 @@ def who(trace: Trace, case: MatchedPair) -> dict[str, Any]:
 
 
 def places(rows: pd.DataFrame) -> "pd.Series[str]":
-    """Token, position and text of each row, in the words that figures show."""
+    """Token, position and text of each row, as figures show them."""
     return rows["token"] + " at " + rows["pos"].astype(str) + " in " + rows["text_id"]
 
 
 def why_no_sinks(observed: Observed) -> str:
-    """Why no secondary sink can be asked; empty where one can."""
+    """Why no secondary sink can be asked; empty if one can."""
     return "" if observed.pairs() else too_few(0, 0, observed.left_out)

@@ -76,7 +76,7 @@ def run(
         list[Path] | None, typer.Option(help="Detections as the authors released them.")
     ] = None,
 ) -> Finding:
-    """Levels of every model and file; the verdict is of the first model."""
+    """Levels of every model and file; the verdict is about the first model."""
     names = [observed.name, *(also or ()), *map(str, released or ())]
     refuse_twice("the list of models and detections", names, SinkError)
     sources = list(_sources(observed, also or (), released or ()))
@@ -103,14 +103,14 @@ def run(
 
 
 def _sources(observed: Observed, also: Sequence[str], released: Sequence[Path]) -> Iterator[Source]:
-    """One after the other: a further model is let go of before the next is loaded."""
+    """One source after another: each model is released before the next is loaded."""
     yield Source(observed.name, observed.sinks, len(observed.traces), observed.n_layers)
     for name in also:
         other = observed.again(name)
         yield Source(name, other.sinks, len(other.traces), other.n_layers)
     for path in released:
         content = read_utf8(path, "detections in the JSON lines of the paper's authors")
-        split_json_lines(content, str(path))  # not too many, and none too long
+        split_json_lines(content, str(path))  # limits number and length of lines
         found = read_released(content, str(path))
         yield Source(str(path), found.sinks, len(found.lines), None)
 
@@ -121,7 +121,7 @@ def _levels(source: Source, seed: int) -> Levels:
 
 
 def _verdict(source: Source, levels: Levels, n_sources: int) -> Verdict:
-    """The share of sinks in a level; of fewer texts than a level needs, nothing is said."""
+    """Judge the share of sinks in a level; inconclusive with fewer texts than a level needs."""
     sinks = [sink for sink in source.sinks.sinks if counts_for_levels(sink)]
     known = source.n_texts >= LEAST_TEXTS
     inside = [float(sink.level == sink.level) if known else float("nan") for sink in sinks]

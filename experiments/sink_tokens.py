@@ -68,7 +68,7 @@ BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
 def kind_of(token: str) -> str:
-    """What a token holds: a letter anywhere makes it letters.
+    """Kind of characters in a token; any letter makes it "letters".
 
     >>> [kind_of(token) for token in (" the", " ", "42", ", ", "<|im_start|>", "3rd")]
     ['letters', 'white space', 'digits', 'punctuation', 'special', 'letters']
@@ -91,7 +91,7 @@ def _n_tokens(observed: Observed) -> int:
 
 
 def _places(observed: Observed, sinks: list[Sink]) -> pd.DataFrame:
-    """One row per sink: where it stands."""
+    """One row per sink with its position in the text."""
     length = {trace.text_id: len(trace.tokens) for trace in observed.traces}
     rows = [
         {
@@ -132,7 +132,7 @@ def _by_token(observed: Observed, sinks: list[Sink]) -> pd.DataFrame:
 
 
 def _rate(observed: Observed, sinks: list[Sink]) -> Interval:
-    """Sinks per 10,000 tokens, with an approximate interval over texts; nothing is judged by it."""
+    """Sinks per 10,000 tokens with an approximate interval over texts, used in no verdict."""
     by_text = Counter(sink.text_id for sink in sinks)
     sums = [[by_text[one.text_id], len(one.tokens)] for one in observed.traces]
     return jackknife(np.array(sums, dtype=float), lambda total: float(1e4 * total[0] / total[1]))

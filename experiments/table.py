@@ -1,6 +1,6 @@
-"""The table of experiments: one row each; `all`, `pages`, `prices` and docs/experiments.md read it.
+"""The table of experiments, one row each; read by `all`, `pages`, `prices` and docs/experiments.md.
 
-What an experiment says of itself are constants of its module: QUESTION, PAPER (what the paper
+Each experiment describes itself by constants of its module: QUESTION, PAPER (what the paper
 claims), METHOD, REFUTATION (what would change our mind).
 """
 
@@ -20,27 +20,28 @@ class Experiment:
     """One experiment."""
 
     name: str
-    """Its module in `experiments`."""
+    """Name of its module in `experiments`."""
     claim: str
-    """What it puts to the test, as docs/experiments.md says it."""
+    """The claim under test, as in docs/experiments.md."""
     figure: str = ""
-    """The figure of the paper that it answers to."""
+    """The corresponding figure of the paper."""
     asks: str = ""
-    """The causal question that most of its time goes to; empty for one that observes."""
+    """The causal question that takes most of its time; empty for an experiment that only
+    observes."""
     observes: bool = True
-    """Whether nothing is edited for its verdict."""
+    """Whether its verdict needs no edit."""
     quick: Mapping[str, Any] = field(default_factory=dict)
-    """Options with which it is quick."""
+    """Options for a quick run."""
 
     @property
     def module(self) -> ModuleType:
-        """Its module, imported when it is needed."""
+        """The module, imported on first use."""
         return import_module(f"experiments.{self.name}")
 
     def said(self) -> dict[str, str]:
-        """What its module says: the texts of `SAID` by name.
+        """The descriptive constants of the module, by the names in `SAID`.
 
-        Raises `SinkError` for a constant that is missing.
+        Raises `SinkError` for a missing constant.
         """
         missing = [name for name in SAID if not getattr(self.module, name, "")]
         if missing:
@@ -128,12 +129,12 @@ EXPERIMENTS = (
         observes=False,
     ),
 )
-"""In the order in which they run."""
+"""All experiments, in the order in which they run."""
 BY_NAME = {experiment.name: experiment for experiment in EXPERIMENTS}
 
 
 def as_markdown(*, observes: bool) -> list[str]:
-    """Those that only observe, or those that edit, as rows of a table for a page."""
+    """The observing or the editing experiments as rows of a Markdown table."""
     rows = [
         f"| `{one.name}` | {one.claim} | {one.figure} |"
         for one in EXPERIMENTS

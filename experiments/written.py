@@ -1,8 +1,8 @@
-"""A finding on disk: data, figures and the verdict, with all that decided them.
+"""A finding on disk: data, figures and the verdict, with everything that determined them.
 
-NAME.parquet and NAME.csv of every table (`data` is the frame that the figure is drawn from),
-figure.html (works offline), figure.png where a browser is there to draw it, and verdict.json,
-which is written last: a folder that has one is whole.
+NAME.parquet and NAME.csv of every table (`data` holds the data of the main figure), figure.html
+(works offline), figure.png if a browser is available to draw it, and verdict.json, which is written
+last: a folder that has one is complete.
 """
 
 import json
@@ -31,11 +31,11 @@ STYLE = "body{font-family:system-ui,sans-serif;max-width:70em;margin:2em auto;pa
 
 
 def write(finding: Finding, out: str | Path, provenance: Mapping[str, Any]) -> list[str]:
-    """Write everything to the folder `out`; gives lines that say where, and what is missing.
+    """Write a finding to the folder `out`; returns lines that say where, and what is missing.
 
     `provenance` (`Observed.record`, and perhaps the command) goes into verdict.json. Files of an
-    earlier finding are overwritten, each by a whole one or not at all. Raises `OSError` or
-    `RunFolderError` where the folder cannot be written.
+    earlier finding are replaced, each completely or not at all. Raises `OSError` or
+    `RunFolderError` if the folder cannot be written.
     """
     folder, place = Path(out), RunFolder(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,13 +64,13 @@ def write(finding: Finding, out: str | Path, provenance: Mapping[str, Any]) -> l
 
 
 def judged_figure(finding: Finding) -> dict[str, go.Figure]:
-    """The numbers of the verdicts, from their own fields; nothing where none has one."""
+    """Figure of the numbers in the verdicts; empty if no verdict has one."""
     known = [verdict for verdict in finding.verdicts if not math.isnan(verdict.value)]
     return {JUDGED: verdict_dots(known)} if known else {}
 
 
 def in_words(verdict: Verdict) -> str:
-    """A verdict in one line."""
+    """A verdict on one line."""
     interval = ""
     if not math.isnan(verdict.low):
         interval = f" [{verdict.low:.3g}, {verdict.high:.3g}]"
@@ -84,7 +84,7 @@ def in_words(verdict: Verdict) -> str:
 
 
 def without_nan(value: Any) -> Any:
-    """The same plain data with None in the place of NaN and infinities, which JSON has not."""
+    """The same plain data with NaN and infinities, which JSON lacks, replaced by None."""
     if isinstance(value, Mapping):
         return {str(key): without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -93,7 +93,7 @@ def without_nan(value: Any) -> Any:
 
 
 def _page(finding: Finding, name: str, figure: go.Figure) -> str:
-    """A figure with the question above it, and what it shows and the verdict below."""
+    """A figure with the question above it, and caption and verdict below."""
     question, verdict = escape(finding.question), escape(in_words(finding.verdict))
     caption = escape({**finding.captions, JUDGED: CAPTION}.get(name, ""))
     drawn = figure.to_html(include_plotlyjs=True, full_html=False)
@@ -104,12 +104,12 @@ def _page(finding: Finding, name: str, figure: go.Figure) -> str:
 
 
 def _draw(figure: go.Figure, path: Path) -> str:
-    """Draw the figure as a picture, or say in a line why there is none."""
+    """Draw the figure as a picture, or return a line that says why that failed."""
     files.refuse_special(path)
     path.unlink(missing_ok=True)
     try:
         figure.write_image(path, **PICTURE)
-    except Exception as error:  # no kaleido, no browser, or one that fails: each has its own
+    except Exception as error:  # no kaleido, no browser or a failing one: many error types
         path.unlink(missing_ok=True)
         reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))
         return f"no {path.suffix} of the figures: {reason.strip()}"

@@ -50,7 +50,7 @@ def read_text(path: str | Path, encoding: str = "utf-8", most: int = MOST_BYTES)
 def load_json(content: str | bytes, **options: Any) -> Any:
     """The data of JSON, as `json.loads`, but an object has each key once.
 
-    Raises `ValueError` for a key that stands twice: which value was meant cannot be told.
+    Raises `ValueError` for a repeated key, since it is unclear which value was meant.
 
     >>> load_json('{"a": 1, "a": 2}')
     Traceback (most recent call last):

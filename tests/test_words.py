@@ -8,10 +8,15 @@ import secondary_sinks
 PACKAGE = Path(secondary_sinks.__file__).parent
 ROOMS = (
     *("errors.py", "files.py", "foreign.py", "types", "statistics", "measures", "texts"),
-    *("observation", "attribution", "plots", "notebook", "testing"),
+    *("observation", "causal", "attribution", "plots", "notebook", "testing"),
+    *("runs", "sweeps"),
 )
 """Rooms that were read once with this ear; add one when it was."""
-PAGES = ("measures", "concepts", "use-in-your-project", "notebook", "plants", "formation", "faq")
+PAGES = (
+    *("measures", "concepts", "detection", "edits", "causality", "use-in-your-project"),
+    *("notebook", "plants", "formation", "faq"),
+    *("experiments", "tutorial", "models", "extending", "conformance"),
+)
 RIDDLES = re.compile(
     r"\bbeside\b|\b(?:is|are) none\b|^\s*(?:\"\"\")?[Oo]f what\b|\bthere (?:is|are) not\b"
     r"|\bwhat there (?:is|are)\b|\bnobody\b|\bso many\b|\bof its own affair\b",

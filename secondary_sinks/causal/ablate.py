@@ -36,13 +36,13 @@ def ablate(
     """Ablate `mlp_out` at every lasting sink but the primary and at matched controls, by layer.
 
     `edit` is the label of any kind of `Edit`, or several: "zero" (the MLP writes nothing), "mean"
-    (it writes what it writes on average at the text's ordinary tokens), "resample:3" (what it
-    writes at a token drawn with seed 3), "none" (the no-op), "scale:0.5". One cell per token,
-    layer and edit, each alone, exact by single-token replay. Each sink has one control, a token
-    twin or a neighbour, and so many further `ordinary` tokens of similar position and norm. Sinks
-    of other texts in the table are left out, and so is a mean over token twins at a token that has
-    none. `kl=False` leaves out what each edit does to the prediction at its token
-    (`kl_at_token`), which costs one unembedding per cell.
+    (its mean output over the ordinary tokens of the text), "resample:3" (its output at a token
+    drawn with seed 3), "none" (the no-op), "scale:0.5". One cell per token, layer and edit; cells
+    do not affect each other, and each is exact by single-token replay. Each sink has one matched
+    control (a token twin or a neighbour) and `ordinary` further control tokens of similar position
+    and norm. Sinks of other texts in the table are left out, and so are means over token twins for
+    a token without twins. `kl=False` saves one unembedding per cell: `kl_at_token`, the effect on
+    the prediction at the token, is then NaN.
 
     Raises `EditError` for unknown edits or layers and for an edit that is given twice, `TraceError`
     for a trace of another model.
@@ -71,7 +71,7 @@ def ablate(
 def effects_of(
     trace: Trace, thresholds: Thresholds, result: Replay, owners: Owners
 ) -> tuple[Effect, ...]:
-    """What each cell of a replay did to its token; cells are of one edit of one owner each."""
+    """One effect per cell of a replay; each cell must be one edit of one token in `owners`."""
     clean = clean_sinks(trace, thresholds)
     settled = settled_from(trace, thresholds)
     edited = edited_sinks(trace, result, thresholds)

@@ -1,4 +1,4 @@
-"""Edits of some cells at one layer, as hooks: on replicas of tokens, or on endings of texts."""
+"""Hooks that make the edits of some cells at one layer, on replayed tokens or continuations."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,13 +14,14 @@ from secondary_sinks.types import Cell, Edit
 from secondary_sinks.types.edit_kinds import ALL_SITES, KINDS, Given, Row
 
 Target = tuple[int, Edit, int]
-"""Number of the cell in its batch, edit, position."""
+"""(index of the cell in its batch, edit, position)."""
 Locate = Callable[[int, int, int, int], tuple[int, int] | None]
-"""(number, position, columns so far, columns now) -> row and column in the tensor, if there."""
+"""(cell index, position, columns in earlier chunks, columns in this chunk) -> row and column in
+the tensor, or None if the position is not in this chunk."""
 
 
 class LayerEdits:
-    """Hooks of one layer for a batch of cells, and which cells they have changed."""
+    """Hooks of one layer for a batch of cells; records which cells were changed."""
 
     def __init__(
         self, model: HookedModel, layer: int, cells: Sequence[Cell], donors: Donors
@@ -28,7 +29,7 @@ class LayerEdits:
         """Sort the edits at this layer by site, in the order in which they are made."""
         self.model, self.layer, self.donors = model, layer, donors
         self.changed: set[int] = set()
-        """Numbers of the cells of which an edit changed something, even the last bit."""
+        """Indices of the cells in which an edit changed anything, even one bit."""
         self._targets: dict[str, list[Target]] = {}
         for number, cell in enumerate(cells):
             for edit in cell:
@@ -37,11 +38,11 @@ class LayerEdits:
                     self._targets.setdefault(edit.site, []).extend(targets)
 
     def on_replayed(self) -> list[Hook]:
-        """Hooks that see `[1, cell, ...]`."""
+        """Hooks for activations of replayed tokens, `[1, cell, ...]`."""
         return self._hooks(lambda number, pos, done, now: (0, number))
 
     def on_continuations(self, start: int) -> list[Hook]:
-        """Hooks that see `[cell, query, ...]`, chunk by chunk, of positions from `start` on."""
+        """Hooks for continuations from position `start` on, in chunks of `[cell, query, ...]`."""
 
         def locate(number: int, pos: int, done: int, now: int) -> tuple[int, int] | None:
             column = pos - start - done
@@ -79,9 +80,9 @@ class LayerEdits:
 
 
 def edited(row: Row, edit: Edit, given: Given) -> Row:
-    """The activation of one token at one site as an edit makes it; `row` is not changed.
+    """The edited activation of one token at one site; `row` itself is not changed.
 
-    Computed in float32 and given back in the dtype of `row`. Bit-equal where the edit changes
+    Computed in float32 and returned in the dtype of `row`. Bit-equal to `row` if the edit changes
     nothing.
     """
     units = list(edit.units)

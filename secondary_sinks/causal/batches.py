@@ -9,19 +9,19 @@ from secondary_sinks.layerwise.protocol import HookedModel
 
 Item = TypeVar("Item")
 SCORES_AT_ONCE = 1 << 24
-"""Attention scores (heads x positions x replayed tokens) of one batch: bounds the memory."""
+"""Largest number of attention scores (heads x positions x replayed tokens) in one batch."""
 
 
 def replayed_at_once(model: HookedModel, n_pos: int) -> int:
-    """How many replayed tokens make one batch; at least one."""
+    """Number of replayed tokens in one batch; at least one."""
     return max(1, SCORES_AT_ONCE // int(model.cfg.n_heads * n_pos))
 
 
 def in_batches(cells: Sequence[Item], size: int, run: Callable[[list[Item]], None]) -> int:
-    """Run cells so many at a time; half as many whenever memory runs out, down to one.
+    """Run cells in batches of `size`; halve the size whenever memory runs out, down to one.
 
     `run` must change nothing before it is done, since a batch that fails runs again in halves.
-    Returns the size that worked last, to go on with. The error of a single cell is raised.
+    Returns the size that worked last. If a single cell does not fit, its error is raised.
     """
     size, start = max(1, size), 0
     while start < len(cells):
@@ -38,7 +38,7 @@ def in_batches(cells: Sequence[Item], size: int, run: Callable[[list[Item]], Non
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """As torch says it: an error of its own on devices, words on the processor."""
+    """Whether torch ran out of memory: its own error type on devices, a message on the CPU."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return "can't allocate memory" in str(error) or "not enough memory" in str(error)

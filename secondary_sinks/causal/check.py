@@ -13,13 +13,13 @@ from secondary_sinks.types.edit_kinds import ALL_SITES, KINDS, OVER, SEEDS, SITE
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Context:
-    """What edits may refer to."""
+    """The texts and means that edits may refer to."""
 
     trace: Trace
     others: dict[str, Trace]
-    """Texts that donors may come from, by name."""
+    """Other texts that donors may come from, by name."""
     reference: Collection[tuple[str, int]]
-    """Sites and layers that means over a reference corpus are known of."""
+    """Sites and layers with a known mean over a reference corpus."""
 
 
 def check_cells(model: HookedModel, cells: Sequence[Cell], context: Context) -> None:
@@ -34,7 +34,7 @@ def check_cells(model: HookedModel, cells: Sequence[Cell], context: Context) -> 
 
 
 def check_words(edit: Edit) -> None:
-    """Raise `EditError` for words that name no kind, site or mean, or that don't go together."""
+    """Raise `EditError` for an unknown kind, site or mean, and for fields that do not combine."""
     if edit.kind not in KINDS:
         raise EditError(f"unknown edit {edit.kind!r}", f"expected one of {', '.join(KINDS)}")
     if edit.site not in SITE_OF:

@@ -1,4 +1,4 @@
-"""Effects compared: before and after an edit, direct and total."""
+"""Compare effects: before and after an edit, direct and total."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -25,11 +25,11 @@ def direct_and_total(
 ) -> "pd.DataFrame":
     """Attention mass of the edited token of each cell, by layer: clean, direct and total.
 
-    Direct: later queries are as in the clean run. Total: they are what the edit makes of them.
-    Where the two differ, later tokens have changed what they look for. One row per cell and
-    layer; `edit` is the cell as JSON, `loss_change` the mean change of the loss (nats) at the
-    token and after it, `loss_later` after it alone; `kl_at_token` is the divergence (nats) of what
-    is predicted at the token. Raises as `replay`: cells are of one token each.
+    Direct: later queries are those of the clean run. Total: they are recomputed after the edit.
+    If the two differ, later tokens have changed what they look for. One row per cell and layer;
+    `edit` is the cell as JSON. `loss_change` is the mean change of the loss (nats) at the token and
+    after it, `loss_later` the change after it alone; `kl_at_token` is KL(clean || edited) in nats
+    of the prediction at the token. Each cell must edit one token; raises as `replay` does.
     """
     import pandas as pd
 
@@ -63,12 +63,12 @@ def before_and_after(
     layers: Sequence[int] | None = None,
     thresholds: Thresholds | None = None,
 ) -> "pd.DataFrame":
-    """What each cell of a replay does to its token: lifetime, start, and means over some layers.
+    """Lifetime, creation layer and means over some layers, clean and edited, per cell of a replay.
 
-    `layers` are by default those at which the token is a sink in the clean run, or, where it is
-    none, those from its first edit on; masses are those of the blocks that read them. One row per
-    cell: `edit` is the cell as JSON, `layers` in words, then each quantity clean and edited, and
-    `kl_at_token` (NaN unless the replay was asked for `kl`).
+    By default `layers` are those at which the token is a sink in the clean run or, if it never is,
+    those from its first edit on; masses are those of the blocks that read these layers. One row
+    per cell: `edit` is the cell as JSON, `layers` a text such as "0-2, 5", then each quantity clean
+    and edited, and `kl_at_token` (NaN unless the replay ran with `kl=True`).
     """
     import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Controls for sinks of a text: tokens that are none, and what makes them comparable."""
+"""Control tokens for the sinks of a text: tokens that are not sinks but comparable to them."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ from secondary_sinks.types.controls import Control, match_controls, similar_toke
 def controls_of(
     trace: Trace, sinks: SinkTable, targets: Sequence[Sink], ordinary: int = 0, seed: int = 0
 ) -> list[Control]:
-    """One matched control per sink, and so many `ordinary` tokens of similar position and norm.
+    """One matched control per sink, and `ordinary` further tokens of similar position and norm.
 
-    Matched is the nearest token twin, else the nearest ordinary token. All are seen by enough
-    queries to be judged, none is a sink or a primary of any layer, and none is used twice. The
-    norm is that of the layer before the sink is created, where they could still become the same.
+    The matched control is the nearest token twin, else the nearest ordinary token. Every control
+    is seen by enough queries to be judged, is not a sink or primary at any layer, and is used only
+    once. Norms are compared at the layer before the sink is created.
     """
     taken = {sink.pos for sink in sinks.sinks if sink.text_id == trace.text_id}
     taken |= set(trace.reference.tolist()) | {trace.primary}
@@ -30,13 +30,13 @@ def controls_of(
 
 
 Owners = dict[int, tuple[Sink, Control | None]]
-"""Position of an edited token -> its sink, and None or what it is as a control of that sink."""
+"""Position of an edited token -> (sink, None) for a sink, (its sink, `Control`) for a control."""
 
 
 def owners_of(trace: Trace, sinks: SinkTable, ordinary: int = 0) -> Owners:
-    """The tokens of a text that edits are tried on: every sink but primary and transient ones.
+    """The tokens of a text that are edited: the sinks, followed by their controls.
 
-    Then their controls.
+    Primary and transient sinks are not edited.
     """
     every = [sink for sink in sinks.sinks if sink.text_id == trace.text_id]
     targets = [sink for sink in every if sink.kind not in ("primary", "transient")]
@@ -48,7 +48,7 @@ def owners_of(trace: Trace, sinks: SinkTable, ordinary: int = 0) -> Owners:
 
 
 def never_sinks(trace: Trace, sinks: SinkTable, token_id: int) -> list[int]:
-    """Positions of a token id that are no sink and no primary at any layer."""
+    """Positions with this token id that are not a sink or primary at any layer."""
     taken = {sink.pos for sink in sinks.sinks if sink.text_id == trace.text_id}
     taken |= set(trace.reference.tolist()) | {trace.primary}
     same = (trace.tokens == token_id).nonzero()[:, 0].tolist()
@@ -56,6 +56,6 @@ def never_sinks(trace: Trace, sinks: SinkTable, token_id: int) -> list[int]:
 
 
 def last_judged(trace: Trace, sinks: SinkTable) -> int:
-    """The last position that enough queries see at every layer; -1 where there is none."""
+    """The last position that enough queries see at every layer; -1 if no position is."""
     seen = (trace.queries.amin(0) >= sinks.thresholds.min_queries).nonzero()[:, 0]
     return int(seen.max()) if len(seen) else -1

@@ -1,7 +1,7 @@
 """Direct effects on attention: one key is replaced; all queries and all other keys stay clean.
 
 The attention that a later query no longer pays to the replaced key goes to its other keys, and to
-its learned sink, in proportion to what they had: the softmax does that without any mechanism.
+its learned sink, in proportion to what they had: this follows from the softmax alone.
 """
 
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ def direct_mass(
     self_attention: Float[Tensor, "cell head"],
     positions: Int[Tensor, "cell"],
 ) -> Float[Tensor, "cell"]:
-    """Attention mass of each replayed token in the place of the clean one.
+    """Attention mass of each replayed token, put in the place of the clean token.
 
-    Queries of later tokens are frozen; the token's own query is the edited one.
+    Later tokens keep their clean queries; the token's own query is the edited one.
     """
     assert view.denominator is not None
     n_pos, device = len(view.queries), view.queries.device
@@ -33,7 +33,7 @@ def direct_mass(
     reach = view.run.window
     later = torch.arange(n_pos, device=device)[:, None] - positions
     sees = (later > 0) & (later < (reach or n_pos))
-    # Where a query sees nothing but itself, `without` has no meaning and gives NaN.
+    # For a query that sees only itself `without` is undefined, and NaN.
     received = paid.mean(0).where(sees, 0.0).sum(0) + self_attention.mean(-1)
     return received / seeing_queries(n_pos, reach).to(device)[positions]
 
@@ -45,11 +45,11 @@ def direct_masses(
     positions: Int[Tensor, "cell"],
     watch: Sequence[int],
 ) -> Float[Tensor, "cell watch"]:
-    """Attention mass of other tokens with each replayed token in the place of the clean one.
+    """Attention mass of other tokens, with each replayed token in the place of the clean token.
 
-    Queries of later tokens, and all keys but one, are those of the clean run: what a later query
-    pays to the replica's key less than to the clean one goes to its other keys in proportion.
-    `paid` is what the replica itself pays to the watched tokens.
+    Queries of later tokens, and all keys but one, are those of the clean run: attention that a
+    later query no longer pays to the replaced key goes to its other keys in proportion. `paid` is
+    the attention that the replayed token itself pays to the watched tokens.
     """
     assert view.denominator is not None
     n_pos, device = len(view.queries), view.queries.device

@@ -1,7 +1,7 @@
-"""What edits put in the place of an activation: donors' activations, and means.
+"""Activations that edits insert: those of donor tokens, and means over tokens.
 
-Which tokens these come from is settled before the first pass, from the trace alone. The
-activations themselves are taken as the clean text, or another one, walks by.
+The donor tokens are chosen before the first pass, from the trace alone. Their activations are
+collected during the clean pass, or a pass over another text.
 """
 
 import math
@@ -22,7 +22,7 @@ from secondary_sinks.types import Cell, Edit, Trace
 from secondary_sinks.types.edit_kinds import KINDS, Given
 
 Place = tuple[str, int]
-"""A site and a layer."""
+"""(site, layer)."""
 Means = Mapping[Place, Float[Tensor, "*site"]]
 
 
@@ -34,24 +34,24 @@ def ordinary(trace: Trace, layer: int) -> Bool[Tensor, "pos"]:
 def ordinary_throughout(trace: Trace) -> Bool[Tensor, "pos"]:
     """Tokens that are ordinary at every layer.
 
-    A token that is to become a sink may be ordinary still at the layer of an edit, and what it
-    gives there would make another one.
+    A token that becomes a sink later may still be ordinary at the layer of an edit. As a donor it
+    could make a sink of the edited token.
     """
     return torch.stack([ordinary(trace, layer) for layer in range(len(trace.norm))]).all(0)
 
 
 def token_twins(trace: Trace, pos: int) -> list[int]:
-    """Positions of the tokens, ordinary at every layer, that have the same token id as `pos`."""
+    """Other positions with the same token id as `pos` that are ordinary at every layer."""
     same = (trace.tokens == trace.tokens[pos]) & ordinary_throughout(trace)
     same[pos] = False
     return [int(one) for one in same.nonzero()[:, 0]]
 
 
 def resample_donor(trace: Trace, edit: Edit, pos: int) -> int:
-    """The token that a resampling edit of `pos` takes its activation from; `edit.seed` draws it.
+    """The donor position of a resampling edit at `pos`, drawn with `edit.seed`.
 
-    One that is ordinary at every layer of the model and is not edited itself. Raises `EditError`
-    where there is none.
+    Drawn from the tokens that are ordinary at every layer and not edited themselves. Raises
+    `EditError` if there are no such tokens.
     """
     able = ordinary_throughout(trace)
     able[list(edit.positions)] = False
@@ -63,7 +63,7 @@ def resample_donor(trace: Trace, edit: Edit, pos: int) -> int:
 
 
 def resolve_donors(trace: Trace, cell: Cell) -> Cell:
-    """The cell with every resampling edit as the patches that it comes down to."""
+    """The cell with every resampling edit replaced by patches, one per edited token."""
     return tuple(one for edit in cell for one in _patches(trace, edit))
 
 
@@ -76,7 +76,7 @@ def _patches(trace: Trace, edit: Edit) -> list[Edit]:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Tokens of one text whose mean activation at a site is put in the place of another."""
+    """Tokens of one text; their mean activation is what an edit inserts."""
 
     text: str
     positions: tuple[int, ...]
@@ -87,7 +87,7 @@ Needed = dict[int, dict[str, set[_Source]]]
 
 
 class _Taker:
-    """Takes the means over sources from one text as it walks by."""
+    """Collects the mean activations of sources during a pass over one text."""
 
     def __init__(self, model: HookedModel, n_pos: int, needed: Needed) -> None:
         self.model, self.n_pos, self.needed = model, n_pos, needed
@@ -95,7 +95,7 @@ class _Taker:
         self._gathers: dict[int, dict[str, ActivationCollector]] = {}
 
     def hooks(self, layer: int) -> list[Hook]:
-        """Hooks of the walk at a layer."""
+        """Hooks that collect activations at a layer."""
         found: list[Hook] = []
         for site, sources in self.needed.get(layer, {}).items():
             weights = torch.stack([_weights(source, self.n_pos) for source in _ordered(sources)])
@@ -105,7 +105,7 @@ class _Taker:
         return found
 
     def finish_layer(self, layer: int) -> None:
-        """What the hooks of a layer took is complete now."""
+        """Store the means of a layer, once the pass has gone through it."""
         for site, gather in self._gathers.pop(layer, {}).items():
             means, sources = gather.means(site), _ordered(self.needed[layer][site])
             for source, row in zip(sources, means, strict=True):
@@ -123,9 +123,9 @@ class Donors:
         others: Mapping[str, Trace],
         reference: Means,
     ) -> None:
-        """Find out what is needed, and walk the other texts for theirs.
+        """Find out which activations are needed, and run the other texts to collect theirs.
 
-        Raises `EditError` for a mean over token twins where there are none.
+        Raises `EditError` for a mean over token twins of a token without twins.
         """
         self.model, self.trace, self.reference = model, trace, reference
         needed: dict[str, Needed] = {}
@@ -138,15 +138,15 @@ class Donors:
             self._own.rows |= _means_of_text(model, others[text], wanted)
 
     def hooks(self, layer: int) -> list[Hook]:
-        """Hooks of the clean walk that take what the edits at this layer need."""
+        """Hooks for the clean pass that collect what the edits at this layer need."""
         return self._own.hooks(layer)
 
     def finish_layer(self, layer: int) -> None:
-        """The clean walk is through with a layer."""
+        """Store what was collected at a layer, once the clean pass has gone through it."""
         self._own.finish_layer(layer)
 
     def given(self, edit: Edit, pos: int, layer: int, device: torch.device) -> Given:
-        """What an edit of a token at a layer, which is on this device, works with."""
+        """The inputs of an edit of a token at a layer, on the device of that layer."""
         kind, direction, row = KINDS[edit.kind], None, None
         if kind.directed:
             towards = self.trace.reference_resid[layer].to(device)
@@ -157,7 +157,7 @@ class Donors:
         return Given(row=row, direction=direction, value=value, seed=edit.seed)
 
     def _row(self, edit: Edit, pos: int, layer: int) -> Tensor:
-        """What is put in the place of an activation."""
+        """The activation that an edit inserts."""
         if edit.kind == "mean" and edit.over == "reference":
             return shaped(self.model, edit.site, self.reference[edit.site, layer])
         return self._own.rows[(edit.site, layer), self._source(edit, pos, layer)]
@@ -179,14 +179,14 @@ class Donors:
 
 
 def shaped(model: HookedModel, site: str, row: Tensor) -> Tensor:
-    """The activation of one token, with heads apart where a model has them in one row."""
+    """The activation of one token; at site `z` as `[head, d_head]`, also if the model is flat."""
     return row.unflatten(-1, (model.cfg.n_heads, -1)) if site == "z" and row.ndim == 1 else row
 
 
 def _means_of_text(
     model: HookedModel, trace: Trace, needed: Needed
 ) -> dict[tuple[Place, _Source], Tensor]:
-    """What is needed from another text, up to the last layer that it is needed of."""
+    """Collect the needed activations of another text, up to the last layer that is needed."""
     taker = _Taker(model, len(trace.tokens), needed)
     for view in iter_layers(model, trace.tokens, hooks=taker.hooks):
         check_same_states(view, trace)
@@ -198,7 +198,7 @@ def _means_of_text(
 
 
 def _replaced(cells: Sequence[Cell]) -> list[tuple[Edit, int, int]]:
-    """Edits, tokens and layers at which something given is put in the place of an activation."""
+    """(edit, position, layer) for every activation to be inserted, except reference means."""
     return [
         (edit, pos, layer)
         for cell in cells
@@ -226,7 +226,8 @@ def reference_means(
 ) -> dict[Place, Float[Tensor, "*site"]]:
     """Mean activation over the ordinary tokens of a reference corpus, by site and layer.
 
-    For edits of kind mean over "reference". `traces` are of the corpus' texts and of `model`.
+    For edits of kind "mean" with over="reference". `traces` are those of the texts of the corpus,
+    made with `model`.
     """
     sums: dict[Place, Tensor] = {}
     counts: dict[Place, int] = {}

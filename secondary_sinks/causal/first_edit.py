@@ -1,7 +1,7 @@
-"""The first edit of each cell, in the layer where it is made.
+"""The layer of the first edit of each cell.
 
-In that layer a cell differs from the clean text in its edited tokens alone, so only these are
-replayed, one by one.
+There a cell differs from the clean text only in its edited tokens, so only these are replayed,
+each on its own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ class EditedToken:
     """A token that an edit has changed."""
 
     number: int
-    """Of the cell."""
+    """Index of the cell."""
     pos: int
     resid_post: Float[Tensor, "d_model"]
 
@@ -32,7 +32,7 @@ class EditedToken:
 def first_edits(
     model: HookedModel, view: LayerView, cells: Mapping[int, Cell], donors: Donors
 ) -> list[EditedToken]:
-    """Every token that an edit of this layer changes, of cells that are clean so far, by number."""
+    """Every token that an edit at this layer changes; `cells` maps indices to still clean cells."""
     here = {
         number: [edit for edit in cell if view.layer in edit.layers]
         for number, cell in cells.items()
@@ -60,5 +60,5 @@ def _positions(edits: Sequence[Edit]) -> list[int]:
 
 
 def _of(edits: Sequence[Edit], pos: int) -> Cell:
-    """What edits do to one of their tokens."""
+    """The edits of one token, each reduced to that token."""
     return tuple(replace(edit, pos=pos) for edit in edits if pos in edit.positions)

@@ -1,4 +1,4 @@
-"""What a model predicts from clean and edited residuals: loss of the next token, divergence."""
+"""Next-token loss, and KL divergence from the clean prediction, from final residuals."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,18 +11,19 @@ from torch.nn.functional import cross_entropy
 from secondary_sinks.layerwise.interface import LayerwiseForward, VocabularyChunk
 
 LOGITS_AT_ONCE = 1 << 24
-"""Logits of the clean text held at once: 64 MiB in float32."""
+"""Largest number of logits of the clean text in memory at once: 64 MiB in float32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Losses:
-    """In nats, by the position that predicts; the last position predicts nothing."""
+    """Losses in nats, by the position that predicts; the last position has no next token."""
 
     clean: Float[Tensor, "pos"]
     edited: dict[int, Float[Tensor, "suffix"]]
-    """Of the last positions of each edited run, by number of the cell."""
+    """Losses at the last positions of each edited run, by index of the cell."""
     kl: dict[int, Float[Tensor, "suffix"]]
-    """KL(clean || edited), the same; as cross-entropy less entropy, so rounded to some 1e-6."""
+    """KL(clean || edited) at the same positions, computed as cross-entropy minus entropy, so
+    rounded to some 1e-6."""
 
 
 def losses(
@@ -33,8 +34,8 @@ def losses(
 ) -> Losses:
     """Losses of the clean run and of edited ones, from residuals of the last layer.
 
-    Position by position, so that the clean prediction is made once for all edited runs, and the
-    edited ones in strips of words: of them no more than a few logits are ever held.
+    Works position by position, so that the clean prediction is computed once for all edited runs,
+    and in chunks of the vocabulary, so that few logits of the edited runs are in memory at once.
     """
     n, rows = len(tokens) - 1, max(1, LOGITS_AT_ONCE // int(passage.model.cfg.d_vocab))
     result = Losses(
@@ -65,8 +66,8 @@ def divergence(
 ) -> Float[Tensor, "cell"]:
     """KL(clean || edited) in nats of the next token, from residuals of the last layer.
 
-    `row` is the clean residual that each edited one is compared with, so that the clean prediction
-    is made once for all edits of a token. Rounded as `Losses.kl`.
+    `row` is the index of the clean residual that each edited one is compared with, so that the
+    clean prediction is computed once for all edits of a token. Rounded as `Losses.kl`.
     """
     found, rows = torch.zeros(len(edited)), max(1, LOGITS_AT_ONCE // int(passage.model.cfg.d_vocab))
     for first in range(0, len(clean), rows):
@@ -82,14 +83,14 @@ def divergence(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Expected:
-    """What the clean run predicts at some positions."""
+    """Clean predictions at some positions."""
 
     target: Int[Tensor, "row"]
-    """The word that does come next."""
+    """The token that comes next in the text."""
     loss: Float[Tensor, "row"]
     entropy: Float[Tensor, "row"]
     shares: list[Float[Tensor, "row word"]]
-    """Probabilities, strip by strip."""
+    """Probabilities, one tensor per vocabulary chunk."""
 
     @staticmethod
     def of(
@@ -109,7 +110,7 @@ class _Expected:
     def against(
         self, edited: Iterable[VocabularyChunk], rows: slice | Int[Tensor, "row"]
     ) -> tuple[Float[Tensor, "row"], Float[Tensor, "row"]]:
-        """Loss and divergence of another prediction at some of these positions."""
+        """Loss and divergence of edited predictions at some of these positions."""
         target = self.target[rows]
         log_sums: list[Tensor] = []
         of_target = mean = torch.zeros(len(target), device=target.device)
@@ -123,7 +124,7 @@ class _Expected:
 
 
 def _log_sum(logits: Float[Tensor, "row word"]) -> Float[Tensor, "row"]:
-    """log of the sum of exponentials, in fewer passes over the logits than `logsumexp` makes."""
+    """Log of the sum of exponentials, with fewer passes over the logits than `logsumexp`."""
     first = logits.new_zeros(len(logits), dtype=torch.long)
     return cross_entropy(logits, first, reduction="none") + logits[:, 0]
 
@@ -131,7 +132,7 @@ def _log_sum(logits: Float[Tensor, "row word"]) -> Float[Tensor, "row"]:
 def _of_target(
     words: slice, logits: Float[Tensor, "row word"], target: Int[Tensor, "row"]
 ) -> Float[Tensor, "row"]:
-    """The logit of each target among the words of a strip; 0 where it is not among them."""
+    """The logit of each target token within a vocabulary chunk; 0 if it is not in this chunk."""
     column = (target - words.start).clamp(0, logits.shape[1] - 1)
     among = (target >= words.start) & (target < words.stop)
     return logits.gather(1, column[:, None])[:, 0] * among

@@ -1,4 +1,4 @@
-"""What an edit did to its token: lifetime, creation layer, means over the layers of the sink."""
+"""Effects on an edited token: lifetime, creation layer, means over the layers of the sink."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -19,15 +19,14 @@ def edited_sinks(
 ) -> Bool[Tensor, "layer cell"]:
     """Where each edited token is still a sink, by the same criterion as in the clean run.
 
-    That includes that it lasts, and draws an amount that matters: a token of which only a brief
-    or weak rest is left is a sink nowhere.
+    That includes persistence: a sink that is only brief or weak after the edit counts as ended.
     """
     beyond = result.mass - trace.mass_expected[:, list(result.positions)]
     return lasting_sinks(edited_tests(trace, result, thresholds), beyond, thresholds)
 
 
 def clean_sinks(trace: Trace, thresholds: Thresholds) -> Bool[Tensor, "layer pos"]:
-    """The same of all tokens in the clean run."""
+    """The same for all tokens of the clean run."""
     beyond = trace.mass - trace.mass_expected
     return lasting_sinks(joint_tests(trace, thresholds), beyond, thresholds)
 
@@ -49,7 +48,7 @@ def attended_layers(
 ) -> tuple[Int[Tensor, "cell"], Int[Tensor, "cell"]]:
     """Number of layers whose state is attended, for each edited token: clean, and edited.
 
-    Neither norm nor direction is asked. The last layer, which no block reads, is not counted.
+    Norm and direction do not matter here. The last layer, which no block reads, is not counted.
     """
     clean = joint_tests(trace, thresholds).attended[:, list(result.positions)]
     edited = edited_tests(trace, result, thresholds).attended
@@ -57,16 +56,16 @@ def attended_layers(
 
 
 class Drawn(NamedTuple):
-    """Attention beyond what is expected at a token's place, mean over some blocks."""
+    """Attention beyond what is expected at a token's position, mean over some blocks."""
 
     clean: float
     edited: float
     sink: float
-    """What the sink draws in the clean run, whichever token is edited."""
+    """Of the sink in the clean run, whichever token is edited."""
 
 
 def drawn_over(trace: Trace, result: Replay, cell: int, sink: Sink) -> Drawn:
-    """What an edited token draws in the blocks that read the sink; NaN where none does."""
+    """What an edited token draws in the blocks that read the sink; NaN if no block reads it."""
     blocks, pos = readers(sink.layers, len(trace.mass)), result.positions[cell]
     beyond = trace.mass - trace.mass_expected
     edited = result.mass[blocks, cell] - trace.mass_expected[blocks, pos]
@@ -80,7 +79,7 @@ def drawn_over(trace: Trace, result: Replay, cell: int, sink: Sink) -> Drawn:
 def means_over(trace: Trace, result: Replay, cell: int, layers: Sequence[int]) -> dict[str, float]:
     """Means over some layers, clean and edited; masses in the blocks that read these layers.
 
-    NaN where no block does.
+    Masses are NaN if no block reads any of the layers.
     """
     own, pos = list(layers), result.positions[cell]
     values = {}
@@ -94,9 +93,9 @@ def means_over(trace: Trace, result: Replay, cell: int, layers: Sequence[int]) -
 def settled_from(trace: Trace, thresholds: Thresholds) -> Int[Tensor, "pos"]:
     """The first layer at which an edit of a token comes too late to end it as a sink.
 
-    States and attention below the edited layer stand. Where they alone last and draw enough, the
-    token is a sink whatever the edit does: usually from three layers after its creation. A token
-    that is never a sink has the number of layers.
+    States and attention below the edited layer stay as they are. If these alone pass as a sink
+    that lasts and draws enough, no edit can end it: usually from three layers after its creation
+    on. For a token that is never a sink, the result is the number of layers of the model.
     """
     tests, beyond = joint_tests(trace, thresholds), trace.mass - trace.mass_expected
     n_layers = len(trace.norm)
@@ -109,10 +108,10 @@ def settled_from(trace: Trace, thresholds: Thresholds) -> Int[Tensor, "pos"]:
 
 
 def impossible(sink: Sink, layer: int, settled: Int[Tensor, "pos"]) -> str:
-    """What an edit at a layer, at the sink's token, comes too late for: none, end, or loss.
+    """Which outcome an edit of the sink at this layer comes too late for: none, end or loss.
 
-    An edit from the layer on at which the sink is settled (`settled_from`) cannot end it; one above
-    its last layer cannot take attention from its layers either, and at most prolongs its life.
+    "end": from `settled_from` on, no edit can end the sink. "loss": above its last layer, no edit
+    can take attention from its layers either; it can at most make the sink live longer.
     """
     if layer > sink.layers[-1]:
         return "loss"
@@ -129,6 +128,6 @@ def readers(layers: Sequence[int], n_layers: int) -> list[int]:
 
 
 def first(is_sink: Bool[Tensor, "layer"]) -> float:
-    """The first layer at which a token is a sink; NaN where it is none."""
+    """The first layer at which a token is a sink; NaN if it never is."""
     layers = is_sink.nonzero()[:, 0]
     return float(layers[0]) if len(layers) else torch.nan

@@ -1,14 +1,14 @@
-"""Recipes: one word for an edit that is tried on many tokens, where the token decides the donor.
+"""Recipes: labels of edits that are applied to many tokens; the donor may depend on the token.
 
 A recipe is the label of an `Edit` ("zero", "mean", "mean:twins", "resample:3", "scale:0.5",
-"set_norm:100", "patch:12"), or one of those that only a token completes:
+"set_norm:100", "patch:12"), or one of these two:
 
-    patch:twin   at a sink or control: what its nearest token twin that is no sink gives there
-    patch:sink   at a control: what the sink gives that it is matched with
+    patch:twin   at a sink or control: the activation of its nearest token twin that is not a sink
+    patch:sink   at a control: the activation of the sink that it is matched with
 
-So "patch:twin" asks whether a sink needs what its own layer writes there and nowhere else
-(necessity, by noising), "patch:sink" whether that is enough to make another token a sink
-(sufficiency, by denoising).
+"patch:twin" tests whether a sink needs the activation that it has and its twins lack (necessity,
+by noising); "patch:sink" whether that activation makes another token a sink (sufficiency, by
+denoising).
 """
 
 from secondary_sinks.causal.check import check_words
@@ -23,7 +23,7 @@ COMPLETED = (TWIN, SINK)
 
 
 def check_recipe(label: str, site: str = "mlp_out") -> None:
-    """Raise `EditError` for a word that names no recipe, or that a sweep cannot do at a site."""
+    """Raise `EditError` for an unknown recipe, or one that a sweep cannot apply at a site."""
     if label in COMPLETED:
         check_words(Edit(pos=0, layer=0, kind="patch", donor=0, site=site))
         return
@@ -46,9 +46,9 @@ def check_recipe(label: str, site: str = "mlp_out") -> None:
 
 
 def meaning(label: str) -> Edit | str:
-    """What two words for the same edit have in common: `scale:0.5` and `scale:0.50`, for one.
+    """Key that is equal for two labels of the same edit, such as `scale:0.5` and `scale:0.50`.
 
-    Raises `EditError` for a word that names no edit.
+    Raises `EditError` for an unknown label.
     """
     return label if label in COMPLETED else Edit.of_label(label, pos=0, layer=0)
 
@@ -56,9 +56,9 @@ def meaning(label: str) -> Edit | str:
 def edit_at(
     label: str, trace: Trace, sinks: SinkTable, owners: Owners, *, pos: int, layer: int, site: str
 ) -> Edit | str:
-    """The edit of a recipe at a token and layer, or in words why there is none.
+    """The edit of a recipe at a token and layer, or the reason as text why there can be no edit.
 
-    `owners` are the tokens that edits are tried on, `sinks` all sinks of the text.
+    `owners` are the edited tokens (`owners_of`), `sinks` all sinks of the text.
     """
     sink, control = owners[pos]
     if label == SINK:
@@ -81,6 +81,6 @@ def edit_at(
 
 
 def nearest_twin(trace: Trace, sinks: SinkTable, pos: int) -> int | None:
-    """The nearest token with the same id that is no sink at any layer; None where there is none."""
+    """The nearest token with the same id that is not a sink at any layer; None if none exists."""
     able = [other for other in never_sinks(trace, sinks, int(trace.tokens[pos])) if other != pos]
     return min(able, key=lambda other: (abs(other - pos), other), default=None)

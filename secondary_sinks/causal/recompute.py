@@ -1,12 +1,11 @@
 """Total effects: all positions from the edited token on, recomputed from the edited layer up.
 
-Where the freed attention goes, what later tokens become, what the model then predicts: all this
-needs later positions to run again. It does not need earlier ones, nor layers below the edit; and
-in the layer of a cell's first edit nothing changes but the edited tokens, as all its keys and
-values are made of residuals that no edit has reached. So cells walk beside the clean text as
-*suffixes*, from the layer after the one that they enter at: they have the clean residuals but for
-the edited tokens', and see the clean keys and values before them. Cells that start at the same
-token share a batch.
+Where the freed attention goes, how later tokens change, and what the model then predicts can only
+be known by running later positions again. Earlier positions and layers below the edit stay clean.
+In the layer of a cell's first edit only the edited tokens change, since all keys and values of that
+layer are computed from residuals that no edit has reached. So, from the next layer on, each cell
+runs next to the clean text as a *continuation*: the positions from its first edited token on,
+which see the clean keys and values before them. Cells that start at the same token share a batch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,8 +35,8 @@ from secondary_sinks.observation.layers import attention_paid_to
 from secondary_sinks.types import Cell, Edit, Trace, as_cell
 
 STATES_AT_ONCE = 1 << 28
-"""Numbers (cells x positions x d_model) that are held between layers: 1 GiB in float32. More
-cells make further walks."""
+"""Largest number of values (cells x positions x d_model) held between layers: 1 GiB in float32.
+Cells that do not fit are run in further passes."""
 
 
 def recompute(
@@ -52,13 +51,14 @@ def recompute(
     by_query: bool = False,
     progress: Progress | None = None,
 ) -> Recomputed:
-    """Run every cell with all that follows from it: equal to a whole forward pass per cell.
+    """Total effects of every cell: exactly those of a whole forward pass per cell.
 
-    A cell is an edit, or several that are made together, of one token or of many. The edited
-    tokens and the references of the trace are watched, and those of `watch`. `loss=False` leaves
-    the unembedding out: losses and divergences are then NaN. `by_query=True` also keeps what each
-    query pays to the primary: layers x cells x positions numbers. A cell that changes nothing keeps
-    the clean values, bit by bit. Other arguments, and errors, are those of `replay`.
+    A cell is an edit, or several that are made together, of one token or of many. Results are kept
+    for the edited tokens, the references of the trace, and the positions in `watch`. `loss=False`
+    skips the unembedding: losses and divergences are then NaN. `by_query=True` also keeps the
+    attention that each query pays to the primary (layers x cells x positions values). A cell that
+    changes nothing keeps the clean values, bit by bit. Other arguments, and errors, are those of
+    `replay`.
     """
     check_trace(model, trace)
     cells = tuple(map(as_cell, edits))
@@ -91,7 +91,7 @@ def _start(cell: Cell) -> int:
 
 
 def _waves(trace: Trace, cells: Sequence[Cell]) -> list[list[int]]:
-    """Cells that are walked through together: those that fit, sorted by where they start."""
+    """Cells in groups that fit into memory for one pass, sorted by their first edited position."""
     (_, n_pos), width = trace.norm.shape, trace.typical.shape[1]
     waves: list[list[int]] = []
     room = 0
@@ -106,7 +106,7 @@ def _waves(trace: Trace, cells: Sequence[Cell]) -> list[list[int]]:
 
 
 class _Passing:
-    """The cells of one wave on their way through the layers."""
+    """The cells of one pass, taken through the layers."""
 
     def __init__(
         self,
@@ -170,12 +170,12 @@ class _Passing:
             self._note_paid(view.layer, number, after.paid[index])
 
     def _enter(self, view: LayerView, changed: EditedToken) -> None:
-        """From here on a cell differs from the clean text; here, in one token."""
+        """Put an edited token into the continuation of its cell, which begins at this layer."""
         number, start = changed.number, _start(self.cells[changed.number])
         state = self.states.setdefault(number, view.resid_post[start:].clone())
         state[changed.pos - start] = changed.resid_post
         column = self.table.watch.index(changed.pos)
-        key_norm = norms(view.run.keys[changed.pos]).mean()  # of what enters the layer: clean
+        key_norm = norms(view.run.keys[changed.pos]).mean()  # still clean: from the layer's input
         states = states_of(self.trace, view.layer, changed.resid_post, key_norm)
         for name, value in states.items():
             self.table.columns[name][view.layer, number, column] = value
@@ -200,7 +200,7 @@ class _Passing:
         columns["mass"][view.layer, number] = received / seen
 
     def _note_paid(self, layer: int, number: int, paid: Float[Tensor, "suffix watch"]) -> None:
-        """What queries pay to the reference of the state that this block reads."""
+        """Store the attention that queries pay to the reference of the state this block reads."""
         if self.table.paid_to_primary is None:
             return
         column = self.table.watch.index(int(self.trace.reference[max(layer - 1, 0)]))

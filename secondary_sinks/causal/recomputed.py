@@ -1,4 +1,4 @@
-"""What `recompute` gives, and the table that it is filled into."""
+"""The result of `recompute`, and the table that it is filled into."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from secondary_sinks.types import Cell, Trace
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Recomputed:
-    """What cells do to watched tokens and to the loss, with everything after them recomputed."""
+    """Total effects of cells on watched tokens and on the loss."""
 
     cells: tuple[Cell, ...]
     watch: tuple[int, ...]
@@ -24,9 +24,10 @@ class Recomputed:
     alignment_centred: Float[Tensor, "layer cell watch"]
     key_norm: Float[Tensor, "layer cell watch"]
     mass: Float[Tensor, "layer cell watch"]
-    """Total effect: attention mass in block l, as all queries are in the edited run."""
+    """Total effect: attention mass in block l, with all queries of the edited run."""
     paid_to_primary: Float[Tensor, "layer cell pos"] | None
-    """What each query pays to the primary in the edited run, as in a `Trace`; None unless asked."""
+    """Attention that each query pays to the primary in the edited run, as in a `Trace`; None
+    unless `by_query=True`."""
     loss_clean: Float[Tensor, "pos"]
     """Cross-entropy (nats) of the next token, predicted at each position; NaN at the last."""
     loss: Float[Tensor, "cell pos"]
@@ -35,7 +36,7 @@ class Recomputed:
     """Divergence (nats) of the edited prediction from the clean one, KL(clean || edited)."""
 
     def column(self, pos: int) -> int:
-        """Where a watched position stands among the columns. Raises `EditError` if nowhere."""
+        """Index of a watched position in axis `watch`. Raises `EditError` if it is not watched."""
         if pos not in self.watch:
             raise EditError(
                 f"position {pos} was not watched", f"expected one of {list(self.watch)}"
@@ -43,18 +44,18 @@ class Recomputed:
         return self.watch.index(pos)
 
     def loss_later(self, cell: int, pos: int) -> float:
-        """Change of the mean loss (nats) of what follows a position; NaN where nothing does."""
+        """Change of the mean loss (nats) after a position; NaN if no loss comes after it."""
         later = slice(pos + 1, -1)
         return float((self.loss[cell, later] - self.loss_clean[later]).double().mean())
 
 
 class Table:
-    """The results, clean until cells say otherwise."""
+    """Results under construction: clean values until a cell overwrites them."""
 
     def __init__(
         self, trace: Trace, cells: tuple[Cell, ...], watch: tuple[int, ...], by_query: bool
     ) -> None:
-        """All values of the trace; losses and divergences NaN."""
+        """Start with the values of the trace; losses and divergences are NaN."""
         n_cells, n_pos = len(cells), len(trace.tokens)
         self.cells, self.watch = cells, watch
         self.columns = {
@@ -68,7 +69,7 @@ class Table:
         self.kl = torch.full((n_cells, n_pos), torch.nan)
 
     def recomputed(self) -> Recomputed:
-        """What has been filled in so far."""
+        """The results filled in so far."""
         return Recomputed(
             cells=self.cells,
             watch=self.watch,

@@ -1,14 +1,14 @@
-"""Exact replay: one replica of the edited token per cell, all cells in one walk through the model.
+"""Exact replay: one replayed token per cell, all cells in one pass through the model.
 
 Attention is causal and an edit touches one position p, so the positions before p keep the keys
-and values of the clean run, and the residual of p itself depends on nothing later. While the
-clean text walks through a layer, every cell whose first edit is at that layer adds one replica of
-its token to a batch; from there on the batch walks along, each replica seeing the clean keys
-before p and itself. An edit at layer l costs nothing below l. A cell that has changed nothing
-keeps the clean values, bit by bit.
+and values of the clean run, and the residual of p itself depends on nothing later. When the clean
+pass reaches the layer of a cell's first edit, a copy of the cell's token joins a batch of replayed
+tokens. From there on the batch runs through the layers with the clean text; each replayed token
+attends to the clean keys before p and to itself. An edit at layer l costs nothing below l. A cell
+that has changed nothing keeps the clean values, bit by bit.
 
-For the attention that later tokens pay, the replica's key replaces the clean one in their
-softmax, with their own queries as in the clean run: the *direct* effect.
+For the attention that later tokens pay, the key of the replayed token replaces the clean one in
+their softmax, with their own queries as in the clean run: the *direct* effect.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -55,20 +55,19 @@ def replay(
     kept: CachedPass | None = None,
     progress: Progress | None = None,
 ) -> Replay:
-    """Run every cell, each alone, and measure what becomes of its token at every layer.
+    """Run every cell on its own, and measure the edited token at every layer.
 
-    A cell is an edit, or several of one token that are made together. `trace` must be of
-    `model`: its tokens are walked through again, and its primary, typical token and medians are
-    what the edited states are measured against. `others` are traces of texts that donors come
-    from, `reference` what `reference_means` gave. `attention=False` leaves the mass out and is
-    faster. `kl=True` compares what is predicted at the token, at one unembedding per cell.
-    `watch` are positions whose mass is wanted too. `kept` is a clean pass of the same text that is
-    still in memory: the text is then not walked through again. `progress` is called with (layers
-    done, layers).
+    A cell is an edit, or several of one token that are made together. `trace` must come from
+    `model`: its tokens are run again, and edited states are measured against its primary, typical
+    token and medians. `others` are traces of texts that donors come from, `reference` the result
+    of `reference_means`. `attention=False` skips the attention mass and is faster. `kl=True` also
+    compares the prediction at the token, at the cost of one unembedding per cell. `watch` are
+    other positions whose mass is measured. `kept` is a clean pass of the same text that is still
+    in memory; the text is then not run again. `progress` is called with (layers done, layers).
 
-    Raises `EditError` for edits that are not possible, and for a cell of several tokens: what
-    it does to the later of them is no matter of one token (`recompute` does it), `TraceError`
-    for a trace of another model.
+    Raises `EditError` for edits that are not possible, and for a cell that edits several tokens
+    (use `recompute`: the later of them depend on the earlier ones); `TraceError` for a trace of
+    another model.
     """
     groups = [edits]
     asked: dict[str, Any] = {
@@ -95,11 +94,11 @@ def replay_groups(
     kept: CachedPass | None = None,
     progress: Progress | None = None,
 ) -> tuple[Replay, ...]:
-    """`replay` of several lists of cells in one walk, one result per list.
+    """`replay` of several lists of cells in one pass, one result per list.
 
-    Cells of different lists never share a batch, nor the gathering of what they need. So what a
-    list gives is the same to the last bit, whichever others it is run with: a sweep that was cut
-    short can go on with the lists that are missing.
+    Cells of different lists share neither batches nor collected donor activations. So the result
+    of a list is the same to the last bit, whichever other lists run with it, and an interrupted
+    sweep can continue with the missing lists.
     """
     check_trace(model, trace)
     attention = attention or bool(watch)
@@ -136,7 +135,7 @@ def _hooks(passings: "Sequence[_Passing]", layer: int) -> list[Hook]:
 def _views(
     model: HookedModel, trace: Trace, attention: bool, hooks: LayerHooks, kept: CachedPass | None
 ) -> Iterator[LayerView]:
-    """The layers of the clean text: those that were kept, or of another pass."""
+    """The layers of the clean text: from the pass in memory, or from a new one."""
     if kept is None:
         return iter_layers(model, trace.tokens, denominators=attention, hooks=hooks)
     if kept.model is not model or not torch.equal(kept.tokens, trace.tokens):
@@ -158,7 +157,7 @@ def _only_position(cell: Cell) -> int:
 
 
 class _Passing:
-    """Cells on their way through the layers, and the columns that they fill."""
+    """The cells of one list, taken through the layers, and the columns that they fill."""
 
     def __init__(
         self,
@@ -186,14 +185,14 @@ class _Passing:
         self._states: dict[int, Tensor] = {}
 
     def replay(self) -> Replay:
-        """The columns, once the walk is over."""
+        """The result, once the last layer is done."""
         own = torch.tensor(self.positions)[:, None] == torch.tensor(self.watch)
         self.columns["watched"].masked_fill_(own, torch.nan)
         where: dict[str, Any] = {"cells": self.asked, "positions": self.positions}
         return Replay(**where, watch=self.watch, kl=self.kl, **self.columns)
 
     def step(self, view: LayerView) -> None:
-        """Take all cells that have changed, and those that change here, through one layer."""
+        """Run one layer for all cells that have changed or are edited here."""
         self.donors.finish_layer(view.layer)
         at = view.layer
         walking = [
@@ -206,7 +205,7 @@ class _Passing:
             self._predict(view)
 
     def _predict(self, view: LayerView) -> None:
-        """Compare what is predicted at the edited tokens, once all layers are done."""
+        """Compare the predictions at the edited tokens, once all layers are done."""
         places = sorted({self.positions[number] for number in self._states})
         row = torch.tensor([places.index(self.positions[number]) for number in self._states])
         passage = layerwise_forward(self.model, self.trace.tokens[:1])

@@ -1,4 +1,4 @@
-"""What `replay` gives."""
+"""The result of `replay`."""
 
 from dataclasses import dataclass, replace
 
@@ -15,27 +15,25 @@ class Replay:
 
     cells: tuple[Cell, ...]
     positions: tuple[int, ...]
-    """The token that each cell edits."""
+    """Position of the token that each cell edits."""
     norm: Float[Tensor, "layer cell"]
     deviation_ratio: Float[Tensor, "layer cell"]
     alignment: Float[Tensor, "layer cell"]
     alignment_centred: Float[Tensor, "layer cell"]
     key_norm: Float[Tensor, "layer cell"]
     mass: Float[Tensor, "layer cell"]
-    """Direct effect: attention mass of the token with the queries of later tokens frozen; NaN
-    where it was not asked for."""
+    """Direct effect: attention mass of the token in block l, with the clean queries of later
+    tokens; NaN with `attention=False`."""
     watch: tuple[int, ...]
-    """Other positions whose mass is kept."""
+    """Other positions whose mass is measured."""
     watched: Float[Tensor, "layer cell watch"]
-    """Direct effect on them: their attention mass where the edited token's key alone is another
-    one, so that every later query's softmax shares out anew what it paid to that key. NaN for the
-    edited token itself."""
+    """Direct effect on these positions: their attention mass when only the key of the edited token
+    is replaced, and every later query's softmax is normalised again. NaN for the edited token."""
     kl: Float[Tensor, "cell"]
-    """Divergence (nats) of the edited prediction at the token from the clean one, KL(clean ||
-    edited); NaN where it was not asked for."""
+    """KL(clean || edited) in nats of the prediction at the token; NaN unless `kl=True`."""
 
     def part(self, begin: int, end: int) -> "Replay":
-        """The cells from `begin` up to `end`, without it."""
+        """The cells from `begin` up to but not including `end`."""
         columns = {name: getattr(self, name)[:, begin:end] for name in (*STATES, "mass", "watched")}
         cells, positions = self.cells[begin:end], self.positions[begin:end]
         return replace(self, cells=cells, positions=positions, kl=self.kl[begin:end], **columns)

@@ -1,4 +1,4 @@
-"""Measures of edited states: those of a trace, against the clean text."""
+"""Measures of edited states, the same as in a trace, relative to the clean text."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -15,7 +15,7 @@ def states_of(
     resid_post: Float[Tensor, "*shape d_model"],
     key_norm: Float[Tensor, "*shape"],
 ) -> dict[str, Float[Tensor, "*shape"]]:
-    """Measures of edited states at a layer, by name.
+    """Measures of edited residuals at a layer, by name (`STATES`).
 
     The primary's direction, the typical token and the median are those of the clean text.
     """

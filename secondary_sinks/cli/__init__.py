@@ -1,4 +1,4 @@
-"""typer: parse, call one function, print where the result is."""
+"""The command line (typer): parse options, call one function, print where the result is."""
 
 from secondary_sinks.cli.entry import main, run_app
 from secondary_sinks.cli.output import say

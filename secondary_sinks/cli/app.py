@@ -1,4 +1,4 @@
-"""The commands. Heavy imports happen inside them, so that `--help` is quick."""
+"""The commands. Heavy imports happen inside them, so that `--help` is fast."""
 
 from pathlib import Path
 from typing import Annotated

@@ -23,17 +23,17 @@ _show_as_python_does = warnings.showwarning
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
 
-    0 done, 2 bad input, 3 done but for what was skipped, 130 interrupted, 141 nobody listens, 143
-    terminated.
+    Exit codes: 0 done, 2 bad input, 3 done but something was skipped, 130 interrupted, 141 output
+    closed, 143 terminated.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows fewer letters than texts
+        if isinstance(stream, io.TextIOWrapper):  # the terminal may lack characters
             stream.reconfigure(errors="backslashreplace")
     sys.exit(run(arguments))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; without a word, show the help."""
+    """Run the command line and return its exit code; without arguments, show the help."""
     from secondary_sinks.cli import sweep_app  # adds its commands after those of the app
     from secondary_sinks.cli.app import app
 
@@ -43,7 +43,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_app(app: Typer, words: Sequence[str], name: str) -> int:
-    """Run a typer app; known errors become one line on the standard error and exit code 2."""
+    """Run a typer app; a known error becomes one line on standard error and exit code 2."""
     _silence_libraries()
     try:
         _refuse_bytes(words)
@@ -60,9 +60,9 @@ def run_app(app: Typer, words: Sequence[str], name: str) -> int:
         return stopped.code
     except KeyboardInterrupt:
         return _interrupted()
-    except BrokenPipeError:  # as behind `| head`
+    except BrokenPipeError:  # for example with `| head`
         return _stop_talking()
-    except OSError as error:  # a full disk, a name too long: nothing that a traceback explains
+    except OSError as error:  # full disk, name too long: a traceback explains nothing
         return _fail(str(error))
     except Exception as error:
         if _is_usage_error(error):
@@ -72,7 +72,7 @@ def run_app(app: Typer, words: Sequence[str], name: str) -> int:
 
 
 def _refuse_bytes(words: Sequence[str]) -> None:
-    """Raise `SinkError` for a word that no file of results could quote: run.json is UTF-8."""
+    """Raise `SinkError` for an argument that is not valid Unicode, since run.json is UTF-8."""
     for word in words:
         try:
             word.encode()
@@ -82,7 +82,7 @@ def _refuse_bytes(words: Sequence[str]) -> None:
 
 
 def _refuse_repeats(command: Any, words: list[str]) -> None:
-    """Raise `SinkError` for an option of one value that is given twice: the first would be lost."""
+    """Raise `SinkError` for a single-value option given twice: typer would drop the first value."""
     commands = getattr(command, "commands", {})
     if commands and words:
         if words[0] in commands:
@@ -104,7 +104,7 @@ def _interrupted() -> int:
 
 
 def _stop_talking() -> int:
-    """Nothing more can be said on the standard output, at the end of the process either."""
+    """Discard further standard output, so that flushing it at exit does not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return NOBODY_LISTENS
 
@@ -115,7 +115,7 @@ def _fail(message: str) -> int:
 
 
 def _warn(message: Warning | str, *where: object, **more: object) -> None:
-    """A warning of ours in one line; those of libraries as Python shows them."""
+    """Show our own warnings on one line, and those of libraries as Python does."""
     if isinstance(message, SinkWarning):
         print("warning: " + one_line(str(message)), file=sys.stderr)
     else:
@@ -123,12 +123,12 @@ def _warn(message: Warning | str, *where: object, **more: object) -> None:
 
 
 def _is_usage_error(error: Exception) -> bool:
-    """Wrong options and arguments: typer carries its own copy of click, so by what it offers."""
+    """Whether an error is a click usage error; checked by attributes, since typer vendors click."""
     return hasattr(error, "format_message")
 
 
 def _with_value(error: Any, words: Sequence[str]) -> str:
-    """A complaint about an option, with what it was given as where that is not said."""
+    """The message of a usage error, with the offending value added if it is missing."""
     message = str(error.format_message())
     names = getattr(getattr(error, "param", None), "opts", ())
     given = [b for a, b in itertools.pairwise(words) if a in names]
@@ -137,7 +137,7 @@ def _with_value(error: Any, words: Sequence[str]) -> str:
 
 
 def _silence_libraries() -> None:
-    """Advice of libraries to their programmers is none to our users."""
+    """Hide library advice meant for programmers."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     warnings.filterwarnings("ignore", category=DeprecationWarning)

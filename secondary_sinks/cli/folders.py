@@ -1,4 +1,4 @@
-"""What `status`, `verify`, `merge` and `export` print."""
+"""Output of `status`, `verify`, `merge` and `export`."""
 
 from pathlib import Path
 
@@ -12,13 +12,13 @@ DAMAGED = 3
 
 
 def show_status(folder: Path) -> None:
-    """Where a run, a sweep or experiments stand."""
+    """Print the status of a run, a sweep or experiments."""
     for line in status_lines(folder):
         say(line)
 
 
 def show_verified(folder: Path) -> None:
-    """Every file that is not what was written; exit code 3 where there is one."""
+    """Print every file that differs from what was written; exit code 3 if there is one."""
     found = verify(folder)
     for complaint in found.complaints:
         say(complaint)
@@ -35,7 +35,7 @@ def show_verified(folder: Path) -> None:
 
 
 def show_merged(folders: list[Path], out: Path) -> None:
-    """How many cells came together."""
+    """Print how many cells were merged."""
     found = merge(folders, out)
     say(f"{found.n_cells} cells of {found.n_tasks} texts from {len(folders)} folders: {out}")
     if found.n_missing:
@@ -46,6 +46,6 @@ def show_merged(folders: list[Path], out: Path) -> None:
 
 
 def show_exported(folder: Path, format: str, out: Path | None) -> None:
-    """Where the files are."""
+    """Print where the exported files are."""
     for path in export(folder, format, out):
         say(str(path))

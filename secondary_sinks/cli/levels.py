@@ -1,4 +1,4 @@
-"""What `levels` does: read detections, find the levels, print them."""
+"""The command `levels`: read detections, find the levels, print them."""
 
 import json
 import math
@@ -26,7 +26,7 @@ from secondary_sinks.types.levels import FREQUENT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detections:
-    """What a file holds."""
+    """The content of a file of detections."""
 
     source: str
     sinks: SinkTable
@@ -70,7 +70,7 @@ def _read(path: Path, n_layers: int | None) -> Detections:
             )
         return _of_run(path)
     content = read_utf8(path, "the authors' JSON lines, or the sinks.parquet of a run")
-    split_json_lines(content, str(path))  # not too many, and none too long
+    split_json_lines(content, str(path))  # limits number and length of lines
     return _of_released(str(path), read_released(content, str(path), n_layers))
 
 
@@ -85,7 +85,7 @@ def _of_released(source: str, released: Released) -> Detections:
 
 
 def _of_run(path: Path) -> Detections:
-    """Texts with the same tokens count once, as their sinks do."""
+    """Detections of a run; texts with the same tokens count once, as their sinks do."""
     if not path.is_dir() and path.name != "sinks.parquet":
         raise DetectionError(f"{str(path)!r} is not the sinks.parquet of a run folder")
     folder = RunFolder(path if path.is_dir() else path.parent)
@@ -101,7 +101,7 @@ def _of_run(path: Path) -> Detections:
 
 
 def _labels(sinks: SinkTable) -> list[dict[str, Any]]:
-    """Per criterion, kind and label: sinks, copies among them, texts, span of lifetimes."""
+    """Counts by criterion, kind and label: sinks, copies among them, texts, range of lifetimes."""
     frame = sinks.to_frame()
     rows = []
     for (criterion, kind, label), group in frame.groupby(
@@ -142,7 +142,7 @@ def _label_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _level_table(levels: Levels) -> Table:
-    """Most frequent pair of each level, spans in brackets."""
+    """Most frequent pair of each level, with ranges in brackets."""
     table = Table(title=f"Levels of {levels.n_sinks} secondary sinks", title_justify="left")
     for name in ("level", "created at", "lifetime", "sinks", "95% interval", "texts", "stability"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -193,7 +193,7 @@ def _span(low: int, high: int) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """The same data with None in the place of NaN."""
+    """The same data with NaN replaced by None."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

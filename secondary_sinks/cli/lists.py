@@ -1,4 +1,4 @@
-"""What `questions` and `edits` print: the tables that the code itself works by."""
+"""Output of `questions` and `edits`, printed from the tables that the code uses."""
 
 from secondary_sinks.cli.output import say
 from secondary_sinks.questions import QUESTIONS
@@ -6,12 +6,12 @@ from secondary_sinks.types import EDIT_KINDS, SITES
 
 
 def show_questions() -> None:
-    """One line per causal question."""
+    """Print one line per causal question."""
     _show([(question.name, question.asks) for question in QUESTIONS])
 
 
 def show_edits() -> None:
-    """One line per kind of edit, then one per site."""
+    """Print one line per kind of edit, then one per site."""
     _show([(kind.label, f"{kind.becomes}; at {', '.join(kind.sites)}") for kind in EDIT_KINDS])
     say("")
     _show([(site.name, site.meaning) for site in SITES])

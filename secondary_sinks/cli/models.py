@@ -1,4 +1,4 @@
-"""What `models` prints: what MODEL can be, the paper's models, and which of them fit here."""
+"""Output of `models`: what MODEL can be, the paper's models, and which of them fit this machine."""
 
 import json
 import sys
@@ -17,13 +17,13 @@ from secondary_sinks.models.original.catalogue import EMBEDDED, ENTRIES, Entry
 
 DTYPES = ("float32", "bfloat16", "float16")
 SHOWN = DTYPES[:2]
-"""float16 takes what bfloat16 takes."""
+"""bfloat16 and float16 need the same memory."""
 SIZES = ("weights", *SHOWN)
 PAPER = "The paper's 11 families (Wong et al. 2025)"
 
 
 def show_models(family: str | None = None) -> None:
-    """A table for people; of one family, or of all with what else MODEL can be."""
+    """Print a table; for one family, or for all with the other forms of MODEL."""
     entries, free = _chosen(family), free_memory()
     console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
     if family is None:
@@ -35,19 +35,19 @@ def show_models(family: str | None = None) -> None:
 
 
 def show_json(family: str | None = None) -> None:
-    """The same for machines: sizes in bytes, and whether each dtype fits, by device."""
+    """Print JSON: sizes in bytes, and whether each dtype fits, by device."""
     free = free_memory()
     models = [as_record(entry, free) for entry in _chosen(family)]
     print(json.dumps({"free_bytes": free, "models": models}, indent=2))
 
 
 def show_markdown(family: str | None = None) -> None:
-    """The same as a table for a document, without what holds for one machine only."""
+    """Print a Markdown table, without the columns that depend on this machine."""
     print("\n".join(markdown(_chosen(family))))
 
 
 def free_memory() -> dict[str, int | None]:
-    """What is free now, by device: the CPU, and each CUDA device or MPS where there is one."""
+    """Free memory in bytes by device: the CPU, and each CUDA device or MPS if present."""
     import torch
 
     devices = ["cpu", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]
@@ -56,7 +56,7 @@ def free_memory() -> dict[str, int | None]:
 
 
 def as_record(entry: Entry, free: dict[str, int | None]) -> dict[str, Any]:
-    """An entry with its sizes by dtype, and by device and dtype whether it fits."""
+    """An entry with its sizes by dtype, and whether it fits by device and dtype."""
     size = entry.parameters
     return {
         "alias": entry.alias,
@@ -73,7 +73,7 @@ def as_record(entry: Entry, free: dict[str, int | None]) -> dict[str, Any]:
 
 
 def markdown(entries: Iterable[Entry]) -> list[str]:
-    """Lines of a table of aliases, repositories and sizes."""
+    """Lines of a Markdown table of aliases, repositories and sizes."""
     head = ["family", "MODEL", "on the hub", "10^9 weights", *(f"{dtype}, GB" for dtype in SHOWN)]
     rows = [
         [entry.family, f"`{entry.alias}`", entry.repository, *_sizes(entry)] for entry in entries
@@ -116,13 +116,13 @@ def _table(entries: Sequence[Entry], free: dict[str, int | None]) -> Table:
 
 
 def _sizes(entry: Entry) -> list[str]:
-    """Parameters in billions, and the memory of the weights in GB, by dtype."""
+    """Parameters in billions, and weight memory in GB by dtype."""
     sizes = [model_size.weight_bytes(entry.parameters, dtype) for dtype in SHOWN]
     return [f"{entry.parameters / 1e9:.2f}", *(f"{size / 1e9:.1f}" for size in sizes)]
 
 
 def _fits(entry: Entry, free: dict[str, int | None]) -> str:
-    """The largest dtype that fits the device with most room; in brackets where it is tight."""
+    """Largest dtype that fits the device with most free memory; in brackets if it barely fits."""
     for word in ("yes", "tight", "unknown"):
         for dtype in SHOWN:
             if any(model_size.fit(entry.parameters, dtype, left) == word for left in free.values()):

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the app that commands are added to."""
+"""Options that several commands share, and the app to which commands are added."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +17,7 @@ app = typer.Typer(
 
 
 def whole_number(value: str | int, least: int = 0) -> int:
-    """A number of an option. Raises what typer turns into a usage error."""
+    """Parse a whole number. Errors become typer usage errors."""
     digits = str(value)
     plain = digits.isascii() and digits.isdecimal() and len(digits) < 20
     if not plain or not least <= int(digits) < 2**63:
@@ -27,7 +27,7 @@ def whole_number(value: str | int, least: int = 0) -> int:
 
 
 def number_of_layers(value: str | int) -> int:
-    """A number of at least one."""
+    """Parse a number of layers, at least one."""
     return whole_number(value, least=1)
 
 

@@ -1,4 +1,4 @@
-"""The page docs/cli.md, made from the commands themselves.
+"""Generate the page docs/cli.md from the commands.
 
 python -m secondary_sinks.cli.reference > docs/cli.md
 """
@@ -25,7 +25,7 @@ WORDS = {Path: "PATH", str: "TEXT", int: "INT", float: "NUMBER"}
 
 
 def reference() -> str:
-    """The page, as Markdown: every command with its arguments, options and an example."""
+    """The page as Markdown: every command with its arguments, options and an example."""
     assert sweep_app.app is app
     commands = sorted(app.registered_commands, key=lambda one: _module(one) == sweep_app.__name__)
     return "\n".join([HEAD, *(_command(command) for command in commands)])
@@ -79,7 +79,7 @@ def _flags(name: str, kind: Any, info: OptionInfo) -> str:
 
 
 def _word(kind: Any) -> str:
-    """What a value is called: of the first type that is not None."""
+    """Display name of a value, from the first type that is not None."""
     if isinstance(kind, types.UnionType) or get_origin(kind) is not None:
         return _word(next(one for one in get_args(kind) if one is not type(None)))
     return WORDS.get(kind, "VALUE")

@@ -1,4 +1,4 @@
-"""What the command line prints of what was found."""
+"""Print the sinks and verdicts of a run."""
 
 import sys
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"
 
 
 def show_found(folder: RunFolder) -> None:
-    """Tables of the sinks and, where MLPs were ablated, the verdicts."""
+    """Print tables of the sinks and, if MLPs were ablated, the verdicts."""
     console = Console(width=None if sys.stdout.isatty() else 100)
     records, sinks = whole_records(folder), whole_table(folder, "sinks")
     for record in records:
@@ -46,10 +46,10 @@ def _show_one(console: Console, record: Mapping[str, Any], sinks: pd.DataFrame) 
 
 
 def sink_table(sinks: pd.DataFrame, title: str) -> Table:
-    """One row per kind and token id: how many, where created, how long alive, how attended.
+    """One row per kind and token id: count, creation layer, lifetime, attention.
 
-    "lifetime" counts the layers at which they are sinks, which asks for a norm; "attended" those
-    whose state is attended, whatever the norm.
+    "lifetime" counts the layers at which the tokens are sinks, which includes a norm test;
+    "attended" counts the layers at which their state draws attention, whatever the norm.
     """
     table = Table(title=title, title_justify="left")
     names = (
@@ -85,7 +85,7 @@ def sink_table(sinks: pd.DataFrame, title: str) -> Table:
 
 
 def rounding_line(record: Mapping[str, Any], sinks: pd.DataFrame) -> str:
-    """How many verdicts a run in half precision leaves open."""
+    """Number of verdicts that rounding may decide in a half-precision run."""
     marked, near = int(sinks["within_rounding"].sum()), len(record.get("near_sinks", ()))
     return (
         f"Within the rounding of {record['dtype']}: {marked} of {len(sinks)} sink(s) and {near} "
@@ -94,7 +94,7 @@ def rounding_line(record: Mapping[str, Any], sinks: pd.DataFrame) -> str:
 
 
 def verdict_line(verdict: Mapping[str, Any]) -> str:
-    """A verdict in one line of markup."""
+    """A verdict as one line of markup."""
     colour, form = COLOURS[verdict["outcome"]], number_form(verdict.get("unit", ""))
     interval = ""
     if verdict["low"] == verdict["low"]:
@@ -110,7 +110,7 @@ def verdict_line(verdict: Mapping[str, Any]) -> str:
 
 
 def number_form(unit: str) -> str:
-    """How numbers of a unit are written: shares in per cent, others with two decimals.
+    """Format of numbers with this unit: shares in per cent, others with two decimals.
 
     >>> number_form("share"), number_form("rank correlation")
     ('.0%', '.2f')

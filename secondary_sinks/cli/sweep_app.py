@@ -1,4 +1,4 @@
-"""The commands of sweeps: ablate, patch, scale, and what is done with their folders."""
+"""The commands of sweeps: ablate, patch, scale, and those for their folders."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -145,11 +145,11 @@ def _shared(
     log_format: LogFormat = "text",
     force: SweepForce = False,
 ) -> None:
-    """Options that `ablate`, `patch` and `scale` share, in the order of their help."""
+    """Options shared by `ablate`, `patch` and `scale`, in the order of their help."""
 
 
 def with_shared_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the shared options instead of its `**shared`, its own after `texts`."""
+    """Replace the `**shared` of a command by the shared options; its own options follow `texts`."""
     own = [one for one in signature(command).parameters.values() if one.kind is not one.VAR_KEYWORD]
     common = list(signature(_shared).parameters.values())
     place = [one.name for one in common].index("texts") + 1
@@ -222,7 +222,7 @@ def scale(
 
 
 def _numbers(option: str, words: str | None) -> list[str]:
-    """The words between commas. Raises `SweepError` for an empty or repeated one."""
+    """Split a list at commas. Raises `SweepError` for an empty or repeated item."""
     return [] if words is None else split_words(option, words, SweepError)
 
 

@@ -1,4 +1,4 @@
-"""What `ablate`, `patch` and `scale` do: config, plan, sweep, summary."""
+"""The work of `ablate`, `patch` and `scale`: config, plan, sweep, summary."""
 
 import contextlib
 import shlex
@@ -18,13 +18,13 @@ from secondary_sinks.sweeps.estimate import Estimate, estimate
 from secondary_sinks.sweeps.sweep import sweep
 
 PARTIAL = 3
-"""Exit code of a sweep that is done but for what was skipped."""
+"""Exit code of a sweep that finished but skipped something."""
 _SAME = ("layers", "feed", "ordinary", "device", "dtype", "n_devices", "revision", "seed")
-"""Options that the config calls the same."""
+"""Options with the same name in the config."""
 
 
 class Asked(NamedTuple):
-    """A command, the edits that it comes down to, and its options."""
+    """A command, its edits, and its options."""
 
     command: str
     edits: list[str]
@@ -32,7 +32,7 @@ class Asked(NamedTuple):
 
 
 class Resolved(NamedTuple):
-    """What a command asks for, from its options and its config file together."""
+    """The options of a command and its config file, combined."""
 
     config: SweepConfig
     out: Path
@@ -41,7 +41,7 @@ class Resolved(NamedTuple):
 
 
 def work(asked: Asked) -> None:
-    """Check everything cheap first, then plan or sweep, and say what was found."""
+    """Check everything cheap first, then plan or run the sweep, and print the results."""
     check_format(asked.options["log_format"])
     wanted = resolve(asked)
     executor = executors.executor_named(wanted.executor, wanted.ray_address)
@@ -68,9 +68,9 @@ def work(asked: Asked) -> None:
 
 
 def resolve(asked: Asked) -> Resolved:
-    """Options and config file together; raises `SweepError` for what cannot be read or is missing.
+    """Combine options and config file. Raises `SweepError` for unreadable or missing values.
 
-    What an option says goes before what the file says.
+    Command-line options override the file.
     """
     options, path = asked.options, asked.options["config"]
     base = read_config(path) if path else {}
@@ -91,7 +91,7 @@ def resolve(asked: Asked) -> Resolved:
 
 
 def _flags(asked: Asked) -> dict[str, Any]:
-    """Options as keys of the config; None for those that were not given."""
+    """Options as keys of the config; None for options that were not given."""
     options = asked.options
     switches = ("trust_remote_code", "bridge")
     return {
@@ -108,7 +108,7 @@ def _flags(asked: Asked) -> dict[str, Any]:
 
 
 def _thresholds(words: Sequence[str]) -> dict[str, int | float]:
-    """The numbers by name. Raises `SweepError` for a name that is given twice."""
+    """Thresholds by name. Raises `SweepError` for a repeated name."""
     found: dict[str, int | float] = {}
     for name, value in map(_threshold, words):
         if name in found:
@@ -118,7 +118,7 @@ def _thresholds(words: Sequence[str]) -> dict[str, int | float]:
 
 
 def _threshold(word: str) -> tuple[str, int | float]:
-    """The name and number of NAME=NUMBER. Raises `SweepError`."""
+    """Parse NAME=NUMBER. Raises `SweepError`."""
     name, _, number = word.partition("=")
     try:
         value = float(number)
@@ -142,7 +142,7 @@ def command_line(asked: Asked) -> str:
 
 
 def _edit_words(asked: Asked) -> list[str]:
-    """Edits as options of their command."""
+    """The edits written as options of their command."""
     details = [edit.partition(":")[2] for edit in asked.edits]
     if asked.command == "ablate":
         return [word for edit in asked.edits for word in ("--edit", edit)]
@@ -156,6 +156,6 @@ def _edit_words(asked: Asked) -> list[str]:
 
 
 def show_plan(found: Estimate) -> None:
-    """What there is to do, line by line."""
+    """Print the planned work, line by line."""
     for line in found.lines():
         say(line)

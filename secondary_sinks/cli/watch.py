@@ -1,4 +1,4 @@
-"""What a run or sweep says while it works: bars on a terminal, lines for machines, else nothing."""
+"""Progress of a run or sweep: bars on a terminal, JSON lines for machines, otherwise nothing."""
 
 import contextlib
 import json
@@ -23,16 +23,16 @@ FORMATS = ("text", "json")
 
 
 def check_format(name: str) -> None:
-    """Raise `SweepError` for a log format that there isn't."""
+    """Raise `SweepError` for an unknown log format."""
     if name not in FORMATS:
         raise SweepError(f"unknown log format {name!r}", f"expected one of {', '.join(FORMATS)}")
 
 
 class Watch:
-    """Tells of the events of a run or sweep on the standard error."""
+    """Shows the events of a run or sweep on standard error."""
 
     def __init__(self, log_format: str, out: Path) -> None:
-        """Nothing is shown before the context is entered."""
+        """Shows nothing before the context is entered."""
         self.json, self.out = log_format == "json", out
         self.last: dict[str, Any] = {}
         self._bar: Any = None
@@ -58,7 +58,7 @@ class Watch:
         self._progress.stop()
 
     def tell(self, event: str, **facts: Any) -> None:
-        """An event of the sweep; what was skipped or damaged is said in any case."""
+        """Show an event; skipped and damaged parts are always shown."""
         if event == "task":
             self.last = facts
         if self.json:
@@ -79,7 +79,7 @@ class Watch:
             self._show(facts["stage"], completed=facts["done"], total=facts["total"], rest="")
 
     def how_to_go_on(self) -> str:
-        """What is said to whoever interrupts."""
+        """The message shown after an interrupt."""
         done, missing = self.last.get("units", 0), self.last.get("units_missing")
         said = f" ({done} unit(s) done, {missing} left)" if missing is not None else ""
         line = f"interrupted{said}; run the same command to go on: {self.out} keeps what is done"
@@ -88,7 +88,7 @@ class Watch:
         return printable(line)
 
     def _say_inputs(self, facts: dict[str, Any]) -> None:
-        """What is about to be done, above the bar; on a terminal only."""
+        """Print the inputs above the bar; on a terminal only."""
         line = (
             f"{facts['model']}: {facts['layers']} layers, {facts['texts']} text(s); "
             f"{facts['missing']} of {facts['units']} units are missing"
@@ -111,10 +111,10 @@ class Watch:
 
 @contextlib.contextmanager
 def going_on(watch: Watch, *, elsewhere: bool = False) -> Iterator[None]:
-    """Watch work that the same command goes on with after an interrupt, which is said then.
+    """Watch work that the same command can resume; says so after an interrupt.
 
-    `elsewhere` is of work on other machines: it notices by itself that we are gone, so there is no
-    waiting for it. Raises `Stopped` with the exit code of an interrupt.
+    With `elsewhere`, the work runs on other machines, which notice by themselves that this process
+    ended, so there is no waiting for them. Raises `Stopped` with the exit code of an interrupt.
     """
     with watch, interrupts.soon(watch.how_to_go_on):
         try:
@@ -127,7 +127,7 @@ def going_on(watch: Watch, *, elsewhere: bool = False) -> Iterator[None]:
 
 
 def rates(facts: dict[str, Any]) -> str:
-    """Cells per second, time left and sinks so far.
+    """Cells per second, time left and number of sinks so far.
 
     >>> rates({"cells_per_s": 12.34, "seconds_left": 3723.0, "sinks": 5})
     '12.3 cells/s, 1:02:03 left, 5 sinks'
@@ -138,7 +138,7 @@ def rates(facts: dict[str, Any]) -> str:
 
 
 def show_summary(summary: Summary, log_format: str) -> None:
-    """What the command did, at the end."""
+    """Print a summary of the finished command."""
     if log_format == "json":
         print(json.dumps({"event": "summary"} | asdict(summary)))
         return

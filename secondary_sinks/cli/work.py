@@ -1,4 +1,4 @@
-"""What `run` and `detect` do."""
+"""The work of `run` and `detect`."""
 
 import shlex
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from secondary_sinks.types import split_words
 
 
 class Request(NamedTuple):
-    """What the user asked for. `edit` None: only detect."""
+    """The request of the user. With `edit` None, only detect."""
 
     model: str
     out: Path
@@ -36,7 +36,7 @@ class Request(NamedTuple):
 
     @property
     def config(self) -> SweepConfig:
-        """The sweep that this comes down to."""
+        """The config of the sweep behind this request."""
         spec = ModelSpec(
             name=self.model,
             revision=self.revision,
@@ -82,7 +82,7 @@ class Request(NamedTuple):
 
 
 def split(edit: str) -> tuple[str, ...]:
-    """The edits of an option with commas. Raises `EditError` for an empty one.
+    """Split an option at commas into edits. Raises `EditError` for an empty one.
 
     >>> split("zero, twins")
     ('zero', 'twins')
@@ -91,7 +91,7 @@ def split(edit: str) -> tuple[str, ...]:
 
 
 def work(request: Request) -> None:
-    """Do what is missing of a run, and say what was found."""
+    """Compute what is missing of a run, and print what was found."""
     watch = Watch("text", request.out)
     with going_on(watch):
         summary = run(

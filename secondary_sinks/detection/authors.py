@@ -1,8 +1,8 @@
 """The JSON lines in which the authors of the paper released their detections: read and written.
 
 One text a line: `candidate_sinks` maps a position to `layer` (a list), `token_id` and `sink_type`
-(bos_sink, secondary, noise; "cliff" is an older word for secondary); beside it `sample_index`,
-`prompt_len`, `response_len` and `full_text_len`.
+(bos_sink, secondary, noise; "cliff" is an older word for secondary). Further keys of the line:
+`sample_index`, `prompt_len`, `response_len` and `full_text_len`.
 """
 
 import json
@@ -26,21 +26,22 @@ class Released:
     """A file of released detections."""
 
     lines: Mapping[str, Line]
-    """By text_id: `sample_index`, with the number of the line where that was used before."""
+    """By text_id: `sample_index`, and the line number too where an earlier line has the same."""
     sinks: SinkTable
     n_repeated: int
-    """Lines that repeat an earlier line; left out."""
+    """Number of lines that repeat an earlier line; they are left out."""
 
 
 def read_released(content: str, name: str, n_layers: int | None = None) -> Released:
-    """Parse released detections; `name` is that of the file, for messages.
+    """Parse released detections; `name` is the name of the file, for messages.
 
-    Each candidate is a sink with criterion paper and the label of the file, or, where the number
-    of layers of the model is given, with the label by the rule. Its kind follows from the label;
-    the first bos_sink of a text is its primary. A line that repeats an earlier one is left out.
-    Marked as copies are sinks inside a prompt that an earlier text seems to share (same
-    `prompt_len`, position, token and layers), and all sinks of a line that differs from an earlier
-    one in its `sample_index` only. Raises `DetectionError` that names file, line and fault.
+    Each candidate becomes a sink with criterion "paper". Its label is that of the file or, if
+    `n_layers` (layers of the model) is given, that of the authors' rule. The kind follows from the
+    label; the first bos_sink of a text is its primary. A line that repeats an earlier one is left
+    out. Two sorts of sinks are marked as copies: sinks inside a prompt that an earlier text seems
+    to share (same `prompt_len`, position, token and layers), and all sinks of a line that differs
+    from an earlier one only in its `sample_index`. Raises `DetectionError` that names the file,
+    the line and the fault.
     """
     lines: dict[str, Line] = {}
     known: set[Line] = set()
@@ -63,9 +64,9 @@ def read_released(content: str, name: str, n_layers: int | None = None) -> Relea
 def write_released(sinks: SinkTable, lengths: Mapping[str, tuple[int, int]], n_layers: int) -> str:
     """The sinks as JSON lines in the authors' format, one line per text of `lengths`.
 
-    `lengths` maps a text_id to the tokens of its prompt and of the whole text. `sample_index` is
-    the number of the line, from 0. Labels are those of the table, or by the authors' rule where it
-    has none (sinks of the joint criterion).
+    `lengths` maps a text_id to two numbers of tokens: in its prompt and in the whole text.
+    `sample_index` is the number of the line, from 0. Labels are those of the table; sinks without
+    a label (joint criterion) get one by the authors' rule.
     """
     lines = []
     for index, (text_id, (prompt, whole)) in enumerate(lengths.items()):
@@ -77,9 +78,9 @@ def write_released(sinks: SinkTable, lengths: Mapping[str, tuple[int, int]], n_l
 
 
 def relabel(sinks: SinkTable, n_layers: int) -> SinkTable:
-    """The table with labels by the authors' rule for a model of `n_layers`, and levels anew.
+    """The table with new labels, by the authors' rule for a model of `n_layers`, and new levels.
 
-    Kinds follow from the labels, except that a primary stays one.
+    Kinds follow from the labels, except that a primary stays a primary.
     """
     labelled = []
     for sink in sinks.sinks:
@@ -110,9 +111,9 @@ def _table(lines: Mapping[str, Line], n_layers: int | None) -> SinkTable:
 
 
 def _identity(line: Line, like: str, candidate: Candidate) -> tuple[object, ...]:
-    """What two entries share that are the same sink, as far as a file without tokens can tell.
+    """Key that is equal for two entries that seem to be the same sink; the file has no tokens.
 
-    `like` is the first text whose line differs in its `sample_index` only.
+    `like` is the first text whose line differs only in its `sample_index`.
     """
     return (line.prompt_len if candidate.pos < line.prompt_len else like), candidate
 

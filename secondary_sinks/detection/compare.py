@@ -15,13 +15,14 @@ COLUMNS = ("kind", "label", "l_start", "lifetime")
 def compare(
     one: SinkTable, other: SinkTable, names: tuple[str, str] = ("one", "other")
 ) -> "pd.DataFrame":
-    """What two tables say of each token that is a sink in either, one row per token.
+    """One row per token that is a sink in either table, with what each table says about it.
 
-    `found` says where: both, or one of the `names`. `kind`, `label`, `l_start` and `lifetime` come
-    twice, with the names as endings ("none" or NaN where it is no sink there). `shared` is the
-    number of layers at which both call it a sink, `overlap` the share of the layers of either.
-    Two criteria, or the authors' detections and ours (whose text_ids must be the same). Raises
-    `DetectionError` where the tables share no text, though both have sinks.
+    For example two criteria, or the authors' detections and ours; text_ids must be the same in
+    both. `found` is "both" or one of the `names`. `kind`, `label`, `l_start` and `lifetime` come
+    twice, with the names as endings ("none" or NaN where the token is not a sink in that table).
+    `shared` is the number of layers at which both call it a sink; `overlap` is that number divided
+    by the number of layers at which at least one does. Raises `DetectionError` if both tables have
+    sinks but no text in common.
     """
     import pandas as pd
 

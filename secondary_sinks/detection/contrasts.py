@@ -1,10 +1,11 @@
 """Difference in differences: what a secondary sink changes in the attention paid to the primary.
 
-Queries before a secondary sink cannot see it, so they show what the primary loses at that layer
-anyway. What is left is the place in the text: late queries see more keys, and may change otherwise
-than early ones. So each text with a sink is compared, query by query, with one text that has no
-secondary sink up to there, at the same positions and layers. A text has one role in one pair, so
-pairs are independent; roles follow from where sinks stand, never from what is measured.
+Queries before a secondary sink cannot see it, so they show how much attention the primary loses at
+that layer without it. But early and late queries may differ anyway, since late ones see more keys.
+So each text with a sink is compared, query by query, with one text that has no secondary sink up to
+the same positions, at the same layers. Each text is used in one pair only, so pairs are
+independent. Who is paired with whom depends on the positions of the sinks, never on the measured
+attention.
 """
 
 import math
@@ -20,9 +21,9 @@ from secondary_sinks.detection.levels import counts_for_levels
 from secondary_sinks.types import Sink, SinkTable, Trace, WeakeningContrast, read_by_next
 
 LEAST_QUERIES = 4
-"""Queries on each side of a sink, at least: fewer would be the say of single words."""
+"""Least number of queries on each side of a sink; with fewer, single words would decide."""
 ROUNDING = 1e-5
-"""Differences of attention up to this are rounding, and count as none."""
+"""Differences of attention up to this are rounding, and count as 0."""
 
 GROUPS = (
     "after the sink",
@@ -30,7 +31,7 @@ GROUPS = (
     "same places, no sink: after",
     "same places, no sink: before",
 )
-"""Queries whose attention to the primary is shown; the last two in the paired text."""
+"""Groups of queries whose attention to the primary is shown; the last two: the paired text."""
 
 Values = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -38,29 +39,29 @@ Places = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Text:
-    """What the queries of a text pay to its primary, and where its first secondary sink stands."""
+    """Attention paid to the primary by each query of a text, and the first secondary sink."""
 
     text_id: str
     primary: int
     paid: Values
-    """By layer of the state that is read, and query; NaN where the primary is not active or not
-    the reference, and at queries that can't see it [layer, query]."""
+    """Attention paid to the primary [layer of the state that is read, query]. NaN where the
+    primary is not active or not the reference, and at queries that cannot see it."""
     first: Sink | None
-    """Its first secondary sink, of any level; None where it has none."""
+    """Its first secondary sink, of any level; None if it has no secondary sink."""
 
     @property
     def free_until(self) -> int:
-        """The first position at which queries may see a secondary sink."""
+        """Number of queries before the first secondary sink, which cannot see any."""
         return self.paid.shape[1] if self.first is None else self.first.pos
 
     @property
     def can_be_asked(self) -> bool:
-        """Whether it has a sink that did not stand in an earlier text."""
+        """Whether its first secondary sink exists and is not a copy of one in an earlier text."""
         return self.first is not None and counts_for_levels(self.first)
 
 
 def text_of(trace: Trace, primary: Sink, sinks: SinkTable) -> Text:
-    """The queries of one text."""
+    """`Text` of a trace, from its primary and all sinks."""
     own = [one for one in sinks.of_text(trace.text_id).sinks if one.kind == "secondary"]
     return Text(
         text_id=trace.text_id,
@@ -71,9 +72,10 @@ def text_of(trace: Trace, primary: Sink, sinks: SinkTable) -> Text:
 
 
 def paid_of(trace: Trace, primary: Sink, paid: Float[Tensor, "layer pos"] | None = None) -> Values:
-    """What queries pay to a primary, by layer of the state that is read [layer, query].
+    """Attention that queries pay to a primary [layer of the state that is read, query].
 
-    Of the clean run, or of an edited one. NaN where the primary is not active or not the reference.
+    `paid` is the attention of an edited run; by default that of the clean run. NaN where the
+    primary is not active or not the reference.
     """
     read = read_by_next(trace.paid_to_primary if paid is None else paid).double().numpy()
     active = np.isin(np.arange(len(read)), primary.layers)
@@ -82,9 +84,9 @@ def paid_of(trace: Trace, primary: Sink, paid: Float[Tensor, "layer pos"] | None
 
 
 def step(paid: Values, layer: int, window: int) -> Values:
-    """By query: mean over `window` layers from `layer` on, less that over as many before [query].
+    """Mean over `window` layers from `layer` on, minus the mean over as many before it [query].
 
-    NaN where one of the layers is missing.
+    NaN where one of these layers does not exist or has no value.
     """
     if not window <= layer <= len(paid) - window:
         return np.full(paid.shape[1], np.nan)
@@ -94,7 +96,7 @@ def step(paid: Values, layer: int, window: int) -> Values:
 
 
 def contrasts(texts: Sequence[Text], window: int) -> list[WeakeningContrast]:
-    """One for each text whose first secondary sink has enough queries and layers around it."""
+    """One contrast per text whose first secondary sink has enough queries and layers around it."""
     able = [text for text in texts if text.can_be_asked]
     able = [text for text in able if min(map(len, sides(text, None, window))) >= LEAST_QUERIES]
     partners = pair(able, texts, window)
@@ -102,10 +104,10 @@ def contrasts(texts: Sequence[Text], window: int) -> list[WeakeningContrast]:
 
 
 def pair(able: Sequence[Text], texts: Sequence[Text], window: int) -> Mapping[str, Text]:
-    """As many disjoint pairs as an order of positions gives: asked text -> text without a sink.
+    """Disjoint pairs of texts, as many as possible: name of a text with a sink -> its control.
 
-    The texts whose first sinks stand earliest are asked, and compared with those that are free
-    of sinks for longest.
+    Texts whose first sinks come earliest are paired with the texts that are free of secondary
+    sinks for longest.
     """
     asked = sorted(able, key=lambda text: (text.free_until, text.text_id))
     best: dict[str, Text] = {}
@@ -124,9 +126,9 @@ def _fit(text: Text, other: Text, window: int) -> bool:
 
 
 def sides(text: Text, other: Text | None, window: int) -> tuple[Places, Places]:
-    """Queries before and after the first secondary sink of a text, which see the primary.
+    """Queries before and after the first secondary sink of a text; all of them see the primary.
 
-    With another text only those that it has too, before any secondary sink of its own.
+    If another text is given: only positions that it has too, before its first secondary sink.
     """
     assert text.first is not None
     change, primary = step(text.paid, text.first.l_start, window), text.primary
@@ -164,7 +166,7 @@ def _contrast(text: Text, other: Text | None, window: int) -> WeakeningContrast:
 
 
 def _change(text: Text, layer: int, window: int, of: tuple[Places, Places]) -> float:
-    """Change of the queries after less that of the queries before."""
+    """Change at the queries after the sink, minus the change at those before it."""
     change = step(text.paid, layer, window)
     return float(change[of[1]].mean() - change[of[0]].mean())
 
@@ -172,7 +174,7 @@ def _change(text: Text, layer: int, window: int, of: tuple[Places, Places]) -> f
 def at_sides(
     one: WeakeningContrast, by_id: Mapping[str, Text], window: int, relative: int
 ) -> list[float]:
-    """Mean over the queries of each of the `GROUPS`; NaN where there are none."""
+    """Mean over the queries of each of the `GROUPS`; NaN for a group without queries."""
     text, other, layer = by_id[one.text_id], by_id.get(one.control), one.l_start + relative
     before, after = sides(text, other, window)
     return [

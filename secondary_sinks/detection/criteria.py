@@ -1,7 +1,7 @@
-"""The joint criterion: aligned with an active primary, outlying, and attended; each by itself.
+"""The three tests of the joint criterion: aligned with an active primary, outlying, attended.
 
-Alone, each test fails somewhere: in an anisotropic model nearly every token is aligned, a
-massive token need not be attended, and a token can be attended for its content.
+No single test is enough: in an anisotropic model nearly every token is aligned, a massive token
+need not be attended, and a token can be attended for its content.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from secondary_sinks.types import Thresholds, Trace, read_by_next
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Tests:
-    """Each test by layer and position (or by layer and cell)."""
+    """Result of each test, `[layer, pos]` (or `[layer, cell]`)."""
 
     aligned: Bool[Tensor, "layer pos"]
     outlying: Bool[Tensor, "layer pos"]
@@ -25,13 +25,13 @@ class Tests:
 
     @property
     def joint(self) -> Bool[Tensor, "layer pos"]:
-        """All tests at once; the last layer, which no block reads, can only go on with a sink."""
+        """Whether all tests pass. At the last layer, which no block reads, no sink can start."""
         joint = self.aligned & self.outlying & self.attended & self.primary_active[:, None]
         return torch.cat([joint[:-1], joint[-1:] & joint[-2:-1]])
 
     @property
     def goes_on(self) -> Bool[Tensor, "layer pos"]:
-        """Where a token stands out and is attended, but no primary is there to say it is a sink."""
+        """Where a token is outlying and attended, but no primary is active to compare it with."""
         return self.outlying & self.attended & ~self.primary_active[:, None]
 
 
@@ -49,7 +49,7 @@ def joint_tests(trace: Trace, thresholds: Thresholds) -> Tests:
 
 
 def joint_sinks(trace: Trace, tests: Tests) -> Bool[Tensor, "layer pos"]:
-    """Where each token is a sink by the joint criterion; a primary where it is active."""
+    """Where each token passes the joint criterion; for a primary, where it is active."""
     is_sink = tests.joint
     for pos in trace.reference[tests.primary_active].unique().tolist():
         is_sink[:, pos] |= tests.primary_active & (trace.reference == pos)
@@ -59,7 +59,7 @@ def joint_sinks(trace: Trace, tests: Tests) -> Bool[Tensor, "layer pos"]:
 def lasting_sinks(
     tests: Tests, beyond: Float[Tensor, "layer pos"], thresholds: Thresholds
 ) -> Bool[Tensor, "layer pos"]:
-    """Where each token is a sink; nowhere where that does not last or draws too little."""
+    """Where each token is a sink; nowhere for a token that is transient (see `lasts`)."""
     return tests.joint & lasts(tests.joint, tests.goes_on, beyond, thresholds)
 
 
@@ -71,8 +71,8 @@ def is_attended(
 ) -> Bool[Tensor, "layer *shape"]:
     """Whether the state at layer l draws more attention than expected in block l + 1, its reader.
 
-    Too few queries is "not shown". No block reads the last state: there the answer is that of
-    the layer before, so that a sink which is still aligned and outlying counts as still alive.
+    False where too few queries see the token. No block reads the last state: there the answer is
+    that of the layer before, so that a sink which is still aligned and outlying counts as alive.
     """
     enough = (mass >= thresholds.attended * expected) & (queries >= thresholds.min_queries)
     read = read_by_next(enough.float()) > 0

@@ -28,9 +28,9 @@ def detect(
     `criterion` is "joint" (aligned with an active primary, outlying and attended) or "paper" (the
     authors' rule to the letter, with their labels). A text whose primary is active at no layer has
     no sinks. Sink levels are clustered over all texts given, so pass all traces of a model at
-    once; the same text twice counts once. Sinks of a run in half precision say whether its rounding
-    may decide (`within_rounding`; `SinkTable.near` holds what it may hide). Raises
-    `DetectionError` for an unknown criterion, and for two texts of one name.
+    once; the same text twice counts once. For a run in half precision, `within_rounding` marks
+    sinks that rounding may have made, and `SinkTable.near` holds tokens that it may have hidden.
+    Raises `DetectionError` for an unknown criterion, and for two texts with the same name.
     """
     thresholds = thresholds or Thresholds()
     if criterion not in CRITERIA:
@@ -51,9 +51,10 @@ def detect(
 def across_texts(
     sinks: Sequence[Sink], tokens: Mapping[str, Int[Tensor, "pos"]]
 ) -> tuple[Sink, ...]:
-    """Sinks of many texts with what only all of them together say: copies, and sink levels.
+    """Add what needs all texts together: which sinks are copies, and sink levels.
 
-    `tokens` are those of each text by name; where a sink stood before goes by the order of `sinks`.
+    `tokens` maps the name of each text to its tokens. Of two equal sinks, the later one in the
+    order of `sinks` is the copy.
     """
     marked = _mark_copies(sinks, tokens)
     numbered = zip(marked, assign_levels(marked), strict=True)
@@ -61,7 +62,7 @@ def across_texts(
 
 
 def _distinct(traces: Sequence[Trace]) -> list[Trace]:
-    """Each text once; two texts of one name would be taken for one."""
+    """Each text once. Raises `DetectionError` for different texts with the same name."""
     found: dict[str, Trace] = {}
     for trace in traces:
         before = found.setdefault(trace.text_id, trace)
@@ -74,9 +75,9 @@ def _distinct(traces: Sequence[Trace]) -> list[Trace]:
 
 
 def _mark_copies(sinks: Sequence[Sink], tokens: Mapping[str, Tensor]) -> list[Sink]:
-    """Say of each sink in which text it stood before, if in any.
+    """Set `copy_of` of each sink: the earlier text with the same sink, if there was one.
 
-    Attention is causal: where all tokens up to the sink are the same, so are its states.
+    Attention is causal: if all tokens up to the sink are the same, so are its states.
     """
     first: dict[bytes, str] = {}
     marked = []
@@ -112,7 +113,7 @@ def _lives_with_it(
     tests: Tests,
     thresholds: Thresholds,
 ) -> bool:
-    """Whether a sink stays as long as the primary, and arises with it or is as massive as it."""
+    """Whether a sink is primary-like: stays with the primary, and starts with it or is as big."""
     own, primary = is_sink[:, pos], tests.primary_active
     stays = (own & primary).sum() >= thresholds.primary_like * primary.sum()
     arises = own.nonzero()[0, 0] <= primary.nonzero()[0, 0]
@@ -166,12 +167,12 @@ def _sink(
 
 
 def _attended_layers(tests: Tests, pos: int) -> float:
-    """Layers whose state the next block attends to; no block reads the last one."""
+    """Layers whose state the next block attends to; never the last layer, which no block reads."""
     return float(tests.attended[:-1, pos].sum())
 
 
 def _maxima(trace: Trace, pos: int, layers: list[int]) -> dict[str, Any]:
-    """Largest values over the sink's layers; masses in the blocks that read them."""
+    """Largest values over the sink's layers; attention masses in the blocks that read them."""
     read = [layer + 1 for layer in layers if layer + 1 < len(trace.mass)]
 
     def largest(values: Tensor, rows: list[int]) -> float:
@@ -188,7 +189,8 @@ def _maxima(trace: Trace, pos: int, layers: list[int]) -> dict[str, Any]:
 
 
 def _censored(layers: list[int], goes_on: list[bool]) -> str:
-    """Whether the sink's true start or end is hidden: by the model's ends, or by the primary's."""
+    """Whether the true start or end of a sink is hidden: by the first or last layer of the model,
+    or because no primary is active."""
     left = layers[0] == 0 or goes_on[layers[0] - 1]
     right = layers[-1] == len(goes_on) - 1 or goes_on[layers[-1] + 1]
     return "both" if left and right else "left" if left else "right" if right else "none"

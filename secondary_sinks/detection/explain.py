@@ -1,4 +1,4 @@
-"""Why is this token (not) a sink at this layer? Every test by itself, for both criteria."""
+"""Why is this token (not) a sink at this layer? The result of every test, for both criteria."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,11 +21,11 @@ def criteria_frame(
     """Every test of both criteria with the value it judges, one row per layer and position.
 
     `aligned` judges `alignment_centred`, `outlying` judges `deviation_ratio`, `attended` judges
-    `mass_ratio` (mass in the block that reads the state, in multiples of what is expected there)
-    and `seen_by` (queries there), `paper` judges `alignment_paper` inside the clip. At the last
-    layer, which no block reads, the last two values are NaN and `attended` is that of the layer
-    before. `joint` and `paper` are what `detect` counts. Raises `DetectionError` for positions
-    outside the text.
+    `mass_ratio` (mass in the block that reads the state, divided by the expected mass) and
+    `seen_by` (number of queries there), `paper` judges `alignment_paper` inside the clip. No block
+    reads the last layer: there `mass_ratio` and `seen_by` are NaN and `attended` is that of the
+    layer before. `joint` and `paper` are the results that `detect` counts. Raises
+    `DetectionError` for positions outside the text.
     """
     import pandas as pd
 
@@ -76,7 +76,7 @@ def _columns(trace: Trace, limits: Thresholds) -> dict[str, Tensor]:
 
 
 def _why(row: dict[Any, Any], limits: Thresholds, is_primary: bool) -> str:
-    """The failed tests of the joint criterion in words."""
+    """Names of the failed tests of the joint criterion, as text."""
     if row["joint"]:
         return "primary sink, active" if is_primary else "sink"
     failed = []

@@ -1,23 +1,23 @@
-"""Sink levels: how many, and which sink belongs to which.
+"""Sink levels: how many there are, and which sink belongs to which level.
 
 A level is a mode of the counts of sinks on the grid of (l_start, lifetime). Modes are read off the
 tree of superlevel sets of the counts (Hartigan 1975, Clustering Algorithms), by their excess over
-the valley that parts them (Mueller and Sawitzki 1991, doi 10.1080/01621459.1991.10475103). A sum
+the valley between them (Mueller and Sawitzki 1991, doi 10.1080/01621459.1991.10475103). A sum
 over texts *rests on* an effective number of texts (`statistics.effective_texts`).
 The rule, in full:
 
 1. A cell of the grid is *dense* when five texts have a sink within one layer of it, in both
    directions. Dense cells that touch, also by a corner, make a region. Sinks that touch no dense
-   cell are *strays*: they have no level and join no levels.
-2. A region falls apart where two or more of its modes are real. A mode (a connected set of cells
+   cell are *strays*: they have no level, and do not connect regions.
+2. A region is divided if two or more of its modes are real. A mode (a connected set of cells
    higher than the valley around it) is real when some top of it has a mean height of more than
-   twice the valley's, by an amount that rests on at least five texts. A shallower dip, or one
+   twice the valley's, by an amount that rests on at least five texts. A shallower valley, or one
    seen in few texts or in one long text, divides nothing.
 3. Every sink of a region, or touching it, belongs to the nearest mode.
-4. A mode is a level when its sinks, less what the strays of its creation layers would put there
-   if they were spread evenly over the lifetimes, rest on at least five texts.
+4. A mode is a level when its sinks rest on at least five texts, after subtracting the number of
+   strays expected there if the strays of its creation layers were spread evenly over lifetimes.
 
-No number of levels is given beforehand, and nothing is left to chance.
+The number of levels is not given beforehand, and no randomness is involved.
 """
 
 import math
@@ -33,11 +33,11 @@ from secondary_sinks.statistics import effective_texts
 from secondary_sinks.types import Sink
 
 LEAST_TEXTS = 5
-"""A mode that five texts hold stands sqrt(5) = 2.2 standard errors (over texts) above nothing."""
+"""Texts that a mode must rest on: five make it sqrt(5) = 2.2 standard errors above 0."""
 LEAST_DEPTH = 0.5
-"""A valley divides where it is at most half as high as the mode is on average."""
+"""A valley divides a region if it is lower than the mean of the mode by this share at least."""
 MOST_CELLS = 50_000_000
-"""Of the counts by text, creation layer and lifetime: 400 MB, and minutes of resampling."""
+"""Largest grid of counts (texts x creation layers x lifetimes): 400 MB, minutes of resampling."""
 TOUCHING = np.ones((3, 3), dtype=bool)
 
 Point = tuple[int, int]
@@ -46,7 +46,7 @@ Mask = NDArray[np.bool_]
 
 
 def cluster(points: Sequence[Point], texts: Sequence[str]) -> list[float]:
-    """Level of each sink at (l_start, lifetime) in the text of that name; NaN for none.
+    """Level of each sink, given its (l_start, lifetime) and text; NaN for a sink without a level.
 
     Levels are numbered by the creation layer, then lifetime, of their most frequent pair.
 
@@ -62,9 +62,9 @@ def cluster(points: Sequence[Point], texts: Sequence[str]) -> list[float]:
 
 
 def count_cells(points: Sequence[Point], texts: Sequence[int], n_texts: int) -> Grid:
-    """Number of sinks [text, l_start, lifetime], from the number of each sink's text.
+    """Number of sinks [text, l_start, lifetime], given the index of each sink's text.
 
-    Raises `DetectionError` where that takes more than `MOST_CELLS` numbers.
+    Raises `DetectionError` if this array would have more than `MOST_CELLS` entries.
     """
     cells = np.array(points, dtype=int).reshape(-1, 2)
     shape = (n_texts, *(int(most) + 1 for most in cells.max(0, initial=0)))
@@ -80,7 +80,7 @@ def count_cells(points: Sequence[Point], texts: Sequence[int], n_texts: int) -> 
 
 
 def label_cells(counts: NDArray[np.float64], weights: Grid | None = None) -> Grid:
-    """Level of each cell of `counts` [text, l_start, lifetime], NaN for none.
+    """Level of each (l_start, lifetime) cell of `counts` [text, l_start, lifetime], else NaN.
 
     Both axes begin at 0. `weights` says how often each text was drawn (default: once).
     """
@@ -96,7 +96,7 @@ def label_cells(counts: NDArray[np.float64], weights: Grid | None = None) -> Gri
 
 
 def assign_levels(sinks: Sequence[Sink]) -> list[float]:
-    """Level of each sink; NaN for all that are not secondary. A copy has the level of its cell."""
+    """Level of each sink; NaN unless secondary. A copy gets the level of its grid cell."""
     counted = [sink for sink in sinks if counts_for_levels(sink)]
     points = [(sink.l_start, sink.lifetime) for sink in counted]
     known = dict(zip(points, cluster(points, [sink.text_id for sink in counted]), strict=True))
@@ -108,12 +108,12 @@ def assign_levels(sinks: Sequence[Sink]) -> list[float]:
 
 
 def counts_for_levels(sink: Sink) -> bool:
-    """Whether a sink is secondary and did not stand in an earlier text."""
+    """Whether a sink is secondary and not a copy of one in an earlier text."""
     return sink.kind == "secondary" and not sink.copy_of
 
 
 def _modes(region: Mask, counts: Grid, drawn: Grid) -> list[Mask]:
-    """The real modes of a region: it falls apart at the lowest valley that divides it."""
+    """The real modes of a region: it is split at the lowest valley that divides it."""
     heights = np.tensordot(drawn, counts, 1)
     for valley in np.unique(heights[region])[:-1]:
         parts = list(_parts(region & (heights > valley)))
@@ -129,7 +129,7 @@ def _parts(mask: Mask) -> Iterator[Mask]:
 
 
 def _is_real(part: Mask, region: Mask, heights: Grid, counts: Grid, drawn: Grid) -> bool:
-    """Whether a mode's excess over the valley is half of its mass, and rests on enough texts."""
+    """Whether a mode's excess over the valley is half of its counts, and rests on enough texts."""
     moat = ndimage.binary_dilation(part, TOUCHING) & region & ~part
     saddle = int(np.where(moat, heights, -1.0).argmax())
     valley = counts.reshape(len(counts), -1)[:, saddle] * moat.any()
@@ -142,7 +142,7 @@ def _is_real(part: Mask, region: Mask, heights: Grid, counts: Grid, drawn: Grid)
 
 
 def _nearest(modes: Sequence[Mask], heights: Grid, dense: Mask) -> NDArray[np.int64]:
-    """Index of the nearest mode for each cell that holds sinks and touches a dense one; else -1."""
+    """Index of the nearest mode for each cell that has sinks and touches a dense one; else -1."""
     found = np.full(heights.shape, -1)
     members = (heights > 0) & ndimage.binary_dilation(dense, TOUCHING)
     if modes:
@@ -153,7 +153,7 @@ def _nearest(modes: Sequence[Mask], heights: Grid, dense: Mask) -> NDArray[np.in
 
 
 def _numbered(owner: NDArray[np.int64], counts: Grid, drawn: Grid) -> Grid:
-    """Levels that stand out, numbered by the place of their highest cell."""
+    """Modes that are levels, numbered by the grid position of their highest cell."""
     heights, places = np.tensordot(drawn, counts, 1), {}
     for index in np.unique(owner[owner >= 0]):
         beyond = _beyond_strays(owner == index, owner, counts)
@@ -166,10 +166,10 @@ def _numbered(owner: NDArray[np.int64], counts: Grid, drawn: Grid) -> Grid:
 
 
 def _beyond_strays(level: Mask, owner: NDArray[np.int64], counts: Grid) -> Grid:
-    """By text: sinks of a level, less what strays of the same creation layers would put there.
+    """Per text: sinks of a level, minus the number of strays expected there.
 
-    Strays belong to no mode; they are taken to be spread evenly over the lifetimes, up to the
-    longest, at which no mode of these layers lies.
+    Strays belong to no mode. Those of the same creation layers are assumed to be spread evenly
+    over all lifetimes, up to the longest, at which no mode of these layers lies.
     """
     near = ndimage.binary_dilation(level.any(1), np.ones(3, dtype=bool))
     strays = counts[:, (owner == -1) & near[:, None]].sum(1)

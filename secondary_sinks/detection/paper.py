@@ -1,9 +1,9 @@
-"""The paper criterion: the rule of Wong et al. 2025 (arXiv 2512.22213), as their scripts have it.
+"""The paper criterion: the rule of Wong et al. 2025 (arXiv 2512.22213), as in their scripts.
 
-Their states are the outputs of all blocks, the last one after the final norm. A `Trace` holds
+Their states are the outputs of all blocks, the last one after the final norm. A `Trace` has
 resid_post instead. Their rule never looks for sinks in the last state, and uses its norm for one
-thing: the primary's fall at the end. After the final norm no token is massive, so that fall is
-taken to be whole (a norm of 0) here.
+thing: the drop of the primary's norm at the end. After the final norm no token is massive, so here
+the norm of the last state counts as 0.
 """
 
 from dataclasses import dataclass, replace
@@ -17,25 +17,26 @@ from secondary_sinks.errors import DetectionError
 from secondary_sinks.types import Thresholds, Trace
 
 KINDS = {"secondary": "secondary", "bos_sink": "primary_like", "noise": "noise"}
-"""Label of the authors -> kind of a `Sink`; the primary itself is of kind primary."""
+"""Label of the authors -> kind of a `Sink`; the primary itself has kind "primary"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PaperTests:
-    """What the paper criterion says of one text."""
+    """Results of the paper criterion for one text."""
 
     primary: int
-    """The position of highest mean norm among the first ones."""
+    """Position with the highest mean norm among the first ones (`paper_first`)."""
     start: int
     """First layer of the clip."""
     end: int
     """One after the last layer of the clip."""
     is_sink: Bool[Tensor, "layer pos"]
-    """|cosine| above the threshold, in the clip and after the primary; the primary in its clip."""
+    """Where |cosine| is above the threshold, inside the clip and after the primary; for the
+    primary itself, the whole clip."""
 
 
 def paper_tests(trace: Trace, thresholds: Thresholds) -> PaperTests:
-    """Apply the authors' rule. Raises `DetectionError` where the trace lacks what it needs."""
+    """Apply the authors' rule. Raises `DetectionError` if the trace lacks what the rule needs."""
     first = trace.norm[:-1, : thresholds.paper_first]
     primary = int(first.mean(0).argmax())
     start, end = clip(trace.norm[:, primary])
@@ -50,8 +51,8 @@ def clip(norm: Float[Tensor, "layer"]) -> tuple[int, int]:
     """Layers [start, end) of the primary, from its largest rise to its largest fall afterwards.
 
     With steps d[l] = norm[l + 1] - norm[l], start = argmax d + 1, and end is one after the first
-    lowest step from start on; the last state counts as 0. Empty where nothing follows the rise.
-    A second episode, or a slow rise, is cut off: that is the rule.
+    lowest step from start on; the norm of the last state counts as 0. Empty if the rise is at the
+    end. A second episode, or a slow rise, is cut off: the authors' rule does so.
 
     >>> clip(torch.tensor([1.0, 1.0, 90.0, 90.0, 2.0, 2.0]))
     (2, 4)
@@ -76,7 +77,7 @@ def paper_label(lifetime: int, n_layers: int, thresholds: Thresholds | None = No
 
 
 def against(trace: Trace, primary: int) -> Trace:
-    """The trace with raw alignments to another of its first positions; what that lacks is NaN."""
+    """The trace with raw alignments to another of its first positions; unknown ones are NaN."""
     if bool((trace.reference == primary).all()):
         return trace
     if trace.alignment_first is None or primary >= len(trace.alignment_first):

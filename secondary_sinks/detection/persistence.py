@@ -1,4 +1,4 @@
-"""Does a sink last, and does it draw an amount that matters? What does not is transient."""
+"""Does a sink last, and does it draw enough attention to matter? If not, it is transient."""
 
 import math
 
@@ -17,11 +17,11 @@ def lasts(
 ) -> Bool[Tensor, "*shape"]:
     """Whether a token is a sink for `persists` layers in a row and draws `draws` meanwhile.
 
-    `beyond` is attention mass by block, less what is expected at the token's place; what counts is
-    its mean over the blocks that read these layers. Two things can hide the rest of a run, and
-    then the run is not too short for that: no primary is active there, while the token still
-    stands out and is attended (`goes_on`), or the model ends. Its beginning hides nothing: below
-    layer 0 there is only the embedding.
+    `beyond` is attention mass by block, minus the mass expected at the token's position; its mean
+    over the blocks that read these layers must reach `draws`. A run of layers that is cut off may
+    be shorter: one that reaches the last layer, or that continues while no primary is active and
+    the token is still outlying and attended (`goes_on`). A run that begins at layer 0 is not cut
+    off: below it there is only the embedding.
     """
     runs = math.ceil(max(thresholds.persists, 1))
     after = torch.ones_like(is_sink[:1]).expand(runs - 1, *is_sink.shape[1:])
@@ -34,5 +34,5 @@ def lasts(
 
 
 def _windows(values: Tensor, after: Tensor, size: int) -> Tensor:
-    """Each layer with those that follow it, `[layer, *shape, size]`; `after` follows the last."""
+    """Windows of `size` layers `[layer, *shape, size]`; `after` follows the last layer."""
     return torch.cat([values, after]).unfold(0, size, 1)

@@ -10,9 +10,9 @@ from secondary_sinks.errors import DetectionError
 from secondary_sinks.types.sinks import MOST_LAYERS
 
 LABELS = {"secondary": "secondary", "cliff": "secondary", "bos_sink": "bos_sink", "noise": "noise"}
-"""Words of the files -> labels; "cliff" is an older word for secondary."""
+"""Word in the files -> label; "cliff" is an older word for secondary."""
 MOST = 2**31 - 1
-"""No position, layer, token or length is larger."""
+"""Largest position, layer, token id or length that is accepted."""
 LENGTHS = ("prompt_len", "response_len", "full_text_len")
 
 
@@ -28,7 +28,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One text."""
+    """One line: the detections of one text."""
 
     sample_index: int
     prompt_len: int

@@ -1,15 +1,15 @@
-"""Which verdicts lie within the rounding of a run in half precision.
+"""Which sinks might not be sinks, or the reverse, because a run in half precision rounds.
 
-Every write to the residual stream rounds it by at most u = eps / 2 of its size, and from a state
-to what is judged there are about eight roundings more (norm and its weight, query, key, two each
-for their rotation). Over the 2 L writes of L layers and these eight the roundings, as good as
-independent, add up like a random walk: to r = u sqrt(2 L + 8) of the state's size. A test compares
-two numbers that were rounded like that (a state with a median, two states, a mass with that of the
-neighbours), so it is moved by 2 r:
+Every write to the residual stream rounds it by at most u = eps / 2 of its size. Between a state
+and the measure that is judged there are about eight more roundings (norm and its weight, query,
+key, two each for their rotation). Taken as independent, the roundings of the 2 L writes of L layers
+and these eight add up like a random walk, to r = u sqrt(2 L + 8) of the state's size. A test
+compares two rounded numbers (a state with a median, two states, a mass with that of the
+neighbours), so every number that is tested is moved by 2 r:
 
-* a distance from the typical token by 2 d of itself, with d = r x norm / distance, since what is
-  rounded is the whole state;
-* the angle of a cosine by 2 d where it is centred, by 2 r where it is not;
+* a distance from the typical token by 2 d of itself, with d = r x norm / distance, since the
+  whole state is rounded;
+* the angle of a centred cosine by 2 d, that of an uncentred one by 2 r;
 * a mass by the factor exp(2 r |score|), since a score is rounded by r of its size, at least 1.
 
 `tests/detection/test_rounding.py` compares runs in half precision with float32.
@@ -31,17 +31,17 @@ Rule = Callable[[Trace, Thresholds], Sequence[Sink]]
 
 
 def rounding(trace: Trace) -> float:
-    """Relative error r by rounding, see above; bfloat16 of 32 layers: 0.033."""
+    """Relative rounding error r of a state (see the module); bfloat16, 32 layers: 0.033."""
     return torch.finfo(trace.dtype).eps / 2 * math.sqrt(2 * len(trace.norm) + INSIDE)
 
 
 def mark_rounding(
     trace: Trace, sinks: Sequence[Sink], rule: Rule, thresholds: Thresholds
 ) -> tuple[list[Sink], list[Sink]]:
-    """The sinks, marked where rounding may decide, and what rounding may have kept from being one.
+    """Mark sinks that rounding may have made, and find tokens that it may have hidden.
 
-    `sinks` are those that `rule` finds in `trace`. A sink is marked when, with every test moved by
-    the rounding to one side or the other, it is none or of another kind.
+    `sinks` are those that `rule` finds in `trace`. A sink is marked if it is no sink, or of another
+    kind, once every tested number is moved by the rounding in one direction or the other.
     """
     if trace.dtype not in HALF:
         return list(sinks), []
@@ -59,13 +59,13 @@ def mark_rounding(
 
 
 def moved(trace: Trace, sign: int) -> Trace:
-    """The trace with every number that a test judges moved by the rounding.
+    """The trace with every tested number moved by its rounding error.
 
-    Towards a sink with `sign` 1, away from it with -1.
+    `sign` 1: towards being a sink; -1: away from it.
     """
     r = rounding(trace)
     distance = trace.deviation_ratio * trace.median_deviation[:, None]
-    far = (r * trace.norm / distance).clamp(max=1.0)  # rounding that drowns all says nothing
+    far = (r * trace.norm / distance).clamp(max=1.0)  # the error is never larger than the distance
     first = trace.alignment_first
     return replace(
         trace,
@@ -84,10 +84,10 @@ def _kind(found: dict[int, Sink], sink: Sink) -> str | None:
 def _turn(
     cosine: Float[Tensor, "*shape"], angle: float | Float[Tensor, "*shape"]
 ) -> Float[Tensor, "*shape"]:
-    """The cosine when the angle gets smaller by `angle` (radians), between 0 and pi."""
+    """The cosine after making the angle smaller by `angle` (radians), kept between 0 and pi."""
     return (cosine.clamp(-1, 1).acos() - angle).clamp(0, torch.pi).cos()
 
 
 def _turn_unsigned(cosine: Float[Tensor, "*shape"], angle: float) -> Float[Tensor, "*shape"]:
-    """The same where a negative cosine counts as much."""
+    """The same for a criterion that judges the absolute value of the cosine."""
     return cosine.sign() * _turn(cosine.abs(), angle)

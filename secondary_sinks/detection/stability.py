@@ -26,15 +26,17 @@ def find_levels(
 ) -> Levels:
     """Levels of the secondary sinks of many texts (rule: `detection.levels`), and how sure.
 
-    `n_texts` is the number of texts looked at; without it, those with any sink in the table. A
-    sink that stood in an earlier text (`Sink.copy_of`), or that the table holds twice, counts
-    once. Intervals of counts are over texts (t distribution of n - 1 degrees of freedom, cut off
-    at 0), so many sinks of one text don't make them narrow. Stability: the texts are drawn anew,
-    with replacement, `resamples` times (a text drawn twice counts as two); `same_number` is the
-    share with as many levels, and `Level.jaccard` the mean overlap (Jaccard) of a level with the
-    likest one found anew, among the sinks drawn (Hennig 2007, doi 10.1016/j.csda.2006.11.025, who
-    calls 0.75 stable and less than 0.6 none). `generator` draws them; by default one of seed 0.
-    Raises `DetectionError` for fewer texts than have sinks.
+    `n_texts` is the number of texts that were searched; by default, those with a sink in the
+    table. A copy of a sink in an earlier text (`Sink.copy_of`) is not counted, and a sink that is
+    in the table twice counts once. Intervals of counts are over texts (t distribution with n - 1
+    degrees of freedom, cut off at 0); many sinks in one text do not make them narrow.
+
+    Stability: the texts are resampled with replacement `resamples` times (a text drawn twice
+    counts as two). `same_number` is the share of resamples with the same number of levels;
+    `Level.jaccard` is the mean overlap (Jaccard) of a level with the most similar one of the
+    resample, among the sinks drawn (Hennig 2007, doi 10.1016/j.csda.2006.11.025, who calls 0.75
+    stable and less than 0.6 no cluster). `generator` does the drawing; by default it has seed 0.
+    Raises `DetectionError` if `n_texts` is smaller than the number of texts with sinks.
     """
     secondary = {(s.text_id, s.pos): s for s in sinks.of_kind("secondary").sinks}
     counted = [sink for sink in secondary.values() if counts_for_levels(sink)]
@@ -115,7 +117,7 @@ def _cells(counted: Sequence[Sink], labels: Grid) -> tuple[LevelCell, ...]:
 def _resample(
     counts: Grid, labels: Grid, n_texts: int, resamples: int, generator: torch.Generator | None
 ) -> tuple[float, list[float]]:
-    """Share of resamples with as many levels, and the mean overlap of each level."""
+    """Share of resamples with the same number of levels, and the mean overlap of each level."""
     number = int(np.nanmax(labels)) + 1 if np.isfinite(labels).any() else 0
     if not resamples or not n_texts:
         return math.nan, [math.nan] * number
@@ -133,7 +135,7 @@ def _resample(
 
 
 def _overlap(level: NDArray[np.bool_], again: Grid, found: Grid, seen: Grid) -> float:
-    """Largest Jaccard index, by sinks drawn, of a level with one found anew; 0 with none."""
+    """Largest Jaccard index, over drawn sinks, of a level with a resampled one; 0 without any."""
     best = 0.0
     for index in found:
         other = again == index

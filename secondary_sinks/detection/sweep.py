@@ -1,4 +1,4 @@
-"""How much do the counts hang on the thresholds?"""
+"""How much the counts depend on the thresholds."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -22,7 +22,7 @@ PERSISTENCE: Mapping[str, Sequence[float | int]] = {
     "persists": (1, 2, 3, 4, 5),
     "draws": (0.0, 0.005, 0.01, 0.02, 0.05),
 }
-"""Around the thresholds of what is transient, mild to strict."""
+"""Around the thresholds that decide what is transient, mild to strict."""
 
 
 def threshold_sweep(
@@ -32,14 +32,14 @@ def threshold_sweep(
 ) -> "pd.DataFrame":
     """Counts of sinks for every combination of thresholds, one row each.
 
-    `grid` maps names of `Thresholds` to values; the others stay at their defaults. Counted are
-    `sinks` (tokens other than the primary that are a sink somewhere), `cells` (token x layer),
-    `secondary`, `primary_like`, `transient` and `texts` (with an active primary). A stricter test
-    never adds a sink or a cell; it can move one from primary-like to secondary, or to transient.
-    `PERSISTENCE` is a grid of how long a sink must last and how much it must draw: of these hangs
-    only which of the same sinks are transient. A count that does not
-    change over a range of thresholds does not hang on them. Raises `DetectionError` for an
-    unknown name or an empty list.
+    `grid` maps names of `Thresholds` to values; the others stay at their defaults. Columns of
+    counts: `sinks` (tokens other than the primary that are a sink at some layer), `cells` (token x
+    layer), `secondary`, `primary_like`, `transient` and `texts` (with an active primary). A
+    stricter test never adds a sink or a cell; it can turn a primary-like sink into a secondary or
+    transient one. `PERSISTENCE` is a grid of how long a sink must last and how much attention it
+    must draw: these two only decide which of the sinks are transient. A count that stays the same
+    over a range of thresholds does not depend on them. Raises `DetectionError` for an unknown name
+    or an empty list.
     """
     import pandas as pd
 

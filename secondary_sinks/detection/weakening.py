@@ -1,13 +1,13 @@
 """Does the primary weaken as secondary sinks arise? (Claim 3 of Wong et al. 2025.)
 
 Layer l means the state that block l wrote, so the primary's mass, key norm and score "at layer l"
-are those in block l + 1, which reads that state: the first block in which a sink created at l can
-take attention is the one that counts as 0 layers after it.
+are those in block l + 1, which reads that state. So relative layer 0 is the first block in which a
+new sink can take attention.
 
-The verdict is a difference in differences (`detection.contrasts`): queries after the sink less
-queries before it, which cannot see it; layers from its creation on less layers before; and all that
-less the same in a text without a sink there. It needs no second creation layer. The profiles, and
-the changes of key norm and score, describe and are not judged.
+The verdict is a difference in differences (`detection.contrasts`): queries after the sink minus
+queries before it, which cannot see it; layers from its creation on minus layers before; and all
+that minus the same in a text without a sink there. One creation layer is enough. The profiles, and
+the changes of key norm and score, are descriptive: no verdict uses them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,7 +42,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Aligned:
-    """The primary of each text through its span, and where secondary sinks arise."""
+    """Measures of the primary of each text, and the creation layers of secondary sinks."""
 
     series: Mapping[str, Values]
     """[text, layer] by measure; NaN outside the primary's span."""
@@ -51,7 +51,7 @@ class _Aligned:
     l_start: NDArray[np.int64]
 
     def at(self, measure: str, relative: int) -> Values:
-        """One value per sink; NaN where there is no such layer."""
+        """One value per sink, `relative` layers after its creation; NaN outside the model."""
         values, layers = self.series[measure], self.l_start + relative
         inside = (layers >= 0) & (layers < values.shape[1])
         return np.where(inside, values[self.text, np.where(inside, layers, 0)], np.nan)
@@ -65,20 +65,22 @@ def primary_weakening(
 ) -> Weakening:
     """Does the attention paid to the primary fall at queries that can see a new secondary sink?
 
-    By text, of its first secondary sink: the change of what a query pays to the primary, from
-    `window` layers before l_start to as many from l_start on; mean over the queries after the sink
-    less mean over those before it; less the same, at the same positions and layers, in a text
-    that has no secondary sink up to there. Texts are paired one to one, so the numbers of the pairs
-    are independent, and the interval is exact: sign flips, each side wrong in at most 2.5 %.
+    One number per text, for its first secondary sink: the change of the attention that a query
+    pays to the primary, from `window` layers before l_start to as many from l_start on; mean over
+    the queries after the sink minus mean over those before it; minus the same, at the same
+    positions and layers, in a text that has no secondary sink up to there. Texts are paired one to
+    one, so the pairs are independent, and the interval is exact: sign flips, each side wrong in at
+    most 2.5 %.
 
     supported: the interval lies below 0; contradicted: above 0; inconclusive: otherwise, and with
-    fewer than six pairs, when nothing can be so rare.
+    fewer than six pairs, since no result of fewer pairs is rare enough.
 
-    `contrasts` has one row per text that was asked. `profile` and `changes` (mass, key norm and
-    score of the primary, aligned to the creation layer of every secondary sink that is no copy)
-    describe: their intervals are jackknives over texts, and nothing is claimed of them. Layers
-    count where the primary is active; sinks without a whole window there are left out and counted.
-    Raises `DetectionError` where a sink's text has no trace or no primary.
+    `contrasts` has one row per text that was tested. `profile` and `changes` (mass, key norm and
+    score of the primary, aligned to the creation layer of every secondary sink that is not a copy)
+    are descriptive: their intervals are jackknives over texts, and no claim rests on them. Only
+    layers at which the primary is active count; sinks without a whole window of them are left out
+    and counted (`n_left_out`). Raises `DetectionError` if the text of a sink has no trace or no
+    primary.
     """
     if window < 1:
         raise DetectionError(f"window must be at least 1 layer, got {window}")
@@ -124,7 +126,7 @@ def _align(traces: Sequence[Trace], sinks: SinkTable, counted: Sequence[Sink]) -
 
 
 def _series(trace: Trace, primary: Sink, measure: str) -> Values:
-    """One measure of the primary by layer of its state, NaN outside its span."""
+    """One measure of the primary by layer of its state; NaN before its first and after its last."""
     read = read_by_next(getattr(trace, measure)[:, primary.pos]).double().numpy()
     outside = np.ones(len(read), dtype=bool)
     outside[primary.l_start : primary.l_end + 1] = False
@@ -132,14 +134,14 @@ def _series(trace: Trace, primary: Sink, measure: str) -> Values:
 
 
 def _whole(aligned: _Aligned, window: int) -> _Aligned:
-    """The sinks for which the primary has a whole window before and after."""
+    """The sinks with a whole window of values of the primary before and after their creation."""
     every = [aligned.at("mass", relative) for relative in range(-window, window)]
     whole = np.isfinite(every).all(0)
     return _Aligned(series=aligned.series, text=aligned.text[whole], l_start=aligned.l_start[whole])
 
 
 def _with_primary(traces: Sequence[Trace], sinks: SinkTable) -> list[tuple[Trace, Sink]]:
-    """The texts that have a primary, with it: the likeliest one, where there are several."""
+    """Each text that has a primary, with that primary; of several, the one the trace names."""
     found = []
     for trace in traces:
         own = [one for one in sinks.of_text(trace.text_id).sinks if one.kind == "primary"]
@@ -149,7 +151,7 @@ def _with_primary(traces: Sequence[Trace], sinks: SinkTable) -> list[tuple[Trace
 
 
 def _mean(values: Values, texts: NDArray[np.int64]) -> Interval:
-    """Mean over sinks, from the row of each sink's text."""
+    """Mean over sinks; `texts` is the row of each sink's text."""
     return pooled_mean(values, texts.astype(str).tolist())
 
 
@@ -194,9 +196,9 @@ def _profile(aligned: _Aligned) -> Iterable[WeakeningPoint]:
 def _by_query(
     texts: Sequence[Text], found: Sequence[WeakeningContrast], window: int
 ) -> Iterable[WeakeningPoint]:
-    """What queries before and after the sink pay to the primary, by relative layer; in pairs.
+    """Attention that queries before and after the sink pay to the primary, by relative layer.
 
-    In the texts with a sink, and in their partners at the same queries.
+    For the texts with a sink, and for their paired texts at the same queries.
     """
     by_id = {text.text_id: text for text in texts}
     rows = np.arange(len(found))

@@ -11,7 +11,7 @@ CLAIM = "the primary sink weakens as secondary sinks arise"
 
 
 def judge(found: Sequence[WeakeningContrast], n_left_out: int, window: int) -> Verdict:
-    """Verdict on the texts that have a partner; the others are told beside it."""
+    """Verdict over the texts that have a partner; `why` mentions the others."""
     paired = [one for one in found if one.control]
     value, low, high = sign_flip_interval(np.array([one.difference for one in paired]))
     outcome = "supported" if high < 0 else "contradicted" if low > 0 else "inconclusive"

@@ -1,6 +1,6 @@
-"""Hooked model + traces + sinks -> an `Answer`: the causal questions, each with its controls.
+"""The causal questions: hooked model + traces + sinks -> an `Answer`, with controls.
 
-Each takes `progress`, which is called with (texts done, texts) on the way.
+Every question takes `progress`, a function that is called with (texts done, texts).
 """
 
 from secondary_sinks.questions.answer import Answer, format_exclusions, sum_counts, verdict_of

@@ -1,4 +1,4 @@
-"""`Answer`: what a causal question gives, and how its verdicts are put into words."""
+"""`Answer`: the result of a causal question, and helpers that word its verdicts."""
 
 import math
 from collections import Counter
@@ -20,7 +20,7 @@ class _Words(TypedDict):
 
 
 class Words(_Words, total=False):
-    """What `verdict_of` is told besides the numbers."""
+    """Arguments of `verdict_of` other than the outcome and the numbers."""
 
     line: float
     n_controls: int
@@ -39,10 +39,9 @@ class Answer:
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """Further tables, by name."""
     left_out: Mapping[str, int] = field(default_factory=dict)
-    """Sinks that could not be asked, by reason."""
+    """Number of sinks that could not be tested, by reason."""
     n_censored: int = 0
-    """Sinks that were asked and whose true start or end is hidden: their lifetimes are at least
-    what they seem."""
+    """Number of tested sinks with a hidden start or end: their lifetimes are lower bounds."""
 
     def to_frame(self) -> pd.DataFrame:
         """The cells."""
@@ -62,7 +61,7 @@ def verdict_of(
     n_controls: int | None = None,
     line: float = HALF,
 ) -> Verdict:
-    """A verdict about a statistic over texts; without an interval, about nothing."""
+    """A verdict about a statistic over texts; if `interval` is None, its numbers are NaN."""
     nan = math.nan
     return Verdict(
         claim=claim,
@@ -84,13 +83,13 @@ def verdict_of(
 
 
 def combine_outcomes(outcomes: Mapping[str, str]) -> tuple[str, str]:
-    """One outcome of several ways to ablate, and a sentence on whether they agree.
+    """One outcome for several ways to ablate, and a sentence on whether they agree.
 
-    Where they don't, none of them is the answer.
+    If they do not all agree, the outcome is "inconclusive".
 
-    >>> agreed({"zero": "supported", "mean": "supported"})
+    >>> combine_outcomes({"zero": "supported", "mean": "supported"})
     ('supported', 'zero and mean agree')
-    >>> agreed({"zero": "supported", "mean": "inconclusive"})
+    >>> combine_outcomes({"zero": "supported", "mean": "inconclusive"})
     ('inconclusive', 'edits disagree: zero says supported, mean says inconclusive')
     """
     found = set(outcomes.values())
@@ -104,7 +103,7 @@ def combine_outcomes(outcomes: Mapping[str, str]) -> tuple[str, str]:
 
 
 def listed(words: Sequence[str]) -> str:
-    """Words in a sentence.
+    """Join words by commas and "and".
 
     >>> listed(["zero", "mean", "resample"])
     'zero, mean and resample'
@@ -113,9 +112,9 @@ def listed(words: Sequence[str]) -> str:
 
 
 def format_exclusions(left_out: Mapping[str, int]) -> str:
-    """How many sinks were left out and why, as an appendix to a sentence; empty where none was.
+    """How many sinks were left out and why, to append to a sentence; empty if none was left out.
 
-    >>> told({"without a control": 2, "copies": 0})
+    >>> format_exclusions({"without a control": 2, "copies": 0})
     '; left out: 2 without a control'
     """
     words = [f"{number} {reason}" for reason, number in left_out.items() if number]
@@ -123,7 +122,7 @@ def format_exclusions(left_out: Mapping[str, int]) -> str:
 
 
 def sum_counts(*parts: Mapping[str, int]) -> dict[str, int]:
-    """Counts of several texts together."""
+    """Sum of the counts of several texts, by key."""
     total: Counter[str] = Counter()
     for part in parts:
         total.update(part)

@@ -1,22 +1,22 @@
-"""What asking a causal question costs, before it is asked."""
+"""The cost of a causal question, estimated before it is run."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """How many cells a question runs, with its defaults."""
+    """Number of cells that a question runs with its defaults."""
 
     question: str
     replayed: int
-    """Cells in which one token is computed anew."""
+    """Cells that replay one token."""
     recomputed: int
-    """Cells in which the rest of the text is computed anew."""
+    """Cells that recompute the rest of the text."""
     tokens: int = 0
-    """Of the texts of these, counted once for each cell."""
+    """Total tokens of the texts of the recomputed cells: each text counts once per cell."""
 
     def in_words(self) -> str:
-        """What is computed.
+        """The work as a short text.
 
         >>> Cost(question="harm", replayed=0, recomputed=1200).in_words()
         '1,200 recomputed texts'
@@ -26,8 +26,8 @@ class Cost:
         return " and ".join(cells) or "nothing"
 
     def seconds(self, one_replayed: float, one_token: float) -> float:
-        """How long that takes where a replayed cell, and a token of a pass, take so many seconds.
+        """Estimated time in seconds, from the seconds per replayed cell and per token of a pass.
 
-        A recomputed text takes at most a pass; how much less depends on where its edit is.
+        A recomputed text takes at most one pass, less if its edit is late in the text or model.
         """
         return self.replayed * one_replayed + self.tokens * one_token

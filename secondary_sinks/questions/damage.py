@@ -1,4 +1,4 @@
-"""Damage: what an edit does to the model's predictions, at the edited token and after it."""
+"""Damage: effect of an edit on the model's predictions, at the edited token and after it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,21 +9,23 @@ from secondary_sinks.causal import recompute
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.questions.role_tests import Asked, asked_of, replaced_by_twins
 from secondary_sinks.types import Edit, SinkTable, Trace
+from secondary_sinks.types.edits import SHORT
 
 COLUMNS = ("text_id", "pos", "layer", "edit", "kl_at_token", "loss_later", "loss_clean")
 AT_TOKEN = ("role", "layer", "edit", "kl_at_token", "n_sinks")
 CELL = ["text_id", "pos", "layer"]
 TOLD = ("writer", "enabler")
-"""Roles of MLPs whose ablation ends a sink."""
+"""Roles for which damage is reported: ablating these MLPs ends a sink."""
 
 
 def damage_at_tokens(effects: pd.DataFrame, roles: pd.DataFrame) -> pd.DataFrame:
-    """What ablating a sink's writers and enablers does to the prediction at the sink.
+    """Effect of ablating the writers and enablers of sinks on the prediction at the sink.
 
-    One row per role, layer and edit: `kl_at_token`, the median over the sinks of which the MLP of
-    that layer is a writer (enabler) of the divergence (nats) of the edited prediction at the sink
-    from the clean one, and `n_sinks`, the number of these. From the cells of a sweep, so at no
-    further cost. Cells whose divergence was not measured are left out.
+    One row per role, layer and edit. `kl_at_token` is KL(clean || edited) in nats of the
+    prediction at the sink, median over the sinks for which the MLP of that layer has this role;
+    `n_sinks` is the number of these sinks. Computed from the cells of a sweep, without running the
+    model. Cells without a measured divergence are left out. Edits have their full label, also where
+    the sweep was asked for them by a short form.
     """
     both = _measured(effects, roles[roles["role"].isin(TOLD)])
     order = both["role"].map(list(TOLD).index)
@@ -35,26 +37,27 @@ def damage_at_tokens(effects: pd.DataFrame, roles: pd.DataFrame) -> pd.DataFrame
 def damage_by_layer(effects: pd.DataFrame, roles: pd.DataFrame) -> pd.DataFrame:
     """The same for every MLP up to the creation layer, whatever its role.
 
-    One row per layer, a column per edit: medians over the sinks of `roles`.
+    One row per layer, one column per edit: medians over the sinks of `roles`.
     """
     by_edit = _measured(effects, roles).groupby(["layer", "edit"])["kl_at_token"]
     return by_edit.median().unstack("edit")
 
 
 def _measured(effects: pd.DataFrame, roles: pd.DataFrame) -> pd.DataFrame:
-    """Cells of single MLPs at sinks of which roles are given, where the divergence is known."""
+    """Cells of single MLPs at sinks with roles and a measured divergence."""
     if "kl_at_token" not in effects:
         effects = effects.assign(kl_at_token=float("nan"))
     of_sinks = effects["role"].eq("sink") & effects["site"].eq("mlp_out")
     cells = effects.loc[of_sinks, [*CELL, "edit", "kl_at_token"]].dropna(subset="kl_at_token")
-    return cells.merge(roles[[*CELL, "role"]], on=CELL)
+    full = cells.assign(edit=cells["edit"].replace(SHORT))
+    return full.merge(roles[[*CELL, "role"]], on=CELL)
 
 
 def damage_of_cells(cells: pd.DataFrame) -> pd.DataFrame:
-    """Medians over cells by edit and role, where all that follows an edit was recomputed.
+    """Medians over recomputed cells, by edit and role.
 
-    `kl_at_token` as above, `loss_later` the change of the mean loss (nats) at later tokens,
-    `loss_clean` that loss.
+    `kl_at_token` as above; `loss_later` is the change of the mean loss (nats) at later tokens,
+    `loss_clean` that loss in the clean run.
     """
     names = ["kl_at_token", "loss_later", "loss_clean"]
     by_edit = cells.groupby(["edit", "role"], sort=False)
@@ -63,7 +66,7 @@ def damage_of_cells(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def damage_in_words(rows: Iterable[Mapping[str, Any]]) -> str:
-    """The same in a sentence; empty without a row. MLPs of few sinks are left to the table.
+    """The same in a sentence; empty without rows. MLPs with few sinks are only in the table.
 
     >>> row = {"role": "writer", "layer": 2, "kl_at_token": 0.35, "n_sinks": 9}
     >>> damage_in_words([row | {"edit": "zero"}, row | {"edit": "mean:twins"}])
@@ -83,13 +86,13 @@ def damage_in_words(rows: Iterable[Mapping[str, Any]]) -> str:
 def writer_damage(
     model: HookedModel, traces: Trace | Iterable[Trace], sinks: SinkTable, table: pd.DataFrame
 ) -> pd.DataFrame:
-    """Every writer of `table` (of `roles`) taken away at its sink, all that follows recomputed.
+    """Damage of ablating each writer of `table` (from `roles`) at its sink, as a total effect.
 
-    One row per writer and `edit`: zero, and twin where there are twins. `kl_at_token` is the
-    divergence (nats) of the edited prediction at the sink from the clean one, `loss_later` the
-    change of the mean loss (nats) at later tokens, `loss_clean` that loss: an edit that destroys
-    the token has a large `kl_at_token`, whatever it does to the sink. Costs at most a pass of the
-    text per row.
+    One row per writer and `edit`: "zero", and "twin" if there are twins. `kl_at_token` is
+    KL(clean || edited) in nats of the prediction at the sink, `loss_later` the change of the mean
+    loss (nats) at later tokens, `loss_clean` that loss in the clean run. An edit that destroys the
+    token has a large `kl_at_token`, whether or not it ends the sink. Costs at most one pass over
+    the text per row.
     """
     texts = [traces] if isinstance(traces, Trace) else list(traces)
     writers = table[table["role"] == "writer"].groupby(["text_id", "pos"])["layer"].apply(list)

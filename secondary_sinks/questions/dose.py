@@ -1,4 +1,4 @@
-"""Direction or norm? How a sink hangs on the length, and on the direction, of what forms it."""
+"""Direction or norm? How a sink depends on the length and direction of the output that forms it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -36,7 +36,7 @@ from secondary_sinks.questions.trials import (
 from secondary_sinks.types import Edit, SinkTable, Trace
 
 FACTORS = tuple(2.0 ** (step / 2) for step in range(-8, 5))
-"""Thirteen doses from a sixteenth to four times the norm; 1 is among them."""
+"""Thirteen factors from 1/16 to 4 times the norm, including 1."""
 N_CLAIMS = 4
 SEEDS = 3
 WORDS = ("test", "role", "factor", "seed", "layers")
@@ -53,31 +53,33 @@ def norm_dose(
     progress: Progress | None = None,
     n_claims: int | None = None,
 ) -> Answer:
-    """Scale and turn what the forming MLPs write at each sink.
+    """Scale and rotate the output of the forming MLPs at each sink.
 
-    test "dose": times each of the `factors`, at the sink and at its control token. "turned": the
-    same norm in `seeds` random directions at right angles, and (factor) the largest norm; at the
-    sink, and at as many other MLPs that could have ended it (role "other"), where there are.
-    "made": the same put into the control token: straight, turned, and times the smallest factor
-    ("least"). "least": the smallest factor at the sink, and at as many other MLPs. Which MLPs these
-    are was chosen on earlier texts (`held_out`).
+    Tests, in column `test`. "dose": the output times each of the `factors`, at the sink and at its
+    control token. "turned": the output rotated by 90 degrees to `seeds` random directions, at the
+    same norm and at the largest factor; at the sink and, as a control, at as many other MLPs that
+    could have ended it (role "other"), if there are that many. "least": the output times the
+    smallest factor, at the sink and at as many other MLPs. "made": the output put into the control
+    token as it is, turned, and times the smallest factor ("least"). The forming MLPs were chosen on
+    earlier texts (`held_out`).
 
-    All verdicts are on attention alone. Being a sink asks for a norm and a direction by definition,
-    so a sink that is shortened or turned ends, and one that is lengthened lives longer, whatever
-    norm and direction do; `why` says so much for comparison. The primary is active at the same
-    layers, and as strong, at every dose.
+    All verdicts are about attention alone. A sink has a large norm and a direction by definition,
+    so if it is shortened or turned it ends, and if it is lengthened it lives longer, in any model;
+    `why` gives these numbers for comparison. The primary is active at the same layers, and as
+    strong, at every factor.
 
-    *Attention* and *layers*: the rank correlation of factor and attention (of factor and number of
-    layers attended) beyond that of the control token at the same factor, median over texts;
-    supported where its interval lies above one half and Page's test, with permutations within texts
-    and corrected (Holm) for both, has p of at most 0.05; contradicted where the interval lies below
-    one half. *Direction* and *norm*: the share of sinks that lose more than half of what they draw
-    beyond their expected share, and do not with other MLPs, against one half; where no other MLP
-    could have ended the sink, its control token stands in: with the output put there as it is it
-    draws half as much as the sink, and turned, or at the least norm, it does not. `n_claims`: see
-    `n_claims_of`; by default those of this answer. Table "threshold": the least norm that makes a
-    sink, or draws half as much (`threshold.thresholds`). Raises `EditError` for factors that do not
-    ascend.
+    *Attention* and *layers*: the rank correlation of the factor with attention (with the number of
+    layers attended) minus that of the control token at the same factor, median over texts.
+    Supported if its interval lies above one half and Page's trend test (permutations within texts,
+    Holm-corrected for both responses) has p of at most 0.05; contradicted if the interval lies
+    below one half. *Direction* and *norm*: the share of sinks that lose more than half of their
+    attention beyond the expected, and do not with other MLPs, compared with one half. If no other
+    MLP could have ended the sink, its control token is the control: there the output draws half as
+    much as at the sink when put in unchanged, and does not when turned (or at the least norm).
+
+    `n_claims`: number of claims that intervals are corrected for (`n_claims_of`); by default those
+    of this answer. Table "threshold": the least norm that makes a sink, or draws half as much
+    attention (`threshold.thresholds`). Raises `EditError` for factors that do not ascend.
     """
     n_claims = n_claims or N_CLAIMS
     factors = _checked(factors)
@@ -146,7 +148,7 @@ def _trial(
     seed: int | None = None,
     donor: int | None = None,
 ) -> Trial:
-    """Patch, if there is a donor; turn by 90 degrees, if there is a seed; then scale."""
+    """A trial that patches (given a donor), rotates by 90 degrees (given a seed), and scales."""
     cell = [Edit(pos=pos, layer=layers, kind="scale", value=factor)]
     if seed is not None:
         cell.insert(0, Edit(pos=pos, layer=layers, kind="rotate", value=90.0, seed=seed))
@@ -157,7 +159,7 @@ def _trial(
 
 
 def cells_of(sample: Sample) -> Cells:
-    """What it costs: the doses at a sink and its control, and the turned and least ones."""
+    """Cost: the factors at each sink and its control, and the turned and least outputs."""
     able = sum(has_other(case.sink) for text in sample.texts for case in text.cases)
     at_each = 2 * len(FACTORS) + 3 + 3 * SEEDS
     return Cells(replayed=sample.n_sinks * at_each + able * (1 + 2 * SEEDS))

@@ -1,4 +1,4 @@
-"""Figures of the answer about direction and norm, as data: a page draws them."""
+"""Figures of the answer about direction and norm, as data that a page draws."""
 
 import math
 
@@ -13,11 +13,11 @@ DOSED = {
     "lifetime_attention_edited": ("layers attended", "linear"),
     "lifetime_edited": ("lifetime, norm in it", "linear"),
 }
-"""Responses to a dose; answers of earlier versions lack the second."""
+"""Responses to the factor; answers of earlier versions lack the second."""
 
 
 def norm_dose(answer: Answer, shown: Shown) -> list[Drawing]:
-    """Attention and lifetimes by the factor that is put on what the forming MLPs write."""
+    """Attention and lifetimes by the factor that scales the output of the forming MLPs."""
     frame = _doses(answer.cells)
     if frame.empty:
         return []
@@ -68,9 +68,9 @@ def _doses(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _threshold(table: pd.DataFrame) -> tuple[list[float], str]:
-    """The least factor that makes a sink, as marks and in words; nothing where there is none."""
+    """The least factor that makes a sink, as marks and text; empty if no factor does."""
     by_factor = table[table["unit"] == "factor"]
-    if "by" in by_factor:  # older answers have the criterion alone
+    if "by" in by_factor:  # older answers judge by the criterion only
         by_factor = by_factor[by_factor["by"] == "sink"]
     row = by_factor.to_dict("records")[0]
     if math.isnan(row["value"]):
@@ -83,7 +83,7 @@ def _threshold(table: pd.DataFrame) -> tuple[list[float], str]:
 
 
 def _fractions(table: pd.DataFrame) -> dict[float, str]:
-    """Ticks of an axis of factors: powers of two that the table has, small ones as fractions."""
+    """Ticks of an axis of factors: the powers of two in the table, small ones as fractions."""
     factors = [one for one in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0) if _has(table, one)]
     return {one: f"1/{1 / one:g}" if one < 1 else f"{one:g}" for one in factors}
 

@@ -41,7 +41,7 @@ RESPONSES = {
 def dose_verdicts(
     cells: pd.DataFrame, extra: str, left_out: Mapping[str, int], n_claims: int
 ) -> list[Verdict]:
-    """One verdict for each response that no test of the norm has a part in."""
+    """One verdict per response; neither response depends on the norm by definition."""
     part = cells[cells["test"] == "dose"]
     p_values = holm([_page(part, name) for name in RESPONSES])
     return [
@@ -83,7 +83,7 @@ def _dose(
 
 
 def _correlation(cells: pd.DataFrame, name: str, n_claims: int) -> Interval:
-    """Correlation of the factor with what a sink has beyond its control: median over texts."""
+    """Rank correlation of the factor with the value at the sink minus that at its control."""
     beyond = _beyond(cells, name)
     found = [rank_correlation(beyond.columns, row) for row in beyond.to_numpy()]
     texts = beyond.index.get_level_values("text_id").tolist()
@@ -91,9 +91,9 @@ def _correlation(cells: pd.DataFrame, name: str, n_claims: int) -> Interval:
 
 
 def _beyond(cells: pd.DataFrame, name: str) -> pd.DataFrame:
-    """What sinks have less what their controls have at the same dose: `[sink, factor]`.
+    """Values of sinks minus those of their controls at the same factor: `[sink, factor]`.
 
-    Of numbers with four digits: what differs less than that differs by rounding.
+    Values are first rounded to four digits, so that rounding errors do not count as differences.
     """
     keys = [cells[key] for key in ("text_id", "sink_pos", "role", "factor")]
     values = cells[name].map(lambda value: float(f"{value:.4g}"))
@@ -108,7 +108,7 @@ def _page(cells: pd.DataFrame, name: str) -> float:
 def direction_verdict(
     cells: pd.DataFrame, extra: str, left_out: Mapping[str, int], n_claims: int
 ) -> Verdict:
-    """Sinks that lose half of their attention when turned at the same norm, beyond controls."""
+    """Verdict on the share of sinks that lose half of their attention when turned, same norm."""
     turned = cells[cells["test"] == "turned"]
     same = turned[turned["factor"] == 1.0]
     instead = _made_as_well(cells, "turned")
@@ -140,7 +140,7 @@ def direction_verdict(
 def norm_verdict(
     cells: pd.DataFrame, extra: str, left_out: Mapping[str, int], n_claims: int
 ) -> Verdict:
-    """Sinks that lose half of their attention at the least norm, beyond controls."""
+    """Verdict on the share of sinks that lose half of their attention at the least norm."""
     part = cells[cells["test"] == "least"]
     instead = _made_as_well(cells, "least")
     interval = rate_difference(
@@ -165,7 +165,7 @@ def norm_verdict(
 
 
 def _made_as_well(cells: pd.DataFrame, role: str) -> "pd.Series[float]":
-    """By case, 1 less the share of control tokens that draw half as much by the output as it is."""
+    """Per sink: 1 minus the share of control tokens that draw half as much with its output."""
     made = rates(cells[cells["test"] == "made"], "role", alive=True, of="draws")
     made = made.reindex(columns=["straight", role])
     return 1 - made["straight"] * (1 - made[role])

@@ -1,4 +1,4 @@
-"""Figures of the answers to causal questions, as data: a page draws them."""
+"""Figures of the answers to causal questions, as data that a page draws."""
 
 import math
 from typing import Any
@@ -66,7 +66,7 @@ def necessity(answer: Answer, shown: Shown) -> list[Drawing]:
 
 
 def sufficiency(answer: Answer, shown: Shown) -> list[Drawing]:
-    """Maps of patches into controls and into sinks, with their controls beside them."""
+    """Heat maps of patches into controls and into sinks, each next to its own controls."""
     options = {"sinks": shown.sinks, "n_layers": shown.n_layers}
     return [
         Drawing(
@@ -83,7 +83,7 @@ def sufficiency(answer: Answer, shown: Shown) -> list[Drawing]:
 
 
 def redistribution(answer: Answer, shown: Shown, *, line: float) -> list[Drawing]:
-    """Who gets the attention that a removed sink leaves."""
+    """Where the attention of a removed sink goes, by receiver."""
     names = {"primary": "the primary", "others": "other sinks", "rest": "all other tokens"}
     effects = answer.effects.replace({"receiver": names})
     if effects.empty:
@@ -111,7 +111,7 @@ def redistribution(answer: Answer, shown: Shown, *, line: float) -> list[Drawing
 
 
 def _damage(table: pd.DataFrame | None) -> str:
-    """What removing one sink, or its control's MLP outputs, does to the predictions, by edit."""
+    """Effect on the predictions of removing one sink, or the same edit at its control."""
     if table is None or table.empty:
         return ""
     first = table[table["edit"] == table["edit"].iloc[0]]
@@ -124,7 +124,7 @@ def _damage(table: pd.DataFrame | None) -> str:
 
 
 def sparsity(answer: Answer, shown: Shown) -> list[Drawing]:
-    """Share of sinks that are left by the number of neurons that are zeroed, or spared."""
+    """Share of sinks that remain, by the number of neurons that are zeroed, or kept."""
     names = {
         "top": "top neurons", "random": "random neurons", "control": "top ones, at control tokens",
     }  # fmt: skip
@@ -160,7 +160,7 @@ def sparsity(answer: Answer, shown: Shown) -> list[Drawing]:
 
 
 def restoration(answer: Answer, shown: Shown) -> list[Drawing]:
-    """What the primary gets back once the first secondary sink of a text is removed."""
+    """Attention that the primary regains when the first secondary sink of a text is removed."""
     effects = answer.effects
     if effects.empty:
         return []
@@ -189,7 +189,7 @@ def restoration(answer: Answer, shown: Shown) -> list[Drawing]:
 
 
 def harm(answer: Answer, shown: Shown, *, line: float) -> list[Drawing]:
-    """Rise of the loss without the sinks, and without as many ordinary tokens' MLP outputs."""
+    """Rise of the loss without the sinks, and with the same edit at as many ordinary tokens."""
     effects = answer.effects
     if effects.empty:
         return []

@@ -22,7 +22,7 @@ from secondary_sinks.questions.trials import Trial, run_trials
 from secondary_sinks.types import Edit, Sink, SinkTable, Trace, format_layers, mass_lost
 
 MOST = 6
-"""MLPs that groups are made of: those that write most along the primary's direction."""
+"""Number of MLPs that groups are taken from: those that write most along the primary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,23 +32,23 @@ class Forming:
     text_id: str
     pos: int
     layers: tuple[int, ...]
-    """The forming MLPs; where there are none, that of the creation layer, which was to be one."""
+    """The forming MLPs; if no MLP ends the sink, the MLP of the creation layer."""
     how: str
-    """one (a single MLP whose ablation ends it), each (several, and the ablation of any of them
-    ends it), redundant (only the ablation of all of them together does), or none."""
+    """one (the ablation of a single MLP ends the sink), each (that of any one of several does),
+    redundant (only that of all of them together does), or none (no ablation tried does)."""
     mass_lost: float
-    """Share of its clean mass that it loses without all of them."""
+    """Share of its clean attention mass that the sink loses with all of them ablated."""
     alignment_lost: float
-    """By how much its centred alignment falls, mean over the sink's layers."""
+    """Fall of its centred alignment with all of them ablated, mean over the sink's layers."""
     written: float
-    """What they write together along the primary's direction (less the typical token) at the
-    creation layer: a signed length."""
+    """Signed length that they write together along the primary's direction (minus the typical
+    token) at the creation layer."""
     by_layer: tuple[float, ...] = ()
-    """What each MLP writes along it, by layer."""
+    """The same for each single MLP, by layer."""
 
     @property
     def found(self) -> bool:
-        """Whether there are any."""
+        """Whether any ablation that was tried ends the sink."""
         return self.how != "none"
 
 
@@ -60,12 +60,12 @@ def forming_mlps(
     edit: str = "zero",
     progress: Progress | None = None,
 ) -> tuple[Forming, ...]:
-    """The forming MLPs of every secondary sink that can be asked.
+    """The forming MLPs of every secondary sink that can be tested.
 
-    Every MLP up to the creation layer is ablated alone: a later one cannot undo what is there.
-    Where none of them ends the sink, groups are tried: all pairs of the six MLPs that write most
+    Every MLP up to the creation layer is ablated alone; a later one cannot prevent the sink. If no
+    single ablation ends the sink, groups are tried: all pairs of the six MLPs that write most
     along the primary's direction (signed) up to the sink's last layer, and the first three, four,
-    five and six of them. The smallest group that ends it is taken; of several, the one that
+    five and six of them. The smallest group that ends the sink is taken; of several, the one that
     writes most. Larger groups, and groups with attention in them, are not tried. `progress` is
     called with (texts done, texts).
     """
@@ -105,9 +105,9 @@ def by_place(
     sinks: SinkTable,
     forming: Iterable[Forming] | None,
 ) -> dict[Place, Forming]:
-    """The forming MLPs of each sink that is asked: those that are given, or else found now.
+    """The forming MLPs of each tested sink: taken from `forming` or, by default, found now.
 
-    Raises `DetectionError` for a sink that none are given of.
+    Raises `DetectionError` for a sink that is missing in `forming`.
     """
     if forming is None:
         forming = [one for text in texts for one in forming_of_text(model, text, sinks)]
@@ -126,7 +126,7 @@ def by_place(
 def formed_only(
     texts: Sequence[TextPairs], forming: Mapping[Place, Forming]
 ) -> tuple[list[TextPairs], dict[str, int]]:
-    """The cases whose sink some MLPs form, so that it can be removed, and all that is left out."""
+    """The pairs whose sink is formed by MLPs, so that it can be removed; counts the others."""
     kept = []
     for text in texts:
         cases = [c for c in text.cases if forming[c.sink.text_id, c.sink.pos].found]
@@ -136,7 +136,7 @@ def formed_only(
 
 
 def none_found(texts: Sequence[TextPairs], forming: Mapping[Place, Forming]) -> str:
-    """How many of the sinks no group of MLPs forms, as an appendix to a sentence."""
+    """How many of the sinks have no forming MLPs, to append to a sentence."""
     asked = [forming[case.sink.text_id, case.sink.pos] for text in texts for case in text.cases]
     without = sum(not one.found for one in asked)
     if not without:
@@ -145,7 +145,7 @@ def none_found(texts: Sequence[TextPairs], forming: Mapping[Place, Forming]) -> 
 
 
 def cell_at(pos: int, layers: Sequence[int], edit: str) -> tuple[Edit, ...]:
-    """The same edit of one token's MLP outputs at some layers."""
+    """The same edit of the MLP outputs of one token at several layers."""
     return (Edit.of_label(edit, pos=pos, layer=tuple(layers)),)
 
 
@@ -164,7 +164,7 @@ def _singles(sink: Sink) -> list[tuple[int, ...]]:
 
 
 def _written(model: HookedModel, text: TextPairs, sinks: SinkTable) -> dict[int, list[float]]:
-    """What each layer's MLP writes along the primary's direction, by position of the sink."""
+    """Signed length that each MLP writes along the primary's direction, by position of the sink."""
     if not text.cases:
         return {}
     own = {case.sink.pos for case in text.cases}
@@ -181,7 +181,7 @@ def _written(model: HookedModel, text: TextPairs, sinks: SinkTable) -> dict[int,
 
 
 def _groups(sink: Sink, written: Sequence[float]) -> list[tuple[int, ...]]:
-    """Groups to try: pairs first, those that write most first; then larger ones."""
+    """Groups to try, in this order: pairs, sorted by what they write; then larger groups."""
     order = sorted(range(sink.l_end + 1), key=lambda layer: -written[layer])[:MOST]
     pairs = sorted(combinations(order, 2), key=lambda pair: -sum(written[la] for la in pair))
     larger = [order[:size] for size in range(3, len(order) + 1)]
@@ -213,7 +213,7 @@ def _forming(
 
 
 def forming_frame(found: Iterable[Forming], sinks: SinkTable) -> pd.DataFrame:
-    """One row per sink, beside what detection says of it; `layers` in words."""
+    """One row per sink with its forming MLPs; `layers` is a text such as "0-2, 5"."""
     own = {(sink.text_id, sink.pos): sink for sink in sinks.sinks}
     rows = []
     for one in found:

@@ -1,4 +1,4 @@
-"""Harm: what does removing all sinks but the primary of a text do to the loss?"""
+"""Harm: does the loss rise when all sinks of a text except the primary are removed?"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -43,7 +43,7 @@ CLAIM = (
 N_CLAIMS = 1
 DRAWS = 5
 LINE = 0.01
-"""The share of the clean loss from which on its rise is called harm."""
+"""A rise of the loss by at least this share of the clean loss is called harm."""
 COLUMNS = (
     "text_id",
     "role",
@@ -69,20 +69,21 @@ def harm(
     progress: Progress | None = None,
     n_claims: int | None = None,
 ) -> Answer:
-    """Ablate the forming MLPs of all secondary sinks of a text at once; the rest is recomputed.
+    """Ablate the forming MLPs of all secondary sinks of a text at once, and recompute the rest.
 
-    Beside it, `draws` times, the same MLPs at as many ordinary tokens of similar position and
-    norm, matched one to one. Loss is the cross-entropy (nats) of the next token, mean over the
-    positions from the first edited token on that are edited in no cell of the text: the same ones
-    for all. `kl` is the divergence (nats) of their predictions from the clean ones, `kl_at_token`
-    that at the edited tokens; means over positions. "mean:twins" is asked of the sinks that occur
-    elsewhere as ordinary tokens, against ordinary tokens that do; `n_edited` says how many. Which
-    MLPs these are was chosen on earlier texts (`held_out`).
+    As a control, the same MLPs are ablated at as many ordinary tokens of similar position and norm,
+    matched one to one and drawn `draws` times. Loss is the cross-entropy (nats) of the next token,
+    mean over the positions after the first edited token that no cell of the text edits: the same
+    positions for all cells. `kl` is KL(clean || edited) in nats at these positions, `kl_at_token`
+    that at the edited tokens; both are means over positions. "mean:twins" is applied only to sinks
+    and controls whose token occurs elsewhere as an ordinary token; `n_edited` counts the sinks. The
+    forming MLPs were chosen on earlier texts (`held_out`).
 
-    Verdict, of the rise of the loss with the sinks less that with ordinary tokens, as a share of
-    the text's clean loss, median over texts: supported where its interval lies above one hundredth
-    by every way to ablate; contradicted where it lies below. `effects` say whether it differs from
-    0. `n_claims`: see `n_claims_of`; by default those of this answer.
+    Statistic: the rise of the loss with the sinks removed minus that with ordinary tokens, as a
+    share of the text's clean loss, median over texts. Supported if its interval lies above one
+    hundredth by every way to ablate; contradicted if it lies below. `effects` say whether it
+    differs from 0. `n_claims`: number of claims that the interval is corrected for
+    (`n_claims_of`); by default those of this answer.
     """
     n_claims = n_claims or N_CLAIMS
     texts = match_pairs(traces, sinks)
@@ -106,7 +107,7 @@ def harm(
 
 
 class _Removed:
-    """The sinks of a text that an edit removes, and the tokens that stand in for them by draw."""
+    """The sinks of a text that an edit removes, and their control tokens in each draw."""
 
     def __init__(
         self,
@@ -121,7 +122,7 @@ class _Removed:
 
     @property
     def edited(self) -> set[int]:
-        """All tokens that some cell edits."""
+        """All positions that any cell edits."""
         return set(self.pairs) | {pos for drawn in self.pairs.values() for pos in drawn}
 
     def cells(self) -> Iterator[tuple[str, int, Cell]]:
@@ -131,7 +132,7 @@ class _Removed:
             yield "controls", draw, self._cell({p: d[draw] for p, d in self.pairs.items()})
 
     def _cell(self, places: Mapping[int, int]) -> Cell:
-        """The edit at each place, at the layers of the sink that it stands in for."""
+        """The edit at each value of `places`, at the forming layers of the sink at its key."""
         return tuple(
             e for pos, at in places.items() for e in cell_at(at, self.layers[pos], self.edit)
         )
@@ -140,7 +141,7 @@ class _Removed:
 def removable(
     text: TextPairs, sinks: SinkTable, edit: str, draws: int
 ) -> dict[int, tuple[int, ...]]:
-    """The sinks at which an edit is possible, each with as many ordinary tokens as draws."""
+    """The sinks at which an edit is possible, each with one ordinary token per draw."""
 
     def able(pos: int) -> bool:
         return is_there(edit, text.trace, pos)
@@ -152,7 +153,7 @@ def removable(
 
 
 def _counted(trace: Trace, edited: set[int]) -> Bool[Tensor, "pos"]:
-    """Positions whose loss counts: after the first edit, edited nowhere, and not the last."""
+    """Positions whose loss counts: after the first edit, never edited, and not the last one."""
     counts = torch.arange(len(trace.tokens)) >= min(edited)
     counts[[*edited, len(counts) - 1]] = False
     return counts
@@ -182,14 +183,14 @@ def _rows(
 
 
 def edited_positions(cell: Cell) -> list[int]:
-    """The tokens that a cell edits."""
+    """The positions that a cell edits."""
     return sorted({pos for edit in cell for pos in edit.positions})
 
 
 def _rises(cells: pd.DataFrame) -> pd.DataFrame:
-    """Rise of the loss by text, as a share of the clean loss; seeds averaged.
+    """Rise of the loss per text, as a share of the clean loss; mean over seeds and draws.
 
-    With the sinks removed, with ordinary tokens removed, and the difference of the two.
+    Columns: with the sinks ablated, with ordinary tokens ablated, and the difference of the two.
     """
     rise = (cells["loss_edited"] - cells["loss_clean"]) / cells["loss_clean"]
     by_text = rise.groupby([cells["text_id"], cells["role"]]).mean().unstack()
@@ -247,7 +248,7 @@ def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) ->
 
 
 def cells_of(sample: Sample) -> Cells:
-    """What it costs: each way to ablate, at the sinks of a text and at every draw of others."""
+    """Cost: each way to ablate, at the sinks of a text and at every draw of controls."""
     ways = [
         sum(bool(removable(text, sample.sinks, way, DRAWS)) for way in WAYS)
         for text in sample.texts

@@ -1,10 +1,10 @@
-"""Which MLPs each sink is asked with: chosen on other sinks than it, and controls that could fail.
+"""Which MLPs each sink is tested with: chosen on earlier texts; and other MLPs as controls.
 
-The forming MLPs of a sink are one of many groups that were tried on it, so that what ends it is no
-test of itself. Every sink is therefore asked with the group that formed most sinks of its creation
-layer in the texts before its own; where there are none, with the MLP of the creation layer, a rule
-that no outcome had a part in. That leaves the error rates of intervals over texts exact
-(`statistics.choice`), and holds for a single text too.
+The forming MLPs of a sink are the best of many groups that were tried on it, so the same sink
+cannot test them. Every sink is therefore tested with the group that formed most sinks of its
+creation layer in the texts before its own. If there are no such sinks, it is tested with the MLP of
+the creation layer, a choice that does not depend on any outcome. So the error rates of intervals
+over texts stay exact (`statistics.choice`), also for a single text.
 """
 
 from collections import Counter
@@ -22,9 +22,10 @@ Group = tuple[int, ...]
 
 
 def held_out(texts: Sequence[TextPairs], found: Mapping[Place, Forming]) -> dict[Place, Forming]:
-    """The MLPs to ask each sink with, by what was `found` at the sinks of the texts before.
+    """The MLPs to test each sink with, chosen by what was `found` at sinks of earlier texts.
 
-    `how` is that of the sink's own forming MLPs; what was lost without them is unknown of others.
+    `how` is that of the sink's own forming MLPs. `mass_lost` and `alignment_lost` are NaN if the
+    chosen MLPs are not the sink's own.
     """
     starts = {case.sink.l_start for text in texts for case in text.cases}
     chosen = {start: _chosen(texts, found, start) for start in starts}
@@ -38,7 +39,7 @@ def held_out(texts: Sequence[TextPairs], found: Mapping[Place, Forming]) -> dict
 
 
 def _chosen(texts: Sequence[TextPairs], found: Mapping[Place, Forming], start: int) -> list[Group]:
-    """By text, the group for sinks of one creation layer."""
+    """The group for sinks of one creation layer, one per text."""
     scores = [Counter(_groups(text, found, start)) for text in texts]
     rule: Group = (start,)
     able = list(dict.fromkeys([rule, *(group for one in scores for group in one)]))
@@ -59,27 +60,27 @@ def _asked_with(own: Forming, layers: Group) -> Forming:
 
 
 def other_layers(sink: Sink, own: Sequence[int]) -> Group:
-    """As many other MLPs that could have ended the sink too, for a control at the same sink.
+    """As many other MLPs that could also have ended the sink, as a control at the same sink.
 
-    Those up to the creation layer, the nearest to it first: a control of later ones could not
-    fail. Empty where there are not as many: then no control of this kind is possible.
+    Taken from the layers up to the creation layer, the nearest to it first, since a control with
+    later MLPs could not fail. Empty if there are too few of them: no such control is possible.
     """
     others = [layer for layer in range(sink.l_start, -1, -1) if layer not in own]
     return tuple(sorted(others[: len(own)])) if len(others) >= len(own) else ()
 
 
 def has_other(sink: Sink) -> bool:
-    """Whether another MLP than that of the creation layer could have ended a sink."""
+    """Whether any MLP but that of the creation layer could have ended a sink."""
     return bool(other_layers(sink, [sink.l_start]))
 
 
 def with_control(cells: pd.DataFrame, column: str, control: str = "other") -> int:
-    """Sinks at which a control of other MLPs was possible."""
+    """Number of sinks at which a control with other MLPs was possible."""
     return len(cells[cells[column] == control][["text_id", "sink_pos"]].drop_duplicates())
 
 
 def control_words(n_controls: int, n_sinks: int, instead: str) -> str:
-    """Which controls there are, and what stands in for them where none is possible.
+    """Description of the controls; `instead` describes those used where no other MLP can be one.
 
     >>> control_words(0, 7, "outputs of token twins")
     'no control possible by other MLPs, which are later ones or too few; outputs of token twins'

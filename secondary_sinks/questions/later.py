@@ -1,4 +1,4 @@
-"""What can an MLP do to a sink that is there already? Not undo it, but weaken and shorten it."""
+"""How much later MLPs weaken or shorten a sink that exists already."""
 
 import pandas as pd
 
@@ -20,14 +20,15 @@ CLAIM = "an MLP above a sink's creation layer keeps up a tenth or more of its at
 def later_verdict(effects: pd.DataFrame, n_claims: int = 1) -> Verdict:
     """Does any MLP above the creation layer keep sinks up?
 
-    Such an MLP cannot have made the sink, so nothing that it does is evidence of that; but
-    without it the sink may draw less. Statistic: the mass that sinks lose less that which their
-    controls lose (`mass_lost`), by the layer that took most in the texts before; in the first text,
-    by the layer after the first creation layer (`statistics.choice`). Median over texts. Of each
-    text those sinks are counted that the layer could have weakened (`later_effects`).
+    Such an MLP cannot have made the sink, but without it the sink may draw less attention.
+    Statistic: the mass that sinks lose minus the mass that their controls lose (`mass_lost`),
+    median over texts. It is measured at one layer per text: the layer with the largest loss in
+    earlier texts or, for the first text, the layer after the first creation layer
+    (`statistics.choice`). Only sinks that this layer could have weakened are counted
+    (`later_effects`).
 
     supported: the interval lies above one tenth by every way to ablate; contradicted: below, by
-    every way. Raises `EditError` for a table of several sites or effects.
+    every way. Raises `EditError` for a table with several sites or effects.
     """
     found = {way: _interval(part, n_claims) for way, part in by_way(effects).items()}
     words: Words = {
@@ -56,7 +57,7 @@ def later_verdict(effects: pd.DataFrame, n_claims: int = 1) -> Verdict:
 
 
 def _interval(effects: pd.DataFrame, n_claims: int) -> tuple[Interval, list[int]]:
-    """Mass lost by the layers that earlier texts chose, and these layers, by text."""
+    """Mass lost per text at the layer that earlier texts chose, and these layers."""
     cells = later_cells(effects)
     if cells.empty:
         return median_over_texts([], [], n_claims=n_claims), []

@@ -1,4 +1,4 @@
-"""Which MLPs do secondary sinks need? Verdicts from what ablating each layer takes from them."""
+"""Which MLPs do secondary sinks need? Verdicts from the effect of ablating each layer."""
 
 import math
 from dataclasses import replace
@@ -11,22 +11,23 @@ from secondary_sinks.statistics import CONFIDENCE, Interval, outcome_of, too_few
 from secondary_sinks.types import SHARE_UNIT, LayerEffect, Verdict
 
 LITTLE = 0.1
-"""An MLP whose ablation takes less than this share of the sinks' mass beyond what it takes from
-controls is not needed for being a sink, whatever else it does."""
+"""If ablating an MLP takes less than this share of the sinks' mass, beyond what controls lose, the
+MLP is not needed."""
 
 
 def layer_verdicts(effects: pd.DataFrame, n_claims: int | None = None) -> list[Verdict]:
-    """Verdicts: one per layer whose MLP the sinks need, or one that says what is missing.
+    """One verdict per layer whose MLP the sinks need, or one verdict if no layer is needed.
 
-    A layer is needed, by one way to ablate, when the interval of the share of sinks that end lies
-    above one half, and that of the mass lost by sinks less that lost by controls above 0. It is
-    not needed when the first lies below one half, or the second below one tenth. Only sinks that
-    the layer could have ended are counted; where others were created before it, the claim is
-    about those created there or later.
-    supported: needed by every way to ablate that was tried. contradicted: no layer of which that
-    can be told is needed by any of them. Otherwise, and with too few sinks or texts,
-    inconclusive. All are corrected for `n_claims`: by default the layers that could end a sink, of
-    which alone verdicts are given. Raises as `layer_effects`.
+    A layer is needed, by one way to ablate, if two intervals say so: that of the share of sinks
+    that end lies above one half, and that of the mass lost by sinks minus that lost by controls
+    lies above 0. It is not needed if the first lies below one half, or the second below one tenth.
+    Only sinks that the layer could have ended are counted; if others were created before it, the
+    claim is about those created there or later.
+
+    supported: needed by every way to ablate that was tried. contradicted: every layer that can be
+    judged is not needed, by any of them. inconclusive: otherwise, and with too few sinks or texts.
+    Verdicts are given only for layers that could end a sink, and are corrected for `n_claims`: by
+    default the number of these layers. Raises as `layer_effects` does.
     """
     n_claims = n_claims or max(len(could_end(effects)), 1)
     rows = {
@@ -77,7 +78,7 @@ def _agree(
 
 
 def needed_by(row: LayerEffect) -> str:
-    """What one layer's effect says, of one way to ablate: supported is needed."""
+    """Whether one layer is needed, by one way to ablate: "supported" means needed."""
     ended = outcome_of(
         Interval(value=row.removed, low=row.removed_low, high=row.removed_high, n=0, n_texts=0)
     )
@@ -98,7 +99,7 @@ def _why(row: LayerEffect, agreement: str) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{round(share, 2) + 0.0:.0%}"  # no minus before a zero
+    return f"{round(share, 2) + 0.0:.0%}"  # avoid "-0 %"
 
 
 def _claim(row: LayerEffect | None) -> str:

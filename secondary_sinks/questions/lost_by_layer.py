@@ -1,6 +1,6 @@
-"""What ablating each layer's MLP takes from sinks beyond what it takes from controls, in numbers.
+"""Attention that sinks lose when each layer's MLP is ablated, beyond what controls lose.
 
-Each cell is counted where its outcome could have been another one, and nowhere else.
+A cell is counted only if its outcome could have been different (see column `impossible`).
 """
 
 from collections.abc import Callable
@@ -20,22 +20,22 @@ ORDINARY = ["ordinary_mass_clean", "ordinary_mass_edited"]
 def layer_effects(effects: pd.DataFrame, n_claims: int | None = None) -> list[LayerEffect]:
     """Mass lost by secondary sinks and by their controls, by layer, with intervals.
 
-    Of each layer, those sinks are counted that it could have ended: created there or later.
-    Masses are in units of the sinks' clean mass (`mass_lost`), the controls' too; `lost` is the
-    median over texts of what sinks lose less what their token twins (or else neighbours) lose.
-    Ordinary tokens that were tried are told apart. Intervals are exact over texts, and corrected
-    for `n_claims`: by default the layers tried that could end a sink (`could_end`). With too few
-    texts they are NaN. Raises `EditError` for a table that mixes edits (seeds of one edit are
-    averaged), or holds the one that changes nothing.
+    For each layer, only sinks that it could have ended are counted: those created there or later.
+    All masses are in units of the sinks' clean mass (`mass_lost`), also those of controls. `lost`
+    is the mass that sinks lose minus what their token twins (or else neighbours) lose, median over
+    texts. Further ordinary control tokens are reported separately. Intervals are exact over texts,
+    and corrected for `n_claims`: by default the tested layers that could end a sink (`could_end`).
+    With too few texts they are NaN. Raises `EditError` for a table that mixes edits (seeds of one
+    edit are averaged), or contains the no-op.
     """
     return _by_layer(effects, _created_later, n_claims)
 
 
 def later_effects(effects: pd.DataFrame, n_claims: int | None = None) -> list[LayerEffect]:
-    """The same of layers that come too late to end a sink, but not to weaken it.
+    """The same for layers that come too late to end a sink, but not too late to weaken it.
 
-    Of each layer, those sinks are counted that were created before it and whose last layer is not
-    yet over; what an edit was too late for is read off the column `impossible`.
+    For each layer, only sinks that were created before it and have not ended yet are counted,
+    according to column `impossible`.
     """
     return _by_layer(effects, _there_already, n_claims)
 
@@ -75,7 +75,7 @@ def could_end(effects: pd.DataFrame) -> set[int]:
 
 
 def by_way(effects: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Cells by way to ablate: the kind of edit, with what it is over, without its seed."""
+    """Cells by way to ablate: the label of the edit without its seed."""
     way = effects["edit"].str.replace(r"^resample:\d+$", "resample", regex=True)
     return {str(name): effects[way == name] for name in dict.fromkeys(way)}
 
@@ -111,7 +111,8 @@ def later_cells(effects: pd.DataFrame) -> pd.DataFrame:
 def _pairs(effects: pd.DataFrame) -> pd.DataFrame:
     """One row per secondary sink, layer and seed, with the masses of its controls.
 
-    Those of its matched control, and the means over ordinary tokens, NaN where none were tried.
+    These are the masses of its matched control, and means over its ordinary control tokens (NaN
+    without such tokens).
     """
     key = [*KEY, "edit"]
     sinks = effects[(effects["role"] == "sink") & (effects["kind"] == "secondary")]
@@ -121,7 +122,7 @@ def _pairs(effects: pd.DataFrame) -> pd.DataFrame:
     others = controls[ordinary].groupby(key)[PAIR].mean().add_prefix("ordinary_")
     pairs = sinks.join(matched, on=key, how="inner").reset_index(drop=True)
     pairs = pairs.join(others, on=key)
-    return pairs.dropna(subset=MASSES)  # attention that no block pays is unknown
+    return pairs.dropna(subset=MASSES)  # NaN: no later attention reads it
 
 
 def lost_by_text(cells: pd.DataFrame) -> pd.DataFrame:
@@ -147,7 +148,7 @@ def _lost(sums: pd.DataFrame) -> pd.DataFrame:
 def _one_layer(
     cells: pd.DataFrame, counted: pd.DataFrame, n_claims: int, unmatched: int
 ) -> LayerEffect:
-    """The effect of one layer: its cells, and those of them that are counted."""
+    """The effect of one layer, from all its cells and from those that are counted."""
     by_text = lost_by_text(counted)
     every = _lost(counted[[*MASSES, *ORDINARY]].sum(min_count=1).to_frame().T).iloc[0]
     lost = median_over_texts(by_text["beyond"], by_text.index.tolist(), n_claims=n_claims)

@@ -1,4 +1,4 @@
-"""Who is asked: the sinks of each text that last, each with its controls."""
+"""Which sinks are tested: the lasting sinks of each text, each matched with a control token."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from secondary_sinks.types.controls import similar_tokens
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MatchedPair:
-    """A sink and the tokens that it is compared with."""
+    """A sink and the control token that it is compared with."""
 
     sink: Sink
     control: int
@@ -23,24 +23,24 @@ class MatchedPair:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TextPairs:
-    """The cases of one text."""
+    """The matched pairs of one text."""
 
     trace: Trace
     cases: tuple[MatchedPair, ...]
     left_out: dict[str, int]
-    """Sinks of the text that last and are not among them, by reason."""
+    """Number of lasting sinks of the text without a pair, by reason."""
 
 
 def match_pairs(
     traces: Trace | Iterable[Trace], sinks: SinkTable, kinds: Sequence[str] = LASTING
 ) -> list[TextPairs]:
-    """The sinks of some texts that can be asked; the others are counted by reason.
+    """The sinks of some texts that can be tested, with controls; the others are counted by reason.
 
-    Asked are by default secondary sinks and primary-like ones, which may be the strongest; not the
-    primary, nor what is transient. Left out are copies (the same tokens stood in an earlier text),
-    sinks of which no block that reads them is there to say what attention they draw, and sinks
-    without a control. Raises `DetectionError` for sinks of another criterion than the one that
-    edited tokens are judged by.
+    By default these are the secondary and primary-like sinks; a primary-like one may be the
+    strongest of a text. Left out are the primary, transient sinks, copies (an earlier text has the
+    same tokens), sinks present only at the last layer, which no later attention reads, and sinks
+    without a control. Raises `DetectionError` for sinks not found by the joint criterion, by which
+    edited tokens are judged.
     """
     others = {sink.criterion for sink in sinks.sinks} - {"joint"}
     if others:
@@ -75,7 +75,7 @@ def _of_text(trace: Trace, sinks: SinkTable, kinds: Sequence[str]) -> TextPairs:
 
 
 def with_progress(texts: Sequence[TextPairs], progress: Progress | None) -> Iterator[TextPairs]:
-    """The texts one after the other; `progress` is called with (texts done, texts) on the way."""
+    """Iterate over the texts; `progress` is called with (texts done, texts) on the way."""
     for done, text in enumerate(texts):
         if progress:
             progress(done, len(texts))
@@ -85,7 +85,7 @@ def with_progress(texts: Sequence[TextPairs], progress: Progress | None) -> Iter
 
 
 def censored(texts: Iterable[TextPairs]) -> int:
-    """How many of the sinks that are asked are cut off, by the model's ends or the primary's."""
+    """Number of tested sinks whose start or end is hidden (`Sink.censored`)."""
     return sum(case.sink.censored != "none" for text in texts for case in text.cases)
 
 
@@ -96,10 +96,10 @@ def matched_draw(
     seed: int,
     fits: Callable[[int], bool] = lambda pos: True,
 ) -> dict[int, int]:
-    """An ordinary token for each sink, of similar position and norm, drawn at random.
+    """For each sink, a random ordinary token of similar position and norm: sink -> token position.
 
-    None is used twice. Of all tokens there are enough: each of the `targets` has a control from
-    among them. Of those that `fits` there may be fewer; then some sinks have none.
+    No token is used twice. Every one of the `targets` gets a token, unless `fits` rules out too
+    many; then some sinks are missing in the result.
     """
     taken = {sink.pos for sink in sinks.of_text(trace.text_id).sinks}
     taken |= set(trace.reference.tolist()) | {trace.primary}

@@ -1,4 +1,4 @@
-"""Necessity: which MLPs must write for a secondary sink to be?"""
+"""Necessity: which MLPs does a secondary sink need?"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -48,7 +48,8 @@ from secondary_sinks.types.frames import tidy
 
 EDITS = ("zero", "mean", "resample:0", "resample:1", "resample:2")
 WAYS = (*EDITS, "mean:twins")
-"""With the output at the same token elsewhere: zero alone may end a sink for want of identity."""
+"""With the mean output at the same token elsewhere, since zeroing also removes what the MLP writes
+about which token this is, and may end a sink for this reason alone."""
 CLAIM = "sinks other than the primary are formed by MLPs: one, or several together"
 WORDS = ("edit", "where", "layers")
 
@@ -67,20 +68,21 @@ def necessity(
 ) -> Answer:
     """Which MLPs do secondary sinks need, and which MLPs form each of them?
 
-    Every MLP (or those of `layers`) is ablated alone, in each of the ways `edits`, at each
-    secondary sink, at its control (a token twin, else a neighbour) and at so many `ordinary`
-    tokens of similar position and norm. Seeds of a resampling edit are averaged; a token without
-    a twin is left out of "mean:twins" alone. `cells` has one row per token, layer and edit,
-    `effects` one per layer and way to ablate (`LayerEffect`).
+    Every MLP (or those of `layers`) is ablated alone, by each of the `edits`, at each secondary
+    sink, at its control (a token twin, else a neighbour) and at `ordinary` further tokens of
+    similar position and norm. Seeds of a resampling edit are averaged; a token without a twin is
+    left out of "mean:twins" only. `cells` has one row per token, layer and edit, `effects` one per
+    layer and way to ablate (`LayerEffect`).
 
-    Table "forming": the forming MLPs of each sink, `forming` or else those that `forming_mlps`
-    finds by zeroing.
-    Table "formed": at each sink, the MLPs that form sinks of its creation layer in the texts before
-    (`held_out`) ablated by `edits`, and as many others that could have ended it, where there are.
+    Table "forming": the forming MLPs of each sink, from `forming` or, by default, those that
+    `forming_mlps` finds by zeroing.
+    Table "formed": at each sink, the MLPs that form sinks of its creation layer in earlier texts
+    (`held_out`), ablated by `edits`; and as many other MLPs that could have ended it, if possible.
 
-    Verdicts: one for each layer that sinks need, or that none is (`layer_verdicts`); and whether
-    sinks are formed by MLPs, judged by the edits other than zero where there are any. `n_claims`:
-    see `n_claims_of`; by default those of this answer.
+    Verdicts: one for each layer that sinks need, or one that no layer is needed
+    (`layer_verdicts`); and whether sinks are formed by MLPs, judged by the edits other than zero if
+    there are any. `n_claims`: number of claims that intervals are corrected for (`n_claims_of`); by
+    default those of this answer.
     """
     texts = match_pairs(traces, sinks)
     found = by_place(model, texts, sinks, forming)
@@ -109,7 +111,7 @@ def _cells(
     layers: Sequence[int] | None,
     ordinary: int,
 ) -> pd.DataFrame:
-    """Effects at the sinks that are asked, and at their controls."""
+    """Effects at the tested sinks and at their controls."""
     asked = [case.sink.pos for case in text.cases]
     table = sinks if asked else SinkTable(sinks=(), thresholds=sinks.thresholds)
     every = ablate(model, text.trace, table, edits, layers=layers, ordinary=ordinary).to_frame()
@@ -131,7 +133,7 @@ def _formed_cells(
     found: Mapping[Place, Forming],
     edits: Sequence[str],
 ) -> pd.DataFrame:
-    """The MLPs that earlier texts chose ablated, and as many others."""
+    """Cells that ablate the MLPs chosen on earlier texts, and as many other MLPs."""
     rows = []
     for text in texts:
         trials = []
@@ -154,15 +156,15 @@ def _formed_cells(
 
 
 def is_there(edit: str, trace: Trace, pos: int) -> bool:
-    """Whether an edit is possible at a token: one over its twins needs one."""
+    """Whether an edit is possible at a token: a mean over twins needs at least one twin."""
     over_twins = Edit.of_label(edit, pos=pos, layer=0).over == "twins"
     return not over_twins or bool(token_twins(trace, pos))
 
 
 def _formed(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int) -> Verdict:
-    """Whether the MLPs that form sinks of earlier texts end these, by other edits than zero.
+    """Verdict: do the MLPs that form sinks of earlier texts end these too, by edits but zero?
 
-    Where no other MLP could have ended a sink, these edits are controls of each other: outputs at
+    If no other MLP could have ended a sink, these edits are controls of each other: outputs at
     ordinary tokens, and at the same token elsewhere.
     """
     ways = by_way(cells)
@@ -207,10 +209,10 @@ def n_claims_about(sinks: SinkTable) -> int:
 
 
 def cells_of(sample: Sample) -> Cells:
-    """What it costs: every layer at each sink and its controls, then one or two groups there.
+    """Cost: every layer at each sink and its controls, then one or two groups of MLPs per sink.
 
-    Each in all ways that are possible there. Exact for sinks that the MLP of their creation layer
-    forms; where several do, there may be fewer controls.
+    Each by all edits that are possible there. Exact for sinks formed by the MLP of their creation
+    layer alone; for sinks with several forming MLPs there may be fewer controls.
     """
     return Cells(replayed=sum(_n_cells(text, sample.sinks) for text in sample.texts))
 

@@ -1,4 +1,4 @@
-"""`Question`: a row of the table of causal questions, and what its functions take and give."""
+"""`Question`: a row of the table of causal questions, and the types that its functions use."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from secondary_sinks.types import SinkTable
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sample:
-    """Whom a question is asked about: what its cost depends on."""
+    """The texts, sinks and model sizes that the cost of a question depends on."""
 
     texts: Sequence[TextPairs]
     sinks: SinkTable
@@ -22,21 +22,21 @@ class Sample:
 
     @property
     def n_sinks(self) -> int:
-        """Secondary sinks that are asked about."""
+        """Number of sinks that are tested."""
         return sum(len(text.cases) for text in self.texts)
 
 
 class Cells(NamedTuple):
-    """How many cells a question computes."""
+    """Number of cells that a question computes."""
 
     replayed: int = 0
-    """Cells in which one token is computed anew."""
+    """Cells that replay one token."""
     recomputed: Sequence[int] = ()
-    """By text: cells in which the rest of the text is computed anew."""
+    """Per text: cells that recompute the rest of the text."""
 
 
 class Shown(NamedTuple):
-    """What figures of an answer need besides it."""
+    """What the figures of an answer need in addition to the answer."""
 
     sinks: pd.DataFrame
     n_layers: int
@@ -44,7 +44,7 @@ class Shown(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Drawing:
-    """A figure of an answer as data: a page draws it with one of its plots."""
+    """A figure of an answer as data; a page draws it with one of its plots."""
 
     name: str
     title: str
@@ -52,11 +52,11 @@ class Drawing:
     plot: str
     """lines, dots or patches: `plots.interval_lines`, `interval_dots`, `patch_heatmap`."""
     frame: pd.DataFrame
-    """What is drawn."""
+    """The data of the plot."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of the plot."""
     table: pd.DataFrame | None = None
-    """What a reader can download; None: what is drawn."""
+    """The table that a reader can download; None: `frame`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ class Question:
     """A causal question: how it is asked, what it costs, and what its answer holds."""
 
     name: str
-    """That of its function, of `--ask`, and of the files of its answer."""
+    """Name of its function, of its `--ask` option, and in the files of its answer."""
     title: str
     """Heading of its section in a report."""
     asks: str
@@ -72,17 +72,17 @@ class Question:
     ask: Callable[..., Answer]
     """(model, traces, sinks, *, forming, progress, n_claims) -> `Answer`."""
     n_claims: Callable[[SinkTable], int]
-    """Verdicts that its answer makes at most: what the error rate of a report is divided by."""
+    """Largest number of verdicts in its answer, for the correction of all intervals of a report."""
     cost: Callable[[Sample], Cells]
-    """The cells that it computes, with its defaults."""
+    """Number of cells that it computes with its defaults."""
     figures: Callable[[Answer, Shown], list[Drawing]]
-    """Its figures; none where there is nothing to show."""
+    """Its figures; an empty list if there is nothing to show."""
     further_tables: tuple[str, ...] = ()
-    """Tables of its answer besides cells and effects."""
+    """Names of the tables of its answer other than cells and effects."""
     recomputes: bool = False
-    """Whether later tokens are computed anew, so that they may adapt."""
+    """Whether later tokens are recomputed (total effects)."""
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """All tables of its answer; in files as `necessity.cells.parquet`."""
+        """Names of all tables of its answer; file names are like `necessity.cells.parquet`."""
         return ("cells", "effects", *self.further_tables)

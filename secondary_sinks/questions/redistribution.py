@@ -1,4 +1,4 @@
-"""Redistribution: where does the attention go that a removed sink leaves?"""
+"""Redistribution: where does the attention of a removed sink go?"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -39,7 +39,7 @@ CLAIM = (
 )
 N_CLAIMS = 1
 MATERIAL = 0.01
-"""The share of the freed attention from which on a gain beyond proportional counts."""
+"""A gain beyond proportional counts if it is at least this share of the freed attention."""
 RECEIVERS = ("primary", "others", "rest")
 MOVED = ("freed", *RECEIVERS)
 DIRECT = tuple(f"{name}_direct" for name in MOVED)
@@ -61,27 +61,27 @@ def redistribution(
     progress: Progress | None = None,
     n_claims: int | None = None,
 ) -> Answer:
-    """Ablate the forming MLPs of one secondary sink at a time; everything after it is recomputed.
+    """Ablate the forming MLPs of one secondary sink at a time, and recompute everything after it.
 
-    In units of attention paid: summed over the queries and over the blocks that read the sink's
-    own layers, mean over heads. `freed` is what the edited token loses; `primary`, `others` (all
-    other sinks) and `rest` (all other tokens, and learned sinks) are what these gain: together as
-    much. The primary of a block is that of the state that it reads. `freed_direct` and the others
-    are the same where the edited token's key alone is another one (`replay`): each later query's
-    softmax then shares out in proportion what it paid to the sink. The same edit at the sink's
-    control token is subtracted from all of them. Seeds are averaged. "mean:twins" is asked where
-    both the sink and its control occur elsewhere as ordinary tokens. Which MLPs these are was
-    chosen on earlier texts (`held_out`).
+    Attention is summed over the queries and over the blocks that read the sink's own layers, and
+    averaged over heads. `freed` is the attention that the edited token loses; `primary`, `others`
+    (all other sinks) and `rest` (all other tokens, and learned sinks) are the gains of the
+    receivers, which add up to `freed`. The primary of a block is that of the state that it reads.
+    `freed_direct`, `primary_direct` and so on are direct effects (`replay`): only the key of the
+    edited token is replaced, so each later query's softmax redistributes in proportion what it
+    paid to the sink. The same edit at the sink's control token is subtracted from all of these.
+    Seeds are averaged. "mean:twins" is applied only if both the sink and its control occur
+    elsewhere as ordinary tokens. The forming MLPs were chosen on earlier texts (`held_out`).
 
-    `effects`, by receiver: its `share` of what is freed and its `proportional` share (ratios of
-    sums over texts), and `beyond`, the difference of the two, median over texts with its interval.
+    `effects`, by receiver: its `share` of the freed attention and its `proportional` share (ratios
+    of sums over texts), and `beyond`, their difference, median over texts with its interval.
 
-    Table "damage", by edit and role: what an edit does to the predictions at its token and after
-    it, medians over cells (`damage.damage_of_cells`).
+    Table "damage", by edit and role: the effect of an edit on the predictions at its token and
+    after it, medians over cells (`damage.damage_of_cells`).
 
-    Verdict, of the primary's `beyond`: supported where its interval lies above one hundredth by
-    every way to ablate, contradicted where it lies below. `n_claims`: see `n_claims_of`; by
-    default those of this answer.
+    Verdict, about `beyond` of the primary: supported if its interval lies above one hundredth by
+    every way to ablate, contradicted if it lies below. `n_claims`: number of claims that the
+    interval is corrected for (`n_claims_of`); by default those of this answer.
     """
     n_claims = n_claims or N_CLAIMS
     texts = match_pairs(traces, sinks)
@@ -156,7 +156,7 @@ def _masses(watch: Sequence[int], mass: Float[Tensor, "watch"]) -> dict[int, flo
 def _moved(
     trace: Trace, edited: Mapping[int, Mapping[int, float]], pos: int, every: set[int]
 ) -> dict[str, float]:
-    """Attention that is freed, and who gets it, from masses by block and token."""
+    """Freed attention and the gains of the receivers, from edited masses by block and token."""
     moved = dict.fromkeys(("freed", "primary", "others"), 0.0)
     for block, mass in edited.items():
         gained = _gained(trace, block, mass)
@@ -168,7 +168,7 @@ def _moved(
 
 
 def _gained(trace: Trace, block: int, mass: Mapping[int, float]) -> dict[int, float]:
-    """Attention that each token gains in a block: over queries, mean over heads."""
+    """Attention that each token gains in a block: sum over queries, mean over heads."""
     watch = list(mass)
     change = torch.tensor(list(mass.values())).double() - trace.mass[block, watch].double()
     total = change * trace.queries[block, watch]
@@ -176,7 +176,7 @@ def _gained(trace: Trace, block: int, mass: Mapping[int, float]) -> dict[int, fl
 
 
 def _by_text(cells: pd.DataFrame) -> pd.DataFrame:
-    """What sinks move beyond their controls, summed over the sinks of a text; seeds averaged."""
+    """Attention moved by sinks minus that by their controls, sum per text; mean over seeds."""
     names = [*MOVED, *DIRECT]
     means = {
         role: part.groupby(["text_id", "sink_pos"])[names].mean()
@@ -186,13 +186,13 @@ def _by_text(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _shares(sums: pd.DataFrame, ending: str = "") -> pd.DataFrame:
-    """Shares of what is freed, by receiver; NaN where nothing is."""
+    """Shares of the freed attention, by receiver; NaN if none is freed."""
     freed = sums[f"freed{ending}"].where(sums[f"freed{ending}"] > 0)
     return pd.DataFrame({name: sums[f"{name}{ending}"] / freed for name in RECEIVERS})
 
 
 def _beyond(by_text: pd.DataFrame, receiver: str, n_claims: int) -> Interval:
-    """Share of a receiver less its proportional share: median over texts."""
+    """Share of a receiver minus its proportional share: median over texts."""
     beyond = (_shares(by_text) - _shares(by_text, "_direct"))[receiver]
     return median_over_texts(beyond, by_text.index.tolist(), n_claims=n_claims)
 
@@ -256,16 +256,16 @@ def _in_words(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{round(share, 3) + 0.0:.1%}"  # no minus before a zero
+    return f"{round(share, 3) + 0.0:.1%}"  # avoid "-0.0 %"
 
 
 def cells_of(sample: Sample) -> Cells:
-    """What it costs: each way to ablate at every sink and at its control."""
+    """Cost: each way to ablate at every sink and at its control."""
     return Cells(recomputed=[2 * _n_both(text) for text in sample.texts])
 
 
 def _n_both(text: TextPairs) -> int:
-    """Ways to ablate that are possible at a sink and at its control, over the sinks of a text."""
+    """Number of (sink, way to ablate) of a text that are possible at sink and control."""
     places = [(case.sink.pos, case.control) for case in text.cases]
     return sum(all(is_there(way, text.trace, pos) for pos in two) for two in places for way in WAYS)
 

@@ -42,17 +42,17 @@ def restoration(
     progress: Progress | None = None,
     n_claims: int = 1,
 ) -> Answer:
-    """Ablate the forming MLPs of the first secondary sink of each text; all after it recomputed.
+    """Ablate the forming MLPs of the first secondary sink of each text; recompute all after it.
 
-    `gained` is what later queries then pay to the primary more than in the clean run: mean over
-    them, and over `window` layers from the sink's l_start on, less that over as many before. The
-    same edit at the sink's control token is subtracted. One number per text: sinks of the same text
-    are no independent trials. `change` is what the clean run shows: the same layers, queries
-    after the sink less queries before it. Total effects; seeds are averaged.
+    `gained` is the additional attention that later queries then pay to the primary: mean over these
+    queries and over `window` layers from the sink's l_start on, minus the mean over as many layers
+    before. The same edit at the sink's control token is subtracted. There is one number per text,
+    since sinks of the same text are not independent. `change` is observed in the clean run: at the
+    same layers, queries after the sink minus queries before it. Total effects; seeds are averaged.
 
-    Verdict, by exact sign flips over texts (`statistics.sign_flip_interval`): supported where the
-    interval lies above 0 by every way to ablate, contradicted where below, inconclusive otherwise
-    and with too few texts: six, or more where the interval is corrected for `n_claims`.
+    Verdict, by exact sign flips over texts (`statistics.sign_flip_interval`): supported if the
+    interval lies above 0 by every way to ablate, contradicted if below, inconclusive otherwise and
+    with too few texts: at least six are needed, more if corrected for several `n_claims`.
     """
     texts = match_pairs(traces, sinks, ("secondary",))
     found = by_place(model, texts, sinks, forming)
@@ -132,7 +132,7 @@ def _edited(
 
 
 def _change(trace: Trace, primary: Sink | None, sink: Sink, window: int) -> float:
-    """What the clean run shows; NaN with too few layers or queries around the sink."""
+    """Change in the clean run; NaN with too few layers or queries around the sink."""
     if primary is None:
         return np.nan
     change: Values = step(paid_of(trace, primary), sink.l_start, window)
@@ -144,7 +144,7 @@ def _change(trace: Trace, primary: Sink | None, sink: Sink, window: int) -> floa
 
 
 def _by_text(cells: pd.DataFrame) -> pd.DataFrame:
-    """What removing the sink gives back beyond removing its control, by text; seeds averaged."""
+    """Attention regained: sink ablated minus control ablated, per text; seeds averaged."""
     names = ["gained", "change"]
     means = {role: part.groupby("text_id")[names].mean() for role, part in cells.groupby("role")}
     both = means["sink"].assign(gained=means["sink"]["gained"] - means["control"]["gained"])
@@ -203,9 +203,9 @@ def _outcome(one: Mapping[Any, Any]) -> str:
 
 
 def cells_of(sample: Sample) -> Cells:
-    """What it costs: each way to ablate at one sink of each text and at its control.
+    """Cost: each way to ablate at one sink of each text and at its control.
 
-    Fewer where a text has no active primary around the creation of its first sink.
+    An upper bound: a text without an active primary around its first sink costs nothing.
     """
     return Cells(recomputed=[2 * len(EDITS) * bool(text.cases) for text in sample.texts])
 

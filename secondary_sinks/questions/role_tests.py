@@ -1,16 +1,16 @@
-"""The tests behind a role: each MLP up to a sink's creation layer, taken away and put elsewhere.
+"""The tests behind a role: replace the output of each MLP up to a sink's creation layer.
 
-    test    what is edited                                                     a sink means
-    zero    the MLP writes nothing at the sink                                 it lives without it
-    twin    it writes there what it writes on average at the sink's twins      as above
-    each    the same with the output of a single twin                          as above
-    create  it writes at a twin what it writes at the sink                     it makes a sink there
-    rescue  all earlier MLPs write nothing, it writes what it did              it is enough alone
-    floor   all earlier MLPs and it write nothing                              it was not needed
+    test    edit                                                     if the token is then a sink
+    zero    MLP output at the sink: zero                             MLP not needed
+    twin    MLP output at the sink: its mean over the twins          MLP not needed
+    each    MLP output at the sink: that of a single twin            MLP not needed
+    create  MLP output of the sink put into a twin                   MLP output makes a sink
+    rescue  all earlier MLPs zero, the MLP's output as in clean run  MLP enough without earlier ones
+    floor   all earlier MLPs and the MLP itself zero                 rescue shows nothing
 
-A *twin* has the token id of the sink and is a sink at no layer, so that what it writes tells
-which token this is, and makes no sink. Without `floor`, `rescue` would say nothing: a sink that
-lives without any of these MLPs is not rescued by one of them.
+A *twin* has the same token id as the sink but is not a sink at any layer: the MLP output at a twin
+holds the token's identity, and makes no sink. `floor` is the control of `rescue`: a sink that lives
+without all these MLPs is not rescued by one of them.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,24 +25,24 @@ from secondary_sinks.questions.trials import Trial, run_trials
 from secondary_sinks.types import LASTING, Edit, Sink, SinkTable, Trace
 
 MOST_TWINS = 4
-"""Twins that are tried: the nearest ones."""
+"""Largest number of twins per sink; the nearest ones are used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Asked:
-    """A sink, and its twins."""
+    """A sink to test, and its twins."""
 
     sink: Sink
     trace: Trace
     home: Trace
-    """The text of the twins: the sink's own where there are any, else the one with most."""
+    """The text that the twins are in: the sink's own if it has twins, else the one with most."""
     twins: tuple[int, ...]
 
 
 def asked_of(traces: Sequence[Trace], sinks: SinkTable) -> tuple[list[Asked], dict[str, int]]:
-    """The sinks that roles are asked of, and how many are left out, by reason.
+    """The sinks that get roles, and the number of sinks left out, by reason.
 
-    Those of `LASTING` kinds: secondary sinks, and primary-like ones.
+    Roles are given to sinks of `LASTING` kinds: secondary and primary-like ones.
     """
     texts = {trace.text_id: trace for trace in traces}
     every = [s for s in sinks.sinks if s.text_id in texts and _counts(s)]
@@ -56,12 +56,12 @@ def asked_of(traces: Sequence[Trace], sinks: SinkTable) -> tuple[list[Asked], di
 
 
 def _counts(sink: Sink) -> bool:
-    """Secondary, or primary-like."""
+    """Whether a sink is secondary or primary-like."""
     return sink.kind in LASTING
 
 
 def is_asked(sink: Sink) -> bool:
-    """Whether roles are asked of a sink of the given texts."""
+    """Whether a sink of the given texts gets roles."""
     return _counts(sink) and not sink.copy_of and sink.mass_max == sink.mass_max
 
 
@@ -74,13 +74,13 @@ def _asked(sink: Sink, trace: Trace, traces: Sequence[Trace], sinks: SinkTable) 
 
 
 def _twins(trace: Trace, sinks: SinkTable, sink: Sink) -> list[int]:
-    """Tokens of the sink's id that are no sinks, and that enough queries see to tell."""
+    """Positions with the sink's token id that are never a sink and that enough queries see."""
     last = last_judged(trace, sinks)
     return [pos for pos in never_sinks(trace, sinks, sink.token_id) if pos <= last]
 
 
 def run_tests(model: HookedModel, asked: Sequence[Asked], sinks: SinkTable) -> pd.DataFrame:
-    """All tests of the single MLPs up to each sink's creation layer, as `run_pairs` gives them."""
+    """All tests of single MLPs up to each sink's creation layer; result as of `run_pairs`."""
     return run_pairs(model, [(one, trial) for one in asked for trial in _tests(one)], sinks)
 
 
@@ -89,8 +89,8 @@ def run_pairs(
 ) -> pd.DataFrame:
     """Is the edited token a sink? One row per sink, group of layers and test.
 
-    Columns text_id, pos, group, test, alive: the share of the cells (one per twin, where they
-    differ in the twin) after which the edited token is a sink at some layer.
+    Columns text_id, pos, group, test and alive: the share of cells after which the edited token is
+    a sink at some layer (one cell per twin for "each" and "create", else one cell).
     """
     by_text: dict[str, list[tuple[Asked, Trial]]] = {}
     for one, trial in pairs:
@@ -124,12 +124,12 @@ def _tests(one: Asked) -> Iterator[Trial]:
 
 
 def replaced_by_twins(one: Asked, layer: int, twins: int | tuple[int, ...]) -> Edit:
-    """The output at a twin, or the mean over several, in the place of that at the sink."""
+    """Edit: replace the MLP output at the sink by that at a twin, or the mean over twins."""
     return _patch(one.sink.pos, (layer,), twins, one.home, one.trace)
 
 
 def group_tests(one: Asked, group: tuple[int, ...]) -> Iterator[Trial]:
-    """Rescue, floor and create, of the MLPs of one or several layers together."""
+    """The tests rescue, floor and create, for the MLPs of one or several layers together."""
     pos, last = one.sink.pos, max(group)
     others = tuple(layer for layer in range(last) if layer not in group)
     zeros = [Edit(pos=pos, layer=others)] if others else []
@@ -144,7 +144,7 @@ def group_tests(one: Asked, group: tuple[int, ...]) -> Iterator[Trial]:
 def _patch(
     pos: int, layers: tuple[int, ...], donor: int | tuple[int, ...], source: Trace, here: Trace
 ) -> Edit:
-    """The output at a token, or the mean over several, put into another one."""
+    """Edit: put the MLP output at a donor token, or the mean over donors, into another token."""
     text = "" if source is here else source.text_id
     return Edit(pos=pos, layer=layers, kind="patch", donor=donor, text=text)
 

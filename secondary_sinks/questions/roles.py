@@ -1,30 +1,31 @@
-"""Roles: which MLP writes a sink, and which only enable the one that does?
+"""Roles: which MLP writes a sink, and which ones only enable the writer?
 
-Zeroing an MLP at a token also takes away what the MLP says of the token, so that a sink may end
-for want of its identity. A role therefore rests on the output at the *same* token elsewhere, where
-it is no sink, and on what restoring an output alone brings back (the tests of `role_tests`).
+Zeroing an MLP at a token also removes what it writes about which token this is, and a sink may end
+for this reason alone. A role therefore rests on replacing the output by that at the *same* token
+elsewhere, where it is not a sink, and on restoring a single output (the tests of `role_tests`):
 
-    T  its replacement by the output at its twins ends the sink: the mean over them, and most single
+    T  replacing its output by that at the twins ends the sink: by their mean, and by most of them
     C  its output makes most twins sinks
     M  it mediates: with all earlier MLPs zeroed and its clean output kept the sink lives, and with
-       its output zeroed too it does not
-    A  its output lies along the primary's direction, more than 99 % of random directions do
-    L  a later MLP, up to the creation layer, mediates: this one is not needed for more
+       its output zeroed too the sink does not live
+    A  its output is aligned with the primary's direction, more than 99 % of random directions are
+    L  a later MLP, up to the creation layer, mediates (passes M)
 
     T    C    M    A    L    role
     yes  yes  yes  yes  no   writer
-    yes  -    -    -    yes  enabler: what it does for the sink it does through a later MLP
+    yes  -    -    -    yes  enabler: its effect on the sink goes through a later MLP
     yes  any other           undecided, unless several MLPs write it together (below)
     no   yes                 undecided: enough, but not needed; another MLP or a head writes it too
-    no   no                  neither; also where zeroing ends the sink, which then took away what
-                             the MLP writes at this token everywhere
+    no   no                  neither; also if zeroing ends the sink, since zeroing then removed what
+                             the MLP writes at every token with this id
     ?                        undecided: no twin, or the twins disagree
 
-Several MLPs write a sink *together* if those with T and A, none of which is a writer alone, pass C
-and M as a group, all other MLPs up to the last of them zeroed; a member is a writer if the group
-without it fails. An MLP with T before the last of them that is no member is an enabler.
+Several MLPs may write a sink *together*: if none is a writer alone, those with T and A are tested
+for C and M as a group, with all other MLPs up to the last of them zeroed. If the group passes, a
+member is a writer if the group without it fails. Any other MLP with T before the last writer is an
+enabler.
 
-At layer 0 there is no earlier MLP: M is then what zeroing says, and cannot mislead on its own.
+At layer 0 there is no earlier MLP: M is then the same as zeroing, and decides nothing on its own.
 """
 
 import math
@@ -43,16 +44,16 @@ from secondary_sinks.types import SinkTable, Trace, format_layers
 from secondary_sinks.types.frames import tidy
 
 CHANCE = 0.01
-"""How often a random direction lies along the primary's as much as an aligned output must."""
+"""Probability that a random direction is aligned enough to pass test A."""
 
 Group = tuple[int, ...]
 Alive = Mapping[tuple[Group, str], float]
-"""(layers, test) of one sink -> the share of cells after which there is a sink."""
+"""(layers, test) -> share of cells after which the edited token is a sink; for one sink."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
-    """What one MLP is to one sink."""
+    """The role of one MLP for one sink, and the tests that it rests on."""
 
     text_id: str
     pos: int
@@ -65,46 +66,46 @@ class Role:
     role: str
     """writer, enabler, neither or undecided."""
     why: str
-    """The tests that decided, in words."""
+    """The tests that decided, as text."""
     ended_zero: bool
     """Whether zeroing its output ends the sink."""
     ended_twin: float
-    """1 where the mean of its outputs at the twins, in its place, ends the sink, 0 where not."""
+    """1 if replacing its output by the mean over the twins ends the sink, else 0."""
     ended_each: float
-    """Share of single twins whose output ends it."""
+    """Share of twins whose output, in place of its own, ends the sink."""
     created_in_twin: float
-    """Share of twins that its output makes sinks."""
+    """Share of twins that become sinks with its output."""
     rescued_alone: bool
     """Whether the sink lives with all earlier MLPs zeroed and its clean output kept."""
     lives_without: bool
-    """Whether it lives with its output zeroed too: then `rescued_alone` says nothing."""
+    """Whether it lives with its output zeroed too: then `rescued_alone` shows nothing."""
     write_alignment: float
-    """Cosine of its output with the primary's state of the layer; NaN where no primary is."""
+    """Cosine of its output with the primary's state at the layer; NaN without a primary there."""
     write_null: float
     """The 99th percentile of that cosine for random directions."""
     n_donors: int
-    """Twins that were tried."""
+    """Number of twins that were tried."""
 
     @property
     def ends(self) -> bool | None:
-        """T of the table: None where it is unknown."""
+        """T of the table above; None if unknown."""
         if not self.n_donors or (self.ended_twin == 1) != (self.ended_each > 0.5):
             return None
         return self.ended_twin == 1
 
     @property
     def creates(self) -> bool:
-        """C of the table."""
+        """C of the table above."""
         return self.created_in_twin > 0.5
 
     @property
     def mediates(self) -> bool:
-        """M of the table."""
+        """M of the table above."""
         return self.rescued_alone and not self.lives_without
 
     @property
     def along(self) -> bool:
-        """A of the table; where no primary is there, nothing lies along it."""
+        """A of the table above; False at a layer without a primary."""
         return self.write_alignment > self.write_null
 
 
@@ -116,13 +117,13 @@ def roles(
     progress: Progress | None = None,
     n_claims: int | None = None,
 ) -> Answer:
-    """The role of each MLP up to the creation layer, for every secondary and strong sink.
+    """The role of each MLP up to the creation layer, for every secondary and primary-like sink.
 
     `cells` has one row per sink and layer (`Role`), `effects` the share of sinks by level, layer
-    and role, and there is one verdict per level, or one per writer where most of its sinks have
-    several; `Verdict.layer` is the writer's. Twins are taken from the sink's own text, else from
-    the given text that has most of them. `progress` is called with (texts done, texts). Verdicts
-    are corrected for `n_claims` (`n_claims_of`); by default those of this answer.
+    and role. There is one verdict per level, or one per writer if several MLPs together write most
+    of its sinks; `Verdict.layer` is the layer of the writer. Twins are taken from the sink's own
+    text, else from the given text that has most of them. `progress` is called with (texts done,
+    texts). Verdicts are corrected for `n_claims` (`n_claims_of`); by default those of this answer.
     """
     texts = [traces] if isinstance(traces, Trace) else list(traces)
     asked, left_out = asked_of(texts, sinks)
@@ -145,9 +146,10 @@ def roles(
 
 
 def null_cosine(d_model: int, chance: float = CHANCE) -> float:
-    """What the cosine of a random direction with a given one exceeds with this probability.
+    """Cosine with a given direction that a random direction exceeds with this probability.
 
-    In closed form: r with r sqrt((d - 1) / (1 - r^2)) of Student's t with d - 1 degrees of freedom.
+    In closed form: for the cosine r in d dimensions, r sqrt((d - 1) / (1 - r^2)) follows Student's
+    t distribution with d - 1 degrees of freedom.
 
     >>> round(null_cosine(896), 3)
     0.078
@@ -190,7 +192,7 @@ def _by_sink(frame: pd.DataFrame) -> dict[tuple[str, int], dict[tuple[Group, str
 
 
 def _measured(one: Asked, alive: Alive) -> list[Role]:
-    """One row per layer, not yet decided."""
+    """One row per layer with the test results; the roles are not decided yet."""
     sink, nan = one.sink, math.nan
     null = null_cosine(one.trace.typical.shape[1])
     return [
@@ -220,7 +222,7 @@ def _measured(one: Asked, alive: Alive) -> list[Role]:
 
 
 def _candidates(rows: Sequence[Role]) -> Group:
-    """MLPs that may write a sink together; none where one writes it alone."""
+    """MLPs that may write a sink together; empty if one writes it alone."""
     if any(decide(row, rows)[0] == "writer" for row in rows):
         return ()
     return tuple(row.layer for row in rows if row.ends and row.along)
@@ -231,7 +233,7 @@ def _without_one(group: Group) -> list[Group]:
 
 
 def _together(group: Group, alive: Alive) -> Group:
-    """The members without which the group makes no sink; none where it makes none itself."""
+    """The members without which the group makes no sink; empty if the group makes no sink."""
     if not _passes(group, alive):
         return ()
     parts = zip(group, _without_one(group), strict=True)

@@ -1,4 +1,4 @@
-"""What every run that edits something claims, and the numbers behind it, at one error rate."""
+"""Verdicts of every run that edits MLPs, with their numbers, corrected for all claims together."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -21,7 +21,7 @@ from secondary_sinks.types import SinkTable
 
 
 def layers_of(sinks: SinkTable) -> int:
-    """Layers up to the last creation layer of a secondary sink; at least one.
+    """Number of layers up to the last creation layer of a secondary sink; at least one.
 
     Those above make no claim, since no edit there can keep a sink from arising.
     """
@@ -29,7 +29,7 @@ def layers_of(sinks: SinkTable) -> int:
 
 
 def levels_of(sinks: SinkTable) -> int:
-    """Levels that roles are asked of; sinks of no level and primary-like ones are one each."""
+    """Number of levels with roles; sinks without a level count as one, primary-like ones too."""
     asked = [sink for sink in sinks.sinks if is_asked(sink)]
     names = {str(one.level) if one.kind == "secondary" else one.kind for one in asked}
     return max(len(names), 1)
@@ -40,14 +40,14 @@ OWN_CLAIMS: Mapping[str, Callable[[SinkTable], int]] = {
     "layers": layers_of,
     "later": lambda sinks: 1,
 }
-"""Claims of a run's own edits: writers (two per level, see `writers.NAMING`), layers that are
-needed, later layers. How many there are is known from the clean run."""
+"""Number of claims of a run's own edits: writers (two per level, see `writers.NAMING`), layers that
+are needed, later layers. It depends only on the clean run."""
 
 
 def family_of(asked: Iterable[str], *, edited: bool) -> tuple[str, ...]:
-    """All claims of a report: those of the run's own edits, and of the questions it was asked.
+    """Names of all claims of a report: those of the run's own edits, and the questions asked.
 
-    What necessity says of layers stands for what the run's own edits say of them.
+    Claims about layers are counted once: with necessity if it was asked, else with the run's edits.
 
     >>> family_of(["necessity", "harm"], edited=True)
     ('roles', 'later', 'necessity', 'harm')
@@ -65,9 +65,9 @@ def run_claims(
 ) -> dict[str, list[dict[str, Any]]]:
     """Verdicts on layers that sinks need, on later layers and on writers, as plain data.
 
-    `effects` are cells of ablations without copies of sinks, `roles` those of `roles`; None: they
-    were not run. Effects by layer are those of the first way to ablate. All verdicts are corrected
-    for `n_claims`, those of the whole report; by default the ones that are made here
+    `effects` are cells of ablations without copies of sinks, `roles` the cells of `roles`; None if
+    they were not run. Effects by layer are those of the first way to ablate. All verdicts are
+    corrected for `n_claims`, the number of claims in the whole report; by default those made here
     (`OWN_CLAIMS`).
     """
     n_claims = n_claims or _count(effects, roles)
@@ -84,7 +84,7 @@ def run_claims(
 
 
 def _count(effects: pd.DataFrame | None, roles: pd.DataFrame | None) -> int:
-    """Layers that could end a sink, one for later layers, and those of the writers."""
+    """Number of claims: layers that could end a sink, one for later layers, and the writers."""
     by_layer = 0 if effects is None else max(len(could_end(effects)), 1) + 1
     return by_layer + (0 if roles is None else NAMING * max(len(levels_in(roles)), 1))
 

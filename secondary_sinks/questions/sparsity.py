@@ -29,13 +29,13 @@ from secondary_sinks.types import SHARE_UNIT, Cell, Edit, SinkTable, Trace, Verd
 N_CLAIMS = 2
 SEEDS = 3
 FEW = 0.01
-"""Few neurons are at most so large a share of those of the forming MLPs, and at least one."""
+"""Few neurons: at most this share of the neurons of the forming MLPs, but at least one."""
 WORDS = ("test", "neurons", "k", "n_neurons", "few", "seed")
 NEEDED = "few neurons are needed: without those that write most of it, the sink ends"
 ENOUGH = "few neurons are enough: with those alone that write most of it, the sink stays"
 
 Neuron = tuple[int, int]
-"""Layer and number of a neuron."""
+"""(layer, index) of a neuron."""
 
 
 def sparsity(
@@ -49,19 +49,20 @@ def sparsity(
     progress: Progress | None = None,
     n_claims: int | None = None,
 ) -> Answer:
-    """Zero the neurons that write most of a sink, or all others, k = 1, 2, 4, ... at a time.
+    """Zero the k neurons that write most of a sink, or all others, for k = 1, 2, 4, ...
 
-    The neurons of the sink's forming MLPs in the order of what they write along the primary's
-    direction (signed, less the typical token, at the creation layer: `formation`). test "without"
-    zeroes the first k of them, "only" zeroes all the others. neurons "top" are those; "random"
-    are as many of the same MLPs, drawn with `seeds`; "control" are the top ones zeroed at the
-    sink's control token. One k is `few` of all neurons, at least one (`few` is then true).
+    The neurons of the sink's forming MLPs are sorted by what they write along the primary's
+    direction (signed, minus the typical token, at the creation layer: `formation`). Column `test`:
+    "without" zeroes the first k of them, "only" zeroes all the others. Column `neurons`: "top" are
+    the first k; "random" are k random neurons of the same MLPs, drawn `seeds` times; "control" are
+    the top ones zeroed at the sink's control token. Column `few` marks the k that is the share
+    `few` of all neurons, at least one.
 
-    Verdicts at that k, against one half: share of sinks that end without the top neurons, and do
-    not without random ones; share that stay with the top neurons only, and do not with random
-    ones only. `n_claims`: see `n_claims_of`; by default those of this answer. Table
-    "smallest": the smallest k by sink. Sinks whose MLP has no neurons of its own (mixtures of
-    experts) are left out and counted.
+    Verdicts at that k, compared with one half: share of sinks that end without the top neurons, and
+    do not without random ones; share that stay with the top neurons only, and do not with random
+    ones only. `n_claims`: number of claims that intervals are corrected for (`n_claims_of`); by
+    default those of this answer. Table "smallest": the smallest k by sink. Sinks whose MLP has no
+    neurons of its own (mixtures of experts) are left out and counted.
     """
     n_claims = n_claims or N_CLAIMS
     texts = match_pairs(traces, sinks)
@@ -98,7 +99,7 @@ def sparsity(
 def _neurons(
     model: HookedModel, text: TextPairs, sinks: SinkTable, found: Mapping[Place, Forming]
 ) -> dict[int, list[Neuron]]:
-    """Neurons of each sink's forming MLPs, those that write most along the direction first."""
+    """Neurons of each sink's forming MLPs; first those that write most along the primary."""
     own = {case.sink.pos for case in text.cases}
     table = SinkTable(
         sinks=tuple(s for s in sinks.of_text(text.trace.text_id).sinks if s.pos in own),
@@ -185,7 +186,7 @@ def _span(numbers: "pd.Series[Any]") -> str:
 
 
 def _half(cells: pd.DataFrame, test: str) -> str:
-    """The smallest k by which most sinks end, or stay."""
+    """The smallest k at which most sinks end (test "without"), or stay (test "only"), as text."""
     top = cells[(cells["test"] == test) & (cells["neurons"] == "top")]
     stay = top.groupby("k")["is_sink"].apply(lambda one: one.astype(float).mean())
     most = stay.index[stay > 0.5] if test == "only" else stay.index[stay < 0.5]
@@ -194,7 +195,7 @@ def _half(cells: pd.DataFrame, test: str) -> str:
 
 
 def _smallest(cells: pd.DataFrame) -> pd.DataFrame:
-    """By sink: the smallest k without which it ends, and with which alone it stays; else NaN."""
+    """Per sink: the smallest k without which it ends, and with which alone it stays; else NaN."""
     top = cells[cells["neurons"] == "top"]
     rows = []
     for (text_id, pos), group in top.groupby(["text_id", "sink_pos"]):
@@ -207,7 +208,7 @@ def _smallest(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def cells_of(sample: Sample) -> Cells:
-    """What it costs for sinks that one MLP forms; more MLPs have more neurons, so a few more."""
+    """Cost for sinks with one forming MLP; with more MLPs, and so more neurons, slightly more."""
     few, d_mlp = max(1, int(sample.d_mlp * FEW)), sample.d_mlp
     sizes = len({few, *(1 << power for power in range((d_mlp - 1).bit_length()))})
     return Cells(replayed=sample.n_sinks * sizes * (3 + 2 * SEEDS))

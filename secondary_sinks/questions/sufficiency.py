@@ -1,4 +1,4 @@
-"""Sufficiency: does what a forming MLP writes at a sink make another token a sink?"""
+"""Sufficiency: does the output of a forming MLP at a sink make another token a sink?"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -55,17 +55,17 @@ def sufficiency(
 ) -> Answer:
     """Patch MLP outputs from each sink into its control token, and back.
 
-    *Denoising* puts what the sink's forming MLPs (those of earlier texts: `held_out`) wrote into
-    the control (a token twin, else a neighbour): does it become a sink by the criterion? Compared
-    with the same MLPs' outputs of `seeds` ordinary tokens, and with the sink's outputs of as many
-    other MLPs. *Noising* is the reverse, compared with the same patch at as many other MLPs. Each
-    single layer too (`layers`, by default all): where = "layer".
+    *Denoising* puts the outputs of the sink's forming MLPs (chosen on earlier texts: `held_out`)
+    into the control (a token twin, else a neighbour): does it become a sink by the criterion?
+    Compared with outputs of the same MLPs at `seeds` ordinary tokens, and with the sink's outputs
+    of as many other MLPs. *Noising* is the reverse, compared with the same patch at as many other
+    MLPs. Both are also done for each single layer (`layers`, by default all): where = "layer".
 
-    Verdicts, of the share of tokens that become sinks and do not with ordinary donors, and of the
-    share of sinks that end and do not with other MLPs, where as many others could have ended them:
-    supported where the interval lies above one half, contradicted where it lies below. Sinks that
-    no MLP forms are asked alike: they fail. `n_claims`: see `n_claims_of`; by default those of this
-    answer.
+    Verdicts: on the share of tokens that become sinks and do not with ordinary donors, and on the
+    share of sinks that end and do not with other MLPs, if enough others could have ended them.
+    Supported if the interval lies above one half, contradicted if it lies below. Sinks without
+    forming MLPs are included; they count as failures. `n_claims`: number of claims that intervals
+    are corrected for (`n_claims_of`); by default those of this answer.
     """
     n_claims = n_claims or N_CLAIMS
     texts = match_pairs(traces, sinks)
@@ -119,7 +119,7 @@ def _patch(
     donor: int | None = None,
     seed: int = 0,
 ) -> Trial:
-    """Into the control (denoising) or the sink (noising); without a donor, of a drawn token."""
+    """Patch into the control (denoising) or the sink (noising); by default from a drawn token."""
     pos = case.control if patch == "denoising" else case.sink.pos
     kind = "resample" if donor is None else "patch"
     given = "control" if patch == "noising" else "ordinary" if donor is None else "sink"
@@ -198,7 +198,7 @@ def _twins(texts: Sequence[TextPairs]) -> str:
 
 
 def cells_of(sample: Sample) -> Cells:
-    """What it costs: each layer and all forming MLPs, both ways, with their controls."""
+    """Cost: each layer and all forming MLPs, both ways, with their controls."""
     able = sum(has_other(case.sink) for text in sample.texts for case in text.cases)
     return Cells(replayed=sample.n_sinks * (2 * (1 + sample.n_layers) + SEEDS) + 2 * able)
 

@@ -1,4 +1,4 @@
-"""The table of causal questions; runs, reports, costs and the command line read it."""
+"""The table of causal questions, used by runs, reports, cost estimates and the command line."""
 
 from collections.abc import Iterable
 from operator import mul
@@ -25,15 +25,15 @@ QUESTIONS = (
     SPARSITY,
     HARM,
 )
-"""In the order in which they are asked, and in which a page answers them."""
+"""All questions, in the order in which they are run and reported."""
 BY_NAME = {question.name: question for question in QUESTIONS}
 
 
 def n_claims_of(questions: Iterable[str], sinks: SinkTable) -> int:
-    """Claims that the answers to `questions` make together about these sinks.
+    """Number of claims that the answers to `questions` make together about these sinks.
 
-    Given to each question as `n_claims`, it makes all their intervals hold together at 95 %
-    (Bonferroni's union bound). Names are those of questions, and of a run's own claims
+    If each question gets this number as `n_claims`, all their intervals hold together at 95 %
+    (Bonferroni's union bound). `questions` are names of questions and of a run's own claims
     (`OWN_CLAIMS`).
 
     >>> n_claims_of(["sufficiency", "harm"], SinkTable(sinks=()))
@@ -46,7 +46,7 @@ def n_claims_of(questions: Iterable[str], sinks: SinkTable) -> int:
 def costs(
     questions: Iterable[str], traces: Iterable[Trace], sinks: SinkTable, d_mlp: int
 ) -> list[Cost]:
-    """The cells of each question asked with its defaults about these sinks."""
+    """Number of cells of each question, with its defaults, for these sinks."""
     texts = match_pairs(traces, sinks)
     n_layers = len(texts[0].trace.norm) if texts else 0
     sample = Sample(texts=texts, sinks=sinks, n_layers=n_layers, d_mlp=d_mlp)
@@ -62,7 +62,7 @@ def costs(
 
 
 def as_markdown() -> list[str]:
-    """The questions as rows of a table for a page."""
+    """The questions as a Markdown table."""
     rows = [
         f"| `{one.name}` | {one.asks} | {', '.join(f'`{table}`' for table in one.tables)} |"
         for one in QUESTIONS

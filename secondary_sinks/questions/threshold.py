@@ -1,4 +1,4 @@
-"""How much of what forms a sink is enough? The threshold, in factors and in norm."""
+"""The least output of the forming MLPs that makes a sink, as a factor and as a norm."""
 
 import math
 from collections.abc import Mapping
@@ -10,22 +10,23 @@ from secondary_sinks.questions.forming import Forming, Place
 from secondary_sinks.statistics import mean_over_texts
 
 BY = {"sink": "is_sink", "attention": "draws"}
-"""What is asked of a dose: that the token is a sink, or that it draws half as much as the sink."""
+"""When a factor is enough: the token is a sink, or it draws half of what the clean sink draws."""
 COLUMNS = ("by", "unit", "value", "low", "high", "n_sinks", "n_texts", "n_below", "n_never")
 
 
 def thresholds(doses: pd.DataFrame, forming: Mapping[Place, Forming]) -> pd.DataFrame:
     """The least dose that makes a sink: geometric mean over texts, with its interval.
 
-    By the criterion (`by` sink), which asks for a norm itself, and by the attention alone: the
-    least dose that draws half of what the sink draws.
+    Column `by`: "sink" uses the criterion, which includes a norm itself; "attention" asks for the
+    least dose that draws half of what the clean sink draws.
 
-    Between the last factor at which it is none and the first at which it is one: the value is
-    their geometric mean, and the interval goes from the lower end of the former's to the upper
-    end of the latter's, so the grid's coarseness is in it. In factors of what the forming MLPs
-    write, and in norm: the length of what they write together along the primary's direction.
-    Not counted are sinks that the smallest factor makes already (`n_below`), or no factor does
-    (`n_never`); in norm, nor are those whose forming MLPs write against the direction.
+    For each sink, the threshold lies between the last factor that is too small and the first that
+    is enough. The value is their geometric mean; the interval goes from the lower end of the
+    interval of the former to the upper end of that of the latter, so it includes the step of the
+    grid. Unit "factor" scales the output of the forming MLPs; unit "norm" is the length that they
+    write together along the primary's direction. Sinks for which the smallest factor is enough
+    (`n_below`), or no factor is (`n_never`), are not counted; in norm, neither are sinks whose
+    forming MLPs write against the direction.
     """
     sinks = doses[doses["role"] == "sink"]
     rows = [row for by, column in BY.items() for row in _rows(by, sinks, column, forming)]
@@ -35,7 +36,7 @@ def thresholds(doses: pd.DataFrame, forming: Mapping[Place, Forming]) -> pd.Data
 def _rows(
     by: str, sinks: pd.DataFrame, column: str, forming: Mapping[Place, Forming]
 ) -> list[dict[str, object]]:
-    """A row in factors, and one in norm."""
+    """Two rows: one in factors, one in norm."""
     brackets = [
         (text_id, *_bracket(group, column), forming[str(text_id), int(str(pos))].written)
         for (text_id, pos), group in sinks.groupby(["text_id", "sink_pos"])
@@ -53,7 +54,7 @@ def _rows(
 
 
 def _bracket(group: pd.DataFrame, column: str) -> tuple[float, float]:
-    """The last factor below the first at which it is one (0 if none), and that first one."""
+    """The largest factor before the first that is enough (0 if none is smaller), and that first."""
     ordered = group.sort_values("factor")
     alive = ordered[column].astype(bool).to_numpy()
     factors = ordered["factor"].to_numpy()

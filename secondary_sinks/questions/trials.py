@@ -1,4 +1,4 @@
-"""Edited tokens -> rows: what each edit did, by the criterion that sinks are found with."""
+"""Run edits of single tokens; one row per edit, judged by the criterion that finds sinks."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -48,21 +48,21 @@ COLUMNS = (
     "drawn_edited",
     "draws",
 )
-"""`drawn` is attention beyond what is expected at the place, over the blocks that read the sink;
-`draws`, whether the edited token draws at least half of what the clean sink does."""
+"""`drawn_*`: attention beyond what is expected at the position, mean over the blocks that read the
+sink; `draws`: whether the edited token draws at least half of what the clean sink draws."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One cell to run: an edit of a sink or of a token that it is compared with."""
+    """One cell to run: edits of a sink or of a token that it is compared with."""
 
     sink: Sink
-    """The sink in question; means are over its layers, whichever token is edited."""
+    """The tested sink; means are over its layers, whichever token is edited."""
     pos: int
     """The edited token."""
     cell: Cell
     words: dict[str, Any] = field(default_factory=dict)
-    """Columns that tell this trial from the others."""
+    """Values of further columns, which distinguish this trial from others."""
 
 
 def run_trials(
@@ -113,7 +113,7 @@ def run_trials(
 
 
 def _impossible(trial: Trial, settled: Int[Tensor, "pos"]) -> str:
-    """What the first edit of a trial comes too late for at its sink; another token has no end."""
+    """What the first edit of a trial at its sink comes too late for; "none" for other tokens."""
     if trial.pos != trial.sink.pos:
         return "none"
     first_layer = min(layer for edit in trial.cell for layer in edit.layers)
@@ -121,7 +121,7 @@ def _impossible(trial: Trial, settled: Int[Tensor, "pos"]) -> str:
 
 
 def frame_of(rows: Iterable[dict[str, Any]], *words: str) -> pd.DataFrame:
-    """Rows as a frame that has its columns even without a row."""
+    """Rows as a frame; it has all columns even if there are no rows."""
     return pd.DataFrame(list(rows), columns=[*COLUMNS, *words])
 
 
@@ -136,12 +136,13 @@ def rate_difference(
     of: str = "is_sink",
     instead: "float | pd.Series[float] | None" = None,
 ) -> Interval:
-    """Share of cases that end (or, `alive`, are a sink) under one condition, not under another.
+    """Share of sinks that end under condition `own` and do not under condition `control`.
 
-    `of` names what ends: "is_sink", or "draws" for the attention alone. `column` names the
-    conditions; several cells of a case and a condition (seeds) are averaged. Within a case the two
-    are paired (`paired_share_over_texts`). Where no control was possible, `instead` is what stands
-    in for it, by case; without one such cases are left out.
+    With `alive`, the share that are a sink instead. `of` is the outcome that ends: "is_sink", or
+    "draws" for attention alone. Column `column` has the conditions; several cells of the same sink
+    and condition (seeds) are averaged. The two conditions are paired within each sink
+    (`paired_share_over_texts`). `instead` replaces the control rate of sinks without a control
+    cell; without `instead` such sinks are left out.
     """
     by_case = rates(cells, column, alive=alive, of=of).reindex(columns=[own, control])
     if instead is not None:
@@ -151,19 +152,19 @@ def rate_difference(
 
 
 def rates(cells: pd.DataFrame, column: str, *, alive: bool, of: str = "is_sink") -> pd.DataFrame:
-    """Share of cells that end, or are a sink: one row per case, one column per condition."""
+    """Share of cells that end, or (`alive`) are a sink: row per sink, column per condition."""
     value = cells[of].astype(float)
     keys = [cells["text_id"], cells["sink_pos"], cells[column]]
     return (value if alive else 1 - value).groupby(keys).mean().unstack()
 
 
 def summary(cells: pd.DataFrame, *words: str) -> pd.DataFrame:
-    """Means by condition: one row per combination of what `words` name.
+    """Means by condition: one row per combination of the values of columns `words`.
 
-    `sink` is the share of edited tokens that are sinks, with its 95 % interval over texts (of each
-    row by itself: no verdict rests on it); the others are means, lifetimes in layers. Sinks that
-    could not have ended, since the edit came too late, are left out of `sink` and counted in
-    `n_impossible`.
+    `sink` is the share of edited tokens that are sinks, with its 95 % interval over texts (not
+    corrected for several rows; no verdict rests on it). Other columns are means; lifetimes are in
+    layers. Sinks that could not have ended, since the edit came too late, are left out of `sink`
+    and counted in `n_impossible`.
     """
     groups = cells.groupby(list(words), sort=False, dropna=False)
     rows = []

@@ -1,12 +1,13 @@
-"""What the roles say together: the writer of each level, counted over texts.
+"""The writer of each level: verdicts from the roles at all its sinks, over texts.
 
-The MLP that a verdict names is that of most sinks, so the sinks that judge it chose it. That costs
-a factor of two (`NAMING`), however many layers there are. A sink is written by one group of MLPs
-alone (mostly of one), so the expected shares of all groups add up to 1 at most. A group that does
-not write most of the sinks has an expected share m of one half or less, and the bound on how often
-it is said to (`p_of_mean`) is at each hinge a convex function of m that is 0 at 0: at most 2m times
-the bound at one half. Over all such groups that adds up to twice it at most. Two groups that write
-half of the sinks each come up to that, exactly (tests/questions/test_writers.py).
+A verdict names the MLP that writes most sinks, so it is chosen and judged by the same sinks. That
+costs a factor of two in the error rate (`NAMING`), however many layers there are. Proof: a sink is
+written by one group of MLPs only (mostly a group of one), so the expected shares of all groups add
+up to 1 at most. A group that does not write most of the sinks has an expected share m of one half
+or less. The bound on how often it is falsely named (`p_of_mean`) is at each hinge a convex function
+of m that is 0 at 0, so it is at most 2m times the bound at one half. Summed over all such groups
+this is at most twice that bound. Two groups that write half of the sinks each reach it exactly
+(tests/questions/test_writers.py).
 """
 
 from collections import Counter
@@ -26,13 +27,13 @@ CONTROLS = (
 )
 STATISTIC = "share of sinks that it writes, mean over texts"
 NAMING = 2
-"""Claims that a verdict counts for which names the group of MLPs that writes most of the sinks."""
+"""Claims that a verdict counts for if it names the group of MLPs that writes most of the sinks."""
 Group = tuple[int, ...]
 ROLES = ("writer", "enabler", "neither", "undecided")
 
 
 def levels_in(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Rows of each level by its name in words: levels in order, sinks of none, primary-like."""
+    """(name, rows) of each level in order, then of sinks without a level and primary-like ones."""
     secondary = table[table["kind"] == "secondary"]
     parts = [
         (f"secondary sinks of level {int(level)}", secondary[secondary["level"] == level])
@@ -44,7 +45,7 @@ def levels_in(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def shares_of_roles(table: pd.DataFrame) -> pd.DataFrame:
-    """Share of sinks by level and layer that an MLP is a writer of, and so on; NaN for none."""
+    """Share of sinks for which an MLP has each role, by level and layer."""
     rows = [
         {
             "level": name,
@@ -60,15 +61,15 @@ def shares_of_roles(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def writer_verdicts(table: pd.DataFrame, n_claims: int | None = None) -> tuple[Verdict, ...]:
-    """Is an MLP the writer of most sinks of a level? One verdict per level and such a writer.
+    """Is an MLP the writer of most sinks of a level? One verdict per level and writer.
 
-    Of several that write it together each has its verdict, about the sinks that this group writes.
-    supported where the interval of the share of sinks that it writes, mean over texts, lies above
-    one half; contradicted where it lies below, even if every undecided MLP were a writer. Sinks
-    without a twin are left out and counted. inconclusive with fewer than five sinks or too few
-    texts. `layer` is None where no MLP is the writer of any. Corrected for `n_claims`, of which
-    each level makes two, since its writer is named by the same sinks; by default those of this
-    table.
+    If several MLPs write sinks together, each gets a verdict, about the sinks that this group
+    writes. supported: the interval of the share of sinks that it writes, mean over texts, lies
+    above one half; contradicted: it lies below, even if every undecided MLP were a writer;
+    inconclusive: otherwise, and with fewer than five sinks or too few texts. Sinks without a twin
+    are left out and counted. `layer` is None if no MLP is the writer of any sink. Corrected for
+    `n_claims`, by default those of this table; each level counts two, since its writer is named by
+    the same sinks.
     """
     levels = levels_in(table)
     n_claims = n_claims or NAMING * max(len(levels), 1)
@@ -77,7 +78,7 @@ def writer_verdicts(table: pd.DataFrame, n_claims: int | None = None) -> tuple[V
 
 
 def writers_of(known: pd.DataFrame) -> list[Group]:
-    """The group of MLPs that writes each sink, in order of rows; empty where none does."""
+    """The group of MLPs that writes each sink, in order of rows; empty if no MLP does."""
     by_sink = known.groupby(["text_id", "pos"], sort=False)
     return [
         tuple(int(layer) for layer in one.loc[one["role"] == "writer", "layer"])
@@ -94,7 +95,7 @@ def _of_level(name: str, part: pd.DataFrame, n_claims: int) -> list[Verdict]:
 
 
 def _shares(known: pd.DataFrame, role: str) -> dict[int, float]:
-    """Share of all sinks that an MLP has a role for, by its layer."""
+    """Share of all sinks for which an MLP has this role, by its layer."""
     n_sinks = len(known[["text_id", "pos"]].drop_duplicates())
     found = (known["role"] == role).groupby(known["layer"]).sum()
     return {int(str(layer)): int(count) / n_sinks for layer, count in found.items()}
@@ -134,7 +135,7 @@ def _verdict(
 
 
 def _might(rows: pd.DataFrame, group: Group) -> bool:
-    """Whether a sink would be written by the group, or by any, were all undecided MLPs writers."""
+    """Whether the group (or any MLP) would write a sink if all undecided MLPs were writers."""
     able = set(rows.loc[rows["role"].isin(["writer", "undecided"]), "layer"])
     return set(group) <= able if group else bool(able)
 
@@ -142,7 +143,7 @@ def _might(rows: pd.DataFrame, group: Group) -> bool:
 def _words(
     known: pd.DataFrame, group: Group, layer: int | None, wrote: int, n: int, n_texts: int
 ) -> str:
-    """As "writer: MLP 5 (7 of 7 sinks in 3 texts); enablers: MLPs 3, 4"."""
+    """Text such as "writer: MLP 5 (7 of 7 sinks in 3 texts); enablers: MLPs 3, 4"."""
     if not n:
         return ""
     others = [one for one in group if one != layer]

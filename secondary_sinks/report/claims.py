@@ -1,4 +1,4 @@
-"""What was claimed, and what came of it: every verdict of a run, in words and numbers."""
+"""The claims of a report and their outcomes: every verdict of a run, in words and numbers."""
 
 import math
 from collections import Counter
@@ -12,21 +12,21 @@ from secondary_sinks.statistics import CONFIDENCE
 from secondary_sinks.types import SHARE_UNIT
 
 ROLES, LATER = "Writers and enablers", "Later layers"
-"""Titles of the verdicts that a run has without being asked."""
+"""Titles of verdicts that every run has, asked or not."""
 TITLES = {"roles": ROLES, "later": LATER} | {
     question.name: question.title for question in QUESTIONS
 }
-"""In the order in which a page answers them."""
+"""Claims in the order in which a page shows them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A verdict as the page tells it."""
+    """A verdict as shown on the page."""
 
     question: str
     claim: str
     general: str
-    """The claim without its layer; the claim itself where it names none."""
+    """The claim without its layer; the claim itself if it names no layer."""
     layer: int | None
     outcome: str
     why: str
@@ -36,17 +36,17 @@ class Claim:
     sample: str
     controls: str
     bar: tuple[float, float, float] | None
-    """(low, value, high) of a share in per cent of the bar's width; None for other numbers."""
+    """(low, value, high) of a share, in per cent of the bar's width; None for other numbers."""
     n_claims: int
-    """Claims that the interval was corrected for."""
+    """Number of claims that the interval was corrected for."""
     known: bool
-    """Whether there is an interval."""
+    """Whether the verdict has an interval."""
 
 
 def claims(record: Mapping[str, Any], answers: Mapping[str, Answer]) -> list[Claim]:
     """All verdicts, writers first.
 
-    Where necessity was asked, its verdicts stand for those of the run's own edits.
+    If necessity was asked, its verdicts replace those of the run's own edits.
     """
     own = [] if "necessity" in answers else record.get("verdicts", [])
     found = [_claim("roles", verdict) for verdict in record.get("writers", ())]
@@ -59,7 +59,7 @@ def claims(record: Mapping[str, Any], answers: Mapping[str, Answer]) -> list[Cla
 
 
 def tally(found: list[Claim]) -> str:
-    """How many claims came out how, in a sentence; empty without a claim.
+    """Number of claims per outcome, as a sentence; empty without claims.
 
     >>> tally([])
     ''
@@ -73,10 +73,10 @@ def tally(found: list[Claim]) -> str:
 
 
 def _together(found: list[Claim]) -> str:
-    """How surely all intervals hold at once, in a sentence; empty without an interval.
+    """Joint confidence of all intervals, as a sentence; empty without intervals.
 
-    Those that were corrected for the same number of claims are one family, at 95 % together; where
-    questions were added to a finished run there are several, and their errors add up.
+    Intervals corrected for the same number of claims form one family, jointly at 95 %. If questions
+    were added to a finished run there are several families, and their errors add up.
     """
     families = {claim.n_claims for claim in found if claim.known}
     if not families:
@@ -89,7 +89,7 @@ def _together(found: list[Claim]) -> str:
 
 
 def number_of(unit: str, value: float) -> str:
-    """A number of a verdict: shares in per cent, others with two decimals.
+    """The number of a verdict: shares in per cent, others with two decimals.
 
     >>> number_of("share", 0.957), number_of("rank correlation", 0.812)
     ('96%', '0.81')
@@ -128,7 +128,7 @@ def _claim(question: str, verdict: Mapping[str, Any]) -> Claim:
 
 
 def _bar(low: float, value: float, high: float) -> tuple[float, float, float]:
-    """Ends and middle in per cent of a bar from 0 to 1; what lies beyond is cut."""
+    """Ends and middle of a bar from 0 to 1, in per cent; values outside are clipped."""
     cut = [round(100 * min(max(one, 0.0), 1.0), 1) for one in (low, value, high)]
     return cut[0], cut[1], cut[2]
 

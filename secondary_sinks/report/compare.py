@@ -22,7 +22,7 @@ from secondary_sinks.types.lists import refuse_twice
 
 PAGE = b"<!doctype html>"
 IN_A_ROW = 3
-"""Level maps beside each other; further ones come in the next figure."""
+"""Most level maps in one figure; further ones go into the next figure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -41,15 +41,15 @@ class Compared:
         return sum(text["n_tokens"] for text in self.record["texts"])
 
     def rate(self, n: int | float) -> float:
-        """So many sinks as a number per 10,000 tokens."""
+        """A number of sinks as a rate per 10,000 tokens."""
         return 1e4 * n / max(self.n_tokens, 1)
 
 
 def write_comparison(folders: Sequence[RunFolder], out: Path, *, force: bool = False) -> Path:
     """Write the page and return its path.
 
-    Raises `RunFolderError` for folders that are no finished runs, and when there is something at
-    `out` already, unless `force`.
+    Raises `RunFolderError` for a folder that is not a finished run, and if `out` exists, unless
+    `force`.
     """
     if out.is_dir() or (out.exists() and not force):
         raise RunFolderError(f"{str(out)!r} is there already", "use --force, or another --out")
@@ -66,7 +66,7 @@ def write_comparison(folders: Sequence[RunFolder], out: Path, *, force: bool = F
 
 
 def _refuse_other_file(out: Path) -> None:
-    """Raise `RunFolderError` where there is something that is no page, which `--force` keeps."""
+    """Raise `RunFolderError` if `out` is not a page, even with `--force`."""
     if not out.exists() or out.suffix.lower() in (".html", ".htm"):
         return
     with files.open_file(out) as file:
@@ -78,7 +78,7 @@ def _refuse_other_file(out: Path) -> None:
 
 
 def comparison(models: Sequence[Compared]) -> str:
-    """One self-contained HTML page. Two runs of one model have a number behind its name."""
+    """The page as self-contained HTML. Several runs of one model get numbers after its name."""
     named = _named(models)
     return template("compare.html").render(
         title="Secondary sinks of " + sentence([one.name for one in named]),
@@ -92,7 +92,7 @@ def comparison(models: Sequence[Compared]) -> str:
 
 
 def _models(folder: RunFolder) -> list[Compared]:
-    """All models of a run, with their answers if they were asked."""
+    """All models of a run, with the answers to its questions."""
     found, records = [], whole_records(folder)
     table, answers = whole_table(folder, "sinks"), read_answers(folder)
     for record in records:
@@ -102,7 +102,7 @@ def _models(folder: RunFolder) -> list[Compared]:
 
 
 def compared(record: dict[str, Any], sinks: pd.DataFrame, answers: dict[str, Answer]) -> Compared:
-    """What the page says of one model."""
+    """What the page says about one model."""
     return Compared(
         name=str(record.get("label", record["model"]["name"])),
         record=record,
@@ -113,7 +113,7 @@ def compared(record: dict[str, Any], sinks: pd.DataFrame, answers: dict[str, Ans
 
 
 def _named(models: Sequence[Compared]) -> list[Compared]:
-    """The models with names that tell them apart."""
+    """The models with unique names."""
     names = [one.name for one in models]
     told = [
         f"{name} ({names[:place].count(name) + 1})" if names.count(name) > 1 else name
@@ -176,7 +176,7 @@ def _rates(models: Sequence[Compared]) -> list[Panel]:
 
 
 def _maps(models: Sequence[Compared]) -> list[Panel]:
-    """Level maps, a few in a figure; those of models without a sink are empty."""
+    """Level maps, several per figure; models without a sink have an empty map."""
     found = []
     for start in range(0, len(models), IN_A_ROW):
         part = models[start : start + IN_A_ROW]
@@ -195,7 +195,7 @@ def _maps(models: Sequence[Compared]) -> list[Panel]:
 
 
 def _claims_table(models: Sequence[Compared]) -> Table:
-    """Claims by models; a claim about one layer is one row for all layers."""
+    """Table of claims by models; a claim about one layer shares a row over all layers."""
     keys = dict.fromkeys(claim.general for model in models for claim in model.claims)
     rows = tuple(
         (key[:1].upper() + key[1:], *(_cell(model, key) for model in models)) for key in keys
@@ -204,7 +204,7 @@ def _claims_table(models: Sequence[Compared]) -> Table:
 
 
 def _cell(model: Compared, key: str) -> str:
-    """Outcome and number; where it is about a layer, which one."""
+    """Outcome and number, with the layer if the claim is about one."""
     words = []
     for claim in model.claims:
         if claim.general == key:
@@ -216,7 +216,7 @@ def _cell(model: Compared, key: str) -> str:
 
 
 def _differences(models: Sequence[Compared]) -> list[str]:
-    """What, apart from the model, differs between the runs."""
+    """Differences between the runs other than the model."""
     told = {
         "thresholds": [m.record["thresholds"] for m in models],
         "texts": [sorted(text["text_id"] for text in m.record["texts"]) for m in models],

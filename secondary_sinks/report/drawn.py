@@ -11,7 +11,7 @@ from secondary_sinks.report.figures import Panel, panel
 
 
 def drawn(question: Question, answer: Answer, shown: Shown) -> list[Panel]:
-    """The figures of an answer; none where it has nothing to show."""
+    """Panels of an answer; empty if it has nothing to show."""
     return [one for one in map(_panel, question.figures(answer, shown)) if one is not None]
 
 
@@ -39,4 +39,4 @@ def _patches(
 
 
 PLOTS = {"lines": _lines, "dots": _dots, "patches": _patches}
-"""Ways to draw: (frame, **options) -> figure, and the table behind it."""
+"""Plot functions by name: (frame, **options) -> figure, and the table behind it."""

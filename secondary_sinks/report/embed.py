@@ -1,4 +1,4 @@
-"""What goes into the page unescaped: scripts, styles and figure data, each made safe first."""
+"""Content that enters the page unescaped (scripts, styles, figure data), made safe first."""
 
 import base64
 import hashlib
@@ -19,20 +19,20 @@ _JSON_ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
 
 def json_of(figure: go.Figure) -> Markup:
-    """A figure as JSON that can't leave the script element it stands in.
+    """A figure as JSON that cannot end the script element around it.
 
-    `<`, `>`, `&` and the line separators occur only inside JSON strings, so each can be written
-    as an escape without a change of meaning.
+    `<`, `>`, `&` and the line separators occur only inside JSON strings, so each can be written as
+    an escape without changing the meaning.
     """
     text: str = figure.to_json(engine="json")
     return Markup(text.translate(_JSON_ESCAPES))
 
 
 def csv_of(table: pd.DataFrame) -> Markup:
-    """A table as CSV in a JSON string, as inert as `json_of`.
+    """A table as CSV in a JSON string, as safe as `json_of`.
 
-    Tokens are written as JSON strings, so that white space in them survives and no spreadsheet
-    takes one for a formula; other words are escape as in `runs.as_csv`.
+    Tokens are written as JSON strings, so that their white space survives and no spreadsheet reads
+    one as a formula; other words are escaped as in `runs.as_csv`.
     """
     words = table.select_dtypes(exclude="number").columns
     written = {name: _inert_cells(table[name], quote=name == "token") for name in words}
@@ -49,17 +49,17 @@ def _inert_cells(cells: pd.Series, quote: bool) -> list[str]:
 
 @cache
 def plotly_js() -> Markup:
-    """The plotly library."""
+    """The plotly library as JavaScript."""
     return _script(get_plotlyjs())
 
 
 def own(name: str) -> Markup:
-    """A script or style sheet that lies beside this module."""
+    """A script or style sheet stored next to this module."""
     return _script(files.read_text(_HERE / name))
 
 
 def content_policy(scripts: list[Markup]) -> str:
-    """A content security policy: these scripts alone may run, and nothing may be fetched."""
+    """A content security policy that runs only these scripts and fetches nothing."""
     hashes = " ".join(f"'sha256-{_sha256(script)}'" for script in scripts)
     return (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; "
@@ -68,7 +68,7 @@ def content_policy(scripts: list[Markup]) -> str:
 
 
 def _script(text: str) -> Markup:
-    """Text as an HTML parser will see it: line ends are `\\n`, and nothing closes the element."""
+    """Text that cannot close the script element around it; line ends are `\\n`."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "</script" in text.lower() or "</style" in text.lower() or "<!--" in text:
         raise ValueError("a script or style sheet holds markup that would end its element")

@@ -1,4 +1,4 @@
-"""The figures of the page: what each shows, says, and gives to download."""
+"""The figures of the page, with captions and downloadable data."""
 
 import math
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class Panel:
     data: Markup
     """The figure as JSON."""
     table: Markup
-    """What it shows, as CSV in a JSON string."""
+    """The data of the figure, as CSV in a JSON string."""
 
 
 JUDGED = (
@@ -48,7 +48,7 @@ JUDGED = (
 
 
 def judged(name: str, verdicts: Sequence[Verdict]) -> list[Panel]:
-    """The numbers behind the badges of a section; nothing where no verdict has one."""
+    """The numbers behind the verdicts of a section; empty if no verdict has a number."""
     table = verdict_table(verdicts)
     if table.empty:
         return []
@@ -58,7 +58,7 @@ def judged(name: str, verdicts: Sequence[Verdict]) -> list[Panel]:
 
 
 def panel(name: str, title: str, figure: go.Figure, table: pd.DataFrame, caption: str) -> Panel:
-    """A panel of a figure and the table behind it."""
+    """A panel made of a figure and the table behind it."""
     return Panel(
         name=name,
         title=title,
@@ -70,7 +70,7 @@ def panel(name: str, title: str, figure: go.Figure, table: pd.DataFrame, caption
 
 
 def profiles(trace: pd.DataFrame, sinks: pd.DataFrame) -> Panel:
-    """Norm, alignment and mass by layer."""
+    """Norm, alignment and attention mass by layer."""
     caption = (
         "Residual norm, centred alignment with the primary, and attention mass by layer, over all "
         "texts. Lines are medians; bands run from the 10th to the 90th percentile; thin lines are "
@@ -81,7 +81,7 @@ def profiles(trace: pd.DataFrame, sinks: pd.DataFrame) -> Panel:
 
 
 def lives(trace: pd.DataFrame, sinks: pd.DataFrame) -> list[Panel]:
-    """Attention before creation and after the end; nothing without a secondary sink."""
+    """Attention before creation and after the end; empty without a secondary sink."""
     table = attention_around_life(trace, sinks)
     if table.empty:
         return []
@@ -97,7 +97,7 @@ def lives(trace: pd.DataFrame, sinks: pd.DataFrame) -> list[Panel]:
 
 
 def _before_and_after(table: pd.DataFrame) -> str:
-    """The two numbers that tell whether the attention keeps to the lifetime."""
+    """Two numbers that show whether attention is confined to the lifetime."""
     found = table.set_index(["panel", "x"])["value"]
     words = {("l_start", -1): "a layer before its creation", ("l_end", 1): "a layer after its end"}
     known = [f"{found[key]:.1f} times {what}" for key, what in words.items() if key in found]
@@ -105,7 +105,7 @@ def _before_and_after(table: pd.DataFrame) -> str:
 
 
 def levels(found: Levels, n_layers: int) -> list[Panel]:
-    """How many sinks there are by creation layer and lifetime; nothing without a sink."""
+    """Number of sinks by creation layer and lifetime; empty without a sink."""
     cells = found.cells_frame()
     if cells.empty:
         return []
@@ -118,7 +118,7 @@ def levels(found: Levels, n_layers: int) -> list[Panel]:
 
 
 def ablations(effects: pd.DataFrame, record: dict[str, Any]) -> list[Panel]:
-    """Bars by layer, then maps of sinks and controls; only those that have something to show."""
+    """Bars by layer, then maps of sinks and controls; only those with data."""
     edit = edit_words(record["edit"].split(",")[0]) or ""
     first, others = _first(effects)
     panels = [_bars(edit, record), *(_map(first, role, others) for role in _MAPS)]
@@ -126,7 +126,7 @@ def ablations(effects: pd.DataFrame, record: dict[str, Any]) -> list[Panel]:
 
 
 def _first(effects: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """The cells of the first edit, site and effect: a map shows one; and that there are others."""
+    """Cells of the first edit, site and effect, which the map shows; and a note on the others."""
     names = [name for name in ("edit", "site", "effect") if name in effects]
     kinds = effects[names].drop_duplicates()
     one = kinds.iloc[0]

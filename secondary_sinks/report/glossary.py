@@ -1,4 +1,4 @@
-"""The terms of the page."""
+"""The glossary of the page."""
 
 _ALWAYS = {
     "layer": "Counted from 0. “At layer l” means the residual stream that block l wrote.",
@@ -38,5 +38,5 @@ _ABLATED = {
 
 
 def glossary(ablated: bool) -> dict[str, str]:
-    """Terms and their meanings, as used on a page with or without ablations."""
+    """Terms and their meanings, for a page with or without ablations."""
     return _ALWAYS | (_ABLATED if ablated else {})

@@ -26,8 +26,8 @@ from secondary_sinks.types import Levels, SinkTable
 def write_report(folder: RunFolder, model: str | None = None) -> Path:
     """Write report.html of a finished run, and return its path.
 
-    Of a sweep of several models, `model` says which. Raises `RunFolderError` for a model that
-    there isn't, and when a file of the run is missing, damaged or not whole.
+    For a sweep of several models, `model` selects one. Raises `RunFolderError` for an unknown
+    model, and if a file of the run is missing, damaged or incomplete.
     """
     record = one_model(folder, model)
     names = ["sinks", "trace"] if record["edit"] is None else ["sinks", "trace", "effects"]
@@ -43,7 +43,7 @@ def _of_model(frame: pd.DataFrame, record: dict[str, Any]) -> pd.DataFrame:
 
 
 def one_model(folder: RunFolder, name: str | None) -> dict[str, Any]:
-    """The record of one model of a run. Raises `RunFolderError` where it must be named."""
+    """The record of one model of a run. Raises `RunFolderError` if it is unclear which one."""
     records = whole_records(folder)
     names = [str(record.get("label", record["model"]["name"])) for record in records]
     if name is None and len(records) == 1:
@@ -64,10 +64,10 @@ def render(
     answers: Mapping[str, Answer] | None = None,
     roles: pd.DataFrame | None = None,
 ) -> str:
-    """One self-contained HTML page: no network, no file beside it.
+    """The page as self-contained HTML: no network, no other files.
 
-    `effects` is None when only detection was run; `answers` are those of the causal questions that
-    were asked, `roles` the table of roles. All text of the run is escaped.
+    `effects` is None for a run that only detected; `answers` are those of the causal questions
+    asked, `roles` is the table of roles. All text of the run is escaped.
     """
     answers = answers or {}
     ablated = effects is not None and not effects.empty
@@ -115,7 +115,7 @@ def levels_of(record: Mapping[str, Any], sinks: pd.DataFrame) -> Levels:
 
 
 def assets() -> dict[str, Any]:
-    """Scripts and styles of a page, and the policy that lets them alone run."""
+    """Scripts and styles of a page, and the policy that allows only these scripts."""
     plotly, script = embed.plotly_js(), embed.own("draw.js")
     return {
         "plotly": plotly,
@@ -126,7 +126,7 @@ def assets() -> dict[str, Any]:
 
 
 def template(name: str) -> Any:
-    """A template that lies beside this module; everything in it is escaped."""
+    """A template stored next to this module; every inserted value is escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

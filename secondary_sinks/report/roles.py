@@ -1,4 +1,4 @@
-"""The section of the roles: which MLP writes, which enables, and what taking it away destroys."""
+"""The section on roles: which MLP writes, which enables, and what ablating it destroys."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from secondary_sinks.report.section import Section, Table, told
 from secondary_sinks.report.words import count, format_number, percent
 
 DAMAGED_BY = {"zero": "KL, zeroed", "mean:twins": "KL, by twins"}
-"""Edits whose damage is told beside the roles, as a head of the table says it."""
+"""Edits whose damage is shown with the roles, and their column headings."""
 KL = (
     "KL: divergence in nats of the model's prediction at the sink without the MLP's output "
     "(zeroed, or replaced by that at the same token elsewhere) from the clean one, median over all "
@@ -24,7 +24,7 @@ KL = (
 def roles_section(
     record: Mapping[str, Any], roles: pd.DataFrame, effects: pd.DataFrame | None
 ) -> Section:
-    """How often each MLP has which role, by level; those that are always neither are left out."""
+    """How often each MLP has which role, by level; MLPs without any role are left out."""
     found = shares_of_roles(roles)
     damage = {} if effects is None else _damage(effects, roles)
     edits = DAMAGED_BY if damage else {}
@@ -63,7 +63,7 @@ def roles_section(
 
 
 def _damage(effects: pd.DataFrame, roles: pd.DataFrame) -> dict[tuple[str, int, str], float]:
-    """Median divergence at the sinks by level, layer and edit."""
+    """Median divergence at the sinks, by level, layer and edit."""
     return {
         (name, int(str(layer)), str(edit)): float(value)
         for name, part in levels_in(roles)
@@ -73,7 +73,7 @@ def _damage(effects: pd.DataFrame, roles: pd.DataFrame) -> dict[tuple[str, int, 
 
 
 def nats(value: float | None) -> str:
-    """A divergence; a dash where none was measured.
+    """A divergence in nats; a dash if it was not measured.
 
     >>> nats(0.3461), nats(None)
     ('0.35', '–')

@@ -1,4 +1,4 @@
-"""What a section of the page is made of, and verdicts as a record tells them."""
+"""The parts of a section of the page, and verdicts read from a record."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from secondary_sinks.types import Verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Rows of a table of the page, and which of its columns are numbers."""
+    """Rows of a table of the page, and which columns are numeric."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -20,7 +20,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """One section: what it says first, then its figures, then its table."""
+    """One section: its opening text, then its figures, then its table."""
 
     name: str
     title: str
@@ -30,7 +30,7 @@ class Section:
 
 
 def told(verdicts: Sequence[Mapping[str, Any]]) -> list[Verdict]:
-    """Verdicts of a record, of which older ones lack fields; a number that is missing is NaN."""
+    """Verdicts of a record; older records lack fields, and a missing number is NaN."""
     names = {item.name for item in fields(Verdict)}
     missing = dict.fromkeys(("value", "low", "high"), math.nan)
     known = [{k: v for k, v in one.items() if k in names and v is not None} for one in verdicts]

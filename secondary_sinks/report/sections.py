@@ -1,4 +1,4 @@
-"""The measured sections of the page: each with its question, figures and tables."""
+"""The sections with measurements, each with its question, figures and tables."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +25,7 @@ def sections(
     found: Levels,
     roles: pd.DataFrame | None = None,
 ) -> list[Section]:
-    """All of them, in order. One without data says how to get it."""
+    """All sections in order. A section without data says how to get it."""
     n_layers = int(record["model"]["n_layers"])
     shown = Shown(sinks=sinks, n_layers=n_layers)
     first, *others = QUESTIONS
@@ -100,7 +100,7 @@ def _level_row(level: Level) -> tuple[str, ...]:
 
 
 def _mode(most: int, low: int, high: int) -> str:
-    """The most frequent value, and the span where there are others."""
+    """The most frequent value, and the range if values differ."""
     return f"{most}" if low == high else f"{most} ({low} to {high})"
 
 
@@ -111,7 +111,7 @@ def _ablated(
     answer: Answer | None,
     shown: Shown,
 ) -> Section:
-    """The run's own ablations, then those of necessity in several ways."""
+    """The run's own ablations, then the further ones of the question `necessity`."""
     own = [] if effects is None or effects.empty else ablations(effects, dict(record))
     missing = nothing_shown(effects, len(own))
     says = [question.asks, *([missing] if missing else prolonged(dict(record)))]
@@ -133,7 +133,7 @@ def _ablated(
 
 
 def _forming(answer: Answer) -> Table | None:
-    """How many sinks are formed by which MLPs, together."""
+    """How many sinks are formed by which set of MLPs."""
     found = answer.tables["forming"]
     if found.empty:
         return None

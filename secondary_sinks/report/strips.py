@@ -10,21 +10,21 @@ from secondary_sinks.plots.labels import make_visible
 from secondary_sinks.report.words import count, format_number, percent, token
 
 MOST_TOKENS = 40_000
-"""Texts are drawn in full up to so many tokens in all; later ones only around their sinks."""
+"""Most tokens drawn in full over all texts; later texts show only the tokens around their sinks."""
 AROUND = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """A token (or a gap between tokens) in a strip."""
+    """A token, or a gap between tokens, in a strip."""
 
     text: str
     kind: str
-    """ordinary, gap, or the kind of sink."""
+    """"ordinary", "gap", or the kind of sink."""
     says: str = ""
-    """What the mark of a sink says when pointed at."""
+    """Tooltip of a sink."""
     strength: float = 0.0
-    """How strongly a sink is coloured, 0 to 1."""
+    """Colour intensity of a sink, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,7 @@ def _piece(text: str, sink: dict[Any, Any] | None) -> Piece:
 
 
 def _strength(sink: dict[Any, Any]) -> float:
-    """Square root of the peak mass: weak sinks stay visible beside the primary."""
+    """Square root of the peak mass, so that weak sinks stay visible next to the primary."""
     mass = sink["mass_max"]
     return 0.0 if math.isnan(mass) else round(math.sqrt(min(max(mass, 0.0), 1.0)), 2)
 

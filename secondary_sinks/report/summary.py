@@ -1,4 +1,4 @@
-"""What detection found, in sentences and numbers."""
+"""The results of detection, in sentences and numbers."""
 
 import math
 from collections import Counter
@@ -12,7 +12,7 @@ from secondary_sinks.types import Levels
 
 
 def subtitle(record: dict[str, Any]) -> str:
-    """Model, texts and number type, in a line."""
+    """Model, texts and dtype, on one line."""
     model, texts = record["model"], record["texts"]
     return " · ".join(
         [
@@ -48,7 +48,7 @@ def findings(record: dict[str, Any], sinks: pd.DataFrame, levels: Levels) -> lis
 
 
 def _spread(levels: Levels) -> str:
-    """The interval of the number of sinks; empty where one text gives none."""
+    """The interval of the number of sinks; empty with a single text."""
     if not levels.n_sinks or math.isnan(levels.low):
         return ""
     copies = f" {count(levels.n_copies, 'copy', 'copies')} not counted," if levels.n_copies else ""
@@ -59,7 +59,7 @@ def _spread(levels: Levels) -> str:
 
 
 def key_figures(record: dict[str, Any], sinks: pd.DataFrame) -> list[tuple[str, str]]:
-    """(number, what it counts), for the head of the page."""
+    """(number, meaning) pairs for the head of the page."""
     secondary = sinks[sinks["kind"] == "secondary"]
     n_tokens = sum(text["n_tokens"] for text in record["texts"])
     figures = [
@@ -76,7 +76,7 @@ def key_figures(record: dict[str, Any], sinks: pd.DataFrame) -> list[tuple[str, 
 
 
 def _rounding(record: dict[str, Any], sinks: pd.DataFrame) -> list[str]:
-    """What a run in half precision leaves open."""
+    """Number of sinks and tokens that rounding may decide in a half-precision run."""
     marked, near = int(sinks["within_rounding"].sum()), len(record.get("near_sinks", ()))
     if not marked and not near:
         return []
@@ -125,7 +125,7 @@ def _when(secondary: pd.DataFrame) -> str:
 
 
 def _attended(secondary: pd.DataFrame) -> str:
-    """The other lifetime, in which no norm has a part."""
+    """The lifetime by attention, which uses no norm."""
     layers = secondary["lifetime_attention"].median()
     if math.isnan(layers):
         return ""

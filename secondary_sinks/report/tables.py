@@ -1,4 +1,4 @@
-"""Rows of the page's tables: cells as text."""
+"""Rows of the page's tables, with cells as text."""
 
 import math
 from typing import Any
@@ -33,7 +33,7 @@ def sink_rows(sinks: pd.DataFrame) -> list[tuple[str, ...]]:
 
 
 def text_rows(record: dict[str, Any], sinks: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Per text: name, feed, tokens, position of the primary, secondary sinks."""
+    """One row per text: name, feed, tokens, position of the primary, secondary sinks."""
     counts = sinks.loc[sinks["kind"] == "secondary", "text_id"].value_counts()
     primaries = record.get("primaries", {})
     return [
@@ -49,7 +49,7 @@ def text_rows(record: dict[str, Any], sinks: pd.DataFrame) -> list[tuple[str, ..
 
 
 def threshold_rows(record: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Per threshold of the joint criterion: name, value, meaning."""
+    """One row per threshold of the joint criterion: name, value, meaning."""
     given = record["thresholds"].items()
     return [
         (name, f"{value:g}", THRESHOLDS.get(name, ""))
@@ -59,7 +59,7 @@ def threshold_rows(record: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def setup_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
-    """(what, value) of everything else that decided the numbers."""
+    """(setting, value) pairs for everything else that determined the numbers."""
     model = record["model"]
     shape = f"{model['n_layers']} layers, {model['n_heads']} heads, width {model['d_model']}"
     versions = ", ".join(f"{name} {v}" for name, v in record["versions"].items() if v)

@@ -1,4 +1,4 @@
-"""What the ablations say, and what they don't."""
+"""What the ablations show, and what they do not."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ import pandas as pd
 from secondary_sinks.questions import QUESTIONS, Answer
 
 NOTEWORTHY = 0.1
-"""Least share of sinks for which a side result is told."""
+"""Smallest share of sinks for which a side result is mentioned."""
 
 EDITS = {
     "zero": "zeroed",
@@ -19,7 +19,7 @@ EDITS = {
 
 
 def edit_words(edit: str | None) -> str | None:
-    """The edits of a run in words, as they were asked for.
+    """The edits of a run, in words.
 
     >>> edit_words("zero,resample:3")
     'zeroed, or resample:3'
@@ -30,7 +30,7 @@ def edit_words(edit: str | None) -> str | None:
 
 
 def nothing_shown(effects: pd.DataFrame | None, n_figures: int) -> str:
-    """Why the page shows no ablations; empty when it shows some."""
+    """Why the page shows no ablations; empty if it shows some."""
     if effects is None:
         return "Only detection was run: no MLP was ablated."
     if effects.empty:
@@ -41,7 +41,7 @@ def nothing_shown(effects: pd.DataFrame | None, n_figures: int) -> str:
 
 
 def prolonged(record: dict[str, Any]) -> list[str]:
-    """Layers whose ablation lets sinks live longer: their MLPs have a part in ending them."""
+    """Layers whose ablation prolongs sinks, so that their MLPs contribute to ending them."""
     rows = [row for row in record.get("layer_effects", []) if row["prolonged"] >= NOTEWORTHY]
     return [
         f"Editing the MLP of layer {row['layer']} prolongs the life of {row['prolonged']:.0%} of "
@@ -53,7 +53,7 @@ def prolonged(record: dict[str, Any]) -> list[str]:
 def limits(
     record: dict[str, Any], ablated: bool, answers: Mapping[str, Answer] | None = None
 ) -> list[str]:
-    """What the numbers do not say."""
+    """Limits of the numbers, in sentences."""
     least = record["thresholds"].get("min_queries", 0)
     sentences = [
         f"Tokens seen by fewer than {least} queries, at the end of a text, are not judged.",

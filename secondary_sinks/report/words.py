@@ -28,7 +28,7 @@ def count(n: int, noun: str, plural: str | None = None) -> str:
 
 
 def percent(share: float) -> str:
-    """A share in per cent, with a decimal below ten; a dash where nothing was measured.
+    """A share in per cent, with one decimal below ten; a dash for NaN.
 
     >>> percent(0.432), percent(0.0152), percent(float("nan"))
     ('43%', '1.5%', '–')
@@ -39,7 +39,7 @@ def percent(share: float) -> str:
 
 
 def listed(counts: Mapping[str, int], most: int = 3) -> str:
-    """The commonest entries with their counts, and how many others there are.
+    """The most frequent entries with their counts, and the number of others.
 
     >>> listed({"layer 2": 70, "layer 5": 8, "layer 6": 1, "layer 9": 1}, most=2)
     'layer 2 (70), layer 5 (8) and 2 others'
@@ -52,7 +52,7 @@ def listed(counts: Mapping[str, int], most: int = 3) -> str:
 
 
 def sentence(words: Sequence[str]) -> str:
-    """Words with commas, and an "and" before the last.
+    """Join words with commas, and "and" before the last.
 
     >>> sentence(["zero", "mean", "resample"]), sentence(["zero"])
     ('zero, mean and resample', 'zero')
@@ -61,7 +61,7 @@ def sentence(words: Sequence[str]) -> str:
 
 
 def token(text: str) -> str:
-    """A token with every character visible, white space too."""
+    """A token with every character visible, including white space."""
     return make_visible(text)
 
 
@@ -71,5 +71,5 @@ def quoted(text: str) -> str:
 
 
 def shown(value: object) -> str:
-    """Any value as text in which only ordinary spaces and line breaks stay invisible."""
+    """Any value as text, with all characters visible except ordinary spaces and line breaks."""
     return make_visible(str(value), keep=" \n")

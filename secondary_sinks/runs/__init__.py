@@ -1,4 +1,4 @@
-"""One run folder: its tables, its record, its answers, opened and exported."""
+"""One run folder: write it, record what made it, ask questions, open it, export it."""
 
 from secondary_sinks.runs.about import fed_first, input_differences
 from secondary_sinks.runs.about import in_words as differences_in_words

@@ -1,7 +1,7 @@
-"""What a folder is about: texts as fed, weights, code. Compared before anything is reused.
+"""The inputs of a run folder (fed texts, weights, code), compared before anything is reused.
 
-A chat template may write the date, so that the same text becomes other ids tomorrow. What was fed
-first is what a folder is about: its ids are fed again, and that is said.
+A chat template may write the date, so the same text can give other token ids tomorrow. The folder
+keeps the token ids that it was first given; they are fed again, and a warning says so.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,26 +15,26 @@ SHOWN, DIGITS = 3, 12
 
 
 def input_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """In words, with both values: differences of weights, texts and code of two records."""
+    """Differences in weights, texts and code between two records, in words, with both values."""
     weights, texts = in_weights(old["model"], new["model"]), in_texts(old["texts"], new["texts"])
     return [*weights, *texts, *in_code(old, new)]
 
 
 def in_words(found: Sequence[str]) -> str:
-    """The first few differences, in one line."""
+    """The first few differences on one line; the rest is counted."""
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     return "; ".join(found[:SHOWN]) + more
 
 
 def in_weights(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
-    """Differences of two records of a model."""
+    """Differences in weights and settings between two records of a model."""
     for name in DECIDING:
         if old.get(name) != new.get(name):
             yield changed(f"{WEIGHTS}: {NAMED[name]}", old.get(name), new.get(name))
 
 
 def in_texts(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Differences of the texts of two records, each with `text_id`, `n_tokens`, `tokens_sha256`."""
+    """Differences between texts of two records (`text_id`, `n_tokens`, `tokens_sha256` each)."""
     before = {str(text["text_id"]): _tokens(text) for text in old}
     now = {str(text["text_id"]): _tokens(text) for text in new}
     for name in dict.fromkeys([*before, *now]):
@@ -45,7 +45,7 @@ def in_texts(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]])
 
 
 def in_code(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
-    """Differences of what computed: our source, and the versions of packages."""
+    """Differences in our source code and in package versions between two records."""
     for part in ("versions_of_code", "versions"):
         before, now = old.get(part) or {}, new.get(part) or {}
         if part not in new:
@@ -56,12 +56,12 @@ def in_code(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
 
 
 def of_code() -> dict[str, Any]:
-    """The code that computes here, as `in_code` takes it."""
+    """Record of the installed code, in the form that `in_code` compares."""
     return {"versions_of_code": versions_of_code()}
 
 
 def changed(name: str, old: Any, new: Any) -> str:
-    """A difference in words.
+    """One difference in words.
 
     >>> changed("weights", "0123456789abcdef" * 4, None)
     'weights was 0123456789ab, is not there'
@@ -70,7 +70,7 @@ def changed(name: str, old: Any, new: Any) -> str:
 
 
 def fed_first(text_id: str) -> str:
-    """What is said of a text that is fed as before."""
+    """Message for a text whose stored token ids are fed again."""
     return (
         f"text {text_id!r} is fed as it was first: its chat template would write something else "
         "today (a date?); use another --out to feed it anew"

@@ -1,4 +1,4 @@
-"""The answers to causal questions in a run folder: named, written, and read back."""
+"""Answers to causal questions in a run folder: question names, writing and reading."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -14,27 +14,27 @@ from secondary_sinks.types.lists import split_words
 
 
 def parse_questions(words: str) -> tuple[str, ...]:
-    """Names of questions, in the order in which they are asked: "all", "none", or a list.
+    """Question names in the order in which they are asked; `words` is "all", "none" or a list.
 
-    Raises `QuestionError` for a name that is none, and for one that is given twice.
+    Raises `QuestionError` for an unknown name, and for a repeated one.
 
     >>> parse_questions("harm, necessity"), parse_questions("none")
     (('necessity', 'harm'), ())
     """
-    named = split_words("--ask", words, QuestionError)
+    known = f"all, none or some of {', '.join(ANSWERS)}"
+    named = split_words("--ask", words, QuestionError, known)
     if named in (["all"], ["none"]):
         return tuple(ANSWERS) if named == ["all"] else ()
     unknown = [name for name in named if name not in ANSWERS]
     if unknown:
         raise QuestionError(
-            f"expected all, none or some of {', '.join(ANSWERS)}, with commas between them; got "
-            f"{words!r}"
+            f"--ask has {', '.join(map(repr, unknown))}", f"expected {known} with commas between"
         )
     return tuple(name for name in ANSWERS if name in named)
 
 
 def write_answers(folder: RunFolder, answers: Sequence[Answer]) -> list[dict[str, Any]]:
-    """Write the tables of the answers; what the record says of them is returned."""
+    """Write the tables of the answers and return their entries for `run.json`."""
     for answer in answers:
         for name, table in _tables(answer).items():
             folder.write_table(f"{answer.question}.{name}", _plain(table))
@@ -53,7 +53,7 @@ def write_answers(folder: RunFolder, answers: Sequence[Answer]) -> list[dict[str
 def add_answer(
     folder: RunFolder, record: dict[str, Any], answer: Answer, seconds: float, command: str
 ) -> dict[str, Any]:
-    """Write an answer into a finished run, then its `run.json` anew; the new record."""
+    """Add an answer to a finished run, rewrite its `run.json`, and return the new record."""
     both = [*record.get("answers", []), *write_answers(folder, [answer])]
     ordered = sorted(both, key=lambda one: list(ANSWERS).index(one["question"]))
     record = record | {
@@ -67,7 +67,7 @@ def add_answer(
 
 
 def read_answers(folder: RunFolder) -> dict[str, Answer]:
-    """The answers of a run by question; none where none was asked.
+    """Answers of a run by question name; empty if no question was asked.
 
     Raises `RunFolderError` when a table is missing or damaged.
     """
@@ -92,7 +92,7 @@ def _tables(answer: Answer) -> dict[str, pd.DataFrame]:
 
 
 def _plain(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with tuples of layers in words, which every reader of Parquet knows."""
+    """The table with tuples of layers written as text, which every Parquet reader supports."""
     words: dict[str, Any] = {
         str(name): [
             format_layers(cell) if isinstance(cell, tuple) else cell for cell in table[name]

@@ -1,9 +1,9 @@
-r"""Text in CSV: one row is one line, no cell is a formula, and every character can be had back.
+r"""Text in CSV: one line per row, no cell is a formula, and every character can be recovered.
 
-Characters that would break a line or cannot be seen are written as `\n`, `\r`, `\t` or `\uXXXX`,
-and a backslash as `\\`. A text that begins like a formula (with `=`, `+`, `-` or `@`, perhaps after
-spaces) or with an apostrophe has a further apostrophe in front. To read a text back, take away one
-apostrophe at its start, then resolve the escapes, as `unescaped` does.
+Line breaks and invisible characters are written as `\n`, `\r`, `\t` or `\uXXXX`, and a backslash as
+`\\`. A text that begins like a formula (with `=`, `+`, `-` or `@`, perhaps after spaces) or with an
+apostrophe gets one more apostrophe in front. To read a text back, remove one apostrophe at its
+start, then resolve the escapes, as `unescape` does.
 """
 
 import csv
@@ -24,9 +24,9 @@ _FORMULA = re.compile(r"'|\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 
 
 def escape(word: str) -> str:
-    """A text as a cell.
+    """A text as a CSV cell.
 
-    >>> print(escaped("=1+1"), escaped("one\\rtwo"), escaped("'tis"), escaped("a=b"))
+    >>> print(escape("=1+1"), escape("one\\rtwo"), escape("'tis"), escape("a=b"))
     '=1+1 one\\rtwo ''tis a=b
     """
     cell = _UNSAFE.sub(lambda found: _NAMED.get(found[0], f"\\u{ord(found[0]):04x}"), word)
@@ -34,7 +34,7 @@ def escape(word: str) -> str:
 
 
 def unescape(cell: str) -> str:
-    """The text that `escaped` made a cell of."""
+    """Recover the text that `escape` turned into a cell."""
     return _ESCAPE.sub(
         lambda found: chr(int(found[1], 16)) if found[1] else _CHARS[found[0]],
         cell.removeprefix("'"),
@@ -42,21 +42,21 @@ def unescape(cell: str) -> str:
 
 
 def escape_text(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with `escaped` texts, in its cells and in the names of its columns."""
+    """The frame with every text escaped, column names included."""
     words = frame.select_dtypes(exclude=["number", "bool"]).columns
     cells = {name: [escape(c) if isinstance(c, str) else c for c in frame[name]] for name in words}
     return frame.assign(**cells).rename(columns=escape)
 
 
 def write(frame: pd.DataFrame, path: Path) -> None:
-    """Write a frame; texts stand in quotes, NaN is an empty field."""
+    """Write a frame as CSV; texts are quoted, and NaN is an empty field."""
     escape_text(frame).to_csv(
         path, index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n", encoding="utf-8"
     )
 
 
 def read(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:
-    """The table of a file, with columns of these kinds; raises `ValueError` for another."""
+    """Read a CSV table with columns of the given kinds. Raises `ValueError` for any other table."""
     floats = [escape(name) for name, kind in kinds.items() if kind == "float"]
     with files.open_file(path) as file:
         frame = pd.read_csv(

@@ -11,7 +11,7 @@ from secondary_sinks import files, memory
 
 
 def write(frame: pd.DataFrame, path: Path) -> None:
-    """Write a frame, one object a line."""
+    """Write a frame, one JSON object per line."""
     columns = [
         [f"{json.dumps(str(name))}: {cell}" for cell in _cells(frame[name])] for name in frame
     ]
@@ -21,7 +21,7 @@ def write(frame: pd.DataFrame, path: Path) -> None:
 
 
 def read(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:
-    """The table of a file, with columns of these kinds; raises `ValueError` for another."""
+    """Read a table with columns of the given kinds. Raises `ValueError` for any other table."""
     content = files.read_text(path, most=_most())
     rows = [json.loads(line) for line in content.rstrip("\n").split("\n") if line]
     for number, row in enumerate(rows, start=1):
@@ -35,7 +35,7 @@ def read(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:
 
 
 def _most() -> int:
-    """Bytes of a file whose rows fit in memory, where each takes some ten times as much."""
+    """Largest file in bytes whose rows fit in memory, where they take about ten times as much."""
     free = memory.free_ram()
     return files.MOST_BYTES if free is None else free // 10
 
@@ -48,7 +48,7 @@ _FITTING: dict[str, tuple[type, ...]] = {
 
 
 def _cells(column: pd.Series) -> Iterator[str]:
-    """The values of a column as JSON, which has numbers without end but no word for infinity.
+    """Column values as JSON; infinity, which JSON lacks, becomes a number too large for a float.
 
     >>> list(_cells(pd.Series([0.5, float("nan"), float("-inf")])))
     ['0.5', 'null', '-1e999']

@@ -1,4 +1,4 @@
-"""The causal questions of a run, asked one after the other, and what they cost."""
+"""Ask the causal questions of a run one after another, and predict their cost."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ from secondary_sinks.questions.table import BY_NAME
 from secondary_sinks.types import SinkTable, Trace
 
 Tick = Callable[[str, int, int], None]
-"""Called with (question, texts done, texts)."""
+"""Called with (question, texts done, number of texts)."""
 
 
 def ask(
@@ -24,11 +24,11 @@ def ask(
     n_claims: int | None = None,
     tick: Tick | None = None,
 ) -> Iterator[tuple[Answer, float]]:
-    """The answers, each with the seconds that it took, as they come.
+    """Yield each answer with the seconds that it took.
 
-    Error rates are corrected for `n_claims`: those of the report that the answers will stand in,
-    by default those of `asked`. `tick` is told of the search for the forming MLPs first, as
-    "forming".
+    Error rates are corrected for `n_claims`, the number of claims in the report that will hold the
+    answers; by default the claims of `asked`. `tick` first reports the search for the forming MLPs,
+    under the name "forming".
     """
     if not asked:
         return
@@ -55,10 +55,10 @@ def price(
     one_replayed: float | None,
     one_token: float,
 ) -> list[str]:
-    """What the questions cost, in words: in cells, and in seconds.
+    """Expected cost of each question in words: number of cells, and seconds.
 
-    `one_replayed` and `one_token` are the seconds that a replayed cell and a token of a pass took
-    in this run; without the first, a question that replays is not timed.
+    `one_replayed` and `one_token` are the seconds per replayed cell and per token of a pass, as
+    measured in this run. Without `one_replayed`, questions that replay get no time.
     """
     lines = []
     for cost in questions.costs(asked, traces, sinks, model.cfg.d_mlp):

@@ -10,7 +10,7 @@ from secondary_sinks.types.trace_measures import MEASURES
 
 
 class Column(NamedTuple):
-    """One column: `kind` is int, float, bool or str; unit 1 is a number without one."""
+    """One column. `kind` is int, float, bool or str; a number without unit has unit "1"."""
 
     kind: str
     unit: str
@@ -106,7 +106,7 @@ ROLES = {
     "lives_without": Column("bool", "", "lives with this one zeroed too"),
     "write_alignment": Column("float", _COSINE, "of its output with the primary"),
     "write_null": Column("float", _COSINE, "99th percentile of it for random directions"),
-    "n_donors": Column("int", "tokens", "token twins tried; 0: there is none, and no role"),
+    "n_donors": Column("int", "tokens", "token twins tried; 0 if no twin exists, and then no role"),
 }
 TABLES = {"sinks": SINKS, "effects": EFFECTS, "trace": TRACE, "roles": ROLES}
 _NAN = float("nan")
@@ -114,12 +114,13 @@ ADDED: dict[str, Any] = {"model": "", "donor": _NAN, "cell": ""}
 ADDED |= {one.name: _NAN for one in MEASURES if one.added}
 ADDED |= {"kl_at_token": _NAN, "impossible": "unknown"}
 ADDED |= {"lifetime_norm": _NAN, "lifetime_attention": _NAN}
-"""Columns that only sweeps or newer versions write, and what they are elsewhere."""
+"""Columns that only sweeps or newer versions write, with the value to assume where they are
+missing."""
 _KINDS = {"int": "iu", "float": "f", "bool": "b", "str": "OU"}
 
 
 def as_markdown(name: str) -> list[str]:
-    """The columns of a table as rows of a table for a document.
+    """The columns of a table as rows of a Markdown table.
 
     >>> as_markdown("sinks")[2]
     '| `model` | str |  | name of the model |'
@@ -132,9 +133,9 @@ def as_markdown(name: str) -> list[str]:
 
 
 def checked(name: str, frame: pd.DataFrame, model: str) -> pd.DataFrame:
-    """A table with all columns of its schema first and in order, each of its type.
+    """The table with the columns of its schema first, in order and of the right types.
 
-    Raises `RunFolderError` where one is missing or of another type.
+    Raises `RunFolderError` if a column is missing or has another type.
     """
     for column, value in ADDED.items():
         if column in TABLES[name] and column not in frame:

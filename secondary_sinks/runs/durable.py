@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, also after the machine loses power."""
+"""Files that exist complete or not at all, even after a power failure."""
 
 import contextlib
 import hashlib
@@ -12,20 +12,20 @@ from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
 
 PART = ".part-"
-"""What the names of half-written files begin with."""
+"""Prefix of the names of half-written files."""
 LOCK = f"{PART}lock"
-"""Held by the process that writes to a run folder."""
+"""Lock file held by the process that writes to a run folder."""
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write bytes as `fill` does."""
+    """Write bytes atomically; see `fill`."""
     fill(path, lambda part: part.write_bytes(content))
 
 
 def fill(path: Path, make: Callable[[Path], Any]) -> None:
-    """Let `make` write beside the place, flush, rename into the place, flush the folder.
+    """Let `make` write a temporary file, flush it, rename it to `path`, and flush the folder.
 
-    Raises `SpecialFileError` where there is something other than a regular file in the place, and
+    Raises `SpecialFileError` if something other than a regular file is at `path`, and
     `RunFolderError` when the disk is full or the folder cannot be written.
     """
     part = path.with_name(f"{PART}{os.getpid()}-{path.name}")
@@ -45,7 +45,7 @@ def fill(path: Path, make: Callable[[Path], Any]) -> None:
 
 
 def append(path: Path, line: bytes) -> None:
-    """Add a line to a file and flush it to the disk; on failure the file is what it was before."""
+    """Append a line to a file and flush it to disk; if that fails, restore the file as it was."""
     files.refuse_special(path)
     new = not path.exists()
     try:
@@ -66,7 +66,7 @@ def append(path: Path, line: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the names in a folder to the disk, where the system can."""
+    """Flush the directory entries of a folder to disk, where the system supports it."""
     with contextlib.suppress(OSError):  # not on Windows
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -76,7 +76,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder. Raises `RunFolderError` where that is not possible."""
+    """Make a folder and its parents. Raises `RunFolderError` if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -93,12 +93,12 @@ def sha256_of(path: Path) -> str:
 
 
 def sha256_of_json(content: Any) -> str:
-    """SHA-256 of plain data, whatever the order of its keys."""
+    """SHA-256 of plain data, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def unwritable(path: Path, error: OSError) -> RunFolderError:
-    """The error of a file that cannot be written."""
+    """The error for a file that cannot be written."""
     return RunFolderError(
         f"{str(path)!r} cannot be written: {error.strerror or error}",
         "make room for it and run the same command again, or choose another --out",

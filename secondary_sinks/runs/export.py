@@ -1,4 +1,4 @@
-"""The tables of a run for other programs, and back."""
+"""Export the tables of a run for other programs, and read them back."""
 
 import json
 from collections.abc import Callable
@@ -31,10 +31,10 @@ SCHEMA = "schema.json"
 def export(folder: Path, format: str = "csv", out: Path | None = None) -> list[Path]:
     """Write every table in a format, with `schema.json`: columns, units, provenance.
 
-    Into `out`, by default the folder `export` of the run. `read_export` reads the files back. NaN
-    is an empty field in CSV and null in JSON lines; `as_csv` says how CSV holds texts. Returns the
-    files. Raises `RunFolderError` for an unknown format, for a column that is not of numbers, truth
-    values or texts, and as `open`.
+    Writes to `out`, by default the folder `export` of the run, and returns the files. `read_export`
+    reads them back. NaN is an empty field in CSV and null in JSON lines; `as_csv` describes how CSV
+    stores texts. Raises `RunFolderError` for an unknown format, for a column that holds anything
+    but numbers, truth values or texts, and in the same cases as `open`.
     """
     if format not in _WRITERS:
         raise RunFolderError(f"unknown format {format!r}", f"expected one of {', '.join(FORMATS)}")
@@ -56,7 +56,7 @@ def export(folder: Path, format: str = "csv", out: Path | None = None) -> list[P
 
 
 def _check_place(place: Path, names: list[str]) -> None:
-    """Raise `RunFolderError` where a run or a file of others would be replaced."""
+    """Raise `RunFolderError` if the export would replace a run or files that are not an export."""
     if (place / RECORD).exists() or (place / WORK).exists():
         raise RunFolderError(f"{str(place)!r} holds a run", "choose another --out")
     there = [name for name in names if (place / name).exists()]
@@ -67,9 +67,10 @@ def _check_place(place: Path, names: list[str]) -> None:
 
 
 def read_export(path: Path) -> pd.DataFrame:
-    """A table that `export` wrote, equal to the one of the run: its `schema.json` says the types.
+    """Read a table that `export` wrote; it equals the table of the run.
 
-    Raises `RunFolderError` for another file, or one without its `schema.json`.
+    The types of its columns come from `schema.json`. Raises `RunFolderError` for a file that is not
+    an export, or whose `schema.json` is missing.
     """
     try:
         told = json.loads(files.read_text(path.parent / SCHEMA))
@@ -86,7 +87,7 @@ def read_export(path: Path) -> pd.DataFrame:
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame, each column of one of the kinds that every format holds. Raises `RunFolderError`.
+    """The frame with columns of kinds that all formats can hold. Raises `RunFolderError` otherwise.
 
     Half-precision numbers become float64, which is exact.
     """
@@ -96,7 +97,7 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _kind(name: str, frame: pd.DataFrame) -> str:
-    """The kind of a column, in the words of the schema. Raises `RunFolderError` for others."""
+    """The kind of a column, as named in the schema. Raises `RunFolderError` for other kinds."""
     column = frame[name]
     found = {"i": "int", "u": "int", "f": "float", "b": "bool"}.get(column.dtype.kind)
     if found is None and infer_dtype(column, skipna=False) in ("string", "empty"):
@@ -121,7 +122,7 @@ def _schema(frames: list[pd.DataFrame]) -> dict[str, Any]:
 
 
 def _columns(frame: pd.DataFrame) -> dict[str, columns.Column]:
-    """The columns of a frame: those of the schema, then what else there is."""
+    """Columns of a frame: those of the schema first, then all others."""
     known = columns.TABLES[frame.attrs["table"]]
     further = "no column of this schema"
     return {

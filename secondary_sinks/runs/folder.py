@@ -1,4 +1,4 @@
-"""A run folder on disk: written whole or not at all, never overwritten silently."""
+"""A run folder on disk: files are written completely or not at all, never silently overwritten."""
 
 import contextlib
 import hashlib
@@ -20,19 +20,20 @@ from secondary_sinks.runs.plain import with_nan, without_nan
 
 RECORD = "run.json"
 WORK = "sweep"
-"""Folder, inside a run folder, of all that a sweep needs to go on."""
+"""Folder inside a run folder that holds all that a sweep needs to resume."""
 TABLES = ("sinks", "effects", "trace", "roles")
 SCHEMA = 1
 ANSWERS = {question.name: question.tables for question in QUESTIONS}
-"""The tables of the answer to each causal question; in files as `necessity.cells.parquet`."""
+"""Tables of the answer to each causal question; stored as `necessity.cells.parquet`, for
+example."""
 OWN = {RECORD, "report.html", *(f"{table}.parquet" for table in TABLES)}
 OWN |= {f"{asked}.{table}.parquet" for asked, tables in ANSWERS.items() for table in tables}
 
 
 class RunFolder:
-    """The files of one run. Every file is written beside its place and renamed into it.
+    """The files of one run. Every file is written under a temporary name, then renamed.
 
-    `run.json` is written last: a folder that has one is complete.
+    `run.json` is written last, so a folder that has one is complete.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -51,11 +52,11 @@ class RunFolder:
 
     @contextlib.contextmanager
     def claim(self) -> Iterator["RunFolder"]:
-        """Make the folder and keep it for this process while the context lasts.
+        """Make the folder and lock it for this process while the context lasts.
 
-        When the work inside fails, the files it wrote are removed unless they are a complete run,
-        and so are folders that were made for it. Raises `RunFolderError` when the folder cannot
-        be written, or another process writes to it.
+        If the work inside fails, the files that it wrote are removed unless they form a complete
+        run, and so are the folders that were made. Raises `RunFolderError` when the folder cannot
+        be written, or when another process writes to it.
         """
         made = self._make()
         try:
@@ -67,13 +68,14 @@ class RunFolder:
                     raise
         finally:
             for folder in made:
-                with contextlib.suppress(OSError):  # it holds results
+                with contextlib.suppress(OSError):  # the folder holds results
                     folder.rmdir()
 
     def check(self, *, force: bool = False, differs: str = "") -> None:
-        """Raise `RunFolderError` when the folder holds what a run must not replace.
+        """Raise `RunFolderError` when the folder holds something that a run must not replace.
 
-        With `force`, that is anything which no run wrote. `differs` says how the inputs differ.
+        With `force`, only files that no run wrote are refused. `differs` describes how the inputs
+        differ.
         """
         found = self.contents()
         if found and not force:
@@ -98,8 +100,8 @@ class RunFolder:
     def prepare(self, *, force: bool = False) -> None:
         """Make the folder and empty it; `force` removes the run that it holds.
 
-        Only files that runs write are removed, `run.json` first, one by one: a folder that is a
-        symbolic link stays one. Raises `RunFolderError` as `check` does.
+        Removes only files that runs write, `run.json` first, one by one; a folder that is a
+        symbolic link stays one. Raises `RunFolderError` in the same cases as `check`.
         """
         self.check(force=force)
         self._make()
@@ -109,7 +111,7 @@ class RunFolder:
             (self.path / name).unlink(missing_ok=True)
 
     def contents(self) -> list[str]:
-        """Names in the folder, without half-written files."""
+        """Names in the folder, half-written files left out."""
         try:
             names = sorted(item.name for item in self.path.iterdir())
         except FileNotFoundError:
@@ -121,13 +123,13 @@ class RunFolder:
         return [name for name in names if not name.startswith(PART)]
 
     def _make(self) -> list[Path]:
-        """Make the folder; the folders that were made, innermost first."""
+        """Make the folder and return the folders that were made, innermost first."""
         try:
             if self.path.is_file():
                 raise self._blocked()
             missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.path):  # the lock can't tell shut from taken
+            with tempfile.TemporaryFile(dir=self.path):  # fails in a read-only folder
                 pass
         except OSError as error:
             raise self._unwritable(error) from error
@@ -135,7 +137,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the lock file of the folder, and remove it at the end."""
+        """Hold the lock file of the folder; remove it at the end."""
         files.refuse_special(self.path / LOCK)
         lock = FileLock(self.path / LOCK)
         try:
@@ -154,7 +156,7 @@ class RunFolder:
             lock.release()
 
     def _undo(self) -> None:
-        """Remove what was written since the last complete run."""
+        """Remove everything written since the last complete run."""
         for path in self._written:
             path.unlink(missing_ok=True)
         self._written.clear()
@@ -176,7 +178,8 @@ class RunFolder:
     def write_record(self, record: dict[str, Any]) -> None:
         """Write `run.json`, with null for NaN; after this the run is complete.
 
-        Its `tables` are the SHA-256 of those that `record` names and of those written here.
+        `tables` in the record gets the SHA-256 of the tables that `record` names and of those
+        written here.
         """
         tables = {**record.get("tables", {}), **self._tables}
         plain = without_nan(record | {"schema": SCHEMA, "tables": tables})
@@ -203,7 +206,7 @@ class RunFolder:
             raise self._damaged(path, error) from error
 
     def record(self) -> dict[str, Any]:
-        """Read `run.json`. Raises `RunFolderError` when there is none or it is damaged."""
+        """Read `run.json`. Raises `RunFolderError` when it is missing or damaged."""
         path = self.path / RECORD
         try:
             found = files.load_json(files.read_text(path))
@@ -226,15 +229,15 @@ class RunFolder:
         return self.has_record() and bool(self.record().get("key") == key)
 
     def has_record(self) -> bool:
-        """Whether the folder holds a finished run, of whatever inputs.
+        """Whether the folder holds a finished run, whatever its inputs.
 
-        Raises `SpecialFileError` where `run.json` is no regular file.
+        Raises `SpecialFileError` if `run.json` is not a regular file.
         """
         files.refuse_special(self.path / RECORD)
         return (self.path / RECORD).is_file()
 
     def _again(self, table: str = "") -> str:
-        """How to get a file that is missing or damaged."""
+        """How to restore a missing or damaged file."""
         if not (self.path / WORK).is_dir():
             return "run again with --force"
         without = " without --no-trace" if table == "trace" else ""

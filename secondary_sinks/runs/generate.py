@@ -1,8 +1,8 @@
-"""Long answers of a model to prompts, as texts to look for sinks in: JSON lines, one a prompt.
+"""Long answers of a model to prompts, to be searched for sinks: one JSON line per prompt.
 
-A line is whole or it is not there: what a start that was cut off left of its last line is removed,
-and the next start makes only what is missing. Each prompt has its own seed, so that it makes no
-difference when a prompt is answered.
+Only complete lines count: if a run is cut off, the next one removes a torn last line and generates
+what is missing. Each prompt has its own seed, so the order in which prompts are answered does not
+change the answers.
 """
 
 import contextlib
@@ -36,19 +36,19 @@ from secondary_sinks.texts.tokenize import encode
 
 Say = Callable[[str], None]
 BEGIN = b'{"id": '
-"""Of every line; a torn one that begins otherwise is somebody else's."""
+"""How every line begins; a torn line that begins otherwise was not written here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How tokens are chosen: the likeliest at temperature 0, else drawn."""
+    """How tokens are chosen: the most likely one at temperature 0, otherwise sampled."""
 
     max_new_tokens: int = 2048
     temperature: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be. Raises `TextError`."""
+        """Check the ranges. Raises `TextError`."""
         if self.max_new_tokens < 1:
             raise TextError(f"max_new_tokens is {self.max_new_tokens}", "expected at least 1")
         if not 0 <= self.temperature < 100:
@@ -56,7 +56,7 @@ class Sampling:
 
 
 def read_prompts(path: Path) -> list[Text]:
-    """Prompts of a file: as `read_texts`, or JSON lines with `prompt` alone."""
+    """Read prompts from a file: the formats of `read_texts`, or JSON lines with `prompt` only."""
     if path.suffix == ".txt":
         return read_texts(path)
     content = read_utf8(path, "JSON lines or a .txt file")
@@ -66,34 +66,34 @@ def read_prompts(path: Path) -> list[Text]:
 
 
 def check_place(out: Path) -> None:
-    """Raise `RunFolderError` where no file of that name can be written; nothing is left there."""
+    """Raise `RunFolderError` if no file of that name can be written; leaves no file behind."""
     if out.exists() and not out.is_file():
         raise RunFolderError(f"{str(out)!r} is no file", "expected the name of one, for JSON lines")
     try:
         with tempfile.TemporaryFile(dir=out.parent), contextlib.suppress(FileNotFoundError):
-            out.lstat()  # a name that is too long
+            out.lstat()  # raises for a name that is too long
     except OSError as error:
         raise durable.unwritable(out, error) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a model wrote."""
+    """The answer of a model to one prompt."""
 
     tokens: tuple[int, ...]
-    """Ids, without the one that ended the answer."""
+    """Token ids, without the id that ended the answer."""
     ended_by: int | None
-    """The id that ended it; None where the limit or the context did."""
+    """The id that ended the answer; None if the limit or the context length did."""
 
 
 def generate(
     model: HookedModel, prompts: Sequence[Text], out: Path, sampling: Sampling, say: Say = print
 ) -> int:
-    """Answer the prompts that `out` lacks, one line each; gives how many were answered.
+    """Answer the prompts that `out` lacks, one line each; returns how many were answered.
 
     Raises `TextError` for a model without tokenizer or chat template, for prompts that do not fit
-    into its context or that its template leaves something out of, and for an `out` that was made
-    by another model or with other settings.
+    into its context, for prompts from which its template drops something, and for an `out` made by
+    another model or with other settings.
     """
     fed = {text.text_id: _fed(model, text) for text in prompts}
     made = asdict(sampling) | _made_by(model)
@@ -116,10 +116,10 @@ def generate(
 
 
 def continue_text(model: HookedModel, tokens: Tensor, sampling: Sampling, text_id: str) -> Answer:
-    """What the model writes after `tokens` [pos].
+    """Continuation of `tokens` [pos] by the model.
 
-    It ends at any end token of the model's generation config or of its tokenizer. `text_id` and
-    the seed decide what is drawn.
+    Stops at any end token of the model's generation config or its tokenizer. Sampling depends on
+    `text_id` and the seed only.
     """
     words = f"{sampling.seed}:{text_id}".encode(errors="surrogatepass")
     seed = int.from_bytes(hashlib.sha256(words).digest()[:7], "big")
@@ -136,7 +136,7 @@ def continue_text(model: HookedModel, tokens: Tensor, sampling: Sampling, text_i
 
 
 def _made_by(model: HookedModel) -> dict[str, Any]:
-    """What of a model decides its answers."""
+    """The properties of a model that determine its answers."""
     return {
         "weights_sha256": weight_hash(model),
         "tokenizer_sha256": tokenizer_sha256(model.tokenizer),
@@ -160,13 +160,13 @@ def _choose(logits: Float[Tensor, "d_vocab"], temperature: float, chance: torch.
         )
     if not temperature:
         return int(logits.argmax())
-    below = (logits - logits.max()).double() / temperature  # at most 0, however small that is
+    below = (logits - logits.max()).double() / temperature  # at most 0: no overflow
     shares = below.softmax(0).to(logits.dtype)
     return int(torch.multinomial(shares, 1, generator=chance))
 
 
 def _fed(model: HookedModel, text: Text) -> Tensor:
-    """Tokens of a prompt through the chat template, with the opening of an answer."""
+    """Tokens of a prompt in the chat template, with the opening of an answer."""
     tokenizer = model.tokenizer
     if getattr(tokenizer, "chat_template", None) is None:
         raise TextError("generating needs a tokenizer with a chat template; the model has none")
@@ -187,7 +187,7 @@ def _messages(text: Text) -> tuple[Message, ...]:
 def _line(
     model: HookedModel, text: Text, prompt: Tensor, answer: Answer, made: Mapping[str, Any]
 ) -> str:
-    """A text for `read_texts` with its ids; a blank answer is no message, and marked."""
+    """One output line, readable by `read_texts`; a blank answer is marked, not made a message."""
     tokenizer, new = model.tokenizer, list(answer.tokens)
     said = tokenizer.decode(new, clean_up_tokenization_spaces=False)
     turns = list(_messages(text))
@@ -218,7 +218,7 @@ def _append(out: Path, line: str) -> None:
 def _done(
     out: Path, made: Mapping[str, Any], asked: Mapping[str, list[Message]], say: Say
 ) -> set[str]:
-    """Ids of the prompts that were answered; half a last line is removed, and said."""
+    """Ids of the prompts already answered; a torn last line is removed, with a warning."""
     if not out.exists():
         return set()
     content = files.read_bytes(out)
@@ -256,7 +256,7 @@ def _foreign(out: Path, number: int) -> TextError:
 
 
 def _as_text(line: str) -> str:
-    """A line with `prompt` alone as one with `text`; any other as it is."""
+    """A line with only `prompt` turned into one with `text`; other lines unchanged."""
     try:
         record = load_object(line, "")
     except TextError:

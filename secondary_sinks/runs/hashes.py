@@ -1,4 +1,4 @@
-"""Hashes of what decides a number: source code and token ids."""
+"""Hashes of what determines a number: source code and token ids."""
 
 import ast
 import hashlib
@@ -19,23 +19,23 @@ EDITING = (
     *("causal", "models", "texts", "statistics", "sweeps/compute.py"),
     *("questions/trials.py", "questions/roles.py", "questions/role_tests.py"),
 )
-"""Rooms, and a file of a room, whose code decides numbers."""
+"""Rooms, and single files of rooms, whose code determines numbers."""
 
 
 ANSWERING = ("questions", "attribution", "sweeps/assemble.py", "sweeps/run.py")
-"""Whose code makes verdicts and tables of these numbers."""
+"""Rooms whose code turns numbers into verdicts and tables."""
 
 
 DECIDING = ("weights_sha256", "config_sha256", "class")
-"""What of a model's record decides its numbers."""
+"""Fields of a model's record that determine its numbers."""
 
 
 @cache
 def code_version(rooms: tuple[str, ...], root: Path | None = None) -> str:
-    """A version of rooms or files that nobody has to remember to raise: a hash of their code.
+    """Version of rooms or files: a hash of their code, so no version has to be raised by hand.
 
-    They lie in the folder `root`, by default in this package. Comments, docstrings and blank lines
-    are left out: rewording them leaves the version as it is.
+    Paths are relative to the folder `root`, by default this package. Comments, docstrings and blank
+    lines are left out, so rewording them does not change the version.
 
     >>> len(code_version(("measures",)))
     16
@@ -65,7 +65,7 @@ def without_comments(source: str) -> str:
 
 
 def _said(source: str) -> Iterator[tuple[int, int, int, int]]:
-    """Places of comments and of strings that are statements: rows from 1, columns in bytes."""
+    """Positions of comments and of strings that are statements: rows from 1, columns in bytes."""
     for node in ast.walk(ast.parse(source)):
         text = node.value if isinstance(node, ast.Expr) else None
         if isinstance(text, ast.Constant) and isinstance(text.value, str):
@@ -78,7 +78,7 @@ def _said(source: str) -> Iterator[tuple[int, int, int, int]]:
 
 
 def versions_of_code() -> dict[str, str]:
-    """Versions of the code that decides numbers: what measures, what edits, and what answers."""
+    """Versions of the code that determines numbers: measuring, editing and answering."""
     return {
         "measures": code_version(MEASURING),
         "engine": code_version(EDITING),
@@ -87,5 +87,5 @@ def versions_of_code() -> dict[str, str]:
 
 
 def hash_tokens(tokens: Sequence[int]) -> str:
-    """SHA-256 over token ids."""
+    """SHA-256 of token ids."""
     return hashlib.sha256(json.dumps(list(tokens)).encode()).hexdigest()

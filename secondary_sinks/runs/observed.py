@@ -1,4 +1,4 @@
-"""Texts through a model: whether they fit it, and what one pass over each sees."""
+"""Run texts through a model: check their lengths, then observe each in one pass."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,11 +12,11 @@ from secondary_sinks.texts.many_files import refuse_same_ids
 from secondary_sinks.types import SinkTable, Thresholds, Trace
 
 Progress = Callable[[int, int], None]
-"""Called with (texts done, texts)."""
+"""Called with (texts done, number of texts)."""
 
 
 def check_lengths(model: HookedModel, texts: Sequence[TokenizedText], limits: Thresholds) -> None:
-    """Raise `TextError` for a text too short, too long or with an id of no embedding."""
+    """Raise `TextError` for a text too short or too long, or with an id that has no embedding."""
     for text in texts:
         n_pos = len(text.tokens)
         named = f"text {text.text_id!r}"
@@ -39,9 +39,9 @@ def observe_all(
     thresholds: Thresholds | None = None,
     progress: Progress | None = None,
 ) -> tuple[tuple[Trace, ...], SinkTable]:
-    """Observe each text and detect the sinks of all of them.
+    """Observe each text, and detect the sinks of all of them together.
 
-    Raises `TextError` as `check_lengths` does, and for two texts of one id.
+    Raises `TextError` in the same cases as `check_lengths`, and for two texts with the same id.
     """
     limits = thresholds or Thresholds()
     refuse_same_ids(texts)

@@ -1,4 +1,4 @@
-"""`open`: the folder of any run -> tidy frames that know their units and where they come from."""
+"""`open`: the folder of any run -> tidy frames with their units and provenance."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -15,13 +15,13 @@ PROVENANCE = ("key", "command", "commit", "device", "dtype", "seed", "versions")
 
 
 class Opened:
-    """The tables of a finished run, each read when it is first asked for.
+    """The tables of a finished run, each read on first use.
 
-    A frame's `attrs` hold its `units` (by column), `schema` and `provenance`.
+    The `attrs` of a frame hold its `units` (by column), `schema` and `provenance`.
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Read `run.json`; raises `RunFolderError` where there is none."""
+        """Read `run.json`. Raises `RunFolderError` if it is missing."""
         self._folder = RunFolder(path)
         if not self._folder.has_record() and (self._folder.path / "sweep").is_dir():
             raise RunFolderError(
@@ -37,7 +37,7 @@ class Opened:
 
     @cached_property
     def effects(self) -> pd.DataFrame:
-        """One row per cell: an edited token. Raises `RunFolderError` after `detect`."""
+        """One row per cell, that is, per edited token. Raises `RunFolderError` after `detect`."""
         return self.table("effects")
 
     @cached_property
@@ -47,22 +47,22 @@ class Opened:
 
     @cached_property
     def roles(self) -> pd.DataFrame:
-        """One row per sink and MLP. Raises `RunFolderError` where no roles were asked for."""
+        """One row per sink and MLP. Raises `RunFolderError` if roles were not asked for."""
         return self.table("roles")
 
     @property
     def tables(self) -> list[str]:
-        """Names of the tables that there are."""
+        """Names of the tables in the folder."""
         return [name for name in columns.TABLES if (self.path / f"{name}.parquet").is_file()]
 
     @property
     def path(self) -> Path:
-        """The folder."""
+        """Path of the folder."""
         return self._folder.path
 
     @property
     def models(self) -> list[dict[str, Any]]:
-        """Each model: its name in the tables, its hashes and sizes. Raises `RunFolderError`."""
+        """One record per model: name in the tables, hashes and sizes. Raises `RunFolderError`."""
         try:
             if "models" not in self.record:
                 return [{"label": self.record["model"]["name"], **self.record["model"]}]
@@ -89,13 +89,13 @@ class Opened:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What the numbers come from: command, commit, versions, models and their hashes."""
+        """Origin of the numbers: command, commit, versions, models and their hashes."""
         found = {key: self.record[key] for key in PROVENANCE if key in self.record}
         return found | {"models": self.models}
 
 
 def by_model(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The record of a run as one record per model, as if each had been run alone."""
+    """Split the record of a run into one per model, as if each model had been run alone."""
     if "model" in record:
         return [dict(record)]
     return [{**record, **one, "models": [one]} for one in record["models"]]
@@ -104,7 +104,7 @@ def by_model(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 def open(path: str | Path) -> Opened:
     """The tables of the run in a folder: `open(DIR).effects`, `.sinks`, `.trace`.
 
-    Raises `RunFolderError` for a folder that holds no finished run, and for tables of a schema that
+    Raises `RunFolderError` for a folder that holds no finished run, and for tables whose schema
     this version cannot read.
     """
     return Opened(path)

@@ -1,4 +1,4 @@
-"""Tables as Parquet with page checksums, their schema named in the file and checked when read."""
+"""Tables as Parquet with page checksums; the file names its schema, which is checked on reading."""
 
 import io
 import json
@@ -14,7 +14,8 @@ from secondary_sinks.errors import RunFolderError
 from secondary_sinks.memory import free_bytes, gigabytes
 
 SCHEMAS = {"sinks": 1, "effects": 1, "trace": 1, "roles": 1}
-"""Version of each table, 1 for others: raised when a column goes, or means something else."""
+"""Version of each table (1 if not listed), raised when a column is removed or changes its
+meaning."""
 MARK = b"secondary_sinks"
 
 
@@ -26,17 +27,14 @@ def to_arrow(name: str, frame: pd.DataFrame) -> pa.Table:
 
 
 def to_bytes(name: str, frame: pd.DataFrame) -> bytes:
-    """A table as the bytes of a Parquet file: the same for the same table."""
+    """A table as the bytes of a Parquet file; equal tables give equal bytes."""
     sink = io.BytesIO()
     pq.write_table(to_arrow(name, frame), sink, write_page_checksum=True)
     return sink.getvalue()
 
 
 def read(path: Path, **chosen: Any) -> pa.Table:
-    """Read a table and verify its checksums and schema. `chosen`: columns and filters of pyarrow.
-
-    Raises `RunFolderError` for a schema of another version, `OSError` or `ValueError` for damage.
-    """
+    """Read a table; verify checksums and schema. `chosen`: columns and filters for pyarrow."""
     refuse_beyond_memory(path)
     with files.open_file(path) as file:
         table = pq.read_table(file, page_checksum_verification=True, **chosen)
@@ -60,9 +58,9 @@ def refuse_beyond_memory(path: Path) -> None:
 
 
 def check_schema(metadata: dict[bytes, bytes] | None, path: Path) -> None:
-    """Raise `RunFolderError` where a table says it has a schema that this version cannot read."""
+    """Raise `RunFolderError` if a table names a schema that this version cannot read."""
     if MARK not in (metadata or {}):
-        return  # written before tables said so; their columns are checked where they are used
+        return  # written before tables named their schema; their columns are checked on use
     said: Any = json.loads((metadata or {})[MARK])
     if not isinstance(said, dict) or not isinstance(said.get("table"), str):
         raise ValueError(f"its schema says {said!r:.60}; expected a table and a number")

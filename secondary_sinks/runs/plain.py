@@ -4,18 +4,18 @@ import math
 from typing import Any
 
 EXACT = 2**53
-"""A float tells whole numbers below this one apart."""
+"""Every whole number below this one is exact as a float."""
 NUMBERS = (
     *("value", "low", "high", "lost", "sinks_lost", "controls_lost", "ordinary_lost"),
     *("removed", "removed_low", "removed_high", "shortened", "prolonged"),
 )
-"""Fields of a verdict or layer effect that may be NaN, which JSON cannot say."""
+"""Fields of a verdict or layer effect that may be NaN, which JSON lacks."""
 TOLD = ("verdicts", "writers", "layer_effects", "later", "later_effects")
-"""Lists of verdicts and of layer effects."""
+"""Fields that hold lists of verdicts or of layer effects."""
 
 
 def without_nan(value: Any) -> Any:
-    """The same plain data with None in the place of NaN."""
+    """The same plain data with NaN replaced by None."""
     if isinstance(value, dict):
         return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -24,7 +24,7 @@ def without_nan(value: Any) -> Any:
 
 
 def with_nan(record: dict[str, Any]) -> dict[str, Any]:
-    """A record as it was before `without_nan`: numbers of its verdicts and effects are floats."""
+    """Undo `without_nan`: the numbers of verdicts and effects are floats again."""
     told = [record, *_objects(record.get("answers")), *_objects(record.get("models"))]
     lists = [one.get(name) for one in told for name in TOLD]
     for row in (row for one in lists for row in _objects(one)):
@@ -33,12 +33,12 @@ def with_nan(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:
-    """The objects of a list; none of anything else."""
+    """The objects in a list; empty for anything but a list."""
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def _number(value: Any) -> Any:
-    """A number as it was before JSON, which has no NaN and may write 1.0 as 1; others as found."""
+    """Undo JSON for a number: None becomes NaN, 1 becomes 1.0; other values stay unchanged."""
     if value is None:
         return math.nan
     whole = isinstance(value, int) and not isinstance(value, bool)

@@ -1,7 +1,7 @@
-"""YAML as plain data: bounded, without code, and with every fault as a `ValueError`.
+"""YAML as plain data: limited in size, runs no code, and raises only `ValueError`.
 
-PyYAML raises whatever its converters stumble over (`!!bool maybe` is a `KeyError`), writes out
-merge keys without a limit, and lets the last of two equal keys win.
+PyYAML itself passes on any error of its converters (`!!bool maybe` is a `KeyError`), expands merge
+keys without a limit, and keeps only the last of two equal keys.
 """
 
 import re
@@ -11,18 +11,18 @@ from typing import Any
 import yaml
 
 MOST_VALUES = 20_000
-"""Keys and values of a file, after each alias is written out."""
+"""Most keys and values of a file, counted with every alias expanded."""
 
 
 def load(content: str) -> Any:
-    """The data of a YAML document. Raises `ValueError` that says what is wrong with it, and where.
+    """The data of a YAML document. Raises `ValueError` that says what is wrong, and on which line.
 
     >>> load("a: &x [1, 2]\\nb: *x")
     {'a': [1, 2], 'b': [1, 2]}
     """
     try:
         loader = _Loader(content)
-        loader.name = "the file"  # in messages, next to the line
+        loader.name = "the file"  # shown in messages, next to the line
         root = loader.get_single_node()
         if root is None:
             return None
@@ -33,7 +33,7 @@ def load(content: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain data only; whatever a converter raises names the value and its line."""
+    """Loads plain data only; an error of a converter names the value and its line."""
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         _refuse_other_bases(node)
@@ -41,25 +41,25 @@ class _Loader(yaml.SafeLoader):
             return super().construct_object(node, deep)
         except (yaml.YAMLError, RecursionError):
             raise
-        except Exception as error:  # each converter has its own
+        except Exception as error:  # each converter raises errors of its own
             found = f"{node.value!r:.60}" if isinstance(node, yaml.ScalarNode) else f"a {node.id}"
             raise _at(node, f"{found} is no {node.tag.rpartition(':')[2]}") from error
 
 
 def _refuse_other_bases(node: Any) -> None:
-    """YAML 1.1 reads 1:30 as 90 and 010 as 8; nobody who writes that means it."""
+    """Refuse 1:30 and 010, which YAML 1.1 reads as 90 and 8: surely not what the writer meant."""
     number = isinstance(node, yaml.ScalarNode) and node.tag.endswith((":int", ":float"))
     if number and (":" in node.value or re.match(r"[-+]?0[0-9_]", node.value)):
         raise _at(node, f"{node.value!r:.60} is not decimal; write it so, or put it in quotes")
 
 
 def _check_size(root: Any) -> None:
-    """Refuse too many keys and values, counted as if every alias were written out."""
+    """Refuse too many keys and values, counted with every alias expanded."""
     sizes: dict[int, int] = {}
 
     def size_of(node: Any) -> int:
         if id(node) not in sizes:
-            sizes[id(node)] = 0  # while its parts are counted
+            sizes[id(node)] = 0  # while its children are counted
             sizes[id(node)] = 1 + sum(map(size_of, _parts(node)))
         elif not sizes[id(node)]:
             raise _at(node, "a value holds an alias of itself")
@@ -74,7 +74,7 @@ def _check_size(root: Any) -> None:
 
 
 def _parts(node: Any) -> Sequence[Any]:
-    """The nodes directly below one."""
+    """The direct children of a node."""
     if isinstance(node, yaml.MappingNode):
         _refuse_second_keys(node)
         return [part for pair in node.value for part in pair]
@@ -82,7 +82,7 @@ def _parts(node: Any) -> Sequence[Any]:
 
 
 def _refuse_second_keys(node: Any) -> None:
-    """TOML refuses a key that stands twice; so does this."""
+    """Refuse a repeated key, as TOML does."""
     seen = set()
     for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
         if (key.tag, key.value) in seen:

@@ -1,4 +1,4 @@
-"""What `run.json` says: everything that decided the numbers, and what the run took."""
+"""Build `run.json`: everything that determined the numbers, and what the run cost."""
 
 import hashlib
 import json
@@ -21,9 +21,9 @@ from secondary_sinks.texts import TokenizedText
 from secondary_sinks.types import Thresholds
 
 UNRELATED = {"model_name", "tokenizer_name", "device", "n_devices", "seed"}
-"""Settings of a hooked model that change none of its numbers."""
+"""Settings of a hooked model that do not change its numbers."""
 SAID = ("text_sha256", "tokenizer_sha256", "template_sha256")
-"""Of a text: what its ids were made from."""
+"""Fields of a text that describe where its token ids came from."""
 PACKAGES = ("secondary-sinks", "torch", "transformer-lens", "transformers", "pandas", "pyarrow")
 
 
@@ -34,7 +34,7 @@ def describe(
     edit: str | None,
     seed: int,
 ) -> dict[str, Any]:
-    """The inputs of a run, and `key`, a hash over all that can change its tables."""
+    """The inputs of a run, and `key`, a hash of everything that can change its tables."""
     inputs: dict[str, Any] = {
         "model": {
             "architecture": architecture(model),
@@ -60,14 +60,14 @@ def describe(
 
 
 def _key(inputs: dict[str, Any]) -> str:
-    """A hash over what can change a table: of a text these are its ids, not what they come from."""
+    """Hash of everything that can change a table; of a text, its token ids but not their source."""
     unrelated = {*SAID, "fed"}
     texts = [{n: v for n, v in text.items() if n not in unrelated} for text in inputs["texts"]]
     return durable.sha256_of_json(inputs | {"texts": texts})
 
 
 def config_hash(model: HookedModel) -> str:
-    """SHA-256 over the settings and rotary tables: models can share their weights, not these."""
+    """SHA-256 of settings and rotary tables, in which models with the same weights can differ."""
     settings = {key: str(value) for key, value in vars(model.cfg).items() if key not in UNRELATED}
     settings |= wrapped_settings(model)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
@@ -81,14 +81,14 @@ def config_hash(model: HookedModel) -> str:
 
 
 def _rotary_tables(model: HookedModel) -> list[Tensor]:
-    """Cosines and sines of each layer, or a bridge's frequencies; none if not rotary."""
+    """Cosines and sines of each layer, or a bridge's frequencies; empty if not rotary."""
     names = ("rotary_cos", "rotary_sin")
     found = [getattr(block.attn, name, None) for block in model.blocks for name in names]
     return [table for table in [*found, *wrapped_frequencies(model)] if table is not None]
 
 
 def describe_text(text: TokenizedText) -> dict[str, Any]:
-    """What was fed in, with a hash of the token ids."""
+    """Record of a fed text, with a hash of its token ids."""
     ids = text.tokens.tolist()
     return {
         "text_id": text.text_id,
@@ -101,7 +101,7 @@ def describe_text(text: TokenizedText) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The commit of the source this package runs from; None when it is not in a repository."""
+    """Git commit of the source that this package runs from; None outside a repository."""
     folder = Path(__file__).resolve().parent
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
     try:

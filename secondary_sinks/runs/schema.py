@@ -1,7 +1,7 @@
-"""What the files of a run must hold before anything is made of them: fields, columns, types.
+"""Check the files of a run before use: required fields, columns and types.
 
-A damaged or foreign `run.json` and a table with other columns are one error that names the field,
-here, and not whatever the reader of that field would stumble over.
+A damaged or foreign `run.json`, or a table with other columns, raises one error here that names the
+field, instead of an obscure error in the code that reads the field.
 """
 
 import math
@@ -21,7 +21,7 @@ from secondary_sinks.types import LayerEffect, Verdict
 NUMBER = (int, float)
 DTYPES = ("float32", "bfloat16", "float16")
 MOST_LAYERS = 1_000
-"""Of a model in a report, whose maps have a cell for each pair of them."""
+"""Largest number of layers or heads in a report, whose maps have one cell per pair."""
 KINDS = {"int": int, "float": float, "bool": bool, "str": str}
 TEXT = {"text_id": str, "feed": str, "n_tokens": int, "tokens_sha256?": str}
 NEAR = {"text_id": str, "pos": int, "token": str, "kind": str}
@@ -46,9 +46,9 @@ COLUMNS: dict[str, dict[str, Any]] = {
 
 
 def _row_of(kind: type) -> dict[str, Any]:
-    """Fields of a dataclass as plain data has them: a float may be written as a whole number.
+    """Fields of a dataclass as they appear in plain data; a float may be written as a whole number.
 
-    One with a default may be missing, as in what was written before there was such a field.
+    A field with a default may be missing: files written before the field existed lack it.
     """
     return {
         item.name + ("?" if item.default is not MISSING else ""): _plain(item.type)
@@ -86,16 +86,17 @@ REPORTED: dict[str, Any] = {
     "timings_s?": dict,
     "answers?": [ANSWER],
 }
-"""What a report and the command line say of a run. A type or several; {field: type} of an object,
-where a field with a question mark may be missing; [type] of a list of such."""
+"""Fields that a report and the command line read from a run. A value is a type or several
+types; {field: type} for an object, where a field with a question mark may be missing; [type]
+for a list."""
 COUNTED: dict[str, Any] = {"texts": [{"n_tokens": int, "tokens_sha256": str}]}
-"""What levels need of a run."""
+"""Fields that the levels need from a run."""
 
 
 def whole_record(folder: RunFolder, needed: dict[str, Any]) -> dict[str, Any]:
-    """`run.json` with the fields that are needed, of their types.
+    """Check that `run.json` has all required fields with the right types, and return it.
 
-    Raises `RunFolderError` that names the first which is not.
+    Raises `RunFolderError` that names the first wrong field.
     """
     record = folder.record()
     _refuse(folder, _wrong(record, needed, ""))
@@ -103,7 +104,7 @@ def whole_record(folder: RunFolder, needed: dict[str, Any]) -> dict[str, Any]:
 
 
 def whole_records(folder: RunFolder) -> list[dict[str, Any]]:
-    """What `run.json` says of each model, with all that is reported; raises as `whole_record`."""
+    """The record of each model with every field that reports use; raises like `whole_record`."""
     record = folder.record()
     several = "models" in record and "model" not in record
     if several:
@@ -123,7 +124,7 @@ def _refuse(folder: RunFolder, wrong: str) -> None:
 
 
 def whole_table(folder: RunFolder, name: str) -> pd.DataFrame:
-    """A table with all its columns, of their types. Raises `RunFolderError` that names one."""
+    """Check that a table has all columns with their types. Raises `RunFolderError` naming one."""
     frame = folder.table(name)
     for column, kind in COLUMNS[name].items():
         if column not in frame:
@@ -138,7 +139,7 @@ def whole_table(folder: RunFolder, name: str) -> pd.DataFrame:
 
 
 def mismatch(value: Any, expected: Any) -> str:
-    """What of plain data is not as expected, in words; empty if nothing.
+    """First field of plain data that differs from what is expected, in words; empty if all match.
 
     >>> mismatch({"n": "many"}, {"n": int, "of?": str})
     "n is 'many'; expected int"
@@ -147,7 +148,7 @@ def mismatch(value: Any, expected: Any) -> str:
 
 
 def _wrong(value: Any, expected: Any, where: str) -> str:
-    """What is wrong with plain data, in words; empty if nothing is."""
+    """What is wrong with plain data, in words; empty if it is valid."""
     if isinstance(expected, list):
         if not isinstance(value, list):
             return _mismatch(where, value, "a list")
@@ -176,7 +177,7 @@ def _wrong_object(value: Any, expected: dict[str, Any], where: str) -> str:
 
 
 def _wrong_values(record: dict[str, Any]) -> str:
-    """Values of the right type that nothing can be made of."""
+    """Values of the right type that cannot be used."""
     if not 0 < record["model"]["n_layers"] <= MOST_LAYERS:
         return _mismatch(".model.n_layers", record["model"]["n_layers"], f"1 to {MOST_LAYERS:,}")
     if record.get("dtype", "float32") not in DTYPES:

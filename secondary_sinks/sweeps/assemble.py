@@ -1,4 +1,4 @@
-"""Shards -> the complete tables of a sweep, in one order whatever happened on the way."""
+"""Shards -> the complete tables of a sweep, in the same order however they were computed."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,14 +22,14 @@ from secondary_sinks.sweeps.tasks import ROLES, FedText, Task, Unit
 from secondary_sinks.types import SinkTable
 
 ABLATING = ("zero", "mean", "twins", "resample", "patch:twin")
-"""Edits that take away what a layer writes there, and so can say whether it is needed."""
+"""Edits that remove what a layer writes at a token, and so can show whether it is needed."""
 
 
 class Assembly:
-    """The tables of one model, from the shards of its tasks."""
+    """Builds the tables of one model from the shards of its tasks."""
 
     def __init__(self, plan: Plan, label: str, manifest: Manifest) -> None:
-        """Look up which shard holds what; nothing is read yet."""
+        """Find the shard of each table and task; reads no table yet."""
         self.plan, self.label, self.manifest = plan, label, manifest
         self.texts = plan.texts()
         self.entries: dict[str, list[Entry]] = {}
@@ -37,11 +37,11 @@ class Assembly:
             self.entries.setdefault(entry.task, []).append(entry)
 
     def complete(self) -> list[tuple[FedText, Task]]:
-        """The texts that were observed, with their tasks."""
+        """Observed texts, with their tasks."""
         return [(text, task) for text, task in self.texts if self._entry(task, "sinks")]
 
     def sinks(self) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
-        """The sinks of all texts, with copies and levels; and what half precision may hide."""
+        """Sinks of all texts, with copies and levels; and tokens that rounding may decide."""
         frames, tokens = [], {}
         near: list[dict[str, Any]] = []
         for text, task in self.complete():
@@ -60,13 +60,13 @@ class Assembly:
         return self.named(joined.to_frame()), near
 
     def effects(self) -> Iterator[pd.DataFrame]:
-        """The effects of each text: by edit, site and layer, then sinks before controls."""
-        yield self.named(NO_EFFECTS)  # columns and types, where there is no text
+        """The effects of each text, ordered by edit, site and layer, sinks before controls."""
+        yield self.named(NO_EFFECTS)  # so that columns and types exist even without texts
         for text, task in self.complete():
             yield self.named(self._effects(task).assign(text_id=text.text_id))
 
     def roles(self, sinks: pd.DataFrame) -> Iterator[pd.DataFrame]:
-        """The roles at the sinks of each text that stood in no earlier one, with their levels."""
+        """Roles at the sinks of each text, copies left out, with their levels."""
         levels = sinks.loc[sinks["copy_of"] == "", ["text_id", "pos", "level"]]
         for text, task in self.complete():
             key = key_of(task, ROLES)
@@ -79,12 +79,12 @@ class Assembly:
                 yield self.named(own.merge(levels, on=["text_id", "pos"])[columns])
 
     def trace(self) -> Iterator[pd.DataFrame]:
-        """The measures of each text."""
+        """The trace table of each text."""
         for text, task in self.complete():
             yield self.named(self._read(task, "trace").assign(text_id=text.text_id))
 
     def primaries(self) -> dict[str, int]:
-        """Position of the primary, by text."""
+        """Position of the primary sink, by text."""
         found = {text.text_id: self._entry(task, "sinks") for text, task in self.complete()}
         return {
             name: entry.primary
@@ -93,7 +93,7 @@ class Assembly:
         }
 
     def seconds(self) -> dict[str, float]:
-        """Seconds of each stage, over all entries."""
+        """Seconds spent per stage, summed over all entries."""
         total: dict[str, float] = {}
         for task in self.plan.tasks:
             for entry in self.entries.get(task.key, []):
@@ -102,7 +102,7 @@ class Assembly:
         return total
 
     def failures(self) -> list[dict[str, Any]]:
-        """What was skipped: texts that could not be fed or observed, and units."""
+        """Skipped texts and units: those that could not be fed, observed or edited."""
         found = [
             {"model": self.label, "text_id": bad.text_id, "unit": None, "kind": "TextError",
              "message": bad.reason}
@@ -114,7 +114,7 @@ class Assembly:
         return found
 
     def _failures(self, task: Task) -> list[dict[str, Any]]:
-        """The last words about what a task lacks."""
+        """The most recent failure of each part that a task lacks."""
         observed = self._entry(task, "sinks") is not None
         done = {key for entry in self.entries.get(task.key, []) for key in entry.units}
         last: dict[str, dict[str, Any]] = {}
@@ -130,7 +130,7 @@ class Assembly:
         return list(last.values())
 
     def left_out(self) -> dict[str, int]:
-        """Cells that there cannot be, by reason, over all entries."""
+        """Number of impossible cells by reason, over all entries."""
         total: dict[str, int] = {}
         for task in self.plan.tasks:
             for entry in self.entries.get(task.key, []):
@@ -171,7 +171,7 @@ class Assembly:
         return parquet.read(path).to_pandas()
 
     def named(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """A table with the model's name in front."""
+        """A table with the model's name as its first column."""
         frame = frame.assign(model=self.label)
         return frame[["model", *(name for name in frame if name != "model")]]
 
@@ -181,9 +181,9 @@ def _unit(edit: str, site: str, layer: int) -> Unit:
 
 
 def write_table(path: Path, name: str, frames: Iterator[pd.DataFrame]) -> bool:
-    """Write frames one after the other as one table, a row group each; whether there was any.
+    """Write frames as one table, one row group each; returns whether there was any frame.
 
-    No more than one frame is in memory.
+    Only one frame is in memory at a time.
     """
     first = next(frames, None)
     if first is None:
@@ -208,10 +208,10 @@ def answers(
     config: SweepConfig,
     n_claims: int | None = None,
 ) -> dict[str, Any]:
-    """What the effects and roles of one model say of each layer, where they can say anything.
+    """Verdicts and effects per layer of one model, as far as its edits allow them.
 
-    Both need edits that ablate, at one site; effects by layer are those of the first of them.
-    Intervals are corrected for `n_claims`, by default those made here.
+    Both need ablations at a single site; effects per layer use the first of these edits. Intervals
+    are corrected for `n_claims`, by default the number of claims made here.
     """
     able = [edit for edit in config.edits if _kind(edit) in ABLATING or edit in ABLATING]
     if not able or len(config.sites) > 1:
@@ -227,7 +227,7 @@ def _kind(edit: str) -> str:
 
 
 def labels(plans: Sequence[Plan]) -> list[str]:
-    """A name for each model in the tables: its own, with its dtype where that alone is not one."""
+    """A name for each model in the tables: its own, plus its dtype where names would be equal."""
     names = [str(plan.prepared.model["name"]) for plan in plans]
     if len(set(names)) < len(names):
         names = [plan.spec.name for plan in plans]

@@ -1,4 +1,4 @@
-"""What a finished folder holds, and what it may be extended or replaced by."""
+"""What a finished folder holds, and whether a sweep may extend or replace it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,13 +15,13 @@ from secondary_sinks.sweeps.plan import Plan
 from secondary_sinks.texts import Text, TokenizedText
 
 PLACES = ("device", "n_devices", "skip")
-"""Of a model's spec: where it is loaded, which changes no cell."""
+"""Fields of a model's spec that change no cell: devices and skipped checks."""
 COMPARED: dict[str, Any] = {"model?": dict, "texts?": [TEXT], "key": str}
-"""Of a record, with types as in `schema`."""
+"""Required fields of a record, with types as in `schema`."""
 NAMES = ("name", "revision", "trust_remote_code")
-"""Of a model's spec: what it is called, and how its files are found."""
+"""Fields of a model's spec that say what it is called and how its files are found."""
 GROWING = ("models", "texts", "edits", "sites", "layers")
-"""What a finished sweep may get more of."""
+"""Lists in a config to which a finished sweep may add."""
 
 
 def asked_for(config: SweepConfig, texts: Sequence[Text | TokenizedText]) -> dict[str, Any]:
@@ -34,9 +34,10 @@ def asked_for(config: SweepConfig, texts: Sequence[Text | TokenizedText]) -> dic
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """In which way a sweep is no extension of an earlier one; empty where it is one.
+    """Why a sweep does not extend an earlier one; empty if it does.
 
-    An extension asks for all that was asked for, and perhaps for more; a run has none.
+    An extension asks for everything that the earlier sweep asked for, and may ask for more. A run
+    cannot be extended.
     """
     before, now = _comparable(old["config"]), _comparable(new["config"])
     pooled = bool(now.get("pooled"))
@@ -46,9 +47,9 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 
 def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config without where its models are loaded, which changes no cell.
+    """A config without the fields of its models that change no cell.
 
-    The one model of a run is known by its weights (`refuse_others`), whatever it is called.
+    The one model of a run is identified by its weights (`refuse_others`), whatever its name.
     """
     unrelated = {*PLACES, *(NAMES if config.get("pooled") else ())}
     models = [
@@ -63,7 +64,7 @@ def _kind(config: Mapping[str, Any]) -> str:
 
 
 def _texts_differ(old: Mapping[str, str], new: Mapping[str, str], pooled: bool) -> str:
-    """Texts that are others now or missing; for a run, whose roles need all of them, new ones."""
+    """Texts that changed or are missing; for a run also new ones, since its roles use all texts."""
     names = dict.fromkeys([*old, *(new if pooled else ())])
     found = [
         about.changed(f"texts: {name!r}", old.get(name), new.get(name))
@@ -87,7 +88,7 @@ def _asked_differ(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def _changed(name: str, before: Sequence[Any], now: Sequence[Any]) -> str:
-    """Which edits, sites or models are others; of a model under the same name, which setting."""
+    """Which edits, sites or models changed; for a model of the same name, which setting."""
     if name == "models" and _named(before) == _named(now):
         for old, new in zip(before, now, strict=True):
             for key in old.keys() & new.keys():
@@ -101,16 +102,16 @@ def _named(asked: Sequence[Any]) -> str:
 
 
 def _layers(asked: Mapping[str, Any]) -> set[int]:
-    """The layers asked for; all of them are all that a model may have."""
+    """The layers asked for; without a choice, every layer that a model may have."""
     words = asked["layers"]
     return set(range(MOST_LAYERS)) if words is None else set(parse_layers(words))
 
 
 class Before:
-    """What a folder holds already."""
+    """The contents of a folder before this call."""
 
     def __init__(self, folder: RunFolder, config: SweepConfig, asked: dict[str, Any]) -> None:
-        """Read `run.json` where there is one; one that cannot be read is a complaint."""
+        """Read `run.json` if it exists; an unreadable one is kept as a complaint."""
         self.folder, self.config, self.asked = folder, config, asked
         self.complaints: list[str] = []
         self.record: dict[str, Any] = {}
@@ -123,7 +124,7 @@ class Before:
                 self.complaints.append(error.problem)
 
     def refuse(self, *, force: bool) -> None:
-        """Raise `RunFolderError` where the folder holds what this sweep must not replace."""
+        """Raise `RunFolderError` if the folder holds something that this sweep must not replace."""
         if not (self.folder.path / WORK).is_dir():
             self.folder.check(force=force)
             return
@@ -144,9 +145,9 @@ class Before:
                 raise self.other(other or code)
 
     def refuse_others(self, plan: Plan, *, force: bool) -> None:
-        """Raise `RunFolderError` where the finished sweep was of other weights, or fed otherwise.
+        """Raise `RunFolderError` if the finished sweep used other weights or other tokens.
 
-        Texts that are new are none of its business: a sweep may grow.
+        New texts are allowed, since a sweep may grow.
         """
         if force or not self.record:
             return
@@ -164,7 +165,7 @@ class Before:
                 raise self.other(what + about.in_words(found))
 
     def other(self, what: str) -> RunFolderError:
-        """The error of a folder that holds something else."""
+        """The error for a folder that holds something else."""
         return RunFolderError(
             f"{str(self.folder.path)!r} is not empty (it holds a finished run of other inputs: "
             f"other {what})",
@@ -173,7 +174,7 @@ class Before:
         )
 
     def is_done(self, key: str) -> bool:
-        """Whether the tables are those of a key (`Finish.key`), and undamaged."""
+        """Whether the folder holds undamaged tables with this key (`Finish.key`)."""
         if not self.record or self.record["key"] != key:
             return False
         if difference(self.asked, self.record["sweep"]["asked"]):

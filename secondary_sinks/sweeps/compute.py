@@ -1,6 +1,6 @@
-"""What a worker does with a model that is loaded: prepare its texts, and compute tasks.
+"""The work of a worker with a loaded model: prepare its texts, and compute tasks.
 
-Pure but for time: the same task gives the same bytes, wherever and in whatever order it is run.
+Deterministic apart from timings: a task gives the same bytes wherever and whenever it is computed.
 """
 
 import time
@@ -45,13 +45,13 @@ from secondary_sinks.types import Edit, Effects, SinkTable, Thresholds, Trace
 
 Texts = Sequence[Text | TokenizedText]
 Seen = Callable[[Task, Trace], None]
-"""Is given the trace of each text that is observed."""
+"""Receives the trace of each observed text."""
 
 
 def prepare(
     model: HookedModel, spec: ModelSpec, texts: Texts, feed: str, thresholds: Thresholds
 ) -> Prepared:
-    """Who the model is, and the texts as it reads them; a text that cannot be fed is set apart."""
+    """Identify the model and tokenize the texts; those that cannot be fed are listed apart."""
     good: list[TokenizedText] = []
     bad: list[BadText] = []
     for text in texts:
@@ -73,11 +73,11 @@ def prepare(
 
 
 def compute(model: HookedModel, task: Task, seen: Seen | None = None) -> Outcome:
-    """Observe, detect and edit one text; what cannot be done is said in the outcome, not raised."""
+    """Observe, detect and edit one text; failures are part of the outcome and are not raised."""
     where: dict[str, str | None] = {"device": str(model.cfg.device), "torch": torch.__version__}
     try:
         return replace(_compute(model, task, seen), where=where)
-    except Exception as error:  # whatever it is, it must not end the sweep
+    except Exception as error:  # no error may end the sweep
         _free_memory(error)
         return Outcome(task=task, tables={}, failures=(_failure(None, error),), where=where)
 
@@ -118,7 +118,7 @@ def _compute(model: HookedModel, task: Task, seen: Seen | None) -> Outcome:
 def _edits(
     task: Task, trace: Trace, sinks: SinkTable, owners: Owners
 ) -> tuple[dict[Unit, list[Edit]], dict[str, int]]:
-    """Edits of each unit, and how many there cannot be, by reason."""
+    """Edits of each unit, and the number of impossible ones by reason."""
     found: dict[Unit, list[Edit]] = {}
     left_out: Counter[str] = Counter()
     for unit in sorted({*task.units} - {ROLES}):
@@ -139,7 +139,7 @@ Results = dict[Unit, Replay | None]
 def _replayed(
     model: HookedModel, trace: Trace, edits: dict[Unit, list[Edit]]
 ) -> tuple[Results, tuple[Failure, ...]]:
-    """All units in one walk; each in its own where that fails, so that only the culprit is lost."""
+    """Replay all units together; if that fails, one by one, so that only the faulty one is lost."""
     results: Results = {unit: None for unit, one in edits.items() if not one}
     asked = {unit: one for unit, one in edits.items() if one}
     if not asked:
@@ -162,7 +162,7 @@ def _replayed(
 def _together(
     model: HookedModel, trace: Trace, edits: dict[Unit, list[Edit]]
 ) -> tuple[Results, tuple[Failure, ...]]:
-    """All units in one batch. Raises where one fails."""
+    """Replay all units in one batch. Raises if one fails."""
     asked = [edit for one in edits.values() for edit in one]
     result = replay(model, trace, asked, kl=True) if asked else None
     results: Results = {}
@@ -177,7 +177,7 @@ def _together(
 def _roles(
     model: HookedModel, task: Task, trace: Trace, sinks: SinkTable
 ) -> tuple[dict[str, pd.DataFrame], tuple[Failure, ...]]:
-    """The table of roles, if it is asked for; twins are those of the same text."""
+    """The table of roles, if asked for; token twins come from the same text."""
     if ROLES not in task.units:
         return {}, ()
     try:
@@ -190,7 +190,7 @@ def _roles(
 def _rows(
     task: Task, unit: Unit, trace: Trace, sinks: SinkTable, owners: Owners, result: Replay | None
 ) -> pd.DataFrame:
-    """Effects of a unit: `edit` is its recipe, with the donor of a patch and the cell's key."""
+    """Effects of a unit: `edit` is its recipe; with the donor of a patch and the cell's key."""
     if result is None:
         return NO_EFFECTS
     frame = Effects(rows=effects_of(trace, sinks.thresholds, result, owners)).to_frame()
@@ -212,7 +212,7 @@ NO_EFFECTS = (
 
 
 def _sinks_frame(sinks: SinkTable) -> pd.DataFrame:
-    """Sinks and what half precision may hide, told apart by `near`."""
+    """Sinks, and tokens within rounding of being one; the column `near` marks the latter."""
     near = SinkTable(sinks=sinks.near).to_frame()
     return pd.concat([sinks.to_frame().assign(near=False), near.assign(near=True)])
 
@@ -232,7 +232,7 @@ def _plain(text: TokenizedText) -> FedText:
 
 
 def _origin(model: HookedModel, spec: ModelSpec) -> dict[str, Any]:
-    """The source of a model, and the checks that were skipped when it was loaded."""
+    """Where a model was loaded from, and which load checks were skipped."""
     return {"skipped_checks": sorted(set(spec.skip)), "source": provenance_of(model)}
 
 
@@ -242,7 +242,7 @@ def _failure(unit: Unit | None, error: Exception) -> Failure:
 
 
 def _free_memory(error: Exception) -> None:
-    """Let go of what a failed computation held on a device."""
+    """Free the device memory of a failed computation."""
     if is_out_of_memory(error) and torch.cuda.is_available():
         error.__traceback__ = None
         torch.cuda.empty_cache()

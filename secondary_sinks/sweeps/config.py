@@ -1,4 +1,4 @@
-"""What a sweep is asked to do, and whether that can be."""
+"""The config of a sweep, and the checks that it can be run."""
 
 import math
 from collections.abc import Collection
@@ -18,7 +18,7 @@ from secondary_sinks.types.edits import SHORT
 from secondary_sinks.types.lists import refuse_twice
 
 MOST_LAYERS = 10_000
-"""No model has as many."""
+"""Upper limit on layers; no model has as many."""
 TWINS = "mean:twins"
 
 
@@ -28,30 +28,29 @@ class SweepConfig:
 
     models: tuple[ModelSpec, ...]
     texts: tuple[str, ...] = ()
-    """Files of texts; none: the corpus that comes with the package."""
+    """Files of texts; empty means the corpus that comes with the package."""
     edits: tuple[str, ...] = ("zero", "twins")
     """Recipes: zero, mean, twins, resample:3, patch:twin, scale:0.5, set_norm:100, ..."""
     sites: tuple[str, ...] = ("mlp_out",)
     layers: tuple[int, ...] | None = None
-    """None: all layers of each model."""
+    """None means all layers of each model."""
     feed: str = "auto"
     thresholds: Thresholds = field(default_factory=Thresholds)
     ordinary: int = 0
-    """Ordinary tokens tried per sink, beside its one control."""
+    """Ordinary tokens tried per sink, in addition to its one control."""
     trace: bool = True
-    """Whether trace.parquet, the measures of every position, is written."""
+    """Whether to write trace.parquet, the measures at every position."""
     seed: int = 0
-    """Recorded; what is drawn is drawn with the seed in an edit."""
+    """Recorded only; random draws use the seed in the edit."""
     pooled: bool = False
-    """Whether roles are found over all texts together, as `run` does, and not text by text. Then
-    there may be no edits, and a finished folder takes no further texts."""
+    """Whether roles are found over all texts together, as `run` does, instead of text by text. If
+    so, the sweep may have no edits, and a finished folder accepts no further texts."""
 
     def check(self, there: Collection[str] = (), *, elsewhere: bool = False) -> None:
-        """Raise the error of what is wrong with the config, before a model is loaded.
+        """Raise the error for whatever is wrong with the config, before any model is loaded.
 
-        `SweepError` for what a sweep cannot be, else the error of the room concerned. `there` are
-        names of models that need not be found; `elsewhere` where devices are those of other
-        machines.
+        `SweepError` for an impossible sweep, otherwise the error of the room concerned. `there`
+        names models that need not be found; with `elsewhere`, devices belong to other machines.
         """
         for name in ("models", "edits", "sites"):
             if not getattr(self, name) and not (name == "edits" and self.pooled):
@@ -79,7 +78,7 @@ class SweepConfig:
         refuse_twice("models", names, SweepError, same)
 
     def units(self, n_layers: int) -> tuple[Unit, ...]:
-        """All units of a model. Raises `SweepError` for layers that it does not have."""
+        """All units of a model. Raises `SweepError` for layers that the model does not have."""
         layers = range(n_layers) if self.layers is None else sorted(self.layers)
         beyond = [layer for layer in layers if layer >= n_layers]
         if beyond:
@@ -97,13 +96,13 @@ class SweepConfig:
 
     @property
     def roles(self) -> bool:
-        """Whether each text has its roles: with twins among the edits of MLP outputs."""
+        """Whether roles are found text by text: when MLP outputs are edited by twins."""
         if self.pooled:
             return False
         return "mlp_out" in self.sites and any(SHORT.get(one, one) == TWINS for one in self.edits)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data that `sweep_file.from_dict` reads, with every default said."""
+        """Plain data that `config_file.from_dict` reads, every default written out."""
         layers = None if self.layers is None else format_layers(self.layers).replace(" ", "")
         return {
             "models": [asdict(spec) | {"skip": list(spec.skip)} for spec in self.models],
@@ -121,14 +120,14 @@ class SweepConfig:
 
 
 def _found(spec: ModelSpec) -> tuple[str, ModelSpec]:
-    """What a model is, whatever it is called; raises what `resolve` raises."""
+    """The identity of a model, independent of its name; raises the errors of `resolve`."""
     source = resolve(spec.name, spec.revision)
     path = source.path if source.kind == "hub" else str(Path(source.path).resolve())
     return source.kind, replace(spec, name=path, revision=source.revision)
 
 
 def parse_layers(text: str) -> tuple[int, ...]:
-    """Layers in words, as ranges and numbers. Raises `SweepError`.
+    """Parse layers written as numbers and ranges. Raises `SweepError`.
 
     >>> parse_layers("0-3,20")
     (0, 1, 2, 3, 20)
@@ -145,7 +144,7 @@ def parse_layers(text: str) -> tuple[int, ...]:
         if int(numbers[-1]) < int(first):
             raise SweepError(f"{where} runs backwards", "expected like 0-11")
         layers += range(int(first), int(numbers[-1]) + 1)
-        if len(layers) > MOST_LAYERS:  # at least one stands twice
+        if len(layers) > MOST_LAYERS:  # at least one is repeated
             break
     refuse_twice("layers", layers, SweepError)
     return tuple(layers)

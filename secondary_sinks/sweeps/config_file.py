@@ -1,4 +1,4 @@
-"""A sweep's config from plain data: flags, a YAML or TOML file, or what a sweep stored."""
+"""Build the config of a sweep from plain data: flags, a YAML or TOML file, or a stored config."""
 
 import reprlib
 from collections.abc import Mapping
@@ -14,17 +14,17 @@ from secondary_sinks.sweeps.tasks import ModelSpec
 from secondary_sinks.types import Thresholds
 
 MOST_BYTES = 200_000
-"""Size of a config file: room for the paths of some thousand files of texts."""
+"""Largest config file in bytes: enough for the paths of some thousand text files."""
 MOST_PARTS = 200
-"""Dots in front of the first `=` of a line of TOML."""
+"""Most dots before the first `=` of a TOML line."""
 _OF_MODELS = {item.name for item in fields(ModelSpec)} - {"name"}
 
 
 def from_dict(given: Any, where: str = "the config") -> SweepConfig:
-    """The config of plain data: of `SweepConfig.to_dict`, or a file.
+    """Build a config from plain data, as in `SweepConfig.to_dict` or a config file.
 
-    `models` are names or mappings with a name; `device`, `dtype`, `revision`, `bridge`,
-    `trust_remote_code`, `n_devices` and `skip` may stand beside them, for all models. Raises
+    `models` are names or mappings with a name. `device`, `dtype`, `revision`, `bridge`,
+    `trust_remote_code`, `n_devices` and `skip` at the top level apply to all models. Raises
     `SweepError` that names the key and what is allowed.
     """
     if not isinstance(given, Mapping):
@@ -66,7 +66,7 @@ _SPEC: dict[str, type] = {
 
 
 def _list(given: Mapping[str, Any], name: str, where: str) -> list[Any]:
-    """A list; a single word stands for a list of one."""
+    """A list; a single word counts as a list with one item."""
     value = given.get(name, [])
     if isinstance(value, str | Mapping):
         return [value]
@@ -128,7 +128,7 @@ def _thresholds(value: Any, where: str) -> Thresholds:
 
 
 def _text(value: Any, name: str, where: str) -> str:
-    """A word; numbers are none, since `scale` alone is no edit."""
+    """A word; numbers are refused."""
     word = str(_expect(value, str, name, where))
     if any("\ud800" <= char <= "\udfff" for char in word):
         raise SweepError(f"{where}: {name} holds half a surrogate pair in {short(word)}")
@@ -136,7 +136,7 @@ def _text(value: Any, name: str, where: str) -> str:
 
 
 def short(value: Any) -> str:
-    """A value in at most 100 characters; YAML can write one whose whole repr never ends.
+    """A value in at most 100 characters; YAML can describe one whose full repr is endless.
 
     >>> short([list(range(100))])
     '[[0, 1, 2, 3, 4, 5, ...]]'
@@ -146,7 +146,7 @@ def short(value: Any) -> str:
 
 class _Short(reprlib.Repr):
     def repr_int(self, x: int, level: int) -> str:
-        """Python refuses to write out a number of more than 4,300 digits."""
+        """Python refuses to print a number of more than 4,300 digits; cut it short here."""
         bits = x.bit_length()
         return super().repr_int(x, level) if bits < 10_000 else f"a number of {bits:,} bits"
 
@@ -169,7 +169,7 @@ def _expect(value: Any, kind: type, name: str, where: str) -> Any:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The keys and values of a `.yaml`, `.yml` or `.toml` file. Raises `SweepError`."""
+    """Read the keys and values of a `.yaml`, `.yml` or `.toml` file. Raises `SweepError`."""
     if path.suffix not in _READERS:
         raise SweepError(f"config {str(path)!r}: expected a name in {', '.join(_READERS)}")
     try:
@@ -214,7 +214,7 @@ def _toml(content: str) -> Any:
         import tomli as tomllib  # type: ignore[no-redef]
     for number, line in enumerate(content.split("\n"), start=1):
         n_parts = line.partition("=")[0].count(".") + 1
-        if n_parts > MOST_PARTS:  # each would cost a copy of all before it
+        if n_parts > MOST_PARTS:  # each part copies all parts before it
             raise ValueError(f"line {number}: a key of {n_parts:,} parts; expected fewer")
     return tomllib.loads(content)
 
@@ -223,5 +223,5 @@ _READERS = {".yaml": _yaml, ".yml": _yaml, ".toml": _toml}
 
 
 def merged(base: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
-    """A file's keys with those of the flags that were given in their place."""
+    """The keys of a file, overridden by the flags that were given."""
     return {**base, **{key: value for key, value in flags.items() if value is not None}}

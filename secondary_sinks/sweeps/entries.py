@@ -1,4 +1,4 @@
-"""Lines of a manifest: what one task left. Each carries a hash of itself."""
+"""Lines of a manifest, one per computed task, each with a hash of itself."""
 
 import hashlib
 import json
@@ -13,19 +13,19 @@ from secondary_sinks.sweeps.tasks import Failure, Outcome, Unit
 
 SCHEMA = 1
 NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}\.(sinks|effects|trace|roles)\.parquet")
-"""Of a shard: what made it, what it holds, and the table."""
+"""Fields of a shard: what made it, what it contains, and its table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """What one task left: shards and their hashes, and what they hold. One line of the manifest."""
+    """The result of one task, one line of the manifest: its shards, their hashes and contents."""
 
     task: str
     """Key of the task: model, text, thresholds."""
     units: dict[str, dict[str, Any]]
-    """Key of each unit that is done -> the unit."""
+    """Finished units by key."""
     shards: dict[str, dict[str, Any]]
-    """Table -> name and sha256 of its file."""
+    """Name and SHA-256 of the shard file, by table."""
     n_cells: int = 0
     n_sinks: int = 0
     n_tokens: int = 0
@@ -49,7 +49,7 @@ _TYPES: dict[str, Any] = {
 
 
 def entry_of(outcome: Outcome) -> Entry:
-    """What an outcome leaves in the manifest."""
+    """The manifest entry for an outcome."""
     task = outcome.task
     keys = {key_of(task, unit): unit for unit in outcome.units}
     shards = {table: _shard(task.key, table, content) for table, content in outcome.tables.items()}
@@ -69,7 +69,7 @@ def entry_of(outcome: Outcome) -> Entry:
 
 
 def _shard(task: str, table: str, content: bytes) -> dict[str, Any]:
-    """Named by what made it and what it holds, so that no two shards share a name."""
+    """A shard, named after what made it and what it holds, so that names are unique."""
     digest = hashlib.sha256(content).hexdigest()
     return {"name": f"{task[:16]}-{digest[:16]}.{table}.parquet", "sha256": digest}
 
@@ -79,7 +79,7 @@ def _plain(failure: Failure) -> dict[str, Any]:
 
 
 def unit_of(given: dict[str, Any]) -> Unit:
-    """The unit of an entry's plain data."""
+    """The unit described by the plain data of an entry."""
     return Unit(edit=str(given["edit"]), site=str(given["site"]), layer=int(given["layer"]))
 
 
@@ -90,7 +90,7 @@ def line_of(entry: Entry) -> bytes:
 
 
 def parse(line: bytes) -> Entry | None:
-    """The entry of a line; None for one that is torn or changed."""
+    """Parse a line; None if it is torn or was changed."""
     if not line.startswith(b"{"):
         return None
     try:
@@ -109,7 +109,7 @@ def parse(line: bytes) -> Entry | None:
 
 
 def _checked(body: dict[str, Any]) -> Entry | None:
-    """The entry, if every field is of its type and no shard's name leads out of its folder."""
+    """The entry, if all fields have the right type and no shard name points outside its folder."""
     if not {"task", "units", "shards"} <= body.keys() <= _TYPES.keys():
         return None
     if not all(_is(value, _TYPES[name]) for name, value in body.items()):
@@ -127,7 +127,7 @@ def _checked(body: dict[str, Any]) -> Entry | None:
 
 
 def _is(value: Any, kind: Any) -> bool:
-    """Whether a value is of a type; of `(dict, T)` or `(list, T)` where its items are of T."""
+    """Whether a value has a type; `(dict, T)` and `(list, T)` also check the type of the items."""
     if isinstance(kind, tuple) and kind[0] in (dict, list):
         items = value.values() if isinstance(value, dict) else value
         return isinstance(value, kind[0]) and all(_is(item, kind[1]) for item in items)

@@ -1,4 +1,4 @@
-"""What a sweep would do and take, before it is begun; no weights are loaded."""
+"""Estimate the work, time and disk space of a sweep without loading weights."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -28,50 +28,50 @@ from secondary_sinks.texts.retokenize import retokenize
 
 Known = Sequence[tuple[ModelSpec, Prepared]]
 TRACE_ROW, CELL_ROW = 70, 60
-"""Bytes on the disk of a row of trace.parquet and of effects.parquet, in shards and tables each."""
+"""Bytes on disk per row of trace.parquet and of effects.parquet, for shards plus tables."""
 SHARE_OF_PEAK = 0.4
-"""Of the speed of a large matrix product that a pass reaches, with its attention and measures."""
+"""Fraction of the speed of a large matrix product that a pass with its measures reaches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEstimate:
-    """One model of a sweep."""
+    """Estimate for one model of a sweep."""
 
     name: str
     texts: int
     units: int
     done: int
-    """Units that are there already."""
+    """Units that are finished already."""
     passes: int
-    """Forward passes that are still to be made: one to observe each text, one to edit it."""
+    """Forward passes still to make: one to observe each text, one to edit it."""
     tokens: int
-    """Tokens of these passes."""
+    """Tokens in these passes."""
     cells_per_sink: int
-    """Cells that each sink has, with its controls."""
+    """Cells per sink, controls included."""
     sinks: float | None
-    """Sinks expected: from the texts that are done; None where there are none."""
+    """Expected number of sinks, from the finished texts; None if no text is finished."""
     weights_gb: float
     disk_gb: float
     seconds: float
     basis: str
-    """What the expected time comes from."""
+    """What the expected time is based on."""
     bad: tuple[str, ...] = ()
     """Texts that cannot be fed, with reasons."""
 
     @property
     def cells(self) -> int | None:
-        """Cells expected; None where no text is done yet to tell the number of sinks."""
+        """Expected number of cells; None while no finished text tells the number of sinks."""
         return None if self.sinks is None else round(self.sinks * self.cells_per_sink)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """All models of a sweep."""
+    """Estimate for all models of a sweep."""
 
     models: tuple[ModelEstimate, ...]
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The estimate as lines to print."""
         found = []
         for one in self.models:
             found += [
@@ -96,7 +96,7 @@ def _cells(one: ModelEstimate) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it.
+    """Format seconds as a readable duration.
 
     >>> duration(0.4), duration(75.0), duration(7500.0)
     ('under a second', '1 min 15 s', '2 h 5 min')
@@ -111,7 +111,7 @@ def duration(seconds: float) -> str:
 
 
 def estimate(config: SweepConfig, out: Path) -> Estimate:
-    """Plan a sweep. Raises the error of a config, model or file that is wrong."""
+    """Estimate a sweep. Raises the error of an invalid config, model or file."""
     texts = read_many(config.texts)
     manifest = Manifest(out)
     manifest.check()
@@ -121,7 +121,7 @@ def estimate(config: SweepConfig, out: Path) -> Estimate:
 
 
 def _known(out: Path) -> Known:
-    """Models that a folder's sweep has loaded before, with their hashes."""
+    """Models that the sweep in the folder loaded before, with their hashes."""
     try:
         return read_stored(out).models
     except RunFolderError:
@@ -129,7 +129,7 @@ def _known(out: Path) -> Known:
 
 
 def _measured_rate(manifest: Manifest, keys: set[str]) -> float | None:
-    """Seconds per token and pass of the texts that are done; None where there are none."""
+    """Seconds per token and pass, from the finished texts; None if no text is finished."""
     entries = [entry for entry in manifest.entries if entry.task in keys and entry.seconds]
     tokens = sum(entry.n_tokens * (1 + bool(entry.units)) for entry in entries)
     seconds = sum(took for entry in entries for took in entry.seconds.values())
@@ -177,7 +177,7 @@ def _model(
 
 
 def _fed_first(spec: ModelSpec, known: Known) -> dict[str, dict[str, Any]]:
-    """Texts that the folder's sweep has fed this model, as `retokenize` takes them."""
+    """Texts that the sweep in the folder already fed to this model, as `retokenize` takes them."""
     prepared = dict(known).get(spec)
     texts = prepared.texts if prepared else ()
     return {text.text_id: asdict(text) | {"token_ids": list(text.tokens)} for text in texts}
@@ -186,7 +186,7 @@ def _fed_first(spec: ModelSpec, known: Known) -> dict[str, dict[str, Any]]:
 def _feed(
     config: SweepConfig, seen: Outline, texts: Sequence[Text], before: Mapping[str, Any]
 ) -> tuple[list[tuple[int, ...]], tuple[str, ...]]:
-    """Token ids of the texts that fit, each once, and what is wrong with the others."""
+    """Token ids of the texts that fit, without repetitions, and what is wrong with the others."""
     found: dict[tuple[int, ...], None] = {}
     bad = []
     least, most = config.thresholds.min_queries + 1, seen.n_ctx or 1 << 30
@@ -214,7 +214,7 @@ def _keys(
     fed: Sequence[tuple[int, ...]],
     known: Known,
 ) -> list[str]:
-    """Keys of the texts, if the model's weights are those that the folder's sweep had."""
+    """Keys of the texts, if the sweep in the folder used the same weights."""
     mine = (spec.name, spec.revision, spec.dtype, spec.bridge)
     same = [
         prepared.model
@@ -228,21 +228,21 @@ def _keys(
 
 
 def _sinks(manifest: Manifest, keys: set[str], tokens: int) -> float | None:
-    """Sinks expected in all texts, by those of the texts that are done."""
+    """Expected number of sinks in all texts, extrapolated from the finished ones."""
     found = {e.task: e for e in manifest.entries if e.task in keys and e.shards}
     seen = sum(entry.n_tokens for entry in found.values())
     return sum(entry.n_sinks for entry in found.values()) * tokens / seen if seen else None
 
 
 def _guess(seen: Outline, spec: ModelSpec) -> float:
-    """Seconds per token of a pass: two operations per weight, at the speed of a matrix product."""
+    """Seconds per token of a pass: two operations per weight at the speed of a matrix product."""
     return 2 * seen.parameters / (SHARE_OF_PEAK * _operations_per_second(spec))
 
 
 def _operations_per_second(spec: ModelSpec, size: int = 1024) -> float:
     device, dtype = parse_device(spec.device), parse_dtype(spec.dtype)
     one = torch.ones(size, size, device=device, dtype=dtype)
-    (one @ one).sum().item()  # the first is slower
+    (one @ one).sum().item()  # warm-up, slower than later ones
     begin = time.perf_counter()
     for _ in range(4):
         result = one @ one

@@ -1,6 +1,6 @@
-"""Where the tasks of a sweep are computed. An executor is anything that `Executor` describes.
+"""Where the tasks of a sweep are computed. Any class that matches `Executor` can be used.
 
-The caller keeps the folder: executors compute, and touch no file of it.
+Executors compute only; the caller reads and writes the folder.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,35 +19,35 @@ EXECUTORS = ("local", "ray")
 
 @runtime_checkable
 class Executor(Protocol):
-    """Computes tasks, in whatever order; each gives one outcome, never an error.
+    """Computes tasks in any order; each task gives one outcome and never raises.
 
-    A model comes to all its tasks after one `prepare`. Closing lets go of models, and of tasks
-    whose outcome nobody took: `run` may be left before its end.
+    All tasks of a model follow one call of `prepare`. `run` may be left before its end; `close`
+    releases the models, and the tasks whose outcome was not taken.
     """
 
     elsewhere: bool
-    """Whether models are loaded on other machines, whose devices are not known here."""
+    """Whether models are loaded on other machines, whose devices are unknown here."""
 
     def prepare(self, spec: ModelSpec, texts: Texts, feed: str, thresholds: Thresholds) -> Prepared:
-        """Load a model where it will run, and feed it the texts."""
+        """Load a model where it will run, and tokenize the texts with it."""
         ...
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
-        """Outcomes as they come; tasks are asked for when there is room for them."""
+        """Yield outcomes as they are computed; takes a further task only when there is room."""
         ...
 
     def close(self) -> None:
-        """End what was started."""
+        """End everything that was started."""
         ...
 
 
 class InProcess:
-    """Computes in this process, one task after the other."""
+    """Computes in this process, one task after another."""
 
     elsewhere = False
 
     def __init__(self, loader: Callable[[ModelSpec], HookedModel] = load_spec) -> None:
-        """`loader` gives the models of specs, by default from where their names say."""
+        """`loader` gives the model for a spec; by default it is loaded by its name."""
         self._holder = Holder(loader)
         self.seen: Seen | None = None
 
@@ -56,25 +56,25 @@ class InProcess:
         return self._holder.get(spec)
 
     def prepare(self, spec: ModelSpec, texts: Texts, feed: str, thresholds: Thresholds) -> Prepared:
-        """Load a model and feed it the texts."""
+        """Load a model and tokenize the texts with it."""
         return self._holder.prepare(spec, texts, feed, thresholds)
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
-        """Outcomes in the order of the tasks."""
+        """Yield outcomes in the order of the tasks."""
         return (self._holder.compute(task, self.seen) for task in tasks)
 
     def close(self) -> None:
-        """Let go of the model."""
+        """Release the model."""
         self._holder.clear()
 
 
 def loader_of(models: Mapping[str, Any]) -> Callable[[ModelSpec], HookedModel]:
-    """A loader that hands out models that are there already, by the names of their specs."""
+    """A loader that returns models already in memory, by the name in their spec."""
     return lambda spec: models[spec.name]
 
 
 def executor_named(name: str, address: str | None = None) -> Executor:
-    """The executor of a name. Raises `SweepError` for one that there isn't, or can't be used."""
+    """The executor with this name. Raises `SweepError` if it is unknown or cannot be used."""
     if name not in EXECUTORS:
         raise SweepError(f"unknown executor {name!r}", f"expected one of {', '.join(EXECUTORS)}")
     if name == "ray":

@@ -1,4 +1,4 @@
-"""The end of a sweep: its tables and `run.json`."""
+"""Finish a sweep: write its tables and `run.json`."""
 
 import hashlib
 import json
@@ -25,15 +25,15 @@ class Further:
     """What a run adds to the tables of its sweep."""
 
     roles: Answer | None = None
-    """Found over all texts together."""
+    """Roles, found over all texts together."""
     n_claims: int | None = None
-    """Claims of the report, which the intervals of all of them are corrected for."""
+    """Number of claims in the report; all its intervals are corrected for it."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """By stage."""
+    """Seconds by stage."""
 
 
 class Finish:
-    """How a sweep ends in its folder."""
+    """Writes the final tables and record of a sweep into its folder."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Finish:
         asked: dict[str, Any],
         versions: Versions | None = None,
     ) -> None:
-        """`versions` are of the code that computed the cells, by default of the code here."""
+        """`versions`: of the code that computed the cells; by default of the code that runs now."""
         self.folder, self.config, self.asked = folder, config, asked
         self.versions = dict(versions or versions_of_code())
 
@@ -53,9 +53,9 @@ class Finish:
         command: str,
         further: Further | None = None,
     ) -> dict[str, Any]:
-        """Write the tables, then `run.json`; between them the folder is no finished run.
+        """Write the tables, then `run.json`; in between, the folder is not a finished run.
 
-        What else a run wrote here, such as answers about other tables, is removed.
+        Other files of an earlier run, such as answers about other tables, are removed.
         """
         for name in (RECORD, *OWN - {f"{table}.parquet" for table in TABLES}):
             (self.folder.path / name).unlink(missing_ok=True)
@@ -77,7 +77,7 @@ class Finish:
     def _tables(
         self, parts: Sequence[Assembly], sinks: Sequence[pd.DataFrame], further: Further
     ) -> dict[str, str]:
-        """Write the tables; the SHA-256 of each by name."""
+        """Write the tables; returns the SHA-256 of each by name."""
         tables: dict[str, Iterator[pd.DataFrame]] = {
             "sinks": iter([pd.concat(sinks, ignore_index=True)])
         }
@@ -103,7 +103,7 @@ class Finish:
     def _model(
         self, part: Assembly, sinks: pd.DataFrame, near: list[dict[str, Any]], further: Further
     ) -> dict[str, Any]:
-        """What `run.json` says of one model: the record of a run, but for what all share."""
+        """The record of one model in `run.json`, without the fields that all models share."""
         prepared = part.plan.prepared
         effects = pd.concat([*part.effects()], ignore_index=True)
         complete = {text.text_id for text, _ in part.complete()}
@@ -136,7 +136,7 @@ class Finish:
     def _answers(
         self, part: Assembly, sinks: pd.DataFrame, effects: pd.DataFrame, further: Further
     ) -> dict[str, Any]:
-        """Verdicts and the numbers behind them, with what taking writers away costs."""
+        """Verdicts, the numbers behind them, and the damage done by ablating writers."""
         table = self._roles_of(part, sinks, further)
         told = answers(effects, sinks, table, self.config, further.n_claims)
         if table is None:
@@ -146,7 +146,7 @@ class Finish:
     def _roles_of(
         self, part: Assembly, sinks: pd.DataFrame, further: Further
     ) -> pd.DataFrame | None:
-        """The table of roles; None where they were not asked."""
+        """The table of roles; None if roles were not asked for."""
         if further.roles is not None:
             return part.named(further.roles.cells)
         found = [*part.roles(sinks)] if self.config.roles else []
@@ -185,7 +185,7 @@ class Finish:
         return shared | models[0] | {"models": only}
 
     def key(self, plans: Sequence[Plan], manifest: Manifest) -> str:
-        """A hash of all that the tables are made of; a run's model may have another name."""
+        """Hash of everything that the tables depend on; not of the model's name, for a run."""
         content: list[Any] = [
             [] if self.config.pooled else labels(plans),
             [p.prepared.device for p in plans],
@@ -196,5 +196,5 @@ class Finish:
 
 
 def _present(plans: Sequence[Plan], manifest: Manifest) -> list[tuple[str, list[str]]]:
-    """Texts and their units that are done, in the order of the tables."""
+    """Texts and their finished units, in the order of the tables."""
     return [one for plan in plans for one in plan.present(manifest)]

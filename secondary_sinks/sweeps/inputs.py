@@ -1,4 +1,4 @@
-"""Whether a sweep goes on with the models and texts that it began with."""
+"""Check that a sweep resumes with the models and texts that it began with."""
 
 from dataclasses import asdict, replace
 from typing import Any
@@ -10,7 +10,7 @@ from secondary_sinks.texts.retokenize import SAME_TEXT_FIELDS
 
 
 def as_first(now: Prepared, before: Prepared) -> tuple[Prepared, list[str]]:
-    """A sweep's model and texts, with the ids of the first time; what there is to say of that."""
+    """Model and texts with the token ids that were fed first, and messages about changed texts."""
     if any(now.model[name] != before.model[name] for name in DECIDING):
         return now, []
     stored = {text.text_id: text for text in before.texts}
@@ -20,7 +20,7 @@ def as_first(now: Prepared, before: Prepared) -> tuple[Prepared, list[str]]:
 
 
 def of_models(before: Prepared, now: Prepared) -> list[str]:
-    """In which way a sweep that is not finished goes on with something else than it began with."""
+    """Differences in models and texts between an unfinished sweep and its start."""
     old, new = texts_of(before), texts_of(now)
     there = {text["text_id"] for text in new}
     both = [text for text in old if text["text_id"] in there]
@@ -38,5 +38,5 @@ def _first(now: FedText, before: FedText | None) -> FedText:
 
 
 def texts_of(prepared: Prepared) -> list[dict[str, Any]]:
-    """The texts of a sweep's model as `in_texts` takes them."""
+    """The texts of a model in a sweep, in the form that `in_texts` compares."""
     return [asdict(text) | {"n_tokens": len(text.tokens)} for text in prepared.texts]

@@ -1,9 +1,9 @@
-"""Stopping soon: an interrupt ends a sweep within two seconds, whatever it is busy with.
+"""Prompt interrupts: Ctrl-C ends a sweep within two seconds, whatever it is computing.
 
-Python runs the handler of a signal between two of its own instructions, so an interrupt waits for
-the end of a long computation in C. A thread does not: it sees the signal at once, gives the
-computation a moment to come to an end by itself, and ends the process when it does not. Nothing is
-lost by that, since every file of a sweep is written whole or not at all.
+Python runs signal handlers between its own instructions, so an interrupt waits for the end of a
+long computation in C. A thread sees the signal at once: it gives the computation a moment to end by
+itself, and then ends the process. Nothing is lost, since every file of a sweep is written
+completely or not at all.
 """
 
 import contextlib
@@ -17,20 +17,20 @@ from types import FrameType
 from typing import NoReturn
 
 PATIENCE = 1.5
-"""Seconds that a computation has to come to an end by itself."""
+"""Seconds that a computation gets to end by itself."""
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
-"""Exit codes, as shells know them."""
+"""Exit codes by signal, as shells define them."""
 
 
 class Terminated(KeyboardInterrupt):
-    """Another process asked this one to end."""
+    """Raised when another process asks this one to end."""
 
 
 @contextlib.contextmanager
 def soon(line: Callable[[], str]) -> Iterator[None]:
-    """Turn SIGTERM into `Terminated`, and end the process where an interrupt is not heard in time.
+    """Turn SIGTERM into `Terminated`, and end the process if an interrupt is not handled in time.
 
-    `line` is what is said on the standard error then. Does nothing outside the main thread.
+    `line` is then printed on standard error. Does nothing outside the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -58,7 +58,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _watch(signals: socket.socket, over: threading.Event, line: Callable[[], str]) -> None:
-    """Wait for a signal, then for the end of the work, then wait no longer."""
+    """Wait for a signal, then briefly for the work to end, then end the process."""
     while number := signals.recv(1):
         code = CODES.get(signal.Signals(number[0]))
         if code is not None and not over.wait(PATIENCE):
@@ -66,16 +66,16 @@ def _watch(signals: socket.socket, over: threading.Event, line: Callable[[], str
 
 
 def leave(code: int, line: str) -> NoReturn:
-    """Say a line and end the process at once, without a farewell to libraries."""
-    with contextlib.suppress(OSError, ValueError):  # nobody may be there to hear it
-        shown = "\x1b[?25h" if sys.stderr.isatty() else ""  # the cursor, which bars hide
+    """Print a line and end the process at once, without running exit handlers of libraries."""
+    with contextlib.suppress(OSError, ValueError):  # standard error may be closed
+        shown = "\x1b[?25h" if sys.stderr.isatty() else ""  # show the cursor, which bars hide
         os.write(sys.stderr.fileno(), f"{shown}{line}\n".encode())
     os._exit(code)
 
 
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
-    """Keep the handlers of interrupts from a library that puts its own in their place."""
+    """Keep the interrupt handlers from being replaced by a library."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,9 +1,9 @@
-"""Keys of content: what was computed from the same inputs by the same code has the same key.
+"""Content keys: the same inputs computed by the same code have the same key.
 
 The key of a task covers the weights and settings of the model, its class and dtype, the token ids,
-the thresholds (they choose the sinks) and the code that measures; that of a unit covers its edit,
-the number of controls and the code that replays, too. Names of models and texts, devices and
-places on a disk are no part of them: the same cells computed elsewhere are the same cells.
+the thresholds (they choose the sinks) and the code that measures. The key of a unit also covers its
+edit, the number of controls and the code that replays. Names of models and texts, devices and paths
+are not covered: a cell computed elsewhere is the same cell.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from secondary_sinks.sweeps.tasks import Task, Unit
 from secondary_sinks.types import Thresholds
 
 Versions = Mapping[str, str]
-"""Versions of the code that measures and edits, as `versions_of_code` gives them."""
+"""Versions of the code that measures and edits, as returned by `versions_of_code`."""
 
 
 def task_key(
@@ -27,7 +27,7 @@ def task_key(
     thresholds: Thresholds,
     versions: Versions | None = None,
 ) -> str:
-    """Key of a model and a text: of all that decides which tokens are sinks.
+    """Key of a model and a text; covers all that determines which tokens are sinks.
 
     `versions` are those of the code that computed, by default of the code that runs now.
     """
@@ -42,9 +42,9 @@ def task_key(
 
 
 def unit_key(task: str, unit: Unit, ordinary: int, engine: str = "", *, whole: bool = False) -> str:
-    """Key of a unit of the task with a key; `engine` and `whole` as in `Task`.
+    """Key of a unit within a task, given the task's key; `engine` and `whole` as in `Task`.
 
-    Cells of another batch may differ in their last bit, so they have another key.
+    The last bit of a cell can depend on its batch, so cells of another batch have another key.
     """
     parts = {
         "task": task,
@@ -61,7 +61,7 @@ def key_of(task: Task, unit: Unit) -> str:
 
 
 def cell_key(unit: str, role: str, pos: int) -> str:
-    """Key of a token's cell in the unit with a key: 16 hexadecimal digits."""
+    """Key of one token's cell in a unit, given the unit's key: 16 hexadecimal digits."""
     return hashlib.sha256(f"{unit} {role} {pos}".encode()).hexdigest()[:16]
 
 

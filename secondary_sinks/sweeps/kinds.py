@@ -1,4 +1,4 @@
-"""What a folder is, by the files in it: a sweep, a finished run, or results of experiments."""
+"""Recognise a folder by its files: a sweep, a finished run, or results of experiments."""
 
 import json
 from pathlib import Path
@@ -8,15 +8,15 @@ from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs.folder import OWN, RECORD, WORK
 
 FINDING = "verdict.json"
-"""What an experiment writes last into its folder."""
+"""Name of the file that an experiment writes last into its folder."""
 SWEEP, RUN, EXPERIMENTS = "sweep", "run", "experiments"
 
 
 def kind_of(folder: Path) -> str:
-    """Which of `SWEEP`, `RUN` and `EXPERIMENTS` a folder is.
+    """Kind of a folder: `SWEEP`, `RUN` or `EXPERIMENTS`.
 
-    A run that resumes keeps its cells as a sweep does, and is a `SWEEP` too. Raises
-    `RunFolderError` that names what a folder of none of these holds.
+    A run that can resume keeps its cells as a sweep does, and counts as `SWEEP`. Raises
+    `RunFolderError` for any other folder, naming what it holds.
     """
     if (folder / WORK).is_dir():
         return SWEEP
@@ -32,7 +32,7 @@ def kind_of(folder: Path) -> str:
 
 
 def findings(folder: Path) -> list[Path]:
-    """The records of the experiments in a folder: its own, or one in each folder below it."""
+    """Records of the experiments in a folder: its own, or one per folder below it."""
     own = folder / FINDING
     return [own] if own.is_file() else sorted(folder.glob(f"*/{FINDING}"))
 
@@ -50,7 +50,7 @@ def outcome_of(finding: Path) -> str:
 
 
 def _what(folder: Path) -> str:
-    """What is in the place of a folder that is nothing of ours."""
+    """Description of a path that is no folder of ours."""
     if not folder.exists():
         return "does not exist"
     if not folder.is_dir():

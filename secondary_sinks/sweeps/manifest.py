@@ -1,8 +1,8 @@
-"""The manifest of a sweep: what is done, in which shard, with the SHA-256 of each.
+"""The manifest of a sweep: which units are finished, in which shard, with its SHA-256.
 
-A file of JSON lines that only grows. Each line carries a hash of itself: a line that was torn by a
-kill, or changed on the disk, is noticed and no longer counts, and neither does a shard whose bytes
-are not those that were written. What does not count is set aside and computed again.
+A file of JSON lines to which lines are only added. Each line carries a hash of itself, so a line
+torn by a kill or changed on disk is noticed and ignored; so is a shard whose bytes changed. What is
+ignored is set aside and computed again.
 """
 
 import contextlib
@@ -19,11 +19,11 @@ from secondary_sinks.sweeps.tasks import Outcome
 
 SHARDS, DAMAGED, LINES = "shards", "damaged", "manifest.jsonl"
 MOST_LINES, MOST_BYTES = 2_000_000, 1 << 32
-"""Of a manifest: a line per text of each model, and a further one for each start that was cut."""
+"""Most lines of a manifest: one per text of each model, and one per interrupted start."""
 
 
 class Manifest:
-    """The entries of a sweep's folder, and its shards."""
+    """The manifest entries of a sweep folder, and its shards."""
 
     def __init__(self, folder: Path) -> None:
         """Name the run folder; nothing is read or written yet."""
@@ -33,7 +33,7 @@ class Manifest:
         self.entries: list[Entry] = []
 
     def read(self) -> list[str]:
-        """Read the entries; complaints about lines that don't count. Changes nothing.
+        """Read the entries; returns complaints about ignored lines. Changes nothing.
 
         Raises `RunFolderError` for a manifest of another schema.
         """
@@ -47,7 +47,7 @@ class Manifest:
         return [_damaged(first, last) for first, last in _spans(damaged)]
 
     def check(self) -> list[str]:
-        """`read`, and verify every shard; complaints about all that does not count.
+        """`read`, then verify every shard; returns complaints about all that is ignored.
 
         Entries with a damaged shard are left out. Changes nothing on the disk.
         """
@@ -61,10 +61,10 @@ class Manifest:
         return complaints
 
     def repair(self) -> list[str]:
-        """`check`, then set aside what does not count, so that it is computed again.
+        """`check`, then set aside everything that is ignored, so that it is computed again.
 
-        Call with the folder claimed. Also removes what processes left that died while they wrote:
-        half-written files, and shards that no line speaks of.
+        Call with the folder claimed. Also removes what killed processes left: half-written files,
+        and shards that no line mentions.
         """
         self.remove_parts()
         complaints = self.check()
@@ -77,12 +77,12 @@ class Manifest:
         return complaints
 
     def remove_parts(self) -> None:
-        """Remove the half-written files of processes that died. Call with the folder claimed."""
+        """Remove half-written files of killed processes. Call with the folder claimed."""
         for place in (self.work.parent, self.work, self.shards):
             _remove(part for part in place.glob(f"{durable.PART}*") if part.name != durable.LOCK)
 
     def add(self, outcome: Outcome) -> Entry:
-        """Write the shards of an outcome, then its line: after this it is done."""
+        """Write the shards of an outcome, then its line; after this the task is done."""
         entry = entry_of(outcome)
         for name in (self.work, self.shards):
             durable.make_folder(name)
@@ -92,12 +92,12 @@ class Manifest:
         return entry
 
     def put(self, entry: Entry) -> None:
-        """Write the line of an entry whose shards are there already."""
+        """Write the line of an entry whose shards exist already."""
         durable.append(self.path, line_of(entry))
         self.entries.append(entry)
 
     def done(self) -> dict[str, set[str]]:
-        """Keys of the units that are done, by key of their task."""
+        """Keys of finished units, by the key of their task."""
         found: dict[str, set[str]] = {}
         for entry in self.entries:
             if entry.shards:
@@ -105,14 +105,14 @@ class Manifest:
         return found
 
     def tables(self) -> dict[str, set[str]]:
-        """Tables that each task has shards of, by key of the task."""
+        """Tables for which each task has shards, by the key of the task."""
         found: dict[str, set[str]] = {}
         for entry in self.entries:
             found.setdefault(entry.task, set()).update(entry.shards)
         return found
 
     def path_of(self, entry: Entry, table: str) -> Path | None:
-        """Where an entry's shard of a table lies; None where it has none."""
+        """Path of an entry's shard for a table; None if it has none."""
         shard = entry.shards.get(table)
         return None if shard is None else self.shards / shard["name"]
 
@@ -134,7 +134,7 @@ class Manifest:
         return content.splitlines(keepends=True)
 
     def _wrong(self, entry: Entry) -> Iterator[tuple[str, str]]:
-        """Names of the shards that are not what was written, and in what way."""
+        """Names of the shards that differ from what was written, and how."""
         for shard in entry.shards.values():
             path = self.shards / shard["name"]
             try:
@@ -146,7 +146,7 @@ class Manifest:
                 yield shard["name"], f"not readable ({error.strerror})"
 
     def _set_aside(self, shards: Sequence[Path]) -> None:
-        """Move shards and the old manifest out of the way; write the good lines anew."""
+        """Move shards and the old manifest aside; write the valid lines anew."""
         aside = self.work / DAMAGED
         durable.make_folder(aside)
         number = len(list(aside.iterdir()))
@@ -157,7 +157,7 @@ class Manifest:
 
 
 def _spans(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """First and last of each row of numbers without a gap.
+    """First and last number of each run of consecutive numbers.
 
     >>> list(_spans([1, 2, 3, 7]))
     [(1, 3), (7, 7)]

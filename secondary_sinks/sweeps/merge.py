@@ -1,4 +1,4 @@
-"""Cells of several sweeps in one folder: a sweep that was divided among machines, for example."""
+"""Merge the cells of several sweeps into one folder, for a sweep that was split across machines."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -23,29 +23,30 @@ from secondary_sinks.sweeps.tasks import ModelSpec, Prepared
 from secondary_sinks.types.lists import refuse_twice
 
 SHARED = ("feed", "thresholds", "ordinary", "seed", "pooled")
-"""What all sweeps must have been asked alike."""
+"""Settings that must be equal in all sweeps."""
 COMPUTING = ("measures", "engine")
 """Versions of the code that are part of the key of a cell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merged:
-    """What came together."""
+    """The result of a merge."""
 
     n_tasks: int
     n_cells: int
     n_missing: int
-    """Units that no folder has, of all edits x sites x layers x texts that any asked for."""
+    """Units missing from every folder, out of all edits x sites x layers x texts that any asked
+    for."""
     n_unused: int
-    """Units that are in the folders and stand in no table: of code or inputs before the last."""
+    """Units in the folders that no table uses, computed by older code or from older inputs."""
 
 
 def merge(folders: Sequence[Path], out: Path) -> Merged:
-    """Copy the cells of sweeps into a new folder and write its tables, of all that is there.
+    """Copy the cells of sweeps into a new folder and write its tables from all of them.
 
-    The folders stay as they are. A merge that was killed goes on when it is asked for again. Raises
-    `RunFolderError` for a folder that is no sweep's or is damaged, for sweeps that cannot be one,
-    and for an `out` that holds anything else.
+    The source folders are not changed. The same call resumes a killed merge. Raises
+    `RunFolderError` for a folder that is damaged or not a sweep, for sweeps that cannot be
+    combined, and for an `out` that holds anything else.
     """
     places = [folder.resolve() for folder in folders]
     refuse_twice("the list of folders", [*map(str, folders)], RunFolderError, places)
@@ -79,7 +80,7 @@ def _unused(plans: Sequence[Plan], manifest: Manifest) -> int:
 
 
 def _check(target: RunFolder, asked: Mapping[str, Any]) -> None:
-    """Raise `RunFolderError` where the folder holds anything but the same merge, unfinished."""
+    """Raise `RunFolderError` if the folder holds anything but the same merge, unfinished."""
     out = target.path
     names = target.contents()
     if not names:
@@ -102,12 +103,12 @@ def _fill(
     stored: Sequence[Stored],
     sources: Sequence[Manifest],
 ) -> tuple[dict[str, Any], list[Plan]]:
-    """Copy and finish; where that is not possible, the folder is empty again."""
+    """Copy and finish; on failure, empty the folder again."""
     out = target.path
     try:
         config = from_dict(asked["config"], "the merged config")
         manifest = Manifest(out)
-        manifest.repair()  # of a merge that was killed
+        manifest.repair()  # left by a killed merge
         models = _models(stored)
         empty = [plan(config, spec, prepared, manifest, versions) for spec, prepared in models]
         store(out, asked, empty, "", versions)
@@ -134,7 +135,7 @@ def _whole(folder: Path) -> Manifest:
 
 
 def _versions(stored: Sequence[Stored], folders: Sequence[Path]) -> dict[str, str]:
-    """The code that computed all the cells. Raises `RunFolderError` where that is not one."""
+    """Versions of the code that computed the cells. Raises `RunFolderError` if they differ."""
     first = stored[0].versions
     for one, folder in zip(stored, folders, strict=True):
         found = [
@@ -153,7 +154,7 @@ def _versions(stored: Sequence[Stored], folders: Sequence[Path]) -> dict[str, st
 
 
 def _asked(stored: Sequence[Stored], folders: Sequence[Path]) -> dict[str, Any]:
-    """The config that asks for everything that any of the sweeps asked for."""
+    """A config that covers everything that any of the sweeps asked for."""
     configs = [one.asked["config"] for one in stored]
     for config, folder in zip(configs, folders, strict=True):
         for name in SHARED:
@@ -190,7 +191,7 @@ def _union(lists: Sequence[Sequence[Any]]) -> list[Any]:
 
 
 def _models(stored: Sequence[Stored]) -> list[tuple[ModelSpec, Prepared]]:
-    """Each model once, with the texts that any sweep fed it."""
+    """Each model once, with the texts that any sweep fed to it."""
     found: dict[tuple[Any, ...], tuple[ModelSpec, Prepared]] = {}
     for one in stored:
         for spec, prepared in one.models:
@@ -209,7 +210,7 @@ def _both(one: Prepared, other: Prepared) -> Prepared:
 
 
 def _copy(source: Manifest, target: Manifest) -> None:
-    """Shards, then the lines that speak of them; what is there already is there once."""
+    """Copy shards, then the lines that mention them; what was copied already is skipped."""
     durable.make_folder(target.shards)
     lines, done, tables = set(map(line_of, target.entries)), target.done(), target.tables()
     for entry in source.entries:

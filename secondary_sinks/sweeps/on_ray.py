@@ -1,14 +1,14 @@
 """`OnRay`: the tasks of a sweep on the GPUs or cores of a Ray cluster; see docs/scaling.md.
 
-One actor per GPU (or per `n_devices` of them), else one per core with one thread, each holding the
-model. A task, which is a text with all units that are missing of it, goes to one actor whole, so
-its clean pass is made once. No more than `QUEUED` tasks are at an actor, and no task is asked for
-before there is room. What an actor had in hand when it died is done again by another one in its
-place; a task that ends its actor `RETRIES` + 1 times is recorded as failed and skipped.
+One actor per GPU (or per `n_devices` GPUs), otherwise one single-threaded actor per core; each
+holds the model. A task (one text with all its missing units) goes to one actor as a whole, so its
+clean pass is made once. An actor gets at most `QUEUED` tasks, and the next task is requested only
+when there is room for it. The tasks of an actor that died are given to another actor; a task that
+kills its actor `RETRIES` + 1 times is recorded as failed and skipped.
 
-Actors touch no file of the sweep: what they computed comes back as the bytes of its tables, and
-only the caller writes. Ray sends our own objects as pickles between its own processes, so whoever
-can reach its ports can run code there: keep a cluster on a network of its own.
+Actors touch no file of the sweep: they return the bytes of their tables, and only the caller
+writes. Ray sends our objects as pickles between its own processes, so anyone who can reach its
+ports can run code there: keep a cluster on a private network.
 """
 
 import collections
@@ -27,30 +27,30 @@ from secondary_sinks.sweeps.worker import Holder, load_spec
 from secondary_sinks.types import Thresholds
 
 QUEUED = 2
-"""Tasks at an actor: the one it computes, and the one it goes on with at once."""
+"""Most tasks at an actor: one being computed, and the next one, so that it never waits."""
 RETRIES = 3
 
 
 class Worker:
-    """What an actor does: it holds a model and computes."""
+    """The code of an actor: holds a model and computes tasks."""
 
     def __init__(
         self, loader: Callable[[ModelSpec], HookedModel], threads: int | None, home: str
     ) -> None:
-        """`threads` is of one core alone; None leaves them as they are.
+        """`threads`: torch threads of an actor with a single core; None keeps the default.
 
-        `home` is the caller's folder, so that a relative name of a model means the same here.
+        `home` is the caller's folder, so that relative model paths mean the same here.
         """
         import torch
 
-        with contextlib.suppress(OSError):  # a machine without that folder: names of the hub do
+        with contextlib.suppress(OSError):  # no such folder: hub names still work
             os.chdir(home)
         if threads is not None:
             torch.set_num_threads(threads)
         self._holder = Holder(loader)
 
     def prepare(self, spec: ModelSpec, texts: Texts, feed: str, thresholds: Thresholds) -> Prepared:
-        """Load a model and feed it the texts."""
+        """Load a model and tokenize the texts with it."""
         return self._holder.prepare(spec, texts, feed, thresholds)
 
     def compute(self, task: Task) -> Outcome:
@@ -59,7 +59,7 @@ class Worker:
 
 
 class OnRay:
-    """An executor on a Ray cluster, or on one that is started here for as long as it is open."""
+    """An executor on an existing Ray cluster, or on one started here and ended by `close`."""
 
     elsewhere = True
 
@@ -70,10 +70,10 @@ class OnRay:
         *,
         retries: int = RETRIES,
     ) -> None:
-        """Nothing is started yet. `loader` gives the models; it is called in the actors.
+        """Starts nothing yet. `loader` gives the models; it is called in the actors.
 
-        Without an address, the environment variable RAY_ADDRESS says where the cluster is, as for
-        every program of Ray; without either one is started here.
+        Without an address, the environment variable RAY_ADDRESS is used, as Ray programs do;
+        without either, a cluster is started here.
         """
         self._address, self._loader, self._retries = address, loader, retries
         self._ray: Any = None
@@ -82,9 +82,9 @@ class OnRay:
         self._spec: Any = None
 
     def prepare(self, spec: ModelSpec, texts: Texts, feed: str, thresholds: Thresholds) -> Prepared:
-        """Load a model on an actor and feed it the texts there: here may be no GPU."""
+        """Load a model on an actor and tokenize the texts there: this machine may have no GPU."""
         self._connect()
-        self._dismiss()  # other models may need other resources
+        self._dismiss()  # another model may need other resources
         self._spec = spec
         for _ in range(self._retries + 1):
             hand = self._hire(spec)
@@ -99,7 +99,7 @@ class OnRay:
         )
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
-        """Outcomes as they come, of tasks of the model that was prepared last."""
+        """Yield outcomes of tasks of the last prepared model as they arrive."""
         waiting, lost = iter(tasks), collections.deque[_Try]()
         while True:
             self._hand_out(waiting, lost)
@@ -124,7 +124,7 @@ class OnRay:
             self._started = False
 
     def _hand_out(self, waiting: Iterator[Task], lost: "collections.deque[_Try]") -> None:
-        """Give actors what they have room for, what was lost first; hire while there are places."""
+        """Fill the queues of the actors, lost tasks first; start actors while there is room."""
         while (able := self._least_busy()) or self._may_hire():
             attempt = lost.popleft() if lost else _first(waiting)
             if attempt is None:
@@ -140,7 +140,7 @@ class OnRay:
         return min(able, key=lambda hand: len(hand.refs), default=None)
 
     def _may_hire(self) -> bool:
-        """Whether an actor more would start at once, or there is none yet to wait for."""
+        """Whether one more actor could start at once, or there is no actor yet."""
         if not self._crew:
             return True
         free = self._ray.available_resources()
@@ -151,11 +151,11 @@ class OnRay:
     def _mourn(
         self, hand: "_Hand", why: Exception, lost: "collections.deque[_Try]"
     ) -> Iterator[Outcome]:
-        """Do again what a dead actor had in hand, unless the task it was at ends every actor."""
+        """Reassign the tasks of a dead actor, except a task that has killed too many actors."""
         self._bury(hand)
         unfinished = []
         for ref, attempt in zip(hand.refs, hand.tries, strict=True):
-            found = self._result(ref)  # what it finished before it died is still there
+            found = self._result(ref)  # finished results outlive their actor
             if isinstance(found, Outcome):
                 yield found
             else:
@@ -173,7 +173,7 @@ class OnRay:
         )
 
     def _result(self, ref: Any) -> Any:
-        """What an actor gave; the error of Ray if it died. Raises what it raised on purpose."""
+        """The result of an actor; Ray's error if it died. Raises what the actor raised itself."""
         from ray.exceptions import RayError, RayTaskError
 
         try:
@@ -193,7 +193,7 @@ class OnRay:
         return self._crew[-1]
 
     def _places(self, spec: ModelSpec) -> int:
-        """How many actors the cluster has room for, as large as it is now; at least one."""
+        """How many actors fit on the cluster at its current size; at least one."""
         places = int(self._ray.cluster_resources().get("CPU", 1))
         if self._on_gpus(spec):
             places = min(places, int(self._gpus() // spec.n_devices))
@@ -220,14 +220,14 @@ class OnRay:
 
 
 class _Try:
-    """A task, and how many times it was lost before."""
+    """A task, and how often it was lost before."""
 
     def __init__(self, task: Task, number: int = 0) -> None:
         self.task, self.number = task, number
 
 
 class _Hand:
-    """An actor and what it has in hand, in the order in which it computes."""
+    """An actor and its tasks, in the order in which it computes them."""
 
     def __init__(self, actor: Any) -> None:
         self.actor = actor
@@ -241,5 +241,5 @@ def _first(tasks: Iterator[Task]) -> _Try | None:
 
 
 def _short(error: Exception) -> str:
-    """The end of what an error says: there is the cause."""
+    """The end of an error message, where Ray states the cause."""
     return " ".join(str(error).split())[-300:]

@@ -1,4 +1,4 @@
-"""The tasks of a sweep: which there are, which are done, and what the rest will take."""
+"""The tasks of a sweep: which exist, which are done, and what the rest will cost."""
 
 from dataclasses import dataclass, replace
 
@@ -10,42 +10,42 @@ from secondary_sinks.sweeps.tasks import FedText, ModelSpec, Prepared, Task
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What one model has to do."""
+    """All work for one model."""
 
     spec: ModelSpec
     prepared: Prepared
     tasks: tuple[Task, ...]
-    """All of them, one per different text, with all their units."""
+    """All tasks, one per distinct text, each with all its units."""
     missing: tuple[Task, ...]
-    """Those of which something is missing, with the units that are."""
+    """Unfinished tasks, each with its missing units."""
 
     def texts(self) -> list[tuple[FedText, Task]]:
-        """Every text that was fed, with its task; texts of the same tokens share one."""
+        """Every fed text with its task; texts with the same tokens share a task."""
         by_tokens = {task.tokens: task for task in self.tasks}
         return [(text, by_tokens[text.tokens]) for text in self.prepared.texts]
 
     @property
     def n_units(self) -> int:
-        """Units in all."""
+        """Total number of units."""
         return sum(len(task.units) for task in self.tasks)
 
     @property
     def n_missing(self) -> int:
-        """Units that are still to be done."""
+        """Number of missing units."""
         return sum(len(task.units) for task in self.missing)
 
     @property
     def n_passes(self) -> int:
-        """Passes of a text through the model that are still to be made: observe, and edit."""
+        """Passes still to make: one to observe a text, one to edit it."""
         return sum(1 + bool(task.units) for task in self.missing)
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of these passes."""
+        """Tokens in these passes."""
         return sum(len(task.tokens) * (1 + bool(task.units)) for task in self.missing)
 
     def present(self, manifest: Manifest) -> list[tuple[str, list[str]]]:
-        """Texts that were observed and the keys of their units that are done, in order."""
+        """Observed texts and the keys of their finished units, in order."""
         done, tables, found = manifest.done(), manifest.tables(), []
         for text, task in self.texts():
             if "sinks" in tables.get(task.key, ()):
@@ -62,7 +62,7 @@ def plan(
     manifest: Manifest,
     versions: Versions | None = None,
 ) -> Plan:
-    """The tasks of a model, as computed by code of these versions: by default, the code here.
+    """Plan the tasks of a model for code of these versions; by default, the code that runs now.
 
     Raises `SweepError` for layers that the model does not have.
     """
@@ -98,7 +98,7 @@ def plan(
 
 
 def _missing(task: Task, done: set[str], tables: set[str]) -> Task | None:
-    """The task with the units that are not done; None where nothing is missing."""
+    """The task with its missing units only; None if nothing is missing."""
     units = tuple(u for u in task.units if key_of(task, u) not in done)
     whole = "sinks" in tables and ("trace" in tables or not task.trace)
     if not units and whole:

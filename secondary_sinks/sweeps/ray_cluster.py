@@ -1,4 +1,4 @@
-"""The Ray cluster that a sweep runs on: found by its address, or started here."""
+"""The Ray cluster of a sweep: found by its address, or started here."""
 
 import os
 import re
@@ -10,18 +10,18 @@ from secondary_sinks.errors import SinkWarning, SweepError
 from secondary_sinks.sweeps import interrupts
 
 HERE = "local"
-"""Address of a cluster that is started here, for as long as the sweep takes."""
+"""Address that means: start a cluster here for the duration of the sweep."""
 VARIABLE = "RAY_ADDRESS"
 KNOCK = 5.0
-"""Seconds that a cluster has to answer."""
+"""Seconds that a cluster gets to answer."""
 STORE = 200 * 2**20
-"""Bytes of Ray's object store on a cluster that is started here: tables pass through, few wait."""
+"""Bytes of Ray's object store for a cluster started here; tables pass through quickly."""
 
 
 def connect(address: str | None) -> tuple[Any, bool]:
-    """The module `ray`, connected to a cluster; whether the connection was made here.
+    """The module `ray`, connected to a cluster; and whether the connection was made here.
 
-    Raises `SweepError` where there is no cluster at the address.
+    Raises `SweepError` if there is no cluster at the address.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     place = _address(address)
@@ -29,23 +29,23 @@ def connect(address: str | None) -> tuple[Any, bool]:
     import ray
 
     more: dict[str, Any] = {"address": place}
-    if place == HERE:  # said, since Ray would look for a cluster that is left over
+    if place == HERE:  # explicit, since Ray would look for a leftover cluster
         more |= {"include_dashboard": False, "object_store_memory": STORE}
     if ray.is_initialized():
         return ray, False
     try:
         with interrupts.kept():
             ray.init(log_to_driver=False, logging_level="error", **more)
-    except Exception as error:  # a wrong address, a version that differs: of many kinds
+    except Exception as error:  # wrong address, other version: Ray raises many types
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise _nowhere(place, reason) from error
     return ray, True
 
 
 def _address(asked: str | None) -> str:
-    """Where the cluster is: as asked for, else as RAY_ADDRESS says, else one that is started here.
+    """Address of the cluster: as given, else RAY_ADDRESS, else a new cluster on this machine.
 
-    Ray itself lets RAY_ADDRESS stand in for 'auto', too. That it is used is said (`SinkWarning`).
+    Ray itself also reads 'auto' as RAY_ADDRESS. Its use is announced by a `SinkWarning`.
     """
     around = os.environ.get(VARIABLE, "").strip()
     if around and asked in (None, "auto"):
@@ -60,9 +60,9 @@ def _address(asked: str | None) -> str:
 
 
 def _knock(address: str) -> None:
-    """Raise `SweepError` where nobody listens at HOST:PORT: Ray itself would try for a minute."""
+    """Raise `SweepError` if HOST:PORT refuses connections; Ray itself would retry for a minute."""
     place = re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:(\d{1,5})", address)
-    if place is None:  # 'auto' or 'local': Ray knows better
+    if place is None:  # 'auto' or 'local': left to Ray
         return
     try:
         socket.create_connection((place[1], int(place[2])), timeout=KNOCK).close()

@@ -27,18 +27,18 @@ from secondary_sinks.texts.many_files import read_many, refuse_same_ids
 from secondary_sinks.types import SinkTable, Trace
 
 Command = Callable[[Sequence[str]], str]
-"""A command line that asks for a run with these questions."""
+"""Builds a command line that asks for a run with these questions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What a run is asked beyond its tables."""
+    """The questions of a run, in addition to its tables."""
 
     asked: tuple[str, ...] = ()
-    """Names of causal questions."""
+    """Names of the causal questions."""
     command: Command = lambda asked: ""
     say: Callable[[str], None] = lambda line: None
-    """Is told what the questions cost, before they are asked."""
+    """Called with the expected cost of the questions before they are asked."""
 
 
 def run(
@@ -53,13 +53,13 @@ def run(
     say: Callable[[str], None] = lambda line: None,
     tell: Tell | None = None,
 ) -> Summary:
-    """Find the sinks of one model, do the edits of the config, find the roles, ask the questions.
+    """Find the sinks of one model, make the edits of the config, find roles, ask the questions.
 
-    Each text is kept as soon as it is done: the same call goes on where another one was cut short,
-    and adds the questions that a finished run has no answer to. `texts` stand in for the files of
-    the config, `models` for its model. Raises the error of what is wrong with the config, the model
-    or any text, `SweepError` for a text that cannot be computed, and `RunFolderError` for a folder
-    that holds anything else; `force` replaces the run in it.
+    Each text is stored as soon as it is done: the same call resumes an interrupted run, and adds
+    answers that a finished run lacks. `texts` replace the files of the config, `models` its model.
+    Raises the error of whatever is wrong with the config, the model or a text; `SweepError` for a
+    text that cannot be computed; `RunFolderError` for a folder that holds anything else, unless
+    `force` replaces the run in it.
     """
     config = replace(config, pooled=True)
     config.check(models or ())
@@ -92,11 +92,11 @@ class Run(Sweep):
         super().__init__(config, folder, texts, force, question.command(question.asked), tell)
         self.question = question
         self.traces: dict[str, Trace] = {}
-        """By task: those of the texts that were observed in this call."""
+        """Traces of the texts observed in this call, by task."""
         self.observed: tuple[list[Trace], SinkTable] | None = None
 
     def run(self, executor: Executor) -> Summary:
-        """The tables, then the answers that are missing."""
+        """Write the tables, then the missing answers."""
         assert isinstance(executor, InProcess)
         if self._has_roles or self._asked:
             executor.seen = self._keep
@@ -109,25 +109,25 @@ class Run(Sweep):
 
     @property
     def _asked(self) -> list[str]:
-        """The questions that this call asks, and those that a finished run was asked before."""
+        """Questions of this call plus those that a finished run answered before."""
         before = () if self.force else self.before.record.get("asked", ())
         return [name for name in ANSWERS if name in {*self.question.asked, *before}]
 
     @property
     def _has_roles(self) -> bool:
-        """Whether anything is edited, so that roles are found."""
+        """Whether anything is edited, so that roles can be found."""
         return bool({*self.config.edits} - {"none"})
 
     def _keep(self, task: Task, trace: Trace) -> None:
         self.traces[task.key] = trace
 
     def _refuse_texts(self, prepared: Prepared) -> None:
-        """Raise `TextError` for any text that cannot be fed."""
+        """Raise `TextError` for the first text that cannot be fed."""
         if prepared.bad:
             raise TextError(prepared.bad[0].reason)
 
     def _prepared_before(self, spec: ModelSpec) -> Prepared | None:
-        """The one model of the run, whatever it was called."""
+        """The one model of the run, whatever its name was."""
         models = self.begun.models if self.begun else ()
         return next((prepared for _, prepared in models), None)
 
@@ -165,7 +165,7 @@ class Run(Sweep):
         return roles(self._model_of(executor), traces, sinks, progress=self._progress_of("roles"))
 
     def _ask(self, executor: InProcess, missing: Sequence[str]) -> None:
-        """Ask what is missing; each answer is kept as soon as it is there."""
+        """Ask the missing questions; each answer is stored as soon as it is there."""
         traces, sinks = self._observe(executor)
         model, record = self._model_of(executor), self.folder.record()
         for line in price(model, traces, sinks, missing, **_speed(record)):
@@ -176,12 +176,12 @@ class Run(Sweep):
             record = add_answer(self.folder, record, answer, seconds, command)
 
     def _n_claims(self, executor: InProcess) -> int:
-        """Claims in the report: those of the run's own edits, and of the questions."""
+        """Number of claims in the report: from the run's own edits, and from the questions."""
         _, sinks = self._observe(executor)
         return n_claims_of(family_of(self._asked, edited=self._has_roles), sinks)
 
     def _observe(self, executor: InProcess) -> tuple[list[Trace], SinkTable]:
-        """Traces and sinks of all texts; those that were done before are observed once more."""
+        """Traces and sinks of all texts; texts from an earlier call are observed again."""
         if self.observed is None:
             (plan,) = self.plans
             model, traces, texts = self._model_of(executor), [], plan.texts()
@@ -204,7 +204,7 @@ class Run(Sweep):
 
 
 def _speed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Seconds of a replayed cell and of a token of a pass, from what this run took."""
+    """Seconds per replayed cell and per token of a pass, as measured in this run."""
     seconds, n_cells = record["timings_s"], record["n_cells"]
     n_tokens = sum(text["n_tokens"] for text in record["texts"])
     return {

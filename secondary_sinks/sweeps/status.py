@@ -1,4 +1,4 @@
-"""Where a run or a sweep stands. Nothing is changed."""
+"""Progress of a run or a sweep. Changes nothing."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +13,13 @@ from secondary_sinks.sweeps.stored_config import read_stored
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepStatus:
-    """What of a sweep is done."""
+    """Progress of a sweep."""
 
     folder: str
     command: str
     models: tuple[str, ...]
     n_models: int
-    """Models asked for; those not loaded yet are not among `models`."""
+    """Number of models asked for; `models` lists only those that were loaded so far."""
     n_texts: int
     n_units: int
     n_missing: int
@@ -27,13 +27,13 @@ class SweepStatus:
     n_sinks: int
     failed: tuple[str, ...]
     finished: bool
-    """Whether the tables and run.json are there."""
+    """Whether the tables and run.json exist."""
     complaints: tuple[str, ...]
     seconds: float
     """Seconds of computing so far."""
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The status as lines to print."""
         todo = self.n_models - len(self.models)
         waiting = f", {todo} model(s) not begun" if todo else ""
         found = [
@@ -52,7 +52,7 @@ class SweepStatus:
 
 
 def status_lines(folder: Path) -> list[str]:
-    """Where any folder stands, for people. Raises `RunFolderError` for one that is none of ours."""
+    """The status of any folder as lines to print. Raises `RunFolderError` for foreign folders."""
     kind = kind_of(folder)
     if kind == EXPERIMENTS:
         found = findings(folder)
@@ -64,16 +64,16 @@ def status_lines(folder: Path) -> list[str]:
 
 
 def _asked(folder: Path) -> list[str]:
-    """The questions that a finished run answers; nothing of a sweep, which is asked none."""
+    """Line about the questions that a finished run answers; empty for a sweep, which has none."""
     try:
         asked = RunFolder(folder).record().get("asked")
-    except RunFolderError:  # there is none yet; damage is for `verify`
+    except RunFolderError:  # not finished; `verify` reports damage
         return []
     return [] if asked is None else [f"  questions {', '.join(asked) or 'none asked'}"]
 
 
 def _run_lines(folder: Path) -> list[str]:
-    """Of a finished run without cells to go on from: by an earlier version, or of a session."""
+    """Lines for a finished run without stored cells: of an earlier version, or of a session."""
     run = RunFolder(folder)
     records = whole_records(run)
     asked = [answer["question"] for answer in records[0].get("answers", ())]
@@ -88,7 +88,7 @@ def _run_lines(folder: Path) -> list[str]:
 
 
 def sweep_status(folder: Path) -> SweepStatus:
-    """Look at the folder of a sweep. Raises `RunFolderError` for another one."""
+    """The status of a sweep folder. Raises `RunFolderError` for any other folder."""
     stored, manifest = read_stored(folder), Manifest(folder)
     complaints = manifest.check()
     plans = stored.plans(manifest)

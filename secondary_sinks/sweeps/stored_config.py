@@ -1,6 +1,6 @@
-"""What a sweep keeps of its own question: the resolved config, its models, its texts as fed.
+"""What a sweep stores about itself: resolved config, models, and texts as fed.
 
-With it, a folder can be looked at, merged and finished without loading a model.
+With it, a folder can be inspected, merged and finished without loading a model.
 """
 
 import json
@@ -27,16 +27,16 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """What `sweep/config.json` says."""
+    """The content of `sweep/config.json`."""
 
     command: str
-    """A command line that asks for the same; empty for a sweep begun in Python."""
+    """A command line that asks for the same; empty for a sweep started from Python."""
     asked: dict[str, Any]
     """The resolved config, and a hash of each text."""
     models: tuple[tuple[ModelSpec, Prepared], ...]
-    """Those that were loaded so far."""
+    """Models loaded so far."""
     versions: dict[str, str]
-    """Of the code that computed."""
+    """Versions of the code that computed."""
 
     @property
     def config(self) -> SweepConfig:
@@ -44,7 +44,7 @@ class Stored:
         return from_dict(self.asked["config"], CONFIG)
 
     def plans(self, manifest: Manifest) -> list[Plan]:
-        """What each model that was loaded has to do, and what of it is missing."""
+        """The plan of each loaded model, with what is still missing."""
         config = self.config
         return [
             plan(config, spec, prepared, manifest, self.versions) for spec, prepared in self.models
@@ -58,7 +58,7 @@ def store(
     command: str,
     versions: Versions | None = None,
 ) -> None:
-    """Write `sweep/config.json`; `versions` are of the code that computes, by default ours."""
+    """Write `sweep/config.json`; `versions` of the code that computes are by default ours."""
     content = {
         "schema": SCHEMA,
         "command": command,
@@ -75,7 +75,7 @@ def store(
 
 
 def read_stored(folder: Path) -> Stored:
-    """Read it back. Raises `RunFolderError` where there is none, or it is damaged."""
+    """Read `sweep/config.json`. Raises `RunFolderError` if it is missing or damaged."""
     path = folder / WORK / CONFIG
     try:
         found = files.load_json(files.read_text(path))
@@ -100,7 +100,7 @@ def read_stored(folder: Path) -> Stored:
             models=tuple(_model(one) for one in found["models"]),
             versions=dict(found["versions_of_code"]),
         )
-        stored.config  # noqa: B018  a config that cannot be read is damage, too
+        stored.config  # noqa: B018  an unreadable config counts as damage
     except (KeyError, TypeError, ValueError, AttributeError, SweepError) as error:
         raise _damaged(path, error) from error
     return stored

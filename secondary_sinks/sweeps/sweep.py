@@ -1,4 +1,4 @@
-"""`sweep`: plan, compute what is missing, write the complete tables. The same call continues."""
+"""`sweep`: plan, compute what is missing, write complete tables. The same call resumes."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,12 +23,12 @@ from secondary_sinks.texts import Text, TokenizedText
 from secondary_sinks.texts.many_files import read_many, refuse_same_ids
 
 Tell = Callable[..., None]
-"""Called with the name of an event and what is known of it, by name."""
+"""Called with the name of an event and its details as keyword arguments."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a call of `sweep` did."""
+    """Summary of one call of `sweep`."""
 
     folder: str
     complete: bool
@@ -37,13 +37,13 @@ class Summary:
     n_units: int
     """Units in the tables."""
     n_computed: int
-    """Units that this call computed."""
+    """Units computed by this call."""
     n_cells: int
     n_sinks: int
-    """Sinks that are no primaries."""
+    """Number of sinks that are not primaries."""
     failed: tuple[dict[str, Any], ...]
     damaged: tuple[str, ...]
-    """What was found damaged and done again."""
+    """Files that were found damaged and computed again."""
     seconds: float
 
 
@@ -58,14 +58,13 @@ def sweep(
     command: str = "",
     tell: Tell | None = None,
 ) -> Summary:
-    """Do what is missing of a sweep in the folder `out`, then write its tables and `run.json`.
+    """Compute what is missing of the sweep in `out`, then write its tables and `run.json`.
 
-    `texts` stand in for the files that the config names, `models` for the models (hooked ones, by
-    the names in the config). A finished sweep may be extended; with
-    `force` its tables are also replaced by those of other inputs. Cells that are there already are
-    never computed again, whatever is asked for. What cannot be computed is recorded and skipped.
-    Raises `RunFolderError` for a folder that cannot be used, and the error of a config, a model
-    or (where there is no good one) a text.
+    `texts` replace the files that the config names, and `models` the models (hooked models by their
+    names in the config). A finished sweep may be extended; with `force`, its tables may also be
+    replaced by those of other inputs. Finished cells are never computed again, whatever is asked
+    for. What cannot be computed is recorded and skipped. Raises `RunFolderError` for a folder that
+    cannot be used, and the error of an invalid config or model, or of a text if no text is valid.
     """
     if config.pooled:
         raise SweepError("a sweep finds roles text by text", "leave 'pooled' out, or use `run`")
@@ -122,11 +121,11 @@ class Sweep:
         self.sinks: dict[str, int] = {}
         self.begin = time.monotonic()
         self.failed: list[str] = []
-        """What this call could not compute."""
+        """Failures of this call."""
         self.n_computed = self.n_cells = self.n_tokens = 0
 
     def run(self, executor: Executor) -> Summary:
-        """Model by model, then the tables."""
+        """Compute model by model, then write the tables."""
         self.before.refuse(force=self.force)
         self.begun = self._begun()
         damaged = self.manifest.repair()
@@ -163,17 +162,17 @@ class Sweep:
             self.tell("task", **self._progress(todo, entry))
 
     def _refuse_texts(self, prepared: Prepared) -> None:
-        """Raise `TextError` where there is no good text."""
+        """Raise `TextError` if no text is valid."""
         if not prepared.texts and prepared.bad:
             raise TextError(prepared.bad[0].reason)
 
     def _as_first(self, spec: ModelSpec, prepared: Prepared) -> Prepared:
-        """The texts as this folder fed them first; that, and what differs from then, is said."""
+        """The texts as this folder fed them first; reports differences from the first start."""
         before = self._prepared_before(spec)
         if before is None or self.force:
             return prepared
         prepared, notes = inputs.as_first(prepared, before)
-        if not self.before.record:  # else a difference is refused
+        if not self.before.record:  # otherwise a difference is refused
             notes += inputs.of_models(before, prepared)
         for what in notes:
             self.tell("note", what=f"{spec.name}: {what}")
@@ -183,10 +182,10 @@ class Sweep:
         return dict(self.begun.models if self.begun else ()).get(spec)
 
     def _begun(self) -> Stored | None:
-        """What the folder was begun with; that the code is another one now is said."""
+        """Check what the folder was begun with; reports if the code has changed since."""
         try:
             begun = read_stored(self.folder.path)
-        except RunFolderError:  # there is none yet, or it is written anew
+        except RunFolderError:  # not stored yet, or about to be written anew
             return None
         if not self.before.record and not self.force:
             for what in about.in_code({"versions_of_code": begun.versions}, about.of_code()):
@@ -204,7 +203,7 @@ class Sweep:
             yield self.manifest.add(outcome)
 
     def _progress(self, todo: Plan, entry: Entry) -> dict[str, Any]:
-        """Where the sweep stands, for whoever watches."""
+        """Progress of the sweep, as the details of an event."""
         took = time.monotonic() - self.begin
         self.n_computed += len(entry.units)
         self.n_cells += entry.n_cells

@@ -1,8 +1,8 @@
-"""What executors are given and give back: plain data that can go to another process or machine.
+"""Inputs and outputs of executors: plain data that can be sent to another process or machine.
 
-A *unit* is one edit at one site of one layer, at every sink of one text and its controls: it is
-computed whole or not at all, so the numbers of a cell never depend on what was computed before it.
-A *task* is a text and the units that are still missing of it, which share one clean pass.
+A *unit* is one edit at one site of one layer, at every sink of one text and its controls. It is
+computed completely or not at all, so the numbers of a cell never depend on earlier work. A *task*
+is a text and its missing units, which share one clean pass.
 """
 
 from dataclasses import dataclass, field
@@ -35,12 +35,12 @@ class Unit:
 
 
 ROLES = Unit(edit="roles", site="mlp_out", layer=0)
-"""The roles of all MLPs: a unit of its own, since no edit of a single layer tells them."""
+"""The unit of MLP roles; separate, since no edit of a single layer determines them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FedText:
-    """A text as it goes into a model; `tokens_sha256` is over the token ids."""
+    """A text as fed into a model; `tokens_sha256` is the hash of the token ids."""
 
     text_id: str
     feed: str
@@ -48,7 +48,7 @@ class FedText:
     tokens: tuple[int, ...]
     tokens_sha256: str
     text_sha256: str = ""
-    """Of what the ids were made from, as are the next two; empty where only ids were given."""
+    """Source of the token ids, as are the next two fields; empty if only ids were given."""
     tokenizer_sha256: str = ""
     template_sha256: str = ""
 
@@ -63,10 +63,10 @@ class BadText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A loaded model in plain data, and the texts as it reads them."""
+    """The record of a loaded model, and the texts as it tokenizes them."""
 
     model: dict[str, Any]
-    """As in `run.json`: name, architecture, class, sizes, hashes, checks left out, source."""
+    """As in `run.json`: name, architecture, class, sizes, hashes, skipped checks, source."""
     device: str
     dtype: str
     versions: dict[str, str | None]
@@ -79,56 +79,56 @@ class Task:
     """Units of one text that are to be computed together."""
 
     key: str
-    """Of model, text, thresholds and code: all that decides which tokens are sinks."""
+    """Covers model, text, thresholds and code: all that determines which tokens are sinks."""
     spec: ModelSpec
     weights_sha256: str
-    """Of the model that must be there: another one of the same name is refused."""
+    """Hash of the expected weights; another model of the same name is refused."""
     tokens: tuple[int, ...]
     units: tuple[Unit, ...]
     thresholds: Thresholds = field(default_factory=Thresholds)
     ordinary: int = 0
-    """Ordinary tokens per sink that are tried beside its one control."""
+    """Ordinary tokens tried per sink, in addition to its one control."""
     trace: bool = True
-    """Whether the measures of every position are wanted too."""
+    """Whether to return the measures of every position too."""
     whole: bool = False
-    """Whether its units share a batch, which is faster: then all are computed, or none."""
+    """Whether its units share a batch: faster, but if one fails, all do."""
     engine: str = ""
     """Version of the code that edits; empty for the code that runs now."""
 
     @property
     def text_id(self) -> str:
-        """What the text is called inside shards; its own name is given at the end."""
+        """Id of the text inside shards; its own name is filled in at the end."""
         return self.key[:16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Something that was skipped: `unit` None is the whole text."""
+    """Something that was skipped; `unit` is None for a whole text."""
 
     unit: Unit | None
     kind: str
-    """Name of the error."""
+    """Name of the error class."""
     message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of a task."""
+    """The result of a task."""
 
     task: Task
     tables: dict[str, bytes]
-    """Parquet files of the tables `sinks`, `effects`, `trace` and `roles`; none for a text that
-    failed."""
+    """Parquet files of the tables `sinks`, `effects`, `trace` and `roles`; empty for a failed
+    text."""
     units: tuple[Unit, ...] = ()
-    """Those that are done."""
+    """Finished units."""
     n_cells: int = 0
     n_sinks: int = 0
-    """Sinks that are no primaries."""
+    """Number of sinks that are not primaries."""
     primary: int | None = None
     left_out: dict[str, int] = field(default_factory=dict)
-    """Cells that there cannot be, by reason."""
+    """Number of impossible cells, by reason."""
     failures: tuple[Failure, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
-    """By stage."""
+    """Seconds by stage."""
     where: dict[str, str | None] = field(default_factory=dict)
-    """Device, dtype and versions it was computed with."""
+    """Device, dtype and versions that it was computed with."""

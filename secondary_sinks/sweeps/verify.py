@@ -1,4 +1,4 @@
-"""Whether the files of a folder are what was written. Nothing is changed."""
+"""Check that the files of a folder are what was written. Changes nothing."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,21 +16,21 @@ from secondary_sinks.sweeps.stored_config import Stored, read_stored
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """What `verify` found."""
+    """The findings of `verify`."""
 
     n_files: int
     complaints: tuple[str, ...]
     command: str
-    """The command that wrote the folder; empty where that is not recorded."""
+    """The command that wrote the folder; empty if it was not recorded."""
     note: str = ""
     """What could not be checked, or is not finished."""
 
 
 def verify(folder: Path) -> Verified:
-    """Compare every shard with the manifest and every table with `run.json`.
+    """Compare every shard with the manifest, and every table with `run.json`.
 
-    Tables without a recorded SHA-256, as those of experiments, are read with their page checksums.
-    Raises `RunFolderError` for a folder of no run, sweep or experiment.
+    Tables without a recorded SHA-256, such as those of experiments, are read with their page
+    checksums. Raises `RunFolderError` for a folder that is no run, sweep or experiment.
     """
     kind = kind_of(folder)
     if kind == EXPERIMENTS:
@@ -71,7 +71,7 @@ def _sweep(folder: Path) -> Verified:
         if not lacking and not RunFolder(folder).has_record():
             note = "the sweep is not finished: the same command goes on with it"
     return Verified(
-        n_files=len(shards) + n_tables + 2,  # with the manifest and the config
+        n_files=len(shards) + n_tables + 2,  # plus the manifest and the config
         complaints=tuple(complaints + wrong),
         command=command or _command(folder),
         note=note,
@@ -79,7 +79,7 @@ def _sweep(folder: Path) -> Verified:
 
 
 def _lacking(folder: Path, stored: Stored, plans: list[Plan], manifest: Manifest) -> list[str]:
-    """What a finished sweep should have and has not."""
+    """Parts that a finished sweep should have but lacks."""
     if RunFolder(folder).has_record():
         told = _record(folder).get("sweep", {}).get("n_units", 0)
         lost = told - sum(len(keys) for plan in plans for _, keys in plan.present(manifest))
@@ -94,7 +94,7 @@ def _command(folder: Path) -> str:
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    """`run.json`, or nothing where it cannot be read: `_tables` says so."""
+    """`run.json`; empty if unreadable, which `_tables` reports."""
     try:
         return RunFolder(folder).record()
     except RunFolderError:
@@ -102,7 +102,7 @@ def _record(folder: Path) -> dict[str, Any]:
 
 
 def _tables(folder: Path) -> tuple[int, list[str], str]:
-    """How many files `run.json` speaks of, which are not as it says, and what it leaves open."""
+    """Number of files in `run.json`, the ones that differ from it, and what it leaves open."""
     run = RunFolder(folder)
     if not run.has_record():
         return 0, [], ""

@@ -1,4 +1,4 @@
-"""What a process of a sweep does: it holds one model and computes tasks with it."""
+"""A worker process of a sweep: holds one model and computes tasks with it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from secondary_sinks.types import Thresholds
 
 
 def load_spec(spec: ModelSpec) -> HookedModel:
-    """The model of a spec; over several GPUs, a bridge as accelerate divides it."""
+    """Load the model of a spec; over several GPUs, accelerate divides a bridge."""
     more: dict[str, Any] = {} if spec.n_devices == 1 else {"n_devices": spec.n_devices}
     if more and (spec.bridge or not has_hooked_transformer()):
         refuse_missing_gpus(spec.n_devices)
@@ -31,31 +31,31 @@ def load_spec(spec: ModelSpec) -> HookedModel:
 
 
 class Holder:
-    """The one model that a process has in memory."""
+    """Holds the one model that a process has in memory."""
 
     def __init__(self, loader: Callable[[ModelSpec], HookedModel] = load_spec) -> None:
-        """Hold nothing yet."""
+        """Hold no model yet."""
         self._load = loader
         self._held: dict[ModelSpec, HookedModel] = {}
         self._hashes: dict[ModelSpec, str] = {}
 
     def get(self, spec: ModelSpec) -> HookedModel:
-        """The model of a spec; another one is let go of first."""
+        """The model of a spec; a different one is released first."""
         if spec not in self._held:
             self.clear()
             self._held[spec] = self._load(spec)
         return self._held[spec]
 
     def prepare(self, spec: ModelSpec, texts: Texts, feed: str, thresholds: Thresholds) -> Prepared:
-        """Load a model and feed it the texts."""
+        """Load a model and tokenize the texts with it."""
         found = prepare(self.get(spec), spec, texts, feed, thresholds)
         self._hashes[spec] = found.model["weights_sha256"]
         return found
 
     def compute(self, task: Task, seen: Seen | None = None) -> Outcome:
-        """Compute a task. Raises `ModelMismatchError` where the model is not the one that is meant.
+        """Compute a task. Raises `ModelMismatchError` if the weights are not the expected ones.
 
-        Another machine may hold other weights under the same name.
+        Another machine may have other weights under the same name.
         """
         model = self.get(task.spec)
         here = self._hashes.get(task.spec) or weight_hash(model)
@@ -69,6 +69,6 @@ class Holder:
         return compute(model, task, seen)
 
     def clear(self) -> None:
-        """Let go of the model."""
+        """Release the model."""
         self._held.clear()
         self._hashes.clear()

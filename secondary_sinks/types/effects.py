@@ -79,12 +79,12 @@ class Effects:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerEffect:
-    """What ablating one layer takes from sinks beyond what it takes from their controls.
+    """Effect of ablating one layer on sinks, compared with its effect on their controls.
 
-    Of the sinks that it could have taken it from: those that the layer could have ended, or, in
-    effects of later layers, those that were there already and that it could have weakened. Without
-    such sinks `n_sinks` is 0 and what was impossible is NaN. Masses are in units of the sinks'
-    clean mass (`mass_lost`).
+    Counts only sinks on which the ablation could have had the effect: those that the layer could
+    have ended, or, for effects of later layers, existing sinks that it could have weakened. Without
+    any such sink, `n_sinks` is 0 and the effect is NaN. Masses are in units of the sinks' clean
+    mass (`mass_lost`).
     """
 
     layer: int

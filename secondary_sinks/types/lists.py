@@ -9,15 +9,19 @@ from typing import Any
 from secondary_sinks.errors import SinkError
 
 
-def split_words(name: str, words: str, error: type[SinkError]) -> list[str]:
+def split_words(name: str, words: str, error: type[SinkError], known: str = "words") -> list[str]:
     """The words between commas. Raises `error` for an empty one, and for one that stands twice.
+
+    `known` is what the error expects: the words that there are.
 
     >>> split_words("--edit", "zero, twins", SinkError)
     ['zero', 'twins']
     """
     found = [word.strip() for word in words.split(",")]
     if "" in found:
-        raise error(f"{name} {words!r:.200} has an empty item; expected words with commas between")
+        raise error(
+            f"{name} {words!r:.200} has an empty item", f"expected {known} with commas between"
+        )
     refuse_twice(name, found, error)
     return found
 
@@ -31,5 +35,5 @@ def refuse_twice(
         if key in first:
             before = first[key]
             both = f"{item!r} twice" if item == before else f"{before!r} and {item!r}, the same"
-            raise error(f"{name} has {both}; expected each once")
+            raise error(f"{name} has {both}", "expected each once")
         first[key] = item

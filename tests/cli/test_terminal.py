@@ -9,7 +9,7 @@ from experiments.written import in_words
 from secondary_sinks import sweeps
 from secondary_sinks.cli import say
 from secondary_sinks.cli.entry import run
-from secondary_sinks.cli.show import Bars, show_found, show_inputs
+from secondary_sinks.cli.show import show_found
 from secondary_sinks.cli.watch import Watch, show_summary
 from secondary_sinks.runs import RunFolder
 from secondary_sinks.sweeps import ModelSpec, SweepConfig
@@ -92,12 +92,11 @@ def test_commands_about_a_folder(words, swept, heard, tmp_path):
 def test_progress_of_a_run_and_of_a_sweep(monkeypatch, tmp_path):
     stream = Terminal()
     monkeypatch.setattr("sys.stderr", stream)
-    model = {"name": ORDER, "n_layers": 1}
-    with Bars() as bars:
-        bars.advance("observe", NAME, 0, 2)
-        show_inputs(bars, {"model": model, "texts": [], "dtype": ORDER, "device": "cpu"})
+    sizes = {"layers": 1, "texts": 1, "units": 1, "missing": 1}
     with Watch("text", tmp_path / ORDER) as watch:
         watch.tell("load", model=NAME, number=1, models=1)
+        watch.tell("plan", model=ORDER, **sizes)
+        watch.tell("stage", stage=ORDER, done=0, total=2)
         watch.tell("failed", text_id=ORDER, reason=ORDER)
     said = stream.getvalue()
     assert "\\x1b[2J" in said

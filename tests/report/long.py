@@ -33,6 +33,7 @@ def _sinks():
 def _trace():
     chance = np.random.default_rng(0)
     n = LAYERS * TOKENS
+    mass = chance.uniform(0, 1e-3, n)
     return pd.DataFrame(
         {
             "text_id": frames.PLAIN,
@@ -42,7 +43,9 @@ def _trace():
             "token": np.tile([WORDS[place % 8] for place in range(TOKENS)], LAYERS),
             "norm_ratio": chance.lognormal(size=n).astype("float32"),
             "alignment_centred": chance.uniform(-1, 1, n),
-            "mass": chance.uniform(0, 1e-3, n).astype("float32"),
+            "mass": mass.astype("float32"),
+            "mass_excess": mass - 5e-4,
+            "mass_local": 5e-4,
         }
     )
 

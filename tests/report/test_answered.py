@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from secondary_sinks import ablate, questions
+from secondary_sinks.questions.dose_figures import DOSED
 from secondary_sinks.report import render
 from secondary_sinks.report.claims import TITLES, claims
 from secondary_sinks.report.words import percent
@@ -67,7 +68,7 @@ def test_every_question_has_its_figures_in_order(html):
     ]
     assert "Not asked" not in html.words
     numbered = [data for tag, data in html.texts if tag == "b" and data.startswith("Figure")]
-    assert [line.split(".")[0] for line in numbered] == [f"Figure {n}" for n in range(1, 19)]
+    assert [line.split(".")[0] for line in numbered] == [f"Figure {n}" for n in range(1, 20)]
 
 
 def test_what_was_not_asked_says_how_to_ask(garden, told, answers):
@@ -162,6 +163,7 @@ def test_verdicts_that_are_held_against_other_lines_than_one_half_say_so(answers
     lines = {name: {one.line for one in answer.verdicts} for name, answer in answers.items()}
     assert lines.pop("redistribution") == {0.01}
     assert lines.pop("harm") == {0.01}
+    assert lines.pop("restoration") == {0.0}
     assert set.union(*lines.values()) == {0.5}
 
 
@@ -177,9 +179,11 @@ def test_lines_of_necessity_are_its_effects(drawn, answers):
 def test_the_dose_figure_has_the_means_of_its_cells(drawn, answers):
     cells = answers["norm_dose"].cells
     part = cells[(cells["test"] == "dose") & (cells["role"] == "sink")]
-    means = part.groupby("factor")["lifetime_edited"].mean()
+    means = part.groupby("factor")[[*DOSED]].mean()
     names = [trace.get("name") for trace in drawn["dose-data"]["data"]]
-    np.testing.assert_allclose(values(drawn["dose-data"], names.index("sinks")), means)
+    lines = [number for number, name in enumerate(names) if name == "sinks"]
+    for number, response in zip(lines, DOSED, strict=True):
+        np.testing.assert_allclose(values(drawn["dose-data"], number), means[response])
     axis = drawn["dose-data"]["layout"]["xaxis"]
     assert axis["type"] == "log"
     assert axis["ticktext"] == ["1/16", "1/8", "1/4", "1/2", "1", "2", "4"]

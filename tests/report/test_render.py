@@ -25,6 +25,7 @@ def test_a_whole_page_has_its_sections_in_order():
         "Sufficiency",
         "Direction or norm",
         "Where the attention goes",
+        "What the primary gets back",
         "How few neurons",
         "What it costs",
         "Claims",

@@ -8,7 +8,7 @@ from secondary_sinks.cli.entry import run
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import RunFolder, about
 from secondary_sinks.sweeps import compute
-from tests.sweeps.children import PLANTED
+from tests.sweeps.children import PLANTED, found_as_planted
 from tests.sweeps.small_sweeps import TEXTS, garden, sweep
 
 DATED = (
@@ -25,7 +25,7 @@ def work(tmp_path, monkeypatch):
     monkeypatch.setattr(PLANTED.model.tokenizer, "chat_template", DATED)
     monkeypatch.setattr(PLANTED.model.cfg, "model_name", "planted")
     monkeypatch.setattr("secondary_sinks.sweeps.worker.load_model", lambda *_, **__: PLANTED.model)
-    monkeypatch.setattr("secondary_sinks.sweeps.config.resolve", lambda *_: None)
+    monkeypatch.setattr("secondary_sinks.sweeps.config.resolve", found_as_planted)
     write(WORDS)
     return tmp_path
 

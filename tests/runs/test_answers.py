@@ -117,7 +117,6 @@ def test_nothing_asked_costs_nothing(planted, seen):
         ("all", tuple(ANSWERS)),
         ("none", ()),
         (" harm ,necessity", ("necessity", "harm")),
-        ("harm,harm", ("harm",)),
     ],
 )
 def test_questions_are_named_in_words(words, names):
@@ -128,3 +127,8 @@ def test_questions_are_named_in_words(words, names):
 def test_other_words_are_refused_with_what_there_is(words):
     with pytest.raises(QuestionError, match="necessity, sufficiency"):
         parse_questions(words)
+
+
+def test_a_question_that_stands_twice_is_refused():
+    with pytest.raises(QuestionError, match="--ask has 'harm' twice; expected each once"):
+        parse_questions("harm, necessity,harm")

@@ -21,6 +21,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 import secondary_sinks.cli.sweep_app
 import secondary_sinks.cli.sweeping  # noqa: F401  what a command imports late, once for all
 from secondary_sinks.cli.entry import run
+from secondary_sinks.models.original.sources import Source
 from secondary_sinks.sweeps import config as sweep_config
 from secondary_sinks.sweeps import executors
 from secondary_sinks.sweeps.executors import InProcess
@@ -85,6 +86,11 @@ def note(log, keys):
     os.close(handle)
 
 
+def found_as_planted(name, revision):
+    """Where the planted model comes from, in place of `resolve`, which knows no such name."""
+    return Source(name=name, kind="object", path=name, revision=revision)
+
+
 def sweep_in_child(texts, out, log, said, options, limit, busy):
     """What a child does: `secondary-sinks ablate planted ...` with its words in a file."""
     # As a terminal starts it: what a shell runs in the background ignores interrupts.
@@ -96,7 +102,7 @@ def sweep_in_child(texts, out, log, said, options, limit, busy):
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     executors.executor_named = lambda name, address: Logging(log, busy)
-    sweep_config.resolve = lambda name, revision: None
+    sweep_config.resolve = found_as_planted
     edits = [word for edit in EDITS for word in ("--edit", edit)]
     words = ["ablate", "planted", "--texts", str(texts), "--out", str(out), *edits, *options]
     code = run(words)

@@ -12,6 +12,7 @@ import torch
 
 from secondary_sinks import ablate, detect, observe, roles, runs, sweeps
 from secondary_sinks.errors import RunFolderError, SweepError, TextError
+from secondary_sinks.questions import damage_at_tokens, family_of, n_claims_of
 from secondary_sinks.runs import RunFolder, check_lengths, describe, parquet, record
 from secondary_sinks.runs.answers import read_answers
 from secondary_sinks.sweeps import ModelSpec, SweepConfig, compute, finish
@@ -20,6 +21,7 @@ from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.texts import TokenizedText
 from secondary_sinks.types import Thresholds
 from tests.sweeps.small_sweeps import sweep
+from tests.tolerance import ROOM, UNIT
 
 SINK_COLUMNS = {
     *("text_id", "pos", "token_id", "token", "kind", "criterion", "l_start", "l_end", "lifetime"),
@@ -35,7 +37,7 @@ NAMED = SweepConfig(models=(ModelSpec(name="planted"),))
 INTEGERS = {"pos", "token_id", "l_start", "l_end", "lifetime", "layer", "sink_pos"}
 INTEGERS |= {"lifetime_clean", "lifetime_edited"}
 WORDS = {"text_id", "token", "kind", "criterion", "censored", "segments", "role", "site", "edit"}
-WORDS |= {"effect", "label", "copy_of", "model", "cell"}
+WORDS |= {"effect", "label", "copy_of", "model", "cell", "impossible"}
 
 
 def with_sinks():
@@ -95,12 +97,18 @@ def test_a_run_is_observe_detect_ablate_and_roles(planted, texts, whole):
     expected = pd.concat(by_hand, ignore_index=True)
     cells = ["text_id", "edit", "layer", "pos"]
     effects = found.effects[expected.columns].replace({"edit": {"twins": "mean:twins"}})
-    pd.testing.assert_frame_equal(
-        effects.sort_values(cells, ignore_index=True),
-        expected.sort_values(cells, ignore_index=True),
-        rtol=1e-5,
+    effects, expected = (
+        table.sort_values(cells, ignore_index=True) for table in (effects, expected)
     )
-    answer = roles(planted.model, traces, sinks)
+    # A divergence is a sum of differences of log-probabilities, each rounded to UNIT of its size.
+    assert effects["kl_at_token"].to_numpy() == pytest.approx(
+        expected["kl_at_token"], rel=1e-5, abs=ROOM * UNIT
+    )
+    pd.testing.assert_frame_equal(
+        effects.drop(columns="kl_at_token"), expected.drop(columns="kl_at_token"), rtol=1e-5
+    )
+    n_claims = n_claims_of(family_of((), edited=True), sinks)
+    answer = roles(planted.model, traces, sinks, n_claims=n_claims)
     pd.testing.assert_frame_equal(found.roles.drop(columns="model"), answer.cells, rtol=1e-5)
     assert [one["why"] for one in found.record["writers"]] == [v.why for v in answer.verdicts]
 
@@ -142,6 +150,12 @@ def test_the_folder_holds_what_was_promised(planted, whole):
     assert set(folder.table("sinks")) >= SINK_COLUMNS
     assert set(folder.table("effects")) >= EFFECT_COLUMNS
     assert len(folder.table("trace")) == 2 * 8 * 64
+    damage = damage_at_tokens(folder.table("effects"), folder.table("roles")).to_dict("records")
+    assert folder.record()["damage"] == damage
+    assert {(row["role"], row["layer"], row["edit"]) for row in damage} == {
+        ("writer", 3, "zero"),
+        ("writer", 3, "mean:twins"),
+    }
     assert_record_is_whole(folder.record(), planted.model)
 
 
@@ -150,8 +164,9 @@ def test_the_same_text_twice_counts_once(planted, tmp_path):
     run(planted, twice, tmp_path / "run")
     found = runs.open(tmp_path / "run")
     n_secondary = (found.sinks["kind"] == "secondary").sum()
-    counted = {row["n_sinks"] for row in found.record["layer_effects"]}
-    assert counted == {n_secondary / 2}
+    rows = found.record["layer_effects"]
+    assert {row["n_sinks"] + row["n_impossible"] for row in rows} == {n_secondary / 2}
+    assert {row["n_sinks"] for row in rows} == {n_secondary / 2, 0}
 
 
 def assert_record_is_whole(found, model):
