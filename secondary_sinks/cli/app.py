@@ -155,7 +155,8 @@ def generate(
     prompts: Annotated[
         Path,
         typer.Option(
-            help="JSON Lines file with 'prompt', 'text' or 'messages' in each line; or a .txt file."
+            help="JSON Lines file with 'prompt', 'text' or 'messages' in each line; a .txt file; "
+            "or bundled:prompts, 26 prompts that ask for long answers."
         ),
     ],
     out: Annotated[

@@ -45,8 +45,9 @@ Texts = Annotated[
     Path | None,
     typer.Option(
         help="JSON Lines file with 'text', 'prompt' and 'output', or 'messages' in each line; a "
-        ".txt file; or hf:NAME:split:column, a data set of the hub or a folder saved by datasets. "
-        "Default: the bundled texts."
+        ".txt file; hf:NAME:split:column, a data set of the hub or a folder saved by datasets; "
+        "bundled:introduction (default), ten short texts; or bundled:claims, 33 longer texts "
+        "that begin differently."
     ),
 ]
 Feed = Annotated[

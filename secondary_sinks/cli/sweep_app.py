@@ -39,7 +39,10 @@ Config = Annotated[
 ]
 TextFiles = Annotated[
     list[Path] | None,
-    typer.Option(help="JSON Lines or .txt file. Repeatable. Default: the bundled texts."),
+    typer.Option(
+        help="JSON Lines or .txt file, hf:NAME:split:column, bundled:introduction (default) or "
+        "bundled:claims. Repeatable."
+    ),
 ]
 Layers = Annotated[
     str | None, typer.Option(metavar="RANGES", help="Layers, such as 0-11,20. Default: all.")

@@ -26,6 +26,7 @@ from secondary_sinks.models import HookedModel, weight_hash
 from secondary_sinks.models.original.tokenizer import check_ids
 from secondary_sinks.runs import durable
 from secondary_sinks.texts import Text, parse_jsonl, read_texts
+from secondary_sinks.texts.bundled import PROMPTS, bundled_name, read_bundled
 from secondary_sinks.texts.chat_template import apply_chat_template
 from secondary_sinks.texts.fingerprints import template_sha256, tokenizer_sha256
 from secondary_sinks.texts.limits import split_json_lines
@@ -56,13 +57,21 @@ class Sampling:
 
 
 def read_prompts(path: Path) -> list[Text]:
-    """Read prompts from a file: the formats of `read_texts`, or JSON lines with `prompt` only."""
+    """Read prompts from a file: the formats of `read_texts`, or JSON lines with `prompt` only.
+
+    `bundled:prompts` are the prompts that come with the package.
+    """
+    bundled = bundled_name(path)
+    if bundled is not None:
+        return _parse_prompts(read_bundled(bundled, PROMPTS), str(path))
     if path.suffix == ".txt":
         return read_texts(path)
     content = read_utf8(path, "JSON lines or a .txt file")
-    return parse_jsonl(
-        "\n".join(_as_text(line) for line in split_json_lines(content, str(path))), str(path)
-    )
+    return _parse_prompts(content, str(path))
+
+
+def _parse_prompts(content: str, name: str) -> list[Text]:
+    return parse_jsonl("\n".join(map(_as_text, split_json_lines(content, name))), name)
 
 
 def check_place(out: Path) -> None:

@@ -28,7 +28,7 @@ class SweepConfig:
 
     models: tuple[ModelSpec, ...]
     texts: tuple[str, ...] = ()
-    """Files of texts; empty means the corpus that comes with the package."""
+    """Files of texts, or `bundled:NAME`; empty means `bundled:introduction`."""
     edits: tuple[str, ...] = ("zero", "twins")
     """Recipes: zero, mean, twins, resample:3, patch:twin, scale:0.5, set_norm:100, ..."""
     sites: tuple[str, ...] = ("mlp_out",)

@@ -1,4 +1,4 @@
-"""JSON lines, plain text, conversations, the bundled corpus -> token ids with their provenance."""
+"""JSON lines, plain text, conversations, bundled corpora -> token ids with their provenance."""
 
 from secondary_sinks.texts.feeds import check_feed
 from secondary_sinks.texts.limits import split_json_lines

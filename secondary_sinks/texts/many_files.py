@@ -13,7 +13,7 @@ from secondary_sinks.texts.text import Text
 
 
 def read_many(paths: Sequence[str]) -> list[Text]:
-    """Texts of several files; the bundled texts if no file is given.
+    """Texts of several files; those of `bundled:introduction` if no file is given.
 
     An id that occurs in several files gets the name of its file as a prefix, or the path if file
     names are equal too. Raises `TextError` for a file that cannot be read, for a file that is given

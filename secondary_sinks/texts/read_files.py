@@ -1,28 +1,38 @@
 """Read texts from files. Errors name the file and line, before any model is loaded."""
 
-from importlib import resources
 from pathlib import Path
 
 from secondary_sinks import files
 from secondary_sinks.errors import TextError
+from secondary_sinks.texts.bundled import CORPORA, PREFIX, bundled_name, read_bundled
 from secondary_sinks.texts.limits import check_bytes, check_lengths, split_json_lines
 from secondary_sinks.texts.records import load_object, parse_record, plain_text
 from secondary_sinks.texts.text import Text
 
 
-def bundled_corpus() -> list[Text]:
-    """The texts that come with the package, for first runs and tests."""
-    resource = resources.files("secondary_sinks.texts") / "corpus.jsonl"
-    return parse_jsonl(resource.read_text(encoding="utf-8"), "corpus.jsonl")
+def bundled_corpus(name: str = "introduction") -> list[Text]:
+    """Texts that come with the package.
+
+    * "introduction": ten short texts for first runs and tests.
+    * "claims": 33 texts of 900 to 1,800 tokens, half raw and half chats, no two of which begin
+      alike: each chat has a system message of its own.
+
+    Raises `TextError` for another name.
+    """
+    return parse_jsonl(read_bundled(name, CORPORA), PREFIX + name)
 
 
 def read_texts(path: str | Path) -> list[Text]:
     """Texts of a `.txt` file (one text), of JSON lines (one text per line), or of a data set.
 
     A JSON line has `text`, or `prompt` and `output`, or `messages`; `id` is optional.
-    `hf:NAME:split:column` reads a column of a data set.
+    `hf:NAME:split:column` reads a column of a data set, and `bundled:NAME` is
+    `bundled_corpus(NAME)`.
     Raises `TextError` that names the file, the line and the problem.
     """
+    bundled = bundled_name(path)
+    if bundled is not None:
+        return bundled_corpus(bundled)
     if str(path).startswith("hf:"):
         from secondary_sinks.texts.data_sets import read_data_set
 
