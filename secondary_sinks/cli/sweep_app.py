@@ -20,7 +20,6 @@ from secondary_sinks.cli.options import (
     whole_number,
 )
 from secondary_sinks.errors import SweepError
-from secondary_sinks.types.lists import split_words
 
 Models = Annotated[
     list[str] | None,
@@ -226,6 +225,8 @@ def scale(
 
 def _numbers(option: str, words: str | None) -> list[str]:
     """Split a list at commas. Raises `SweepError` for an empty or repeated item."""
+    from secondary_sinks.types.lists import split_words
+
     return [] if words is None else split_words(option, words, SweepError)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from secondary_sinks.causal.recipes import meaning
 from secondary_sinks.cli.output import say
 from secondary_sinks.cli.show import show_found
 from secondary_sinks.cli.watch import Watch, going_on
@@ -12,7 +13,7 @@ from secondary_sinks.errors import EditError
 from secondary_sinks.report import write_report
 from secondary_sinks.runs import RunFolder
 from secondary_sinks.sweeps import ModelSpec, SweepConfig, run
-from secondary_sinks.types import split_words
+from secondary_sinks.types import refuse_twice, split_words
 
 
 class Request(NamedTuple):
@@ -82,12 +83,14 @@ class Request(NamedTuple):
 
 
 def split(edit: str) -> tuple[str, ...]:
-    """Split an option at commas into edits. Raises `EditError` for an empty one.
+    """Split an option at commas into edits. Raises `EditError` for an empty or repeated one.
 
     >>> split("zero, twins")
     ('zero', 'twins')
     """
-    return tuple(split_words("--edit", edit, EditError))
+    words = split_words("--edit", edit, EditError)
+    refuse_twice("--edit", words, EditError, [meaning(word) for word in words])
+    return tuple(words)
 
 
 def work(request: Request) -> None:

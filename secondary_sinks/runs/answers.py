@@ -25,10 +25,10 @@ def parse_questions(words: str) -> tuple[str, ...]:
     named = split_words("--ask", words, QuestionError, known)
     if named in (["all"], ["none"]):
         return tuple(ANSWERS) if named == ["all"] else ()
-    unknown = [name for name in named if name not in ANSWERS]
-    if unknown:
+    if not set(named) <= set(ANSWERS):
         raise QuestionError(
-            f"--ask has {', '.join(map(repr, unknown))}", f"expected {known} with commas between"
+            f"unknown question in --ask: got {words!r:.200}",
+            f"expected {known} with commas between",
         )
     return tuple(name for name in ANSWERS if name in named)
 

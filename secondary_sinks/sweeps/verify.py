@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from secondary_sinks.errors import RunFolderError
-from secondary_sinks.runs import durable, parquet
+from secondary_sinks.runs import durable, parquet, whole_records
 from secondary_sinks.runs.folder import RECORD, TABLES, RunFolder
 from secondary_sinks.sweeps.kinds import EXPERIMENTS, SWEEP, findings, kind_of, outcome_of
 from secondary_sinks.sweeps.manifest import Manifest
@@ -30,7 +30,8 @@ def verify(folder: Path) -> Verified:
     """Compare every shard with the manifest, and every table with `run.json`.
 
     Tables without a recorded SHA-256, such as those of experiments, are read with their page
-    checksums. Raises `RunFolderError` for a folder that is no run, sweep or experiment.
+    checksums. Raises `RunFolderError` for a folder that is no run, sweep or experiment, and for a
+    run whose record is not whole.
     """
     kind = kind_of(folder)
     if kind == EXPERIMENTS:
@@ -40,6 +41,8 @@ def verify(folder: Path) -> Verified:
 
 def _run(folder: Path) -> Verified:
     n_tables, wrong, note = _tables(folder)
+    if not wrong:
+        whole_records(RunFolder(folder))
     return Verified(n_files=n_tables, complaints=tuple(wrong), command=_command(folder), note=note)
 
 

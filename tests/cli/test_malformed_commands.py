@@ -126,7 +126,7 @@ CASES = {
     "a CPU that there is not": (["detect", "tiny", *OK, "--device", "cpu:7"], "device 'cpu:7'"),
     "messages as an option": (
         ["detect", "tiny", *OK, "--feed", "chat:messages=1"],
-        "it has no option 'messages'",
+        "it has no variable 'messages'",
     ),
     # the same twice, in every list
     "question twice": (["run", "tiny", *OK, "--ask", "harm,harm"], "--ask has 'harm' twice"),

@@ -199,8 +199,8 @@ ONLY_A_SCHEMA = {
     "compare": (["compare", "{}", "--out", "{}.html"], "has no 'key'"),
     "levels": (["levels", "{}"], "has no 'texts'"),
     "export": (["export", "{}"], "does not say which model"),
-    "status": (["status", "{}"], "no folder of a sweep"),
-    "verify": (["verify", "{}"], "no folder of a sweep"),
+    "status": (["status", "{}"], "has no 'key'"),
+    "verify": (["verify", "{}"], "has no 'key'"),
     "merge": (["merge", "{}", "--out", "{}2"], "no folder of a sweep"),
 }
 
