@@ -1,4 +1,4 @@
-"""How much later MLPs weaken or shorten an existing sink, which they cannot end any more."""
+"""How much later MLPs weaken or shorten a sink that exists already."""
 
 import pandas as pd
 

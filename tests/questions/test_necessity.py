@@ -150,12 +150,12 @@ def test_a_control_that_could_have_failed_or_none():
 
 
 def test_what_is_marked_impossible_never_happened():
-    """Sinks that stand in layers 3 to 5, and every layer ablated in every way."""
-    cells = necessity(*Garden(*three(forming=(3,), dies=6), n_texts=1).asked).cells
+    """Sinks that stand in layers 3 to 6, and every layer ablated in every way."""
+    cells = necessity(*Garden(*three(forming=(3,), dies=7), n_texts=1).asked).cells
     sinks = cells[cells["role"] == "sink"]
     by_layer = sinks.groupby("layer")["impossible"].unique().map(list).to_dict()
     assert by_layer == {
-        la: ["none" if la <= 3 else "end" if la <= 5 else "loss"] for la in range(8)
+        la: ["none" if la <= 5 else "end" if la <= 6 else "loss"] for la in range(8)
     }
     late, over = (sinks[sinks["impossible"].isin(what)] for what in (["end", "loss"], ["loss"]))
     assert (late["lifetime_edited"] > 0).all()
@@ -215,7 +215,7 @@ def test_a_control_is_no_sink_of_any_kind_and_is_used_once():
         controls = [case.control for case in text.cases]
         assert len(own) == 5
         assert not own & set(controls)
-        assert len(set(controls)) == len(controls) == 3
+        assert len(set(controls)) == len(controls) == 4  # the primary-like one is asked too
 
 
 def test_censored_sinks_are_asked_and_counted():
