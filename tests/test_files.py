@@ -31,7 +31,7 @@ ALLOWED = {
         "STATUS.read_text",
         "STATUS.with_name('clear_refs').write_text",
     },  # /proc
-    "texts/read_files.py": {"resource.read_text"},  # of the package
+    "texts/bundled.py": {"resource.read_text"},  # of the package
     "plots/cells.py": {"sinks.set_index(['text_id', 'sink_pos'])['mass_clean'].rename"},  # pandas
     "experiments/criterion_check.py": {"frame.groupby(['reason', 'found']).size().rename"},
     "runs/as_csv.py": {"pd.read_csv"},
