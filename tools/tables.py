@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from experiments import table as experiments
+from secondary_sinks import files
 from secondary_sinks.questions import table as questions
 from secondary_sinks.runs import columns
 from secondary_sinks.types import edit_kinds, trace_measures
@@ -40,7 +41,7 @@ def filled(page: str) -> str:
 def main() -> None:
     """Write the tables of all pages."""
     for path in sorted(DOCS.glob("*.md")):
-        old = path.read_text("utf-8")
+        old = files.read_text(path)
         new = filled(old)
         if new != old:
             path.write_text(new, "utf-8")
