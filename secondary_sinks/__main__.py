@@ -1,6 +1,7 @@
 """`python -m secondary_sinks`, and the command `secondary-sinks`."""
 
 import _thread
+import signal
 import sys
 import threading
 from typing import Any
@@ -25,7 +26,9 @@ def _interrupt_again(ignored: Any) -> None:
     calls one, so that an interrupt while modules are loaded would now and then be lost.
     """
     if issubclass(ignored.exc_type, KeyboardInterrupt):
-        threading.Timer(0.05, _thread.interrupt_main).start()
+        own = ignored.exc_type is KeyboardInterrupt  # else it stands for SIGTERM
+        number = signal.SIGINT if own else signal.SIGTERM
+        threading.Timer(0.05, _thread.interrupt_main, [number]).start()
     else:
         sys.__unraisablehook__(ignored)
 

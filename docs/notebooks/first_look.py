@@ -40,10 +40,10 @@ sinks.to_frame()[columns].head(8)
 # ` the`, alive in layers 2 to 8 only, several times as long as a typical token.
 
 # %%
-primary, *others = sinks.sinks
+primary, *others = sinks.sinks  # transient ones are too brief, or draw too little, to count
 assert (primary.kind, primary.pos) == ("primary", 0)
 assert len(others) >= 2
-assert {sink.kind for sink in others} == {"secondary"}
+assert {sink.kind for sink in others} <= {"secondary", "transient"}
 assert {sink.token for sink in others} == {" the"}
 assert all(sink.l_start == 2 and sink.l_end <= 8 for sink in others)
 

@@ -16,7 +16,7 @@ def mass_lost(clean: Masses, edited: Masses, sink_clean: Masses) -> Masses:
     sink's mass a number means the same attention at both. 1 is all that the sink draws; negative
     is a gain. NaN where the sink draws nothing.
 
-    >>> float(mass_lost(0.2, 0.05, 0.2)), round(float(mass_lost(0.003, 0.002, 0.2)), 3)
+    >>> round(float(mass_lost(0.2, 0.05, 0.2)), 3), round(float(mass_lost(0.003, 0.002, 0.2)), 3)
     (0.75, 0.005)
     """
     with np.errstate(divide="ignore", invalid="ignore"):

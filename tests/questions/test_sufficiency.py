@@ -51,8 +51,8 @@ def test_one_of_two_redundant_mlps_is_enough():
     ended = answer.effects[answer.effects["patch"] == "noising"]
     single = ended[ended["where"] == "layer"].set_index("layers")["sink"]
     assert (single.dropna() == 1).all()
-    # Created at layer 2: what is patched later could not have ended it, and is not counted.
-    assert single.index[single.isna()].tolist() == [(layer,) for layer in range(3, 8)]
+    # Created at layer 2: from layer 5 on, three layers of it stand, and no patch can end it.
+    assert single.index[single.isna()].tolist() == [(layer,) for layer in range(5, 8)]
     # The first text is asked with the MLP of the creation layer alone, the others with both.
     forming = ended[ended["where"] == "forming"].set_index("layers")
     assert forming["sink"].to_dict() == {(2,): 1.0, (2, 4): 0.0}

@@ -217,7 +217,7 @@ def test_the_truth_by_hand():
         10: ("secondary", (3, 4, 5), "right"),
         20: ("primary_like", (1, 2, 3, 4), "left"),
         30: ("secondary", (3, 4, 5), "right"),
-        40: ("secondary", (2, 3), "none"),
+        40: ("transient", (2, 3), "none"),
     }
     copied = plant(plants).expected_sinks()[-1]
     assert copied.formed_by == copied.needed == (Writer(site="attn_out", layer=2, index=3),)
