@@ -97,7 +97,8 @@ def test_one_sink_is_shown_and_nothing_is_claimed(module):
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.NAME)
 def test_a_module_says_what_it_asks_and_how_to_run_it(module):
     assert module.__doc__.splitlines()[0].endswith(("?", "paper.)"))
-    assert module.METHOD and module.REFUTATION
+    assert module.METHOD
+    assert module.REFUTATION
     assert module.QUESTION.endswith("?")
     assert importlib.import_module(f"experiments.{module.NAME}").main is module.main
 

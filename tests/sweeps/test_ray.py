@@ -89,6 +89,7 @@ def kill_workers(killed, over):
         over.wait(0.4)
 
 
+@pytest.mark.exhaustive
 def test_workers_killed_while_they_work_change_no_byte(cluster, place):
     executor, killed, over = Counting(loader=at_workers.slow), [], threading.Event()
     killer = threading.Thread(target=kill_workers, args=(killed, over))
@@ -143,6 +144,7 @@ def test_a_worker_has_as_many_gpus_as_its_model_needs(cluster):
     assert places == [CORES, GPUS // 2, 1, 1]
 
 
+@pytest.mark.exhaustive
 def test_an_interrupt_is_heard_though_ray_has_handlers_of_its_own(cluster, tmp_path):
     """The sweep of a process of its own, on the cluster that is there; its model has a short name.
 
