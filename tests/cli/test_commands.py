@@ -170,7 +170,9 @@ runpy.run_module("secondary_sinks", run_name="__main__")
 
 
 SWALLOWED = """
-import sys, time, types, weakref
+import signal, sys, time, types, weakref
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may start us with it ignored
 
 class Module:
     pass
