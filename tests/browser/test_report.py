@@ -61,8 +61,10 @@ def test_text_and_tables_are_there_without_javascript(visit, tmp_path):
 def test_every_figure_gives_its_data_and_its_picture(opened):
     found = opened(page())
     names = [place.get_attribute("id") for place in found.page.locator(".figure").all()]
-    for name in names:
+    for number, name in enumerate(names):
         content = {}
+        if number and number % 4 == 0:  # a browser asks before a page downloads more than ten files
+            found = opened(page())
         for kind, suffix in (("table", "csv"), ("picture", "svg")):
             with found.page.expect_download() as download:
                 found.page.locator(f"[data-{kind}={name}]").click()
