@@ -14,13 +14,18 @@ from secondary_sinks.statistics import (
 )
 from secondary_sinks.types import SHARE_UNIT, Verdict
 
-CLAIM = "an MLP above a sink's creation layer keeps up a tenth or more of its attention"
+CLAIM = (
+    "of the MLPs above the creation layer, the one that took most in earlier texts keeps up a "
+    "tenth or more of a sink's attention"
+)
 
 
 def later_verdict(effects: pd.DataFrame, n_claims: int = 1) -> Verdict:
-    """Does any MLP above the creation layer keep sinks up?
+    """Does the later MLP that matters most keep sinks up?
 
-    Such an MLP cannot have made the sink, but without it the sink may draw less attention.
+    An MLP above the creation layer cannot have made the sink, but without it the sink may draw less
+    attention. Only the one chosen on earlier texts is judged: other later MLPs may matter at single
+    sinks.
     Statistic: the mass that sinks lose minus the mass that their controls lose (`mass_lost`),
     median over texts. It is measured at one layer per text: the layer with the largest loss in
     earlier texts or, for the first text, the layer after the first creation layer
