@@ -224,10 +224,6 @@ class RunFolder:
             raise self._damaged(path, ValueError("its content is not what its sha256 says"))
         return with_nan(found)
 
-    def is_complete(self, key: str) -> bool:
-        """Whether the folder holds a complete run with the same inputs."""
-        return self.has_record() and bool(self.record().get("key") == key)
-
     def has_record(self) -> bool:
         """Whether the folder holds a finished run, whatever its inputs.
 

@@ -39,8 +39,8 @@ def test_what_is_written_comes_back(tmp_path):
     folder = fill(tmp_path / "new" / "run")
     pd.testing.assert_frame_equal(folder.table("sinks"), FRAME)
     assert folder.record()["key"] == "k"
-    assert folder.is_complete("k")
-    assert not folder.is_complete("other")
+    assert folder.has_record()
+    assert folder.record()["key"] == "k"
     assert sorted(contents(folder.path)) == ["run.json", "sinks.parquet"]
 
 
@@ -60,7 +60,7 @@ def test_a_finished_run_is_replaced_by_force_only(tmp_path):
 def test_an_unfinished_run_is_no_run_and_is_replaced_by_force_only(tmp_path):
     folder = RunFolder(tmp_path)
     folder.write_table("sinks", FRAME)
-    assert not folder.is_complete("k")
+    assert not folder.has_record()
     with pytest.raises(RunFolderError, match=r"'sinks\.parquet'.*--force"):
         folder.prepare()
     with pytest.raises(RunFolderError, match=r"no readable run\.json"):
@@ -163,16 +163,15 @@ def test_a_damaged_record_is_noticed(content, tmp_path):
     folder = fill(tmp_path)
     raw = content if isinstance(content, bytes) else content.encode()
     (tmp_path / "run.json").write_bytes(raw)
-    for read in (folder.record, lambda: folder.is_complete("k")):
-        with pytest.raises(RunFolderError, match=r"run\.json"):
-            read()
+    with pytest.raises(RunFolderError, match=r"run\.json"):
+        folder.record()
 
 
 def test_half_written_files_are_no_results(tmp_path):
     for name in (".part-77-run.json", ".part-77-sinks.parquet"):
         (tmp_path / name).write_text('{"schema": 1, "key": "k"}')
     folder = RunFolder(tmp_path)
-    assert not folder.is_complete("k")
+    assert not folder.has_record()
     with pytest.raises(RunFolderError):
         folder.table("sinks")
     folder.prepare()
