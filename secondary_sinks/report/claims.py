@@ -8,7 +8,7 @@ from typing import Any
 
 from secondary_sinks.questions import QUESTIONS, Answer
 from secondary_sinks.report.words import count, sentence
-from secondary_sinks.statistics import CONFIDENCE
+from secondary_sinks.statistics import CONFIDENCE, HALF
 from secondary_sinks.types import SHARE_UNIT
 
 ROLES, LATER = "Writers and enablers", "Later layers"
@@ -37,6 +37,8 @@ class Claim:
     controls: str
     bar: tuple[float, float, float] | None
     """(low, value, high) of a share, in per cent of the bar's width; None for other numbers."""
+    line: float
+    """Place on the bar, in per cent, of what the interval was held against."""
     n_claims: int
     """Number of claims that the interval was corrected for."""
     known: bool
@@ -122,6 +124,7 @@ def _claim(question: str, verdict: Mapping[str, Any]) -> Claim:
         sample=sample if verdict["n_sinks"] else "",
         controls=verdict["controls"],
         bar=_bar(low, value, high) if known and unit == SHARE_UNIT else None,
+        line=round(100 * verdict.get("line", HALF), 1),
         n_claims=verdict.get("n_claims", 1),
         known=known,
     )

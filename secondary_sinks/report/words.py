@@ -39,15 +39,16 @@ def percent(share: float) -> str:
 
 
 def listed(counts: Mapping[str, int], most: int = 3) -> str:
-    """The most frequent entries with their counts, and the number of others.
+    """The most frequent entries with their counts, then how many other entries, with their count.
 
     >>> listed({"layer 2": 70, "layer 5": 8, "layer 6": 1, "layer 9": 1}, most=2)
-    'layer 2 (70), layer 5 (8) and 2 others'
+    'layer 2 (70), layer 5 (8) and 2 others (2)'
     """
     ranked = sorted(counts.items(), key=lambda item: -item[1])
     words = [f"{name} ({n:,})" for name, n in ranked[:most]]
     if len(ranked) > most:
-        return ", ".join(words) + f" and {count(len(ranked) - most, 'other')}"
+        rest = sum(n for _, n in ranked[most:])
+        return ", ".join(words) + f" and {count(len(ranked) - most, 'other')} ({rest:,})"
     return sentence(words)
 
 

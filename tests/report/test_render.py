@@ -80,6 +80,12 @@ def test_verdicts_are_given_with_interval_and_sample():
     assert "7 sinks in 3 texts; controls: same edit at token twins." in html.words
     bars = [a["style"] for a in html.of("i")], [a["style"] for a in html.of("b") if a]
     assert bars == (["left:90.0%;width:9.0%"], ["left:95.0%"])
+    assert [a["style"] for a in html.of("span") if a.get("class") == "bar"] == ["--at:50.0%"]
+
+
+def test_the_bar_of_a_verdict_marks_the_line_that_it_was_held_against():
+    html = Html(page(record=record(verdicts=[verdict(line=0.1)])))
+    assert [a["style"] for a in html.of("span") if a.get("class") == "bar"] == ["--at:10.0%"]
 
 
 def test_numbers_that_are_no_shares_are_no_percentages():
