@@ -41,11 +41,11 @@ def nothing_shown(effects: pd.DataFrame | None, n_figures: int) -> str:
 
 
 def prolonged(record: dict[str, Any]) -> list[str]:
-    """Layers whose ablation prolongs sinks, so that their MLPs contribute to ending them."""
+    """Layers whose ablation prolongs sinks: a hint, since no control and no interval is made."""
     rows = [row for row in record.get("layer_effects", []) if row["prolonged"] >= NOTEWORTHY]
     return [
-        f"Editing the MLP of layer {row['layer']} prolongs the life of {row['prolonged']:.0%} of "
-        "the sinks: it has a part in ending them."
+        f"With the MLP of layer {row['layer']} edited, {row['prolonged']:.0%} of the sinks last "
+        "longer. This has neither control nor interval: a hint, not a verdict."
         for row in sorted(rows, key=lambda row: -row["prolonged"])
     ]
 

@@ -158,10 +158,10 @@ class Before:
                 continue
             known = {text["text_id"] for text in one["texts"]}
             fed = [text for text in inputs.texts_of(now) if text["text_id"] in known]
-            found = [*about.in_weights(one["model"], now.model), *about.in_texts(one["texts"], fed)]
+            weights = [*about.in_weights(one["model"], now.model)]
+            found = [*weights, *about.in_texts(one["texts"], fed)]
             if found:
-                what = f"weights or settings of model {plan.spec.name!r}: "
-                what = what if found[0].startswith(about.WEIGHTS) else ""
+                what = f"weights or settings of model {plan.spec.name!r}: " if weights else ""
                 raise self.other(what + about.in_words(found))
 
     def other(self, what: str) -> RunFolderError:

@@ -1,6 +1,5 @@
 """Recognise a folder by its files: a sweep, a finished run, or results of experiments."""
 
-import json
 from pathlib import Path
 
 from secondary_sinks import files
@@ -40,7 +39,7 @@ def findings(folder: Path) -> list[Path]:
 def outcome_of(finding: Path) -> str:
     """The outcome of an experiment, or "failed". Raises `RunFolderError` for a damaged record."""
     try:
-        found = json.loads(files.read_text(finding))
+        found = files.load_json(files.read_text(finding))
         return "failed" if "failed" in found else str(found["verdict"]["outcome"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunFolderError(

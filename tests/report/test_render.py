@@ -267,7 +267,7 @@ def test_the_tables_stay_as_they_were():
 def test_a_layer_that_ends_sinks_is_told():
     rows = [layer_effect(0, 0.9), layer_effect(3, 0.0) | {"prolonged": 0.25}]
     words = Html(page(record=record(layer_effects=rows))).words
-    assert "Editing the MLP of layer 3 prolongs the life of 25% of the sinks" in words
+    assert "With the MLP of layer 3 edited, 25% of the sinks last longer" in words
     assert "Editing the MLP of layer 0" not in words
 
 
