@@ -34,6 +34,8 @@ def cluster():
     root = str(Path(__file__).parents[2])
     more = {"object_store_memory": 100 * 2**20, "include_dashboard": False}
     more["runtime_env"] = {"env_vars": {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}}
+    # Workers are niced by default, and would wait for all other processes that run tests.
+    more["_system_config"] = {"worker_niceness": 0}
     ray.init(num_cpus=CORES, num_gpus=GPUS, log_to_driver=False, logging_level="error", **more)
     yield
     ray.shutdown()
