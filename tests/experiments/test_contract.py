@@ -88,7 +88,7 @@ def test_cases_are_the_secondary_sinks_with_controls(observed):
         assert int(trace.tokens[case.control]) == case.sink.token_id
     assert observed.left_out == {
         "copies of sinks in earlier texts": 0,
-        "whose attention no block pays": 0,
+        "present only at the last layer, which no later attention reads": 0,
         "without a control": 0,
     }
 

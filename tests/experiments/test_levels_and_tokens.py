@@ -104,7 +104,7 @@ SCATTERED = [(4 + 3 * n, 5 + (5 * n) % 17) for n in range(12)]
         ),
         (SCATTERED, "contradicted", "0 level(s) hold 0% of 12 sinks: none"),
         (SCATTERED[:8], "inconclusive", "in fewer than 10 texts a level may go unseen"),
-        ([(22, 23)] * 4, "inconclusive", "no secondary sink could be asked (4 in fewer than 5"),
+        ([(22, 23)] * 4, "inconclusive", "no secondary sink could be tested (4 in fewer than 5"),
     ],
     ids=["two levels", "same", "neighbours", "scattered", "few texts", "too few"],
 )
