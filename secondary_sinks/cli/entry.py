@@ -16,7 +16,7 @@ from secondary_sinks.errors import SinkError, SinkWarning
 
 BAD_INPUT = 2
 INTERRUPTED = 130
-NOBODY_LISTENS = 141
+OUTPUT_CLOSED = 141
 _show_as_python_does = warnings.showwarning
 
 
@@ -106,7 +106,7 @@ def _interrupted() -> int:
 def _stop_talking() -> int:
     """Discard further standard output, so that flushing it at exit does not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return NOBODY_LISTENS
+    return OUTPUT_CLOSED
 
 
 def _fail(message: str) -> int:

@@ -38,9 +38,7 @@ Model = Annotated[
         "GGUF file, or a hub name; for the hub also NAME@REVISION."
     ),
 ]
-Out = Annotated[
-    Path, typer.Option(help="Folder for the results. The same command again goes on with it.")
-]
+Out = Annotated[Path, typer.Option(help="Folder for the results. The same command resumes it.")]
 Texts = Annotated[
     Path | None,
     typer.Option(
@@ -69,7 +67,7 @@ Ask = Annotated[
     str,
     typer.Option(
         help="Causal questions to answer too, separated by commas, or all; `secondary-sinks "
-        "questions` lists them. What they cost is printed first."
+        "questions` lists them. Their cost is printed first."
     ),
 ]
 Device = Annotated[
@@ -104,7 +102,7 @@ Seed = Annotated[
 ]
 Force = Annotated[
     bool,
-    typer.Option("--force", help="Replace the run that --out holds; cells that fit are kept."),
+    typer.Option("--force", help="Replace the run in --out; cells with the same inputs are kept."),
 ]
 
 

@@ -107,7 +107,7 @@ def work(request: Request) -> None:
             tell=watch.tell,
         )
     if summary.nothing_to_do:
-        say(f"{request.out} holds this run already (same inputs); nothing to do")
+        say(f"{request.out} already holds this run (same inputs); nothing to do")
     folder = RunFolder(request.out)
     show_found(folder)
     if request.report:

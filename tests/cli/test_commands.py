@@ -143,7 +143,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(where, kept, call, tmp_pa
         code, printed, error = call("run")
     assert (code, printed) == (130, "")
     assert error.startswith("interrupted")
-    assert error.endswith(f"run the same command to go on: {tmp_path / 'out'} keeps what is done\n")
+    assert error.endswith(f"rerun the same command to resume: {tmp_path / 'out'} keeps the work\n")
     assert (tmp_path / "out").exists() == kept
     if kept:
         monkeypatch.setattr("secondary_sinks.sweeps.compute.observe", None)  # no calling it

@@ -37,8 +37,11 @@ def test_levels_of_released_detections(released, capfd):
     level = next(row for row in rows if row and row[0] == "0")
     assert level[:4] == ["0", "22 (22)", "23 (22-23)", "21"]
     assert "22 text(s) with 108,191 tokens: 21 secondary sinks" in printed
-    assert "1 level(s), as many in 100% of 200 resamples of the texts; 0 sink(s) in no" in printed
-    assert "1 secondary sink(s) stood in an earlier text: counted once" in printed
+    assert (
+        "1 level(s), the same number in 100% of 200 resamples of the texts; 0 sink(s) in no"
+        in printed
+    )
+    assert "1 secondary sink(s) repeat a sink of an earlier text" in printed
     assert "1 line(s) repeat an earlier one and were left out" in printed
 
 

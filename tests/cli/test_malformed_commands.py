@@ -215,7 +215,7 @@ CASES = {
     "compare in a file's place": (["compare", "run", "--out", "a-file"], "'a-file' is there"),
     "compare over a record": (
         ["compare", "run", "--out", "run/run.json", "--force"],
-        "'run/run.json' is no page; --force replaces pages only",
+        "'run/run.json' is not an HTML page, and --force replaces only those",
     ),
     "compare over a model": (
         ["compare", "run", "--out", "tiny/config.json", "--force"],
