@@ -10,9 +10,10 @@ from secondary_sinks.questions import Answer, Drawing, Question, Shown
 from secondary_sinks.report.figures import Panel, panel
 
 
-def drawn(question: Question, answer: Answer, shown: Shown) -> list[Panel]:
+def answer_panels(question: Question, answer: Answer, shown: Shown) -> list[Panel]:
     """Panels of an answer; empty if it has nothing to show."""
-    return [one for one in map(_panel, question.figures(answer, shown)) if one is not None]
+    panels = map(_panel, question.figures(answer, shown))
+    return [panel for panel in panels if panel is not None]
 
 
 def _panel(drawing: Drawing) -> Panel | None:

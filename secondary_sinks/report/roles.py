@@ -8,16 +8,16 @@ import pandas as pd
 
 from secondary_sinks.questions import damage_by_layer, levels_in, shares_of_roles
 from secondary_sinks.report.claims import ROLES
-from secondary_sinks.report.figures import judged
-from secondary_sinks.report.section import Section, Table, told
+from secondary_sinks.report.figures import verdict_panels
+from secondary_sinks.report.section import Section, Table, verdicts_of
 from secondary_sinks.report.words import count, format_number, percent
 
-DAMAGED_BY = {"zero": "KL, zeroed", "mean:twins": "KL, by twins"}
+DAMAGED_BY = {"zero": "KL, zeroed", "mean:twins": "KL, twin mean"}
 """Edits whose damage is shown with the roles, and their column headings."""
 KL = (
-    "KL: divergence in nats of the model's prediction at the sink without the MLP's output "
-    "(zeroed, or replaced by that at the same token elsewhere) from the clean one, median over all "
-    "sinks asked. Where it is large, the edit destroys more than the sink."
+    "KL: divergence (nats) between the model's clean prediction at the sink and that without the "
+    "MLP's output (zeroed, or replaced by that at the same token elsewhere); median over all "
+    "sinks tested. Where it is large, the edit destroys more than the sink."
 )
 
 
@@ -41,23 +41,26 @@ def roles_section(
         for row in found.to_dict("records")
     )
     head = ("sinks", "MLP", "writer", "enabler", "neither", "undecided", *edits.values())
-    head = (*head, "sinks asked", "texts")
+    head = (*head, "sinks tested", "texts")
     without = len(roles.loc[roles["n_donors"] == 0, ["text_id", "pos"]].drop_duplicates())
     says = [
-        "Which MLP writes the sinks, and which only enable the one that does? A writer's output, "
-        "replaced by that at the same token elsewhere, ends "
-        "the sink; put there, it makes one; restored alone, it brings the sink back; and it lies "
-        "along the primary. An enabler's replacement ends the sink too, but a later MLP's output "
-        "alone brings it back."
+        "Which MLP writes the sinks, and which ones only enable the writer? Replacing a writer's "
+        "output by that at the same token elsewhere ends the sink; patching its output in there "
+        "makes a sink; restoring it alone brings the sink back; and it is aligned with the "
+        "primary. Replacing an enabler's output ends the sink too, but restoring a later MLP's "
+        "output alone brings it back."
     ]
-    says += [f"{count(without, 'sink')} without such a token: undecided."] if without else []
+    words = (
+        f"{count(without, 'sink')} undecided: the token occurs nowhere else without being a sink."
+    )
+    says += [words] if without else []
     says += [KL] if damage else []
     table = Table(head=head, rows=rows, numeric=tuple(range(1, len(head)))) if rows else None
     return Section(
         name="roles",
         title=ROLES,
         says=tuple(says),
-        panels=tuple(judged("roles", told(record.get("writers", ())))),
+        panels=tuple(verdict_panels("roles", verdicts_of(record.get("writers", ())))),
         table=table,
     )
 

@@ -6,11 +6,11 @@ from typing import Any
 import pandas as pd
 
 from secondary_sinks.questions import QUESTIONS, Answer, Question, Shown
-from secondary_sinks.report.drawn import drawn
-from secondary_sinks.report.figures import ablations, judged, levels, lives, profiles
+from secondary_sinks.report.drawn import answer_panels
+from secondary_sinks.report.figures import ablations, levels, lives, profiles, verdict_panels
 from secondary_sinks.report.roles import roles_section
-from secondary_sinks.report.section import Section, Table, told
-from secondary_sinks.report.tested import nothing_shown, prolonged
+from secondary_sinks.report.section import Section, Table, verdicts_of
+from secondary_sinks.report.tested import nothing_shown, prolonging_layers
 from secondary_sinks.report.words import count, percent
 from secondary_sinks.types import Level, Levels
 from secondary_sinks.types.levels import FREQUENT
@@ -29,12 +29,12 @@ def sections(
     n_layers = int(record["model"]["n_layers"])
     shown = Shown(sinks=sinks, n_layers=n_layers)
     first, *others = QUESTIONS
-    rest = [_asked(question, answers.get(question.name), shown) for question in others]
+    rest = [_question_section(question, answers.get(question.name), shown) for question in others]
     return [
         _through_the_layers(sinks, trace),
         _levels(found, n_layers),
         *([] if roles is None else [roles_section(record, roles, effects)]),
-        _ablated(first, record, effects, answers.get(first.name), shown),
+        _ablation_section(first, record, effects, answers.get(first.name), shown),
         *rest,
     ]
 
@@ -65,33 +65,35 @@ def _about_levels(found: Levels) -> tuple[str, ...]:
     if not found.n_sinks:
         return ("There is no secondary sink, so there are no levels.",)
     frequent = (
-        f"{count(found.n_frequent, 'cell')} of the map with at least {FREQUENT} sinks: the count "
-        "that the paper's heat maps suggest, which grows with the number of texts."
+        f"{count(found.n_frequent, 'cell')} of the map with at least {FREQUENT} sinks. The paper's "
+        "heat maps suggest this count, but it grows with the number of texts."
     )
     if not found.levels:
         return (
-            "No level can be told from chance: a level is a group of sinks with a similar creation "
-            "layer and lifetime that rests on at least five texts.",
+            "No level stands out from chance. A level is a group of sinks with a similar creation "
+            "layer and lifetime, found in at least five texts.",
             frequent,
         )
     stable = ""
     if found.resamples:
-        stable = f", as many in {percent(found.same_number)} of {found.resamples} resamples of them"
+        share = percent(found.same_number)
+        stable = f", the same number in {share} of {found.resamples} resamples of the texts"
     return (
         f"{count(len(found.levels), 'level')} in {count(found.n_texts, 'text')}{stable}; "
-        f"{count(found.n_unassigned, 'sink')} in none. Stability is the mean overlap with the "
-        "likest level found in resamples of the texts: 0.75 is stable, less than 0.6 none.",
+        f"{count(found.n_unassigned, 'sink')} in no level. Stability is the mean overlap (Jaccard "
+        "index) with the most similar level in resamples of the texts: 0.75 or more is stable, "
+        "below 0.6 is not.",
         frequent,
     )
 
 
 def _level_row(level: Level) -> tuple[str, ...]:
     created = _mode(level.l_start, level.l_start_low, level.l_start_high)
-    lived = _mode(level.lifetime, level.lifetime_low, level.lifetime_high)
+    lifetime = _mode(level.lifetime, level.lifetime_low, level.lifetime_high)
     return (
         str(level.level),
         created,
-        lived,
+        lifetime,
         str(level.n_sinks),
         f"{level.low:.0f} to {level.high:.0f}",
         str(level.n_texts),
@@ -104,7 +106,7 @@ def _mode(most: int, low: int, high: int) -> str:
     return f"{most}" if low == high else f"{most} ({low} to {high})"
 
 
-def _ablated(
+def _ablation_section(
     question: Question,
     record: Mapping[str, Any],
     effects: pd.DataFrame | None,
@@ -114,19 +116,19 @@ def _ablated(
     """The run's own ablations, then the further ones of the question `necessity`."""
     own = [] if effects is None or effects.empty else ablations(effects, dict(record))
     missing = nothing_shown(effects, len(own))
-    says = [question.asks, *([missing] if missing else prolonged(dict(record)))]
+    says = [question.asks, *([missing] if missing else prolonging_layers(dict(record)))]
     if answer is None:
         n_ways = len((record["edit"] or "zero").split(","))
-        says.append(f"{count(n_ways, 'way')} to ablate tried; --ask necessity tries four.")
-    verdicts = told(record.get("verdicts", ())) if answer is None else answer.verdicts
+        says.append(f"Ways to ablate that were tried: {n_ways}. --ask necessity tries four.")
+    verdicts = verdicts_of(record.get("verdicts", ())) if answer is None else answer.verdicts
     return Section(
         name=question.name,
         title=question.title,
         says=tuple(says),
         panels=(
-            *judged(question.name, verdicts),
+            *verdict_panels(question.name, verdicts),
             *own,
-            *([] if answer is None else drawn(question, answer, shown)),
+            *([] if answer is None else answer_panels(question, answer, shown)),
         ),
         table=None if answer is None else _forming(answer),
     )
@@ -139,22 +141,22 @@ def _forming(answer: Answer) -> Table | None:
         return None
     counts = found.groupby(["layers", "how"], sort=False).size().sort_values(ascending=False)
     words = {
-        "one": "this MLP alone", "each": "each of them is needed",
-        "redundant": "only without all of them the sink ends", "none": "no MLP found",
+        "one": "this MLP", "each": "every one of these MLPs",
+        "redundant": "at least one of these MLPs", "none": "no MLP that was found",
     }  # fmt: skip
     rows = tuple(
         (str(row["layers"]), words[str(row["how"])], str(row["n"]))
         for row in counts.reset_index(name="n").to_dict("records")
     )
-    return Table(head=("forming MLPs (layers)", "how", "sinks"), rows=rows, numeric=(2,))
+    return Table(head=("forming MLPs (layers)", "the sink needs", "sinks"), rows=rows, numeric=(2,))
 
 
-def _asked(question: Question, answer: Answer | None, shown: Shown) -> Section:
-    panels = [] if answer is None else drawn(question, answer, shown)
-    numbers = [] if answer is None else judged(question.name, answer.verdicts)
+def _question_section(question: Question, answer: Answer | None, shown: Shown) -> Section:
+    panels = [] if answer is None else answer_panels(question, answer, shown)
+    numbers = [] if answer is None else verdict_panels(question.name, answer.verdicts)
     says = question.asks
     if answer is None:
-        says += f" Not asked in this run: add --ask {question.name} to the command below."
+        says += f" This run did not ask: add --ask {question.name} to the command below."
     elif not panels:
         says += f" {answer.verdicts[0].why[:1].upper()}{answer.verdicts[0].why[1:]}."
     return Section(
