@@ -91,7 +91,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise RunFolderError(
             f"{str(path)!r} is damaged ({error})",
-            "remove it: experiments that it was about are made again",
+            "remove it: the experiments it describes are then run again",
         ) from error
     return found if isinstance(found, dict) else {}
 

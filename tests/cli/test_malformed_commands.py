@@ -281,7 +281,7 @@ EXPERIMENTS = {
     "folders twice": ("across_models", ["full", "full", "--out", "{out}"], "has 'full' twice"),
     "a model of all": ("all", ["--model", "nonsense", "--out", "{out}"], "'nonsense'"),
     "folders without claims": ("across_models", ["full", "--out", "{out}"], "'full' holds no"),
-    "folders without results": ("pages", ["full", "--out", "{out}"], "'full' holds no results"),
+    "folders without results": ("pages", ["full", "--out", "{out}"], "'full' has no results"),
     "a model of speed": ("speed", ["--model", "nonsense", "--out", "{out}"], "'nonsense'"),
 }
 

@@ -90,7 +90,7 @@ def test_folders_without_claims_and_a_model_twice(folders, tmp_path):
     with pytest.raises(RunFolderError, match=r"holds no claims.csv"):
         read_claims([tmp_path])
     again = shutil.copytree(folders[0], tmp_path / "again")
-    with pytest.raises(RunFolderError, match="'a' stands in two folders"):
+    with pytest.raises(RunFolderError, match="'a' is in two folders"):
         read_claims([folders[0], again])
     with pytest.raises(RunFolderError, match=r"the list of folders has .* twice"):
         read_claims([folders[0], folders[0]])
