@@ -81,7 +81,7 @@ def read_export(path: Path) -> pd.DataFrame:
             raise ValueError("its columns are others")
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise RunFolderError(
-            f"{str(path)!r} is no table of an export that has its {SCHEMA} ({error}); export again"
+            f"{str(path)!r} is not a table of an export with its {SCHEMA} ({error}); export again"
         ) from error
     return frame
 

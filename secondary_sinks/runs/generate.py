@@ -77,7 +77,9 @@ def _parse_prompts(content: str, name: str) -> list[Text]:
 def check_place(out: Path) -> None:
     """Raise `RunFolderError` if no file of that name can be written; leaves no file behind."""
     if out.exists() and not out.is_file():
-        raise RunFolderError(f"{str(out)!r} is no file", "expected the name of one, for JSON lines")
+        raise RunFolderError(
+            f"{str(out)!r} is not a file", "expected the name of a JSON Lines file"
+        )
     try:
         with tempfile.TemporaryFile(dir=out.parent), contextlib.suppress(FileNotFoundError):
             out.lstat()  # raises for a name that is too long
@@ -254,7 +256,7 @@ def _done(
     if whole != content:
         with files.open_file(out, "r+b") as file:
             file.truncate(len(whole))
-        say(f"{out}: the last line was only half written; it is made again")
+        say(f"{out}: the last line is incomplete and is generated again")
     return found
 
 

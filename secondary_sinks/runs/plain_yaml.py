@@ -43,7 +43,7 @@ class _Loader(yaml.SafeLoader):
             raise
         except Exception as error:  # each converter raises errors of its own
             found = f"{node.value!r:.60}" if isinstance(node, yaml.ScalarNode) else f"a {node.id}"
-            raise _at(node, f"{found} is no {node.tag.rpartition(':')[2]}") from error
+            raise _at(node, f"{found} is not a valid {node.tag.rpartition(':')[2]}") from error
 
 
 def _refuse_other_bases(node: Any) -> None:
@@ -86,7 +86,7 @@ def _refuse_second_keys(node: Any) -> None:
     seen = set()
     for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
         if (key.tag, key.value) in seen:
-            raise _at(key, f"key {key.value!r:.60} stands twice")
+            raise _at(key, f"key {key.value!r:.60} appears twice")
         seen.add((key.tag, key.value))
 
 

@@ -119,7 +119,8 @@ def whole_records(folder: RunFolder) -> list[dict[str, Any]]:
 def _refuse(folder: RunFolder, wrong: str) -> None:
     if wrong:
         raise RunFolderError(
-            f"{str(folder.path / RECORD)!r} is no whole record: {wrong}", "run again with --force"
+            f"{str(folder.path / RECORD)!r} is not a complete record: {wrong}",
+            "run again with --force",
         )
 
 

@@ -27,7 +27,7 @@ def of_models(before: Prepared, now: Prepared) -> list[str]:
     known = {text["text_id"] for text in old}
     changes = in_texts(both, [text for text in new if text["text_id"] in known])
     found = [*in_weights(before.model, now.model), *changes]
-    return [f"{what}; cells of what was before are not used" for what in found]
+    return [f"{what}; cells of the earlier inputs are not used" for what in found]
 
 
 def _first(now: FedText, before: FedText | None) -> FedText:

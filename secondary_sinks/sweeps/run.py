@@ -146,7 +146,7 @@ class Run(Sweep):
             raise SweepError(
                 f"{len(self.failed)} of {len(self.plans[0].tasks)} texts could not be computed, "
                 f"such as {self.failed[0]}",
-                "the others are kept: run the same command to try again",
+                "the others are kept: rerun the same command to try again",
             )
         self.tell("tables", folder=str(self.folder.path))
         further = Further()

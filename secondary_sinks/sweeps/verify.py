@@ -72,7 +72,7 @@ def _sweep(folder: Path) -> Verified:
         lacking = _lacking(folder, stored, stored.plans(manifest), manifest)
         complaints += lacking
         if not lacking and not RunFolder(folder).has_record():
-            note = "the sweep is not finished: the same command goes on with it"
+            note = "the sweep is not finished: the same command resumes it"
     return Verified(
         n_files=len(shards) + n_tables + 2,  # plus the manifest and the config
         complaints=tuple(complaints + wrong),

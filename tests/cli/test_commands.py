@@ -102,7 +102,9 @@ def test_a_damaged_table_is_made_again_and_force_gives_the_same_tables(call, tmp
     for options in ((), ("--force",)):
         code, printed, error = call("run", *options)
         assert code == 0
-        assert ("sinks.parquet is damaged or missing; it is made again" in error) != bool(options)
+        assert ("sinks.parquet is damaged or missing; it is written again" in error) != bool(
+            options
+        )
         assert "already" not in printed
         for table, frame in before.items():
             pd.testing.assert_frame_equal(RunFolder(tmp_path / "out").table(table), frame)

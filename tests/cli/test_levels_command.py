@@ -98,7 +98,7 @@ BAD = {
     "not UTF-8": ("latin.jsonl", [], "is not UTF-8 text"),
     "layers a word": ("ok.jsonl", ["--layers", "many"], "'many'"),
     "too few layers": ("ok.jsonl", ["--layers", "20"], "ok.jsonl:1: position 0: layer 46"),
-    "no run": ("full", [], "is no run folder"),
+    "no run": ("full", [], "is not a run folder"),
     "layers of a run": ("run", ["--layers", "20"], "--layers is for the authors' JSON lines"),
     "another table": ("run/trace.parquet", [], "is not the sinks.parquet"),
     "older table": ("old", [], "has no column 'copy_of'"),

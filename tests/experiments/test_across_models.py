@@ -76,7 +76,7 @@ def test_a_model_keeps_its_name_whatever_it_is(tmp_path):
     [
         ("", "it has no answers"),
         ("answer,x,m,proven\n", "outcome is 'proven'; expected contradicted, failed"),
-        ("answer,x,m,supported\nanswer,x,m,failed\n", "experiment 'x' stands twice"),
+        ("answer,x,m,supported\nanswer,x,m,failed\n", "experiment 'x' appears twice"),
     ],
 )
 def test_claims_that_nothing_can_be_made_of(rows, named, tmp_path):

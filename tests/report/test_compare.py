@@ -116,7 +116,7 @@ def test_folders_become_a_page_that_is_not_replaced_by_accident(tmp_path, capsys
 
 
 def test_what_is_no_run_is_refused(tmp_path):
-    with pytest.raises(RunFolderError, match="is no run folder"):
+    with pytest.raises(RunFolderError, match="is not a run folder"):
         write_comparison([RunFolder(tmp_path)], tmp_path / "out.html")
     with pytest.raises(RunFolderError, match="already exists"):
         write_comparison([], tmp_path, force=True)
