@@ -125,6 +125,6 @@ def _check_direction(edit: Edit, trace: Trace) -> None:
     for layer in edit.layers:
         if not bool(trace.reference_resid[layer].isfinite().all()):
             raise EditError(
-                f"edit {edit.kind!r} at layer {layer} needs the primary's direction, but no "
-                "token stands out there as a primary"
+                f"edit {edit.kind!r} needs the primary's direction, but no primary stands out at "
+                f"layer {layer}"
             )

@@ -60,7 +60,7 @@ EditKind = Annotated[
     str,
     typer.Option(
         help="Ablations of the MLP output, separated by commas: zero; twins (the mean over the "
-        "same token elsewhere, where it is no sink); mean (over ordinary tokens); none."
+        "same token elsewhere, where it is not a sink); mean (over ordinary tokens); none."
     ),
 ]
 Ask = Annotated[

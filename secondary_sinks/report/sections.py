@@ -40,7 +40,11 @@ def sections(
 
 
 def _through_the_layers(sinks: pd.DataFrame, trace: pd.DataFrame) -> Section:
-    none = () if (sinks["kind"] == "secondary").any() else ("There is no secondary sink to draw.",)
+    none = (
+        ()
+        if (sinks["kind"] == "secondary").any()
+        else ("No secondary sink was found, so no curves are shown.",)
+    )
     return Section(
         name="layers",
         title="Through the layers",
@@ -63,7 +67,7 @@ def _levels(found: Levels, n_layers: int) -> Section:
 
 def _about_levels(found: Levels) -> tuple[str, ...]:
     if not found.n_sinks:
-        return ("There is no secondary sink, so there are no levels.",)
+        return ("No secondary sink was found, so there are no levels.",)
     frequent = (
         f"{count(found.n_frequent, 'cell')} of the map with at least {FREQUENT} sinks. The paper's "
         "heat maps suggest this count, but it grows with the number of texts."

@@ -17,7 +17,7 @@ SINK_COLUMNS = (
 THRESHOLDS = {
     "aligned": "minimum centred cosine with the primary",
     "outlying": "minimum distance from the typical token, in multiples of its median over the text",
-    "attended": "minimum attention mass, in multiples of the even share and of what neighbours get",
+    "attended": "minimum attention mass, in multiples of the even share and of that of neighbours",
     "persists": "minimum number of layers in a row; a briefer sink is transient",
     "draws": "minimum attention mass beyond the expected one, mean over such a run",
     "min_queries": "minimum number of queries that must see a token to classify it",

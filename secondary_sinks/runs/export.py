@@ -73,8 +73,8 @@ def read_export(path: Path) -> pd.DataFrame:
     an export, or whose `schema.json` is missing.
     """
     try:
-        told = json.loads(files.read_text(path.parent / SCHEMA))
-        described = told["tables"][path.stem]["columns"]
+        schema = json.loads(files.read_text(path.parent / SCHEMA))
+        described = schema["tables"][path.stem]["columns"]
         kinds = {name: column["kind"] for name, column in described.items()}
         frame = _READERS[path.suffix.removeprefix(".")](path, kinds)
         if list(frame) != list(kinds):

@@ -219,9 +219,9 @@ class RunFolder:
             raise self._damaged(path, error) from error
         if not isinstance(found, dict) or found.get("schema") != SCHEMA:
             raise RunFolderError(f"{str(path)!r} is not a record of schema {SCHEMA}", "run again")
-        said = found.pop("sha256", None)
-        if said is not None and said != durable.sha256_of_json(found):
-            raise self._damaged(path, ValueError("its content is not what its sha256 says"))
+        sha256 = found.pop("sha256", None)
+        if sha256 is not None and sha256 != durable.sha256_of_json(found):
+            raise self._damaged(path, ValueError("its content does not match its sha256"))
         return with_nan(found)
 
     def has_record(self) -> bool:
@@ -237,7 +237,7 @@ class RunFolder:
         if not (self.path / WORK).is_dir():
             return "run again with --force"
         without = " without --no-trace" if table == "trace" else ""
-        return f"run its command again{without}, which makes it anew from what it keeps"
+        return f"run its command again{without}, which restores it from stored cells"
 
     def _damaged(self, path: Path, error: Exception) -> RunFolderError:
         return RunFolderError(f"{str(path)!r} is damaged ({error})", self._again())

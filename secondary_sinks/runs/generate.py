@@ -200,17 +200,17 @@ def _line(
 ) -> str:
     """One output line, readable by `read_texts`; a blank answer is marked, not made a message."""
     tokenizer, new = model.tokenizer, list(answer.tokens)
-    said = tokenizer.decode(new, clean_up_tokenization_spaces=False)
+    content = tokenizer.decode(new, clean_up_tokenization_spaces=False)
     turns = list(_messages(text))
-    if said.strip():
-        turns.append({"role": "assistant", "content": said})
+    if content.strip():
+        turns.append({"role": "assistant", "content": content})
     ended = answer.ended_by
     end = [] if ended is None else [ended]
-    told = {
+    outcome = {
         "n_new_tokens": len(new),
         "ended": bool(end),
         "ended_by": {"id": ended, "token": tokenizer.convert_ids_to_tokens(ended)} if end else None,
-        "blank": not said.strip(),
+        "blank": not content.strip(),
     }
     stored = {
         "prompt": prompt.tolist(),
@@ -218,7 +218,7 @@ def _line(
         "tokenizer_sha256": tokenizer_sha256(tokenizer),
         "content_sha256": content_sha256(None, turns),
     }
-    line = {"id": text.text_id, "messages": turns, **told, STORED: stored, "made": dict(made)}
+    line = {"id": text.text_id, "messages": turns, **outcome, STORED: stored, "made": dict(made)}
     return json.dumps(line) + "\n"
 
 

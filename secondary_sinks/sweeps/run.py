@@ -137,7 +137,7 @@ class Run(Sweep):
         done = super()._is_done()
         if not done and self.before.record and not self.before.complaints:
             devices = self.before.record["device"], self.plans[0].prepared.device
-            raise self.before.other(about.changed("device", *devices))
+            raise self.before.other(about.describe_change("device", *devices))
         return done
 
     def _finish(self, executor: Executor) -> dict[str, Any]:

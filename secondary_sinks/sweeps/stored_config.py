@@ -91,7 +91,7 @@ def read_stored(folder: Path) -> Stored:
             f"{str(path)!r} is not a config of schema {SCHEMA}", "run the sweep again"
         )
     if found.pop("sha256", None) != durable.sha256_of_json(found):
-        raise _damaged(path, ValueError("its content is not what its sha256 says"))
+        raise _damaged(path, ValueError("its content does not match its sha256"))
     try:
         stored = Stored(
             command=str(found["command"]),

@@ -84,8 +84,8 @@ def _sweep(folder: Path) -> Verified:
 def _lacking(folder: Path, stored: Stored, plans: list[Plan], manifest: Manifest) -> list[str]:
     """Parts that a finished sweep should have but lacks."""
     if RunFolder(folder).has_record():
-        told = _record(folder).get("sweep", {}).get("n_units", 0)
-        lost = told - sum(len(keys) for plan in plans for _, keys in plan.present(manifest))
+        n_recorded = _record(folder).get("sweep", {}).get("n_units", 0)
+        lost = n_recorded - sum(len(keys) for plan in plans for _, keys in plan.present(manifest))
         return [f"{lost} units of the tables are not in the manifest"] if lost > 0 else []
     tables = [name for name in TABLES if (folder / f"{name}.parquet").is_file()]
     whole = len(plans) == len(stored.config.models) and not any(plan.n_missing for plan in plans)

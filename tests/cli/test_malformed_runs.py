@@ -165,14 +165,14 @@ REPORT = {
     "layers below zero": (layers(-1), "model.n_layers is -1; expected 1 to 1,000"),
     "layers without end": (layers(10**9), "model.n_layers is 1000000000; expected 1 to 1,000"),
     "layers too few": (layers(1), "l_start is 1 in a model of 1 layers"),
-    "table with a mark of a list": (marked({b"secondary_sinks": b"[1]"}), "its schema says [1]"),
+    "table with a mark of a list": (marked({b"secondary_sinks": b"[1]"}), "its schema is [1]"),
     "table with a mark of bytes": (
         marked({b"secondary_sinks": b"\xff"}),
         "sinks.parquet' is damaged",
     ),
     "table of a name that is a list": (
         marked({b"secondary_sinks": b'{"table": [1], "schema": 1}'}),
-        "its schema says {'table': [1]",
+        "its schema is {'table': [1]",
     ),
     "table cut": (raw("sinks.parquet", lambda raw: raw[: len(raw) // 2]), "sinks.parquet' is dam"),
     "table empty": (raw("trace.parquet", lambda raw: b""), "trace.parquet' is damaged"),

@@ -52,7 +52,7 @@ def test_a_template_that_writes_the_time_is_fed_as_it_was_first(command, work, c
     capfd.readouterr()
     assert asked(command) == 0
     printed, error = capfd.readouterr()
-    assert "text 't0' is fed as it was first" in printed + error
+    assert "text 't0' is fed with its stored token ids" in printed + error
     assert files_of(work / "out") == before
     assert asked(command, "--force") == 0
     assert files_of(work / "out") != before
