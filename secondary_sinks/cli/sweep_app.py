@@ -174,8 +174,8 @@ def ablate(
         list[str] | None,
         typer.Option(
             help="zero; twins (the mean over the same token elsewhere, where it is not a sink); "
-            "mean (over ordinary tokens); resample:SEED; others that `secondary-sinks edits` lists. "
-            "Repeatable. Default: zero and twins."
+            "mean (over ordinary tokens); resample:SEED; others that `secondary-sinks edits` "
+            "lists. Repeatable. Default: zero and twins."
         ),
     ] = None,
     **shared: object,
