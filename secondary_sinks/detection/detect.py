@@ -9,10 +9,9 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from secondary_sinks.detection.criteria import Tests, joint_sinks, joint_tests
+from secondary_sinks.detection.criteria import Tests, joint_sinks, joint_tests, lasts
 from secondary_sinks.detection.levels import assign_levels
 from secondary_sinks.detection.paper import KINDS, against, paper_label, paper_tests
-from secondary_sinks.detection.persistence import lasts
 from secondary_sinks.detection.rounding import mark_rounding
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.types import Sink, SinkTable, Thresholds, Trace

@@ -26,14 +26,12 @@ from secondary_sinks.models import HookedModel, weight_hash
 from secondary_sinks.models.original.tokenizer import check_ids
 from secondary_sinks.runs import durable
 from secondary_sinks.texts import Text, parse_jsonl, read_texts
-from secondary_sinks.texts.bundled import PROMPTS, bundled_name, read_bundled
 from secondary_sinks.texts.chat_template import apply_chat_template
-from secondary_sinks.texts.fingerprints import template_sha256, tokenizer_sha256
 from secondary_sinks.texts.limits import split_json_lines
-from secondary_sinks.texts.read_files import read_utf8
+from secondary_sinks.texts.read_files import PROMPTS, bundled_name, read_bundled, read_utf8
 from secondary_sinks.texts.records import STORED, load_object
 from secondary_sinks.texts.text import Message, content_sha256
-from secondary_sinks.texts.tokenize import encode
+from secondary_sinks.texts.tokenize import encode, template_sha256, tokenizer_sha256
 
 Say = Callable[[str], None]
 BEGIN = b'{"id": '

@@ -15,10 +15,9 @@ from secondary_sinks.runs import durable, parquet
 from secondary_sinks.sweeps.compute import NO_EFFECTS
 from secondary_sinks.sweeps.config import SweepConfig
 from secondary_sinks.sweeps.entries import Entry, unit_of
-from secondary_sinks.sweeps.keys import key_of
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.plan import Plan
-from secondary_sinks.sweeps.tasks import ROLES, FedText, Task, Unit
+from secondary_sinks.sweeps.tasks import ROLES, FedText, Task, Unit, key_of
 from secondary_sinks.types import SinkTable
 
 ABLATING = ("zero", "mean", "twins", "resample", "patch:twin")

@@ -15,8 +15,8 @@ import torch
 from secondary_sinks.causal.ablate import effects_of
 from secondary_sinks.causal.controls import Owners, owners_of
 from secondary_sinks.causal.recipes import edit_at
+from secondary_sinks.causal.recomputed import Replay
 from secondary_sinks.causal.replay import replay, replay_groups
-from secondary_sinks.causal.replayed import Replay
 from secondary_sinks.detection import detect
 from secondary_sinks.errors import SinkError
 from secondary_sinks.memory import is_out_of_memory
@@ -28,7 +28,6 @@ from secondary_sinks.runs import parquet
 from secondary_sinks.runs.hashes import hash_tokens
 from secondary_sinks.runs.observed import check_lengths
 from secondary_sinks.runs.record import describe
-from secondary_sinks.sweeps.keys import cell_key, key_of
 from secondary_sinks.sweeps.tasks import (
     ROLES,
     BadText,
@@ -39,6 +38,8 @@ from secondary_sinks.sweeps.tasks import (
     Prepared,
     Task,
     Unit,
+    cell_key,
+    key_of,
 )
 from secondary_sinks.texts import Text, TokenizedText, tokenize
 from secondary_sinks.types import Edit, Effects, SinkTable, Thresholds, Trace

@@ -8,8 +8,7 @@ from typing import Any
 
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import durable
-from secondary_sinks.sweeps.keys import key_of
-from secondary_sinks.sweeps.tasks import Failure, Outcome, Unit
+from secondary_sinks.sweeps.tasks import Failure, Outcome, Unit, key_of
 
 SCHEMA = 1
 NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}\.(sinks|effects|trace|roles)\.parquet")

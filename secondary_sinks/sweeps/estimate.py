@@ -13,18 +13,17 @@ from secondary_sinks.errors import RunFolderError, TextError
 from secondary_sinks.memory import gigabytes
 from secondary_sinks.models.devices import parse_device, parse_dtype
 from secondary_sinks.models.model_size import weight_bytes
-from secondary_sinks.models.original.outline import Outline, outline
+from secondary_sinks.models.original.read import Outline, outline
 from secondary_sinks.models.original.sources import resolve
 from secondary_sinks.models.original.tokenizer import check_ids
 from secondary_sinks.runs.hashes import hash_tokens
 from secondary_sinks.sweeps.config import SweepConfig
-from secondary_sinks.sweeps.keys import task_key, unit_key
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.stored_config import read_stored
-from secondary_sinks.sweeps.tasks import ROLES, ModelSpec, Prepared
+from secondary_sinks.sweeps.tasks import ROLES, ModelSpec, Prepared, task_key, unit_key
 from secondary_sinks.texts import Text
 from secondary_sinks.texts.many_files import read_many
-from secondary_sinks.texts.retokenize import retokenize
+from secondary_sinks.texts.tokenize import retokenize
 
 Known = Sequence[tuple[ModelSpec, Prepared]]
 TRACE_ROW, CELL_ROW = 70, 60

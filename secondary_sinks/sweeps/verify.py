@@ -8,9 +8,9 @@ from typing import Any
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import durable, parquet, whole_records
 from secondary_sinks.runs.folder import RECORD, TABLES, RunFolder
-from secondary_sinks.sweeps.kinds import EXPERIMENTS, SWEEP, findings, kind_of, outcome_of
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.plan import Plan
+from secondary_sinks.sweeps.status import EXPERIMENTS, SWEEP, findings, kind_of, outcome_of
 from secondary_sinks.sweeps.stored_config import Stored, read_stored
 
 

@@ -22,13 +22,12 @@ from secondary_sinks import files, memory
 from secondary_sinks.errors import ModelError, SinkWarning
 from secondary_sinks.foreign import folder_with_only, load_tokenizer, load_weights
 from secondary_sinks.models import model_size
-from secondary_sinks.models.gguf.compare import refuse_other_model
+from secondary_sinks.models.gguf.compare import refuse_other_model, set_llama3_rope
 from secondary_sinks.models.gguf.header import (
     read_header,
     refuse_impossible_sizes,
     refuse_split,
 )
-from secondary_sinks.models.gguf.ropes import set_llama3_rope
 from secondary_sinks.models.gguf.tokenizer import (
     TokenizerRules,
     apply_rules,
