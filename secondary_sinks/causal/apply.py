@@ -66,20 +66,15 @@ class LayerEdits:
             for number, edit, pos in self._targets[site]:
                 place = locate(number, pos, done, now)
                 if place is not None:
-                    self._edit(new, place, number, edit, pos)
+                    row = shaped(self.model, edit.site, new[place])
+                    result = edited(row, edit, self.donors.given(edit, pos, self.layer, row.device))
+                    if not torch.equal(result, row):
+                        self.changed.add(number)
+                        new[place] = result.reshape(new[place].shape)
             done += now
             return new
 
         return hook
-
-    def _edit(
-        self, tensor: Tensor, place: tuple[int, int], number: int, edit: Edit, pos: int
-    ) -> None:
-        row = shaped(self.model, edit.site, tensor[place])
-        result = edited(row, edit, self.donors.given(edit, pos, self.layer, row.device))
-        if not torch.equal(result, row):
-            self.changed.add(number)
-            tensor[place] = result.reshape(tensor[place].shape)
 
 
 def edited(row: Row, edit: Edit, given: Given) -> Row:

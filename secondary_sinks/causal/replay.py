@@ -200,15 +200,11 @@ class _Passing:
         ]
         self.size = in_batches(walking, self.size, lambda batch: self._batch(view, batch))
         if self.compares and self._states and at == len(self.trace.norm) - 1:
-            self._predict(view)
-
-    def _predict(self, view: LayerView) -> None:
-        """Compare the predictions at the edited tokens, once all layers are done."""
-        places = sorted({self.positions[number] for number in self._states})
-        row = torch.tensor([places.index(self.positions[number]) for number in self._states])
-        passage = layerwise_forward(self.model, self.trace.tokens[:1])
-        edited = torch.stack(list(self._states.values()))
-        self.kl[list(self._states)] = divergence(passage, view.resid_post[places], edited, row)
+            places = sorted({self.positions[number] for number in self._states})
+            row = torch.tensor([places.index(self.positions[number]) for number in self._states])
+            passage = layerwise_forward(self.model, self.trace.tokens[:1])
+            edited = torch.stack(list(self._states.values()))
+            self.kl[list(self._states)] = divergence(passage, view.resid_post[places], edited, row)
 
     def _batch(self, view: LayerView, batch: list[int]) -> None:
         positions = torch.tensor([self.positions[number] for number in batch])

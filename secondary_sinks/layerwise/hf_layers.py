@@ -127,7 +127,9 @@ class LayerCall:
             for name, value in self._arguments.items()
         }
         arguments |= {name: cache for name in CACHE_ARGUMENTS if name in arguments}
-        arguments["attention_mask"] = _additive_mask(visible, residual.dtype)
+        mask = torch.zeros(visible.shape, dtype=residual.dtype, device=visible.device)
+        mask = mask.masked_fill(~visible, torch.finfo(residual.dtype).min)
+        arguments["attention_mask"] = mask[None, None]
         del arguments["hidden_states"]
         output = self._block(residual, **arguments)
         return output[0] if isinstance(output, tuple) else output
@@ -153,10 +155,3 @@ def select_positions(value: Any, positions: Int[Tensor, "query"], n_pos: int) ->
     if value.shape[axis] != n_pos:
         return value
     return value.index_select(axis, positions.to(value.device))
-
-
-def _additive_mask(
-    visible: Bool[Tensor, "query key"], dtype: torch.dtype
-) -> Float[Tensor, "1 1 query key"]:
-    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
-    return mask.masked_fill(~visible, torch.finfo(dtype).min)[None, None]

@@ -1,7 +1,6 @@
 """Bars of the mass that sinks lose beyond their controls, by ablated layer."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -53,7 +52,14 @@ def _bars(rows: Sequence[LayerEffect], name: str, colour: str) -> go.Bar:
     return go.Bar(
         x=[row.layer for row in rows],
         y=[row.lost for row in rows],
-        error_y=_whiskers(rows),
+        error_y={
+            "array": [row.high - row.lost for row in rows],
+            "arrayminus": [row.lost - row.low for row in rows],
+            "symmetric": False,
+            "color": TEXT,
+            "thickness": 1.2,
+            "width": 3,
+        },
         marker_color=colour,
         name=name,
         customdata=[_hover(row) for row in rows],
@@ -72,17 +78,6 @@ def _hatched(layers: Sequence[int]) -> go.Bar:
         name=IMPOSSIBLE_NAME,
         hoverinfo="skip",
     )
-
-
-def _whiskers(rows: Sequence[LayerEffect]) -> dict[str, Any]:
-    return {
-        "array": [row.high - row.lost for row in rows],
-        "arrayminus": [row.lost - row.low for row in rows],
-        "symmetric": False,
-        "color": TEXT,
-        "thickness": 1.2,
-        "width": 3,
-    }
 
 
 def _hover(row: LayerEffect) -> str:

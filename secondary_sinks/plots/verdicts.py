@@ -32,17 +32,14 @@ def verdict_dots(verdicts: Sequence[Verdict]) -> go.Figure:
     where none has one.
     """
     table = verdict_table(verdicts)
-    rows = [_label(number, claim) for number, claim in enumerate(table["claim"])]
+    rows = [
+        f"{number + 1}. {claim}" for number, claim in enumerate(table["claim"])
+    ]  # two may say the same
     frame = table.assign(row=rows, series="value")
     figure = interval_dots(frame, "number that was judged", line=None)
     figure.add_trace(_lines(table["line"].tolist()))
     figure.update_yaxes(ticktext=["<br>".join(map(plain_label, wrap(row, WIDTH))) for row in rows])
     return figure.update_layout(height=70 + 46 * len(rows), margin_t=12, showlegend=False)
-
-
-def _label(number: int, claim: str) -> str:
-    """The claim, numbered: two claims may say the same."""
-    return f"{number + 1}. {claim}"
 
 
 def _lines(lines: Sequence[float]) -> go.Scatter:

@@ -125,18 +125,13 @@ def levels(found: Levels, n_layers: int) -> list[Panel]:
 def ablations(effects: pd.DataFrame, record: dict[str, Any]) -> list[Panel]:
     """Bars by layer, then maps of sinks and controls; only those with data."""
     edit = edit_words(record["edit"].split(",")[0]) or ""
-    first, others = _first(effects)
-    panels = [_bars(edit, record), *(_map(first, role, others) for role in _MAPS)]
-    return [panel for panel in panels if panel is not None]
-
-
-def _first(effects: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Cells of the first edit, site and effect, which the map shows; and a note on the others."""
     names = [name for name in ("edit", "site", "effect") if name in effects]
     kinds = effects[names].drop_duplicates()
     one = kinds.iloc[0]
     words = "" if len(kinds) == 1 else f" Of {len(kinds)} edits this is {', '.join(one)}."
-    return effects[(effects[names] == one).all(axis=1)], words
+    first = effects[(effects[names] == one).all(axis=1)]
+    panels = [_bars(edit, record), *(_map(first, role, words) for role in _MAPS)]
+    return [panel for panel in panels if panel is not None]
 
 
 _MAPS = {

@@ -28,7 +28,9 @@ def _write_jsonl(frame: pd.DataFrame, path: Path) -> None:
 
 def _read_jsonl(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:
     """Read a table with columns of the given kinds. Raises `ValueError` for any other table."""
-    content = files.read_text(path, most=_most())
+    free = memory.free_ram()
+    most = files.MOST_BYTES if free is None else free // 10  # rows take ten times as much
+    content = files.read_text(path, most=most)
     rows = [json.loads(line) for line in content.rstrip("\n").split("\n") if line]
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict) or list(row) != list(kinds):
@@ -38,12 +40,6 @@ def _read_jsonl(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:
                 raise ValueError(f"line {number}: {name} is {row[name]!r:.60}; expected {kind}")
     types = {name: as_csv.TYPES[kind] for name, kind in kinds.items()}
     return pd.DataFrame(rows, columns=list(kinds)).astype(types)
-
-
-def _most() -> int:
-    """Largest file in bytes whose rows fit in memory, where they take about ten times as much."""
-    free = memory.free_ram()
-    return files.MOST_BYTES if free is None else free // 10
 
 
 _FITTING: dict[str, tuple[type, ...]] = {

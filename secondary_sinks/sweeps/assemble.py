@@ -212,17 +212,13 @@ def answers(
     Both need ablations at a single site; effects per layer use the first of these edits. Intervals
     are corrected for `n_claims`, by default the number of claims made here.
     """
-    able = [edit for edit in config.edits if _kind(edit) in ABLATING or edit in ABLATING]
+    able = [edit for edit in config.edits if edit.partition(":")[0] in ABLATING or edit in ABLATING]
     if not able or len(config.sites) > 1:
         return {**run_claims(None, roles, n_claims)}
     copies = pd.MultiIndex.from_frame(sinks.loc[sinks["copy_of"] != "", ["text_id", "pos"]])
     own = pd.MultiIndex.from_frame(effects[["text_id", "sink_pos"]])
     asked = effects[effects["edit"].isin(able) & ~own.isin(copies)]
     return {**run_claims(asked, roles, n_claims)}
-
-
-def _kind(edit: str) -> str:
-    return edit.partition(":")[0]
 
 
 def labels(plans: Sequence[Plan]) -> list[str]:

@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import pandas as pd
 import torch
@@ -64,7 +63,8 @@ def prepare(
             bad.append(BadText(text_id=text.text_id, reason=str(error)))
     record = describe(model, [], thresholds, None, 0)
     return Prepared(
-        model=record["model"] | _origin(model, spec),
+        model=record["model"]
+        | {"skipped_checks": sorted(set(spec.skip)), "source": provenance_of(model)},
         device=record["device"],
         dtype=record["dtype"],
         versions=record["versions"],
@@ -230,11 +230,6 @@ def _plain(text: TokenizedText) -> FedText:
         tokenizer_sha256=text.tokenizer_sha256,
         template_sha256=text.template_sha256,
     )
-
-
-def _origin(model: HookedModel, spec: ModelSpec) -> dict[str, Any]:
-    """Where a model was loaded from, and which load checks were skipped."""
-    return {"skipped_checks": sorted(set(spec.skip)), "source": provenance_of(model)}
 
 
 def _failure(unit: Unit | None, error: Exception) -> Failure:

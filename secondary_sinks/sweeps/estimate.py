@@ -158,6 +158,7 @@ def _model(
     edits = [unit.edit for unit in units if unit != ROLES]
     per_sink = sum((1 if edit == SINK else 2) + config.ordinary for edit in edits)
     rows = sum(sizes) * seen.n_layers * TRACE_ROW * config.trace
+    # Seconds per token of a pass: two operations per weight at the speed of a matrix product
     return ModelEstimate(
         name=spec.name,
         texts=len(fed),
@@ -169,7 +170,8 @@ def _model(
         sinks=sinks,
         weights_gb=weight_bytes(seen.parameters, spec.dtype or "float32") / 1e9,
         disk_gb=2 * (rows + (sinks or 0) * per_sink * CELL_ROW) / 1e9,
-        seconds=n_tokens * (rate or _guess(seen, spec)),
+        seconds=n_tokens
+        * (rate or (2 * seen.parameters / (SHARE_OF_PEAK * _operations_per_second(spec)))),
         basis="as the texts that are done" if rate else "guessed from a matrix product timed here",
         bad=bad,
     )
@@ -231,11 +233,6 @@ def _sinks(manifest: Manifest, keys: set[str], tokens: int) -> float | None:
     found = {e.task: e for e in manifest.entries if e.task in keys and e.shards}
     seen = sum(entry.n_tokens for entry in found.values())
     return sum(entry.n_sinks for entry in found.values()) * tokens / seen if seen else None
-
-
-def _guess(seen: Outline, spec: ModelSpec) -> float:
-    """Seconds per token of a pass: two operations per weight at the speed of a matrix product."""
-    return 2 * seen.parameters / (SHARE_OF_PEAK * _operations_per_second(spec))
 
 
 def _operations_per_second(spec: ModelSpec, size: int = 1024) -> float:

@@ -97,7 +97,13 @@ def parse_jsonl(content: str, name: str) -> list[Text]:
     for number, line in enumerate(split_json_lines(content, name), start=1):
         if not line.strip():
             continue
-        text = _parse_line(line, number, f"{name}:{number}")
+        where = f"{name}:{number}"
+        record = load_object(line, where)
+        text_id = record.get("id", f"line-{number}")
+        of_kind = isinstance(text_id, str | int) and not isinstance(text_id, bool)
+        if not of_kind or not str(text_id).strip():
+            raise TextError(f"{where}: id must be a string, got {text_id!r}")
+        text = parse_record(record, str(text_id), where)
         if text.text_id in texts:
             before = texts[text.text_id].place
             raise TextError(f"{text.place}: id {text.text_id!r} was used before, at {before}")
@@ -105,12 +111,3 @@ def parse_jsonl(content: str, name: str) -> list[Text]:
     if not texts:
         raise TextError(f"{name!r} holds no texts", "expected at least one JSON line")
     return check_lengths(list(texts.values()), name)
-
-
-def _parse_line(line: str, number: int, where: str) -> Text:
-    record = load_object(line, where)
-    text_id = record.get("id", f"line-{number}")
-    of_kind = isinstance(text_id, str | int) and not isinstance(text_id, bool)
-    if not of_kind or not str(text_id).strip():
-        raise TextError(f"{where}: id must be a string, got {text_id!r}")
-    return parse_record(record, str(text_id), where)

@@ -142,7 +142,8 @@ def _convert(gguf: Path, folder: Path, damage: str) -> None:
         model, tokenizer, rules = _read_gguf(gguf)
         model.save_pretrained(building, max_shard_size="1000GB")
         tokenizer.save_pretrained(building)
-        _refuse_other_ids(building, rules, gguf)
+        # The tokenizer is compared with its rules as it will be read.
+        refuse_other_ids(load_tokenizer(building, trusted=False), rules, gguf)
         checksums = {path.name: sha256(path) for path in sorted(building.iterdir())}
         seal = {"files": checksums, "source": gguf.name, "format": FORMAT}
         (building / SEAL).write_text(json.dumps(seal), encoding="utf-8")
@@ -150,11 +151,6 @@ def _convert(gguf: Path, folder: Path, damage: str) -> None:
         building.rename(folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-
-
-def _refuse_other_ids(folder: Path, rules: TokenizerRules, gguf: Path) -> None:
-    """Read the tokenizer back as it will be read, and compare it with its rules."""
-    refuse_other_ids(load_tokenizer(folder, trusted=False), rules, gguf)
 
 
 def _read_gguf(gguf: Path) -> tuple[Any, Any, TokenizerRules]:
