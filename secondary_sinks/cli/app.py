@@ -209,7 +209,7 @@ def models(
 @app.command(epilog="Example: secondary-sinks questions")
 def questions() -> None:
     """List the causal questions that --ask takes, and what each asks."""
-    from secondary_sinks.cli.lists import show_questions
+    from secondary_sinks.cli.folders import show_questions
 
     show_questions()
 
@@ -217,6 +217,6 @@ def questions() -> None:
 @app.command(epilog="Example: secondary-sinks edits")
 def edits() -> None:
     """List the kinds of edit, as --edit takes them, and the sites of --site."""
-    from secondary_sinks.cli.lists import show_edits
+    from secondary_sinks.cli.folders import show_edits
 
     show_edits()
