@@ -47,9 +47,9 @@ class _Loader(yaml.SafeLoader):
 
 
 def _refuse_other_bases(node: Any) -> None:
-    """Refuse 1:30 and 010, which YAML 1.1 reads as 90 and 8: surely not what the writer meant."""
+    """Refuse 1:30, 010 and 1_0, which YAML 1.1 reads as 90, 8 and 10, and YAML 1.2 does not."""
     number = isinstance(node, yaml.ScalarNode) and node.tag.endswith((":int", ":float"))
-    if number and (":" in node.value or re.match(r"[-+]?0[0-9_]", node.value)):
+    if number and re.search(r"[:_]|^[-+]?0[0-9]", node.value):
         raise _at(node, f"{node.value!r:.60} is not decimal; write it so, or put it in quotes")
 
 
