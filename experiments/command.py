@@ -17,7 +17,7 @@ import typer
 from experiments.shared import Finding, observe_texts
 from experiments.table import SAID
 from experiments.written import in_words, write
-from secondary_sinks.cli import run_app, say
+from secondary_sinks.cli import run_app, say, whole
 from secondary_sinks.runs import RunFolder
 
 Experiment = Callable[..., Finding]
@@ -65,7 +65,7 @@ def _shared(
         str | None, typer.Option(help="cuda, mps or cpu. Default: the fastest available.")
     ] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    seed: Annotated[int, whole("Random seed.")] = 0,
 ) -> None:
     """The options shared by all experiments."""
 

@@ -3,12 +3,12 @@
 from typing import Annotated
 
 import pandas as pd
-import typer
 
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, judge_interval, unanswered, why_no_sinks
 from secondary_sinks import Verdict, mlp_anatomy
 from secondary_sinks.attribution import GATED_STAGES, PLAIN_STAGES
+from secondary_sinks.cli import whole
 from secondary_sinks.plots import interval_lines
 from secondary_sinks.statistics import median_over_texts
 
@@ -51,7 +51,7 @@ def run(
     observed: Observed,
     *,
     layer: Annotated[
-        int | None, typer.Option(help="Layer of the MLP. Default: each sink's creation layer.")
+        int | None, whole("Layer of the MLP. Default: each sink's creation layer.")
     ] = None,
 ) -> Finding:
     """Cosine with the primary at each stage of the MLP."""

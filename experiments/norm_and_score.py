@@ -4,7 +4,6 @@ from dataclasses import astuple, replace
 from typing import Annotated, Any
 
 import pandas as pd
-import typer
 
 from experiments.command import main_of
 from experiments.shared import (
@@ -17,6 +16,7 @@ from experiments.shared import (
     why_no_sinks,
 )
 from secondary_sinks import Thresholds, Trace, Verdict
+from secondary_sinks.cli import whole
 from secondary_sinks.detection import joint_tests
 from secondary_sinks.plots import scatter_panels
 from secondary_sinks.questions import MatchedPair
@@ -92,7 +92,7 @@ def run(
     observed: Observed,
     *,
     permutations: Annotated[
-        int, typer.Option(min=999, help="Number of permutations within texts.")
+        int, whole("Number of permutations within texts.", least=999)
     ] = PERMUTATIONS,
 ) -> Finding:
     """One row per secondary sink; correlations of all pairs of norm and response."""
