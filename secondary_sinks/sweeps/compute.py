@@ -14,8 +14,8 @@ import torch
 from secondary_sinks.causal.ablate import effects_of
 from secondary_sinks.causal.controls import Owners, owners_of
 from secondary_sinks.causal.recipes import edit_at
-from secondary_sinks.causal.recomputed import Replay
 from secondary_sinks.causal.replay import replay, replay_groups
+from secondary_sinks.causal.replayed import Replay
 from secondary_sinks.detection import detect
 from secondary_sinks.errors import SinkError
 from secondary_sinks.memory import is_out_of_memory
