@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import about, durable
 from secondary_sinks.runs.about import fed_first, in_texts, in_weights
@@ -219,6 +220,6 @@ class Before:
             return False
         for name, sha256 in self.record.get("tables", {}).items():
             path = self.folder.path / f"{name}.parquet"
-            if not path.is_file() or durable.sha256_of(path) != sha256:
+            if not path.is_file() or files.sha256_of(path) != sha256:
                 self.complaints.append(f"{path.name} is damaged or missing")
         return not self.complaints

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from secondary_sinks import files
 from secondary_sinks.questions import Answer, damage_at_tokens
-from secondary_sinks.runs import durable
 from secondary_sinks.runs.folder import OWN, RECORD, TABLES, RunFolder
 from secondary_sinks.runs.hashes import versions_of_code
 from secondary_sinks.runs.record import commit, describe_text
@@ -95,7 +95,7 @@ class Finish:
         for name in TABLES:
             path = self.folder.path / f"{name}.parquet"
             if name in tables and write_table(path, name, tables[name]):
-                written[name] = durable.sha256_of(path)
+                written[name] = files.sha256_of(path)
             else:
                 path.unlink(missing_ok=True)
         return dict(sorted(written.items()))
