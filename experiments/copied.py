@@ -35,7 +35,7 @@ def copy_results(results: Path, out: Path) -> list[str]:
     found = [name for name in PAGES if (results / name / RECORD).is_file()]
     if not found:
         raise RunFolderError(
-            f"{str(results)!r} holds no results", "make some with python -m experiments.all"
+            f"{str(results)!r} has no results", "run python -m experiments.all first"
         )
     for name in found:
         for path in sorted((results / name).iterdir()):

@@ -93,7 +93,7 @@ def _check_range(name: str, numbers: Sequence[int], n: int) -> None:
 def _check_needs(edit: Edit, context: Context) -> None:
     kind = KINDS[edit.kind]
     if (edit.donor is not None or edit.text) and not kind.donor:
-        raise EditError(f"edit {edit.kind!r} takes no donor; a patch does")
+        raise EditError(f"edit {edit.kind!r} takes no donor; only a patch does")
     if kind.donor:
         _check_donor(edit, context)
     if kind.directed:
@@ -121,6 +121,6 @@ def _check_direction(edit: Edit, trace: Trace) -> None:
     for layer in edit.layers:
         if not bool(trace.reference_resid[layer].isfinite().all()):
             raise EditError(
-                f"edit {edit.kind!r} at layer {layer} needs the primary's direction, but no "
-                "primary stands out there"
+                f"edit {edit.kind!r} needs the primary's direction, but no primary stands out at "
+                f"layer {layer}"
             )

@@ -103,7 +103,7 @@ def replay_groups(
     attention = attention or bool(watch)
     if any(not 0 <= pos < len(trace.tokens) for pos in watch):
         raise EditError(
-            f"expected positions to watch from 0 to {len(trace.tokens) - 1}; got {list(watch)}"
+            f"expected watched positions from 0 to {len(trace.tokens) - 1}; got {list(watch)}"
         )
     known, means = {other.text_id: other for other in others}, reference or {}
     lists = [tuple(map(as_cell, edits)) for edits in groups]
@@ -139,8 +139,8 @@ def _views(
         return iter_layers(model, trace.tokens, denominators=attention, hooks=hooks)
     if kept.model is not model or not torch.equal(kept.tokens, trace.tokens):
         raise TraceError(
-            "the kept pass is of another model or text than the trace; keep one of this text: "
-            "CachedPass(model, trace.tokens)"
+            "the cached pass is of another model or text than the trace",
+            "make one for this text: CachedPass(model, trace.tokens)",
         )
     return kept.iter_layers(hooks)
 

@@ -67,7 +67,7 @@ def detect(**shared: object) -> None:
 def report(
     folder: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     model: Annotated[
-        str | None, typer.Option(help="Which model to report, in a sweep over several.")
+        str | None, typer.Option(help="The model to report, if the sweep has several.")
     ] = None,
 ) -> None:
     """Write report.html for a finished run."""
@@ -165,7 +165,7 @@ def models(
     from secondary_sinks.cli.models import show_json, show_markdown, show_models
 
     if json and markdown:
-        raise typer.BadParameter("--json and --markdown exclude each other; give one")
+        raise typer.BadParameter("got both --json and --markdown; give one of them")
     show = show_json if json else show_markdown if markdown else show_models
     show(family)
 

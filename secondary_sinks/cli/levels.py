@@ -52,17 +52,17 @@ def show_levels(path: Path, n_layers: int | None, *, as_json: bool, seed: int) -
 
 def summary(found: Detections, levels: Levels) -> dict[str, Any]:
     """Everything that is printed, as plain data."""
-    told = asdict(levels)
+    fields = asdict(levels)
     return {
         "source": found.source,
         "n_tokens": found.n_tokens,
         "n_repeated_lines": found.n_repeated,
         "labels": _labels(found.sinks),
         "per_10k_tokens": _per_10k(found, levels),
-        **{name: value for name, value in told.items() if name not in {"levels", "cells"}},
+        **{name: value for name, value in fields.items() if name not in {"levels", "cells"}},
         "n_frequent_cells": levels.n_frequent,
-        "levels": told["levels"],
-        "cells": told["cells"],
+        "levels": fields["levels"],
+        "cells": fields["cells"],
     }
 
 
@@ -125,7 +125,7 @@ def _labels(sinks: SinkTable) -> list[dict[str, Any]]:
 
 def _label_table(rows: list[dict[str, Any]]) -> Table:
     table = Table(title="Sinks by kind", title_justify="left")
-    for name in ("kind", "label", "sinks", "of these copies", "texts", "lifetime"):
+    for name in ("kind", "label", "sinks", "copies among them", "texts", "lifetime"):
         table.add_column(name, justify="left" if name in {"kind", "label"} else "right")
     for row in rows:
         span = _span(row["lifetime_low"], row["lifetime_high"])
@@ -158,23 +158,26 @@ def _level_row(level: Level) -> tuple[str, ...]:
 
 def _sentences(found: Detections, levels: Levels) -> list[str]:
     rate = f"{_per_10k(found, levels):.2g} per 10,000 tokens"
-    told = [
+    sentences = [
         f"{levels.n_texts} text(s) with {found.n_tokens:,} tokens: {levels.n_sinks} secondary "
         f"sinks [{levels.low:.0f}, {levels.high:.0f}], {rate}"
     ]
     if levels.n_texts < LEAST_TEXTS:
-        told.append(f"fewer than {LEAST_TEXTS} texts: levels cannot be told from chance")
+        sentences.append(f"fewer than {LEAST_TEXTS} texts: too few to tell levels from chance")
     elif levels.n_sinks:
-        told.append(
-            f"{len(levels.levels)} level(s), as many in {levels.same_number:.0%} of "
+        sentences.append(
+            f"{len(levels.levels)} level(s), the same number in {levels.same_number:.0%} of "
             f"{levels.resamples} resamples of the texts; {levels.n_unassigned} sink(s) in no level"
         )
-    told.append(f"{levels.n_frequent} cell(s) of the heat map with at least {FREQUENT} sinks")
+    sentences.append(f"{levels.n_frequent} cell(s) of the heat map with at least {FREQUENT} sinks")
     if levels.n_copies:
-        told.append(f"{levels.n_copies} secondary sink(s) stood in an earlier text: counted once")
+        sentences.append(
+            f"{levels.n_copies} secondary sink(s) repeat a sink of an earlier text and are not "
+            "counted again"
+        )
     if found.n_repeated:
-        told.append(f"{found.n_repeated} line(s) repeat an earlier one and were left out")
-    return told
+        sentences.append(f"{found.n_repeated} line(s) repeat an earlier one and were left out")
+    return sentences
 
 
 def _per_10k(found: Detections, levels: Levels) -> float:

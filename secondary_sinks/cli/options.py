@@ -59,9 +59,7 @@ Model = Annotated[
         "GGUF file, or a hub name; for the hub also NAME@REVISION."
     ),
 ]
-Out = Annotated[
-    Path, typer.Option(help="Folder for the results. The same command again goes on with it.")
-]
+Out = Annotated[Path, typer.Option(help="Folder for the results. The same command resumes it.")]
 Texts = Annotated[
     Path | None,
     typer.Option(
@@ -83,14 +81,14 @@ EditKind = Annotated[
     str,
     typer.Option(
         help="Ablations of the MLP output, separated by commas: zero; twins (the mean over the "
-        "same token elsewhere, where it is no sink); mean (over ordinary tokens); none."
+        "same token elsewhere, where it is not a sink); mean (over ordinary tokens); none."
     ),
 ]
 Ask = Annotated[
     str,
     typer.Option(
         help="Causal questions to answer too, separated by commas, or all; `secondary-sinks "
-        "questions` lists them. What they cost is printed first."
+        "questions` lists them. Their cost is printed first."
     ),
 ]
 Device = Annotated[
@@ -121,7 +119,7 @@ Seed = Annotated[
 ]
 Force = Annotated[
     bool,
-    typer.Option("--force", help="Replace the run that --out holds; cells that fit are kept."),
+    typer.Option("--force", help="Replace the run in --out; cells with the same inputs are kept."),
 ]
 
 

@@ -141,9 +141,9 @@ def ablate(
     edit: Annotated[
         list[str] | None,
         typer.Option(
-            help="zero; twins (the mean over the same token elsewhere, where it is no sink); mean "
-            "(over ordinary tokens); resample:SEED; others that `secondary-sinks edits` lists. "
-            "Repeatable. Default: zero and twins."
+            help="zero; twins (the mean over the same token elsewhere, where it is not a sink); "
+            "mean (over ordinary tokens); resample:SEED; others that `secondary-sinks edits` "
+            "lists. Repeatable. Default: zero and twins."
         ),
     ] = None,
     **shared: object,
@@ -161,7 +161,7 @@ def patch(
     donor: Annotated[
         list[str] | None,
         typer.Option(
-            help="Where activations come from: twin (the nearest same token that is no sink); "
+            help="Where activations come from: twin (the nearest same token that is not a sink); "
             "sink (patch each control from its sink); or a position. Repeatable. Default: twin."
         ),
     ] = None,

@@ -79,7 +79,7 @@ def resolve(asked: Asked) -> Resolved:
     own = {name: base.pop(name, None) for name in ("out", "executor", "ray_address")}
     for name, value in own.items():
         if value is not None and not isinstance(value, str):
-            raise SweepError(f"config {str(path)!r}: {name} is {short(value)}", "expected a word")
+            raise SweepError(f"config {str(path)!r}: {name} is {short(value)}", "expected a string")
         if options[name] is not None:
             own[name] = str(options[name])
     if own["out"] is None:

@@ -88,7 +88,7 @@ def work(request: Request) -> None:
             tell=watch.tell,
         )
     if summary.nothing_to_do:
-        say(f"{out} holds this run already (same inputs); nothing to do")
+        say(f"{out} already holds this run (same inputs); nothing to do")
     folder = RunFolder(out)
     show_found(folder)
     if request.command == "run":

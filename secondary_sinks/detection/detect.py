@@ -67,7 +67,7 @@ def _distinct(traces: Sequence[Trace]) -> list[Trace]:
         before = found.setdefault(trace.text_id, trace)
         if not torch.equal(before.tokens, trace.tokens):
             raise DetectionError(
-                f"two different texts are called {trace.text_id!r}",
+                f"two different texts have the id {trace.text_id!r}",
                 "give each its own text_id when you observe it",
             )
     return list(found.values())

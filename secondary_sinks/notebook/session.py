@@ -194,8 +194,8 @@ class Session:
         control = self._control(choice)
         copy = None if control is None else choice.edit(control.pos)
         edits = (edit,) if copy is None else (edit, copy)
-        layers, told = self._layers(choice), None if self.immediate else self.progress
-        replayed = replay(self.model, self.trace, edits, kept=self._kept, progress=told)
+        layers, progress = self._layers(choice), None if self.immediate else self.progress
+        replayed = replay(self.model, self.trace, edits, kept=self._kept, progress=progress)
         frame = before_and_after(self.trace, replayed, layers=layers, thresholds=self.thresholds)
         self._trials[edit] = Trial(
             choice=choice,

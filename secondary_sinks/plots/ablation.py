@@ -60,8 +60,8 @@ _NUMBERS = {
     "alignment_centred": ("alignment", ".2f"),
 }
 _TOO_LATE = {
-    "end": "the layers below are a sink that lasts: cannot end it",
-    "loss": "above the sink's last layer: could not have taken anything",
+    "end": "too late to end the sink, which already exists at these layers",
+    "loss": "too late to take any attention: after the sink's last layer",
 }
 
 
@@ -171,7 +171,7 @@ def _head(cells: pd.DataFrame, rows: pd.DataFrame, role: str) -> str:
         return f"{total} {role}{'s' if total != 1 else ''}"
     if role == "sink":
         return f"the {len(rows)} strongest of {total} sinks"
-    return f"{len(rows)} of {total} controls, of the strongest sinks"
+    return f"{len(rows)} of {total} controls: those of the strongest sinks"
 
 
 def _with_heading(figure: go.Figure, head: str) -> go.Figure:

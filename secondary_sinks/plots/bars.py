@@ -30,7 +30,9 @@ def layer_effect_bars(rows: Sequence[LayerEffect], later: Sequence[LayerEffect] 
     an interval (too few texts) has no whisker. Raises `SinkError` when there is no row.
     """
     if not rows:
-        raise SinkError("no layer was ablated at a secondary sink with controls: no bars to draw")
+        raise SinkError(
+            "no layer was ablated at a secondary sink with a control, so there are no bars to draw"
+        )
     able = [row for row in rows if row.n_sinks]
     weakens = [row for row in later if row.n_sinks]
     figure = go.Figure(_bars(able, "can end the sink", LOST))

@@ -23,12 +23,12 @@ from secondary_sinks.plots.theme import (
 from secondary_sinks.types import format_layers
 
 PATCHES = {
-    "denoising": ("share of the sink's lifetime that the token gets", KINDS["secondary"]),
-    "noising": ("share of its lifetime that the sink loses", LOST),
+    "denoising": ("lifetime of the token ÷ lifetime of the sink", KINDS["secondary"]),
+    "noising": ("share of the sink's lifetime that is lost", LOST),
 }
 EXTRA_COLUMNS = {
-    "denoising": {"forming": "all forming MLPs", "ordinary": "of ordinary tokens"},
-    "noising": {"forming": "all forming MLPs", "other": "as many others"},
+    "denoising": {"forming": "all forming MLPs", "ordinary": "from ordinary tokens"},
+    "noising": {"forming": "all forming MLPs", "other": "other MLPs"},
 }
 """Columns to the right of the layers: all forming MLPs of the sink, and the control."""
 KEY = ["text_id", "sink_pos"]
@@ -161,5 +161,5 @@ def _hover(cell: dict[Any, Any], patch: str) -> str:
         f"{head}<br>edited token at {cell['pos']}; {plain_label(words)}<br>{verb} "
         f"{format_number(cell['share'], '.0%')} of the lifetime (now {edited} layers)<br>"
         f"mass {format_number(float(cell['mass_edited']), '.2g')}"
-        + ("<br>patched after the sink's last layer: it could not lose any" if late else "")
+        + ("<br>patched after the sink's last layer, too late to shorten it" if late else "")
     )

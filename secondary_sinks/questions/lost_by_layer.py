@@ -85,12 +85,14 @@ def _check_one_edit(effects: pd.DataFrame) -> None:
     for column in ("site", "effect"):
         found = sorted(effects[column].unique())
         if len(found) > 1:
-            raise EditError(f"the table mixes {column}s {found}", "expected one, so select one")
+            raise EditError(f"the table mixes {column}s {found}", "expected one: select its rows")
     ways = sorted(by_way(effects))
     if len(ways) > 1:
-        raise EditError(f"the table mixes edits {ways}", "expected one, so select one")
+        raise EditError(f"the table mixes edits {ways}", "expected one: select its rows")
     if "none" in ways:
-        raise EditError("edit 'none' changes nothing and says nothing of what is needed")
+        raise EditError(
+            "edit 'none' changes nothing, so it cannot show what sinks need", "select another edit"
+        )
 
 
 def _n_sinks(cells: pd.DataFrame) -> int:

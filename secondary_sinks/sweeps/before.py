@@ -38,7 +38,7 @@ def differences(before: Prepared, now: Prepared) -> list[str]:
     known = {text["text_id"] for text in old}
     changes = in_texts(both, [text for text in new if text["text_id"] in known])
     found = [*in_weights(before.model, now.model), *changes]
-    return [f"{what}; cells of what was before are not used" for what in found]
+    return [f"{what}; cells of the earlier inputs are not used" for what in found]
 
 
 def _first(now: TokenizedText, before: TokenizedText | None) -> TokenizedText:
@@ -106,7 +106,7 @@ def _texts_differ(old: Mapping[str, str], new: Mapping[str, str], pooled: bool) 
     """Texts that changed or are missing; for a run also new ones, since its roles use all texts."""
     names = dict.fromkeys([*old, *(new if pooled else ())])
     found = [
-        about.changed(f"texts: {name!r}", old.get(name), new.get(name))
+        about.describe_change(f"texts: {name!r}", old.get(name), new.get(name))
         for name in names
         if old.get(name) != new.get(name)
     ]
@@ -116,14 +116,14 @@ def _texts_differ(old: Mapping[str, str], new: Mapping[str, str], pooled: bool) 
 def _asked_differ(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     layers, pooled = (_layers(before), _layers(now)), now.get("pooled")
     if not (layers[0] == layers[1] if pooled else layers[0] <= layers[1]):
-        return about.changed("layers", before["layers"] or "all", now["layers"] or "all")
+        return about.describe_change("layers", before["layers"] or "all", now["layers"] or "all")
     for name in ("models", "edits", "sites"):
         lost = any(one not in now[name] for one in before[name])
         if lost or (pooled and len(before[name]) != len(now[name])):
             return _changed(name, before[name], now[name])
     known = sorted(before.keys() & now.keys() - {*GROWING})
     other = (name for name in known if before[name] != now[name])
-    return next((about.changed(name, before[name], now[name]) for name in other), "")
+    return next((about.describe_change(name, before[name], now[name]) for name in other), "")
 
 
 def _changed(name: str, before: Sequence[Any], now: Sequence[Any]) -> str:
@@ -132,8 +132,8 @@ def _changed(name: str, before: Sequence[Any], now: Sequence[Any]) -> str:
         for old, new in zip(before, now, strict=True):
             for key in old.keys() & new.keys():
                 if old[key] != new[key]:
-                    return about.changed(key, old[key], new[key])
-    return about.changed(name, _named(before), _named(now))
+                    return about.describe_change(key, old[key], new[key])
+    return about.describe_change(name, _named(before), _named(now))
 
 
 def _named(asked: Sequence[Any]) -> str:

@@ -127,10 +127,10 @@ class Finish:
     ) -> dict[str, Any]:
         """Verdicts, the numbers behind them, and the damage done by ablating writers."""
         table = self._roles_of(part, sinks, further)
-        told = answers(effects, sinks, table, self.config, further.n_claims)
+        found = answers(effects, sinks, table, self.config, further.n_claims)
         if table is None:
-            return told
-        return told | {"damage": damage_at_tokens(effects, table).to_dict("records")}
+            return found
+        return found | {"damage": damage_at_tokens(effects, table).to_dict("records")}
 
     def _roles_of(
         self, part: Assembly, sinks: pd.DataFrame, further: Further

@@ -129,7 +129,7 @@ class Manifest:
         if n_lines > MOST_LINES:
             raise RunFolderError(
                 f"{str(self.path)!r} has {n_lines:,} lines; expected at most {MOST_LINES:,}, one "
-                "per text and start; remove it to have the sweep computed anew"
+                "per text and start; remove it to recompute the sweep"
             )
         return content.splitlines(keepends=True)
 

@@ -84,15 +84,17 @@ def read_stored(folder: Path) -> Stored:
         found = files.load_json(files.read_text(path))
     except OSError as error:
         raise RunFolderError(
-            f"{str(folder)!r} is no folder of a sweep: it has no readable {WORK}/{CONFIG} "
+            f"{str(folder)!r} is not a sweep folder: it has no readable {WORK}/{CONFIG} "
             f"({error.strerror})"
         ) from error
     except (ValueError, RecursionError) as error:
         raise _damaged(path, error) from error
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
-        raise RunFolderError(f"{str(path)!r} is no config of schema {SCHEMA}", "sweep again")
+        raise RunFolderError(
+            f"{str(path)!r} is not a config of schema {SCHEMA}", "run the sweep again"
+        )
     if found.pop("sha256", None) != durable.sha256_of_json(found):
-        raise _damaged(path, ValueError("its content is not what its sha256 says"))
+        raise _damaged(path, ValueError("its content does not match its sha256"))
     try:
         stored = Stored(
             command=str(found["command"]),

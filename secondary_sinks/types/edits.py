@@ -147,7 +147,7 @@ def _from_json_value(name: str, value: Any) -> Any:
     if name in {"pos", "layer", "seed"} or (name == "donor" and value is not None):
         return _expect(name, value, int, "a whole number")
     if name in _WORDS:
-        return _expect(name, value, str, "a word")
+        return _expect(name, value, str, "a string")
     if name == "value" and value is not None:
         return _as_float(_expect(name, value, (int, float), "a number"))
     if name == "units":

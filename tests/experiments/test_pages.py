@@ -158,7 +158,9 @@ def test_where_nothing_was_measured_the_index_says_why(made):
 
 
 def test_without_results_it_is_said(tmp_path):
-    with pytest.raises(RunFolderError, match=r"holds no results; make some with python -m exp"):
+    with pytest.raises(
+        RunFolderError, match=r"has no results; run python -m experiments.all first"
+    ):
         copy_results(tmp_path, tmp_path / "out")
 
 

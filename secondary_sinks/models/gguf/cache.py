@@ -123,7 +123,7 @@ def _convert(gguf: Path, folder: Path, damage: str) -> None:
     if damage:
         warnings.warn(
             f"the converted copy of {gguf.name!r} in {str(folder)!r} was damaged ({damage}); it "
-            "is made again from the GGUF file",
+            "is converted again from the GGUF file",
             SinkWarning,
             stacklevel=2,
         )
