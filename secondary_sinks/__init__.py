@@ -46,7 +46,8 @@ if TYPE_CHECKING:  # from the modules themselves: a room has a module and a func
     from secondary_sinks.texts.tokenize import tokenize
     from secondary_sinks.types.edits import Edit
     from secondary_sinks.types.effects import Effects, Verdict
-    from secondary_sinks.types.sinks import SinkTable, Thresholds
+    from secondary_sinks.types.sinks import SinkTable
+    from secondary_sinks.types.thresholds import Thresholds
     from secondary_sinks.types.trace import Trace
 
 _ROOMS = {

@@ -20,8 +20,9 @@ from secondary_sinks.causal.batches import in_batches
 from secondary_sinks.causal.check import Context, check_cells
 from secondary_sinks.causal.donors import Donors, Means, resolve_donors
 from secondary_sinks.causal.losses import losses
-from secondary_sinks.causal.recomputed import Recomputed, Table, states_of
+from secondary_sinks.causal.recomputed import Recomputed, Table
 from secondary_sinks.causal.replay import Progress
+from secondary_sinks.causal.states import states_of
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.begin import layerwise_forward
 from secondary_sinks.layerwise.protocol import HookedModel

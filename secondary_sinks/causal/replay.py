@@ -24,7 +24,8 @@ from secondary_sinks.causal.check import Context, check_cells
 from secondary_sinks.causal.direct import direct_mass, direct_masses
 from secondary_sinks.causal.donors import Donors, Means, resolve_donors
 from secondary_sinks.causal.losses import divergence
-from secondary_sinks.causal.recomputed import STATES, Replay, states_of
+from secondary_sinks.causal.replayed import Replay
+from secondary_sinks.causal.states import STATES, states_of
 from secondary_sinks.errors import EditError, TraceError
 from secondary_sinks.layerwise.begin import layerwise_forward
 from secondary_sinks.layerwise.protocol import Hook, HookedModel, keep_last

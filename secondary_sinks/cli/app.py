@@ -22,18 +22,16 @@ from secondary_sinks.cli.options import (
     TrustRemoteCode,
     app,
     number,
+    sharing,
     whole,
 )
 
 
-@app.command(epilog="Example: secondary-sinks run Qwen/Qwen3-4B --texts my.jsonl --out runs/qwen3")
-def run(
+def _shared(
     model: Model,
     out: Out,
     texts: Texts = None,
     feed: Feed = "auto",
-    edit: EditKind = "zero,twins",
-    ask: Ask = "none",
     device: Device = None,
     dtype: Dtype = None,
     revision: Revision = None,
@@ -43,51 +41,26 @@ def run(
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
+    """Options shared by `run` and `detect`, in the order of their help."""
+
+
+@app.command(epilog="Example: secondary-sinks run Qwen/Qwen3-4B --texts my.jsonl --out runs/qwen3")
+@sharing(_shared, "feed")
+def run(edit: EditKind = "zero,twins", ask: Ask = "none", **shared: object) -> None:
     """Find the sinks, ablate every MLP at each of them, and write report.html."""
     from secondary_sinks.cli.work import Request, work
     from secondary_sinks.runs import parse_questions
 
-    work(
-        Request(
-            *(model, out, texts, feed, edit, device, dtype, seed, force),
-            report=True,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            bridge=bridge,
-            skip=tuple(skip_check or ()),
-            asked=parse_questions(ask),
-        )
-    )
+    work(Request("run", {**shared, "edit": edit}, parse_questions(ask)))
 
 
 @app.command(epilog="Example: secondary-sinks detect ./my-model --texts my.jsonl --out runs/mine")
-def detect(
-    model: Model,
-    out: Out,
-    texts: Texts = None,
-    feed: Feed = "auto",
-    device: Device = None,
-    dtype: Dtype = None,
-    revision: Revision = None,
-    trust_remote_code: TrustRemoteCode = False,
-    bridge: Bridge = False,
-    skip_check: SkipCheck = None,
-    seed: Seed = 0,
-    force: Force = False,
-) -> None:
+@sharing(_shared, "feed")
+def detect(**shared: object) -> None:
     """Find the primary and secondary sinks of each text; write sinks.parquet."""
     from secondary_sinks.cli.work import Request, work
 
-    work(
-        Request(
-            *(model, out, texts, feed, None, device, dtype, seed, force),
-            report=False,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            bridge=bridge,
-            skip=tuple(skip_check or ()),
-        )
-    )
+    work(Request("detect", shared))
 
 
 @app.command(epilog="Example: secondary-sinks report runs/demo")

@@ -3,7 +3,6 @@
 import json
 import math
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from secondary_sinks.detection import find_levels, read_released
 from secondary_sinks.detection.levels import LEAST_TEXTS
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.runs import COUNTED, RunFolder, whole_record
+from secondary_sinks.runs.plain import without_nan
 from secondary_sinks.texts.limits import split_json_lines
 from secondary_sinks.texts.read_files import read_utf8
 from secondary_sinks.types import Level, Levels, SinkTable
@@ -41,7 +41,7 @@ def show_levels(path: Path, n_layers: int | None, *, as_json: bool, seed: int) -
     generator = torch.Generator().manual_seed(seed)
     levels = find_levels(found.sinks, n_texts=found.n_texts, generator=generator)
     if as_json:
-        print(json.dumps(_plain(summary(found, levels)), indent=2, allow_nan=False))
+        print(json.dumps(without_nan(summary(found, levels)), indent=2, allow_nan=False))
     else:
         console = Console(width=None if sys.stdout.isatty() else 100)
         console.print(_label_table(_labels(found.sinks)))
@@ -186,12 +186,3 @@ def _per_10k(found: Detections, levels: Levels) -> float:
 
 def _span(low: int, high: int) -> str:
     return str(low) if low == high else f"{low}-{high}"
-
-
-def _plain(value: Any) -> Any:
-    """The same data with NaN replaced by None."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

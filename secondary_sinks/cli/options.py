@@ -1,6 +1,9 @@
 """Options that several commands share, and the app to which commands are added."""
 
 import math
+from collections.abc import Callable, Mapping
+from functools import wraps
+from inspect import Signature, signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -118,6 +121,45 @@ Force = Annotated[
     bool,
     typer.Option("--force", help="Replace the run in --out; cells with the same inputs are kept."),
 ]
+
+
+def sharing(
+    shared: Callable[..., None], after: str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Replace the `**shared` of a command by the options of `shared`.
+
+    The command's own options follow the option `after`.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        mine = signature(command).parameters.values()
+        own = [one for one in mine if one.kind is not one.VAR_KEYWORD]
+        common = list(signature(shared).parameters.values())
+        place = [one.name for one in common].index(after) + 1
+        order = [*common[:place], *own, *common[place:]]
+
+        @wraps(command)
+        def with_options(**options: object) -> None:
+            command(**options)
+
+        options = {one.name: one.annotation for one in order}
+        with_options.__signature__ = Signature(order)  # type: ignore[attr-defined]
+        with_options.__annotations__ = options | {"return": None}
+        return with_options
+
+    return decorate
+
+
+def option_words(options: Mapping[str, object]) -> list[str]:
+    """Options as words of a command line; those that are None or False are left out."""
+    words: list[str] = []
+    for name, value in options.items():
+        option = f"--{name.replace('_', '-')}"
+        if value is None or value is False:
+            continue
+        for one in value if isinstance(value, list | tuple) else [value]:
+            words += [option] if one is True else [option, str(one)]
+    return words
 
 
 @app.callback(invoke_without_command=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from secondary_sinks.cli.options import option_words
 from secondary_sinks.cli.output import Stopped, say
 from secondary_sinks.cli.show import show_found
 from secondary_sinks.cli.watch import Watch, check_format, going_on, show_summary
@@ -132,14 +133,9 @@ def _threshold(word: str) -> tuple[str, int | float]:
 def command_line(asked: Asked) -> str:
     """A command line that asks for the same."""
     words = ["secondary-sinks", asked.command, *(asked.options["models"] or ())]
-    words += _edit_words(asked)
-    for name, value in asked.options.items():
-        option = f"--{name.replace('_', '-')}"
-        if name in {"models", "dry_run", "force", "log_format"} or value in (None, False):
-            continue
-        for one in value if isinstance(value, list) else [value]:
-            words += [option] if one is True else [option, str(one)]
-    return shlex.join(words)
+    passing = {"models", "dry_run", "force", "log_format"}
+    kept = {name: value for name, value in asked.options.items() if name not in passing}
+    return shlex.join([*words, *_edit_words(asked), *option_words(kept)])
 
 
 def _edit_words(asked: Asked) -> list[str]:

@@ -170,7 +170,8 @@ class Session:
         """
         from secondary_sinks.notebook.export import export
 
-        return export(self, folder, force=force)
+        own: dict[str, Any] = {"model": self.model, "text": self.text, "trace": self.trace}
+        return export(folder, **own, sinks=self.sinks, trials=self.trials, force=force)
 
     def _current_trial(self) -> Trial:
         trial = self.current

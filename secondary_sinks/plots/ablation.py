@@ -13,6 +13,7 @@ from secondary_sinks.plots.theme import (
     LOSS_SCALE,
     TEXT,
     below,
+    colour_bar,
     finish,
     impossible_key,
     layer_axis,
@@ -129,6 +130,7 @@ def _map(cells: pd.DataFrame, rows: pd.DataFrame, layers: range, role: str) -> g
     texts = [_hover(cell) for cell in cells.to_dict("records")]
     hover = grid_of(cells.assign(hover=texts), rows, layers, "hover")
     cells = cells.assign(share=cells["share"].where(~_is_impossible(cells)))
+    unit = "share of mass lost" if role == "sink" else "mass lost ÷ mass of the sink"
     return go.Heatmap(
         x=list(layers),
         y=list(range(len(rows))),
@@ -140,7 +142,7 @@ def _map(cells: pd.DataFrame, rows: pd.DataFrame, layers: range, role: str) -> g
         zmax=1,
         colorscale=LOSS_SCALE,
         ygap=1,
-        colorbar=_colour_bar(role),
+        colorbar=colour_bar(unit, {-1: "-100%", 0: "0", 1: "100%"}),
     )
 
 
@@ -160,23 +162,6 @@ def _hover(cell: dict[Any, Any]) -> str:
     if cell.get("impossible") in _TOO_LATE:
         lines.append(_TOO_LATE[cell["impossible"]])
     return "<br>".join(lines)
-
-
-def _colour_bar(role: str) -> dict[str, Any]:
-    """A horizontal bar above the map."""
-    unit = "share of mass lost" if role == "sink" else "mass lost ÷ mass of the sink"
-    return {
-        "orientation": "h",
-        "title": {"text": unit, "side": "top", "font_size": 12},
-        "x": 0.5,
-        "y": 1.0,
-        "yanchor": "bottom",
-        "ypad": 4,
-        "thickness": 10,
-        "outlinewidth": 0,
-        "tickvals": [-1, 0, 1],
-        "ticktext": ["-100%", "0", "100%"],
-    }
 
 
 def _head(cells: pd.DataFrame, rows: pd.DataFrame, role: str) -> str:

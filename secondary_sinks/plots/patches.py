@@ -14,6 +14,7 @@ from secondary_sinks.plots.theme import (
     KINDS,
     LOST,
     below,
+    colour_bar,
     finish,
     impossible_key,
     layer_axis,
@@ -131,7 +132,7 @@ def _map(
         ygap=1,
         xgap=0 if scale else 2,
         showscale=scale,
-        colorbar=_bar(title) if scale else None,
+        colorbar=colour_bar(title, {0: "0", 0.5: "50%", 1: "100%"}, 0.43) if scale else None,
     )
 
 
@@ -148,21 +149,6 @@ def _grey(table: pd.DataFrame, layers: list[str]) -> go.Heatmap:
         showscale=False,
         hoverinfo="skip",
     )
-
-
-def _bar(title: str) -> dict[str, Any]:
-    return {
-        "orientation": "h",
-        "title": {"text": title, "side": "top", "font_size": 12},
-        "x": 0.43,
-        "y": 1.0,
-        "yanchor": "bottom",
-        "ypad": 4,
-        "thickness": 10,
-        "outlinewidth": 0,
-        "tickvals": [0, 0.5, 1],
-        "ticktext": ["0", "50%", "100%"],
-    }
 
 
 def _hover(cell: dict[Any, Any], patch: str) -> str:

@@ -1,19 +1,21 @@
 """What a finished folder holds, and whether a sweep may extend or replace it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
+from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import about, durable
 from secondary_sinks.runs.about import fed_first, in_texts, in_weights
 from secondary_sinks.runs.folder import OWN, WORK, RunFolder
 from secondary_sinks.runs.hashes import DECIDING, hash_tokens
 from secondary_sinks.runs.opened import by_model
+from secondary_sinks.runs.record import describe_text
 from secondary_sinks.runs.schema import TEXT, whole_record
 from secondary_sinks.sweeps.config import MOST_LAYERS, SweepConfig, parse_layers
 from secondary_sinks.sweeps.plan import Plan
-from secondary_sinks.sweeps.tasks import FedText, Prepared
+from secondary_sinks.sweeps.tasks import Prepared
 from secondary_sinks.texts import Text, TokenizedText
 from secondary_sinks.texts.tokenize import SAME_TEXT_FIELDS
 
@@ -24,7 +26,7 @@ def as_first(now: Prepared, before: Prepared) -> tuple[Prepared, list[str]]:
         return now, []
     stored = {text.text_id: text for text in before.texts}
     texts = tuple(_first(text, stored.get(text.text_id)) for text in now.texts)
-    changes = [a.text_id for a, b in zip(now.texts, texts, strict=True) if a.tokens != b.tokens]
+    changes = [a.text_id for a, b in zip(now.texts, texts, strict=True) if a.ids != b.ids]
     return replace(now, texts=texts), [fed_first(name) for name in changes]
 
 
@@ -39,7 +41,7 @@ def differences(before: Prepared, now: Prepared) -> list[str]:
     return [f"{what}; cells of the earlier inputs are not used" for what in found]
 
 
-def _first(now: FedText, before: FedText | None) -> FedText:
+def _first(now: TokenizedText, before: TokenizedText | None) -> TokenizedText:
     same = before is not None and all(
         getattr(before, n) == getattr(now, n) for n in SAME_TEXT_FIELDS
     )
@@ -48,7 +50,7 @@ def _first(now: FedText, before: FedText | None) -> FedText:
 
 def texts_of(prepared: Prepared) -> list[dict[str, Any]]:
     """The texts of a model in a sweep, in the form that `in_texts` compares."""
-    return [asdict(text) | {"n_tokens": len(text.tokens)} for text in prepared.texts]
+    return [describe_text(text) for text in prepared.texts]
 
 
 PLACES = ("device", "n_devices", "skip")
@@ -218,6 +220,6 @@ class Before:
             return False
         for name, sha256 in self.record.get("tables", {}).items():
             path = self.folder.path / f"{name}.parquet"
-            if not path.is_file() or durable.sha256_of(path) != sha256:
+            if not path.is_file() or files.sha256_of(path) != sha256:
                 self.complaints.append(f"{path.name} is damaged or missing")
         return not self.complaints

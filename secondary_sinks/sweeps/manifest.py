@@ -138,7 +138,7 @@ class Manifest:
         for shard in entry.shards.values():
             path = self.shards / shard["name"]
             try:
-                if durable.sha256_of(path) != shard["sha256"]:
+                if files.sha256_of(path) != shard["sha256"]:
                     yield shard["name"], "damaged (its sha256 is not that of the manifest)"
             except FileNotFoundError:
                 yield shard["name"], "missing"

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
-from secondary_sinks.runs import durable, parquet, whole_records
+from secondary_sinks.runs import parquet, whole_records
 from secondary_sinks.runs.folder import RECORD, TABLES, RunFolder
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.plan import Plan
@@ -122,7 +123,7 @@ def _changed(folder: Path, tables: dict[str, str]) -> Iterable[str]:
         path = folder / f"{name}.parquet"
         if not path.is_file():
             yield f"table {path.name} is missing"
-        elif durable.sha256_of(path) != sha256:
+        elif files.sha256_of(path) != sha256:
             yield f"table {path.name} is damaged (its sha256 is not that of {RECORD})"
 
 

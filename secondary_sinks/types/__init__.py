@@ -22,11 +22,11 @@ from secondary_sinks.types.sinks import (
     LASTING,
     Sink,
     SinkTable,
-    Thresholds,
     censoring,
     format_layers,
     parse_layers,
 )
+from secondary_sinks.types.thresholds import Thresholds
 from secondary_sinks.types.trace import LAYER_POS, Trace, read_by_next
 from secondary_sinks.types.weakening import (
     Weakening,
