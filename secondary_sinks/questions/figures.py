@@ -131,6 +131,7 @@ def sparsity(answer: Answer, shown: Shown) -> list[Drawing]:
         "control": "top neurons, at control tokens",
     }  # fmt: skip
     effects = answer.effects.replace({"neurons": names})
+    effects = effects[effects["edit"] == "zero"]
     if effects.empty:
         return []
     whole = effects[effects["n_sinks"] == effects["n_sinks"].max()].sort_values("k", kind="stable")
@@ -146,8 +147,8 @@ def sparsity(answer: Answer, shown: Shown) -> list[Drawing]:
     caption = (
         "Neurons of the forming MLPs, sorted by how much they write along the primary's direction. "
         "Above: the first k are zeroed. Below: all but the first k are zeroed. Compared with the "
-        "same number of random neurons of the same MLPs. Shares of all sinks; intervals are in the "
-        "data."
+        "same number of random neurons of the same MLPs. Shares of all sinks; intervals, and the "
+        "neurons set to their mean at the same token elsewhere, are in the data."
     )
     return [
         Drawing(
