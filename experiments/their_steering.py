@@ -20,6 +20,7 @@ from experiments.steered import (
     token_rows,
 )
 from secondary_sinks import Verdict
+from secondary_sinks.cli import whole
 from secondary_sinks.plots import count_bars, interval_lines
 from secondary_sinks.questions import Cost
 from secondary_sinks.statistics import Interval, median_over_texts
@@ -98,10 +99,7 @@ CAPTIONS = {
 def run(
     observed: Observed,
     *,
-    layer: Annotated[
-        int | None,
-        typer.Option(help="Layer; by default the one that creates most sinks."),
-    ] = None,
+    layer: Annotated[int | None, whole("Layer; else the one that creates most sinks.")] = None,
     tau: Annotated[
         float, typer.Option(min=-1.0, max=1.0, help="Cosine above which the rule touches a token.")
     ] = TAU,
