@@ -10,7 +10,7 @@ import typer
 from experiments import steered
 from experiments.command import main_of
 from experiments.members import members_of
-from experiments.shared import Finding, Observed, judged, unanswered
+from experiments.shared import Finding, Observed, judge_interval, unanswered
 from experiments.steered import (
     TAU,
     edited_rows,
@@ -183,7 +183,7 @@ def _coverage(tokens: pd.DataFrame, layer: int, tau: float) -> Verdict:
     fresh = tokens[~tokens["copy"]]
     number, reasons = fresh["found"].value_counts(), fresh[fresh["found"] != "both"]["reason"]
     told = ", ".join(f"{reason} ({count})" for reason, count in reasons.value_counts().items())
-    return judged(
+    return judge_interval(
         CLAIM,
         _median((fresh["found"] == "both").astype(float), fresh),
         f"at layer {layer} with a cosine above {tau:g} the rule touches {number.get('both', 0)} "
@@ -212,7 +212,7 @@ def _median(values: "pd.Series[float]", texts: pd.DataFrame) -> Interval:
 def _loses(cells: pd.DataFrame, observed: Observed) -> Verdict:
     lost = _wide(cells, "0", ("rule", "matched", "alone"))
     rule, matched, alone = lost[["rule", "matched", "alone"]].median()
-    return judged(
+    return judge_interval(
         LOSES,
         _median(lost["rule"] - lost["matched"], lost),
         f"they lose {rule:.0%} of it, matched tokens {matched:.0%} of as much; silenced alone, a "
@@ -229,7 +229,7 @@ def _more(cells: pd.DataFrame) -> Verdict:
     several = cells[cells["n_touched"] > 1]
     lost = _wide(several, "2x", ("rule", "alone"))
     apart, (rule, alone) = lost["rule"] - lost["alone"], 1 - lost[["rule", "alone"]].median()
-    return judged(
+    return judge_interval(
         MORE,
         _median(apart.abs(), lost),
         f"edited with all others a sink draws {rule:.0%} of its clean attention, alone "
@@ -249,7 +249,7 @@ def _harms(texts: pd.DataFrame, n_touched: int) -> Verdict:
     table = silent.assign(rise=rise).pivot_table(index="text_id", columns="arm", values="rise")
     table = table.reindex(columns=["rule", "matched", "alone"]).reset_index()
     rule, matched, alone = table[["rule", "matched", "alone"]].median()
-    return judged(
+    return judge_interval(
         HARMS,
         replace(_median(table["rule"] - table["matched"], table), n=n_touched),
         f"it rises by {rule:.2%} of the clean loss with the rule, by {matched:.2%} with matched "

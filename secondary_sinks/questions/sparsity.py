@@ -65,17 +65,18 @@ def sparsity(
 
     The neurons of the sink's forming MLPs are sorted by what they write along the primary's
     direction (signed, minus the typical token, at the creation layer: `formation`). Column `test`:
-    "without" ablates the first k of them, "only" ablates all the others. Column `neurons`: "top" are
-    the first k; "random" are k random neurons of the same MLPs, drawn `seeds` times; "control" are
-    the top ones ablated at the sink's control token. Column `few` marks the k that is the share
-    `few` of all neurons, at least one. Column `edit`: neurons are zeroed ("zero"), at that k also
-    set to their mean at the same token elsewhere ("mean:twins"), where the token occurs elsewhere.
+    "without" ablates the first k of them, "only" ablates all the others. Column `neurons`: "top"
+    are the first k; "random" are k random neurons of the same MLPs, drawn `seeds` times; "control"
+    are the top ones ablated at the sink's control token. Column `few` marks the k that is the share
+    `few` of all neurons, at least one. Column `edit`: neurons are zeroed ("zero"), and at that k
+    also set to their mean at the same token elsewhere ("mean:twins"), if it occurs elsewhere.
 
     Verdicts at that k, compared with one half, by both edits: share of sinks that end without the
-    top neurons, and do not without random ones; share that stay with the top neurons only, and do
-    not with random ones only. A verdict on which the two edits disagree is inconclusive. `n_claims`: number of claims that intervals are corrected for (`n_claims_of`); by
-    default those of this answer. Table "smallest": the smallest k by sink. Sinks whose MLP has no
-    neurons of its own (mixtures of experts) are left out and counted.
+    top neurons, but not without random ones; share that stay with the top neurons only, but not
+    with random ones only. A verdict on which the two edits disagree is inconclusive. `n_claims`:
+    number of claims that intervals are corrected for (`n_claims_of`); by default those of this
+    answer. Table "smallest": the smallest k by sink. Sinks whose MLP has no neurons of its own
+    (mixtures of experts) are left out and counted.
     """
     n_claims = n_claims or N_CLAIMS
     texts = match_pairs(traces, sinks)
