@@ -172,9 +172,9 @@ def _ablating(trial: Trial, test: str, neurons: str, ablated: Iterable[Neuron]) 
     by_layer: dict[int, list[int]] = {}
     for layer, index in ablated:
         by_layer.setdefault(layer, []).append(index)
-    where = {"pos": trial.pos, "site": "post"}
+    edit, pos = trial.words["edit"], trial.pos
     cell: Cell = tuple(
-        Edit.of_label(trial.words["edit"], layer=layer, units=tuple(units), **where)
+        Edit.of_label(edit, pos=pos, layer=layer, site="post", units=tuple(units))
         for layer, units in by_layer.items()
     )
     return replace(trial, cell=cell, words=trial.words | {"test": test, "neurons": neurons})
