@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from secondary_sinks.errors import EditError
-from secondary_sinks.types.digits import plain_digits
 from secondary_sinks.types.edit_kinds import KINDS, EditKind
+from secondary_sinks.types.lists import plain_digits
 
 Cell = tuple["Edit", ...]
 """Edits that are made together in one run, in order; later edits see the result of earlier ones."""

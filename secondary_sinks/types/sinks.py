@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from secondary_sinks.errors import DetectionError
-from secondary_sinks.types.digits import plain_digits
 from secondary_sinks.types.frames import tidy
+from secondary_sinks.types.lists import plain_digits
 from secondary_sinks.types.thresholds import Thresholds
 
 if TYPE_CHECKING:
