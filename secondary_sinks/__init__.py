@@ -7,12 +7,14 @@
     sinks = detect(trace)
     effects = ablate(model, trace, sinks, edit="zero")
 
-Each result has `.to_frame()`. Names are imported when they are first used, so that importing
-one room does not import the others.
+Each result has `.to_frame()`, shows itself in a shell and in a notebook, and most have `.plot()`.
+Names are imported when they are first used, so that importing one room does not import the others.
 """
 
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
+
+from secondary_sinks.display import Displayed
 
 if TYPE_CHECKING:  # from the modules themselves: a room has a module and a function of one name
     from secondary_sinks.attribution.anatomy import mlp_anatomy
@@ -29,6 +31,7 @@ if TYPE_CHECKING:  # from the modules themselves: a room has a module and a func
     from secondary_sinks.models.load import load_model
     from secondary_sinks.observation.caches import trace_from_cache
     from secondary_sinks.observation.observe import observe
+    from secondary_sinks.plots.plot import plot
     from secondary_sinks.questions.answer import Answer
     from secondary_sinks.questions.dose import norm_dose
     from secondary_sinks.questions.forming import forming_mlps
@@ -63,6 +66,7 @@ _ROOMS = {
     "threshold_sweep": "detection",
     "load_model": "models",
     "observe": "observation",
+    "plot": "plots",
     "trace_from_cache": "observation",
     "Answer": "questions",
     "forming_mlps": "questions",
@@ -110,6 +114,7 @@ __all__ = [
     "necessity",
     "norm_dose",
     "observe",
+    "plot",
     "primary_weakening",
     "read_texts",
     "recompute",
@@ -126,7 +131,16 @@ __all__ = [
 ]
 
 
+def _plot(result: Any, **options: Any) -> Any:
+    return import_module(f"{__name__}.plots").plot(result, **options)
+
+
+Displayed.plotter = _plot
+
+
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return metadata.version("secondary-sinks")
     if name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)

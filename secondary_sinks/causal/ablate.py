@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from secondary_sinks.causal.check import check_words
 from secondary_sinks.causal.controls import Owners, owners_of
 from secondary_sinks.causal.donors import token_twins
 from secondary_sinks.causal.outcome import (
@@ -49,8 +48,6 @@ def ablate(
     """
     labels = [edit] if isinstance(edit, str) else list(edit)
     meant = [Edit.of_label(label, pos=0, layer=0) for label in labels]
-    for one in meant:
-        check_words(one)
     refuse_twice("edit", labels, EditError, meant)
     check_trace(model, trace)
     owners = owners_of(trace, sinks, ordinary)

@@ -10,6 +10,7 @@ from secondary_sinks.plots.lives import attention_around_life, life_lines
 from secondary_sinks.plots.message import message_figure
 from secondary_sinks.plots.outcomes import outcome_map
 from secondary_sinks.plots.patches import patch_heatmap, patch_table
+from secondary_sinks.plots.plot import plot
 from secondary_sinks.plots.profiles import layer_profiles, profile_table
 from secondary_sinks.plots.scatter import scatter_panels
 from secondary_sinks.plots.verdicts import verdict_dots, verdict_table
@@ -29,6 +30,7 @@ __all__ = [
     "outcome_map",
     "patch_heatmap",
     "patch_table",
+    "plot",
     "profile_table",
     "scatter_panels",
     "verdict_dots",

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from secondary_sinks.display import Results
 from secondary_sinks.questions.answer import Words, combine_outcomes, verdict_of
 from secondary_sinks.questions.layers import LITTLE
 from secondary_sinks.questions.lost_by_layer import by_way, later_cells, lost_by_text
@@ -20,7 +21,7 @@ CLAIM = (
 )
 
 
-def later_verdict(effects: pd.DataFrame, n_claims: int = 1) -> Verdict:
+def later_verdict(effects: pd.DataFrame | Results, n_claims: int = 1) -> Verdict:
     """Does the later MLP that matters most keep sinks up?
 
     An MLP above the creation layer cannot have made the sink, but without it the sink may draw less

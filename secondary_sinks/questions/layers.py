@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from secondary_sinks.display import Results, as_frame
 from secondary_sinks.questions.answer import combine_outcomes
 from secondary_sinks.questions.lost_by_layer import by_way, could_end, layer_effects
 from secondary_sinks.statistics import CONFIDENCE, Interval, outcome_of, too_few
@@ -15,7 +16,7 @@ LITTLE = 0.1
 MLP is not needed."""
 
 
-def layer_verdicts(effects: pd.DataFrame, n_claims: int | None = None) -> list[Verdict]:
+def layer_verdicts(effects: pd.DataFrame | Results, n_claims: int | None = None) -> list[Verdict]:
     """One verdict per layer whose MLP the sinks need, or one verdict if no layer is needed.
 
     A layer is needed, by one way to ablate, if two intervals say so: that of the share of sinks
@@ -29,6 +30,7 @@ def layer_verdicts(effects: pd.DataFrame, n_claims: int | None = None) -> list[V
     Verdicts are given only for layers that could end a sink, and are corrected for `n_claims`: by
     default the number of these layers. Raises as `layer_effects` does.
     """
+    effects = as_frame(effects)
     n_claims = n_claims or max(len(could_end(effects)), 1)
     rows = {
         way: [row for row in layer_effects(part, n_claims) if row.n_sinks]
