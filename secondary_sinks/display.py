@@ -139,7 +139,7 @@ def card_html(outcome: str, claim: str, lines: Sequence[str]) -> str:
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
-        return "–" if math.isnan(value) else f"{value:.4g}"
+        return "\u2013" if math.isnan(value) else f"{value:.4g}"
     text = str(value)
     return _escaped(text) if text == text.strip() else html.escape(make_visible(text))
 

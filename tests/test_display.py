@@ -59,7 +59,8 @@ class Tags(HTMLParser):
 def test_every_result_is_a_line_in_a_shell_and_inert_html_in_a_notebook(results):
     for name, result in results.items():
         line, page = repr(result), Tags(result._repr_html_())
-        assert line.startswith(f"{name}(") and len(line) < 230, name
+        assert line.startswith(f"{name}("), name
+        assert len(line) < 230, name
         assert line.isprintable()
         known = {"div", "code", "table", "thead", "tbody", "tr", "th", "td", "p", "span"}
         assert page.tags <= known | {"b", "small", "br"}, name
@@ -81,10 +82,13 @@ def test_the_repr_of_an_edit_is_the_edit():
 
 def test_results_of_many_are_sequences(results):
     sinks, effects = results["SinkTable"], results["Effects"]
-    assert [*sinks] == list(sinks.sinks) and sinks[-1] is sinks.sinks[-1]
-    assert isinstance(sinks[:1], SinkTable) and len(sinks[:1]) == 1
+    assert [*sinks] == list(sinks.sinks)
+    assert sinks[-1] is sinks.sinks[-1]
+    assert isinstance(sinks[:1], SinkTable)
+    assert len(sinks[:1]) == 1
     assert sinks[:1].thresholds is sinks.thresholds
-    assert len(effects[3:5]) == 2 and effects[3] in [*effects]
+    assert len(effects[3:5]) == 2
+    assert effects[3] in [*effects]
     assert [*results["Answer"]] == [results["Answer"][0]]
     assert len(results["Trace"]) == 64
 
@@ -103,7 +107,8 @@ def test_a_part_of_a_result_has_the_numbers_of_its_cells(results, name):
 def test_frames_of_a_replay_and_a_recomputation_hold_their_tensors(results):
     replayed, recomputed = results["Replay"], results["Recomputed"]
     row = replayed.to_frame().query("cell == 1 and layer == 5").iloc[0]
-    assert row["mass"] == replayed.mass[5, 1] and row["pos"] == 21
+    assert row["mass"] == replayed.mass[5, 1]
+    assert row["pos"] == 21
     assert row["edit"] == "scale:0.5 of mlp_out, layer 2, position 21"
     row = recomputed.to_frame().query("cell == 0 and layer == 5 and pos == 21").iloc[0]
     assert row["norm"] == recomputed.norm[5, 0, recomputed.column(21)]
@@ -132,7 +137,7 @@ def test_figures(results):
 def test_unknown_words_are_refused_at_once_with_the_known_ones(results):
     with pytest.raises(EditError, match="unknown edit 'foo'; expected one of none, zero"):
         Edit(pos=1, layer=0, kind="foo")
-    with pytest.raises(EditError, match="layer of an edit is 2.5; expected a whole number"):
+    with pytest.raises(EditError, match=r"layer of an edit is 2\.5; expected a whole number"):
         Edit(pos=1, layer=2.5)
     with pytest.raises(DetectionError, match="did you mean 'secondary'"):
         results["SinkTable"].of_kind("seconday")
@@ -140,7 +145,8 @@ def test_unknown_words_are_refused_at_once_with_the_known_ones(results):
 
 def test_whole_numbers_of_other_libraries_are_whole_numbers():
     edit = Edit(pos=torch.tensor(7), layer=[torch.tensor(2), 3])
-    assert edit == Edit(pos=7, layer=(2, 3)) and type(edit.pos) is int
+    assert edit == Edit(pos=7, layer=(2, 3))
+    assert type(edit.pos) is int
 
 
 def test_the_version_is_that_of_the_installed_package():

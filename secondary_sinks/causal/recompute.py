@@ -22,7 +22,6 @@ from secondary_sinks.causal.donors import Donors, Means, resolve_donors
 from secondary_sinks.causal.first_edit import EditedToken, first_edits
 from secondary_sinks.causal.losses import losses
 from secondary_sinks.causal.recomputed import Recomputed, Table
-from secondary_sinks.causal.replay import Progress
 from secondary_sinks.causal.states import states_of
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.begin import layerwise_forward
@@ -32,6 +31,7 @@ from secondary_sinks.measures import norms, seeing_queries
 from secondary_sinks.observation import LayerView, iter_layers
 from secondary_sinks.observation.check_trace import check_same_states, check_trace
 from secondary_sinks.observation.layers import attention_paid_to
+from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.types import Cell, Edit, Trace, as_cell
 
 STATES_AT_ONCE = 1 << 28
@@ -39,6 +39,7 @@ STATES_AT_ONCE = 1 << 28
 Cells that do not fit are run in further passes."""
 
 
+@shows_progress
 def recompute(
     model: HookedModel,
     trace: Trace,

@@ -54,9 +54,10 @@ class Choice:
         at = self.pos if pos is None else pos
         if self.kind == "none" or (self.kind == "patch" and self.donor is None):
             return None
-        more = {"scale": {"value": self.value}, "patch": {"donor": self.donor}}
+        value = self.value if self.kind == "scale" else None
+        donor = self.donor if self.kind == "patch" else None
         where: dict[str, Any] = {"pos": at, "layer": self.layer, "site": self.site}
-        return Edit(kind=self.kind, **where, **more.get(self.kind, {}))
+        return Edit(**where, kind=self.kind, value=value, donor=donor)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, as the widget sends it."""

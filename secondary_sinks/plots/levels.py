@@ -20,8 +20,8 @@ _SCALE = [[0.0, rgba(KINDS["secondary"], 0.15)], [1.0, KINDS["secondary"]]]
 def level_heatmap(cells: pd.DataFrame | Levels, n_layers: int | None = None) -> go.Figure:
     """log(1 + count) of secondary sinks by creation layer (x) and lifetime (y).
 
-    `cells` is a `Levels`, or its `cells_frame()`. The most frequent pair of each level carries the level's
-    number. The axes run to `n_layers`, or as far as the data. Raises `SinkError` without a
+    `cells` is a `Levels`, or its `cells_frame()`. The most frequent pair of each level carries the
+    level's number. The axes run to `n_layers`, or as far as the data. Raises `SinkError` without a
     cell.
     """
     cells = cells.cells_frame() if isinstance(cells, Levels) else cells

@@ -71,7 +71,7 @@ def _levels(levels: Levels, *, n_layers: int | None = None) -> go.Figure:
 def _effects(effects: Effects, *, edit: str | None = None, role: str = "sink") -> go.Figure:
     frame = effects.to_frame()
     known = list(dict.fromkeys(frame["edit"]))
-    if edit is None and len(known) > 1 or edit is not None and edit not in known:
+    if (edit is None and len(known) > 1) or (edit is not None and edit not in known):
         given = "several edits" if edit is None else f"edit {edit!r}"
         raise SinkError(f"got {given}", f"choose one: edit={' or '.join(map(repr, known))}")
     return ablation_heatmap(frame if edit is None else frame[frame["edit"] == edit], role)

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from secondary_sinks.causal.replay import Progress
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import dose_figures
 from secondary_sinks.questions.answer import (
     Answer,
@@ -42,6 +42,7 @@ SEEDS = 3
 WORDS = ("test", "role", "factor", "seed", "layers")
 
 
+@shows_progress
 def norm_dose(
     model: HookedModel,
     traces: Trace | Iterable[Trace],

@@ -62,8 +62,10 @@ class Effect:
     end the sink), or loss (nor take attention from its layers). Of a control: of its sink."""
 
 
-_SHOWN = ("text_id", "pos", "token", "role", "layer", "edit", "lifetime_clean", "lifetime_edited")
-_SHOWN += ("mass_clean", "mass_edited", "kl_at_token")
+_SHOWN = (
+    *("text_id", "pos", "token", "role", "layer", "edit", "lifetime_clean", "lifetime_edited"),
+    *("mass_clean", "mass_edited", "kl_at_token"),
+)
 """Columns that a notebook shows."""
 
 
