@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # from the modules themselves: a room has a module and a func
     from secondary_sinks.attribution.formation import formation
     from secondary_sinks.causal.ablate import ablate
     from secondary_sinks.causal.donors import reference_means
+    from secondary_sinks.causal.metric import sweep_metric
     from secondary_sinks.causal.recompute import recompute
     from secondary_sinks.causal.replay import replay
     from secondary_sinks.detection.detect import detect
@@ -59,6 +60,7 @@ _ROOMS = {
     "recompute": "causal",
     "reference_means": "causal",
     "replay": "causal",
+    "sweep_metric": "causal",
     "detect": "detection",
     "explain": "detection",
     "find_levels": "detection",
@@ -125,6 +127,7 @@ __all__ = [
     "roles",
     "sparsity",
     "sufficiency",
+    "sweep_metric",
     "threshold_sweep",
     "tokenize",
     "trace_from_cache",

@@ -9,12 +9,21 @@ import plotly.graph_objects as go
 
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots.ablation import ablation_heatmap
-from secondary_sinks.plots.labels import make_visible
+from secondary_sinks.plots.labels import make_visible, token_label
 from secondary_sinks.plots.levels import level_heatmap
 from secondary_sinks.plots.lines import interval_lines
 from secondary_sinks.plots.profiles import layer_profiles
+from secondary_sinks.plots.theme import GAINED, LOST, finish
 from secondary_sinks.plots.verdicts import verdict_dots
-from secondary_sinks.types import Effects, Levels, SinkTable, Trace, Verdict, read_by_next
+from secondary_sinks.types import (
+    Effects,
+    Levels,
+    MetricSweep,
+    SinkTable,
+    Trace,
+    Verdict,
+    read_by_next,
+)
 
 STRONGEST = 6
 """Tokens of a trace that are drawn."""
@@ -27,8 +36,9 @@ def plot(result: Any, **options: Any) -> go.Figure:
     A trace: the life of the tokens that draw most attention, or with `sinks=` the measures of each
     kind of token by layer. A table of sinks, or levels: the map of creation layer and lifetime
     (`n_layers=`). Effects: the mass that each sink loses, by layer (`edit=` where there are
-    several, `role="control"`). A verdict, an answer or a list of verdicts: their intervals. Raises
-    `SinkError` for anything else, and where there is nothing to draw.
+    several, `role="control"`). A sweep of a metric: its change by layer and token (`edit=`). A
+    verdict, an answer or a list of verdicts: their intervals. Raises `SinkError` for anything else,
+    and where there is nothing to draw.
     """
     raise SinkError(
         f"{type(result).__name__} has no figure of its own",
@@ -69,12 +79,41 @@ def _levels(levels: Levels, *, n_layers: int | None = None) -> go.Figure:
 
 @plot.register
 def _effects(effects: Effects, *, edit: str | None = None, role: str = "sink") -> go.Figure:
-    frame = effects.to_frame()
+    return ablation_heatmap(_of_edit(effects.to_frame(), edit), role)
+
+
+@plot.register
+def _metric(sweep: MetricSweep, *, edit: str | None = None) -> go.Figure:
+    frame = _of_edit(sweep.to_frame(), edit)
+    if frame.duplicated(["pos", "layer"]).any():
+        raise SinkError("several cells edit the same token and layer", "draw .to_frame()")
+    grid = frame.pivot(index="pos", columns="layer", values="change")
+    tokens = frame.drop_duplicates("pos").set_index("pos")["token"]
+    most = float(grid.abs().max().max()) or 1.0
+    scale = [[0.0, GAINED], [0.5, "rgba(128,128,128,0.08)"], [1.0, LOST]]
+    figure = go.Figure(
+        go.Heatmap(
+            x=[str(layer) for layer in grid.columns],
+            y=[f"{token_label(tokens[pos])} {pos}" for pos in grid.index],
+            z=grid.to_numpy(),
+            zmin=-most,
+            zmax=most,
+            colorscale=scale,
+            colorbar_title_text="change of the metric",
+        )
+    )
+    figure.update_xaxes(title_text="edited layer", type="category", showgrid=False)
+    figure.update_yaxes(autorange="reversed", type="category", showgrid=False)
+    return finish(figure, height=180 + 18 * len(grid))
+
+
+def _of_edit(frame: pd.DataFrame, edit: str | None) -> pd.DataFrame:
+    """The rows of one edit. Raises `SinkError` where it has to be chosen."""
     known = list(dict.fromkeys(frame["edit"]))
     if (edit is None and len(known) > 1) or (edit is not None and edit not in known):
         given = "several edits" if edit is None else f"edit {edit!r}"
         raise SinkError(f"got {given}", f"choose one: edit={' or '.join(map(repr, known))}")
-    return ablation_heatmap(frame if edit is None else frame[frame["edit"] == edit], role)
+    return frame if edit is None else frame[frame["edit"] == edit]
 
 
 @plot.register

@@ -12,6 +12,7 @@ from secondary_sinks.types.formation import Formation, FormationEvent, MlpAnatom
 from secondary_sinks.types.levels import FREQUENT, Level, LevelCell, Levels
 from secondary_sinks.types.lists import refuse_twice, split_words
 from secondary_sinks.types.mass_lost import mass_lost
+from secondary_sinks.types.metric_sweep import MetricSweep
 from secondary_sinks.types.sinks import (
     LASTING,
     Sink,
@@ -48,6 +49,7 @@ __all__ = [
     "Level",
     "LevelCell",
     "Levels",
+    "MetricSweep",
     "MlpAnatomy",
     "MlpStage",
     "Sink",
