@@ -1,7 +1,7 @@
 """The commands. Heavy imports happen inside them, so that `--help` is fast."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +25,9 @@ from secondary_sinks.cli.options import (
     whole_number,
 )
 
+if TYPE_CHECKING:
+    from secondary_sinks.cli.request import Request
+
 
 @app.command(epilog="Example: secondary-sinks run Qwen/Qwen3-4B --texts my.jsonl --out runs/qwen3")
 def run(
@@ -44,10 +47,9 @@ def run(
     force: Force = False,
 ) -> None:
     """Find the sinks, ablate every MLP at each of them, and write report.html."""
-    from secondary_sinks.cli.work import Request, work
-    from secondary_sinks.runs import parse_questions
+    from secondary_sinks.cli.request import Request
 
-    work(
+    _work(
         Request(
             *(model, out, texts, feed, edit, device, dtype, seed, force),
             report=True,
@@ -55,7 +57,7 @@ def run(
             trust_remote_code=trust_remote_code,
             bridge=bridge,
             skip=tuple(skip_check or ()),
-            asked=parse_questions(ask),
+            ask=ask,
         )
     )
 
@@ -76,9 +78,9 @@ def detect(
     force: Force = False,
 ) -> None:
     """Find the primary and secondary sinks of each text; write sinks.parquet."""
-    from secondary_sinks.cli.work import Request, work
+    from secondary_sinks.cli.request import Request
 
-    work(
+    _work(
         Request(
             *(model, out, texts, feed, None, device, dtype, seed, force),
             report=False,
@@ -88,6 +90,16 @@ def detect(
             skip=tuple(skip_check or ()),
         )
     )
+
+
+def _work(request: "Request") -> None:
+    """Show what the folder holds, or compute what it lacks."""
+    from secondary_sinks.cli.again import show_again
+
+    if not show_again(request):
+        from secondary_sinks.cli.work import work
+
+        work(request)
 
 
 @app.command(epilog="Example: secondary-sinks report runs/demo")
