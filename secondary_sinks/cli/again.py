@@ -56,7 +56,7 @@ def note_done(request: Request, shown: str) -> None:
     fetched = fetch(source)
     read = [PACKAGE, Path(fetched.source.path), fetched.folder]
     read += [] if request.texts is None else [request.texts]
-    wrote = [path for path in request.out.iterdir() if path.is_file()]
+    wrote = [path for path in request.out.rglob("*") if path.is_file() and path.name != NOTE.name]
     places = [str(path.absolute()) for path in (*read, *wrote)]
     note = {"asked": _asked(request), "places": places, "files": _stats(places), "shown": shown}
     durable.write(request.out / NOTE, json.dumps(note).encode())
