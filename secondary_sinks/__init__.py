@@ -11,12 +11,13 @@ Each result has `.to_frame()`, shows itself in a shell and in a notebook, and mo
 Names are imported when they are first used, so that importing one room does not import the others.
 """
 
-from importlib import import_module, metadata
-from typing import TYPE_CHECKING, Any
-
 from secondary_sinks.display import Displayed
 
+TYPE_CHECKING = False  # as in typing, whose import takes longer than a Ctrl-C should wait
+
 if TYPE_CHECKING:  # from the modules themselves: a room has a module and a function of one name
+    from typing import Any
+
     from secondary_sinks.attribution.anatomy import mlp_anatomy
     from secondary_sinks.attribution.formation import formation
     from secondary_sinks.causal.ablate import ablate
@@ -134,14 +135,18 @@ __all__ = [
 ]
 
 
-def _plot(result: Any, **options: Any) -> Any:
+def _plot(result: "Any", **options: "Any") -> "Any":
+    from importlib import import_module
+
     return import_module(f"{__name__}.plots").plot(result, **options)
 
 
 Displayed.plotter = _plot
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
+    from importlib import import_module, metadata
+
     if name == "__version__":
         return metadata.version("secondary-sinks")
     if name not in _ROOMS:

@@ -5,13 +5,13 @@ may hold anything. The figures are those of `secondary_sinks.plots`, which rooms
 import: the package's `__init__`, which knows all rooms, hands `plot` in as `plotter`.
 """
 
-import html
 import math
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # `import secondary_sinks` reads this module: it imports little
 if TYPE_CHECKING:
+    from typing import Any
+
     import pandas as pd
 
 _NAMED = {" ": "␣", "\n": "⏎", "\t": "⇥"}
@@ -26,7 +26,7 @@ class Displayed:
     """Base of results: subclasses say in `_line` what they hold and in `_html` how it looks."""
 
     __slots__ = ()
-    plotter: Callable[..., Any] | None = None
+    plotter: "Callable[..., Any] | None" = None
     """`secondary_sinks.plots.plot`."""
 
     def _line(self) -> str:
@@ -44,13 +44,13 @@ class Displayed:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        return f"<div><code>{html.escape(repr(self))}</code>{self._html()}</div>"
+        return f"<div><code>{_escaped(repr(self))}</code>{self._html()}</div>"
 
-    def _drawn(self) -> Any:
+    def _drawn(self) -> "Any":
         """What `plot` draws of this result."""
         return self
 
-    def plot(self, **options: Any) -> Any:
+    def plot(self, **options: "Any") -> "Any":
         """The obvious figure of this result; `options` are those of `secondary_sinks.plot`."""
         assert Displayed.plotter is not None
         return Displayed.plotter(self._drawn(), **options)
@@ -137,15 +137,17 @@ def card_html(outcome: str, claim: str, lines: Sequence[str]) -> str:
     )
 
 
-def _cell(value: Any) -> str:
+def _cell(value: "Any") -> str:
     if isinstance(value, float):
         return "\u2013" if math.isnan(value) else f"{value:.4g}"
     text = str(value)
-    return _escaped(text) if text == text.strip() else html.escape(make_visible(text))
+    return _escaped(text if text == text.strip() else make_visible(text))
 
 
 def _escaped(text: str) -> str:
-    return html.escape(make_visible(text, keep=" "))
+    from html import escape
+
+    return escape(make_visible(text, keep=" "))
 
 
 def _share(strength: float) -> float:
@@ -153,8 +155,10 @@ def _share(strength: float) -> float:
 
 
 def _visible_form(char: str) -> str:
+    from unicodedata import category
+
     if char in _NAMED:
         return _NAMED[char]
-    if unicodedata.category(char) in _HIDDEN:
+    if category(char) in _HIDDEN:
         return f"⟨U+{ord(char):04X}⟩"
     return char

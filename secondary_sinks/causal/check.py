@@ -28,22 +28,18 @@ def check_cells(model: HookedModel, cells: Sequence[Cell], context: Context) -> 
         if not cell:
             raise EditError("a cell has no edit", "expected one or more (the no-op is kind 'none')")
         for edit in cell:
-            _check_place(model, edit, context.trace)
+            n_layers, n_pos = context.trace.norm.shape
+            _check_range("layer", edit.layers, n_layers)
+            _check_range("position", edit.positions, n_pos)
+            for layer in edit.layers:
+                name = hook_name(layer, edit.site)
+                if name not in model.hook_dict:
+                    raise EditError(f"this model has no hook point {name!r} for site {edit.site!r}")
+            if edit.units:
+                site = SITE_OF[edit.site]
+                refuse_repeats(site.unit, edit.units)
+                _check_range(site.unit, edit.units, getattr(model.cfg, site.width))
             _check_needs(edit, context)
-
-
-def _check_place(model: HookedModel, edit: Edit, trace: Trace) -> None:
-    n_layers, n_pos = trace.norm.shape
-    _check_range("layer", edit.layers, n_layers)
-    _check_range("position", edit.positions, n_pos)
-    for layer in edit.layers:
-        name = hook_name(layer, edit.site)
-        if name not in model.hook_dict:
-            raise EditError(f"this model has no hook point {name!r} for site {edit.site!r}")
-    if edit.units:
-        site = SITE_OF[edit.site]
-        refuse_repeats(site.unit, edit.units)
-        _check_range(site.unit, edit.units, getattr(model.cfg, site.width))
 
 
 def _check_range(name: str, numbers: Sequence[int], n: int) -> None:
@@ -79,6 +75,6 @@ def _check_direction(edit: Edit, trace: Trace) -> None:
     for layer in edit.layers:
         if not bool(trace.reference_resid[layer].isfinite().all()):
             raise EditError(
-                f"edit {edit.kind!r} at layer {layer} needs the primary's direction, but no "
-                "primary stands out there"
+                f"edit {edit.kind!r} needs the primary's direction, but no primary stands out at "
+                f"layer {layer}"
             )

@@ -18,7 +18,7 @@ from secondary_sinks.layerwise.begin import layerwise_forward
 from secondary_sinks.layerwise.interface import LayerwiseForward
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.layerwise.visibility import refuse_unreplayable
-from secondary_sinks.observation.check_trace import check_trace
+from secondary_sinks.observation.layers import check_trace
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.types import Cell, Edit, SinkTable, Trace, as_cell
 from secondary_sinks.types.controls import match_controls

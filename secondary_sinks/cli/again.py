@@ -9,14 +9,13 @@ holds. Anything else takes the long way, which compares the weights themselves.
 import json
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from secondary_sinks import files
 from secondary_sinks.cli.output import say
-from secondary_sinks.cli.request import Request
 
 NOTE = Path("sweep", "again.json")
 PACKAGE = Path(__file__).parents[1]
@@ -25,12 +24,13 @@ PASSING = {".pyc", ".lock"}
 LIBRARIES = ("torch", "transformer-lens", "transformers", "pandas", "pyarrow")
 
 
-def show_again(request: Request) -> bool:
-    """Print what the folder holds if this request made it and nothing has changed since."""
+def show_again(command: str, options: Mapping[str, Any]) -> bool:
+    """Print what the folder holds if this command made it and nothing has changed since."""
+    out = options["out"]
     try:
-        note = files.load_json(files.read_bytes(request.out / NOTE))
-        same = note["asked"] == _asked(request) and note["files"] == _stats(note["places"])
-        same = same and not request.force and isinstance(note["shown"], str)
+        note = files.load_json(files.read_bytes(out / NOTE))
+        same = note["asked"] == _asked(command, options) and note["files"] == _stats(note["places"])
+        same = same and not options["force"] and isinstance(note["shown"], str)
     except (OSError, ValueError, KeyError, TypeError):
         return False
     if not same:
@@ -38,37 +38,49 @@ def show_again(request: Request) -> bool:
     from rich.console import Console
     from rich.text import Text
 
-    say(f"{request.out} holds this run already (same inputs); nothing to do")
+    say(f"{out} already holds this run (same inputs); nothing to do")
     Console().print(Text.from_ansi(note["shown"]), end="", soft_wrap=True)
-    say(request.last_line)
+    say(last_line(command, out))
     return True
 
 
-def note_done(request: Request, shown: str) -> None:
-    """Note a finished run, so that the same request is noticed. Models of the hub may change."""
+def last_line(command: str, out: Path) -> str:
+    """Where the results of a command are."""
+    return f"report: {out / 'report.html'}" if command == "run" else f"tables: {out}"
+
+
+def note_done(command: str, options: Mapping[str, Any], shown: str) -> None:
+    """Note a finished run, so that the same command is noticed. Models of the hub may change."""
     from secondary_sinks.models.original.fetch import fetch
     from secondary_sinks.models.original.sources import resolve
     from secondary_sinks.runs import durable
 
-    source = resolve(request.model, request.revision)
-    if source.kind == "hub" or str(request.texts or "").startswith("hf:"):
+    out, texts = options["out"], options["texts"]
+    source = resolve(options["model"], options["revision"])
+    if source.kind == "hub" or str(texts or "").startswith("hf:"):
         return
     fetched = fetch(source)
     read = [PACKAGE, Path(fetched.source.path), fetched.folder]
-    read += [] if request.texts is None else [request.texts]
-    wrote = [path for path in request.out.rglob("*") if path.is_file() and path.name != NOTE.name]
+    read += [] if texts is None else [Path(texts)]
+    wrote = [path for path in out.rglob("*") if path.is_file() and path.name != NOTE.name]
     places = [str(path.absolute()) for path in (*read, *wrote)]
-    note = {"asked": _asked(request), "places": places, "files": _stats(places), "shown": shown}
-    durable.write(request.out / NOTE, json.dumps(note).encode())
+    note = {
+        "asked": _asked(command, options),
+        "places": places,
+        "files": _stats(places),
+        "shown": shown,
+    }
+    durable.write(out / NOTE, json.dumps(note).encode())
 
 
-def _asked(request: Request) -> dict[str, Any]:
+def _asked(command: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """What determines the run, other than the contents of files."""
-    words = {name: str(value) for name, value in request._asdict().items() if name != "force"}
+    words = {name: str(value) for name, value in options.items() if name != "force"}
     versions = {name: metadata.version(name) for name in LIBRARIES}
     devices = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     where = {"folder": str(Path.cwd()), "python": platform.python_version(), "devices": devices}
-    return {**words, **versions, **where, "shadowed": str(Path(request.model).exists())}
+    here = str(Path(options["model"]).exists())  # a folder hides an alias of the same name
+    return {"command": command, **words, **versions, **where, "model is here": here}
 
 
 def _stats(places: Iterable[str]) -> dict[str, list[int]]:

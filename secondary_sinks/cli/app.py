@@ -1,7 +1,8 @@
 """The commands. Heavy imports happen inside them, so that `--help` is fast."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -21,92 +22,60 @@ from secondary_sinks.cli.options import (
     Texts,
     TrustRemoteCode,
     app,
-    number_of_layers,
-    whole_number,
+    number,
+    sharing,
+    whole,
 )
 
-if TYPE_CHECKING:
-    from secondary_sinks.cli.request import Request
+
+def _shared(
+    model: Model,
+    out: Out,
+    texts: Texts = None,
+    feed: Feed = "auto",
+    device: Device = None,
+    dtype: Dtype = None,
+    revision: Revision = None,
+    trust_remote_code: TrustRemoteCode = False,
+    bridge: Bridge = False,
+    skip_check: SkipCheck = None,
+    seed: Seed = 0,
+    force: Force = False,
+) -> None:
+    """Options shared by `run` and `detect`, in the order of their help."""
 
 
 @app.command(epilog="Example: secondary-sinks run Qwen/Qwen3-4B --texts my.jsonl --out runs/qwen3")
-def run(
-    model: Model,
-    out: Out,
-    texts: Texts = None,
-    feed: Feed = "auto",
-    edit: EditKind = "zero,twins",
-    ask: Ask = "none",
-    device: Device = None,
-    dtype: Dtype = None,
-    revision: Revision = None,
-    trust_remote_code: TrustRemoteCode = False,
-    bridge: Bridge = False,
-    skip_check: SkipCheck = None,
-    seed: Seed = 0,
-    force: Force = False,
-) -> None:
+@sharing(_shared, "feed")
+def run(edit: EditKind = "zero,twins", ask: Ask = "none", **shared: object) -> None:
     """Find the sinks, ablate every MLP at each of them, and write report.html."""
-    from secondary_sinks.cli.request import Request
-
-    _work(
-        Request(
-            *(model, out, texts, feed, edit, device, dtype, seed, force),
-            report=True,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            bridge=bridge,
-            skip=tuple(skip_check or ()),
-            ask=ask,
-        )
-    )
+    _work("run", {**shared, "edit": edit, "ask": ask})
 
 
 @app.command(epilog="Example: secondary-sinks detect ./my-model --texts my.jsonl --out runs/mine")
-def detect(
-    model: Model,
-    out: Out,
-    texts: Texts = None,
-    feed: Feed = "auto",
-    device: Device = None,
-    dtype: Dtype = None,
-    revision: Revision = None,
-    trust_remote_code: TrustRemoteCode = False,
-    bridge: Bridge = False,
-    skip_check: SkipCheck = None,
-    seed: Seed = 0,
-    force: Force = False,
-) -> None:
+@sharing(_shared, "feed")
+def detect(**shared: object) -> None:
     """Find the primary and secondary sinks of each text; write sinks.parquet."""
-    from secondary_sinks.cli.request import Request
-
-    _work(
-        Request(
-            *(model, out, texts, feed, None, device, dtype, seed, force),
-            report=False,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            bridge=bridge,
-            skip=tuple(skip_check or ()),
-        )
-    )
+    _work("detect", shared)
 
 
-def _work(request: "Request") -> None:
-    """Show what the folder holds, or compute what it lacks."""
+def _work(command: str, options: Mapping[str, object]) -> None:
+    """Show what the folder holds if nothing has changed, or compute what it lacks."""
     from secondary_sinks.cli.again import show_again
 
-    if not show_again(request):
-        from secondary_sinks.cli.work import work
+    if show_again(command, options):
+        return
+    from secondary_sinks.cli.work import Request, work
+    from secondary_sinks.runs import parse_questions
 
-        work(request)
+    work(Request(command, options, parse_questions(str(options.get("ask", "none")))))
 
 
 @app.command(epilog="Example: secondary-sinks report runs/demo")
 def report(
     folder: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     model: Annotated[
-        str | None, typer.Option(help="Which model to report, in a sweep over several.")
+        str | None, typer.Option(help="The model to report, if the sweep has several.")
     ] = None,
 ) -> None:
     """Write report.html for a finished run."""
@@ -141,17 +110,13 @@ def levels(
     ],
     layers: Annotated[
         int | None,
-        typer.Option(
-            parser=number_of_layers,
-            metavar="INT",
-            help="Number of layers of the model; relabels the authors' detections by their rule.",
+        whole(
+            "Number of layers of the model; relabels the authors' detections by their rule.",
+            least=1,
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    seed: Annotated[
-        int,
-        typer.Option(parser=whole_number, metavar="INT", help="Random seed for resampling texts."),
-    ] = 0,
+    seed: Annotated[int, whole("Random seed for resampling texts.")] = 0,
 ) -> None:
     """Group secondary sinks into levels of (creation layer, lifetime), with their stability."""
     from secondary_sinks.cli.levels import show_levels
@@ -175,20 +140,15 @@ def generate(
         Path, typer.Option(help="JSON Lines file to write, for --texts; resumes if it exists.")
     ],
     max_new_tokens: Annotated[
-        int,
-        typer.Option(
-            parser=number_of_layers, metavar="INT", help="Maximum length of an answer, in tokens."
-        ),
+        int, whole("Maximum length of an answer, in tokens.", least=1)
     ] = 2048,
     temperature: Annotated[
-        float, typer.Option(help="Sampling temperature; 0 takes the likeliest token.")
+        float, number("Sampling temperature; 0 takes the likeliest token.")
     ] = 0.0,
     device: Device = None,
     dtype: Dtype = None,
     bridge: Bridge = False,
-    seed: Annotated[
-        int, typer.Option(parser=whole_number, metavar="INT", help="Random seed for sampling.")
-    ] = 0,
+    seed: Annotated[int, whole("Random seed for sampling.")] = 0,
 ) -> None:
     """Generate long answers to prompts, to look for sinks in them."""
     from secondary_sinks.cli.output import say
@@ -213,7 +173,7 @@ def models(
     from secondary_sinks.cli.models import show_json, show_markdown, show_models
 
     if json and markdown:
-        raise typer.BadParameter("--json and --markdown exclude each other; give one")
+        raise typer.BadParameter("got both --json and --markdown; give one of them")
     show = show_json if json else show_markdown if markdown else show_models
     show(family)
 
@@ -221,7 +181,7 @@ def models(
 @app.command(epilog="Example: secondary-sinks questions")
 def questions() -> None:
     """List the causal questions that --ask takes, and what each asks."""
-    from secondary_sinks.cli.lists import show_questions
+    from secondary_sinks.cli.folders import show_questions
 
     show_questions()
 
@@ -229,6 +189,6 @@ def questions() -> None:
 @app.command(epilog="Example: secondary-sinks edits")
 def edits() -> None:
     """List the kinds of edit, as --edit takes them, and the sites of --site."""
-    from secondary_sinks.cli.lists import show_edits
+    from secondary_sinks.cli.folders import show_edits
 
     show_edits()

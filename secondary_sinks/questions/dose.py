@@ -21,7 +21,7 @@ from secondary_sinks.questions.held_out import (
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
     TextPairs,
-    censored,
+    count_censored,
     match_pairs,
     with_progress,
 )
@@ -83,17 +83,17 @@ def norm_dose(
     attention (`threshold.thresholds`). Raises `EditError` for factors that do not ascend.
     """
     n_claims = n_claims or N_CLAIMS
-    factors = _checked(factors)
+    factors = _check_factors(factors)
     texts = match_pairs(traces, sinks)
-    found = by_place(model, texts, sinks, forming)
-    held = held_out(texts, found)
+    formed_by = by_place(model, texts, sinks, forming)
+    tested_with = held_out(texts, formed_by)
     rows: list[dict[str, Any]] = []
     for text in with_progress(texts, progress):
-        trials = list(_trials(text, held, factors, seeds))
+        trials = list(_trials(text, tested_with, factors, seeds))
         rows += run_trials(model, text.trace, sinks.thresholds, trials)
     cells = frame_of(rows, *WORDS)
     left_out = sum_counts(*(text.left_out for text in texts))
-    extra = none_found(texts, found)
+    extra = none_found(texts, formed_by)
     return Answer(
         question="norm_dose",
         cells=cells,
@@ -103,13 +103,13 @@ def norm_dose(
             direction_verdict(cells, extra, left_out, n_claims),
             norm_verdict(cells, extra, left_out, n_claims),
         ),
-        tables={"threshold": thresholds(cells[cells["test"] == "dose"], held)},
+        tables={"threshold": thresholds(cells[cells["test"] == "dose"], tested_with)},
         left_out=left_out,
-        n_censored=censored(texts),
+        n_censored=count_censored(texts),
     )
 
 
-def _checked(factors: Sequence[float]) -> tuple[float, ...]:
+def _check_factors(factors: Sequence[float]) -> tuple[float, ...]:
     if len(factors) < 2 or sorted(set(factors)) != list(factors) or factors[0] <= 0:
         raise EditError(f"factors must be positive and ascending, two or more; got {factors}")
     return tuple(factors)
@@ -169,7 +169,7 @@ def cells_of(sample: Sample) -> Cells:
 NORM_DOSE = Question(
     name="norm_dose",
     title="Direction or norm",
-    asks="Is it where the vector points, or how long it is?",
+    asks="Does a sink depend on the direction or on the norm of the output that forms it?",
     ask=norm_dose,
     n_claims=lambda sinks: N_CLAIMS,
     cost=cells_of,

@@ -16,8 +16,8 @@ from secondary_sinks.statistics import (
 from secondary_sinks.types import SHARE_UNIT, Verdict
 
 CLAIM = (
-    "of the MLPs above the creation layer, the one that took most in earlier texts keeps up a "
-    "tenth or more of a sink's attention"
+    "an MLP above the creation layer, chosen on earlier texts, sustains a tenth or more of a "
+    "sink's attention"
 )
 
 
@@ -38,8 +38,8 @@ def later_verdict(effects: pd.DataFrame | Results, n_claims: int = 1) -> Verdict
     """
     found = {way: _interval(part, n_claims) for way, part in by_way(effects).items()}
     words: Words = {
-        "statistic": "mass lost beyond controls, by the layer that took most in the texts before, "
-        "median over texts",
+        "statistic": "mass lost beyond controls at the layer with the largest loss in earlier "
+        "texts, median over texts",
         "unit": SHARE_UNIT,
         "line": LITTLE,
         "controls": "same edit at token twins, or at ordinary tokens nearby",
@@ -56,8 +56,8 @@ def later_verdict(effects: pd.DataFrame | Results, n_claims: int = 1) -> Verdict
     )
     often = max(sorted(set(layers)), key=layers.count)
     why = (
-        f"the strongest of them (layer {often} in {layers.count(often)} of {len(layers)} texts) "
-        f"takes {interval.value:.0%} of the attention that sinks draw; {agreement}"
+        f"ablating the chosen MLP (layer {often} in {layers.count(often)} of {len(layers)} texts) "
+        f"removes {interval.value:.0%} of the attention that sinks draw; {agreement}"
     )
     return verdict_of(CLAIM, outcome, why, interval, **words)
 

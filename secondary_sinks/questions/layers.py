@@ -36,10 +36,10 @@ def layer_verdicts(effects: pd.DataFrame | Results, n_claims: int | None = None)
         way: [row for row in layer_effects(part, n_claims) if row.n_sinks]
         for way, part in by_way(effects).items()
     }
-    return [replace(verdict, n_claims=n_claims) for verdict in _judged(rows, n_claims)]
+    return [replace(verdict, n_claims=n_claims) for verdict in _verdicts(rows, n_claims)]
 
 
-def _judged(rows: dict[str, list[LayerEffect]], n_claims: int) -> list[Verdict]:
+def _verdicts(rows: dict[str, list[LayerEffect]], n_claims: int) -> list[Verdict]:
     first = next(iter(rows.values()), [])
     if not first:
         return [_verdict(None, "inconclusive", too_few(0, 0))]
@@ -53,7 +53,7 @@ def _judged(rows: dict[str, list[LayerEffect]], n_claims: int) -> list[Verdict]:
         return [_verdict(most, "inconclusive", _missing(most, n_claims))]
     if all(asked[row.layer][0] == "contradicted" for row in decided):
         why = (
-            f"none of the {len(decided)} MLP(s) that could be is needed; at most, "
+            f"none of the {len(decided)} MLP(s) tested is needed; for the most important one, "
             f"{_why(most, asked[most.layer][1])}"
         )
         return [_verdict(most, "contradicted", why)]
@@ -91,8 +91,8 @@ def needed_by(row: LayerEffect) -> str:
 
 def _takes(row: LayerEffect) -> str:
     return (
-        f"ablating it takes {row.sinks_lost:.0%} of the attention that sinks draw, and from their "
-        f"controls {_percent(row.controls_lost)} of as much; it ends {row.removed:.0%} of the sinks"
+        f"ablating it ends {row.removed:.0%} of the sinks and removes {row.sinks_lost:.0%} of "
+        f"their attention (controls: {_percent(row.controls_lost)}, in the same units)"
     )
 
 
@@ -115,7 +115,9 @@ def _verdict(row: LayerEffect | None, outcome: str, why: str) -> Verdict:
     nan = math.nan
     general = "secondary sinks need the MLP of one layer"
     left_out = (
-        f"; {row.n_unmatched} sink(s) without one left out" if row and row.n_unmatched else ""
+        f"; left out: {row.n_unmatched} sink(s) without a control"
+        if row and row.n_unmatched
+        else ""
     )
     return Verdict(
         claim=_claim(row),

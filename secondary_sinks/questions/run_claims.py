@@ -71,16 +71,16 @@ def run_claims(
     (`OWN_CLAIMS`).
     """
     n_claims = n_claims or _count(effects, roles)
-    told = dict(NOTHING)
+    claims = dict(NOTHING)
     if effects is not None:
         first = next(iter(by_way(effects).values()), effects)
-        told = {
+        claims = {
             "layer_effects": _plain(layer_effects(first, n_claims)),
             "verdicts": _plain(layer_verdicts(effects, n_claims)),
             "later_effects": _plain(later_effects(first, n_claims)),
             "later": _plain([later_verdict(effects, n_claims)]),
         }
-    return told | ({} if roles is None else {"writers": _plain(writer_verdicts(roles, n_claims))})
+    return claims | ({} if roles is None else {"writers": _plain(writer_verdicts(roles, n_claims))})
 
 
 def _count(effects: pd.DataFrame | None, roles: pd.DataFrame | None) -> int:

@@ -17,7 +17,7 @@ from secondary_sinks.questions.held_out import held_out
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
     TextPairs,
-    censored,
+    count_censored,
     match_pairs,
     with_progress,
 )
@@ -31,8 +31,10 @@ SEEDS = 3
 FEW = 0.01
 """Few neurons: at most this share of the neurons of the forming MLPs, but at least one."""
 WORDS = ("test", "neurons", "k", "n_neurons", "few", "seed")
-NEEDED = "few neurons are needed: without those that write most of it, the sink ends"
-ENOUGH = "few neurons are enough: with those alone that write most of it, the sink stays"
+NEEDED = "a sink ends without the few neurons that write most of it"
+ENOUGH = "a sink stays with only the few neurons that write most of it"
+NO_NEURONS = "whose MLPs are mixtures of experts, without neurons of their own"
+CONDITIONS = {"without": "without", "only": "with only"}
 
 Neuron = tuple[int, int]
 """(layer, index) of a neuron."""
@@ -67,14 +69,14 @@ def sparsity(
     """
     n_claims = n_claims or N_CLAIMS
     texts = match_pairs(traces, sinks)
-    found = by_place(model, texts, sinks, forming)
-    held = held_out(texts, found)
-    texts, left_out = formed_only(texts, found)
+    formed_by = by_place(model, texts, sinks, forming)
+    tested_with = held_out(texts, formed_by)
+    texts, left_out = formed_only(texts, formed_by)
     rows: list[dict[str, Any]] = []
-    left_out["whose MLPs have no neurons of their own"] = 0
+    left_out[NO_NEURONS] = 0
     for text in with_progress(texts, progress):
-        ordered = _neurons(model, text, sinks, held)
-        left_out["whose MLPs have no neurons of their own"] += len(text.cases) - len(ordered)
+        ordered = _neurons(model, text, sinks, tested_with)
+        left_out[NO_NEURONS] += len(text.cases) - len(ordered)
         trials = [
             trial
             for case in text.cases
@@ -93,7 +95,7 @@ def sparsity(
         ),
         tables={"smallest": _smallest(cells)},
         left_out=left_out,
-        n_censored=censored(texts),
+        n_censored=count_censored(texts),
     )
 
 
@@ -134,18 +136,18 @@ def _trials(
     for k in sizes:
         words = {"k": k, "n_neurons": n, "few": k == least, "seed": None}
         trial = Trial(sink=sink, pos=sink.pos, cell=(), words=words)
-        yield _told(trial, "without", "top", ordered[:k])
-        yield _told(trial, "only", "top", ordered[k:])
-        yield _told(replace(trial, pos=case.control), "without", "control", ordered[:k])
+        yield _zeroing(trial, "without", "top", ordered[:k])
+        yield _zeroing(trial, "only", "top", ordered[k:])
+        yield _zeroing(replace(trial, pos=case.control), "without", "control", ordered[:k])
         for seed in range(seeds):
             drawn = random.Random(f"{seed} {sink.text_id} {sink.pos} {k}").sample(list(ordered), k)
             rest = sorted(set(ordered) - set(drawn))
             again = replace(trial, words=words | {"seed": seed})
-            yield _told(again, "without", "random", drawn)
-            yield _told(again, "only", "random", rest)
+            yield _zeroing(again, "without", "random", drawn)
+            yield _zeroing(again, "only", "random", rest)
 
 
-def _told(trial: Trial, test: str, neurons: str, zeroed: Iterable[Neuron]) -> Trial:
+def _zeroing(trial: Trial, test: str, neurons: str, zeroed: Iterable[Neuron]) -> Trial:
     by_layer: dict[int, list[int]] = {}
     for layer, index in zeroed:
         by_layer.setdefault(layer, []).append(index)
@@ -162,10 +164,11 @@ def _verdict(cells: pd.DataFrame, test: str, left_out: Mapping[str, int], n_clai
     interval = rate_difference(part, "neurons", "top", "random", alive=alive, n_claims=n_claims)
     words: Words = {
         "n_claims": n_claims,
-        "statistic": f"share of sinks that {'stay' if alive else 'end'}, and do not with random "
-        "neurons",
+        "statistic": f"share of sinks that {'stay' if alive else 'end'}, but not with random "
+        "neurons instead",
         "unit": SHARE_UNIT,
-        "controls": "as many random neurons of the same MLPs" + format_exclusions(left_out),
+        "controls": "the same number of random neurons of the same MLPs"
+        + format_exclusions(left_out),
     }
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
     if missing:
@@ -174,9 +177,9 @@ def _verdict(cells: pd.DataFrame, test: str, left_out: Mapping[str, int], n_clai
     verb = "stay" if alive else "end"
     top, other = (stay[name] if alive else 1 - stay[name] for name in ("top", "random"))
     why = (
-        f"{test} the {_span(part['k'])} of {_span(part['n_neurons'])} neurons that write most "
-        f"along the primary's direction {top:.0%} of the sinks {verb}, {test} as many random ones "
-        f"{other:.0%}; {_half(cells, test)}"
+        f"{CONDITIONS[test]} the {_span(part['k'])} of {_span(part['n_neurons'])} neurons that "
+        f"write most along the primary's direction, {top:.0%} of the sinks {verb}; with random "
+        f"neurons instead, {other:.0%}; {_half(cells, test)}"
     )
     return verdict_of(claim, outcome_of(interval), why, interval, **words)
 
@@ -192,7 +195,8 @@ def _half(cells: pd.DataFrame, test: str) -> str:
     stay = top.groupby("k")["is_sink"].apply(lambda one: one.astype(float).mean())
     most = stay.index[stay > 0.5] if test == "only" else stay.index[stay < 0.5]
     verb = "stay" if test == "only" else "end"
-    return f"most {verb} from k = {most[0]} on" if len(most) else f"most {verb} at no k tried"
+    smallest = f"from k = {most[0]} on" if len(most) else "at no k that was tried"
+    return f"most sinks {verb} {smallest}"
 
 
 def _smallest(cells: pd.DataFrame) -> pd.DataFrame:
@@ -217,8 +221,8 @@ def cells_of(sample: Sample) -> Cells:
 
 SPARSITY = Question(
     name="sparsity",
-    title="How few neurons",
-    asks="How many neurons of the forming MLPs carry a sink?",
+    title="Number of neurons",
+    asks="How many neurons of the forming MLPs does a sink need?",
     ask=sparsity,
     n_claims=lambda sinks: N_CLAIMS,
     cost=cells_of,

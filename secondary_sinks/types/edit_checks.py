@@ -21,7 +21,7 @@ def as_field(name: str, value: Any) -> Any:
     ((3, 4), None)
     """
     if name in _WORDS:
-        return _expect(name, value, isinstance(value, str), "a word")
+        return _expect(name, value, isinstance(value, str), "a string")
     if value is None and name in ("donor", "value"):
         return None
     if name == "value":
@@ -87,7 +87,7 @@ def _check_value(edit: Any) -> None:
 
 def _check_donor(edit: Any) -> None:
     if not KINDS[edit.kind].donor and (edit.donor is not None or edit.text):
-        raise EditError(f"edit {edit.kind!r} takes no donor; a patch does")
+        raise EditError(f"edit {edit.kind!r} takes no donor; only a patch does")
     if KINDS[edit.kind].donor:
         if not edit.donors:
             raise EditError("a patch needs a donor: the position that the activation is taken from")

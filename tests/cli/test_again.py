@@ -9,7 +9,6 @@ import pytest
 
 from secondary_sinks.cli.again import note_done, show_again
 from secondary_sinks.cli.entry import run
-from secondary_sinks.cli.request import Request
 from tests.tiny import save_tiny
 
 WITHOUT_TORCH = """
@@ -37,7 +36,7 @@ def test_it_needs_neither_torch_nor_a_model_and_prints_the_same(finished):
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
     assert (done.returncode, done.stderr) == (0, "")
     first, rest = done.stdout.split("\n", 1)
-    assert first == "out holds this run already (same inputs); nothing to do"
+    assert first == "out already holds this run (same inputs); nothing to do"
     assert rest == printed
 
 
@@ -67,15 +66,17 @@ CHANGES = {
 
 
 def test_whatever_changes_is_looked_at_the_long_way(finished, tmp_path):
-    asked = Request(
-        "mine", Path("out"), Path("mine.txt"), "auto", None, None, None, 0, False, False
-    )
-    assert show_again(asked)
-    others = {"force": True, "seed": 1, "report": True, "dtype": "bfloat16", "out": tmp_path}
+    names = ("texts", "feed", "device", "dtype", "revision", "trust_remote_code", "bridge")
+    values = (Path("mine.txt"), "auto", None, None, None, False, False)
+    options = dict(zip(names, values, strict=True)) | {"skip_check": None, "seed": 0}
+    options |= {"model": "mine", "out": Path("out"), "force": False}
+    assert show_again("detect", options)
+    assert not show_again("run", options)
+    others = {"force": True, "seed": 1, "dtype": "bfloat16", "out": tmp_path}
     for name, value in others.items():
-        assert not show_again(asked._replace(**{name: value})), name
+        assert not show_again("detect", {**options, name: value}), name
     for name, change in CHANGES.items():
         change(tmp_path)
-        assert not show_again(asked), name
-        note_done(asked, "shown")  # as the long way does at its end
-        assert show_again(asked), name
+        assert not show_again("detect", options), name
+        note_done("detect", options, "shown")  # as the long way does at its end
+        assert show_again("detect", options), name

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from secondary_sinks import sparsity
-from secondary_sinks.questions.sparsity import ENOUGH, NEEDED
+from secondary_sinks.questions.sparsity import ENOUGH, NEEDED, NO_NEURONS
 from secondary_sinks.testing.planted import Plant
 from tests.marks import thinned
 from tests.questions.gardens import Garden, outcomes, three
@@ -84,6 +84,6 @@ def test_a_mixture_of_experts_is_left_out_and_counted(monkeypatch):
     module = sys.modules["secondary_sinks.attribution.formation"]
     monkeypatch.setattr(module, "neurons_of", lambda *_: None)
     answer = sparsity(*Garden(*three(forming=(3,)), n_texts=4).asked)
-    assert answer.left_out["whose MLPs have no neurons of their own"] == 12
+    assert answer.left_out[NO_NEURONS] == 12
     assert set(outcomes(answer).values()) == {"inconclusive"}
-    assert "12 whose MLPs have no neurons" in answer.verdicts[0].why
+    assert f"12 {NO_NEURONS}" in answer.verdicts[0].why
