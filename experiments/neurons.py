@@ -23,7 +23,8 @@ METHOD = (
     "The neurons of the forming MLPs, sorted by how much they write along the primary's "
     "direction. The first 1, 2, 4, ... of them are zeroed at the sink, or all others are. Compared "
     "with the same number of random neurons of the same MLPs, and with the same neurons zeroed at "
-    "the control token."
+    "the control token. The verdict also needs the mean at the same token elsewhere in place of "
+    "zero: a neuron that is as active there cannot tell the sink from its twins."
 )
 REFUTATION = (
     "Sinks survive without the top 1% of neurons, or end as often without random ones; sinks end "
@@ -56,9 +57,8 @@ def _figures(answer: Answer) -> Mapping[str, go.Figure]:
     Uses only numbers that were tried at every sink: a given share of all neurons is a different
     number where more MLPs form a sink.
     """
-    cells = answer.cells.assign(
-        kept=answer.cells["lifetime_edited"] / answer.cells["lifetime_clean"]
-    )
+    cells = answer.cells[answer.cells["edit"] == "zero"]
+    cells = cells.assign(kept=cells["lifetime_edited"] / cells["lifetime_clean"])
     n_sinks = (cells["text_id"] + cells["sink_pos"].astype(str)).groupby(cells["k"]).nunique()
     cells = cells[cells["k"].isin(n_sinks.index[n_sinks == n_sinks.max()])]
     figures = {}

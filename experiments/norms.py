@@ -30,8 +30,8 @@ METHOD = (
     "Norms of resid_post, keys and values, for primary sinks, secondary sinks and all other "
     "tokens. Keys are measured both raw (the output of k_proj, as in the paper's figure) and as "
     "used in the scores (after q/k norm and rotation); they differ in models that normalize keys. "
-    "Sinks are detected by the norm of their residual, so that norm is no evidence; values play no "
-    "part in detection. Verdict: the share of secondary sinks whose value, on average over the "
+    "Sinks are detected by the norm of their residual, so it is not evidence; values play no part "
+    "in detection. Verdict: the share of secondary sinks whose value, on average over the "
     "blocks that read the sink, has a smaller norm than that of its control token (a token twin, "
     "else a neighbour)."
 )

@@ -28,7 +28,7 @@ METHOD = (
     "only illustrations. Verdict: a linear classifier (logistic regression on standardized "
     "coordinates) of the MLP output of the creation layer, tested on texts it was not trained on; "
     "skill is twice its accuracy minus one (0: chance, 1: perfect), median over texts. Sinks are "
-    "detected in the residual, so separation there is no evidence."
+    "detected in the residual, so separation there is not evidence."
 )
 REFUTATION = "A skill below one half."
 CLAIM = "the MLP output of the creation layer separates sinks from the same tokens elsewhere"

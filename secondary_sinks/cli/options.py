@@ -38,7 +38,7 @@ def number(help: str, *, least: float = -math.inf, most: float = math.inf) -> An
     """An option that takes a number, in plain digits."""
 
     def parse(value: str | float) -> float:
-        from secondary_sinks.types.digits import plain_digits
+        from secondary_sinks.types.lists import plain_digits
 
         try:
             found = float(plain_digits(str(value)))

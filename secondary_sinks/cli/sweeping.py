@@ -17,7 +17,7 @@ from secondary_sinks.sweeps.config import SweepConfig
 from secondary_sinks.sweeps.config_file import from_dict, merged, read_config, short
 from secondary_sinks.sweeps.estimate import Estimate, estimate
 from secondary_sinks.sweeps.sweep import sweep
-from secondary_sinks.types.digits import plain_digits
+from secondary_sinks.types.lists import plain_digits
 
 PARTIAL = 3
 """Exit code of a sweep that finished but skipped something."""

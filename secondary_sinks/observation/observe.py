@@ -1,11 +1,13 @@
 """`observe`: hooked model + tokens -> `Trace`."""
 
 from collections.abc import Iterator, Sequence
-from typing import overload
+from typing import Any, overload
 
+from jaxtyping import Int
 from torch import Tensor
 
-from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.errors import HookError
+from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.observation.layers import LayerView, iter_layers
 from secondary_sinks.observation.record import make_trace
 from secondary_sinks.observation.tokens import token_ids, token_strings
@@ -23,6 +25,7 @@ def observe(
     *,
     text_id: str = ...,
     chunk: int | None = ...,
+    hooks: Sequence[Hook] = ...,
     progress: Progress | None = ...,
 ) -> Trace: ...
 @overload
@@ -32,6 +35,7 @@ def observe(
     *,
     text_id: str = ...,
     chunk: int | None = ...,
+    hooks: Sequence[Hook] = ...,
     progress: Progress | None = ...,
 ) -> list[Trace]: ...
 @shows_progress
@@ -41,6 +45,7 @@ def observe(
     *,
     text_id: str = "text",
     chunk: int | None = None,
+    hooks: Sequence[Hook] = (),
     progress: Progress | None = None,
 ) -> Trace | list[Trace]:
     """Measure a text in a streaming pass over the layers; a list of texts gives a list of traces.
@@ -51,23 +56,27 @@ def observe(
     only (by default as many as fit); results don't depend on `chunk`. A second pass is needed if
     the primary turns out to be a token that the first pass did not follow. `progress` is called
     with (layers done, layers of all texts).
+    `hooks` are TransformerLens hooks `(name, function)`, as in `run_with_hooks`. A function may
+    return a changed activation; the trace is then that of the changed run. It gets all positions at
+    once, so `hooks` and `chunk` exclude each other.
     Raises `TextError` for fewer than two tokens, ids outside the vocabulary, or a text longer than
-    the model's context.
+    the model's context; `HookError` for a hook point that no block has.
     """
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1 query, got {chunk}")
+    if hooks and chunk is not None:
+        raise ValueError("hooks see all positions at once: leave chunk out")
+    given: dict[str, Any] = {"chunk": chunk, "hooks": _by_layer(model, hooks) if hooks else None}
     if not isinstance(tokens, list) or not tokens or isinstance(tokens[0], int):
-        return _observe(model, tokens, text_id, chunk, progress)  # type: ignore[arg-type]
-    named = [(f"{text_id} {number}", one) for number, one in enumerate(tokens)]
-    for name, one in named:  # before the first pass
-        _ids(model, one, name)  # type: ignore[arg-type]
+        return _observe(model, _ids(model, tokens, text_id), text_id, progress, **given)
+    texts = [_ids(model, one, f"{text_id} {number}") for number, one in enumerate(tokens)]
     return [
-        _observe(model, one, name, chunk, part_of(progress, number, len(named)))  # type: ignore
-        for number, (name, one) in enumerate(named)
+        _observe(model, ids, f"{text_id} {number}", part_of(progress, number, len(texts)), **given)
+        for number, ids in enumerate(texts)
     ]
 
 
-def _ids(model: HookedModel, tokens: Tensor | Sequence[int] | str, text_id: str) -> Tensor:
+def _ids(model: HookedModel, tokens: Any, text_id: str) -> Int[Tensor, "pos"]:
     if isinstance(tokens, str):
         tokens = tokenize(Text(text_id=text_id, plain=tokens), model.tokenizer, "raw").tokens
     return token_ids(tokens, model.cfg.d_vocab, model.tokenizer, f"text {text_id!r}")
@@ -75,21 +84,40 @@ def _ids(model: HookedModel, tokens: Tensor | Sequence[int] | str, text_id: str)
 
 def _observe(
     model: HookedModel,
-    tokens: Tensor | Sequence[int] | str,
+    ids: Int[Tensor, "pos"],
     text_id: str,
-    chunk: int | None,
     progress: Progress | None,
+    *,
+    chunk: int | None,
+    hooks: list[list[Hook]] | None,
 ) -> Trace:
-    ids = _ids(model, tokens, text_id)
     strings = token_strings(ids, model.tokenizer)
     layers = model.cfg.n_layers
     dtype = model.cfg.dtype
 
     def records(watch: Sequence[int]) -> Iterator[LayerView]:
-        for view in iter_layers(model, ids, chunk=chunk, watch=watch):
+        options: dict[str, Any] = {"watch": watch, "chunk": chunk if hooks is None else len(ids)}
+        options |= {} if hooks is None else {"hooks": hooks.__getitem__}
+        for view in iter_layers(model, ids, **options):
             yield view
             if progress:
                 progress(view.layer + 1, layers)
             del view
 
     return make_trace(records, layers, ids, strings, text_id, dtype)
+
+
+def _by_layer(model: HookedModel, hooks: Sequence[Hook]) -> list[list[Hook]]:
+    """The hooks of each layer. Raises `HookError` for a point that no block of the model has."""
+    found = [
+        [hook for hook in hooks if str(hook[0]).startswith(f"blocks.{layer}.")]
+        for layer in range(model.cfg.n_layers)
+    ]
+    known = model.hook_dict
+    for name, _ in hooks:
+        if not any(name == own for of_layer in found for own, _ in of_layer) or name not in known:
+            raise HookError(
+                f"no block of the model has a hook point {name!r}",
+                "expected a name such as 'blocks.5.hook_mlp_out'; see model.hook_dict",
+            )
+    return found

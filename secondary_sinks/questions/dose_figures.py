@@ -5,7 +5,7 @@ import math
 import pandas as pd
 
 from secondary_sinks.questions.answer import Answer
-from secondary_sinks.questions.question import Drawing, Shown
+from secondary_sinks.questions.question import Drawing, Shown, one_drawing
 from secondary_sinks.statistics import mean_and_percentiles
 
 DOSED = {
@@ -19,8 +19,6 @@ DOSED = {
 def norm_dose(answer: Answer, shown: Shown) -> list[Drawing]:
     """Attention and lifetimes by the factor that scales the output of the forming MLPs."""
     frame = _doses(answer.cells)
-    if frame.empty:
-        return []
     titles = {name: title for name, title in DOSED.items() if name in answer.cells}
     marks, words = _threshold(answer.tables["threshold"])
     options = {
@@ -35,17 +33,7 @@ def norm_dose(answer: Answer, shown: Shown) -> list[Drawing]:
         "The output of the forming MLPs is scaled, at the sinks and at their control tokens. "
         f"Lines are means, bands run from the 10th to the 90th percentile of tokens.{words}"
     )
-    return [
-        Drawing(
-            name="dose",
-            title="Dose and response",
-            caption=caption,
-            plot="lines",
-            frame=frame,
-            options=options,
-            table=frame,
-        )
-    ]
+    return one_drawing("lines", "dose", "Dose and response", caption, frame, options=options)
 
 
 def _doses(cells: pd.DataFrame) -> pd.DataFrame:

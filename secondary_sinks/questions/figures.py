@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from secondary_sinks.questions.answer import Answer
-from secondary_sinks.questions.question import Drawing, Shown
+from secondary_sinks.questions.question import Drawing, Shown, one_drawing
 
 DOTS = "Whiskers are exact intervals over texts, jointly at 95% for all claims of the page."
 PATCHED = {
@@ -31,8 +31,6 @@ PATCHED = {
 def necessity(answer: Answer, shown: Shown) -> list[Drawing]:
     """Share of sinks that end, and attention lost beyond controls, by layer and way to ablate."""
     effects = answer.effects
-    if effects.empty:
-        return []
     parts = [
         in_long_form(effects, "ended", "edit", "layer", ("removed", "removed_low", "removed_high")),
         in_long_form(effects, "lost", "edit", "layer", ("lost", "low", "high")),
@@ -53,17 +51,7 @@ def necessity(answer: Answer, shown: Shown) -> list[Drawing]:
         "data. Each layer is judged on the sinks that it could have ended: those created at this "
         "layer or later."
     )
-    return [
-        Drawing(
-            name="ways",
-            title="Ways to ablate",
-            caption=caption,
-            plot="lines",
-            frame=frame,
-            options=options,
-            table=effects,
-        )
-    ]
+    return one_drawing("lines", "ways", "Ways to ablate", caption, frame, effects, options=options)
 
 
 def sufficiency(answer: Answer, shown: Shown) -> list[Drawing]:
@@ -87,8 +75,6 @@ def redistribution(answer: Answer, shown: Shown, *, line: float) -> list[Drawing
     """Where the attention of a removed sink goes, by receiver."""
     names = {"primary": "the primary", "others": "other sinks", "rest": "all other tokens"}
     effects = answer.effects.replace({"receiver": names})
-    if effects.empty:
-        return []
     frame = as_dots(effects, "receiver", "edit", ("beyond", "low", "high"))
     options = {"axis": "share of freed attention above its proportional share", "line": line}
     caption = (
@@ -98,17 +84,15 @@ def redistribution(answer: Answer, shown: Shown, *, line: float) -> list[Drawing
         f"replaced; medians over texts. 0 is proportional. {DOTS} Dotted: threshold of the verdict."
     )
     caption += _damage(answer.tables.get("damage"))
-    return [
-        Drawing(
-            name="redistribution",
-            title="Where a removed sink's attention goes",
-            caption=caption,
-            plot="dots",
-            frame=frame,
-            options=options,
-            table=answer.effects,
-        )
-    ]
+    return one_drawing(
+        "dots",
+        "redistribution",
+        "Where a removed sink's attention goes",
+        caption,
+        frame,
+        answer.effects,
+        options=options,
+    )
 
 
 def _damage(table: pd.DataFrame | None) -> str:
@@ -131,8 +115,7 @@ def sparsity(answer: Answer, shown: Shown) -> list[Drawing]:
         "control": "top neurons, at control tokens",
     }  # fmt: skip
     effects = answer.effects.replace({"neurons": names})
-    if effects.empty:
-        return []
+    effects = effects[effects["edit"] == "zero"]
     whole = effects[effects["n_sinks"] == effects["n_sinks"].max()].sort_values("k", kind="stable")
     frame = in_long_form(whole.assign(none=math.nan), "", "neurons", "k", ("sink", "none", "none"))
     frame = frame.assign(panel=whole["test"].tolist()).sort_values(
@@ -146,27 +129,17 @@ def sparsity(answer: Answer, shown: Shown) -> list[Drawing]:
     caption = (
         "Neurons of the forming MLPs, sorted by how much they write along the primary's direction. "
         "Above: the first k are zeroed. Below: all but the first k are zeroed. Compared with the "
-        "same number of random neurons of the same MLPs. Shares of all sinks; intervals are in the "
-        "data."
+        "same number of random neurons of the same MLPs. Shares of all sinks; intervals, and the "
+        "neurons set to their mean at the same token elsewhere, are in the data."
     )
-    return [
-        Drawing(
-            name="neurons",
-            title="Number of neurons",
-            caption=caption,
-            plot="lines",
-            frame=frame,
-            options=options,
-            table=answer.effects,
-        )
-    ]
+    return one_drawing(
+        "lines", "neurons", "Number of neurons", caption, frame, answer.effects, options=options
+    )
 
 
 def restoration(answer: Answer, shown: Shown) -> list[Drawing]:
     """Attention that the primary regains when the first secondary sink of a text is removed."""
     effects = answer.effects
-    if effects.empty:
-        return []
     bare = effects.assign(none=math.nan)
     parts = [
         as_dots(
@@ -185,24 +158,20 @@ def restoration(answer: Answer, shown: Shown) -> list[Drawing]:
         "primary, minus that of earlier queries. Below: how much more later queries pay to the "
         f"primary without the sink, minus the same for its control; means over texts. {DOTS}"
     )
-    return [
-        Drawing(
-            name="restoration",
-            title="Attention the primary regains",
-            caption=caption,
-            plot="dots",
-            frame=pd.concat(parts),
-            options={"axis": "attention paid to the primary", "line": 0.0},
-            table=effects,
-        )
-    ]
+    return one_drawing(
+        "dots",
+        "restoration",
+        "Attention the primary regains",
+        caption,
+        pd.concat(parts),
+        effects,
+        options={"axis": "attention paid to the primary", "line": 0.0},
+    )
 
 
 def harm(answer: Answer, shown: Shown, *, line: float) -> list[Drawing]:
     """Rise of the loss without the sinks, and with the same edit at as many ordinary tokens."""
     effects = answer.effects
-    if effects.empty:
-        return []
     bare = effects.assign(none=math.nan)
     parts = [
         as_dots(bare.assign(row="without the sinks"), "row", "edit", ("sinks", "none", "none")),
@@ -224,17 +193,7 @@ def harm(answer: Answer, shown: Shown, *, line: float) -> list[Drawing]:
         f"{effects['loss_clean'].iloc[0]:.3f} nats per token. {DOTS} Dotted: one hundredth of the "
         "clean loss."
     )
-    return [
-        Drawing(
-            name="harm",
-            title="Harm to the loss",
-            caption=caption,
-            plot="dots",
-            frame=frame,
-            options=options,
-            table=effects,
-        )
-    ]
+    return one_drawing("dots", "harm", "Harm to the loss", caption, frame, effects, options=options)
 
 
 def in_long_form(

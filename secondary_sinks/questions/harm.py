@@ -45,16 +45,8 @@ DRAWS = 5
 LINE = 0.01
 """A rise of the loss by at least this share of the clean loss is called harm."""
 COLUMNS = (
-    "text_id",
-    "role",
-    "draw",
-    "edit",
-    "n_edited",
-    "n_counted",
-    "loss_clean",
-    "loss_edited",
-    "kl",
-    "kl_at_token",
+    *("text_id", "role", "draw", "edit", "n_edited", "n_counted", "loss_clean", "loss_edited"),
+    *("kl", "kl_at_token"),
 )
 
 

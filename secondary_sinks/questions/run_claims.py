@@ -7,8 +7,7 @@ from typing import Any
 import pandas as pd
 
 from secondary_sinks.detection.levels import counts_for_levels
-from secondary_sinks.questions.later import later_verdict
-from secondary_sinks.questions.layers import layer_verdicts
+from secondary_sinks.questions.layers import later_verdict, layer_verdicts
 from secondary_sinks.questions.lost_by_layer import (
     by_way,
     could_end,

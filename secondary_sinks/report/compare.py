@@ -221,7 +221,7 @@ def _differences(models: Sequence[Compared]) -> list[str]:
     settings = {
         "thresholds": [m.record["thresholds"] for m in models],
         "texts": [sorted(text["text_id"] for text in m.record["texts"]) for m in models],
-        "dtype": [m.record["dtype"] for m in models],
+        "dtypes": [m.record["dtype"] for m in models],
         "edits": [m.record["edit"] for m in models],
     }
     return [

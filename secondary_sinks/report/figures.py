@@ -197,7 +197,7 @@ def _whiskers(rows: Sequence[LayerEffect]) -> str:
 
 def answer_panels(question: Question, answer: Answer, shown: Shown) -> list[Panel]:
     """Panels of an answer; empty if it has nothing to show."""
-    panels = map(_panel, question.figures(answer, shown))
+    panels = () if answer.effects.empty else map(_panel, question.figures(answer, shown))
     return [panel for panel in panels if panel is not None]
 
 

@@ -5,6 +5,7 @@ The attention of block l + 1 is the first to read it, so the mass that a sink dr
 is `mass[l + 1]`. Tensors are on the CPU in float32; missing is NaN.
 """
 
+from secondary_sinks.types.controls import Control, match_controls
 from secondary_sinks.types.edit_kinds import EDIT_KINDS, SITES, EditKind, Given, Site
 from secondary_sinks.types.edits import Cell, Edit, as_cell, dump_cells, load_cells
 from secondary_sinks.types.effects import (
@@ -44,6 +45,7 @@ __all__ = [
     "SHARE_UNIT",
     "SITES",
     "Cell",
+    "Control",
     "Edit",
     "EditKind",
     "Effect",
@@ -74,6 +76,7 @@ __all__ = [
     "format_layers",
     "load_cells",
     "mass_lost",
+    "match_controls",
     "parse_layers",
     "read_by_next",
     "refuse_twice",

@@ -7,9 +7,9 @@ from typing import Any
 
 from secondary_sinks.display import Displayed
 from secondary_sinks.errors import EditError
-from secondary_sinks.types.digits import plain_digits
 from secondary_sinks.types.edit_checks import FIELDS, as_field, check_edit
 from secondary_sinks.types.edit_kinds import KINDS, EditKind
+from secondary_sinks.types.lists import plain_digits
 
 Cell = tuple["Edit", ...]
 """Edits that are made together in one run, in order; later edits see the result of earlier ones."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, overload
 
 from secondary_sinks.display import Displayed, counted, table_html, tally
 from secondary_sinks.errors import DetectionError, expected_one_of
-from secondary_sinks.types.digits import plain_digits
 from secondary_sinks.types.frames import tidy
+from secondary_sinks.types.lists import plain_digits
 from secondary_sinks.types.thresholds import Thresholds
 
 if TYPE_CHECKING:

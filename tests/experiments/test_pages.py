@@ -228,7 +228,7 @@ def test_a_table_of_levels_of_another_shape_is_named(content, made):
         ("data.csv", b"a,b\n1,2\n3\n", "row 3 has 1 cells; expected 2"),
         ("data.csv", b'a,b\n1,"2\n', "unexpected end of data"),
         ("data.csv", b"", "it holds no table"),
-        ("figure.png", b"a,b\n", "it is no picture"),
+        ("figure.png", b"a,b\n", "it is not a picture"),
         (RECORD, b"[]", "expected an object"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from secondary_sinks import norm_dose
 from secondary_sinks.errors import EditError
 from secondary_sinks.questions import forming_mlps, match_pairs
-from secondary_sinks.questions.dose import FACTORS
+from secondary_sinks.questions.dose import FACTORS, thresholds
 from secondary_sinks.questions.dose_verdicts import (
     DIRECTION,
     DOSE,
@@ -17,7 +17,6 @@ from secondary_sinks.questions.dose_verdicts import (
     _made_as_well,
 )
 from secondary_sinks.questions.held_out import held_out
-from secondary_sinks.questions.threshold import thresholds
 from secondary_sinks.testing.planted import Plant
 from tests.marks import thinned
 from tests.questions.gardens import Garden, outcomes, three

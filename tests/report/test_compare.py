@@ -68,9 +68,9 @@ def test_what_else_differs_is_said():
     same = "The runs differ in more than the model"
     assert same not in Html(comparison([model("a"), model("b")])).words
     words = Html(comparison([model("a"), model("b", edit="mean", dtype="bfloat16")])).words
-    assert f"{same}: not the same edit." in words
-    assert f"{same}: not the same number type." in words
-    assert "not the same thresholds" not in words
+    assert f"{same}: they have different edits." in words
+    assert f"{same}: they have different dtypes." in words
+    assert "different thresholds" not in words
 
 
 def test_maps_come_three_in_a_row_and_not_where_there_is_no_sink():

@@ -164,17 +164,17 @@ def test_of_several_edits_the_maps_show_the_first_and_say_so():
         "sinks",
         "controls",
     }
-    assert html.words.count("Of 2 edits this is zero, mlp_out, direct.") == 2
+    assert html.words.count("Shown is one of 2 edits: zero, mlp_out, direct.") == 2
     data = {attrs["id"]: json.loads(text) for attrs, text in html.scripts() if "id" in attrs}
     assert data["sinks-table"].count("\n") == 1 + 2
-    assert "Of 2 edits" not in Html(page()).words
+    assert "one of 2 edits" not in Html(page()).words
 
 
 def test_sinks_whose_mass_is_unknown_have_no_map():
     cells = frames.effects().assign(mass_clean=float("nan"))
     html = Html(page(effects=cells, record=record(layer_effects=[])))
     assert figures(html) == {"profiles", "lives", "levels", "judged-necessity"}
-    assert "no loss can be given" in html.words
+    assert "no loss can be shown" in html.words
 
 
 def test_bars_come_from_the_record():
@@ -274,8 +274,8 @@ def test_a_layer_that_ends_sinks_is_told():
 @pytest.mark.parametrize(
     ("numbers", "words"),
     [
-        ((13, 13), "hold together at 95%: error rates are divided by 13 claims"),
-        ((4, 13), "hold together at 90%: error rates are divided by 4 and 13 claims"),
+        ((13, 13), "hold jointly at 95%: error rates are divided by the number of claims, 13"),
+        ((4, 13), "hold jointly at 90%: error rates are divided by the number of claims, 4 and 13"),
     ],
 )
 def test_a_page_says_how_surely_all_its_intervals_hold_at_once(numbers, words):
