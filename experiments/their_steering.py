@@ -20,7 +20,7 @@ from experiments.steered import (
     token_rows,
 )
 from secondary_sinks import Verdict
-from secondary_sinks.cli import whole
+from secondary_sinks.cli import number, whole
 from secondary_sinks.plots import count_bars, interval_lines
 from secondary_sinks.questions import Cost
 from secondary_sinks.statistics import Interval, median_over_texts
@@ -105,7 +105,7 @@ def run(
     *,
     layer: Annotated[int | None, whole("Layer. Default: the one that creates most.")] = None,
     tau: Annotated[
-        float, typer.Option(min=-1.0, max=1.0, help="Cosine above which the rule edits a token.")
+        float, number("Cosine above which the rule edits a token.", least=-1.0, most=1.0)
     ] = TAU,
     residual: Annotated[
         bool, typer.Option(help="Compare with the primary's residual, not with its MLP output.")
@@ -185,14 +185,14 @@ def _effects(cells: pd.DataFrame, texts: pd.DataFrame, lengths: dict[str, float]
 
 def _coverage(tokens: pd.DataFrame, layer: int, tau: float) -> Verdict:
     fresh = tokens[~tokens["copy"]]
-    number, reasons = fresh["found"].value_counts(), fresh[fresh["found"] != "both"]["reason"]
+    counts, reasons = fresh["found"].value_counts(), fresh[fresh["found"] != "both"]["reason"]
     missed = ", ".join(f"{reason} ({count})" for reason, count in reasons.value_counts().items())
     return judge_interval(
         CLAIM,
         _median((fresh["found"] == "both").astype(float), fresh),
-        f"at layer {layer} with a cosine above {tau:g} the rule edits {number.get('both', 0)} "
-        f"sink(s) and {number.get('rule', 0)} other token(s), and misses "
-        f"{number.get('sinks', 0)} sink(s)" + (f": {missed}" if missed else ""),
+        f"at layer {layer} with a cosine above {tau:g} the rule edits {counts.get('both', 0)} "
+        f"sink(s) and {counts.get('rule', 0)} other token(s), and misses "
+        f"{counts.get('sinks', 0)} sink(s)" + (f": {missed}" if missed else ""),
         statistic="share of tokens that are both edited and a sink, among those that are either, "
         "median over texts",
         controls="none",

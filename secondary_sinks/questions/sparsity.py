@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from secondary_sinks.attribution import formation
-from secondary_sinks.causal.replay import Progress
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import (
     Answer,
@@ -50,6 +50,7 @@ Neuron = tuple[int, int]
 """(layer, index) of a neuron."""
 
 
+@shows_progress
 def sparsity(
     model: HookedModel,
     traces: Trace | Iterable[Trace],
