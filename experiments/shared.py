@@ -16,8 +16,9 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from experiments.sample import sample_of
 from secondary_sinks import SinkTable, Trace, Verdict, bundled_corpus, load_model, read_texts
-from secondary_sinks.models import HookedModel
+from secondary_sinks.models import HookedModel, published_as
 from secondary_sinks.plots import message_figure
 from secondary_sinks.questions import (
     MatchedPair,
@@ -50,11 +51,13 @@ class Observed:
     sinks: SinkTable
     """Sinks by the joint criterion."""
     name: str
-    """The model as requested."""
+    """Short name of the model."""
     seed: int = 0
     """Random seed of the experiments."""
     asked: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of `observe_texts`."""
+    file: Mapping[str, str] = field(default_factory=dict)
+    """Base name (`file`) and `sha256` of a GGUF file."""
     say: Callable[[str], None] = quiet
     """Called with lines about the progress of a long experiment."""
 
@@ -98,9 +101,10 @@ class Observed:
         return observe_texts(model_name, **self.asked, seed=self.seed)
 
     def record(self) -> dict[str, Any]:
-        """Everything that determined the numbers: weights, settings, versions, commit, tokens."""
+        """Everything that determined the numbers, and `sample_of` these texts."""
         inputs = describe(self.model, self.texts, self.sinks.thresholds, None, self.seed)
-        return {"asked": {"model": self.name, **self.asked}, **inputs}
+        asked = {"model": self.name, **self.file, **self.asked}
+        return {"asked": asked, "sample": sample_of(self.traces, self.sinks), **inputs}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -110,9 +114,11 @@ class Loaded:
     model: HookedModel
     texts: tuple[TokenizedText, ...]
     name: str
-    """The model as requested."""
+    """Short name of the model."""
     asked: Mapping[str, Any]
     """Further arguments of `observe_texts`."""
+    file: Mapping[str, str] = field(default_factory=dict)
+    """Base name (`file`) and `sha256` of a GGUF file."""
 
 
 def load_texts(
@@ -140,8 +146,10 @@ def load_texts(
         fed.append(one)
         if is_first:
             say(fed_first(text.text_id))
+    file = published_as(model_name)
     asked = {"texts": texts, "feed": feed, "device": device, "dtype": dtype}
-    return Loaded(model=model, texts=tuple(fed), name=model_name, asked=asked)
+    name = file.pop("name")
+    return Loaded(model=model, texts=tuple(fed), name=name, asked=asked, file=file)
 
 
 def observe_texts(
@@ -165,8 +173,8 @@ def observe_texts(
 
 def observe_loaded(loaded: Loaded, seed: int, say: Callable[[str], None] = quiet) -> Observed:
     """Observe a loaded model and its texts."""
-    more: dict[str, Any] = {"name": loaded.name, "asked": loaded.asked, "seed": seed, "say": say}
-    return observe_fed(loaded.model, loaded.texts, **more)
+    more: dict[str, Any] = {"name": loaded.name, "asked": loaded.asked, "file": loaded.file}
+    return observe_fed(loaded.model, loaded.texts, seed=seed, say=say, **more)
 
 
 def observe_fed(
@@ -176,6 +184,7 @@ def observe_fed(
     name: str = "",
     seed: int = 0,
     asked: Mapping[str, Any] | None = None,
+    file: Mapping[str, str] | None = None,
     say: Callable[[str], None] = quiet,
 ) -> Observed:
     """Observe tokenized texts with a model that is already loaded."""
@@ -188,6 +197,7 @@ def observe_fed(
         name=name or model.cfg.model_name,
         seed=seed,
         asked=asked or {},
+        file=file or {},
         say=say,
     )
 

@@ -1,13 +1,15 @@
 """Identity of a loaded model, for records: its class, its source, and a hash of its weights."""
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from secondary_sinks.layerwise.protocol import is_bridge
-from secondary_sinks.models.original.sources import Source
+from secondary_sinks.models.gguf.cache import sha256
+from secondary_sinks.models.original.sources import Source, resolve
 
 
 def architecture(model: Any) -> str:
@@ -43,6 +45,22 @@ def provenance_of(model: Any) -> dict[str, str | None]:
         "revision": source.revision,
         "commit": source.commit,
     }
+
+
+def published_as(name: str) -> dict[str, str]:
+    """A model for pages that others read: short name, and the GGUF file without its folder.
+
+    `name` is the alias, the name of the folder or file, or the last part of a hub name; `file` and
+    `sha256` are those of a GGUF file.
+
+    >>> published_as("Qwen/Qwen3-14B")
+    {'name': 'Qwen3-14B'}
+    """
+    source = resolve(name)
+    told = {"name": source.name.rsplit("/", 1)[-1]}
+    if source.kind != "gguf":
+        return told
+    return told | {"file": Path(source.path).name, "sha256": sha256(Path(source.path))}
 
 
 def wrapped_settings(model: Any) -> dict[str, str]:
