@@ -39,12 +39,14 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Every experiment on one model, and the pages that tell what came out, in docs/results/NAME. Says
+# Every experiment on one model, the pages that tell what came out, in docs/results/NAME, and the
+# table of claims of all models. Says
 # first what it costs, and goes on where it stopped. Results of other weights, texts or code are
 # refused by name; OPTIONS=--force replaces them.
 results: $(READY)
 	$(BIN)/python -m experiments.all --model $(MODEL) --texts $(TEXTS) --name $(NAME) --out $(RESULTS) $(OPTIONS)
-	$(BIN)/python -m experiments.pages $(RESULTS) --out docs/results/$(NAME)
+	$(BIN)/python -m experiments.pages $(RESULTS) --out docs/results
+	$(BIN)/python -m tools.tables
 
 # The documentation site, into site/index.html; warnings are errors.
 docs: $(READY)

@@ -23,6 +23,7 @@ import pandas as pd
 import typer
 
 from experiments.about import about_of, key_of, read_about, refuse_other, write_about
+from experiments.copied import refuse_name
 from experiments.prices import price_of_pass, prices
 from experiments.shared import Finding, Loaded, Observed, load_texts, observe_loaded
 from experiments.table import BY_NAME, OBSERVING
@@ -79,11 +80,11 @@ def run_all(
     `force`; `SinkError` for an unknown experiment, or one that edits although `observing`; and the
     errors of `observe_texts`. Errors of an experiment are recorded in the table.
     """
-    chosen = _chosen(only, observing=observing)
+    chosen, _ = _chosen(only, observing=observing), refuse_name(name or "any")
     short = quick or observing
     asked = {one: dict(BY_NAME[one].quick) if short else {} for one in chosen}
     loaded, told = _loaded(model, texts, out, options, say, force=force)
-    loaded = replace(loaded, name=name or loaded.name)
+    loaded = replace(loaded, name=refuse_name(name or loaded.name))
     keys = {one: key_of(told, one, how) for one, how in asked.items()}
     missing = {one: how for one, how in asked.items() if not is_finished(out / one, keys[one])}
     for one in chosen:

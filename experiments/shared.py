@@ -57,7 +57,7 @@ class Observed:
     asked: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of `observe_texts`."""
     file: Mapping[str, str] = field(default_factory=dict)
-    """Base name (`file`) and `sha256` of a GGUF file."""
+    """Where the model is from (`published_as`)."""
     say: Callable[[str], None] = quiet
     """Called with lines about the progress of a long experiment."""
 
@@ -118,7 +118,7 @@ class Loaded:
     asked: Mapping[str, Any]
     """Further arguments of `observe_texts`."""
     file: Mapping[str, str] = field(default_factory=dict)
-    """Base name (`file`) and `sha256` of a GGUF file."""
+    """Where the model is from (`published_as`)."""
 
 
 def load_texts(

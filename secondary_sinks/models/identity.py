@@ -48,19 +48,21 @@ def provenance_of(model: Any) -> dict[str, str | None]:
 
 
 def published_as(name: str) -> dict[str, str]:
-    """A model for pages that others read: short name, and the GGUF file without its folder.
+    """A model for pages that others read: short name, and where it is from without a folder.
 
-    `name` is the alias, the name of the folder or file, or the last part of a hub name; `file` and
-    `sha256` are those of a GGUF file.
+    `name` is the alias, the name of the folder or file, or the last part of a hub name. `file` and
+    `sha256` are those of a GGUF file, `repository` is the hub name of a model without an alias.
 
     >>> published_as("Qwen/Qwen3-14B")
-    {'name': 'Qwen3-14B'}
+    {'name': 'Qwen3-14B', 'repository': 'Qwen/Qwen3-14B'}
     """
     source = resolve(name)
     told = {"name": source.name.rsplit("/", 1)[-1]}
-    if source.kind != "gguf":
-        return told
-    return told | {"file": Path(source.path).name, "sha256": sha256(Path(source.path))}
+    if source.kind == "gguf":
+        told |= {"file": Path(source.path).name, "sha256": sha256(Path(source.path))}
+    if source.name != told["name"]:
+        told |= {"repository": source.name}
+    return told
 
 
 def wrapped_settings(model: Any) -> dict[str, str]:
