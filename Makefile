@@ -45,8 +45,7 @@ check: $(READY)
 # refused by name; OPTIONS=--force replaces them.
 results: $(READY)
 	$(BIN)/python -m experiments.all --model $(MODEL) --texts $(TEXTS) --name $(NAME) --out $(RESULTS) $(OPTIONS)
-	$(BIN)/python -m experiments.pages $(RESULTS) --out docs/results
-	$(BIN)/python -m tools.tables
+	$(BIN)/python -m experiments.pages $(RESULTS) --out docs/results --site mkdocs.yml
 
 # The documentation site, into site/index.html; warnings are errors.
 docs: $(READY)

@@ -17,7 +17,7 @@ import typer
 from experiments.shared import Finding, observe_texts
 from experiments.table import SAID
 from experiments.written import in_words, write
-from secondary_sinks.cli import run_app, say
+from secondary_sinks.cli import run_app, say, whole
 from secondary_sinks.runs import RunFolder
 
 Experiment = Callable[..., Finding]
@@ -63,7 +63,7 @@ def _shared(
     feed: Annotated[str, typer.Option(help="As for `secondary-sinks run`.")] = "auto",
     device: Annotated[str | None, typer.Option(help="cuda, mps or cpu; else the fastest.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of all that is left to chance.")] = 0,
+    seed: Annotated[int, whole("Of all that is left to chance.")] = 0,
 ) -> None:
     """The options shared by all experiments."""
 

@@ -1,6 +1,8 @@
 """Copy what result pages need: verdicts, tables and pictures, stored next to the pages."""
 
+import csv
 import gzip
+import io
 import json
 import math
 import re
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.made import base_name, texts_name
-from experiments.recorded import read_record
+from experiments.recorded import damaged, read_record
 from experiments.table import BY_NAME
 from experiments.written import RECORD
 from secondary_sinks import files
@@ -22,6 +24,7 @@ LARGEST_ARCHIVE = 400_000
 """Most bytes of a table; a larger one is copied compressed if that makes it small enough."""
 FOLDERS = re.compile(r"(?<!\w)/(?:[^\s/'\"]+/)+")
 """The folders of a path in a message, as text."""
+PNG = b"\x89PNG"
 
 
 def copy_results(results: Path, out: Path) -> list[str]:
@@ -29,10 +32,13 @@ def copy_results(results: Path, out: Path) -> list[str]:
 
     Large tables are compressed. Returns the files that remain too large; each page lists its own.
     Raises `RunFolderError` if `results` holds no finished experiment, or some of other weights or
-    texts than the others.
+    texts than the others, and `SinkError` for a record, a table or a picture that is none.
     """
     found = records_of(results)
     _refuse_mixed(results, found)
+    for name in found:
+        for path in sorted((results / name).iterdir()):
+            _check(path)
     for name in BY_NAME:  # only our own files in the folder
         shutil.rmtree(out / "data" / name, ignore_errors=True)
     large = []
@@ -98,6 +104,33 @@ def _inputs(record: Mapping[str, Any]) -> list[Any]:
     made = record.get("provenance", {})
     texts = [text.get("tokens_sha256") for text in made.get("texts", ())]
     return [made.get("model", {}).get("weights_sha256"), texts]
+
+
+def _check(path: Path) -> None:
+    """Raise `SinkError` for a record, a table or a picture that is none."""
+    if path.name == RECORD:
+        read_record(path)
+    try:
+        if path.suffix == ".csv":
+            _check_table(files.read_text(path))
+        if path.suffix == ".png" and not files.read_bytes(path).startswith(PNG):
+            raise ValueError("it is no picture in PNG format")
+    except (OSError, ValueError, csv.Error) as error:
+        raise damaged(path, error) from error
+
+
+def _check_table(content: str) -> None:
+    """Raise `ValueError` or `csv.Error` unless a CSV table is text with rows of one length."""
+    bad = re.search(r"[\x00-\x09\x0b-\x1f]", content)  # we write them as escapes
+    if bad:
+        raise ValueError(f"character {bad.start()} is {bad[0]!r}; expected a table of text")
+    rows = csv.reader(io.StringIO(content), strict=True)
+    length = len(next(rows, []))
+    for number, row in enumerate(rows, start=2):
+        if len(row) != length:
+            raise ValueError(f"row {number} has {len(row)} cells; expected {length}")
+    if not length:
+        raise ValueError("it holds no table")
 
 
 def _copy(path: Path, target: Path) -> bool:

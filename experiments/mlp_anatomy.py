@@ -4,12 +4,12 @@ from typing import Annotated
 
 import pandas as pd
 import plotly.graph_objects as go
-import typer
 
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, judged, unanswered, why_no_sinks
 from secondary_sinks import Verdict, mlp_anatomy
 from secondary_sinks.attribution import GATED_STAGES, PLAIN_STAGES
+from secondary_sinks.cli import whole
 from secondary_sinks.plots import interval_lines
 from secondary_sinks.statistics import median_over_texts, paired_share_over_texts
 
@@ -59,9 +59,7 @@ CAPTIONS = {
 def run(
     observed: Observed,
     *,
-    layer: Annotated[
-        int | None, typer.Option(help="Of the MLP; by default each sink's creation layer.")
-    ] = None,
+    layer: Annotated[int | None, whole("Of the MLP; else each sink's creation layer.")] = None,
 ) -> Finding:
     """Cosine with the primary at each stage of the MLP."""
     why = why_no_sinks(observed)

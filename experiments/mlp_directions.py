@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-import typer
 
 from experiments.command import main_of
 from experiments.members import Members, Rows, gather, members_of
@@ -14,6 +13,7 @@ from experiments.planes import principal_plane
 from experiments.probe import Probe, principal_directions
 from experiments.shared import Finding, Observed, judged, places, unanswered, why_no_sinks
 from secondary_sinks import Verdict
+from secondary_sinks.cli import whole
 from secondary_sinks.plots import interval_lines, scatter_panels
 from secondary_sinks.statistics import paired_share_over_texts
 
@@ -59,9 +59,9 @@ def run(
     observed: Observed,
     *,
     layer: Annotated[
-        int | None, typer.Option(help="Of the MLP; by default the one that creates most sinks.")
+        int | None, whole("Of the MLP; by default the one that creates most sinks.")
     ] = None,
-    components: Annotated[int, typer.Option(min=1, help="How many components are few.")] = 3,
+    components: Annotated[int, whole("How many components are few.", least=1)] = 3,
 ) -> Finding:
     """Response of the MLP to single components, and to inputs reduced to a few components."""
     members = members_of(observed, layer)

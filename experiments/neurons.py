@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Annotated
 
 import plotly.graph_objects as go
-import typer
 
 from experiments.answers import found, lines_by_group
 from experiments.command import main_of
 from experiments.shared import Finding, Observed
 from secondary_sinks import Answer, sparsity
+from secondary_sinks.cli import number
 from secondary_sinks.plots import interval_lines
 
 NAME, QUESTION = "neurons", "How few neurons carry a secondary sink?"
@@ -43,7 +43,7 @@ CAPTIONS = {
 def run(
     observed: Observed,
     *,
-    few: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share that is few.")] = 0.01,
+    few: Annotated[float, number("Share that is few.", least=0.0, most=1.0)] = 0.01,
 ) -> Finding:
     """Zero a few neurons of the forming MLPs at each sink, or all others."""
     return found(NAME, QUESTION, CLAIM, observed, sparsity, _figures, CAPTIONS, few=few)

@@ -4,11 +4,11 @@ from dataclasses import astuple, replace
 from typing import Annotated, Any
 
 import pandas as pd
-import typer
 
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, judged, places, unanswered, who, why_no_sinks
 from secondary_sinks import Thresholds, Trace, Verdict
+from secondary_sinks.cli import whole
 from secondary_sinks.detection import joint_tests
 from secondary_sinks.plots import scatter_panels
 from secondary_sinks.questions import MatchedPair
@@ -83,9 +83,7 @@ CAPTIONS = {
 def run(
     observed: Observed,
     *,
-    permutations: Annotated[
-        int, typer.Option(min=999, help="Permutations within texts.")
-    ] = PERMUTATIONS,
+    permutations: Annotated[int, whole("Permutations within texts.", least=999)] = PERMUTATIONS,
 ) -> Finding:
     """One row per secondary sink; correlations of all pairs of norm and response."""
     why = why_no_sinks(observed)

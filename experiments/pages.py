@@ -9,6 +9,7 @@ experiment, copied to data/NAME with its tables if they are small; each number i
 file.
 """
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,12 +21,11 @@ import typer
 from experiments.claims_table import read_models, write_claims_page
 from experiments.copied import copy_results, model_of, records_of
 from experiments.made import code_in_words, command_of, model_in_words, texts_in_words
-from experiments.recorded import is_older, read_record
+from experiments.recorded import damaged, is_older, read_record
 from experiments.table import BY_NAME
 from experiments.written import RECORD
 from secondary_sinks import files
 from secondary_sinks.cli import run_app, say
-from secondary_sinks.errors import SinkError
 from secondary_sinks.runs import RunFolder
 
 HOLDS = {
@@ -34,6 +34,7 @@ HOLDS = {
     "inconclusive": "These texts and this model **leave the claim open**.",
     "failed": "The experiment **failed**, so nothing is claimed.",
 }
+CONTENTS = re.compile(r"(  - Results:\n)(?:      .*\n)*")
 SECTIONS = ("What the paper says", "What we did", "What would change our mind")
 
 
@@ -95,13 +96,13 @@ def index_of(found: Mapping[str, Mapping[str, Any]], data: Path) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def contents(results: Path) -> list[str]:
-    """The pages of all models as lines of the contents in mkdocs.yml."""
-    lines = ["results/index.md"]
+def listed(site: str, results: Path) -> str:
+    """The settings of the site, with all pages of results in its contents below `Results:`."""
+    lines = [f"      - {results.name}/index.md"]
     for name, records in read_models(results).items():
-        pages = [f"    - results/{name}/{page}.md" for page in ("index", *records)]
-        lines += [f"{name}:", *pages]
-    return [f"      - {line}" if line[0] != " " else f"      {line}" for line in lines]
+        pages = [f"{results.name}/{name}/{page}.md" for page in ("index", *records)]
+        lines += [f"      - {name}:", *(f"          - {page}" for page in pages)]
+    return CONTENTS.sub(lambda found: found[1] + "\n".join(lines) + "\n", site)
 
 
 def _older(records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -188,9 +189,7 @@ def _depth(records: Sequence[Mapping[str, Any]], data: Path) -> list[str]:
         with files.open_file(path) as file:
             cells = pd.read_csv(file, dtype={"l_start": "int64"}, usecols=["l_start"])
     except (OSError, ValueError) as error:
-        raise SinkError(
-            f"{str(path)!r} is damaged ({error})", "run its experiment again"
-        ) from error
+        raise damaged(path, error) from error
     source = "data/sink_levels/data.csv"
     layers = [
         one["provenance"]["model"]["n_layers"]
@@ -225,6 +224,9 @@ def _command(
     out: Annotated[
         Path, typer.Option(help="Folder for the claims of all models, and a folder per model.")
     ],
+    site: Annotated[
+        Path | None, typer.Option(help="mkdocs.yml, whose contents then list all these pages.")
+    ] = None,
 ) -> None:
     """Write the results of experiments.all as pages."""
     folder = out / model_of(results)
@@ -232,6 +234,8 @@ def _command(
         say(f"{large}: too large for the pages, left out and named on its page")
     for path in [*write_pages(folder), write_claims_page(out)]:
         say(path)
+    if site is not None:
+        RunFolder(site.parent).write_text(site.name, listed(files.read_text(site), out))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -10,6 +10,7 @@ from experiments.answers import forming_of
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, unanswered, why_no_sinks
 from secondary_sinks import Verdict, primary_weakening, redistribution, restoration
+from secondary_sinks.cli import whole
 from secondary_sinks.detection import WEAKENING_WINDOW
 from secondary_sinks.plots import interval_dots, interval_lines
 from secondary_sinks.questions import EDITS, MATERIAL
@@ -73,7 +74,7 @@ def run(
     observed: Observed,
     *,
     window: Annotated[
-        int, typer.Option(min=1, help="Layers before and after that are compared.")
+        int, whole("Layers before and after that are compared.", least=1)
     ] = WEAKENING_WINDOW,
     restore: Annotated[
         bool, typer.Option(help="Also remove each sink, and see who gets its attention.")

@@ -37,12 +37,12 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         record = files.load_json(files.read_text(path))
     except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(path, str(error)) from error
+        raise damaged(path, error) from error
     failed = isinstance(record, dict) and "failed" in record
     shape = {"failed": str} if failed else {"verdict": VERDICT, "further": [VERDICT]}
     wrong = mismatch(record, RECORDED | shape) or _wrong_words(record)
     if wrong:
-        raise _damaged(path, wrong)
+        raise damaged(path, wrong)
     return dict(record)
 
 
@@ -62,5 +62,6 @@ def is_older(record: dict[str, Any]) -> bool:
     return "verdict" in record and "n_claims" not in record["verdict"]
 
 
-def _damaged(path: Path, reason: str) -> SinkError:
+def damaged(path: Path, reason: object) -> SinkError:
+    """The error for a file of results that cannot be read."""
     return SinkError(f"{str(path)!r} is damaged ({reason})", "run its experiment again")

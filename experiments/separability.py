@@ -5,13 +5,13 @@ from typing import Annotated
 
 import pandas as pd
 import plotly.graph_objects as go
-import typer
 
 from experiments.command import main_of
 from experiments.members import Members, Rows, gather, members_of
 from experiments.planes import principal_plane, separation, tsne_plane
 from experiments.shared import Finding, Observed, judged, places, unanswered, why_no_sinks
 from secondary_sinks import Verdict
+from secondary_sinks.cli import whole
 from secondary_sinks.plots import scatter_panels
 from secondary_sinks.statistics import Interval, median_over_texts
 
@@ -60,7 +60,7 @@ def run(
     observed: Observed,
     *,
     layer: Annotated[
-        int | None, typer.Option(help="The creation layer; by default the most frequent one.")
+        int | None, whole("The creation layer; by default the most frequent one.")
     ] = None,
 ) -> Finding:
     """Sinks of one creation layer and their controls, at all layers and hook points around it."""

@@ -23,7 +23,7 @@ from secondary_sinks.cli.entry import run
 from secondary_sinks.errors import EditError
 from secondary_sinks.questions import QUESTIONS, costs, n_claims_of
 from secondary_sinks.report.claims import TITLES
-from secondary_sinks.report.drawn import drawn
+from secondary_sinks.report.figures import drawn
 from secondary_sinks.questions import Shown
 from secondary_sinks.runs import columns, parse_questions
 from secondary_sinks.runs.folder import OWN

@@ -1,9 +1,8 @@
-"""The tables of the documentation, written from the tables of the code, and the list of results.
+"""The tables of the documentation, written from the tables of the code.
 
     python -m tools.tables
 
-A line `<!-- table: NAME -->` on a page of docs/ stands before a table that is made here. The lines
-below `Results:` in mkdocs.yml are the pages in docs/results.
+A line `<!-- table: NAME -->` on a page of docs/ stands before a table that is made here.
 """
 
 import re
@@ -12,15 +11,12 @@ from functools import partial
 from pathlib import Path
 
 from experiments import table as experiments
-from experiments.pages import contents
 from secondary_sinks import files
 from secondary_sinks.questions import table as questions
 from secondary_sinks.runs import columns
 from secondary_sinks.types import edit_kinds, trace_measures
 
 DOCS = Path(__file__).parents[1] / "docs"
-SITE = DOCS.parent / "mkdocs.yml"
-RESULTS = re.compile(r"(  - Results:\n)(?:      .*\n)*")
 MARK = re.compile(r"(<!-- table: ([\w ]+) -->\n\n)(?:\|.*\n)*")
 TABLES: dict[str, Callable[[], list[str]]] = {
     "edit kinds": edit_kinds.kinds_as_markdown,
@@ -42,17 +38,11 @@ def filled(page: str) -> str:
     return MARK.sub(lambda found: found[1] + "\n".join(TABLES[found[2]]()) + "\n", page)
 
 
-def listed(site: str) -> str:
-    """The settings of the site with all pages of results in its contents."""
-    return RESULTS.sub(lambda found: found[1] + "\n".join(contents(DOCS / "results")) + "\n", site)
-
-
 def main() -> None:
-    """Write the tables of all pages, and the pages of results into the contents."""
-    written = {**dict.fromkeys(sorted(DOCS.glob("*.md")), filled), SITE: listed}
-    for path, fill in written.items():
+    """Write the tables of all pages."""
+    for path in sorted(DOCS.glob("*.md")):
         old = files.read_text(path)
-        new = fill(old)
+        new = filled(old)
         if new != old:
             path.write_text(new, "utf-8")
             print(path.name)

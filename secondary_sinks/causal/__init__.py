@@ -5,9 +5,8 @@ from secondary_sinks.causal.compare import before_and_after, direct_and_total
 from secondary_sinks.causal.donors import reference_means
 from secondary_sinks.causal.outcome import readers
 from secondary_sinks.causal.recompute import recompute
-from secondary_sinks.causal.recomputed import Recomputed
+from secondary_sinks.causal.recomputed import Recomputed, Replay
 from secondary_sinks.causal.replay import replay
-from secondary_sinks.causal.replayed import Replay
 
 __all__ = [
     "Recomputed",

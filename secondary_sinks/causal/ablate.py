@@ -13,11 +13,11 @@ from secondary_sinks.causal.outcome import (
     means_over,
     settled_from,
 )
+from secondary_sinks.causal.recomputed import Replay
 from secondary_sinks.causal.replay import Progress, replay
-from secondary_sinks.causal.replayed import Replay
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
-from secondary_sinks.observation.check_trace import check_trace
+from secondary_sinks.observation.layers import check_trace
 from secondary_sinks.types import Edit, Effect, Effects, SinkTable, Thresholds, Trace
 from secondary_sinks.types.lists import refuse_twice
 

@@ -29,7 +29,16 @@ def check_cells(model: HookedModel, cells: Sequence[Cell], context: Context) -> 
             raise EditError("a cell has no edit", "expected one or more (the no-op is kind 'none')")
         for edit in cell:
             check_words(edit)
-            _check_place(model, edit, context.trace)
+            n_layers, n_pos = context.trace.norm.shape
+            _check_range("layer", edit.layers, n_layers)
+            _check_range("position", edit.positions, n_pos)
+            for layer in edit.layers:
+                name = hook_name(layer, edit.site)
+                if name not in model.hook_dict:
+                    raise EditError(f"this model has no hook point {name!r} for site {edit.site!r}")
+            if edit.units:
+                site = SITE_OF[edit.site]
+                _check_range(site.unit, edit.units, getattr(model.cfg, site.width))
             _check_needs(edit, context)
 
 
@@ -69,19 +78,6 @@ def _check_value(edit: Edit) -> None:
         raise EditError(
             f"value of {edit.kind!r} is {edit.value}", f"expected a finite number{limits}"
         )
-
-
-def _check_place(model: HookedModel, edit: Edit, trace: Trace) -> None:
-    n_layers, n_pos = trace.norm.shape
-    _check_range("layer", edit.layers, n_layers)
-    _check_range("position", edit.positions, n_pos)
-    for layer in edit.layers:
-        name = hook_name(layer, edit.site)
-        if name not in model.hook_dict:
-            raise EditError(f"this model has no hook point {name!r} for site {edit.site!r}")
-    if edit.units:
-        site = SITE_OF[edit.site]
-        _check_range(site.unit, edit.units, getattr(model.cfg, site.width))
 
 
 def _check_range(name: str, numbers: Sequence[int], n: int) -> None:

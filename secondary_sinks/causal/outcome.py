@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from secondary_sinks.causal.replayed import Replay
+from secondary_sinks.causal.recomputed import Replay
 from secondary_sinks.detection import Tests, is_attended, joint_tests, lasting_sinks, lasts
 from secondary_sinks.types import Sink, Thresholds, Trace
 

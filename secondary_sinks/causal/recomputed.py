@@ -1,14 +1,37 @@
-"""The result of `recompute`, and the table that it is filled into."""
+"""The results of `replay` and `recompute`, and what both measure of an edited state."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondary_sinks.causal.states import STATES
 from secondary_sinks.errors import EditError
+from secondary_sinks.measures import alignment, centred_alignment, norms
 from secondary_sinks.types import Cell, Trace
+
+STATES = ("norm", "deviation_ratio", "alignment", "alignment_centred", "key_norm")
+
+
+def states_of(
+    trace: Trace,
+    layer: int,
+    resid_post: Float[Tensor, "*shape d_model"],
+    key_norm: Float[Tensor, "*shape"],
+) -> dict[str, Float[Tensor, "*shape"]]:
+    """Measures of edited residuals at a layer, by name (`STATES`).
+
+    The primary's direction, the typical token and the median are those of the clean text.
+    """
+    typical, primary = trace.typical[layer], trace.reference_resid[layer]
+    resid_post = resid_post.float().cpu()
+    return {
+        "norm": norms(resid_post),
+        "deviation_ratio": norms(resid_post - typical) / trace.median_deviation[layer],
+        "alignment": alignment(resid_post, primary),
+        "alignment_centred": centred_alignment(resid_post, primary, typical),
+        "key_norm": key_norm.float().cpu(),
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -79,3 +102,33 @@ class Table:
             kl=self.kl,
             **self.columns,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Replay:
+    """The edited token by layer and cell; layers below its first edit hold the clean values."""
+
+    cells: tuple[Cell, ...]
+    positions: tuple[int, ...]
+    """Position of the token that each cell edits."""
+    norm: Float[Tensor, "layer cell"]
+    deviation_ratio: Float[Tensor, "layer cell"]
+    alignment: Float[Tensor, "layer cell"]
+    alignment_centred: Float[Tensor, "layer cell"]
+    key_norm: Float[Tensor, "layer cell"]
+    mass: Float[Tensor, "layer cell"]
+    """Direct effect: attention mass of the token in block l, with the clean queries of later
+    tokens; NaN with `attention=False`."""
+    watch: tuple[int, ...]
+    """Other positions whose mass is measured."""
+    watched: Float[Tensor, "layer cell watch"]
+    """Direct effect on these positions: their attention mass when only the key of the edited token
+    is replaced, and every later query's softmax is normalised again. NaN for the edited token."""
+    kl: Float[Tensor, "cell"]
+    """KL(clean || edited) in nats of the prediction at the token; NaN unless `kl=True`."""
+
+    def part(self, begin: int, end: int) -> "Replay":
+        """The cells from `begin` up to but not including `end`."""
+        columns = {name: getattr(self, name)[:, begin:end] for name in (*STATES, "mass", "watched")}
+        cells, positions = self.cells[begin:end], self.positions[begin:end]
+        return replace(self, cells=cells, positions=positions, kl=self.kl[begin:end], **columns)

@@ -21,8 +21,8 @@ from secondary_sinks.cli.options import (
     Texts,
     TrustRemoteCode,
     app,
-    number_of_layers,
-    whole_number,
+    number,
+    whole,
 )
 
 
@@ -129,17 +129,13 @@ def levels(
     ],
     layers: Annotated[
         int | None,
-        typer.Option(
-            parser=number_of_layers,
-            metavar="INT",
-            help="Number of layers of the model; relabels the authors' detections by their rule.",
+        whole(
+            "Number of layers of the model; relabels the authors' detections by their rule.",
+            least=1,
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    seed: Annotated[
-        int,
-        typer.Option(parser=whole_number, metavar="INT", help="Random seed for resampling texts."),
-    ] = 0,
+    seed: Annotated[int, whole("Random seed for resampling texts.")] = 0,
 ) -> None:
     """Group secondary sinks into levels of (creation layer, lifetime), with their stability."""
     from secondary_sinks.cli.levels import show_levels
@@ -163,20 +159,15 @@ def generate(
         Path, typer.Option(help="JSON Lines file to write, for --texts; resumes if it exists.")
     ],
     max_new_tokens: Annotated[
-        int,
-        typer.Option(
-            parser=number_of_layers, metavar="INT", help="Maximum length of an answer, in tokens."
-        ),
+        int, whole("Maximum length of an answer, in tokens.", least=1)
     ] = 2048,
     temperature: Annotated[
-        float, typer.Option(help="Sampling temperature; 0 takes the likeliest token.")
+        float, number("Sampling temperature; 0 takes the likeliest token.")
     ] = 0.0,
     device: Device = None,
     dtype: Dtype = None,
     bridge: Bridge = False,
-    seed: Annotated[
-        int, typer.Option(parser=whole_number, metavar="INT", help="Random seed for sampling.")
-    ] = 0,
+    seed: Annotated[int, whole("Random seed for sampling.")] = 0,
 ) -> None:
     """Generate long answers to prompts, to look for sinks in them."""
     from secondary_sinks.cli.output import say
@@ -209,7 +200,7 @@ def models(
 @app.command(epilog="Example: secondary-sinks questions")
 def questions() -> None:
     """List the causal questions that --ask takes, and what each asks."""
-    from secondary_sinks.cli.lists import show_questions
+    from secondary_sinks.cli.folders import show_questions
 
     show_questions()
 
@@ -217,6 +208,6 @@ def questions() -> None:
 @app.command(epilog="Example: secondary-sinks edits")
 def edits() -> None:
     """List the kinds of edit, as --edit takes them, and the sites of --site."""
-    from secondary_sinks.cli.lists import show_edits
+    from secondary_sinks.cli.folders import show_edits
 
     show_edits()

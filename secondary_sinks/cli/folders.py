@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from secondary_sinks.cli.output import Stopped, say
+from secondary_sinks.questions import QUESTIONS
 from secondary_sinks.runs.export import export
 from secondary_sinks.sweeps.merge import merge
 from secondary_sinks.sweeps.status import status_lines
 from secondary_sinks.sweeps.verify import verify
+from secondary_sinks.types import EDIT_KINDS, SITES
 
 DAMAGED = 3
 
@@ -49,3 +51,21 @@ def show_exported(folder: Path, format: str, out: Path | None) -> None:
     """Print where the exported files are."""
     for path in export(folder, format, out):
         say(str(path))
+
+
+def show_questions() -> None:
+    """Print one line per causal question."""
+    _show([(question.name, question.asks) for question in QUESTIONS])
+
+
+def show_edits() -> None:
+    """Print one line per kind of edit, then one per site."""
+    _show([(kind.label, f"{kind.becomes}; at {', '.join(kind.sites)}") for kind in EDIT_KINDS])
+    say("")
+    _show([(site.name, site.meaning) for site in SITES])
+
+
+def _show(rows: list[tuple[str, str]]) -> None:
+    width = max(len(name) for name, _ in rows)
+    for name, words in rows:
+        say(f"{name:{width}}  {words}")

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from secondary_sinks.cli.output import printable
-from secondary_sinks.detection import Released, find_levels, read_released
+from secondary_sinks.detection import find_levels, read_released
 from secondary_sinks.detection.levels import LEAST_TEXTS
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.runs import COUNTED, RunFolder, whole_record
@@ -43,7 +43,11 @@ def show_levels(path: Path, n_layers: int | None, *, as_json: bool, seed: int) -
     if as_json:
         print(json.dumps(_plain(summary(found, levels)), indent=2, allow_nan=False))
     else:
-        _show(found, levels)
+        console = Console(width=None if sys.stdout.isatty() else 100)
+        console.print(_label_table(_labels(found.sinks)))
+        console.print(_level_table(levels))
+        for sentence in _sentences(found, levels):
+            console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def summary(found: Detections, levels: Levels) -> dict[str, Any]:
@@ -71,12 +75,9 @@ def _read(path: Path, n_layers: int | None) -> Detections:
         return _of_run(path)
     content = read_utf8(path, "the authors' JSON lines, or the sinks.parquet of a run")
     split_json_lines(content, str(path))  # limits number and length of lines
-    return _of_released(str(path), read_released(content, str(path), n_layers))
-
-
-def _of_released(source: str, released: Released) -> Detections:
+    released = read_released(content, str(path), n_layers)
     return Detections(
-        source=source,
+        source=str(path),
         sinks=released.sinks,
         n_texts=len(released.lines),
         n_tokens=sum(line.full_text_len for line in released.lines.values()),
@@ -120,14 +121,6 @@ def _labels(sinks: SinkTable) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def _show(found: Detections, levels: Levels) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 100)
-    console.print(_label_table(_labels(found.sinks)))
-    console.print(_level_table(levels))
-    for sentence in _sentences(found, levels):
-        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def _label_table(rows: list[dict[str, Any]]) -> Table:

@@ -1,7 +1,8 @@
 """Options that several commands share, and the app to which commands are added."""
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,19 +17,36 @@ app = typer.Typer(
 )
 
 
-def whole_number(value: str | int, least: int = 0) -> int:
-    """Parse a whole number. Errors become typer usage errors."""
-    digits = str(value)
-    plain = digits.isascii() and digits.isdecimal() and len(digits) < 20
-    if not plain or not least <= int(digits) < 2**63:
-        shown = digits if len(digits) < 40 else f"{digits[:36]}..."
-        raise typer.BadParameter(f"{shown!r} is not a whole number from {least} to 2^63 - 1")
-    return int(digits)
+def whole(help: str, *, least: int = 0) -> Any:
+    """An option that takes a whole number, in plain digits."""
+
+    def parse(value: str | int) -> int:
+        digits = str(value)
+        plain = digits.isascii() and digits.isdecimal() and len(digits) < 20
+        if not plain or not least <= int(digits) < 2**63:
+            shown = digits if len(digits) < 40 else f"{digits[:36]}..."
+            raise typer.BadParameter(f"{shown!r} is not a whole number from {least} to 2^63 - 1")
+        return int(digits)
+
+    return typer.Option(parser=parse, metavar="INT", help=help)
 
 
-def number_of_layers(value: str | int) -> int:
-    """Parse a number of layers, at least one."""
-    return whole_number(value, least=1)
+def number(help: str, *, least: float = -math.inf, most: float = math.inf) -> Any:
+    """An option that takes a number, in plain digits."""
+
+    def parse(value: str | float) -> float:
+        from secondary_sinks.types.digits import plain_digits
+
+        try:
+            found = float(plain_digits(str(value)))
+        except ValueError:
+            found = math.nan
+        if not least <= found <= most:
+            span = "" if math.isinf(least) else f", from {least:g} to {most:g}"
+            raise typer.BadParameter(f"{value!r:.60} is not a number in plain digits{span}")
+        return found
+
+    return typer.Option(parser=parse, metavar="NUMBER", help=help)
 
 
 Model = Annotated[
@@ -96,11 +114,7 @@ SkipCheck = Annotated[
 ]
 Seed = Annotated[
     int,
-    typer.Option(
-        parser=whole_number,
-        metavar="INT",
-        help="Recorded in run.json; a run draws no random numbers.",
-    ),
+    whole("Recorded in run.json; a run draws no random numbers."),
 ]
 Force = Annotated[
     bool,

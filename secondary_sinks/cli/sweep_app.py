@@ -16,8 +16,7 @@ from secondary_sinks.cli.options import (
     SkipCheck,
     TrustRemoteCode,
     app,
-    number_of_layers,
-    whole_number,
+    whole,
 )
 from secondary_sinks.errors import SweepError
 
@@ -62,11 +61,7 @@ SweepFeed = Annotated[
 ]
 Ordinary = Annotated[
     int | None,
-    typer.Option(
-        parser=whole_number,
-        metavar="INT",
-        help="Ordinary tokens edited for each sink, in addition to its control. Default: 0.",
-    ),
+    whole("Ordinary tokens edited for each sink, in addition to its control. Default: 0."),
 ]
 ThresholdsGiven = Annotated[
     list[str] | None,
@@ -76,11 +71,7 @@ ThresholdsGiven = Annotated[
 ]
 NDevices = Annotated[
     int | None,
-    typer.Option(
-        parser=number_of_layers,
-        metavar="INT",
-        help="Number of GPUs to spread one model over. Default: 1.",
-    ),
+    whole("Number of GPUs to spread one model over. Default: 1.", least=1),
 ]
 NoTrace = Annotated[
     bool,
@@ -90,11 +81,7 @@ NoTrace = Annotated[
 ]
 SweepSeed = Annotated[
     int | None,
-    typer.Option(
-        parser=whole_number,
-        metavar="INT",
-        help="Recorded in run.json. Random edits carry their own seed, as in resample:3.",
-    ),
+    whole("Recorded in run.json. Random edits carry their own seed, as in resample:3."),
 ]
 DryRun = Annotated[
     bool,

@@ -16,6 +16,7 @@ from secondary_sinks.sweeps.config import SweepConfig
 from secondary_sinks.sweeps.config_file import from_dict, merged, read_config, short
 from secondary_sinks.sweeps.estimate import Estimate, estimate
 from secondary_sinks.sweeps.sweep import sweep
+from secondary_sinks.types.digits import plain_digits
 
 PARTIAL = 3
 """Exit code of a sweep that finished but skipped something."""
@@ -121,7 +122,7 @@ def _threshold(word: str) -> tuple[str, int | float]:
     """Parse NAME=NUMBER. Raises `SweepError`."""
     name, _, number = word.partition("=")
     try:
-        value = float(number)
+        value = float(plain_digits(number))
     except ValueError as error:
         message = f"--threshold {word!r}: expected NAME=NUMBER, such as outlying=4"
         raise SweepError(message) from error

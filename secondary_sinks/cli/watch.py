@@ -64,7 +64,9 @@ class Watch:
         if self.json:
             print(json.dumps({"event": event, "time": time.time()} | facts), file=sys.stderr)
         elif event in {"damaged", "failed", "note"}:
-            self._warn(event, facts)
+            text = facts.get("text_id")
+            what = facts["what"] if "what" in facts else f"skipped text {text!r}: {facts['reason']}"
+            print("warning: " + one_line(what), file=sys.stderr)
         elif event == "load":
             self._show(f"load {facts['model']}", total=None, rest="")
         elif event == "plan":
@@ -102,11 +104,6 @@ class Watch:
             self._bar = self._progress.add_task(name, **fields)
         else:
             self._progress.update(self._bar, description=name, **fields)
-
-    def _warn(self, event: str, facts: dict[str, Any]) -> None:
-        text = facts.get("text_id")
-        what = facts["what"] if "what" in facts else f"skipped text {text!r}: {facts['reason']}"
-        print("warning: " + one_line(what), file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -13,14 +13,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
-from secondary_sinks.layerwise.attention_totals import AttentionTotals
-from secondary_sinks.layerwise.bridge_call import LayerCall, prefix_cache
 from secondary_sinks.layerwise.chunks import fitting_chunk, vocabulary_chunks
+from secondary_sinks.layerwise.fused_attention import AttentionTotals
 from secondary_sinks.layerwise.hf_layers import (
     Arguments,
+    LayerCall,
     layer_arguments,
     logits_of,
     n_visible_keys,
+    prefix_cache,
 )
 from secondary_sinks.layerwise.interface import (
     Continuations,
@@ -29,8 +30,7 @@ from secondary_sinks.layerwise.interface import (
     ReplayedTokens,
     VocabularyChunk,
 )
-from secondary_sinks.layerwise.protocol import Hook, HookedModel
-from secondary_sinks.layerwise.recording_hooks import append_key_norms, keep_last
+from secondary_sinks.layerwise.protocol import Hook, HookedModel, append_key_norms, keep_last
 from secondary_sinks.layerwise.visibility import (
     refuse_unreplayable,
     visible_to_queries,

@@ -11,8 +11,8 @@ from torch.nn.functional import linear
 from transformer_lens.utilities import apply_softcap
 
 from secondary_sinks.errors import UnsupportedModelError
-from secondary_sinks.layerwise.attention_totals import AttentionTotals
 from secondary_sinks.layerwise.chunks import POSITIONS, fitting_chunk, vocabulary_chunks
+from secondary_sinks.layerwise.fused_attention import AttentionTotals
 from secondary_sinks.layerwise.hooked_attention import (
     ChunkedAttention,
     ReplayedAttention,
@@ -25,8 +25,13 @@ from secondary_sinks.layerwise.interface import (
     ReplayedTokens,
     VocabularyChunk,
 )
-from secondary_sinks.layerwise.protocol import Hook, HookedModel
-from secondary_sinks.layerwise.recording_hooks import append_key_norms, keep_last, needs_pattern
+from secondary_sinks.layerwise.protocol import (
+    Hook,
+    HookedModel,
+    append_key_norms,
+    keep_last,
+    needs_pattern,
+)
 from secondary_sinks.layerwise.visibility import refuse_unreplayable
 from secondary_sinks.measures.hook_names import hook_name
 

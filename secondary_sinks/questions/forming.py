@@ -13,13 +13,13 @@ from secondary_sinks.causal.replay import Progress
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.questions.answer import sum_counts
-from secondary_sinks.questions.cost import Cost
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
     TextPairs,
     match_pairs,
     with_progress,
 )
+from secondary_sinks.questions.question import Cost
 from secondary_sinks.questions.trials import Trial, run_trials
 from secondary_sinks.types import Edit, Sink, SinkTable, Trace, format_layers, mass_lost
 

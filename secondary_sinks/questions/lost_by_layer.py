@@ -45,7 +45,8 @@ def _by_layer(
 ) -> list[LayerEffect]:
     _check_one_edit(effects)
     cells = _pairs(effects)
-    unmatched = _n_secondary(effects) - _n_sinks(cells)
+    sinks = effects[(effects["role"] == "sink") & (effects["kind"] == "secondary")]
+    unmatched = len(sinks[["text_id", "pos"]].drop_duplicates()) - _n_sinks(cells)
     n_claims = n_claims or len(could_end(effects))
     return [
         _one_layer(part, part[counts(part)], n_claims, unmatched)
@@ -90,11 +91,6 @@ def _check_one_edit(effects: pd.DataFrame) -> None:
         raise EditError(f"the table mixes edits {ways}", "expected one, so select one")
     if "none" in ways:
         raise EditError("edit 'none' changes nothing and says nothing of what is needed")
-
-
-def _n_secondary(effects: pd.DataFrame) -> int:
-    sinks = effects[(effects["role"] == "sink") & (effects["kind"] == "secondary")]
-    return len(sinks[["text_id", "pos"]].drop_duplicates())
 
 
 def _n_sinks(cells: pd.DataFrame) -> int:

@@ -159,20 +159,15 @@ def _moved(
     """Freed attention and the gains of the receivers, from edited masses by block and token."""
     moved = dict.fromkeys(("freed", "primary", "others"), 0.0)
     for block, mass in edited.items():
-        gained = _gained(trace, block, mass)
+        watch = list(mass)
+        change = torch.tensor(list(mass.values())).double() - trace.mass[block, watch].double()
+        total = change * trace.queries[block, watch]  # sum over queries, mean over heads
+        gained = dict(zip(watch, torch.nan_to_num(total).tolist(), strict=True))
         primary = int(trace.reference[block - 1])
         moved["freed"] -= gained[pos]
         moved["primary"] += gained[primary] if primary != pos else 0.0
         moved["others"] += sum(gained[one] for one in every - {pos, primary})
     return moved | {"rest": moved["freed"] - moved["primary"] - moved["others"]}
-
-
-def _gained(trace: Trace, block: int, mass: Mapping[int, float]) -> dict[int, float]:
-    """Attention that each token gains in a block: sum over queries, mean over heads."""
-    watch = list(mass)
-    change = torch.tensor(list(mass.values())).double() - trace.mass[block, watch].double()
-    total = change * trace.queries[block, watch]
-    return dict(zip(watch, torch.nan_to_num(total).tolist(), strict=True))
 
 
 def _by_text(cells: pd.DataFrame) -> pd.DataFrame:

@@ -21,7 +21,7 @@ import pandas as pd
 
 from secondary_sinks.causal.controls import last_judged, never_sinks
 from secondary_sinks.layerwise.protocol import HookedModel
-from secondary_sinks.questions.cost import Cost
+from secondary_sinks.questions.question import Cost
 from secondary_sinks.questions.trials import Trial, run_trials
 from secondary_sinks.types import LASTING, Edit, Sink, SinkTable, Trace
 

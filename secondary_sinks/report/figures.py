@@ -13,15 +13,20 @@ from secondary_sinks.errors import SinkError
 from secondary_sinks.plots import (
     ablation_heatmap,
     attention_around_life,
+    interval_dots,
+    interval_lines,
     layer_effect_bars,
     layer_profiles,
     level_heatmap,
     life_lines,
+    patch_heatmap,
+    patch_table,
     profile_table,
     verdict_dots,
     verdict_table,
 )
-from secondary_sinks.plots.cells import TOKEN, loss_shares, strongest_rows
+from secondary_sinks.plots.ablation import TOKEN, loss_shares, strongest_rows
+from secondary_sinks.questions import Answer, Drawing, Question, Shown
 from secondary_sinks.report.embed import csv_of, json_of
 from secondary_sinks.report.tested import edit_words
 from secondary_sinks.types import LayerEffect, Levels, Verdict
@@ -120,18 +125,13 @@ def levels(found: Levels, n_layers: int) -> list[Panel]:
 def ablations(effects: pd.DataFrame, record: dict[str, Any]) -> list[Panel]:
     """Bars by layer, then maps of sinks and controls; only those with data."""
     edit = edit_words(record["edit"].split(",")[0]) or ""
-    first, others = _first(effects)
-    panels = [_bars(edit, record), *(_map(first, role, others) for role in _MAPS)]
-    return [panel for panel in panels if panel is not None]
-
-
-def _first(effects: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Cells of the first edit, site and effect, which the map shows; and a note on the others."""
     names = [name for name in ("edit", "site", "effect") if name in effects]
     kinds = effects[names].drop_duplicates()
     one = kinds.iloc[0]
     words = "" if len(kinds) == 1 else f" Of {len(kinds)} edits this is {', '.join(one)}."
-    return effects[(effects[names] == one).all(axis=1)], words
+    first = effects[(effects[names] == one).all(axis=1)]
+    panels = [_bars(edit, record), *(_map(first, role, words) for role in _MAPS)]
+    return [panel for panel in panels if panel is not None]
 
 
 _MAPS = {
@@ -193,3 +193,35 @@ def _whiskers(rows: Sequence[LayerEffect]) -> str:
     else:
         words = "Whiskers: exact intervals over texts, at 95% for all claims of the page together. "
     return words + "A layer is needed only if its interval lies above 0, too."
+
+
+def drawn(question: Question, answer: Answer, shown: Shown) -> list[Panel]:
+    """Panels of an answer; empty if it has nothing to show."""
+    return [one for one in map(_panel, question.figures(answer, shown)) if one is not None]
+
+
+def _panel(drawing: Drawing) -> Panel | None:
+    figure, table = PLOTS[drawing.plot](drawing.frame, **drawing.options)
+    table = table if drawing.table is None else drawing.table
+    if table.empty:
+        return None
+    return panel(drawing.name, drawing.title, figure, table, drawing.caption)
+
+
+def _lines(frame: pd.DataFrame, **options: Any) -> tuple[go.Figure, pd.DataFrame]:
+    return interval_lines(frame, **options), frame
+
+
+def _dots(frame: pd.DataFrame, **options: Any) -> tuple[go.Figure, pd.DataFrame]:
+    return interval_dots(frame, **options), frame
+
+
+def _patches(
+    frame: pd.DataFrame, *, sinks: pd.DataFrame, patch: str, n_layers: int
+) -> tuple[go.Figure, pd.DataFrame]:
+    table = patch_table(frame, sinks, patch)
+    return go.Figure() if table.empty else patch_heatmap(table, patch, n_layers), table
+
+
+PLOTS = {"lines": _lines, "dots": _dots, "patches": _patches}
+"""Plot functions by name: (frame, **options) -> figure, and the table behind it."""

@@ -64,7 +64,9 @@ class RunFolder:
                 try:
                     yield self
                 except BaseException:
-                    self._undo()
+                    for path in self._written:  # since the last complete run
+                        path.unlink(missing_ok=True)
+                    self._written.clear()
                     raise
         finally:
             for folder in made:
@@ -154,12 +156,6 @@ class RunFolder:
             with contextlib.suppress(OSError):
                 (self.path / LOCK).unlink()
             lock.release()
-
-    def _undo(self) -> None:
-        """Remove everything written since the last complete run."""
-        for path in self._written:
-            path.unlink(missing_ok=True)
-        self._written.clear()
 
     def _blocked(self) -> RunFolderError:
         return RunFolderError(f"{str(self.path)!r} is a file, or below one", "expected a folder")

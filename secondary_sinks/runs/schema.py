@@ -51,13 +51,11 @@ def _row_of(kind: type) -> dict[str, Any]:
     A field with a default may be missing: files written before the field existed lack it.
     """
     return {
-        item.name + ("?" if item.default is not MISSING else ""): _plain(item.type)
+        item.name + ("?" if item.default is not MISSING else ""): (
+            NUMBER if item.type is float else get_args(item.type) or item.type
+        )
         for item in fields(kind)
     }
-
-
-def _plain(kind: Any) -> Any:
-    return NUMBER if kind is float else get_args(kind) or kind
 
 
 ANSWER = {

@@ -15,10 +15,9 @@ from secondary_sinks.runs import durable, parquet
 from secondary_sinks.sweeps.compute import NO_EFFECTS
 from secondary_sinks.sweeps.config import SweepConfig
 from secondary_sinks.sweeps.entries import Entry, unit_of
-from secondary_sinks.sweeps.keys import key_of
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.plan import Plan
-from secondary_sinks.sweeps.tasks import ROLES, FedText, Task, Unit
+from secondary_sinks.sweeps.tasks import ROLES, FedText, Task, Unit, key_of
 from secondary_sinks.types import SinkTable
 
 ABLATING = ("zero", "mean", "twins", "resample", "patch:twin")
@@ -213,17 +212,13 @@ def answers(
     Both need ablations at a single site; effects per layer use the first of these edits. Intervals
     are corrected for `n_claims`, by default the number of claims made here.
     """
-    able = [edit for edit in config.edits if _kind(edit) in ABLATING or edit in ABLATING]
+    able = [edit for edit in config.edits if edit.partition(":")[0] in ABLATING or edit in ABLATING]
     if not able or len(config.sites) > 1:
         return {**run_claims(None, roles, n_claims)}
     copies = pd.MultiIndex.from_frame(sinks.loc[sinks["copy_of"] != "", ["text_id", "pos"]])
     own = pd.MultiIndex.from_frame(effects[["text_id", "sink_pos"]])
     asked = effects[effects["edit"].isin(able) & ~own.isin(copies)]
     return {**run_claims(asked, roles, n_claims)}
-
-
-def _kind(edit: str) -> str:
-    return edit.partition(":")[0]
 
 
 def labels(plans: Sequence[Plan]) -> list[str]:

@@ -1,18 +1,55 @@
 """What a finished folder holds, and whether a sweep may extend or replace it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import about, durable
+from secondary_sinks.runs.about import fed_first, in_texts, in_weights
 from secondary_sinks.runs.folder import OWN, WORK, RunFolder
-from secondary_sinks.runs.hashes import hash_tokens
+from secondary_sinks.runs.hashes import DECIDING, hash_tokens
 from secondary_sinks.runs.opened import by_model
 from secondary_sinks.runs.schema import TEXT, whole_record
-from secondary_sinks.sweeps import inputs
 from secondary_sinks.sweeps.config import MOST_LAYERS, SweepConfig, parse_layers
 from secondary_sinks.sweeps.plan import Plan
+from secondary_sinks.sweeps.tasks import FedText, Prepared
 from secondary_sinks.texts import Text, TokenizedText
+from secondary_sinks.texts.tokenize import SAME_TEXT_FIELDS
+
+
+def as_first(now: Prepared, before: Prepared) -> tuple[Prepared, list[str]]:
+    """Model and texts with the token ids that were fed first, and messages about changed texts."""
+    if any(now.model[name] != before.model[name] for name in DECIDING):
+        return now, []
+    stored = {text.text_id: text for text in before.texts}
+    texts = tuple(_first(text, stored.get(text.text_id)) for text in now.texts)
+    changes = [a.text_id for a, b in zip(now.texts, texts, strict=True) if a.tokens != b.tokens]
+    return replace(now, texts=texts), [fed_first(name) for name in changes]
+
+
+def differences(before: Prepared, now: Prepared) -> list[str]:
+    """Differences in models and texts between an unfinished sweep and its start."""
+    old, new = texts_of(before), texts_of(now)
+    there = {text["text_id"] for text in new}
+    both = [text for text in old if text["text_id"] in there]
+    known = {text["text_id"] for text in old}
+    changes = in_texts(both, [text for text in new if text["text_id"] in known])
+    found = [*in_weights(before.model, now.model), *changes]
+    return [f"{what}; cells of what was before are not used" for what in found]
+
+
+def _first(now: FedText, before: FedText | None) -> FedText:
+    same = before is not None and all(
+        getattr(before, n) == getattr(now, n) for n in SAME_TEXT_FIELDS
+    )
+    return before if before is not None and same and now.text_sha256 else now
+
+
+def texts_of(prepared: Prepared) -> list[dict[str, Any]]:
+    """The texts of a model in a sweep, in the form that `in_texts` compares."""
+    return [asdict(text) | {"n_tokens": len(text.tokens)} for text in prepared.texts]
+
 
 PLACES = ("device", "n_devices", "skip")
 """Fields of a model's spec that change no cell: devices and skipped checks."""
@@ -157,7 +194,7 @@ class Before:
             if not (same or self.config.pooled):
                 continue
             known = {text["text_id"] for text in one["texts"]}
-            fed = [text for text in inputs.texts_of(now) if text["text_id"] in known]
+            fed = [text for text in texts_of(now) if text["text_id"] in known]
             weights = [*about.in_weights(one["model"], now.model)]
             found = [*weights, *about.in_texts(one["texts"], fed)]
             if found:

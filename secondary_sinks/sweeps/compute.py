@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import pandas as pd
 import torch
@@ -15,8 +14,8 @@ import torch
 from secondary_sinks.causal.ablate import effects_of
 from secondary_sinks.causal.controls import Owners, owners_of
 from secondary_sinks.causal.recipes import edit_at
+from secondary_sinks.causal.recomputed import Replay
 from secondary_sinks.causal.replay import replay, replay_groups
-from secondary_sinks.causal.replayed import Replay
 from secondary_sinks.detection import detect
 from secondary_sinks.errors import SinkError
 from secondary_sinks.memory import is_out_of_memory
@@ -28,7 +27,6 @@ from secondary_sinks.runs import parquet
 from secondary_sinks.runs.hashes import hash_tokens
 from secondary_sinks.runs.observed import check_lengths
 from secondary_sinks.runs.record import describe
-from secondary_sinks.sweeps.keys import cell_key, key_of
 from secondary_sinks.sweeps.tasks import (
     ROLES,
     BadText,
@@ -39,6 +37,8 @@ from secondary_sinks.sweeps.tasks import (
     Prepared,
     Task,
     Unit,
+    cell_key,
+    key_of,
 )
 from secondary_sinks.texts import Text, TokenizedText, tokenize
 from secondary_sinks.types import Edit, Effects, SinkTable, Thresholds, Trace
@@ -63,7 +63,8 @@ def prepare(
             bad.append(BadText(text_id=text.text_id, reason=str(error)))
     record = describe(model, [], thresholds, None, 0)
     return Prepared(
-        model=record["model"] | _origin(model, spec),
+        model=record["model"]
+        | {"skipped_checks": sorted(set(spec.skip)), "source": provenance_of(model)},
         device=record["device"],
         dtype=record["dtype"],
         versions=record["versions"],
@@ -229,11 +230,6 @@ def _plain(text: TokenizedText) -> FedText:
         tokenizer_sha256=text.tokenizer_sha256,
         template_sha256=text.template_sha256,
     )
-
-
-def _origin(model: HookedModel, spec: ModelSpec) -> dict[str, Any]:
-    """Where a model was loaded from, and which load checks were skipped."""
-    return {"skipped_checks": sorted(set(spec.skip)), "source": provenance_of(model)}
 
 
 def _failure(unit: Unit | None, error: Exception) -> Failure:

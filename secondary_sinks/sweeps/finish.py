@@ -15,9 +15,9 @@ from secondary_sinks.runs.hashes import versions_of_code
 from secondary_sinks.runs.record import SAID, commit
 from secondary_sinks.sweeps.assemble import Assembly, answers, labels, write_table
 from secondary_sinks.sweeps.config import SweepConfig
-from secondary_sinks.sweeps.keys import Versions
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.plan import Plan
+from secondary_sinks.sweeps.tasks import Versions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

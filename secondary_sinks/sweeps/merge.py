@@ -15,11 +15,10 @@ from secondary_sinks.runs.hashes import versions_of_code
 from secondary_sinks.sweeps.config_file import from_dict
 from secondary_sinks.sweeps.entries import line_of
 from secondary_sinks.sweeps.finish import Finish
-from secondary_sinks.sweeps.keys import key_of
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.plan import Plan, plan
 from secondary_sinks.sweeps.stored_config import CONFIG, Stored, read_stored, store
-from secondary_sinks.sweeps.tasks import ModelSpec, Prepared
+from secondary_sinks.sweeps.tasks import ModelSpec, Prepared, key_of
 from secondary_sinks.types.lists import refuse_twice
 
 SHARED = ("feed", "thresholds", "ordinary", "seed", "pooled")

@@ -3,9 +3,16 @@
 from dataclasses import dataclass, replace
 
 from secondary_sinks.sweeps.config import SweepConfig
-from secondary_sinks.sweeps.keys import Versions, key_of, task_key
 from secondary_sinks.sweeps.manifest import Manifest
-from secondary_sinks.sweeps.tasks import FedText, ModelSpec, Prepared, Task
+from secondary_sinks.sweeps.tasks import (
+    FedText,
+    ModelSpec,
+    Prepared,
+    Task,
+    Versions,
+    key_of,
+    task_key,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

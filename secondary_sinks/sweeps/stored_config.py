@@ -16,10 +16,9 @@ from secondary_sinks.runs.folder import WORK
 from secondary_sinks.runs.hashes import versions_of_code
 from secondary_sinks.sweeps.config import SweepConfig
 from secondary_sinks.sweeps.config_file import from_dict
-from secondary_sinks.sweeps.keys import Versions
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.plan import Plan, plan
-from secondary_sinks.sweeps.tasks import BadText, FedText, ModelSpec, Prepared
+from secondary_sinks.sweeps.tasks import BadText, FedText, ModelSpec, Prepared, Versions
 
 CONFIG = "config.json"
 SCHEMA = 1

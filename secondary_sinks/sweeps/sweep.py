@@ -9,8 +9,7 @@ from typing import Any
 from secondary_sinks.errors import RunFolderError, SweepError, TextError
 from secondary_sinks.runs import about
 from secondary_sinks.runs.folder import RunFolder
-from secondary_sinks.sweeps import inputs
-from secondary_sinks.sweeps.before import Before, asked_for
+from secondary_sinks.sweeps.before import Before, as_first, asked_for, differences
 from secondary_sinks.sweeps.config import SweepConfig
 from secondary_sinks.sweeps.entries import Entry
 from secondary_sinks.sweeps.executors import Executor, InProcess, loader_of
@@ -171,9 +170,9 @@ class Sweep:
         before = self._prepared_before(spec)
         if before is None or self.force:
             return prepared
-        prepared, notes = inputs.as_first(prepared, before)
+        prepared, notes = as_first(prepared, before)
         if not self.before.record:  # otherwise a difference is refused
-            notes += inputs.of_models(before, prepared)
+            notes += differences(before, prepared)
         for what in notes:
             self.tell("note", what=f"{spec.name}: {what}")
         return prepared

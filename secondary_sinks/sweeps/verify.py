@@ -8,9 +8,9 @@ from typing import Any
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import durable, parquet, whole_records
 from secondary_sinks.runs.folder import RECORD, TABLES, RunFolder
-from secondary_sinks.sweeps.kinds import EXPERIMENTS, SWEEP, findings, kind_of, outcome_of
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.plan import Plan
+from secondary_sinks.sweeps.status import EXPERIMENTS, SWEEP, findings, kind_of, outcome_of
 from secondary_sinks.sweeps.stored_config import Stored, read_stored
 
 
@@ -35,7 +35,13 @@ def verify(folder: Path) -> Verified:
     """
     kind = kind_of(folder)
     if kind == EXPERIMENTS:
-        return _experiments(folder)
+        found = findings(folder)
+        for path in found:
+            outcome_of(path)
+        tables = [table for path in found for table in sorted(path.parent.glob("*.parquet"))]
+        wrong = tuple(_unreadable(tables))
+        note = "experiments record no SHA-256: their tables were read with their page checksums"
+        return Verified(n_files=len(found) + len(tables), complaints=wrong, command="", note=note)
     return _sweep(folder) if kind == SWEEP else _run(folder)
 
 
@@ -44,16 +50,6 @@ def _run(folder: Path) -> Verified:
     if not wrong:
         whole_records(RunFolder(folder))
     return Verified(n_files=n_tables, complaints=tuple(wrong), command=_command(folder), note=note)
-
-
-def _experiments(folder: Path) -> Verified:
-    found = findings(folder)
-    for path in found:
-        outcome_of(path)
-    tables = [table for path in found for table in sorted(path.parent.glob("*.parquet"))]
-    wrong = tuple(_unreadable(tables))
-    note = "experiments record no SHA-256: their tables were read with their page checksums"
-    return Verified(n_files=len(found) + len(tables), complaints=wrong, command="", note=note)
 
 
 def _sweep(folder: Path) -> Verified:

@@ -7,20 +7,26 @@ is `mass[l + 1]`. Tensors are on the CPU in float32; missing is NaN.
 
 from secondary_sinks.types.edit_kinds import EDIT_KINDS, SITES, EditKind, Given, Site
 from secondary_sinks.types.edits import Cell, Edit, as_cell, dump_cells, load_cells
-from secondary_sinks.types.effects import SHARE_UNIT, Effect, Effects, LayerEffect, Verdict
+from secondary_sinks.types.effects import (
+    SHARE_UNIT,
+    Effect,
+    Effects,
+    LayerEffect,
+    Verdict,
+    mass_lost,
+)
 from secondary_sinks.types.formation import Formation, FormationEvent, MlpAnatomy, MlpStage
 from secondary_sinks.types.levels import FREQUENT, Level, LevelCell, Levels
 from secondary_sinks.types.lists import refuse_twice, split_words
-from secondary_sinks.types.mass_lost import mass_lost
 from secondary_sinks.types.sinks import (
     LASTING,
     Sink,
     SinkTable,
+    Thresholds,
     censoring,
     format_layers,
     parse_layers,
 )
-from secondary_sinks.types.thresholds import Thresholds
 from secondary_sinks.types.trace import LAYER_POS, Trace, read_by_next
 from secondary_sinks.types.weakening import (
     Weakening,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from secondary_sinks.errors import EditError
+from secondary_sinks.types.digits import plain_digits
 from secondary_sinks.types.edit_kinds import KINDS, EditKind
 
 Cell = tuple["Edit", ...]
@@ -192,10 +193,10 @@ def _details(name: str, detail: str, label: str) -> dict[str, Any]:
             return _value_and_seed(kind, detail)
         if kind is not None and kind.donor:
             text, _, donor = detail.rpartition("@")
-            donors = tuple(map(int, donor.split("+")))
+            donors = tuple(int(plain_digits(one)) for one in donor.split("+"))
             return {"text": text, "donor": donors if len(donors) > 1 else donors[0]}
         if kind is not None and kind.seed:
-            return {"seed": int(detail or 0)}
+            return {"seed": int(plain_digits(detail) or 0)}
     except ValueError as error:
         raise EditError(
             f"cannot read edit {label!r} ({error})", f"expected like {_LIKE}"
@@ -211,7 +212,8 @@ def _value_and_seed(kind: EditKind, detail: str) -> dict[str, Any]:
     value, _, seed = detail.partition(":")
     if seed and not kind.seed:
         raise ValueError(f"{kind.name} takes no seed")
-    return {"value": float(value)} | ({"seed": int(seed)} if seed else {})
+    found = {"value": float(plain_digits(value))}
+    return found | ({"seed": int(plain_digits(seed))} if seed else {})
 
 
 _LIKE = "zero, twins, mean, resample:3, scale:0.5, set_norm:100, rotate:90, patch:12"

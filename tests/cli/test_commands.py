@@ -151,7 +151,9 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(where, kept, call, tmp_pa
         assert call("run")[0] == 0
 
 
-@pytest.mark.parametrize("module", ["secondary_sinks.cli", "secondary_sinks.errors", "typer"])
+@pytest.mark.parametrize(
+    "module", ["threading", "secondary_sinks.cli", "secondary_sinks.errors", "typer"]
+)
 def test_an_interrupt_while_modules_are_loaded_is_one_line(module):
     """As Ctrl-C in the first moments: the import of a module raises what Python raises then."""
     code = f"""
@@ -160,6 +162,7 @@ class Interrupt:
     def find_spec(self, name, path=None, target=None):
         if name == "{module}":
             raise KeyboardInterrupt
+sys.modules.pop("{module}", None)
 sys.meta_path.insert(0, Interrupt())
 sys.argv = ["secondary-sinks", "models"]
 runpy.run_module("secondary_sinks", run_name="__main__")

@@ -8,22 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from experiments import norm_dose, norms
+from experiments import norm_dose, norms, pages
 from experiments.claims_table import claims_page, read_models, write_claims_page
 from experiments.copied import (
     LARGEST_ARCHIVE,
     LARGEST_PICTURE,
+    PNG,
     copy_results,
     model_of,
     refuse_name,
 )
-from experiments.pages import contents, numbers_of, write_pages
+from experiments.pages import listed, numbers_of, write_pages
 from experiments.recorded import read_record
 from experiments.table import BY_NAME, SAID
 from experiments.written import RECORD
 from secondary_sinks.errors import RunFolderError, SinkError
 from tests.experiments.records import record_of
-from tools import tables
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
@@ -87,7 +87,9 @@ def test_a_file_that_is_too_large_even_so_is_named_on_its_page(tmp_path):
     folder = tmp_path / "results" / norms.NAME
     folder.mkdir(parents=True)
     (folder / RECORD).write_text(json.dumps(record_of(norms.NAME)))
-    (folder / "cells.csv").write_bytes(random.Random(1).randbytes(LARGEST_ARCHIVE + 1))
+    digits = random.Random(1).randbytes(LARGEST_ARCHIVE + 1).hex()
+    rows = (digits[at : at + 64] for at in range(0, len(digits), 64))
+    (folder / "cells.csv").write_text("\n".join(["a", *rows]) + "\n")
     out = tmp_path / "pages"
     assert copy_results(tmp_path / "results", out) == [str(folder / "cells.csv")]
     write_pages(out)
@@ -161,11 +163,11 @@ def test_a_name_that_no_folder_or_contents_can_have_is_refused(name):
 
 
 def test_the_contents_of_the_site_have_all_pages_of_results():
-    """Else: python -m tools.tables."""
-    site = tables.SITE.read_text("utf-8")
-    assert tables.listed(site) == site
-    pages = {str(path.relative_to(tables.DOCS)) for path in RESULTS.rglob("*.md")}
-    assert {line.split("- ")[1] for line in contents(RESULTS) if line.endswith(".md")} == pages
+    """Else: python -m experiments.pages with --site mkdocs.yml."""
+    site = (RESULTS.parents[1] / "mkdocs.yml").read_text("utf-8")
+    assert listed(site, RESULTS) == site
+    pages = {str(path.relative_to(RESULTS.parent)) for path in RESULTS.rglob("*.md")}
+    assert set(re.findall(r"- (results/.*\.md)\n", site)) == pages
 
 
 def test_pictures_have_captions(made):
@@ -179,8 +181,8 @@ def test_a_picture_that_is_too_large_is_named(tmp_path):
     folder = tmp_path / "results" / norms.NAME
     folder.mkdir(parents=True)
     (folder / RECORD).write_text(json.dumps(record_of(norms.NAME)))
-    (folder / "figure.png").write_bytes(bytes(LARGEST_PICTURE + 1))
-    (folder / "small.png").write_bytes(bytes(LARGEST_PICTURE))
+    (folder / "figure.png").write_bytes(PNG + bytes(LARGEST_PICTURE + 1 - len(PNG)))
+    (folder / "small.png").write_bytes(PNG + bytes(LARGEST_PICTURE - len(PNG)))
     assert copy_results(tmp_path / "results", tmp_path / "out") == [str(folder / "figure.png")]
 
 
@@ -250,6 +252,32 @@ def test_a_table_of_levels_of_another_shape_is_named(content, made):
     (folder / RECORD).write_text(json.dumps(record_of("sink_levels")))
     with pytest.raises(SinkError, match=r"data\.csv' is damaged"):
         write_pages(made)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "named"),
+    [
+        ("data.csv", b"\0\xff", "invalid start byte"),
+        ("data.csv", b"a,b\n1,\0\n", r"character 6 is '\\x00'; expected a table of text"),
+        ("data.csv", b"a,b\n1,2\n3\n", "row 3 has 1 cells; expected 2"),
+        ("data.csv", b'a,b\n1,"2\n', "unexpected end of data"),
+        ("data.csv", b"", "it holds no table"),
+        ("figure.png", b"a,b\n", "it is no picture"),
+        (RECORD, b"[]", "expected an object"),
+    ],
+)
+def test_what_is_no_table_or_picture_is_named_before_pages_are_replaced(
+    name, content, named, made, capfd
+):
+    results = made.parent / "results"
+    before = {path: path.read_bytes() for path in made.rglob("*.*")}
+    (results / norms.NAME / name).write_bytes(content)
+    with pytest.raises(SystemExit) as ended:
+        pages.main([str(results), "--out", str(made)])
+    said = capfd.readouterr().err
+    assert ended.value.code == 2
+    assert re.search(f"error: '.*{name}' is damaged .*{named}", said)
+    assert {path: path.read_bytes() for path in made.rglob("*.*")} == before
 
 
 @pytest.mark.parametrize("name", BY_NAME)

@@ -16,8 +16,9 @@ from experiments import (
 )
 from experiments.shared import observe_fed
 from secondary_sinks.texts import TokenizedText
+from tests.marks import exhaustive
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, exhaustive]
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots import ablation_heatmap
-from secondary_sinks.plots.cells import MOST_ROWS
+from secondary_sinks.plots.ablation import MOST_ROWS
 from tests.plots.frames import HOSTILE, cell, effects, no_effects
 
 

@@ -19,6 +19,7 @@ from secondary_sinks import (
 from secondary_sinks.testing.planted import Plant
 from secondary_sinks.types import Edit
 from tests.causal import slow
+from tests.marks import exhaustive
 from tests.questions.gardens import Garden
 from tests.questions.plain import PlainText, verdict
 
@@ -83,7 +84,7 @@ def real(smollm2, real_tokens):
     return Asked(smollm2, [trace], detect(trace), most=6)
 
 
-@pytest.fixture(params=["garden", pytest.param("real", marks=pytest.mark.real)])
+@pytest.fixture(params=["garden", pytest.param("real", marks=[pytest.mark.real, exhaustive])])
 def asked(request):
     return request.getfixturevalue(request.param)
 

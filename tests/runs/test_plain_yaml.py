@@ -34,6 +34,8 @@ def test_any_value_behind_any_tag_is_data_or_one_error(tag, value):
         ("a: {b: 1, 3: x, 3: y}", "key '3' stands twice"),
         ("layers: 1:30", "'1:30' is not decimal"),
         ("seed: 010", "'010' is not decimal"),
+        ("seed: 1_0", "'1_0' is not decimal"),
+        ("outlying: 1_0.5", "'1_0.5' is not decimal"),
         ("aligned: 1:30.5", "'1:30.5' is not decimal"),
         ("a: &a [*a]", "holds an alias of itself"),
     ],

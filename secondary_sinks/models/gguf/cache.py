@@ -22,13 +22,12 @@ from secondary_sinks import files, memory
 from secondary_sinks.errors import ModelError, SinkWarning
 from secondary_sinks.foreign import folder_with_only, load_tokenizer, load_weights
 from secondary_sinks.models import model_size
-from secondary_sinks.models.gguf.compare import refuse_other_model
+from secondary_sinks.models.gguf.compare import refuse_other_model, set_llama3_rope
 from secondary_sinks.models.gguf.header import (
     read_header,
     refuse_impossible_sizes,
     refuse_split,
 )
-from secondary_sinks.models.gguf.ropes import set_llama3_rope
 from secondary_sinks.models.gguf.tokenizer import (
     TokenizerRules,
     apply_rules,
@@ -143,7 +142,8 @@ def _convert(gguf: Path, folder: Path, damage: str) -> None:
         model, tokenizer, rules = _read_gguf(gguf)
         model.save_pretrained(building, max_shard_size="1000GB")
         tokenizer.save_pretrained(building)
-        _refuse_other_ids(building, rules, gguf)
+        # The tokenizer is compared with its rules as it will be read.
+        refuse_other_ids(load_tokenizer(building, trusted=False), rules, gguf)
         checksums = {path.name: sha256(path) for path in sorted(building.iterdir())}
         seal = {"files": checksums, "source": gguf.name, "format": FORMAT}
         (building / SEAL).write_text(json.dumps(seal), encoding="utf-8")
@@ -151,11 +151,6 @@ def _convert(gguf: Path, folder: Path, damage: str) -> None:
         building.rename(folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-
-
-def _refuse_other_ids(folder: Path, rules: TokenizerRules, gguf: Path) -> None:
-    """Read the tokenizer back as it will be read, and compare it with its rules."""
-    refuse_other_ids(load_tokenizer(folder, trusted=False), rules, gguf)
 
 
 def _read_gguf(gguf: Path) -> tuple[Any, Any, TokenizerRules]:

@@ -1,6 +1,6 @@
 """Read the tokenizer of a folder, and check that the model has embeddings for its ids."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,9 @@ def read_tokenizer(folder: Path, name: str, *, trust_remote_code: bool = False) 
         for file in JSON_FILES:
             if (folder / file).exists():
                 read_json(folder / file)
-        return load_tokenizer(folder, trusted=trust_remote_code)
+        tokenizer = load_tokenizer(folder, trusted=trust_remote_code)
+        _refuse_other_ids(folder, tokenizer)
+        return tokenizer
     except DamagedModelError as error:
         raise DamagedModelError(
             f"the tokenizer of {name!r} cannot be read: {error.problem}", error.remedy
@@ -59,6 +61,31 @@ def _refuse_incomplete(folder: Path, name: str) -> None:
             f"the tokenizer of {name!r} is incomplete: there is {present}, but no {missing}; copy "
             "the missing file, or take the others away to feed token ids"
         )
+
+
+def _refuse_other_ids(folder: Path, tokenizer: Any) -> None:
+    """Refuse files that give an added token another id than the tokenizer, which ignores them."""
+    known = tokenizer.get_vocab()
+    for file, token, number in _stated_ids(folder):
+        if known.get(token) != number:
+            found = f"the id {known[token]}" if token in known else "no id"
+            raise DamagedModelError(
+                f"{file} gives {token!r:.60} the id {number}, but by its other files the tokenizer "
+                f"gives it {found}",
+                f"copy all tokenizer files of the model again, or take that token out of {file}",
+            )
+
+
+def _stated_ids(folder: Path) -> Iterator[tuple[str, str, int]]:
+    """File, token and id of each added token that a file states outside the vocabulary."""
+    file = "tokenizer_config.json"
+    if (folder / file).exists():
+        for number, token in read_json(folder / file).get("added_tokens_decoder", {}).items():
+            yield file, token["content"], int(number)
+    file = "added_tokens.json"
+    if (folder / file).exists():
+        for word, number in read_json(folder / file).items():
+            yield file, word, number
 
 
 def check_tokenizer(tokenizer: Any, vocab_size: int, name: str) -> None:
