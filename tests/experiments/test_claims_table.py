@@ -13,9 +13,14 @@ from secondary_sinks.testing.planted import Plant
 from tests.experiments.observed import planted
 from tests.experiments.records import record_of
 
-DOSE, RESTORED, GIVEN = (
-    importlib.import_module(f"secondary_sinks.questions.{name}")
-    for name in ("dose_verdicts", "restoration", "redistribution")
+DOSE, RESTORED, GIVEN, WEAKER = (
+    importlib.import_module(f"secondary_sinks.{name}")
+    for name in (
+        "questions.dose_verdicts",
+        "questions.restoration",
+        "questions.redistribution",
+        "detection.weakening_verdict",
+    )
 )
 RANKS = [
     norm_and_score.CLAIM.format(norm_and_score.LENGTHS["mlp_norm"], words)
@@ -26,7 +31,7 @@ MEANT = {
     mlp_anatomy: [mlp_anatomy.CLAIM, mlp_anatomy.MOST],
     norm_and_score: RANKS[:2],
     norm_dose: [DOSE.DOSE, DOSE.LAYERS, DOSE.DIRECTION, DOSE.NORM],
-    primary_weakening: [primary_weakening.CLAIM, RESTORED.CLAIM, GIVEN.CLAIM],
+    primary_weakening: [WEAKER.CLAIM, RESTORED.CLAIM, GIVEN.CLAIM],
 }
 """Claims of an experiment's verdicts, at the places that rows of the table point at."""
 
@@ -143,7 +148,7 @@ def test_what_was_looked_at_is_counted():
         "asked": {"model": "m", "texts": "bundled:claims", "file": "m.gguf", "sha256": "cd" * 32},
     }
     table = claims_page({"m": {"writers": one}}).split("## What was looked at")[1]
-    (row,) = [line for line in table.splitlines() if line.startswith("| m")]
+    (row,) = [line for line in table.splitlines() if line.startswith("| m (")]
     assert row.split(" | ")[1:5] == [
         "bundled:claims: 2 texts, 300 tokens",
         "9",

@@ -38,9 +38,10 @@ def made(tmp_path):
         (folder / "data.csv").write_text("a\n1\n")
         (folder / "cells.csv").write_text("a\n" + "1\n" * 40_000)
         (folder / "figure.png").write_bytes(b"\x89PNG")
-    out = tmp_path / "pages"
+    out = tmp_path / "pages" / "m"
     copy_results(tmp_path / "results", out)
     write_pages(out)
+    write_claims_page(out.parent)
     return out
 
 
@@ -269,11 +270,11 @@ def test_a_table_of_levels_of_another_shape_is_named(content, made):
 def test_what_is_no_table_or_picture_is_named_before_pages_are_replaced(
     name, content, named, made, capfd
 ):
-    results = made.parent / "results"
+    results = made.parents[1] / "results"
     before = {path: path.read_bytes() for path in made.rglob("*.*")}
     (results / norms.NAME / name).write_bytes(content)
     with pytest.raises(SystemExit) as ended:
-        pages.main([str(results), "--out", str(made)])
+        pages.main([str(results), "--out", str(made.parent)])
     said = capfd.readouterr().err
     assert ended.value.code == 2
     assert re.search(f"error: '.*{name}' is damaged .*{named}", said)
