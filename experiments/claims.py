@@ -230,5 +230,25 @@ CLAIMS = (
         "end, and not without random ones",
         experiment="neurons",
     ),
+    Row(
+        part="further",
+        sharp="The authors' own intervention touches the secondary sinks of its layer, and more "
+        "than half of what it touches are such sinks",
+        experiment="their_steering",
+    ),
+    Row(
+        part="further",
+        sharp="Silenced by the authors' intervention, sinks lose half of their attention or more, "
+        "beyond matched tokens",
+        experiment="their_steering",
+        verdict=1,
+    ),
+    Row(
+        part="further",
+        sharp="At twice the length, their intervention does to a sink something else than an edit "
+        "of this sink alone, by a tenth of its attention or more",
+        experiment="their_steering",
+        verdict=2,
+    ),
 )
 """The rows, in their order within each part."""

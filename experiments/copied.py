@@ -114,7 +114,7 @@ def _check(path: Path) -> None:
         if path.suffix == ".csv":
             _check_table(files.read_text(path))
         if path.suffix == ".png" and not files.read_bytes(path).startswith(PNG):
-            raise ValueError("it is no picture in PNG format")
+            raise ValueError("it is not a picture in PNG format")
     except (OSError, ValueError, csv.Error) as error:
         raise damaged(path, error) from error
 

@@ -6,14 +6,17 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from experiments.command import main_of
-from experiments.shared import Finding, Observed, judged, unanswered, why_no_sinks
+from experiments.shared import Finding, Observed, judge_interval, unanswered, why_no_sinks
 from secondary_sinks import Verdict, mlp_anatomy
 from secondary_sinks.attribution import GATED_STAGES, PLAIN_STAGES
 from secondary_sinks.cli import whole
 from secondary_sinks.plots import interval_lines
 from secondary_sinks.statistics import median_over_texts, paired_share_over_texts
 
-NAME, QUESTION = "mlp_anatomy", "Where inside the forming MLP does a token turn to the primary?"
+NAME, QUESTION = (
+    "mlp_anatomy",
+    "At which stage of the forming MLP does a token align with the primary?",
+)
 PAPER = (
     "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): at the creation layer the MLP maps "
     "a token that is nothing like the primary to a vector that points along the primary's "
@@ -21,31 +24,32 @@ PAPER = (
 )
 METHOD = (
     "At each sink's creation layer (or `--layer`), the cosine of the token with the primary at "
-    "every stage of the MLP (input, gate, up, act, act*up, down; the same stage of the same "
-    "layer), for sinks and their controls (token twins, else neighbours). One stage more, "
-    "`written`, compares what the MLP writes with the primary's residual, which is the direction "
-    "that the claim is about; at other stages the primary may itself be doing nothing. Verdict: "
-    "the cosine of `written`. A second one asks every MLP up to the creation layer for the signed "
-    "length that it writes along the primary's state: at which share of sinks is it that of the "
-    "creation layer that writes most, while it is not at their controls? This is the writer by "
-    "direction: nothing is edited (`writers` edits)."
+    "every stage of the MLP (input, gate, up, act, act*up, down; both tokens at the same stage of "
+    "the same layer), for sinks and their controls (token twins, else neighbours). A further "
+    "stage, `written`, compares the MLP's output with the primary's residual: the direction that "
+    "the claim is about. (At the other stages the primary's own activation may be small.) "
+    "Verdict: the cosine of `written`. A second verdict compares the MLPs up to the creation "
+    "layer by the signed length that they write along the primary's state: the share of sinks at "
+    "which the MLP of the creation layer writes most, and does not at the sink's control. This is "
+    "the writer by direction: nothing is edited (`writers` edits)."
 )
 REFUTATION = (
-    "What the MLP writes at sinks has a cosine of less than one half; at most sinks another MLP "
-    "writes more along the primary, or the same MLP does at the same tokens elsewhere."
+    "The MLP's output at sinks has a cosine below one half with the primary's residual; at most "
+    "sinks another MLP writes more along the primary, or the same MLP does at the controls."
 )
 MOST = "of the MLPs up to the creation layer, that of this layer writes most along the primary"
 N_CLAIMS = 2
 CLAIM = "the MLP of the creation layer maps sinks to the primary's direction"
 STAGES = (*dict.fromkeys((*GATED_STAGES, *PLAIN_STAGES)), "written")
 COLUMNS = {
-    "stage": "input, gate, up, act, act*up, down: as the primary's; written: as its residual",
+    "stage": "input, gate, up, act, act*up, down: with the primary at the same stage; written: "
+    "output with the primary's residual",
     "role": "sink or control",
     "cosine": "signed cosine with the primary, median over texts, in [-1, 1]",
     "low": "lower end of its 95 % interval over texts",
-    "high": "upper end",
+    "high": "upper end of it",
     "n_sinks": "sinks with a control",
-    "n_texts": "texts with one",
+    "n_texts": "texts with such a sink",
 }
 CAPTIONS = {
     "figure": "Medians over texts of the signed cosine, bands exact 95 % intervals over texts.",
@@ -59,7 +63,9 @@ CAPTIONS = {
 def run(
     observed: Observed,
     *,
-    layer: Annotated[int | None, whole("Of the MLP; else each sink's creation layer.")] = None,
+    layer: Annotated[
+        int | None, whole("Layer of the MLP. Default: each sink's creation layer.")
+    ] = None,
 ) -> Finding:
     """Cosine with the primary at each stage of the MLP."""
     why = why_no_sinks(observed)
@@ -111,7 +117,7 @@ def _most(written: pd.DataFrame, observed: Observed) -> Verdict:
     found = found.reindex(columns=["sink", "control"]).dropna()
     texts = found.index.get_level_values("text_id").tolist()
     layers = best.loc[best["role"] == "sink", "layer"].value_counts()
-    return judged(
+    return judge_interval(
         MOST,
         paired_share_over_texts(found["sink"], found["control"], texts, n_claims=N_CLAIMS),
         f"it writes most at {found['sink'].mean():.0%} of the sinks, and at "
@@ -171,14 +177,14 @@ def _verdict(tokens: pd.DataFrame, observed: Observed) -> Verdict:
     means = {key: part["cosine"].mean() for key, part in tokens.groupby(["stage", "role"])}
     texts = written["text_id"].tolist()
     interval = median_over_texts(written["cosine"], texts, n_claims=N_CLAIMS)
-    return judged(
+    return judge_interval(
         CLAIM,
         interval,
-        f"cosine with the primary's residual {interval.value:.2f} (controls "
-        f"{means['written', 'control']:.2f}); as the primary's at the MLP's input "
-        f"{means['input', 'sink']:.2f} (controls {means['input', 'control']:.2f}), at its output "
+        f"the output has cosine {interval.value:.2f} with the primary's residual (controls "
+        f"{means['written', 'control']:.2f}); cosine with the primary at the MLP's input: "
+        f"{means['input', 'sink']:.2f} (controls {means['input', 'control']:.2f}), at its output: "
         f"{means['down', 'sink']:.2f} (controls {means['down', 'control']:.2f})",
-        statistic="cosine of what the MLP writes at sinks with the primary's residual, median over "
+        statistic="cosine of the MLP's output at sinks with the primary's residual, median over "
         "texts",
         unit="cosine",
         controls="token twins, or ordinary tokens nearby",

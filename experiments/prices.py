@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from experiments.shared import Loaded, Observed
 from experiments.table import EXPERIMENTS, Experiment
@@ -55,7 +55,8 @@ def _lines(asked: Mapping[str, Mapping[str, Any]], observed: Observed) -> Iterat
         yield "forming MLPs, once for all that edit them", cost.in_words(), cost
     for one in chosen:
         cost = _cost(one, questions[one.name], observed)
-        work = [cost.in_words()] if questions[one.name] else [_passes(one.passes)]
+        edits = bool(cost.replayed or cost.recomputed)
+        work = [cost.in_words() if edits else _passes(one.passes)]
         yield one.name, ", ".join([*work, *filter(None, [one.unpriced])]), cost
 
 
@@ -65,7 +66,9 @@ def _asks(one: Experiment, options: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _cost(one: Experiment, questions: Sequence[str], observed: Observed) -> Cost:
-    """Cost of passes and questions together."""
+    """Cost of passes and questions together, or what the module of the experiment says."""
+    if not one.asks and not one.observes:
+        return cast(Cost, one.module.cost(observed))
     given = (observed.traces, observed.sinks)
     causal = [name for name in questions if name != "roles"]
     found = costs(causal, *given, observed.model.cfg.d_mlp)

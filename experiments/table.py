@@ -26,7 +26,9 @@ class Experiment:
     figure: str = ""
     """The corresponding figure of the paper."""
     asks: tuple[str, ...] = ()
-    """The causal questions that it asks (`roles` is one of them), which take most of its time."""
+    """The causal questions that it asks (`roles` is one of them), which take most of its time.
+    Empty for an experiment that only observes, and for one that edits in its own way: its module
+    then has a function `cost(observed)`."""
     passes: int = 0
     """Further passes that it makes over each text with a secondary sink."""
     unpriced: str = ""
@@ -142,6 +144,12 @@ EXPERIMENTS = (
         name="neurons",
         claim="few neurons of these MLPs are needed",
         asks=("sparsity",),
+        observes=False,
+    ),
+    Experiment(
+        name="their_steering",
+        claim="the authors' own intervention (every MLP output along the primary's gets a given "
+        "length) touches the sinks and only them, and does to each what an exact edit of it does",
         observes=False,
     ),
 )

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.command import main_of
-from experiments.shared import Finding, Observed, judged, unanswered, why_no_sinks
+from experiments.shared import Finding, Observed, judge_interval, unanswered, why_no_sinks
 from secondary_sinks import Verdict, roles
 from secondary_sinks.plots import count_bars
 from secondary_sinks.questions import n_claims_of, shares_of_roles, writer_verdicts, writers_of
@@ -126,7 +126,7 @@ def _alone(sinks: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> V
     layers = known.loc[wrote, "writers"].value_counts()
     which = ", ".join(f"MLP {layer} writes {count}" for layer, count in layers.items())
     several, none = int((known["n_writers"] > 1).sum()), int((known["n_writers"] == 0).sum())
-    verdict = judged(
+    verdict = judge_interval(
         CLAIM,
         found,
         f"{int(wrote.sum())} of {len(known)} sinks have one writer ({which or 'no MLP'}); several "
@@ -145,7 +145,7 @@ def _alone(sinks: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> V
 def _mediation(sinks: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     known = sinks[sinks["l_start"] > 0]
     mediates = known["mediates"].astype(float)
-    return judged(
+    return judge_interval(
         MEDIATES,
         share_over_texts(mediates, known["text_id"].tolist(), n_claims=n_claims),
         f"{int(mediates.sum())} of {len(known)} sinks come back",
@@ -167,7 +167,7 @@ def _direction(sinks: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) 
     own, control = (known[name] for name in ("write_alignment", "control_alignment"))
     beyond, also = ((one > known["random_99"]).astype(float) for one in (own, control))
     texts = known["text_id"].tolist()
-    return judged(
+    return judge_interval(
         ALONG,
         paired_share_over_texts(beyond, also, texts, n_claims=n_claims),
         f"cosine with the primary's state, median over sinks: {own.median():.2f} at sinks, "

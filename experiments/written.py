@@ -22,10 +22,7 @@ from secondary_sinks.runs import RunFolder, escape_text
 
 RECORD = "verdict.json"
 JUDGED = "judged"
-CAPTION = (
-    "What was judged: the number of each verdict with its interval, and (upright tick) the line "
-    "that it was held against."
-)
+CAPTION = "Statistic of each verdict with its interval; upright ticks: the threshold."
 PICTURE = {"width": 760, "scale": 2}
 """Width of a picture in pixels of a page, which shows it about so wide, and dots per pixel."""
 ON_PAPER: dict[str, Any] = {

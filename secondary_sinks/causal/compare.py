@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from secondary_sinks.causal.donors import Means
 from secondary_sinks.causal.outcome import clean_sinks, edited_sinks, first, means_over
 from secondary_sinks.causal.recompute import recompute
-from secondary_sinks.causal.recomputed import Replay
 from secondary_sinks.causal.replay import replay
+from secondary_sinks.causal.replayed import Replay
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.types import Edit, Thresholds, Trace, dump_cells, format_layers
 

@@ -1,41 +1,23 @@
-"""The results of `replay` and `recompute`, and what both measure of an edited state."""
+"""The result of `recompute`, and the table that it is filled into."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from secondary_sinks.causal.replayed import MEASURED, ByCell
 from secondary_sinks.errors import EditError
-from secondary_sinks.measures import alignment, centred_alignment, norms
 from secondary_sinks.types import Cell, Trace
 
-STATES = ("norm", "deviation_ratio", "alignment", "alignment_centred", "key_norm")
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-def states_of(
-    trace: Trace,
-    layer: int,
-    resid_post: Float[Tensor, "*shape d_model"],
-    key_norm: Float[Tensor, "*shape"],
-) -> dict[str, Float[Tensor, "*shape"]]:
-    """Measures of edited residuals at a layer, by name (`STATES`).
-
-    The primary's direction, the typical token and the median are those of the clean text.
-    """
-    typical, primary = trace.typical[layer], trace.reference_resid[layer]
-    resid_post = resid_post.float().cpu()
-    return {
-        "norm": norms(resid_post),
-        "deviation_ratio": norms(resid_post - typical) / trace.median_deviation[layer],
-        "alignment": alignment(resid_post, primary),
-        "alignment_centred": centred_alignment(resid_post, primary, typical),
-        "key_norm": key_norm.float().cpu(),
-    }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Recomputed:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Recomputed(ByCell):
     """Total effects of cells on watched tokens and on the loss."""
 
     cells: tuple[Cell, ...]
@@ -57,6 +39,21 @@ class Recomputed:
     """The same in the edited run."""
     kl: Float[Tensor, "cell pos"]
     """Divergence (nats) of the edited prediction from the clean one, KL(clean || edited)."""
+
+    def _of(self, numbers: Sequence[int]) -> "Recomputed":
+        rows, paid = list(numbers), self.paid_to_primary
+        return replace(
+            self,
+            cells=tuple(self.cells[row] for row in rows),
+            paid_to_primary=None if paid is None else paid[:, rows],
+            loss=self.loss[rows],
+            kl=self.kl[rows],
+            **{name: getattr(self, name)[:, rows] for name in MEASURED},
+        )
+
+    def to_frame(self) -> "pd.DataFrame":
+        """One row per cell, watched position and layer."""
+        return self._rows([self.watch] * len(self))
 
     def column(self, pos: int) -> int:
         """Index of a watched position in axis `watch`. Raises `EditError` if it is not watched."""
@@ -82,8 +79,7 @@ class Table:
         n_cells, n_pos = len(cells), len(trace.tokens)
         self.cells, self.watch = cells, watch
         self.columns = {
-            name: getattr(trace, name)[:, None, watch].repeat(1, n_cells, 1)
-            for name in (*STATES, "mass")
+            name: getattr(trace, name)[:, None, watch].repeat(1, n_cells, 1) for name in MEASURED
         }
         paid = trace.paid_to_primary
         self.paid_to_primary = paid[:, None].repeat(1, n_cells, 1) if by_query else None
@@ -102,33 +98,3 @@ class Table:
             kl=self.kl,
             **self.columns,
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Replay:
-    """The edited token by layer and cell; layers below its first edit hold the clean values."""
-
-    cells: tuple[Cell, ...]
-    positions: tuple[int, ...]
-    """Position of the token that each cell edits."""
-    norm: Float[Tensor, "layer cell"]
-    deviation_ratio: Float[Tensor, "layer cell"]
-    alignment: Float[Tensor, "layer cell"]
-    alignment_centred: Float[Tensor, "layer cell"]
-    key_norm: Float[Tensor, "layer cell"]
-    mass: Float[Tensor, "layer cell"]
-    """Direct effect: attention mass of the token in block l, with the clean queries of later
-    tokens; NaN with `attention=False`."""
-    watch: tuple[int, ...]
-    """Other positions whose mass is measured."""
-    watched: Float[Tensor, "layer cell watch"]
-    """Direct effect on these positions: their attention mass when only the key of the edited token
-    is replaced, and every later query's softmax is normalised again. NaN for the edited token."""
-    kl: Float[Tensor, "cell"]
-    """KL(clean || edited) in nats of the prediction at the token; NaN unless `kl=True`."""
-
-    def part(self, begin: int, end: int) -> "Replay":
-        """The cells from `begin` up to but not including `end`."""
-        columns = {name: getattr(self, name)[:, begin:end] for name in (*STATES, "mass", "watched")}
-        cells, positions = self.cells[begin:end], self.positions[begin:end]
-        return replace(self, cells=cells, positions=positions, kl=self.kl[begin:end], **columns)

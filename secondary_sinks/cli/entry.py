@@ -16,7 +16,7 @@ from secondary_sinks.errors import SinkError, SinkWarning
 
 BAD_INPUT = 2
 INTERRUPTED = 130
-NOBODY_LISTENS = 141
+OUTPUT_CLOSED = 141
 _show_as_python_does = warnings.showwarning
 
 
@@ -63,7 +63,7 @@ def run_app(app: Typer, words: Sequence[str], name: str) -> int:
     except BrokenPipeError:  # for example with `| head`
         # Further output is discarded, so that flushing it at exit does not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return NOBODY_LISTENS
+        return OUTPUT_CLOSED
     except OSError as error:  # full disk, name too long: a traceback explains nothing
         return _fail(str(error))
     except Exception as error:

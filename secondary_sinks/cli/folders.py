@@ -28,10 +28,10 @@ def show_verified(folder: Path) -> None:
         again = f": {found.command}" if found.command else ""
         raise Stopped(
             DAMAGED,
-            f"{len(found.complaints)} of {found.n_files} files damaged or missing; run the "
-            f"command of the folder again to do them anew{again}",
+            f"{len(found.complaints)} of {found.n_files} files are damaged or missing; rerun the "
+            f"command of this folder to restore them{again}",
         )
-    say(f"{found.n_files} files are what was written")
+    say(f"all {found.n_files} files are intact")
     if found.note:
         say(found.note)
 
@@ -41,9 +41,12 @@ def show_merged(folders: list[Path], out: Path) -> None:
     found = merge(folders, out)
     say(f"{found.n_cells} cells of {found.n_tasks} texts from {len(folders)} folders: {out}")
     if found.n_missing:
-        say(f"{found.n_missing} units of the product of all that was asked are in no folder")
+        say(
+            f"{found.n_missing} units of all combinations of models, texts and edits are missing "
+            "in these folders"
+        )
     if found.n_unused:
-        say(f"{found.n_unused} units of earlier code or inputs are kept and stand in no table")
+        say(f"{found.n_unused} units of earlier code or inputs are kept, but are in no table")
     say(f"tables: {out}")
 
 

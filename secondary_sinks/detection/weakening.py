@@ -201,8 +201,8 @@ def _by_query(
     for relative in range(-AROUND, AROUND + 1):
         values: dict[str, list[float]] = {group: [] for group in GROUPS}
         for one in found:
-            told = at_sides(one, by_id, window, relative)
-            for group, value in zip(GROUPS, told, strict=True):
+            masses = at_sides(one, by_id, window, relative)
+            for group, value in zip(GROUPS, masses, strict=True):
                 values[group].append(value)
         for group, column in values.items():
             mean = _mean(np.array(column), rows)

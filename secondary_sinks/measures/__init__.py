@@ -34,10 +34,10 @@ from secondary_sinks.measures.geometry import (
     alignment,
     centred_alignment,
     is_ordinary,
-    massive_activations,
     norms,
     typical_token,
 )
+from secondary_sinks.measures.massive import massive_activations
 from secondary_sinks.measures.outputs import from_outputs
 from secondary_sinks.measures.scores import mean_score
 from secondary_sinks.measures.softmax import Denominator, attention_to_replaced_key

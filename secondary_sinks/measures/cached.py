@@ -30,6 +30,7 @@ from secondary_sinks.measures import (
     entropy,
     from_qk,
     geometry,
+    massive,
     scores,
     values,
 )
@@ -66,7 +67,7 @@ value_drain = on_cache(values.value_drain, "v")
 
 is_ordinary = on_cache(geometry.is_ordinary, "resid_post")
 typical_token = on_cache(geometry.typical_token, "resid_post")
-massive_activations = on_cache(geometry.massive_activations, "resid_post")
+massive_activations = on_cache(massive.massive_activations, "resid_post")
 projection = on_cache(contributions.projection, "resid_post", returns=Float[Tensor, "pos"])
 matrix_entropy = on_cache(entropy.matrix_entropy, "resid_post")
 prefix_entropies = on_cache(entropy.prefix_entropies, "resid_post")

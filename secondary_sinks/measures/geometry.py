@@ -3,6 +3,8 @@
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from secondary_sinks.measures.axes import expect_axes
+
 ORDINARY_NORM = 2.0
 
 
@@ -27,6 +29,7 @@ def alignment(
 
 def is_ordinary(residual: Float[Tensor, "pos d"]) -> Bool[Tensor, "pos"]:
     """Positions whose norm is at most twice the median norm, which excludes massive tokens."""
+    expect_axes(residual, "pos d_model")
     length = norms(residual)
     return length <= ORDINARY_NORM * length.median()
 
@@ -37,6 +40,7 @@ def typical_token(residual: Float[Tensor, "pos d"]) -> Float[Tensor, "d"]:
     Massive tokens are left out (`is_ordinary`): one of norm 25,000 among 500 of norm 200 would
     outweigh all others together.
     """
+    expect_axes(residual, "pos d_model")
     return residual[is_ordinary(residual)].float().mean(0)
 
 
@@ -56,22 +60,3 @@ def centred_alignment(
     tensor(1.)
     """
     return alignment(vectors.float() - typical.float(), direction.float() - typical.float())
-
-
-def massive_activations(
-    residual: Float[Tensor, "pos d"], least: float = 100.0, ratio: float = 1000.0
-) -> Bool[Tensor, "pos d"]:
-    """Which coordinates of a layer's residual are massive, by position and axis.
-
-    |h| > `least` and |h| > `ratio` x the median |h| over all positions and axes of the layer (the
-    lower of two middle values). In units of the residual, with unprocessed weights.
-    Source: Sun et al. 2024 (arXiv 2402.17762), who take 100 and 1000.
-
-    >>> import torch
-    >>> residual = torch.full((3, 4), 0.1)
-    >>> residual[0, 2], residual[1, 3] = -150.0, 90.0
-    >>> massive_activations(residual).nonzero().tolist()
-    [[0, 2]]
-    """
-    size = residual.float().abs()
-    return (size > least) & (size > ratio * size.median())

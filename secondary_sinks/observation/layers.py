@@ -49,7 +49,7 @@ def iter_layers(
     `denominators`, the softmax denominators of all queries are kept, which the direct effect of an
     edit on attention needs. `watch` are keys for which `LayerRecord.paid` records the attention of
     each query; it is read at every layer, so it may grow. `hooks` gives further hooks for a layer,
-    which run once per chunk, for activations that a `LayerView` does not have.
+    which run once per chunk, for activations that a `LayerView` does not have, or to change some.
     """
     forward = layerwise_forward(model, tokens)
     residual = forward.embedded
@@ -73,7 +73,7 @@ def _view(
         written.append(mlp_out[0])
 
     own = (hook_name(run.layer, "mlp_out"), on_mlp_out)
-    after = run.forward(residual, [own, *hooks], **options)
+    after = run.forward(residual, [*hooks, own], **options)
     return LayerView(
         layer=run.layer,
         run=run,

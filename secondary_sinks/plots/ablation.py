@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from secondary_sinks.display import Results, as_frame
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots.labels import format_number, row_label, token_label
 from secondary_sinks.plots.theme import (
@@ -13,6 +14,7 @@ from secondary_sinks.plots.theme import (
     LOSS_SCALE,
     TEXT,
     below,
+    colour_bar,
     finish,
     impossible_key,
     layer_axis,
@@ -59,12 +61,12 @@ _NUMBERS = {
     "alignment_centred": ("alignment", ".2f"),
 }
 _TOO_LATE = {
-    "end": "the layers below are a sink that lasts: cannot end it",
-    "loss": "above the sink's last layer: could not have taken anything",
+    "end": "too late to end the sink, which already exists at these layers",
+    "loss": "too late to take any attention: after the sink's last layer",
 }
 
 
-def ablation_heatmap(effects: pd.DataFrame, role: str = "sink") -> go.Figure:
+def ablation_heatmap(effects: pd.DataFrame | Results, role: str = "sink") -> go.Figure:
     """Share of attention mass lost (colour) by edited token (row) and ablated layer (column).
 
     Rows run from the strongest sink down, at most 60. With `role="control"`, the loss is in units
@@ -74,6 +76,7 @@ def ablation_heatmap(effects: pd.DataFrame, role: str = "sink") -> go.Figure:
     row marks the creation layer: an edit to the right of it cannot keep the sink from arising.
     Raises `SinkError` without such a cell, or for a mix of edits or effects.
     """
+    effects = as_frame(effects)
     cells = loss_shares(effects, role)
     rows = strongest_rows(cells)
     layers = range(int(effects["layer"].max()) + 1)
@@ -129,6 +132,7 @@ def _map(cells: pd.DataFrame, rows: pd.DataFrame, layers: range, role: str) -> g
     texts = [_hover(cell) for cell in cells.to_dict("records")]
     hover = grid_of(cells.assign(hover=texts), rows, layers, "hover")
     cells = cells.assign(share=cells["share"].where(~_is_impossible(cells)))
+    unit = "share of mass lost" if role == "sink" else "mass lost ÷ mass of the sink"
     return go.Heatmap(
         x=list(layers),
         y=list(range(len(rows))),
@@ -140,7 +144,7 @@ def _map(cells: pd.DataFrame, rows: pd.DataFrame, layers: range, role: str) -> g
         zmax=1,
         colorscale=LOSS_SCALE,
         ygap=1,
-        colorbar=_colour_bar(role),
+        colorbar=colour_bar(unit, {-1: "-100%", 0: "0", 1: "100%"}),
     )
 
 
@@ -162,23 +166,6 @@ def _hover(cell: dict[Any, Any]) -> str:
     return "<br>".join(lines)
 
 
-def _colour_bar(role: str) -> dict[str, Any]:
-    """A horizontal bar above the map."""
-    unit = "share of mass lost" if role == "sink" else "mass lost ÷ mass of the sink"
-    return {
-        "orientation": "h",
-        "title": {"text": unit, "side": "top", "font_size": 12},
-        "x": 0.5,
-        "y": 1.0,
-        "yanchor": "bottom",
-        "ypad": 4,
-        "thickness": 10,
-        "outlinewidth": 0,
-        "tickvals": [-1, 0, 1],
-        "ticktext": ["-100%", "0", "100%"],
-    }
-
-
 def _head(cells: pd.DataFrame, rows: pd.DataFrame, role: str) -> str:
     """Number of rows, and how many were left out."""
     total = len(cells.drop_duplicates(TOKEN))
@@ -186,7 +173,7 @@ def _head(cells: pd.DataFrame, rows: pd.DataFrame, role: str) -> str:
         return f"{total} {role}{'s' if total != 1 else ''}"
     if role == "sink":
         return f"the {len(rows)} strongest of {total} sinks"
-    return f"{len(rows)} of {total} controls, of the strongest sinks"
+    return f"{len(rows)} of {total} controls: those of the strongest sinks"
 
 
 def _with_heading(figure: go.Figure, head: str) -> go.Figure:

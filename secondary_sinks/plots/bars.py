@@ -12,10 +12,12 @@ from secondary_sinks.plots.theme import (
     IMPOSSIBLE_NAME,
     LOST,
     TEXT,
+    above,
     below,
     colour_of,
     finish,
     layer_axis,
+    require_columns,
 )
 from secondary_sinks.types import LayerEffect
 
@@ -28,7 +30,9 @@ def layer_effect_bars(rows: Sequence[LayerEffect], later: Sequence[LayerEffect] 
     an interval (too few texts) has no whisker. Raises `SinkError` when there is no row.
     """
     if not rows:
-        raise SinkError("no layer was ablated at a secondary sink with controls: no bars to draw")
+        raise SinkError(
+            "no layer was ablated at a secondary sink with a control, so there are no bars to draw"
+        )
     able = [row for row in rows if row.n_sinks]
     weakens = [row for row in later if row.n_sinks]
     figure = go.Figure(_bars(able, "can end the sink", LOST))
@@ -100,10 +104,7 @@ def count_bars(frame: pd.DataFrame, x_title: str, *, tokens: bool = False) -> go
     `what` and `group` may be any strings; with `tokens`, white space in `what` is made visible.
     Raises `SinkError` for a frame without rows or without one of the columns.
     """
-    missing = [name for name in COLUMNS if name not in frame]
-    if missing or frame.empty:
-        wrong = f"no column {missing[0]!r}" if missing else "no row"
-        raise SinkError(f"the frame of a bar figure has {wrong}; nothing to draw")
+    require_columns(frame, COLUMNS, "bar figure")
     order = frame.groupby("what", sort=True)["count"].sum().sort_values(ascending=False)
     rows = {what: place for place, what in enumerate(order.index[:MOST])}
     drawn = frame[frame["what"].isin(list(rows))]
@@ -128,6 +129,4 @@ def count_bars(frame: pd.DataFrame, x_title: str, *, tokens: bool = False) -> go
     figure.update_yaxes(range=[len(rows) - 0.5, -0.5])
     figure.update_xaxes(title_text=x_title)
     figure.update_layout(barmode="stack", bargap=0.25, showlegend=drawn["group"].nunique() > 1)
-    legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"}
-    figure.update_layout(legend=legend)
-    return finish(figure, height=150 + 22 * len(rows))
+    return finish(above(figure, 1.02, traceorder="normal"), height=150 + 22 * len(rows))

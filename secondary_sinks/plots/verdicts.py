@@ -1,6 +1,6 @@
 """What was judged: the number of each verdict, its interval, and the line it was held against."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from textwrap import wrap
 from typing import Any
 
@@ -16,7 +16,7 @@ WIDTH = 44
 """Characters of a claim in a line of its label."""
 
 
-def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+def verdict_table(verdicts: Iterable[Verdict]) -> pd.DataFrame:
     """The verdicts that have a number, one row each, with the fields that `verdict_dots` draws."""
     names = ["claim", "outcome", "statistic", "value", "low", "high", "line", "n_claims"]
     names += ["n_sinks", "n_texts"]
@@ -24,19 +24,19 @@ def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     return pd.DataFrame([[getattr(one, name) for name in names] for one in known], columns=names)
 
 
-def verdict_dots(verdicts: Sequence[Verdict]) -> go.Figure:
+def verdict_dots(verdicts: Iterable[Verdict]) -> go.Figure:
     """A row per verdict: value (dot), interval (whisker), and the line (upright tick).
 
-    All from the verdict's own fields, so that what stands next to a badge is what was judged. A
-    verdict without an interval has no whisker, one without a number no row. Raises `SinkError`
-    where none has one.
+    All are fields of the verdict, so that the figure shows the numbers of the badges. A verdict
+    without an interval has no whisker; a verdict without a number has no row. Raises `SinkError`
+    if no verdict has a number.
     """
     table = verdict_table(verdicts)
     rows = [
         f"{number + 1}. {claim}" for number, claim in enumerate(table["claim"])
     ]  # two may say the same
     frame = table.assign(row=rows, series="value")
-    figure = interval_dots(frame, "number that was judged", line=None)
+    figure = interval_dots(frame, "statistic of the verdict", line=None)
     figure.add_trace(_lines(table["line"].tolist()))
     figure.update_yaxes(ticktext=["<br>".join(map(plain_label, wrap(row, WIDTH))) for row in rows])
     return figure.update_layout(height=70 + 46 * len(rows), margin_t=12, showlegend=False)
@@ -50,7 +50,7 @@ def _lines(lines: Sequence[float]) -> go.Scatter:
         mode="markers",
         marker=marker,
         name="line",
-        hovertemplate="held against %{x:.3g}<extra></extra>",
+        hovertemplate="threshold %{x:.3g}<extra></extra>",
     )
 
 

@@ -18,8 +18,7 @@ from secondary_sinks.questions.forming import (
     forming_mlps,
 )
 from secondary_sinks.questions.harm import harm
-from secondary_sinks.questions.later import later_verdict
-from secondary_sinks.questions.layers import layer_verdicts
+from secondary_sinks.questions.layers import later_verdict, layer_verdicts
 from secondary_sinks.questions.lost_by_layer import by_way, later_effects, layer_effects
 from secondary_sinks.questions.matched_pairs import MatchedPair, TextPairs, match_pairs
 from secondary_sinks.questions.necessity import EDITS, necessity

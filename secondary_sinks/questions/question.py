@@ -89,6 +89,21 @@ class Drawing:
     """The table that a reader can download; None: `frame`."""
 
 
+def one_drawing(
+    plot: str,
+    name: str,
+    title: str,
+    caption: str,
+    frame: pd.DataFrame,
+    table: pd.DataFrame | None = None,
+    *,
+    options: Mapping[str, Any],
+) -> list[Drawing]:
+    """A drawing alone, as the list that a question gives."""
+    words = {"plot": plot, "name": name, "title": title, "caption": caption}
+    return [Drawing(**words, frame=frame, table=table, options=options)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """A causal question: how it is asked, what it costs, and what its answer holds."""
@@ -106,7 +121,7 @@ class Question:
     cost: Callable[[Sample], Cells]
     """Number of cells that it computes with its defaults."""
     figures: Callable[[Answer, Shown], list[Drawing]]
-    """Its figures; an empty list if there is nothing to show."""
+    """Its figures, for an answer that has effects."""
     further_tables: tuple[str, ...] = ()
     """Names of the tables of its answer other than cells and effects."""
     recomputes: bool = False

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from secondary_sinks.report.words import count, listed, percent, quoted
+from secondary_sinks.report.words import count, list_counts, percent, quoted
 from secondary_sinks.types import Levels
 
 
@@ -38,8 +38,8 @@ def findings(record: dict[str, Any], sinks: pd.DataFrame, levels: Levels) -> lis
     if brief:
         sentences.append(
             f"{count(brief, 'more token')} {'is' if brief == 1 else 'are'} transient: a sink for "
-            "too few layers in a row, or with too little attention, to count. They are listed "
-            "apart, and no question is asked about them."
+            "too few layers in a row, or with too little attention. Transient sinks are listed "
+            "separately and left out of all questions."
         )
     if len(secondary):
         sentences += [_when(secondary), _strength(secondary, sinks), _tokens(secondary)]
@@ -51,10 +51,11 @@ def _spread(levels: Levels) -> str:
     """The interval of the number of sinks; empty with a single text."""
     if not levels.n_sinks or math.isnan(levels.low):
         return ""
-    copies = f" {count(levels.n_copies, 'copy', 'copies')} not counted," if levels.n_copies else ""
+    copies = count(levels.n_copies, "copy", "copies")
+    left_out = f", not counting {copies} of sinks in earlier texts" if levels.n_copies else ""
     return (
-        f" With so many texts like these,{copies} {levels.low:.0f} to {levels.high:.0f} are to be "
-        f"expected ({levels.confidence:.0%} interval over texts)."
+        f" {levels.confidence:.0%} interval over texts: {levels.low:.0f} to {levels.high:.0f} sinks"
+        f"{left_out}."
     )
 
 
@@ -68,8 +69,8 @@ def key_figures(record: dict[str, Any], sinks: pd.DataFrame) -> list[tuple[str, 
     ]
     if len(secondary):
         figures += [
-            (_commonest(secondary, "l_start"), "commonest creation layer"),
-            (_commonest(secondary, "lifetime"), "commonest lifetime, in layers"),
+            (_commonest(secondary, "l_start"), "most common creation layer"),
+            (_commonest(secondary, "lifetime"), "most common lifetime, in layers"),
             (percent(secondary["mass_max"].median()), "median attention at peak"),
         ]
     return figures
@@ -80,10 +81,10 @@ def _rounding(record: dict[str, Any], sinks: pd.DataFrame) -> list[str]:
     marked, near = int(sinks["within_rounding"].sum()), len(record.get("near_sinks", ()))
     if not marked and not near:
         return []
-    what = f"{count(marked, 'sink')} and {count(near, 'token')} that are none"
+    what = f"{count(marked, 'sink')}, and {count(near, 'token')} that narrowly fail to be sinks,"
     return [
-        f"The run was in {record['dtype']}: {what} lie within its rounding; only a run in float32 "
-        "can tell these."
+        f"The run was in {record['dtype']}: {what} lie within its rounding; a run in float32 "
+        "decides these."
     ]
 
 
@@ -105,23 +106,23 @@ def _primaries(record: dict[str, Any], sinks: pd.DataFrame) -> str:
     primary = sinks[sinks["kind"] == "primary"]
     total, active = len(record["texts"]), len(primary)
     if not active:
-        return "No text has an active primary sink, and without one there is nothing to align with."
+        return "No text has an active primary sink, so there is nothing to compare tokens with."
     which = "Every text has" if total > 1 else "The text has"
     if active < total:
         which = f"Only {active} of {total} texts {'has' if active == 1 else 'have'}"
-    rest = " The others can have no secondary sink." if active < total else ""
+    rest = " The others cannot have secondary sinks." if active < total else ""
     return f"{which} an active primary sink, {_commonest_tokens(primary)}.{rest}"
 
 
 def _when(secondary: pd.DataFrame) -> str:
     layers = secondary["l_start"].unique()
     only = f"layer {layers[0]}" if len(layers) == 1 else ""
-    born = only or _by_value(secondary, "l_start", "layer {}".format)
-    lived = _by_value(secondary, "lifetime", lambda number: count(number, "layer"))
-    sentence = (
-        f"Secondary sinks are created at {born}. Lifetimes, with the number of sinks: {lived}."
+    created = only or _by_value(secondary, "l_start", "layer {}".format)
+    lifetimes = _by_value(secondary, "lifetime", lambda number: count(number, "layer"))
+    return (
+        f"Secondary sinks are created at {created}. Lifetimes, with the number of sinks: "
+        f"{lifetimes}.{_attended(secondary)}"
     )
-    return sentence + _attended(secondary)
 
 
 def _attended(secondary: pd.DataFrame) -> str:
@@ -130,7 +131,7 @@ def _attended(secondary: pd.DataFrame) -> str:
     if math.isnan(layers):
         return ""
     return (
-        " Lifetimes end where the norm test fails. The state of the median one is attended at "
+        " A lifetime ends where the norm test fails. The median secondary sink is attended at "
         f"{layers:.0f} layers, and outlying at {secondary['lifetime_norm'].median():.0f}."
     )
 
@@ -156,7 +157,7 @@ def _commonest_tokens(sinks: pd.DataFrame) -> str:
         quoted(names[one]) + (f" [{one}]" if alike[names[one]] > 1 else ""): int(n)
         for one, n in sinks["token_id"].value_counts().items()
     }
-    return next(iter(counts)) if len(counts) == 1 else listed(counts, most=5)
+    return next(iter(counts)) if len(counts) == 1 else list_counts(counts, most=5)
 
 
 def _censored(secondary: pd.DataFrame) -> list[str]:
@@ -165,9 +166,8 @@ def _censored(secondary: pd.DataFrame) -> list[str]:
         return []
     verb = "is" if n == 1 else "are"
     return [
-        f"{count(n, 'secondary sink')} {verb} cut off, by an end of the model or "
-        "because the primary, their measure, is no sink there: the lifetime is a "
-        "lower bound."
+        f"{count(n, 'secondary sink')} {verb} cut off, by the first or last layer or because the "
+        "primary is not active there: the lifetime is a lower bound."
     ]
 
 
@@ -181,4 +181,4 @@ def _commonest(frame: pd.DataFrame, column: str) -> str:
 
 def _by_value(frame: pd.DataFrame, column: str, name: Callable[[int], str]) -> str:
     counts = frame[column].value_counts()
-    return listed({name(int(str(value))): int(n) for value, n in counts.items()})
+    return list_counts({name(int(str(value))): int(n) for value, n in counts.items()})

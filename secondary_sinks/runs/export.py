@@ -120,15 +120,15 @@ def read_export(path: Path) -> pd.DataFrame:
     an export, or whose `schema.json` is missing.
     """
     try:
-        told = json.loads(files.read_text(path.parent / SCHEMA))
-        described = told["tables"][path.stem]["columns"]
+        schema = json.loads(files.read_text(path.parent / SCHEMA))
+        described = schema["tables"][path.stem]["columns"]
         kinds = {name: column["kind"] for name, column in described.items()}
         frame = _READERS[path.suffix.removeprefix(".")](path, kinds)
         if list(frame) != list(kinds):
             raise ValueError("its columns are others")
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise RunFolderError(
-            f"{str(path)!r} is no table of an export that has its {SCHEMA} ({error}); export again"
+            f"{str(path)!r} is not a table of an export with its {SCHEMA} ({error}); export again"
         ) from error
     return frame
 

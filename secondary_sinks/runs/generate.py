@@ -75,7 +75,9 @@ def _parse_prompts(content: str, name: str) -> list[Text]:
 def check_place(out: Path) -> None:
     """Raise `RunFolderError` if no file of that name can be written; leaves no file behind."""
     if out.exists() and not out.is_file():
-        raise RunFolderError(f"{str(out)!r} is no file", "expected the name of one, for JSON lines")
+        raise RunFolderError(
+            f"{str(out)!r} is not a file", "expected the name of a JSON Lines file"
+        )
     try:
         with tempfile.TemporaryFile(dir=out.parent), contextlib.suppress(FileNotFoundError):
             out.lstat()  # raises for a name that is too long
@@ -191,17 +193,17 @@ def _line(
 ) -> str:
     """One output line, readable by `read_texts`; a blank answer is marked, not made a message."""
     tokenizer, new = model.tokenizer, list(answer.tokens)
-    said = tokenizer.decode(new, clean_up_tokenization_spaces=False)
+    content = tokenizer.decode(new, clean_up_tokenization_spaces=False)
     turns = list(_messages(text))
-    if said.strip():
-        turns.append({"role": "assistant", "content": said})
+    if content.strip():
+        turns.append({"role": "assistant", "content": content})
     ended = answer.ended_by
     end = [] if ended is None else [ended]
-    told = {
+    outcome = {
         "n_new_tokens": len(new),
         "ended": bool(end),
         "ended_by": {"id": ended, "token": tokenizer.convert_ids_to_tokens(ended)} if end else None,
-        "blank": not said.strip(),
+        "blank": not content.strip(),
     }
     stored = {
         "prompt": prompt.tolist(),
@@ -209,7 +211,7 @@ def _line(
         "tokenizer_sha256": tokenizer_sha256(tokenizer),
         "content_sha256": content_sha256(None, turns),
     }
-    line = {"id": text.text_id, "messages": turns, **told, STORED: stored, "made": dict(made)}
+    line = {"id": text.text_id, "messages": turns, **outcome, STORED: stored, "made": dict(made)}
     return json.dumps(line) + "\n"
 
 
@@ -243,7 +245,7 @@ def _done(
     if whole != content:
         with files.open_file(out, "r+b") as file:
             file.truncate(len(whole))
-        say(f"{out}: the last line was only half written; it is made again")
+        say(f"{out}: the last line is incomplete and is generated again")
     return found
 
 

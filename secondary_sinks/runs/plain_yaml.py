@@ -46,7 +46,7 @@ class _Loader(yaml.SafeLoader):
             raise
         except Exception as error:  # each converter raises errors of its own
             found = f"{node.value!r:.60}" if isinstance(node, yaml.ScalarNode) else f"a {node.id}"
-            raise _at(node, f"{found} is no {node.tag.rpartition(':')[2]}") from error
+            raise _at(node, f"{found} is not a valid {node.tag.rpartition(':')[2]}") from error
 
 
 def _check_size(root: Any) -> None:
@@ -75,7 +75,7 @@ def _parts(node: Any) -> Sequence[Any]:
         seen = set()  # a repeated key is refused, as in TOML
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if (key.tag, key.value) in seen:
-                raise _at(key, f"key {key.value!r:.60} stands twice")
+                raise _at(key, f"key {key.value!r:.60} appears twice")
             seen.add((key.tag, key.value))
         return [part for pair in node.value for part in pair]
     return node.value if isinstance(node, yaml.SequenceNode) else ()

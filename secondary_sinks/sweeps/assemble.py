@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from secondary_sinks.detection import across_texts
 from secondary_sinks.questions import run_claims
@@ -17,7 +16,8 @@ from secondary_sinks.sweeps.config import SweepConfig
 from secondary_sinks.sweeps.entries import Entry, unit_of
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.plan import Plan
-from secondary_sinks.sweeps.tasks import ROLES, FedText, Task, Unit, key_of
+from secondary_sinks.sweeps.tasks import ROLES, Task, Unit, key_of
+from secondary_sinks.texts import TokenizedText
 from secondary_sinks.types import SinkTable
 
 ABLATING = ("zero", "mean", "twins", "resample", "patch:twin")
@@ -35,7 +35,7 @@ class Assembly:
         for entry in manifest.entries:
             self.entries.setdefault(entry.task, []).append(entry)
 
-    def complete(self) -> list[tuple[FedText, Task]]:
+    def complete(self) -> list[tuple[TokenizedText, Task]]:
         """Observed texts, with their tasks."""
         return [(text, task) for text, task in self.texts if self._entry(task, "sinks")]
 
@@ -51,7 +51,7 @@ class Assembly:
                 {str(key): value for key, value in row.items()}
                 for row in frame.loc[frame["near"], columns].to_dict("records")
             ]
-            tokens[text.text_id] = torch.tensor(text.tokens)
+            tokens[text.text_id] = text.tokens
         if not frames:
             return self.named(SinkTable(sinks=()).to_frame()), []
         found = SinkTable.from_frame(pd.concat(frames)).sinks

@@ -14,8 +14,8 @@ import torch
 from secondary_sinks.causal.ablate import effects_of
 from secondary_sinks.causal.controls import Owners, owners_of
 from secondary_sinks.causal.recipes import edit_at
-from secondary_sinks.causal.recomputed import Replay
 from secondary_sinks.causal.replay import replay, replay_groups
+from secondary_sinks.causal.replayed import Replay
 from secondary_sinks.detection import detect
 from secondary_sinks.errors import SinkError
 from secondary_sinks.memory import is_out_of_memory
@@ -24,14 +24,12 @@ from secondary_sinks.models.identity import provenance_of
 from secondary_sinks.observation import observe
 from secondary_sinks.questions import roles
 from secondary_sinks.runs import parquet
-from secondary_sinks.runs.hashes import hash_tokens
 from secondary_sinks.runs.observed import check_lengths
 from secondary_sinks.runs.record import describe
 from secondary_sinks.sweeps.tasks import (
     ROLES,
     BadText,
     Failure,
-    FedText,
     ModelSpec,
     Outcome,
     Prepared,
@@ -68,7 +66,7 @@ def prepare(
         device=record["device"],
         dtype=record["dtype"],
         versions=record["versions"],
-        texts=tuple(_plain(text) for text in good),
+        texts=tuple(good),
         bad=tuple(bad),
     )
 
@@ -170,7 +168,7 @@ def _together(
     begin = 0
     for unit, one in edits.items():
         end = begin + len(one)
-        results[unit] = result.part(begin, end) if result and one else None
+        results[unit] = result[begin:end] if result and one else None
         begin = end
     return results, ()
 
@@ -216,20 +214,6 @@ def _sinks_frame(sinks: SinkTable) -> pd.DataFrame:
     """Sinks, and tokens within rounding of being one; the column `near` marks the latter."""
     near = SinkTable(sinks=sinks.near).to_frame()
     return pd.concat([sinks.to_frame().assign(near=False), near.assign(near=True)])
-
-
-def _plain(text: TokenizedText) -> FedText:
-    ids = tuple(text.tokens.tolist())
-    return FedText(
-        text_id=text.text_id,
-        feed=text.feed,
-        fed=text.fed,
-        tokens=ids,
-        tokens_sha256=hash_tokens(ids),
-        text_sha256=text.text_sha256,
-        tokenizer_sha256=text.tokenizer_sha256,
-        template_sha256=text.template_sha256,
-    )
 
 
 def _failure(unit: Unit | None, error: Exception) -> Failure:

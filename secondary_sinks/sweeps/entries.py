@@ -97,8 +97,8 @@ def parse(line: bytes) -> Entry | None:
         return None
     if body.pop("schema", None) != SCHEMA:
         raise RunFolderError(
-            f"the manifest of this sweep has another schema than {SCHEMA}; go on with the version "
-            "that began it (see run.json or sweep/config.json), or choose another --out"
+            f"the manifest of this sweep has another schema than {SCHEMA}; resume it with the "
+            "version that began it (see run.json or sweep/config.json), or choose another --out"
         )
     return _checked(body)
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from secondary_sinks.sweeps.stored_config import read_stored
 from secondary_sinks.sweeps.tasks import ROLES, ModelSpec, Prepared, task_key, unit_key
 from secondary_sinks.texts import Text
 from secondary_sinks.texts.many_files import read_many
-from secondary_sinks.texts.tokenize import retokenize
+from secondary_sinks.texts.tokenize import retokenize, to_record
 
 Known = Sequence[tuple[ModelSpec, Prepared]]
 TRACE_ROW, CELL_ROW = 70, 60
@@ -181,7 +181,7 @@ def _fed_first(spec: ModelSpec, known: Known) -> dict[str, dict[str, Any]]:
     """Texts that the sweep in the folder already fed to this model, as `retokenize` takes them."""
     prepared = dict(known).get(spec)
     texts = prepared.texts if prepared else ()
-    return {text.text_id: asdict(text) | {"token_ids": list(text.tokens)} for text in texts}
+    return {text.text_id: to_record(text) for text in texts}
 
 
 def _feed(

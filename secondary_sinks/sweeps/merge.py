@@ -128,7 +128,7 @@ def _whole(folder: Path) -> Manifest:
     if wrong:
         raise RunFolderError(
             f"{str(folder)!r} is damaged ({wrong[0]})",
-            "run its own command again first, which does the damaged cells anew",
+            "run its own command again first, which recomputes the damaged cells",
         )
     return manifest
 
@@ -138,7 +138,7 @@ def _versions(stored: Sequence[Stored], folders: Sequence[Path]) -> dict[str, st
     first = stored[0].versions
     for one, folder in zip(stored, folders, strict=True):
         found = [
-            about.changed(name, first.get(name), one.versions.get(name))
+            about.describe_change(name, first.get(name), one.versions.get(name))
             for name in COMPUTING
             if first.get(name) != one.versions.get(name)
         ]

@@ -134,7 +134,7 @@ class Sweep:
             self._model(executor, spec, number)
         done = self._is_done()
         for what in self.before.complaints:
-            self.tell("damaged", what=f"{what}; it is made again")
+            self.tell("damaged", what=f"{what}; it is written again")
         damaged += self.before.complaints
         record = self.before.record if done else self._finish(executor)
         return self._summary(record, damaged, nothing=done and not damaged)
@@ -188,7 +188,7 @@ class Sweep:
             return None
         if not self.before.record and not self.force:
             for what in about.in_code({"versions_of_code": begun.versions}, about.of_code()):
-                self.tell("note", what=f"{what}; cells of other code are computed anew")
+                self.tell("note", what=f"{what}; cells of other code are recomputed")
         return begun
 
     def _compute(self, executor: Executor, todo: Plan) -> Iterator[Entry]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from secondary_sinks.runs import durable
 from secondary_sinks.runs.hashes import DECIDING, versions_of_code
+from secondary_sinks.texts import TokenizedText
 from secondary_sinks.types import Thresholds
 
 
@@ -43,21 +44,6 @@ ROLES = Unit(edit="roles", site="mlp_out", layer=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FedText:
-    """A text as fed into a model; `tokens_sha256` is the hash of the token ids."""
-
-    text_id: str
-    feed: str
-    fed: str
-    tokens: tuple[int, ...]
-    tokens_sha256: str
-    text_sha256: str = ""
-    """Source of the token ids, as are the next two fields; empty if only ids were given."""
-    tokenizer_sha256: str = ""
-    template_sha256: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class BadText:
     """A text that could not be fed, and why."""
 
@@ -74,7 +60,7 @@ class Prepared:
     device: str
     dtype: str
     versions: dict[str, str | None]
-    texts: tuple[FedText, ...]
+    texts: tuple[TokenizedText, ...]
     bad: tuple[BadText, ...] = ()
 
 

@@ -58,6 +58,11 @@ class TokenizedText:
     template_sha256: str = ""
     """SHA-256 of the chat template; empty if none was used."""
 
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The token ids as plain numbers."""
+        return tuple(self.tokens.tolist())
+
 
 def tokenize(text: Text, tokenizer: Any, feed: str = "auto") -> TokenizedText:
     """Token ids of a text as the model sees them; nothing is truncated or left out.

@@ -5,6 +5,7 @@ The attention of block l + 1 is the first to read it, so the mass that a sink dr
 is `mass[l + 1]`. Tensors are on the CPU in float32; missing is NaN.
 """
 
+from secondary_sinks.types.controls import Control, match_controls
 from secondary_sinks.types.edit_kinds import EDIT_KINDS, SITES, EditKind, Given, Site
 from secondary_sinks.types.edits import Cell, Edit, as_cell, dump_cells, load_cells
 from secondary_sinks.types.effects import (
@@ -18,15 +19,16 @@ from secondary_sinks.types.effects import (
 from secondary_sinks.types.formation import Formation, FormationEvent, MlpAnatomy, MlpStage
 from secondary_sinks.types.levels import FREQUENT, Level, LevelCell, Levels
 from secondary_sinks.types.lists import refuse_twice, split_words
+from secondary_sinks.types.metric_sweep import MetricSweep
 from secondary_sinks.types.sinks import (
     LASTING,
     Sink,
     SinkTable,
-    Thresholds,
     censoring,
     format_layers,
     parse_layers,
 )
+from secondary_sinks.types.thresholds import Thresholds
 from secondary_sinks.types.trace import LAYER_POS, Trace, read_by_next
 from secondary_sinks.types.weakening import (
     Weakening,
@@ -43,6 +45,7 @@ __all__ = [
     "SHARE_UNIT",
     "SITES",
     "Cell",
+    "Control",
     "Edit",
     "EditKind",
     "Effect",
@@ -54,6 +57,7 @@ __all__ = [
     "Level",
     "LevelCell",
     "Levels",
+    "MetricSweep",
     "MlpAnatomy",
     "MlpStage",
     "Sink",
@@ -72,6 +76,7 @@ __all__ = [
     "format_layers",
     "load_cells",
     "mass_lost",
+    "match_controls",
     "parse_layers",
     "read_by_next",
     "refuse_twice",

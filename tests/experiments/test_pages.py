@@ -195,7 +195,9 @@ def test_where_nothing_was_measured_the_index_says_why(made):
 
 
 def test_without_results_it_is_said(tmp_path):
-    with pytest.raises(RunFolderError, match=r"holds no results; make some with python -m exp"):
+    with pytest.raises(
+        RunFolderError, match=r"has no results; run python -m experiments.all first"
+    ):
         copy_results(tmp_path, tmp_path / "out")
 
 
@@ -263,7 +265,7 @@ def test_a_table_of_levels_of_another_shape_is_named(content, made):
         ("data.csv", b"a,b\n1,2\n3\n", "row 3 has 1 cells; expected 2"),
         ("data.csv", b'a,b\n1,"2\n', "unexpected end of data"),
         ("data.csv", b"", "it holds no table"),
-        ("figure.png", b"a,b\n", "it is no picture"),
+        ("figure.png", b"a,b\n", "it is not a picture"),
         (RECORD, b"[]", "expected an object"),
     ],
 )

@@ -71,7 +71,11 @@ class HeaderParser:
             raise DamageError(f"magic {magic!r}, version {version}")
         self._refuse_count("tensors", n_tensors, MOST_TENSORS)
         self._refuse_count("metadata entries", n_metadata, MOST_METADATA)
-        metadata = dict(self._entry() for _ in range(n_metadata))
+        metadata: dict[str, Any] = {}
+        for key, value in (self._entry() for _ in range(n_metadata)):
+            if key in metadata:
+                raise DamageError(f"it states {key!r:.60} twice")
+            metadata[key] = value
         entries = [self._tensor() for _ in range(n_tensors)]
         alignment = metadata.get("general.alignment", 32)
         if not entries or not isinstance(alignment, int) or alignment <= 0:
