@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # from the modules themselves: a room has a module and a func
     from secondary_sinks.causal.replay import replay
     from secondary_sinks.detection.detect import detect
     from secondary_sinks.detection.explain import explain
+    from secondary_sinks.detection.phenomenon import Phenomenon, phenomenon
     from secondary_sinks.detection.stability import find_levels
     from secondary_sinks.detection.sweep import threshold_sweep
     from secondary_sinks.detection.weakening import primary_weakening
@@ -59,6 +60,8 @@ _ROOMS = {
     "detect": "detection",
     "explain": "detection",
     "find_levels": "detection",
+    "Phenomenon": "detection",
+    "phenomenon": "detection",
     "primary_weakening": "detection",
     "threshold_sweep": "detection",
     "load_model": "models",
@@ -91,6 +94,7 @@ __all__ = [
     "Answer",
     "Edit",
     "Effects",
+    "Phenomenon",
     "SinkTable",
     "Thresholds",
     "Trace",
@@ -110,6 +114,7 @@ __all__ = [
     "necessity",
     "norm_dose",
     "observe",
+    "phenomenon",
     "primary_weakening",
     "read_texts",
     "recompute",

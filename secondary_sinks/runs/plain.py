@@ -8,8 +8,9 @@ EXACT = 2**53
 NUMBERS = (
     *("value", "low", "high", "lost", "sinks_lost", "controls_lost", "ordinary_lost"),
     *("removed", "removed_low", "removed_high", "shortened", "prolonged"),
+    *("layers_after", "rate", "rate_by_paper"),
 )
-"""Fields of a verdict or layer effect that may be NaN, which JSON lacks."""
+"""Fields of a verdict, layer effect or phenomenon that may be NaN, which JSON lacks."""
 TOLD = ("verdicts", "writers", "layer_effects", "later", "later_effects")
 """Fields that hold lists of verdicts or of layer effects."""
 
@@ -27,6 +28,7 @@ def with_nan(record: dict[str, Any]) -> dict[str, Any]:
     """Undo `without_nan`: the numbers of verdicts and effects are floats again."""
     told = [record, *_objects(record.get("answers")), *_objects(record.get("models"))]
     lists = [one.get(name) for one in told for name in TOLD]
+    lists.append([one.get("phenomenon") for one in told])
     for row in (row for one in lists for row in _objects(one)):
         row |= {name: _number(row[name]) for name in NUMBERS if name in row}
     return record
