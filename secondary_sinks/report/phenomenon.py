@@ -83,10 +83,9 @@ def _ours(found: Phenomenon) -> str:
             f"{found.n_distinct:,} distinct and {count(copies, 'copy', 'copies')} (the same tokens "
             "up to the sink as in another text: one computation, seen again)"
         )
-    brief = " (a sink too briefly or too weakly to count)" if found.n_transient else ""
     return (
         f"{count(found.n_secondary, 'secondary sink')} in {count(found.n_texts, 'text')}, {told}; "
-        f"{count(found.n_transient, 'transient token')}{brief}"
+        f"{found.n_transient:,} transient (too brief or too weak)"
     )
 
 
@@ -120,18 +119,16 @@ def _by_paper(found: Phenomenon) -> str:
 
 
 def _rates(found: Phenomenon) -> str:
-    theirs = sentence([f"{_span(*rates)} in {model}" for model, rates in PAPER_RATES.items()])
-    told = f"the authors' detections: {theirs}"
+    theirs = sentence([f"{_span(*rates)} ({model})" for model, rates in PAPER_RATES.items()])
     if found.is_long_enough:
         return (
             f"{plain(found.rate)} by our criterion, {plain(found.rate_by_paper)} by the paper's "
-            f"rule and label; {told}"
+            f"rule and label; the authors' detections have {theirs}"
         )
     low, high = found.expected
-    here = count(found.n_tokens_distinct, "token")
     return (
-        f"a rate needs more text: {here} hold {plain(low)} to {plain(high)} secondary sinks at the "
-        f"rates of {told}"
+        f"a rate needs more text: {count(found.n_tokens_distinct, 'token')} hold {plain(low)} to "
+        f"{plain(high)} sinks at those of the authors' detections, {theirs}"
     )
 
 

@@ -57,7 +57,7 @@ def test_the_summary_counts():
     words = Html(
         page(record=record("one", "two"), sinks=two, trace=frames.trace("one", "two"))
     ).words
-    assert "2 secondary sinks in 2 texts, no copies; 0 transient tokens" in words
+    assert "2 secondary sinks in 2 texts, no copies; 0 transient (" in words
     assert "1 of 2 texts has secondary sinks." in words
     assert "Every text has an active primary sink, “<s>”." in words
     assert "layer 1 (1) and layer 2 (1)" in words
