@@ -127,8 +127,8 @@ def _rates(found: Phenomenon) -> str:
         )
     low, high = found.expected
     return (
-        f"a rate needs more text: {count(found.n_tokens_distinct, 'token')} hold {plain(low)} to "
-        f"{plain(high)} sinks at those of the authors' detections, {theirs}"
+        f"a rate needs more text: at those of the authors' detections, {theirs}, "
+        f"{count(found.n_tokens_distinct, 'token')} hold {plain(low)} to {plain(high)} sinks"
     )
 
 

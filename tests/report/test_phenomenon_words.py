@@ -86,7 +86,8 @@ def test_a_rate_is_a_plain_number_next_to_those_of_the_paper_or_needs_more_text(
         "to 1.3 (DeepSeek-R1-Distill-Qwen-14B) and 3.4 (Qwen3-4B-Base)"
     )
     short = told(sink(), tokens={"a": torch.arange(6_869)})["per 10,000 tokens"]
-    assert short.startswith("a rate needs more text: 6,869 tokens hold 0.58 to 2.3 sinks")
+    assert short.startswith("a rate needs more text: at those of the authors' detections, 0.85 to")
+    assert short.endswith(", 6,869 tokens hold 0.58 to 2.3 sinks")
 
 
 def test_short_texts_without_sinks_say_nothing_of_the_model():
