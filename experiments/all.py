@@ -26,7 +26,7 @@ from experiments.shared import Finding, Loaded, Observed, load_texts, observe_lo
 from experiments.table import BY_NAME
 from experiments.written import RECORD, in_words, without_nan, write
 from secondary_sinks import bundled_corpus, files, read_texts
-from secondary_sinks.cli import run_app, say
+from secondary_sinks.cli import run_app, say, whole
 from secondary_sinks.errors import SinkError
 from secondary_sinks.runs import RunFolder, escape_text
 from secondary_sinks.types import refuse_twice, split_words
@@ -217,7 +217,7 @@ def _command(
     feed: Annotated[str, typer.Option(help="As for `secondary-sinks run`.")] = "auto",
     device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of all that is left to chance.")] = 0,
+    seed: Annotated[int, whole("Of all that is left to chance.")] = 0,
     force: Annotated[bool, typer.Option(help="Replace those of other weights or code.")] = False,
 ) -> None:
     """Every experiment on one model, from one observation pass, and a table of claims."""

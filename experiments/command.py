@@ -17,7 +17,7 @@ import typer
 from experiments.shared import Finding, observe_texts
 from experiments.table import SAID
 from experiments.written import in_words, write
-from secondary_sinks.cli import run_app, say
+from secondary_sinks.cli import run_app, say, whole
 from secondary_sinks.runs import RunFolder
 
 Experiment = Callable[..., Finding]
@@ -58,12 +58,14 @@ def _shared(
     out: Annotated[Path, typer.Option(help="Folder for data, figure and verdict.json.")],
     model: Annotated[str, typer.Option(help="As for `secondary-sinks run`.")] = "smollm2-135m",
     texts: Annotated[
-        str | None, typer.Option(help="As for `secondary-sinks run`; else the bundled ones.")
+        str | None, typer.Option(help="As for `secondary-sinks run`. Default: the bundled texts.")
     ] = None,
     feed: Annotated[str, typer.Option(help="As for `secondary-sinks run`.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cuda, mps or cpu; else the fastest.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cuda, mps or cpu. Default: the fastest available.")
+    ] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of all that is left to chance.")] = 0,
+    seed: Annotated[int, whole("Random seed.")] = 0,
 ) -> None:
     """The options shared by all experiments."""
 

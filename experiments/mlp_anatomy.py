@@ -3,16 +3,19 @@
 from typing import Annotated
 
 import pandas as pd
-import typer
 
 from experiments.command import main_of
-from experiments.shared import Finding, Observed, judged, unanswered, why_no_sinks
+from experiments.shared import Finding, Observed, judge_interval, unanswered, why_no_sinks
 from secondary_sinks import Verdict, mlp_anatomy
 from secondary_sinks.attribution import GATED_STAGES, PLAIN_STAGES
+from secondary_sinks.cli import whole
 from secondary_sinks.plots import interval_lines
 from secondary_sinks.statistics import median_over_texts
 
-NAME, QUESTION = "mlp_anatomy", "Where inside the forming MLP does a token turn to the primary?"
+NAME, QUESTION = (
+    "mlp_anatomy",
+    "At which stage of the forming MLP does a token align with the primary?",
+)
 PAPER = (
     "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): at the creation layer the MLP maps "
     "a token that is nothing like the primary to a vector that points along the primary's "
@@ -20,23 +23,24 @@ PAPER = (
 )
 METHOD = (
     "At each sink's creation layer (or `--layer`), the cosine of the token with the primary at "
-    "every stage of the MLP (input, gate, up, act, act*up, down; the same stage of the same "
-    "layer), for sinks and their controls (token twins, else neighbours). One stage more, "
-    "`written`, compares what the MLP writes with the primary's residual, which is the direction "
-    "that the claim is about; at other stages the primary may itself be doing nothing. Verdict: "
-    "the cosine of `written`."
+    "every stage of the MLP (input, gate, up, act, act*up, down; both tokens at the same stage of "
+    "the same layer), for sinks and their controls (token twins, else neighbours). A further "
+    "stage, `written`, compares the MLP's output with the primary's residual: the direction that "
+    "the claim is about. (At the other stages the primary's own activation may be small.) "
+    "Verdict: the cosine of `written`."
 )
-REFUTATION = "What the MLP writes at sinks has a cosine of less than one half."
+REFUTATION = "The MLP's output at sinks has a cosine below one half with the primary's residual."
 CLAIM = "the MLP of the creation layer maps sinks to the primary's direction"
 STAGES = (*dict.fromkeys((*GATED_STAGES, *PLAIN_STAGES)), "written")
 COLUMNS = {
-    "stage": "input, gate, up, act, act*up, down: as the primary's; written: as its residual",
+    "stage": "input, gate, up, act, act*up, down: with the primary at the same stage; written: "
+    "output with the primary's residual",
     "role": "sink or control",
     "cosine": "signed cosine with the primary, median over texts, in [-1, 1]",
     "low": "lower end of its 95 % interval over texts",
-    "high": "upper end",
+    "high": "upper end of it",
     "n_sinks": "sinks with a control",
-    "n_texts": "texts with one",
+    "n_texts": "texts with such a sink",
 }
 CAPTIONS = {
     "figure": "Medians over texts of the signed cosine, bands exact 95 % intervals over texts.",
@@ -47,7 +51,7 @@ def run(
     observed: Observed,
     *,
     layer: Annotated[
-        int | None, typer.Option(help="Of the MLP; by default each sink's creation layer.")
+        int | None, whole("Layer of the MLP. Default: each sink's creation layer.")
     ] = None,
 ) -> Finding:
     """Cosine with the primary at each stage of the MLP."""
@@ -103,14 +107,14 @@ def _verdict(tokens: pd.DataFrame, observed: Observed) -> Verdict:
     written = tokens[(tokens["stage"] == "written") & (tokens["role"] == "sink")]
     means = {key: part["cosine"].mean() for key, part in tokens.groupby(["stage", "role"])}
     interval = median_over_texts(written["cosine"], written["text_id"].tolist())
-    return judged(
+    return judge_interval(
         CLAIM,
         interval,
-        f"cosine with the primary's residual {interval.value:.2f} (controls "
-        f"{means['written', 'control']:.2f}); as the primary's at the MLP's input "
-        f"{means['input', 'sink']:.2f} (controls {means['input', 'control']:.2f}), at its output "
+        f"the output has cosine {interval.value:.2f} with the primary's residual (controls "
+        f"{means['written', 'control']:.2f}); cosine with the primary at the MLP's input: "
+        f"{means['input', 'sink']:.2f} (controls {means['input', 'control']:.2f}), at its output: "
         f"{means['down', 'sink']:.2f} (controls {means['down', 'control']:.2f})",
-        statistic="cosine of what the MLP writes at sinks with the primary's residual, median over "
+        statistic="cosine of the MLP's output at sinks with the primary's residual, median over "
         "texts",
         unit="cosine",
         controls="token twins, or ordinary tokens nearby",

@@ -16,12 +16,11 @@ import pandas as pd
 import typer
 
 from experiments.copied import ACROSS, PAGES, copy_results
-from experiments.recorded import read_record
+from experiments.recorded import damaged, read_record
 from experiments.table import BY_NAME, Experiment
 from experiments.written import RECORD
 from secondary_sinks import files
 from secondary_sinks.cli import run_app, say
-from secondary_sinks.errors import SinkError
 from secondary_sinks.runs import RunFolder, unescape
 
 HOLDS = {
@@ -134,12 +133,16 @@ def _found(record: Mapping[str, Any], source: str) -> str:
 
 def _every_cell(folder: Path) -> list[str]:
     """The map across models, cell by cell, with the numbers behind each outcome."""
-    with files.open_file(folder / "cells.csv") as file:
-        cells = pd.read_csv(file, keep_default_na=False, dtype=str).map(unescape)
+    path = folder / "cells.csv"
     rows = ["| experiment | model | outcome | in numbers |\n|---|---|---|---|"]
-    for row in cells.to_dict("records"):
-        words = map(_escape, (row["experiment"], row["model"], row["outcome"]))
-        rows.append(f"| {' | '.join(words)} | {_numbers_as_written(row)} |")
+    try:
+        with files.open_file(path) as file:
+            cells = pd.read_csv(file, keep_default_na=False, dtype=str).map(unescape)
+        for row in cells.to_dict("records"):
+            words = map(_escape, (row["experiment"], row["model"], row["outcome"]))
+            rows.append(f"| {' | '.join(words)} | {_numbers_as_written(row)} |")
+    except (OSError, ValueError, KeyError) as error:
+        raise damaged(path, repr(error)) from error
     return ["\n".join(rows)]
 
 
@@ -186,9 +189,7 @@ def _depth(records: Sequence[Mapping[str, Any]], data: Path) -> list[str]:
         with files.open_file(path) as file:
             cells = pd.read_csv(file, dtype={"l_start": "int64"}, usecols=["l_start"])
     except (OSError, ValueError) as error:
-        raise SinkError(
-            f"{str(path)!r} is damaged ({error})", "run its experiment again"
-        ) from error
+        raise damaged(path, error) from error
     source = "data/sink_levels/data.csv"
     layers = [
         one["provenance"]["model"]["n_layers"]

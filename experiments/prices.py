@@ -12,12 +12,16 @@ from secondary_sinks.questions import costs
 
 def prices(asked: Mapping[str, Mapping[str, Any]], observed: Observed) -> list[str]:
     """Cost in words of the causal ones among these experiments, with their options."""
-    causal = [one for one in EXPERIMENTS if one.asks and one.name in asked]
+    causal = [one for one in EXPERIMENTS if one.name in asked and (one.asks or not one.observes)]
     names = [one.name for one in causal if not one.quick or asked[one.name] != one.quick]
     if not names or not observed.sinks.of_kind("secondary").sinks:
         return []
-    questions = [BY_NAME[name].asks for name in names]
-    found = costs(questions, observed.traces, observed.sinks, observed.model.cfg.d_mlp)
+    questions = [BY_NAME[name].asks for name in names if BY_NAME[name].asks]
+    of_questions = iter(costs(questions, observed.traces, observed.sinks, observed.model.cfg.d_mlp))
+    found = [
+        next(of_questions) if BY_NAME[name].asks else BY_NAME[name].module.cost(observed)
+        for name in names
+    ]
     seconds = trial(observed)
     return [
         f"to come: {name}, {cost.in_words()}, about {cost.seconds(*seconds):.0f} s"

@@ -25,12 +25,12 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         record = files.load_json(files.read_text(path))
     except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(path, str(error)) from error
+        raise damaged(path, error) from error
     failed = isinstance(record, dict) and "failed" in record
     shape = {"failed": str} if failed else {"verdict": VERDICT, "further": [VERDICT]}
     wrong = mismatch(record, RECORDED | shape) or _wrong_words(record)
     if wrong:
-        raise _damaged(path, wrong)
+        raise damaged(path, wrong)
     return dict(record)
 
 
@@ -45,5 +45,6 @@ def _wrong_words(record: dict[str, Any]) -> str:
     return mismatch(record.get("captions", {}), dict.fromkeys(record.get("captions", {}), str))
 
 
-def _damaged(path: Path, reason: str) -> SinkError:
+def damaged(path: Path, reason: object) -> SinkError:
+    """The error for a file of results that cannot be read."""
     return SinkError(f"{str(path)!r} is damaged ({reason})", "run its experiment again")

@@ -60,7 +60,7 @@ class Observed:
 
     @property
     def cases(self) -> list[TextPairs]:
-        """The secondary sinks that can be asked, by text, with their controls; without copies."""
+        """The secondary sinks that can be tested, by text, with their controls; without copies."""
         return match_pairs(self.traces, self.sinks, ("secondary",))
 
     @property
@@ -83,13 +83,13 @@ class Observed:
 
     def progress(self, what: str) -> Callable[[int, int], None]:
         """Progress callback for causal questions; reports texts done every half minute."""
-        said = time.monotonic()
+        last = time.monotonic()
 
         def tell(done: int, whole: int) -> None:
-            nonlocal said
-            if time.monotonic() - said > SECONDS and done < whole:
+            nonlocal last
+            if time.monotonic() - last > SECONDS and done < whole:
                 self.say(f"{what}: {done} of {whole} texts")
-                said = time.monotonic()
+                last = time.monotonic()
 
         return tell
 
@@ -165,8 +165,9 @@ def observe_texts(
 
 def observe_loaded(loaded: Loaded, seed: int, say: Callable[[str], None] = quiet) -> Observed:
     """Observe a loaded model and its texts."""
-    more: dict[str, Any] = {"name": loaded.name, "asked": loaded.asked, "seed": seed, "say": say}
-    return observe_fed(loaded.model, loaded.texts, **more)
+    return observe_fed(
+        loaded.model, loaded.texts, name=loaded.name, asked=loaded.asked, seed=seed, say=say
+    )
 
 
 def observe_fed(
@@ -221,7 +222,7 @@ class Finding:
         return (self.verdict, *self.further)
 
 
-def judged(
+def judge_interval(
     claim: str,
     interval: Interval,
     why: str,
@@ -267,8 +268,8 @@ def unanswered(
     )
 
 
-def who(trace: Trace, case: MatchedPair) -> dict[str, Any]:
-    """The first columns of a table with one row per sink that was asked."""
+def sink_columns(trace: Trace, case: MatchedPair) -> dict[str, Any]:
+    """The first columns of a table with one row per tested sink."""
     return {
         "text_id": trace.text_id,
         "pos": case.sink.pos,
@@ -285,5 +286,5 @@ def places(rows: pd.DataFrame) -> "pd.Series[str]":
 
 
 def why_no_sinks(observed: Observed) -> str:
-    """Why no secondary sink can be asked; empty if one can."""
+    """Why no secondary sink can be tested; empty if one can."""
     return "" if observed.pairs() else too_few(0, 0, observed.left_out)

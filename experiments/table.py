@@ -26,8 +26,8 @@ class Experiment:
     figure: str = ""
     """The corresponding figure of the paper."""
     asks: str = ""
-    """The causal question that takes most of its time; empty for an experiment that only
-    observes."""
+    """The causal question that takes most of its time. Empty for an experiment that only observes,
+    and for one that edits in its own way: its module then has a function `cost(observed)`."""
     observes: bool = True
     """Whether its verdict needs no edit."""
     quick: Mapping[str, Any] = field(default_factory=dict)
@@ -126,6 +126,12 @@ EXPERIMENTS = (
         name="neurons",
         claim="few neurons of these MLPs are needed",
         asks="sparsity",
+        observes=False,
+    ),
+    Experiment(
+        name="their_steering",
+        claim="the authors' own intervention (every MLP output along the primary's gets a given "
+        "length) touches the sinks and only them, and does to each what an exact edit of it does",
         observes=False,
     ),
 )

@@ -22,10 +22,7 @@ from secondary_sinks.runs import RunFolder, escape_text
 
 RECORD = "verdict.json"
 JUDGED = "judged"
-CAPTION = (
-    "What was judged: the number of each verdict with its interval, and (upright tick) the line "
-    "that it was held against."
-)
+CAPTION = "Statistic of each verdict with its interval; upright ticks: the threshold."
 PICTURE = {"width": 900, "scale": 1.5}
 STYLE = "body{font-family:system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
 

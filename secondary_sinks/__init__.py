@@ -11,10 +11,11 @@ Each result has `.to_frame()`. Names are imported when they are first used, so t
 one room does not import the others.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # as in typing, whose import takes longer than a Ctrl-C should wait
 
 if TYPE_CHECKING:  # from the modules themselves: a room has a module and a function of one name
+    from typing import Any
+
     from secondary_sinks.attribution.anatomy import mlp_anatomy
     from secondary_sinks.attribution.formation import formation
     from secondary_sinks.causal.ablate import ablate
@@ -131,7 +132,9 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
+    from importlib import import_module
+
     if name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)

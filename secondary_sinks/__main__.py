@@ -1,16 +1,14 @@
 """`python -m secondary_sinks`, and the command `secondary-sinks`."""
 
-import _thread
-import signal
 import sys
-import threading
-from typing import Any
 
 
 def main() -> None:
     """Run the command line. An interrupt is one line also while its modules are still loaded."""
-    sys.unraisablehook = _interrupt_again
     try:
+        import threading  # noqa: F401  before the hook needs it
+
+        sys.unraisablehook = _interrupt_again
         from secondary_sinks.cli import main as run
 
         run()
@@ -19,12 +17,16 @@ def main() -> None:
         sys.exit(130)
 
 
-def _interrupt_again(ignored: Any) -> None:
+def _interrupt_again(ignored: "sys.UnraisableHookArgs") -> None:
     """Repeat an interrupt that Python ignored, a moment later.
 
     Python ignores what is raised inside a finalizer or a weak reference's callback; each import
     calls one, so that an interrupt while modules are loaded would now and then be lost.
     """
+    import _thread
+    import signal
+    import threading
+
     if issubclass(ignored.exc_type, KeyboardInterrupt):
         own = ignored.exc_type is KeyboardInterrupt  # else it stands for SIGTERM
         number = signal.SIGINT if own else signal.SIGTERM

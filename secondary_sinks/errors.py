@@ -45,9 +45,9 @@ def reason(error: BaseException, most: int = 300) -> str:
 class SinkError(Exception):
     """Base of every error that this package raises on purpose.
 
-    >>> error = SinkError("'x' is no folder", "choose another --out")
+    >>> error = SinkError("'x' is not a folder", "choose another --out")
     >>> str(error), error.problem
-    ("'x' is no folder; choose another --out", "'x' is no folder")
+    ("'x' is not a folder; choose another --out", "'x' is not a folder")
     """
 
     def __init__(self, problem: str = "", remedy: str = "") -> None:

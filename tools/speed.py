@@ -38,7 +38,7 @@ from secondary_sinks import Edit, bundled_corpus, detect, load_model, observe, t
 from secondary_sinks import recompute as total_effects
 from secondary_sinks import replay as state_effects
 from secondary_sinks.causal.donors import resolve_donors
-from secondary_sinks.cli import run_app
+from secondary_sinks.cli import run_app, whole
 from secondary_sinks.runs import RunFolder
 from tools.peak_memory import peak, reset_peak
 from tools.speed_peers import HookedPeer, SdpaPeer, same_weights
@@ -205,9 +205,9 @@ def relative(ours: Tensor, peer: Tensor) -> float:
 def _command(
     out: Annotated[Path, typer.Option(help="Folder for speed.json.")],
     model: str = "smollm2-135m",
-    tokens: Annotated[int, typer.Option(help="Tokens of the swept text.")] = 1024,
-    long: Annotated[int, typer.Option(help="Tokens of the streamed text.")] = 2048,
-    runs: Annotated[int, typer.Option(help="Interleaved runs of each comparison.")] = 3,
+    tokens: Annotated[int, whole("Tokens of the swept text.", least=1)] = 1024,
+    long: Annotated[int, whole("Tokens of the streamed text.", least=1)] = 2048,
+    runs: Annotated[int, whole("Interleaved runs of each comparison.", least=1)] = 3,
 ) -> None:
     """Compare, print the table, write DIR/speed.json."""
     hooked = load_model(model, device="cpu")

@@ -17,7 +17,7 @@ from secondary_sinks.causal.replay import Progress, replay
 from secondary_sinks.causal.replayed import Replay
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
-from secondary_sinks.observation.check_trace import check_trace
+from secondary_sinks.observation.layers import check_trace
 from secondary_sinks.types import Edit, Effect, Effects, SinkTable, Thresholds, Trace
 from secondary_sinks.types.lists import refuse_twice
 

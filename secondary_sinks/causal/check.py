@@ -29,7 +29,16 @@ def check_cells(model: HookedModel, cells: Sequence[Cell], context: Context) -> 
             raise EditError("a cell has no edit", "expected one or more (the no-op is kind 'none')")
         for edit in cell:
             check_words(edit)
-            _check_place(model, edit, context.trace)
+            n_layers, n_pos = context.trace.norm.shape
+            _check_range("layer", edit.layers, n_layers)
+            _check_range("position", edit.positions, n_pos)
+            for layer in edit.layers:
+                name = hook_name(layer, edit.site)
+                if name not in model.hook_dict:
+                    raise EditError(f"this model has no hook point {name!r} for site {edit.site!r}")
+            if edit.units:
+                site = SITE_OF[edit.site]
+                _check_range(site.unit, edit.units, getattr(model.cfg, site.width))
             _check_needs(edit, context)
 
 
@@ -71,19 +80,6 @@ def _check_value(edit: Edit) -> None:
         )
 
 
-def _check_place(model: HookedModel, edit: Edit, trace: Trace) -> None:
-    n_layers, n_pos = trace.norm.shape
-    _check_range("layer", edit.layers, n_layers)
-    _check_range("position", edit.positions, n_pos)
-    for layer in edit.layers:
-        name = hook_name(layer, edit.site)
-        if name not in model.hook_dict:
-            raise EditError(f"this model has no hook point {name!r} for site {edit.site!r}")
-    if edit.units:
-        site = SITE_OF[edit.site]
-        _check_range(site.unit, edit.units, getattr(model.cfg, site.width))
-
-
 def _check_range(name: str, numbers: Sequence[int], n: int) -> None:
     if not numbers:
         raise EditError(f"an edit names no {name}", "expected at least one")
@@ -97,7 +93,7 @@ def _check_range(name: str, numbers: Sequence[int], n: int) -> None:
 def _check_needs(edit: Edit, context: Context) -> None:
     kind = KINDS[edit.kind]
     if (edit.donor is not None or edit.text) and not kind.donor:
-        raise EditError(f"edit {edit.kind!r} takes no donor; a patch does")
+        raise EditError(f"edit {edit.kind!r} takes no donor; only a patch does")
     if kind.donor:
         _check_donor(edit, context)
     if kind.directed:
@@ -125,6 +121,6 @@ def _check_direction(edit: Edit, trace: Trace) -> None:
     for layer in edit.layers:
         if not bool(trace.reference_resid[layer].isfinite().all()):
             raise EditError(
-                f"edit {edit.kind!r} at layer {layer} needs the primary's direction, but no "
-                "primary stands out there"
+                f"edit {edit.kind!r} needs the primary's direction, but no primary stands out at "
+                f"layer {layer}"
             )

@@ -68,7 +68,7 @@ def edit_at(
     if label == TWIN:
         twin = nearest_twin(trace, sinks, pos)
         if twin is None:
-            return "no token twin that is no sink"
+            return "no token twin that is not a sink"
         return Edit(pos=pos, layer=layer, site=site, kind="patch", donor=twin)
     edit = Edit.of_label(label, pos=pos, layer=layer, site=site)
     if edit.kind == "mean" and edit.over == "twins" and not token_twins(trace, pos):
@@ -76,7 +76,7 @@ def edit_at(
     if KINDS[edit.kind].directed and not bool(trace.reference_resid[layer].isfinite().all()):
         return "the primary has no direction yet at this layer"
     if any(not 0 <= donor < len(trace.tokens) for donor in edit.donors):
-        return "the donor lies beyond the text"
+        return "the donor position is outside the text"
     return edit
 
 

@@ -15,11 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondary_sinks.causal.apply import LayerEdits
+from secondary_sinks.causal.apply import EditedToken, LayerEdits, first_edits
 from secondary_sinks.causal.batches import in_batches
 from secondary_sinks.causal.check import Context, check_cells
 from secondary_sinks.causal.donors import Donors, Means, resolve_donors
-from secondary_sinks.causal.first_edit import EditedToken, first_edits
 from secondary_sinks.causal.losses import losses
 from secondary_sinks.causal.recomputed import Recomputed, Table
 from secondary_sinks.causal.replay import Progress
@@ -30,8 +29,7 @@ from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.layerwise.visibility import refuse_unreplayable
 from secondary_sinks.measures import norms, seeing_queries
 from secondary_sinks.observation import LayerView, iter_layers
-from secondary_sinks.observation.check_trace import check_same_states, check_trace
-from secondary_sinks.observation.layers import attention_paid_to
+from secondary_sinks.observation.layers import attention_paid_to, check_same_states, check_trace
 from secondary_sinks.types import Cell, Edit, Trace, as_cell
 
 STATES_AT_ONCE = 1 << 28

@@ -21,19 +21,17 @@ from secondary_sinks.cli.options import (
     Texts,
     TrustRemoteCode,
     app,
-    number_of_layers,
-    whole_number,
+    number,
+    sharing,
+    whole,
 )
 
 
-@app.command(epilog="Example: secondary-sinks run Qwen/Qwen3-4B --texts my.jsonl --out runs/qwen3")
-def run(
+def _shared(
     model: Model,
     out: Out,
     texts: Texts = None,
     feed: Feed = "auto",
-    edit: EditKind = "zero,twins",
-    ask: Ask = "none",
     device: Device = None,
     dtype: Dtype = None,
     revision: Revision = None,
@@ -43,58 +41,33 @@ def run(
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
+    """Options shared by `run` and `detect`, in the order of their help."""
+
+
+@app.command(epilog="Example: secondary-sinks run Qwen/Qwen3-4B --texts my.jsonl --out runs/qwen3")
+@sharing(_shared, "feed")
+def run(edit: EditKind = "zero,twins", ask: Ask = "none", **shared: object) -> None:
     """Find the sinks, ablate every MLP at each of them, and write report.html."""
     from secondary_sinks.cli.work import Request, work
     from secondary_sinks.runs import parse_questions
 
-    work(
-        Request(
-            *(model, out, texts, feed, edit, device, dtype, seed, force),
-            report=True,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            bridge=bridge,
-            skip=tuple(skip_check or ()),
-            asked=parse_questions(ask),
-        )
-    )
+    work(Request("run", {**shared, "edit": edit}, parse_questions(ask)))
 
 
 @app.command(epilog="Example: secondary-sinks detect ./my-model --texts my.jsonl --out runs/mine")
-def detect(
-    model: Model,
-    out: Out,
-    texts: Texts = None,
-    feed: Feed = "auto",
-    device: Device = None,
-    dtype: Dtype = None,
-    revision: Revision = None,
-    trust_remote_code: TrustRemoteCode = False,
-    bridge: Bridge = False,
-    skip_check: SkipCheck = None,
-    seed: Seed = 0,
-    force: Force = False,
-) -> None:
+@sharing(_shared, "feed")
+def detect(**shared: object) -> None:
     """Find the primary and secondary sinks of each text; write sinks.parquet."""
     from secondary_sinks.cli.work import Request, work
 
-    work(
-        Request(
-            *(model, out, texts, feed, None, device, dtype, seed, force),
-            report=False,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            bridge=bridge,
-            skip=tuple(skip_check or ()),
-        )
-    )
+    work(Request("detect", shared))
 
 
 @app.command(epilog="Example: secondary-sinks report runs/demo")
 def report(
     folder: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     model: Annotated[
-        str | None, typer.Option(help="Which model to report, in a sweep over several.")
+        str | None, typer.Option(help="The model to report, if the sweep has several.")
     ] = None,
 ) -> None:
     """Write report.html for a finished run."""
@@ -129,17 +102,13 @@ def levels(
     ],
     layers: Annotated[
         int | None,
-        typer.Option(
-            parser=number_of_layers,
-            metavar="INT",
-            help="Number of layers of the model; relabels the authors' detections by their rule.",
+        whole(
+            "Number of layers of the model; relabels the authors' detections by their rule.",
+            least=1,
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    seed: Annotated[
-        int,
-        typer.Option(parser=whole_number, metavar="INT", help="Random seed for resampling texts."),
-    ] = 0,
+    seed: Annotated[int, whole("Random seed for resampling texts.")] = 0,
 ) -> None:
     """Group secondary sinks into levels of (creation layer, lifetime), with their stability."""
     from secondary_sinks.cli.levels import show_levels
@@ -163,20 +132,15 @@ def generate(
         Path, typer.Option(help="JSON Lines file to write, for --texts; resumes if it exists.")
     ],
     max_new_tokens: Annotated[
-        int,
-        typer.Option(
-            parser=number_of_layers, metavar="INT", help="Maximum length of an answer, in tokens."
-        ),
+        int, whole("Maximum length of an answer, in tokens.", least=1)
     ] = 2048,
     temperature: Annotated[
-        float, typer.Option(help="Sampling temperature; 0 takes the likeliest token.")
+        float, number("Sampling temperature; 0 takes the likeliest token.")
     ] = 0.0,
     device: Device = None,
     dtype: Dtype = None,
     bridge: Bridge = False,
-    seed: Annotated[
-        int, typer.Option(parser=whole_number, metavar="INT", help="Random seed for sampling.")
-    ] = 0,
+    seed: Annotated[int, whole("Random seed for sampling.")] = 0,
 ) -> None:
     """Generate long answers to prompts, to look for sinks in them."""
     from secondary_sinks.cli.output import say
@@ -201,7 +165,7 @@ def models(
     from secondary_sinks.cli.models import show_json, show_markdown, show_models
 
     if json and markdown:
-        raise typer.BadParameter("--json and --markdown exclude each other; give one")
+        raise typer.BadParameter("got both --json and --markdown; give one of them")
     show = show_json if json else show_markdown if markdown else show_models
     show(family)
 
@@ -209,7 +173,7 @@ def models(
 @app.command(epilog="Example: secondary-sinks questions")
 def questions() -> None:
     """List the causal questions that --ask takes, and what each asks."""
-    from secondary_sinks.cli.lists import show_questions
+    from secondary_sinks.cli.folders import show_questions
 
     show_questions()
 
@@ -217,6 +181,6 @@ def questions() -> None:
 @app.command(epilog="Example: secondary-sinks edits")
 def edits() -> None:
     """List the kinds of edit, as --edit takes them, and the sites of --site."""
-    from secondary_sinks.cli.lists import show_edits
+    from secondary_sinks.cli.folders import show_edits
 
     show_edits()

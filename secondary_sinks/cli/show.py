@@ -38,11 +38,11 @@ def _show_one(console: Console, record: Mapping[str, Any], sinks: pd.DataFrame) 
         console.print(sink_table(lasting, f"Sinks in {count(len(record['texts']), 'text')}"))
     if record["dtype"] != "float32":
         console.print(rounding_line(record, sinks), highlight=False)
-    asked = [verdict for told in record.get("answers", []) for verdict in told["verdicts"]]
+    asked = [verdict for answer in record.get("answers", []) for verdict in answer["verdicts"]]
     for verdict in record.get("writers", ()):
         console.print(verdict_line(verdict), highlight=False)
-    if told := damage_in_words(record.get("damage", ())):
-        console.print(escape(told), highlight=False)
+    if damage := damage_in_words(record.get("damage", ())):
+        console.print(escape(damage), highlight=False)
     for verdict in [*record["verdicts"], *record.get("later", ()), *asked]:
         console.print(verdict_line(verdict), highlight=False)
 
@@ -100,8 +100,8 @@ def rounding_line(record: Mapping[str, Any], sinks: pd.DataFrame) -> str:
     """Number of verdicts that rounding may decide in a half-precision run."""
     marked, near = int(sinks["within_rounding"].sum()), len(record.get("near_sinks", ()))
     return (
-        f"Within the rounding of {record['dtype']}: {marked} of {len(sinks)} sink(s) and {near} "
-        "token(s) that are none; only float32 can tell these"
+        f"Within the rounding of {record['dtype']}: {marked} of {len(sinks)} sink(s), and {near} "
+        "token(s) that narrowly fail to be sinks; a run in float32 decides these"
     )
 
 

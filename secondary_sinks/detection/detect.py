@@ -9,10 +9,9 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from secondary_sinks.detection.criteria import Tests, joint_sinks, joint_tests
+from secondary_sinks.detection.criteria import Tests, joint_sinks, joint_tests, lasts
 from secondary_sinks.detection.levels import assign_levels
 from secondary_sinks.detection.paper import KINDS, against, paper_label, paper_tests
-from secondary_sinks.detection.persistence import lasts
 from secondary_sinks.detection.rounding import mark_rounding
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.types import Sink, SinkTable, Thresholds, Trace
@@ -68,7 +67,7 @@ def _distinct(traces: Sequence[Trace]) -> list[Trace]:
         before = found.setdefault(trace.text_id, trace)
         if not torch.equal(before.tokens, trace.tokens):
             raise DetectionError(
-                f"two different texts are called {trace.text_id!r}",
+                f"two different texts have the id {trace.text_id!r}",
                 "give each its own text_id when you observe it",
             )
     return list(found.values())
@@ -157,18 +156,13 @@ def _sink(
         l_end=layers[-1],
         lifetime=len(layers),
         lifetime_norm=float(tests.outlying[:, pos].sum()),
-        lifetime_attention=_attended_layers(tests, pos),
+        lifetime_attention=float(tests.attended[:-1, pos].sum()),  # no block reads the last
         layers=tuple(layers),
         level=torch.nan,
         censored=_censored(layers, goes_on[:, pos].tolist()),
         **({"criterion": "joint"} | words),
         **_maxima(trace, pos, layers),
     )
-
-
-def _attended_layers(tests: Tests, pos: int) -> float:
-    """Layers whose state the next block attends to; never the last layer, which no block reads."""
-    return float(tests.attended[:-1, pos].sum())
 
 
 def _maxima(trace: Trace, pos: int, layers: list[int]) -> dict[str, Any]:

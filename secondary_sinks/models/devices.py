@@ -29,7 +29,8 @@ def parse_device_name(device: str | None) -> None:
     """
     kind, colon, index = (device or DEVICE_KINDS[0]).partition(":")
     several = kind == "cuda"  # there is one CPU, and one MPS device
-    wrong = colon and (not index.isdecimal() or (not several and int(index) > 0))
+    plain = index.isascii() and index.isdecimal()
+    wrong = colon and (not plain or (not several and int(index) > 0))
     if device == "" or kind not in DEVICE_KINDS or wrong:
         raise ModelError(f"unknown device {device!r}", f"expected one of {', '.join(DEVICE_KINDS)}")
 

@@ -170,7 +170,8 @@ class Session:
         """
         from secondary_sinks.notebook.export import export
 
-        return export(self, folder, force=force)
+        own: dict[str, Any] = {"model": self.model, "text": self.text, "trace": self.trace}
+        return export(folder, **own, sinks=self.sinks, trials=self.trials, force=force)
 
     def _current_trial(self) -> Trial:
         trial = self.current
@@ -193,8 +194,8 @@ class Session:
         control = self._control(choice)
         copy = None if control is None else choice.edit(control.pos)
         edits = (edit,) if copy is None else (edit, copy)
-        layers, told = self._layers(choice), None if self.immediate else self.progress
-        replayed = replay(self.model, self.trace, edits, kept=self._kept, progress=told)
+        layers, progress = self._layers(choice), None if self.immediate else self.progress
+        replayed = replay(self.model, self.trace, edits, kept=self._kept, progress=progress)
         frame = before_and_after(self.trace, replayed, layers=layers, thresholds=self.thresholds)
         self._trials[edit] = Trial(
             choice=choice,

@@ -1,7 +1,12 @@
 """Labels for figures: hidden characters made visible, and markup escaped for plotly."""
 
 import math
+import textwrap
 import unicodedata
+
+import plotly.graph_objects as go
+
+from secondary_sinks.plots.theme import finish
 
 MISSING = "\u2013"
 _NAMED = {" ": "␣", "\n": "⏎", "\t": "⇥"}
@@ -65,3 +70,22 @@ def _visible_form(char: str) -> str:
     if unicodedata.category(char) in _HIDDEN:
         return f"⟨U+{ord(char):04X}⟩"
     return char
+
+
+WIDTH = 60
+"""Characters per line, to fit a phone."""
+
+
+def message_figure(words: str) -> go.Figure:
+    """A figure without data that shows a message."""
+    lines = [plain_label(line) for line in textwrap.wrap(words, WIDTH)]
+    figure = go.Figure()
+    figure.add_annotation(
+        text="<br>".join(lines),
+        showarrow=False,
+        font_size=14,
+        **{"xref": "paper", "x": 0.5, "yref": "paper", "y": 0.5},
+    )
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    return finish(figure, height=120 + 20 * len(lines))

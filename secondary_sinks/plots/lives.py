@@ -1,4 +1,4 @@
-"""What sinks draw before they are created and after they end, by the layers between."""
+"""Attention that sinks draw before their creation and after their end."""
 
 import numpy as np
 import pandas as pd
@@ -8,8 +8,8 @@ from secondary_sinks.plots.lines import interval_lines
 
 REACH = 8
 """Layers before and after that are shown."""
-EVENTS = {"l_start": "layers from creation", "l_end": "layers from the last one as a sink"}
-TITLE = "times expected"
+EVENTS = {"l_start": "relative to creation", "l_end": "relative to the last layer as a sink"}
+TITLE = "attention ÷ expected"
 COLUMNS = ("panel", "group", "x", "value", "low", "high", "n_sinks")
 
 
@@ -42,7 +42,7 @@ def life_lines(table: pd.DataFrame) -> go.Figure:
         for event, words in EVENTS.items()
         if (table["panel"] == event).any()
     }
-    return interval_lines(table, panels, "layer, less that of creation or end", height=230)
+    return interval_lines(table, panels, "layer relative to creation or end", height=230)
 
 
 def _quantiles(states: pd.DataFrame, event: str) -> pd.DataFrame:

@@ -7,13 +7,14 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from secondary_sinks.errors import SinkError
-from secondary_sinks.plots.cells import MOST_ROWS
+from secondary_sinks.plots.ablation import MOST_ROWS
 from secondary_sinks.plots.labels import format_number, plain_label, row_label
 from secondary_sinks.plots.theme import (
     IMPOSSIBLE,
     KINDS,
     LOST,
     below,
+    colour_bar,
     finish,
     impossible_key,
     layer_axis,
@@ -22,12 +23,12 @@ from secondary_sinks.plots.theme import (
 from secondary_sinks.types import format_layers
 
 PATCHES = {
-    "denoising": ("share of the sink's lifetime that the token gets", KINDS["secondary"]),
-    "noising": ("share of its lifetime that the sink loses", LOST),
+    "denoising": ("lifetime of the token ÷ lifetime of the sink", KINDS["secondary"]),
+    "noising": ("share of the sink's lifetime that is lost", LOST),
 }
 EXTRA_COLUMNS = {
-    "denoising": {"forming": "all forming MLPs", "ordinary": "of ordinary tokens"},
-    "noising": {"forming": "all forming MLPs", "other": "as many others"},
+    "denoising": {"forming": "all forming MLPs", "ordinary": "from ordinary tokens"},
+    "noising": {"forming": "all forming MLPs", "other": "other MLPs"},
 }
 """Columns to the right of the layers: all forming MLPs of the sink, and the control."""
 KEY = ["text_id", "sink_pos"]
@@ -131,7 +132,7 @@ def _map(
         ygap=1,
         xgap=0 if scale else 2,
         showscale=scale,
-        colorbar=_bar(title) if scale else None,
+        colorbar=colour_bar(title, {0: "0", 0.5: "50%", 1: "100%"}, 0.43) if scale else None,
     )
 
 
@@ -150,21 +151,6 @@ def _grey(table: pd.DataFrame, layers: list[str]) -> go.Heatmap:
     )
 
 
-def _bar(title: str) -> dict[str, Any]:
-    return {
-        "orientation": "h",
-        "title": {"text": title, "side": "top", "font_size": 12},
-        "x": 0.43,
-        "y": 1.0,
-        "yanchor": "bottom",
-        "ypad": 4,
-        "thickness": 10,
-        "outlinewidth": 0,
-        "tickvals": [0, 0.5, 1],
-        "ticktext": ["0", "50%", "100%"],
-    }
-
-
 def _hover(cell: dict[Any, Any], patch: str) -> str:
     where = cell["column"]
     words = EXTRA_COLUMNS[patch].get(where, f"layer {where}")
@@ -175,5 +161,5 @@ def _hover(cell: dict[Any, Any], patch: str) -> str:
         f"{head}<br>edited token at {cell['pos']}; {plain_label(words)}<br>{verb} "
         f"{format_number(cell['share'], '.0%')} of the lifetime (now {edited} layers)<br>"
         f"mass {format_number(float(cell['mass_edited']), '.2g')}"
-        + ("<br>patched after the sink's last layer: it could not lose any" if late else "")
+        + ("<br>patched after the sink's last layer, too late to shorten it" if late else "")
     )

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from secondary_sinks.plots.labels import token_label
-from secondary_sinks.plots.theme import KINDS, NAMES, finish, layer_axis, rgba
+from secondary_sinks.plots.theme import KINDS, NAMES, above, finish, layer_axis, rgba
 
 PANELS = {
     "norm_ratio": ("norm ÷ text median", "log"),
@@ -44,16 +44,7 @@ def layer_profiles(
         figure.update_yaxes(title_text=title, type=scale, **ticks, row=row, col=1)
     figure.update_xaxes(layer_axis(int(trace["layer"].max()) + 1))
     figure.update_xaxes(title_text="layer", row=len(panels), col=1)
-    figure.update_layout(
-        legend={
-            "orientation": "h",
-            "y": 1.01,
-            "yanchor": "bottom",
-            "x": 0,
-            "traceorder": "reversed",
-        }
-    )
-    return finish(figure, height=720)
+    return finish(above(figure, 1.01, traceorder="reversed"), height=720)
 
 
 def profile_table(trace: pd.DataFrame, sinks: pd.DataFrame) -> pd.DataFrame:

@@ -4,7 +4,6 @@ Every question takes `progress`, a function that is called with (texts done, tex
 """
 
 from secondary_sinks.questions.answer import Answer, format_exclusions, sum_counts, verdict_of
-from secondary_sinks.questions.cost import Cost
 from secondary_sinks.questions.damage import (
     damage_at_tokens,
     damage_by_layer,
@@ -14,12 +13,11 @@ from secondary_sinks.questions.damage import (
 from secondary_sinks.questions.dose import norm_dose
 from secondary_sinks.questions.forming import Forming, forming_frame, forming_mlps
 from secondary_sinks.questions.harm import harm
-from secondary_sinks.questions.later import later_verdict
-from secondary_sinks.questions.layers import layer_verdicts
+from secondary_sinks.questions.layers import later_verdict, layer_verdicts
 from secondary_sinks.questions.lost_by_layer import by_way, later_effects, layer_effects
 from secondary_sinks.questions.matched_pairs import MatchedPair, TextPairs, match_pairs
 from secondary_sinks.questions.necessity import EDITS, necessity
-from secondary_sinks.questions.question import Cells, Drawing, Question, Sample, Shown
+from secondary_sinks.questions.question import Cells, Cost, Drawing, Question, Sample, Shown
 from secondary_sinks.questions.redistribution import MATERIAL, redistribution
 from secondary_sinks.questions.restoration import restoration
 from secondary_sinks.questions.roles import Role, roles

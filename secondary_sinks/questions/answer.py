@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypedDict
 
@@ -10,6 +10,7 @@ import pandas as pd
 
 from secondary_sinks.statistics import CONFIDENCE, HALF, Interval
 from secondary_sinks.types import Verdict
+from secondary_sinks.types.lists import join_words
 
 
 class _Words(TypedDict):
@@ -92,23 +93,14 @@ def combine_outcomes(outcomes: Mapping[str, str]) -> tuple[str, str]:
     >>> combine_outcomes({"zero": "supported", "mean": "inconclusive"})
     ('inconclusive', 'edits disagree: zero says supported, mean says inconclusive')
     """
-    found = set(outcomes.values())
+    distinct = set(outcomes.values())
     if len(outcomes) == 1:
         (only,) = outcomes
         return outcomes[only], f"{only} was the only edit tried"
-    if len(found) == 1:
-        return found.pop(), f"{listed(list(outcomes))} agree"
+    if len(distinct) == 1:
+        return distinct.pop(), f"{join_words(list(outcomes))} agree"
     words = ", ".join(f"{edit} says {outcome}" for edit, outcome in outcomes.items())
     return "inconclusive", f"edits disagree: {words}"
-
-
-def listed(words: Sequence[str]) -> str:
-    """Join words by commas and "and".
-
-    >>> listed(["zero", "mean", "resample"])
-    'zero, mean and resample'
-    """
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def format_exclusions(left_out: Mapping[str, int]) -> str:

@@ -116,9 +116,8 @@ def by_place(
         for case in text.cases:
             if (case.sink.text_id, case.sink.pos) not in found:
                 raise DetectionError(
-                    f"no forming MLPs were given of the sink at {case.sink.pos} of text "
-                    f"{case.sink.text_id!r}",
-                    "leave forming= out, or find them of the same table",
+                    f"forming= lacks the sink at {case.sink.pos} of text {case.sink.text_id!r}",
+                    "leave forming= out, or find the forming MLPs of this table of sinks",
                 )
     return found
 
@@ -130,18 +129,18 @@ def formed_only(
     kept = []
     for text in texts:
         cases = [c for c in text.cases if forming[c.sink.text_id, c.sink.pos].found]
-        left_out = text.left_out | {"that no MLP forms": len(text.cases) - len(cases)}
+        left_out = text.left_out | {"not formed by any MLP": len(text.cases) - len(cases)}
         kept.append(replace(text, cases=tuple(cases), left_out=left_out))
     return kept, sum_counts(*(text.left_out for text in kept))
 
 
 def none_found(texts: Sequence[TextPairs], forming: Mapping[Place, Forming]) -> str:
     """How many of the sinks have no forming MLPs, to append to a sentence."""
-    asked = [forming[case.sink.text_id, case.sink.pos] for text in texts for case in text.cases]
-    without = sum(not one.found for one in asked)
-    if not without:
+    tested = [forming[case.sink.text_id, case.sink.pos] for text in texts for case in text.cases]
+    n_without = sum(not one.found for one in tested)
+    if not n_without:
         return ""
-    return f"; {without} of {len(asked)} sinks have no forming MLP"
+    return f"; {n_without} of {len(tested)} sinks have no forming MLP"
 
 
 def cell_at(pos: int, layers: Sequence[int], edit: str) -> tuple[Edit, ...]:

@@ -45,7 +45,8 @@ def _by_layer(
 ) -> list[LayerEffect]:
     _check_one_edit(effects)
     cells = _pairs(effects)
-    unmatched = _n_secondary(effects) - _n_sinks(cells)
+    sinks = effects[(effects["role"] == "sink") & (effects["kind"] == "secondary")]
+    unmatched = len(sinks[["text_id", "pos"]].drop_duplicates()) - _n_sinks(cells)
     n_claims = n_claims or len(could_end(effects))
     return [
         _one_layer(part, part[counts(part)], n_claims, unmatched)
@@ -84,17 +85,14 @@ def _check_one_edit(effects: pd.DataFrame) -> None:
     for column in ("site", "effect"):
         found = sorted(effects[column].unique())
         if len(found) > 1:
-            raise EditError(f"the table mixes {column}s {found}", "expected one, so select one")
+            raise EditError(f"the table mixes {column}s {found}", "expected one: select its rows")
     ways = sorted(by_way(effects))
     if len(ways) > 1:
-        raise EditError(f"the table mixes edits {ways}", "expected one, so select one")
+        raise EditError(f"the table mixes edits {ways}", "expected one: select its rows")
     if "none" in ways:
-        raise EditError("edit 'none' changes nothing and says nothing of what is needed")
-
-
-def _n_secondary(effects: pd.DataFrame) -> int:
-    sinks = effects[(effects["role"] == "sink") & (effects["kind"] == "secondary")]
-    return len(sinks[["text_id", "pos"]].drop_duplicates())
+        raise EditError(
+            "edit 'none' changes nothing, so it cannot show what sinks need", "select another edit"
+        )
 
 
 def _n_sinks(cells: pd.DataFrame) -> int:

@@ -5,7 +5,8 @@ from dataclasses import fields
 from typing import Any
 
 from secondary_sinks.detection.phenomenon import CRITERIA, LABELS, PAPER_RATES, Phenomenon
-from secondary_sinks.report.words import count, listed, plain, sentence
+from secondary_sinks.report.words import count, list_counts, plain
+from secondary_sinks.types.lists import join_words
 
 TITLE = "Is this the paper's phenomenon?"
 WITH_LATER_SINKS = "secondary-sinks run qwen2.5-coder-0.5b --texts bundled:claims --out DIR"
@@ -56,7 +57,7 @@ def _answer(found: Phenomenon) -> str:
     told = {name: f"{WORDS[name]} ({getattr(found, f'n_{name}'):,})" for name in CRITERIA}
     met = [told[name] for name in CRITERIA if getattr(found, name)]
     unmet = [f"not {told[name]}" for name in CRITERIA if not getattr(found, name)]
-    parts = [sentence(part) for part in (met, unmet) if part]
+    parts = [join_words(part) for part in (met, unmet) if part]
     rest = ""
     if not unmet and found.answer != "yes":
         rest = f" But only {found.n_all:,} of them meet all four criteria."
@@ -102,7 +103,7 @@ def _layers(found: Phenomenon) -> str:
 def _by_layer(counts: Sequence[int]) -> str:
     """Every layer with its number of sinks or texts, the most frequent first."""
     known = {f"layer {layer}": number for layer, number in enumerate(counts) if number}
-    return listed(known, most=len(known))
+    return list_counts(known, most=len(known))
 
 
 def _by_paper(found: Phenomenon) -> str:
@@ -114,12 +115,12 @@ def _by_paper(found: Phenomenon) -> str:
     if longest < shortest:
         lived = f"impossible in a model of {count(found.n_layers, 'layer')}"
     numbers = zip(LABELS, found.n_labelled, strict=True)
-    labelled = sentence([f"{number:,} {label}" for label, number in numbers])
+    labelled = join_words([f"{number:,} {label}" for label, number in numbers])
     return f"{told}: {labelled} by its own label (secondary: {lived})"
 
 
 def _rates(found: Phenomenon) -> str:
-    theirs = sentence([f"{_span(*rates)} ({model})" for model, rates in PAPER_RATES.items()])
+    theirs = join_words([f"{_span(*rates)} ({model})" for model, rates in PAPER_RATES.items()])
     if found.is_long_enough:
         return (
             f"{plain(found.rate)} by our criterion, {plain(found.rate_by_paper)} by the paper's "

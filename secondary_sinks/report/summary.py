@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from secondary_sinks.report.words import count, listed, percent, quoted
+from secondary_sinks.report.words import count, list_counts, percent, quoted
 from secondary_sinks.types import Levels
 
 
@@ -62,7 +62,7 @@ def key_figures(record: dict[str, Any], sinks: pd.DataFrame) -> list[tuple[str, 
     figures = [(f"{len(secondary):,}", "secondary sink" + "s" * (len(secondary) != 1))]
     if len(secondary):
         figures += [
-            (_commonest(secondary, "lifetime"), "commonest lifetime, in layers"),
+            (_commonest(secondary, "lifetime"), "most common lifetime, in layers"),
             (percent(secondary["mass_max"].median()), "median attention at peak"),
         ]
     return figures
@@ -73,10 +73,10 @@ def _rounding(record: dict[str, Any], sinks: pd.DataFrame) -> list[str]:
     marked, near = int(sinks["within_rounding"].sum()), len(record.get("near_sinks", ()))
     if not marked and not near:
         return []
-    what = f"{count(marked, 'sink')} and {count(near, 'token')} that are none"
+    what = f"{count(marked, 'sink')}, and {count(near, 'token')} that narrowly fail to be sinks,"
     return [
-        f"The run was in {record['dtype']}: {what} lie within its rounding; only a run in float32 "
-        "can tell these."
+        f"The run was in {record['dtype']}: {what} lie within its rounding; a run in float32 "
+        "decides these."
     ]
 
 
@@ -84,18 +84,18 @@ def _primaries(record: dict[str, Any], sinks: pd.DataFrame) -> str:
     primary = sinks[sinks["kind"] == "primary"]
     total, active = len(record["texts"]), len(primary)
     if not active:
-        return "No text has an active primary sink, and without one there is nothing to align with."
+        return "No text has an active primary sink, so there is nothing to compare tokens with."
     which = "Every text has" if total > 1 else "The text has"
     if active < total:
         which = f"Only {active} of {total} texts {'has' if active == 1 else 'have'}"
-    rest = " The others can have no secondary sink." if active < total else ""
+    rest = " The others cannot have secondary sinks." if active < total else ""
     return f"{which} an active primary sink, {_commonest_tokens(primary)}.{rest}"
 
 
 def _lifetimes(secondary: pd.DataFrame) -> str:
     counts = secondary["lifetime"].value_counts()
-    lived = listed({count(int(str(value)), "layer"): int(n) for value, n in counts.items()})
-    return f"Lifetimes, with the number of sinks: {lived}." + _attended(secondary)
+    lived = list_counts({count(int(str(value)), "layer"): int(n) for value, n in counts.items()})
+    return f"Lifetimes, with the number of sinks: {lived}.{_attended(secondary)}"
 
 
 def _attended(secondary: pd.DataFrame) -> str:
@@ -104,7 +104,7 @@ def _attended(secondary: pd.DataFrame) -> str:
     if math.isnan(layers):
         return ""
     return (
-        " Lifetimes end where the norm test fails. The state of the median one is attended at "
+        " A lifetime ends where the norm test fails. The median secondary sink is attended at "
         f"{layers:.0f} layers, and outlying at {secondary['lifetime_norm'].median():.0f}."
     )
 
@@ -130,7 +130,7 @@ def _commonest_tokens(sinks: pd.DataFrame) -> str:
         quoted(names[one]) + (f" [{one}]" if alike[names[one]] > 1 else ""): int(n)
         for one, n in sinks["token_id"].value_counts().items()
     }
-    return next(iter(counts)) if len(counts) == 1 else listed(counts, most=5)
+    return next(iter(counts)) if len(counts) == 1 else list_counts(counts, most=5)
 
 
 def _censored(secondary: pd.DataFrame) -> list[str]:
@@ -139,9 +139,8 @@ def _censored(secondary: pd.DataFrame) -> list[str]:
         return []
     verb = "is" if n == 1 else "are"
     return [
-        f"{count(n, 'secondary sink')} {verb} cut off, by an end of the model or "
-        "because the primary, their measure, is no sink there: the lifetime is a "
-        "lower bound."
+        f"{count(n, 'secondary sink')} {verb} cut off, by the first or last layer or because the "
+        "primary is not active there: the lifetime is a lower bound."
     ]
 
 

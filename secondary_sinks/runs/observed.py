@@ -24,7 +24,7 @@ def check_lengths(model: HookedModel, texts: Sequence[TokenizedText], limits: Th
         if n_pos <= limits.min_queries:
             raise TextError(
                 f"{named} has {n_pos} tokens; at least {limits.min_queries + 1} are "
-                f"needed, since a token must be seen by {limits.min_queries} queries to be judged"
+                f"needed, since only tokens seen by {limits.min_queries} queries are classified"
             )
         if n_pos > model.cfg.n_ctx:
             raise TextError(

@@ -52,13 +52,11 @@ def _row_of(kind: type) -> dict[str, Any]:
     A field with a default may be missing: files written before the field existed lack it.
     """
     return {
-        item.name + ("?" if item.default is not MISSING else ""): _plain(item.type)
+        item.name + ("?" if item.default is not MISSING else ""): (
+            NUMBER if item.type is float else get_args(item.type) or item.type
+        )
         for item in fields(kind)
     }
-
-
-def _plain(kind: Any) -> Any:
-    return NUMBER if kind is float else get_args(kind) or kind
 
 
 ANSWER = {
@@ -123,7 +121,8 @@ def whole_records(folder: RunFolder) -> list[dict[str, Any]]:
 def _refuse(folder: RunFolder, wrong: str) -> None:
     if wrong:
         raise RunFolderError(
-            f"{str(folder.path / RECORD)!r} is no whole record: {wrong}", "run again with --force"
+            f"{str(folder.path / RECORD)!r} is not a complete record: {wrong}",
+            "run again with --force",
         )
 
 
@@ -203,9 +202,9 @@ def _wrong_values(record: dict[str, Any]) -> str:
         if not {"cells", "effects"} <= set(answer["tables"]) <= known:
             what = f"{answer['question']!r:.40} with tables {answer['tables']!r:.60}"
             return f"answers[{n}] is {what}; expected a question of this version, with its tables"
-    told = [*(one.get("verdicts", ()) for one in (record, *record.get("answers", ())))]
-    told += [record.get("writers", ()), record.get("later", ())]
-    for n, verdict in enumerate(verdict for one in told for verdict in one):
+    lists = [*(part.get("verdicts", ()) for part in (record, *record.get("answers", ())))]
+    lists += [record.get("writers", ()), record.get("later", ())]
+    for n, verdict in enumerate(verdict for verdicts in lists for verdict in verdicts):
         if verdict["outcome"] not in OUTCOMES:
             return _mismatch(f".verdicts[{n}].outcome", verdict["outcome"], ", ".join(OUTCOMES))
     return ""

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
+from torch import Tensor
 
 from secondary_sinks.detection import Phenomenon, across_texts, compare_with_paper
 from secondary_sinks.questions import run_claims
@@ -15,10 +15,10 @@ from secondary_sinks.runs import durable, parquet
 from secondary_sinks.sweeps.compute import NO_EFFECTS
 from secondary_sinks.sweeps.config import SweepConfig
 from secondary_sinks.sweeps.entries import Entry, unit_of
-from secondary_sinks.sweeps.keys import key_of
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.plan import Plan
-from secondary_sinks.sweeps.tasks import ROLES, FedText, Task, Unit
+from secondary_sinks.sweeps.tasks import ROLES, Task, Unit, key_of
+from secondary_sinks.texts import TokenizedText
 from secondary_sinks.types import SinkTable
 
 ABLATING = ("zero", "mean", "twins", "resample", "patch:twin")
@@ -36,7 +36,7 @@ class Assembly:
         for entry in manifest.entries:
             self.entries.setdefault(entry.task, []).append(entry)
 
-    def complete(self) -> list[tuple[FedText, Task]]:
+    def complete(self) -> list[tuple[TokenizedText, Task]]:
         """Observed texts, with their tasks."""
         return [(text, task) for text, task in self.texts if self._entry(task, "sinks")]
 
@@ -77,8 +77,8 @@ class Assembly:
         found = SinkTable.from_frame(pd.concat(frames)).sinks
         return SinkTable(sinks=across_texts(found, self._tokens()))
 
-    def _tokens(self) -> dict[str, torch.Tensor]:
-        return {text.text_id: torch.tensor(text.tokens) for text, _ in self.complete()}
+    def _tokens(self) -> dict[str, Tensor]:
+        return {text.text_id: text.tokens for text, _ in self.complete()}
 
     def effects(self) -> Iterator[pd.DataFrame]:
         """The effects of each text, ordered by edit, site and layer, sinks before controls."""
@@ -234,17 +234,13 @@ def answers(
     Both need ablations at a single site; effects per layer use the first of these edits. Intervals
     are corrected for `n_claims`, by default the number of claims made here.
     """
-    able = [edit for edit in config.edits if _kind(edit) in ABLATING or edit in ABLATING]
+    able = [edit for edit in config.edits if edit.partition(":")[0] in ABLATING or edit in ABLATING]
     if not able or len(config.sites) > 1:
         return {**run_claims(None, roles, n_claims)}
     copies = pd.MultiIndex.from_frame(sinks.loc[sinks["copy_of"] != "", ["text_id", "pos"]])
     own = pd.MultiIndex.from_frame(effects[["text_id", "sink_pos"]])
     asked = effects[effects["edit"].isin(able) & ~own.isin(copies)]
     return {**run_claims(asked, roles, n_claims)}
-
-
-def _kind(edit: str) -> str:
-    return edit.partition(":")[0]
 
 
 def labels(plans: Sequence[Plan]) -> list[str]:

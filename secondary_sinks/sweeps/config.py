@@ -143,7 +143,7 @@ def parse_layers(text: str) -> tuple[int, ...]:
         first, dash, last = part.strip().partition("-")
         numbers = [first, last] if dash else [first]
         where = f"layers {text!r:.60}: {part.strip()!r:.60}"
-        if not all(number.strip().isdecimal() for number in numbers):
+        if not all(one.isascii() and one.strip().isdecimal() for one in numbers):
             raise SweepError(f"{where} cannot be read", "expected like 0-11,20")
         if any(len(number) > 7 or int(number) >= MOST_LAYERS for number in numbers):
             raise SweepError(f"{where} is out of range", f"expected layers below {MOST_LAYERS}")

@@ -1,5 +1,6 @@
 """Render messages with a chat template; content that the template drops is an error."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -60,7 +61,14 @@ def _find_accidental_matches(
     """Contents that the template dropped, although the same string occurs in what it wrote."""
     from secondary_sinks.texts.template_process import render_template
 
-    mark = next(mark for mark in MARKS if mark not in str(messages))
+    content = json.dumps(messages, ensure_ascii=False)
+    mark = next((mark for mark in MARKS if mark not in content), None)
+    if mark is None:
+        raise TextError(
+            f"all {len(MARKS)} private-use characters are in the messages, so that content which "
+            "the template leaves out could not be recognised",
+            "use --feed raw or chat:lossy",
+        )
     try:
         return find_unmarked(
             messages, render_template(tokenizer, add_marks(messages, mark), given), mark

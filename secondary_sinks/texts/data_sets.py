@@ -92,7 +92,8 @@ def _slice(part: str, length: int, split: str) -> tuple[int, int]:
     """First row and the one after the last, from `[first:end]`."""
     first, colon, end = part.rstrip("]").partition(":")
     numbers = [number for number in (first, end) if number]
-    if not colon or not part.endswith("]") or not all(map(str.isdecimal, numbers)):
+    plain = part.isascii() and all(map(str.isdecimal, numbers))
+    if not colon or not part.endswith("]") or not plain:
         raise TextError(f"split {split!r} is not understood", "expected as in train[:100]")
     stop = min(int(end), length) if end else length
     return min(int(first or 0), stop), stop

@@ -49,6 +49,8 @@ def parse_feed(feed: str) -> Feed:
         known = word == LOSSY or (equals and kind == "chat" and re.fullmatch(r"[A-Za-z]\w*", name))
         if kind not in FEEDS or (colon and kind == "auto") or not known:
             raise _unknown(feed)
+        if name == "add_generation_prompt":
+            raise TextError(f"--feed {feed!r:.200}: only `generate` sets {name}", "leave it out")
         if word != LOSSY:
             options[name] = _parse_value(value)
     if kind not in FEEDS:

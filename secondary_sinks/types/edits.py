@@ -8,6 +8,7 @@ from typing import Any
 
 from secondary_sinks.errors import EditError
 from secondary_sinks.types.edit_kinds import KINDS, EditKind
+from secondary_sinks.types.lists import plain_digits
 
 Cell = tuple["Edit", ...]
 """Edits that are made together in one run, in order; later edits see the result of earlier ones."""
@@ -146,7 +147,7 @@ def _from_json_value(name: str, value: Any) -> Any:
     if name in {"pos", "layer", "seed"} or (name == "donor" and value is not None):
         return _expect(name, value, int, "a whole number")
     if name in _WORDS:
-        return _expect(name, value, str, "a word")
+        return _expect(name, value, str, "a string")
     if name == "value" and value is not None:
         return _as_float(_expect(name, value, (int, float), "a number"))
     if name == "units":
@@ -192,10 +193,10 @@ def _details(name: str, detail: str, label: str) -> dict[str, Any]:
             return _value_and_seed(kind, detail)
         if kind is not None and kind.donor:
             text, _, donor = detail.rpartition("@")
-            donors = tuple(map(int, donor.split("+")))
+            donors = tuple(int(plain_digits(one)) for one in donor.split("+"))
             return {"text": text, "donor": donors if len(donors) > 1 else donors[0]}
         if kind is not None and kind.seed:
-            return {"seed": int(detail or 0)}
+            return {"seed": int(plain_digits(detail) or 0)}
     except ValueError as error:
         raise EditError(
             f"cannot read edit {label!r} ({error})", f"expected like {_LIKE}"
@@ -211,7 +212,8 @@ def _value_and_seed(kind: EditKind, detail: str) -> dict[str, Any]:
     value, _, seed = detail.partition(":")
     if seed and not kind.seed:
         raise ValueError(f"{kind.name} takes no seed")
-    return {"value": float(value)} | ({"seed": int(seed)} if seed else {})
+    found = {"value": float(plain_digits(value))}
+    return found | ({"seed": int(plain_digits(seed))} if seed else {})
 
 
 _LIKE = "zero, twins, mean, resample:3, scale:0.5, set_norm:100, rotate:90, patch:12"

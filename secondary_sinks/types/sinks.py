@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.types.frames import tidy
+from secondary_sinks.types.lists import plain_digits
 from secondary_sinks.types.thresholds import Thresholds
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def parse_layers(segments: str) -> tuple[int, ...]:
     layers: list[int] = []
     for run in segments.split(", "):
         first, _, last = run.partition("-")
-        start, stop = int(first), int(last or first)
+        start, stop = int(plain_digits(first)), int(plain_digits(last or first))
         if not 0 <= start <= stop < MOST_LAYERS or (layers and start <= layers[-1]):
             raise ValueError(f"{segments!r:.60} are not ascending layers below {MOST_LAYERS}")
         layers += range(start, stop + 1)

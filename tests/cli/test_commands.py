@@ -103,7 +103,9 @@ def test_a_damaged_table_is_made_again_and_force_gives_the_same_tables(call, tmp
     for options in ((), ("--force",)):
         code, printed, error = call("run", *options)
         assert code == 0
-        assert ("sinks.parquet is damaged or missing; it is made again" in error) != bool(options)
+        assert ("sinks.parquet is damaged or missing; it is written again" in error) != bool(
+            options
+        )
         assert "already" not in printed
         for table, frame in before.items():
             pd.testing.assert_frame_equal(RunFolder(tmp_path / "out").table(table), frame)
@@ -144,7 +146,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(where, kept, call, tmp_pa
         code, printed, error = call("run")
     assert (code, printed) == (130, "")
     assert error.startswith("interrupted")
-    assert error.endswith(f"run the same command to go on: {tmp_path / 'out'} keeps what is done\n")
+    assert error.endswith(f"rerun the same command to resume: {tmp_path / 'out'} keeps the work\n")
     assert (tmp_path / "out").exists() == kept
     if kept:
         monkeypatch.setattr("secondary_sinks.sweeps.compute.observe", None)  # no calling it
@@ -152,7 +154,9 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(where, kept, call, tmp_pa
         assert call("run")[0] == 0
 
 
-@pytest.mark.parametrize("module", ["secondary_sinks.cli", "secondary_sinks.errors", "typer"])
+@pytest.mark.parametrize(
+    "module", ["threading", "secondary_sinks.cli", "secondary_sinks.errors", "typer"]
+)
 def test_an_interrupt_while_modules_are_loaded_is_one_line(module):
     """As Ctrl-C in the first moments: the import of a module raises what Python raises then."""
     code = f"""
@@ -161,6 +165,7 @@ class Interrupt:
     def find_spec(self, name, path=None, target=None):
         if name == "{module}":
             raise KeyboardInterrupt
+sys.modules.pop("{module}", None)
 sys.meta_path.insert(0, Interrupt())
 sys.argv = ["secondary-sinks", "models"]
 runpy.run_module("secondary_sinks", run_name="__main__")

@@ -70,7 +70,7 @@ def test_claims_are_the_verdicts_on_disk(start, tmp_path):
     assert answers.to_dict() == {"norms": "supported", "norm_dose": "supported"}
     saved = pd.read_csv(tmp_path / "claims.csv")
     assert saved["outcome"].tolist() == table["outcome"].tolist()
-    assert "values of secondary sinks are shorter" in (tmp_path / "claims.html").read_text()
+    assert "values of secondary sinks have smaller norms" in (tmp_path / "claims.html").read_text()
     assert "| norms | values of secondary" in (tmp_path / "claims.md").read_text()
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from experiments import across_models, norm_dose, norms
-from experiments.copied import LARGEST_ARCHIVE, LARGEST_PICTURE, copy_results
+from experiments import across_models, norm_dose, norms, pages
+from experiments.copied import LARGEST_ARCHIVE, LARGEST_PICTURE, PNG, copy_results
 from experiments.pages import numbers_of, write_pages
 from experiments.recorded import read_record
 from experiments.table import BY_NAME, SAID
@@ -98,7 +98,9 @@ def test_a_file_that_is_too_large_even_so_is_named_on_its_page(tmp_path):
     folder = tmp_path / "results" / norms.NAME
     folder.mkdir(parents=True)
     (folder / RECORD).write_text(json.dumps(record_of(norms.NAME)))
-    (folder / "cells.csv").write_bytes(random.Random(1).randbytes(LARGEST_ARCHIVE + 1))
+    digits = random.Random(1).randbytes(LARGEST_ARCHIVE + 1).hex()
+    rows = (digits[at : at + 64] for at in range(0, len(digits), 64))
+    (folder / "cells.csv").write_text("\n".join(["a", *rows]) + "\n")
     out = tmp_path / "pages"
     assert copy_results(tmp_path / "results", out) == [str(folder / "cells.csv")]
     write_pages(out)
@@ -143,8 +145,8 @@ def test_a_picture_that_is_too_large_is_named(tmp_path):
     folder = tmp_path / "results" / norms.NAME
     folder.mkdir(parents=True)
     (folder / RECORD).write_text(json.dumps(record_of(norms.NAME)))
-    (folder / "figure.png").write_bytes(bytes(LARGEST_PICTURE + 1))
-    (folder / "small.png").write_bytes(bytes(LARGEST_PICTURE))
+    (folder / "figure.png").write_bytes(PNG + bytes(LARGEST_PICTURE + 1 - len(PNG)))
+    (folder / "small.png").write_bytes(PNG + bytes(LARGEST_PICTURE - len(PNG)))
     assert copy_results(tmp_path / "results", tmp_path / "out") == [str(folder / "figure.png")]
 
 
@@ -156,7 +158,9 @@ def test_where_nothing_was_measured_the_index_says_why(made):
 
 
 def test_without_results_it_is_said(tmp_path):
-    with pytest.raises(RunFolderError, match=r"holds no results; make some with python -m exp"):
+    with pytest.raises(
+        RunFolderError, match=r"has no results; run python -m experiments.all first"
+    ):
         copy_results(tmp_path, tmp_path / "out")
 
 
@@ -213,6 +217,41 @@ def test_a_table_of_levels_of_another_shape_is_named(content, made):
     (folder / "data.csv").write_bytes(content)
     (folder / RECORD).write_text(json.dumps(record_of("sink_levels")))
     with pytest.raises(SinkError, match=r"data\.csv' is damaged"):
+        write_pages(made)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "named"),
+    [
+        ("data.csv", b"\0\xff", "invalid start byte"),
+        ("data.csv", b"a,b\n1,\0\n", r"character 6 is '\\x00'; expected a table of text"),
+        ("data.csv", b"a,b\n1,2\n3\n", "row 3 has 1 cells; expected 2"),
+        ("data.csv", b'a,b\n1,"2\n', "unexpected end of data"),
+        ("data.csv", b"", "it holds no table"),
+        ("figure.png", b"a,b\n", "it is not a picture"),
+        (RECORD, b"[]", "expected an object"),
+    ],
+)
+def test_what_is_no_table_or_picture_is_named_before_pages_are_replaced(
+    name, content, named, made, capfd
+):
+    results = made.parent / "results"
+    before = {path: path.read_bytes() for path in made.rglob("*.*")}
+    (results / norms.NAME / name).write_bytes(content)
+    with pytest.raises(SystemExit) as ended:
+        pages.main([str(results), "--out", str(made)])
+    said = capfd.readouterr().err
+    assert ended.value.code == 2
+    assert re.search(f"error: '.*{name}' is damaged .*{named}", said)
+    assert {path: path.read_bytes() for path in made.rglob("*.*")} == before
+
+
+def test_cells_across_models_without_their_columns_are_named(made):
+    folder = made / "data" / across_models.NAME
+    folder.mkdir()
+    (folder / RECORD).write_text(json.dumps(record_of(across_models.NAME)))
+    (folder / "cells.csv").write_text("experiment,model\nnorms,m\n")
+    with pytest.raises(SinkError, match=r"cells\.csv' is damaged \(KeyError\('outcome'\)"):
         write_pages(made)
 
 

@@ -71,9 +71,9 @@ def test_what_else_differs_is_said():
     same = "The runs differ in more than the model"
     assert same not in Html(comparison([model("a"), model("b")])).words
     words = Html(comparison([model("a"), model("b", edit="mean", dtype="bfloat16")])).words
-    assert f"{same}: not the same edit." in words
-    assert f"{same}: not the same number type." in words
-    assert "not the same thresholds" not in words
+    assert f"{same}: they have different edits." in words
+    assert f"{same}: they have different dtypes." in words
+    assert "different thresholds" not in words
 
 
 def test_maps_come_three_in_a_row_and_not_where_there_is_no_sink():
@@ -82,7 +82,7 @@ def test_maps_come_three_in_a_row_and_not_where_there_is_no_sink():
     assert ids == {"rates", "levels-0", "levels-3"}
     none = Html(comparison([model("e", frames.no_sinks(), verdicts=[])]))
     assert {a["id"] for a in none.of("div") if a.get("class") == "figure"} == {"rates"}
-    assert "Nothing was put to the test." in none.words
+    assert "No claim was tested." in none.words
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -119,7 +119,7 @@ def test_folders_become_a_page_that_is_not_replaced_by_accident(tmp_path, capsys
 
 
 def test_what_is_no_run_is_refused(tmp_path):
-    with pytest.raises(RunFolderError, match="is no run folder"):
+    with pytest.raises(RunFolderError, match="is not a run folder"):
         write_comparison([RunFolder(tmp_path)], tmp_path / "out.html")
-    with pytest.raises(RunFolderError, match="is there already"):
+    with pytest.raises(RunFolderError, match="already exists"):
         write_comparison([], tmp_path, force=True)

@@ -51,6 +51,7 @@ def test_a_column_of_a_split(folder, name, expected):
         ("one:train:number", "row 0: the text is empty; expected a string"),
         ("one:train:gap", "row 1: the text is empty"),
         ("one:train[x]:question", "is not understood"),
+        ("one:train[:\u0662]:question", "is not understood"),
         ("one:train[3:]:question", "holds no rows"),
     ],
 )

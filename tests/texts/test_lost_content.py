@@ -6,6 +6,7 @@ import pytest
 
 from secondary_sinks.errors import TextError
 from secondary_sinks.texts import parse_jsonl, tokenize
+from secondary_sinks.texts.chat_template import MARKS
 from tests.texts import templates
 from tests.tiny import tiny_tokenizer
 
@@ -62,6 +63,11 @@ LOST = {
         talk(("system", "user", {}), ASKED),
         templates.USER_ONLY,
         "the content of message 1 (system), 'user'",
+    ),
+    "a turn that another seems to hold with its mark": (
+        talk(("system", "assistant", {}), ("user", f"An assistant{MARKS[0]} came.", {})),
+        templates.USER_ONLY,
+        "the content of message 1 (system), 'assistant'",
     ),
     "the end of a long one": (
         talk(("user", "One, two, three, four, five, six", {})),
@@ -148,6 +154,16 @@ def test_raw_feeds_reasoning_in_the_content_and_refuses_other_keys():
 def test_words_that_are_no_feed_are_refused(feed):
     with pytest.raises(TextError, match=r"unknown feed .*chat:NAME=VALUE|has 'a' twice"):
         fed(BOATS, templates.R1, feed)
+
+
+def test_a_text_that_leaves_no_character_for_marks_is_refused():
+    with pytest.raises(TextError, match=r"all 6399 private-use characters .* chat:lossy"):
+        fed(talk(("user", "".join(MARKS), {})), templates.PLAIN)
+
+
+def test_the_prompt_of_an_answer_is_no_option_of_a_text():
+    with pytest.raises(TextError, match="only `generate` sets add_generation_prompt; leave it out"):
+        fed(BOATS, templates.R1, "chat:add_generation_prompt=true")
 
 
 @pytest.mark.parametrize("name", ["no_such_option", "tokenize", "chat_template"])

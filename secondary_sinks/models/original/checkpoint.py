@@ -170,8 +170,16 @@ def _tensor_shapes(path: Path) -> dict[str, list[int]]:
 
 
 def _refuse_misplaced(folder: Path, shapes: dict[str, dict[str, list[int]]]) -> None:
-    """Refuse shards that do not hold the tensors which the index says they hold."""
-    for tensor, name in _weight_map(folder).items():
+    """Refuse shards that do not hold the tensors which the index says they hold, or others too."""
+    places = _weight_map(folder)
+    for file, held in shapes.items():
+        twice = next((tensor for tensor in held if places.get(tensor, file) != file), None)
+        if twice is not None:
+            raise DamagedModelError(
+                f"weight file {str(folder / file)!r} holds {twice!r} too, which the index says is "
+                f"in {places[twice]!r}; the files are not of one model: {AGAIN}"
+            )
+    for tensor, name in places.items():
         if tensor not in shapes[name]:
             raise DamagedModelError(
                 f"weight file {str(folder / name)!r} lacks {tensor!r}, which the index says is in "

@@ -54,7 +54,7 @@ def resolve(name: str, revision: str | None = None) -> Source:
     source = _from_disk(name)
     if source is None:
         name, revision = _split_revision(name, revision)
-        source = _from_disk(name) or _from_name(name, revision)
+        source = (_from_disk(name) if name else None) or _from_name(name, revision)
     if revision is not None and source.kind != "hub":
         raise ModelError(
             f"{name!r} has no revisions, but {revision!r} was asked for; only models on the hub "

@@ -1,6 +1,6 @@
 """Read the tokenizer of a folder, and check that the model has embeddings for its ids."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,11 @@ def read_tokenizer(folder: Path, name: str, *, trust_remote_code: bool = False) 
     if not trust_remote_code:  # a tokenizer with its own code may have other files
         _refuse_incomplete(folder, name)
     try:
-        for file in JSON_FILES:
-            if (folder / file).exists():
-                read_json(folder / file)
-        return load_tokenizer(folder, trusted=trust_remote_code)
+        present = (file for file in JSON_FILES if (folder / file).exists())
+        contents = {file: read_json(folder / file) for file in present}
+        tokenizer = load_tokenizer(folder, trusted=trust_remote_code)
+        _refuse_other_ids(contents, tokenizer)
+        return tokenizer
     except DamagedModelError as error:
         raise DamagedModelError(
             f"the tokenizer of {name!r} cannot be read: {error.problem}", error.remedy
@@ -59,6 +60,38 @@ def _refuse_incomplete(folder: Path, name: str) -> None:
             f"the tokenizer of {name!r} is incomplete: there is {present}, but no {missing}; copy "
             "the missing file, or take the others away to feed token ids"
         )
+
+
+def _refuse_other_ids(contents: Mapping[str, Any], tokenizer: Any) -> None:
+    """Refuse two tokens with one id, and an added token with another id than its file states."""
+    known, tokens = tokenizer.get_vocab(), dict[int, str]()
+    for token, number in known.items():
+        if tokens.setdefault(number, token) != token:
+            raise DamagedModelError(
+                f"{tokens[number]!r:.60} and {token!r:.60} have the same id, {number}",
+                "copy the tokenizer files of the model again",
+            )
+    for file, token, number in _stated_ids(contents):
+        if known.get(token) != number:
+            found = f"the id {known[token]}" if token in known else "no id"
+            raise DamagedModelError(
+                f"{file} gives {token!r:.60} the id {number}, but as transformers reads all files "
+                f"it has {found}",
+                f"copy all tokenizer files of the model again, or take that token out of {file}",
+            )
+
+
+def _stated_ids(contents: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
+    """File, token and id of each added token, from all files that state one."""
+    file = "tokenizer.json"
+    for token in contents.get(file, {}).get("added_tokens") or ():
+        yield file, token["content"], token["id"]
+    file = "tokenizer_config.json"
+    for number, token in contents.get(file, {}).get("added_tokens_decoder", {}).items():
+        yield file, token["content"], int(number)
+    file = "added_tokens.json"
+    for word, number in contents.get(file, {}).items():
+        yield file, word, number
 
 
 def check_tokenizer(tokenizer: Any, vocab_size: int, name: str) -> None:

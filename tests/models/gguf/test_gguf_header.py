@@ -129,6 +129,17 @@ def test_a_list_longer_than_any_is_noticed_at_once(qwen2, tmp_path):
         read_header(path)
 
 
+def test_metadata_that_are_stated_twice_are_refused(qwen2, tmp_path):
+    content = qwen2.read_bytes()
+    n_metadata = int.from_bytes(content[16:24], "little")
+    key = b"qwen2.rope.freq_base"
+    entry = struct.pack("<Q", len(key)) + key + struct.pack("<If", 6, 10_000.0)
+    path = tmp_path / "twice.gguf"
+    path.write_bytes(content[:16] + struct.pack("<Q", n_metadata + 1) + entry + content[24:])
+    with pytest.raises(DamagedModelError, match=r"states 'qwen2\.rope\.freq_base' twice"):
+        read_header(path)
+
+
 SIZES = ("block_count", "embedding_length", "feed_forward_length", "context_length")
 SIZES += ("attention.head_count", "attention.head_count_kv", "attention.key_length")
 SIZES += ("rope.dimension_count", "expert_count", "expert_used_count", "vocab_size")

@@ -111,6 +111,18 @@ def test_a_shard_of_another_model_is_named(shards):
         check_weights(shards)
 
 
+def test_a_tensor_in_two_shards_is_named(shards):
+    """transformers would read whichever comes last."""
+    first, second = weight_names(shards)[:2]
+    tensors = load_file(shards / second)
+    twice = next(iter(load_file(shards / first)))
+    save_file(tensors | {twice: torch.ones(3)}, shards / second)
+    with pytest.raises(
+        DamagedModelError, match=rf"{second}.* holds '{twice}' too, .* in '{first}'"
+    ):
+        check_weights(shards)
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -389,8 +389,63 @@ def test_a_tokenizer_with_a_key_twice_is_refused(file, tmp_path):
     folder = save_tiny(tmp_path)
     path = tmp_path / file
     path.write_text(path.read_text().replace(*TWICE[file], 1))
-    with pytest.raises(DamagedModelError, match=rf"cannot be read: .*{file}.* stands twice"):
+    with pytest.raises(DamagedModelError, match=rf"cannot be read: .*{file}.* appears twice"):
         read(folder)
+
+
+SWAPPED = {"256": {"content": "</s>"}, "257": {"content": "<s>"}}
+RIGHT = {"256": {"content": "<s>"}, "257": {"content": "</s>"}}
+
+
+@pytest.mark.parametrize(
+    ("decoder", "added", "said"),
+    [
+        (SWAPPED, None, r"_config\.json gives '</s>' the id 256, but .* has the id 257; copy"),
+        ({"300": {"content": "new"}}, None, "gives 'new' the id 300, .* the id 258"),
+        ({"-5": {"content": "new"}}, None, "gives 'new' the id -5"),
+        ({"70": {"content": "<s>"}} | RIGHT, None, "gives '<s>' the id 70"),
+        (RIGHT, {"<s>": 70}, r"added_tokens\.json gives '<s>' the id 70, .* the id 256"),
+        (RIGHT, {"new": 300}, r"added_tokens\.json gives 'new' the id 300, .* has no id"),
+        (RIGHT, {"</s>": 257, "<s>": 256}, None),
+    ],
+)
+def test_added_tokens_to_which_two_files_give_two_ids_are_refused(decoder, added, said, tmp_path):
+    folder = save_tiny(tmp_path)
+    config = folder / "tokenizer_config.json"
+    config.write_text(
+        json.dumps(json.loads(config.read_text()) | {"added_tokens_decoder": decoder})
+    )
+    if added is not None:
+        (folder / "added_tokens.json").write_text(json.dumps(added))
+    if said is None:
+        assert read(folder).tokenizer("<s>")["input_ids"] == [256]
+        return
+    with pytest.raises(DamagedModelError, match=said):
+        read(folder)
+
+
+def beyond(content):
+    content["added_tokens"].append(content["added_tokens"][0] | {"id": 300, "content": "new"})
+
+
+def shared(content):
+    content["model"]["vocab"]["fo"] = 5
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (beyond, r"tokenizer\.json gives 'new' the id 300, .* has the id 258"),
+        (shared, r"'.*' and '.*' have the same id, 5; copy"),
+    ],
+)
+def test_a_vocabulary_that_contradicts_itself_is_refused(change, said, tmp_path):
+    path = save_tiny(tmp_path) / "tokenizer.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(DamagedModelError, match=said):
+        read(tmp_path)
 
 
 @pytest.mark.parametrize("kind", [torch.int32, torch.bool])

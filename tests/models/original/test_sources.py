@@ -136,7 +136,7 @@ def test_an_empty_file_is_said(place):
         resolve("empty.gguf")
 
 
-@pytest.mark.parametrize("name", ["~nobody-of-this-name/model", "a\0b", "x/" * 3000])
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/model", "a\0b", "x/" * 3000, "@main"])
 def test_a_name_that_no_path_can_have_is_unknown(name, place):
     with pytest.raises(UnknownModelError, match="unknown model"):
         resolve(name)
