@@ -28,7 +28,9 @@ the command line turns an error into one line and exit code 2. `SinkWarning` is 
 correct, but mean something else than one might think.
 """
 
+import difflib
 import errno
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -40,6 +42,20 @@ def reason(error: BaseException, most: int = 300) -> str:
     """
     message = " ".join(str(error).split()).rstrip(".;:") or type(error).__name__
     return message if len(message) <= most else message[: most - 3] + "..."
+
+
+def expected_one_of(known: Iterable[str], given: str) -> str:
+    """The remedy for an unknown word: the closest known one, if one is close, then all of them.
+
+    >>> expected_one_of(["primary", "secondary"], "seconday")
+    "did you mean 'secondary'? Expected one of primary, secondary"
+    >>> expected_one_of(["zero", "mean"], "foo")
+    'expected one of zero, mean'
+    """
+    words = list(known)
+    close = difflib.get_close_matches(given, words, 1)
+    asked = f"did you mean {close[0]!r}? Expected" if close else "expected"
+    return f"{asked} one of {', '.join(words)}"
 
 
 class SinkError(Exception):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from secondary_sinks.causal.batches import in_batches, replayed_at_once
 from secondary_sinks.causal.donors import Donors, shaped
+from secondary_sinks.causal.recorded import Recorded, Seen
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.observation import LayerView
@@ -102,10 +103,16 @@ class EditedToken:
     """Index of the cell."""
     pos: int
     resid_post: Float[Tensor, "d_model"]
+    rows: dict[str, Tensor]
+    """Its recorded activations in this layer, by hook name."""
 
 
 def first_edits(
-    model: HookedModel, view: LayerView, cells: Mapping[int, Cell], donors: Donors
+    model: HookedModel,
+    view: LayerView,
+    cells: Mapping[int, Cell],
+    donors: Donors,
+    recorded: Recorded,
 ) -> list[EditedToken]:
     """Every token that an edit at this layer changes; `cells` maps indices to still clean cells."""
     here = {
@@ -121,10 +128,14 @@ def first_edits(
         )
         positions = torch.tensor([pos for _, pos in batch])
         clean = view.resid_pre[positions.to(view.resid_pre.device)]
-        after = view.run.run_replayed(clean, positions, edits.on_replayed())
+        seen: Seen = {}
+        hooks = [*edits.on_replayed(), *recorded.hooks(view.layer, seen)]
+        after = view.run.run_replayed(clean, positions, hooks)
         for index in sorted(edits.changed):
             number, pos = batch[index]
-            found.append(EditedToken(number=number, pos=pos, resid_post=after.resid_post[index]))
+            rows = {name: part[0, index] for name, (part,) in seen.items()}
+            resid_post = after.resid_post[index]
+            found.append(EditedToken(number=number, pos=pos, resid_post=resid_post, rows=rows))
 
     in_batches(tokens, replayed_at_once(model, len(view.resid_pre)), run)
     return found

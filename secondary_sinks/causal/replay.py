@@ -35,12 +35,13 @@ from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.observation import LayerView, iter_layers
 from secondary_sinks.observation.cached_pass import CachedPass
 from secondary_sinks.observation.layers import check_same_states, check_trace
+from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.types import Cell, Edit, Trace, as_cell
 
-Progress = Callable[[int, int], None]
 LayerHooks = Callable[[int], list[Hook]]
 
 
+@shows_progress
 def replay(
     model: HookedModel,
     trace: Trace,

@@ -1,5 +1,6 @@
 """The commands. Heavy imports happen inside them, so that `--help` is fast."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -48,19 +49,26 @@ def _shared(
 @sharing(_shared, "feed")
 def run(edit: EditKind = "zero,twins", ask: Ask = "none", **shared: object) -> None:
     """Find the sinks, ablate every MLP at each of them, and write report.html."""
-    from secondary_sinks.cli.work import Request, work
-    from secondary_sinks.runs import parse_questions
-
-    work(Request("run", {**shared, "edit": edit}, parse_questions(ask)))
+    _work("run", {**shared, "edit": edit, "ask": ask})
 
 
 @app.command(epilog="Example: secondary-sinks detect ./my-model --texts my.jsonl --out runs/mine")
 @sharing(_shared, "feed")
 def detect(**shared: object) -> None:
     """Find the primary and secondary sinks of each text; write sinks.parquet."""
-    from secondary_sinks.cli.work import Request, work
+    _work("detect", shared)
 
-    work(Request("detect", shared))
+
+def _work(command: str, options: Mapping[str, object]) -> None:
+    """Show what the folder holds if nothing has changed, or compute what it lacks."""
+    from secondary_sinks.cli.again import show_again
+
+    if show_again(command, options):
+        return
+    from secondary_sinks.cli.work import Request, work
+    from secondary_sinks.runs import parse_questions
+
+    work(Request(command, options, parse_questions(str(options.get("ask", "none")))))
 
 
 @app.command(epilog="Example: secondary-sinks report runs/demo")

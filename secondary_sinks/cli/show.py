@@ -18,15 +18,16 @@ from secondary_sinks.runs import RunFolder, whole_records, whole_table
 COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
 
 
-def show_found(folder: RunFolder) -> None:
-    """Print tables of the sinks and, if MLPs were ablated, the verdicts."""
-    console = Console(width=None if sys.stdout.isatty() else 100)
+def show_found(folder: RunFolder) -> str:
+    """Print tables of the sinks and, if MLPs were ablated, the verdicts; gives what it printed."""
+    console = Console(width=None if sys.stdout.isatty() else 100, record=True)
     records, sinks = whole_records(folder), whole_table(folder, "sinks")
     for record in records:
         if len(records) > 1:
             console.print(escape(printable(record["label"])), highlight=False)
         mine = sinks if len(records) == 1 else sinks[sinks["model"] == record["label"]]
         _show_one(console, record, mine)
+    return console.export_text(styles=True)
 
 
 def _show_one(console: Console, record: Mapping[str, Any], sinks: pd.DataFrame) -> None:

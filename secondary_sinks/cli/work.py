@@ -1,15 +1,17 @@
 """The work of `run` and `detect`."""
 
+import contextlib
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from secondary_sinks.causal.recipes import meaning
+from secondary_sinks.cli.again import last_line, note_done
 from secondary_sinks.cli.options import option_words
 from secondary_sinks.cli.output import say
 from secondary_sinks.cli.show import show_found
 from secondary_sinks.cli.watch import Watch, going_on
-from secondary_sinks.errors import EditError
+from secondary_sinks.errors import EditError, SinkError
 from secondary_sinks.report import write_report
 from secondary_sinks.runs import RunFolder
 from secondary_sinks.sweeps import ModelSpec, SweepConfig, run
@@ -90,10 +92,10 @@ def work(request: Request) -> None:
     if summary.nothing_to_do:
         say(f"{out} already holds this run (same inputs); nothing to do")
     folder = RunFolder(out)
-    show_found(folder)
-    if request.command == "run":
-        path = folder.path / "report.html"
-        there = summary.nothing_to_do and path.is_file()
-        say(f"report: {path if there else write_report(folder)}")
-    else:
-        say(f"tables: {folder.path}")
+    shown = show_found(folder)
+    there = summary.nothing_to_do and (folder.path / "report.html").is_file()
+    if request.command == "run" and not there:
+        write_report(folder)
+    say(last_line(request.command, out))
+    with contextlib.suppress(SinkError, OSError):  # without a note, the same call takes longer
+        note_done(request.command, request.options, shown)

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.measures.attention import seeing_queries
+from secondary_sinks.measures.axes import expect_axes
 from secondary_sinks.measures.precision import in_float64
 
 
@@ -27,6 +28,7 @@ def mean_score(
     >>> mean_score(queries, keys, scale=0.5).tolist()
     [2.0, 7.5]
     """
+    expect_axes(queries, "pos head d_head")
     n_pos, n_heads, _ = queries.shape
     groups = reduce(queries, "pos (kv group) d -> pos kv d", "sum", kv=keys.shape[1])
     exact = in_float64(keys)

@@ -13,7 +13,6 @@ from torch import Tensor
 from secondary_sinks.causal import before_and_after, recompute, replay
 from secondary_sinks.causal.controls import last_judged
 from secondary_sinks.causal.outcome import readers
-from secondary_sinks.causal.replay import Progress
 from secondary_sinks.detection import detect
 from secondary_sinks.errors import EditError
 from secondary_sinks.models import HookedModel
@@ -22,6 +21,7 @@ from secondary_sinks.notebook.snippet import python_of
 from secondary_sinks.notebook.trial import Trial
 from secondary_sinks.observation import CachedPass, observe
 from secondary_sinks.observation.tokens import token_ids
+from secondary_sinks.progress import Progress
 from secondary_sinks.texts import Control, Text, TokenizedText, match_controls, tokenize
 from secondary_sinks.types import Edit, Sink, Thresholds
 

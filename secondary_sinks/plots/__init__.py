@@ -8,6 +8,7 @@ from secondary_sinks.plots.levels import level_heatmap, level_heatmaps
 from secondary_sinks.plots.lines import interval_lines
 from secondary_sinks.plots.lives import attention_around_life, life_lines
 from secondary_sinks.plots.patches import patch_heatmap, patch_table
+from secondary_sinks.plots.plot import plot
 from secondary_sinks.plots.profiles import layer_profiles, profile_table
 from secondary_sinks.plots.scatter import scatter_panels
 from secondary_sinks.plots.verdicts import outcome_map, verdict_dots, verdict_table
@@ -27,6 +28,7 @@ __all__ = [
     "outcome_map",
     "patch_heatmap",
     "patch_table",
+    "plot",
     "profile_table",
     "scatter_panels",
     "verdict_dots",

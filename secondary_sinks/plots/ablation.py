@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from secondary_sinks.display import Results, as_frame
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots.labels import format_number, row_label, token_label
 from secondary_sinks.plots.theme import (
@@ -65,7 +66,7 @@ _TOO_LATE = {
 }
 
 
-def ablation_heatmap(effects: pd.DataFrame, role: str = "sink") -> go.Figure:
+def ablation_heatmap(effects: pd.DataFrame | Results, role: str = "sink") -> go.Figure:
     """Share of attention mass lost (colour) by edited token (row) and ablated layer (column).
 
     Rows run from the strongest sink down, at most 60. With `role="control"`, the loss is in units
@@ -75,6 +76,7 @@ def ablation_heatmap(effects: pd.DataFrame, role: str = "sink") -> go.Figure:
     row marks the creation layer: an edit to the right of it cannot keep the sink from arising.
     Raises `SinkError` without such a cell, or for a mix of edits or effects.
     """
+    effects = as_frame(effects)
     cells = loss_shares(effects, role)
     rows = strongest_rows(cells)
     layers = range(int(effects["layer"].max()) + 1)

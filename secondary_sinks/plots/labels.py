@@ -2,29 +2,14 @@
 
 import math
 import textwrap
-import unicodedata
 
 import plotly.graph_objects as go
 
+from secondary_sinks.display import make_visible
 from secondary_sinks.plots.theme import finish
 
 MISSING = "\u2013"
-_NAMED = {" ": "␣", "\n": "⏎", "\t": "⇥"}
-_HIDDEN = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs"}
-"""Unicode categories that draw nothing, or change how adjacent characters are drawn."""
 _MARKUP = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;", "%": "&#37;"}
-
-
-def make_visible(text: str, *, keep: str = "", most: int | None = None) -> str:
-    """Text with visible white space, control, bidirectional and unassigned characters.
-
-    Characters in `keep` are unchanged. Text longer than `most` characters is cut.
-
-    >>> make_visible(" the\\n"), make_visible("a\\u202eb"), make_visible("tokenization", most=6)
-    ('␣the⏎', 'a⟨U+202E⟩b', 'token…')
-    """
-    shown = "".join(char if char in keep else _visible_form(char) for char in text)
-    return shown if most is None or len(shown) <= most else shown[: most - 1] + "…"
 
 
 def token_label(text: str) -> str:
@@ -62,14 +47,6 @@ def format_number(value: float, form: str = ".3g") -> str:
 
 def _escape(text: str) -> str:
     return "".join(_MARKUP.get(char, char) for char in text)
-
-
-def _visible_form(char: str) -> str:
-    if char in _NAMED:
-        return _NAMED[char]
-    if unicodedata.category(char) in _HIDDEN:
-        return f"⟨U+{ord(char):04X}⟩"
-    return char
 
 
 WIDTH = 60

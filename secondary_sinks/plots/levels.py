@@ -12,17 +12,19 @@ from plotly.subplots import make_subplots
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots.labels import plain_label
 from secondary_sinks.plots.theme import KINDS, colour_bar, finish, layer_axis, rgba
+from secondary_sinks.types import Levels
 
 _SCALE = [[0.0, rgba(KINDS["secondary"], 0.15)], [1.0, KINDS["secondary"]]]
 
 
-def level_heatmap(cells: pd.DataFrame, n_layers: int | None = None) -> go.Figure:
+def level_heatmap(cells: pd.DataFrame | Levels, n_layers: int | None = None) -> go.Figure:
     """log(1 + count) of secondary sinks by creation layer (x) and lifetime (y).
 
-    `cells` is `Levels.cells_frame()`. The most frequent pair of each level carries the level's
-    number. The axes run to `n_layers`, or as far as the data. Raises `SinkError` without a
+    `cells` is a `Levels`, or its `cells_frame()`. The most frequent pair of each level carries the
+    level's number. The axes run to `n_layers`, or as far as the data. Raises `SinkError` without a
     cell.
     """
+    cells = cells.cells_frame() if isinstance(cells, Levels) else cells
     if cells.empty:
         raise SinkError("no secondary sink, so no levels to draw")
     size = n_layers or int((cells["l_start"] + cells["lifetime"]).max())

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from secondary_sinks.display import Results, as_frame
 from secondary_sinks.plots.lines import interval_lines
 
 REACH = 8
@@ -13,7 +14,9 @@ TITLE = "attention ÷ expected"
 COLUMNS = ("panel", "group", "x", "value", "low", "high", "n_sinks")
 
 
-def attention_around_life(trace: pd.DataFrame, sinks: pd.DataFrame) -> pd.DataFrame:
+def attention_around_life(
+    trace: pd.DataFrame | Results, sinks: pd.DataFrame | Results
+) -> pd.DataFrame:
     """Attention that secondary sinks draw, by layer from their creation and from their end.
 
     In multiples of what a key at that place is expected to draw (the even share, or the median of
@@ -23,6 +26,7 @@ def attention_around_life(trace: pd.DataFrame, sinks: pd.DataFrame) -> pd.DataFr
     much at x = -1 as at x = 0, or after its end as before, owes that attention to nothing that the
     criterion calls a sink.
     """
+    trace, sinks = as_frame(trace), as_frame(sinks)
     found = sinks.loc[
         sinks["kind"] == "secondary", ["text_id", "pos", "l_start", "l_end", "censored"]
     ]

@@ -6,6 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from secondary_sinks.display import Results, as_frame
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots.ablation import MOST_ROWS
 from secondary_sinks.plots.labels import format_number, plain_label, row_label
@@ -34,7 +35,9 @@ EXTRA_COLUMNS = {
 KEY = ["text_id", "sink_pos"]
 
 
-def patch_table(cells: pd.DataFrame, sinks: pd.DataFrame, patch: str) -> pd.DataFrame:
+def patch_table(
+    cells: pd.DataFrame | Results, sinks: pd.DataFrame | Results, patch: str
+) -> pd.DataFrame:
     """Share and token for each sink and column of the map.
 
     `cells` are those of `questions.sufficiency`, also as read from a run folder (where `layers` are
@@ -42,6 +45,7 @@ def patch_table(cells: pd.DataFrame, sinks: pd.DataFrame, patch: str) -> pd.Data
     several seeds are averaged. `impossible` marks cells that are patched after the sink's last
     layer, so that it cannot lose any. Strongest sinks first, at most 60.
     """
+    cells, sinks = as_frame(cells), as_frame(sinks)
     clean = cells[(cells["patch"] == "noising") & (cells["where"] == "forming")]
     clean = clean.set_index(KEY)[["lifetime_clean", "mass_clean"]].add_prefix("sink_")
     tokens = sinks.rename(columns={"pos": "sink_pos"}).set_index(KEY)["token"]

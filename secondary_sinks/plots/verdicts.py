@@ -1,6 +1,6 @@
 """What was judged: the number of each verdict, its interval, and the line it was held against."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from textwrap import wrap
 from typing import Any
 
@@ -16,7 +16,7 @@ WIDTH = 44
 """Characters of a claim in a line of its label."""
 
 
-def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+def verdict_table(verdicts: Iterable[Verdict]) -> pd.DataFrame:
     """The verdicts that have a number, one row each, with the fields that `verdict_dots` draws."""
     names = ["claim", "outcome", "statistic", "value", "low", "high", "line", "n_claims"]
     names += ["n_sinks", "n_texts"]
@@ -24,7 +24,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     return pd.DataFrame([[getattr(one, name) for name in names] for one in known], columns=names)
 
 
-def verdict_dots(verdicts: Sequence[Verdict]) -> go.Figure:
+def verdict_dots(verdicts: Iterable[Verdict]) -> go.Figure:
     """A row per verdict: value (dot), interval (whisker), and the line (upright tick).
 
     All are fields of the verdict, so that the figure shows the numbers of the badges. A verdict

@@ -2,12 +2,13 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypedDict
 
 import pandas as pd
 
+from secondary_sinks.display import Displayed, counted, tally
 from secondary_sinks.statistics import CONFIDENCE, HALF, Interval
 from secondary_sinks.types import Verdict
 from secondary_sinks.types.lists import join_words
@@ -27,9 +28,9 @@ class Words(_Words, total=False):
     n_controls: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Answer:
-    """Cells, effects and verdicts of one causal question."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Answer(Displayed):
+    """Cells, effects and verdicts of one causal question; as a sequence, its verdicts."""
 
     question: str
     cells: pd.DataFrame
@@ -44,9 +45,31 @@ class Answer:
     n_censored: int = 0
     """Number of tested sinks with a hidden start or end: their lifetimes are lower bounds."""
 
+    def __len__(self) -> int:
+        """Number of verdicts."""
+        return len(self.verdicts)
+
+    def __iter__(self) -> Iterator[Verdict]:
+        """Verdict by verdict."""
+        return iter(self.verdicts)
+
+    def __getitem__(self, index: int) -> Verdict:
+        """One verdict."""
+        return self.verdicts[index]
+
     def to_frame(self) -> pd.DataFrame:
         """The cells."""
         return self.cells
+
+    def _line(self) -> str:
+        outcomes = tally(verdict.outcome for verdict in self.verdicts) or "no verdict"
+        return f"{self.question}: {outcomes}; {counted(len(self.cells), 'cell')}"
+
+    def _html(self) -> str:
+        return "".join(verdict._html() for verdict in self.verdicts)
+
+    def _drawn(self) -> tuple[Verdict, ...]:
+        return self.verdicts
 
 
 def verdict_of(

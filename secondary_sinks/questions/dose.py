@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from secondary_sinks.causal.replay import Progress
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import dose_figures
 from secondary_sinks.questions.answer import Answer, sum_counts
 from secondary_sinks.questions.dose_verdicts import direction_verdict, dose_verdicts, norm_verdict
@@ -104,6 +104,7 @@ SEEDS = 3
 WORDS = ("test", "role", "factor", "seed", "layers")
 
 
+@shows_progress
 def norm_dose(
     model: HookedModel,
     traces: Trace | Iterable[Trace],

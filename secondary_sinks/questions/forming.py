@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from secondary_sinks.attribution import formation
-from secondary_sinks.causal.replay import Progress
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions.answer import sum_counts
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
@@ -52,6 +52,7 @@ class Forming:
         return self.how != "none"
 
 
+@shows_progress
 def forming_mlps(
     model: HookedModel,
     traces: Trace | Iterable[Trace],

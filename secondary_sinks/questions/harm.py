@@ -11,8 +11,8 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from secondary_sinks.causal import recompute
-from secondary_sinks.causal.replay import Progress
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import (
     Answer,
@@ -50,6 +50,7 @@ COLUMNS = (
 )
 
 
+@shows_progress
 def harm(
     model: HookedModel,
     traces: Trace | Iterable[Trace],

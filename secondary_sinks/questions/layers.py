@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from secondary_sinks.display import Results, as_frame
 from secondary_sinks.questions.answer import Words, combine_outcomes, verdict_of
 from secondary_sinks.questions.lost_by_layer import (
     by_way,
@@ -26,7 +27,7 @@ LITTLE = 0.1
 MLP is not needed."""
 
 
-def layer_verdicts(effects: pd.DataFrame, n_claims: int | None = None) -> list[Verdict]:
+def layer_verdicts(effects: pd.DataFrame | Results, n_claims: int | None = None) -> list[Verdict]:
     """One verdict per layer whose MLP the sinks need, or one verdict if no layer is needed.
 
     A layer is needed, by one way to ablate, if two intervals say so: that of the share of sinks
@@ -40,6 +41,7 @@ def layer_verdicts(effects: pd.DataFrame, n_claims: int | None = None) -> list[V
     Verdicts are given only for layers that could end a sink, and are corrected for `n_claims`: by
     default the number of these layers. Raises as `layer_effects` does.
     """
+    effects = as_frame(effects)
     n_claims = n_claims or max(len(could_end(effects)), 1)
     rows = {
         way: [row for row in layer_effects(part, n_claims) if row.n_sinks]
@@ -149,7 +151,7 @@ CLAIM = (
 )
 
 
-def later_verdict(effects: pd.DataFrame, n_claims: int = 1) -> Verdict:
+def later_verdict(effects: pd.DataFrame | Results, n_claims: int = 1) -> Verdict:
     """Does the later MLP that matters most keep sinks up?
 
     An MLP above the creation layer cannot have made the sink, but without it the sink may draw less

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from secondary_sinks.causal.controls import controls_of, last_judged
-from secondary_sinks.causal.replay import Progress
 from secondary_sinks.errors import DetectionError
+from secondary_sinks.progress import Progress
 from secondary_sinks.types import LASTING, Sink, SinkTable, Trace
 from secondary_sinks.types.controls import similar_tokens
 

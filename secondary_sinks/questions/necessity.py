@@ -8,8 +8,8 @@ import pandas as pd
 from secondary_sinks.causal import ablate
 from secondary_sinks.causal.controls import owners_of
 from secondary_sinks.causal.donors import token_twins
-from secondary_sinks.causal.replay import Progress
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import (
     Answer,
@@ -59,13 +59,14 @@ CLAIM = "sinks other than the primary are formed by one MLP or by several MLPs t
 WORDS = ("edit", "where", "layers")
 
 
+@shows_progress
 def necessity(
     model: HookedModel,
     traces: Trace | Iterable[Trace],
     sinks: SinkTable,
     *,
     edits: Sequence[str] = WAYS,
-    layers: Sequence[int] | None = None,
+    layers: int | Sequence[int] | None = None,
     ordinary: int = 1,
     forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
@@ -113,7 +114,7 @@ def _cells(
     text: TextPairs,
     sinks: SinkTable,
     edits: Sequence[str],
-    layers: Sequence[int] | None,
+    layers: int | Sequence[int] | None,
     ordinary: int,
 ) -> pd.DataFrame:
     """Effects at the tested sinks and at their controls."""

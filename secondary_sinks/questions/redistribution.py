@@ -12,8 +12,8 @@ from torch import Tensor
 
 from secondary_sinks.causal import recompute, replay
 from secondary_sinks.causal.outcome import readers
-from secondary_sinks.causal.replay import Progress
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import (
     Answer,
@@ -55,6 +55,7 @@ EFFECTS = (
 )
 
 
+@shows_progress
 def redistribution(
     model: HookedModel,
     traces: Trace | Iterable[Trace],

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from secondary_sinks.causal import recompute
-from secondary_sinks.causal.replay import Progress
 from secondary_sinks.detection.contrasts import LEAST_QUERIES, ROUNDING, Values, paid_of, step
 from secondary_sinks.detection.weakening import WINDOW
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import Answer, combine_outcomes, format_exclusions, verdict_of
 from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
@@ -31,6 +31,7 @@ CLAIM = "secondary sinks weaken the primary: with one removed, the primary regai
 COLUMNS = ("text_id", "sink_pos", "pos", "role", "edit", "l_start", "change", "gained")
 
 
+@shows_progress
 def restoration(
     model: HookedModel,
     traces: Trace | Iterable[Trace],

@@ -35,8 +35,8 @@ from dataclasses import asdict, dataclass, replace
 import pandas as pd
 from scipy import stats
 
-from secondary_sinks.causal.replay import Progress
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.role_tests import Asked, asked_of, group_tests, run_pairs, run_tests
 from secondary_sinks.questions.writers import shares_of_roles, writer_verdicts
@@ -109,6 +109,7 @@ class Role:
         return self.write_alignment > self.write_null
 
 
+@shows_progress
 def roles(
     model: HookedModel,
     traces: Trace | Iterable[Trace],

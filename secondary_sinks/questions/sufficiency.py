@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from secondary_sinks.causal.replay import Progress
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import (
     Answer,
@@ -34,6 +34,7 @@ from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials, summary
 from secondary_sinks.statistics import outcome_of, too_few
 from secondary_sinks.types import SHARE_UNIT, Edit, SinkTable, Trace, Verdict, mass_lost
+from secondary_sinks.types.lists import one_or_more
 
 N_CLAIMS = 2
 SEEDS = 3
@@ -42,12 +43,13 @@ DENOISING = "the forming MLPs' outputs at a sink make another token a sink"
 NOISING = "replacing the forming MLPs' outputs by those at a token that is not a sink ends a sink"
 
 
+@shows_progress
 def sufficiency(
     model: HookedModel,
     traces: Trace | Iterable[Trace],
     sinks: SinkTable,
     *,
-    layers: Sequence[int] | None = None,
+    layers: int | Sequence[int] | None = None,
     seeds: int = SEEDS,
     forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
@@ -94,14 +96,14 @@ def sufficiency(
 def _trials(
     text: TextPairs,
     found: Mapping[Place, Forming],
-    layers: Sequence[int] | None,
+    layers: int | Sequence[int] | None,
     seeds: int,
 ) -> Iterator[Trial]:
-    n_layers = len(text.trace.norm)
+    every = range(len(text.trace.norm)) if layers is None else one_or_more(layers)
     for case in text.cases:
         sink, own = case.sink, found[case.sink.text_id, case.sink.pos].layers
         places = {"forming": own, "other": other_layers(sink, own)}
-        single = [("layer", (la,)) for la in (range(n_layers) if layers is None else layers)]
+        single = [("layer", (la,)) for la in every]
         for where, group in [*places.items(), *single]:
             if not group:  # no control possible
                 continue

@@ -169,7 +169,7 @@ def _together(
     begin = 0
     for unit, one in edits.items():
         end = begin + len(one)
-        results[unit] = result.part(begin, end) if result and one else None
+        results[unit] = result[begin:end] if result and one else None
         begin = end
     return results, ()
 

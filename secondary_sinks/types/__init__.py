@@ -19,6 +19,7 @@ from secondary_sinks.types.effects import (
 from secondary_sinks.types.formation import Formation, FormationEvent, MlpAnatomy, MlpStage
 from secondary_sinks.types.levels import FREQUENT, Level, LevelCell, Levels
 from secondary_sinks.types.lists import refuse_twice, split_words
+from secondary_sinks.types.metric_sweep import MetricSweep
 from secondary_sinks.types.sinks import (
     LASTING,
     Sink,
@@ -56,6 +57,7 @@ __all__ = [
     "Level",
     "LevelCell",
     "Levels",
+    "MetricSweep",
     "MlpAnatomy",
     "MlpStage",
     "Sink",

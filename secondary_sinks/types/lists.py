@@ -9,6 +9,15 @@ from typing import Any
 from secondary_sinks.errors import SinkError
 
 
+def one_or_more(given: int | Sequence[int]) -> tuple[int, ...]:
+    """Whole numbers, of which one may stand alone.
+
+    >>> one_or_more(3), one_or_more([1, 2])
+    ((3,), (1, 2))
+    """
+    return (given,) if isinstance(given, int) else tuple(given)
+
+
 def split_words(name: str, words: str, error: type[SinkError], known: str = "words") -> list[str]:
     """The words between commas. Raises `error` for an empty one, and for one that is given twice.
 

@@ -38,7 +38,7 @@ def fed(request):
         (torch.zeros(2, 5, dtype=torch.long), r"\[pos\]"),
         (torch.rand(5), "float32"),
         (torch.tensor([1, -2]), "outside the vocabulary"),
-        ("a text", "to_tokens"),
+        ("a text", "token ids"),
     ],
 )
 def test_bad_tokens_are_refused_before_any_forward_pass(fed, tokens, match):
