@@ -26,60 +26,63 @@ from secondary_sinks.questions import Cost
 from secondary_sinks.statistics import Interval, median_over_texts
 
 NAME = "their_steering"
-QUESTION = "Does the authors' intervention edit the sinks, and no more than an exact edit of each?"
+QUESTION = "Does the authors' intervention edit only sinks, and as an exact edit of each would?"
 PAPER = (
     "The authors' scripts (Wong et al. 2025, arXiv 2512.22213; `steer_threshold` in "
     "src/hidden_state_base.py) intervene in a whole forward pass: at layer 22, each token after "
     "the first three whose MLP output has a cosine above 0.98 with a stored activation of the "
     "first token gets its MLP output rescaled to a given length; then sinks are detected again. "
-    "The stored activation is not in their repository. Their notebooks compare with what the MLP "
-    "of the same layer writes at the first token."
+    "The stored activation is not in their repository; their notebooks use the output of the MLP "
+    "of the same layer at the first token."
 )
 METHOD = (
     "The same rule at the layer that creates most secondary sinks of this model. Its direction is "
-    "what the MLP of this layer writes at the primary (mean over texts of unit vectors). Exempt "
-    "are positions 0 to 2 and the primary. The same lengths are set in three ways: by the rule, at "
-    "all its tokens at once; at as many matched tokens at once (token twins, else neighbours; "
-    "their directions stay); and at each sink on its own, with everything else clean. Lengths: 0, "
-    "a half, one and two times the median of what the MLP writes at its sinks, and the longest "
-    "that an MLP writes at the primary. Attention is the total effect: everything after the edit "
-    "is recomputed. Four verdicts. The rule touches the sinks of the layer and no other token. "
-    "At length 0 the sinks that it touches lose their attention, beyond matched tokens. At twice "
-    "the length, what the rule does to a sink differs from what its own edit does (texts in which "
-    "the rule touches one token are left out: there both are the same edit). At length 0 the loss "
-    "of later tokens, none of them edited, rises beyond the matched tokens'. Lifetimes have the "
-    "norm in their definition, and are only shown. Table 'found' has the sinks that the paper's "
+    "the output of the MLP of this layer at the primary (mean over texts of unit vectors). "
+    "Positions 0 to 2 and the primary are exempt. The same norms are set in three ways: by the "
+    "rule, at all its tokens at once; at the same number of matched tokens at once (token twins, "
+    "else neighbours; their directions stay); and at each sink alone, with everything else clean. "
+    "Norms: 0, 0.5, 1 and 2 times the median norm of the MLP output at sinks, and the largest norm "
+    "of any MLP output at the primary. Attention is the total effect: everything after the edit is "
+    "recomputed. Four verdicts. (1) The rule edits the sinks of the layer and no other token. "
+    "(2) At norm 0, the edited sinks lose more attention than matched tokens. (3) At twice the "
+    "norm, the effect of the rule on a sink differs from that of editing this sink alone (without "
+    "texts in which the rule edits one token only: there both edits are the same). (4) At norm 0, "
+    "the loss of later, unedited tokens rises more than with matched tokens. Lifetimes depend on "
+    "the norm by definition, and are only shown. Table 'found' has the sinks that the paper's "
     "criterion and ours find after the rule."
 )
 REFUTATION = (
-    "Most tokens that the rule touches are no sinks, or most sinks are not touched. Attention that "
-    "stays although the MLP writes nothing. An effect of the rule on a sink that its own edit does "
-    "not have refutes that it reacts to its own MLP output alone."
+    "Most tokens that the rule edits are not sinks, or most sinks are not edited. Sinks keep their "
+    "attention at norm 0. If the rule affects a sink differently than editing this sink alone, the "
+    "sink does not depend on its own MLP output alone."
 )
-CLAIM = "the authors' rule touches the secondary sinks of its layer, and only them"
-LOSES = "sinks that the rule silences lose half of their attention or more, beyond matched tokens"
+CLAIM = "the authors' rule edits the secondary sinks of its layer, and only them"
+LOSES = (
+    "sinks whose MLP output the rule zeroes lose half of their attention or more, beyond controls"
+)
 MORE = (
-    "at twice the length, the rule and a sink's own edit differ by a tenth of its attention or more"
+    "at twice the norm, the rule and an edit of one sink alone differ by a tenth of its attention "
+    "or more"
 )
 HARMS = (
-    "silencing by the rule raises the loss of later tokens by a hundredth or more, beyond matched "
+    "zeroing by the rule raises the loss of later tokens by 1% or more, beyond zeroing at matched "
     "tokens"
 )
 N_CLAIMS = 4
 TENTH, HUNDREDTH = 0.1, 0.01
 COLUMNS = {
-    "arm": "rule (all its tokens at once), matched (as many other tokens at once), or alone (one "
-    "sink at a time)",
-    "dose": "length of what the MLP writes after the edit, as a word",
-    "length": "the same in units of the model",
-    "measure": "kept: attention of the sink (or of its matched token) in units of the sink's clean "
-    "attention, less the clean attention plus 1; lifetime: layers at which it is a sink; kl: "
+    "arm": "rule (all its tokens at once), matched (the same number of other tokens at once), or "
+    "alone (one sink at a time)",
+    "dose": "name of the norm that the MLP output is given",
+    "length": "that norm, in units of the model",
+    "measure": "kept: 1 plus the change of attention of the sink (or of its matched token), in "
+    "units of the sink's clean attention; lifetime: number of layers at which it is a sink; kl: "
     "divergence (nats) of later predictions from the clean ones",
     "value": "median over texts",
     "low": "lower end of its exact 95 % interval, not corrected for several rows",
-    "high": "upper end",
-    "n": "sinks; for kl, edits",
-    "n_texts": "texts",
+    "high": "upper end of it",
+    "n": "number of sinks; for kl, of edits",
+    "n_texts": "number of texts",
 }
 PANELS = {
     "kept": ("attention kept", "linear"),
@@ -88,20 +91,21 @@ PANELS = {
 }
 CAPTIONS = {
     "figure": (
-        "Medians over texts and exact 95 % intervals, by the length given to the MLP's output. "
-        "Attention kept: 1 is the sink's clean attention; matched tokens start at 1 too, and move "
-        "in the same units. Only sinks that the rule touches. Lifetimes include a test of the norm."
+        "Medians over texts and exact 95 % intervals, by the norm given to the MLP's output. "
+        "Attention kept: 1 is the clean attention, for sinks and matched tokens alike; changes are "
+        "in units of the sink's clean attention. Only sinks that the rule edits. Lifetimes include "
+        "a norm test."
     ),
-    "touched": "Tokens that the rule touches, and sinks of the layer that it leaves alone.",
+    "touched": "Tokens that the rule edits, and sinks of the layer that it does not edit.",
 }
 
 
 def run(
     observed: Observed,
     *,
-    layer: Annotated[int | None, whole("Layer; else the one that creates most sinks.")] = None,
+    layer: Annotated[int | None, whole("Layer. Default: the one that creates most.")] = None,
     tau: Annotated[
-        float, number("Cosine above which the rule touches a token.", least=-1.0, most=1.0)
+        float, number("Cosine above which the rule edits a token.", least=-1.0, most=1.0)
     ] = TAU,
     residual: Annotated[
         bool, typer.Option(help="Compare with the primary's residual, not with its MLP output.")
@@ -114,7 +118,7 @@ def run(
     at = members.layer
     targets = targets_of(observed, at, tau, residual=residual)
     if not any(one.asked for one in targets):
-        why = f"the MLP of layer {at} writes nothing at the sinks that arise there"
+        why = f"the MLP of layer {at} has zero output at the sinks that are created there"
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
     lengths = lengths_of(observed, targets, at)
     tokens = pd.DataFrame(
@@ -123,12 +127,12 @@ def run(
     sinks: list[dict[str, Any]] = []
     damage: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
-    told = observed.progress(NAME)
+    progress = observed.progress(NAME)
     for done, one in enumerate(targets, start=1):
         of_sinks, of_text = edited_rows(observed, one, at, lengths)
         sinks, damage = [*sinks, *of_sinks], [*damage, *of_text]
         found += found_rows(observed, one, at, lengths)
-        told(done, len(targets))
+        progress(done, len(targets))
     cells, texts = pd.DataFrame(sinks), pd.DataFrame(damage)
     frame = _effects(cells, texts, lengths)
     counts = tokens.groupby(["reason", "found"]).size().rename("count").reset_index()
@@ -139,7 +143,7 @@ def run(
         frame=frame,
         columns=COLUMNS,
         captions=CAPTIONS,
-        figure=interval_lines(lines, PANELS, "length of what the MLP writes"),
+        figure=interval_lines(lines, PANELS, "norm of the MLP output"),
         figures={
             "touched": count_bars(
                 counts.rename(columns={"reason": "what", "found": "group"}), "tokens"
@@ -182,15 +186,15 @@ def _effects(cells: pd.DataFrame, texts: pd.DataFrame, lengths: dict[str, float]
 def _coverage(tokens: pd.DataFrame, layer: int, tau: float) -> Verdict:
     fresh = tokens[~tokens["copy"]]
     counts, reasons = fresh["found"].value_counts(), fresh[fresh["found"] != "both"]["reason"]
-    told = ", ".join(f"{reason} ({count})" for reason, count in reasons.value_counts().items())
+    missed = ", ".join(f"{reason} ({count})" for reason, count in reasons.value_counts().items())
     return judge_interval(
         CLAIM,
         _median((fresh["found"] == "both").astype(float), fresh),
-        f"at layer {layer} with a cosine above {tau:g} the rule touches {counts.get('both', 0)} "
-        f"sink(s) and {counts.get('rule', 0)} other token(s), and leaves {counts.get('sinks', 0)} "
-        f"sink(s) alone" + (f": {told}" if told else ""),
-        statistic="share of tokens that are touched and a sink, of those that are either, median "
-        "over texts",
+        f"at layer {layer} with a cosine above {tau:g} the rule edits {counts.get('both', 0)} "
+        f"sink(s) and {counts.get('rule', 0)} other token(s), and misses "
+        f"{counts.get('sinks', 0)} sink(s)" + (f": {missed}" if missed else ""),
+        statistic="share of tokens that are both edited and a sink, among those that are either, "
+        "median over texts",
         controls="none",
         controlled=False,
         left_out={"copies of tokens in earlier texts": int(tokens["copy"].sum())},
@@ -215,11 +219,11 @@ def _loses(cells: pd.DataFrame, observed: Observed) -> Verdict:
     return judge_interval(
         LOSES,
         _median(lost["rule"] - lost["matched"], lost),
-        f"they lose {rule:.0%} of it, matched tokens {matched:.0%} of as much; silenced alone, a "
-        f"sink loses {alone:.0%}",
-        statistic="attention that touched sinks lose at length 0, less that of matched tokens, "
+        f"sinks lose {rule:.0%} of their attention, matched tokens {matched:.0%} in the same "
+        f"units; zeroed alone, a sink loses {alone:.0%}",
+        statistic="attention lost at norm 0 by edited sinks minus that lost by matched tokens, "
         "median over texts",
-        controls="token twins, or ordinary tokens nearby, silenced at once",
+        controls="token twins, or ordinary tokens nearby, zeroed at once",
         left_out=observed.left_out,
         n_claims=N_CLAIMS,
     )
@@ -232,11 +236,11 @@ def _more(cells: pd.DataFrame) -> Verdict:
     return judge_interval(
         MORE,
         _median(apart.abs(), lost),
-        f"edited with all others a sink draws {rule:.0%} of its clean attention, alone "
-        f"{alone:.0%}; the difference is {-apart.median():+.0%} (medians over sinks)",
-        statistic="absolute difference of the attention lost by the rule and by the sink's own "
-        "edit, median over texts",
-        controls="the same edit of the sink on its own",
+        f"edited together with all others, a sink draws {rule:.0%} of its clean attention; edited "
+        f"alone, {alone:.0%}; the difference is {-apart.median():+.0%} (medians over sinks)",
+        statistic="absolute difference of the attention lost by the rule and by editing the sink "
+        "alone, median over texts",
+        controls="the same edit of the sink alone",
         controlled=False,
         line=TENTH,
         n_claims=N_CLAIMS,
@@ -252,11 +256,11 @@ def _harms(texts: pd.DataFrame, n_touched: int) -> Verdict:
     return judge_interval(
         HARMS,
         replace(_median(table["rule"] - table["matched"], table), n=n_touched),
-        f"it rises by {rule:.2%} of the clean loss with the rule, by {matched:.2%} with matched "
-        f"tokens silenced, by {alone:.2%} with one sink silenced at a time",
-        statistic="rise of the loss of later tokens as a share of the clean loss, less that with "
+        f"the loss rises by {rule:.2%} of the clean loss with the rule, by {matched:.2%} with "
+        f"matched tokens zeroed, by {alone:.2%} with one sink zeroed at a time",
+        statistic="rise of the loss of later tokens as a share of the clean loss, minus that with "
         "matched tokens, median over texts",
-        controls="token twins, or ordinary tokens nearby, silenced at once",
+        controls="token twins, or ordinary tokens nearby, zeroed at once",
         line=HUNDREDTH,
         n_claims=N_CLAIMS,
     )
