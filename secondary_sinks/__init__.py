@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # from the modules themselves: a room has a module and a func
     from secondary_sinks.causal.replay import replay
     from secondary_sinks.detection.detect import detect
     from secondary_sinks.detection.explain import explain
+    from secondary_sinks.detection.phenomenon import Phenomenon, phenomenon
     from secondary_sinks.detection.stability import find_levels
     from secondary_sinks.detection.sweep import threshold_sweep
     from secondary_sinks.detection.weakening import primary_weakening
@@ -65,6 +66,8 @@ _ROOMS = {
     "detect": "detection",
     "explain": "detection",
     "find_levels": "detection",
+    "Phenomenon": "detection",
+    "phenomenon": "detection",
     "primary_weakening": "detection",
     "threshold_sweep": "detection",
     "load_model": "models",
@@ -98,6 +101,7 @@ __all__ = [
     "Answer",
     "Edit",
     "Effects",
+    "Phenomenon",
     "SinkTable",
     "Thresholds",
     "Trace",
@@ -117,6 +121,7 @@ __all__ = [
     "necessity",
     "norm_dose",
     "observe",
+    "phenomenon",
     "plot",
     "primary_weakening",
     "read_texts",

@@ -16,6 +16,7 @@ from secondary_sinks.cli.output import printable
 from secondary_sinks.detection import find_levels, read_released
 from secondary_sinks.detection.levels import LEAST_TEXTS
 from secondary_sinks.errors import DetectionError
+from secondary_sinks.report.words import plain
 from secondary_sinks.runs import COUNTED, RunFolder, whole_record
 from secondary_sinks.runs.plain import without_nan
 from secondary_sinks.texts.limits import split_json_lines
@@ -157,7 +158,7 @@ def _level_row(level: Level) -> tuple[str, ...]:
 
 
 def _sentences(found: Detections, levels: Levels) -> list[str]:
-    rate = f"{_per_10k(found, levels):.2g} per 10,000 tokens"
+    rate = f"{plain(_per_10k(found, levels))} per 10,000 tokens"
     sentences = [
         f"{levels.n_texts} text(s) with {found.n_tokens:,} tokens: {levels.n_sinks} secondary "
         f"sinks [{levels.low:.0f}, {levels.high:.0f}], {rate}"

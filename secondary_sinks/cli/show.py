@@ -1,7 +1,7 @@
 """Print the sinks and verdicts of a run."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -11,6 +11,8 @@ from rich.table import Table
 
 from secondary_sinks.cli.output import printable
 from secondary_sinks.questions import damage_in_words
+from secondary_sinks.report import phenomenon_lines
+from secondary_sinks.report.words import count
 from secondary_sinks.runs import RunFolder, whole_records, whole_table
 
 COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
@@ -29,12 +31,12 @@ def show_found(folder: RunFolder) -> str:
 
 
 def _show_one(console: Console, record: Mapping[str, Any], sinks: pd.DataFrame) -> None:
-    brief = sinks["kind"] == "transient"
-    console.print(sink_table(sinks[~brief], f"Sinks in {len(record['texts'])} text(s)"))
-    if brief.any():
-        console.print(sink_table(sinks[brief], "Transient: too brief or too weak to count"))
-    if sinks.empty:
-        console.print("No sink was found: no token passes the norm and attention tests of a sink.")
+    (title, answer), *rest = phenomenon_lines(record)
+    console.print(f"[b]{title}[/b] {escape(answer)}", highlight=False)
+    console.print(_topics(rest), highlight=False)
+    lasting = sinks[sinks["kind"] != "transient"]
+    if not lasting.empty:
+        console.print(sink_table(lasting, f"Sinks in {count(len(record['texts']), 'text')}"))
     if record["dtype"] != "float32":
         console.print(rounding_line(record, sinks), highlight=False)
     asked = [verdict for answer in record.get("answers", []) for verdict in answer["verdicts"]]
@@ -44,6 +46,16 @@ def _show_one(console: Console, record: Mapping[str, Any], sinks: pd.DataFrame) 
         console.print(escape(damage), highlight=False)
     for verdict in [*record["verdicts"], *record.get("later", ()), *asked]:
         console.print(verdict_line(verdict), highlight=False)
+
+
+def _topics(lines: Iterable[tuple[str, str]]) -> Table:
+    """One row per line: its topic, then its sentence, indented as one block."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for topic, said in lines:
+        table.add_row(topic, escape(said))
+    return table
 
 
 def sink_table(sinks: pd.DataFrame, title: str) -> Table:

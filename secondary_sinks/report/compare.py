@@ -15,7 +15,7 @@ from secondary_sinks.report.claims import Claim, claims
 from secondary_sinks.report.figures import Panel, panel
 from secondary_sinks.report.page import assets, levels_of, template
 from secondary_sinks.report.section import Table
-from secondary_sinks.report.words import MISSING, list_counts, percent
+from secondary_sinks.report.words import MISSING, list_counts, percent, plain
 from secondary_sinks.runs import RunFolder, read_answers, whole_records, whole_table
 from secondary_sinks.types import Levels
 from secondary_sinks.types.lists import join_words, refuse_twice
@@ -127,10 +127,11 @@ def _named(models: Sequence[Compared]) -> list[Compared]:
 
 
 def _models_table(models: Sequence[Compared]) -> Table:
-    head = ("model", "layers", "texts", "tokens", "secondary sinks", "per 10,000 tokens",
-            "95% interval", "levels", "created at", "lifetime", "peak mass")  # fmt: skip
+    head = ("model", "the paper's phenomenon?", "layers", "texts", "tokens", "secondary sinks",
+            "per 10,000 tokens", "95% interval", "levels", "created at", "lifetime",
+            "peak mass")  # fmt: skip
     return Table(
-        head=head, rows=tuple(_model_row(m) for m in models), numeric=(1, 2, 3, 4, 5, 6, 7, 10)
+        head=head, rows=tuple(_model_row(m) for m in models), numeric=(2, 3, 4, 5, 6, 7, 8, 11)
     )
 
 
@@ -138,27 +139,29 @@ def _model_row(model: Compared) -> tuple[str, ...]:
     secondary = model.sinks[model.sinks["kind"] == "secondary"]
     found, spread = model.levels, MISSING
     if found.low == found.low:
-        spread = f"{model.rate(found.low):.3g} to {model.rate(found.high):.3g}"
+        spread = f"{plain(model.rate(found.low))} to {plain(model.rate(found.high))}"
     return (
         model.name,
+        model.record.get("phenomenon", {}).get("answer", MISSING),
         str(model.record["model"]["n_layers"]),
         str(len(model.record["texts"])),
         f"{model.n_tokens:,}",
         str(found.n_sinks),
-        f"{model.rate(found.n_sinks):.3g}",
+        plain(model.rate(found.n_sinks)),
         spread,
         str(len(found.levels)),
-        _commonest(secondary, "l_start"),
-        _commonest(secondary, "lifetime"),
+        _counted(secondary["l_start"]),
+        _counted(secondary["lifetime"], most=2),
         percent(float(secondary["mass_max"].median())) if len(secondary) else MISSING,
     )
 
 
-def _commonest(secondary: pd.DataFrame, column: str) -> str:
-    if secondary.empty:
+def _counted(values: pd.Series, most: int | None = None) -> str:
+    """Values with their counts, the most common first; all of them, or `most` and a rest."""
+    if values.empty:
         return MISSING
-    counts = {str(value): int(n) for value, n in secondary[column].value_counts().items()}
-    return list_counts(counts, most=2)
+    counts = {str(value): int(n) for value, n in values.value_counts().items()}
+    return list_counts(counts, most=most or len(counts))
 
 
 def _rates(models: Sequence[Compared]) -> list[Panel]:

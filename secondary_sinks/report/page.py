@@ -14,6 +14,7 @@ from secondary_sinks.questions import Answer
 from secondary_sinks.report import embed, summary, tables, tested
 from secondary_sinks.report.claims import claims, tally
 from secondary_sinks.report.glossary import glossary
+from secondary_sinks.report.phenomenon import phenomenon_lines
 from secondary_sinks.report.sections import sections
 from secondary_sinks.report.strips import strips
 from secondary_sinks.report.words import shown
@@ -76,6 +77,7 @@ def render(
         record=record,
         subtitle=summary.subtitle(record),
         key_figures=summary.key_figures(record, sinks),
+        phenomenon=phenomenon_lines(record),
         findings=summary.findings(record, sinks, levels),
         nothing_shown=tested.nothing_shown(effects, 1),
         claims=found,

@@ -2,7 +2,6 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -25,51 +24,44 @@ def subtitle(record: dict[str, Any]) -> str:
 
 
 def findings(record: dict[str, Any], sinks: pd.DataFrame, levels: Levels) -> list[str]:
-    """Sentences about the sinks: how many, where, how long, how strong, which tokens."""
+    """Sentences about the sinks: in which texts, how long, how strong, which tokens."""
     secondary = sinks[sinks["kind"] == "secondary"]
-    sentences = [_how_many(record, secondary) + _spread(levels), _primaries(record, sinks)]
+    sentences = [*_spread(record, secondary, levels), _primaries(record, sinks)]
     alike = int((sinks["kind"] == "primary_like").sum())
     if alike:
         sentences.append(
             f"{count(alike, 'more sink')} {'arises and lasts' if alike == 1 else 'arise and last'} "
             "with the primary: primary-like, not counted as secondary."
         )
-    brief = int((sinks["kind"] == "transient").sum())
-    if brief:
-        sentences.append(
-            f"{count(brief, 'more token')} {'is' if brief == 1 else 'are'} transient: a sink for "
-            "too few layers in a row, or with too little attention. Transient sinks are listed "
-            "separately and left out of all questions."
-        )
     if len(secondary):
-        sentences += [_when(secondary), _strength(secondary, sinks), _tokens(secondary)]
+        sentences += [_lifetimes(secondary), _strength(secondary, sinks), _tokens(secondary)]
         sentences += _censored(secondary)
     return sentences + _rounding(record, sinks)
 
 
-def _spread(levels: Levels) -> str:
-    """The interval of the number of sinks; empty with a single text."""
-    if not levels.n_sinks or math.isnan(levels.low):
-        return ""
-    copies = count(levels.n_copies, "copy", "copies")
-    left_out = f", not counting {copies} of sinks in earlier texts" if levels.n_copies else ""
-    return (
-        f" {levels.confidence:.0%} interval over texts: {levels.low:.0f} to {levels.high:.0f} sinks"
-        f"{left_out}."
-    )
+def _spread(record: dict[str, Any], secondary: pd.DataFrame, levels: Levels) -> list[str]:
+    """The share of texts with sinks, and the interval of their number; none with a single text."""
+    total = len(record["texts"])
+    if secondary.empty or total == 1:
+        return []
+    hit = secondary["text_id"].nunique()
+    verb = "has" if hit == 1 else "have"
+    told = f"{hit} of {total} texts {verb}" if hit < total else f"All {total} texts have"
+    told += " secondary sinks."
+    if not math.isnan(levels.low):
+        told += (
+            f" In as many texts like these, {levels.low:.0f} to {levels.high:.0f} distinct ones "
+            f"are to be expected ({levels.confidence:.0%} interval over texts)."
+        )
+    return [told]
 
 
 def key_figures(record: dict[str, Any], sinks: pd.DataFrame) -> list[tuple[str, str]]:
     """(number, meaning) pairs for the head of the page."""
     secondary = sinks[sinks["kind"] == "secondary"]
-    n_tokens = sum(text["n_tokens"] for text in record["texts"])
-    figures = [
-        (f"{len(secondary):,}", "secondary sink" + "s" * (len(secondary) != 1)),
-        (_rate(len(secondary), n_tokens), "per 10,000 tokens"),
-    ]
+    figures = [(f"{len(secondary):,}", "secondary sink" + "s" * (len(secondary) != 1))]
     if len(secondary):
         figures += [
-            (_commonest(secondary, "l_start"), "most common creation layer"),
             (_commonest(secondary, "lifetime"), "most common lifetime, in layers"),
             (percent(secondary["mass_max"].median()), "median attention at peak"),
         ]
@@ -88,20 +80,6 @@ def _rounding(record: dict[str, Any], sinks: pd.DataFrame) -> list[str]:
     ]
 
 
-def _how_many(record: dict[str, Any], secondary: pd.DataFrame) -> str:
-    n_texts = len(record["texts"])
-    n_tokens = sum(text["n_tokens"] for text in record["texts"])
-    where = f"{count(n_texts, 'text')} with {count(n_tokens, 'token')}"
-    if secondary.empty:
-        return f"No secondary sink was found in {where}."
-    hit = secondary["text_id"].nunique()
-    spread = "" if n_texts == 1 else f", in {hit if hit < n_texts else 'all'} of the texts"
-    rate = _rate(len(secondary), n_tokens)
-    return (
-        f"{count(len(secondary), 'secondary sink')} in {where}: {rate} per 10,000 tokens{spread}."
-    )
-
-
 def _primaries(record: dict[str, Any], sinks: pd.DataFrame) -> str:
     primary = sinks[sinks["kind"] == "primary"]
     total, active = len(record["texts"]), len(primary)
@@ -114,15 +92,10 @@ def _primaries(record: dict[str, Any], sinks: pd.DataFrame) -> str:
     return f"{which} an active primary sink, {_commonest_tokens(primary)}.{rest}"
 
 
-def _when(secondary: pd.DataFrame) -> str:
-    layers = secondary["l_start"].unique()
-    only = f"layer {layers[0]}" if len(layers) == 1 else ""
-    created = only or _by_value(secondary, "l_start", "layer {}".format)
-    lifetimes = _by_value(secondary, "lifetime", lambda number: count(number, "layer"))
-    return (
-        f"Secondary sinks are created at {created}. Lifetimes, with the number of sinks: "
-        f"{lifetimes}.{_attended(secondary)}"
-    )
+def _lifetimes(secondary: pd.DataFrame) -> str:
+    counts = secondary["lifetime"].value_counts()
+    lived = list_counts({count(int(str(value)), "layer"): int(n) for value, n in counts.items()})
+    return f"Lifetimes, with the number of sinks: {lived}.{_attended(secondary)}"
 
 
 def _attended(secondary: pd.DataFrame) -> str:
@@ -171,14 +144,5 @@ def _censored(secondary: pd.DataFrame) -> list[str]:
     ]
 
 
-def _rate(n: int, n_tokens: int) -> str:
-    return f"{1e4 * n / max(n_tokens, 1):.3g}"
-
-
 def _commonest(frame: pd.DataFrame, column: str) -> str:
     return str(int(frame[column].value_counts().index[0]))
-
-
-def _by_value(frame: pd.DataFrame, column: str, name: Callable[[int], str]) -> str:
-    counts = frame[column].value_counts()
-    return list_counts({name(int(str(value))): int(n) for value, n in counts.items()})

@@ -12,6 +12,7 @@ __all__ = [
     "format_number",
     "list_counts",
     "percent",
+    "plain",
     "quoted",
     "shown",
     "token",
@@ -36,6 +37,16 @@ def percent(share: float) -> str:
     if math.isnan(share):
         return MISSING
     return f"{share:.0%}" if abs(share) >= 0.0995 else f"{share:.1%}"
+
+
+def plain(number: float) -> str:
+    """A number without exponent, with as many decimals as matter; a dash for NaN.
+
+    >>> plain(0.0), plain(0.85), plain(3.4), plain(12345.0)
+    ('0', '0.85', '3.4', '12,345')
+    """
+    size = abs(number) or 10
+    return format_number(number, ",.0f" if size >= 10 else ".1f" if size >= 1 else ".2f")
 
 
 def list_counts(counts: Mapping[str, int], most: int = 3) -> str:

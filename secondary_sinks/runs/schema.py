@@ -11,6 +11,7 @@ from typing import Any, get_args
 import pandas as pd
 from pandas.api import types as kinds
 
+from secondary_sinks.detection import Phenomenon
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import columns
 from secondary_sinks.runs.folder import ANSWERS, RECORD, RunFolder
@@ -62,6 +63,8 @@ ANSWER = {
     **{"question": str, "tables": [str], "left_out": dict, "n_censored": int},
     "verdicts": [_row_of(Verdict)],
 }
+LISTS = ("created_at", "primary_at", "n_labelled", "label_lifetimes")
+PHENOMENON = _row_of(Phenomenon) | {name: [int] for name in LISTS}
 REPORTED: dict[str, Any] = {
     "key": str,
     "commit": (str, type(None)),
@@ -75,6 +78,7 @@ REPORTED: dict[str, Any] = {
     "versions": dict,
     "primaries?": dict,
     "near_sinks?": [NEAR],
+    "phenomenon?": PHENOMENON,
     "layer_effects?": [_row_of(LayerEffect)],
     "verdicts": [_row_of(Verdict)],
     "writers?": [_row_of(Verdict)],

@@ -95,7 +95,8 @@ def _compute(model: HookedModel, task: Task, seen: Seen | None) -> Outcome:
     rows = [_rows(task, unit, trace, sinks, owners, found) for unit, found in results.items()]
     effects = pd.concat([NO_EFFECTS, *rows]) if rows else NO_EFFECTS
     asked, failed = _roles(model, task, trace, sinks)
-    tables = {"sinks": _sinks_frame(sinks), "effects": effects} | asked
+    theirs = detect(trace, task.thresholds, criterion="paper").to_frame()
+    tables = {"sinks": _sinks_frame(sinks), "paper": theirs, "effects": effects} | asked
     tables |= {"trace": trace.to_frame()} if task.trace else {}
     return Outcome(
         task=task,

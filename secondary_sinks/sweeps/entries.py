@@ -11,8 +11,9 @@ from secondary_sinks.runs import durable
 from secondary_sinks.sweeps.tasks import Outcome, Unit, key_of
 
 SCHEMA = 1
-NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}\.(sinks|effects|trace|roles)\.parquet")
-"""Fields of a shard: what made it, what it contains, and its table."""
+NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}\.(sinks|paper|effects|trace|roles)\.parquet")
+"""Fields of a shard: what made it, what it contains, and its table. `paper` holds the sinks that
+the paper's rule finds; the other tables are those of a run folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

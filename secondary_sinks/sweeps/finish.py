@@ -104,7 +104,7 @@ class Finish:
         self, part: Assembly, sinks: pd.DataFrame, near: list[dict[str, Any]], further: Further
     ) -> dict[str, Any]:
         """The record of one model in `run.json`, without the fields that all models share."""
-        prepared = part.plan.prepared
+        prepared, told = part.plan.prepared, part.phenomenon(sinks)
         effects = pd.concat([*part.effects()], ignore_index=True)
         complete = {text.text_id for text, _ in part.complete()}
         return {
@@ -116,6 +116,7 @@ class Finish:
             "texts": [describe_text(text) for text in prepared.texts if text.text_id in complete],
             "primaries": part.primaries(),
             "near_sinks": near,
+            **({} if told is None else {"phenomenon": asdict(told)}),
             **self._answers(part, sinks, effects, further),
             "n_cells": len(effects),
             "n_sinks": int((sinks["kind"] != "primary").sum()),

@@ -107,7 +107,7 @@ class Outcome:
 
     task: Task
     tables: dict[str, bytes]
-    """Parquet files of the tables `sinks`, `effects`, `trace` and `roles`; empty for a failed
+    """Parquet files of `sinks`, `paper`, `effects`, `trace` and `roles`; empty for a failed
     text."""
     units: tuple[Unit, ...] = ()
     """Finished units."""

@@ -9,7 +9,7 @@ from secondary_sinks.report.compare import compared, comparison
 from secondary_sinks.runs import RunFolder
 from tests.plots import frames
 from tests.plots.frames import HOSTILE
-from tests.report.pages import Html, record, verdict
+from tests.report.pages import Html, phenomenon_of, record, verdict
 
 CLAIM = "secondary sinks need the MLP of layer 3"
 GENERAL = "secondary sinks need the MLP of one layer"
@@ -34,14 +34,17 @@ def test_numbers_and_claims_stand_by_model():
         verdict(claim=CLAIM, general=GENERAL, layer=3),
         verdict(claim="x", value=None, low=None, high=None),
     ]
-    pair = [model("one"), model("two", frames.no_sinks(), verdicts=other)]
+    pair = [
+        model("one", **phenomenon_of(record(), TWO)),
+        model("two", frames.no_sinks(), verdicts=other),
+    ]
     html = Html(comparison(pair))
     numbers, told = rows(html)
-    assert numbers[11:22] == [
-        *("one", "4", "1", "12", "2", "1.67e+03", "\u2013", "0"),
+    assert numbers[12:24] == [
+        *("one", "no", "4", "1", "12", "2", "1,667", "\u2013", "0"),
         *("1 (1) and 2 (1)", "2 (2)", "25%"),
     ]
-    assert numbers[22:28] == ["two", "4", "1", "12", "0", "0"]
+    assert numbers[24:31] == ["two", "\u2013", "4", "1", "12", "0", "0"]
     assert told == [
         *("claim", "one", "two"),
         "Secondary sinks need the MLP of one layer",
