@@ -234,20 +234,22 @@ def _command(
     out: Annotated[Path, typer.Option(help="Folder for all results.")],
     model: Annotated[str, typer.Option(help="As for `secondary-sinks run`.")] = "smollm2-135m",
     texts: Annotated[str | None, typer.Option(help="As for `secondary-sinks run`.")] = None,
-    only: Annotated[str, typer.Option(help="Names of experiments, with commas.")] = "",
-    quick: Annotated[bool, typer.Option(help="Recompute no texts: leaves out who gains.")] = False,
+    only: Annotated[str, typer.Option(help="Names of experiments, separated by commas.")] = "",
+    quick: Annotated[bool, typer.Option(help="Skip what recomputes whole texts.")] = False,
     observing: Annotated[
-        bool, typer.Option(help="Only what edits nothing; for a model too large for edits.")
+        bool, typer.Option(help="Only experiments without edits; for large models.")
     ] = False,
     name: Annotated[
-        str, typer.Option(help="What tables and pages call the model; else its alias or file.")
+        str, typer.Option(help="Name of the model in tables. Default: its alias or file.")
     ] = "",
-    every: Annotated[int, whole("Take every k-th text only, from the first on.", least=1)] = 1,
+    every: Annotated[int, whole("Use only every k-th text, from the first on.", least=1)] = 1,
     feed: Annotated[str, typer.Option(help="As for `secondary-sinks run`.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cuda, mps or cpu. Default: the fastest available.")
+    ] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
-    seed: Annotated[int, whole("Of all that is left to chance.")] = 0,
-    force: Annotated[bool, typer.Option(help="Replace those of other weights or code.")] = False,
+    seed: Annotated[int, whole("Random seed.")] = 0,
+    force: Annotated[bool, typer.Option(help="Replace results of other weights or code.")] = False,
 ) -> None:
     """Every experiment on one model, from one observation pass, and a table of claims."""
     names = split_words("--only", only, SinkError) if only else []

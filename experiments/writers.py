@@ -16,31 +16,32 @@ from secondary_sinks.statistics import outcome_of, paired_share_over_texts, shar
 NAME, QUESTION = "writers", "Does one MLP write each secondary sink, along the primary's direction?"
 PAPER = (
     "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): a single middle-layer MLP writes the "
-    "secondary sinks of a level, along the direction of the primary sink. It rests on where "
-    "vectors point; nothing was replaced."
+    "secondary sinks of a level, along the direction of the primary sink. The paper infers this "
+    "from the directions of vectors, without interventions."
 )
 METHOD = (
     "Roles (`secondary_sinks.roles`). An MLP *writes* a sink if replacing its output by that at "
-    "the same token elsewhere, where it is no sink, ends the sink; if its output, put there, makes "
-    "most such tokens sinks; if its output alone brings the sink back while all earlier MLPs are "
-    "zeroed; and if its output lies along the primary. An MLP whose replacement ends the sink only "
-    "through a later MLP *enables* it. Verdicts: the share of sinks that one MLP writes alone, "
-    "whichever it is. Mediation, at all sinks: the output of the MLP of the creation layer, alone, "
-    "brings the sink back with all earlier MLPs zeroed, and without it too the sink does not live. "
-    "Direction: what that MLP writes at a sink has a larger cosine with the primary's state than "
-    "99 % of random directions of the same norm, and what it writes at the control token (a twin, "
-    "else a neighbour) has not. Then, for each level, which MLP writes most of its sinks. Means "
-    "over texts with exact intervals, all claims of this page corrected together."
+    "the same token elsewhere, where it is not a sink, ends the sink; if patching its output in "
+    "there makes most such tokens sinks; if its output alone brings the sink back while all "
+    "earlier MLPs are zeroed; and if its output is aligned with the primary. An MLP whose "
+    "replacement ends the sink only through a later MLP *enables* it. Verdicts: the share of sinks "
+    "that a single MLP writes, whichever it is. Mediation, at all sinks: with all earlier MLPs "
+    "zeroed, the output of the MLP of the creation layer brings the sink back, and with that "
+    "output zeroed too the sink does not exist. Direction: the output of that MLP at a sink has a "
+    "larger cosine with the primary's state than 99 % of random directions of the same norm, and "
+    "its output at the control token (a twin, else a neighbour) has not. Then, for each level, "
+    "which MLP writes most of its sinks. Means over texts with exact intervals, corrected for all "
+    "claims of this page."
 )
 REFUTATION = (
-    "Most sinks are written by several MLPs together, or by none; they don't come back by the "
-    "creation layer's MLP alone; or that MLP writes no nearer to the primary than random "
+    "Most sinks are written by several MLPs together, or by none; the creation layer's MLP alone "
+    "does not bring them back; or its output is no better aligned with the primary than random "
     "directions, or than at the same tokens elsewhere. A sink whose token occurs nowhere else "
-    "without being a sink has no test of its writer: it is left out there, and counted."
+    "without being a sink cannot be tested for its writer: it is left out there, and counted."
 )
-CLAIM = "one MLP writes a secondary sink alone"
+CLAIM = "a single MLP writes a secondary sink"
 MEDIATES = "the creation layer's MLP alone brings a secondary sink back"
-ALONG = "the creation layer's MLP writes along the primary, beyond random directions"
+ALONG = "the output of the creation layer's MLP is aligned with the primary"
 OWN_CLAIMS = 3
 PLACE = ["text_id", "pos"]
 COLUMNS = {
@@ -50,8 +51,8 @@ COLUMNS = {
     "enabler": "share that it enables: its replacement ends them, through a later MLP",
     "neither": "share that do not need it",
     "undecided": "share at which the tests disagree, or whose token has no twin",
-    "n_sinks": "secondary sinks; those that stood in an earlier text count once",
-    "n_texts": "texts with one",
+    "n_sinks": "secondary sinks, without copies of sinks in earlier texts",
+    "n_texts": "texts with such a sink",
 }
 CAPTIONS = {
     "figure": (
@@ -132,7 +133,7 @@ def _alone(sinks: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> V
         f"{int(wrote.sum())} of {len(known)} sinks have one writer ({which or 'no MLP'}); several "
         f"MLPs write {several} together; {none} have no writer that passed all tests",
         statistic="share of sinks that one MLP writes alone, mean over texts",
-        controls="the output at the same token elsewhere, where it is no sink",
+        controls="the output at the same token elsewhere, where it is not a sink",
         left_out={**left_out, "without a token twin": len(sinks) - len(known)},
         n_claims=n_claims,
     )
@@ -149,8 +150,8 @@ def _mediation(sinks: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) 
         MEDIATES,
         share_over_texts(mediates, known["text_id"].tolist(), n_claims=n_claims),
         f"{int(mediates.sum())} of {len(known)} sinks come back",
-        statistic="share of sinks that come back with all earlier MLPs zeroed, and do not live "
-        "with this one zeroed too, mean over texts",
+        statistic="share of sinks that come back with all earlier MLPs zeroed, but not with this "
+        "one zeroed too, mean over texts",
         controls="the same with this MLP zeroed too",
         controlled=False,
         left_out={**left_out, "created at layer 0, before which there is no MLP": _n_first(sinks)},
@@ -173,8 +174,8 @@ def _direction(sinks: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) 
         f"cosine with the primary's state, median over sinks: {own.median():.2f} at sinks, "
         f"{control.median():.2f} at controls, {known['random_99'].median():.2f} for 99 % of random "
         "directions",
-        statistic="share of sinks at which it writes along the primary beyond random directions, "
-        "and not at their control, mean over texts",
+        statistic="share of sinks at which its output is more aligned with the primary than 99 % "
+        "of random directions, but not at their control, mean over texts",
         controls="random directions of the same norm; token twins, or ordinary tokens nearby",
         left_out=left_out,
         n_claims=n_claims,
