@@ -24,6 +24,7 @@ from secondary_sinks.cli import number, whole
 from secondary_sinks.plots import count_bars, interval_lines
 from secondary_sinks.questions import Cost
 from secondary_sinks.statistics import Interval, median_over_texts
+from secondary_sinks.types import LASTING
 
 NAME = "their_steering"
 QUESTION = "Does the authors' intervention edit the sinks, and no more than an exact edit of each?"
@@ -43,7 +44,8 @@ METHOD = (
     "their directions stay); and at each sink on its own, with everything else clean. Lengths: 0, "
     "a half, one and two times the median of what the MLP writes at its sinks, and the longest "
     "that an MLP writes at the primary. Attention is the total effect: everything after the edit "
-    "is recomputed. Four verdicts. The rule touches the sinks of the layer and no other token. "
+    "is recomputed. Four verdicts. The rule touches the lasting sinks that arise at the layer, and "
+    "no other token. "
     "At length 0 the sinks that it touches lose their attention, beyond matched tokens. At twice "
     "the length, what the rule does to a sink differs from what its own edit does (texts in which "
     "the rule touches one token are left out: there both are the same edit). At length 0 the loss "
@@ -56,7 +58,7 @@ REFUTATION = (
     "stays although the MLP writes nothing. An effect of the rule on a sink that its own edit does "
     "not have refutes that it reacts to its own MLP output alone."
 )
-CLAIM = "the authors' rule touches the secondary sinks of its layer, and only them"
+CLAIM = "the authors' rule touches the sinks that arise at its layer, and only them"
 LOSES = "sinks that the rule silences lose half of their attention or more, beyond matched tokens"
 MORE = (
     "at twice the length, the rule and a sink's own edit differ by a tenth of its attention or more"
@@ -267,7 +269,7 @@ def cost(observed: Observed) -> Cost:
     n_doses, layer = len(steered.DOSES) + 1, members_of(observed, None).layer
     sizes = []
     for trace in observed.traces:
-        own = observed.sinks.of_text(trace.text_id).of_kind("secondary").sinks
+        own = observed.sinks.of_text(trace.text_id).of_kind(*LASTING).sinks
         sizes.append(n_doses * (3 + sum(sink.l_start == layer for sink in own)))
     tokens = sum(n * len(t.tokens) for n, t in zip(sizes, observed.traces, strict=True))
     return Cost(question=NAME, replayed=0, recomputed=sum(sizes), tokens=tokens)
