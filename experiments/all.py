@@ -25,10 +25,10 @@ import typer
 from experiments.about import about_of, key_of, read_about, refuse_other, write_about
 from experiments.copied import refuse_name
 from experiments.prices import price_of_pass, prices
-from experiments.shared import Finding, Loaded, Observed, load_texts, observe_loaded
+from experiments.shared import Finding, Loaded, Observed, load_texts, observe_loaded, texts_of
 from experiments.table import BY_NAME, OBSERVING
 from experiments.written import RECORD, in_words, without_nan, write
-from secondary_sinks import bundled_corpus, files, read_texts
+from secondary_sinks import files
 from secondary_sinks.cli import run_app, say, whole
 from secondary_sinks.errors import SinkError
 from secondary_sinks.runs import RunFolder, escape_text
@@ -118,7 +118,7 @@ def _loaded(
     """The model, its texts as this folder fed them first, and the record of these inputs."""
     old = {} if force else read_about(out, NAMES)
     before = {text["text_id"]: text for text in old.get("texts", ()) if "token_ids" in text}
-    found = bundled_corpus() if texts is None else read_texts(texts)
+    found = texts_of(texts, options.get("every", 1))
     size = f"{len(found)} texts, {sum(len(text.raw) for text in found):,} characters"
     say(f"observing {size}, unless that is finished")
     further = {name: value for name, value in options.items() if name != "seed"}
@@ -242,6 +242,7 @@ def _command(
     name: Annotated[
         str, typer.Option(help="What tables and pages call the model; else its alias or file.")
     ] = "",
+    every: Annotated[int, whole("Take every k-th text only, from the first on.", least=1)] = 1,
     feed: Annotated[str, typer.Option(help="As for `secondary-sinks run`.")] = "auto",
     device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
@@ -251,7 +252,7 @@ def _command(
     """Every experiment on one model, from one observation pass, and a table of claims."""
     names = split_words("--only", only, SinkError) if only else []
     how: dict[str, Any] = {"quick": quick, "observing": observing, "name": name, "force": force}
-    how |= {"feed": feed, "device": device, "dtype": dtype, "seed": seed}
+    how |= {"every": every, "feed": feed, "device": device, "dtype": dtype, "seed": seed}
     with RunFolder(out).claim():
         table = run_all(model, texts, out, only=names, say=say, **how)
     say(f"claims: {out / 'claims.html'}")

@@ -31,11 +31,15 @@ def texts_in_words(made: Mapping[str, Any]) -> str:
 
     >>> texts_in_words({"asked": {"texts": "/home/me/my.jsonl"}, "texts": [{"n_tokens": 1200}]})
     'my.jsonl: 1 text, 1,200 tokens'
+    >>> texts_in_words({"asked": {"texts": "my.jsonl", "every": 4}, "texts": []})
+    'my.jsonl, one in 4: 0 texts, 0 tokens'
     """
     texts = made.get("texts", ())
     n_tokens = sum(text.get("n_tokens", 0) for text in texts)
     number = f"{len(texts)} text{'' if len(texts) == 1 else 's'}"
-    return f"{texts_name(made)}: {number}, {n_tokens:,} tokens"
+    every = made.get("asked", {}).get("every", 1)
+    which = "" if every == 1 else f", one in {every}"
+    return f"{texts_name(made)}{which}: {number}, {n_tokens:,} tokens"
 
 
 def texts_name(made: Mapping[str, Any]) -> str:
@@ -65,7 +69,8 @@ def command_of(made: Mapping[str, Any]) -> str:
     """The command that makes the results again, where model and texts lie in the working folder."""
     asked = made.get("asked", {})
     model = asked.get("file") or asked.get("repository") or base_name(asked.get("model", "unknown"))
-    return f"make results MODEL={model} TEXTS={texts_name(made)}"
+    options = f' OPTIONS="--every {asked["every"]}"' if "every" in asked else ""
+    return f"make results MODEL={model} TEXTS={texts_name(made)}{options}"
 
 
 def base_name(path: str) -> str:

@@ -30,7 +30,7 @@ from secondary_sinks.questions import (
 )
 from secondary_sinks.runs import describe, fed_first, observe_all
 from secondary_sinks.statistics import HALF, Interval, outcome_of, too_few
-from secondary_sinks.texts import TokenizedText, check_feed, retokenize
+from secondary_sinks.texts import Text, TokenizedText, check_feed, retokenize
 from secondary_sinks.types import SHARE_UNIT
 
 SECONDS = 30.0
@@ -128,17 +128,20 @@ def load_texts(
     feed: str = "auto",
     device: str | None = None,
     dtype: str | None = None,
+    every: int = 1,
     before: Mapping[str, Mapping[str, Any]] | None = None,
     say: Callable[[str], None] = quiet,
 ) -> Loaded:
     """Load a model and tokenize the texts of a file (by default the bundled ones).
+
+    With `every` = k, only the 1st, (k+1)th, (2k+1)th, ... text is taken.
 
     `before` are texts as they were first fed, by id (`texts.to_record`). If a chat template gives
     other token ids today, the stored ids are used, and `say` reports it. Raises the errors of
     `observe_texts`.
     """
     check_feed(feed)
-    found = bundled_corpus() if texts is None else read_texts(texts)
+    found = texts_of(texts, every)
     model = load_model(model_name, device, dtype)
     fed, known = [], before or {}
     for text in found:
@@ -147,9 +150,15 @@ def load_texts(
         if is_first:
             say(fed_first(text.text_id))
     file = published_as(model_name)
-    asked = {"texts": texts, "feed": feed, "device": device, "dtype": dtype}
+    asked: dict[str, Any] = {"texts": texts, "feed": feed, "device": device, "dtype": dtype}
+    asked |= {"every": every} if every > 1 else {}
     name = file.pop("name")
     return Loaded(model=model, texts=tuple(fed), name=name, asked=asked, file=file)
+
+
+def texts_of(texts: str | None, every: int = 1) -> list[Text]:
+    """The texts of a file (by default the bundled ones), or every k-th of them."""
+    return list(bundled_corpus() if texts is None else read_texts(texts))[::every]
 
 
 def observe_texts(

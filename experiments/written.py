@@ -48,7 +48,7 @@ def write(finding: Finding, out: str | Path, provenance: Mapping[str, Any]) -> l
         place.write_table(name, table)
         place.write_text(f"{name}.csv", escape_text(table).to_csv(index=False))
     notes = []
-    figures = {"figure": finding.figure, **finding.figures, **judged_figure(finding)}
+    figures = {"figure": finding.figure, **finding.figures, **verdict_figure(finding)}
     for name, figure in figures.items():
         place.write_text(f"{name}.html", _page(finding, name, figure))
         notes.append(_draw(figure, folder / f"{name}.png"))
@@ -66,7 +66,7 @@ def write(finding: Finding, out: str | Path, provenance: Mapping[str, Any]) -> l
     return [f"{finding.name}: {folder}", *dict.fromkeys(note for note in notes if note)]
 
 
-def judged_figure(finding: Finding) -> dict[str, go.Figure]:
+def verdict_figure(finding: Finding) -> dict[str, go.Figure]:
     """Figure of the numbers in the verdicts; empty if no verdict has one."""
     known = [verdict for verdict in finding.verdicts if not math.isnan(verdict.value)]
     return {JUDGED: verdict_dots(known)} if known else {}

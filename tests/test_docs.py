@@ -101,7 +101,7 @@ def test_the_tables_of_the_pages_are_those_of_the_code():
     marked = [name for name, page in PAGES.items() if tables.MARK.search(page)]
     assert set(marked) == {"edits", "experiments", "files", "measures"}
     for name in marked:
-        assert tables.filled(PAGES[name]) == PAGES[name], name
+        assert tables.fill_tables(PAGES[name]) == PAGES[name], name
     used = {found[2] for page in PAGES.values() for found in tables.MARK.finditer(page)}
     assert used == tables.TABLES.keys()
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from secondary_sinks import files
 from secondary_sinks.layerwise.protocol import is_bridge
-from secondary_sinks.models.gguf.cache import sha256
 from secondary_sinks.models.original.sources import Source, resolve
 
 
@@ -59,7 +59,7 @@ def published_as(name: str) -> dict[str, str]:
     source = resolve(name)
     told = {"name": source.name.rsplit("/", 1)[-1]}
     if source.kind == "gguf":
-        told |= {"file": Path(source.path).name, "sha256": sha256(Path(source.path))}
+        told |= {"file": Path(source.path).name, "sha256": files.sha256_of(Path(source.path))}
     if source.name != told["name"]:
         told |= {"repository": source.name}
     return told

@@ -34,7 +34,7 @@ def connect(address: str | None) -> tuple[Any, bool]:
     if ray.is_initialized():
         return ray, False
     try:
-        with interrupts.kept():
+        with interrupts.keep_handlers():
             ray.init(log_to_driver=False, logging_level="error", **more)
     except Exception as error:  # wrong address, other version: Ray raises many types
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -10,8 +10,9 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from experiments import about, norm_dose, norms
+from experiments import about, norm_dose, norms, shared
 from experiments import all as everything
+from experiments.made import command_of
 from experiments.prices import prices
 from experiments.shared import Loaded
 from experiments.table import BY_NAME, EXPERIMENTS
@@ -212,3 +213,12 @@ def test_code_that_only_reads_results_is_no_other_code():
     here = {path.stem for path in about.PACKAGE.glob("*.py")}
     assert set(about.READERS) <= here
     assert not set(about.READERS) & {*BY_NAME, "shared", "answers", "members", "written"}
+
+
+def test_every_kth_text_is_taken_and_the_pages_say_so(tmp_path):
+    texts = tmp_path / "five.jsonl"
+    lines = [json.dumps({"id": f"t{number}", "text": f"Text {number}."}) for number in range(5)]
+    texts.write_text("\n".join(lines))
+    assert [one.text_id for one in shared.texts_of(str(texts), 2)] == ["t0", "t2", "t4"]
+    made = {"asked": {"model": "m", "texts": str(texts), "every": 2}, "texts": []}
+    assert command_of(made) == 'make results MODEL=m TEXTS=five.jsonl OPTIONS="--every 2"'
