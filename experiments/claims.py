@@ -232,8 +232,8 @@ CLAIMS = (
     ),
     Row(
         part="further",
-        sharp="The authors' own intervention touches the secondary sinks of its layer, and more "
-        "than half of what it touches are such sinks",
+        sharp="The authors' own intervention touches the sinks that arise at its layer, and more "
+        "than half of what it touches or should touch are such sinks",
         experiment="their_steering",
     ),
     Row(
