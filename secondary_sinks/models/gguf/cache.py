@@ -76,6 +76,7 @@ def converted_folder(gguf: Path) -> Path:
     """
     from filelock import FileLock
 
+    _refuse_damaged(gguf)  # before all of it is read for its checksum
     folder = cache_root() / f"{gguf.stem[:LONGEST_NAME]}-{sha256(gguf)[:16]}-v{FORMAT}"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -156,6 +157,10 @@ def _convert(gguf: Path, folder: Path, damage: str) -> None:
 def _refuse_other_ids(folder: Path, rules: TokenizerRules, gguf: Path) -> None:
     """Read the tokenizer back as it will be read, and compare it with its rules."""
     refuse_other_ids(load_tokenizer(folder, trusted=False), rules, gguf)
+
+
+def _refuse_damaged(gguf: Path) -> None:
+    read_header(gguf)
 
 
 def _read_gguf(gguf: Path) -> tuple[Any, Any, TokenizerRules]:
