@@ -180,7 +180,10 @@ REPORT = {
     "layers too few": (layers(1), "l_start is 1 in a model of 1 layers"),
     "a trace without rows": (table("trace", lambda frame: frame[:0]), "has no rows of this model"),
     "a trace with a token missing": (
-        table("trace", lambda frame: frame.assign(token=frame["token"].astype("str").where(False))),
+        table(
+            "trace",
+            lambda frame: frame.assign(token=frame["token"].astype("str").where(frame["pos"] < 0)),
+        ),
         "has str in column 'token'; expected str",
     ),
     "a trace beyond the text": (table("trace", put("pos", 10**6)), "position 1000000, layer 0"),
