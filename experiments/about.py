@@ -26,19 +26,24 @@ from secondary_sinks.types import Thresholds
 
 ABOUT = "about.json"
 PACKAGE = Path(__file__).parent
+READERS = (
+    *("about", "across_models", "all", "claims", "claims_table", "copied", "made", "pages"),
+    *("prices", "recorded", "table"),
+)
+"""Modules that change no number: what starts experiments, and what reads their results."""
 
 
 def about_of(loaded: Loaded, seed: int) -> dict[str, Any]:
     """Record of the inputs: token ids of the texts, weights, and code, experiments included."""
     found = describe(loaded.model, loaded.texts, Thresholds(), None, seed)
     ids = [{"token_ids": to_record(text)["token_ids"]} for text in loaded.texts]
-    texts = [told | one for told, one in zip(found["texts"], ids, strict=True)]
+    texts = [text | own for text, own in zip(found["texts"], ids, strict=True)]
     return found | {"texts": texts, "versions_of_code": found["versions_of_code"] | _of_code()}
 
 
-def key_of(told: Mapping[str, Any], name: str, options: Mapping[str, Any]) -> str:
+def key_of(inputs: Mapping[str, Any], name: str, options: Mapping[str, Any]) -> str:
     """A digest of weights, ids, code, seed, and the experiment with its options."""
-    parts = [told["key"], told["versions_of_code"], name, dict(options)]
+    parts = [inputs["key"], inputs["versions_of_code"], name, dict(options)]
     return sha256_of_json(parts)
 
 
@@ -74,11 +79,11 @@ def refuse_other(
     return found
 
 
-def write_about(out: Path, told: Mapping[str, Any]) -> None:
+def write_about(out: Path, inputs: Mapping[str, Any]) -> None:
     """Store the inputs of a folder."""
-    if _read(out / ABOUT) != told:
+    if _read(out / ABOUT) != inputs:
         out.mkdir(parents=True, exist_ok=True)
-        RunFolder(out).write_text(ABOUT, json.dumps(told, ensure_ascii=False) + "\n")
+        RunFolder(out).write_text(ABOUT, json.dumps(inputs, ensure_ascii=False) + "\n")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -91,14 +96,15 @@ def _read(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise RunFolderError(
             f"{str(path)!r} is damaged ({error})",
-            "remove it: experiments that it was about are made again",
+            "remove it: the experiments it describes are then run again",
         ) from error
     return found if isinstance(found, dict) else {}
 
 
 @cache
 def _of_code() -> dict[str, str]:
+    names = sorted(file.name for file in PACKAGE.glob("*.py") if file.stem not in READERS)
     return {
-        "experiments": code_version(("experiments",), PACKAGE.parent),
+        "experiments": code_version(tuple(names), PACKAGE),
         "plots": code_version(("plots",)),
     }

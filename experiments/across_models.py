@@ -24,10 +24,9 @@ PAPER = (
     "which they form, are common to model families."
 )
 METHOD = (
-    "The claims tables of `experiments.all` side by side, one row per claim of an experiment, one "
-    "column per model, with the numbers behind each cell. Nothing is computed anew; a table is "
-    "read as it was written. Only supported and contradicted count, and only where two models or "
-    "more are decided."
+    "Compares the claims tables that `experiments.all` wrote: one row per experiment, one column "
+    "per model, with the numbers behind each cell. Nothing is recomputed. Only the outcomes "
+    "supported and contradicted count, and only if at least two models have one of them."
 )
 REFUTATION = "A claim that is supported in one model and contradicted in another."
 CLAIM = "what holds in one model holds in the others"
@@ -60,11 +59,11 @@ def read_claims(folders: Sequence[Path]) -> pd.DataFrame:
             raise
         except (OSError, ValueError, KeyError) as error:
             raise RunFolderError(
-                f"{str(folder)!r} holds no {CLAIMS} of python -m experiments.all ({error})"
+                f"{str(folder)!r} has no readable {CLAIMS} of python -m experiments.all ({error})"
             ) from error
         for model, part in answers.groupby("model"):
             if model in tables:
-                raise RunFolderError(f"model {model!r} stands in two folders", "give one of them")
+                raise RunFolderError(f"model {model!r} is in two folders", "give one of them")
             tables[str(model)] = part
     return pd.concat(tables.values(), ignore_index=True)
 
@@ -81,7 +80,7 @@ def _check(answers: pd.DataFrame) -> None:
     for outcome in set(answers["outcome"]) - known:
         raise ValueError(f"outcome is {outcome!r:.60}; expected {', '.join(sorted(known))}")
     for _, row in answers[answers.duplicated(["experiment", "model"])].iterrows():
-        raise ValueError(f"experiment {row['experiment']!r:.60} stands twice")
+        raise ValueError(f"experiment {row['experiment']!r:.60} appears twice")
 
 
 def side_by_side(answers: pd.DataFrame) -> pd.DataFrame:
@@ -107,7 +106,7 @@ def run(folders: Sequence[Path]) -> Finding:
         name=NAME,
         question=QUESTION,
         frame=table,
-        columns={"experiment": "its module", "agreement": "agree, disagree, or open"}
+        columns={"experiment": "module of the experiment", "agreement": "agree, disagree, or open"}
         | {str(model): "outcome in this model" for model in table.columns[1:-1]},
         captions=CAPTIONS,
         figure=outcome_map(table.set_index("experiment").drop(columns="agreement")),
@@ -128,9 +127,12 @@ def judge(table: pd.DataFrame) -> Verdict:
     count = table["agreement"].value_counts()
     agree, disagree = int(count.get("agree", 0)), int(count.get("disagree", 0))
     apart = ", ".join(table.loc[table["agreement"] == "disagree", "experiment"])
-    outcome, why = "inconclusive", "no experiment was decided in two models; at least one is needed"
+    outcome, why = "inconclusive", "no experiment has a decided outcome in two models"
     if disagree:
-        outcome, why = "contradicted", f"{disagree} of {agree + disagree} disagree: {apart}"
+        outcome, why = (
+            "contradicted",
+            f"models disagree in {disagree} of {agree + disagree} experiments: {apart}",
+        )
     elif agree:
         n_open = int(count.get("open", 0))
         outcome, why = "supported", f"models agree in {agree} experiment(s); {n_open} open"
@@ -142,7 +144,7 @@ def _command(
     folders: Annotated[list[Path], typer.Argument(help="Folders that experiments.all wrote.")],
     out: Annotated[Path, typer.Option(help="Folder for the table, the figure and the verdict.")],
 ) -> None:
-    """Put the claims of several models side by side."""
+    """Compare the claims of several models."""
     finding = run(folders)
     say(finding.frame.to_string(index=False))
     say(in_words(finding.verdict))

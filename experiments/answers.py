@@ -15,12 +15,12 @@ from secondary_sinks.statistics import mean_and_percentiles
 
 @lru_cache(maxsize=1)
 def forming_of(observed: Observed) -> tuple[Forming, ...]:
-    """Forming MLPs of every sink that can be asked; computed once for all experiments."""
+    """Forming MLPs of every sink that can be tested; computed once for all experiments."""
     progress = observed.progress("forming MLPs")
     return forming_mlps(observed.model, observed.traces, observed.sinks, progress=progress)
 
 
-def found(
+def answer_question(
     name: str,
     question: str,
     claim: str,

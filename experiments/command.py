@@ -58,12 +58,14 @@ def _shared(
     out: Annotated[Path, typer.Option(help="Folder for data, figure and verdict.json.")],
     model: Annotated[str, typer.Option(help="As for `secondary-sinks run`.")] = "smollm2-135m",
     texts: Annotated[
-        str | None, typer.Option(help="As for `secondary-sinks run`; else the bundled ones.")
+        str | None, typer.Option(help="As for `secondary-sinks run`. Default: the bundled texts.")
     ] = None,
     feed: Annotated[str, typer.Option(help="As for `secondary-sinks run`.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cuda, mps or cpu; else the fastest.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cuda, mps or cpu. Default: the fastest available.")
+    ] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
-    seed: Annotated[int, whole("Of all that is left to chance.")] = 0,
+    seed: Annotated[int, whole("Random seed.")] = 0,
 ) -> None:
     """The options shared by all experiments."""
 

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from experiments.command import main_of
-from experiments.shared import Finding, Observed, judged, unanswered
+from experiments.shared import Finding, Observed, judge_interval, unanswered
 from secondary_sinks import SinkTable, Trace, Verdict, detect
 from secondary_sinks.detection import compare, criteria_frame
 from secondary_sinks.plots import count_bars
@@ -11,19 +11,19 @@ from secondary_sinks.statistics import share_over_texts
 
 NAME, QUESTION = "criterion_check", "Do the paper's criterion and ours find the same sinks?"
 PAPER = (
-    "The paper's scripts (Wong et al. 2025, arXiv 2512.22213) call a token a sink whose residual "
-    "has a raw cosine beyond 0.9 with the primary's. Ours asks for three signs at once: aligned "
-    "(centred on the typical token), outlying, and attended. Claim to check: on this model the "
-    "two agree."
+    "In the paper's scripts (Wong et al. 2025, arXiv 2512.22213) a token is a sink if the raw "
+    "cosine of its residual with the primary's is above 0.9. Our criterion requires three tests at "
+    "once: aligned (centred on the typical token), outlying, and attended. Claim to check: on this "
+    "model the two criteria agree."
 )
 METHOD = (
-    "Every token but the primaries that either criterion calls a sink. For a token that only the "
-    "paper's finds: which of our tests fails most often at the layers where it is one for the "
-    "paper. For a token that only ours finds: what the paper's rule misses it by. Verdict: the "
-    "share of these tokens that both find, over texts. A wrong test is not told by this, only a "
-    "different one: `docs/plants.md` measures both where the truth is known."
+    "All tokens, except primaries, that either criterion calls a sink. For a token found only by "
+    "the paper's criterion: which of our tests fails at most of the layers where the paper's "
+    "passes. For a token found only by ours: which condition of the paper's it fails. Verdict: the "
+    "share of these tokens that both criteria find, over texts. This shows where the criteria "
+    "differ, not which one is right: `docs/plants.md` measures both where the truth is known."
 )
-REFUTATION = "Most tokens that one of them finds, the other does not."
+REFUTATION = "Most of these tokens are found by one criterion only."
 CLAIM = "the paper's criterion and ours find the same sinks"
 TESTS = {
     "primary_active": "primary not active",
@@ -34,17 +34,17 @@ TESTS = {
 COLUMNS = {
     "text_id": "text",
     "pos": "position of the token",
-    "token": "its string",
+    "token": "string of the token",
     "found": "both, paper (only) or joint (only)",
-    "reason": "why the other criterion does not find it; agreement for both",
-    "overlap": "share of the layers of either at which both call it a sink, in [0, 1]",
-    "l_start_paper": "creation layer by the paper's criterion; NaN where it is none",
-    "l_start_joint": "creation layer by ours",
-    "lifetime_paper": "layers at which it is a sink for the paper",
-    "lifetime_joint": "for ours",
+    "reason": "why the other criterion does not find it; 'agreement' if both do",
+    "overlap": "layers at which both call it a sink, as a share of those of either, in [0, 1]",
+    "l_start_paper": "creation layer by the paper's criterion; NaN if it is not a sink",
+    "l_start_joint": "creation layer by our criterion; NaN if it is not a sink",
+    "lifetime_paper": "number of layers at which it is a sink by the paper's criterion",
+    "lifetime_joint": "number of layers at which it is a sink by our criterion",
 }
 CAPTIONS = {
-    "figure": "Tokens by why the criteria differ; the colour says which one finds them.",
+    "figure": "Number of tokens by why the criteria differ; colour: which criterion finds them.",
 }
 
 
@@ -54,7 +54,7 @@ def run(observed: Observed) -> Finding:
     parts = [_rows(observed, trace, paper) for trace in observed.traces]
     frame = pd.concat(parts, ignore_index=True)[list(COLUMNS)]
     if frame.empty:
-        why = "neither criterion finds a sink besides primaries, so there is nothing to compare"
+        why = "neither criterion finds a sink other than primaries, so there is nothing to compare"
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
     counts = frame.groupby(["reason", "found"]).size().rename("count").reset_index()
     return Finding(
@@ -93,7 +93,7 @@ def _reason(found: str, tests: pd.DataFrame, primaries: set[int]) -> str:
         return max(failed, key=lambda words: failed[words])
     at = tests[tests["joint"]]
     if not at["in_clip"].any():
-        return "outside the layers that the paper looks at"
+        return "not a sink at the layers that the paper examines"
     if int(tests["pos"].iloc[0]) < max(primaries):
         return "before the paper's primary"
     return "raw cosine with the paper's primary too low"
@@ -104,12 +104,13 @@ def _verdict(frame: pd.DataFrame) -> Verdict:
     number = frame["found"].value_counts()
     apart = frame[frame["found"] != "both"]["reason"].value_counts()
     reasons = ", ".join(f"{reason} ({count})" for reason, count in apart.items())
-    return judged(
+    return judge_interval(
         CLAIM,
         share_over_texts(agree, frame["text_id"].tolist()),
-        f"both find {number.get('both', 0)} token(s), only the paper's {number.get('paper', 0)}, "
-        f"only ours {number.get('joint', 0)}" + (f": {reasons}" if reasons else ""),
-        statistic="share of tokens found by either that both find, primaries left out",
+        f"both criteria find {number.get('both', 0)} token(s), only the paper's finds "
+        f"{number.get('paper', 0)}, only ours {number.get('joint', 0)}"
+        + (f": {reasons}" if reasons else ""),
+        statistic="share of the tokens found by either criterion that both find, without primaries",
         controls="none",
         controlled=False,
     )

@@ -56,7 +56,7 @@ def members_of(observed: Observed, layer: int | None) -> Members:
     ]
     others = sum(created.values()) - created[at]
     where = ", ".join(f"{one} ({number})" for one, number in sorted(created.items()))
-    missing = f"layer {at} creates no secondary sink; layers that do: {where or 'none'}"
+    missing = f"layer {at} creates no secondary sink; layers that create some: {where or 'none'}"
     return Members(
         layer=at,
         frame=pd.DataFrame(rows, columns=list(COLUMNS)),

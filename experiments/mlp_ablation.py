@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import typer
 
-from experiments.answers import found
+from experiments.answers import answer_question
 from experiments.command import main_of
 from experiments.shared import Finding, Observed
 from secondary_sinks import Answer, necessity
@@ -16,22 +16,22 @@ from secondary_sinks.plots import interval_lines
 NAME, QUESTION = "mlp_ablation", "Which MLPs do secondary sinks need?"
 PAPER = (
     "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): specific middle-layer MLPs form "
-    "secondary sinks. It rests on where vectors point; nothing was taken away."
+    "secondary sinks. The paper infers this from the directions of vectors, without ablations."
 )
 METHOD = (
     "At each secondary sink, at its control (a token twin, else the nearest ordinary token) and "
-    "at an ordinary token of similar position and norm, switch off the MLP of one layer at that "
-    "token alone: by nothing (zero), by its mean over ordinary tokens, by its output at random "
-    "ones. Compare its lifetime and the attention that it draws, before and after. Statistic of a "
-    "layer: the share of sinks that end, of those that it could have ended; their lost attention "
-    "must exceed that of controls, too. Intervals by text, corrected for the number of layers that "
-    "could end a sink, those up to the last creation layer. A second verdict takes together the "
-    "MLPs that formed sinks in the texts before, against as many others that could have ended the "
-    "sink too."
+    "at an ordinary token of similar position and norm, the MLP of one layer is ablated at that "
+    "token only: its output is replaced by zero, by its mean over ordinary tokens, or by its "
+    "output at random ordinary tokens. The token's lifetime as a sink and the attention it draws "
+    "are compared before and after. Statistic of a layer: the share of sinks that end, among those "
+    "that the layer could have ended; the attention they lose must also exceed that of controls. "
+    "Intervals over texts, corrected for the number of layers that could end a sink: those up to "
+    "the last creation layer. A second verdict ablates together the MLPs that formed sinks in "
+    "earlier texts, compared with the same number of other MLPs that could have ended the sink."
 )
 REFUTATION = (
-    "Without any single layer's MLP half of the sinks or more live on, or controls lose as much "
-    "attention as sinks do. Where the three ways to ablate disagree, nothing is claimed."
+    "Whichever single MLP is ablated, half of the sinks or more survive, or controls lose as much "
+    "attention as sinks. If the three ways to ablate disagree, the verdict is inconclusive."
 )
 CLAIM = "the MLP of one layer forms most secondary sinks"
 EDITS = ("zero", "mean", "resample")
@@ -41,10 +41,11 @@ PANELS = {
 }
 CAPTIONS = {
     "figure": (
-        "One MLP switched off, in three ways, with intervals over texts (bands). Above, what a "
-        "layer is judged by: the share of sinks that end, of those that it could have ended, mean "
-        "over texts. Below: mass lost by sinks less that lost by controls, both in units of the "
-        "sinks' clean mass, median over texts. There are none above the last creation layer."
+        "One MLP ablated, in three ways, with intervals over texts (bands). Above, the statistic "
+        "of the verdicts: the share of sinks that end, among those that the layer could have "
+        "ended, mean over texts. Below: mass lost by sinks minus that lost by controls, both in "
+        "units of the sinks' clean mass, median over texts. No layer above the last creation layer "
+        "could end a sink."
     ),
 }
 
@@ -52,11 +53,13 @@ CAPTIONS = {
 def run(
     observed: Observed,
     *,
-    edit: Annotated[str, typer.Option(help="zero, mean or resample; else all three.")] = "",
+    edit: Annotated[str, typer.Option(help="zero, mean or resample. Default: all three.")] = "",
 ) -> Finding:
     """Ablate every MLP at every secondary sink and its controls, then compare."""
     edits = (edit,) if edit else EDITS
-    return found(NAME, QUESTION, CLAIM, observed, necessity, _figures, CAPTIONS, edits=edits)
+    return answer_question(
+        NAME, QUESTION, CLAIM, observed, necessity, _figures, CAPTIONS, edits=edits
+    )
 
 
 def _figures(answer: Answer) -> Mapping[str, go.Figure]:

@@ -1,4 +1,4 @@
-"""Which directions of what it reads make the forming MLP write a sink? (Figure 5 of the paper.)"""
+"""Which directions of its input make the forming MLP write a sink? (Figure 5 of the paper.)"""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ from experiments.command import main_of
 from experiments.members import Members, Rows, gather, members_of
 from experiments.planes import principal_plane
 from experiments.probe import Probe, principal_directions
-from experiments.shared import Finding, Observed, judged, places, unanswered, why_no_sinks
+from experiments.shared import Finding, Observed, judge_interval, places, unanswered, why_no_sinks
 from secondary_sinks import Verdict
 from secondary_sinks.cli import whole
 from secondary_sinks.plots import interval_lines, scatter_panels
@@ -23,33 +23,35 @@ PAPER = (
     "input trigger it; along these its output is long and points along the primary's direction."
 )
 METHOD = (
-    "The inputs of the MLP of the creation layer (the one that creates most sinks, or `--layer`; "
-    "after any norm before the MLP) at sinks, and their principal components (not centred); the "
-    "same of controls (token twins, else neighbours). Curves: the MLP is given each component "
-    "alone, scaled: how long is its output, and what is its cosine with the primary's direction? "
-    "Verdict: a sink's input is cut down to its part within the first few components of the sinks "
-    "of *other* texts: does the MLP still write half as much along the direction? Less the same "
-    "with as many components of other texts' controls. Sinks at which the MLP writes no more "
+    "Principal components (not centred) of the inputs of the MLP of the creation layer (the layer "
+    "that creates most sinks, or `--layer`; after any norm before the MLP) at sinks, and the same "
+    "for controls (token twins, else neighbours). Curves: the MLP is run on each component alone, "
+    "at several scales: the norm of its output, and the cosine with the primary's direction. "
+    "Verdict: a sink's input is projected onto the first few components of the sinks of *other* "
+    "texts; does the MLP still write half as much along the direction, and not if the input is "
+    "projected onto components of other texts' controls? Sinks at which the MLP writes no more "
     "along the direction than at their control are left out: it does not form them."
 )
-REFUTATION = "Cut down so, the MLP falls silent, or the controls' components do as well."
-CLAIM = "few directions of what it reads trigger the MLP of the creation layer"
+REFUTATION = (
+    "The projected inputs no longer trigger the MLP, or controls' components trigger it too."
+)
+CLAIM = "a few directions of its input trigger the MLP of the creation layer"
 ROLES = ("sink", "control")
 SCALES = np.linspace(-2, 2, 17)
 PANELS = {
-    "norm": ("length of the output ÷ at sinks", "linear"),
+    "norm": ("norm of the output ÷ that at sinks", "linear"),
     "cosine": ("cosine with the primary's direction", "linear"),
 }
 COLUMNS = {
     "component": "principal component (not centred) of the inputs at sinks, or at controls",
-    "scale": "of the input along it, in lengths of a sink's input (median)",
-    "norm": "length of MLP(scale x component), in lengths of its output at sinks (median)",
-    "cosine": "its signed cosine with the primary's direction less the typical token",
+    "scale": "factor on the component, in units of the median norm of inputs at sinks",
+    "norm": "norm of MLP(scale x component), in units of the median norm of outputs at sinks",
+    "cosine": "its signed cosine with the primary's direction (minus the typical token)",
 }
 CAPTIONS = {
     "figure": (
-        "What the MLP answers to one principal component alone: components of its inputs at sinks, "
-        "and at controls, the strongest first."
+        "Output of the MLP for one principal component as its input: components of its inputs at "
+        "sinks, and at controls, the strongest first."
     ),
     "inputs": "Inputs in the plane of their first two principal components, centred.",
 }
@@ -59,9 +61,9 @@ def run(
     observed: Observed,
     *,
     layer: Annotated[
-        int | None, whole("Of the MLP; by default the one that creates most sinks.")
+        int | None, whole("Layer of the MLP. Default: the one that creates most sinks.")
     ] = None,
-    components: Annotated[int, whole("How many components are few.", least=1)] = 3,
+    components: Annotated[int, whole("Number of components in the verdict.", least=1)] = 3,
 ) -> Finding:
     """Response of the MLP to single components, and to inputs reduced to a few components."""
     members = members_of(observed, layer)
@@ -84,7 +86,7 @@ def run(
             .rename(columns={"component": "group", "scale": "x"})
             .assign(low=np.nan, high=np.nan),
             PANELS,
-            "scale, in lengths of a sink's input",
+            "scale, in units of the norm of inputs at sinks",
         ),
         verdict=_verdict(cut, members, components),
         tables={"cut": cut},
@@ -127,21 +129,22 @@ def _cut(probe: Probe, members: Members, inputs: Rows, number: int) -> Iterator[
 def _verdict(cut: pd.DataFrame, members: Members, number: int) -> Verdict:
     kept = {role: cut[f"kept_by_{role}s"] for role in ROLES}
     fires = {role: (one >= 0.5).astype(float).where(one.notna()) for role, one in kept.items()}
-    beyond = paired_share_over_texts(fires["sink"], fires["control"], cut["text_id"].tolist())
+    interval = paired_share_over_texts(fires["sink"], fires["control"], cut["text_id"].tolist())
     silent = int((cut["written"] <= cut["written_control"].clip(lower=0)).sum())
-    return judged(
+    return judge_interval(
         CLAIM,
-        beyond,
-        f"cut down to {number} component(s) of other texts' sinks, {fires['sink'].mean():.0%} of "
-        f"the sinks still have half of what the MLP of layer {members.layer} writes along the "
-        f"direction (median {kept['sink'].median():.0%} of it); to as many of controls, "
-        f"{fires['control'].mean():.0%}",
-        statistic=f"share of sinks that {number} component(s) trigger, and controls' do not",
+        interval,
+        f"with inputs projected onto {number} component(s) of other texts' sinks, the MLP of layer "
+        f"{members.layer} still writes half as much along the direction at "
+        f"{fires['sink'].mean():.0%} of the sinks (median {kept['sink'].median():.0%} as much); "
+        f"onto components of controls, at {fires['control'].mean():.0%}",
+        statistic=f"share of sinks for which {number} component(s) of sinks trigger the MLP, but "
+        "those of controls do not",
         controls="components of the inputs at token twins, or ordinary tokens nearby",
         left_out=members.left_out
         | {
-            "that this MLP does not form": silent,
-            "in the only text": members.n_sinks - silent - beyond.n,
+            "not formed by this MLP": silent,
+            "in the only text": members.n_sinks - silent - interval.n,
         },
     )
 

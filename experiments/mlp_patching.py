@@ -1,43 +1,43 @@
-"""Does what the MLP writes at a sink make another token one?"""
+"""Does the MLP output at a sink make another token a sink?"""
 
 from collections.abc import Mapping
 
 import plotly.graph_objects as go
 
-from experiments.answers import found
+from experiments.answers import answer_question
 from experiments.command import main_of
 from experiments.shared import Finding, Observed
 from secondary_sinks import Answer, sufficiency
 from secondary_sinks.plots import patch_heatmap, patch_table
 
 NAME = "mlp_patching"
-QUESTION = "Does what the MLP writes at a sink make another token one?"
+QUESTION = "Does the MLP output at a sink make another token a sink?"
 PAPER = (
     "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): middle-layer MLPs map a token onto "
     "the direction of the primary sink, which is what makes it a sink. Then their output should "
     "be enough."
 )
 METHOD = (
-    "Patching in both directions. *Denoising* puts what the forming MLPs wrote at the sink into "
-    "its control (a token twin, else the nearest ordinary token): does that become a sink by the "
-    "criterion? Beside it the outputs of ordinary tokens at the same MLPs. *Noising* puts the "
-    "control's output into the sink, beside the same patch at as many other MLPs. Each single "
-    "layer too, which is the heat map."
+    "Patching in both directions. *Denoising* patches the forming MLPs' outputs at the sink into "
+    "its control (a token twin, else the nearest ordinary token): does the control become a sink "
+    "by the criterion? Compared with patching in the outputs of the same MLPs at ordinary tokens. "
+    "*Noising* patches the control's outputs into the sink, compared with the same patch at the "
+    "same number of other MLPs. Both are repeated for every single layer, shown as heat maps."
 )
 REFUTATION = (
-    "Controls that stay what they are, or that become sinks with outputs of ordinary tokens as "
-    "well; sinks that live on with the control's output."
+    "Controls do not become sinks, or also become sinks with the outputs of ordinary tokens; sinks "
+    "survive with the control's outputs."
 )
-CLAIM = "what the forming MLPs write at a sink makes its control token one"
+CLAIM = "the forming MLPs' outputs at a sink make its control token a sink"
 CAPTIONS = {
     "figure": (
-        "Denoising, one row per sink: the share of the sink's lifetime that its control token gets "
-        "from what the MLP of one layer wrote at the sink. At the right all forming MLPs at once, "
-        "with the sink's outputs and with those of ordinary tokens. At most 60 sinks."
+        "Denoising, one row per sink: the lifetime that its control token gets with one layer's "
+        "MLP output from the sink, as a share of the sink's lifetime. At the right: all forming "
+        "MLPs at once, with the sink's outputs and with those of ordinary tokens. At most 60 sinks."
     ),
     "noising": (
-        "Noising: the share of its lifetime that the sink loses by what the MLP of one layer wrote "
-        "at its control. At the right all forming MLPs at once, and as many others."
+        "Noising: the share of its lifetime that the sink loses with one layer's MLP output from "
+        "its control. At the right: all forming MLPs at once, and the same number of other MLPs."
     ),
 }
 
@@ -52,7 +52,7 @@ def run(observed: Observed) -> Finding:
             figures[name] = patch_heatmap(table, patch, observed.n_layers)
         return figures
 
-    return found(NAME, QUESTION, CLAIM, observed, sufficiency, draw, CAPTIONS)
+    return answer_question(NAME, QUESTION, CLAIM, observed, sufficiency, draw, CAPTIONS)
 
 
 main = main_of(run)

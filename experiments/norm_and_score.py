@@ -1,4 +1,4 @@
-"""Do longer sinks draw more attention, and in more layers? (Figure 7 of the paper.)"""
+"""Do sinks of larger norm draw more attention, and at more layers? (Figure 7 of the paper.)"""
 
 from dataclasses import astuple, replace
 from typing import Annotated, Any
@@ -6,7 +6,15 @@ from typing import Annotated, Any
 import pandas as pd
 
 from experiments.command import main_of
-from experiments.shared import Finding, Observed, judged, places, unanswered, who, why_no_sinks
+from experiments.shared import (
+    Finding,
+    Observed,
+    judge_interval,
+    places,
+    sink_columns,
+    unanswered,
+    why_no_sinks,
+)
 from secondary_sinks import Thresholds, Trace, Verdict
 from secondary_sinks.cli import whole
 from secondary_sinks.detection import joint_tests
@@ -20,62 +28,62 @@ from secondary_sinks.statistics import (
     tail_probability,
 )
 
-NAME, QUESTION = "norm_and_score", "Do longer sinks draw more attention, and in more layers?"
+NAME = "norm_and_score"
+QUESTION = "Do sinks of larger norm draw more attention, and at more layers?"
 PAPER = (
-    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): the length of what the forming MLPs "
-    "write determines the sink score of a secondary sink, and the number of layers it lasts for."
+    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): the norm of the forming MLPs' output "
+    "determines the sink score of a secondary sink, and the number of layers it lasts for."
 )
 METHOD = (
-    "Among the secondary sinks of one text that are created at the same layer, the rank "
-    "correlation of a length (of the MLP's output, and of the residual, both at the creation "
-    "layer) with a response: attention mass, q.k, and the number of layers attended. Responses are "
-    "over the same blocks for all sinks that are compared: those after their creation layer, to "
-    "the end of the model. So the primary, which takes attention where it is active, is active at "
-    "the same layers for all of them, and no test of the norm says which layers count. The "
-    "lifetime of a sink ends where the norm test fails, so it follows the norm by definition: it "
-    "is in the table, and no verdict rests on it. The mass of any token depends on its place, so "
-    "what it would be if attention were spread evenly is held fixed (partial correlation). What "
-    "differs between texts or creation layers has no part in it. Statistic: the median over texts "
-    "with four such sinks or more, with its exact interval. Supported needs a second test too, "
-    "whose null hypothesis is that lengths within each text and creation layer could as well be "
-    "exchanged (permutations, p of the mean). Six pairs are judged, and corrected for. This "
-    "observes; `norm_dose` intervenes, and says what causes what. Verdict: MLP output and "
-    "attention mass. Sinks whose norms or responses agree to four digits show nothing."
+    "Rank correlation of a norm (of the MLP's output, or of the residual, both at the creation "
+    "layer) with a response (attention mass, q.k, or number of layers attended), among the "
+    "secondary sinks of one text that are created at the same layer. Responses cover the same "
+    "blocks for all sinks that are compared: all blocks after the creation layer. So the primary "
+    "is active at the same layers for all of them, and no norm test selects the layers. The "
+    "lifetime of a sink ends where the norm test fails, so it depends on the norm by definition: "
+    "it is in the table, but no verdict uses it. The mass of any token depends on its position, so "
+    "the mass under evenly spread attention is controlled for (partial correlation). Differences "
+    "between texts or creation layers do not contribute. Statistic: the median over texts with at "
+    "least four such sinks, with its exact interval. A supported verdict also needs a permutation "
+    "test, whose null hypothesis is that norms within each text and creation layer are "
+    "exchangeable. Six pairs are tested and corrected for. This is observational; `norm_dose` "
+    "intervenes and shows the cause. Verdict: MLP output and attention mass. Sinks whose norms or "
+    "responses agree to four digits give no correlation."
 )
-REFUTATION = "A correlation below 0. One whose interval holds 0 leaves it open."
-CLAIM = "the longer {} at the creation layer, the {}"
-LENGTHS = {"mlp_norm": "what the MLP writes", "norm": "the residual"}
+REFUTATION = "A correlation below 0. If its interval contains 0, the verdict is inconclusive."
+CLAIM = "the larger the norm of {} at the creation layer, the {}"
+LENGTHS = {"mlp_norm": "the MLP output", "norm": "the residual"}
 RESPONSES = {
     "mass": "more attention the sink draws",
-    "attended": "more layers the sink is attended in",
+    "attended": "more layers attend to the sink",
     "score": "higher the sink's q.k",
 }
 BY_DEFINITION = ("lifetime", "lifetime_norm")
-"""Responses whose definition includes the norm: shown, but never judged."""
+"""Responses whose definition includes the norm: shown, but used in no verdict."""
 N_CLAIMS = len(LENGTHS) * len(RESPONSES)
 COLUMNS = {
     "text_id": "text",
     "pos": "position of the sink",
-    "token": "its token",
+    "token": "string of the token",
     "l_start": "creation layer, 0-based",
     "control_pos": "position of its control",
     "control_kind": "twin (same token id) or neighbour",
-    "mlp_norm": "length of the MLP's output at the creation layer, in units of the model",
-    "norm": "length of resid_post there, same unit",
+    "mlp_norm": "norm of the MLP's output at the creation layer, in units of the model",
+    "norm": "norm of resid_post at the creation layer, same unit",
     "mass": "attention mass, mean over all blocks after the creation layer, queries and heads",
-    "score": "q.k x scale, mean over the same",
-    "even_share": "what mass would be if attention were spread evenly",
+    "score": "q.k x scale, mean over the same blocks, queries and heads",
+    "even_share": "attention mass if attention were spread evenly",
     "attended": "number of these blocks that attend to it",
-    "lifetime": "number of layers at which it is a sink: has the norm test in it",
+    "lifetime": "number of layers at which it is a sink, which includes a norm test",
     "lifetime_norm": "number of layers at which it passes the norm test",
-    "lifetime_attention": "number of layers, of all, whose state is attended",
-    "censored": "none, or which end of its life is hidden: its lifetime is then a lower bound",
+    "lifetime_attention": "number of layers at which it passes the attention test",
+    "censored": "none, or the end of its life that is cut off: the lifetime is then a lower bound",
 }
 CAPTIONS = {
     "figure": (
-        "One point is one sink. The correlations are those within texts and creation layers "
-        "(median over texts), with the sinks' places held fixed. Responses are over all blocks "
-        "after the creation layer."
+        "One point is one sink. Correlations are within texts and creation layers (median over "
+        "texts), controlled for the sinks' positions. Responses cover all blocks after the "
+        "creation layer."
     ),
 }
 
@@ -83,7 +91,9 @@ CAPTIONS = {
 def run(
     observed: Observed,
     *,
-    permutations: Annotated[int, whole("Permutations within texts.", least=999)] = PERMUTATIONS,
+    permutations: Annotated[
+        int, whole("Number of permutations within texts.", least=999)
+    ] = PERMUTATIONS,
 ) -> Finding:
     """One row per secondary sink; correlations of all pairs of norm and response."""
     why = why_no_sinks(observed)
@@ -95,9 +105,9 @@ def run(
     )
     pairs = [(length, response) for length in LENGTHS for response in RESPONSES]
     every = [(length, response) for length in LENGTHS for response in (*RESPONSES, *BY_DEFINITION)]
-    told = {pair: _correlation(sinks, *pair, permutations, observed.seed) for pair in every}
-    found = {pair: told[pair] for pair in pairs}
-    verdicts = [_verdict(*pair, within, sinks, observed) for pair, within in found.items()]
+    correlations = {pair: _correlation(sinks, *pair, permutations, observed.seed) for pair in every}
+    tested = {pair: correlations[pair] for pair in pairs}
+    verdicts = [_verdict(*pair, within, sinks, observed) for pair, within in tested.items()]
     return Finding(
         name=NAME,
         question=QUESTION,
@@ -108,14 +118,14 @@ def run(
             pd.concat([_points(sinks, *pair) for pair in pairs]),
             titles={
                 (b, a): f"{b}: rank correlation {one.interval.value:.2f}"
-                for (a, b), one in found.items()
+                for (a, b), one in tested.items()
             },
-            x_title=["length of " + words for words in LENGTHS.values()],
+            x_title=["norm of " + words for words in LENGTHS.values()],
             x_scale="log",
         ),
         verdict=verdicts[0],
         further=tuple(verdicts[1:]),
-        tables={"correlations": _table(told)},
+        tables={"correlations": _table(correlations)},
     )
 
 
@@ -124,7 +134,7 @@ def _row(trace: Trace, case: MatchedPair, thresholds: Thresholds) -> dict[str, A
     sink = case.sink
     blocks = list(range(sink.l_start + 1, len(trace.norm)))
     attended = joint_tests(trace, thresholds).attended
-    return who(trace, case) | {
+    return sink_columns(trace, case) | {
         "mlp_norm": float(trace.mlp_norm[sink.l_start, sink.pos]),
         "norm": float(trace.norm[sink.l_start, sink.pos]),
         "mass": float(trace.mass[blocks, sink.pos].mean()),
@@ -157,20 +167,21 @@ def _verdict(
     cut = int((sinks["censored"] != "none").sum())
     spread = [sinks[name].quantile([0.1, 0.9]).tolist() for name in (length, response)]
     few = len(sinks) - within.interval.n
-    found = judged(
+    found = judge_interval(
         CLAIM.format(LENGTHS[length], RESPONSES[response]),
         within.interval,
-        f"{_odd(within)}lengths from {spread[0][0]:.3g} to {spread[0][1]:.3g}, {response} from "
-        f"{spread[1][0]:.3g} to {spread[1][1]:.3g} (10 to 90 %); exchanged within texts and "
-        f"creation layers, p = {min(within.p_high, within.p_low):.2g}; {cut} lifetime(s) are "
-        "cut off",
+        f"{_why_undefined(within)}{length} from {spread[0][0]:.3g} to {spread[0][1]:.3g}, "
+        f"{response} from {spread[1][0]:.3g} to {spread[1][1]:.3g} (10th to 90th percentile); "
+        f"permutation test within texts and creation layers: p = "
+        f"{min(within.p_high, within.p_low):.2g}; {cut} lifetime(s) are cut off",
         statistic=f"rank correlation of {length} and {response} within texts and creation layers, "
-        "place held fixed, median over texts",
+        "controlled for position, median over texts",
         unit="rank correlation",
         controls="none: an observation",
         controlled=False,
         line=0.0,
-        left_out=observed.left_out | {f"in groups of fewer than {MIN_IN_TEXT} or alike": few},
+        left_out=observed.left_out
+        | {f"in groups of fewer than {MIN_IN_TEXT} sinks, or with equal numbers": few},
         n_claims=N_CLAIMS,
     )
     p = within.p_high if found.outcome == "supported" else within.p_low
@@ -179,10 +190,10 @@ def _verdict(
     return found
 
 
-def _odd(within: WithinTexts) -> str:
+def _why_undefined(within: WithinTexts) -> str:
     """Why a correlation cannot be interpreted; empty if it can."""
     unknown = within.interval.value != within.interval.value
-    return "one never differs, or follows from the place; " if unknown else ""
+    return "one of them is constant, or determined by the position; " if unknown else ""
 
 
 def _points(sinks: pd.DataFrame, length: str, response: str) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""How long are residuals, keys and values of sinks, layer by layer? (Figure 1 of the paper.)"""
+"""What norms do residuals, keys and values of sinks have? (Figure 1 of the paper.)"""
 
 from typing import Any
 
@@ -6,35 +6,43 @@ import numpy as np
 import pandas as pd
 
 from experiments.command import main_of
-from experiments.shared import Finding, Observed, judged, unanswered, who, why_no_sinks
+from experiments.shared import (
+    Finding,
+    Observed,
+    judge_interval,
+    sink_columns,
+    unanswered,
+    why_no_sinks,
+)
 from secondary_sinks import Trace, Verdict
 from secondary_sinks.causal import readers
 from secondary_sinks.plots import attention_around_life, layer_profiles, life_lines
 from secondary_sinks.questions import MatchedPair
 from secondary_sinks.statistics import share_over_texts
 
-NAME, QUESTION = "norms", "How long are residuals, keys and values of sinks?"
+NAME, QUESTION = "norms", "What norms do residuals, keys and values of sinks have?"
 PAPER = (
-    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): secondary sinks are sinks of the "
-    "known kind in weaker form: long residuals, and values so short that attending to them moves "
-    "little."
+    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): secondary sinks are a weaker form of "
+    "the known kind of sink: residuals of large norm, and values so small that attending to them "
+    "changes little."
 )
 METHOD = (
-    "Lengths of resid_post, keys and values, for primary sinks, secondary sinks and all other "
-    "tokens. Keys twice: raw (the output of k_proj, as in the paper's figure) and used (after q/k "
-    "norm and rotation, as the scores use them); they differ on models that norm their keys. Long "
-    "residuals are part of how sinks are found, so they prove nothing; values are not. Verdict: "
-    "the share of secondary sinks whose value, on average over the blocks that read the sink, is "
-    "shorter than that of its control token (a token twin, else a neighbour)."
+    "Norms of resid_post, keys and values, for primary sinks, secondary sinks and all other "
+    "tokens. Keys are measured both raw (the output of k_proj, as in the paper's figure) and as "
+    "used in the scores (after q/k norm and rotation); they differ in models that normalize keys. "
+    "Sinks are detected by the norm of their residual, so it is not evidence; values play no part "
+    "in detection. Verdict: the share of secondary sinks whose value, on average over the "
+    "blocks that read the sink, has a smaller norm than that of its control token (a token twin, "
+    "else a neighbour)."
 )
-REFUTATION = "Half of the sinks or more have values as long as their controls."
-CLAIM = "{} of secondary sinks are shorter than those of the same tokens elsewhere"
+REFUTATION = "Half of the sinks or more have values of the same norm as their controls, or larger."
+CLAIM = "{} of secondary sinks have smaller norms than those of the same tokens elsewhere"
 OF = ("value", "raw key", "used key")
 PANELS = {
-    "norm": ("length of residual", "log"),
+    "norm": ("norm of residual", "log"),
     "key_norm_raw": ("raw key (k_proj)", "linear"),
     "key_norm": ("used key (in scores)", "linear"),
-    "value_norm": ("length of value in block", "linear"),
+    "value_norm": ("norm of value in block", "linear"),
 }
 COLUMNS = {
     "kind": "primary, primary_like or secondary sink, or ordinary: every other token",
@@ -42,7 +50,7 @@ COLUMNS = {
     "measure": "norm (of resid_post), key_norm_raw (output of k_proj), key_norm (used by scores: "
     "after q/k norm and rotation) or value_norm",
     "n_tokens": "tokens of all texts",
-    "low": "10th percentile over tokens, length in units of the model",
+    "low": "10th percentile over tokens, norm in units of the model",
     "median": "median over tokens, same unit",
     "high": "90th percentile over tokens, same unit",
 }
@@ -53,10 +61,10 @@ CAPTIONS = {
         "output of k_proj; used keys are those after q/k norm and rotation."
     ),
     "lives": (
-        "Attention that secondary sinks draw, in multiples of what a token at their place is "
-        "expected to draw, by the layer less that of their creation, and less the last one at "
-        "which they are sinks. Medians over sinks, bands the 10th to the 90th percentile. What "
-        "they draw before and after is not part of what the norm test calls their life."
+        "Attention that secondary sinks draw, as a multiple of that expected for a token at the "
+        "same position, by layer relative to their creation, and to their last layer as a sink. "
+        "Medians over sinks, bands the 10th to the 90th percentile. Attention before creation and "
+        "after the end is drawn at layers where the norm test fails."
     ),
 }
 
@@ -106,7 +114,7 @@ def _ratios(trace: Trace, case: MatchedPair) -> dict[str, Any]:
         values = getattr(trace, name)[rows]
         return float(values[:, case.sink.pos].mean() / values[:, case.control].mean())
 
-    return who(trace, case) | {
+    return sink_columns(trace, case) | {
         "norm_ratio": ratio("norm", layers),
         "raw_key_ratio": ratio("key_norm_raw", blocks),
         "used_key_ratio": ratio("key_norm", blocks),
@@ -117,12 +125,12 @@ def _ratios(trace: Trace, case: MatchedPair) -> dict[str, Any]:
 def _verdict(ratios: pd.DataFrame, of: str, observed: Observed) -> Verdict:
     ratio = ratios[f"{of.replace(' ', '_')}_ratio"]
     shorter = (ratio < 1).astype(float).where(ratio.notna())
-    return judged(
+    return judge_interval(
         CLAIM.format(f"{of}s"),
         share_over_texts(shorter, ratios["text_id"].tolist(), n_claims=len(OF)),
-        f"a sink's {of} is {ratio.median():.2g} times as long as its control's (median), its "
-        f"residual {ratios['norm_ratio'].median():.2g} times",
-        statistic=f"share of sinks whose {of} is shorter",
+        f"norm of a sink's {of}: {ratio.median():.2g} times its control's (median); of its "
+        f"residual: {ratios['norm_ratio'].median():.2g} times",
+        statistic=f"share of sinks whose {of} has a smaller norm than the control's",
         controls="token twins, or ordinary tokens nearby",
         left_out=observed.left_out,
         n_claims=len(OF),

@@ -39,7 +39,7 @@ def separation(rows: Rows, truth: NDArray[np.object_], texts: NDArray[np.object_
     if n_texts < 2:
         return right
     for train, test in GroupKFold(min(n_texts, FOLDS)).split(rows, truth, texts):
-        told = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-        told.fit(rows[train], truth[train])
-        right[test] = told.predict(rows[test]) == truth[test]
+        classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+        classifier.fit(rows[train], truth[train])
+        right[test] = classifier.predict(rows[test]) == truth[test]
     return right

@@ -1,4 +1,4 @@
-"""What do secondary sinks do to the entropy of the text so far?"""
+"""How do secondary sinks change the entropy of the prefix?"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 
 from experiments.command import main_of
-from experiments.shared import Finding, Observed, judged, unanswered, who, why_no_sinks
+from experiments.shared import (
+    Finding,
+    Observed,
+    judge_interval,
+    sink_columns,
+    unanswered,
+    why_no_sinks,
+)
 from secondary_sinks import Verdict
 from secondary_sinks.measures import prefix_entropies
 from secondary_sinks.observation import activations
@@ -16,21 +23,21 @@ from secondary_sinks.plots import interval_lines
 from secondary_sinks.questions import MatchedPair, TextPairs
 from secondary_sinks.statistics import median_over_texts
 
-NAME, QUESTION = "prefix_entropy", "What do secondary sinks do to the entropy of the text so far?"
+NAME, QUESTION = "prefix_entropy", "How do secondary sinks change the entropy of the prefix?"
 PAPER = (
     "The authors' scripts (Wong et al. 2025, arXiv 2512.22213) compute the matrix-based entropy "
-    "of the prefix, layer by layer. The abstract claims nothing about it; what is asked here is: "
-    "does a secondary sink, which adds once more to the primary's direction, make the entropy of "
-    "the text so far fall, where the same token elsewhere does not?"
+    "of the prefix, layer by layer. The abstract makes no claim about it. The question here: does "
+    "the entropy of the prefix fall when a secondary sink, which points along the primary, is "
+    "added to it, more than when the same token elsewhere is added?"
 )
 METHOD = (
     "Shannon entropy of the eigenvalues of the prefix's Gram matrix (raw states, not centred). At "
-    "each sink's creation layer: the entropy with the sink less that without it, and the same at "
-    "its control; the difference of the two, over texts. The curves show one text (the one with "
-    "most sinks), at eight layers, with its sinks marked."
+    "each sink's creation layer: the entropy of the prefix with the sink minus that without it, "
+    "and the same at its control. Statistic: the difference of the two, over texts. The curves "
+    "show the text with most sinks, at eight layers, with its sinks marked."
 )
-REFUTATION = "Sinks change the entropy by no less than their controls."
-CLAIM = "the entropy of the text so far falls with a secondary sink"
+REFUTATION = "The entropy does not fall more at sinks than at their controls."
+CLAIM = "the entropy of the prefix falls with a secondary sink"
 LAYERS, LENGTHS = 8, 16
 COLUMNS = {
     "text_id": "the text whose curves are drawn",
@@ -39,7 +46,7 @@ COLUMNS = {
     "entropy": "matrix-based Shannon entropy, in nats, from 0 to log(min(length, d_model))",
 }
 CAPTIONS = {
-    "figure": "One text as it grows. Dotted: its secondary sinks.",
+    "figure": "Entropy of the prefixes of one text, by length. Dotted: its secondary sinks.",
 }
 
 
@@ -65,7 +72,7 @@ def run(observed: Observed) -> Finding:
         figure=interval_lines(
             lines,
             {"entropy": ("entropy of the prefix (nats)", "linear")},
-            f"tokens of {most.trace.text_id} so far; dotted: secondary sinks",
+            f"length of the prefix of {most.trace.text_id}, in tokens; dotted: secondary sinks",
             marks=[case.sink.pos + 1.0 for case in most.cases],
             ordered=True,
             height=360,
@@ -86,12 +93,12 @@ def _steps(observed: Observed, text: TextPairs) -> Iterator[dict[str, Any]]:
     layers = sorted({case.sink.l_start for case in text.cases})
     for layer, states in _states(observed, text, layers) if layers else ():
         for case in (one for one in text.cases if one.sink.l_start == layer):
-            yield who(text.trace, case) | _step(states, case)
+            yield sink_columns(text.trace, case) | _step(states, case)
 
 
 def _step(states: Tensor, case: MatchedPair) -> dict[str, float]:
     at = {"sink": case.sink.pos, "control": case.control}
-    lengths = [pos + more for pos in at.values() for more in (0, 1)]
+    lengths = [pos + added for pos in at.values() for added in (0, 1)]
     before, with_sink, control_before, with_control = prefix_entropies(states, lengths).tolist()
     return {
         "entropy": before,
@@ -112,12 +119,13 @@ def _curves(observed: Observed, text: TextPairs) -> Iterator[dict[str, Any]]:
 
 def _verdict(steps: pd.DataFrame, observed: Observed) -> Verdict:
     fall = steps["control_step"] - steps["step"]
-    return judged(
+    return judge_interval(
         CLAIM,
         median_over_texts(fall, steps["text_id"].tolist()),
-        f"with a sink it changes by {steps['step'].mean():.2g} nats, with a control by "
-        f"{steps['control_step'].mean():.2g}, from {steps['entropy'].mean():.2g}",
-        statistic="fall of the entropy with a sink, beyond its control, in nats, median over texts",
+        f"a sink changes the entropy by {steps['step'].mean():.2g} nats, a control by "
+        f"{steps['control_step'].mean():.2g} (mean before: {steps['entropy'].mean():.2g})",
+        statistic="fall of the entropy with a sink minus that with its control, in nats, median "
+        "over texts",
         unit="nats",
         controls="token twins, or ordinary tokens nearby",
         line=0.0,

@@ -1,6 +1,6 @@
 """Does the primary weaken as secondary sinks arise, and because of them?"""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -21,51 +21,51 @@ PAPER = (
     "layers, coinciding with the emergence of secondary sinks."
 )
 METHOD = (
-    "A difference in differences (`secondary_sinks.primary_weakening`). What queries pay to the "
-    "primary, in the layers after the creation of a text's first secondary sink less the layers "
-    "before; of queries after the sink, less queries before it, which cannot see it; less the "
-    "same at the same positions of another text that has no secondary sink there. One number per "
-    "pair of texts, and exact sign flips: that is the verdict. Then the sink is removed at its "
+    "A difference in differences (`secondary_sinks.primary_weakening`) of the attention that "
+    "queries pay to the primary: layers after the creation of a text's first secondary sink minus "
+    "layers before; queries after the sink minus queries before it, which cannot see it; minus the "
+    "same at the same positions of another text without a secondary sink there. The verdict uses "
+    "one number per pair of texts and an exact sign-flip test. Then the sink is removed at its "
     "forming MLPs: do later queries pay the primary more than after the same edit at a control "
-    "token (`secondary_sinks.restoration`)? And does the primary get more of its attention than a "
-    "softmax without any mechanism would give it (`secondary_sinks.redistribution`, total "
-    "effects)?"
+    "token (`secondary_sinks.restoration`)? And does the primary get more of the sink's attention "
+    "than the softmax alone would give it (`secondary_sinks.redistribution`, total effects)?"
 )
 REFUTATION = (
-    "Queries after the sink lose no more than those before it, beyond what texts without a sink "
-    "lose at the same place. A removal that gives the primary nothing back refutes the cause, not "
-    "the coincidence; a primary that gains no more than its proportion refutes a mechanism that "
-    "gives attention back."
+    "Queries after the sink do not lose more than those before it, compared with the same "
+    "positions of texts without a sink. If the primary regains nothing when the sink is removed, "
+    "the sink is not the cause of the weakening. If the primary gains no more than its "
+    "proportional share, no mechanism returns attention to it."
 )
 CLAIM = "the primary weakens as secondary sinks arise"
 PANELS = {
     "by_query": ("attention paid by queries", "linear"),
     "mass": ("attention mass", "linear"),
-    "key_norm": ("length of used key", "linear"),
+    "key_norm": ("norm of used key", "linear"),
     "score": ("score (q.k)", "linear"),
 }
 COLUMNS = {
-    "measure": "of the primary: by_query (what some queries pay to it), mass, key_norm (used key: "
+    "measure": "of the primary: by_query (attention of some queries), mass, key_norm (used key: "
     "after q/k norm and rotation) or score (q.k x scale), in units of the model",
     "group": "primary, or the queries of by_query: after or before the first secondary sink of a "
-    "text, and the same places in the text without a sink that it is compared with",
-    "relative": "layer less the creation layer of a secondary sink; from 0 on, there is one",
+    "text, and the same positions in the paired text without a sink",
+    "relative": "layer minus the creation layer of a secondary sink; the sink exists from 0 on",
     "mean": "mean over secondary sinks (by_query: over texts), in the block that reads the layer",
     "low": "lower end of its 95 % interval over texts",
-    "high": "upper end",
+    "high": "upper end of it",
     "n_sinks": "secondary sinks whose primary has such a layer",
-    "n_texts": "texts with one",
+    "n_texts": "texts with such a sink",
 }
 CAPTIONS = {
     "figure": (
-        "The primary, by layers after a secondary sink arises (dotted). On top, what the judged "
-        "difference is made of: the attention paid to it by queries after and before the first "
-        "secondary sink of a text, and at the same places of a text without one. Below: means over "
-        "sinks. Bands are 95 % intervals over texts."
+        "The primary, by layer relative to the creation of a secondary sink (dotted). Top, the "
+        "parts of the tested difference: attention paid to the primary by queries after and before "
+        "the first secondary sink of a text, and at the same positions of a text without one. "
+        "Below: means over sinks. Bands are 95 % intervals over texts."
     ),
     "restored": (
-        "Who gets more of the attention of a removed secondary sink than in proportion, by how it "
-        "is removed: medians over texts, with exact 95 % intervals. Dotted: the line."
+        "Share of a removed secondary sink's attention that each receiver gains, minus its "
+        "proportional share, by kind of ablation: medians over texts, with exact 95 % intervals. "
+        "Dotted: threshold of the verdict."
     ),
 }
 
@@ -74,14 +74,17 @@ def run(
     observed: Observed,
     *,
     window: Annotated[
-        int, whole("Layers before and after that are compared.", least=1)
+        int, whole("Number of layers before and after that are compared.", least=1)
     ] = WEAKENING_WINDOW,
     restore: Annotated[
-        bool, typer.Option(help="Also remove each sink, and see who gets its attention.")
+        bool,
+        typer.Option(help="Also remove each sink, and measure which tokens gain its attention."),
     ] = True,
     edit: Annotated[
         list[str] | None,
-        typer.Option(help="How to remove; again for more. By default zero, mean, three draws."),
+        typer.Option(
+            help="Ablation that removes sinks. Repeatable. Default: zero, mean, three resamples."
+        ),
     ] = None,
 ) -> Finding:
     """The primary aligned to the creation layers, and its gain when secondary sinks are removed."""
@@ -95,10 +98,10 @@ def run(
     further: tuple[Verdict, ...] = ()
     if restore:
         given = (observed.model, observed.traces, observed.sinks)
-        how, forming = tuple(edit or EDITS), forming_of(observed)
-        told = observed.progress(NAME)
-        removed = restoration(*given, edits=how, window=window, forming=forming, progress=told)
-        answer = redistribution(*given, edits=how, forming=forming, progress=told)
+        asked: dict[str, Any] = {"edits": tuple(edit or EDITS), "forming": forming_of(observed)}
+        asked |= {"progress": observed.progress(NAME)}
+        removed = restoration(*given, window=window, **asked)
+        answer = redistribution(*given, **asked)
         tables |= {"removed": removed.effects, "removed_cells": removed.cells}
         tables |= {"restored": answer.effects, "cells": answer.cells}
         figures = {"restored": _receivers(answer.effects)} if len(answer.effects) else {}
@@ -110,7 +113,7 @@ def run(
         columns=COLUMNS,
         captions=CAPTIONS,
         figure=interval_lines(
-            _lines(profile), PANELS, "layers after a secondary sink's creation", marks=[-0.5]
+            _lines(profile), PANELS, "layer relative to a secondary sink's creation", marks=[-0.5]
         ),
         verdict=found.verdict,
         further=further,
@@ -129,7 +132,9 @@ def _receivers(effects: pd.DataFrame) -> go.Figure:
     words = {"primary": "the primary", "others": "other sinks", "rest": "all other tokens"}
     names = {"edit": "series", "receiver": "row", "beyond": "value"}
     gains = effects.rename(columns=names).replace({"row": words})
-    return interval_dots(gains, "share of freed attention beyond proportional", line=MATERIAL)
+    return interval_dots(
+        gains, "share of freed attention above its proportional share", line=MATERIAL
+    )
 
 
 main = main_of(run)

@@ -1,4 +1,4 @@
-"""Where can a sink be told from the same token elsewhere? (Figure 6 of the paper.)"""
+"""Where do activations separate sinks from the same tokens elsewhere? (Figure 6 of the paper.)"""
 
 from dataclasses import replace
 from typing import Annotated
@@ -9,48 +9,48 @@ import plotly.graph_objects as go
 from experiments.command import main_of
 from experiments.members import Members, Rows, gather, members_of
 from experiments.planes import principal_plane, separation, tsne_plane
-from experiments.shared import Finding, Observed, judged, places, unanswered, why_no_sinks
+from experiments.shared import Finding, Observed, judge_interval, places, unanswered, why_no_sinks
 from secondary_sinks import Verdict
 from secondary_sinks.cli import whole
 from secondary_sinks.plots import scatter_panels
 from secondary_sinks.statistics import Interval, median_over_texts
 
-NAME, QUESTION = "separability", "Where can a sink be told from the same token elsewhere?"
+NAME = "separability"
+QUESTION = "Where do activations separate sinks from the same tokens elsewhere?"
 PAPER = (
     "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): the MLP of the creation layer makes "
-    "the sink. So what it writes there must tell sinks from the same tokens elsewhere."
+    "the sink. If so, its output must separate sinks from the same tokens elsewhere."
 )
 METHOD = (
     "Attention output, MLP output and residual, from two layers before the creation layer to one "
     "after, at sinks and at their controls (token twins, else neighbours). The layer is the one "
     "that creates most sinks, or `--layer`; sinks of other layers are left out. t-SNE and PCA are "
-    "for the eye alone. Verdict: a linear classifier (logistic regression on standardized "
-    "coordinates) that has never seen the text, at the MLP's output of the creation layer; twice "
-    "the share of the text's tokens that it gets right, less one, median over texts: 0 is chance, "
-    "1 is all. That the residual tells them apart afterwards is how sinks are found, and proves "
-    "nothing."
+    "only illustrations. Verdict: a linear classifier (logistic regression on standardized "
+    "coordinates) of the MLP output of the creation layer, tested on texts it was not trained on; "
+    "skill is twice its accuracy minus one (0: chance, 1: perfect), median over texts. Sinks are "
+    "detected in the residual, so separation there is not evidence."
 )
-REFUTATION = "Less than half of the way from chance to all."
-CLAIM = "what the MLP of the creation layer writes tells sinks from the same tokens elsewhere"
-BEFORE = "what the attention of the creation layer writes tells them apart already"
+REFUTATION = "A skill below one half."
+CLAIM = "the MLP output of the creation layer separates sinks from the same tokens elsewhere"
+BEFORE = "the attention output of the creation layer already separates them"
 POINTS = {"attn_out": "attention", "mlp_out": "MLP", "resid_post": "residual"}
 COLUMNS = {
     "layer": "0-based",
     "point": "attn_out, mlp_out or resid_post",
     "text_id": "text",
     "pos": "position of the token",
-    "token": "its string",
+    "token": "string of the token",
     "role": "sink or control",
-    "tsne_x": "t-SNE, without a unit; of this layer and point",
-    "tsne_y": "second axis",
+    "tsne_x": "first t-SNE coordinate at this layer and point, without a unit",
+    "tsne_y": "second t-SNE coordinate",
     "pca_x": "first principal component, in units of the model",
-    "pca_y": "second",
-    "right": "1 where a classifier that has not seen the text gets it right, else 0; NaN: untold",
+    "pca_y": "second principal component",
+    "right": "1 if a classifier trained on other texts gets it right, else 0; NaN: a single text",
 }
 CAPTIONS = {
     "figure": (
-        "t-SNE; distances between clusters mean nothing. In the titles: how many tokens a linear "
-        "classifier tells right, one half by chance."
+        "t-SNE; distances between clusters have no meaning. In the titles: accuracy of a linear "
+        "classifier on unseen texts (chance: one half)."
     ),
     "pca": "The same by their first two principal components.",
 }
@@ -141,15 +141,15 @@ def _verdict(frame: pd.DataFrame, members: Members, point: str, claim: str) -> V
     part = frame[(frame["layer"] == layer) & (frame["point"] == point)]
     skill = _skill(part)
     n_sinks = int(part.loc[part["right"].notna(), "role"].eq("sink").sum())
-    return judged(
+    return judge_interval(
         claim,
         replace(skill, n=n_sinks),
-        f"a linear classifier tells {(1 + skill.value) / 2:.0%} of the tokens of the typical text, "
-        "which it has not seen",
-        statistic=f"tokens told right from {point} of layer {layer}, 0 (chance) to 1 (all), median "
-        "over texts",
+        f"a linear classifier has an accuracy of {(1 + skill.value) / 2:.0%} on the median unseen "
+        "text",
+        statistic=f"skill of a linear classifier of {point} at layer {layer}, 0 (chance) to 1 "
+        "(perfect), median over texts",
         unit="skill",
-        controls="as many token twins, or ordinary tokens nearby",
+        controls="one token twin, or ordinary token nearby, per sink",
         left_out=members.left_out | {"in the only text": members.n_sinks - n_sinks},
         n_claims=len((CLAIM, BEFORE)),
     )

@@ -10,7 +10,7 @@ import torch
 import typer
 
 from experiments.command import main_of
-from experiments.shared import Finding, Observed, judged, unanswered
+from experiments.shared import Finding, Observed, judge_interval, unanswered
 from secondary_sinks import SinkTable, Verdict, find_levels
 from secondary_sinks.detection import LEAST_TEXTS, counts_for_levels, read_released
 from secondary_sinks.errors import SinkError
@@ -22,22 +22,22 @@ from secondary_sinks.types import FREQUENT, Levels, refuse_twice
 NAME, QUESTION = "sink_levels", "At which layers do secondary sinks arise, and for how long?"
 PAPER = (
     "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): secondary sinks come in *levels*, "
-    "few pairs of creation layer and lifetime, the more so the larger the model (three in "
-    "QwQ-32B, six in Qwen3-14B). How it counts them is not said; its figure is a heat map."
+    "a few pairs of creation layer and lifetime, more of them in larger models (three in "
+    "QwQ-32B, six in Qwen3-14B). The paper shows a heat map, and does not say how levels are "
+    "counted."
 )
 METHOD = (
-    "Counts by (l_start, lifetime), for one model or several side by side (`--also`, each on the "
-    "same texts), and for detections that the authors released (`--released`, JSON lines; sinks "
-    "by their criterion and their labels). A level is a mode of these counts that rests on at "
-    "least five texts (`detection.levels`); how stable levels are is found by drawing the texts "
-    "anew. Verdict, of the first model: the share of its secondary sinks that belong to a level, "
-    "over texts; with one level there is no telling that there are several. Told too: the cells "
-    "of the heat map with at least five sinks, which is the count that the paper's figure "
-    "suggests."
+    "Counts by (l_start, lifetime), for one model or several (`--also`, each on the same texts), "
+    "and for detections that the authors released (`--released`, JSON lines; sinks by their "
+    "criterion and their labels). A level is a mode of these counts found in at least five texts "
+    "(`detection.levels`); its stability is measured by resampling the texts. Verdict, for the "
+    "first model: the share of its secondary sinks that belong to a level, over texts; a single "
+    "level cannot support the claim that there are several. Also reported: the number of cells of "
+    "the heat map with at least five sinks, a count that the paper's figure suggests."
 )
 REFUTATION = (
-    "Half of the sinks or more stand in no level, of at least ten texts (of fewer, a level that "
-    "is there might not be seen). One level refutes nothing: another may be rare."
+    "Half of the sinks or more belong to no level, in at least ten texts (with fewer, an existing "
+    "level might not be detected). A single level refutes nothing: another may be rare."
 )
 CLAIM = "secondary sinks come in several levels"
 ENOUGH_TEXTS = 2 * LEAST_TEXTS
@@ -45,14 +45,14 @@ COLUMNS = {
     "model": "model, or file of released detections",
     "l_start": "creation layer, 0-based",
     "lifetime": "number of layers at which they are sinks",
-    "count": "secondary sinks; those that stood in an earlier text count once",
+    "count": "secondary sinks, without copies of sinks in earlier texts",
     "n_texts": "texts with such a sink",
-    "level": "number of the level that the pair belongs to; NaN for none",
+    "level": "level that the pair belongs to; NaN if it belongs to no level",
 }
 CAPTIONS = {
     "figure": (
-        "Secondary sinks by creation layer and lifetime. A number stands beside the most frequent "
-        "pair of each level."
+        "Secondary sinks by creation layer and lifetime. Numbers mark the most frequent pair of "
+        "each level."
     ),
 }
 
@@ -70,10 +70,11 @@ def run(
     observed: Observed,
     *,
     also: Annotated[
-        list[str] | None, typer.Option(metavar="MODEL", help="A further model; again for more.")
+        list[str] | None, typer.Option(metavar="MODEL", help="A further model. Repeatable.")
     ] = None,
     released: Annotated[
-        list[Path] | None, typer.Option(help="Detections as the authors released them.")
+        list[Path] | None,
+        typer.Option(help="JSON Lines file with detections that the authors released. Repeatable."),
     ] = None,
 ) -> Finding:
     """Levels of every model and file; the verdict is about the first model."""
@@ -130,11 +131,11 @@ def _verdict(source: Source, levels: Levels, n_sources: int) -> Verdict:
         f"({level.l_start}, {level.lifetime}) with {level.n_sinks} (stability {level.jaccard:.2f})"
         for level in levels.levels
     )
-    found = judged(
+    found = judge_interval(
         f"{CLAIM} ({source.name})" if n_sources > 1 else CLAIM,
         share,
         f"{len(levels.levels)} level(s) hold {share.value:.0%} of {levels.n_sinks} sinks: "
-        f"{stable or 'none'}; as many in {levels.same_number:.0%} of resamples of the texts; "
+        f"{stable or 'none'}; the same number in {levels.same_number:.0%} of resamples; "
         f"{levels.n_frequent} cell(s) of the heat map with at least {FREQUENT} sinks",
         statistic="share of secondary sinks that belong to a level",
         controls="none; strays of the same creation layers are subtracted",
@@ -146,7 +147,7 @@ def _verdict(source: Source, levels: Levels, n_sources: int) -> Verdict:
         why = f"one level, not several: {found.why}"
         return replace(found, outcome="inconclusive", why=why)
     if found.outcome == "contradicted" and source.n_texts < ENOUGH_TEXTS:
-        why = f"{found.why}; in fewer than {ENOUGH_TEXTS} texts a level may go unseen"
+        why = f"{found.why}; in fewer than {ENOUGH_TEXTS} texts a level may remain undetected"
         return replace(found, outcome="inconclusive", why=why)
     return found
 

@@ -1,4 +1,4 @@
-"""Which tokens are secondary sinks, where in a text do they stand, and how rare are they?"""
+"""Which tokens are secondary sinks, where in a text do they occur, and how rare are they?"""
 
 import re
 from collections import Counter
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.command import main_of
-from experiments.shared import Finding, Observed, judged, unanswered
+from experiments.shared import Finding, Observed, judge_interval, unanswered
 from secondary_sinks import Verdict
 from secondary_sinks.detection import counts_for_levels
 from secondary_sinks.plots import count_bars
@@ -17,30 +17,30 @@ from secondary_sinks.types import Sink
 NAME, QUESTION = "sink_tokens", "Which tokens are secondary sinks, and how rare are they?"
 PAPER = (
     "Claim: secondary sinks have little meaning of their own. The paper (Wong et al. 2025, arXiv "
-    "2512.22213) says so of attention sinks; in the detections that its authors released, most "
-    "secondary sinks are the space token or a digit, about one in 10,000 tokens."
+    "2512.22213) says this about attention sinks; in the detections that its authors released, "
+    "most secondary sinks are the space token or a digit, about one in 10,000 tokens."
 )
 METHOD = (
-    "The strings of all secondary sinks, sorted by what they hold (`kind_of`), the share of the "
-    "same token's occurrences that are sinks, their places, and their rate. Verdict: the share of "
-    "secondary sinks without a letter (white space, digits, punctuation), over texts. Stop words "
-    "count as words here: which words have little meaning differs between languages."
+    "The strings of all secondary sinks, grouped by kind of character (`kind_of`), the share of "
+    "the same token's occurrences that are sinks, their positions, and their rate. Verdict: the "
+    "share of secondary sinks without a letter (white space, digits, punctuation), over texts. "
+    "Stop words count as words: which words have little meaning differs between languages."
 )
-REFUTATION = "Most secondary sinks hold letters."
-CLAIM = "secondary sinks hold no letters: they are white space, digits or punctuation"
+REFUTATION = "Most secondary sinks contain letters."
+CLAIM = "secondary sinks contain no letters: they are white space, digits or punctuation"
 COLUMNS = {
     "token": "string of the token",
-    "token_id": "its id",
+    "token_id": "id of the token",
     "kind": "white space, digits, punctuation, letters, or special (`<|...|>` and the like)",
-    "n_sinks": "secondary sinks; those that stood in an earlier text count once",
-    "n_texts": "texts with one",
-    "n_occurrences": "how often the token occurs, in all texts",
+    "n_sinks": "secondary sinks, without copies of sinks in earlier texts",
+    "n_texts": "texts with such a sink",
+    "n_occurrences": "number of occurrences of the token in all texts",
     "share": "n_sinks / n_occurrences, in [0, 1]",
     "per_10k": "n_sinks per 10,000 tokens of text",
-    "place": "median place in the text, from 0 (first token) to 1 (last)",
+    "place": "median relative position in the text, from 0 (first token) to 1 (last)",
 }
 CAPTIONS = {
-    "figure": "Secondary sinks by token, at most 30 tokens, and what they hold.",
+    "figure": "Secondary sinks by token (at most 30 tokens); colour: kind of character.",
 }
 
 
@@ -142,7 +142,7 @@ def _verdict(observed: Observed, sinks: list[Sink], frame: pd.DataFrame) -> Verd
     empty = [float(kind_of(sink.token) not in {"letters", "special"}) for sink in sinks]
     share = share_over_texts(empty, [sink.text_id for sink in sinks])
     rate, first = _rate(observed, sinks), frame.iloc[0]
-    return judged(
+    return judge_interval(
         CLAIM,
         share,
         f"the most frequent of {len(frame)} is {first['token']!r} ({first['n_sinks']} of "

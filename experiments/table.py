@@ -25,13 +25,19 @@ class Experiment:
     """The claim under test, as in docs/experiments.md."""
     figure: str = ""
     """The corresponding figure of the paper."""
-    asks: str = ""
-    """The causal question that takes most of its time; empty for an experiment that only
-    observes."""
+    asks: tuple[str, ...] = ()
+    """The causal questions that it asks (`roles` is one of them), which take most of its time.
+    Empty for an experiment that only observes, and for one that edits in its own way: its module
+    then has a function `cost(observed)`."""
+    passes: int = 0
+    """Further passes that it makes over each text with a secondary sink."""
+    unpriced: str = ""
+    """What else takes time, in words."""
     observes: bool = True
     """Whether its verdict needs no edit."""
     quick: Mapping[str, Any] = field(default_factory=dict)
-    """Options for a quick run."""
+    """Options for a run in which it recomputes no text; an experiment that observes then edits
+    nothing."""
 
     @property
     def module(self) -> ModuleType:
@@ -71,19 +77,22 @@ EXPERIMENTS = (
     Experiment(
         name="mlp_anatomy",
         claim="what the MLP of the creation layer writes at sinks points along the primary's "
-        "direction",
+        "direction, and is more along it than what any earlier MLP writes",
         figure="MLP",
+        passes=1,
     ),
     Experiment(
         name="mlp_directions",
         claim="few principal components of that MLP's input are enough to trigger it, and those of "
         "controls are not",
         figure="5",
+        passes=1,
     ),
     Experiment(
         name="separability",
         claim="a linear classifier tells sinks from the same tokens in texts that it has not seen",
         figure="6",
+        passes=1,
     ),
     Experiment(
         name="norm_and_score",
@@ -97,40 +106,57 @@ EXPERIMENTS = (
         claim="the primary weakens at queries that can see a new secondary sink, beyond those "
         "before it and beyond texts without one; it gets that back when the sink is removed, and "
         "takes over more than any softmax gives it (causal)",
-        asks="redistribution",
+        asks=("restoration", "redistribution"),
         quick={"restore": False},
     ),
     Experiment(
         name="prefix_entropy",
         claim="the matrix-based entropy of the text so far falls with a secondary sink",
+        passes=1,
+        unpriced="and the spectra of prefixes",
+    ),
+    Experiment(
+        name="writers",
+        claim="one MLP writes each sink: its output, put in or taken out, decides, alone and with "
+        "all earlier MLPs zeroed, and lies along the primary beyond random directions",
+        asks=("roles",),
+        observes=False,
     ),
     Experiment(
         name="mlp_ablation",
         claim="sinks need the MLP of one layer (zero, mean and resample, against controls)",
-        asks="necessity",
+        asks=("necessity",),
         observes=False,
     ),
     Experiment(
         name="mlp_patching",
         claim="what the forming MLPs write makes a control token a sink; and the reverse",
-        asks="sufficiency",
+        asks=("sufficiency",),
         observes=False,
     ),
     Experiment(
         name="norm_dose",
         claim="the longer that is, the more attention the sink draws, and at the more layers",
-        asks="norm_dose",
+        asks=("norm_dose",),
         observes=False,
     ),
     Experiment(
         name="neurons",
         claim="few neurons of these MLPs are needed",
-        asks="sparsity",
+        asks=("sparsity",),
+        observes=False,
+    ),
+    Experiment(
+        name="their_steering",
+        claim="the authors' own intervention (every MLP output along the primary's gets a given "
+        "length) touches the sinks and only them, and does to each what an exact edit of it does",
         observes=False,
     ),
 )
 """All experiments, in the order in which they run."""
 BY_NAME = {experiment.name: experiment for experiment in EXPERIMENTS}
+OBSERVING = tuple(experiment.name for experiment in EXPERIMENTS if experiment.observes)
+"""Names of the experiments whose verdicts need no edit."""
 
 
 def as_markdown(*, observes: bool) -> list[str]:

@@ -22,11 +22,14 @@ from secondary_sinks.runs import RunFolder, escape_text
 
 RECORD = "verdict.json"
 JUDGED = "judged"
-CAPTION = (
-    "What was judged: the number of each verdict with its interval, and (upright tick) the line "
-    "that it was held against."
-)
-PICTURE = {"width": 900, "scale": 1.5}
+CAPTION = "Statistic of each verdict with its interval; upright ticks: the threshold."
+PICTURE = {"width": 760, "scale": 2}
+"""Width of a picture in pixels of a page, which shows it about so wide, and dots per pixel."""
+ON_PAPER: dict[str, Any] = {
+    **{"paper_bgcolor": "white", "plot_bgcolor": "white"},
+    "font": {"color": "#24272c", "size": 13},
+}
+"""Layout of a picture: dark on white, legible on light and dark pages."""
 STYLE = "body{font-family:system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
 
 
@@ -108,7 +111,7 @@ def _draw(figure: go.Figure, path: Path) -> str:
     files.refuse_special(path)
     path.unlink(missing_ok=True)
     try:
-        figure.write_image(path, **PICTURE)
+        go.Figure(figure).update_layout(ON_PAPER).write_image(path, **PICTURE)
     except Exception as error:  # no kaleido, no browser or a failing one: many error types
         path.unlink(missing_ok=True)
         reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))

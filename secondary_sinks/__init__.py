@@ -7,9 +7,11 @@
     sinks = detect(trace)
     effects = ablate(model, trace, sinks, edit="zero")
 
-Each result has `.to_frame()`. Names are imported when they are first used, so that importing
-one room does not import the others.
+Each result has `.to_frame()`, shows itself in a shell and in a notebook, and most have `.plot()`.
+Names are imported when they are first used, so that importing one room does not import the others.
 """
+
+from secondary_sinks.display import Displayed
 
 TYPE_CHECKING = False  # as in typing, whose import takes longer than a Ctrl-C should wait
 
@@ -20,16 +22,19 @@ if TYPE_CHECKING:  # from the modules themselves: a room has a module and a func
     from secondary_sinks.attribution.formation import formation
     from secondary_sinks.causal.ablate import ablate
     from secondary_sinks.causal.donors import reference_means
+    from secondary_sinks.causal.metric import sweep_metric
     from secondary_sinks.causal.recompute import recompute
     from secondary_sinks.causal.replay import replay
     from secondary_sinks.detection.detect import detect
     from secondary_sinks.detection.explain import explain
+    from secondary_sinks.detection.phenomenon import Phenomenon, phenomenon
     from secondary_sinks.detection.stability import find_levels
     from secondary_sinks.detection.sweep import threshold_sweep
     from secondary_sinks.detection.weakening import primary_weakening
     from secondary_sinks.models.load import load_model
     from secondary_sinks.observation.caches import trace_from_cache
     from secondary_sinks.observation.observe import observe
+    from secondary_sinks.plots.plot import plot
     from secondary_sinks.questions.answer import Answer
     from secondary_sinks.questions.dose import norm_dose
     from secondary_sinks.questions.forming import forming_mlps
@@ -57,13 +62,17 @@ _ROOMS = {
     "recompute": "causal",
     "reference_means": "causal",
     "replay": "causal",
+    "sweep_metric": "causal",
     "detect": "detection",
     "explain": "detection",
     "find_levels": "detection",
+    "Phenomenon": "detection",
+    "phenomenon": "detection",
     "primary_weakening": "detection",
     "threshold_sweep": "detection",
     "load_model": "models",
     "observe": "observation",
+    "plot": "plots",
     "trace_from_cache": "observation",
     "Answer": "questions",
     "forming_mlps": "questions",
@@ -92,6 +101,7 @@ __all__ = [
     "Answer",
     "Edit",
     "Effects",
+    "Phenomenon",
     "SinkTable",
     "Thresholds",
     "Trace",
@@ -111,6 +121,8 @@ __all__ = [
     "necessity",
     "norm_dose",
     "observe",
+    "phenomenon",
+    "plot",
     "primary_weakening",
     "read_texts",
     "recompute",
@@ -121,15 +133,27 @@ __all__ = [
     "roles",
     "sparsity",
     "sufficiency",
+    "sweep_metric",
     "threshold_sweep",
     "tokenize",
     "trace_from_cache",
 ]
 
 
-def __getattr__(name: str) -> "Any":
+def _plot(result: "Any", **options: "Any") -> "Any":
     from importlib import import_module
 
+    return import_module(f"{__name__}.plots").plot(result, **options)
+
+
+Displayed.plotter = _plot
+
+
+def __getattr__(name: str) -> "Any":
+    from importlib import import_module, metadata
+
+    if name == "__version__":
+        return metadata.version("secondary-sinks")
     if name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)

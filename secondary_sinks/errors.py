@@ -28,7 +28,9 @@ the command line turns an error into one line and exit code 2. `SinkWarning` is 
 correct, but mean something else than one might think.
 """
 
+import difflib
 import errno
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -42,12 +44,26 @@ def reason(error: BaseException, most: int = 300) -> str:
     return message if len(message) <= most else message[: most - 3] + "..."
 
 
+def expected_one_of(known: Iterable[str], given: str) -> str:
+    """The remedy for an unknown word: the closest known one, if one is close, then all of them.
+
+    >>> expected_one_of(["primary", "secondary"], "seconday")
+    "did you mean 'secondary'? Expected one of primary, secondary"
+    >>> expected_one_of(["zero", "mean"], "foo")
+    'expected one of zero, mean'
+    """
+    words = list(known)
+    close = difflib.get_close_matches(given, words, 1)
+    asked = f"did you mean {close[0]!r}? Expected" if close else "expected"
+    return f"{asked} one of {', '.join(words)}"
+
+
 class SinkError(Exception):
     """Base of every error that this package raises on purpose.
 
-    >>> error = SinkError("'x' is no folder", "choose another --out")
+    >>> error = SinkError("'x' is not a folder", "choose another --out")
     >>> str(error), error.problem
-    ("'x' is no folder; choose another --out", "'x' is no folder")
+    ("'x' is not a folder; choose another --out", "'x' is not a folder")
     """
 
     def __init__(self, problem: str = "", remedy: str = "") -> None:

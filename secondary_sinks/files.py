@@ -4,6 +4,7 @@ Reading a pipe could wait forever, reading a device never ends, and renaming ove
 it. Both are refused, by name. `tests/test_files.py` checks that no other code opens or renames.
 """
 
+import hashlib
 import json
 import os
 import stat
@@ -55,7 +56,7 @@ def load_json(content: str | bytes, **options: Any) -> Any:
     >>> load_json('{"a": 1, "a": 2}')
     Traceback (most recent call last):
         ...
-    ValueError: key 'a' stands twice in one object; give it once
+    ValueError: key 'a' appears twice in one object; give it once
     """
     return json.loads(content, object_pairs_hook=_each_once, **options)
 
@@ -93,7 +94,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f"key {key!r:.60} stands twice in one object; give it once")
+            raise ValueError(f"key {key!r:.60} appears twice in one object; give it once")
         found[key] = value
     return found
 
@@ -116,4 +117,13 @@ def _opener(path: str, flags: int) -> int:
 
 
 def _kind(mode: int) -> str:
-    return next((name for name, matches in _KINDS.items() if matches(mode)), "no regular file")
+    return next((name for name, matches in _KINDS.items() if matches(mode)), "not a regular file")
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal digits. Raises `OSError`."""
+    digest = hashlib.sha256()
+    with open_file(path) as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()

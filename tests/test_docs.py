@@ -88,7 +88,7 @@ def test_every_public_name_has_its_place_in_the_reference():
 def test_every_page_is_in_the_contents():
     contents = (DOCS.parent / "mkdocs.yml").read_text("utf-8")
     pages = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
-    assert set(re.findall(r"- (?:.+: )?([\w/-]+\.md)$", contents, re.MULTILINE)) == pages
+    assert set(re.findall(r"- (?:.+: )?([\w./-]+\.md)$", contents, re.MULTILINE)) == pages
 
 
 def test_the_columns_in_the_page_of_files_are_those_of_the_tables():

@@ -23,7 +23,7 @@ from secondary_sinks.cli.entry import run
 from secondary_sinks.errors import EditError
 from secondary_sinks.questions import QUESTIONS, costs, n_claims_of
 from secondary_sinks.report.claims import TITLES
-from secondary_sinks.report.drawn import drawn
+from secondary_sinks.report.figures import answer_panels
 from secondary_sinks.questions import Shown
 from secondary_sinks.runs import columns, parse_questions
 from secondary_sinks.runs.folder import OWN
@@ -70,7 +70,8 @@ assert n_claims_of(["halving"], sinks) == 1
 (cost,) = costs(["halving"], [trace], sinks, model.cfg.d_mlp)
 assert cost.replayed == len(answer.cells)
 assert {"halving.cells.parquet", "halving.effects.parquet"} <= OWN
-assert [one.name for one in drawn(question, answer, Shown(sinks.to_frame(), 8))] == ["halving"]
+panels = answer_panels(question, answer, Shown(sinks.to_frame(), 8))
+assert [panel.name for panel in panels] == ["halving"]
 
 # the experiment
 assert BY_NAME["half_as_much"].said()["QUESTION"].endswith("?")

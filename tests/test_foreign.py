@@ -14,8 +14,7 @@ from transformers import dynamic_module_utils
 from secondary_sinks import foreign
 from secondary_sinks.errors import TextError, UnsupportedModelError
 from secondary_sinks.models.gguf import cache as gguf_cache
-from secondary_sinks.models.original.outline import outline
-from secondary_sinks.models.original.read import read_original
+from secondary_sinks.models.original.read import outline, read_original
 from secondary_sinks.models.original.sources import resolve
 from secondary_sinks.testing.families import save
 from secondary_sinks.texts.data_sets import read_data_set

@@ -13,21 +13,23 @@ import pytest
 import secondary_sinks
 
 PACKAGE = Path(secondary_sinks.__file__).parent
-GROUND = {"errors", "files", "foreign", "memory", "statistics", "types"}
+GROUND = {"display", "errors", "files", "foreign", "memory", "progress", "statistics", "types"}
 """What every room may import."""
 ARROWS = {
     "errors": set(),
+    "display": set(),
+    "progress": set(),
     "files": {"errors"},
     "foreign": {"errors"},
     "memory": {"files"},
     "statistics": {"errors"},
-    "types": {"errors"},
+    "types": {"display", "errors"},
     "measures": {"errors"},
     "texts": GROUND,
     "layerwise": GROUND | {"measures"},
     "models": GROUND | {"measures", "layerwise"},
-    "observation": GROUND | {"measures", "layerwise", "models"},
-    "detection": GROUND,
+    "observation": GROUND | {"measures", "texts", "layerwise", "models"},
+    "detection": GROUND | {"measures", "observation"},
     "causal": GROUND | {"measures", "layerwise", "observation", "detection"},
     "attribution": GROUND | {"measures", "layerwise", "observation", "detection"},
     "questions": GROUND | {"layerwise", "detection", "causal", "attribution"},

@@ -22,7 +22,7 @@ from secondary_sinks.causal import replay
 from secondary_sinks.layerwise.hf_layers import decoder_layers
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.models import load_model
-from secondary_sinks.models.proof.agreement import relative_error
+from secondary_sinks.models.proof.expected import relative_error
 from secondary_sinks.observation import observe
 from secondary_sinks.testing import families
 from secondary_sinks.types import Edit

@@ -85,7 +85,7 @@ for verdict in contrary.verdicts:
 
 # %%
 formed = verdicts(contrary)[
-    "sinks other than the primary are formed by MLPs: one, or several together"
+    "sinks other than the primary are formed by one MLP or by several MLPs together"
 ]
 assert formed.outcome == "contradicted"
 

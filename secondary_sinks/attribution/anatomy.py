@@ -13,8 +13,8 @@ from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.layerwise.submodules import activation_of, mlp_ends, neurons_of
 from secondary_sinks.measures import alignment, norms
 from secondary_sinks.observation import iter_layers
-from secondary_sinks.observation.check_trace import check_same_states, check_trace
-from secondary_sinks.observation.collector import ActivationCollector
+from secondary_sinks.observation.activations import ActivationCollector
+from secondary_sinks.observation.layers import check_same_states, check_trace
 from secondary_sinks.types import MlpAnatomy, MlpStage, Sink, SinkTable, Trace
 from secondary_sinks.types.controls import Control, match_controls
 

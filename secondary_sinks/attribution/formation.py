@@ -13,8 +13,8 @@ from secondary_sinks.layerwise.submodules import heads_of, neurons_of
 from secondary_sinks.measures.contributions import neuron_contributions, projection
 from secondary_sinks.measures.precision import in_float64
 from secondary_sinks.observation import LayerView, iter_layers
-from secondary_sinks.observation.check_trace import check_same_states, check_trace
-from secondary_sinks.observation.collector import ActivationCollector
+from secondary_sinks.observation.activations import ActivationCollector
+from secondary_sinks.observation.layers import check_same_states, check_trace
 from secondary_sinks.types import Formation, FormationEvent, SinkTable, Trace
 
 Table = dict[str, Tensor]

@@ -3,7 +3,8 @@
 from secondary_sinks.causal.ablate import ablate
 from secondary_sinks.causal.compare import before_and_after, direct_and_total
 from secondary_sinks.causal.donors import reference_means
-from secondary_sinks.causal.outcome import readers
+from secondary_sinks.causal.metric import sweep_metric
+from secondary_sinks.causal.outcome import readers, watched_sinks
 from secondary_sinks.causal.recompute import recompute
 from secondary_sinks.causal.recomputed import Recomputed
 from secondary_sinks.causal.replay import replay
@@ -19,4 +20,6 @@ __all__ = [
     "recompute",
     "reference_means",
     "replay",
+    "sweep_metric",
+    "watched_sinks",
 ]

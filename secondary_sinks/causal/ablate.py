@@ -1,8 +1,8 @@
 """`ablate`: switch off the MLP of one layer at one token, for every sink, layer and control."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from secondary_sinks.causal.check import check_words
 from secondary_sinks.causal.controls import Owners, owners_of
 from secondary_sinks.causal.donors import token_twins
 from secondary_sinks.causal.outcome import (
@@ -13,22 +13,24 @@ from secondary_sinks.causal.outcome import (
     means_over,
     settled_from,
 )
-from secondary_sinks.causal.replay import Progress, replay
+from secondary_sinks.causal.replay import replay
 from secondary_sinks.causal.replayed import Replay
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
-from secondary_sinks.observation.check_trace import check_trace
+from secondary_sinks.observation.layers import check_trace
+from secondary_sinks.progress import Progress, part_of, shows_progress
 from secondary_sinks.types import Edit, Effect, Effects, SinkTable, Thresholds, Trace
-from secondary_sinks.types.lists import refuse_twice
+from secondary_sinks.types.lists import one_or_more, refuse_twice
 
 
+@shows_progress
 def ablate(
     model: HookedModel,
-    trace: Trace,
+    traces: Trace | Iterable[Trace],
     sinks: SinkTable,
     edit: str | Sequence[str] = "zero",
     *,
-    layers: Sequence[int] | None = None,
+    layers: int | Sequence[int] | None = None,
     ordinary: int = 0,
     kl: bool = True,
     progress: Progress | None = None,
@@ -40,8 +42,8 @@ def ablate(
     drawn with seed 3), "none" (the no-op), "scale:0.5". One cell per token, layer and edit; cells
     do not affect each other, and each is exact by single-token replay. Each sink has one matched
     control (a token twin or a neighbour) and `ordinary` further control tokens of similar position
-    and norm. Sinks of other texts in the table are left out, and so are means over token twins for
-    a token without twins. `kl=False` saves one unembedding per cell: `kl_at_token`, the effect on
+    and norm. Sinks of texts without a trace are left out, and so are means over token twins for a
+    token without twins. `kl=False` saves one unembedding per cell: `kl_at_token`, the effect on
     the prediction at the token, is then NaN.
 
     Raises `EditError` for unknown edits or layers and for an edit that is given twice, `TraceError`
@@ -49,17 +51,35 @@ def ablate(
     """
     labels = [edit] if isinstance(edit, str) else list(edit)
     meant = [Edit.of_label(label, pos=0, layer=0) for label in labels]
-    for one in meant:
-        check_words(one)
     refuse_twice("edit", labels, EditError, meant)
-    check_trace(model, trace)
+    texts = [traces] if isinstance(traces, Trace) else list(traces)
+    for trace in texts:
+        check_trace(model, trace)
+    given: dict[str, Any] = {"layers": layers, "ordinary": ordinary, "kl": kl}
+    return Effects.join(
+        _of_text(model, trace, sinks, labels, part_of(progress, number, len(texts)), **given)
+        for number, trace in enumerate(texts)
+    )
+
+
+def _of_text(
+    model: HookedModel,
+    trace: Trace,
+    sinks: SinkTable,
+    labels: Sequence[str],
+    progress: Progress | None,
+    *,
+    layers: int | Sequence[int] | None,
+    ordinary: int,
+    kl: bool,
+) -> Effects:
     owners = owners_of(trace, sinks, ordinary)
-    layers = range(len(trace.norm)) if layers is None else layers
+    every = range(len(trace.norm)) if layers is None else one_or_more(layers)
     edits = [
         Edit.of_label(label, pos=pos, layer=layer)
         for label in labels
         for pos in owners
-        for layer in layers
+        for layer in every
     ]
     edits = [edit for edit in edits if edit.over != "twins" or token_twins(trace, *edit.positions)]
     if not edits:

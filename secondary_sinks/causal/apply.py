@@ -1,15 +1,19 @@
 """Hooks that make the edits of some cells at one layer, on replayed tokens or continuations."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from secondary_sinks.causal.batches import in_batches, replayed_at_once
 from secondary_sinks.causal.donors import Donors, shaped
+from secondary_sinks.causal.recorded import Recorded, Seen
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.measures.hook_names import hook_name
+from secondary_sinks.observation import LayerView
 from secondary_sinks.types import Cell, Edit
 from secondary_sinks.types.edit_kinds import ALL_SITES, KINDS, Given, Row
 
@@ -63,20 +67,15 @@ class LayerEdits:
             for number, edit, pos in self._targets[site]:
                 place = locate(number, pos, done, now)
                 if place is not None:
-                    self._edit(new, place, number, edit, pos)
+                    row = shaped(self.model, edit.site, new[place])
+                    result = edited(row, edit, self.donors.given(edit, pos, self.layer, row.device))
+                    if not torch.equal(result, row):
+                        self.changed.add(number)
+                        new[place] = result.reshape(new[place].shape)
             done += now
             return new
 
         return hook
-
-    def _edit(
-        self, tensor: Tensor, place: tuple[int, int], number: int, edit: Edit, pos: int
-    ) -> None:
-        row = shaped(self.model, edit.site, tensor[place])
-        result = edited(row, edit, self.donors.given(edit, pos, self.layer, row.device))
-        if not torch.equal(result, row):
-            self.changed.add(number)
-            tensor[place] = result.reshape(tensor[place].shape)
 
 
 def edited(row: Row, edit: Edit, given: Given) -> Row:
@@ -94,3 +93,58 @@ def edited(row: Row, edit: Edit, given: Given) -> Row:
     whole = row.clone()
     whole[units] = new
     return whole
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EditedToken:
+    """A token that an edit has changed."""
+
+    number: int
+    """Index of the cell."""
+    pos: int
+    resid_post: Float[Tensor, "d_model"]
+    rows: dict[str, Tensor]
+    """Its recorded activations in this layer, by hook name."""
+
+
+def first_edits(
+    model: HookedModel,
+    view: LayerView,
+    cells: Mapping[int, Cell],
+    donors: Donors,
+    recorded: Recorded,
+) -> list[EditedToken]:
+    """Every token that an edit at this layer changes; `cells` maps indices to still clean cells."""
+    here = {
+        number: [edit for edit in cell if view.layer in edit.layers]
+        for number, cell in cells.items()
+    }
+    tokens = [(number, pos) for number, edits in here.items() for pos in _positions(edits)]
+    found: list[EditedToken] = []
+
+    def run(batch: list[tuple[int, int]]) -> None:
+        edits = LayerEdits(
+            model, view.layer, [_of(here[number], pos) for number, pos in batch], donors
+        )
+        positions = torch.tensor([pos for _, pos in batch])
+        clean = view.resid_pre[positions.to(view.resid_pre.device)]
+        seen: Seen = {}
+        hooks = [*edits.on_replayed(), *recorded.hooks(view.layer, seen)]
+        after = view.run.run_replayed(clean, positions, hooks)
+        for index in sorted(edits.changed):
+            number, pos = batch[index]
+            rows = {name: part[0, index] for name, (part,) in seen.items()}
+            resid_post = after.resid_post[index]
+            found.append(EditedToken(number=number, pos=pos, resid_post=resid_post, rows=rows))
+
+    in_batches(tokens, replayed_at_once(model, len(view.resid_pre)), run)
+    return found
+
+
+def _positions(edits: Sequence[Edit]) -> list[int]:
+    return sorted({pos for edit in edits for pos in edit.positions})
+
+
+def _of(edits: Sequence[Edit], pos: int) -> Cell:
+    """The edits of one token, each reduced to that token."""
+    return tuple(replace(edit, pos=pos) for edit in edits if pos in edit.positions)

@@ -15,9 +15,8 @@ from torch import Tensor
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.measures.geometry import ORDINARY_NORM
-from secondary_sinks.observation.check_trace import check_same_states
-from secondary_sinks.observation.collector import ActivationCollector
-from secondary_sinks.observation.layers import iter_layers
+from secondary_sinks.observation.activations import ActivationCollector
+from secondary_sinks.observation.layers import check_same_states, iter_layers
 from secondary_sinks.types import Cell, Edit, Trace
 from secondary_sinks.types.edit_kinds import KINDS, Given
 

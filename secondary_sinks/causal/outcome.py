@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from secondary_sinks.causal.recomputed import Recomputed
 from secondary_sinks.causal.replayed import Replay
 from secondary_sinks.detection import Tests, is_attended, joint_tests, lasting_sinks, lasts
 from secondary_sinks.types import Sink, Thresholds, Trace
@@ -23,6 +24,25 @@ def edited_sinks(
     """
     beyond = result.mass - trace.mass_expected[:, list(result.positions)]
     return lasting_sinks(edited_tests(trace, result, thresholds), beyond, thresholds)
+
+
+def watched_sinks(
+    trace: Trace, result: Recomputed, thresholds: Thresholds
+) -> Bool[Tensor, "layer cell watch"]:
+    """Where each watched token is a sink in each recomputed cell, judged as by `edited_sinks`."""
+    shape, watch = result.mass.shape, list(result.watch)
+    expected, queries = (
+        values[:, None, watch].expand(shape).flatten(1)
+        for values in (trace.mass_expected, trace.queries)
+    )
+    mass = result.mass.flatten(1)
+    tests = Tests(
+        aligned=result.alignment_centred.flatten(1) >= thresholds.aligned,
+        outlying=result.deviation_ratio.flatten(1) >= thresholds.outlying,
+        attended=is_attended(mass, expected, queries, thresholds),
+        primary_active=joint_tests(trace, thresholds).primary_active,
+    )
+    return lasting_sinks(tests, mass - expected, thresholds).unflatten(1, shape[1:])
 
 
 def clean_sinks(trace: Trace, thresholds: Thresholds) -> Bool[Tensor, "layer pos"]:

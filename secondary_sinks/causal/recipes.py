@@ -11,7 +11,6 @@ by noising); "patch:sink" whether that activation makes another token a sink (su
 denoising).
 """
 
-from secondary_sinks.causal.check import check_words
 from secondary_sinks.causal.controls import Owners, never_sinks
 from secondary_sinks.causal.donors import token_twins
 from secondary_sinks.errors import EditError
@@ -25,11 +24,10 @@ COMPLETED = (TWIN, SINK)
 def check_recipe(label: str, site: str = "mlp_out") -> None:
     """Raise `EditError` for an unknown recipe, or one that a sweep cannot apply at a site."""
     if label in COMPLETED:
-        check_words(Edit(pos=0, layer=0, kind="patch", donor=0, site=site))
+        Edit(pos=0, layer=0, kind="patch", donor=0, site=site)
         return
     try:
         edit = Edit.of_label(label, pos=0, layer=0, site=site)
-        check_words(edit)
     except EditError as error:
         if label.startswith("patch"):
             raise EditError(f"{error}; also {' and '.join(COMPLETED)}") from error
@@ -68,7 +66,7 @@ def edit_at(
     if label == TWIN:
         twin = nearest_twin(trace, sinks, pos)
         if twin is None:
-            return "no token twin that is no sink"
+            return "no token twin that is not a sink"
         return Edit(pos=pos, layer=layer, site=site, kind="patch", donor=twin)
     edit = Edit.of_label(label, pos=pos, layer=layer, site=site)
     if edit.kind == "mean" and edit.over == "twins" and not token_twins(trace, pos):
@@ -76,7 +74,7 @@ def edit_at(
     if KINDS[edit.kind].directed and not bool(trace.reference_resid[layer].isfinite().all()):
         return "the primary has no direction yet at this layer"
     if any(not 0 <= donor < len(trace.tokens) for donor in edit.donors):
-        return "the donor lies beyond the text"
+        return "the donor position is outside the text"
     return edit
 
 

@@ -15,23 +15,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondary_sinks.causal.apply import LayerEdits
+from secondary_sinks.causal.apply import EditedToken, LayerEdits, first_edits
 from secondary_sinks.causal.batches import in_batches
 from secondary_sinks.causal.check import Context, check_cells
 from secondary_sinks.causal.donors import Donors, Means, resolve_donors
-from secondary_sinks.causal.first_edit import EditedToken, first_edits
 from secondary_sinks.causal.losses import losses
 from secondary_sinks.causal.recomputed import Recomputed, Table
-from secondary_sinks.causal.replay import Progress
+from secondary_sinks.causal.recorded import Recorded, Seen
 from secondary_sinks.causal.states import states_of
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.begin import layerwise_forward
-from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.layerwise.visibility import refuse_unreplayable
 from secondary_sinks.measures import norms, seeing_queries
 from secondary_sinks.observation import LayerView, iter_layers
-from secondary_sinks.observation.check_trace import check_same_states, check_trace
-from secondary_sinks.observation.layers import attention_paid_to
+from secondary_sinks.observation.layers import attention_paid_to, check_same_states, check_trace
+from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.types import Cell, Edit, Trace, as_cell
 
 STATES_AT_ONCE = 1 << 28
@@ -39,6 +38,7 @@ STATES_AT_ONCE = 1 << 28
 Cells that do not fit are run in further passes."""
 
 
+@shows_progress
 def recompute(
     model: HookedModel,
     trace: Trace,
@@ -65,19 +65,20 @@ def recompute(
     known, means = {other.text_id: other for other in others}, reference or {}
     check_cells(model, cells, Context(trace=trace, others=known, reference=means.keys()))
     refuse_unreplayable(model)
-    watched = _watched(trace, cells, watch)
-    waves = _waves(trace, cells)
+    watched = watched_of(trace, cells, watch)
+    waves = waves_of(trace, cells)
     result = Table(trace, cells, watched, by_query)
     for done, wave in enumerate(waves):
         ready = done * len(trace.norm), len(waves) * len(trace.norm)
-        passing = _Passing(model, trace, wave, cells, known, means, result)
+        passing = Passing(model, trace, wave, cells, known, means, result)
         passing.run(ready, progress)
         if loss:
             passing.predict()
     return result.recomputed()
 
 
-def _watched(trace: Trace, cells: Sequence[Cell], watch: Sequence[int]) -> tuple[int, ...]:
+def watched_of(trace: Trace, cells: Sequence[Cell], watch: Sequence[int]) -> tuple[int, ...]:
+    """Positions whose results are kept: edited tokens, references, and those in `watch`."""
     n_pos = len(trace.tokens)
     for pos in watch:
         if not 0 <= pos < n_pos:
@@ -90,13 +91,16 @@ def _start(cell: Cell) -> int:
     return min(pos for edit in cell for pos in edit.positions)
 
 
-def _waves(trace: Trace, cells: Sequence[Cell]) -> list[list[int]]:
-    """Cells in groups that fit into memory for one pass, sorted by their first edited position."""
+def waves_of(trace: Trace, cells: Sequence[Cell], copies: int = 1) -> list[list[int]]:
+    """Cells in groups that fit into memory for one pass, sorted by their first edited position.
+
+    `copies` is the number of activations that are kept of each cell.
+    """
     (_, n_pos), width = trace.norm.shape, trace.typical.shape[1]
     waves: list[list[int]] = []
     room = 0
     for number in sorted(range(len(cells)), key=lambda number: _start(cells[number])):
-        size = (n_pos - _start(cells[number])) * width
+        size = (n_pos - _start(cells[number])) * width * copies
         if size > room:
             waves.append([])
             room = STATES_AT_ONCE
@@ -105,7 +109,7 @@ def _waves(trace: Trace, cells: Sequence[Cell]) -> list[list[int]]:
     return waves
 
 
-class _Passing:
+class Passing:
     """The cells of one pass, taken through the layers."""
 
     def __init__(
@@ -117,28 +121,35 @@ class _Passing:
         others: Mapping[str, Trace],
         reference: Means,
         table: Table,
+        recorded: Recorded | None = None,
     ) -> None:
+        """Nothing has been run yet; `recorded` takes further activations down."""
         self.model, self.trace, self.table, self.wave = model, trace, table, wave
         self.cells = {number: resolve_donors(trace, cells[number]) for number in wave}
         self.donors = Donors(model, trace, list(self.cells.values()), others, reference)
         self.groups: dict[int, list[int]] = {}
         for number, cell in self.cells.items():
             self.groups.setdefault(_start(cell), []).append(number)
-        self.size = len(wave)
+        self.size, self.recorded = len(wave), recorded or Recorded(model, ())
         self.states: dict[int, Float[Tensor, "suffix d_model"]] = {}
         self.clean: Float[Tensor, "pos d_model"]
 
     def run(self, ready: tuple[int, int], progress: Progress | None) -> None:
         """Take all cells through all layers."""
-        for view in iter_layers(
-            self.model, self.trace.tokens, denominators=True, hooks=self.donors.hooks
-        ):
+        seen: Seen = {}
+
+        def hooks(layer: int) -> list[Hook]:
+            seen.clear()
+            return [*self.donors.hooks(layer), *self.recorded.hooks(layer, seen)]
+
+        for view in iter_layers(self.model, self.trace.tokens, denominators=True, hooks=hooks):
             check_same_states(view, self.trace)
+            self.recorded.note_clean(seen)
             self.donors.finish_layer(view.layer)
             unchanged = {n: cell for n, cell in self.cells.items() if n not in self.states}
             if self.states:
                 self._step(view)
-            for one in first_edits(self.model, view, unchanged, self.donors):
+            for one in first_edits(self.model, view, unchanged, self.donors, self.recorded):
                 self._enter(view, one)
             self.clean = view.resid_post
             if progress:
@@ -162,8 +173,11 @@ class _Passing:
         )
         states = torch.stack([self.states[number] for number in batch])
         watch = self.table.watch
-        after = view.run.run_continuations(states, edits.on_continuations(start), watch)
+        seen: Seen = {}
+        hooks = [*edits.on_continuations(start), *self.recorded.hooks(view.layer, seen)]
+        after = view.run.run_continuations(states, hooks, watch)
         for index, number in enumerate(batch):
+            self.recorded.note(number, index, seen)
             self.states[number] = after.resid_post[index].clone()
             received = before + after.received[index, list(watch)].cpu()
             self._note(view, number, start, after.keys[index], received)
@@ -174,6 +188,7 @@ class _Passing:
         number, start = changed.number, _start(self.cells[changed.number])
         state = self.states.setdefault(number, view.resid_post[start:].clone())
         state[changed.pos - start] = changed.resid_post
+        self.recorded.enter(number, changed.pos, changed.rows)
         column = self.table.watch.index(changed.pos)
         key_norm = norms(view.run.keys[changed.pos]).mean()  # still clean: from the layer's input
         states = states_of(self.trace, view.layer, changed.resid_post, key_norm)

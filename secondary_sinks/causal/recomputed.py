@@ -1,18 +1,23 @@
 """The result of `recompute`, and the table that it is filled into."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondary_sinks.causal.states import STATES
+from secondary_sinks.causal.replayed import MEASURED, ByCell
 from secondary_sinks.errors import EditError
 from secondary_sinks.types import Cell, Trace
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Recomputed:
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Recomputed(ByCell):
     """Total effects of cells on watched tokens and on the loss."""
 
     cells: tuple[Cell, ...]
@@ -34,6 +39,21 @@ class Recomputed:
     """The same in the edited run."""
     kl: Float[Tensor, "cell pos"]
     """Divergence (nats) of the edited prediction from the clean one, KL(clean || edited)."""
+
+    def _of(self, numbers: Sequence[int]) -> "Recomputed":
+        rows, paid = list(numbers), self.paid_to_primary
+        return replace(
+            self,
+            cells=tuple(self.cells[row] for row in rows),
+            paid_to_primary=None if paid is None else paid[:, rows],
+            loss=self.loss[rows],
+            kl=self.kl[rows],
+            **{name: getattr(self, name)[:, rows] for name in MEASURED},
+        )
+
+    def to_frame(self) -> "pd.DataFrame":
+        """One row per cell, watched position and layer."""
+        return self._rows([self.watch] * len(self))
 
     def column(self, pos: int) -> int:
         """Index of a watched position in axis `watch`. Raises `EditError` if it is not watched."""
@@ -59,8 +79,7 @@ class Table:
         n_cells, n_pos = len(cells), len(trace.tokens)
         self.cells, self.watch = cells, watch
         self.columns = {
-            name: getattr(trace, name)[:, None, watch].repeat(1, n_cells, 1)
-            for name in (*STATES, "mass")
+            name: getattr(trace, name)[:, None, watch].repeat(1, n_cells, 1) for name in MEASURED
         }
         paid = trace.paid_to_primary
         self.paid_to_primary = paid[:, None].repeat(1, n_cells, 1) if by_query else None

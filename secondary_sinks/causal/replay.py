@@ -28,20 +28,20 @@ from secondary_sinks.causal.replayed import Replay
 from secondary_sinks.causal.states import STATES, states_of
 from secondary_sinks.errors import EditError, TraceError
 from secondary_sinks.layerwise.begin import layerwise_forward
-from secondary_sinks.layerwise.protocol import Hook, HookedModel
-from secondary_sinks.layerwise.recording_hooks import keep_last
+from secondary_sinks.layerwise.protocol import Hook, HookedModel, keep_last
 from secondary_sinks.layerwise.visibility import refuse_unreplayable
 from secondary_sinks.measures import norms
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.observation import LayerView, iter_layers
 from secondary_sinks.observation.cached_pass import CachedPass
-from secondary_sinks.observation.check_trace import check_same_states, check_trace
+from secondary_sinks.observation.layers import check_same_states, check_trace
+from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.types import Cell, Edit, Trace, as_cell
 
-Progress = Callable[[int, int], None]
 LayerHooks = Callable[[int], list[Hook]]
 
 
+@shows_progress
 def replay(
     model: HookedModel,
     trace: Trace,
@@ -104,7 +104,7 @@ def replay_groups(
     attention = attention or bool(watch)
     if any(not 0 <= pos < len(trace.tokens) for pos in watch):
         raise EditError(
-            f"expected positions to watch from 0 to {len(trace.tokens) - 1}; got {list(watch)}"
+            f"expected watched positions from 0 to {len(trace.tokens) - 1}; got {list(watch)}"
         )
     known, means = {other.text_id: other for other in others}, reference or {}
     lists = [tuple(map(as_cell, edits)) for edits in groups]
@@ -140,8 +140,8 @@ def _views(
         return iter_layers(model, trace.tokens, denominators=attention, hooks=hooks)
     if kept.model is not model or not torch.equal(kept.tokens, trace.tokens):
         raise TraceError(
-            "the kept pass is of another model or text than the trace; keep one of this text: "
-            "CachedPass(model, trace.tokens)"
+            "the cached pass is of another model or text than the trace",
+            "make one for this text: CachedPass(model, trace.tokens)",
         )
     return kept.iter_layers(hooks)
 
@@ -202,15 +202,11 @@ class _Passing:
         ]
         self.size = in_batches(walking, self.size, lambda batch: self._batch(view, batch))
         if self.compares and self._states and at == len(self.trace.norm) - 1:
-            self._predict(view)
-
-    def _predict(self, view: LayerView) -> None:
-        """Compare the predictions at the edited tokens, once all layers are done."""
-        places = sorted({self.positions[number] for number in self._states})
-        row = torch.tensor([places.index(self.positions[number]) for number in self._states])
-        passage = layerwise_forward(self.model, self.trace.tokens[:1])
-        edited = torch.stack(list(self._states.values()))
-        self.kl[list(self._states)] = divergence(passage, view.resid_post[places], edited, row)
+            places = sorted({self.positions[number] for number in self._states})
+            row = torch.tensor([places.index(self.positions[number]) for number in self._states])
+            passage = layerwise_forward(self.model, self.trace.tokens[:1])
+            edited = torch.stack(list(self._states.values()))
+            self.kl[list(self._states)] = divergence(passage, view.resid_post[places], edited, row)
 
     def _batch(self, view: LayerView, batch: list[int]) -> None:
         positions = torch.tensor([self.positions[number] for number in batch])

@@ -1,16 +1,75 @@
-"""The result of `replay`."""
+"""The result of `replay`, and what it has in common with that of `recompute`."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.causal.states import STATES
+from secondary_sinks.display import Displayed, counted
 from secondary_sinks.types import Cell
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Replay:
+Result = TypeVar("Result", bound="ByCell")
+MEASURED = (*STATES, "mass")
+"""Fields with axes `[layer, cell, ...]`."""
+
+
+class ByCell(Displayed):
+    """A result with one entry per cell; an index or slice gives the same result of fewer cells."""
+
+    __slots__ = ()
+    cells: tuple[Cell, ...]
+    mass: Tensor
+
+    def _of(self: Result, numbers: Sequence[int]) -> Result:
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        """Number of cells."""
+        return len(self.cells)
+
+    def __getitem__(self: Result, index: int | slice) -> Result:
+        """The result of one cell, or of those in a slice."""
+        found = range(len(self))[index]
+        return self._of([found] if isinstance(found, int) else found)
+
+    def __iter__(self: Result) -> Iterator[Result]:
+        """The results of one cell each."""
+        return (self[number] for number in range(len(self)))
+
+    def _line(self) -> str:
+        edits = ", ".join(dict.fromkeys(edit.label for cell in self.cells for edit in cell))
+        size = f"{counted(len(self), 'cell')} x {counted(len(self.mass), 'layer')}"
+        return f"{size}: {edits}"
+
+    def _rows(self, positions: Sequence[Sequence[int]]) -> "pd.DataFrame":
+        """One row per cell, measured position (those of each cell are given) and layer."""
+        import pandas as pd
+
+        rows: list[dict[str, Any]] = []
+        for cell, found in enumerate(positions):
+            words = {"cell": cell, "edit": " + ".join(map(_described, self.cells[cell]))}
+            for column, pos in enumerate(found):
+                for layer in range(len(self.mass)):
+                    at = (layer, cell, column) if self.mass.ndim == 3 else (layer, cell)
+                    values = {name: float(getattr(self, name)[at]) for name in MEASURED}
+                    rows.append({**words, "pos": pos, "layer": layer, **values})
+        return pd.DataFrame(rows, columns=["cell", "edit", "pos", "layer", *MEASURED])
+
+
+def _described(edit: Any) -> str:
+    """An edit with its place: "zero of mlp_out, layer 3, position 20"."""
+    layers, positions = (", ".join(map(str, one)) for one in (edit.layers, edit.positions))
+    return f"{edit.label} of {edit.site}, layer {layers}, position {positions}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Replay(ByCell):
     """The edited token by layer and cell; layers below its first edit hold the clean values."""
 
     cells: tuple[Cell, ...]
@@ -32,8 +91,17 @@ class Replay:
     kl: Float[Tensor, "cell"]
     """KL(clean || edited) in nats of the prediction at the token; NaN unless `kl=True`."""
 
-    def part(self, begin: int, end: int) -> "Replay":
-        """The cells from `begin` up to but not including `end`."""
-        columns = {name: getattr(self, name)[:, begin:end] for name in (*STATES, "mass", "watched")}
-        cells, positions = self.cells[begin:end], self.positions[begin:end]
-        return replace(self, cells=cells, positions=positions, kl=self.kl[begin:end], **columns)
+    def _of(self, numbers: Sequence[int]) -> "Replay":
+        rows = list(numbers)
+        return replace(
+            self,
+            cells=tuple(self.cells[row] for row in rows),
+            positions=tuple(self.positions[row] for row in rows),
+            kl=self.kl[rows],
+            **{name: getattr(self, name)[:, rows] for name in (*MEASURED, "watched")},
+        )
+
+    def to_frame(self) -> "pd.DataFrame":
+        """One row per cell and layer: the measures of the edited token, and `kl` of its cell."""
+        frame = self._rows([[pos] for pos in self.positions])
+        return frame.assign(kl=self.kl[frame["cell"].tolist()].numpy())

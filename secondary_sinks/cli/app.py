@@ -1,5 +1,6 @@
 """The commands. Heavy imports happen inside them, so that `--help` is fast."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -22,18 +23,16 @@ from secondary_sinks.cli.options import (
     TrustRemoteCode,
     app,
     number,
+    sharing,
     whole,
 )
 
 
-@app.command(epilog="Example: secondary-sinks run Qwen/Qwen3-4B --texts my.jsonl --out runs/qwen3")
-def run(
+def _shared(
     model: Model,
     out: Out,
     texts: Texts = None,
     feed: Feed = "auto",
-    edit: EditKind = "zero,twins",
-    ask: Ask = "none",
     device: Device = None,
     dtype: Dtype = None,
     revision: Revision = None,
@@ -43,58 +42,40 @@ def run(
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
-    """Find the sinks, ablate every MLP at each of them, and write report.html."""
-    from secondary_sinks.cli.work import Request, work
-    from secondary_sinks.runs import parse_questions
+    """Options shared by `run` and `detect`, in the order of their help."""
 
-    work(
-        Request(
-            *(model, out, texts, feed, edit, device, dtype, seed, force),
-            report=True,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            bridge=bridge,
-            skip=tuple(skip_check or ()),
-            asked=parse_questions(ask),
-        )
-    )
+
+@app.command(epilog="Example: secondary-sinks run Qwen/Qwen3-4B --texts my.jsonl --out runs/qwen3")
+@sharing(_shared, "feed")
+def run(edit: EditKind = "zero,twins", ask: Ask = "none", **shared: object) -> None:
+    """Find the sinks, ablate every MLP at each of them, and write report.html."""
+    _work("run", {**shared, "edit": edit, "ask": ask})
 
 
 @app.command(epilog="Example: secondary-sinks detect ./my-model --texts my.jsonl --out runs/mine")
-def detect(
-    model: Model,
-    out: Out,
-    texts: Texts = None,
-    feed: Feed = "auto",
-    device: Device = None,
-    dtype: Dtype = None,
-    revision: Revision = None,
-    trust_remote_code: TrustRemoteCode = False,
-    bridge: Bridge = False,
-    skip_check: SkipCheck = None,
-    seed: Seed = 0,
-    force: Force = False,
-) -> None:
+@sharing(_shared, "feed")
+def detect(**shared: object) -> None:
     """Find the primary and secondary sinks of each text; write sinks.parquet."""
-    from secondary_sinks.cli.work import Request, work
+    _work("detect", shared)
 
-    work(
-        Request(
-            *(model, out, texts, feed, None, device, dtype, seed, force),
-            report=False,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            bridge=bridge,
-            skip=tuple(skip_check or ()),
-        )
-    )
+
+def _work(command: str, options: Mapping[str, object]) -> None:
+    """Show what the folder holds if nothing has changed, or compute what it lacks."""
+    from secondary_sinks.cli.again import show_again
+
+    if show_again(command, options):
+        return
+    from secondary_sinks.cli.work import Request, work
+    from secondary_sinks.runs import parse_questions
+
+    work(Request(command, options, parse_questions(str(options.get("ask", "none")))))
 
 
 @app.command(epilog="Example: secondary-sinks report runs/demo")
 def report(
     folder: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     model: Annotated[
-        str | None, typer.Option(help="Which model to report, in a sweep over several.")
+        str | None, typer.Option(help="The model to report, if the sweep has several.")
     ] = None,
 ) -> None:
     """Write report.html for a finished run."""
@@ -192,7 +173,7 @@ def models(
     from secondary_sinks.cli.models import show_json, show_markdown, show_models
 
     if json and markdown:
-        raise typer.BadParameter("--json and --markdown exclude each other; give one")
+        raise typer.BadParameter("got both --json and --markdown; give one of them")
     show = show_json if json else show_markdown if markdown else show_models
     show(family)
 
@@ -200,7 +181,7 @@ def models(
 @app.command(epilog="Example: secondary-sinks questions")
 def questions() -> None:
     """List the causal questions that --ask takes, and what each asks."""
-    from secondary_sinks.cli.lists import show_questions
+    from secondary_sinks.cli.folders import show_questions
 
     show_questions()
 
@@ -208,6 +189,6 @@ def questions() -> None:
 @app.command(epilog="Example: secondary-sinks edits")
 def edits() -> None:
     """List the kinds of edit, as --edit takes them, and the sites of --site."""
-    from secondary_sinks.cli.lists import show_edits
+    from secondary_sinks.cli.folders import show_edits
 
     show_edits()

@@ -16,7 +16,7 @@ from secondary_sinks.errors import SinkError, SinkWarning
 
 BAD_INPUT = 2
 INTERRUPTED = 130
-NOBODY_LISTENS = 141
+OUTPUT_CLOSED = 141
 _show_as_python_does = warnings.showwarning
 
 
@@ -62,11 +62,13 @@ def run_app(app: Typer, words: Sequence[str], name: str) -> int:
     except KeyboardInterrupt:
         return _interrupted()
     except BrokenPipeError:  # for example with `| head`
-        return _stop_talking()
+        # Further output is discarded, so that flushing it at exit does not fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OUTPUT_CLOSED
     except OSError as error:  # full disk, name too long: a traceback explains nothing
         return _fail(str(error))
     except Exception as error:
-        if _is_usage_error(error):
+        if hasattr(error, "format_message"):  # a usage error of the click that typer vendors
             return _fail(_with_value(error, words))
         raise
     return _interrupted() if code == INTERRUPTED else int(code or 0)
@@ -111,12 +113,6 @@ def _interrupted() -> int:
     return INTERRUPTED
 
 
-def _stop_talking() -> int:
-    """Discard further standard output, so that flushing it at exit does not fail."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return NOBODY_LISTENS
-
-
 def _fail(message: str) -> int:
     print("error: " + one_line(message), file=sys.stderr)
     return BAD_INPUT
@@ -128,11 +124,6 @@ def _warn(message: Warning | str, *where: object, **more: object) -> None:
         print("warning: " + one_line(str(message)), file=sys.stderr)
     else:
         _show_as_python_does(message, *where, **more)  # type: ignore[arg-type]
-
-
-def _is_usage_error(error: Exception) -> bool:
-    """Whether an error is a click usage error; checked by attributes, since typer vendors click."""
-    return hasattr(error, "format_message")
 
 
 def _with_value(error: Any, words: Sequence[str]) -> str:

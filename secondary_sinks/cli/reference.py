@@ -17,7 +17,7 @@ HEAD = """# Command line
 
     secondary-sinks COMMAND ...
 
-Exit codes: 0 done, 2 bad input (one line on the standard error says what), 3 done but for what was
+Exit codes: 0 done, 2 bad input (one line on the standard error says what), 3 done, but parts were
 skipped, 130 interrupted, 143 terminated. This page is made from the code, by
 `python -m secondary_sinks.cli.reference`.
 """

@@ -1,7 +1,7 @@
 """Print the sinks and verdicts of a run."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -11,38 +11,51 @@ from rich.table import Table
 
 from secondary_sinks.cli.output import printable
 from secondary_sinks.questions import damage_in_words
+from secondary_sinks.report import phenomenon_lines
+from secondary_sinks.report.words import count
 from secondary_sinks.runs import RunFolder, whole_records, whole_table
 
 COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
 
 
-def show_found(folder: RunFolder) -> None:
-    """Print tables of the sinks and, if MLPs were ablated, the verdicts."""
-    console = Console(width=None if sys.stdout.isatty() else 100)
+def show_found(folder: RunFolder) -> str:
+    """Print tables of the sinks and, if MLPs were ablated, the verdicts; gives what it printed."""
+    console = Console(width=None if sys.stdout.isatty() else 100, record=True)
     records, sinks = whole_records(folder), whole_table(folder, "sinks")
     for record in records:
         if len(records) > 1:
             console.print(escape(printable(record["label"])), highlight=False)
         mine = sinks if len(records) == 1 else sinks[sinks["model"] == record["label"]]
         _show_one(console, record, mine)
+    return console.export_text(styles=True)
 
 
 def _show_one(console: Console, record: Mapping[str, Any], sinks: pd.DataFrame) -> None:
-    brief = sinks["kind"] == "transient"
-    console.print(sink_table(sinks[~brief], f"Sinks in {len(record['texts'])} text(s)"))
-    if brief.any():
-        console.print(sink_table(sinks[brief], "Transient: too brief or too weak to count"))
-    if sinks.empty:
-        console.print("No sink was found: no token is outlying and attended as a primary sink is.")
+    (title, answer), *rest = phenomenon_lines(record)
+    console.print(f"[b]{title}[/b] {escape(answer)}", highlight=False)
+    console.print(_topics(rest), highlight=False)
+    lasting = sinks[sinks["kind"] != "transient"]
+    if not lasting.empty:
+        console.print(sink_table(lasting, f"Sinks in {count(len(record['texts']), 'text')}"))
     if record["dtype"] != "float32":
         console.print(rounding_line(record, sinks), highlight=False)
-    asked = [verdict for told in record.get("answers", []) for verdict in told["verdicts"]]
+    asked = [verdict for answer in record.get("answers", []) for verdict in answer["verdicts"]]
     for verdict in record.get("writers", ()):
         console.print(verdict_line(verdict), highlight=False)
-    if told := damage_in_words(record.get("damage", ())):
-        console.print(escape(told), highlight=False)
+    if damage := damage_in_words(record.get("damage", ())):
+        console.print(escape(damage), highlight=False)
     for verdict in [*record["verdicts"], *record.get("later", ()), *asked]:
         console.print(verdict_line(verdict), highlight=False)
+
+
+def _topics(lines: Iterable[tuple[str, str]]) -> Table:
+    """One row per line: its topic, then its sentence, indented as one block."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for topic, said in lines:
+        table.add_row(topic, escape(said))
+    return table
 
 
 def sink_table(sinks: pd.DataFrame, title: str) -> Table:
@@ -88,8 +101,8 @@ def rounding_line(record: Mapping[str, Any], sinks: pd.DataFrame) -> str:
     """Number of verdicts that rounding may decide in a half-precision run."""
     marked, near = int(sinks["within_rounding"].sum()), len(record.get("near_sinks", ()))
     return (
-        f"Within the rounding of {record['dtype']}: {marked} of {len(sinks)} sink(s) and {near} "
-        "token(s) that are none; only float32 can tell these"
+        f"Within the rounding of {record['dtype']}: {marked} of {len(sinks)} sink(s), and {near} "
+        "token(s) that narrowly fail to be sinks; a run in float32 decides these"
     )
 
 

@@ -1,8 +1,5 @@
 """The commands of sweeps: ablate, patch, scale, and those for their folders."""
 
-from collections.abc import Callable
-from functools import wraps
-from inspect import Signature, signature
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +13,7 @@ from secondary_sinks.cli.options import (
     SkipCheck,
     TrustRemoteCode,
     app,
+    sharing,
     whole,
 )
 from secondary_sinks.errors import SweepError
@@ -137,32 +135,15 @@ def _shared(
     """Options shared by `ablate`, `patch` and `scale`, in the order of their help."""
 
 
-def with_shared_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace the `**shared` of a command by the shared options; its own options follow `texts`."""
-    own = [one for one in signature(command).parameters.values() if one.kind is not one.VAR_KEYWORD]
-    common = list(signature(_shared).parameters.values())
-    place = [one.name for one in common].index("texts") + 1
-    order = [*common[:place], *own, *common[place:]]
-
-    @wraps(command)
-    def with_options(**options: object) -> None:
-        command(**options)
-
-    options = {one.name: one.annotation for one in order}
-    with_options.__signature__ = Signature(order)  # type: ignore[attr-defined]
-    with_options.__annotations__ = options | {"return": None}
-    return with_options
-
-
 @app.command(epilog="Example: secondary-sinks ablate model.gguf --texts my.txt --edit mean --out a")
-@with_shared_options
+@sharing(_shared, "texts")
 def ablate(
     edit: Annotated[
         list[str] | None,
         typer.Option(
-            help="zero; twins (the mean over the same token elsewhere, where it is no sink); mean "
-            "(over ordinary tokens); resample:SEED; others that `secondary-sinks edits` lists. "
-            "Repeatable. Default: zero and twins."
+            help="zero; twins (the mean over the same token elsewhere, where it is not a sink); "
+            "mean (over ordinary tokens); resample:SEED; others that `secondary-sinks edits` "
+            "lists. Repeatable. Default: zero and twins."
         ),
     ] = None,
     **shared: object,
@@ -175,12 +156,12 @@ def ablate(
 
 
 @app.command(epilog="Example: secondary-sinks patch smollm2-135m --donor twin --out runs/patched")
-@with_shared_options
+@sharing(_shared, "texts")
 def patch(
     donor: Annotated[
         list[str] | None,
         typer.Option(
-            help="Where activations come from: twin (the nearest same token that is no sink); "
+            help="Where activations come from: twin (the nearest same token that is not a sink); "
             "sink (patch each control from its sink); or a position. Repeatable. Default: twin."
         ),
     ] = None,
@@ -192,7 +173,7 @@ def patch(
 
 
 @app.command(epilog="Example: secondary-sinks scale smollm2-135m --by 0,0.5,2 --out runs/scaled")
-@with_shared_options
+@sharing(_shared, "texts")
 def scale(
     by: Annotated[
         str | None, typer.Option(metavar="FACTORS", help="Factors, such as 0,0.5,2.")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from secondary_sinks.cli.options import option_words
 from secondary_sinks.cli.output import Stopped, say
 from secondary_sinks.cli.show import show_found
 from secondary_sinks.cli.watch import Watch, check_format, going_on, show_summary
@@ -16,7 +17,7 @@ from secondary_sinks.sweeps.config import SweepConfig
 from secondary_sinks.sweeps.config_file import from_dict, merged, read_config, short
 from secondary_sinks.sweeps.estimate import Estimate, estimate
 from secondary_sinks.sweeps.sweep import sweep
-from secondary_sinks.types.digits import plain_digits
+from secondary_sinks.types.lists import plain_digits
 
 PARTIAL = 3
 """Exit code of a sweep that finished but skipped something."""
@@ -78,7 +79,7 @@ def resolve(asked: Asked) -> Resolved:
     own = {name: base.pop(name, None) for name in ("out", "executor", "ray_address")}
     for name, value in own.items():
         if value is not None and not isinstance(value, str):
-            raise SweepError(f"config {str(path)!r}: {name} is {short(value)}", "expected a word")
+            raise SweepError(f"config {str(path)!r}: {name} is {short(value)}", "expected a string")
         if options[name] is not None:
             own[name] = str(options[name])
     if own["out"] is None:
@@ -132,14 +133,9 @@ def _threshold(word: str) -> tuple[str, int | float]:
 def command_line(asked: Asked) -> str:
     """A command line that asks for the same."""
     words = ["secondary-sinks", asked.command, *(asked.options["models"] or ())]
-    words += _edit_words(asked)
-    for name, value in asked.options.items():
-        option = f"--{name.replace('_', '-')}"
-        if name in {"models", "dry_run", "force", "log_format"} or value in (None, False):
-            continue
-        for one in value if isinstance(value, list) else [value]:
-            words += [option] if one is True else [option, str(one)]
-    return shlex.join(words)
+    passing = {"models", "dry_run", "force", "log_format"}
+    kept = {name: value for name, value in asked.options.items() if name not in passing}
+    return shlex.join([*words, *_edit_words(asked), *option_words(kept)])
 
 
 def _edit_words(asked: Asked) -> list[str]:

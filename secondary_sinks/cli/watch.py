@@ -64,7 +64,9 @@ class Watch:
         if self.json:
             print(json.dumps({"event": event, "time": time.time()} | facts), file=sys.stderr)
         elif event in {"damaged", "failed", "note"}:
-            self._warn(event, facts)
+            text = facts.get("text_id")
+            what = facts["what"] if "what" in facts else f"skipped text {text!r}: {facts['reason']}"
+            print("warning: " + one_line(what), file=sys.stderr)
         elif event == "load":
             self._show(f"load {facts['model']}", total=None, rest="")
         elif event == "plan":
@@ -81,8 +83,8 @@ class Watch:
     def how_to_go_on(self) -> str:
         """The message shown after an interrupt."""
         done, missing = self.last.get("units", 0), self.last.get("units_missing")
-        said = f" ({done} unit(s) done, {missing} left)" if missing is not None else ""
-        line = f"interrupted{said}; run the same command to go on: {self.out} keeps what is done"
+        progress = f" ({done} unit(s) done, {missing} left)" if missing is not None else ""
+        line = f"interrupted{progress}; rerun the same command to resume: {self.out} keeps the work"
         if self.json:
             return json.dumps({"event": "interrupted", "time": time.time(), "message": line})
         return printable(line)
@@ -102,11 +104,6 @@ class Watch:
             self._bar = self._progress.add_task(name, **fields)
         else:
             self._progress.update(self._bar, description=name, **fields)
-
-    def _warn(self, event: str, facts: dict[str, Any]) -> None:
-        text = facts.get("text_id")
-        what = facts["what"] if "what" in facts else f"skipped text {text!r}: {facts['reason']}"
-        print("warning: " + one_line(what), file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -143,17 +140,17 @@ def show_summary(summary: Summary, log_format: str) -> None:
         print(json.dumps({"event": "summary"} | asdict(summary)))
         return
     if summary.nothing_to_do:
-        say(f"{summary.folder} holds this run already (same inputs); nothing to do")
+        say(f"{summary.folder} already holds this run (same inputs); nothing to do")
         return
-    kept = summary.n_units - summary.n_computed
+    reused = summary.n_units - summary.n_computed
     say(
         f"{summary.n_cells} cells of {summary.n_sinks} sinks in {summary.seconds:.1f} s: "
-        f"{summary.n_computed} units computed, {kept} there already"
+        f"{summary.n_computed} units computed, {reused} reused"
     )
     if summary.failed:
         shown = summary.failed[0]
         say(
             f"{len(summary.failed)} skipped, such as text {shown['text_id']!r} "
-            f"({shown['message']}); all are in run.json under 'sweep'; run the same command to try "
-            "them again"
+            f"({shown['message']}); all are listed in run.json under 'sweep'; rerun the same "
+            "command to try them again"
         )

@@ -1,85 +1,67 @@
 """The work of `run` and `detect`."""
 
+import contextlib
 import shlex
-from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from secondary_sinks.causal.recipes import meaning
+from secondary_sinks.cli.again import last_line, note_done
+from secondary_sinks.cli.options import option_words
 from secondary_sinks.cli.output import say
 from secondary_sinks.cli.show import show_found
 from secondary_sinks.cli.watch import Watch, going_on
-from secondary_sinks.errors import EditError
+from secondary_sinks.errors import EditError, SinkError
 from secondary_sinks.report import write_report
 from secondary_sinks.runs import RunFolder
 from secondary_sinks.sweeps import ModelSpec, SweepConfig, run
 from secondary_sinks.types import refuse_twice, split_words
 
+_IN_ORDER: tuple[str, ...] = (
+    "out",
+    "feed",
+    "texts",
+    "device",
+    "dtype",
+    "edit",
+    "seed",
+    "revision",
+    "ask",
+)
+_IN_ORDER += ("trust_remote_code", "bridge", "skip_check")
+"""Options in the order of a command line that is recorded."""
+
 
 class Request(NamedTuple):
-    """The request of the user. With `edit` None, only detect."""
+    """A command, run or detect, its options, and the questions asked."""
 
-    model: str
-    out: Path
-    texts: Path | None
-    feed: str
-    edit: str | None
-    device: str | None
-    dtype: str | None
-    seed: int
-    force: bool
-    report: bool
-    revision: str | None = None
-    trust_remote_code: bool = False
-    bridge: bool = False
-    skip: tuple[str, ...] = ()
+    command: str
+    options: Mapping[str, Any]
     asked: tuple[str, ...] = ()
 
     @property
     def config(self) -> SweepConfig:
         """The config of the sweep behind this request."""
+        options = self.options
+        same = ("revision", "device", "dtype", "bridge", "trust_remote_code")
         spec = ModelSpec(
-            name=self.model,
-            revision=self.revision,
-            device=self.device,
-            dtype=self.dtype,
-            bridge=self.bridge,
-            trust_remote_code=self.trust_remote_code,
-            skip=self.skip,
+            name=options["model"],
+            skip=tuple(options["skip_check"] or ()),
+            **{name: options[name] for name in same},
         )
         return SweepConfig(
             models=(spec,),
-            texts=() if self.texts is None else (str(self.texts),),
-            edits=() if self.edit is None else split(self.edit),
-            feed=self.feed,
-            seed=self.seed,
+            texts=() if options["texts"] is None else (str(options["texts"]),),
+            edits=() if self.command == "detect" else split(options["edit"]),
+            feed=options["feed"],
+            seed=options["seed"],
         )
 
-    @property
-    def command(self) -> str:
-        """A command line that asks for the same."""
-        name = "run" if self.report else "detect"
-        words = ["secondary-sinks", name, self.model, "--out", str(self.out), "--feed", self.feed]
-        options = {
-            "texts": self.texts,
-            "device": self.device,
-            "dtype": self.dtype,
-            "edit": self.edit,
-            "seed": self.seed,
-            "revision": self.revision,
-            "ask": ",".join(self.asked) or None,
-        }
-        for option, value in options.items():
-            words += [] if value is None else [f"--{option}", str(value)]
-        words += ["--trust-remote-code"] if self.trust_remote_code else []
-        words += ["--bridge"] if self.bridge else []
-        for name in self.skip:
-            words += ["--skip-check", name]
-        return shlex.join(words)
-
     def asking(self, questions: Sequence[str]) -> str:
-        """A command line that asks for the same with other questions."""
-        return self._replace(asked=tuple(questions)).command
+        """A command line that asks for the same with these questions."""
+        given = {**self.options, "ask": ",".join(questions) or None}
+        words = option_words({name: given[name] for name in _IN_ORDER if name in given})
+        return shlex.join(["secondary-sinks", self.command, given["model"], *words])
 
 
 def split(edit: str) -> tuple[str, ...]:
@@ -95,24 +77,25 @@ def split(edit: str) -> tuple[str, ...]:
 
 def work(request: Request) -> None:
     """Compute what is missing of a run, and print what was found."""
-    watch = Watch("text", request.out)
+    out = request.options["out"]
+    watch = Watch("text", out)
     with going_on(watch):
         summary = run(
             request.config,
-            request.out,
+            out,
             asked=request.asked,
-            force=request.force,
+            force=request.options["force"],
             command=request.asking,
             say=say,
             tell=watch.tell,
         )
     if summary.nothing_to_do:
-        say(f"{request.out} holds this run already (same inputs); nothing to do")
-    folder = RunFolder(request.out)
-    show_found(folder)
-    if request.report:
-        path = folder.path / "report.html"
-        there = summary.nothing_to_do and path.is_file()
-        say(f"report: {path if there else write_report(folder)}")
-    else:
-        say(f"tables: {folder.path}")
+        say(f"{out} already holds this run (same inputs); nothing to do")
+    folder = RunFolder(out)
+    shown = show_found(folder)
+    there = summary.nothing_to_do and (folder.path / "report.html").is_file()
+    if request.command == "run" and not there:
+        write_report(folder)
+    say(last_line(request.command, out))
+    with contextlib.suppress(SinkError, OSError):  # without a note, the same call takes longer
+        note_done(request.command, request.options, shown)

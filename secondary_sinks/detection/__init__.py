@@ -2,12 +2,12 @@
 
 from secondary_sinks.detection.authors import Released, read_released, relabel, write_released
 from secondary_sinks.detection.compare import compare
-from secondary_sinks.detection.criteria import Tests, is_attended, joint_tests, lasting_sinks
+from secondary_sinks.detection.criteria import Tests, is_attended, joint_tests, lasting_sinks, lasts
 from secondary_sinks.detection.detect import across_texts, detect
 from secondary_sinks.detection.explain import criteria_frame, explain
 from secondary_sinks.detection.levels import LEAST_TEXTS, cluster, counts_for_levels
 from secondary_sinks.detection.paper import PaperTests, clip, paper_label, paper_tests
-from secondary_sinks.detection.persistence import lasts
+from secondary_sinks.detection.phenomenon import Phenomenon, compare_with_paper, phenomenon
 from secondary_sinks.detection.stability import find_levels
 from secondary_sinks.detection.sweep import threshold_sweep
 from secondary_sinks.detection.weakening import WINDOW as WEAKENING_WINDOW
@@ -17,12 +17,14 @@ __all__ = [
     "LEAST_TEXTS",
     "WEAKENING_WINDOW",
     "PaperTests",
+    "Phenomenon",
     "Released",
     "Tests",
     "across_texts",
     "clip",
     "cluster",
     "compare",
+    "compare_with_paper",
     "counts_for_levels",
     "criteria_frame",
     "detect",
@@ -34,6 +36,7 @@ __all__ = [
     "lasts",
     "paper_label",
     "paper_tests",
+    "phenomenon",
     "primary_weakening",
     "read_released",
     "relabel",

@@ -28,7 +28,9 @@ def compare(
 
     left, right = ({(s.text_id, s.pos): s for s in table.sinks} for table in (one, other))
     if left and right and not {text for text, _ in left} & {text for text, _ in right}:
-        raise DetectionError("the two tables share no text_id; call the texts by the same names")
+        raise DetectionError(
+            "the two tables share no text_id", "give each text the same id in both"
+        )
     rows = [_row(left.get(key), right.get(key), names) for key in sorted(left.keys() | right)]
     columns = ["text_id", "pos", "token_id", "found", "shared", "overlap"]
     columns += [f"{column}_{name}" for column in COLUMNS for name in names]

@@ -9,30 +9,38 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from secondary_sinks.detection.criteria import Tests, joint_sinks, joint_tests
+from secondary_sinks.detection.criteria import Tests, joint_sinks, joint_tests, lasts
 from secondary_sinks.detection.levels import assign_levels
 from secondary_sinks.detection.paper import KINDS, against, paper_label, paper_tests
-from secondary_sinks.detection.persistence import lasts
 from secondary_sinks.detection.rounding import mark_rounding
 from secondary_sinks.errors import DetectionError
+from secondary_sinks.measures.hook_names import Cache
 from secondary_sinks.types import Sink, SinkTable, Thresholds, Trace
 
 
 def detect(
-    traces: Trace | Iterable[Trace],
-    thresholds: Thresholds | None = None,
+    traces: Trace | Iterable[Trace] | Cache,
+    thresholds: Thresholds | Tensor | Sequence[int] | None = None,
     criterion: str = "joint",
+    **limits: float,
 ) -> SinkTable:
     """Find the primary and secondary sinks of one or more texts.
 
+    `limits` are single thresholds by name: `detect(trace, aligned=0.8)`. `detect(cache, tokens)`
+    takes the cache of a `run_with_cache` instead of a trace (`trace_from_cache`).
     `criterion` is "joint" (aligned with an active primary, outlying and attended) or "paper" (the
     authors' rule to the letter, with their labels). A text whose primary is active at no layer has
     no sinks. Sink levels are clustered over all texts given, so pass all traces of a model at
     once; the same text twice counts once. For a run in half precision, `within_rounding` marks
     sinks that rounding may have made, and `SinkTable.near` holds tokens that it may have hidden.
-    Raises `DetectionError` for an unknown criterion, and for two texts with the same name.
+    Raises `DetectionError` for an unknown criterion or threshold, and for two texts with the same
+    name.
     """
-    thresholds = thresholds or Thresholds()
+    if not isinstance(traces, Trace) and isinstance(traces, Cache):
+        traces, thresholds = _trace_of(traces, thresholds), None
+    if thresholds is not None and not isinstance(thresholds, Thresholds):
+        raise DetectionError("got tokens next to traces", "give tokens with a cache only")
+    thresholds = (thresholds or Thresholds()).but(**limits)
     if criterion not in CRITERIA:
         raise DetectionError(
             f"unknown criterion {criterion!r}", f"expected {' or '.join(CRITERIA)}"
@@ -46,6 +54,16 @@ def detect(
         thresholds=thresholds,
         near=tuple(sink for _, near in found for sink in near),
     )
+
+
+def _trace_of(cache: Cache, tokens: Any) -> Trace:
+    """The trace of a cache. Raises `DetectionError` without the tokens that were fed."""
+    from secondary_sinks.observation import trace_from_cache  # detection alone needs no model
+
+    if tokens is None or isinstance(tokens, Thresholds):
+        remedy = "use detect(cache, tokens), with the token ids that were fed"
+        raise DetectionError("a cache does not hold the tokens of its text", remedy)
+    return trace_from_cache(cache, tokens)
 
 
 def across_texts(
@@ -68,7 +86,7 @@ def _distinct(traces: Sequence[Trace]) -> list[Trace]:
         before = found.setdefault(trace.text_id, trace)
         if not torch.equal(before.tokens, trace.tokens):
             raise DetectionError(
-                f"two different texts are called {trace.text_id!r}",
+                f"two different texts have the id {trace.text_id!r}",
                 "give each its own text_id when you observe it",
             )
     return list(found.values())
@@ -157,18 +175,13 @@ def _sink(
         l_end=layers[-1],
         lifetime=len(layers),
         lifetime_norm=float(tests.outlying[:, pos].sum()),
-        lifetime_attention=_attended_layers(tests, pos),
+        lifetime_attention=float(tests.attended[:-1, pos].sum()),  # no block reads the last
         layers=tuple(layers),
         level=torch.nan,
         censored=_censored(layers, goes_on[:, pos].tolist()),
         **({"criterion": "joint"} | words),
         **_maxima(trace, pos, layers),
     )
-
-
-def _attended_layers(tests: Tests, pos: int) -> float:
-    """Layers whose state the next block attends to; never the last layer, which no block reads."""
-    return float(tests.attended[:-1, pos].sum())
 
 
 def _maxima(trace: Trace, pos: int, layers: list[int]) -> dict[str, Any]:

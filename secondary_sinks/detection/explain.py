@@ -88,7 +88,10 @@ def _why(row: dict[Any, Any], limits: Thresholds, is_primary: bool) -> str:
         failed.append(f"not outlying ({row['deviation_ratio']:.1f} x < {limits.outlying:g} x)")
     if not row["attended"]:
         failed.append(_unattended(row, limits))
-    return "; ".join(failed) or "no block reads the last layer, and it was no sink before"
+    return (
+        "; ".join(failed)
+        or "no block reads the last layer, and it was not a sink at the layer before"
+    )
 
 
 def _unattended(row: dict[Any, Any], limits: Thresholds) -> str:

@@ -83,8 +83,8 @@ def against(trace: Trace, primary: int) -> Trace:
     if trace.alignment_first is None or primary >= len(trace.alignment_first):
         raise DetectionError(
             f"text {trace.text_id!r}: the paper criterion takes position {primary} as primary, but "
-            f"the trace holds alignments with position {trace.primary} only",
-            "make it with observe, and with paper_first of at most 4",
+            f"the trace only has alignments with position {trace.primary}",
+            "make the trace with observe, and use a paper_first of at most 4",
         )
     unknown = ("alignment_centred", "mlp_alignment", "reference_resid")
     missing: dict[str, Any] = {

@@ -50,7 +50,7 @@ def parse_line(raw: str, where: str, n_layers: int | None) -> Line:
         raise DetectionError(f"{where}: prompt_len is more than full_text_len")
     candidates = record.get("candidate_sinks")
     if not isinstance(candidates, dict):
-        raise DetectionError(f"{where}: candidate_sinks must be an object of positions")
+        raise DetectionError(f"{where}: candidate_sinks must be an object with positions as keys")
     length = numbers["full_text_len"]
     parsed = [_candidate(pos, entry, where, length, n_layers) for pos, entry in candidates.items()]
     positions = [candidate.pos for candidate in parsed]
@@ -62,13 +62,15 @@ def parse_line(raw: str, where: str, n_layers: int | None) -> Line:
 def _candidate(pos: str, entry: Any, where: str, length: int, n_layers: int | None) -> Candidate:
     plain = pos.isascii() and pos.isdecimal() and len(pos) <= len(str(MOST))
     if not plain or int(pos) >= length:
-        raise DetectionError(f"{where}: {pos!r:.60} is no position in a text of {length} tokens")
+        raise DetectionError(f"{where}: {pos!r:.60} is not a position in a text of {length} tokens")
     here = f"{where}: position {pos}"
     if not isinstance(entry, dict):
         raise DetectionError(f"{here}: expected an object with layer, token_id and sink_type")
     label = entry.get("sink_type")
     if not isinstance(label, str) or label not in LABELS:
-        raise DetectionError(f"{here}: sink_type {label!r} is none of {', '.join(LABELS)}")
+        raise DetectionError(
+            f"{here}: unknown sink_type {label!r:.60}", f"expected one of {', '.join(LABELS)}"
+        )
     return Candidate(
         pos=int(pos),
         token_id=_whole(entry, "token_id", here),
@@ -80,7 +82,7 @@ def _candidate(pos: str, entry: Any, where: str, length: int, n_layers: int | No
 def _layers(value: Any, here: str, n_layers: int | None) -> tuple[int, ...]:
     whole = isinstance(value, list) and all(_is_whole(layer) for layer in value)
     if not whole or not value or any(a >= b for a, b in pairwise(value)):
-        raise DetectionError(f"{here}: layer must be a list of rising layers, got {value!r:.60}")
+        raise DetectionError(f"{here}: layer must be a list of ascending layers, got {value!r:.60}")
     if value[-1] >= MOST_LAYERS:
         raise DetectionError(f"{here}: layer {value[-1]}", f"expected layers below {MOST_LAYERS:,}")
     if n_layers is not None and value[-1] >= n_layers:

@@ -69,7 +69,10 @@ def _n_texts(sinks: SinkTable, n_texts: int | None, least: int) -> int:
     if n_texts is None:
         return len({sink.text_id for sink in sinks.sinks})
     if n_texts < least:
-        raise DetectionError(f"secondary sinks stand in {least} texts, more than n_texts {n_texts}")
+        raise DetectionError(
+            f"n_texts is {n_texts}, but {least} texts have secondary sinks",
+            "expected the number of all texts",
+        )
     return n_texts
 
 

@@ -87,7 +87,10 @@ def primary_weakening(
     given = [traces] if isinstance(traces, Trace) else list(traces)
     counted = [sink for sink in sinks.sinks if counts_for_levels(sink)]
     aligned = _align(given, sinks, counted)
-    kept = _whole(aligned, window)
+    # The sinks with a whole window of values of the primary before and after their creation
+    every = [aligned.at("mass", relative) for relative in range(-window, window)]
+    whole = np.isfinite(every).all(0)
+    kept = _Aligned(series=aligned.series, text=aligned.text[whole], l_start=aligned.l_start[whole])
     texts = [text_of(trace, primary, sinks) for trace, primary in _with_primary(given, sinks)]
     found = tuple(contrasts(texts, window))
     asked = len({sink.text_id for sink in sinks.of_kind("secondary").sinks})
@@ -131,13 +134,6 @@ def _series(trace: Trace, primary: Sink, measure: str) -> Values:
     outside = np.ones(len(read), dtype=bool)
     outside[primary.l_start : primary.l_end + 1] = False
     return np.where(outside, np.nan, read)
-
-
-def _whole(aligned: _Aligned, window: int) -> _Aligned:
-    """The sinks with a whole window of values of the primary before and after their creation."""
-    every = [aligned.at("mass", relative) for relative in range(-window, window)]
-    whole = np.isfinite(every).all(0)
-    return _Aligned(series=aligned.series, text=aligned.text[whole], l_start=aligned.l_start[whole])
 
 
 def _with_primary(traces: Sequence[Trace], sinks: SinkTable) -> list[tuple[Trace, Sink]]:
@@ -205,8 +201,8 @@ def _by_query(
     for relative in range(-AROUND, AROUND + 1):
         values: dict[str, list[float]] = {group: [] for group in GROUPS}
         for one in found:
-            told = at_sides(one, by_id, window, relative)
-            for group, value in zip(GROUPS, told, strict=True):
+            masses = at_sides(one, by_id, window, relative)
+            for group, value in zip(GROUPS, masses, strict=True):
                 values[group].append(value)
         for group, column in values.items():
             mean = _mean(np.array(column), rows)

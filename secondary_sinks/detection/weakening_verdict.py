@@ -19,17 +19,17 @@ def judge(found: Sequence[WeakeningContrast], n_left_out: int, window: int) -> V
         claim=CLAIM,
         outcome=outcome,
         why=_why(found, paired),
-        statistic=f"attention paid to the primary: {window} layers from l_start on less {window} "
-        "before, queries after the first secondary sink less queries before it, less the same "
-        "without a sink",
+        statistic=f"change of the attention paid to the primary ({window} layers from l_start on "
+        f"minus {window} before): queries after the first secondary sink minus queries before it, "
+        "minus the same without a sink",
         unit="attention",
         value=value,
         low=low,
         high=high,
         confidence=CONFIDENCE,
         controls="another text without a secondary sink at these positions, each text in one pair "
-        f"only; {n_left_out} text(s) without a whole window of an active primary, or with too few "
-        "queries around the sink, left out",
+        f"only; left out: {n_left_out} text(s) in which the primary is not active in the whole "
+        "window, or with too few queries around the sink",
         n_sinks=len(paired),
         n_texts=len(paired),
         line=0.0,
@@ -39,26 +39,26 @@ def judge(found: Sequence[WeakeningContrast], n_left_out: int, window: int) -> V
 def _why(found: Sequence[WeakeningContrast], paired: Sequence[WeakeningContrast]) -> str:
     if not found:
         return (
-            "no text has a secondary sink with layers of an active primary before and after its "
-            "creation, so nothing is claimed"
+            "no text has a secondary sink whose primary is active both before and after its "
+            "creation layer, so no claim is made"
         )
     before, after = (
         float(np.mean([getattr(one, name) for one in found]))
         for name in ("change_before", "change_after")
     )
-    told = (
-        f"from before to after the creation layer, what queries pay to the primary changes by "
-        f"{after:+.3f} after the sink and by {before:+.3f} before it ({len(found)} text(s))"
+    changes = (
+        f"at the creation layer, the attention paid to the primary changes by {after:+.3f} for "
+        f"queries after the sink and by {before:+.3f} for queries before it ({len(found)} text(s))"
     )
     if len(paired) < min_texts():
         return (
-            f"{told}; but {len(paired)} text(s) have a partner without a sink at the same "
-            f"positions, at least {min_texts()} are needed: add texts, also some without secondary "
-            "sinks"
+            f"{changes}; only {len(paired)} text(s) can be paired with a text without a sink at "
+            f"the same positions, and at least {min_texts()} are needed: add texts, including some "
+            "without secondary sinks"
         )
     control = float(np.mean([one.change_control for one in paired]))
     matched = float(np.mean([one.change_matched for one in paired]))
     return (
-        f"{told}; in {len(paired)} pair(s) of texts the difference of both is {matched:+.3f} with "
-        f"a sink and {control:+.3f} without"
+        f"{changes}; in {len(paired)} pair(s) of texts the difference between these changes is "
+        f"{matched:+.3f} with a sink and {control:+.3f} without"
     )

@@ -5,7 +5,7 @@ gives to each layer, and `bridge_call` calls a layer with these arguments for so
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,14 +13,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
-from secondary_sinks.layerwise.attention_totals import AttentionTotals
-from secondary_sinks.layerwise.bridge_call import LayerCall, prefix_cache
 from secondary_sinks.layerwise.chunks import fitting_chunk, vocabulary_chunks
+from secondary_sinks.layerwise.fused_attention import AttentionTotals
 from secondary_sinks.layerwise.hf_layers import (
     Arguments,
+    LayerCall,
     layer_arguments,
     logits_of,
     n_visible_keys,
+    prefix_cache,
 )
 from secondary_sinks.layerwise.interface import (
     Continuations,
@@ -29,8 +30,7 @@ from secondary_sinks.layerwise.interface import (
     ReplayedTokens,
     VocabularyChunk,
 )
-from secondary_sinks.layerwise.protocol import Hook, HookedModel
-from secondary_sinks.layerwise.recording_hooks import append_key_norms, keep_last
+from secondary_sinks.layerwise.protocol import Hook, HookedModel, append_key_norms, keep_last
 from secondary_sinks.layerwise.visibility import (
     refuse_unreplayable,
     visible_to_queries,
@@ -86,11 +86,13 @@ class BridgeRun(LayerRun):
     ) -> None:
         """Start with an empty key-value cache."""
         self.model, self.layer = model, layer
-        self._n_pos, self._window = n_pos, window
+        self._n_pos, self.window = n_pos, window
         self._call = LayerCall(model.blocks[layer], arguments, n_pos)
-        self._original = model.blocks[layer].attn.original_component
+        self._original = original = model.blocks[layer].attn.original_component
+        cap, sinks = (getattr(original, n, None) for n in ("attn_logit_softcapping", "sinks"))
+        self.soft_cap = None if cap is None else float(cap)
+        self.learned_sinks = None if sinks is None else sinks.detach()
         self._cache = DynamicCache()
-        self._queries: dict[str, list[Tensor]] = {"q": [], "rot_q": []}
 
     def forward(
         self,
@@ -105,59 +107,31 @@ class BridgeRun(LayerRun):
         n_pos = resid_pre.shape[1]
         totals = AttentionTotals(n_pos, denominators=denominators, watch=watch)
         key_norms: list[Tensor] = []
-        own_hooks = [*self._query_hooks(), *totals.hooks(self.layer)]
+        queries: dict[str, list[Tensor]] = {"q": [], "rot_q": []}
+        own_hooks = [*self._query_hooks(queries), *totals.hooks(self.layer)]
         own_hooks += self._usable([(hook_name(self.layer, "k"), append_key_norms(key_norms))])
         size = chunk or fitting_chunk(self.model.cfg.n_heads, n_pos)
         with torch.no_grad(), self.model.hooks(fwd_hooks=[*hooks, *own_hooks]):
             resid_post = self._in_chunks(resid_pre, 0, size, self._cache)
+        clean = self._cache.layers[self.layer]  # Hugging Face caches keys after rotation
+        self.queries = self._queries(queries)
+        self.keys, self.values = (one[0].transpose(0, 1) for one in (clean.keys, clean.values))
+        scale = getattr(self._original, "scaling", None)
+        self.scale = self.keys.shape[-1] ** -0.5 if scale is None else float(scale)
         self.received, self.paid = totals.received, totals.paid
         self.key_norm_raw = torch.cat(key_norms) if key_norms else None
         self.denominator = totals.denominator(self.learned_sinks)
         return resid_post
 
-    @property
-    def queries(self) -> Float[Tensor, "pos head d_head"]:
+    def _queries(self, seen: Mapping[str, list[Tensor]]) -> Float[Tensor, "pos head d_head"]:
         """Queries as the scores use them; rotated here if the bridge's own hook never fires."""
         tables = self._call.rotary_tables
-        if self._queries["rot_q"] or tables is None:
-            return torch.cat(self._queries["rot_q"] or self._queries["q"])
+        if seen["rot_q"] or tables is None:
+            return torch.cat(seen["rot_q"] or seen["q"])
         rotate = sys.modules[type(self._original).__module__].apply_rotary_pos_emb
-        unrotated = torch.cat(self._queries["q"]).transpose(0, 1)[None]
+        unrotated = torch.cat(seen["q"]).transpose(0, 1)[None]
         on_device = (table.to(unrotated.device) for table in tables)
         return rotate(unrotated, unrotated, *on_device)[0][0].transpose(0, 1)
-
-    @property
-    def keys(self) -> Float[Tensor, "pos kv_head d_head"]:
-        """Keys as the scores use them: Hugging Face caches them after rotation."""
-        return self._cache.layers[self.layer].keys[0].transpose(0, 1)
-
-    @property
-    def values(self) -> Float[Tensor, "pos kv_head d_head"]:
-        """Values of all positions."""
-        return self._cache.layers[self.layer].values[0].transpose(0, 1)
-
-    @property
-    def scale(self) -> float:
-        """The original's scale, by default one over the square root of the head's width."""
-        scale = getattr(self._original, "scaling", None)
-        return self.keys.shape[-1] ** -0.5 if scale is None else float(scale)
-
-    @property
-    def soft_cap(self) -> float | None:
-        """Soft-cap of the scores, as in Gemma 2."""
-        cap = getattr(self._original, "attn_logit_softcapping", None)
-        return None if cap is None else float(cap)
-
-    @property
-    def learned_sinks(self) -> Float[Tensor, "head"] | None:
-        """Score per head that belongs to no token."""
-        sinks = getattr(self._original, "sinks", None)
-        return None if sinks is None else sinks.detach()
-
-    @property
-    def window(self) -> int | None:
-        """Length of the sliding window; None if the text is not longer."""
-        return self._window
 
     def run_replayed(
         self,
@@ -226,17 +200,14 @@ class BridgeRun(LayerRun):
             start = end
         return torch.cat(outputs, dim=1)
 
-    def _query_hooks(self) -> list[Hook]:
+    def _query_hooks(self, queries: Mapping[str, list[Tensor]]) -> list[Hook]:
         """Hooks on both points: `rot_q` never fires if queries and keys come from one matrix."""
 
         def append_to(queries_seen: list[Tensor]) -> Any:
             return lambda queries, hook: queries_seen.append(queries[0])
 
         return self._usable(
-            [
-                (hook_name(self.layer, point), append_to(seen))
-                for point, seen in self._queries.items()
-            ]
+            [(hook_name(self.layer, point), append_to(seen)) for point, seen in queries.items()]
         )
 
     def _usable(self, hooks: list[Hook]) -> list[Hook]:

@@ -58,7 +58,7 @@ def end_tokens(model: HookedModel) -> frozenset[int]:
     wrong = getattr(config, UNREADABLE, "") or fault_of_ends(found, model.cfg.d_vocab)
     if wrong:
         raise ModelError(
-            f"nothing can be generated, since it is not known which tokens end an answer: {wrong}"
+            f"cannot generate text, since the tokens that end an answer are unknown: {wrong}"
         )
     of_tokenizer = getattr(model.tokenizer, "eos_token_id", None)
     return frozenset([*_listed(found), *_listed(of_tokenizer)])

@@ -8,9 +8,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from secondary_sinks.layerwise.attention_totals import AttentionTotals
 from secondary_sinks.layerwise.chunks import fitting_chunk
-from secondary_sinks.layerwise.fused_attention import Workspace, attend
+from secondary_sinks.layerwise.fused_attention import AttentionTotals, Workspace, attend
 from secondary_sinks.layerwise.interface import LayerRun
 from secondary_sinks.layerwise.visibility import visible_to_replayed
 

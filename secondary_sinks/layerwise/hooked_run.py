@@ -11,8 +11,8 @@ from torch.nn.functional import linear
 from transformer_lens.utilities import apply_softcap
 
 from secondary_sinks.errors import UnsupportedModelError
-from secondary_sinks.layerwise.attention_totals import AttentionTotals
 from secondary_sinks.layerwise.chunks import POSITIONS, fitting_chunk, vocabulary_chunks
+from secondary_sinks.layerwise.fused_attention import AttentionTotals
 from secondary_sinks.layerwise.hooked_attention import (
     ChunkedAttention,
     ReplayedAttention,
@@ -25,8 +25,13 @@ from secondary_sinks.layerwise.interface import (
     ReplayedTokens,
     VocabularyChunk,
 )
-from secondary_sinks.layerwise.protocol import Hook, HookedModel
-from secondary_sinks.layerwise.recording_hooks import append_key_norms, keep_last, needs_pattern
+from secondary_sinks.layerwise.protocol import (
+    Hook,
+    HookedModel,
+    append_key_norms,
+    keep_last,
+    needs_pattern,
+)
 from secondary_sinks.layerwise.visibility import refuse_unreplayable
 from secondary_sinks.measures.hook_names import hook_name
 
@@ -66,10 +71,13 @@ class HookedRun(LayerRun):
     def __init__(self, model: HookedModel, layer: int) -> None:
         """Nothing has been run yet."""
         self.model, self.layer = model, layer
-        self._attention = model.blocks[layer].attn
-        self._queries: list[Tensor] = []
-        self._keys: Tensor
-        self._values: Tensor
+        self._attention = attention = model.blocks[layer].attn
+        self.scale = 1.0 / float(attention.attn_scale)  # by which TransformerLens divides
+        cap, sinks = float(attention.cfg.attn_scores_soft_cap), getattr(attention, "sinks", None)
+        self.soft_cap = cap if cap > 0 else None  # -1 stands for no soft-cap
+        self.learned_sinks = None if sinks is None else sinks.detach()
+        local = attention.attn_type == "local"
+        self.window = int(attention.cfg.window_size) if local else None
 
     def forward(
         self,
@@ -94,50 +102,12 @@ class HookedRun(LayerRun):
         size = chunk or (fitting_chunk(self.model.cfg.n_heads, n_pos) if slow else POSITIONS)
         attention = ChunkedAttention(self, n_pos, None if slow else [totals])
         resid_post = self._in_chunks(resid_pre, size, attention, [*hooks, *own_hooks])
-        self._queries = attention.queries
-        self._keys, self._values = attention.keys[0], attention.values[0]
+        self.queries = torch.cat(attention.queries)
+        self.keys, self.values = attention.keys[0], attention.values[0]
         self.received, self.paid = totals.received, totals.paid
         self.key_norm_raw = torch.cat(key_norms) if key_norms else None
         self.denominator = totals.denominator(self.learned_sinks)
         return resid_post
-
-    @property
-    def queries(self) -> Float[Tensor, "pos head d_head"]:
-        """Queries as the scores use them."""
-        return torch.cat(self._queries)
-
-    @property
-    def keys(self) -> Float[Tensor, "pos kv_head d_head"]:
-        """Keys as the scores use them."""
-        return self._keys
-
-    @property
-    def values(self) -> Float[Tensor, "pos kv_head d_head"]:
-        """Values of all positions."""
-        return self._values
-
-    @property
-    def scale(self) -> float:
-        """One over `attn_scale`, by which TransformerLens divides the scores."""
-        return 1.0 / float(self._attention.attn_scale)
-
-    @property
-    def soft_cap(self) -> float | None:
-        """Soft-cap of the config, which has -1 for no soft-cap."""
-        cap = float(self._attention.cfg.attn_scores_soft_cap)
-        return cap if cap > 0 else None
-
-    @property
-    def learned_sinks(self) -> Float[Tensor, "head"] | None:
-        """Score per head that belongs to no token."""
-        sinks = getattr(self._attention, "sinks", None)
-        return None if sinks is None else sinks.detach()
-
-    @property
-    def window(self) -> int | None:
-        """Length of the sliding window."""
-        local = self._attention.attn_type == "local"
-        return int(self._attention.cfg.window_size) if local else None
 
     def run_replayed(
         self,

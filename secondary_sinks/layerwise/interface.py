@@ -52,7 +52,21 @@ class LayerRun(ABC):
 
     model: HookedModel
     layer: int
+    soft_cap: float | None
+    """Soft-cap of the scores s, which become cap x tanh(s / cap); None without a soft-cap."""
+    learned_sinks: Float[Tensor, "head"] | None
+    """Score per head that takes part in the softmax but belongs to no token."""
+    window: int | None
+    """Length of the sliding window; None if the layer sees the whole text."""
+    scale: float
+    """Factor of the product of query and key, before any soft-cap."""
 
+    queries: Float[Tensor, "pos head d_head"]
+    """Queries as the scores use them: after q/k norms and rotation."""
+    keys: Float[Tensor, "pos kv_head d_head"]
+    """Keys as the scores use them: after q/k norms and rotation."""
+    values: Float[Tensor, "pos kv_head d_head"]
+    """Values of all positions."""
     received: Float[Tensor, "pos"]
     """Attention received by each key: summed over queries, mean over heads."""
     paid: Float[Tensor, "pos watch"]
@@ -104,41 +118,6 @@ class LayerRun(ABC):
         Hooks see `[cell, query, ...]`, once per chunk of queries, in order. Hooks on patterns or
         scores are not possible, since these are not computed.
         """
-
-    @property
-    @abstractmethod
-    def queries(self) -> Float[Tensor, "pos head d_head"]:
-        """Queries as the scores use them: after q/k norms and rotation."""
-
-    @property
-    @abstractmethod
-    def keys(self) -> Float[Tensor, "pos kv_head d_head"]:
-        """Keys as the scores use them: after q/k norms and rotation."""
-
-    @property
-    @abstractmethod
-    def values(self) -> Float[Tensor, "pos kv_head d_head"]:
-        """Values of all positions."""
-
-    @property
-    @abstractmethod
-    def scale(self) -> float:
-        """Factor of the product of query and key, before any soft-cap."""
-
-    @property
-    @abstractmethod
-    def soft_cap(self) -> float | None:
-        """Soft-cap of the scores s, which become cap x tanh(s / cap); None without a soft-cap."""
-
-    @property
-    @abstractmethod
-    def learned_sinks(self) -> Float[Tensor, "head"] | None:
-        """Score per head that takes part in the softmax but belongs to no token."""
-
-    @property
-    @abstractmethod
-    def window(self) -> int | None:
-        """Length of the sliding window; None if the layer sees the whole text."""
 
     def scores(
         self, queries: Float[Tensor, "pos head d_head"], keys: Float[Tensor, "cell kv_head d_head"]

@@ -1,10 +1,13 @@
-"""The interface of a hooked model that the rest of the package relies on."""
+"""The interface of a hooked model that the rest of the package relies on, and hooks that record."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
+
+from secondary_sinks.measures import norms
+from secondary_sinks.measures.hook_names import hook_name
 
 Hook = tuple[str, Callable[..., Any]]
 
@@ -40,3 +43,27 @@ class HookedModel(Protocol):
 def is_bridge(model: Any) -> bool:
     """Whether a model is a `TransformerBridge`, which wraps a Hugging Face model."""
     return hasattr(model, "original_model")
+
+
+def needs_pattern(hooks: Sequence[Hook], layer: int) -> bool:
+    """Whether a hook reads the pattern or the scores, which fused attention does not compute."""
+    unavailable = {hook_name(layer, point) for point in ("pattern", "attn_scores")}
+    return any(callable(name) or name in unavailable for name, _ in hooks)
+
+
+def append_key_norms(key_norms: list[Tensor]) -> Callable[[Tensor, Any], None]:
+    """A hook on `attn.hook_k` that appends the norm of each key, mean over KV heads."""
+
+    def hook(keys: Tensor, hook: Any) -> None:
+        key_norms.append(norms(keys[0]).mean(-1))
+
+    return hook
+
+
+def keep_last(tensors: dict[str, Tensor], name: str) -> Callable[[Tensor, Any], None]:
+    """A hook that keeps the last tensor it sees, as `tensors[name]`."""
+
+    def hook(tensor: Tensor, hook: Any) -> None:
+        tensors[name] = tensor
+
+    return hook

@@ -41,7 +41,8 @@ class Parts:
         """
         for gain in (None, *(_gain(norm, written) for norm in self.norms)):
             normed = written if gain is None else written * gain
-            if _is_close(normed, added, self.weights.dtype):
+            error = (normed - added).abs().amax(-1)
+            if bool((error <= TOLERANCE[self.weights.dtype] * added.abs().amax(-1) + 1e-12).all()):
                 return gain
         raise UnsupportedModelError(
             f"the parts of {self.name} don't add up to the update of the residual; heads and "
@@ -133,8 +134,3 @@ def _gain(norm: Callable[[Tensor], Tensor], written: Rows) -> Rows:
     with torch.no_grad():
         normed = norm(size.expand_as(written)[None])[0]
     return normed / size
-
-
-def _is_close(found: Rows, expected: Rows, dtype: torch.dtype) -> bool:
-    error = (found - expected).abs().amax(-1)
-    return bool((error <= TOLERANCE[dtype] * expected.abs().amax(-1) + 1e-12).all())

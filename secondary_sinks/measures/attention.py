@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondary_sinks.errors import MeasureError
+from secondary_sinks.measures.axes import expect_axes
 
 
 def received_attention(pattern: Float[Tensor, "*batch head query key"]) -> Float[Tensor, "key"]:
@@ -39,6 +40,7 @@ def paid_attention(
     >>> paid_attention(torch.tensor([[[1.0, 0.0], [0.25, 0.75]]]), [1]).tolist()
     [[0.0], [0.75]]
     """
+    expect_axes(pattern, "head query key")
     at = torch.tensor(keys, dtype=torch.long, device=pattern.device)
     last = pattern.shape[-1] - 1
     return pattern[..., at.clamp(max=last)].float().mean(0).where(at <= last, 0.0)
@@ -76,6 +78,7 @@ def head_mass(
     >>> head_mass(torch.tensor([[[0.25, 0.75, 0.0]]]), offset=1).tolist()
     [[0.25, 0.75, nan]]
     """
+    expect_axes(pattern, "head query key")
     return mean_over_seeing_queries(pattern.float().sum(-2), window, offset, pattern.shape[-2])
 
 
@@ -90,6 +93,7 @@ def attention_mass(
     >>> attention_mass(torch.tensor([[[1.0, 0.0], [0.25, 0.75]]])).tolist()
     [0.625, 0.75]
     """
+    expect_axes(pattern, "head query key")
     return head_mass(pattern, window, offset=offset).mean(0)
 
 
@@ -123,6 +127,7 @@ def local_mass(mass: Float[Tensor, "key"], reach: int = 16) -> Float[Tensor, "ke
     >>> local_mass(torch.tensor([0.1, 0.1, 0.9, 0.2, 0.2]), reach=1).tolist()[1:3]
     [0.10000000149011612, 0.20000000298023224]
     """
+    expect_axes(mass, "key")
     padded = torch.nn.functional.pad(mass.float(), (reach, reach), value=torch.nan)
     return padded.unfold(0, 2 * reach + 1, 1).nanmedian(-1).values
 
@@ -149,6 +154,7 @@ def virtual_mass(pattern: Float[Tensor, "head query key"]) -> Float[Tensor, "hea
     >>> virtual_mass(torch.tensor([[[0.5, 0.0], [0.25, 0.5]]])).tolist()
     [0.375]
     """
+    expect_axes(pattern, "head query key")
     return 1 - pattern.float().sum(-1).mean(-1)
 
 

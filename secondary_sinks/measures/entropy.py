@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.errors import MeasureError
+from secondary_sinks.measures.axes import expect_axes
 from secondary_sinks.measures.precision import in_float64
 
 
@@ -24,6 +25,7 @@ def matrix_entropy(vectors: Float[Tensor, "pos d"], alpha: float = 1.0) -> Float
     >>> matrix_entropy(torch.eye(4)).exp(), matrix_entropy(torch.ones(4, 4), alpha=2.0).exp()
     (tensor(4.), tensor(1.))
     """
+    expect_axes(vectors, "pos d")
     return prefix_entropies(vectors, [len(vectors)], alpha)[0]
 
 
@@ -39,6 +41,7 @@ def prefix_entropies(
     >>> prefix_entropies(torch.eye(4), [1, 2, 4]).exp()
     tensor([1., 2., 4.])
     """
+    expect_axes(vectors, "pos d")
     n_pos, d = vectors.shape
     if not lengths or min(lengths) < 1 or max(lengths) > n_pos:
         raise MeasureError(f"expected lengths from 1 to {n_pos}, got {list(lengths)}")

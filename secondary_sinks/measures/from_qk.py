@@ -11,6 +11,7 @@ from torch import Tensor
 
 from secondary_sinks.errors import MeasureError
 from secondary_sinks.measures.attention import mean_over_seeing_queries
+from secondary_sinks.measures.axes import expect_axes
 
 SCORES_AT_ONCE = 1 << 24
 """Maximum number of scores (heads x queries x keys) in memory at once: 64 MiB in float32."""
@@ -40,6 +41,7 @@ def received_from_qk(
     >>> received_from_qk(queries, keys, scale=0.5).tolist()
     [[1.5, 0.5]]
     """
+    expect_axes(queries, "query head d_head")
     n_queries, n_heads, _ = queries.shape
     _check(len(keys), n_queries, n_heads, keys.shape[1], offset, soft_cap)
     rows = max(1, SCORES_AT_ONCE // (n_heads * len(keys)))
@@ -73,6 +75,7 @@ def mass_from_qk(
     >>> mass_from_qk(torch.zeros(2, 1, 4), torch.randn(2, 1, 4), scale=0.5).tolist()
     [[0.75, 0.5]]
     """
+    expect_axes(queries, "query head d_head")
     received = received_from_qk(
         queries,
         keys,

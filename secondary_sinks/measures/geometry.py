@@ -3,6 +3,8 @@
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from secondary_sinks.measures.axes import expect_axes
+
 ORDINARY_NORM = 2.0
 
 
@@ -27,6 +29,7 @@ def alignment(
 
 def is_ordinary(residual: Float[Tensor, "pos d"]) -> Bool[Tensor, "pos"]:
     """Positions whose norm is at most twice the median norm, which excludes massive tokens."""
+    expect_axes(residual, "pos d_model")
     length = norms(residual)
     return length <= ORDINARY_NORM * length.median()
 
@@ -37,6 +40,7 @@ def typical_token(residual: Float[Tensor, "pos d"]) -> Float[Tensor, "d"]:
     Massive tokens are left out (`is_ordinary`): one of norm 25,000 among 500 of norm 200 would
     outweigh all others together.
     """
+    expect_axes(residual, "pos d_model")
     return residual[is_ordinary(residual)].float().mean(0)
 
 

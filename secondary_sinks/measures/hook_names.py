@@ -40,7 +40,17 @@ def get_activation(cache: Cache, layer: int, point: str) -> Tensor:
     """
     name = hook_name(layer, point)
     require_activations(cache, [name])
-    return _one_text(cache[name], name, N_AXES[point])
+    activation, n_axes = cache[name], N_AXES[point]
+    shape = tuple(activation.shape)
+    if len(shape) == n_axes:
+        return activation
+    if len(shape) == n_axes + 1 and shape[0] == 1:
+        return activation[0]
+    given = f"a batch of {shape[0]} texts" if len(shape) == n_axes + 1 else f"shape {shape}"
+    raise CacheError(
+        f"{name} has {given}",
+        f"expected {n_axes} axes for one text, or one more of size 1: pass one text at a time",
+    )
 
 
 def has_activations(cache: Cache, layer: int, *points: str) -> bool:
@@ -81,17 +91,3 @@ def n_layers(cache: Cache) -> int:
     if not layers:
         raise CacheError("expected hook names like blocks.0.hook_resid_post; the cache has none")
     return max(layers) + 1
-
-
-def _one_text(activation: Tensor, name: str, n_axes: int) -> Tensor:
-    """The activation without its batch axis, which must be of size 1."""
-    shape = tuple(activation.shape)
-    if len(shape) == n_axes:
-        return activation
-    if len(shape) == n_axes + 1 and shape[0] == 1:
-        return activation[0]
-    given = f"a batch of {shape[0]} texts" if len(shape) == n_axes + 1 else f"shape {shape}"
-    raise CacheError(
-        f"{name} has {given}",
-        f"expected {n_axes} axes for one text, or one more of size 1: pass one text at a time",
-    )

@@ -3,6 +3,8 @@
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from secondary_sinks.measures.axes import expect_axes
+
 
 def massive_activations(
     residual: Float[Tensor, "pos d"], least: float = 100.0, ratio: float = 1000.0
@@ -19,5 +21,6 @@ def massive_activations(
     >>> massive_activations(residual).nonzero().tolist()
     [[0, 2]]
     """
+    expect_axes(residual, "pos d_model")
     size = residual.float().abs()
     return (size > least) & (size > ratio * size.median())

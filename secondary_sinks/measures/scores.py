@@ -2,10 +2,11 @@
 
 import torch
 from einops import reduce
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.measures.attention import seeing_queries
+from secondary_sinks.measures.axes import expect_axes
 from secondary_sinks.measures.precision import in_float64
 
 
@@ -27,19 +28,15 @@ def mean_score(
     >>> mean_score(queries, keys, scale=0.5).tolist()
     [2.0, 7.5]
     """
+    expect_axes(queries, "pos head d_head")
     n_pos, n_heads, _ = queries.shape
     groups = reduce(queries, "pos (kv group) d -> pos kv d", "sum", kv=keys.shape[1])
     exact = in_float64(keys)
     seen = seeing_queries(n_pos, window).to(exact.device)
-    total = _sum_of_following(in_float64(groups), seen)
-    mean = (total * exact).sum((1, 2)) * (scale / n_heads) / seen
-    return mean.float().to(keys.device)
-
-
-def _sum_of_following(
-    vectors: Float[Tensor, "pos kv_head d_head"], how_many: Int[Tensor, "pos"]
-) -> Float[Tensor, "pos kv_head d_head"]:
-    """Sum of the `how_many` vectors from each position on, as differences of cumulative sums."""
+    # Sums of the queries that see each key, as differences of cumulative sums.
+    vectors = in_float64(groups)
     upto = torch.nn.functional.pad(vectors.cumsum(0), (0, 0, 0, 0, 1, 0))
     first = torch.arange(len(vectors), device=vectors.device)
-    return upto[first + how_many] - upto[:-1]
+    total = upto[first + seen] - upto[:-1]
+    mean = (total * exact).sum((1, 2)) * (scale / n_heads) / seen
+    return mean.float().to(keys.device)

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.errors import MeasureError
+from secondary_sinks.measures.axes import expect_axes
 
 
 def value_drain(
@@ -23,6 +24,7 @@ def value_drain(
     >>> value_drain(values, w_o).tolist()
     [[5.0], [0.0]]
     """
+    expect_axes(values, "pos kv_head d_head")
     group, rest = divmod(len(w_o), values.shape[1])
     if rest:
         raise MeasureError(

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from secondary_sinks.errors import ModelError
 from secondary_sinks.models.configs import check_architecture
 from secondary_sinks.models.devices import parse_dtype
-from secondary_sinks.models.hook import check_original, hook
+from secondary_sinks.models.hook import check_original, choose_target, hook
 from secondary_sinks.models.model_size import explain_out_of_memory, size_of
 from secondary_sinks.models.objects import (
     check_hooked_object,
@@ -31,7 +31,6 @@ from secondary_sinks.models.original.read import read_original
 from secondary_sinks.models.original.sources import Source, resolve
 from secondary_sinks.models.proof.expected import expect
 from secondary_sinks.models.proof.prove import check_skip, prove
-from secondary_sinks.models.target import choose_target
 
 
 def load_model(

@@ -10,6 +10,7 @@ Silent mistakes of a bridge, in TransformerLens 3.9 and 4.3 (`tests/models/test_
 * `past_kv_cache=`, the cache argument of `HookedTransformer`, is ignored.
 """
 
+import copy
 import difflib
 from collections.abc import Callable, Iterable
 from functools import wraps
@@ -18,9 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.model_bridge.sources import build_bridge_from_module
 
-from secondary_sinks.errors import HookError
+from secondary_sinks.errors import HookError, UnsupportedModelError, reason
 from secondary_sinks.measures.hook_names import hook_name
+from secondary_sinks.models.configs import architecture_of, context_length
+from secondary_sinks.models.original.tokenizer import attach_tokenizer
 
 Names = str | Callable[[str], bool]
 READ_ONLY = ("hook_resid_mid", "ln2.hook_in")
@@ -155,3 +159,27 @@ def _refuse_writes(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _equal(one: Tensor, other: Tensor) -> bool:
     return torch.equal(one.nan_to_num(), other.nan_to_num())
+
+
+def to_bridge(hf_model: Any, tokenizer: Any, name: str) -> Any:
+    """A `TransformerBridge` around `hf_model`, which becomes part of it and stays on its devices.
+
+    Weights are neither converted nor copied. Raises `UnsupportedModelError` if TransformerLens has
+    no bridge for the architecture.
+    """
+    hf_model.eval().set_attn_implementation("eager")  # other implementations compute no pattern
+    architecture = architecture_of(hf_model)
+    config = copy.deepcopy(hf_model.config)
+    if not hasattr(config, "pad_token_id"):
+        config.pad_token_id = None
+    try:
+        bridge = build_bridge_from_module(
+            hf_model, architecture, hf_config=config, model_name=name, tokenizer=None
+        )
+    except (ValueError, KeyError) as error:
+        raise UnsupportedModelError(
+            f"TransformerLens has no bridge for architecture {architecture!r}: {reason(error)}"
+        ) from error
+    bridge.cfg.n_ctx = context_length(hf_model.config)
+    attach_tokenizer(bridge, tokenizer)
+    return make_loud(bridge)

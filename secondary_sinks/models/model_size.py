@@ -125,7 +125,7 @@ def require_memory_for_positions(n_ctx: int, width: int) -> None:
     needed, free = TABLES_PEAK * n_ctx * width * BYTES["float32"], memory.free_ram()
     if free is not None and needed > free:
         raise ModelMemoryError(
-            f"the config says max_position_embeddings {n_ctx:,}; tables of so many positions take "
+            f"the config says max_position_embeddings {n_ctx:,}; tables of that size take "
             f"up to {gigabytes(needed)} while they are made, and {gigabytes(free)} are free; "
             "expected the number that the model was saved with, or that of your longest text"
         )

@@ -41,7 +41,7 @@ def original_from_object(
     """A Hugging Face model object as an `Original`; `ModelError` if it has another dtype."""
     if dtype is not None and parse_dtype(dtype) != hf_model.dtype:
         raise ModelError(
-            f"the model object is {hf_model.dtype}, asked for was {dtype}",
+            f"the model object is {hf_model.dtype}, but {dtype} was requested",
             "convert it yourself: model.to(dtype)",
         )
     name = type(hf_model).__name__

@@ -31,8 +31,7 @@ class Choice:
     """A token, a layer, an edit, and the measure that is shown.
 
     >>> Choice(pos=20, layer=3, kind="zero").edit()
-    Edit(pos=20, layer=3, kind='zero', site='mlp_out', units=(), value=None, over='ordinary', \
-donor=None, text='', seed=0)
+    Edit(pos=20, layer=3, kind='zero')
     >>> Choice(pos=20, layer=3, kind="patch").edit() is None  # no donor yet
     True
     """
@@ -53,12 +52,12 @@ donor=None, text='', seed=0)
     def edit(self, pos: int | None = None) -> Edit | None:
         """The edit, at `pos` if it is given; None without an edit, or without a patch's donor."""
         at = self.pos if pos is None else pos
-        made = Edit(pos=at, layer=self.layer, kind=self.kind, site=self.site)
-        if self.kind == "scale":
-            return replace(made, value=self.value)
-        if self.kind == "patch":
-            return None if self.donor is None else replace(made, donor=self.donor)
-        return None if self.kind == "none" else made
+        if self.kind == "none" or (self.kind == "patch" and self.donor is None):
+            return None
+        value = self.value if self.kind == "scale" else None
+        donor = self.donor if self.kind == "patch" else None
+        where: dict[str, Any] = {"pos": at, "layer": self.layer, "site": self.site}
+        return Edit(**where, kind=self.kind, value=value, donor=donor)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, as the widget sends it."""

@@ -1,58 +1,47 @@
 """Write a session as a run folder."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from secondary_sinks.models import HookedModel
 from secondary_sinks.notebook.trial import Row, Trial
 from secondary_sinks.runs import RunFolder, describe
 from secondary_sinks.texts import TokenizedText
-from secondary_sinks.types import Effect, Effects, Sink, SinkTable, Thresholds, Trace
+from secondary_sinks.types import Effect, Effects, SinkTable, Trace
 
 
-@runtime_checkable
-class ExportableSession(Protocol):
-    """The part of a session that an export needs."""
-
-    model: HookedModel
-    text: TokenizedText
-    thresholds: Thresholds
-    trace: Trace
-    sinks: SinkTable
-
-    @property
-    def trials(self) -> tuple[Trial, ...]:
-        """All trials so far."""
-        ...
-
-    def sink_at(self, pos: int) -> Sink | None:
-        """The sink at a position."""
-        ...
-
-
-def export(session: ExportableSession, folder: str | Path, *, force: bool = False) -> Path:
+def export(
+    folder: str | Path,
+    *,
+    model: HookedModel,
+    text: TokenizedText,
+    trace: Trace,
+    sinks: SinkTable,
+    trials: Sequence[Trial],
+    force: bool = False,
+) -> Path:
     """Write sinks, trace, effects of all trials, and the record; return the folder's path.
 
     The record has the edits of all trials under `explored`. Its `edit` is null, because no single
     edit was made at all sinks: a report of the folder shows sinks, not effects.
     """
     run = RunFolder(folder)
-    record = describe(session.model, [session.text], session.thresholds, None, 0)
-    effects = Effects(rows=tuple(row for one in session.trials for row in _effects(session, one)))
+    record = describe(model, [text], sinks.thresholds, None, 0)
+    effects = Effects(rows=tuple(row for one in trials for row in _effects(trace, sinks, one)))
     with run.claim():
         run.prepare(force=force)
-        run.write_table("sinks", session.sinks.to_frame())
-        run.write_table("trace", session.trace.to_frame())
+        run.write_table("sinks", sinks.to_frame())
+        run.write_table("trace", trace.to_frame())
         run.write_table("effects", effects.to_frame())
-        run.write_record(record | _own_record(session))
+        run.write_record(record | _own_record(trace, sinks, trials))
     return run.path
 
 
-def _own_record(session: ExportableSession) -> dict[str, Any]:
-    trace = session.trace
+def _own_record(trace: Trace, sinks: SinkTable, trials: Sequence[Trial]) -> dict[str, Any]:
     near = [
         {"text_id": sink.text_id, "pos": sink.pos, "token": sink.token, "kind": sink.kind}
-        for sink in session.sinks.near
+        for sink in sinks.near
     ]
     return {
         "primaries": {trace.text_id: trace.primary},
@@ -60,25 +49,26 @@ def _own_record(session: ExportableSession) -> dict[str, Any]:
         "verdicts": [],
         "near_sinks": near,
         "timings_s": {},
-        "explored": [[edit.to_dict() for edit in trial.edits] for trial in session.trials],
+        "explored": [[edit.to_dict() for edit in trial.edits] for trial in trials],
     }
 
 
-def _effects(session: ExportableSession, trial: Trial) -> list[Effect]:
+def _effects(trace: Trace, sinks: SinkTable, trial: Trial) -> list[Effect]:
     """The rows of a trial as direct effects, and as total effects if they were computed."""
     found = []
     for number, row in enumerate(trial.rows):
-        found.append(_effect(session, trial, number, row, "direct"))
+        found.append(_effect(trace, sinks, trial, number, row, "direct"))
         if trial.totals:
             total = row | {"mass_edited": trial.totals[number]["mass_total"]}
-            found.append(_effect(session, trial, number, total, "total"))
+            found.append(_effect(trace, sinks, trial, number, total, "total"))
     return found
 
 
-def _effect(session: ExportableSession, trial: Trial, number: int, row: Row, effect: str) -> Effect:
-    trace: Trace = session.trace
+def _effect(
+    trace: Trace, sinks: SinkTable, trial: Trial, number: int, row: Row, effect: str
+) -> Effect:
     pos, edit = row["pos"], trial.edits[number]
-    sink = session.sink_at(pos)
+    sink = next((one for one in sinks.sinks if one.pos == pos), None)
     own_kind = "ordinary" if sink is None else sink.kind
     quantities = ("lifetime", "l_start", "alignment", "alignment_centred", "norm", "mass")
     names = [f"{name}_{run}" for name in quantities for run in ("clean", "edited")]

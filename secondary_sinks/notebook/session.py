@@ -13,7 +13,6 @@ from torch import Tensor
 from secondary_sinks.causal import before_and_after, recompute, replay
 from secondary_sinks.causal.controls import last_judged
 from secondary_sinks.causal.outcome import readers
-from secondary_sinks.causal.replay import Progress
 from secondary_sinks.detection import detect
 from secondary_sinks.errors import EditError
 from secondary_sinks.models import HookedModel
@@ -22,6 +21,7 @@ from secondary_sinks.notebook.snippet import python_of
 from secondary_sinks.notebook.trial import Trial
 from secondary_sinks.observation import CachedPass, observe
 from secondary_sinks.observation.tokens import token_ids
+from secondary_sinks.progress import Progress
 from secondary_sinks.texts import Control, Text, TokenizedText, match_controls, tokenize
 from secondary_sinks.types import Edit, Sink, Thresholds
 
@@ -170,7 +170,8 @@ class Session:
         """
         from secondary_sinks.notebook.export import export
 
-        return export(self, folder, force=force)
+        own: dict[str, Any] = {"model": self.model, "text": self.text, "trace": self.trace}
+        return export(folder, **own, sinks=self.sinks, trials=self.trials, force=force)
 
     def _current_trial(self) -> Trial:
         trial = self.current
@@ -193,8 +194,8 @@ class Session:
         control = self._control(choice)
         copy = None if control is None else choice.edit(control.pos)
         edits = (edit,) if copy is None else (edit, copy)
-        layers, told = self._layers(choice), None if self.immediate else self.progress
-        replayed = replay(self.model, self.trace, edits, kept=self._kept, progress=told)
+        layers, progress = self._layers(choice), None if self.immediate else self.progress
+        replayed = replay(self.model, self.trace, edits, kept=self._kept, progress=progress)
         frame = before_and_after(self.trace, replayed, layers=layers, thresholds=self.thresholds)
         self._trials[edit] = Trial(
             choice=choice,

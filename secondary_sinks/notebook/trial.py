@@ -51,7 +51,7 @@ def describe_edit(choice: Choice) -> str:
     return {
         "none": "no edit",
         "zero": f"zero {what}",
-        "mean": f"put the mean of ordinary tokens in place of {what}",
+        "mean": f"replace {what} by the mean of ordinary tokens",
         "patch": f"patch {what} from position {choice.donor}",
         "scale": f"scale {what} by {choice.value:g}",
         "remove": f"remove the primary's component from {what}",

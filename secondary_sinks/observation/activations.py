@@ -8,12 +8,63 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.errors import AttributionError, MeasureError
-from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.layerwise.submodules import mlp_ends
-from secondary_sinks.observation.check_trace import check_same_states, check_trace
-from secondary_sinks.observation.collector import ActivationCollector
-from secondary_sinks.observation.layers import LayerView, iter_layers
+from secondary_sinks.measures.hook_names import hook_name
+from secondary_sinks.observation.layers import (
+    LayerView,
+    check_same_states,
+    check_trace,
+    iter_layers,
+)
 from secondary_sinks.types import Trace
+
+
+class ActivationCollector:
+    """Activations of one layer at some positions, and weighted means over positions.
+
+    Each row of `weights` gives one mean.
+    """
+
+    def __init__(self, positions: list[int], weights: Float[Tensor, "set pos"] | None = None):
+        """An empty collector; `positions` are in ascending order."""
+        self.positions = torch.tensor(positions, dtype=torch.long)
+        self._weights = weights
+        self._rows: dict[str, list[Tensor]] = {}
+        self._means: dict[str, Tensor | float] = {}
+        self._seen: dict[str, int] = {}
+
+    def hooks(self, model: HookedModel, layer: int, *points: str) -> list[Hook]:
+        """Hooks for those of the `points` that the model has."""
+        names = [(point, hook_name(layer, point)) for point in points]
+
+        def taking(point: str) -> Any:
+            return lambda tensor, hook: self.take(point, tensor)
+
+        return [(name, taking(point)) for point, name in names if name in model.hook_dict]
+
+    def take(self, point: str, chunk: Float[Tensor, "1 query *rest"]) -> None:
+        """Store the rows of the next chunk of queries, and add it to the means."""
+        first = self._seen.get(point, 0)
+        self._seen[point] = first + chunk.shape[1]
+        inside = (self.positions >= first) & (self.positions < first + chunk.shape[1])
+        rows = chunk[0, (self.positions[inside] - first).to(chunk.device)]
+        self._rows.setdefault(point, []).append(rows.float())
+        if self._weights is not None:
+            part = self._weights[:, first : first + chunk.shape[1]].to(chunk.device)
+            summed = torch.tensordot(part, chunk[0].float(), dims=1)
+            self._means[point] = self._means.get(point, 0.0) + summed
+
+    def rows(self, point: str) -> Float[Tensor, "row *rest"] | None:
+        """The activations at the positions, in float32; None if the model has no such point."""
+        return torch.cat(self._rows[point]) if point in self._rows else None
+
+    def means(self, point: str) -> Float[Tensor, "set *rest"]:
+        """The weighted means."""
+        means = self._means[point]
+        assert isinstance(means, Tensor)
+        return means
+
 
 POINTS = ("resid_pre", "attn_out", "mlp_in", "mlp_out", "resid_post")
 

@@ -121,7 +121,8 @@ def _check_window(
     layer: int, pattern: Float[Tensor, "head pos pos"], windows: Windows | None
 ) -> None:
     """Refuse a missing or too small window, which would make masses wrong."""
-    reach, n_pos = _reach(pattern), pattern.shape[-1]
+    query, key = (pattern.amax(0) > 0).nonzero(as_tuple=True)
+    reach, n_pos = int((query - key).max()) + 1, pattern.shape[-1]
     if windows is None:
         _expect(
             reach == n_pos,
@@ -133,12 +134,6 @@ def _check_window(
     if window is not None:
         given = f"a pattern at layer {layer} whose queries see {reach} positions"
         _expect(reach <= window, given, f"at most its window of {window}")
-
-
-def _reach(pattern: Float[Tensor, "head pos pos"]) -> int:
-    """Largest number of positions that a query attends to, counted backwards from itself."""
-    query, key = (pattern.amax(0) > 0).nonzero(as_tuple=True)
-    return int((query - key).max()) + 1
 
 
 def _expect(true: bool, came: str, expected: str) -> None:

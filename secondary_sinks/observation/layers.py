@@ -14,12 +14,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from secondary_sinks.errors import TraceError
 from secondary_sinks.layerwise.begin import layerwise_forward
 from secondary_sinks.layerwise.interface import LayerRun
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
-from secondary_sinks.measures import Denominator
+from secondary_sinks.measures import Denominator, norms
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.observation.record import LayerRecord
+from secondary_sinks.types import Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,7 +49,7 @@ def iter_layers(
     `denominators`, the softmax denominators of all queries are kept, which the direct effect of an
     edit on attention needs. `watch` are keys for which `LayerRecord.paid` records the attention of
     each query; it is read at every layer, so it may grow. `hooks` gives further hooks for a layer,
-    which run once per chunk, for activations that a `LayerView` does not have.
+    which run once per chunk, for activations that a `LayerView` does not have, or to change some.
     """
     forward = layerwise_forward(model, tokens)
     residual = forward.embedded
@@ -71,7 +73,7 @@ def _view(
         written.append(mlp_out[0])
 
     own = (hook_name(run.layer, "mlp_out"), on_mlp_out)
-    after = run.forward(residual, [own, *hooks], **options)
+    after = run.forward(residual, [*hooks, own], **options)
     return LayerView(
         layer=run.layer,
         run=run,
@@ -103,3 +105,24 @@ def attention_paid_to(view: LayerView, watch: Sequence[int]) -> Float[Tensor, "q
     behind = torch.arange(len(view.queries), device=paid.device)[:, None] - positions
     window = view.run.window
     return paid.where((behind >= 0) & (behind < (window or len(view.queries))), 0.0)
+
+
+def check_trace(model: HookedModel, trace: Trace) -> None:
+    """Raise `TraceError` if the trace is of a model with another number of layers or d_model."""
+    shape = (model.cfg.n_layers, model.cfg.d_model)
+    if tuple(trace.typical.shape) != shape:
+        raise TraceError(
+            f"the trace was measured on a model with (layers, d_model) = "
+            f"{tuple(trace.typical.shape)}, this one has {shape}; observe the text with this model"
+        )
+
+
+def check_same_states(view: LayerView, trace: Trace) -> None:
+    """Raise `TraceError` if the norms of a layer differ from those in the trace."""
+    measured, computed = trace.norm[view.layer], norms(view.resid_post).cpu()
+    tolerance = 1e-3 if view.resid_post.dtype == torch.float32 else 5e-2
+    if not torch.allclose(computed, measured, rtol=tolerance, atol=tolerance):
+        raise TraceError(
+            f"the trace is of another model: norms differ from layer {view.layer} on; observe the "
+            "text with this model"
+        )

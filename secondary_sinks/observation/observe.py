@@ -1,40 +1,123 @@
 """`observe`: hooked model + tokens -> `Trace`."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any, overload
 
+from jaxtyping import Int
 from torch import Tensor
 
-from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.errors import HookError
+from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.observation.layers import LayerView, iter_layers
 from secondary_sinks.observation.record import make_trace
 from secondary_sinks.observation.tokens import token_ids, token_strings
+from secondary_sinks.progress import Progress, part_of, shows_progress
+from secondary_sinks.texts import Text, tokenize
 from secondary_sinks.types import Trace
 
+Texts = list[str] | list[Tensor] | list[list[int]]
 
+
+@overload
 def observe(
     model: HookedModel,
     tokens: Tensor | Sequence[int] | str,
     *,
+    text_id: str = ...,
+    chunk: int | None = ...,
+    hooks: Sequence[Hook] = ...,
+    progress: Progress | None = ...,
+) -> Trace: ...
+@overload
+def observe(
+    model: HookedModel,
+    tokens: Texts,
+    *,
+    text_id: str = ...,
+    chunk: int | None = ...,
+    hooks: Sequence[Hook] = ...,
+    progress: Progress | None = ...,
+) -> list[Trace]: ...
+@shows_progress
+def observe(
+    model: HookedModel,
+    tokens: Tensor | Sequence[int] | str | Texts,
+    *,
     text_id: str = "text",
     chunk: int | None = None,
-) -> Trace:
-    """Measure one text in a streaming pass over the layers.
+    hooks: Sequence[Hook] = (),
+    progress: Progress | None = None,
+) -> Trace | list[Trace]:
+    """Measure a text in a streaming pass over the layers; a list of texts gives a list of traces.
 
-    `tokens` are ids `[pos]` or `[1, pos]`, fed exactly as they are: nothing is prepended. Attention
-    patterns exist for `chunk` queries at a time only (by default as many as fit); results don't
-    depend on `chunk`. A second pass is needed if the primary turns out to be a token that the first
-    pass did not follow.
+    `tokens` are ids `[pos]` or `[1, pos]`, fed exactly as they are: nothing is prepended. A string
+    is fed with the special tokens that the tokenizer adds (as `tokenize` with "raw"). Several texts
+    are called "text 0", "text 1" and so on. Attention patterns exist for `chunk` queries at a time
+    only (by default as many as fit); results don't depend on `chunk`. A second pass is needed if
+    the primary turns out to be a token that the first pass did not follow. `progress` is called
+    with (layers done, layers of all texts).
+    `hooks` are TransformerLens hooks `(name, function)`, as in `run_with_hooks`. A function may
+    return a changed activation; the trace is then that of the changed run. It gets all positions at
+    once, so `hooks` and `chunk` exclude each other.
     Raises `TextError` for fewer than two tokens, ids outside the vocabulary, or a text longer than
-    the model's context.
+    the model's context; `HookError` for a hook point that no block has.
     """
-    ids = token_ids(tokens, model.cfg.d_vocab, model.tokenizer, f"text {text_id!r}")
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1 query, got {chunk}")
+    if hooks and chunk is not None:
+        raise ValueError("hooks see all positions at once: leave chunk out")
+    given: dict[str, Any] = {"chunk": chunk, "hooks": _by_layer(model, hooks) if hooks else None}
+    if not isinstance(tokens, list) or not tokens or isinstance(tokens[0], int):
+        return _observe(model, _ids(model, tokens, text_id), text_id, progress, **given)
+    texts = [_ids(model, one, f"{text_id} {number}") for number, one in enumerate(tokens)]
+    return [
+        _observe(model, ids, f"{text_id} {number}", part_of(progress, number, len(texts)), **given)
+        for number, ids in enumerate(texts)
+    ]
+
+
+def _ids(model: HookedModel, tokens: Any, text_id: str) -> Int[Tensor, "pos"]:
+    if isinstance(tokens, str):
+        tokens = tokenize(Text(text_id=text_id, plain=tokens), model.tokenizer, "raw").tokens
+    return token_ids(tokens, model.cfg.d_vocab, model.tokenizer, f"text {text_id!r}")
+
+
+def _observe(
+    model: HookedModel,
+    ids: Int[Tensor, "pos"],
+    text_id: str,
+    progress: Progress | None,
+    *,
+    chunk: int | None,
+    hooks: list[list[Hook]] | None,
+) -> Trace:
     strings = token_strings(ids, model.tokenizer)
     layers = model.cfg.n_layers
     dtype = model.cfg.dtype
 
     def records(watch: Sequence[int]) -> Iterator[LayerView]:
-        return iter_layers(model, ids, chunk=chunk, watch=watch)
+        options: dict[str, Any] = {"watch": watch, "chunk": chunk if hooks is None else len(ids)}
+        options |= {} if hooks is None else {"hooks": hooks.__getitem__}
+        for view in iter_layers(model, ids, **options):
+            yield view
+            if progress:
+                progress(view.layer + 1, layers)
+            del view
 
     return make_trace(records, layers, ids, strings, text_id, dtype)
+
+
+def _by_layer(model: HookedModel, hooks: Sequence[Hook]) -> list[list[Hook]]:
+    """The hooks of each layer. Raises `HookError` for a point that no block of the model has."""
+    found = [
+        [hook for hook in hooks if str(hook[0]).startswith(f"blocks.{layer}.")]
+        for layer in range(model.cfg.n_layers)
+    ]
+    known = model.hook_dict
+    for name, _ in hooks:
+        if not any(name == own for of_layer in found for own, _ in of_layer) or name not in known:
+            raise HookError(
+                f"no block of the model has a hook point {name!r}",
+                "expected a name such as 'blocks.5.hook_mlp_out'; see model.hook_dict",
+            )
+    return found

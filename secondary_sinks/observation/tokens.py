@@ -35,7 +35,10 @@ def token_ids(
     if ids.ndim == 2 and ids.shape[0] == 1:
         ids = ids[0]
     if ids.ndim != 1 or ids.is_floating_point():
-        raise TextError(f"expected token ids [pos] or [1, pos], got {ids.dtype} {tuple(ids.shape)}")
+        raise TextError(
+            f"expected token ids [pos] or [1, pos], got {ids.dtype} {tuple(ids.shape)}",
+            "give several texts as a list, each without padding",
+        )
     if len(ids) < 2:
         raise TextError(f"the text has {len(ids)} token(s)", "expected at least 2")
     check_ids(ids.tolist(), d_vocab, tokenizer, text)

@@ -1,18 +1,17 @@
 """Tidy data frame -> plotly `Figure`. Nothing here shows, saves or measures."""
 
 from secondary_sinks.plots.ablation import ablation_heatmap
-from secondary_sinks.plots.bars import layer_effect_bars
-from secondary_sinks.plots.counts import count_bars
+from secondary_sinks.plots.bars import count_bars, layer_effect_bars
 from secondary_sinks.plots.dots import interval_dots
+from secondary_sinks.plots.labels import message_figure
 from secondary_sinks.plots.levels import level_heatmap, level_heatmaps
 from secondary_sinks.plots.lines import interval_lines
 from secondary_sinks.plots.lives import attention_around_life, life_lines
-from secondary_sinks.plots.message import message_figure
-from secondary_sinks.plots.outcomes import outcome_map
 from secondary_sinks.plots.patches import patch_heatmap, patch_table
+from secondary_sinks.plots.plot import plot
 from secondary_sinks.plots.profiles import layer_profiles, profile_table
 from secondary_sinks.plots.scatter import scatter_panels
-from secondary_sinks.plots.verdicts import verdict_dots, verdict_table
+from secondary_sinks.plots.verdicts import outcome_map, verdict_dots, verdict_table
 
 __all__ = [
     "ablation_heatmap",
@@ -29,6 +28,7 @@ __all__ = [
     "outcome_map",
     "patch_heatmap",
     "patch_table",
+    "plot",
     "profile_table",
     "scatter_panels",
     "verdict_dots",

@@ -6,17 +6,53 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from secondary_sinks.plots.cells import TOKEN, grid_of, loss_shares, strongest_rows
+from secondary_sinks.display import Results, as_frame
+from secondary_sinks.errors import SinkError
 from secondary_sinks.plots.labels import format_number, row_label, token_label
 from secondary_sinks.plots.theme import (
     IMPOSSIBLE,
     LOSS_SCALE,
     TEXT,
     below,
+    colour_bar,
     finish,
     impossible_key,
     layer_axis,
 )
+from secondary_sinks.types import mass_lost
+
+MOST_ROWS = 60
+TOKEN = ["text_id", "sink_pos", "pos"]
+"""Columns that identify an edited token; a control belongs to a sink."""
+
+
+def loss_shares(effects: pd.DataFrame, role: str) -> pd.DataFrame:
+    """Cells of a role, with `unit` (clean mass of the sink) and `share` (lost mass / unit)."""
+    for column in ("edit", "effect"):
+        if effects[column].nunique() > 1:
+            raise SinkError(
+                f"expected one {column} for a heat map; select one of the frame's first"
+            )
+    sinks = effects[effects["role"] == "sink"].drop_duplicates(["text_id", "sink_pos"])
+    unit = sinks.set_index(["text_id", "sink_pos"])["mass_clean"].rename("unit")
+    cells = effects[effects["role"] == role].join(unit, on=["text_id", "sink_pos"])
+    if cells["unit"].notna().sum() == 0:
+        raise SinkError(f"expected cells with role {role!r} whose sink has a known mass; got none")
+    return cells.assign(share=mass_lost(cells["mass_clean"], cells["mass_edited"], cells["unit"]))
+
+
+def strongest_rows(cells: pd.DataFrame) -> pd.DataFrame:
+    """One row per token, in descending order of its sink's clean mass; at most `MOST_ROWS`."""
+    tokens = cells.drop_duplicates(TOKEN)
+    ordered = tokens.sort_values(["unit", *TOKEN], ascending=[False, True, True, True])
+    return ordered.head(MOST_ROWS).reset_index(drop=True)
+
+
+def grid_of(cells: pd.DataFrame, rows: pd.DataFrame, layers: range, value: str) -> pd.DataFrame:
+    """`value` as a table of rows by layers; missing if a cell was not run."""
+    grid = cells.pivot(index=TOKEN, columns="layer", values=value)
+    return grid.reindex(index=pd.MultiIndex.from_frame(rows[TOKEN]), columns=list(layers))
+
 
 _NUMBERS = {
     "lifetime": ("lifetime", "g"),
@@ -25,12 +61,12 @@ _NUMBERS = {
     "alignment_centred": ("alignment", ".2f"),
 }
 _TOO_LATE = {
-    "end": "the layers below are a sink that lasts: cannot end it",
-    "loss": "above the sink's last layer: could not have taken anything",
+    "end": "too late to end the sink, which already exists at these layers",
+    "loss": "too late to take any attention: after the sink's last layer",
 }
 
 
-def ablation_heatmap(effects: pd.DataFrame, role: str = "sink") -> go.Figure:
+def ablation_heatmap(effects: pd.DataFrame | Results, role: str = "sink") -> go.Figure:
     """Share of attention mass lost (colour) by edited token (row) and ablated layer (column).
 
     Rows run from the strongest sink down, at most 60. With `role="control"`, the loss is in units
@@ -40,6 +76,7 @@ def ablation_heatmap(effects: pd.DataFrame, role: str = "sink") -> go.Figure:
     row marks the creation layer: an edit to the right of it cannot keep the sink from arising.
     Raises `SinkError` without such a cell, or for a mix of edits or effects.
     """
+    effects = as_frame(effects)
     cells = loss_shares(effects, role)
     rows = strongest_rows(cells)
     layers = range(int(effects["layer"].max()) + 1)
@@ -95,6 +132,7 @@ def _map(cells: pd.DataFrame, rows: pd.DataFrame, layers: range, role: str) -> g
     texts = [_hover(cell) for cell in cells.to_dict("records")]
     hover = grid_of(cells.assign(hover=texts), rows, layers, "hover")
     cells = cells.assign(share=cells["share"].where(~_is_impossible(cells)))
+    unit = "share of mass lost" if role == "sink" else "mass lost ÷ mass of the sink"
     return go.Heatmap(
         x=list(layers),
         y=list(range(len(rows))),
@@ -106,7 +144,7 @@ def _map(cells: pd.DataFrame, rows: pd.DataFrame, layers: range, role: str) -> g
         zmax=1,
         colorscale=LOSS_SCALE,
         ygap=1,
-        colorbar=_colour_bar(role),
+        colorbar=colour_bar(unit, {-1: "-100%", 0: "0", 1: "100%"}),
     )
 
 
@@ -128,23 +166,6 @@ def _hover(cell: dict[Any, Any]) -> str:
     return "<br>".join(lines)
 
 
-def _colour_bar(role: str) -> dict[str, Any]:
-    """A horizontal bar above the map."""
-    unit = "share of mass lost" if role == "sink" else "mass lost ÷ mass of the sink"
-    return {
-        "orientation": "h",
-        "title": {"text": unit, "side": "top", "font_size": 12},
-        "x": 0.5,
-        "y": 1.0,
-        "yanchor": "bottom",
-        "ypad": 4,
-        "thickness": 10,
-        "outlinewidth": 0,
-        "tickvals": [-1, 0, 1],
-        "ticktext": ["-100%", "0", "100%"],
-    }
-
-
 def _head(cells: pd.DataFrame, rows: pd.DataFrame, role: str) -> str:
     """Number of rows, and how many were left out."""
     total = len(cells.drop_duplicates(TOKEN))
@@ -152,7 +173,7 @@ def _head(cells: pd.DataFrame, rows: pd.DataFrame, role: str) -> str:
         return f"{total} {role}{'s' if total != 1 else ''}"
     if role == "sink":
         return f"the {len(rows)} strongest of {total} sinks"
-    return f"{len(rows)} of {total} controls, of the strongest sinks"
+    return f"{len(rows)} of {total} controls: those of the strongest sinks"
 
 
 def _with_heading(figure: go.Figure, head: str) -> go.Figure:

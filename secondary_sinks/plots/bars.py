@@ -1,21 +1,23 @@
 """Bars of the mass that sinks lose beyond their controls, by ablated layer."""
 
 from collections.abc import Sequence
-from typing import Any
 
+import pandas as pd
 import plotly.graph_objects as go
 
 from secondary_sinks.errors import SinkError
-from secondary_sinks.plots.labels import format_number
+from secondary_sinks.plots.labels import format_number, plain_label, token_label
 from secondary_sinks.plots.theme import (
     IMPOSSIBLE,
     IMPOSSIBLE_NAME,
     LOST,
     TEXT,
+    above,
     below,
     colour_of,
     finish,
     layer_axis,
+    require_columns,
 )
 from secondary_sinks.types import LayerEffect
 
@@ -28,7 +30,9 @@ def layer_effect_bars(rows: Sequence[LayerEffect], later: Sequence[LayerEffect] 
     an interval (too few texts) has no whisker. Raises `SinkError` when there is no row.
     """
     if not rows:
-        raise SinkError("no layer was ablated at a secondary sink with controls: no bars to draw")
+        raise SinkError(
+            "no layer was ablated at a secondary sink with a control, so there are no bars to draw"
+        )
     able = [row for row in rows if row.n_sinks]
     weakens = [row for row in later if row.n_sinks]
     figure = go.Figure(_bars(able, "can end the sink", LOST))
@@ -52,7 +56,14 @@ def _bars(rows: Sequence[LayerEffect], name: str, colour: str) -> go.Bar:
     return go.Bar(
         x=[row.layer for row in rows],
         y=[row.lost for row in rows],
-        error_y=_whiskers(rows),
+        error_y={
+            "array": [row.high - row.lost for row in rows],
+            "arrayminus": [row.lost - row.low for row in rows],
+            "symmetric": False,
+            "color": TEXT,
+            "thickness": 1.2,
+            "width": 3,
+        },
         marker_color=colour,
         name=name,
         customdata=[_hover(row) for row in rows],
@@ -73,17 +84,6 @@ def _hatched(layers: Sequence[int]) -> go.Bar:
     )
 
 
-def _whiskers(rows: Sequence[LayerEffect]) -> dict[str, Any]:
-    return {
-        "array": [row.high - row.lost for row in rows],
-        "arrayminus": [row.lost - row.low for row in rows],
-        "symmetric": False,
-        "color": TEXT,
-        "thickness": 1.2,
-        "width": 3,
-    }
-
-
 def _hover(row: LayerEffect) -> str:
     low, high = format_number(row.low, ".0%"), format_number(row.high, ".0%")
     return (
@@ -92,3 +92,41 @@ def _hover(row: LayerEffect) -> str:
         f"ends {row.removed:.0%} of the sinks, prolongs {row.prolonged:.0%}<br>"
         f"{row.n_sinks} sinks in {row.n_texts} texts"
     )
+
+
+MOST = 30
+COLUMNS = ("what", "group", "count")
+
+
+def count_bars(frame: pd.DataFrame, x_title: str, *, tokens: bool = False) -> go.Figure:
+    """Bars of `count` by `what`, stacked by `group`, the longest on top; at most 30.
+
+    `what` and `group` may be any strings; with `tokens`, white space in `what` is made visible.
+    Raises `SinkError` for a frame without rows or without one of the columns.
+    """
+    require_columns(frame, COLUMNS, "bar figure")
+    order = frame.groupby("what", sort=True)["count"].sum().sort_values(ascending=False)
+    rows = {what: place for place, what in enumerate(order.index[:MOST])}
+    drawn = frame[frame["what"].isin(list(rows))]
+    label = token_label if tokens else plain_label
+    figure = go.Figure()
+    for index, (group, part) in enumerate(drawn.groupby("group", sort=False)):
+        words = zip(part["what"], part["count"], strict=True)
+        figure.add_bar(
+            x=part["count"],
+            y=[rows[what] for what in part["what"]],
+            orientation="h",
+            name=plain_label(str(group)),
+            marker_color=colour_of(str(group), index),
+            customdata=[
+                f"{label(str(what))}, {plain_label(str(group))}: {n:g}" for what, n in words
+            ],
+            hovertemplate="%{customdata}<extra></extra>",
+        )
+    labels = [label(str(what)) for what in rows]
+    figure.update_yaxes(tickvals=list(rows.values()), ticktext=labels, showgrid=False)
+    figure.update_yaxes(zeroline=False)
+    figure.update_yaxes(range=[len(rows) - 0.5, -0.5])
+    figure.update_xaxes(title_text=x_title)
+    figure.update_layout(barmode="stack", bargap=0.25, showlegend=drawn["group"].nunique() > 1)
+    return finish(above(figure, 1.02, traceorder="normal"), height=150 + 22 * len(rows))

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots.labels import format_number, plain_label
-from secondary_sinks.plots.theme import TEXT, colour_of, finish
+from secondary_sinks.plots.theme import TEXT, above, colour_of, finish
 
 
 def interval_dots(frame: pd.DataFrame, axis: str, *, line: float | None = 0.5) -> go.Figure:
@@ -36,9 +36,8 @@ def interval_dots(frame: pd.DataFrame, axis: str, *, line: float | None = 0.5) -
         zeroline=False,
     )
     figure.update_xaxes(title_text=axis, zeroline=True)
-    legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
-    figure.update_layout(showlegend=len(series) > 1, legend=legend)
-    return finish(figure, height=120 + (26 + 14 * len(series)) * len(rows))
+    figure.update_layout(showlegend=len(series) > 1)
+    return finish(above(figure, 1.02), height=120 + (26 + 14 * len(series)) * len(rows))
 
 
 def _dots(part: pd.DataFrame, rows: list[str], shift: float, name: str, colour: str) -> go.Scatter:

@@ -1,25 +1,15 @@
 """Labels for figures: hidden characters made visible, and markup escaped for plotly."""
 
 import math
-import unicodedata
+import textwrap
+
+import plotly.graph_objects as go
+
+from secondary_sinks.display import make_visible
+from secondary_sinks.plots.theme import finish
 
 MISSING = "\u2013"
-_NAMED = {" ": "␣", "\n": "⏎", "\t": "⇥"}
-_HIDDEN = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs"}
-"""Unicode categories that draw nothing, or change how adjacent characters are drawn."""
 _MARKUP = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;", "%": "&#37;"}
-
-
-def make_visible(text: str, *, keep: str = "", most: int | None = None) -> str:
-    """Text with visible white space, control, bidirectional and unassigned characters.
-
-    Characters in `keep` are unchanged. Text longer than `most` characters is cut.
-
-    >>> make_visible(" the\\n"), make_visible("a\\u202eb"), make_visible("tokenization", most=6)
-    ('␣the⏎', 'a⟨U+202E⟩b', 'token…')
-    """
-    shown = "".join(char if char in keep else _visible_form(char) for char in text)
-    return shown if most is None or len(shown) <= most else shown[: most - 1] + "…"
 
 
 def token_label(text: str) -> str:
@@ -59,9 +49,20 @@ def _escape(text: str) -> str:
     return "".join(_MARKUP.get(char, char) for char in text)
 
 
-def _visible_form(char: str) -> str:
-    if char in _NAMED:
-        return _NAMED[char]
-    if unicodedata.category(char) in _HIDDEN:
-        return f"⟨U+{ord(char):04X}⟩"
-    return char
+WIDTH = 60
+"""Characters per line, to fit a phone."""
+
+
+def message_figure(words: str) -> go.Figure:
+    """A figure without data that shows a message."""
+    lines = [plain_label(line) for line in textwrap.wrap(words, WIDTH)]
+    figure = go.Figure()
+    figure.add_annotation(
+        text="<br>".join(lines),
+        showarrow=False,
+        font_size=14,
+        **{"xref": "paper", "x": 0.5, "yref": "paper", "y": 0.5},
+    )
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    return finish(figure, height=120 + 20 * len(lines))

@@ -11,18 +11,20 @@ from plotly.subplots import make_subplots
 
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots.labels import plain_label
-from secondary_sinks.plots.theme import KINDS, finish, layer_axis, rgba
+from secondary_sinks.plots.theme import KINDS, colour_bar, finish, layer_axis, rgba
+from secondary_sinks.types import Levels
 
 _SCALE = [[0.0, rgba(KINDS["secondary"], 0.15)], [1.0, KINDS["secondary"]]]
 
 
-def level_heatmap(cells: pd.DataFrame, n_layers: int | None = None) -> go.Figure:
+def level_heatmap(cells: pd.DataFrame | Levels, n_layers: int | None = None) -> go.Figure:
     """log(1 + count) of secondary sinks by creation layer (x) and lifetime (y).
 
-    `cells` is `Levels.cells_frame()`. The most frequent pair of each level carries the level's
-    number. The axes run to `n_layers`, or as far as the data. Raises `SinkError` without a
+    `cells` is a `Levels`, or its `cells_frame()`. The most frequent pair of each level carries the
+    level's number. The axes run to `n_layers`, or as far as the data. Raises `SinkError` without a
     cell.
     """
+    cells = cells.cells_frame() if isinstance(cells, Levels) else cells
     if cells.empty:
         raise SinkError("no secondary sink, so no levels to draw")
     size = n_layers or int((cells["l_start"] + cells["lifetime"]).max())
@@ -68,6 +70,8 @@ def _most_frequent(cells: pd.DataFrame) -> list[dict[Any, Any]]:
 
 def _map(cells: pd.DataFrame, size: int, most: int, bar: bool = True) -> go.Heatmap:
     """Lifetime by creation layer; pairs that do not occur are gaps. The scale ends at `most`."""
+    ticks = [count for count in (1, 3, 10, 30, 100, 300, 1000, 3000, 10000) if count <= most]
+    named = {math.log1p(count): str(count) for count in ticks}
     counts = np.full((size + 1, size), np.nan)
     hover = np.full(counts.shape, "", dtype=object)
     for cell in cells.to_dict("records"):
@@ -82,7 +86,7 @@ def _map(cells: pd.DataFrame, size: int, most: int, bar: bool = True) -> go.Heat
         zmax=math.log1p(most),
         colorscale=_SCALE,
         showscale=bar,
-        colorbar=_colour_bar(most),
+        colorbar=colour_bar("sinks (logarithmic)", named),
     )
 
 
@@ -104,21 +108,4 @@ def _number(cell: dict[Any, Any]) -> dict[str, Any]:
         "text": f"{cell['level']:.0f}",
         "showarrow": False,
         "font_size": 13,
-    }
-
-
-def _colour_bar(most: int) -> dict[str, Any]:
-    """A horizontal bar above the map, in counts."""
-    counts = [count for count in (1, 3, 10, 30, 100, 300, 1000, 3000, 10000) if count <= most]
-    return {
-        "orientation": "h",
-        "title": {"text": "sinks (logarithmic)", "side": "top", "font_size": 12},
-        "x": 0.5,
-        "y": 1.0,
-        "yanchor": "bottom",
-        "ypad": 4,
-        "thickness": 10,
-        "outlinewidth": 0,
-        "tickvals": [math.log1p(count) for count in counts],
-        "ticktext": [str(count) for count in counts],
     }

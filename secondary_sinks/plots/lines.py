@@ -7,9 +7,17 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from secondary_sinks.errors import SinkError
 from secondary_sinks.plots.labels import format_number, plain_label
-from secondary_sinks.plots.theme import TEXT, colour_of, finish, log_axis, ramp, rgba
+from secondary_sinks.plots.theme import (
+    TEXT,
+    above,
+    colour_of,
+    finish,
+    log_axis,
+    ramp,
+    require_columns,
+    rgba,
+)
 
 COLUMNS = ("panel", "group", "x", "value", "low", "high")
 
@@ -33,10 +41,7 @@ def interval_lines(
     dotted line through all panels. `ordered` groups, such as layers, get a ramp of colours.
     Raises `SinkError` for a frame without rows or without one of the columns.
     """
-    missing = [name for name in COLUMNS if name not in frame]
-    if missing or frame.empty:
-        wrong = f"no column {missing[0]!r}" if missing else "no row"
-        raise SinkError(f"the frame of a line figure has {wrong}; nothing to draw")
+    require_columns(frame, COLUMNS, "line figure")
     figure = make_subplots(rows=len(panels), cols=1, shared_xaxes=True, vertical_spacing=0.06)
     groups = list(dict.fromkeys(frame["group"]))
     named = [colour_of(group, index) for index, group in enumerate(groups)]
@@ -52,8 +57,7 @@ def interval_lines(
     if x_ticks is not None:
         figure.update_xaxes(tickvals=list(x_ticks), ticktext=list(x_ticks.values()))
     figure.update_xaxes(title_text=x_title, row=len(panels), col=1)
-    figure.update_layout(legend={"orientation": "h", "y": 1.01, "yanchor": "bottom", "x": 0})
-    return finish(figure, height=90 + height * len(panels))
+    return finish(above(figure, 1.01), height=90 + height * len(panels))
 
 
 def _axis(x: "pd.Series[Any]", scale: str) -> dict[str, Any]:

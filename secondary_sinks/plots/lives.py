@@ -1,19 +1,22 @@
-"""What sinks draw before they are created and after they end, by the layers between."""
+"""Attention that sinks draw before their creation and after their end."""
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from secondary_sinks.display import Results, as_frame
 from secondary_sinks.plots.lines import interval_lines
 
 REACH = 8
 """Layers before and after that are shown."""
-EVENTS = {"l_start": "layers from creation", "l_end": "layers from the last one as a sink"}
-TITLE = "times expected"
+EVENTS = {"l_start": "relative to creation", "l_end": "relative to the last layer as a sink"}
+TITLE = "attention ÷ expected"
 COLUMNS = ("panel", "group", "x", "value", "low", "high", "n_sinks")
 
 
-def attention_around_life(trace: pd.DataFrame, sinks: pd.DataFrame) -> pd.DataFrame:
+def attention_around_life(
+    trace: pd.DataFrame | Results, sinks: pd.DataFrame | Results
+) -> pd.DataFrame:
     """Attention that secondary sinks draw, by layer from their creation and from their end.
 
     In multiples of what a key at that place is expected to draw (the even share, or the median of
@@ -23,6 +26,7 @@ def attention_around_life(trace: pd.DataFrame, sinks: pd.DataFrame) -> pd.DataFr
     much at x = -1 as at x = 0, or after its end as before, owes that attention to nothing that the
     criterion calls a sink.
     """
+    trace, sinks = as_frame(trace), as_frame(sinks)
     found = sinks.loc[
         sinks["kind"] == "secondary", ["text_id", "pos", "l_start", "l_end", "censored"]
     ]
@@ -42,7 +46,7 @@ def life_lines(table: pd.DataFrame) -> go.Figure:
         for event, words in EVENTS.items()
         if (table["panel"] == event).any()
     }
-    return interval_lines(table, panels, "layer, less that of creation or end", height=230)
+    return interval_lines(table, panels, "layer relative to creation or end", height=230)
 
 
 def _quantiles(states: pd.DataFrame, event: str) -> pd.DataFrame:

@@ -6,14 +6,16 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from secondary_sinks.display import Results, as_frame
 from secondary_sinks.errors import SinkError
-from secondary_sinks.plots.cells import MOST_ROWS
+from secondary_sinks.plots.ablation import MOST_ROWS
 from secondary_sinks.plots.labels import format_number, plain_label, row_label
 from secondary_sinks.plots.theme import (
     IMPOSSIBLE,
     KINDS,
     LOST,
     below,
+    colour_bar,
     finish,
     impossible_key,
     layer_axis,
@@ -22,18 +24,20 @@ from secondary_sinks.plots.theme import (
 from secondary_sinks.types import format_layers
 
 PATCHES = {
-    "denoising": ("share of the sink's lifetime that the token gets", KINDS["secondary"]),
-    "noising": ("share of its lifetime that the sink loses", LOST),
+    "denoising": ("lifetime of the token ÷ lifetime of the sink", KINDS["secondary"]),
+    "noising": ("share of the sink's lifetime that is lost", LOST),
 }
 EXTRA_COLUMNS = {
-    "denoising": {"forming": "all forming MLPs", "ordinary": "of ordinary tokens"},
-    "noising": {"forming": "all forming MLPs", "other": "as many others"},
+    "denoising": {"forming": "all forming MLPs", "ordinary": "from ordinary tokens"},
+    "noising": {"forming": "all forming MLPs", "other": "other MLPs"},
 }
 """Columns to the right of the layers: all forming MLPs of the sink, and the control."""
 KEY = ["text_id", "sink_pos"]
 
 
-def patch_table(cells: pd.DataFrame, sinks: pd.DataFrame, patch: str) -> pd.DataFrame:
+def patch_table(
+    cells: pd.DataFrame | Results, sinks: pd.DataFrame | Results, patch: str
+) -> pd.DataFrame:
     """Share and token for each sink and column of the map.
 
     `cells` are those of `questions.sufficiency`, also as read from a run folder (where `layers` are
@@ -41,6 +45,7 @@ def patch_table(cells: pd.DataFrame, sinks: pd.DataFrame, patch: str) -> pd.Data
     several seeds are averaged. `impossible` marks cells that are patched after the sink's last
     layer, so that it cannot lose any. Strongest sinks first, at most 60.
     """
+    cells, sinks = as_frame(cells), as_frame(sinks)
     clean = cells[(cells["patch"] == "noising") & (cells["where"] == "forming")]
     clean = clean.set_index(KEY)[["lifetime_clean", "mass_clean"]].add_prefix("sink_")
     tokens = sinks.rename(columns={"pos": "sink_pos"}).set_index(KEY)["token"]
@@ -131,7 +136,7 @@ def _map(
         ygap=1,
         xgap=0 if scale else 2,
         showscale=scale,
-        colorbar=_bar(title) if scale else None,
+        colorbar=colour_bar(title, {0: "0", 0.5: "50%", 1: "100%"}, 0.43) if scale else None,
     )
 
 
@@ -150,21 +155,6 @@ def _grey(table: pd.DataFrame, layers: list[str]) -> go.Heatmap:
     )
 
 
-def _bar(title: str) -> dict[str, Any]:
-    return {
-        "orientation": "h",
-        "title": {"text": title, "side": "top", "font_size": 12},
-        "x": 0.43,
-        "y": 1.0,
-        "yanchor": "bottom",
-        "ypad": 4,
-        "thickness": 10,
-        "outlinewidth": 0,
-        "tickvals": [0, 0.5, 1],
-        "ticktext": ["0", "50%", "100%"],
-    }
-
-
 def _hover(cell: dict[Any, Any], patch: str) -> str:
     where = cell["column"]
     words = EXTRA_COLUMNS[patch].get(where, f"layer {where}")
@@ -175,5 +165,5 @@ def _hover(cell: dict[Any, Any], patch: str) -> str:
         f"{head}<br>edited token at {cell['pos']}; {plain_label(words)}<br>{verb} "
         f"{format_number(cell['share'], '.0%')} of the lifetime (now {edited} layers)<br>"
         f"mass {format_number(float(cell['mass_edited']), '.2g')}"
-        + ("<br>patched after the sink's last layer: it could not lose any" if late else "")
+        + ("<br>patched after the sink's last layer, too late to shorten it" if late else "")
     )

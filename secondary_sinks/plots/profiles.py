@@ -7,8 +7,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from secondary_sinks.display import Results, as_frame
 from secondary_sinks.plots.labels import token_label
-from secondary_sinks.plots.theme import KINDS, NAMES, finish, layer_axis, rgba
+from secondary_sinks.plots.theme import KINDS, NAMES, above, finish, layer_axis, rgba
 
 PANELS = {
     "norm_ratio": ("norm ÷ text median", "log"),
@@ -21,8 +22,8 @@ FEW = 30
 
 
 def layer_profiles(
-    trace: pd.DataFrame,
-    sinks: pd.DataFrame,
+    trace: pd.DataFrame | Results,
+    sinks: pd.DataFrame | Results,
     panels: Mapping[str, tuple[str, str]] = PANELS,
 ) -> go.Figure:
     """Panels over layers: by default norm ratio (log), centred alignment, attention mass (log).
@@ -32,6 +33,7 @@ def layer_profiles(
     around it; few sinks are drawn as thin lines. All texts are pooled. Mass at layer l is that in
     block l, which reads the state of block l - 1.
     """
+    trace, sinks = as_frame(trace), as_frame(sinks)
     figure = make_subplots(rows=len(panels), cols=1, shared_xaxes=True, vertical_spacing=0.045)
     grouped = _with_group(trace, sinks)
     for group in [kind for kind in reversed(KINDS) if (grouped["group"] == kind).any()]:
@@ -44,21 +46,12 @@ def layer_profiles(
         figure.update_yaxes(title_text=title, type=scale, **ticks, row=row, col=1)
     figure.update_xaxes(layer_axis(int(trace["layer"].max()) + 1))
     figure.update_xaxes(title_text="layer", row=len(panels), col=1)
-    figure.update_layout(
-        legend={
-            "orientation": "h",
-            "y": 1.01,
-            "yanchor": "bottom",
-            "x": 0,
-            "traceorder": "reversed",
-        }
-    )
-    return finish(figure, height=720)
+    return finish(above(figure, 1.01, traceorder="reversed"), height=720)
 
 
-def profile_table(trace: pd.DataFrame, sinks: pd.DataFrame) -> pd.DataFrame:
+def profile_table(trace: pd.DataFrame | Results, sinks: pd.DataFrame | Results) -> pd.DataFrame:
     """The data of `layer_profiles`: percentiles by kind of token, measure and layer."""
-    grouped = _with_group(trace, sinks)
+    grouped = _with_group(as_frame(trace), as_frame(sinks))
     tokens = grouped.drop_duplicates(["text_id", "pos"])["group"].value_counts()
     parts = [
         grouped.groupby(["group", "layer"])[name]

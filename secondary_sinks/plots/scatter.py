@@ -8,9 +8,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from secondary_sinks.errors import SinkError
 from secondary_sinks.plots.labels import plain_label, token_label
-from secondary_sinks.plots.theme import colour_of, finish, log_axis
+from secondary_sinks.plots.theme import above, colour_of, finish, log_axis, require_columns
 
 COLUMNS = ("row", "col", "group", "x", "y", "label")
 
@@ -34,10 +33,7 @@ def scatter_panels(
     Each panel has its own scale. Raises `SinkError` for a frame without rows or without one of the
     columns.
     """
-    missing = [name for name in COLUMNS if name not in frame]
-    if missing or frame.empty:
-        wrong = f"no column {missing[0]!r}" if missing else "no row"
-        raise SinkError(f"the frame of a scatter plot has {wrong}; nothing to draw")
+    require_columns(frame, COLUMNS, "scatter plot")
     rows, cols = (list(dict.fromkeys(frame[name])) for name in ("row", "col"))
     named = titles or {at: ", ".join(word for word in at if word) for at in product(rows, cols)}
     heads = [plain_label(named.get(at, "")) for at in product(rows, cols)]
@@ -61,8 +57,7 @@ def scatter_panels(
         figure.update_xaxes(title_text=words, row=len(rows), col=col)
     figure.update_yaxes(title_text=y_title, col=1)
     figure.update_annotations(font_size=12)
-    figure.update_layout(legend={"orientation": "h", "y": 1.06, "yanchor": "bottom", "x": 0})
-    return finish(figure, height=120 + side * len(rows)).update_layout(margin_t=84)
+    return finish(above(figure, 1.06), height=120 + side * len(rows)).update_layout(margin_t=84)
 
 
 def _points(points: pd.DataFrame, group: str, index: int, legend: bool) -> go.Scatter:

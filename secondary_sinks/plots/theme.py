@@ -6,11 +6,15 @@ with enough contrast on white and on near-black.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike
+
+from secondary_sinks.errors import SinkError
 
 TEXT, GRID, ZERO = "#7b7f86", "rgba(128,128,128,0.22)", "rgba(128,128,128,0.6)"
 KINDS = {
@@ -73,6 +77,31 @@ def below(figure: go.Figure, y: float) -> go.Figure:
     """A horizontal legend below the axes, at a height in shares of them."""
     legend = {"orientation": "h", "x": 0, "y": y, "yanchor": "top"}
     return figure.update_layout(showlegend=True, legend=legend)
+
+
+def colour_bar(title: str, ticks: Mapping[float, str], x: float = 0.5) -> dict[str, Any]:
+    """A horizontal bar above a map of colours, with these ticks."""
+    return {
+        "orientation": "h",
+        "title": {"text": title, "side": "top", "font_size": 12},
+        **{"x": x, "y": 1.0, "yanchor": "bottom", "ypad": 4, "thickness": 10, "outlinewidth": 0},
+        "tickvals": list(ticks),
+        "ticktext": list(ticks.values()),
+    }
+
+
+def above(figure: go.Figure, y: float, **more: Any) -> go.Figure:
+    """A horizontal legend above the axes, at a height in shares of them."""
+    legend = {"orientation": "h", "x": 0, "y": y, "yanchor": "bottom"}
+    return figure.update_layout(legend=legend | more)
+
+
+def require_columns(frame: pd.DataFrame, columns: Sequence[str], what: str) -> None:
+    """Raise `SinkError` if the frame of a figure has no rows, or lacks a column."""
+    missing = [name for name in columns if name not in frame]
+    if missing or frame.empty:
+        wrong = f"no column {missing[0]!r}" if missing else "no row"
+        raise SinkError(f"the frame of a {what} has {wrong}; nothing to draw")
 
 
 LOSS_SCALE = [

@@ -1,6 +1,6 @@
 """What was judged: the number of each verdict, its interval, and the line it was held against."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from textwrap import wrap
 from typing import Any
 
@@ -8,15 +8,15 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from secondary_sinks.plots.dots import interval_dots
-from secondary_sinks.plots.labels import plain_label
-from secondary_sinks.plots.theme import TEXT
+from secondary_sinks.plots.labels import MISSING, plain_label
+from secondary_sinks.plots.theme import GAINED, LOST, TEXT, finish
 from secondary_sinks.types import Verdict
 
 WIDTH = 44
 """Characters of a claim in a line of its label."""
 
 
-def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+def verdict_table(verdicts: Iterable[Verdict]) -> pd.DataFrame:
     """The verdicts that have a number, one row each, with the fields that `verdict_dots` draws."""
     names = ["claim", "outcome", "statistic", "value", "low", "high", "line", "n_claims"]
     names += ["n_sinks", "n_texts"]
@@ -24,25 +24,22 @@ def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     return pd.DataFrame([[getattr(one, name) for name in names] for one in known], columns=names)
 
 
-def verdict_dots(verdicts: Sequence[Verdict]) -> go.Figure:
+def verdict_dots(verdicts: Iterable[Verdict]) -> go.Figure:
     """A row per verdict: value (dot), interval (whisker), and the line (upright tick).
 
-    All from the verdict's own fields, so that what stands next to a badge is what was judged. A
-    verdict without an interval has no whisker, one without a number no row. Raises `SinkError`
-    where none has one.
+    All are fields of the verdict, so that the figure shows the numbers of the badges. A verdict
+    without an interval has no whisker; a verdict without a number has no row. Raises `SinkError`
+    if no verdict has a number.
     """
     table = verdict_table(verdicts)
-    rows = [_label(number, claim) for number, claim in enumerate(table["claim"])]
+    rows = [
+        f"{number + 1}. {claim}" for number, claim in enumerate(table["claim"])
+    ]  # two may say the same
     frame = table.assign(row=rows, series="value")
-    figure = interval_dots(frame, "number that was judged", line=None)
+    figure = interval_dots(frame, "statistic of the verdict", line=None)
     figure.add_trace(_lines(table["line"].tolist()))
     figure.update_yaxes(ticktext=["<br>".join(map(plain_label, wrap(row, WIDTH))) for row in rows])
     return figure.update_layout(height=70 + 46 * len(rows), margin_t=12, showlegend=False)
-
-
-def _label(number: int, claim: str) -> str:
-    """The claim, numbered: two claims may say the same."""
-    return f"{number + 1}. {claim}"
 
 
 def _lines(lines: Sequence[float]) -> go.Scatter:
@@ -53,5 +50,32 @@ def _lines(lines: Sequence[float]) -> go.Scatter:
         mode="markers",
         marker=marker,
         name="line",
-        hovertemplate="held against %{x:.3g}<extra></extra>",
+        hovertemplate="threshold %{x:.3g}<extra></extra>",
     )
+
+
+VALUES = {"supported": 1.0, "contradicted": -1.0}
+SCALE = [[0.0, GAINED], [0.5, "rgba(128,128,128,0.15)"], [1.0, LOST]]
+
+
+def outcome_map(table: pd.DataFrame) -> go.Figure:
+    """The outcome of each question (row) for each model (column), as text and colour.
+
+    Purple is supported, amber contradicted, grey anything else; a dash if it was not asked.
+    """
+    words = table.fillna(MISSING)
+    figure = go.Figure(
+        go.Heatmap(
+            z=[[VALUES.get(word, 0.0) for word in row] for row in words.to_numpy()],
+            x=[plain_label(str(name)) for name in words.columns],
+            y=[plain_label(str(name)) for name in words.index],
+            text=[[plain_label(str(word)) for word in row] for row in words.to_numpy()],
+            texttemplate="%{text}",
+            hovertemplate="%{y}, %{x}: %{text}<extra></extra>",
+            **{"colorscale": SCALE, "zmin": -1, "zmax": 1, "showscale": False},
+            **{"xgap": 2, "ygap": 2},
+        )
+    )
+    figure.update_xaxes(type="category", side="top", showgrid=False)
+    figure.update_yaxes(type="category", autorange="reversed", automargin=True, showgrid=False)
+    return finish(figure, height=120 + 28 * len(words))

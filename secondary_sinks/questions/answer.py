@@ -2,14 +2,16 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypedDict
 
 import pandas as pd
 
+from secondary_sinks.display import Displayed, counted, tally
 from secondary_sinks.statistics import CONFIDENCE, HALF, Interval
 from secondary_sinks.types import Verdict
+from secondary_sinks.types.lists import join_words
 
 
 class _Words(TypedDict):
@@ -26,9 +28,9 @@ class Words(_Words, total=False):
     n_controls: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Answer:
-    """Cells, effects and verdicts of one causal question."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Answer(Displayed):
+    """Cells, effects and verdicts of one causal question; as a sequence, its verdicts."""
 
     question: str
     cells: pd.DataFrame
@@ -43,9 +45,31 @@ class Answer:
     n_censored: int = 0
     """Number of tested sinks with a hidden start or end: their lifetimes are lower bounds."""
 
+    def __len__(self) -> int:
+        """Number of verdicts."""
+        return len(self.verdicts)
+
+    def __iter__(self) -> Iterator[Verdict]:
+        """Verdict by verdict."""
+        return iter(self.verdicts)
+
+    def __getitem__(self, index: int) -> Verdict:
+        """One verdict."""
+        return self.verdicts[index]
+
     def to_frame(self) -> pd.DataFrame:
         """The cells."""
         return self.cells
+
+    def _line(self) -> str:
+        outcomes = tally(verdict.outcome for verdict in self.verdicts) or "no verdict"
+        return f"{self.question}: {outcomes}; {counted(len(self.cells), 'cell')}"
+
+    def _html(self) -> str:
+        return "".join(verdict._html() for verdict in self.verdicts)
+
+    def _drawn(self) -> tuple[Verdict, ...]:
+        return self.verdicts
 
 
 def verdict_of(
@@ -92,23 +116,14 @@ def combine_outcomes(outcomes: Mapping[str, str]) -> tuple[str, str]:
     >>> combine_outcomes({"zero": "supported", "mean": "inconclusive"})
     ('inconclusive', 'edits disagree: zero says supported, mean says inconclusive')
     """
-    found = set(outcomes.values())
+    distinct = set(outcomes.values())
     if len(outcomes) == 1:
         (only,) = outcomes
         return outcomes[only], f"{only} was the only edit tried"
-    if len(found) == 1:
-        return found.pop(), f"{listed(list(outcomes))} agree"
+    if len(distinct) == 1:
+        return distinct.pop(), f"{join_words(list(outcomes))} agree"
     words = ", ".join(f"{edit} says {outcome}" for edit, outcome in outcomes.items())
     return "inconclusive", f"edits disagree: {words}"
-
-
-def listed(words: Sequence[str]) -> str:
-    """Join words by commas and "and".
-
-    >>> listed(["zero", "mean", "resample"])
-    'zero, mean and resample'
-    """
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def format_exclusions(left_out: Mapping[str, int]) -> str:

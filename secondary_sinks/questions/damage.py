@@ -14,7 +14,7 @@ from secondary_sinks.types.edits import SHORT
 COLUMNS = ("text_id", "pos", "layer", "edit", "kl_at_token", "loss_later", "loss_clean")
 AT_TOKEN = ("role", "layer", "edit", "kl_at_token", "n_sinks")
 CELL = ["text_id", "pos", "layer"]
-TOLD = ("writer", "enabler")
+REPORTED = ("writer", "enabler")
 """Roles for which damage is reported: ablating these MLPs ends a sink."""
 
 
@@ -27,8 +27,8 @@ def damage_at_tokens(effects: pd.DataFrame, roles: pd.DataFrame) -> pd.DataFrame
     model. Cells without a measured divergence are left out. Edits have their full label, also where
     the sweep was asked for them by a short form.
     """
-    both = _measured(effects, roles[roles["role"].isin(TOLD)])
-    order = both["role"].map(list(TOLD).index)
+    both = _measured(effects, roles[roles["role"].isin(REPORTED)])
+    order = both["role"].map(list(REPORTED).index)
     groups = both.assign(order=order).groupby(["order", "role", "layer", "edit"], sort=True)
     found = groups["kl_at_token"].agg(kl_at_token="median", n_sinks="size").reset_index()
     return found[list(AT_TOKEN)]

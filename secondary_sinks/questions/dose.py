@@ -1,39 +1,101 @@
 """Direction or norm? How a sink depends on the length and direction of the output that forms it."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from secondary_sinks.causal.replay import Progress
+import numpy as np
+import pandas as pd
+
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import dose_figures
-from secondary_sinks.questions.answer import (
-    Answer,
-    sum_counts,
-)
+from secondary_sinks.questions.answer import Answer, sum_counts
 from secondary_sinks.questions.dose_verdicts import direction_verdict, dose_verdicts, norm_verdict
 from secondary_sinks.questions.forming import Forming, Place, by_place, none_found
-from secondary_sinks.questions.held_out import (
-    has_other,
-    held_out,
-    other_layers,
-)
+from secondary_sinks.questions.held_out import has_other, held_out, other_layers
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
     TextPairs,
-    censored,
+    count_censored,
     match_pairs,
     with_progress,
 )
 from secondary_sinks.questions.question import Cells, Question, Sample
-from secondary_sinks.questions.threshold import thresholds
-from secondary_sinks.questions.trials import (
-    Trial,
-    frame_of,
-    run_trials,
-    summary,
-)
+from secondary_sinks.questions.trials import Trial, frame_of, run_trials, summary
+from secondary_sinks.statistics import mean_over_texts
 from secondary_sinks.types import Edit, SinkTable, Trace
+
+BY = {"sink": "is_sink", "attention": "draws"}
+"""When a factor is enough: the token is a sink, or it draws half of what the clean sink draws."""
+COLUMNS = ("by", "unit", "value", "low", "high", "n_sinks", "n_texts", "n_below", "n_never")
+
+
+def thresholds(doses: pd.DataFrame, forming: Mapping[Place, Forming]) -> pd.DataFrame:
+    """The least dose that makes a sink: geometric mean over texts, with its interval.
+
+    Column `by`: "sink" uses the criterion, which includes a norm itself; "attention" asks for the
+    least dose that draws half of what the clean sink draws.
+
+    For each sink, the threshold lies between the last factor that is too small and the first that
+    is enough. The value is their geometric mean; the interval goes from the lower end of the
+    interval of the former to the upper end of that of the latter, so it includes the step of the
+    grid. Unit "factor" scales the output of the forming MLPs; unit "norm" is the length that they
+    write together along the primary's direction. Sinks for which the smallest factor is enough
+    (`n_below`), or no factor is (`n_never`), are not counted; in norm, neither are sinks whose
+    forming MLPs write against the direction.
+    """
+    sinks = doses[doses["role"] == "sink"]
+    rows = [row for by, column in BY.items() for row in _rows(by, sinks, column, forming)]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _rows(
+    by: str, sinks: pd.DataFrame, column: str, forming: Mapping[Place, Forming]
+) -> list[dict[str, object]]:
+    """Two rows: one in factors, one in norm."""
+    brackets = [
+        (text_id, *_bracket(group, column), forming[str(text_id), int(str(pos))].written)
+        for (text_id, pos), group in sinks.groupby(["text_id", "sink_pos"])
+    ]
+    table = pd.DataFrame(brackets, columns=["text_id", "last", "first", "norm"])
+    table = table.astype({"last": float, "first": float, "norm": float})
+    inside = table[(table["last"] > 0) & np.isfinite(table["first"])]
+    counts = {
+        "by": by,
+        "n_below": int((table["last"] == 0).sum()),
+        "n_never": int(np.isinf(table["first"]).sum()),
+    }
+    norm = inside["norm"].where(inside["norm"] > 0)
+    return [_row("factor", inside, 1.0) | counts, _row("norm", inside, norm) | counts]
+
+
+def _bracket(group: pd.DataFrame, column: str) -> tuple[float, float]:
+    """The largest factor before the first that is enough (0 if none is smaller), and that first."""
+    ordered = group.sort_values("factor")
+    alive = ordered[column].astype(bool).to_numpy()
+    factors = ordered["factor"].to_numpy()
+    if not alive.any():
+        return float(factors[-1]), math.inf
+    first = int(alive.argmax())
+    return (float(factors[first - 1]) if first else 0.0), float(factors[first])
+
+
+def _row(unit: str, inside: pd.DataFrame, scale: "float | pd.Series[float]") -> dict[str, object]:
+    texts = inside["text_id"].tolist()
+    last, first = (
+        mean_over_texts(np.log(inside[name] * scale), texts) for name in ("last", "first")
+    )
+    return {
+        "unit": unit,
+        "value": math.exp((last.value + first.value) / 2),
+        "low": math.exp(last.low),
+        "high": math.exp(first.high),
+        "n_sinks": last.n,
+        "n_texts": last.n_texts,
+    }
+
 
 FACTORS = tuple(2.0 ** (step / 2) for step in range(-8, 5))
 """Thirteen factors from 1/16 to 4 times the norm, including 1."""
@@ -42,6 +104,7 @@ SEEDS = 3
 WORDS = ("test", "role", "factor", "seed", "layers")
 
 
+@shows_progress
 def norm_dose(
     model: HookedModel,
     traces: Trace | Iterable[Trace],
@@ -82,17 +145,17 @@ def norm_dose(
     attention (`threshold.thresholds`). Raises `EditError` for factors that do not ascend.
     """
     n_claims = n_claims or N_CLAIMS
-    factors = _checked(factors)
+    factors = _check_factors(factors)
     texts = match_pairs(traces, sinks)
-    found = by_place(model, texts, sinks, forming)
-    held = held_out(texts, found)
+    formed_by = by_place(model, texts, sinks, forming)
+    tested_with = held_out(texts, formed_by)
     rows: list[dict[str, Any]] = []
     for text in with_progress(texts, progress):
-        trials = list(_trials(text, held, factors, seeds))
+        trials = list(_trials(text, tested_with, factors, seeds))
         rows += run_trials(model, text.trace, sinks.thresholds, trials)
     cells = frame_of(rows, *WORDS)
     left_out = sum_counts(*(text.left_out for text in texts))
-    extra = none_found(texts, found)
+    extra = none_found(texts, formed_by)
     return Answer(
         question="norm_dose",
         cells=cells,
@@ -102,13 +165,13 @@ def norm_dose(
             direction_verdict(cells, extra, left_out, n_claims),
             norm_verdict(cells, extra, left_out, n_claims),
         ),
-        tables={"threshold": thresholds(cells[cells["test"] == "dose"], held)},
+        tables={"threshold": thresholds(cells[cells["test"] == "dose"], tested_with)},
         left_out=left_out,
-        n_censored=censored(texts),
+        n_censored=count_censored(texts),
     )
 
 
-def _checked(factors: Sequence[float]) -> tuple[float, ...]:
+def _check_factors(factors: Sequence[float]) -> tuple[float, ...]:
     if len(factors) < 2 or sorted(set(factors)) != list(factors) or factors[0] <= 0:
         raise EditError(f"factors must be positive and ascending, two or more; got {factors}")
     return tuple(factors)
@@ -168,7 +231,7 @@ def cells_of(sample: Sample) -> Cells:
 NORM_DOSE = Question(
     name="norm_dose",
     title="Direction or norm",
-    asks="Is it where the vector points, or how long it is?",
+    asks="Does a sink depend on the direction or on the norm of the output that forms it?",
     ask=norm_dose,
     n_claims=lambda sinks: N_CLAIMS,
     cost=cells_of,

@@ -5,13 +5,13 @@ import math
 import pandas as pd
 
 from secondary_sinks.questions.answer import Answer
-from secondary_sinks.questions.question import Drawing, Shown
+from secondary_sinks.questions.question import Drawing, Shown, one_drawing
 from secondary_sinks.statistics import mean_and_percentiles
 
 DOSED = {
     "mass_edited": ("attention mass", "linear"),
     "lifetime_attention_edited": ("layers attended", "linear"),
-    "lifetime_edited": ("lifetime, norm in it", "linear"),
+    "lifetime_edited": ("lifetime (by norm test too)", "linear"),
 }
 """Responses to the factor; answers of earlier versions lack the second."""
 
@@ -19,33 +19,21 @@ DOSED = {
 def norm_dose(answer: Answer, shown: Shown) -> list[Drawing]:
     """Attention and lifetimes by the factor that scales the output of the forming MLPs."""
     frame = _doses(answer.cells)
-    if frame.empty:
-        return []
     titles = {name: title for name, title in DOSED.items() if name in answer.cells}
     marks, words = _threshold(answer.tables["threshold"])
     options = {
         "panels": titles,
-        "x_title": "factor on what the forming MLPs write",
+        "x_title": "factor on the output of the forming MLPs",
         "x_scale": "log",
         "x_ticks": _fractions(frame),
         "marks": marks,
         "height": 210,
     }
     caption = (
-        "The output of the forming MLPs times a factor, at the sinks and at their control tokens. "
+        "The output of the forming MLPs is scaled, at the sinks and at their control tokens. "
         f"Lines are means, bands run from the 10th to the 90th percentile of tokens.{words}"
     )
-    return [
-        Drawing(
-            name="dose",
-            title="Dose and response",
-            caption=caption,
-            plot="lines",
-            frame=frame,
-            options=options,
-            table=frame,
-        )
-    ]
+    return one_drawing("lines", "dose", "Dose and response", caption, frame, options=options)
 
 
 def _doses(cells: pd.DataFrame) -> pd.DataFrame:
@@ -76,7 +64,7 @@ def _threshold(table: pd.DataFrame) -> tuple[list[float], str]:
     if math.isnan(row["value"]):
         return [], ""
     words = (
-        f" Dotted: the least factor that makes a sink, {row['value']:.2g} "
+        f" Dotted: the smallest factor that makes a sink, {row['value']:.2g} "
         f"({row['low']:.2g} to {row['high']:.2g})."
     )
     return [float(row["value"])], words

@@ -20,15 +20,15 @@ from secondary_sinks.statistics import (
 from secondary_sinks.types import SHARE_UNIT, Verdict
 
 ALPHA = 0.05
-DOSE = "in the same direction, more norm of what forms a sink makes it draw more attention"
-LAYERS = "in the same direction, more norm of what forms a sink makes more layers attended"
+DOSE = "sinks draw more attention if the MLP output that forms them is scaled up"
+LAYERS = "sinks are attended at more layers if the MLP output that forms them is scaled up"
 DIRECTION = (
-    "sinks need the direction of what forms them: turned, at the same norm, they lose more than "
-    "half of their attention"
+    "sinks depend on the direction of the MLP output that forms them: rotated at the same norm, it "
+    "leaves them less than half of their attention"
 )
 NORM = (
-    "sinks need the norm of what forms them: in the same direction, at the least norm, they lose "
-    "more than half of their attention"
+    "sinks depend on the norm of the MLP output that forms them: scaled down to the smallest "
+    "factor, it leaves them less than half of their attention"
 )
 
 
@@ -58,12 +58,13 @@ def _dose(
     left_out: Mapping[str, int],
     n_claims: int,
 ) -> Verdict:
-    claim, what = RESPONSES[name]
+    claim, response = RESPONSES[name]
     words: Words = {
         "n_claims": n_claims,
-        "statistic": f"rank correlation of factor and {what} beyond controls, median over texts",
+        "statistic": f"rank correlation of the factor with {response} (sink minus control), median "
+        "over texts",
         "unit": "rank correlation",
-        "controls": "token twins, or ordinary tokens nearby, scaled alike"
+        "controls": "token twins, or ordinary tokens nearby, with the same scaling"
         + format_exclusions(left_out),
     }
     interval = _correlation(part, name, n_claims)
@@ -73,24 +74,24 @@ def _dose(
     outcome = outcome_of(interval)
     if outcome == "supported" and not p_value <= ALPHA:
         outcome = "inconclusive"
-    lived = _correlation(part, "lifetime_edited", n_claims)
+    lifetime = _correlation(part, "lifetime_edited", n_claims)
     why = (
-        f"{what} follows the norm with a rank correlation of {interval.value:.2f} (corrected p = "
-        f"{p_value:.2g}); the lifetime, whose definition has the norm in it, with "
-        f"{lived.value:.2f}{extra}"
+        f"the factor has a rank correlation of {interval.value:.2f} with {response} (corrected p = "
+        f"{p_value:.2g}), and of {lifetime.value:.2f} with the lifetime, whose definition includes "
+        f"a norm test{extra}"
     )
     return verdict_of(claim, outcome, why, interval, **words)
 
 
 def _correlation(cells: pd.DataFrame, name: str, n_claims: int) -> Interval:
     """Rank correlation of the factor with the value at the sink minus that at its control."""
-    beyond = _beyond(cells, name)
-    found = [rank_correlation(beyond.columns, row) for row in beyond.to_numpy()]
-    texts = beyond.index.get_level_values("text_id").tolist()
-    return median_over_texts(found, texts, n_claims=n_claims)
+    responses = _beyond_control(cells, name)
+    correlations = [rank_correlation(responses.columns, row) for row in responses.to_numpy()]
+    texts = responses.index.get_level_values("text_id").tolist()
+    return median_over_texts(correlations, texts, n_claims=n_claims)
 
 
-def _beyond(cells: pd.DataFrame, name: str) -> pd.DataFrame:
+def _beyond_control(cells: pd.DataFrame, name: str) -> pd.DataFrame:
     """Values of sinks minus those of their controls at the same factor: `[sink, factor]`.
 
     Values are first rounded to four digits, so that rounding errors do not count as differences.
@@ -102,7 +103,7 @@ def _beyond(cells: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _page(cells: pd.DataFrame, name: str) -> float:
-    return page_trend_test(_beyond(cells, name).groupby("text_id").mean().to_numpy())
+    return page_trend_test(_beyond_control(cells, name).groupby("text_id").mean().to_numpy())
 
 
 def direction_verdict(
@@ -116,23 +117,24 @@ def direction_verdict(
         same, "role", "sink", "other", n_claims=n_claims, of="draws", instead=instead
     )
     words: Words = {
-        "statistic": "share of sinks that lose half of their attention, and not with other MLPs "
-        "turned",
+        "statistic": "share of sinks that lose half of their attention, but not if other MLPs are "
+        "rotated instead",
         "unit": SHARE_UNIT,
         **_controls(same, left_out, n_claims),
     }
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
     if missing:
         return verdict_of(DIRECTION, "inconclusive", missing, interval, **words)
-    more = turned[(turned["factor"] != 1.0) & (turned["role"] == "sink")]
+    largest = turned[(turned["factor"] != 1.0) & (turned["role"] == "sink")]
     made = cells[cells["test"] == "made"].groupby("role")["draws"].apply(_mean)
     own = same[same["role"] == "sink"]
     why = (
-        f"turned at the same norm {1 - _mean(own['draws']):.0%} lose more than half of their "
-        f"attention, at {more['factor'].iloc[0]:g} times the norm {1 - _mean(more['draws']):.0%}; "
-        f"by definition, which asks for the direction, {1 - _mean(own['is_sink']):.0%} are sinks "
-        f"no more; put into other tokens, {made['turned']:.0%} of them draw half as much turned "
-        f"and {made['straight']:.0%} straight{extra}"
+        f"with the output rotated at the same norm, {1 - _mean(own['draws']):.0%} lose more than "
+        f"half of their attention (at {largest['factor'].iloc[0]:g} times the norm "
+        f"{1 - _mean(largest['draws']):.0%}); {1 - _mean(own['is_sink']):.0%} are no longer sinks "
+        f"by the definition, which includes the direction; of other tokens that get the output, "
+        f"{made['turned']:.0%} draw half as much if it is rotated and {made['straight']:.0%} if it "
+        f"is not{extra}"
     )
     return verdict_of(DIRECTION, outcome_of(interval), why, interval, **words)
 
@@ -147,8 +149,8 @@ def norm_verdict(
         part, "role", "sink", "other", n_claims=n_claims, of="draws", instead=instead
     )
     words: Words = {
-        "statistic": "share of sinks that lose half of their attention, and not with other MLPs "
-        "scaled",
+        "statistic": "share of sinks that lose half of their attention, but not if other MLPs are "
+        "scaled instead",
         "unit": SHARE_UNIT,
         **_controls(part, left_out, n_claims),
     }
@@ -157,9 +159,10 @@ def norm_verdict(
         return verdict_of(NORM, "inconclusive", missing, interval, **words)
     own = part[part["role"] == "sink"]
     why = (
-        f"at {part['factor'].iloc[0]:g} times the norm {1 - _mean(own['draws']):.0%} lose more "
-        f"than half of their attention; by definition, which asks for the norm, "
-        f"{1 - _mean(own['is_sink']):.0%} are sinks no more{extra}"
+        f"with the output at {part['factor'].iloc[0]:g} times its norm, "
+        f"{1 - _mean(own['draws']):.0%} lose more than half of their attention; "
+        f"{1 - _mean(own['is_sink']):.0%} are no longer sinks by the definition, which includes "
+        f"the norm{extra}"
     )
     return verdict_of(NORM, outcome_of(interval), why, interval, **words)
 
@@ -180,7 +183,8 @@ class _Controls(TypedDict):
 def _controls(part: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> _Controls:
     n_controls, n_sinks = (with_control(part, "role", one) for one in ("other", "sink"))
     instead = (
-        "the same put into control tokens, which then draw half as much only by the output as it is"
+        "else the same output patched into control tokens, which then draw half as much only if it "
+        "is unchanged"
     )
     words = control_words(n_controls, n_sinks, instead) + format_exclusions(left_out)
     return {"n_claims": n_claims, "n_controls": n_controls, "controls": words}

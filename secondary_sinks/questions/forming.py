@@ -3,14 +3,15 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
+from math import comb
 from typing import Any
 
 import pandas as pd
 
 from secondary_sinks.attribution import formation
-from secondary_sinks.causal.replay import Progress
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions.answer import sum_counts
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
@@ -18,6 +19,7 @@ from secondary_sinks.questions.matched_pairs import (
     match_pairs,
     with_progress,
 )
+from secondary_sinks.questions.question import Cost
 from secondary_sinks.questions.trials import Trial, run_trials
 from secondary_sinks.types import Edit, Sink, SinkTable, Trace, format_layers, mass_lost
 
@@ -52,6 +54,7 @@ class Forming:
         return self.how != "none"
 
 
+@shows_progress
 def forming_mlps(
     model: HookedModel,
     traces: Trace | Iterable[Trace],
@@ -95,6 +98,19 @@ def forming_of_text(
     ]
 
 
+def forming_cost(traces: Trace | Iterable[Trace], sinks: SinkTable) -> Cost:
+    """Number of cells of `forming_mlps`."""
+    found = [case.sink for text in match_pairs(traces, sinks) for case in text.cases]
+    replayed = sum(sink.l_start + 1 + _n_groups(sink) + 1 for sink in found)
+    return Cost(question="forming_mlps", replayed=replayed, recomputed=0)
+
+
+def _n_groups(sink: Sink) -> int:
+    """Number of groups to try: pairs, then larger groups."""
+    n_mlps = min(sink.l_end + 1, MOST)
+    return comb(n_mlps, 2) + max(n_mlps - 2, 0)
+
+
 Place = tuple[str, int]
 """Text and position of a sink."""
 
@@ -116,9 +132,8 @@ def by_place(
         for case in text.cases:
             if (case.sink.text_id, case.sink.pos) not in found:
                 raise DetectionError(
-                    f"no forming MLPs were given of the sink at {case.sink.pos} of text "
-                    f"{case.sink.text_id!r}",
-                    "leave forming= out, or find them of the same table",
+                    f"forming= lacks the sink at {case.sink.pos} of text {case.sink.text_id!r}",
+                    "leave forming= out, or find the forming MLPs of this table of sinks",
                 )
     return found
 
@@ -130,18 +145,18 @@ def formed_only(
     kept = []
     for text in texts:
         cases = [c for c in text.cases if forming[c.sink.text_id, c.sink.pos].found]
-        left_out = text.left_out | {"that no MLP forms": len(text.cases) - len(cases)}
+        left_out = text.left_out | {"not formed by any MLP": len(text.cases) - len(cases)}
         kept.append(replace(text, cases=tuple(cases), left_out=left_out))
     return kept, sum_counts(*(text.left_out for text in kept))
 
 
 def none_found(texts: Sequence[TextPairs], forming: Mapping[Place, Forming]) -> str:
     """How many of the sinks have no forming MLPs, to append to a sentence."""
-    asked = [forming[case.sink.text_id, case.sink.pos] for text in texts for case in text.cases]
-    without = sum(not one.found for one in asked)
-    if not without:
+    tested = [forming[case.sink.text_id, case.sink.pos] for text in texts for case in text.cases]
+    n_without = sum(not one.found for one in tested)
+    if not n_without:
         return ""
-    return f"; {without} of {len(asked)} sinks have no forming MLP"
+    return f"; {n_without} of {len(tested)} sinks have no forming MLP"
 
 
 def cell_at(pos: int, layers: Sequence[int], edit: str) -> tuple[Edit, ...]:

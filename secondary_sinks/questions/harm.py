@@ -11,8 +11,8 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from secondary_sinks.causal import recompute
-from secondary_sinks.causal.replay import Progress
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import (
     Answer,
@@ -26,7 +26,7 @@ from secondary_sinks.questions.held_out import held_out
 from secondary_sinks.questions.lost_by_layer import by_way
 from secondary_sinks.questions.matched_pairs import (
     TextPairs,
-    censored,
+    count_censored,
     match_pairs,
     matched_draw,
     with_progress,
@@ -37,27 +37,20 @@ from secondary_sinks.statistics import Interval, median_over_texts, outcome_of, 
 from secondary_sinks.types import SHARE_UNIT, Cell, SinkTable, Trace, Verdict
 
 CLAIM = (
-    "removing all sinks other than the primary raises the loss by a hundredth or more, beyond what "
-    "removing as many ordinary tokens' MLP outputs does"
+    "removing all sinks other than the primary raises the loss by 1% or more, beyond the rise "
+    "without the MLP outputs of the same number of ordinary tokens"
 )
 N_CLAIMS = 1
 DRAWS = 5
 LINE = 0.01
 """A rise of the loss by at least this share of the clean loss is called harm."""
 COLUMNS = (
-    "text_id",
-    "role",
-    "draw",
-    "edit",
-    "n_edited",
-    "n_counted",
-    "loss_clean",
-    "loss_edited",
-    "kl",
-    "kl_at_token",
+    *("text_id", "role", "draw", "edit", "n_edited", "n_counted", "loss_clean", "loss_edited"),
+    *("kl", "kl_at_token"),
 )
 
 
+@shows_progress
 def harm(
     model: HookedModel,
     traces: Trace | Iterable[Trace],
@@ -87,12 +80,14 @@ def harm(
     """
     n_claims = n_claims or N_CLAIMS
     texts = match_pairs(traces, sinks)
-    found = by_place(model, texts, sinks, forming)
-    held = held_out(texts, found)
-    texts, left_out = formed_only(texts, found)
+    formed_by = by_place(model, texts, sinks, forming)
+    tested_with = held_out(texts, formed_by)
+    texts, left_out = formed_only(texts, formed_by)
     rows: list[dict[str, Any]] = []
     for text in with_progress(texts, progress):
-        rows += _rows(model, text, [_Removed(text, sinks, held, draws, one) for one in edits])
+        rows += _rows(
+            model, text, [_Removed(text, sinks, tested_with, draws, one) for one in edits]
+        )
     cells = pd.DataFrame(rows, columns=list(COLUMNS))
     effects = [_row(way, part, n_claims) for way, part in by_way(cells).items()]
     names = ["edit", "sinks", "controls", "beyond", "low", "high", "loss_clean", "n_texts"]
@@ -102,7 +97,7 @@ def harm(
         effects=pd.DataFrame(effects, columns=names),
         verdicts=(_verdict(cells, left_out, n_claims),),
         left_out=left_out,
-        n_censored=censored(texts),
+        n_censored=count_censored(texts),
     )
 
 
@@ -113,12 +108,12 @@ class _Removed:
         self,
         text: TextPairs,
         sinks: SinkTable,
-        held: Mapping[Place, Forming],
+        tested_with: Mapping[Place, Forming],
         draws: int,
         edit: str,
     ) -> None:
         self.edit, self.pairs = edit, removable(text, sinks, edit, draws)
-        self.layers = {pos: held[text.trace.text_id, pos].layers for pos in self.pairs}
+        self.layers = {pos: tested_with[text.trace.text_id, pos].layers for pos in self.pairs}
 
     @property
     def edited(self) -> set[int]:
@@ -152,7 +147,7 @@ def removable(
     return {pos: tuple(draw[pos] for draw in drawn) for pos in places}
 
 
-def _counted(trace: Trace, edited: set[int]) -> Bool[Tensor, "pos"]:
+def _positions_with_loss(trace: Trace, edited: set[int]) -> Bool[Tensor, "pos"]:
     """Positions whose loss counts: after the first edit, never edited, and not the last one."""
     counts = torch.arange(len(trace.tokens)) >= min(edited)
     counts[[*edited, len(counts) - 1]] = False
@@ -166,7 +161,7 @@ def _rows(
     if not asked:
         return
     result = recompute(model, text.trace, [cell for *_, cell in asked])
-    counts = _counted(text.trace, {pos for one in removed for pos in one.edited})
+    counts = _positions_with_loss(text.trace, {pos for one in removed for pos in one.edited})
     for number, (one, role, draw, cell) in enumerate(asked):
         yield {
             "text_id": text.trace.text_id,
@@ -221,10 +216,10 @@ def _row(way: str, cells: pd.DataFrame, n_claims: int) -> dict[str, Any]:
 
 def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     words: Words = {
-        "statistic": "share of the clean loss by which it rises, less with ordinary tokens, median "
-        "over texts",
+        "statistic": "rise of the loss as a share of the clean loss, sinks minus ordinary tokens, "
+        "median over texts",
         "unit": SHARE_UNIT,
-        "controls": "as many ordinary tokens of similar position and norm"
+        "controls": "the same number of ordinary tokens of similar position and norm"
         + format_exclusions(left_out),
         "n_claims": n_claims,
         "line": LINE,
@@ -241,8 +236,8 @@ def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) ->
         {way: outcome_of(_beyond(part, n_claims), LINE) for way, part in ways.items()}
     )
     why = (
-        f"the loss of {row['loss_clean']:.3f} nats rises by {row['sinks']:.2%} of it without the "
-        f"sinks, and by {row['controls']:.2%} without as many ordinary tokens' MLPs; {agreement}"
+        f"the loss of {row['loss_clean']:.3f} nats rises by {row['sinks']:.2%} without the sinks, "
+        f"and by {row['controls']:.2%} without the MLP outputs of ordinary tokens; {agreement}"
     )
     return verdict_of(CLAIM, outcome, why, interval, **words)
 
@@ -258,8 +253,8 @@ def cells_of(sample: Sample) -> Cells:
 
 HARM = Question(
     name="harm",
-    title="What it costs",
-    asks="What does removing all sinks of a text but the primary do to the loss?",
+    title="Harm to the loss",
+    asks="How much does the loss rise when all sinks other than the primary are removed?",
     ask=harm,
     n_claims=lambda sinks: N_CLAIMS,
     cost=cells_of,

@@ -83,13 +83,11 @@ def control_words(n_controls: int, n_sinks: int, instead: str) -> str:
     """Description of the controls; `instead` describes those used where no other MLP can be one.
 
     >>> control_words(0, 7, "outputs of token twins")
-    'no control possible by other MLPs, which are later ones or too few; outputs of token twins'
+    'no control with other MLPs: too few could have ended the sink; outputs of token twins'
     """
-    words = "as many other MLPs up to the creation layer, at the same sink"
+    words = "the same number of other MLPs up to the creation layer, at the same sink"
     if n_controls == n_sinks and n_sinks:
         return words
     if not n_controls:
-        return f"no control possible by other MLPs, which are later ones or too few; {instead}"
-    return (
-        f"{words}, at {n_controls} of {n_sinks} sinks (no control possible at the rest); {instead}"
-    )
+        return f"no control with other MLPs: too few could have ended the sink; {instead}"
+    return f"{words}, at the {n_controls} of {n_sinks} sinks that have that many; {instead}"

@@ -1,13 +1,25 @@
-"""Which MLPs do secondary sinks need? Verdicts from the effect of ablating each layer."""
+"""Which MLPs do secondary sinks need, and do later MLPs keep them up? Verdicts by ablated layer."""
 
-import math
 from dataclasses import replace
 
 import pandas as pd
 
-from secondary_sinks.questions.answer import combine_outcomes
-from secondary_sinks.questions.lost_by_layer import by_way, could_end, layer_effects
-from secondary_sinks.statistics import CONFIDENCE, Interval, outcome_of, too_few
+from secondary_sinks.display import Results, as_frame
+from secondary_sinks.questions.answer import Words, combine_outcomes, verdict_of
+from secondary_sinks.questions.lost_by_layer import (
+    by_way,
+    could_end,
+    later_cells,
+    layer_effects,
+    lost_by_text,
+)
+from secondary_sinks.statistics import (
+    Interval,
+    chosen_before,
+    median_over_texts,
+    outcome_of,
+    too_few,
+)
 from secondary_sinks.types import SHARE_UNIT, LayerEffect, Verdict
 
 LITTLE = 0.1
@@ -15,7 +27,7 @@ LITTLE = 0.1
 MLP is not needed."""
 
 
-def layer_verdicts(effects: pd.DataFrame, n_claims: int | None = None) -> list[Verdict]:
+def layer_verdicts(effects: pd.DataFrame | Results, n_claims: int | None = None) -> list[Verdict]:
     """One verdict per layer whose MLP the sinks need, or one verdict if no layer is needed.
 
     A layer is needed, by one way to ablate, if two intervals say so: that of the share of sinks
@@ -29,15 +41,16 @@ def layer_verdicts(effects: pd.DataFrame, n_claims: int | None = None) -> list[V
     Verdicts are given only for layers that could end a sink, and are corrected for `n_claims`: by
     default the number of these layers. Raises as `layer_effects` does.
     """
+    effects = as_frame(effects)
     n_claims = n_claims or max(len(could_end(effects)), 1)
     rows = {
         way: [row for row in layer_effects(part, n_claims) if row.n_sinks]
         for way, part in by_way(effects).items()
     }
-    return [replace(verdict, n_claims=n_claims) for verdict in _judged(rows, n_claims)]
+    return [replace(verdict, n_claims=n_claims) for verdict in _verdicts(rows, n_claims)]
 
 
-def _judged(rows: dict[str, list[LayerEffect]], n_claims: int) -> list[Verdict]:
+def _verdicts(rows: dict[str, list[LayerEffect]], n_claims: int) -> list[Verdict]:
     first = next(iter(rows.values()), [])
     if not first:
         return [_verdict(None, "inconclusive", too_few(0, 0))]
@@ -51,7 +64,7 @@ def _judged(rows: dict[str, list[LayerEffect]], n_claims: int) -> list[Verdict]:
         return [_verdict(most, "inconclusive", _missing(most, n_claims))]
     if all(asked[row.layer][0] == "contradicted" for row in decided):
         why = (
-            f"none of the {len(decided)} MLP(s) that could be is needed; at most, "
+            f"none of the {len(decided)} MLP(s) tested is needed; for the most important one, "
             f"{_why(most, asked[most.layer][1])}"
         )
         return [_verdict(most, "contradicted", why)]
@@ -79,9 +92,7 @@ def _agree(
 
 def needed_by(row: LayerEffect) -> str:
     """Whether one layer is needed, by one way to ablate: "supported" means needed."""
-    ended = outcome_of(
-        Interval(value=row.removed, low=row.removed_low, high=row.removed_high, n=0, n_texts=0)
-    )
+    ended = outcome_of(_removed(row))
     if ended == "supported" and row.low > 0:
         return "supported"
     return "contradicted" if ended == "contradicted" or row.high < LITTLE else "inconclusive"
@@ -89,8 +100,8 @@ def needed_by(row: LayerEffect) -> str:
 
 def _takes(row: LayerEffect) -> str:
     return (
-        f"ablating it takes {row.sinks_lost:.0%} of the attention that sinks draw, and from their "
-        f"controls {_percent(row.controls_lost)} of as much; it ends {row.removed:.0%} of the sinks"
+        f"ablating it ends {row.removed:.0%} of the sinks and removes {row.sinks_lost:.0%} of "
+        f"their attention (controls: {_percent(row.controls_lost)}, in the same units)"
     )
 
 
@@ -110,24 +121,94 @@ def _claim(row: LayerEffect | None) -> str:
 
 
 def _verdict(row: LayerEffect | None, outcome: str, why: str) -> Verdict:
-    nan = math.nan
-    general = "secondary sinks need the MLP of one layer"
     left_out = (
-        f"; {row.n_unmatched} sink(s) without one left out" if row and row.n_unmatched else ""
+        f"; left out: {row.n_unmatched} sink(s) without a control"
+        if row and row.n_unmatched
+        else ""
     )
-    return Verdict(
-        claim=_claim(row),
-        general=general,
-        layer=None if row is None else row.layer,
-        outcome=outcome,
-        why=why,
+    found = verdict_of(
+        _claim(row),
+        outcome,
+        why,
+        None if row is None else _removed(row),
         statistic="share of sinks that end, mean over texts",
         unit=SHARE_UNIT,
-        value=nan if row is None else row.removed,
-        low=nan if row is None else row.removed_low,
-        high=nan if row is None else row.removed_high,
-        confidence=CONFIDENCE,
         controls=f"same edit at token twins, or at ordinary tokens nearby{left_out}",
-        n_sinks=0 if row is None else row.n_sinks,
-        n_texts=0 if row is None else row.n_texts,
     )
+    general, layer = "secondary sinks need the MLP of one layer", row.layer if row else None
+    return replace(found, general=general, layer=layer)
+
+
+def _removed(row: LayerEffect) -> Interval:
+    """The share of sinks that end, with its interval."""
+    low, high = row.removed_low, row.removed_high
+    return Interval(value=row.removed, low=low, high=high, n=row.n_sinks, n_texts=row.n_texts)
+
+
+CLAIM = (
+    "an MLP above the creation layer, chosen on earlier texts, sustains a tenth or more of a "
+    "sink's attention"
+)
+
+
+def later_verdict(effects: pd.DataFrame | Results, n_claims: int = 1) -> Verdict:
+    """Does the later MLP that matters most keep sinks up?
+
+    An MLP above the creation layer cannot have made the sink, but without it the sink may draw less
+    attention. Only the one chosen on earlier texts is judged: other later MLPs may matter at single
+    sinks.
+    Statistic: the mass that sinks lose minus the mass that their controls lose (`mass_lost`),
+    median over texts. It is measured at one layer per text: the layer with the largest loss in
+    earlier texts or, for the first text, the layer after the first creation layer
+    (`statistics.choice`). Only sinks that this layer could have weakened are counted
+    (`later_effects`).
+
+    supported: the interval lies above one tenth by every way to ablate; contradicted: below, by
+    every way. Raises `EditError` for a table with several sites or effects.
+    """
+    found = {way: _interval(part, n_claims) for way, part in by_way(effects).items()}
+    words: Words = {
+        "statistic": "mass lost beyond controls at the layer with the largest loss in earlier "
+        "texts, median over texts",
+        "unit": SHARE_UNIT,
+        "line": LITTLE,
+        "controls": "same edit at token twins, or at ordinary tokens nearby",
+        "n_claims": n_claims,
+    }
+    if not found:
+        return verdict_of(CLAIM, "inconclusive", too_few(0, 0), None, **words)
+    interval, layers = next(iter(found.values()))
+    missing = too_few(interval.n, interval.n_texts, n_claims=n_claims)
+    if missing:
+        return verdict_of(CLAIM, "inconclusive", missing, interval, **words)
+    outcome, agreement = combine_outcomes(
+        {way: outcome_of(one, LITTLE) for way, (one, _) in found.items()}
+    )
+    often = max(sorted(set(layers)), key=layers.count)
+    why = (
+        f"ablating the chosen MLP (layer {often} in {layers.count(often)} of {len(layers)} texts) "
+        f"removes {interval.value:.0%} of the attention that sinks draw; {agreement}"
+    )
+    return verdict_of(CLAIM, outcome, why, interval, **words)
+
+
+def _interval(effects: pd.DataFrame, n_claims: int) -> tuple[Interval, list[int]]:
+    """Mass lost per text at the layer that earlier texts chose, and these layers."""
+    cells = later_cells(effects)
+    if cells.empty:
+        return median_over_texts([], [], n_claims=n_claims), []
+    lost = pd.DataFrame(
+        {layer: lost_by_text(part)["beyond"] for layer, part in cells.groupby("layer")}
+    ).reindex(list(dict.fromkeys(cells["text_id"])))
+    lost = lost.dropna(how="all")
+    scores = [
+        {int(str(layer)): float(value) for layer, value in row.dropna().items()}
+        for _, row in lost.iterrows()
+    ]
+    layers = chosen_before(scores, [sorted(one) for one in scores])
+    values = [one[layer] for one, layer in zip(scores, layers, strict=True)]
+    found = median_over_texts(values, list(lost.index), n_claims=n_claims)
+    n_sinks = len(cells[["text_id", "pos"]].drop_duplicates())
+    return Interval(
+        value=found.value, low=found.low, high=found.high, n=n_sinks, n_texts=found.n_texts
+    ), layers

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
+from secondary_sinks.display import Results, as_frame
 from secondary_sinks.errors import EditError
 from secondary_sinks.statistics import median_over_texts, share_over_texts
 from secondary_sinks.types import LayerEffect, mass_lost
@@ -17,7 +18,9 @@ MASSES = [*PAIR, "control_mass_clean", "control_mass_edited"]
 ORDINARY = ["ordinary_mass_clean", "ordinary_mass_edited"]
 
 
-def layer_effects(effects: pd.DataFrame, n_claims: int | None = None) -> list[LayerEffect]:
+def layer_effects(
+    effects: pd.DataFrame | Results, n_claims: int | None = None
+) -> list[LayerEffect]:
     """Mass lost by secondary sinks and by their controls, by layer, with intervals.
 
     For each layer, only sinks that it could have ended are counted: those created there or later.
@@ -28,16 +31,18 @@ def layer_effects(effects: pd.DataFrame, n_claims: int | None = None) -> list[La
     With too few texts they are NaN. Raises `EditError` for a table that mixes edits (seeds of one
     edit are averaged), or contains the no-op.
     """
-    return _by_layer(effects, _created_later, n_claims)
+    return _by_layer(as_frame(effects), _created_later, n_claims)
 
 
-def later_effects(effects: pd.DataFrame, n_claims: int | None = None) -> list[LayerEffect]:
+def later_effects(
+    effects: pd.DataFrame | Results, n_claims: int | None = None
+) -> list[LayerEffect]:
     """The same for layers that come too late to end a sink, but not too late to weaken it.
 
     For each layer, only sinks that were created before it and have not ended yet are counted,
     according to column `impossible`.
     """
-    return _by_layer(effects, _there_already, n_claims)
+    return _by_layer(as_frame(effects), _there_already, n_claims)
 
 
 def _by_layer(
@@ -45,7 +50,8 @@ def _by_layer(
 ) -> list[LayerEffect]:
     _check_one_edit(effects)
     cells = _pairs(effects)
-    unmatched = _n_secondary(effects) - _n_sinks(cells)
+    sinks = effects[(effects["role"] == "sink") & (effects["kind"] == "secondary")]
+    unmatched = len(sinks[["text_id", "pos"]].drop_duplicates()) - _n_sinks(cells)
     n_claims = n_claims or len(could_end(effects))
     return [
         _one_layer(part, part[counts(part)], n_claims, unmatched)
@@ -74,8 +80,9 @@ def could_end(effects: pd.DataFrame) -> set[int]:
     return {int(layer) for layer in effects["layer"].unique() if layer <= last}
 
 
-def by_way(effects: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def by_way(effects: pd.DataFrame | Results) -> dict[str, pd.DataFrame]:
     """Cells by way to ablate: the label of the edit without its seed."""
+    effects = as_frame(effects)
     way = effects["edit"].str.replace(r"^resample:\d+$", "resample", regex=True)
     return {str(name): effects[way == name] for name in dict.fromkeys(way)}
 
@@ -84,17 +91,14 @@ def _check_one_edit(effects: pd.DataFrame) -> None:
     for column in ("site", "effect"):
         found = sorted(effects[column].unique())
         if len(found) > 1:
-            raise EditError(f"the table mixes {column}s {found}", "expected one, so select one")
+            raise EditError(f"the table mixes {column}s {found}", "expected one: select its rows")
     ways = sorted(by_way(effects))
     if len(ways) > 1:
-        raise EditError(f"the table mixes edits {ways}", "expected one, so select one")
+        raise EditError(f"the table mixes edits {ways}", "expected one: select its rows")
     if "none" in ways:
-        raise EditError("edit 'none' changes nothing and says nothing of what is needed")
-
-
-def _n_secondary(effects: pd.DataFrame) -> int:
-    sinks = effects[(effects["role"] == "sink") & (effects["kind"] == "secondary")]
-    return len(sinks[["text_id", "pos"]].drop_duplicates())
+        raise EditError(
+            "edit 'none' changes nothing, so it cannot show what sinks need", "select another edit"
+        )
 
 
 def _n_sinks(cells: pd.DataFrame) -> int:

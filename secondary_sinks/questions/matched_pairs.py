@@ -4,10 +4,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from secondary_sinks.causal.controls import controls_of, last_judged
-from secondary_sinks.causal.replay import Progress
 from secondary_sinks.errors import DetectionError
+from secondary_sinks.progress import Progress
 from secondary_sinks.types import LASTING, Sink, SinkTable, Trace
 from secondary_sinks.types.controls import similar_tokens
+
+COPIES = "copies of sinks in earlier texts"
+UNREAD = "present only at the last layer, which no later attention reads"
+"""Reasons to leave out sinks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,7 +49,7 @@ def match_pairs(
     others = {sink.criterion for sink in sinks.sinks} - {"joint"}
     if others:
         raise DetectionError(
-            f"edited tokens are judged by the joint criterion, but the table has sinks by "
+            "edited tokens are judged by the joint criterion, but the table has sinks found by "
             f"{others.pop()!r}",
             "use detect(traces)",
         )
@@ -67,8 +71,8 @@ def _of_text(trace: Trace, sinks: SinkTable, kinds: Sequence[str]) -> TextPairs:
         trace=trace,
         cases=tuple(cases),
         left_out={
-            "copies of sinks in earlier texts": len(every) - len(fresh),
-            "whose attention no block pays": len(fresh) - len(known),
+            COPIES: len(every) - len(fresh),
+            UNREAD: len(fresh) - len(known),
             "without a control": len(known) - len(cases),
         },
     )
@@ -84,7 +88,7 @@ def with_progress(texts: Sequence[TextPairs], progress: Progress | None) -> Iter
         progress(len(texts), len(texts))
 
 
-def censored(texts: Iterable[TextPairs]) -> int:
+def count_censored(texts: Iterable[TextPairs]) -> int:
     """Number of tested sinks whose start or end is hidden (`Sink.censored`)."""
     return sum(case.sink.censored != "none" for text in texts for case in text.cases)
 

@@ -8,8 +8,8 @@ import pandas as pd
 from secondary_sinks.causal import ablate
 from secondary_sinks.causal.controls import owners_of
 from secondary_sinks.causal.donors import token_twins
-from secondary_sinks.causal.replay import Progress
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import (
     Answer,
@@ -35,7 +35,12 @@ from secondary_sinks.questions.held_out import (
 )
 from secondary_sinks.questions.layers import layer_verdicts
 from secondary_sinks.questions.lost_by_layer import by_way, could_end, layer_effects
-from secondary_sinks.questions.matched_pairs import TextPairs, censored, match_pairs, with_progress
+from secondary_sinks.questions.matched_pairs import (
+    TextPairs,
+    count_censored,
+    match_pairs,
+    with_progress,
+)
 from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.questions.run_claims import layers_of
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials
@@ -50,17 +55,18 @@ EDITS = ("zero", "mean", "resample:0", "resample:1", "resample:2")
 WAYS = (*EDITS, "mean:twins")
 """With the mean output at the same token elsewhere, since zeroing also removes what the MLP writes
 about which token this is, and may end a sink for this reason alone."""
-CLAIM = "sinks other than the primary are formed by MLPs: one, or several together"
+CLAIM = "sinks other than the primary are formed by one MLP or by several MLPs together"
 WORDS = ("edit", "where", "layers")
 
 
+@shows_progress
 def necessity(
     model: HookedModel,
     traces: Trace | Iterable[Trace],
     sinks: SinkTable,
     *,
     edits: Sequence[str] = WAYS,
-    layers: Sequence[int] | None = None,
+    layers: int | Sequence[int] | None = None,
     ordinary: int = 1,
     forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
@@ -85,21 +91,21 @@ def necessity(
     default those of this answer.
     """
     texts = match_pairs(traces, sinks)
-    found = by_place(model, texts, sinks, forming)
+    formed_by = by_place(model, texts, sinks, forming)
     asked = with_progress(texts, progress)
     parts = [_cells(model, text, sinks, edits, layers, ordinary) for text in asked]
     cells = pd.concat(parts, ignore_index=True)
-    formed = _formed_cells(model, texts, sinks, held_out(texts, found), edits)
+    formed = _formed_cells(model, texts, sinks, held_out(texts, formed_by), edits)
     n_claims = n_claims or len(could_end(cells)) + 1
     left_out = sum_counts(*(text.left_out for text in texts))
     return Answer(
         question="necessity",
         cells=cells,
         effects=_effects(cells, n_claims),
-        verdicts=(*layer_verdicts(cells, n_claims), _formed(formed, left_out, n_claims)),
-        tables={"forming": forming_frame(found.values(), sinks), "formed": formed},
+        verdicts=(*layer_verdicts(cells, n_claims), _formed_verdict(formed, left_out, n_claims)),
+        tables={"forming": forming_frame(formed_by.values(), sinks), "formed": formed},
         left_out=left_out,
-        n_censored=censored(texts),
+        n_censored=count_censored(texts),
     )
 
 
@@ -108,7 +114,7 @@ def _cells(
     text: TextPairs,
     sinks: SinkTable,
     edits: Sequence[str],
-    layers: Sequence[int] | None,
+    layers: int | Sequence[int] | None,
     ordinary: int,
 ) -> pd.DataFrame:
     """Effects at the tested sinks and at their controls."""
@@ -161,7 +167,7 @@ def is_there(edit: str, trace: Trace, pos: int) -> bool:
     return not over_twins or bool(token_twins(trace, pos))
 
 
-def _formed(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int) -> Verdict:
+def _formed_verdict(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int) -> Verdict:
     """Verdict: do the MLPs that form sinks of earlier texts end these too, by edits but zero?
 
     If no other MLP could have ended a sink, these edits are controls of each other: outputs at
@@ -176,9 +182,9 @@ def _formed(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int) -> Ver
     }
     n_controls = with_control(cells, "where")
     n_sinks = with_control(cells, "where", "forming")
-    instead = "outputs at ordinary tokens and at token twins in place of the MLPs' own"
+    instead = "else the MLPs' outputs at ordinary tokens and at token twins as replacements"
     words: Words = {
-        "statistic": "share of sinks that end, and do not by other MLPs",
+        "statistic": "share of sinks that end, but not if other MLPs are ablated instead",
         "unit": SHARE_UNIT,
         "controls": control_words(n_controls, n_sinks, instead) + format_exclusions(left_out),
         "n_claims": n_claims,
@@ -192,10 +198,10 @@ def _formed(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int) -> Ver
         return verdict_of(CLAIM, "inconclusive", missing, interval, **words)
     outcome, agreement = combine_outcomes({way: outcome_of(one) for way, one in found.items()})
     ended = cells.groupby("where")["is_sink"].apply(lambda alive: 1 - alive.astype(float).mean())
-    others = f", without as many others {ended['other']:.0%}" if n_controls else ""
+    others = f", with other MLPs instead {ended['other']:.0%}" if n_controls else ""
     why = (
-        f"without the MLPs that form sinks of earlier texts {ended['forming']:.0%} of the sinks end"
-        f"{others}; {agreement}"
+        f"with the MLPs ablated that form sinks of earlier texts, {ended['forming']:.0%} of the "
+        f"sinks end{others}; {agreement}"
     )
     return verdict_of(CLAIM, outcome, why, interval, **words)
 
@@ -230,7 +236,7 @@ def _n_cells(text: TextPairs, sinks: SinkTable) -> int:
 NECESSITY = Question(
     name="necessity",
     title="Necessity",
-    asks="Which MLPs must write for a secondary sink to be?",
+    asks="Which MLPs does a secondary sink need?",
     ask=necessity,
     n_claims=n_claims_about,
     cost=cells_of,

@@ -11,6 +11,36 @@ from secondary_sinks.questions.matched_pairs import TextPairs
 from secondary_sinks.types import SinkTable
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Number of cells that a question runs with its defaults."""
+
+    question: str
+    replayed: int
+    """Cells that replay one token."""
+    recomputed: int
+    """Cells that recompute the rest of the text."""
+    tokens: int = 0
+    """Total tokens of the texts of the recomputed cells: each text counts once per cell."""
+
+    def in_words(self) -> str:
+        """The work as a short text.
+
+        >>> Cost(question="harm", replayed=0, recomputed=1200).in_words()
+        '1,200 recomputed texts'
+        """
+        cells = [f"{self.replayed:,} replayed tokens"] * bool(self.replayed)
+        cells += [f"{self.recomputed:,} recomputed texts"] * bool(self.recomputed)
+        return " and ".join(cells) or "nothing"
+
+    def seconds(self, one_replayed: float, one_token: float) -> float:
+        """Estimated time in seconds, from the seconds per replayed cell and per token of a pass.
+
+        A recomputed text takes at most one pass, less if its edit is late in the text or model.
+        """
+        return self.replayed * one_replayed + self.tokens * one_token
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sample:
     """The texts, sinks and model sizes that the cost of a question depends on."""
@@ -59,6 +89,21 @@ class Drawing:
     """The table that a reader can download; None: `frame`."""
 
 
+def one_drawing(
+    plot: str,
+    name: str,
+    title: str,
+    caption: str,
+    frame: pd.DataFrame,
+    table: pd.DataFrame | None = None,
+    *,
+    options: Mapping[str, Any],
+) -> list[Drawing]:
+    """A drawing alone, as the list that a question gives."""
+    words = {"plot": plot, "name": name, "title": title, "caption": caption}
+    return [Drawing(**words, frame=frame, table=table, options=options)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """A causal question: how it is asked, what it costs, and what its answer holds."""
@@ -76,7 +121,7 @@ class Question:
     cost: Callable[[Sample], Cells]
     """Number of cells that it computes with its defaults."""
     figures: Callable[[Answer, Shown], list[Drawing]]
-    """Its figures; an empty list if there is nothing to show."""
+    """Its figures, for an answer that has effects."""
     further_tables: tuple[str, ...] = ()
     """Names of the tables of its answer other than cells and effects."""
     recomputes: bool = False

@@ -12,30 +12,34 @@ from torch import Tensor
 
 from secondary_sinks.causal import recompute, replay
 from secondary_sinks.causal.outcome import readers
-from secondary_sinks.causal.replay import Progress
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import (
     Answer,
     Words,
     combine_outcomes,
     format_exclusions,
-    listed,
     verdict_of,
 )
 from secondary_sinks.questions.damage import damage_of_cells
 from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
 from secondary_sinks.questions.held_out import held_out
 from secondary_sinks.questions.lost_by_layer import by_way
-from secondary_sinks.questions.matched_pairs import TextPairs, censored, match_pairs, with_progress
+from secondary_sinks.questions.matched_pairs import (
+    TextPairs,
+    count_censored,
+    match_pairs,
+    with_progress,
+)
 from secondary_sinks.questions.necessity import WAYS, is_there
 from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.statistics import Interval, median_over_texts, outcome_of, too_few
 from secondary_sinks.types import SHARE_UNIT, SinkTable, Trace, Verdict
+from secondary_sinks.types.lists import join_words
 
 CLAIM = (
-    "the primary takes over attention of a removed sink beyond what a softmax without any "
-    "mechanism gives it"
+    "the primary takes over more of a removed sink's attention than the softmax alone would give it"
 )
 N_CLAIMS = 1
 MATERIAL = 0.01
@@ -51,6 +55,7 @@ EFFECTS = (
 )
 
 
+@shows_progress
 def redistribution(
     model: HookedModel,
     traces: Trace | Iterable[Trace],
@@ -85,12 +90,12 @@ def redistribution(
     """
     n_claims = n_claims or N_CLAIMS
     texts = match_pairs(traces, sinks)
-    found = by_place(model, texts, sinks, forming)
-    held = held_out(texts, found)
-    texts, left_out = formed_only(texts, found)
+    formed_by = by_place(model, texts, sinks, forming)
+    tested_with = held_out(texts, formed_by)
+    texts, left_out = formed_only(texts, formed_by)
     rows: list[dict[str, Any]] = []
     for text in with_progress(texts, progress):
-        rows += _rows(model, text, sinks, held, edits)
+        rows += _rows(model, text, sinks, tested_with, edits)
     cells = pd.DataFrame(rows, columns=list(COLUMNS))
     effects = [row for way, part in by_way(cells).items() for row in _effects(way, part, n_claims)]
     return Answer(
@@ -100,7 +105,7 @@ def redistribution(
         verdicts=(_verdict(cells, left_out, n_claims),),
         tables={"damage": damage_of_cells(cells)},
         left_out=left_out,
-        n_censored=censored(texts),
+        n_censored=count_censored(texts),
     )
 
 
@@ -159,20 +164,15 @@ def _moved(
     """Freed attention and the gains of the receivers, from edited masses by block and token."""
     moved = dict.fromkeys(("freed", "primary", "others"), 0.0)
     for block, mass in edited.items():
-        gained = _gained(trace, block, mass)
+        watch = list(mass)
+        change = torch.tensor(list(mass.values())).double() - trace.mass[block, watch].double()
+        total = change * trace.queries[block, watch]  # sum over queries, mean over heads
+        gained = dict(zip(watch, torch.nan_to_num(total).tolist(), strict=True))
         primary = int(trace.reference[block - 1])
         moved["freed"] -= gained[pos]
         moved["primary"] += gained[primary] if primary != pos else 0.0
         moved["others"] += sum(gained[one] for one in every - {pos, primary})
     return moved | {"rest": moved["freed"] - moved["primary"] - moved["others"]}
-
-
-def _gained(trace: Trace, block: int, mass: Mapping[int, float]) -> dict[int, float]:
-    """Attention that each token gains in a block: sum over queries, mean over heads."""
-    watch = list(mass)
-    change = torch.tensor(list(mass.values())).double() - trace.mass[block, watch].double()
-    total = change * trace.queries[block, watch]
-    return dict(zip(watch, torch.nan_to_num(total).tolist(), strict=True))
 
 
 def _by_text(cells: pd.DataFrame) -> pd.DataFrame:
@@ -218,11 +218,11 @@ def _effects(way: str, cells: pd.DataFrame, n_claims: int) -> Iterator[dict[str,
 
 def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     words: Words = {
-        "statistic": "share of the freed attention that the primary gains, less its proportional "
+        "statistic": "share of the freed attention that the primary gains, minus its proportional "
         "share, median over texts",
         "unit": SHARE_UNIT,
-        "controls": "proportional shares: the sink's key alone exchanged; the same at token twins, "
-        "or at ordinary tokens nearby, subtracted" + format_exclusions(left_out),
+        "controls": "proportional share: only the sink's key replaced; the same edits at token "
+        "twins, or at ordinary tokens nearby, are subtracted" + format_exclusions(left_out),
         "n_claims": n_claims,
         "line": MATERIAL,
     }
@@ -246,13 +246,13 @@ def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) ->
 
 
 def _in_words(rows: Sequence[Mapping[str, Any]]) -> str:
-    names = {"primary": "the primary", "others": "other sinks", "rest": "the rest"}
+    names = {"primary": "the primary", "others": "other sinks", "rest": "other tokens"}
     parts = [
         f"{_percent(row['share'])} goes to {names[row['receiver']]} "
-        f"({_percent(row['proportional'])} would in proportion)"
+        f"(proportional share: {_percent(row['proportional'])})"
         for row in rows
     ]
-    return f"of the attention that is freed {listed(parts)}"
+    return f"of the freed attention, {join_words(parts)}"
 
 
 def _percent(share: float) -> str:
@@ -272,7 +272,7 @@ def _n_both(text: TextPairs) -> int:
 
 REDISTRIBUTION = Question(
     name="redistribution",
-    title="Where the attention goes",
+    title="Where a removed sink's attention goes",
     asks="Does the primary get its attention back when a sink is removed?",
     ask=redistribution,
     n_claims=lambda sinks: N_CLAIMS,

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from secondary_sinks.causal import recompute
-from secondary_sinks.causal.replay import Progress
 from secondary_sinks.detection.contrasts import LEAST_QUERIES, ROUNDING, Values, paid_of, step
 from secondary_sinks.detection.weakening import WINDOW
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import Answer, combine_outcomes, format_exclusions, verdict_of
 from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
@@ -18,7 +18,7 @@ from secondary_sinks.questions.lost_by_layer import by_way
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
     TextPairs,
-    censored,
+    count_censored,
     match_pairs,
     with_progress,
 )
@@ -27,10 +27,11 @@ from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.statistics import Interval, min_texts, sign_flip_interval
 from secondary_sinks.types import Sink, SinkTable, Trace, Verdict
 
-CLAIM = "the primary weakens because of secondary sinks: it gets back what it lost without them"
+CLAIM = "secondary sinks weaken the primary: with one removed, the primary regains attention"
 COLUMNS = ("text_id", "sink_pos", "pos", "role", "edit", "l_start", "change", "gained")
 
 
+@shows_progress
 def restoration(
     model: HookedModel,
     traces: Trace | Iterable[Trace],
@@ -55,15 +56,15 @@ def restoration(
     with too few texts: at least six are needed, more if corrected for several `n_claims`.
     """
     texts = match_pairs(traces, sinks, ("secondary",))
-    found = by_place(model, texts, sinks, forming)
-    texts, left_out = formed_only(texts, found)
+    formed_by = by_place(model, texts, sinks, forming)
+    texts, left_out = formed_only(texts, formed_by)
     rows: list[dict[str, Any]] = []
     for text in with_progress(texts, progress):
-        rows += _rows(model, text, sinks, found, edits, window)
+        rows += _rows(model, text, sinks, formed_by, edits, window)
     cells = pd.DataFrame(rows, columns=list(COLUMNS))
     ways = {way: _by_text(part) for way, part in by_way(cells).items()}
     effects = pd.DataFrame(
-        [{"edit": way, **_told(part, n_claims)} for way, part in ways.items()],
+        [{"edit": way, **_effect(part, n_claims)} for way, part in ways.items()],
         columns=["edit", "gained", "low", "high", "change", "n_texts"],
     )
     return Answer(
@@ -72,7 +73,7 @@ def restoration(
         effects=effects,
         verdicts=(_verdict(effects, left_out, n_claims),),
         left_out=left_out,
-        n_censored=censored(texts),
+        n_censored=count_censored(texts),
     )
 
 
@@ -152,7 +153,7 @@ def _by_text(cells: pd.DataFrame) -> pd.DataFrame:
     return both
 
 
-def _told(by_text: pd.DataFrame, n_claims: int) -> dict[str, float]:
+def _effect(by_text: pd.DataFrame, n_claims: int) -> dict[str, float]:
     known = by_text[by_text["gained"].notna()]
     value, low, high = sign_flip_interval(known["gained"].to_numpy(), n_claims)
     return {
@@ -166,8 +167,9 @@ def _told(by_text: pd.DataFrame, n_claims: int) -> dict[str, float]:
 
 def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     words: dict[str, Any] = {
-        "statistic": "what later queries pay to the primary more when the first secondary sink of "
-        "a text is removed, from its creation layer on, less the same for its control",
+        "statistic": "rise of the attention that later queries pay to the primary, from the "
+        "creation layer on, when a text's first secondary sink is removed, minus that for its "
+        "control",
         "unit": "attention",
         "controls": "same edit at token twins, or at ordinary tokens nearby"
         + format_exclusions(left_out),
@@ -175,7 +177,7 @@ def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) 
         "n_claims": n_claims,
     }
     if not len(effects):
-        why = "no sink with layers of an active primary before its creation could be removed"
+        why = "no removable sink has an active primary both before and after its creation layer"
         return verdict_of(CLAIM, "inconclusive", why, None, **words)
     first, *_ = rows = effects.to_dict("records")
     n_texts = int(first["n_texts"])
@@ -188,12 +190,13 @@ def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) 
     )
     least = min_texts(n_claims)
     if n_texts < least:
-        why = f"{n_texts} text(s) have a sink that can be removed; at least {least} are needed"
+        why = f"only {n_texts} text(s) have a removable sink; at least {least} are needed"
         return verdict_of(CLAIM, "inconclusive", why, interval, **words)
     outcome, agreement = combine_outcomes({str(one["edit"]): _outcome(one) for one in rows})
     why = (
-        f"removed, the first secondary sink gives {first['gained']:+.3f} of the attention of later "
-        f"queries back to the primary, which had changed by {first['change']:+.3f}; {agreement}"
+        f"with the first secondary sink removed, later queries pay the primary "
+        f"{first['gained']:+.3f} of their attention more; in the clean run this had changed by "
+        f"{first['change']:+.3f} at the creation layer; {agreement}"
     )
     return verdict_of(CLAIM, outcome, why, interval, **words)
 
@@ -212,8 +215,8 @@ def cells_of(sample: Sample) -> Cells:
 
 RESTORATION = Question(
     name="restoration",
-    title="What the primary gets back",
-    asks="Does the primary weaken because of secondary sinks?",
+    title="Attention the primary regains",
+    asks="Do secondary sinks weaken the primary?",
     ask=restoration,
     n_claims=lambda sinks: 1,
     cost=cells_of,

@@ -35,8 +35,8 @@ from dataclasses import asdict, dataclass, replace
 import pandas as pd
 from scipy import stats
 
-from secondary_sinks.causal.replay import Progress
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.role_tests import Asked, asked_of, group_tests, run_pairs, run_tests
 from secondary_sinks.questions.writers import shares_of_roles, writer_verdicts
@@ -109,6 +109,7 @@ class Role:
         return self.write_alignment > self.write_null
 
 
+@shows_progress
 def roles(
     model: HookedModel,
     traces: Trace | Iterable[Trace],
@@ -175,7 +176,7 @@ def _of_sinks(model: HookedModel, asked: Sequence[Asked], sinks: SinkTable) -> l
     return [
         role
         for one, rows in zip(asked, tested, strict=True)
-        for role in decided(rows, groups.get(_place(one), ()))
+        for role in decide_all(rows, groups.get(_place(one), ()))
     ]
 
 
@@ -245,7 +246,7 @@ def _passes(group: Group, alive: Alive) -> bool:
     return rescued and alive.get((group, "create"), math.nan) > 0.5
 
 
-def decided(rows: Sequence[Role], together: Group = ()) -> list[Role]:
+def decide_all(rows: Sequence[Role], together: Group = ()) -> list[Role]:
     """The rows of one sink with their roles; `together` are MLPs that write it as a group."""
     found = []
     for row in rows:
@@ -262,24 +263,26 @@ def decide(row: Role, rows: Sequence[Role]) -> tuple[str, str]:
     """The role of one MLP and the reason, by the table above; `rows` are all of its sink."""
     later = [other.layer for other in rows if other.layer > row.layer and other.mediates]
     if row.ends is None:
-        none = "the token occurs nowhere else without a sink"
+        none = "the token occurs nowhere else without being a sink"
         return "undecided", "its twins disagree" if row.n_donors else none
     if not row.ends:
         return _not_needed(row)
     if later:
         return "enabler", f"through MLP {later[-1]}"
     failed = {
-        "its output makes no sink in the twins": not row.creates,
-        "it does not rescue the sink alone": not row.mediates,
-        "its output does not lie along the primary": not row.along,
+        "its output does not turn twins into sinks": not row.creates,
+        "it does not bring the sink back when restored alone": not row.mediates,
+        "its output is not aligned with the primary": not row.along,
     }
     if any(failed.values()):
-        return "undecided", "it ends the sink, but " + " and ".join(w for w in failed if failed[w])
+        return "undecided", "replacing its output ends the sink, but " + " and ".join(
+            w for w in failed if failed[w]
+        )
     return "writer", "alone"
 
 
 def _not_needed(row: Role) -> tuple[str, str]:
     if row.creates:
-        return "undecided", "its output makes a sink in the twins, yet the sink does not need it"
-    only = "zeroing alone ends it: what it writes at this token elsewhere is enough"
+        return "undecided", "its output turns twins into sinks, but the sink does not need it"
+    only = "only zeroing ends the sink; the MLP's output at the same token elsewhere does not"
     return "neither", only if row.ended_zero else "the sink does not need it"

@@ -7,8 +7,7 @@ from typing import Any
 import pandas as pd
 
 from secondary_sinks.detection.levels import counts_for_levels
-from secondary_sinks.questions.later import later_verdict
-from secondary_sinks.questions.layers import layer_verdicts
+from secondary_sinks.questions.layers import later_verdict, layer_verdicts
 from secondary_sinks.questions.lost_by_layer import (
     by_way,
     could_end,
@@ -71,16 +70,16 @@ def run_claims(
     (`OWN_CLAIMS`).
     """
     n_claims = n_claims or _count(effects, roles)
-    told = dict(NOTHING)
+    claims = dict(NOTHING)
     if effects is not None:
         first = next(iter(by_way(effects).values()), effects)
-        told = {
+        claims = {
             "layer_effects": _plain(layer_effects(first, n_claims)),
             "verdicts": _plain(layer_verdicts(effects, n_claims)),
             "later_effects": _plain(later_effects(first, n_claims)),
             "later": _plain([later_verdict(effects, n_claims)]),
         }
-    return told | ({} if roles is None else {"writers": _plain(writer_verdicts(roles, n_claims))})
+    return claims | ({} if roles is None else {"writers": _plain(writer_verdicts(roles, n_claims))})
 
 
 def _count(effects: pd.DataFrame | None, roles: pd.DataFrame | None) -> int:

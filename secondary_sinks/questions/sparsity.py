@@ -8,19 +8,27 @@ from typing import Any
 import pandas as pd
 
 from secondary_sinks.attribution import formation
-from secondary_sinks.causal.replay import Progress
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
-from secondary_sinks.questions.answer import Answer, Words, format_exclusions, verdict_of
+from secondary_sinks.questions.answer import (
+    Answer,
+    Words,
+    combine_outcomes,
+    format_exclusions,
+    verdict_of,
+)
 from secondary_sinks.questions.forming import Forming, Place, by_place, formed_only
 from secondary_sinks.questions.held_out import held_out
+from secondary_sinks.questions.lost_by_layer import by_way
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
     TextPairs,
-    censored,
+    count_censored,
     match_pairs,
     with_progress,
 )
+from secondary_sinks.questions.necessity import is_there
 from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials, summary
 from secondary_sinks.statistics import outcome_of, too_few
@@ -30,14 +38,19 @@ N_CLAIMS = 2
 SEEDS = 3
 FEW = 0.01
 """Few neurons: at most this share of the neurons of the forming MLPs, but at least one."""
-WORDS = ("test", "neurons", "k", "n_neurons", "few", "seed")
-NEEDED = "few neurons are needed: without those that write most of it, the sink ends"
-ENOUGH = "few neurons are enough: with those alone that write most of it, the sink stays"
+WAYS = ("zero", "mean:twins")
+"""The second one, the mean over the same token elsewhere, only at the k of the verdicts."""
+WORDS = ("test", "edit", "neurons", "k", "n_neurons", "few", "seed")
+NEEDED = "a sink ends without the few neurons that write most of it"
+ENOUGH = "a sink stays with only the few neurons that write most of it"
+NO_NEURONS = "whose MLPs are mixtures of experts, without neurons of their own"
+CONDITIONS = {"without": "without", "only": "with only"}
 
 Neuron = tuple[int, int]
 """(layer, index) of a neuron."""
 
 
+@shows_progress
 def sparsity(
     model: HookedModel,
     traces: Trace | Iterable[Trace],
@@ -49,50 +62,52 @@ def sparsity(
     progress: Progress | None = None,
     n_claims: int | None = None,
 ) -> Answer:
-    """Zero the k neurons that write most of a sink, or all others, for k = 1, 2, 4, ...
+    """Ablate the k neurons that write most of a sink, or all others, for k = 1, 2, 4, ...
 
     The neurons of the sink's forming MLPs are sorted by what they write along the primary's
     direction (signed, minus the typical token, at the creation layer: `formation`). Column `test`:
-    "without" zeroes the first k of them, "only" zeroes all the others. Column `neurons`: "top" are
-    the first k; "random" are k random neurons of the same MLPs, drawn `seeds` times; "control" are
-    the top ones zeroed at the sink's control token. Column `few` marks the k that is the share
-    `few` of all neurons, at least one.
+    "without" ablates the first k of them, "only" ablates all the others. Column `neurons`: "top"
+    are the first k; "random" are k random neurons of the same MLPs, drawn `seeds` times; "control"
+    are the top ones ablated at the sink's control token. Column `few` marks the k that is the share
+    `few` of all neurons, at least one. Column `edit`: neurons are zeroed ("zero"), and at that k
+    also set to their mean at the same token elsewhere ("mean:twins"), if it occurs elsewhere.
 
-    Verdicts at that k, compared with one half: share of sinks that end without the top neurons, and
-    do not without random ones; share that stay with the top neurons only, and do not with random
-    ones only. `n_claims`: number of claims that intervals are corrected for (`n_claims_of`); by
-    default those of this answer. Table "smallest": the smallest k by sink. Sinks whose MLP has no
-    neurons of its own (mixtures of experts) are left out and counted.
+    Verdicts at that k, compared with one half, by both edits: share of sinks that end without the
+    top neurons, but not without random ones; share that stay with the top neurons only, but not
+    with random ones only. A verdict on which the two edits disagree is inconclusive. `n_claims`:
+    number of claims that intervals are corrected for (`n_claims_of`); by default those of this
+    answer. Table "smallest": the smallest k by sink. Sinks whose MLP has no neurons of its own
+    (mixtures of experts) are left out and counted.
     """
     n_claims = n_claims or N_CLAIMS
     texts = match_pairs(traces, sinks)
-    found = by_place(model, texts, sinks, forming)
-    held = held_out(texts, found)
-    texts, left_out = formed_only(texts, found)
+    formed_by = by_place(model, texts, sinks, forming)
+    tested_with = held_out(texts, formed_by)
+    texts, left_out = formed_only(texts, formed_by)
     rows: list[dict[str, Any]] = []
-    left_out["whose MLPs have no neurons of their own"] = 0
+    left_out[NO_NEURONS] = 0
     for text in with_progress(texts, progress):
-        ordered = _neurons(model, text, sinks, held)
-        left_out["whose MLPs have no neurons of their own"] += len(text.cases) - len(ordered)
+        ordered = _neurons(model, text, sinks, tested_with)
+        left_out[NO_NEURONS] += len(text.cases) - len(ordered)
         trials = [
             trial
             for case in text.cases
             if case.sink.pos in ordered
-            for trial in _trials(case, ordered[case.sink.pos], few, seeds)
+            for trial in _trials(case, text.trace, ordered[case.sink.pos], few, seeds)
         ]
         rows += run_trials(model, text.trace, sinks.thresholds, trials)
     cells = frame_of(rows, *WORDS)
     return Answer(
         question="sparsity",
         cells=cells,
-        effects=summary(cells, "test", "neurons", "k"),
+        effects=summary(cells, "test", "edit", "neurons", "k"),
         verdicts=(
             _verdict(cells, "without", left_out, n_claims),
             _verdict(cells, "only", left_out, n_claims),
         ),
         tables={"smallest": _smallest(cells)},
         left_out=left_out,
-        n_censored=censored(texts),
+        n_censored=count_censored(texts),
     )
 
 
@@ -125,31 +140,42 @@ def _neurons(
 
 
 def _trials(
-    case: MatchedPair, ordered: Sequence[Neuron], few: float, seeds: int
+    case: MatchedPair, trace: Trace, ordered: Sequence[Neuron], few: float, seeds: int
 ) -> Iterator[Trial]:
     n, sink = len(ordered), case.sink
     least = max(1, int(few * n))
     sizes = sorted({least, *(1 << power for power in range(n.bit_length()) if 1 << power < n)})
     for k in sizes:
-        words = {"k": k, "n_neurons": n, "few": k == least, "seed": None}
-        trial = Trial(sink=sink, pos=sink.pos, cell=(), words=words)
-        yield _told(trial, "without", "top", ordered[:k])
-        yield _told(trial, "only", "top", ordered[k:])
-        yield _told(replace(trial, pos=case.control), "without", "control", ordered[:k])
-        for seed in range(seeds):
-            drawn = random.Random(f"{seed} {sink.text_id} {sink.pos} {k}").sample(list(ordered), k)
-            rest = sorted(set(ordered) - set(drawn))
-            again = replace(trial, words=words | {"seed": seed})
-            yield _told(again, "without", "random", drawn)
-            yield _told(again, "only", "random", rest)
+        for edit in WAYS if k == least else WAYS[:1]:
+            words = {"edit": edit, "k": k, "n_neurons": n, "few": k == least, "seed": None}
+            if is_there(edit, trace, sink.pos):
+                trial = Trial(sink=sink, pos=sink.pos, cell=(), words=words)
+                yield from _ablated(trial, ordered, k, seeds)
+            if is_there(edit, trace, case.control):
+                trial = Trial(sink=sink, pos=case.control, cell=(), words=words)
+                yield _ablating(trial, "without", "control", ordered[:k])
 
 
-def _told(trial: Trial, test: str, neurons: str, zeroed: Iterable[Neuron]) -> Trial:
+def _ablated(trial: Trial, ordered: Sequence[Neuron], k: int, seeds: int) -> Iterator[Trial]:
+    """The top k neurons ablated and all others, and as many random ones."""
+    sink = trial.sink
+    yield _ablating(trial, "without", "top", ordered[:k])
+    yield _ablating(trial, "only", "top", ordered[k:])
+    for seed in range(seeds):
+        drawn = random.Random(f"{seed} {sink.text_id} {sink.pos} {k}").sample(list(ordered), k)
+        rest = sorted(set(ordered) - set(drawn))
+        again = replace(trial, words=trial.words | {"seed": seed})
+        yield _ablating(again, "without", "random", drawn)
+        yield _ablating(again, "only", "random", rest)
+
+
+def _ablating(trial: Trial, test: str, neurons: str, ablated: Iterable[Neuron]) -> Trial:
     by_layer: dict[int, list[int]] = {}
-    for layer, index in zeroed:
+    for layer, index in ablated:
         by_layer.setdefault(layer, []).append(index)
+    edit, pos = trial.words["edit"], trial.pos
     cell: Cell = tuple(
-        Edit(pos=trial.pos, layer=layer, site="post", units=tuple(units))
+        Edit.of_label(edit, pos=pos, layer=layer, site="post", units=tuple(units))
         for layer, units in by_layer.items()
     )
     return replace(trial, cell=cell, words=trial.words | {"test": test, "neurons": neurons})
@@ -158,26 +184,34 @@ def _told(trial: Trial, test: str, neurons: str, zeroed: Iterable[Neuron]) -> Tr
 def _verdict(cells: pd.DataFrame, test: str, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     claim, alive = (ENOUGH, True) if test == "only" else (NEEDED, False)
     part = cells[(cells["test"] == test) & cells["few"].astype(bool)]
-    interval = rate_difference(part, "neurons", "top", "random", alive=alive, n_claims=n_claims)
+    found = {
+        way: rate_difference(one, "neurons", "top", "random", alive=alive, n_claims=n_claims)
+        for way, one in by_way(part).items()
+    }
     words: Words = {
         "n_claims": n_claims,
-        "statistic": f"share of sinks that {'stay' if alive else 'end'}, and do not with random "
-        "neurons",
+        "statistic": f"share of sinks that {'stay' if alive else 'end'}, but not with random "
+        "neurons instead",
         "unit": SHARE_UNIT,
-        "controls": "as many random neurons of the same MLPs" + format_exclusions(left_out),
+        "controls": "the same number of random neurons of the same MLPs"
+        + format_exclusions(left_out),
     }
+    if not found:
+        return verdict_of(claim, "inconclusive", too_few(0, 0, left_out), None, **words)
+    interval = min(found.values(), key=lambda one: one.value)
     missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
     if missing:
         return verdict_of(claim, "inconclusive", missing, interval, **words)
+    outcome, agreement = combine_outcomes({way: outcome_of(one) for way, one in found.items()})
     stay = part.groupby("neurons")["is_sink"].apply(lambda one: one.astype(float).mean())
     verb = "stay" if alive else "end"
     top, other = (stay[name] if alive else 1 - stay[name] for name in ("top", "random"))
     why = (
-        f"{test} the {_span(part['k'])} of {_span(part['n_neurons'])} neurons that write most "
-        f"along the primary's direction {top:.0%} of the sinks {verb}, {test} as many random ones "
-        f"{other:.0%}; {_half(cells, test)}"
+        f"{CONDITIONS[test]} the {_span(part['k'])} of {_span(part['n_neurons'])} neurons that "
+        f"write most along the primary's direction, {top:.0%} of the sinks {verb}; with random "
+        f"neurons instead, {other:.0%}; {agreement}; zeroed, {_half(cells, test)}"
     )
-    return verdict_of(claim, outcome_of(interval), why, interval, **words)
+    return verdict_of(claim, outcome, why, interval, **words)
 
 
 def _span(numbers: "pd.Series[Any]") -> str:
@@ -187,16 +221,18 @@ def _span(numbers: "pd.Series[Any]") -> str:
 
 def _half(cells: pd.DataFrame, test: str) -> str:
     """The smallest k at which most sinks end (test "without"), or stay (test "only"), as text."""
-    top = cells[(cells["test"] == test) & (cells["neurons"] == "top")]
+    zeroed = cells[cells["edit"] == "zero"]
+    top = zeroed[(zeroed["test"] == test) & (zeroed["neurons"] == "top")]
     stay = top.groupby("k")["is_sink"].apply(lambda one: one.astype(float).mean())
     most = stay.index[stay > 0.5] if test == "only" else stay.index[stay < 0.5]
     verb = "stay" if test == "only" else "end"
-    return f"most {verb} from k = {most[0]} on" if len(most) else f"most {verb} at no k tried"
+    smallest = f"from k = {most[0]} on" if len(most) else "at no k that was tried"
+    return f"most sinks {verb} {smallest}"
 
 
 def _smallest(cells: pd.DataFrame) -> pd.DataFrame:
-    """Per sink: the smallest k without which it ends, and with which alone it stays; else NaN."""
-    top = cells[cells["neurons"] == "top"]
+    """Per sink, by zeroing: the smallest k without which it ends, and with which it stays."""
+    top = cells[(cells["neurons"] == "top") & (cells["edit"] == "zero")]
     rows = []
     for (text_id, pos), group in top.groupby(["text_id", "sink_pos"]):
         alive = group["is_sink"].astype(bool)
@@ -208,16 +244,24 @@ def _smallest(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def cells_of(sample: Sample) -> Cells:
-    """Cost for sinks with one forming MLP; with more MLPs, and so more neurons, slightly more."""
+    """Cost for sinks with one forming MLP; with more MLPs, and so more neurons, slightly more.
+
+    Every size is zeroed; that of the verdicts is replaced by twins too, where there are some.
+    """
     few, d_mlp = max(1, int(sample.d_mlp * FEW)), sample.d_mlp
     sizes = len({few, *(1 << power for power in range((d_mlp - 1).bit_length()))})
-    return Cells(replayed=sample.n_sinks * sizes * (3 + 2 * SEEDS))
+    at_sink, with_twins = 2 + 2 * SEEDS, 0
+    for text in sample.texts:
+        for case in text.cases:
+            with_twins += at_sink * is_there("mean:twins", text.trace, case.sink.pos)
+            with_twins += is_there("mean:twins", text.trace, case.control)
+    return Cells(replayed=sample.n_sinks * sizes * (at_sink + 1) + with_twins)
 
 
 SPARSITY = Question(
     name="sparsity",
-    title="How few neurons",
-    asks="How many neurons of the forming MLPs carry a sink?",
+    title="Number of neurons",
+    asks="How many neurons of the forming MLPs does a sink need?",
     ask=sparsity,
     n_claims=lambda sinks: N_CLAIMS,
     cost=cells_of,

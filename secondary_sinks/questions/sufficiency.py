@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from secondary_sinks.causal.replay import Progress
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import (
     Answer,
@@ -26,7 +26,7 @@ from secondary_sinks.questions.held_out import (
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
     TextPairs,
-    censored,
+    count_censored,
     match_pairs,
     with_progress,
 )
@@ -34,20 +34,22 @@ from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials, summary
 from secondary_sinks.statistics import outcome_of, too_few
 from secondary_sinks.types import SHARE_UNIT, Edit, SinkTable, Trace, Verdict, mass_lost
+from secondary_sinks.types.lists import one_or_more
 
 N_CLAIMS = 2
 SEEDS = 3
 WORDS = ("patch", "where", "layers", "donor", "control")
-DENOISING = "what the forming MLPs write at a sink makes a token that is none a sink"
-NOISING = "what the forming MLPs write at a token that is no sink, in their place, ends a sink"
+DENOISING = "the forming MLPs' outputs at a sink make another token a sink"
+NOISING = "replacing the forming MLPs' outputs by those at a token that is not a sink ends a sink"
 
 
+@shows_progress
 def sufficiency(
     model: HookedModel,
     traces: Trace | Iterable[Trace],
     sinks: SinkTable,
     *,
-    layers: Sequence[int] | None = None,
+    layers: int | Sequence[int] | None = None,
     seeds: int = SEEDS,
     forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
@@ -69,15 +71,15 @@ def sufficiency(
     """
     n_claims = n_claims or N_CLAIMS
     texts = match_pairs(traces, sinks)
-    found = by_place(model, texts, sinks, forming)
-    held = held_out(texts, found)
+    formed_by = by_place(model, texts, sinks, forming)
+    tested_with = held_out(texts, formed_by)
     rows: list[dict[str, Any]] = []
     for text in with_progress(texts, progress):
-        trials = list(_trials(text, held, layers, seeds))
+        trials = list(_trials(text, tested_with, layers, seeds))
         rows += run_trials(model, text.trace, sinks.thresholds, trials)
     cells = frame_of(rows, *WORDS)
     left_out = sum_counts(*(text.left_out for text in texts))
-    why = _twins(texts) + none_found(texts, found)
+    why = _twins(texts) + none_found(texts, formed_by)
     return Answer(
         question="sufficiency",
         cells=cells,
@@ -87,21 +89,21 @@ def sufficiency(
             _noising(cells, why, left_out, n_claims),
         ),
         left_out=left_out,
-        n_censored=censored(texts),
+        n_censored=count_censored(texts),
     )
 
 
 def _trials(
     text: TextPairs,
     found: Mapping[Place, Forming],
-    layers: Sequence[int] | None,
+    layers: int | Sequence[int] | None,
     seeds: int,
 ) -> Iterator[Trial]:
-    n_layers = len(text.trace.norm)
+    every = range(len(text.trace.norm)) if layers is None else one_or_more(layers)
     for case in text.cases:
         sink, own = case.sink, found[case.sink.text_id, case.sink.pos].layers
         places = {"forming": own, "other": other_layers(sink, own)}
-        single = [("layer", (la,)) for la in (range(n_layers) if layers is None else layers)]
+        single = [("layer", (la,)) for la in every]
         for where, group in [*places.items(), *single]:
             if not group:  # no control possible
                 continue
@@ -144,7 +146,7 @@ def _denoising(
     interval = rate_difference(part, "donor", "sink", "ordinary", alive=True, n_claims=n_claims)
     words: Words = {
         "n_claims": n_claims,
-        "statistic": "share of tokens that become sinks, and do not with ordinary donors",
+        "statistic": "share of tokens that become sinks, but not with ordinary donors",
         "unit": SHARE_UNIT,
         "controls": "outputs of the same MLPs at ordinary tokens" + format_exclusions(left_out),
     }
@@ -153,24 +155,24 @@ def _denoising(
         return verdict_of(DENOISING, "inconclusive", missing, interval, **words)
     made = part[part["donor"] == "sink"]
     sinks = cells[(cells["patch"] == "noising") & (cells["where"] == "forming")]
-    told_why = (
+    why_outcome = (
         f"{made['is_sink'].astype(float).mean():.0%} of the tokens become sinks, with "
         f"{made['lifetime_edited'].mean() / sinks['lifetime_clean'].mean():.0%} of the sinks' "
         f"lifetime and {made['mass_edited'].mean() / sinks['mass_clean'].mean():.0%} of their "
-        f"attention; with ordinary donors {_share(part, 'donor', 'ordinary'):.0%} do{why}"
+        f"attention; with ordinary donors, {_share(part, 'donor', 'ordinary'):.0%} do{why}"
     )
-    return verdict_of(DENOISING, outcome_of(interval), told_why, interval, **words)
+    return verdict_of(DENOISING, outcome_of(interval), why_outcome, interval, **words)
 
 
 def _noising(cells: pd.DataFrame, why: str, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     part = cells[(cells["patch"] == "noising") & (cells["where"] != "layer")]
     n_controls, n_sinks = (with_control(part, "where", one) for one in ("other", "forming"))
-    instead = "what is put in is the output at a token twin, or else at a neighbour"
+    instead = "the donor is a token twin, or else a neighbour"
     interval = rate_difference(part, "where", "forming", "other", n_claims=n_claims, instead=0.0)
     words: Words = {
         "n_claims": n_claims,
         "n_controls": n_controls,
-        "statistic": "share of sinks that end, and do not with other MLPs",
+        "statistic": "share of sinks that end, but not if other MLPs are patched instead",
         "unit": SHARE_UNIT,
         "controls": control_words(n_controls, n_sinks, instead) + format_exclusions(left_out),
     }
@@ -180,12 +182,16 @@ def _noising(cells: pd.DataFrame, why: str, left_out: Mapping[str, int], n_claim
     at = part[part["where"] == "forming"]
     clean = at["mass_clean"].mean()
     lost = float(mass_lost(clean, at["mass_edited"].mean(), clean))
-    others = f"; with other MLPs {1 - _share(part, 'where', 'other'):.0%} end" if n_controls else ""
-    told_why = (
+    others = (
+        f"; with other MLPs instead, {1 - _share(part, 'where', 'other'):.0%} end"
+        if n_controls
+        else ""
+    )
+    why_outcome = (
         f"{1 - _share(part, 'where', 'forming'):.0%} of the sinks end and lose {lost:.0%} of their "
         f"attention{others}{why}"
     )
-    return verdict_of(NOISING, outcome_of(interval), told_why, interval, **words)
+    return verdict_of(NOISING, outcome_of(interval), why_outcome, interval, **words)
 
 
 def _share(cells: pd.DataFrame, column: str, value: str) -> float:
@@ -194,7 +200,7 @@ def _share(cells: pd.DataFrame, column: str, value: str) -> float:
 
 def _twins(texts: Sequence[TextPairs]) -> str:
     kinds = [case.kind for text in texts for case in text.cases]
-    return f"; {kinds.count('twin')} of {len(kinds)} tokens are token twins"
+    return f"; {kinds.count('twin')} of {len(kinds)} control tokens are token twins"
 
 
 def cells_of(sample: Sample) -> Cells:
@@ -206,7 +212,7 @@ def cells_of(sample: Sample) -> Cells:
 SUFFICIENCY = Question(
     name="sufficiency",
     title="Sufficiency",
-    asks="Does what the MLP writes at a sink make another token one?",
+    asks="Does the MLP output at a sink make another token a sink?",
     ask=sufficiency,
     n_claims=lambda sinks: N_CLAIMS,
     cost=cells_of,

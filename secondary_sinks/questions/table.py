@@ -3,12 +3,11 @@
 from collections.abc import Iterable
 from operator import mul
 
-from secondary_sinks.questions.cost import Cost
 from secondary_sinks.questions.dose import NORM_DOSE
 from secondary_sinks.questions.harm import HARM
 from secondary_sinks.questions.matched_pairs import match_pairs
 from secondary_sinks.questions.necessity import NECESSITY
-from secondary_sinks.questions.question import Sample
+from secondary_sinks.questions.question import Cost, Sample
 from secondary_sinks.questions.redistribution import REDISTRIBUTION
 from secondary_sinks.questions.restoration import RESTORATION
 from secondary_sinks.questions.run_claims import OWN_CLAIMS

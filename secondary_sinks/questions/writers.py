@@ -20,12 +20,12 @@ from secondary_sinks.questions.answer import format_exclusions, verdict_of
 from secondary_sinks.statistics import outcome_of, share_over_texts, too_few
 from secondary_sinks.types import SHARE_UNIT, Verdict
 
-NO_TWIN = "without a token twin that is no sink"
+NO_TWIN = "whose token occurs nowhere else without being a sink"
 CONTROLS = (
-    "the output at the same token elsewhere, where it is no sink; all MLPs up to the writer "
+    "the output at the same token elsewhere, where it is not a sink; all MLPs up to the writer "
     "zeroed; random directions"
 )
-STATISTIC = "share of sinks that it writes, mean over texts"
+STATISTIC = "share of sinks written by this MLP, mean over texts"
 NAMING = 2
 """Claims that a verdict counts for if it names the group of MLPs that writes most of the sinks."""
 Group = tuple[int, ...]
@@ -39,7 +39,7 @@ def levels_in(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
         (f"secondary sinks of level {int(level)}", secondary[secondary["level"] == level])
         for level in sorted(secondary["level"].dropna().unique())
     ]
-    parts.append(("secondary sinks of no level", secondary[secondary["level"].isna()]))
+    parts.append(("secondary sinks without a level", secondary[secondary["level"].isna()]))
     parts.append(("primary-like sinks", table[table["kind"] != "secondary"]))
     return [(name, part) for name, part in parts if len(part)]
 
@@ -157,7 +157,7 @@ def _words(
     if len(open_rows) and wrote < n:
         reasons = Counter(open_rows[["layer", "why"]].itertuples(index=False, name=None))
         (at, why), count = reasons.most_common(1)[0]
-        sentence.append(f"undecided: MLP {at} at {count} sinks ({why})")
+        sentence.append(f"undecided: MLP {at} at {count} sink(s) ({why})")
     return "; ".join(sentence)
 
 

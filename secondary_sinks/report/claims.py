@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from secondary_sinks.questions import QUESTIONS, Answer
-from secondary_sinks.report.words import count, sentence
+from secondary_sinks.report.words import count
 from secondary_sinks.statistics import CONFIDENCE, HALF
 from secondary_sinks.types import SHARE_UNIT
+from secondary_sinks.types.lists import join_words
 
 ROLES, LATER = "Writers and enablers", "Later layers"
 """Titles of verdicts that every run has, asked or not."""
@@ -71,7 +72,7 @@ def tally(found: list[Claim]) -> str:
     outcomes = Counter(claim.outcome for claim in found)
     order = ("supported", "contradicted", "inconclusive")
     words = [f"{outcomes[name]} {name}" for name in order if outcomes[name]]
-    return f"{count(len(found), 'claim')} put to the test: {sentence(words)}.{_together(found)}"
+    return f"{count(len(found), 'claim')} tested: {join_words(words)}.{_together(found)}"
 
 
 def _together(found: list[Claim]) -> str:
@@ -83,10 +84,10 @@ def _together(found: list[Claim]) -> str:
     families = {claim.n_claims for claim in found if claim.known}
     if not families:
         return ""
-    corrected = sentence([str(number) for number in sorted(families)])
+    corrected = join_words([str(number) for number in sorted(families)])
     return (
-        f" All intervals hold together at {1 - (1 - CONFIDENCE) * len(families):.0%}: error rates "
-        f"are divided by {corrected} claims (Bonferroni)."
+        f" All intervals hold jointly at {1 - (1 - CONFIDENCE) * len(families):.0%}: error rates "
+        f"are divided by the number of claims, {corrected} (Bonferroni)."
     )
 
 
@@ -109,7 +110,7 @@ def _claim(question: str, verdict: Mapping[str, Any]) -> Claim:
         ends = (number_of(unit, end) for end in (low, high))
         interval = f"{verdict['confidence']:.0%} interval {' to '.join(ends)}"
         n_claims = verdict.get("n_claims", 1)
-        interval += f", for {n_claims} claims together" if n_claims > 1 else ""
+        interval += f", corrected for {n_claims} claims" if n_claims > 1 else ""
     sample = f"{count(verdict['n_sinks'], 'sink')} in {count(verdict['n_texts'], 'text')}"
     return Claim(
         question=TITLES[question],

@@ -15,10 +15,10 @@ from secondary_sinks.report.claims import Claim, claims
 from secondary_sinks.report.figures import Panel, panel
 from secondary_sinks.report.page import assets, levels_of, template
 from secondary_sinks.report.section import Table
-from secondary_sinks.report.words import MISSING, listed, percent, sentence
+from secondary_sinks.report.words import MISSING, list_counts, percent, plain
 from secondary_sinks.runs import RunFolder, read_answers, whole_records, whole_table
 from secondary_sinks.types import Levels
-from secondary_sinks.types.lists import refuse_twice
+from secondary_sinks.types.lists import join_words, refuse_twice
 
 PAGE = b"<!doctype html>"
 IN_A_ROW = 3
@@ -52,7 +52,7 @@ def write_comparison(folders: Sequence[RunFolder], out: Path, *, force: bool = F
     `force`.
     """
     if out.is_dir() or (out.exists() and not force):
-        raise RunFolderError(f"{str(out)!r} is there already", "use --force, or another --out")
+        raise RunFolderError(f"{str(out)!r} already exists", "use --force, or another --out")
     files.refuse_special(out)
     _refuse_other_file(out)
     paths = [folder.path for folder in folders]
@@ -73,7 +73,8 @@ def _refuse_other_file(out: Path) -> None:
         start = file.read(64).lstrip().lower()
     if not start.startswith(PAGE):
         raise RunFolderError(
-            f"{str(out)!r} is no page; --force replaces pages only, so choose another --out"
+            f"{str(out)!r} is not an HTML page, and --force replaces only those",
+            "choose another --out",
         )
 
 
@@ -81,7 +82,7 @@ def comparison(models: Sequence[Compared]) -> str:
     """The page as self-contained HTML. Several runs of one model get numbers after its name."""
     named = _named(models)
     return template("compare.html").render(
-        title="Secondary sinks of " + sentence([one.name for one in named]),
+        title="Secondary sinks of " + join_words([model.name for model in named]),
         models=_models_table(named),
         panels=[*_rates(named), *_maps(named)],
         claims=_claims_table(named),
@@ -115,21 +116,22 @@ def compared(record: dict[str, Any], sinks: pd.DataFrame, answers: dict[str, Ans
 def _named(models: Sequence[Compared]) -> list[Compared]:
     """The models with unique names."""
     names = [one.name for one in models]
-    told = [
+    numbered = [
         f"{name} ({names[:place].count(name) + 1})" if names.count(name) > 1 else name
         for place, name in enumerate(names)
     ]
     return [
         Compared(name=name, record=m.record, sinks=m.sinks, levels=m.levels, claims=m.claims)
-        for name, m in zip(told, models, strict=True)
+        for name, m in zip(numbered, models, strict=True)
     ]
 
 
 def _models_table(models: Sequence[Compared]) -> Table:
-    head = ("model", "layers", "texts", "tokens", "secondary sinks", "per 10,000 tokens",
-            "95% interval", "levels", "created at", "lifetime", "peak mass")  # fmt: skip
+    head = ("model", "the paper's phenomenon?", "layers", "texts", "tokens", "secondary sinks",
+            "per 10,000 tokens", "95% interval", "levels", "created at", "lifetime",
+            "peak mass")  # fmt: skip
     return Table(
-        head=head, rows=tuple(_model_row(m) for m in models), numeric=(1, 2, 3, 4, 5, 6, 7, 10)
+        head=head, rows=tuple(_model_row(m) for m in models), numeric=(2, 3, 4, 5, 6, 7, 8, 11)
     )
 
 
@@ -137,27 +139,29 @@ def _model_row(model: Compared) -> tuple[str, ...]:
     secondary = model.sinks[model.sinks["kind"] == "secondary"]
     found, spread = model.levels, MISSING
     if found.low == found.low:
-        spread = f"{model.rate(found.low):.3g} to {model.rate(found.high):.3g}"
+        spread = f"{plain(model.rate(found.low))} to {plain(model.rate(found.high))}"
     return (
         model.name,
+        model.record.get("phenomenon", {}).get("answer", MISSING),
         str(model.record["model"]["n_layers"]),
         str(len(model.record["texts"])),
         f"{model.n_tokens:,}",
         str(found.n_sinks),
-        f"{model.rate(found.n_sinks):.3g}",
+        plain(model.rate(found.n_sinks)),
         spread,
         str(len(found.levels)),
-        _commonest(secondary, "l_start"),
-        _commonest(secondary, "lifetime"),
+        _counted(secondary["l_start"]),
+        _counted(secondary["lifetime"], most=2),
         percent(float(secondary["mass_max"].median())) if len(secondary) else MISSING,
     )
 
 
-def _commonest(secondary: pd.DataFrame, column: str) -> str:
-    if secondary.empty:
+def _counted(values: pd.Series, most: int | None = None) -> str:
+    """Values with their counts, the most common first; all of them, or `most` and a rest."""
+    if values.empty:
         return MISSING
-    counts = {str(value): int(n) for value, n in secondary[column].value_counts().items()}
-    return listed(counts, most=2)
+    counts = {str(value): int(n) for value, n in values.value_counts().items()}
+    return list_counts(counts, most=most or len(counts))
 
 
 def _rates(models: Sequence[Compared]) -> list[Panel]:
@@ -169,10 +173,10 @@ def _rates(models: Sequence[Compared]) -> list[Panel]:
     frame = pd.DataFrame(rows, columns=["row", "series", "value", "low", "high"])
     figure = interval_dots(frame, "secondary sinks per 10,000 tokens", line=None)
     caption = (
-        "Each sink counts once, copies of earlier texts don't. Whiskers are 95% intervals over "
-        "texts; one text gives none."
+        "Copies of sinks in earlier texts are not counted. Whiskers are 95% intervals over texts; "
+        "a single text has no interval."
     )
-    return [panel("rates", "How many", figure, frame, caption)]
+    return [panel("rates", "Number of sinks", figure, frame, caption)]
 
 
 def _maps(models: Sequence[Compared]) -> list[Panel]:
@@ -217,14 +221,14 @@ def _cell(model: Compared, key: str) -> str:
 
 def _differences(models: Sequence[Compared]) -> list[str]:
     """Differences between the runs other than the model."""
-    told = {
+    settings = {
         "thresholds": [m.record["thresholds"] for m in models],
         "texts": [sorted(text["text_id"] for text in m.record["texts"]) for m in models],
-        "number type": [m.record["dtype"] for m in models],
-        "edit": [m.record["edit"] for m in models],
+        "dtypes": [m.record["dtype"] for m in models],
+        "edits": [m.record["edit"] for m in models],
     }
     return [
-        f"The runs differ in more than the model: not the same {name}."
-        for name, values in told.items()
+        f"The runs differ in more than the model: they have different {name}."
+        for name, values in settings.items()
         if any(value != values[0] for value in values)
     ]

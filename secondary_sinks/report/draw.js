@@ -1,6 +1,6 @@
 "use strict";
-// Draw every figure from the data beside it, one after the other, so that the text is there at
-// once. Nothing is fetched.
+// Draw every figure from the data next to it, one after the other, so that the text shows at once.
+// Nothing is fetched.
 const places = [...document.querySelectorAll(".figure")];
 const options = { responsive: true, displaylogo: false, displayModeBar: false, typesetMath: false };
 const read = (id) => JSON.parse(document.getElementById(id).textContent);
@@ -18,7 +18,7 @@ const next = (index) => {
 };
 requestAnimationFrame(() => setTimeout(next, 0, 0));
 
-// What a figure shows, to keep: its numbers, and the picture as it is.
+// Downloads of a figure: its numbers as CSV, and the picture as SVG.
 const save = (name, type, content) => {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([content], { type }));
@@ -40,7 +40,7 @@ for (const button of document.querySelectorAll("[data-picture]")) {
   });
 }
 
-// Figures that follow the width of the window must be told the width of paper, and fit one sheet.
+// Figures that follow the width of the window must be resized to the width of the paper, and fit one sheet.
 const PAPER = { width: 660, height: 860 };
 const resize = (place, width, height) => {
   place.style.height = height + "px";

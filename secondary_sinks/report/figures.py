@@ -13,15 +13,20 @@ from secondary_sinks.errors import SinkError
 from secondary_sinks.plots import (
     ablation_heatmap,
     attention_around_life,
+    interval_dots,
+    interval_lines,
     layer_effect_bars,
     layer_profiles,
     level_heatmap,
     life_lines,
+    patch_heatmap,
+    patch_table,
     profile_table,
     verdict_dots,
     verdict_table,
 )
-from secondary_sinks.plots.cells import TOKEN, loss_shares, strongest_rows
+from secondary_sinks.plots.ablation import TOKEN, loss_shares, strongest_rows
+from secondary_sinks.questions import Answer, Drawing, Question, Shown
 from secondary_sinks.report.embed import csv_of, json_of
 from secondary_sinks.report.tested import edit_words
 from secondary_sinks.types import LayerEffect, Levels, Verdict
@@ -41,20 +46,20 @@ class Panel:
     """The data of the figure, as CSV in a JSON string."""
 
 
-JUDGED = (
-    "Dots and whiskers: what each verdict was judged by, with its interval, from the same fields "
-    "as the badges; upright ticks: the line that it was held against. The statistics: {}."
+STATISTICS = (
+    "Dots: the statistic that decides each verdict; whiskers: its interval; upright ticks: the "
+    "threshold. The numbers are those of the badges. Statistics: {}."
 )
 
 
-def judged(name: str, verdicts: Sequence[Verdict]) -> list[Panel]:
+def verdict_panels(name: str, verdicts: Sequence[Verdict]) -> list[Panel]:
     """The numbers behind the verdicts of a section; empty if no verdict has a number."""
     table = verdict_table(verdicts)
     if table.empty:
         return []
     words = "; ".join(f"{number}: {one}" for number, one in enumerate(table["statistic"], start=1))
-    figure, title = verdict_dots(verdicts), "What was judged"
-    return [panel(f"judged-{name}", title, figure, table, JUDGED.format(words))]
+    figure, title = verdict_dots(verdicts), "Statistics of the verdicts"
+    return [panel(f"judged-{name}", title, figure, table, STATISTICS.format(words))]
 
 
 def panel(name: str, title: str, figure: go.Figure, table: pd.DataFrame, caption: str) -> Panel:
@@ -86,10 +91,10 @@ def lives(trace: pd.DataFrame, sinks: pd.DataFrame) -> list[Panel]:
     if table.empty:
         return []
     caption = (
-        "Attention that secondary sinks draw, in multiples of what a token at their place is "
-        "expected to draw, by the layer less that of their creation (top) and less the last one at "
-        "which they are sinks (bottom). Lines are medians over sinks, bands the 10th to the 90th "
-        "percentile. A sink must be outlying; its attention need neither begin nor end with that."
+        "Attention that secondary sinks draw, as a multiple of that expected for a token at the "
+        "same position, by layer relative to their creation (top) and to their last layer as a "
+        "sink (bottom). Lines are medians over sinks, bands the 10th to the 90th percentile. "
+        "Creation and end depend on a norm test, so the attention may begin earlier or end later."
         f"{_before_and_after(table)}"
     )
     figure = life_lines(table)
@@ -110,8 +115,8 @@ def levels(found: Levels, n_layers: int) -> list[Panel]:
     if cells.empty:
         return []
     caption = (
-        "Number of secondary sinks by creation layer and lifetime, on a logarithmic scale. Each "
-        "counts once, copies of earlier texts don't. A number marks the most frequent pair of a "
+        "Number of secondary sinks by creation layer and lifetime, on a logarithmic scale. Copies "
+        "of sinks in earlier texts are not counted. A number marks the most frequent pair of a "
         "level."
     )
     return [panel("levels", "Level map", level_heatmap(cells, n_layers), cells, caption)]
@@ -120,30 +125,25 @@ def levels(found: Levels, n_layers: int) -> list[Panel]:
 def ablations(effects: pd.DataFrame, record: dict[str, Any]) -> list[Panel]:
     """Bars by layer, then maps of sinks and controls; only those with data."""
     edit = edit_words(record["edit"].split(",")[0]) or ""
-    first, others = _first(effects)
-    panels = [_bars(edit, record), *(_map(first, role, others) for role in _MAPS)]
-    return [panel for panel in panels if panel is not None]
-
-
-def _first(effects: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Cells of the first edit, site and effect, which the map shows; and a note on the others."""
     names = [name for name in ("edit", "site", "effect") if name in effects]
     kinds = effects[names].drop_duplicates()
-    one = kinds.iloc[0]
-    words = "" if len(kinds) == 1 else f" Of {len(kinds)} edits this is {', '.join(one)}."
-    return effects[(effects[names] == one).all(axis=1)], words
+    shown = kinds.iloc[0]
+    words = "" if len(kinds) == 1 else f" Shown is one of {len(kinds)} edits: {', '.join(shown)}."
+    first = effects[(effects[names] == shown).all(axis=1)]
+    panels = [_bars(edit, record), *(_map(first, role, words) for role in _MAPS)]
+    return [panel for panel in panels if panel is not None]
 
 
 _MAPS = {
     "sink": "Each row is a sink, strongest first; each column is the layer whose MLP was edited at "
-    "that sink alone. Colour is the share of the sink's attention mass that is lost, clipped to "
-    "±100%. Grey cells could not have lost any: the edit comes after the sink's last layer. "
-    "An edit to the right of the mark of the creation layer cannot keep the sink from arising.",
-    "control": "The same edit at the sinks' controls, in the same order of sinks. Colour is lost "
-    "mass in units of the matched sink's clean mass, so that a colour stands for the same "
-    "amount of attention at a sink and at its control.",
+    "that sink only. Colour is the share of the sink's attention mass that is lost, clipped to "
+    "±100%. Grey cells are edited after the sink's last layer, too late to lose any. An edit to "
+    "the right of the creation-layer mark cannot prevent the sink.",
+    "control": "The same edit at the sinks' controls, in the same order. Colour is lost mass "
+    "divided by the matched sink's clean mass, so the same colour means the same amount of "
+    "attention at a sink and at its control.",
 }
-_TITLES = {"sink": "Ablation map of the sinks", "control": "The same at their controls"}
+_TITLES = {"sink": "Ablation map of the sinks", "control": "Ablation map of the controls"}
 
 
 def _map(effects: pd.DataFrame, role: str, others: str) -> Panel | None:
@@ -171,12 +171,12 @@ def _bars(edit: str, record: dict[str, Any]) -> Panel | None:
         return None
     drawn = [row for row in rows if row.n_sinks == 0 or not math.isnan(row.lost)]
     caption = (
-        f"Attention mass that secondary sinks lose, less that which their controls lose, both in "
-        f"units of the sinks' mass, median over texts, when the output of one layer's MLP is "
-        f"{edit} at the token alone: by layers that could have ended the sink, and by later ones, "
+        f"Attention mass lost by secondary sinks minus that lost by their controls, in units of "
+        f"the sinks' mass (median over texts), when the output of one layer's MLP is {edit} at "
+        f"that token only. Layers that could have ended the sink are separate from later ones, "
         f"which could only weaken it. {known[0].n_sinks} sinks with controls in "
-        f"{known[0].n_texts} texts. The share of sinks that end, by which a layer is judged, is in "
-        "the figure above and in the data. "
+        f"{known[0].n_texts} texts. The verdict on a layer depends on the share of sinks that end, "
+        "shown in the figure above and in the data. "
     )
     caption += _whiskers(known)
     parts = {"can end the sink": drawn, "can only weaken it": [one for one in later if one.n_sinks]}
@@ -189,7 +189,40 @@ def _bars(edit: str, record: dict[str, Any]) -> Panel | None:
 
 def _whiskers(rows: Sequence[LayerEffect]) -> str:
     if math.isnan(rows[0].low):
-        words = f"{rows[0].n_texts} text(s) are too few for an interval of so many claims. "
+        words = f"{rows[0].n_texts} text(s) are too few for intervals that hold for all claims. "
     else:
-        words = "Whiskers: exact intervals over texts, at 95% for all claims of the page together. "
-    return words + "A layer is needed only if its interval lies above 0, too."
+        words = "Whiskers: exact intervals over texts, jointly at 95% for all claims of the page. "
+    return words + "A layer counts as needed only if this interval also lies above 0."
+
+
+def answer_panels(question: Question, answer: Answer, shown: Shown) -> list[Panel]:
+    """Panels of an answer; empty if it has nothing to show."""
+    panels = () if answer.effects.empty else map(_panel, question.figures(answer, shown))
+    return [panel for panel in panels if panel is not None]
+
+
+def _panel(drawing: Drawing) -> Panel | None:
+    figure, table = PLOTS[drawing.plot](drawing.frame, **drawing.options)
+    table = table if drawing.table is None else drawing.table
+    if table.empty:
+        return None
+    return panel(drawing.name, drawing.title, figure, table, drawing.caption)
+
+
+def _lines(frame: pd.DataFrame, **options: Any) -> tuple[go.Figure, pd.DataFrame]:
+    return interval_lines(frame, **options), frame
+
+
+def _dots(frame: pd.DataFrame, **options: Any) -> tuple[go.Figure, pd.DataFrame]:
+    return interval_dots(frame, **options), frame
+
+
+def _patches(
+    frame: pd.DataFrame, *, sinks: pd.DataFrame, patch: str, n_layers: int
+) -> tuple[go.Figure, pd.DataFrame]:
+    table = patch_table(frame, sinks, patch)
+    return go.Figure() if table.empty else patch_heatmap(table, patch, n_layers), table
+
+
+PLOTS = {"lines": _lines, "dots": _dots, "patches": _patches}
+"""Plot functions by name: (frame, **options) -> figure, and the table behind it."""

@@ -10,26 +10,27 @@ _ALWAYS = {
     "later or lasts less long than the primary.",
     "primary-like sink": "A sink that arises with the primary and stays nearly as long.",
     "transient": "Passes all tests of a sink, but at too few layers in a row, or draws too little "
-    "beyond the attention expected at its place. It counts as no sink.",
+    "beyond the attention expected at its position. It is not counted as a sink.",
     "typical token": "The mean state of a text's ordinary tokens at a layer.",
-    "norm ÷ text median": "Length of a token's state, in medians over its text at that layer.",
+    "norm ÷ text median": "Norm of a token's state, divided by the median norm of its text at that "
+    "layer.",
     "centred alignment": "Cosine with the primary's state after the typical token is subtracted "
     "from both. 1 is the same direction, 0 is unrelated.",
     "creation layer": "The first layer at which a token is a sink.",
     "lifetime": "Number of layers at which a token is a sink; gaps don't count. A sink must be "
-    "outlying, so the norm is part of it.",
-    "layers outlying, attended": "The same by the test of the norm alone, and by the test of the "
-    "attention alone. These two share no test.",
+    "outlying, so the lifetime depends on a norm test.",
+    "layers outlying, attended": "Number of layers at which a token passes the norm test, and at "
+    "which it passes the attention test, each on its own.",
     "level": "Group of sinks with a similar creation layer and lifetime; 0 is the earliest.",
     "cut off": "The sink exists at the first layer (left) or still at the last (right), so its "
     "lifetime is a lower bound.",
     "peak": "The largest value over a sink's own layers.",
 }
 _ABLATED = {
-    "ablation": "The output of one layer's MLP is edited at one token; all else is computed anew "
-    "from there on at that token.",
+    "ablation": "The output of one layer's MLP is edited at one token, and that token is "
+    "recomputed in all later layers.",
     "control": "The same edit at an ordinary token of the text: a token twin (the same token where "
-    "it is no sink), or else the nearest ordinary token.",
+    "it is not a sink), or else the nearest ordinary token.",
     "direct effect": "Change in the attention paid to the edited token while the queries of later "
     "tokens are kept as in the clean run.",
     "clean, edited": "Without and with the ablation. Masses, norms and alignments are means over "

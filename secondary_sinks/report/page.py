@@ -14,6 +14,7 @@ from secondary_sinks.questions import Answer
 from secondary_sinks.report import embed, summary, tables, tested
 from secondary_sinks.report.claims import claims, tally
 from secondary_sinks.report.glossary import glossary
+from secondary_sinks.report.phenomenon import phenomenon_lines
 from secondary_sinks.report.sections import sections
 from secondary_sinks.report.strips import strips
 from secondary_sinks.report.words import shown
@@ -66,9 +67,9 @@ def one_model(folder: RunFolder, name: str | None) -> dict[str, Any]:
     if name is None and len(records) == 1:
         return records[0]
     if name not in names:
-        said = "a report is of one model" if name is None else f"it has no model {name!r}"
+        problem = "has several models" if name is None else f"has no model {name!r}"
         raise RunFolderError(
-            f"{str(folder.path)!r}: {said}", f"use --model with one of {', '.join(names)}"
+            f"{str(folder.path)!r} {problem}", f"use --model with one of {', '.join(names)}"
         )
     return records[names.index(name)]
 
@@ -94,6 +95,7 @@ def render(
         record=record,
         subtitle=summary.subtitle(record),
         key_figures=summary.key_figures(record, sinks),
+        phenomenon=phenomenon_lines(record),
         findings=summary.findings(record, sinks, levels),
         nothing_shown=tested.nothing_shown(effects, 1),
         claims=found,
@@ -123,13 +125,15 @@ def levels_of(record: Mapping[str, Any], sinks: pd.DataFrame) -> Levels:
     for name in ("l_start", "l_end", "lifetime"):
         if len(sinks) and sinks[name].max() > n_layers - (name != "lifetime"):
             raise RunFolderError(
-                f"run.json and sinks.parquet are not of one run: {name} is {sinks[name].max()} in "
-                f"a model of {n_layers} layers"
+                f"run.json and sinks.parquet are of different runs: {name} is {sinks[name].max()} "
+                f"in a model of {n_layers} layers"
             )
     try:
         return find_levels(SinkTable.from_frame(sinks), n_texts=len(texts))
     except DetectionError as error:
-        raise RunFolderError(f"run.json and sinks.parquet are not of one run: {error}") from error
+        raise RunFolderError(
+            f"run.json and sinks.parquet are of different runs: {error}"
+        ) from error
 
 
 def assets() -> dict[str, Any]:

@@ -29,9 +29,9 @@ class Section:
     table: Table | None = None
 
 
-def told(verdicts: Sequence[Mapping[str, Any]]) -> list[Verdict]:
+def verdicts_of(rows: Sequence[Mapping[str, Any]]) -> list[Verdict]:
     """Verdicts of a record; older records lack fields, and a missing number is NaN."""
     names = {item.name for item in fields(Verdict)}
     missing = dict.fromkeys(("value", "low", "high"), math.nan)
-    known = [{k: v for k, v in one.items() if k in names and v is not None} for one in verdicts]
-    return [Verdict(**(missing | one)) for one in known]
+    known = [{k: v for k, v in row.items() if k in names and v is not None} for row in rows]
+    return [Verdict(**(missing | row)) for row in known]

@@ -2,12 +2,11 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 
-from secondary_sinks.report.words import count, listed, percent, quoted
+from secondary_sinks.report.words import count, list_counts, percent, quoted
 from secondary_sinks.types import Levels
 
 
@@ -25,51 +24,45 @@ def subtitle(record: dict[str, Any]) -> str:
 
 
 def findings(record: dict[str, Any], sinks: pd.DataFrame, levels: Levels) -> list[str]:
-    """Sentences about the sinks: how many, where, how long, how strong, which tokens."""
+    """Sentences about the sinks: in which texts, how long, how strong, which tokens."""
     secondary = sinks[sinks["kind"] == "secondary"]
-    sentences = [_how_many(record, secondary) + _spread(levels), _primaries(record, sinks)]
+    sentences = [*_spread(record, secondary, levels), _primaries(record, sinks)]
     alike = int((sinks["kind"] == "primary_like").sum())
     if alike:
         sentences.append(
             f"{count(alike, 'more sink')} {'arises and lasts' if alike == 1 else 'arise and last'} "
             "with the primary: primary-like, not counted as secondary."
         )
-    brief = int((sinks["kind"] == "transient").sum())
-    if brief:
-        sentences.append(
-            f"{count(brief, 'more token')} {'is' if brief == 1 else 'are'} transient: a sink for "
-            "too few layers in a row, or with too little attention, to count. They are listed "
-            "apart, and no question is asked about them."
-        )
     if len(secondary):
-        sentences += [_when(secondary), _strength(secondary, sinks), _tokens(secondary)]
+        sentences += [_lifetimes(secondary), _strength(secondary, sinks), _tokens(secondary)]
         sentences += _censored(secondary)
     return sentences + _rounding(record, sinks)
 
 
-def _spread(levels: Levels) -> str:
-    """The interval of the number of sinks; empty with a single text."""
-    if not levels.n_sinks or math.isnan(levels.low):
-        return ""
-    copies = f" {count(levels.n_copies, 'copy', 'copies')} not counted," if levels.n_copies else ""
-    return (
-        f" With so many texts like these,{copies} {levels.low:.0f} to {levels.high:.0f} are to be "
-        f"expected ({levels.confidence:.0%} interval over texts)."
-    )
+def _spread(record: dict[str, Any], secondary: pd.DataFrame, levels: Levels) -> list[str]:
+    """The share of texts with sinks, and the interval of their number; none with a single text."""
+    total = len(record["texts"])
+    if secondary.empty or total == 1:
+        return []
+    hit = secondary["text_id"].nunique()
+    verb = "has" if hit == 1 else "have"
+    told = f"{hit} of {total} texts {verb}" if hit < total else f"All {total} texts have"
+    told += " secondary sinks."
+    if not math.isnan(levels.low):
+        told += (
+            f" In as many texts like these, {levels.low:.0f} to {levels.high:.0f} distinct ones "
+            f"are to be expected ({levels.confidence:.0%} interval over texts)."
+        )
+    return [told]
 
 
 def key_figures(record: dict[str, Any], sinks: pd.DataFrame) -> list[tuple[str, str]]:
     """(number, meaning) pairs for the head of the page."""
     secondary = sinks[sinks["kind"] == "secondary"]
-    n_tokens = sum(text["n_tokens"] for text in record["texts"])
-    figures = [
-        (f"{len(secondary):,}", "secondary sink" + "s" * (len(secondary) != 1)),
-        (_rate(len(secondary), n_tokens), "per 10,000 tokens"),
-    ]
+    figures = [(f"{len(secondary):,}", "secondary sink" + "s" * (len(secondary) != 1))]
     if len(secondary):
         figures += [
-            (_commonest(secondary, "l_start"), "commonest creation layer"),
-            (_commonest(secondary, "lifetime"), "commonest lifetime, in layers"),
+            (_commonest(secondary, "lifetime"), "most common lifetime, in layers"),
             (percent(secondary["mass_max"].median()), "median attention at peak"),
         ]
     return figures
@@ -80,48 +73,29 @@ def _rounding(record: dict[str, Any], sinks: pd.DataFrame) -> list[str]:
     marked, near = int(sinks["within_rounding"].sum()), len(record.get("near_sinks", ()))
     if not marked and not near:
         return []
-    what = f"{count(marked, 'sink')} and {count(near, 'token')} that are none"
+    what = f"{count(marked, 'sink')}, and {count(near, 'token')} that narrowly fail to be sinks,"
     return [
-        f"The run was in {record['dtype']}: {what} lie within its rounding; only a run in float32 "
-        "can tell these."
+        f"The run was in {record['dtype']}: {what} lie within its rounding; a run in float32 "
+        "decides these."
     ]
-
-
-def _how_many(record: dict[str, Any], secondary: pd.DataFrame) -> str:
-    n_texts = len(record["texts"])
-    n_tokens = sum(text["n_tokens"] for text in record["texts"])
-    where = f"{count(n_texts, 'text')} with {count(n_tokens, 'token')}"
-    if secondary.empty:
-        return f"No secondary sink was found in {where}."
-    hit = secondary["text_id"].nunique()
-    spread = "" if n_texts == 1 else f", in {hit if hit < n_texts else 'all'} of the texts"
-    rate = _rate(len(secondary), n_tokens)
-    return (
-        f"{count(len(secondary), 'secondary sink')} in {where}: {rate} per 10,000 tokens{spread}."
-    )
 
 
 def _primaries(record: dict[str, Any], sinks: pd.DataFrame) -> str:
     primary = sinks[sinks["kind"] == "primary"]
     total, active = len(record["texts"]), len(primary)
     if not active:
-        return "No text has an active primary sink, and without one there is nothing to align with."
+        return "No text has an active primary sink, so there is nothing to compare tokens with."
     which = "Every text has" if total > 1 else "The text has"
     if active < total:
         which = f"Only {active} of {total} texts {'has' if active == 1 else 'have'}"
-    rest = " The others can have no secondary sink." if active < total else ""
+    rest = " The others cannot have secondary sinks." if active < total else ""
     return f"{which} an active primary sink, {_commonest_tokens(primary)}.{rest}"
 
 
-def _when(secondary: pd.DataFrame) -> str:
-    layers = secondary["l_start"].unique()
-    only = f"layer {layers[0]}" if len(layers) == 1 else ""
-    born = only or _by_value(secondary, "l_start", "layer {}".format)
-    lived = _by_value(secondary, "lifetime", lambda number: count(number, "layer"))
-    sentence = (
-        f"Secondary sinks are created at {born}. Lifetimes, with the number of sinks: {lived}."
-    )
-    return sentence + _attended(secondary)
+def _lifetimes(secondary: pd.DataFrame) -> str:
+    counts = secondary["lifetime"].value_counts()
+    lived = list_counts({count(int(str(value)), "layer"): int(n) for value, n in counts.items()})
+    return f"Lifetimes, with the number of sinks: {lived}.{_attended(secondary)}"
 
 
 def _attended(secondary: pd.DataFrame) -> str:
@@ -130,7 +104,7 @@ def _attended(secondary: pd.DataFrame) -> str:
     if math.isnan(layers):
         return ""
     return (
-        " Lifetimes end where the norm test fails. The state of the median one is attended at "
+        " A lifetime ends where the norm test fails. The median secondary sink is attended at "
         f"{layers:.0f} layers, and outlying at {secondary['lifetime_norm'].median():.0f}."
     )
 
@@ -156,7 +130,7 @@ def _commonest_tokens(sinks: pd.DataFrame) -> str:
         quoted(names[one]) + (f" [{one}]" if alike[names[one]] > 1 else ""): int(n)
         for one, n in sinks["token_id"].value_counts().items()
     }
-    return next(iter(counts)) if len(counts) == 1 else listed(counts, most=5)
+    return next(iter(counts)) if len(counts) == 1 else list_counts(counts, most=5)
 
 
 def _censored(secondary: pd.DataFrame) -> list[str]:
@@ -165,20 +139,10 @@ def _censored(secondary: pd.DataFrame) -> list[str]:
         return []
     verb = "is" if n == 1 else "are"
     return [
-        f"{count(n, 'secondary sink')} {verb} cut off, by an end of the model or "
-        "because the primary, their measure, is no sink there: the lifetime is a "
-        "lower bound."
+        f"{count(n, 'secondary sink')} {verb} cut off, by the first or last layer or because the "
+        "primary is not active there: the lifetime is a lower bound."
     ]
-
-
-def _rate(n: int, n_tokens: int) -> str:
-    return f"{1e4 * n / max(n_tokens, 1):.3g}"
 
 
 def _commonest(frame: pd.DataFrame, column: str) -> str:
     return str(int(frame[column].value_counts().index[0]))
-
-
-def _by_value(frame: pd.DataFrame, column: str, name: Callable[[int], str]) -> str:
-    counts = frame[column].value_counts()
-    return listed({name(int(str(value))): int(n) for value, n in counts.items()})

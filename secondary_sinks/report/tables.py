@@ -11,19 +11,19 @@ MOST_SINKS = 2000
 SINK_COLUMNS = (
     "text", "position", "token", "token id", "kind", "layers", "lifetime", "layers outlying",
     "layers attended", "level", "cut off",
-    "rounding decides",
+    "within rounding",
     "peak mass", "peak norm ÷ median", "peak centred alignment",
 )  # fmt: skip
 THRESHOLDS = {
-    "aligned": "least centred cosine with the primary",
-    "outlying": "least distance from the typical token, in medians of that distance",
-    "attended": "least attention mass, in multiples of an even share and of what neighbours get",
-    "persists": "least number of layers in a row; a briefer sink is transient",
-    "draws": "least attention mass beyond the expected one, mean over such a run",
-    "min_queries": "least number of queries that must see a token to judge it",
-    "primary_like": "share of the primary's layers from which on a sink is primary-like",
-    "as_massive": "share of the primary's outlyingness that makes a later one primary-like",
-    "another_primary": "share of the primary's attention that makes a token stand in for it",
+    "aligned": "minimum centred cosine with the primary",
+    "outlying": "minimum distance from the typical token, in multiples of its median over the text",
+    "attended": "minimum attention mass, in multiples of the even share and of that of neighbours",
+    "persists": "minimum number of layers in a row; a briefer sink is transient",
+    "draws": "minimum attention mass beyond the expected one, mean over such a run",
+    "min_queries": "minimum number of queries that must see a token to classify it",
+    "primary_like": "a sink that lasts for this share of the primary's layers is primary-like",
+    "as_massive": "a sink that reaches this share of the primary's outlyingness is primary-like",
+    "another_primary": "a token that draws this share of the primary's attention stands in for it",
 }
 
 
@@ -69,9 +69,9 @@ def setup_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
         ("model", model["name"]),
         ("architecture", f"{model['architecture']}: {shape}"),
         ("loaded as", model.get("class", "")),
-        ("checks at load left out", ", ".join(model.get("skipped_checks", ()))),
+        ("skipped load checks", ", ".join(model.get("skipped_checks", ()))),
         ("weights (SHA-256)", model["weights_sha256"][:12]),
-        ("device, number type", f"{record['device']}, {record['dtype']}"),
+        ("device, dtype", f"{record['device']}, {record['dtype']}"),
         ("versions", versions),
         ("time taken", timings),
     ]
@@ -91,7 +91,7 @@ def _sink_row(sink: dict[Any, Any]) -> tuple[str, ...]:
         format_number(sink["lifetime_attention"], ".0f"),
         MISSING if math.isnan(sink["level"]) else str(int(sink["level"])),
         "no" if sink["censored"] == "none" else sink["censored"],
-        "perhaps" if sink["within_rounding"] else "no",
+        "yes" if sink["within_rounding"] else "no",
         percent(sink["mass_max"]),
         format_number(sink["norm_ratio_max"]),
         format_number(sink["alignment_centred_max"], ".2f"),

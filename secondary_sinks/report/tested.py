@@ -12,9 +12,9 @@ NOTEWORTHY = 0.1
 
 EDITS = {
     "zero": "zeroed",
-    "twins": "replaced by its mean at the same token elsewhere, where it is no sink",
+    "twins": "replaced by its mean at the same token elsewhere, where that is not a sink",
     "mean": "replaced by its mean over the text's ordinary tokens",
-    "none": "left as it is (a no-op, to check the measurement)",
+    "none": "unchanged (a no-op, to check the measurement)",
 }
 
 
@@ -36,11 +36,11 @@ def nothing_shown(effects: pd.DataFrame | None, n_figures: int) -> str:
     if effects.empty:
         return "There was no sink to ablate, so no MLP was tested."
     if not n_figures:
-        return "The ablated sinks draw no attention that was measured, so no loss can be given."
+        return "No attention was measured at the ablated sinks, so no loss can be shown."
     return ""
 
 
-def prolonged(record: dict[str, Any]) -> list[str]:
+def prolonging_layers(record: dict[str, Any]) -> list[str]:
     """Layers whose ablation prolongs sinks: a hint, since no control and no interval is made."""
     rows = [row for row in record.get("layer_effects", []) if row["prolonged"] >= NOTEWORTHY]
     return [
@@ -56,26 +56,26 @@ def limits(
     """Limits of the numbers, in sentences."""
     least = record["thresholds"].get("min_queries", 0)
     sentences = [
-        f"Tokens seen by fewer than {least} queries, at the end of a text, are not judged.",
+        f"Tokens seen by fewer than {least} queries, at the end of a text, are not classified.",
         "The numbers hold for this model, these texts and these thresholds.",
     ]
     if not ablated:
         return [
-            "No MLP was ablated: the page says where sinks are, not what makes them.",
+            "No MLP was ablated: the page shows where sinks are, not what makes them.",
             *sentences,
         ]
     asked = set(answers or ())
-    told = [
-        "Lost mass is a direct effect: the queries of later tokens are kept as in the clean run."
+    tested = [
+        "Lost mass is a direct effect: the queries of later tokens are those of the clean run."
     ]
     if not any(question.recomputes for question in QUESTIONS if question.name in asked):
-        told.append("How later layers would adapt their queries was not measured.")
+        tested.append("How the queries of later tokens would change was not measured.")
     if "necessity" not in asked:
-        told.append("One MLP was edited at a time, but for the roles; few groups were tested.")
+        tested.append("Except for the roles, one MLP was edited at a time; few groups were tested.")
     if "sufficiency" not in asked:
-        told.append(
-            "Whether an MLP's output makes a sink of another token was tested at token twins only."
+        tested.append(
+            "Whether an MLP's output makes another token a sink was tested at token twins only."
             if record.get("writers")
             else "Whether an MLP alone can make a sink (sufficiency) was not tested."
         )
-    return [*told, "Attention heads were left as they are.", *sentences]
+    return [*tested, "Attention heads were not edited.", *sentences]

@@ -1,18 +1,19 @@
 """Numbers and counts in words."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from secondary_sinks.plots.labels import MISSING, format_number, make_visible
+from secondary_sinks.types.lists import join_words
 
 __all__ = [
     "MISSING",
     "count",
     "format_number",
-    "listed",
+    "list_counts",
     "percent",
+    "plain",
     "quoted",
-    "sentence",
     "shown",
     "token",
 ]
@@ -38,10 +39,20 @@ def percent(share: float) -> str:
     return f"{share:.0%}" if abs(share) >= 0.0995 else f"{share:.1%}"
 
 
-def listed(counts: Mapping[str, int], most: int = 3) -> str:
+def plain(number: float) -> str:
+    """A number without exponent, with as many decimals as matter; a dash for NaN.
+
+    >>> plain(0.0), plain(0.85), plain(3.4), plain(12345.0)
+    ('0', '0.85', '3.4', '12,345')
+    """
+    size = abs(number) or 10
+    return format_number(number, ",.0f" if size >= 10 else ".1f" if size >= 1 else ".2f")
+
+
+def list_counts(counts: Mapping[str, int], most: int = 3) -> str:
     """The most frequent entries with their counts, then how many other entries, with their count.
 
-    >>> listed({"layer 2": 70, "layer 5": 8, "layer 6": 1, "layer 9": 1}, most=2)
+    >>> list_counts({"layer 2": 70, "layer 5": 8, "layer 6": 1, "layer 9": 1}, most=2)
     'layer 2 (70), layer 5 (8) and 2 others (2)'
     """
     ranked = sorted(counts.items(), key=lambda item: -item[1])
@@ -49,16 +60,7 @@ def listed(counts: Mapping[str, int], most: int = 3) -> str:
     if len(ranked) > most:
         rest = sum(n for _, n in ranked[most:])
         return ", ".join(words) + f" and {count(len(ranked) - most, 'other')} ({rest:,})"
-    return sentence(words)
-
-
-def sentence(words: Sequence[str]) -> str:
-    """Join words with commas, and "and" before the last.
-
-    >>> sentence(["zero", "mean", "resample"]), sentence(["zero"])
-    ('zero, mean and resample', 'zero')
-    """
-    return " and ".join([", ".join(words[:-1])] * (len(words) > 1) + list(words[-1:]))
+    return join_words(words)
 
 
 def token(text: str) -> str:

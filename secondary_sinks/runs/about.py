@@ -30,7 +30,7 @@ def in_weights(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
     """Differences in weights and settings between two records of a model."""
     for name in DECIDING:
         if old.get(name) != new.get(name):
-            yield changed(f"{WEIGHTS}: {NAMED[name]}", old.get(name), new.get(name))
+            yield describe_change(f"{WEIGHTS}: {NAMED[name]}", old.get(name), new.get(name))
 
 
 def in_texts(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -39,9 +39,9 @@ def in_texts(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]])
     now = {str(text["text_id"]): _tokens(text) for text in new}
     for name in dict.fromkeys([*before, *now]):
         if before.get(name) != now.get(name):
-            yield changed(f"{TEXTS}: {name!r}", before.get(name), now.get(name))
+            yield describe_change(f"{TEXTS}: {name!r}", before.get(name), now.get(name))
     if before == now and [*before] != [*now]:
-        yield changed(f"{TEXTS}: order", ", ".join(before), ", ".join(now))
+        yield describe_change(f"{TEXTS}: order", ", ".join(before), ", ".join(now))
 
 
 def in_code(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
@@ -52,7 +52,7 @@ def in_code(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
             continue
         for name in dict.fromkeys([*before, *now]):
             if before.get(name) != now.get(name):
-                yield changed(f"{CODE}: {name}", before.get(name), now.get(name))
+                yield describe_change(f"{CODE}: {name}", before.get(name), now.get(name))
 
 
 def of_code() -> dict[str, Any]:
@@ -60,10 +60,10 @@ def of_code() -> dict[str, Any]:
     return {"versions_of_code": versions_of_code()}
 
 
-def changed(name: str, old: Any, new: Any) -> str:
+def describe_change(name: str, old: Any, new: Any) -> str:
     """One difference in words.
 
-    >>> changed("weights", "0123456789abcdef" * 4, None)
+    >>> describe_change("weights", "0123456789abcdef" * 4, None)
     'weights was 0123456789ab, is not there'
     """
     return f"{name} was {_short(old)}, is {_short(new)}"
@@ -72,8 +72,8 @@ def changed(name: str, old: Any, new: Any) -> str:
 def fed_first(text_id: str) -> str:
     """Message for a text whose stored token ids are fed again."""
     return (
-        f"text {text_id!r} is fed as it was first: its chat template would write something else "
-        "today (a date?); use another --out to feed it anew"
+        f"text {text_id!r} is fed with its stored token ids: its chat template gives other ones "
+        "today (a date?); use another --out to apply the template again"
     )
 
 

@@ -71,19 +71,19 @@ def read_answers(folder: RunFolder) -> dict[str, Answer]:
 
     Raises `RunFolderError` when a table is missing or damaged.
     """
-    return {told["question"]: _read(folder, told) for told in folder.record().get("answers", [])}
+    return {row["question"]: _read(folder, row) for row in folder.record().get("answers", [])}
 
 
-def _read(folder: RunFolder, told: Mapping[str, Any]) -> Answer:
-    tables = {name: folder.table(f"{told['question']}.{name}") for name in told["tables"]}
+def _read(folder: RunFolder, row: Mapping[str, Any]) -> Answer:
+    tables = {name: folder.table(f"{row['question']}.{name}") for name in row["tables"]}
     return Answer(
-        question=told["question"],
+        question=row["question"],
         cells=tables.pop("cells"),
         effects=tables.pop("effects"),
-        verdicts=tuple(Verdict(**verdict) for verdict in told["verdicts"]),
+        verdicts=tuple(Verdict(**verdict) for verdict in row["verdicts"]),
         tables=tables,
-        left_out=told["left_out"],
-        n_censored=told["n_censored"],
+        left_out=row["left_out"],
+        n_censored=row["n_censored"],
     )
 
 

@@ -19,7 +19,7 @@ _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
 _CHARS = {escape: char for char, escape in _NAMED.items()}
 _UNSAFE = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
 _ESCAPE = re.compile(r"\\u([0-9a-f]{4})|\\[nrt\\]")
-_TYPES = {"int": "int64", "float": "float64", "bool": "bool", "str": "str"}
+TYPES = {"int": "int64", "float": "float64", "bool": "bool", "str": "str"}
 _FORMULA = re.compile(r"'|\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 
 
@@ -61,7 +61,7 @@ def read(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:
     with files.open_file(path) as file:
         frame = pd.read_csv(
             file,
-            dtype={escape(name): _TYPES[kind] for name, kind in kinds.items()},
+            dtype={escape(name): TYPES[kind] for name, kind in kinds.items()},
             keep_default_na=False,
             na_values={name: [""] for name in floats},
             float_precision="round_trip",

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from secondary_sinks import questions
-from secondary_sinks.causal.replay import Progress
 from secondary_sinks.models import HookedModel
+from secondary_sinks.progress import Progress
 from secondary_sinks.questions import Answer
 from secondary_sinks.questions.table import BY_NAME
 from secondary_sinks.types import SinkTable, Trace

@@ -22,9 +22,9 @@ _WHERE = {
     "text_id": Column("str", "", "name of the text"),
 }
 _TOKEN = {
-    "pos": Column("int", "position", "place of the token in the text, from 0"),
+    "pos": Column("int", "position", "position of the token in the text, from 0"),
     "token_id": Column("int", "", "id of the token"),
-    "token": Column("str", "", "the token in words"),
+    "token": Column("str", "", "string of the token"),
 }
 _NORM, _COSINE = "length of the residual", "cosine"
 
@@ -33,43 +33,49 @@ SINKS = {
     **_TOKEN,
     "kind": Column("str", "", "primary, primary_like, secondary, transient or noise"),
     "criterion": Column("str", "", "joint or paper"),
-    "label": Column("str", "", "label of the paper's authors; none by the joint criterion"),
+    "label": Column("str", "", "label of the paper's authors; none for the joint criterion"),
     "l_start": Column("int", "layer", "first layer at which it is a sink"),
     "l_end": Column("int", "layer", "last layer at which it is a sink"),
     "lifetime": Column("int", "layers", "number of layers at which it is a sink"),
     "lifetime_norm": Column("float", "layers", "number of layers at which it is outlying"),
-    "lifetime_attention": Column("float", "layers", "number of layers whose state is attended"),
-    "segments": Column("str", "layer", "runs of these layers"),
-    "level": Column("float", "", "sink level, NaN for none"),
-    "copy_of": Column("str", "", "earlier text in which the same sink stood; empty for none"),
-    "within_rounding": Column("bool", "", "whether half precision may decide about it"),
-    "censored": Column("str", "", "none, left, right, both or unknown"),
+    "lifetime_attention": Column("float", "layers", "number of layers at which it is attended"),
+    "segments": Column("str", "layer", "ranges of layers at which it is a sink"),
+    "level": Column("float", "", "sink level, NaN if it has no level"),
+    "copy_of": Column("str", "", "earlier text that has the same sink; empty if no text has"),
+    "within_rounding": Column(
+        "bool", "", "whether rounding in half precision may decide that it is a sink"
+    ),
+    "censored": Column("str", "", "cut-off end of its life: none, left, right, both or unknown"),
     "alignment_max": Column("float", _COSINE, "largest cosine with the primary, in [-1, 1]"),
-    "alignment_centred_max": Column("float", _COSINE, "the same, less the typical token"),
-    "norm_max": Column("float", _NORM, "largest length of resid_post"),
+    "alignment_centred_max": Column("float", _COSINE, "the same, minus the typical token"),
+    "norm_max": Column("float", _NORM, "largest norm of resid_post"),
     "norm_ratio_max": Column("float", "medians", "the same in medians over the text"),
     "mass_max": Column("float", "share of attention", "largest mean attention, in [0, 1]"),
     "mass_excess_max": Column("float", "share of attention", "the same beyond the even share"),
 }
 _PAIRS = {
     "alignment": (_COSINE, "cosine with the primary, mean over the sink's layers"),
-    "alignment_centred": (_COSINE, "the same, less the typical token"),
-    "norm": (_NORM, "length of resid_post, mean over the sink's layers"),
+    "alignment_centred": (_COSINE, "the same, minus the typical token"),
+    "norm": (_NORM, "norm of resid_post, mean over the sink's layers"),
     "mass": ("share of attention", "mean attention in the blocks that read these layers"),
 }
 EFFECTS = {
     **_WHERE,
     **_TOKEN,
     "role": Column("str", "", "sink or control"),
-    "kind": Column("str", "", "of a sink as in sinks; of a control twin, neighbour or ordinary"),
-    "sink_pos": Column("int", "position", "the sink; for a control the one it is matched with"),
+    "kind": Column(
+        "str", "", "kind of the sink as in sinks; for controls twin, neighbour or ordinary"
+    ),
+    "sink_pos": Column(
+        "int", "position", "position of the sink; for a control, of its matched sink"
+    ),
     "layer": Column("int", "layer", "layer of the edit"),
     "site": Column("str", "", "hook point of the edit"),
-    "edit": Column("str", "", "the edit, as it was asked for"),
+    "edit": Column("str", "", "label of the edit"),
     "effect": Column("str", "", "direct: the queries of later tokens are those of the clean run"),
     "lifetime_clean": Column("int", "layers", "layers at which it is a sink; 0 if transient"),
     "lifetime_edited": Column("int", "layers", "the same after the edit"),
-    "l_start_clean": Column("float", "layer", "creation layer, NaN where it is no sink"),
+    "l_start_clean": Column("float", "layer", "creation layer, NaN if it is not a sink"),
     "l_start_edited": Column("float", "layer", "the same after the edit"),
     **{
         f"{name}_{when}": Column("float", unit, what if when == "clean" else "after the edit")
@@ -78,9 +84,13 @@ EFFECTS = {
     },
     "kl_at_token": Column("float", "nats", "KL(clean || edited) of the prediction at the token"),
     "impossible": Column(
-        "str", "", "what it was too late for: none, end of the sink, loss of attention"
+        "str",
+        "",
+        "what the edit is too late to cause: none, end (of the sink), loss (of attention)",
     ),
-    "donor": Column("float", "position", "token of a patch, NaN for several and for other edits"),
+    "donor": Column(
+        "float", "position", "donor token of a patch; NaN for several donors and for other edits"
+    ),
     "cell": Column("str", "", "key of the cell: the same for the same inputs and code"),
 }
 TRACE = {
@@ -93,20 +103,30 @@ ROLES = {
     **_WHERE,
     **_TOKEN,
     "kind": Column("str", "", "secondary or primary_like"),
-    "level": Column("float", "", "sink level, NaN for none"),
+    "level": Column("float", "", "sink level, NaN if it has no level"),
     "l_start": Column("int", "layer", "creation layer of the sink"),
     "layer": Column("int", "layer", "layer of the MLP, up to the creation layer"),
     "role": Column("str", "", "writer, enabler, neither or undecided"),
-    "why": Column("str", "", "what decided"),
-    "ended_zero": Column("bool", "", "zeroing its output ends the sink; decides nothing"),
-    "ended_twin": Column("float", "1", "1: its mean output at token twins ends the sink, 0: not"),
-    "ended_each": Column("float", "share of twins", "those whose output ends the sink, singly"),
-    "created_in_twin": Column("float", "share of twins", "those that its output makes sinks"),
-    "rescued_alone": Column("bool", "", "lives with all earlier MLPs zeroed and this one kept"),
-    "lives_without": Column("bool", "", "lives with this one zeroed too"),
-    "write_alignment": Column("float", _COSINE, "of its output with the primary"),
-    "write_null": Column("float", _COSINE, "99th percentile of it for random directions"),
-    "n_donors": Column("int", "tokens", "token twins tried; 0 if no twin exists, and then no role"),
+    "why": Column("str", "", "test that decided the role"),
+    "ended_zero": Column(
+        "bool", "", "whether zeroing its output ends the sink; not used for the role"
+    ),
+    "ended_twin": Column(
+        "float", "1", "1 if its mean output at token twins, patched in, ends the sink; else 0"
+    ),
+    "ended_each": Column(
+        "float", "share of twins", "twins whose output, patched in alone, ends the sink"
+    ),
+    "created_in_twin": Column("float", "share of twins", "twins that become sinks with its output"),
+    "rescued_alone": Column(
+        "bool", "", "whether the sink survives with all earlier MLPs zeroed and this one kept"
+    ),
+    "lives_without": Column("bool", "", "whether it survives with this one zeroed too"),
+    "write_alignment": Column("float", _COSINE, "cosine of its output with the primary"),
+    "write_null": Column("float", _COSINE, "99th percentile of that cosine for random directions"),
+    "n_donors": Column(
+        "int", "tokens", "number of token twins tested; 0 if no twin exists: no role is given"
+    ),
 }
 TABLES = {"sinks": SINKS, "effects": EFFECTS, "trace": TRACE, "roles": ROLES}
 _NAN = float("nan")

@@ -83,15 +83,6 @@ def make_folder(folder: Path) -> None:
         raise unwritable(folder, error) from error
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content. Raises `OSError`."""
-    digest = hashlib.sha256()
-    with files.open_file(path) as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def sha256_of_json(content: Any) -> str:
     """SHA-256 of plain data, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,28 +1,75 @@
 """Export the tables of a run for other programs, and read them back."""
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from pandas.api.types import infer_dtype
 
-from secondary_sinks import files
+from secondary_sinks import files, memory
 from secondary_sinks.errors import RunFolderError
-from secondary_sinks.runs import as_csv, as_jsonl, columns, durable, parquet
+from secondary_sinks.runs import as_csv, columns, durable, parquet
 from secondary_sinks.runs.folder import RECORD, WORK
 from secondary_sinks.runs.opened import open as open_run
+
+
+def _write_jsonl(frame: pd.DataFrame, path: Path) -> None:
+    """Write a frame, one JSON object per line: floats to the last digit, NaN as null."""
+    columns = [
+        [f"{json.dumps(str(name))}: {cell}" for cell in _cells(frame[name])] for name in frame
+    ]
+    with path.open("w", encoding="ascii", newline="\n") as file:
+        for cells in zip(*columns, strict=True):
+            file.write(f"{{{', '.join(cells)}}}\n")
+
+
+def _read_jsonl(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:
+    """Read a table with columns of the given kinds. Raises `ValueError` for any other table."""
+    free = memory.free_ram()
+    most = files.MOST_BYTES if free is None else free // 10  # rows take ten times as much
+    content = files.read_text(path, most=most)
+    rows = [json.loads(line) for line in content.rstrip("\n").split("\n") if line]
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict) or list(row) != list(kinds):
+            raise ValueError(f"line {number} has other columns")
+        for name, kind in kinds.items():
+            if type(row[name]) not in _FITTING[kind]:
+                raise ValueError(f"line {number}: {name} is {row[name]!r:.60}; expected {kind}")
+    types = {name: as_csv.TYPES[kind] for name, kind in kinds.items()}
+    return pd.DataFrame(rows, columns=list(kinds)).astype(types)
+
+
+_FITTING: dict[str, tuple[type, ...]] = {
+    **{"int": (int,), "float": (float, type(None))},
+    **{"bool": (bool,), "str": (str,)},
+}
+
+
+def _cells(column: pd.Series) -> Iterator[str]:
+    """Column values as JSON; infinity, which JSON lacks, becomes a number too large for a float.
+
+    >>> list(_cells(pd.Series([0.5, float("nan"), float("-inf")])))
+    ['0.5', 'null', '-1e999']
+    """
+    for value in column.tolist():
+        if isinstance(value, float) and not math.isfinite(value):
+            yield "null" if math.isnan(value) else f"{'-' if value < 0 else ''}1e999"
+        else:
+            yield json.dumps(value)
+
 
 _WRITERS: dict[str, Callable[[pd.DataFrame, Path], Any]] = {
     "csv": as_csv.write,
     "parquet": lambda frame, part: part.write_bytes(parquet.to_bytes(frame.attrs["table"], frame)),
-    "jsonl": as_jsonl.write,
+    "jsonl": _write_jsonl,
 }
 _READERS: dict[str, Callable[[Path, dict[str, str]], pd.DataFrame]] = {
     "csv": as_csv.read,
     "parquet": lambda path, kinds: parquet.read(path).to_pandas(ignore_metadata=True),
-    "jsonl": as_jsonl.read,
+    "jsonl": _read_jsonl,
 }
 FORMATS = tuple(_WRITERS)
 SCHEMA = "schema.json"
@@ -73,15 +120,15 @@ def read_export(path: Path) -> pd.DataFrame:
     an export, or whose `schema.json` is missing.
     """
     try:
-        told = json.loads(files.read_text(path.parent / SCHEMA))
-        described = told["tables"][path.stem]["columns"]
+        schema = json.loads(files.read_text(path.parent / SCHEMA))
+        described = schema["tables"][path.stem]["columns"]
         kinds = {name: column["kind"] for name, column in described.items()}
         frame = _READERS[path.suffix.removeprefix(".")](path, kinds)
         if list(frame) != list(kinds):
             raise ValueError("its columns are others")
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise RunFolderError(
-            f"{str(path)!r} is no table of an export that has its {SCHEMA} ({error}); export again"
+            f"{str(path)!r} is not a table of an export with its {SCHEMA} ({error}); export again"
         ) from error
     return frame
 

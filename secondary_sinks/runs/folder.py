@@ -39,7 +39,7 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         """Name a folder; nothing is read or written yet."""
         if "\0" in str(path):
-            raise RunFolderError(f"{str(path)!r} holds a NUL", "expected the path of a folder")
+            raise RunFolderError(f"{str(path)!r} has a NUL in it", "expected the path of a folder")
         try:
             str(path).encode()
         except UnicodeEncodeError as error:
@@ -64,7 +64,9 @@ class RunFolder:
                 try:
                     yield self
                 except BaseException:
-                    self._undo()
+                    for path in self._written:  # since the last complete run
+                        path.unlink(missing_ok=True)
+                    self._written.clear()
                     raise
         finally:
             with contextlib.suppress(OSError):  # a folder holds results; those around it do too
@@ -87,7 +89,7 @@ class RunFolder:
             )
         if "sweep" in found:
             raise RunFolderError(
-                f"{str(self.path)!r} holds a sweep, whose cells --force does not throw away",
+                f"{str(self.path)!r} holds a sweep, and --force does not delete its cells",
                 "choose another --out",
             )
         foreign = [name for name in found if name not in OWN or not (self.path / name).is_file()]
@@ -155,12 +157,6 @@ class RunFolder:
                 (self.path / LOCK).unlink()
             lock.release()
 
-    def _undo(self) -> None:
-        """Remove everything written since the last complete run."""
-        for path in self._written:
-            path.unlink(missing_ok=True)
-        self._written.clear()
-
     def _blocked(self) -> RunFolderError:
         return RunFolderError(f"{str(self.path)!r} is a file, or below one", "expected a folder")
 
@@ -212,16 +208,16 @@ class RunFolder:
             found = files.load_json(files.read_text(path))
         except OSError as error:
             raise RunFolderError(
-                f"{str(self.path)!r} is no run folder: it has no readable {RECORD} "
+                f"{str(self.path)!r} is not a run folder: it has no readable {RECORD} "
                 f"({error.strerror})"
             ) from error
         except (ValueError, RecursionError) as error:
             raise self._damaged(path, error) from error
         if not isinstance(found, dict) or found.get("schema") != SCHEMA:
-            raise RunFolderError(f"{str(path)!r} is no record of schema {SCHEMA}", "run again")
-        said = found.pop("sha256", None)
-        if said is not None and said != durable.sha256_of_json(found):
-            raise self._damaged(path, ValueError("its content is not what its sha256 says"))
+            raise RunFolderError(f"{str(path)!r} is not a record of schema {SCHEMA}", "run again")
+        sha256 = found.pop("sha256", None)
+        if sha256 is not None and sha256 != durable.sha256_of_json(found):
+            raise self._damaged(path, ValueError("its content does not match its sha256"))
         return with_nan(found)
 
     def has_record(self) -> bool:
@@ -237,7 +233,7 @@ class RunFolder:
         if not (self.path / WORK).is_dir():
             return "run again with --force"
         without = " without --no-trace" if table == "trace" else ""
-        return f"run its command again{without}, which makes it anew from what it keeps"
+        return f"run its command again{without}, which restores it from stored cells"
 
     def _damaged(self, path: Path, error: Exception) -> RunFolderError:
         return RunFolderError(f"{str(path)!r} is damaged ({error})", self._again())

@@ -26,14 +26,12 @@ from secondary_sinks.models import HookedModel, weight_hash
 from secondary_sinks.models.original.tokenizer import check_ids
 from secondary_sinks.runs import durable
 from secondary_sinks.texts import Text, parse_jsonl, read_texts
-from secondary_sinks.texts.bundled import PROMPTS, bundled_name, read_bundled
 from secondary_sinks.texts.chat_template import apply_chat_template
-from secondary_sinks.texts.fingerprints import template_sha256, tokenizer_sha256
 from secondary_sinks.texts.limits import split_json_lines
-from secondary_sinks.texts.read_files import read_utf8
+from secondary_sinks.texts.read_files import PROMPTS, bundled_name, read_bundled, read_utf8
 from secondary_sinks.texts.records import STORED, load_object
 from secondary_sinks.texts.text import Message, content_sha256
-from secondary_sinks.texts.tokenize import encode
+from secondary_sinks.texts.tokenize import encode, template_sha256, tokenizer_sha256
 
 Say = Callable[[str], None]
 BEGIN = b'{"id": '
@@ -77,7 +75,9 @@ def _parse_prompts(content: str, name: str) -> list[Text]:
 def check_place(out: Path) -> None:
     """Raise `RunFolderError` if no file of that name can be written; leaves no file behind."""
     if out.exists() and not out.is_file():
-        raise RunFolderError(f"{str(out)!r} is no file", "expected the name of one, for JSON lines")
+        raise RunFolderError(
+            f"{str(out)!r} is not a file", "expected the name of a JSON Lines file"
+        )
     try:
         with tempfile.TemporaryFile(dir=out.parent), contextlib.suppress(FileNotFoundError):
             out.lstat()  # raises for a name that is too long
@@ -105,7 +105,12 @@ def generate(
     another model or with other settings.
     """
     fed = {text.text_id: _fed(model, text) for text in prompts}
-    made = asdict(sampling) | _made_by(model)
+    made = asdict(sampling) | {
+        "weights_sha256": weight_hash(model),
+        "tokenizer_sha256": tokenizer_sha256(model.tokenizer),
+        "template_sha256": template_sha256(model.tokenizer),
+        "end_tokens": sorted(end_tokens(model)),
+    }
     done = _done(out, made, {text.text_id: list(_messages(text)) for text in prompts}, say)
     missing = [text for text in prompts if text.text_id not in done]
     limit = sampling.max_new_tokens
@@ -113,7 +118,7 @@ def generate(
     start, n_tokens = time.perf_counter(), 0
     for number, text in enumerate(missing, start=1):
         answer = continue_text(model, fed[text.text_id], sampling, text.text_id)
-        _append(out, _line(model, text, fed[text.text_id], answer, made))
+        durable.append(out, _line(model, text, fed[text.text_id], answer, made).encode())
         n_tokens += len(answer.tokens)
         speed = n_tokens / max(time.perf_counter() - start, 1e-9)
         left = (len(missing) - number) * limit / max(speed, 1e-9)
@@ -142,16 +147,6 @@ def continue_text(model: HookedModel, tokens: Tensor, sampling: Sampling, text_i
         new.append(token)
         ahead = torch.tensor([token])
     return Answer(tokens=tuple(new), ended_by=None)
-
-
-def _made_by(model: HookedModel) -> dict[str, Any]:
-    """The properties of a model that determine its answers."""
-    return {
-        "weights_sha256": weight_hash(model),
-        "tokenizer_sha256": tokenizer_sha256(model.tokenizer),
-        "template_sha256": template_sha256(model.tokenizer),
-        "end_tokens": sorted(end_tokens(model)),
-    }
 
 
 def _end(model: HookedModel, answer: Answer) -> str:
@@ -198,17 +193,17 @@ def _line(
 ) -> str:
     """One output line, readable by `read_texts`; a blank answer is marked, not made a message."""
     tokenizer, new = model.tokenizer, list(answer.tokens)
-    said = tokenizer.decode(new, clean_up_tokenization_spaces=False)
+    content = tokenizer.decode(new, clean_up_tokenization_spaces=False)
     turns = list(_messages(text))
-    if said.strip():
-        turns.append({"role": "assistant", "content": said})
+    if content.strip():
+        turns.append({"role": "assistant", "content": content})
     ended = answer.ended_by
     end = [] if ended is None else [ended]
-    told = {
+    outcome = {
         "n_new_tokens": len(new),
         "ended": bool(end),
         "ended_by": {"id": ended, "token": tokenizer.convert_ids_to_tokens(ended)} if end else None,
-        "blank": not said.strip(),
+        "blank": not content.strip(),
     }
     stored = {
         "prompt": prompt.tolist(),
@@ -216,12 +211,8 @@ def _line(
         "tokenizer_sha256": tokenizer_sha256(tokenizer),
         "content_sha256": content_sha256(None, turns),
     }
-    line = {"id": text.text_id, "messages": turns, **told, STORED: stored, "made": dict(made)}
+    line = {"id": text.text_id, "messages": turns, **outcome, STORED: stored, "made": dict(made)}
     return json.dumps(line) + "\n"
-
-
-def _append(out: Path, line: str) -> None:
-    durable.append(out, line.encode())
 
 
 def _done(
@@ -254,7 +245,7 @@ def _done(
     if whole != content:
         with files.open_file(out, "r+b") as file:
             file.truncate(len(whole))
-        say(f"{out}: the last line was only half written; it is made again")
+        say(f"{out}: the last line is incomplete and is generated again")
     return found
 
 

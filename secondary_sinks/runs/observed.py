@@ -1,18 +1,16 @@
 """Run texts through a model: check their lengths, then observe each in one pass."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from secondary_sinks.detection import detect
 from secondary_sinks.errors import TextError
 from secondary_sinks.models import HookedModel
 from secondary_sinks.models.original.tokenizer import check_ids
 from secondary_sinks.observation import observe
+from secondary_sinks.progress import Progress
 from secondary_sinks.texts import TokenizedText
 from secondary_sinks.texts.many_files import refuse_same_ids
 from secondary_sinks.types import SinkTable, Thresholds, Trace
-
-Progress = Callable[[int, int], None]
-"""Called with (texts done, number of texts)."""
 
 
 def check_lengths(model: HookedModel, texts: Sequence[TokenizedText], limits: Thresholds) -> None:
@@ -24,7 +22,7 @@ def check_lengths(model: HookedModel, texts: Sequence[TokenizedText], limits: Th
         if n_pos <= limits.min_queries:
             raise TextError(
                 f"{named} has {n_pos} tokens; at least {limits.min_queries + 1} are "
-                f"needed, since a token must be seen by {limits.min_queries} queries to be judged"
+                f"needed, since only tokens seen by {limits.min_queries} queries are classified"
             )
         if n_pos > model.cfg.n_ctx:
             raise TextError(

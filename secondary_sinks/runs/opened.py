@@ -25,7 +25,7 @@ class Opened:
         self._folder = RunFolder(path)
         if not self._folder.has_record() and (self._folder.path / "sweep").is_dir():
             raise RunFolderError(
-                f"{str(path)!r} is a sweep that is not finished",
+                f"{str(path)!r} is an unfinished sweep",
                 f"run its command again (see secondary-sinks status {path})",
             )
         self.record = self._folder.record()
@@ -70,8 +70,7 @@ class Opened:
             return [{"label": one["label"], **one["model"]} for one in (first, *rest)]
         except (KeyError, TypeError, ValueError) as error:
             raise RunFolderError(
-                f"{str(self.path / RECORD)!r} is no whole record: it does not say which model the "
-                "run was of",
+                f"{str(self.path / RECORD)!r} is not a complete record: it does not name the model",
                 "run again with --force",
             ) from error
 

@@ -50,14 +50,14 @@ def refuse_beyond_memory(path: Path) -> None:
     with each repetition, but read only once each.
     """
     with files.open_file(path) as file:
-        told, free = pq.read_metadata(file), free_bytes()
-        needed = told.num_rows * told.num_columns * 8
+        metadata, free = pq.read_metadata(file), free_bytes()
+        needed = metadata.num_rows * metadata.num_columns * 8
         if free is not None and needed <= free:
             needed += _bytes_of_texts(file)
     if free is not None and needed > free:
         raise RunFolderError(
-            f"{str(path)!r} holds {told.num_rows:,} rows of {told.num_columns} columns, which need "
-            f"{gigabytes(needed)} of memory; {gigabytes(free)} is free"
+            f"{str(path)!r} holds {metadata.num_rows:,} rows of {metadata.num_columns} columns, "
+            f"which need {gigabytes(needed)} of memory; {gigabytes(free)} is free"
         )
 
 
@@ -80,10 +80,10 @@ def check_schema(metadata: dict[bytes, bytes] | None, path: Path) -> None:
     """Raise `RunFolderError` if a table names a schema that this version cannot read."""
     if MARK not in (metadata or {}):
         return  # written before tables named their schema; their columns are checked on use
-    said: Any = json.loads((metadata or {})[MARK])
-    if not isinstance(said, dict) or not isinstance(said.get("table"), str):
-        raise ValueError(f"its schema says {said!r:.60}; expected a table and a number")
-    name, schema = said["table"], said.get("schema")
+    mark: Any = json.loads((metadata or {})[MARK])
+    if not isinstance(mark, dict) or not isinstance(mark.get("table"), str):
+        raise ValueError(f"its schema is {mark!r:.60}; expected a table and a number")
+    name, schema = mark["table"], mark.get("schema")
     if SCHEMAS.get(name, 1) != schema:
         raise RunFolderError(
             f"{str(path)!r} holds table {name!r} of schema {schema}; this version reads "

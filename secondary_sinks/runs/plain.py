@@ -8,9 +8,10 @@ EXACT = 2**53
 NUMBERS = (
     *("value", "low", "high", "lost", "sinks_lost", "controls_lost", "ordinary_lost"),
     *("removed", "removed_low", "removed_high", "shortened", "prolonged"),
+    *("layers_after", "rate", "rate_by_paper"),
 )
-"""Fields of a verdict or layer effect that may be NaN, which JSON lacks."""
-TOLD = ("verdicts", "writers", "layer_effects", "later", "later_effects")
+"""Fields of a verdict, layer effect or phenomenon that may be NaN, which JSON lacks."""
+VERDICTS = ("verdicts", "writers", "layer_effects", "later", "later_effects")
 """Fields that hold lists of verdicts or of layer effects."""
 
 
@@ -25,8 +26,9 @@ def without_nan(value: Any) -> Any:
 
 def with_nan(record: dict[str, Any]) -> dict[str, Any]:
     """Undo `without_nan`: the numbers of verdicts and effects are floats again."""
-    told = [record, *_objects(record.get("answers")), *_objects(record.get("models"))]
-    lists = [one.get(name) for one in told for name in TOLD]
+    parts = [record, *_objects(record.get("answers")), *_objects(record.get("models"))]
+    lists = [part.get(name) for part in parts for name in VERDICTS]
+    lists.append([part.get("phenomenon") for part in parts])
     for row in (row for one in lists for row in _objects(one)):
         row |= {name: _number(row[name]) for name in NUMBERS if name in row}
     return record

@@ -36,21 +36,17 @@ class _Loader(yaml.SafeLoader):
     """Loads plain data only; an error of a converter names the value and its line."""
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
-        _refuse_other_bases(node)
+        # YAML 1.1 reads 1:30, 010 and 1_0 as 90, 8 and 10; YAML 1.2 does not.
+        number = isinstance(node, yaml.ScalarNode) and node.tag.endswith((":int", ":float"))
+        if number and re.search(r"[:_]|^[-+]?0[0-9]", node.value):
+            raise _at(node, f"{node.value!r:.60} is not decimal; write it so, or put it in quotes")
         try:
             return super().construct_object(node, deep)
         except (yaml.YAMLError, RecursionError):
             raise
         except Exception as error:  # each converter raises errors of its own
             found = f"{node.value!r:.60}" if isinstance(node, yaml.ScalarNode) else f"a {node.id}"
-            raise _at(node, f"{found} is no {node.tag.rpartition(':')[2]}") from error
-
-
-def _refuse_other_bases(node: Any) -> None:
-    """Refuse 1:30, 010 and 1_0, which YAML 1.1 reads as 90, 8 and 10, and YAML 1.2 does not."""
-    number = isinstance(node, yaml.ScalarNode) and node.tag.endswith((":int", ":float"))
-    if number and re.search(r"[:_]|^[-+]?0[0-9]", node.value):
-        raise _at(node, f"{node.value!r:.60} is not decimal; write it so, or put it in quotes")
+            raise _at(node, f"{found} is not a valid {node.tag.rpartition(':')[2]}") from error
 
 
 def _check_size(root: Any) -> None:
@@ -76,18 +72,13 @@ def _check_size(root: Any) -> None:
 def _parts(node: Any) -> Sequence[Any]:
     """The direct children of a node."""
     if isinstance(node, yaml.MappingNode):
-        _refuse_second_keys(node)
+        seen = set()  # a repeated key is refused, as in TOML
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if (key.tag, key.value) in seen:
+                raise _at(key, f"key {key.value!r:.60} appears twice")
+            seen.add((key.tag, key.value))
         return [part for pair in node.value for part in pair]
     return node.value if isinstance(node, yaml.SequenceNode) else ()
-
-
-def _refuse_second_keys(node: Any) -> None:
-    """Refuse a repeated key, as TOML does."""
-    seen = set()
-    for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-        if (key.tag, key.value) in seen:
-            raise _at(key, f"key {key.value!r:.60} stands twice")
-        seen.add((key.tag, key.value))
 
 
 def _at(node: Any, problem: str) -> yaml.YAMLError:

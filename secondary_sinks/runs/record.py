@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from secondary_sinks.models import HookedModel, architecture, class_name, weight_hash
 from secondary_sinks.models.identity import wrapped_frequencies, wrapped_settings
@@ -72,19 +71,14 @@ def config_hash(model: HookedModel) -> str:
     settings |= wrapped_settings(model)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     seen: dict[int, int] = {}
-    for table in _rotary_tables(model):
+    names = ("rotary_cos", "rotary_sin")
+    rotary = [getattr(block.attn, name, None) for block in model.blocks for name in names]
+    for table in (one for one in [*rotary, *wrapped_frequencies(model)] if one is not None):
         if table.data_ptr() not in seen:
             digest.update(table.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         number = seen.setdefault(table.data_ptr(), len(seen))
         digest.update(f" {number}".encode())
     return digest.hexdigest()
-
-
-def _rotary_tables(model: HookedModel) -> list[Tensor]:
-    """Cosines and sines of each layer, or a bridge's frequencies; empty if not rotary."""
-    names = ("rotary_cos", "rotary_sin")
-    found = [getattr(block.attn, name, None) for block in model.blocks for name in names]
-    return [table for table in [*found, *wrapped_frequencies(model)] if table is not None]
 
 
 def describe_text(text: TokenizedText) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any, get_args
 import pandas as pd
 from pandas.api import types as kinds
 
+from secondary_sinks.detection import Phenomenon
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import columns
 from secondary_sinks.runs.folder import ANSWERS, RECORD, RunFolder
@@ -51,19 +52,19 @@ def _row_of(kind: type) -> dict[str, Any]:
     A field with a default may be missing: files written before the field existed lack it.
     """
     return {
-        item.name + ("?" if item.default is not MISSING else ""): _plain(item.type)
+        item.name + ("?" if item.default is not MISSING else ""): (
+            NUMBER if item.type is float else get_args(item.type) or item.type
+        )
         for item in fields(kind)
     }
-
-
-def _plain(kind: Any) -> Any:
-    return NUMBER if kind is float else get_args(kind) or kind
 
 
 ANSWER = {
     **{"question": str, "tables": [str], "left_out": dict, "n_censored": int},
     "verdicts": [_row_of(Verdict)],
 }
+LISTS = ("created_at", "primary_at", "n_labelled", "label_lifetimes")
+PHENOMENON = _row_of(Phenomenon) | {name: [int] for name in LISTS}
 REPORTED: dict[str, Any] = {
     "key": str,
     "commit": (str, type(None)),
@@ -77,6 +78,7 @@ REPORTED: dict[str, Any] = {
     "versions": dict,
     "primaries?": dict,
     "near_sinks?": [NEAR],
+    "phenomenon?": PHENOMENON,
     "layer_effects?": [_row_of(LayerEffect)],
     "verdicts": [_row_of(Verdict)],
     "writers?": [_row_of(Verdict)],
@@ -119,7 +121,8 @@ def whole_records(folder: RunFolder) -> list[dict[str, Any]]:
 def _refuse(folder: RunFolder, wrong: str) -> None:
     if wrong:
         raise RunFolderError(
-            f"{str(folder.path / RECORD)!r} is no whole record: {wrong}", "run again with --force"
+            f"{str(folder.path / RECORD)!r} is not a complete record: {wrong}",
+            "run again with --force",
         )
 
 
@@ -199,9 +202,9 @@ def _wrong_values(record: dict[str, Any]) -> str:
         if not {"cells", "effects"} <= set(answer["tables"]) <= known:
             what = f"{answer['question']!r:.40} with tables {answer['tables']!r:.60}"
             return f"answers[{n}] is {what}; expected a question of this version, with its tables"
-    told = [*(one.get("verdicts", ()) for one in (record, *record.get("answers", ())))]
-    told += [record.get("writers", ()), record.get("later", ())]
-    for n, verdict in enumerate(verdict for one in told for verdict in one):
+    lists = [*(part.get("verdicts", ()) for part in (record, *record.get("answers", ())))]
+    lists += [record.get("writers", ()), record.get("later", ())]
+    for n, verdict in enumerate(verdict for verdicts in lists for verdict in verdicts):
         if verdict["outcome"] not in OUTCOMES:
             return _mismatch(f".verdicts[{n}].outcome", verdict["outcome"], ", ".join(OUTCOMES))
     return ""

@@ -53,8 +53,8 @@ from secondary_sinks.statistics.permutations import (
     page_trend_test,
     partial_correlation_within_texts,
     rank_correlation,
+    sign_flip_interval,
 )
-from secondary_sinks.statistics.sign_flips import sign_flip_interval
 
 __all__ = [
     "CONFIDENCE",

@@ -37,21 +37,21 @@ def too_few(
     `left_out` counts the sinks that were left out, by reason; `controlled` says whether only sinks
     with a control count.
 
-    >>> too_few(0, 0, {"that no MLP forms": 7, "without a control": 0})
-    'no secondary sink could be asked (7 that no MLP forms), so nothing is claimed'
+    >>> too_few(0, 0, {"not formed by any MLP": 7, "without a control": 0})
+    'no secondary sink could be tested (7 not formed by any MLP), so no claim is made'
     """
     needed = min_texts(n_claims)
     if n_sinks >= MIN_SINKS and n_texts >= needed:
         return ""
     reasons = [f"{number} {reason}" for reason, number in (left_out or {}).items() if number]
     if not n_sinks and reasons:
-        return f"no secondary sink could be asked ({', '.join(reasons)}), so nothing is claimed"
+        return f"no secondary sink could be tested ({', '.join(reasons)}), so no claim is made"
     if not n_sinks:
         which = " with a control" if controlled else ""
-        return f"no secondary sink{which} was found, so nothing is claimed"
+        return f"no secondary sink{which} was found, so no claim is made"
     together = f" to decide {n_claims} claims together" if n_claims > 1 else ""
     where = " with controls" if controlled else ""
     return (
-        f"{n_sinks} sink(s) in {n_texts} text(s){where}; at least {MIN_SINKS} in "
-        f"{needed} are needed{together}: if fewer texts all agree, that can still be chance"
+        f"only {n_sinks} sink(s) in {n_texts} text(s){where}; at least {MIN_SINKS} sinks in "
+        f"{needed} texts are needed{together}, since fewer texts can all agree by chance"
     )

@@ -7,18 +7,18 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
+from torch import Tensor
 
-from secondary_sinks.detection import across_texts
+from secondary_sinks.detection import Phenomenon, across_texts, compare_with_paper
 from secondary_sinks.questions import run_claims
 from secondary_sinks.runs import durable, parquet
 from secondary_sinks.sweeps.compute import NO_EFFECTS
 from secondary_sinks.sweeps.config import SweepConfig
 from secondary_sinks.sweeps.entries import Entry, unit_of
-from secondary_sinks.sweeps.keys import key_of
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.plan import Plan
-from secondary_sinks.sweeps.tasks import ROLES, FedText, Task, Unit
+from secondary_sinks.sweeps.tasks import ROLES, Task, Unit, key_of
+from secondary_sinks.texts import TokenizedText
 from secondary_sinks.types import SinkTable
 
 ABLATING = ("zero", "mean", "twins", "resample", "patch:twin")
@@ -36,13 +36,13 @@ class Assembly:
         for entry in manifest.entries:
             self.entries.setdefault(entry.task, []).append(entry)
 
-    def complete(self) -> list[tuple[FedText, Task]]:
+    def complete(self) -> list[tuple[TokenizedText, Task]]:
         """Observed texts, with their tasks."""
         return [(text, task) for text, task in self.texts if self._entry(task, "sinks")]
 
     def sinks(self) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
         """Sinks of all texts, with copies and levels; and tokens that rounding may decide."""
-        frames, tokens = [], {}
+        frames = []
         near: list[dict[str, Any]] = []
         for text, task in self.complete():
             frame = self._read(task, "sinks").assign(text_id=text.text_id)
@@ -52,12 +52,33 @@ class Assembly:
                 {str(key): value for key, value in row.items()}
                 for row in frame.loc[frame["near"], columns].to_dict("records")
             ]
-            tokens[text.text_id] = torch.tensor(text.tokens)
         if not frames:
             return self.named(SinkTable(sinks=()).to_frame()), []
+        return self.named(self._across(frames).to_frame()), near
+
+    def phenomenon(self, sinks: pd.DataFrame) -> Phenomenon | None:
+        """Whether the sinks are the paper's phenomenon; None without texts.
+
+        None, too, if a text was computed by a version that did not apply the paper's rule.
+        """
+        texts = self.complete()
+        if not texts or not all(self._entry(task, "paper") for _, task in texts):
+            return None
+        found = [self._read(task, "paper").assign(text_id=text.text_id) for text, task in texts]
+        return compare_with_paper(
+            SinkTable.from_frame(sinks, texts[0][1].thresholds),
+            self._across(found),
+            self._tokens(),
+            n_layers=self.plan.prepared.model["n_layers"],
+        )
+
+    def _across(self, frames: Sequence[pd.DataFrame]) -> SinkTable:
+        """Sinks of all texts, with copies and levels."""
         found = SinkTable.from_frame(pd.concat(frames)).sinks
-        joined = SinkTable(sinks=across_texts(found, tokens))
-        return self.named(joined.to_frame()), near
+        return SinkTable(sinks=across_texts(found, self._tokens()))
+
+    def _tokens(self) -> dict[str, Tensor]:
+        return {text.text_id: text.tokens for text, _ in self.complete()}
 
     def effects(self) -> Iterator[pd.DataFrame]:
         """The effects of each text, ordered by edit, site and layer, sinks before controls."""
@@ -213,17 +234,13 @@ def answers(
     Both need ablations at a single site; effects per layer use the first of these edits. Intervals
     are corrected for `n_claims`, by default the number of claims made here.
     """
-    able = [edit for edit in config.edits if _kind(edit) in ABLATING or edit in ABLATING]
+    able = [edit for edit in config.edits if edit.partition(":")[0] in ABLATING or edit in ABLATING]
     if not able or len(config.sites) > 1:
         return {**run_claims(None, roles, n_claims)}
     copies = pd.MultiIndex.from_frame(sinks.loc[sinks["copy_of"] != "", ["text_id", "pos"]])
     own = pd.MultiIndex.from_frame(effects[["text_id", "sink_pos"]])
     asked = effects[effects["edit"].isin(able) & ~own.isin(copies)]
     return {**run_claims(asked, roles, n_claims)}
-
-
-def _kind(edit: str) -> str:
-    return edit.partition(":")[0]
 
 
 def labels(plans: Sequence[Plan]) -> list[str]:

@@ -1,18 +1,57 @@
 """What a finished folder holds, and whether a sweep may extend or replace it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import about, durable
+from secondary_sinks.runs.about import fed_first, in_texts, in_weights
 from secondary_sinks.runs.folder import OWN, WORK, RunFolder
-from secondary_sinks.runs.hashes import hash_tokens
+from secondary_sinks.runs.hashes import DECIDING, hash_tokens
 from secondary_sinks.runs.opened import by_model
+from secondary_sinks.runs.record import describe_text
 from secondary_sinks.runs.schema import TEXT, whole_record
-from secondary_sinks.sweeps import inputs
 from secondary_sinks.sweeps.config import MOST_LAYERS, SweepConfig, parse_layers
 from secondary_sinks.sweeps.plan import Plan
+from secondary_sinks.sweeps.tasks import Prepared
 from secondary_sinks.texts import Text, TokenizedText
+from secondary_sinks.texts.tokenize import SAME_TEXT_FIELDS
+
+
+def as_first(now: Prepared, before: Prepared) -> tuple[Prepared, list[str]]:
+    """Model and texts with the token ids that were fed first, and messages about changed texts."""
+    if any(now.model[name] != before.model[name] for name in DECIDING):
+        return now, []
+    stored = {text.text_id: text for text in before.texts}
+    texts = tuple(_first(text, stored.get(text.text_id)) for text in now.texts)
+    changes = [a.text_id for a, b in zip(now.texts, texts, strict=True) if a.ids != b.ids]
+    return replace(now, texts=texts), [fed_first(name) for name in changes]
+
+
+def differences(before: Prepared, now: Prepared) -> list[str]:
+    """Differences in models and texts between an unfinished sweep and its start."""
+    old, new = texts_of(before), texts_of(now)
+    there = {text["text_id"] for text in new}
+    both = [text for text in old if text["text_id"] in there]
+    known = {text["text_id"] for text in old}
+    changes = in_texts(both, [text for text in new if text["text_id"] in known])
+    found = [*in_weights(before.model, now.model), *changes]
+    return [f"{what}; cells of the earlier inputs are not used" for what in found]
+
+
+def _first(now: TokenizedText, before: TokenizedText | None) -> TokenizedText:
+    same = before is not None and all(
+        getattr(before, n) == getattr(now, n) for n in SAME_TEXT_FIELDS
+    )
+    return before if before is not None and same and now.text_sha256 else now
+
+
+def texts_of(prepared: Prepared) -> list[dict[str, Any]]:
+    """The texts of a model in a sweep, in the form that `in_texts` compares."""
+    return [describe_text(text) for text in prepared.texts]
+
 
 PLACES = ("device", "n_devices", "skip")
 """Fields of a model's spec that change no cell: devices and skipped checks."""
@@ -67,7 +106,7 @@ def _texts_differ(old: Mapping[str, str], new: Mapping[str, str], pooled: bool) 
     """Texts that changed or are missing; for a run also new ones, since its roles use all texts."""
     names = dict.fromkeys([*old, *(new if pooled else ())])
     found = [
-        about.changed(f"texts: {name!r}", old.get(name), new.get(name))
+        about.describe_change(f"texts: {name!r}", old.get(name), new.get(name))
         for name in names
         if old.get(name) != new.get(name)
     ]
@@ -77,14 +116,14 @@ def _texts_differ(old: Mapping[str, str], new: Mapping[str, str], pooled: bool) 
 def _asked_differ(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     layers, pooled = (_layers(before), _layers(now)), now.get("pooled")
     if not (layers[0] == layers[1] if pooled else layers[0] <= layers[1]):
-        return about.changed("layers", before["layers"] or "all", now["layers"] or "all")
+        return about.describe_change("layers", before["layers"] or "all", now["layers"] or "all")
     for name in ("models", "edits", "sites"):
         lost = any(one not in now[name] for one in before[name])
         if lost or (pooled and len(before[name]) != len(now[name])):
             return _changed(name, before[name], now[name])
     known = sorted(before.keys() & now.keys() - {*GROWING})
     other = (name for name in known if before[name] != now[name])
-    return next((about.changed(name, before[name], now[name]) for name in other), "")
+    return next((about.describe_change(name, before[name], now[name]) for name in other), "")
 
 
 def _changed(name: str, before: Sequence[Any], now: Sequence[Any]) -> str:
@@ -93,8 +132,8 @@ def _changed(name: str, before: Sequence[Any], now: Sequence[Any]) -> str:
         for old, new in zip(before, now, strict=True):
             for key in old.keys() & new.keys():
                 if old[key] != new[key]:
-                    return about.changed(key, old[key], new[key])
-    return about.changed(name, _named(before), _named(now))
+                    return about.describe_change(key, old[key], new[key])
+    return about.describe_change(name, _named(before), _named(now))
 
 
 def _named(asked: Sequence[Any]) -> str:
@@ -157,7 +196,7 @@ class Before:
             if not (same or self.config.pooled):
                 continue
             known = {text["text_id"] for text in one["texts"]}
-            fed = [text for text in inputs.texts_of(now) if text["text_id"] in known]
+            fed = [text for text in texts_of(now) if text["text_id"] in known]
             weights = [*about.in_weights(one["model"], now.model)]
             found = [*weights, *about.in_texts(one["texts"], fed)]
             if found:
@@ -181,6 +220,6 @@ class Before:
             return False
         for name, sha256 in self.record.get("tables", {}).items():
             path = self.folder.path / f"{name}.parquet"
-            if not path.is_file() or durable.sha256_of(path) != sha256:
+            if not path.is_file() or files.sha256_of(path) != sha256:
                 self.complaints.append(f"{path.name} is damaged or missing")
         return not self.complaints

@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import pandas as pd
 import torch
@@ -25,20 +24,19 @@ from secondary_sinks.models.identity import provenance_of
 from secondary_sinks.observation import observe
 from secondary_sinks.questions import roles
 from secondary_sinks.runs import parquet
-from secondary_sinks.runs.hashes import hash_tokens
 from secondary_sinks.runs.observed import check_lengths
 from secondary_sinks.runs.record import describe
-from secondary_sinks.sweeps.keys import cell_key, key_of
 from secondary_sinks.sweeps.tasks import (
     ROLES,
     BadText,
     Failure,
-    FedText,
     ModelSpec,
     Outcome,
     Prepared,
     Task,
     Unit,
+    cell_key,
+    key_of,
 )
 from secondary_sinks.texts import Text, TokenizedText, tokenize
 from secondary_sinks.types import Edit, Effects, SinkTable, Thresholds, Trace
@@ -63,11 +61,12 @@ def prepare(
             bad.append(BadText(text_id=text.text_id, reason=str(error)))
     record = describe(model, [], thresholds, None, 0)
     return Prepared(
-        model=record["model"] | _origin(model, spec),
+        model=record["model"]
+        | {"skipped_checks": sorted(set(spec.skip)), "source": provenance_of(model)},
         device=record["device"],
         dtype=record["dtype"],
         versions=record["versions"],
-        texts=tuple(_plain(text) for text in good),
+        texts=tuple(good),
         bad=tuple(bad),
     )
 
@@ -96,7 +95,8 @@ def _compute(model: HookedModel, task: Task, seen: Seen | None) -> Outcome:
     rows = [_rows(task, unit, trace, sinks, owners, found) for unit, found in results.items()]
     effects = pd.concat([NO_EFFECTS, *rows]) if rows else NO_EFFECTS
     asked, failed = _roles(model, task, trace, sinks)
-    tables = {"sinks": _sinks_frame(sinks), "effects": effects} | asked
+    theirs = detect(trace, task.thresholds, criterion="paper").to_frame()
+    tables = {"sinks": _sinks_frame(sinks), "paper": theirs, "effects": effects} | asked
     tables |= {"trace": trace.to_frame()} if task.trace else {}
     return Outcome(
         task=task,
@@ -169,7 +169,7 @@ def _together(
     begin = 0
     for unit, one in edits.items():
         end = begin + len(one)
-        results[unit] = result.part(begin, end) if result and one else None
+        results[unit] = result[begin:end] if result and one else None
         begin = end
     return results, ()
 
@@ -215,25 +215,6 @@ def _sinks_frame(sinks: SinkTable) -> pd.DataFrame:
     """Sinks, and tokens within rounding of being one; the column `near` marks the latter."""
     near = SinkTable(sinks=sinks.near).to_frame()
     return pd.concat([sinks.to_frame().assign(near=False), near.assign(near=True)])
-
-
-def _plain(text: TokenizedText) -> FedText:
-    ids = tuple(text.tokens.tolist())
-    return FedText(
-        text_id=text.text_id,
-        feed=text.feed,
-        fed=text.fed,
-        tokens=ids,
-        tokens_sha256=hash_tokens(ids),
-        text_sha256=text.text_sha256,
-        tokenizer_sha256=text.tokenizer_sha256,
-        template_sha256=text.template_sha256,
-    )
-
-
-def _origin(model: HookedModel, spec: ModelSpec) -> dict[str, Any]:
-    """Where a model was loaded from, and which load checks were skipped."""
-    return {"skipped_checks": sorted(set(spec.skip)), "source": provenance_of(model)}
 
 
 def _failure(unit: Unit | None, error: Exception) -> Failure:

@@ -11,6 +11,7 @@ from secondary_sinks.errors import SweepError
 from secondary_sinks.models.devices import parse_device, parse_device_name, parse_dtype
 from secondary_sinks.models.original.sources import resolve
 from secondary_sinks.models.proof.prove import check_skip
+from secondary_sinks.observation.candidates import FIRST
 from secondary_sinks.sweeps.tasks import ROLES, ModelSpec, Unit
 from secondary_sinks.texts import check_feed
 from secondary_sinks.types import Thresholds, format_layers
@@ -67,6 +68,11 @@ class SweepConfig:
         for name, value in asdict(self.thresholds).items():
             if not math.isfinite(value) or value < 0:
                 raise SweepError(f"threshold {name} is {value}", "expected a number of at least 0")
+        if self.thresholds.paper_first not in range(1, FIRST + 1):
+            raise SweepError(
+                f"threshold paper_first is {self.thresholds.paper_first}",
+                f"expected 1 to {FIRST}: alignments with later positions are not measured",
+            )
         for spec in self.models:
             check_skip(spec.skip)
             parse_dtype(spec.dtype)

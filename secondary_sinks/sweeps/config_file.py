@@ -154,7 +154,7 @@ class _Short(reprlib.Repr):
 _SHORT = _Short()
 
 
-_WORDS = {str: "a word", int: "a whole number", bool: "true or false", list: "a list"}
+_WORDS = {str: "a string", int: "a whole number", bool: "true or false", list: "a list"}
 _WORDS |= {dict: "keys and values"}
 
 
@@ -197,7 +197,9 @@ def read_config(path: Path) -> dict[str, Any]:
         raise SweepError(f"config {str(path)!r}: expected keys and values, got {short(found)}")
     for key in found:
         if not isinstance(key, str):
-            raise SweepError(f"config {str(path)!r}: key {short(key)} is no word", "expected words")
+            raise SweepError(
+                f"config {str(path)!r}: key {short(key)} is not a string", "expected string keys"
+            )
     return found
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import durable
-from secondary_sinks.sweeps.keys import key_of
-from secondary_sinks.sweeps.tasks import Failure, Outcome, Unit
+from secondary_sinks.sweeps.tasks import Outcome, Unit, key_of
 
 SCHEMA = 1
-NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}\.(sinks|effects|trace|roles)\.parquet")
-"""Fields of a shard: what made it, what it contains, and its table."""
+NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}\.(sinks|paper|effects|trace|roles)\.parquet")
+"""Fields of a shard: what made it, what it contains, and its table. `paper` holds the sinks that
+the paper's rule finds; the other tables are those of a run folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ def entry_of(outcome: Outcome) -> Entry:
         n_tokens=len(task.tokens),
         primary=outcome.primary,
         left_out=outcome.left_out,
-        failures=[_plain(failure) for failure in outcome.failures],
+        failures=[asdict(failure) for failure in outcome.failures],
         seconds={stage: round(took, 4) for stage, took in outcome.seconds.items()},
         where=outcome.where,
     )
@@ -72,10 +72,6 @@ def _shard(task: str, table: str, content: bytes) -> dict[str, Any]:
     """A shard, named after what made it and what it holds, so that names are unique."""
     digest = hashlib.sha256(content).hexdigest()
     return {"name": f"{task[:16]}-{digest[:16]}.{table}.parquet", "sha256": digest}
-
-
-def _plain(failure: Failure) -> dict[str, Any]:
-    return asdict(failure)
 
 
 def unit_of(given: dict[str, Any]) -> Unit:
@@ -102,8 +98,8 @@ def parse(line: bytes) -> Entry | None:
         return None
     if body.pop("schema", None) != SCHEMA:
         raise RunFolderError(
-            f"the manifest of this sweep has another schema than {SCHEMA}; go on with the version "
-            "that began it (see run.json or sweep/config.json), or choose another --out"
+            f"the manifest of this sweep has another schema than {SCHEMA}; resume it with the "
+            "version that began it (see run.json or sweep/config.json), or choose another --out"
         )
     return _checked(body)
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,17 @@ from secondary_sinks.errors import RunFolderError, TextError
 from secondary_sinks.memory import gigabytes
 from secondary_sinks.models.devices import parse_device, parse_dtype
 from secondary_sinks.models.model_size import weight_bytes
-from secondary_sinks.models.original.outline import Outline, outline
+from secondary_sinks.models.original.read import Outline, outline
 from secondary_sinks.models.original.sources import resolve
 from secondary_sinks.models.original.tokenizer import check_ids
 from secondary_sinks.runs.hashes import hash_tokens
 from secondary_sinks.sweeps.config import SweepConfig
-from secondary_sinks.sweeps.keys import task_key, unit_key
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.stored_config import read_stored
-from secondary_sinks.sweeps.tasks import ROLES, ModelSpec, Prepared
+from secondary_sinks.sweeps.tasks import ROLES, ModelSpec, Prepared, task_key, unit_key
 from secondary_sinks.texts import Text
 from secondary_sinks.texts.many_files import read_many
-from secondary_sinks.texts.retokenize import retokenize
+from secondary_sinks.texts.tokenize import retokenize, to_record
 
 Known = Sequence[tuple[ModelSpec, Prepared]]
 TRACE_ROW, CELL_ROW = 70, 60
@@ -159,6 +158,7 @@ def _model(
     edits = [unit.edit for unit in units if unit != ROLES]
     per_sink = sum((1 if edit == SINK else 2) + config.ordinary for edit in edits)
     rows = sum(sizes) * seen.n_layers * TRACE_ROW * config.trace
+    # Seconds per token of a pass: two operations per weight at the speed of a matrix product
     return ModelEstimate(
         name=spec.name,
         texts=len(fed),
@@ -170,7 +170,8 @@ def _model(
         sinks=sinks,
         weights_gb=weight_bytes(seen.parameters, spec.dtype or "float32") / 1e9,
         disk_gb=2 * (rows + (sinks or 0) * per_sink * CELL_ROW) / 1e9,
-        seconds=n_tokens * (rate or _guess(seen, spec)),
+        seconds=n_tokens
+        * (rate or (2 * seen.parameters / (SHARE_OF_PEAK * _operations_per_second(spec)))),
         basis="as the texts that are done" if rate else "guessed from a matrix product timed here",
         bad=bad,
     )
@@ -180,7 +181,7 @@ def _fed_first(spec: ModelSpec, known: Known) -> dict[str, dict[str, Any]]:
     """Texts that the sweep in the folder already fed to this model, as `retokenize` takes them."""
     prepared = dict(known).get(spec)
     texts = prepared.texts if prepared else ()
-    return {text.text_id: asdict(text) | {"token_ids": list(text.tokens)} for text in texts}
+    return {text.text_id: to_record(text) for text in texts}
 
 
 def _feed(
@@ -232,11 +233,6 @@ def _sinks(manifest: Manifest, keys: set[str], tokens: int) -> float | None:
     found = {e.task: e for e in manifest.entries if e.task in keys and e.shards}
     seen = sum(entry.n_tokens for entry in found.values())
     return sum(entry.n_sinks for entry in found.values()) * tokens / seen if seen else None
-
-
-def _guess(seen: Outline, spec: ModelSpec) -> float:
-    """Seconds per token of a pass: two operations per weight at the speed of a matrix product."""
-    return 2 * seen.parameters / (SHARE_OF_PEAK * _operations_per_second(spec))
 
 
 def _operations_per_second(spec: ModelSpec, size: int = 1024) -> float:

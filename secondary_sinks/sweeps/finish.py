@@ -8,16 +8,16 @@ from typing import Any
 
 import pandas as pd
 
+from secondary_sinks import files
 from secondary_sinks.questions import Answer, damage_at_tokens
-from secondary_sinks.runs import durable
 from secondary_sinks.runs.folder import OWN, RECORD, TABLES, RunFolder
 from secondary_sinks.runs.hashes import versions_of_code
-from secondary_sinks.runs.record import SAID, commit
+from secondary_sinks.runs.record import commit, describe_text
 from secondary_sinks.sweeps.assemble import Assembly, answers, labels, write_table
 from secondary_sinks.sweeps.config import SweepConfig
-from secondary_sinks.sweeps.keys import Versions
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.plan import Plan
+from secondary_sinks.sweeps.tasks import Versions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ class Finish:
         for name in TABLES:
             path = self.folder.path / f"{name}.parquet"
             if name in tables and write_table(path, name, tables[name]):
-                written[name] = durable.sha256_of(path)
+                written[name] = files.sha256_of(path)
             else:
                 path.unlink(missing_ok=True)
         return dict(sorted(written.items()))
@@ -104,7 +104,7 @@ class Finish:
         self, part: Assembly, sinks: pd.DataFrame, near: list[dict[str, Any]], further: Further
     ) -> dict[str, Any]:
         """The record of one model in `run.json`, without the fields that all models share."""
-        prepared = part.plan.prepared
+        prepared, told = part.plan.prepared, part.phenomenon(sinks)
         effects = pd.concat([*part.effects()], ignore_index=True)
         complete = {text.text_id for text, _ in part.complete()}
         return {
@@ -113,20 +113,10 @@ class Finish:
             "device": prepared.device,
             "dtype": prepared.dtype,
             "versions": prepared.versions,
-            "texts": [
-                {
-                    "text_id": text.text_id,
-                    "feed": text.feed,
-                    "n_tokens": len(text.tokens),
-                    "tokens_sha256": text.tokens_sha256,
-                    **{name: getattr(text, name) for name in SAID},
-                    "fed": text.fed,
-                }
-                for text in prepared.texts
-                if text.text_id in complete
-            ],
+            "texts": [describe_text(text) for text in prepared.texts if text.text_id in complete],
             "primaries": part.primaries(),
             "near_sinks": near,
+            **({} if told is None else {"phenomenon": asdict(told)}),
             **self._answers(part, sinks, effects, further),
             "n_cells": len(effects),
             "n_sinks": int((sinks["kind"] != "primary").sum()),
@@ -138,10 +128,10 @@ class Finish:
     ) -> dict[str, Any]:
         """Verdicts, the numbers behind them, and the damage done by ablating writers."""
         table = self._roles_of(part, sinks, further)
-        told = answers(effects, sinks, table, self.config, further.n_claims)
+        found = answers(effects, sinks, table, self.config, further.n_claims)
         if table is None:
-            return told
-        return told | {"damage": damage_at_tokens(effects, table).to_dict("records")}
+            return found
+        return found | {"damage": damage_at_tokens(effects, table).to_dict("records")}
 
     def _roles_of(
         self, part: Assembly, sinks: pd.DataFrame, further: Further

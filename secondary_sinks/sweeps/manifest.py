@@ -129,7 +129,7 @@ class Manifest:
         if n_lines > MOST_LINES:
             raise RunFolderError(
                 f"{str(self.path)!r} has {n_lines:,} lines; expected at most {MOST_LINES:,}, one "
-                "per text and start; remove it to have the sweep computed anew"
+                "per text and start; remove it to recompute the sweep"
             )
         return content.splitlines(keepends=True)
 
@@ -138,7 +138,7 @@ class Manifest:
         for shard in entry.shards.values():
             path = self.shards / shard["name"]
             try:
-                if durable.sha256_of(path) != shard["sha256"]:
+                if files.sha256_of(path) != shard["sha256"]:
                     yield shard["name"], "damaged (its sha256 is not that of the manifest)"
             except FileNotFoundError:
                 yield shard["name"], "missing"

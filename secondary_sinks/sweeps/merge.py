@@ -15,11 +15,10 @@ from secondary_sinks.runs.hashes import versions_of_code
 from secondary_sinks.sweeps.config_file import from_dict
 from secondary_sinks.sweeps.entries import line_of
 from secondary_sinks.sweeps.finish import Finish
-from secondary_sinks.sweeps.keys import key_of
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.plan import Plan, plan
 from secondary_sinks.sweeps.stored_config import CONFIG, Stored, read_stored, store
-from secondary_sinks.sweeps.tasks import ModelSpec, Prepared
+from secondary_sinks.sweeps.tasks import ModelSpec, Prepared, key_of
 from secondary_sinks.types.lists import refuse_twice
 
 SHARED = ("feed", "thresholds", "ordinary", "seed", "pooled")
@@ -129,7 +128,7 @@ def _whole(folder: Path) -> Manifest:
     if wrong:
         raise RunFolderError(
             f"{str(folder)!r} is damaged ({wrong[0]})",
-            "run its own command again first, which does the damaged cells anew",
+            "run its own command again first, which recomputes the damaged cells",
         )
     return manifest
 
@@ -139,7 +138,7 @@ def _versions(stored: Sequence[Stored], folders: Sequence[Path]) -> dict[str, st
     first = stored[0].versions
     for one, folder in zip(stored, folders, strict=True):
         found = [
-            about.changed(name, first.get(name), one.versions.get(name))
+            about.describe_change(name, first.get(name), one.versions.get(name))
             for name in COMPUTING
             if first.get(name) != one.versions.get(name)
         ]

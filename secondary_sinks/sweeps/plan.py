@@ -2,10 +2,18 @@
 
 from dataclasses import dataclass, replace
 
+from secondary_sinks.runs.hashes import hash_tokens
 from secondary_sinks.sweeps.config import SweepConfig
-from secondary_sinks.sweeps.keys import Versions, key_of, task_key
 from secondary_sinks.sweeps.manifest import Manifest
-from secondary_sinks.sweeps.tasks import FedText, ModelSpec, Prepared, Task
+from secondary_sinks.sweeps.tasks import (
+    ModelSpec,
+    Prepared,
+    Task,
+    Versions,
+    key_of,
+    task_key,
+)
+from secondary_sinks.texts import TokenizedText
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,10 +27,10 @@ class Plan:
     missing: tuple[Task, ...]
     """Unfinished tasks, each with its missing units."""
 
-    def texts(self) -> list[tuple[FedText, Task]]:
+    def texts(self) -> list[tuple[TokenizedText, Task]]:
         """Every fed text with its task; texts with the same tokens share a task."""
         by_tokens = {task.tokens: task for task in self.tasks}
-        return [(text, by_tokens[text.tokens]) for text in self.prepared.texts]
+        return [(text, by_tokens[text.ids]) for text in self.prepared.texts]
 
     @property
     def n_units(self) -> int:
@@ -70,13 +78,13 @@ def plan(
     tasks: dict[str, Task] = {}
     for text in prepared.texts:
         key = task_key(
-            *(prepared.model, prepared.dtype, text.tokens_sha256, config.thresholds, versions)
+            *(prepared.model, prepared.dtype, hash_tokens(text.ids), config.thresholds, versions)
         )
         tasks[key] = Task(
             key=key,
             spec=spec,
             weights_sha256=prepared.model["weights_sha256"],
-            tokens=text.tokens,
+            tokens=text.ids,
             units=units,
             thresholds=config.thresholds,
             ordinary=config.ordinary,

@@ -137,7 +137,7 @@ class Run(Sweep):
         done = super()._is_done()
         if not done and self.before.record and not self.before.complaints:
             devices = self.before.record["device"], self.plans[0].prepared.device
-            raise self.before.other(about.changed("device", *devices))
+            raise self.before.other(about.describe_change("device", *devices))
         return done
 
     def _finish(self, executor: Executor) -> dict[str, Any]:
@@ -146,7 +146,7 @@ class Run(Sweep):
             raise SweepError(
                 f"{len(self.failed)} of {len(self.plans[0].tasks)} texts could not be computed, "
                 f"such as {self.failed[0]}",
-                "the others are kept: run the same command to try again",
+                "the others are kept: rerun the same command to try again",
             )
         self.tell("tables", folder=str(self.folder.path))
         further = Further()

@@ -5,21 +5,24 @@ With it, a folder can be inspected, merged and finished without loading a model.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError, SweepError
 from secondary_sinks.runs import durable
 from secondary_sinks.runs.folder import WORK
 from secondary_sinks.runs.hashes import versions_of_code
+from secondary_sinks.runs.record import SAID, describe_text
 from secondary_sinks.sweeps.config import SweepConfig
 from secondary_sinks.sweeps.config_file import from_dict
-from secondary_sinks.sweeps.keys import Versions
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.plan import Plan, plan
-from secondary_sinks.sweeps.tasks import BadText, FedText, ModelSpec, Prepared
+from secondary_sinks.sweeps.tasks import BadText, ModelSpec, Prepared, Versions
+from secondary_sinks.texts import TokenizedText
 
 CONFIG = "config.json"
 SCHEMA = 1
@@ -64,7 +67,7 @@ def store(
         "command": command,
         "versions_of_code": dict(versions or versions_of_code()),
         "asked": asked,
-        "models": [{"spec": asdict(p.spec), "prepared": asdict(p.prepared)} for p in plans],
+        "models": [{"spec": asdict(p.spec), "prepared": _plain(p.prepared)} for p in plans],
     }
     content = {"sha256": durable.sha256_of_json(content)} | content
     path, written = folder / WORK / CONFIG, (json.dumps(content, indent=1) + "\n").encode()
@@ -81,15 +84,17 @@ def read_stored(folder: Path) -> Stored:
         found = files.load_json(files.read_text(path))
     except OSError as error:
         raise RunFolderError(
-            f"{str(folder)!r} is no folder of a sweep: it has no readable {WORK}/{CONFIG} "
+            f"{str(folder)!r} is not a sweep folder: it has no readable {WORK}/{CONFIG} "
             f"({error.strerror})"
         ) from error
     except (ValueError, RecursionError) as error:
         raise _damaged(path, error) from error
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
-        raise RunFolderError(f"{str(path)!r} is no config of schema {SCHEMA}", "sweep again")
+        raise RunFolderError(
+            f"{str(path)!r} is not a config of schema {SCHEMA}", "run the sweep again"
+        )
     if found.pop("sha256", None) != durable.sha256_of_json(found):
-        raise _damaged(path, ValueError("its content is not what its sha256 says"))
+        raise _damaged(path, ValueError("its content does not match its sha256"))
     try:
         stored = Stored(
             command=str(found["command"]),
@@ -113,9 +118,20 @@ def _damaged(path: Path, error: Exception) -> RunFolderError:
     )
 
 
+def _plain(prepared: Prepared) -> dict[str, Any]:
+    texts = [describe_text(text) | {"tokens": text.tokens.tolist()} for text in prepared.texts]
+    return asdict(replace(prepared, texts=())) | {"texts": texts}
+
+
 def _model(given: Mapping[str, Any]) -> tuple[ModelSpec, Prepared]:
     spec, prepared = dict(given["spec"]), dict(given["prepared"])
-    texts = [FedText(**(one | {"tokens": tuple(one["tokens"])})) for one in prepared.pop("texts")]
+    texts = [
+        TokenizedText(
+            **{name: one[name] for name in ("text_id", "feed", "fed", *SAID)},
+            tokens=torch.tensor(one["tokens"], dtype=torch.long),
+        )
+        for one in prepared.pop("texts")
+    ]
     bad = [BadText(**one) for one in prepared.pop("bad")]
     return (
         ModelSpec(**(spec | {"skip": tuple(spec["skip"])})),

@@ -9,8 +9,7 @@ from typing import Any
 from secondary_sinks.errors import RunFolderError, SweepError, TextError
 from secondary_sinks.runs import about
 from secondary_sinks.runs.folder import RunFolder
-from secondary_sinks.sweeps import inputs
-from secondary_sinks.sweeps.before import Before, asked_for
+from secondary_sinks.sweeps.before import Before, as_first, asked_for, differences
 from secondary_sinks.sweeps.config import SweepConfig
 from secondary_sinks.sweeps.entries import Entry
 from secondary_sinks.sweeps.executors import Executor, InProcess, loader_of
@@ -135,7 +134,7 @@ class Sweep:
             self._model(executor, spec, number)
         done = self._is_done()
         for what in self.before.complaints:
-            self.tell("damaged", what=f"{what}; it is made again")
+            self.tell("damaged", what=f"{what}; it is written again")
         damaged += self.before.complaints
         record = self.before.record if done else self._finish(executor)
         return self._summary(record, damaged, nothing=done and not damaged)
@@ -171,9 +170,9 @@ class Sweep:
         before = self._prepared_before(spec)
         if before is None or self.force:
             return prepared
-        prepared, notes = inputs.as_first(prepared, before)
+        prepared, notes = as_first(prepared, before)
         if not self.before.record:  # otherwise a difference is refused
-            notes += inputs.of_models(before, prepared)
+            notes += differences(before, prepared)
         for what in notes:
             self.tell("note", what=f"{spec.name}: {what}")
         return prepared
@@ -189,7 +188,7 @@ class Sweep:
             return None
         if not self.before.record and not self.force:
             for what in about.in_code({"versions_of_code": begun.versions}, about.of_code()):
-                self.tell("note", what=f"{what}; cells of other code are computed anew")
+                self.tell("note", what=f"{what}; cells of other code are recomputed")
         return begun
 
     def _compute(self, executor: Executor, todo: Plan) -> Iterator[Entry]:

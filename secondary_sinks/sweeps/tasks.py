@@ -5,9 +5,14 @@ computed completely or not at all, so the numbers of a cell never depend on earl
 is a text and its missing units, which share one clean pass.
 """
 
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from secondary_sinks.runs import durable
+from secondary_sinks.runs.hashes import DECIDING, versions_of_code
+from secondary_sinks.texts import TokenizedText
 from secondary_sinks.types import Thresholds
 
 
@@ -39,21 +44,6 @@ ROLES = Unit(edit="roles", site="mlp_out", layer=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FedText:
-    """A text as fed into a model; `tokens_sha256` is the hash of the token ids."""
-
-    text_id: str
-    feed: str
-    fed: str
-    tokens: tuple[int, ...]
-    tokens_sha256: str
-    text_sha256: str = ""
-    """Source of the token ids, as are the next two fields; empty if only ids were given."""
-    tokenizer_sha256: str = ""
-    template_sha256: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class BadText:
     """A text that could not be fed, and why."""
 
@@ -70,7 +60,7 @@ class Prepared:
     device: str
     dtype: str
     versions: dict[str, str | None]
-    texts: tuple[FedText, ...]
+    texts: tuple[TokenizedText, ...]
     bad: tuple[BadText, ...] = ()
 
 
@@ -117,7 +107,7 @@ class Outcome:
 
     task: Task
     tables: dict[str, bytes]
-    """Parquet files of the tables `sinks`, `effects`, `trace` and `roles`; empty for a failed
+    """Parquet files of `sinks`, `paper`, `effects`, `trace` and `roles`; empty for a failed
     text."""
     units: tuple[Unit, ...] = ()
     """Finished units."""
@@ -132,3 +122,56 @@ class Outcome:
     """Seconds by stage."""
     where: dict[str, str | None] = field(default_factory=dict)
     """Device, dtype and versions that it was computed with."""
+
+
+Versions = Mapping[str, str]
+"""Versions of the code that measures and edits, as returned by `versions_of_code`."""
+
+
+def task_key(
+    model: Mapping[str, Any],
+    dtype: str,
+    tokens_sha256: str,
+    thresholds: Thresholds,
+    versions: Versions | None = None,
+) -> str:
+    """Key of a model and a text; covers all that determines which tokens are sinks.
+
+    `versions` are those of the code that computed, by default of the code that runs now.
+    """
+    parts = {
+        "model": {name: model[name] for name in DECIDING},
+        "dtype": dtype,
+        "tokens": tokens_sha256,
+        "thresholds": asdict(thresholds),
+        "measures": (versions or versions_of_code())["measures"],
+    }
+    return _hash(parts)
+
+
+def unit_key(task: str, unit: Unit, ordinary: int, engine: str = "", *, whole: bool = False) -> str:
+    """Key of a unit within a task, given the task's key; `engine` and `whole` as in `Task`.
+
+    The last bit of a cell can depend on its batch, so cells of another batch have another key.
+    """
+    parts = {
+        "task": task,
+        "unit": asdict(unit),
+        "ordinary": ordinary,
+        "engine": engine or versions_of_code()["engine"],
+    }
+    return _hash(parts | ({"whole": True} if whole else {}))
+
+
+def key_of(task: Task, unit: Unit) -> str:
+    """Key of a unit of a task."""
+    return unit_key(task.key, unit, task.ordinary, task.engine, whole=task.whole)
+
+
+def cell_key(unit: str, role: str, pos: int) -> str:
+    """Key of one token's cell in a unit, given the unit's key: 16 hexadecimal digits."""
+    return hashlib.sha256(f"{unit} {role} {pos}".encode()).hexdigest()[:16]
+
+
+def _hash(parts: Mapping[str, Any]) -> str:
+    return durable.sha256_of_json(parts)

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
-from secondary_sinks.runs import durable, parquet, whole_records
+from secondary_sinks.runs import parquet, whole_records
 from secondary_sinks.runs.folder import RECORD, TABLES, RunFolder
-from secondary_sinks.sweeps.kinds import EXPERIMENTS, SWEEP, findings, kind_of, outcome_of
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.plan import Plan
+from secondary_sinks.sweeps.status import EXPERIMENTS, SWEEP, findings, kind_of, outcome_of
 from secondary_sinks.sweeps.stored_config import Stored, read_stored
 
 
@@ -35,7 +36,13 @@ def verify(folder: Path) -> Verified:
     """
     kind = kind_of(folder)
     if kind == EXPERIMENTS:
-        return _experiments(folder)
+        found = findings(folder)
+        for path in found:
+            outcome_of(path)
+        tables = [table for path in found for table in sorted(path.parent.glob("*.parquet"))]
+        wrong = tuple(_unreadable(tables))
+        note = "experiments record no SHA-256: their tables were read with their page checksums"
+        return Verified(n_files=len(found) + len(tables), complaints=wrong, command="", note=note)
     return _sweep(folder) if kind == SWEEP else _run(folder)
 
 
@@ -44,16 +51,6 @@ def _run(folder: Path) -> Verified:
     if not wrong:
         whole_records(RunFolder(folder))
     return Verified(n_files=n_tables, complaints=tuple(wrong), command=_command(folder), note=note)
-
-
-def _experiments(folder: Path) -> Verified:
-    found = findings(folder)
-    for path in found:
-        outcome_of(path)
-    tables = [table for path in found for table in sorted(path.parent.glob("*.parquet"))]
-    wrong = tuple(_unreadable(tables))
-    note = "experiments record no SHA-256: their tables were read with their page checksums"
-    return Verified(n_files=len(found) + len(tables), complaints=wrong, command="", note=note)
 
 
 def _sweep(folder: Path) -> Verified:
@@ -72,7 +69,7 @@ def _sweep(folder: Path) -> Verified:
         lacking = _lacking(folder, stored, stored.plans(manifest), manifest)
         complaints += lacking
         if not lacking and not RunFolder(folder).has_record():
-            note = "the sweep is not finished: the same command goes on with it"
+            note = "the sweep is not finished: the same command resumes it"
     return Verified(
         n_files=len(shards) + n_tables + 2,  # plus the manifest and the config
         complaints=tuple(complaints + wrong),
@@ -84,8 +81,8 @@ def _sweep(folder: Path) -> Verified:
 def _lacking(folder: Path, stored: Stored, plans: list[Plan], manifest: Manifest) -> list[str]:
     """Parts that a finished sweep should have but lacks."""
     if RunFolder(folder).has_record():
-        told = _record(folder).get("sweep", {}).get("n_units", 0)
-        lost = told - sum(len(keys) for plan in plans for _, keys in plan.present(manifest))
+        n_recorded = _record(folder).get("sweep", {}).get("n_units", 0)
+        lost = n_recorded - sum(len(keys) for plan in plans for _, keys in plan.present(manifest))
         return [f"{lost} units of the tables are not in the manifest"] if lost > 0 else []
     tables = [name for name in TABLES if (folder / f"{name}.parquet").is_file()]
     whole = len(plans) == len(stored.config.models) and not any(plan.n_missing for plan in plans)
@@ -126,7 +123,7 @@ def _changed(folder: Path, tables: dict[str, str]) -> Iterable[str]:
         path = folder / f"{name}.parquet"
         if not path.is_file():
             yield f"table {path.name} is missing"
-        elif durable.sha256_of(path) != sha256:
+        elif files.sha256_of(path) != sha256:
             yield f"table {path.name} is damaged (its sha256 is not that of {RECORD})"
 
 

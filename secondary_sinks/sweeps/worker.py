@@ -6,7 +6,7 @@ from typing import Any
 from secondary_sinks.errors import ModelMismatchError
 from secondary_sinks.models import HookedModel, load_model, weight_hash
 from secondary_sinks.models.devices import refuse_missing_gpus
-from secondary_sinks.models.target import has_hooked_transformer
+from secondary_sinks.models.hook import has_hooked_transformer
 from secondary_sinks.sweeps.compute import Seen, Texts, compute, prepare
 from secondary_sinks.sweeps.tasks import ModelSpec, Outcome, Prepared, Task
 from secondary_sinks.types import Thresholds

@@ -3,9 +3,8 @@
 from secondary_sinks.texts.feeds import check_feed
 from secondary_sinks.texts.limits import split_json_lines
 from secondary_sinks.texts.read_files import bundled_corpus, parse_jsonl, read_texts, read_utf8
-from secondary_sinks.texts.retokenize import retokenize, to_record
 from secondary_sinks.texts.text import Text
-from secondary_sinks.texts.tokenize import TokenizedText, tokenize
+from secondary_sinks.texts.tokenize import TokenizedText, retokenize, to_record, tokenize
 from secondary_sinks.types.controls import Control, match_controls
 
 __all__ = [

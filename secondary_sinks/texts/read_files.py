@@ -1,13 +1,41 @@
 """Read texts from files. Errors name the file and line, before any model is loaded."""
 
+from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
 
 from secondary_sinks import files
 from secondary_sinks.errors import TextError
-from secondary_sinks.texts.bundled import CORPORA, PREFIX, bundled_name, read_bundled
 from secondary_sinks.texts.limits import check_bytes, check_lengths, split_json_lines
 from secondary_sinks.texts.records import load_object, parse_record, plain_text
 from secondary_sinks.texts.text import Text
+
+PREFIX = "bundled:"
+CORPORA: Mapping[str, str] = {"introduction": "corpus.jsonl", "claims": "claims.jsonl"}
+"""Corpora of texts and their files: ten short ones for a first run, 33 longer ones for claims."""
+PROMPTS: Mapping[str, str] = {"prompts": "prompts.jsonl"}
+"""Prompts for `generate`."""
+
+
+def bundled_name(path: object) -> str | None:
+    """The NAME in `bundled:NAME`; None for any other path.
+
+    >>> bundled_name("bundled:claims")
+    'claims'
+    """
+    path = str(path)
+    return path.removeprefix(PREFIX) if path.startswith(PREFIX) else None
+
+
+def read_bundled(name: str, known: Mapping[str, str]) -> str:
+    """The content of a bundled file. Raises `TextError` for a name that is not `known`."""
+    if name not in known:
+        raise TextError(
+            f"no bundled file has the name {name!r}",
+            f"expected {' or '.join(PREFIX + one for one in known)}",
+        )
+    resource = resources.files("secondary_sinks.texts") / known[name]
+    return resource.read_text(encoding="utf-8")
 
 
 def bundled_corpus(name: str = "introduction") -> list[Text]:
@@ -69,7 +97,13 @@ def parse_jsonl(content: str, name: str) -> list[Text]:
     for number, line in enumerate(split_json_lines(content, name), start=1):
         if not line.strip():
             continue
-        text = _parse_line(line, number, f"{name}:{number}")
+        where = f"{name}:{number}"
+        record = load_object(line, where)
+        text_id = record.get("id", f"line-{number}")
+        of_kind = isinstance(text_id, str | int) and not isinstance(text_id, bool)
+        if not of_kind or not str(text_id).strip():
+            raise TextError(f"{where}: id must be a string, got {text_id!r}")
+        text = parse_record(record, str(text_id), where)
         if text.text_id in texts:
             before = texts[text.text_id].place
             raise TextError(f"{text.place}: id {text.text_id!r} was used before, at {before}")
@@ -77,12 +111,3 @@ def parse_jsonl(content: str, name: str) -> list[Text]:
     if not texts:
         raise TextError(f"{name!r} holds no texts", "expected at least one JSON line")
     return check_lengths(list(texts.values()), name)
-
-
-def _parse_line(line: str, number: int, where: str) -> Text:
-    record = load_object(line, where)
-    text_id = record.get("id", f"line-{number}")
-    of_kind = isinstance(text_id, str | int) and not isinstance(text_id, bool)
-    if not of_kind or not str(text_id).strip():
-        raise TextError(f"{where}: id must be a string, got {text_id!r}")
-    return parse_record(record, str(text_id), where)

@@ -43,7 +43,9 @@ def render_template(
     content = list(messages)
     _refuse_own_code(tokenizer)
     template = _template(tokenizer)
-    _check_names(template, variables)
+    for name in variables.keys() - {"add_generation_prompt"}:
+        if name in _RESERVED or not re.search(rf"\b{re.escape(name)}\b", template):
+            raise TextError(f"it has no variable {name!r}", "see its text for those that it has")
     request = {
         "template": template,
         "messages": content,
@@ -82,12 +84,6 @@ def _special_tokens(tokenizer: Any) -> dict[str, Any]:
         name: [str(one) for one in token] if isinstance(token, list | tuple) else str(token)
         for name, token in tokenizer.special_tokens_map.items()
     }
-
-
-def _check_names(template: str, variables: Mapping[str, Any]) -> None:
-    for name in variables.keys() - {"add_generation_prompt"}:
-        if name in _RESERVED or not re.search(rf"\b{re.escape(name)}\b", template):
-            raise TextError(f"it has no variable {name!r}", "see its text for those that it has")
 
 
 class _Worker:

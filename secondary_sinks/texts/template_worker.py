@@ -16,17 +16,13 @@ def main(most_bytes: int) -> None:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
     tokenizer = PreTrainedTokenizerBase()
-    _limit_memory(most_bytes)
-    for line in sys.stdin:
-        replies.write(json.dumps(_answer(tokenizer, json.loads(line))) + "\n")
-        replies.flush()
-
-
-def _limit_memory(most_bytes: int) -> None:
     with contextlib.suppress(ImportError):  # Windows
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))
+    for line in sys.stdin:
+        replies.write(json.dumps(_answer(tokenizer, json.loads(line))) + "\n")
+        replies.flush()
 
 
 def _answer(tokenizer: Any, request: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,11 @@
 """Text -> token ids, with a record of the exact string that was fed."""
 
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Int
@@ -10,8 +14,28 @@ from torch import Tensor
 from secondary_sinks.errors import TextError, reason
 from secondary_sinks.texts.chat_template import apply_chat_template, format_losses
 from secondary_sinks.texts.feeds import Feed, parse_feed
-from secondary_sinks.texts.fingerprints import template_sha256, tokenizer_sha256
 from secondary_sinks.texts.text import Text, extras_of
+
+_KNOWN: WeakKeyDictionary[Any, tuple[int, str]] = WeakKeyDictionary()
+
+
+def tokenizer_sha256(tokenizer: Any) -> str:
+    """SHA-256 of the vocabulary with its ids, added tokens included."""
+    size, known = _KNOWN.get(tokenizer, (-1, ""))
+    if size != len(tokenizer):
+        known = _hash(sorted(tokenizer.get_vocab().items()))
+        _KNOWN[tokenizer] = (len(tokenizer), known)
+    return known
+
+
+def template_sha256(tokenizer: Any) -> str:
+    """SHA-256 of the chat template, or of all templates if a tokenizer has several."""
+    return _hash(tokenizer.chat_template)
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
 
 IDS = "ids"
 """Name of the feed if the ids stored with a text were used."""
@@ -33,6 +57,11 @@ class TokenizedText:
     tokenizer_sha256: str = ""
     template_sha256: str = ""
     """SHA-256 of the chat template; empty if none was used."""
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The token ids as plain numbers."""
+        return tuple(self.tokens.tolist())
 
 
 def tokenize(text: Text, tokenizer: Any, feed: str = "auto") -> TokenizedText:
@@ -158,3 +187,32 @@ def _from_stored_ids(text: Text, tokenizer: Any) -> tuple[str, list[int]]:
         )
     ids = list(text.stored.ids)
     return tokenizer.decode(ids, clean_up_tokenization_spaces=False), ids
+
+
+SAME_TEXT_FIELDS = ("text_id", "feed", "text_sha256", "tokenizer_sha256", "template_sha256")
+"""Fields that must be equal for a text to be the same as in an earlier run, fed the same way."""
+
+
+def to_record(fed: TokenizedText) -> dict[str, Any]:
+    """A tokenized text as plain data, for `retokenize`."""
+    named = {name: getattr(fed, name) for name in SAME_TEXT_FIELDS}
+    return named | {"fed": fed.fed, "token_ids": fed.tokens.tolist()}
+
+
+def retokenize(
+    text: Text, tokenizer: Any, feed: str, before: Mapping[str, Any] | None
+) -> tuple[TokenizedText, bool]:
+    """Token ids of a text, taken from an earlier run if it is the same text there.
+
+    `before` is `to_record` of the earlier run. It is the same text if id, content, feed, tokenizer
+    and chat template are equal. The second value says whether the earlier ids differ from those of
+    today, for example because the template writes the date. Raises `TextError` as `tokenize` does.
+    """
+    now = tokenize(text, tokenizer, feed)
+    if before is None or not now.text_sha256:
+        return now, False
+    same = all(before.get(name) == getattr(now, name) for name in SAME_TEXT_FIELDS)
+    if not same or before["token_ids"] == now.tokens.tolist():
+        return now, False
+    ids = torch.tensor(before["token_ids"], dtype=torch.long)
+    return replace(now, tokens=ids, fed=str(before["fed"])), True

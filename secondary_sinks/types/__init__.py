@@ -5,13 +5,21 @@ The attention of block l + 1 is the first to read it, so the mass that a sink dr
 is `mass[l + 1]`. Tensors are on the CPU in float32; missing is NaN.
 """
 
+from secondary_sinks.types.controls import Control, match_controls
 from secondary_sinks.types.edit_kinds import EDIT_KINDS, SITES, EditKind, Given, Site
 from secondary_sinks.types.edits import Cell, Edit, as_cell, dump_cells, load_cells
-from secondary_sinks.types.effects import SHARE_UNIT, Effect, Effects, LayerEffect, Verdict
+from secondary_sinks.types.effects import (
+    SHARE_UNIT,
+    Effect,
+    Effects,
+    LayerEffect,
+    Verdict,
+    mass_lost,
+)
 from secondary_sinks.types.formation import Formation, FormationEvent, MlpAnatomy, MlpStage
 from secondary_sinks.types.levels import FREQUENT, Level, LevelCell, Levels
 from secondary_sinks.types.lists import refuse_twice, split_words
-from secondary_sinks.types.mass_lost import mass_lost
+from secondary_sinks.types.metric_sweep import MetricSweep
 from secondary_sinks.types.sinks import (
     LASTING,
     Sink,
@@ -37,6 +45,7 @@ __all__ = [
     "SHARE_UNIT",
     "SITES",
     "Cell",
+    "Control",
     "Edit",
     "EditKind",
     "Effect",
@@ -48,6 +57,7 @@ __all__ = [
     "Level",
     "LevelCell",
     "Levels",
+    "MetricSweep",
     "MlpAnatomy",
     "MlpStage",
     "Sink",
@@ -66,6 +76,7 @@ __all__ = [
     "format_layers",
     "load_cells",
     "mass_lost",
+    "match_controls",
     "parse_layers",
     "read_by_next",
     "refuse_twice",

@@ -44,7 +44,7 @@ SITES = (
     Site(
         name="z",
         words="head outputs",
-        meaning="the heads before the output projection; `units` names some",
+        meaning="outputs of the heads before the output projection; `units` selects heads",
         unit="head",
         width="n_heads",
         in_residual=False,
@@ -52,7 +52,7 @@ SITES = (
     Site(
         name="post",
         words="neurons",
-        meaning="the MLP's neurons; `units` names some; a mixture of experts has no such point",
+        meaning="neurons of the MLP; `units` selects some; not in a mixture of experts",
         unit="neuron",
         width="d_mlp",
         in_residual=False,
@@ -163,7 +163,7 @@ def _steer(row: Row, given: Given) -> Row:
 
 
 EDIT_KINDS = (
-    EditKind(name="none", becomes="what it is: the no-op", apply=_keep_all),
+    EditKind(name="none", becomes="unchanged: the no-op", apply=_keep_all),
     EditKind(name="zero", becomes="zero", apply=_zero),
     EditKind(
         name="mean",
@@ -175,30 +175,30 @@ EDIT_KINDS = (
     ),
     EditKind(
         name="resample",
-        becomes="that of a token of the same text, ordinary at every layer, drawn with `seed`",
+        becomes="that of a random token of the same text that is ordinary at every layer (`seed`)",
         apply=_replace,
         seed=True,
         replaces=True,
     ),
     EditKind(
         name="patch",
-        becomes="that of the token at `donor` (of several: their mean), in this text or in `text` "
-        "(give its trace as `others=`)",
+        becomes="that of the token at `donor` (if there are several, their mean), in this text or "
+        "in `text` (give its trace as `others=`)",
         apply=_replace,
         donor=True,
         replaces=True,
     ),
-    EditKind(name="scale", becomes="`value` times what it is", apply=_scale, value=ANY),
+    EditKind(name="scale", becomes="itself times `value`", apply=_scale, value=ANY),
     EditKind(
         name="set_norm",
-        becomes="of length `value`, in the same direction",
+        becomes="rescaled to norm `value`, in the same direction",
         apply=_set_norm,
         value=LENGTH,
         sites=(*RESIDUAL, "z"),
     ),
     EditKind(
         name="rotate",
-        becomes="of the same length, turned by `value` degrees towards a random direction (`seed`)",
+        becomes="rotated by `value` degrees towards a random direction (`seed`), at the same norm",
         apply=_rotate,
         value=LENGTH,
         seed=True,
@@ -206,22 +206,21 @@ EDIT_KINDS = (
     ),
     EditKind(
         name="remove",
-        becomes="what it is, without its component along the primary's direction",
+        becomes="itself without its component along the primary's direction",
         apply=_remove,
         directed=True,
         sites=RESIDUAL,
     ),
     EditKind(
         name="keep",
-        becomes="its component along the primary's direction alone",
+        becomes="only its component along the primary's direction",
         apply=_component,
         directed=True,
         sites=RESIDUAL,
     ),
     EditKind(
         name="steer",
-        becomes="what it is, with `value` more along the primary's direction (units of the "
-        "residual)",
+        becomes="itself plus `value` along the primary's direction (in units of the residual)",
         apply=_steer,
         value=ANY,
         directed=True,
@@ -250,7 +249,7 @@ def kinds_as_markdown() -> list[str]:
 def sites_as_markdown() -> list[str]:
     """The sites as rows of a table for a page."""
     rows = [f"| `{site.name}` | {site.meaning} |" for site in SITES]
-    return ["| site | what is there |", "|---|---|", *rows]
+    return ["| site | activation |", "|---|---|", *rows]
 
 
 def _range(kind: EditKind) -> str:

@@ -1,27 +1,29 @@
 """`Edit`: an intervention on activations, as plain data that converts to JSON and back."""
 
 import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from secondary_sinks.display import Displayed
 from secondary_sinks.errors import EditError
-from secondary_sinks.types.digits import plain_digits
+from secondary_sinks.types.edit_checks import FIELDS, as_field, check_edit
 from secondary_sinks.types.edit_kinds import KINDS, EditKind
+from secondary_sinks.types.lists import plain_digits
 
 Cell = tuple["Edit", ...]
 """Edits that are made together in one run, in order; later edits see the result of earlier ones."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Edit:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Edit(Displayed):
     """A change of one activation at one or more tokens and layers.
 
     `kind` and `site` name rows of `edit_kinds.EDIT_KINDS` and `edit_kinds.SITES`, which say what
     the activation becomes, which of the fields below a kind needs, and where it is possible
     (docs/edits.md shows both tables). The primary's direction is that of its `resid_post` at the
-    layer of the edit.
+    layer of the edit. Lists and whole numbers of other libraries become tuples and `int`. Raises
+    `EditError` for an unknown kind or site, and for fields that do not combine.
 
     >>> Edit(pos=7, layer=(2, 3), kind="scale", value=0.5).to_json()
     '{"pos": 7, "layer": [2, 3], "kind": "scale", "value": 0.5}'
@@ -47,6 +49,17 @@ class Edit:
     """Id of the donors' text; empty means the same text."""
     seed: int = 0
     """Random seed for drawing a donor (resample) or a direction (rotate)."""
+
+    def __post_init__(self) -> None:
+        for name in FIELDS:
+            object.__setattr__(self, name, as_field(name, getattr(self, name)))
+        check_edit(self)
+
+    def _line(self) -> str:
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in self.to_dict())
+
+    def _html(self) -> str:
+        return ""
 
     @property
     def positions(self) -> tuple[int, ...]:
@@ -109,12 +122,12 @@ class Edit:
         """The inverse of `to_dict`. Raises `EditError` for unknown or missing fields."""
         if not isinstance(given, dict):
             raise EditError(f"expected an edit as an object with pos and layer; got {given!r}")
-        known = {item.name: item.type for item in fields(Edit)}
-        unknown = sorted(given.keys() - known.keys())
+        known = [item.name for item in fields(Edit)]
+        unknown = sorted(given.keys() - known)
         if unknown or not {"pos", "layer"} <= given.keys():
             wrong = f"unknown {unknown[0]!r}" if unknown else "pos or layer is missing"
             raise EditError(f"{wrong} in an edit", f"expected some of {', '.join(known)}")
-        return Edit(**{name: _from_json_value(name, value) for name, value in given.items()})
+        return Edit(**given)
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -137,36 +150,6 @@ _DEFAULTS: dict[str, Any] = {
     "text": "",
     "seed": 0,
 }
-_SEVERAL, _WORDS = {"pos", "layer", "donor"}, {"kind", "site", "over", "text"}
-
-
-def _from_json_value(name: str, value: Any) -> Any:
-    """A value from JSON, converted for `Edit`. Raises `EditError` for a wrong type."""
-    if name in {*_SEVERAL, "units"} and isinstance(value, list):
-        return tuple(_expect(name, one, int, "whole numbers") for one in value)
-    if name in {"pos", "layer", "seed"} or (name == "donor" and value is not None):
-        return _expect(name, value, int, "a whole number")
-    if name in _WORDS:
-        return _expect(name, value, str, "a word")
-    if name == "value" and value is not None:
-        return _as_float(_expect(name, value, (int, float), "a number"))
-    if name == "units":
-        raise EditError(f"units of an edit is {value!r}", "expected a list of whole numbers")
-    return value
-
-
-def _as_float(value: int | float) -> float:
-    """The float; infinite if the number is too large for one."""
-    try:
-        return float(value)
-    except OverflowError:
-        return math.copysign(math.inf, value)
-
-
-def _expect(name: str, value: Any, kind: Any, words: str) -> Any:
-    if isinstance(value, bool) or not isinstance(value, kind):
-        raise EditError(f"{name} of an edit is {value!r}", f"expected {words}")
-    return value
 
 
 def _detail(edit: Edit) -> str:

@@ -1,10 +1,13 @@
 """Effects of edits, and verdicts."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, overload
 
+import numpy as np
+
+from secondary_sinks.display import Displayed, card_html, counted, table_html, tally
 from secondary_sinks.types.frames import tidy
 
 if TYPE_CHECKING:
@@ -61,11 +64,44 @@ class Effect:
     end the sink), or loss (nor take attention from its layers). Of a control: of its sink."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effects:
-    """Effects of many edits."""
+_SHOWN = (
+    *("text_id", "pos", "token", "role", "layer", "edit", "lifetime_clean", "lifetime_edited"),
+    *("mass_clean", "mass_edited", "kl_at_token"),
+)
+"""Columns that a notebook shows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Effects(Displayed):
+    """Effects of many edits: a sequence of rows, of which a slice is `Effects` again."""
 
     rows: tuple[Effect, ...]
+
+    def __len__(self) -> int:
+        """Number of cells."""
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Effect]:
+        """Cell by cell."""
+        return iter(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Effect: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Effects": ...
+    def __getitem__(self, index: int | slice) -> "Effect | Effects":
+        """One cell, or the cells of a slice."""
+        found = self.rows[index]
+        return found if isinstance(found, Effect) else Effects(rows=found)
+
+    def _line(self) -> str:
+        tokens = {(row.text_id, row.pos): row.role for row in self.rows}
+        layers = counted(len({row.layer for row in self.rows}), "layer")
+        edits = ", ".join(dict.fromkeys(row.edit for row in self.rows))
+        return f"{counted(len(self), 'cell')}: {tally(tokens.values())}; {layers}; {edits}"
+
+    def _html(self) -> str:
+        return table_html(self.to_frame(), _SHOWN)
 
     def to_frame(self) -> "pd.DataFrame":
         """One row per cell (text x token x layer x edit)."""
@@ -117,8 +153,8 @@ class LayerEffect:
     """Secondary sinks with a control that this layer could not do it to, left out."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Verdict(Displayed):
     """An answer to a causal question, with its evidence."""
 
     claim: str
@@ -148,3 +184,46 @@ class Verdict:
     n_controls: int | None = None
     """Sinks at which a control that could have ended them too was possible; 0: no control
     possible. None where the claim has no controls of that kind."""
+
+    @property
+    def number(self) -> str:
+        """The value and its interval as they are said: "74% [51%, 90%]"; empty without a value."""
+        form = ".0%" if self.unit == SHARE_UNIT else ".2f"
+        if math.isnan(self.value):
+            return ""
+        interval = "" if math.isnan(self.low) else f" [{self.low:{form}}, {self.high:{form}}]"
+        return f"{self.value:{form}}{interval}"
+
+    def to_frame(self) -> "pd.DataFrame":
+        """One row, one column per field."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(self)])
+
+    def _line(self) -> str:
+        return f"{self.outcome}: {self.claim}" + (f"; {self.number}" if self.number else "")
+
+    def _html(self) -> str:
+        sample = f"{counted(self.n_sinks, 'sink')} in {counted(self.n_texts, 'text')}"
+        number = f"{self.statistic}: {self.number}, {sample}" if self.number else ""
+        return card_html(self.outcome, self.claim, [self.why, number, self.controls])
+
+
+Masses = TypeVar("Masses")
+"""A number, or a column of them."""
+
+
+def mass_lost(clean: Masses, edited: Masses, sink_clean: Masses) -> Masses:
+    """Attention mass that a token loses, in units of the clean mass of the sink in question.
+
+    `clean` and `edited` are masses of the edited token: a sink, or its control. A control draws
+    about an even share, so that a share of *its own* mass would be mostly noise; in units of the
+    sink's mass a number means the same attention at both. 1 is all that the sink draws; negative
+    is a gain. NaN where the sink draws nothing.
+
+    >>> round(float(mass_lost(0.2, 0.05, 0.2)), 3), round(float(mass_lost(0.003, 0.002, 0.2)), 3)
+    (0.75, 0.005)
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        unit = np.where(np.asarray(sink_clean) > 0, sink_clean, np.nan)  # type: ignore[call-overload]
+        return (clean - edited) / unit  # type: ignore[operator]

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from secondary_sinks.display import Displayed, counted, tally
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -34,8 +36,8 @@ class FormationEvent:
     """Whether the true start or end is unknown: at an end of the model or of the primary's span."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Formation:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Formation(Displayed):
     """Signed contributions of each component along the primary's direction, for each event.
 
     The direction of an event is the primary's state minus the typical token, at `direction_layer`.
@@ -63,6 +65,10 @@ class Formation:
     other_neurons: Float[Tensor, "event layer"]
     """Sum of the contributions of all other neurons."""
     mlp_bias: Float[Tensor, "event layer"]
+
+    def _line(self) -> str:
+        size = f"{counted(len(self.events), 'event')} x {counted(self.mlp.shape[1], 'layer')}"
+        return f"{size}: {tally(event.event for event in self.events)}"
 
     @property
     def change(self) -> Float[Tensor, "event layer"]:
@@ -180,11 +186,14 @@ class MlpStage:
     norm_primary: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MlpAnatomy:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class MlpAnatomy(Displayed):
     """The stages of the MLPs that form sinks."""
 
     rows: tuple[MlpStage, ...]
+
+    def _line(self) -> str:
+        return f"{counted(len(self.rows), 'row')}: {tally(row.stage for row in self.rows)}"
 
     def to_frame(self) -> "pd.DataFrame":
         """One row per token and stage."""

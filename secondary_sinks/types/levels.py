@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from secondary_sinks.display import Displayed, counted
 from secondary_sinks.types.frames import tidy
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ class LevelCell:
     """Level of the cell; NaN if it belongs to no level."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Levels:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Levels(Displayed):
     """All levels of the secondary sinks of many texts."""
 
     levels: tuple[Level, ...]
@@ -73,6 +74,10 @@ class Levels:
     resamples: int
     confidence: float
     """Confidence of the intervals."""
+
+    def _line(self) -> str:
+        sinks = f"{counted(self.n_sinks, 'sink')} in {counted(self.n_texts, 'text')}"
+        return f"{counted(len(self.levels), 'level')} of {sinks}"
 
     @property
     def n_frequent(self) -> int:

@@ -9,10 +9,19 @@ from typing import Any
 from secondary_sinks.errors import SinkError
 
 
-def split_words(name: str, words: str, error: type[SinkError], known: str = "words") -> list[str]:
-    """The words between commas. Raises `error` for an empty one, and for one that stands twice.
+def one_or_more(given: int | Sequence[int]) -> tuple[int, ...]:
+    """Whole numbers, of which one may stand alone.
 
-    `known` is what the error expects: the words that there are.
+    >>> one_or_more(3), one_or_more([1, 2])
+    ((3,), (1, 2))
+    """
+    return (given,) if isinstance(given, int) else tuple(given)
+
+
+def split_words(name: str, words: str, error: type[SinkError], known: str = "words") -> list[str]:
+    """The words between commas. Raises `error` for an empty one, and for one that is given twice.
+
+    `known` describes the valid words in the error.
 
     >>> split_words("--edit", "zero, twins", SinkError)
     ['zero', 'twins']
@@ -26,10 +35,19 @@ def split_words(name: str, words: str, error: type[SinkError], known: str = "wor
     return found
 
 
+def join_words(words: Sequence[str]) -> str:
+    """Join words with commas, and "and" before the last.
+
+    >>> join_words(["zero", "mean", "resample"]), join_words(["zero"])
+    ('zero, mean and resample', 'zero')
+    """
+    return " and ".join([", ".join(words[:-1])] * (len(words) > 1) + list(words[-1:]))
+
+
 def refuse_twice(
     name: str, items: Sequence[Any], error: type[SinkError], keys: Sequence[Any] | None = None
 ) -> None:
-    """Raise `error` for an item that stands twice; two items with the same key are the same."""
+    """Raise `error` for an item that is given twice; two items with the same key are the same."""
     first: dict[Any, Any] = {}
     for item, key in zip(items, items if keys is None else keys, strict=True):
         if key in first:
@@ -37,3 +55,16 @@ def refuse_twice(
             both = f"{item!r} twice" if item == before else f"{before!r} and {item!r}, the same"
             raise error(f"{name} has {both}", "expected each once")
         first[key] = item
+
+
+def plain_digits(word: str) -> str:
+    """The word, unchanged. Raises `ValueError` where Python reads a number that others do not.
+
+    `int` and `float` take 1_0 for 10, and digits of all scripts.
+
+    >>> float(plain_digits("0.5"))
+    0.5
+    """
+    if "_" in word or not word.isascii():
+        raise ValueError(f"{word!r:.60} is not a number in plain digits, such as 10 or 0.5")
+    return word

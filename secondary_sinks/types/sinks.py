@@ -1,13 +1,14 @@
 """`Sink` and `SinkTable`: the result of detection."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, overload
 
-from secondary_sinks.errors import DetectionError
-from secondary_sinks.types.digits import plain_digits
+from secondary_sinks.display import Displayed, counted, table_html, tally
+from secondary_sinks.errors import DetectionError, expected_one_of
 from secondary_sinks.types.frames import tidy
+from secondary_sinks.types.lists import plain_digits
 from secondary_sinks.types.thresholds import Thresholds
 
 if TYPE_CHECKING:
@@ -112,21 +113,57 @@ def format_layers(layers: Sequence[int]) -> str:
     return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
+SINK_KINDS = ("primary", "primary_like", "secondary", "transient", "noise")
 LASTING = ("secondary", "primary_like")
 """Kinds of sinks that last and matter next to the primary: those that causal questions ask."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SinkTable:
-    """Sinks of one or more texts, with the thresholds that they were found by."""
+_SHOWN = ("text_id", "pos", "token", "kind", "segments", "lifetime", "level", "mass_max")
+"""Columns that a notebook shows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class SinkTable(Displayed):
+    """Sinks of one or more texts, with the thresholds that they were found by.
+
+    A sequence of sinks: a slice is a `SinkTable` again.
+    """
 
     sinks: tuple[Sink, ...]
     thresholds: Thresholds = field(default_factory=Thresholds)
     near: tuple[Sink, ...] = ()
     """Tokens that are not sinks, but could be without half-precision rounding."""
 
+    def __len__(self) -> int:
+        """Number of sinks."""
+        return len(self.sinks)
+
+    def __iter__(self) -> Iterator[Sink]:
+        """Sink by sink."""
+        return iter(self.sinks)
+
+    @overload
+    def __getitem__(self, index: int) -> Sink: ...
+    @overload
+    def __getitem__(self, index: slice) -> "SinkTable": ...
+    def __getitem__(self, index: int | slice) -> "Sink | SinkTable":
+        """One sink, or the sinks of a slice."""
+        found = self.sinks[index]
+        return found if isinstance(found, Sink) else replace(self, sinks=found)
+
+    def _line(self) -> str:
+        texts = counted(len({sink.text_id for sink in self.sinks}), "text")
+        return f"{tally(sink.kind for sink in self.sinks)}; {texts}" if self.sinks else "no sink"
+
+    def _html(self) -> str:
+        return table_html(self.to_frame(), _SHOWN)
+
     def of_kind(self, *kinds: str) -> "SinkTable":
-        """The sinks of the given kinds."""
+        """The sinks of the given kinds. Raises `DetectionError` for an unknown kind."""
+        for kind in kinds:
+            if kind not in SINK_KINDS:
+                remedy = expected_one_of(SINK_KINDS, kind)
+                raise DetectionError(f"unknown kind of sink {kind!r}", remedy)
         kept = tuple(sink for sink in self.sinks if sink.kind in kinds)
         near = tuple(sink for sink in self.near if sink.kind in kinds)
         return SinkTable(sinks=kept, thresholds=self.thresholds, near=near)

@@ -1,6 +1,10 @@
 """`Thresholds`: the limits of the criteria for sinks."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from secondary_sinks.errors import DetectionError, expected_one_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,3 +47,18 @@ class Thresholds:
     another_primary: float = 0.25
     """Minimum share of the primary's attention that another token must draw, to be the reference of
     layers at which the primary does not stand out."""
+
+    def but(self, **limits: float) -> "Thresholds":
+        """These limits with some changed. Raises `DetectionError` for an unknown one.
+
+        >>> Thresholds().but(aligned=0.8).aligned
+        0.8
+        """
+        for name, value in limits.items():
+            if name not in asdict(self):
+                remedy = expected_one_of(asdict(self), name)
+                raise DetectionError(f"unknown threshold {name!r}", remedy)
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                raise DetectionError(f"threshold {name!r} is {value!r}", "expected a finite number")
+        changed: dict[str, Any] = dict(limits)
+        return replace(self, **changed)

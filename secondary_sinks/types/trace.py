@@ -7,14 +7,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from secondary_sinks.display import Displayed, counted, make_visible, strip_html
 from secondary_sinks.types.trace_measures import MEASURES
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Trace:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Trace(Displayed):
     """Measurements of one text: a few numbers per layer and position, from one streaming pass."""
 
     text_id: str
@@ -82,6 +83,24 @@ class Trace:
     def mass_expected(self) -> Float[Tensor, "layer pos"]:
         """Expected mass at this position: the larger of `mass_null` and `mass_local`."""
         return torch.maximum(self.mass_null, self.mass_local)
+
+    def __len__(self) -> int:
+        """Number of tokens."""
+        return len(self.tokens)
+
+    def _line(self) -> str:
+        first = make_visible(self.token_strings[self.primary], most=24)
+        size = f"{counted(len(self), 'token')} x {counted(len(self.norm), 'layer')}"
+        return f"{self.text_id!r}: {size}, primary '{first}' at {self.primary}"
+
+    def _html(self) -> str:
+        """The text as a strip: each token as blue as the most attention that it ever draws."""
+        most, layers = self.mass_excess.nan_to_num(-1.0).max(0)
+        says = [
+            f"position {pos}: {mass:.1%} of attention beyond an even share, in block {layer}"
+            for pos, (mass, layer) in enumerate(zip(most.tolist(), layers.tolist(), strict=True))
+        ]
+        return strip_html(self.token_strings, most.clamp(0).sqrt().tolist(), says)
 
     def to_frame(self) -> "pd.DataFrame":
         """One row per layer and position, one column per measure."""

@@ -26,22 +26,22 @@ MEASURES = (
     Measured(
         name="norm",
         unit="length of the residual",
-        meaning="length of resid_post",
-        definition="length of `resid_post`",
+        meaning="norm of resid_post",
+        definition="norm of `resid_post`",
         range="≥ 0",
     ),
     Measured(
         name="norm_ratio",
         unit="medians",
-        meaning="the same in medians over the text",
-        definition="`norm` over its median in the text",
+        meaning="norm, divided by its median over the text",
+        definition="`norm` divided by its median over the text",
         range="≥ 0",
     ),
     Measured(
         name="deviation_ratio",
         unit="medians",
         meaning="distance from the typical token",
-        definition="distance from the typical token, over the median of that distance in the text",
+        definition="distance from the typical token, divided by its median over the text",
         range="≥ 0",
     ),
     Measured(
@@ -54,7 +54,7 @@ MEASURES = (
     Measured(
         name="alignment_centred",
         unit="cosine",
-        meaning="the same, less the typical token",
+        meaning="the same, minus the typical token",
         definition="the same after the typical token is subtracted from both",
         range="-1 … 1",
     ),
@@ -70,23 +70,23 @@ MEASURES = (
         name="mass_null",
         unit="share of attention",
         meaning="mass under evenly spread attention",
-        definition="`mass` if every query spread its attention evenly over what it sees",
+        definition="`mass` if every query spread its attention evenly over the keys that it sees",
         range="0 … 1",
         in_frame=False,
     ),
     Measured(
         name="mass_excess",
         unit="share of attention",
-        meaning="the same beyond the even share",
+        meaning="mass above the even share",
         definition="`mass - mass_null`",
         range="-1 … 1",
     ),
     Measured(
         name="mass_local",
         unit="share of attention",
-        meaning="median mass of the keys around",
-        definition="median `mass` of the keys within 16 positions: what a key there usually gets, "
-        "recency included",
+        meaning="median mass of the neighbouring keys",
+        definition="median `mass` of the keys within 16 positions: the usual mass at this place, "
+        "which includes recency",
         range="0 … 1",
     ),
     Measured(
@@ -101,10 +101,10 @@ MEASURES = (
     Measured(
         name="paid_to_primary",
         unit="share of attention",
-        meaning="what this query pays to the primary",
+        meaning="attention that this query pays to the primary",
         definition="attention that the query at this position pays, in block *l*, to the reference "
-        "of layer *l - 1* (the primary, or the token that stands in): mean over heads; "
-        "missing where it cannot see that token",
+        "of layer *l - 1* (the primary, or the token in its place): mean over heads; NaN if it "
+        "cannot see that token",
         range="0 … 1",
         added=True,
     ),
@@ -119,16 +119,16 @@ MEASURES = (
     Measured(
         name="key_norm",
         unit="length of a key",
-        meaning="used: after q/k norm and rotation",
-        definition="length of the **used** key: as the scores use it, after q/k norm and rotation; "
-        "mean over KV heads",
+        meaning="norm of the used key: after q/k norm and rotation",
+        definition="norm of the **used** key: as used in scores, after q/k norm and rotation; mean "
+        "over KV heads",
         range="≥ 0",
     ),
     Measured(
         name="key_norm_raw",
         unit="length of a key",
-        meaning="raw: the output of k_proj",
-        definition="length of the **raw** key: the output of `k_proj`, before q/k norm and "
+        meaning="norm of the raw key: the output of k_proj",
+        definition="norm of the **raw** key: the output of `k_proj`, before q/k norm and "
         "rotation, as in the paper's figure 1; mean over KV heads",
         range="≥ 0",
         added=True,
@@ -136,21 +136,21 @@ MEASURES = (
     Measured(
         name="value_norm",
         unit="length of a value",
-        meaning="mean over KV heads",
-        definition="length of the value, mean over KV heads",
+        meaning="norm of the value, mean over KV heads",
+        definition="norm of the value, mean over KV heads",
         range="≥ 0",
     ),
     Measured(
         name="mlp_norm",
         unit="length of the residual",
-        meaning="length of the MLP's output",
-        definition="length of the MLP's output (`hook_mlp_out`)",
+        meaning="norm of the MLP's output",
+        definition="norm of the MLP's output (`hook_mlp_out`)",
         range="≥ 0",
     ),
     Measured(
         name="mlp_alignment",
         unit="cosine",
-        meaning="of the MLP's output with the primary",
+        meaning="cosine of the MLP's output with the primary",
         definition="signed cosine of the MLP's output with the primary's `resid_post` at the same "
         "layer",
         range="-1 … 1",

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from secondary_sinks.display import Displayed
 from secondary_sinks.types.effects import Verdict
 from secondary_sinks.types.frames import tidy
 
@@ -78,8 +79,8 @@ class WeakeningContrast:
     """`change_matched` minus `change_control`, which the verdict is about; 0 within rounding."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Weakening:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Weakening(Displayed):
     """Whether the primary weakens when secondary sinks are created."""
 
     profile: tuple[WeakeningPoint, ...]
@@ -91,6 +92,15 @@ class Weakening:
     """Number of layers before, and of layers after, that are compared."""
     n_left_out: int
     """Number of secondary sinks without a whole window in the span of their primary."""
+
+    def _line(self) -> str:
+        return self.verdict._line()
+
+    def _html(self) -> str:
+        return self.verdict._html()
+
+    def _drawn(self) -> Verdict:
+        return self.verdict
 
     def to_frame(self) -> "pd.DataFrame":
         """One row per measure, group and relative layer."""

@@ -3,8 +3,8 @@
 import torch
 
 from secondary_sinks import observe
-from secondary_sinks.models.bridge import to_bridge
 from secondary_sinks.models.convert import to_hooked
+from secondary_sinks.models.loud import to_bridge
 from secondary_sinks.testing.families import configs, tiny
 from secondary_sinks.types import Sink, SinkTable
 from tests.marks import thinned

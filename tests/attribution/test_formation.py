@@ -10,7 +10,7 @@ import torch
 from secondary_sinks import detect, formation, observe
 from secondary_sinks.attribution.events import events_of
 from secondary_sinks.errors import TraceError, UnsupportedModelError
-from secondary_sinks.observation.collector import ActivationCollector
+from secondary_sinks.observation.activations import ActivationCollector
 from secondary_sinks.testing.families import tiny
 from secondary_sinks.testing.plant_spec import Plant
 from secondary_sinks.testing.planted import plant

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from secondary_sinks import detect, formation, mlp_anatomy
+from tests.marks import exhaustive
 from tests.oracles import decoder_layers, typical
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, exhaustive]
 
 
 @pytest.fixture(scope="module")

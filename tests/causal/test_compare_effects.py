@@ -4,11 +4,11 @@ before and after an edit, as `ablate` has them."""
 import pytest
 
 from secondary_sinks import ablate, detect, load_model, observe, recompute, replay
-from secondary_sinks.causal import before_and_after, direct_and_total
+from secondary_sinks.causal import before_and_after, direct_and_total, watched_sinks
 from secondary_sinks.errors import EditError
 from secondary_sinks.testing.families import save
 from secondary_sinks.testing.planted import Plant, plant
-from secondary_sinks.types import Edit, load_cells
+from secondary_sinks.types import Edit, Thresholds, load_cells
 from tests.marks import needs_old
 from tools.conformance import model_classes
 
@@ -80,3 +80,28 @@ def test_of_a_token_that_is_no_sink_the_means_are_from_the_edit_on():
     row = before_and_after(trace, replayed).iloc[0]
     assert (row["layers"], row["lifetime_clean"], row["lifetime_edited"]) == ("5-7", 0, 0)
     assert row["norm_edited"] == pytest.approx(float(replayed.norm[5:, 0].mean()))
+
+
+@needs_old
+def test_watched_tokens_are_sinks_where_detection_finds_them_in_the_changed_run():
+    """One cell ends a sink and leaves another, one edits both; the oracles are hooked passes."""
+    sinks = [Plant(pos=20, forming=(3,), dies=7), Plant(pos=30, forming=(2,), strength=90.0)]
+    planted = plant([Plant(pos=0, forming=(1,), strength=400.0), *sinks])
+    model, trace = planted.model, observe(planted.model, planted.tokens)
+    silenced, both = Edit(pos=20, layer=3), Edit(pos=(20, 30), layer=3, kind="scale", value=0.5)
+    total = recompute(model, trace, [silenced, both], watch=[20, 25, 30])
+    alive = watched_sinks(trace, total, Thresholds())
+    columns = [total.column(pos) for pos in (20, 25, 30)]
+    for number, factors in enumerate(({20: 0.0}, {20: 0.5, 30: 0.5})):
+
+        def change(written, hook, factors=factors):
+            written = written.clone()
+            for pos, factor in factors.items():
+                written[:, pos] *= factor
+            return written
+
+        changed = observe(model, planted.tokens, hooks=[("blocks.3.hook_mlp_out", change)])
+        found = {sink.pos: len(sink.layers) for sink in detect(changed).sinks}
+        assert alive[:, number, columns].sum(0).tolist() == [found.get(p, 0) for p in (20, 25, 30)]
+    assert alive[:, 0, columns].sum(0).tolist() == [0, 0, 6]
+    assert alive[:, 1, columns].sum(0).tolist() == [4, 0, 6]

@@ -37,8 +37,11 @@ def test_levels_of_released_detections(released, capfd):
     level = next(row for row in rows if row and row[0] == "0")
     assert level[:4] == ["0", "22 (22)", "23 (22-23)", "21"]
     assert "22 text(s) with 108,191 tokens: 21 secondary sinks" in printed
-    assert "1 level(s), as many in 100% of 200 resamples of the texts; 0 sink(s) in no" in printed
-    assert "1 secondary sink(s) stood in an earlier text: counted once" in printed
+    assert (
+        "1 level(s), the same number in 100% of 200 resamples of the texts; 0 sink(s) in no"
+        in printed
+    )
+    assert "1 secondary sink(s) repeat a sink of an earlier text" in printed
     assert "1 line(s) repeat an earlier one and were left out" in printed
 
 
@@ -95,7 +98,7 @@ BAD = {
     "not UTF-8": ("latin.jsonl", [], "is not UTF-8 text"),
     "layers a word": ("ok.jsonl", ["--layers", "many"], "'many'"),
     "too few layers": ("ok.jsonl", ["--layers", "20"], "ok.jsonl:1: position 0: layer 46"),
-    "no run": ("full", [], "is no run folder"),
+    "no run": ("full", [], "is not a run folder"),
     "layers of a run": ("run", ["--layers", "20"], "--layers is for the authors' JSON lines"),
     "another table": ("run/trace.parquet", [], "is not the sinks.parquet"),
     "older table": ("old", [], "has no column 'copy_of'"),

@@ -149,7 +149,7 @@ def test_a_damaged_table_is_made_again_and_said(swept, call):
     code, printed, error = call("verify", "{out}")
     assert code == 3
     assert "table sinks.parquet is damaged" in printed
-    assert "run the command of the folder again" in error
+    assert "rerun the command of this folder" in error
     code, printed, error = call("ablate", "tiny", *TEXTS, "--out", "{out}")
     assert code == 0
     assert "sinks.parquet is damaged" in error
@@ -164,7 +164,7 @@ def test_an_interrupt_before_anything_is_done_leaves_nothing(call, tmp_path, mon
     monkeypatch.setattr("secondary_sinks.sweeps.worker.load_model", interrupt)
     code, printed, error = call("ablate", "tiny", *TEXTS, "--out", "{out}")
     assert (code, printed) == (130, "")
-    assert error.startswith("interrupted; run the same command to go on")
+    assert error.startswith("interrupted; rerun the same command to resume")
     assert not (tmp_path / "out").exists()
 
 

@@ -124,21 +124,21 @@ FAULTS = {
     "index a truth": (line(True), "sample_index must be a whole number, got True"),
     "length negative": (line(0, -1), "prompt_len must be a whole number, got -1"),
     "prompt too long": (line(0, 6000, 5000), "response_len must be a whole number, got -1000"),
-    "pos a word": (line(0, _x=entry()), "'x' is no position"),
-    "pos negative": (line(0, **{"_-3": entry()}), "'-3' is no position"),
-    "pos too late": (line(0, _5000=entry()), "'5000' is no position in a text of 5000 tokens"),
+    "pos a word": (line(0, _x=entry()), "'x' is not a position"),
+    "pos negative": (line(0, **{"_-3": entry()}), "'-3' is not a position"),
+    "pos too late": (line(0, _5000=entry()), "'5000' is not a position in a text of 5000 tokens"),
     "pos twice": (line(0, _00=entry()), "one position is given twice"),
     "entry a list": (line(0, _9=[1]), "position 9: expected an object"),
     "unknown type": (
         line(0, _9=entry(label="peak")),
-        "sink_type 'peak' is none of secondary, cliff",
+        "unknown sink_type 'peak'; expected one of secondary, cliff",
     ),
     "no type": (line(0, _9={"layer": [1], "token_id": 2}), "sink_type None"),
     "no token": (line(0, _9={"layer": [1], "sink_type": "noise"}), "token_id must be"),
-    "no layers": (line(0, _9=entry() | {"layer": []}), "layer must be a list of rising layers"),
-    "layers fall": (line(0, _9=entry() | {"layer": [5, 4]}), "rising layers, got [5, 4]"),
-    "layers twice": (line(0, _9=entry() | {"layer": [5, 5]}), "rising layers, got [5, 5]"),
-    "layers words": (line(0, _9=entry() | {"layer": ["5"]}), "rising layers, got ['5']"),
+    "no layers": (line(0, _9=entry() | {"layer": []}), "layer must be a list of ascending layers"),
+    "layers fall": (line(0, _9=entry() | {"layer": [5, 4]}), "ascending layers, got [5, 4]"),
+    "layers twice": (line(0, _9=entry() | {"layer": [5, 5]}), "ascending layers, got [5, 5]"),
+    "layers words": (line(0, _9=entry() | {"layer": ["5"]}), "ascending layers, got ['5']"),
     "layer too late": (line(0, _9=entry(26)), "layer 47 in a model of 47 layers"),
 }
 
@@ -153,13 +153,13 @@ def test_every_fault_is_named_with_file_and_line(bad, named):
 
 @pytest.mark.parametrize("twice", ['"sample_index": 7', '"candidate_sinks": {}'])
 def test_a_key_that_stands_twice_is_refused(twice):
-    with pytest.raises(DetectionError, match=r"file.jsonl:1: .*key '\w+' stands twice"):
+    with pytest.raises(DetectionError, match=r"file.jsonl:1: .*key '\w+' appears twice"):
         read("{" + twice + ", " + line()[1:])
 
 
 def test_a_position_that_stands_twice_is_refused():
     inner = json.dumps(entry())
-    with pytest.raises(DetectionError, match="key '900' stands twice"):
+    with pytest.raises(DetectionError, match="key '900' appears twice"):
         read(line(_900=entry()).replace('"900"', f'"900": {inner}, "900"'))
 
 

@@ -132,7 +132,7 @@ def test_a_text_given_twice_counts_once():
 def test_two_texts_of_one_name_are_refused():
     planted = plant([PRIMARY])
     traces = [observe(planted.model, tokens) for tokens in (planted.tokens, planted.tokens[:50])]
-    with pytest.raises(DetectionError, match="two different texts are called 'text'"):
+    with pytest.raises(DetectionError, match="two different texts have the id 'text'"):
         detect(traces)
 
 

@@ -82,7 +82,7 @@ def test_nothing_starts_at_the_last_layer():
     late = [Plant(pos=20, attended=True), Plant(pos=20, forming=(7,))]
     planted = plant([Plant(pos=0, forming=(1,), strength=400.0), *late])
     row = explain(observe(planted.model, planted.tokens), 20).iloc[7]
-    assert row["why"] == "no block reads the last layer, and it was no sink before"
+    assert row["why"] == "no block reads the last layer, and it was not a sink at the layer before"
 
 
 def test_one_row_per_layer_and_chosen_position(trace):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from secondary_sinks import Thresholds, ablate, detect, observe
-from secondary_sinks.detection.persistence import lasts
+from secondary_sinks.detection.criteria import lasts
 from secondary_sinks.detection.sweep import PERSISTENCE, threshold_sweep
 from secondary_sinks.questions import match_pairs
 from secondary_sinks.testing import Plant, plant

@@ -105,7 +105,7 @@ def test_no_sinks():
 
 
 def test_fewer_texts_than_have_sinks_are_refused(three):
-    with pytest.raises(DetectionError, match="more than n_texts 3"):
+    with pytest.raises(DetectionError, match="n_texts is 3"):
         find_levels(three, n_texts=3)
 
 

@@ -92,7 +92,9 @@ def test_no_sink_with_a_whole_window():
     found = primary_weakening(traces(steps(8)), table([2]))
     assert found.n_left_out == 6
     assert found.verdict.outcome == "inconclusive"
-    assert "6 text(s) without a whole window" in found.verdict.controls
+    assert (
+        "6 text(s) in which the primary is not active in the whole window" in found.verdict.controls
+    )
     assert math.isnan(found.changes[0].change)
 
 

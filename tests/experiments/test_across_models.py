@@ -76,7 +76,7 @@ def test_a_model_keeps_its_name_whatever_it_is(tmp_path):
     [
         ("", "it has no answers"),
         ("answer,x,m,proven\n", "outcome is 'proven'; expected contradicted, failed"),
-        ("answer,x,m,supported\nanswer,x,m,failed\n", "experiment 'x' stands twice"),
+        ("answer,x,m,supported\nanswer,x,m,failed\n", "experiment 'x' appears twice"),
     ],
 )
 def test_claims_that_nothing_can_be_made_of(rows, named, tmp_path):
@@ -90,7 +90,7 @@ def test_folders_without_claims_and_a_model_twice(folders, tmp_path):
     with pytest.raises(RunFolderError, match=r"holds no claims.csv"):
         read_claims([tmp_path])
     again = shutil.copytree(folders[0], tmp_path / "again")
-    with pytest.raises(RunFolderError, match="'a' stands in two folders"):
+    with pytest.raises(RunFolderError, match="'a' is in two folders"):
         read_claims([folders[0], again])
     with pytest.raises(RunFolderError, match=r"the list of folders has .* twice"):
         read_claims([folders[0], folders[0]])

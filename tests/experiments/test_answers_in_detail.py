@@ -45,7 +45,7 @@ def test_a_layer_that_creates_no_sink_is_told_with_those_that_do(module):
     finding = module.run(garden("attention"), layer=6)
     assert finding.verdict.outcome == "inconclusive"
     assert finding.verdict.why == (
-        "layer 6 creates no secondary sink; layers that do: 3 (8), 4 (8), 5 (8)"
+        "layer 6 creates no secondary sink; layers that create some: 3 (8), 4 (8), 5 (8)"
     )
 
 
@@ -57,7 +57,7 @@ def test_only_the_sinks_of_the_layer_are_compared_and_the_others_counted():
 
 def test_a_mlp_that_forms_no_sink_is_not_asked():
     verdict = mlp_directions.run(garden("attention")).verdict
-    assert "8 that this MLP does not form" in verdict.controls
+    assert "8 not formed by this MLP" in verdict.controls
 
 
 def test_layers_attended_and_length():
@@ -91,7 +91,8 @@ def test_of_seven_texts_no_correlation_is_claimed():
     verdict = norm_and_score.run(observed, permutations=999).verdict
     assert verdict.value > 0.8
     assert verdict.outcome == "inconclusive"
-    assert verdict.why.startswith("35 sink(s) in 7 text(s); at least 5 in 8 are needed to decide 6")
+    words = "only 35 sink(s) in 7 text(s); at least 5 sinks in 8 texts are needed to decide 6"
+    assert verdict.why.startswith(words)
 
 
 @pytest.mark.parametrize(("step", "known"), [(1e-6, False), (1e-2, True)])
@@ -185,7 +186,7 @@ def test_sinks_of_an_episode_that_the_paper_does_not_look_at():
     observed = planted(*three(forming=(2,), dies=5), late, primary=first, n_layers=10)
     finding = criterion_check.run(observed)
     assert set(finding.frame["found"]) == {"joint"}
-    assert set(finding.frame["reason"]) == {"outside the layers that the paper looks at"}
+    assert set(finding.frame["reason"]) == {"not a sink at the layers that the paper examines"}
     assert finding.verdict.outcome == "contradicted"
 
 

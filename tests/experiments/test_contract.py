@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from experiments import all as everything
 from experiments import neurons, norms, shared, written
 from experiments.command import main_of
-from experiments.shared import judged, observe_texts, unanswered
+from experiments.shared import judge_interval, observe_texts, unanswered
 from experiments.written import in_words, write
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.statistics import Interval
@@ -63,7 +63,7 @@ def test_a_figure_beside_the_verdicts_draws_their_numbers(observed, finding, tmp
             assert (x + up, x - down) == pytest.approx((verdict.high, verdict.low), nan_ok=True)
         assert (tmp_path / one.name / "judged.html").is_file()
         record = json.loads((tmp_path / one.name / "verdict.json").read_text())
-        assert record["captions"]["judged"].startswith("What was judged")
+        assert record["captions"]["judged"].startswith("Statistic of each verdict")
 
 
 def several_verdicts(observed):
@@ -88,7 +88,7 @@ def test_cases_are_the_secondary_sinks_with_controls(observed):
         assert int(trace.tokens[case.control]) == case.sink.token_id
     assert observed.left_out == {
         "copies of sinks in earlier texts": 0,
-        "whose attention no block pays": 0,
+        "present only at the last layer, which no later attention reads": 0,
         "without a control": 0,
     }
 
@@ -119,14 +119,14 @@ def interval(low, high, n=15, n_texts=6):
     ],
 )
 def test_a_verdict_says_no_more_than_the_interval(found, outcome):
-    verdict = judged("claim", found, "because", **WORDS)
+    verdict = judge_interval("claim", found, "because", **WORDS)
     assert verdict.outcome == outcome
     few = found.n < 5 or found.n_texts < 6
     assert verdict.why.startswith("because") != few
 
 
 def test_another_line_and_what_was_left_out():
-    verdict = judged("c", interval(0.1, 0.4), "w", line=0.0, left_out={"odd": 2}, **WORDS)
+    verdict = judge_interval("c", interval(0.1, 0.4), "w", line=0.0, left_out={"odd": 2}, **WORDS)
     assert (verdict.outcome, verdict.controls) == ("supported", "twins; left out: 2 odd")
 
 
@@ -180,7 +180,7 @@ def test_missing_numbers_are_null(tmp_path):
 
 def test_a_verdict_in_one_line(finding):
     line = in_words(finding.verdict)
-    assert line.startswith("supported: values of secondary sinks are shorter")
+    assert line.startswith("supported: values of secondary sinks have smaller norms")
     assert f"{finding.verdict.value:.3g} [" in line
     assert in_words(unanswered("n", "q", "c", "why", {}).verdict) == "inconclusive: c: why"
 

@@ -103,8 +103,8 @@ SCATTERED = [(4 + 3 * n, 5 + (5 * n) % 17) for n in range(12)]
             "; 2 cell(s) of the heat map with at least 5 sinks",
         ),
         (SCATTERED, "contradicted", "0 level(s) hold 0% of 12 sinks: none"),
-        (SCATTERED[:8], "inconclusive", "in fewer than 10 texts a level may go unseen"),
-        ([(22, 23)] * 4, "inconclusive", "no secondary sink could be asked (4 in fewer than 5"),
+        (SCATTERED[:8], "inconclusive", "in fewer than 10 texts a level may remain undetected"),
+        ([(22, 23)] * 4, "inconclusive", "no secondary sink could be tested (4 in fewer than 5"),
     ],
     ids=["two levels", "same", "neighbours", "scattered", "few texts", "too few"],
 )

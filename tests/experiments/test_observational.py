@@ -87,7 +87,7 @@ def test_without_secondary_sinks_everything_says_so(module):
 def test_one_sink_is_shown_and_nothing_is_claimed(module):
     finding = module.run(garden("one"))
     assert finding.verdict.outcome == "inconclusive"
-    assert "are needed" in finding.verdict.why or "no secondary sink could be asked" in (
+    assert "are needed" in finding.verdict.why or "no secondary sink could be tested" in (
         finding.verdict.why
     )
     assert len(finding.frame)

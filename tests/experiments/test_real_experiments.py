@@ -16,8 +16,9 @@ from experiments import (
 )
 from experiments.shared import observe_fed
 from secondary_sinks.texts import TokenizedText
+from tests.marks import exhaustive
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, exhaustive]
 
 
 @pytest.fixture(scope="module")
@@ -67,5 +68,5 @@ def test_sinks_have_short_values_and_the_longer_draw_more(findings):
 def test_sinks_are_spaces_and_articles_which_the_clip_of_the_paper_leaves_out(findings):
     assert set(findings["sink_tokens"].frame["token"]) <= {" the", " "}
     reasons = set(findings["criterion_check"].frame["reason"])
-    assert reasons == {"outside the layers that the paper looks at"}
+    assert reasons == {"not a sink at the layers that the paper examines"}
     assert findings["prefix_entropy"].tables["steps"]["step"].median() < 0

@@ -181,12 +181,12 @@ def test_a_damaged_export_is_one_error(format, damage, tmp_path):
     damage(path)
     if format == "jsonl" and not path.stat().st_size:
         return  # a table without rows is an empty file
-    with pytest.raises(RunFolderError, match=r"sinks\.\w+' is no table of an export"):
+    with pytest.raises(RunFolderError, match=r"sinks\.\w+' is not a table of an export"):
         read_export(path)
 
 
 def test_another_file_is_no_export(tmp_path):
     path = export(run_of_sinks(tmp_path / "run").path)[0]
     for name in ("other.csv", "sinks.txt", "sinks"):
-        with pytest.raises(RunFolderError, match="is no table of an export"):
+        with pytest.raises(RunFolderError, match="is not a table of an export"):
             read_export(path.with_name(name))

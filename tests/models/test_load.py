@@ -13,8 +13,7 @@ from secondary_sinks.errors import (
     UnsupportedModelError,
 )
 from secondary_sinks.models import weight_hash
-from secondary_sinks.models.proof.agreement import relative_error
-from secondary_sinks.models.proof.expected import expect
+from secondary_sinks.models.proof.expected import expect, relative_error
 from secondary_sinks.models.proof.prove import prove
 from secondary_sinks.testing.families import SMALL, save, tiny
 from tests.marks import needs_old

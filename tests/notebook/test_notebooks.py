@@ -6,12 +6,22 @@ import jupytext
 import pytest
 from nbclient import NotebookClient
 
+from tests.marks import exhaustive
+
 FOLDER = Path(__file__).parents[2] / "docs" / "notebooks"
 WEIGHTS = {"first_look", "interactive_patching"}
 """Notebooks about SmolLM2; the others plant their models."""
+TYPICAL = {"interactive_patching", "claim_to_verdict"}
+"""One with a widget and real weights, one with questions and their verdicts."""
+
+
+def marks_of(page):
+    marks = [pytest.mark.real] if page.stem in WEIGHTS else []
+    return marks if page.stem in TYPICAL else [*marks, exhaustive]
+
+
 PAGES = [
-    pytest.param(page, id=page.stem, marks=[pytest.mark.real] if page.stem in WEIGHTS else [])
-    for page in sorted(FOLDER.glob("*.py"))
+    pytest.param(page, id=page.stem, marks=marks_of(page)) for page in sorted(FOLDER.glob("*.py"))
 ]
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from secondary_sinks import load_model, observe
-from secondary_sinks.errors import ModelError, TextError, UnsupportedModelError
+from secondary_sinks.errors import HookError, ModelError, TextError, UnsupportedModelError
 from secondary_sinks.observation import iter_layers
 from secondary_sinks.testing.families import save, tiny
 from secondary_sinks.testing.planted import Plant, plant
@@ -38,7 +38,7 @@ def fed(request):
         (torch.zeros(2, 5, dtype=torch.long), r"\[pos\]"),
         (torch.rand(5), "float32"),
         (torch.tensor([1, -2]), "outside the vocabulary"),
-        ("a text", "to_tokens"),
+        ("a text", "token ids"),
     ],
 )
 def test_bad_tokens_are_refused_before_any_forward_pass(fed, tokens, match):
@@ -84,6 +84,40 @@ def test_a_hook_left_on_the_model_is_refused(fed):
         pytest.raises(ModelError, match=r"blocks\.2\.(hook_mlp_out|mlp\.hook_out).*reset_hooks"),
     ):
         observe(fed.model, fed.tokens)
+
+
+def test_hooks_that_change_activations_give_the_trace_of_the_changed_run(fed):
+    """At the right positions, whichever class runs the model; and nothing is left behind."""
+
+    def silence(mlp_out, hook):
+        changed = mlp_out.clone()
+        changed[:, 20] = 0.0
+        return changed
+
+    hooks = [("blocks.1.hook_mlp_out", silence)]
+    trace = observe(fed.model, fed.tokens, hooks=hooks)
+    with fed.model.hooks(fwd_hooks=hooks):
+        _, cache = fed.model.run_with_cache(fed.tokens[None])
+    last = fed.model.cfg.n_layers - 1
+    expected = cache[f"blocks.{last}.hook_resid_post"][0].norm(dim=-1)
+    torch.testing.assert_close(trace.norm[last], expected, rtol=1e-5, atol=1e-5)
+    pattern = cache[f"blocks.{last}.attn.hook_pattern"][0]
+    received = pattern.mean(0).sum(0) / trace.queries[last]
+    torch.testing.assert_close(trace.mass[last], received, rtol=1e-4, atol=1e-6)
+    assert trace.mlp_norm[1, 20] == 0.0 < trace.mlp_norm[1, 21]
+    assert not torch.equal(trace.norm, observe(fed.model, fed.tokens).norm)
+
+
+@pytest.mark.parametrize("name", ["blocks.99.hook_mlp_out", "blocks.1.hook_mlp", "hook_embed"])
+def test_a_hook_that_would_never_fire_is_refused(fed, name):
+    with pytest.raises(HookError, match=f"{name}.*hook_mlp_out"):
+        observe(fed.model, fed.tokens, hooks=[(name, lambda tensor, hook: tensor)])
+
+
+def test_hooks_and_chunks_exclude_each_other(fed):
+    hook = ("blocks.1.hook_mlp_out", lambda tensor, hook: tensor)
+    with pytest.raises(ValueError, match="chunk"):
+        observe(fed.model, fed.tokens, chunk=8, hooks=[hook])
 
 
 @needs_old

@@ -4,7 +4,7 @@ import pytest
 
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots import ablation_heatmap
-from secondary_sinks.plots.cells import MOST_ROWS
+from secondary_sinks.plots.ablation import MOST_ROWS
 from tests.plots.frames import HOSTILE, cell, effects, no_effects
 
 
@@ -43,8 +43,8 @@ def test_cells_that_could_not_have_lost_anything_are_grey_and_in_the_legend():
     assert (marks.name, list(marks.x)) == ("creation layer", [1.5])
     hover = figure.data[0].hovertext[0]
     assert "too late" not in hover[0]
-    assert hover[1].endswith("the layers below are a sink that lasts: cannot end it")
-    assert hover[2].endswith("above the sink's last layer: could not have taken anything")
+    assert hover[1].endswith("too late to end the sink, which already exists at these layers")
+    assert hover[2].endswith("too late to take any attention: after the sink's last layer")
 
 
 def test_tables_that_do_not_say_what_was_impossible_are_drawn_as_before():
@@ -99,7 +99,7 @@ def test_rows_beyond_the_cap_are_left_out_and_that_is_said():
     sinks, controls = (ablation_heatmap(frame, role) for role in ("sink", "control"))
     assert len(grid(sinks)) == len(grid(controls)) == MOST_ROWS
     assert head(sinks) == "the 60 strongest of 65 sinks"
-    assert head(controls) == "60 of 65 controls, of the strongest sinks"
+    assert head(controls) == "60 of 65 controls: those of the strongest sinks"
     assert sinks.layout.yaxis.ticktext[-1].split(" ")[1] == "5"
 
 

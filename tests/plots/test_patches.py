@@ -83,7 +83,7 @@ def test_rows_are_sinks_strongest_first_and_controls_stand_beside_the_layers():
     layers, beside = (np.asarray(trace.z, dtype=float) for trace in figure.data)
     np.testing.assert_array_equal(layers, [[np.nan, np.nan], [0.75, 0.0]])
     np.testing.assert_array_equal(beside, [[0.0, np.nan], [1.0, 0.0]])
-    assert list(figure.data[1].x) == ["all forming MLPs", "as many others"]
+    assert list(figure.data[1].x) == ["all forming MLPs", "other MLPs"]
     assert figure.layout.yaxis.ticktext[0].startswith("⏎ 2 ")
 
 

@@ -8,7 +8,7 @@ import pytest
 from secondary_sinks import norm_dose
 from secondary_sinks.errors import EditError
 from secondary_sinks.questions import forming_mlps, match_pairs
-from secondary_sinks.questions.dose import FACTORS
+from secondary_sinks.questions.dose import FACTORS, thresholds
 from secondary_sinks.questions.dose_verdicts import (
     DIRECTION,
     DOSE,
@@ -17,7 +17,6 @@ from secondary_sinks.questions.dose_verdicts import (
     _made_as_well,
 )
 from secondary_sinks.questions.held_out import held_out
-from secondary_sinks.questions.threshold import thresholds
 from secondary_sinks.testing.planted import Plant
 from tests.marks import thinned
 from tests.questions.gardens import Garden, outcomes, three
@@ -52,7 +51,7 @@ def test_a_norm_that_sets_only_the_norm_test_is_no_cause_of_attention():
     assert drawn == pytest.approx(drawn[0], rel=1e-4)
     assert not cells[cells["test"].isin(["least", "turned"])]["is_sink"].any()
     assert cells.loc[cells["test"] != "turned", "draws"].all()  # turned, some hit the mark itself
-    assert all("whose definition has the norm in it" in one.why for one in answer.verdicts[:2])
+    assert all("whose definition includes a norm test" in one.why for one in answer.verdicts[:2])
 
 
 def test_the_control_in_place_of_other_mlps_is_judged_by_attention_alone():
@@ -74,7 +73,7 @@ def test_sinks_of_the_first_layer_are_judged_by_what_the_output_makes_elsewhere(
     for verdict, claim in ((direction, DIRECTION), (norm, NORM)):
         assert (verdict.claim, verdict.outcome) == (claim, wanted)
         assert (verdict.n_controls, verdict.n_sinks) == (0, 24)
-        assert "put into control tokens, which then draw half as much" in verdict.controls
+        assert "patched into control tokens, which then draw half as much" in verdict.controls
 
 
 @pytest.fixture(scope="module")

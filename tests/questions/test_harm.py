@@ -52,7 +52,7 @@ def test_a_model_whose_predictions_hang_on_nothing_is_not():
     ("plants", "n_texts", "words"),
     [
         ([], 4, "no secondary sink"),
-        (ATTENTION, 4, "12 that no MLP forms"),
+        (ATTENTION, 4, "12 not formed by any MLP"),
         (three(forming=(3,)), 2, "6 sink(s) in 2 text(s)"),
         ([Plant(pos=20, forming=(3,))], 4, "4 sink(s) in 4 text(s)"),
     ],

@@ -109,9 +109,9 @@ def test_controls_are_as_many_layers_that_could_have_ended_the_sink_or_none():
 
 def test_where_no_control_is_possible_it_is_said():
     assert control_words(7, 7, "x") == (
-        "as many other MLPs up to the creation layer, at the same sink"
+        "the same number of other MLPs up to the creation layer, at the same sink"
     )
-    assert control_words(0, 7, "token twins").startswith("no control possible by other MLPs")
-    assert "at 3 of 7 sinks (no control possible at the rest); token twins" in control_words(
+    assert control_words(0, 7, "token twins").startswith("no control with other MLPs")
+    assert "at the 3 of 7 sinks that have that many; token twins" in control_words(
         3, 7, "token twins"
     )

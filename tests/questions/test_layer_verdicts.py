@@ -64,7 +64,7 @@ def test_controls_that_lose_as_much_as_sinks_contradict_the_claim():
     shares = [(0.86, 0.86), (0.85, 0.86), (0.86, 0.85)] * 2
     (verdict,) = layer_verdicts(table(shares))
     assert verdict.outcome == "contradicted"
-    assert "takes 86% of the attention that sinks draw, and from their controls 86%" in verdict.why
+    assert "removes 86% of their attention (controls: 86%, in the same units)" in verdict.why
 
 
 @pytest.mark.parametrize("noise", [-1.5, 0.4])
@@ -137,10 +137,10 @@ def test_layers_that_could_not_have_ended_a_sink_are_not_corrected_for():
     assert (verdict.outcome, verdict.n_claims) == ("supported", 2)
     (verdict,) = layer_verdicts(table([(lost, 0.0)] * 7, n_layers=10))
     assert (verdict.outcome, verdict.n_claims) == ("inconclusive", 10)
-    assert "at least 5 in 9 are needed to decide 10 claims" in verdict.why
+    assert "at least 5 sinks in 9 texts are needed to decide 10 claims" in verdict.why
     (none,) = layer_verdicts(table([([0.0] * 10, 0.0)] * 7, n_layers=10, last=1))
     assert none.outcome == "contradicted"
-    assert "none of the 2 MLP(s) that could be is needed" in none.why
+    assert "none of the 2 MLP(s) tested is needed" in none.why
 
 
 def test_cells_that_could_not_have_ended_their_sink_are_left_out_of_the_count():
@@ -180,7 +180,7 @@ def test_sinks_without_a_control_are_left_out_and_said():
     lonely = frame[frame["role"] == "sink"].assign(pos=50, sink_pos=50, mass_edited=0.1)
     (verdict,) = layer_verdicts(pd.concat([frame, lonely]))
     assert verdict.n_sinks == 12
-    assert "6 sink(s) without one left out" in verdict.controls
+    assert "left out: 6 sink(s) without a control" in verdict.controls
 
 
 def test_no_sinks_claim_nothing():

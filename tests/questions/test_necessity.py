@@ -9,13 +9,13 @@ import torch
 from secondary_sinks import Edit, detect, forming_mlps, necessity, observe, replay
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.questions.matched_pairs import match_pairs
-from secondary_sinks.questions.necessity import _formed
+from secondary_sinks.questions.necessity import _formed_verdict
 from secondary_sinks.testing.planted import Plant
 from secondary_sinks.types import SinkTable, Thresholds
 from tests.marks import thinned
 from tests.questions.gardens import Garden, outcomes, three
 
-FORMED = "sinks other than the primary are formed by MLPs: one, or several together"
+FORMED = "sinks other than the primary are formed by one MLP or by several MLPs together"
 
 
 def needs(layer):
@@ -70,7 +70,7 @@ def garden_of(name):
     return Garden(*TRUTHS[name][0], n_texts=N_TEXTS.get(name, 8))
 
 
-@pytest.mark.parametrize("name", thinned(list(TRUTHS), list(TRUTHS)[1:6]))
+@pytest.mark.parametrize("name", thinned(list(TRUTHS), list(TRUTHS)[2:6]))
 def test_the_verdicts_are_what_was_planted(name):
     plants, truth, how = TRUTHS[name]
     answer = necessity(*garden_of(name).asked)
@@ -146,7 +146,7 @@ def test_a_control_that_could_have_failed_or_none():
     assert set(formed.loc[formed["text_id"] != "t0", "layers"]) == {(1, 2)}
     verdict = answer.verdicts[-1]
     assert (verdict.n_controls, verdict.n_sinks) == (3, 9)
-    assert "at 3 of 9 sinks (no control possible at the rest)" in verdict.controls
+    assert "at the 3 of 9 sinks that have that many" in verdict.controls
 
 
 def test_what_is_marked_impossible_never_happened():
@@ -179,7 +179,7 @@ def test_too_few_texts_and_sinks_are_inconclusive_and_say_so():
         answer = necessity(*Garden(*plants, n_texts=n_texts).asked)
         assert set(outcomes(answer).values()) == {"inconclusive"}
         # Five claims: that the MLP of layer 0, 1, 2 or 3 is needed, and that MLPs form sinks.
-        words = "at least 5 in 8 are needed to decide 5 claims together"
+        words = "at least 5 sinks in 8 texts are needed to decide 5 claims together"
         assert all(words in verdict.why for verdict in answer.verdicts)
         assert {verdict.n_claims for verdict in answer.verdicts} == {5}
 
@@ -195,7 +195,7 @@ def test_copies_and_sinks_without_mass_are_left_out_and_counted():
     answer = necessity(garden.model, [*garden.traces, twice], blind)
     assert answer.left_out == {
         "copies of sinks in earlier texts": 3,
-        "whose attention no block pays": 1,
+        "present only at the last layer, which no later attention reads": 1,
         "without a control": 0,
     }
     assert answer.verdicts[-1].n_sinks == 8
@@ -253,7 +253,7 @@ def test_what_zeroing_chose_is_judged_by_other_edits(edits, outcome):
         for edit in edits
         for where in ("forming", "other")
     )
-    assert _formed(cells, {}, n_claims=1).outcome == outcome
+    assert _formed_verdict(cells, {}, n_claims=1).outcome == outcome
 
 
 def test_the_numbers_are_those_of_the_engine():

@@ -19,6 +19,7 @@ from secondary_sinks import (
 from secondary_sinks.testing.planted import Plant
 from secondary_sinks.types import Edit
 from tests.causal import slow
+from tests.marks import exhaustive
 from tests.questions.gardens import Garden
 from tests.questions.plain import PlainText, verdict
 
@@ -83,7 +84,7 @@ def real(smollm2, real_tokens):
     return Asked(smollm2, [trace], detect(trace), most=6)
 
 
-@pytest.fixture(params=["garden", pytest.param("real", marks=pytest.mark.real)])
+@pytest.fixture(params=["garden", pytest.param("real", marks=[pytest.mark.real, exhaustive])])
 def asked(request):
     return request.getfixturevalue(request.param)
 
@@ -203,11 +204,19 @@ def test_norm_dose(asked):
 def test_sparsity(asked):
     answer = question(asked, sparsity, seeds=1)
     asked.check(answer.cells)
-    few = [row for row in answer.cells.to_dict("records") if row["few"]]
-    without = [row for row in few if row["test"] == "without" and row["neurons"] != "control"]
-    same(answer.verdicts[0], pairs(without, "neurons", "top", "random", alive=False))
-    only = [row for row in few if row["test"] == "only"]
-    same(answer.verdicts[1], pairs(only, "neurons", "top", "random", alive=True))
+    for got, test in zip(answer.verdicts, ("without", "only"), strict=True):
+        by_edit = {}
+        for row in answer.cells.to_dict("records"):
+            if row["few"] and row["test"] == test and row["neurons"] != "control":
+                by_edit.setdefault(row["edit"], []).append(row)
+        assert set(by_edit) == {"zero", "mean:twins"}
+        alike = [
+            pairs(rows, "neurons", "top", "random", alive=test == "only")
+            for rows in by_edit.values()
+        ]
+        found = [verdict(values, n_claims=got.n_claims) for values in alike]
+        assert got.outcome == (found[0][-1] if found[0][-1] == found[1][-1] else "inconclusive")
+        assert got.value == pytest.approx(min(one[0] for one in found), rel=1e-3, abs=1e-6)
 
 
 def test_the_order_of_neurons(asked):

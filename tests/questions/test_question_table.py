@@ -6,7 +6,7 @@ import pytest
 import secondary_sinks
 from secondary_sinks.questions import QUESTIONS
 from secondary_sinks.report.claims import TITLES
-from secondary_sinks.report.drawn import PLOTS
+from secondary_sinks.report.figures import PLOTS
 from secondary_sinks.runs import parse_questions
 from secondary_sinks.runs.folder import OWN
 from secondary_sinks.testing.planted import Plant

@@ -7,8 +7,8 @@ import torch
 
 from secondary_sinks import Edit, detect, observe, recompute, replay, roles
 from secondary_sinks.questions import writer_damage
-from secondary_sinks.questions.roles import Role, decide, decided, null_cosine
-from secondary_sinks.questions.writers import levels_in, writer_verdicts
+from secondary_sinks.questions.roles import Role, decide, decide_all, null_cosine
+from secondary_sinks.questions.writers import NO_TWIN, levels_in, writer_verdicts
 from secondary_sinks.testing.planted import Plant
 from tests.questions.gardens import Garden, three
 
@@ -68,7 +68,7 @@ def test_no_sinks_and_too_few_are_inconclusive_and_say_so():
     assert (none.outcome, none.layer) == ("inconclusive", None)
     (few,) = roles(*Garden(*three(forming=(3,)), n_texts=2).asked).verdicts
     assert (few.outcome, few.layer) == ("inconclusive", 3)
-    assert "at least 5 in 7 are needed" in few.why
+    assert "at least 5 sinks in 7 texts are needed" in few.why
 
 
 def test_a_layer_that_writes_one_of_several_sinks_is_not_the_writer_of_the_level():
@@ -86,7 +86,7 @@ def test_without_a_twin_nothing_is_said_and_the_sinks_are_counted():
     assert table["ended_twin"].isna().all()
     (verdict,) = answer.verdicts
     assert (verdict.outcome, verdict.n_sinks) == ("inconclusive", 0)
-    assert "24 without a token twin" in verdict.why
+    assert f"24 {NO_TWIN}" in verdict.why
 
 
 def test_twins_come_from_another_text_where_the_own_has_none():
@@ -172,13 +172,21 @@ CRITERIA = {
     "zero only": (
         {"ended_twin": 0.0, "ended_each": 0.0, "created_in_twin": 0.0},
         "neither",
-        "zeroing alone",
+        "only zeroing",
     ),
-    "no sink in the twins": ({"created_in_twin": 0.5}, "undecided", "makes no sink in the twins"),
-    "not rescued": ({"rescued_alone": False}, "undecided", "does not rescue"),
-    "never lost": ({"lives_without": True}, "undecided", "does not rescue"),
-    "not along": ({"write_alignment": 0.05}, "undecided", "does not lie along"),
-    "no primary": ({"write_alignment": float("nan")}, "undecided", "does not lie along"),
+    "no sink in the twins": (
+        {"created_in_twin": 0.5},
+        "undecided",
+        "does not turn twins into sinks",
+    ),
+    "not rescued": ({"rescued_alone": False}, "undecided", "not bring the sink back"),
+    "never lost": ({"lives_without": True}, "undecided", "not bring the sink back"),
+    "not along": ({"write_alignment": 0.05}, "undecided", "is not aligned with the primary"),
+    "no primary": (
+        {"write_alignment": float("nan")},
+        "undecided",
+        "is not aligned with the primary",
+    ),
     "twins disagree": ({"ended_each": 0.5}, "undecided", "twins disagree"),
     "no twin": ({"n_donors": 0}, "undecided", "occurs nowhere else"),
 }
@@ -194,9 +202,9 @@ def test_each_criterion_can_fail(name):
 
 def test_an_mlp_before_one_that_mediates_is_an_enabler_whatever_else_it_does():
     rows = [row(0), row(1, write_alignment=0.0), row(2)]
-    assert [one.role for one in decided(rows)] == ["enabler", "enabler", "writer"]
+    assert [one.role for one in decide_all(rows)] == ["enabler", "enabler", "writer"]
     rows[2] = replace(rows[2], lives_without=True)
-    assert [one.role for one in decided(rows)] == ["enabler", "undecided", "undecided"]
+    assert [one.role for one in decide_all(rows)] == ["enabler", "undecided", "undecided"]
 
 
 def test_the_null_is_that_of_random_directions():

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from secondary_sinks import sparsity
-from secondary_sinks.questions.sparsity import ENOUGH, NEEDED
+from secondary_sinks.questions.sparsity import ENOUGH, NEEDED, NO_NEURONS
 from secondary_sinks.testing.planted import Plant
 from tests.marks import thinned
 from tests.questions.gardens import Garden, outcomes, three
@@ -67,7 +67,30 @@ def test_top_neurons_do_nothing_at_controls():
     )
 
 
-def test_as_many_random_neurons_are_zeroed():
+def test_a_neuron_as_active_at_the_same_token_elsewhere_does_not_carry_the_sink():
+    """It writes most, at the sink and at its twins; what only the sink has is written by others.
+
+    Zeroing it leaves too little for a sink, and would say that this neuron is needed.
+    """
+    plants = [Plant(pos=pos, forming=(3,), strength=s) for pos in PLACES for s in (12.0, 12.0)]
+    tokens = Garden(*plants, n_texts=1).planted.tokens
+
+    def read_the_token(model):
+        """The first neuron of each place reads which token it is, not where it stands."""
+        positions, embed = model.pos_embed.W_pos.data, model.embed.W_E.data
+        for number, pos in enumerate(PLACES):
+            marker = int(model.blocks[3].mlp.W_in[:, 2 + 2 * number].argmax())
+            embed[tokens[pos], marker] = positions[pos, marker]
+            positions[pos, marker] = 0.0
+
+    answer = sparsity(*Garden(*plants, change=read_the_token, twins=2).asked)
+    few = answer.cells[answer.cells["few"] & (answer.cells["neurons"] == "top")]
+    stay = few[few["test"] == "without"].groupby("edit")["is_sink"].mean()
+    assert (stay["zero"], stay["mean:twins"]) == (0.0, 1.0)
+    assert outcomes(answer)[NEEDED] == "inconclusive"
+
+
+def test_as_many_random_neurons_are_ablated():
     cells = sparsity(*Garden(*three(forming=(2, 3), strength=24.0), n_texts=1).asked).cells
     for row in cells.to_dict("records"):
         zeroed = sum(len(edit["units"]) for edit in json.loads(row["edits"]))
@@ -84,6 +107,6 @@ def test_a_mixture_of_experts_is_left_out_and_counted(monkeypatch):
     module = sys.modules["secondary_sinks.attribution.formation"]
     monkeypatch.setattr(module, "neurons_of", lambda *_: None)
     answer = sparsity(*Garden(*three(forming=(3,)), n_texts=4).asked)
-    assert answer.left_out["whose MLPs have no neurons of their own"] == 12
+    assert answer.left_out[NO_NEURONS] == 12
     assert set(outcomes(answer).values()) == {"inconclusive"}
-    assert "12 whose MLPs have no neurons" in answer.verdicts[0].why
+    assert f"12 {NO_NEURONS}" in answer.verdicts[0].why

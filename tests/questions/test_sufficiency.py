@@ -67,7 +67,7 @@ def test_attention_that_forms_a_sink_is_said():
 def test_neighbours_stand_in_where_there_are_no_twins():
     answer = sufficiency(*Garden(*three(forming=(3,)), twins=False).asked)
     assert set(answer.cells["control"]) == {"neighbour"}
-    assert "0 of 24 tokens are token twins" in answer.verdicts[0].why
+    assert "0 of 24 control tokens are token twins" in answer.verdicts[0].why
     assert answer.verdicts[0].outcome == "supported"
 
 

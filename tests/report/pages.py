@@ -1,8 +1,13 @@
 """Records and pages of small runs, and a reader of their HTML."""
 
+from dataclasses import asdict
 from html.parser import HTMLParser
 
+import torch
+
+from secondary_sinks.detection import compare_with_paper
 from secondary_sinks.report import render
+from secondary_sinks.types import SinkTable
 from tests.plots import frames
 
 VOID = {"meta", "link", "br", "img"}
@@ -77,8 +82,23 @@ def page(**changes):
         "sinks": frames.sinks(),
         "trace": frames.trace(),
         "effects": frames.effects(),
-    }
-    return render(**parts | changes)
+    } | changes
+    told = phenomenon_of(parts["record"], parts["sinks"])
+    return render(**parts | {"record": told | parts["record"]})
+
+
+def phenomenon_of(of_run, sinks):
+    """What run.json says of these sinks, none of which the paper's rule finds.
+
+    Nothing for a part of a table, without the primary.
+    """
+    if len(sinks) and "primary" not in set(sinks["kind"]):
+        return {}
+    tokens = {text["text_id"]: torch.arange(text["n_tokens"]) for text in of_run["texts"]}
+    ours, theirs = SinkTable.from_frame(sinks), SinkTable(sinks=())
+    n_layers = of_run["model"]["n_layers"]
+    told = compare_with_paper(ours, theirs, tokens, n_layers=n_layers)
+    return {"phenomenon": asdict(told)}
 
 
 class Html(HTMLParser):

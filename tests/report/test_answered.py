@@ -78,9 +78,9 @@ def test_what_was_not_asked_says_how_to_ask(garden, told, answers):
     some = {name: answers[name] for name in ("harm", "sparsity")}
     words = Html(render(told, garden.sinks.to_frame(), trace, None, some)).words
     for name in ("sufficiency", "norm_dose", "redistribution", "restoration"):
-        assert f"Not asked in this run: add --ask {name} to the command below." in words
-    assert words.count("Not asked") == 4
-    assert "1 way to ablate tried; --ask necessity tries four" in words
+        assert f"This run did not ask: add --ask {name} to the command below." in words
+    assert words.count("This run did not ask") == 4
+    assert "Ways to ablate that were tried: 1. --ask necessity tries four" in words
 
 
 def test_the_roles_are_a_claim_and_a_table_of_those_that_are_not_always_neither(html, who):
@@ -88,7 +88,7 @@ def test_the_roles_are_a_claim_and_a_table_of_those_that_are_not_always_neither(
     assert f"{verdict.why[1:]}" in html.words
     assert "Which MLP writes the sinks" in html.words
     shares = [percent(share) for share in (1.0, 0.0, 0.0, 0.0)]
-    row = ["secondary sinks of no level", "3", *shares, str(verdict.n_sinks), "2"]
+    row = ["secondary sinks without a level", "3", *shares, str(verdict.n_sinks), "2"]
     assert " ".join(row) in html.words
 
 
@@ -101,7 +101,7 @@ def test_the_table_of_roles_tells_the_damage_of_every_layer_by_zero_and_by_twins
     rows = effects[(effects["role"] == "sink") & (effects["layer"] == 3)]
     kl = rows.groupby("edit")["kl_at_token"].median()
     numbers = [f"{kl[edit]:.2g}" for edit in ("zero", "mean:twins")]
-    assert "KL, zeroed KL, by twins" in words
+    assert "KL, zeroed KL, twin mean" in words
     assert " ".join(["no level 3 100% 0.0% 0.0% 0.0%", *numbers]) in words
     assert kl["zero"] > 0.001
 
@@ -197,4 +197,4 @@ def test_the_tables_are_those_of_the_answers(drawn, answers):
 
 
 def test_the_forming_mlps_are_counted(html):
-    assert "forming MLPs (layers) how sinks 3 this MLP alone 2" in html.words
+    assert "forming MLPs (layers) the sink needs sinks 3 this MLP 2" in html.words

@@ -9,7 +9,7 @@ from secondary_sinks.report.compare import compared, comparison
 from secondary_sinks.runs import RunFolder
 from tests.plots import frames
 from tests.plots.frames import HOSTILE
-from tests.report.pages import Html, record, verdict
+from tests.report.pages import Html, phenomenon_of, record, verdict
 
 CLAIM = "secondary sinks need the MLP of layer 3"
 GENERAL = "secondary sinks need the MLP of one layer"
@@ -34,14 +34,17 @@ def test_numbers_and_claims_stand_by_model():
         verdict(claim=CLAIM, general=GENERAL, layer=3),
         verdict(claim="x", value=None, low=None, high=None),
     ]
-    pair = [model("one"), model("two", frames.no_sinks(), verdicts=other)]
+    pair = [
+        model("one", **phenomenon_of(record(), TWO)),
+        model("two", frames.no_sinks(), verdicts=other),
+    ]
     html = Html(comparison(pair))
     numbers, told = rows(html)
-    assert numbers[11:22] == [
-        *("one", "4", "1", "12", "2", "1.67e+03", "\u2013", "0"),
+    assert numbers[12:24] == [
+        *("one", "no", "4", "1", "12", "2", "1,667", "\u2013", "0"),
         *("1 (1) and 2 (1)", "2 (2)", "25%"),
     ]
-    assert numbers[22:28] == ["two", "4", "1", "12", "0", "0"]
+    assert numbers[24:31] == ["two", "\u2013", "4", "1", "12", "0", "0"]
     assert told == [
         *("claim", "one", "two"),
         "Secondary sinks need the MLP of one layer",
@@ -68,9 +71,9 @@ def test_what_else_differs_is_said():
     same = "The runs differ in more than the model"
     assert same not in Html(comparison([model("a"), model("b")])).words
     words = Html(comparison([model("a"), model("b", edit="mean", dtype="bfloat16")])).words
-    assert f"{same}: not the same edit." in words
-    assert f"{same}: not the same number type." in words
-    assert "not the same thresholds" not in words
+    assert f"{same}: they have different edits." in words
+    assert f"{same}: they have different dtypes." in words
+    assert "different thresholds" not in words
 
 
 def test_maps_come_three_in_a_row_and_not_where_there_is_no_sink():
@@ -79,7 +82,7 @@ def test_maps_come_three_in_a_row_and_not_where_there_is_no_sink():
     assert ids == {"rates", "levels-0", "levels-3"}
     none = Html(comparison([model("e", frames.no_sinks(), verdicts=[])]))
     assert {a["id"] for a in none.of("div") if a.get("class") == "figure"} == {"rates"}
-    assert "Nothing was put to the test." in none.words
+    assert "No claim was tested." in none.words
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -116,7 +119,7 @@ def test_folders_become_a_page_that_is_not_replaced_by_accident(tmp_path, capsys
 
 
 def test_what_is_no_run_is_refused(tmp_path):
-    with pytest.raises(RunFolderError, match="is no run folder"):
+    with pytest.raises(RunFolderError, match="is not a run folder"):
         write_comparison([RunFolder(tmp_path)], tmp_path / "out.html")
-    with pytest.raises(RunFolderError, match="is there already"):
+    with pytest.raises(RunFolderError, match="already exists"):
         write_comparison([], tmp_path, force=True)

@@ -18,16 +18,17 @@ def test_a_whole_page_has_its_sections_in_order():
     html = Html(page())
     headings = [data for tag, data in html.texts if tag == "h2"]
     assert headings == [
+        "Is this the paper's phenomenon?",
         "The sinks in their text",
         "Through the layers",
         "Levels",
         "Necessity",
         "Sufficiency",
         "Direction or norm",
-        "Where the attention goes",
-        "What the primary gets back",
-        "How few neurons",
-        "What it costs",
+        "Where a removed sink's attention goes",
+        "Attention the primary regains",
+        "Number of neurons",
+        "Harm to the loss",
         "Claims",
         "All sinks",
         "Provenance",
@@ -56,22 +57,20 @@ def test_the_summary_counts():
     words = Html(
         page(record=record("one", "two"), sinks=two, trace=frames.trace("one", "two"))
     ).words
-    rate = f"{2 / 24 * 1e4:.3g}"
-    assert (
-        f"2 secondary sinks in 2 texts with 24 tokens: {rate} per 10,000 tokens, in 1 of" in words
-    )
+    assert "2 secondary sinks in 2 texts, no copies; 0 transient (" in words
+    assert "1 of 2 texts has secondary sinks." in words
     assert "Every text has an active primary sink, “<s>”." in words
     assert "layer 1 (1) and layer 2 (1)" in words
     assert "2 layers (1) and 1 layer (1)" in words
     assert "draws 20% of the attention of the tokens that see it, the strongest 30%" in words
     assert "median primary draws 60%" in words
     assert "1 more sink arises and lasts with the primary" in words
-    assert "1 secondary sink is cut off, by an end of the model" in words
+    assert "1 secondary sink is cut off, by the first or last layer" in words
 
 
 def test_verdicts_are_given_with_interval_and_sample():
     html = Html(page())
-    assert "1 claim put to the test: 1 supported." in html.words
+    assert "1 claim tested: 1 supported." in html.words
     assert "supported Secondary sinks need the MLP of layer 0 95% 95% interval 90% to 99%" in (
         html.words
     )
@@ -130,7 +129,7 @@ def test_a_run_without_sinks_says_so_and_draws_no_empty_figure():
             effects=frames.no_effects(),
         )
     )
-    assert "No secondary sink was found in 1 text with 12 tokens." in html.words
+    assert "No: these texts have no secondary sink, and no primary" in html.words
     assert "No text has an active primary sink" in html.words
     assert "There was no sink to ablate, so no MLP was tested." in html.words
     assert figures(html) == {"profiles"}
@@ -164,17 +163,17 @@ def test_of_several_edits_the_maps_show_the_first_and_say_so():
         "sinks",
         "controls",
     }
-    assert html.words.count("Of 2 edits this is zero, mlp_out, direct.") == 2
+    assert html.words.count("Shown is one of 2 edits: zero, mlp_out, direct.") == 2
     data = {attrs["id"]: json.loads(text) for attrs, text in html.scripts() if "id" in attrs}
     assert data["sinks-table"].count("\n") == 1 + 2
-    assert "Of 2 edits" not in Html(page()).words
+    assert "one of 2 edits" not in Html(page()).words
 
 
 def test_sinks_whose_mass_is_unknown_have_no_map():
     cells = frames.effects().assign(mass_clean=float("nan"))
     html = Html(page(effects=cells, record=record(layer_effects=[])))
     assert figures(html) == {"profiles", "lives", "levels", "judged-necessity"}
-    assert "no loss can be given" in html.words
+    assert "no loss can be shown" in html.words
 
 
 def test_bars_come_from_the_record():
@@ -196,7 +195,7 @@ def test_what_was_run_is_told():
     words = Html(page()).words
     for part in ("0123456789ab", "cpu, float32", "torch 2.0", "observe 1.2 s", "4 layers, 2 heads"):
         assert part in words
-    assert "aligned 0.9 least centred cosine with the primary" in words
+    assert "aligned 0.9 minimum centred cosine with the primary" in words
     assert "one raw 12 0 1" in words
 
 
@@ -241,7 +240,7 @@ def test_empty_tables_survive_the_disk(tmp_path):
     folder.write_table("trace", frames.trace())
     folder.write_table("effects", frames.no_effects())
     folder.write_record(record(verdicts=[], layer_effects=[]))
-    assert "No secondary sink was found" in write_report(folder).read_text(encoding="utf-8")
+    assert "made by an older version" in write_report(folder).read_text(encoding="utf-8")
 
 
 def test_a_detection_folder_needs_no_effects(tmp_path):
@@ -274,8 +273,8 @@ def test_a_layer_that_ends_sinks_is_told():
 @pytest.mark.parametrize(
     ("numbers", "words"),
     [
-        ((13, 13), "hold together at 95%: error rates are divided by 13 claims"),
-        ((4, 13), "hold together at 90%: error rates are divided by 4 and 13 claims"),
+        ((13, 13), "hold jointly at 95%: error rates are divided by the number of claims, 13"),
+        ((4, 13), "hold jointly at 90%: error rates are divided by the number of claims, 4 and 13"),
     ],
 )
 def test_a_page_says_how_surely_all_its_intervals_hold_at_once(numbers, words):

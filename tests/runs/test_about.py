@@ -52,7 +52,7 @@ def test_a_template_that_writes_the_time_is_fed_as_it_was_first(command, work, c
     capfd.readouterr()
     assert asked(command) == 0
     printed, error = capfd.readouterr()
-    assert "text 't0' is fed as it was first" in printed + error
+    assert "text 't0' is fed with its stored token ids" in printed + error
     assert files_of(work / "out") == before
     assert asked(command, "--force") == 0
     assert files_of(work / "out") != before
@@ -63,7 +63,7 @@ def test_a_table_of_a_run_that_cannot_be_read_is_made_of_the_ids_of_the_first_ti
     before = (work / "out" / "trace.parquet").read_bytes()
     (work / "out" / "trace.parquet").write_bytes(b"PAR1")
     assert asked("detect") == 0
-    assert "trace.parquet is damaged or missing; it is made again" in capfd.readouterr().err
+    assert "trace.parquet is damaged or missing; it is written again" in capfd.readouterr().err
     assert (work / "out" / "trace.parquet").read_bytes() == before
 
 
@@ -74,7 +74,7 @@ def test_a_record_that_cannot_be_compared_is_made_again_and_said(texts, work, ca
     whole = folder.record()
     folder.write_record(whole | {"texts": texts})
     assert asked("detect") == 0
-    assert "run.json' is no whole record: texts" in capfd.readouterr().err
+    assert "run.json' is not a complete record: texts" in capfd.readouterr().err
     assert folder.record() == whole
 
 
@@ -123,7 +123,7 @@ def test_a_sweep_that_was_cut_short_says_what_it_goes_on_without(tmp_path):
     sweep(tmp_path, texts=TEXTS[:1], models=models, tell=lambda event, **facts: said.append(facts))
     (note,) = [facts["what"] for facts in said if "what" in facts]
     assert note.startswith("planted: weights: weights was ")
-    assert note.endswith("cells of what was before are not used")
+    assert note.endswith("cells of the earlier inputs are not used")
 
 
 def test_a_text_that_is_there_no_more_is_named():

@@ -268,7 +268,7 @@ def test_prompts_alone_and_prompts_that_are_too_long(hooked, tmp_path):
     assert not (tmp_path / "o").exists()
     repeated = tmp_path / "repeated.jsonl"
     repeated.write_text('{"prompt": "a b", "prompt": "c d"}')
-    with pytest.raises(TextError, match="key 'prompt' stands twice"):
+    with pytest.raises(TextError, match="key 'prompt' appears twice"):
         read_prompts(repeated)
     for wrong in ({"max_new_tokens": 0}, {"temperature": -1.0}, {"temperature": float("nan")}):
         with pytest.raises(TextError, match=next(iter(wrong))):

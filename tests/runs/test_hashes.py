@@ -24,7 +24,7 @@ def versions_before_and_after(tmp_path, monkeypatch, file, change):
 @pytest.mark.parametrize(
     ("file", "changed"),
     [
-        ("types/thresholds.py", "measures"),
+        ("types/sinks.py", "measures"),
         ("detection/detect.py", "measures"),
         ("layerwise/chunks.py", "measures"),
         ("sweeps/compute.py", "engine"),
@@ -39,7 +39,7 @@ def test_a_version_changes_with_the_code_that_decides_numbers(file, changed, tmp
     assert {name for name in before if before[name] != after[name]} == {changed} - {None}
 
 
-@pytest.mark.parametrize("file", ["types/thresholds.py", "causal/replay.py"])
+@pytest.mark.parametrize("file", ["types/sinks.py", "causal/replay.py"])
 def test_a_comment_and_a_docstring_leave_the_versions(file, tmp_path, monkeypatch):
     before, after = versions_before_and_after(
         tmp_path,

@@ -85,8 +85,10 @@ def test_many_that_are_tried_share_the_error():
 def test_too_few_say_what_is_missing(sinks, texts, words):
     assert words in too_few(sinks, texts)
     assert too_few(5, 6) == ""
-    assert "at least 5 in 6 are needed" in too_few(5, 5)
-    assert "at least 5 in 10 are needed to decide 13 claims" in too_few(50, 9, n_claims=13)
+    assert "at least 5 sinks in 6 texts are needed" in too_few(5, 5)
+    assert "at least 5 sinks in 10 texts are needed to decide 13 claims" in too_few(
+        50, 9, n_claims=13
+    )
 
 
 def test_an_interval_on_the_line_says_nothing():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from secondary_sinks.statistics import min_texts, sign_flip_interval, tail_probability
-from secondary_sinks.statistics.sign_flips import ALL_SUBSETS_UP_TO
+from secondary_sinks.statistics.permutations import ALL_SUBSETS_UP_TO
 
 TAIL, FEWEST = tail_probability(1), min_texts()
 

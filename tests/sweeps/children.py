@@ -25,7 +25,7 @@ from secondary_sinks.models.original.sources import Source
 from secondary_sinks.sweeps import config as sweep_config
 from secondary_sinks.sweeps import executors
 from secondary_sinks.sweeps.executors import InProcess
-from secondary_sinks.sweeps.keys import unit_key
+from secondary_sinks.sweeps.tasks import unit_key
 from secondary_sinks.testing import Plant, plant
 
 N_TEXTS, N_LAYERS = 6, 4

@@ -25,7 +25,7 @@ TABLES = ("sinks", "effects", "trace")
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 CODES = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
 KILLS = [5, 31]
-GO_ON = "run the same command to go on"
+GO_ON = "rerun the same command to resume"
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_an_interrupt_says_how_to_go_on(place, tmp_path):
         time.sleep(0.02)
     assert kill(child, signal.SIGINT, 0) < 2.0
     assert child.exitcode == 130
-    assert f"{GO_ON}: {tmp_path / 'out'} keeps what is done" in said.read_text()
+    assert f"{GO_ON}: {tmp_path / 'out'} keeps the work" in said.read_text()
 
 
 def test_an_interrupt_is_heard_in_the_middle_of_a_long_computation(place, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from secondary_sinks import sweeps
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import RunFolder, about, hashes
-from secondary_sinks.sweeps import finish, keys, stored_config
+from secondary_sinks.sweeps import finish, stored_config, tasks
 from secondary_sinks.sweeps.finish import Finish
 from tests.sweeps.small_sweeps import TEXTS, ZERO, sweep, tables
 
@@ -86,7 +86,7 @@ def test_cells_that_several_parts_have_are_there_once(tmp_path):
 
 def by_other_code(monkeypatch, **versions):
     known = hashes.versions_of_code() | versions
-    for module in (keys, stored_config, finish, about):
+    for module in (tasks, stored_config, finish, about):
         monkeypatch.setattr(module, "versions_of_code", lambda: known)
 
 

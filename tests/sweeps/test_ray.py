@@ -174,7 +174,7 @@ def test_an_interrupt_is_heard_though_ray_has_handlers_of_its_own(cluster, tmp_p
     assert time.monotonic() - begin < 2.0
     last = json.loads(said.read_text().splitlines()[-1])
     assert last["event"] == "interrupted"
-    assert "run the same command to go on: out keeps what is done" in last["message"]
+    assert "rerun the same command to resume: out keeps the work" in last["message"]
 
 
 def test_an_address_where_nobody_listens_is_said_at_once():

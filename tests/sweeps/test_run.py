@@ -4,19 +4,25 @@ import json
 import os
 import re
 import subprocess
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pandas as pd
 import pytest
 import torch
 
-from secondary_sinks import ablate, detect, observe, roles, runs, sweeps
+from secondary_sinks import ablate, detect, observe, phenomenon, roles, runs, sweeps
 from secondary_sinks.errors import RunFolderError, SweepError, TextError
 from secondary_sinks.questions import damage_at_tokens, family_of, n_claims_of
 from secondary_sinks.runs import RunFolder, check_lengths, describe, parquet, record
 from secondary_sinks.runs.answers import read_answers
+from secondary_sinks.runs.plain import without_nan
+from secondary_sinks.runs.schema import PHENOMENON
 from secondary_sinks.sweeps import ModelSpec, SweepConfig, compute, finish
+from secondary_sinks.sweeps.assemble import Assembly
+from secondary_sinks.sweeps.finish import Further
+from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.status import status_lines
+from secondary_sinks.sweeps.stored_config import read_stored
 from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.texts import TokenizedText
 from secondary_sinks.types import Thresholds
@@ -111,6 +117,39 @@ def test_a_run_is_observe_detect_ablate_and_roles(planted, texts, whole):
     answer = roles(planted.model, traces, sinks, n_claims=n_claims)
     pd.testing.assert_frame_equal(found.roles.drop(columns="model"), answer.cells, rtol=1e-5)
     assert [one["why"] for one in found.record["writers"]] == [v.why for v in answer.verdicts]
+
+
+def test_a_run_records_whether_its_sinks_are_the_papers_phenomenon(planted, texts, whole):
+    traces = [observe(planted.model, t.tokens, text_id=t.text_id) for t in texts]
+    found = runs.whole_record(RunFolder(whole), {"phenomenon": PHENOMENON})["phenomenon"]
+    expected = asdict(phenomenon(traces, detect(traces)))
+    assert (expected["n_secondary"], expected["n_distinct"], expected["n_by_paper"]) == (2, 1, 1)
+    assert without_nan(found) == without_nan(expected)
+
+
+def test_texts_of_a_version_without_the_papers_rule_give_no_answer(planted, texts, tmp_path):
+    """As in a merge of sweeps that an older version computed."""
+    run(planted, texts, tmp_path / "out", edits=())
+    manifest = Manifest(tmp_path / "out")
+    manifest.read()
+    (plan,) = read_stored(tmp_path / "out").plans(manifest)
+    part = Assembly(plan, "planted", manifest)
+    frame, _ = part.sinks()
+    assert part.phenomenon(frame).answer == "yes"
+    for entry in manifest.entries:
+        del entry.shards["paper"]
+    assert part.phenomenon(frame) is None
+    told = finish.Finish(RunFolder(tmp_path), NAMED, {})._model(part, frame, [], Further())
+    assert "phenomenon" not in told
+
+
+def test_thresholds_that_the_papers_rule_cannot_use_are_refused_before_work(
+    planted, texts, tmp_path
+):
+    for first in (0, 5):
+        with pytest.raises(SweepError, match=f"paper_first is {first}; expected 1 to 4"):
+            run(planted, texts, tmp_path / "out", thresholds=Thresholds(paper_first=first))
+    assert not (tmp_path / "out").exists()
 
 
 def test_thresholds_and_edits_reach_the_work(planted, texts, tmp_path):

@@ -134,7 +134,7 @@ def test_patches_from_twins_and_sinks_and_what_cannot_be(tmp_path):
     assert ("patch:sink", "sink") not in cells
     assert "patch:99" not in {edit for edit, _ in cells}
     (left_out,) = RunFolder(tmp_path / "out").record()["sweep"]["left_out"]
-    assert left_out["the donor lies beyond the text"] == 2
+    assert left_out["the donor position is outside the text"] == 2
     assert left_out["a sink cannot be patched from itself"] == 1
 
 

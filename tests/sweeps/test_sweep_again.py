@@ -9,9 +9,8 @@ import pytest
 from secondary_sinks import runs, sweeps
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import RunFolder, parquet
-from secondary_sinks.sweeps.keys import cell_key, task_key, unit_key
 from secondary_sinks.sweeps.manifest import Manifest
-from secondary_sinks.sweeps.tasks import Unit
+from secondary_sinks.sweeps.tasks import Unit, cell_key, task_key, unit_key
 from secondary_sinks.types import Thresholds
 from tests.sweeps.small_sweeps import TEXTS, ZERO, garden, sweep, tables, text
 
@@ -100,7 +99,7 @@ def test_every_input_is_part_of_the_key(monkeypatch):
         key(ordinary=1),
         unit_key(task_key(model, "float32", "t", Thresholds()), unit, 0, whole=True),
     ]
-    versions = "secondary_sinks.sweeps.keys.versions_of_code"
+    versions = "secondary_sinks.sweeps.tasks.versions_of_code"
     for changed in ({"measures": "m", "engine": "x"}, {"measures": "x", "engine": "e"}):
         monkeypatch.setattr(versions, lambda changed=changed: changed)
         keys.append(key())

@@ -36,7 +36,7 @@ def test_a_sweep_that_is_not_finished_is_sound_and_said_so(swept, capsys):
         path.unlink()
     (swept / "sweep" / "manifest.jsonl").unlink()
     assert run(["verify", str(swept)]) == 0
-    assert "the sweep is not finished: the same command goes on with it" in capsys.readouterr().out
+    assert "the sweep is not finished: the same command resumes it" in capsys.readouterr().out
 
 
 def test_cells_that_the_tables_have_and_the_manifest_has_not_are_counted(swept):

@@ -15,8 +15,8 @@ import pytest
 from secondary_sinks.errors import TextError
 from secondary_sinks.runs.generate import read_prompts
 from secondary_sinks.texts import bundled_corpus, read_texts, tokenize
-from secondary_sinks.texts.bundled import CORPORA, PROMPTS, read_bundled
 from secondary_sinks.texts.many_files import read_many
+from secondary_sinks.texts.read_files import CORPORA, PROMPTS, read_bundled
 
 FILES = {**CORPORA, **PROMPTS}
 ROOT = Path(__file__).parents[2]

@@ -20,12 +20,12 @@ BAD_LINES = {
     "list": ('["a", "b"]', "got list"),
     "string": ('"a b"', "got str"),
     "null": ("null", "got NoneType"),
-    "key-twice": ('{"text": "a b", "text": "c d"}', "key 'text' stands twice"),
+    "key-twice": ('{"text": "a b", "text": "c d"}', "key 'text' appears twice"),
     "key-twice-inside": (
         '{"messages": [{"role": "user", "content": "a", "content": "b"}]}',
-        "key 'content' stands twice",
+        "key 'content' appears twice",
     ),
-    "id-twice": ('{"id": 1, "text": "a b", "id": 2}', "key 'id' stands twice"),
+    "id-twice": ('{"id": 1, "text": "a b", "id": 2}', "key 'id' appears twice"),
     "two-forms": ('{"text": "a b", "messages": []}', "got ['messages', 'text']"),
     "prompt-and-text": ('{"text": "a b", "prompt": "c"}', "got ['prompt', 'text']"),
     "half-surrogate-elsewhere": (

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from secondary_sinks.texts import Text
-from secondary_sinks.texts.retokenize import retokenize, to_record
+from secondary_sinks.texts.tokenize import retokenize, to_record
 from tests.tiny import TEMPLATE, tiny_tokenizer
 
 NOW = "{{ strftime_now('%H:%M:%S.%f') }} " + TEMPLATE

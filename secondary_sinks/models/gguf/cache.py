@@ -7,7 +7,6 @@ file lets one process convert while others wait. Incomplete copies of killed pro
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -22,13 +21,12 @@ from secondary_sinks import files, memory
 from secondary_sinks.errors import ModelError, SinkWarning
 from secondary_sinks.foreign import folder_with_only, load_tokenizer, load_weights
 from secondary_sinks.models import model_size
-from secondary_sinks.models.gguf.compare import refuse_other_model
+from secondary_sinks.models.gguf.compare import refuse_other_model, set_llama3_rope
 from secondary_sinks.models.gguf.header import (
     read_header,
     refuse_impossible_sizes,
     refuse_split,
 )
-from secondary_sinks.models.gguf.ropes import set_llama3_rope
 from secondary_sinks.models.gguf.tokenizer import (
     TokenizerRules,
     apply_rules,
@@ -77,7 +75,7 @@ def converted_folder(gguf: Path) -> Path:
     from filelock import FileLock
 
     _refuse_damaged(gguf)  # before all of it is read for its checksum
-    folder = cache_root() / f"{gguf.stem[:LONGEST_NAME]}-{sha256(gguf)[:16]}-v{FORMAT}"
+    folder = cache_root() / f"{gguf.stem[:LONGEST_NAME]}-{files.sha256_of(gguf)[:16]}-v{FORMAT}"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove_incomplete(folder.parent)
@@ -105,18 +103,9 @@ def find_damage(folder: Path) -> str:
             return f"{name} is missing"
         if name not in recorded:
             return f"{name} is not a file of the conversion"
-        if not (folder / name).is_file() or sha256(folder / name) != recorded[name]:
+        if not (folder / name).is_file() or files.sha256_of(folder / name) != recorded[name]:
             return f"{name} has changed"
     return ""
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with files.open_file(path) as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _remove_incomplete(root: Path) -> None:
@@ -135,7 +124,7 @@ def _convert(gguf: Path, folder: Path, damage: str) -> None:
     if damage:
         warnings.warn(
             f"the converted copy of {gguf.name!r} in {str(folder)!r} was damaged ({damage}); it "
-            "is made again from the GGUF file",
+            "is converted again from the GGUF file",
             SinkWarning,
             stacklevel=2,
         )
@@ -144,19 +133,15 @@ def _convert(gguf: Path, folder: Path, damage: str) -> None:
         model, tokenizer, rules = _read_gguf(gguf)
         model.save_pretrained(building, max_shard_size="1000GB")
         tokenizer.save_pretrained(building)
-        _refuse_other_ids(building, rules, gguf)
-        checksums = {path.name: sha256(path) for path in sorted(building.iterdir())}
+        # The tokenizer is compared with its rules as it will be read.
+        refuse_other_ids(load_tokenizer(building, trusted=False), rules, gguf)
+        checksums = {path.name: files.sha256_of(path) for path in sorted(building.iterdir())}
         seal = {"files": checksums, "source": gguf.name, "format": FORMAT}
         (building / SEAL).write_text(json.dumps(seal), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         building.rename(folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-
-
-def _refuse_other_ids(folder: Path, rules: TokenizerRules, gguf: Path) -> None:
-    """Read the tokenizer back as it will be read, and compare it with its rules."""
-    refuse_other_ids(load_tokenizer(folder, trusted=False), rules, gguf)
 
 
 def _refuse_damaged(gguf: Path) -> None:

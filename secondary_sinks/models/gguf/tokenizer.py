@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from secondary_sinks.errors import UnsupportedModelError
-from secondary_sinks.models.gguf.header import read_arrays
-from secondary_sinks.models.gguf.parser import GgufHeader
+from secondary_sinks.models.gguf.header import GgufHeader, read_arrays
 from secondary_sinks.models.gguf.splits import split_expressions, split_text
 
 KINDS = ("gpt2", "llama")

@@ -1,9 +1,10 @@
 """Aliases of the paper's models, with their hub repositories and sizes.
 
 The 11 families are those of Wong et al. 2025 (arXiv 2512.22213), with the members that the
-authors' code names. `parameters` counts every weight once, also where the embedding serves as
-unembedding, and all experts of a mixture. The counts follow from the published configs; the
-tests count them again on models built from those dimensions.
+authors' code names, and two coders of the family Qwen2.5 that are small enough for a laptop.
+`parameters` counts every weight once, also where the embedding serves as unembedding, and all
+experts of a mixture. The counts follow from the published configs; the tests count them again on
+models built from those dimensions.
 """
 
 import difflib
@@ -13,7 +14,7 @@ from secondary_sinks.errors import ModelError
 
 EMBEDDED = "smollm2-135m"
 
-QWEN2_1_5B, QWEN2_7B = 1_543_714_304, 7_615_616_512
+QWEN2_5_0_5B, QWEN2_1_5B, QWEN2_7B = 494_032_768, 1_543_714_304, 7_615_616_512
 QWEN2_5_3B, QWEN2_5_14B, QWEN2_5_32B = 3_085_938_688, 14_770_033_664, 32_763_876_352
 QWEN3_0_6B, QWEN3_1_7B, QWEN3_4B = 596_049_920, 1_720_574_976, 4_022_468_096
 QWEN3_8B, QWEN3_14B, QWEN3_32B = 8_190_735_360, 14_768_307_200, 32_762_123_264
@@ -78,6 +79,8 @@ _PAPER: dict[str, tuple[tuple[str, str, int], ...]] = {
         ("qwen2.5-math-1.5b-instruct", "Qwen/Qwen2.5-Math-1.5B-Instruct", QWEN2_1_5B),
         ("qwen2.5-math-7b", "Qwen/Qwen2.5-Math-7B", QWEN2_7B),
         ("qwen2.5-math-7b-instruct", "Qwen/Qwen2.5-Math-7B-Instruct", QWEN2_7B),
+        ("qwen2.5-coder-0.5b", "Qwen/Qwen2.5-Coder-0.5B-Instruct", QWEN2_5_0_5B),
+        ("qwen2.5-coder-1.5b", "Qwen/Qwen2.5-Coder-1.5B-Instruct", QWEN2_1_5B),
     ),
     "Llama 3": (
         ("llama-3.1-8b", "meta-llama/Llama-3.1-8B", LLAMA3_8B),

@@ -77,18 +77,13 @@ def check_weights(description: Description, dtype: str, device: str | None) -> M
     size = description.size(dtype)
     if not description.quantised:  # else the files hold packed values, not weights
         checkpoint.refuse_integers(fetched.folder)
-        _refuse_larger_config(size, stored, description.config)
+        if size.parameters > 2 * stored:  # its missing weights would be made up in memory
+            raise DamagedModelError(
+                f"the config.json of {size.name!r} describes a model of {size.parameters} weights, "
+                f"and its files hold {stored}",
+                "expected the config and the files of one model (its config says "
+                f"{largest_sizes(description.config.to_dict())})",
+            )
         size = size._replace(parameters=stored)
     require_memory(size, device)
     return size
-
-
-def _refuse_larger_config(size: ModelSize, stored: int, config: Any) -> None:
-    """Refuse a config of a much larger model: its missing weights would be made up in memory."""
-    if size.parameters > 2 * stored:
-        raise DamagedModelError(
-            f"the config.json of {size.name!r} describes a model of {size.parameters} weights, and "
-            f"its files hold {stored}",
-            f"expected the config and the files of one model (its config "
-            f"says {largest_sizes(config.to_dict())})",
-        )

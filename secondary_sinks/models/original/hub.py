@@ -88,7 +88,7 @@ def _explain_errors(repository: str, revision: str | None, *, online: bool) -> I
     except Exception as error:  # the connection broke, in one of many ways
         raise HubError(
             f"{repository!r} could not be downloaded: {reason(error)}",
-            "run the same again to go on, or give the path of a local folder",
+            "run the same command again to resume, or give the path of a local folder",
         ) from error
 
 

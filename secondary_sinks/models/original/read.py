@@ -7,26 +7,63 @@ memory together with the converted weights.
 
 import contextlib
 import logging
+import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from transformers import modeling_utils
+from transformers import GenerationConfig, modeling_utils
 from transformers.utils import logging as hf_logging
 
-from secondary_sinks.errors import ModelError, reason
+from secondary_sinks.errors import DamagedModelError, ModelError, SinkWarning, reason
 from secondary_sinks.foreign import load_weights
+from secondary_sinks.layerwise.cached_generation import UNREADABLE, fault_of_ends
 from secondary_sinks.models.model_size import (
     ModelSize,
+    count_parameters,
     explain_out_of_memory,
     single_device,
     weight_bytes,
 )
 from secondary_sinks.models.original import checkpoint
 from secondary_sinks.models.original.check import Description, check_weights, describe
+from secondary_sinks.models.original.checkpoint import read_json
 from secondary_sinks.models.original.fetch import fetch
-from secondary_sinks.models.original.generation import stand_in_if_broken
 from secondary_sinks.models.original.sources import Source
+
+FILE = "generation_config.json"
+
+
+def stand_in_if_broken(folder: Path) -> dict[str, Any]:
+    """Options of `from_pretrained`: a stand-in for a broken file that says what is wrong with it.
+
+    None where the file is whole, or there is none. A `SinkWarning` says what is wrong.
+    """
+    wrong = _fault(folder / FILE)
+    if not wrong:
+        return {}
+    warnings.warn(
+        f"{wrong}; only `generate` needs it, and will refuse this model",
+        SinkWarning,
+        stacklevel=2,
+    )
+    return {"generation_config": GenerationConfig(**{UNREADABLE: wrong})}
+
+
+def _fault(path: Path) -> str:
+    if not path.exists():
+        return ""
+    try:
+        found = read_json(path)
+        GenerationConfig.from_dict(found)
+    except DamagedModelError as error:
+        return str(error)
+    except Exception as error:  # values of a wrong type: transformers raises many kinds
+        return f"{str(path)!r} cannot be used ({error}); take the one that belongs to the model"
+    wrong = fault_of_ends(found.get("eos_token_id"))
+    return f"{str(path)!r} cannot be used: {wrong}" if wrong else ""
 
 
 class Original(NamedTuple):
@@ -120,3 +157,39 @@ def quiet_transformers() -> Iterator[None]:
         hf_logging.set_verbosity(level)
         if bars:
             hf_logging.enable_progress_bar()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Outline:
+    """Sizes of a model and its tokenizer."""
+
+    name: str
+    n_layers: int
+    n_ctx: int | None
+    d_model: int
+    d_vocab: int
+    parameters: int
+    tokenizer: Any
+    """None if the model has no tokenizer."""
+
+
+def outline(source: Source, *, trust_remote_code: bool = False) -> Outline:
+    """Read and check the config and the tokenizer of a source.
+
+    Of a hub model, everything but the weights is downloaded. The weights are counted on a model
+    that is built without memory for them. Raises `ModelError` like `read_original`.
+    """
+    with quiet_transformers():
+        fetched = fetch(source, with_code=trust_remote_code)
+        description = describe(fetched, trust_remote_code=trust_remote_code)
+        config = description.config
+        text = config.get_text_config() if hasattr(config, "get_text_config") else config
+        return Outline(
+            name=source.name,
+            n_layers=int(text.num_hidden_layers),
+            n_ctx=getattr(text, "max_position_embeddings", None),
+            d_model=int(text.hidden_size),
+            d_vocab=int(text.vocab_size),
+            parameters=count_parameters(config, trusted=description.runs_own_code),
+            tokenizer=description.tokenizer,
+        )

@@ -33,8 +33,13 @@ from torch import Tensor
 from secondary_sinks.errors import ModelError, ModelMismatchError
 from secondary_sinks.layerwise.begin import layerwise_forward
 from secondary_sinks.measures.hook_names import hook_name
-from secondary_sinks.models.proof.agreement import Agreements, compare, relative_error
-from secondary_sinks.models.proof.expected import Expected, States
+from secondary_sinks.models.proof.expected import (
+    Agreements,
+    Expected,
+    States,
+    compare,
+    relative_error,
+)
 from secondary_sinks.models.proof.lockstep import expect_itself, lockstep
 from secondary_sinks.types.lists import refuse_twice
 

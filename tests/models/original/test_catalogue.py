@@ -84,6 +84,8 @@ CONFIGS = {
     "qwen2.5-14b": qwen2(*QWEN2_5_14B),
     "qwen2.5-32b": qwen2(*QWEN2_5_32B),
     "qwen2.5-math-1.5b": SMALL_QWEN2,
+    "qwen2.5-coder-0.5b": qwen2(896, 4864, 24, 14, 2, vocab=151936, tied=True),
+    "qwen2.5-coder-1.5b": SMALL_QWEN2,
     "qwen2.5-math-7b": LARGE_QWEN2,
     "llama-3": LLAMA_8B,
     "llama-2-7b": dims(hf.LlamaConfig, *LLAMA_7B, 32000),
@@ -147,6 +149,7 @@ def test_an_alias_in_any_case_and_the_repositorys_own_name_find_it(entry):
         ("llama3-8b-instruct", "meta-llama/Meta-Llama-3-8B-Instruct"),
         ("Llama-2-7b-chat", "meta-llama/Llama-2-7b-chat-hf"),
         ("llama2-70b", "meta-llama/Llama-2-70b-hf"),
+        ("qwen2.5-coder-0.5b", "Qwen/Qwen2.5-Coder-0.5B-Instruct"),
         ("PHI4-15B", "microsoft/phi-4"),
         ("phi4-4b-instruct", "microsoft/Phi-4-mini-instruct"),
         ("Phi-4-mini-reasoning", "microsoft/Phi-4-mini-reasoning"),
@@ -154,6 +157,28 @@ def test_an_alias_in_any_case_and_the_repositorys_own_name_find_it(entry):
 )
 def test_names_of_the_authors_code_resolve(name, repository):
     assert resolve(name).path == repository
+
+
+AUTHORS = """
+    deepseek-1.5b deepseek-7b deepseek-8b deepseek-14b deepseek-32b gpt-20b qwq-32b mathstral-7b
+    qwen3-0.6b qwen3-1.7b qwen3-4b qwen3-8b qwen3-14b qwen3-32b qwen3-30b
+    qwen3-0.6b-base qwen3-1.7b-base qwen3-4b-base qwen3-8b-base qwen3-14b-base qwen3-32b-base
+    qwen3-30b-base qwen3-4b-thinking qwen3-4b-instruct
+    qwen2-1.5b qwen2-7b qwen2-math-1.5b qwen2-math-7b
+    qwen2-1.5b-instruct qwen2-7b-instruct qwen2-math-1.5b-instruct qwen2-math-7b-instruct
+    qwen2.5-1.5b qwen2.5-7b qwen2.5-14b qwen2.5-32b qwen2.5-math-1.5b qwen2.5-math-7b
+    qwen2.5-1.5b-instruct qwen2.5-7b-instruct qwen2.5-14b-instruct qwen2.5-32b-instruct
+    qwen2.5-math-1.5b-instruct qwen2.5-math-7b-instruct
+    llama3.1-8b llama3.1-8b-instruct llama3-8b-instruct llama2-7b llama2-7b-chat llama2-13b-chat
+    llama2-70b codellama-7b codellama-7b-instruct codellama-13b codellama-13b-instruct
+    phi4-15b phi4-15b-reasoning phi4-4b-instruct phi4-4b-reasoning
+"""
+"""All names in the model dictionary of the authors' code."""
+
+
+def test_every_name_of_the_authors_dictionary_is_a_model_of_its_own():
+    repositories = [resolve(name).path for name in AUTHORS.split()]
+    assert len(set(repositories)) == len(repositories) == 59
 
 
 def test_no_name_of_the_authors_is_that_of_another_model():

@@ -389,7 +389,7 @@ def test_a_tokenizer_with_a_key_twice_is_refused(file, tmp_path):
     folder = save_tiny(tmp_path)
     path = tmp_path / file
     path.write_text(path.read_text().replace(*TWICE[file], 1))
-    with pytest.raises(DamagedModelError, match=rf"cannot be read: .*{file}.* stands twice"):
+    with pytest.raises(DamagedModelError, match=rf"cannot be read: .*{file}.* appears twice"):
         read(folder)
 
 

@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from secondary_sinks import load_model
-from secondary_sinks.models.proof.agreement import compare
 from secondary_sinks.models.proof.disturbed import disturb, disturbance
-from secondary_sinks.models.proof.expected import bounds_from, expect, original_states
+from secondary_sinks.models.proof.expected import bounds_from, compare, expect, original_states
 from secondary_sinks.models.proof.lockstep import lockstep
 from secondary_sinks.models.proof.prove import CHECKS, prove
 from secondary_sinks.testing.families import tiny

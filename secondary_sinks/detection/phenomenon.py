@@ -1,0 +1,249 @@
+"""Are a model's secondary sinks those of the paper? Four criteria, counts and rates, as facts.
+
+The paper (Wong et al. 2025, arXiv 2512.22213) describes sinks that arise after the primary, in
+middle layers, and are weaker than it; its authors' rule finds them by their direction.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from statistics import median
+
+from jaxtyping import Int
+from torch import Tensor
+
+from secondary_sinks.detection.detect import detect
+from secondary_sinks.errors import DetectionError
+from secondary_sinks.types import Sink, SinkTable, Trace
+
+PAPER_RATES: Mapping[str, tuple[float, float]] = {
+    "DeepSeek-R1-Distill-Qwen-14B": (0.85, 1.3),
+    "Qwen3-4B-Base": (3.4, 3.4),
+}
+"""Secondary sinks per 10,000 tokens, lowest and highest, in the authors' released detections."""
+LOWEST = min(low for low, _ in PAPER_RATES.values())
+HIGHEST = max(high for _, high in PAPER_RATES.values())
+PER = 10_000
+LEAST_EXPECTED = 3.0
+"""Sinks that texts must let one expect at the paper's highest rate, for a rate to be stated. Of 3
+expected independent events, none happens in exp(-3) = 5 % of cases; with fewer, finding none says
+nothing."""
+CRITERIA = ("after_primary", "in_middle_layers", "weaker_than_primary", "found_by_paper")
+LABELS = ("secondary", "bos_sink", "noise")
+"""Labels of the paper's rule."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phenomenon:
+    """How far the secondary sinks of some texts are those that the paper describes.
+
+    Sinks with the same tokens up to and including their own are one computation, so they count
+    once (`n_distinct`); so do all other numbers of sinks but `n_secondary`. A criterion is met
+    when more than half of the distinct secondary sinks of the joint criterion meet it.
+    """
+
+    answer: str
+    """yes: more than half of the sinks meet all four criteria; partly: some do, or more than half
+    arise after the primary; no: neither; "no sinks": no secondary sink was found."""
+    after_primary: bool
+    """Created at a later layer than the primary of their text."""
+    in_middle_layers: bool
+    """Created neither in the first nor in the last third of the layers (`middle`)."""
+    weaker_than_primary: bool
+    """Their largest attention mass is below that of the primary."""
+    found_by_paper: bool
+    """The paper's rule finds them too, whatever it calls them."""
+    n_after_primary: int
+    n_in_middle_layers: int
+    n_weaker_than_primary: int
+    n_found_by_paper: int
+    n_all: int
+    """Sinks that meet all four criteria."""
+    n_secondary: int
+    """Secondary sinks, copies included."""
+    n_distinct: int
+    n_transient: int
+    """Tokens that are sinks too briefly or too weakly to count."""
+    layers_after: float
+    """Median number of layers from the creation of the primary to that of the sink; NaN without
+    sinks."""
+    created_at: tuple[int, ...]
+    """Number of secondary sinks by creation layer, from layer 0 on."""
+    primary_at: tuple[int, ...]
+    """Number of texts by the layer at which their primary is created, from layer 0 on."""
+    n_by_paper: int
+    """Tokens other than the primary that the paper's rule finds."""
+    n_labelled: tuple[int, ...]
+    """Those that it labels secondary, bos_sink and noise."""
+    label_lifetimes: tuple[int, int]
+    """Shortest and longest lifetime that its label `secondary` allows in this model; in a model of
+    few layers the longest is shorter, and nothing has this label."""
+    n_layers: int
+    n_texts: int
+    n_tokens: int
+    n_tokens_distinct: int
+    """Tokens, those of a beginning that texts share counted once."""
+    rate: float
+    """Secondary sinks per 10,000 distinct tokens; NaN where the texts are too short for a rate."""
+    rate_by_paper: float
+    """The same for those that the paper's rule labels secondary."""
+
+    @property
+    def middle(self) -> tuple[int, int]:
+        """First and last layer of the middle: a third of the layers lies on either side of it."""
+        return middle_layers(self.n_layers)
+
+    @property
+    def expected(self) -> tuple[float, float]:
+        """Number of secondary sinks in this much text at the paper's lowest and highest rate."""
+        return LOWEST * self.n_tokens_distinct / PER, HIGHEST * self.n_tokens_distinct / PER
+
+    @property
+    def is_long_enough(self) -> bool:
+        """Whether the texts are long enough for a rate (see `LEAST_EXPECTED`)."""
+        return self.rate == self.rate
+
+
+def phenomenon(traces: Trace | Iterable[Trace], sinks: SinkTable) -> Phenomenon:
+    """Compare the secondary sinks of one or more texts with what the paper describes.
+
+    `sinks` are those that `detect` found in `traces` by the joint criterion; the paper's rule is
+    applied with the same thresholds. Raises `DetectionError` for sinks of another criterion, of a
+    text without a trace, and for no trace at all.
+    """
+    texts = [traces] if isinstance(traces, Trace) else list(traces)
+    if not texts:
+        raise DetectionError("no trace was given", "expected at least one")
+    theirs = detect(texts, sinks.thresholds, criterion="paper")
+    tokens = {trace.text_id: trace.tokens for trace in texts}
+    return compare_with_paper(sinks, theirs, tokens, n_layers=len(texts[0].norm))
+
+
+def compare_with_paper(
+    ours: SinkTable, theirs: SinkTable, tokens: Mapping[str, Int[Tensor, "pos"]], *, n_layers: int
+) -> Phenomenon:
+    """`phenomenon` from the sinks of both criteria and the tokens of each text."""
+    primaries = _primaries(ours)
+    _refuse_others(ours, tokens, primaries)
+    sinks = distinct(ours.of_kind("secondary").sinks)
+    found = {(sink.text_id, sink.pos) for sink in theirs.sinks if sink.kind != "primary"}
+    met = [_met(sink, primaries, found, n_layers) for sink in sinks]
+    counts = {name: sum(one[name] for one in met) for name in CRITERIA}
+    are_met: dict[str, bool] = {name: 2 * n > len(sinks) for name, n in counts.items()}
+    n_all = sum(all(one.values()) for one in met)
+    after = [sink.l_start - primaries[sink.text_id][0] for sink in sinks]
+    others = distinct([sink for sink in theirs.sinks if sink.kind != "primary"])
+    labels = Counter(sink.label for sink in others)
+    n_tokens = n_distinct_tokens(tokens.values())
+    limits = ours.thresholds
+    return Phenomenon(
+        answer=_answer(len(sinks), counts["after_primary"], n_all),
+        **are_met,
+        n_after_primary=counts["after_primary"],
+        n_in_middle_layers=counts["in_middle_layers"],
+        n_weaker_than_primary=counts["weaker_than_primary"],
+        n_found_by_paper=counts["found_by_paper"],
+        n_all=n_all,
+        n_secondary=len(ours.of_kind("secondary").sinks),
+        n_distinct=len(sinks),
+        n_transient=len(distinct(ours.of_kind("transient").sinks)),
+        layers_after=float(median(after)) if after else math.nan,
+        created_at=_by_layer([sink.l_start for sink in sinks], n_layers),
+        primary_at=_by_layer([layer for layer, _ in primaries.values()], n_layers),
+        n_by_paper=len(others),
+        n_labelled=tuple(labels[label] for label in LABELS),
+        label_lifetimes=(limits.paper_noise + 1, n_layers - limits.paper_margin - 1),
+        n_layers=n_layers,
+        n_texts=len(tokens),
+        n_tokens=sum(map(len, tokens.values())),
+        n_tokens_distinct=n_tokens,
+        rate=_rate(len(sinks), n_tokens),
+        rate_by_paper=_rate(labels["secondary"], n_tokens),
+    )
+
+
+def middle_layers(n_layers: int) -> tuple[int, int]:
+    """First and last layer of the middle third of a model.
+
+    >>> middle_layers(24), middle_layers(48), middle_layers(1)
+    ((8, 15), (16, 31), (0, 0))
+    """
+    return n_layers // 3, n_layers - n_layers // 3 - 1
+
+
+def distinct(sinks: Sequence[Sink]) -> list[Sink]:
+    """One sink for each beginning of a text up to a sink; copies of it are left out."""
+    first: dict[tuple[str, int], Sink] = {}
+    for sink in sinks:
+        first.setdefault((sink.copy_of or sink.text_id, sink.pos), sink)
+    return list(first.values())
+
+
+def n_distinct_tokens(texts: Iterable[Int[Tensor, "pos"]]) -> int:
+    """Number of tokens of the texts; those of a beginning that texts share count once."""
+    number, before = 0, list[int]()
+    for ids in sorted(text.tolist() for text in texts):
+        shared = takewhile(lambda pair: pair[0] == pair[1], zip(before, ids, strict=False))
+        number += len(ids) - sum(1 for _ in shared)
+        before = ids
+    return number
+
+
+def _refuse_others(sinks: SinkTable, texts: Iterable[str], with_primary: Iterable[str]) -> None:
+    """Raise `DetectionError` for sinks that are not all those of `detect` in these texts."""
+    for sink in sinks.sinks:
+        if sink.criterion != "joint":
+            wrong = f"a sink of the criterion {sink.criterion!r}"
+        elif sink.text_id not in texts:
+            wrong = f"a sink of text {sink.text_id!r}, of which no trace was given"
+        elif sink.text_id not in with_primary:
+            wrong = f"a sink of text {sink.text_id!r}, but not its primary"
+        else:
+            continue
+        raise DetectionError(f"the table has {wrong}", "give all sinks of detect(traces)")
+
+
+def _primaries(sinks: SinkTable) -> dict[str, tuple[int, float]]:
+    """Creation layer and largest attention mass of the primary, by text."""
+    found: dict[str, tuple[int, float]] = {}
+    for sink in sinks.of_kind("primary").sinks:
+        layer, mass = found.get(sink.text_id, (sink.l_start, sink.mass_max))
+        found[sink.text_id] = min(layer, sink.l_start), max(mass, sink.mass_max)
+    return found
+
+
+def _met(
+    sink: Sink,
+    primaries: Mapping[str, tuple[int, float]],
+    found: set[tuple[str, int]],
+    n_layers: int,
+) -> dict[str, bool]:
+    """Which criteria a sink meets."""
+    layer, mass = primaries[sink.text_id]
+    first, last = middle_layers(n_layers)
+    return {
+        "after_primary": sink.l_start > layer,
+        "in_middle_layers": first <= sink.l_start <= last,
+        "weaker_than_primary": sink.mass_max < mass,
+        "found_by_paper": (sink.text_id, sink.pos) in found,
+    }
+
+
+def _answer(n_sinks: int, n_after: int, n_all: int) -> str:
+    if not n_sinks:
+        return "no sinks"
+    if 2 * n_all > n_sinks:
+        return "yes"
+    return "partly" if n_all or 2 * n_after > n_sinks else "no"
+
+
+def _by_layer(layers: Iterable[int], n_layers: int) -> tuple[int, ...]:
+    counts = Counter(layers)
+    return tuple(counts[layer] for layer in range(n_layers))
+
+
+def _rate(number: int, n_tokens: int) -> float:
+    enough = HIGHEST * n_tokens / PER >= LEAST_EXPECTED
+    return PER * number / n_tokens if enough else math.nan

@@ -1,0 +1,116 @@
+"""What makes an `Edit` possible wherever it is made: checked when it is created."""
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+from secondary_sinks.errors import EditError, expected_one_of
+from secondary_sinks.types.edit_kinds import KINDS, OVER, SEEDS, SITE_OF
+
+_SEVERAL, _WORDS = ("pos", "layer", "donor"), ("kind", "site", "over", "text")
+FIELDS = (*_SEVERAL, "units", "seed", *_WORDS, "value")
+
+
+def as_field(name: str, value: Any) -> Any:
+    """The value of a field: whole numbers of any library as int, several of them as a tuple.
+
+    Raises `EditError` for a value of another type.
+
+    >>> as_field("pos", [3, 4]), as_field("donor", None)
+    ((3, 4), None)
+    """
+    if name in _WORDS:
+        return _expect(name, value, isinstance(value, str), "a string")
+    if value is None and name in ("donor", "value"):
+        return None
+    if name == "value":
+        _expect(
+            name, value, hasattr(value, "__float__") and not isinstance(value, bool), "a number"
+        )
+        return _as_float(value)
+    if name == "units" or (name in _SEVERAL and isinstance(value, list | tuple | range)):
+        _expect(name, value, isinstance(value, list | tuple | range), "a list of whole numbers")
+        return tuple(_whole(name, one, "whole numbers") for one in value)
+    return _whole(name, value, "a whole number")
+
+
+def check_edit(edit: Any) -> None:
+    """Raise `EditError` for an unknown kind, site or mean, and for fields that do not combine."""
+    for words, name, known in (
+        ("edit", edit.kind, KINDS),
+        ("site", edit.site, SITE_OF),
+        ("mean over", edit.over, OVER),
+    ):
+        if name not in known:
+            raise EditError(f"unknown {words} {name!r}", expected_one_of(known, name))
+    if edit.site not in KINDS[edit.kind].sites:
+        able = [name for name, kind in KINDS.items() if edit.site in kind.sites]
+        raise EditError(
+            f"edit {edit.kind!r} has no meaning at site {edit.site!r}",
+            f"expected one of {', '.join(able)}",
+        )
+    _check_value(edit)
+    if not 0 <= edit.seed < SEEDS:
+        raise EditError(f"seed of {edit.kind!r} is {edit.seed}", "expected 0 to 2^32 - 1")
+    if edit.units and not SITE_OF[edit.site].unit:
+        able = [f"{site.unit}s at {site.name}" for site in SITE_OF.values() if site.unit]
+        raise EditError(f"site {edit.site!r} has no units", f"expected {' or '.join(able)}")
+    _check_donor(edit)
+    for words, numbers in (("layer", edit.layers), ("position", edit.positions)):
+        refuse_repeats(words, numbers)
+
+
+def refuse_repeats(name: str, numbers: Sequence[int]) -> None:
+    """Raise `EditError` where an edit names no layer, position and so on, or one of them twice."""
+    if not numbers:
+        raise EditError(f"an edit names no {name}", "expected at least one")
+    if len(set(numbers)) < len(numbers):
+        raise EditError(f"an edit names a {name} twice: {list(numbers)}")
+
+
+def _check_value(edit: Any) -> None:
+    expected = KINDS[edit.kind].value
+    if (edit.value is not None) != (expected is not None):
+        words = "needs a value" if expected is not None else "takes no value"
+        raise EditError(f"edit {edit.kind!r} {words}; got {edit.value}")
+    if edit.value is None or expected is None:
+        return
+    least, most = expected
+    if not math.isfinite(edit.value) or not least <= edit.value <= most:
+        limits = f" from {least:g}" if least > -math.inf else ""
+        limits += f" to {most:g}" if most < math.inf else ""
+        raise EditError(
+            f"value of {edit.kind!r} is {edit.value}", f"expected a finite number{limits}"
+        )
+
+
+def _check_donor(edit: Any) -> None:
+    if not KINDS[edit.kind].donor and (edit.donor is not None or edit.text):
+        raise EditError(f"edit {edit.kind!r} takes no donor; only a patch does")
+    if KINDS[edit.kind].donor:
+        if not edit.donors:
+            raise EditError("a patch needs a donor: the position that the activation is taken from")
+        refuse_repeats("donor", edit.donors)
+
+
+def _whole(name: str, value: Any, words: str) -> int:
+    try:
+        _expect(name, value, not isinstance(value, bool), words)
+        return operator.index(value)
+    except TypeError as error:
+        raise EditError(f"{name} of an edit is {value!r}", f"expected {words}") from error
+
+
+def _expect(name: str, value: Any, true: bool, words: str) -> Any:
+    if not true:
+        raise EditError(f"{name} of an edit is {value!r}", f"expected {words}")
+    return value
+
+
+def _as_float(value: Any) -> float:
+    """The float; infinite if the number is too large for one."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.copysign(math.inf, value)

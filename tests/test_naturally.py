@@ -1,0 +1,171 @@
+"""What one writes without looking it up: it works, or fails at once with the remedy."""
+
+import inspect
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from secondary_sinks import (
+    Effects,
+    Thresholds,
+    ablate,
+    detect,
+    load_model,
+    measures,
+    necessity,
+    observe,
+    progress,
+)
+from secondary_sinks.errors import DetectionError, MeasureError, TextError
+from secondary_sinks.notebook import Session
+from secondary_sinks.testing import Plant, plant
+from tests.tiny import save_tiny
+
+PLANTS = [Plant(pos=0, forming=(1,), strength=400.0), Plant(pos=20, forming=(3,))]
+
+
+@pytest.fixture(scope="module")
+def planted():
+    planted = plant(PLANTS)
+    return planted.model, planted.tokens
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory):
+    """A model with a tokenizer."""
+    return load_model(save_tiny(tmp_path_factory.mktemp("tiny")), device="cpu")
+
+
+def test_a_string_is_fed_as_everywhere_else(spoken):
+    trace = observe(spoken, "The mill stood.")
+    assert torch.equal(trace.tokens, Session(spoken, "The mill stood.").trace.tokens)
+    assert "".join(trace.token_strings).endswith("The mill stood.")
+
+
+def test_several_texts_give_several_traces(spoken):
+    texts = ["The mill.", "A river ran by it."]
+    traces = observe(spoken, texts)
+    assert [trace.text_id for trace in traces] == ["text 0", "text 1"]
+    for text, trace in zip(texts, traces, strict=True):
+        assert torch.equal(trace.norm, observe(spoken, text).norm)
+    ids = [trace.tokens.tolist() for trace in traces]
+    assert [one.text_id for one in observe(spoken, ids, text_id="mill")] == ["mill 0", "mill 1"]
+
+
+def test_a_bad_text_among_several_is_named_before_the_first_pass(spoken):
+    with pytest.raises(TextError, match="'text 1' has 0 token"):
+        observe(spoken, ["The mill.", ""], progress=lambda done, total: pytest.fail("a pass"))
+    with pytest.raises(TextError, match="give several texts as a list"):
+        observe(spoken, torch.ones(2, 5, dtype=torch.long))
+
+
+def test_a_threshold_stands_alone(planted):
+    model, tokens = planted
+    trace = observe(model, tokens)
+    milder, same = detect(trace, aligned=0.8), detect(trace, Thresholds(aligned=0.8))
+    assert milder.thresholds == same.thresholds == Thresholds(aligned=0.8)
+    assert milder.to_frame().equals(same.to_frame())
+    with pytest.raises(DetectionError, match="unknown threshold 'algned'; did you mean 'aligned'"):
+        detect(trace, algned=0.8)
+    with pytest.raises(DetectionError, match="threshold 'aligned' is nan"):
+        detect(trace, aligned=float("nan"))
+
+
+def test_a_cache_stands_for_its_trace(planted):
+    model, tokens = planted
+    _, cache = model.run_with_cache(tokens[None])
+    found = detect(cache, tokens)
+    assert [sink.pos for sink in found] == [sink.pos for sink in detect(observe(model, tokens))]
+    with pytest.raises(DetectionError, match=r"use detect\(cache, tokens\)"):
+        detect(cache)
+    with pytest.raises(DetectionError, match="tokens with a cache only"):
+        detect(observe(model, tokens), tokens)
+
+
+def test_one_layer_and_several_texts_to_ablate(planted):
+    model, tokens = planted
+    traces = observe(model, [tokens, tokens[:40]])
+    sinks = detect(traces)
+    apart = [ablate(model, trace, sinks, layers=[3]) for trace in traces]
+    steps = []
+    together = ablate(model, traces, sinks, layers=3, progress=lambda *step: steps.append(step))
+    assert repr([*together]) == repr([*Effects.join(apart)])
+    assert steps == [(done + 1, 16) for done in range(16)]
+    assert set(necessity(model, traces, sinks, layers=3).cells["layer"]) == {3}
+
+
+SHAPES = {
+    "attention_mass": (3, 5, 5),
+    "head_mass": (3, 5, 5),
+    "paid_attention": (3, 5, 5),
+    "virtual_mass": (3, 5, 5),
+    "local_mass": (5,),
+    "is_ordinary": (5, 4),
+    "typical_token": (5, 4),
+    "massive_activations": (5, 4),
+    "matrix_entropy": (5, 4),
+    "prefix_entropies": (5, 4),
+    "value_drain": (5, 3, 4),
+    "mean_score": (5, 3, 4),
+    "received_from_qk": (5, 3, 4),
+    "mass_from_qk": (5, 3, 4),
+}
+"""Measures of one text, and the shape of their first tensor."""
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_batch_is_refused_and_not_averaged(name):
+    measure = inspect.unwrap(getattr(measures, name))  # as it is without the tests' own checks
+    batch = torch.ones(2, *SHAPES[name])
+    given = {one.name: one for one in inspect.signature(measure).parameters.values()}
+    tensors = [batch for one in given.values() if "Tensor" in str(one.annotation)]
+    more = {"scale": 1.0} if "scale" in given else {}
+    more |= {one: [0] for one in ("keys", "lengths") if one in given and len(tensors) == 1}
+    with pytest.raises(MeasureError, match="of one text: measure one text of a batch at a time"):
+        measure(*tensors[:2], **more)
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    """A pretended kernel, in which every moment takes a second; gives the pages it shows."""
+    pages, clock = [], iter(range(10_000))
+
+    class Handle:
+        def update(self, page):
+            pages.append(page.data)
+
+    def display(page, display_id):
+        pages.append(page.data)
+        return Handle()
+
+    shell = SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel=1))
+    shown = SimpleNamespace(display=display, HTML=lambda data: SimpleNamespace(data=data))
+    monkeypatch.setitem(sys.modules, "IPython", shell)
+    monkeypatch.setitem(sys.modules, "IPython.display", shown)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    return pages
+
+
+def test_a_notebook_shows_a_bar_after_two_seconds_and_takes_it_away(planted, notebook):
+    observe(*planted)
+    assert len(notebook) == 8  # seven of eight layers come after the second second, then it goes
+    assert notebook[0].startswith("observe <progress")
+    assert "2 of 8" in notebook[0]
+    assert notebook[-1] == ""
+
+
+def test_functions_that_call_each_other_show_one_bar(planted, notebook):
+    model, tokens = planted
+    trace = observe(model, tokens)
+    notebook.clear()
+    ablate(model, trace, detect(trace), layers=3)
+    assert {page.split(" ")[0] for page in notebook} == {"ablate", ""}
+
+
+def test_no_bar_where_progress_is_told_or_there_is_no_notebook(planted, notebook, monkeypatch):
+    observe(*planted, progress=lambda done, total: None)
+    monkeypatch.delitem(sys.modules, "IPython")
+    observe(*planted)
+    assert notebook == []
