@@ -20,7 +20,8 @@ def gguf(tmp_path, monkeypatch):
     monkeypatch.setenv(gguf_cache.CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setattr(gguf_cache, "_read_gguf", read_tiny)
     monkeypatch.setattr(gguf_cache, "_refuse_damaged", lambda gguf: None)
-    monkeypatch.setattr(gguf_cache, "_refuse_other_ids", lambda folder, rules, gguf: None)
+    monkeypatch.setattr(gguf_cache, "load_tokenizer", lambda folder, trusted: None)
+    monkeypatch.setattr(gguf_cache, "refuse_other_ids", lambda tokenizer, rules, gguf: None)
     file = tmp_path / "tiny.gguf"
     file.write_bytes(b"GGUF" + bytes(100))
     return file
