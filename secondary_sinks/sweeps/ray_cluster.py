@@ -47,6 +47,8 @@ def _address(asked: str | None) -> str:
 
     Ray itself also reads 'auto' as RAY_ADDRESS. Its use is announced by a `SinkWarning`.
     """
+    if asked is not None and not asked.strip():
+        raise SweepError(f"--ray-address is {asked!r}", f"expected HOST:PORT, 'auto' or {HERE!r}")
     around = os.environ.get(VARIABLE, "").strip()
     if around and asked in (None, "auto"):
         warnings.warn(
