@@ -48,7 +48,7 @@ def test_the_command(folders, tmp_path, capsys):
 def test_the_verdict(folders):
     finding = run(folders)
     assert finding.verdict.outcome == "contradicted"
-    assert finding.verdict.why == "1 of 2 disagree: y"
+    assert finding.verdict.why == "models disagree in 1 of 2 experiments: y"
     assert judge(finding.frame.query("experiment != 'y'")).outcome == "supported"
     assert judge(finding.frame.query("experiment == 'z'")).outcome == "inconclusive"
     assert run(folders[:1]).verdict.outcome == "inconclusive"
@@ -81,13 +81,13 @@ def test_a_model_keeps_its_name_whatever_it_is(tmp_path):
 )
 def test_claims_that_nothing_can_be_made_of(rows, named, tmp_path):
     (tmp_path / "claims.csv").write_text("role,experiment,model,outcome\n" + rows)
-    with pytest.raises(RunFolderError, match=r"holds no claims\.csv") as error:
+    with pytest.raises(RunFolderError, match=r"has no readable claims\.csv") as error:
         read_claims([tmp_path])
     assert named in str(error.value)
 
 
 def test_folders_without_claims_and_a_model_twice(folders, tmp_path):
-    with pytest.raises(RunFolderError, match=r"holds no claims.csv"):
+    with pytest.raises(RunFolderError, match=r"has no readable claims.csv"):
         read_claims([tmp_path])
     again = shutil.copytree(folders[0], tmp_path / "again")
     with pytest.raises(RunFolderError, match="'a' is in two folders"):

@@ -39,6 +39,8 @@ def who(garden):
 def told(garden, who, answers):
     found = record(*(trace.text_id for trace in garden.traces), verdicts=[], edit=None)
     found["model"]["n_layers"] = garden.model.cfg.n_layers
+    for text, trace in zip(found["texts"], garden.traces, strict=True):
+        text["n_tokens"] = len(trace.tokens)
     later = questions.later_verdict(answers["necessity"].cells)
     return found | {"writers": [asdict(one) for one in who.verdicts], "later": [asdict(later)]}
 
@@ -102,7 +104,7 @@ def test_the_table_of_roles_tells_the_damage_of_every_layer_by_zero_and_by_twins
     kl = rows.groupby("edit")["kl_at_token"].median()
     numbers = [f"{kl[edit]:.2g}" for edit in ("zero", "mean:twins")]
     assert "KL, zeroed KL, twin mean" in words
-    assert " ".join(["no level 3 100% 0.0% 0.0% 0.0%", *numbers]) in words
+    assert " ".join(["without a level 3 100% 0.0% 0.0% 0.0%", *numbers]) in words
     assert kl["zero"] > 0.001
 
 

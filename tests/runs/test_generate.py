@@ -191,7 +191,7 @@ def test_every_end_token_of_the_generation_config_ends_an_answer(tmp_path, bridg
 BROKEN_CONFIGS = {
     "cut": ('{"eos_token_id": ', "is broken JSON"),
     "a list": ("[1]", "holds a list; expected a JSON object"),
-    "a key twice": ('{"eos_token_id": [3, 4], "eos_token_id": 5}', "key 'eos_token_id' stands"),
+    "a key twice": ('{"eos_token_id": [3, 4], "eos_token_id": 5}', "key 'eos_token_id' appears"),
     "a word": ('{"eos_token_id": [1, "</s>"]}', "holds '</s>'; expected ids of at least 0"),
     "a truth value": ('{"eos_token_id": true}', "holds True; expected ids of at least 0"),
     "an object": ('{"eos_token_id": {"id": 1}}', "holds {'id': 1}; expected ids"),
@@ -207,7 +207,7 @@ def test_a_broken_generation_config_is_said_at_load_and_refused_here(
     (tmp_path / "generation_config.json").write_text(content)
     with pytest.warns(SinkWarning, match=rf"generation_config.json'.*{re.escape(said)}"):
         model = load_model(str(tmp_path), "cpu", bridge=bridge)
-    with pytest.raises(ModelError, match=rf"nothing can be generated.*{re.escape(said)}"):
+    with pytest.raises(ModelError, match=rf"cannot generate text.*{re.escape(said)}"):
         generate(model, PROMPTS, tmp_path / "long.jsonl", SHORT)
     assert not (tmp_path / "long.jsonl").exists()
 
@@ -229,7 +229,7 @@ def test_after_any_cut_the_bytes_are_those_of_one_start(hooked, tmp_path, cut):
     made = generate(hooked, PROMPTS, part, DRAWN, said.append)
     assert part.read_bytes() == whole.read_bytes()
     assert made == (3 if cut == 10_000 else 1)
-    assert any("half written" in line for line in said) == (cut != 10_000)
+    assert any("is incomplete" in line for line in said) == (cut != 10_000)
     assert generate(hooked, PROMPTS, part, DRAWN, said.append) == 0
 
 
