@@ -58,7 +58,7 @@ REFUTATION = (
     "attention at norm 0. If the rule affects a sink differently than editing this sink alone, the "
     "sink does not depend on its own MLP output alone."
 )
-CLAIM = "the authors' rule edits the secondary sinks of its layer, and only them"
+CLAIM = "the authors' rule edits the sinks that arise at its layer, and only them"
 LOSES = (
     "sinks whose MLP output the rule zeroes lose half of their attention or more, beyond controls"
 )
