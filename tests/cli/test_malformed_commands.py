@@ -53,7 +53,7 @@ CASES = {
     "config whose value never ends": (filed("endless"), "357,449,882,112 keys and values"),
     "config with a tag that does not fit": (
         filed("tag"),
-        "'maybe' is no bool in \"the file\", lin",
+        "'maybe' is not a valid bool in \"the file\", lin",
     ),
     "config of a path that is not UTF-8": (filed("surrogate"), "texts holds half a surrogate pair"),
     "bytes that are not UTF-8": (
@@ -224,8 +224,8 @@ CASES = {
     "compare nothing": (["compare", "--out", "{out}"], "'folders'"),
     "compare with nothing": (["compare", "run", "nowhere", "--out", "{out}"], "'nowhere'"),
     "compare a file": (["compare", "a-file", "--out", "{out}"], "'a-file'"),
-    "compare in a folder's place": (["compare", "run", "--out", "full"], "'full' is there"),
-    "compare in a file's place": (["compare", "run", "--out", "a-file"], "'a-file' is there"),
+    "compare in a folder's place": (["compare", "run", "--out", "full"], "'full' already exists"),
+    "compare in a file's place": (["compare", "run", "--out", "a-file"], "'a-file' already exists"),
     "compare over a record": (
         ["compare", "run", "--out", "run/run.json", "--force"],
         "'run/run.json' is not an HTML page, and --force replaces only those",
@@ -309,7 +309,11 @@ EXPERIMENTS = {
     ),
     "folders twice": ("across_models", ["full", "full", "--out", "{out}"], "has 'full' twice"),
     "a model of all": ("all", ["--model", "nonsense", "--out", "{out}"], "'nonsense'"),
-    "folders without claims": ("across_models", ["full", "--out", "{out}"], "'full' holds no"),
+    "folders without claims": (
+        "across_models",
+        ["full", "--out", "{out}"],
+        "'full' has no readable claims.csv",
+    ),
     "folders without results": ("pages", ["full", "--out", "{out}"], "'full' has no results"),
     "a model of speed": ("speed", ["--model", "nonsense", "--out", "{out}"], "'nonsense'"),
 }

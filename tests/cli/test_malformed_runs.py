@@ -226,7 +226,7 @@ ONLY_A_SCHEMA = {
     "export": (["export", "{}"], "does not name the model"),
     "status": (["status", "{}"], "has no 'key'"),
     "verify": (["verify", "{}"], "has no 'key'"),
-    "merge": (["merge", "{}", "--out", "{}2"], "no folder of a sweep"),
+    "merge": (["merge", "{}", "--out", "{}2"], "not a sweep folder"),
 }
 
 
