@@ -4,9 +4,11 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
@@ -15,6 +17,30 @@ PART = ".part-"
 """Prefix of the names of half-written files."""
 LOCK = f"{PART}lock"
 """Lock file held by the process that writes to a run folder."""
+
+
+@contextlib.contextmanager
+def locked(lock: Path, place: Path) -> Iterator[None]:
+    """Hold a lock file while the context lasts, and remove it at the end.
+
+    Raises `RunFolderError` if another process holds it, or if it cannot be written.
+    """
+    files.refuse_special(lock)
+    held = FileLock(lock)
+    try:
+        held.acquire(blocking=False)
+    except Timeout as error:
+        raise RunFolderError(
+            f"another run is writing to {str(place)!r}", "wait, or choose another --out"
+        ) from error
+    except OSError as error:
+        raise unwritable(place, error) from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            lock.unlink()
+        held.release()
 
 
 def write(path: Path, content: bytes) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
@@ -60,7 +59,7 @@ class RunFolder:
         """
         made = self._make()
         try:
-            with self._locked():
+            with durable.locked(self.path / LOCK, self.path):
                 try:
                     yield self
                 except BaseException:
@@ -136,26 +135,6 @@ class RunFolder:
         except OSError as error:
             raise self._unwritable(error) from error
         return missing
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold the lock file of the folder; remove it at the end."""
-        files.refuse_special(self.path / LOCK)
-        lock = FileLock(self.path / LOCK)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout as error:
-            raise RunFolderError(
-                f"another run is writing to {str(self.path)!r}", "wait, or choose another --out"
-            ) from error
-        except OSError as error:
-            raise self._unwritable(error) from error
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                (self.path / LOCK).unlink()
-            lock.release()
 
     def _blocked(self) -> RunFolderError:
         return RunFolderError(f"{str(self.path)!r} is a file, or below one", "expected a folder")

@@ -102,8 +102,16 @@ def generate(
 
     Raises `TextError` for a model without tokenizer or chat template, for prompts that do not fit
     into its context, for prompts from which its template drops something, and for an `out` made by
-    another model or with other settings.
+    another model or with other settings, and `RunFolderError` while another process answers into
+    `out`.
     """
+    with durable.locked(out.with_name(f"{durable.PART}{out.name}.lock"), out):
+        return _generate(model, prompts, out, sampling, say)
+
+
+def _generate(
+    model: HookedModel, prompts: Sequence[Text], out: Path, sampling: Sampling, say: Say
+) -> int:
     fed = {text.text_id: _fed(model, text) for text in prompts}
     made = asdict(sampling) | {
         "weights_sha256": weight_hash(model),

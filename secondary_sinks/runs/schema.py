@@ -133,7 +133,8 @@ def whole_table(folder: RunFolder, name: str) -> pd.DataFrame:
         if column not in frame:
             what = f"has no column {column!r}"
         elif not _is_column(frame[column], kind):
-            what = f"has {frame[column].dtype} in column {column!r}; expected {_named(kind)}"
+            found = "missing values" if frame[column].isna().any() else frame[column].dtype
+            what = f"has {found} in column {column!r}; expected {_named(kind)}"
         else:
             continue
         path = str(folder.path / f"{name}.parquet")

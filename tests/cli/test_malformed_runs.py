@@ -184,7 +184,7 @@ REPORT = {
             "trace",
             lambda frame: frame.assign(token=frame["token"].astype("str").where(frame["pos"] < 0)),
         ),
-        "has str in column 'token'; expected str",
+        "has missing values in column 'token'; expected str",
     ),
     "a trace beyond the text": (table("trace", put("pos", 10**6)), "position 1000000, layer 0"),
     "a trace before the text": (table("trace", put("pos", -1)), "position -1, layer 0"),

@@ -8,7 +8,7 @@ import torch
 import transformers as hf
 
 from secondary_sinks import load_model, read_texts, tokenize
-from secondary_sinks.errors import ModelError, SinkWarning, TextError
+from secondary_sinks.errors import ModelError, RunFolderError, SinkWarning, TextError
 from secondary_sinks.layerwise.cached_generation import end_tokens
 from secondary_sinks.runs.generate import (
     Answer,
@@ -231,6 +231,18 @@ def test_after_any_cut_the_bytes_are_those_of_one_start(hooked, tmp_path, cut):
     assert made == (3 if cut == 10_000 else 1)
     assert any("is incomplete" in line for line in said) == (cut != 10_000)
     assert generate(hooked, PROMPTS, part, DRAWN, said.append) == 0
+
+
+def test_two_at_once_into_one_file_are_refused(hooked, tmp_path):
+    out = tmp_path / "long.jsonl"
+
+    def say(line):
+        with pytest.raises(RunFolderError, match=r"another run is writing to .*long\.jsonl"):
+            generate(hooked, PROMPTS, out, SHORT, lambda line: None)
+
+    assert generate(hooked, PROMPTS, out, SHORT, say) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["long.jsonl"]
+    assert out.read_text().count("\n") == 3
 
 
 def test_seeds_are_by_prompt(hooked):

@@ -86,7 +86,7 @@ def test_a_damaged_copy_is_said_and_made_again(spoil, said, name, gguf):
     folder = gguf_cache.converted_folder(gguf)
     before = contents(folder)
     spoil(folder / name)
-    with pytest.warns(SinkWarning, match=rf"tiny\.gguf.*{re.escape(name)} {said}.*made again"):
+    with pytest.warns(SinkWarning, match=rf"tiny\.gguf.*{re.escape(name)} {said}.*converted again"):
         assert gguf_cache.converted_folder(gguf) == folder
     assert contents(folder) == before
     assert reads(gguf) == 2
@@ -114,7 +114,7 @@ def test_an_interrupted_removal_is_made_again(gguf):
     folder = gguf_cache.converted_folder(gguf)
     for path in folder.iterdir():
         path.unlink()
-    with pytest.warns(SinkWarning, match="made again"):
+    with pytest.warns(SinkWarning, match="converted again"):
         assert gguf_cache.find_damage(gguf_cache.converted_folder(gguf)) == ""
 
 
