@@ -115,9 +115,9 @@ def levels(found: Levels, n_layers: int) -> list[Panel]:
     if cells.empty:
         return []
     caption = (
-        "Number of secondary sinks by creation layer and lifetime, on a logarithmic scale. Copies "
-        "of sinks in earlier texts are not counted. A number marks the most frequent pair of a "
-        "level."
+        "Number of secondary sinks by creation layer and lifetime; colour is logarithmic. Copies of "
+        "sinks in earlier texts are not counted. The most frequent pair of each level is named. "
+        f"Only part of the layers 0 to {n_layers - 1} is shown."
     )
     return [panel("levels", "Level map", level_heatmap(cells, n_layers), cells, caption)]
 
