@@ -7,7 +7,13 @@ READY := $(VENV)/.ready
 NEXT := .venv-tl4
 NEXT_READY := $(NEXT)/.ready
 OUT ?= runs/demo
-RESULTS ?= runs/results
+# `make results`: the model (alias, folder, GGUF file or hub name), the texts, what pages call the
+# model, and options of experiments.all, such as OPTIONS=--observing for a large model.
+MODEL ?= smollm2-135m
+TEXTS ?= bundled:claims
+NAME ?= $(patsubst %.gguf,%,$(notdir $(patsubst %/,%,$(MODEL))))
+OPTIONS ?=
+RESULTS ?= runs/results/$(NAME)
 # Tests in as many processes as there are cores, one thread each; see tests/conftest.py for which
 # tests stay in one process.
 PYTEST := -m pytest --numprocesses auto --dist loadscope --no-loadscope-reorder
@@ -33,11 +39,13 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Every experiment on SmolLM2-135M and the bundled texts, and the pages that tell what came out.
-# Goes on where it stopped.
+# Every experiment on one model, the pages that tell what came out, in docs/results/NAME, and the
+# table of claims of all models. Says
+# first what it costs, and goes on where it stopped. Results of other weights, texts or code are
+# refused by name; OPTIONS=--force replaces them.
 results: $(READY)
-	$(BIN)/python -m experiments.all --model smollm2-135m --out $(RESULTS) --force
-	$(BIN)/python -m experiments.pages $(RESULTS) --out docs/results
+	$(BIN)/python -m experiments.all --model $(MODEL) --texts $(TEXTS) --name $(NAME) --out $(RESULTS) $(OPTIONS)
+	$(BIN)/python -m experiments.pages $(RESULTS) --out docs/results --site mkdocs.yml
 
 # The documentation site, into site/index.html; warnings are errors.
 docs: $(READY)

@@ -26,6 +26,11 @@ from secondary_sinks.types import Thresholds
 
 ABOUT = "about.json"
 PACKAGE = Path(__file__).parent
+READERS = (
+    *("about", "across_models", "all", "claims", "claims_table", "copied", "made", "pages"),
+    *("prices", "recorded", "table"),
+)
+"""Modules that change no number: what starts experiments, and what reads their results."""
 
 
 def about_of(loaded: Loaded, seed: int) -> dict[str, Any]:
@@ -98,7 +103,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 @cache
 def _of_code() -> dict[str, str]:
+    names = sorted(file.name for file in PACKAGE.glob("*.py") if file.stem not in READERS)
     return {
-        "experiments": code_version(("experiments",), PACKAGE.parent),
+        "experiments": code_version(tuple(names), PACKAGE),
         "plots": code_version(("plots",)),
     }

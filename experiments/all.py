@@ -3,7 +3,8 @@
     python -m experiments.all --model smollm2-135m --texts my.jsonl --out results
 
 Each experiment has its folder in `--out` (docs/experiments.md). claims.csv, claims.md and
-claims.html list the outcome of each claim. The cost is printed first, and progress on the way. A
+claims.html list the outcome of each claim. What all of it costs is printed first, and progress on
+the way. `--observing` leaves out what edits: for a model too large for the causal experiments. A
 failing experiment is recorded in the table, and the others still run. When the command is started
 again, experiments finished with the same weights, texts, code and options are skipped; about.json
 stores these inputs. Exits with 1 if an experiment failed.
@@ -14,6 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,11 +23,12 @@ import pandas as pd
 import typer
 
 from experiments.about import about_of, key_of, read_about, refuse_other, write_about
-from experiments.prices import prices
-from experiments.shared import Finding, Loaded, Observed, load_texts, observe_loaded
-from experiments.table import BY_NAME
+from experiments.copied import refuse_name
+from experiments.prices import price_of_pass, prices
+from experiments.shared import Finding, Loaded, Observed, load_texts, observe_loaded, texts_of
+from experiments.table import BY_NAME, OBSERVING
 from experiments.written import RECORD, in_words, without_nan, write
-from secondary_sinks import bundled_corpus, files, read_texts
+from secondary_sinks import files
 from secondary_sinks.cli import run_app, say, whole
 from secondary_sinks.errors import SinkError
 from secondary_sinks.runs import RunFolder, escape_text
@@ -59,8 +62,10 @@ def run_all(
     texts: str | None,
     out: Path,
     *,
-    only: Sequence[str] = NAMES,
+    only: Sequence[str] = (),
     quick: bool = False,
+    observing: bool = False,
+    name: str = "",
     force: bool = False,
     say: Say = print,
     **options: Any,
@@ -68,27 +73,43 @@ def run_all(
     """Run what is not finished, write the claims table, and return it.
 
     An experiment is finished if it was run with the same weights, token ids, code and options.
-    `options` are those of `observe_texts`. Raises `RunFolderError` for finished experiments of
-    other weights, texts or code, unless `force`; `SinkError` for an unknown experiment; and the
+    By default all run; with `observing`, those that edit nothing, and without their parts that do.
+    `name` is what tables and pages call the model. `options` are those of `observe_texts`.
+
+    Raises `RunFolderError` for finished experiments of other weights, texts or code, unless
+    `force`; `SinkError` for an unknown experiment, or one that edits although `observing`; and the
     errors of `observe_texts`. Errors of an experiment are recorded in the table.
     """
+    chosen, _ = _chosen(only, observing=observing), refuse_name(name or "any")
+    short = quick or observing
+    asked = {one: dict(BY_NAME[one].quick) if short else {} for one in chosen}
+    loaded, told = _loaded(model, texts, out, options, say, force=force)
+    loaded = replace(loaded, name=refuse_name(name or loaded.name))
+    keys = {one: key_of(told, one, how) for one, how in asked.items()}
+    missing = {one: how for one, how in asked.items() if not is_finished(out / one, keys[one])}
+    for one in chosen:
+        if one not in missing:
+            say(f"{one}: finished before, skipped")
+    if missing:
+        write_about(out, told)
+        _run(missing, observed_for(loaded, options.get("seed", 0), say), out, keys, say)
+    table = claims_of(out, loaded.name, chosen)
+    write_claims(table, out)
+    return table
+
+
+def _chosen(only: Sequence[str], *, observing: bool) -> list[str]:
+    """Names of the experiments to run; raises `SinkError` for an unknown one or one that edits."""
     refuse_twice("--only", only, SinkError)
     for name in only:
         if name not in NAMES:
             raise SinkError(f"no experiment {name!r}; there are {', '.join(NAMES)}")
-    asked = {name: dict(BY_NAME[name].quick) if quick else {} for name in only}
-    loaded, told = _loaded(model, texts, out, options, say, force=force)
-    keys = {name: key_of(told, name, one) for name, one in asked.items()}
-    missing = {name: one for name, one in asked.items() if not is_finished(out / name, keys[name])}
-    for name in only:
-        if name not in missing:
-            say(f"{name}: finished before, skipped")
-    if missing:
-        write_about(out, told)
-        _run(missing, observed_for(loaded, options.get("seed", 0), say), out, keys, say)
-    table = claims_of(out, model, only)
-    write_claims(table, out)
-    return table
+        if observing and name not in OBSERVING:
+            raise SinkError(
+                f"experiment {name!r} edits activations, which --observing leaves out",
+                "leave one of the two out",
+            )
+    return list(only or (OBSERVING if observing else NAMES))
 
 
 def _loaded(
@@ -97,7 +118,7 @@ def _loaded(
     """The model, its texts as this folder fed them first, and the record of these inputs."""
     old = {} if force else read_about(out, NAMES)
     before = {text["text_id"]: text for text in old.get("texts", ()) if "token_ids" in text}
-    found = bundled_corpus() if texts is None else read_texts(texts)
+    found = texts_of(texts, options.get("every", 1))
     size = f"{len(found)} texts, {sum(len(text.raw) for text in found):,} characters"
     say(f"observing {size}, unless that is finished")
     further = {name: value for name, value in options.items() if name != "seed"}
@@ -111,6 +132,7 @@ def _loaded(
 
 def observed_for(loaded: Loaded, seed: int, say: Say) -> Observed:
     """Observe the texts; reports the start, and the time that it took."""
+    say(price_of_pass(loaded))
     n_tokens = sum(len(text.tokens) for text in loaded.texts)
     start = time.perf_counter()
     observed = observe_loaded(loaded, seed, say)
@@ -212,19 +234,29 @@ def _command(
     out: Annotated[Path, typer.Option(help="Folder for all results.")],
     model: Annotated[str, typer.Option(help="As for `secondary-sinks run`.")] = "smollm2-135m",
     texts: Annotated[str | None, typer.Option(help="As for `secondary-sinks run`.")] = None,
-    only: Annotated[str, typer.Option(help="Names of experiments, with commas.")] = "",
-    quick: Annotated[bool, typer.Option(help="Recompute no texts: leaves out who gains.")] = False,
+    only: Annotated[str, typer.Option(help="Names of experiments, separated by commas.")] = "",
+    quick: Annotated[bool, typer.Option(help="Skip what recomputes whole texts.")] = False,
+    observing: Annotated[
+        bool, typer.Option(help="Only experiments without edits; for large models.")
+    ] = False,
+    name: Annotated[
+        str, typer.Option(help="Name of the model in tables. Default: its alias or file.")
+    ] = "",
+    every: Annotated[int, whole("Use only every k-th text, from the first on.", least=1)] = 1,
     feed: Annotated[str, typer.Option(help="As for `secondary-sinks run`.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cuda, mps or cpu. Default: the fastest available.")
+    ] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
-    seed: Annotated[int, whole("Of all that is left to chance.")] = 0,
-    force: Annotated[bool, typer.Option(help="Replace those of other weights or code.")] = False,
+    seed: Annotated[int, whole("Random seed.")] = 0,
+    force: Annotated[bool, typer.Option(help="Replace results of other weights or code.")] = False,
 ) -> None:
     """Every experiment on one model, from one observation pass, and a table of claims."""
-    names = split_words("--only", only, SinkError) if only else list(NAMES)
-    options = {"feed": feed, "device": device, "dtype": dtype, "seed": seed}
+    names = split_words("--only", only, SinkError) if only else []
+    how: dict[str, Any] = {"quick": quick, "observing": observing, "name": name, "force": force}
+    how |= {"every": every, "feed": feed, "device": device, "dtype": dtype, "seed": seed}
     with RunFolder(out).claim():
-        table = run_all(model, texts, out, only=names, quick=quick, force=force, say=say, **options)
+        table = run_all(model, texts, out, only=names, say=say, **how)
     say(f"claims: {out / 'claims.html'}")
     if (table["outcome"] == FAILED).any():
         raise typer.Exit(1)

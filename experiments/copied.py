@@ -7,10 +7,11 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from experiments.across_models import NAME as ACROSS
+from experiments.made import base_name, texts_name
 from experiments.recorded import damaged, read_record
 from experiments.table import BY_NAME
 from experiments.written import RECORD
@@ -21,7 +22,8 @@ from secondary_sinks.runs import RunFolder
 LARGEST_TABLE, LARGEST_PICTURE = 60_000, 500_000
 LARGEST_ARCHIVE = 400_000
 """Most bytes of a table; a larger one is copied compressed if that makes it small enough."""
-PAGES = (*BY_NAME, ACROSS)
+FOLDERS = re.compile(r"(?<!\w)/(?:[^\s/'\"]+/)+")
+"""The folders of a path in a message, as text."""
 PNG = b"\x89PNG"
 
 
@@ -29,18 +31,15 @@ def copy_results(results: Path, out: Path) -> list[str]:
     """Copy verdicts, tables and pictures of finished experiments to `out`/data.
 
     Large tables are compressed. Returns the files that remain too large; each page lists its own.
-    Raises `RunFolderError` if `results` holds no finished experiment, and `SinkError` for a record,
-    a table or a picture that is none.
+    Raises `RunFolderError` if `results` holds no finished experiment, or some of other weights or
+    texts than the others, and `SinkError` for a record, a table or a picture that is none.
     """
-    found = [name for name in PAGES if (results / name / RECORD).is_file()]
-    if not found:
-        raise RunFolderError(
-            f"{str(results)!r} has no results", "run python -m experiments.all first"
-        )
+    found = records_of(results)
+    _refuse_mixed(results, found)
     for name in found:
         for path in sorted((results / name).iterdir()):
             _check(path)
-    for name in PAGES:  # only our own files in the folder
+    for name in BY_NAME:  # only our own files in the folder
         shutil.rmtree(out / "data" / name, ignore_errors=True)
     large = []
     for name in found:
@@ -48,8 +47,63 @@ def copy_results(results: Path, out: Path) -> list[str]:
         target.mkdir(parents=True)
         left = [path.name for path in sorted((results / name).iterdir()) if not _copy(path, target)]
         large += [str(results / name / one) for one in left]
-        _without_texts(target / RECORD, left)
+        _without_folders(target / RECORD, left)
     return large
+
+
+def model_of(results: Path) -> str:
+    """Short name of the model, as recorded; the name of its folder of pages.
+
+    Raises `RunFolderError` for results of several models, and as `refuse_name` does.
+    """
+    made = [record.get("provenance", {}) for record in records_of(results).values()]
+    names = {base_name(one["asked"]["model"]) for one in made if "asked" in one}
+    if len(names) != 1:
+        raise RunFolderError(
+            f"{str(results)!r} holds results of {', '.join(sorted(names)) or 'no named model'}",
+            "expected those of one model",
+        )
+    return refuse_name(names.pop())
+
+
+def refuse_name(name: str) -> str:
+    """The name of a model; `RunFolderError` if it cannot be the name of a folder of pages."""
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise RunFolderError(
+            f"{name!r} cannot be the name of a model's pages",
+            "expected letters, digits, dots, dashes and underscores; give --name",
+        )
+    return name
+
+
+def records_of(results: Path) -> dict[str, dict[str, Any]]:
+    """Record of each finished experiment, by its name. Raises `RunFolderError` if there is none."""
+    places = {name: results / name / RECORD for name in BY_NAME}
+    found = {name: read_record(path) for name, path in places.items() if path.is_file()}
+    if not found:
+        raise RunFolderError(
+            f"{str(results)!r} holds no results", "make some with python -m experiments.all"
+        )
+    return found
+
+
+def _refuse_mixed(results: Path, found: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise `RunFolderError` if experiments had other weights or texts than the first one."""
+    made = {name: _inputs(record) for name, record in found.items() if "verdict" in record}
+    first = next(iter(made), "")
+    other = [name for name in made if made[name] != made[first]]
+    if other:
+        raise RunFolderError(
+            f"{str(results)!r} holds results of other weights or texts than those of {first}: "
+            f"{', '.join(other)}",
+            "run these again with python -m experiments.all --force",
+        )
+
+
+def _inputs(record: Mapping[str, Any]) -> list[Any]:
+    made = record.get("provenance", {})
+    texts = [text.get("tokens_sha256") for text in made.get("texts", ())]
+    return [made.get("model", {}).get("weights_sha256"), texts]
 
 
 def _check(path: Path) -> None:
@@ -96,13 +150,22 @@ def _copy(path: Path, target: Path) -> bool:
     return len(content) <= LARGEST_ARCHIVE
 
 
-def _without_texts(path: Path, left_out: Sequence[str]) -> None:
-    """Remove the text itself from a record; names of texts and digests of their tokens stay.
+def _without_folders(path: Path, left_out: Sequence[str]) -> None:
+    """Remove texts and folders of the machine from a record.
 
-    Files that were too large to be copied are listed in the record.
+    Names of texts and digests of their tokens stay, and base names of files. Files that were too
+    large to be copied are listed in the record.
     """
     record = read_record(path) | {"not_copied": list(left_out)}
-    for text in record.get("provenance", {}).get("texts", []):
+    made = record.get("provenance", {})
+    for text in made.get("texts", []):
         text.pop("fed", None)
+    for name in ("traceback", "command"):
+        record.pop(name, None)
+        made.pop(name, None)
+    if "asked" in made:
+        made["asked"] |= {"model": base_name(made["asked"]["model"]), "texts": texts_name(made)}
+    if "failed" in record:
+        record["failed"] = FOLDERS.sub("", record["failed"])
     content = json.dumps(record, indent=2, ensure_ascii=False)
     RunFolder(path.parent).write_text(path.name, content + "\n")

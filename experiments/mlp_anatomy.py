@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import pandas as pd
+import plotly.graph_objects as go
 
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, judge_interval, unanswered, why_no_sinks
@@ -10,7 +11,7 @@ from secondary_sinks import Verdict, mlp_anatomy
 from secondary_sinks.attribution import GATED_STAGES, PLAIN_STAGES
 from secondary_sinks.cli import whole
 from secondary_sinks.plots import interval_lines
-from secondary_sinks.statistics import median_over_texts
+from secondary_sinks.statistics import median_over_texts, paired_share_over_texts
 
 NAME, QUESTION = (
     "mlp_anatomy",
@@ -27,9 +28,17 @@ METHOD = (
     "the same layer), for sinks and their controls (token twins, else neighbours). A further "
     "stage, `written`, compares the MLP's output with the primary's residual: the direction that "
     "the claim is about. (At the other stages the primary's own activation may be small.) "
-    "Verdict: the cosine of `written`."
+    "Verdict: the cosine of `written`. A second verdict compares the MLPs up to the creation "
+    "layer by the signed length that they write along the primary's state: the share of sinks at "
+    "which the MLP of the creation layer writes most, and does not at the sink's control. This is "
+    "the writer by direction: nothing is edited (`writers` edits)."
 )
-REFUTATION = "The MLP's output at sinks has a cosine below one half with the primary's residual."
+REFUTATION = (
+    "The MLP's output at sinks has a cosine below one half with the primary's residual; at most "
+    "sinks another MLP writes more along the primary, or the same MLP does at the controls."
+)
+MOST = "of the MLPs up to the creation layer, that of this layer writes most along the primary"
+N_CLAIMS = 2
 CLAIM = "the MLP of the creation layer maps sinks to the primary's direction"
 STAGES = (*dict.fromkeys((*GATED_STAGES, *PLAIN_STAGES)), "written")
 COLUMNS = {
@@ -44,6 +53,10 @@ COLUMNS = {
 }
 CAPTIONS = {
     "figure": "Medians over texts of the signed cosine, bands exact 95 % intervals over texts.",
+    "by_layer": (
+        "Signed length that the MLP of each layer writes along the primary's state, by layers "
+        "after the creation of the sink (dotted): medians over texts, bands exact 95 % intervals."
+    ),
 }
 
 
@@ -59,7 +72,7 @@ def run(
     if why:
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
     tokens = _tokens(observed, layer)
-    frame = _means(tokens)
+    written, frame = _written(observed), _means(tokens)
     lines = frame.rename(columns={"stage": "x", "role": "group", "cosine": "value"})
     panels = {"cosine": ("cosine with the primary", "linear")}
     return Finding(
@@ -70,8 +83,64 @@ def run(
         captions=CAPTIONS,
         figure=interval_lines(lines.assign(panel="cosine"), panels, "stage of the MLP", height=330),
         verdict=_verdict(tokens, observed),
-        tables={"tokens": tokens},
+        further=(_most(written, observed),),
+        tables={"tokens": tokens, "written": written},
+        figures={"by_layer": _by_layer(written)},
     )
+
+
+def _written(observed: Observed) -> pd.DataFrame:
+    """One row per sink or control and layer, with what its MLP writes along the primary."""
+    rows = [
+        {
+            "text_id": trace.text_id,
+            "sink_pos": case.sink.pos,
+            "role": role,
+            "layer": layer,
+            "relative": layer - case.sink.l_start,
+            "along": float(trace.mlp_norm[layer, pos] * trace.mlp_alignment[layer, pos]),
+        }
+        for trace, case in observed.pairs()
+        for role, pos in (("sink", case.sink.pos), ("control", case.control))
+        for layer in range(observed.n_layers)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _most(written: pd.DataFrame, observed: Observed) -> Verdict:
+    """At which sinks the creation layer's MLP writes most, and does not at the control."""
+    able = written[written["relative"] <= 0].dropna(subset="along")
+    best = able.loc[able.groupby(["text_id", "sink_pos", "role"], sort=False)["along"].idxmax()]
+    own = (best["relative"] == 0) & (best["along"] > 0)
+    keys = [best["text_id"], best["sink_pos"], best["role"]]
+    found = own.astype(float).groupby(keys, sort=False).first().unstack()
+    found = found.reindex(columns=["sink", "control"]).dropna()
+    texts = found.index.get_level_values("text_id").tolist()
+    layers = best.loc[best["role"] == "sink", "layer"].value_counts()
+    return judge_interval(
+        MOST,
+        paired_share_over_texts(found["sink"], found["control"], texts, n_claims=N_CLAIMS),
+        f"it writes most at {found['sink'].mean():.0%} of the sinks, and at "
+        f"{found['control'].mean():.0%} of their controls; most is written at sinks by "
+        + ", ".join(f"MLP {layer} ({count})" for layer, count in layers.items()),
+        statistic="share of sinks at which it writes most, and not at their control, mean over "
+        "texts",
+        controls="token twins, or ordinary tokens nearby",
+        left_out=observed.left_out,
+        n_claims=N_CLAIMS,
+    )
+
+
+def _by_layer(written: pd.DataFrame) -> go.Figure:
+    rows = []
+    for (role, relative), part in written.dropna(subset="along").groupby(["role", "relative"]):
+        found = median_over_texts(part["along"], part["text_id"].tolist())
+        ends = {"value": found.value, "low": found.low, "high": found.high}
+        rows.append({"panel": "along", "group": role, "x": relative, **ends})
+    panels = {"along": ("written along the primary", "linear")}
+    lines = pd.DataFrame(rows).sort_values(["group", "x"], ascending=[False, True])
+    title = "layers after the sink's creation"
+    return interval_lines(lines, panels, title, marks=[0.0], height=330)
 
 
 def _tokens(observed: Observed, layer: int | None) -> pd.DataFrame:
@@ -106,7 +175,8 @@ def _means(tokens: pd.DataFrame) -> pd.DataFrame:
 def _verdict(tokens: pd.DataFrame, observed: Observed) -> Verdict:
     written = tokens[(tokens["stage"] == "written") & (tokens["role"] == "sink")]
     means = {key: part["cosine"].mean() for key, part in tokens.groupby(["stage", "role"])}
-    interval = median_over_texts(written["cosine"], written["text_id"].tolist())
+    texts = written["text_id"].tolist()
+    interval = median_over_texts(written["cosine"], texts, n_claims=N_CLAIMS)
     return judge_interval(
         CLAIM,
         interval,
@@ -119,6 +189,7 @@ def _verdict(tokens: pd.DataFrame, observed: Observed) -> Verdict:
         unit="cosine",
         controls="token twins, or ordinary tokens nearby",
         left_out=observed.left_out,
+        n_claims=N_CLAIMS,
     )
 
 

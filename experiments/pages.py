@@ -1,12 +1,15 @@
-"""Results of `experiments.all` as pages: one per question, and an index.
+"""Results of `experiments.all` as pages: one per question and model, an index, and all claims.
 
-    python -m experiments.pages results --out docs/results
+    python -m experiments.pages runs/results/smollm2-135m --out docs/results
 
-The content of a page has two sources only. Question, claim of the paper, method and refutation are
-constants of the module. Every number comes from the verdict.json of the experiment, copied to
-data/NAME with its tables if they are small; each number is followed by its file.
+The pages of a model are in a folder of its name, and the table of claims x models, of all folders,
+in index.md above them. The content of a page has two sources only. Question, claim of the paper,
+method and refutation are constants of the module. Every number comes from the verdict.json of the
+experiment, copied to data/NAME with its tables if they are small; each number is followed by its
+file.
 """
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,13 +18,15 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from experiments.copied import ACROSS, PAGES, copy_results
-from experiments.recorded import damaged, read_record
-from experiments.table import BY_NAME, Experiment
+from experiments.claims_table import read_models, write_claims_page
+from experiments.copied import copy_results, model_of, records_of
+from experiments.made import code_in_words, command_of, model_in_words, texts_in_words
+from experiments.recorded import damaged, is_older, read_record
+from experiments.table import BY_NAME
 from experiments.written import RECORD
 from secondary_sinks import files
 from secondary_sinks.cli import run_app, say
-from secondary_sinks.runs import RunFolder, unescape
+from secondary_sinks.runs import RunFolder
 
 HOLDS = {
     "supported": "The claim as tested (below) holds for this model.",
@@ -29,16 +34,15 @@ HOLDS = {
     "inconclusive": "These texts and this model **leave the claim open**.",
     "failed": "The experiment **failed**, so nothing is claimed.",
 }
+CONTENTS = re.compile(r"(  - Results:\n)(?:      .*\n)*")
 SECTIONS = ("What the paper says", "What we did", "What would change our mind")
-SAYS = BY_NAME | {ACROSS: Experiment(name=ACROSS, claim="what holds in one model holds in others")}
-"""Page names: the experiments, and the page across models."""
 
 
 def write_pages(out: Path) -> list[Path]:
     """Write the index, and a page for every experiment in `out`/data."""
-    names = [name for name in PAGES if (out / "data" / name / RECORD).is_file()]
-    pages = {name: page_of(name, out / "data" / name) for name in names}
-    pages["index"] = index_of(names, out / "data")
+    records = records_of(out / "data")
+    pages = {name: page_of(name, out / "data" / name) for name in records}
+    pages["index"] = index_of(records, out / "data")
     for name, page in pages.items():
         RunFolder(out).write_text(f"{name}.md", page)
     return [out / f"{name}.md" for name in pages]
@@ -46,7 +50,7 @@ def write_pages(out: Path) -> list[Path]:
 
 def page_of(name: str, folder: Path) -> str:
     """The page of one experiment, from its module and its folder."""
-    question, paper, method, refutation = SAYS[name].said().values()
+    question, paper, method, refutation = BY_NAME[name].said().values()
     record = read_record(folder / RECORD)
     source = f"data/{name}/{RECORD}"
     parts = [
@@ -58,7 +62,6 @@ def page_of(name: str, folder: Path) -> str:
     parts.append("## What we found\n\n" + _found(record, source))
     captions = record.get("captions", {})
     parts += [_picture(path, name, captions) for path in sorted(folder.glob("*.png"))]
-    parts += _every_cell(folder) if name == ACROSS else []
     tables = [f"[{path.name}](data/{name}/{path.name})" for path in sorted(folder.glob("*.csv*"))]
     if tables:
         parts.append(f"Tables: {', '.join(tables)}.")
@@ -69,22 +72,22 @@ def page_of(name: str, folder: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def index_of(names: Sequence[str], data: Path) -> str:
-    """The table of all claims, with links."""
-    records = [read_record(data / name / RECORD) for name in names]
+def index_of(found: Mapping[str, Mapping[str, Any]], data: Path) -> str:
+    """The table of all questions of a model, with links."""
+    records = list(found.values())
     lines = [
-        "# Results",
+        f"# Results: {model_of(data)}",
         _over(records),
         *_older(records),
         *_depth(records, data),
         "| question | outcome | in numbers, or why there are none |\n|---|---|---|",
     ]
-    for name, record in zip(names, records, strict=True):
+    for name, record in found.items():
         outcome, numbers = "failed", ""
         if "failed" not in record:
             verdict = record["verdict"]
             outcome, numbers = verdict["outcome"], numbers_of(verdict) or _escape(verdict["why"])
-        question = SAYS[name].said()["QUESTION"]
+        question = BY_NAME[name].said()["QUESTION"]
         lines[-1] += f"\n| [{question}]({name}.md) | {outcome} | {numbers} |"
     lines.append(
         "The verdict on a page answers its question; further ones stand beside it. Every number is "
@@ -93,10 +96,18 @@ def index_of(names: Sequence[str], data: Path) -> str:
     return "\n\n".join(lines) + "\n"
 
 
+def listed(site: str, results: Path) -> str:
+    """The settings of the site, with all pages of results in its contents below `Results:`."""
+    lines = [f"      - {results.name}/index.md"]
+    for name, records in read_models(results).items():
+        pages = [f"{results.name}/{name}/{page}.md" for page in ("index", *records)]
+        lines += [f"      - {name}:", *(f"          - {page}" for page in pages)]
+    return CONTENTS.sub(lambda found: found[1] + "\n".join(lines) + "\n", site)
+
+
 def _older(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Warning if verdicts come from a version that corrected each of them separately."""
-    verdicts = [record["verdict"] for record in records if "verdict" in record]
-    if all("n_claims" in verdict for verdict in verdicts):
+    if not any(is_older(dict(record)) for record in records):
         return []
     return [
         "**Made by an earlier version of these methods.** The numbers that were measured stand; "
@@ -131,53 +142,42 @@ def _found(record: Mapping[str, Any], source: str) -> str:
     )
 
 
-def _every_cell(folder: Path) -> list[str]:
-    """The map across models, cell by cell, with the numbers behind each outcome."""
-    path = folder / "cells.csv"
-    rows = ["| experiment | model | outcome | in numbers |\n|---|---|---|---|"]
-    try:
-        with files.open_file(path) as file:
-            cells = pd.read_csv(file, keep_default_na=False, dtype=str).map(unescape)
-        for row in cells.to_dict("records"):
-            words = map(_escape, (row["experiment"], row["model"], row["outcome"]))
-            rows.append(f"| {' | '.join(words)} | {_numbers_as_written(row)} |")
-    except (OSError, ValueError, KeyError) as error:
-        raise damaged(path, repr(error)) from error
-    return ["\n".join(rows)]
-
-
-def _numbers_as_written(row: Mapping[Any, str]) -> str:
-    """`numbers_of` for a row of claims.csv, where numbers are texts and missing ones empty."""
-    if not row["value"]:
-        return _escape(row["why"])
-    interval = f" [{float(row['low']):.3g}, {float(row['high']):.3g}]" if row["low"] else ""
-    sample = f"{row['n_sinks']} sinks, {row['n_texts']} texts"
-    return f"{_escape(row['statistic'])}: {float(row['value']):.3g}{interval}; {sample}"
-
-
 def _picture(path: Path, name: str, captions: Mapping[str, str]) -> str:
-    """A picture with its caption below."""
-    words = _escape(captions.get(path.stem, ""))
-    return f"![{words or path.stem}](data/{name}/{path.name})" + (f"\n\n*{words}*" if words else "")
+    """A picture, which links to itself at full size, with its caption below."""
+    words, place = _escape(captions.get(path.stem, "")), f"data/{name}/{path.name}"
+    picture = f"[![{words or path.stem}]({place})]({place})"
+    return picture + (f"\n\n*{words}*" if words else "")
 
 
 def _made(record: Mapping[str, Any], name: str) -> str:
-    asked = record.get("provenance", {}).get("asked", {})
-    options = record.get("provenance", {}).get("options") or {}
+    """What made the numbers of a page: model, texts, code and command."""
+    made = record.get("provenance", {})
+    options = made.get("options") or {}
     words = ", ".join(f"{key} = {value}" for key, value in options.items())
-    texts = asked.get("texts") or "the bundled texts"
-    told = f"Model {asked.get('model', 'unknown')}, {texts}"
-    return f"{told}, `experiments.{name}`" + (f" with {words}." if words else ".")
+    lines = [
+        f"Model: {_escape(model_in_words(made))}",
+        f"Texts: {_escape(texts_in_words(made))}",
+        f"Code: {_escape(code_in_words(made))}",
+        f"Command: `{command_of(made)}`, here `experiments.{name}`"
+        + (f" with {_escape(words)}" if words else ""),
+    ]
+    return "## What made this\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
 def _over(records: Sequence[Mapping[str, Any]]) -> str:
+    """The same for all pages of a model."""
     made = [record.get("provenance", {}) for record in records]
-    asked = [one["asked"] for one in made if "asked" in one]
-    models = ", ".join(dict.fromkeys(one["model"] for one in asked)) or "unknown"
-    return (
-        f"Model: {models}. A small model is where a claim about large ones may fail; where it "
-        "does, the page says so."
-    )
+    lines = [
+        f"- {what}: {_escape('; '.join(dict.fromkeys(map(words, made))))}"
+        for what, words in (
+            ("Model", model_in_words),
+            ("Texts", texts_in_words),
+            ("Code", code_in_words),
+        )
+    ]
+    lines.append(f"- Command: `{command_of(made[0])}`")
+    lines.append("- [All claims, in all models](../index.md)")
+    return "\n".join(lines)
 
 
 def _depth(records: Sequence[Mapping[str, Any]], data: Path) -> list[str]:
@@ -221,13 +221,21 @@ def _escape(words: str) -> str:
 
 def _command(
     results: Annotated[Path, typer.Argument(help="The folder that experiments.all wrote.")],
-    out: Annotated[Path, typer.Option(help="Folder for the pages.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the claims of all models, and a folder per model.")
+    ],
+    site: Annotated[
+        Path | None, typer.Option(help="mkdocs.yml, whose contents then list all these pages.")
+    ] = None,
 ) -> None:
     """Write the results of experiments.all as pages."""
-    for large in copy_results(results, out):
+    folder = out / model_of(results)
+    for large in copy_results(results, folder):
         say(f"{large}: too large for the pages, left out and named on its page")
-    for path in write_pages(out):
+    for path in [*write_pages(folder), write_claims_page(out)]:
         say(path)
+    if site is not None:
+        RunFolder(site.parent).write_text(site.name, listed(files.read_text(site), out))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

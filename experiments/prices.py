@@ -1,39 +1,100 @@
-"""The cost of causal experiments, printed before they start: cells, and seconds from a trial."""
+"""What experiments cost, printed before they start: passes, cells, and seconds from a trial."""
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
-from experiments.shared import Observed
-from experiments.table import BY_NAME, EXPERIMENTS
+from experiments.shared import Loaded, Observed
+from experiments.table import EXPERIMENTS, Experiment
 from secondary_sinks import Edit, observe, replay
-from secondary_sinks.questions import costs
+from secondary_sinks.questions import Cost, costs, forming_cost, roles_cost
+
+
+class Seconds(NamedTuple):
+    """Seconds of a trial."""
+
+    replayed: float
+    """Per replayed token."""
+    token: float
+    """Per token of a pass."""
+
+
+def price_of_pass(loaded: Loaded) -> str:
+    """The cost of the observation pass in words, from a trial with the shortest text."""
+    n_tokens = sum(len(text.tokens) for text in loaded.texts)
+    shortest = min(loaded.texts, key=lambda text: len(text.tokens))
+    start = time.perf_counter()
+    observe(loaded.model, shortest.tokens)
+    each = (time.perf_counter() - start) / len(shortest.tokens)
+    return (
+        f"to come: observing {n_tokens:,} tokens of {len(loaded.texts)} texts, about "
+        f"{n_tokens * each:.0f} s; then the experiments, whose price depends on the sinks found"
+    )
 
 
 def prices(asked: Mapping[str, Mapping[str, Any]], observed: Observed) -> list[str]:
-    """Cost in words of the causal ones among these experiments, with their options."""
-    causal = [one for one in EXPERIMENTS if one.name in asked and (one.asks or not one.observes)]
-    names = [one.name for one in causal if not one.quick or asked[one.name] != one.quick]
-    if not names or not observed.sinks.of_kind("secondary").sinks:
+    """Cost in words of each of these experiments with their options, and of all together."""
+    if not asked or not observed.sinks.of_kind("secondary").sinks:
         return []
-    questions = [BY_NAME[name].asks for name in names if BY_NAME[name].asks]
-    of_questions = iter(costs(questions, observed.traces, observed.sinks, observed.model.cfg.d_mlp))
-    found = [
-        next(of_questions) if BY_NAME[name].asks else BY_NAME[name].module.cost(observed)
-        for name in names
-    ]
-    seconds = trial(observed)
-    return [
-        f"to come: {name}, {cost.in_words()}, about {cost.seconds(*seconds):.0f} s"
-        for name, cost in zip(names, found, strict=True)
-    ]
+    each = trial(observed)
+    lines = list(_lines(asked, observed))
+    told = [f"to come: {name}, {words}{_about(cost, each)}" for name, words, cost in lines]
+    whole = sum(cost.seconds(*each) for _, _, cost in lines)
+    return [*told, f"to come: in all about {whole:.0f} s"]
 
 
-def trial(observed: Observed) -> tuple[float, float]:
-    """Seconds per replayed token, and per token of a pass.
+Line = tuple[str, str, Cost]
+"""Name of an experiment, its work in words, and its cost."""
 
-    Measured on the text of the first sink: its sinks are replayed with their MLP outputs zeroed at
-    each layer, and one more pass is made.
+
+def _lines(asked: Mapping[str, Mapping[str, Any]], observed: Observed) -> Iterator[Line]:
+    chosen = [one for one in EXPERIMENTS if one.name in asked]
+    questions = {one.name: _asks(one, asked[one.name]) for one in chosen}
+    if any(name != "roles" for names in questions.values() for name in names):
+        cost = forming_cost(observed.traces, observed.sinks)
+        yield "forming MLPs, once for all that edit them", cost.in_words(), cost
+    for one in chosen:
+        cost = _cost(one, questions[one.name], observed)
+        edits = bool(cost.replayed or cost.recomputed)
+        work = [cost.in_words() if edits else _passes(one.passes)]
+        yield one.name, ", ".join([*work, *filter(None, [one.unpriced])]), cost
+
+
+def _asks(one: Experiment, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The causal questions that an experiment asks with these options."""
+    return () if one.quick and options == one.quick else one.asks
+
+
+def _cost(one: Experiment, questions: Sequence[str], observed: Observed) -> Cost:
+    """Cost of passes and questions together, or what the module of the experiment says."""
+    if not one.asks and not one.observes:
+        return cast(Cost, one.module.cost(observed))
+    given = (observed.traces, observed.sinks)
+    causal = [name for name in questions if name != "roles"]
+    found = costs(causal, *given, observed.model.cfg.d_mlp)
+    found += [roles_cost(*given)] if "roles" in questions else []
+    again = sum(len(text.trace.tokens) for text in observed.cases if text.cases)
+    return Cost(
+        question=one.name,
+        replayed=sum(cost.replayed for cost in found),
+        recomputed=sum(cost.recomputed for cost in found),
+        tokens=sum(cost.tokens for cost in found) + one.passes * again,
+    )
+
+
+def _passes(number: int) -> str:
+    return f"{number} further pass" if number else "no further pass"
+
+
+def _about(cost: Cost, each: Seconds) -> str:
+    seconds = cost.seconds(*each)
+    return f", about {seconds:.0f} s" if seconds else ""
+
+
+def trial(observed: Observed) -> Seconds:
+    """Measure on the text of the first sink: one more pass, and replays of its sinks.
+
+    Each sink is replayed with its MLP output zeroed at each layer.
     """
     first, *_ = found = observed.sinks.of_kind("secondary").sinks
     trace = next(trace for trace in observed.traces if trace.text_id == first.text_id)
@@ -45,4 +106,4 @@ def trial(observed: Observed) -> tuple[float, float]:
     between = time.perf_counter()
     replay(observed.model, trace, cells)
     done = time.perf_counter()
-    return (done - between) / len(cells), (between - start) / len(trace.tokens)
+    return Seconds((done - between) / len(cells), (between - start) / len(trace.tokens))

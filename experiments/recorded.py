@@ -11,11 +11,23 @@ MAYBE = (*NUMBER, type(None))
 VERDICT: dict[str, Any] = {
     **dict.fromkeys(("claim", "outcome", "why", "statistic"), str),
     **dict.fromkeys(("value", "low", "high"), MAYBE),
-    **{"confidence": NUMBER, "n_sinks": int, "n_texts": int},
+    **{"confidence": NUMBER, "n_sinks": int, "n_texts": int, "layer?": (int, type(None))},
 }
-MADE: dict[str, Any] = {"asked": {"model": str}, "options?": (dict, type(None)), "texts?": [{}]}
+SAMPLE: dict[str, Any] = {
+    **dict.fromkeys(("n_texts", "n_tokens", "n_sinks", "n_distinct"), int),
+    "created_at": dict,
+}
+SOURCE: dict[str, Any] = dict.fromkeys(("file?", "sha256?", "repository?"), str)
+MADE: dict[str, Any] = {
+    "asked": {"model": str, "texts?": (str, type(None)), **SOURCE},
+    "options?": (dict, type(None)),
+    "texts?": [{"n_tokens?": int}],
+    "commit?": (str, type(None)),
+    "versions_of_code?": dict,
+    "sample?": SAMPLE,
+}
 RECORDED: dict[str, Any] = {
-    "provenance?": MADE | {"model?": {"n_layers": int}},
+    "provenance?": MADE | {"model?": {"n_layers": int, "weights_sha256?": str}},
     "captions?": dict,
 }
 
@@ -43,6 +55,11 @@ def _wrong_words(record: dict[str, Any]) -> str:
         if verdict["low"] is not None and (verdict["value"] is None or verdict["high"] is None):
             return "a verdict has a lower bound, but no value or upper bound"
     return mismatch(record.get("captions", {}), dict.fromkeys(record.get("captions", {}), str))
+
+
+def is_older(record: dict[str, Any]) -> bool:
+    """Whether its verdicts come from a version that corrected each of them separately."""
+    return "verdict" in record and "n_claims" not in record["verdict"]
 
 
 def damaged(path: Path, reason: object) -> SinkError:

@@ -16,8 +16,9 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from experiments.sample import sample_of
 from secondary_sinks import SinkTable, Trace, Verdict, bundled_corpus, load_model, read_texts
-from secondary_sinks.models import HookedModel
+from secondary_sinks.models import HookedModel, published_as
 from secondary_sinks.plots import message_figure
 from secondary_sinks.questions import (
     MatchedPair,
@@ -29,7 +30,7 @@ from secondary_sinks.questions import (
 )
 from secondary_sinks.runs import describe, fed_first, observe_all
 from secondary_sinks.statistics import HALF, Interval, outcome_of, too_few
-from secondary_sinks.texts import TokenizedText, check_feed, retokenize
+from secondary_sinks.texts import Text, TokenizedText, check_feed, retokenize
 from secondary_sinks.types import SHARE_UNIT
 
 SECONDS = 30.0
@@ -50,11 +51,13 @@ class Observed:
     sinks: SinkTable
     """Sinks by the joint criterion."""
     name: str
-    """The model as requested."""
+    """Short name of the model."""
     seed: int = 0
     """Random seed of the experiments."""
     asked: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of `observe_texts`."""
+    file: Mapping[str, str] = field(default_factory=dict)
+    """Where the model is from (`published_as`)."""
     say: Callable[[str], None] = quiet
     """Called with lines about the progress of a long experiment."""
 
@@ -98,9 +101,10 @@ class Observed:
         return observe_texts(model_name, **self.asked, seed=self.seed)
 
     def record(self) -> dict[str, Any]:
-        """Everything that determined the numbers: weights, settings, versions, commit, tokens."""
+        """Everything that determined the numbers, and `sample_of` these texts."""
         inputs = describe(self.model, self.texts, self.sinks.thresholds, None, self.seed)
-        return {"asked": {"model": self.name, **self.asked}, **inputs}
+        asked = {"model": self.name, **self.file, **self.asked}
+        return {"asked": asked, "sample": sample_of(self.traces, self.sinks), **inputs}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -110,9 +114,11 @@ class Loaded:
     model: HookedModel
     texts: tuple[TokenizedText, ...]
     name: str
-    """The model as requested."""
+    """Short name of the model."""
     asked: Mapping[str, Any]
     """Further arguments of `observe_texts`."""
+    file: Mapping[str, str] = field(default_factory=dict)
+    """Where the model is from (`published_as`)."""
 
 
 def load_texts(
@@ -122,17 +128,20 @@ def load_texts(
     feed: str = "auto",
     device: str | None = None,
     dtype: str | None = None,
+    every: int = 1,
     before: Mapping[str, Mapping[str, Any]] | None = None,
     say: Callable[[str], None] = quiet,
 ) -> Loaded:
     """Load a model and tokenize the texts of a file (by default the bundled ones).
+
+    With `every` = k, only the 1st, (k+1)th, (2k+1)th, ... text is taken.
 
     `before` are texts as they were first fed, by id (`texts.to_record`). If a chat template gives
     other token ids today, the stored ids are used, and `say` reports it. Raises the errors of
     `observe_texts`.
     """
     check_feed(feed)
-    found = bundled_corpus() if texts is None else read_texts(texts)
+    found = texts_of(texts, every)
     model = load_model(model_name, device, dtype)
     fed, known = [], before or {}
     for text in found:
@@ -140,8 +149,16 @@ def load_texts(
         fed.append(one)
         if is_first:
             say(fed_first(text.text_id))
-    asked = {"texts": texts, "feed": feed, "device": device, "dtype": dtype}
-    return Loaded(model=model, texts=tuple(fed), name=model_name, asked=asked)
+    file = published_as(model_name)
+    asked: dict[str, Any] = {"texts": texts, "feed": feed, "device": device, "dtype": dtype}
+    asked |= {"every": every} if every > 1 else {}
+    name = file.pop("name")
+    return Loaded(model=model, texts=tuple(fed), name=name, asked=asked, file=file)
+
+
+def texts_of(texts: str | None, every: int = 1) -> list[Text]:
+    """The texts of a file (by default the bundled ones), or every k-th of them."""
+    return list(bundled_corpus() if texts is None else read_texts(texts))[::every]
 
 
 def observe_texts(
@@ -165,9 +182,8 @@ def observe_texts(
 
 def observe_loaded(loaded: Loaded, seed: int, say: Callable[[str], None] = quiet) -> Observed:
     """Observe a loaded model and its texts."""
-    return observe_fed(
-        loaded.model, loaded.texts, name=loaded.name, asked=loaded.asked, seed=seed, say=say
-    )
+    more: dict[str, Any] = {"name": loaded.name, "asked": loaded.asked, "file": loaded.file}
+    return observe_fed(loaded.model, loaded.texts, seed=seed, say=say, **more)
 
 
 def observe_fed(
@@ -177,6 +193,7 @@ def observe_fed(
     name: str = "",
     seed: int = 0,
     asked: Mapping[str, Any] | None = None,
+    file: Mapping[str, str] | None = None,
     say: Callable[[str], None] = quiet,
 ) -> Observed:
     """Observe tokenized texts with a model that is already loaded."""
@@ -189,6 +206,7 @@ def observe_fed(
         name=name or model.cfg.model_name,
         seed=seed,
         asked=asked or {},
+        file=file or {},
         say=say,
     )
 

@@ -28,7 +28,7 @@ class Targets:
 
     trace: Trace
     sinks: tuple[Sink, ...]
-    """Secondary sinks created at the layer."""
+    """Secondary and primary-like sinks created at the layer."""
     touched: tuple[int, ...]
     """Positions that the rule edits."""
     cosine: Float[Tensor, "pos"]
@@ -91,8 +91,8 @@ def _of_text(
     rule[int(trace.reference[layer])] = False
     touched = tuple(rule.nonzero()[:, 0].tolist())
     table = observed.sinks.of_text(trace.text_id)
-    secondary = table.of_kind("secondary").sinks
-    sinks = tuple(sink for sink in secondary if sink.l_start == layer)
+    lasting = table.of_kind(*LASTING).sinks
+    sinks = tuple(sink for sink in lasting if sink.l_start == layer)
     places = sorted({*touched, *(sink.pos for sink in sinks)})
     prefixes = {pos: trace.tokens[: pos + 1].numpy().tobytes() for pos in places}
     copies = frozenset(pos for pos, prefix in prefixes.items() if prefix in seen)
@@ -120,7 +120,7 @@ def _controls(
 
 
 def token_rows(targets: Targets, table: SinkTable, layer: int, tau: float) -> list[dict[str, Any]]:
-    """One row per token that the rule touches, or that is a secondary sink created at the layer."""
+    """One row per token that the rule touches, or that is a lasting sink created at the layer."""
     trace = targets.trace
     own = {sink.pos: sink for sink in table.of_text(trace.text_id).sinks}
     rows = []
@@ -244,7 +244,7 @@ def found_rows(
 ) -> list[dict[str, Any]]:
     """Sinks by both criteria, in the clean run and in one whole pass per dose of the rule."""
     trace, limits = targets.trace, observed.sinks.thresholds
-    runs = {"clean": trace}
+    runs = {"clean": trace} | dict.fromkeys(lengths, trace)
     for dose, length in lengths.items() if targets.touched else ():
         hook = (f"blocks.{layer}.hook_mlp_out", rescale(targets.touched, length))
         runs[dose] = observe(observed.model, trace.tokens, text_id=trace.text_id, hooks=[hook])

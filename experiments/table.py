@@ -25,13 +25,19 @@ class Experiment:
     """The claim under test, as in docs/experiments.md."""
     figure: str = ""
     """The corresponding figure of the paper."""
-    asks: str = ""
-    """The causal question that takes most of its time. Empty for an experiment that only observes,
-    and for one that edits in its own way: its module then has a function `cost(observed)`."""
+    asks: tuple[str, ...] = ()
+    """The causal questions that it asks (`roles` is one of them), which take most of its time.
+    Empty for an experiment that only observes, and for one that edits in its own way: its module
+    then has a function `cost(observed)`."""
+    passes: int = 0
+    """Further passes that it makes over each text with a secondary sink."""
+    unpriced: str = ""
+    """What else takes time, in words."""
     observes: bool = True
     """Whether its verdict needs no edit."""
     quick: Mapping[str, Any] = field(default_factory=dict)
-    """Options for a quick run."""
+    """Options for a run in which it recomputes no text; an experiment that observes then edits
+    nothing."""
 
     @property
     def module(self) -> ModuleType:
@@ -55,9 +61,9 @@ class Experiment:
 EXPERIMENTS = (
     Experiment(
         name="norms",
-        claim="values (and keys: raw, the output of k_proj, and used, after q/k norm and rotation) "
-        "of secondary sinks are shorter than those of the same tokens elsewhere; also what sinks "
-        "draw before their creation and after their end",
+        claim="values of secondary sinks (and keys: raw, the output of k_proj, and used, after q/k "
+        "norm and rotation) have smaller norms than those of the same tokens elsewhere; also the "
+        "attention that sinks draw before their creation and after their end",
         figure="1",
     ),
     Experiment(
@@ -70,73 +76,87 @@ EXPERIMENTS = (
     Experiment(name="sink_tokens", claim="secondary sinks are white space, digits or punctuation"),
     Experiment(
         name="mlp_anatomy",
-        claim="what the MLP of the creation layer writes at sinks points along the primary's "
-        "direction",
+        claim="the MLP output of the creation layer at sinks points along the primary's direction, "
+        "more so than that of any earlier MLP",
         figure="MLP",
+        passes=1,
     ),
     Experiment(
         name="mlp_directions",
-        claim="few principal components of that MLP's input are enough to trigger it, and those of "
-        "controls are not",
+        claim="a few principal components of that MLP's input at sinks are enough to trigger it, "
+        "and those at controls are not",
         figure="5",
+        passes=1,
     ),
     Experiment(
         name="separability",
-        claim="a linear classifier tells sinks from the same tokens in texts that it has not seen",
+        claim="a linear classifier separates sinks from the same tokens in unseen texts",
         figure="6",
+        passes=1,
     ),
     Experiment(
         name="norm_and_score",
-        claim="within a text and creation layer, the longer what the MLP writes, the more "
-        "attention, and the more layers attended; the lifetime by the norm test is shown, and "
-        "judged in nothing",
+        claim="within a text and creation layer, sinks with a larger norm of the MLP output draw "
+        "more attention, and at more layers; the lifetime by the norm test is shown, but used in "
+        "no verdict",
         figure="7",
     ),
     Experiment(
         name="primary_weakening",
-        claim="the primary weakens at queries that can see a new secondary sink, beyond those "
-        "before it and beyond texts without one; it gets that back when the sink is removed, and "
-        "takes over more than any softmax gives it (causal)",
-        asks="redistribution",
+        claim="the primary loses attention of queries after a new secondary sink, compared with "
+        "queries before it and with texts without one; it regains attention when the sink is "
+        "removed, and more than the softmax alone would give it (causal)",
+        asks=("restoration", "redistribution"),
         quick={"restore": False},
     ),
     Experiment(
         name="prefix_entropy",
-        claim="the matrix-based entropy of the text so far falls with a secondary sink",
+        claim="the matrix-based entropy of the prefix falls with a secondary sink",
+        passes=1,
+        unpriced="and the spectra of prefixes",
+    ),
+    Experiment(
+        name="writers",
+        claim="one MLP writes each sink: patching its output in makes a sink, replacing it ends "
+        "the sink, it is enough with all earlier MLPs zeroed, and it is aligned with the primary",
+        asks=("roles",),
+        observes=False,
     ),
     Experiment(
         name="mlp_ablation",
         claim="sinks need the MLP of one layer (zero, mean and resample, against controls)",
-        asks="necessity",
+        asks=("necessity",),
         observes=False,
     ),
     Experiment(
         name="mlp_patching",
-        claim="what the forming MLPs write makes a control token a sink; and the reverse",
-        asks="sufficiency",
+        claim="the forming MLPs' outputs at a sink make a control token a sink; and the reverse",
+        asks=("sufficiency",),
         observes=False,
     ),
     Experiment(
         name="norm_dose",
-        claim="the longer that is, the more attention the sink draws, and at the more layers",
-        asks="norm_dose",
+        claim="scaling these outputs up makes sinks draw more attention, and at more layers",
+        asks=("norm_dose",),
         observes=False,
     ),
     Experiment(
         name="neurons",
-        claim="few neurons of these MLPs are needed",
-        asks="sparsity",
+        claim="sinks need few neurons of these MLPs",
+        asks=("sparsity",),
         observes=False,
     ),
     Experiment(
         name="their_steering",
-        claim="the authors' own intervention (every MLP output along the primary's gets a given "
-        "length) touches the sinks and only them, and does to each what an exact edit of it does",
+        claim="the authors' own intervention (every MLP output along the primary's is rescaled to "
+        "a given norm) edits the sinks and only them, and acts on each as an exact edit of it does",
         observes=False,
     ),
 )
 """All experiments, in the order in which they run."""
 BY_NAME = {experiment.name: experiment for experiment in EXPERIMENTS}
+OBSERVING = tuple(experiment.name for experiment in EXPERIMENTS if experiment.observes)
+"""Names of the experiments whose verdicts need no edit."""
 
 
 def as_markdown(*, observes: bool) -> list[str]:

@@ -24,6 +24,7 @@ from secondary_sinks.cli import number, whole
 from secondary_sinks.plots import count_bars, interval_lines
 from secondary_sinks.questions import Cost
 from secondary_sinks.statistics import Interval, median_over_texts
+from secondary_sinks.types import LASTING
 
 NAME = "their_steering"
 QUESTION = "Does the authors' intervention edit only sinks, and as an exact edit of each would?"
@@ -43,9 +44,10 @@ METHOD = (
     "else neighbours; their directions stay); and at each sink alone, with everything else clean. "
     "Norms: 0, 0.5, 1 and 2 times the median norm of the MLP output at sinks, and the largest norm "
     "of any MLP output at the primary. Attention is the total effect: everything after the edit is "
-    "recomputed. Four verdicts. (1) The rule edits the sinks of the layer and no other token. "
-    "(2) At norm 0, the edited sinks lose more attention than matched tokens. (3) At twice the "
-    "norm, the effect of the rule on a sink differs from that of editing this sink alone (without "
+    "recomputed. Four verdicts. (1) The rule edits the lasting sinks that arise at the layer, and "
+    "no other token. (2) At norm 0, the edited sinks lose more attention than matched tokens. (3) "
+    "At twice the norm, the effect of the rule on a sink differs from that of editing this sink "
+    "alone (without "
     "texts in which the rule edits one token only: there both edits are the same). (4) At norm 0, "
     "the loss of later, unedited tokens rises more than with matched tokens. Lifetimes depend on "
     "the norm by definition, and are only shown. Table 'found' has the sinks that the paper's "
@@ -271,7 +273,7 @@ def cost(observed: Observed) -> Cost:
     n_doses, layer = len(steered.DOSES) + 1, members_of(observed, None).layer
     sizes = []
     for trace in observed.traces:
-        own = observed.sinks.of_text(trace.text_id).of_kind("secondary").sinks
+        own = observed.sinks.of_text(trace.text_id).of_kind(*LASTING).sinks
         sizes.append(n_doses * (3 + sum(sink.l_start == layer for sink in own)))
     tokens = sum(n * len(t.tokens) for n, t in zip(sizes, observed.traces, strict=True))
     return Cost(question=NAME, replayed=0, recomputed=sum(sizes), tokens=tokens)

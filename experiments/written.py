@@ -23,7 +23,13 @@ from secondary_sinks.runs import RunFolder, escape_text
 RECORD = "verdict.json"
 JUDGED = "judged"
 CAPTION = "Statistic of each verdict with its interval; upright ticks: the threshold."
-PICTURE = {"width": 900, "scale": 1.5}
+PICTURE = {"width": 760, "scale": 2}
+"""Width of a picture in pixels of a page, which shows it about so wide, and dots per pixel."""
+ON_PAPER: dict[str, Any] = {
+    **{"paper_bgcolor": "white", "plot_bgcolor": "white"},
+    "font": {"color": "#24272c", "size": 13},
+}
+"""Layout of a picture: dark on white, legible on light and dark pages."""
 STYLE = "body{font-family:system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
 
 
@@ -42,7 +48,7 @@ def write(finding: Finding, out: str | Path, provenance: Mapping[str, Any]) -> l
         place.write_table(name, table)
         place.write_text(f"{name}.csv", escape_text(table).to_csv(index=False))
     notes = []
-    figures = {"figure": finding.figure, **finding.figures, **judged_figure(finding)}
+    figures = {"figure": finding.figure, **finding.figures, **verdict_figure(finding)}
     for name, figure in figures.items():
         place.write_text(f"{name}.html", _page(finding, name, figure))
         notes.append(_draw(figure, folder / f"{name}.png"))
@@ -60,7 +66,7 @@ def write(finding: Finding, out: str | Path, provenance: Mapping[str, Any]) -> l
     return [f"{finding.name}: {folder}", *dict.fromkeys(note for note in notes if note)]
 
 
-def judged_figure(finding: Finding) -> dict[str, go.Figure]:
+def verdict_figure(finding: Finding) -> dict[str, go.Figure]:
     """Figure of the numbers in the verdicts; empty if no verdict has one."""
     known = [verdict for verdict in finding.verdicts if not math.isnan(verdict.value)]
     return {JUDGED: verdict_dots(known)} if known else {}
@@ -105,7 +111,7 @@ def _draw(figure: go.Figure, path: Path) -> str:
     files.refuse_special(path)
     path.unlink(missing_ok=True)
     try:
-        figure.write_image(path, **PICTURE)
+        go.Figure(figure).update_layout(ON_PAPER).write_image(path, **PICTURE)
     except Exception as error:  # no kaleido, no browser or a failing one: many error types
         path.unlink(missing_ok=True)
         reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))

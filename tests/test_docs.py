@@ -88,7 +88,7 @@ def test_every_public_name_has_its_place_in_the_reference():
 def test_every_page_is_in_the_contents():
     contents = (DOCS.parent / "mkdocs.yml").read_text("utf-8")
     pages = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
-    assert set(re.findall(r"- (?:.+: )?([\w/-]+\.md)$", contents, re.MULTILINE)) == pages
+    assert set(re.findall(r"- (?:.+: )?([\w./-]+\.md)$", contents, re.MULTILINE)) == pages
 
 
 def test_the_columns_in_the_page_of_files_are_those_of_the_tables():
@@ -101,7 +101,7 @@ def test_the_tables_of_the_pages_are_those_of_the_code():
     marked = [name for name, page in PAGES.items() if tables.MARK.search(page)]
     assert set(marked) == {"edits", "experiments", "files", "measures"}
     for name in marked:
-        assert tables.filled(PAGES[name]) == PAGES[name], name
+        assert tables.fill_tables(PAGES[name]) == PAGES[name], name
     used = {found[2] for page in PAGES.values() for found in tables.MARK.finditer(page)}
     assert used == tables.TABLES.keys()
 

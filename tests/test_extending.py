@@ -41,7 +41,7 @@ model, trace = planted.model, observe(planted.model, planted.tokens)
 assert torch.equal(trace.mlp_share, trace.mlp_norm / trace.norm)
 frame = trace.to_frame()
 assert "mlp_share" in frame and columns.TRACE["mlp_share"].unit == "1"
-older = columns.checked("trace", frame.drop(columns="mlp_share"), "m")
+older = columns.check_columns("trace", frame.drop(columns="mlp_share"), "m")
 assert older["mlp_share"].isna().all()
 
 # the edit

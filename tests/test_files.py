@@ -23,7 +23,7 @@ OPENING = {
 }
 MOVING = {"renames", "move", "copy2", "copyfile", "copytree", "link_to", "hardlink_to"}
 ALLOWED = {
-    "cli/entry.py": {"os.open"},  # os.devnull
+    "cli/entry.py": {"os.open", "os.fdopen"},  # os.devnull
     "models/original/checkpoint.py": {"safe_open"},  # of what was opened the line before
     "models/gguf/cache.py": {"building.rename", "(building / SEAL).write_text"},  # made here
     "models/gguf/compare.py": {"np.fromfile"},  # of a file whose header was read by `files`

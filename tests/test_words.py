@@ -49,14 +49,14 @@ def test_a_riddle_would_be_found():
 
 
 PRINTED = re.compile(
-    r"\bbeside\b|\b(?:is|are) none\b|(?<!here )\bis no (?!longer)\w|\bof what\b"
+    r"\bbeside\b|\b(?:is|are) none\b|(?<!here )\bis no (?!longer|better)\w|\bof what\b"
     r"|\bso many\b|\bnobody\b|^Of (?:all|what|the)\b|\btold\b|\banew\b|\bcommonest\b|\bstood\b"
     r"|\bstands? twice\b|\bheld against\b|\bput to the test\b|\bless (?:the|that|those)\b"
     r"|\band do not with\b"
     r"|\bwhat (?:the|an?|its)\b[\w'{} ]*\b(?:writes?|wrote)\b"
 )
 """Constructions that a reader must read twice; each was once in a message, a claim or a caption."""
-NOT_READ = {"experiments/all.py", "experiments/pages.py", "experiments/table.py"}
+NOT_READ = {"experiments/claims.py", "experiments/pages.py"}
 """Modules whose words were not read yet; take one out when it was."""
 FOLDERS = ("secondary_sinks", "experiments", "tools")
 

@@ -29,10 +29,10 @@ TABLES: dict[str, Callable[[], list[str]]] = {
 }
 
 
-def filled(page: str) -> str:
+def fill_tables(page: str) -> str:
     """A page with its marked tables as the code has them. Raises `KeyError` for an unknown one.
 
-    >>> filled("<!-- table: sites -->\\n\\n| old |\\n").splitlines()[2]
+    >>> fill_tables("<!-- table: sites -->\\n\\n| old |\\n").splitlines()[2]
     '| site | what is there |'
     """
     return MARK.sub(lambda found: found[1] + "\n".join(TABLES[found[2]]()) + "\n", page)
@@ -42,7 +42,7 @@ def main() -> None:
     """Write the tables of all pages."""
     for path in sorted(DOCS.glob("*.md")):
         old = files.read_text(path)
-        new = filled(old)
+        new = fill_tables(old)
         if new != old:
             path.write_text(new, "utf-8")
             print(path.name)

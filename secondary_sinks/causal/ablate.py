@@ -9,9 +9,9 @@ from secondary_sinks.causal.outcome import (
     clean_sinks,
     edited_sinks,
     first,
+    first_settled_layer,
     impossible,
     means_over,
-    settled_from,
 )
 from secondary_sinks.causal.replay import replay
 from secondary_sinks.causal.replayed import Replay
@@ -93,7 +93,7 @@ def effects_of(
 ) -> tuple[Effect, ...]:
     """One effect per cell of a replay; each cell must be one edit of one token in `owners`."""
     clean = clean_sinks(trace, thresholds)
-    settled = settled_from(trace, thresholds)
+    settled = first_settled_layer(trace, thresholds)
     edited = edited_sinks(trace, result, thresholds)
     rows = []
     for cell, (edit,) in enumerate(result.cells):

@@ -84,7 +84,7 @@ class Drawn(NamedTuple):
     """Of the sink in the clean run, whichever token is edited."""
 
 
-def drawn_over(trace: Trace, result: Replay, cell: int, sink: Sink) -> Drawn:
+def attention_drawn(trace: Trace, result: Replay, cell: int, sink: Sink) -> Drawn:
     """What an edited token draws in the blocks that read the sink; NaN if no block reads it."""
     blocks, pos = readers(sink.layers, len(trace.mass)), result.positions[cell]
     beyond = trace.mass - trace.mass_expected
@@ -110,7 +110,7 @@ def means_over(trace: Trace, result: Replay, cell: int, layers: Sequence[int]) -
     return values
 
 
-def settled_from(trace: Trace, thresholds: Thresholds) -> Int[Tensor, "pos"]:
+def first_settled_layer(trace: Trace, thresholds: Thresholds) -> Int[Tensor, "pos"]:
     """The first layer at which an edit of a token comes too late to end it as a sink.
 
     States and attention below the edited layer stay as they are. If these alone pass as a sink
@@ -130,8 +130,8 @@ def settled_from(trace: Trace, thresholds: Thresholds) -> Int[Tensor, "pos"]:
 def impossible(sink: Sink, layer: int, settled: Int[Tensor, "pos"]) -> str:
     """Which outcome an edit of the sink at this layer comes too late for: none, end or loss.
 
-    "end": from `settled_from` on, no edit can end the sink. "loss": above its last layer, no edit
-    can take attention from its layers either; it can at most make the sink live longer.
+    "end": from `first_settled_layer` on, no edit can end the sink. "loss": above its last layer, no
+    edit can take attention from its layers either; it can at most make the sink live longer.
     """
     if layer > sink.layers[-1]:
         return "loss"

@@ -26,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Exit codes: 0 done, 2 bad input, 3 done but something was skipped, 130 interrupted, 141 output
     closed, 143 terminated.
     """
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # the terminal may lack characters
             stream.reconfigure(errors="backslashreplace")
@@ -71,6 +72,13 @@ def run_app(app: Typer, words: Sequence[str], name: str) -> int:
             return _fail(_with_value(error, words))
         raise
     return _interrupted() if code == INTERRUPTED else int(code or 0)
+
+
+def _open_closed_streams() -> None:
+    """Discard what is written to a stream that was closed, as by `>&-`; Python has None for it."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "r+"))
 
 
 def _refuse_bytes(words: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from secondary_sinks.errors import SweepError
 from secondary_sinks.runs import RunFolder
 from secondary_sinks.sweeps import executors
 from secondary_sinks.sweeps.config import SweepConfig
-from secondary_sinks.sweeps.config_file import from_dict, merged, read_config, short
+from secondary_sinks.sweeps.config_file import from_dict, merge_options, read_config, short
 from secondary_sinks.sweeps.estimate import Estimate, estimate
 from secondary_sinks.sweeps.sweep import sweep
 from secondary_sinks.types.lists import plain_digits
@@ -87,7 +87,7 @@ def resolve(asked: Asked) -> Resolved:
     flags = _flags(asked)
     if flags["thresholds"] and isinstance(base.get("thresholds"), Mapping):
         flags["thresholds"] = {**base["thresholds"], **flags["thresholds"]}
-    config = from_dict(merged(base, flags), f"config {str(path)!r}" if path else "options")
+    config = from_dict(merge_options(base, flags), f"config {str(path)!r}" if path else "options")
     executor = "local" if own["executor"] is None else own["executor"]
     return Resolved(config, Path(own["out"]), executor, own["ray_address"])
 

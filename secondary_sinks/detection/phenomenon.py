@@ -10,13 +10,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from statistics import median
+from typing import TYPE_CHECKING
 
 from jaxtyping import Int
 from torch import Tensor
 
 from secondary_sinks.detection.detect import detect
+from secondary_sinks.display import Displayed
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.types import Sink, SinkTable, Trace
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PAPER_RATES: Mapping[str, tuple[float, float]] = {
     "DeepSeek-R1-Distill-Qwen-14B": (0.85, 1.3),
@@ -35,8 +40,8 @@ LABELS = ("secondary", "bos_sink", "noise")
 """Labels of the paper's rule."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Phenomenon:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Phenomenon(Displayed):
     """How far the secondary sinks of some texts are those that the paper describes.
 
     Sinks with the same tokens up to and including their own are one computation, so they count
@@ -89,6 +94,16 @@ class Phenomenon:
     """Secondary sinks per 10,000 distinct tokens; NaN where the texts are too short for a rate."""
     rate_by_paper: float
     """The same for those that the paper's rule labels secondary."""
+
+    def _line(self) -> str:
+        return f"{self.answer}: {self.n_all:,} of {self.n_distinct:,} distinct sinks are all of it"
+
+    def to_frame(self) -> "pd.DataFrame":
+        """One row per criterion: whether it is met, and by how many of the sinks."""
+        import pandas as pd
+
+        rows = [(n, getattr(self, n), getattr(self, f"n_{n}"), self.n_distinct) for n in CRITERIA]
+        return pd.DataFrame(rows, columns=["criterion", "met", "n_sinks", "n_distinct"])
 
     @property
     def middle(self) -> tuple[int, int]:

@@ -45,8 +45,8 @@ def mark_rounding(
     """
     if trace.dtype not in HALF:
         return list(sinks), []
-    mild = {sink.pos: sink for sink in rule(moved(trace, 1), thresholds)}
-    strict = {sink.pos: sink for sink in rule(moved(trace, -1), thresholds)}
+    mild = {sink.pos: sink for sink in rule(move_by_rounding(trace, 1), thresholds)}
+    strict = {sink.pos: sink for sink in rule(move_by_rounding(trace, -1), thresholds)}
     marked = [
         replace(
             sink, within_rounding=any(_kind(found, sink) != sink.kind for found in (mild, strict))
@@ -58,7 +58,7 @@ def mark_rounding(
     return marked, near
 
 
-def moved(trace: Trace, sign: int) -> Trace:
+def move_by_rounding(trace: Trace, sign: int) -> Trace:
     """The trace with every tested number moved by its rounding error.
 
     `sign` 1: towards being a sink; -1: away from it.

@@ -1,13 +1,15 @@
 """Identity of a loaded model, for records: its class, its source, and a hash of its weights."""
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from secondary_sinks import files
 from secondary_sinks.layerwise.protocol import is_bridge
-from secondary_sinks.models.original.sources import Source
+from secondary_sinks.models.original.sources import Source, resolve
 
 
 def architecture(model: Any) -> str:
@@ -43,6 +45,24 @@ def provenance_of(model: Any) -> dict[str, str | None]:
         "revision": source.revision,
         "commit": source.commit,
     }
+
+
+def published_as(name: str) -> dict[str, str]:
+    """A model for pages that others read: short name, and where it is from without a folder.
+
+    `name` is the alias, the name of the folder or file, or the last part of a hub name. `file` and
+    `sha256` are those of a GGUF file, `repository` is the hub name of a model without an alias.
+
+    >>> published_as("Qwen/Qwen3-14B")
+    {'name': 'Qwen3-14B', 'repository': 'Qwen/Qwen3-14B'}
+    """
+    source = resolve(name)
+    told = {"name": source.name.rsplit("/", 1)[-1]}
+    if source.kind == "gguf":
+        told |= {"file": Path(source.path).name, "sha256": files.sha256_of(Path(source.path))}
+    if source.name != told["name"]:
+        told |= {"repository": source.name}
+    return told
 
 
 def wrapped_settings(model: Any) -> dict[str, str]:

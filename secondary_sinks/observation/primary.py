@@ -46,7 +46,7 @@ class Prominence:
         """Largest deviation ratio of each position, over the layers at which it draws attention."""
         return (self.deviation_ratio * (self.drawn > 0)).amax(0)
 
-    def restricted_to(self, where: Bool[Tensor, "layer pos"]) -> "Prominence":
+    def restrict(self, where: Bool[Tensor, "layer pos"]) -> "Prominence":
         """The same, with no attention drawn elsewhere."""
         return replace(self, drawn=self.drawn * where)
 
@@ -79,7 +79,7 @@ def choose_references(
     free = prominence.drawn[:, primary] == 0
     while True:
         eligible = (enough & free[:, None]).any(0) & ~minor
-        others = prominence.restricted_to(eligible & free[:, None])
+        others = prominence.restrict(eligible & free[:, None])
         pos = choose_primary(others)
         own = others.drawn[:, pos] > 0
         if not bool(own.any()):

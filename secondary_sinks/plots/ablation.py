@@ -144,7 +144,7 @@ def _map(cells: pd.DataFrame, rows: pd.DataFrame, layers: range, role: str) -> g
         zmax=1,
         colorscale=LOSS_SCALE,
         ygap=1,
-        colorbar=colour_bar(unit, {-1: "-100%", 0: "0", 1: "100%"}),
+        colorbar=colour_bar(unit, {-1.0: "-100%", 0.0: "0", 1.0: "100%"}),
     )
 
 

@@ -136,7 +136,7 @@ def _map(
         ygap=1,
         xgap=0 if scale else 2,
         showscale=scale,
-        colorbar=colour_bar(title, {0: "0", 0.5: "50%", 1: "100%"}, 0.43) if scale else None,
+        colorbar=colour_bar(title, {0.0: "0", 0.5: "50%", 1.0: "100%"}, 0.43) if scale else None,
     )
 
 

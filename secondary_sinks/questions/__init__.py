@@ -11,7 +11,12 @@ from secondary_sinks.questions.damage import (
     writer_damage,
 )
 from secondary_sinks.questions.dose import norm_dose
-from secondary_sinks.questions.forming import Forming, forming_frame, forming_mlps
+from secondary_sinks.questions.forming import (
+    Forming,
+    forming_cost,
+    forming_frame,
+    forming_mlps,
+)
 from secondary_sinks.questions.harm import harm
 from secondary_sinks.questions.layers import later_verdict, layer_verdicts
 from secondary_sinks.questions.lost_by_layer import by_way, later_effects, layer_effects
@@ -20,12 +25,18 @@ from secondary_sinks.questions.necessity import EDITS, necessity
 from secondary_sinks.questions.question import Cells, Cost, Drawing, Question, Sample, Shown
 from secondary_sinks.questions.redistribution import MATERIAL, redistribution
 from secondary_sinks.questions.restoration import restoration
+from secondary_sinks.questions.role_tests import roles_cost
 from secondary_sinks.questions.roles import Role, roles
 from secondary_sinks.questions.run_claims import family_of, run_claims
 from secondary_sinks.questions.sparsity import sparsity
 from secondary_sinks.questions.sufficiency import sufficiency
 from secondary_sinks.questions.table import QUESTIONS, costs, n_claims_of
-from secondary_sinks.questions.writers import levels_in, shares_of_roles, writer_verdicts
+from secondary_sinks.questions.writers import (
+    levels_in,
+    shares_of_roles,
+    writer_verdicts,
+    writers_of,
+)
 
 __all__ = [
     "EDITS",
@@ -49,6 +60,7 @@ __all__ = [
     "damage_in_words",
     "family_of",
     "format_exclusions",
+    "forming_cost",
     "forming_frame",
     "forming_mlps",
     "harm",
@@ -64,6 +76,7 @@ __all__ = [
     "redistribution",
     "restoration",
     "roles",
+    "roles_cost",
     "run_claims",
     "shares_of_roles",
     "sparsity",
@@ -72,4 +85,5 @@ __all__ = [
     "verdict_of",
     "writer_damage",
     "writer_verdicts",
+    "writers_of",
 ]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
+from math import comb
 from typing import Any
 
 import pandas as pd
@@ -18,6 +19,7 @@ from secondary_sinks.questions.matched_pairs import (
     match_pairs,
     with_progress,
 )
+from secondary_sinks.questions.question import Cost
 from secondary_sinks.questions.trials import Trial, run_trials
 from secondary_sinks.types import Edit, Sink, SinkTable, Trace, format_layers, mass_lost
 
@@ -94,6 +96,19 @@ def forming_of_text(
         _forming(case.sink, group, how, row, written[case.sink.pos])
         for case, (group, how), row in zip(text.cases, chosen, ended, strict=True)
     ]
+
+
+def forming_cost(traces: Trace | Iterable[Trace], sinks: SinkTable) -> Cost:
+    """Number of cells of `forming_mlps`."""
+    found = [case.sink for text in match_pairs(traces, sinks) for case in text.cases]
+    replayed = sum(sink.l_start + 1 + _n_groups(sink) + 1 for sink in found)
+    return Cost(question="forming_mlps", replayed=replayed, recomputed=0)
+
+
+def _n_groups(sink: Sink) -> int:
+    """Number of groups to try: pairs, then larger groups."""
+    n_mlps = min(sink.l_end + 1, MOST)
+    return comb(n_mlps, 2) + max(n_mlps - 2, 0)
 
 
 Place = tuple[str, int]

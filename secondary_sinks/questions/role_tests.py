@@ -22,6 +22,7 @@ import pandas as pd
 from secondary_sinks.causal.controls import last_judged, never_sinks
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.questions.matched_pairs import COPIES, UNREAD
+from secondary_sinks.questions.question import Cost
 from secondary_sinks.questions.trials import Trial, run_trials
 from secondary_sinks.types import LASTING, Edit, Sink, SinkTable, Trace
 
@@ -59,6 +60,12 @@ def asked_of(traces: Sequence[Trace], sinks: SinkTable) -> tuple[list[Asked], di
 def _counts(sink: Sink) -> bool:
     """Whether a sink is secondary or primary-like."""
     return sink.kind in LASTING
+
+
+def roles_cost(traces: Sequence[Trace], sinks: SinkTable) -> Cost:
+    """Number of cells of `roles`, without those of MLPs that may write a sink together."""
+    asked, _ = asked_of(traces, sinks)
+    return Cost(question="roles", replayed=sum(len([*_tests(one)]) for one in asked), recomputed=0)
 
 
 def is_asked(sink: Sink) -> bool:

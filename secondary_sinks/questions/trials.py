@@ -11,13 +11,13 @@ from torch import Tensor
 from secondary_sinks.causal import replay
 from secondary_sinks.causal.outcome import (
     attended_layers,
+    attention_drawn,
     clean_sinks,
-    drawn_over,
     edited_sinks,
     first,
+    first_settled_layer,
     impossible,
     means_over,
-    settled_from,
 )
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.statistics import HALF, Interval, paired_share_over_texts, share_over_texts
@@ -65,11 +65,11 @@ def run_trials(
     clean = clean_sinks(trace, thresholds)
     attended = attended_layers(trace, result, thresholds)
     edited = edited_sinks(trace, result, thresholds)
-    settled = settled_from(trace, thresholds)
+    settled = first_settled_layer(trace, thresholds)
     rows = []
     for number, trial in enumerate(trials):
         lifetime = int(edited[:, number].sum())
-        drawn = drawn_over(trace, result, number, trial.sink)
+        drawn = attention_drawn(trace, result, number, trial.sink)
         rows.append(
             {
                 "text_id": trace.text_id,

@@ -41,7 +41,24 @@ def write_report(folder: RunFolder, model: str | None = None) -> Path:
 
 
 def _of_model(frame: pd.DataFrame, record: dict[str, Any]) -> pd.DataFrame:
-    return frame if "model" not in frame else frame[frame["model"] == record["label"]]
+    label = record.get("label", record["model"]["name"])
+    return frame if "model" not in frame else frame[frame["model"] == label]
+
+
+def _refuse_other_trace(record: Mapping[str, Any], trace: pd.DataFrame) -> None:
+    """Raise `RunFolderError` for a trace of other texts or layers than those of the record."""
+    lengths = {text["text_id"]: text["n_tokens"] for text in record["texts"]}
+    n_tokens = pd.Series([lengths.get(name, 0) for name in trace["text_id"]], trace.index)
+    n_layers = record["model"]["n_layers"]
+    inside = trace["pos"].between(0, n_tokens - 1) & trace["layer"].between(0, n_layers - 1)
+    what = "" if len(trace) else "the trace has no rows of this model"
+    for _, row in trace[~inside].head(1).iterrows():
+        place = f"position {row['pos']}, layer {row['layer']}"
+        what = f"the trace has text {row['text_id']!r:.60}, {place}"
+    if what:
+        raise RunFolderError(
+            f"run.json and trace.parquet are not of one run: {what}", "run its command again"
+        )
 
 
 def one_model(folder: RunFolder, name: str | None) -> dict[str, Any]:
@@ -74,6 +91,7 @@ def render(
     answers = answers or {}
     ablated = effects is not None and not effects.empty
     levels, found = levels_of(record, sinks), claims(record, answers)
+    _refuse_other_trace(record, trace)
     return template("template.html").render(
         record=record,
         subtitle=summary.subtitle(record),

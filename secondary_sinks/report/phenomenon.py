@@ -128,8 +128,8 @@ def _rates(found: Phenomenon) -> str:
         )
     low, high = found.expected
     return (
-        f"a rate needs more text: at those of the authors' detections, {theirs}, "
-        f"{count(found.n_tokens_distinct, 'token')} hold {plain(low)} to {plain(high)} sinks"
+        f"a rate needs more text: at those of the authors' detections, {theirs}, {plain(low)} to "
+        f"{plain(high)} are expected in {count(found.n_tokens_distinct, 'token')}"
     )
 
 

@@ -152,7 +152,7 @@ def as_markdown(name: str) -> list[str]:
     return ["| column | type | unit | meaning |", "|---|---|---|---|", *rows]
 
 
-def checked(name: str, frame: pd.DataFrame, model: str) -> pd.DataFrame:
+def check_columns(name: str, frame: pd.DataFrame, model: str) -> pd.DataFrame:
     """The table with the columns of its schema first, in order and of the right types.
 
     Raises `RunFolderError` if a column is missing or has another type.

@@ -69,8 +69,8 @@ class RunFolder:
                     self._written.clear()
                     raise
         finally:
-            for folder in made:
-                with contextlib.suppress(OSError):  # the folder holds results
+            with contextlib.suppress(OSError):  # a folder holds results; those around it do too
+                for folder in made:
                     folder.rmdir()
 
     def check(self, *, force: bool = False, differs: str = "") -> None:

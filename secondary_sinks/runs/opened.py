@@ -77,7 +77,7 @@ class Opened:
     def table(self, name: str) -> pd.DataFrame:
         """A table by name, checked against its schema. Raises `RunFolderError`."""
         frame = self._folder.table(name)
-        frame = columns.checked(name, frame, self.models[0]["label"])
+        frame = columns.check_columns(name, frame, self.models[0]["label"])
         frame.attrs = {
             "table": name,
             "schema": parquet.SCHEMAS[name],

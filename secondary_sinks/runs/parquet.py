@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from secondary_sinks import files
@@ -45,16 +46,34 @@ def read(path: Path, **chosen: Any) -> pa.Table:
 def refuse_beyond_memory(path: Path) -> None:
     """Raise `RunFolderError` for a table that needs more memory than is free.
 
-    A column of equal values takes a few bytes in the file, whatever its length.
+    A column of equal values takes a few bytes in the file, whatever its length. Texts are counted
+    with each repetition, but read only once each.
     """
     with files.open_file(path) as file:
-        metadata = pq.read_metadata(file)
-    needed, free = metadata.num_rows * metadata.num_columns * 8, free_bytes()
+        metadata, free = pq.read_metadata(file), free_bytes()
+        needed = metadata.num_rows * metadata.num_columns * 8
+        if free is not None and needed <= free:
+            needed += _bytes_of_texts(file)
     if free is not None and needed > free:
         raise RunFolderError(
             f"{str(path)!r} holds {metadata.num_rows:,} rows of {metadata.num_columns} columns, "
             f"which need {gigabytes(needed)} of memory; {gigabytes(free)} is free"
         )
+
+
+def _bytes_of_texts(file: Any) -> int:
+    """Size of all texts of a table in memory, in bytes."""
+    kinds = {pa.string(), pa.large_string(), pa.binary(), pa.large_binary()}
+    types = {field.name: field.type for field in pq.read_schema(file)}
+    of_words = {
+        name: kind.value_type if pa.types.is_dictionary(kind) else kind
+        for name, kind in types.items()
+    }
+    names = [name for name, kind in of_words.items() if kind in kinds]
+    found = pq.read_table(file, columns=names, read_dictionary=names)
+    parts = [part for column in found.columns for part in column.chunks]
+    lengths = [pc.take(pc.binary_length(part.dictionary), part.indices) for part in parts]
+    return sum(pc.sum(one).as_py() or 0 for one in lengths)
 
 
 def check_schema(metadata: dict[bytes, bytes] | None, path: Path) -> None:

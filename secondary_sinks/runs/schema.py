@@ -223,7 +223,7 @@ def _named(kind: Any) -> str:
 def _is_column(column: pd.Series, kind: Any) -> bool:
     if kind is str:
         words = kinds.infer_dtype(column, skipna=False) if len(column) else "string"
-        return words == "string"
+        return words == "string" and not column.isna().any()
     if kind is bool:
         return kinds.is_bool_dtype(column)
     if kind is int:

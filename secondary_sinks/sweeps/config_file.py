@@ -224,6 +224,6 @@ def _toml(content: str) -> Any:
 _READERS = {".yaml": _yaml, ".yml": _yaml, ".toml": _toml}
 
 
-def merged(base: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+def merge_options(base: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of a file, overridden by the flags that were given."""
     return {**base, **{key: value for key, value in flags.items() if value is not None}}

@@ -74,7 +74,7 @@ def leave(code: int, line: str) -> NoReturn:
 
 
 @contextlib.contextmanager
-def kept() -> Iterator[None]:
+def keep_handlers() -> Iterator[None]:
     """Keep the interrupt handlers from being replaced by a library."""
     if threading.current_thread() is not threading.main_thread():
         yield

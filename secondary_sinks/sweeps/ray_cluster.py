@@ -34,7 +34,7 @@ def connect(address: str | None) -> tuple[Any, bool]:
     if ray.is_initialized():
         return ray, False
     try:
-        with interrupts.kept():
+        with interrupts.keep_handlers():
             ray.init(log_to_driver=False, logging_level="error", **more)
     except Exception as error:  # wrong address, other version: Ray raises many types
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -47,6 +47,8 @@ def _address(asked: str | None) -> str:
 
     Ray itself also reads 'auto' as RAY_ADDRESS. Its use is announced by a `SinkWarning`.
     """
+    if asked is not None and not asked.strip():
+        raise SweepError(f"--ray-address is {asked!r}", f"expected HOST:PORT, 'auto' or {HERE!r}")
     around = os.environ.get(VARIABLE, "").strip()
     if around and asked in (None, "auto"):
         warnings.warn(

@@ -330,6 +330,16 @@ def test_the_module_runs():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_closed_output_is_no_error():
+    code = f"""
+import os, sys
+os.close(1)
+os.execv({sys.executable!r}, [{sys.executable!r}, "-m", "secondary_sinks", "questions"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_the_table_of_sinks_shows_tokens_as_they_are_and_runs_no_markup(capsys):
     sink = {
         "kind": "secondary",

@@ -111,6 +111,19 @@ def test_a_small_file_of_a_table_beyond_memory_is_refused_with_the_numbers(tmp_p
     assert place.stat().st_size < 1_000_000
 
 
+def test_a_small_file_of_texts_beyond_memory_is_refused_with_the_numbers(tmp_path, capfd):
+    folder = write_run(tmp_path / "run")
+    place = folder.path / "sinks.parquet"
+    word = pa.array(["x" * 1_000_000])
+    column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(2_000, dtype=np.int32)), word)
+    pq.write_table(pa.table({"token": column}), place, store_schema=False)  # read as plain text
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("secondary_sinks.runs.parquet.free_bytes", lambda: 700_000_000)
+        named = "holds 2,000 rows of 1 columns, which need 2.0 GB of memory; 0.7 GB is free"
+        refused(["report", str(folder.path)], named, tmp_path, capfd)
+    assert place.stat().st_size < 1_000_000
+
+
 def answer(question, *tables):
     told = {"tables": list(tables), "left_out": {}, "n_censored": 0, "verdicts": []}
     return {"question": question, **told}
@@ -165,6 +178,18 @@ REPORT = {
     "layers below zero": (layers(-1), "model.n_layers is -1; expected 1 to 1,000"),
     "layers without end": (layers(10**9), "model.n_layers is 1000000000; expected 1 to 1,000"),
     "layers too few": (layers(1), "l_start is 1 in a model of 1 layers"),
+    "a trace without rows": (table("trace", lambda frame: frame[:0]), "has no rows of this model"),
+    "a trace with a token missing": (
+        table(
+            "trace",
+            lambda frame: frame.assign(token=frame["token"].astype("str").where(frame["pos"] < 0)),
+        ),
+        "has str in column 'token'; expected str",
+    ),
+    "a trace beyond the text": (table("trace", put("pos", 10**6)), "position 1000000, layer 0"),
+    "a trace before the text": (table("trace", put("pos", -1)), "position -1, layer 0"),
+    "a trace beyond the layers": (table("trace", put("layer", 99)), "position 0, layer 99"),
+    "a trace of another text": (table("trace", put("text_id", "x")), "the trace has text 'x'"),
     "table with a mark of a list": (marked({b"secondary_sinks": b"[1]"}), "its schema is [1]"),
     "table with a mark of bytes": (
         marked({b"secondary_sinks": b"\xff"}),

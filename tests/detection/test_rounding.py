@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from secondary_sinks import detect, load_model, observe
-from secondary_sinks.detection.rounding import moved, rounding
+from secondary_sinks.detection.rounding import move_by_rounding, rounding
 from secondary_sinks.testing.families import tiny
 from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.types import SinkTable, Thresholds
@@ -95,7 +95,7 @@ def test_moving_the_numbers_adds_sinks_one_way_and_takes_them_the_other():
     for criterion in ("joint", "paper"):
         mild, same, strict = (
             {(s.pos, layer) for s in detect(one, limits, criterion).sinks for layer in s.layers}
-            for one in (moved(trace, 1), trace, moved(trace, -1))
+            for one in (move_by_rounding(trace, 1), trace, move_by_rounding(trace, -1))
         )
         assert strict <= same <= mild
 
@@ -127,7 +127,7 @@ def test_results_are_float32_and_within_the_rounding_of_float32(name, dtype, bri
     for field in ("norm", "alignment", "mass", "score", "typical", "value_norm", "mlp_norm"):
         assert getattr(half, field).dtype == torch.float32, field
     judged = (full.queries >= 8) & (full.mass >= full.mass_expected)
-    low, high = moved(half, -1), moved(half, 1)
+    low, high = move_by_rounding(half, -1), move_by_rounding(half, 1)
     for field in ("deviation_ratio", "mass"):
         value = getattr(full, field)
         within = (getattr(low, field) <= value) & (value <= getattr(high, field))

@@ -10,8 +10,10 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from experiments import about, norm_dose, norms
+from experiments import about, norm_dose, norms, shared
 from experiments import all as everything
+from experiments.made import command_of
+from experiments.prices import prices
 from experiments.shared import Loaded
 from experiments.table import BY_NAME, EXPERIMENTS
 from secondary_sinks.errors import RunFolderError, SinkError
@@ -40,7 +42,7 @@ def start(sinks, monkeypatch, tmp_path):
     def run(names=NAMES, observed=sinks, **options):
         def observe(*asked):
             passes.append(asked)
-            return observed
+            return replace(observed, name=asked[0].name)
 
         def load(name, texts, before, say):
             run.before.append(before)
@@ -59,9 +61,13 @@ def start(sinks, monkeypatch, tmp_path):
 def test_claims_are_the_verdicts_on_disk(start, tmp_path):
     table, said = start()
     assert len(start.passes) == 1
-    assert any(
-        re.search(r"to come: norm_dose, [\d,]+ replayed tokens, about \d+ s", line) for line in said
-    )
+    words = "\n".join(said)
+    assert re.search(
+        r"to come: observing 512 tokens of 8 texts, about \d+ s; .*"
+        r"to come: forming MLPs.*"
+        r"to come: norm_dose, [\d,]+ replayed tokens, about \d+ s\n"
+        r"to come: in all about \d+ s\n"
+        r"\[1/2\] norms", words, re.DOTALL)  # fmt: skip
     for row in table.to_dict("records"):
         record = json.loads((tmp_path / row["file"]).read_text())
         verdicts = [record["verdict"], *record["further"]]
@@ -174,5 +180,45 @@ def test_an_experiment_that_there_is_not(start):
 def test_every_experiment_has_its_module():
     for experiment in EXPERIMENTS:
         assert experiment.name == experiment.module.NAME
-        assert experiment.asks in {"", *(question.name for question in QUESTIONS)}
-    assert BY_NAME[norm_dose.NAME].asks == "norm_dose"
+        assert set(experiment.asks) <= {"roles", *(question.name for question in QUESTIONS)}
+        assert experiment.observes or experiment.asks
+    assert BY_NAME[norm_dose.NAME].asks == ("norm_dose",)
+
+
+def test_observing_runs_what_edits_nothing_and_asks_nothing(start, sinks, monkeypatch):
+    ran = {}
+    monkeypatch.setattr(everything, "_run", lambda asked, *rest: ran.update(asked))
+    start((), observing=True)
+    assert list(ran) == [one.name for one in EXPERIMENTS if one.observes]
+    assert {name: how for name, how in ran.items() if how} == {
+        "primary_weakening": {"restore": False}
+    }
+    assert not re.search("replayed|recomputed", "".join(prices(ran, sinks)))
+    with pytest.raises(SinkError, match="'writers' edits activations, which --observing leaves"):
+        start(("writers",), observing=True)
+
+
+def test_tables_and_records_call_the_model_by_its_name(start, tmp_path):
+    table, _ = start(("sink_levels",), name="small")
+    assert set(table["model"]) == {"small"}
+    assert set(pd.read_csv(tmp_path / "sink_levels" / "data.csv")["model"]) == {"small"}
+    record = json.loads((tmp_path / "sink_levels" / "verdict.json").read_text())["provenance"]
+    assert record["asked"]["model"] == "small"
+    assert record["sample"] == {
+        "n_texts": 8, "n_tokens": 512, "n_sinks": 24, "n_distinct": 24, "created_at": {"3": 24}
+    }  # fmt: skip
+
+
+def test_code_that_only_reads_results_is_no_other_code():
+    here = {path.stem for path in about.PACKAGE.glob("*.py")}
+    assert set(about.READERS) <= here
+    assert not set(about.READERS) & {*BY_NAME, "shared", "answers", "members", "written"}
+
+
+def test_every_kth_text_is_taken_and_the_pages_say_so(tmp_path):
+    texts = tmp_path / "five.jsonl"
+    lines = [json.dumps({"id": f"t{number}", "text": f"Text {number}."}) for number in range(5)]
+    texts.write_text("\n".join(lines))
+    assert [one.text_id for one in shared.texts_of(str(texts), 2)] == ["t0", "t2", "t4"]
+    made = {"asked": {"model": "m", "texts": str(texts), "every": 2}, "texts": []}
+    assert command_of(made) == 'make results MODEL=m TEXTS=five.jsonl OPTIONS="--every 2"'

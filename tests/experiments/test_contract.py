@@ -52,7 +52,7 @@ def finding(observed):
 def test_a_figure_beside_the_verdicts_draws_their_numbers(observed, finding, tmp_path):
     for one in (finding, several_verdicts(observed)):
         write(one, tmp_path / one.name, {})
-        (figure,) = written.judged_figure(one).values()
+        (figure,) = written.verdict_figure(one).values()
         dots, lines = figure.data
         known = [verdict for verdict in one.verdicts if verdict.value == verdict.value]
         assert known

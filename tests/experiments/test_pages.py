@@ -6,37 +6,26 @@ import random
 import re
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
-from experiments import across_models, norm_dose, norms, pages
-from experiments.copied import LARGEST_ARCHIVE, LARGEST_PICTURE, PNG, copy_results
-from experiments.pages import numbers_of, write_pages
+from experiments import norm_dose, norms, pages
+from experiments.claims_table import claims_page, read_models, write_claims_page
+from experiments.copied import (
+    LARGEST_ARCHIVE,
+    LARGEST_PICTURE,
+    PNG,
+    copy_results,
+    model_of,
+    refuse_name,
+)
+from experiments.pages import listed, numbers_of, write_pages
 from experiments.recorded import read_record
 from experiments.table import BY_NAME, SAID
-from experiments.written import RECORD, without_nan, write
+from experiments.written import RECORD
 from secondary_sinks.errors import RunFolderError, SinkError
+from tests.experiments.records import record_of
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
-
-
-def record_of(name, outcome="supported", value=0.8125, why="because | of *this*"):
-    verdict = {
-        "claim": "a claim",
-        "outcome": outcome,
-        "why": why,
-        "statistic": "share of sinks",
-        "value": value,
-        "low": value - 0.125,
-        "high": value + 0.125,
-        "confidence": 0.95,
-        "controls": "twins",
-        "n_sinks": 12,
-        "n_texts": 4,
-    }
-    made = {"asked": {"model": "m", "texts": None}, "options": {}}
-    whole = {"name": name, "question": "q", "verdict": verdict, "further": [], "provenance": made}
-    return without_nan(whole | {"captions": {"figure": "shows *this*"}})
 
 
 @pytest.fixture
@@ -49,9 +38,10 @@ def made(tmp_path):
         (folder / "data.csv").write_text("a\n1\n")
         (folder / "cells.csv").write_text("a\n" + "1\n" * 40_000)
         (folder / "figure.png").write_bytes(b"\x89PNG")
-    out = tmp_path / "pages"
+    out = tmp_path / "pages" / "m"
     copy_results(tmp_path / "results", out)
     write_pages(out)
+    write_claims_page(out.parent)
     return out
 
 
@@ -108,37 +98,84 @@ def test_a_file_that_is_too_large_even_so_is_named_on_its_page(tmp_path):
     assert [path.name for path in (out / "data" / "norms").iterdir()] == [RECORD]
 
 
-def test_the_page_across_models_shows_every_cell_of_its_map(tmp_path):
-    rows = [
-        {"experiment": name, "model": model, "outcome": outcome, "role": "answer", "value": value,
-         "low": 0.5, "high": 1.0, "statistic": "share", "n_sinks": 9, "n_texts": 8, "why": "few"}
-        for model, value in (("one", 0.75), ("other", float("nan")))
-        for name, outcome in (("norms", "supported"), ("harm", "inconclusive"))
-    ]  # fmt: skip
-    for model in ("one", "other"):
-        (tmp_path / model).mkdir()
-        mine = pd.DataFrame([row for row in rows if row["model"] == model])
-        mine.to_csv(tmp_path / model / "claims.csv", index=False)
-    folders = [tmp_path / "one", tmp_path / "other"]
-    finding = across_models.run(folders)
-    made = across_models.made_from(finding, folders)
-    write(finding, tmp_path / "results" / "across_models", made)
-    out = tmp_path / "pages"
-    copy_results(tmp_path / "results", out)
-    write_pages(out)
-    page = (out / "across_models.md").read_text()
-    (heat,) = finding.figure.data
-    shown = {(name, model) for name in heat.y for model in heat.x}
-    assert shown == {("norms", "one"), ("harm", "one"), ("norms", "other"), ("harm", "other")}
-    assert "| norms | one | supported | share: 0.75 [0.5, 1]; 9 sinks, 8 texts |" in page
-    assert "| harm | other | inconclusive | few |" in page
-    assert sum(line.startswith(("| norms |", "| harm |")) for line in page.splitlines()) == 4
+HOME = "/home/somebody"
+
+
+def test_no_folder_of_this_machine_is_on_a_page_or_in_its_files(tmp_path):
+    asked = {
+        "model": f"{HOME}/models/small.gguf",
+        "texts": f"{HOME}/my.jsonl",
+        "file": "small.gguf",
+    }
+    asked |= {"sha256": "0f" * 32}
+    made = {"asked": asked, "command": f"python --model {HOME}/small.gguf", "commit": "a" * 40}
+    made |= {"texts": [{"text_id": "t", "n_tokens": 1200, "fed": "secret"}], "options": {"few": 1}}
+    failed = f"FileError: {HOME}/deep/er/cells.csv is missing"
+    for name, more in (
+        (norms.NAME, {}),
+        (norm_dose.NAME, {"failed": failed, "traceback": f'File "{HOME}/all.py", line 3'}),
+    ):
+        folder = tmp_path / "results" / name
+        folder.mkdir(parents=True)
+        record = record_of(name) | {"provenance": made} | more
+        (folder / RECORD).write_text(json.dumps(record))
+    out = tmp_path / "docs"
+    name = model_of(tmp_path / "results")
+    assert name == "small.gguf"
+    copy_results(tmp_path / "results", out / name)
+    write_pages(out / name)
+    write_claims_page(out)
+    written = {path: path.read_text() for path in out.rglob("*.*") if path.is_file()}
+    assert len(written) == 6
+    for path, content in written.items():
+        assert HOME not in content, path
+        assert "secret" not in content
+    page = written[out / name / "norms.md"]
+    assert "small.gguf, sha256 0f0f0f0f0f0f" in page
+    assert "- Texts: my.jsonl: 1 text, 1,200 tokens" in page
+    assert "- Code: commit aaaaaaaaaaaa" in page
+    assert (
+        "`make results MODEL=small.gguf TEXTS=my.jsonl`, here `experiments.norms` with few = 1"
+        in (page)
+    )
+    assert "cells.csv is missing" in written[out / name / "norm_dose.md"].replace("\\", "")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"model": {"n_layers": 3, "weights_sha256": "other"}}, {"texts": [{"tokens_sha256": "x"}]}],
+    ids=["weights", "texts"],
+)
+def test_results_of_other_weights_or_texts_are_not_mixed(change, tmp_path):
+    for name, more in ((norms.NAME, {}), (norm_dose.NAME, change)):
+        folder = tmp_path / name
+        folder.mkdir()
+        record = record_of(name)
+        record["provenance"] |= more
+        (folder / RECORD).write_text(json.dumps(record))
+    with pytest.raises(RunFolderError, match="other weights or texts than those of norms: norm_do"):
+        copy_results(tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["", "..", "a b", "a: b", "a/b", "-a"])
+def test_a_name_that_no_folder_or_contents_can_have_is_refused(name):
+    with pytest.raises(RunFolderError, match="cannot be the name of a model's pages"):
+        refuse_name(name)
+
+
+def test_the_contents_of_the_site_have_all_pages_of_results():
+    """Else: python -m experiments.pages with --site mkdocs.yml."""
+    site = (RESULTS.parents[1] / "mkdocs.yml").read_text("utf-8")
+    assert listed(site, RESULTS) == site
+    pages = {str(path.relative_to(RESULTS.parent)) for path in RESULTS.rglob("*.md")}
+    assert set(re.findall(r"- (results/.*\.md)\n", site)) == pages
 
 
 def test_pictures_have_captions(made):
     page = (made / "norms.md").read_text()
     told = r"shows \*this\*"
-    assert f"![{told}](data/norms/figure.png)\n\n*{told}*\n" in page
+    place = "data/norms/figure.png"
+    assert f"[![{told}]({place})]({place})\n\n*{told}*\n" in page
 
 
 def test_a_picture_that_is_too_large_is_named(tmp_path):
@@ -235,24 +272,15 @@ def test_a_table_of_levels_of_another_shape_is_named(content, made):
 def test_what_is_no_table_or_picture_is_named_before_pages_are_replaced(
     name, content, named, made, capfd
 ):
-    results = made.parent / "results"
+    results = made.parents[1] / "results"
     before = {path: path.read_bytes() for path in made.rglob("*.*")}
     (results / norms.NAME / name).write_bytes(content)
     with pytest.raises(SystemExit) as ended:
-        pages.main([str(results), "--out", str(made)])
+        pages.main([str(results), "--out", str(made.parent)])
     said = capfd.readouterr().err
     assert ended.value.code == 2
     assert re.search(f"error: '.*{name}' is damaged .*{named}", said)
     assert {path: path.read_bytes() for path in made.rglob("*.*")} == before
-
-
-def test_cells_across_models_without_their_columns_are_named(made):
-    folder = made / "data" / across_models.NAME
-    folder.mkdir()
-    (folder / RECORD).write_text(json.dumps(record_of(across_models.NAME)))
-    (folder / "cells.csv").write_text("experiment,model\nnorms,m\n")
-    with pytest.raises(SinkError, match=r"cells\.csv' is damaged \(KeyError\('outcome'\)"):
-        write_pages(made)
 
 
 @pytest.mark.parametrize("name", BY_NAME)
@@ -271,13 +299,22 @@ def test_a_constant_that_an_experiment_lacks_is_named(name, words, monkeypatch):
         BY_NAME["norms"].said()
 
 
-def test_the_pages_of_this_repository_are_those_of_their_files(tmp_path):
+MODELS = sorted(folder.parent for folder in RESULTS.glob("*/data"))
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_the_pages_of_this_repository_are_those_of_their_files(model, tmp_path):
     """Written anew from data, they are the same, so each number on them is one of a file."""
-    (tmp_path / "data").symlink_to(RESULTS / "data")
+    (tmp_path / "data").symlink_to(model / "data")
+    assert model_of(model / "data") == model.name
     fresh = write_pages(tmp_path)
     assert len(fresh) > 10
     for page in fresh:
-        assert (RESULTS / page.name).read_text() == page.read_text()
+        assert (model / page.name).read_text() == page.read_text()
         if page.stem != "index":
-            record = json.loads((RESULTS / "data" / page.stem / RECORD).read_text())
+            record = json.loads((model / "data" / page.stem / RECORD).read_text())
             assert numbers_of(record["verdict"]) in page.read_text()
+
+
+def test_the_claims_of_this_repository_are_those_of_the_files_of_all_models():
+    assert (RESULTS / "index.md").read_text() == claims_page(read_models(RESULTS))

@@ -1,16 +1,21 @@
-"""Prices: every causal experiment has one, in cells and seconds; none where nothing is computed."""
+"""Prices: every experiment has one, before it starts; none where nothing is computed."""
 
 import re
 
 import pytest
 
-from experiments import prices
-from experiments.table import EXPERIMENTS
+from experiments import prices, primary_weakening
+from experiments.prices import Seconds
+from experiments.shared import Loaded
+from experiments.table import BY_NAME, EXPERIMENTS
+from secondary_sinks import forming_mlps, roles
+from secondary_sinks.questions import forming_cost, roles_cost
 from tests.experiments.observed import planted
-from tests.questions.gardens import three
+from tests.questions.gardens import Garden, three
 
-NAMES = [one.name for one in EXPERIMENTS if one.asks]
+NAMES = [one.name for one in EXPERIMENTS]
 QUICK = {one.name: dict(one.quick) for one in EXPERIMENTS if one.quick}
+FORMING = "forming MLPs, once for all that edit them"
 
 
 @pytest.fixture(scope="module")
@@ -18,23 +23,73 @@ def sinks():
     return planted(*three(forming=(3,)))
 
 
-def test_every_causal_experiment_is_priced(sinks):
-    lines = prices.prices({"norms": {}} | {name: {} for name in NAMES}, sinks)
-    words = r"to come: (\w+), [\d,]+ (replayed tokens|recomputed texts), about \d+ s"
-    assert [re.fullmatch(words, line)[1] for line in lines] == NAMES
-    assert "recomputed texts" in lines[0]
+def test_every_experiment_is_priced_and_so_are_all_together(sinks):
+    lines = prices.prices({name: {} for name in NAMES}, sinks)
+    work = r"[\d,]+ (replayed tokens|recomputed texts)|no further pass|1 further pass"
+    words = rf"to come: ({FORMING}|\w+), ({work})(, and [a-z ]+)?(, about \d+ s)?"
+    assert [re.fullmatch(words, line)[1] for line in lines[:-1]] == [FORMING, *NAMES]
+    assert re.fullmatch(r"to come: in all about \d+ s", lines[-1])
+    assert "recomputed texts" in lines[1 + NAMES.index(primary_weakening.NAME)]
+    assert "about" not in lines[1]  # norms computes on what was observed
 
 
 def test_what_quick_leaves_out_has_no_price(sinks):
-    lines = prices.prices(QUICK | {"neurons": {}}, sinks)
-    assert [line.split(",")[0] for line in lines] == ["to come: neurons"]
+    (line, _) = prices.prices(QUICK, sinks)
+    assert line == "to come: primary_weakening, no further pass"
+    edits = prices.prices(QUICK | {"neurons": {}}, sinks)
+    assert [line.split(",")[0] for line in edits[:-1]] == [
+        "to come: forming MLPs", "to come: primary_weakening", "to come: neurons"
+    ]  # fmt: skip
 
 
 def test_seconds_are_cells_times_those_of_the_trial(sinks, monkeypatch):
-    said = re.search(r"([\d,]+) replayed", prices.prices({"neurons": {}}, sinks)[0])[1]
-    cells = int(said.replace(",", ""))
-    monkeypatch.setattr(prices, "trial", lambda observed: (2.0, 5.0))
-    assert prices.prices({"neurons": {}}, sinks)[0].endswith(f"about {2 * cells} s")
+    monkeypatch.setattr(prices, "trial", lambda observed: Seconds(2.0, 5.0))
+    forming, neurons, whole = prices.prices({"neurons": {}}, sinks)
+    cells = [
+        int(re.search(r"([\d,]+) replayed", line)[1].replace(",", ""))
+        for line in (forming, neurons)
+    ]
+    assert neurons.endswith(f"about {2 * cells[1]} s")
+    assert whole.endswith(f"about {2 * sum(cells)} s")
+
+
+def test_a_further_pass_costs_each_token_of_texts_with_sinks(sinks, monkeypatch):
+    monkeypatch.setattr(prices, "trial", lambda observed: Seconds(2.0, 5.0))
+    n_tokens = sum(len(trace.tokens) for trace in sinks.traces)
+    line, _ = prices.prices({"mlp_anatomy": {}}, sinks)
+    assert line == f"to come: mlp_anatomy, 1 further pass, about {5 * n_tokens} s"
+    assert BY_NAME["mlp_anatomy"].passes == 1
+
+
+def test_the_observation_is_priced_from_the_shortest_text(sinks, monkeypatch):
+    clock = iter((1.0, 5.0))
+    monkeypatch.setattr(prices.time, "perf_counter", lambda: next(clock))
+    loaded = Loaded(model=sinks.model, texts=sinks.texts, name="m", asked={})
+    n_pos = len(sinks.texts[0].tokens)
+    told = prices.price_of_pass(loaded)
+    assert told.startswith(f"to come: observing {8 * n_pos} tokens of 8 texts, about 32 s; then")
+
+
+@pytest.mark.parametrize(
+    ("cost", "ask"), [(forming_cost, forming_mlps), (roles_cost, roles)], ids=["forming", "roles"]
+)
+def test_the_price_is_the_number_of_cells_that_are_run(cost, ask, monkeypatch):
+    garden = Garden(*three(forming=(2, 4), chain=True), n_texts=2)
+    ran = []
+
+    def count(real):
+        def run(model, trace, thresholds, trials, others=()):
+            ran.append(len(trials))
+            return real(model, trace, thresholds, trials, *([others] if others else []))
+
+        return run
+
+    for module in ("forming", "role_tests"):
+        name = f"secondary_sinks.questions.{module}"
+        place = __import__(name, fromlist=["run_trials"])
+        monkeypatch.setattr(place, "run_trials", count(place.run_trials))
+    ask(*garden.asked)
+    assert cost(garden.traces, garden.sinks).replayed == sum(ran)
 
 
 def test_a_trial_is_shared_among_its_cells(sinks, monkeypatch):

@@ -156,7 +156,7 @@ def test_detection_after_a_whole_pass_agrees_with_the_recomputed_cells(run):
 
 def test_it_is_priced_before_it_starts(run):
     observed, finding = run("only sinks")
-    (line,) = prices.prices({"their_steering": {}}, observed)
+    line, _ = prices.prices({"their_steering": {}}, observed)
     assert line.startswith("to come: their_steering, ")
     doses = len(steered.DOSES) + 1
     n_recomputed = their_steering.cost(observed).recomputed

@@ -87,7 +87,7 @@ def test_a_rate_is_a_plain_number_next_to_those_of_the_paper_or_needs_more_text(
     )
     short = told(sink(), tokens={"a": torch.arange(6_869)})["per 10,000 tokens"]
     assert short.startswith("a rate needs more text: at those of the authors' detections, 0.85 to")
-    assert short.endswith(", 6,869 tokens hold 0.58 to 2.3 sinks")
+    assert short.endswith(", 0.58 to 2.3 are expected in 6,869 tokens")
 
 
 def test_short_texts_without_sinks_say_nothing_of_the_model():

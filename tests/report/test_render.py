@@ -280,4 +280,4 @@ def test_a_layer_that_ends_sinks_is_told():
 def test_a_page_says_how_surely_all_its_intervals_hold_at_once(numbers, words):
     found = claims({"verdicts": [verdict() | {"n_claims": number} for number in numbers]}, {})
     assert words in tally(found)
-    assert f"for {numbers[0]} claims together" in found[0].interval
+    assert f"corrected for {numbers[0]} claims" in found[0].interval

@@ -207,6 +207,13 @@ def test_a_claim_that_comes_to_nothing_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_beside_one_that_has_to_be_made_can_be_read(tmp_path):
+    place = tmp_path / "new" / ".." / "run"
+    with RunFolder(place).claim() as folder:
+        fill(folder.path)
+    assert RunFolder(place).has_record()
+
+
 def test_a_claim_keeps_a_finished_run_when_what_follows_fails(tmp_path):
     with pytest.raises(ZeroDivisionError):
         claim_and_fail(tmp_path / "run", ZeroDivisionError, finished=True)

@@ -6,7 +6,7 @@ import pytest
 
 from secondary_sinks.errors import SweepError
 from secondary_sinks.sweeps import ModelSpec, SweepConfig
-from secondary_sinks.sweeps.config_file import from_dict, merged, read_config
+from secondary_sinks.sweeps.config_file import from_dict, merge_options, read_config
 from secondary_sinks.types import Thresholds
 
 FULL = SweepConfig(
@@ -59,7 +59,7 @@ def test_yaml_and_toml_say_the_same(tmp_path):
 
 
 def test_what_a_flag_says_goes_before_the_file():
-    assert merged({"edits": ["zero"], "seed": 1}, {"seed": 2, "feed": None}) == {
+    assert merge_options({"edits": ["zero"], "seed": 1}, {"seed": 2, "feed": None}) == {
         "edits": ["zero"],
         "seed": 2,
     }

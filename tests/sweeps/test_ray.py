@@ -215,6 +215,11 @@ def test_the_address_of_the_environment_is_honoured_and_said(
     assert not said or "using the Ray cluster of RAY_ADDRESS: 'ray.example:6379'" in words[0]
 
 
+def test_an_empty_address_is_refused():
+    with pytest.raises(SweepError, match="--ray-address is ' '; expected HOST:PORT"):
+        OnRay(" ")._connect()
+
+
 def test_a_wrong_address_of_the_environment_is_named(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with (

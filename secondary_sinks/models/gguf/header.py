@@ -96,6 +96,9 @@ class HeaderParser:
             if end > len(self._data):
                 raise DamageError(f"tensor {name!r} ends past the end of the file")
             tensors[name] = GgufTensor(n_values, kind, start)
+        rest = len(self._data) - end
+        if rest > alignment:
+            raise DamageError(f"{rest:,} bytes follow its last tensor")
         return tensors
 
     def _take(self, layout: str) -> Any:

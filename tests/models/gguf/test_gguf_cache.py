@@ -8,9 +8,10 @@ import pytest
 import torch
 from filelock import FileLock
 
-from secondary_sinks.errors import ModelError, SinkWarning
+from secondary_sinks.errors import DamagedModelError, ModelError, SinkWarning
 from secondary_sinks.models.gguf import cache as gguf_cache
 from secondary_sinks.testing.families import tiny
+from tests.models.gguf.files import tiny_model, write
 
 
 @pytest.fixture
@@ -18,7 +19,9 @@ def gguf(tmp_path, monkeypatch):
     """A stand-in for a GGUF file; reading it makes a tiny model and counts how often."""
     monkeypatch.setenv(gguf_cache.CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setattr(gguf_cache, "_read_gguf", read_tiny)
-    monkeypatch.setattr(gguf_cache, "_refuse_other_ids", lambda folder, rules, gguf: None)
+    monkeypatch.setattr(gguf_cache, "_refuse_damaged", lambda gguf: None)
+    monkeypatch.setattr(gguf_cache, "load_tokenizer", lambda folder, trusted: None)
+    monkeypatch.setattr(gguf_cache, "refuse_other_ids", lambda tokenizer, rules, gguf: None)
     file = tmp_path / "tiny.gguf"
     file.write_bytes(b"GGUF" + bytes(100))
     return file
@@ -201,6 +204,16 @@ def test_a_cache_that_cannot_be_written_is_said(gguf, monkeypatch, tmp_path):
     monkeypatch.setenv(gguf_cache.CACHE_VARIABLE, str(blocked / "cache"))
     with pytest.raises(ModelError, match=gguf_cache.CACHE_VARIABLE):
         gguf_cache.converted_folder(gguf)
+
+
+def test_a_damaged_file_is_refused_before_all_of_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setenv(gguf_cache.CACHE_VARIABLE, str(tmp_path / "cache"))
+    file = write(tmp_path / "long.gguf", tiny_model("qwen2"), "qwen2")
+    size = file.stat().st_size
+    with file.open("r+b") as opened:
+        opened.truncate(1 << 40)  # a hole, which costs no disk
+    with pytest.raises(DamagedModelError, match=f"{(1 << 40) - size:,} bytes follow its last tens"):
+        gguf_cache.converted_folder(file)
 
 
 @pytest.mark.real

@@ -1,0 +1,254 @@
+"""The claims under test, sharply: what the paper says, and which verdict decides what.
+
+The rows of the table of claims x models (`experiments.claims_table`), grouped by the paper's claims
+(Wong et al. 2025, arXiv 2512.22213). A row points at one verdict of an experiment by its place
+among them, so that no sentence is read back.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A group of rows: one claim of the paper, or what else is asked."""
+
+    name: str
+    title: str
+    says: str
+    """What the paper says."""
+    paper_claim: int | None = None
+    """Number of the claim; None for what is not one of the paper's three."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A row: a claim in the form that is tested, and the verdict about it."""
+
+    part: str
+    """Name of its `Part`."""
+    sharp: str
+    """What is tested, with the line that the statistic is held against."""
+    experiment: str
+    verdict: int = 0
+    """Place of the verdict: 0 answers the question of the experiment, the others are further."""
+    and_on: bool = False
+    """Whether all verdicts from this place on are shown: one for each level or needed layer."""
+
+
+PARTS = (
+    Part(
+        name="writer",
+        title="Claim 1: one MLP writes the secondary sinks of a level, along the primary",
+        says="Specific middle-layer MLPs form secondary sinks: at one layer per level, the MLP "
+        "maps a token that is nothing like the primary onto the direction of the primary sink.",
+        paper_claim=1,
+    ),
+    Part(
+        name="norm",
+        title="Claim 2: the norm of what it writes sets the attention drawn",
+        says="The L2 norm of what these MLPs write determines the sink score of a secondary sink, "
+        "and for how many layers it lasts.",
+        paper_claim=2,
+    ),
+    Part(
+        name="primary",
+        title="Claim 3: the primary weakens because of secondary sinks",
+        says="The primary sink weakens in middle layers, coinciding with the emergence of "
+        "secondary sinks. That these are the cause is more than the paper says; it is tested too.",
+        paper_claim=3,
+    ),
+    Part(
+        name="levels",
+        title="Levels",
+        says="Larger models have several levels of secondary sinks: few pairs of creation layer "
+        "and lifetime (three in QwQ-32B, six in Qwen3-14B).",
+    ),
+    Part(
+        name="tokens",
+        title="Tokens",
+        says="Sinks have little meaning of their own; most of the released ones are spaces and "
+        "digits.",
+    ),
+    Part(
+        name="further",
+        title="Further",
+        says="Secondary sinks are sinks of the known kind in weaker form; what follows from that, "
+        "and what is asked beyond the paper.",
+    ),
+)
+"""The groups, in the order of the table."""
+
+CLAIMS = (
+    Row(
+        part="writer",
+        sharp="Role: one MLP alone writes a secondary sink, at more than half of the sinks",
+        experiment="writers",
+    ),
+    Row(
+        part="writer",
+        sharp="Level: the same MLP writes more than half of the sinks of a level",
+        experiment="writers",
+        verdict=3,
+        and_on=True,
+    ),
+    Row(
+        part="writer",
+        sharp="Mediation: with all earlier MLPs zeroed, the creation layer's MLP alone brings back "
+        "more than half of the sinks",
+        experiment="writers",
+        verdict=1,
+    ),
+    Row(
+        part="writer",
+        sharp="Direction: what it writes is nearer to the primary than 99 % of random directions "
+        "of the same norm, at more than half of the sinks and not at their controls",
+        experiment="writers",
+        verdict=2,
+    ),
+    Row(
+        part="writer",
+        sharp="Direction: the cosine of what it writes with the primary's state is above one half",
+        experiment="mlp_anatomy",
+    ),
+    Row(
+        part="writer",
+        sharp="By direction alone: of the MLPs up to the creation layer, this one writes most "
+        "along the primary, at more than half of the sinks and not at their controls",
+        experiment="mlp_anatomy",
+        verdict=1,
+    ),
+    Row(
+        part="writer",
+        sharp="Direction matters: turned to random directions at the same norm, more than half of "
+        "the sinks lose half of their attention, and not with other MLPs turned",
+        experiment="norm_dose",
+        verdict=2,
+    ),
+    Row(
+        part="writer",
+        sharp="Needed: without the MLP of one layer, more than half of the sinks end",
+        experiment="mlp_ablation",
+        and_on=True,
+    ),
+    Row(
+        part="writer",
+        sharp="Enough: what the forming MLPs write at a sink makes more than half of the control "
+        "tokens sinks, and outputs of ordinary tokens do not",
+        experiment="mlp_patching",
+    ),
+    Row(
+        part="norm",
+        sharp="Dose: the attention drawn follows the factor on what the forming MLPs write, beyond "
+        "the control's by a rank correlation above one half",
+        experiment="norm_dose",
+    ),
+    Row(
+        part="norm",
+        sharp="Dose: so does the number of layers attended",
+        experiment="norm_dose",
+        verdict=1,
+    ),
+    Row(
+        part="norm",
+        sharp="Norm needed: at a sixteenth of the norm, more than half of the sinks lose half of "
+        "their attention, and not with other MLPs shortened",
+        experiment="norm_dose",
+        verdict=3,
+    ),
+    Row(
+        part="norm",
+        sharp="Within texts: among sinks of one text and creation layer, the longer what the MLP "
+        "writes, the more attention (rank correlation above 0, permutations)",
+        experiment="norm_and_score",
+    ),
+    Row(
+        part="norm",
+        sharp="Within texts: the longer, the more layers attended",
+        experiment="norm_and_score",
+        verdict=1,
+    ),
+    Row(
+        part="primary",
+        sharp="Coincidence: queries after a new secondary sink pay the primary less, beyond "
+        "queries before it and beyond texts without a sink",
+        experiment="primary_weakening",
+    ),
+    Row(
+        part="primary",
+        sharp="Cause: removed, the sink gives the primary back attention of later queries, beyond "
+        "the same edit at a control token",
+        experiment="primary_weakening",
+        verdict=1,
+    ),
+    Row(
+        part="primary",
+        sharp="Takes over: the primary gains more of the freed attention than any softmax gives "
+        "it, by more than one hundredth",
+        experiment="primary_weakening",
+        verdict=2,
+    ),
+    Row(
+        part="levels",
+        sharp="More than half of the sinks belong to a level, and there are several levels",
+        experiment="sink_levels",
+    ),
+    Row(
+        part="tokens",
+        sharp="More than half of the sinks hold no letter",
+        experiment="sink_tokens",
+    ),
+    Row(
+        part="further",
+        sharp="More than half of the tokens that the paper's criterion or ours finds, both find",
+        experiment="criterion_check",
+    ),
+    Row(
+        part="further",
+        sharp="More than half of the sinks have shorter values than their controls",
+        experiment="norms",
+    ),
+    Row(
+        part="further",
+        sharp="A linear classifier tells sinks from the same tokens by what the creation layer's "
+        "MLP writes, in texts not seen before: more than half of the way from chance to all",
+        experiment="separability",
+    ),
+    Row(
+        part="further",
+        sharp="Few principal components of its input trigger the MLP at more than half of the "
+        "sinks, and those of controls do not",
+        experiment="mlp_directions",
+    ),
+    Row(
+        part="further",
+        sharp="The entropy of the text so far falls with a sink, beyond its control",
+        experiment="prefix_entropy",
+    ),
+    Row(
+        part="further",
+        sharp="Without one in a hundred neurons of the forming MLPs, more than half of the sinks "
+        "end, and not without random ones",
+        experiment="neurons",
+    ),
+    Row(
+        part="further",
+        sharp="The authors' own intervention touches the sinks that arise at its layer, and more "
+        "than half of what it touches or should touch are such sinks",
+        experiment="their_steering",
+    ),
+    Row(
+        part="further",
+        sharp="Silenced by the authors' intervention, sinks lose half of their attention or more, "
+        "beyond matched tokens",
+        experiment="their_steering",
+        verdict=1,
+    ),
+    Row(
+        part="further",
+        sharp="At twice the length, their intervention does to a sink something else than an edit "
+        "of this sink alone, by a tenth of its attention or more",
+        experiment="their_steering",
+        verdict=2,
+    ),
+)
+"""The rows, in their order within each part."""

@@ -1,0 +1,164 @@
+"""The table of claims x models: which claims of the paper hold, in which model.
+
+Its cells are outcomes and numbers of verdict.json, copied to docs/results/MODEL/data, each with a
+link to the page that says more. What each row is about: `experiments.claims`.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.claims import CLAIMS, PARTS, Part, Row
+from experiments.copied import records_of
+from experiments.made import code_in_words, model_in_words, texts_in_words
+from experiments.recorded import is_older
+from experiments.table import BY_NAME
+from secondary_sinks.errors import RunFolderError
+from secondary_sinks.runs import RunFolder
+
+Records = Mapping[str, Mapping[str, Any]]
+"""Records of one model, by experiment."""
+OUTCOMES = {
+    "supported": "**supported**",
+    "contradicted": "**contradicted**",
+    "inconclusive": "inconclusive",
+    "failed": "**failed**",
+}
+EARLIER, UNASKED, UNKNOWN = "earlier methods", "not asked", "not recorded"
+HEAD = (
+    "# Which claims hold, in which model\n\n"
+    "Each row is a claim in the form that is tested, each cell the verdict for one model: "
+    "*supported* or *contradicted* where a 95 % interval over texts lies on one side of the "
+    "line, else *inconclusive*; then the statistic and its interval. Each cell links to the page "
+    f"with the method, the controls, the reason and all numbers. *{UNASKED}* says that this model "
+    f"was not asked; *{EARLIER}* that the numbers on that page do not keep today's error rates, so "
+    "they decide nothing here. Claims are those of Wong et al. 2025 "
+    "([arXiv 2512.22213](https://arxiv.org/abs/2512.22213))."
+)
+
+
+def write_claims_page(results: Path) -> Path:
+    """Write index.md from the folders of `results` that hold data of a model."""
+    RunFolder(results).write_text("index.md", claims_page(read_models(results)))
+    return results / "index.md"
+
+
+def read_models(results: Path) -> dict[str, Records]:
+    """Records of every model that has a folder in `results`, by the name of the folder.
+
+    Raises `RunFolderError` if there is none, and `SinkError` for a damaged record.
+    """
+    folders = sorted(path.parent for path in results.glob("*/data") if path.is_dir())
+    if not folders:
+        raise RunFolderError(
+            f"{str(results)!r} holds no results of a model", "make some with make results"
+        )
+    return {folder.name: records_of(folder / "data") for folder in folders}
+
+
+def claims_page(models: Mapping[str, Records]) -> str:
+    """The page: the table of claims, then what was looked at in each model."""
+    links = (f"[{name}]({name}/index.md)" for name in models)
+    rows = [_row("claim", *links), "|---" * (len(models) + 1) + "|"]
+    for part in PARTS:
+        rows += _part(part, models)
+    return "\n\n".join([HEAD, "\n".join(rows), *_samples(models)]) + "\n"
+
+
+def _part(part: Part, models: Mapping[str, Records]) -> list[str]:
+    """The rows of a part below its title, which counts the outcomes."""
+    tested = [one for one in CLAIMS if one.part == part.name]
+    counts = [_counts(tested, records) for records in models.values()]
+    cells = [
+        [_cell(one, records, f"{name}/{one.experiment}.md") for name, records in models.items()]
+        for one in tested
+    ]
+    title = f"**{part.title}.** The paper: {part.says}"
+    rows = [_row(one.sharp, *row) for one, row in zip(tested, cells, strict=True)]
+    return [_row(title, *counts), *rows]
+
+
+def _counts(tested: list[Row], records: Records) -> str:
+    """How many verdicts of a part have which outcome."""
+    found = Counter(
+        verdict["outcome"]
+        for one in tested
+        for verdict in verdicts_of(one, records.get(one.experiment, {}))
+    )
+    return ", ".join(f"{found[outcome]} {outcome}" for outcome in OUTCOMES if found[outcome])
+
+
+def verdicts_of(tested: Row, record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The verdicts of a row in a record; empty where it was not asked, failed, or is older."""
+    if "verdict" not in record or is_older(dict(record)):
+        return []
+    verdicts = [record["verdict"], *record["further"]]
+    found = verdicts[tested.verdict :]
+    if not found and not _left_out(tested, record):
+        return verdicts[:1]  # nothing could be asked, and the first verdict says why
+    return found if tested.and_on else found[:1]
+
+
+def _left_out(tested: Row, record: Mapping[str, Any]) -> bool:
+    """Whether options of the experiment left a further verdict out."""
+    quick = dict(BY_NAME[tested.experiment].quick)
+    return bool(quick) and record.get("provenance", {}).get("options") == quick
+
+
+def _cell(tested: Row, records: Records, page: str) -> str:
+    record = records.get(tested.experiment, {})
+    if "failed" in record:
+        return f"[{OUTCOMES['failed']}]({page})"
+    if is_older(dict(record)):
+        return f"[{EARLIER}]({page})"
+    found = [_verdict(verdict, page) for verdict in verdicts_of(tested, record)]
+    return "<br>".join(found) or UNASKED
+
+
+def _verdict(verdict: Mapping[str, Any], page: str) -> str:
+    """Outcome with its link, layer, number and interval."""
+    layer = verdict.get("layer")
+    words = [f"[{OUTCOMES[verdict['outcome']]}]({page})"]
+    words += [f"MLP {layer}:"] if layer is not None else []
+    if verdict["value"] is not None:
+        words.append(f"{verdict['value']:.2g}")
+    if verdict["low"] is not None:
+        words.append(f"[{verdict['low']:.2g}, {verdict['high']:.2g}]")
+    return " ".join(words)
+
+
+def _samples(models: Mapping[str, Records]) -> list[str]:
+    """What was looked at in each model, and how many sinks were found."""
+    head = ("model", "texts", "secondary sinks", "distinct", "created at layers", "code")
+    rows = [_row(*head), "|---" * len(head) + "|"]
+    for name, records in models.items():
+        made = [one["provenance"] for one in records.values() if "provenance" in one]
+        rows.append(_row(*_sample(name, made)))
+    return [
+        "## What was looked at",
+        "\n".join(rows),
+        "*Distinct* leaves out copies: sinks whose text up to them is that of a sink in an earlier "
+        "text. Creation layers are counted over distinct sinks, 0-based.",
+    ]
+
+
+def _sample(name: str, made: list[Any]) -> list[str]:
+    """One row, without what an earlier version did not record."""
+    sample: Mapping[str, Any] = next((one["sample"] for one in made if "sample" in one), {})
+    layers = next((str(one["model"]["n_layers"]) for one in made if "model" in one), "")
+    created = ", ".join(f"{layer} ({n})" for layer, n in sample.get("created_at", {}).items())
+    code = "; ".join(dict.fromkeys(code_in_words({"commit": one.get("commit")}) for one in made))
+    model = model_in_words(made[0]) if made else name
+    return [
+        f"{model}, {layers} layers" if layers else model,
+        texts_in_words(made[0]) if made else UNKNOWN,
+        str(sample.get("n_sinks", UNKNOWN)),
+        str(sample.get("n_distinct", UNKNOWN)),
+        created or UNKNOWN,
+        code or UNKNOWN,
+    ]
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"

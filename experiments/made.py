@@ -1,0 +1,82 @@
+"""What made a result, in words for its page: model, texts, code and command.
+
+Pages are read elsewhere, so files are named without the folders of the machine that made them.
+"""
+
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+DEFAULT = "bundled:introduction"
+"""The texts of a record that names none."""
+DIGITS = 12
+
+
+def model_in_words(made: Mapping[str, Any]) -> str:
+    """The short name of the model, and what tells its weights.
+
+    >>> model_in_words({"asked": {"model": "small", "file": "small.gguf", "sha256": "0f" * 32}})
+    'small (small.gguf, sha256 0f0f0f0f0f0f)'
+    """
+    asked = made.get("asked", {})
+    told = [asked["file"], f"sha256 {asked['sha256'][:DIGITS]}"] if "file" in asked else []
+    weights = made.get("model", {}).get("weights_sha256")
+    told += [f"weights as loaded {weights[:DIGITS]}"] if weights else []
+    name = base_name(asked.get("model", "unknown"))
+    return name + (f" ({', '.join(told)})" if told else "")
+
+
+def texts_in_words(made: Mapping[str, Any]) -> str:
+    """Name, number and tokens of the texts.
+
+    >>> texts_in_words({"asked": {"texts": "/home/me/my.jsonl"}, "texts": [{"n_tokens": 1200}]})
+    'my.jsonl: 1 text, 1,200 tokens'
+    >>> texts_in_words({"asked": {"texts": "my.jsonl", "every": 4}, "texts": []})
+    'my.jsonl, one in 4: 0 texts, 0 tokens'
+    """
+    texts = made.get("texts", ())
+    n_tokens = sum(text.get("n_tokens", 0) for text in texts)
+    number = f"{len(texts)} text{'' if len(texts) == 1 else 's'}"
+    every = made.get("asked", {}).get("every", 1)
+    which = "" if every == 1 else f", one in {every}"
+    return f"{texts_name(made)}{which}: {number}, {n_tokens:,} tokens"
+
+
+def texts_name(made: Mapping[str, Any]) -> str:
+    """Base name of the texts' file, or the name of a bundled corpus or a data set.
+
+    >>> texts_name({"asked": {"texts": "hf:/home/me/questions:test:question"}})
+    'hf:questions:test:question'
+    """
+    name = made.get("asked", {}).get("texts") or DEFAULT
+    kind, colon, rest = name.partition(":")
+    if not colon or kind not in ("bundled", "hf"):
+        return base_name(name)
+    place, *more = rest.split(":")
+    return ":".join([kind, base_name(place) if place[:1] in "/~." else place, *more])
+
+
+def code_in_words(made: Mapping[str, Any]) -> str:
+    """Commit and versions of the code."""
+    versions = made.get("versions_of_code", {})
+    told = ", ".join(f"{part} {version}" for part, version in versions.items())
+    commit = (made.get("commit") or "unknown").partition("-")
+    dirty = " with changes" if commit[2] else ""
+    return f"commit {commit[0][:DIGITS]}{dirty}" + (f" ({told})" if told else "")
+
+
+def command_of(made: Mapping[str, Any]) -> str:
+    """The command that makes the results again, where model and texts lie in the working folder."""
+    asked = made.get("asked", {})
+    model = asked.get("file") or asked.get("repository") or base_name(asked.get("model", "unknown"))
+    options = f' OPTIONS="--every {asked["every"]}"' if "every" in asked else ""
+    return f"make results MODEL={model} TEXTS={texts_name(made)}{options}"
+
+
+def base_name(path: str) -> str:
+    """The last part of a path.
+
+    >>> base_name("/somewhere/small.gguf")
+    'small.gguf'
+    """
+    return PurePath(path).name or path

@@ -1,0 +1,159 @@
+"""The table of claims x models: each row is the verdict that is meant, as it was decided."""
+
+import importlib
+import re
+
+import pytest
+
+from experiments import mlp_anatomy, norm_and_score, norm_dose, primary_weakening, writers
+from experiments.claims import CLAIMS, PARTS, Row
+from experiments.claims_table import claims_page, verdicts_of
+from experiments.table import BY_NAME, EXPERIMENTS
+from secondary_sinks.testing.planted import Plant
+from tests.experiments.observed import planted
+from tests.experiments.records import record_of
+
+DOSE, RESTORED, GIVEN, WEAKER = (
+    importlib.import_module(f"secondary_sinks.{name}")
+    for name in (
+        "questions.dose_verdicts",
+        "questions.restoration",
+        "questions.redistribution",
+        "detection.weakening_verdict",
+    )
+)
+RANKS = [
+    norm_and_score.CLAIM.format(norm_and_score.LENGTHS["mlp_norm"], words)
+    for words in norm_and_score.RESPONSES.values()
+]
+MEANT = {
+    writers: [writers.CLAIM, writers.MEDIATES, writers.ALONG],
+    mlp_anatomy: [mlp_anatomy.CLAIM, mlp_anatomy.MOST],
+    norm_and_score: RANKS[:2],
+    norm_dose: [DOSE.DOSE, DOSE.LAYERS, DOSE.DIRECTION, DOSE.NORM],
+    primary_weakening: [WEAKER.CLAIM, RESTORED.CLAIM, GIVEN.CLAIM],
+}
+"""Claims of an experiment's verdicts, at the places that rows of the table point at."""
+
+
+@pytest.fixture(scope="module")
+def small():
+    return planted(Plant(pos=20, forming=(3,)), n_texts=2, n_layers=5)
+
+
+@pytest.mark.parametrize("module", MEANT, ids=lambda module: module.NAME)
+def test_a_row_points_at_the_verdict_that_is_meant(module, small):
+    options = {"edit": ["zero"]} if module is primary_weakening else {}
+    found = [verdict.claim for verdict in module.run(small, **options).verdicts]
+    assert found[: len(MEANT[module])] == MEANT[module]
+    places = sorted(one.verdict for one in CLAIMS if one.experiment == module.NAME)
+    if module is writers:
+        assert len(found) == 4
+        assert found[places.pop()].startswith("secondary sinks of ")
+    assert places == list(range(len(MEANT[module])))
+
+
+def test_rows_of_all_experiments_stand_in_the_parts():
+    names = [part.name for part in PARTS]
+    assert [part.paper_claim for part in PARTS] == [1, 2, 3, None, None, None]
+    assert list(dict.fromkeys(one.part for one in CLAIMS)) == names
+    assert {one.experiment for one in CLAIMS} == BY_NAME.keys()
+    causal = {one.name for one in EXPERIMENTS if not one.observes}
+    assert causal & {one.experiment for one in CLAIMS if one.part == "writer"}
+    assert len({one.sharp for one in CLAIMS}) == len(CLAIMS)
+
+
+def record(*outcomes, name="writers", n_claims=1, layer=None):
+    """A record with one verdict per outcome."""
+    whole = record_of(name)
+    verdicts = [
+        whole["verdict"] | {"outcome": outcome, "n_claims": n_claims, "layer": layer}
+        for outcome in outcomes
+    ]
+    return whole | {"verdict": verdicts[0], "further": verdicts[1:]}
+
+
+def rows_of(page):
+    """Cells of the table, by its first cell."""
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    return {row[0]: row[1:] for row in rows}
+
+
+ROLE, LEVEL = (one.sharp for one in CLAIMS[:2])
+RESTORE = next(one.sharp for one in CLAIMS if one.sharp.startswith("Cause"))
+
+
+def test_each_cell_has_outcome_number_interval_and_link():
+    holds = record(
+        "supported", "inconclusive", "inconclusive", "supported", "contradicted", layer=5
+    )
+    fails = record("contradicted")
+    page = claims_page({"one": {"writers": holds}, "two": {"writers": fails}})
+    rows = rows_of(page)
+    assert rows["claim"] == ["[one](one/index.md)", "[two](two/index.md)"]
+    numbers = "0.81 [0.69, 0.94]"
+    assert rows[ROLE] == [
+        f"[**supported**](one/writers.md) MLP 5: {numbers}",
+        f"[**contradicted**](two/writers.md) {numbers}",
+    ]
+    assert rows[LEVEL][0] == (
+        f"[**supported**](one/writers.md) MLP 5: {numbers}<br>"
+        f"[**contradicted**](one/writers.md) MLP 5: {numbers}"
+    )
+    title = next(row for row in rows if row.startswith("**Claim 1"))
+    assert rows[title][0] == "2 supported, 1 contradicted, 2 inconclusive"
+    assert {name for row in rows.values() for name in re.findall(r"\((\w+)/index", str(row))}
+
+
+def test_what_was_not_asked_failed_or_is_older_decides_nothing():
+    old = record("supported")
+    del old["verdict"]["n_claims"]
+    failed = {"failed": "no", "provenance": {}}
+    models = {"a": {}, "b": {"writers": old}, "c": {"writers": failed}}
+    page = claims_page(models)
+    assert rows_of(page)[ROLE] == [
+        "not asked", "[earlier methods](b/writers.md)", "[**failed**](c/writers.md)"
+    ]  # fmt: skip
+    title = next(row for row in rows_of(page) if row.startswith("**Claim 1"))
+    assert not any(cell.strip() for cell in rows_of(page)[title])
+
+
+@pytest.mark.parametrize(
+    ("options", "cell"),
+    [({"restore": False}, "not asked"), ({}, "[inconclusive](m/primary_weakening.md)")],
+    ids=["left out", "no sinks"],
+)
+def test_a_verdict_that_is_not_there_was_left_out_or_could_not_be_asked(options, cell):
+    one = record("inconclusive", name="primary_weakening")
+    one["verdict"] |= {"value": None, "low": None, "high": None}
+    one["provenance"] |= {"options": options}
+    assert rows_of(claims_page({"m": {"primary_weakening": one}}))[RESTORE] == [cell]
+
+
+def test_all_verdicts_from_a_place_on_or_only_the_one():
+    several = record("supported", "contradicted", "inconclusive")
+    for and_on, n in ((False, 1), (True, 2)):
+        row = Row(part="norm", sharp="s", experiment="writers", verdict=1, and_on=and_on)
+        found = verdicts_of(row, several)
+        assert [one["outcome"] for one in found] == ["contradicted", "inconclusive"][:n]
+
+
+def test_what_was_looked_at_is_counted():
+    one = record("supported")
+    sample = {"n_texts": 2, "n_tokens": 300, "n_sinks": 9, "n_distinct": 5}
+    one["provenance"] |= {
+        "sample": sample | {"created_at": {"4": 2, "5": 3}},
+        "model": {"n_layers": 24, "weights_sha256": "ab" * 32},
+        "texts": [{"n_tokens": 100}, {"n_tokens": 200}],
+        "asked": {"model": "m", "texts": "bundled:claims", "file": "m.gguf", "sha256": "cd" * 32},
+    }
+    table = claims_page({"m": {"writers": one}}).split("## What was looked at")[1]
+    (row,) = [line for line in table.splitlines() if line.startswith("| m (")]
+    assert row.split(" | ")[1:5] == [
+        "bundled:claims: 2 texts, 300 tokens",
+        "9",
+        "5",
+        "4 (2), 5 (3)",
+    ]
+    assert "m.gguf, sha256 cdcdcdcdcdcd" in row
+    assert "24 layers" in row
