@@ -16,7 +16,7 @@ REACH = 8
 EVENTS = {"l_start": "relative to creation", "l_end": "relative to the last layer as a sink"}
 TITLE = "attention ÷ expected"
 COLUMNS = ("panel", "group", "x", "value", "low", "high", "n_sinks")
-LIFE = {"mass": ("attention drawn", "linear"), "norm_ratio": ("norm ÷ median", "log")}
+LIFE = {"mass": ("attention", "linear"), "norm_ratio": ("norm ÷ median", "log")}
 """Measures of a single life: title and scale."""
 
 
@@ -64,7 +64,9 @@ def life_of_sink(
     `group` the kind of the sink.
     """
     trace, sinks = as_frame(trace), as_frame(sinks)
-    own = sinks[(sinks["text_id"] == text_id) & ((sinks["pos"] == pos) | (sinks["kind"] == "primary"))]
+    own = sinks[
+        (sinks["text_id"] == text_id) & ((sinks["pos"] == pos) | (sinks["kind"] == "primary"))
+    ]
     kinds = dict(zip(own["pos"], own["kind"], strict=True))
     states = trace[(trace["text_id"] == text_id) & trace["pos"].isin(list(kinds))]
     states = states.sort_values(["pos", "layer"])
@@ -91,6 +93,7 @@ def life_of_sink_lines(table: pd.DataFrame, l_start: int, words: str) -> go.Figu
     )
     legend = {"x": 0, "xanchor": "left"} if late else {"x": 1, "xanchor": "right"}
     figure.update_layout(legend=legend, margin_t=28, margin_b=40)
+    figure.update_yaxes(dtick=1, tickformat="~g", row=2, col=1)
     return figure.update_yaxes(tickformat=".0%", row=1, col=1)
 
 

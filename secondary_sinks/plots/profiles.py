@@ -12,9 +12,9 @@ from secondary_sinks.plots.labels import token_label
 from secondary_sinks.plots.theme import KINDS, NAMES, above, finish, layer_axis, rgba
 
 PANELS = {
-    "norm_ratio": ("norm ÷ text median", "log"),
-    "alignment_centred": ("centred cosine with primary", "linear"),
-    "mass": ("attention mass in block", "log"),
+    "norm_ratio": ("norm ÷<br>text median", "log"),
+    "alignment_centred": ("centred cosine<br>with primary", "linear"),
+    "mass": ("attention mass<br>in block", "log"),
 }
 """By measure: title and scale."""
 FEW = 30

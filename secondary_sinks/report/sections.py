@@ -133,7 +133,8 @@ def not_asked(answers: Mapping[str, Answer]) -> str:
     missing = [question for question in QUESTIONS[1:] if question.name not in answers]
     if not missing:
         return ""
-    named = [f"{question.title.lower()} ({question.name})" for question in missing]
+    titles = {question.name: question.title.lower() for question in missing}
+    named = [name if name == title else f"{title} ({name})" for name, title in titles.items()]
     return f"Not asked: {join_words(named)}. To ask, add --ask NAME or --ask all to the command."
 
 

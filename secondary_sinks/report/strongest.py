@@ -1,13 +1,14 @@
 """The strongest secondary sink of a run: its text, its life by layer, and its writer."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from secondary_sinks.plots import life_of_sink, life_of_sink_lines
 from secondary_sinks.report.figures import Panel, panel
 from secondary_sinks.report.strips import Strip, excerpt
-from secondary_sinks.report.words import format_number, percent, quoted
+from secondary_sinks.report.words import format_number, percent, quoted, shown
 from secondary_sinks.types.lists import join_words
 
 
@@ -31,7 +32,7 @@ def strongest(
     table, writers = life_of_sink(trace, sinks, text_id, pos), _writers(roles, text_id, pos)
     words = f"created at layer {sink['l_start']}" + (f" by {writers}" if writers else "")
     figure = life_of_sink_lines(table, int(sink["l_start"]), words)
-    caption = f"{_about(sink)} in {text_id}: {_numbers(sink)}."
+    caption = f"{_about(sink)} in {shown(text_id)}: {_numbers(sink)}."
     primary = sinks[(sinks["text_id"] == text_id) & (sinks["kind"] == "primary")]
     if len(primary):
         caption += f" The primary, {_about(primary.iloc[0])}: {_numbers(primary.iloc[0])}."
@@ -53,12 +54,12 @@ def _writers(roles: pd.DataFrame | None, text_id: str, pos: int) -> str:
     return f"MLP{'s' * (len(layers) > 1)} {join_words([*map(str, layers)])}" if layers else ""
 
 
-def _about(sink: "pd.Series[object]") -> str:
+def _about(sink: "pd.Series[Any]") -> str:
     return f"{quoted(str(sink['token']))} at {sink['pos']}"
 
 
-def _numbers(sink: "pd.Series[object]") -> str:
+def _numbers(sink: "pd.Series[Any]") -> str:
     return (
-        f"layers {sink['segments']}, up to {percent(float(str(sink['mass_max'])))} of the attention "
-        f"and {format_number(float(str(sink['norm_ratio_max'])))} times the median norm"
+        f"layers {sink['segments']}, up to {percent(sink['mass_max'])} of the attention "
+        f"and {format_number(sink['norm_ratio_max'])} times the median norm"
     )
