@@ -81,7 +81,8 @@ def test_what_was_not_asked_says_how_to_ask(garden, told, answers):
     words = Html(render(told, garden.sinks.to_frame(), trace, None, some)).words
     assert (
         "Not asked: sufficiency, direction or norm (norm_dose), where a removed sink's attention "
-        "goes (redistribution) and attention the primary regains (restoration). To ask, add --ask NAME"
+        "goes (redistribution) and attention the primary regains (restoration). "
+        "To ask, add --ask NAME"
     ) in words
     assert "Ways to ablate that were tried: 1. --ask necessity tries four" in words
 
