@@ -6,7 +6,12 @@ from secondary_sinks.plots.dots import interval_dots
 from secondary_sinks.plots.labels import message_figure
 from secondary_sinks.plots.levels import level_heatmap, level_heatmaps
 from secondary_sinks.plots.lines import interval_lines
-from secondary_sinks.plots.lives import attention_around_life, life_lines
+from secondary_sinks.plots.lives import (
+    attention_around_life,
+    life_lines,
+    life_of_sink,
+    life_of_sink_lines,
+)
 from secondary_sinks.plots.patches import patch_heatmap, patch_table
 from secondary_sinks.plots.plot import plot
 from secondary_sinks.plots.profiles import layer_profiles, profile_table
@@ -24,6 +29,8 @@ __all__ = [
     "level_heatmap",
     "level_heatmaps",
     "life_lines",
+    "life_of_sink",
+    "life_of_sink_lines",
     "message_figure",
     "outcome_map",
     "patch_heatmap",

@@ -21,7 +21,7 @@ from secondary_sinks.plots.theme import (
 )
 from secondary_sinks.types import mass_lost
 
-MOST_ROWS = 60
+MOST_ROWS = 30
 TOKEN = ["text_id", "sink_pos", "pos"]
 """Columns that identify an edited token; a control belongs to a sink."""
 

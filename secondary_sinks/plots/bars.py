@@ -18,6 +18,7 @@ from secondary_sinks.plots.theme import (
     finish,
     layer_axis,
     require_columns,
+    rgba,
 )
 from secondary_sinks.types import LayerEffect
 
@@ -61,10 +62,10 @@ def _bars(rows: Sequence[LayerEffect], name: str, colour: str) -> go.Bar:
             "arrayminus": [row.lost - row.low for row in rows],
             "symmetric": False,
             "color": TEXT,
-            "thickness": 1.2,
-            "width": 3,
+            "thickness": 2,
+            "width": 4,
         },
-        marker_color=colour,
+        marker={"color": rgba(colour, 0.45), "line": {"color": colour, "width": 1}},
         name=name,
         customdata=[_hover(row) for row in rows],
         hovertemplate="%{customdata}<extra></extra>",

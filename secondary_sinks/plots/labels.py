@@ -36,7 +36,7 @@ def plain_label(words: str) -> str:
 def row_label(token: str, pos: int, text_id: str) -> str:
     """Short label of a token: token, position and text, cut to fit."""
     return _escape(
-        f"{make_visible(token, most=12)} {pos} · {make_visible(text_id, keep=' ', most=14)}"
+        f"{make_visible(token, most=12)} {pos} · {make_visible(text_id, keep=' ', most=24)}"
     )
 
 

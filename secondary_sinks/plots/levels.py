@@ -14,26 +14,37 @@ from secondary_sinks.plots.labels import plain_label
 from secondary_sinks.plots.theme import KINDS, colour_bar, finish, layer_axis, rgba
 from secondary_sinks.types import Levels
 
-_SCALE = [[0.0, rgba(KINDS["secondary"], 0.15)], [1.0, KINDS["secondary"]]]
+_SCALE = [[0.0, rgba(KINDS["secondary"], 0.15)], [1.0, rgba(KINDS["secondary"], 0.75)]]
+_MARGIN = 2
+"""Layers that are shown on each side of the cells."""
 
 
 def level_heatmap(cells: pd.DataFrame | Levels, n_layers: int | None = None) -> go.Figure:
     """log(1 + count) of secondary sinks by creation layer (x) and lifetime (y).
 
-    `cells` is a `Levels`, or its `cells_frame()`. The most frequent pair of each level carries the
-    level's number. The axes run to `n_layers`, or as far as the data. Raises `SinkError` without a
-    cell.
+    `cells` is a `Levels`, or its `cells_frame()`. Each cell tells its count; the most frequent pair
+    of each level is named. The axes show the layers around the data, none beyond `n_layers`. Raises
+    `SinkError` without a cell.
     """
     cells = cells.cells_frame() if isinstance(cells, Levels) else cells
     if cells.empty:
         raise SinkError("no secondary sink, so no levels to draw")
     size = n_layers or int((cells["l_start"] + cells["lifetime"]).max())
     figure = go.Figure(_map(cells, size, int(cells["count"].max())))
+    figure.update_traces(texttemplate="%{text}", colorbar_len=0.6)
     for cell in _most_frequent(cells):
-        figure.add_annotation(_number(cell))
-    figure.update_xaxes(layer_axis(size), title_text="creation layer", showgrid=False)
-    figure.update_yaxes(layer_axis(size + 1), title_text="lifetime (layers)", showgrid=False)
-    return finish(figure, height=420).update_layout(margin_t=72)
+        figure.add_annotation(_number(cell) | {"text": f"level {cell['level']:.0f}"})
+    axis = _near(cells["l_start"], size)
+    figure.update_xaxes(axis, title_text="creation layer", showgrid=False)
+    axis = _near(cells["lifetime"], size + 1)
+    figure.update_yaxes(axis, title_text="lifetime (layers)", showgrid=False)
+    return finish(figure, height=380).update_layout(margin_t=72)
+
+
+def _near(values: "pd.Series[Any]", size: int) -> dict[str, Any]:
+    """An axis that shows the values and a margin, within 0 to `size` - 1."""
+    low, high = max(int(values.min()) - _MARGIN, 0), min(int(values.max()) + _MARGIN, size - 1)
+    return layer_axis(high - low + 1) | {"range": [low - 0.5, high + 0.5]}
 
 
 def level_heatmaps(named: Mapping[str, tuple[pd.DataFrame, int | None]]) -> go.Figure:
@@ -73,13 +84,15 @@ def _map(cells: pd.DataFrame, size: int, most: int, bar: bool = True) -> go.Heat
     ticks = [count for count in (1, 3, 10, 30, 100, 300, 1000, 3000, 10000) if count <= most]
     named = {math.log1p(count): str(count) for count in ticks}
     counts = np.full((size + 1, size), np.nan)
-    hover = np.full(counts.shape, "", dtype=object)
+    hover, text = (np.full(counts.shape, "", dtype=object) for _ in range(2))
     for cell in cells.to_dict("records"):
         place = cell["lifetime"], cell["l_start"]
         counts[place], hover[place] = math.log1p(cell["count"]), _hover(cell)
+        text[place] = f"{cell['count']:,}"
     return go.Heatmap(
         z=counts,
         hovertext=hover,
+        text=text,
         hovertemplate="%{hovertext}<extra></extra>",
         hoverongaps=False,
         zmin=0,

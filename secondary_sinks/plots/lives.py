@@ -1,17 +1,23 @@
 """Attention that sinks draw before their creation and after their end."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from secondary_sinks.display import Results, as_frame
+from secondary_sinks.plots.labels import plain_label
 from secondary_sinks.plots.lines import interval_lines
+from secondary_sinks.plots.theme import KINDS
 
 REACH = 8
 """Layers before and after that are shown."""
 EVENTS = {"l_start": "relative to creation", "l_end": "relative to the last layer as a sink"}
 TITLE = "attention ÷ expected"
 COLUMNS = ("panel", "group", "x", "value", "low", "high", "n_sinks")
+LIFE = {"mass": ("attention", "linear"), "norm_ratio": ("norm ÷ median", "log")}
+"""Measures of a single life: title and scale."""
 
 
 def attention_around_life(
@@ -47,6 +53,48 @@ def life_lines(table: pd.DataFrame) -> go.Figure:
         if (table["panel"] == event).any()
     }
     return interval_lines(table, panels, "layer relative to creation or end", height=230)
+
+
+def life_of_sink(
+    trace: pd.DataFrame | Results, sinks: pd.DataFrame | Results, text_id: str, pos: int
+) -> pd.DataFrame:
+    """Attention and norm by layer of the sink at `pos`, and of the primary of its text.
+
+    `panel` is mass (attention drawn in the block that reads the state at layer `x`) or norm_ratio,
+    `group` the kind of the sink.
+    """
+    trace, sinks = as_frame(trace), as_frame(sinks)
+    own = sinks[
+        (sinks["text_id"] == text_id) & ((sinks["pos"] == pos) | (sinks["kind"] == "primary"))
+    ]
+    kinds = dict(zip(own["pos"], own["kind"], strict=True))
+    states = trace[(trace["text_id"] == text_id) & trace["pos"].isin(list(kinds))]
+    states = states.sort_values(["pos", "layer"])
+    states = states.assign(x=states["layer"], group=states["pos"].map(kinds))
+    states["mass"] = states.groupby("pos")["mass"].shift(-1)
+    parts = [states.assign(panel=name, value=states[name]) for name in LIFE]
+    table = pd.concat(parts, ignore_index=True).dropna(subset="value")
+    return table.assign(low=math.nan, high=math.nan)[["token", *COLUMNS[:-1]]]
+
+
+def life_of_sink_lines(table: pd.DataFrame, l_start: int, words: str) -> go.Figure:
+    """The table of `life_of_sink` as two panels, small enough for half a page.
+
+    A dotted line with `words` above it marks the creation layer `l_start`.
+    """
+    figure = interval_lines(table, LIFE, "layer", height=105)
+    late = 2 * l_start > table["x"].max()
+    figure.add_vline(x=l_start, line={"dash": "dot", "width": 1.5, "color": KINDS["secondary"]})
+    figure.add_annotation(
+        text=plain_label(words),
+        showarrow=False,
+        **{"x": l_start, "xanchor": "right" if late else "left"},
+        **{"yref": "paper", "y": 1, "yanchor": "bottom"},
+    )
+    legend = {"x": 0, "xanchor": "left"} if late else {"x": 1, "xanchor": "right"}
+    figure.update_layout(legend=legend, margin_t=28, margin_b=40)
+    figure.update_yaxes(dtick=1, tickformat="~g", row=2, col=1)
+    return figure.update_yaxes(tickformat=".0%", row=1, col=1)
 
 
 def _quantiles(states: pd.DataFrame, event: str) -> pd.DataFrame:

@@ -12,9 +12,9 @@ from secondary_sinks.plots.labels import token_label
 from secondary_sinks.plots.theme import KINDS, NAMES, above, finish, layer_axis, rgba
 
 PANELS = {
-    "norm_ratio": ("norm ÷ text median", "log"),
-    "alignment_centred": ("centred cosine with primary", "linear"),
-    "mass": ("attention mass in block", "log"),
+    "norm_ratio": ("norm ÷<br>text median", "log"),
+    "alignment_centred": ("centred cosine<br>with primary", "linear"),
+    "mass": ("attention mass<br>in block", "log"),
 }
 """By measure: title and scale."""
 FEW = 30
@@ -46,7 +46,7 @@ def layer_profiles(
         figure.update_yaxes(title_text=title, type=scale, **ticks, row=row, col=1)
     figure.update_xaxes(layer_axis(int(trace["layer"].max()) + 1))
     figure.update_xaxes(title_text="layer", row=len(panels), col=1)
-    return finish(above(figure, 1.01, traceorder="reversed"), height=720)
+    return finish(above(figure, 1.01, traceorder="reversed"), height=560)
 
 
 def profile_table(trace: pd.DataFrame | Results, sinks: pd.DataFrame | Results) -> pd.DataFrame:

@@ -115,9 +115,9 @@ def levels(found: Levels, n_layers: int) -> list[Panel]:
     if cells.empty:
         return []
     caption = (
-        "Number of secondary sinks by creation layer and lifetime, on a logarithmic scale. Copies "
-        "of sinks in earlier texts are not counted. A number marks the most frequent pair of a "
-        "level."
+        "Number of secondary sinks by creation layer and lifetime; colour is logarithmic. Copies "
+        "of sinks in earlier texts are not counted. The most frequent pair of each level is named. "
+        f"The axes show what is near these sinks, of layers 0 to {n_layers - 1}."
     )
     return [panel("levels", "Level map", level_heatmap(cells, n_layers), cells, caption)]
 
@@ -176,7 +176,7 @@ def _bars(edit: str, record: dict[str, Any]) -> Panel | None:
         f"that token only. Layers that could have ended the sink are separate from later ones, "
         f"which could only weaken it. {known[0].n_sinks} sinks with controls in "
         f"{known[0].n_texts} texts. The verdict on a layer depends on the share of sinks that end, "
-        "shown in the figure above and in the data. "
+        "shown with the verdicts and in the data. "
     )
     caption += _whiskers(known)
     parts = {"can end the sink": drawn, "can only weaken it": [one for one in later if one.n_sinks]}

@@ -22,8 +22,8 @@ _ALWAYS = {
     "layers outlying, attended": "Number of layers at which a token passes the norm test, and at "
     "which it passes the attention test, each on its own.",
     "level": "Group of sinks with a similar creation layer and lifetime; 0 is the earliest.",
-    "cut off": "The sink exists at the first layer (left) or still at the last (right), so its "
-    "lifetime is a lower bound.",
+    "cut off": "Where the sink begins (left) or ends (right) is hidden, by the first or last layer "
+    "or because no primary is active at the next one, so its lifetime is a lower bound.",
     "peak": "The largest value over a sink's own layers.",
 }
 _ABLATED = {

@@ -15,8 +15,9 @@ from secondary_sinks.report import embed, summary, tables, tested
 from secondary_sinks.report.claims import claims, tally
 from secondary_sinks.report.glossary import glossary
 from secondary_sinks.report.phenomenon import phenomenon_lines
-from secondary_sinks.report.sections import sections
+from secondary_sinks.report.sections import not_asked, sections
 from secondary_sinks.report.strips import strips
+from secondary_sinks.report.strongest import strongest
 from secondary_sinks.report.words import shown
 from secondary_sinks.runs import read_answers
 from secondary_sinks.runs.folder import RunFolder
@@ -94,8 +95,8 @@ def render(
     return template("template.html").render(
         record=record,
         subtitle=summary.subtitle(record),
-        key_figures=summary.key_figures(record, sinks),
         phenomenon=phenomenon_lines(record),
+        strongest=strongest(trace, sinks, roles),
         findings=summary.findings(record, sinks, levels),
         nothing_shown=tested.nothing_shown(effects, 1),
         claims=found,
@@ -103,15 +104,15 @@ def render(
         limits=tested.limits(record, ablated, answers),
         edit=tested.edit_words(record["edit"]),
         setup=tables.setup_rows(record),
-        thresholds=tables.threshold_rows(record),
-        texts=tables.text_rows(record, sinks),
+        thresholds=tables.threshold_table(record),
+        texts=tables.text_table(record, sinks),
         strips=strips(record, trace, sinks),
         sections=sections(record, sinks, trace, effects, answers, levels, roles),
+        not_asked=not_asked(answers),
         detected_only=effects is None,
         answered=list(answers),
         n_sinks=len(sinks),
-        sink_columns=tables.SINK_COLUMNS,
-        sink_rows=tables.sink_rows(sinks),
+        all_sinks=tables.sink_table(sinks),
         glossary=glossary(ablated),
         colours=KINDS,
         **assets(),

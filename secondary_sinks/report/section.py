@@ -6,16 +6,21 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from secondary_sinks.report.figures import Panel
+from secondary_sinks.report.words import MISSING
 from secondary_sinks.types import Verdict
+from secondary_sinks.types.lists import join_words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Rows of a table of the page, and which columns are numeric."""
+    """Rows of a table of the page; `numeric` and `mono` columns are shown as such."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numeric: tuple[int, ...] = ()
+    mono: tuple[int, ...] = ()
+    same: str = ""
+    """What the columns hold that were left out, since all rows agree."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +32,33 @@ class Section:
     says: tuple[str, ...]
     panels: tuple[Panel, ...] = ()
     table: Table | None = None
+
+
+def without_constants(table: Table, optional: Sequence[str] = ()) -> Table:
+    """The table without columns that are the same in all of its rows; `same` says what they hold.
+
+    In `optional` columns, missing cells don't count. A table of one row stays as it is.
+    """
+    values = [{row[place] for row in table.rows} for place in range(len(table.head))]
+    values = [
+        cells - {MISSING} if name in optional else cells
+        for name, cells in zip(table.head, values, strict=True)
+    ]
+    kept = [place for place, cells in enumerate(values) if len(cells) > 1]
+    if len(table.rows) < 2 or not kept:
+        return table
+    left_out = [
+        f"{name} {''.join(cells)}"
+        for name, cells in zip(table.head, values, strict=True)
+        if len(cells) == 1
+    ]
+    return Table(
+        head=tuple(table.head[place] for place in kept),
+        rows=tuple(tuple(row[place] for place in kept) for row in table.rows),
+        numeric=tuple(new for new, place in enumerate(kept) if place in table.numeric),
+        mono=tuple(new for new, place in enumerate(kept) if place in table.mono),
+        same=f"The same in all rows: {join_words(left_out)}." if left_out else "",
+    )
 
 
 def verdicts_of(rows: Sequence[Mapping[str, Any]]) -> list[Verdict]:

@@ -24,11 +24,12 @@ from secondary_sinks.report.figures import (
     profiles,
     verdict_panels,
 )
-from secondary_sinks.report.section import Section, Table, verdicts_of
+from secondary_sinks.report.section import Section, Table, verdicts_of, without_constants
 from secondary_sinks.report.tested import nothing_shown, prolonging_layers
 from secondary_sinks.report.words import count, format_number, percent
 from secondary_sinks.types import Level, Levels
 from secondary_sinks.types.levels import FREQUENT
+from secondary_sinks.types.lists import join_words
 
 DAMAGED_BY = {"zero": "KL, zeroed", "mean:twins": "KL, twin mean"}
 """Edits whose damage is shown with the roles, and their column headings."""
@@ -73,7 +74,8 @@ def roles_section(
     )
     says += [words] if without else []
     says += [KL] if damage else []
-    table = Table(head=head, rows=rows, numeric=tuple(range(1, len(head)))) if rows else None
+    numeric = tuple(range(1, len(head)))
+    table = without_constants(Table(head=head, rows=rows, numeric=numeric)) if rows else None
     return Section(
         name="roles",
         title=ROLES,
@@ -111,11 +113,12 @@ def sections(
     found: Levels,
     roles: pd.DataFrame | None = None,
 ) -> list[Section]:
-    """All sections in order. A section without data says how to get it."""
+    """The sections in order, without those of questions that were not asked."""
     n_layers = int(record["model"]["n_layers"])
     shown = Shown(sinks=sinks, n_layers=n_layers)
     first, *others = QUESTIONS
-    rest = [_question_section(question, answers.get(question.name), shown) for question in others]
+    asked = [question for question in others if question.name in answers]
+    rest = [_question_section(question, answers[question.name], shown) for question in asked]
     return [
         _through_the_layers(sinks, trace),
         _levels(found, n_layers),
@@ -123,6 +126,16 @@ def sections(
         _ablation_section(first, record, effects, answers.get(first.name), shown),
         *rest,
     ]
+
+
+def not_asked(answers: Mapping[str, Answer]) -> str:
+    """The questions that a run did not ask and how to ask them, as one sentence; or empty."""
+    missing = [question for question in QUESTIONS[1:] if question.name not in answers]
+    if not missing:
+        return ""
+    titles = {question.name: question.title.lower() for question in missing}
+    named = [name if name == title else f"{title} ({name})" for name, title in titles.items()]
+    return f"Not asked: {join_words(named)}. To ask, add --ask NAME or --ask all to the command."
 
 
 def _through_the_layers(sinks: pd.DataFrame, trace: pd.DataFrame) -> Section:
@@ -241,13 +254,11 @@ def _forming(answer: Answer) -> Table | None:
     return Table(head=("forming MLPs (layers)", "the sink needs", "sinks"), rows=rows, numeric=(2,))
 
 
-def _question_section(question: Question, answer: Answer | None, shown: Shown) -> Section:
-    panels = [] if answer is None else answer_panels(question, answer, shown)
-    numbers = [] if answer is None else verdict_panels(question.name, answer.verdicts)
+def _question_section(question: Question, answer: Answer, shown: Shown) -> Section:
+    panels = answer_panels(question, answer, shown)
+    numbers = verdict_panels(question.name, answer.verdicts)
     says = question.asks
-    if answer is None:
-        says += f" This run did not ask: add --ask {question.name} to the command below."
-    elif not panels:
+    if not panels:
         says += f" {answer.verdicts[0].why[:1].upper()}{answer.verdicts[0].why[1:]}."
     return Section(
         name=question.name, title=question.title, says=(says,), panels=(*numbers, *panels)

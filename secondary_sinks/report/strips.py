@@ -1,6 +1,7 @@
 """Each text as a strip of its tokens, with the sinks marked."""
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,8 @@ from secondary_sinks.report.words import count, format_number, percent, token
 
 MOST_TOKENS = 40_000
 """Most tokens drawn in full over all texts; later texts show only the tokens around their sinks."""
-AROUND = 12
+AROUND, EXCERPT = 12, 22
+"""Tokens on each side of a sink: in a strip that is not whole, and in the excerpt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +42,7 @@ class Strip:
 def strips(record: dict[str, Any], trace: pd.DataFrame, sinks: pd.DataFrame) -> list[Strip]:
     """One strip per text, in the order of the record."""
     first = trace[trace["layer"] == trace["layer"].min()].sort_values("pos")
-    tokens = {str(text_id): cells for text_id, cells in first.groupby("text_id")}
+    tokens = {str(text_id): cells["token"].tolist() for text_id, cells in first.groupby("text_id")}
     by_text = dict(list(sinks.groupby("text_id"))) if len(sinks) else {}
     found, budget = [], MOST_TOKENS
     for text in record["texts"]:
@@ -48,14 +50,26 @@ def strips(record: dict[str, Any], trace: pd.DataFrame, sinks: pd.DataFrame) -> 
         if text_id not in tokens:
             continue
         budget -= text["n_tokens"]
-        own = by_text.get(text_id, sinks.iloc[:0])
-        found.append(_strip(text, tokens[text_id]["token"].tolist(), own, whole=budget >= 0))
+        own, n_tokens = by_text.get(text_id, sinks.iloc[:0]), len(tokens[text_id])
+        kept = range(n_tokens) if budget >= 0 else _around(own["pos"], n_tokens, AROUND)
+        found.append(_strip(text_id, _title(text, own), tokens[text_id], own, kept))
     return found
 
 
-def _strip(text: dict[str, Any], tokens: list[str], sinks: pd.DataFrame, *, whole: bool) -> Strip:
+def excerpt(trace: pd.DataFrame, sinks: pd.DataFrame, text_id: str, pos: int) -> Strip:
+    """The tokens around one sink, and the primary of its text with its neighbours."""
+    own = sinks[sinks["text_id"] == text_id]
+    cells = trace[(trace["text_id"] == text_id) & (trace["layer"] == trace["layer"].min())]
+    tokens = cells.sort_values("pos")["token"].tolist()
+    primary = own.loc[own["kind"] == "primary", "pos"]
+    kept = {*_around([pos], len(tokens), EXCERPT), *_around(primary, len(tokens), 2)}
+    return _strip(text_id, "", tokens, own, sorted(kept))
+
+
+def _strip(
+    text_id: str, title: str, tokens: list[str], sinks: pd.DataFrame, kept: Sequence[int]
+) -> Strip:
     marks = {int(sink["pos"]): sink for sink in sinks.to_dict("records")}
-    kept = range(len(tokens)) if whole else _around(list(marks), len(tokens))
     pieces, last = [], -1
     for pos in kept:
         if pos > last + 1:
@@ -64,13 +78,12 @@ def _strip(text: dict[str, Any], tokens: list[str], sinks: pd.DataFrame, *, whol
         last = pos
     if last + 1 < len(tokens):
         pieces.append(_gap(len(tokens) - last - 1))
-    return Strip(
-        text_id=text["text_id"], title=_title(text, sinks), pieces=tuple(pieces), whole=whole
-    )
+    whole = len(kept) == len(tokens)
+    return Strip(text_id=text_id, title=title, pieces=tuple(pieces), whole=whole)
 
 
-def _around(positions: list[int], n_tokens: int) -> list[int]:
-    near = {at for pos in positions for at in range(pos - AROUND, pos + AROUND + 1)}
+def _around(positions: Iterable[int], n_tokens: int, reach: int) -> list[int]:
+    near = {at for pos in positions for at in range(pos - reach, pos + reach + 1)}
     return sorted(pos for pos in near if 0 <= pos < n_tokens)
 
 

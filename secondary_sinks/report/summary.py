@@ -56,18 +56,6 @@ def _spread(record: dict[str, Any], secondary: pd.DataFrame, levels: Levels) -> 
     return [told]
 
 
-def key_figures(record: dict[str, Any], sinks: pd.DataFrame) -> list[tuple[str, str]]:
-    """(number, meaning) pairs for the head of the page."""
-    secondary = sinks[sinks["kind"] == "secondary"]
-    figures = [(f"{len(secondary):,}", "secondary sink" + "s" * (len(secondary) != 1))]
-    if len(secondary):
-        figures += [
-            (_commonest(secondary, "lifetime"), "most common lifetime, in layers"),
-            (percent(secondary["mass_max"].median()), "median attention at peak"),
-        ]
-    return figures
-
-
 def _rounding(record: dict[str, Any], sinks: pd.DataFrame) -> list[str]:
     """Number of sinks and tokens that rounding may decide in a half-precision run."""
     marked, near = int(sinks["within_rounding"].sum()), len(record.get("near_sinks", ()))
@@ -142,7 +130,3 @@ def _censored(secondary: pd.DataFrame) -> list[str]:
         f"{count(n, 'secondary sink')} {verb} cut off, by the first or last layer or because the "
         "primary is not active there: the lifetime is a lower bound."
     ]
-
-
-def _commonest(frame: pd.DataFrame, column: str) -> str:
-    return str(int(frame[column].value_counts().index[0]))

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from secondary_sinks.report.section import Table, without_constants
 from secondary_sinks.report.words import MISSING, format_number, percent, token
 
 MOST_SINKS = 2000
@@ -27,16 +28,18 @@ THRESHOLDS = {
 }
 
 
-def sink_rows(sinks: pd.DataFrame) -> list[tuple[str, ...]]:
-    """One row per sink, in the order of the table; at most `MOST_SINKS`."""
-    return [_sink_row(sink) for sink in sinks.head(MOST_SINKS).to_dict("records")]
+def sink_table(sinks: pd.DataFrame) -> Table:
+    """One row per sink, in the order of the frame; at most `MOST_SINKS`."""
+    rows = tuple(_sink_row(sink) for sink in sinks.head(MOST_SINKS).to_dict("records"))
+    table = Table(head=SINK_COLUMNS, rows=rows, numeric=(1, 3, 6, 7, 8, 9, 12, 13, 14), mono=(2,))
+    return without_constants(table, optional=["level"])
 
 
-def text_rows(record: dict[str, Any], sinks: pd.DataFrame) -> list[tuple[str, ...]]:
+def text_table(record: dict[str, Any], sinks: pd.DataFrame) -> Table:
     """One row per text: name, feed, tokens, position of the primary, secondary sinks."""
     counts = sinks.loc[sinks["kind"] == "secondary", "text_id"].value_counts()
     primaries = record.get("primaries", {})
-    return [
+    rows = tuple(
         (
             text["text_id"],
             text["feed"],
@@ -45,17 +48,20 @@ def text_rows(record: dict[str, Any], sinks: pd.DataFrame) -> list[tuple[str, ..
             str(int(counts.get(text["text_id"], 0))),
         )
         for text in record["texts"]
-    ]
+    )
+    head = ("text", "feed", "tokens", "primary at", "secondary sinks")
+    return without_constants(Table(head=head, rows=rows, numeric=(2, 3, 4)))
 
 
-def threshold_rows(record: dict[str, Any]) -> list[tuple[str, str, str]]:
+def threshold_table(record: dict[str, Any]) -> Table:
     """One row per threshold of the joint criterion: name, value, meaning."""
     given = record["thresholds"].items()
-    return [
+    rows = tuple(
         (name, f"{value:g}", THRESHOLDS.get(name, ""))
         for name, value in given
         if not name.startswith("paper_")
-    ]
+    )
+    return Table(head=("name", "value", "meaning"), rows=rows, numeric=(1,))
 
 
 def setup_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
@@ -78,6 +84,13 @@ def setup_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
     return [(name, value) for name, value in rows if value]
 
 
+def _level(sink: dict[Any, Any]) -> str:
+    """The level of a sink, or that a secondary sink has none."""
+    if math.isnan(sink["level"]):
+        return "none" if sink["kind"] == "secondary" else MISSING
+    return str(int(sink["level"]))
+
+
 def _sink_row(sink: dict[Any, Any]) -> tuple[str, ...]:
     return (
         sink["text_id"],
@@ -89,7 +102,7 @@ def _sink_row(sink: dict[Any, Any]) -> tuple[str, ...]:
         str(sink["lifetime"]),
         format_number(sink["lifetime_norm"], ".0f"),
         format_number(sink["lifetime_attention"], ".0f"),
-        MISSING if math.isnan(sink["level"]) else str(int(sink["level"])),
+        _level(sink),
         "no" if sink["censored"] == "none" else sink["censored"],
         "yes" if sink["within_rounding"] else "no",
         percent(sink["mass_max"]),

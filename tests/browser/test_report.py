@@ -45,16 +45,40 @@ def test_hostile_tokens_do_nothing_and_are_shown(opened, text):
     shown = found.page.locator(".strip mark").first.evaluate("e => e.firstChild.textContent")
     assert shown == make_visible(text)
     assert found.page.locator("main img, main iframe, main script[src]").count() == 0
+    found.page.locator(".texts summary").click()
     for mark in found.page.locator(".strip mark").all():
         mark.hover()
     assert found.said == []
+
+
+def test_the_first_screen_has_the_answer_a_sink_with_its_life_and_the_verdicts(opened):
+    found = opened(page(), width=1280)
+    for part in ("#phenomenon", "#life", ".pair .strip", ".verdicts details"):
+        box = found.page.locator(part).first.bounding_box()
+        assert box["y"] + box["height"] <= 900, part
+
+
+def test_the_contents_stay_in_view(opened):
+    found = opened(page())
+    found.page.evaluate("scrollTo({top: document.body.scrollHeight, behavior: 'instant'})")
+    assert found.page.evaluate("scrollY") > 0
+    assert found.page.locator("nav").bounding_box()["y"] == 0
+
+
+def test_a_folded_reason_is_printed(opened):
+    found = opened(page())
+    reason = found.page.locator(".verdicts details p").first
+    assert not reason.is_visible()
+    found.page.emulate_media(media="print")
+    assert reason.is_visible()
 
 
 def test_text_and_tables_are_there_without_javascript(visit, tmp_path):
     path = tmp_path / "report.html"
     path.write_text(page(), encoding="utf-8")
     found = visit(path, javascript=False)
-    assert found.page.locator("table").first.is_visible()
+    found.page.locator("#all summary").click()
+    assert found.page.locator("#all table").is_visible()
     assert "secondary sink" in found.page.locator("main").inner_text()
 
 

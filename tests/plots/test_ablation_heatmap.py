@@ -98,8 +98,8 @@ def test_rows_beyond_the_cap_are_left_out_and_that_is_said():
     frame = pd.DataFrame(rows)
     sinks, controls = (ablation_heatmap(frame, role) for role in ("sink", "control"))
     assert len(grid(sinks)) == len(grid(controls)) == MOST_ROWS
-    assert head(sinks) == "the 60 strongest of 65 sinks"
-    assert head(controls) == "60 of 65 controls: those of the strongest sinks"
+    assert head(sinks) == "the 30 strongest of 35 sinks"
+    assert head(controls) == "30 of 35 controls: those of the strongest sinks"
     assert sinks.layout.yaxis.ticktext[-1].split(" ")[1] == "5"
 
 

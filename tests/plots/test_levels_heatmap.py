@@ -30,16 +30,21 @@ def test_colour_is_the_logarithm_of_one_plus_the_count():
     assert np.isfinite(heat).sum() == len(CELLS)
 
 
-def test_axes_hold_every_layer_and_lifetime_of_the_model():
-    figure = level_heatmap(CELLS, n_layers=48)
-    assert np.asarray(figure.data[0].z).shape == (49, 48)
-    assert figure.layout.xaxis.range == (-0.5, 47.5)
-    assert figure.layout.yaxis.range == (-0.5, 48.5)
+def test_axes_show_the_cells_with_a_margin_within_the_model():
+    figure = level_heatmap(CELLS, n_layers=32)
+    assert np.asarray(figure.data[0].z).shape == (33, 32)
+    assert figure.layout.xaxis.range == (2.5, 31.5)
+    assert figure.layout.yaxis.range == (-0.5, 25.5)
+
+
+def test_each_cell_tells_its_count():
+    heat = level_heatmap(CELLS).data[0]
+    assert (heat.text[23][22], heat.text[0][0], heat.texttemplate) == ("99", "", "%{text}")
 
 
 def test_each_level_has_its_number_at_its_most_frequent_pair():
     places = {(a.x, a.y): a.text for a in level_heatmap(CELLS).layout.annotations}
-    assert places == {(21.5, 23): "0", (29.5, 4): "1"}
+    assert places == {(21.5, 23): "level 0", (29.5, 4): "level 1"}
 
 
 def test_hover_text_tells_counts_and_level():

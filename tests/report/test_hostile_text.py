@@ -48,7 +48,7 @@ def test_the_page_has_the_same_elements_whatever_the_tokens_say(text):
 def test_embedded_data_is_inert_and_still_says_the_same(text):
     html = Html(hostile_page(text))
     data = [(attrs, content) for attrs, content in html.scripts() if attrs]
-    assert len(data) == 14, "seven figures, each with what it shows"
+    assert len(data) == 16, "eight figures, each with what it shows"
     for attrs, content in data:
         assert attrs["type"] == "application/json"
         assert not re.search("[<>&\u2028\u2029]", content)

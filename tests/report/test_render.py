@@ -1,3 +1,4 @@
+import io
 import json
 
 import pandas as pd
@@ -5,6 +6,7 @@ import pytest
 
 from secondary_sinks.report import render, strips, tables, write_report
 from secondary_sinks.report.claims import claims, tally
+from secondary_sinks.report.strongest import strongest
 from secondary_sinks.runs import RunFolder
 from tests.plots import frames
 from tests.report.pages import Html, layer_effect, page, record, verdict
@@ -19,22 +21,18 @@ def test_a_whole_page_has_its_sections_in_order():
     headings = [data for tag, data in html.texts if tag == "h2"]
     assert headings == [
         "Is this the paper's phenomenon?",
+        "Verdicts",
         "The sinks in their text",
         "Through the layers",
         "Levels",
         "Necessity",
-        "Sufficiency",
-        "Direction or norm",
-        "Where a removed sink's attention goes",
-        "Attention the primary regains",
-        "Number of neurons",
-        "Harm to the loss",
-        "Claims",
+        "Limits",
         "All sinks",
         "Provenance",
         "Terms",
     ]
     assert figures(html) == {
+        "life",
         "profiles",
         "lives",
         "levels",
@@ -109,16 +107,70 @@ def test_a_verdict_without_interval_or_number_says_so(missing):
 def test_sinks_are_marked_in_their_text_with_their_numbers():
     html = Html(page())
     marks = [attrs["class"] for attrs in html.of("mark") if "tabindex" in attrs]
-    assert marks == ["primary", "secondary"]
+    assert marks == ["primary", "secondary"] * 2, "in the excerpt of the strongest, and in the text"
     assert "secondary sink, position 1, layers 1-2, peak mass 25%" in html.words
     assert [data for tag, data in html.texts if tag == "mark"][-2:] == ["<s>", "␣the"]
     assert ("span", "⏎\n") in html.texts
 
 
-def test_only_the_first_text_is_open():
+def test_nothing_is_open_that_can_be_folded():
     ids = ("one", "two")
     html = Html(page(record=record(*ids), trace=frames.trace(*ids)))
-    assert ["open" in attrs for attrs in html.of("details")] == [True, False]
+    found = html.of("details")
+    assert [attrs for attrs in found if "class" not in attrs] == [{}, {}], "the texts"
+    assert not any("open" in attrs for attrs in found)
+
+
+def test_the_first_figure_is_the_life_of_the_strongest_sink_next_to_the_primary():
+    table = frames.sinks(
+        frames.sink(pos=0, kind="primary", mass_max=0.5),
+        frames.sink(pos=2, mass_max=0.1),
+        frames.sink(pos=1, mass_max=0.3, segments="1-3"),
+    )
+    roles = pd.DataFrame(
+        {"text_id": "one", "pos": 1, "role": ["writer", "neither"], "layer": [1, 0]}
+    )
+    found = strongest(frames.trace(), table, roles)
+    caption = found.panel.caption
+    assert "“␣the” at 1 in one: layers 1-3, up to 30% of the attention" in caption
+    assert "The primary, “<s>” at 0: layers 1-2, up to 50%" in caption
+    assert caption.endswith("Writer: MLP 1.")
+    assert "created at layer 1 by MLP 1" in found.panel.data
+    drawn = pd.read_csv(io.StringIO(json.loads(found.panel.table)))
+    mass = drawn[(drawn["panel"] == "mass") & (drawn["group"] == "secondary")]
+    assert mass["x"].tolist() == [0, 1, 2], "the block that reads the last layer does not exist"
+    assert mass["value"].tolist() == pytest.approx([0.25] * 3)
+    assert [piece.kind for piece in found.strip.pieces[:3]] == ["primary", "secondary", "secondary"]
+
+
+@pytest.mark.parametrize(
+    ("roles", "end"),
+    [
+        (None, "norm."),
+        (pd.DataFrame({"text_id": [], "pos": [], "role": [], "layer": []}), "found."),
+    ],
+)
+def test_a_sink_without_a_known_writer_is_given_none(roles, end):
+    found = strongest(frames.trace(), frames.sinks(), roles)
+    assert found.panel.caption.endswith(end)
+    assert " by MLP" not in found.panel.data
+
+
+def test_without_a_secondary_sink_no_life_is_drawn():
+    assert strongest(frames.trace(), frames.no_sinks(), None) is None
+
+
+def test_the_excerpt_shows_the_primary_and_what_is_near_the_sink(monkeypatch):
+    monkeypatch.setattr(strips, "EXCERPT", 1)
+    table = frames.sinks(frames.sink(pos=0, kind="primary"), frames.sink(pos=7, token=" w3"))
+    shown = [piece.text for piece in strips.excerpt(frames.trace(), table, "one", 7).pieces]
+    assert shown == ["<s>", " the", "⏎\n", " … 3 tokens … ", " w2", "␣w3", " w4", " … 3 tokens … "]
+
+
+def test_questions_that_were_not_asked_take_one_sentence():
+    words = Html(page()).words
+    assert "Not asked: sufficiency, direction or norm (norm_dose), where a removed" in words
+    assert "and harm to the loss (harm). To ask, add --ask NAME or --ask all" in words
 
 
 def test_a_run_without_sinks_says_so_and_draws_no_empty_figure():
@@ -139,7 +191,7 @@ def test_a_run_without_sinks_says_so_and_draws_no_empty_figure():
 def test_detection_alone_says_so():
     html = Html(page(record=record(edit=None, verdicts=[]), effects=None))
     assert "Only detection was run: no MLP was ablated." in html.words
-    assert figures(html) == {"profiles", "lives", "levels"}
+    assert figures(html) == {"life", "profiles", "lives", "levels"}
     assert "effects.parquet" not in html.words
     assert "direct effect" not in html.words
 
@@ -155,6 +207,7 @@ def test_of_several_edits_the_maps_show_the_first_and_say_so():
     both = pd.concat([frames.effects(), frames.effects().assign(edit="mean", mass_edited=0.0)])
     html = Html(page(effects=both, record=record(edit="zero, mean")))
     assert figures(html) == {
+        "life",
         "profiles",
         "lives",
         "levels",
@@ -172,7 +225,7 @@ def test_of_several_edits_the_maps_show_the_first_and_say_so():
 def test_sinks_whose_mass_is_unknown_have_no_map():
     cells = frames.effects().assign(mass_clean=float("nan"))
     html = Html(page(effects=cells, record=record(layer_effects=[])))
-    assert figures(html) == {"profiles", "lives", "levels", "judged-necessity"}
+    assert figures(html) == {"life", "profiles", "lives", "levels", "judged-necessity"}
     assert "no loss can be shown" in html.words
 
 
@@ -212,7 +265,7 @@ def test_long_texts_are_shown_around_their_sinks(monkeypatch):
 def test_a_long_table_is_cut_and_that_is_said(monkeypatch):
     monkeypatch.setattr(tables, "MOST_SINKS", 1)
     html = Html(page())
-    assert "The first 1 of 2; all are in sinks.parquet." in html.words
+    assert "Table of the first 1 of 2 sinks; all are in sinks.parquet" in html.words
 
 
 def test_a_run_folder_becomes_a_report(tmp_path):
@@ -224,6 +277,7 @@ def test_a_run_folder_becomes_a_report(tmp_path):
     path = write_report(folder)
     assert path == tmp_path / "report.html"
     assert figures(Html(path.read_text(encoding="utf-8"))) == {
+        "life",
         "profiles",
         "lives",
         "levels",
