@@ -82,7 +82,7 @@ def records_of(results: Path) -> dict[str, dict[str, Any]]:
     found = {name: read_record(path) for name, path in places.items() if path.is_file()}
     if not found:
         raise RunFolderError(
-            f"{str(results)!r} holds no results", "make some with python -m experiments.all"
+            f"{str(results)!r} has no results", "run python -m experiments.all first"
         )
     return found
 
