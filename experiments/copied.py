@@ -22,6 +22,8 @@ from secondary_sinks.runs import RunFolder
 LARGEST_TABLE, LARGEST_PICTURE = 60_000, 500_000
 LARGEST_ARCHIVE = 400_000
 """Most bytes of a table; a larger one is copied compressed if that makes it small enough."""
+LARGEST_READ = files.MOST_BYTES
+"""A table of more bytes is neither read nor copied, and the page says so."""
 FOLDERS = re.compile(r"(?<!\w)/(?:[^\s/'\"]+/)+")
 """The folders of a path in a message, as text."""
 PNG = b"\x89PNG"
@@ -111,7 +113,7 @@ def _check(path: Path) -> None:
     if path.name == RECORD:
         read_record(path)
     try:
-        if path.suffix == ".csv":
+        if path.suffix == ".csv" and path.stat().st_size <= LARGEST_READ:
             _check_table(files.read_text(path))
         if path.suffix == ".png" and not files.read_bytes(path).startswith(PNG):
             raise ValueError("it is not a picture in PNG format")
@@ -141,7 +143,7 @@ def _copy(path: Path, target: Path) -> bool:
     if path.stat().st_size <= limit[path.suffix]:
         files.copy(path, target / path.name)
         return True
-    if path.suffix != ".csv":
+    if path.suffix != ".csv" or path.stat().st_size > LARGEST_READ:
         return False
     content = gzip.compress(files.read_bytes(path), mtime=0)
     if len(content) <= LARGEST_ARCHIVE:
