@@ -26,6 +26,7 @@ from experiments.table import BY_NAME
 from experiments.written import RECORD
 from secondary_sinks import files
 from secondary_sinks.cli import run_app, say
+from secondary_sinks.detection import middle_layers
 from secondary_sinks.runs import RunFolder
 
 HOLDS = {
@@ -200,12 +201,13 @@ def _depth(records: Sequence[Mapping[str, Any]], data: Path) -> list[str]:
         return []
     first, last, n_layers = int(cells["l_start"].min()), int(cells["l_start"].max()), layers[0]
     where = f"layer {first}" if first == last else f"layers {first} to {last}"
-    middle = n_layers / 4 <= first and last < 3 * n_layers / 4
+    low, high = middle_layers(n_layers)
+    middle = low <= first and last <= high
     words = "in the middle, as the paper says" if middle else "**not in middle layers**"
     return [
         f"Secondary sinks of this model arise at {where} of {n_layers} ([file]({source})), {words} "
-        "(the middle half of the layers). What a page says of the layer that forms them is said of "
-        "that layer."
+        f"(the middle third is {low} to {high}). What a page says of the layer that forms them is "
+        "said of that layer."
     ]
 
 

@@ -7,7 +7,12 @@ from secondary_sinks.detection.detect import across_texts, detect
 from secondary_sinks.detection.explain import criteria_frame, explain
 from secondary_sinks.detection.levels import LEAST_TEXTS, cluster, counts_for_levels
 from secondary_sinks.detection.paper import PaperTests, clip, paper_label, paper_tests
-from secondary_sinks.detection.phenomenon import Phenomenon, compare_with_paper, phenomenon
+from secondary_sinks.detection.phenomenon import (
+    Phenomenon,
+    compare_with_paper,
+    middle_layers,
+    phenomenon,
+)
 from secondary_sinks.detection.stability import find_levels
 from secondary_sinks.detection.sweep import threshold_sweep
 from secondary_sinks.detection.weakening import WINDOW as WEAKENING_WINDOW
@@ -34,6 +39,7 @@ __all__ = [
     "joint_tests",
     "lasting_sinks",
     "lasts",
+    "middle_layers",
     "paper_label",
     "paper_tests",
     "phenomenon",

@@ -79,6 +79,16 @@ def with_control(cells: pd.DataFrame, column: str, control: str = "other") -> in
     return len(cells[cells[column] == control][["text_id", "sink_pos"]].drop_duplicates())
 
 
+def other_words(ended: float, n_controls: int, n_sinks: int) -> str:
+    """How many sinks end with other MLPs instead, and at how many of them that was possible.
+
+    >>> other_words(0.92, 4, 42)
+    'with other MLPs instead, 92% of the 4 sinks that have as many others'
+    """
+    where = "" if n_controls == n_sinks else f" of the {n_controls} sinks that have as many others"
+    return f"with other MLPs instead, {ended:.0%}{where}" if n_controls else ""
+
+
 def control_words(n_controls: int, n_sinks: int, instead: str) -> str:
     """Description of the controls; `instead` describes those used where no other MLP can be one.
 

@@ -31,6 +31,7 @@ from secondary_sinks.questions.held_out import (
     has_other,
     held_out,
     other_layers,
+    other_words,
     with_control,
 )
 from secondary_sinks.questions.layers import layer_verdicts
@@ -198,10 +199,10 @@ def _formed_verdict(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int
         return verdict_of(CLAIM, "inconclusive", missing, interval, **words)
     outcome, agreement = combine_outcomes({way: outcome_of(one) for way, one in found.items()})
     ended = cells.groupby("where")["is_sink"].apply(lambda alive: 1 - alive.astype(float).mean())
-    others = f", with other MLPs instead {ended['other']:.0%}" if n_controls else ""
+    others = other_words(ended.get("other", 0.0), n_controls, n_sinks)
     why = (
         f"with the MLPs ablated that form sinks of earlier texts, {ended['forming']:.0%} of the "
-        f"sinks end{others}; {agreement}"
+        f"sinks end{others and ', '}{others}; {agreement}"
     )
     return verdict_of(CLAIM, outcome, why, interval, **words)
 

@@ -21,6 +21,7 @@ from secondary_sinks.questions.held_out import (
     has_other,
     held_out,
     other_layers,
+    other_words,
     with_control,
 )
 from secondary_sinks.questions.matched_pairs import (
@@ -182,14 +183,10 @@ def _noising(cells: pd.DataFrame, why: str, left_out: Mapping[str, int], n_claim
     at = part[part["where"] == "forming"]
     clean = at["mass_clean"].mean()
     lost = float(mass_lost(clean, at["mass_edited"].mean(), clean))
-    others = (
-        f"; with other MLPs instead, {1 - _share(part, 'where', 'other'):.0%} end"
-        if n_controls
-        else ""
-    )
+    others = other_words(1 - _share(part, "where", "other"), n_controls, n_sinks)
     why_outcome = (
         f"{1 - _share(part, 'where', 'forming'):.0%} of the sinks end and lose {lost:.0%} of their "
-        f"attention{others}{why}"
+        f"attention{others and '; '}{others}{why}"
     )
     return verdict_of(NOISING, outcome_of(interval), why_outcome, interval, **words)
 
