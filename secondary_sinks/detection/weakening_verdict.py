@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from secondary_sinks.detection.contrasts import LEAST_QUERIES
 from secondary_sinks.statistics import CONFIDENCE, min_texts, sign_flip_interval
 from secondary_sinks.types import Verdict, WeakeningContrast
 
@@ -18,7 +19,7 @@ def judge(found: Sequence[WeakeningContrast], n_left_out: int, window: int) -> V
     return Verdict(
         claim=CLAIM,
         outcome=outcome,
-        why=_why(found, paired),
+        why=_why(found, paired, n_left_out, window),
         statistic=f"change of the attention paid to the primary ({window} layers from l_start on "
         f"minus {window} before): queries after the first secondary sink minus queries before it, "
         "minus the same without a sink",
@@ -36,11 +37,17 @@ def judge(found: Sequence[WeakeningContrast], n_left_out: int, window: int) -> V
     )
 
 
-def _why(found: Sequence[WeakeningContrast], paired: Sequence[WeakeningContrast]) -> str:
+def _why(
+    found: Sequence[WeakeningContrast],
+    paired: Sequence[WeakeningContrast],
+    n_left_out: int,
+    window: int,
+) -> str:
     if not found:
         return (
-            "no text has a secondary sink whose primary is active both before and after its "
-            "creation layer, so no claim is made"
+            f"in none of the {n_left_out} text(s) with a secondary sink is the primary active in "
+            f"all {window} layers before and after the creation of the first one, with at least "
+            f"{LEAST_QUERIES} queries before it and after it, so no claim is made"
         )
     before, after = (
         float(np.mean([getattr(one, name) for one in found]))
