@@ -35,6 +35,8 @@ ALLOWED = {
     "plots/ablation.py": {
         "sinks.set_index(['text_id', 'sink_pos'])['mass_clean'].rename"
     },  # pandas
+    "experiments/writers.py": {"drawn.groupby(['layer', 'role']).size().rename"},
+    "experiments/their_steering.py": {"tokens.groupby(['reason', 'found']).size().rename"},
     "experiments/criterion_check.py": {"frame.groupby(['reason', 'found']).size().rename"},
     "runs/as_csv.py": {"pd.read_csv"},
     "runs/durable.py": {"part.write_bytes", "os.open"},  # its own new file; a folder

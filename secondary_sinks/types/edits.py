@@ -127,7 +127,7 @@ class Edit(Displayed):
         if unknown or not {"pos", "layer"} <= given.keys():
             wrong = f"unknown {unknown[0]!r}" if unknown else "pos or layer is missing"
             raise EditError(f"{wrong} in an edit", f"expected some of {', '.join(known)}")
-        return Edit(**given)
+        return Edit(**{name: as_field(name, value) for name, value in given.items()})
 
     def to_json(self) -> str:
         """One line of JSON."""

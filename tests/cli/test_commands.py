@@ -54,7 +54,7 @@ def test_the_same_again_changes_no_file(command, call, tmp_path):
     before = contents(tmp_path / "out")
     code, printed, _ = call(command)
     assert code == 0
-    assert "holds this run already" in printed
+    assert "already holds this run" in printed
     assert contents(tmp_path / "out") == before
 
 
@@ -125,7 +125,7 @@ def test_a_failed_force_keeps_the_old_run(call, tmp_path, monkeypatch):
         patch.setattr("secondary_sinks.sweeps.finish.Finish.write", interrupt)
         assert call("detect", "--force", "--seed", "2")[0] == 130
     assert results(tmp_path / "out") == before
-    assert "holds this run already" in call("detect")[1]
+    assert "already holds this run" in call("detect")[1]
 
 
 def interrupt(*arguments, **options):
@@ -254,14 +254,16 @@ def test_half_precision_says_what_its_rounding_leaves_open(call, tmp_path):
     assert "rounding" not in printed
     _, printed, _ = call("detect", "--dtype", "bfloat16", "--force")
     said = " ".join(printed.split())
-    assert "Within the rounding of bfloat16: 0 of 0 sink(s) and 0 token(s) that are none" in said
+    assert (
+        "Within the rounding of bfloat16: 0 of 0 sink(s), and 0 token(s) that narrowly fail" in said
+    )
     assert RunFolder(tmp_path / "out").record()["near_sinks"] == []
 
 
 def test_the_line_of_rounding_counts_what_is_marked():
     sinks = pd.DataFrame({"within_rounding": [True, False, True]})
     line = show.rounding_line({"dtype": "float16", "near_sinks": [{}]}, sinks)
-    assert line.startswith("Within the rounding of float16: 2 of 3 sink(s) and 1 token(s)")
+    assert line.startswith("Within the rounding of float16: 2 of 3 sink(s), and 1 token(s)")
 
 
 def tables(folder):
@@ -292,7 +294,7 @@ def test_the_recorded_command_asks_for_the_same(call, tmp_path, capfd):
     words = shlex.split(RunFolder(tmp_path / "out").record()["command"])
     assert words[0] == "secondary-sinks"
     assert run(words[1:]) == 0
-    assert "holds this run already" in capfd.readouterr().out
+    assert "already holds this run" in capfd.readouterr().out
 
 
 def test_models_lists_names_and_architectures(capsys):
@@ -439,7 +441,7 @@ def test_the_commit_of_a_hub_model_is_recorded(place, tmp_path, monkeypatch, cap
     assert record["command"].endswith("--revision v1")
     assert capfd.readouterr().err == ""
     assert run(["detect", f"owner/model@{commit}", *arguments]) == 0
-    assert "holds this run already" in capfd.readouterr().out
+    assert "already holds this run" in capfd.readouterr().out
 
 
 @pytest.mark.filterwarnings("default::secondary_sinks.errors.SinkWarning")

@@ -107,7 +107,7 @@ CASES = {
     "NaN weight": (on("nan"), "'model.layers.1.mlp.up_proj.weight'"),
     "infinite weight": (on("infinite"), "'model.layers.1.mlp.up_proj.weight'"),
     "broken tokenizer": (on("broken-tokenizer"), "broken-tokenizer"),
-    "tokenizer of another model": (on("foreign-tokenizer"), "'<beyond>'"),
+    "tokenizer of another model": (on("foreign-tokenizer"), "as transformers reads all files"),
     "shard missing": (on("shard-missing"), "lacks 'model-2.safetensors'"),
     "encoder": (on("encoder"), "an encoder (BertForMaskedLM)"),
     "adapter": (on("adapter"), "merge_and_unload"),

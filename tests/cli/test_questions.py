@@ -30,9 +30,11 @@ def test_questions_are_added_to_a_finished_run_of_the_same_inputs(call, tmp_path
     assert record["verdicts"] == before["verdicts"]
     assert "--ask necessity,harm" in record["command"]
     assert (tmp_path / "out" / "sinks.parquet").read_bytes() == sinks
-    assert "Which MLPs must write" in (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "Which MLPs does a secondary sink need?" in (tmp_path / "out" / "report.html").read_text(
+        "utf-8"
+    )
     for asked in ("necessity,harm", "harm", "none"):
-        assert "holds this run already" in call("run", "--ask", asked)[1], asked
+        assert "already holds this run" in call("run", "--ask", asked)[1], asked
     assert call("run", "--ask", "necessity", "--edit", "mean")[0] == 2, "these are other inputs"
 
 

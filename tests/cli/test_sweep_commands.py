@@ -60,7 +60,7 @@ def test_commands_come_down_to_edits_and_record_a_command_that_does_the_same(
     again = shlex.split(RunFolder(tmp_path / "out").record()["command"])
     code, printed, _ = call(*again[1:])
     assert code == 0
-    assert "holds this run already" in printed
+    assert "already holds this run" in printed
 
 
 def test_a_config_says_the_same_as_flags(call, tmp_path):

@@ -138,7 +138,7 @@ def test_the_papers_primary_need_not_be_the_traces():
     primary = table.of_kind("primary").sinks[0]
     assert primary.alignment_max == pytest.approx(1)
     assert primary.alignment_centred_max != primary.alignment_centred_max
-    with pytest.raises(DetectionError, match="holds alignments with position 9 only"):
+    with pytest.raises(DetectionError, match="only has alignments with position 9"):
         detect(replace(trace, alignment_first=None), criterion="paper")
 
 

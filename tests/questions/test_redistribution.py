@@ -59,9 +59,13 @@ def test_a_primary_that_takes_over_is_found():
 @pytest.mark.parametrize(
     ("plants", "n_texts", "words"),
     [
-        (ATTENTION, 6, "no MLP forms"),
+        (ATTENTION, 6, "not formed by any MLP"),
         ([], 6, "no secondary sink"),
-        (three(forming=(3,)), 5, "15 sink(s) in 5 text(s) with controls; at least 5 in 6"),
+        (
+            three(forming=(3,)),
+            5,
+            "15 sink(s) in 5 text(s) with controls; at least 5 sinks in 6 texts",
+        ),
     ],
     ids=["attention formed them", "no sinks", "too few texts"],
 )

@@ -282,5 +282,5 @@ def test_a_killed_sweep_has_a_status_and_no_tables(place, tmp_path):
     assert 0 < found.n_units - found.n_missing < 72
     assert not found.finished
     assert "secondary-sinks ablate planted" in found.lines()[-1]
-    with pytest.raises(RunFolderError, match="is not finished"):
+    with pytest.raises(RunFolderError, match="is an unfinished sweep"):
         runs.open(out)

@@ -65,7 +65,7 @@ def test_what_cannot_be_merged_is_named(tmp_path):
     next((tmp_path / "a" / "sweep" / "shards").iterdir()).write_bytes(b"")
     with pytest.raises(RunFolderError, match="is damaged"):
         sweeps.merge([tmp_path / "a"], tmp_path / "both")
-    with pytest.raises(RunFolderError, match="no folder of a sweep"):
+    with pytest.raises(RunFolderError, match="is not a sweep folder"):
         sweeps.merge([tmp_path], tmp_path / "both")
     assert not (tmp_path / "both").exists()
 

@@ -224,5 +224,5 @@ def test_a_broken_connection_is_said(folders, ask, monkeypatch):
     monkeypatch.setattr(hub, "snapshot_download", broken)
     with serving(folders) as (url, _):
         ask(url)
-        with pytest.raises(HubError, match=r"the stream ended.*run the same again"):
+        with pytest.raises(HubError, match=r"the stream ended.*run the same command again"):
             read("owner/model")
