@@ -11,8 +11,8 @@ import inspect
 
 import jaxtyping
 
-FIRST, EVERY = 30, 100
-"""A function is checked at its first 30 calls, and then at every 100th."""
+FIRST, EVERY = 5, 1000
+"""A function is checked at its first 5 calls, and then at every 1000th."""
 
 
 def check_shapes(package):
