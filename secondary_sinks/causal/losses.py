@@ -89,7 +89,7 @@ class _Expected:
     """The token that comes next in the text."""
     loss: Float[Tensor, "row"]
     entropy: Float[Tensor, "row"]
-    shares: list[Float[Tensor, "row word"]]
+    shares: list[Float[Tensor, "row _"]]
     """Probabilities, one tensor per vocabulary chunk."""
 
     @staticmethod
