@@ -1,5 +1,7 @@
 """What all tests share: checks of shapes, models that are loaded once, the order of a run."""
 
+import transformer_lens  # noqa: F401 - before the hook, under which Python finds no compiled files
+
 from tests.shapes import check_shapes
 
 check_shapes("secondary_sinks")

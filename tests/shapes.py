@@ -35,22 +35,25 @@ def check(target, checking):
     """A function or class, with `checking` applied to some of its calls."""
     if inspect.isfunction(target):
         made[target.__code__] += 1
-        return sample(target, checking(target)) if made[target.__code__] <= FIRST else target
+        return sample(target, checking) if made[target.__code__] <= FIRST else target
     plain = vars(target).get("__init__") if inspect.isclass(target) else None
     checked = checking(target)
     if plain is not None:
-        checked.__init__ = sample(plain, checked.__init__)
+        init = checked.__init__
+        checked.__init__ = sample(plain, lambda _: init)
     return checked
 
 
-def sample(plain, checked):
-    """A function that is `checked` at some calls and `plain` at the others."""
+def sample(plain, checking):
+    """A function that is checked at some calls, and made ready for that at its first one."""
+    checked = functools.cache(lambda: checking(plain))
     calls = 0
 
     @functools.wraps(plain)
     def sampled(*args, **kwargs):
         nonlocal calls
         calls += 1
-        return (checked if calls <= FIRST or calls % EVERY == 0 else plain)(*args, **kwargs)
+        chosen = checked() if calls <= FIRST or calls % EVERY == 0 else plain
+        return chosen(*args, **kwargs)
 
     return sampled
