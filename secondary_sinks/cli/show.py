@@ -17,6 +17,9 @@ from secondary_sinks.runs import RunFolder, whole_records, whole_table
 
 COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
 
+MOST_TOKENS = 8
+"""Tokens of one kind that have rows of their own in the table of sinks."""
+
 
 def show_found(folder: RunFolder) -> str:
     """Print tables of the sinks and, if MLPs were ablated, the verdicts; gives what it printed."""
@@ -59,8 +62,9 @@ def _topics(lines: Iterable[tuple[str, str]]) -> Table:
 
 
 def sink_table(sinks: pd.DataFrame, title: str) -> Table:
-    """One row per kind and token id: count, creation layer, lifetime, attention.
+    """One row per kind and token id, the most frequent first: count, layers, norm, mass.
 
+    Of a kind with more than `MOST_TOKENS` tokens, the rarer ones share one row.
     "lifetime" counts the layers at which the tokens are sinks, which includes a norm test;
     "attended" counts the layers at which their state draws attention, whatever the norm.
     """
@@ -80,21 +84,38 @@ def sink_table(sinks: pd.DataFrame, title: str) -> Table:
         right = name not in {"kind", "token"}
         table.add_column(name, justify="right" if right else "left", no_wrap=True)
     ids_of = sinks.groupby("token")["token_id"].nunique()
-    for (kind, token_id), group in sinks.groupby(["kind", "token_id"], sort=False):
-        token = group["token"].iloc[0]
-        alike = f" [{token_id}]" if ids_of[token] > 1 else ""
-        table.add_row(
-            escape(printable(str(kind))),
-            escape(printable(repr(token) + alike)),
-            str(len(group)),
-            str(group["text_id"].nunique()),
-            _span(group["l_start"]),
-            _span(group["lifetime"]),
-            _span(group["lifetime_attention"]),
-            f"{group['norm_ratio_max'].median():.1f} x",
-            f"{group['mass_max'].median():.1%}",
-        )
+    for kind in sorted(sinks["kind"].unique()):
+        for name, group in _by_token(sinks[sinks["kind"] == kind], ids_of):
+            table.add_row(escape(printable(str(kind))), escape(printable(name)), *_numbers(group))
     return table
+
+
+def _by_token(sinks: pd.DataFrame, ids_of: "pd.Series[int]") -> list[tuple[str, pd.DataFrame]]:
+    """The sinks of each token under its name, and those of the rarest tokens together."""
+    groups = [group for _, group in sinks.groupby("token_id", sort=False)]
+    groups.sort(key=len, reverse=True)
+    alone = groups if len(groups) <= MOST_TOKENS else groups[: MOST_TOKENS - 1]
+    rest = groups[len(alone) :]
+    named = [(_name(group, ids_of), group) for group in alone]
+    return [*named, (f"{len(rest)} more tokens", pd.concat(rest))] if rest else named
+
+
+def _name(group: pd.DataFrame, ids_of: "pd.Series[int]") -> str:
+    """A token as Python writes it, with its id where another id reads alike."""
+    token, token_id = group["token"].iloc[0], group["token_id"].iloc[0]
+    return repr(token) + (f" [{token_id}]" if ids_of[token] > 1 else "")
+
+
+def _numbers(group: pd.DataFrame) -> tuple[str, ...]:
+    return (
+        str(len(group)),
+        str(group["text_id"].nunique()),
+        _span(group["l_start"]),
+        _span(group["lifetime"]),
+        _span(group["lifetime_attention"]),
+        f"{group['norm_ratio_max'].median():.1f} x",
+        f"{group['mass_max'].median():.1%}",
+    )
 
 
 def rounding_line(record: Mapping[str, Any], sinks: pd.DataFrame) -> str:

@@ -23,8 +23,12 @@ class Strongest:
 def strongest(
     trace: pd.DataFrame, sinks: pd.DataFrame, roles: pd.DataFrame | None
 ) -> Strongest | None:
-    """The secondary sink that draws most attention at its peak; None without a secondary sink."""
-    secondary = sinks[sinks["kind"] == "secondary"].sort_values("mass_max", ascending=False)
+    """The secondary sink that draws most attention at its peak; None without a secondary sink.
+
+    Copies of a sink of an earlier text are left out: no MLP was ablated at them.
+    """
+    own = sinks[(sinks["kind"] == "secondary") & (sinks["copy_of"] == "")]
+    secondary = own.sort_values("mass_max", ascending=False)
     if secondary.empty:
         return None
     sink = secondary.iloc[0]

@@ -371,6 +371,23 @@ def test_tokens_of_different_ids_have_rows_of_their_own(capsys):
     assert [row.split("│")[2].strip() for row in rows] == ["'A' [5]", "'A' [6]", "'B'"]
 
 
+def test_the_most_frequent_tokens_come_first_and_the_rarest_share_a_row(capsys):
+    sink = {"kind": "primary", "text_id": "a", "l_start": 2, "lifetime": 7}
+    sink |= {"lifetime_attention": 9.0, "norm_ratio_max": 5.5, "mass_max": 0.25}
+    ids = [*range(9), 8, 8]
+    rows = [sink | {"token": f"w{id}", "token_id": id, "l_start": id} for id in ids]
+    other = sink | {"kind": "secondary", "token": ".", "token_id": 20}
+    show.Console(width=100).print(show.sink_table(pd.DataFrame([other, *rows]), "Sinks"))
+    printed = [line for line in capsys.readouterr().out.splitlines() if "ary" in line]
+    cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in printed]
+    assert [row[1] for row in cells] == [
+        *("'w8'", *(f"'w{n}'" for n in range(6)), "2 more tokens"),
+        "'.'",
+    ]
+    assert cells[0][2:5] == ["3", "1", "8"]
+    assert cells[7][2:5] == ["2", "1", "6-7"]
+
+
 @pytest.mark.parametrize(
     ("unit", "low", "numbers"),
     [

@@ -156,6 +156,13 @@ def test_a_sink_without_a_known_writer_is_given_none(roles, end):
     assert " by MLP" not in found.panel.data
 
 
+def test_the_strongest_is_no_copy_of_a_sink_of_an_earlier_text():
+    copy = frames.sink(pos=2, mass_max=0.5, copy_of="zero")
+    found = strongest(frames.trace(), frames.sinks(copy, frames.sink(pos=1, mass_max=0.3)), None)
+    assert " at 1 in one" in found.panel.caption
+    assert strongest(frames.trace(), frames.sinks(copy), None) is None
+
+
 def test_without_a_secondary_sink_no_life_is_drawn():
     assert strongest(frames.trace(), frames.no_sinks(), None) is None
 
