@@ -42,7 +42,7 @@ def strongest(
         caption += f" The primary, {_about(primary.iloc[0])}: {_numbers(primary.iloc[0])}."
     if roles is not None:
         caption += f" Writer: {writers or 'none found'}."
-    title = "Life of the strongest secondary sink"
+    title = "Life of the strongest distinct secondary sink"
     return Strongest(
         panel=panel("life", title, figure, table, caption),
         strip=excerpt(trace, sinks, text_id, pos),
