@@ -14,13 +14,13 @@ from experiments import table as experiments
 from secondary_sinks import files
 from secondary_sinks.questions import table as questions
 from secondary_sinks.runs import columns
-from secondary_sinks.types import edit_kinds, trace_measures
+from secondary_sinks.types import edit_kinds, edit_sites, trace_measures
 
 DOCS = Path(__file__).parents[1] / "docs"
 MARK = re.compile(r"(<!-- table: ([\w ]+) -->\n\n)(?:\|.*\n)*")
 TABLES: dict[str, Callable[[], list[str]]] = {
     "edit kinds": edit_kinds.kinds_as_markdown,
-    "sites": edit_kinds.sites_as_markdown,
+    "sites": edit_sites.sites_as_markdown,
     "questions": questions.as_markdown,
     "experiments that observe": partial(experiments.as_markdown, observes=True),
     "experiments that edit": partial(experiments.as_markdown, observes=False),

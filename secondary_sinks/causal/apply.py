@@ -15,7 +15,8 @@ from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.observation import LayerView
 from secondary_sinks.types import Cell, Edit
-from secondary_sinks.types.edit_kinds import ALL_SITES, KINDS, Given, Row
+from secondary_sinks.types.edit_kinds import KINDS, Given, Row
+from secondary_sinks.types.edit_sites import ALL_SITES, SITE_OF
 
 Target = tuple[int, Edit, int]
 """(index of the cell in its batch, edit, position)."""
@@ -63,15 +64,18 @@ class LayerEdits:
 
         def hook(tensor: Tensor, hook: Any) -> Tensor:
             nonlocal done
-            new, now = tensor.clone(), tensor.shape[1]
+            new = tensor.clone()
+            rows = new.transpose(1, 2) if SITE_OF[site].of_pair else new
+            now = rows.shape[1]
             for number, edit, pos in self._targets[site]:
                 place = locate(number, pos, done, now)
                 if place is not None:
-                    row = shaped(self.model, edit.site, new[place])
+                    part = rows[place] if edit.key is None else rows[place][:, edit.key]
+                    row = shaped(self.model, edit.site, part)
                     result = edited(row, edit, self.donors.given(edit, pos, self.layer, row.device))
                     if not torch.equal(result, row):
                         self.changed.add(number)
-                        new[place] = result.reshape(new[place].shape)
+                        part.copy_(result.reshape(part.shape))
             done += now
             return new
 

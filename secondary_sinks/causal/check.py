@@ -8,7 +8,8 @@ from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.types import Cell, Edit, Trace
 from secondary_sinks.types.edit_checks import refuse_repeats
-from secondary_sinks.types.edit_kinds import KINDS, SITE_OF
+from secondary_sinks.types.edit_kinds import KINDS
+from secondary_sinks.types.edit_sites import SITE_OF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -35,6 +36,7 @@ def check_cells(model: HookedModel, cells: Sequence[Cell], context: Context) -> 
                 name = hook_name(layer, edit.site)
                 if name not in model.hook_dict:
                     raise EditError(f"this model has no hook point {name!r} for site {edit.site!r}")
+            _check_key(edit, n_pos)
             if edit.units:
                 site = SITE_OF[edit.site]
                 refuse_repeats(site.unit, edit.units)
@@ -46,6 +48,18 @@ def _check_range(name: str, numbers: Sequence[int], n: int) -> None:
     for number in numbers:
         if not 0 <= number < n:
             raise EditError(f"{name} {number} is out of range", f"expected 0 to {n - 1}")
+
+
+def _check_key(edit: Edit, n_pos: int) -> None:
+    if edit.key is None:
+        return
+    _check_range("key", [edit.key], n_pos)
+    if min(edit.positions) <= edit.key:
+        raise EditError(
+            f"the query at position {min(edit.positions)} does not come after the key at "
+            f"{edit.key}, so its attention to it is not edited",
+            "expected pos after key; for all later queries, pos=range(key + 1, number of tokens)",
+        )
 
 
 def _check_needs(edit: Edit, context: Context) -> None:

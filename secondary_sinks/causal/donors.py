@@ -19,6 +19,7 @@ from secondary_sinks.observation.activations import ActivationCollector
 from secondary_sinks.observation.layers import check_same_states, iter_layers
 from secondary_sinks.types import Cell, Edit, Trace
 from secondary_sinks.types.edit_kinds import KINDS, Given
+from secondary_sinks.types.edit_sites import OF_TOKEN
 
 Place = tuple[str, int]
 """(site, layer)."""
@@ -226,8 +227,13 @@ def reference_means(
     """Mean activation over the ordinary tokens of a reference corpus, by site and layer.
 
     For edits of kind "mean" with over="reference". `traces` are those of the texts of the corpus,
-    made with `model`.
+    made with `model`. Raises `EditError` for sites of which there is no mean.
     """
+    for site in sites:
+        if site not in OF_TOKEN:
+            raise EditError(
+                f"no mean is taken at site {site!r}", f"expected some of {', '.join(OF_TOKEN)}"
+            )
     sums: dict[Place, Tensor] = {}
     counts: dict[Place, int] = {}
     for trace in traces:

@@ -181,13 +181,15 @@ def _controls(
     partner = {control.sink_pos: control.pos for control in found}
     pairs = [partner.get(*positions) if len(positions) == 1 else None for positions in where]
     return tuple(
-        None if pos is not None and _lacks_twins(trace, cell, pos) else pos
+        None if pos is not None and _impossible_at(trace, cell, pos) else pos
         for cell, pos in zip(cells, pairs, strict=True)
     )
 
 
-def _lacks_twins(trace: Trace, cell: Cell, pos: int) -> bool:
-    return any(edit.over == "twins" for edit in cell) and not token_twins(trace, pos)
+def _impossible_at(trace: Trace, cell: Cell, pos: int) -> bool:
+    """Whether a mean is over twins that the token lacks, or a key does not come before it."""
+    lacks = any(edit.over == "twins" for edit in cell) and not token_twins(trace, pos)
+    return lacks or any(edit.key is not None and edit.key >= pos for edit in cell)
 
 
 def _moved(cell: Cell, pos: int) -> Cell:

@@ -32,7 +32,7 @@ def check_recipe(label: str, site: str = "mlp_out") -> None:
         if label.startswith("patch"):
             raise EditError(f"{error}; also {' and '.join(COMPLETED)}") from error
         raise
-    if any(donor < 0 for donor in edit.donors):
+    if any(place < 0 for place in (*edit.donors, edit.key or 0)):
         raise EditError(f"edit {label!r} names no position", "expected 0 or more")
     if edit.text:
         raise EditError(
@@ -43,12 +43,12 @@ def check_recipe(label: str, site: str = "mlp_out") -> None:
         raise EditError("edit 'mean:reference' needs a reference corpus", "use mean or mean:twins")
 
 
-def meaning(label: str) -> Edit | str:
+def meaning(label: str, site: str = "mlp_out") -> Edit | str:
     """Key that is equal for two labels of the same edit, such as `scale:0.5` and `scale:0.50`.
 
     Raises `EditError` for an unknown label.
     """
-    return label if label in COMPLETED else Edit.of_label(label, pos=0, layer=0)
+    return label if label in COMPLETED else Edit.of_label(label, pos=0, layer=0, site=site)
 
 
 def edit_at(
@@ -75,6 +75,8 @@ def edit_at(
         return "the primary has no direction yet at this layer"
     if any(not 0 <= donor < len(trace.tokens) for donor in edit.donors):
         return "the donor position is outside the text"
+    if edit.key is not None and edit.key >= pos:
+        return "the key does not come before the token"
     return edit
 
 

@@ -5,7 +5,9 @@ be known by running later positions again. Earlier positions and layers below th
 In the layer of a cell's first edit only the edited tokens change, since all keys and values of that
 layer are computed from residuals that no edit has reached. So, from the next layer on, each cell
 runs next to the clean text as a *continuation*: the positions from its first edited token on,
-which see the clean keys and values before them. Cells that start at the same token share a batch.
+which see the clean keys and values before them. Where the attention of the layer depends on the
+edit (`Site.early`), its cell does so in that layer already. Cells that start at the same token
+share a batch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,6 +34,7 @@ from secondary_sinks.observation import LayerView, iter_layers
 from secondary_sinks.observation.layers import attention_paid_to, check_same_states, check_trace
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.types import Cell, Edit, Trace, as_cell
+from secondary_sinks.types.edit_sites import SITE_OF
 
 STATES_AT_ONCE = 1 << 28
 """Largest number of values (cells x positions x d_model) held between layers: 1 GiB in float32.
@@ -78,13 +81,24 @@ def recompute(
 
 
 def watched_of(trace: Trace, cells: Sequence[Cell], watch: Sequence[int]) -> tuple[int, ...]:
-    """Positions whose results are kept: edited tokens, references, and those in `watch`."""
+    """Positions whose results are kept: edited tokens, references, and those in `watch`.
+
+    Of an edit of attention these are the key, and the query if there is one only: a result for each
+    of all later queries would need memory that grows with the square of the text.
+    """
     n_pos = len(trace.tokens)
     for pos in watch:
         if not 0 <= pos < n_pos:
             raise EditError(f"position {pos} is out of range", f"expected 0 to {n_pos - 1}")
-    edited = {pos for cell in cells for edit in cell for pos in edit.positions}
+    edited = {pos for cell in cells for edit in cell for pos in _measured(edit)}
     return tuple(sorted(edited | set(watch) | set(trace.reference.tolist())))
+
+
+def _measured(edit: Edit) -> set[int]:
+    """Tokens whose results are kept: those edited, but of attention the key and a single query."""
+    if edit.key is None:
+        return set(edit.positions)
+    return {edit.key, *(edit.positions if len(edit.positions) == 1 else ())}
 
 
 def _start(cell: Cell) -> int:
@@ -132,6 +146,7 @@ class Passing:
             self.groups.setdefault(_start(cell), []).append(number)
         self.size, self.recorded = len(wave), recorded or Recorded(model, ())
         self.states: dict[int, Float[Tensor, "suffix d_model"]] = {}
+        self.beginning: set[int] = set()
         self.clean: Float[Tensor, "pos d_model"]
 
     def run(self, ready: tuple[int, int], progress: Progress | None) -> None:
@@ -146,6 +161,7 @@ class Passing:
             check_same_states(view, self.trace)
             self.recorded.note_clean(seen)
             self.donors.finish_layer(view.layer)
+            self._begin_early(view)
             unchanged = {n: cell for n, cell in self.cells.items() if n not in self.states}
             if self.states:
                 self._step(view)
@@ -155,6 +171,17 @@ class Passing:
             if progress:
                 progress(ready[0] + view.layer + 1, ready[1])
             del view
+
+    def _begin_early(self, view: LayerView) -> None:
+        """Begin the continuations of cells on whose edits the attention of this layer depends."""
+        self.beginning = {
+            number
+            for number, cell in self.cells.items()
+            if number not in self.states
+            and any(view.layer in edit.layers and SITE_OF[edit.site].early for edit in cell)
+        }
+        for number in self.beginning:
+            self.states[number] = view.resid_pre[_start(self.cells[number]) :]
 
     def _step(self, view: LayerView) -> None:
         """Take the cells that have changed through one layer."""
@@ -177,6 +204,9 @@ class Passing:
         hooks = [*edits.on_continuations(start), *self.recorded.hooks(view.layer, seen)]
         after = view.run.run_continuations(states, hooks, watch)
         for index, number in enumerate(batch):
+            if number in self.beginning and index not in edits.changed:
+                del self.states[number]  # still clean, bit by bit
+                continue
             self.recorded.note(number, index, seen)
             self.states[number] = after.resid_post[index].clone()
             received = before + after.received[index, list(watch)].cpu()

@@ -36,7 +36,7 @@ from secondary_sinks.observation import LayerView, iter_layers
 from secondary_sinks.observation.cached_pass import CachedPass
 from secondary_sinks.observation.layers import check_same_states, check_trace
 from secondary_sinks.progress import Progress, shows_progress
-from secondary_sinks.types import Cell, Edit, Trace, as_cell
+from secondary_sinks.types import Cell, Edit, Trace, as_cell, format_layers
 
 LayerHooks = Callable[[int], list[Hook]]
 
@@ -150,7 +150,8 @@ def _only_position(cell: Cell) -> int:
     positions = sorted({pos for edit in cell for pos in edit.positions})
     if len(positions) > 1:
         raise EditError(
-            f"a replay is exact for edits of one token; this cell edits positions {positions}: "
+            f"a replay is exact for edits of one token; this cell edits positions "
+            f"{format_layers(positions)}: "
             "use recompute, which runs all positions from the first of them on"
         )
     return positions[0]

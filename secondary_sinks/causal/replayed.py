@@ -9,7 +9,7 @@ from torch import Tensor
 
 from secondary_sinks.causal.states import STATES
 from secondary_sinks.display import Displayed, counted
-from secondary_sinks.types import Cell
+from secondary_sinks.types import Cell, format_layers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +64,7 @@ class ByCell(Displayed):
 
 def _described(edit: Any) -> str:
     """An edit with its place: "zero of mlp_out, layer 3, position 20"."""
-    layers, positions = (", ".join(map(str, one)) for one in (edit.layers, edit.positions))
+    layers, positions = format_layers(edit.layers), format_layers(edit.positions)
     return f"{edit.label} of {edit.site}, layer {layers}, position {positions}"
 
 

@@ -6,6 +6,7 @@ gives to each layer, and `bridge_call` calls a layer with these arguments for so
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -36,7 +37,6 @@ from secondary_sinks.layerwise.visibility import (
     visible_to_queries,
     visible_to_replayed,
 )
-from secondary_sinks.measures import paid_attention
 from secondary_sinks.measures.hook_names import hook_name
 
 
@@ -166,21 +166,16 @@ class BridgeRun(LayerRun):
         n_cells, n_suffix, _ = resid_pre.shape
         start = self._n_pos - n_suffix
         cache = prefix_cache(self._cache, self.layer, start, n_cells)
-        received, paid = torch.zeros(n_cells, self._n_pos), []
+        totals = [AttentionTotals(self._n_pos, denominators=False, watch=watch) for _ in resid_pre]
+        sums = chain.from_iterable(one.hooks(self.layer, cell) for cell, one in enumerate(totals))
         size = fitting_chunk(self.model.cfg.n_heads * n_cells, self._n_pos)
-
-        def on_pattern(pattern: Tensor, hook: Any) -> None:
-            received[:, : pattern.shape[-1]] += pattern.float().mean(1).sum(1).cpu()
-            paid.append(torch.stack([paid_attention(one, watch) for one in pattern]).cpu())
-
-        own_hook = (hook_name(self.layer, "pattern"), on_pattern)
-        with torch.no_grad(), self.model.hooks(fwd_hooks=[*hooks, own_hook]):
+        with torch.no_grad(), self.model.hooks(fwd_hooks=[*hooks, *sums]):
             resid_post = self._in_chunks(resid_pre, start, size, cache)
         return Continuations(
             resid_post=resid_post,
             keys=cache.layers[self.layer].keys[:, :, start:].transpose(1, 2),
-            received=received,
-            paid=torch.cat(paid, dim=1),
+            received=torch.stack([one.received for one in totals]),
+            paid=torch.stack([one.paid for one in totals]),
         )
 
     def _in_chunks(

@@ -60,16 +60,16 @@ class AttentionTotals:
         joined = Denominator.join(self._denominators)
         return joined if learned_sinks is None else joined.with_extra(learned_sinks)
 
-    def hooks(self, layer: int) -> list[Hook]:
-        """Hooks that add up the patterns and scores of a layer."""
+    def hooks(self, layer: int, text: int = 0) -> list[Hook]:
+        """Hooks that add up the patterns and scores of a layer, for one text of the batch."""
 
         def on_pattern(pattern: Tensor, hook: Any) -> None:
-            self.add_received(received_attention(pattern))
-            self.add_paid(paid_attention(pattern[0], self.watch))
+            self.add_received(received_attention(pattern[[text]]))
+            self.add_paid(paid_attention(pattern[text], self.watch))
 
         def on_scores(scores: Tensor, hook: Any) -> None:
-            masked = scores[0] <= torch.finfo(scores.dtype).min / 2  # as Hugging Face masks
-            self.add_denominator(Denominator.of(scores[0].masked_fill(masked, -torch.inf)))
+            masked = scores[text] <= torch.finfo(scores.dtype).min / 2  # as Hugging Face masks
+            self.add_denominator(Denominator.of(scores[text].masked_fill(masked, -torch.inf)))
 
         hooks: list[Hook] = [(hook_name(layer, "pattern"), on_pattern)]
         return hooks + [(hook_name(layer, "attn_scores"), on_scores)] * self.needs_scores

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -145,8 +146,15 @@ class HookedRun(LayerRun):
         n_texts, n_pos = len(resid_pre), len(self.keys)
         start = n_pos - resid_pre.shape[1]
         totals = [AttentionTotals(n_pos, denominators=False, watch=watch) for _ in resid_pre]
-        attention = ChunkedAttention(self, n_pos, totals, start=start, keep_queries=False)
-        size = max(fitting_chunk(self.model.cfg.n_heads * n_texts, n_pos), POSITIONS // n_texts)
+        slow = needs_pattern(hooks, self.layer)
+        fused = None if slow else totals
+        attention = ChunkedAttention(self, n_pos, fused, start=start, keep_queries=False)
+        size = fitting_chunk(self.model.cfg.n_heads * n_texts, n_pos)
+        if slow:
+            sums = [one.hooks(self.layer, text) for text, one in enumerate(totals)]
+            hooks = [*hooks, *chain.from_iterable(sums)]
+        else:
+            size = max(size, POSITIONS // n_texts)
         resid_post = self._in_chunks(resid_pre, size, attention, hooks)
         return Continuations(
             resid_post=resid_post,

@@ -115,8 +115,8 @@ class LayerRun(ABC):
         """Run other endings of the text, of the same length as the text; call it after `forward`.
 
         Each ending sees the clean keys before it and its own keys. `watch` is as in `forward`.
-        Hooks see `[cell, query, ...]`, once per chunk of queries, in order. Hooks on patterns or
-        scores are not possible, since these are not computed.
+        Hooks see `[cell, query, ...]`, once per chunk of queries, in order; those on patterns and
+        scores see `[cell, head, query, key]`, with all keys of the text so far.
         """
 
     def scores(

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from secondary_sinks.errors import EditError
-from secondary_sinks.types import Edit, edit_kinds
+from secondary_sinks.types import Edit, edit_sites
 
 KINDS = {
     "none": "nothing",
@@ -16,7 +16,7 @@ KINDS = {
     "remove": "remove the primary's component",
 }
 """Kinds of edits in the widget, with their labels."""
-SITES = {site.name: site.words for site in edit_kinds.SITES if site.in_residual}
+SITES = {site.name: site.words for site in edit_sites.SITES if site.in_residual}
 MEASURES = {
     "alignment": "alignment",
     "alignment_centred": "centred alignment",

@@ -61,7 +61,9 @@ class SweepConfig:
         for edit in self.edits:
             for site in self.sites:
                 check_recipe(edit, site)
-        refuse_twice("edits", self.edits, SweepError, [meaning(edit) for edit in self.edits])
+        refuse_twice(
+            "edits", self.edits, SweepError, [meaning(edit, self.sites[0]) for edit in self.edits]
+        )
         check_feed(self.feed)
         if self.layers is not None:
             refuse_twice("layers", self.layers, SweepError)

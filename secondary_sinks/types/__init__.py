@@ -6,7 +6,8 @@ is `mass[l + 1]`. Tensors are on the CPU in float32; missing is NaN.
 """
 
 from secondary_sinks.types.controls import Control, match_controls
-from secondary_sinks.types.edit_kinds import EDIT_KINDS, SITES, EditKind, Given, Site
+from secondary_sinks.types.edit_kinds import EDIT_KINDS, EditKind, Given
+from secondary_sinks.types.edit_sites import SITES, Site
 from secondary_sinks.types.edits import Cell, Edit, as_cell, dump_cells, load_cells
 from secondary_sinks.types.effects import (
     SHARE_UNIT,

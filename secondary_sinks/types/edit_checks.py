@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from secondary_sinks.errors import EditError, expected_one_of
-from secondary_sinks.types.edit_kinds import KINDS, OVER, SEEDS, SITE_OF
+from secondary_sinks.types.edit_kinds import KINDS, OVER, SEEDS
+from secondary_sinks.types.edit_sites import SITE_OF
 
 _SEVERAL, _WORDS = ("pos", "layer", "donor"), ("kind", "site", "over", "text")
-FIELDS = (*_SEVERAL, "units", "seed", *_WORDS, "value")
+FIELDS = (*_SEVERAL, "units", "key", "seed", *_WORDS, "value")
 
 
 def as_field(name: str, value: Any) -> Any:
@@ -22,7 +23,7 @@ def as_field(name: str, value: Any) -> Any:
     """
     if name in _WORDS:
         return _expect(name, value, isinstance(value, str), "a string")
-    if value is None and name in ("donor", "value"):
+    if value is None and name in ("donor", "key", "value"):
         return None
     if name == "value":
         _expect(
@@ -48,9 +49,11 @@ def check_edit(edit: Any) -> None:
         able = [name for name, kind in KINDS.items() if edit.site in kind.sites]
         raise EditError(
             f"edit {edit.kind!r} has no meaning at site {edit.site!r}",
-            f"expected one of {', '.join(able)}",
+            f"expected one of {', '.join(able)} there, or {edit.kind!r} at "
+            f"{' or '.join(KINDS[edit.kind].sites)}",
         )
     _check_value(edit)
+    _check_key(edit)
     if not 0 <= edit.seed < SEEDS:
         raise EditError(f"seed of {edit.kind!r} is {edit.seed}", "expected 0 to 2^32 - 1")
     if edit.units and not SITE_OF[edit.site].unit:
@@ -82,6 +85,14 @@ def _check_value(edit: Any) -> None:
         limits += f" to {most:g}" if most < math.inf else ""
         raise EditError(
             f"value of {edit.kind!r} is {edit.value}", f"expected a finite number{limits}"
+        )
+
+
+def _check_key(edit: Any) -> None:
+    if (edit.key is not None) != KINDS[edit.kind].key:
+        words = "needs" if KINDS[edit.kind].key else "takes no"
+        raise EditError(
+            f"edit {edit.kind!r} {words} key: the position of an earlier token that is attended to"
         )
 
 

@@ -1,4 +1,4 @@
-"""The table of edit kinds and the table of sites: everything else reads what they say.
+"""The table of edit kinds: everything else reads what it says.
 
 A kind of edit is one row: what it does to an activation, its parameters with their ranges, and the
 sites where it is possible. `Edit` reads and writes labels by it, `causal` checks and applies by it,
@@ -14,53 +14,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.errors import EditError
+from secondary_sinks.types.edit_sites import OF_TOKEN, RESIDUAL
 
 Row = Float[Tensor, "*site"]
 ANY, LENGTH = (-math.inf, math.inf), (0.0, math.inf)
 SEEDS = 2**32
 """Seeds are below this."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
-    """A hook point that edits can change."""
-
-    name: str
-    words: str
-    """What is there, as messages and pages name it."""
-    meaning: str
-    unit: str = ""
-    """What a single one of its units is called; empty where it has none."""
-    width: str = ""
-    """The setting of the model that says how many units there are."""
-    in_residual: bool = True
-    """Whether its vectors are vectors of the residual stream."""
-
-
-SITES = (
-    Site(name="mlp_out", words="MLP output", meaning="what the MLP adds to the residual"),
-    Site(name="attn_out", words="attention output", meaning="what attention adds to the residual"),
-    Site(name="resid_post", words="residual", meaning="the residual after the block"),
-    Site(
-        name="z",
-        words="head outputs",
-        meaning="outputs of the heads before the output projection; `units` selects heads",
-        unit="head",
-        width="n_heads",
-        in_residual=False,
-    ),
-    Site(
-        name="post",
-        words="neurons",
-        meaning="neurons of the MLP; `units` selects some; not in a mixture of experts",
-        unit="neuron",
-        width="d_mlp",
-        in_residual=False,
-    ),
-)
-"""In the order in which a layer computes them for an edit."""
-ALL_SITES = tuple(site.name for site in SITES)
-RESIDUAL = tuple(site.name for site in SITES if site.in_residual)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -84,8 +43,9 @@ class EditKind:
     becomes: str
     """What the activation becomes, as a table of a page says it."""
     apply: Callable[[Row, Given], Row]
-    """In float32, on whole activations or on single heads `[head, d_head]`, neurons `[neuron]`."""
-    sites: tuple[str, ...] = ALL_SITES
+    """In float32, on whole activations or on single heads `[head, d_head]`, neurons `[neuron]`; on
+    scores and attention `[head]` of a query and a key."""
+    sites: tuple[str, ...] = OF_TOKEN
     value: tuple[float, float] | None = None
     """Least and largest `value`; None: it has no value."""
     seed: bool = False
@@ -94,6 +54,8 @@ class EditKind:
     """What its mean can be over, the default first."""
     donor: bool = False
     """Whether it needs a `donor`, of this text or of `text`."""
+    key: bool = False
+    """Whether it needs a `key`, which comes before the token."""
     replaces: bool = False
     """Whether it puts the activation of other tokens in the place of this one."""
     directed: bool = False
@@ -106,6 +68,8 @@ class EditKind:
         >>> KINDS["rotate"].label, KINDS["mean"].label, KINDS["zero"].label
         ('rotate:VALUE[:SEED]', 'mean[:OVER]', 'zero')
         """
+        if self.key:
+            return f"{self.name}:KEY" + (":VALUE" if self.value else "")
         if self.value is not None:
             return f"{self.name}:VALUE" + ("[:SEED]" if self.seed else "")
         if self.donor:
@@ -160,6 +124,11 @@ def _component(row: Row, given: Given) -> Row:
 def _steer(row: Row, given: Given) -> Row:
     assert given.direction is not None
     return row + given.value * given.direction
+
+
+def _knock_out(row: Row, given: Given) -> Row:
+    hidden = row < torch.finfo(row.dtype).min / 2  # by the causal mask or a window
+    return row.where(hidden, -torch.inf)
 
 
 EDIT_KINDS = (
@@ -226,10 +195,26 @@ EDIT_KINDS = (
         directed=True,
         sites=RESIDUAL,
     ),
+    EditKind(
+        name="knockout",
+        becomes="minus infinity: the token pays no attention to the earlier token at `key`, and "
+        "its other attention is normalised again",
+        apply=_knock_out,
+        key=True,
+        sites=("attn_scores",),
+    ),
+    EditKind(
+        name="reweight",
+        becomes="itself times `value`; nothing is normalised again, so that rows no longer sum "
+        "to 1",
+        apply=_scale,
+        key=True,
+        value=ANY,
+        sites=("pattern",),
+    ),
 )
 """Single neurons have no direction, and heads have none along the residual's: hence the sites."""
 KINDS = {kind.name: kind for kind in EDIT_KINDS}
-SITE_OF = {site.name: site for site in SITES}
 OVER = tuple(over for kind in EDIT_KINDS for over in kind.over)
 
 
@@ -237,19 +222,13 @@ def kinds_as_markdown() -> list[str]:
     """The kinds as rows of a table for a page.
 
     >>> kinds_as_markdown()[3]
-    '| `zero` | zero |  | all |'
+    '| `zero` | zero |  | all of one token |'
     """
     rows = [
         f"| `{kind.label}` | {kind.becomes} | {_range(kind)} | {_places(kind)} |"
         for kind in EDIT_KINDS
     ]
     return ["| label | the activation becomes | value | sites |", "|---|---|---|---|", *rows]
-
-
-def sites_as_markdown() -> list[str]:
-    """The sites as rows of a table for a page."""
-    rows = [f"| `{site.name}` | {site.meaning} |" for site in SITES]
-    return ["| site | activation |", "|---|---|", *rows]
 
 
 def _range(kind: EditKind) -> str:
@@ -261,4 +240,6 @@ def _range(kind: EditKind) -> str:
 
 
 def _places(kind: EditKind) -> str:
-    return "all" if kind.sites == ALL_SITES else ", ".join(f"`{name}`" for name in kind.sites)
+    if kind.sites == OF_TOKEN:
+        return "all of one token"
+    return ", ".join(f"`{name}`" for name in kind.sites)

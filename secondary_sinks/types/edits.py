@@ -19,7 +19,7 @@ Cell = tuple["Edit", ...]
 class Edit(Displayed):
     """A change of one activation at one or more tokens and layers.
 
-    `kind` and `site` name rows of `edit_kinds.EDIT_KINDS` and `edit_kinds.SITES`, which say what
+    `kind` and `site` name rows of `edit_kinds.EDIT_KINDS` and `edit_sites.SITES`, which say what
     the activation becomes, which of the fields below a kind needs, and where it is possible
     (docs/edits.md shows both tables). The primary's direction is that of its `resid_post` at the
     layer of the edit. Lists and whole numbers of other libraries become tuples and `int`. Raises
@@ -38,13 +38,15 @@ class Edit(Displayed):
     kind: str = "zero"
     site: str = "mlp_out"
     units: tuple[int, ...] = ()
-    """Indices of heads (z) or neurons (post); empty means all."""
+    """Indices of heads or neurons; empty means all."""
     value: float | None = None
     over: str = "ordinary"
     """The tokens that a mean is taken over: ordinary (those of the text), twins (ordinary tokens
     with the same token id) or reference (ordinary tokens of a reference corpus)."""
     donor: int | tuple[int, ...] | None = None
     """Position that a patch is taken from; with several positions, their mean."""
+    key: int | None = None
+    """Position of the earlier token whose attention from the tokens at `pos` is edited."""
     text: str = ""
     """Id of the donors' text; empty means the same text."""
     seed: int = 0
@@ -147,6 +149,7 @@ _DEFAULTS: dict[str, Any] = {
     "value": None,
     "over": "ordinary",
     "donor": None,
+    "key": None,
     "text": "",
     "seed": 0,
 }
@@ -155,6 +158,8 @@ _DEFAULTS: dict[str, Any] = {
 def _detail(edit: Edit) -> str:
     """The second part of a label: the parameters of the kind; empty where they are the defaults."""
     kind = KINDS.get(edit.kind)
+    if kind is not None and kind.key:
+        return f"{edit.key}" if edit.value is None else f"{edit.key}:{edit.value:g}"
     if kind is None or kind.value is not None:
         value = "" if edit.value is None else f"{edit.value:g}"
         return f"{value}:{edit.seed}" if value and kind is not None and kind.seed else value
@@ -172,6 +177,8 @@ def _details(name: str, detail: str, label: str) -> dict[str, Any]:
     """Fields that the second part of a label stands for."""
     kind = KINDS.get(name)
     try:
+        if kind is not None and kind.key:
+            return _key_and_value(detail)
         if kind is not None and kind.value is not None:
             return _value_and_seed(kind, detail)
         if kind is not None and kind.donor:
@@ -199,7 +206,13 @@ def _value_and_seed(kind: EditKind, detail: str) -> dict[str, Any]:
     return found | ({"seed": int(plain_digits(seed))} if seed else {})
 
 
-_LIKE = "zero, twins, mean, resample:3, scale:0.5, set_norm:100, rotate:90, patch:12"
+def _key_and_value(detail: str) -> dict[str, Any]:
+    key, _, value = detail.partition(":")
+    found = {"key": int(plain_digits(key))}
+    return found | ({"value": float(plain_digits(value))} if value else {})
+
+
+_LIKE = "zero, twins, mean, resample:3, scale:0.5, set_norm:100, rotate:90, patch:12, knockout:0"
 
 
 def as_cell(edit: Edit | Sequence[Edit]) -> Cell:

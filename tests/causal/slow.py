@@ -12,6 +12,8 @@ POINTS = {
     "resid_post": "hook_resid_post",
     "z": "attn.hook_z",
     "post": "mlp.hook_post",
+    "attn_scores": "attn.hook_attn_scores",
+    "pattern": "attn.hook_pattern",
 }
 
 
@@ -29,6 +31,9 @@ def full_runs(model, trace, cells, caches=None, reference=None):
         def hook(tensor, hook):
             new = tensor.clone()
             for pos in edit.positions:
+                if edit.key is not None:
+                    attend(new[row, :, pos, edit.key], edit)
+                    continue
                 old = heads_apart(model, edit, tensor[row, pos])
                 given = given_row(trace, edit, pos, layer, caches, reference)
                 changed = edited_row(trace, edit, old, given, layer)
@@ -45,6 +50,12 @@ def full_runs(model, trace, cells, caches=None, reference=None):
     ]
     with torch.no_grad(), model.hooks(fwd_hooks=hooks):
         return model.run_with_cache(trace.tokens.repeat(len(cells), 1))
+
+
+def attend(by_head, edit):
+    """Edit scores or attention of a query on a key, in place."""
+    heads = list(edit.units) or slice(None)
+    by_head[heads] = -math.inf if edit.kind == "knockout" else by_head[heads] * edit.value
 
 
 def cache_of(model, tokens):

@@ -8,11 +8,13 @@ import torch
 from secondary_sinks import load_model, observe
 from secondary_sinks.causal import Recomputed, recompute, reference_means, replay
 from secondary_sinks.causal.donors import resolve_donors
+from secondary_sinks.errors import EditError
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.testing.families import save
 from secondary_sinks.types import Edit
-from secondary_sinks.types.edit_kinds import ALL_SITES, KINDS
+from secondary_sinks.types.edit_kinds import KINDS
+from secondary_sinks.types.edit_sites import ALL_SITES, OF_TOKEN, SITE_OF
 from tests.causal import slow
 from tests.marks import thinned
 from tests.mechanisms import ALTERNATING, CASES
@@ -21,7 +23,7 @@ CHANCE = torch.Generator().manual_seed(3)
 TOKENS = torch.randint(3, 24, (40,), generator=CHANCE)
 OTHER = torch.randint(3, 24, (24,), generator=CHANCE)
 STATES = ("norm", "deviation_ratio", "alignment", "alignment_centred", "key_norm")
-POS, LAYER = 11, 1
+POS, LAYER, KEY = 11, 1, 7
 OPTIONS = {
     "mean": [{"over": "ordinary"}, {"over": "twins"}, {"over": "reference"}],
     "resample": [{"seed": 5}],
@@ -30,6 +32,8 @@ OPTIONS = {
     "set_norm": [{"value": 7.0}],
     "rotate": [{"value": 60.0, "seed": 2}],
     "steer": [{"value": 9.0}],
+    "knockout": [{"key": KEY}],
+    "reweight": [{"key": KEY, "value": 0.3}],
 }
 
 
@@ -56,7 +60,7 @@ def every_edit(model, trace):
             for options in OPTIONS.get(kind, [{}]):
                 edit = Edit(pos=POS, layer=LAYER, kind=kind, site=site, **options)
                 yield edit
-                if site in {"z", "post"}:
+                if SITE_OF[site].unit:
                     yield replace(edit, units=(2, 0))
 
 
@@ -83,7 +87,8 @@ def expect(result, number, pos, model, trace, cache):
 def test_every_edit_equals_a_full_run(case):
     model, trace, other = case
     edits = list(every_edit(model, trace))
-    reference = reference_means(model, [trace, other], sites_of(model))
+    there = [site for site in sites_of(model) if site in OF_TOKEN]
+    reference = reference_means(model, [trace, other], there)
     kept = {"others": [other], "reference": reference}
     replayed = replay(model, trace, edits, **kept)
     whole = recompute(model, trace, edits, watch=[0, 20], **kept)
@@ -98,6 +103,28 @@ def test_every_edit_equals_a_full_run(case):
             near(got, slow.mass(trace, cache, number, pos), f"mass at {pos} of {edit}")
         expected = slow.losses(trace, logits[number])
         near(whole.loss[number, :-1], expected, f"loss of {edit}")
+
+
+def test_attention_of_all_later_queries_equals_a_full_run(case):
+    model, trace, _ = case
+    later = tuple(range(KEY + 1, len(TOKENS)))
+    where = {"pos": later, "site": "attn_scores", "kind": "knockout"}
+    cells = [
+        (Edit(**where, layer=(0, 2), key=KEY),),
+        (Edit(**where, layer=1, key=KEY, units=(1,)), Edit(**where, layer=1, key=2)),
+        (Edit(pos=later, layer=1, site="pattern", kind="reweight", key=KEY, value=2.0),),
+        (Edit(pos=9, layer=1), Edit(**where, layer=1, key=KEY), Edit(pos=9, layer=2)),
+    ]
+    whole = recompute(model, trace, cells, watch=[0, 20])
+    logits, cache = slow.full_runs(model, trace, cells)
+    for number in range(len(cells)):
+        for pos in whole.watch:
+            got = whole.mass[:, number, whole.column(pos)]
+            near(got, slow.mass(trace, cache, number, pos), f"mass at {pos} of cell {number}")
+            expect(whole, number, pos, model, trace, cache)
+        near(whole.loss[number, :-1], slow.losses(trace, logits[number]), f"loss {number}")
+    with pytest.raises(EditError, match="one token; this cell edits positions 8-39: use recompute"):
+        replay(model, trace, cells[:1])
 
 
 def test_edits_of_several_tokens_and_layers_equal_a_full_run(case):
@@ -130,12 +157,18 @@ def test_an_edit_that_changes_nothing_leaves_everything_bit_equal(case):
         Edit(pos=12, layer=1, kind="none"),
         Edit(pos=12, layer=(0, 2), kind="scale", value=1.0, site="attn_out"),
         Edit(pos=12, layer=1, kind="rotate", value=0.0),
+        Edit(pos=12, layer=1, kind="reweight", value=1.0, site="pattern", key=5),
+    ]
+    cells += [
+        Edit(pos=30, layer=layer, kind="knockout", site="attn_scores", key=2)
+        for layer, seen_by in enumerate(trace.queries[:, 2].tolist())
+        if seen_by <= 30 - 2  # the key is outside the window of the query
     ]
     replayed, whole = replay(model, trace, cells), recompute(model, trace, cells)
-    for number in range(len(cells)):
+    for number, pos in enumerate(edit.pos for edit in cells):
         for name in (*STATES, "mass"):
-            clean = getattr(trace, name)[:, 12]
+            clean = getattr(trace, name)[:, pos]
             assert torch.equal(getattr(replayed, name)[:, number], clean)
-            assert torch.equal(getattr(whole, name)[:, number, whole.column(12)], clean)
+            assert torch.equal(getattr(whole, name)[:, number, whole.column(pos)], clean)
         assert torch.equal(whole.loss[number, :-1], whole.loss_clean[:-1])
         assert (whole.kl[number, :-1] == 0).all()

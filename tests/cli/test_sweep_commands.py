@@ -63,6 +63,17 @@ def test_commands_come_down_to_edits_and_record_a_command_that_does_the_same(
     assert "already holds this run" in printed
 
 
+def test_a_knockout_is_said_with_its_key_and_its_site(call, tmp_path):
+    knockout = ("--site", "attn_scores", "--edit", "knockout:0")
+    assert call("ablate", "tiny", *TEXTS, "--out", "{out}", *knockout)[0] == 0
+    asked = config_of(tmp_path / "out")
+    assert (asked["edits"], asked["sites"]) == (["knockout:0"], ["attn_scores"])
+    code, _, error = call("ablate", "tiny", *TEXTS, "--out", "{out}2", "--edit", "knockout:0")
+    assert code == 2
+    assert error.count("\n") == 1
+    assert "or 'knockout' at attn_scores" in error
+
+
 def test_a_config_says_the_same_as_flags(call, tmp_path):
     config = tmp_path / "sweep.toml"
     config.write_text(

@@ -9,7 +9,8 @@ from secondary_sinks.errors import ModelError
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.testing.families import save
 from secondary_sinks.types import Edit
-from secondary_sinks.types.edit_kinds import ALL_SITES, KINDS
+from secondary_sinks.types.edit_kinds import KINDS
+from secondary_sinks.types.edit_sites import OF_TOKEN
 from tests.devices.placed import PLACED, over_two
 from tests.devices.pretended import pretended
 from tests.marks import needs_old, thinned
@@ -35,7 +36,7 @@ EACH = {
 }
 TYPICAL = [case for case in CASES if case in EACH]
 """Each place once."""
-VALUES = {"scale": -1.5, "set_norm": 7.0, "rotate": 60.0, "steer": 9.0}
+VALUES = {"scale": -1.5, "set_norm": 7.0, "rotate": 60.0, "steer": 9.0, "reweight": 0.3}
 OVER = ("ordinary", "twins", "reference")
 
 
@@ -44,8 +45,9 @@ def every_edit(model):
     last = model.cfg.n_layers - 1
     for kind in KINDS:
         given = {"value": VALUES.get(kind), "donor": 4 if kind == "patch" else None}
+        given |= {"key": 3 if KINDS[kind].key else None, "site": KINDS[kind].sites[0]}
         yield Edit(pos=11, layer=last, kind=kind, **given)
-    there = [site for site in ALL_SITES if hook_name(0, site) in model.hook_dict]
+    there = [site for site in OF_TOKEN if hook_name(0, site) in model.hook_dict]
     yield from (Edit(pos=11, layer=last, site=site) for site in there)
     yield from (Edit(pos=11, layer=(0, 1), kind="mean", over=over) for over in OVER)
     yield Edit(pos=11, layer=1, kind="patch", donor=4, text="other")

@@ -165,6 +165,14 @@ def test_thresholds_and_edits_reach_the_work(planted, texts, tmp_path):
     )
 
 
+def test_a_knockout_is_made_at_sinks_and_controls_after_its_key(planted, texts, tmp_path):
+    run(planted, texts, tmp_path, edits=("knockout:19",), sites=("attn_scores",), layers=(4,))
+    effects = runs.open(tmp_path).effects
+    assert {*effects["edit"]} == {"knockout:19"}
+    assert {*effects["site"]} == {"attn_scores"}
+    assert effects["pos"].min() > 19
+
+
 @pytest.mark.parametrize("length", [8, 65])
 def test_lengths_are_checked_before_any_pass(length, planted, tmp_path):
     text = fed(torch.zeros(length, dtype=torch.long), "mine")

@@ -23,13 +23,16 @@ def some_edits(kind):
     fields += [{"over": over} for over in kind.over]
     if kind.donor:
         fields = [{"donor": 4}, {"donor": (3, 9)}, {"donor": 4, "text": "a@b"}]
-    return [Edit(pos=1, layer=0, kind=kind.name, **one) for one in fields]
+    if kind.key:
+        fields = [{"key": 0, **one} for one in fields]
+    return [Edit(pos=1, layer=0, kind=kind.name, site=kind.sites[0], **one) for one in fields]
 
 
 @BY_KIND
 def test_a_label_gives_its_edit_back(kind):
     for edit in some_edits(kind):
-        assert Edit.of_label(edit.label, pos=1, layer=0) == edit
+        assert Edit.of_label(edit.label, pos=1, layer=0, site=edit.site) == edit
+        assert Edit.from_json(edit.to_json()) == edit
 
 
 @BY_KIND
@@ -39,9 +42,10 @@ def test_a_value_is_refused_where_the_row_has_none_and_out_of_its_range(kind):
         low, high = kind.value
         wrong = [None, math.nan, math.inf, -math.inf]
         wrong += [low - 1] * math.isfinite(low) + [high + 1] * math.isfinite(high)
+    where = {"pos": 1, "layer": 0, "site": kind.sites[0], "key": 0 if kind.key else None}
     for value in wrong:
         with pytest.raises(EditError, match=f"'{kind.name}'"):
-            Edit(pos=1, layer=0, kind=kind.name, value=value)
+            Edit(**where, kind=kind.name, value=value)
 
 
 @BY_KIND
@@ -49,6 +53,7 @@ def test_a_value_is_refused_where_the_row_has_none_and_out_of_its_range(kind):
 def test_an_edit_is_possible_at_the_sites_of_its_row_only(kind, site):
     words = {"kind": kind.name, "site": site.name, "donor": 3 if kind.donor else None}
     words["value"] = None if kind.value is None else 1.0
+    words["key"] = 0 if kind.key else None
     if site.name in kind.sites:
         assert Edit(pos=1, layer=0, **words).site == site.name
     else:
@@ -64,6 +69,7 @@ def test_what_is_given_is_what_an_edit_becomes():
         **{"none": [3.0, 4.0], "zero": [0.0, 0.0], "mean": [1.0, 1.0], "resample": [1.0, 1.0]},
         **{"patch": [1.0, 1.0], "scale": [30.0, 40.0], "set_norm": [6.0, 8.0]},
         **{"remove": [0.0, 4.0], "keep": [3.0, 0.0], "steer": [13.0, 4.0]},
+        **{"knockout": [-math.inf, -math.inf], "reweight": [30.0, 40.0]},
     }
     assert by_name.keys() - expected.keys() == {"rotate"}
     for name, new in expected.items():
@@ -76,5 +82,5 @@ def test_what_is_given_is_what_an_edit_becomes():
 def test_units_have_the_width_that_the_site_says():
     config = SimpleNamespace(n_heads=12, d_mlp=64)
     widths = {site.name: getattr(config, site.width) for site in SITES if site.unit}
-    assert widths == {"z": 12, "post": 64}
+    assert widths == {"z": 12, "post": 64, "attn_scores": 12, "pattern": 12}
     assert set(OFFERED) == {site.name for site in SITES if site.in_residual}

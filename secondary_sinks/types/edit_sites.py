@@ -1,0 +1,78 @@
+"""The table of the sites of edits: the hook points that edits can change."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """A hook point that edits can change."""
+
+    name: str
+    words: str
+    """What is there, as messages and pages name it."""
+    meaning: str
+    unit: str = ""
+    """What a single one of its units is called; empty where it has none."""
+    width: str = ""
+    """The setting of the model that says how many units there are."""
+    in_residual: bool = True
+    """Whether its vectors are vectors of the residual stream."""
+    of_pair: bool = False
+    """Whether it is of a query and a key: one number per head, and not a row of one token."""
+    early: bool = False
+    """Whether the attention of its own layer depends on it."""
+
+
+SITES = (
+    Site(name="mlp_out", words="MLP output", meaning="what the MLP adds to the residual"),
+    Site(name="attn_out", words="attention output", meaning="what attention adds to the residual"),
+    Site(name="resid_post", words="residual", meaning="the residual after the block"),
+    Site(
+        name="z",
+        words="head outputs",
+        meaning="outputs of the heads before the output projection; `units` selects heads",
+        unit="head",
+        width="n_heads",
+        in_residual=False,
+    ),
+    Site(
+        name="post",
+        words="neurons",
+        meaning="neurons of the MLP; `units` selects some; not in a mixture of experts",
+        unit="neuron",
+        width="d_mlp",
+        in_residual=False,
+    ),
+    Site(
+        name="attn_scores",
+        words="attention score",
+        meaning="score of the token, as the query, on the key at `key`, before the softmax; "
+        "`units` selects heads",
+        unit="head",
+        width="n_heads",
+        in_residual=False,
+        of_pair=True,
+        early=True,
+    ),
+    Site(
+        name="pattern",
+        words="attention",
+        meaning="attention that the token, as the query, pays to the key at `key`, after the "
+        "softmax; `units` selects heads",
+        unit="head",
+        width="n_heads",
+        in_residual=False,
+        of_pair=True,
+        early=True,
+    ),
+)
+ALL_SITES = tuple(site.name for site in SITES)
+OF_TOKEN = tuple(site.name for site in SITES if not site.of_pair)
+RESIDUAL = tuple(site.name for site in SITES if site.in_residual)
+SITE_OF = {site.name: site for site in SITES}
+
+
+def sites_as_markdown() -> list[str]:
+    """The sites as rows of a table for a page."""
+    rows = [f"| `{site.name}` | {site.meaning} |" for site in SITES]
+    return ["| site | activation |", "|---|---|", *rows]
