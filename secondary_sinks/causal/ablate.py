@@ -12,6 +12,7 @@ from secondary_sinks.causal.outcome import (
     first_settled_layer,
     impossible,
     means_over,
+    reached,
 )
 from secondary_sinks.causal.replay import replay
 from secondary_sinks.causal.replayed import Replay
@@ -117,7 +118,7 @@ def effects_of(
                 l_start_clean=first(clean[:, pos]),
                 l_start_edited=first(edited[:, cell]),
                 **means_over(trace, result, cell, sink.layers),
-                impossible=impossible(sink, edit.layers[0], settled),
+                impossible=impossible(sink, reached(edit), settled),
                 kl_at_token=float(result.kl[cell]),
             )
         )

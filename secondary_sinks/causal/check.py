@@ -40,7 +40,7 @@ def check_cells(model: HookedModel, cells: Sequence[Cell], context: Context) -> 
             if edit.units:
                 site = SITE_OF[edit.site]
                 refuse_repeats(site.unit, edit.units)
-                _check_range(site.unit, edit.units, getattr(model.cfg, site.width))
+                _check_range(site.unit, edit.units, site.n_units(model.cfg))
             _check_needs(edit, context)
 
 

@@ -19,7 +19,7 @@ from secondary_sinks.observation.activations import ActivationCollector
 from secondary_sinks.observation.layers import check_same_states, iter_layers
 from secondary_sinks.types import Cell, Edit, Trace
 from secondary_sinks.types.edit_kinds import KINDS, Given
-from secondary_sinks.types.edit_sites import OF_TOKEN
+from secondary_sinks.types.edit_sites import HEADS, OF_TOKEN, SITE_OF
 
 Place = tuple[str, int]
 """(site, layer)."""
@@ -179,8 +179,10 @@ class Donors:
 
 
 def shaped(model: HookedModel, site: str, row: Tensor) -> Tensor:
-    """The activation of one token; at site `z` as `[head, d_head]`, also if the model is flat."""
-    return row.unflatten(-1, (model.cfg.n_heads, -1)) if site == "z" and row.ndim == 1 else row
+    """The activation of one token; that of heads as `[head, d_head]`, also if the model is flat."""
+    if site not in HEADS or row.ndim > 1:
+        return row
+    return row.unflatten(-1, (SITE_OF[site].n_units(model.cfg), -1))
 
 
 def _means_of_text(

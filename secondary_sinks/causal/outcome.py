@@ -10,7 +10,8 @@ from torch import Tensor
 from secondary_sinks.causal.recomputed import Recomputed
 from secondary_sinks.causal.replayed import Replay
 from secondary_sinks.detection import Tests, is_attended, joint_tests, lasting_sinks, lasts
-from secondary_sinks.types import Sink, Thresholds, Trace
+from secondary_sinks.types import Edit, Sink, Thresholds, Trace
+from secondary_sinks.types.edit_sites import SITE_OF
 
 MEANS = ("alignment", "alignment_centred", "norm", "mass")
 
@@ -136,6 +137,15 @@ def impossible(sink: Sink, layer: int, settled: Int[Tensor, "pos"]) -> str:
     if layer > sink.layers[-1]:
         return "loss"
     return "end" if layer >= int(settled[sink.pos]) else "none"
+
+
+def reached(edit: Edit) -> int:
+    """The first layer whose state an edit changes, or the attention that the next block pays it.
+
+    >>> reached(Edit(pos=20, layer=3)), reached(Edit(pos=20, layer=3, site="k"))
+    (3, 2)
+    """
+    return min(edit.layers) - SITE_OF[edit.site].early
 
 
 def readers(layers: Sequence[int], n_layers: int) -> list[int]:

@@ -18,6 +18,7 @@ from secondary_sinks.causal.outcome import (
     first_settled_layer,
     impossible,
     means_over,
+    reached,
 )
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.statistics import HALF, Interval, paired_share_over_texts, share_over_texts
@@ -98,8 +99,7 @@ def _impossible(trial: Trial, settled: Int[Tensor, "pos"]) -> str:
     """What the first edit of a trial at its sink comes too late for; "none" for other tokens."""
     if trial.pos != trial.sink.pos:
         return "none"
-    first_layer = min(layer for edit in trial.cell for layer in edit.layers)
-    return impossible(trial.sink, first_layer, settled)
+    return impossible(trial.sink, min(map(reached, trial.cell)), settled)
 
 
 def frame_of(rows: Iterable[dict[str, Any]], *words: str) -> pd.DataFrame:

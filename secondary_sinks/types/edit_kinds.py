@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.errors import EditError
-from secondary_sinks.types.edit_sites import OF_TOKEN, RESIDUAL
+from secondary_sinks.types.edit_sites import HEADS, OF_TOKEN, RESIDUAL, SITES
 
 Row = Float[Tensor, "*site"]
 ANY, LENGTH = (-math.inf, math.inf), (0.0, math.inf)
@@ -163,7 +163,7 @@ EDIT_KINDS = (
         becomes="rescaled to norm `value`, in the same direction",
         apply=_set_norm,
         value=LENGTH,
-        sites=(*RESIDUAL, "z"),
+        sites=(*RESIDUAL, *HEADS),
     ),
     EditKind(
         name="rotate",
@@ -171,7 +171,7 @@ EDIT_KINDS = (
         apply=_rotate,
         value=LENGTH,
         seed=True,
-        sites=(*RESIDUAL, "z"),
+        sites=(*RESIDUAL, *HEADS),
     ),
     EditKind(
         name="remove",
@@ -205,8 +205,7 @@ EDIT_KINDS = (
     ),
     EditKind(
         name="reweight",
-        becomes="itself times `value`; nothing is normalised again, so that rows no longer sum "
-        "to 1",
+        becomes="itself times `value`, while the attention to other keys stays as it is",
         apply=_scale,
         key=True,
         value=ANY,
@@ -222,7 +221,7 @@ def kinds_as_markdown() -> list[str]:
     """The kinds as rows of a table for a page.
 
     >>> kinds_as_markdown()[3]
-    '| `zero` | zero |  | all of one token |'
+    '| `zero` | zero |  | all but `attn_scores`, `pattern` |'
     """
     rows = [
         f"| `{kind.label}` | {kind.becomes} | {_range(kind)} | {_places(kind)} |"
@@ -241,5 +240,6 @@ def _range(kind: EditKind) -> str:
 
 def _places(kind: EditKind) -> str:
     if kind.sites == OF_TOKEN:
-        return "all of one token"
+        others = [f"`{site.name}`" for site in SITES if site.of_pair]
+        return f"all but {', '.join(others)}"
     return ", ".join(f"`{name}`" for name in kind.sites)

@@ -1,6 +1,7 @@
 """The table of the sites of edits: the hook points that edits can change."""
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,11 @@ class Site:
     early: bool = False
     """Whether the attention of its own layer depends on it."""
 
+    def n_units(self, cfg: Any) -> int:
+        """How many units a model with this config has; KV heads are as many as heads if unsaid."""
+        found = getattr(cfg, self.width)
+        return int(cfg.n_heads if found is None and self.unit == "KV head" else found)
+
 
 SITES = (
     Site(name="mlp_out", words="MLP output", meaning="what the MLP adds to the residual"),
@@ -42,6 +48,34 @@ SITES = (
         unit="neuron",
         width="d_mlp",
         in_residual=False,
+    ),
+    Site(
+        name="q",
+        words="queries",
+        meaning="queries of the heads as projected, before any norm and rotation; `units` selects "
+        "heads",
+        unit="head",
+        width="n_heads",
+        in_residual=False,
+        early=True,
+    ),
+    Site(
+        name="k",
+        words="keys",
+        meaning="keys as projected, before any norm and rotation; `units` selects KV heads",
+        unit="KV head",
+        width="n_key_value_heads",
+        in_residual=False,
+        early=True,
+    ),
+    Site(
+        name="v",
+        words="values",
+        meaning="values as projected; `units` selects KV heads",
+        unit="KV head",
+        width="n_key_value_heads",
+        in_residual=False,
+        early=True,
     ),
     Site(
         name="attn_scores",
@@ -68,6 +102,8 @@ SITES = (
 )
 ALL_SITES = tuple(site.name for site in SITES)
 OF_TOKEN = tuple(site.name for site in SITES if not site.of_pair)
+HEADS = ("z", "q", "k", "v")
+"""Sites with one vector per head, or per KV head."""
 RESIDUAL = tuple(site.name for site in SITES if site.in_residual)
 SITE_OF = {site.name: site for site in SITES}
 

@@ -12,6 +12,9 @@ POINTS = {
     "resid_post": "hook_resid_post",
     "z": "attn.hook_z",
     "post": "mlp.hook_post",
+    "q": "attn.hook_q",
+    "k": "attn.hook_k",
+    "v": "attn.hook_v",
     "attn_scores": "attn.hook_attn_scores",
     "pattern": "attn.hook_pattern",
 }
@@ -64,7 +67,12 @@ def cache_of(model, tokens):
 
 
 def heads_apart(model, edit, row):
-    return row.reshape(model.cfg.n_heads, -1) if edit.site == "z" else row
+    if edit.site not in {"z", "q", "k", "v"}:
+        return row
+    n_heads = model.cfg.n_heads
+    if edit.site in {"k", "v"}:
+        n_heads = model.cfg.n_key_value_heads or n_heads
+    return row.reshape(n_heads, -1)
 
 
 def given_row(trace, edit, pos, layer, caches, reference):

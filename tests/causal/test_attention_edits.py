@@ -50,6 +50,15 @@ def test_an_impossible_edge_is_refused(planted, run, where, words):
         run(*planted, [Edit(**where, **WHERE)])
 
 
+def test_units_of_keys_are_kv_heads():
+    grouped = plant([Plant(pos=0, forming=(1,))], n_kv_heads=2)
+    trace = observe(grouped.model, grouped.tokens)
+    replay(grouped.model, trace, [Edit(pos=9, layer=1, site="q", units=(2,))])
+    for site in ("k", "v"):
+        with pytest.raises(EditError, match="KV head 2 is out of range; expected 0 to 1"):
+            replay(grouped.model, trace, [Edit(pos=9, layer=1, site=site, units=(2,))])
+
+
 def test_there_is_no_mean_of_attention(planted):
     model, trace = planted
     with pytest.raises(EditError, match="no mean is taken at site 'pattern'; expected some of mlp"):

@@ -61,7 +61,7 @@ def every_edit(model, trace):
                 edit = Edit(pos=POS, layer=LAYER, kind=kind, site=site, **options)
                 yield edit
                 if SITE_OF[site].unit:
-                    yield replace(edit, units=(2, 0))
+                    yield replace(edit, units=(1, 0) if SITE_OF[site].unit == "KV head" else (2, 0))
 
 
 def near(got, expected, name, least=1e-3):
@@ -98,6 +98,9 @@ def test_every_edit_equals_a_full_run(case):
     for number, edit in enumerate(edits):
         expect(replayed, number, POS, model, trace, cache)
         expect(whole, number, POS, model, trace, cache)
+        # Later queries of the edited layer are clean, so that its direct mass is the total one.
+        total = slow.mass(trace, cache, number, POS)[LAYER]
+        near(replayed.mass[LAYER, number], total, f"direct mass of {edit}")
         for pos in (0, POS, 20):
             got = whole.mass[:, number, whole.column(pos)]
             near(got, slow.mass(trace, cache, number, pos), f"mass at {pos} of {edit}")
@@ -133,10 +136,12 @@ def test_edits_of_several_tokens_and_layers_equal_a_full_run(case):
         (Edit(pos=(9, 25), layer=(0, 2)), Edit(pos=17, layer=1, kind="scale", value=3.0)),
         (Edit(pos=9, layer=2, site="attn_out"), Edit(pos=9, layer=2, kind="steer", value=5.0)),
         (Edit(pos=12, layer=0), Edit(pos=12, layer=0, kind="steer", value=4.0)),
+        (Edit(pos=12, layer=(1, 2), site="k", units=(1,)), Edit(pos=12, layer=1, site="v")),
+        (Edit(pos=(7, 12), layer=1, site="v"), Edit(pos=8, layer=1), Edit(pos=9, layer=0)),
     ]
     whole, replayed = (
         recompute(model, trace, cells, watch=[0, 9, 30]),
-        replay(model, trace, cells[1:]),
+        replay(model, trace, cells[1:4]),
     )
     logits, cache = slow.full_runs(model, trace, cells)
     for number in range(len(cells)):
@@ -146,7 +151,7 @@ def test_edits_of_several_tokens_and_layers_equal_a_full_run(case):
             expect(whole, number, pos, model, trace, cache)
         near(whole.loss[number, :-1], slow.losses(trace, logits[number]), f"loss {number}")
     for name in STATES:
-        for number, pos in enumerate((9, 12)):
+        for number, pos in enumerate((9, 12, 12)):
             got = getattr(whole, name)[:, number + 1, whole.column(pos)]
             near(getattr(replayed, name)[:, number], got, name)
 
@@ -157,6 +162,8 @@ def test_an_edit_that_changes_nothing_leaves_everything_bit_equal(case):
         Edit(pos=12, layer=1, kind="none"),
         Edit(pos=12, layer=(0, 2), kind="scale", value=1.0, site="attn_out"),
         Edit(pos=12, layer=1, kind="rotate", value=0.0),
+        Edit(pos=12, layer=(0, 1), kind="scale", value=1.0, site="k"),
+        Edit(pos=12, layer=1, kind="rotate", value=0.0, site="v", units=(1,)),
         Edit(pos=12, layer=1, kind="reweight", value=1.0, site="pattern", key=5),
     ]
     cells += [

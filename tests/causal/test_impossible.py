@@ -38,6 +38,13 @@ def test_a_sink_can_end_as_long_as_fewer_than_three_layers_stand():
     assert found["impossible"].tolist() == ["none"] * 6 + ["end"] * 2
 
 
+def test_an_edit_of_keys_reaches_the_state_that_its_block_reads():
+    """Created at layer 3: the key in block 6 is that of the state of layer 5, the third one."""
+    frame = cells(Plant(pos=20, forming=(3,)), kinds=["zero"], sites=["k"])
+    found = frame[frame["pos"] == 20].set_index("layer")
+    assert found["impossible"].tolist() == ["none"] * 7 + ["end"]
+
+
 def test_the_end_of_the_model_settles_no_sink():
     """Created at layer 6 of 8: it lasts since the model ends, and an edit at layer 7 ends it."""
     frame = cells(Plant(pos=20, forming=(6,)), kinds=["remove"])
@@ -46,14 +53,22 @@ def test_the_end_of_the_model_settles_no_sink():
     assert set(found["impossible"]) == {"none"}
 
 
-def test_nothing_that_is_marked_impossible_ever_happens():
+@pytest.mark.parametrize(
+    ("kinds", "sites"),
+    [
+        (("zero", "remove", "scale:-1"), ("mlp_out", "attn_out", "resid_post")),
+        (("zero", "scale:-1"), ("q", "k", "v")),
+    ],
+)
+def test_nothing_that_is_marked_impossible_ever_happens(kinds, sites):
     frame = cells(
         Plant(pos=12, forming=(2,)),
         Plant(pos=20, forming=(3,)),
         Plant(pos=28, forming=(2,), dies=5),
         Plant(pos=36, forming=(2, 4), strength=90.0),
         Plant(pos=44, forming=(6,)),
-        sites=("mlp_out", "attn_out", "resid_post"),
+        kinds=kinds,
+        sites=sites,
     )
     late = frame[frame["impossible"] != "none"]
     assert late["impossible"].value_counts().to_dict().keys() == {"end", "loss"}

@@ -80,7 +80,10 @@ def test_what_is_given_is_what_an_edit_becomes():
 
 
 def test_units_have_the_width_that_the_site_says():
-    config = SimpleNamespace(n_heads=12, d_mlp=64)
-    widths = {site.name: getattr(config, site.width) for site in SITES if site.unit}
-    assert widths == {"z": 12, "post": 64, "attn_scores": 12, "pattern": 12}
+    config = SimpleNamespace(n_heads=12, n_key_value_heads=4, d_mlp=64)
+    units = [site for site in SITES if site.unit]
+    widths = {"z": 12, "post": 64, "q": 12, "k": 4, "v": 4, "attn_scores": 12, "pattern": 12}
+    assert {site.name: site.n_units(config) for site in units} == widths
+    config.n_key_value_heads = None
+    assert {site.name: site.n_units(config) for site in units} == widths | {"k": 12, "v": 12}
     assert set(OFFERED) == {site.name for site in SITES if site.in_residual}
