@@ -34,6 +34,12 @@ SITES = (
     Site(name="attn_out", words="attention output", meaning="what attention adds to the residual"),
     Site(name="resid_post", words="residual", meaning="the residual after the block"),
     Site(
+        name="resid_pre",
+        words="residual before the block",
+        meaning="the residual that enters the block",
+        early=True,
+    ),
+    Site(
         name="z",
         words="head outputs",
         meaning="outputs of the heads before the output projection; `units` selects heads",

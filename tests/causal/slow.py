@@ -10,6 +10,7 @@ POINTS = {
     "mlp_out": "hook_mlp_out",
     "attn_out": "hook_attn_out",
     "resid_post": "hook_resid_post",
+    "resid_pre": "hook_resid_pre",
     "z": "attn.hook_z",
     "post": "mlp.hook_post",
     "q": "attn.hook_q",

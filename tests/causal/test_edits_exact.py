@@ -164,6 +164,7 @@ def test_an_edit_that_changes_nothing_leaves_everything_bit_equal(case):
         Edit(pos=12, layer=1, kind="rotate", value=0.0),
         Edit(pos=12, layer=(0, 1), kind="scale", value=1.0, site="k"),
         Edit(pos=12, layer=1, kind="rotate", value=0.0, site="v", units=(1,)),
+        Edit(pos=12, layer=(0, 2), kind="scale", value=1.0, site="resid_pre"),
         Edit(pos=12, layer=1, kind="reweight", value=1.0, site="pattern", key=5),
     ]
     cells += [

@@ -38,11 +38,14 @@ def test_a_sink_can_end_as_long_as_fewer_than_three_layers_stand():
     assert found["impossible"].tolist() == ["none"] * 6 + ["end"] * 2
 
 
-def test_an_edit_of_keys_reaches_the_state_that_its_block_reads():
-    """Created at layer 3: the key in block 6 is that of the state of layer 5, the third one."""
-    frame = cells(Plant(pos=20, forming=(3,)), kinds=["zero"], sites=["k"])
+@pytest.mark.parametrize(("kind", "site"), [("remove", "resid_pre"), ("zero", "k")])
+def test_what_a_block_reads_is_the_state_below_it(kind, site):
+    """Created at layer 3: an edit of what block 6 reads leaves layers 3 and 4 only."""
+    frame = cells(Plant(pos=20, forming=(3,)), kinds=[kind], sites=[site])
     found = frame[frame["pos"] == 20].set_index("layer")
     assert found["impossible"].tolist() == ["none"] * 7 + ["end"]
+    if site == "resid_pre":
+        assert found.loc[4:, "lifetime_edited"].tolist() == [0, 0, 0, 3]
 
 
 def test_the_end_of_the_model_settles_no_sink():
@@ -57,7 +60,7 @@ def test_the_end_of_the_model_settles_no_sink():
     ("kinds", "sites"),
     [
         (("zero", "remove", "scale:-1"), ("mlp_out", "attn_out", "resid_post")),
-        (("zero", "scale:-1"), ("q", "k", "v")),
+        (("zero", "scale:-1"), ("q", "k", "v", "resid_pre")),
     ],
 )
 def test_nothing_that_is_marked_impossible_ever_happens(kinds, sites):
