@@ -119,7 +119,7 @@ CASES = {
     "ordinary negative": (ablate("--ordinary", "-1"), "'-1'"),
     "edit empty": (ablate("--edit", ""), "unknown edit ''"),
     "edit twice": (ablate("--edit", "zero", "--edit", "zero"), "edits has 'zero' twice"),
-    "site unknown": (ablate("--site", "q"), "'q'"),
+    "site unknown": (ablate("--site", "mlp_in"), "'mlp_in'"),
     "donor negative": (["patch", "tiny", *OK, "--donor", "-1"], "'patch:-1'"),
     "donor empty": (["patch", "tiny", *OK, "--donor", ""], "'patch:'"),
     "donor of another text": (["patch", "tiny", *OK, "--donor", "other@3"], "another text"),
