@@ -61,8 +61,9 @@ def run(observed: Observed) -> Finding:
     removed: list[dict[str, Any]] = []
     later: list[dict[str, Any]] = []
     pairs, progress = observed.pairs(), observed.progress(NAME)
+    texts = list(dict.fromkeys(trace.text_id for trace, _ in pairs))
     firsts = _first_of_texts(pairs)
-    for done, (trace, case) in enumerate(pairs, start=1):
+    for trace, case in pairs:
         found = {
             name: _sinks_without(observed, trace, case.sink.l_start, pos)
             for name, pos in (("sink", case.sink.pos), ("control", case.control))
@@ -71,7 +72,7 @@ def run(observed: Observed) -> Finding:
         removed.append(_removed_row(trace, case, clean, found))
         if (trace.text_id, case.sink.pos) in firsts and removed[-1]["removed"]:
             later += _later_rows(trace, case, clean, found)
-        progress(done, len(pairs))
+        progress(texts.index(trace.text_id), len(texts))
     sinks = pd.DataFrame(removed)
     after = pd.DataFrame(later, columns=["text_id", "first_pos", "pos", "token", "sink", "control"])
     frame = _shares(sinks[sinks["removed"]], after)
