@@ -58,7 +58,8 @@ def _check_key(edit: Edit, n_pos: int) -> None:
         raise EditError(
             f"the query at position {min(edit.positions)} does not come after the key at "
             f"{edit.key}, so its attention to it is not edited",
-            "expected pos after key; for all later queries, pos=range(key + 1, number of tokens)",
+            "expected pos after key; for all later queries, "
+            "pos=tuple(range(key + 1, number of tokens))",
         )
 
 

@@ -23,7 +23,7 @@ def planted():
 
 def test_without_its_later_queries_a_sink_keeps_its_attention_to_itself_only(planted):
     model, trace = planted
-    later = range(21, len(trace.tokens))
+    later = tuple(range(21, len(trace.tokens)))
     cut = Edit(pos=later, key=20, **WHERE)
     total = recompute(model, trace, [cut])
     assert total.watch == (0, 20)  # the key and the primary, not every query
