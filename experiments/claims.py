@@ -232,6 +232,19 @@ CLAIMS = (
     ),
     Row(
         part="further",
+        sharp="Removed, more than half of the sinks are replaced by another token, beyond the same "
+        "edit at controls",
+        experiment="replacement",
+    ),
+    Row(
+        part="further",
+        sharp="More than half of the later sinks of a text end with its first one, beyond the same "
+        "edit at controls",
+        experiment="replacement",
+        verdict=1,
+    ),
+    Row(
+        part="further",
         sharp="The authors' own intervention touches the sinks that arise at its layer, and more "
         "than half of what it touches or should touch are such sinks",
         experiment="their_steering",

@@ -147,6 +147,11 @@ EXPERIMENTS = (
         observes=False,
     ),
     Experiment(
+        name="replacement",
+        claim="removing one sink makes another token a sink; later sinks need the first one",
+        observes=False,
+    ),
+    Experiment(
         name="their_steering",
         claim="the authors' own intervention (every MLP output along the primary's is rescaled to "
         "a given norm) edits the sinks and only them, and acts on each as an exact edit of it does",

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.marks import exhaustive
+
 ROOT = Path(__file__).parents[2]
+pytestmark = exhaustive
 
 
 @pytest.fixture(scope="module")

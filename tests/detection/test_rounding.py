@@ -13,7 +13,7 @@ from secondary_sinks.detection.rounding import move_by_rounding, rounding
 from secondary_sinks.testing.families import tiny
 from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.types import SinkTable, Thresholds
-from tests.marks import OLD, needs_old, thinned
+from tests.marks import OLD, exhaustive, needs_old
 
 HALF = (torch.bfloat16, torch.float16)
 CLASSES = [pytest.param(False, marks=needs_old, id="hooked"), pytest.param(True, id="bridge")]
@@ -135,11 +135,9 @@ def test_results_are_float32_and_within_the_rounding_of_float32(name, dtype, bri
         assert not torch.equal(value, getattr(half, field))
 
 
+@exhaustive
 @pytest.mark.real
-@pytest.mark.parametrize(
-    ("grid", "dtype", "bridge"),
-    thinned(REAL_CASES, [("40 thresholds", torch.bfloat16, not OLD)], unpack=True),
-)
+@pytest.mark.parametrize(("grid", "dtype", "bridge"), REAL_CASES)
 def test_what_differs_on_real_weights_is_marked_and_most_is_not(
     grid, dtype, bridge, real_tokens, real_trace
 ):

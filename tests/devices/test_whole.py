@@ -25,8 +25,8 @@ pytestmark = [
 ]
 DEVICE = "mps"
 """Mixes no more than the others do, and has no float64."""
-TYPICAL = ["mlp_anatomy", "mlp_patching", "primary_weakening"]
-"""What reads activations, what replays edits, and what recomputes texts."""
+TYPICAL = ["mlp_anatomy", "mlp_patching"]
+"""What reads activations, and what replays edits."""
 SMALLER = {"norm_and_score": {"permutations": 99}}
 
 

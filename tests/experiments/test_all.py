@@ -19,6 +19,7 @@ from experiments.table import BY_NAME, EXPERIMENTS
 from secondary_sinks.errors import RunFolderError, SinkError
 from secondary_sinks.questions import QUESTIONS
 from tests.experiments.observed import planted
+from tests.marks import exhaustive
 from tests.questions.gardens import three
 
 NAMES = ("norms", "norm_dose")
@@ -92,6 +93,7 @@ def test_a_second_start_skips_what_is_finished(start):
     assert len(start.passes) == 3
 
 
+@exhaustive
 def test_after_a_quick_start_only_what_that_left_out_is_made(start):
     names = ("norms", "primary_weakening")
     quick, _ = start(names, quick=True)

@@ -11,8 +11,8 @@ from tests.marks import exhaustive
 FOLDER = Path(__file__).parents[2] / "docs" / "notebooks"
 WEIGHTS = {"first_look", "interactive_patching"}
 """Notebooks about SmolLM2; the others plant their models."""
-TYPICAL = {"interactive_patching", "claim_to_verdict"}
-"""One with a widget and real weights, one with questions and their verdicts."""
+TYPICAL = {"interactive_patching"}
+"""One with a widget, real weights and verdicts."""
 
 
 def marks_of(page):

@@ -7,6 +7,7 @@ from secondary_sinks import detect, harm, observe
 from secondary_sinks.questions.harm import CLAIM
 from secondary_sinks.questions.matched_pairs import matched_draw
 from secondary_sinks.testing.planted import Plant
+from tests.marks import exhaustive
 from tests.questions.gardens import Garden, outcomes, three
 from tests.questions.test_necessity import ATTENTION
 
@@ -39,6 +40,7 @@ def test_a_model_that_needs_its_sinks_is_harmed():
     assert (answer.effects["controls"].abs() < 0.01).all()
 
 
+@exhaustive
 def test_a_model_whose_predictions_hang_on_nothing_is_not():
     garden = Garden(*three(forming=(3,)))
     with torch.no_grad():

@@ -188,6 +188,7 @@ def test_sufficiency(asked):
     same(answer.verdicts[1], pairs(ended, "where", "forming", "other", alive=False))
 
 
+@exhaustive
 def test_norm_dose(asked):
     answer = question(asked, norm_dose, factors=FACTORS, seeds=1)
     asked.check(answer.cells)
@@ -201,6 +202,7 @@ def test_norm_dose(asked):
         same(got, values)
 
 
+@exhaustive
 def test_sparsity(asked):
     answer = question(asked, sparsity, seeds=1)
     asked.check(answer.cells)

@@ -18,7 +18,7 @@ from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import RunFolder, durable, export
 from secondary_sinks.sweeps import merge, sweep_status, verify
 from secondary_sinks.sweeps.manifest import Manifest
-from tests.marks import thinned
+from tests.marks import exhaustive, thinned
 from tests.sweeps import children
 
 TABLES = ("sinks", "effects", "trace")
@@ -193,6 +193,7 @@ def test_a_damaged_shard_is_set_aside_and_kept(place, copy):
     assert [p.read_bytes() for p in (copy / "sweep" / "damaged").glob("*effects*")] == [content]
 
 
+@exhaustive
 def test_a_file_size_limit_is_one_line_and_the_sweep_goes_on_later(place, tmp_path):
     out = tmp_path / "out"
     code, _, said = finish(place, out, limit=12_000)

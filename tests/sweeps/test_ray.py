@@ -19,6 +19,7 @@ from secondary_sinks.sweeps import ModelSpec, SweepConfig, executors, ray_cluste
 from secondary_sinks.sweeps.executors import InProcess
 from secondary_sinks.sweeps.on_ray import QUEUED, OnRay
 from secondary_sinks.types import Thresholds
+from tests.marks import exhaustive
 from tests.sweeps import at_workers, children
 from tests.tiny import save_tiny
 
@@ -91,7 +92,7 @@ def kill_workers(killed, over):
         over.wait(0.4)
 
 
-@pytest.mark.exhaustive
+@exhaustive
 def test_workers_killed_while_they_work_change_no_byte(cluster, place):
     executor, killed, over = Counting(loader=at_workers.slow), [], threading.Event()
     killer = threading.Thread(target=kill_workers, args=(killed, over))
@@ -133,6 +134,7 @@ def test_a_text_that_ends_its_worker_is_skipped_and_said(cluster, place):
         executor.close()
 
 
+@exhaustive
 def test_a_worker_has_as_many_gpus_as_its_model_needs(cluster):
     executor = OnRay(loader=at_workers.counting_gpus)
     spec = ModelSpec(name="planted", device="cuda", n_devices=2)
@@ -146,7 +148,7 @@ def test_a_worker_has_as_many_gpus_as_its_model_needs(cluster):
     assert places == [CORES, GPUS // 2, 1, 1]
 
 
-@pytest.mark.exhaustive
+@exhaustive
 def test_an_interrupt_is_heard_though_ray_has_handlers_of_its_own(cluster, tmp_path):
     """The sweep of a process of its own, on the cluster that is there; its model has a short name.
 

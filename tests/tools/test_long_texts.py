@@ -32,15 +32,15 @@ def small(n_ctx, n_layers=2):
     return load_model(original, device="cpu")
 
 
-def test_a_text_of_16384_tokens_needs_a_twentieth_of_one_pattern():
-    """One pattern has 4,096 MiB; scores at once have 32 here, and so has their softmax.
+def test_a_text_of_8192_tokens_needs_a_fifth_of_one_pattern():
+    """One pattern has 1,024 MiB; scores at once have 32 here, and so has their softmax.
 
     In a process of its own: the heap of this one has a history.
     """
     code = """
 from tools.long_texts import measure
 from tests.tools.test_long_texts import small
-print(measure(small(16384), 16384).peak_mib)
+print(measure(small(8192), 8192).peak_mib)
 """
     child = [sys.executable, "-c", code]
     done = subprocess.run(child, capture_output=True, text=True, check=True, cwd=ROOT)

@@ -24,7 +24,7 @@ from secondary_sinks.models.original.read import read_original
 from secondary_sinks.models.original.sources import resolve
 from secondary_sinks.models.original.tokenizer import check_ids
 from secondary_sinks.testing.families import SMALL, configs, save, tiny
-from tests.marks import thinned
+from tests.marks import exhaustive, thinned
 from tests.mechanisms import MECHANISMS
 from tests.tiny import save_tiny
 
@@ -352,6 +352,7 @@ print(json.dumps(peaks))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@exhaustive
 def test_reading_makes_no_second_copy_of_the_weights(tmp_path):
     """The file's pages count too: they are mapped once, beside the numbers made from them.
 

@@ -1,0 +1,98 @@
+"""Removed sinks, what takes their place, and later sinks that need earlier ones."""
+
+import torch
+
+from experiments import replacement
+from secondary_sinks import detect
+from secondary_sinks.testing.plant_layout import COPY_DIM, GIVER, GIVER_DIM
+from secondary_sinks.testing.planted import Plant, plant
+from tests.experiments.observed import planted
+from tests.questions.gardens import PRIMARY, three
+
+SOURCE, READER, LAYER = 12, 36, 4
+MARKER, OWN, NEURON = 4, 5, 1
+"""Of the second plant: the axis that marks its token, an axis of its own, and its MLP neuron."""
+LINKED = [Plant(pos=SOURCE, forming=(2,)), Plant(pos=READER, forming=(LAYER,), by="attention")]
+
+
+def linked(*, with_sink, with_mark):
+    """The sink at 36 is copied from the token at 12 instead of the token before it.
+
+    The MLP that writes the sink at 12 also writes along an axis that no other token has. Copied are
+    this times `with_sink`, and the mark of the token, which no edit removes, times `with_mark`.
+    """
+
+    @torch.no_grad()
+    def change(model):
+        model.blocks[2].mlp.W_out[NEURON, OWN] = 10.0
+        name, attention = f"blocks.{LAYER}.ln1.hook_normalized", model.blocks[LAYER].attn
+        tokens = plant([PRIMARY, *LINKED], n_layers=8).tokens
+        _, cache = model.run_with_cache(tokens, names_filter=name)
+        state, copied = cache[name][0, SOURCE], cache[name][0, READER - 1, GIVER]
+        attention.W_K[-1, GIVER, GIVER_DIM] = 0.0
+        attention.W_K[-1, MARKER, GIVER_DIM] = 1 / state[MARKER]
+        attention.W_V[-1, :, COPY_DIM] = 0.0
+        attention.W_V[-1, OWN, COPY_DIM] = with_sink * copied / state[OWN]
+        attention.W_V[-1, MARKER, COPY_DIM] = with_mark * copied / state[MARKER]
+
+    return planted(*LINKED, n_layers=8, n_texts=10, change=change)
+
+
+def outcomes(finding):
+    return [verdict.outcome for verdict in finding.verdicts]
+
+
+def test_sinks_that_are_formed_each_on_its_own_replace_none_and_need_none():
+    observed = planted(*three(forming=(3,)), n_layers=6)
+    finding = replacement.run(observed)
+    assert outcomes(finding) == ["contradicted", "contradicted"]
+    table = finding.tables["removed"]
+    assert table["removed"].all()
+    assert table["rank"].tolist()[:3] == [1, 2, 3]
+    assert not table["n_new"].any()
+    assert not finding.tables["later"][["sink", "control"]].to_numpy().any()
+
+
+def test_a_sink_that_is_copied_from_another_ends_with_it():
+    finding = replacement.run(linked(with_sink=1.0, with_mark=0.0))
+    assert outcomes(finding) == ["contradicted", "supported"]
+    assert set(finding.tables["later"]["pos"]) == {READER}
+
+
+def test_a_sink_that_another_suppresses_arises_when_that_is_removed():
+    """Attention that is freed goes to all tokens; only one of them becomes a sink."""
+    finding = replacement.run(linked(with_sink=-0.3, with_mark=0.3))
+    assert outcomes(finding) == ["supported", "inconclusive"]
+    assert set(finding.tables["removed"]["new_at"]) == {str(READER)}
+    assert len(finding.tables["later"]) == 0
+
+
+def test_sinks_that_no_mlp_writes_are_not_removed_and_counted():
+    copied = [Plant(pos=pos, forming=(pos // 6,), by="attention") for pos in (12, 24)]
+    finding = replacement.run(planted(*copied, n_texts=4))
+    assert outcomes(finding) == ["inconclusive", "inconclusive"]
+    assert "8 not removed by this edit" in finding.verdict.controls
+
+
+def test_what_is_found_is_what_a_plain_hooked_pass_finds():
+    observed = linked(with_sink=1.0, with_mark=0.0)
+    trace, model = observed.traces[0], observed.model
+    row = replacement.run(observed).tables["removed"].iloc[0]
+
+    def silence(value, hook):
+        value[:, row["pos"]] = 0
+        return value
+
+    with model.hooks(fwd_hooks=[(f"blocks.{row['l_start']}.hook_mlp_out", silence)]):
+        _, cache = model.run_with_cache(trace.tokens)
+    found, clean = (
+        {sink.pos for sink in table.of_kind("secondary").sinks}
+        for table in (detect(cache, trace.tokens), observed.sinks.of_text(trace.text_id))
+    )
+    assert (row["pos"], clean - found) == (SOURCE, {SOURCE, READER})
+
+
+def test_the_price_is_two_passes_for_each_sink():
+    observed = planted(*three(forming=(3,)), n_layers=6, n_texts=2)
+    price = replacement.cost(observed)
+    assert (price.recomputed, price.tokens) == (12, 12 * 64)
