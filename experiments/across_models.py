@@ -12,6 +12,7 @@ from experiments.shared import Finding
 from experiments.written import in_words, write
 from secondary_sinks import Verdict, files
 from secondary_sinks.cli import run_app, say
+from secondary_sinks.display import count
 from secondary_sinks.errors import RunFolderError, SpecialFileError
 from secondary_sinks.plots import outcome_map
 from secondary_sinks.questions import verdict_of
@@ -124,8 +125,8 @@ def made_from(finding: Finding, folders: Sequence[Path]) -> dict[str, Any]:
 
 def judge(table: pd.DataFrame) -> Verdict:
     """Contradicted if models disagree on a claim; supported if all of several models agree."""
-    count = table["agreement"].value_counts()
-    agree, disagree = int(count.get("agree", 0)), int(count.get("disagree", 0))
+    found = table["agreement"].value_counts()
+    agree, disagree = int(found.get("agree", 0)), int(found.get("disagree", 0))
     apart = ", ".join(table.loc[table["agreement"] == "disagree", "experiment"])
     outcome, why = "inconclusive", "no experiment has a decided outcome in two models"
     if disagree:
@@ -134,8 +135,8 @@ def judge(table: pd.DataFrame) -> Verdict:
             f"models disagree in {disagree} of {agree + disagree} experiments: {apart}",
         )
     elif agree:
-        n_open = int(count.get("open", 0))
-        outcome, why = "supported", f"models agree in {agree} experiment(s); {n_open} open"
+        n_open = int(found.get("open", 0))
+        outcome, why = "supported", f"models agree in {count(agree, 'experiment')}; {n_open} open"
     statistic = "experiments in which models disagree"
     return verdict_of(CLAIM, outcome, why, None, statistic=statistic, controls="none")
 

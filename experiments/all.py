@@ -30,6 +30,7 @@ from experiments.table import BY_NAME, OBSERVING
 from experiments.written import RECORD, in_words, without_nan, write
 from secondary_sinks import files
 from secondary_sinks.cli import run_app, say, whole
+from secondary_sinks.display import rounded
 from secondary_sinks.errors import SinkError
 from secondary_sinks.runs import RunFolder, escape_text
 from secondary_sinks.types import refuse_twice, split_words
@@ -176,7 +177,7 @@ def write_claims(table: pd.DataFrame, out: Path) -> None:
     place = RunFolder(out)
     place.write_text("claims.csv", escape_text(table).to_csv(index=False))
     shown = table[["experiment", "claim", "outcome", "why", "value", "low", "high", "n_sinks"]]
-    html = shown.to_html(index=False, na_rep="", float_format="{:.3g}".format)
+    html = shown.to_html(index=False, na_rep="", float_format=rounded)
     style = "<style>body{font-family:sans-serif}td{text-align:left;padding:.3em}</style>"
     page = f'<!doctype html><meta charset="utf-8"><title>Claims</title>{style}{html}'
     place.write_text("claims.html", page)

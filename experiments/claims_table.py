@@ -14,6 +14,7 @@ from experiments.copied import records_of
 from experiments.made import code_in_words, model_in_words, texts_in_words
 from experiments.recorded import is_older
 from experiments.table import BY_NAME
+from secondary_sinks.display import rounded
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import RunFolder
 
@@ -122,9 +123,9 @@ def _verdict(verdict: Mapping[str, Any], page: str) -> str:
     words = [f"[{OUTCOMES[verdict['outcome']]}]({page})"]
     words += [f"MLP {layer}:"] if layer is not None else []
     if verdict["value"] is not None:
-        words.append(f"{verdict['value']:.2g}")
+        words.append(f"{rounded(verdict['value'], 2)}")
     if verdict["low"] is not None:
-        words.append(f"[{verdict['low']:.2g}, {verdict['high']:.2g}]")
+        words.append(f"[{rounded(verdict['low'], 2)}, {rounded(verdict['high'], 2)}]")
     return " ".join(words)
 
 

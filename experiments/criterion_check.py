@@ -6,6 +6,7 @@ from experiments.command import main_of
 from experiments.shared import Finding, Observed, judge_interval, unanswered
 from secondary_sinks import SinkTable, Trace, Verdict, detect
 from secondary_sinks.detection import compare, criteria_frame
+from secondary_sinks.display import count
 from secondary_sinks.plots import count_bars
 from secondary_sinks.statistics import share_over_texts
 
@@ -107,7 +108,7 @@ def _verdict(frame: pd.DataFrame) -> Verdict:
     return judge_interval(
         CLAIM,
         share_over_texts(agree, frame["text_id"].tolist()),
-        f"both criteria find {number.get('both', 0)} token(s), only the paper's finds "
+        f"both criteria find {count(number.get('both', 0), 'token')}, only the paper's finds "
         f"{number.get('paper', 0)}, only ours {number.get('joint', 0)}"
         + (f": {reasons}" if reasons else ""),
         statistic="share of the tokens found by either criterion that both find, without primaries",

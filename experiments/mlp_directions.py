@@ -14,6 +14,7 @@ from experiments.probe import Probe, principal_directions
 from experiments.shared import Finding, Observed, judge_interval, places, unanswered, why_no_sinks
 from secondary_sinks import Verdict
 from secondary_sinks.cli import whole
+from secondary_sinks.display import count
 from secondary_sinks.plots import interval_lines, scatter_panels
 from secondary_sinks.statistics import paired_share_over_texts
 
@@ -134,11 +135,13 @@ def _verdict(cut: pd.DataFrame, members: Members, number: int) -> Verdict:
     return judge_interval(
         CLAIM,
         interval,
-        f"with inputs projected onto {number} component(s) of other texts' sinks, the MLP of layer "
+        f"with inputs projected onto {count(number, 'component')} of other texts' sinks, the "
+        "MLP of layer "
         f"{members.layer} still writes half as much along the direction at "
         f"{fires['sink'].mean():.0%} of the sinks (median {kept['sink'].median():.0%} as much); "
         f"onto components of controls, at {fires['control'].mean():.0%}",
-        statistic=f"share of sinks for which {number} component(s) of sinks trigger the MLP, but "
+        statistic=f"share of sinks for which {count(number, 'component')} of sinks trigger the "
+        "MLP, but "
         "those of controls do not",
         controls="components of the inputs at token twins, or ordinary tokens nearby",
         left_out=members.left_out

@@ -18,6 +18,7 @@ from experiments.shared import (
 from secondary_sinks import Thresholds, Trace, Verdict
 from secondary_sinks.cli import whole
 from secondary_sinks.detection import joint_tests
+from secondary_sinks.display import count, rounded
 from secondary_sinks.plots import scatter_panels
 from secondary_sinks.questions import MatchedPair
 from secondary_sinks.statistics import (
@@ -170,10 +171,12 @@ def _verdict(
     found = judge_interval(
         CLAIM.format(LENGTHS[length], RESPONSES[response]),
         within.interval,
-        f"{_why_undefined(within)}{length} from {spread[0][0]:.3g} to {spread[0][1]:.3g}, "
-        f"{response} from {spread[1][0]:.3g} to {spread[1][1]:.3g} (10th to 90th percentile); "
+        f"{_why_undefined(within)}{length} from {rounded(spread[0][0])} to "
+        f"{rounded(spread[0][1])}, "
+        f"{response} from {rounded(spread[1][0])} to {rounded(spread[1][1])} (10th to 90th "
+        "percentile); "
         f"permutation test within texts and creation layers: p = "
-        f"{min(within.p_high, within.p_low):.2g}; {cut} lifetime(s) are cut off",
+        f"{rounded(min(within.p_high, within.p_low), 2)}; {count(cut, 'lifetime')} cut off",
         statistic=f"rank correlation of {length} and {response} within texts and creation layers, "
         "controlled for position, median over texts",
         unit="rank correlation",

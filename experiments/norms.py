@@ -16,6 +16,7 @@ from experiments.shared import (
 )
 from secondary_sinks import Trace, Verdict
 from secondary_sinks.causal import readers
+from secondary_sinks.display import rounded
 from secondary_sinks.plots import attention_around_life, layer_profiles, life_lines
 from secondary_sinks.questions import MatchedPair
 from secondary_sinks.statistics import share_over_texts
@@ -128,8 +129,8 @@ def _verdict(ratios: pd.DataFrame, of: str, observed: Observed) -> Verdict:
     return judge_interval(
         CLAIM.format(f"{of}s"),
         share_over_texts(shorter, ratios["text_id"].tolist(), n_claims=len(OF)),
-        f"norm of a sink's {of}: {ratio.median():.2g} times its control's (median); of its "
-        f"residual: {ratios['norm_ratio'].median():.2g} times",
+        f"norm of a sink's {of}: {rounded(ratio.median(), 2)} times its control's (median); of its "
+        f"residual: {rounded(ratios['norm_ratio'].median(), 2)} times",
         statistic=f"share of sinks whose {of} has a smaller norm than the control's",
         controls="token twins, or ordinary tokens nearby",
         left_out=observed.left_out,

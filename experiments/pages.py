@@ -27,6 +27,7 @@ from experiments.written import RECORD
 from secondary_sinks import files
 from secondary_sinks.cli import run_app, say
 from secondary_sinks.detection import middle_layers
+from secondary_sinks.display import rounded
 from secondary_sinks.runs import RunFolder
 
 HOLDS = {
@@ -124,9 +125,9 @@ def numbers_of(verdict: Mapping[str, Any]) -> str:
         return ""
     interval = ""
     if verdict["low"] is not None:
-        interval = f" [{verdict['low']:.3g}, {verdict['high']:.3g}]"
+        interval = f" [{rounded(verdict['low'])}, {rounded(verdict['high'])}]"
     sample = f"{verdict['n_sinks']} sinks, {verdict['n_texts']} texts"
-    return f"{_escape(verdict['statistic'])}: {verdict['value']:.3g}{interval}; {sample}"
+    return f"{_escape(verdict['statistic'])}: {rounded(verdict['value'])}{interval}; {sample}"
 
 
 def _found(record: Mapping[str, Any], source: str) -> str:

@@ -17,6 +17,7 @@ from experiments.shared import (
     why_no_sinks,
 )
 from secondary_sinks import Verdict
+from secondary_sinks.display import rounded
 from secondary_sinks.measures import prefix_entropies
 from secondary_sinks.observation import activations
 from secondary_sinks.plots import interval_lines
@@ -122,8 +123,9 @@ def _verdict(steps: pd.DataFrame, observed: Observed) -> Verdict:
     return judge_interval(
         CLAIM,
         median_over_texts(fall, steps["text_id"].tolist()),
-        f"a sink changes the entropy by {steps['step'].mean():.2g} nats, a control by "
-        f"{steps['control_step'].mean():.2g} (mean before: {steps['entropy'].mean():.2g})",
+        f"a sink changes the entropy by {rounded(steps['step'].mean(), 2)} nats, a control by "
+        f"{rounded(steps['control_step'].mean(), 2)} (mean before: "
+        f"{rounded(steps['entropy'].mean(), 2)})",
         statistic="fall of the entropy with a sink minus that with its control, in nats, median "
         "over texts",
         unit="nats",

@@ -13,6 +13,7 @@ from experiments.command import main_of
 from experiments.shared import Finding, Observed, judge_interval, unanswered
 from secondary_sinks import SinkTable, Verdict, find_levels
 from secondary_sinks.detection import LEAST_TEXTS, counts_for_levels, read_released
+from secondary_sinks.display import count
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots import level_heatmap, level_heatmaps
 from secondary_sinks.statistics import share_over_texts
@@ -134,9 +135,10 @@ def _verdict(source: Source, levels: Levels, n_sources: int) -> Verdict:
     found = judge_interval(
         f"{CLAIM} ({source.name})" if n_sources > 1 else CLAIM,
         share,
-        f"{len(levels.levels)} level(s) hold {share.value:.0%} of {levels.n_sinks} sinks: "
+        f"{count(len(levels.levels), 'level')} for {share.value:.0%} of "
+        f"{count(levels.n_sinks, 'sink')}: "
         f"{stable or 'none'}; the same number in {levels.same_number:.0%} of resamples; "
-        f"{levels.n_frequent} cell(s) of the heat map with at least {FREQUENT} sinks",
+        f"{count(levels.n_frequent, 'cell')} of the heat map with at least {FREQUENT} sinks",
         statistic="share of secondary sinks that belong to a level",
         controls="none; strays of the same creation layers are subtracted",
         controlled=False,

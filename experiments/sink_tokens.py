@@ -10,6 +10,7 @@ from experiments.command import main_of
 from experiments.shared import Finding, Observed, judge_interval, unanswered
 from secondary_sinks import Verdict
 from secondary_sinks.detection import counts_for_levels
+from secondary_sinks.display import rounded
 from secondary_sinks.plots import count_bars
 from secondary_sinks.statistics import Interval, jackknife, share_over_texts
 from secondary_sinks.types import Sink
@@ -147,8 +148,8 @@ def _verdict(observed: Observed, sinks: list[Sink], frame: pd.DataFrame) -> Verd
         share,
         f"the most frequent of {len(frame)} is {first['token']!r} ({first['n_sinks']} of "
         f"{len(sinks)} sinks; {first['share']:.0%} of its {first['n_occurrences']} occurrences); "
-        f"{rate.value:.3g} sinks per 10,000 tokens [about "
-        f"{max(rate.low, 0):.3g} to {rate.high:.3g}]",
+        f"{rounded(rate.value)} sinks per 10,000 tokens [about "
+        f"{rounded(max(rate.low, 0))} to {rounded(rate.high)}]",
         statistic="share of secondary sinks without a letter",
         controls="none",
         controlled=False,

@@ -21,6 +21,7 @@ from experiments.steered import (
 )
 from secondary_sinks import Verdict
 from secondary_sinks.cli import number, whole
+from secondary_sinks.display import count
 from secondary_sinks.plots import count_bars, interval_lines
 from secondary_sinks.questions import Cost
 from secondary_sinks.statistics import Interval, median_over_texts
@@ -188,13 +189,14 @@ def _effects(cells: pd.DataFrame, texts: pd.DataFrame, lengths: dict[str, float]
 def _coverage(tokens: pd.DataFrame, layer: int, tau: float) -> Verdict:
     fresh = tokens[~tokens["copy"]]
     counts, reasons = fresh["found"].value_counts(), fresh[fresh["found"] != "both"]["reason"]
-    missed = ", ".join(f"{reason} ({count})" for reason, count in reasons.value_counts().items())
+    missed = ", ".join(f"{reason} ({n})" for reason, n in reasons.value_counts().items())
     return judge_interval(
         CLAIM,
         _median((fresh["found"] == "both").astype(float), fresh),
-        f"at layer {layer} with a cosine above {tau:g} the rule edits {counts.get('both', 0)} "
-        f"sink(s) and {counts.get('rule', 0)} other token(s), and misses "
-        f"{counts.get('sinks', 0)} sink(s)" + (f": {missed}" if missed else ""),
+        f"at layer {layer} with a cosine above {tau:g} the rule edits "
+        f"{count(counts.get('both', 0), 'sink')} and "
+        f"{count(counts.get('rule', 0), 'other token')}, and misses "
+        f"{count(counts.get('sinks', 0), 'sink')}" + (f": {missed}" if missed else ""),
         statistic="share of tokens that are both edited and a sink, among those that are either, "
         "median over texts",
         controls="none",

@@ -17,6 +17,7 @@ import plotly.graph_objects as go
 
 from experiments.shared import Finding
 from secondary_sinks import Verdict, files
+from secondary_sinks.display import count, rounded
 from secondary_sinks.plots import verdict_dots
 from secondary_sinks.runs import RunFolder, escape_text
 
@@ -76,12 +77,12 @@ def in_words(verdict: Verdict) -> str:
     """A verdict on one line."""
     interval = ""
     if not math.isnan(verdict.low):
-        interval = f" [{verdict.low:.3g}, {verdict.high:.3g}]"
+        interval = f" [{rounded(verdict.low)}, {rounded(verdict.high)}]"
     numbers = ""
     if not math.isnan(verdict.value):
         numbers = (
-            f" ({verdict.statistic}: {verdict.value:.3g}{interval}; {verdict.n_sinks} sinks, "
-            f"{verdict.n_texts} texts)"
+            f" ({verdict.statistic}: {rounded(verdict.value)}{interval}; "
+            f"{count(verdict.n_sinks, 'sink')}, {count(verdict.n_texts, 'text')})"
         )
     return f"{verdict.outcome}: {verdict.claim}: {verdict.why}{numbers}"
 

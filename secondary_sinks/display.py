@@ -7,6 +7,7 @@ import: the package's `__init__`, which knows all rooms, hands `plot` in as `plo
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 
 TYPE_CHECKING = False  # `import secondary_sinks` reads this module: it imports little
 if TYPE_CHECKING:
@@ -81,13 +82,24 @@ def make_visible(text: str, *, keep: str = "", most: int | None = None) -> str:
     return shown if most is None or len(shown) <= most else shown[: most - 1] + "…"
 
 
-def counted(n: int, noun: str) -> str:
+def count(n: int, noun: str, plural: str | None = None) -> str:
     """A count with its noun.
 
-    >>> counted(1, "text"), counted(6869, "token")
+    >>> count(1, "text"), count(6869, "token")
     ('1 text', '6,869 tokens')
     """
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def rounded(number: float | int, digits: int = 3) -> str:
+    """A number with `digits` significant digits and no exponent; a dash for NaN.
+
+    >>> rounded(120.0, 2), rounded(12345.6), rounded(0.00012, 1), rounded(0.5), rounded(-0.0)
+    ('120', '12,300', '0.0001', '0.5', '0')
+    """
+    if not math.isfinite(number):
+        return "\u2013" if math.isnan(number) else str(number)
+    return format(Decimal(f"{number + 0.0:.{digits}g}"), ",f")
 
 
 def tally(words: Iterable[str]) -> str:
@@ -111,7 +123,7 @@ def table_html(frame: "pd.DataFrame", columns: Sequence[str] | None = None) -> s
         for row in first.itertuples(index=False)
     )
     left = len(frame) - len(first)
-    more = f"<p>and {counted(left, 'further row')}: <code>.to_frame()</code></p>" if left else ""
+    more = f"<p>and {count(left, 'further row')}: <code>.to_frame()</code></p>" if left else ""
     return f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>{more}"
 
 
@@ -123,7 +135,7 @@ def strip_html(tokens: Sequence[str], strengths: Sequence[float], says: Sequence
         for token, strength, tip in zip(tokens[:MOST_TOKENS], strengths, says, strict=False)
     )
     left = len(tokens) - MOST_TOKENS
-    more = f" … {counted(left, 'further token')}" if left > 0 else ""
+    more = f" … {count(left, 'further token')}" if left > 0 else ""
     return f'<p style="line-height:1.8;white-space:pre-wrap">{spans}{more}</p>'
 
 
@@ -139,7 +151,7 @@ def card_html(outcome: str, claim: str, lines: Sequence[str]) -> str:
 
 def _cell(value: "Any") -> str:
     if isinstance(value, float):
-        return "\u2013" if math.isnan(value) else f"{value:.4g}"
+        return "\u2013" if math.isnan(value) else rounded(value, 4)
     text = str(value)
     return _escaped(text if text == text.strip() else make_visible(text))
 

@@ -29,6 +29,8 @@ def gigabytes(size: int | float) -> str:
     ('29.5 GB', '0.27 GB')
     """
     number = size / 1e9
+    if number < 1e-3:
+        return f"{size / 1e3:,.0f} kB"
     return f"{number:.1f} GB" if number >= 1 else f"{number:.2g} GB"
 
 

@@ -22,7 +22,7 @@ ARROWS = {
     "files": {"errors"},
     "foreign": {"errors"},
     "memory": {"files"},
-    "statistics": {"errors"},
+    "statistics": {"display", "errors"},
     "types": {"display", "errors"},
     "measures": {"errors"},
     "texts": GROUND,

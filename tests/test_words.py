@@ -52,7 +52,7 @@ PRINTED = re.compile(
     r"\bbeside\b|\b(?:is|are) none\b|(?<!here )\bis no (?!longer|better)\w|\bof what\b"
     r"|\bso many\b|\bnobody\b|^Of (?:all|what|the)\b|\btold\b|\banew\b|\bcommonest\b|\bstood\b"
     r"|\bstands? twice\b|\bheld against\b|\bput to the test\b|\bless (?:the|that|those)\b"
-    r"|\band do not with\b"
+    r"|\band do not with\b|[a-z]\(s\)"
     r"|\bwhat (?:the|an?|its)\b[\w'{} ]*\b(?:writes?|wrote)\b"
 )
 """Constructions that a reader must read twice; each was once in a message, a claim or a caption."""

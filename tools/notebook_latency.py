@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
+from secondary_sinks.display import count
 from secondary_sinks.errors import SinkError
 from secondary_sinks.models import load_model
 from secondary_sinks.notebook.widget import SinkExplorer
@@ -89,7 +90,10 @@ def main() -> None:
     except SinkError as error:
         sys.exit(f"error: {error}")
     threads = torch.get_num_threads()
-    print(f"torch {torch.__version__}, {threads} thread(s), {len(tokens)} tokens\n\n{table(found)}")
+    print(
+        f"torch {torch.__version__}, {count(threads, 'thread')}, {len(tokens)} "
+        f"tokens\n\n{table(found)}"
+    )
 
 
 if __name__ == "__main__":

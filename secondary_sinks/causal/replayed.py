@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.causal.states import STATES
-from secondary_sinks.display import Displayed, counted
+from secondary_sinks.display import Displayed, count
 from secondary_sinks.types import Cell, format_layers
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class ByCell(Displayed):
 
     def _line(self) -> str:
         edits = ", ".join(dict.fromkeys(edit.label for cell in self.cells for edit in cell))
-        size = f"{counted(len(self), 'cell')} x {counted(len(self.mass), 'layer')}"
+        size = f"{count(len(self), 'cell')} x {count(len(self.mass), 'layer')}"
         return f"{size}: {edits}"
 
     def _rows(self, positions: Sequence[Sequence[int]]) -> "pd.DataFrame":

@@ -21,12 +21,16 @@ NOTE = Path("sweep", "again.json")
 PACKAGE = Path(__file__).parents[1]
 PASSING = {".pyc", ".lock"}
 """Files that change without changing anything."""
+LONG_WAY = ("config", "dry_run", "json", "quiet")
+"""Options with which a command is never answered from the note."""
 LIBRARIES = ("torch", "transformer-lens", "transformers", "pandas", "pyarrow")
 
 
 def show_again(command: str, options: Mapping[str, Any]) -> bool:
     """Print what the folder holds if this command made it and nothing has changed since."""
     out = options["out"]
+    if out is None or any(options[name] for name in LONG_WAY):
+        return False
     try:
         note = files.load_json(files.read_bytes(out / NOTE))
         same = note["asked"] == _asked(command, options) and note["files"] == _stats(note["places"])
@@ -55,13 +59,16 @@ def note_done(command: str, options: Mapping[str, Any], shown: str) -> None:
     from secondary_sinks.models.original.sources import resolve
     from secondary_sinks.runs import durable
 
-    out, texts = options["out"], options["texts"]
-    source = resolve(options["model"], options["revision"])
-    if source.kind == "hub" or str(texts or "").startswith("hf:"):
+    out, texts = options["out"], options["texts"] or ()
+    if out is None or any(options[name] for name in LONG_WAY):
+        return
+    (model,) = options["models"]
+    source = resolve(model, options["revision"])
+    if source.kind == "hub" or any(text.startswith("hf:") for text in texts):
         return
     fetched = fetch(source)
     read = [PACKAGE, Path(fetched.source.path), fetched.folder]
-    read += [] if texts is None else [Path(texts)]
+    read += [Path(text) for text in texts if Path(text).exists()]
     wrote = [path for path in out.rglob("*") if path.is_file() and path.name != NOTE.name]
     places = [str(path.absolute()) for path in (*read, *wrote)]
     note = {
@@ -79,7 +86,9 @@ def _asked(command: str, options: Mapping[str, Any]) -> dict[str, Any]:
     versions = {name: metadata.version(name) for name in LIBRARIES}
     devices = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     where = {"folder": str(Path.cwd()), "python": platform.python_version(), "devices": devices}
-    here = str(Path(options["model"]).exists())  # a folder hides an alias of the same name
+    here = str(
+        [Path(model).exists() for model in options["models"] or ()]
+    )  # a folder hides an alias of the same name
     return {"command": command, **words, **versions, **where, "model is here": here}
 
 

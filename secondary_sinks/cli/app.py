@@ -1,74 +1,47 @@
 """The commands. Heavy imports happen inside them, so that `--help` is fast."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from secondary_sinks.cli.options import (
-    Ask,
-    Bridge,
-    Device,
-    Dtype,
-    EditKind,
-    Feed,
-    Force,
-    Model,
-    Out,
-    Revision,
-    Seed,
-    SkipCheck,
-    Texts,
-    TrustRemoteCode,
-    app,
-    number,
-    sharing,
-    whole,
-)
-
-
-def _shared(
-    model: Model,
-    out: Out,
-    texts: Texts = None,
-    feed: Feed = "auto",
-    device: Device = None,
-    dtype: Dtype = None,
-    revision: Revision = None,
-    trust_remote_code: TrustRemoteCode = False,
-    bridge: Bridge = False,
-    skip_check: SkipCheck = None,
-    seed: Seed = 0,
-    force: Force = False,
-) -> None:
-    """Options shared by `run` and `detect`, in the order of their help."""
+from secondary_sinks.cli import flags
+from secondary_sinks.cli.flags import shared as _shared
+from secondary_sinks.cli.options import app, number, sharing, whole
 
 
 @app.command(epilog="Example: secondary-sinks run Qwen/Qwen3-4B --texts my.jsonl --out runs/qwen3")
 @sharing(_shared, "feed")
-def run(edit: EditKind = "zero,twins", ask: Ask = "none", **shared: object) -> None:
+def run(
+    layers: flags.Layers = None,
+    site: flags.Sites = None,
+    edit: flags.Edits = None,
+    ask: flags.Ask = None,
+    **shared: object,
+) -> None:
     """Find the sinks, ablate every MLP at each of them, and write report.html."""
-    _work("run", {**shared, "edit": edit, "ask": ask})
+    own = {"layers": layers, "site": site, "edit": edit, "ask": ask}
+    _work("run", edit or [], {**shared, **own})
 
 
 @app.command(epilog="Example: secondary-sinks detect ./my-model --texts my.jsonl --out runs/mine")
 @sharing(_shared, "feed")
-def detect(**shared: object) -> None:
+def detect(criterion: flags.Criterion = None, **shared: object) -> None:
     """Find the primary and secondary sinks of each text; write sinks.parquet."""
-    _work("detect", shared)
+    _work("detect", [], {**shared, "criterion": criterion})
 
 
-def _work(command: str, options: Mapping[str, object]) -> None:
+def _work(command: str, edits: Sequence[str], options: Mapping[str, object]) -> None:
     """Show what the folder holds if nothing has changed, or compute what it lacks."""
     from secondary_sinks.cli.again import show_again
 
     if show_again(command, options):
         return
-    from secondary_sinks.cli.work import Request, work
-    from secondary_sinks.runs import parse_questions
+    from secondary_sinks.cli.resolve import Asked, split_edits
+    from secondary_sinks.cli.work import work
 
-    work(Request(command, options, parse_questions(str(options.get("ask", "none")))))
+    work(Asked(command, split_edits(edits), options))
 
 
 @app.command(epilog="Example: secondary-sinks report runs/demo")
@@ -115,7 +88,7 @@ def levels(
             least=1,
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: flags.AsJson = False,
     seed: Annotated[int, whole("Random seed for resampling texts.")] = 0,
 ) -> None:
     """Group secondary sinks into levels of (creation layer, lifetime), with their stability."""
@@ -128,7 +101,7 @@ def levels(
     epilog="Example: secondary-sinks generate smollm2-135m --prompts p.jsonl --out long.jsonl"
 )
 def generate(
-    model: Model,
+    model: flags.Model,
     prompts: Annotated[
         Path,
         typer.Option(
@@ -145,10 +118,19 @@ def generate(
     temperature: Annotated[
         float, number("Sampling temperature; 0 takes the likeliest token.")
     ] = 0.0,
-    device: Device = None,
-    dtype: Dtype = None,
-    bridge: Bridge = False,
+    device: flags.Device = None,
+    dtype: flags.Dtype = None,
+    revision: flags.Revision = None,
+    trust_remote_code: flags.TrustRemoteCode = False,
+    bridge: flags.Bridge = False,
+    skip_check: flags.SkipCheck = None,
+    limit: Annotated[
+        int | None, whole("Answer the first prompts only. Default: all.", least=1)
+    ] = None,
     seed: Annotated[int, whole("Random seed for sampling.")] = 0,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Print only where the answers are.")
+    ] = False,
 ) -> None:
     """Generate long answers to prompts, to look for sinks in them."""
     from secondary_sinks.cli.output import say
@@ -157,9 +139,18 @@ def generate(
     from secondary_sinks.runs.generate import generate as answer
 
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
-    texts = read_prompts(prompts)
+    texts = read_prompts(prompts)[:limit]
     check_place(out)
-    answer(load_model(model, device, dtype, bridge=bridge or None), texts, out, sampling, say)
+    loaded = load_model(
+        model,
+        device,
+        dtype,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        bridge=bridge or None,
+        skip=tuple(skip_check or ()),
+    )
+    answer(loaded, texts, out, sampling, (lambda line: None) if quiet else say)
     say(out)
 
 
@@ -179,16 +170,16 @@ def models(
 
 
 @app.command(epilog="Example: secondary-sinks questions")
-def questions() -> None:
+def questions(json: flags.AsJson = False) -> None:
     """List the causal questions that --ask takes, and what each asks."""
     from secondary_sinks.cli.folders import show_questions
 
-    show_questions()
+    show_questions(as_json=json)
 
 
 @app.command(epilog="Example: secondary-sinks edits")
-def edits() -> None:
+def edits(json: flags.AsJson = False) -> None:
     """List the kinds of edit, as --edit takes them, and the sites of --site."""
     from secondary_sinks.cli.folders import show_edits
 
-    show_edits()
+    show_edits(as_json=json)

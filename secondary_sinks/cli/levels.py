@@ -1,6 +1,5 @@
 """The command `levels`: read detections, find the levels, print them."""
 
-import json
 import math
 import sys
 from dataclasses import asdict, dataclass
@@ -13,12 +12,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from secondary_sinks.cli.output import printable
+from secondary_sinks.cli.show import print_plain
 from secondary_sinks.detection import find_levels, read_released
 from secondary_sinks.detection.levels import LEAST_TEXTS
+from secondary_sinks.detection.phenomenon import rate_of
+from secondary_sinks.display import count
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.report.words import plain
 from secondary_sinks.runs import COUNTED, RunFolder, whole_record
-from secondary_sinks.runs.plain import without_nan
 from secondary_sinks.texts.limits import split_json_lines
 from secondary_sinks.texts.read_files import read_utf8
 from secondary_sinks.types import Level, Levels, SinkTable
@@ -42,11 +43,12 @@ def show_levels(path: Path, n_layers: int | None, *, as_json: bool, seed: int) -
     generator = torch.Generator().manual_seed(seed)
     levels = find_levels(found.sinks, n_texts=found.n_texts, generator=generator)
     if as_json:
-        print(json.dumps(without_nan(summary(found, levels)), indent=2, allow_nan=False))
+        print_plain(summary(found, levels))
     else:
         console = Console(width=None if sys.stdout.isatty() else 100)
         console.print(_label_table(_labels(found.sinks)))
-        console.print(_level_table(levels))
+        if levels.levels:
+            console.print(_level_table(levels))
         for sentence in _sentences(found, levels):
             console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
@@ -137,7 +139,9 @@ def _label_table(rows: list[dict[str, Any]]) -> Table:
 
 def _level_table(levels: Levels) -> Table:
     """Most frequent pair of each level, with ranges in brackets."""
-    table = Table(title=f"Levels of {levels.n_sinks} secondary sinks", title_justify="left")
+    table = Table(
+        title=f"Levels of {count(levels.n_sinks, 'secondary sink')}", title_justify="left"
+    )
     for name in ("level", "created at", "lifetime", "sinks", "95% interval", "texts", "stability"):
         table.add_column(name, justify="right", no_wrap=True)
     for level in levels.levels:
@@ -158,31 +162,38 @@ def _level_row(level: Level) -> tuple[str, ...]:
 
 
 def _sentences(found: Detections, levels: Levels) -> list[str]:
-    rate = f"{plain(_per_10k(found, levels))} per 10,000 tokens"
+    rate = _per_10k(found, levels)
+    of_tokens = f"{plain(rate)} per 10,000 tokens"
+    said = "too little text for a rate" if math.isnan(rate) else of_tokens
+    interval = "" if math.isnan(levels.low) else f" [{levels.low:.0f}, {levels.high:.0f}]"
     sentences = [
-        f"{levels.n_texts} text(s) with {found.n_tokens:,} tokens: {levels.n_sinks} secondary "
-        f"sinks [{levels.low:.0f}, {levels.high:.0f}], {rate}"
+        f"{count(levels.n_texts, 'text')} with {count(found.n_tokens, 'token')}: "
+        f"{count(levels.n_sinks, 'secondary sink')}{interval}; {said}"
     ]
     if levels.n_texts < LEAST_TEXTS:
         sentences.append(f"fewer than {LEAST_TEXTS} texts: too few to tell levels from chance")
     elif levels.n_sinks:
         sentences.append(
-            f"{len(levels.levels)} level(s), the same number in {levels.same_number:.0%} of "
-            f"{levels.resamples} resamples of the texts; {levels.n_unassigned} sink(s) in no level"
+            f"{count(len(levels.levels), 'level')}, the same number in {levels.same_number:.0%} of "
+            f"{levels.resamples} resamples of the texts; {count(levels.n_unassigned, 'sink')} "
+            "in no level"
         )
-    sentences.append(f"{levels.n_frequent} cell(s) of the heat map with at least {FREQUENT} sinks")
+    sentences.append(
+        f"{count(levels.n_frequent, 'cell')} of the heat map with at least {FREQUENT} sinks"
+    )
     if levels.n_copies:
         sentences.append(
-            f"{levels.n_copies} secondary sink(s) repeat a sink of an earlier text and are not "
-            "counted again"
+            f"not counted again: {count(levels.n_copies, 'copy', 'copies')} of secondary sinks in "
+            "earlier texts"
         )
     if found.n_repeated:
-        sentences.append(f"{found.n_repeated} line(s) repeat an earlier one and were left out")
+        sentences.append(f"{count(found.n_repeated, 'repeated line')} left out")
     return sentences
 
 
 def _per_10k(found: Detections, levels: Levels) -> float:
-    return 1e4 * levels.n_sinks / found.n_tokens if found.n_tokens else math.nan
+    """Secondary sinks per 10,000 tokens; NaN where the texts are too short for a rate."""
+    return rate_of(levels.n_sinks, found.n_tokens)
 
 
 def _span(low: int, high: int) -> str:

@@ -1,5 +1,6 @@
 """Print the sinks and verdicts of a run."""
 
+import json
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -8,17 +9,26 @@ import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from secondary_sinks.cli.output import printable
+from secondary_sinks.display import count
 from secondary_sinks.questions import damage_in_words
 from secondary_sinks.report import phenomenon_lines
-from secondary_sinks.report.words import count
 from secondary_sinks.runs import RunFolder, whole_records, whole_table
+from secondary_sinks.runs.plain import without_nan
 
 COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
 
 MOST_TOKENS = 8
 """Tokens of one kind that have rows of their own in the table of sinks."""
+
+
+LEGEND = (
+    "created at: layer. lifetime: layers at which it is a sink; attended: at which it draws "
+    "attention. norm: of the residual, in medians over the text. mass: share of the attention "
+    "of the queries that see it. Both at the layer with the most."
+)
 
 
 def show_found(folder: RunFolder) -> str:
@@ -40,6 +50,7 @@ def _show_one(console: Console, record: Mapping[str, Any], sinks: pd.DataFrame) 
     lasting = sinks[sinks["kind"] != "transient"]
     if not lasting.empty:
         console.print(sink_table(lasting, f"Sinks in {count(len(record['texts']), 'text')}"))
+        console.print(LEGEND, style="dim", highlight=False)
     if record["dtype"] != "float32":
         console.print(rounding_line(record, sinks), highlight=False)
     asked = [verdict for answer in record.get("answers", []) for verdict in answer["verdicts"]]
@@ -49,6 +60,46 @@ def _show_one(console: Console, record: Mapping[str, Any], sinks: pd.DataFrame) 
         console.print(escape(damage), highlight=False)
     for verdict in [*record["verdicts"], *record.get("later", ()), *asked]:
         console.print(verdict_line(verdict), highlight=False)
+
+
+def print_json(folder: RunFolder) -> None:
+    """Print what `show_found` prints as JSON."""
+    sinks = whole_table(folder, "sinks")
+    models = []
+    for record in whole_records(folder):
+        mine = sinks[sinks["model"] == record["label"]] if "label" in record else sinks
+        models.append(_facts(record, mine))
+    print_plain({"folder": str(folder.path), "models": models})
+
+
+def _facts(record: Mapping[str, Any], sinks: pd.DataFrame) -> dict[str, Any]:
+    """What was found in one model: verdicts, sinks, and whether they are the paper's."""
+    asked = [verdict for answer in record.get("answers", []) for verdict in answer["verdicts"]]
+    verdicts = (*record.get("writers", ()), *record["verdicts"], *record.get("later", ()), *asked)
+    return {
+        "model": record["model"]["name"],
+        "n_texts": len(record["texts"]),
+        "n_tokens": sum(text["n_tokens"] for text in record["texts"]),
+        "phenomenon": record.get("phenomenon"),
+        "verdicts": list(verdicts),
+        "sinks": sinks.to_dict("records"),
+    }
+
+
+def print_plain(found: Any) -> None:
+    """Print plain data as JSON, with null for NaN."""
+    print(json.dumps(without_nan(found), indent=2, allow_nan=False))
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines whose last word may be an outcome, which is coloured on a terminal."""
+    console = Console(soft_wrap=True, highlight=False)
+    for line in lines:
+        shown = Text(printable(line))
+        colour = COLOURS.get(line.rpartition(" ")[2])
+        if colour:
+            shown.stylize(colour, line.rindex(" ") + 1)
+        console.print(shown)
 
 
 def _topics(lines: Iterable[tuple[str, str]]) -> Table:
@@ -122,8 +173,8 @@ def rounding_line(record: Mapping[str, Any], sinks: pd.DataFrame) -> str:
     """Number of verdicts that rounding may decide in a half-precision run."""
     marked, near = int(sinks["within_rounding"].sum()), len(record.get("near_sinks", ()))
     return (
-        f"Within the rounding of {record['dtype']}: {marked} of {len(sinks)} sink(s), and {near} "
-        "token(s) that narrowly fail to be sinks; a run in float32 decides these"
+        f"Within the rounding of {record['dtype']}: {marked} of {count(len(sinks), 'sink')}, "
+        f"and {count(near, 'token')} just below a threshold; a run in float32 decides these"
     )
 
 
@@ -137,7 +188,7 @@ def verdict_line(verdict: Mapping[str, Any]) -> str:
     if verdict["n_sinks"]:
         numbers = (
             f" ({verdict['statistic']}: {verdict['value']:{form}}{interval}; "
-            f"{verdict['n_sinks']} sinks, {verdict['n_texts']} texts)"
+            f"{count(verdict['n_sinks'], 'sink')}, {count(verdict['n_texts'], 'text')})"
         )
     claim = f"{verdict['claim']}: {verdict['why']}{numbers}"
     return f"[{colour}]{verdict['outcome']}[/{colour}]  {escape(printable(claim))}"

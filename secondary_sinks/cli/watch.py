@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from secondary_sinks.cli.output import Stopped, one_line, printable, say
+from secondary_sinks.display import count
 from secondary_sinks.errors import SweepError
 from secondary_sinks.sweeps import interrupts
 from secondary_sinks.sweeps.sweep import Summary
@@ -31,7 +32,7 @@ def check_format(name: str) -> None:
 class Watch:
     """Shows the events of a run or sweep on standard error."""
 
-    def __init__(self, log_format: str, out: Path) -> None:
+    def __init__(self, log_format: str, out: Path, *, quiet: bool = False) -> None:
         """Shows nothing before the context is entered."""
         self.json, self.out = log_format == "json", out
         self.last: dict[str, Any] = {}
@@ -42,7 +43,7 @@ class Watch:
             BarColumn(),
             TextColumn("{task.fields[rest]}"),
             console=Console(stderr=True),
-            disable=self.json or not sys.stderr.isatty(),
+            disable=self.json or quiet or not sys.stderr.isatty(),
         )
 
     def __enter__(self) -> "Watch":
@@ -83,7 +84,7 @@ class Watch:
     def how_to_go_on(self) -> str:
         """The message shown after an interrupt."""
         done, missing = self.last.get("units", 0), self.last.get("units_missing")
-        progress = f" ({done} unit(s) done, {missing} left)" if missing is not None else ""
+        progress = f" ({count(done, 'unit')} done, {missing} left)" if missing is not None else ""
         line = f"interrupted{progress}; rerun the same command to resume: {self.out} keeps the work"
         if self.json:
             return json.dumps({"event": "interrupted", "time": time.time(), "message": line})
@@ -92,7 +93,8 @@ class Watch:
     def _say_inputs(self, facts: dict[str, Any]) -> None:
         """Print the inputs above the bar; on a terminal only."""
         line = (
-            f"{facts['model']}: {facts['layers']} layers, {facts['texts']} text(s); "
+            f"{facts['model']}: {count(facts['layers'], 'layer')}, "
+            f"{count(facts['texts'], 'text')}; "
             f"{facts['missing']} of {facts['units']} units are missing"
         )
         if not self._progress.disable:
@@ -131,7 +133,7 @@ def rates(facts: dict[str, Any]) -> str:
     """
     left = int(facts["seconds_left"])
     clock = f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
-    return f"{facts['cells_per_s']:.1f} cells/s, {clock} left, {facts['sinks']} sinks"
+    return f"{facts['cells_per_s']:.1f} cells/s, {clock} left, {count(facts['sinks'], 'sink')}"
 
 
 def show_summary(summary: Summary, log_format: str) -> None:
@@ -144,8 +146,8 @@ def show_summary(summary: Summary, log_format: str) -> None:
         return
     reused = summary.n_units - summary.n_computed
     say(
-        f"{summary.n_cells} cells of {summary.n_sinks} sinks in {summary.seconds:.1f} s: "
-        f"{summary.n_computed} units computed, {reused} reused"
+        f"{count(summary.n_cells, 'cell')} of {count(summary.n_sinks, 'sink')} in "
+        f"{summary.seconds:.1f} s: {count(summary.n_computed, 'unit')} computed, {reused} reused"
     )
     if summary.failed:
         shown = summary.failed[0]

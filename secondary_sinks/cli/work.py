@@ -1,101 +1,109 @@
-"""The work of `run` and `detect`."""
+"""The work of the commands that compute: `run`, `detect`, `ablate`, `patch` and `scale`."""
 
 import contextlib
-import shlex
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-from secondary_sinks.causal.recipes import meaning
 from secondary_sinks.cli.again import last_line, note_done
-from secondary_sinks.cli.options import option_words
-from secondary_sinks.cli.output import say
-from secondary_sinks.cli.show import show_found
-from secondary_sinks.cli.watch import Watch, going_on
-from secondary_sinks.errors import EditError, SinkError
+from secondary_sinks.cli.output import Stopped, say
+from secondary_sinks.cli.resolve import Asked, Resolved, command_line, resolve
+from secondary_sinks.cli.show import print_json, show_found
+from secondary_sinks.cli.watch import Watch, check_format, going_on, show_summary
+from secondary_sinks.errors import SinkError
 from secondary_sinks.report import write_report
-from secondary_sinks.runs import RunFolder
-from secondary_sinks.sweeps import ModelSpec, SweepConfig, run
-from secondary_sinks.types import refuse_twice, split_words
+from secondary_sinks.runs import RunFolder, parse_questions
+from secondary_sinks.sweeps import executors, run
+from secondary_sinks.sweeps.estimate import estimate
+from secondary_sinks.sweeps.sweep import Summary, sweep
 
-_IN_ORDER: tuple[str, ...] = (
-    "out",
-    "feed",
-    "texts",
-    "device",
-    "dtype",
-    "edit",
-    "seed",
-    "revision",
-    "ask",
-)
-_IN_ORDER += ("trust_remote_code", "bridge", "skip_check")
-"""Options in the order of a command line that is recorded."""
+PARTIAL = 3
+"""Exit code of a sweep that finished but skipped something."""
 
 
-class Request(NamedTuple):
-    """A command, run or detect, its options, and the questions asked."""
-
-    command: str
-    options: Mapping[str, Any]
-    asked: tuple[str, ...] = ()
-
-    @property
-    def config(self) -> SweepConfig:
-        """The config of the sweep behind this request."""
-        options = self.options
-        same = ("revision", "device", "dtype", "bridge", "trust_remote_code")
-        spec = ModelSpec(
-            name=options["model"],
-            skip=tuple(options["skip_check"] or ()),
-            **{name: options[name] for name in same},
-        )
-        return SweepConfig(
-            models=(spec,),
-            texts=() if options["texts"] is None else (str(options["texts"]),),
-            edits=() if self.command == "detect" else split(options["edit"]),
-            feed=options["feed"],
-            seed=options["seed"],
-        )
-
-    def asking(self, questions: Sequence[str]) -> str:
-        """A command line that asks for the same with these questions."""
-        given = {**self.options, "ask": ",".join(questions) or None}
-        words = option_words({name: given[name] for name in _IN_ORDER if name in given})
-        return shlex.join(["secondary-sinks", self.command, given["model"], *words])
+def work(asked: Asked) -> None:
+    """Check everything cheap first, then plan or compute, and print the results."""
+    check_format(asked.options["log_format"])
+    wanted = resolve(asked)
+    questions = parse_questions(wanted.ask)
+    executor = executors.executor_named(wanted.executor, wanted.ray_address)
+    wanted.config.check(elsewhere=executor.elsewhere)
+    if asked.options["dry_run"]:
+        for line in estimate(wanted.config, wanted.out).lines():
+            say(line)
+    elif asked.command in ("run", "detect"):
+        _run(asked, wanted, questions)
+    else:
+        _sweep(asked, wanted, executor)
 
 
-def split(edit: str) -> tuple[str, ...]:
-    """Split an option at commas into edits. Raises `EditError` for an empty or repeated one.
-
-    >>> split("zero, twins")
-    ('zero', 'twins')
-    """
-    words = split_words("--edit", edit, EditError)
-    refuse_twice("--edit", words, EditError, [meaning(word) for word in words])
-    return tuple(words)
-
-
-def work(request: Request) -> None:
+def _run(asked: Asked, wanted: Resolved, questions: tuple[str, ...]) -> None:
     """Compute what is missing of a run, and print what was found."""
-    out = request.options["out"]
-    watch = Watch("text", out)
+    options, out = asked.options, wanted.out
+    watch = _watch(asked, out)
     with going_on(watch):
         summary = run(
-            request.config,
+            wanted.config,
             out,
-            asked=request.asked,
-            force=request.options["force"],
-            command=request.asking,
-            say=say,
+            asked=questions,
+            force=options["force"],
+            command=partial(command_line, asked),
+            say=_silent if options["json"] or options["quiet"] else say,
             tell=watch.tell,
         )
-    if summary.nothing_to_do:
-        say(f"{out} already holds this run (same inputs); nothing to do")
     folder = RunFolder(out)
-    shown = show_found(folder)
-    there = summary.nothing_to_do and (folder.path / "report.html").is_file()
-    if request.command == "run" and not there:
+    there = summary.nothing_to_do and (out / "report.html").is_file()
+    if summary.nothing_to_do and not options["json"] and not options["quiet"]:
+        show_summary(summary, "text")
+    shown = _show(folder, options)
+    if asked.command == "run" and not there:
         write_report(folder)
-    say(last_line(request.command, out))
-    with contextlib.suppress(SinkError, OSError):  # without a note, the same call takes longer
-        note_done(request.command, request.options, shown)
+    if options["json"]:
+        return
+    say(last_line(asked.command, out))
+    if shown:
+        with contextlib.suppress(SinkError, OSError):  # without a note, the same call takes longer
+            note_done(asked.command, options, shown)
+
+
+def _sweep(asked: Asked, wanted: Resolved, executor: executors.Executor) -> None:
+    """Compute what is missing of a sweep, and print its summary and what was found."""
+    options, watch = asked.options, _watch(asked, wanted.out)
+    with contextlib.closing(executor), going_on(watch, elsewhere=executor.elsewhere):
+        summary = sweep(
+            wanted.config,
+            wanted.out,
+            executor=executor,
+            force=options["force"],
+            command=command_line(asked),
+            tell=watch.tell,
+        )
+    _show_sweep(summary, options, wanted.out)
+    if not summary.complete:
+        raise Stopped(PARTIAL)
+
+
+def _show_sweep(summary: Summary, options: Mapping[str, Any], out: Path) -> None:
+    if not options["json"] and not options["quiet"]:
+        show_summary(summary, options["log_format"])
+    if options["json"] or options["log_format"] == "text":
+        _show(RunFolder(out), options)
+    if not options["json"] and options["log_format"] == "text":
+        say(f"tables: {out}")
+
+
+def _show(folder: RunFolder, options: Mapping[str, Any]) -> str:
+    """Print what was found as JSON, as tables, or not at all; gives the text that it printed."""
+    if options["json"]:
+        print_json(folder)
+        return ""
+    return "" if options["quiet"] else show_found(folder)
+
+
+def _watch(asked: Asked, out: Path) -> Watch:
+    return Watch(asked.options["log_format"], out, quiet=asked.options["quiet"])
+
+
+def _silent(line: str) -> None:
+    pass

@@ -174,8 +174,8 @@ def compare_with_paper(
         n_texts=len(tokens),
         n_tokens=sum(map(len, tokens.values())),
         n_tokens_distinct=n_tokens,
-        rate=_rate(len(sinks), n_tokens),
-        rate_by_paper=_rate(labels["secondary"], n_tokens),
+        rate=rate_of(len(sinks), n_tokens),
+        rate_by_paper=rate_of(labels["secondary"], n_tokens),
     )
 
 
@@ -259,6 +259,7 @@ def _by_layer(layers: Iterable[int], n_layers: int) -> tuple[int, ...]:
     return tuple(counts[layer] for layer in range(n_layers))
 
 
-def _rate(number: int, n_tokens: int) -> float:
+def rate_of(number: int, n_tokens: int) -> float:
+    """Sinks per 10,000 tokens; NaN where the texts are too short (`LEAST_EXPECTED`)."""
     enough = HIGHEST * n_tokens / PER >= LEAST_EXPECTED
     return PER * number / n_tokens if enough else math.nan

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from secondary_sinks.detection.contrasts import LEAST_QUERIES
+from secondary_sinks.display import count
 from secondary_sinks.statistics import CONFIDENCE, min_texts, sign_flip_interval
 from secondary_sinks.types import Verdict, WeakeningContrast
 
@@ -29,7 +30,8 @@ def judge(found: Sequence[WeakeningContrast], n_left_out: int, window: int) -> V
         high=high,
         confidence=CONFIDENCE,
         controls="another text without a secondary sink at these positions, each text in one pair "
-        f"only; left out: {n_left_out} text(s) in which the primary is not active in the whole "
+        f"only; left out: {count(n_left_out, 'text')} in which the primary is not active in the "
+        "whole "
         "window, or with too few queries around the sink",
         n_sinks=len(paired),
         n_texts=len(paired),
@@ -45,7 +47,8 @@ def _why(
 ) -> str:
     if not found:
         return (
-            f"in none of the {n_left_out} text(s) with a secondary sink is the primary active in "
+            f"in none of {count(n_left_out, 'text')} with a secondary sink is the primary "
+            "active in "
             f"all {window} layers before and after the creation of the first one, with at least "
             f"{LEAST_QUERIES} queries before it and after it, so no claim is made"
         )
@@ -55,17 +58,20 @@ def _why(
     )
     changes = (
         f"at the creation layer, the attention paid to the primary changes by {after:+.3f} for "
-        f"queries after the sink and by {before:+.3f} for queries before it ({len(found)} text(s))"
+        f"queries after the sink and by {before:+.3f} for queries before it "
+        f"({count(len(found), 'text')})"
     )
     if len(paired) < min_texts():
         return (
-            f"{changes}; only {len(paired)} text(s) can be paired with a text without a sink at "
+            f"{changes}; only {count(len(paired), 'text')} can be paired with a text without a "
+            "sink at "
             f"the same positions, and at least {min_texts()} are needed: add texts, including some "
             "without secondary sinks"
         )
     control = float(np.mean([one.change_control for one in paired]))
     matched = float(np.mean([one.change_matched for one in paired]))
     return (
-        f"{changes}; in {len(paired)} pair(s) of texts the difference between these changes is "
+        f"{changes}; in {count(len(paired), 'pair')} of texts the difference between these "
+        "changes is "
         f"{matched:+.3f} with a sink and {control:+.3f} without"
     )

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from secondary_sinks import memory
+from secondary_sinks.display import rounded
 from secondary_sinks.errors import DamagedModelError, ModelError, ModelMemoryError, reason
 from secondary_sinks.foreign import build_model
 from secondary_sinks.memory import gigabytes
@@ -152,7 +153,8 @@ def _does_not_fit(size: ModelSize, device: str | None, free: int | None) -> str:
         remedy = f"dtype bfloat16 ({half}), {remedy}"
     return (
         f"model {size.name!r} does not fit the memory of {device or 'the devices'}: its "
-        f"{size.parameters / 1e9:.3g} billion weights take {gigabytes(needed)} in {size.dtype} (up "
+        f"{rounded(size.parameters / 1e9)} billion weights take {gigabytes(needed)} in "
+        f"{size.dtype} (up "
         f"to {gigabytes(LOADING_PEAK * needed)} while loading){available}; try {remedy}, or a "
         "smaller model"
     )

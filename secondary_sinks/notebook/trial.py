@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from secondary_sinks.display import rounded
 from secondary_sinks.notebook.choice import SITES, Choice
 from secondary_sinks.plots.labels import MISSING, make_visible
 from secondary_sinks.types import Edit, Trace
@@ -106,7 +107,7 @@ def format_value(value: float) -> str:
     """
     if math.isnan(value):
         return MISSING
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else rounded(value)
 
 
 def table(trial: Trial) -> list[list[str]]:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from secondary_sinks.display import count
 from secondary_sinks.errors import TextError
 from secondary_sinks.models.original.tokenizer import check_ids
 
@@ -40,7 +41,7 @@ def token_ids(
             "give several texts as a list, each without padding",
         )
     if len(ids) < 2:
-        raise TextError(f"the text has {len(ids)} token(s)", "expected at least 2")
+        raise TextError(f"the text has {count(len(ids), 'token')}", "expected at least 2")
     check_ids(ids.tolist(), d_vocab, tokenizer, text)
     return ids.long()
 

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from secondary_sinks.display import Results, as_frame
+from secondary_sinks.display import Results, as_frame, rounded
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots.labels import format_number, row_label, token_label
 from secondary_sinks.plots.theme import (
@@ -160,7 +160,7 @@ def _hover(cell: dict[Any, Any]) -> str:
         )
         lines.append(f"{label} {clean} → {edited}")
     if not math.isnan(kl := float(cell.get("kl_at_token", math.nan))):
-        lines.append(f"prediction at the token: KL {kl:.2g} nats")
+        lines.append(f"prediction at the token: KL {rounded(kl, 2)} nats")
     if cell.get("impossible") in _TOO_LATE:
         lines.append(_TOO_LATE[cell["impossible"]])
     return "<br>".join(lines)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
+from secondary_sinks.display import count
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots.labels import format_number, plain_label, token_label
 from secondary_sinks.plots.theme import (
@@ -91,7 +92,7 @@ def _hover(row: LayerEffect) -> str:
         f"layer {row.layer}: {row.lost:.1%} lost<br>interval {low} to {high}<br>"
         f"sinks lose {row.sinks_lost:.1%}, controls {row.controls_lost:.1%}<br>"
         f"ends {row.removed:.0%} of the sinks, prolongs {row.prolonged:.0%}<br>"
-        f"{row.n_sinks} sinks in {row.n_texts} texts"
+        f"{count(row.n_sinks, 'sink')} in {count(row.n_texts, 'text')}"
     )
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from secondary_sinks.display import count
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots.labels import plain_label
 from secondary_sinks.plots.theme import KINDS, colour_bar, finish, layer_axis, rgba
@@ -107,7 +108,7 @@ def _hover(cell: dict[Any, Any]) -> str:
     level = "no level" if math.isnan(cell["level"]) else f"level {cell['level']:.0f}"
     return (
         f"created at layer {cell['l_start']}, lifetime {cell['lifetime']}<br>"
-        f"{cell['count']} sink(s) in {cell['n_texts']} text(s)<br>{level}"
+        f"{count(cell['count'], 'sink')} in {count(cell['n_texts'], 'text')}<br>{level}"
     )
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from secondary_sinks.display import rounded
 from secondary_sinks.plots.labels import format_number, plain_label
 from secondary_sinks.plots.theme import (
     TEXT,
@@ -101,4 +102,4 @@ def _literal(x: "pd.Series[Any]") -> list[Any]:
 
 
 def _word(x: Any) -> str:
-    return x if isinstance(x, str) else f"{x:.4g}"
+    return x if isinstance(x, str) else rounded(x, 4)

@@ -8,7 +8,7 @@ from typing import TypedDict
 
 import pandas as pd
 
-from secondary_sinks.display import Displayed, counted, tally
+from secondary_sinks.display import Displayed, count, tally
 from secondary_sinks.statistics import CONFIDENCE, HALF, Interval
 from secondary_sinks.types import Verdict
 from secondary_sinks.types.lists import join_words
@@ -63,7 +63,7 @@ class Answer(Displayed):
 
     def _line(self) -> str:
         outcomes = tally(verdict.outcome for verdict in self.verdicts) or "no verdict"
-        return f"{self.question}: {outcomes}; {counted(len(self.cells), 'cell')}"
+        return f"{self.question}: {outcomes}; {count(len(self.cells), 'cell')}"
 
     def _html(self) -> str:
         return "".join(verdict._html() for verdict in self.verdicts)

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from secondary_sinks.causal import recompute
+from secondary_sinks.display import rounded
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.questions.role_tests import Asked, asked_of, replaced_by_twins
 from secondary_sinks.types import Edit, SinkTable, Trace
@@ -78,7 +79,7 @@ def damage_in_words(rows: Iterable[Mapping[str, Any]]) -> str:
     for row in found:
         if 2 * row["n_sinks"] >= most:
             name = f"MLP {row['layer']} ({row['role']})"
-            by_mlp.setdefault(name, []).append(f"{row['edit']} {row['kl_at_token']:.2g}")
+            by_mlp.setdefault(name, []).append(f"{row['edit']} {rounded(row['kl_at_token'], 2)}")
     words = [f"{name} {', '.join(numbers)}" for name, numbers in by_mlp.items()]
     return f"KL at the sink (nats, median): {'; '.join(words)}" if words else ""
 

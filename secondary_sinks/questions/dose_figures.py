@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 
+from secondary_sinks.display import rounded
 from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.question import Drawing, Shown, one_drawing
 from secondary_sinks.statistics import mean_and_percentiles
@@ -64,8 +65,8 @@ def _threshold(table: pd.DataFrame) -> tuple[list[float], str]:
     if math.isnan(row["value"]):
         return [], ""
     words = (
-        f" Dotted: the smallest factor that makes a sink, {row['value']:.2g} "
-        f"({row['low']:.2g} to {row['high']:.2g})."
+        f" Dotted: the smallest factor that makes a sink, {rounded(row['value'], 2)} "
+        f"({rounded(row['low'], 2)} to {rounded(row['high'], 2)})."
     )
     return [float(row["value"])], words
 

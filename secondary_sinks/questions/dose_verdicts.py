@@ -5,6 +5,7 @@ from typing import Any, TypedDict
 
 import pandas as pd
 
+from secondary_sinks.display import rounded
 from secondary_sinks.questions.answer import Words, format_exclusions, verdict_of
 from secondary_sinks.questions.held_out import control_words, with_control
 from secondary_sinks.questions.trials import rate_difference, rates
@@ -77,7 +78,8 @@ def _dose(
     lifetime = _correlation(part, "lifetime_edited", n_claims)
     why = (
         f"the factor has a rank correlation of {interval.value:.2f} with {response} (corrected p = "
-        f"{p_value:.2g}), and of {lifetime.value:.2f} with the lifetime, whose definition includes "
+        f"{rounded(p_value, 2)}), and of {lifetime.value:.2f} with the lifetime, whose "
+        "definition includes "
         f"a norm test{extra}"
     )
     return verdict_of(claim, outcome, why, interval, **words)

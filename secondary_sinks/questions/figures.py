@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from secondary_sinks.display import rounded
 from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.question import Drawing, Shown, one_drawing
 
@@ -101,7 +102,8 @@ def _damage(table: pd.DataFrame | None) -> str:
         return ""
     first = table[table["edit"] == table["edit"].iloc[0]]
     words = [
-        f"at {'a sink' if row['role'] == 'sink' else 'its control'}, KL {row['kl_at_token']:.2g} "
+        f"at {'a sink' if row['role'] == 'sink' else 'its control'}, KL "
+        f"{rounded(row['kl_at_token'], 2)} "
         f"nats at the token and {row['loss_later']:+.2g} nats of loss per later token"
         for row in first.to_dict("records")
     ]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from secondary_sinks.display import Results, as_frame
+from secondary_sinks.display import Results, as_frame, count
 from secondary_sinks.questions.answer import Words, combine_outcomes, verdict_of
 from secondary_sinks.questions.lost_by_layer import (
     by_way,
@@ -61,14 +61,22 @@ def _verdicts(rows: dict[str, list[LayerEffect]], n_claims: int) -> list[Verdict
     decided = [row for row in first if not _missing(row, n_claims)]
     most = max(decided or first, key=lambda row: (row.removed, row.n_sinks, row.lost))
     if not decided:
-        return [_verdict(most, "inconclusive", _missing(most, n_claims))]
+        why = f"{_missing(most, n_claims)}; {_tried(first)}"
+        return [_verdict(most, "inconclusive", why)]
     if all(asked[row.layer][0] == "contradicted" for row in decided):
         why = (
-            f"none of the {len(decided)} MLP(s) tested is needed; for the most important one, "
+            f"{'the MLP' if len(decided) == 1 else f'none of the {len(decided)} MLPs'} tested is "
+            f"{'not ' * (len(decided) == 1)}needed; for the most important one, "
             f"{_why(most, asked[most.layer][1])}"
         )
         return [_verdict(most, "contradicted", why)]
     return [_verdict(most, "inconclusive", _why(most, asked[most.layer][1]))]
+
+
+def _tried(rows: list[LayerEffect]) -> str:
+    """Every MLP that was ablated, with the share of sinks that this ends."""
+    named = [f"MLP {row.layer} ({row.removed:.0%})" for row in rows]
+    return f"tried, with the share of sinks that end: {', '.join(named)}"
 
 
 def _missing(row: LayerEffect, n_claims: int) -> str:
@@ -122,7 +130,7 @@ def _claim(row: LayerEffect | None) -> str:
 
 def _verdict(row: LayerEffect | None, outcome: str, why: str) -> Verdict:
     left_out = (
-        f"; left out: {row.n_unmatched} sink(s) without a control"
+        f"; left out: {count(row.n_unmatched, 'sink')} without a control"
         if row and row.n_unmatched
         else ""
     )

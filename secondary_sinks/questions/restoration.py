@@ -9,6 +9,7 @@ import pandas as pd
 from secondary_sinks.causal import recompute
 from secondary_sinks.detection.contrasts import LEAST_QUERIES, ROUNDING, Values, paid_of, step
 from secondary_sinks.detection.weakening import WINDOW
+from secondary_sinks.display import count
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
@@ -190,7 +191,7 @@ def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) 
     )
     least = min_texts(n_claims)
     if n_texts < least:
-        why = f"only {n_texts} text(s) have a removable sink; at least {least} are needed"
+        why = f"only {count(n_texts, 'text')} with a removable sink; at least {least} are needed"
         return verdict_of(CLAIM, "inconclusive", why, interval, **words)
     outcome, agreement = combine_outcomes({str(one["edit"]): _outcome(one) for one in rows})
     why = (

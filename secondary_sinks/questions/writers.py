@@ -16,6 +16,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from secondary_sinks.display import count
 from secondary_sinks.questions.answer import format_exclusions, verdict_of
 from secondary_sinks.statistics import outcome_of, share_over_texts, too_few
 from secondary_sinks.types import SHARE_UNIT, Verdict
@@ -149,15 +150,15 @@ def _words(
     others = [one for one in group if one != layer]
     who = "writer: none" if layer is None else f"writer: MLP {layer}"
     who += f" together with {_mlps(others)}" if others else ""
-    sentence = [f"{who} ({wrote} of {n} sinks in {n_texts} texts)"]
+    sentence = [f"{who} ({wrote} of {count(n, 'sink')} in {count(n_texts, 'text')})"]
     enablers = [one for one, share in _shares(known, "enabler").items() if share > 0.5]
     what = "enablers" if len(enablers) > 1 else "enabler"
     sentence += [f"{what}: {_mlps(enablers)}"] if enablers else []
     open_rows = known[known["role"] == "undecided"]
     if len(open_rows) and wrote < n:
         reasons = Counter(open_rows[["layer", "why"]].itertuples(index=False, name=None))
-        (at, why), count = reasons.most_common(1)[0]
-        sentence.append(f"undecided: MLP {at} at {count} sink(s) ({why})")
+        (at, why), often = reasons.most_common(1)[0]
+        sentence.append(f"undecided: MLP {at} at {count(often, 'sink')} ({why})")
     return "; ".join(sentence)
 
 

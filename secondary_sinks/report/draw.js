@@ -66,3 +66,64 @@ for (const mark of document.querySelectorAll(".strip mark")) {
   mark.addEventListener("pointerenter", turn);
   mark.addEventListener("focus", turn);
 }
+
+// The table of all sinks: sorted by a click on a column, filtered by words, and each row leads to its
+// token in the text and back. Without this script it is a plain table.
+const sinks = document.querySelector("table.sinks");
+const cellOf = (row, column) => row.cells[column].textContent;
+const numberIn = (words) => Number((words.match(/-?\d[\d,]*\.?\d*/) || ["-1e9"])[0].replaceAll(",", ""));
+const sort = (heading) => {
+  const { cellIndex } = heading;
+  const down = heading.getAttribute("aria-sort") !== "descending";
+  const compare = heading.classList.contains("n")
+    ? (a, b) => numberIn(cellOf(a, cellIndex)) - numberIn(cellOf(b, cellIndex))
+    : (a, b) => cellOf(a, cellIndex).localeCompare(cellOf(b, cellIndex), "en", { numeric: true });
+  const rows = [...sinks.tBodies[0].rows].sort(compare);
+  for (const other of sinks.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+  heading.setAttribute("aria-sort", down ? "descending" : "ascending");
+  sinks.tBodies[0].append(...(down ? rows.reverse() : rows));
+};
+const filter = (words, said) => {
+  const wanted = words.toLowerCase().split(/\s+/);
+  const rows = [...sinks.tBodies[0].rows];
+  for (const row of rows) {
+    const text = [...row.cells].map((cell) => cell.textContent).join(" ").toLowerCase();
+    row.hidden = !wanted.every((word) => text.includes(word));
+  }
+  said.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} shown`;
+};
+const choose = (from) => {
+  const same = [...document.querySelectorAll(`[data-sink="${from.dataset.sink}"]`)];
+  for (const chosen of document.querySelectorAll(".chosen")) chosen.classList.remove("chosen");
+  for (const one of same) one.classList.add("chosen");
+  const isOther = from.matches("tr") ? (one) => one.matches(".texts mark") : (one) => one.matches("tr");
+  const other = same.find(isOther);
+  if (!other) return;
+  other.hidden = false;
+  for (let up = other.closest("details"); up; up = up.parentElement.closest("details")) up.open = true;
+  other.focus({ preventScroll: true });
+  other.scrollIntoView({ block: "center" });
+};
+if (sinks) {
+  for (const heading of sinks.tHead.rows[0].cells) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...heading.childNodes);
+    button.addEventListener("click", () => sort(heading));
+    heading.append(button);
+  }
+  const label = document.createElement("label");
+  const input = document.createElement("input");
+  const said = document.createElement("output");
+  input.type = "search";
+  input.placeholder = "such as: secondary the";
+  input.addEventListener("input", () => filter(input.value, said));
+  label.append("Show rows with ", input, " ", said);
+  label.className = "filter";
+  sinks.closest(".scroll").before(label);
+  for (const one of document.querySelectorAll("[data-sink]")) {
+    if (one.matches("tr")) one.tabIndex = 0;
+    one.addEventListener("click", () => choose(one));
+    one.addEventListener("keydown", (event) => event.key === "Enter" && choose(one));
+  }
+}

@@ -9,6 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from markupsafe import Markup
 
+from secondary_sinks.display import count
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots import (
     ablation_heatmap,
@@ -189,7 +190,9 @@ def _bars(edit: str, record: dict[str, Any]) -> Panel | None:
 
 def _whiskers(rows: Sequence[LayerEffect]) -> str:
     if math.isnan(rows[0].low):
-        words = f"{rows[0].n_texts} text(s) are too few for intervals that hold for all claims. "
+        words = (
+            f"{count(rows[0].n_texts, 'text')}: too few for intervals that hold for all claims. "
+        )
     else:
         words = "Whiskers: exact intervals over texts, jointly at 95% for all claims of the page. "
     return words + "A layer counts as needed only if this interval also lies above 0."

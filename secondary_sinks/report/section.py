@@ -19,6 +19,8 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     numeric: tuple[int, ...] = ()
     mono: tuple[int, ...] = ()
+    keys: tuple[str, ...] = ()
+    """Sink of each row, as `Piece.key` names it; the page links rows and tokens by it."""
     same: str = ""
     """What the columns hold that were left out, since all rows agree."""
 
@@ -57,6 +59,7 @@ def without_constants(table: Table, optional: Sequence[str] = ()) -> Table:
         rows=tuple(tuple(row[place] for place in kept) for row in table.rows),
         numeric=tuple(new for new, place in enumerate(kept) if place in table.numeric),
         mono=tuple(new for new, place in enumerate(kept) if place in table.mono),
+        keys=table.keys,
         same=f"The same in all rows: {join_words(left_out)}." if left_out else "",
     )
 

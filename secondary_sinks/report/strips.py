@@ -1,5 +1,6 @@
 """Each text as a strip of its tokens, with the sinks marked."""
 
+import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ class Piece:
     """Tooltip of a sink."""
     strength: float = 0.0
     """Colour intensity of a sink, 0 to 1."""
+    key: str = ""
+    """Which sink it is, the same wherever it is shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,15 @@ class Strip:
     title: str
     pieces: tuple[Piece, ...]
     whole: bool
+
+
+def sink_key(text_id: str, pos: int) -> str:
+    """A name for a sink that is safe in HTML: a hash of its text's id, and its position.
+
+    >>> sink_key("one", 40)
+    '7692c3ad3540-40'
+    """
+    return f"{hashlib.sha256(text_id.encode(errors='surrogatepass')).hexdigest()[:12]}-{pos}"
 
 
 def strips(record: dict[str, Any], trace: pd.DataFrame, sinks: pd.DataFrame) -> list[Strip]:
@@ -74,7 +86,7 @@ def _strip(
     for pos in kept:
         if pos > last + 1:
             pieces.append(_gap(pos - last - 1))
-        pieces.append(_piece(tokens[pos], marks.get(pos)))
+        pieces.append(_piece(tokens[pos], marks.get(pos), sink_key(text_id, pos)))
         last = pos
     if last + 1 < len(tokens):
         pieces.append(_gap(len(tokens) - last - 1))
@@ -91,7 +103,7 @@ def _gap(n_tokens: int) -> Piece:
     return Piece(text=f" … {count(n_tokens, 'token')} … ", kind="gap")
 
 
-def _piece(text: str, sink: dict[Any, Any] | None) -> Piece:
+def _piece(text: str, sink: dict[Any, Any] | None, key: str) -> Piece:
     if sink is None:
         return Piece(text=make_visible(text, keep=" \n").replace("\n", "⏎\n"), kind="ordinary")
     says = (
@@ -99,7 +111,8 @@ def _piece(text: str, sink: dict[Any, Any] | None) -> Piece:
         f"{sink['segments']}, peak mass {percent(sink['mass_max'])}, "
         f"norm {format_number(sink['norm_ratio_max'])} times the median"
     )
-    return Piece(text=token(text), kind=sink["kind"], says=says, strength=_strength(sink))
+    kind, strength = sink["kind"], _strength(sink)
+    return Piece(text=token(text), kind=kind, says=says, strength=strength, key=key)
 
 
 def _strength(sink: dict[Any, Any]) -> float:

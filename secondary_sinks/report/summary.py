@@ -15,7 +15,7 @@ def subtitle(record: dict[str, Any]) -> str:
     model, texts = record["model"], record["texts"]
     return " · ".join(
         [
-            f"{model['n_layers']} layers",
+            count(model["n_layers"], "layer"),
             count(len(texts), "text"),
             count(sum(text["n_tokens"] for text in texts), "token"),
             f"{record['dtype']} on {record['device']}",

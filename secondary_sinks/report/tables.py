@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from secondary_sinks.report.section import Table, without_constants
+from secondary_sinks.report.strips import sink_key
 from secondary_sinks.report.words import MISSING, format_number, percent, token
 
 MOST_SINKS = 2000
@@ -30,8 +31,14 @@ THRESHOLDS = {
 
 def sink_table(sinks: pd.DataFrame) -> Table:
     """One row per sink, in the order of the frame; at most `MOST_SINKS`."""
-    rows = tuple(_sink_row(sink) for sink in sinks.head(MOST_SINKS).to_dict("records"))
-    table = Table(head=SINK_COLUMNS, rows=rows, numeric=(1, 3, 6, 7, 8, 9, 12, 13, 14), mono=(2,))
+    shown = sinks.head(MOST_SINKS).to_dict("records")
+    table = Table(
+        head=SINK_COLUMNS,
+        rows=tuple(_sink_row(sink) for sink in shown),
+        numeric=(1, 3, 6, 7, 8, 9, 12, 13, 14),
+        mono=(2,),
+        keys=tuple(sink_key(sink["text_id"], sink["pos"]) for sink in shown),
+    )
     return without_constants(table, optional=["level"])
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 
+from secondary_sinks.display import count
 from secondary_sinks.plots.labels import MISSING, format_number, make_visible
 from secondary_sinks.types.lists import join_words
 
@@ -17,15 +18,6 @@ __all__ = [
     "shown",
     "token",
 ]
-
-
-def count(n: int, noun: str, plural: str | None = None) -> str:
-    """A count with its noun.
-
-    >>> count(1, "text"), count(6869, "token")
-    ('1 text', '6,869 tokens')
-    """
-    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
 def percent(share: float) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from secondary_sinks.display import count
 from secondary_sinks.statistics.over_texts import Interval, min_texts
 
 MIN_SINKS = 5
@@ -52,6 +53,7 @@ def too_few(
     together = f" to decide {n_claims} claims together" if n_claims > 1 else ""
     where = " with controls" if controlled else ""
     return (
-        f"only {n_sinks} sink(s) in {n_texts} text(s){where}; at least {MIN_SINKS} sinks in "
+        f"only {count(n_sinks, 'sink')} in {count(n_texts, 'text')}{where}; at least "
+        f"{MIN_SINKS} sinks in "
         f"{needed} texts are needed{together}, since fewer texts can all agree by chance"
     )

@@ -40,8 +40,12 @@ class Assembly:
         """Observed texts, with their tasks."""
         return [(text, task) for text, task in self.texts if self._entry(task, "sinks")]
 
-    def sinks(self) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    def sinks(self, criterion: str = "joint") -> tuple[pd.DataFrame, list[dict[str, Any]]]:
         """Sinks of all texts, with copies and levels; and tokens that rounding may decide."""
+        if criterion == "paper":
+            found = self._by_paper()
+            table = self._across(found) if found else SinkTable(sinks=())
+            return self.named(table.to_frame()), []
         frames = []
         near: list[dict[str, Any]] = []
         for text, task in self.complete():
@@ -64,13 +68,17 @@ class Assembly:
         texts = self.complete()
         if not texts or not all(self._entry(task, "paper") for _, task in texts):
             return None
-        found = [self._read(task, "paper").assign(text_id=text.text_id) for text, task in texts]
         return compare_with_paper(
             SinkTable.from_frame(sinks, texts[0][1].thresholds),
-            self._across(found),
+            self._across(self._by_paper()),
             self._tokens(),
             n_layers=self.plan.prepared.model["n_layers"],
         )
+
+    def _by_paper(self) -> list[pd.DataFrame]:
+        """The tokens that the paper's rule finds, by text."""
+        texts = self.complete()
+        return [self._read(task, "paper").assign(text_id=text.text_id) for text, task in texts]
 
     def _across(self, frames: Sequence[pd.DataFrame]) -> SinkTable:
         """Sinks of all texts, with copies and levels."""

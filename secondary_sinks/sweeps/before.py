@@ -59,8 +59,8 @@ COMPARED: dict[str, Any] = {"model?": dict, "texts?": [TEXT], "key": str}
 """Required fields of a record, with types as in `schema`."""
 NAMES = ("name", "revision", "trust_remote_code")
 """Fields of a model's spec that say what it is called and how its files are found."""
-GROWING = ("models", "texts", "edits", "sites", "layers")
-"""Lists in a config to which a finished sweep may add."""
+GROWING = ("models", "texts", "limit", "edits", "sites", "layers")
+"""Settings by which a finished sweep may grow; texts are compared one by one."""
 
 
 def asked_for(config: SweepConfig, texts: Sequence[Text | TokenizedText]) -> dict[str, Any]:
@@ -82,6 +82,9 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     pooled = bool(now.get("pooled"))
     if bool(before.get("pooled")) != pooled:
         return f"{_kind(before)}, not {_kind(now)}"
+    cut = before.get("max_tokens"), now.get("max_tokens")
+    if cut[0] != cut[1]:
+        return about.describe_change("max_tokens", cut[0] or "all", cut[1] or "all")
     return _texts_differ(old["texts"], new["texts"], pooled) or _asked_differ(before, now)
 
 

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from secondary_sinks.causal.recipes import check_recipe, meaning
+from secondary_sinks.detection.detect import CRITERIA
 from secondary_sinks.errors import SweepError
 from secondary_sinks.models.devices import parse_device, parse_device_name, parse_dtype
 from secondary_sinks.models.original.sources import resolve
 from secondary_sinks.models.proof.prove import check_skip
 from secondary_sinks.observation.candidates import FIRST
 from secondary_sinks.sweeps.tasks import ROLES, ModelSpec, Unit
-from secondary_sinks.texts import check_feed
+from secondary_sinks.texts import Text, check_feed
+from secondary_sinks.texts.many_files import read_many
 from secondary_sinks.types import Thresholds, format_layers
 from secondary_sinks.types.edits import SHORT
 from secondary_sinks.types.lists import refuse_twice
@@ -29,7 +31,11 @@ class SweepConfig:
 
     models: tuple[ModelSpec, ...]
     texts: tuple[str, ...] = ()
-    """Files of texts, or `bundled:NAME`; empty means `bundled:introduction`."""
+    """Files of texts, `bundled:NAME`, or `text:` and a text; empty means `bundled:introduction`."""
+    limit: int | None = None
+    """Number of texts to take, from the first; None means all."""
+    max_tokens: int | None = None
+    """Number of tokens to take of each text, from the first; None means all."""
     edits: tuple[str, ...] = ("zero", "twins")
     """Recipes: zero, mean, twins, resample:3, patch:twin, scale:0.5, set_norm:100, ..."""
     sites: tuple[str, ...] = ("mlp_out",)
@@ -37,6 +43,8 @@ class SweepConfig:
     """None means all layers of each model."""
     feed: str = "auto"
     thresholds: Thresholds = field(default_factory=Thresholds)
+    criterion: str = "joint"
+    """By which the table of sinks finds them: joint or paper. Edits need joint."""
     ordinary: int = 0
     """Ordinary tokens tried per sink, in addition to its one control."""
     trace: bool = True
@@ -65,6 +73,10 @@ class SweepConfig:
             "edits", self.edits, SweepError, [meaning(edit, self.sites[0]) for edit in self.edits]
         )
         check_feed(self.feed)
+        self._check_criterion()
+        for name in ("limit", "max_tokens"):
+            if getattr(self, name) == 0:
+                raise SweepError(f"{name} is 0", "expected at least 1")
         if self.layers is not None:
             refuse_twice("layers", self.layers, SweepError)
         for name, value in asdict(self.thresholds).items():
@@ -84,6 +96,22 @@ class SweepConfig:
         names = [spec.name for spec in self.models]
         same = [_found(spec) if spec.name not in there else spec for spec in self.models]
         refuse_twice("models", names, SweepError, same)
+
+    def _check_criterion(self) -> None:
+        if self.criterion not in CRITERIA:
+            raise SweepError(
+                f"unknown criterion {self.criterion!r}", f"expected {' or '.join(CRITERIA)}"
+            )
+        if self.criterion != "joint" and self.edits:
+            raise SweepError(
+                f"criterion {self.criterion!r} with edits: edited tokens are judged by the joint "
+                "criterion",
+                "use `detect`, which edits nothing, or leave the criterion out",
+            )
+
+    def read(self) -> list[Text]:
+        """The texts. Raises `TextError` for a file that cannot be read."""
+        return read_many(self.texts, self.limit, self.max_tokens)
 
     def units(self, n_layers: int) -> tuple[Unit, ...]:
         """All units of a model. Raises `SweepError` for layers that the model does not have."""
@@ -115,11 +143,14 @@ class SweepConfig:
         return {
             "models": [asdict(spec) | {"skip": list(spec.skip)} for spec in self.models],
             "texts": list(self.texts),
+            "limit": self.limit,
+            "max_tokens": self.max_tokens,
             "edits": list(self.edits),
             "sites": list(self.sites),
             "layers": layers,
             "feed": self.feed,
             "thresholds": asdict(self.thresholds),
+            "criterion": self.criterion,
             "ordinary": self.ordinary,
             "trace": self.trace,
             "seed": self.seed,

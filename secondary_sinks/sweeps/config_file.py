@@ -50,6 +50,9 @@ def from_dict(given: Any, where: str = "the config") -> SweepConfig:
 
 _SIMPLE: dict[str, type] = {
     "feed": str,
+    "limit": int,
+    "max_tokens": int,
+    "criterion": str,
     "ordinary": int,
     "trace": bool,
     "seed": int,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from secondary_sinks.causal.recipes import SINK
+from secondary_sinks.display import count
 from secondary_sinks.errors import RunFolderError, TextError
 from secondary_sinks.memory import gigabytes
 from secondary_sinks.models.devices import parse_device, parse_dtype
@@ -22,7 +23,6 @@ from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.stored_config import read_stored
 from secondary_sinks.sweeps.tasks import ROLES, ModelSpec, Prepared, task_key, unit_key
 from secondary_sinks.texts import Text
-from secondary_sinks.texts.many_files import read_many
 from secondary_sinks.texts.tokenize import retokenize, to_record
 
 Known = Sequence[tuple[ModelSpec, Prepared]]
@@ -74,8 +74,9 @@ class Estimate:
         found = []
         for one in self.models:
             found += [
-                f"{one.name}: {one.texts} text(s), {one.units} units (edit x site x layer x text)",
-                f"  done already      {one.done} of {one.units} units",
+                f"{one.name}: {count(one.texts, 'text')}, {count(one.units, 'unit')} (edit x "
+                "site x layer x text)",
+                f"  done already      {one.done} of {count(one.units, 'unit')}",
                 f"  cells             {_cells(one)}",
                 f"  forward passes    {one.passes}",
                 f"  tokens            {one.tokens:,}",
@@ -111,7 +112,7 @@ def duration(seconds: float) -> str:
 
 def estimate(config: SweepConfig, out: Path) -> Estimate:
     """Estimate a sweep. Raises the error of an invalid config, model or file."""
-    texts = read_many(config.texts)
+    texts = config.read()
     manifest = Manifest(out)
     manifest.check()
     known = _known(out)

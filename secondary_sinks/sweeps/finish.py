@@ -63,7 +63,7 @@ class Finish:
             Assembly(plan, label, manifest)
             for plan, label in zip(plans, labels(plans), strict=True)
         ]
-        sinks = [part.sinks() for part in parts]
+        sinks = [part.sinks(self.config.criterion) for part in parts]
         models = []
         for part, (frame, near) in zip(parts, sinks, strict=True):
             models.append(self._model(part, frame, near, further or Further()))
@@ -104,7 +104,8 @@ class Finish:
         self, part: Assembly, sinks: pd.DataFrame, near: list[dict[str, Any]], further: Further
     ) -> dict[str, Any]:
         """The record of one model in `run.json`, without the fields that all models share."""
-        prepared, told = part.plan.prepared, part.phenomenon(sinks)
+        prepared = part.plan.prepared
+        told = part.phenomenon(sinks if self.config.criterion == "joint" else part.sinks()[0])
         effects = pd.concat([*part.effects()], ignore_index=True)
         complete = {text.text_id for text, _ in part.complete()}
         return {
@@ -182,6 +183,7 @@ class Finish:
             _present(plans, manifest),
         ]
         content += [self.config.trace, self.versions]
+        content += [] if self.config.criterion == "joint" else [self.config.criterion]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

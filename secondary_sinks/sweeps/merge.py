@@ -21,7 +21,7 @@ from secondary_sinks.sweeps.stored_config import CONFIG, Stored, read_stored, st
 from secondary_sinks.sweeps.tasks import ModelSpec, Prepared, key_of
 from secondary_sinks.types.lists import refuse_twice
 
-SHARED = ("feed", "thresholds", "ordinary", "seed", "pooled")
+SHARED = ("feed", "thresholds", "criterion", "max_tokens", "ordinary", "seed", "pooled")
 """Settings that must be equal in all sweeps."""
 COMPUTING = ("measures", "engine")
 """Versions of the code that are part of the key of a cell."""
@@ -155,9 +155,9 @@ def _versions(stored: Sequence[Stored], folders: Sequence[Path]) -> dict[str, st
 def _asked(stored: Sequence[Stored], folders: Sequence[Path]) -> dict[str, Any]:
     """A config that covers everything that any of the sweeps asked for."""
     configs = [one.asked["config"] for one in stored]
-    for config, folder in zip(configs, folders, strict=True):
+    for one, folder in zip(stored, folders, strict=True):
         for name in SHARED:
-            if config.get(name) != configs[0].get(name):
+            if getattr(one.config, name) != getattr(stored[0].config, name):
                 raise RunFolderError(
                     f"{str(folder)!r} has other {name} than {str(folders[0])!r}",
                     "expected sweeps that differ in models, texts, edits, sites or layers only",
@@ -178,6 +178,7 @@ def _asked(stored: Sequence[Stored], folders: Sequence[Path]) -> dict[str, Any]:
     else:
         layers = {layer for one in stored for layer in one.config.layers or ()}
         joined["layers"] = ",".join(map(str, sorted(layers)))
+    joined["limit"] = None
     joined["trace"] = all(config["trace"] for config in configs)
     return {"config": joined, "texts": texts}
 

@@ -23,7 +23,7 @@ from secondary_sinks.sweeps.finish import Further
 from secondary_sinks.sweeps.sweep import Summary, Sweep, Tell
 from secondary_sinks.sweeps.tasks import ModelSpec, Prepared, Task
 from secondary_sinks.texts import Text, TokenizedText
-from secondary_sinks.texts.many_files import read_many, refuse_same_ids
+from secondary_sinks.texts.many_files import refuse_same_ids
 from secondary_sinks.types import SinkTable, Trace
 
 Command = Callable[[Sequence[str]], str]
@@ -63,7 +63,7 @@ def run(
     """
     config = replace(config, pooled=True)
     config.check(models or ())
-    given = list(read_many(config.texts)) if texts is None else list(texts)
+    given = config.read() if texts is None else list(texts)
     refuse_same_ids(given)
     executor = InProcess() if models is None else InProcess(loader_of(models))
     folder = RunFolder(out)

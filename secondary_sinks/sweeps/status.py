@@ -1,22 +1,25 @@
 """Progress of a run or a sweep. Changes nothing."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from secondary_sinks import files
+from secondary_sinks.display import count
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import whole_records
+from secondary_sinks.runs.export import FORMATS, SCHEMA, read_export
 from secondary_sinks.runs.folder import OWN, RECORD, WORK, RunFolder
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.stored_config import read_stored
 
 FINDING = "verdict.json"
 """Name of the file that an experiment writes last into its folder."""
-SWEEP, RUN, EXPERIMENTS = "sweep", "run", "experiments"
+SWEEP, RUN, EXPERIMENTS, EXPORT = "sweep", "run", "experiments", "export"
 
 
 def kind_of(folder: Path) -> str:
-    """Kind of a folder: `SWEEP`, `RUN` or `EXPERIMENTS`.
+    """Kind of a folder: `SWEEP`, `RUN`, `EXPERIMENTS` or `EXPORT`.
 
     A run that can resume keeps its cells as a sweep does, and counts as `SWEEP`. Raises
     `RunFolderError` for any other folder, naming what it holds.
@@ -28,10 +31,17 @@ def kind_of(folder: Path) -> str:
         return RUN
     if findings(folder):
         return EXPERIMENTS
+    if (folder / SCHEMA).is_file():
+        return EXPORT
     raise RunFolderError(
         f"{str(folder)!r} {_what(folder)}",
-        "expected the folder of a run, a sweep, a merge or of experiments",
+        "expected the folder of a run, a sweep, a merge, an export or of experiments",
     )
+
+
+def exported(folder: Path) -> list[Path]:
+    """Tables in a folder that `export` wrote."""
+    return sorted(one for one in folder.iterdir() if one.suffix.removeprefix(".") in FORMATS)
 
 
 def findings(folder: Path) -> list[Path]:
@@ -91,13 +101,13 @@ class SweepStatus:
     def lines(self) -> list[str]:
         """The status as lines to print."""
         todo = self.n_models - len(self.models)
-        waiting = f", {todo} model(s) not begun" if todo else ""
+        waiting = f", {count(todo, 'model')} not begun" if todo else ""
         found = [
             f"{self.folder}: {'finished' if self.finished else 'not finished'}",
             f"  models    {', '.join(self.models)}{waiting}",
             f"  texts     {self.n_texts}",
             f"  units     {self.n_units - self.n_missing} of {self.n_units} done",
-            f"  cells     {self.n_cells}, of {self.n_sinks} sinks",
+            f"  cells     {self.n_cells}, of {count(self.n_sinks, 'sink')}",
             f"  computed  {self.seconds:.1f} s",
             *(f"  skipped   {what}" for what in self.failed),
             *(f"  damaged   {what}" for what in self.complaints),
@@ -107,40 +117,58 @@ class SweepStatus:
         return found
 
 
+def status_facts(folder: Path) -> dict[str, Any]:
+    """The status of any folder as plain data. Raises `RunFolderError` for foreign folders."""
+    kind = kind_of(folder)
+    facts: dict[str, Any] = {"folder": str(folder), "kind": kind}
+    if kind == EXPERIMENTS:
+        return facts | {"outcomes": {one.parent.name: outcome_of(one) for one in findings(folder)}}
+    if kind == EXPORT:
+        return facts | {"rows": {one.stem: len(read_export(one)) for one in exported(folder)}}
+    if kind == RUN:
+        return facts | _run_facts(folder)
+    return facts | asdict(sweep_status(folder)) | {"questions": _asked(folder)}
+
+
 def status_lines(folder: Path) -> list[str]:
     """The status of any folder as lines to print. Raises `RunFolderError` for foreign folders."""
-    kind = kind_of(folder)
-    if kind == EXPERIMENTS:
-        found = findings(folder)
-        return [
-            f"{folder}: {len(found)} experiment(s)",
-            *(f"  {path.parent.name:18} {outcome_of(path)}" for path in found),
-        ]
-    return _run_lines(folder) if kind == RUN else [*sweep_status(folder).lines(), *_asked(folder)]
+    facts = status_facts(folder)
+    if facts["kind"] == EXPERIMENTS:
+        outcomes = facts["outcomes"].items()
+        what = f"{folder}: {count(len(outcomes), 'experiment')}"
+        return [what, *(f"  {name:18} {outcome}" for name, outcome in outcomes)]
+    if facts["kind"] == EXPORT:
+        rows = facts["rows"].items()
+        what = f"{folder}: an export of {count(len(rows), 'table')}"
+        return [what, *(f"  {name:9} {count(n, 'row')}" for name, n in rows)]
+    asked = facts["questions"]
+    questions = [] if asked is None else [f"  questions {', '.join(asked) or 'none asked'}"]
+    if facts["kind"] == SWEEP:
+        return [*sweep_status(folder).lines(), *questions]
+    models = ", ".join(facts["models"])
+    rows = {"models": models, "texts": facts["n_texts"], "sinks": facts["n_sinks"]}
+    return [f"{folder}: finished", *(f"  {n:9} {value}" for n, value in rows.items()), *questions]
 
 
-def _asked(folder: Path) -> list[str]:
-    """Line about the questions that a finished run answers; empty for a sweep, which has none."""
+def _asked(folder: Path) -> list[str] | None:
+    """Questions that a finished run answers; None for a sweep, which has none."""
     try:
         asked = RunFolder(folder).record().get("asked")
     except RunFolderError:  # not finished; `verify` reports damage
-        return []
-    return [] if asked is None else [f"  questions {', '.join(asked) or 'none asked'}"]
+        return None
+    return asked if asked is None else list(asked)
 
 
-def _run_lines(folder: Path) -> list[str]:
-    """Lines for a finished run without stored cells: of an earlier version, or of a session."""
+def _run_facts(folder: Path) -> dict[str, Any]:
+    """A finished run without stored cells: of an earlier version, or of a session."""
     run = RunFolder(folder)
     records = whole_records(run)
-    asked = [answer["question"] for answer in records[0].get("answers", ())]
-    n_sinks = int((run.table("sinks")["kind"] != "primary").sum())
-    return [
-        f"{folder}: finished",
-        f"  models    {', '.join(record['model']['name'] for record in records)}",
-        f"  texts     {max(len(record['texts']) for record in records)}",
-        f"  sinks     {n_sinks}",
-        f"  questions {', '.join(asked) or 'none asked'}",
-    ]
+    return {
+        "models": [record["model"]["name"] for record in records],
+        "n_texts": max(len(record["texts"]) for record in records),
+        "n_sinks": int((run.table("sinks")["kind"] != "primary").sum()),
+        "questions": [answer["question"] for answer in records[0].get("answers", ())],
+    }
 
 
 def sweep_status(folder: Path) -> SweepStatus:

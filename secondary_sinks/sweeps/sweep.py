@@ -19,7 +19,7 @@ from secondary_sinks.sweeps.plan import Plan, plan
 from secondary_sinks.sweeps.stored_config import Stored, read_stored, store
 from secondary_sinks.sweeps.tasks import ModelSpec, Prepared
 from secondary_sinks.texts import Text, TokenizedText
-from secondary_sinks.texts.many_files import read_many, refuse_same_ids
+from secondary_sinks.texts.many_files import refuse_same_ids
 
 Tell = Callable[..., None]
 """Called with the name of an event and its details as keyword arguments."""
@@ -68,7 +68,7 @@ def sweep(
     if config.pooled:
         raise SweepError("a sweep finds roles text by text", "leave 'pooled' out, or use `run`")
     config.check(models or (), elsewhere=executor is not None and executor.elsewhere)
-    given_texts = list(read_many(config.texts)) if texts is None else list(texts)
+    given_texts = config.read() if texts is None else list(texts)
     refuse_same_ids(given_texts)
     folder = RunFolder(out)
     with folder.claim():

@@ -8,10 +8,19 @@ from typing import Any
 from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import parquet, whole_records
+from secondary_sinks.runs.export import read_export
 from secondary_sinks.runs.folder import RECORD, TABLES, RunFolder
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.plan import Plan
-from secondary_sinks.sweeps.status import EXPERIMENTS, SWEEP, findings, kind_of, outcome_of
+from secondary_sinks.sweeps.status import (
+    EXPERIMENTS,
+    EXPORT,
+    SWEEP,
+    exported,
+    findings,
+    kind_of,
+    outcome_of,
+)
 from secondary_sinks.sweeps.stored_config import Stored, read_stored
 
 
@@ -31,7 +40,7 @@ def verify(folder: Path) -> Verified:
     """Compare every shard with the manifest, and every table with `run.json`.
 
     Tables without a recorded SHA-256, such as those of experiments, are read with their page
-    checksums. Raises `RunFolderError` for a folder that is no run, sweep or experiment, and for a
+    checksums. Raises `RunFolderError` for a folder that the tool did not write, and for a
     run whose record is not whole.
     """
     kind = kind_of(folder)
@@ -43,6 +52,11 @@ def verify(folder: Path) -> Verified:
         wrong = tuple(_unreadable(tables))
         note = "experiments record no SHA-256: their tables were read with their page checksums"
         return Verified(n_files=len(found) + len(tables), complaints=wrong, command="", note=note)
+    if kind == EXPORT:
+        for path in (found := exported(folder)):
+            read_export(path)  # raises where a table differs from the schema
+        note = "exports record no SHA-256: their tables were compared with schema.json"
+        return Verified(n_files=len(found) + 1, complaints=(), command="", note=note)
     return _sweep(folder) if kind == SWEEP else _run(folder)
 
 

@@ -8,21 +8,37 @@ from pathlib import Path
 from typing import Any
 
 from secondary_sinks.errors import TextError
+from secondary_sinks.texts.limits import check_lengths
 from secondary_sinks.texts.read_files import bundled_corpus, read_texts
+from secondary_sinks.texts.records import plain_text
 from secondary_sinks.texts.text import Text
 
+INLINE = "text:"
+"""Begins the text itself where a path could stand."""
 
-def read_many(paths: Sequence[str]) -> list[Text]:
+
+def read_many(
+    paths: Sequence[str], limit: int | None = None, max_tokens: int | None = None
+) -> list[Text]:
     """Texts of several files; those of `bundled:introduction` if no file is given.
 
-    An id that occurs in several files gets the name of its file as a prefix, or the path if file
-    names are equal too. Raises `TextError` for a file that cannot be read, for a file that is given
-    twice, and for the same text under the same id in two files.
+    `text:` and a text stands for the text itself; these are called "text 1", "text 2" and so on.
+    `limit` keeps the first texts, `max_tokens` the first tokens of each text. An id that occurs in
+    several files gets the name of its file as a prefix, or the path if file names are equal too.
+    Raises `TextError` for a file that cannot be read, for a file that is given twice, and for the
+    same text under the same id in two files.
     """
-    if not paths:
-        return bundled_corpus()
+    texts = _read_all(paths) if paths else bundled_corpus()
+    return [replace(text, first=max_tokens) for text in texts[:limit]]
+
+
+def _read_all(paths: Sequence[str]) -> list[Text]:
     _refuse_same_file(paths)
-    files = [(path, read_texts(path)) for path in paths]
+    inline = [path for path in paths if path.startswith(INLINE)]
+    files = [
+        (path, [_inline(path, inline.index(path) + 1)] if path in inline else read_texts(path))
+        for path in paths
+    ]
     _refuse_same_text(text for _, texts in files for text in texts)
     uses = Counter(text.text_id for _, texts in files for text in texts)
     names = Counter(_name(path) for path in paths)
@@ -34,6 +50,12 @@ def read_many(paths: Sequence[str]) -> list[Text]:
             found.append(replace(text, text_id=named))
     refuse_same_ids(found)
     return found
+
+
+def _inline(path: str, number: int) -> Text:
+    name = f"text {number}"
+    content = plain_text(path.removeprefix(INLINE), name, f"--text {number}")
+    return check_lengths([content], f"--text {number}")[0]
 
 
 def refuse_same_ids(texts: Iterable[Any]) -> None:
@@ -52,9 +74,11 @@ def refuse_same_ids(texts: Iterable[Any]) -> None:
 def _refuse_same_file(paths: Sequence[str]) -> None:
     seen: dict[str, str] = {}
     for path in paths:
-        key = path if path.startswith("hf:") else os.path.realpath(path)
+        key = path if path.startswith(("hf:", INLINE)) else os.path.realpath(path)
         if key in seen:
-            raise TextError(f"{seen[key]!r} and {path!r} are the same texts", "give them once")
+            raise TextError(
+                f"{seen[key]!r:.200} and {path!r:.200} are the same texts", "give them once"
+            )
         seen[key] = path
 
 
@@ -71,7 +95,7 @@ def _refuse_same_text(texts: Iterable[Text]) -> None:
 
 
 def _name(path: str) -> str:
-    return _printable(path if path.startswith("hf:") else Path(path).name)
+    return _printable(path if path.startswith(("hf:", INLINE)) else Path(path).name)
 
 
 def _printable(path: str) -> str:

@@ -26,6 +26,8 @@ class Text:
     plain: str | None = None
     messages: tuple[Message, ...] = ()
     stored: StoredIds | None = None
+    first: int | None = None
+    """Number of tokens to feed, from the first; None feeds all."""
     place: str = field(default="", compare=False)
     """File and line that it came from, for error messages."""
 
@@ -38,9 +40,10 @@ class Text:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of content and stored token ids, without `text_id` and `place`."""
+        """SHA-256 of content, stored token ids and `first`, without `text_id` and `place`."""
         stored = [] if self.stored is None else [self.stored.ids, self.stored.tokenizer_sha256]
-        return _hash(self.plain, self.messages, *stored)
+        first = [] if self.first is None else [{"first": self.first}]
+        return _hash(self.plain, self.messages, *stored, *first)
 
 
 def content_sha256(plain: str | None, messages: Sequence[Message] = ()) -> str:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from secondary_sinks.display import count
 from secondary_sinks.errors import TextError, reason
 from secondary_sinks.texts.chat_template import apply_chat_template, format_losses
 from secondary_sinks.texts.feeds import Feed, parse_feed
@@ -65,7 +66,9 @@ class TokenizedText:
 
 
 def tokenize(text: Text, tokenizer: Any, feed: str = "auto") -> TokenizedText:
-    """Token ids of a text as the model sees them; nothing is truncated or left out.
+    """Token ids of a text as the model sees them; nothing is left out.
+
+    Only the first tokens are taken of a text that says so (`Text.first`).
 
     `feed` says how:
 
@@ -96,7 +99,13 @@ def tokenize(text: Text, tokenizer: Any, feed: str = "auto") -> TokenizedText:
     else:
         name, (fed, ids) = requested.as_kind("raw"), _raw(text, tokenizer, requested)
     if len(ids) < 2:
-        raise TextError(f"text {text.text_id!r} has {len(ids)} token(s)", "expected at least 2")
+        raise TextError(
+            f"text {text.text_id!r} has {count(len(ids), 'token')}", "expected at least 2"
+        )
+    if text.first is not None and len(ids) > text.first:
+        ids = ids[: text.first]
+        fed = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+        name = f"{name}, first {text.first} tokens"
     return TokenizedText(
         text_id=text.text_id,
         tokens=torch.tensor(ids, dtype=torch.long),

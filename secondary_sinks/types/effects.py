@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
 
-from secondary_sinks.display import Displayed, card_html, counted, table_html, tally
+from secondary_sinks.display import Displayed, card_html, count, table_html, tally
 from secondary_sinks.types.frames import tidy
 
 if TYPE_CHECKING:
@@ -96,9 +96,9 @@ class Effects(Displayed):
 
     def _line(self) -> str:
         tokens = {(row.text_id, row.pos): row.role for row in self.rows}
-        layers = counted(len({row.layer for row in self.rows}), "layer")
+        layers = count(len({row.layer for row in self.rows}), "layer")
         edits = ", ".join(dict.fromkeys(row.edit for row in self.rows))
-        return f"{counted(len(self), 'cell')}: {tally(tokens.values())}; {layers}; {edits}"
+        return f"{count(len(self), 'cell')}: {tally(tokens.values())}; {layers}; {edits}"
 
     def _html(self) -> str:
         return table_html(self.to_frame(), _SHOWN)
@@ -204,7 +204,7 @@ class Verdict(Displayed):
         return f"{self.outcome}: {self.claim}" + (f"; {self.number}" if self.number else "")
 
     def _html(self) -> str:
-        sample = f"{counted(self.n_sinks, 'sink')} in {counted(self.n_texts, 'text')}"
+        sample = f"{count(self.n_sinks, 'sink')} in {count(self.n_texts, 'text')}"
         number = f"{self.statistic}: {self.number}, {sample}" if self.number else ""
         return card_html(self.outcome, self.claim, [self.why, number, self.controls])
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondary_sinks.display import Displayed, counted, tally
+from secondary_sinks.display import Displayed, count, tally
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +67,7 @@ class Formation(Displayed):
     mlp_bias: Float[Tensor, "event layer"]
 
     def _line(self) -> str:
-        size = f"{counted(len(self.events), 'event')} x {counted(self.mlp.shape[1], 'layer')}"
+        size = f"{count(len(self.events), 'event')} x {count(self.mlp.shape[1], 'layer')}"
         return f"{size}: {tally(event.event for event in self.events)}"
 
     @property
@@ -193,7 +193,7 @@ class MlpAnatomy(Displayed):
     rows: tuple[MlpStage, ...]
 
     def _line(self) -> str:
-        return f"{counted(len(self.rows), 'row')}: {tally(row.stage for row in self.rows)}"
+        return f"{count(len(self.rows), 'row')}: {tally(row.stage for row in self.rows)}"
 
     def to_frame(self) -> "pd.DataFrame":
         """One row per token and stage."""

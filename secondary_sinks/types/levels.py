@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from secondary_sinks.display import Displayed, counted
+from secondary_sinks.display import Displayed, count
 from secondary_sinks.types.frames import tidy
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ class Levels(Displayed):
     """Confidence of the intervals."""
 
     def _line(self) -> str:
-        sinks = f"{counted(self.n_sinks, 'sink')} in {counted(self.n_texts, 'text')}"
-        return f"{counted(len(self.levels), 'level')} of {sinks}"
+        sinks = f"{count(self.n_sinks, 'sink')} in {count(self.n_texts, 'text')}"
+        return f"{count(len(self.levels), 'level')} of {sinks}"
 
     @property
     def n_frequent(self) -> int:

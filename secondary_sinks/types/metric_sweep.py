@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Float
 from torch import Tensor
 
-from secondary_sinks.display import Displayed, counted
+from secondary_sinks.display import Displayed, count, rounded
 from secondary_sinks.types.edits import Cell
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ class MetricSweep(Displayed):
     def _line(self) -> str:
         edits = ", ".join(dict.fromkeys(edit.label for cell in self.cells for edit in cell))
         matched = sum(pos is not None for pos in self.control_pos)
-        size = f"{counted(len(self), 'cell')}, {matched} with a control"
-        return f"{self.text_id!r}: clean {self.clean:.4g}; {size}; {edits}"
+        size = f"{count(len(self), 'cell')}, {matched} with a control"
+        return f"{self.text_id!r}: clean {rounded(self.clean, 4)}; {size}; {edits}"
 
 
 _MEASURED = ("value", "change", "control", "beyond_control")

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, overload
 
-from secondary_sinks.display import Displayed, counted, table_html, tally
+from secondary_sinks.display import Displayed, count, table_html, tally
 from secondary_sinks.errors import DetectionError, expected_one_of
 from secondary_sinks.types.frames import tidy
 from secondary_sinks.types.lists import plain_digits
@@ -152,7 +152,7 @@ class SinkTable(Displayed):
         return found if isinstance(found, Sink) else replace(self, sinks=found)
 
     def _line(self) -> str:
-        texts = counted(len({sink.text_id for sink in self.sinks}), "text")
+        texts = count(len({sink.text_id for sink in self.sinks}), "text")
         return f"{tally(sink.kind for sink in self.sinks)}; {texts}" if self.sinks else "no sink"
 
     def _html(self) -> str:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from secondary_sinks.display import Displayed, counted, make_visible, strip_html
+from secondary_sinks.display import Displayed, count, make_visible, strip_html
 from secondary_sinks.types.trace_measures import MEASURES
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Trace(Displayed):
 
     def _line(self) -> str:
         first = make_visible(self.token_strings[self.primary], most=24)
-        size = f"{counted(len(self), 'token')} x {counted(len(self.norm), 'layer')}"
+        size = f"{count(len(self), 'token')} x {count(len(self.norm), 'layer')}"
         return f"{self.text_id!r}: {size}, primary '{first}' at {self.primary}"
 
     def _html(self) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from secondary_sinks.plots.labels import make_visible
+from tests.plots import frames
 from tests.plots.frames import HOSTILE
 from tests.report.long import long_page
 from tests.report.pages import page
@@ -123,3 +124,65 @@ def test_a_long_text_opens(opened):
     assert found.said == []
     size = len(found.page.content()) / 1e6
     print(f"16,000 tokens, {size:.1f} MB: load took {found.seconds:.2f} s")
+
+
+ROWS = "() => [...document.querySelectorAll('table.sinks tbody tr')].filter(e => !e.hidden)"
+PEAKS = ROWS + ".map(e => parseFloat(e.lastElementChild.textContent))"
+
+
+def three_sinks():
+    """A page of a primary and two secondary sinks."""
+    secondary = [frames.sink(pos=pos, mass_max=mass) for pos, mass in ((5, 0.07), (7, 0.3))]
+    return page(sinks=frames.sinks(frames.sink(pos=0, kind="primary", mass_max=0.6), *secondary))
+
+
+@pytest.fixture
+def table_of_sinks(opened):
+    """Such a page with its table of all sinks open."""
+    found = opened(three_sinks())
+    found.page.locator("#all summary").click()
+    return found.page
+
+
+def test_without_scripts_the_table_of_sinks_is_a_plain_table(visit, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text(three_sinks(), encoding="utf-8")
+    found = visit(path, javascript=False).page
+    found.locator("#all summary").click()
+    assert found.locator("table.sinks tbody tr").count() == 3
+    assert found.locator(".filter, table.sinks th button").count() == 0
+
+
+def test_the_table_of_sinks_is_sorted_by_any_column_and_filtered(table_of_sinks):
+    page = table_of_sinks
+    n_rows = page.locator("table.sinks tbody tr").count()
+    heading = page.locator("table.sinks th", has_text="peak mass")
+    heading.locator("button").press("Enter")
+    assert heading.get_attribute("aria-sort") == "descending"
+    peaks = page.evaluate(PEAKS)
+    assert peaks == sorted(peaks, reverse=True)
+    heading.locator("button").click()
+    assert page.evaluate(PEAKS) == sorted(peaks)
+    page.locator(".filter input").fill("primary")
+    shown = page.evaluate(ROWS + ".length")
+    assert 0 < shown < n_rows
+    assert page.locator(".filter output").inner_text() == f"{shown} of {n_rows} shown"
+    page.locator(".filter input").fill("")
+    assert page.evaluate(ROWS + ".length") == n_rows
+
+
+@pytest.mark.parametrize("by_key", [False, True])
+def test_a_row_leads_to_its_token_and_the_token_to_its_row(by_key, table_of_sinks):
+    page = table_of_sinks
+    row = page.locator("table.sinks tbody tr").nth(1)
+    key = row.get_attribute("data-sink")
+    row.press("Enter") if by_key else row.click()
+    mark = page.locator(f".texts mark[data-sink='{key}']")
+    assert mark.is_visible()
+    assert page.evaluate(
+        "document.activeElement.dataset.sink + document.activeElement.tagName"
+    ) == (key + "MARK")
+    assert {one.get_attribute("data-sink") for one in page.locator(".chosen").all()} == {key}
+    mark.press("Enter") if by_key else mark.click()
+    assert page.evaluate("document.activeElement.tagName") == "TR"
+    assert row.get_attribute("class") == "chosen"

@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+from inspect import signature
 from pathlib import Path
 
 import pytest
 
 from secondary_sinks.cli.again import note_done, show_again
+from secondary_sinks.cli.app import detect
 from secondary_sinks.cli.entry import run
 from tests.tiny import save_tiny
 
@@ -66,10 +68,8 @@ CHANGES = {
 
 
 def test_whatever_changes_is_looked_at_the_long_way(finished, tmp_path):
-    names = ("texts", "feed", "device", "dtype", "revision", "trust_remote_code", "bridge")
-    values = (Path("mine.txt"), "auto", None, None, None, False, False)
-    options = dict(zip(names, values, strict=True)) | {"skip_check": None, "seed": 0}
-    options |= {"model": "mine", "out": Path("out"), "force": False}
+    options = {one: parameter.default for one, parameter in signature(detect).parameters.items()}
+    options |= {"models": ["mine"], "texts": ["mine.txt"], "out": Path("out")}
     assert show_again("detect", options)
     assert not show_again("run", options)
     others = {"force": True, "seed": 1, "dtype": "bfloat16", "out": tmp_path}

@@ -255,7 +255,7 @@ def test_half_precision_says_what_its_rounding_leaves_open(call, tmp_path):
     _, printed, _ = call("detect", "--dtype", "bfloat16", "--force")
     said = " ".join(printed.split())
     assert (
-        "Within the rounding of bfloat16: 0 of 0 sink(s), and 0 token(s) that narrowly fail" in said
+        "Within the rounding of bfloat16: 0 of 0 sinks, and 0 tokens just below a threshold" in said
     )
     assert RunFolder(tmp_path / "out").record()["near_sinks"] == []
 
@@ -263,7 +263,7 @@ def test_half_precision_says_what_its_rounding_leaves_open(call, tmp_path):
 def test_the_line_of_rounding_counts_what_is_marked():
     sinks = pd.DataFrame({"within_rounding": [True, False, True]})
     line = show.rounding_line({"dtype": "float16", "near_sinks": [{}]}, sinks)
-    assert line.startswith("Within the rounding of float16: 2 of 3 sink(s), and 1 token(s)")
+    assert line.startswith("Within the rounding of float16: 2 of 3 sinks, and 1 token just")
 
 
 def tables(folder):
@@ -352,7 +352,7 @@ def test_the_table_of_sinks_shows_tokens_as_they_are_and_runs_no_markup(capsys):
     }
     sink |= {"lifetime": 7, "lifetime_attention": 9.0, "norm_ratio_max": 5.5, "mass_max": 0.25}
     frame = pd.DataFrame([sink, sink | {"text_id": "b", "lifetime": 9}])
-    show.Console(width=100).print(show.sink_table(frame, "Sinks in 2 text(s)"))
+    show.Console(width=100).print(show.sink_table(frame, "Sinks in 2 texts"))
     printed = capsys.readouterr().out
     assert "\x1b[31m" not in printed
     row = next(line for line in printed.splitlines() if "secondary" in line)
@@ -366,7 +366,7 @@ def test_tokens_of_different_ids_have_rows_of_their_own(capsys):
     sink = {"kind": "secondary", "token": "A", "token_id": 5, "text_id": "a", "l_start": 2}
     sink |= {"lifetime": 7, "lifetime_attention": 9.0, "norm_ratio_max": 5.5, "mass_max": 0.25}
     frame = pd.DataFrame([sink, sink | {"token_id": 6}, sink | {"token": "B", "token_id": 7}])
-    show.Console(width=100).print(show.sink_table(frame, "Sinks in 2 text(s)"))
+    show.Console(width=100).print(show.sink_table(frame, "Sinks in 2 texts"))
     rows = [line for line in capsys.readouterr().out.splitlines() if "secondary" in line]
     assert [row.split("│")[2].strip() for row in rows] == ["'A' [5]", "'A' [6]", "'B'"]
 

@@ -36,13 +36,12 @@ def test_levels_of_released_detections(released, capfd):
     assert ["primary", "bos_sink", "22", "0", "22", "43"] not in rows, "position 0 is in a prompt"
     level = next(row for row in rows if row and row[0] == "0")
     assert level[:4] == ["0", "22 (22)", "23 (22-23)", "21"]
-    assert "22 text(s) with 108,191 tokens: 21 secondary sinks" in printed
+    assert "22 texts with 108,191 tokens: 21 secondary sinks" in printed
     assert (
-        "1 level(s), the same number in 100% of 200 resamples of the texts; 0 sink(s) in no"
-        in printed
+        "1 level, the same number in 100% of 200 resamples of the texts; 0 sinks in no" in printed
     )
-    assert "1 secondary sink(s) repeat a sink of an earlier text" in printed
-    assert "1 line(s) repeat an earlier one and were left out" in printed
+    assert "not counted again: 1 copy of secondary sinks in earlier texts" in printed
+    assert "1 repeated line left out" in printed
 
 
 def test_json_says_the_same(released, capfd):

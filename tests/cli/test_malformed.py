@@ -23,7 +23,7 @@ CASES = {
     # the command line itself
     "unknown command": (["detct", "tiny"], "'detct'"),
     "unknown root option": (["--verison"], "--verison"),
-    "no model": (["detect"], "'model'"),
+    "no model": (["detect"], "MODEL"),
     "no out": (["detect", "tiny"], "--out"),
     "unknown option": (on("tiny", "--fed", "raw"), "--fed"),
     "option without value": (on("tiny", "--seed"), "--seed"),

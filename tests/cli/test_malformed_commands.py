@@ -65,9 +65,9 @@ CASES = {
         "'\\xff' is not UTF-8",
     ),
     "a model of bytes": (["detect", "\udc80", *OK], "'\\x80' is not UTF-8"),
-    "texts twice": (
-        ["detect", "tiny", *OK, "--texts=other.jsonl"],
-        "--texts is given 2 times; expected it once",
+    "feed twice": (
+        ["detect", "tiny", *OK, "--feed=raw", "--feed", "raw"],
+        "--feed is given 2 times; expected it once",
     ),
     "text files twice": (ablate("--texts", "ok.jsonl"), "are the same texts; give them once"),
     "seed twice": (["detect", "tiny", *OK, "--device", "cpu", "--device", "cpu"], "--device is"),
@@ -117,8 +117,8 @@ CASES = {
     "more devices than there are": (ablate("--n-devices", "99"), "n_devices is 99"),
     "more devices for a bridge": (ablate("--n-devices", "99", "--bridge"), "n_devices is 99"),
     "ordinary negative": (ablate("--ordinary", "-1"), "'-1'"),
-    "edit empty": (ablate("--edit", ""), "unknown edit ''"),
-    "edit twice": (ablate("--edit", "zero", "--edit", "zero"), "edits has 'zero' twice"),
+    "edit empty": (ablate("--edit", ""), "--edit '' has an empty item"),
+    "edit twice": (ablate("--edit", "zero", "--edit", "zero"), "--edit has 'zero' twice"),
     "site unknown": (ablate("--site", "mlp_in"), "'mlp_in'"),
     "donor negative": (["patch", "tiny", *OK, "--donor", "-1"], "'patch:-1'"),
     "donor empty": (["patch", "tiny", *OK, "--donor", ""], "'patch:'"),
@@ -150,7 +150,7 @@ CASES = {
     ),
     "edit in two words": (
         ablate("--edit", "resample:3", "--edit", "resample:03"),
-        "edits has 'resample:3' and 'resample:03', the same",
+        "--edit has 'resample:3' and 'resample:03', the same",
     ),
     "factor in two words": (
         ["scale", "tiny", *OK, "--by", "0.5,0.50"],

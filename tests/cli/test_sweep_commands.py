@@ -101,8 +101,8 @@ def test_a_dry_run_says_what_there_is_to_do_and_loads_and_writes_nothing(
     words = ("ablate", "tiny", "no-template", *TEXTS, "--edit", "zero", "--edit", "mean")
     code, printed, error = call(*words, "--out", "{out}", "--dry-run")
     assert (code, error) == (0, "")
-    assert "tiny: 1 text(s), 4 units" in printed
-    assert "no-template: 1 text(s), 4 units" in printed
+    assert "tiny: 1 text, 4 units" in printed
+    assert "no-template: 1 text, 4 units" in printed
     assert "done already      0 of 4 units" in printed
     assert "forward passes    2\n" in printed
     assert "tokens            122\n" in printed
@@ -259,9 +259,9 @@ def test_a_bar_shows_rates_on_a_terminal_only(monkeypatch, tmp_path):
             watch.tell("plan", model="m", missing=4, units=8, layers=4, texts=2)
             watch.tell("task", seconds_left=61.0, **facts)
         assert ("3.0 cells/s, 0:01:01 left, 7 sinks" in stream.getvalue()) == shown
-        assert ("m: 4 layers, 2 text(s); 4 of 8 units are missing" in stream.getvalue()) == shown
+        assert ("m: 4 layers, 2 texts; 4 of 8 units are missing" in stream.getvalue()) == shown
         assert bool(stream.getvalue()) == shown
-    assert "2 unit(s) done, 2 left" in watch.how_to_go_on()
+    assert "2 units done, 2 left" in watch.how_to_go_on()
 
 
 def test_a_stage_is_shown_as_it_is_called_on_a_terminal_only(monkeypatch, tmp_path):

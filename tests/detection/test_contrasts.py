@@ -119,7 +119,7 @@ def test_a_text_with_a_later_sink_serves_up_to_there_and_no_text_serves_twice():
         "3": "",
     }
     assert seen.contrasts[0].n_after == 30 - 9
-    assert "only 2 text(s) can be paired" in seen.verdict.why
+    assert "only 2 texts can be paired" in seen.verdict.why
     assert seen.verdict.outcome == "inconclusive"
 
 

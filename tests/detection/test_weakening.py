@@ -93,7 +93,7 @@ def test_no_sink_with_a_whole_window():
     assert found.n_left_out == 6
     assert found.verdict.outcome == "inconclusive"
     assert (
-        "6 text(s) in which the primary is not active in the whole window" in found.verdict.controls
+        "6 texts in which the primary is not active in the whole window" in found.verdict.controls
     )
     assert math.isnan(found.changes[0].change)
 

@@ -90,19 +90,19 @@ SCATTERED = [(4 + 3 * n, 5 + (5 * n) % 17) for n in range(12)]
         (
             [(22, 23)] * 12 + [(10, 5)] * 6,
             "supported",
-            "2 level(s) hold 100% of 18 sinks: (10, 5) with 6",
+            "2 levels for 100% of 18 sinks: (10, 5) with 6",
         ),
         (
             [(22, 23)] * 12,
             "inconclusive",
-            "one level, not several: 1 level(s) hold 100% of 12 sinks: (22, 23) with 12",
+            "one level, not several: 1 level for 100% of 12 sinks: (22, 23) with 12",
         ),
         (
             [(22, 22)] * 6 + [(22, 23)] * 7 + [(22, 24)] * 4,
             "inconclusive",
-            "; 2 cell(s) of the heat map with at least 5 sinks",
+            "; 2 cells of the heat map with at least 5 sinks",
         ),
-        (SCATTERED, "contradicted", "0 level(s) hold 0% of 12 sinks: none"),
+        (SCATTERED, "contradicted", "0 levels for 0% of 12 sinks: none"),
         (SCATTERED[:8], "inconclusive", "in fewer than 10 texts a level may remain undetected"),
         ([(22, 23)] * 4, "inconclusive", "no secondary sink could be tested (4 in fewer than 5"),
     ],

@@ -72,7 +72,7 @@ def test_tokens_that_share_the_direction_mislead_the_rule_and_not_exact_edits(ru
     assert found["more"] == "supported"
     tokens = finding.tables["tokens"]
     assert set(tokens[tokens["found"] == "rule"]["pos"]) == {one.pos for one in WEAK}
-    assert "other token(s), and misses 0 sink(s): no sink (48)" in finding.verdict.why
+    assert "other tokens, and misses 0 sinks: no sink (48)" in finding.verdict.why
 
 
 def test_rescaled_to_the_length_of_a_sink_they_become_sinks(run):

@@ -49,9 +49,7 @@ def test_each_level_has_its_number_at_its_most_frequent_pair():
 
 def test_hover_text_tells_counts_and_level():
     hover = level_heatmap(CELLS).data[0].hovertext
-    assert hover[23][22] == (
-        "created at layer 22, lifetime 23<br>99 sink(s) in 1 text(s)<br>level 0"
-    )
+    assert hover[23][22] == ("created at layer 22, lifetime 23<br>99 sinks in 1 text<br>level 0")
     assert hover[2][5].endswith("no level")
 
 

@@ -55,8 +55,8 @@ def test_a_model_whose_predictions_hang_on_nothing_is_not():
     [
         ([], 4, "no secondary sink"),
         (ATTENTION, 4, "12 not formed by any MLP"),
-        (three(forming=(3,)), 2, "6 sink(s) in 2 text(s)"),
-        ([Plant(pos=20, forming=(3,))], 4, "4 sink(s) in 4 text(s)"),
+        (three(forming=(3,)), 2, "6 sinks in 2 texts"),
+        ([Plant(pos=20, forming=(3,))], 4, "4 sinks in 4 texts"),
     ],
 )
 def test_too_little_claims_nothing(plants, n_texts, words):

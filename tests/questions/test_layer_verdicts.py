@@ -112,6 +112,13 @@ def test_too_few_texts_or_sinks_are_inconclusive(texts, per_text):
     assert verdict.outcome == "inconclusive"
 
 
+def test_one_text_lists_every_layer_that_was_tried():
+    (verdict,) = layer_verdicts(table([([1.0, 0.0, 0.9], 0.0)], n_layers=3))
+    assert verdict.outcome == "inconclusive"
+    shares = "MLP 0 (100%), MLP 1 (0%), MLP 2 (100%)"
+    assert verdict.why.endswith(f"; tried, with the share of sinks that end: {shares}")
+
+
 def test_one_text_has_no_interval():
     (row,) = layer_effects(table([(0.9, 0.0)]))
     assert np.isnan(row.low)
@@ -140,7 +147,7 @@ def test_layers_that_could_not_have_ended_a_sink_are_not_corrected_for():
     assert "at least 5 sinks in 9 texts are needed to decide 10 claims" in verdict.why
     (none,) = layer_verdicts(table([([0.0] * 10, 0.0)] * 7, n_layers=10, last=1))
     assert none.outcome == "contradicted"
-    assert "none of the 2 MLP(s) tested is needed" in none.why
+    assert "none of the 2 MLPs tested is needed" in none.why
 
 
 def test_cells_that_could_not_have_ended_their_sink_are_left_out_of_the_count():
@@ -172,7 +179,7 @@ def test_sinks_of_too_few_texts_decide_nothing_about_their_layer():
     late[["pos", "sink_pos"]] += 50
     (verdict,) = layer_verdicts(pd.concat([early, late]))
     assert (verdict.outcome, verdict.claim[-7:]) == ("contradicted", "layer 0")
-    assert "none of the 1 MLP(s)" in verdict.why
+    assert "the MLP tested is not needed" in verdict.why
 
 
 def test_sinks_without_a_control_are_left_out_and_said():
@@ -180,7 +187,7 @@ def test_sinks_without_a_control_are_left_out_and_said():
     lonely = frame[frame["role"] == "sink"].assign(pos=50, sink_pos=50, mass_edited=0.1)
     (verdict,) = layer_verdicts(pd.concat([frame, lonely]))
     assert verdict.n_sinks == 12
-    assert "left out: 6 sink(s) without a control" in verdict.controls
+    assert "left out: 6 sinks without a control" in verdict.controls
 
 
 def test_no_sinks_claim_nothing():

@@ -19,7 +19,7 @@ import transformers
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
 import secondary_sinks.cli.sweep_app
-import secondary_sinks.cli.sweeping  # noqa: F401  what a command imports late, once for all
+import secondary_sinks.cli.work  # noqa: F401  what a command imports late, once for all
 from secondary_sinks.cli.entry import run
 from secondary_sinks.models.original.sources import Source
 from secondary_sinks.sweeps import config as sweep_config

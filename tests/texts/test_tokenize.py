@@ -125,7 +125,7 @@ def test_a_model_without_tokenizer_cannot_be_fed_text():
 
 
 def test_one_token_is_too_short(with_template):
-    with pytest.raises(TextError, match=r"'one' has 1 token\(s\)"):
+    with pytest.raises(TextError, match=r"'one' has 1 token;"):
         tokenize(Text(text_id="one", plain="x"), with_template)
     assert len(tokenize(Text(text_id="two", plain="xy"), with_template).tokens) == 2
 

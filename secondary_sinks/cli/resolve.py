@@ -1,28 +1,29 @@
-"""The work of `ablate`, `patch` and `scale`: config, plan, sweep, summary."""
+"""Options and config file -> the config of a sweep, and a command line that asks for the same."""
 
-import contextlib
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from secondary_sinks.causal.recipes import meaning
 from secondary_sinks.cli.options import option_words
-from secondary_sinks.cli.output import Stopped, say
-from secondary_sinks.cli.show import show_found
-from secondary_sinks.cli.watch import Watch, check_format, going_on, show_summary
-from secondary_sinks.errors import SweepError
-from secondary_sinks.runs import RunFolder
-from secondary_sinks.sweeps import executors
+from secondary_sinks.errors import EditError, SweepError
 from secondary_sinks.sweeps.config import SweepConfig
 from secondary_sinks.sweeps.config_file import from_dict, merge_options, read_config, short
-from secondary_sinks.sweeps.estimate import Estimate, estimate
-from secondary_sinks.sweeps.sweep import sweep
+from secondary_sinks.texts.many_files import INLINE
+from secondary_sinks.types import refuse_twice, split_words
 from secondary_sinks.types.lists import plain_digits
 
-PARTIAL = 3
-"""Exit code of a sweep that finished but skipped something."""
-_SAME = ("layers", "feed", "ordinary", "device", "dtype", "n_devices", "revision", "seed")
+_SAME = (
+    *("layers", "feed", "limit", "max_tokens", "criterion", "ordinary"),
+    *("device", "dtype", "n_devices", "revision", "seed"),
+)
 """Options with the same name in the config."""
+_PLACES = ("out", "executor", "ray_address", "ask")
+"""Keys of a config file that are no part of the sweep's config."""
+_OUTPUT = {"models", "dry_run", "force", "log_format", "json", "quiet"}
+"""Options that a recorded command line does not repeat as options."""
 
 
 class Asked(NamedTuple):
@@ -40,33 +41,7 @@ class Resolved(NamedTuple):
     out: Path
     executor: str
     ray_address: str | None
-
-
-def work(asked: Asked) -> None:
-    """Check everything cheap first, then plan or run the sweep, and print the results."""
-    check_format(asked.options["log_format"])
-    wanted = resolve(asked)
-    executor = executors.executor_named(wanted.executor, wanted.ray_address)
-    wanted.config.check(elsewhere=executor.elsewhere)
-    if asked.options["dry_run"]:
-        show_plan(estimate(wanted.config, wanted.out))
-        return
-    watch = Watch(asked.options["log_format"], wanted.out)
-    with contextlib.closing(executor), going_on(watch, elsewhere=executor.elsewhere):
-        summary = sweep(
-            wanted.config,
-            wanted.out,
-            executor=executor,
-            force=asked.options["force"],
-            command=command_line(asked),
-            tell=watch.tell,
-        )
-    show_summary(summary, asked.options["log_format"])
-    if asked.options["log_format"] == "text":
-        show_found(RunFolder(wanted.out))
-        say(f"tables: {wanted.out}")
-    if not summary.complete:
-        raise Stopped(PARTIAL)
+    ask: str
 
 
 def resolve(asked: Asked) -> Resolved:
@@ -76,37 +51,79 @@ def resolve(asked: Asked) -> Resolved:
     """
     options, path = asked.options, asked.options["config"]
     base = read_config(path) if path else {}
-    own = {name: base.pop(name, None) for name in ("out", "executor", "ray_address")}
+    own = {name: base.pop(name, None) for name in _PLACES}
     for name, value in own.items():
         if value is not None and not isinstance(value, str):
             raise SweepError(f"config {str(path)!r}: {name} is {short(value)}", "expected a string")
-        if options[name] is not None:
+        if options.get(name) is not None:
             own[name] = str(options[name])
+        elif value is not None and name != "out" and name not in options:
+            raise _not_for(asked, name)
+    if asked.command in ("run", "detect") and not (options["models"] or base.get("models")):
+        raise SweepError("missing MODEL (or 'models' in the config)", "`models` lists some")
     if own["out"] is None:
-        raise SweepError("missing --out (or 'out' in the config): a folder for the sweep")
+        raise SweepError("missing --out (or 'out' in the config): a folder for the results")
     flags = _flags(asked)
     if flags["thresholds"] and isinstance(base.get("thresholds"), Mapping):
         flags["thresholds"] = {**base["thresholds"], **flags["thresholds"]}
-    config = from_dict(merge_options(base, flags), f"config {str(path)!r}" if path else "options")
+    merged = merge_options(base, flags)
+    if asked.command == "detect":
+        _refuse_editing(asked, base)
+        merged["edits"] = []
+    config = from_dict(merged, f"config {str(path)!r}" if path else "options")
+    if asked.command in ("run", "detect"):
+        config = replace(config, pooled=True)
+        if len(config.models) > 1:
+            raise SweepError(
+                f"{asked.command} takes one model, got {[one.name for one in config.models]}",
+                "use ablate for several, or call it once for each",
+            )
     executor = "local" if own["executor"] is None else own["executor"]
-    return Resolved(config, Path(own["out"]), executor, own["ray_address"])
+    out = Path(own["out"])
+    return Resolved(config, out, executor, own["ray_address"], own["ask"] or "none")
+
+
+def _refuse_editing(asked: Asked, base: Mapping[str, Any]) -> None:
+    """Raise `SweepError` for keys of a config file about edits, which `detect` does not make."""
+    for name in ("edits", "sites", "layers", "ordinary"):
+        if base.get(name) is not None:
+            raise _not_for(asked, name)
+
+
+def _not_for(asked: Asked, name: str) -> SweepError:
+    path = str(asked.options["config"])
+    return SweepError(
+        f"config {path!r}: {name} is not for {asked.command}", "leave it out, or use ablate or run"
+    )
 
 
 def _flags(asked: Asked) -> dict[str, Any]:
     """Options as keys of the config; None for options that were not given."""
     options = asked.options
     switches = ("trust_remote_code", "bridge")
+    inline = [f"{INLINE}{text}" for text in options["text"] or ()]
     return {
-        **{name: options[name] for name in _SAME},
+        **{name: options.get(name) for name in _SAME},
         **{name: True if options[name] else None for name in switches},
         "models": list(options["models"] or ()) or None,
-        "texts": [str(path) for path in options["texts"] or ()] or None,
-        "sites": list(options["site"] or ()) or None,
+        "texts": [*(options["texts"] or ()), *inline] or None,
+        "sites": list(options.get("site") or ()) or None,
         "skip": list(options["skip_check"] or ()) or None,
-        "trace": False if options["no_trace"] else None,
+        "trace": False if options.get("no_trace") else None,
         "edits": asked.edits or None,
         "thresholds": _thresholds(options["threshold"] or ()) or None,
     }
+
+
+def split_edits(given: Sequence[str]) -> list[str]:
+    """The edits of all options, split at commas. Raises `EditError` for a repeated one.
+
+    >>> split_edits(["zero, twins", "mean"])
+    ['zero', 'twins', 'mean']
+    """
+    edits = [one for words in given for one in split_words("--edit", words, EditError)]
+    refuse_twice("--edit", edits, EditError, [meaning(one) for one in edits])
+    return edits
 
 
 def _thresholds(words: Sequence[str]) -> dict[str, int | float]:
@@ -130,18 +147,20 @@ def _threshold(word: str) -> tuple[str, int | float]:
     return name.strip(), int(value) if value.is_integer() else value
 
 
-def command_line(asked: Asked) -> str:
-    """A command line that asks for the same."""
+def command_line(asked: Asked, questions: Sequence[str] = ()) -> str:
+    """A command line that asks for the same, with these questions."""
     words = ["secondary-sinks", asked.command, *(asked.options["models"] or ())]
-    passing = {"models", "dry_run", "force", "log_format"}
-    kept = {name: value for name, value in asked.options.items() if name not in passing}
+    kept = {name: value for name, value in asked.options.items() if name not in _OUTPUT}
+    if "ask" in kept:
+        kept["ask"] = ",".join(questions) or None
+    kept.pop("edit", None)
     return shlex.join([*words, *_edit_words(asked), *option_words(kept)])
 
 
 def _edit_words(asked: Asked) -> list[str]:
     """The edits written as options of their command."""
     details = [edit.partition(":")[2] for edit in asked.edits]
-    if asked.command == "ablate":
+    if asked.command in ("run", "ablate"):
         return [word for edit in asked.edits for word in ("--edit", edit)]
     if asked.command == "patch":
         return [word for detail in details for word in ("--donor", detail)]
@@ -150,9 +169,3 @@ def _edit_words(asked: Asked) -> list[str]:
         mine = [edit.partition(":")[2] for edit in asked.edits if edit.startswith(f"{kind}:")]
         words += [option, ",".join(mine)] if mine else []
     return words
-
-
-def show_plan(found: Estimate) -> None:
-    """Print the planned work, line by line."""
-    for line in found.lines():
-        say(line)
