@@ -63,7 +63,7 @@ def test_a_device_that_is_not_there_has_no_known_memory():
     assert free_bytes("xpu:3") is None
 
 
-@pytest.mark.parametrize(("size", "shown"), [(10**9, "1.0 GB"), (10**9 - 1, "1 GB"), (0, "0 GB")])
+@pytest.mark.parametrize(("size", "shown"), [(10**9, "1.0 GB"), (10**9 - 1, "1 GB"), (0, "0 kB")])
 def test_sizes_have_two_or_three_digits(size, shown):
     assert gigabytes(size) == shown
 

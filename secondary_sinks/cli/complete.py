@@ -15,7 +15,19 @@ EXECUTORS = ("local", "ray")
 LOG_FORMATS = ("text", "json")
 EDITS = ("zero", "twins", "mean", "resample:", "scale:", "set_norm:", "none")
 DONORS = ("twin", "sink")
-SITES = ("mlp_out", "attn_out", "resid_post", "z", "post")
+SITES = (
+    "mlp_out",
+    "attn_out",
+    "resid_post",
+    "resid_pre",
+    "z",
+    "post",
+    "q",
+    "k",
+    "v",
+    "attn_scores",
+    "pattern",
+)
 QUESTIONS = (
     "all",
     "none",

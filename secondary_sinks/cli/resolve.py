@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from secondary_sinks.causal.recipes import meaning
 from secondary_sinks.cli.options import option_words
 from secondary_sinks.errors import EditError, SweepError
 from secondary_sinks.sweeps.config import SweepConfig
@@ -122,7 +121,7 @@ def split_edits(given: Sequence[str]) -> list[str]:
     ['zero', 'twins', 'mean']
     """
     edits = [one for words in given for one in split_words("--edit", words, EditError)]
-    refuse_twice("--edit", edits, EditError, [meaning(one) for one in edits])
+    refuse_twice("--edit", edits, EditError)
     return edits
 
 

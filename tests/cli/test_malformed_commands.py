@@ -146,11 +146,11 @@ CASES = {
     "edit of a run twice": (["run", "tiny", *OK, "--edit", "zero,zero"], "--edit has 'zero' twice"),
     "edit of a run in two words": (
         ["run", "tiny", *OK, "--edit", "twins,mean:twins"],
-        "--edit has 'twins' and 'mean:twins', the same",
+        "edits has 'twins' and 'mean:twins', the same",
     ),
     "edit in two words": (
         ablate("--edit", "resample:3", "--edit", "resample:03"),
-        "--edit has 'resample:3' and 'resample:03', the same",
+        "edits has 'resample:3' and 'resample:03', the same",
     ),
     "factor in two words": (
         ["scale", "tiny", *OK, "--by", "0.5,0.50"],
