@@ -16,7 +16,7 @@ EXAMPLES = re.findall(r"## ([^\n]*)\n(?:(?!\n## ).)*?```python\n(.*?)```", PAGE,
 
 @pytest.mark.parametrize(("title", "code"), EXAMPLES, ids=[title for title, _ in EXAMPLES])
 def test_the_example_runs_by_itself(title, code, tmp_path, capsys):
-    if "HookedTransformer" in code and not OLD:
+    if ("HookedTransformer" in code or "secondary_sinks.testing" in code) and not OLD:
         pytest.skip("TransformerLens 4 has no HookedTransformer")
     if "nnsight" in code:
         pytest.importorskip("nnsight", reason="nnsight is not installed")
