@@ -8,11 +8,11 @@ from torch import Tensor
 
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, judge_interval, unanswered, why_no_sinks
+from experiments.steered import lasting_positions
 from secondary_sinks import Trace, Verdict, detect, observe
 from secondary_sinks.plots import interval_dots, message_figure
 from secondary_sinks.questions import Cost, MatchedPair
 from secondary_sinks.statistics import Interval, paired_share_over_texts
-from secondary_sinks.types import LASTING
 
 NAME = "replacement"
 QUESTION = "Does removing a secondary sink create others, and do later sinks need earlier ones?"
@@ -68,7 +68,7 @@ def run(observed: Observed) -> Finding:
             name: _sinks_without(observed, trace, case.sink.l_start, pos)
             for name, pos in (("sink", case.sink.pos), ("control", case.control))
         }
-        clean = _lasting(observed, trace)
+        clean = lasting_positions(observed.sinks.of_text(trace.text_id))
         removed.append(_removed_row(trace, case, clean, found))
         if (trace.text_id, case.sink.pos) in firsts and removed[-1]["removed"]:
             later += _later_rows(trace, case, clean, found)
@@ -96,12 +96,6 @@ def _first_of_texts(pairs: list[tuple[Trace, MatchedPair]]) -> set[tuple[str, in
     return set(first.items())
 
 
-def _lasting(observed: Observed, trace: Trace) -> set[int]:
-    """Positions of the lasting sinks other than the primary."""
-    found = detect(trace, observed.sinks.thresholds)
-    return {sink.pos for sink in found.of_kind(*LASTING).sinks}
-
-
 def _sinks_without(observed: Observed, trace: Trace, layer: int, pos: int) -> set[int]:
     """Positions of the lasting sinks of the text with an MLP output zeroed at one token."""
 
@@ -112,7 +106,7 @@ def _sinks_without(observed: Observed, trace: Trace, layer: int, pos: int) -> se
 
     hooks = [(f"blocks.{layer}.hook_mlp_out", silence)]
     edited = observe(observed.model, trace.tokens, text_id=trace.text_id, hooks=hooks)
-    return _lasting(observed, edited)
+    return lasting_positions(detect(edited, observed.sinks.thresholds))
 
 
 def _removed_row(

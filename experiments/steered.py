@@ -250,7 +250,9 @@ def found_rows(
         runs[dose] = observe(observed.model, trace.tokens, text_id=trace.text_id, hooks=[hook])
     rows = []
     for criterion in ("paper", "joint"):
-        found = {dose: _others(detect(run, limits, criterion)) for dose, run in runs.items()}
+        found = {
+            dose: lasting_positions(detect(run, limits, criterion)) for dose, run in runs.items()
+        }
         rows += [
             {
                 "text_id": trace.text_id,
@@ -278,6 +280,6 @@ def rescale(positions: tuple[int, ...], length: float) -> Any:
     return hook
 
 
-def _others(table: SinkTable) -> set[int]:
-    """Positions of lasting sinks other than the primary; the paper's noise is left out."""
+def lasting_positions(table: SinkTable) -> set[int]:
+    """Positions of the lasting sinks other than the primary; the paper's noise is left out."""
     return {sink.pos for sink in table.of_kind(*LASTING).sinks}

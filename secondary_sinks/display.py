@@ -6,8 +6,10 @@ import: the package's `__init__`, which knows all rooms, hands `plot` in as `plo
 """
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
+from typing import SupportsIndex
 
 TYPE_CHECKING = False  # `import secondary_sinks` reads this module: it imports little
 if TYPE_CHECKING:
@@ -82,13 +84,14 @@ def make_visible(text: str, *, keep: str = "", most: int | None = None) -> str:
     return shown if most is None or len(shown) <= most else shown[: most - 1] + "…"
 
 
-def count(n: int, noun: str, plural: str | None = None) -> str:
+def count(n: SupportsIndex, noun: str, plural: str | None = None) -> str:
     """A count with its noun.
 
     >>> count(1, "text"), count(6869, "token")
     ('1 text', '6,869 tokens')
     """
-    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+    whole = operator.index(n)
+    return f"{whole:,} {noun if whole == 1 else plural or noun + 's'}"
 
 
 def rounded(number: float | int, digits: int = 3) -> str:
