@@ -33,11 +33,13 @@ ARROWS = {
     "causal": GROUND | {"measures", "layerwise", "observation", "detection"},
     "attribution": GROUND | {"measures", "layerwise", "observation", "detection"},
     "questions": GROUND | {"layerwise", "detection", "causal", "attribution"},
+    "circuit": GROUND
+    | {"measures", "layerwise", "observation", "detection", "causal", "attribution", "questions"},
     "plots": GROUND,
     "testing": GROUND,
 }
 ARROWS["runs"] = GROUND | {
-    *("texts", "layerwise", "models", "observation", "detection", "causal", "questions"),
+    *("texts", "layerwise", "models", "observation", "detection", "causal", "questions", "circuit"),
 }
 ARROWS["sweeps"] = ARROWS["runs"] | {"runs"}
 ARROWS["report"] = GROUND | {"detection", "questions", "plots", "runs"}
