@@ -33,9 +33,9 @@ SOURCES = [
 
 
 def drawn(*edges, **options):
+    names = ("trigger", "reader", "writer", "enabler", "a sink at these layers")
     figure = circuit_graph(pd.DataFrame(edges), 12, **options)
-    return figure, {name: [one for one in figure.data if one.name == name] for name in
-                    ("trigger", "reader", "writer", "enabler", "a sink at these layers")}  # fmt: skip
+    return figure, {name: [one for one in figure.data if one.name == name] for name in names}
 
 
 def test_source_tokens_are_rows_in_their_order_and_what_does_nothing_is_left_out():
