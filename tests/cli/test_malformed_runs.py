@@ -59,6 +59,12 @@ def without(name):
     return damage
 
 
+def phenomenon(**changes):
+    """A run whose record has other lists of numbers about the paper's phenomenon."""
+    told = phenomenon_of(record(), frames.sinks())["phenomenon"]
+    return fields(phenomenon=told | changes)
+
+
 def drop(column):
     return lambda frame: frame.drop(columns=column)
 
@@ -205,6 +211,14 @@ REPORT = {
     "table without a column": (table("sinks", drop("kind")), "has no column 'kind'"),
     "trace without a column": (table("trace", drop("mass")), "has no column 'mass'"),
     "effects without a column": (table("effects", drop("role")), "has no column 'role'"),
+    "one position of three": (
+        phenomenon(positions=[3]),
+        "phenomenon.positions is [3]; expected 3 numbers",
+    ),
+    "three lifetimes of two": (
+        phenomenon(label_lifetimes=[1, 2, 3]),
+        "phenomenon.label_lifetimes is [1, 2, 3]; expected 2 numbers",
+    ),
     "positions by words": (table("sinks", put("pos", "first")), "in column 'pos'; expected int"),
     "masses by words": (table("effects", put("mass_clean", "much")), "column 'mass_clean'"),
     "tokens by numbers": (table("trace", put("token", 3)), "column 'token'; expected str"),
