@@ -10,7 +10,7 @@ from secondary_sinks.cli.entry import run
 from secondary_sinks.runs import RunFolder
 from tests.detection.test_authors import entry, line
 from tests.plots import frames
-from tests.report.pages import layer_effect, record, verdict
+from tests.report.pages import layer_effect, phenomenon_of, record, verdict
 
 
 def write_run(path, **changes):
