@@ -32,14 +32,13 @@ ARROWS = {
     "detection": GROUND | {"measures", "observation"},
     "causal": GROUND | {"measures", "layerwise", "observation", "detection"},
     "attribution": GROUND | {"measures", "layerwise", "observation", "detection"},
-    "questions": GROUND | {"layerwise", "detection", "causal", "attribution"},
-    "circuit": GROUND
-    | {"measures", "layerwise", "observation", "detection", "causal", "attribution", "questions"},
+    "questions": GROUND
+    | {"measures", "layerwise", "observation", "detection", "causal", "attribution"},
     "plots": GROUND,
     "testing": GROUND,
 }
 ARROWS["runs"] = GROUND | {
-    *("texts", "layerwise", "models", "observation", "detection", "causal", "questions", "circuit"),
+    *("texts", "layerwise", "models", "observation", "detection", "causal", "questions"),
 }
 ARROWS["sweeps"] = ARROWS["runs"] | {"runs"}
 ARROWS["report"] = GROUND | {"detection", "questions", "plots", "runs"}

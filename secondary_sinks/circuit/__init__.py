@@ -1,9 +1,0 @@
-"""The circuit of a sink: what triggers it, what writes it, who reads it, what it is for.
-
-Each part takes (model, traces, sinks) and gives a `Part`: edges, one per sink and cause or effect,
-and verdicts over texts.
-"""
-
-from secondary_sinks.circuit.edges import Edge, Part, by_level, edges_frame
-
-__all__ = ["Edge", "Part", "by_level", "edges_frame"]
