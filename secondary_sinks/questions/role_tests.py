@@ -100,20 +100,33 @@ def run_pairs(
     Columns text_id, pos, group, test and alive: the share of cells after which the edited token is
     a sink at some layer (one cell per twin for "each" and "create", else one cell).
     """
-    by_text: dict[str, list[tuple[Asked, Trial]]] = {}
-    for one, trial in pairs:
-        by_text.setdefault(_edited_text(one, trial).text_id, []).append((one, trial))
-    rows: list[dict[str, Any]] = []
-    for group in by_text.values():
-        here = _edited_text(*group[0])
-        texts = {text.text_id: text for one, _ in group for text in (one.home, one.trace)}
-        others = [text for name, text in texts.items() if name != here.text_id]
-        trials = [trial for _, trial in group]
-        rows += run_trials(model, here, sinks.thresholds, trials, others)
+    rows = run_rows(model, list(pairs), sinks)
     names = ["of_text", "sink_pos", "group", "test"]
     frame = pd.DataFrame(rows, columns=[*names, "is_sink"]).astype({"is_sink": float})
     alive = frame.groupby(names, sort=False)["is_sink"].mean().reset_index()
     return alive.rename(columns={"of_text": "text_id", "sink_pos": "pos", "is_sink": "alive"})
+
+
+def run_rows(
+    model: HookedModel, pairs: Sequence[tuple[Asked, Trial]], sinks: SinkTable
+) -> list[dict[str, Any]]:
+    """Rows of `run_trials`, in the order of the pairs; one replay for each edited text.
+
+    Trials whose word `test` is "create" edit a twin, in its own text; the others edit the sink.
+    """
+    by_text: dict[str, list[int]] = {}
+    for number, (one, trial) in enumerate(pairs):
+        by_text.setdefault(_edited_text(one, trial).text_id, []).append(number)
+    rows: dict[int, dict[str, Any]] = {}
+    for numbers in by_text.values():
+        group = [pairs[number] for number in numbers]
+        here = _edited_text(*group[0])
+        texts = {text.text_id: text for one, _ in group for text in (one.home, one.trace)}
+        others = [text for name, text in texts.items() if name != here.text_id]
+        trials = [trial for _, trial in group]
+        found = run_trials(model, here, sinks.thresholds, trials, others)
+        rows |= dict(zip(numbers, found, strict=True))
+    return [rows[number] for number in range(len(pairs))]
 
 
 def _edited_text(one: Asked, trial: Trial) -> Trace:
@@ -133,7 +146,7 @@ def _tests(one: Asked) -> Iterator[Trial]:
 
 def replaced_by_twins(one: Asked, layer: int, twins: int | tuple[int, ...]) -> Edit:
     """Edit: replace the MLP output at the sink by that at a twin, or the mean over twins."""
-    return _patch(one.sink.pos, (layer,), twins, one.home, one.trace)
+    return patched(one.sink.pos, (layer,), twins, one.home, one.trace)
 
 
 def group_tests(one: Asked, group: tuple[int, ...]) -> Iterator[Trial]:
@@ -145,16 +158,22 @@ def group_tests(one: Asked, group: tuple[int, ...]) -> Iterator[Trial]:
     yield _trial(one, "rescue", group, pos, [*zeros, own])
     yield _trial(one, "floor", group, pos, [Edit(pos=pos, layer=tuple(range(last + 1)))])
     for twin in one.twins:
-        into = _patch(twin, group, pos, one.trace, one.home)
+        into = patched(twin, group, pos, one.trace, one.home)
         yield _trial(one, "create", group, twin, [into])
 
 
-def _patch(
-    pos: int, layers: tuple[int, ...], donor: int | tuple[int, ...], source: Trace, here: Trace
+def patched(
+    pos: int,
+    layers: tuple[int, ...],
+    donor: int | tuple[int, ...],
+    source: Trace,
+    here: Trace,
+    site: str = "mlp_out",
+    units: tuple[int, ...] = (),
 ) -> Edit:
-    """Edit: put the MLP output at a donor token, or the mean over donors, into another token."""
+    """Edit: put what a donor token has at a site, or the mean over donors, into another token."""
     text = "" if source is here else source.text_id
-    return Edit(pos=pos, layer=layers, kind="patch", donor=donor, text=text)
+    return Edit(pos=pos, layer=layers, kind="patch", site=site, units=units, donor=donor, text=text)
 
 
 def _trial(one: Asked, test: str, group: tuple[int, ...], pos: int, cell: Sequence[Edit]) -> Trial:

@@ -32,7 +32,8 @@ COLUMNS = (
     *("lifetime_attention_edited", "drawn_clean", "drawn_edited", "draws"),
 )
 """`drawn_*`: attention beyond what is expected at the position, mean over the blocks that read the
-sink; `draws`: whether the edited token draws at least half of what the clean sink draws."""
+sink; `draws`: whether the edited token draws at least half of what the clean sink draws, False for
+tokens of another text than the sink's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,7 @@ def run_trials(
                 "l_start_edited": first(edited[:, number]),
                 "is_sink": lifetime > 0,
                 **means_over(trace, result, number, trial.sink.layers),
-                "impossible": _impossible(trial, settled),
+                "impossible": _impossible(trial, trace, settled),
                 "lifetime_attention_clean": int(attended[0][number]),
                 "lifetime_attention_edited": int(attended[1][number]),
                 "drawn_clean": drawn.clean,
@@ -95,9 +96,9 @@ def run_trials(
     return rows
 
 
-def _impossible(trial: Trial, settled: Int[Tensor, "pos"]) -> str:
+def _impossible(trial: Trial, trace: Trace, settled: Int[Tensor, "pos"]) -> str:
     """What the first edit of a trial at its sink comes too late for; "none" for other tokens."""
-    if trial.pos != trial.sink.pos:
+    if (trace.text_id, trial.pos) != (trial.sink.text_id, trial.sink.pos):
         return "none"
     return impossible(trial.sink, min(map(reached, trial.cell)), settled)
 

@@ -34,6 +34,9 @@ class Plant:
       (default: the token before), without an MLP.
     * `identity`: the MLP of this earlier layer writes which token it is, at all its token twins
       too, and the forming MLPs write only if they read that.
+    * `trigger`: earlier layers whose last head reads the token at `source`, and not only that one:
+      `trigger_score` is its score there, and that on a primary is 4.5. The forming MLPs write in
+      proportion to how much of these layers, which count alike, has read it.
     * `dies`: the layer whose MLP removes it (None: it stays).
 
     Decoys:
@@ -51,6 +54,8 @@ class Plant:
     chain: bool = False
     identity: int | None = None
     by: str = "mlp"
+    trigger: tuple[int, ...] = ()
+    trigger_score: float = 4.0
     source: int | None = None
     sideways: bool = False
     attended: bool | None = None
@@ -78,6 +83,11 @@ class Plant:
         return sum(self.change(below) for below in range(layer + 1))
 
     @property
+    def copied_at(self) -> tuple[int, ...]:
+        """Layers whose last head copies from the giver to this token."""
+        return self.forming if self.by == "attention" else self.trigger
+
+    @property
     def giver(self) -> int:
         """The position that an attention head copies from."""
         return self.pos - 1 if self.source is None else self.source
@@ -95,6 +105,16 @@ class Writer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """An edge of attention without which a sink would not be written."""
+
+    layer: int
+    head: int
+    source: int
+    """Position of the token that the head reads."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectedSink:
     """A true sink, and the components that write it."""
 
@@ -109,6 +129,9 @@ class ExpectedSink:
     removed_by: tuple[Writer, ...]
     needed: tuple[Writer, ...]
     """Those of `formed_by` without which there is no sink at any layer."""
+    triggered_by: tuple[Read, ...] = ()
+    """What it must have read: with all of these cut there is no sink, and a token twin that has
+    read the same is one. Empty where attention has no part in it."""
 
     @property
     def l_start(self) -> int:
@@ -128,12 +151,16 @@ def check_plants(plants: Sequence[Plant], n_layers: int, n_pos: int) -> None:
             raise PlantError(f"position {one.pos} is out of range", f"expected 0 to {n_pos - 1}")
         _check_layers(one, n_layers)
         _check_strength(one)
-    copied = [one for one in plants if one.by == "attention"]
-    layers, positions = {one.forming[0] for one in copied}, {one.pos for one in plants}
-    if len(layers) < len(copied) or any(one.giver in positions for one in copied):
+    copied = [one for one in plants if one.copied_at]
+    layers, positions = [la for one in copied for la in one.copied_at], {one.pos for one in plants}
+    if len(set(layers)) < len(layers) or any(one.giver in positions for one in copied):
         raise PlantError(
-            "expected at most one plant by attention in a layer, copied from an ordinary token; "
-            "give another layer or source"
+            "expected at most one plant by attention, or with a trigger, in a layer, copied from "
+            "an ordinary token; give another layer or source"
+        )
+    if any(one.trigger for one in plants) and len({one.giver for one in copied}) > 1:
+        raise PlantError(
+            "expected one source for all plants that heads copy to, if one has a trigger"
         )
     axes = {(one.pos, one.sideways) for one in plants}
     if len(axes) > len(positions):
@@ -156,12 +183,27 @@ def _check_layers(one: Plant, n_layers: int) -> None:
         one.chain or one.by != "mlp" or not 0 <= one.identity < min(one.forming, default=0)
     ):
         raise PlantError(f"expected identity to be a layer before all forming layers; got {one}")
+    if one.trigger and (
+        one.chain
+        or one.identity is not None
+        or one.by != "mlp"
+        or one.sideways
+        or one.attended is not None
+        or not 0 <= one.giver < one.pos
+        or not 0 <= min(one.trigger) <= max(one.trigger) < min(one.forming, default=0)
+    ):
+        raise PlantError(
+            "expected a trigger in layers before all forming MLPs, with an earlier source, and "
+            f"without chain, identity, sideways and attended; got {one}"
+        )
     if one.by not in ("mlp", "attention"):
         raise PlantError(f"expected a plant by 'mlp' or 'attention'; got {one.by!r}")
 
 
 def _check_strength(one: Plant) -> None:
-    for strength in () if one.sideways else accumulate(map(one.change, sorted(one.forming))):
+    strengths = accumulate(map(one.change, sorted(one.forming)))
+    partly = [one.strength * part / len(one.trigger) for part in range(1, len(one.trigger))]
+    for strength in () if one.sideways else [*strengths, *partly]:
         if WEAK < strength < STRONG or PRIMARY / 2 < strength < PRIMARY:
             raise PlantError(
                 f"strength {strength:g} has no clear truth",
@@ -206,6 +248,12 @@ def expected_sinks(
                     (left, right), "both"
                 ),
                 **_writers(plants, pos, n_layers, last_head),
+                triggered_by=tuple(
+                    Read(layer=layer, head=last_head, source=one.giver)
+                    for one in plants
+                    if one.pos == pos
+                    for layer in one.copied_at
+                ),
             )
         )
     return tuple(found)
