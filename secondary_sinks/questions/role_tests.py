@@ -40,6 +40,11 @@ class Asked:
     """The text that the twins are in: the sink's own if it has twins, else the one with most."""
     twins: tuple[int, ...]
 
+    @property
+    def place(self) -> tuple[str, int]:
+        """Text and position of the sink."""
+        return self.sink.text_id, self.sink.pos
+
 
 def asked_of(traces: Sequence[Trace], sinks: SinkTable) -> tuple[list[Asked], dict[str, int]]:
     """The sinks that get roles, and the number of sinks left out, by reason.
