@@ -2,16 +2,18 @@
 
 from functools import cache
 
-import numpy as np
 import pytest
 import torch
 
-from secondary_sinks import detect, load_cells
+from secondary_sinks import detect
 from secondary_sinks.questions.circuit.coordinates import sizes_of
 from secondary_sinks.questions.circuit.writer import WRITER, writer, writer_claims
 from secondary_sinks.questions.matched_pairs import match_pairs
 from secondary_sinks.questions.question import Sample
+from secondary_sinks.questions.role_tests import roles_cost
+from secondary_sinks.questions.sparsity import SPARSITY
 from secondary_sinks.testing.planted import Plant
+from secondary_sinks.types import load_cells
 from tests.marks import thinned
 from tests.questions.gardens import Garden
 
@@ -108,7 +110,6 @@ def test_the_price_counts_every_cell_of_coordinates():
     texts = match_pairs(*made.asked[1:])
     n_layers, d_mlp = made.model.cfg.n_layers, made.model.cfg.d_mlp
     sample = Sample(texts=texts, sinks=made.sinks, n_layers=n_layers, d_mlp=d_mlp)
-    answer = answer_of("one MLP")
-    rest = WRITER.cost(sample).replayed - len(answer.tables["coordinates"])
-    assert rest > 0
-    assert np.isfinite(answer.cells["effect"]).all()
+    others = roles_cost(*made.asked[1:]).replayed + SPARSITY.cost(sample).replayed
+    n_cells = len(answer_of("one MLP").tables["coordinates"])
+    assert WRITER.cost(sample).replayed == others + n_cells
