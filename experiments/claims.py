@@ -232,6 +232,26 @@ CLAIMS = (
     ),
     Row(
         part="further",
+        sharp="What attention reads triggers more than half of the sinks: a twin's attention "
+        "outputs end the sink and the sink's make twins sinks, not those of random tokens",
+        experiment="triggers",
+    ),
+    Row(
+        part="further",
+        sharp="The attention of one layer is the trigger of more than half of the sinks, and not "
+        "that of all other layers up to the creation layer",
+        experiment="triggers",
+        verdict=1,
+    ),
+    Row(
+        part="further",
+        sharp="One attention head is the trigger of more than half of the sinks, and not as many "
+        "random heads of its layer",
+        experiment="triggers",
+        verdict=2,
+    ),
+    Row(
+        part="further",
         sharp="Removed, more than half of the sinks are replaced by another token, beyond the same "
         "edit at controls",
         experiment="replacement",

@@ -123,6 +123,12 @@ EXPERIMENTS = (
         observes=False,
     ),
     Experiment(
+        name="triggers",
+        claim="what attention reads triggers each sink: exchanged with a token twin's, attention "
+        "outputs end the sink and make the twin one; by layer, head and source token",
+        observes=False,
+    ),
+    Experiment(
         name="mlp_ablation",
         claim="sinks need the MLP of one layer (zero, mean and resample, against controls)",
         asks=("necessity",),

@@ -44,6 +44,8 @@ from secondary_sinks.questions.run_claims import levels_of
 from secondary_sinks.types import SinkTable, Trace
 from secondary_sinks.types.frames import tidy
 
+PASSES = 8
+"""Passes over a text whose sinks have a trigger, in the simplest case."""
 VALUES = ("effect", "low", "high")
 
 
@@ -110,15 +112,16 @@ def trigger_claims(sinks: SinkTable) -> int:
 def trigger_cost(traces: Sequence[Trace], sinks: SinkTable) -> Cost:
     """Number of cells of the tests of layers; those of heads and source tokens depend on them.
 
-    Heads cost `1 + 2 n_twins` cells each, at the layers that have a part in it; each of these
-    heads costs up to `SOURCES` cells more. As a rule that is two to five times as many in all.
+    Heads cost `1 + 2 n_twins` cells each, at the layers that have a part in it; each head found
+    costs up to `SOURCES` cells more. `tokens` are those of the passes over each text with sinks, of
+    which there are `PASSES` or a few more.
     """
     asked, _ = asked_of(traces, sinks)
-    n = 0
-    for one in asked:
-        twins = len(one.twins)
-        n += ((one.sink.l_start + 2) * (1 + 2 * twins) + DRAWS * twins) if twins else 0
-    return Cost(question="trigger", replayed=n, recomputed=0)
+    sizes = [(one.sink.l_start + 2, len(one.twins)) for one in asked if one.twins]
+    replayed = sum(n_sets * (1 + 2 * twins) + DRAWS * twins for n_sets, twins in sizes)
+    texts = {one.sink.text_id: len(one.trace.tokens) for one in asked if one.twins}
+    tokens = PASSES * sum(texts.values())
+    return Cost(question="trigger", replayed=replayed, recomputed=0, tokens=tokens)
 
 
 def by_layer(answer: Answer, shown: Shown) -> list[Drawing]:

@@ -41,14 +41,15 @@ def trigger_verdicts(table: pd.DataFrame, n_claims: int | None = None) -> tuple[
     """
     levels = levels_in(table) or [("secondary sinks", table)]
     n_claims = n_claims or BY_LEVEL * len(levels)
-    return tuple(
-        verdict
-        for name, part in levels
-        for verdict in (
-            _by_attention(name, part, n_claims),
-            _named(name, part, "layers", n_claims),
-            _named(name, part, "heads", n_claims),
-        )
+    return tuple(verdict for name, part in levels for verdict in verdicts_on(name, part, n_claims))
+
+
+def verdicts_on(name: str, part: pd.DataFrame, n_claims: int = BY_LEVEL) -> tuple[Verdict, ...]:
+    """The three verdicts on some sinks, which `name` names: attention, its layer, its head."""
+    return (
+        _by_attention(name, part, n_claims),
+        _named(name, part, "layers", n_claims),
+        _named(name, part, "heads", n_claims),
     )
 
 
@@ -82,8 +83,8 @@ def _named(name: str, part: pd.DataFrame, what: str, n_claims: int) -> Verdict:
     """Is one layer, or one head, the trigger of most sinks? The one of most sinks is named."""
     tried = _known(part)
     control = tried["other_layers_ended" if what == "layers" else "random_heads_ended"]
-    known = tried[~((tried[what] != "") & control.isna())]
-    control = control[known.index].fillna(0.0)
+    kept = (tried[what] == "") | control.notna()
+    known, control = tried[kept], control[kept].fillna(0.0)
     sure = (known[f"{what}_ended"] > HALF) & (known[f"{what}_created"] > HALF)
     single = known[what].where(known[what].str.count(" ") == 0, "")
     named = Counter(single[sure & (single != "")]).most_common(1)
@@ -109,8 +110,7 @@ def _named(name: str, part: pd.DataFrame, what: str, n_claims: int) -> Verdict:
         left_out={NO_TWIN: len(part) - len(tried), NO_OTHER: len(tried) - len(known)},
         n_claims=n_claims,
     )
-    layer = int(group) if group and what == "layers" else None
-    return replace(found, layer=layer, general=f"{name} are triggered by {one}")
+    return replace(found, general=f"{name} are triggered by {one}")
 
 
 def _known(part: pd.DataFrame) -> pd.DataFrame:
