@@ -232,8 +232,8 @@ CLAIMS = (
     ),
     Row(
         part="further",
-        sharp="What attention reads triggers more than half of the sinks: a twin's attention "
-        "outputs end the sink and the sink's make twins sinks, not those of random tokens",
+        sharp="More than half of the sinks end with what their twins have at 16 attention heads or "
+        "fewer, and not at random heads of the same layers",
         experiment="triggers",
     ),
     Row(
@@ -249,6 +249,13 @@ CLAIMS = (
         "random heads of its layer",
         experiment="triggers",
         verdict=2,
+    ),
+    Row(
+        part="further",
+        sharp="In models with learned positions: more than half of the sinks end with a twin's "
+        "attention outputs and make twins sinks with theirs, and random tokens do not",
+        experiment="triggers",
+        verdict=3,
     ),
     Row(
         part="further",

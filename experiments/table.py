@@ -124,8 +124,8 @@ EXPERIMENTS = (
     ),
     Experiment(
         name="triggers",
-        claim="what attention reads triggers each sink: exchanged with a token twin's, attention "
-        "outputs end the sink and make the twin one; by layer, head and source token",
+        claim="few attention heads trigger each sink: replaced by a token twin's, their outputs "
+        "end it; by layer, head and source token",
         observes=False,
     ),
     Experiment(

@@ -10,7 +10,7 @@ from secondary_sinks.questions import Cost, levels_in, trigger, trigger_cost, ve
 from secondary_sinks.statistics import HALF
 
 NAME = "triggers"
-QUESTION = "Does what attention reads trigger a secondary sink, and which layer, head and token?"
+QUESTION = "Do few attention heads trigger a secondary sink, and which layer, head and token?"
 PAPER = (
     "Wong et al. 2025 (arXiv 2512.22213) say that an MLP writes a secondary sink, and not why it "
     "does so at this token and not at the same token elsewhere."
@@ -22,18 +22,20 @@ METHOD = (
     "and if the sink's make most twins sinks. First all of them, then layer by layer, then the "
     "heads of the layers that are needed. Then the sink's attention to single tokens is cut: for "
     "each needed head, to the 16 tokens with the largest attention. Sets are taken by effect until "
-    "they suffice, then every member that can be left out is. Controls: attention outputs of "
-    "random ordinary tokens, put into the twin; all other layers up to the creation layer, "
+    "they suffice (16 at most), then every member that can be left out is. Controls: attention "
+    "outputs of random ordinary tokens, put into the twin; all other layers up to the creation layer, "
     "replaced together; as many random other heads or tokens. Verdicts are about all secondary "
     "sinks: means over texts with exact intervals, corrected for all claims of this page; the "
-    "layer and the head are named by the same sinks, which counts twice."
+    "layer and the head are named by the same sinks, which counts twice. Without learned positions "
+    "a sink and its twin enter the first layer alike, so that attention as a whole is the trigger "
+    "by construction: then only its parts are asked for."
 )
 REFUTATION = (
-    "With a twin's attention outputs the sink stays, or with the sink's the twin stays an ordinary "
-    "token: then the token's place or identity triggers it, through MLPs alone. A sink whose token "
+    "With a twin's outputs at few heads the sink stays, or it ends with those of random heads too: "
+    "then many heads trigger it together, or none. A sink whose token "
     "occurs nowhere else without being a sink cannot be tested: it is left out, and counted."
 )
-CLAIM = "secondary sinks are triggered by what attention reads"
+CLAIM = "secondary sinks end with what a twin has at 16 attention heads or fewer"
 COLUMNS = {
     "level": "level of the sinks",
     "layer": "layer of the attention output, 0-based",
@@ -59,7 +61,7 @@ def run(observed: Observed) -> Finding:
     answer = trigger(*given, progress=observed.progress(NAME))
     table = answer.tables["triggers"]
     table = table[table["kind"] == "secondary"].reset_index(drop=True)
-    first, *further = verdicts_on("secondary sinks", table)
+    as_a_whole, few, *named = verdicts_on("secondary sinks", table)
     edges = answer.cells[answer.cells["kind"] == "secondary"].reset_index(drop=True)
     frame = _by_layer(edges)
     return Finding(
@@ -69,8 +71,8 @@ def run(observed: Observed) -> Finding:
         columns=COLUMNS,
         captions=CAPTIONS,
         figure=_figure(frame),
-        verdict=first,
-        further=tuple(further),
+        verdict=few,
+        further=(*named, as_a_whole),
         tables={"sinks": table, "edges": edges, "sizes": answer.tables["sizes"]},
     )
 

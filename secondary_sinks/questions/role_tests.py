@@ -13,7 +13,7 @@ holds the token's identity, and makes no sink. `floor` is the control of `rescue
 without all these MLPs is not rescued by one of them.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ import pandas as pd
 
 from secondary_sinks.causal.controls import last_judged, never_sinks
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.observation import CachedPass
 from secondary_sinks.questions.matched_pairs import COPIES, UNREAD
 from secondary_sinks.questions.question import Cost
 from secondary_sinks.questions.trials import Trial, run_trials
@@ -113,12 +114,17 @@ def run_pairs(
 
 
 def run_rows(
-    model: HookedModel, pairs: Sequence[tuple[Asked, Trial]], sinks: SinkTable
+    model: HookedModel,
+    pairs: Sequence[tuple[Asked, Trial]],
+    sinks: SinkTable,
+    kept: Mapping[str, CachedPass] | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of `run_trials`, in the order of the pairs; one replay for each edited text.
 
     Trials whose word `test` is "create" edit a twin, in its own text; the others edit the sink.
+    `kept` are clean passes of some texts that are still in memory, by text.
     """
+    passes = kept or {}
     by_text: dict[str, list[int]] = {}
     for number, (one, trial) in enumerate(pairs):
         by_text.setdefault(_edited_text(one, trial).text_id, []).append(number)
@@ -129,7 +135,8 @@ def run_rows(
         texts = {text.text_id: text for one, _ in group for text in (one.home, one.trace)}
         others = [text for name, text in texts.items() if name != here.text_id]
         trials = [trial for _, trial in group]
-        found = run_trials(model, here, sinks.thresholds, trials, others)
+        clean = passes.get(here.text_id)
+        found = run_trials(model, here, sinks.thresholds, trials, others, clean)
         rows |= dict(zip(numbers, found, strict=True))
     return [rows[number] for number in range(len(pairs))]
 

@@ -21,6 +21,7 @@ from secondary_sinks.causal.outcome import (
     reached,
 )
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.observation import CachedPass
 from secondary_sinks.statistics import HALF, Interval, paired_share_over_texts, share_over_texts
 from secondary_sinks.types import Cell, Sink, Thresholds, Trace, dump_cells
 
@@ -55,15 +56,16 @@ def run_trials(
     thresholds: Thresholds,
     trials: Sequence[Trial],
     others: Sequence[Trace] = (),
+    kept: CachedPass | None = None,
 ) -> list[dict[str, Any]]:
     """Replay all trials of one text at once; one row each, in order.
 
     `edits` is the cell as JSON, so that each row can be run again. `others` are traces of texts
-    that donors come from.
+    that donors come from, `kept` is a clean pass of the text that is still in memory.
     """
     if not trials:
         return []
-    result = replay(model, trace, [trial.cell for trial in trials], others=others)
+    result = replay(model, trace, [trial.cell for trial in trials], others=others, kept=kept)
     clean = clean_sinks(trace, thresholds)
     attended = attended_layers(trace, result, thresholds)
     edited = edited_sinks(trace, result, thresholds)

@@ -10,9 +10,9 @@ from tests.experiments.observed import planted
 YES, NO, OPEN = "supported", "contradicted", "inconclusive"
 READ = Plant(pos=20, forming=(5,), trigger=(3,), source=7)
 TRUTHS = {
-    "a head": (READ, {}, (YES, YES, YES), [(3, 8, 8)]),
-    "nothing read": (Plant(pos=20, forming=(3,)), {}, (NO, NO, NO), []),
-    "no twins": (READ, {"twins": 0}, (OPEN, OPEN, OPEN), []),
+    "a head": (READ, {}, (YES,) * 4, [(3, 8, 8)]),
+    "nothing read": (Plant(pos=20, forming=(3,)), {}, (NO,) * 4, []),
+    "no twins": (READ, {"twins": 0}, (OPEN,) * 4, []),
 }
 """A plant, options, outcomes, and (layer, sinks that need it, sinks for which it is enough)."""
 
@@ -24,7 +24,7 @@ def test_the_verdicts_and_layers_are_what_was_planted(name):
     finding = triggers.run(observed)
     assert tuple(verdict.outcome for verdict in finding.verdicts) == outcomes
     assert finding.verdict.claim == triggers.CLAIM
-    assert {verdict.n_claims for verdict in finding.verdicts} == {5}
+    assert {verdict.n_claims for verdict in finding.verdicts} == {6}
     at = finding.frame[(finding.frame["n_needed"] > 0) | (finding.frame["n_enough"] > 0)]
     found = at[["layer", "n_needed", "n_enough"]].itertuples(index=False, name=None)
     assert list(found) == layers
@@ -35,7 +35,7 @@ def test_the_verdicts_and_layers_are_what_was_planted(name):
 def test_the_price_is_that_of_the_question():
     observed = planted(READ, n_texts=2)
     assert triggers.cost(observed) == trigger_cost(observed.traces, observed.sinks)
-    assert triggers.cost(observed).tokens == 2 * 8 * 64
+    assert triggers.cost(observed).tokens == 2 * 4 * 64
 
 
 def test_without_sinks_the_finding_says_so():

@@ -5,11 +5,12 @@ steps for one sink read from top to bottom, while the trials that many sinks ask
 step run together (`side_by_side`).
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.observation import CachedPass
 from secondary_sinks.questions.role_tests import Asked, run_rows
 from secondary_sinks.questions.trials import Trial
 from secondary_sinks.types import SinkTable
@@ -24,12 +25,17 @@ MOST = 16
 """Largest size of a set that is searched for."""
 
 
-def run_search(model: HookedModel, search: Search[T], sinks: SinkTable) -> T:
-    """What a search finds, with one replay per step and edited text."""
+def run_search(
+    model: HookedModel,
+    search: Search[T],
+    sinks: SinkTable,
+    kept: Mapping[str, CachedPass] | None = None,
+) -> T:
+    """What a search finds, with one replay per step and edited text; `kept` as for `run_rows`."""
     try:
         pairs = next(search)
         while True:
-            pairs = search.send(run_rows(model, pairs, sinks))
+            pairs = search.send(run_rows(model, pairs, sinks, kept))
     except StopIteration as stop:
         found: T = stop.value
         return found

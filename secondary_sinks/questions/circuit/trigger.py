@@ -12,6 +12,7 @@ from dataclasses import asdict
 import pandas as pd
 
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.observation import CachedPass
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.circuit.edges import by_level, edges_frame
@@ -25,6 +26,7 @@ from secondary_sinks.questions.circuit.trigger_rows import (
 from secondary_sinks.questions.circuit.trigger_search import (
     DRAWS,
     Found,
+    enter_alike,
     largest_reads,
     search,
 )
@@ -44,8 +46,10 @@ from secondary_sinks.questions.run_claims import levels_of
 from secondary_sinks.types import SinkTable, Trace
 from secondary_sinks.types.frames import tidy
 
-PASSES = 8
-"""Passes over a text whose sinks have a trigger, in the simplest case."""
+KEPT_AT_MOST = 2 * 10**9
+"""Largest size in bytes of a clean pass that stays in memory while its sinks are searched."""
+PASSES = 4
+"""The price of the passes over a text whose sinks have a trigger, in passes over all layers."""
 VALUES = ("effect", "low", "high")
 
 
@@ -99,9 +103,14 @@ def _of_sinks(
     """What triggers the sinks of one text, with one replay for all of them at each step."""
     if not asked:
         return []
-    read = largest_reads(model, text, asked)
-    searches = [search(one, row, model.cfg.n_heads, read) for row, one in enumerate(asked)]
-    return run_search(model, side_by_side(searches), sinks)
+    small = CachedPass.bytes_of(model, len(text.tokens)) <= KEPT_AT_MOST
+    kept = {text.text_id: CachedPass(model, text.tokens)} if small else {}
+    read = largest_reads(model, text, asked, kept.get(text.text_id))
+    searches = [
+        search(one, row, model.cfg.n_heads, read, alike=enter_alike(model, one))
+        for row, one in enumerate(asked)
+    ]
+    return run_search(model, side_by_side(searches), sinks, kept)
 
 
 def trigger_claims(sinks: SinkTable) -> int:
@@ -114,7 +123,7 @@ def trigger_cost(traces: Sequence[Trace], sinks: SinkTable) -> Cost:
 
     Heads cost `1 + 2 n_twins` cells each, at the layers that have a part in it; each head found
     costs up to `SOURCES` cells more. `tokens` are those of the passes over each text with sinks, of
-    which there are `PASSES` or a few more.
+    which there are about `PASSES`.
     """
     asked, _ = asked_of(traces, sinks)
     sizes = [(one.sink.l_start + 2, len(one.twins)) for one in asked if one.twins]

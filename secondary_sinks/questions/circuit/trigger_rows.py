@@ -32,6 +32,9 @@ class Trigger:
     l_start: int
     n_donors: int
     """Number of twins that were tried."""
+    alike: bool = False
+    """Whether it enters the first layer with the same state as its twins, as without learned
+    positions: then `ended` and `created` are 1 whatever triggers the sink, and show nothing."""
     ended: float = NAN
     """Share of twins whose attention outputs, up to the creation layer, end the sink."""
     ended_mean: float = NAN
@@ -57,6 +60,10 @@ class Trigger:
     """Share of random sets of as many other heads of the same layers that end the sink."""
     n_heads_end: float = NAN
     """Size of the smallest set of heads found whose replacement ends the sink; NaN if none was."""
+    set_ended: float = NAN
+    """Share of twins whose outputs at this set end the sink; the set was found by their mean."""
+    random_set_ended: float = NAN
+    """Share of random sets of as many other heads of the same layers that do, by the mean."""
     n_heads_create: float = NAN
     """Size of the smallest set of heads found whose outputs make most twins sinks."""
     random_heads_created: float = NAN
@@ -84,6 +91,7 @@ def trigger_row(found: Found) -> Trigger:
     one, layers, heads = found.one, found.layers, found.heads
     return Trigger(
         **_place(one),
+        alike=found.alike,
         ended=_mean(found.whole.ended),
         ended_mean=float(found.whole.by_mean),
         created=_mean(found.whole.created),
@@ -91,12 +99,14 @@ def trigger_row(found: Found) -> Trigger:
         layers=format_group(layers.needed),
         layers_ended=_mean(_ended(layers, layers.needed)),
         layers_created=_mean(_created(layers, layers.needed)),
-        other_layers_ended=layers.end_control,
+        other_layers_ended=layers.needed_control,
         heads=format_group(heads.needed),
         heads_ended=_mean(_ended(heads, heads.needed)),
         heads_created=_mean(_created(heads, heads.needed)),
-        random_heads_ended=heads.end_control,
+        random_heads_ended=heads.needed_control,
         n_heads_end=_size(heads.ending),
+        set_ended=_mean(_ended(heads, heads.ending)),
+        random_set_ended=heads.end_control,
         n_heads_create=_size(heads.creating),
         random_heads_created=heads.create_control,
         sources=format_group(found.sources.ending),
@@ -132,9 +142,10 @@ def edges_of(found: Found) -> Iterator[Edge]:
         for single in detail.single:
             yield _edge(found, single.group[0], "ended", single.ended)
             yield _edge(found, single.group[0], "created", single.created)
-        control = detail.end_control if detail.ending == detail.needed else NAN
         for member in detail.ending:
-            yield _edge(found, member, "ended_in_set", _ended(detail, detail.ending), control)
+            yield _edge(
+                found, member, "ended_in_set", _ended(detail, detail.ending), detail.end_control
+            )
         for member in detail.creating:
             effect, control = _created(detail, detail.creating), detail.create_control
             yield _edge(found, member, "created_in_set", effect, control)

@@ -8,10 +8,13 @@ from functools import partial
 from itertools import chain
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from secondary_sinks.layerwise.begin import layerwise_forward
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.observation import CachedPass
 from secondary_sinks.observation.layers import attention_paid_by, check_same_states, iter_layers
 from secondary_sinks.questions.circuit.search import (
     Group,
@@ -52,9 +55,11 @@ class Detail:
     """All members that are needed on their own or, if there are none, `ending`."""
     sets: Mapping[Group, Exchanged] = field(default_factory=dict)
     """The tests of each member and of these three sets."""
-    end_control: float = math.nan
+    needed_control: float = math.nan
     """Layers: whether all others together end the sink. Heads: share of random sets, as large as
     `needed`, that do."""
+    end_control: float = math.nan
+    """Share of random sets of heads, as large as `ending`, that end the sink."""
     create_control: float = math.nan
     """Share of random sets of heads, as large as `creating`, that make most twins sinks."""
 
@@ -76,6 +81,8 @@ class Found:
     """All that was found about the trigger of one sink."""
 
     one: Asked
+    alike: bool
+    """Whether it enters the first layer like its twins: what `whole` shows is then certain."""
     whole: Exchanged
     """All attention outputs up to the creation layer together."""
     by_others: float
@@ -89,11 +96,14 @@ Read = Mapping[int, tuple[Float[Tensor, "sink head rank"], Int[Tensor, "sink hea
 """By layer: the largest attention that each sink pays to earlier tokens, and their positions."""
 
 
-def largest_reads(model: HookedModel, trace: Trace, asked: Sequence[Asked]) -> Read:
+def largest_reads(
+    model: HookedModel, trace: Trace, asked: Sequence[Asked], kept: CachedPass | None = None
+) -> Read:
     """What each sink attends to most, up to the last creation layer; `SOURCES` tokens per head."""
     found, positions = {}, [one.sink.pos for one in asked]
     last = max(one.sink.l_start for one in asked)
-    for view in iter_layers(model, trace.tokens, denominators=True):
+    views = kept.iter_layers() if kept else iter_layers(model, trace.tokens, denominators=True)
+    for view in views:
         check_same_states(view, trace)
         paid = attention_paid_by(view, positions).cpu().transpose(0, 1)
         for row, pos in enumerate(positions):
@@ -106,7 +116,18 @@ def largest_reads(model: HookedModel, trace: Trace, asked: Sequence[Asked]) -> R
     return found
 
 
-def search(one: Asked, row: int, n_heads: int, read: Read) -> Search[Found]:
+def enter_alike(model: HookedModel, one: Asked) -> bool:
+    """Whether a sink and its twins enter the first layer with the same state, bit by bit.
+
+    So it is without learned positions. Then nothing but what attention reads can tell them apart.
+    """
+    sink, home = (
+        layerwise_forward(model, text.tokens).embedded[0] for text in (one.trace, one.home)
+    )
+    return all(torch.equal(sink[one.sink.pos], home[twin]) for twin in one.twins)
+
+
+def search(one: Asked, row: int, n_heads: int, read: Read, *, alike: bool) -> Search[Found]:
     """The trigger of a sink; it is row `row` of `read`."""
     layers = tuple((layer,) for layer in range(one.sink.l_start + 1))
     (whole, *single), by_others = yield from side_by_side(
@@ -119,7 +140,13 @@ def search(one: Asked, row: int, n_heads: int, read: Read) -> Search[Found]:
     heads = yield from _heads(one, at_layers, n_heads)
     sources = yield from _sources(one, heads.needed, row, read)
     return Found(
-        one=one, whole=whole, by_others=by_others, layers=at_layers, heads=heads, sources=sources
+        one=one,
+        alike=alike,
+        whole=whole,
+        by_others=by_others,
+        layers=at_layers,
+        heads=heads,
+        sources=sources,
     )
 
 
@@ -130,7 +157,7 @@ def _layers(one: Asked, single: Sequence[Exchanged], whole: Exchanged) -> Search
     if found.needed and others:
         (ended,) = yield from ends(one, [others])
         control = float(ended)
-    return replace(found, end_control=control)
+    return replace(found, needed_control=control)
 
 
 def _heads(one: Asked, layers: Detail, n_heads: int) -> Search[Detail]:
@@ -142,12 +169,21 @@ def _heads(one: Asked, layers: Detail, n_heads: int) -> Search[Detail]:
     found = yield from _detail(one, single, **asked)
     drawn = {
         group: _random_sets(one, group, [m for m in able if m[0] in {layer for layer, _ in group}])
-        for group in (found.needed, found.creating)
+        for group in (found.needed, found.ending, found.creating)
     }
-    ended, created = yield from side_by_side(
-        [ends(one, drawn[found.needed]), creates(one, drawn[found.creating])]
+    needed, ended, created = yield from side_by_side(
+        [
+            ends(one, drawn[found.needed]),
+            ends(one, drawn[found.ending]),
+            creates(one, drawn[found.creating]),
+        ]
     )
-    return replace(found, end_control=_mean(ended), create_control=_mean(created))
+    return replace(
+        found,
+        needed_control=_mean(needed),
+        end_control=_mean(ended),
+        create_control=_mean(created),
+    )
 
 
 def _detail(

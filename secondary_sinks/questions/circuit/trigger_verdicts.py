@@ -1,4 +1,4 @@
-"""The verdicts on triggers, over texts: by attention, by the attention of one layer, by one head.
+"""The verdicts on triggers, over texts: by attention, by few heads, by one layer, by one head.
 
 The layer and the head are named by the sinks that they are judged on. Each sink has one group of
 layers and one of heads, so this costs a factor of two, as for writers (`questions.writers`).
@@ -13,6 +13,7 @@ import pandas as pd
 
 from secondary_sinks.display import count
 from secondary_sinks.questions.answer import format_exclusions, verdict_of
+from secondary_sinks.questions.circuit.search import MOST
 from secondary_sinks.questions.writers import NAMING, NO_TWIN, levels_in
 from secondary_sinks.statistics import (
     HALF,
@@ -25,14 +26,19 @@ from secondary_sinks.statistics import (
 )
 from secondary_sinks.types import SHARE_UNIT, Verdict
 
-BY_LEVEL = 1 + 2 * NAMING
-"""Claims per level: that attention triggers its sinks, and which layer and which head, each of
-which counts twice since the same sinks name it."""
+BY_LEVEL = 2 + 2 * NAMING
+"""Claims per level: that attention triggers its sinks, and few heads of it; and which layer and
+which head, each of which counts twice since the same sinks name it."""
+ALIKE = (
+    "whose twins enter the first layer with the same state, so that only what attention reads can "
+    "tell them apart"
+)
+NO_SET = "without other heads as a control"
 NO_OTHER = "without other layers or heads as a control"
 
 
 def trigger_verdicts(table: pd.DataFrame, n_claims: int | None = None) -> tuple[Verdict, ...]:
-    """Three verdicts per level, from rows of `Trigger`; sinks without a twin are left out.
+    """Four verdicts per level, from rows of `Trigger`; sinks without a twin are left out.
 
     supported: the interval of the share of sinks for which the claim holds, and its control does
     not, lies above one half. contradicted: it lies below, even if the claim held for every sink at
@@ -45,16 +51,19 @@ def trigger_verdicts(table: pd.DataFrame, n_claims: int | None = None) -> tuple[
 
 
 def verdicts_on(name: str, part: pd.DataFrame, n_claims: int = BY_LEVEL) -> tuple[Verdict, ...]:
-    """The three verdicts on some sinks, which `name` names: attention, its layer, its head."""
+    """The verdicts on some sinks, which `name` names: attention, few heads, a layer, a head."""
     return (
         _by_attention(name, part, n_claims),
+        _by_few(name, part, n_claims),
         _named(name, part, "layers", n_claims),
         _named(name, part, "heads", n_claims),
     )
 
 
 def _by_attention(name: str, part: pd.DataFrame, n_claims: int) -> Verdict:
-    known = _known(part)
+    """Without learned positions this is true of every sink by construction: nothing is claimed."""
+    tried = _known(part)
+    known = tried[~tried["alike"].astype(bool)]
     ends, creates = _ends(known), known["created"] > HALF
     random = known["created_by_others"].fillna(0.0)
     sure = (ends == 1) & creates
@@ -74,7 +83,35 @@ def _by_attention(name: str, part: pd.DataFrame, n_claims: int) -> Verdict:
         "a twin, while those of random tokens do not; mean over texts",
         controls="attention outputs at the same token elsewhere, where it is not a sink; of random "
         "ordinary tokens",
-        left_out={NO_TWIN: len(part) - len(known)},
+        left_out={NO_TWIN: len(part) - len(tried), ALIKE: len(tried) - len(known)},
+        n_claims=n_claims,
+    )
+
+
+def _by_few(name: str, part: pd.DataFrame, n_claims: int) -> Verdict:
+    """Do few heads carry the trigger, whichever they are? The set of each sink is its own.
+
+    That no set was found does not show that there is none, if all heads together end the sink.
+    """
+    tried = _known(part)
+    kept = tried["n_heads_end"].isna() | tried["random_set_ended"].notna()
+    known, control = tried[kept], tried.loc[kept, "random_set_ended"].fillna(0.0)
+    sure = known["n_heads_end"].notna() & (known["set_ended"] > HALF)
+    sizes = known.loc[sure, "n_heads_end"]
+    words = (
+        f"{_of(sure)} end, with {count(_median(sizes), 'head')} in the median; with random heads "
+        f"instead, {control[sure].mean():.0%} of these"
+    )
+    return _verdict(
+        f"{name} end with what a twin has at {MOST} attention heads or fewer",
+        known,
+        [sure, known["ended_mean"] == 1],
+        control,
+        words if sure.any() else f"{_of(sure)} end" if len(known) else "",
+        statistic="share of sinks that end with the outputs of most single twins at a set of so "
+        "few heads, found by the twins' mean, and not at random heads; mean over texts",
+        controls="as many random other heads of the same layers",
+        left_out={NO_TWIN: len(part) - len(tried), NO_SET: len(tried) - len(known)},
         n_claims=n_claims,
     )
 
@@ -172,6 +209,10 @@ def _noun(what: str, group: str) -> str:
     return f"{what if several else what[:-1]} {group.replace(' ', ', ')}"
 
 
+def _median(sizes: "pd.Series[float]") -> int:
+    return round(sizes.median()) if len(sizes) else 0
+
+
 def _of(hits: "pd.Series[bool]") -> str:
     return f"{int(hits.sum())} of {count(len(hits), 'sink')}"
 
@@ -183,7 +224,7 @@ def sizes(table: pd.DataFrame) -> pd.DataFrame:
     for which a set was found.
     """
     columns = {
-        "heads whose replacement ends the sink": ("n_heads_end", "random_heads_ended"),
+        "heads whose replacement ends the sink": ("n_heads_end", "random_set_ended"),
         "heads whose outputs make twins sinks": ("n_heads_create", "random_heads_created"),
         "edges of attention whose cut ends the sink": ("n_sources", "random_sources_ended"),
     }

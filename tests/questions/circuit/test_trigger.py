@@ -1,6 +1,7 @@
 """Triggers: every planted edge is recovered, none is invented, and a plain pass agrees."""
 
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,9 @@ from secondary_sinks import detect, observe
 from secondary_sinks.questions.circuit import trigger_verdicts
 from secondary_sinks.questions.circuit.trigger import trigger, trigger_claims, trigger_cost
 from secondary_sinks.questions.circuit.trigger_rows import Trigger, format_group
+from secondary_sinks.questions.circuit.trigger_search import enter_alike
 from secondary_sinks.questions.writers import NO_TWIN
-from secondary_sinks.testing.planted import Plant
+from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.types.frames import tidy
 from tests.marks import thinned
 from tests.questions.gardens import Garden
@@ -27,27 +29,27 @@ def read(layers, **more):
 
 
 TRUTHS = {
-    "one head": (read((3,)), "3", "3.3", "3.3<7", (1, 1, 1), (YES, YES, YES)),
+    "one head": (read((3,)), "3", "3.3", "3.3<7", (1, 1, 1), (YES,) * 4),
     "two, each needed": (
         read((2, 4), strength=24.0),
-        *("2 4", "2.3 4.3", "2.3<7", (1, 2, 1), (YES, NO, NO)),
+        *("2 4", "2.3 4.3", "2.3<7", (1, 2, 1), (YES, YES, NO, NO)),
     ),
     "two, one is enough": (
         read((2, 4)),
-        *("2 4", "2.3 4.3", "2.3<7 4.3<7", (2, 1, 2), (YES, NO, NO)),
+        *("2 4", "2.3 4.3", "2.3<7 4.3<7", (2, 1, 2), (YES, YES, NO, NO)),
     ),
     "a head that writes": (
         [Plant(pos=20, forming=(3,), by="attention", source=SOURCE)],
-        *("3", "3.3", "3.3<7", (1, 1, 1), (YES, YES, YES)),
+        *("3", "3.3", "3.3<7", (1, 1, 1), (YES,) * 4),
     ),
-    "no attention": ([Plant(pos=20, forming=(3,))], "", "", "", None, (NO, NO, NO)),
+    "no attention": ([Plant(pos=20, forming=(3,))], "", "", "", None, (NO,) * 4),
     "the token's identity": (
         [Plant(pos=20, forming=(3,), identity=1)],
-        *("", "", "", None, (NO, NO, NO)),
+        *("", "", "", None, (NO,) * 4),
     ),
     "a chain of MLPs": (
         [Plant(pos=20, forming=(2, 4), chain=True)],
-        *("", "", "", None, (NO, NO, NO)),
+        *("", "", "", None, (NO,) * 4),
     ),
 }
 """Plants; layers, heads and edges that are needed; sizes of the smallest sets (heads that end,
@@ -81,7 +83,7 @@ def test_what_was_planted_is_found_at_every_sink(name):
     ]
     eight = pd.concat([table[:1].assign(text_id=f"t{number}") for number in range(8)])
     assert outcomes_of(eight) == outcomes
-    assert {verdict.n_claims for verdict in answer.verdicts} == {5}
+    assert {verdict.n_claims for verdict in answer.verdicts} == {6}
 
 
 @pytest.mark.parametrize("name", thinned(TRUTHS, KEPT))
@@ -138,12 +140,15 @@ def test_a_plain_hooked_pass_agrees_on_an_edge():
 
 
 def test_what_a_verdict_says():
-    by_attention, by_layer, by_head = answer_of("one head").verdicts
+    by_attention, by_few, by_layer, by_head = answer_of("one head").verdicts
     assert by_attention.claim == "secondary sinks of level 0 are triggered by what attention reads"
     assert by_attention.why == (
         "with a twin's attention outputs up to the creation layer 8 of 8 sinks end; with the "
         "sink's own 8 of 8 sinks make most twins sinks; those of random tokens make 0% of them "
         "sinks"
+    )
+    assert by_few.why == (
+        "8 of 8 sinks end, with 1 head in the median; with random heads instead, 0% of these"
     )
     assert by_layer.claim.endswith("are triggered by the attention of layer 3")
     assert by_layer.layer is None  # that of a verdict is of an MLP
@@ -171,7 +176,7 @@ def test_without_a_twin_nothing_is_said_and_the_sinks_are_counted():
 
 def test_without_sinks_nothing_is_claimed():
     answer = trigger(*Garden(n_texts=2).asked)
-    assert [verdict.outcome for verdict in answer.verdicts] == [OPEN] * 3
+    assert [verdict.outcome for verdict in answer.verdicts] == [OPEN] * 4
     assert answer.cells.empty
     assert answer.effects.empty
 
@@ -197,7 +202,7 @@ def test_the_price_is_that_of_the_tests_of_layers(name, monkeypatch):
     )
     trigger(*made.asked)
     assert trigger_cost(*made.asked[1:]).replayed == sum(counted)
-    assert trigger_claims(made.sinks) == 5
+    assert trigger_claims(made.sinks) == 6
 
 
 def rows(n_texts=10, **same):
@@ -206,6 +211,7 @@ def rows(n_texts=10, **same):
         "token": "x", "kind": "secondary", "level": 0.0, "l_start": 5, "n_donors": 4,
         **dict.fromkeys(("ended", "ended_mean", "created"), 1.0), "created_by_others": 0.0,
         "layers": "3", "layers_ended": 1.0, "layers_created": 1.0, "other_layers_ended": 0.0,
+        "alike": False, "n_heads_end": 1.0, "set_ended": 1.0, "random_set_ended": 0.0,
         "heads": "3.3", "heads_ended": 1.0, "heads_created": 1.0, "random_heads_ended": 0.0,
     }  # fmt: skip
     return tidy([{"text_id": f"t{n}", "pos": 1, **values, **same} for n in range(n_texts)], Trigger)
@@ -216,20 +222,36 @@ def outcomes_of(table):
 
 
 def test_a_claim_needs_both_directions_and_a_control_that_fails():
-    assert outcomes_of(rows()) == (YES, YES, YES)
+    assert outcomes_of(rows()) == (YES,) * 4
     assert outcomes_of(rows(created=0.25))[0] == OPEN  # needed, but not enough
     assert outcomes_of(rows(ended=0.25))[0] == OPEN  # the mean ends it, single twins do not
     assert outcomes_of(rows(created_by_others=1.0))[0] == OPEN  # so do random tokens
-    assert outcomes_of(rows(other_layers_ended=1.0))[1:] == (OPEN, YES)
-    assert outcomes_of(rows(random_heads_ended=0.9))[2] == OPEN
-    assert outcomes_of(rows(random_heads_ended=np.nan))[2] == OPEN
-    assert outcomes_of(rows(ended=0.0, ended_mean=0.0, created=0.0, layers="", heads=""))[0] == NO
-    assert outcomes_of(rows(n_texts=5)) == (OPEN,) * 3
+    assert outcomes_of(rows(alike=True)) == (OPEN, YES, YES, YES)  # true by construction
+    assert outcomes_of(rows(set_ended=0.5))[1] == OPEN  # found by the mean, which single twins miss
+    assert outcomes_of(rows(n_heads_end=np.nan))[1] == OPEN  # a search that fails proves nothing
+    assert outcomes_of(rows(random_set_ended=1.0))[1] == OPEN
+    assert outcomes_of(rows(other_layers_ended=1.0))[2:] == (OPEN, YES)
+    assert outcomes_of(rows(random_heads_ended=0.9))[3] == OPEN
+    assert outcomes_of(rows(random_heads_ended=np.nan))[3] == OPEN
+    none = {"ended": 0.0, "ended_mean": 0.0, "created": 0.0, "layers": "", "heads": ""}
+    assert outcomes_of(rows(**none, n_heads_end=np.nan)) == (NO,) * 4
+    assert outcomes_of(rows(n_texts=5)) == (OPEN,) * 4
+
+
+def test_without_learned_positions_a_sink_and_its_twin_enter_alike():
+    """Then the exchange of all attention outputs makes one the other, whatever triggers it."""
+    for positions, alike in (("rotary", True), ("learned", False)):
+        made = plant([Plant(pos=0, forming=(1,), strength=400.0)], positions=positions)
+        tokens = made.tokens.clone()
+        tokens[[20, 30]] = int(tokens[12])
+        text, sink = SimpleNamespace(tokens=tokens), SimpleNamespace(pos=12)
+        one = SimpleNamespace(sink=sink, trace=text, home=text, twins=(20, 30))
+        assert enter_alike(made.model, one) == alike
 
 
 def test_heads_that_differ_from_text_to_text_are_not_named():
     table = rows(12).assign(heads=[f"3.{n % 4}" for n in range(12)])
-    (_, by_layer, by_head) = trigger_verdicts.trigger_verdicts(table)
+    (*_, by_layer, by_head) = trigger_verdicts.trigger_verdicts(table)
     assert by_layer.outcome == YES
     assert by_head.outcome == OPEN
     assert by_head.value == pytest.approx(0.25)
