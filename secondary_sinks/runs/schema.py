@@ -63,7 +63,7 @@ ANSWER = {
     **{"question": str, "tables": [str], "left_out": dict, "n_censored": int},
     "verdicts": [_row_of(Verdict)],
 }
-LISTS = ("created_at", "primary_at", "n_labelled", "label_lifetimes")
+LISTS = ("created_at", "primary_at", "n_labelled", "label_lifetimes", "positions?", "lengths?")
 PHENOMENON = _row_of(Phenomenon) | {name: [int] for name in LISTS}
 REPORTED: dict[str, Any] = {
     "key": str,
