@@ -1,7 +1,7 @@
 """Triggers: every planted edge is recovered, none is invented, and a plain pass agrees."""
 
+from dataclasses import replace
 from functools import cache
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,11 +13,12 @@ from secondary_sinks.questions.circuit import trigger_verdicts
 from secondary_sinks.questions.circuit.trigger import trigger, trigger_claims, trigger_cost
 from secondary_sinks.questions.circuit.trigger_rows import Trigger, format_group
 from secondary_sinks.questions.circuit.trigger_search import enter_alike
+from secondary_sinks.questions.role_tests import Asked
 from secondary_sinks.questions.writers import NO_TWIN
 from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.types.frames import tidy
 from tests.marks import thinned
-from tests.questions.gardens import Garden
+from tests.questions.gardens import PRIMARY, Garden
 
 SOURCE, HEAD, WRITER = 7, 3, 5
 YES, NO, OPEN = "supported", "contradicted", "inconclusive"
@@ -241,11 +242,12 @@ def test_a_claim_needs_both_directions_and_a_control_that_fails():
 def test_without_learned_positions_a_sink_and_its_twin_enter_alike():
     """Then the exchange of all attention outputs makes one the other, whatever triggers it."""
     for positions, alike in (("rotary", True), ("learned", False)):
-        made = plant([Plant(pos=0, forming=(1,), strength=400.0)], positions=positions)
+        made = plant([PRIMARY, Plant(pos=12, forming=(3,))], positions=positions)
         tokens = made.tokens.clone()
         tokens[[20, 30]] = int(tokens[12])
-        text, sink = SimpleNamespace(tokens=tokens), SimpleNamespace(pos=12)
-        one = SimpleNamespace(sink=sink, trace=text, home=text, twins=(20, 30))
+        text = observe(made.model, tokens)
+        sink = replace(detect(text).sinks[0], pos=12)
+        one = Asked(sink=sink, trace=text, home=text, twins=(20, 30))
         assert enter_alike(made.model, one) == alike
 
 
