@@ -132,12 +132,14 @@ def edges_of(found: Found) -> Iterator[Edge]:
     """All edges that were tested at one sink.
 
     `ended` and `created` are of a single layer, head or edge of attention, or (without a layer) of
-    all attention outputs up to the creation layer; `ended_in_set` and `created_in_set` are of the
+    all attention outputs up to the creation layer, left out where they are certain by construction
+    (`Found.alike`); `ended_in_set` and `created_in_set` are of the
     smallest sets found, one row per member with the effect of the whole set.
     """
     whole = found.whole
-    yield _edge(found, (), "ended", whole.ended)
-    yield _edge(found, (), "created", whole.created, found.by_others)
+    if not found.alike:
+        yield _edge(found, (), "ended", whole.ended)
+        yield _edge(found, (), "created", whole.created, found.by_others)
     for detail in (found.layers, found.heads):
         for single in detail.single:
             yield _edge(found, single.group[0], "ended", single.ended)
