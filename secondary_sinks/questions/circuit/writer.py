@@ -225,7 +225,7 @@ def by_size(answer: Answer, shown: Shown) -> list[Drawing]:
     }
     options = {"panels": titles, "x_title": "number of coordinates k", "x_scale": "log"}
     caption = (
-        "Coordinates of what the writer writes, sorted by how much they differ from their mean at "
+        "Coordinates of the writer's output, sorted by how much they differ from their mean at "
         "token twins. Above: the first k are replaced by that mean. Below: all but the first k. "
         "Compared with as many random coordinates. Shares of all sinks with a writer."
     )
