@@ -4,6 +4,9 @@ Every question takes `progress`, a function that is called with (texts done, tex
 """
 
 from secondary_sinks.questions.answer import Answer, format_exclusions, sum_counts, verdict_of
+from secondary_sinks.questions.circuit.trigger import trigger, trigger_cost
+from secondary_sinks.questions.circuit.trigger_verdicts import verdicts_on
+from secondary_sinks.questions.circuit.writer import writer
 from secondary_sinks.questions.damage import (
     damage_at_tokens,
     damage_by_layer,
@@ -82,7 +85,11 @@ __all__ = [
     "sparsity",
     "sufficiency",
     "sum_counts",
+    "trigger",
+    "trigger_cost",
     "verdict_of",
+    "verdicts_on",
+    "writer",
     "writer_damage",
     "writer_verdicts",
     "writers_of",
