@@ -5,5 +5,6 @@ and verdicts over texts.
 """
 
 from secondary_sinks.circuit.edges import Edge, Part, by_level, edges_frame
+from secondary_sinks.circuit.readers import reader_cost, reader_heads
 
-__all__ = ["Edge", "Part", "by_level", "edges_frame"]
+__all__ = ["Edge", "Part", "by_level", "edges_frame", "reader_cost", "reader_heads"]

@@ -36,6 +36,12 @@ class Plant:
       too, and the forming MLPs write only if they read that.
     * `dies`: the layer whose MLP removes it (None: it stays).
 
+    Who reads it, and what it tells:
+
+    * `read_by`: the heads that attend to it, from its creation on (default: all heads);
+    * `value`: how much each head writes per unit of attention to it, into the content of the token
+      that attends (default: next to nothing, as a massive token has little content after the norm).
+
     Decoys:
 
     * `sideways`: the strength is along an axis of its own, so the token is massive but not aligned;
@@ -55,6 +61,8 @@ class Plant:
     sideways: bool = False
     attended: bool | None = None
     content: float = 1.0
+    read_by: tuple[int, ...] | None = None
+    value: float = 0.0
 
     @property
     def l_start(self) -> int:
@@ -76,6 +84,11 @@ class Plant:
     def along(self, layer: int) -> float:
         """Component of the resid_post of `layer` along the plant's axis."""
         return sum(self.change(below) for below in range(layer + 1))
+
+    @property
+    def has_own_axis(self) -> bool:
+        """Whether heads read a component along an axis of its own."""
+        return self.attended is not None or self.read_by is not None or self.value != 0
 
     @property
     def giver(self) -> int:
@@ -121,12 +134,13 @@ class ExpectedSink:
         return len(self.layers)
 
 
-def check_plants(plants: Sequence[Plant], n_layers: int, n_pos: int) -> None:
+def check_plants(plants: Sequence[Plant], n_layers: int, n_pos: int, n_heads: int) -> None:
     """Raise `PlantError` for a plant that is impossible or has no clear truth."""
     for one in plants:
         if not 0 <= one.pos < n_pos:
             raise PlantError(f"position {one.pos} is out of range", f"expected 0 to {n_pos - 1}")
         _check_layers(one, n_layers)
+        _check_heads(one, n_heads)
         _check_strength(one)
     copied = [one for one in plants if one.by == "attention"]
     layers, positions = {one.forming[0] for one in copied}, {one.pos for one in plants}
@@ -158,6 +172,17 @@ def _check_layers(one: Plant, n_layers: int) -> None:
         raise PlantError(f"expected identity to be a layer before all forming layers; got {one}")
     if one.by not in ("mlp", "attention"):
         raise PlantError(f"expected a plant by 'mlp' or 'attention'; got {one.by!r}")
+
+
+def _check_heads(one: Plant, n_heads: int) -> None:
+    if one.read_by is not None and not set(one.read_by) <= set(range(n_heads)):
+        raise PlantError(
+            f"heads {one.read_by} are out of range", f"expected some of 0 to {n_heads - 1}"
+        )
+    if (one.read_by is not None or one.value) and (one.chain or one.identity is not None):
+        raise PlantError(
+            "read_by and value need the plant's own axis, which chain and identity use", "give one"
+        )
 
 
 def _check_strength(one: Plant) -> None:
