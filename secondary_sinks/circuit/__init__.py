@@ -4,7 +4,21 @@ Each part takes (model, traces, sinks) and gives a `Part`: edges, one per sink a
 and verdicts over texts.
 """
 
+from secondary_sinks.circuit.cuts import Cut, CutLosses, run_cuts
 from secondary_sinks.circuit.edges import Edge, Part, by_level, edges_frame
+from secondary_sinks.circuit.function import function, function_cost
 from secondary_sinks.circuit.readers import reader_cost, reader_heads
 
-__all__ = ["Edge", "Part", "by_level", "edges_frame", "reader_cost", "reader_heads"]
+__all__ = [
+    "Cut",
+    "CutLosses",
+    "Edge",
+    "Part",
+    "by_level",
+    "edges_frame",
+    "function",
+    "function_cost",
+    "reader_cost",
+    "reader_heads",
+    "run_cuts",
+]

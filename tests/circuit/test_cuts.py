@@ -1,0 +1,132 @@
+"""Cuts of attention by rule: the same as edits of each query, and as plain hooked passes."""
+
+import pytest
+import torch
+
+from secondary_sinks import Edit, load_model, observe, recompute
+from secondary_sinks.circuit import Cut, run_cuts
+from secondary_sinks.circuit.cuts import hidden
+from secondary_sinks.errors import EditError
+from secondary_sinks.measures.hook_names import hook_name
+from secondary_sinks.models.proof.prove import CHECKS
+from secondary_sinks.testing.families import save
+from tests.marks import thinned
+from tests.mechanisms import CASES
+
+TOKENS = torch.randint(3, 90, (40,), generator=torch.Generator().manual_seed(2))
+KEPT = [("qwen2", "HookedTransformer"), ("gpt-oss", "TransformerBridge")]
+KEY, LAYERS = 7, (0, 2)
+
+
+@pytest.fixture(scope="module", params=thinned(CASES, KEPT), ids="-".join)
+def case(request, tmp_path_factory):
+    variant, kind = request.param
+    folder = save(variant, tmp_path_factory.mktemp(variant))
+    model = load_model(folder, device="cpu", bridge=kind == "TransformerBridge", skip=CHECKS)
+    return model, observe(model, TOKENS)
+
+
+def near(got, expected, name):
+    torch.testing.assert_close(got, expected, atol=2e-5, rtol=2e-5, msg=lambda m: f"{name}: {m}")
+
+
+def test_a_cut_of_one_key_is_an_edit_of_each_later_query(case):
+    model, trace = case
+    later = tuple(range(KEY + 1, len(TOKENS)))
+    where = {"pos": later, "layer": LAYERS, "key": KEY}
+    edits = [
+        Edit(**where, kind="knockout", site="attn_scores"),
+        Edit(**where, kind="reweight", site="pattern", value=0.0),
+    ]
+    expected = recompute(model, trace, edits)
+    cuts = [
+        Cut(keys=(KEY,), layers=LAYERS, taken=taken, first=KEY + 1)
+        for taken in ("attention", "value")
+    ]
+    found = run_cuts(model, trace, cuts)
+    near(found.clean[:-1], expected.loss_clean[:-1], "clean loss")
+    near(found.loss[:, :-1], expected.loss[:, :-1], "loss")
+    near(found.kl[:, :-1], expected.kl[:, :-1], "KL")
+    assert (found.kl[0, KEY + 1 : -1] > 1e-5).any()
+    assert torch.isnan(found.loss[:, -1]).all()
+
+
+CUTS = [
+    Cut(keys=(0, 3, 9), layers=(1,), since=6),
+    Cut(keys=tuple(range(40)), layers=(0, 1, 2), since=1, until=3, first=4),
+    Cut(keys=tuple(range(1, 40)), layers=(0, 1, 2), since=8),
+    Cut(keys=(3, 5), layers=(1, 2), taken="value", first=12),
+    Cut(keys=(3, 5), layers=(0, 2), taken="mean_value"),
+]
+
+
+def plain(model, trace, cut):
+    """Losses of a plain pass with the mask written out."""
+    n_pos = len(trace)
+    lost = torch.zeros(n_pos, n_pos, dtype=torch.bool)
+    for query in range(cut.first, n_pos):
+        for key in cut.keys:
+            if cut.since <= query - key < (cut.until or n_pos):
+                lost[query, key] = True
+    usual = trace.norm <= 2 * trace.median_norm[:, None]
+
+    def scores(tensor, hook):
+        return tensor.masked_fill(lost, -torch.inf)
+
+    def values(tensor, hook):
+        new = tensor.masked_fill(lost, 0.0)
+        able = (usual.all(0) & ~lost & (tensor[0] > 0).any(0)).float()
+        share = able / able.sum(-1, keepdim=True).clamp(min=1)
+        freed = (tensor - new).sum(-1, keepdim=True)
+        return new + freed * share if cut.taken == "mean_value" else new
+
+    site, hook = ("attn_scores", scores) if cut.taken == "attention" else ("pattern", values)
+    hooks = [(hook_name(layer, site), hook) for layer in cut.layers]
+    with torch.no_grad(), model.hooks(fwd_hooks=hooks):
+        logs = model(trace.tokens[None])[0].float().log_softmax(-1)
+    return -logs[:-1].gather(1, trace.tokens[1:, None])[:, 0]
+
+
+def test_cuts_by_rule_are_those_of_a_plain_pass(case):
+    model, trace = case
+    found = run_cuts(model, trace, CUTS)
+    for number, cut in enumerate(CUTS):
+        near(found.loss[number, :-1], plain(model, trace, cut), f"loss of {cut}")
+
+
+def test_cuts_in_several_passes_are_the_same(case, monkeypatch):
+    model, trace = case
+    whole = run_cuts(model, trace, CUTS)
+    monkeypatch.setattr("secondary_sinks.circuit.cuts.STATES_AT_ONCE", 1)
+    near(run_cuts(model, trace, CUTS).loss[:, :-1], whole.loss[:, :-1], "loss")
+
+
+def test_before_its_first_query_a_cut_changes_nothing(case):
+    model, trace = case
+    found = run_cuts(model, trace, CUTS)
+    for number, cut in enumerate(CUTS):
+        assert torch.equal(found.loss[number, : cut.first], found.clean[: cut.first])
+        assert (found.kl[number, : cut.first] == 0).all()
+    assert len(run_cuts(model, trace, []).loss) == 0
+
+
+def test_a_window_of_the_cache_moves_with_the_query():
+    cut = Cut(keys=(0, 1, 2, 3), layers=(0,), since=2)
+    assert hidden(cut, torch.arange(4), 4).int().tolist() == [
+        [0, 0, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0]]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cut", "words"),
+    [
+        (Cut(keys=(40,), layers=(0,)), "a cut has keys 40; expected numbers from 0 to 39"),
+        (Cut(keys=(), layers=(0,)), "a cut has keys none"),
+        (Cut(keys=(1,), layers=(3,)), "a cut has layers 3; expected numbers from 0 to 2"),
+        (Cut(keys=(1,), layers=(0,), first=40), "a cut has first query 40"),
+        (Cut(keys=(1,), layers=(0,), since=0), "a query always sees its own key"),
+        (Cut(keys=(1,), layers=(0,), taken="all"), "unknown cut 'all'"),
+    ],
+)
+def test_an_impossible_cut_is_refused(case, cut, words):
+    with pytest.raises(EditError, match=words):
+        run_cuts(*case, [cut])
