@@ -6,6 +6,7 @@ and verdicts over texts.
 
 from secondary_sinks.circuit.cuts import Cut, CutLosses, run_cuts
 from secondary_sinks.circuit.edges import Edge, Part, by_level, edges_frame
+from secondary_sinks.circuit.eviction import eviction, eviction_cost
 from secondary_sinks.circuit.function import function, function_cost
 from secondary_sinks.circuit.readers import reader_cost, reader_heads
 
@@ -16,6 +17,8 @@ __all__ = [
     "Part",
     "by_level",
     "edges_frame",
+    "eviction",
+    "eviction_cost",
     "function",
     "function_cost",
     "reader_cost",
