@@ -245,8 +245,9 @@ CLAIMS = (
     ),
     Row(
         part="further",
-        sharp="Heads that also read the primary pay more than half of the attention to the sinks "
-        "of a level, and more than as many random heads",
+        sharp="For each level: heads that also read the primary pay more than half of the "
+        "attention to the sinks, and more than as many random heads; and heads that attend more to "
+        "the primary attend more to the sinks (rank correlation above 0, beyond controls)",
         experiment="readers",
         and_on=True,
     ),
@@ -265,10 +266,16 @@ CLAIMS = (
     ),
     Row(
         part="further",
+        sharp="So they do with the primary dropped too",
+        experiment="eviction",
+        verdict=1,
+    ),
+    Row(
+        part="further",
         sharp="Kept in a short cache, the sinks save a hundredth of the loss or more, compared "
         "with as many heavy hitters",
         experiment="eviction",
-        verdict=1,
+        verdict=2,
     ),
     Row(
         part="further",

@@ -29,7 +29,8 @@ METHOD = (
     "secondary sinks, or the primary and as many heavy hitters. Measured is the loss at positions "
     "at which every dropped key is gone, as a share of the clean loss. Verdicts, about medians "
     "over texts with exact intervals: dropping secondary sinks raises the loss by 1% or more "
-    "beyond random keys; keeping them lowers it by 1% or more, compared with heavy hitters."
+    "beyond random keys, and so it does with the primary dropped too; keeping them lowers it by 1% "
+    "or more, compared with heavy hitters."
 )
 REFUTATION = (
     "The loss rises as much without as many random keys, or is as low with heavy hitters kept. "

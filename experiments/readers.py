@@ -23,13 +23,16 @@ METHOD = (
     "One more pass, in the blocks that read each sink. A head reads a token if later queries pay "
     "it on average at least twice their even share and twice the median of its neighbours. The "
     "score of a head on a sink is split into parts that add up: the key's bias, the component of "
-    "the token along the primary, the rest of the token, and rotary positions. Verdict, per level: "
-    "most attention beyond the even share comes from heads that also read the primary, and more "
-    "of it than from as many heads drawn at random (exact intervals over texts)."
+    "the token along the primary, the rest of the token, and rotary positions. Verdicts, per "
+    "level: most attention beyond the even share comes from heads that also read the primary, and "
+    "more of it than from as many heads drawn at random; heads that attend more to the primary "
+    "attend more to the sinks (rank correlation, beyond that at control tokens). Exact intervals "
+    "over texts, two for each verdict."
 )
 REFUTATION = (
     "Other heads than those of the primary pay most of it, or as many heads drawn at random pay as "
-    "much. Where all heads read the primary, the claim could not fail and is not decided."
+    "much; or attention to the primary says nothing of attention to the sinks. Where all heads "
+    "read the primary, the first claim could not fail and is not decided."
 )
 CLAIM = "most attention to secondary sinks comes from heads that also read the primary"
 SERIES = {

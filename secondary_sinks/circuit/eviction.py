@@ -43,12 +43,12 @@ def eviction(
     """Drop keys from the cache of all layers, or keep only few, and measure the loss.
 
     *Dropped*: queries more than `window` positions after a key no longer see it. Keys are the
-    secondary sinks of the text; its primary; both; as many heavy hitters (the keys with most
-    attention over all layers and queries, other than sinks) or random keys (`draws` times) from the
-    part of the text in which the sinks stand; or as many tokens directly before each query
-    ("recent"). *Kept*: each query sees the last `window` keys before it and itself, and of the
-    earlier ones only the primary; the primary and the secondary sinks; or the primary and as many
-    heavy hitters.
+    secondary sinks of the text; its primary; both; as many random keys (`draws` times), without and
+    with the primary, or heavy hitters (the keys with most attention over all layers and queries,
+    other than sinks) from the part of the text in which the sinks stand; or as many tokens directly
+    before each query ("recent"). *Kept*: each query sees the last `window` keys before it and
+    itself, and of the earlier ones only the primary; the primary and the secondary sinks; or the
+    primary and as many heavy hitters.
 
     Losses are cross-entropies in nats, means over the positions at which every dropped key is gone;
     texts without such a position are left out. Tables: "losses", a row per text and cache;
@@ -57,7 +57,8 @@ def eviction(
     counts. There are no edges, since all sinks of a text are dropped together.
 
     Verdicts, about medians over texts against a line of one hundredth: dropping the secondary sinks
-    costs more than dropping random keys; and keeping them is better than keeping heavy hitters.
+    costs more than dropping random keys; so it does with the primary dropped too, which they may
+    stand in for; and keeping them is better than keeping heavy hitters.
     Raises `EditError` for a window or a number of draws below 1.
     """
     for name, value in (("window", window), ("draws", draws)):
@@ -122,6 +123,10 @@ def caches_of(text: TextPairs, sinks: SinkTable, window: int, draws: int) -> lis
         *(("dropped", name, 0, without(keys)) for name, keys in dropped.items()),
         ("dropped", "recent", 0, without(every, since=1, until=len(own) + 1)),
         *(("dropped", "random", seed, without(keys)) for seed, keys in enumerate(drawn)),
+        *(
+            ("dropped", "primary and random", seed, without([*primary, *keys]))
+            for seed, keys in enumerate(drawn)
+        ),
         *(("kept", name, 0, without(set(every) - set(keys))) for name, keys in kept.items()),
     ]
 

@@ -11,14 +11,21 @@ from secondary_sinks.types import SHARE_UNIT, Verdict
 
 LINE = 0.01
 """A change of the loss counts if it is at least this share of the clean loss."""
-N_CLAIMS = 2
-DROPPED = ("secondary", "primary", "primary and secondary", "recent", "heavy hitters", "random")
+N_CLAIMS = 3
+DROPPED = (
+    *("secondary", "random", "heavy hitters", "recent", "primary"),
+    *("primary and secondary", "primary and random"),
+)
 KEPT = ("primary", "primary and secondary", "primary and heavy hitters")
 CACHES = [*(("dropped", name) for name in DROPPED), *(("kept", name) for name in KEPT)]
 EFFECTS = ("cache", "keys", "rise", "low", "high", "kl", "n_texts")
 DROP = (
     "dropping the secondary sinks from the cache raises the loss by 1% or more, beyond the rise "
     "without as many random keys"
+)
+DROP_BOTH = (
+    "with the primary dropped, dropping the secondary sinks too raises the loss by 1% or more, "
+    "beyond the rise with as many random keys dropped too"
 )
 KEEP = (
     "next to the primary and a recent window, keeping the secondary sinks lowers the loss by 1% or "
@@ -28,15 +35,17 @@ KEEP = (
 
 def eviction_verdicts(
     losses: pd.DataFrame, left_out: Mapping[str, int], n_claims: int | None = None
-) -> tuple[Verdict, Verdict]:
+) -> tuple[Verdict, ...]:
     """Is dropping secondary sinks worse than dropping random keys, and keeping them better?
 
-    From a table with a row per text and cache. supported: the interval of the median over texts
-    lies above `LINE`; contradicted: below. Corrected for `n_claims`, by default two.
+    With and without the primary; from a table with a row per text and cache. supported: the
+    interval of the median over texts lies above `LINE`; contradicted: below. Corrected for
+    `n_claims`, by default three.
     """
     n_claims = n_claims or N_CLAIMS
     return (
         _verdict(DROP, *_dropping(losses, n_claims), left_out, n_claims),
+        _verdict(DROP_BOTH, *_dropping_both(losses, n_claims), left_out, n_claims),
         _verdict(KEEP, *_keeping(losses, n_claims), left_out, n_claims),
     )
 
@@ -63,11 +72,23 @@ def _dropping(losses: pd.DataFrame, n_claims: int) -> tuple[Interval, str, str]:
     why = (
         f"the loss changes by {words['secondary']} without the secondary sinks, "
         f"{words['random']} without random keys, {words['heavy hitters']} without heavy hitters, "
-        f"{words['recent']} without recent tokens, {words['primary']} without the primary and "
-        f"{words['primary and secondary']} without both (medians over texts)"
+        f"{words['recent']} without recent tokens (medians over texts)"
     )
     beyond = rises["secondary"] - rises["random"]
     return _over_texts(losses, beyond, n_claims), why, "secondary sinks minus random keys"
+
+
+def _dropping_both(losses: pd.DataFrame, n_claims: int) -> tuple[Interval, str, str]:
+    rises = _by_text(losses)["dropped"]
+    words = {name: f"{rises[name].median():+.2%}" for name in DROPPED}
+    why = (
+        f"the loss changes by {words['primary']} without the primary, "
+        f"{words['primary and secondary']} without the secondary sinks too, "
+        f"{words['primary and random']} without random keys too (medians over texts)"
+    )
+    beyond = rises["primary and secondary"] - rises["primary and random"]
+    difference = "secondary sinks minus random keys, the primary dropped with both"
+    return _over_texts(losses, beyond, n_claims), why, difference
 
 
 def _keeping(losses: pd.DataFrame, n_claims: int) -> tuple[Interval, str, str]:

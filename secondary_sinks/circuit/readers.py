@@ -15,6 +15,7 @@ from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import Cost, MatchedPair, match_pairs, sum_counts
 from secondary_sinks.questions.matched_pairs import with_progress
+from secondary_sinks.statistics import rank_correlation
 from secondary_sinks.types import SHARE_UNIT, SinkTable, Trace
 
 TOP = 8
@@ -59,9 +60,10 @@ def reader_heads(
     that as many heads drawn at random have on average.
 
     Tables: "heads", means over sinks by level, block and head, where `reads` are shares of sinks;
-    "sinks", one row per sink. Verdict per level: most attention to its sinks comes from heads that
-    also read the primary, and more of it than from as many random heads. `n_claims`: number of
-    claims that intervals are corrected for; by default those of this part. Raises `EditError` for
+    "sinks", one row per sink. Verdicts per level (`reader_verdicts`): most attention to its sinks
+    comes from heads that also read the primary, and more of it than from as many random heads; and
+    heads that attend more to the primary attend more to the sinks. `n_claims`: number of claims
+    that intervals are corrected for; by default those of this part. Raises `EditError` for
     a `top` below 1.
     """
     if top < 1:
@@ -139,6 +141,8 @@ def _row(case: MatchedPair, by_block: ByBlock) -> dict[str, Any]:
         "share": _share(by_block, "sink"),
         "chance": float(reading["primary"].double().mean()) if len(both) else math.nan,
         "control_share": _share(by_block, "control"),
+        "rank": _rank(by_block, "sink"),
+        "control_rank": _rank(by_block, "control"),
     }
 
 
@@ -160,6 +164,21 @@ def _share(by_block: ByBlock, token: str) -> float:
     total = sum(float(one.sum()) for one in paid.values())
     own = sum(float(one[read.reads["primary"]].sum()) for read, one in paid.items())
     return own / total if total > 0 else math.nan
+
+
+def _rank(by_block: ByBlock, token: str) -> float:
+    """Rank correlation over heads of attention to a token and to the primary, mean over blocks.
+
+    Numbers that differ by rounding are ties. NaN if all heads attend alike to the primary.
+    """
+    found = []
+    for read in by_block.values():
+        primary, own = (
+            (read.beyond[name].double() / ROUNDING).round() for name in ("primary", token)
+        )
+        if primary.min() < primary.max():
+            found.append(rank_correlation(primary, own))
+    return sum(found) / len(found) if found else math.nan
 
 
 def _sums(cases: Sequence[tuple[MatchedPair, ByBlock]]) -> pd.DataFrame:
