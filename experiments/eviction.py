@@ -1,22 +1,15 @@
 """What does it cost to drop secondary sinks from the cache, or to keep little else?"""
 
-from collections.abc import Mapping
 from typing import Annotated
 
-import pandas as pd
-import plotly.graph_objects as go
-
 from experiments.command import main_of
-from experiments.parts import find_part
+from experiments.parts import cost_of, find_part
 from experiments.shared import Finding, Observed
-from secondary_sinks.circuit import Part, eviction_cost
-from secondary_sinks.circuit import eviction as ask
 from secondary_sinks.cli import whole
-from secondary_sinks.plots import interval_dots, message_figure
-from secondary_sinks.questions import Cost
+from secondary_sinks.questions import EVICTION, Cost
 
 NAME = "eviction"
-QUESTION = "What does it cost to drop secondary sinks from the cache, or to keep little else?"
+QUESTION = EVICTION.asks
 PAPER = (
     "Wong et al. 2025 (arXiv 2512.22213) remove no token. That a cache must keep the first tokens "
     "is known (Xiao et al. 2023, arXiv 2309.17453), and so is the use of heavy hitters, keys with "
@@ -38,19 +31,12 @@ REFUTATION = (
 )
 CLAIM = "dropping the secondary sinks from the cache raises the loss more than dropping random keys"
 COLUMNS = {
-    "cache": "dropped: these keys are missing; kept: all but these and the recent window are",
-    "keys": "which keys",
-    "rise": "rise of the loss as a share of the clean loss, median over texts",
+    "row": "dropped: these keys are missing; kept: all but these and the recent window are",
+    "series": "dropped or kept",
+    "value": "rise of the loss as a share of the clean loss, median over texts",
     "low": "lower end of its exact 95 % interval over texts, not corrected for several rows",
     "high": "upper end of it",
-    "kl": "KL(clean || cut) in nats, median over texts",
     "n_texts": "number of texts",
-}
-CAPTIONS = {
-    "figure": (
-        "Rise of the loss as a share of the clean loss when keys are dropped from the cache, and "
-        "when only these and a recent window are kept. Medians over texts, exact intervals."
-    )
 }
 
 
@@ -60,21 +46,12 @@ def run(
     window: Annotated[int, whole("Number of recent tokens that are never dropped.", least=1)] = 64,
 ) -> Finding:
     """Drop keys from the cache, or keep only a few, and run each text again."""
-    return find_part(NAME, QUESTION, CLAIM, observed, ask, _draw, COLUMNS, CAPTIONS, window=window)
-
-
-def _draw(part: Part) -> tuple[pd.DataFrame, Mapping[str, go.Figure]]:
-    frame = part.tables["effects"]
-    if frame["rise"].isna().all():
-        return frame, {"figure": message_figure("no text is long enough for the window")}
-    dots = frame.rename(columns={"keys": "series", "cache": "row", "rise": "value"})
-    dots = dots.assign(row=dots["row"] + ": " + dots["series"], series=dots["row"])
-    return frame, {"figure": interval_dots(dots, "rise of the loss, share of it", line=0.0)}
+    return find_part(EVICTION, NAME, CLAIM, observed, COLUMNS, window=window)
 
 
 def cost(observed: Observed) -> Cost:
-    """One pass for each cache of each text."""
-    return eviction_cost(observed.traces, observed.sinks)
+    """One run for each cache of each text."""
+    return cost_of(EVICTION, observed)
 
 
 main = main_of(run)

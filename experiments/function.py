@@ -1,21 +1,12 @@
 """Are secondary sinks no-ops, or do their values tell later tokens something?"""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
-
-import pandas as pd
-import plotly.graph_objects as go
-
 from experiments.command import main_of
-from experiments.parts import find_part, over_texts
+from experiments.parts import cost_of, find_part
 from experiments.shared import Finding, Observed
-from secondary_sinks.circuit import Part, function_cost
-from secondary_sinks.circuit import function as ask
-from secondary_sinks.plots import interval_lines, message_figure
-from secondary_sinks.questions import Cost
+from secondary_sinks.questions import FUNCTION, Cost
 
 NAME = "function"
-QUESTION = "Are secondary sinks no-ops, or do their values tell later tokens something?"
+QUESTION = FUNCTION.asks
 PAPER = (
     "Wong et al. 2025 (arXiv 2512.22213) call these tokens sinks, as others call tokens that take "
     "attention and give nothing; their scripts do not measure what their values give."
@@ -35,16 +26,6 @@ REFUTATION = (
     "is left out, and counted."
 )
 CLAIM = "secondary sinks are no-ops: they take attention and tell less than ordinary keys would"
-KEYS = {
-    ("secondary", "sink"): "secondary sinks",
-    ("secondary", "ordinary"): "ordinary keys of equal attention",
-    ("primary", "sink"): "the primary",
-}
-PANELS = {
-    "attention": ("KL without the attention", "linear"),
-    "value": ("KL without the value", "linear"),
-    "mean_value": ("KL with the mean value", "linear"),
-}
 COLUMNS = {
     "panel": "what later queries do not get: attention, value, or mean_value (they get the mean "
     "value of ordinary tokens instead of it)",
@@ -56,49 +37,16 @@ COLUMNS = {
     "loss_rise": "rise of the loss in nats, mean over texts",
     "n_texts": "number of texts",
 }
-CAPTIONS = {
-    "figure": (
-        "How much later predictions change (KL, nats) when later queries get no attention or no "
-        "value from a token, by distance from it. Means over texts, bands t intervals."
-    )
-}
 
 
 def run(observed: Observed) -> Finding:
     """Cut off the attention to one sink at a time, or its value, and run the rest again."""
-    return find_part(NAME, QUESTION, CLAIM, observed, ask, _draw, COLUMNS, CAPTIONS)
-
-
-def _draw(part: Part) -> tuple[pd.DataFrame, Mapping[str, go.Figure]]:
-    frame = pd.DataFrame(_by_distance(part.tables["distance"]), columns=list(COLUMNS))
-    if frame.empty:
-        return frame, {"figure": message_figure("no position comes after a sink")}
-    return frame, {"figure": interval_lines(frame, PANELS, "distance from the sink, in tokens")}
-
-
-def _by_distance(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    longest = table.groupby("nearest")["farthest"].max()
-    for taken in PANELS:
-        for (kind, keys), group in KEYS.items():
-            rows = table[(table["taken"] == taken) & (table["keys"] == keys)]
-            rows = rows[rows["kind"] == kind]
-            for nearest, part in rows.groupby("nearest"):
-                found = over_texts(part, "kl")
-                yield {
-                    "panel": taken,
-                    "group": group,
-                    "x": f"{nearest} to {longest[nearest]}",
-                    "value": found.value,
-                    "low": found.low,
-                    "high": found.high,
-                    "loss_rise": over_texts(part, "loss_rise").value,
-                    "n_texts": found.n_texts,
-                }
+    return find_part(FUNCTION, NAME, CLAIM, observed, COLUMNS)
 
 
 def cost(observed: Observed) -> Cost:
     """What the cuts cost, at most."""
-    return function_cost(observed.traces, observed.sinks)
+    return cost_of(FUNCTION, observed)
 
 
 main = main_of(run)

@@ -1,67 +1,74 @@
-"""Parts of a circuit as findings."""
+"""Parts of a circuit as findings: questions that need no forming MLPs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from operator import mul
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from experiments.shared import Finding, Observed, unanswered, why_no_sinks
-from secondary_sinks.circuit import Part
-from secondary_sinks.statistics import Interval, mean_over_texts
+from secondary_sinks import Answer
+from secondary_sinks.plots import interval_dots, interval_lines, message_figure
+from secondary_sinks.questions import Cost, Drawing, Question, Sample, Shown
 
 
 def find_part(
+    part: Question,
     name: str,
-    question: str,
     claim: str,
     observed: Observed,
-    find: Callable[..., Part],
-    draw: Callable[[Part], tuple[pd.DataFrame, Mapping[str, go.Figure]]],
     columns: Mapping[str, str],
-    captions: Mapping[str, str],
     **asked: Any,
 ) -> Finding:
-    """Find a part of the circuit of the secondary sinks; without any, a finding that says so.
+    """Ask about a part of the circuit of the sinks; without any, a finding that says so.
 
-    `draw` gives the frame of the finding and its figures by name, of which the first is the main
-    one.
+    The first figure of the question is the main one, and its data the frame, with these `columns`.
     """
     why = why_no_sinks(observed)
     if why:
-        return unanswered(name, question, claim, why, columns)
+        return unanswered(name, part.asks, claim, why, columns)
     asked |= {"progress": observed.progress(name)}
-    part = find(observed.model, observed.traces, observed.sinks, **asked)
-    frame, figures = draw(part)
-    (_, figure), *others = figures.items()
-    headline, *further = part.verdicts
-    edges = {"edges": part.edges} if len(part.edges) else {}
+    answer: Answer = part.ask(observed.model, observed.traces, observed.sinks, **asked)
+    shown = Shown(sinks=observed.sinks.to_frame(), n_layers=observed.n_layers)
+    figures = {one.name: one for one in part.figures(answer, shown)}
+    first = next(iter(figures), "")
+    frame = figures[first].frame if first else pd.DataFrame(columns=list(columns))
+    drawn = {name: _figure(one) for name, one in figures.items()}
+    captions = {name: one.caption for name, one in figures.items()}
+    headline, *further = answer.verdicts
     return Finding(
         name=name,
-        question=question,
+        question=part.asks,
         frame=frame,
         columns=columns,
-        captions=captions,
-        figure=figure,
+        figure=drawn.pop(first, None) or message_figure(headline.why),
         verdict=headline,
         further=tuple(further),
-        tables={**edges, **part.tables},
-        figures=dict(others),
+        tables={"cells": answer.cells, "effects": answer.effects, **answer.tables},
+        figures=drawn,
+        captions={"figure": captions.pop(first, headline.why)} | captions,
     )
 
 
-def over_texts(table: pd.DataFrame, column: str) -> Interval:
-    """Mean over texts of a column, with an approximate interval, for figures."""
-    return mean_over_texts(table[column].astype(float), table["text_id"].tolist())
+def _figure(drawing: Drawing) -> go.Figure:
+    plot = interval_dots if drawing.plot == "dots" else interval_lines
+    figure: go.Figure = plot(drawing.frame, **drawing.options)
+    return figure
 
 
-def dot(row: str, series: str, found: Interval) -> dict[str, Any]:
-    """A row of the frame of `interval_dots`."""
-    return {
-        "row": row,
-        "series": series,
-        "value": found.value,
-        "low": found.low,
-        "high": found.high,
-        "n_texts": found.n_texts,
-    }
+def cost_of(part: Question, observed: Observed) -> Cost:
+    """What a part costs with its defaults, for the secondary sinks."""
+    sample = Sample(
+        texts=observed.cases,
+        sinks=observed.sinks,
+        n_layers=observed.n_layers,
+        d_mlp=int(observed.model.cfg.d_mlp),
+    )
+    cells, lengths = part.cost(sample), [len(text.trace) for text in observed.cases]
+    return Cost(
+        question=part.name,
+        replayed=cells.replayed,
+        recomputed=sum(cells.recomputed),
+        tokens=sum(map(mul, cells.recomputed, lengths)),
+    )

@@ -51,7 +51,6 @@ LIKE = {
 
 CASES = [(variant, kind) for variant in configs() for kind in model_classes()]
 """Every variant, as every class that the installed TransformerLens has."""
-TYPICAL = [(variant, kind) for variant, kind in CASES if variant in MECHANISMS]
 ALTERNATING = [
     (variant, model_classes()[number % len(model_classes())])
     for number, variant in enumerate(MECHANISMS)

@@ -116,7 +116,7 @@ def direct_masses(model, tokens, layer, edited, positions):
         for kind in "qk"
     ]
     with torch.no_grad(), model.hooks(fwd_hooks=[*hooks, (point + "pattern", read)]):
-        model(tokens.repeat(len(positions), 1))
+        model(tokens.repeat(len(positions), 1), stop_at_layer=layer + 1)
     window = layerwise_forward(model, tokens).layer(layer).window
     columns = [kept[0][row, pos:, pos][:window] for row, pos in enumerate(positions)]
     return torch.stack([column.mean() for column in columns])

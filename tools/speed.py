@@ -7,8 +7,11 @@ work, compares their outputs, and reports medians. `ratio` is the peer's time ov
   every layer and several tokens. Peer: one forward pass with hooks per cell, as
   `transformer_lens.patching` does. It would take hours, so a random sample of 24 cells
   (seed 0) is timed and scaled.
-- state_sweep_vs_sdpa: the same against the fastest plain way, Hugging Face's own model with fused
-  attention and a module hook per cell.
+- state_sweep_vs_sdpa: the same against Hugging Face's own model with fused attention, a pass and a
+  module hook per cell.
+- state_sweep_vs_decode: the same against the strongest plain way: one prefill of that model, then
+  all cells of a token as a batch of one decoded token each, from the cached keys and values.
+- state_sweep_with_mass_vs_decode: the same with the attention mass of every cell at every layer.
 - total_effect: attention masses and losses with all later positions recomputed. Peer: one forward
   pass with hooks per cell.
 - streaming_vs_cache: all measures of a text. Peer: `run_with_cache`.
@@ -17,10 +20,15 @@ work, compares their outputs, and reports medians. `ratio` is the peer's time ov
 
     python -m tools.speed --out results/speed
 
+`limit_s` is the least time that the work could take: one clean pass with fused attention, plus the
+edited tokens' own share of such a pass (for total effects, that of all later tokens, and of their
+predictions).
+
 Memory is the peak of the process beyond what it held before each run.
 """
 
 import json
+import math
 import statistics
 import sys
 import time
@@ -41,7 +49,7 @@ from secondary_sinks.causal.donors import resolve_donors
 from secondary_sinks.cli import run_app, whole
 from secondary_sinks.runs import RunFolder
 from tools.peak_memory import peak, reset_peak
-from tools.speed_peers import HookedPeer, SdpaPeer, same_weights
+from tools.speed_peers import DecodePeer, HookedPeer, SdpaPeer, same_weights
 
 SAMPLE = 24
 KINDS = ("zero", "mean", "resample")
@@ -57,6 +65,8 @@ class Comparison:
     ours_peak_bytes: float
     peer_peak_bytes: float
     max_relative_difference: float
+    limit_s: float
+    """The least time for this work, from measured times of a fused pass."""
     cells: int
     """Cells of the work, or tokens of a text."""
     peer_cells: int
@@ -80,6 +90,7 @@ def compare(
     runs: int,
     cells: int,
     timed: int,
+    limit_s: float = math.nan,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Comparison:
     """Run both in turns; the peer's time is scaled from the cells that it is timed on to all."""
@@ -102,6 +113,7 @@ def compare(
         ours_peak_bytes=peaks["ours"] * 2**20,
         peer_peak_bytes=peaks["peer"] * 2**20,
         max_relative_difference=differ(outputs["ours"], outputs["peer"]),
+        limit_s=limit_s,
         cells=cells,
         peer_cells=timed,
         runs=runs,
@@ -142,48 +154,106 @@ def run(
     chance = torch.Generator().manual_seed(0)
     sampled = torch.randperm(len(cells), generator=chance)[:SAMPLE].tolist()
     hooked, sdpa = HookedPeer(model, trace), SdpaPeer(hf_model, trace)
+    decode = DecodePeer(hf_model, trace)
     some = [drawn[number] for number in sampled]
     zeroed = [Edit(pos=pos, layer=layer) for pos in positions for layer in _three(len(layers))]
     long_text = text_of(model, long)
+    limits = Limits(hf_model, sdpa, tokens, long_text, runs)
 
     def sweep() -> Float[Tensor, "cell layer"]:
         return state_effects(model, trace, cells, attention=False).norm.T
 
-    def sweep_differ(ours: Tensor, peer: Tensor) -> float:
+    def sweep_with_mass() -> Float[Tensor, "cell layer"]:
+        return state_effects(model, trace, cells).mass.T
+
+    def of_sample(ours: Tensor, peer: Tensor) -> float:
         return relative(ours[sampled], peer)
 
+    def observed() -> Float[Tensor, "layer pos"]:
+        return observe(model, long_text).norm
+
+    on_sample: dict[str, Any] = {"cells": len(cells), "timed": len(some)}
+    on_all: dict[str, Any] = {"cells": len(cells), "timed": len(cells)}
+    states, totals, passed = limits.replays(drawn), limits.totals(zeroed), limits.long_pass
     return {
         "state_sweep": compare(
-            sweep, lambda: hooked.states(some), sweep_differ, runs, len(cells), len(some)
+            sweep, lambda: hooked.states(some), of_sample, runs, **on_sample, limit_s=states
         ),
         "state_sweep_vs_sdpa": compare(
-            sweep, lambda: sdpa.states(some), sweep_differ, runs, len(cells), len(some)
+            sweep, lambda: sdpa.states(some), of_sample, runs, **on_sample, limit_s=states
+        ),
+        "state_sweep_vs_decode": compare(
+            sweep, lambda: decode.states(drawn), relative, runs, **on_all, limit_s=states
+        ),
+        "state_sweep_with_mass_vs_decode": compare(
+            sweep_with_mass, lambda: decode.masses(drawn), relative, runs, **on_all, limit_s=states
         ),
         "total_effect": compare(
             lambda: _masses_and_losses(total_effects(model, trace, zeroed), zeroed),
             lambda: hooked.totals(zeroed),
             relative,
             runs,
-            len(zeroed),
-            len(zeroed),
+            cells=len(zeroed),
+            timed=len(zeroed),
+            limit_s=totals,
         ),
         "streaming_vs_cache": compare(
-            lambda: observe(model, long_text).norm,
+            observed,
             lambda: HookedPeer.cached(model, long_text),
             relative,
             runs,
-            long,
-            long,
+            cells=long,
+            timed=long,
+            limit_s=passed,
         ),
         "streaming_vs_sdpa": compare(
-            lambda: observe(model, long_text).norm,
+            observed,
             lambda: sdpa.forward(long_text),
             relative,
             runs,
-            long,
-            long,
+            cells=long,
+            timed=long,
+            limit_s=passed,
         ),
     }
+
+
+class Limits:
+    """The least time that works could take, from the measured times of fused passes."""
+
+    def __init__(
+        self, hf_model: Any, sdpa: SdpaPeer, tokens: Tensor, long_text: Tensor, runs: int
+    ) -> None:
+        """Time a pass of each text, and the predictions of the first one."""
+        self.n_pos, self.n_layers = len(tokens), len(sdpa.layers)
+        head, width = hf_model.get_output_embeddings(), hf_model.config.hidden_size
+        states = torch.randn(self.n_pos, width, generator=torch.Generator().manual_seed(0))
+        self.one_pass = _seconds(lambda: sdpa.forward(tokens), runs)
+        self.long_pass = _seconds(lambda: sdpa.forward(long_text), runs)
+        self.predictions = _seconds(lambda: head(states), runs)
+
+    def replays(self, edits: Sequence[Edit]) -> float:
+        """A clean pass, and each edited token from its edited layer on."""
+        layers = sum(self.n_layers - edit.layers[0] for edit in edits)
+        return self.one_pass * (1 + layers / (self.n_layers * self.n_pos))
+
+    def totals(self, edits: Sequence[Edit]) -> float:
+        """A clean pass with predictions, and those of all later tokens from the edited layer on."""
+        later = [(self.n_pos - edit.positions[0]) / self.n_pos for edit in edits]
+        layers = [(self.n_layers - edit.layers[0]) / self.n_layers for edit in edits]
+        rerun = sum(share * deep for share, deep in zip(later, layers, strict=True))
+        return self.one_pass * (1 + rerun) + self.predictions * (1 + sum(later))
+
+
+@torch.no_grad()
+def _seconds(work: Work, runs: int) -> float:
+    """Median time of a work."""
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
 
 
 def _three(n_layers: int) -> list[int]:
@@ -215,7 +285,8 @@ def _command(
     found = run(hooked, same_weights(model), n_pos=tokens, long=long, runs=runs)
     for name, one in found.items():
         print(
-            f"{name}: ours {one.ours_s:.2f} s, peer {one.peer_s:.2f} s, ratio {one.ratio:.2f}; "
+            f"{name}: ours {one.ours_s:.2f} s, peer {one.peer_s:.2f} s, ratio {one.ratio:.2f}, "
+            f"limit {one.limit_s:.2f} s, ours {one.ours_s / one.limit_s:.2f} of it; "
             f"memory {one.ours_peak_bytes / 2**20:.0f} and {one.peer_peak_bytes / 2**20:.0f} MiB; "
             f"difference {one.max_relative_difference:.0e}; {one.cells} cells or tokens"
             + (f" for {one.passes:.2f} of the peer's passes" if "sweep" in name else "")

@@ -25,17 +25,26 @@ def direct_mass(
     Later tokens keep their clean queries; the token's own query is the edited one.
     """
     assert view.denominator is not None
-    n_pos, device = len(view.queries), view.queries.device
-    positions = positions.to(device)
-    old_keys = view.run.keys[positions]
-    new, old = (view.run.scores(view.queries, k).float() for k in (keys, old_keys))
-    paid = attention_to_replaced_key(new, view.denominator.without(positions, old))
-    reach = view.run.window
-    later = torch.arange(n_pos, device=device)[:, None] - positions
-    sees = (later > 0) & (later < (reach or n_pos))
-    # For a query that sees only itself `without` is undefined, and NaN.
-    received = paid.mean(0).where(sees, 0.0).sum(0) + self_attention.mean(-1)
-    return received / seeing_queries(n_pos, reach).to(device)[positions]
+    n_pos, reach = len(view.queries), view.run.window
+    received = self_attention.mean(-1)
+    for pos in positions.unique().tolist():
+        cells = (positions == pos).nonzero()[:, 0].to(keys.device)
+        later = slice(pos + 1, n_pos if reach is None else pos + reach)
+        received[cells] += _received_later(view, keys[cells], pos, later)
+    seen = seeing_queries(n_pos, reach).to(received.device)
+    return received / seen[positions.to(received.device)]
+
+
+def _received_later(
+    view: LayerView, keys: Float[Tensor, "cell kv_head d_head"], pos: int, later: slice
+) -> Float[Tensor, "cell"]:
+    """Attention that some later queries pay to new keys at `pos`: mean over heads, summed."""
+    assert view.denominator is not None
+    queries = view.queries[later]
+    old = view.run.scores(queries, view.run.keys[[pos]]).float()
+    rest = view.denominator.of_queries(later).without(old)
+    new = view.run.scores(queries, keys).float()
+    return attention_to_replaced_key(new, rest).sum(1).mean(0)
 
 
 def direct_masses(
@@ -55,7 +64,7 @@ def direct_masses(
     n_pos, device = len(view.queries), view.queries.device
     positions, reach = positions.to(device), view.run.window or n_pos
     new, old = (view.run.scores(view.queries, k).float() for k in (keys, view.run.keys[positions]))
-    after = torch.logaddexp(new, view.denominator.without(positions, old))
+    after = torch.logaddexp(new, view.denominator.without(old))
     clean = view.denominator.log_sum[..., None]
     query = torch.arange(n_pos, device=device)[:, None]
     later, itself = query - positions, query == positions

@@ -73,6 +73,23 @@ def compare(
     say(write_comparison([RunFolder(path) for path in folders], out, force=force))
 
 
+@app.command(epilog="Example: secondary-sinks view runs")
+def view(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="DIR...", help="Folders of finished runs, or folders of those."),
+    ],
+    port: Annotated[int, whole("Port of 127.0.0.1. Default: a free one.")] = 0,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")
+    ] = True,
+) -> None:
+    """Show finished runs in a browser, from a server that only this machine can reach."""
+    from secondary_sinks.cli.viewing import show_runs
+
+    show_runs(folders, port, browser=browser)
+
+
 @app.command(epilog="Example: secondary-sinks levels sink_detection.jsonl --layers 48")
 def levels(
     file: Annotated[

@@ -123,11 +123,14 @@ def attend(
         torch.matmul(rows, keys[:, group].T, out=scores)
         scores = scores if soft_cap is None else scores.div_(soft_cap).tanh_().mul_(soft_cap)
         scores = _mask(scores.view(in_group, n_queries, n_keys), window)
-        if totals.needs_scores:
-            denominators.append(Denominator.of(scores))
         sinks = None if learned_sinks is None else learned_sinks.view(n_groups, -1)[group]
         pattern = workspace.take("pattern", len(rows), n_keys, rows)
         _softmax(scores, sinks, pattern.view_as(scores))
+        if totals.needs_scores and sinks is None and scores.dtype == torch.float32:
+            spare = workspace.take("spare", len(rows), n_keys, rows).view_as(scores)
+            denominators.append(Denominator.from_softmax(scores, pattern.view_as(scores), spare))
+        elif totals.needs_scores:
+            denominators.append(Denominator.of(scores))
         received += pattern.sum(0, dtype=torch.float32)
         paid += paid_attention(pattern.view_as(scores), totals.watch)
         outputs.append(pattern.to(values.dtype) @ values[:, group])

@@ -2,6 +2,7 @@
 
 from secondary_sinks.plots.ablation import ablation_heatmap
 from secondary_sinks.plots.bars import count_bars, layer_effect_bars
+from secondary_sinks.plots.circuit import circuit_graph
 from secondary_sinks.plots.dots import interval_dots
 from secondary_sinks.plots.labels import message_figure
 from secondary_sinks.plots.levels import level_heatmap, level_heatmaps
@@ -21,6 +22,7 @@ from secondary_sinks.plots.verdicts import outcome_map, verdict_dots, verdict_ta
 __all__ = [
     "ablation_heatmap",
     "attention_around_life",
+    "circuit_graph",
     "count_bars",
     "interval_dots",
     "interval_lines",

@@ -59,10 +59,15 @@ def write_comparison(folders: Sequence[RunFolder], out: Path, *, force: bool = F
     refuse_twice(
         "the list of runs", [*map(str, paths)], RunFolderError, [p.resolve() for p in paths]
     )
-    page = comparison([one for folder in folders for one in _models(folder)])
+    page = comparison_page(folders)
     home = RunFolder(out.parent)
     out.parent.mkdir(parents=True, exist_ok=True)
     return home.write_text(out.name, page)
+
+
+def comparison_page(folders: Sequence[RunFolder]) -> str:
+    """The page that `write_comparison` writes; raises `RunFolderError` for an unfinished run."""
+    return comparison([one for folder in folders for one in _models(folder)])
 
 
 def _refuse_other_file(out: Path) -> None:

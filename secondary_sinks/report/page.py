@@ -31,13 +31,17 @@ def write_report(folder: RunFolder, model: str | None = None) -> Path:
     For a sweep of several models, `model` selects one. Raises `RunFolderError` for an unknown
     model, and if a file of the run is missing, damaged or incomplete.
     """
+    return folder.write_text("report.html", report_page(folder, model))
+
+
+def report_page(folder: RunFolder, model: str | None = None) -> str:
+    """The page that `write_report` writes; errors are the same."""
     record = one_model(folder, model)
     names = ["sinks", "trace"] if record["edit"] is None else ["sinks", "trace", "effects"]
     frames = {name: _of_model(whole_table(folder, name), record) for name in names}
     roles = _of_model(whole_table(folder, "roles"), record) if record.get("writers") else None
     given = frames["sinks"], frames["trace"], frames.get("effects")
-    page = render(record, *given, read_answers(folder), roles)
-    return folder.write_text("report.html", page)
+    return render(record, *given, read_answers(folder), roles)
 
 
 def _of_model(frame: pd.DataFrame, record: dict[str, Any]) -> pd.DataFrame:

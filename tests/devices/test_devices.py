@@ -32,7 +32,6 @@ EACH = {
     ("gpt2", "hooked over two"),
     ("pythia", "bridge over two"),
     ("gpt-oss", "hooked"),
-    ("gemma3", "bridge"),
 }
 TYPICAL = [case for case in CASES if case in EACH]
 """Each place once."""

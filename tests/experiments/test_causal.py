@@ -6,6 +6,7 @@ import pytest
 from experiments import mlp_ablation, mlp_patching, neurons, norm_dose
 from secondary_sinks.testing.planted import Plant
 from tests.experiments.observed import planted
+from tests.marks import thinned
 from tests.questions.gardens import three
 
 MODULES = (mlp_ablation, mlp_patching, norm_dose, neurons)
@@ -62,7 +63,7 @@ def test_curves_of_neurons_are_of_all_sinks_at_every_number():
             assert len(cells[cells["k"] == k].drop_duplicates(["text_id", "sink_pos"])) == 24
 
 
-@pytest.mark.parametrize("module", [mlp_ablation, mlp_patching], ids=lambda module: module.NAME)
+@pytest.mark.parametrize("module", thinned([mlp_ablation, mlp_patching], [mlp_patching]))
 def test_sinks_that_attention_writes_are_not_formed_by_mlps(by_attention, module):
     assert module.run(by_attention).verdict.outcome == "contradicted"
 

@@ -4,10 +4,10 @@ import pytest
 
 from experiments import eviction, function, readers
 from secondary_sinks.testing.planted import Plant
-from tests.circuit.test_eviction import tells_the_next_token
-from tests.circuit.test_function import READ_BY_ONE
-from tests.circuit.test_reader_heads import READ_BY_TWO
 from tests.experiments.observed import planted
+from tests.questions.circuit.test_eviction import tells_the_next_token
+from tests.questions.circuit.test_function import READ_BY_ONE
+from tests.questions.circuit.test_reader_heads import READ_BY_TWO
 from tests.questions.gardens import three
 
 MODULES = (readers, function, eviction)
@@ -32,7 +32,7 @@ def test_heads_of_the_primary_read_the_sinks():
     assert values["heads that read the primary"] == pytest.approx(1.0, abs=1e-5)
     assert values["as many random heads"] == 0.5
     assert len(finding.figures["scores"].data) == 2
-    assert {"edges", "heads", "sinks"} <= finding.tables.keys()
+    assert {"cells", "effects", "heads", "sinks"} == finding.tables.keys()
 
 
 @pytest.mark.parametrize(("value", "outcome"), [(0.0, "supported"), (10.0, "contradicted")])
@@ -53,7 +53,7 @@ def test_dropped_sinks_that_tell_the_next_token_are_missed():
         planted(*plants, primary=READ_BY_ONE, change=tells_the_next_token), window=8
     )
     assert complete(finding) == ["supported"] * 3
-    assert set(finding.frame["cache"]) == {"dropped", "kept"}
+    assert set(finding.frame["series"]) == {"dropped", "kept"}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=named)
@@ -67,7 +67,8 @@ def test_without_sinks_nothing_is_claimed_and_the_figure_says_so(module):
 def test_texts_that_are_too_short_for_the_window_give_no_figure():
     finding = eviction.run(planted(Plant(pos=20, forming=(3,)), n_texts=2))
     assert finding.verdict.outcome == "inconclusive"
-    assert "no text is long enough" in str(finding.figure.layout.annotations)
+    assert "no secondary sink could be" in str(finding.figure.layout.annotations)
+    assert "2 in texts too short for the window" in finding.verdict.why
 
 
 @pytest.mark.parametrize("module", [function, eviction], ids=named)

@@ -34,7 +34,7 @@ TRUTHS = {
 """Plants, options, outcomes of role, mediation and direction, and outcome by layer of the level."""
 
 
-@pytest.mark.parametrize("name", thinned(TRUTHS, ["one MLP", "two together", "attention"]))
+@pytest.mark.parametrize("name", thinned(TRUTHS, ["one MLP", "two together"]))
 def test_the_verdicts_are_what_was_planted(name):
     plants, options, own, levels = TRUTHS[name]
     finding = writers.run(planted(*plants, **options))

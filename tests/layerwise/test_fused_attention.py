@@ -40,8 +40,16 @@ def look(tensor, hook):
 def seen(one, after):
     """All that a layer gives, by name."""
     found = {name: getattr(one, name) for name in ("received", "queries", "keys", "values")}
-    parts = one.denominator
-    return found | {"after": after, "largest": parts.largest, "log_rest": parts.log_rest}
+    return found | {"after": after, "log_sum": one.denominator.log_sum, "others": others(one)}
+
+
+def others(one):
+    """The log denominators without each key in turn; all of them for keys that are not seen."""
+    at = torch.arange(len(one.keys))
+    behind = at[:, None] - at
+    visible = (behind >= 0) & (behind < (one.window or len(at)))
+    scores = one.scores(one.queries, one.keys).float()
+    return one.denominator.without(scores.masked_fill(~visible, -torch.inf))
 
 
 def farthest(one, other):
@@ -108,7 +116,7 @@ def agree(part, whole, rounded):
     within(farthest(after, expected), rounded["after"], "after")
     within(farthest(one.received, other.received), rounded["received"], "received")
     sums = one.denominator.log_sum, other.denominator.log_sum
-    within(farthest(*sums), max(rounded["largest"], rounded["log_rest"]), "log_sum")
+    within(farthest(*sums), rounded["log_sum"], "log_sum")
 
 
 def test_chunks_of_any_size_give_the_same(model, rounded):

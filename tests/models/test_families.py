@@ -13,7 +13,7 @@ from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.testing.families import configs, save, tiny
 from secondary_sinks.types import Edit
 from tests.marks import needs_old, thinned
-from tests.mechanisms import CASES, LIKE, MECHANISMS, TYPICAL
+from tests.mechanisms import ALTERNATING, CASES, LIKE, MECHANISMS
 from tests.oracles import edited_runs, original_measures
 from tests.tolerance import rounding, within
 from tools import conformance
@@ -22,7 +22,7 @@ TOKENS = conformance.probe()
 ENDS = ("logits", "resid_post", "pattern", "mlp_out")
 
 
-@pytest.fixture(scope="module", params=thinned(CASES, TYPICAL), ids="-".join)
+@pytest.fixture(scope="module", params=thinned(CASES, ALTERNATING), ids="-".join)
 def family(request, tmp_path_factory):
     """The name and class, the hooked model, and its trace."""
     variant, kind = request.param

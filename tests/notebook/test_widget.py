@@ -3,7 +3,6 @@
 import base64
 import dataclasses
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
+from secondary_sinks import notebook
 from secondary_sinks.notebook import SinkExplorer
 from secondary_sinks.notebook import session as session_module
 from secondary_sinks.notebook import widget as module
@@ -228,14 +228,10 @@ def test_plotly_comes_from_the_installed_package_when_the_page_asks(explorer, mo
     assert source[:100].lstrip().startswith(b"/**\n* plotly.js")
 
 
-def test_without_anywidget_the_error_names_the_extra():
-    code = (
-        "import sys; sys.modules['anywidget'] = None\n"
-        "from secondary_sinks import notebook\n"
-        "assert notebook.Session\n"
-        "try:\n    notebook.SinkExplorer\n"
-        "except ModuleNotFoundError as error:\n    print(error)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "needs anywidget" in done.stdout
-    assert "pip install 'secondary-sinks[notebook]'" in done.stdout
+def test_without_anywidget_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "anywidget", None)
+    monkeypatch.delitem(sys.modules, "secondary_sinks.notebook.widget", raising=False)
+    assert notebook.Session
+    with pytest.raises(ModuleNotFoundError, match="needs anywidget") as refused:
+        notebook.__getattr__("SinkExplorer")
+    assert "pip install 'secondary-sinks[notebook]'" in str(refused.value)

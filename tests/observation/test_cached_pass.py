@@ -70,7 +70,10 @@ def test_its_size_is_about_what_is_said(fed):
     seen = {}
     for view in kept.iter_layers():
         pieces = (view.resid_pre, view.mlp_out, view.queries, view.keys, view.values)
-        for tensor in (*pieces, *(getattr(view.denominator, one) for one in ("largest", "at"))):
+        for tensor in (
+            *pieces,
+            *(getattr(view.denominator, one) for one in ("log_sum", "log_rest")),
+        ):
             storage = tensor.untyped_storage()
             seen[storage.data_ptr()] = storage.nbytes()
     assert CachedPass.bytes_of(fed.model, n_pos) == pytest.approx(sum(seen.values()), rel=0.25)

@@ -26,7 +26,7 @@ from tests.questions.test_sufficiency import OUTCOMES
 
 @pytest.mark.parametrize(
     "name",
-    thinned(list(TRUTHS), ["two of which one is enough", "attention", "norm without direction"]),
+    thinned(list(TRUTHS), ["two of which one is enough", "norm without direction"]),
 )
 def test_the_verdicts_are_what_was_planted(name):
     answer = norm_dose(*garden_of(name).asked)

@@ -54,9 +54,9 @@ def test_a_model_whose_predictions_hang_on_nothing_is_not():
     ("plants", "n_texts", "words"),
     [
         ([], 4, "no secondary sink"),
-        (ATTENTION, 4, "12 not formed by any MLP"),
+        pytest.param(ATTENTION, 4, "12 not formed by any MLP", marks=exhaustive),
         (three(forming=(3,)), 2, "6 sinks in 2 texts"),
-        ([Plant(pos=20, forming=(3,))], 4, "4 sinks in 4 texts"),
+        pytest.param([Plant(pos=20, forming=(3,))], 4, "4 sinks in 4 texts", marks=exhaustive),
     ],
 )
 def test_too_little_claims_nothing(plants, n_texts, words):

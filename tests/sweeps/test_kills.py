@@ -24,7 +24,7 @@ from tests.sweeps import children
 TABLES = ("sinks", "effects", "trace")
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 CODES = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
-KILLS = [5, 31]
+KILLS = [3, 31]
 GO_ON = "rerun the same command to resume"
 
 
@@ -84,7 +84,7 @@ def kill(child, number, after):
     return time.monotonic() - begin
 
 
-@pytest.mark.parametrize("least", thinned(KILLS, [5]))
+@pytest.mark.parametrize("least", thinned(KILLS, [3]))
 def test_a_sweep_killed_at_any_moment_ends_as_if_it_had_not_been(least, place, seconds, tmp_path):
     chance = random.Random(2024)
     kills, rounds, finished = 0, 0, 0

@@ -12,6 +12,7 @@ from secondary_sinks.runs import RunFolder, parquet
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.tasks import Unit, cell_key, task_key, unit_key
 from secondary_sinks.types import Thresholds
+from tests.marks import exhaustive
 from tests.sweeps.small_sweeps import TEXTS, ZERO, garden, sweep, tables, text
 
 
@@ -45,9 +46,9 @@ def test_a_sweep_grows_by_what_is_missing_and_is_then_as_if_begun_so(tmp_path):
     [
         ({"edits": ("mean",)}, "other edits"),
         ({"layers": (2,)}, "other layers"),
-        ({"sites": ("attn_out",)}, "other sites"),
-        ({"ordinary": 1}, "other ordinary"),
-        ({"seed": 1}, "other seed"),
+        pytest.param({"sites": ("attn_out",)}, "other sites", marks=exhaustive),
+        pytest.param({"ordinary": 1}, "other ordinary", marks=exhaustive),
+        pytest.param({"seed": 1}, "other seed", marks=exhaustive),
         ({"thresholds": Thresholds(outlying=4.0)}, "other thresholds"),
         ({"texts": TEXTS[1:]}, "other texts"),
         ({"models": {"planted": garden(seed=1).model}}, "other weights or settings"),

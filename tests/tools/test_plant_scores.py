@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.marks import thinned
 from tools import plant_scores as plants
 from tools.plant_scores import (
     BRIEF,
@@ -17,8 +18,11 @@ from tools.plant_scores import (
     table,
 )
 
+TYPICAL = ("rotary, gated, grouped", "by attention or together", "anisotropic, brief decoys",
+           "several primaries", "episodes and turns")  # fmt: skip
 
-@pytest.mark.parametrize("condition", CONDITIONS)
+
+@pytest.mark.parametrize("condition", thinned(CONDITIONS, TYPICAL))
 def test_the_joint_criterion_finds_all_that_is_planted_and_nothing_else(condition):
     score = measure(condition, n_plants=28, seed=7)
     assert score.expected > 50

@@ -14,6 +14,8 @@ from tools import speed
 NAMES = [
     "state_sweep",
     "state_sweep_vs_sdpa",
+    "state_sweep_vs_decode",
+    "state_sweep_with_mass_vs_decode",
     "total_effect",
     "streaming_vs_cache",
     "streaming_vs_sdpa",
@@ -34,6 +36,7 @@ def test_ours_and_peers_give_the_same_numbers(models):
     for name, one in found.items():
         assert one.max_relative_difference < 1e-5, name
         assert one.ours_s > 0
+        assert one.limit_s > 0
         assert one.ratio == pytest.approx(one.peer_s / one.ours_s)
     assert (found["state_sweep"].cells, found["state_sweep"].peer_cells) == (18, 18)
 
@@ -50,7 +53,7 @@ def test_a_peer_that_computes_something_else_shows(models, monkeypatch):
 def test_times_are_medians_and_scaled_to_all_cells():
     ticks = iter([0.0, 1.0, 1.0, 3.0, 3.0, 8.0, 8.0, 10.0, 10.0, 12.0, 12.0, 20.0])
     one = speed.compare(
-        lambda: 1, lambda: 1, lambda a, b: 0.0, 3, 100, 10, clock=lambda: next(ticks)
+        lambda: 1, lambda: 1, lambda a, b: 0.0, 3, cells=100, timed=10, clock=lambda: next(ticks)
     )
     assert (one.ours_s, one.peer_s, one.ratio) == (2.0, 20.0, 10.0)
     assert not math.isinf(one.ratio)

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from secondary_sinks import detect, load_model, observe
-from secondary_sinks.circuit import reader_cost, reader_heads
-from secondary_sinks.circuit.read_verdicts import reader_verdicts
-from secondary_sinks.circuit.scores import PARTS, scores_of
 from secondary_sinks.errors import EditError, PlantError
 from secondary_sinks.layerwise.submodules import attention_input, keys_of
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.observation import iter_layers
+from secondary_sinks.questions.circuit import reader_heads
+from secondary_sinks.questions.circuit.read_verdicts import reader_verdicts
+from secondary_sinks.questions.circuit.scores import PARTS, scores_of
 from secondary_sinks.testing import Plant, plant
 from secondary_sinks.testing.families import save
 from tests.marks import thinned
@@ -42,7 +42,7 @@ def of(edges, measure):
 
 def test_every_planted_reader_is_found_and_no_other(shared):
     made, found = shared
-    attention = of(found.edges, "attention")
+    attention = of(found.cells, "attention")
     places = set(zip(attention["layer"], attention["head"], strict=True))
     assert places == {(float(block), 1.0) for block in READING}
     assert len(attention) == len(made.sinks.of_kind("secondary")) * len(READING)
@@ -67,7 +67,7 @@ def test_the_verdicts_say_whether_readers_of_the_primary_read_the_sinks(heads, o
     assert [one.outcome for one in found.verdicts] == outcomes
     assert found.verdicts[0].value == pytest.approx(share, abs=1e-5)
     assert {one.n_claims for one in found.verdicts} == {4}
-    edges = of(found.edges, "from_primary_readers")
+    edges = of(found.cells, "from_primary_readers")
     assert set(edges["control"]) == {0.5}  # two of four heads read the primary
 
 
@@ -82,7 +82,7 @@ def test_where_all_heads_read_the_primary_nothing_is_claimed():
 def test_without_sinks_nothing_is_claimed():
     found = reader_heads(*Garden().asked)
     assert [one.outcome for one in found.verdicts] == ["inconclusive"] * 2
-    assert len(found.edges) == len(found.tables["sinks"]) == len(found.tables["heads"]) == 0
+    assert len(found.cells) == len(found.tables["sinks"]) == len(found.tables["heads"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -98,14 +98,14 @@ def test_both_the_line_and_the_control_decide(row, outcomes):
     usual = {"kind": "secondary", "level": 0.0, "control_share": 0.0}
     usual |= {"rank": 0.9, "control_rank": 0.7}
     table = pd.DataFrame([usual | row | {"text_id": f"t{n}"} for n in range(12)])
-    assert [one.outcome for one in reader_verdicts(table, {})] == outcomes
+    assert [one.outcome for one in reader_verdicts(table, {}, 4)] == outcomes
 
 
 def test_attention_is_that_of_a_plain_pass(shared):
     made, found = shared
     trace = made.traces[0]
     _, cache = made.model.run_with_cache(trace.tokens[None])
-    rows = found.edges[found.edges["text_id"] == "t0"]
+    rows = found.cells[found.cells["text_id"] == "t0"]
     for row in of(rows, "attention").to_dict("records"):
         pattern = cache[hook_name(int(row["layer"]), "pattern")][0, int(row["head"])]
         pos = int(row["pos"])
@@ -160,12 +160,6 @@ def test_the_primary_itself_has_no_rest():
     found = scores_of(view, inputs[5][0, [0, 20]], torch.tensor([0, 20]), 0)
     assert found.parts[2, 0].abs().max() < 1e-4
     assert (found.parts[1, 1] > 0.8 * found.score[1]).all()  # the sink is read for the primary
-
-
-def test_it_costs_one_pass_per_text(shared):
-    made, _ = shared
-    price = reader_cost(made.traces, made.sinks)
-    assert (price.recomputed, price.tokens) == (8, 8 * 64)
 
 
 def test_impossible_requests_are_refused(shared):

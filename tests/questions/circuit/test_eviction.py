@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from secondary_sinks import detect, observe
-from secondary_sinks.circuit import eviction, eviction_cost
-from secondary_sinks.circuit.eviction import caches_of
 from secondary_sinks.errors import EditError
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.questions import match_pairs
+from secondary_sinks.questions.circuit import eviction
+from secondary_sinks.questions.circuit.eviction import caches_of
 from secondary_sinks.testing import Plant, plant
 from tests.questions.gardens import PRIMARY, Garden, three
 
@@ -46,7 +46,7 @@ def telling():
 
 
 def rises(part, cache):
-    table = part.tables["losses"]
+    table = part.cells
     return table[table["cache"] == cache].groupby("keys")["rise"].median()
 
 
@@ -74,7 +74,7 @@ def test_each_cache_is_that_of_a_plain_pass(telling):
         ("dropped", "recent"): (query - key >= 1) & (query - key <= 3),
         ("kept", "primary"): far & (key != 0),
     }
-    table = found.tables["losses"].query("text_id == 't0'").set_index(["cache", "keys"])["loss"]
+    table = found.cells.query("text_id == 't0'").set_index(["cache", "keys"])["loss"]
     for (cache, keys), mask in hidden.items():
 
         def hook(scores, hook, mask=mask):
@@ -89,7 +89,7 @@ def test_each_cache_is_that_of_a_plain_pass(telling):
 
 def test_numbers_of_keys_are_equal_and_distances_add_up(telling):
     _, found = telling
-    losses = found.tables["losses"]
+    losses = found.cells
     numbers = losses[losses["cache"] == "dropped"].groupby("keys")["n_keys"].unique()
     assert {name: list(one) for name, one in numbers.items()} == {
         "secondary": [3], "random": [3], "heavy hitters": [3], "recent": [3],
@@ -117,15 +117,8 @@ def test_short_texts_and_texts_without_sinks_claim_nothing():
     assert [one.outcome for one in found.verdicts] == ["inconclusive"] * 3
     assert "1 in texts too short for the window" in found.verdicts[0].why
     none = eviction(*Garden(n_texts=2).asked)
-    assert len(none.tables["losses"]) == 0
+    assert len(none.cells) == 0
     assert "no secondary sink" in none.verdicts[0].why
-
-
-def test_it_costs_a_pass_per_cache(telling):
-    made, found = telling
-    price = eviction_cost(made.traces, made.sinks, window=WINDOW)
-    assert price.recomputed == len(found.tables["losses"]) + 8
-    assert price.tokens == 64 * price.recomputed
 
 
 @pytest.mark.parametrize("wrong", [{"window": 0}, {"draws": 0}])

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from secondary_sinks.questions import format_exclusions, verdict_of
+from secondary_sinks.questions.answer import format_exclusions, verdict_of
 from secondary_sinks.statistics import Interval, median_over_texts, outcome_of, too_few
 from secondary_sinks.types import SHARE_UNIT, Verdict
 
@@ -34,15 +34,14 @@ KEEP = (
 
 
 def eviction_verdicts(
-    losses: pd.DataFrame, left_out: Mapping[str, int], n_claims: int | None = None
+    losses: pd.DataFrame, left_out: Mapping[str, int], n_claims: int
 ) -> tuple[Verdict, ...]:
     """Is dropping secondary sinks worse than dropping random keys, and keeping them better?
 
     With and without the primary; from a table with a row per text and cache. supported: the
     interval of the median over texts lies above `LINE`; contradicted: below. Corrected for
-    `n_claims`, by default three.
+    `n_claims`.
     """
-    n_claims = n_claims or N_CLAIMS
     return (
         _verdict(DROP, *_dropping(losses, n_claims), left_out, n_claims),
         _verdict(DROP_BOTH, *_dropping_both(losses, n_claims), left_out, n_claims),

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from secondary_sinks.display import count
-from secondary_sinks.questions import format_exclusions, levels_in, verdict_of
+from secondary_sinks.questions.answer import format_exclusions, verdict_of
+from secondary_sinks.questions.writers import levels_in
 from secondary_sinks.statistics import outcome_of, share_over_texts, too_few
 from secondary_sinks.types import SHARE_UNIT, Verdict
 
@@ -44,17 +45,16 @@ def kinds_of(table: pd.DataFrame) -> "pd.Series[str]":
 
 
 def function_verdicts(
-    table: pd.DataFrame, left_out: Mapping[str, int], n_claims: int | None = None
+    table: pd.DataFrame, left_out: Mapping[str, int], n_claims: int
 ) -> tuple[Verdict, ...]:
     """One verdict per level, from a table with a row per sink (`SINK_COLUMNS`).
 
     supported: the interval of the share of no-ops, mean over texts, lies above one half.
     contradicted: it lies below, even if every sink at which the two KL differ by rounding only were
     a no-op. Sinks without ordinary keys of equal attention are left out and counted. Corrected for
-    `n_claims`, by default the number of levels.
+    `n_claims`.
     """
     levels = levels_in(table)
-    n_claims = n_claims or max(len(levels), 1)
     found = [_verdict(name, part, left_out, n_claims) for name, part in levels]
     return tuple(found) or (_verdict("secondary sinks", table, left_out, n_claims),)
 

@@ -1,14 +1,13 @@
 """Edges of a circuit, one row each, and their means over the texts of a level."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
 
-from secondary_sinks.display import Displayed, count, tally
 from secondary_sinks.statistics import mean_over_texts
-from secondary_sinks.types import Sink, Verdict
+from secondary_sinks.types import Sink
 from secondary_sinks.types.frames import tidy
 
 PARTS = ("trigger", "writer", "reader", "function")
@@ -84,33 +83,3 @@ def by_level(edges: pd.DataFrame) -> pd.DataFrame:
         )
     columns = [*GROUP, "effect", "low", "high", "control", "n_sinks", "n_texts"]
     return pd.DataFrame(rows, columns=columns)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Part(Displayed):
-    """Edges and verdicts of one part of a circuit; as a sequence, its verdicts."""
-
-    part: str
-    """One of `PARTS`."""
-    edges: pd.DataFrame
-    """One row per `Edge`."""
-    verdicts: tuple[Verdict, ...]
-    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    """Further tables, by name."""
-    left_out: Mapping[str, int] = field(default_factory=dict)
-    """Number of sinks that could not be tested, by reason."""
-
-    def __len__(self) -> int:
-        """Number of verdicts."""
-        return len(self.verdicts)
-
-    def to_frame(self) -> pd.DataFrame:
-        """The edges."""
-        return self.edges
-
-    def _line(self) -> str:
-        outcomes = tally(verdict.outcome for verdict in self.verdicts) or "no verdict"
-        return f"{self.part}: {outcomes}; {count(len(self.edges), 'edge')}"
-
-    def _html(self) -> str:
-        return "".join(verdict._html() for verdict in self.verdicts)

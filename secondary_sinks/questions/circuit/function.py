@@ -1,21 +1,30 @@
 """Function: is a secondary sink a no-op that takes attention, or does its value tell something?"""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pandas as pd
 
 from secondary_sinks.causal.outcome import readers
-from secondary_sinks.circuit.cuts import TAKEN, Cut, run_cuts
-from secondary_sinks.circuit.delivered import equal_keys, given_by_keys
-from secondary_sinks.circuit.edges import Edge, Part, edges_frame, of_sink
-from secondary_sinks.circuit.function_verdicts import SINK_COLUMNS, function_verdicts
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
-from secondary_sinks.questions import Cost, TextPairs, match_pairs, sum_counts
-from secondary_sinks.questions.matched_pairs import with_progress
+from secondary_sinks.questions.answer import Answer, sum_counts
+from secondary_sinks.questions.circuit.cuts import TAKEN, Cut, run_cuts
+from secondary_sinks.questions.circuit.delivered import equal_keys, given_by_keys
+from secondary_sinks.questions.circuit.drawings import function_figures
+from secondary_sinks.questions.circuit.edges import Edge, by_level, edges_frame, of_sink
+from secondary_sinks.questions.circuit.function_verdicts import SINK_COLUMNS, function_verdicts
+from secondary_sinks.questions.forming import Forming
+from secondary_sinks.questions.matched_pairs import (
+    TextPairs,
+    count_censored,
+    match_pairs,
+    with_progress,
+)
+from secondary_sinks.questions.question import Cells, Question, Sample
+from secondary_sinks.questions.run_claims import levels_of
 from secondary_sinks.types import Sink, SinkTable, Trace
 
 DRAWS = 1
@@ -43,15 +52,16 @@ def function(
     sinks: SinkTable,
     *,
     draws: int = DRAWS,
+    forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
     n_claims: int | None = None,
-) -> Part:
+) -> Answer:
     """Take attention or value of one sink from all later queries, in the blocks that read it.
 
     Three cuts (`circuit.cuts`): `attention`, later queries don't see the sink and normalise their
     other attention again; `value`, they attend as before and get nothing for it; `mean_value`, they
     get the mean value of ordinary tokens for it. What the sink itself computes stays as it is.
-    Edges, with the same for ordinary keys as `control`:
+    `cells` are edges (`Edge`), with the same for ordinary keys as `control`:
 
     * `delivered`: length that a head writes per unit of attention, ||W_O v||, weighted with the
       attention that later queries pay;
@@ -63,10 +73,12 @@ def function(
     attention as the sink, within a tenth. The mean value is not tried at them. Primary sinks get
     the same edges, without a control.
 
-    Tables: "distance", the same by distance from the sink; "sinks", one row per sink. Verdict per
-    level: its sinks are no-ops, that is they deliver less than ordinary keys of equal attention,
-    and later predictions change less without their value than without the values of these keys. A
-    broadcast is the opposite of both. Raises `EditError` for `draws` below 1.
+    `effects` are their means by level. Tables: "distance", the same by distance from the sink;
+    "sinks", one row per sink. Verdict per level: its sinks are no-ops, that is they deliver less
+    than ordinary keys of equal attention, and later predictions change less without their value
+    than without the values of these keys. A broadcast is the opposite of both. `n_claims`: number
+    of claims that intervals are corrected for (`n_claims_of`); by default those of this answer.
+    `forming` is not used. Raises `EditError` for `draws` below 1.
     """
     if draws < 1:
         raise EditError(f"draws is {draws}", "expected at least 1 draw of ordinary keys")
@@ -80,14 +92,16 @@ def function(
             edges += found.edges()
             rows += found.rows()
             distances += found.by_distance()
-    table = pd.DataFrame(rows, columns=list(SINK_COLUMNS))
+    table, cells = pd.DataFrame(rows, columns=list(SINK_COLUMNS)), edges_frame(edges)
     left_out = sum_counts(*(text.left_out for text in texts))
-    return Part(
-        part="function",
-        edges=edges_frame(edges),
-        verdicts=function_verdicts(table, left_out, n_claims),
+    return Answer(
+        question="function",
+        cells=cells,
+        effects=by_level(cells),
+        verdicts=function_verdicts(table, left_out, n_claims or levels_of(sinks)),
         tables={"distance": pd.DataFrame(distances, columns=list(BY_DISTANCE)), "sinks": table},
         left_out=left_out,
+        n_censored=count_censored(texts),
     )
 
 
@@ -200,13 +214,25 @@ def _primaries(trace: Trace, sinks: SinkTable) -> Iterator[Sink]:
             yield sink
 
 
-def function_cost(traces: Sequence[Trace], sinks: SinkTable, *, draws: int = DRAWS) -> Cost:
-    """At most this many recomputed texts: fewer where no ordinary keys have equal attention."""
-    n_cuts, tokens = 0, 0
-    for text in match_pairs(traces, sinks):
-        if text.cases:
-            of_each = len(TAKEN) + draws * len(TAKEN_FROM["ordinary"])
-            n_primaries = len(list(_primaries(text.trace, sinks)))
-            own = len(text.cases) * of_each + n_primaries * len(TAKEN) + 2  # two clean passes
-            n_cuts, tokens = n_cuts + own, tokens + own * len(text.trace)
-    return Cost(question="function", replayed=0, recomputed=n_cuts, tokens=tokens)
+def cells_of(sample: Sample) -> Cells:
+    """Cost: each cut and two clean passes; less where no ordinary keys have equal attention."""
+    return Cells(recomputed=[_n_cells(text, sample.sinks) for text in sample.texts])
+
+
+def _n_cells(text: TextPairs, sinks: SinkTable) -> int:
+    of_each = len(TAKEN) + DRAWS * len(TAKEN_FROM["ordinary"])
+    n_primaries = len(list(_primaries(text.trace, sinks)))
+    return len(text.cases) * of_each + n_primaries * len(TAKEN) + 2 if text.cases else 0
+
+
+FUNCTION = Question(
+    name="function",
+    title="No-op or broadcast",
+    asks="Do the values of secondary sinks tell later tokens something, or nothing?",
+    ask=function,
+    n_claims=levels_of,
+    cost=cells_of,
+    figures=function_figures,
+    further_tables=("distance", "sinks"),
+    recomputes=True,
+)

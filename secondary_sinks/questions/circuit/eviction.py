@@ -6,14 +6,25 @@ from typing import Any
 
 import pandas as pd
 
-from secondary_sinks.circuit.cuts import Cut, CutLosses, run_cuts
-from secondary_sinks.circuit.edges import Part, edges_frame
-from secondary_sinks.circuit.eviction_verdicts import effects_of, eviction_verdicts
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
-from secondary_sinks.questions import Cost, TextPairs, match_pairs, sum_counts
-from secondary_sinks.questions.matched_pairs import with_progress
+from secondary_sinks.questions.answer import Answer, sum_counts
+from secondary_sinks.questions.circuit.cuts import Cut, CutLosses, run_cuts
+from secondary_sinks.questions.circuit.drawings import eviction_figures
+from secondary_sinks.questions.circuit.eviction_verdicts import (
+    N_CLAIMS,
+    effects_of,
+    eviction_verdicts,
+)
+from secondary_sinks.questions.forming import Forming
+from secondary_sinks.questions.matched_pairs import (
+    TextPairs,
+    count_censored,
+    match_pairs,
+    with_progress,
+)
+from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.types import SinkTable, Trace
 
 WINDOW = 64
@@ -37,9 +48,10 @@ def eviction(
     *,
     window: int = WINDOW,
     draws: int = DRAWS,
+    forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
     n_claims: int | None = None,
-) -> Part:
+) -> Answer:
     """Drop keys from the cache of all layers, or keep only few, and measure the loss.
 
     *Dropped*: queries more than `window` positions after a key no longer see it. Keys are the
@@ -50,16 +62,17 @@ def eviction(
     itself, and of the earlier ones only the primary; the primary and the secondary sinks; or the
     primary and as many heavy hitters.
 
-    Losses are cross-entropies in nats, means over the positions at which every dropped key is gone;
-    texts without such a position are left out. Tables: "losses", a row per text and cache;
-    "effects", medians over texts of the rise as a share of the clean loss, with intervals that are
-    not corrected for several rows; "positions", the rise by distance from the first position that
-    counts. There are no edges, since all sinks of a text are dropped together.
+    `cells` has a row per text and cache. Losses are cross-entropies in nats, means over the
+    positions at which every dropped key is gone; texts without such a position are left out.
+    `effects` are medians over texts of the rise as a share of the clean loss, with intervals that
+    are not corrected for several rows. Table "positions": the rise by distance from the first
+    position that counts.
 
     Verdicts, about medians over texts against a line of one hundredth: dropping the secondary sinks
     costs more than dropping random keys; so it does with the primary dropped too, which they may
-    stand in for; and keeping them is better than keeping heavy hitters.
-    Raises `EditError` for a window or a number of draws below 1.
+    stand in for; and keeping them is better than keeping heavy hitters. `n_claims`: number of
+    claims that intervals are corrected for (`n_claims_of`); by default those of this answer.
+    `forming` is not used. Raises `EditError` for a window or a number of draws below 1.
     """
     for name, value in (("window", window), ("draws", draws)):
         if value < 1:
@@ -78,16 +91,14 @@ def eviction(
             positions += _by_position(text, caches, result, first)
     losses = pd.DataFrame(rows, columns=list(COLUMNS))
     left_out = sum_counts(*(text.left_out for text in texts), {TOO_SHORT: n_short})
-    return Part(
-        part="function",
-        edges=edges_frame([]),
-        verdicts=eviction_verdicts(losses, left_out, n_claims),
-        tables={
-            "losses": losses,
-            "effects": effects_of(losses),
-            "positions": pd.DataFrame(positions, columns=list(BY_POSITION)),
-        },
+    return Answer(
+        question="eviction",
+        cells=losses,
+        effects=effects_of(losses),
+        verdicts=eviction_verdicts(losses, left_out, n_claims or N_CLAIMS),
+        tables={"positions": pd.DataFrame(positions, columns=list(BY_POSITION))},
         left_out=left_out,
+        n_censored=count_censored(texts),
     )
 
 
@@ -106,7 +117,8 @@ def caches_of(text: TextPairs, sinks: SinkTable, window: int, draws: int) -> lis
     taken = {sink.pos for sink in sinks.of_text(trace.text_id).sinks}
     taken |= {trace.primary, *trace.reference.tolist()}
     able = [pos for pos in range(1, last + 1) if pos not in taken]
-    if not text.cases or last + window + 2 >= len(trace) or len(able) < len(own):
+    fresh = any(case.sink.kind in SECONDARY for case in text.cases)
+    if not fresh or last + window + 2 >= len(trace) or len(able) < len(own):
         return []
     primary, heavy = (trace.primary,), _heaviest(trace, able, len(own))
     dropped = {"secondary": own, "primary": primary, "primary and secondary": own + primary}
@@ -203,18 +215,20 @@ def _by_position(
                 }
 
 
-def eviction_cost(
-    traces: Sequence[Trace], sinks: SinkTable, *, window: int = WINDOW, draws: int = DRAWS
-) -> Cost:
-    """Recomputed texts: one per cache, and the clean one."""
-    numbers = [
-        (len(caches_of(text, sinks, window, draws)), len(text.trace))
-        for text in match_pairs(traces, sinks, SECONDARY)
-    ]
-    known = [(number + 1, n_pos) for number, n_pos in numbers if number]
-    return Cost(
-        question="eviction",
-        replayed=0,
-        recomputed=sum(number for number, _ in known),
-        tokens=sum(number * n_pos for number, n_pos in known),
-    )
+def cells_of(sample: Sample) -> Cells:
+    """Cost: one run for each cache of a text, and the clean one."""
+    numbers = [len(caches_of(text, sample.sinks, WINDOW, DRAWS)) for text in sample.texts]
+    return Cells(recomputed=[number + 1 if number else 0 for number in numbers])
+
+
+EVICTION = Question(
+    name="eviction",
+    title="Keys dropped from the cache",
+    asks="What does it cost to drop secondary sinks from the cache, or to keep little else?",
+    ask=eviction,
+    n_claims=lambda sinks: N_CLAIMS,
+    cost=cells_of,
+    figures=eviction_figures,
+    further_tables=("positions",),
+    recomputes=True,
+)

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from secondary_sinks.questions import format_exclusions, levels_in, verdict_of
+from secondary_sinks.questions.answer import format_exclusions, verdict_of
+from secondary_sinks.questions.writers import levels_in
 from secondary_sinks.statistics import (
     HALF,
     Interval,
@@ -37,7 +38,7 @@ TESTS = 4
 
 
 def reader_verdicts(
-    table: pd.DataFrame, left_out: Mapping[str, int], n_claims: int | None = None
+    table: pd.DataFrame, left_out: Mapping[str, int], n_claims: int
 ) -> tuple[Verdict, ...]:
     """Two verdicts per level, from a table with a row per sink (`SINK_COLUMNS`).
 
@@ -51,11 +52,10 @@ def reader_verdicts(
     The attention of a head adds up to 1, so more to one token leaves less for another: without any
     relation the correlation is below 0.
 
-    contradicted: one of the two intervals lies below its line; inconclusive: otherwise. Corrected
-    for `n_claims`, by default four times the number of levels, for four intervals each.
+    contradicted: one of the two intervals lies below its line; inconclusive: otherwise. All are
+    corrected for `n_claims` intervals; each level has `TESTS`.
     """
     levels = levels_in(table)
-    n_claims = n_claims or TESTS * max(len(levels), 1)
     return tuple(
         judge(name, part, left_out, n_claims)
         for name, part in levels or [("secondary sinks", table)]
@@ -104,7 +104,7 @@ def _by_rank(name: str, part: pd.DataFrame, left_out: Mapping[str, int], n_claim
         why,
         {**left_out, NO_RANKS: len(part) - len(known)},
         statistic=RANKS,
-        unit="",
+        unit="rank correlation",
         controls=RANK_CONTROLS,
         n_claims=n_claims,
     )

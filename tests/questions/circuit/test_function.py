@@ -8,11 +8,11 @@ import torch
 
 from secondary_sinks import Edit, recompute
 from secondary_sinks.causal.outcome import readers
-from secondary_sinks.circuit import function, function_cost
-from secondary_sinks.circuit.delivered import EQUAL, equal_keys, given_by_keys
-from secondary_sinks.circuit.function_verdicts import function_verdicts, kinds_of
 from secondary_sinks.errors import EditError, PlantError
 from secondary_sinks.measures.hook_names import hook_name
+from secondary_sinks.questions.circuit import function
+from secondary_sinks.questions.circuit.delivered import EQUAL, equal_keys, given_by_keys
+from secondary_sinks.questions.circuit.function_verdicts import function_verdicts, kinds_of
 from secondary_sinks.testing import Plant, plant
 from tests.questions.gardens import PRIMARY, Garden, three
 
@@ -31,7 +31,7 @@ def quiet():
 
 
 def effects(part, measure):
-    edges = part.edges
+    edges = part.cells
     return edges[(edges["measure"] == measure) & (edges["kind"] == "secondary")]
 
 
@@ -42,7 +42,7 @@ def test_a_token_without_a_value_is_a_no_op(quiet):
     assert "18 no-ops, 0 broadcasts, 0 mixed, of 18 sinks" in verdict.why
     delivered = effects(found, "delivered")
     assert (delivered["effect"] < 0.3 * delivered["control"]).all()
-    primary = found.edges[found.edges["kind"] == "primary"]
+    primary = found.cells[found.cells["kind"] == "primary"]
     assert len(primary) == 6 * 7
     assert primary["effect"].notna().all()
     assert primary["control"].isna().all()
@@ -71,7 +71,7 @@ def test_where_ordinary_keys_have_too_little_attention_nothing_is_claimed():
 def test_without_sinks_nothing_is_claimed():
     found = function(*Garden(n_texts=2).asked)
     assert [one.outcome for one in found.verdicts] == ["inconclusive"]
-    assert len(found.edges) == len(found.tables["sinks"]) == len(found.tables["distance"]) == 0
+    assert len(found.cells) == len(found.tables["sinks"]) == len(found.tables["distance"]) == 0
 
 
 def test_what_keys_deliver_is_that_of_a_plain_pass(quiet):
@@ -113,7 +113,7 @@ def test_distances_add_up_to_the_mean(quiet):
     rows = rows[(rows["taken"] == "value") & (rows["keys"] == "sink")]
     by_sink = rows.assign(total=rows["kl"] * rows["n"]).groupby(["text_id", "pos"])
     mean = by_sink["total"].sum() / by_sink["n"].sum()
-    edges = found.edges[found.edges["measure"] == "kl_without_value"]
+    edges = found.cells[found.cells["measure"] == "kl_without_value"]
     for row in edges.to_dict("records"):
         assert mean[row["text_id"], row["pos"]] == pytest.approx(row["effect"], rel=1e-6)
     assert rows["farthest"].ge(rows["nearest"]).all()
@@ -161,20 +161,13 @@ EQUAL_KL, WITHOUT = (1.0, 2.0, 0.1, 0.1), (1.0, float("nan"), 0.1, float("nan"))
     ],
 )
 def test_verdicts_count_no_ops(rows, outcome):
-    (verdict,) = function_verdicts(table(rows), {})
+    (verdict,) = function_verdicts(table(rows), {}, 1)
     assert verdict.outcome == outcome, verdict.why
 
 
 def test_kinds_of_sinks():
     kinds = kinds_of(table([NO_OP, BROADCAST, MIXED, EQUAL_KL, WITHOUT], 1))
     assert kinds.tolist() == ["no-op", "broadcast", "mixed", "unknown", "unknown"]
-
-
-def test_the_price_is_what_is_run(quiet):
-    made, _ = quiet
-    price = function_cost(made.traces, made.sinks)
-    assert price.recomputed == 6 * (3 * 5 + 3 + 2)
-    assert price.tokens == 64 * price.recomputed
 
 
 def test_impossible_requests_are_refused(quiet):

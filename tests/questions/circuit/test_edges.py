@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from secondary_sinks.circuit import Edge, by_level, edges_frame
+from secondary_sinks.questions.circuit import Edge, by_level, edges_frame
 
 
 def edge(text_id, pos, effect, level=1.0, control=0.0):

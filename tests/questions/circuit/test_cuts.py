@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from secondary_sinks import Edit, load_model, observe, recompute
-from secondary_sinks.circuit import Cut, run_cuts
-from secondary_sinks.circuit.cuts import hidden
 from secondary_sinks.errors import EditError
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.models.proof.prove import CHECKS
+from secondary_sinks.questions.circuit import Cut, run_cuts
+from secondary_sinks.questions.circuit.cuts import hidden
 from secondary_sinks.testing.families import save
 from tests.marks import thinned
 from tests.mechanisms import CASES
@@ -97,7 +97,7 @@ def test_cuts_by_rule_are_those_of_a_plain_pass(case):
 def test_cuts_in_several_passes_are_the_same(case, monkeypatch):
     model, trace = case
     whole = run_cuts(model, trace, CUTS)
-    monkeypatch.setattr("secondary_sinks.circuit.cuts.STATES_AT_ONCE", 1)
+    monkeypatch.setattr("secondary_sinks.questions.circuit.cuts.STATES_AT_ONCE", 1)
     near(run_cuts(model, trace, CUTS).loss[:, :-1], whole.loss[:, :-1], "loss")
 
 

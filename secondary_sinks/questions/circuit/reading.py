@@ -8,14 +8,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from secondary_sinks.causal.outcome import readers
-from secondary_sinks.circuit.heads import LaterAttention, even_share, later_mass, reads
-from secondary_sinks.circuit.scores import PARTS, queries_in_place, scores_of
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.layerwise.submodules import attention_input
 from secondary_sinks.observation import LayerView, iter_layers
 from secondary_sinks.observation.activations import ActivationCollector
 from secondary_sinks.observation.layers import check_same_states
-from secondary_sinks.questions import MatchedPair, TextPairs
+from secondary_sinks.questions.circuit.heads import LaterAttention, even_share, later_mass, reads
+from secondary_sinks.questions.circuit.scores import PARTS, queries_in_place, scores_of
+from secondary_sinks.questions.matched_pairs import MatchedPair, TextPairs
 from secondary_sinks.types import Thresholds, Trace
 
 TOKENS = ("sink", "primary", "control")

@@ -7,14 +7,23 @@ from typing import Any
 import pandas as pd
 import torch
 
-from secondary_sinks.circuit.edges import Edge, Part, edges_frame, of_sink
-from secondary_sinks.circuit.read_verdicts import SINK_COLUMNS, reader_verdicts
-from secondary_sinks.circuit.reading import MEASURES, TOKENS, ByBlock, Read, read_text
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
-from secondary_sinks.questions import Cost, MatchedPair, match_pairs, sum_counts
-from secondary_sinks.questions.matched_pairs import with_progress
+from secondary_sinks.questions.answer import Answer, sum_counts
+from secondary_sinks.questions.circuit.drawings import reader_figures
+from secondary_sinks.questions.circuit.edges import Edge, by_level, edges_frame, of_sink
+from secondary_sinks.questions.circuit.read_verdicts import SINK_COLUMNS, TESTS, reader_verdicts
+from secondary_sinks.questions.circuit.reading import MEASURES, TOKENS, ByBlock, Read, read_text
+from secondary_sinks.questions.forming import Forming
+from secondary_sinks.questions.matched_pairs import (
+    MatchedPair,
+    count_censored,
+    match_pairs,
+    with_progress,
+)
+from secondary_sinks.questions.question import Cells, Question, Sample
+from secondary_sinks.questions.run_claims import levels_of
 from secondary_sinks.statistics import rank_correlation
 from secondary_sinks.types import SHARE_UNIT, SinkTable, Trace
 
@@ -37,15 +46,16 @@ def reader_heads(
     sinks: SinkTable,
     *,
     top: int = TOP,
+    forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
     n_claims: int | None = None,
-) -> Part:
+) -> Answer:
     """Attention of every head to each sink, in the blocks that read it; one pass per text.
 
     A head *reads* a token if it passes the test of detection for attention on its own: the mean
     attention of later queries is at least twice the even share and twice the median of the
-    token's neighbours, and at least eight later queries see it (`Thresholds`). Edges, for the `top`
-    heads with the most attention among those that read a sink:
+    token's neighbours, and at least eight later queries see it (`Thresholds`). `cells` are edges
+    (`Edge`), for the `top` heads with the most attention among those that read a sink:
 
     * `attention`: mean attention of later queries beyond their even share;
     * `score` and its parts `score_bias`, `score_primary`, `score_rest` and `score_position`, which
@@ -59,11 +69,12 @@ def reader_heads(
     than it, that comes from heads which read the primary in the same block; `control` is the share
     that as many heads drawn at random have on average.
 
-    Tables: "heads", means over sinks by level, block and head, where `reads` are shares of sinks;
-    "sinks", one row per sink. Verdicts per level (`reader_verdicts`): most attention to its sinks
-    comes from heads that also read the primary, and more of it than from as many random heads; and
-    heads that attend more to the primary attend more to the sinks. `n_claims`: number of claims
-    that intervals are corrected for; by default those of this part. Raises `EditError` for
+    `effects` are their means by level. Tables: "heads", means over sinks by level, block and head,
+    where `reads` are shares of sinks; "sinks", one row per sink. Verdicts per level
+    (`reader_verdicts`): most attention to its sinks comes from heads that also read the primary,
+    and more of it than from as many random heads; and heads that attend more to the primary attend
+    more to the sinks. `n_claims`: number of claims that intervals are corrected for
+    (`n_claims_of`); by default those of this answer. `forming` is not used. Raises `EditError` for
     a `top` below 1.
     """
     if top < 1:
@@ -81,15 +92,22 @@ def reader_heads(
             edges += [*_top_edges(case, found[case.sink.pos], top), _from_primary(case, row)]
             rows.append(row)
         sums.append(_sums([(case, found[case.sink.pos]) for case in text.cases]))
-    table = pd.DataFrame(rows, columns=list(SINK_COLUMNS))
+    table, cells = pd.DataFrame(rows, columns=list(SINK_COLUMNS)), edges_frame(edges)
     left_out = sum_counts(*(text.left_out for text in texts))
-    return Part(
-        part="reader",
-        edges=edges_frame(edges),
-        verdicts=reader_verdicts(table, left_out, n_claims),
+    return Answer(
+        question="reader_heads",
+        cells=cells,
+        effects=by_level(cells),
+        verdicts=reader_verdicts(table, left_out, n_claims or reader_claims(sinks)),
         tables={"heads": _heads(sums), "sinks": table},
         left_out=left_out,
+        n_censored=count_censored(texts),
     )
+
+
+def reader_claims(sinks: SinkTable) -> int:
+    """Number of claims: four intervals for each level."""
+    return TESTS * levels_of(sinks)
 
 
 def _top_edges(case: MatchedPair, by_block: ByBlock, top: int) -> Iterator[Edge]:
@@ -222,7 +240,19 @@ def _heads(sums: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return whole[list(HEADS)].sort_values(by, ascending=up, ignore_index=True)
 
 
-def reader_cost(traces: Sequence[Trace], sinks: SinkTable) -> Cost:
-    """One further pass over each text with a sink that can be tested."""
-    lengths = [len(text.trace) for text in match_pairs(traces, sinks) if text.cases]
-    return Cost(question="readers", replayed=0, recomputed=len(lengths), tokens=sum(lengths))
+def cells_of(sample: Sample) -> Cells:
+    """Cost: one further pass over each text with a sink that can be tested."""
+    return Cells(recomputed=[int(bool(text.cases)) for text in sample.texts])
+
+
+READER_HEADS = Question(
+    name="reader_heads",
+    title="Heads that read the sinks",
+    asks="Which heads read secondary sinks, do they read the primary too, and for what?",
+    ask=reader_heads,
+    n_claims=reader_claims,
+    cost=cells_of,
+    figures=reader_figures,
+    further_tables=("heads", "sinks"),
+    recomputes=True,
+)
