@@ -58,7 +58,7 @@ def given_by_keys(
         check_same_states(view, trace)
         if view.layer in seen:
             assert view.values is not None
-            written = value_drain(view.values, heads_of(model, view.layer).weights).T.double().cpu()
+            written = value_drain(view.values, heads_of(model, view.layer).weights).T.cpu().double()
             for pos, paid in seen.pop(view.layer).by_token().items():
                 sums[pos] += torch.stack([paid.sum(0), (paid * written).sum(0)])
         del view
@@ -84,7 +84,7 @@ class _Sums:
         itself = torch.arange(others.shape[1], device=others.device)
         others[:, itself, itself + self._done] = 0.0
         for pos in self.after:
-            later = others[:, max(0, pos + 1 - self._done) :].sum(1, dtype=torch.float64).cpu()
+            later = others[:, max(0, pos + 1 - self._done) :].sum(1).cpu().double()
             if pos not in self._sums:
                 self._sums[pos] = torch.zeros(len(later), self.n_pos, dtype=torch.float64)
             self._sums[pos][:, : later.shape[1]] += later

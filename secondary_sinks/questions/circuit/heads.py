@@ -34,11 +34,12 @@ class LaterAttention:
     def _see(self, pattern: Float[Tensor, "1 head query key"], hook: Any) -> None:
         first, seen = self._done, pattern[0].float()
         self._done += seen.shape[1]
-        if self._received is None:
-            self._received = seen.new_zeros(len(seen), self.n_pos, dtype=torch.float64)
-        self._received[:, : seen.shape[2]] += seen.sum(1, dtype=torch.float64)
         itself = torch.arange(first, self._done, device=seen.device)
-        self._received[:, itself] -= seen[:, itself - first, itself]
+        own = seen[:, itself - first, itself].cpu()
+        if self._received is None:  # on the CPU: some devices have no float64
+            self._received = torch.zeros(len(seen), self.n_pos, dtype=torch.float64)
+        self._received[:, : seen.shape[2]] += seen.sum(1).cpu()
+        self._received[:, first : self._done] -= own
         keys = self.watch.to(seen.device)
         paid = seen[..., keys.clamp(max=seen.shape[2] - 1)]
         self._paid.append(paid.where(itself[:, None] > keys, 0.0).cpu())
@@ -47,7 +48,7 @@ class LaterAttention:
     def received(self) -> Float[Tensor, "head key"]:
         """Attention that each key gets from later queries: summed over them, in float32."""
         assert self._received is not None
-        return self._received.float().cpu()
+        return self._received.float()
 
     @property
     def paid(self) -> Float[Tensor, "head query watch"]:
