@@ -69,8 +69,9 @@ def reader_heads(
     than it, that comes from heads which read the primary in the same block; `control` is the share
     that as many heads drawn at random have on average.
 
-    `effects` are their means by level. Tables: "heads", means over sinks by level, block and head,
-    where `reads` are shares of sinks; "sinks", one row per sink. Verdicts per level
+    `effects` are their means by level; those of a head are means over the sinks that it reads most.
+    Tables: "heads", means over all sinks by level, block and head, where `reads` are shares of
+    sinks; "sinks", one row per sink. Verdicts per level
     (`reader_verdicts`): most attention to its sinks comes from heads that also read the primary,
     and more of it than from as many random heads; and heads that attend more to the primary attend
     more to the sinks. `n_claims`: number of claims that intervals are corrected for

@@ -5,10 +5,14 @@ import torch
 
 from secondary_sinks import Edit, load_model, observe, recompute
 from secondary_sinks.errors import EditError
+from secondary_sinks.layerwise.submodules import heads_of
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.models.proof.prove import CHECKS
+from secondary_sinks.observation import iter_layers
 from secondary_sinks.questions.circuit import Cut, run_cuts
 from secondary_sinks.questions.circuit.cuts import hidden
+from secondary_sinks.questions.circuit.delivered import given_by_keys
+from secondary_sinks.questions.circuit.heads import LaterAttention, even_share, later_mass
 from secondary_sinks.testing.families import save
 from tests.marks import thinned
 from tests.mechanisms import CASES
@@ -49,6 +53,41 @@ def test_a_cut_of_one_key_is_an_edit_of_each_later_query(case):
     near(found.kl[:, :-1], expected.kl[:, :-1], "KL")
     assert (found.kl[0, KEY + 1 : -1] > 1e-5).any()
     assert torch.isnan(found.loss[:, -1]).all()
+
+
+def test_attention_by_head_and_what_keys_deliver_are_those_of_a_plain_pass(case):
+    """For windows, learned sinks and grouped heads too."""
+    model, trace = case
+    layer, n_pos, seen = 1, len(trace), LaterAttention(len(TOKENS), [KEY, 20])
+    given = given_by_keys(model, trace, {KEY: (layer,)})[KEY]
+    hooks = [[], [seen.hook(layer)], []]
+    window = [view.window for view in iter_layers(model, trace.tokens, hooks=hooks.__getitem__)][1]
+    names = [hook_name(layer, "pattern"), hook_name(layer, "v")]
+    with torch.no_grad():
+        _, cache = model.run_with_cache(trace.tokens[None], names_filter=lambda n: n in names)
+    pattern, values = cache[names[0]][0], cache[names[1]].view(n_pos, -1, model.cfg.d_head)
+    pattern = pattern - torch.diag_embed(pattern.diagonal(dim1=1, dim2=2))
+    near(seen.received, pattern.sum(1), "attention received")
+    near(seen.paid, pattern[:, :, [KEY, 20]], "attention paid")
+    mass = later_mass(seen.received, window)[:, KEY]
+    last = n_pos if window is None else min(n_pos, KEY + window)
+    near(mass, pattern[:, KEY + 1 : last, KEY].mean(1), "mean attention")
+    near(given.attention.float(), pattern[:, KEY + 1 :].mean(1).mean(0), "attention to keys")
+    weights = heads_of(model, layer).weights
+    values = values.repeat_interleave(len(weights) // values.shape[1], dim=1)
+    lengths = torch.einsum("khd,hdm->hkm", values, weights).norm(dim=-1)
+    written = (pattern[:, KEY + 1 :].mean(1) * lengths).mean(0)
+    near(given.written.float(), written, "what keys deliver")
+
+
+def test_even_shares_are_those_of_queries_that_attend_evenly():
+    for window in (None, 5):
+        seen = torch.ones(12, 12).tril().bool()
+        seen &= torch.arange(12)[:, None] - torch.arange(12) < (window or 12)
+        even = seen / seen.sum(1, keepdim=True)
+        later = even - torch.diag(even.diagonal())
+        mean = later.sum(0)[:-1] / (seen.sum(0) - 1)[:-1]
+        near(even_share(12, window)[:-1], mean, f"even share with window {window}")
 
 
 CUTS = [
