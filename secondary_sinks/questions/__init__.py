@@ -4,6 +4,14 @@ Every question takes `progress`, a function that is called with (texts done, tex
 """
 
 from secondary_sinks.questions.answer import Answer, format_exclusions, sum_counts, verdict_of
+from secondary_sinks.questions.circuit import (
+    EVICTION,
+    FUNCTION,
+    READER_HEADS,
+    eviction,
+    function,
+    reader_heads,
+)
 from secondary_sinks.questions.circuit.trigger import trigger, trigger_cost
 from secondary_sinks.questions.circuit.trigger_verdicts import verdicts_on
 from secondary_sinks.questions.circuit.writer import writer
@@ -43,8 +51,11 @@ from secondary_sinks.questions.writers import (
 
 __all__ = [
     "EDITS",
+    "EVICTION",
+    "FUNCTION",
     "MATERIAL",
     "QUESTIONS",
+    "READER_HEADS",
     "Answer",
     "Cells",
     "Cost",
@@ -61,11 +72,13 @@ __all__ = [
     "damage_at_tokens",
     "damage_by_layer",
     "damage_in_words",
+    "eviction",
     "family_of",
     "format_exclusions",
     "forming_cost",
     "forming_frame",
     "forming_mlps",
+    "function",
     "harm",
     "later_effects",
     "later_verdict",
@@ -76,6 +89,7 @@ __all__ = [
     "n_claims_of",
     "necessity",
     "norm_dose",
+    "reader_heads",
     "redistribution",
     "restoration",
     "roles",
