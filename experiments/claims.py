@@ -272,6 +272,40 @@ CLAIMS = (
     ),
     Row(
         part="further",
+        sharp="For each level: heads that also read the primary pay more than half of the "
+        "attention to the sinks, and more than as many random heads; and heads that attend more to "
+        "the primary attend more to the sinks (rank correlation above 0, beyond controls)",
+        experiment="readers",
+        and_on=True,
+    ),
+    Row(
+        part="further",
+        sharp="More than half of the sinks of a level are no-ops: their values deliver less, and "
+        "matter less to later predictions, than those of ordinary keys of equal attention",
+        experiment="function",
+        and_on=True,
+    ),
+    Row(
+        part="further",
+        sharp="Dropped from the cache, the sinks cost a hundredth of the loss or more, beyond as "
+        "many random keys",
+        experiment="eviction",
+    ),
+    Row(
+        part="further",
+        sharp="So they do with the primary dropped too",
+        experiment="eviction",
+        verdict=1,
+    ),
+    Row(
+        part="further",
+        sharp="Kept in a short cache, the sinks save a hundredth of the loss or more, compared "
+        "with as many heavy hitters",
+        experiment="eviction",
+        verdict=2,
+    ),
+    Row(
+        part="further",
         sharp="The authors' own intervention touches the sinks that arise at its layer, and more "
         "than half of what it touches or should touch are such sinks",
         experiment="their_steering",

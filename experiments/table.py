@@ -116,6 +116,12 @@ EXPERIMENTS = (
         unpriced="and the spectra of prefixes",
     ),
     Experiment(
+        name="readers",
+        claim="most attention to secondary sinks comes from heads that also read the primary; and "
+        "what makes their scores (bias, the component along the primary, the rest, position)",
+        passes=1,
+    ),
+    Experiment(
         name="writers",
         claim="one MLP writes each sink: patching its output in makes a sink, replacing it ends "
         "the sink, it is enough with all earlier MLPs zeroed, and it is aligned with the primary",
@@ -155,6 +161,18 @@ EXPERIMENTS = (
     Experiment(
         name="replacement",
         claim="removing one sink makes another token a sink; later sinks need the first one",
+        observes=False,
+    ),
+    Experiment(
+        name="function",
+        claim="secondary sinks are no-ops: their values tell later tokens less than those of "
+        "ordinary keys with equal attention",
+        observes=False,
+    ),
+    Experiment(
+        name="eviction",
+        claim="dropping secondary sinks from the cache costs more than dropping random keys; "
+        "keeping them is better than keeping heavy hitters",
         observes=False,
     ),
     Experiment(

@@ -125,13 +125,28 @@ class BridgeRun(LayerRun):
 
     def _queries(self, seen: Mapping[str, list[Tensor]]) -> Float[Tensor, "pos head d_head"]:
         """Queries as the scores use them; rotated here if the bridge's own hook never fires."""
+        if seen["rot_q"]:
+            return torch.cat(seen["rot_q"])
+        unrotated = torch.cat(seen["q"])
+        return self.rotate(unrotated, torch.arange(len(unrotated)))
+
+    def rotate(
+        self,
+        vectors: Float[Tensor, "row head d_head"],
+        positions: Int[Tensor, "row"],
+        *,
+        back: bool = False,
+    ) -> Float[Tensor, "row head d_head"]:
+        """Queries or keys rotated to their positions, or with `back` by the transposed rotation."""
         tables = self._call.rotary_tables
-        if seen["rot_q"] or tables is None:
-            return torch.cat(seen["rot_q"] or seen["q"])
+        if tables is None or not getattr(self._original, "use_rope", True):
+            return vectors
         rotate = sys.modules[type(self._original).__module__].apply_rotary_pos_emb
-        unrotated = torch.cat(seen["q"]).transpose(0, 1)[None]
-        on_device = (table.to(unrotated.device) for table in tables)
-        return rotate(unrotated, unrotated, *on_device)[0][0].transpose(0, 1)
+        cos, sin = (
+            table.index_select(1, positions.to(table.device)).to(vectors.device) for table in tables
+        )
+        as_heads = vectors.transpose(0, 1)[None]
+        return rotate(as_heads, as_heads, cos, -sin if back else sin)[0][0].transpose(0, 1)
 
     def run_replayed(
         self,

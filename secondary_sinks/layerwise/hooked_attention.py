@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondary_sinks.layerwise.chunks import fitting_chunk
@@ -162,12 +162,7 @@ class ReplayedAttention(_ReplacedAttention):
 
     def apply_rotary(self, x: Tensor, offset: int = 0, mask: Any = None) -> Tensor:
         """Rotate each replayed token by its own position."""
-        dim = self.attention.cfg.rotary_dim
-        rotated, unrotated = x[..., :dim], x[..., dim:]
-        tables = (self.attention.rotary_cos, self.attention.rotary_sin)
-        cos, sin = (table[self.positions][None, :, None] for table in tables)
-        rotated = rotated * cos + self.attention.rotate_every_two(rotated) * sin
-        return torch.cat([rotated, unrotated], dim=-1)
+        return rotated(self.attention, x[0], self.positions)[None]
 
     def calculate_attention_scores(self, q: Tensor, k: Tensor) -> Tensor:
         """Scores on the clean keys, followed by those of all replayed tokens."""
@@ -185,6 +180,27 @@ class ReplayedAttention(_ReplacedAttention):
         all_values = torch.cat([self.run.values, v[0]])
         z: Tensor = self.original["calculate_z_scores"](all_values[None], pattern)
         return z
+
+
+def rotated(
+    attention: Any,
+    vectors: Float[Tensor, "row head d_head"],
+    positions: Int[Tensor, "row"],
+    *,
+    back: bool = False,
+) -> Float[Tensor, "row head d_head"]:
+    """Vectors rotated to their positions by the tables of an attention module.
+
+    With `back` by the transposed rotation.
+    """
+    dim = attention.cfg.rotary_dim
+    turned, others = vectors[..., :dim], vectors[..., dim:]
+    cos, sin = (
+        table[positions.to(table.device)][:, None]
+        for table in (attention.rotary_cos, attention.rotary_sin)
+    )
+    turned = turned * cos + attention.rotate_every_two(turned) * (-sin if back else sin)
+    return torch.cat([turned, others], dim=-1)
 
 
 def has_own_scores(attention: Any) -> bool:

@@ -18,6 +18,7 @@ from secondary_sinks.layerwise.hooked_attention import (
     ChunkedAttention,
     ReplayedAttention,
     has_own_scores,
+    rotated,
 )
 from secondary_sinks.layerwise.interface import (
     Continuations,
@@ -162,6 +163,18 @@ class HookedRun(LayerRun):
             received=torch.stack([one.received for one in totals]),
             paid=torch.stack([one.paid for one in totals]),
         )
+
+    def rotate(
+        self,
+        vectors: Float[Tensor, "row head d_head"],
+        positions: Int[Tensor, "row"],
+        *,
+        back: bool = False,
+    ) -> Float[Tensor, "row head d_head"]:
+        """Queries or keys rotated to their positions, or with `back` by the transposed rotation."""
+        if self._attention.cfg.positional_embedding_type != "rotary":
+            return vectors
+        return rotated(self._attention, vectors, positions, back=back)
 
     def _in_chunks(
         self,

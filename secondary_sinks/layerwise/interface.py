@@ -119,6 +119,21 @@ class LayerRun(ABC):
         scores see `[cell, head, query, key]`, with all keys of the text so far.
         """
 
+    @abstractmethod
+    def rotate(
+        self,
+        vectors: Float[Tensor, "row head d_head"],
+        positions: Int[Tensor, "row"],
+        *,
+        back: bool = False,
+    ) -> Float[Tensor, "row head d_head"]:
+        """Queries or keys rotated to their positions, or with `back` by the transposed rotation.
+
+        They come back unchanged in a layer that does not rotate. `rotate(.., back=True)` of a query
+        times a key before rotation is their score (before scale) with the key at the position of
+        the query. Where a rope also rescales, the transposed rotation is not the inverse one.
+        """
+
     def scores(
         self, queries: Float[Tensor, "pos head d_head"], keys: Float[Tensor, "cell kv_head d_head"]
     ) -> Float[Tensor, "head pos cell"]:

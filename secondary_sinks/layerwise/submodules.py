@@ -76,6 +76,22 @@ def neurons_of(model: HookedModel, layer: int) -> Parts | None:
     )
 
 
+def keys_of(
+    model: HookedModel, layer: int, n_kv_heads: int
+) -> tuple[Float[Tensor, "kv_head d_model d_head"], Float[Tensor, "kv_head d_head"]]:
+    """Weights and bias that make the keys of a layer from the input of its attention.
+
+    One class of TransformerLens repeats them for the heads that share a key; here they are not.
+    """
+    attention = model.blocks[layer].attn
+    weights = attention.W_K.detach()
+    step = len(weights) // n_kv_heads
+    bias = attention.b_K
+    weights = weights[::step]
+    zero = weights.new_zeros(weights.shape[0], weights.shape[2])
+    return weights, zero if bias is None else bias.detach()[::step]
+
+
 def activation_of(model: HookedModel, layer: int) -> Callable[[Tensor], Tensor]:
     """Activation function of a layer's MLP, applied to its gate or, without a gate, to its input.
 
@@ -112,6 +128,33 @@ def mlp_ends(
     modules = [(layer, model.blocks[layer].mlp) for layer in layers]
     handles = [
         mlp.register_forward_hook(hook_for(layer), with_kwargs=True) for layer, mlp in modules
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def attention_input(
+    model: HookedModel, layers: Iterable[int], note: Callable[[int, Tensor], None]
+) -> Iterator[None]:
+    """A context in which `note(layer, tensor)` gets the input of each layer's attention.
+
+    It comes after any norm before the attention, in chunks of queries `[text, query, d_model]`.
+    """
+
+    def hook_for(layer: int) -> Callable[[Any, Any, Any], None]:
+        def hook(module: Any, args: Any, kwargs: Any) -> None:
+            given = (kwargs.get(name) for name in ("key_input", "hidden_states"))
+            note(layer, args[0] if args else next(one for one in given if one is not None))
+
+        return hook
+
+    handles = [
+        model.blocks[layer].attn.register_forward_pre_hook(hook_for(layer), with_kwargs=True)
+        for layer in layers
     ]
     try:
         yield

@@ -4,9 +4,20 @@ Every question takes `progress`, a function that is called with (texts done, tex
 """
 
 from secondary_sinks.questions.answer import Answer, format_exclusions, sum_counts, verdict_of
-from secondary_sinks.questions.circuit.trigger import trigger, trigger_cost
+from secondary_sinks.questions.circuit import (
+    EVICTION,
+    FUNCTION,
+    READER_HEADS,
+    Circuit,
+    circuit,
+    eviction,
+    function,
+    reader_heads,
+    trigger,
+    writer,
+)
+from secondary_sinks.questions.circuit.trigger import trigger_cost
 from secondary_sinks.questions.circuit.trigger_verdicts import verdicts_on
-from secondary_sinks.questions.circuit.writer import writer
 from secondary_sinks.questions.damage import (
     damage_at_tokens,
     damage_by_layer,
@@ -43,10 +54,14 @@ from secondary_sinks.questions.writers import (
 
 __all__ = [
     "EDITS",
+    "EVICTION",
+    "FUNCTION",
     "MATERIAL",
     "QUESTIONS",
+    "READER_HEADS",
     "Answer",
     "Cells",
+    "Circuit",
     "Cost",
     "Drawing",
     "Forming",
@@ -57,15 +72,18 @@ __all__ = [
     "Shown",
     "TextPairs",
     "by_way",
+    "circuit",
     "costs",
     "damage_at_tokens",
     "damage_by_layer",
     "damage_in_words",
+    "eviction",
     "family_of",
     "format_exclusions",
     "forming_cost",
     "forming_frame",
     "forming_mlps",
+    "function",
     "harm",
     "later_effects",
     "later_verdict",
@@ -76,6 +94,7 @@ __all__ = [
     "n_claims_of",
     "necessity",
     "norm_dose",
+    "reader_heads",
     "redistribution",
     "restoration",
     "roles",

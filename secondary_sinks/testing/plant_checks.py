@@ -7,12 +7,13 @@ from secondary_sinks.errors import PlantError
 from secondary_sinks.testing.plant_spec import PRIMARY, STRONG, WEAK, Plant
 
 
-def check_plants(plants: Sequence[Plant], n_layers: int, n_pos: int) -> None:
+def check_plants(plants: Sequence[Plant], n_layers: int, n_pos: int, n_heads: int) -> None:
     """Raise `PlantError` for a plant that is impossible or has no clear truth."""
     for one in plants:
         if not 0 <= one.pos < n_pos:
             raise PlantError(f"position {one.pos} is out of range", f"expected 0 to {n_pos - 1}")
         _check_layers(one, n_layers)
+        _check_heads(one, n_heads)
         _check_strength(one)
     copied = [one for one in plants if one.copied_at]
     layers, positions = [la for one in copied for la in one.copied_at], {one.pos for one in plants}
@@ -51,16 +52,27 @@ def _check_layers(one: Plant, n_layers: int) -> None:
         or one.identity is not None
         or one.by != "mlp"
         or one.sideways
-        or one.attended is not None
+        or one.has_own_axis
         or not 0 <= one.giver < one.pos
         or not 0 <= min(one.trigger) <= max(one.trigger) < min(one.forming, default=0)
     ):
         raise PlantError(
             "expected a trigger in layers before all forming MLPs, with an earlier source, and "
-            f"without chain, identity, sideways and attended; got {one}"
+            f"without chain, identity, sideways, attended, read_by and value; got {one}"
         )
     if one.by not in ("mlp", "attention"):
         raise PlantError(f"expected a plant by 'mlp' or 'attention'; got {one.by!r}")
+
+
+def _check_heads(one: Plant, n_heads: int) -> None:
+    if one.read_by is not None and not set(one.read_by) <= set(range(n_heads)):
+        raise PlantError(
+            f"heads {one.read_by} are out of range", f"expected some of 0 to {n_heads - 1}"
+        )
+    if (one.read_by is not None or one.value) and (one.chain or one.identity is not None):
+        raise PlantError(
+            "read_by and value need the plant's own axis, which chain and identity use", "give one"
+        )
 
 
 def _check_strength(one: Plant) -> None:

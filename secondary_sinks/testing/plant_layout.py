@@ -58,10 +58,11 @@ class Layout:
     def written_along(self, index: int) -> Float[Tensor, "d_model"]:
         """Direction along which a plant is written: the sink direction, or its own axis.
 
-        A plant with `attended` also has a small component along its own axis, which heads read.
+        A plant with `attended`, `read_by` or `value` also has a small component along its own axis,
+        which heads read.
         """
         own, one = torch.eye(self.d_model)[self.own_axis(index)], self.plants[index]
-        own_share = 0.0 if one.attended is None else 0.1
+        own_share = 0.1 if one.has_own_axis else 0.0
         return own if one.sideways else self.direction + own_share * own
 
     def tokens(self, n_pos: int, twins: int) -> Int[Tensor, "pos"]:

@@ -38,6 +38,12 @@ class Plant:
       proportion to how much of these layers, which count alike, has read it.
     * `dies`: the layer whose MLP removes it (None: it stays).
 
+    Who reads it, and what it tells:
+
+    * `read_by`: the heads that attend to it, from its creation on (default: all heads);
+    * `value`: how much each head writes per unit of attention to it, into the content of the token
+      that attends (default: next to nothing, as a massive token has little content after the norm).
+
     Decoys:
 
     * `sideways`: the strength is along an axis of its own, so the token is massive but not aligned;
@@ -59,6 +65,8 @@ class Plant:
     sideways: bool = False
     attended: bool | None = None
     content: float = 1.0
+    read_by: tuple[int, ...] | None = None
+    value: float = 0.0
 
     @property
     def l_start(self) -> int:
@@ -85,6 +93,11 @@ class Plant:
     def copied_at(self) -> tuple[int, ...]:
         """Layers whose last head copies from the giver to this token."""
         return self.forming if self.by == "attention" else self.trigger
+
+    @property
+    def has_own_axis(self) -> bool:
+        """Whether heads read a component along an axis of its own."""
+        return self.attended is not None or self.read_by is not None or self.value != 0
 
     @property
     def giver(self) -> int:

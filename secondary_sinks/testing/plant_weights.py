@@ -86,16 +86,31 @@ def set_planted_weights(block: Any, layer: int, layout: Layout, residual: Tensor
 
 
 def _set_attended(attention: Any, layout: Layout, normed: Float[Tensor, "pos d_model"]) -> None:
-    """Keys of plants that are attended, or not attended, regardless of their sink axis."""
-    keys, _ = _key_value_weights(attention)
+    """Keys and values of plants by their own axis: who attends to them, and what they tell."""
+    keys, values = _key_value_weights(attention)
     for index, one in enumerate(layout.plants):
-        if one.attended is not None:
-            state = normed[one.pos]
-            axis = layout.own_axis(index) if one.forming else layout.marker(index)
-            wanted = PRIMARY_SCORE if one.attended else 0.0
-            missing = wanted - layout.key_weight() * state[SINK]
-            if state[axis] != 0:
-                keys[:, axis, SINK_DIM] = missing / state[axis]
+        if not one.has_own_axis:
+            continue
+        state = normed[one.pos]
+        axis = layout.own_axis(index) if one.forming else layout.marker(index)
+        if state[axis] == 0:
+            continue
+        natural = layout.key_weight() * state[SINK]
+        for head in range(len(keys)):
+            wanted = natural if one.attended is None else PRIMARY_SCORE * one.attended
+            read = one.read_by is None or head in one.read_by
+            keys[head, axis, SINK_DIM] = ((wanted if read else 0.0) - natural) / state[axis]
+        values[:, axis] = _value(attention.W_O, len(values)) * one.value / state[axis]
+
+
+def _value(
+    w_o: Float[Tensor, "head d_head d_model"], n_kv_heads: int
+) -> Float[Tensor, "kv_head d_head"]:
+    """Values of which the heads that share them write a length of one, in the mean over heads."""
+    chance = torch.Generator().manual_seed(0)
+    drawn = torch.randn(w_o.shape[1], generator=chance)
+    written = (drawn @ w_o).norm(dim=-1).unflatten(0, (n_kv_heads, -1)).mean(1)
+    return drawn / written[:, None]
 
 
 def _set_copying_head(

@@ -80,13 +80,15 @@ def plant(
     >>> [(sink.pos, sink.kind, sink.l_start) for sink in planted.expected_sinks()]
     [(0, 'primary', 1), (20, 'secondary', 3)]
     """
-    check_plants(plants, n_layers, n_pos)
+    check_plants(plants, n_layers, n_pos, N_HEADS)
     if positions not in ("learned", "rotary"):
         raise PlantError(f"positions are 'learned' or 'rotary'; got {positions!r}")
     if any(one.identity is not None for one in plants) and (gated or positions == "rotary"):
         raise PlantError("identity needs learned positions and MLPs without a gate")
     if by_marks and any(one.by == "attention" or one.attended is not None for one in plants):
         raise PlantError("with by_marks no plant is copied by attention, and none is `attended`")
+    if any(one.read_by is not None for one in plants) and (by_marks or n_kv_heads):
+        raise PlantError("read_by needs heads with keys of their own", "leave out n_kv_heads")
     layout = Layout(plants, anisotropy, seed)
     model = _empty_model(layout, n_layers, n_pos, n_kv_heads, gated, positions, seed)
     with torch.no_grad():

@@ -170,4 +170,6 @@ TRIGGER = Question(
     ),
     figures=by_layer,
     further_tables=("triggers", "sizes"),
+    circuit=True,
+    needs_forming=False,
 )

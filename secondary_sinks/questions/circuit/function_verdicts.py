@@ -1,0 +1,97 @@
+"""Verdicts on what secondary sinks are for: no-op or broadcast?"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from secondary_sinks.display import count
+from secondary_sinks.questions.answer import format_exclusions, verdict_of
+from secondary_sinks.questions.writers import levels_in
+from secondary_sinks.statistics import outcome_of, share_over_texts, too_few
+from secondary_sinks.types import SHARE_UNIT, Verdict
+
+_MEASURES = (
+    *("delivered", "kl_without_attention", "loss_without_attention", "kl_without_value"),
+    *("loss_without_value", "kl_with_mean_value", "loss_with_mean_value"),
+)
+SINK_COLUMNS = (
+    *("text_id", "pos", "token", "kind", "level", "attention", "n_keys"),
+    *_MEASURES,
+    *(f"{name}_control" for name in _MEASURES),
+)
+STATISTIC = (
+    "share of sinks that deliver less than ordinary keys of equal attention, and whose value "
+    "matters less to later predictions (KL), mean over texts"
+)
+NO_KEYS = "without ordinary keys of equal attention"
+ROUNDING = 1e-6
+"""KL in nats below which two cuts do not differ (`Losses.kl`)."""
+
+
+def kinds_of(table: pd.DataFrame) -> "pd.Series[str]":
+    """Whether each sink is a no-op, a broadcast, mixed, or unknown, from a row per sink.
+
+    no-op: it delivers less per unit of attention than the ordinary keys, and the KL without its
+    value is smaller than without theirs. broadcast: both are larger. mixed: one of each. unknown:
+    without ordinary keys, or if the two KL differ by rounding only.
+    """
+    less = table["delivered_control"] - table["delivered"]
+    milder = table["kl_without_value_control"] - table["kl_without_value"]
+    unknown = less.isna() | milder.isna() | (milder.abs() <= ROUNDING)
+    both = {"no-op": (less > 0) & (milder > 0), "broadcast": (less <= 0) & (milder < 0)}
+    kinds = np.select([unknown, *both.values()], ["unknown", *both], default="mixed")
+    return pd.Series(kinds, index=table.index, dtype=str)
+
+
+def function_verdicts(
+    table: pd.DataFrame, left_out: Mapping[str, int], n_claims: int
+) -> tuple[Verdict, ...]:
+    """One verdict per level, from a table with a row per sink (`SINK_COLUMNS`).
+
+    supported: the interval of the share of no-ops, mean over texts, lies above one half.
+    contradicted: it lies below, even if every sink at which the two KL differ by rounding only were
+    a no-op. Sinks without ordinary keys of equal attention are left out and counted. Corrected for
+    `n_claims`.
+    """
+    levels = levels_in(table)
+    found = [_verdict(name, part, left_out, n_claims) for name, part in levels]
+    return tuple(found) or (_verdict("secondary sinks", table, left_out, n_claims),)
+
+
+def _verdict(name: str, part: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> Verdict:
+    known = part[part["delivered_control"].notna()]
+    kinds, texts = kinds_of(known), known["text_id"].tolist()
+    found, most = (
+        share_over_texts(kinds.isin(some).astype(float), texts, n_claims=n_claims)
+        for some in (["no-op"], ["no-op", "unknown"])
+    )
+    lost = {**left_out, NO_KEYS: len(part) - len(known)}
+    missing = too_few(found.n, found.n_texts, lost, n_claims)
+    outcome = "inconclusive" if missing else outcome_of(found)
+    if outcome == "contradicted" and outcome_of(most) != "contradicted":
+        outcome = "inconclusive"
+    return verdict_of(
+        f"{name} are no-ops: they take attention and tell less than ordinary keys would",
+        outcome,
+        missing or _why(known, kinds),
+        found,
+        statistic=STATISTIC,
+        unit=SHARE_UNIT,
+        controls="ordinary keys drawn at random until later queries pay them as much attention"
+        + format_exclusions(lost),
+        n_claims=n_claims,
+    )
+
+
+def _why(known: pd.DataFrame, kinds: "pd.Series[str]") -> str:
+    numbers = {kind: int((kinds == kind).sum()) for kind in ("no-op", "broadcast", "mixed")}
+    middle = known.median(numeric_only=True)
+    return (
+        f"{count(numbers['no-op'], 'no-op')}, {count(numbers['broadcast'], 'broadcast')}, "
+        f"{numbers['mixed']} mixed, of {count(len(known), 'sink')}; medians: a head writes "
+        f"{middle['delivered']:.3g} per unit of attention, {middle['delivered_control']:.3g} for "
+        f"ordinary keys; KL without the value {middle['kl_without_value']:.2g} nats, "
+        f"{middle['kl_without_value_control']:.2g} without theirs; KL without the attention "
+        f"{middle['kl_without_attention']:.2g}, {middle['kl_without_attention_control']:.2g}"
+    )

@@ -1,0 +1,149 @@
+"""Verdicts on readers: do the heads that read the primary also read secondary sinks?"""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from secondary_sinks.questions.answer import format_exclusions, verdict_of
+from secondary_sinks.questions.writers import levels_in
+from secondary_sinks.statistics import (
+    HALF,
+    Interval,
+    median_over_texts,
+    outcome_of,
+    share_over_texts,
+    too_few,
+)
+from secondary_sinks.types import SHARE_UNIT, Verdict
+
+SINK_COLUMNS = (
+    *("text_id", "pos", "token", "kind", "level", "control_pos", "n_heads", "n_sink"),
+    *("n_primary", "n_control", "n_both", "share", "chance", "control_share"),
+    *("rank", "control_rank"),
+)
+STATISTIC = (
+    "share of the attention to a sink beyond the even share that comes from heads which read the "
+    "primary in the same block, mean over texts"
+)
+CONTROLS = "as many heads drawn at random; the same share at token twins, or ordinary tokens nearby"
+RANKS = (
+    "rank correlation over the heads of a block of their attention to the sink and to the primary, "
+    "mean over blocks, median over texts"
+)
+RANK_CONTROLS = "the same correlation at token twins, or ordinary tokens nearby"
+OPEN = "read by no head, or in blocks where all heads read the primary"
+NO_RANKS = "in blocks where all heads attend alike to the primary"
+TESTS = 4
+"""Intervals of each level: two verdicts, each held against a line and a control."""
+
+
+def reader_verdicts(
+    table: pd.DataFrame, left_out: Mapping[str, int], n_claims: int
+) -> tuple[Verdict, ...]:
+    """Two verdicts per level, from a table with a row per sink (`SINK_COLUMNS`).
+
+    *Most attention comes from heads that also read the primary*. supported: the interval of the
+    share lies above one half, and that of the share minus what as many random heads have (median
+    over texts) lies above 0. Sinks in blocks where every head reads the primary are left out, since
+    the share could not be otherwise. Where most heads read the primary it tells little, so:
+
+    *Heads that attend more to the primary attend more to the sinks*. supported: the interval of the
+    rank correlation over heads lies above 0, and that of the correlation minus the control's too.
+    The attention of a head adds up to 1, so more to one token leaves less for another: without any
+    relation the correlation is below 0.
+
+    contradicted: one of the two intervals lies below its line; inconclusive: otherwise. All are
+    corrected for `n_claims` intervals; each level has `TESTS`.
+    """
+    levels = levels_in(table)
+    return tuple(
+        judge(name, part, left_out, n_claims)
+        for name, part in levels or [("secondary sinks", table)]
+        for judge in (_from_readers, _by_rank)
+    )
+
+
+def _from_readers(
+    name: str, part: pd.DataFrame, left_out: Mapping[str, int], n_claims: int
+) -> Verdict:
+    known = part[part["share"].notna() & (part["chance"] < 1)]
+    texts = known["text_id"].tolist()
+    found = share_over_texts(known["share"].astype(float), texts, n_claims=n_claims)
+    beyond = median_over_texts(known["share"] - known["chance"], texts, n_claims=n_claims)
+    why = (
+        f"{found.value:.0%} of the attention comes from heads that read the primary, "
+        f"{known['chance'].mean():.0%} from as many random heads (median difference "
+        f"{_in_words(beyond, '.0%')}){_of_controls(known)}"
+    )
+    return _judged(
+        f"most attention to {name} comes from heads that also read the primary",
+        (found, HALF, beyond),
+        why,
+        {**left_out, OPEN: len(part) - len(known)},
+        statistic=STATISTIC,
+        unit=SHARE_UNIT,
+        controls=CONTROLS,
+        n_claims=n_claims,
+    )
+
+
+def _by_rank(name: str, part: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> Verdict:
+    known = part[part["rank"].notna() & part["control_rank"].notna()]
+    own, control = known["rank"].astype(float), known["control_rank"].astype(float)
+    texts = known["text_id"].tolist()
+    found = median_over_texts(own, texts, n_claims=n_claims)
+    beyond = median_over_texts(own - control, texts, n_claims=n_claims)
+    why = (
+        f"rank correlation with the attention to the primary {own.median():.2f} at sinks, "
+        f"{control.median():.2f} at controls (medians over sinks; median difference over texts "
+        f"{_in_words(beyond, '.2f')})"
+    )
+    return _judged(
+        f"heads that attend more to the primary attend more to {name}",
+        (found, 0.0, beyond),
+        why,
+        {**left_out, NO_RANKS: len(part) - len(known)},
+        statistic=RANKS,
+        unit="rank correlation",
+        controls=RANK_CONTROLS,
+        n_claims=n_claims,
+    )
+
+
+def _judged(
+    claim: str,
+    numbers: tuple[Interval, float, Interval],
+    why: str,
+    left_out: Mapping[str, int],
+    *,
+    statistic: str,
+    unit: str,
+    controls: str,
+    n_claims: int,
+) -> Verdict:
+    """A verdict on an interval with its line, and on what is beyond the control, with line 0."""
+    found, line, beyond = numbers
+    missing = too_few(found.n, found.n_texts, left_out, n_claims)
+    both = {outcome_of(found, line), outcome_of(beyond, 0.0)}
+    outcome = "contradicted" if "contradicted" in both else "inconclusive"
+    return verdict_of(
+        claim,
+        "inconclusive" if missing else "supported" if both == {"supported"} else outcome,
+        missing or why,
+        found,
+        statistic=statistic,
+        unit=unit,
+        controls=controls + format_exclusions(left_out),
+        n_claims=n_claims,
+        line=line,
+    )
+
+
+def _in_words(found: Interval, form: str) -> str:
+    return f"{found.value:{form}} [{found.low:{form}}, {found.high:{form}}]"
+
+
+def _of_controls(part: pd.DataFrame) -> str:
+    """The share at controls, as the end of a sentence; empty if no head reads any of them."""
+    share = part["control_share"].mean()
+    return "" if pd.isna(share) else f"; at controls {share:.0%}"

@@ -1,0 +1,173 @@
+"""Heads that read a sink, and what makes their scores: what was planted, and plain passes."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+
+from secondary_sinks import detect, load_model, observe
+from secondary_sinks.errors import EditError, PlantError
+from secondary_sinks.layerwise.submodules import attention_input, keys_of
+from secondary_sinks.measures.hook_names import hook_name
+from secondary_sinks.models.proof.prove import CHECKS
+from secondary_sinks.observation import iter_layers
+from secondary_sinks.questions.circuit import reader_heads
+from secondary_sinks.questions.circuit.read_verdicts import reader_verdicts
+from secondary_sinks.questions.circuit.scores import PARTS, scores_of
+from secondary_sinks.testing import Plant, plant
+from secondary_sinks.testing.families import save
+from tests.marks import thinned
+from tests.questions.gardens import PRIMARY, Garden, three
+
+READ_BY_TWO = replace(PRIMARY, read_by=(0, 1))
+READING = range(4, 8)
+"""Blocks that read sinks which layer 3 writes and that stay."""
+
+
+def garden(*heads, **more):
+    return Garden(*three(forming=(3,), read_by=heads, **more), primary=READ_BY_TWO)
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """Sinks read by one of the two heads that read the primary, and the answer."""
+    made = garden(1)
+    return made, reader_heads(*made.asked)
+
+
+def of(edges, measure):
+    return edges[edges["measure"] == measure]
+
+
+def test_every_planted_reader_is_found_and_no_other(shared):
+    made, found = shared
+    attention = of(found.cells, "attention")
+    places = set(zip(attention["layer"], attention["head"], strict=True))
+    assert places == {(float(block), 1.0) for block in READING}
+    assert len(attention) == len(made.sinks.of_kind("secondary")) * len(READING)
+    assert (attention["effect"] > 0.1).all()
+    assert (attention["control"] < 0.01).all()
+    heads = found.tables["heads"].set_index(["layer", "head"])
+    assert heads.loc[heads["reads"] > 0].index.tolist() == [(block, 1) for block in READING]
+    primary = heads.loc[heads["reads_primary"] > 0].index
+    assert set(primary) == {(block, head) for block in READING for head in (0, 1)}
+
+
+@pytest.mark.parametrize(
+    ("heads", "outcomes", "share"),
+    [
+        ((0, 1), ["supported", "supported"], 1.0),
+        ((1,), ["supported", "contradicted"], 1.0),  # the other one reads it less than most
+        ((2,), ["contradicted", "contradicted"], 0.0),
+    ],
+)
+def test_the_verdicts_say_whether_readers_of_the_primary_read_the_sinks(heads, outcomes, share):
+    found = reader_heads(*garden(*heads).asked)
+    assert [one.outcome for one in found.verdicts] == outcomes
+    assert found.verdicts[0].value == pytest.approx(share, abs=1e-5)
+    assert {one.n_claims for one in found.verdicts} == {4}
+    edges = of(found.cells, "from_primary_readers")
+    assert set(edges["control"]) == {0.5}  # two of four heads read the primary
+
+
+def test_where_all_heads_read_the_primary_nothing_is_claimed():
+    found = reader_heads(*Garden(*three(forming=(3,))).asked)
+    assert [one.outcome for one in found.verdicts] == ["inconclusive"] * 2
+    share, rank = (one.why for one in found.verdicts)
+    assert "24 read by no head, or in blocks where all heads read the primary" in share
+    assert "24 in blocks where all heads attend alike to the primary" in rank
+
+
+def test_without_sinks_nothing_is_claimed():
+    found = reader_heads(*Garden().asked)
+    assert [one.outcome for one in found.verdicts] == ["inconclusive"] * 2
+    assert len(found.cells) == len(found.tables["sinks"]) == len(found.tables["heads"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "outcomes"),
+    [
+        ({"share": 0.95, "chance": 0.96}, ["contradicted", "supported"]),
+        ({"share": 0.95, "chance": 0.5, "rank": 0.6}, ["supported", "contradicted"]),
+        ({"share": 0.1, "chance": 0.05}, ["contradicted", "supported"]),
+        ({"share": 1.0, "chance": 1.0, "rank": -0.1}, ["inconclusive", "contradicted"]),
+    ],
+)
+def test_both_the_line_and_the_control_decide(row, outcomes):
+    usual = {"kind": "secondary", "level": 0.0, "control_share": 0.0}
+    usual |= {"rank": 0.9, "control_rank": 0.7}
+    table = pd.DataFrame([usual | row | {"text_id": f"t{n}"} for n in range(12)])
+    assert [one.outcome for one in reader_verdicts(table, {}, 4)] == outcomes
+
+
+def test_attention_is_that_of_a_plain_pass(shared):
+    made, found = shared
+    trace = made.traces[0]
+    _, cache = made.model.run_with_cache(trace.tokens[None])
+    rows = found.cells[found.cells["text_id"] == "t0"]
+    for row in of(rows, "attention").to_dict("records"):
+        pattern = cache[hook_name(int(row["layer"]), "pattern")][0, int(row["head"])]
+        pos = int(row["pos"])
+        later = torch.arange(pos + 1, len(trace))
+        expected = pattern[later, pos].mean() - (1.0 / (later + 1)).mean()
+        assert row["effect"] == pytest.approx(float(expected), abs=1e-5)
+    sums = rows[rows["measure"].isin([f"score_{part}" for part in (*PARTS, "position")])]
+    sums = sums.groupby(["pos", "layer", "head"])["effect"].sum()
+    scores = of(rows, "score").set_index(["pos", "layer", "head"])["effect"]
+    assert sums.to_numpy() == pytest.approx(scores.sort_index().to_numpy(), abs=1e-4)
+
+
+VARIANTS = ("qwen2", "qwen3", "phi3-partial-rotary", "pythia", "gpt2", "gpt-oss", "olmo2",
+            "gemma3", "smollm3", "phi4-mini-longrope", "llama3.1")  # fmt: skip
+POSITIONS = [0, 5, 11]
+
+
+@pytest.mark.parametrize("bridge", [False, True], ids=["old", "bridge"])
+@pytest.mark.parametrize("variant", thinned(VARIANTS, ["qwen2", "qwen3", "phi3-partial-rotary"]))
+def test_parts_of_a_score_are_those_of_its_key_and_add_up(variant, bridge, tmp_path):
+    """The score in place is that of the same raw key, rotated by the model to each query."""
+    model = load_model(save(variant, tmp_path), device="cpu", bridge=bridge, skip=CHECKS)
+    tokens = torch.randint(3, 90, (24,), generator=torch.Generator().manual_seed(1))
+    inputs = {}
+    with attention_input(model, [1], lambda layer, part: inputs.setdefault(layer, part)):
+        view = next(view for view in iter_layers(model, tokens) if view.layer == 1)
+    watch, rows = torch.tensor(POSITIONS), inputs[1][0, POSITIONS]
+    found = scores_of(view, rows, watch, 0)
+    assert torch.isfinite(found.parts).all()
+    total = found.parts.sum(0) + found.position
+    torch.testing.assert_close(total, found.score, atol=2e-3, rtol=2e-3)
+    weights, bias = keys_of(model, 1, view.keys.shape[1])
+    raw = torch.einsum("wm,kmd->wkd", rows, weights) + bias
+    for at, pos in enumerate(POSITIONS):
+        after = range(pos + 1, min(len(tokens), pos + (view.window or len(tokens))))
+        later = torch.tensor(after)
+        put = raw[at].expand(len(later), -1, -1)
+        hooks = [(hook_name(1, "k"), lambda keys, hook, put=put: put.reshape(keys.shape))]
+        there = view.run.run_replayed(view.resid_pre[later], later, hooks).keys
+        group = view.queries.shape[1] // view.keys.shape[1]
+        scores = (view.queries[later] * there.repeat_interleave(group, 1)).sum(-1) * view.scale
+        in_place = found.parts[:, at].sum(0)
+        torch.testing.assert_close(in_place, scores.mean(0), atol=2e-3, rtol=2e-3)
+
+
+def test_the_primary_itself_has_no_rest():
+    made = plant([PRIMARY, Plant(pos=20, forming=(3,))], positions="rotary", content_queries=True)
+    trace = observe(made.model, made.tokens)
+    inputs = {}
+    with attention_input(made.model, [5], lambda layer, part: inputs.setdefault(layer, part)):
+        view = next(view for view in iter_layers(made.model, trace.tokens) if view.layer == 5)
+    found = scores_of(view, inputs[5][0, [0, 20]], torch.tensor([0, 20]), 0)
+    assert found.parts[2, 0].abs().max() < 1e-4
+    assert (found.parts[1, 1] > 0.8 * found.score[1]).all()  # the sink is read for the primary
+
+
+def test_impossible_requests_are_refused(shared):
+    made, _ = shared
+    with pytest.raises(EditError, match="top is 0; expected at least 1"):
+        reader_heads(*made.asked, top=0)
+    with pytest.raises(PlantError, match="out of range; expected some of 0 to 3"):
+        plant([PRIMARY, Plant(pos=9, forming=(2,), read_by=(4,))])
+    with pytest.raises(PlantError, match="leave out n_kv_heads"):
+        plant([replace(PRIMARY, read_by=(0,))], n_kv_heads=2)
+    assert detect(made.traces[0]).sinks
