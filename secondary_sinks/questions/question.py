@@ -127,7 +127,7 @@ class Question:
     recomputes: bool = False
     """Whether later tokens are recomputed (total effects)."""
     circuit: bool = False
-    """Whether it is a part of the circuit: its `cells` are edges (`circuit.Edge`)."""
+    """Whether it is a part of the circuit (`--ask circuit`)."""
     needs_forming: bool = True
     """Whether it edits the forming MLPs, which are then searched for beforehand."""
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from secondary_sinks.errors import QuestionError
 from secondary_sinks.questions import Answer
-from secondary_sinks.questions.circuit import CIRCUIT, join_edges
+from secondary_sinks.questions.circuit import CIRCUIT, WITH_EDGES, join_edges
 from secondary_sinks.runs.folder import ANSWERS, RunFolder
 from secondary_sinks.types import Verdict, format_layers
 from secondary_sinks.types.lists import split_words
@@ -60,7 +60,7 @@ def add_answer(
 ) -> dict[str, Any]:
     """Add an answer to a finished run, rewrite its `run.json`, and return the new record."""
     both = [*record.get("answers", []), *write_answers(folder, [answer])]
-    if any(answer.question == part.name for part in CIRCUIT):
+    if answer.question in WITH_EDGES:
         folder.write_table("circuit", _edges(folder, both))
     ordered = sorted(both, key=lambda one: list(ANSWERS).index(one["question"]))
     record = record | {
@@ -76,7 +76,7 @@ def add_answer(
 def _edges(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """The edges of all parts of the circuit that were asked."""
     return join_edges({row["question"]: _read(folder, row) for row in rows
-                       if row["question"] in {part.name for part in CIRCUIT}})  # fmt: skip
+                       if row["question"] in WITH_EDGES})  # fmt: skip
 
 
 def read_answers(folder: RunFolder) -> dict[str, Answer]:

@@ -6,6 +6,7 @@ means by level (`by_level`) in `effects`, and verdicts over texts.
 
 from secondary_sinks.questions.circuit.circuit import (
     CIRCUIT,
+    WITH_EDGES,
     Circuit,
     circuit,
     circuits_of_levels,
@@ -25,6 +26,7 @@ __all__ = [
     "FUNCTION",
     "READER_HEADS",
     "TRIGGER",
+    "WITH_EDGES",
     "WRITER",
     "Circuit",
     "Cut",

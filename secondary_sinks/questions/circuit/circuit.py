@@ -22,6 +22,8 @@ from secondary_sinks.types.lists import refuse_twice
 CIRCUIT = (TRIGGER, WRITER, READER_HEADS, FUNCTION, EVICTION)
 """The questions whose answers are parts of the circuit, in order."""
 PARTS = {part.name: part for part in CIRCUIT}
+WITH_EDGES = tuple(part.name for part in CIRCUIT if part is not EVICTION)
+"""Those whose cells are edges; eviction drops all sinks of a text at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -108,7 +110,7 @@ def circuit(
 
 def join_edges(answers: Mapping[str, Answer]) -> pd.DataFrame:
     """The edges of the answers that are parts of a circuit, in order of the parts."""
-    found = [answers[name].cells for name in PARTS if name in answers]
+    found = [answers[name].cells for name in WITH_EDGES if name in answers]
     return pd.concat(found, ignore_index=True) if found else edges_frame([])
 
 
