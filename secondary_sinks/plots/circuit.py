@@ -126,8 +126,8 @@ def _said(row: Mapping[Any, Any], part: str) -> str:
     head = "" if math.isnan(row["head"]) else f", head {row['head']:.0f}"
     what = f"reads {_source(row)}: ends" if part == "trigger" else "attention to the sink:"
     control = row.get("control", math.nan)
-    beside = "" if math.isnan(control) else f"<br>control {control:.2f}"
-    return f"layer {row['layer']:.0f}{head}<br>{what} {row['effect']:.2f}{beside}"
+    by_control = "" if math.isnan(control) else f"<br>control {control:.2f}"
+    return f"layer {row['layer']:.0f}{head}<br>{what} {row['effect']:.2f}{by_control}"
 
 
 def _writers(edges: pd.DataFrame) -> list[go.Scatter]:
