@@ -43,6 +43,7 @@ from secondary_sinks.questions.question import (
 )
 from secondary_sinks.questions.role_tests import Asked, asked_of
 from secondary_sinks.questions.run_claims import levels_of
+from secondary_sinks.questions.writers import levels_in
 from secondary_sinks.types import SinkTable, Trace
 from secondary_sinks.types.frames import tidy
 
@@ -137,9 +138,11 @@ def by_layer(answer: Answer, shown: Shown) -> list[Drawing]:
     """Share of sinks that end, and of twins that become sinks, by layer of the exchange."""
     effects = answer.effects
     layers = effects[(effects["site"] == "attn_out") & effects["layer"].notna()]
-    layers = layers.assign(group=list(map(_level, layers["kind"], layers["level"])))
     parts = [
-        in_long_form(layers[layers["measure"] == name], name, "group", "layer", VALUES)
+        in_long_form(
+            part[part["measure"] == name].assign(group=level), name, "group", "layer", VALUES
+        )
+        for level, part in levels_in(layers)
         for name in ("ended", "created")
     ]
     titles = {
@@ -154,10 +157,6 @@ def by_layer(answer: Answer, shown: Shown) -> list[Drawing]:
     )
     frame = pd.concat(parts, ignore_index=True)
     return one_drawing("lines", "trigger", "What attention read", caption, frame, options=options)
-
-
-def _level(kind: str, level: float) -> str:
-    return kind if level != level else f"{kind}, level {level:.0f}"
 
 
 TRIGGER = Question(
