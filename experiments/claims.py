@@ -232,6 +232,33 @@ CLAIMS = (
     ),
     Row(
         part="further",
+        sharp="More than half of the sinks end with what their twins have at 16 attention heads or "
+        "fewer, and not at random heads of the same layers",
+        experiment="triggers",
+    ),
+    Row(
+        part="further",
+        sharp="The attention of one layer is the trigger of more than half of the sinks, and not "
+        "that of all other layers up to the creation layer",
+        experiment="triggers",
+        verdict=1,
+    ),
+    Row(
+        part="further",
+        sharp="One attention head is the trigger of more than half of the sinks, and not as many "
+        "random heads of its layer",
+        experiment="triggers",
+        verdict=2,
+    ),
+    Row(
+        part="further",
+        sharp="In models with learned positions: more than half of the sinks end with a twin's "
+        "attention outputs and make twins sinks with theirs, and random tokens do not",
+        experiment="triggers",
+        verdict=3,
+    ),
+    Row(
+        part="further",
         sharp="Removed, more than half of the sinks are replaced by another token, beyond the same "
         "edit at controls",
         experiment="replacement",

@@ -129,6 +129,12 @@ EXPERIMENTS = (
         observes=False,
     ),
     Experiment(
+        name="triggers",
+        claim="few attention heads trigger each sink: replaced by a token twin's, their outputs "
+        "end it; by layer, head and source token",
+        observes=False,
+    ),
+    Experiment(
         name="mlp_ablation",
         claim="sinks need the MLP of one layer (zero, mean and resample, against controls)",
         asks=("necessity",),

@@ -82,7 +82,8 @@ class Drawn(NamedTuple):
     clean: float
     edited: float
     sink: float
-    """Of the sink in the clean run, whichever token is edited."""
+    """Of the sink in the clean run, whichever token is edited; NaN if the sink is of another
+    text."""
 
 
 def attention_drawn(trace: Trace, result: Replay, cell: int, sink: Sink) -> Drawn:
@@ -90,10 +91,11 @@ def attention_drawn(trace: Trace, result: Replay, cell: int, sink: Sink) -> Draw
     blocks, pos = readers(sink.layers, len(trace.mass)), result.positions[cell]
     beyond = trace.mass - trace.mass_expected
     edited = result.mass[blocks, cell] - trace.mass_expected[blocks, pos]
+    here = sink.text_id == trace.text_id
     return Drawn(
         clean=float(beyond[blocks, pos].mean()),
         edited=float(edited.mean()),
-        sink=float(beyond[blocks, sink.pos].mean()),
+        sink=float(beyond[blocks, sink.pos].mean()) if here else torch.nan,
     )
 
 

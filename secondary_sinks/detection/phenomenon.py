@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from statistics import median
+from statistics import median, median_low
 from typing import TYPE_CHECKING
 
 from jaxtyping import Int
@@ -35,6 +35,8 @@ LEAST_EXPECTED = 3.0
 """Sinks that texts must let one expect at the paper's highest rate, for a rate to be stated. Of 3
 expected independent events, none happens in exp(-3) = 5 % of cases; with fewer, finding none says
 nothing."""
+START = 4
+"""A sink in the first of this many equal parts of a text stands at its start."""
 CRITERIA = ("after_primary", "in_middle_layers", "weaker_than_primary", "found_by_paper")
 LABELS = ("secondary", "bos_sink", "noise")
 """Labels of the paper's rule."""
@@ -78,6 +80,10 @@ class Phenomenon(Displayed):
     """Number of secondary sinks by creation layer, from layer 0 on."""
     primary_at: tuple[int, ...]
     """Number of texts by the layer at which their primary is created, from layer 0 on."""
+    positions: tuple[int, ...] = ()
+    """First, median and last position of the distinct secondary sinks; empty without sinks."""
+    lengths: tuple[int, ...] = ()
+    """Number of tokens of the shortest and of the longest text."""
     n_by_paper: int
     """Tokens other than the primary that the paper's rule finds."""
     n_labelled: tuple[int, ...]
@@ -114,6 +120,11 @@ class Phenomenon(Displayed):
     def expected(self) -> tuple[float, float]:
         """Number of secondary sinks in this much text at the paper's lowest and highest rate."""
         return LOWEST * self.n_tokens_distinct / PER, HIGHEST * self.n_tokens_distinct / PER
+
+    @property
+    def only_at_the_start(self) -> bool:
+        """Whether all sinks stand in the first quarter of even the shortest text."""
+        return bool(self.positions) and self.positions[-1] < self.lengths[0] // START
 
     @property
     def is_long_enough(self) -> bool:
@@ -167,6 +178,8 @@ def compare_with_paper(
         layers_after=float(median(after)) if after else math.nan,
         created_at=_by_layer([sink.l_start for sink in sinks], n_layers),
         primary_at=_by_layer([layer for layer, _ in primaries.values()], n_layers),
+        positions=_first_median_last([sink.pos for sink in sinks]),
+        lengths=_first_last([len(ids) for ids in tokens.values()]),
         n_by_paper=len(others),
         n_labelled=tuple(labels[label] for label in LABELS),
         label_lifetimes=(limits.paper_noise + 1, n_layers - limits.paper_margin - 1),
@@ -177,6 +190,14 @@ def compare_with_paper(
         rate=rate_of(len(sinks), n_tokens),
         rate_by_paper=rate_of(labels["secondary"], n_tokens),
     )
+
+
+def _first_median_last(numbers: Sequence[int]) -> tuple[int, ...]:
+    return (min(numbers), median_low(numbers), max(numbers)) if numbers else ()
+
+
+def _first_last(numbers: Sequence[int]) -> tuple[int, ...]:
+    return (min(numbers), max(numbers)) if numbers else ()
 
 
 def middle_layers(n_layers: int) -> tuple[int, int]:

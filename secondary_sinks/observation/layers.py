@@ -107,6 +107,20 @@ def attention_paid_to(view: LayerView, watch: Sequence[int]) -> Float[Tensor, "q
     return paid.where((behind >= 0) & (behind < (window or len(view.queries))), 0.0)
 
 
+def attention_paid_by(view: LayerView, positions: Sequence[int]) -> Float[Tensor, "head query key"]:
+    """Attention of some queries to every key, by head; 0 where a query cannot see the key.
+
+    Needs the softmax denominators (`iter_layers(denominators=True)`).
+    """
+    assert view.denominator is not None
+    rows: Int[Tensor, "query"] = torch.tensor(positions, device=view.queries.device)
+    scores = view.run.scores(view.queries[rows], view.run.keys).float()
+    paid = (scores - view.denominator.log_sum[:, rows, None]).exp()
+    behind = rows[:, None] - torch.arange(len(view.queries), device=paid.device)
+    window = view.run.window
+    return paid.where((behind >= 0) & (behind < (window or len(view.queries))), 0.0)
+
+
 def check_trace(model: HookedModel, trace: Trace) -> None:
     """Raise `TraceError` if the trace is of a model with another number of layers or d_model."""
     shape = (model.cfg.n_layers, model.cfg.d_model)

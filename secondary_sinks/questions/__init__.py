@@ -12,6 +12,9 @@ from secondary_sinks.questions.circuit import (
     function,
     reader_heads,
 )
+from secondary_sinks.questions.circuit.trigger import trigger, trigger_cost
+from secondary_sinks.questions.circuit.trigger_verdicts import verdicts_on
+from secondary_sinks.questions.circuit.writer import writer
 from secondary_sinks.questions.damage import (
     damage_at_tokens,
     damage_by_layer,
@@ -96,7 +99,11 @@ __all__ = [
     "sparsity",
     "sufficiency",
     "sum_counts",
+    "trigger",
+    "trigger_cost",
     "verdict_of",
+    "verdicts_on",
+    "writer",
     "writer_damage",
     "writer_verdicts",
     "writers_of",

@@ -13,7 +13,7 @@ holds the token's identity, and makes no sink. `floor` is the control of `rescue
 without all these MLPs is not rescued by one of them.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ import pandas as pd
 
 from secondary_sinks.causal.controls import last_judged, never_sinks
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.observation import CachedPass
 from secondary_sinks.questions.matched_pairs import COPIES, UNREAD
 from secondary_sinks.questions.question import Cost
 from secondary_sinks.questions.trials import Trial, run_trials
@@ -39,6 +40,11 @@ class Asked:
     home: Trace
     """The text that the twins are in: the sink's own if it has twins, else the one with most."""
     twins: tuple[int, ...]
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Text and position of the sink."""
+        return self.sink.text_id, self.sink.pos
 
 
 def asked_of(traces: Sequence[Trace], sinks: SinkTable) -> tuple[list[Asked], dict[str, int]]:
@@ -100,20 +106,39 @@ def run_pairs(
     Columns text_id, pos, group, test and alive: the share of cells after which the edited token is
     a sink at some layer (one cell per twin for "each" and "create", else one cell).
     """
-    by_text: dict[str, list[tuple[Asked, Trial]]] = {}
-    for one, trial in pairs:
-        by_text.setdefault(_edited_text(one, trial).text_id, []).append((one, trial))
-    rows: list[dict[str, Any]] = []
-    for group in by_text.values():
-        here = _edited_text(*group[0])
-        texts = {text.text_id: text for one, _ in group for text in (one.home, one.trace)}
-        others = [text for name, text in texts.items() if name != here.text_id]
-        trials = [trial for _, trial in group]
-        rows += run_trials(model, here, sinks.thresholds, trials, others)
+    rows = run_rows(model, list(pairs), sinks)
     names = ["of_text", "sink_pos", "group", "test"]
     frame = pd.DataFrame(rows, columns=[*names, "is_sink"]).astype({"is_sink": float})
     alive = frame.groupby(names, sort=False)["is_sink"].mean().reset_index()
     return alive.rename(columns={"of_text": "text_id", "sink_pos": "pos", "is_sink": "alive"})
+
+
+def run_rows(
+    model: HookedModel,
+    pairs: Sequence[tuple[Asked, Trial]],
+    sinks: SinkTable,
+    kept: Mapping[str, CachedPass] | None = None,
+) -> list[dict[str, Any]]:
+    """Rows of `run_trials`, in the order of the pairs; one replay for each edited text.
+
+    Trials whose word `test` is "create" edit a twin, in its own text; the others edit the sink.
+    `kept` are clean passes of some texts that are still in memory, by text.
+    """
+    passes = kept or {}
+    by_text: dict[str, list[int]] = {}
+    for number, (one, trial) in enumerate(pairs):
+        by_text.setdefault(_edited_text(one, trial).text_id, []).append(number)
+    rows: dict[int, dict[str, Any]] = {}
+    for numbers in by_text.values():
+        group = [pairs[number] for number in numbers]
+        here = _edited_text(*group[0])
+        texts = {text.text_id: text for one, _ in group for text in (one.home, one.trace)}
+        others = [text for name, text in texts.items() if name != here.text_id]
+        trials = [trial for _, trial in group]
+        clean = passes.get(here.text_id)
+        found = run_trials(model, here, sinks.thresholds, trials, others, clean)
+        rows |= dict(zip(numbers, found, strict=True))
+    return [rows[number] for number in range(len(pairs))]
 
 
 def _edited_text(one: Asked, trial: Trial) -> Trace:
@@ -133,7 +158,7 @@ def _tests(one: Asked) -> Iterator[Trial]:
 
 def replaced_by_twins(one: Asked, layer: int, twins: int | tuple[int, ...]) -> Edit:
     """Edit: replace the MLP output at the sink by that at a twin, or the mean over twins."""
-    return _patch(one.sink.pos, (layer,), twins, one.home, one.trace)
+    return patched(one.sink.pos, (layer,), twins, one.home, one.trace)
 
 
 def group_tests(one: Asked, group: tuple[int, ...]) -> Iterator[Trial]:
@@ -145,16 +170,22 @@ def group_tests(one: Asked, group: tuple[int, ...]) -> Iterator[Trial]:
     yield _trial(one, "rescue", group, pos, [*zeros, own])
     yield _trial(one, "floor", group, pos, [Edit(pos=pos, layer=tuple(range(last + 1)))])
     for twin in one.twins:
-        into = _patch(twin, group, pos, one.trace, one.home)
+        into = patched(twin, group, pos, one.trace, one.home)
         yield _trial(one, "create", group, twin, [into])
 
 
-def _patch(
-    pos: int, layers: tuple[int, ...], donor: int | tuple[int, ...], source: Trace, here: Trace
+def patched(
+    pos: int,
+    layers: tuple[int, ...],
+    donor: int | tuple[int, ...],
+    source: Trace,
+    here: Trace,
+    site: str = "mlp_out",
+    units: tuple[int, ...] = (),
 ) -> Edit:
-    """Edit: put the MLP output at a donor token, or the mean over donors, into another token."""
+    """Edit: put what a donor token has at a site, or the mean over donors, into another token."""
     text = "" if source is here else source.text_id
-    return Edit(pos=pos, layer=layers, kind="patch", donor=donor, text=text)
+    return Edit(pos=pos, layer=layers, kind="patch", site=site, units=units, donor=donor, text=text)
 
 
 def _trial(one: Asked, test: str, group: tuple[int, ...], pos: int, cell: Sequence[Edit]) -> Trial:

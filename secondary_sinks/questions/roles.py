@@ -162,7 +162,7 @@ def null_cosine(d_model: int, chance: float = CHANCE) -> float:
 def _of_sinks(model: HookedModel, asked: Sequence[Asked], sinks: SinkTable) -> list[Role]:
     """The roles at the sinks of one text, in order."""
     alive = _by_sink(run_tests(model, asked, sinks))
-    tested = [_measured(one, alive[_place(one)]) for one in asked]
+    tested = [_measured(one, alive[one.place]) for one in asked]
     open_ones = [(one, together) for one, rows in zip(asked, tested, strict=True)
                  if len(together := _candidates(rows)) > 1]  # fmt: skip
     pairs = [
@@ -172,16 +172,12 @@ def _of_sinks(model: HookedModel, asked: Sequence[Asked], sinks: SinkTable) -> l
         for trial in group_tests(one, part)
     ]
     joint = _by_sink(run_pairs(model, pairs, sinks))
-    groups = {_place(one): _together(group, joint[_place(one)]) for one, group in open_ones}
+    groups = {one.place: _together(group, joint[one.place]) for one, group in open_ones}
     return [
         role
         for one, rows in zip(asked, tested, strict=True)
-        for role in decide_all(rows, groups.get(_place(one), ()))
+        for role in decide_all(rows, groups.get(one.place, ()))
     ]
-
-
-def _place(one: Asked) -> tuple[str, int]:
-    return one.sink.text_id, one.sink.pos
 
 
 def _by_sink(frame: pd.DataFrame) -> dict[tuple[str, int], dict[tuple[Group, str], float]]:

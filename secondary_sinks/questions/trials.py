@@ -21,6 +21,7 @@ from secondary_sinks.causal.outcome import (
     reached,
 )
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.observation import CachedPass
 from secondary_sinks.statistics import HALF, Interval, paired_share_over_texts, share_over_texts
 from secondary_sinks.types import Cell, Sink, Thresholds, Trace, dump_cells
 
@@ -32,7 +33,8 @@ COLUMNS = (
     *("lifetime_attention_edited", "drawn_clean", "drawn_edited", "draws"),
 )
 """`drawn_*`: attention beyond what is expected at the position, mean over the blocks that read the
-sink; `draws`: whether the edited token draws at least half of what the clean sink draws."""
+sink; `draws`: whether the edited token draws at least half of what the clean sink draws, False for
+tokens of another text than the sink's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,15 +56,16 @@ def run_trials(
     thresholds: Thresholds,
     trials: Sequence[Trial],
     others: Sequence[Trace] = (),
+    kept: CachedPass | None = None,
 ) -> list[dict[str, Any]]:
     """Replay all trials of one text at once; one row each, in order.
 
     `edits` is the cell as JSON, so that each row can be run again. `others` are traces of texts
-    that donors come from.
+    that donors come from, `kept` is a clean pass of the text that is still in memory.
     """
     if not trials:
         return []
-    result = replay(model, trace, [trial.cell for trial in trials], others=others)
+    result = replay(model, trace, [trial.cell for trial in trials], others=others, kept=kept)
     clean = clean_sinks(trace, thresholds)
     attended = attended_layers(trace, result, thresholds)
     edited = edited_sinks(trace, result, thresholds)
@@ -83,7 +86,7 @@ def run_trials(
                 "l_start_edited": first(edited[:, number]),
                 "is_sink": lifetime > 0,
                 **means_over(trace, result, number, trial.sink.layers),
-                "impossible": _impossible(trial, settled),
+                "impossible": _impossible(trial, trace, settled),
                 "lifetime_attention_clean": int(attended[0][number]),
                 "lifetime_attention_edited": int(attended[1][number]),
                 "drawn_clean": drawn.clean,
@@ -95,9 +98,9 @@ def run_trials(
     return rows
 
 
-def _impossible(trial: Trial, settled: Int[Tensor, "pos"]) -> str:
+def _impossible(trial: Trial, trace: Trace, settled: Int[Tensor, "pos"]) -> str:
     """What the first edit of a trial at its sink comes too late for; "none" for other tokens."""
-    if trial.pos != trial.sink.pos:
+    if (trace.text_id, trial.pos) != (trial.sink.text_id, trial.sink.pos):
         return "none"
     return impossible(trial.sink, min(map(reached, trial.cell)), settled)
 

@@ -1,7 +1,7 @@
 """Is this the paper's phenomenon? The answer in words, for the page and for the command line."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 from secondary_sinks.detection.phenomenon import CRITERIA, LABELS, PAPER_RATES, Phenomenon
@@ -28,7 +28,11 @@ def phenomenon_lines(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "phenomenon" not in record:
         return [(TITLE, "This run does not say: it was made by an older version. Run it again.")]
     given: Mapping[str, Any] = record["phenomenon"]
-    facts = {item.name: given[item.name] for item in fields(Phenomenon)}
+    facts = {
+        item.name: given[item.name]
+        for item in fields(Phenomenon)
+        if item.name in given or item.default is MISSING
+    }
     lists = {name: tuple(value) for name, value in facts.items() if isinstance(value, list)}
     return in_words(Phenomenon(**facts | lists))
 
@@ -38,6 +42,8 @@ def in_words(found: Phenomenon) -> list[tuple[str, str]]:
     lines = [(TITLE, _answer(found)), ("our criterion", _ours(found))]
     if found.n_distinct:
         lines.append(("layers", _layers(found)))
+    if found.positions:
+        lines.append(("in the text", _positions(found)))
     lines += [("the paper's rule", _by_paper(found)), ("per 10,000 tokens", _rates(found))]
     if found.answer in ("no", "no sinks"):
         lines.append(("to see such sinks", WITH_LATER_SINKS))
@@ -98,6 +104,17 @@ def _layers(found: Phenomenon) -> str:
         f"{_by_layer(found.primary_at)}: {later} later in the median. The middle third is {first} "
         f"to {last} of layers 0 to {found.n_layers - 1}"
     )
+
+
+def _positions(found: Phenomenon) -> str:
+    first, middle, last = found.positions
+    shortest, longest = found.lengths
+    told = f"at position {first:,}" if first == last else f"at positions {first:,} to {last:,}"
+    told += f" (median {middle:,})" if first != last else ""
+    told += f", in texts of {shortest:,} to {longest:,} tokens"
+    if not found.only_at_the_start:
+        return told
+    return f"{told}: only near their start, so a rate per token depends on how long texts are"
 
 
 def _by_layer(counts: Sequence[int]) -> str:

@@ -63,7 +63,9 @@ ANSWER = {
     **{"question": str, "tables": [str], "left_out": dict, "n_censored": int},
     "verdicts": [_row_of(Verdict)],
 }
-LISTS = ("created_at", "primary_at", "n_labelled", "label_lifetimes")
+LISTS = ("created_at", "primary_at", "n_labelled", "label_lifetimes", "positions?", "lengths?")
+SIZES = {"n_labelled": (3,), "label_lifetimes": (2,), "positions": (0, 3), "lengths": (2,)}
+"""How many numbers some lists of a phenomenon hold."""
 PHENOMENON = _row_of(Phenomenon) | {name: [int] for name in LISTS}
 REPORTED: dict[str, Any] = {
     "key": str,
@@ -194,6 +196,10 @@ def _wrong_values(record: dict[str, Any]) -> str:
         if text["text_id"] in seen:
             return _mismatch(f"{where}.text_id", text["text_id"], "an id that no text has before")
         seen.add(text["text_id"])
+    for name, sizes in SIZES.items():
+        found = record.get("phenomenon", {}).get(name)
+        if found is not None and len(found) not in sizes:
+            return _mismatch(f".phenomenon.{name}", found, f"{sizes[-1]} numbers")
     for name in ("thresholds", "timings_s", "primaries"):
         for key, value in record.get(name, {}).items():
             if not isinstance(value, NUMBER) or not math.isfinite(value):

@@ -27,7 +27,7 @@ class Layout:
         """Assign axes and ids to plants, and draw the common direction."""
         self.plants, self.n_plants, self.anisotropy = tuple(plants), len(plants), anisotropy
         self.generator = torch.Generator().manual_seed(seed)
-        self.givers = sorted({one.giver for one in plants if one.by == "attention"})
+        self.givers = sorted({one.giver for one in plants if one.copied_at})
         self.n_special = max(16, self.n_plants + len(self.givers))
         first = 2 + 2 * self.n_plants
         self.content = slice(first, first + D_CONTENT)
@@ -52,7 +52,7 @@ class Layout:
         return 2 + 2 * index
 
     def own_axis(self, index: int) -> int:
-        """The axis of one plant, which `sideways`, `chain` and `identity` use."""
+        """The axis of one plant, which `sideways`, `chain`, `identity` and `trigger` use."""
         return 3 + 2 * index
 
     def written_along(self, index: int) -> Float[Tensor, "d_model"]:

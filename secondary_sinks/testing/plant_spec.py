@@ -8,7 +8,6 @@ and `STRONG` is refused: a criterion may decide either way, so there is no clear
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 from secondary_sinks.errors import PlantError
 
@@ -34,6 +33,9 @@ class Plant:
       (default: the token before), without an MLP.
     * `identity`: the MLP of this earlier layer writes which token it is, at all its token twins
       too, and the forming MLPs write only if they read that.
+    * `trigger`: earlier layers whose last head reads the token at `source`, and not only that one:
+      `trigger_score` is its score there, and that on a primary is 4.5. The forming MLPs write in
+      proportion to how much of these layers, which count alike, has read it.
     * `dies`: the layer whose MLP removes it (None: it stays).
 
     Who reads it, and what it tells:
@@ -57,6 +59,8 @@ class Plant:
     chain: bool = False
     identity: int | None = None
     by: str = "mlp"
+    trigger: tuple[int, ...] = ()
+    trigger_score: float = 4.0
     source: int | None = None
     sideways: bool = False
     attended: bool | None = None
@@ -86,6 +90,11 @@ class Plant:
         return sum(self.change(below) for below in range(layer + 1))
 
     @property
+    def copied_at(self) -> tuple[int, ...]:
+        """Layers whose last head copies from the giver to this token."""
+        return self.forming if self.by == "attention" else self.trigger
+
+    @property
     def has_own_axis(self) -> bool:
         """Whether heads read a component along an axis of its own."""
         return self.attended is not None or self.read_by is not None or self.value != 0
@@ -108,6 +117,16 @@ class Writer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """An edge of attention without which a sink would not be written."""
+
+    layer: int
+    head: int
+    source: int
+    """Position of the token that the head reads."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectedSink:
     """A true sink, and the components that write it."""
 
@@ -122,6 +141,9 @@ class ExpectedSink:
     removed_by: tuple[Writer, ...]
     needed: tuple[Writer, ...]
     """Those of `formed_by` without which there is no sink at any layer."""
+    triggered_by: tuple[Read, ...] = ()
+    """What it must have read: with all of these cut there is no sink, and a token twin that has
+    read the same is one. Empty where attention has no part in it."""
 
     @property
     def l_start(self) -> int:
@@ -132,67 +154,6 @@ class ExpectedSink:
     def lifetime(self) -> int:
         """Number of layers at which it is a sink."""
         return len(self.layers)
-
-
-def check_plants(plants: Sequence[Plant], n_layers: int, n_pos: int, n_heads: int) -> None:
-    """Raise `PlantError` for a plant that is impossible or has no clear truth."""
-    for one in plants:
-        if not 0 <= one.pos < n_pos:
-            raise PlantError(f"position {one.pos} is out of range", f"expected 0 to {n_pos - 1}")
-        _check_layers(one, n_layers)
-        _check_heads(one, n_heads)
-        _check_strength(one)
-    copied = [one for one in plants if one.by == "attention"]
-    layers, positions = {one.forming[0] for one in copied}, {one.pos for one in plants}
-    if len(layers) < len(copied) or any(one.giver in positions for one in copied):
-        raise PlantError(
-            "expected at most one plant by attention in a layer, copied from an ordinary token; "
-            "give another layer or source"
-        )
-    axes = {(one.pos, one.sideways) for one in plants}
-    if len(axes) > len(positions):
-        raise PlantError("expected plants at one position to be all sideways, or none of them")
-
-
-def _check_layers(one: Plant, n_layers: int) -> None:
-    for layer in [*one.forming, *([] if one.dies is None else [one.dies])]:
-        if not 0 <= layer < n_layers:
-            raise PlantError(f"layer {layer} is out of range", f"expected 0 to {n_layers - 1}")
-    if one.dies is not None and one.dies <= max(one.forming, default=n_layers):
-        raise PlantError(f"expected dies to be a layer after all forming layers; got {one}")
-    if one.chain and (len(one.forming) != 2 or one.sideways or one.by != "mlp"):
-        raise PlantError(f"expected a chain of two MLPs along the sink direction; got {one}")
-    if one.by == "attention" and (len(one.forming) != 1 or not 0 <= one.giver < one.pos):
-        raise PlantError(
-            f"expected one forming layer and an earlier source for attention; got {one}"
-        )
-    if one.identity is not None and (
-        one.chain or one.by != "mlp" or not 0 <= one.identity < min(one.forming, default=0)
-    ):
-        raise PlantError(f"expected identity to be a layer before all forming layers; got {one}")
-    if one.by not in ("mlp", "attention"):
-        raise PlantError(f"expected a plant by 'mlp' or 'attention'; got {one.by!r}")
-
-
-def _check_heads(one: Plant, n_heads: int) -> None:
-    if one.read_by is not None and not set(one.read_by) <= set(range(n_heads)):
-        raise PlantError(
-            f"heads {one.read_by} are out of range", f"expected some of 0 to {n_heads - 1}"
-        )
-    if (one.read_by is not None or one.value) and (one.chain or one.identity is not None):
-        raise PlantError(
-            "read_by and value need the plant's own axis, which chain and identity use", "give one"
-        )
-
-
-def _check_strength(one: Plant) -> None:
-    for strength in () if one.sideways else accumulate(map(one.change, sorted(one.forming))):
-        if WEAK < strength < STRONG or PRIMARY / 2 < strength < PRIMARY:
-            raise PlantError(
-                f"strength {strength:g} has no clear truth",
-                f"expected at most {WEAK:g} (no sink), "
-                f"{STRONG:g} to {PRIMARY / 2:g} (a sink), or at least {PRIMARY:g} (a primary)",
-            )
 
 
 def expected_sinks(
@@ -231,6 +192,12 @@ def expected_sinks(
                     (left, right), "both"
                 ),
                 **_writers(plants, pos, n_layers, last_head),
+                triggered_by=tuple(
+                    Read(layer=layer, head=last_head, source=one.giver)
+                    for one in plants
+                    if one.pos == pos
+                    for layer in one.copied_at
+                ),
             )
         )
     return tuple(found)

@@ -78,7 +78,7 @@ def set_planted_weights(block: Any, layer: int, layout: Layout, residual: Tensor
     normed = block.ln1(residual)
     _set_attended(block.attn, layout, normed[0])
     for index, one in enumerate(layout.plants):
-        if one.by == "attention" and layer in one.forming:
+        if layer in one.copied_at:
             _set_copying_head(block.attn, layout, index, normed)
     middle = residual + block.attn(normed, normed, normed)
     _set_neurons(block.mlp, layer, layout)
@@ -120,7 +120,8 @@ def _set_copying_head(
     one, marker, head = layout.plants[index], layout.marker(index), N_HEADS - 1
     keys, values = _key_value_weights(attention)
     group = N_HEADS // len(keys)
-    certain = 20.0 * D_HEAD**0.5
+    target, amount = _copied(layout, index)
+    certain = (one.trigger_score if one.trigger else 20.0) * D_HEAD**0.5
     attention.W_Q[head, marker, GIVER_DIM] = 2 * certain / normed[0, one.pos, marker]
     attention.b_Q[head, GIVER_DIM] = -certain
     keys[-1, GIVER, GIVER_DIM] = 1 / normed[0, one.giver, GIVER]
@@ -128,12 +129,18 @@ def _set_copying_head(
     values[-1, GIVER, COPY_DIM] = 1.0
     attention.W_O[-group:, COPY_DIM] = 0.0
     before = attention(normed, normed, normed)[0, one.pos]
-    attention.W_O[head, COPY_DIM] = layout.written_along(index)
+    attention.W_O[head, COPY_DIM] = target
     after = attention(normed, normed, normed)[0, one.pos]
-    copied = (
-        (after - before) @ layout.written_along(index) / layout.written_along(index).square().sum()
-    )
-    attention.W_O[head, COPY_DIM] *= one.strength / copied
+    copied = (after - before) @ target / target.square().sum()
+    attention.W_O[head, COPY_DIM] *= amount / copied
+
+
+def _copied(layout: Layout, index: int) -> tuple[Float[Tensor, "d_model"], float]:
+    """What a head writes at a plant's token: all of its strength, or a part of what triggers it."""
+    one = layout.plants[index]
+    if one.by == "attention":
+        return layout.written_along(index), one.strength
+    return torch.eye(layout.d_model)[layout.own_axis(index)], MARK / len(one.trigger)
 
 
 def _set_neurons(mlp: Any, layer: int, layout: Layout) -> None:
@@ -143,7 +150,7 @@ def _set_neurons(mlp: Any, layer: int, layout: Layout) -> None:
         link = layout.own_axis(index)
         if one.chain and layer == one.forming[0]:
             change, target = MARK, torch.eye(layout.d_model)[link]
-        elif one.chain and layer == one.forming[1]:
+        elif (one.chain and layer == one.forming[1]) or one.trigger:
             mark = link
         if one.identity == layer:
             change, target, mark = (

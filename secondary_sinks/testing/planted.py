@@ -21,8 +21,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondary_sinks.errors import PlantError
+from secondary_sinks.testing.plant_checks import check_plants
 from secondary_sinks.testing.plant_layout import D_HEAD, N_HEADS, N_ORDINARY, Layout
-from secondary_sinks.testing.plant_spec import ExpectedSink, Plant, check_plants, expected_sinks
+from secondary_sinks.testing.plant_spec import ExpectedSink, Plant, expected_sinks
 from secondary_sinks.testing.plant_weights import (
     attend_to_marks,
     set_embeddings,

@@ -7,7 +7,7 @@ from typing import Any
 
 from secondary_sinks.errors import EditError, expected_one_of
 from secondary_sinks.types.edit_kinds import KINDS, OVER, SEEDS
-from secondary_sinks.types.edit_sites import SITE_OF
+from secondary_sinks.types.edit_sites import RESIDUAL, SITE_OF
 
 _SEVERAL, _WORDS = ("pos", "layer", "donor"), ("kind", "site", "over", "text")
 FIELDS = (*_SEVERAL, "units", "key", "seed", *_WORDS, "value")
@@ -56,9 +56,7 @@ def check_edit(edit: Any) -> None:
     _check_key(edit)
     if not 0 <= edit.seed < SEEDS:
         raise EditError(f"seed of {edit.kind!r} is {edit.seed}", "expected 0 to 2^32 - 1")
-    if edit.units and not SITE_OF[edit.site].unit:
-        able = [f"{site.unit}s at {site.name}" for site in SITE_OF.values() if site.unit]
-        raise EditError(f"site {edit.site!r} has no units", f"expected {' or '.join(able)}")
+    _check_units(edit)
     _check_donor(edit)
     for words, numbers in (("layer", edit.layers), ("position", edit.positions)):
         refuse_repeats(words, numbers)
@@ -85,6 +83,17 @@ def _check_value(edit: Any) -> None:
         limits += f" to {most:g}" if most < math.inf else ""
         raise EditError(
             f"value of {edit.kind!r} is {edit.value}", f"expected a finite number{limits}"
+        )
+
+
+def _check_units(edit: Any) -> None:
+    """Single coordinates and neurons have no direction; heads have one each."""
+    if edit.units and KINDS[edit.kind].of_vectors and edit.site in RESIDUAL:
+        raise EditError(
+            f"edit {edit.kind!r} needs the whole {SITE_OF[edit.site].words}, which has a "
+            "direction; single coordinates have none",
+            "leave units out, or use a kind that edits each coordinate on its own, such as zero, "
+            "patch or scale",
         )
 
 

@@ -60,6 +60,8 @@ class EditKind:
     """Whether it puts the activation of other tokens in the place of this one."""
     directed: bool = False
     """Whether it needs the primary's direction."""
+    of_vectors: bool = False
+    """Whether it needs whole vectors, and so takes no single coordinates of the residual."""
 
     @property
     def label(self) -> str:
@@ -164,6 +166,7 @@ EDIT_KINDS = (
         apply=_set_norm,
         value=LENGTH,
         sites=(*RESIDUAL, *HEADS),
+        of_vectors=True,
     ),
     EditKind(
         name="rotate",
@@ -172,12 +175,14 @@ EDIT_KINDS = (
         value=LENGTH,
         seed=True,
         sites=(*RESIDUAL, *HEADS),
+        of_vectors=True,
     ),
     EditKind(
         name="remove",
         becomes="itself without its component along the primary's direction",
         apply=_remove,
         directed=True,
+        of_vectors=True,
         sites=RESIDUAL,
     ),
     EditKind(
@@ -185,6 +190,7 @@ EDIT_KINDS = (
         becomes="only its component along the primary's direction",
         apply=_component,
         directed=True,
+        of_vectors=True,
         sites=RESIDUAL,
     ),
     EditKind(
@@ -193,6 +199,7 @@ EDIT_KINDS = (
         apply=_steer,
         value=ANY,
         directed=True,
+        of_vectors=True,
         sites=RESIDUAL,
     ),
     EditKind(

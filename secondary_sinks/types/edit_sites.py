@@ -12,9 +12,9 @@ class Site:
     words: str
     """What is there, as messages and pages name it."""
     meaning: str
-    unit: str = ""
-    """What a single one of its units is called; empty where it has none."""
-    width: str = ""
+    unit: str
+    """What a single one of its units is called: the `units` of an edit select some."""
+    width: str
     """The setting of the model that says how many units there are."""
     in_residual: bool = True
     """Whether its vectors are vectors of the residual stream."""
@@ -30,19 +30,39 @@ class Site:
 
 
 SITES = (
-    Site(name="mlp_out", words="MLP output", meaning="what the MLP adds to the residual"),
-    Site(name="attn_out", words="attention output", meaning="what attention adds to the residual"),
-    Site(name="resid_post", words="residual", meaning="the residual after the block"),
+    Site(
+        name="mlp_out",
+        words="MLP output",
+        meaning="what the MLP adds to the residual",
+        unit="coordinate",
+        width="d_model",
+    ),
+    Site(
+        name="attn_out",
+        words="attention output",
+        meaning="what attention adds to the residual",
+        unit="coordinate",
+        width="d_model",
+    ),
+    Site(
+        name="resid_post",
+        words="residual",
+        meaning="the residual after the block",
+        unit="coordinate",
+        width="d_model",
+    ),
     Site(
         name="resid_pre",
         words="residual before the block",
         meaning="the residual that enters the block",
         early=True,
+        unit="coordinate",
+        width="d_model",
     ),
     Site(
         name="z",
         words="head outputs",
-        meaning="outputs of the heads before the output projection; `units` selects heads",
+        meaning="outputs of the heads before the output projection",
         unit="head",
         width="n_heads",
         in_residual=False,
@@ -50,7 +70,7 @@ SITES = (
     Site(
         name="post",
         words="neurons",
-        meaning="neurons of the MLP; `units` selects some; not in a mixture of experts",
+        meaning="neurons of the MLP; not in a mixture of experts",
         unit="neuron",
         width="d_mlp",
         in_residual=False,
@@ -58,8 +78,7 @@ SITES = (
     Site(
         name="q",
         words="queries",
-        meaning="queries of the heads as projected, before any norm and rotation; `units` selects "
-        "heads",
+        meaning="queries of the heads as projected, before any norm and rotation",
         unit="head",
         width="n_heads",
         in_residual=False,
@@ -68,7 +87,7 @@ SITES = (
     Site(
         name="k",
         words="keys",
-        meaning="keys as projected, before any norm and rotation; `units` selects KV heads",
+        meaning="keys as projected, before any norm and rotation",
         unit="KV head",
         width="n_key_value_heads",
         in_residual=False,
@@ -77,7 +96,7 @@ SITES = (
     Site(
         name="v",
         words="values",
-        meaning="values as projected; `units` selects KV heads",
+        meaning="values as projected",
         unit="KV head",
         width="n_key_value_heads",
         in_residual=False,
@@ -86,8 +105,7 @@ SITES = (
     Site(
         name="attn_scores",
         words="attention score",
-        meaning="score of the token, as the query, on the key at `key`, before the softmax; "
-        "`units` selects heads",
+        meaning="score of the token, as the query, on the key at `key`, before the softmax",
         unit="head",
         width="n_heads",
         in_residual=False,
@@ -98,7 +116,7 @@ SITES = (
         name="pattern",
         words="attention",
         meaning="attention that the token, as the query, pays to the key at `key`, after the "
-        "softmax; `units` selects heads",
+        "softmax",
         unit="head",
         width="n_heads",
         in_residual=False,
@@ -116,5 +134,5 @@ SITE_OF = {site.name: site for site in SITES}
 
 def sites_as_markdown() -> list[str]:
     """The sites as rows of a table for a page."""
-    rows = [f"| `{site.name}` | {site.meaning} |" for site in SITES]
-    return ["| site | activation |", "|---|---|", *rows]
+    rows = [f"| `{site.name}` | {site.meaning} | {site.unit}s |" for site in SITES]
+    return ["| site | activation | `units` selects |", "|---|---|---|", *rows]

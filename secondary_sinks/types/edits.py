@@ -38,7 +38,7 @@ class Edit(Displayed):
     kind: str = "zero"
     site: str = "mlp_out"
     units: tuple[int, ...] = ()
-    """Indices of heads or neurons; empty means all."""
+    """Indices of heads, neurons or coordinates, by the site; empty means all."""
     value: float | None = None
     over: str = "ordinary"
     """The tokens that a mean is taken over: ordinary (those of the text), twins (ordinary tokens

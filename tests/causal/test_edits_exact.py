@@ -14,7 +14,7 @@ from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.testing.families import save
 from secondary_sinks.types import Edit
 from secondary_sinks.types.edit_kinds import KINDS
-from secondary_sinks.types.edit_sites import ALL_SITES, OF_TOKEN, SITE_OF
+from secondary_sinks.types.edit_sites import ALL_SITES, OF_TOKEN, RESIDUAL, SITE_OF
 from tests.causal import slow
 from tests.marks import thinned
 from tests.mechanisms import ALTERNATING, CASES
@@ -60,7 +60,7 @@ def every_edit(model, trace):
             for options in OPTIONS.get(kind, [{}]):
                 edit = Edit(pos=POS, layer=LAYER, kind=kind, site=site, **options)
                 yield edit
-                if SITE_OF[site].unit:
+                if not (KINDS[kind].of_vectors and site in RESIDUAL):
                     yield replace(edit, units=(1, 0) if SITE_OF[site].unit == "KV head" else (2, 0))
 
 
@@ -138,6 +138,7 @@ def test_edits_of_several_tokens_and_layers_equal_a_full_run(case):
         (Edit(pos=12, layer=0), Edit(pos=12, layer=0, kind="steer", value=4.0)),
         (Edit(pos=12, layer=(1, 2), site="k", units=(1,)), Edit(pos=12, layer=1, site="v")),
         (Edit(pos=(7, 12), layer=1, site="v"), Edit(pos=8, layer=1), Edit(pos=9, layer=0)),
+        (Edit(pos=(8, 20), layer=(0, 2), units=(5, 1)), Edit(pos=9, layer=1, units=(2,))),
     ]
     whole, replayed = (
         recompute(model, trace, cells, watch=[0, 9, 30]),
@@ -165,6 +166,10 @@ def test_an_edit_that_changes_nothing_leaves_everything_bit_equal(case):
         Edit(pos=12, layer=(0, 1), kind="scale", value=1.0, site="k"),
         Edit(pos=12, layer=1, kind="rotate", value=0.0, site="v", units=(1,)),
         Edit(pos=12, layer=(0, 2), kind="scale", value=1.0, site="resid_pre"),
+        *(
+            Edit(pos=12, layer=1, kind="scale", value=1.0, site=site, units=(3, 0))
+            for site in RESIDUAL
+        ),
         Edit(pos=12, layer=1, kind="reweight", value=1.0, site="pattern", key=5),
     ]
     cells += [

@@ -10,7 +10,7 @@ from secondary_sinks.cli.entry import run
 from secondary_sinks.runs import RunFolder
 from tests.detection.test_authors import entry, line
 from tests.plots import frames
-from tests.report.pages import layer_effect, record, verdict
+from tests.report.pages import layer_effect, phenomenon_of, record, verdict
 
 
 def write_run(path, **changes):
@@ -57,6 +57,12 @@ def without(name):
         folder.write_record(found)
 
     return damage
+
+
+def phenomenon(**changes):
+    """A run whose record has other lists of numbers about the paper's phenomenon."""
+    told = phenomenon_of(record(), frames.sinks())["phenomenon"]
+    return fields(phenomenon=told | changes)
 
 
 def drop(column):
@@ -205,6 +211,14 @@ REPORT = {
     "table without a column": (table("sinks", drop("kind")), "has no column 'kind'"),
     "trace without a column": (table("trace", drop("mass")), "has no column 'mass'"),
     "effects without a column": (table("effects", drop("role")), "has no column 'role'"),
+    "one position of three": (
+        phenomenon(positions=[3]),
+        "phenomenon.positions is [3]; expected 3 numbers",
+    ),
+    "three lifetimes of two": (
+        phenomenon(label_lifetimes=[1, 2, 3]),
+        "phenomenon.label_lifetimes is [1, 2, 3]; expected 2 numbers",
+    ),
     "positions by words": (table("sinks", put("pos", "first")), "in column 'pos'; expected int"),
     "masses by words": (table("effects", put("mass_clean", "much")), "column 'mass_clean'"),
     "tokens by numbers": (table("trace", put("token", 3)), "column 'token'; expected str"),

@@ -110,3 +110,24 @@ def test_a_record_gives_the_same_lines_and_an_older_one_says_so():
     with pytest.raises(KeyError):
         phenomenon_lines({"phenomenon": {}})
     assert "made by an older version" in phenomenon_lines({})[0][1]
+
+
+def test_where_sinks_stand_and_that_a_rate_depends_on_the_length_of_texts():
+    early = [sink(pos=pos, l_start=5) for pos in (2, 9, 57)]
+    said = told(*early)["in the text"]
+    assert said == (
+        "at positions 2 to 57 (median 9), in texts of 20,000 to 20,000 tokens: only near their "
+        "start, so a rate per token depends on how long texts are"
+    )
+    spread = told(*early, sink(pos=7_000, l_start=5))["in the text"]
+    assert spread == "at positions 2 to 7,000 (median 9), in texts of 20,000 to 20,000 tokens"
+    assert told(sink(pos=7_000, l_start=5))["in the text"].startswith("at position 7,000, in")
+    assert "in the text" not in told()
+
+
+def test_a_record_of_an_older_version_does_not_say_where():
+    late = sink(l_start=10)
+    ours = SinkTable(sinks=(sink("a", 0, 2, 20, kind="primary", mass_max=0.9), late))
+    facts = asdict(compare_with_paper(ours, SinkTable(sinks=()), LONG, n_layers=24))
+    del facts["positions"], facts["lengths"]
+    assert "in the text" not in dict(phenomenon_lines({"phenomenon": facts}))

@@ -97,6 +97,28 @@ def test_it_is_copied_by_the_last_head_from_its_giver():
     assert float(pattern[:3, 20, 19].max()) < 0.1
 
 
+@pytest.mark.parametrize("n_kv_heads", [None, 2])
+@pytest.mark.parametrize("gated", [False, True])
+def test_a_trigger_is_read_by_the_last_head_and_makes_the_mlp_write(gated, n_kv_heads):
+    one = Plant(pos=30, forming=(5,), trigger=(3,), source=12)
+    planted = plant([PRIMARY, one], gated=gated, n_kv_heads=n_kv_heads, content_queries=True)
+    expected = torch.tensor([one.along(layer) for layer in range(8)])
+    # Other tokens read a little of it too: 3e-4 of what this one reads.
+    torch.testing.assert_close(along(planted)[:, 30], expected, rtol=0, atol=0.1)
+    _, cache = planted.model.run_with_cache(planted.tokens[None])
+    paid = cache["blocks.3.attn.hook_pattern"][0, 3, 30]
+    assert paid.argsort(descending=True)[:2].tolist() == [0, 12]
+
+    def cut(scores, hook):
+        scores[0, 3, 30, 12] = -torch.inf
+
+    without = along(planted, [("blocks.3.attn.hook_attn_scores", cut)])[:, 30]
+    torch.testing.assert_close(without, torch.zeros(8), rtol=0, atol=0.1)
+    (sink,) = planted.expected_sinks()[1:]
+    assert [(read.layer, read.head, read.source) for read in sink.triggered_by] == [(3, 3, 12)]
+    assert [writer.layer for writer in sink.needed] == [5]
+
+
 @pytest.mark.parametrize("layer", [2, 4])
 def test_both_links_of_a_chain_are_needed(layer):
     planted = plant([PRIMARY, Plant(pos=30, forming=(2, 4), chain=True)])
@@ -250,12 +272,23 @@ def replace_dies(one, dies):
         (Plant(pos=9, forming=(2,), identity=2), "identity"),
         (Plant(pos=9, identity=2), "identity"),
         (Plant(pos=9, forming=(2,), identity=1, by="attention"), "identity"),
+        (Plant(pos=9, forming=(3,), trigger=(3,)), "trigger in layers before"),
+        (Plant(pos=9, forming=(3,), trigger=(2,), source=9), "with an earlier source"),
+        (Plant(pos=9, forming=(3,), trigger=(2,), attended=True), "without chain"),
+        (Plant(pos=9, forming=(3,), trigger=(1, 2), strength=40.0), "strength 20"),
         (Plant(pos=0, forming=(2,), sideways=True), "all sideways, or none"),
     ],
 )
 def test_plants_that_cannot_be_or_have_no_clear_truth_are_refused(one, match):
     with pytest.raises(PlantError, match=match):
         plant([PRIMARY, one])
+
+
+def test_a_trigger_allows_one_source_only():
+    """Heads find a source by a mark that all sources share."""
+    plants = [Plant(pos=p, forming=(4,), trigger=(la,)) for p, la in ((20, 2), (30, 3))]
+    with pytest.raises(PlantError, match="one source for all plants"):
+        plant([PRIMARY, *plants])
 
 
 def test_sinks_without_a_primary_have_no_truth():

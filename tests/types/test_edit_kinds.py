@@ -61,6 +61,22 @@ def test_an_edit_is_possible_at_the_sites_of_its_row_only(kind, site):
             Edit(pos=1, layer=0, **words)
 
 
+@BY_KIND
+def test_a_kind_that_needs_a_direction_takes_no_single_coordinates(kind):
+    words = {"kind": kind.name, "site": "mlp_out", "donor": 3 if kind.donor else None}
+    words["value"] = None if kind.value is None else 1.0
+    if kind.of_vectors:
+        with pytest.raises(EditError, match=f"'{kind.name}' needs the whole MLP output"):
+            Edit(pos=1, layer=0, units=(4,), **words)
+    elif "mlp_out" in kind.sites:
+        assert Edit(pos=1, layer=0, units=(4,), **words).label.endswith("[4]")
+
+
+def test_the_kinds_that_need_a_direction_say_so():
+    whole = {kind.name for kind in EDIT_KINDS if kind.of_vectors}
+    assert whole == {"set_norm", "rotate", "remove", "keep", "steer"}
+
+
 def test_what_is_given_is_what_an_edit_becomes():
     """By hand: an activation of length 5, the direction of its first coordinate."""
     row, by_name = torch.tensor([3.0, 4.0]), {kind.name: kind.apply for kind in EDIT_KINDS}
@@ -80,10 +96,10 @@ def test_what_is_given_is_what_an_edit_becomes():
 
 
 def test_units_have_the_width_that_the_site_says():
-    config = SimpleNamespace(n_heads=12, n_key_value_heads=4, d_mlp=64)
-    units = [site for site in SITES if site.unit]
-    widths = {"z": 12, "post": 64, "q": 12, "k": 4, "v": 4, "attn_scores": 12, "pattern": 12}
-    assert {site.name: site.n_units(config) for site in units} == widths
+    config = SimpleNamespace(n_heads=12, n_key_value_heads=4, d_mlp=64, d_model=48)
+    widths = dict.fromkeys((site.name for site in SITES if site.in_residual), 48)
+    widths |= {"z": 12, "post": 64, "q": 12, "k": 4, "v": 4, "attn_scores": 12, "pattern": 12}
+    assert {site.name: site.n_units(config) for site in SITES} == widths
     config.n_key_value_heads = None
-    assert {site.name: site.n_units(config) for site in units} == widths | {"k": 12, "v": 12}
+    assert {site.name: site.n_units(config) for site in SITES} == widths | {"k": 12, "v": 12}
     assert set(OFFERED) == {site.name for site in SITES if site.in_residual}

@@ -9,11 +9,15 @@ from secondary_sinks.questions.circuit.edges import Edge, by_level, edges_frame
 from secondary_sinks.questions.circuit.eviction import EVICTION, eviction
 from secondary_sinks.questions.circuit.function import FUNCTION, function
 from secondary_sinks.questions.circuit.readers import READER_HEADS, reader_heads
+from secondary_sinks.questions.circuit.trigger import TRIGGER, trigger
+from secondary_sinks.questions.circuit.writer import WRITER, writer
 
 __all__ = [
     "EVICTION",
     "FUNCTION",
     "READER_HEADS",
+    "TRIGGER",
+    "WRITER",
     "Cut",
     "CutLosses",
     "Edge",
@@ -23,4 +27,6 @@ __all__ = [
     "function",
     "reader_heads",
     "run_cuts",
+    "trigger",
+    "writer",
 ]

@@ -1,0 +1,168 @@
+"""How few coordinates of what the writer writes carry a sink?
+
+Coordinates of the residual's basis, sorted by how much the writer's output at the sink differs
+there from its mean over the token twins. Their values at the twins are put in their place:
+
+    without  the first k are the twins'; does the sink end?
+    only     all but the first k are the twins'; does the sink live?
+"""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from secondary_sinks.display import count
+from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.observation.activations import activations
+from secondary_sinks.questions.answer import Words, format_exclusions, verdict_of
+from secondary_sinks.questions.role_tests import Asked, patched, run_rows
+from secondary_sinks.questions.sparsity import FEW, SEEDS
+from secondary_sinks.questions.trials import Trial, frame_of, rate_difference
+from secondary_sinks.statistics import outcome_of, too_few
+from secondary_sinks.types import SHARE_UNIT, SinkTable, Verdict
+
+Writers = Mapping[tuple[str, int], tuple[int, ...]]
+"""Layers of the MLPs that write each sink, by text and position."""
+WORDS = ("test", "coordinates", "k", "few", "seed")
+NEEDED = "a sink ends without the few coordinates in which its writer writes something else"
+ENOUGH = "a sink stays with only the few coordinates in which its writer writes something else"
+N_CLAIMS = 2
+NO_WRITER = "without a writer, or without a twin"
+
+
+def coordinate_cells(
+    model: HookedModel, asked: Sequence[Asked], writers: Writers, sinks: SinkTable
+) -> pd.DataFrame:
+    """One row per sink, test and set of coordinates; `is_sink` says whether the sink lives.
+
+    Column `coordinates`: "top" are those that differ most, "random" as many of all, drawn `SEEDS`
+    times. Column `few` marks the k that the verdicts are about: the share `FEW` of all coordinates.
+    """
+    able = [one for one in asked if one.twins and writers.get(one.place)]
+    vectors = _written(model, able, writers)
+    pairs = [
+        (one, trial)
+        for one in able
+        for trial in _trials(one, writers[one.place], _ranked(one, writers[one.place], vectors))
+    ]
+    return frame_of(run_rows(model, pairs, sinks), *WORDS)
+
+
+Vectors = Mapping[tuple[str, int, int], Float[Tensor, "d_model"]]
+"""MLP outputs by text, position and layer."""
+
+
+def _written(model: HookedModel, asked: Sequence[Asked], writers: Writers) -> Vectors:
+    """What the writers write at the sinks and at their twins; one pass per text."""
+    texts = {text.text_id: text for one in asked for text in (one.trace, one.home)}
+    needed: dict[str, set[tuple[int, int]]] = {name: set() for name in texts}
+    for one in asked:
+        for layer in writers[one.place]:
+            needed[one.trace.text_id].add((one.sink.pos, layer))
+            needed[one.home.text_id] |= {(twin, layer) for twin in one.twins}
+    found: dict[tuple[str, int, int], Tensor] = {}
+    for name, places in needed.items():
+        positions, layers = (sorted(set(axis)) for axis in zip(*places, strict=True))
+        for layer, points in activations(model, texts[name], positions, layers, ("mlp_out",)):
+            rows = zip(positions, points["mlp_out"], strict=True)
+            found |= {(name, pos, layer): row.clone() for pos, row in rows}
+    return found
+
+
+def _ranked(one: Asked, layers: Sequence[int], vectors: Vectors) -> list[int]:
+    """All coordinates; first those in which the sum over the writers differs most from twins."""
+    total = sum(
+        vectors[one.trace.text_id, one.sink.pos, layer]
+        - torch.stack([vectors[one.home.text_id, twin, layer] for twin in one.twins]).mean(0)
+        for layer in layers
+    )
+    assert isinstance(total, Tensor)
+    return [int(index) for index in total.abs().argsort(descending=True, stable=True)]
+
+
+def sizes_of(d_model: int) -> list[int]:
+    """The k that are tried: powers of two, and the share `FEW` of all coordinates.
+
+    >>> sizes_of(8)
+    [1, 2, 4]
+    """
+    few = max(1, int(FEW * d_model))
+    return sorted({few, *(1 << n for n in range(d_model.bit_length()) if 1 << n < d_model)})
+
+
+def _trials(one: Asked, layers: tuple[int, ...], ranked: Sequence[int]) -> Iterator[Trial]:
+    for k in sizes_of(len(ranked)):
+        words = {"k": k, "few": k == max(1, int(FEW * len(ranked)))}
+        yield from _both(one, layers, ranked, ranked[:k], {"coordinates": "top", **words})
+        for seed in range(SEEDS):
+            chance = random.Random(f"{seed} {one.sink.text_id} {one.sink.pos} {k}")
+            more = {"coordinates": "random", "seed": seed, **words}
+            yield from _both(one, layers, ranked, chance.sample(list(ranked), k), more)
+
+
+def _both(
+    one: Asked,
+    layers: tuple[int, ...],
+    every: Sequence[int],
+    chosen: Sequence[int],
+    words: dict[str, object],
+) -> Iterator[Trial]:
+    """The twins' values at the chosen coordinates, then at all others."""
+    rest = sorted({*every} - {*chosen})
+    for test, units in (("without", list(chosen)), ("only", rest)):
+        place = (one.sink.pos, layers, one.twins, one.home, one.trace, "mlp_out", tuple(units))
+        told = {"seed": None, **words, "test": test}
+        yield Trial(sink=one.sink, pos=one.sink.pos, cell=(patched(*place),), words=told)
+
+
+def coordinate_verdicts(
+    cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int
+) -> tuple[Verdict, ...]:
+    """Do the few coordinates end the sink, and are they enough? Each compared with one half."""
+    return tuple(_verdict(cells, test, left_out, n_claims) for test in ("without", "only"))
+
+
+def _verdict(cells: pd.DataFrame, test: str, left_out: Mapping[str, int], n_claims: int) -> Verdict:
+    claim, verb = (ENOUGH, "stay") if test == "only" else (NEEDED, "end")
+    part = cells[(cells["test"] == test) & cells["few"].astype(bool)]
+    words: Words = {
+        "n_claims": n_claims,
+        "statistic": f"share of sinks that {verb}, but not with random coordinates instead",
+        "unit": SHARE_UNIT,
+        "controls": "the same number of random coordinates" + format_exclusions(left_out),
+    }
+    if part.empty:
+        return verdict_of(claim, "inconclusive", too_few(0, 0, left_out), None, **words)
+    alive = test == "only"
+    found = rate_difference(part, "coordinates", "top", "random", alive=alive, n_claims=n_claims)
+    missing = too_few(found.n, found.n_texts, left_out, n_claims)
+    stay = part.groupby("coordinates")["is_sink"].apply(lambda one: one.astype(float).mean())
+    top, other = (stay[name] if alive else 1 - stay[name] for name in ("top", "random"))
+    k = int(part["k"].iloc[0])
+    why = (
+        f"{'with only' if alive else 'without'} the {count(k, 'coordinate')} in which the writer's "
+        f"output differs most from that at twins, {top:.0%} of the sinks {verb}; with random "
+        f"coordinates instead, {other:.0%}"
+    )
+    outcome = "inconclusive" if missing else outcome_of(found)
+    return verdict_of(claim, outcome, "; ".join(filter(None, [why, missing])), found, **words)
+
+
+def smallest_sizes(cells: pd.DataFrame) -> pd.DataFrame:
+    """Per sink: the smallest k without which it ends, and with which alone it stays.
+
+    NaN where no k that was tried does.
+    """
+    rows = []
+    for (text_id, pos), group in cells[cells["coordinates"] == "top"].groupby(
+        ["text_id", "sink_pos"], sort=False
+    ):
+        alive = group["is_sink"].astype(bool)
+        needed = group.loc[(group["test"] == "without") & ~alive, "k"].min()
+        enough = group.loc[(group["test"] == "only") & alive, "k"].min()
+        rows.append((text_id, pos, float(needed), float(enough)))
+    return pd.DataFrame(rows, columns=["text_id", "pos", "needed", "enough"])

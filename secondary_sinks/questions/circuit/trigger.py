@@ -1,0 +1,170 @@
+"""Trigger: what must a token have read to become a sink, where its twins do not?
+
+The attention outputs of a sink are exchanged with those of its token twins, up to the creation
+layer: all of them, layer by layer, head by head. Then single edges of attention are cut. What is
+both needed (the sink ends with a twin's) and enough (a twin becomes a sink with the sink's) is the
+trigger. The writer, the MLP that this makes write, is asked for by `writer`.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+
+import pandas as pd
+
+from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.observation import CachedPass
+from secondary_sinks.progress import Progress, shows_progress
+from secondary_sinks.questions.answer import Answer
+from secondary_sinks.questions.circuit.edges import by_level, edges_frame
+from secondary_sinks.questions.circuit.search import run_search, side_by_side
+from secondary_sinks.questions.circuit.trigger_rows import (
+    Trigger,
+    edges_of,
+    trigger_row,
+    untried_row,
+)
+from secondary_sinks.questions.circuit.trigger_search import (
+    DRAWS,
+    Found,
+    enter_alike,
+    largest_reads,
+    search,
+)
+from secondary_sinks.questions.circuit.trigger_verdicts import BY_LEVEL, sizes, trigger_verdicts
+from secondary_sinks.questions.figures import in_long_form
+from secondary_sinks.questions.forming import Forming
+from secondary_sinks.questions.question import (
+    Cells,
+    Cost,
+    Drawing,
+    Question,
+    Shown,
+    one_drawing,
+)
+from secondary_sinks.questions.role_tests import Asked, asked_of
+from secondary_sinks.questions.run_claims import levels_of
+from secondary_sinks.types import SinkTable, Trace
+from secondary_sinks.types.frames import tidy
+
+KEPT_AT_MOST = 2 * 10**9
+"""Largest size in bytes of a clean pass that stays in memory while its sinks are searched."""
+PASSES = 4
+"""The price of the passes over a text whose sinks have a trigger, in passes over all layers."""
+VALUES = ("effect", "low", "high")
+
+
+@shows_progress
+def trigger(
+    model: HookedModel,
+    traces: Trace | Iterable[Trace],
+    sinks: SinkTable,
+    *,
+    forming: Iterable[Forming] | None = None,
+    progress: Progress | None = None,
+    n_claims: int | None = None,
+) -> Answer:
+    """What each secondary and primary-like sink must have read, from layers down to source tokens.
+
+    `cells` has one row per edge (`Edge`), `effects` their means by level. Table "triggers" has one
+    row per sink (`Trigger`), table "sizes" the sizes of the smallest sets found. A set is at most
+    `search.MOST` members large; per head the `trigger_search.SOURCES` source tokens with the
+    largest attention are tried. Nothing above the creation layer is edited, since it could not end
+    the sink. Sinks whose token has no twin get no edges, and are counted. `forming` is not used.
+    `progress` is called with (texts done, texts). Verdicts are corrected for `n_claims`
+    (`n_claims_of`); by default those of this answer (`trigger_claims`).
+    """
+    texts = [traces] if isinstance(traces, Trace) else list(traces)
+    asked, left_out = asked_of(texts, sinks)
+    found: list[Found] = []
+    for done, text in enumerate(texts):
+        if progress:
+            progress(done, len(texts))
+        mine = [one for one in asked if one.trace is text and one.twins]
+        found += _of_sinks(model, text, mine, sinks)
+    if progress:
+        progress(len(texts), len(texts))
+    rows = [*map(trigger_row, found), *(untried_row(one) for one in asked if not one.twins)]
+    table = tidy([asdict(row) for row in rows], Trigger)
+    cells = edges_frame(edge for one in found for edge in edges_of(one))
+    return Answer(
+        question="trigger",
+        cells=cells,
+        effects=by_level(cells),
+        verdicts=trigger_verdicts(table, n_claims),
+        tables={"triggers": table, "sizes": sizes(table)},
+        left_out=left_out,
+        n_censored=sum(one.sink.censored != "none" for one in asked),
+    )
+
+
+def _of_sinks(
+    model: HookedModel, text: Trace, asked: Sequence[Asked], sinks: SinkTable
+) -> list[Found]:
+    """What triggers the sinks of one text, with one replay for all of them at each step."""
+    if not asked:
+        return []
+    small = CachedPass.bytes_of(model, len(text.tokens)) <= KEPT_AT_MOST
+    kept = {text.text_id: CachedPass(model, text.tokens)} if small else {}
+    read = largest_reads(model, text, asked, kept.get(text.text_id))
+    searches = [
+        search(one, row, model.cfg.n_heads, read, alike=enter_alike(model, one))
+        for row, one in enumerate(asked)
+    ]
+    return run_search(model, side_by_side(searches), sinks, kept)
+
+
+def trigger_claims(sinks: SinkTable) -> int:
+    """Number of claims of `trigger`: three per level, of which two name a layer or head."""
+    return BY_LEVEL * levels_of(sinks)
+
+
+def trigger_cost(traces: Sequence[Trace], sinks: SinkTable) -> Cost:
+    """Number of cells of the tests of layers; those of heads and source tokens depend on them.
+
+    Heads cost `1 + 2 n_twins` cells each, at the layers that have a part in it; each head found
+    costs up to `SOURCES` cells more. `tokens` are those of the passes over each text with sinks, of
+    which there are about `PASSES`.
+    """
+    asked, _ = asked_of(traces, sinks)
+    sizes = [(one.sink.l_start + 2, len(one.twins)) for one in asked if one.twins]
+    replayed = sum(n_sets * (1 + 2 * twins) + DRAWS * twins for n_sets, twins in sizes)
+    texts = {one.sink.text_id: len(one.trace.tokens) for one in asked if one.twins}
+    tokens = PASSES * sum(texts.values())
+    return Cost(question="trigger", replayed=replayed, recomputed=0, tokens=tokens)
+
+
+def by_layer(answer: Answer, shown: Shown) -> list[Drawing]:
+    """Share of sinks that end, and of twins that become sinks, by layer of the exchange."""
+    effects = answer.effects
+    layers = effects[(effects["site"] == "attn_out") & effects["layer"].notna()]
+    layers = layers.assign(group=layers["kind"] + " " + layers["level"].astype(str))
+    parts = [
+        in_long_form(layers[layers["measure"] == name], name, "group", "layer", VALUES)
+        for name in ("ended", "created")
+    ]
+    titles = {
+        "ended": ("share of sinks that end", "linear"),
+        "created": ("share of twins that become sinks", "linear"),
+    }
+    options = {"panels": titles, "x_title": "layer of the attention output", "height": 210}
+    caption = (
+        "The attention output of one layer, exchanged between a sink and its token twins. Above: "
+        "the twin's in the place of the sink's. Below: the sink's in the place of the twin's. "
+        "Means over texts by level, with t intervals as a description."
+    )
+    frame = pd.concat(parts, ignore_index=True)
+    return one_drawing("lines", "trigger", "What attention read", caption, frame, options=options)
+
+
+TRIGGER = Question(
+    name="trigger",
+    title="Trigger",
+    asks="What must a token have read to become a sink, where its twins do not?",
+    ask=trigger,
+    n_claims=trigger_claims,
+    cost=lambda sample: Cells(
+        replayed=trigger_cost([text.trace for text in sample.texts], sample.sinks).replayed
+    ),
+    figures=by_layer,
+    further_tables=("triggers", "sizes"),
+)

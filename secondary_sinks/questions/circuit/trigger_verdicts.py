@@ -1,0 +1,250 @@
+"""The verdicts on triggers, over texts: by attention, by few heads, by one layer, by one head.
+
+The layer and the head are named by the sinks that they are judged on. Each sink has one group of
+layers and one of heads, so this costs a factor of two, as for writers (`questions.writers`).
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from secondary_sinks.display import count
+from secondary_sinks.questions.answer import format_exclusions, verdict_of
+from secondary_sinks.questions.circuit.search import MOST
+from secondary_sinks.questions.writers import NAMING, NO_TWIN, levels_in
+from secondary_sinks.statistics import (
+    HALF,
+    Interval,
+    median_over_texts,
+    outcome_of,
+    paired_share_over_texts,
+    share_over_texts,
+    too_few,
+)
+from secondary_sinks.types import SHARE_UNIT, Verdict
+
+BY_LEVEL = 2 + 2 * NAMING
+"""Claims per level: that attention triggers its sinks, and few heads of it; and which layer and
+which head, each of which counts twice since the same sinks name it."""
+ALIKE = (
+    "whose twins enter the first layer with the same state, so that only what attention reads can "
+    "tell them apart"
+)
+NO_SET = "without other heads as a control"
+NO_OTHER = "without other layers or heads as a control"
+
+
+def trigger_verdicts(table: pd.DataFrame, n_claims: int | None = None) -> tuple[Verdict, ...]:
+    """Four verdicts per level, from rows of `Trigger`; sinks without a twin are left out.
+
+    supported: the interval of the share of sinks for which the claim holds, and its control does
+    not, lies above one half. contradicted: it lies below, even if the claim held for every sink at
+    which the tests disagree. inconclusive: otherwise. By default corrected for the
+    claims made here.
+    """
+    levels = levels_in(table) or [("secondary sinks", table)]
+    n_claims = n_claims or BY_LEVEL * len(levels)
+    return tuple(verdict for name, part in levels for verdict in verdicts_on(name, part, n_claims))
+
+
+def verdicts_on(name: str, part: pd.DataFrame, n_claims: int = BY_LEVEL) -> tuple[Verdict, ...]:
+    """The verdicts on some sinks, which `name` names: attention, few heads, a layer, a head."""
+    return (
+        _by_attention(name, part, n_claims),
+        _by_few(name, part, n_claims),
+        _named(name, part, "layers", n_claims),
+        _named(name, part, "heads", n_claims),
+    )
+
+
+def _by_attention(name: str, part: pd.DataFrame, n_claims: int) -> Verdict:
+    """Without learned positions this is true of every sink by construction: nothing is claimed."""
+    tried = _known(part)
+    known = tried[~tried["alike"].astype(bool)]
+    ends, creates = _ends(known), known["created"] > HALF
+    random = known["created_by_others"].fillna(0.0)
+    sure = (ends == 1) & creates
+    unsure = (ends != 0) | creates
+    words = (
+        f"with a twin's attention outputs up to the creation layer {_of(ends == 1)} end; with the "
+        f"sink's own {_of(creates)} make most twins sinks; those of random tokens make "
+        f"{random.mean():.0%} of them sinks"
+    )
+    return _verdict(
+        f"{name} are triggered by what attention reads",
+        known,
+        [sure, unsure],
+        random,
+        words if len(known) else "",
+        statistic="share of sinks that need their attention outputs and that these suffice for at "
+        "a twin, while those of random tokens do not; mean over texts",
+        controls="attention outputs at the same token elsewhere, where it is not a sink; of random "
+        "ordinary tokens",
+        left_out={NO_TWIN: len(part) - len(tried), ALIKE: len(tried) - len(known)},
+        n_claims=n_claims,
+    )
+
+
+def _by_few(name: str, part: pd.DataFrame, n_claims: int) -> Verdict:
+    """Do few heads carry the trigger, whichever they are? The set of each sink is its own.
+
+    That no set was found does not show that there is none, if all heads together end the sink.
+    """
+    tried = _known(part)
+    kept = tried["n_heads_end"].isna() | tried["random_set_ended"].notna()
+    known, control = tried[kept], tried.loc[kept, "random_set_ended"].fillna(0.0)
+    sure = known["n_heads_end"].notna() & (known["set_ended"] > HALF)
+    sizes = known.loc[sure, "n_heads_end"]
+    words = (
+        f"{_of(sure)} end, with {count(_median(sizes), 'head')} in the median; with random heads "
+        f"instead, {control[sure].mean():.0%} of these"
+    )
+    return _verdict(
+        f"{name} end with what a twin has at {MOST} attention heads or fewer",
+        known,
+        [sure, known["ended_mean"] == 1],
+        control,
+        words if sure.any() else f"{_of(sure)} end" if len(known) else "",
+        statistic="share of sinks that end with the outputs of most single twins at a set of so "
+        "few heads, found by the twins' mean, and not at random heads; mean over texts",
+        controls="as many random other heads of the same layers",
+        left_out={NO_TWIN: len(part) - len(tried), NO_SET: len(tried) - len(known)},
+        n_claims=n_claims,
+    )
+
+
+def _named(name: str, part: pd.DataFrame, what: str, n_claims: int) -> Verdict:
+    """Is one layer, or one head, the trigger of most sinks? The one of most sinks is named."""
+    tried = _known(part)
+    control = tried["other_layers_ended" if what == "layers" else "random_heads_ended"]
+    kept = (tried[what] == "") | control.notna()
+    known, control = tried[kept], control[kept].fillna(0.0)
+    sure = (known[f"{what}_ended"] > HALF) & (known[f"{what}_created"] > HALF)
+    single = known[what].where(known[what].str.count(" ") == 0, "")
+    named = Counter(single[sure & (single != "")]).most_common(1)
+    group = named[0][0] if named else ""
+    did = sure & (single == group) & (group != "")
+    open_ones = (_ends(known) != 0) | (known["created"] > HALF)
+    might = did | (open_ones & ~sure)
+    at = {"layers": "the attention of layer", "heads": "attention head"}[what]
+    one = {"layers": "the attention of one layer", "heads": "one attention head"}[what]
+    claim = f"{name} are triggered by {f'{at} {group}' if group else one}"
+    found = _verdict(
+        claim,
+        known,
+        [did, might],
+        control,
+        _words(known, what, sure) if len(known) else "",
+        statistic=f"share of sinks that need {'this' if group else 'one'} {what[:-1]} and that it "
+        "suffices for at a twin, while others do not end them; mean over texts",
+        controls={
+            "layers": "all other attention outputs up to the creation layer replaced together",
+            "heads": "as many random other heads of the same layers replaced",
+        }[what],
+        left_out={NO_TWIN: len(part) - len(tried), NO_OTHER: len(tried) - len(known)},
+        n_claims=n_claims,
+    )
+    return replace(found, general=f"{name} are triggered by {one}")
+
+
+def _known(part: pd.DataFrame) -> pd.DataFrame:
+    return part[part["n_donors"] > 0]
+
+
+def _ends(known: pd.DataFrame) -> "pd.Series[float]":
+    """1 or 0; NaN where the mean over the twins and most single twins disagree."""
+    by_each = (known["ended"] > HALF).astype(float)
+    return by_each.where(by_each == known["ended_mean"])
+
+
+def _verdict(
+    claim: str,
+    known: pd.DataFrame,
+    cases: Sequence["pd.Series[bool]"],
+    control: "pd.Series[float]",
+    words: str,
+    *,
+    statistic: str,
+    controls: str,
+    left_out: Mapping[str, int],
+    n_claims: int,
+) -> Verdict:
+    """`cases`: where the claim holds, and where it may hold, whatever its control does."""
+    texts = known["text_id"].tolist()
+    case, might = (one.astype(float) for one in cases)
+    interval = paired_share_over_texts(case, control, texts, n_claims=n_claims)
+    most = share_over_texts(might, texts, n_claims=n_claims)
+    outcome = outcome_of(interval)
+    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
+    if missing or (outcome == "contradicted" and outcome_of(most) != "contradicted"):
+        outcome = "inconclusive"
+    return verdict_of(
+        claim,
+        outcome,
+        "; ".join(filter(None, [words, missing])),
+        interval,
+        statistic=statistic,
+        unit=SHARE_UNIT,
+        controls=controls + format_exclusions(left_out),
+        n_claims=n_claims,
+    )
+
+
+def _words(known: pd.DataFrame, what: str, sure: "pd.Series[bool]") -> str:
+    """Text such as "head 3.11 is needed and enough at 5 of 7 sinks; no head at 2"."""
+    counts = Counter(known.loc[sure, what])
+    parts = [f"{_noun(what, group)} at {number}" for group, number in counts.most_common(3)]
+    parts += [f"others at {sum(counts.values()) - sum(dict(counts.most_common(3)).values())}"] * (
+        len(counts) > 3
+    )
+    total = f"of {count(len(known), 'sink')} in {count(known['text_id'].nunique(), 'text')}"
+    return f"needed and enough, {total}: {', '.join(parts) or 'none'}"
+
+
+def _noun(what: str, group: str) -> str:
+    several = " " in group
+    return f"{what if several else what[:-1]} {group.replace(' ', ', ')}"
+
+
+def _median(sizes: "pd.Series[float]") -> int:
+    return round(sizes.median()) if len(sizes) else 0
+
+
+def _of(hits: "pd.Series[bool]") -> str:
+    return f"{int(hits.sum())} of {count(len(hits), 'sink')}"
+
+
+def sizes(table: pd.DataFrame) -> pd.DataFrame:
+    """Sizes of the smallest sets found: median over texts with its exact interval, by level.
+
+    A description: the intervals are not corrected for several rows. `share` is the share of sinks
+    for which a set was found.
+    """
+    columns = {
+        "heads whose replacement ends the sink": ("n_heads_end", "random_set_ended"),
+        "heads whose outputs make twins sinks": ("n_heads_create", "random_heads_created"),
+        "edges of attention whose cut ends the sink": ("n_sources", "random_sources_ended"),
+    }
+    rows = []
+    for level, part in levels_in(table):
+        known = _known(part)
+        for what, (size, control) in columns.items():
+            found: Interval = median_over_texts(known[size], known["text_id"].tolist())
+            rows.append(
+                {
+                    "level": level,
+                    "set": what,
+                    "size": found.value,
+                    "low": found.low,
+                    "high": found.high,
+                    "share": float(known[size].notna().mean()) if len(known) else np.nan,
+                    "control": float(known[control].mean()),
+                    "n_sinks": len(known),
+                    "n_texts": found.n_texts,
+                }
+            )
+    names = ["level", "set", "size", "low", "high", "share", "control", "n_sinks", "n_texts"]
+    return pd.DataFrame(rows, columns=names)
