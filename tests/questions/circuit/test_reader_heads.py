@@ -20,13 +20,14 @@ from secondary_sinks.testing.families import save
 from tests.marks import thinned
 from tests.questions.gardens import PRIMARY, Garden, three
 
-READ_BY_TWO = replace(PRIMARY, read_by=(0, 1))
-READING = range(4, 8)
+READ_BY_TWO, N_LAYERS = replace(PRIMARY, read_by=(0, 1)), 6
+READING = range(4, N_LAYERS)
 """Blocks that read sinks which layer 3 writes and that stay."""
 
 
 def garden(*heads, **more):
-    return Garden(*three(forming=(3,), read_by=heads, **more), primary=READ_BY_TWO)
+    plants = three(forming=(3,), read_by=heads, **more)
+    return Garden(*plants, primary=READ_BY_TWO, n_layers=N_LAYERS)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def test_the_verdicts_say_whether_readers_of_the_primary_read_the_sinks(heads, o
 
 
 def test_where_all_heads_read_the_primary_nothing_is_claimed():
-    found = reader_heads(*Garden(*three(forming=(3,))).asked)
+    found = reader_heads(*Garden(*three(forming=(3,)), n_layers=N_LAYERS).asked)
     assert [one.outcome for one in found.verdicts] == ["inconclusive"] * 2
     share, rank = (one.why for one in found.verdicts)
     assert "24 read by no head, or in blocks where all heads read the primary" in share
