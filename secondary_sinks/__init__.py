@@ -36,6 +36,12 @@ if TYPE_CHECKING:  # from the modules themselves: a room has a module and a func
     from secondary_sinks.observation.observe import observe
     from secondary_sinks.plots.plot import plot
     from secondary_sinks.questions.answer import Answer
+    from secondary_sinks.questions.circuit.circuit import Circuit, circuit
+    from secondary_sinks.questions.circuit.eviction import eviction
+    from secondary_sinks.questions.circuit.function import function
+    from secondary_sinks.questions.circuit.readers import reader_heads
+    from secondary_sinks.questions.circuit.trigger import trigger
+    from secondary_sinks.questions.circuit.writer import writer
     from secondary_sinks.questions.dose import norm_dose
     from secondary_sinks.questions.forming import forming_mlps
     from secondary_sinks.questions.harm import harm
@@ -75,6 +81,13 @@ _ROOMS = {
     "plot": "plots",
     "trace_from_cache": "observation",
     "Answer": "questions",
+    "Circuit": "questions",
+    "circuit": "questions",
+    "eviction": "questions",
+    "function": "questions",
+    "reader_heads": "questions",
+    "trigger": "questions",
+    "writer": "questions",
     "forming_mlps": "questions",
     "harm": "questions",
     "layer_effects": "questions",
@@ -99,6 +112,7 @@ _ROOMS = {
 
 __all__ = [
     "Answer",
+    "Circuit",
     "Edit",
     "Effects",
     "Phenomenon",
@@ -108,11 +122,14 @@ __all__ = [
     "Verdict",
     "ablate",
     "bundled_corpus",
+    "circuit",
     "detect",
+    "eviction",
     "explain",
     "find_levels",
     "formation",
     "forming_mlps",
+    "function",
     "harm",
     "layer_effects",
     "layer_verdicts",
@@ -125,6 +142,7 @@ __all__ = [
     "plot",
     "primary_weakening",
     "read_texts",
+    "reader_heads",
     "recompute",
     "redistribution",
     "reference_means",
@@ -137,6 +155,8 @@ __all__ = [
     "threshold_sweep",
     "tokenize",
     "trace_from_cache",
+    "trigger",
+    "writer",
 ]
 
 

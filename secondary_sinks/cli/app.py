@@ -25,6 +25,19 @@ def run(
     _work("run", edit or [], {**shared, **own})
 
 
+@app.command(epilog="Example: secondary-sinks circuit ./my-model --texts my.jsonl --out runs/mine")
+@sharing(_shared, "feed")
+def circuit(
+    layers: flags.Layers = None,
+    site: flags.Sites = None,
+    edit: flags.Edits = None,
+    **shared: object,
+) -> None:
+    """What triggers, writes and reads each sink, and what it is for: `run --ask circuit`."""
+    own = {"layers": layers, "site": site, "edit": edit, "ask": "circuit"}
+    _work("run", edit or [], {**shared, **own})
+
+
 @app.command(epilog="Example: secondary-sinks detect ./my-model --texts my.jsonl --out runs/mine")
 @sharing(_shared, "feed")
 def detect(criterion: flags.Criterion = None, **shared: object) -> None:

@@ -31,6 +31,7 @@ SITES = (
 QUESTIONS = (
     "all",
     "none",
+    "circuit",
     "necessity",
     "sufficiency",
     "norm_dose",
@@ -38,6 +39,11 @@ QUESTIONS = (
     "restoration",
     "sparsity",
     "harm",
+    "trigger",
+    "writer",
+    "reader_heads",
+    "function",
+    "eviction",
 )
 THRESHOLDS = (
     "aligned=",

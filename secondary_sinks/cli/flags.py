@@ -80,7 +80,8 @@ Ask = Annotated[
     str | None,
     typer.Option(
         help="Causal questions to answer too, separated by commas, or all; `secondary-sinks "
-        "questions` lists them. Their cost is printed first. Default: none.",
+        "questions` lists them; circuit stands for the last five. Their cost is printed first. "
+        "Default: none.",
         autocompletion=complete.lists(complete.QUESTIONS),
     ),
 ]

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots.ablation import ablation_heatmap
+from secondary_sinks.plots.circuit import circuit_graph
 from secondary_sinks.plots.labels import make_visible, token_label
 from secondary_sinks.plots.levels import level_heatmap
 from secondary_sinks.plots.lines import interval_lines
@@ -19,6 +20,7 @@ from secondary_sinks.types import (
     Effects,
     Levels,
     MetricSweep,
+    SinkCircuit,
     SinkTable,
     Trace,
     Verdict,
@@ -36,9 +38,9 @@ def plot(result: Any, **options: Any) -> go.Figure:
     A trace: the life of the tokens that draw most attention, or with `sinks=` the measures of each
     kind of token by layer. A table of sinks, or levels: the map of creation layer and lifetime
     (`n_layers=`). Effects: the mass that each sink loses, by layer (`edit=` where there are
-    several, `role="control"`). A sweep of a metric: its change by layer and token (`edit=`). A
-    verdict, an answer or a list of verdicts: their intervals. Raises `SinkError` for anything else,
-    and where there is nothing to draw.
+    several, `role="control"`). A circuit of a sink or level: its graph. A sweep of a metric: its
+    change by layer and token (`edit=`). A verdict, an answer or a list of verdicts: their
+    intervals. Raises `SinkError` for anything else, and where there is nothing to draw.
     """
     raise SinkError(
         f"{type(result).__name__} has no figure of its own",
@@ -61,6 +63,11 @@ def _trace(trace: Trace, *, sinks: Any = None) -> go.Figure:
     frame = pd.concat(parts).assign(panel="mass", low=float("nan"), high=float("nan"))
     panels = {"mass": ("attention that the state draws", "linear")}
     return interval_lines(frame.dropna(subset="value"), panels, "layer", height=320)
+
+
+@plot.register
+def _circuit(circuit: SinkCircuit) -> go.Figure:
+    return circuit_graph(circuit.edges, circuit.n_layers, circuit.life)
 
 
 @plot.register

@@ -8,13 +8,16 @@ from secondary_sinks.questions.circuit import (
     EVICTION,
     FUNCTION,
     READER_HEADS,
+    Circuit,
+    circuit,
     eviction,
     function,
     reader_heads,
+    trigger,
+    writer,
 )
-from secondary_sinks.questions.circuit.trigger import trigger, trigger_cost
+from secondary_sinks.questions.circuit.trigger import trigger_cost
 from secondary_sinks.questions.circuit.trigger_verdicts import verdicts_on
-from secondary_sinks.questions.circuit.writer import writer
 from secondary_sinks.questions.damage import (
     damage_at_tokens,
     damage_by_layer,
@@ -58,6 +61,7 @@ __all__ = [
     "READER_HEADS",
     "Answer",
     "Cells",
+    "Circuit",
     "Cost",
     "Drawing",
     "Forming",
@@ -68,6 +72,7 @@ __all__ = [
     "Shown",
     "TextPairs",
     "by_way",
+    "circuit",
     "costs",
     "damage_at_tokens",
     "damage_by_layer",

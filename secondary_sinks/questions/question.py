@@ -126,6 +126,10 @@ class Question:
     """Names of the tables of its answer other than cells and effects."""
     recomputes: bool = False
     """Whether later tokens are recomputed (total effects)."""
+    circuit: bool = False
+    """Whether it is a part of the circuit (`--ask circuit`)."""
+    needs_forming: bool = True
+    """Whether it edits the forming MLPs, which are then searched for beforehand."""
 
     @property
     def tables(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from operator import mul
 
+from secondary_sinks.questions.circuit import EVICTION, FUNCTION, READER_HEADS, TRIGGER, WRITER
 from secondary_sinks.questions.dose import NORM_DOSE
 from secondary_sinks.questions.harm import HARM
 from secondary_sinks.questions.matched_pairs import match_pairs
@@ -23,6 +24,11 @@ QUESTIONS = (
     RESTORATION,
     SPARSITY,
     HARM,
+    TRIGGER,
+    WRITER,
+    READER_HEADS,
+    FUNCTION,
+    EVICTION,
 )
 """All questions, in the order in which they are run and reported."""
 BY_NAME = {question.name: question for question in QUESTIONS}

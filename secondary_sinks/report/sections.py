@@ -15,6 +15,7 @@ from secondary_sinks.questions import (
     levels_in,
     shares_of_roles,
 )
+from secondary_sinks.report.circuit import circuit_section
 from secondary_sinks.report.claims import ROLES
 from secondary_sinks.report.figures import (
     ablations,
@@ -118,7 +119,12 @@ def sections(
     shown = Shown(sinks=sinks, n_layers=n_layers)
     first, *others = QUESTIONS
     asked = [question for question in others if question.name in answers]
-    rest = [_question_section(question, answers[question.name], shown) for question in asked]
+    rest = [
+        _question_section(question, answers[question.name], shown)
+        for question in sorted(asked, key=lambda one: one.circuit)
+    ]
+    n_parts = sum(question.circuit for question in asked)
+    rest[len(rest) - n_parts : len(rest) - n_parts] = circuit_section(answers, sinks, n_layers)
     return [
         _through_the_layers(sinks, trace),
         _levels(found, n_layers),

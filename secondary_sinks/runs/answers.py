@@ -8,6 +8,7 @@ import pandas as pd
 
 from secondary_sinks.errors import QuestionError
 from secondary_sinks.questions import Answer
+from secondary_sinks.questions.circuit import CIRCUIT, WITH_EDGES, join_edges
 from secondary_sinks.runs.folder import ANSWERS, RunFolder
 from secondary_sinks.types import Verdict, format_layers
 from secondary_sinks.types.lists import split_words
@@ -16,13 +17,17 @@ from secondary_sinks.types.lists import split_words
 def parse_questions(words: str) -> tuple[str, ...]:
     """Question names in the order in which they are asked; `words` is "all", "none" or a list.
 
-    Raises `QuestionError` for an unknown name, and for a repeated one.
+    "circuit" in a list stands for the parts of the circuit. Raises `QuestionError` for an unknown
+    name, and for a repeated one.
 
     >>> parse_questions("harm, necessity"), parse_questions("none")
     (('necessity', 'harm'), ())
     """
-    known = f"all, none or some of {', '.join(ANSWERS)}"
+    known = f"all, none or some of circuit, {', '.join(ANSWERS)}"
     named = split_words("--ask", words, QuestionError, known)
+    if "circuit" in named:
+        named = [*named, *(part.name for part in CIRCUIT)]
+        named.remove("circuit")
     if named in (["all"], ["none"]):
         return tuple(ANSWERS) if named == ["all"] else ()
     if not set(named) <= set(ANSWERS):
@@ -55,6 +60,8 @@ def add_answer(
 ) -> dict[str, Any]:
     """Add an answer to a finished run, rewrite its `run.json`, and return the new record."""
     both = [*record.get("answers", []), *write_answers(folder, [answer])]
+    if answer.question in WITH_EDGES:
+        folder.write_table("circuit", _edges(folder, both))
     ordered = sorted(both, key=lambda one: list(ANSWERS).index(one["question"]))
     record = record | {
         "command": command,
@@ -64,6 +71,12 @@ def add_answer(
     }
     folder.write_record(record)
     return folder.record()
+
+
+def _edges(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The edges of all parts of the circuit that were asked."""
+    return join_edges({row["question"]: _read(folder, row) for row in rows
+                       if row["question"] in WITH_EDGES})  # fmt: skip
 
 
 def read_answers(folder: RunFolder) -> dict[str, Answer]:

@@ -33,7 +33,9 @@ def ask(
     if not asked:
         return
     begin = time.perf_counter()
-    forming = questions.forming_mlps(model, traces, sinks, progress=_of(tick, "forming"))
+    forming = None
+    if any(BY_NAME[name].needs_forming for name in asked):
+        forming = questions.forming_mlps(model, traces, sinks, progress=_of(tick, "forming"))
     n_claims = n_claims or questions.n_claims_of(asked, sinks)
     for name in asked:
         more = {"forming": forming, "progress": _of(tick, name), "n_claims": n_claims}

@@ -26,6 +26,7 @@ ANSWERS = {question.name: question.tables for question in QUESTIONS}
 """Tables of the answer to each causal question; stored as `necessity.cells.parquet`, for
 example."""
 OWN = {RECORD, "report.html", *(f"{table}.parquet" for table in TABLES)}
+OWN |= {"circuit.parquet"}
 OWN |= {f"{asked}.{table}.parquet" for asked, tables in ANSWERS.items() for table in tables}
 
 

@@ -5,6 +5,7 @@ The attention of block l + 1 is the first to read it, so the mass that a sink dr
 is `mass[l + 1]`. Tensors are on the CPU in float32; missing is NaN.
 """
 
+from secondary_sinks.types.circuits import SinkCircuit
 from secondary_sinks.types.controls import Control, match_controls
 from secondary_sinks.types.edit_kinds import EDIT_KINDS, EditKind, Given
 from secondary_sinks.types.edit_sites import SITES, Site
@@ -62,6 +63,7 @@ __all__ = [
     "MlpAnatomy",
     "MlpStage",
     "Sink",
+    "SinkCircuit",
     "SinkTable",
     "Site",
     "Thresholds",

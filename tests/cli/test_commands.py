@@ -20,7 +20,7 @@ from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.runs import RunFolder
 from tests.tiny import save_tiny
 
-COMMANDS = ("run", "detect", "report", "compare", "view", "levels", "models", "generate")
+COMMANDS = ("run", "circuit", "detect", "report", "compare", "view", "levels", "models", "generate")
 COMMANDS += ("questions", "edits")
 COMMANDS += ("ablate", "patch", "scale", "status", "verify", "merge", "export")
 TABLES = {

@@ -78,9 +78,9 @@ def test_the_price_is_the_number_of_cells_that_are_run(cost, ask, monkeypatch):
     ran = []
 
     def count(real):
-        def run(model, trace, thresholds, trials, others=()):
+        def run(model, trace, thresholds, trials, *more):
             ran.append(len(trials))
-            return real(model, trace, thresholds, trials, *([others] if others else []))
+            return real(model, trace, thresholds, trials, *more)
 
         return run
 

@@ -212,3 +212,13 @@ def test_the_null_is_that_of_random_directions():
     drawn = torch.nn.functional.normalize(torch.randn(40_000, 24, generator=chance), dim=1)[:, 0]
     share = float((drawn > null_cosine(24)).float().mean())
     assert share == pytest.approx(0.01, abs=0.003)
+
+
+def test_twins_may_stand_in_a_text_that_ends_before_the_sink():
+    garden = Garden(*three(forming=(3,)), twins=0, n_texts=1)
+    tokens = garden.traces[0].tokens[:30].clone()
+    tokens[[5, 6]] = int(garden.traces[0].tokens[36])
+    traces = [garden.traces[0], observe(garden.model, tokens, text_id="short")]
+    table = roles(garden.model, traces, detect(traces)).to_frame()
+    made = table[(table["pos"] == 36) & (table["layer"] == 3)]
+    assert made[["n_donors", "created_in_twin", "role"]].to_numpy().tolist() == [[2, 1, "writer"]]

@@ -4,6 +4,14 @@ Each part is a question of the table: its answer has one row per edge (`Edge`) i
 means by level (`by_level`) in `effects`, and verdicts over texts.
 """
 
+from secondary_sinks.questions.circuit.circuit import (
+    CIRCUIT,
+    WITH_EDGES,
+    Circuit,
+    circuit,
+    circuits_of_levels,
+    join_edges,
+)
 from secondary_sinks.questions.circuit.cuts import Cut, CutLosses, run_cuts
 from secondary_sinks.questions.circuit.edges import Edge, by_level, edges_frame
 from secondary_sinks.questions.circuit.eviction import EVICTION, eviction
@@ -13,18 +21,24 @@ from secondary_sinks.questions.circuit.trigger import TRIGGER, trigger
 from secondary_sinks.questions.circuit.writer import WRITER, writer
 
 __all__ = [
+    "CIRCUIT",
     "EVICTION",
     "FUNCTION",
     "READER_HEADS",
     "TRIGGER",
+    "WITH_EDGES",
     "WRITER",
+    "Circuit",
     "Cut",
     "CutLosses",
     "Edge",
     "by_level",
+    "circuit",
+    "circuits_of_levels",
     "edges_frame",
     "eviction",
     "function",
+    "join_edges",
     "reader_heads",
     "run_cuts",
     "trigger",

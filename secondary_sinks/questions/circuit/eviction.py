@@ -231,4 +231,6 @@ EVICTION = Question(
     figures=eviction_figures,
     further_tables=("positions",),
     recomputes=True,
+    circuit=True,
+    needs_forming=False,
 )

@@ -58,6 +58,8 @@ def _by_text(losses: pd.DataFrame, column: str = "rise") -> pd.DataFrame:
 
 def effects_of(losses: pd.DataFrame) -> pd.DataFrame:
     """Medians over texts, one row per cache; intervals are not corrected for several rows."""
+    if losses.empty:
+        return pd.DataFrame(columns=list(EFFECTS))
     rises, kl, rows = _by_text(losses), _by_text(losses, "kl"), []
     for cache, keys in CACHES:
         found = median_over_texts(rises[cache, keys], rises.index.tolist())

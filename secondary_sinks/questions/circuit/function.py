@@ -235,4 +235,6 @@ FUNCTION = Question(
     figures=function_figures,
     further_tables=("distance", "sinks"),
     recomputes=True,
+    circuit=True,
+    needs_forming=False,
 )

@@ -256,4 +256,6 @@ READER_HEADS = Question(
     figures=reader_figures,
     further_tables=("heads", "sinks"),
     recomputes=True,
+    circuit=True,
+    needs_forming=False,
 )

@@ -137,7 +137,7 @@ def by_layer(answer: Answer, shown: Shown) -> list[Drawing]:
     """Share of sinks that end, and of twins that become sinks, by layer of the exchange."""
     effects = answer.effects
     layers = effects[(effects["site"] == "attn_out") & effects["layer"].notna()]
-    layers = layers.assign(group=layers["kind"] + " " + layers["level"].astype(str))
+    layers = layers.assign(group=list(map(_level, layers["kind"], layers["level"])))
     parts = [
         in_long_form(layers[layers["measure"] == name], name, "group", "layer", VALUES)
         for name in ("ended", "created")
@@ -156,6 +156,10 @@ def by_layer(answer: Answer, shown: Shown) -> list[Drawing]:
     return one_drawing("lines", "trigger", "What attention read", caption, frame, options=options)
 
 
+def _level(kind: str, level: float) -> str:
+    return kind if level != level else f"{kind}, level {level:.0f}"
+
+
 TRIGGER = Question(
     name="trigger",
     title="Trigger",
@@ -167,4 +171,6 @@ TRIGGER = Question(
     ),
     figures=by_layer,
     further_tables=("triggers", "sizes"),
+    circuit=True,
+    needs_forming=False,
 )

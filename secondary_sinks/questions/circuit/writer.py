@@ -243,4 +243,6 @@ WRITER = Question(
     cost=_cells_of,
     figures=by_size,
     further_tables=("roles", "coordinates", "smallest"),
+    circuit=True,
+    needs_forming=False,
 )
