@@ -5,6 +5,7 @@ import pytest
 from experiments import eviction, function, readers
 from secondary_sinks.testing.planted import Plant
 from tests.experiments.observed import planted
+from tests.marks import thinned
 from tests.questions.circuit.test_eviction import tells_the_next_token
 from tests.questions.circuit.test_function import READ_BY_ONE
 from tests.questions.circuit.test_reader_heads import READ_BY_TWO
@@ -26,7 +27,8 @@ def complete(finding):
 
 
 def test_heads_of_the_primary_read_the_sinks():
-    finding = readers.run(planted(*three(forming=(3,), read_by=(0, 1)), primary=READ_BY_TWO))
+    plants = three(forming=(3,), read_by=(0, 1))
+    finding = readers.run(planted(*plants, primary=READ_BY_TWO, n_layers=6))
     assert complete(finding) == ["supported", "supported"]
     values = finding.frame.set_index("series")["value"]
     assert values["heads that read the primary"] == pytest.approx(1.0, abs=1e-5)
@@ -35,7 +37,10 @@ def test_heads_of_the_primary_read_the_sinks():
     assert {"cells", "effects", "heads", "sinks"} == finding.tables.keys()
 
 
-@pytest.mark.parametrize(("value", "outcome"), [(0.0, "supported"), (10.0, "contradicted")])
+VALUES = [(0.0, "supported"), (10.0, "contradicted")]
+
+
+@pytest.mark.parametrize(("value", "outcome"), thinned(VALUES, VALUES[:1], unpack=True))
 def test_no_ops_and_broadcasts_are_told_apart(value, outcome):
     plants = three(forming=(3,), read_by=(1,), value=value)
     finding = function.run(planted(*plants, primary=READ_BY_ONE, n_texts=6))

@@ -34,6 +34,21 @@ def tells_little(model):
     model.unembed.W_U *= 0.2
 
 
+@torch.no_grad()
+def ordinary_tokens_disturb(model):
+    """What heads write for ordinary tokens lowers the logits of the tokens that come next.
+
+    All heads read the primary and the sinks, which keep them from attending to ordinary tokens.
+    """
+    usual = 8 * torch.nn.functional.normalize(model.embed.W_E[16:].mean(0), dim=0)
+    written = sum(
+        torch.einsum("m,hmd,hdn->n", usual, block.attn.W_V, block.attn.W_O)
+        for block in model.blocks
+    )
+    model.unembed.W_U *= 0.2
+    model.unembed.W_U[:, 16:] -= 0.15 * (written / written.norm())[:, None]
+
+
 def garden(change, **more):
     plants = three(forming=(3,), read_by=(HEAD,), **more)
     return Garden(*plants, primary=READ_BY_ONE, change=change)
@@ -62,6 +77,16 @@ def test_sinks_that_tell_the_next_token_are_worth_their_place(telling):
 def test_sinks_that_tell_little_are_not():
     found = eviction(*garden(tells_little).asked, window=WINDOW)
     assert [one.outcome for one in found.verdicts] == ["contradicted"] * 3
+
+
+def test_sinks_that_stand_in_for_the_primary_are_missed_without_it():
+    made = Garden(*three(forming=(3,)), change=ordinary_tokens_disturb)
+    found = eviction(*made.asked, window=WINDOW)
+    outcomes = [one.outcome for one in found.verdicts]
+    assert outcomes[:2] == ["contradicted", "supported"], found.verdicts
+    dropped = rises(found, "dropped")
+    alone = dropped["primary"] + dropped["secondary"]
+    assert dropped["primary and secondary"] > 1.5 * alone > 0
 
 
 def test_each_cache_is_that_of_a_plain_pass(telling):
