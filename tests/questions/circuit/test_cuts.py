@@ -10,6 +10,7 @@ from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.observation import iter_layers
 from secondary_sinks.questions.circuit import Cut, run_cuts
+from secondary_sinks.questions.circuit import cuts as module
 from secondary_sinks.questions.circuit.cuts import hidden
 from secondary_sinks.questions.circuit.delivered import given_by_keys
 from secondary_sinks.questions.circuit.heads import LaterAttention, even_share, later_mass
@@ -136,7 +137,7 @@ def test_cuts_by_rule_are_those_of_a_plain_pass(case):
 def test_cuts_in_several_passes_are_the_same(case, monkeypatch):
     model, trace = case
     whole = run_cuts(model, trace, CUTS)
-    monkeypatch.setattr("secondary_sinks.questions.circuit.cuts.STATES_AT_ONCE", 1)
+    monkeypatch.setattr(module, "STATES_AT_ONCE", 1)
     near(run_cuts(model, trace, CUTS).loss[:, :-1], whole.loss[:, :-1], "loss")
 
 
