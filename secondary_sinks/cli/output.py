@@ -25,5 +25,5 @@ def one_line(message: str) -> str:
 
 
 def say(message: object) -> None:
-    """Print a line on standard output, not wrapped, so that a path can be copied."""
-    print(printable(str(message)))
+    """Print a line on standard output at once, not wrapped, so that a path can be copied."""
+    print(printable(str(message)), flush=True)

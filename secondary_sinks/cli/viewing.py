@@ -1,7 +1,6 @@
 """`view`: serve the pages of finished runs until it is interrupted."""
 
 import contextlib
-import sys
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,6 @@ def show_runs(folders: Sequence[Path], port: int, *, browser: bool) -> None:
     address = f"http://127.0.0.1:{server.server_address[1]}/"
     with server, contextlib.suppress(KeyboardInterrupt):
         say(f"{address} shows the runs; end with Ctrl-C")
-        sys.stdout.flush()
         if browser:
             webbrowser.open(address)
         server.serve_forever()
