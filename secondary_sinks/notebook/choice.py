@@ -1,11 +1,13 @@
 """`Choice`: the chosen token, layer, edit and measure, as plain data."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from secondary_sinks.errors import EditError
-from secondary_sinks.types import Edit, edit_sites
+from secondary_sinks.types import Edit, edit_sites, format_layers
+from secondary_sinks.types.lists import plain_digits
 
 KINDS = {
     "none": "nothing",
@@ -16,7 +18,11 @@ KINDS = {
     "remove": "remove the primary's component",
 }
 """Kinds of edits in the widget, with their labels."""
-SITES = {site.name: site.words for site in edit_sites.SITES if site.in_residual}
+SITES = {site.name: site.words for site in edit_sites.SITES if not site.of_pair}
+UNITS = {
+    name: f"{edit_sites.SITE_OF[name].unit}s" for name in SITES if edit_sites.SITE_OF[name].unit
+}
+"""What single units of a site are called, for sites that have some."""
 MEASURES = {
     "alignment": "alignment",
     "alignment_centred": "centred alignment",
@@ -42,6 +48,8 @@ class Choice:
     """One of `KINDS`."""
     site: str = "mlp_out"
     """One of `SITES`."""
+    units: tuple[int, ...] = ()
+    """Heads, neurons or coordinates at the site that are edited; empty: all."""
     value: float = 0.5
     """Factor of a scale edit; kept while other edits are chosen."""
     donor: int | None = None
@@ -57,15 +65,17 @@ class Choice:
         value = self.value if self.kind == "scale" else None
         donor = self.donor if self.kind == "patch" else None
         where: dict[str, Any] = {"pos": at, "layer": self.layer, "site": self.site}
-        return Edit(**where, kind=self.kind, value=value, donor=donor)
+        return Edit(**where, units=self.units, kind=self.kind, value=value, donor=donor)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, as the widget sends it."""
-        return asdict(self)
+        return asdict(self) | {"units": format_layers(self.units)}
 
 
 def apply_changes(choice: Choice, changes: dict[str, Any], n_layers: int, n_pos: int) -> Choice:
     """The choice with changed fields. Raises `EditError` for an invalid one.
+
+    `units` may be text such as "0-3,7". Another site without `units` means all of it.
 
     >>> apply_changes(Choice(pos=1, layer=0), {"layer": 9}, n_layers=8, n_pos=20)
     Traceback (most recent call last):
@@ -78,6 +88,10 @@ def apply_changes(choice: Choice, changes: dict[str, Any], n_layers: int, n_pos:
         _check(name, value, n_layers, n_pos)
     if "value" in changes:
         changes = changes | {"value": float(changes["value"])}  # a page sends 1.0 as 1
+    if "units" in changes:
+        changes = changes | {"units": _units(changes["units"])}
+    elif changes.get("site", choice.site) != choice.site:
+        changes = changes | {"units": ()}
     new = replace(choice, **changes)
     if new.kind == "patch" and new.donor == new.pos:
         raise EditError(
@@ -86,11 +100,28 @@ def apply_changes(choice: Choice, changes: dict[str, Any], n_layers: int, n_pos:
     return new
 
 
+def _units(given: str | Sequence[int]) -> tuple[int, ...]:
+    """Units from numbers or from text such as "0-3,7"."""
+    if not isinstance(given, str):
+        return tuple(given)
+    found: list[int] = []
+    try:
+        for part in filter(None, map(str.strip, given.split(","))):
+            first, _, last = part.partition("-")
+            found += range(int(plain_digits(first)), int(plain_digits(last or first)) + 1)
+    except ValueError as error:
+        raise EditError(f"units is {given!r:.60}", "expected numbers such as '0-3,7'") from error
+    return tuple(found)
+
+
 def _check(name: str, value: Any, n_layers: int, n_pos: int) -> None:
     words = {"kind": KINDS, "site": SITES, "measure": MEASURES}
     if name in words:
         if value not in words[name]:
             raise EditError(f"{name} is {value!r}", f"expected one of {', '.join(words[name])}")
+    elif name == "units":
+        if not isinstance(value, str | tuple | list):
+            raise EditError(f"units is {value!r}", "expected numbers of units, such as '0-3,7'")
     elif name == "value":
         if (
             isinstance(value, bool)

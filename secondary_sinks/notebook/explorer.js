@@ -224,7 +224,7 @@ function slider(label, least, most, step, onChange) {
 }
 
 function edits(model, choose, state) {
-  const { kinds, sites } = model.get("setup");
+  const { kinds, sites, units } = model.get("setup");
   const name = unique("kind");
   const radios = Object.entries(kinds).map(([kind, text]) => {
     const input = make("input", { type: "radio", name, value: kind, id: unique("radio") });
@@ -232,6 +232,9 @@ function edits(model, choose, state) {
     return make("span", { className: "radio" }, input, make("label", { htmlFor: input.id }, text));
   });
   const site = select("of the", Object.entries(sites), "mlp_out", (value) => choose({ site: value }));
+  const some = make("input", { type: "text", size: 8, placeholder: "all" });
+  const which = labelled("units", some);
+  some.addEventListener("change", () => choose({ units: some.value }));
   const value = slider("by", -2, 4, 0.05, (now) => choose({ value: now }));
   const donor = make("span");
   const pick = make("button", { type: "button", textContent: "Choose a donor" });
@@ -246,6 +249,9 @@ function edits(model, choose, state) {
     const choice = model.get("choice");
     radios.forEach(({ firstChild: input }) => (input.checked = input.value === choice.kind));
     site.show(choice.site);
+    which.hidden = !(choice.site in units);
+    which.firstChild.textContent = units[choice.site] ?? "";
+    some.value = choice.units;
     value.show(choice.value);
     value.hidden = choice.kind !== "scale";
     donors.hidden = choice.kind !== "patch";
@@ -254,7 +260,7 @@ function edits(model, choose, state) {
   model.on("change:choice", draw);
   draw();
   const legend = make("legend", {}, "Edit at the chosen token and layer");
-  return make("fieldset", {}, legend, make("div", { className: "row" }, ...radios), make("div", { className: "row" }, site, value, donors));
+  return make("fieldset", {}, legend, make("div", { className: "row" }, ...radios), make("div", { className: "row" }, site, which, value, donors));
 }
 
 function actions(model) {

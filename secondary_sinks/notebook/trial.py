@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from secondary_sinks.display import rounded
-from secondary_sinks.notebook.choice import SITES, Choice
+from secondary_sinks.notebook.choice import SITES, UNITS, Choice
 from secondary_sinks.plots.labels import MISSING, make_visible
-from secondary_sinks.types import Edit, Trace
+from secondary_sinks.types import Edit, Trace, format_layers
 
 QUANTITIES = {
     "alignment": "alignment",
@@ -49,6 +49,8 @@ def describe_edit(choice: Choice) -> str:
     'scale the MLP output of layer 3 by 2'
     """
     what = f"the {SITES[choice.site]} of layer {choice.layer}"
+    if choice.units:
+        what += f" ({UNITS[choice.site]} {format_layers(choice.units)})"
     return {
         "none": "no edit",
         "zero": f"zero {what}",

@@ -18,7 +18,7 @@ from secondary_sinks import files
 from secondary_sinks.errors import SinkError
 from secondary_sinks.models import HookedModel
 from secondary_sinks.notebook import figures
-from secondary_sinks.notebook.choice import KINDS, MEASURES, SITES
+from secondary_sinks.notebook.choice import KINDS, MEASURES, SITES, UNITS
 from secondary_sinks.notebook.session import GivenText, Session
 from secondary_sinks.notebook.trial import Trial, describe_token, summary, table
 from secondary_sinks.plots.labels import make_visible
@@ -96,7 +96,8 @@ class SinkExplorer(anywidget.AnyWidget):
     # Actions, for the page and for scripts.
 
     def choose(self, **changes: Any) -> None:
-        """Choose a token (`pos`), `layer`, edit (`kind`, `site`, `value`, `donor`) or `measure`.
+        """Choose a token (`pos`), `layer`, edit (`kind`, `site`, `units`, `value`, `donor`)
+        or `measure`.
 
         Raises `EditError` for an invalid choice, as all actions do; clicks show the error instead.
         """
@@ -249,6 +250,7 @@ class SinkExplorer(anywidget.AnyWidget):
             "page": PAGE,
             "kinds": KINDS,
             "sites": SITES,
+            "units": UNITS,
             "measures": MEASURES,
             "sinks": [
                 {

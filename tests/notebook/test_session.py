@@ -10,6 +10,7 @@ from secondary_sinks.causal import direct_and_total
 from secondary_sinks.errors import EditError, RunFolderError, TextError
 from secondary_sinks.notebook import Session
 from secondary_sinks.notebook import session as module
+from secondary_sinks.notebook.trial import describe_edit
 from secondary_sinks.report import render
 from secondary_sinks.runs import RunFolder
 from secondary_sinks.sweeps import verify
@@ -84,6 +85,11 @@ def test_zeroing_the_planted_mlp_gives_the_numbers_of_ablate(planted, session):
             {"kind": "zero", "site": "resid_post", "layer": 5},
             {"layer": 5, "kind": "zero", "site": "resid_post"},
         ),
+        (
+            {"kind": "scale", "value": 2, "site": "z", "units": "0, 2-3"},
+            {"kind": "scale", "value": 2.0, "site": "z", "units": (0, 2, 3)},
+        ),
+        ({"kind": "zero", "site": "v"}, {"kind": "zero", "site": "v"}),
     ],
 )
 def test_every_kind_of_edit_is_the_edit_that_it_says(planted, session, choice, edit):
@@ -92,6 +98,17 @@ def test_every_kind_of_edit_is_the_edit_that_it_says(planted, session, choice, e
     assert trial.edits[0] == expected
     norms = replay(planted.model, session.trace, [expected]).norm[list(trial.layers), 0]
     assert trial.rows[0]["norm_edited"] == pytest.approx(float(norms.mean()), rel=1e-5)
+
+
+def test_units_are_told_and_another_site_means_all_of_it(session):
+    session.choose(pos=20, layer=3, kind="zero", site="z", units="2-3")
+    assert "head outputs of layer 3 (heads 2-3)" in describe_edit(session.choice)
+    assert "units=[2, 3]" in session.to_python()
+    assert session.choice.to_dict()["units"] == "2-3"
+    session.choose(**session.choice.to_dict() | {"layer": 4})
+    assert session.choice.units == (2, 3), "as a page sends it"
+    session.choose(site="mlp_out")
+    assert session.choice.units == ()
 
 
 def test_patching_a_sink_into_an_ordinary_token_makes_one(session):
@@ -164,7 +181,11 @@ def test_going_to_a_trial_can_be_undone_and_keeps_the_measure(session):
         ({"pos": True}, "pos is True"),
         ({"donor": 64}, "donor is 64"),
         ({"kind": "explode"}, "kind is 'explode'; expected one of none, zero"),
-        ({"site": "z"}, "site is 'z'"),
+        ({"site": "pattern"}, "site is 'pattern'"),
+        ({"kind": "zero", "site": "z", "units": "9"}, "head 9 is out of range"),
+        ({"kind": "zero", "site": "z", "units": "0-x"}, "units is '0-x'"),
+        ({"kind": "zero", "site": "z", "units": 3}, "units is 3; expected numbers"),
+        ({"kind": "remove", "site": "z"}, "'remove' .*head outputs|remove"),
         ({"measure": "luck"}, "measure is 'luck'"),
         ({"value": float("nan")}, "value is nan; expected a finite number"),
         ({"value": "2"}, "value is '2'"),
