@@ -231,7 +231,7 @@ function edits(model, choose, state) {
     input.addEventListener("change", () => choose({ kind }));
     return make("span", { className: "radio" }, input, make("label", { htmlFor: input.id }, text));
   });
-  const site = select("of the", Object.entries(sites), "mlp_out", (value) => choose({ site: value }));
+  const site = select("of the", Object.entries(sites), "mlp_out", (value) => choose({ site: value, units: "" }));
   const some = make("input", { type: "text", size: 8, placeholder: "all" });
   const which = labelled("units", some);
   some.addEventListener("change", () => choose({ units: some.value }));

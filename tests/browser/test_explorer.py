@@ -110,6 +110,23 @@ def test_it_fits_a_narrow_window_in_the_dark(shown):
     assert page.evaluate("document.documentElement.scrollWidth") <= 420
 
 
+def test_single_heads_are_chosen_in_a_field_that_other_sites_lack(shown):
+    page = shown().page
+    field = page.get_by_label("heads", exact=True)
+    page.get_by_label("of the", exact=True).select_option("z")
+    field.fill("0-1")
+    field.press("Enter")
+    page.get_by_label("zero", exact=True).check()
+    says(page, "Zero the head outputs of layer")
+    says(page, "(heads 0-1)")
+    field.fill("99")
+    field.press("Enter")
+    page.get_by_text("head 99 is out of range").wait_for()
+    assert field.input_value() == "0-1", "what is not possible changes nothing"
+    page.get_by_label("of the", exact=True).select_option("mlp_out")
+    assert page.get_by_label("coordinates", exact=True).input_value() == ""
+
+
 def test_every_control_has_a_name_that_is_read_out(shown):
     page = shown().page
     page.get_by_label("zero", exact=True).check()
