@@ -391,8 +391,7 @@ function render({ model, el }) {
     ...actions(model),
     said(model, "error", "alert"),
     said(model, "status", "status"),
-    result(model),
-    figure(model, "curves", "The measure by layer, before and after the edit"),
+    make("div", { className: "outcome" }, result(model), figure(model, "curves", "The measure by layer, before and after the edit")),
     trials(model),
   );
   el.append(root);

@@ -51,7 +51,7 @@ def level_map(trace: Trace, measure: str, start: int, stop: int) -> go.Figure:
     )
     figure.update_yaxes(layer_axis(len(values)), title_text="layer", showgrid=False, zeroline=False)
     figure.update_xaxes(title_text="position", showgrid=False, range=[start - 0.5, stop - 0.5])
-    return finish(figure, height=300).update_layout(margin_t=12)
+    return finish(figure, height=230).update_layout(margin_t=12)
 
 
 def marks(choice: Choice) -> list[Plain]:
@@ -78,7 +78,8 @@ def _colour_values(values: np.ndarray, measure: str) -> np.ndarray:
 
 
 def _scale(measure: str) -> dict[str, Any]:
-    bar: dict[str, Any] = {"thickness": 10, "outlinewidth": 0, "title": {"text": ""}}
+    title = {"text": MEASURES[measure], "side": "right"}
+    bar: dict[str, Any] = {"thickness": 10, "outlinewidth": 0, "title": title}
     if measure in ("alignment", "alignment_centred"):
         return {"zmin": -1, "zmax": 1, "colorscale": SIGNED, "colorbar": bar}
     if measure == "mass":
