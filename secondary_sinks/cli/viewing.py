@@ -1,9 +1,10 @@
 """`view`: serve the pages of finished runs until it is interrupted."""
 
 import contextlib
-import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
+
+import typer
 
 from secondary_sinks.cli.output import say
 from secondary_sinks.report import serve
@@ -16,5 +17,5 @@ def show_runs(folders: Sequence[Path], port: int, *, browser: bool) -> None:
     with server, contextlib.suppress(KeyboardInterrupt):
         say(f"{address} shows the runs; end with Ctrl-C")
         if browser:
-            webbrowser.open(address)
+            typer.launch(address)
         server.serve_forever()

@@ -108,7 +108,7 @@ lazily = partial(partial, Edit)  # an impossible edit is refused where it is mad
         (lazily(pos=2, layer=0, kind="mean", over="reference"), "reference_means"),
         (lazily(pos=2, layer=0, site="z", kind="remove"), "no meaning at site 'z'.*rotate"),
         (lazily(pos=2, layer=0, site="z", units=(4,)), "head 4.*0 to 3"),
-        (lazily(pos=2, layer=0, units=(0,)), "no units"),
+        (lazily(pos=2, layer=0, units=(999,)), "coordinate 999 is out of range"),
         (tuple, "no edit"),
         (lazily(pos=(2, 3), layer=0), "positions 2-3: use recompute"),
     ],

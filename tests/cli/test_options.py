@@ -170,7 +170,12 @@ def test_a_shell_completes_commands_options_and_values(place):
 
 def test_completed_words_are_those_that_the_package_takes():
     assert list(complete.MODELS) == [EMBEDDED, *(entry.alias for entry in ENTRIES)]
-    assert list(complete.QUESTIONS) == ["all", "none", *(question.name for question in QUESTIONS)]
+    assert list(complete.QUESTIONS) == [
+        "all",
+        "none",
+        "circuit",
+        *(question.name for question in QUESTIONS),
+    ]
     assert list(complete.SITES) == [site.name for site in SITES]
     assert list(complete.THRESHOLDS) == [f"{item.name}=" for item in fields(Thresholds)]
     assert (complete.CHECKS, complete.FORMATS, complete.EXECUTORS) == (CHECKS, FORMATS, EXECUTORS)

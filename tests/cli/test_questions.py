@@ -41,5 +41,5 @@ def test_questions_are_added_to_a_finished_run_of_the_same_inputs(call, tmp_path
 def test_a_question_that_there_is_not_is_refused_before_any_work(call, tmp_path):
     code, _, error = call("run", "--ask", "harms")
     assert code == 2
-    assert "expected all, none or some of necessity" in error
+    assert "expected all, none or some of circuit, necessity" in error
     assert not (tmp_path / "out").exists()

@@ -66,11 +66,13 @@ def test_every_question_has_its_figures_in_order(html):
         *("judged-necessity", "ways", "judged-sufficiency", "denoising", "noising"),
         *("judged-norm_dose", "dose", "judged-redistribution", "redistribution"),
         *("judged-restoration", "restoration"),
-        *("judged-sparsity", "neurons", "judged-harm", "harm"),
+        *("judged-sparsity", "neurons", "judged-harm", "harm", "circuit-0", "circuit-1"),
+        *("judged-trigger", "trigger", "judged-writer", "coordinates"),
+        *("readers", "scores", "function"),
     ]
     assert "Not asked" not in html.words
     numbered = [data for tag, data in html.texts if tag == "b" and data.startswith("Figure")]
-    assert [line.split(".")[0] for line in numbered] == [f"Figure {n}" for n in range(1, 21)]
+    assert [line.split(".")[0] for line in numbered] == [f"Figure {n}" for n in range(1, 30)]
 
 
 def test_what_was_not_asked_says_how_to_ask(garden, told, answers):
@@ -81,8 +83,9 @@ def test_what_was_not_asked_says_how_to_ask(garden, told, answers):
     words = Html(render(told, garden.sinks.to_frame(), trace, None, some)).words
     assert (
         "Not asked: sufficiency, direction or norm (norm_dose), where a removed sink's attention "
-        "goes (redistribution) and attention the primary regains (restoration). "
-        "To ask, add --ask NAME"
+        "goes (redistribution), attention the primary regains (restoration), trigger, writer, "
+        "heads that read the sinks (reader_heads), no-op or broadcast (function) and keys dropped "
+        "from the cache (eviction). To ask, add --ask NAME"
     ) in words
     assert "Ways to ablate that were tried: 1. --ask necessity tries four" in words
 
@@ -147,7 +150,9 @@ def values(figure, index):
 def test_the_figure_of_a_section_draws_what_its_badges_judge(drawn, answers, who):
     for answer in (who, *answers.values()):
         known = [one for one in answer.verdicts if one.value == one.value]
-        assert known, answer.question
+        if not known:  # these texts are too short, or have no keys of equal attention
+            assert answer.question in ("eviction", "function", "reader_heads")
+            continue
         dots, lines = drawn[f"judged-{answer.question}-data"]["data"]
         assert dots["x"] == [one.value for one in known]
         assert lines["x"] == [one.line for one in known]
@@ -166,7 +171,8 @@ def test_the_figure_of_a_section_draws_what_its_badges_judge(drawn, answers, who
 def test_verdicts_that_are_held_against_other_lines_than_one_half_say_so(answers):
     lines = {name: {one.line for one in answer.verdicts} for name, answer in answers.items()}
     assert lines.pop("redistribution") == {0.01}
-    assert lines.pop("harm") == {0.01}
+    assert lines.pop("harm") == lines.pop("eviction") == {0.01}
+    assert lines.pop("reader_heads") == {0.0, 0.5}
     assert lines.pop("restoration") == {0.0}
     assert set.union(*lines.values()) == {0.5}
 

@@ -177,7 +177,7 @@ def test_the_excerpt_shows_the_primary_and_what_is_near_the_sink(monkeypatch):
 def test_questions_that_were_not_asked_take_one_sentence():
     words = Html(page()).words
     assert "Not asked: sufficiency, direction or norm (norm_dose), where a removed" in words
-    assert "and harm to the loss (harm). To ask, add --ask NAME or --ask all" in words
+    assert "(eviction). To ask, add --ask NAME or --ask all" in words
 
 
 def test_a_run_without_sinks_says_so_and_draws_no_empty_figure():

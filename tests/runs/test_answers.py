@@ -52,8 +52,14 @@ def folder(answers, tmp_path_factory):
 def test_progress_is_told_by_question_and_text(answers, seen, ticks):
     n_texts = len(seen[0])
     steps = range(n_texts + 1)
-    stages = ["forming", *ANSWERS]
-    assert ticks == [(stage, done, n_texts) for stage in stages for done in steps]
+    rounds = {"writer": 3}
+    told = {stage: rounds.get(stage, 1) * n_texts for stage in ("forming", *ANSWERS)}
+    assert list(dict.fromkeys(stage for stage, *_ in ticks)) == list(told)
+    for stage, whole in told.items():
+        own = [done for name, done, of in ticks if name == stage and of == whole]
+        assert own == sorted(own)
+        assert (own[0], own[-1]) == (0, whole)
+        assert rounds.get(stage, 1) > 1 or own == list(steps)
 
 
 def test_the_record_says_what_was_asked_and_how_long_it_took(folder):
@@ -61,7 +67,8 @@ def test_the_record_says_what_was_asked_and_how_long_it_took(folder):
     assert told["asked"] == list(ANSWERS)
     assert set(told["timings_s"]) == {"mine", *ANSWERS}
     assert {item.name for item in folder.path.iterdir()} <= OWN
-    assert set(told["tables"]) == {f"{q}.{t}" for q, names in ANSWERS.items() for t in names}
+    tables = {f"{q}.{t}" for q, names in ANSWERS.items() for t in names}
+    assert set(told["tables"]) == tables | {"circuit"}
 
 
 def test_every_answer_is_read_back_as_it_was(folder, answers):
@@ -75,7 +82,8 @@ def test_every_answer_is_read_back_as_it_was(folder, answers):
         assert same.n_censored == answer.n_censored
         assert list(same.tables) == list(answer.tables)
         assert list(same.cells) == list(answer.cells)
-        assert len(same.cells) == len(answer.cells) > 0
+        assert len(same.cells) == len(answer.cells)
+        assert len(same.cells) or answer.question == "eviction", "texts are too short for a window"
         numbers = [name for name in answer.effects if answer.effects[name].dtype.kind == "f"]
         pd.testing.assert_frame_equal(same.effects[numbers], answer.effects[numbers])
 
@@ -106,7 +114,7 @@ def test_the_price_is_in_cells_and_in_seconds_where_these_are_known(planted, see
     assert all(" about " in line for line in lines)
     assert "recomputed texts" in lines[3]
     untimed = price(*given, one_replayed=None, one_token=0.1)
-    assert [" about " in line for line in untimed] == ["recomputed" in line for line in lines]
+    assert [" about " in line for line in untimed] == ["replayed" not in line for line in lines]
 
 
 def test_nothing_asked_costs_nothing(planted, seen):

@@ -102,4 +102,4 @@ def test_units_have_the_width_that_the_site_says():
     assert {site.name: site.n_units(config) for site in SITES} == widths
     config.n_key_value_heads = None
     assert {site.name: site.n_units(config) for site in SITES} == widths | {"k": 12, "v": 12}
-    assert set(OFFERED) == {site.name for site in SITES if site.in_residual}
+    assert set(OFFERED) == {site.name for site in SITES if not site.of_pair}

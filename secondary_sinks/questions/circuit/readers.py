@@ -14,7 +14,7 @@ from secondary_sinks.questions.answer import Answer, sum_counts
 from secondary_sinks.questions.circuit.drawings import reader_figures
 from secondary_sinks.questions.circuit.edges import Edge, by_level, edges_frame, of_sink
 from secondary_sinks.questions.circuit.read_verdicts import SINK_COLUMNS, TESTS, reader_verdicts
-from secondary_sinks.questions.circuit.reading import MEASURES, TOKENS, ByBlock, Read, read_text
+from secondary_sinks.questions.circuit.reading import MEASURES, TOKENS, ByBlock, Read, measure_text
 from secondary_sinks.questions.forming import Forming
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
@@ -87,7 +87,7 @@ def reader_heads(
     for text in with_progress(texts, progress):
         if not text.cases:
             continue
-        found = read_text(model, text, sinks.thresholds)
+        found = measure_text(model, text, sinks.thresholds)
         for case in text.cases:
             row = _row(case, found[case.sink.pos])
             edges += [*_top_edges(case, found[case.sink.pos], top), _from_primary(case, row)]

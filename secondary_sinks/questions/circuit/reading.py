@@ -49,7 +49,7 @@ def blocks_of(case: MatchedPair, trace: Trace) -> list[int]:
     return [block for block in known if int(trace.reference[block - 1]) != case.sink.pos]
 
 
-def read_text(model: HookedModel, text: TextPairs, thresholds: Thresholds) -> dict[int, ByBlock]:
+def measure_text(model: HookedModel, text: TextPairs, thresholds: Thresholds) -> dict[int, ByBlock]:
     """What the heads read of each sink of a text, by its position and by block; in one pass.
 
     Raises `TraceError` for a trace of another model.
