@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from secondary_sinks.plots.labels import make_visible
-from tests.marks import thinned
+from tests.marks import exhaustive, thinned
 from tests.plots import frames
 from tests.plots.frames import HOSTILE
 from tests.report.long import long_page
@@ -29,7 +29,7 @@ def opened(visit, tmp_path):
     return opened
 
 
-@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("dark", thinned([False, True], [False]))
 def test_a_report_opens_from_disk_and_is_quiet_and_asks_for_nothing(opened, dark):
     found = opened(page(), dark=dark)
     assert found.page.locator("h1").inner_text().endswith("tiny")
@@ -67,6 +67,7 @@ def test_the_contents_stay_in_view(opened):
     assert found.page.locator("nav").bounding_box()["y"] == 0
 
 
+@exhaustive
 def test_a_folded_reason_is_printed(opened):
     found = opened(page())
     reason = found.page.locator(".verdicts details p").first
@@ -172,7 +173,7 @@ def test_the_table_of_sinks_is_sorted_by_any_column_and_filtered(table_of_sinks)
     assert page.evaluate(ROWS + ".length") == n_rows
 
 
-@pytest.mark.parametrize("by_key", [False, True])
+@pytest.mark.parametrize("by_key", thinned([False, True], [True]))
 def test_a_row_leads_to_its_token_and_the_token_to_its_row(by_key, table_of_sinks):
     page = table_of_sinks
     row = page.locator("table.sinks tbody tr").nth(1)

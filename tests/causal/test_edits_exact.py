@@ -17,7 +17,7 @@ from secondary_sinks.types.edit_kinds import KINDS
 from secondary_sinks.types.edit_sites import ALL_SITES, OF_TOKEN, RESIDUAL, SITE_OF
 from tests.causal import slow
 from tests.marks import thinned
-from tests.mechanisms import ALTERNATING, CASES
+from tests.mechanisms import ALTERNATING, CASES, OF_ATTENTION
 
 CHANCE = torch.Generator().manual_seed(3)
 TOKENS = torch.randint(3, 24, (40,), generator=CHANCE)
@@ -37,7 +37,10 @@ OPTIONS = {
 }
 
 
-@pytest.fixture(scope="module", params=thinned(CASES, ALTERNATING), ids="-".join)
+TYPICAL = [case for case in ALTERNATING if case[0] in OF_ATTENTION]
+
+
+@pytest.fixture(scope="module", params=thinned(CASES, TYPICAL), ids="-".join)
 def case(request, tmp_path_factory):
     """A model, a trace, and the trace of another text."""
     variant, kind = request.param

@@ -18,6 +18,7 @@ from secondary_sinks.errors import ModelError, SinkWarning
 from secondary_sinks.models import load
 from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.runs import RunFolder
+from tests.marks import exhaustive
 from tests.tiny import save_tiny
 
 COMMANDS = ("run", "circuit", "detect", "report", "compare", "view", "levels", "models", "generate")
@@ -332,6 +333,7 @@ def test_the_module_runs():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@exhaustive
 def test_a_closed_output_is_no_error():
     code = f"""
 import os, sys

@@ -25,7 +25,7 @@ pytestmark = [
 ]
 DEVICE = "mps"
 """Mixes no more than the others do, and has no float64."""
-TYPICAL = ["mlp_anatomy", "mlp_patching"]
+TYPICAL = ["mlp_anatomy"]
 """What reads activations, and what replays edits."""
 SMALLER = {"norm_and_score": {"permutations": 99}}
 

@@ -22,6 +22,7 @@ from secondary_sinks.errors import RunFolderError
 from secondary_sinks.statistics import Interval
 from secondary_sinks.testing.planted import Plant
 from tests.experiments.observed import planted
+from tests.marks import exhaustive
 from tests.questions.gardens import three
 from tests.tiny import save_tiny
 
@@ -153,6 +154,7 @@ def test_what_is_written_is_what_was_found(tmp_path, finding, observed):
     assert not (out / "figure.png").exists()
 
 
+@exhaustive
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs a browser")
 def test_a_picture_where_there_is_a_browser(tmp_path, monkeypatch, finding):
     monkeypatch.undo()
