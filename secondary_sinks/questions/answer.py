@@ -106,10 +106,17 @@ def verdict_of(
     )
 
 
+ZERO_ALONE = (
+    "zero supports it, but alone it also removes which token this is: no other edit, such as the "
+    "output at the same token elsewhere, was tried"
+)
+
+
 def combine_outcomes(outcomes: Mapping[str, str]) -> tuple[str, str]:
     """One outcome for several ways to ablate, and a sentence on whether they agree.
 
-    If they do not all agree, the outcome is "inconclusive".
+    If they do not all agree, the outcome is "inconclusive"; so it is if zeroing alone supports it,
+    since a zero also removes which token this is.
 
     >>> combine_outcomes({"zero": "supported", "mean": "supported"})
     ('supported', 'zero and mean agree')
@@ -117,6 +124,8 @@ def combine_outcomes(outcomes: Mapping[str, str]) -> tuple[str, str]:
     ('inconclusive', 'edits disagree: zero says supported, mean says inconclusive')
     """
     distinct = set(outcomes.values())
+    if outcomes == {"zero": "supported"}:
+        return "inconclusive", ZERO_ALONE
     if len(outcomes) == 1:
         (only,) = outcomes
         return outcomes[only], f"{only} was the only edit tried"

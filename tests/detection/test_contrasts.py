@@ -205,11 +205,11 @@ def test_planted_sinks_that_take_from_the_primary_and_give_it_back():
     seen = primary_weakening(traces, sinks)
     assert {one.l_start for one in seen.contrasts} == {4}
     assert seen.verdict.outcome == "supported"
-    back = restoration(model, traces, sinks, edits=["zero"])
+    back = restoration(model, traces, sinks, edits=["mean"])
     assert back.verdicts[0].outcome == "supported"
     (row,) = back.effects.to_dict("records")
     assert row["gained"] == pytest.approx(-row["change"], rel=0.1)
-    few = restoration(model, traces[:5], sinks, edits=["zero"])
+    few = restoration(model, traces[:5], sinks, edits=["mean"])
     assert few.verdicts[0].outcome == "inconclusive"
 
 

@@ -9,7 +9,7 @@ from secondary_sinks.questions import layer_effects, layer_verdicts
 from secondary_sinks.statistics import median_over_texts, share_over_texts
 
 
-def table(texts, n_layers=1, per_text=2, edit="zero", last=None, control=0.1):
+def table(texts, n_layers=1, per_text=2, edit="mean", last=None, control=0.1):
     """Cells from (share that sinks lose, share that controls lose) by text, equal in all layers.
 
     A share may be a list, one number per layer; it is of the token's own mass. Sinks have mass 0.1,
@@ -225,6 +225,7 @@ def several(**lost):
     [
         ({"zero": 0.95, "mean": 0.9}, "supported", "zero and mean agree"),
         ({"zero": 0.05, "mean": 0.02}, "contradicted", "zero and mean agree"),
+        ({"zero": 0.95}, "inconclusive", "alone it also removes which token this is"),
         ({"zero": 0.95, "mean": 0.02}, "inconclusive", "zero says supported, mean says contra"),
         ({"mean": 0.95}, "supported", "mean was the only edit tried"),
     ],

@@ -211,13 +211,18 @@ def test_sparsity(asked):
         for row in answer.cells.to_dict("records"):
             if row["few"] and row["test"] == test and row["neurons"] != "control":
                 by_edit.setdefault(row["edit"], []).append(row)
-        assert set(by_edit) == {"zero", "mean:twins"}
+        assert "zero" in by_edit
+        assert set(by_edit) <= {"zero", "mean:twins"}, "without twins, zero alone"
         alike = [
             pairs(rows, "neurons", "top", "random", alive=test == "only")
             for rows in by_edit.values()
         ]
         found = [verdict(values, n_claims=got.n_claims) for values in alike]
-        assert got.outcome == (found[0][-1] if found[0][-1] == found[1][-1] else "inconclusive")
+        outcomes = {one[-1] for one in found}
+        assert len(found) == 2 or outcomes != {"supported"} or got.outcome == "inconclusive"
+        assert len(found) == 1 or got.outcome == (
+            outcomes.pop() if len(outcomes) == 1 else "inconclusive"
+        )
         assert got.value == pytest.approx(min(one[0] for one in found), rel=1e-3, abs=1e-6)
 
 

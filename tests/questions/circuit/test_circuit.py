@@ -101,7 +101,7 @@ def test_the_edges_of_all_parts_are_one_table_of_the_run(folder, planted):
 
 
 def test_the_page_has_a_graph_before_the_parts(folder):
-    html = Html(write_report(folder).measure_text(encoding="utf-8"))
+    html = Html(write_report(folder).read_text(encoding="utf-8"))
     ids = [attrs.get("id") for _, attrs in html.elements]
     assert ids.index("s-circuit") < ids.index("s-trigger") < ids.index("s-reader_heads")
     assert "circuit-0" in ids
