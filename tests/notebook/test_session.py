@@ -16,6 +16,7 @@ from secondary_sinks.runs import RunFolder
 from secondary_sinks.sweeps import verify
 from secondary_sinks.testing import Plant, plant
 from secondary_sinks.types import Thresholds
+from tests.marks import exhaustive
 from tests.tiny import TEMPLATE, tiny_llama, tiny_tokenizer
 
 
@@ -331,6 +332,7 @@ def test_a_string_is_fed_as_it_is_and_messages_through_the_template():
     assert chat.trace.text_id == "talk"
 
 
+@exhaustive
 @pytest.mark.real
 def test_on_real_weights_edits_equal_replays(smollm2, real_tokens, real_trace):
     """What they take, `tools.notebook_latency` measures."""

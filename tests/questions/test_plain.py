@@ -146,6 +146,7 @@ def test_forming_mlps(asked):
         assert one.how == ("one" if len(ending) == 1 else "each")
 
 
+@exhaustive
 def test_necessity(asked):
     answer = question(asked, necessity, edits=EDITS, layers=[0, 2, 4])
 

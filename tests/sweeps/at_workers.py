@@ -25,6 +25,11 @@ def counting_gpus(spec):
     return PLANTED.model
 
 
+def as_it_is(spec):
+    """The planted model."""
+    return PLANTED.model
+
+
 def slow(spec):
     """Takes a moment for every text."""
     return hooked(lambda tokens: time.sleep(0.3))

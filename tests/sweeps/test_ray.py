@@ -118,6 +118,22 @@ class Alone(Counting):
         return 1
 
 
+def test_a_sweep_on_ray_gives_the_same_bytes(cluster, place):
+    executor = Alone(loader=at_workers.as_it_is)
+    try:
+        summary = run(place, "alone", executor)
+        assert (summary.complete, summary.n_computed) == (True, 72)
+        for name in TABLES:
+            here, there = (place / where / f"{name}.parquet" for where in ("here", "alone"))
+            assert here.read_bytes() == there.read_bytes(), name
+        other = replace(executor.tasks[0], weights_sha256="0" * 64)
+        with pytest.raises(ModelMismatchError, match="'planted' has other weights here"):
+            next(executor.run([other]))
+    finally:
+        executor.close()
+
+
+@exhaustive
 def test_a_text_that_ends_its_worker_is_skipped_and_said(cluster, place):
     # One try more: what the text before it gave may not have left the worker when it died.
     executor = Alone(loader=at_workers.deadly, retries=1)
@@ -127,9 +143,6 @@ def test_a_text_that_ends_its_worker_is_skipped_and_said(cluster, place):
         assert (failed["text_id"], failed["kind"]) == ("t4", "LostWorker")
         assert "its worker died 2 times" in failed["message"]
         assert (summary.complete, summary.n_computed) == (False, 60), "the other texts are done"
-        other = replace(executor.tasks[0], weights_sha256="0" * 64)
-        with pytest.raises(ModelMismatchError, match="'planted' has other weights here"):
-            next(executor.run([other]))
     finally:
         executor.close()
 

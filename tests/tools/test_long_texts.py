@@ -10,6 +10,7 @@ import torch
 import transformers
 
 from secondary_sinks import load_model
+from tests.marks import exhaustive
 from tools import long_texts
 from tools.long_texts import Cost, table
 
@@ -47,6 +48,7 @@ print(measure(small(8192), 8192).peak_mib)
     assert 20 < float(done.stdout) < 205
 
 
+@exhaustive
 @pytest.mark.real
 def test_the_real_model_is_given_room_and_nothing_else_is_changed(smollm2):
     model = long_texts.long_model(9000)
