@@ -17,6 +17,7 @@ from secondary_sinks.plots.labels import make_visible
 from secondary_sinks.plots.patches import patch_table
 from secondary_sinks.report.compare import comparison
 from tests.experiments.observed import planted
+from tests.marks import exhaustive
 from tests.plots import frames
 from tests.plots.frames import HOSTILE
 from tests.plots.test_general import points_frame
@@ -70,6 +71,7 @@ def figures_of(text):
     ]
 
 
+@exhaustive
 def test_maps_and_figures_of_experiments(quiet, tmp_path):
     figures = [figure for text in HOSTILE for figure in figures_of(text)]
     parts = [

@@ -109,6 +109,7 @@ def test_a_phone_sees_the_page_without_scrolling_sideways(opened):
     assert found.page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+@exhaustive
 def test_a_printed_page_has_its_figures_and_no_buttons(opened):
     found = opened(page())
     content = found.page.pdf(format="A4")

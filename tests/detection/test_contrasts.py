@@ -11,7 +11,7 @@ from secondary_sinks import detect, observe, primary_weakening, restoration
 from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.types import SinkTable
 from tests.detection.traces import sink, trace_of
-from tests.marks import needs_old
+from tests.marks import exhaustive, needs_old
 
 N_LAYERS, N_POS, CREATED = 10, 40, 5
 BASE = trace_of(torch.eye(3).repeat(1, 14, 1)[:, :N_POS].expand(N_LAYERS, N_POS, 3))
@@ -146,6 +146,7 @@ def test_sinks_without_queries_or_layers_around_them_are_left_out():
     assert not primary_weakening([text("0", flat())], copy).contrasts
 
 
+@exhaustive
 def test_the_error_rate_where_sinks_do_nothing():
     """Heavy tails and drift; sinks anywhere: each side is wrong in at most 2.5 % of runs."""
     rng, said = np.random.default_rng(0), []

@@ -19,6 +19,7 @@ from secondary_sinks.statistics import (
     tail_probability,
     too_few,
 )
+from tests.marks import exhaustive
 
 
 def allowed(share, runs):
@@ -57,6 +58,7 @@ def test_what_happens_to_cases_and_controls_alike_is_no_finding(n):
     assert false <= 0.025
 
 
+@exhaustive
 def test_no_more_than_a_few_orders_without_trend_are_called_one():
     rng = np.random.default_rng(4)
     p_values = np.array([page_trend_test(rng.random((4, 12)), seed=run) for run in range(300)])

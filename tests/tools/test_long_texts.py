@@ -33,6 +33,7 @@ def small(n_ctx, n_layers=2):
     return load_model(original, device="cpu")
 
 
+@exhaustive
 def test_a_text_of_8192_tokens_needs_a_fifth_of_one_pattern():
     """One pattern has 1,024 MiB; scores at once have 32 here, and so has their softmax.
 
