@@ -4,7 +4,7 @@ An `Edit` names each query and one key. Here a rule names them: keys, the first 
 behind the query a key must be. So a cache without a thousand keys is one cut, and memory does not
 grow with the number of (query, key) pairs. Exact: every cut is a run of the whole text, from the
 first layer and query that it reaches on, next to the clean one (`recompute` is its slow twin, in
-tests/circuit/test_cuts.py).
+tests/questions/circuit/test_cuts.py).
 """
 
 from collections.abc import Sequence
