@@ -96,6 +96,7 @@ def effects_of(
     clean = clean_sinks(trace, thresholds)
     settled = first_settled_layer(trace, thresholds)
     edited = edited_sinks(trace, result, thresholds)
+    means = means_over(trace, result, [owners[pos][0].layers for pos in result.positions])
     rows = []
     for cell, (edit,) in enumerate(result.cells):
         pos = result.positions[cell]
@@ -117,7 +118,7 @@ def effects_of(
                 lifetime_edited=int(edited[:, cell].sum()),
                 l_start_clean=first(clean[:, pos]),
                 l_start_edited=first(edited[:, cell]),
-                **means_over(trace, result, cell, sink.layers),
+                **means[cell],
                 impossible=impossible(sink, reached(edit), settled),
                 kl_at_token=float(result.kl[cell]),
             )

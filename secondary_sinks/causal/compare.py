@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from jaxtyping import Bool
+from torch import Tensor
+
 from secondary_sinks.causal.donors import Means
 from secondary_sinks.causal.outcome import clean_sinks, edited_sinks, first, means_over
 from secondary_sinks.causal.recompute import recompute
@@ -75,21 +78,29 @@ def before_and_after(
     limits = thresholds or Thresholds()
     was = clean_sinks(trace, limits)
     still = edited_sinks(trace, replayed, limits)
+    own = [
+        _layers_of(was[:, pos], cell) if layers is None else list(layers)
+        for cell, pos in zip(replayed.cells, replayed.positions, strict=True)
+    ]
+    means = means_over(trace, replayed, own)
     rows = []
     for number, (cell, pos) in enumerate(zip(replayed.cells, replayed.positions, strict=True)):
-        lowest = min(layer for edit in cell for layer in edit.layers)
-        default = was[:, pos].nonzero()[:, 0].tolist() or list(range(lowest, len(was)))
-        own = default if layers is None else list(layers)
         row = {
             "edit": dump_cells([cell]).strip(),
             "pos": pos,
             "token": trace.token_strings[pos],
-            "layers": format_layers(own),
+            "layers": format_layers(own[number]),
             "lifetime_clean": int(was[:, pos].sum()),
             "lifetime_edited": int(still[:, number].sum()),
             "l_start_clean": first(was[:, pos]),
             "l_start_edited": first(still[:, number]),
         }
         kl = {"kl_at_token": float(replayed.kl[number])}
-        rows.append(row | means_over(trace, replayed, number, own) | kl)
+        rows.append(row | means[number] | kl)
     return pd.DataFrame(rows)
+
+
+def _layers_of(was: Bool[Tensor, "layer"], cell: Sequence[Edit]) -> list[int]:
+    """Where a token is a sink or, if it never is, the layers from its first edit on."""
+    lowest = min(layer for edit in cell for layer in edit.layers)
+    return was.nonzero()[:, 0].tolist() or list(range(lowest, len(was)))

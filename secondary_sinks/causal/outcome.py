@@ -99,18 +99,24 @@ def attention_drawn(trace: Trace, result: Replay, cell: int, sink: Sink) -> Draw
     )
 
 
-def means_over(trace: Trace, result: Replay, cell: int, layers: Sequence[int]) -> dict[str, float]:
-    """Means over some layers, clean and edited; masses in the blocks that read these layers.
+def means_over(
+    trace: Trace, result: Replay, layers: Sequence[Sequence[int]]
+) -> list[dict[str, float]]:
+    """Means over the given layers of each cell, clean and edited: one row per cell.
 
-    Masses are NaN if no block reads any of the layers.
+    Masses are those in the blocks that read these layers; NaN if no block reads any of them.
     """
-    own, pos = list(layers), result.positions[cell]
-    values = {}
-    for name in MEANS:
-        rows = readers(own, len(trace.mass)) if name == "mass" else own
-        values[f"{name}_clean"] = float(getattr(trace, name)[rows, pos].mean())
-        values[f"{name}_edited"] = float(getattr(result, name)[rows, cell].mean())
-    return values
+    positions = torch.tensor(result.positions)
+    rows: list[dict[str, float]] = [{} for _ in result.positions]
+    for own in {tuple(each) for each in layers}:
+        cells = [cell for cell, each in enumerate(layers) if tuple(each) == own]
+        for name in MEANS:
+            at = readers(own, len(trace.mass)) if name == "mass" else list(own)
+            clean = getattr(trace, name)[at][:, positions[cells]].mean(0).tolist()
+            edited = getattr(result, name)[at][:, cells].mean(0).tolist()
+            for cell, was, now in zip(cells, clean, edited, strict=True):
+                rows[cell] |= {f"{name}_clean": was, f"{name}_edited": now}
+    return rows
 
 
 def first_settled_layer(trace: Trace, thresholds: Thresholds) -> Int[Tensor, "pos"]:

@@ -1,6 +1,6 @@
 """Which MLPs form a sink: those whose ablation ends it, alone or only together."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from math import comb
@@ -83,25 +83,23 @@ def forming_of_text(
 ) -> list[Forming]:
     """The same for one text."""
     written = _written(model, text, sinks)
-    trials = [
-        _trial(case, group, edit)
-        for case in text.cases
-        for group in [*_singles(case.sink), *_groups(case.sink, written[case.sink.pos])]
-    ]
-    rows = pd.DataFrame(run_trials(model, text.trace, sinks.thresholds, trials))
-    chosen = [_choose(case.sink, rows) for case in text.cases]
-    joint = [_trial(case, group, edit) for case, (group, _) in zip(text.cases, chosen, strict=True)]
-    ended = run_trials(model, text.trace, sinks.thresholds, joint)
+
+    def run(groups: Callable[[Sink], list[tuple[int, ...]]]) -> list[dict[str, Any]]:
+        trials = [_trial(case, group, edit) for case in text.cases for group in groups(case.sink)]
+        return run_trials(model, text.trace, sinks.thresholds, trials)
+
+    alone = run(_singles)
+    further = run(lambda sink: _further(_of_sink(alone, sink), written[sink.pos], sink))
     return [
-        _forming(case.sink, group, how, row, written[case.sink.pos])
-        for case, (group, how), row in zip(text.cases, chosen, ended, strict=True)
+        _forming(case.sink, _of_sink(alone + further, case.sink), written[case.sink.pos])
+        for case in text.cases
     ]
 
 
 def forming_cost(traces: Trace | Iterable[Trace], sinks: SinkTable) -> Cost:
-    """Number of cells of `forming_mlps`."""
+    """The largest number of cells of `forming_mlps`: where no single ablation ends any sink."""
     found = [case.sink for text in match_pairs(traces, sinks) for case in text.cases]
-    replayed = sum(sink.l_start + 1 + _n_groups(sink) + 1 for sink in found)
+    replayed = sum(sink.l_start + 1 + _n_groups(sink) for sink in found)
     return Cost(question="forming_mlps", replayed=replayed, recomputed=0)
 
 
@@ -203,26 +201,46 @@ def _groups(sink: Sink, written: Sequence[float]) -> list[tuple[int, ...]]:
     return [tuple(sorted(group)) for group in [*pairs, *larger]]
 
 
-def _choose(sink: Sink, rows: pd.DataFrame) -> tuple[tuple[int, ...], str]:
-    mine = rows[(rows["sink_pos"] == sink.pos) & ~rows["is_sink"].astype(bool)]
-    single = [group[0] for group in mine["layers"] if len(group) == 1]
-    if single:
-        return tuple(single), "one" if len(single) == 1 else "each"
-    together = [group for group in mine["layers"] if len(group) > 1]
-    return (together[0], "redundant") if together else ((sink.l_start,), "none")
+def _of_sink(rows: Sequence[dict[str, Any]], sink: Sink) -> list[dict[str, Any]]:
+    return [row for row in rows if row["sink_pos"] == sink.pos]
 
 
-def _forming(
-    sink: Sink, layers: tuple[int, ...], how: str, row: dict[str, Any], written: Sequence[float]
-) -> Forming:
+def _ending(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The single ablations that end a sink."""
+    return [row for row in rows if len(row["layers"]) == 1 and not row["is_sink"]]
+
+
+def _further(
+    alone: Sequence[dict[str, Any]], written: Sequence[float], sink: Sink
+) -> list[tuple[int, ...]]:
+    """Groups to try after the single ablations: all that end the sink alone, if there are any."""
+    ending = _ending(alone)
+    if ending:
+        return [sum((row["layers"] for row in ending), ())] if len(ending) > 1 else []
+    return _groups(sink, written)
+
+
+def _choose(rows: Sequence[dict[str, Any]], sink: Sink) -> tuple[str, dict[str, Any]]:
+    """How a sink is formed, and the row of its forming MLPs."""
+    ending, together = _ending(rows), [row for row in rows if len(row["layers"]) > 1]
+    if ending:
+        return ("each", together[0]) if together else ("one", ending[0])
+    for row in together:
+        if not row["is_sink"]:
+            return "redundant", row
+    return "none", rows[sink.l_start]
+
+
+def _forming(sink: Sink, rows: Sequence[dict[str, Any]], written: Sequence[float]) -> Forming:
+    how, row = _choose(rows, sink)
     return Forming(
         text_id=sink.text_id,
         pos=sink.pos,
-        layers=layers,
+        layers=row["layers"],
         how=how,
         mass_lost=float(mass_lost(row["mass_clean"], row["mass_edited"], row["mass_clean"])),
         alignment_lost=row["alignment_centred_clean"] - row["alignment_centred_edited"],
-        written=sum(written[layer] for layer in layers),
+        written=sum(written[layer] for layer in row["layers"]),
         by_layer=tuple(written),
     )
 

@@ -70,6 +70,7 @@ def run_trials(
     attended = attended_layers(trace, result, thresholds)
     edited = edited_sinks(trace, result, thresholds)
     settled = first_settled_layer(trace, thresholds)
+    means = means_over(trace, result, [trial.sink.layers for trial in trials])
     rows = []
     for number, trial in enumerate(trials):
         lifetime = int(edited[:, number].sum())
@@ -85,7 +86,7 @@ def run_trials(
                 "lifetime_edited": lifetime,
                 "l_start_edited": first(edited[:, number]),
                 "is_sink": lifetime > 0,
-                **means_over(trace, result, number, trial.sink.layers),
+                **means[number],
                 "impossible": _impossible(trial, trace, settled),
                 "lifetime_attention_clean": int(attended[0][number]),
                 "lifetime_attention_edited": int(attended[1][number]),

@@ -70,11 +70,29 @@ def test_the_observation_is_priced_from_the_shortest_text(sinks, monkeypatch):
     assert told.startswith(f"to come: observing {8 * n_pos} tokens of 8 texts, about 32 s; then")
 
 
+REDUNDANT, CHAIN = {"forming": (2, 4), "strength": 90.0}, {"forming": (2, 4), "chain": True}
+
+
 @pytest.mark.parametrize(
-    ("cost", "ask"), [(forming_cost, forming_mlps), (roles_cost, roles)], ids=["forming", "roles"]
+    ("cost", "ask", "plants"),
+    [(forming_cost, forming_mlps, REDUNDANT), (roles_cost, roles, CHAIN)],
+    ids=["forming", "roles"],
 )
-def test_the_price_is_the_number_of_cells_that_are_run(cost, ask, monkeypatch):
-    garden = Garden(*three(forming=(2, 4), chain=True), n_texts=2)
+def test_the_price_is_the_number_of_cells_that_are_run(cost, ask, plants, monkeypatch):
+    garden, ran = Garden(*three(**plants), n_texts=2), count_cells(monkeypatch)
+    ask(*garden.asked)
+    assert cost(garden.traces, garden.sinks).replayed == sum(ran)
+
+
+def test_groups_are_tried_only_where_no_single_mlp_ends_the_sink(monkeypatch):
+    garden, ran = Garden(*three(**CHAIN), n_texts=2), count_cells(monkeypatch)
+    assert {one.how for one in forming_mlps(*garden.asked)} == {"each"}
+    sinks = garden.sinks.of_kind("secondary").sinks
+    assert sum(ran) == sum(sink.l_start + 1 + 1 for sink in sinks)  # each MLP, then both
+
+
+def count_cells(monkeypatch):
+    """The numbers of cells that questions replay from now on."""
     ran = []
 
     def count(real):
@@ -88,8 +106,7 @@ def test_the_price_is_the_number_of_cells_that_are_run(cost, ask, monkeypatch):
         name = f"secondary_sinks.questions.{module}"
         place = __import__(name, fromlist=["run_trials"])
         monkeypatch.setattr(place, "run_trials", count(place.run_trials))
-    ask(*garden.asked)
-    assert cost(garden.traces, garden.sinks).replayed == sum(ran)
+    return ran
 
 
 def test_a_trial_is_shared_among_its_cells(sinks, monkeypatch):
