@@ -3,8 +3,8 @@
 import json
 import math
 import re
+import runpy
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -287,9 +287,12 @@ def test_numbers_that_are_none_are_refused_in_clear_words():
     assert "ModelError" in {kind.__name__ for kind in type(refused.value).__mro__}
 
 
-def test_python_dash_m_shows_the_question_and_the_options():
-    command = [sys.executable, "-m", "experiments.norms", "--help"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def test_python_dash_m_shows_the_question_and_the_options(monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "experiments.norms")
+    monkeypatch.setattr(sys, "argv", ["norms.py", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_module("experiments.norms", run_name="__main__", alter_sys=True)
+    shown = capsys.readouterr().out
     assert "What would refute it" in shown
     assert "  python -m experiments.norms --model smollm2-135m --out results/norms\n" in shown
     assert "--texts" in shown

@@ -1,5 +1,6 @@
 """Records and pages of small runs, and a reader of their HTML."""
 
+import functools
 from dataclasses import asdict
 from html.parser import HTMLParser
 
@@ -77,6 +78,15 @@ def record(*text_ids, **changes):
 
 def page(**changes):
     """A page of one text with a sink, unless told otherwise."""
+    return _page(**changes) if changes else _typical()
+
+
+@functools.cache
+def _typical():
+    return _page()
+
+
+def _page(**changes):
     parts = {
         "record": record(),
         "sinks": frames.sinks(),

@@ -1,5 +1,6 @@
 import base64
 import csv
+import functools
 import hashlib
 import io
 import json
@@ -15,6 +16,7 @@ from tests.plots.frames import HOSTILE
 from tests.report.pages import Html, page, record, verdict
 
 
+@functools.cache
 def hostile_page(text):
     """A page on which every free text is `text`."""
     tokens = [text] * frames.POSITIONS
@@ -34,13 +36,15 @@ def shape(html):
     return [(tag, sorted(attrs)) for tag, attrs in html.elements]
 
 
-PLAIN = Html(hostile_page("plain"))
+@pytest.fixture(scope="module")
+def plain():
+    return Html(hostile_page("plain"))
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_the_page_has_the_same_elements_whatever_the_tokens_say(text):
+def test_the_page_has_the_same_elements_whatever_the_tokens_say(text, plain):
     html = Html(hostile_page(text))
-    assert shape(html) == shape(PLAIN)
+    assert shape(html) == shape(plain)
     assert not html.comments
 
 
@@ -81,11 +85,11 @@ def test_scripts_are_ours_alone_and_nothing_may_be_fetched():
     assert "http" not in policy
 
 
-def test_no_element_names_another_file():
-    for _, attrs in PLAIN.elements:
+def test_no_element_names_another_file(plain):
+    for _, attrs in plain.elements:
         assert "src" not in attrs
         assert attrs.get("href", "data:,").startswith(("data:,", "#"))
-    style = next(data for tag, data in PLAIN.texts if tag == "style")
+    style = next(data for tag, data in plain.texts if tag == "style")
     assert "url(" not in style
     assert "@import" not in style
 
