@@ -1,5 +1,6 @@
 """Harm: does the loss rise when all sinks of a text except the primary are removed?"""
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -138,6 +139,7 @@ def removable(
 ) -> dict[int, tuple[int, ...]]:
     """The sinks at which an edit is possible, each with one ordinary token per draw."""
 
+    @functools.cache
     def able(pos: int) -> bool:
         return is_there(edit, text.trace, pos)
 

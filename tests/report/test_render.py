@@ -271,7 +271,7 @@ def test_long_texts_are_shown_around_their_sinks(monkeypatch):
 
 def test_a_long_table_is_cut_and_that_is_said(monkeypatch):
     monkeypatch.setattr(tables, "MOST_SINKS", 1)
-    html = Html(page())
+    html = Html(page(record=record()))
     assert "Table of the first 1 of 2 sinks; all are in sinks.parquet" in html.words
 
 
