@@ -23,13 +23,13 @@ from secondary_sinks.plots import message_figure
 from secondary_sinks.questions import (
     MatchedPair,
     TextPairs,
-    format_exclusions,
+    judge,
     match_pairs,
     sum_counts,
     verdict_of,
 )
 from secondary_sinks.runs import describe, fed_first, observe_all
-from secondary_sinks.statistics import HALF, Interval, outcome_of, too_few
+from secondary_sinks.statistics import HALF, Interval, too_few
 from secondary_sinks.texts import Text, TokenizedText, check_feed, retokenize
 from secondary_sinks.types import SHARE_UNIT
 
@@ -260,16 +260,18 @@ def judge_interval(
 
     Also inconclusive with too few sinks or texts; `why` then says so.
     """
-    words: dict[str, Any] = {
-        "statistic": statistic,
-        "unit": unit,
-        "controls": controls + format_exclusions(left_out or {}),
-        "n_claims": n_claims,
-        "line": line,
-    }
-    missing = too_few(interval.n, interval.n_texts, left_out, n_claims, controlled=controlled)
-    outcome = "inconclusive" if missing else outcome_of(interval, line)
-    return verdict_of(claim, outcome, missing or why, interval, **words)
+    return judge(
+        claim,
+        interval,
+        lambda: why,
+        statistic=statistic,
+        unit=unit,
+        controls=controls,
+        left_out=left_out,
+        n_claims=n_claims,
+        line=line,
+        controlled=controlled,
+    )
 
 
 def unanswered(

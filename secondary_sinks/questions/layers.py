@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 
 from secondary_sinks.display import Results, as_frame, count
-from secondary_sinks.questions.answer import Words, combine_outcomes, verdict_of
+from secondary_sinks.questions.answer import combine_outcomes, judge, verdict_of
 from secondary_sinks.questions.lost_by_layer import (
     by_way,
     could_end,
@@ -175,29 +175,30 @@ def later_verdict(effects: pd.DataFrame | Results, n_claims: int = 1) -> Verdict
     every way. Raises `EditError` for a table with several sites or effects.
     """
     found = {way: _interval(part, n_claims) for way, part in by_way(effects).items()}
-    words: Words = {
-        "statistic": "mass lost beyond controls at the layer with the largest loss in earlier "
-        "texts, median over texts",
-        "unit": SHARE_UNIT,
-        "line": LITTLE,
-        "controls": "same edit at token twins, or at ordinary tokens nearby",
-        "n_claims": n_claims,
-    }
-    if not found:
-        return verdict_of(CLAIM, "inconclusive", too_few(0, 0), None, **words)
-    interval, layers = next(iter(found.values()))
-    missing = too_few(interval.n, interval.n_texts, n_claims=n_claims)
-    if missing:
-        return verdict_of(CLAIM, "inconclusive", missing, interval, **words)
     outcome, agreement = combine_outcomes(
         {way: outcome_of(one, LITTLE) for way, (one, _) in found.items()}
     )
-    often = max(sorted(set(layers)), key=layers.count)
-    why = (
-        f"ablating the chosen MLP (layer {often} in {layers.count(often)} of {len(layers)} texts) "
-        f"removes {interval.value:.0%} of the attention that sinks draw; {agreement}"
+
+    def why() -> str:
+        interval, layers = next(iter(found.values()))
+        often = max(sorted(set(layers)), key=layers.count)
+        return (
+            f"ablating the chosen MLP (layer {often} in {layers.count(often)} of {len(layers)} "
+            f"texts) removes {interval.value:.0%} of the attention that sinks draw; {agreement}"
+        )
+
+    return judge(
+        CLAIM,
+        next((interval for interval, _ in found.values()), None),
+        why,
+        statistic="mass lost beyond controls at the layer with the largest loss in earlier texts, "
+        "median over texts",
+        unit=SHARE_UNIT,
+        controls="same edit at token twins, or at ordinary tokens nearby",
+        n_claims=n_claims,
+        line=LITTLE,
+        outcome=outcome,
     )
-    return verdict_of(CLAIM, outcome, why, interval, **words)
 
 
 def _interval(effects: pd.DataFrame, n_claims: int) -> tuple[Interval, list[int]]:

@@ -11,13 +11,7 @@ from secondary_sinks.attribution import formation
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
-from secondary_sinks.questions.answer import (
-    Answer,
-    Words,
-    combine_outcomes,
-    format_exclusions,
-    verdict_of,
-)
+from secondary_sinks.questions.answer import Answer, combine_outcomes, judge
 from secondary_sinks.questions.forming import Forming, Place, by_place, formed_only
 from secondary_sinks.questions.held_out import held_out
 from secondary_sinks.questions.lost_by_layer import by_way
@@ -31,7 +25,7 @@ from secondary_sinks.questions.matched_pairs import (
 from secondary_sinks.questions.necessity import is_there
 from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials, summary
-from secondary_sinks.statistics import outcome_of, too_few
+from secondary_sinks.statistics import outcome_of
 from secondary_sinks.types import SHARE_UNIT, Cell, Edit, SinkTable, Trace, Verdict
 
 N_CLAIMS = 2
@@ -188,30 +182,29 @@ def _verdict(cells: pd.DataFrame, test: str, left_out: Mapping[str, int], n_clai
         way: rate_difference(one, "neurons", "top", "random", alive=alive, n_claims=n_claims)
         for way, one in by_way(part).items()
     }
-    words: Words = {
-        "n_claims": n_claims,
-        "statistic": f"share of sinks that {'stay' if alive else 'end'}, but not with random "
-        "neurons instead",
-        "unit": SHARE_UNIT,
-        "controls": "the same number of random neurons of the same MLPs"
-        + format_exclusions(left_out),
-    }
-    if not found:
-        return verdict_of(claim, "inconclusive", too_few(0, 0, left_out), None, **words)
-    interval = min(found.values(), key=lambda one: one.value)
-    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
-    if missing:
-        return verdict_of(claim, "inconclusive", missing, interval, **words)
     outcome, agreement = combine_outcomes({way: outcome_of(one) for way, one in found.items()})
-    stay = part.groupby("neurons")["is_sink"].apply(lambda one: one.astype(float).mean())
     verb = "stay" if alive else "end"
-    top, other = (stay[name] if alive else 1 - stay[name] for name in ("top", "random"))
-    why = (
-        f"{CONDITIONS[test]} the {_span(part['k'])} of {_span(part['n_neurons'])} neurons that "
-        f"write most along the primary's direction, {top:.0%} of the sinks {verb}; with random "
-        f"neurons instead, {other:.0%}; {agreement}; zeroed, {_half(cells, test)}"
+
+    def why() -> str:
+        stay = part.groupby("neurons")["is_sink"].apply(lambda one: one.astype(float).mean())
+        top, other = (stay[name] if alive else 1 - stay[name] for name in ("top", "random"))
+        return (
+            f"{CONDITIONS[test]} the {_span(part['k'])} of {_span(part['n_neurons'])} neurons that "
+            f"write most along the primary's direction, {top:.0%} of the sinks {verb}; with random "
+            f"neurons instead, {other:.0%}; {agreement}; zeroed, {_half(cells, test)}"
+        )
+
+    return judge(
+        claim,
+        min(found.values(), key=lambda one: one.value, default=None),
+        why,
+        statistic=f"share of sinks that {verb}, but not with random neurons instead",
+        unit=SHARE_UNIT,
+        controls="the same number of random neurons of the same MLPs",
+        left_out=left_out,
+        n_claims=n_claims,
+        outcome=outcome,
     )
-    return verdict_of(claim, outcome, why, interval, **words)
 
 
 def _span(numbers: "pd.Series[Any]") -> str:

@@ -18,11 +18,10 @@ from torch import Tensor
 from secondary_sinks.display import count
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.observation.activations import activations
-from secondary_sinks.questions.answer import Words, format_exclusions, verdict_of
+from secondary_sinks.questions.answer import judge
 from secondary_sinks.questions.role_tests import Asked, patched, run_rows
 from secondary_sinks.questions.sparsity import FEW, SEEDS
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference
-from secondary_sinks.statistics import outcome_of, too_few
 from secondary_sinks.types import SHARE_UNIT, SinkTable, Verdict
 
 Writers = Mapping[tuple[str, int], tuple[int, ...]]
@@ -129,27 +128,29 @@ def coordinate_verdicts(
 def _verdict(cells: pd.DataFrame, test: str, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     claim, verb = (ENOUGH, "stay") if test == "only" else (NEEDED, "end")
     part = cells[(cells["test"] == test) & cells["few"].astype(bool)]
-    words: Words = {
-        "n_claims": n_claims,
-        "statistic": f"share of sinks that {verb}, but not with random coordinates instead",
-        "unit": SHARE_UNIT,
-        "controls": "the same number of random coordinates" + format_exclusions(left_out),
-    }
-    if part.empty:
-        return verdict_of(claim, "inconclusive", too_few(0, 0, left_out), None, **words)
     alive = test == "only"
-    found = rate_difference(part, "coordinates", "top", "random", alive=alive, n_claims=n_claims)
-    missing = too_few(found.n, found.n_texts, left_out, n_claims)
-    stay = part.groupby("coordinates")["is_sink"].apply(lambda one: one.astype(float).mean())
-    top, other = (stay[name] if alive else 1 - stay[name] for name in ("top", "random"))
-    k = int(part["k"].iloc[0])
-    why = (
-        f"{'with only' if alive else 'without'} the {count(k, 'coordinate')} in which the writer's "
-        f"output differs most from that at twins, {top:.0%} of the sinks {verb}; with random "
-        f"coordinates instead, {other:.0%}"
+
+    def why() -> str:
+        stay = part.groupby("coordinates")["is_sink"].apply(lambda one: one.astype(float).mean())
+        top, other = (stay[name] if alive else 1 - stay[name] for name in ("top", "random"))
+        return (
+            f"{'with only' if alive else 'without'} the "
+            f"{count(int(part['k'].iloc[0]), 'coordinate')} in which the writer's output differs "
+            f"most from that at twins, {top:.0%} of the sinks {verb}; with random coordinates "
+            f"instead, {other:.0%}"
+        )
+
+    return judge(
+        claim,
+        rate_difference(part, "coordinates", "top", "random", alive=alive, n_claims=n_claims),
+        why,
+        statistic=f"share of sinks that {verb}, but not with random coordinates instead",
+        unit=SHARE_UNIT,
+        controls="the same number of random coordinates",
+        left_out=left_out,
+        n_claims=n_claims,
+        always=len(part) > 0,
     )
-    outcome = "inconclusive" if missing else outcome_of(found)
-    return verdict_of(claim, outcome, "; ".join(filter(None, [why, missing])), found, **words)
 
 
 def smallest_sizes(cells: pd.DataFrame) -> pd.DataFrame:
