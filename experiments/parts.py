@@ -1,7 +1,6 @@
 """Parts of a circuit as findings: questions that need no forming MLPs."""
 
 from collections.abc import Mapping
-from operator import mul
 from typing import Any
 
 import pandas as pd
@@ -65,10 +64,4 @@ def cost_of(part: Question, observed: Observed) -> Cost:
         n_layers=observed.n_layers,
         d_mlp=int(observed.model.cfg.d_mlp),
     )
-    cells, lengths = part.cost(sample), [len(text.trace) for text in observed.cases]
-    return Cost(
-        question=part.name,
-        replayed=cells.replayed,
-        recomputed=sum(cells.recomputed),
-        tokens=sum(map(mul, cells.recomputed, lengths)),
-    )
+    return part.cost_of(sample)

@@ -61,7 +61,8 @@ def _verdicts(rows: dict[str, list[LayerEffect]], n_claims: int) -> list[Verdict
     decided = [row for row in first if not _missing(row, n_claims)]
     most = max(decided or first, key=lambda row: (row.removed, row.n_sinks, row.lost))
     if not decided:
-        why = f"{_missing(most, n_claims)}; {_tried(first)}"
+        tried = ", ".join(f"MLP {row.layer} ({row.removed:.0%})" for row in first)
+        why = f"{_missing(most, n_claims)}; tried, with the share of sinks that end: {tried}"
         return [_verdict(most, "inconclusive", why)]
     if all(asked[row.layer][0] == "contradicted" for row in decided):
         why = (
@@ -71,12 +72,6 @@ def _verdicts(rows: dict[str, list[LayerEffect]], n_claims: int) -> list[Verdict
         )
         return [_verdict(most, "contradicted", why)]
     return [_verdict(most, "inconclusive", _why(most, asked[most.layer][1]))]
-
-
-def _tried(rows: list[LayerEffect]) -> str:
-    """Every MLP that was ablated, with the share of sinks that this ends."""
-    named = [f"MLP {row.layer} ({row.removed:.0%})" for row in rows]
-    return f"tried, with the share of sinks that end: {', '.join(named)}"
 
 
 def _missing(row: LayerEffect, n_claims: int) -> str:
@@ -106,19 +101,12 @@ def needed_by(row: LayerEffect) -> str:
     return "contradicted" if ended == "contradicted" or row.high < LITTLE else "inconclusive"
 
 
-def _takes(row: LayerEffect) -> str:
+def _why(row: LayerEffect, agreement: str) -> str:
+    controls = round(row.controls_lost, 2) + 0.0  # avoid "-0 %"
     return (
         f"ablating it ends {row.removed:.0%} of the sinks and removes {row.sinks_lost:.0%} of "
-        f"their attention (controls: {_percent(row.controls_lost)}, in the same units)"
+        f"their attention (controls: {controls:.0%}, in the same units); {agreement}"
     )
-
-
-def _why(row: LayerEffect, agreement: str) -> str:
-    return f"{_takes(row)}; {agreement}"
-
-
-def _percent(share: float) -> str:
-    return f"{round(share, 2) + 0.0:.0%}"  # avoid "-0 %"
 
 
 def _claim(row: LayerEffect | None) -> str:
@@ -218,6 +206,4 @@ def _interval(effects: pd.DataFrame, n_claims: int) -> tuple[Interval, list[int]
     values = [one[layer] for one, layer in zip(scores, layers, strict=True)]
     found = median_over_texts(values, list(lost.index), n_claims=n_claims)
     n_sinks = len(cells[["text_id", "pos"]].drop_duplicates())
-    return Interval(
-        value=found.value, low=found.low, high=found.high, n=n_sinks, n_texts=found.n_texts
-    ), layers
+    return replace(found, n=n_sinks), layers

@@ -109,12 +109,8 @@ def _neurons(
     model: HookedModel, text: TextPairs, sinks: SinkTable, found: Mapping[Place, Forming]
 ) -> dict[int, list[Neuron]]:
     """Neurons of each sink's forming MLPs; first those that write most along the primary."""
-    own = {case.sink.pos for case in text.cases}
-    table = SinkTable(
-        sinks=tuple(s for s in sinks.of_text(text.trace.text_id).sinks if s.pos in own),
-        thresholds=sinks.thresholds,
-    )
-    written = formation(model, text.trace, table, top_neurons=model.cfg.d_mlp)
+    tested = text.tested_of(sinks)
+    written = formation(model, text.trace, tested, top_neurons=model.cfg.d_mlp)
     ordered = {}
     for number, event in enumerate(written.events):
         if event.event != "creation":

@@ -1,7 +1,6 @@
 """The table of causal questions, used by runs, reports, cost estimates and the command line."""
 
 from collections.abc import Iterable
-from operator import mul
 
 from secondary_sinks.questions.circuit import EVICTION, FUNCTION, READER_HEADS, TRIGGER, WRITER
 from secondary_sinks.questions.dose import NORM_DOSE
@@ -55,15 +54,7 @@ def costs(
     texts = match_pairs(traces, sinks)
     n_layers = len(texts[0].trace.norm) if texts else 0
     sample = Sample(texts=texts, sinks=sinks, n_layers=n_layers, d_mlp=d_mlp)
-    lengths = [len(text.trace.tokens) for text in texts]
-    found = []
-    for name in questions:
-        cells = BY_NAME[name].cost(sample)
-        recomputed, tokens = sum(cells.recomputed), sum(map(mul, cells.recomputed, lengths))
-        found.append(
-            Cost(question=name, replayed=cells.replayed, recomputed=recomputed, tokens=tokens)
-        )
-    return found
+    return [BY_NAME[name].cost_of(sample) for name in questions]
 
 
 def as_markdown() -> list[str]:
