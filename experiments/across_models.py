@@ -1,6 +1,5 @@
 """Which claims hold in which models?"""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,10 +7,11 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
+from experiments.command import start
 from experiments.shared import Finding
 from experiments.written import in_words, write
 from secondary_sinks import Verdict, files
-from secondary_sinks.cli import run_app, say
+from secondary_sinks.cli import say
 from secondary_sinks.display import count
 from secondary_sinks.errors import RunFolderError, SpecialFileError
 from secondary_sinks.plots import outcome_map
@@ -155,10 +155,7 @@ def _command(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line. Exits with 0, or 2 for bad input."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(_command)
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(run_app(app, words or ["--help"], f"python -m experiments.{NAME}"))
+    start(_command, f"experiments.{NAME}", arguments)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ stores these inputs. Exits with 1 if an experiment failed.
 """
 
 import json
-import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -23,13 +22,14 @@ import pandas as pd
 import typer
 
 from experiments.about import about_of, key_of, read_about, refuse_other, write_about
+from experiments.command import start
 from experiments.copied import refuse_name
 from experiments.prices import price_of_pass, prices
 from experiments.shared import Finding, Loaded, Observed, load_texts, observe_loaded, texts_of
 from experiments.table import BY_NAME, OBSERVING
 from experiments.written import RECORD, in_words, without_nan, write
 from secondary_sinks import files
-from secondary_sinks.cli import run_app, say, whole
+from secondary_sinks.cli import say, whole
 from secondary_sinks.display import rounded
 from secondary_sinks.errors import SinkError
 from secondary_sinks.runs import RunFolder, escape_text
@@ -265,10 +265,7 @@ def _command(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line. Exits with 0, 1 (an experiment failed), 2 (bad input) or 130."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(_command)
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(run_app(app, words or ["--help"], "python -m experiments.all"))
+    start(_command, "experiments.all", arguments)
 
 
 if __name__ == "__main__":

@@ -68,8 +68,7 @@ def run(
     ] = None,
 ) -> Finding:
     """Cosine with the primary at each stage of the MLP."""
-    why = why_no_sinks(observed)
-    if why:
+    if why := why_no_sinks(observed):
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
     tokens = _tokens(observed, layer)
     written, frame = _written(observed), _means(tokens)

@@ -68,8 +68,7 @@ def run(
 ) -> Finding:
     """Response of the MLP to single components, and to inputs reduced to a few components."""
     members = members_of(observed, layer)
-    why = why_no_sinks(observed) or members.missing
-    if why:
+    if why := why_no_sinks(observed) or members.missing:
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
     found = gather(observed, members, [members.layer], ["mlp_in"])
     inputs = found[members.layer, "mlp_in"]

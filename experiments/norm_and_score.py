@@ -97,8 +97,7 @@ def run(
     ] = PERMUTATIONS,
 ) -> Finding:
     """One row per secondary sink; correlations of all pairs of norm and response."""
-    why = why_no_sinks(observed)
-    if why:
+    if why := why_no_sinks(observed):
         claim = CLAIM.format(LENGTHS["mlp_norm"], RESPONSES["mass"])
         return unanswered(NAME, QUESTION, claim, why, COLUMNS)
     sinks = pd.DataFrame(

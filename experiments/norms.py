@@ -72,8 +72,7 @@ CAPTIONS = {
 
 def run(observed: Observed) -> Finding:
     """Norms by kind of token, and of sinks compared with their controls."""
-    why = why_no_sinks(observed)
-    if why:
+    if why := why_no_sinks(observed):
         return unanswered(NAME, QUESTION, CLAIM.format("values"), why, COLUMNS)
     trace = pd.concat([one.to_frame() for one in observed.traces], ignore_index=True)
     sinks = observed.sinks.to_frame()

@@ -10,7 +10,6 @@ file.
 """
 
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,13 +18,14 @@ import pandas as pd
 import typer
 
 from experiments.claims_table import read_models, write_claims_page
+from experiments.command import start
 from experiments.copied import copy_results, model_of, records_of
 from experiments.made import code_in_words, command_of, model_in_words, texts_in_words
 from experiments.recorded import damaged, is_older, read_record
 from experiments.table import BY_NAME
 from experiments.written import RECORD
 from secondary_sinks import files
-from secondary_sinks.cli import run_app, say
+from secondary_sinks.cli import say
 from secondary_sinks.detection import middle_layers
 from secondary_sinks.display import rounded
 from secondary_sinks.runs import RunFolder
@@ -243,10 +243,7 @@ def _command(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line. Exits with 0, or 2 for bad input."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(_command)
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(run_app(app, words or ["--help"], "python -m experiments.pages"))
+    start(_command, "experiments.pages", arguments)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,7 @@ def find_part(
 
     The first figure of the question is the main one, and its data the frame, with these `columns`.
     """
-    why = why_no_sinks(observed)
-    if why:
+    if why := why_no_sinks(observed):
         return unanswered(name, part.asks, claim, why, columns)
     asked |= {"progress": observed.progress(name)}
     answer: Answer = part.ask(observed.model, observed.traces, observed.sinks, **asked)

@@ -53,8 +53,7 @@ CAPTIONS = {
 
 def run(observed: Observed) -> Finding:
     """Entropy before and after each sink and control, and the curves of one text."""
-    why = why_no_sinks(observed)
-    if why:
+    if why := why_no_sinks(observed):
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
     steps = pd.DataFrame([row for text in observed.cases for row in _steps(observed, text)])
     most = max(observed.cases, key=lambda text: len(text.cases))

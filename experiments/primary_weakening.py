@@ -88,8 +88,7 @@ def run(
     ] = None,
 ) -> Finding:
     """The primary aligned to the creation layers, and its gain when secondary sinks are removed."""
-    why = why_no_sinks(observed)
-    if why:
+    if why := why_no_sinks(observed):
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
     found = primary_weakening(observed.traces, observed.sinks, window=window)
     profile = found.to_frame()

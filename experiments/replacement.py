@@ -55,8 +55,7 @@ CAPTIONS = {
 
 def run(observed: Observed) -> Finding:
     """Remove one sink at a time, and detect again in the whole text."""
-    why = why_no_sinks(observed)
-    if why:
+    if why := why_no_sinks(observed):
         return unanswered(NAME, QUESTION, CREATES, why, COLUMNS)
     removed: list[dict[str, Any]] = []
     later: list[dict[str, Any]] = []

@@ -65,8 +65,7 @@ def run(
 ) -> Finding:
     """Sinks of one creation layer and their controls, at all layers and hook points around it."""
     members = members_of(observed, layer)
-    why = why_no_sinks(observed) or members.missing
-    if why:
+    if why := why_no_sinks(observed) or members.missing:
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
     first, end = max(members.layer - 2, 0), min(members.layer + 2, observed.n_layers)
     around = list(range(first, end))

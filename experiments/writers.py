@@ -64,8 +64,7 @@ CAPTIONS = {
 
 def run(observed: Observed) -> Finding:
     """The role of each MLP for each secondary sink, and what the roles add up to."""
-    why = why_no_sinks(observed)
-    if why:
+    if why := why_no_sinks(observed):
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
     given = (observed.model, observed.traces, observed.sinks)
     answer = roles(*given, progress=observed.progress(NAME))
