@@ -45,7 +45,8 @@ def read_claims(folders: Sequence[Path]) -> pd.DataFrame:
 
     Raises `RunFolderError` for a folder without claims, or for a second folder with the same model.
     """
-    refuse_twice("the list of folders", [*map(str, folders)], RunFolderError, _places(folders))
+    places = [folder.resolve() for folder in folders]
+    refuse_twice("the list of folders", [*map(str, folders)], RunFolderError, places)
     tables: dict[str, pd.DataFrame] = {}
     for folder in folders:
         path = folder / CLAIMS
@@ -67,10 +68,6 @@ def read_claims(folders: Sequence[Path]) -> pd.DataFrame:
                 raise RunFolderError(f"model {model!r} is in two folders", "give one of them")
             tables[str(model)] = part
     return pd.concat(tables.values(), ignore_index=True)
-
-
-def _places(folders: Sequence[Path]) -> list[Path]:
-    return [folder.resolve() for folder in folders]
 
 
 def _check(answers: pd.DataFrame) -> None:

@@ -166,11 +166,12 @@ def _verdict(
     """Judge by the interval, and by a permutation test that exchanges norms within texts."""
     cut = int((sinks["censored"] != "none").sum())
     spread = [sinks[name].quantile([0.1, 0.9]).tolist() for name in (length, response)]
-    few = len(sinks) - within.interval.n
+    few, value = len(sinks) - within.interval.n, within.interval.value
+    undefined = "" if value == value else "one of them is constant, or determined by the position; "
     found = judge_interval(
         CLAIM.format(LENGTHS[length], RESPONSES[response]),
         within.interval,
-        f"{_why_undefined(within)}{length} from {rounded(spread[0][0])} to "
+        f"{undefined}{length} from {rounded(spread[0][0])} to "
         f"{rounded(spread[0][1])}, "
         f"{response} from {rounded(spread[1][0])} to {rounded(spread[1][1])} (10th to 90th "
         "percentile); "
@@ -190,12 +191,6 @@ def _verdict(
     if found.outcome != "inconclusive" and p > tail_probability(N_CLAIMS):
         return replace(found, outcome="inconclusive")
     return found
-
-
-def _why_undefined(within: WithinTexts) -> str:
-    """Why a correlation cannot be interpreted; empty if it can."""
-    unknown = within.interval.value != within.interval.value
-    return "one of them is constant, or determined by the position; " if unknown else ""
 
 
 def _points(sinks: pd.DataFrame, length: str, response: str) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Does another token become a sink when one is removed, and do later sinks need earlier ones?"""
 
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -157,15 +158,11 @@ def _shares(removed: pd.DataFrame, later: pd.DataFrame) -> pd.DataFrame:
     ]
     return pd.DataFrame(
         [
-            {"event": event, "edit": edit, **_numbers(_beyond(values, 0 * values, table))}
+            {"event": event, "edit": edit, **asdict(_beyond(values, 0 * values, table))}
             for event, edit, values, table in events
         ],
         columns=list(COLUMNS),
     )
-
-
-def _numbers(interval: Interval) -> dict[str, float]:
-    return {name: getattr(interval, name) for name in ("value", "low", "high", "n", "n_texts")}
 
 
 def _beyond(case: "pd.Series[Any]", control: "pd.Series[Any]", table: pd.DataFrame) -> Interval:

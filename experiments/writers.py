@@ -144,7 +144,7 @@ def _alone(sinks: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> V
 
 def _mediation(sinks: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     known = sinks[sinks["l_start"] > 0]
-    mediates = known["mediates"].astype(float)
+    mediates, n_first = known["mediates"].astype(float), len(sinks) - len(known)
     return judge_interval(
         MEDIATES,
         share_over_texts(mediates, known["text_id"].tolist(), n_claims=n_claims),
@@ -153,13 +153,9 @@ def _mediation(sinks: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) 
         "one zeroed too, mean over texts",
         controls="the same with this MLP zeroed too",
         controlled=False,
-        left_out={**left_out, "created at layer 0, before which there is no MLP": _n_first(sinks)},
+        left_out={**left_out, "created at layer 0, before which there is no MLP": n_first},
         n_claims=n_claims,
     )
-
-
-def _n_first(sinks: pd.DataFrame) -> int:
-    return int((sinks["l_start"] == 0).sum())
 
 
 def _direction(sinks: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> Verdict:

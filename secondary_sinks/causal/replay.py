@@ -69,16 +69,10 @@ def replay(
     (use `recompute`: the later of them depend on the earlier ones); `TraceError` for a trace of
     another model.
     """
-    groups = [edits]
-    asked: dict[str, Any] = {
-        "attention": attention,
-        "kl": kl,
-        "others": others,
-        "reference": reference,
-    }
-    return replay_groups(model, trace, groups, **asked, watch=watch, kept=kept, progress=progress)[
-        0
-    ]
+    asked: dict[str, Any] = {"attention": attention, "kl": kl, "watch": watch, "others": others}
+    asked |= {"reference": reference, "kept": kept, "progress": progress}
+    (found,) = replay_groups(model, trace, [edits], **asked)
+    return found
 
 
 def replay_groups(

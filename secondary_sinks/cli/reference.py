@@ -27,12 +27,11 @@ WORDS = {Path: "PATH", str: "TEXT", int: "INT", float: "NUMBER"}
 def reference() -> str:
     """The page as Markdown: every command with its arguments, options and an example."""
     assert sweep_app.app is app
-    commands = sorted(app.registered_commands, key=lambda one: _module(one) == sweep_app.__name__)
+    commands = sorted(
+        app.registered_commands,
+        key=lambda one: getattr(one.callback, "__module__", "") == sweep_app.__name__,
+    )
     return "\n".join([HEAD, *(_command(command) for command in commands)])
-
-
-def _module(command: CommandInfo) -> str:
-    return str(getattr(command.callback, "__module__", ""))
 
 
 def _command(command: CommandInfo) -> str:

@@ -253,13 +253,15 @@ def _percent(share: float) -> str:
 
 def cells_of(sample: Sample) -> Cells:
     """Cost: each way to ablate at every sink and at its control."""
-    return Cells(recomputed=[2 * _n_both(text) for text in sample.texts])
-
-
-def _n_both(text: TextPairs) -> int:
-    """Number of (sink, way to ablate) of a text that are possible at sink and control."""
-    places = [(case.sink.pos, case.control) for case in text.cases]
-    return sum(all(is_there(way, text.trace, pos) for pos in two) for two in places for way in WAYS)
+    possible = [
+        sum(
+            is_there(way, text.trace, case.sink.pos) and is_there(way, text.trace, case.control)
+            for case in text.cases
+            for way in WAYS
+        )
+        for text in sample.texts
+    ]
+    return Cells(recomputed=[2 * number for number in possible])
 
 
 REDISTRIBUTION = Question(

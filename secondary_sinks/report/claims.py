@@ -103,7 +103,8 @@ def number_of(unit: str, value: float) -> str:
 
 
 def _claim(question: str, verdict: Mapping[str, Any]) -> Claim:
-    value, low, high = (_float(verdict[name]) for name in ("value", "low", "high"))
+    numbers = (verdict[name] for name in ("value", "low", "high"))
+    value, low, high = (math.nan if one is None else float(one) for one in numbers)
     unit, known = verdict.get("unit", ""), not any(map(math.isnan, (value, low, high)))
     interval = ""
     if known:
@@ -135,7 +136,3 @@ def _bar(low: float, value: float, high: float) -> tuple[float, float, float]:
     """Ends and middle of a bar from 0 to 1, in per cent; values outside are clipped."""
     cut = [round(100 * min(max(one, 0.0), 1.0), 1) for one in (low, value, high)]
     return cut[0], cut[1], cut[2]
-
-
-def _float(value: float | None) -> float:
-    return math.nan if value is None else float(value)

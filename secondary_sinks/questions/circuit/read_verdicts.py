@@ -70,10 +70,12 @@ def _from_readers(
     texts = known["text_id"].tolist()
     found = share_over_texts(known["share"].astype(float), texts, n_claims=n_claims)
     beyond = median_over_texts(known["share"] - known["chance"], texts, n_claims=n_claims)
+    at_controls = known["control_share"].mean()  # NaN if no head reads any of them
     why = (
         f"{found.value:.0%} of the attention comes from heads that read the primary, "
         f"{known['chance'].mean():.0%} from as many random heads (median difference "
-        f"{_in_words(beyond, '.0%')}){_of_controls(known)}"
+        f"{_in_words(beyond, '.0%')})"
+        + ("" if pd.isna(at_controls) else f"; at controls {at_controls:.0%}")
     )
     return _judged(
         f"most attention to {name} comes from heads that also read the primary",
@@ -132,9 +134,3 @@ def _judged(
 
 def _in_words(found: Interval, form: str) -> str:
     return f"{found.value:{form}} [{found.low:{form}}, {found.high:{form}}]"
-
-
-def _of_controls(part: pd.DataFrame) -> str:
-    """The share at controls, as the end of a sentence; empty if no head reads any of them."""
-    share = part["control_share"].mean()
-    return "" if pd.isna(share) else f"; at controls {share:.0%}"
