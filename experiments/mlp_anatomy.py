@@ -18,9 +18,8 @@ NAME, QUESTION = (
     "At which stage of the forming MLP does a token align with the primary?",
 )
 PAPER = (
-    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): at the creation layer the MLP maps "
-    "a token that is nothing like the primary to a vector that points along the primary's "
-    "direction."
+    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): at the creation layer the MLP maps a "
+    "token that is nothing like the primary to a vector that points along the primary's direction."
 )
 METHOD = (
     "At each sink's creation layer (or `--layer`), the cosine of the token with the primary at "

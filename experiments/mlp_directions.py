@@ -134,14 +134,12 @@ def _verdict(cut: pd.DataFrame, members: Members, number: int) -> Verdict:
     return judge_interval(
         CLAIM,
         interval,
-        f"with inputs projected onto {count(number, 'component')} of other texts' sinks, the "
-        "MLP of layer "
-        f"{members.layer} still writes half as much along the direction at "
+        f"with inputs projected onto {count(number, 'component')} of other texts' sinks, the MLP "
+        f"of layer {members.layer} still writes half as much along the direction at "
         f"{fires['sink'].mean():.0%} of the sinks (median {kept['sink'].median():.0%} as much); "
         f"onto components of controls, at {fires['control'].mean():.0%}",
         statistic=f"share of sinks for which {count(number, 'component')} of sinks trigger the "
-        "MLP, but "
-        "those of controls do not",
+        "MLP, but those of controls do not",
         controls="components of the inputs at token twins, or ordinary tokens nearby",
         left_out=members.left_out
         | {

@@ -134,17 +134,14 @@ def _row(trace: Trace, case: MatchedPair, thresholds: Thresholds) -> dict[str, A
     sink = case.sink
     blocks = list(range(sink.l_start + 1, len(trace.norm)))
     attended = joint_tests(trace, thresholds).attended
-    return sink_columns(trace, case) | {
+    return sink_columns(case) | {
         "mlp_norm": float(trace.mlp_norm[sink.l_start, sink.pos]),
         "norm": float(trace.norm[sink.l_start, sink.pos]),
         "mass": float(trace.mass[blocks, sink.pos].mean()),
         "even_share": float(trace.mass_null[blocks, sink.pos].mean()),
         "score": float(trace.score[blocks, sink.pos].mean()),
         "attended": int(attended[sink.l_start : -1, sink.pos].sum()),
-        "lifetime": sink.lifetime,
-        "lifetime_norm": sink.lifetime_norm,
-        "lifetime_attention": sink.lifetime_attention,
-        "censored": sink.censored,
+        **sink.fields("lifetime", "lifetime_norm", "lifetime_attention", "censored"),
     }
 
 
@@ -171,11 +168,9 @@ def _verdict(
     found = judge_interval(
         CLAIM.format(LENGTHS[length], RESPONSES[response]),
         within.interval,
-        f"{undefined}{length} from {rounded(spread[0][0])} to "
-        f"{rounded(spread[0][1])}, "
-        f"{response} from {rounded(spread[1][0])} to {rounded(spread[1][1])} (10th to 90th "
-        "percentile); "
-        f"permutation test within texts and creation layers: p = "
+        f"{undefined}{length} from {rounded(spread[0][0])} to {rounded(spread[0][1])}, {response} "
+        f"from {rounded(spread[1][0])} to {rounded(spread[1][1])} (10th to 90th percentile); "
+        "permutation test within texts and creation layers: p = "
         f"{rounded(min(within.p_high, within.p_low), 2)}; {count(cut, 'lifetime')} cut off",
         statistic=f"rank correlation of {length} and {response} within texts and creation layers, "
         "controlled for position, median over texts",

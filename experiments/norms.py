@@ -114,7 +114,7 @@ def _ratios(trace: Trace, case: MatchedPair) -> dict[str, Any]:
         values = getattr(trace, name)[rows]
         return float(values[:, case.sink.pos].mean() / values[:, case.control].mean())
 
-    return sink_columns(trace, case) | {
+    return sink_columns(case) | {
         "norm_ratio": ratio("norm", layers),
         "raw_key_ratio": ratio("key_norm_raw", blocks),
         "used_key_ratio": ratio("key_norm", blocks),

@@ -93,7 +93,7 @@ def _steps(observed: Observed, text: TextPairs) -> Iterator[dict[str, Any]]:
     layers = sorted({case.sink.l_start for case in text.cases})
     for layer, states in _states(observed, text, layers) if layers else ():
         for case in (one for one in text.cases if one.sink.l_start == layer):
-            yield sink_columns(text.trace, case) | _step(states, case)
+            yield sink_columns(case) | _step(states, case)
 
 
 def _step(states: Tensor, case: MatchedPair) -> dict[str, float]:

@@ -69,7 +69,7 @@ def run(observed: Observed) -> Finding:
             for name, pos in (("sink", case.sink.pos), ("control", case.control))
         }
         clean = lasting_positions(observed.sinks.of_text(trace.text_id))
-        removed.append(_removed_row(trace, case, clean, found))
+        removed.append(_removed_row(case, clean, found))
         if (trace.text_id, case.sink.pos) in firsts and removed[-1]["removed"]:
             later += _later_rows(trace, case, clean, found)
         progress(texts.index(trace.text_id), len(texts))
@@ -109,16 +109,11 @@ def _sinks_without(observed: Observed, trace: Trace, layer: int, pos: int) -> se
     return lasting_positions(detect(edited, observed.sinks.thresholds))
 
 
-def _removed_row(
-    trace: Trace, case: MatchedPair, clean: set[int], found: dict[str, set[int]]
-) -> dict[str, Any]:
+def _removed_row(case: MatchedPair, clean: set[int], found: dict[str, set[int]]) -> dict[str, Any]:
     """What removing one sink creates, and what the same edit at its control creates."""
     sink, new = case.sink, {name: sorted(after - clean) for name, after in found.items()}
     return {
-        "text_id": trace.text_id,
-        "pos": sink.pos,
-        "token": sink.token,
-        "l_start": sink.l_start,
+        **sink.fields("text_id", "pos", "token", "l_start"),
         "rank": sorted(clean | {sink.pos}).index(sink.pos) + 1,
         "n_sinks": len(clean | {sink.pos}),
         "control_pos": case.control,

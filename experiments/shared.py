@@ -288,16 +288,10 @@ def unanswered(
     )
 
 
-def sink_columns(trace: Trace, case: MatchedPair) -> dict[str, Any]:
+def sink_columns(case: MatchedPair) -> dict[str, Any]:
     """The first columns of a table with one row per tested sink."""
-    return {
-        "text_id": trace.text_id,
-        "pos": case.sink.pos,
-        "token": case.sink.token,
-        "l_start": case.sink.l_start,
-        "control_pos": case.control,
-        "control_kind": case.kind,
-    }
+    own = case.sink.fields("text_id", "pos", "token", "l_start")
+    return own | {"control_pos": case.control, "control_kind": case.kind}
 
 
 def places(rows: pd.DataFrame) -> "pd.Series[str]":

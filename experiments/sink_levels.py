@@ -22,10 +22,9 @@ from secondary_sinks.types import FREQUENT, Levels, refuse_twice
 
 NAME, QUESTION = "sink_levels", "At which layers do secondary sinks arise, and for how long?"
 PAPER = (
-    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): secondary sinks come in *levels*, "
-    "a few pairs of creation layer and lifetime, more of them in larger models (three in "
-    "QwQ-32B, six in Qwen3-14B). The paper shows a heat map, and does not say how levels are "
-    "counted."
+    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): secondary sinks come in *levels*, a "
+    "few pairs of creation layer and lifetime, more of them in larger models (three in QwQ-32B, "
+    "six in Qwen3-14B). The paper shows a heat map, and does not say how levels are counted."
 )
 METHOD = (
     "Counts by (l_start, lifetime), for one model or several (`--also`, each on the same texts), "

@@ -94,19 +94,10 @@ def _n_tokens(observed: Observed) -> int:
 def _places(observed: Observed, sinks: list[Sink]) -> pd.DataFrame:
     """One row per sink with its position in the text."""
     length = {trace.text_id: len(trace.tokens) for trace in observed.traces}
-    rows = [
-        {
-            "text_id": sink.text_id,
-            "pos": sink.pos,
-            "place": sink.pos / (length[sink.text_id] - 1),
-            "token": sink.token,
-            "token_id": sink.token_id,
-            "l_start": sink.l_start,
-            "lifetime": sink.lifetime,
-        }
-        for sink in sinks
-    ]
-    return pd.DataFrame(rows)
+    names = ("text_id", "pos", "token", "token_id", "l_start", "lifetime")
+    places = pd.DataFrame([sink.fields(*names) for sink in sinks])
+    places.insert(2, "place", places["pos"] / (places["text_id"].map(length) - 1))
+    return places
 
 
 def _by_token(observed: Observed, sinks: list[Sink]) -> pd.DataFrame:

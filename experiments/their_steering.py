@@ -48,11 +48,10 @@ METHOD = (
     "recomputed. Four verdicts. (1) The rule edits the lasting sinks that arise at the layer, and "
     "no other token. (2) At norm 0, the edited sinks lose more attention than matched tokens. (3) "
     "At twice the norm, the effect of the rule on a sink differs from that of editing this sink "
-    "alone (without "
-    "texts in which the rule edits one token only: there both edits are the same). (4) At norm 0, "
-    "the loss of later, unedited tokens rises more than with matched tokens. Lifetimes depend on "
-    "the norm by definition, and are only shown. Table 'found' has the sinks that the paper's "
-    "criterion and ours find after the rule."
+    "alone (without texts in which the rule edits one token only: there both edits are the same). "
+    "(4) At norm 0, the loss of later, unedited tokens rises more than with matched tokens. "
+    "Lifetimes depend on the norm by definition, and are only shown. Table 'found' has the sinks "
+    "that the paper's criterion and ours find after the rule."
 )
 REFUTATION = (
     "Most tokens that the rule edits are not sinks, or most sinks are not edited. Sinks keep their "

@@ -12,6 +12,7 @@ from secondary_sinks.plots.labels import format_number, plain_label
 from secondary_sinks.plots.theme import (
     TEXT,
     above,
+    band,
     colour_of,
     finish,
     log_axis,
@@ -73,9 +74,6 @@ def _lines(part: pd.DataFrame, group: str, colour: str, legend: bool) -> list[go
         return []
     name = plain_label(str(group))
     known = part[part["low"].notna() & part["high"].notna()]
-    shared = {"legendgroup": name, "mode": "lines", "hoverinfo": "skip", "showlegend": False}
-    edge = {"x": _literal(known["x"]), "line": {"width": 0}, **shared}
-    fill = {"fill": "tonexty", "fillcolor": rgba(colour, 0.18)}
     line = go.Scatter(
         x=_literal(part["x"]),
         y=part["value"],
@@ -92,8 +90,8 @@ def _lines(part: pd.DataFrame, group: str, colour: str, legend: bool) -> list[go
         ],
         hovertemplate="%{customdata}<extra></extra>",
     )
-    band = [go.Scatter(y=known["low"], **edge), go.Scatter(y=known["high"], **edge, **fill)]
-    return [*(band if len(known) else []), line]
+    x, fill = _literal(known["x"]), rgba(colour, 0.18)
+    return [*(band(x, known["low"], known["high"], fill, name) if len(known) else []), line]
 
 
 def _literal(x: "pd.Series[Any]") -> list[Any]:

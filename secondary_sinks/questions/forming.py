@@ -237,11 +237,7 @@ def forming_frame(found: Iterable[Forming], sinks: SinkTable) -> pd.DataFrame:
             {
                 **asdict(one),
                 "layers": format_layers(one.layers),
-                "token": sink.token,
-                "l_start": sink.l_start,
-                "lifetime": sink.lifetime,
-                "censored": sink.censored,
-                "level": sink.level,
+                **sink.fields("token", "l_start", "lifetime", "censored", "level"),
             }
         )
     names = ["text_id", "pos", "token", "l_start", "lifetime", "censored", "level"]

@@ -191,13 +191,7 @@ def _measured(one: Asked, alive: Alive) -> list[Role]:
     null = null_cosine(one.trace.typical.shape[1])
     return [
         Role(
-            text_id=sink.text_id,
-            pos=sink.pos,
-            token_id=sink.token_id,
-            token=sink.token,
-            kind=sink.kind,
-            level=sink.level,
-            l_start=sink.l_start,
+            **sink.fields("text_id", "pos", "token_id", "token", "kind", "level", "l_start"),
             layer=layer,
             role="undecided",
             why="",

@@ -55,7 +55,6 @@ def too_few(
     together = f" to decide {n_claims} claims together" if n_claims > 1 else ""
     where = " with controls" if controlled else ""
     return (
-        f"only {count(n_sinks, 'sink')} in {count(n_texts, 'text')}{where}; at least "
-        f"{MIN_SINKS} sinks in "
-        f"{needed} texts are needed{together}, since fewer texts can all agree by chance"
+        f"only {count(n_sinks, 'sink')} in {count(n_texts, 'text')}{where}; at least {MIN_SINKS} "
+        f"sinks in {needed} texts are needed{together}, since fewer texts can all agree by chance"
     )
