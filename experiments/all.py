@@ -38,22 +38,8 @@ from secondary_sinks.types import refuse_twice, split_words
 NAMES = tuple(BY_NAME)
 FAILED = "failed"
 COLUMNS = [
-    "model",
-    "experiment",
-    "role",
-    "question",
-    "claim",
-    "outcome",
-    "why",
-    "statistic",
-    "value",
-    "low",
-    "high",
-    "confidence",
-    "controls",
-    "n_sinks",
-    "n_texts",
-    "file",
+    *("model", "experiment", "role", "question", "claim", "outcome", "why", "statistic", "value"),
+    *("low", "high", "confidence", "controls", "n_sinks", "n_texts", "file"),
 ]
 Say = Callable[[str], None]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from secondary_sinks.questions.circuit import EVICTION, FUNCTION, READER_HEADS, TRIGGER, WRITER
+from secondary_sinks.questions.circuit.circuit import CIRCUIT
 from secondary_sinks.questions.dose import NORM_DOSE
 from secondary_sinks.questions.harm import HARM
 from secondary_sinks.questions.matched_pairs import match_pairs
@@ -15,20 +15,8 @@ from secondary_sinks.questions.sparsity import SPARSITY
 from secondary_sinks.questions.sufficiency import SUFFICIENCY
 from secondary_sinks.types import SinkTable, Trace
 
-QUESTIONS = (
-    NECESSITY,
-    SUFFICIENCY,
-    NORM_DOSE,
-    REDISTRIBUTION,
-    RESTORATION,
-    SPARSITY,
-    HARM,
-    TRIGGER,
-    WRITER,
-    READER_HEADS,
-    FUNCTION,
-    EVICTION,
-)
+_OF_FORMING = (NECESSITY, SUFFICIENCY, NORM_DOSE, REDISTRIBUTION, RESTORATION, SPARSITY, HARM)
+QUESTIONS = (*_OF_FORMING, *CIRCUIT)
 """All questions, in the order in which they are run and reported."""
 BY_NAME = {question.name: question for question in QUESTIONS}
 
