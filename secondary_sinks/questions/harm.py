@@ -30,6 +30,7 @@ from secondary_sinks.questions.necessity import WAYS, is_there
 from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.statistics import Interval, median_over_texts, outcome_of
 from secondary_sinks.types import SHARE_UNIT, Cell, SinkTable, Trace, Verdict
+from secondary_sinks.types.edits import positions_of
 
 CLAIM = (
     "removing all sinks other than the primary raises the loss by 1% or more, beyond the rise "
@@ -169,13 +170,8 @@ def _rows(
             "loss_clean": float(result.loss_clean[counts].double().mean()),
             "loss_edited": float(result.loss[number, counts].double().mean()),
             "kl": float(result.kl[number, counts].double().mean()),
-            "kl_at_token": float(result.kl[number, edited_positions(cell)].double().mean()),
+            "kl_at_token": float(result.kl[number, positions_of(cell)].double().mean()),
         }
-
-
-def edited_positions(cell: Cell) -> list[int]:
-    """The positions that a cell edits."""
-    return sorted({pos for edit in cell for pos in edit.positions})
 
 
 def _rises(cells: pd.DataFrame) -> pd.DataFrame:

@@ -19,6 +19,11 @@ class Site:
     early: bool = False
     """Whether the attention of its own layer depends on it."""
 
+    @property
+    def in_residual(self) -> bool:
+        """Whether its vectors are vectors of the residual stream."""
+        return self.unit == "coordinate"
+
     def n_units(self, cfg: Any) -> int:
         """How many units a model with this config has; KV heads are as many as heads if unsaid."""
         found = getattr(cfg, _WIDTHS[self.unit])
@@ -89,8 +94,7 @@ ALL_SITES = tuple(site.name for site in SITES)
 OF_TOKEN = tuple(site.name for site in SITES if not site.of_pair)
 HEADS = ("z", "q", "k", "v")
 """Sites with one vector per head, or per KV head."""
-RESIDUAL = tuple(site.name for site in SITES if site.unit == "coordinate")
-"""Sites whose vectors are vectors of the residual stream."""
+RESIDUAL = tuple(site.name for site in SITES if site.in_residual)
 SITE_OF = {site.name: site for site in SITES}
 
 

@@ -220,6 +220,11 @@ def as_cell(edit: Edit | Sequence[Edit]) -> Cell:
     return (edit,) if isinstance(edit, Edit) else tuple(edit)
 
 
+def positions_of(edits: Iterable[Edit]) -> list[int]:
+    """The positions that some edits change, in order."""
+    return sorted({pos for edit in edits for pos in edit.positions})
+
+
 def dump_cells(cells: Iterable[Edit | Sequence[Edit]]) -> str:
     """Cells as JSON lines, one list of edits per line.
 
