@@ -11,11 +11,12 @@ from experiments.command import main_of
 from experiments.members import Members, Rows, gather, members_of
 from experiments.planes import principal_plane
 from experiments.probe import Probe, principal_directions
-from experiments.shared import Finding, Observed, judge_interval, places, unanswered, why_no_sinks
+from experiments.shared import Finding, Observed, places, unanswered, why_no_sinks
 from secondary_sinks import Verdict
 from secondary_sinks.cli import whole
 from secondary_sinks.display import count
 from secondary_sinks.plots import interval_lines, scatter_panels
+from secondary_sinks.questions import judge
 from secondary_sinks.statistics import paired_share_over_texts
 
 NAME, QUESTION = "mlp_directions", "Which directions of its input trigger the forming MLP?"
@@ -131,7 +132,7 @@ def _verdict(cut: pd.DataFrame, members: Members, number: int) -> Verdict:
     fires = {role: (one >= 0.5).astype(float).where(one.notna()) for role, one in kept.items()}
     interval = paired_share_over_texts(fires["sink"], fires["control"], cut["text_id"].tolist())
     silent = int((cut["written"] <= cut["written_control"].clip(lower=0)).sum())
-    return judge_interval(
+    return judge(
         CLAIM,
         interval,
         f"with inputs projected onto {count(number, 'component')} of other texts' sinks, the MLP "

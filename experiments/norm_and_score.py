@@ -9,7 +9,6 @@ from experiments.command import main_of
 from experiments.shared import (
     Finding,
     Observed,
-    judge_interval,
     places,
     sink_columns,
     unanswered,
@@ -20,7 +19,7 @@ from secondary_sinks.cli import whole
 from secondary_sinks.detection import joint_tests
 from secondary_sinks.display import count, rounded
 from secondary_sinks.plots import scatter_panels
-from secondary_sinks.questions import MatchedPair
+from secondary_sinks.questions import MatchedPair, judge
 from secondary_sinks.statistics import (
     MIN_IN_TEXT,
     PERMUTATIONS,
@@ -165,7 +164,7 @@ def _verdict(
     spread = [sinks[name].quantile([0.1, 0.9]).tolist() for name in (length, response)]
     few, value = len(sinks) - within.interval.n, within.interval.value
     undefined = "" if value == value else "one of them is constant, or determined by the position; "
-    found = judge_interval(
+    found = judge(
         CLAIM.format(LENGTHS[length], RESPONSES[response]),
         within.interval,
         f"{undefined}{length} from {rounded(spread[0][0])} to {rounded(spread[0][1])}, {response} "

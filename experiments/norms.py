@@ -9,7 +9,6 @@ from experiments.command import main_of
 from experiments.shared import (
     Finding,
     Observed,
-    judge_interval,
     sink_columns,
     unanswered,
     why_no_sinks,
@@ -18,7 +17,7 @@ from secondary_sinks import Trace, Verdict
 from secondary_sinks.causal import readers
 from secondary_sinks.display import rounded
 from secondary_sinks.plots import attention_around_life, layer_profiles, life_lines
-from secondary_sinks.questions import MatchedPair
+from secondary_sinks.questions import MatchedPair, judge
 from secondary_sinks.statistics import share_over_texts
 
 NAME, QUESTION = "norms", "What norms do residuals, keys and values of sinks have?"
@@ -125,7 +124,7 @@ def _ratios(trace: Trace, case: MatchedPair) -> dict[str, Any]:
 def _verdict(ratios: pd.DataFrame, of: str, observed: Observed) -> Verdict:
     ratio = ratios[f"{of.replace(' ', '_')}_ratio"]
     shorter = (ratio < 1).astype(float).where(ratio.notna())
-    return judge_interval(
+    return judge(
         CLAIM.format(f"{of}s"),
         share_over_texts(shorter, ratios["text_id"].tolist(), n_claims=len(OF)),
         f"norm of a sink's {of}: {rounded(ratio.median(), 2)} times its control's (median); of its "

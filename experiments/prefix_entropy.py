@@ -11,7 +11,6 @@ from experiments.command import main_of
 from experiments.shared import (
     Finding,
     Observed,
-    judge_interval,
     sink_columns,
     unanswered,
     why_no_sinks,
@@ -21,7 +20,7 @@ from secondary_sinks.display import rounded
 from secondary_sinks.measures import prefix_entropies
 from secondary_sinks.observation import activations
 from secondary_sinks.plots import interval_lines
-from secondary_sinks.questions import MatchedPair, TextPairs
+from secondary_sinks.questions import MatchedPair, TextPairs, judge
 from secondary_sinks.statistics import median_over_texts
 
 NAME, QUESTION = "prefix_entropy", "How do secondary sinks change the entropy of the prefix?"
@@ -119,7 +118,7 @@ def _curves(observed: Observed, text: TextPairs) -> Iterator[dict[str, Any]]:
 
 def _verdict(steps: pd.DataFrame, observed: Observed) -> Verdict:
     fall = steps["control_step"] - steps["step"]
-    return judge_interval(
+    return judge(
         CLAIM,
         median_over_texts(fall, steps["text_id"].tolist()),
         f"a sink changes the entropy by {rounded(steps['step'].mean(), 2)} nats, a control by "

@@ -8,11 +8,11 @@ import plotly.graph_objects as go
 from torch import Tensor
 
 from experiments.command import main_of
-from experiments.shared import Finding, Observed, judge_interval, unanswered, why_no_sinks
+from experiments.shared import Finding, Observed, unanswered, why_no_sinks
 from experiments.steered import lasting_positions
 from secondary_sinks import Trace, Verdict, detect, observe
 from secondary_sinks.plots import interval_dots, message_figure
-from secondary_sinks.questions import Cost, MatchedPair
+from secondary_sinks.questions import Cost, MatchedPair, judge
 from secondary_sinks.statistics import Interval, paired_share_over_texts
 
 NAME = "replacement"
@@ -175,7 +175,7 @@ def _figure(frame: pd.DataFrame) -> go.Figure:
 def _creates(sinks: pd.DataFrame, observed: Observed) -> Verdict:
     gone = sinks[sinks["removed"]]
     new, control = gone["n_new"] > 0, gone["n_new_control"] > 0
-    return judge_interval(
+    return judge(
         CREATES,
         _beyond(new, control.astype(float), gone),
         f"removal makes another token a sink for {int(new.sum())} of {len(gone)} sinks, the same "
@@ -190,7 +190,7 @@ def _creates(sinks: pd.DataFrame, observed: Observed) -> Verdict:
 
 def _depends(later: pd.DataFrame) -> Verdict:
     ends, control = int(later["sink"].sum()), int(later["control"].sum())
-    return judge_interval(
+    return judge(
         DEPENDS,
         _beyond(later["sink"], later["control"], later),
         f"{ends} of {len(later)} later sinks end, and {control} with the control edited instead",

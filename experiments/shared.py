@@ -20,18 +20,10 @@ from experiments.sample import sample_of
 from secondary_sinks import SinkTable, Trace, Verdict, bundled_corpus, load_model, read_texts
 from secondary_sinks.models import HookedModel, published_as
 from secondary_sinks.plots import message_figure
-from secondary_sinks.questions import (
-    MatchedPair,
-    TextPairs,
-    judge,
-    match_pairs,
-    sum_counts,
-    verdict_of,
-)
+from secondary_sinks.questions import MatchedPair, TextPairs, match_pairs, sum_counts, verdict_of
 from secondary_sinks.runs import describe, fed_first, observe_all
-from secondary_sinks.statistics import HALF, Interval, too_few
+from secondary_sinks.statistics import too_few
 from secondary_sinks.texts import Text, TokenizedText, check_feed, retokenize
-from secondary_sinks.types import SHARE_UNIT
 
 SECONDS = 30.0
 """Seconds between two lines of progress."""
@@ -238,40 +230,6 @@ class Finding:
     def verdicts(self) -> tuple[Verdict, ...]:
         """All verdicts; the one that answers the question is first."""
         return (self.verdict, *self.further)
-
-
-def judge_interval(
-    claim: str,
-    interval: Interval,
-    why: str,
-    *,
-    statistic: str,
-    controls: str,
-    line: float = HALF,
-    left_out: Mapping[str, int] | None = None,
-    n_claims: int = 1,
-    unit: str = SHARE_UNIT,
-    controlled: bool = True,
-) -> Verdict:
-    """Judge an interval: supported above the line, contradicted below it, else inconclusive.
-
-    `n_claims` is the number of claims in the finding, for which the interval was corrected; `unit`
-    is the unit of the statistic. With `controlled` False, all sinks count.
-
-    Also inconclusive with too few sinks or texts; `why` then says so.
-    """
-    return judge(
-        claim,
-        interval,
-        lambda: why,
-        statistic=statistic,
-        unit=unit,
-        controls=controls,
-        left_out=left_out,
-        n_claims=n_claims,
-        line=line,
-        controlled=controlled,
-    )
 
 
 def unanswered(

@@ -10,12 +10,13 @@ import torch
 import typer
 
 from experiments.command import main_of
-from experiments.shared import Finding, Observed, judge_interval, unanswered
+from experiments.shared import Finding, Observed, unanswered
 from secondary_sinks import SinkTable, Verdict, find_levels
 from secondary_sinks.detection import LEAST_TEXTS, counts_for_levels, read_released
 from secondary_sinks.display import count
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots import level_heatmap, level_heatmaps
+from secondary_sinks.questions import judge
 from secondary_sinks.statistics import share_over_texts
 from secondary_sinks.texts import read_utf8, split_json_lines
 from secondary_sinks.types import FREQUENT, Levels, refuse_twice
@@ -131,7 +132,7 @@ def _verdict(source: Source, levels: Levels, n_sources: int) -> Verdict:
         f"({level.l_start}, {level.lifetime}) with {level.n_sinks} (stability {level.jaccard:.2f})"
         for level in levels.levels
     )
-    found = judge_interval(
+    found = judge(
         f"{CLAIM} ({source.name})" if n_sources > 1 else CLAIM,
         share,
         f"{count(len(levels.levels), 'level')} for {share.value:.0%} of "

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 
 from experiments.command import main_of
-from experiments.shared import Finding, Observed, judge_interval, unanswered
+from experiments.shared import Finding, Observed, unanswered
 from secondary_sinks import Verdict
 from secondary_sinks.detection import counts_for_levels
 from secondary_sinks.display import rounded
 from secondary_sinks.plots import count_bars
+from secondary_sinks.questions import judge
 from secondary_sinks.statistics import Interval, jackknife, share_over_texts
 from secondary_sinks.types import Sink
 
@@ -134,7 +135,7 @@ def _verdict(observed: Observed, sinks: list[Sink], frame: pd.DataFrame) -> Verd
     empty = [float(kind_of(sink.token) not in {"letters", "special"}) for sink in sinks]
     share = share_over_texts(empty, [sink.text_id for sink in sinks])
     rate, first = _rate(observed, sinks), frame.iloc[0]
-    return judge_interval(
+    return judge(
         CLAIM,
         share,
         f"the most frequent of {len(frame)} is {first['token']!r} ({first['n_sinks']} of "

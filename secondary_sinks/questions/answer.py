@@ -9,7 +9,7 @@ import pandas as pd
 
 from secondary_sinks.display import Displayed, count, tally
 from secondary_sinks.statistics import CONFIDENCE, HALF, Interval, outcome_of, too_few
-from secondary_sinks.types import Verdict
+from secondary_sinks.types import SHARE_UNIT, Verdict
 from secondary_sinks.types.lists import join_words
 
 
@@ -94,11 +94,11 @@ def verdict_of(
 def judge(
     claim: str,
     interval: Interval | None,
-    why: Callable[[], str],
+    why: str | Callable[[], str],
     *,
     statistic: str,
-    unit: str,
     controls: str,
+    unit: str = SHARE_UNIT,
     left_out: Mapping[str, int] | None = None,
     n_claims: int = 1,
     n_controls: int | None = None,
@@ -109,10 +109,10 @@ def judge(
 ) -> Verdict:
     """Judge an interval: supported above the line, contradicted below it, else inconclusive.
 
-    Also inconclusive with too few sinks or texts, which the verdict then says; `why` is called only
-    where there are enough, or `always`. `outcome` replaces that of the interval alone. `left_out`
-    is counted in the sentence on controls; `controlled` says whether only sinks with a control
-    count. `interval` is None where nothing was measured.
+    Also inconclusive with too few sinks or texts, which the verdict then says; `why`, words or a
+    function that returns them, is used only where there are enough, or `always`. `outcome` replaces
+    that of the interval alone. `left_out` is counted in the sentence on controls; `controlled` says
+    whether only sinks with a control count. `interval` is None where nothing was measured.
     """
     n, n_texts = (0, 0) if interval is None else (interval.n, interval.n_texts)
     missing = too_few(n, n_texts, left_out, n_claims, controlled=controlled)
@@ -120,10 +120,11 @@ def judge(
         outcome = "inconclusive"
     elif outcome is None:
         outcome = outcome_of(interval, line)
+    said = "" if missing and not always else why if isinstance(why, str) else why()
     return verdict_of(
         claim,
         outcome,
-        "; ".join(filter(None, ["" if missing and not always else why(), missing])),
+        "; ".join(filter(None, [said, missing])),
         interval,
         statistic=statistic,
         unit=unit,

@@ -17,7 +17,7 @@ from secondary_sinks.statistics import (
     page_trend_test,
     rank_correlation,
 )
-from secondary_sinks.types import SHARE_UNIT, Verdict
+from secondary_sinks.types import Verdict
 
 ALPHA = 0.05
 DOSE = "sinks draw more attention if the MLP output that forms them is scaled up"
@@ -135,7 +135,6 @@ def direction_verdict(
         why,
         statistic="share of sinks that lose half of their attention, but not if other MLPs are "
         "rotated instead",
-        unit=SHARE_UNIT,
         left_out=left_out,
         n_claims=n_claims,
         **_controls(same),
@@ -163,7 +162,6 @@ def norm_verdict(
         ),
         statistic="share of sinks that lose half of their attention, but not if other MLPs are "
         "scaled instead",
-        unit=SHARE_UNIT,
         left_out=left_out,
         n_claims=n_claims,
         **_controls(part),

@@ -29,7 +29,7 @@ from secondary_sinks.questions.matched_pairs import (
 from secondary_sinks.questions.necessity import WAYS, is_there
 from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.statistics import Interval, median_over_texts, outcome_of
-from secondary_sinks.types import SHARE_UNIT, Cell, SinkTable, Trace, Verdict
+from secondary_sinks.types import Cell, SinkTable, Trace, Verdict
 from secondary_sinks.types.edits import positions_of
 
 CLAIM = (
@@ -227,7 +227,6 @@ def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) ->
         why,
         statistic="rise of the loss as a share of the clean loss, sinks minus ordinary tokens, "
         "median over texts",
-        unit=SHARE_UNIT,
         controls="the same number of ordinary tokens of similar position and norm",
         left_out=left_out,
         n_claims=n_claims,

@@ -181,7 +181,6 @@ def later_verdict(effects: pd.DataFrame | Results, n_claims: int = 1) -> Verdict
         why,
         statistic="mass lost beyond controls at the layer with the largest loss in earlier texts, "
         "median over texts",
-        unit=SHARE_UNIT,
         controls="same edit at token twins, or at ordinary tokens nearby",
         n_claims=n_claims,
         line=LITTLE,

@@ -39,7 +39,7 @@ from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.questions.run_claims import layers_of
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials
 from secondary_sinks.statistics import outcome_of
-from secondary_sinks.types import SHARE_UNIT, Edit, LayerEffect, SinkTable, Trace, Verdict
+from secondary_sinks.types import Edit, LayerEffect, SinkTable, Trace, Verdict
 from secondary_sinks.types.frames import tidy
 
 EDITS = ("zero", "mean", "resample:0", "resample:1", "resample:2")
@@ -191,7 +191,6 @@ def _formed_verdict(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int
         min(found.values(), key=lambda one: one.value, default=None),
         why,
         statistic="share of sinks that end, but not if other MLPs are ablated instead",
-        unit=SHARE_UNIT,
         controls=control_words(n_controls, n_sinks, instead),
         left_out=left_out,
         n_claims=n_claims,

@@ -29,7 +29,7 @@ from secondary_sinks.questions.matched_pairs import (
 from secondary_sinks.questions.necessity import WAYS, is_there
 from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.statistics import Interval, median_over_texts, outcome_of
-from secondary_sinks.types import SHARE_UNIT, SinkTable, Trace, Verdict
+from secondary_sinks.types import SinkTable, Trace, Verdict
 from secondary_sinks.types.lists import join_words
 
 CLAIM = (
@@ -227,7 +227,6 @@ def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) ->
         lambda: f"{_in_words(list(_effects(way, parts[way], n_claims)))}; {agreement}",
         statistic="share of the freed attention that the primary gains, minus its proportional "
         "share, median over texts",
-        unit=SHARE_UNIT,
         controls="proportional share: only the sink's key replaced; the same edits at token "
         "twins, or at ordinary tokens nearby, are subtracted",
         left_out=left_out,

@@ -26,7 +26,7 @@ from secondary_sinks.questions.necessity import is_there
 from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials, summary
 from secondary_sinks.statistics import outcome_of
-from secondary_sinks.types import SHARE_UNIT, Cell, Edit, SinkTable, Trace, Verdict
+from secondary_sinks.types import Cell, Edit, SinkTable, Trace, Verdict
 
 N_CLAIMS = 2
 SEEDS = 3
@@ -195,7 +195,6 @@ def _verdict(cells: pd.DataFrame, test: str, left_out: Mapping[str, int], n_clai
         min(found.values(), key=lambda one: one.value, default=None),
         why,
         statistic=f"share of sinks that {verb}, but not with random neurons instead",
-        unit=SHARE_UNIT,
         controls="the same number of random neurons of the same MLPs",
         left_out=left_out,
         n_claims=n_claims,

@@ -27,7 +27,7 @@ from secondary_sinks.questions.matched_pairs import (
 )
 from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials, summary
-from secondary_sinks.types import SHARE_UNIT, Edit, SinkTable, Trace, Verdict, mass_lost
+from secondary_sinks.types import Edit, SinkTable, Trace, Verdict, mass_lost
 from secondary_sinks.types.lists import one_or_more
 
 N_CLAIMS = 2
@@ -150,7 +150,6 @@ def _denoising(
             f"attention; with ordinary donors, {_share(part, 'donor', 'ordinary'):.0%} do{why}"
         ),
         statistic="share of tokens that become sinks, but not with ordinary donors",
-        unit=SHARE_UNIT,
         controls="outputs of the same MLPs at ordinary tokens",
         left_out=left_out,
         n_claims=n_claims,
@@ -174,7 +173,6 @@ def _noising(cells: pd.DataFrame, why: str, left_out: Mapping[str, int], n_claim
             f"their attention{others and '; '}{others}{why}"
         ),
         statistic="share of sinks that end, but not if other MLPs are patched instead",
-        unit=SHARE_UNIT,
         controls=control_words(n_controls, n_sinks, instead),
         left_out=left_out,
         n_claims=n_claims,

@@ -19,7 +19,7 @@ import pandas as pd
 from secondary_sinks.display import count
 from secondary_sinks.questions.answer import judge
 from secondary_sinks.statistics import outcome_of, share_over_texts
-from secondary_sinks.types import SHARE_UNIT, Verdict
+from secondary_sinks.types import Verdict
 
 NO_TWIN = "whose token occurs nowhere else without being a sink"
 CONTROLS = (
@@ -121,7 +121,6 @@ def _verdict(
         interval,
         lambda: _words(known, group, layer, sum(wrote), len(wrote), len(set(texts))),
         statistic=STATISTIC,
-        unit=SHARE_UNIT,
         controls=CONTROLS,
         left_out={NO_TWIN: n_without},
         n_claims=n_claims,

@@ -22,7 +22,7 @@ from secondary_sinks.questions.answer import judge
 from secondary_sinks.questions.role_tests import Asked, patched, run_rows
 from secondary_sinks.questions.sparsity import FEW, SEEDS
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference
-from secondary_sinks.types import SHARE_UNIT, SinkTable, Verdict
+from secondary_sinks.types import SinkTable, Verdict
 
 Writers = Mapping[tuple[str, int], tuple[int, ...]]
 """Layers of the MLPs that write each sink, by text and position."""
@@ -145,7 +145,6 @@ def _verdict(cells: pd.DataFrame, test: str, left_out: Mapping[str, int], n_clai
         rate_difference(part, "coordinates", "top", "random", alive=alive, n_claims=n_claims),
         why,
         statistic=f"share of sinks that {verb}, but not with random coordinates instead",
-        unit=SHARE_UNIT,
         controls="the same number of random coordinates",
         left_out=left_out,
         n_claims=n_claims,

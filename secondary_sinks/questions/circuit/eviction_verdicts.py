@@ -7,7 +7,7 @@ import pandas as pd
 
 from secondary_sinks.questions.answer import judge
 from secondary_sinks.statistics import median_over_texts
-from secondary_sinks.types import SHARE_UNIT, Verdict
+from secondary_sinks.types import Verdict
 
 LINE = 0.01
 """A change of the loss counts if it is at least this share of the clean loss."""
@@ -55,7 +55,6 @@ def eviction_verdicts(
             lambda: f"the loss changes by {why} (medians over texts)",
             statistic=f"rise of the loss as a share of the clean loss, {difference}, median over "
             "texts",
-            unit=SHARE_UNIT,
             controls="the same number of keys",
             left_out=left_out,
             n_claims=n_claims,

@@ -9,7 +9,7 @@ from secondary_sinks.display import count
 from secondary_sinks.questions.answer import judge
 from secondary_sinks.questions.writers import levels_in
 from secondary_sinks.statistics import outcome_of, share_over_texts
-from secondary_sinks.types import SHARE_UNIT, Verdict
+from secondary_sinks.types import Verdict
 
 _MEASURES = (
     *("delivered", "kl_without_attention", "loss_without_attention", "kl_without_value"),
@@ -71,7 +71,6 @@ def _verdict(name: str, part: pd.DataFrame, left_out: Mapping[str, int], n_claim
         found,
         lambda: _why(known, kinds),
         statistic=STATISTIC,
-        unit=SHARE_UNIT,
         controls="ordinary keys drawn at random until later queries pay them as much attention",
         left_out={**left_out, NO_KEYS: len(part) - len(known)},
         n_claims=n_claims,

@@ -125,7 +125,7 @@ def _judged(
     return judge(
         claim,
         found,
-        lambda: why,
+        why,
         line=line,
         outcome="supported" if both == {"supported"} else outcome,
         **words,

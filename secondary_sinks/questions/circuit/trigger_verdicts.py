@@ -24,7 +24,7 @@ from secondary_sinks.statistics import (
     paired_share_over_texts,
     share_over_texts,
 )
-from secondary_sinks.types import SHARE_UNIT, Verdict
+from secondary_sinks.types import Verdict
 
 BY_LEVEL = 2 + 2 * NAMING
 """Claims per level: that attention triggers its sinks, and few heads of it; and which layer and
@@ -178,8 +178,7 @@ def _verdict(
     return judge(
         claim,
         found,
-        lambda: words,
-        unit=SHARE_UNIT,
+        words,
         n_claims=n_claims,
         outcome=outcome_of(found, most=most),
         always=True,
