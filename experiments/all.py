@@ -30,7 +30,7 @@ from experiments.table import BY_NAME, OBSERVING
 from experiments.written import RECORD, in_words, without_nan, write
 from secondary_sinks import files
 from secondary_sinks.cli import say, whole
-from secondary_sinks.display import rounded
+from secondary_sinks.display import markdown_table, rounded
 from secondary_sinks.errors import SinkError
 from secondary_sinks.runs import RunFolder, escape_text
 from secondary_sinks.types import refuse_twice, split_words
@@ -167,11 +167,9 @@ def write_claims(table: pd.DataFrame, out: Path) -> None:
     style = "<style>body{font-family:sans-serif}td{text-align:left;padding:.3em}</style>"
     page = f'<!doctype html><meta charset="utf-8"><title>Claims</title>{style}{html}'
     place.write_text("claims.html", page)
-    lines = ["| experiment | claim | outcome | why |", "|---|---|---|---|"]
-    for row in table.to_dict("records"):
-        cells = [str(row[name]) for name in ("experiment", "claim", "outcome", "why")]
-        lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
-    place.write_text("claims.md", "\n".join(lines) + "\n")
+    head = ["experiment", "claim", "outcome", "why"]
+    rows = [[_cell(str(row[name])) for name in head] for row in table.to_dict("records")]
+    place.write_text("claims.md", "\n".join(markdown_table(head, rows)) + "\n")
 
 
 def _run(

@@ -82,7 +82,10 @@ def run(
     names = [observed.name, *(also or ()), *map(str, released or ())]
     refuse_twice("the list of models and detections", names, SinkError)
     sources = list(_sources(observed, also or (), released or ()))
-    found = {one.name: _levels(one, observed.seed) for one in sources}
+    found = {}
+    for one in sources:
+        chance = torch.Generator().manual_seed(observed.seed)
+        found[one.name] = find_levels(one.sinks, n_texts=one.n_texts, generator=chance)
     verdicts = [_verdict(one, found[one.name], len(sources)) for one in sources]
     if not any(levels.n_sinks for levels in found.values()):
         why = "no secondary sink was found, so there are no levels"
@@ -115,11 +118,6 @@ def _sources(observed: Observed, also: Sequence[str], released: Sequence[Path]) 
         split_json_lines(content, str(path))  # limits number and length of lines
         found = read_released(content, str(path))
         yield Source(str(path), found.sinks, len(found.lines), None)
-
-
-def _levels(source: Source, seed: int) -> Levels:
-    generator = torch.Generator().manual_seed(seed)
-    return find_levels(source.sinks, n_texts=source.n_texts, generator=generator)
 
 
 def _verdict(source: Source, levels: Levels, n_sources: int) -> Verdict:

@@ -102,25 +102,20 @@ def _places(observed: Observed, sinks: list[Sink]) -> pd.DataFrame:
 
 
 def _by_token(observed: Observed, sinks: list[Sink]) -> pd.DataFrame:
-    total = _n_tokens(observed)
     occurs = Counter(one for trace in observed.traces for one in trace.tokens.tolist())
-    rows = []
-    for token_id, part in _places(observed, sinks).groupby("token_id"):
-        token = part["token"].iloc[0]
-        rows.append(
-            {
-                "token": token,
-                "token_id": token_id,
-                "kind": kind_of(token),
-                "n_sinks": len(part),
-                "n_texts": part["text_id"].nunique(),
-                "n_occurrences": occurs[token_id],
-                "share": len(part) / occurs[token_id],
-                "per_10k": 1e4 * len(part) / total,
-                "place": part["place"].median(),
-            }
-        )
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    by_token = _places(observed, sinks).groupby("token_id", as_index=False)
+    frame = by_token.agg(
+        token=("token", "first"),
+        n_sinks=("pos", "size"),
+        n_texts=("text_id", "nunique"),
+        place=("place", "median"),
+    )
+    frame = frame.assign(
+        kind=frame["token"].map(kind_of),
+        n_occurrences=frame["token_id"].map(occurs),
+        per_10k=1e4 * frame["n_sinks"] / _n_tokens(observed),
+    )
+    frame = frame.assign(share=frame["n_sinks"] / frame["n_occurrences"])[list(COLUMNS)]
     return frame.sort_values(["n_sinks", "token_id"], ascending=[False, True], ignore_index=True)
 
 

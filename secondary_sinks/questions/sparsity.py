@@ -133,9 +133,8 @@ def _trials(
     case: MatchedPair, trace: Trace, ordered: Sequence[Neuron], few: float, seeds: int
 ) -> Iterator[Trial]:
     n, sink = len(ordered), case.sink
-    least = max(1, int(few * n))
-    sizes = sorted({least, *(1 << power for power in range(n.bit_length()) if 1 << power < n)})
-    for k in sizes:
+    least = least_of(n, few)
+    for k in sizes_of(n, few):
         for edit in WAYS if k == least else WAYS[:1]:
             words = {"edit": edit, "k": k, "n_neurons": n, "few": k == least, "seed": None}
             if is_there(edit, trace, sink.pos):
@@ -144,6 +143,20 @@ def _trials(
             if is_there(edit, trace, case.control):
                 trial = Trial(sink=sink, pos=case.control, cell=(), words=words)
                 yield _ablating(trial, "without", "control", ordered[:k])
+
+
+def least_of(n: int, few: float = FEW) -> int:
+    """The number of units that verdicts are about: the share `few` of all, at least one."""
+    return max(1, int(few * n))
+
+
+def sizes_of(n: int, few: float = FEW) -> list[int]:
+    """The numbers of units that are tried: powers of two, and `least_of` all.
+
+    >>> sizes_of(8)
+    [1, 2, 4]
+    """
+    return sorted({least_of(n, few), *(1 << p for p in range(n.bit_length()) if 1 << p < n)})
 
 
 def _ablated(trial: Trial, ordered: Sequence[Neuron], k: int, seeds: int) -> Iterator[Trial]:
@@ -219,16 +232,25 @@ def _half(cells: pd.DataFrame, test: str) -> str:
 
 
 def _smallest(cells: pd.DataFrame) -> pd.DataFrame:
-    """Per sink, by zeroing: the smallest k without which it ends, and with which it stays."""
+    """`smallest_sizes` by zeroing, and the number of neurons of the sink's MLPs."""
     top = cells[(cells["neurons"] == "top") & (cells["edit"] == "zero")]
-    rows = []
-    for (text_id, pos), group in top.groupby(["text_id", "sink_pos"]):
-        alive = group["is_sink"].astype(bool)
-        needed = group[(group["test"] == "without") & ~alive]["k"].min()
-        enough = group[(group["test"] == "only") & alive]["k"].min()
-        n = int(group["n_neurons"].iloc[0])
-        rows.append((text_id, pos, n, float(needed), float(enough)))
-    return pd.DataFrame(rows, columns=["text_id", "pos", "n_neurons", "needed", "enough"])
+    found = smallest_sizes(top).sort_values(["text_id", "pos"], ignore_index=True)
+    n_neurons = top.groupby(["text_id", "sink_pos"])["n_neurons"].first()
+    found.insert(2, "n_neurons", n_neurons.tolist())
+    return found
+
+
+def smallest_sizes(top: pd.DataFrame) -> pd.DataFrame:
+    """Per sink: the smallest k without which it ends, and with which alone it stays.
+
+    NaN where no k that was tried does.
+    """
+    alive = top["is_sink"].astype(bool)
+    needed = top["k"].where((top["test"] == "without") & ~alive)
+    enough = top["k"].where((top["test"] == "only") & alive)
+    by_sink = top.assign(needed=needed, enough=enough).groupby(["text_id", "sink_pos"], sort=False)
+    found = by_sink[["needed", "enough"]].min().astype(float)
+    return found.rename_axis(["text_id", "pos"]).reset_index()
 
 
 def cells_of(sample: Sample) -> Cells:
@@ -236,9 +258,7 @@ def cells_of(sample: Sample) -> Cells:
 
     Every size is zeroed; that of the verdicts is replaced by twins too, where there are some.
     """
-    few, d_mlp = max(1, int(sample.d_mlp * FEW)), sample.d_mlp
-    sizes = len({few, *(1 << power for power in range((d_mlp - 1).bit_length()))})
-    at_sink, with_twins = 2 + 2 * SEEDS, 0
+    sizes, at_sink, with_twins = len(sizes_of(sample.d_mlp)), 2 + 2 * SEEDS, 0
     for text in sample.texts:
         for case in text.cases:
             with_twins += at_sink * is_there("mean:twins", text.trace, case.sink.pos)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from secondary_sinks.display import markdown_table
 from secondary_sinks.questions.circuit.circuit import CIRCUIT
 from secondary_sinks.questions.dose import NORM_DOSE
 from secondary_sinks.questions.harm import HARM
@@ -48,7 +49,7 @@ def costs(
 def as_markdown() -> list[str]:
     """The questions as a Markdown table."""
     rows = [
-        f"| `{one.name}` | {one.asks} | {', '.join(f'`{table}`' for table in one.tables)} |"
+        (f"`{one.name}`", one.asks, ", ".join(f"`{table}`" for table in one.tables))
         for one in QUESTIONS
     ]
-    return ["| question | asks | tables of its answer |", "|---|---|---|", *rows]
+    return markdown_table(["question", "asks", "tables of its answer"], rows)

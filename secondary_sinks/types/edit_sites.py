@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from secondary_sinks.display import markdown_table
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
@@ -100,5 +102,5 @@ SITE_OF = {site.name: site for site in SITES}
 
 def sites_as_markdown() -> list[str]:
     """The sites as rows of a table for a page."""
-    rows = [f"| `{site.name}` | {site.meaning} | {site.unit}s |" for site in SITES]
-    return ["| site | activation | `units` selects |", "|---|---|---|", *rows]
+    rows = [(f"`{site.name}`", site.meaning, f"{site.unit}s") for site in SITES]
+    return markdown_table(["site", "activation", "`units` selects"], rows)

@@ -20,7 +20,7 @@ from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.observation.activations import activations
 from secondary_sinks.questions.answer import judge
 from secondary_sinks.questions.role_tests import Asked, patched, run_rows
-from secondary_sinks.questions.sparsity import FEW, SEEDS
+from secondary_sinks.questions.sparsity import SEEDS, least_of, sizes_of
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference
 from secondary_sinks.types import SinkTable, Verdict
 
@@ -83,19 +83,9 @@ def _ranked(one: Asked, layers: Sequence[int], vectors: Vectors) -> list[int]:
     return [int(index) for index in total.abs().argsort(descending=True, stable=True)]
 
 
-def sizes_of(d_model: int) -> list[int]:
-    """The k that are tried: powers of two, and the share `FEW` of all coordinates.
-
-    >>> sizes_of(8)
-    [1, 2, 4]
-    """
-    few = max(1, int(FEW * d_model))
-    return sorted({few, *(1 << n for n in range(d_model.bit_length()) if 1 << n < d_model)})
-
-
 def _trials(one: Asked, layers: tuple[int, ...], ranked: Sequence[int]) -> Iterator[Trial]:
     for k in sizes_of(len(ranked)):
-        words = {"k": k, "few": k == max(1, int(FEW * len(ranked)))}
+        words = {"k": k, "few": k == least_of(len(ranked))}
         yield from _both(one, layers, ranked, ranked[:k], {"coordinates": "top", **words})
         for seed in range(SEEDS):
             chance = random.Random(f"{seed} {one.sink.text_id} {one.sink.pos} {k}")
@@ -150,19 +140,3 @@ def _verdict(cells: pd.DataFrame, test: str, left_out: Mapping[str, int], n_clai
         n_claims=n_claims,
         always=len(part) > 0,
     )
-
-
-def smallest_sizes(cells: pd.DataFrame) -> pd.DataFrame:
-    """Per sink: the smallest k without which it ends, and with which alone it stays.
-
-    NaN where no k that was tried does.
-    """
-    rows = []
-    for (text_id, pos), group in cells[cells["coordinates"] == "top"].groupby(
-        ["text_id", "sink_pos"], sort=False
-    ):
-        alive = group["is_sink"].astype(bool)
-        needed = group.loc[(group["test"] == "without") & ~alive, "k"].min()
-        enough = group.loc[(group["test"] == "only") & alive, "k"].min()
-        rows.append((text_id, pos, float(needed), float(enough)))
-    return pd.DataFrame(rows, columns=["text_id", "pos", "needed", "enough"])

@@ -19,8 +19,6 @@ from secondary_sinks.questions.circuit.coordinates import (
     Writers,
     coordinate_cells,
     coordinate_verdicts,
-    sizes_of,
-    smallest_sizes,
 )
 from secondary_sinks.questions.circuit.edges import Edge, by_level, edges_frame, of_sink
 from secondary_sinks.questions.circuit.search import MOST
@@ -38,7 +36,7 @@ from secondary_sinks.questions.question import (
 from secondary_sinks.questions.role_tests import asked_of, roles_cost
 from secondary_sinks.questions.roles import roles
 from secondary_sinks.questions.run_claims import OWN_CLAIMS
-from secondary_sinks.questions.sparsity import SEEDS, SPARSITY, sparsity
+from secondary_sinks.questions.sparsity import SEEDS, SPARSITY, sizes_of, smallest_sizes, sparsity
 from secondary_sinks.questions.writers import writers_of
 from secondary_sinks.types import SHARE_UNIT, Sink, SinkTable, Trace, load_cells
 
