@@ -91,7 +91,7 @@ class Cost:
 def operations(model: Sizes, n_tokens: int) -> int:
     """Operations of one pass: two per weight and token, plus attention over all earlier keys.
 
-    >>> tiny = Sizes(name="tiny", parameters=100, n_layers=2, width=8)
+    >>> tiny = Sizes(name="tiny", parameters=100, n_layers=2, n_heads=1, width=8)
     >>> operations(tiny, 10)  # 10 x (2 x 100 + 2 x 2 x 8 x 10)
     5200
     """
