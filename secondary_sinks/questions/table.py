@@ -16,8 +16,16 @@ from secondary_sinks.questions.sparsity import SPARSITY
 from secondary_sinks.questions.sufficiency import SUFFICIENCY
 from secondary_sinks.types import SinkTable, Trace
 
-_OF_FORMING = (NECESSITY, SUFFICIENCY, NORM_DOSE, REDISTRIBUTION, RESTORATION, SPARSITY, HARM)
-QUESTIONS = (*_OF_FORMING, *CIRCUIT)
+QUESTIONS = (
+    NECESSITY,
+    SUFFICIENCY,
+    NORM_DOSE,
+    REDISTRIBUTION,
+    RESTORATION,
+    SPARSITY,
+    HARM,
+    *CIRCUIT,
+)
 """All questions, in the order in which they are run and reported."""
 BY_NAME = {question.name: question for question in QUESTIONS}
 
