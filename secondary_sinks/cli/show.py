@@ -14,9 +14,10 @@ from rich.text import Text
 from secondary_sinks.cli.output import printable
 from secondary_sinks.display import count
 from secondary_sinks.questions import damage_in_words
-from secondary_sinks.report import phenomenon_lines
+from secondary_sinks.report import next_step, phenomenon_lines
 from secondary_sinks.runs import RunFolder, whole_records, whole_table
 from secondary_sinks.runs.plain import without_nan
+from secondary_sinks.types.effects import number_and_interval
 
 COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
 
@@ -53,13 +54,21 @@ def _show_one(console: Console, record: Mapping[str, Any], sinks: pd.DataFrame) 
         console.print(LEGEND, style="dim", highlight=False)
     if record["dtype"] != "float32":
         console.print(rounding_line(record, sinks), highlight=False)
-    asked = [verdict for answer in record.get("answers", []) for verdict in answer["verdicts"]]
-    for verdict in record.get("writers", ()):
+    writers = list(record.get("writers", ()))
+    for verdict in writers:
         console.print(verdict_line(verdict), highlight=False)
     if damage := damage_in_words(record.get("damage", ())):
         console.print(escape(damage), highlight=False)
-    for verdict in [*record["verdicts"], *record.get("later", ()), *asked]:
+    others = [*record["verdicts"], *record.get("later", ()), *_asked(record)]
+    for verdict in others:
         console.print(verdict_line(verdict), highlight=False)
+    if said := next_step([*writers, *others]):
+        console.print(f"[b]what next[/b]  {escape(said)}", highlight=False)
+
+
+def _asked(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The verdicts of the causal questions."""
+    return [verdict for answer in record.get("answers", []) for verdict in answer["verdicts"]]
 
 
 def print_json(folder: RunFolder) -> None:
@@ -74,8 +83,8 @@ def print_json(folder: RunFolder) -> None:
 
 def _facts(record: Mapping[str, Any], sinks: pd.DataFrame) -> dict[str, Any]:
     """What was found in one model: verdicts, sinks, and whether they are the paper's."""
-    asked = [verdict for answer in record.get("answers", []) for verdict in answer["verdicts"]]
-    verdicts = (*record.get("writers", ()), *record["verdicts"], *record.get("later", ()), *asked)
+    own = (*record.get("writers", ()), *record["verdicts"], *record.get("later", ()))
+    verdicts = (*own, *_asked(record))
     return {
         "model": record["model"]["name"],
         "n_texts": len(record["texts"]),
@@ -180,27 +189,17 @@ def rounding_line(record: Mapping[str, Any], sinks: pd.DataFrame) -> str:
 
 def verdict_line(verdict: Mapping[str, Any]) -> str:
     """A verdict as one line of markup."""
-    colour, form = COLOURS[verdict["outcome"]], number_form(verdict.get("unit", ""))
-    interval = ""
-    if verdict["low"] == verdict["low"]:
-        interval = f" [{verdict['low']:{form}}, {verdict['high']:{form}}]"
+    colour = COLOURS[verdict["outcome"]]
+    ends = (verdict[name] for name in ("value", "low", "high"))
+    number = number_and_interval(*ends, verdict.get("unit", ""))
     numbers = ""
     if verdict["n_sinks"]:
         numbers = (
-            f" ({verdict['statistic']}: {verdict['value']:{form}}{interval}; "
+            f" ({verdict['statistic']}: {number}; "
             f"{count(verdict['n_sinks'], 'sink')}, {count(verdict['n_texts'], 'text')})"
         )
     claim = f"{verdict['claim']}: {verdict['why']}{numbers}"
     return f"[{colour}]{verdict['outcome']}[/{colour}]  {escape(printable(claim))}"
-
-
-def number_form(unit: str) -> str:
-    """Format of numbers with this unit: shares in per cent, others with two decimals.
-
-    >>> number_form("share"), number_form("rank correlation")
-    ('.0%', '.2f')
-    """
-    return ".0%" if unit == "share" else ".2f"
 
 
 def _span(values: pd.Series) -> str:

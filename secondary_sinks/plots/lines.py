@@ -51,7 +51,8 @@ def interval_lines(
         for group, colour in zip(groups, colours, strict=True):
             part = frame[(frame["panel"] == panel) & (frame["group"] == group)]
             figure.add_traces(_lines(part, group, colour, legend=row == 1), rows=row, cols=1)
-        figure.update_yaxes(title_text=title, type=scale, row=row, col=1)
+        known = frame.loc[frame["panel"] == panel, ["value", "low", "high"]].stack()
+        figure.update_yaxes(title_text=title, **_axis(known, scale), row=row, col=1)
     for mark in marks:
         figure.add_vline(x=mark, line={"dash": "dot", "width": 1, "color": TEXT})
     figure.update_xaxes(_axis(frame["x"], x_scale))

@@ -2,13 +2,14 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from secondary_sinks.display import percent_or_number
 from secondary_sinks.questions import QUESTIONS, Answer
 from secondary_sinks.report.words import count
-from secondary_sinks.statistics import CONFIDENCE, HALF
+from secondary_sinks.statistics import CONFIDENCE, HALF, MIN_SINKS, min_texts
 from secondary_sinks.types import SHARE_UNIT
 from secondary_sinks.types.lists import join_words
 
@@ -47,18 +48,56 @@ class Claim:
 
 
 def claims(record: Mapping[str, Any], answers: Mapping[str, Answer]) -> list[Claim]:
-    """All verdicts, writers first.
+    """All verdicts, as `verdicts_of` has them."""
+    return [_claim(question, verdict) for question, verdict in verdicts_of(record, answers)]
+
+
+def verdicts_of(
+    record: Mapping[str, Any], answers: Mapping[str, Answer]
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """(question, verdict) pairs, writers first.
 
     If necessity was asked, its verdicts replace those of the run's own edits.
     """
     own = [] if "necessity" in answers else record.get("verdicts", [])
-    found = [_claim("roles", verdict) for verdict in record.get("writers", ())]
-    found += [_claim("necessity", verdict) for verdict in own]
-    found += [_claim("later", verdict) for verdict in record.get("later", ())]
+    found = [("roles", verdict) for verdict in record.get("writers", ())]
+    found += [("necessity", verdict) for verdict in own]
+    found += [("later", verdict) for verdict in record.get("later", ())]
     for name in TITLES:
         if name in answers:
-            found += [_claim(name, asdict(verdict)) for verdict in answers[name].verdicts]
+            found += [(name, asdict(verdict)) for verdict in answers[name].verdicts]
     return found
+
+
+def next_step(verdicts: Iterable[Mapping[str, Any]]) -> str:
+    """What would decide the inconclusive verdicts on tested sinks, in words; empty without any."""
+    left = [one for one in verdicts if one["outcome"] == "inconclusive" and one["n_sinks"]]
+    few = [one for one in left if _too_few(one)]
+    split = [one for one in left if not _too_few(one) and _is_split(one)]
+    told = []
+    if few:
+        needed = max(min_texts(one.get("n_claims", 1)) for one in few)
+        told.append(
+            f"{count(len(few), 'claim')} {'needs' if len(few) == 1 else 'need'} more texts: at "
+            f"least {MIN_SINKS} sinks in {needed} texts. Repeat the command with more --texts, "
+            "such as bundled:claims, and a new --out; fewer questions need fewer texts."
+        )
+    if split:
+        told.append(
+            f"{count(len(split), 'interval')} {'lies' if len(split) == 1 else 'lie'} on both sides "
+            f"of the threshold: more texts narrow {'it' if len(split) == 1 else 'them'}."
+        )
+    return " ".join(told)
+
+
+def _too_few(verdict: Mapping[str, Any]) -> bool:
+    needed = min_texts(verdict.get("n_claims", 1))
+    return verdict["n_sinks"] < MIN_SINKS or verdict["n_texts"] < needed
+
+
+def _is_split(verdict: Mapping[str, Any]) -> bool:
+    low, high = _float(verdict["low"]), _float(verdict["high"])
+    return low <= verdict.get("line", HALF) <= high
 
 
 def tally(found: list[Claim]) -> str:
@@ -97,9 +136,7 @@ def number_of(unit: str, value: float) -> str:
     >>> number_of("share", 0.957), number_of("rank correlation", 0.812)
     ('96%', '0.81')
     """
-    if math.isnan(value):
-        return ""
-    return f"{value:.0%}" if unit == SHARE_UNIT else f"{value:.2f}"
+    return "" if math.isnan(value) else percent_or_number(value, share=unit == SHARE_UNIT)
 
 
 def _claim(question: str, verdict: Mapping[str, Any]) -> Claim:

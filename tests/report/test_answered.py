@@ -95,7 +95,7 @@ def test_the_roles_are_a_claim_and_a_table_of_those_that_are_not_always_neither(
     assert f"{verdict.why[1:]}" in html.words
     assert "Which MLP writes the sinks" in html.words
     shares = [percent(share) for share in (1.0, 0.0, 0.0, 0.0)]
-    row = ["secondary sinks without a level", "3", *shares, str(verdict.n_sinks), "2"]
+    row = ["secondary sinks", "3", *shares, str(verdict.n_sinks), "2"]
     assert " ".join(row) in html.words
 
 
@@ -109,7 +109,7 @@ def test_the_table_of_roles_tells_the_damage_of_every_layer_by_zero_and_by_twins
     kl = rows.groupby("edit")["kl_at_token"].median()
     numbers = [f"{kl[edit]:.2g}" for edit in ("zero", "mean:twins")]
     assert "KL, zeroed KL, twin mean" in words
-    assert " ".join(["without a level 3 100% 0.0% 0.0% 0.0%", *numbers]) in words
+    assert " ".join(["secondary sinks 3 100% 0.0% 0.0% 0.0%", *numbers]) in words
     assert kl["zero"] > 0.001
 
 
