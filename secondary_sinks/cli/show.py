@@ -14,7 +14,8 @@ from rich.text import Text
 from secondary_sinks.cli.output import printable
 from secondary_sinks.display import count
 from secondary_sinks.questions import damage_in_words
-from secondary_sinks.report import next_step, phenomenon_lines
+from secondary_sinks.report import phenomenon_lines
+from secondary_sinks.report.claims import WRITING, next_step, verdicts_of
 from secondary_sinks.runs import RunFolder, whole_records, whole_table
 from secondary_sinks.runs.plain import without_nan
 from secondary_sinks.types.effects import number_and_interval
@@ -54,21 +55,17 @@ def _show_one(console: Console, record: Mapping[str, Any], sinks: pd.DataFrame) 
         console.print(LEGEND, style="dim", highlight=False)
     if record["dtype"] != "float32":
         console.print(rounding_line(record, sinks), highlight=False)
-    writers = list(record.get("writers", ()))
-    for verdict in writers:
-        console.print(verdict_line(verdict), highlight=False)
+    verdicts = verdicts_of(record)
+    for question, verdict in verdicts:
+        if question in WRITING:
+            console.print(verdict_line(verdict), highlight=False)
     if damage := damage_in_words(record.get("damage", ())):
         console.print(escape(damage), highlight=False)
-    others = [*record["verdicts"], *record.get("later", ()), *_asked(record)]
-    for verdict in others:
-        console.print(verdict_line(verdict), highlight=False)
-    if said := next_step([*writers, *others]):
+    for question, verdict in verdicts:
+        if question not in WRITING:
+            console.print(verdict_line(verdict), highlight=False)
+    if said := next_step(verdict for _, verdict in verdicts):
         console.print(f"[b]what next[/b]  {escape(said)}", highlight=False)
-
-
-def _asked(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The verdicts of the causal questions."""
-    return [verdict for answer in record.get("answers", []) for verdict in answer["verdicts"]]
 
 
 def print_json(folder: RunFolder) -> None:
@@ -83,8 +80,8 @@ def print_json(folder: RunFolder) -> None:
 
 def _facts(record: Mapping[str, Any], sinks: pd.DataFrame) -> dict[str, Any]:
     """What was found in one model: verdicts, sinks, and whether they are the paper's."""
-    own = (*record.get("writers", ()), *record["verdicts"], *record.get("later", ()))
-    verdicts = (*own, *_asked(record))
+    asked = [verdict for answer in record.get("answers", []) for verdict in answer["verdicts"]]
+    verdicts = (*record.get("writers", ()), *record["verdicts"], *record.get("later", ()), *asked)
     return {
         "model": record["model"]["name"],
         "n_texts": len(record["texts"]),

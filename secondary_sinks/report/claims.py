@@ -13,6 +13,8 @@ from secondary_sinks.statistics import CONFIDENCE, HALF, MIN_SINKS, min_texts
 from secondary_sinks.types import SHARE_UNIT
 from secondary_sinks.types.lists import join_words
 
+WRITING = ("roles", "writer")
+"""Questions whose verdicts say which MLPs write the sinks."""
 ROLES, LATER = "Writers and enablers", "Later layers"
 """Titles of verdicts that every run has, asked or not."""
 TITLES = {"roles": ROLES, "later": LATER} | {
@@ -49,24 +51,31 @@ class Claim:
 
 def claims(record: Mapping[str, Any], answers: Mapping[str, Answer]) -> list[Claim]:
     """All verdicts, as `verdicts_of` has them."""
-    return [_claim(question, verdict) for question, verdict in verdicts_of(record, answers)]
+    return [_claim(*pair) for pair in verdicts_of(record, plain_verdicts(answers))]
+
+
+def plain_verdicts(answers: Mapping[str, Answer]) -> dict[str, list[dict[str, Any]]]:
+    """The verdicts of each answer as plain data."""
+    return {name: [*map(asdict, answer.verdicts)] for name, answer in answers.items()}
 
 
 def verdicts_of(
-    record: Mapping[str, Any], answers: Mapping[str, Answer]
+    record: Mapping[str, Any], asked: Mapping[str, Iterable[Mapping[str, Any]]] | None = None
 ) -> list[tuple[str, Mapping[str, Any]]]:
-    """(question, verdict) pairs, writers first.
+    """(question, verdict) pairs, writers first. `asked` are the verdicts of each question.
 
-    If necessity was asked, its verdicts replace those of the run's own edits.
+    By default those of the record. Verdicts of the same cells are not said twice: those of
+    `necessity` and `writer`, if asked, replace those of the run's own edits.
     """
-    own = [] if "necessity" in answers else record.get("verdicts", [])
-    found = [("roles", verdict) for verdict in record.get("writers", ())]
-    found += [("necessity", verdict) for verdict in own]
-    found += [("later", verdict) for verdict in record.get("later", ())]
-    for name in TITLES:
-        if name in answers:
-            found += [(name, asdict(verdict)) for verdict in answers[name].verdicts]
-    return found
+    if asked is None:
+        asked = {one["question"]: one["verdicts"] for one in record.get("answers", ())}
+    own = {"roles": "writers", "necessity": "verdicts", "later": "later"}
+    found = {name: record.get(key, ()) for name, key in own.items()} | asked
+    first = "writer" if "writer" in asked else "roles"
+    order = dict.fromkeys(
+        [first, "necessity", "later", *(name for name in TITLES if name != "roles")]
+    )
+    return [(name, verdict) for name in order for verdict in found.get(name, ())]
 
 
 def next_step(verdicts: Iterable[Mapping[str, Any]]) -> str:

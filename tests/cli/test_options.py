@@ -18,7 +18,7 @@ from secondary_sinks.cli.entry import run
 from secondary_sinks.models.original.catalogue import EMBEDDED, ENTRIES
 from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.questions import QUESTIONS
-from secondary_sinks.report import next_step
+from secondary_sinks.report.claims import next_step
 from secondary_sinks.runs.export import FORMATS
 from secondary_sinks.sweeps.executors import EXECUTORS
 from secondary_sinks.types import SITES, Thresholds
