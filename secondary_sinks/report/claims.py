@@ -93,7 +93,7 @@ def next_step(verdicts: Iterable[Mapping[str, Any]]) -> str:
         )
     if split:
         told.append(
-            f"{count(len(split), 'interval')} {'lies' if len(split) == 1 else 'lie'} on both sides "
+            f"{count(len(split), 'claim has an interval', 'claims have intervals')} on both sides "
             f"of the threshold: more texts narrow {'it' if len(split) == 1 else 'them'}."
         )
     return " ".join(told)

@@ -337,7 +337,9 @@ def test_what_would_decide_inconclusive_claims_is_told_under_the_tally():
     )
     both = next_step([few, few | {"n_claims": 27}, split])
     assert both.startswith(f"2 claims need more texts: at least 5 sinks in {min_texts(27)} texts.")
-    assert both.endswith("1 interval lies on both sides of the threshold: more texts narrow it.")
+    assert both.endswith(
+        "1 claim has an interval on both sides of the threshold: more texts narrow it."
+    )
     words = Html(page(record=record(verdicts=[few]))).words
     assert f"Open one for its reason. {next_step([few])}" in words
 
