@@ -187,8 +187,8 @@ def rounding_line(record: Mapping[str, Any], sinks: pd.DataFrame) -> str:
 def verdict_line(verdict: Mapping[str, Any]) -> str:
     """A verdict as one line of markup."""
     colour = COLOURS[verdict["outcome"]]
-    ends = (verdict[name] for name in ("value", "low", "high"))
-    number = number_and_interval(*ends, verdict.get("unit", ""))
+    value, low, high = (verdict[name] for name in ("value", "low", "high"))
+    number = number_and_interval(value, low, high, verdict.get("unit", ""))
     numbers = ""
     if verdict["n_sinks"]:
         numbers = (

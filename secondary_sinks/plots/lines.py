@@ -51,7 +51,8 @@ def interval_lines(
         for group, colour in zip(groups, colours, strict=True):
             part = frame[(frame["panel"] == panel) & (frame["group"] == group)]
             figure.add_traces(_lines(part, group, colour, legend=row == 1), rows=row, cols=1)
-        known = frame.loc[frame["panel"] == panel, ["value", "low", "high"]].stack()
+        drawn = frame[frame["panel"] == panel]
+        known = pd.concat([drawn[name] for name in ("value", "low", "high")])
         figure.update_yaxes(title_text=title, **_axis(known, scale), row=row, col=1)
     for mark in marks:
         figure.add_vline(x=mark, line={"dash": "dot", "width": 1, "color": TEXT})

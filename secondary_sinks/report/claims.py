@@ -70,11 +70,10 @@ def verdicts_of(
     if asked is None:
         asked = {one["question"]: one["verdicts"] for one in record.get("answers", ())}
     own = {"roles": "writers", "necessity": "verdicts", "later": "later"}
-    found = {name: record.get(key, ()) for name, key in own.items()} | asked
+    found = {name: record.get(key, ()) for name, key in own.items()} | dict(asked)
     first = "writer" if "writer" in asked else "roles"
-    order = dict.fromkeys(
-        [first, "necessity", "later", *(name for name in TITLES if name != "roles")]
-    )
+    others = [name for name in TITLES if name != "roles"]
+    order = dict.fromkeys([first, "necessity", "later", *others])
     return [(name, verdict) for name in order for verdict in found.get(name, ())]
 
 
