@@ -77,7 +77,7 @@ def token_ids(
         ) from error
     if ids.ndim == 2 and ids.shape[0] == 1:
         ids = ids[0]
-    if ids.ndim != 1 or ids.is_floating_point():
+    if ids.ndim != 1 or (ids.is_floating_point() and len(ids)):
         raise TextError(
             f"expected token ids [pos] or [1, pos], got {ids.dtype} {tuple(ids.shape)}",
             "give several texts as a list, each without padding",
