@@ -195,7 +195,7 @@ def later_verdict(effects: pd.DataFrame | Results, n_claims: int = 1) -> Verdict
     often = max(sorted(set(layers)), key=layers.count)
     why = (
         f"ablating the chosen MLP (layer {often} in {layers.count(often)} of {len(layers)} texts) "
-        f"removes {interval.value:.0%} of the attention that sinks draw; {agreement}"
+        f"removes {_percent(interval.value)} of the attention that sinks draw; {agreement}"
     )
     return verdict_of(CLAIM, outcome, why, interval, **words)
 
