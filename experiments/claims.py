@@ -148,6 +148,8 @@ TESTED: dict[str, dict[tuple[str, int], str]] = {
         "beyond the same edit at controls",
         ("replacement", 1): "More than half of the later sinks of a text end with its first one, "
         "beyond the same edit at controls",
+        ("input_controls", 0): "More secondary sinks arise in the texts as they are than with "
+        "tokens in random order, with random tokens, when read again, and without the first token",
         ("readers", 0): "For each level: heads that also read the primary pay more than half of "
         "the attention to the sinks, and more than as many random heads; and heads that attend "
         "more to the primary attend more to the sinks (rank correlation above 0, beyond controls)",
@@ -168,7 +170,10 @@ TESTED: dict[str, dict[tuple[str, int], str]] = {
     },
 }
 """By part: what is tested, by (experiment, place of its verdict), in the order of the table."""
-AND_ON = {("writers", 3), ("mlp_ablation", 0), ("readers", 0), ("function", 0)}
+AND_ON = {
+    *(("writers", 3), ("mlp_ablation", 0)),
+    *(("input_controls", 0), ("readers", 0), ("function", 0)),
+}
 """Rows that show all verdicts from this place on: one for each level or needed layer."""
 CLAIMS = tuple(
     Row(part=part, sharp=sharp, experiment=place[0], verdict=place[1], and_on=place in AND_ON)

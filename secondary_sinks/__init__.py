@@ -3,7 +3,7 @@
     from secondary_sinks import load_model, observe, detect, ablate
 
     model = load_model("smollm2-135m")
-    trace = observe(model, model.to_tokens(text))
+    trace = observe(model, text)
     sinks = detect(trace)
     effects = ablate(model, trace, sinks, edit="zero")
 

@@ -105,6 +105,18 @@ def rounded(number: float | int, digits: int = 3) -> str:
     return format(Decimal(f"{number + 0.0:.{digits}g}"), ",f")
 
 
+def percent_or_number(value: float, *, share: bool) -> str:
+    """A share in whole per cent, any other number with two decimals; never a minus before zero.
+
+    >>> percent_or_number(0.957, share=True), percent_or_number(-0.004, share=True)
+    ('96%', '0%')
+    >>> percent_or_number(-0.812, share=False), percent_or_number(-0.001, share=False)
+    ('-0.81', '0.00')
+    """
+    shown = f"{value:.0%}" if share else f"{value:.2f}"
+    return shown.removeprefix("-") if not shown.strip("-0.%") else shown
+
+
 def tally(words: Iterable[str]) -> str:
     """How often each word occurs, in order of first occurrence.
 

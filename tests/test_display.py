@@ -72,7 +72,8 @@ def test_every_result_is_a_line_in_a_shell_and_inert_html_in_a_notebook(results)
 
 def test_lines_say_what_is_in_them(results):
     assert repr(results["SinkTable"]) == "SinkTable(1 primary, 1 secondary; 1 text)"
-    assert repr(results["Phenomenon"]) == "Phenomenon(yes: 1 of 1 distinct sinks are all of it)"
+    told = "Phenomenon(yes: all four criteria are met by 1 of 1 distinct secondary sink)"
+    assert repr(results["Phenomenon"]) == told
     assert repr(results["Replay"]) == "Replay(2 cells x 8 layers: zero, scale:0.5)"
     assert repr(Edit(pos=[3, 4], layer=2)) == "Edit(pos=(3, 4), layer=2, kind='zero')"
 

@@ -1,6 +1,7 @@
 """What one writes without looking it up: it works, or fails at once with the remedy."""
 
 import inspect
+import json
 import sys
 from types import SimpleNamespace
 
@@ -8,22 +9,44 @@ import pytest
 import torch
 
 from secondary_sinks import (
+    Edit,
     Effects,
     Thresholds,
     ablate,
+    bundled_corpus,
     detect,
     load_model,
     measures,
     necessity,
     observe,
+    plot,
     progress,
+    read_texts,
+    recompute,
+    replay,
+    sweep_metric,
+    tokenize,
 )
-from secondary_sinks.errors import DetectionError, MeasureError, TextError
+from secondary_sinks.errors import (
+    DetectionError,
+    EditError,
+    HookError,
+    MeasureError,
+    TextError,
+    TraceError,
+)
 from secondary_sinks.notebook import Session
+from secondary_sinks.observation.layers import check_trace
 from secondary_sinks.testing import Plant, plant
+from secondary_sinks.types import as_cell, as_traces
 from tests.tiny import save_tiny
 
 PLANTS = [Plant(pos=0, forming=(1,), strength=400.0), Plant(pos=20, forming=(3,))]
+
+
+def unchecked(function):
+    """A function without the tests' own checks of its arguments, as users call it."""
+    return inspect.unwrap(function)
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +82,86 @@ def test_a_bad_text_among_several_is_named_before_the_first_pass(spoken):
         observe(spoken, ["The mill.", ""], progress=lambda done, total: pytest.fail("a pass"))
     with pytest.raises(TextError, match="give several texts as a list"):
         observe(spoken, torch.ones(2, 5, dtype=torch.long))
+
+
+TURNS = [{"role": "user", "content": "Hello there"}, {"role": "assistant", "content": "Hello."}]
+
+
+def test_texts_of_a_file_and_conversations_are_observed_as_they_are(spoken, tmp_path):
+    lines = [{"id": "talk", "messages": TURNS}, {"text": "The mill stood."}]
+    (tmp_path / "my.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    texts = read_texts(tmp_path / "my.jsonl")
+    assert repr(texts) == "[Text('talk': 2 messages), Text('line-2': 15 characters)]"
+    fed = tokenize(texts[0], spoken.tokenizer)
+    assert repr(fed) == f"TokenizedText('talk': {len(fed.tokens)} tokens, chat)"
+    traces = observe(spoken, texts)
+    assert [trace.text_id for trace in traces] == ["talk", "line-2"]
+    for given in (texts[0], fed, TURNS):
+        assert torch.equal(observe(spoken, given).tokens, traces[0].tokens)
+    assert [trace.text_id for trace in observe(spoken, [TURNS, TURNS])] == ["text 0", "text 1"]
+    assert observe(spoken, fed, text_id="mine").text_id == "mine"
+
+
+@pytest.mark.parametrize("given", [{"text": "a"}, 3.5, object()])
+def test_what_is_no_text_is_refused_with_what_is(spoken, given):
+    with pytest.raises(TextError, match=r"expected (a text|token ids).*; give "):
+        observe(spoken, given)
+
+
+def test_messages_are_checked_as_those_of_a_file(spoken):
+    with pytest.raises(TextError, match=r"text 'text'.*role"):
+        observe(spoken, [{"rle": "user", "content": "Hello"}])
+
+
+def test_tokenize_names_what_was_swapped(spoken):
+    with pytest.raises(TextError, match="expected a text of read_texts, got str; observe"):
+        tokenize("The mill.", spoken.tokenizer)
+    text = bundled_corpus("introduction")[0]
+    with pytest.raises(TextError, match=r"a tokenizer, got HookedTr.*; use tokenize\(text, model"):
+        tokenize(text, spoken)
+
+
+def test_one_edit_needs_no_list(planted):
+    model, tokens = planted
+    trace, edit = observe(model, tokens), Edit(pos=20, layer=3)
+    assert torch.equal(replay(model, trace, edit).mass, replay(model, trace, [edit]).mass)
+    assert len(recompute(model, trace, edit).cells) == 1
+    assert len(sweep_metric(model, trace, edit, lambda logits: logits[0, -1, 5], at=-1)) == 1
+    for wrong in ("zero", [edit, "zero"], 3):
+        with pytest.raises(EditError, match=r"expected an Edit, got .*; expected like Edit\("):
+            unchecked(as_cell)(wrong)
+
+
+def test_a_text_in_place_of_its_trace_is_refused_with_the_remedy(planted):
+    model, tokens = planted
+    for given in (tokens, "a text", [tokens], 3):
+        with pytest.raises(TraceError, match=r"got (Tensor|str|int); measure the text first"):
+            unchecked(as_traces)(given)
+    with pytest.raises(TraceError, match=r"got Tensor; measure the text first: trace = observe"):
+        unchecked(check_trace)(model, tokens)
+    trace = observe(model, tokens)
+    assert as_traces(trace) == as_traces(iter([trace])) == [trace]
+
+
+def test_a_metric_that_reads_what_was_not_recorded_is_told_so(planted):
+    model, tokens = planted
+    trace, names = observe(model, tokens), ["blocks.7.hook_resid_post"]
+    for wanted in ("blocks.6.hook_resid_post", ("resid_post", 7)):
+        with pytest.raises(HookError, match=r"was not recorded; add its full name.*resid_post'\]"):
+            sweep_metric(
+                model,
+                trace,
+                Edit(pos=20, layer=3),
+                lambda logits, cache, name=wanted: cache[name].norm(),
+                names=names,
+            )
+
+
+def test_plot_draws_whatever_has_a_method_plot(planted):
+    model, tokens = planted
+    trace = observe(model, tokens)
+    answer = necessity(model, trace, detect(trace), layers=3)
+    assert plot(answer).to_json() == answer.plot().to_json()
 
 
 def test_a_threshold_stands_alone(planted):
@@ -117,7 +220,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_batch_is_refused_and_not_averaged(name):
-    measure = inspect.unwrap(getattr(measures, name))  # as it is without the tests' own checks
+    measure = unchecked(getattr(measures, name))
     batch = torch.ones(2, *SHAPES[name])
     given = {one.name: one for one in inspect.signature(measure).parameters.values()}
     tensors = [batch for one in given.values() if "Tensor" in str(one.annotation)]

@@ -20,7 +20,7 @@ from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.observation.layers import check_trace
 from secondary_sinks.progress import Progress, part_of, shows_progress
-from secondary_sinks.types import Edit, Effect, Effects, SinkTable, Thresholds, Trace
+from secondary_sinks.types import Edit, Effect, Effects, SinkTable, Thresholds, Trace, as_traces
 from secondary_sinks.types.lists import one_or_more, refuse_twice
 
 
@@ -53,7 +53,7 @@ def ablate(
     labels = [edit] if isinstance(edit, str) else list(edit)
     meant = [Edit.of_label(label, pos=0, layer=0) for label in labels]
     refuse_twice("edit", labels, EditError, meant)
-    texts = [traces] if isinstance(traces, Trace) else list(traces)
+    texts = as_traces(traces)
     for trace in texts:
         check_trace(model, trace)
     given: dict[str, Any] = {"layers": layers, "ordinary": ordinary, "kl": kl}

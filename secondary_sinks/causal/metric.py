@@ -20,7 +20,7 @@ from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.layerwise.visibility import refuse_unreplayable
 from secondary_sinks.observation.layers import check_trace
 from secondary_sinks.progress import Progress, shows_progress
-from secondary_sinks.types import Cell, Edit, SinkTable, Trace, as_cell
+from secondary_sinks.types import Cell, Edit, SinkTable, Trace, as_cells
 from secondary_sinks.types.controls import match_controls
 from secondary_sinks.types.metric_sweep import MetricSweep
 
@@ -29,7 +29,7 @@ from secondary_sinks.types.metric_sweep import MetricSweep
 def sweep_metric(
     model: HookedModel,
     trace: Trace,
-    edits: Sequence[Edit | Sequence[Edit]],
+    edits: Edit | Sequence[Edit | Sequence[Edit]],
     metric: Callable[..., Any],
     *,
     sinks: SinkTable | None = None,
@@ -53,7 +53,7 @@ def sweep_metric(
     arguments, and errors, are those of `recompute`; `HookError` for names that cannot be recorded.
     """
     check_trace(model, trace)
-    asked = tuple(map(as_cell, edits))
+    asked = as_cells(edits)
     known, means = {other.text_id: other for other in others}, reference or {}
     check_cells(model, trace, asked, known, means)
     refuse_unreplayable(model)

@@ -33,7 +33,7 @@ from secondary_sinks.measures import norms, seeing_queries
 from secondary_sinks.observation import LayerView, iter_layers
 from secondary_sinks.observation.layers import attention_paid_to, check_same_states, check_trace
 from secondary_sinks.progress import Progress, shows_progress
-from secondary_sinks.types import Cell, Edit, Trace, as_cell
+from secondary_sinks.types import Cell, Edit, Trace, as_cells
 from secondary_sinks.types.edit_sites import SITE_OF
 from secondary_sinks.types.edits import positions_of
 
@@ -46,7 +46,7 @@ Cells that do not fit are run in further passes."""
 def recompute(
     model: HookedModel,
     trace: Trace,
-    edits: Sequence[Edit | Sequence[Edit]],
+    edits: Edit | Sequence[Edit | Sequence[Edit]],
     *,
     watch: Sequence[int] = (),
     others: Sequence[Trace] = (),
@@ -65,7 +65,7 @@ def recompute(
     `replay`.
     """
     check_trace(model, trace)
-    cells = tuple(map(as_cell, edits))
+    cells = as_cells(edits)
     known, means = {other.text_id: other for other in others}, reference or {}
     check_cells(model, trace, cells, known, means)
     refuse_unreplayable(model)

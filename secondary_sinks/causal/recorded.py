@@ -13,6 +13,17 @@ from secondary_sinks.measures.hook_names import hook_name
 Seen = dict[str, list[Tensor]]
 
 
+class Activations(dict[str, Tensor]):
+    """Activations by hook name; one that was not recorded is refused by name."""
+
+    def __missing__(self, name: object) -> Tensor:
+        """Raise `HookError`, which names the activations that there are."""
+        raise HookError(
+            f"the metric reads {name!r}, which was not recorded",
+            f"add its full name, such as 'blocks.5.hook_resid_post', to names={list(self)}",
+        )
+
+
 class Recorded:
     """Records hook points whose activations have one row per token."""
 
@@ -63,7 +74,7 @@ class Recorded:
         if missing:
             raise HookError(f"hook point {missing[0]!r} never fires in this model")
         mine = {} if number is None else self.edited.get(number, {})
-        return {name: mine.get(name, self.clean[name])[None] for name in self.names}
+        return Activations({name: mine.get(name, self.clean[name])[None] for name in self.names})
 
 
 def _has_rows(name: str) -> bool:

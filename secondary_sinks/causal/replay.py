@@ -36,7 +36,7 @@ from secondary_sinks.observation import LayerView, iter_layers
 from secondary_sinks.observation.cached_pass import CachedPass
 from secondary_sinks.observation.layers import check_same_states, check_trace
 from secondary_sinks.progress import Progress, shows_progress
-from secondary_sinks.types import Cell, Edit, Trace, as_cell, format_layers
+from secondary_sinks.types import Cell, Edit, Trace, as_cells, format_layers
 from secondary_sinks.types.edits import positions_of
 
 LayerHooks = Callable[[int], list[Hook]]
@@ -46,7 +46,7 @@ LayerHooks = Callable[[int], list[Hook]]
 def replay(
     model: HookedModel,
     trace: Trace,
-    edits: Sequence[Edit | Sequence[Edit]],
+    edits: Edit | Sequence[Edit | Sequence[Edit]],
     *,
     attention: bool = True,
     kl: bool = False,
@@ -79,7 +79,7 @@ def replay(
 def replay_groups(
     model: HookedModel,
     trace: Trace,
-    groups: Sequence[Sequence[Edit | Sequence[Edit]]],
+    groups: Sequence[Edit | Sequence[Edit | Sequence[Edit]]],
     *,
     attention: bool = True,
     kl: bool = False,
@@ -102,7 +102,7 @@ def replay_groups(
             f"expected watched positions from 0 to {len(trace.tokens) - 1}; got {list(watch)}"
         )
     known, means = {other.text_id: other for other in others}, reference or {}
-    lists = [tuple(map(as_cell, edits)) for edits in groups]
+    lists = [as_cells(edits) for edits in groups]
     for cells in lists:
         check_cells(model, trace, cells, known, means)
     where = [tuple(map(_only_position, cells)) for cells in lists]

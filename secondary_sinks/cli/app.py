@@ -20,7 +20,7 @@ def run(
     ask: flags.Ask = None,
     **shared: object,
 ) -> None:
-    """Find the sinks, ablate every MLP at each of them, and write report.html."""
+    """Find the sinks, ablate every MLP there, write report.html."""
     own = {"layers": layers, "site": site, "edit": edit, "ask": ask}
     _work("run", edit or [], {**shared, **own})
 
@@ -33,7 +33,10 @@ def circuit(
     edit: flags.Edits = None,
     **shared: object,
 ) -> None:
-    """What triggers, writes and reads each sink, and what it is for: `run --ask circuit`."""
+    """Find what triggers, writes and reads each sink.
+
+    Also asks what sinks are for. The same as `run --ask circuit`.
+    """
     own = {"layers": layers, "site": site, "edit": edit, "ask": "circuit"}
     _work("run", edit or [], {**shared, **own})
 
@@ -41,7 +44,7 @@ def circuit(
 @app.command(epilog="Example: secondary-sinks detect ./my-model --texts my.jsonl --out runs/mine")
 @sharing(_shared, "feed")
 def detect(criterion: flags.Criterion = None, **shared: object) -> None:
-    """Find the primary and secondary sinks of each text; write sinks.parquet."""
+    """Find the sinks of each text, primary and secondary."""
     _work("detect", [], {**shared, "criterion": criterion})
 
 
@@ -97,7 +100,10 @@ def view(
         bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")
     ] = True,
 ) -> None:
-    """Show finished runs in a browser, from a server that only this machine can reach."""
+    """Show finished runs in a browser.
+
+    Only this machine can reach the server.
+    """
     from secondary_sinks.cli.viewing import show_runs
 
     show_runs(folders, port, browser=browser)
@@ -121,7 +127,10 @@ def levels(
     as_json: flags.AsJson = False,
     seed: Annotated[int, whole("Random seed for resampling texts.")] = 0,
 ) -> None:
-    """Group secondary sinks into levels of (creation layer, lifetime), with their stability."""
+    """Group secondary sinks into levels, with their stability.
+
+    A level has sinks of similar creation layer and lifetime.
+    """
     from secondary_sinks.cli.levels import show_levels
 
     show_levels(file, layers, as_json=as_json, seed=seed)
@@ -190,7 +199,7 @@ def models(
     json: Annotated[bool, typer.Option("--json", help="Print JSON, with sizes in bytes.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
 ) -> None:
-    """List the paper's models, their sizes, and which of them fit this machine."""
+    """List the paper's models, and which of them fit this machine."""
     from secondary_sinks.cli.models import show_json, show_markdown, show_models
 
     if json and markdown:
@@ -209,7 +218,7 @@ def questions(json: flags.AsJson = False) -> None:
 
 @app.command(epilog="Example: secondary-sinks edits")
 def edits(json: flags.AsJson = False) -> None:
-    """List the kinds of edit, as --edit takes them, and the sites of --site."""
+    """List the kinds of edit for --edit, and the sites for --site."""
     from secondary_sinks.cli.folders import show_edits
 
     show_edits(as_json=json)

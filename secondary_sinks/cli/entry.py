@@ -35,10 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; without arguments, show the help."""
-    from secondary_sinks.cli import sweep_app  # adds its commands after those of the app
-    from secondary_sinks.cli.app import app
+    from secondary_sinks.cli.sweep_app import app
 
-    assert sweep_app.app is app
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     return run_app(app, words, "secondary-sinks")
 

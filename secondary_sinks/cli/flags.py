@@ -152,7 +152,8 @@ DryRun = Annotated[
 LogFormat = Annotated[
     str,
     typer.Option(
-        help="Progress on standard error: text, or json, one line per event.",
+        help="Progress on standard error: text (bars, on a terminal only), or json, one line per "
+        "event.",
         autocompletion=complete.words(complete.LOG_FORMATS),
     ),
 ]

@@ -10,8 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from typer.models import CommandInfo, OptionInfo, ParameterInfo
 
-from secondary_sinks.cli import sweep_app  # adds its commands after those of the app
-from secondary_sinks.cli.app import app
+from secondary_sinks.cli.sweep_app import app
 
 HEAD = """# Command line
 
@@ -26,12 +25,7 @@ WORDS = {Path: "PATH", str: "TEXT", int: "INT", float: "NUMBER"}
 
 def reference() -> str:
     """The page as Markdown: every command with its arguments, options and an example."""
-    assert sweep_app.app is app
-    commands = sorted(
-        app.registered_commands,
-        key=lambda one: getattr(one.callback, "__module__", "") == sweep_app.__name__,
-    )
-    return "\n".join([HEAD, *(_command(command) for command in commands)])
+    return "\n".join([HEAD, *map(_command, app.registered_commands)])
 
 
 def _command(command: CommandInfo) -> str:

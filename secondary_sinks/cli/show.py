@@ -15,8 +15,10 @@ from secondary_sinks.cli.output import printable
 from secondary_sinks.display import count
 from secondary_sinks.questions import damage_in_words
 from secondary_sinks.report import phenomenon_lines
+from secondary_sinks.report.claims import WRITING, next_step, verdicts_of
 from secondary_sinks.runs import RunFolder, whole_records, whole_table
 from secondary_sinks.runs.plain import without_nan
+from secondary_sinks.types.effects import number_and_interval
 
 COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
 
@@ -53,13 +55,17 @@ def _show_one(console: Console, record: Mapping[str, Any], sinks: pd.DataFrame) 
         console.print(LEGEND, style="dim", highlight=False)
     if record["dtype"] != "float32":
         console.print(rounding_line(record, sinks), highlight=False)
-    asked = [verdict for answer in record.get("answers", []) for verdict in answer["verdicts"]]
-    for verdict in record.get("writers", ()):
-        console.print(verdict_line(verdict), highlight=False)
+    verdicts = verdicts_of(record)
+    for question, verdict in verdicts:
+        if question in WRITING:
+            console.print(verdict_line(verdict), highlight=False)
     if damage := damage_in_words(record.get("damage", ())):
         console.print(escape(damage), highlight=False)
-    for verdict in [*record["verdicts"], *record.get("later", ()), *asked]:
-        console.print(verdict_line(verdict), highlight=False)
+    for question, verdict in verdicts:
+        if question not in WRITING:
+            console.print(verdict_line(verdict), highlight=False)
+    if said := next_step(verdict for _, verdict in verdicts):
+        console.print(f"[b]what next[/b]  {escape(said)}", highlight=False)
 
 
 def print_json(folder: RunFolder) -> None:
@@ -170,27 +176,17 @@ def rounding_line(record: Mapping[str, Any], sinks: pd.DataFrame) -> str:
 
 def verdict_line(verdict: Mapping[str, Any]) -> str:
     """A verdict as one line of markup."""
-    colour, form = COLOURS[verdict["outcome"]], number_form(verdict.get("unit", ""))
-    interval = ""
-    if verdict["low"] == verdict["low"]:
-        interval = f" [{verdict['low']:{form}}, {verdict['high']:{form}}]"
+    colour = COLOURS[verdict["outcome"]]
+    value, low, high = (verdict[name] for name in ("value", "low", "high"))
+    number = number_and_interval(value, low, high, verdict.get("unit", ""))
     numbers = ""
     if verdict["n_sinks"]:
         numbers = (
-            f" ({verdict['statistic']}: {verdict['value']:{form}}{interval}; "
+            f" ({verdict['statistic']}: {number}; "
             f"{count(verdict['n_sinks'], 'sink')}, {count(verdict['n_texts'], 'text')})"
         )
     claim = f"{verdict['claim']}: {verdict['why']}{numbers}"
     return f"[{colour}]{verdict['outcome']}[/{colour}]  {escape(printable(claim))}"
-
-
-def number_form(unit: str) -> str:
-    """Format of numbers with this unit: shares in per cent, others with two decimals.
-
-    >>> number_form("share"), number_form("rank correlation")
-    ('.0%', '.2f')
-    """
-    return ".0%" if unit == "share" else ".2f"
 
 
 def _span(values: pd.Series) -> str:

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from secondary_sinks.cli import complete, flags
-from secondary_sinks.cli.options import app, sharing, whole
+from secondary_sinks.cli.app import app  # its commands come first in the help
+from secondary_sinks.cli.options import sharing, whole
 from secondary_sinks.errors import SweepError
 
 Ordinary = Annotated[
@@ -57,9 +58,9 @@ def ablate(
     edit: flags.Edits = None,
     **shared: object,
 ) -> None:
-    """Find the sinks, then ablate each layer at each of them; write effects.parquet.
+    """Find the sinks, then ablate each layer at each of them.
 
-    With --edit twins, also find the roles of the MLPs; write roles.parquet.
+    Writes effects.parquet. With --edit twins, also finds the roles of the MLPs: roles.parquet.
     """
     from secondary_sinks.cli.resolve import split_edits
 
@@ -79,7 +80,7 @@ def patch(
     ] = None,
     **shared: object,
 ) -> None:
-    """Find the sinks, then patch each layer at each of them from another token."""
+    """Find the sinks, then patch each layer from another token."""
     donors = donor or ([] if shared["config"] else ["twin"])
     _sweep("patch", [f"patch:{one}" for one in donors], **shared)
 
@@ -95,7 +96,10 @@ def scale(
     ] = None,
     **shared: object,
 ) -> None:
-    """Find the sinks, then scale what each layer writes at each of them, or set its norm."""
+    """Find the sinks, then scale what each layer writes there.
+
+    With --norm, its norm is set instead.
+    """
     edits = [f"scale:{one}" for one in _numbers("--by", by)]
     edits += [f"set_norm:{one}" for one in _numbers("--norm", norm)]
     if not edits and shared["config"] is None:
@@ -112,7 +116,10 @@ def _numbers(option: str, words: str | None) -> list[str]:
 
 @app.command(epilog="Example: secondary-sinks status runs/mine")
 def status(folder: Folder, json: flags.AsJson = False) -> None:
-    """Say what of a run or a sweep is done, what is missing and what was skipped."""
+    """Say what is done and what is missing in a run or a sweep.
+
+    Also what was skipped.
+    """
     from secondary_sinks.cli.folders import show_status
 
     show_status(folder, as_json=json)
@@ -120,7 +127,10 @@ def status(folder: Folder, json: flags.AsJson = False) -> None:
 
 @app.command(epilog="Example: secondary-sinks verify runs/mine")
 def verify(folder: Folder, json: flags.AsJson = False) -> None:
-    """Check every file of a run or a sweep by its SHA-256; exit code 3 where one is damaged."""
+    """Check every file of a run or a sweep by its SHA-256.
+
+    The exit code is 3 where one is damaged.
+    """
     from secondary_sinks.cli.folders import show_verified
 
     show_verified(folder, as_json=json)

@@ -17,6 +17,7 @@ from secondary_sinks.runs import RunFolder, parse_questions
 from secondary_sinks.sweeps import executors, run
 from secondary_sinks.sweeps.estimate import estimate
 from secondary_sinks.sweeps.sweep import Summary, sweep
+from secondary_sinks.types.lists import join_words
 
 PARTIAL = 3
 """Exit code of a sweep that finished but skipped something."""
@@ -32,6 +33,11 @@ def work(asked: Asked) -> None:
     if asked.options["dry_run"]:
         for line in estimate(wanted.config, wanted.out).lines():
             say(line)
+        if questions:
+            say(
+                f"  not in that time  the answers to {join_words(questions)}: their cost is "
+                "printed when the sinks are known, before they are asked"
+            )
     elif asked.command in ("run", "detect"):
         _run(asked, wanted, questions)
     else:

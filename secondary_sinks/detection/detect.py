@@ -15,7 +15,7 @@ from secondary_sinks.detection.paper import KINDS, against, paper_label, paper_t
 from secondary_sinks.detection.rounding import mark_rounding
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.measures.hook_names import Cache
-from secondary_sinks.types import Sink, SinkTable, Thresholds, Trace
+from secondary_sinks.types import Sink, SinkTable, Thresholds, Trace, as_traces
 
 
 def detect(
@@ -45,7 +45,7 @@ def detect(
         raise DetectionError(
             f"unknown criterion {criterion!r}", f"expected {' or '.join(CRITERIA)}"
         )
-    texts = _distinct([traces] if isinstance(traces, Trace) else list(traces))
+    texts = _distinct(as_traces(traces))
     rule = CRITERIA[criterion]
     found = [mark_rounding(trace, rule(trace, thresholds), rule, thresholds) for trace in texts]
     sinks = [sink for marked, _ in found for sink in marked]

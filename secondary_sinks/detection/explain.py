@@ -103,8 +103,9 @@ def _unattended(row: dict[Any, Any], limits: Thresholds) -> str:
 
 
 def _check_positions(positions: Sequence[int], trace: Trace) -> None:
-    bad = [pos for pos in positions if not 0 <= pos < len(trace.tokens)]
+    bad = [p for p in positions if not isinstance(p, int) or not 0 <= p < len(trace.tokens)]
     if bad:
         raise DetectionError(
-            f"text {trace.text_id!r} has positions 0 to {len(trace.tokens) - 1}, got {bad[0]}"
+            f"text {trace.text_id!r} has positions 0 to {len(trace.tokens) - 1}, got {bad[0]!r}",
+            "trace.token_strings has the token at each",
         )

@@ -16,9 +16,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from secondary_sinks.detection.detect import detect
-from secondary_sinks.display import Displayed
+from secondary_sinks.display import Displayed, count
 from secondary_sinks.errors import DetectionError
-from secondary_sinks.types import Sink, SinkTable, Trace
+from secondary_sinks.types import Sink, SinkTable, Trace, as_traces
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,7 +102,8 @@ class Phenomenon(Displayed):
     """The same for those that the paper's rule labels secondary."""
 
     def _line(self) -> str:
-        return f"{self.answer}: {self.n_all:,} of {self.n_distinct:,} distinct sinks are all of it"
+        met = f"{self.n_all:,} of {count(self.n_distinct, 'distinct secondary sink')}"
+        return f"{self.answer}: all four criteria are met by {met}"
 
     def to_frame(self) -> "pd.DataFrame":
         """One row per criterion: whether it is met, and by how many of the sinks."""
@@ -139,7 +140,7 @@ def phenomenon(traces: Trace | Iterable[Trace], sinks: SinkTable) -> Phenomenon:
     applied with the same thresholds. Raises `DetectionError` for sinks of another criterion, of a
     text without a trace, and for no trace at all.
     """
-    texts = [traces] if isinstance(traces, Trace) else list(traces)
+    texts = as_traces(traces)
     if not texts:
         raise DetectionError("no trace was given", "expected at least one")
     theirs = detect(texts, sinks.thresholds, criterion="paper")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from secondary_sinks.detection.detect import detect
 from secondary_sinks.errors import DetectionError
-from secondary_sinks.types import SinkTable, Thresholds, Trace
+from secondary_sinks.types import SinkTable, Thresholds, Trace, as_traces
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +45,7 @@ def threshold_sweep(
 
     grid = GRID if grid is None else grid
     _check(grid)
-    texts = [traces] if isinstance(traces, Trace) else list(traces)
+    texts = as_traces(traces)
     rows = []
     for values in product(*grid.values()):
         chosen: dict[str, Any] = dict(zip(grid, values, strict=True))

@@ -29,6 +29,7 @@ from secondary_sinks.types import (
     WeakeningChange,
     WeakeningContrast,
     WeakeningPoint,
+    as_traces,
     read_by_next,
 )
 
@@ -84,7 +85,7 @@ def primary_weakening(
     """
     if window < 1:
         raise DetectionError(f"window must be at least 1 layer, got {window}")
-    given = [traces] if isinstance(traces, Trace) else list(traces)
+    given = as_traces(traces)
     counted = [sink for sink in sinks.sinks if counts_for_levels(sink)]
     aligned = _align(given, sinks, counted)
     # The sinks with a whole window of values of the primary before and after their creation

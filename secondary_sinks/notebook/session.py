@@ -3,12 +3,9 @@
 Plain Python: the widget shows a session and passes clicks on to it; a script can do the same.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from torch import Tensor
 
 from secondary_sinks.causal import before_and_after, recompute, replay
 from secondary_sinks.causal.controls import last_judged
@@ -20,9 +17,9 @@ from secondary_sinks.notebook.choice import Choice, apply_changes
 from secondary_sinks.notebook.snippet import python_of
 from secondary_sinks.notebook.trial import Trial
 from secondary_sinks.observation import CachedPass, observe
-from secondary_sinks.observation.tokens import token_ids
+from secondary_sinks.observation.tokens import GivenText, tokenize_given
 from secondary_sinks.progress import Progress
-from secondary_sinks.texts import Control, Text, TokenizedText, match_controls, tokenize
+from secondary_sinks.texts import Control, match_controls
 from secondary_sinks.types import Edit, Sink, Thresholds
 
 if TYPE_CHECKING:
@@ -32,8 +29,6 @@ KEPT_AT_MOST = 1 << 30
 """Maximum size in bytes of a clean pass that is kept in memory, which makes edits immediate. For a
 longer text, every edit needs a pass of its own."""
 CURVES = ("alignment", "alignment_centred", "norm", "mass")
-
-GivenText = str | Tensor | Sequence[int] | Sequence[dict[str, str]]
 
 
 class Session:
@@ -54,24 +49,24 @@ class Session:
         model: HookedModel,
         text: GivenText,
         *,
-        text_id: str = "text",
+        text_id: str | None = None,
         thresholds: Thresholds | None = None,
         progress: Progress | None = None,
     ) -> None:
         """Observe the text and choose its strongest secondary sink.
 
-        `text` is a string, token ids, or the messages of a conversation. `progress` is called with
-        (layers done, layers) during the clean pass or, if it is not kept, during each edit. Raises
-        as `tokenize` and `observe`.
+        `text` is a string, token ids, or a conversation, as `observe` takes it. `progress` is
+        called with (layers done, layers) during the clean pass or, if not kept, during each edit.
+        Raises as `tokenize` and `observe`.
         """
         self.progress = progress
         self.model, self.thresholds = model, thresholds or Thresholds()
-        self.text = _tokenize_given(model, text, text_id)
+        self.text = tokenize_given(model, text, text_id)
         tokens, kept = self.text.tokens, None
         if CachedPass.bytes_of(model, len(tokens)) <= KEPT_AT_MOST:
             kept = CachedPass(model, tokens, progress)
         self._kept = kept
-        self.trace = kept.trace(text_id) if kept else observe(model, tokens, text_id=text_id)
+        self.trace = kept.trace(self.text.text_id) if kept else observe(model, self.text)
         self.sinks = detect(self.trace, self.thresholds)
         self._by_pos = {sink.pos: sink for sink in self.sinks.sinks}
         self.choice = self._first_choice()
@@ -219,14 +214,3 @@ class Session:
         last = last_judged(self.trace, self.sinks)
         found = match_controls(self.trace.tokens.tolist(), [choice.pos], taken, last)
         return found[0] if found else None
-
-
-def _tokenize_given(model: HookedModel, text: GivenText, text_id: str) -> TokenizedText:
-    """The given text as token ids, with the string that was fed if it is known."""
-    if isinstance(text, str):
-        return tokenize(Text(text_id=text_id, plain=text), model.tokenizer, "raw")
-    if not isinstance(text, Tensor) and len(text) and isinstance(text[0], dict):
-        messages = tuple(text)
-        return tokenize(Text(text_id=text_id, messages=messages), model.tokenizer)  # type: ignore[arg-type]
-    ids = token_ids(text, model.cfg.d_vocab)  # type: ignore[arg-type]
-    return TokenizedText(text_id=text_id, tokens=ids, feed="ids", fed="")

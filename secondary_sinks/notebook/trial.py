@@ -76,18 +76,24 @@ def describe_token(trace: Trace, pos: int) -> str:
 def summary(trace: Trace, trial: Trial) -> str:
     """The effect of an edit in one or two sentences, for screen readers and the list of trials."""
     own, *controls = trial.rows
+    total, *totals = trial.totals or (None, None)
     where = f"{describe_edit(trial.choice)} at {describe_token(trace, own['pos'])}"
-    first = f"{where[:1].upper()}{where[1:]}: {_describe_outcome(own)}"
+    first = f"{where[:1].upper()}{where[1:]}: {_describe_outcome(own, total)}"
     if not controls:
         return f"{first}. There is no control."
     control = f"{describe_token(trace, controls[0]['pos'])}, {trial.control_kind}"
-    return f"{first}. Control {control}: {_describe_outcome(controls[0])}."
+    return f"{first}. Control {control}: {_describe_outcome(controls[0], totals[0])}."
 
 
-def _describe_outcome(row: Row) -> str:
+def _describe_outcome(row: Row, total: Row | None) -> str:
     lifetime = f"lifetime {row['lifetime_clean']} to {row['lifetime_edited']} layers"
     mass = f"attention mass {format_value(row['mass_clean'])} to {format_value(row['mass_edited'])}"
-    return f"{lifetime}, {mass}{format_change(row['mass_clean'], row['mass_edited'])}"
+    direct = f"{lifetime}, {mass}{format_change(row['mass_clean'], row['mass_edited'])}"
+    if total is None:
+        return direct
+    after = total["mass_total"]
+    change = format_change(row["mass_clean"], after)
+    return f"{direct}, to {format_value(after)}{change} as a total effect"
 
 
 def format_change(clean: float, edited: float) -> str:

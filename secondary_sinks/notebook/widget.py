@@ -19,8 +19,9 @@ from secondary_sinks.errors import SinkError
 from secondary_sinks.models import HookedModel
 from secondary_sinks.notebook import figures
 from secondary_sinks.notebook.choice import KINDS, MEASURES, SITES, UNITS
-from secondary_sinks.notebook.session import GivenText, Session
+from secondary_sinks.notebook.session import Session
 from secondary_sinks.notebook.trial import Trial, describe_token, summary, table
+from secondary_sinks.observation.tokens import GivenText
 from secondary_sinks.plots.labels import make_visible
 from secondary_sinks.types import Thresholds, read_by_next
 
@@ -79,7 +80,7 @@ class SinkExplorer(anywidget.AnyWidget):
         model: HookedModel,
         text: GivenText,
         *,
-        text_id: str = "text",
+        text_id: str | None = None,
         thresholds: Thresholds | None = None,
     ) -> None:
         """Observe the text; figures are drawn when the widget is shown."""
@@ -92,6 +93,14 @@ class SinkExplorer(anywidget.AnyWidget):
         self.status = self._waiting()
         self.observe(self._on_choice, "choice")
         self.on_msg(self._on_message)
+
+    def __repr__(self) -> str:
+        """What is shown where no widget can be drawn: the text, the last outcome, what to do."""
+        return (
+            f"SinkExplorer({self.setup['found']} {self.status})\n"
+            "The widget shows in Jupyter and marimo (pip install '.[notebook]' in a clone, then "
+            "restart the server). Here: .choose(pos=, layer=, kind=), .status, .result, .total()"
+        )
 
     # Actions, for the page and for scripts.
 

@@ -22,6 +22,7 @@ from secondary_sinks.measures import Denominator, norms
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.observation.record import LayerRecord
 from secondary_sinks.types import Trace
+from secondary_sinks.types.trace import check_is_trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -122,7 +123,8 @@ def attention_paid_by(view: LayerView, positions: Sequence[int]) -> Float[Tensor
 
 
 def check_trace(model: HookedModel, trace: Trace) -> None:
-    """Raise `TraceError` if the trace is of a model with another number of layers or d_model."""
+    """Raise `TraceError` for no trace, or one of another number of layers or d_model."""
+    check_is_trace(trace)
     shape = (model.cfg.n_layers, model.cfg.d_model)
     if tuple(trace.typical.shape) != shape:
         raise TraceError(

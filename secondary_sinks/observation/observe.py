@@ -3,27 +3,39 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
-from jaxtyping import Int
 from torch import Tensor
 
 from secondary_sinks.errors import HookError
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.observation.layers import LayerView, iter_layers
 from secondary_sinks.observation.record import make_trace
-from secondary_sinks.observation.tokens import token_ids, token_strings
+from secondary_sinks.observation.tokens import (
+    GivenText,
+    is_conversation,
+    token_strings,
+    tokenize_given,
+)
 from secondary_sinks.progress import Progress, part_of, shows_progress
-from secondary_sinks.texts import Text, tokenize
+from secondary_sinks.texts import Text, TokenizedText
+from secondary_sinks.texts.text import Message
 from secondary_sinks.types import Trace
 
-Texts = list[str] | list[Tensor] | list[list[int]]
+Texts = (
+    list[str]
+    | list[Text]
+    | list[TokenizedText]
+    | list[Tensor]
+    | list[list[int]]
+    | list[list[Message]]
+)
 
 
 @overload
 def observe(
     model: HookedModel,
-    tokens: Tensor | Sequence[int] | str,
+    tokens: GivenText,
     *,
-    text_id: str = ...,
+    text_id: str | None = ...,
     chunk: int | None = ...,
     hooks: Sequence[Hook] = ...,
     progress: Progress | None = ...,
@@ -33,7 +45,7 @@ def observe(
     model: HookedModel,
     tokens: Texts,
     *,
-    text_id: str = ...,
+    text_id: str | None = ...,
     chunk: int | None = ...,
     hooks: Sequence[Hook] = ...,
     progress: Progress | None = ...,
@@ -41,9 +53,9 @@ def observe(
 @shows_progress
 def observe(
     model: HookedModel,
-    tokens: Tensor | Sequence[int] | str | Texts,
+    tokens: GivenText | Texts,
     *,
-    text_id: str = "text",
+    text_id: str | None = None,
     chunk: int | None = None,
     hooks: Sequence[Hook] = (),
     progress: Progress | None = None,
@@ -51,11 +63,14 @@ def observe(
     """Measure a text in a streaming pass over the layers; a list of texts gives a list of traces.
 
     `tokens` are ids `[pos]` or `[1, pos]`, fed exactly as they are: nothing is prepended. A string
-    is fed with the special tokens that the tokenizer adds (as `tokenize` with "raw"). Several texts
-    are called "text 0", "text 1" and so on. Attention patterns exist for `chunk` queries at a time
-    only (by default as many as fit); results don't depend on `chunk`. A second pass is needed if
-    the primary turns out to be a token that the first pass did not follow. `progress` is called
-    with (layers done, layers of all texts).
+    is fed with the special tokens that the tokenizer adds (as `tokenize` with "raw"). A text of
+    `read_texts`, and a list of messages (`{"role": ..., "content": ...}`), are fed as `tokenize`
+    feeds them: a conversation through the chat template. Texts of `read_texts` keep their names;
+    others are called `text_id`, or "text"; several of them "text 0", "text 1" and so on.
+
+    Attention patterns exist for `chunk` queries at a time only (by default as many as fit); results
+    don't depend on `chunk`. A second pass is needed if the primary turns out to be a token that the
+    first pass did not follow. `progress` is called with (layers done, layers of all texts).
     `hooks` are TransformerLens hooks `(name, function)`, as in `run_with_hooks`. A function may
     return a changed activation; the trace is then that of the changed run. It gets all positions at
     once, so `hooks` and `chunk` exclude each other.
@@ -67,30 +82,40 @@ def observe(
     if hooks and chunk is not None:
         raise ValueError("hooks see all positions at once: leave chunk out")
     given: dict[str, Any] = {"chunk": chunk, "hooks": _by_layer(model, hooks) if hooks else None}
-    if not isinstance(tokens, list) or not tokens or isinstance(tokens[0], int):
-        return _observe(model, _ids(model, tokens, text_id), text_id, progress, **given)
-    texts = [_ids(model, one, f"{text_id} {number}") for number, one in enumerate(tokens)]
+    if not _are_several(tokens):
+        return _observe(model, tokenize_given(model, tokens, text_id), progress, **given)  # type: ignore[arg-type]
+    texts = [
+        tokenize_given(model, text, _name_of(text, text_id, number))
+        for number, text in enumerate(tokens)  # type: ignore[arg-type]
+    ]
     return [
-        _observe(model, ids, f"{text_id} {number}", part_of(progress, number, len(texts)), **given)
-        for number, ids in enumerate(texts)
+        _observe(model, text, part_of(progress, number, len(texts)), **given)
+        for number, text in enumerate(texts)
     ]
 
 
-def _ids(model: HookedModel, tokens: Any, text_id: str) -> Int[Tensor, "pos"]:
-    if isinstance(tokens, str):
-        tokens = tokenize(Text(text_id=text_id, plain=tokens), model.tokenizer, "raw").tokens
-    return token_ids(tokens, model.cfg.d_vocab, model.tokenizer, f"text {text_id!r}")
+def _are_several(tokens: GivenText | Texts) -> bool:
+    """Whether this is a list of texts, not of the ids or messages of one."""
+    first = tokens[0] if isinstance(tokens, list) and tokens else 0
+    return not isinstance(first, int) and not is_conversation(tokens)
+
+
+def _name_of(text: Any, text_id: str | None, number: int) -> str | None:
+    """The name of one of several texts; None for one that has a name of its own."""
+    if text_id is None and isinstance(text, Text | TokenizedText):
+        return None
+    return f"{text_id or 'text'} {number}"
 
 
 def _observe(
     model: HookedModel,
-    ids: Int[Tensor, "pos"],
-    text_id: str,
+    text: TokenizedText,
     progress: Progress | None,
     *,
     chunk: int | None,
     hooks: list[list[Hook]] | None,
 ) -> Trace:
+    ids = text.tokens
     strings = token_strings(ids, model.tokenizer)
     layers = model.cfg.n_layers
     dtype = model.cfg.dtype
@@ -104,7 +129,7 @@ def _observe(
                 progress(view.layer + 1, layers)
             del view
 
-    return make_trace(records, layers, ids, strings, text_id, dtype)
+    return make_trace(records, layers, ids, strings, text.text_id, dtype)
 
 
 def _by_layer(model: HookedModel, hooks: Sequence[Hook]) -> list[list[Hook]]:

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeGuard
 
 import torch
 from jaxtyping import Int
@@ -10,13 +11,48 @@ from torch import Tensor
 
 from secondary_sinks.display import count
 from secondary_sinks.errors import TextError
+from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.models.original.tokenizer import check_ids
+from secondary_sinks.texts import Text, TokenizedText, tokenize
+from secondary_sinks.texts.records import parse_record
+from secondary_sinks.texts.text import Message
 
 SPACE = "\u2581"
 """How SentencePiece writes a space."""
 BYTE = re.compile("<0x[0-9A-F]{2}>")
 REPLACEMENT = "\ufffd"
 """How bytes that do not make a whole character are decoded."""
+
+GivenText = str | Text | TokenizedText | Tensor | Sequence[int] | Sequence[Message]
+"""One text: a string, a text of `read_texts`, token ids, or the messages of a conversation."""
+
+
+def tokenize_given(
+    model: HookedModel, text: GivenText, text_id: str | None = None
+) -> TokenizedText:
+    """A text as token ids, with the string that was fed if it is known.
+
+    A string is fed raw, and a conversation through the model's chat template. Without a `text_id`,
+    a text of `read_texts` keeps its own, and any other is called "text". Raises `TextError` for
+    anything that is no text, and as `tokenize`.
+    """
+    name = text_id or (text.text_id if isinstance(text, Text | TokenizedText) else "text")
+    if isinstance(text, str):
+        return tokenize(Text(text_id=name, plain=text), model.tokenizer, "raw")
+    if is_conversation(text):
+        text = parse_record({"messages": list(text)}, name, f"text {name!r}")
+    if isinstance(text, Text):
+        return tokenize(replace(text, text_id=name), model.tokenizer)
+    given: Any = text.tokens if isinstance(text, TokenizedText) else text
+    ids = token_ids(given, model.cfg.d_vocab, model.tokenizer, f"text {name!r}")
+    if isinstance(text, TokenizedText):
+        return replace(text, tokens=ids, text_id=name)
+    return TokenizedText(text_id=name, tokens=ids, feed="ids", fed="")
+
+
+def is_conversation(text: Any) -> TypeGuard[Sequence[Message]]:
+    """Whether this is a list of messages, which are dicts."""
+    return isinstance(text, list | tuple) and bool(text) and isinstance(text[0], dict)
 
 
 def token_ids(
@@ -32,10 +68,16 @@ def token_ids(
     """
     if isinstance(tokens, str):
         raise TextError("expected token ids, got a string", "use model.to_tokens(text)")
-    ids = torch.as_tensor(tokens).detach().cpu()
+    try:
+        ids = torch.as_tensor(tokens).detach().cpu()
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise TextError(
+            f"expected a text, got {tokens!r:.60}",
+            "give a string, token ids, a text of read_texts, or a list of messages",
+        ) from error
     if ids.ndim == 2 and ids.shape[0] == 1:
         ids = ids[0]
-    if ids.ndim != 1 or ids.is_floating_point():
+    if ids.ndim != 1 or (ids.is_floating_point() and len(ids)):
         raise TextError(
             f"expected token ids [pos] or [1, pos], got {ids.dtype} {tuple(ids.shape)}",
             "give several texts as a list, each without padding",

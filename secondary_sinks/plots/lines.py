@@ -52,7 +52,9 @@ def interval_lines(
         for group, colour in zip(groups, colours, strict=True):
             part = frame[(frame["panel"] == panel) & (frame["group"] == group)]
             figure.add_traces(_lines(part, group, colour, legend=row == 1), rows=row, cols=1)
-        figure.update_yaxes(title_text=title, type=scale, row=row, col=1)
+        drawn = frame[frame["panel"] == panel]
+        known = pd.concat([drawn[name] for name in ("value", "low", "high")])
+        figure.update_yaxes(title_text=title, **_axis(known, scale), row=row, col=1)
     for mark in marks:
         figure.add_vline(x=mark, line={"dash": "dot", "width": 1, "color": TEXT})
     figure.update_xaxes(_axis(frame["x"], x_scale))

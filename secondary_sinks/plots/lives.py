@@ -9,13 +9,15 @@ import plotly.graph_objects as go
 from secondary_sinks.display import Results, as_frame
 from secondary_sinks.plots.labels import plain_label
 from secondary_sinks.plots.lines import interval_lines
-from secondary_sinks.plots.theme import KINDS, percentiles
+from secondary_sinks.plots.theme import KINDS, above, percentiles
 
 REACH = 8
 """Layers before and after that are shown."""
 EVENTS = {"l_start": "relative to creation", "l_end": "relative to the last layer as a sink"}
 TITLE = "attention ÷ expected"
 COLUMNS = ("panel", "group", "x", "value", "low", "high", "n_sinks")
+LEGEND_AT = 1.1
+"""Height of the legend of a single life: above the words at the creation layer."""
 LIFE = {"mass": ("attention", "linear"), "norm_ratio": ("norm ÷ median", "log")}
 """Measures of a single life: title and scale."""
 
@@ -91,9 +93,8 @@ def life_of_sink_lines(table: pd.DataFrame, l_start: int, words: str) -> go.Figu
         **{"x": l_start, "xanchor": "right" if late else "left"},
         **{"yref": "paper", "y": 1, "yanchor": "bottom"},
     )
-    legend = {"x": 0, "xanchor": "left"} if late else {"x": 1, "xanchor": "right"}
-    figure.update_layout(legend=legend, margin_t=28, margin_b=40)
-    figure.update_yaxes(dtick=1, tickformat="~g", row=2, col=1)
+    above(figure, LEGEND_AT, x=1, xanchor="right")
+    figure.update_layout(height=figure.layout.height + 20, margin_t=48, margin_b=40)
     return figure.update_yaxes(tickformat=".0%", row=1, col=1)
 
 

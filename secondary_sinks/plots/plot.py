@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from secondary_sinks.display import Displayed
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots.ablation import ablation_heatmap
 from secondary_sinks.plots.circuit import circuit_graph
@@ -42,6 +43,9 @@ def plot(result: Any, **options: Any) -> go.Figure:
     change by layer and token (`edit=`). A verdict, an answer or a list of verdicts: their
     intervals. Raises `SinkError` for anything else, and where there is nothing to draw.
     """
+    drawn = result._drawn() if isinstance(result, Displayed) else result
+    if drawn is not result:
+        return plot(drawn, **options)
     raise SinkError(
         f"{type(result).__name__} has no figure of its own",
         "draw its .to_frame(), or use a function of secondary_sinks.plots",

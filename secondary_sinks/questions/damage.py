@@ -9,7 +9,7 @@ from secondary_sinks.causal import recompute
 from secondary_sinks.display import rounded
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.questions.role_tests import Asked, asked_of, replaced_by_twins
-from secondary_sinks.types import Edit, SinkTable, Trace
+from secondary_sinks.types import Edit, SinkTable, Trace, as_traces
 from secondary_sinks.types.edits import SHORT
 
 COLUMNS = ("text_id", "pos", "layer", "edit", "kl_at_token", "loss_later", "loss_clean")
@@ -95,7 +95,7 @@ def writer_damage(
     token has a large `kl_at_token`, whether or not it ends the sink. Costs at most one pass over
     the text per row.
     """
-    texts = [traces] if isinstance(traces, Trace) else list(traces)
+    texts = as_traces(traces)
     writers = table[table["role"] == "writer"].groupby(["text_id", "pos"])["layer"].apply(list)
     rows = [
         row

@@ -1,7 +1,7 @@
 """Which MLPs form a sink: those whose ablation ends it, alone or only together."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from math import comb
 from typing import Any
@@ -45,7 +45,7 @@ class Forming:
     written: float
     """Signed length that they write together along the primary's direction (minus the typical
     token) at the creation layer."""
-    by_layer: tuple[float, ...] = ()
+    by_layer: tuple[float, ...] = field(default=(), repr=False)
     """The same for each single MLP, by layer."""
 
     @property

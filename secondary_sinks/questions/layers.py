@@ -102,11 +102,14 @@ def needed_by(row: LayerEffect) -> str:
 
 
 def _why(row: LayerEffect, agreement: str) -> str:
-    controls = round(row.controls_lost, 2) + 0.0  # avoid "-0 %"
     return (
         f"ablating it ends {row.removed:.0%} of the sinks and removes {row.sinks_lost:.0%} of "
-        f"their attention (controls: {controls:.0%}, in the same units); {agreement}"
+        f"their attention (controls: {_percent(row.controls_lost)}, in the same units); {agreement}"
     )
+
+
+def _percent(share: float) -> str:
+    return f"{round(share, 2) + 0.0:.0%}"  # avoid "-0 %"
 
 
 def _claim(row: LayerEffect | None) -> str:
@@ -172,7 +175,8 @@ def later_verdict(effects: pd.DataFrame | Results, n_claims: int = 1) -> Verdict
         often = max(sorted(set(layers)), key=layers.count)
         return (
             f"ablating the chosen MLP (layer {often} in {layers.count(often)} of {len(layers)} "
-            f"texts) removes {interval.value:.0%} of the attention that sinks draw; {agreement}"
+            f"texts) removes {_percent(interval.value)} of the attention that sinks "
+            f"draw; {agreement}"
         )
 
     return judge(

@@ -7,7 +7,7 @@ from typing import TypeVar
 from secondary_sinks.causal.controls import controls_of, last_judged
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.progress import Progress
-from secondary_sinks.types import LASTING, Sink, SinkTable, Trace
+from secondary_sinks.types import LASTING, Sink, SinkTable, Trace, as_traces
 from secondary_sinks.types.controls import similar_tokens
 
 Text = TypeVar("Text")
@@ -61,7 +61,7 @@ def match_pairs(
             f"{others.pop()!r}",
             "use detect(traces)",
         )
-    texts = [traces] if isinstance(traces, Trace) else list(traces)
+    texts = as_traces(traces)
     return [_of_text(trace, sinks, kinds) for trace in texts]
 
 

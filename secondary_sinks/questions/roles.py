@@ -41,7 +41,7 @@ from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.matched_pairs import with_progress
 from secondary_sinks.questions.role_tests import Asked, asked_of, group_tests, run_pairs, run_tests
 from secondary_sinks.questions.writers import shares_of_roles, writer_verdicts
-from secondary_sinks.types import SinkTable, Trace, format_layers
+from secondary_sinks.types import SinkTable, Trace, as_traces, format_layers
 from secondary_sinks.types.frames import tidy
 
 CHANCE = 0.01
@@ -127,7 +127,7 @@ def roles(
     text, else from the given text that has most of them. `progress` is called with (texts done,
     texts). Verdicts are corrected for `n_claims` (`n_claims_of`); by default those of this answer.
     """
-    texts = [traces] if isinstance(traces, Trace) else list(traces)
+    texts = as_traces(traces)
     asked, left_out = asked_of(texts, sinks)
     found: list[Role] = []
     for text in with_progress(texts, progress):

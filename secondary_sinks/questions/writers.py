@@ -34,13 +34,17 @@ ROLES = ("writer", "enabler", "neither", "undecided")
 
 
 def levels_in(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """(name, rows) of each level in order, then of sinks without a level and primary-like ones."""
+    """(name, rows) of each level in order, then of sinks without a level and primary-like ones.
+
+    Where no sink has a level, the name is just "secondary sinks".
+    """
     secondary = table[table["kind"] == "secondary"]
     parts = [
         (f"secondary sinks of level {int(level)}", secondary[secondary["level"] == level])
         for level in sorted(secondary["level"].dropna().unique())
     ]
-    parts.append(("secondary sinks without a level", secondary[secondary["level"].isna()]))
+    rest = "secondary sinks without a level" if parts else "secondary sinks"
+    parts.append((rest, secondary[secondary["level"].isna()]))
     parts.append(("primary-like sinks", table[table["kind"] != "secondary"]))
     return [(name, part) for name, part in parts if len(part)]
 

@@ -43,7 +43,7 @@ def _strongest(edges: pd.DataFrame, sinks: pd.DataFrame, n_layers: int) -> Itera
     able = sinks[sinks["kind"] == "secondary"].merge(tested, on=["text_id", "pos"])
     for _, one in able.sort_values("mass_max", ascending=False).head(1).iterrows():
         mine = (edges["text_id"] == one["text_id"]) & (edges["pos"] == one["pos"])
-        place = f"the strongest sink, {make_visible(one['token'])} at {one['pos']}"
+        place = f"the strongest sink, {make_visible(one['token'])} at position {one['pos']}"
         life = int(one["l_start"]), int(one["l_end"])
         yield SinkCircuit(name=place, edges=edges[mine], n_layers=n_layers, life=life)
 

@@ -2,16 +2,19 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from secondary_sinks.display import percent_or_number
 from secondary_sinks.questions import QUESTIONS, Answer
 from secondary_sinks.report.words import count
-from secondary_sinks.statistics import CONFIDENCE, HALF
+from secondary_sinks.statistics import CONFIDENCE, HALF, MIN_SINKS, min_texts
 from secondary_sinks.types import SHARE_UNIT
 from secondary_sinks.types.lists import join_words
 
+WRITING = ("roles", "writer")
+"""Questions whose verdicts say which MLPs write the sinks."""
 ROLES, LATER = "Writers and enablers", "Later layers"
 """Titles of verdicts that every run has, asked or not."""
 TITLES = {"roles": ROLES, "later": LATER} | {
@@ -47,18 +50,62 @@ class Claim:
 
 
 def claims(record: Mapping[str, Any], answers: Mapping[str, Answer]) -> list[Claim]:
-    """All verdicts, writers first.
+    """All verdicts, as `verdicts_of` has them."""
+    return [_claim(*pair) for pair in verdicts_of(record, plain_verdicts(answers))]
 
-    If necessity was asked, its verdicts replace those of the run's own edits.
+
+def plain_verdicts(answers: Mapping[str, Answer]) -> dict[str, list[dict[str, Any]]]:
+    """The verdicts of each answer as plain data."""
+    return {name: [*map(asdict, answer.verdicts)] for name, answer in answers.items()}
+
+
+def verdicts_of(
+    record: Mapping[str, Any], asked: Mapping[str, Iterable[Mapping[str, Any]]] | None = None
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """(question, verdict) pairs, writers first. `asked` are the verdicts of each question.
+
+    By default those of the record. Verdicts of the same cells are not said twice: those of
+    `necessity` and `writer`, if asked, replace those of the run's own edits.
     """
-    own = [] if "necessity" in answers else record.get("verdicts", [])
-    found = [_claim("roles", verdict) for verdict in record.get("writers", ())]
-    found += [_claim("necessity", verdict) for verdict in own]
-    found += [_claim("later", verdict) for verdict in record.get("later", ())]
-    for name in TITLES:
-        if name in answers:
-            found += [_claim(name, asdict(verdict)) for verdict in answers[name].verdicts]
-    return found
+    if asked is None:
+        asked = {one["question"]: one["verdicts"] for one in record.get("answers", ())}
+    own = {"roles": "writers", "necessity": "verdicts", "later": "later"}
+    found = {name: record.get(key, ()) for name, key in own.items()} | dict(asked)
+    first = "writer" if "writer" in asked else "roles"
+    others = [name for name in TITLES if name != "roles"]
+    order = dict.fromkeys([first, "necessity", "later", *others])
+    return [(name, verdict) for name in order for verdict in found.get(name, ())]
+
+
+def next_step(verdicts: Iterable[Mapping[str, Any]]) -> str:
+    """What would decide the inconclusive verdicts on tested sinks, in words; empty without any."""
+    left = [one for one in verdicts if one["outcome"] == "inconclusive" and one["n_sinks"]]
+    few = [one for one in left if _too_few(one)]
+    split = [one for one in left if not _too_few(one) and _is_split(one)]
+    told = []
+    if few:
+        needed = max(min_texts(one.get("n_claims", 1)) for one in few)
+        told.append(
+            f"{count(len(few), 'claim')} {'needs' if len(few) == 1 else 'need'} more texts: at "
+            f"least {MIN_SINKS} sinks in {needed} texts. Repeat the command with more --texts, "
+            "such as bundled:claims, and a new --out; fewer questions need fewer texts."
+        )
+    if split:
+        told.append(
+            f"{count(len(split), 'claim has an interval', 'claims have intervals')} on both sides "
+            f"of the threshold: more texts narrow {'it' if len(split) == 1 else 'them'}."
+        )
+    return " ".join(told)
+
+
+def _too_few(verdict: Mapping[str, Any]) -> bool:
+    needed = min_texts(verdict.get("n_claims", 1))
+    return verdict["n_sinks"] < MIN_SINKS or verdict["n_texts"] < needed
+
+
+def _is_split(verdict: Mapping[str, Any]) -> bool:
+    low, high = _float(verdict["low"]), _float(verdict["high"])
+    return low <= verdict.get("line", HALF) <= high
 
 
 def tally(found: list[Claim]) -> str:
@@ -97,14 +144,11 @@ def number_of(unit: str, value: float) -> str:
     >>> number_of("share", 0.957), number_of("rank correlation", 0.812)
     ('96%', '0.81')
     """
-    if math.isnan(value):
-        return ""
-    return f"{value:.0%}" if unit == SHARE_UNIT else f"{value:.2f}"
+    return "" if math.isnan(value) else percent_or_number(value, share=unit == SHARE_UNIT)
 
 
 def _claim(question: str, verdict: Mapping[str, Any]) -> Claim:
-    numbers = (verdict[name] for name in ("value", "low", "high"))
-    value, low, high = (math.nan if one is None else float(one) for one in numbers)
+    value, low, high = (_float(verdict[name]) for name in ("value", "low", "high"))
     unit, known = verdict.get("unit", ""), not any(map(math.isnan, (value, low, high)))
     interval = ""
     if known:
@@ -136,3 +180,7 @@ def _bar(low: float, value: float, high: float) -> tuple[float, float, float]:
     """Ends and middle of a bar from 0 to 1, in per cent; values outside are clipped."""
     cut = [round(100 * min(max(one, 0.0), 1.0), 1) for one in (low, value, high)]
     return cut[0], cut[1], cut[2]
+
+
+def _float(value: float | None) -> float:
+    return math.nan if value is None else float(value)

@@ -175,9 +175,9 @@ def _bars(edit: str, record: dict[str, Any]) -> Panel | None:
         f"Attention mass lost by secondary sinks minus that lost by their controls, in units of "
         f"the sinks' mass (median over texts), when the output of one layer's MLP is {edit} at "
         f"that token only. Layers that could have ended the sink are separate from later ones, "
-        f"which could only weaken it. {known[0].n_sinks} sinks with controls in "
-        f"{known[0].n_texts} texts. The verdict on a layer depends on the share of sinks that end, "
-        "shown with the verdicts and in the data. "
+        f"which could only weaken it. {count(known[0].n_sinks, 'sink')} with controls in "
+        f"{count(known[0].n_texts, 'text')}. The verdict on a layer depends on the share of sinks "
+        "that end, shown with the verdicts and in the data. "
     )
     caption += _whiskers(known)
     parts = {"can end the sink": drawn, "can only weaken it": [one for one in later if one.n_sinks]}

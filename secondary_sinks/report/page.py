@@ -12,7 +12,7 @@ from secondary_sinks.errors import DetectionError, RunFolderError
 from secondary_sinks.plots.theme import KINDS
 from secondary_sinks.questions import Answer
 from secondary_sinks.report import embed, summary, tables, tested
-from secondary_sinks.report.claims import claims, tally
+from secondary_sinks.report.claims import claims, next_step, plain_verdicts, tally, verdicts_of
 from secondary_sinks.report.glossary import glossary
 from secondary_sinks.report.phenomenon import phenomenon_lines
 from secondary_sinks.report.sections import not_asked, sections
@@ -105,6 +105,7 @@ def render(
         nothing_shown=tested.nothing_shown(effects, 1),
         claims=found,
         tally=tally(found),
+        next_step=next_step(one for _, one in verdicts_of(record, plain_verdicts(answers))),
         limits=tested.limits(record, ablated, answers),
         edit=tested.edit_words(record["edit"]),
         setup=tables.setup_rows(record),

@@ -11,6 +11,8 @@ from secondary_sinks.types.lists import join_words
 TITLE = "Is this the paper's phenomenon?"
 WITH_LATER_SINKS = "secondary-sinks run qwen2.5-coder-0.5b --texts bundled:claims --out DIR"
 """Command for a small model whose secondary sinks arise after the primary."""
+MORE_TEXT = "more text, such as --texts bundled:claims or long chats; or another model: "
+"""What to try first with a model whose texts were too short to tell."""
 WORDS = {
     "after_primary": "created at a later layer than the primary",
     "in_middle_layers": "created in the middle layers",
@@ -46,7 +48,8 @@ def in_words(found: Phenomenon) -> list[tuple[str, str]]:
         lines.append(("in the text", _positions(found)))
     lines += [("the paper's rule", _by_paper(found)), ("per 10,000 tokens", _rates(found))]
     if found.answer in ("no", "no sinks"):
-        lines.append(("to see such sinks", WITH_LATER_SINKS))
+        more = found.answer == "no sinks" and not found.is_long_enough
+        lines.append(("to see such sinks", f"{MORE_TEXT * more}{WITH_LATER_SINKS}"))
     return lines
 
 
@@ -111,10 +114,11 @@ def _positions(found: Phenomenon) -> str:
     shortest, longest = found.lengths
     told = f"at position {first:,}" if first == last else f"at positions {first:,} to {last:,}"
     told += f" (median {middle:,})" if first != last else ""
-    told += f", in texts of {shortest:,} to {longest:,} tokens"
+    lengths = f"{shortest:,}" + (f" to {longest:,}" if shortest != longest else "")
+    told += f", in {'a text' if found.n_texts == 1 else 'texts'} of {lengths} tokens"
     if not found.only_at_the_start:
         return told
-    return f"{told}: only near their start, so a rate per token depends on how long texts are"
+    return f"{told}: only near the start, so a rate per token depends on the length of texts"
 
 
 def _by_layer(counts: Sequence[int]) -> str:
@@ -144,9 +148,10 @@ def _rates(found: Phenomenon) -> str:
             f"rule and label; the authors' detections have {theirs}"
         )
     low, high = found.expected
+    size = count(found.n_tokens_distinct, "token")
     return (
-        f"a rate needs more text: at those of the authors' detections, {theirs}, {plain(low)} to "
-        f"{plain(high)} are expected in {count(found.n_tokens_distinct, 'token')}"
+        f"a rate needs more text: {size} would hold {plain(low)} to {plain(high)} secondary sinks "
+        f"at the rates of the authors' detections, {theirs}"
     )
 
 

@@ -50,7 +50,7 @@ def without_constants(table: Table, optional: Sequence[str] = ()) -> Table:
     if len(table.rows) < 2 or not kept:
         return table
     left_out = [
-        f"{name} {''.join(cells)}"
+        f"{name} ({''.join(cells)})"
         for name, cells in zip(table.head, values, strict=True)
         if len(cells) == 1
     ]

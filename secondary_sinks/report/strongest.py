@@ -8,7 +8,7 @@ import pandas as pd
 from secondary_sinks.plots import life_of_sink, life_of_sink_lines
 from secondary_sinks.report.figures import Panel, panel
 from secondary_sinks.report.strips import Strip, excerpt
-from secondary_sinks.report.words import format_number, percent, quoted, shown
+from secondary_sinks.report.words import format_number, percent, quoted
 from secondary_sinks.types.lists import join_words
 
 
@@ -36,7 +36,7 @@ def strongest(
     table, writers = life_of_sink(trace, sinks, text_id, pos), _writers(roles, text_id, pos)
     words = f"created at layer {sink['l_start']}" + (f" by {writers}" if writers else "")
     figure = life_of_sink_lines(table, int(sink["l_start"]), words)
-    caption = f"{_about(sink)} in {shown(text_id)}: {_numbers(sink)}."
+    caption = f"{_about(sink)} of text {quoted(text_id)}: {_numbers(sink)}."
     primary = sinks[(sinks["text_id"] == text_id) & (sinks["kind"] == "primary")]
     if len(primary):
         caption += f" The primary, {_about(primary.iloc[0])}: {_numbers(primary.iloc[0])}."
@@ -59,7 +59,7 @@ def _writers(roles: pd.DataFrame | None, text_id: str, pos: int) -> str:
 
 
 def _about(sink: "pd.Series[Any]") -> str:
-    return f"{quoted(str(sink['token']))} at {sink['pos']}"
+    return f"{quoted(str(sink['token']))} at position {sink['pos']}"
 
 
 def _numbers(sink: "pd.Series[Any]") -> str:

@@ -21,7 +21,7 @@ from secondary_sinks.runs.hashes import hash_tokens
 from secondary_sinks.sweeps.config import SweepConfig
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.stored_config import read_stored
-from secondary_sinks.sweeps.tasks import ROLES, ModelSpec, Prepared, task_key, unit_key
+from secondary_sinks.sweeps.tasks import ROLES, ModelSpec, Prepared, Unit, task_key, unit_key
 from secondary_sinks.texts import Text
 from secondary_sinks.texts.tokenize import retokenize, to_record
 
@@ -149,8 +149,7 @@ def _model(
     keys = _keys(config, spec, fed, known)
     done = manifest.done()
     left = [
-        [u for u in units if unit_key(key, u, config.ordinary) not in done.get(key, ())]
-        for key in keys
+        [u for u in units if _unit_key(config, key, u) not in done.get(key, ())] for key in keys
     ]
     sizes = [len(tokens) for tokens in fed]
     passes = sum(2 for one in left if one)
@@ -176,6 +175,10 @@ def _model(
         basis="as the texts that are done" if rate else "guessed from a matrix product timed here",
         bad=bad,
     )
+
+
+def _unit_key(config: SweepConfig, key: str, unit: Unit) -> str:
+    return unit_key(key, unit, config.ordinary, whole=config.pooled)
 
 
 def _fed_first(spec: ModelSpec, known: Known) -> dict[str, dict[str, Any]]:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from secondary_sinks.display import count
+
 Message = dict[str, Any]
 """`role`, `content` (a string, or a list of text parts), and any other keys that were given."""
 
@@ -18,7 +20,7 @@ class StoredIds:
     tokenizer_sha256: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Text:
     """One text as it was given: plain, or the messages of a conversation."""
 
@@ -30,6 +32,13 @@ class Text:
     """Number of tokens to feed, from the first; None feeds all."""
     place: str = field(default="", compare=False)
     """File and line that it came from, for error messages."""
+
+    def __repr__(self) -> str:
+        """The name, and how much there is."""
+        size = count(len(self.messages), "message")
+        if self.plain is not None:
+            size = count(len(self.plain), "character")
+        return f"Text({self.text_id!r}: {size})"
 
     @property
     def raw(self) -> str:

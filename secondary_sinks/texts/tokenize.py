@@ -42,7 +42,7 @@ IDS = "ids"
 """Name of the feed if the ids stored with a text were used."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class TokenizedText:
     """Token ids of a text, and how they were made."""
 
@@ -58,6 +58,10 @@ class TokenizedText:
     tokenizer_sha256: str = ""
     template_sha256: str = ""
     """SHA-256 of the chat template; empty if none was used."""
+
+    def __repr__(self) -> str:
+        """The name, the number of tokens, and how they were made."""
+        return f"TokenizedText({self.text_id!r}: {count(len(self.tokens), 'token')}, {self.feed})"
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -82,6 +86,7 @@ def tokenize(text: Text, tokenizer: Any, feed: str = "auto") -> TokenizedText:
     message would be lost; "chat:lossy" and "raw:lossy" accept the loss.
     """
     requested = parse_feed(feed)
+    _check_kinds(text, tokenizer)
     if tokenizer is None:
         raise TextError(
             "the model has no tokenizer, so it can't be fed text",
@@ -115,6 +120,20 @@ def tokenize(text: Text, tokenizer: Any, feed: str = "auto") -> TokenizedText:
         tokenizer_sha256=tokenizer_sha256(tokenizer),
         template_sha256=template,
     )
+
+
+def _check_kinds(text: Any, tokenizer: Any) -> None:
+    """Raise `TextError` for a string in place of a text, or a model in place of its tokenizer."""
+    if not isinstance(text, Text):
+        raise TextError(
+            f"expected a text of read_texts, got {type(text).__name__}",
+            "observe(model, string) tokenizes a string itself; for token ids, model.to_tokens",
+        )
+    if tokenizer is not None and not hasattr(tokenizer, "get_vocab"):
+        raise TextError(
+            f"expected a tokenizer, got {type(tokenizer).__name__}",
+            "use tokenize(text, model.tokenizer)",
+        )
 
 
 def encode(tokenizer: Any, string: str, **options: Any) -> list[int]:

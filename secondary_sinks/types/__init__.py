@@ -9,7 +9,7 @@ from secondary_sinks.types.circuits import SinkCircuit
 from secondary_sinks.types.controls import Control, match_controls
 from secondary_sinks.types.edit_kinds import EDIT_KINDS, EditKind, Given
 from secondary_sinks.types.edit_sites import SITES, Site
-from secondary_sinks.types.edits import Cell, Edit, as_cell, dump_cells, load_cells
+from secondary_sinks.types.edits import Cell, Edit, as_cell, as_cells, dump_cells, load_cells
 from secondary_sinks.types.effects import (
     SHARE_UNIT,
     Effect,
@@ -31,7 +31,7 @@ from secondary_sinks.types.sinks import (
     parse_layers,
 )
 from secondary_sinks.types.thresholds import Thresholds
-from secondary_sinks.types.trace import LAYER_POS, Trace, read_by_next
+from secondary_sinks.types.trace import LAYER_POS, Trace, as_traces, read_by_next
 from secondary_sinks.types.weakening import (
     Weakening,
     WeakeningChange,
@@ -74,6 +74,8 @@ __all__ = [
     "WeakeningContrast",
     "WeakeningPoint",
     "as_cell",
+    "as_cells",
+    "as_traces",
     "censoring",
     "dump_cells",
     "format_layers",

@@ -216,8 +216,21 @@ _LIKE = "zero, twins, mean, resample:3, scale:0.5, set_norm:100, rotate:90, patc
 
 
 def as_cell(edit: Edit | Sequence[Edit]) -> Cell:
-    """One edit, or several edits that are made together, as a cell."""
-    return (edit,) if isinstance(edit, Edit) else tuple(edit)
+    """One edit, or several edits that are made together, as a cell. Raises `EditError`."""
+    cell = tuple(edit) if isinstance(edit, list | tuple) else (edit,)
+    for one in cell:
+        if not isinstance(one, Edit):
+            raise EditError(
+                f"expected an Edit, got {one!r:.60}",
+                "expected like Edit(pos=20, layer=3), or Edit.of_label('zero', pos=20, layer=3)",
+            )
+    return cell
+
+
+def as_cells(edits: Edit | Iterable[Edit | Sequence[Edit]]) -> tuple[Cell, ...]:
+    """Several cells; one edit alone is one cell. Raises `EditError` for anything else."""
+    alone = isinstance(edits, Edit | str)
+    return tuple(map(as_cell, [edits] if alone else edits))  # type: ignore[arg-type]
 
 
 def positions_of(edits: Iterable[Edit]) -> list[int]:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
 
-from secondary_sinks.display import Displayed, card_html, count, table_html, tally
+from secondary_sinks.display import (
+    Displayed,
+    card_html,
+    count,
+    percent_or_number,
+    table_html,
+    tally,
+)
 from secondary_sinks.types.frames import tidy
 
 if TYPE_CHECKING:
@@ -16,6 +23,18 @@ if TYPE_CHECKING:
 
 SHARE_UNIT = "share"
 """Unit of a number from 0 to 1 (a difference of two: -1 to 1) that is shown in per cent."""
+
+
+def number_and_interval(value: float, low: float, high: float, unit: str) -> str:
+    """A number with its interval, if it has one: "74% [51%, 90%]"; empty for NaN.
+
+    >>> number_and_interval(-0.003, -0.01, 0.03, SHARE_UNIT)
+    '0% [-1%, 3%]'
+    """
+    if math.isnan(value):
+        return ""
+    ends = [percent_or_number(end, share=unit == SHARE_UNIT) for end in (value, low, high)]
+    return ends[0] if math.isnan(low) else f"{ends[0]} [{ends[1]}, {ends[2]}]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,11 +207,7 @@ class Verdict(Displayed):
     @property
     def number(self) -> str:
         """The value and its interval as they are said: "74% [51%, 90%]"; empty without a value."""
-        form = ".0%" if self.unit == SHARE_UNIT else ".2f"
-        if math.isnan(self.value):
-            return ""
-        interval = "" if math.isnan(self.low) else f" [{self.low:{form}}, {self.high:{form}}]"
-        return f"{self.value:{form}}{interval}"
+        return number_and_interval(self.value, self.low, self.high, self.unit)
 
     def to_frame(self) -> "pd.DataFrame":
         """One row, one column per field."""

@@ -1,5 +1,6 @@
 """`Trace`: the measurements of one text."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondary_sinks.display import Displayed, count, make_visible, strip_html
+from secondary_sinks.errors import TraceError
 from secondary_sinks.types.trace_measures import MEASURES
 
 if TYPE_CHECKING:
@@ -129,3 +131,21 @@ def read_by_next(mass: Float[Tensor, "layer *shape"]) -> Float[Tensor, "layer *s
     The last layer, which no block reads, is NaN.
     """
     return torch.cat([mass[1:].float(), torch.full_like(mass[:1], torch.nan, dtype=torch.float32)])
+
+
+def check_is_trace(given: Any) -> None:
+    """Raise `TraceError` for anything but a trace, such as a text."""
+    if not isinstance(given, Trace):
+        raise TraceError(
+            f"expected a trace of one text, got {type(given).__name__}",
+            "measure the text first: trace = observe(model, text)",
+        )
+
+
+def as_traces(given: Trace | Iterable[Trace]) -> list[Trace]:
+    """One trace or several as a list. Raises `TraceError` for anything else."""
+    many = isinstance(given, Iterable) and not isinstance(given, Trace | str | Tensor)
+    texts = list(given) if many else [given]  # type: ignore[arg-type]
+    for trace in texts:
+        check_is_trace(trace)
+    return texts  # type: ignore[return-value]

@@ -313,6 +313,14 @@ def test_help_has_an_example_and_every_command_is_listed(command, capsys):
     assert f"  {command} " in capsys.readouterr().out
 
 
+def test_the_list_of_commands_begins_with_run_and_cuts_no_summary(capsys):
+    assert run([]) == 0
+    listed = capsys.readouterr().out.split("Commands:\n")[1].split("\n\n")[0]
+    assert listed.split()[0] == "run"
+    assert len(listed.splitlines()) == len(COMMANDS)
+    assert "..." not in listed
+
+
 def test_help_and_version_import_nothing_heavy():
     """In a fresh interpreter: whatever makes them slow is one of these modules."""
     code = (
@@ -397,6 +405,7 @@ def test_the_most_frequent_tokens_come_first_and_the_rarest_share_a_row(capsys):
         ("share", float("nan"), "70%"),
         ("rank correlation", 0.5, "0.70 [0.50, 0.90]"),
         ("", 0.5, "0.70 [0.50, 0.90]"),
+        ("share", -0.004, "70% [0%, 90%]"),
     ],
 )
 def test_a_verdict_is_one_line(unit, low, numbers):

@@ -18,6 +18,7 @@ from secondary_sinks.cli.entry import run
 from secondary_sinks.models.original.catalogue import EMBEDDED, ENTRIES
 from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.questions import QUESTIONS
+from secondary_sinks.report.claims import next_step
 from secondary_sinks.runs.export import FORMATS
 from secondary_sinks.sweeps.executors import EXECUTORS
 from secondary_sinks.types import SITES, Thresholds
@@ -114,6 +115,17 @@ def test_a_dry_run_of_a_run_loads_and_writes_nothing(call, tmp_path, monkeypatch
     code, printed, _ = call("run", "tiny", "--text", FOX, "--out", "{out}", "--dry-run")
     assert (code, (tmp_path / "out").exists()) == (0, False)
     assert printed.startswith("tiny: 1 text, 4 units ")
+    assert "not in that time" not in printed
+    asked = ("--ask", "harm,circuit", "--dry-run")
+    code, printed, _ = call("run", "tiny", "--text", FOX, "--out", "{out}", *asked)
+    assert code == 0
+    assert "  not in that time  the answers to harm, trigger, writer, " in printed
+
+
+def test_a_dry_run_of_a_finished_run_knows_that_it_is_done(call):
+    words = ("run", "tiny", "--text", FOX, "--out", "{out}", "--edit", "zero")
+    assert call(*words, "--quiet")[0] == 0
+    assert "done already      2 of 2 units" in call(*words, "--dry-run")[1]
 
 
 @pytest.mark.parametrize("command", ["detect", "ablate"])
@@ -201,6 +213,17 @@ def test_a_legend_says_what_mass_norm_and_lifetime_are(capsys):
     show._show_one(Console(width=200), record(), sinks())
     printed = " ".join(capsys.readouterr().out.split())
     assert all(f"{name}: " in printed for name in ("lifetime", "norm", "mass"))
+
+
+def test_what_to_run_next_is_said_after_inconclusive_verdicts(capsys):
+    from tests.plots.frames import sinks
+    from tests.report.pages import record, verdict
+
+    few = verdict(outcome="inconclusive", n_texts=1, n_sinks=2)
+    show._show_one(Console(width=500), record(verdicts=[few]), sinks())
+    assert capsys.readouterr().out.splitlines()[-1] == f"what next  {next_step([few])}"
+    show._show_one(Console(width=500), record(), sinks())
+    assert "what next" not in capsys.readouterr().out
 
 
 def test_numbers_of_singular_and_plural():

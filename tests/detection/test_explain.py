@@ -95,9 +95,9 @@ def test_one_row_per_layer_and_chosen_position(trace):
     np.testing.assert_array_equal(frame[frame["pos"] == 20]["alignment_centred"].to_numpy(), at)
 
 
-@pytest.mark.parametrize("pos", [-1, 64])
+@pytest.mark.parametrize("pos", [-1, 64, "the"])
 def test_a_position_outside_the_text_is_refused(trace, pos):
-    with pytest.raises(DetectionError, match=f"positions 0 to 63, got {pos}"):
+    with pytest.raises(DetectionError, match=f"positions 0 to 63, got {pos!r}; trace.token_str"):
         explain(trace, pos)
 
 

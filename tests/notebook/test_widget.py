@@ -15,6 +15,7 @@ from secondary_sinks.notebook import SinkExplorer
 from secondary_sinks.notebook import session as session_module
 from secondary_sinks.notebook import widget as module
 from secondary_sinks.notebook.choice import MEASURES
+from secondary_sinks.notebook.trial import format_change, format_value
 from secondary_sinks.runs import RunFolder
 from secondary_sinks.testing import Plant, plant
 from secondary_sinks.types import read_by_next
@@ -90,6 +91,26 @@ def test_python_can_do_what_clicks_do(explorer):
     assert explorer.choice["kind"] == "none"
     explorer.choice = explorer.choice | {"kind": "mean"}
     assert len(explorer.trials) == 2
+
+
+def test_where_no_widget_is_drawn_it_says_what_there_is_and_what_to_install(explorer):
+    explorer.choose(pos=20, layer=3, kind="zero")
+    said = repr(explorer)
+    assert said.startswith(
+        "SinkExplorer(64 tokens, 8 layers; 1 secondary sink. Zero the MLP output"
+    )
+    assert "pip install '.[notebook]'" in said
+    assert explorer._repr_mimebundle_()[0]["text/plain"] == said
+
+
+def test_the_status_includes_the_total_effect(explorer):
+    explorer.choose(pos=20, layer=3, kind="zero")
+    direct = explorer.status
+    explorer.total()
+    (after, _), mass = explorer.result["mass_total"], explorer.result["mass_clean"][0]
+    total = f", to {format_value(after)}{format_change(mass, after)} as a total effect. Control"
+    assert total in explorer.status
+    assert total not in direct
 
 
 def test_a_patch_says_that_it_waits_for_a_donor(explorer):

@@ -34,6 +34,7 @@ def fed(request):
     ("tokens", "match"),
     [
         (torch.tensor([], dtype=torch.long), "0 token"),
+        ([], "the text has 0 tokens"),
         (torch.tensor([3]), "1 token"),
         (torch.zeros(2, 5, dtype=torch.long), r"\[pos\]"),
         (torch.rand(5), "float32"),

@@ -1,10 +1,12 @@
 """What a sink draws before its creation and after its end, in multiples of its expected share."""
 
+import math
+
 import pandas as pd
 import pytest
 
 from secondary_sinks import detect
-from secondary_sinks.plots import attention_around_life, life_lines
+from secondary_sinks.plots import attention_around_life, life_lines, life_of_sink_lines
 from secondary_sinks.testing.planted import Plant
 from tests.questions.gardens import PRIMARY, Garden
 
@@ -35,6 +37,23 @@ def test_a_hidden_end_is_no_end():
     table = table_of(Garden(Plant(pos=20, forming=(3,)), n_texts=1))
     assert set(table["panel"]) == {"l_start"}
     assert len(life_lines(table).layout.annotations) == 0
+
+
+@pytest.mark.parametrize("layer", [1, 3, 4, 6])
+def test_the_words_at_the_creation_layer_stand_below_the_legend(layer):
+    table = pd.DataFrame({"panel": "mass", "group": "secondary", "x": range(8), "value": 0.1})
+    table = pd.concat([table, table.assign(panel="norm_ratio", value=[0.4, 3.0] * 4)])
+    figure = life_of_sink_lines(table.assign(low=math.nan, high=math.nan), layer, "created at")
+    (words,) = [one for one in figure.layout.annotations if one.text == "created at"]
+    inside = figure.layout.height - figure.layout.margin.t - figure.layout.margin.b
+    assert (figure.layout.legend.y - words.y) * inside > 15, "pixels: one line of words"
+    assert figure.layout.legend.y * inside + 20 < inside + figure.layout.margin.t, "not cut off"
+
+
+def test_ticks_of_a_logarithmic_axis_are_whole_numbers_that_one_can_read():
+    table = pd.DataFrame({"panel": "l_start", "group": "secondary", "x": range(2)})
+    figure = life_lines(table.assign(value=[0.4, 3.0], low=[0.3, 2.0], high=[0.5, 8.0]))
+    assert [*figure.layout.yaxis.ticktext] == ["0.1", "0.2", "0.5", "1", "2", "5"]
 
 
 def test_without_secondary_sinks_the_table_is_empty():

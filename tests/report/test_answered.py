@@ -11,7 +11,7 @@ import pytest
 from secondary_sinks import ablate, questions
 from secondary_sinks.questions.dose_figures import DOSED
 from secondary_sinks.report import render
-from secondary_sinks.report.claims import TITLES, claims
+from secondary_sinks.report.claims import ROLES, TITLES, claims
 from secondary_sinks.report.words import percent
 from secondary_sinks.runs.folder import ANSWERS
 from secondary_sinks.testing.planted import Plant
@@ -90,12 +90,13 @@ def test_what_was_not_asked_says_how_to_ask(garden, told, answers):
     assert "Ways to ablate that were tried: 1. --ask necessity tries four" in words
 
 
-def test_the_roles_are_a_claim_and_a_table_of_those_that_are_not_always_neither(html, who):
-    (verdict,) = who.verdicts
+def test_the_roles_are_a_claim_and_a_table_of_those_that_are_not_always_neither(html, who, answers):
+    (own,), (verdict, *_) = who.verdicts, answers["writer"].verdicts
+    assert (verdict.claim, verdict.n_sinks) == (own.claim, own.n_sinks)
     assert f"{verdict.why[1:]}" in html.words
     assert "Which MLP writes the sinks" in html.words
     shares = [percent(share) for share in (1.0, 0.0, 0.0, 0.0)]
-    row = ["secondary sinks without a level", "3", *shares, str(verdict.n_sinks), "2"]
+    row = ["secondary sinks", "3", *shares, str(verdict.n_sinks), "2"]
     assert " ".join(row) in html.words
 
 
@@ -109,15 +110,19 @@ def test_the_table_of_roles_tells_the_damage_of_every_layer_by_zero_and_by_twins
     kl = rows.groupby("edit")["kl_at_token"].median()
     numbers = [f"{kl[edit]:.2g}" for edit in ("zero", "mean:twins")]
     assert "KL, zeroed KL, twin mean" in words
-    assert " ".join(["without a level 3 100% 0.0% 0.0% 0.0%", *numbers]) in words
+    assert " ".join(["secondary sinks 3 100% 0.0% 0.0% 0.0%", *numbers]) in words
     assert kl["zero"] > 0.001
 
 
 def test_all_verdicts_are_claims_with_their_reasons(html, told, answers):
     found = claims(told, answers)
     n_verdicts = sum(len(answer.verdicts) for answer in answers.values())
-    assert len(found) == n_verdicts + len(told["writers"]) + len(told["later"])
-    assert {claim.question for claim in found} == set(TITLES.values())
+    assert len(found) == n_verdicts + len(told["later"]), "writers are not said twice"
+    assert {claim.question for claim in found} == set(TITLES.values()) - {ROLES}
+    assert len({(claim.claim, claim.why) for claim in found}) == len(found)
+    only = claims(told, {"harm": answers["harm"]})
+    assert [claim.question for claim in (only[0], found[0])] == [ROLES, TITLES["writer"]]
+    assert only[0].claim == found[0].claim
     for answer in answers.values():
         for verdict in answer.verdicts:
             assert verdict.claim[1:] in html.words

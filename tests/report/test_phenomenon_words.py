@@ -8,7 +8,13 @@ import torch
 
 from secondary_sinks.detection import compare_with_paper
 from secondary_sinks.models.original.sources import resolve
-from secondary_sinks.report.phenomenon import TITLE, WITH_LATER_SINKS, in_words, phenomenon_lines
+from secondary_sinks.report.phenomenon import (
+    MORE_TEXT,
+    TITLE,
+    WITH_LATER_SINKS,
+    in_words,
+    phenomenon_lines,
+)
 from secondary_sinks.texts import bundled_corpus
 from secondary_sinks.types import SinkTable
 from tests.detection.traces import sink
@@ -86,14 +92,19 @@ def test_a_rate_is_a_plain_number_next_to_those_of_the_paper_or_needs_more_text(
         "to 1.3 (DeepSeek-R1-Distill-Qwen-14B) and 3.4 (Qwen3-4B-Base)"
     )
     short = told(sink(), tokens={"a": torch.arange(6_869)})["per 10,000 tokens"]
-    assert short.startswith("a rate needs more text: at those of the authors' detections, 0.85 to")
-    assert short.endswith(", 0.58 to 2.3 are expected in 6,869 tokens")
+    assert short == (
+        "a rate needs more text: 6,869 tokens would hold 0.58 to 2.3 secondary sinks at the rates "
+        "of the authors' detections, 0.85 to 1.3 (DeepSeek-R1-Distill-Qwen-14B) and 3.4 "
+        "(Qwen3-4B-Base)"
+    )
 
 
 def test_short_texts_without_sinks_say_nothing_of_the_model():
     assert told()[TITLE] == "No: these texts have no secondary sink."
     assert "too few to say so of the model" in told(tokens={"a": torch.arange(500)})[TITLE]
     assert told()["to see such sinks"] == WITH_LATER_SINKS
+    short = told(tokens={"a": torch.arange(500)})["to see such sinks"]
+    assert short == MORE_TEXT + WITH_LATER_SINKS
 
 
 def test_the_command_names_a_model_and_texts_that_there_are():
@@ -116,11 +127,16 @@ def test_where_sinks_stand_and_that_a_rate_depends_on_the_length_of_texts():
     early = [sink(pos=pos, l_start=5) for pos in (2, 9, 57)]
     said = told(*early)["in the text"]
     assert said == (
-        "at positions 2 to 57 (median 9), in texts of 20,000 to 20,000 tokens: only near their "
-        "start, so a rate per token depends on how long texts are"
+        "at positions 2 to 57 (median 9), in a text of 20,000 tokens: only near the start, so a "
+        "rate per token depends on the length of texts"
     )
     spread = told(*early, sink(pos=7_000, l_start=5))["in the text"]
-    assert spread == "at positions 2 to 7,000 (median 9), in texts of 20,000 to 20,000 tokens"
+    assert spread == "at positions 2 to 7,000 (median 9), in a text of 20,000 tokens"
+    texts = LONG | {"b": torch.arange(100, 30_100)}
+    assert told(*early, tokens=texts)["in the text"].endswith(
+        ", in texts of 20,000 to 30,000 tokens: only near the start, so a rate per token depends "
+        "on the length of texts"
+    )
     assert told(sink(pos=7_000, l_start=5))["in the text"].startswith("at position 7,000, in")
     assert "in the text" not in told()
 

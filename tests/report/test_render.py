@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 from secondary_sinks.report import render, strips, tables, write_report
-from secondary_sinks.report.claims import claims, tally
+from secondary_sinks.report.claims import claims, next_step, tally
 from secondary_sinks.report.strongest import strongest
 from secondary_sinks.runs import RunFolder
+from secondary_sinks.statistics import min_texts
 from tests.plots import frames
 from tests.report.pages import Html, layer_effect, page, record, verdict
 
@@ -113,12 +114,14 @@ def test_sinks_are_marked_in_their_text_with_their_numbers():
     assert ("span", "⏎\n") in html.texts
 
 
-def test_nothing_is_open_that_can_be_folded():
+def test_nothing_is_open_that_can_be_folded_but_a_short_text_alone():
     ids = ("one", "two")
     html = Html(page(record=record(*ids), trace=frames.trace(*ids)))
     found = html.of("details")
     assert [attrs for attrs in found if "class" not in attrs] == [{}, {}], "the texts"
     assert not any("open" in attrs for attrs in found)
+    (alone,) = [attrs for attrs in Html(page()).of("details") if "class" not in attrs]
+    assert "open" in alone
 
 
 def test_the_first_figure_is_the_life_of_the_strongest_sink_next_to_the_primary():
@@ -132,8 +135,8 @@ def test_the_first_figure_is_the_life_of_the_strongest_sink_next_to_the_primary(
     )
     found = strongest(frames.trace(), table, roles)
     caption = found.panel.caption
-    assert "“␣the” at 1 in one: layers 1-3, up to 30% of the attention" in caption
-    assert "The primary, “<s>” at 0: layers 1-2, up to 50%" in caption
+    assert "“␣the” at position 1 of text “one”: layers 1-3, up to 30% of the attention" in caption
+    assert "The primary, “<s>” at position 0: layers 1-2, up to 50%" in caption
     assert caption.endswith("Writer: MLP 1.")
     assert "created at layer 1 by MLP 1" in found.panel.data
     drawn = pd.read_csv(io.StringIO(json.loads(found.panel.table)))
@@ -159,7 +162,7 @@ def test_a_sink_without_a_known_writer_is_given_none(roles, end):
 def test_the_strongest_is_no_copy_of_a_sink_of_an_earlier_text():
     copy = frames.sink(pos=2, mass_max=0.5, copy_of="zero")
     found = strongest(frames.trace(), frames.sinks(copy, frames.sink(pos=1, mass_max=0.3)), None)
-    assert " at 1 in one" in found.panel.caption
+    assert " at position 1 of text “one”" in found.panel.caption
     assert strongest(frames.trace(), frames.sinks(copy), None) is None
 
 
@@ -322,6 +325,23 @@ def test_the_tables_stay_as_they_were():
     render(record(), *given)
     for frame, copy in zip(given, before, strict=True):
         pd.testing.assert_frame_equal(frame, copy)
+
+
+def test_what_would_decide_inconclusive_claims_is_told_under_the_tally():
+    few = verdict(outcome="inconclusive", n_texts=3, n_claims=9)
+    split = verdict(outcome="inconclusive", low=0.4, n_texts=20, n_sinks=40, n_claims=9)
+    untested = verdict(outcome="inconclusive", n_sinks=0, n_texts=0)
+    assert next_step([verdict(), untested]) == ""
+    assert next_step([few, verdict()]).startswith(
+        f"1 claim needs more texts: at least 5 sinks in {min_texts(9)} texts. Repeat the command"
+    )
+    both = next_step([few, few | {"n_claims": 27}, split])
+    assert both.startswith(f"2 claims need more texts: at least 5 sinks in {min_texts(27)} texts.")
+    assert both.endswith(
+        "1 claim has an interval on both sides of the threshold: more texts narrow it."
+    )
+    words = Html(page(record=record(verdicts=[few]))).words
+    assert f"Open one for its reason. {next_step([few])}" in words
 
 
 def test_a_layer_that_ends_sinks_is_told():

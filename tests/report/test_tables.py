@@ -18,14 +18,14 @@ def levels(*values):
 def test_a_level_is_a_whole_number_or_missing_and_hidden_where_there_is_one():
     assert levels(0.0, 1.0) == [MISSING, "0", "1"]
     assert levels(0.0, math.nan) == [MISSING, "0", "none"]
-    assert "level 0" in levels(0.0, 0.0)
+    assert "level (0)" in levels(0.0, 0.0)
 
 
 def test_columns_that_are_the_same_in_all_rows_are_told_once():
     rows = (("a", "1", "x"), ("b", "1", "x"))
     table = without_constants(Table(head=("one", "two", "three"), rows=rows, numeric=(0, 1)))
     assert (table.head, table.rows, table.numeric) == (("one",), (("a",), ("b",)), (0,))
-    assert table.same == "The same in all rows: two 1 and three x."
+    assert table.same == "The same in all rows: two (1) and three (x)."
 
 
 def test_a_table_of_one_row_or_of_equal_rows_stays_as_it_is():

@@ -16,7 +16,7 @@ from secondary_sinks.questions.circuit.function import FUNCTION
 from secondary_sinks.questions.circuit.readers import READER_HEADS
 from secondary_sinks.questions.circuit.trigger import TRIGGER
 from secondary_sinks.questions.circuit.writer import WRITER
-from secondary_sinks.types import Sink, SinkCircuit, SinkTable, Trace, Verdict
+from secondary_sinks.types import Sink, SinkCircuit, SinkTable, Trace, Verdict, as_traces
 from secondary_sinks.types.lists import refuse_twice
 
 CIRCUIT = (TRIGGER, WRITER, READER_HEADS, FUNCTION, EVICTION)
@@ -92,7 +92,7 @@ def circuit(
     `progress` is called with (texts done, texts), of all parts. Raises `QuestionError` for an
     unknown part and for one that is given twice.
     """
-    texts = [traces] if isinstance(traces, Trace) else list(traces)
+    texts = as_traces(traces)
     unknown = [name for name in parts if name not in PARTS]
     if unknown or not parts:
         what = repr(unknown[0]) if unknown else "none"

@@ -45,7 +45,7 @@ from secondary_sinks.questions.question import (
 from secondary_sinks.questions.role_tests import Asked, asked_of
 from secondary_sinks.questions.run_claims import levels_of
 from secondary_sinks.questions.writers import levels_in
-from secondary_sinks.types import SinkTable, Trace
+from secondary_sinks.types import SinkTable, Trace, as_traces
 from secondary_sinks.types.frames import tidy
 
 KEPT_AT_MOST = 2 * 10**9
@@ -75,7 +75,7 @@ def trigger(
     `progress` is called with (texts done, texts). Verdicts are corrected for `n_claims`
     (`n_claims_of`); by default those of this answer (`trigger_claims`).
     """
-    texts = [traces] if isinstance(traces, Trace) else list(traces)
+    texts = as_traces(traces)
     asked, left_out = asked_of(texts, sinks)
     found: list[Found] = []
     for text in with_progress(texts, progress):

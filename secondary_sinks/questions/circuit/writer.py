@@ -38,7 +38,7 @@ from secondary_sinks.questions.roles import roles
 from secondary_sinks.questions.run_claims import OWN_CLAIMS
 from secondary_sinks.questions.sparsity import SEEDS, SPARSITY, sizes_of, smallest_sizes, sparsity
 from secondary_sinks.questions.writers import writers_of
-from secondary_sinks.types import SHARE_UNIT, Sink, SinkTable, Trace, load_cells
+from secondary_sinks.types import SHARE_UNIT, Sink, SinkTable, Trace, as_traces, load_cells
 
 MEASURES = {"writer": "writes", "enabler": "enables"}
 STAGES = 3
@@ -68,7 +68,7 @@ def writer(
     coordinates and of neurons. `progress` is called with (texts done, texts), of three rounds.
     Verdicts are corrected for `n_claims` (`n_claims_of`); by default those of this answer.
     """
-    texts = [traces] if isinstance(traces, Trace) else list(traces)
+    texts = as_traces(traces)
     n_claims = n_claims or writer_claims(sinks)
     given = (model, texts, sinks)
     found = roles(*given, progress=part_of(progress, 0, STAGES), n_claims=n_claims)
