@@ -93,6 +93,10 @@ class SinkExplorer(anywidget.AnyWidget):
         self.observe(self._on_choice, "choice")
         self.on_msg(self._on_message)
 
+    def __repr__(self) -> str:
+        """What a front end that cannot show widgets shows instead."""
+        return "SinkExplorer: to see more than this line, `pip install ipywidgets` and restart"
+
     # Actions, for the page and for scripts.
 
     def choose(self, **changes: Any) -> None:

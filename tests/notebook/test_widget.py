@@ -235,3 +235,10 @@ def test_without_anywidget_the_error_names_the_extra(monkeypatch):
     with pytest.raises(ModuleNotFoundError, match="needs anywidget") as refused:
         notebook.__getattr__("SinkExplorer")
     assert "pip install 'secondary-sinks[notebook]'" in str(refused.value)
+
+
+def test_where_widgets_cannot_be_shown_it_says_what_to_install(explorer):
+    plain = explorer._repr_mimebundle_()[0]["text/plain"]
+    assert plain.startswith("SinkExplorer: ")
+    assert "pip install ipywidgets" in plain
+    assert "\u2026" not in plain, "ipywidgets cuts longer lines"
