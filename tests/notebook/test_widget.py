@@ -120,6 +120,7 @@ def test_buttons(explorer, tmp_path):
     assert explorer.table["rows"][-2][0] == "attention mass, total effect"
     assert seen[-2:] == [1.0, -1.0]
     assert "direct_and_total" in explorer.code
+    assert explorer.status.count(", in total to ") == 2  # at the token and at its control
     send(explorer, do="undo")
     assert explorer.choice["kind"] == "none"
     send(explorer, do="undo")
