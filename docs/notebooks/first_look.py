@@ -32,7 +32,7 @@ tokens = tokenize(text, model.tokenizer).tokens
 trace = observe(model, tokens)
 sinks = detect(trace)
 
-columns = ["kind", "pos", "token", "segments", "lifetime", "norm_ratio_max", "mass_max"]
+columns = ["kind", "pos", "token", "segments", "norm_ratio_max", "mass_max"]
 sinks.to_frame()[columns].round(3)
 
 # %% [markdown]
