@@ -206,7 +206,8 @@ class DecodePeer:
             at.setdefault(edit.positions[0], []).append(number)
         for pos, numbers in at.items():
             for batch in torch.tensor(numbers).split(self.BATCH):
-                rows[batch] = self._decode([edits[n] for n in batch.tolist()], pos, kept, clean)
+                found = self._decode([edits[n] for n in batch.tolist()], pos, kept, clean)
+                rows[batch] = found.float().cpu()
         return rows
 
     def _decode(

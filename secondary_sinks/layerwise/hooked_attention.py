@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondary_sinks.layerwise.chunks import fitting_chunk
+from secondary_sinks.layerwise.flash_attention import attend_flash, is_better
 from secondary_sinks.layerwise.fused_attention import AttentionTotals, Workspace, attend
 from secondary_sinks.layerwise.interface import LayerRun
 from secondary_sinks.layerwise.visibility import visible_to_replayed
@@ -120,22 +121,25 @@ class ChunkedAttention(_ReplacedAttention):
         return hooked
 
     def _fused(self, text: int, totals: AttentionTotals) -> Tensor:
-        """Weighted values of one text's chunk, in parts whose scores fit in memory."""
+        """Weighted values of one text's chunk: in one call, or in parts that fit in memory."""
         run, chunk = self.run, self._chunk[text]
+        keys, values = self.keys[text, : self.n_done], self.values[text, : self.n_done]
+        limits: dict[str, Any] = {"soft_cap": run.soft_cap, "window": run.window}
+        given: dict[str, Any] = {"learned_sinks": run.learned_sinks, "totals": totals}
+        given |= {"scale": run.scale}
+        if is_better(chunk, keys, totals=totals, **limits):
+            return attend_flash(chunk, keys, values, **given)
         end, outputs = self.n_done - len(chunk), []
         for queries in chunk.split(fitting_chunk(chunk.shape[1], self.n_pos)):
             end += len(queries)
             outputs.append(
                 attend(
                     queries,
-                    self.keys[text, :end],
-                    self.values[text, :end],
-                    scale=run.scale,
-                    soft_cap=run.soft_cap,
-                    learned_sinks=run.learned_sinks,
-                    window=run.window,
-                    totals=totals,
+                    keys[:end],
+                    values[:end],
                     workspace=self._workspace,
+                    **limits,
+                    **given,
                 )
             )
         return torch.cat(outputs)

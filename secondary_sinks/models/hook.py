@@ -23,6 +23,18 @@ class Target(NamedTuple):
     n_devices: int
     device_map: Any
 
+    @property
+    def reads_to(self) -> Any:
+        """The `device_map` with which weights are read from files.
+
+        For one GPU they go there file by file, so host memory holds one file and not the model.
+
+        >>> Target(False, "cuda:1", 1, None).reads_to, Target(False, "cpu", 1, None).reads_to
+        ({'': 'cuda:1'}, None)
+        """
+        to_one_gpu = self.n_devices == 1 and (self.device or "").startswith("cuda")
+        return {"": self.device} if to_one_gpu else self.device_map
+
 
 def choose_target(
     model: Any, device: str | None, bridge: bool | None, n_devices: int, device_map: Any

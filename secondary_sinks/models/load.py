@@ -80,7 +80,7 @@ def load_model(
             _resolve(model, revision),
             parse_dtype(dtype),
             trust_remote_code=trust_remote_code,
-            device_map=target.device_map,
+            device_map=target.reads_to,
             accept=None if target.bridge else _accept,
         )
         original = original._replace(tokenizer=tokenizer or original.tokenizer)

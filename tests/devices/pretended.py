@@ -17,6 +17,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
+from secondary_sinks import foreign
+from secondary_sinks.models.original import read
+
 aten = torch.ops.aten
 COPIES = {aten.copy_.default, aten._to_copy.default}
 """What takes numbers from one device to another."""
@@ -131,6 +134,12 @@ def _type(one: Any) -> type:
     return torch.Tensor if isinstance(one, Elsewhere) else type(one)
 
 
+def _load_weights(folder: Any, *, device_map: Any, **options: Any) -> Any:
+    """Weights that are read straight to a device: accelerate would ask torch's CUDA library."""
+    model, told = foreign.load_weights(folder, device_map=None, **options)
+    return model.to(device_map[""]) if device_map else model, told
+
+
 @contextmanager
 def pretended() -> Iterator[None]:
     """While it lasts, tensors can be made on cuda:0, cuda:1, ... or mps, and moved to them.
@@ -140,7 +149,8 @@ def pretended() -> Iterator[None]:
     future, kept = torch.__future__, torch.__future__.get_overwrite_module_params_on_conversion()
     future.set_overwrite_module_params_on_conversion(True)  # or parameters would lose what is held
     free = {"mem_get_info": (MEMORY, MEMORY), "memory_allocated": 0, "device_count": 2}
-    free["get_device_properties"] = SimpleNamespace(total_memory=MEMORY)
+    of_each = {"total_memory": MEMORY, "major": 7, "minor": 0}  # too old for special kernels
+    free["get_device_properties"] = SimpleNamespace(**of_each)
     try:
         with ExitStack() as stack:
             stack.enter_context(patch.object(torch.cuda, "_lazy_init", lambda: None))
@@ -148,6 +158,7 @@ def pretended() -> Iterator[None]:
                 stack.enter_context(patch.object(torch.cuda, name, lambda *_, value=value: value))
             if LENS in sys.modules:
                 stack.enter_context(patch.object(sys.modules[LENS], "type", _type, create=True))
+            stack.enter_context(patch.object(read, "load_weights", _load_weights))
             stack.enter_context(_Moves())
             stack.enter_context(_Mode())
             yield

@@ -1,5 +1,7 @@
 """On one GPU or two everything is as on the processor, and no devices are mixed."""
 
+from unittest.mock import patch
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from secondary_sinks import load_model, observe, recompute, replay
 from secondary_sinks.causal import reference_means
 from secondary_sinks.errors import ModelError
 from secondary_sinks.measures.hook_names import hook_name
+from secondary_sinks.models.original import read
 from secondary_sinks.testing.families import save
 from secondary_sinks.types import Edit
 from secondary_sinks.types.edit_kinds import KINDS
@@ -87,6 +90,23 @@ def test_results_are_those_of_the_processor(family, place, tmp_path):
             got = getattr(result, name)
             assert type(got) is torch.Tensor, f"{name} is left on {got.device}"
             torch.testing.assert_close(got, value, rtol=1e-5, atol=1e-5, equal_nan=True)
+
+
+@needs_old
+@pytest.mark.parametrize("bridge", [False, True])
+def test_weights_are_read_straight_to_one_gpu_and_never_lie_in_host_memory(bridge, tmp_path):
+    folder, asked = save("llama", tmp_path), []
+    with pretended():
+        real = read.load_weights
+
+        def noted(where, *, device_map, **options):
+            asked.append(device_map)
+            return real(where, device_map=device_map, **options)
+
+        with patch.object(read, "load_weights", noted):
+            load_model(folder, device="cuda:1", bridge=bridge)
+            load_model(folder, device="cuda", bridge=False, n_devices=2)
+    assert asked == [{"": "cuda:1"}, None]
 
 
 @needs_old
