@@ -272,6 +272,13 @@ CLAIMS = (
     ),
     Row(
         part="further",
+        sharp="More secondary sinks arise in the texts as they are than with tokens in random "
+        "order, with random tokens, when read again, and without the first token",
+        experiment="input_controls",
+        and_on=True,
+    ),
+    Row(
+        part="further",
         sharp="For each level: heads that also read the primary pay more than half of the "
         "attention to the sinks, and more than as many random heads; and heads that attend more to "
         "the primary attend more to the sinks (rank correlation above 0, beyond controls)",

@@ -164,6 +164,12 @@ EXPERIMENTS = (
         observes=False,
     ),
     Experiment(
+        name="input_controls",
+        claim="fewer secondary sinks arise when the tokens are in random order, are random, are "
+        "read again, or lack the first one",
+        observes=False,
+    ),
+    Experiment(
         name="function",
         claim="secondary sinks are no-ops: their values tell later tokens less than those of "
         "ordinary keys with equal attention",

@@ -1,0 +1,209 @@
+"""Which inputs make secondary sinks: the order of tokens, their choice, or the first token?"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Int
+from torch import Generator, Tensor
+
+from experiments.command import main_of
+from experiments.shared import Finding, Observed, judge_interval, unanswered
+from secondary_sinks import SinkTable, Trace, Verdict
+from secondary_sinks.detection import counts_for_levels
+from secondary_sinks.plots import interval_dots
+from secondary_sinks.questions import Cost
+from secondary_sinks.runs import observe_all
+from secondary_sinks.statistics import jackknife, share_over_texts
+from secondary_sinks.types import Sink
+
+NAME, QUESTION = "input_controls", "Which inputs make secondary sinks?"
+PAPER = (
+    "The paper (Wong et al. 2025, arXiv 2512.22213) finds secondary sinks in answers of reasoning "
+    "models and does not vary the input. Claims to check: they need the order of the tokens, the "
+    "text's own tokens, and its first token; and a passage makes fewer when it is read again."
+)
+METHOD = (
+    "Each text is observed again with the same number of tokens: in random order (the first token "
+    "stays), as random tokens of the vocabulary (the first stays), and as its first half read "
+    "twice; and without its first token. Statistic: of the secondary sinks in the text and in the "
+    "changed text, the share in the text (for the passage read twice: the share in the first "
+    "reading, both without the last tokens, which too few queries follow), mean over texts. One "
+    "half means that the input does not matter. Sinks that copy one of an earlier text are left "
+    "out."
+)
+REFUTATION = "As many secondary sinks, or more, in the changed texts."
+SHUFFLED, RANDOM = "in random order", "random tokens"
+TWICE, BEHEADED = "first half read twice", "without the first token"
+AS_IT_IS = "as it is"
+CLAIMS = {
+    SHUFFLED: "secondary sinks need the order of the tokens: fewer arise in random order",
+    RANDOM: "secondary sinks need the text's own tokens: fewer arise among random tokens",
+    TWICE: "a passage makes fewer secondary sinks when it is read again",
+    BEHEADED: "secondary sinks need the text's first token: fewer arise without it",
+}
+COLUMNS = {
+    "text_id": "text",
+    "input": "as it is, or how it was changed",
+    "n_tokens": "number of tokens",
+    "n_sinks": "secondary sinks, without copies of sinks in earlier texts",
+    "n_first": "of them: in the first reading, for the passage that is read twice; else NaN",
+    "n_again": "of them: in the second reading; else NaN",
+    "per_10k": "n_sinks per 10,000 tokens",
+}
+CAPTIONS = {
+    "figure": "Secondary sinks per 10,000 tokens by input; whiskers: about 95 % over texts."
+}
+
+Tokens = Int[Tensor, "pos"]
+Change = Callable[[Tokens, Generator, int], Tokens]
+
+
+def shuffled(tokens: Tokens, chance: Generator, vocabulary: int) -> Tokens:
+    """The same tokens in random order; the first one stays."""
+    order = torch.randperm(len(tokens) - 1, generator=chance) + 1
+    return torch.cat([tokens[:1], tokens[order]])
+
+
+def random_tokens(tokens: Tokens, chance: Generator, vocabulary: int) -> Tokens:
+    """Random tokens of the vocabulary after the first token."""
+    drawn = torch.randint(vocabulary, (len(tokens) - 1,), generator=chance, dtype=tokens.dtype)
+    return torch.cat([tokens[:1], drawn])
+
+
+def twice(tokens: Tokens, chance: Generator, vocabulary: int) -> Tokens:
+    """The first half, and the same again."""
+    return tokens[: len(tokens) // 2].repeat(2)
+
+
+def beheaded(tokens: Tokens, chance: Generator, vocabulary: int) -> Tokens:
+    """All tokens but the first."""
+    return tokens[1:]
+
+
+CHANGES: Mapping[str, Change] = {
+    SHUFFLED: shuffled,
+    RANDOM: random_tokens,
+    TWICE: twice,
+    BEHEADED: beheaded,
+}
+
+
+def run(observed: Observed) -> Finding:
+    """Observe each text as it is changed, and count the sinks."""
+    parts = {AS_IT_IS: _counts(AS_IT_IS, observed.traces, observed.sinks)}
+    for number, (name, change) in enumerate(CHANGES.items()):
+        observed.say(f"input_controls: {name} ({number + 1} of {len(CHANGES)} inputs)")
+        parts[name] = _counts(name, *_observed(observed, change))
+    frame = pd.concat(parts.values(), ignore_index=True)[list(COLUMNS)]
+    if not frame["n_sinks"].any():
+        why = "no input makes a secondary sink"
+        return unanswered(NAME, QUESTION, CLAIMS[SHUFFLED], why, COLUMNS)
+    verdicts = [_verdict(name, parts[AS_IT_IS], parts[name]) for name in CHANGES]
+    return Finding(
+        name=NAME,
+        question=QUESTION,
+        frame=frame,
+        columns=COLUMNS,
+        captions=CAPTIONS,
+        figure=interval_dots(_rates(frame), "secondary sinks per 10,000 tokens", line=None),
+        verdict=verdicts[0],
+        further=tuple(verdicts[1:]),
+    )
+
+
+def cost(observed: Observed) -> Cost:
+    """One pass over each text for each change."""
+    lengths = [len(trace.tokens) for trace in observed.traces]
+    number = len(CHANGES)
+    return Cost(
+        question=NAME,
+        replayed=0,
+        recomputed=number * len(lengths),
+        tokens=number * sum(lengths),
+    )
+
+
+def _observed(observed: Observed, change: Change) -> tuple[tuple[Trace, ...], SinkTable]:
+    """Traces and sinks of the changed texts; changes are drawn anew for each text."""
+    chance = Generator().manual_seed(observed.seed)
+    model = observed.model
+    known = model.cfg.d_vocab if model.tokenizer is None else len(model.tokenizer)
+    vocabulary = min(int(model.cfg.d_vocab), int(known))
+    texts = [
+        replace(text, tokens=change(text.tokens, chance, vocabulary)) for text in observed.texts
+    ]
+    return observe_all(model, texts)
+
+
+def _counts(name: str, traces: tuple[Trace, ...], sinks: SinkTable) -> pd.DataFrame:
+    """One row per text."""
+    rows = []
+    for trace in traces:
+        n_tokens = len(trace.tokens)
+        own = [s for s in sinks.of_text(trace.text_id).sinks if counts_for_levels(s)]
+        first, again = _readings(own, n_tokens, sinks.thresholds.min_queries)
+        is_twice = name == TWICE
+        rows.append(
+            {
+                "text_id": trace.text_id,
+                "input": name,
+                "n_tokens": n_tokens,
+                "n_sinks": len(own),
+                "n_first": first if is_twice else np.nan,
+                "n_again": again if is_twice else np.nan,
+                "per_10k": 1e4 * len(own) / n_tokens,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _readings(sinks: list[Sink], n_tokens: int, min_queries: int) -> tuple[int, int]:
+    """Sinks in the first and in the second half, at places that are judged in both.
+
+    Not the first token of either, which is the primary's place, nor the last ones.
+    """
+    half = n_tokens // 2
+    judged = [s.pos for s in sinks if 0 < s.pos % half <= half - min_queries]
+    return sum(pos < half for pos in judged), sum(pos >= half for pos in judged)
+
+
+def _verdict(name: str, plain: pd.DataFrame, changed: pd.DataFrame) -> Verdict:
+    """Whether more sinks arise in the texts as they are, or in the first reading."""
+    if name == TWICE:
+        arms, controls = (changed["n_first"], changed["n_again"]), "the second reading"
+    else:
+        arms, controls = (plain["n_sinks"], changed["n_sinks"]), f"the texts {name}"
+    here, there = (arm.to_numpy(dtype=int) for arm in arms)
+    values = np.repeat([1.0, 0.0] * len(plain), np.stack([here, there], axis=1).ravel())
+    texts = np.repeat(plain["text_id"].to_numpy(), here + there).tolist()
+    share = share_over_texts(values, texts, n_claims=len(CLAIMS))
+    return judge_interval(
+        CLAIMS[name],
+        share,
+        f"{here.sum()} sinks against {there.sum()} in {controls}, in {len(plain)} texts",
+        statistic=f"share of secondary sinks that are not in {controls}",
+        controls=controls,
+        n_claims=len(CLAIMS),
+        controlled=False,
+    )
+
+
+def _rates(frame: pd.DataFrame) -> pd.DataFrame:
+    """Sinks per 10,000 tokens of each input, with approximate intervals, used in no verdict."""
+    rows: list[dict[str, Any]] = []
+    for name, part in frame.groupby("input", sort=False):
+        sums = part[["n_sinks", "n_tokens"]].to_numpy(dtype=float)
+        rate = jackknife(sums, lambda total: float(1e4 * total[0] / total[1]))
+        low = max(rate.low, 0.0)
+        rows.append({"row": name, "series": "", "value": rate.value, "low": low, "high": rate.high})
+    return pd.DataFrame(rows)
+
+
+main = main_of(run)
+
+if __name__ == "__main__":
+    main()
