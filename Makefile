@@ -49,7 +49,7 @@ results: $(READY)
 
 # The documentation site, into site/index.html; warnings are errors.
 docs: $(READY)
-	$(BIN)/zensical build --clean --strict
+	$(BIN)/python -m zensical build --clean --strict
 
 # The lock pins every package and its files, so pip resolves nothing and takes no other file. A torch
 # that lies in a folder of pip's own find-links goes first: that may be the small one without CUDA,

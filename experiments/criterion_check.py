@@ -50,6 +50,14 @@ CAPTIONS = {
 }
 
 
+FOUND = {
+    "both": "found by both criteria",
+    "paper": "by the paper's only",
+    "joint": "by the joint criterion only",
+}
+"""Names in the legend."""
+
+
 def run(observed: Observed) -> Finding:
     """One row per token that is a sink by either criterion, without primaries."""
     paper = detect(observed.traces, observed.sinks.thresholds, criterion="paper")
@@ -65,7 +73,9 @@ def run(observed: Observed) -> Finding:
         frame=frame,
         columns=COLUMNS,
         captions=CAPTIONS,
-        figure=count_bars(counts.rename(columns={"reason": "what", "found": "group"}), "tokens"),
+        figure=count_bars(
+            counts.rename(columns={"reason": "what", "found": "group"}), "tokens", names=FOUND
+        ),
         verdict=_verdict(frame),
         tables={"reasons": counts},
     )

@@ -78,7 +78,7 @@ def _figures(answer: Answer) -> Mapping[str, go.Figure]:
         )
         for panel, (value, low, high) in numbers.items()
     ]
-    frame = pd.concat(parts, ignore_index=True)
+    frame = pd.concat(parts, ignore_index=True).dropna(subset="value")
     return {"figure": interval_lines(frame, PANELS, "layer of the ablated MLP")}
 
 

@@ -15,7 +15,7 @@ from experiments.shared import Finding, Observed, places, unanswered, why_no_sin
 from secondary_sinks import Verdict
 from secondary_sinks.cli import whole
 from secondary_sinks.display import count
-from secondary_sinks.plots import interval_lines, scatter_panels
+from secondary_sinks.plots import Look, interval_lines, scatter_panels
 from secondary_sinks.questions import judge
 from secondary_sinks.statistics import paired_share_over_texts
 
@@ -39,10 +39,11 @@ REFUTATION = (
 )
 CLAIM = "a few directions of its input trigger the MLP of the creation layer"
 ROLES = ("sink", "control")
+AXES = ("principal component 1", "principal component 2")
 SCALES = np.linspace(-2, 2, 17)
 PANELS = {
-    "norm": ("norm of the output ÷ that at sinks", "linear"),
-    "cosine": ("cosine with the primary's direction", "linear"),
+    "norm": ("norm of the output<br>÷ that at sinks", "linear"),
+    "cosine": ("cosine with the<br>primary's direction", "linear"),
 }
 COLUMNS = {
     "component": "principal component (not centred) of the inputs at sinks, or at controls",
@@ -88,6 +89,7 @@ def run(
             .assign(low=np.nan, high=np.nan),
             PANELS,
             "scale, in units of the norm of inputs at sinks",
+            looks=_looks(components),
         ),
         verdict=_verdict(cut, members, components),
         tables={"cut": cut},
@@ -106,6 +108,16 @@ def _curves(probe: Probe, members: Members, inputs: Rows, number: int) -> Iterat
             for scale, length, cosine in zip(SCALES, relative, cosines, strict=True):
                 words = {"component": f"{of}s {index}", "scale": scale}
                 yield words | {"norm": length, "cosine": cosine}
+
+
+def _looks(number: int) -> dict[str, Look]:
+    """Components of sinks are solid, those of controls dashed in the same colours."""
+    dashes = {"sink": "solid", "control": "dash"}
+    return {
+        f"{of}s {index}": Look(f"{of}s, component {index}", index - 1, dashes[of])
+        for of in ROLES
+        for index in range(1, number + 1)
+    }
 
 
 def _cut(probe: Probe, members: Members, inputs: Rows, number: int) -> Iterator[dict[str, Any]]:
@@ -156,7 +168,7 @@ def _plane(members: Members, inputs: Rows) -> go.Figure:
     words = {"row": "", "col": f"inputs of the MLP of layer {members.layer}"}
     drawn = members.frame.rename(columns={"role": "group"})
     drawn = drawn.assign(**words, x=x, y=y, label=places(drawn))
-    return scatter_panels(drawn, x_title="first component", y_title="second component", side=360)
+    return scatter_panels(drawn, x_title=AXES[0], y_title=AXES[1], side=360)
 
 
 main = main_of(run)

@@ -64,7 +64,7 @@ def _figures(answer: Answer) -> Mapping[str, go.Figure]:
     figures = {}
     for name, test in (("figure", "without"), ("only", "only")):
         frame = lines_by_group(cells[cells["test"] == test], GROUPS, "neurons", "k", ["kept"])
-        panels = {"kept": (f"lifetime kept, {TITLES[test]}", "linear")}
+        panels = {"kept": (f"lifetime kept,<br>{TITLES[test]}", "linear")}
         figures[name] = interval_lines(frame, panels, "neurons", x_scale="log")
     return figures
 

@@ -58,6 +58,8 @@ RESPONSES = {
     "attended": "more layers attend to the sink",
     "score": "higher the sink's q.k",
 }
+SHOWN = {"mass": "attention mass", "attended": "layers attended", "score": "score q·k"}
+"""Names of the responses in the figure."""
 BY_DEFINITION = ("lifetime", "lifetime_norm")
 """Responses whose definition includes the norm: shown, but used in no verdict."""
 N_CLAIMS = len(LENGTHS) * len(RESPONSES)
@@ -116,7 +118,7 @@ def run(
         figure=scatter_panels(
             pd.concat([_points(sinks, *pair) for pair in pairs]),
             titles={
-                (b, a): f"{b}: rank correlation {one.interval.value:.2f}"
+                (b, a): f"{SHOWN[b]}: rank correlation {one.interval.value:.2f}"
                 for (a, b), one in tested.items()
             },
             x_title=["norm of " + words for words in LENGTHS.values()],

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 
 from experiments.command import main_of
 from experiments.shared import (
@@ -16,7 +17,7 @@ from experiments.shared import (
 from secondary_sinks import Trace, Verdict
 from secondary_sinks.causal import readers
 from secondary_sinks.display import rounded
-from secondary_sinks.plots import attention_around_life, layer_profiles, life_lines
+from secondary_sinks.plots import Look, attention_around_life, interval_lines, life_lines
 from secondary_sinks.questions import MatchedPair, judge
 from secondary_sinks.statistics import share_over_texts
 
@@ -40,9 +41,9 @@ CLAIM = "{} of secondary sinks have smaller norms than those of the same tokens 
 OF = ("value", "raw key", "used key")
 PANELS = {
     "norm": ("norm of residual", "log"),
-    "key_norm_raw": ("raw key (k_proj)", "linear"),
-    "key_norm": ("used key (in scores)", "linear"),
-    "value_norm": ("norm of value in block", "linear"),
+    "key_norm_raw": ("norm of raw key", "log"),
+    "key_norm": ("norm of used key", "log"),
+    "value_norm": ("norm of value", "linear"),
 }
 COLUMNS = {
     "kind": "primary, primary_like or secondary sink, or ordinary: every other token",
@@ -77,14 +78,14 @@ def run(observed: Observed) -> Finding:
     sinks = observed.sinks.to_frame()
     ratios = pd.DataFrame([_ratios(*pair) for pair in observed.pairs()])
     verdicts = [_verdict(ratios, of, observed) for of in OF]
-    lives = attention_around_life(trace, sinks)
+    lives, frame = attention_around_life(trace, sinks), _by_kind(trace, sinks)
     return Finding(
         name=NAME,
         question=QUESTION,
-        frame=_by_kind(trace, sinks),
+        frame=frame,
         columns=COLUMNS,
         captions=CAPTIONS,
-        figure=layer_profiles(trace, sinks, PANELS),
+        figure=_profiles(frame),
         verdict=verdicts[0],
         further=tuple(verdicts[1:]),
         figures={"lives": life_lines(lives)} if len(lives) else {},
@@ -102,6 +103,15 @@ def _by_kind(trace: pd.DataFrame, sinks: pd.DataFrame) -> pd.DataFrame:
     rows = grouped.quantile(np.array([0.1, 0.5, 0.9])).unstack()
     rows.columns = pd.Index(["low", "median", "high"])
     return rows.assign(n_tokens=grouped.size()).reset_index()[list(COLUMNS)]
+
+
+def _profiles(frame: pd.DataFrame) -> go.Figure:
+    """The percentiles by layer."""
+    kinds = frame.groupby("kind", sort=False)["n_tokens"].max()
+    looks = {str(kind): Look(f"{str(kind).replace('_', '-')} ({n:,})") for kind, n in kinds.items()}
+    lines = frame.rename(columns={"kind": "group", "layer": "x", "measure": "panel"})
+    lines = lines.rename(columns={"median": "value"})
+    return interval_lines(lines, PANELS, "layer", looks=looks, height=180)
 
 
 def _ratios(trace: Trace, case: MatchedPair) -> dict[str, Any]:

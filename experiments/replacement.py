@@ -45,6 +45,8 @@ COLUMNS = {
     "n": "number of removed sinks, or of later sinks",
     "n_texts": "number of texts",
 }
+EVENTS = {"new": "another token becomes a sink", "later sink ends": "a later sink ends"}
+"""Names in the figure."""
 CAPTIONS = {
     "figure": (
         "Share of removed sinks whose removal makes another token a sink, and share of later sinks "
@@ -166,7 +168,7 @@ def _beyond(case: "pd.Series[Any]", control: "pd.Series[Any]", table: pd.DataFra
 
 
 def _figure(frame: pd.DataFrame) -> go.Figure:
-    rows = frame.rename(columns={"event": "row", "edit": "series"})
+    rows = frame.rename(columns={"event": "row", "edit": "series"}).replace({"row": EVENTS})
     if rows["value"].isna().all():
         return message_figure("zeroing the MLP of its creation layer removes no sink")
     return interval_dots(rows, "share, mean over texts")

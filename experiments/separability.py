@@ -34,6 +34,7 @@ METHOD = (
 REFUTATION = "A skill below one half."
 CLAIM = "the MLP output of the creation layer separates sinks from the same tokens elsewhere"
 BEFORE = "the attention output of the creation layer already separates them"
+AXES = {"tsne": ("t-SNE 1", "t-SNE 2"), "pca": ("component 1", "component 2")}
 POINTS = {"attn_out": "attention", "mlp_out": "MLP", "resid_post": "residual"}
 COLUMNS = {
     "layer": "0-based",
@@ -119,7 +120,8 @@ def _cloud(frame: pd.DataFrame, method: str) -> go.Figure:
         (row, col): f"{row}, {col}" + (f": {share:.0%}" if share == share else "")
         for row, col, share in panels.itertuples(index=False)
     }
-    return scatter_panels(drawn, ticks=False, titles=titles)
+    axes = AXES[method]
+    return scatter_panels(drawn, x_title=axes[0], y_title=axes[1], ticks=False, titles=titles)
 
 
 def _skill(part: pd.DataFrame) -> Interval:

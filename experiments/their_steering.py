@@ -22,7 +22,7 @@ from experiments.steered import (
 from secondary_sinks import Verdict
 from secondary_sinks.cli import number, whole
 from secondary_sinks.display import count
-from secondary_sinks.plots import count_bars, interval_lines
+from secondary_sinks.plots import Look, count_bars, interval_lines
 from secondary_sinks.questions import Cost, judge
 from secondary_sinks.statistics import Interval, median_over_texts
 from secondary_sinks.types import LASTING
@@ -91,6 +91,17 @@ PANELS = {
     "lifetime": ("lifetime, layers", "linear"),
     "kl": ("KL of later tokens", "linear"),
 }
+LOOKS = {
+    "rule": Look("all tokens of the rule"),
+    "matched": Look("matched tokens"),
+    "alone": Look("one sink alone"),
+}
+FOUND = {
+    "both": "sinks that the rule edits",
+    "rule": "other tokens that it edits",
+    "sinks": "sinks that it does not edit",
+}
+"""Names in the legends."""
 CAPTIONS = {
     "figure": (
         "Medians over texts and exact 95 % intervals, by the norm given to the MLP's output. "
@@ -145,10 +156,10 @@ def run(
         frame=frame,
         columns=COLUMNS,
         captions=CAPTIONS,
-        figure=interval_lines(lines, PANELS, "norm of the MLP output"),
+        figure=interval_lines(lines, PANELS, "norm of the MLP output", looks=LOOKS),
         figures={
             "touched": count_bars(
-                counts.rename(columns={"reason": "what", "found": "group"}), "tokens"
+                counts.rename(columns={"reason": "what", "found": "group"}), "tokens", names=FOUND
             )
         },
         verdict=_coverage(tokens, at, tau),

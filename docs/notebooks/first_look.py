@@ -32,33 +32,41 @@ tokens = tokenize(text, model.tokenizer).tokens
 trace = observe(model, tokens)
 sinks = detect(trace)
 
-columns = ["kind", "pos", "token", "segments", "lifetime", "norm_ratio_max", "mass_max"]
-sinks.to_frame()[columns].head(8)
+columns = ["kind", "pos", "token", "segments", "norm_ratio_max", "mass_max"]
+sinks.to_frame()[columns].round(3)
 
 # %% [markdown]
 # The first token is the primary sink, as in most models. The others are *secondary*: a handful of
-# ` the`, alive in layers 2 to 8 only, several times as long as a typical token.
+# ` the`, alive in layers 2 to 8 only, with several times the norm of a typical token. One is
+# *transient*: too brief to count.
 
 # %%
-primary, *others = sinks.sinks  # transient ones are too brief, or draw too little, to count
+primary, *others = sinks.sinks
 assert (primary.kind, primary.pos) == ("primary", 0)
 assert len(others) >= 2
 assert {sink.kind for sink in others} <= {"secondary", "transient"}
 assert {sink.token for sink in others} == {" the"}
 assert all(sink.l_start == 2 and sink.l_end <= 8 for sink in others)
+assert all(sink.norm_ratio_max > 4 for sink in others if sink.kind == "secondary")
 
 # %% [markdown]
-# Look for the blue line that rises with the orange one and leaves it after layer 8; grey is all
-# the rest of the text.
+# The life of the sinks: what a secondary one shares with the primary in layers 2 to 8, it does not
+# have any more after them.
 
 # %%
 from secondary_sinks.plots import layer_profiles
 
 layer_profiles(trace.to_frame(), sinks.to_frame())
 
+# %%
+strongest = max(sinks.of_kind("secondary").sinks, key=lambda sink: sink.mass_max).pos
+along = trace.alignment_centred[:, strongest]
+assert (along[2:9] > 0.9).all()
+assert (along[9:] < 0.9).all()
+
 # %% [markdown]
 # Who makes them? Zero the MLP of one layer at one sink, and see for how many layers it still
-# lives. Each control is the same token where it is no sink.
+# lives. The control of each is the same token where it is no sink; there the edit makes none.
 
 # %%
 effects = ablate(model, trace, sinks, edit="zero", layers=range(3)).to_frame()
@@ -73,4 +81,8 @@ lived.assign(clean=effects.drop_duplicates("pos").set_index("pos")["lifetime_cle
 # MLP is needed, not that it writes the sink: `roles` tells the writer from those that enable it.
 
 # %%
-assert (lived[[0, 2]] == 0).all().all()
+assert (lived[[0, 2]] == 0).all(axis=None)
+controls = effects[effects["role"] == "control"]
+assert {trace.token_strings[pos] for pos in controls["pos"]} == {" the"}
+assert not set(controls["pos"]) & {sink.pos for sink in sinks.sinks}
+assert (controls["lifetime_edited"] == 0).all()

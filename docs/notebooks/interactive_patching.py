@@ -13,7 +13,7 @@
 # %% [markdown]
 # # Interactive patching
 #
-# Take a sink apart with your own hands. Needs `pip install "secondary-sinks[notebook]"`.
+# Take a sink apart with your own hands. In a clone: `pip install ".[smollm2,notebook]"`.
 
 # %%
 from secondary_sinks import bundled_corpus, load_model, tokenize
@@ -48,11 +48,13 @@ print(explorer.status)
 
 # %%
 explorer.choose(layer=12)
-explorer.result[["role", "edit", "lifetime_clean", "lifetime_edited", "mass_clean", "mass_edited"]]
+columns = ["role", "edit", "lifetime_clean", "lifetime_edited", "mass_clean", "mass_edited"]
+explorer.result[columns].round(4)
 
 # %%
 lifetimes = explorer.result.query("role == 'token'")["lifetime_edited"].tolist()
 assert lifetimes == [0, sink.lifetime]
+assert sink.l_end < 12
 
 # %% [markdown]
 # Is what the MLP of layer 2 writes also *enough*? Choose an ordinary token, and patch in what it
@@ -62,6 +64,9 @@ assert lifetimes == [0, sink.lifetime]
 ordinary = explorer.session.trials[0].edits[1].positions[0]  # the control
 explorer.choose(pos=ordinary, layer=2, kind="patch", donor=sink.pos)
 print(explorer.status)
+
+# %%
+assert (explorer.result["lifetime_edited"].tail(2) == sink.lifetime).all()  # token and control
 
 # %% [markdown]
 # It becomes a sink that lives as long as the one it was taken from. Here the control is patched
@@ -81,5 +86,11 @@ assert (from_sink, from_ordinary) == (sink.lifetime, 0)
 
 # %%
 code = explorer.to_python()
-exec(code, {"model": model})
 print(code)
+
+# %%
+names = {"model": model}
+exec(code, names)
+again = names["effects"][["lifetime_edited", "mass_edited"]].to_numpy()
+replayed = explorer.result[["lifetime_edited", "mass_edited"]].tail(2).to_numpy()
+assert abs(again - replayed).max() < 1e-4

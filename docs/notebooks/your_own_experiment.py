@@ -68,6 +68,9 @@ quarter = scales.index(0.25)
 assert norm[quarter] < 0.3 * norm[0]
 assert aligned[quarter] > 0.9
 assert mass[quarter] > 0.8 * mass[0]
+tenth = scales.index(0.1)
+assert max(aligned[tenth] / aligned[0], mass[tenth] / mass[0]) < 0.8
+assert max(aligned[-1], mass[-1]) < 0.05
 
 # %% [markdown]
 # The same in one call: six edits in a single walk through the model, exact to the last digits.

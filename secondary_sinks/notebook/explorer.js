@@ -223,7 +223,7 @@ function slider(label, least, most, step, onChange) {
   return field;
 }
 
-function edits(model, choose, state) {
+function edits(model, choose, state, acts) {
   const { kinds, sites, units } = model.get("setup");
   const name = unique("kind");
   const radios = Object.entries(kinds).map(([kind, text]) => {
@@ -260,17 +260,30 @@ function edits(model, choose, state) {
   model.on("change:choice", draw);
   draw();
   const legend = make("legend", {}, "Edit at the chosen token and layer");
-  return make("fieldset", {}, legend, make("div", { className: "row" }, ...radios), make("div", { className: "row" }, site, which, value, donors));
+  return make("fieldset", {}, legend, make("div", { className: "row" }, ...radios), make("div", { className: "row" }, site, which, value, donors, ...acts));
 }
 
-function actions(model) {
-  const button = (text, act) => {
-    const made = make("button", { type: "button", textContent: text });
-    made.addEventListener("click", act);
-    return made;
-  };
+function button(text, act) {
+  const made = make("button", { type: "button", textContent: text });
+  made.addEventListener("click", act);
+  return made;
+}
+
+function acts(model) {
   const bar = make("progress", { max: 1, ariaLabel: "Computing", hidden: true });
   const total = button("Total effect", () => model.send({ do: "total" }));
+  const draw = () => {
+    const done = model.get("progress");
+    bar.hidden = done < 0;
+    if (done >= 0) bar.value = done;
+    total.disabled = !model.get("code") || done >= 0;
+  };
+  for (const name of ["code", "progress"]) model.on(`change:${name}`, draw);
+  draw();
+  return [button("Undo", () => model.send({ do: "undo" })), total, bar];
+}
+
+function outputs(model) {
   const copy = button("Copy as Python", async () => {
     try {
       await navigator.clipboard.writeText(model.get("code"));
@@ -286,18 +299,12 @@ function actions(model) {
   const pre = make("pre", { tabIndex: 0 });
   const code = make("details", {}, make("summary", {}, "Python"), pre);
   const draw = () => {
-    const done = model.get("progress");
-    bar.hidden = done < 0;
-    if (done >= 0) bar.value = done;
     pre.textContent = model.get("code");
     code.hidden = copy.disabled = !model.get("code");
-    total.disabled = !model.get("code") || done >= 0;
   };
-  for (const name of ["code", "progress"]) model.on(`change:${name}`, draw);
+  model.on("change:code", draw);
   draw();
-  const undo = button("Undo", () => model.send({ do: "undo" }));
-  const row = make("div", { className: "row" }, undo, total, bar, copy, labelled("Run folder", folder), save);
-  return [row, code];
+  return [make("div", { className: "row" }, copy, labelled("Run folder", folder), save), code];
 }
 
 // --- what the edit did
@@ -385,14 +392,14 @@ function render({ model, el }) {
     make("div", { className: "row" }, layer, jump, measure, make("span", { className: "quiet" }, setup.found)),
     pager(model),
     strip(model, choose, state),
-    make("p", { className: "quiet" }, "Blue: attention beyond an even share that the token's state at this layer draws. Left and right move, Enter chooses, up and down change the layer, D sets the donor."),
+    make("p", { className: "quiet" }, "Blue: attention beyond an even share, drawn at this layer. Keys: ← → move, Enter chooses, ↑ ↓ layer, D donor."),
     figure(model, "map", "Map of the chosen measure by layer and token", ({ x, y }) => choose({ pos: x, layer: y }), "marks"),
-    edits(model, choose, state),
-    ...actions(model),
+    edits(model, choose, state, acts(model)),
     said(model, "error", "alert"),
     said(model, "status", "status"),
     make("div", { className: "outcome" }, result(model), figure(model, "curves", "The measure by layer, before and after the edit")),
     trials(model),
+    ...outputs(model),
   );
   el.append(root);
 }

@@ -51,7 +51,7 @@ def level_map(trace: Trace, measure: str, start: int, stop: int) -> go.Figure:
     )
     figure.update_yaxes(layer_axis(len(values)), title_text="layer", showgrid=False, zeroline=False)
     figure.update_xaxes(title_text="position", showgrid=False, range=[start - 0.5, stop - 0.5])
-    return finish(figure, height=230).update_layout(margin_t=12)
+    return finish(figure, height=190).update_layout(margin_t=8)
 
 
 def marks(choice: Choice) -> list[Plain]:
@@ -128,7 +128,7 @@ def _curve_layout(n_layers: int, measure: str) -> Plain:
     scale = "log" if measure == "norm_ratio" else "linear"
     figure.update_yaxes(title_text=MEASURES[measure], type=scale)
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
-    return plain(finish(figure, height=260))["layout"]
+    return plain(finish(figure, height=240))["layout"]
 
 
 def plain(figure: go.Figure) -> Plain:

@@ -76,24 +76,25 @@ def describe_token(trace: Trace, pos: int) -> str:
 def summary(trace: Trace, trial: Trial) -> str:
     """The effect of an edit in one or two sentences, for screen readers and the list of trials."""
     own, *controls = trial.rows
-    total, *totals = trial.totals or (None, None)
     where = f"{describe_edit(trial.choice)} at {describe_token(trace, own['pos'])}"
-    first = f"{where[:1].upper()}{where[1:]}: {_describe_outcome(own, total)}"
+    total, control_total = trial.totals or ({}, {})
+    first = f"{where[:1].upper()}{where[1:]}: {_describe_outcome(own | total)}"
     if not controls:
         return f"{first}. There is no control."
     control = f"{describe_token(trace, controls[0]['pos'])}, {trial.control_kind}"
-    return f"{first}. Control {control}: {_describe_outcome(controls[0], totals[0])}."
+    return f"{first}. Control {control}: {_describe_outcome(controls[0] | control_total)}."
 
 
-def _describe_outcome(row: Row, total: Row | None) -> str:
+def _describe_outcome(row: Row) -> str:
     lifetime = f"lifetime {row['lifetime_clean']} to {row['lifetime_edited']} layers"
-    mass = f"attention mass {format_value(row['mass_clean'])} to {format_value(row['mass_edited'])}"
-    direct = f"{lifetime}, {mass}{format_change(row['mass_clean'], row['mass_edited'])}"
-    if total is None:
-        return direct
-    after = total["mass_total"]
-    change = format_change(row["mass_clean"], after)
-    return f"{direct}, to {format_value(after)}{change} as a total effect"
+    clean = row["mass_clean"]
+    direct, *total = [
+        f"{format_value(row[name])}{format_change(clean, row[name])}"
+        for name in ("mass_edited", "mass_total")
+        if name in row
+    ]
+    mass = f"attention mass {format_value(clean)} to {direct}"
+    return f"{lifetime}, {mass}" + "".join(f", in total to {after}" for after in total)
 
 
 def format_change(clean: float, edited: float) -> str:

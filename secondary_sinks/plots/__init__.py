@@ -6,7 +6,7 @@ from secondary_sinks.plots.circuit import circuit_graph
 from secondary_sinks.plots.dots import interval_dots
 from secondary_sinks.plots.labels import message_figure
 from secondary_sinks.plots.levels import level_heatmap, level_heatmaps
-from secondary_sinks.plots.lines import interval_lines
+from secondary_sinks.plots.lines import Look, interval_lines
 from secondary_sinks.plots.lives import (
     attention_around_life,
     life_lines,
@@ -20,6 +20,7 @@ from secondary_sinks.plots.scatter import scatter_panels
 from secondary_sinks.plots.verdicts import outcome_map, verdict_dots, verdict_table
 
 __all__ = [
+    "Look",
     "ablation_heatmap",
     "attention_around_life",
     "circuit_graph",

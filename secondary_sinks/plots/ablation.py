@@ -22,7 +22,8 @@ from secondary_sinks.plots.theme import (
 )
 from secondary_sinks.types import mass_lost
 
-MOST_ROWS = 30
+MOST_ROWS, ROW_HEIGHT = 30, 17
+"""Rows of a map, and their height in pixels, enough for their labels."""
 TOKEN = ["text_id", "sink_pos", "pos"]
 """Columns that identify an edited token; a control belongs to a sink."""
 
@@ -70,7 +71,7 @@ _TOO_LATE = {
 def ablation_heatmap(effects: pd.DataFrame | Results, role: str = "sink") -> go.Figure:
     """Share of attention mass lost (colour) by edited token (row) and ablated layer (column).
 
-    Rows run from the strongest sink down, at most 60. With `role="control"`, the loss is in units
+    Rows run from the strongest sink down, at most 30. With `role="control"`, the loss is in units
     of the matched sink's clean mass and rows are in the order of the sinks, so that both maps
     compare cell by cell. Colour is clipped to [-1, 1]; the hover text is not. Cells whose edit
     comes after the sink's last layer could not have taken anything: they are grey. A line in each
@@ -86,10 +87,12 @@ def ablation_heatmap(effects: pd.DataFrame | Results, role: str = "sink") -> go.
     _mark_impossible(figure, drawn, rows, layers)
     named = zip(rows["token"], rows["pos"], rows["text_id"], strict=True)
     labels = [row_label(token, pos, text_id) for token, pos, text_id in named]
-    figure.update_yaxes(row_axis(labels), tickfont_size=10)
+    figure.update_yaxes(row_axis(labels), tickfont_size=12)
     figure.update_xaxes(layer_axis(len(layers)), title_text="layer of the ablated MLP")
     figure.update_xaxes(showgrid=False)
-    return _with_heading(finish(figure, height=140 + 15 * len(rows)), _head(cells, rows, role))
+    return _with_heading(
+        finish(figure, height=140 + ROW_HEIGHT * len(rows)), _head(cells, rows, role)
+    )
 
 
 def _is_impossible(cells: pd.DataFrame) -> "pd.Series[bool]":
@@ -110,7 +113,7 @@ def _mark_impossible(
             go.Heatmap(x=list(layers), y=list(range(len(rows))), z=z, hoverinfo="skip", **cover)
         )
         figure.add_trace(impossible_key())
-        below(figure, -48 / (15 * len(rows)))
+        below(figure, -48 / (ROW_HEIGHT * len(rows)))
     if "impossible" not in cells or rows["l_start_clean"].isna().all():
         return
     marker = {"symbol": "line-ns", "size": 12, "line": {"width": 2, "color": TEXT}}

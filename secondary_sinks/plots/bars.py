@@ -1,6 +1,6 @@
 """Bars of the mass that sinks lose beyond their controls, by ablated layer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -101,10 +101,17 @@ MOST = 30
 COLUMNS = ("what", "group", "count")
 
 
-def count_bars(frame: pd.DataFrame, x_title: str, *, tokens: bool = False) -> go.Figure:
+def count_bars(
+    frame: pd.DataFrame,
+    x_title: str,
+    *,
+    tokens: bool = False,
+    names: Mapping[str, str] | None = None,
+) -> go.Figure:
     """Bars of `count` by `what`, stacked by `group`, the longest on top; at most 30.
 
-    `what` and `group` may be any strings; with `tokens`, white space in `what` is made visible.
+    `what` and `group` may be any strings; with `tokens`, `what` is in quotes and its white space is
+    visible. `names` maps groups to what the legend calls them.
     Raises `SinkError` for a frame without rows or without one of the columns.
     """
     require_columns(frame, COLUMNS, "bar figure")
@@ -115,19 +122,18 @@ def count_bars(frame: pd.DataFrame, x_title: str, *, tokens: bool = False) -> go
     figure = go.Figure()
     for index, (group, part) in enumerate(drawn.groupby("group", sort=False)):
         words = zip(part["what"], part["count"], strict=True)
+        name = plain_label((names or {}).get(str(group), str(group)))
         figure.add_bar(
             x=part["count"],
             y=[rows[what] for what in part["what"]],
             orientation="h",
-            name=plain_label(str(group)),
+            name=name,
             marker_color=colour_of(str(group), index),
-            customdata=[
-                f"{label(str(what))}, {plain_label(str(group))}: {n:g}" for what, n in words
-            ],
+            customdata=[f"{label(str(what))}, {name}: {n:g}" for what, n in words],
             hovertemplate="%{customdata}<extra></extra>",
         )
-    labels = [label(str(what)) for what in rows]
-    figure.update_yaxes(row_axis(labels))
+    labels = [f"'{label(str(what))}'" if tokens else label(str(what)) for what in rows]
+    figure.update_yaxes(row_axis(labels), ticks="outside", ticklen=6, tickcolor="rgba(0,0,0,0)")
     figure.update_xaxes(title_text=x_title)
     figure.update_layout(barmode="stack", bargap=0.25, showlegend=drawn["group"].nunique() > 1)
     return finish(above(figure, 1.02, traceorder="normal"), height=150 + 22 * len(rows))

@@ -1,6 +1,8 @@
 """Lines with interval bands, one for each group, in one or more panels."""
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -10,6 +12,7 @@ from plotly.subplots import make_subplots
 from secondary_sinks.display import rounded
 from secondary_sinks.plots.labels import format_number, plain_label
 from secondary_sinks.plots.theme import (
+    FURTHER,
     TEXT,
     above,
     band,
@@ -22,6 +25,21 @@ from secondary_sinks.plots.theme import (
 )
 
 COLUMNS = ("panel", "group", "x", "value", "low", "high")
+FEW = 12
+"""Most values of x at which whiskers stand side by side, and at which each layer has a tick."""
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How the line of a group is drawn, where its place among the groups does not say enough."""
+
+    words: str = ""
+    """Its name in the legend."""
+    colour: int | None = None
+    """Its place among the colours of groups; groups with the same one should differ in `dash`."""
+    dash: str = "solid"
+    """solid, dot or dash."""
 
 
 def interval_lines(
@@ -33,6 +51,7 @@ def interval_lines(
     x_ticks: Mapping[float, str] | None = None,
     marks: Sequence[float] = (),
     ordered: bool = False,
+    looks: Mapping[str, Look] | None = None,
     height: int = 260,
 ) -> go.Figure:
     """Lines with bands: one row of the frame per panel, group and x.
@@ -40,7 +59,9 @@ def interval_lines(
     The frame has `panel`, `group`, `x` (numbers, or words in their order), `value`, and `low` and
     `high`, the ends of an interval (NaN: no band). `panels` maps each panel to its title and scale
     (linear or log), `x_ticks` maps values of x to their labels. `marks` are values of x with a
-    dotted line through all panels. `ordered` groups, such as layers, get a ramp of colours.
+    dotted line through all panels. `ordered` groups, such as layers, get a ramp of colours; `looks`
+    gives groups other names, colours or dashes. No interval hides another: bands of several groups
+    have outlines, and three groups or more at a few numbers x have whiskers side by side instead.
     Raises `SinkError` for a frame without rows or without one of the columns.
     """
     require_columns(frame, COLUMNS, "line figure")
@@ -48,13 +69,18 @@ def interval_lines(
     groups = list(dict.fromkeys(frame["group"]))
     named = [colour_of(group, index) for index, group in enumerate(groups)]
     colours = ramp(len(groups)) if ordered else named
+    step = 0.0 if ordered or x_scale == "log" else _step(frame, len(groups))
+    styles = [
+        _style((looks or {}).get(group, Look()), str(group), index, colour, len(groups), step)
+        for index, (group, colour) in enumerate(zip(groups, colours, strict=True))
+    ]
     for row, (panel, (title, scale)) in enumerate(panels.items(), start=1):
-        for group, colour in zip(groups, colours, strict=True):
-            part = frame[(frame["panel"] == panel) & (frame["group"] == group)]
-            figure.add_traces(_lines(part, group, colour, legend=row == 1), rows=row, cols=1)
-        drawn = frame[frame["panel"] == panel]
-        known = pd.concat([drawn[name] for name in ("value", "low", "high")])
-        figure.update_yaxes(title_text=title, **_axis(known, scale), row=row, col=1)
+        rows = frame[frame["panel"] == panel]
+        for group, style in zip(groups, styles, strict=True):
+            part = rows[rows["group"] == group]
+            figure.add_traces(_lines(part, style, legend=row == 1), rows=row, cols=1)
+        axis = log_axis(rows[["value", "low", "high"]]) if scale == "log" else {"type": scale}
+        figure.update_yaxes(axis, title_text=title, row=row, col=1)
     for mark in marks:
         figure.add_vline(x=mark, line={"dash": "dot", "width": 1, "color": TEXT})
     figure.update_xaxes(_axis(frame["x"], x_scale))
@@ -67,21 +93,59 @@ def interval_lines(
 def _axis(x: "pd.Series[Any]", scale: str) -> dict[str, Any]:
     if not pd.api.types.is_numeric_dtype(x):
         return {"type": "category"}
-    return log_axis(x) if scale == "log" else {"type": scale}
+    few = (x % 1 == 0).all() and x.max() - x.min() <= FEW  # no tick between whole numbers
+    return log_axis(x) if scale == "log" else {"type": scale, **({"dtick": 1} if few else {})}
 
 
-def _lines(part: pd.DataFrame, group: str, colour: str, legend: bool) -> list[go.Scatter]:
-    """The band, then the line on top; empty if the panel has no such group."""
+def _step(frame: pd.DataFrame, n_groups: int) -> float:
+    """Distance between the whiskers of neighbouring groups; 0 where intervals are bands.
+
+    Lines of many points would be displaced where they are steep.
+    """
+    known = frame[frame["low"].notna() & frame["high"].notna()]["x"].drop_duplicates()
+    if n_groups < 3 or not 2 <= len(known) <= FEW or not pd.api.types.is_numeric_dtype(known):
+        return 0.0
+    return 0.12 * float(known.sort_values().diff().min())
+
+
+@dataclass(frozen=True, slots=True)
+class _Style:
+    name: str
+    colour: str
+    dash: str
+    symbol: str
+    outlined: bool
+    shift: float
+    """Of the whiskers, along x; NaN: a band."""
+
+
+def _style(look: Look, group: str, index: int, colour: str, number: int, step: float) -> _Style:
+    return _Style(
+        name=plain_label(look.words or group),
+        colour=colour if look.colour is None else FURTHER[look.colour % len(FURTHER)],
+        dash=look.dash,
+        symbol=SYMBOLS[index % len(SYMBOLS)] if number <= len(SYMBOLS) else SYMBOLS[0],
+        outlined=number > 1,
+        shift=step * (index - (number - 1) / 2) if step else math.nan,
+    )
+
+
+def _lines(part: pd.DataFrame, style: _Style, legend: bool) -> list[go.Scatter]:
+    """The band, then the line on top, or with whiskers; empty if the panel has no such group."""
     if part.empty:
         return []
-    name = plain_label(str(group))
+    name, colour = style.name, style.colour
     known = part[part["low"].notna() & part["high"].notna()]
+    outline = {"width": 1 if style.outlined else 0, "color": rgba(colour, 0.55), "dash": "dot"}
+    ends = (_literal(known["x"]), known["low"], known["high"])
+    filled = band(*ends, rgba(colour, 0.1 if style.outlined else 0.18), name, outline)
     line = go.Scatter(
-        x=_literal(part["x"]),
+        x=_literal(part["x"]) if math.isnan(style.shift) else (part["x"] + style.shift).tolist(),
         y=part["value"],
+        error_y=None if math.isnan(style.shift) else _whiskers(part, colour),
         mode="lines+markers",
-        line={"color": colour, "width": 2},
-        marker={"size": 4},
+        line={"color": colour, "width": 2, "dash": style.dash},
+        marker={"size": 6 if style.outlined else 4, "symbol": style.symbol},
         name=name,
         legendgroup=name,
         showlegend=legend,
@@ -92,8 +156,15 @@ def _lines(part: pd.DataFrame, group: str, colour: str, legend: bool) -> list[go
         ],
         hovertemplate="%{customdata}<extra></extra>",
     )
-    x, fill = _literal(known["x"]), rgba(colour, 0.18)
-    return [*(band(x, known["low"], known["high"], fill, name) if len(known) else []), line]
+    return [*(filled if len(known) and math.isnan(style.shift) else []), line]
+
+
+def _whiskers(part: pd.DataFrame, colour: str) -> dict[str, Any]:
+    return {
+        "array": (part["high"] - part["value"]).tolist(),
+        "arrayminus": (part["value"] - part["low"]).tolist(),
+        **{"symmetric": False, "thickness": 1.4, "width": 3, "color": rgba(colour, 0.8)},
+    }
 
 
 def _literal(x: "pd.Series[Any]") -> list[Any]:

@@ -13,7 +13,7 @@ from secondary_sinks.plots.theme import KINDS, above, percentiles
 
 REACH = 8
 """Layers before and after that are shown."""
-EVENTS = {"l_start": "relative to creation", "l_end": "relative to the last layer as a sink"}
+EVENTS = {"l_start": "around creation", "l_end": "around the last layer"}
 TITLE = "attention ÷ expected"
 COLUMNS = ("panel", "group", "x", "value", "low", "high", "n_sinks")
 LEGEND_AT = 1.1

@@ -8,7 +8,7 @@ from plotly.subplots import make_subplots
 
 from secondary_sinks.display import Results, as_frame
 from secondary_sinks.errors import SinkError
-from secondary_sinks.plots.ablation import MOST_ROWS
+from secondary_sinks.plots.ablation import MOST_ROWS, ROW_HEIGHT
 from secondary_sinks.plots.labels import format_number, plain_label, row_label
 from secondary_sinks.plots.theme import (
     IMPOSSIBLE,
@@ -29,7 +29,7 @@ PATCHES = {
     "noising": ("share of the sink's lifetime that is lost", LOST),
 }
 EXTRA_COLUMNS = {
-    "denoising": {"forming": "all forming MLPs", "ordinary": "from ordinary tokens"},
+    "denoising": {"forming": "all forming MLPs", "ordinary": "ordinary tokens'"},
     "noising": {"forming": "all forming MLPs", "other": "other MLPs"},
 }
 """Columns to the right of the layers: all forming MLPs of the sink, and the control."""
@@ -44,7 +44,7 @@ def patch_table(
     `cells` are those of `questions.sufficiency`, also as read from a run folder (where `layers` are
     strings); `sinks` is a table of sinks. `column` is a layer, or one of `EXTRA_COLUMNS`. Cells of
     several seeds are averaged. `impossible` marks cells that are patched after the sink's last
-    layer, so that it cannot lose any. Strongest sinks first, at most 60.
+    layer, so that it cannot lose any. Strongest sinks first, at most 30.
     """
     cells, sinks = as_frame(cells), as_frame(sinks)
     clean = cells[(cells["patch"] == "noising") & (cells["where"] == "forming")]
@@ -93,7 +93,7 @@ def patch_heatmap(table: pd.DataFrame, patch: str, n_layers: int) -> go.Figure:
     if table["impossible"].any():
         figure.add_trace(_grey(table, layers), row=1, col=1)
         figure.add_trace(impossible_key(), row=1, col=1)
-        below(figure, -70 / (15 * len(rows)))
+        below(figure, -76 / (ROW_HEIGHT * len(rows)))
     if extra:
         words = [EXTRA_COLUMNS[patch][name] for name in extra]
         figure.add_trace(_map(table, extra, words, patch, scale=False), row=1, col=2)
@@ -101,14 +101,14 @@ def patch_heatmap(table: pd.DataFrame, patch: str, n_layers: int) -> go.Figure:
         row_label(str(row["token"]), row["sink_pos"], str(row["text_id"]))
         for row in rows.to_dict("records")
     ]
-    height = 190 + 15 * len(rows)
+    height = 200 + ROW_HEIGHT * len(rows)
     figure = finish(figure, height=height).update_layout(margin_t=72, margin_b=125)
     figure.update_yaxes(row_axis(labels))
-    figure.update_yaxes(tickfont_size=10, row=1, col=1)
+    figure.update_yaxes(tickfont_size=12, row=1, col=1)
     figure.update_xaxes(showgrid=False)
     figure.update_xaxes(layer_axis(n_layers), title_text="layer of the patched MLP", row=1, col=1)
     if extra:
-        figure.update_xaxes(tickangle=-60, row=1, col=2)
+        figure.update_xaxes(tickangle=-90, row=1, col=2)
         figure.update_yaxes(ticks="", row=1, col=2)
     return figure
 

@@ -28,7 +28,7 @@ def scatter_panels(
 
     Panels are in the order in which they first occur. `titles` gives their titles by (row, col);
     the default is both names. `x_title` is one title for all columns, or one for each. `label` is
-    the hover text of a point. Without `ticks`, axes are bare (for t-SNE, whose axes have no unit).
+    the hover text of a point. Without `ticks`, axes have no numbers (t-SNE has no unit).
     Each panel has its own scale. Raises `SinkError` for a frame without rows or without one of the
     columns.
     """

@@ -29,6 +29,8 @@ NAMES = {"primary_like": "primary-like", "noise": "short-lived", "ordinary": "or
 FURTHER = ("#0a84c6", "#e69f00", "#009e73", "#cc79a7", "#9258d6", "#b08c00")
 """Colours of other groups, in order."""
 LOST, GAINED = "#9258d6", "#e69f00"
+RAMP = (GAINED, "#6aa84f", "#0a84c6", LOST)
+"""For ordered groups: neighbours differ in hue."""
 IMPOSSIBLE, IMPOSSIBLE_NAME = "rgba(128,128,128,0.45)", "impossible by construction"
 """For outcomes that no edit could have brought about there: never evidence."""
 
@@ -57,15 +59,17 @@ def colour_of(group: str, index: int) -> str:
 
 
 def ramp(number: int) -> list[str]:
-    """A ramp of `number` colours from amber to purple, for ordered groups such as layers.
+    """A ramp of `number` colours, amber to green, blue and purple, for groups such as layers.
 
     >>> ramp(2) == [GAINED, LOST]
     True
     """
-    ends = [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in (GAINED, LOST)]
-    shares = [index / max(number - 1, 1) for index in range(number)]
-    mixed = [[round(a + s * (b - a)) for a, b in zip(*ends, strict=True)] for s in shares]
-    return ["#" + "".join(f"{part:02x}" for part in colour) for colour in mixed]
+    stops = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in RAMP])
+    apart = np.abs(np.diff(stops, axis=0)).sum(axis=1)
+    places = np.concatenate([[0], np.cumsum(apart)]) / apart.sum()
+    shares = np.linspace(0, 1, number)
+    mixed = [np.interp(shares, places, stops[:, part]).round().astype(int) for part in range(3)]
+    return ["#" + "".join(f"{part:02x}" for part in colour) for colour in zip(*mixed, strict=True)]
 
 
 def impossible_key() -> go.Scatter:
@@ -129,9 +133,17 @@ def row_axis(labels: Sequence[str]) -> dict[str, Any]:
     return ticks | {"range": [len(labels) - 0.5, -0.5], "showgrid": False, "zeroline": False}
 
 
-def band(x: Any, low: ArrayLike, high: ArrayLike, fill: str, group: str) -> list[go.Scatter]:
-    """An area from `low` to `high` without an outline, for the lines of a `group` of the legend."""
-    edge: dict[str, Any] = {"x": x, "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
+def band(
+    x: Any,
+    low: ArrayLike,
+    high: ArrayLike,
+    fill: str,
+    group: str,
+    outline: Mapping[str, Any] | None = None,
+) -> list[go.Scatter]:
+    """An area from `low` to `high`, for the lines of a `group` of the legend."""
+    line = outline or {"width": 0}
+    edge: dict[str, Any] = {"x": x, "mode": "lines", "line": line, "hoverinfo": "skip"}
     edge |= {"legendgroup": group, "showlegend": False}
     filled = {"fill": "tonexty", "fillcolor": fill}
     return [go.Scatter(y=low, **edge), go.Scatter(y=high, **edge, **filled)]

@@ -38,8 +38,10 @@ def verdict_dots(verdicts: Iterable[Verdict]) -> go.Figure:
     frame = table.assign(row=rows, series="value")
     figure = interval_dots(frame, "statistic of the verdict", line=None)
     figure.add_trace(_lines(table["line"].tolist()))
-    figure.update_yaxes(ticktext=["<br>".join(map(plain_label, wrap(row, WIDTH))) for row in rows])
-    return figure.update_layout(height=70 + 46 * len(rows), margin_t=12, showlegend=False)
+    labels = [[plain_label(line) for line in wrap(row, WIDTH)] for row in rows]
+    figure.update_yaxes(ticktext=["<br>".join(lines) for lines in labels])
+    tallest = max(46, 19 * max(map(len, labels)) + 8)  # no label reaches into the next row
+    return figure.update_layout(height=70 + tallest * len(rows), margin_t=12, showlegend=False)
 
 
 def _lines(lines: Sequence[float]) -> go.Scatter:

@@ -10,6 +10,7 @@ const draw = (place) => {
   place.dataset.height = figure.layout.height;
   Plotly.newPlot(place, figure.data, figure.layout, options);
   place.closest("figure").classList.add("drawn");
+  link(place, figure.layout.meta?.sinks);
 };
 const next = (index) => {
   if (index === places.length) return;
@@ -70,6 +71,7 @@ for (const mark of document.querySelectorAll(".strip mark")) {
 // The table of all sinks: sorted by a click on a column, filtered by words, and each row leads to its
 // token in the text and back. Without this script it is a plain table.
 const sinks = document.querySelector("table.sinks");
+const said = document.createElement("output");
 const cellOf = (row, column) => row.cells[column].textContent;
 const numberIn = (words) => Number((words.match(/-?\d[\d,]*\.?\d*/) || ["-1e9"])[0].replaceAll(",", ""));
 const sort = (heading) => {
@@ -83,26 +85,57 @@ const sort = (heading) => {
   heading.setAttribute("aria-sort", down ? "descending" : "ascending");
   sinks.tBodies[0].append(...(down ? rows.reverse() : rows));
 };
-const filter = (words, said) => {
-  const wanted = words.toLowerCase().split(/\s+/);
+const show = (isWanted) => {
   const rows = [...sinks.tBodies[0].rows];
-  for (const row of rows) {
-    const text = [...row.cells].map((cell) => cell.textContent).join(" ").toLowerCase();
-    row.hidden = !wanted.every((word) => text.includes(word));
-  }
+  for (const row of rows) row.hidden = !isWanted(row);
   said.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} shown`;
 };
+const filter = (words) => {
+  const wanted = words.toLowerCase().split(/\s+/);
+  show((row) => {
+    const text = [...row.cells].map((cell) => cell.textContent).join(" ").toLowerCase();
+    return wanted.every((word) => text.includes(word));
+  });
+};
+const highlight = (keys) => {
+  for (const one of document.querySelectorAll("[data-sink]")) one.classList.toggle("chosen", keys.has(one.dataset.sink));
+  for (const [place, links] of linked) frame(place, links, keys);
+};
 const choose = (from) => {
-  const same = [...document.querySelectorAll(`[data-sink="${from.dataset.sink}"]`)];
-  for (const chosen of document.querySelectorAll(".chosen")) chosen.classList.remove("chosen");
-  for (const one of same) one.classList.add("chosen");
-  const isOther = from.matches("tr") ? (one) => one.matches(".texts mark") : (one) => one.matches("tr");
-  const other = same.find(isOther);
+  const key = from.dataset.sink;
+  highlight(new Set([key]));
+  reveal(document.querySelector(`${from.matches("tr") ? ".texts mark" : "tr"}[data-sink="${key}"]`));
+};
+const reveal = (other) => {
   if (!other) return;
   other.hidden = false;
   for (let up = other.closest("details"); up; up = up.parentElement.closest("details")) up.open = true;
   other.focus({ preventScroll: true });
   other.scrollIntoView({ block: "center" });
+};
+
+// Maps whose cells or rows are linked to sinks, as [x or null, y, keys]: a click leads to their rows in the
+// table (only these are shown if they are several), and chosen sinks are framed in the maps.
+const linked = new Map();
+const link = (place, links) => {
+  if (!links || !sinks) return;
+  linked.set(place, links);
+  place.classList.add("linked");
+  place.on("plotly_click", ({ points: [{ x, y }] }) => {
+    const at = links.find((one) => one[1] === y && (one[0] === null || one[0] === x));
+    if (!at) return;
+    const keys = new Set(at[2]);
+    highlight(keys);
+    if (keys.size > 1) show((row) => keys.has(row.dataset.sink));
+    reveal(document.querySelector(`tr[data-sink="${at[2][0]}"]`));
+  });
+};
+const frame = (place, links, keys) => {
+  const shapes = links.filter((one) => one[2].some((key) => keys.has(key))).map(([x, y]) => ({
+    type: "rect", y0: y - 0.5, y1: y + 0.5, line: { color: "rgb(213,94,0)", width: 2 },
+    ...(x === null ? { xref: "paper", x0: 0, x1: 1 } : { x0: x - 0.5, x1: x + 0.5 }),
+  }));
+  Plotly.relayout(place, { shapes });
 };
 if (sinks) {
   for (const heading of sinks.tHead.rows[0].cells) {
@@ -114,10 +147,9 @@ if (sinks) {
   }
   const label = document.createElement("label");
   const input = document.createElement("input");
-  const said = document.createElement("output");
   input.type = "search";
   input.placeholder = "such as: secondary the";
-  input.addEventListener("input", () => filter(input.value, said));
+  input.addEventListener("input", () => filter(input.value));
   label.append("Show rows with ", input, " ", said);
   label.className = "filter";
   sinks.closest(".scroll").before(label);

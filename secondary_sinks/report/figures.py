@@ -28,6 +28,7 @@ from secondary_sinks.plots import (
 )
 from secondary_sinks.plots.ablation import TOKEN, loss_shares, strongest_rows
 from secondary_sinks.questions import Answer, Drawing, Question, Shown
+from secondary_sinks.report import links
 from secondary_sinks.report.embed import csv_of, json_of
 from secondary_sinks.report.tested import edit_words
 from secondary_sinks.types import LayerEffect, Levels, Verdict
@@ -110,7 +111,7 @@ def _before_and_after(table: pd.DataFrame) -> str:
     return f" The median sink draws {' and '.join(known)}." if known else ""
 
 
-def levels(found: Levels, n_layers: int) -> list[Panel]:
+def levels(found: Levels, n_layers: int, sinks: pd.DataFrame) -> list[Panel]:
     """Number of sinks by creation layer and lifetime; empty without a sink."""
     cells = found.cells_frame()
     if cells.empty:
@@ -120,7 +121,9 @@ def levels(found: Levels, n_layers: int) -> list[Panel]:
         "of sinks in earlier texts are not counted. The most frequent pair of each level is named. "
         f"The axes show what is near these sinks, of layers 0 to {n_layers - 1}."
     )
-    return [panel("levels", "Level map", level_heatmap(cells, n_layers), cells, caption)]
+    figure = links.link_levels(level_heatmap(cells, n_layers), sinks)
+    caption += links.WORDS.format("the sinks of a cell")
+    return [panel("levels", "Level map", figure, cells, caption)]
 
 
 def ablations(effects: pd.DataFrame, record: dict[str, Any]) -> list[Panel]:
@@ -153,11 +156,13 @@ def _map(effects: pd.DataFrame, role: str, others: str) -> Panel | None:
     except SinkError:  # nothing to draw
         return None
     cells = loss_shares(effects, role)
-    drawn = cells.merge(strongest_rows(cells)[TOKEN], on=TOKEN)
+    rows = strongest_rows(cells)
+    drawn = cells.merge(rows[TOKEN], on=TOKEN)
     names = [*TOKEN, "token", "role", "kind", "layer", "share", "mass_clean", "mass_edited"]
     names += ["lifetime_clean", "lifetime_edited", "norm_clean", "norm_edited"]
     names += ["kl_at_token"] if "kl_at_token" in drawn else []
-    return panel(f"{role}s", _TITLES[role], figure, drawn[names], _MAPS[role] + others)
+    caption = _MAPS[role] + others + links.WORDS.format("the sink of a row")
+    return panel(f"{role}s", _TITLES[role], links.link_rows(figure, rows), drawn[names], caption)
 
 
 def _bars(edit: str, record: dict[str, Any]) -> Panel | None:
@@ -224,7 +229,10 @@ def _patches(
     frame: pd.DataFrame, *, sinks: pd.DataFrame, patch: str, n_layers: int
 ) -> tuple[go.Figure, pd.DataFrame]:
     table = patch_table(frame, sinks, patch)
-    return go.Figure() if table.empty else patch_heatmap(table, patch, n_layers), table
+    if table.empty:
+        return go.Figure(), table
+    figure, rows = patch_heatmap(table, patch, n_layers), table.drop_duplicates("row")
+    return links.link_rows(figure, rows), table
 
 
 PLOTS = {"lines": _lines, "dots": _dots, "patches": _patches}

@@ -127,7 +127,7 @@ def sections(
     rest[len(rest) - n_parts : len(rest) - n_parts] = circuit_section(answers, sinks, n_layers)
     return [
         _through_the_layers(sinks, trace),
-        _levels(found, n_layers),
+        _levels(found, n_layers, sinks),
         *([] if roles is None else [roles_section(record, roles, effects)]),
         _ablation_section(first, record, effects, answers.get(first.name), shown),
         *rest,
@@ -158,14 +158,14 @@ def _through_the_layers(sinks: pd.DataFrame, trace: pd.DataFrame) -> Section:
     )
 
 
-def _levels(found: Levels, n_layers: int) -> Section:
+def _levels(found: Levels, n_layers: int, sinks: pd.DataFrame) -> Section:
     rows = tuple(_level_row(level) for level in found.levels)
     head = ("level", "created at", "lifetime", "sinks", "95% interval", "texts", "stability")
     return Section(
         name="level-map",
         title="Levels",
         says=_about_levels(found),
-        panels=tuple(levels(found, n_layers)),
+        panels=tuple(levels(found, n_layers, sinks)),
         table=Table(head=head, rows=rows, numeric=tuple(range(7))) if rows else None,
     )
 

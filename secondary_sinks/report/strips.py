@@ -13,6 +13,8 @@ from secondary_sinks.report.words import count, format_number, percent, token
 
 MOST_TOKENS = 40_000
 """Most tokens drawn in full over all texts; later texts show only the tokens around their sinks."""
+MOST_SINKS = 2000
+"""Most rows of the table of all sinks."""
 AROUND, EXCERPT = 12, 22
 """Tokens on each side of a sink: in a strip that is not whole, and in the excerpt."""
 

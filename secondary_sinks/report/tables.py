@@ -6,10 +6,9 @@ from typing import Any
 import pandas as pd
 
 from secondary_sinks.report.section import Table, without_constants
-from secondary_sinks.report.strips import sink_key
+from secondary_sinks.report.strips import MOST_SINKS, sink_key
 from secondary_sinks.report.words import MISSING, format_number, percent, token
 
-MOST_SINKS = 2000
 SINK_COLUMNS = (
     "text", "position", "token", "token id", "kind", "layers", "lifetime", "layers outlying",
     "layers attended", "level", "cut off",

@@ -110,6 +110,20 @@ def test_it_fits_a_narrow_window_in_the_dark(shown):
     assert page.evaluate("document.documentElement.scrollWidth") <= 420
 
 
+def test_strip_map_edit_outcome_and_curves_are_on_one_screen(shown):
+    page = shown(width=900, height=900).page
+    page.get_by_label("zero", exact=True).check()
+    says(page, "lifetime 3 to 0 layers")
+    page.locator(".sinks .main-svg").nth(3).wait_for()
+    boxes = [page.locator(f".sinks {part}") for part in (".strip", "fieldset", ".status", "table")]
+    boxes += [page.locator(".sinks .figure").nth(number) for number in (0, 1)]
+    for box in (one.bounding_box() for one in boxes):
+        assert 0 <= box["y"] < box["y"] + box["height"] <= 900
+        assert box["x"] + box["width"] <= 900
+    table = page.locator(".sinks .scroll")
+    assert table.evaluate("e => e.scrollWidth <= e.clientWidth"), "no column is cut off"
+
+
 def test_single_heads_are_chosen_in_a_field_that_other_sites_lack(shown):
     page = shown().page
     field = page.get_by_label("heads", exact=True)

@@ -189,3 +189,45 @@ def test_a_row_leads_to_its_token_and_the_token_to_its_row(by_key, table_of_sink
     mark.press("Enter") if by_key else mark.click()
     assert page.evaluate("document.activeElement.tagName") == "TR"
     assert row.get_attribute("class") == "chosen"
+
+
+PLACE = """([id, x, y]) => {
+    const e = document.getElementById(id), { xaxis, yaxis } = e._fullLayout;
+    const box = e.getBoundingClientRect();
+    return [box.x + xaxis._offset + xaxis.d2p(x), box.y + yaxis._offset + yaxis.d2p(y)]; }"""
+FRAMES = "id => document.getElementById(id).layout.shapes?.length ?? 0"
+
+
+def click_in(page, figure, x, y):
+    page.locator(f"#{figure}").scroll_into_view_if_needed()
+    page.mouse.click(*page.evaluate(PLACE, [figure, x, y]))
+
+
+def chosen(page, kind):
+    return {one.get_attribute("data-sink") for one in page.locator(f"{kind}.chosen").all()}
+
+
+def test_a_row_of_a_map_leads_to_its_sink_and_the_sink_is_framed_in_the_map(opened):
+    found = opened(page())
+    report = found.page
+    for figure in ("sinks", "controls"):
+        click_in(report, figure, 1, 0)
+        assert chosen(report, "tr") == chosen(report, ".texts mark") != set()
+        row = report.locator("tr.chosen")
+        assert "secondary" in row.inner_text()
+        assert row.is_visible()
+        assert report.evaluate("document.activeElement.tagName") == "TR"
+    assert [report.evaluate(FRAMES, one) for one in ("sinks", "controls", "levels")] == [1, 1, 1]
+    report.locator("tr[data-sink]", has_text="primary").click()
+    assert report.evaluate(FRAMES, "sinks") == 0, "no map has the primary"
+    assert found.said == []
+
+
+def test_a_cell_of_the_level_map_shows_the_rows_of_its_sinks_only(opened):
+    report = opened(three_sinks()).page
+    click_in(report, "levels", 1, 2)
+    assert report.evaluate(ROWS + ".length") == 2
+    assert report.locator(".filter output").inner_text() == "2 of 3 shown"
+    assert len(chosen(report, "tr")) == len(chosen(report, ".texts mark")) == 2
+    report.locator(".filter input").fill("primary")
+    assert report.evaluate(ROWS + ".length") == 1

@@ -35,7 +35,9 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize("page", ["index", "concepts", "api", "cli", "measures"])
+@pytest.mark.parametrize(
+    "page", ["index", "concepts", "api", "cli", "measures", "notebooks/first_look"]
+)
 def test_a_page_is_quiet_and_asks_nobody_else(visit, site, page):
     found = visit(f"{site}/{page}.html")
     assert found.page.locator("h1").count() == 1
@@ -43,6 +45,22 @@ def test_a_page_is_quiet_and_asks_nobody_else(visit, site, page):
     assert [url for url in found.asked if not url.startswith(site)] == []
     broken = "() => [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
     assert found.page.evaluate(broken) == []
+
+
+def test_formulas_are_typeset_and_none_is_left_as_text(visit, site):
+    page = visit(f"{site}/measures.html").page
+    formulas = page.locator("article math")
+    assert formulas.count() > 30
+    fraction = page.locator("article math[display=block] mfrac").first.bounding_box()
+    assert fraction["height"] > fraction["width"] / 2 > 0, "a numerator above a denominator"
+    assert "\\frac" not in page.locator("article").inner_text()
+
+
+def test_a_notebook_can_be_downloaded(visit, site):
+    page = visit(f"{site}/notebooks/first_look.html").page
+    with page.expect_download() as download:
+        page.get_by_role("link", name="first_look.ipynb").click()
+    assert download.value.suggested_filename == "first_look.ipynb"
 
 
 def test_examples_of_docstrings_are_blocks_of_code(visit, site):

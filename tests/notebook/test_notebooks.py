@@ -1,14 +1,10 @@
 """The notebooks of the documentation run from top to bottom, and what they say of results holds."""
 
-from pathlib import Path
-
-import jupytext
 import pytest
-from nbclient import NotebookClient
 
 from tests.marks import exhaustive
+from tools.notebooks import FOLDER, run
 
-FOLDER = Path(__file__).parents[2] / "docs" / "notebooks"
 WEIGHTS = {"first_look", "interactive_patching"}
 """Notebooks about SmolLM2; the others plant their models."""
 TYPICAL = {"interactive_patching"}
@@ -23,14 +19,6 @@ def marks_of(page):
 PAGES = [
     pytest.param(page, id=page.stem, marks=marks_of(page)) for page in sorted(FOLDER.glob("*.py"))
 ]
-
-
-def run(page):
-    """The notebook with its outputs. An assertion in it that fails is raised here."""
-    notebook = jupytext.read(page)
-    client = NotebookClient(notebook, timeout=300, kernel_name="python3")
-    client.execute()
-    return notebook
 
 
 def outputs(notebook, mime):

@@ -1,11 +1,14 @@
 """Lines with intervals, clouds of points, counts, and a figure of nothing."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots import (
+    Look,
     count_bars,
     interval_lines,
     level_heatmaps,
@@ -114,7 +117,7 @@ def test_the_longest_bar_is_on_top_and_groups_are_stacked():
 def test_white_space_is_drawn_in_tokens_alone():
     counts = pd.DataFrame([{"what": " the end", "group": "x", "count": 1}])
     assert count_bars(counts, "x").layout.yaxis.ticktext == (" the end",)
-    assert count_bars(counts, "x", tokens=True).layout.yaxis.ticktext == ("␣the␣end",)
+    assert count_bars(counts, "x", tokens=True).layout.yaxis.ticktext == ("'␣the␣end'",)
 
 
 @pytest.mark.parametrize(
@@ -190,3 +193,55 @@ def test_text_is_drawn_literally(text):
         for sign in ("<script", "<img", "<b>", "<a ", "<!--"):
             assert sign not in written
             assert sign.replace("<", "\\u003c") not in written
+
+
+def bands_of(figure):
+    return [one for one in figure.data if one.fill == "tonexty"]
+
+
+def test_bands_of_several_groups_have_outlines_so_that_none_hides_another():
+    alone = interval_lines(lines_frame("sink"), PANELS, "layer")
+    both = interval_lines(lines_frame("sink", "control"), PANELS, "layer")
+    assert {one.line.width for one in bands_of(alone)} == {0}
+    assert {one.line.width for one in bands_of(both)} == {1}
+    assert len({one.line.color for one in bands_of(both)}) == 2
+
+
+def test_intervals_of_three_groups_are_whiskers_side_by_side():
+    figure = interval_lines(lines_frame("a", "b", "c"), PANELS, "layer")
+    assert bands_of(figure) == []
+    first = figure.data[:3]
+    assert len({line.x[0] for line in first}) == 3
+    assert abs(first[1].x[0] - lines_frame("b")["x"].iloc[0]) < 1e-9
+    assert all(line.error_y.symmetric is False for line in first)
+    words = interval_lines(lines_frame("a", "b", "c", x=("up", "act", "down")), PANELS, "stage")
+    assert len(bands_of(words)) == 3 * len(PANELS), "words cannot stand side by side"
+
+
+def test_groups_may_be_drawn_alike_but_dashed_under_other_names():
+    looks = {"two": Look("the second", 0, "dash")}
+    figure = interval_lines(lines_frame("one", "two", low=NAN), PANELS, "layer", looks=looks)
+    one, two = figure.data[:2]
+    assert (one.name, two.name) == ("one", "the second")
+    assert one.line.color == two.line.color
+    assert (one.line.dash, two.line.dash) == ("solid", "dash")
+
+
+def test_neighbours_of_a_ramp_can_be_told_apart():
+    """Eight layers, in steps of more than a tenth of the way from black to white."""
+    colours = [[int(one[i : i + 2], 16) for i in (1, 3, 5)] for one in ramp(8)]
+    apart = [
+        sum(abs(a - b) for a, b in zip(*pair, strict=True)) for pair in itertools.pairwise(colours)
+    ]
+    assert min(apart) > 0.1 * 3 * 255
+
+
+def test_ticks_of_few_layers_are_whole_numbers():
+    assert interval_lines(lines_frame("sink"), PANELS, "layer").layout.xaxis.dtick == 1
+
+
+def test_bars_of_tokens_are_in_quotes_and_the_legend_has_given_names():
+    counts = pd.DataFrame([{"what": what, "group": what, "count": 2} for what in (" ", ".")])
+    figure = count_bars(counts, "tokens", tokens=True, names={".": "a full stop"})
+    assert figure.layout.yaxis.ticktext == ("'␣'", "'.'")
+    assert [bar.name for bar in figure.data] == [" ", "a full stop"]

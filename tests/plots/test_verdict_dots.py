@@ -52,3 +52,11 @@ def test_without_any_number_there_is_nothing_to_draw():
     assert verdict_table([ALL[-1]]).empty
     with pytest.raises(SinkError, match="no value"):
         verdict_dots([ALL[-1]])
+
+
+def test_rows_are_as_high_as_the_longest_label():
+    claims = ["short", "a claim of more words than one line holds " * 4]
+    figure = verdict_dots([verdict(claim=claim) for claim in claims])
+    most = max(label.count("<br>") + 1 for label in figure.layout.yaxis.ticktext)
+    assert most >= 4
+    assert (figure.layout.height - 70) / len(claims) > 1.3 * 13 * most  # lines of 13 px
