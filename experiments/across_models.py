@@ -1,6 +1,5 @@
 """Which claims hold in which models?"""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,10 +7,11 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
+from experiments.command import start
 from experiments.shared import Finding
 from experiments.written import in_words, write
 from secondary_sinks import Verdict, files
-from secondary_sinks.cli import run_app, say
+from secondary_sinks.cli import say
 from secondary_sinks.display import count
 from secondary_sinks.errors import RunFolderError, SpecialFileError
 from secondary_sinks.plots import outcome_map
@@ -45,7 +45,8 @@ def read_claims(folders: Sequence[Path]) -> pd.DataFrame:
 
     Raises `RunFolderError` for a folder without claims, or for a second folder with the same model.
     """
-    refuse_twice("the list of folders", [*map(str, folders)], RunFolderError, _places(folders))
+    places = [folder.resolve() for folder in folders]
+    refuse_twice("the list of folders", [*map(str, folders)], RunFolderError, places)
     tables: dict[str, pd.DataFrame] = {}
     for folder in folders:
         path = folder / CLAIMS
@@ -67,10 +68,6 @@ def read_claims(folders: Sequence[Path]) -> pd.DataFrame:
                 raise RunFolderError(f"model {model!r} is in two folders", "give one of them")
             tables[str(model)] = part
     return pd.concat(tables.values(), ignore_index=True)
-
-
-def _places(folders: Sequence[Path]) -> list[Path]:
-    return [folder.resolve() for folder in folders]
 
 
 def _check(answers: pd.DataFrame) -> None:
@@ -155,10 +152,7 @@ def _command(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line. Exits with 0, or 2 for bad input."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(_command)
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(run_app(app, words or ["--help"], f"python -m experiments.{NAME}"))
+    start(_command, f"experiments.{NAME}", arguments)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ stores these inputs. Exits with 1 if an experiment failed.
 """
 
 import json
-import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -23,14 +22,15 @@ import pandas as pd
 import typer
 
 from experiments.about import about_of, key_of, read_about, refuse_other, write_about
+from experiments.command import start
 from experiments.copied import refuse_name
 from experiments.prices import price_of_pass, prices
 from experiments.shared import Finding, Loaded, Observed, load_texts, observe_loaded, texts_of
 from experiments.table import BY_NAME, OBSERVING
 from experiments.written import RECORD, in_words, without_nan, write
 from secondary_sinks import files
-from secondary_sinks.cli import run_app, say, whole
-from secondary_sinks.display import rounded
+from secondary_sinks.cli import say, whole
+from secondary_sinks.display import markdown_table, rounded
 from secondary_sinks.errors import SinkError
 from secondary_sinks.runs import RunFolder, escape_text
 from secondary_sinks.types import refuse_twice, split_words
@@ -38,22 +38,8 @@ from secondary_sinks.types import refuse_twice, split_words
 NAMES = tuple(BY_NAME)
 FAILED = "failed"
 COLUMNS = [
-    "model",
-    "experiment",
-    "role",
-    "question",
-    "claim",
-    "outcome",
-    "why",
-    "statistic",
-    "value",
-    "low",
-    "high",
-    "confidence",
-    "controls",
-    "n_sinks",
-    "n_texts",
-    "file",
+    *("model", "experiment", "role", "question", "claim", "outcome", "why", "statistic", "value"),
+    *("low", "high", "confidence", "controls", "n_sinks", "n_texts", "file"),
 ]
 Say = Callable[[str], None]
 
@@ -181,11 +167,9 @@ def write_claims(table: pd.DataFrame, out: Path) -> None:
     style = "<style>body{font-family:sans-serif}td{text-align:left;padding:.3em}</style>"
     page = f'<!doctype html><meta charset="utf-8"><title>Claims</title>{style}{html}'
     place.write_text("claims.html", page)
-    lines = ["| experiment | claim | outcome | why |", "|---|---|---|---|"]
-    for row in table.to_dict("records"):
-        cells = [str(row[name]) for name in ("experiment", "claim", "outcome", "why")]
-        lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
-    place.write_text("claims.md", "\n".join(lines) + "\n")
+    head = ["experiment", "claim", "outcome", "why"]
+    rows = [[_cell(str(row[name])) for name in head] for row in table.to_dict("records")]
+    place.write_text("claims.md", "\n".join(markdown_table(head, rows)) + "\n")
 
 
 def _run(
@@ -265,10 +249,7 @@ def _command(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line. Exits with 0, 1 (an experiment failed), 2 (bad input) or 130."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(_command)
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(run_app(app, words or ["--help"], "python -m experiments.all"))
+    start(_command, "experiments.all", arguments)
 
 
 if __name__ == "__main__":

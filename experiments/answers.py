@@ -34,8 +34,7 @@ def answer_question(
 
     `draw` returns figures by name; the first is the main figure. `captions` describe them.
     """
-    why = why_no_sinks(observed)
-    if why:
+    if why := why_no_sinks(observed):
         return unanswered(name, question, claim, why, {})
     traces, sinks = observed.traces, observed.sinks
     asked |= {"forming": forming_of(observed), "progress": observed.progress(name)}

@@ -78,258 +78,106 @@ PARTS = (
 )
 """The groups, in the order of the table."""
 
-CLAIMS = (
-    Row(
-        part="writer",
-        sharp="Role: one MLP alone writes a secondary sink, at more than half of the sinks",
-        experiment="writers",
-    ),
-    Row(
-        part="writer",
-        sharp="Level: the same MLP writes more than half of the sinks of a level",
-        experiment="writers",
-        verdict=3,
-        and_on=True,
-    ),
-    Row(
-        part="writer",
-        sharp="Mediation: with all earlier MLPs zeroed, the creation layer's MLP alone brings back "
-        "more than half of the sinks",
-        experiment="writers",
-        verdict=1,
-    ),
-    Row(
-        part="writer",
-        sharp="Direction: what it writes is nearer to the primary than 99 % of random directions "
-        "of the same norm, at more than half of the sinks and not at their controls",
-        experiment="writers",
-        verdict=2,
-    ),
-    Row(
-        part="writer",
-        sharp="Direction: the cosine of what it writes with the primary's state is above one half",
-        experiment="mlp_anatomy",
-    ),
-    Row(
-        part="writer",
-        sharp="By direction alone: of the MLPs up to the creation layer, this one writes most "
-        "along the primary, at more than half of the sinks and not at their controls",
-        experiment="mlp_anatomy",
-        verdict=1,
-    ),
-    Row(
-        part="writer",
-        sharp="Direction matters: turned to random directions at the same norm, more than half of "
-        "the sinks lose half of their attention, and not with other MLPs turned",
-        experiment="norm_dose",
-        verdict=2,
-    ),
-    Row(
-        part="writer",
-        sharp="Needed: without the MLP of one layer, more than half of the sinks end",
-        experiment="mlp_ablation",
-        and_on=True,
-    ),
-    Row(
-        part="writer",
-        sharp="Enough: what the forming MLPs write at a sink makes more than half of the control "
-        "tokens sinks, and outputs of ordinary tokens do not",
-        experiment="mlp_patching",
-    ),
-    Row(
-        part="norm",
-        sharp="Dose: the attention drawn follows the factor on what the forming MLPs write, beyond "
-        "the control's by a rank correlation above one half",
-        experiment="norm_dose",
-    ),
-    Row(
-        part="norm",
-        sharp="Dose: so does the number of layers attended",
-        experiment="norm_dose",
-        verdict=1,
-    ),
-    Row(
-        part="norm",
-        sharp="Norm needed: at a sixteenth of the norm, more than half of the sinks lose half of "
-        "their attention, and not with other MLPs shortened",
-        experiment="norm_dose",
-        verdict=3,
-    ),
-    Row(
-        part="norm",
-        sharp="Within texts: among sinks of one text and creation layer, the longer what the MLP "
-        "writes, the more attention (rank correlation above 0, permutations)",
-        experiment="norm_and_score",
-    ),
-    Row(
-        part="norm",
-        sharp="Within texts: the longer, the more layers attended",
-        experiment="norm_and_score",
-        verdict=1,
-    ),
-    Row(
-        part="primary",
-        sharp="Coincidence: queries after a new secondary sink pay the primary less, beyond "
-        "queries before it and beyond texts without a sink",
-        experiment="primary_weakening",
-    ),
-    Row(
-        part="primary",
-        sharp="Cause: removed, the sink gives the primary back attention of later queries, beyond "
-        "the same edit at a control token",
-        experiment="primary_weakening",
-        verdict=1,
-    ),
-    Row(
-        part="primary",
-        sharp="Takes over: the primary gains more of the freed attention than any softmax gives "
-        "it, by more than one hundredth",
-        experiment="primary_weakening",
-        verdict=2,
-    ),
-    Row(
-        part="levels",
-        sharp="More than half of the sinks belong to a level, and there are several levels",
-        experiment="sink_levels",
-    ),
-    Row(
-        part="tokens",
-        sharp="More than half of the sinks hold no letter",
-        experiment="sink_tokens",
-    ),
-    Row(
-        part="further",
-        sharp="More than half of the tokens that the paper's criterion or ours finds, both find",
-        experiment="criterion_check",
-    ),
-    Row(
-        part="further",
-        sharp="More than half of the sinks have shorter values than their controls",
-        experiment="norms",
-    ),
-    Row(
-        part="further",
-        sharp="A linear classifier tells sinks from the same tokens by what the creation layer's "
-        "MLP writes, in texts not seen before: more than half of the way from chance to all",
-        experiment="separability",
-    ),
-    Row(
-        part="further",
-        sharp="Few principal components of its input trigger the MLP at more than half of the "
-        "sinks, and those of controls do not",
-        experiment="mlp_directions",
-    ),
-    Row(
-        part="further",
-        sharp="The entropy of the text so far falls with a sink, beyond its control",
-        experiment="prefix_entropy",
-    ),
-    Row(
-        part="further",
-        sharp="Without one in a hundred neurons of the forming MLPs, more than half of the sinks "
-        "end, and not without random ones",
-        experiment="neurons",
-    ),
-    Row(
-        part="further",
-        sharp="More than half of the sinks end with what their twins have at 16 attention heads or "
-        "fewer, and not at random heads of the same layers",
-        experiment="triggers",
-    ),
-    Row(
-        part="further",
-        sharp="The attention of one layer is the trigger of more than half of the sinks, and not "
-        "that of all other layers up to the creation layer",
-        experiment="triggers",
-        verdict=1,
-    ),
-    Row(
-        part="further",
-        sharp="One attention head is the trigger of more than half of the sinks, and not as many "
-        "random heads of its layer",
-        experiment="triggers",
-        verdict=2,
-    ),
-    Row(
-        part="further",
-        sharp="In models with learned positions: more than half of the sinks end with a twin's "
-        "attention outputs and make twins sinks with theirs, and random tokens do not",
-        experiment="triggers",
-        verdict=3,
-    ),
-    Row(
-        part="further",
-        sharp="Removed, more than half of the sinks are replaced by another token, beyond the same "
-        "edit at controls",
-        experiment="replacement",
-    ),
-    Row(
-        part="further",
-        sharp="More than half of the later sinks of a text end with its first one, beyond the same "
-        "edit at controls",
-        experiment="replacement",
-        verdict=1,
-    ),
-    Row(
-        part="further",
-        sharp="More secondary sinks arise in the texts as they are than with tokens in random "
-        "order, with random tokens, when read again, and without the first token",
-        experiment="input_controls",
-        and_on=True,
-    ),
-    Row(
-        part="further",
-        sharp="For each level: heads that also read the primary pay more than half of the "
-        "attention to the sinks, and more than as many random heads; and heads that attend more to "
-        "the primary attend more to the sinks (rank correlation above 0, beyond controls)",
-        experiment="readers",
-        and_on=True,
-    ),
-    Row(
-        part="further",
-        sharp="More than half of the sinks of a level are no-ops: their values deliver less, and "
-        "matter less to later predictions, than those of ordinary keys of equal attention",
-        experiment="function",
-        and_on=True,
-    ),
-    Row(
-        part="further",
-        sharp="Dropped from the cache, the sinks cost a hundredth of the loss or more, beyond as "
-        "many random keys",
-        experiment="eviction",
-    ),
-    Row(
-        part="further",
-        sharp="So they do with the primary dropped too",
-        experiment="eviction",
-        verdict=1,
-    ),
-    Row(
-        part="further",
-        sharp="Kept in a short cache, the sinks save a hundredth of the loss or more, compared "
-        "with as many heavy hitters",
-        experiment="eviction",
-        verdict=2,
-    ),
-    Row(
-        part="further",
-        sharp="The authors' own intervention touches the sinks that arise at its layer, and more "
-        "than half of what it touches or should touch are such sinks",
-        experiment="their_steering",
-    ),
-    Row(
-        part="further",
-        sharp="Silenced by the authors' intervention, sinks lose half of their attention or more, "
-        "beyond matched tokens",
-        experiment="their_steering",
-        verdict=1,
-    ),
-    Row(
-        part="further",
-        sharp="At twice the length, their intervention does to a sink something else than an edit "
-        "of this sink alone, by a tenth of its attention or more",
-        experiment="their_steering",
-        verdict=2,
-    ),
+TESTED: dict[str, dict[tuple[str, int], str]] = {
+    "writer": {
+        ("writers", 0): "Role: one MLP alone writes a secondary sink, at more than half of the "
+        "sinks",
+        ("writers", 3): "Level: the same MLP writes more than half of the sinks of a level",
+        ("writers", 1): "Mediation: with all earlier MLPs zeroed, the creation layer's MLP alone "
+        "brings back more than half of the sinks",
+        ("writers", 2): "Direction: what it writes is nearer to the primary than 99 % of random "
+        "directions of the same norm, at more than half of the sinks and not at their controls",
+        ("mlp_anatomy", 0): "Direction: the cosine of what it writes with the primary's state is "
+        "above one half",
+        ("mlp_anatomy", 1): "By direction alone: of the MLPs up to the creation layer, this one "
+        "writes most along the primary, at more than half of the sinks and not at their controls",
+        ("norm_dose", 2): "Direction matters: turned to random directions at the same norm, more "
+        "than half of the sinks lose half of their attention, and not with other MLPs turned",
+        ("mlp_ablation", 0): "Needed: without the MLP of one layer, more than half of the sinks "
+        "end",
+        ("mlp_patching", 0): "Enough: what the forming MLPs write at a sink makes more than half "
+        "of the control tokens sinks, and outputs of ordinary tokens do not",
+    },
+    "norm": {
+        ("norm_dose", 0): "Dose: the attention drawn follows the factor on what the forming MLPs "
+        "write, beyond the control's by a rank correlation above one half",
+        ("norm_dose", 1): "Dose: so does the number of layers attended",
+        ("norm_dose", 3): "Norm needed: at a sixteenth of the norm, more than half of the sinks "
+        "lose half of their attention, and not with other MLPs shortened",
+        ("norm_and_score", 0): "Within texts: among sinks of one text and creation layer, the "
+        "longer what the MLP writes, the more attention (rank correlation above 0, permutations)",
+        ("norm_and_score", 1): "Within texts: the longer, the more layers attended",
+    },
+    "primary": {
+        ("primary_weakening", 0): "Coincidence: queries after a new secondary sink pay the "
+        "primary less, beyond queries before it and beyond texts without a sink",
+        ("primary_weakening", 1): "Cause: removed, the sink gives the primary back attention of "
+        "later queries, beyond the same edit at a control token",
+        ("primary_weakening", 2): "Takes over: the primary gains more of the freed attention than "
+        "any softmax gives it, by more than one hundredth",
+    },
+    "levels": {
+        ("sink_levels", 0): "More than half of the sinks belong to a level, and there are several "
+        "levels",
+    },
+    "tokens": {
+        ("sink_tokens", 0): "More than half of the sinks hold no letter",
+    },
+    "further": {
+        ("criterion_check", 0): "More than half of the tokens that the paper's criterion or ours "
+        "finds, both find",
+        ("norms", 0): "More than half of the sinks have shorter values than their controls",
+        ("separability", 0): "A linear classifier tells sinks from the same tokens by what the "
+        "creation layer's MLP writes, in texts not seen before: more than half of the way from "
+        "chance to all",
+        ("mlp_directions", 0): "Few principal components of its input trigger the MLP at more "
+        "than half of the sinks, and those of controls do not",
+        ("prefix_entropy", 0): "The entropy of the text so far falls with a sink, beyond its "
+        "control",
+        ("neurons", 0): "Without one in a hundred neurons of the forming MLPs, more than half of "
+        "the sinks end, and not without random ones",
+        ("triggers", 0): "More than half of the sinks end with what their twins have at 16 "
+        "attention heads or fewer, and not at random heads of the same layers",
+        ("triggers", 1): "The attention of one layer is the trigger of more than half of the "
+        "sinks, and not that of all other layers up to the creation layer",
+        ("triggers", 2): "One attention head is the trigger of more than half of the sinks, and "
+        "not as many random heads of its layer",
+        ("triggers", 3): "In models with learned positions: more than half of the sinks end with "
+        "a twin's attention outputs and make twins sinks with theirs, and random tokens do not",
+        ("replacement", 0): "Removed, more than half of the sinks are replaced by another token, "
+        "beyond the same edit at controls",
+        ("replacement", 1): "More than half of the later sinks of a text end with its first one, "
+        "beyond the same edit at controls",
+        ("input_controls", 0): "More secondary sinks arise in the texts as they are than with "
+        "tokens in random order, with random tokens, when read again, and without the first token",
+        ("readers", 0): "For each level: heads that also read the primary pay more than half of "
+        "the attention to the sinks, and more than as many random heads; and heads that attend "
+        "more to the primary attend more to the sinks (rank correlation above 0, beyond controls)",
+        ("function", 0): "More than half of the sinks of a level are no-ops: their values deliver "
+        "less, and matter less to later predictions, than those of ordinary keys of equal "
+        "attention",
+        ("eviction", 0): "Dropped from the cache, the sinks cost a hundredth of the loss or more, "
+        "beyond as many random keys",
+        ("eviction", 1): "So they do with the primary dropped too",
+        ("eviction", 2): "Kept in a short cache, the sinks save a hundredth of the loss or more, "
+        "compared with as many heavy hitters",
+        ("their_steering", 0): "The authors' own intervention touches the sinks that arise at its "
+        "layer, and more than half of what it touches or should touch are such sinks",
+        ("their_steering", 1): "Silenced by the authors' intervention, sinks lose half of their "
+        "attention or more, beyond matched tokens",
+        ("their_steering", 2): "At twice the length, their intervention does to a sink something "
+        "else than an edit of this sink alone, by a tenth of its attention or more",
+    },
+}
+"""By part: what is tested, by (experiment, place of its verdict), in the order of the table."""
+AND_ON = {
+    *(("writers", 3), ("mlp_ablation", 0)),
+    *(("input_controls", 0), ("readers", 0), ("function", 0)),
+}
+"""Rows that show all verdicts from this place on: one for each level or needed layer."""
+CLAIMS = tuple(
+    Row(part=part, sharp=sharp, experiment=place[0], verdict=place[1], and_on=place in AND_ON)
+    for part, rows in TESTED.items()
+    for place, sharp in rows.items()
 )
 """The rows, in their order within each part."""

@@ -14,7 +14,7 @@ from experiments.copied import records_of
 from experiments.made import code_in_words, model_in_words, texts_in_words
 from experiments.recorded import is_older
 from experiments.table import BY_NAME
-from secondary_sinks.display import rounded
+from secondary_sinks.display import markdown_table, rounded
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import RunFolder
 
@@ -60,14 +60,12 @@ def read_models(results: Path) -> dict[str, Records]:
 
 def claims_page(models: Mapping[str, Records]) -> str:
     """The page: the table of claims, then what was looked at in each model."""
-    links = (f"[{name}]({name}/index.md)" for name in models)
-    rows = [_row("claim", *links), "|---" * (len(models) + 1) + "|"]
-    for part in PARTS:
-        rows += _part(part, models)
-    return "\n\n".join([HEAD, "\n".join(rows), *_samples(models)]) + "\n"
+    head = ["claim", *(f"[{name}]({name}/index.md)" for name in models)]
+    table = markdown_table(head, [row for part in PARTS for row in _part(part, models)])
+    return "\n\n".join([HEAD, "\n".join(table), *_samples(models)]) + "\n"
 
 
-def _part(part: Part, models: Mapping[str, Records]) -> list[str]:
+def _part(part: Part, models: Mapping[str, Records]) -> list[list[str]]:
     """The rows of a part below its title, which counts the outcomes."""
     tested = [one for one in CLAIMS if one.part == part.name]
     counts = [_counts(tested, records) for records in models.values()]
@@ -75,9 +73,8 @@ def _part(part: Part, models: Mapping[str, Records]) -> list[str]:
         [_cell(one, records, f"{name}/{one.experiment}.md") for name, records in models.items()]
         for one in tested
     ]
-    title = f"**{part.title}.** The paper: {part.says}"
-    rows = [_row(one.sharp, *row) for one, row in zip(tested, cells, strict=True)]
-    return [_row(title, *counts), *rows]
+    rows = [[one.sharp, *row] for one, row in zip(tested, cells, strict=True)]
+    return [[f"**{part.title}.** The paper: {part.says}", *counts], *rows]
 
 
 def _counts(tested: list[Row], records: Records) -> str:
@@ -132,13 +129,13 @@ def _verdict(verdict: Mapping[str, Any], page: str) -> str:
 def _samples(models: Mapping[str, Records]) -> list[str]:
     """What was looked at in each model, and how many sinks were found."""
     head = ("model", "texts", "secondary sinks", "distinct", "created at layers", "code")
-    rows = [_row(*head), "|---" * len(head) + "|"]
-    for name, records in models.items():
-        made = [one["provenance"] for one in records.values() if "provenance" in one]
-        rows.append(_row(*_sample(name, made)))
+    made = {
+        name: [one["provenance"] for one in records.values() if "provenance" in one]
+        for name, records in models.items()
+    }
     return [
         "## What was looked at",
-        "\n".join(rows),
+        "\n".join(markdown_table(head, [_sample(*one) for one in made.items()])),
         "*Distinct* leaves out copies: sinks whose text up to them is that of a sink in an earlier "
         "text. Creation layers are counted over distinct sinks, 0-based.",
     ]
@@ -159,7 +156,3 @@ def _sample(name: str, made: list[Any]) -> list[str]:
         created or UNKNOWN,
         code or UNKNOWN,
     ]
-
-
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -33,14 +33,23 @@ def main_of(run: Experiment) -> Callable[..., None]:
 
     def main(arguments: Sequence[str] | None = None) -> None:
         words = list(sys.argv[1:] if arguments is None else arguments)
-        app = typer.Typer(
-            add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
-        )
         command = _command(run, f"python -m {shlex.join([name, *words])}")
-        app.command(help=_help(run, name))(command)
-        sys.exit(run_app(app, words or ["--help"], f"python -m {name}"))
+        start(command, name, words, help=_help(run, name))
 
     return main
+
+
+def start(
+    command: Callable[..., None],
+    name: str,
+    arguments: Sequence[str] | None = None,
+    help: str | None = None,
+) -> None:
+    """Run a command of the module `name` and exit with its code; without arguments, show help."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command(help=help)(command)
+    sys.exit(run_app(app, words or ["--help"], f"python -m {name}"))
 
 
 def _help(run: Experiment, name: str) -> str:

@@ -3,11 +3,12 @@
 import pandas as pd
 
 from experiments.command import main_of
-from experiments.shared import Finding, Observed, judge_interval, unanswered
+from experiments.shared import Finding, Observed, unanswered
 from secondary_sinks import SinkTable, Trace, Verdict, detect
 from secondary_sinks.detection import compare, criteria_frame
 from secondary_sinks.display import count
 from secondary_sinks.plots import count_bars
+from secondary_sinks.questions import judge
 from secondary_sinks.statistics import share_over_texts
 
 NAME, QUESTION = "criterion_check", "Do the paper's criterion and ours find the same sinks?"
@@ -115,7 +116,7 @@ def _verdict(frame: pd.DataFrame) -> Verdict:
     number = frame["found"].value_counts()
     apart = frame[frame["found"] != "both"]["reason"].value_counts()
     reasons = ", ".join(f"{reason} ({count})" for reason, count in apart.items())
-    return judge_interval(
+    return judge(
         CLAIM,
         share_over_texts(agree, frame["text_id"].tolist()),
         f"both criteria find {count(number.get('both', 0), 'token')}, only the paper's finds "

@@ -11,11 +11,11 @@ from jaxtyping import Int
 from torch import Generator, Tensor
 
 from experiments.command import main_of
-from experiments.shared import Finding, Observed, judge_interval, unanswered
+from experiments.shared import Finding, Observed, unanswered
 from secondary_sinks import SinkTable, Trace, Verdict
 from secondary_sinks.detection import counts_for_levels
 from secondary_sinks.plots import interval_dots
-from secondary_sinks.questions import Cost
+from secondary_sinks.questions import Cost, judge
 from secondary_sinks.runs import observe_all
 from secondary_sinks.statistics import jackknife, share_over_texts
 from secondary_sinks.types import Sink
@@ -181,7 +181,7 @@ def _verdict(name: str, plain: pd.DataFrame, changed: pd.DataFrame) -> Verdict:
     values = np.repeat([1.0, 0.0] * len(plain), np.stack([here, there], axis=1).ravel())
     texts = np.repeat(plain["text_id"].to_numpy(), here + there).tolist()
     share = share_over_texts(values, texts, n_claims=len(CLAIMS))
-    return judge_interval(
+    return judge(
         CLAIMS[name],
         share,
         f"{here.sum()} sinks against {there.sum()} in {controls}, in {len(plain)} texts",

@@ -6,11 +6,12 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from experiments.command import main_of
-from experiments.shared import Finding, Observed, judge_interval, unanswered, why_no_sinks
+from experiments.shared import Finding, Observed, unanswered, why_no_sinks
 from secondary_sinks import Verdict, mlp_anatomy
 from secondary_sinks.attribution import GATED_STAGES, PLAIN_STAGES
 from secondary_sinks.cli import whole
 from secondary_sinks.plots import interval_lines
+from secondary_sinks.questions import judge
 from secondary_sinks.statistics import median_over_texts, paired_share_over_texts
 
 NAME, QUESTION = (
@@ -18,9 +19,8 @@ NAME, QUESTION = (
     "At which stage of the forming MLP does a token align with the primary?",
 )
 PAPER = (
-    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): at the creation layer the MLP maps "
-    "a token that is nothing like the primary to a vector that points along the primary's "
-    "direction."
+    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): at the creation layer the MLP maps a "
+    "token that is nothing like the primary to a vector that points along the primary's direction."
 )
 METHOD = (
     "At each sink's creation layer (or `--layer`), the cosine of the token with the primary at "
@@ -68,8 +68,7 @@ def run(
     ] = None,
 ) -> Finding:
     """Cosine with the primary at each stage of the MLP."""
-    why = why_no_sinks(observed)
-    if why:
+    if why := why_no_sinks(observed):
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
     tokens = _tokens(observed, layer)
     written, frame = _written(observed), _means(tokens)
@@ -117,7 +116,7 @@ def _most(written: pd.DataFrame, observed: Observed) -> Verdict:
     found = found.reindex(columns=["sink", "control"]).dropna()
     texts = found.index.get_level_values("text_id").tolist()
     layers = best.loc[best["role"] == "sink", "layer"].value_counts()
-    return judge_interval(
+    return judge(
         MOST,
         paired_share_over_texts(found["sink"], found["control"], texts, n_claims=N_CLAIMS),
         f"it writes most at {found['sink'].mean():.0%} of the sinks, and at "
@@ -177,7 +176,7 @@ def _verdict(tokens: pd.DataFrame, observed: Observed) -> Verdict:
     means = {key: part["cosine"].mean() for key, part in tokens.groupby(["stage", "role"])}
     texts = written["text_id"].tolist()
     interval = median_over_texts(written["cosine"], texts, n_claims=N_CLAIMS)
-    return judge_interval(
+    return judge(
         CLAIM,
         interval,
         f"the output has cosine {interval.value:.2f} with the primary's residual (controls "

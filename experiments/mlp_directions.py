@@ -11,11 +11,12 @@ from experiments.command import main_of
 from experiments.members import Members, Rows, gather, members_of
 from experiments.planes import principal_plane
 from experiments.probe import Probe, principal_directions
-from experiments.shared import Finding, Observed, judge_interval, places, unanswered, why_no_sinks
+from experiments.shared import Finding, Observed, places, unanswered, why_no_sinks
 from secondary_sinks import Verdict
 from secondary_sinks.cli import whole
 from secondary_sinks.display import count
 from secondary_sinks.plots import Look, interval_lines, scatter_panels
+from secondary_sinks.questions import judge
 from secondary_sinks.statistics import paired_share_over_texts
 
 NAME, QUESTION = "mlp_directions", "Which directions of its input trigger the forming MLP?"
@@ -69,8 +70,7 @@ def run(
 ) -> Finding:
     """Response of the MLP to single components, and to inputs reduced to a few components."""
     members = members_of(observed, layer)
-    why = why_no_sinks(observed) or members.missing
-    if why:
+    if why := why_no_sinks(observed) or members.missing:
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
     found = gather(observed, members, [members.layer], ["mlp_in"])
     inputs = found[members.layer, "mlp_in"]
@@ -144,17 +144,15 @@ def _verdict(cut: pd.DataFrame, members: Members, number: int) -> Verdict:
     fires = {role: (one >= 0.5).astype(float).where(one.notna()) for role, one in kept.items()}
     interval = paired_share_over_texts(fires["sink"], fires["control"], cut["text_id"].tolist())
     silent = int((cut["written"] <= cut["written_control"].clip(lower=0)).sum())
-    return judge_interval(
+    return judge(
         CLAIM,
         interval,
-        f"with inputs projected onto {count(number, 'component')} of other texts' sinks, the "
-        "MLP of layer "
-        f"{members.layer} still writes half as much along the direction at "
+        f"with inputs projected onto {count(number, 'component')} of other texts' sinks, the MLP "
+        f"of layer {members.layer} still writes half as much along the direction at "
         f"{fires['sink'].mean():.0%} of the sinks (median {kept['sink'].median():.0%} as much); "
         f"onto components of controls, at {fires['control'].mean():.0%}",
         statistic=f"share of sinks for which {count(number, 'component')} of sinks trigger the "
-        "MLP, but "
-        "those of controls do not",
+        "MLP, but those of controls do not",
         controls="components of the inputs at token twins, or ordinary tokens nearby",
         left_out=members.left_out
         | {

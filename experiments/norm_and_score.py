@@ -9,7 +9,6 @@ from experiments.command import main_of
 from experiments.shared import (
     Finding,
     Observed,
-    judge_interval,
     places,
     sink_columns,
     unanswered,
@@ -20,7 +19,7 @@ from secondary_sinks.cli import whole
 from secondary_sinks.detection import joint_tests
 from secondary_sinks.display import count, rounded
 from secondary_sinks.plots import scatter_panels
-from secondary_sinks.questions import MatchedPair
+from secondary_sinks.questions import MatchedPair, judge
 from secondary_sinks.statistics import (
     MIN_IN_TEXT,
     PERMUTATIONS,
@@ -99,8 +98,7 @@ def run(
     ] = PERMUTATIONS,
 ) -> Finding:
     """One row per secondary sink; correlations of all pairs of norm and response."""
-    why = why_no_sinks(observed)
-    if why:
+    if why := why_no_sinks(observed):
         claim = CLAIM.format(LENGTHS["mlp_norm"], RESPONSES["mass"])
         return unanswered(NAME, QUESTION, claim, why, COLUMNS)
     sinks = pd.DataFrame(
@@ -137,17 +135,14 @@ def _row(trace: Trace, case: MatchedPair, thresholds: Thresholds) -> dict[str, A
     sink = case.sink
     blocks = list(range(sink.l_start + 1, len(trace.norm)))
     attended = joint_tests(trace, thresholds).attended
-    return sink_columns(trace, case) | {
+    return sink_columns(case) | {
         "mlp_norm": float(trace.mlp_norm[sink.l_start, sink.pos]),
         "norm": float(trace.norm[sink.l_start, sink.pos]),
         "mass": float(trace.mass[blocks, sink.pos].mean()),
         "even_share": float(trace.mass_null[blocks, sink.pos].mean()),
         "score": float(trace.score[blocks, sink.pos].mean()),
         "attended": int(attended[sink.l_start : -1, sink.pos].sum()),
-        "lifetime": sink.lifetime,
-        "lifetime_norm": sink.lifetime_norm,
-        "lifetime_attention": sink.lifetime_attention,
-        "censored": sink.censored,
+        **sink.fields("lifetime", "lifetime_norm", "lifetime_attention", "censored"),
     }
 
 
@@ -169,15 +164,14 @@ def _verdict(
     """Judge by the interval, and by a permutation test that exchanges norms within texts."""
     cut = int((sinks["censored"] != "none").sum())
     spread = [sinks[name].quantile([0.1, 0.9]).tolist() for name in (length, response)]
-    few = len(sinks) - within.interval.n
-    found = judge_interval(
+    few, value = len(sinks) - within.interval.n, within.interval.value
+    undefined = "" if value == value else "one of them is constant, or determined by the position; "
+    found = judge(
         CLAIM.format(LENGTHS[length], RESPONSES[response]),
         within.interval,
-        f"{_why_undefined(within)}{length} from {rounded(spread[0][0])} to "
-        f"{rounded(spread[0][1])}, "
-        f"{response} from {rounded(spread[1][0])} to {rounded(spread[1][1])} (10th to 90th "
-        "percentile); "
-        f"permutation test within texts and creation layers: p = "
+        f"{undefined}{length} from {rounded(spread[0][0])} to {rounded(spread[0][1])}, {response} "
+        f"from {rounded(spread[1][0])} to {rounded(spread[1][1])} (10th to 90th percentile); "
+        "permutation test within texts and creation layers: p = "
         f"{rounded(min(within.p_high, within.p_low), 2)}; {count(cut, 'lifetime')} cut off",
         statistic=f"rank correlation of {length} and {response} within texts and creation layers, "
         "controlled for position, median over texts",
@@ -193,12 +187,6 @@ def _verdict(
     if found.outcome != "inconclusive" and p > tail_probability(N_CLAIMS):
         return replace(found, outcome="inconclusive")
     return found
-
-
-def _why_undefined(within: WithinTexts) -> str:
-    """Why a correlation cannot be interpreted; empty if it can."""
-    unknown = within.interval.value != within.interval.value
-    return "one of them is constant, or determined by the position; " if unknown else ""
 
 
 def _points(sinks: pd.DataFrame, length: str, response: str) -> pd.DataFrame:

@@ -10,7 +10,6 @@ from experiments.command import main_of
 from experiments.shared import (
     Finding,
     Observed,
-    judge_interval,
     sink_columns,
     unanswered,
     why_no_sinks,
@@ -19,7 +18,7 @@ from secondary_sinks import Trace, Verdict
 from secondary_sinks.causal import readers
 from secondary_sinks.display import rounded
 from secondary_sinks.plots import Look, attention_around_life, interval_lines, life_lines
-from secondary_sinks.questions import MatchedPair
+from secondary_sinks.questions import MatchedPair, judge
 from secondary_sinks.statistics import share_over_texts
 
 NAME, QUESTION = "norms", "What norms do residuals, keys and values of sinks have?"
@@ -73,8 +72,7 @@ CAPTIONS = {
 
 def run(observed: Observed) -> Finding:
     """Norms by kind of token, and of sinks compared with their controls."""
-    why = why_no_sinks(observed)
-    if why:
+    if why := why_no_sinks(observed):
         return unanswered(NAME, QUESTION, CLAIM.format("values"), why, COLUMNS)
     trace = pd.concat([one.to_frame() for one in observed.traces], ignore_index=True)
     sinks = observed.sinks.to_frame()
@@ -125,7 +123,7 @@ def _ratios(trace: Trace, case: MatchedPair) -> dict[str, Any]:
         values = getattr(trace, name)[rows]
         return float(values[:, case.sink.pos].mean() / values[:, case.control].mean())
 
-    return sink_columns(trace, case) | {
+    return sink_columns(case) | {
         "norm_ratio": ratio("norm", layers),
         "raw_key_ratio": ratio("key_norm_raw", blocks),
         "used_key_ratio": ratio("key_norm", blocks),
@@ -136,7 +134,7 @@ def _ratios(trace: Trace, case: MatchedPair) -> dict[str, Any]:
 def _verdict(ratios: pd.DataFrame, of: str, observed: Observed) -> Verdict:
     ratio = ratios[f"{of.replace(' ', '_')}_ratio"]
     shorter = (ratio < 1).astype(float).where(ratio.notna())
-    return judge_interval(
+    return judge(
         CLAIM.format(f"{of}s"),
         share_over_texts(shorter, ratios["text_id"].tolist(), n_claims=len(OF)),
         f"norm of a sink's {of}: {rounded(ratio.median(), 2)} times its control's (median); of its "

@@ -10,7 +10,6 @@ file.
 """
 
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,15 +18,16 @@ import pandas as pd
 import typer
 
 from experiments.claims_table import read_models, write_claims_page
+from experiments.command import start
 from experiments.copied import copy_results, model_of, records_of
 from experiments.made import code_in_words, command_of, model_in_words, texts_in_words
 from experiments.recorded import damaged, is_older, read_record
 from experiments.table import BY_NAME
 from experiments.written import RECORD
 from secondary_sinks import files
-from secondary_sinks.cli import run_app, say
+from secondary_sinks.cli import say
 from secondary_sinks.detection import middle_layers
-from secondary_sinks.display import rounded
+from secondary_sinks.display import markdown_table, rounded
 from secondary_sinks.runs import RunFolder
 
 HOLDS = {
@@ -76,26 +76,24 @@ def page_of(name: str, folder: Path) -> str:
 
 def index_of(found: Mapping[str, Mapping[str, Any]], data: Path) -> str:
     """The table of all questions of a model, with links."""
-    records = list(found.values())
-    lines = [
-        f"# Results: {model_of(data)}",
-        _over(records),
-        *_older(records),
-        *_depth(records, data),
-        "| question | outcome | in numbers, or why there are none |\n|---|---|---|",
-    ]
+    records, rows = list(found.values()), []
     for name, record in found.items():
         outcome, numbers = "failed", ""
         if "failed" not in record:
             verdict = record["verdict"]
             outcome, numbers = verdict["outcome"], numbers_of(verdict) or _escape(verdict["why"])
-        question = BY_NAME[name].said()["QUESTION"]
-        lines[-1] += f"\n| [{question}]({name}.md) | {outcome} | {numbers} |"
-    lines.append(
+        rows.append((f"[{BY_NAME[name].said()['QUESTION']}]({name}.md)", outcome, numbers))
+    head = ["question", "outcome", "in numbers, or why there are none"]
+    parts = [
+        f"# Results: {model_of(data)}",
+        _over(records),
+        *_older(records),
+        *_depth(records, data),
+        "\n".join(markdown_table(head, rows)),
         "The verdict on a page answers its question; further ones stand beside it. Every number is "
-        "copied from the `verdict.json` that the page links to. `make results` makes all again."
-    )
-    return "\n\n".join(lines) + "\n"
+        "copied from the `verdict.json` that the page links to. `make results` makes all again.",
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def listed(site: str, results: Path) -> str:
@@ -133,13 +131,14 @@ def numbers_of(verdict: Mapping[str, Any]) -> str:
 def _found(record: Mapping[str, Any], source: str) -> str:
     if "failed" in record:
         return f"{HOLDS['failed']} {_escape(record['failed'])} ([file]({source}))"
-    rows = ["| claim | outcome | in numbers | why |\n|---|---|---|---|"]
-    for verdict in (record["verdict"], *record["further"]):
-        words = (_escape(verdict["claim"]), verdict["outcome"], numbers_of(verdict))
-        rows.append(f"| {' | '.join(words)} | {_escape(verdict['why'])} |")
+    rows = [
+        (_escape(one["claim"]), one["outcome"], numbers_of(one), _escape(one["why"]))
+        for one in (record["verdict"], *record["further"])
+    ]
+    table = "\n".join(markdown_table(["claim", "outcome", "in numbers", "why"], rows))
     confidence = f"{record['verdict']['confidence']:.0%}"
     return (
-        f"{HOLDS[record['verdict']['outcome']]}\n\n" + "\n".join(rows) + "\n\n"
+        f"{HOLDS[record['verdict']['outcome']]}\n\n{table}\n\n"
         f"In brackets: {confidence} intervals over texts. All numbers: [{source}]({source})."
     )
 
@@ -243,10 +242,7 @@ def _command(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line. Exits with 0, or 2 for bad input."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(_command)
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(run_app(app, words or ["--help"], "python -m experiments.pages"))
+    start(_command, "experiments.pages", arguments)
 
 
 if __name__ == "__main__":

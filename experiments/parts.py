@@ -1,7 +1,6 @@
 """Parts of a circuit as findings: questions that need no forming MLPs."""
 
 from collections.abc import Mapping
-from operator import mul
 from typing import Any
 
 import pandas as pd
@@ -25,8 +24,7 @@ def find_part(
 
     The first figure of the question is the main one, and its data the frame, with these `columns`.
     """
-    why = why_no_sinks(observed)
-    if why:
+    if why := why_no_sinks(observed):
         return unanswered(name, part.asks, claim, why, columns)
     asked |= {"progress": observed.progress(name)}
     answer: Answer = part.ask(observed.model, observed.traces, observed.sinks, **asked)
@@ -65,10 +63,4 @@ def cost_of(part: Question, observed: Observed) -> Cost:
         n_layers=observed.n_layers,
         d_mlp=int(observed.model.cfg.d_mlp),
     )
-    cells, lengths = part.cost(sample), [len(text.trace) for text in observed.cases]
-    return Cost(
-        question=part.name,
-        replayed=cells.replayed,
-        recomputed=sum(cells.recomputed),
-        tokens=sum(map(mul, cells.recomputed, lengths)),
-    )
+    return part.cost_of(sample)

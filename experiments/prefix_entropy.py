@@ -11,7 +11,6 @@ from experiments.command import main_of
 from experiments.shared import (
     Finding,
     Observed,
-    judge_interval,
     sink_columns,
     unanswered,
     why_no_sinks,
@@ -21,7 +20,7 @@ from secondary_sinks.display import rounded
 from secondary_sinks.measures import prefix_entropies
 from secondary_sinks.observation import activations
 from secondary_sinks.plots import interval_lines
-from secondary_sinks.questions import MatchedPair, TextPairs
+from secondary_sinks.questions import MatchedPair, TextPairs, judge
 from secondary_sinks.statistics import median_over_texts
 
 NAME, QUESTION = "prefix_entropy", "How do secondary sinks change the entropy of the prefix?"
@@ -53,8 +52,7 @@ CAPTIONS = {
 
 def run(observed: Observed) -> Finding:
     """Entropy before and after each sink and control, and the curves of one text."""
-    why = why_no_sinks(observed)
-    if why:
+    if why := why_no_sinks(observed):
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
     steps = pd.DataFrame([row for text in observed.cases for row in _steps(observed, text)])
     most = max(observed.cases, key=lambda text: len(text.cases))
@@ -94,7 +92,7 @@ def _steps(observed: Observed, text: TextPairs) -> Iterator[dict[str, Any]]:
     layers = sorted({case.sink.l_start for case in text.cases})
     for layer, states in _states(observed, text, layers) if layers else ():
         for case in (one for one in text.cases if one.sink.l_start == layer):
-            yield sink_columns(text.trace, case) | _step(states, case)
+            yield sink_columns(case) | _step(states, case)
 
 
 def _step(states: Tensor, case: MatchedPair) -> dict[str, float]:
@@ -120,7 +118,7 @@ def _curves(observed: Observed, text: TextPairs) -> Iterator[dict[str, Any]]:
 
 def _verdict(steps: pd.DataFrame, observed: Observed) -> Verdict:
     fall = steps["control_step"] - steps["step"]
-    return judge_interval(
+    return judge(
         CLAIM,
         median_over_texts(fall, steps["text_id"].tolist()),
         f"a sink changes the entropy by {rounded(steps['step'].mean(), 2)} nats, a control by "

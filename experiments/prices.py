@@ -38,9 +38,12 @@ def prices(asked: Mapping[str, Mapping[str, Any]], observed: Observed) -> list[s
         return []
     each = trial(observed)
     lines = list(_lines(asked, observed))
-    told = [f"to come: {name}, {words}{_about(cost, each)}" for name, words, cost in lines]
-    whole = sum(cost.seconds(*each) for _, _, cost in lines)
-    return [*told, f"to come: in all about {whole:.0f} s"]
+    took = [cost.seconds(*each) for _, _, cost in lines]
+    told = [
+        f"to come: {name}, {words}" + (f", about {seconds:.0f} s" if seconds else "")
+        for (name, words, _), seconds in zip(lines, took, strict=True)
+    ]
+    return [*told, f"to come: in all about {sum(took):.0f} s"]
 
 
 Line = tuple[str, str, Cost]
@@ -49,20 +52,17 @@ Line = tuple[str, str, Cost]
 
 def _lines(asked: Mapping[str, Mapping[str, Any]], observed: Observed) -> Iterator[Line]:
     chosen = [one for one in EXPERIMENTS if one.name in asked]
-    questions = {one.name: _asks(one, asked[one.name]) for one in chosen}
+    questions = {
+        one.name: () if one.quick and asked[one.name] == one.quick else one.asks for one in chosen
+    }
     if any(name != "roles" for names in questions.values() for name in names):
         cost = forming_cost(observed.traces, observed.sinks)
         yield "forming MLPs, once for all that edit them", cost.in_words(), cost
     for one in chosen:
         cost = _cost(one, questions[one.name], observed)
         edits = bool(cost.replayed or cost.recomputed)
-        work = [cost.in_words() if edits else _passes(one.passes)]
-        yield one.name, ", ".join([*work, *filter(None, [one.unpriced])]), cost
-
-
-def _asks(one: Experiment, options: Mapping[str, Any]) -> tuple[str, ...]:
-    """The causal questions that an experiment asks with these options."""
-    return () if one.quick and options == one.quick else one.asks
+        work = cost.in_words() if edits else f"{one.passes or 'no'} further pass"
+        yield one.name, ", ".join(filter(None, [work, one.unpriced])), cost
 
 
 def _cost(one: Experiment, questions: Sequence[str], observed: Observed) -> Cost:
@@ -80,15 +80,6 @@ def _cost(one: Experiment, questions: Sequence[str], observed: Observed) -> Cost
         recomputed=sum(cost.recomputed for cost in found),
         tokens=sum(cost.tokens for cost in found) + one.passes * again,
     )
-
-
-def _passes(number: int) -> str:
-    return f"{number} further pass" if number else "no further pass"
-
-
-def _about(cost: Cost, each: Seconds) -> str:
-    seconds = cost.seconds(*each)
-    return f", about {seconds:.0f} s" if seconds else ""
 
 
 def trial(observed: Observed) -> Seconds:

@@ -88,8 +88,7 @@ def run(
     ] = None,
 ) -> Finding:
     """The primary aligned to the creation layers, and its gain when secondary sinks are removed."""
-    why = why_no_sinks(observed)
-    if why:
+    if why := why_no_sinks(observed):
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
     found = primary_weakening(observed.traces, observed.sinks, window=window)
     profile = found.to_frame()
@@ -113,18 +112,16 @@ def run(
         columns=COLUMNS,
         captions=CAPTIONS,
         figure=interval_lines(
-            _lines(profile), PANELS, "layer relative to a secondary sink's creation", marks=[-0.5]
+            profile.rename(columns={"measure": "panel", "relative": "x", "mean": "value"}),
+            PANELS,
+            "layer relative to a secondary sink's creation",
+            marks=[-0.5],
         ),
         verdict=found.verdict,
         further=further,
         tables=tables,
         figures=figures,
     )
-
-
-def _lines(profile: pd.DataFrame) -> pd.DataFrame:
-    names = {"measure": "panel", "relative": "x", "mean": "value"}
-    return profile.rename(columns=names)
 
 
 def _receivers(effects: pd.DataFrame) -> go.Figure:

@@ -1,5 +1,6 @@
 """Does another token become a sink when one is removed, and do later sinks need earlier ones?"""
 
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -7,11 +8,11 @@ import plotly.graph_objects as go
 from torch import Tensor
 
 from experiments.command import main_of
-from experiments.shared import Finding, Observed, judge_interval, unanswered, why_no_sinks
+from experiments.shared import Finding, Observed, unanswered, why_no_sinks
 from experiments.steered import lasting_positions
 from secondary_sinks import Trace, Verdict, detect, observe
 from secondary_sinks.plots import interval_dots, message_figure
-from secondary_sinks.questions import Cost, MatchedPair
+from secondary_sinks.questions import Cost, MatchedPair, judge
 from secondary_sinks.statistics import Interval, paired_share_over_texts
 
 NAME = "replacement"
@@ -57,8 +58,7 @@ CAPTIONS = {
 
 def run(observed: Observed) -> Finding:
     """Remove one sink at a time, and detect again in the whole text."""
-    why = why_no_sinks(observed)
-    if why:
+    if why := why_no_sinks(observed):
         return unanswered(NAME, QUESTION, CREATES, why, COLUMNS)
     removed: list[dict[str, Any]] = []
     later: list[dict[str, Any]] = []
@@ -71,7 +71,7 @@ def run(observed: Observed) -> Finding:
             for name, pos in (("sink", case.sink.pos), ("control", case.control))
         }
         clean = lasting_positions(observed.sinks.of_text(trace.text_id))
-        removed.append(_removed_row(trace, case, clean, found))
+        removed.append(_removed_row(case, clean, found))
         if (trace.text_id, case.sink.pos) in firsts and removed[-1]["removed"]:
             later += _later_rows(trace, case, clean, found)
         progress(texts.index(trace.text_id), len(texts))
@@ -111,16 +111,11 @@ def _sinks_without(observed: Observed, trace: Trace, layer: int, pos: int) -> se
     return lasting_positions(detect(edited, observed.sinks.thresholds))
 
 
-def _removed_row(
-    trace: Trace, case: MatchedPair, clean: set[int], found: dict[str, set[int]]
-) -> dict[str, Any]:
+def _removed_row(case: MatchedPair, clean: set[int], found: dict[str, set[int]]) -> dict[str, Any]:
     """What removing one sink creates, and what the same edit at its control creates."""
     sink, new = case.sink, {name: sorted(after - clean) for name, after in found.items()}
     return {
-        "text_id": trace.text_id,
-        "pos": sink.pos,
-        "token": sink.token,
-        "l_start": sink.l_start,
+        **sink.fields("text_id", "pos", "token", "l_start"),
         "rank": sorted(clean | {sink.pos}).index(sink.pos) + 1,
         "n_sinks": len(clean | {sink.pos}),
         "control_pos": case.control,
@@ -160,15 +155,11 @@ def _shares(removed: pd.DataFrame, later: pd.DataFrame) -> pd.DataFrame:
     ]
     return pd.DataFrame(
         [
-            {"event": event, "edit": edit, **_numbers(_beyond(values, 0 * values, table))}
+            {"event": event, "edit": edit, **asdict(_beyond(values, 0 * values, table))}
             for event, edit, values, table in events
         ],
         columns=list(COLUMNS),
     )
-
-
-def _numbers(interval: Interval) -> dict[str, float]:
-    return {name: getattr(interval, name) for name in ("value", "low", "high", "n", "n_texts")}
 
 
 def _beyond(case: "pd.Series[Any]", control: "pd.Series[Any]", table: pd.DataFrame) -> Interval:
@@ -186,7 +177,7 @@ def _figure(frame: pd.DataFrame) -> go.Figure:
 def _creates(sinks: pd.DataFrame, observed: Observed) -> Verdict:
     gone = sinks[sinks["removed"]]
     new, control = gone["n_new"] > 0, gone["n_new_control"] > 0
-    return judge_interval(
+    return judge(
         CREATES,
         _beyond(new, control.astype(float), gone),
         f"removal makes another token a sink for {int(new.sum())} of {len(gone)} sinks, the same "
@@ -201,7 +192,7 @@ def _creates(sinks: pd.DataFrame, observed: Observed) -> Verdict:
 
 def _depends(later: pd.DataFrame) -> Verdict:
     ends, control = int(later["sink"].sum()), int(later["control"].sum())
-    return judge_interval(
+    return judge(
         DEPENDS,
         _beyond(later["sink"], later["control"], later),
         f"{ends} of {len(later)} later sinks end, and {control} with the control edited instead",

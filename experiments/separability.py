@@ -9,10 +9,11 @@ import plotly.graph_objects as go
 from experiments.command import main_of
 from experiments.members import Members, Rows, gather, members_of
 from experiments.planes import principal_plane, separation, tsne_plane
-from experiments.shared import Finding, Observed, judge_interval, places, unanswered, why_no_sinks
+from experiments.shared import Finding, Observed, places, unanswered, why_no_sinks
 from secondary_sinks import Verdict
 from secondary_sinks.cli import whole
 from secondary_sinks.plots import scatter_panels
+from secondary_sinks.questions import judge
 from secondary_sinks.statistics import Interval, median_over_texts
 
 NAME = "separability"
@@ -66,8 +67,7 @@ def run(
 ) -> Finding:
     """Sinks of one creation layer and their controls, at all layers and hook points around it."""
     members = members_of(observed, layer)
-    why = why_no_sinks(observed) or members.missing
-    if why:
+    if why := why_no_sinks(observed) or members.missing:
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
     first, end = max(members.layer - 2, 0), min(members.layer + 2, observed.n_layers)
     around = list(range(first, end))
@@ -143,7 +143,7 @@ def _verdict(frame: pd.DataFrame, members: Members, point: str, claim: str) -> V
     part = frame[(frame["layer"] == layer) & (frame["point"] == point)]
     skill = _skill(part)
     n_sinks = int(part.loc[part["right"].notna(), "role"].eq("sink").sum())
-    return judge_interval(
+    return judge(
         claim,
         replace(skill, n=n_sinks),
         f"a linear classifier has an accuracy of {(1 + skill.value) / 2:.0%} on the median unseen "

@@ -20,18 +20,10 @@ from experiments.sample import sample_of
 from secondary_sinks import SinkTable, Trace, Verdict, bundled_corpus, load_model, read_texts
 from secondary_sinks.models import HookedModel, published_as
 from secondary_sinks.plots import message_figure
-from secondary_sinks.questions import (
-    MatchedPair,
-    TextPairs,
-    format_exclusions,
-    match_pairs,
-    sum_counts,
-    verdict_of,
-)
+from secondary_sinks.questions import MatchedPair, TextPairs, match_pairs, sum_counts, verdict_of
 from secondary_sinks.runs import describe, fed_first, observe_all
-from secondary_sinks.statistics import HALF, Interval, outcome_of, too_few
+from secondary_sinks.statistics import too_few
 from secondary_sinks.texts import Text, TokenizedText, check_feed, retokenize
-from secondary_sinks.types import SHARE_UNIT
 
 SECONDS = 30.0
 """Seconds between two lines of progress."""
@@ -240,38 +232,6 @@ class Finding:
         return (self.verdict, *self.further)
 
 
-def judge_interval(
-    claim: str,
-    interval: Interval,
-    why: str,
-    *,
-    statistic: str,
-    controls: str,
-    line: float = HALF,
-    left_out: Mapping[str, int] | None = None,
-    n_claims: int = 1,
-    unit: str = SHARE_UNIT,
-    controlled: bool = True,
-) -> Verdict:
-    """Judge an interval: supported above the line, contradicted below it, else inconclusive.
-
-    `n_claims` is the number of claims in the finding, for which the interval was corrected; `unit`
-    is the unit of the statistic. With `controlled` False, all sinks count.
-
-    Also inconclusive with too few sinks or texts; `why` then says so.
-    """
-    words: dict[str, Any] = {
-        "statistic": statistic,
-        "unit": unit,
-        "controls": controls + format_exclusions(left_out or {}),
-        "n_claims": n_claims,
-        "line": line,
-    }
-    missing = too_few(interval.n, interval.n_texts, left_out, n_claims, controlled=controlled)
-    outcome = "inconclusive" if missing else outcome_of(interval, line)
-    return verdict_of(claim, outcome, missing or why, interval, **words)
-
-
 def unanswered(
     name: str, question: str, claim: str, why: str, columns: Mapping[str, str]
 ) -> Finding:
@@ -286,16 +246,10 @@ def unanswered(
     )
 
 
-def sink_columns(trace: Trace, case: MatchedPair) -> dict[str, Any]:
+def sink_columns(case: MatchedPair) -> dict[str, Any]:
     """The first columns of a table with one row per tested sink."""
-    return {
-        "text_id": trace.text_id,
-        "pos": case.sink.pos,
-        "token": case.sink.token,
-        "l_start": case.sink.l_start,
-        "control_pos": case.control,
-        "control_kind": case.kind,
-    }
+    own = case.sink.fields("text_id", "pos", "token", "l_start")
+    return own | {"control_pos": case.control, "control_kind": case.kind}
 
 
 def places(rows: pd.DataFrame) -> "pd.Series[str]":

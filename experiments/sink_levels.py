@@ -10,22 +10,22 @@ import torch
 import typer
 
 from experiments.command import main_of
-from experiments.shared import Finding, Observed, judge_interval, unanswered
+from experiments.shared import Finding, Observed, unanswered
 from secondary_sinks import SinkTable, Verdict, find_levels
 from secondary_sinks.detection import LEAST_TEXTS, counts_for_levels, read_released
 from secondary_sinks.display import count
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots import level_heatmap, level_heatmaps
+from secondary_sinks.questions import judge
 from secondary_sinks.statistics import share_over_texts
 from secondary_sinks.texts import read_utf8, split_json_lines
 from secondary_sinks.types import FREQUENT, Levels, refuse_twice
 
 NAME, QUESTION = "sink_levels", "At which layers do secondary sinks arise, and for how long?"
 PAPER = (
-    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): secondary sinks come in *levels*, "
-    "a few pairs of creation layer and lifetime, more of them in larger models (three in "
-    "QwQ-32B, six in Qwen3-14B). The paper shows a heat map, and does not say how levels are "
-    "counted."
+    "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): secondary sinks come in *levels*, a "
+    "few pairs of creation layer and lifetime, more of them in larger models (three in QwQ-32B, "
+    "six in Qwen3-14B). The paper shows a heat map, and does not say how levels are counted."
 )
 METHOD = (
     "Counts by (l_start, lifetime), for one model or several (`--also`, each on the same texts), "
@@ -82,7 +82,10 @@ def run(
     names = [observed.name, *(also or ()), *map(str, released or ())]
     refuse_twice("the list of models and detections", names, SinkError)
     sources = list(_sources(observed, also or (), released or ()))
-    found = {one.name: _levels(one, observed.seed) for one in sources}
+    found = {}
+    for one in sources:
+        chance = torch.Generator().manual_seed(observed.seed)
+        found[one.name] = find_levels(one.sinks, n_texts=one.n_texts, generator=chance)
     verdicts = [_verdict(one, found[one.name], len(sources)) for one in sources]
     if not any(levels.n_sinks for levels in found.values()):
         why = "no secondary sink was found, so there are no levels"
@@ -117,11 +120,6 @@ def _sources(observed: Observed, also: Sequence[str], released: Sequence[Path]) 
         yield Source(str(path), found.sinks, len(found.lines), None)
 
 
-def _levels(source: Source, seed: int) -> Levels:
-    generator = torch.Generator().manual_seed(seed)
-    return find_levels(source.sinks, n_texts=source.n_texts, generator=generator)
-
-
 def _verdict(source: Source, levels: Levels, n_sources: int) -> Verdict:
     """Judge the share of sinks in a level; inconclusive with fewer texts than a level needs."""
     sinks = [sink for sink in source.sinks.sinks if counts_for_levels(sink)]
@@ -132,7 +130,7 @@ def _verdict(source: Source, levels: Levels, n_sources: int) -> Verdict:
         f"({level.l_start}, {level.lifetime}) with {level.n_sinks} (stability {level.jaccard:.2f})"
         for level in levels.levels
     )
-    found = judge_interval(
+    found = judge(
         f"{CLAIM} ({source.name})" if n_sources > 1 else CLAIM,
         share,
         f"{count(len(levels.levels), 'level')} for {share.value:.0%} of "

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 
 from experiments.command import main_of
-from experiments.shared import Finding, Observed, judge_interval, unanswered
+from experiments.shared import Finding, Observed, unanswered
 from secondary_sinks import Verdict
 from secondary_sinks.detection import counts_for_levels
 from secondary_sinks.display import rounded
 from secondary_sinks.plots import count_bars
+from secondary_sinks.questions import judge
 from secondary_sinks.statistics import Interval, jackknife, share_over_texts
 from secondary_sinks.types import Sink
 
@@ -94,41 +95,27 @@ def _n_tokens(observed: Observed) -> int:
 def _places(observed: Observed, sinks: list[Sink]) -> pd.DataFrame:
     """One row per sink with its position in the text."""
     length = {trace.text_id: len(trace.tokens) for trace in observed.traces}
-    rows = [
-        {
-            "text_id": sink.text_id,
-            "pos": sink.pos,
-            "place": sink.pos / (length[sink.text_id] - 1),
-            "token": sink.token,
-            "token_id": sink.token_id,
-            "l_start": sink.l_start,
-            "lifetime": sink.lifetime,
-        }
-        for sink in sinks
-    ]
-    return pd.DataFrame(rows)
+    names = ("text_id", "pos", "token", "token_id", "l_start", "lifetime")
+    places = pd.DataFrame([sink.fields(*names) for sink in sinks])
+    places.insert(2, "place", places["pos"] / (places["text_id"].map(length) - 1))
+    return places
 
 
 def _by_token(observed: Observed, sinks: list[Sink]) -> pd.DataFrame:
-    total = _n_tokens(observed)
     occurs = Counter(one for trace in observed.traces for one in trace.tokens.tolist())
-    rows = []
-    for token_id, part in _places(observed, sinks).groupby("token_id"):
-        token = part["token"].iloc[0]
-        rows.append(
-            {
-                "token": token,
-                "token_id": token_id,
-                "kind": kind_of(token),
-                "n_sinks": len(part),
-                "n_texts": part["text_id"].nunique(),
-                "n_occurrences": occurs[token_id],
-                "share": len(part) / occurs[token_id],
-                "per_10k": 1e4 * len(part) / total,
-                "place": part["place"].median(),
-            }
-        )
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    by_token = _places(observed, sinks).groupby("token_id", as_index=False)
+    frame = by_token.agg(
+        token=("token", "first"),
+        n_sinks=("pos", "size"),
+        n_texts=("text_id", "nunique"),
+        place=("place", "median"),
+    )
+    frame = frame.assign(
+        kind=frame["token"].map(kind_of),
+        n_occurrences=frame["token_id"].map(occurs),
+        per_10k=1e4 * frame["n_sinks"] / _n_tokens(observed),
+    )
+    frame = frame.assign(share=frame["n_sinks"] / frame["n_occurrences"])[list(COLUMNS)]
     return frame.sort_values(["n_sinks", "token_id"], ascending=[False, True], ignore_index=True)
 
 
@@ -143,7 +130,7 @@ def _verdict(observed: Observed, sinks: list[Sink], frame: pd.DataFrame) -> Verd
     empty = [float(kind_of(sink.token) not in {"letters", "special"}) for sink in sinks]
     share = share_over_texts(empty, [sink.text_id for sink in sinks])
     rate, first = _rate(observed, sinks), frame.iloc[0]
-    return judge_interval(
+    return judge(
         CLAIM,
         share,
         f"the most frequent of {len(frame)} is {first['token']!r} ({first['n_sinks']} of "

@@ -10,6 +10,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from secondary_sinks.display import markdown_table
 from secondary_sinks.errors import SinkError
 
 SAID = ("QUESTION", "PAPER", "METHOD", "REFUTATION")
@@ -196,9 +197,6 @@ OBSERVING = tuple(experiment.name for experiment in EXPERIMENTS if experiment.ob
 
 def as_markdown(*, observes: bool) -> list[str]:
     """The observing or the editing experiments as rows of a Markdown table."""
-    rows = [
-        f"| `{one.name}` | {one.claim} | {one.figure} |"
-        for one in EXPERIMENTS
-        if one.observes == observes
-    ]
-    return ["| module | is it true that | figure of the paper |", "|---|---|---|", *rows]
+    chosen = [one for one in EXPERIMENTS if one.observes == observes]
+    rows = [(f"`{one.name}`", one.claim, one.figure) for one in chosen]
+    return markdown_table(["module", "is it true that", "figure of the paper"], rows)

@@ -10,7 +10,7 @@ import typer
 from experiments import steered
 from experiments.command import main_of
 from experiments.members import members_of
-from experiments.shared import Finding, Observed, judge_interval, unanswered
+from experiments.shared import Finding, Observed, unanswered
 from experiments.steered import (
     TAU,
     edited_rows,
@@ -23,7 +23,7 @@ from secondary_sinks import Verdict
 from secondary_sinks.cli import number, whole
 from secondary_sinks.display import count
 from secondary_sinks.plots import Look, count_bars, interval_lines
-from secondary_sinks.questions import Cost
+from secondary_sinks.questions import Cost, judge
 from secondary_sinks.statistics import Interval, median_over_texts
 from secondary_sinks.types import LASTING
 
@@ -48,11 +48,10 @@ METHOD = (
     "recomputed. Four verdicts. (1) The rule edits the lasting sinks that arise at the layer, and "
     "no other token. (2) At norm 0, the edited sinks lose more attention than matched tokens. (3) "
     "At twice the norm, the effect of the rule on a sink differs from that of editing this sink "
-    "alone (without "
-    "texts in which the rule edits one token only: there both edits are the same). (4) At norm 0, "
-    "the loss of later, unedited tokens rises more than with matched tokens. Lifetimes depend on "
-    "the norm by definition, and are only shown. Table 'found' has the sinks that the paper's "
-    "criterion and ours find after the rule."
+    "alone (without texts in which the rule edits one token only: there both edits are the same). "
+    "(4) At norm 0, the loss of later, unedited tokens rises more than with matched tokens. "
+    "Lifetimes depend on the norm by definition, and are only shown. Table 'found' has the sinks "
+    "that the paper's criterion and ours find after the rule."
 )
 REFUTATION = (
     "Most tokens that the rule edits are not sinks, or most sinks are not edited. Sinks keep their "
@@ -201,7 +200,7 @@ def _coverage(tokens: pd.DataFrame, layer: int, tau: float) -> Verdict:
     fresh = tokens[~tokens["copy"]]
     counts, reasons = fresh["found"].value_counts(), fresh[fresh["found"] != "both"]["reason"]
     missed = ", ".join(f"{reason} ({n})" for reason, n in reasons.value_counts().items())
-    return judge_interval(
+    return judge(
         CLAIM,
         _median((fresh["found"] == "both").astype(float), fresh),
         f"at layer {layer} with a cosine above {tau:g} the rule edits "
@@ -231,7 +230,7 @@ def _median(values: "pd.Series[float]", texts: pd.DataFrame) -> Interval:
 def _loses(cells: pd.DataFrame, observed: Observed) -> Verdict:
     lost = _wide(cells, "0", ("rule", "matched", "alone"))
     rule, matched, alone = lost[["rule", "matched", "alone"]].median()
-    return judge_interval(
+    return judge(
         LOSES,
         _median(lost["rule"] - lost["matched"], lost),
         f"sinks lose {rule:.0%} of their attention, matched tokens {matched:.0%} in the same "
@@ -248,7 +247,7 @@ def _more(cells: pd.DataFrame) -> Verdict:
     several = cells[cells["n_touched"] > 1]
     lost = _wide(several, "2x", ("rule", "alone"))
     apart, (rule, alone) = lost["rule"] - lost["alone"], 1 - lost[["rule", "alone"]].median()
-    return judge_interval(
+    return judge(
         MORE,
         _median(apart.abs(), lost),
         f"edited together with all others, a sink draws {rule:.0%} of its clean attention; edited "
@@ -268,7 +267,7 @@ def _harms(texts: pd.DataFrame, n_touched: int) -> Verdict:
     table = silent.assign(rise=rise).pivot_table(index="text_id", columns="arm", values="rise")
     table = table.reindex(columns=["rule", "matched", "alone"]).reset_index()
     rule, matched, alone = table[["rule", "matched", "alone"]].median()
-    return judge_interval(
+    return judge(
         HARMS,
         replace(_median(table["rule"] - table["matched"], table), n=n_touched),
         f"the loss rises by {rule:.2%} of the clean loss with the rule, by {matched:.2%} with "

@@ -54,8 +54,7 @@ CAPTIONS = {
 
 def run(observed: Observed) -> Finding:
     """The trigger of each secondary sink, and the verdicts on all of them together."""
-    why = why_no_sinks(observed)
-    if why:
+    if why := why_no_sinks(observed):
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
     given = (observed.model, observed.traces, observed.sinks)
     answer = trigger(*given, progress=observed.progress(NAME))

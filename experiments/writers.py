@@ -7,10 +7,16 @@ import numpy as np
 import pandas as pd
 
 from experiments.command import main_of
-from experiments.shared import Finding, Observed, judge_interval, unanswered, why_no_sinks
+from experiments.shared import Finding, Observed, unanswered, why_no_sinks
 from secondary_sinks import Verdict, roles
 from secondary_sinks.plots import count_bars
-from secondary_sinks.questions import n_claims_of, shares_of_roles, writer_verdicts, writers_of
+from secondary_sinks.questions import (
+    judge,
+    n_claims_of,
+    shares_of_roles,
+    writer_verdicts,
+    writers_of,
+)
 from secondary_sinks.statistics import outcome_of, paired_share_over_texts, share_over_texts
 
 NAME, QUESTION = "writers", "Does one MLP write each secondary sink, along the primary's direction?"
@@ -64,8 +70,7 @@ CAPTIONS = {
 
 def run(observed: Observed) -> Finding:
     """The role of each MLP for each secondary sink, and what the roles add up to."""
-    why = why_no_sinks(observed)
-    if why:
+    if why := why_no_sinks(observed):
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
     given = (observed.model, observed.traces, observed.sinks)
     answer = roles(*given, progress=observed.progress(NAME))
@@ -127,7 +132,7 @@ def _alone(sinks: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> V
     layers = known.loc[wrote, "writers"].value_counts()
     which = ", ".join(f"MLP {layer} writes {count}" for layer, count in layers.items())
     several, none = int((known["n_writers"] > 1).sum()), int((known["n_writers"] == 0).sum())
-    verdict = judge_interval(
+    verdict = judge(
         CLAIM,
         found,
         f"{int(wrote.sum())} of {len(known)} sinks have one writer ({which or 'no MLP'}); several "
@@ -145,8 +150,8 @@ def _alone(sinks: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> V
 
 def _mediation(sinks: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     known = sinks[sinks["l_start"] > 0]
-    mediates = known["mediates"].astype(float)
-    return judge_interval(
+    mediates, n_first = known["mediates"].astype(float), len(sinks) - len(known)
+    return judge(
         MEDIATES,
         share_over_texts(mediates, known["text_id"].tolist(), n_claims=n_claims),
         f"{int(mediates.sum())} of {len(known)} sinks come back",
@@ -154,13 +159,9 @@ def _mediation(sinks: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) 
         "one zeroed too, mean over texts",
         controls="the same with this MLP zeroed too",
         controlled=False,
-        left_out={**left_out, "created at layer 0, before which there is no MLP": _n_first(sinks)},
+        left_out={**left_out, "created at layer 0, before which there is no MLP": n_first},
         n_claims=n_claims,
     )
-
-
-def _n_first(sinks: pd.DataFrame) -> int:
-    return int((sinks["l_start"] == 0).sum())
 
 
 def _direction(sinks: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> Verdict:
@@ -168,7 +169,7 @@ def _direction(sinks: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) 
     own, control = (known[name] for name in ("write_alignment", "control_alignment"))
     beyond, also = ((one > known["random_99"]).astype(float) for one in (own, control))
     texts = known["text_id"].tolist()
-    return judge_interval(
+    return judge(
         ALONG,
         paired_share_over_texts(beyond, also, texts, n_claims=n_claims),
         f"cosine with the primary's state, median over sinks: {own.median():.2f} at sinks, "

@@ -61,54 +61,27 @@ if TYPE_CHECKING:  # from the modules themselves: a room has a module and a func
     from secondary_sinks.types.thresholds import Thresholds
     from secondary_sinks.types.trace import Trace
 
+# fmt: off
 _ROOMS = {
-    "formation": "attribution",
-    "mlp_anatomy": "attribution",
-    "ablate": "causal",
-    "recompute": "causal",
-    "reference_means": "causal",
-    "replay": "causal",
-    "sweep_metric": "causal",
-    "detect": "detection",
-    "explain": "detection",
-    "find_levels": "detection",
-    "Phenomenon": "detection",
-    "phenomenon": "detection",
-    "primary_weakening": "detection",
-    "threshold_sweep": "detection",
-    "load_model": "models",
-    "observe": "observation",
-    "plot": "plots",
-    "trace_from_cache": "observation",
-    "Answer": "questions",
-    "Circuit": "questions",
-    "circuit": "questions",
-    "eviction": "questions",
-    "function": "questions",
-    "reader_heads": "questions",
-    "trigger": "questions",
-    "writer": "questions",
-    "forming_mlps": "questions",
-    "harm": "questions",
-    "layer_effects": "questions",
-    "layer_verdicts": "questions",
-    "necessity": "questions",
-    "norm_dose": "questions",
-    "redistribution": "questions",
-    "restoration": "questions",
-    "roles": "questions",
-    "sparsity": "questions",
-    "sufficiency": "questions",
-    "bundled_corpus": "texts",
-    "read_texts": "texts",
-    "tokenize": "texts",
-    "Edit": "types",
-    "Effects": "types",
-    "SinkTable": "types",
-    "Thresholds": "types",
-    "Trace": "types",
-    "Verdict": "types",
+    "attribution": ("formation", "mlp_anatomy"),
+    "causal": ("ablate", "recompute", "reference_means", "replay", "sweep_metric"),
+    "detection": (
+        "detect", "explain", "find_levels", "Phenomenon", "phenomenon", "primary_weakening",
+        "threshold_sweep",
+    ),
+    "models": ("load_model",),
+    "observation": ("observe", "trace_from_cache"),
+    "plots": ("plot",),
+    "questions": (
+        "Answer", "Circuit", "circuit", "eviction", "function", "reader_heads", "trigger", "writer",
+        "forming_mlps", "harm", "layer_effects", "layer_verdicts", "necessity", "norm_dose",
+        "redistribution", "restoration", "roles", "sparsity", "sufficiency",
+    ),
+    "texts": ("bundled_corpus", "read_texts", "tokenize"),
+    "types": ("Edit", "Effects", "SinkTable", "Thresholds", "Trace", "Verdict"),
 }
+# fmt: on
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
     "Answer",
@@ -174,9 +147,9 @@ def __getattr__(name: str) -> "Any":
 
     if name == "__version__":
         return metadata.version("secondary-sinks")
-    if name not in _ROOMS:
+    if name not in _ROOM_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -129,6 +129,16 @@ def tally(words: Iterable[str]) -> str:
     return ", ".join(f"{number:,} {word}" for word, number in found.items())
 
 
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a table in Markdown.
+
+    >>> markdown_table(["token", "layer"], [["the", "3"]])
+    ['| token | layer |', '|---|---|', '| the | 3 |']
+    """
+    first, *rest = (f"| {' | '.join(cells)} |" for cells in (head, *rows))
+    return [first, "|---" * len(head) + "|", *rest]
+
+
 def table_html(frame: "pd.DataFrame", columns: Sequence[str] | None = None) -> str:
     """The first rows of a frame as an HTML table, and how many rows there are further."""
     first = frame[list(columns or frame.columns)].head(MOST_ROWS)

@@ -31,11 +31,7 @@ def _event(trace: Trace, sinks: SinkTable, sink: Sink, event: str) -> FormationE
     born = event == "creation"
     hidden = ("left", "both") if born else ("right", "both")
     return FormationEvent(
-        text_id=sink.text_id,
-        pos=sink.pos,
-        token_id=sink.token_id,
-        token=sink.token,
-        kind=sink.kind,
+        **sink.fields("text_id", "pos", "token_id", "token", "kind"),
         event=event,
         event_layer=sink.l_start if born else sink.l_end + 1,
         direction_layer=sink.l_start if born else sink.l_end,

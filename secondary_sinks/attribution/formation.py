@@ -222,16 +222,6 @@ def _empty(model: HookedModel, top: int) -> Formation:
         heads=torch.zeros(0, n_layers, model.cfg.n_heads),
         neurons=torch.zeros(0, n_layers, top),
         neuron=torch.zeros(0, n_layers, top),
-        **dict.fromkeys(
-            (
-                "attention",
-                "mlp",
-                "typical_attention",
-                "typical_mlp",
-                "attention_bias",
-                "other_neurons",
-                "mlp_bias",
-            ),
-            by_layer,
-        ),
+        **dict.fromkeys(("attention", "mlp", "typical_attention", "typical_mlp"), by_layer),
+        **dict.fromkeys(("attention_bias", "other_neurons", "mlp_bias"), by_layer),
     )

@@ -17,6 +17,7 @@ from secondary_sinks.observation import LayerView
 from secondary_sinks.types import Cell, Edit
 from secondary_sinks.types.edit_kinds import KINDS, Given, Row
 from secondary_sinks.types.edit_sites import ALL_SITES, SITE_OF
+from secondary_sinks.types.edits import positions_of
 
 Target = tuple[int, Edit, int]
 """(index of the cell in its batch, edit, position)."""
@@ -123,7 +124,7 @@ def first_edits(
         number: [edit for edit in cell if view.layer in edit.layers]
         for number, cell in cells.items()
     }
-    tokens = [(number, pos) for number, edits in here.items() for pos in _positions(edits)]
+    tokens = [(number, pos) for number, edits in here.items() for pos in positions_of(edits)]
     found: list[EditedToken] = []
 
     def run(batch: list[tuple[int, int]]) -> None:
@@ -143,10 +144,6 @@ def first_edits(
 
     in_batches(tokens, replayed_at_once(model, len(view.resid_pre)), run)
     return found
-
-
-def _positions(edits: Sequence[Edit]) -> list[int]:
-    return sorted({pos for edit in edits for pos in edit.positions})
 
 
 def _of(edits: Sequence[Edit], pos: int) -> Cell:

@@ -1,7 +1,6 @@
 """Checks that every edit is possible, before the first forward pass."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
@@ -11,25 +10,27 @@ from secondary_sinks.types.edit_checks import refuse_repeats
 from secondary_sinks.types.edit_kinds import KINDS
 from secondary_sinks.types.edit_sites import SITE_OF
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Context:
-    """The texts and means that edits may refer to."""
-
-    trace: Trace
-    others: dict[str, Trace]
-    """Other texts that donors may come from, by name."""
-    reference: Collection[tuple[str, int]]
-    """Sites and layers with a known mean over a reference corpus."""
+Places = Collection[tuple[str, int]]
+"""(site, layer)."""
 
 
-def check_cells(model: HookedModel, cells: Sequence[Cell], context: Context) -> None:
-    """Raise `EditError` for the first edit that is not possible, and for an empty cell."""
+def check_cells(
+    model: HookedModel,
+    trace: Trace,
+    cells: Sequence[Cell],
+    others: Mapping[str, Trace],
+    reference: Places,
+) -> None:
+    """Raise `EditError` for the first edit that is not possible, and for an empty cell.
+
+    `others` are traces of texts that donors may come from, `reference` the places with a known mean
+    over a reference corpus.
+    """
     for cell in cells:
         if not cell:
             raise EditError("a cell has no edit", "expected one or more (the no-op is kind 'none')")
         for edit in cell:
-            n_layers, n_pos = context.trace.norm.shape
+            n_layers, n_pos = trace.norm.shape
             _check_range("layer", edit.layers, n_layers)
             _check_range("position", edit.positions, n_pos)
             for layer in edit.layers:
@@ -41,7 +42,7 @@ def check_cells(model: HookedModel, cells: Sequence[Cell], context: Context) -> 
                 site = SITE_OF[edit.site]
                 refuse_repeats(site.unit, edit.units)
                 _check_range(site.unit, edit.units, site.n_units(model.cfg))
-            _check_needs(edit, context)
+            _check_needs(edit, trace, others, reference)
 
 
 def _check_range(name: str, numbers: Sequence[int], n: int) -> None:
@@ -63,27 +64,26 @@ def _check_key(edit: Edit, n_pos: int) -> None:
         )
 
 
-def _check_needs(edit: Edit, context: Context) -> None:
+def _check_needs(edit: Edit, trace: Trace, others: Mapping[str, Trace], reference: Places) -> None:
     kind = KINDS[edit.kind]
     if kind.donor:
-        _check_donor(edit, context)
+        _check_donor(edit, trace, others)
     if kind.directed:
-        _check_direction(edit, context.trace)
+        _check_direction(edit, trace)
     if edit.kind == "mean" and edit.over == "reference":
         for layer in edit.layers:
-            if (edit.site, layer) not in context.reference:
+            if (edit.site, layer) not in reference:
                 raise EditError(
                     f"no reference mean of {edit.site} at layer {layer}; measure one with "
                     "reference_means(model, traces) and give it as reference="
                 )
 
 
-def _check_donor(edit: Edit, context: Context) -> None:
-    if edit.text and edit.text not in context.others:
-        known = ", ".join(map(repr, context.others)) or "none"
+def _check_donor(edit: Edit, trace: Trace, others: Mapping[str, Trace]) -> None:
+    if edit.text and edit.text not in others:
+        known = ", ".join(map(repr, others)) or "none"
         raise EditError(f"no trace of donor text {edit.text!r} was given as others=; got {known}")
-    trace = context.others[edit.text] if edit.text else context.trace
-    _check_range("donor", edit.donors, len(trace.tokens))
+    _check_range("donor", edit.donors, len(others[edit.text] if edit.text else trace))
 
 
 def _check_direction(edit: Edit, trace: Trace) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from secondary_sinks.causal.check import Context, check_cells
+from secondary_sinks.causal.check import check_cells
 from secondary_sinks.causal.controls import last_judged
 from secondary_sinks.causal.donors import Means, token_twins
 from secondary_sinks.causal.recompute import Passing, watched_of, waves_of
@@ -55,8 +55,7 @@ def sweep_metric(
     check_trace(model, trace)
     asked = as_cells(edits)
     known, means = {other.text_id: other for other in others}, reference or {}
-    context = Context(trace=trace, others=known, reference=means.keys())
-    check_cells(model, asked, context)
+    check_cells(model, trace, asked, known, means)
     refuse_unreplayable(model)
     controls = _controls(trace, asked, sinks)
     twins = [

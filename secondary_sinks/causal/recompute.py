@@ -19,7 +19,7 @@ from torch import Tensor
 
 from secondary_sinks.causal.apply import EditedToken, LayerEdits, first_edits
 from secondary_sinks.causal.batches import in_batches
-from secondary_sinks.causal.check import Context, check_cells
+from secondary_sinks.causal.check import check_cells
 from secondary_sinks.causal.donors import Donors, Means, resolve_donors
 from secondary_sinks.causal.losses import losses
 from secondary_sinks.causal.recomputed import Recomputed, Table
@@ -35,6 +35,7 @@ from secondary_sinks.observation.layers import attention_paid_to, check_same_sta
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.types import Cell, Edit, Trace, as_cells
 from secondary_sinks.types.edit_sites import SITE_OF
+from secondary_sinks.types.edits import positions_of
 
 STATES_AT_ONCE = 1 << 28
 """Largest number of values (cells x positions x d_model) held between layers: 1 GiB in float32.
@@ -66,7 +67,7 @@ def recompute(
     check_trace(model, trace)
     cells = as_cells(edits)
     known, means = {other.text_id: other for other in others}, reference or {}
-    check_cells(model, cells, Context(trace=trace, others=known, reference=means.keys()))
+    check_cells(model, trace, cells, known, means)
     refuse_unreplayable(model)
     watched = watched_of(trace, cells, watch)
     waves = waves_of(trace, cells)
@@ -102,7 +103,7 @@ def _measured(edit: Edit) -> set[int]:
 
 
 def _start(cell: Cell) -> int:
-    return min(pos for edit in cell for pos in edit.positions)
+    return positions_of(cell)[0]
 
 
 def waves_of(trace: Trace, cells: Sequence[Cell], copies: int = 1) -> list[list[int]]:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from secondary_sinks.causal.apply import LayerEdits
 from secondary_sinks.causal.batches import in_batches, replayed_at_once
-from secondary_sinks.causal.check import Context, check_cells
+from secondary_sinks.causal.check import check_cells
 from secondary_sinks.causal.direct import direct_mass, direct_masses
 from secondary_sinks.causal.donors import Donors, Means, resolve_donors
 from secondary_sinks.causal.losses import divergence
@@ -37,6 +37,7 @@ from secondary_sinks.observation.cached_pass import CachedPass
 from secondary_sinks.observation.layers import check_same_states, check_trace
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.types import Cell, Edit, Trace, as_cells, format_layers
+from secondary_sinks.types.edits import positions_of
 
 LayerHooks = Callable[[int], list[Hook]]
 
@@ -69,16 +70,10 @@ def replay(
     (use `recompute`: the later of them depend on the earlier ones); `TraceError` for a trace of
     another model.
     """
-    groups = [edits]
-    asked: dict[str, Any] = {
-        "attention": attention,
-        "kl": kl,
-        "others": others,
-        "reference": reference,
-    }
-    return replay_groups(model, trace, groups, **asked, watch=watch, kept=kept, progress=progress)[
-        0
-    ]
+    asked: dict[str, Any] = {"attention": attention, "kl": kl, "watch": watch, "others": others}
+    asked |= {"reference": reference, "kept": kept, "progress": progress}
+    (found,) = replay_groups(model, trace, [edits], **asked)
+    return found
 
 
 def replay_groups(
@@ -109,7 +104,7 @@ def replay_groups(
     known, means = {other.text_id: other for other in others}, reference or {}
     lists = [as_cells(edits) for edits in groups]
     for cells in lists:
-        check_cells(model, cells, Context(trace=trace, others=known, reference=means.keys()))
+        check_cells(model, trace, cells, known, means)
     where = [tuple(map(_only_position, cells)) for cells in lists]
     refuse_unreplayable(model)
     passings = [
@@ -147,12 +142,12 @@ def _views(
 
 
 def _only_position(cell: Cell) -> int:
-    positions = sorted({pos for edit in cell for pos in edit.positions})
+    positions = positions_of(cell)
     if len(positions) > 1:
         raise EditError(
             f"a replay is exact for edits of one token; this cell edits positions "
-            f"{format_layers(positions)}: "
-            "use recompute, which runs all positions from the first of them on"
+            f"{format_layers(positions)}: use recompute, which runs all positions from the first "
+            "of them on"
         )
     return positions[0]
 

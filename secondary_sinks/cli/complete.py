@@ -15,53 +15,21 @@ EXECUTORS = ("local", "ray")
 LOG_FORMATS = ("text", "json")
 EDITS = ("zero", "twins", "mean", "resample:", "scale:", "set_norm:", "none")
 DONORS = ("twin", "sink")
+TEXTS = ("bundled:introduction", "bundled:claims")
+# fmt: off
 SITES = (
-    "mlp_out",
-    "attn_out",
-    "resid_post",
-    "resid_pre",
-    "z",
-    "post",
-    "q",
-    "k",
-    "v",
-    "attn_scores",
+    "mlp_out", "attn_out", "resid_post", "resid_pre", "z", "post", "q", "k", "v", "attn_scores",
     "pattern",
 )
 QUESTIONS = (
-    "all",
-    "none",
-    "circuit",
-    "necessity",
-    "sufficiency",
-    "norm_dose",
-    "redistribution",
-    "restoration",
-    "sparsity",
-    "harm",
-    "trigger",
-    "writer",
-    "reader_heads",
-    "function",
-    "eviction",
+    "all", "none", "circuit", "necessity", "sufficiency", "norm_dose", "redistribution",
+    "restoration", "sparsity", "harm", "trigger", "writer", "reader_heads", "function", "eviction",
 )
 THRESHOLDS = (
-    "aligned=",
-    "outlying=",
-    "attended=",
-    "min_queries=",
-    "persists=",
-    "draws=",
-    "primary_like=",
-    "paper_first=",
-    "paper_aligned=",
-    "paper_noise=",
-    "paper_margin=",
-    "as_massive=",
+    "aligned=", "outlying=", "attended=", "min_queries=", "persists=", "draws=", "primary_like=",
+    "paper_first=", "paper_aligned=", "paper_noise=", "paper_margin=", "as_massive=",
     "another_primary=",
 )
-TEXTS = ("bundled:introduction", "bundled:claims")
-# fmt: off
 MODELS = (
     "smollm2-135m", "deepseek-r1-qwen-1.5b", "deepseek-r1-qwen-7b", "deepseek-r1-qwen-14b",
     "deepseek-r1-qwen-32b", "deepseek-r1-llama-8b", "gpt-oss-20b", "qwen3-0.6b",

@@ -61,7 +61,7 @@ def summary(found: Detections, levels: Levels) -> dict[str, Any]:
         "n_tokens": found.n_tokens,
         "n_repeated_lines": found.n_repeated,
         "labels": _labels(found.sinks),
-        "per_10k_tokens": _per_10k(found, levels),
+        "per_10k_tokens": rate_of(levels.n_sinks, found.n_tokens),
         **{name: value for name, value in fields.items() if name not in {"levels", "cells"}},
         "n_frequent_cells": levels.n_frequent,
         "levels": fields["levels"],
@@ -107,23 +107,17 @@ def _of_run(path: Path) -> Detections:
 def _labels(sinks: SinkTable) -> list[dict[str, Any]]:
     """Counts by criterion, kind and label: sinks, copies among them, texts, range of lifetimes."""
     frame = sinks.to_frame()
-    rows = []
-    for (criterion, kind, label), group in frame.groupby(
+    grouped = frame.assign(copied=frame["copy_of"] != "").groupby(
         ["criterion", "kind", "label"], sort=False
-    ):
-        rows.append(
-            {
-                "criterion": criterion,
-                "kind": kind,
-                "label": label,
-                "sinks": len(group),
-                "copies": int((group["copy_of"] != "").sum()),
-                "texts": group["text_id"].nunique(),
-                "lifetime_low": int(group["lifetime"].min()),
-                "lifetime_high": int(group["lifetime"].max()),
-            }
-        )
-    return rows
+    )
+    counts = grouped.agg(
+        sinks=("pos", "size"),
+        copies=("copied", "sum"),
+        texts=("text_id", "nunique"),
+        lifetime_low=("lifetime", "min"),
+        lifetime_high=("lifetime", "max"),
+    )
+    return [{str(k): v for k, v in row.items()} for row in counts.reset_index().to_dict("records")]
 
 
 def _label_table(rows: list[dict[str, Any]]) -> Table:
@@ -162,7 +156,7 @@ def _level_row(level: Level) -> tuple[str, ...]:
 
 
 def _sentences(found: Detections, levels: Levels) -> list[str]:
-    rate = _per_10k(found, levels)
+    rate = rate_of(levels.n_sinks, found.n_tokens)
     of_tokens = f"{plain(rate)} per 10,000 tokens"
     said = "too little text for a rate" if math.isnan(rate) else of_tokens
     interval = "" if math.isnan(levels.low) else f" [{levels.low:.0f}, {levels.high:.0f}]"
@@ -189,11 +183,6 @@ def _sentences(found: Detections, levels: Levels) -> list[str]:
     if found.n_repeated:
         sentences.append(f"{count(found.n_repeated, 'repeated line')} left out")
     return sentences
-
-
-def _per_10k(found: Detections, levels: Levels) -> float:
-    """Secondary sinks per 10,000 tokens; NaN where the texts are too short for a rate."""
-    return rate_of(levels.n_sinks, found.n_tokens)
 
 
 def _span(low: int, high: int) -> str:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from secondary_sinks import memory
+from secondary_sinks.display import markdown_table
 from secondary_sinks.models import model_size
 from secondary_sinks.models.configs import ARCHITECTURES
 from secondary_sinks.models.original import catalogue
@@ -78,7 +79,7 @@ def markdown(entries: Iterable[Entry]) -> list[str]:
     rows = [
         [entry.family, f"`{entry.alias}`", entry.repository, *_sizes(entry)] for entry in entries
     ]
-    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+    return markdown_table(head, rows)
 
 
 def _chosen(family: str | None) -> Sequence[Entry]:

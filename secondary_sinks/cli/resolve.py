@@ -67,7 +67,9 @@ def resolve(asked: Asked) -> Resolved:
         flags["thresholds"] = {**base["thresholds"], **flags["thresholds"]}
     merged = merge_options(base, flags)
     if asked.command == "detect":
-        _refuse_editing(asked, base)
+        for name in ("edits", "sites", "layers", "ordinary"):  # in the config file
+            if base.get(name) is not None:
+                raise _not_for(asked, name)
         merged["edits"] = []
     config = from_dict(merged, f"config {str(path)!r}" if path else "options")
     if asked.command in ("run", "detect"):
@@ -80,13 +82,6 @@ def resolve(asked: Asked) -> Resolved:
     executor = "local" if own["executor"] is None else own["executor"]
     out = Path(own["out"])
     return Resolved(config, out, executor, own["ray_address"], own["ask"] or "none")
-
-
-def _refuse_editing(asked: Asked, base: Mapping[str, Any]) -> None:
-    """Raise `SweepError` for keys of a config file about edits, which `detect` does not make."""
-    for name in ("edits", "sites", "layers", "ordinary"):
-        if base.get(name) is not None:
-            raise _not_for(asked, name)
 
 
 def _not_for(asked: Asked, name: str) -> SweepError:

@@ -126,18 +126,8 @@ def sink_table(sinks: pd.DataFrame, title: str) -> Table:
     "attended" counts the layers at which their state draws attention, whatever the norm.
     """
     table = Table(title=title, title_justify="left")
-    names = (
-        "kind",
-        "token",
-        "count",
-        "texts",
-        "created at",
-        "lifetime",
-        "attended",
-        "norm",
-        "mass",
-    )
-    for name in names:
+    names = ("kind", "token", "count", "texts", "created at", "lifetime", "attended")
+    for name in (*names, "norm", "mass"):
         right = name not in {"kind", "token"}
         table.add_column(name, justify="right" if right else "left", no_wrap=True)
     ids_of = sinks.groupby("token")["token_id"].nunique()

@@ -42,9 +42,7 @@ def _row(one: Sink | None, other: Sink | None, names: tuple[str, str]) -> dict[s
     assert sink is not None
     layers = [set(s.layers) if s else set() for s in (one, other)]
     row: dict[str, Any] = {
-        "text_id": sink.text_id,
-        "pos": sink.pos,
-        "token_id": sink.token_id,
+        **sink.fields("text_id", "pos", "token_id"),
         "found": "both" if one and other else names[0] if one else names[1],
         "shared": len(layers[0] & layers[1]),
         "overlap": len(layers[0] & layers[1]) / len(layers[0] | layers[1]),

@@ -116,13 +116,13 @@ def pair(able: Sequence[Text], texts: Sequence[Text], window: int) -> Mapping[st
         rest = [text for text in texts if text not in chosen]
         rest = sorted(rest, key=lambda text: (text.free_until, text.text_id))[-number:]
         pairs = zip(chosen, rest, strict=False)
-        found = {one.text_id: other for one, other in pairs if _fit(one, other, window)}
+        found = {
+            one.text_id: other
+            for one, other in pairs
+            if min(map(len, sides(one, other, window))) >= LEAST_QUERIES
+        }
         best = max(best, found, key=len)
     return best
-
-
-def _fit(text: Text, other: Text, window: int) -> bool:
-    return min(map(len, sides(text, other, window))) >= LEAST_QUERIES
 
 
 def sides(text: Text, other: Text | None, window: int) -> tuple[Places, Places]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from statistics import median, median_low
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Int
 from torch import Tensor
@@ -158,7 +158,8 @@ def compare_with_paper(
     found = {(sink.text_id, sink.pos) for sink in theirs.sinks if sink.kind != "primary"}
     met = [_met(sink, primaries, found, n_layers) for sink in sinks]
     counts = {name: sum(one[name] for one in met) for name in CRITERIA}
-    are_met: dict[str, bool] = {name: 2 * n > len(sinks) for name, n in counts.items()}
+    are_met: dict[str, Any] = {name: 2 * n > len(sinks) for name, n in counts.items()}
+    are_met |= {f"n_{name}": n for name, n in counts.items()}
     n_all = sum(all(one.values()) for one in met)
     after = [sink.l_start - primaries[sink.text_id][0] for sink in sinks]
     others = distinct([sink for sink in theirs.sinks if sink.kind != "primary"])
@@ -168,10 +169,6 @@ def compare_with_paper(
     return Phenomenon(
         answer=_answer(len(sinks), counts["after_primary"], n_all),
         **are_met,
-        n_after_primary=counts["after_primary"],
-        n_in_middle_layers=counts["in_middle_layers"],
-        n_weaker_than_primary=counts["weaker_than_primary"],
-        n_found_by_paper=counts["found_by_paper"],
         n_all=n_all,
         n_secondary=len(ours.of_kind("secondary").sinks),
         n_distinct=len(sinks),

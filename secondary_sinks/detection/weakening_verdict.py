@@ -31,8 +31,7 @@ def judge(found: Sequence[WeakeningContrast], n_left_out: int, window: int) -> V
         confidence=CONFIDENCE,
         controls="another text without a secondary sink at these positions, each text in one pair "
         f"only; left out: {count(n_left_out, 'text')} in which the primary is not active in the "
-        "whole "
-        "window, or with too few queries around the sink",
+        "whole window, or with too few queries around the sink",
         n_sinks=len(paired),
         n_texts=len(paired),
         line=0.0,
@@ -47,9 +46,8 @@ def _why(
 ) -> str:
     if not found:
         return (
-            f"in none of {count(n_left_out, 'text')} with a secondary sink is the primary "
-            "active in "
-            f"all {window} layers before and after the creation of the first one, with at least "
+            f"in none of {count(n_left_out, 'text')} with a secondary sink is the primary active "
+            f"in all {window} layers before and after the creation of the first one, with at least "
             f"{LEAST_QUERIES} queries before it and after it, so no claim is made"
         )
     before, after = (
@@ -64,14 +62,12 @@ def _why(
     if len(paired) < min_texts():
         return (
             f"{changes}; only {count(len(paired), 'text')} can be paired with a text without a "
-            "sink at "
-            f"the same positions, and at least {min_texts()} are needed: add texts, including some "
-            "without secondary sinks"
+            f"sink at the same positions, and at least {min_texts()} are needed: add texts, "
+            "including some without secondary sinks"
         )
     control = float(np.mean([one.change_control for one in paired]))
     matched = float(np.mean([one.change_matched for one in paired]))
     return (
-        f"{changes}; in {count(len(paired), 'pair')} of texts the difference between these "
-        "changes is "
-        f"{matched:+.3f} with a sink and {control:+.3f} without"
+        f"{changes}; in {count(len(paired), 'pair')} of texts the difference between these changes "
+        f"is {matched:+.3f} with a sink and {control:+.3f} without"
     )

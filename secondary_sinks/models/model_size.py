@@ -154,7 +154,6 @@ def _does_not_fit(size: ModelSize, device: str | None, free: int | None) -> str:
     return (
         f"model {size.name!r} does not fit the memory of {device or 'the devices'}: its "
         f"{rounded(size.parameters / 1e9)} billion weights take {gigabytes(needed)} in "
-        f"{size.dtype} (up "
-        f"to {gigabytes(LOADING_PEAK * needed)} while loading){available}; try {remedy}, or a "
-        "smaller model"
+        f"{size.dtype} (up to {gigabytes(LOADING_PEAK * needed)} while loading){available}; try "
+        f"{remedy}, or a smaller model"
     )

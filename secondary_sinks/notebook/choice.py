@@ -19,10 +19,8 @@ KINDS = {
 }
 """Kinds of edits in the widget, with their labels."""
 SITES = {site.name: site.words for site in edit_sites.SITES if not site.of_pair}
-UNITS = {
-    name: f"{edit_sites.SITE_OF[name].unit}s" for name in SITES if edit_sites.SITE_OF[name].unit
-}
-"""What single units of a site are called, for sites that have some."""
+UNITS = {name: f"{edit_sites.SITE_OF[name].unit}s" for name in SITES}
+"""What single units of a site are called."""
 MEASURES = {
     "alignment": "alignment",
     "alignment_centred": "centred alignment",

@@ -18,6 +18,7 @@ from secondary_sinks.plots.theme import (
     finish,
     impossible_key,
     layer_axis,
+    row_axis,
 )
 from secondary_sinks.types import mass_lost
 
@@ -84,15 +85,9 @@ def ablation_heatmap(effects: pd.DataFrame | Results, role: str = "sink") -> go.
     drawn = cells.merge(rows[TOKEN], on=TOKEN)
     figure = go.Figure(_map(drawn, rows, layers, role))
     _mark_impossible(figure, drawn, rows, layers)
-    figure.update_yaxes(
-        range=[len(rows) - 0.5, -0.5],
-        tickfont_size=12,
-        showgrid=False,
-        zeroline=False,
-    )
     named = zip(rows["token"], rows["pos"], rows["text_id"], strict=True)
     labels = [row_label(token, pos, text_id) for token, pos, text_id in named]
-    figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=labels)
+    figure.update_yaxes(row_axis(labels), tickfont_size=12)
     figure.update_xaxes(layer_axis(len(layers)), title_text="layer of the ablated MLP")
     figure.update_xaxes(showgrid=False)
     return _with_heading(

@@ -20,6 +20,7 @@ from secondary_sinks.plots.theme import (
     layer_axis,
     require_columns,
     rgba,
+    row_axis,
 )
 from secondary_sinks.types import LayerEffect
 
@@ -132,9 +133,7 @@ def count_bars(
             hovertemplate="%{customdata}<extra></extra>",
         )
     labels = [f"'{label(str(what))}'" if tokens else label(str(what)) for what in rows]
-    figure.update_yaxes(tickvals=list(rows.values()), ticktext=labels, showgrid=False)
-    figure.update_yaxes(zeroline=False, ticks="outside", ticklen=6, tickcolor="rgba(0,0,0,0)")
-    figure.update_yaxes(range=[len(rows) - 0.5, -0.5])
+    figure.update_yaxes(row_axis(labels), ticks="outside", ticklen=6, tickcolor="rgba(0,0,0,0)")
     figure.update_xaxes(title_text=x_title)
     figure.update_layout(barmode="stack", bargap=0.25, showlegend=drawn["group"].nunique() > 1)
     return finish(above(figure, 1.02, traceorder="normal"), height=150 + 22 * len(rows))

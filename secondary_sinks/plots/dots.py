@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots.labels import format_number, plain_label
-from secondary_sinks.plots.theme import TEXT, above, colour_of, finish
+from secondary_sinks.plots.theme import TEXT, above, colour_of, finish, row_axis
 
 
 def interval_dots(frame: pd.DataFrame, axis: str, *, line: float | None = 0.5) -> go.Figure:
@@ -28,13 +28,8 @@ def interval_dots(frame: pd.DataFrame, axis: str, *, line: float | None = 0.5) -
         figure.add_trace(_dots(part, rows, shift, name, colour_of(name, place)))
     if line is not None:
         figure.add_vline(x=line, line={"dash": "dot", "width": 1, "color": TEXT})
-    figure.update_yaxes(
-        tickvals=list(range(len(rows))),
-        ticktext=[plain_label(row) for row in rows],
-        range=[len(rows) - 0.4, -0.6],
-        showgrid=False,
-        zeroline=False,
-    )
+    labels = [plain_label(row) for row in rows]
+    figure.update_yaxes(row_axis(labels) | {"range": [len(rows) - 0.4, -0.6]})
     figure.update_xaxes(title_text=axis, zeroline=True)
     figure.update_layout(showlegend=len(series) > 1)
     return finish(above(figure, 1.02), height=120 + (26 + 14 * len(series)) * len(rows))

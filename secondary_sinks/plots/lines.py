@@ -15,6 +15,7 @@ from secondary_sinks.plots.theme import (
     FURTHER,
     TEXT,
     above,
+    band,
     colour_of,
     finish,
     log_axis,
@@ -135,10 +136,9 @@ def _lines(part: pd.DataFrame, style: _Style, legend: bool) -> list[go.Scatter]:
         return []
     name, colour = style.name, style.colour
     known = part[part["low"].notna() & part["high"].notna()]
-    shared = {"legendgroup": name, "mode": "lines", "hoverinfo": "skip", "showlegend": False}
     outline = {"width": 1 if style.outlined else 0, "color": rgba(colour, 0.55), "dash": "dot"}
-    edge = {"x": _literal(known["x"]), "line": outline, **shared}
-    fill = {"fill": "tonexty", "fillcolor": rgba(colour, 0.1 if style.outlined else 0.18)}
+    ends = (_literal(known["x"]), known["low"], known["high"])
+    filled = band(*ends, rgba(colour, 0.1 if style.outlined else 0.18), name, outline)
     line = go.Scatter(
         x=_literal(part["x"]) if math.isnan(style.shift) else (part["x"] + style.shift).tolist(),
         y=part["value"],
@@ -156,8 +156,7 @@ def _lines(part: pd.DataFrame, style: _Style, legend: bool) -> list[go.Scatter]:
         ],
         hovertemplate="%{customdata}<extra></extra>",
     )
-    band = [go.Scatter(y=known["low"], **edge), go.Scatter(y=known["high"], **edge, **fill)]
-    return [*(band if len(known) and math.isnan(style.shift) else []), line]
+    return [*(filled if len(known) and math.isnan(style.shift) else []), line]
 
 
 def _whiskers(part: pd.DataFrame, colour: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from secondary_sinks.display import Results, as_frame
 from secondary_sinks.plots.labels import plain_label
 from secondary_sinks.plots.lines import interval_lines
-from secondary_sinks.plots.theme import KINDS, above
+from secondary_sinks.plots.theme import KINDS, above, percentiles
 
 REACH = 8
 """Layers before and after that are shown."""
@@ -102,6 +102,5 @@ def _quantiles(states: pd.DataFrame, event: str) -> pd.DataFrame:
     away = states["layer"] - states[event]
     near = states.assign(x=away)[(away.abs() <= REACH) & states["ratio"].notna()]
     grouped = near.groupby("x")["ratio"]
-    rows = grouped.quantile(np.array([0.1, 0.5, 0.9])).unstack()
-    rows = rows.reindex(columns=[0.1, 0.5, 0.9]).set_axis(["low", "value", "high"], axis=1)
+    rows = percentiles(grouped).set_axis(["low", "value", "high"], axis=1)
     return rows.assign(n_sinks=grouped.size(), panel=event, group="secondary").reset_index()

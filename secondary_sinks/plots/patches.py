@@ -20,6 +20,7 @@ from secondary_sinks.plots.theme import (
     impossible_key,
     layer_axis,
     rgba,
+    row_axis,
 )
 from secondary_sinks.types import format_layers
 
@@ -102,10 +103,8 @@ def patch_heatmap(table: pd.DataFrame, patch: str, n_layers: int) -> go.Figure:
     ]
     height = 200 + ROW_HEIGHT * len(rows)
     figure = finish(figure, height=height).update_layout(margin_t=72, margin_b=125)
-    figure.update_yaxes(range=[len(rows) - 0.5, -0.5], showgrid=False, zeroline=False)
-    figure.update_yaxes(
-        tickvals=list(range(len(rows))), ticktext=labels, tickfont_size=12, row=1, col=1
-    )
+    figure.update_yaxes(row_axis(labels))
+    figure.update_yaxes(tickfont_size=12, row=1, col=1)
     figure.update_xaxes(showgrid=False)
     figure.update_xaxes(layer_axis(n_layers), title_text="layer of the patched MLP", row=1, col=1)
     if extra:

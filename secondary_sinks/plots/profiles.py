@@ -2,14 +2,22 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from secondary_sinks.display import Results, as_frame
 from secondary_sinks.plots.labels import token_label
-from secondary_sinks.plots.theme import KINDS, NAMES, above, finish, layer_axis, rgba
+from secondary_sinks.plots.theme import (
+    KINDS,
+    NAMES,
+    above,
+    band,
+    finish,
+    layer_axis,
+    percentiles,
+    rgba,
+)
 
 PANELS = {
     "norm_ratio": ("norm ÷<br>text median", "log"),
@@ -54,9 +62,7 @@ def profile_table(trace: pd.DataFrame | Results, sinks: pd.DataFrame | Results) 
     grouped = _with_group(as_frame(trace), as_frame(sinks))
     tokens = grouped.drop_duplicates(["text_id", "pos"])["group"].value_counts()
     parts = [
-        grouped.groupby(["group", "layer"])[name]
-        .quantile(np.array([0.1, 0.5, 0.9]))
-        .unstack()
+        percentiles(grouped.groupby(["group", "layer"])[name])
         .set_axis(["p10", "median", "p90"], axis=1)
         .reset_index()
         .assign(measure=name)
@@ -78,14 +84,15 @@ def _with_group(trace: pd.DataFrame, sinks: pd.DataFrame) -> pd.DataFrame:
 
 def _lines(cells: pd.DataFrame, group: str, name: str, legend: bool) -> list[go.Scatter]:
     """Band or thin lines, then the median on top."""
-    table = cells.groupby("layer")[name].quantile(np.array([0.1, 0.5, 0.9])).unstack()
+    table = percentiles(cells.groupby("layer")[name])
     n_tokens = len(cells[["text_id", "pos"]].drop_duplicates())
     median = _median(table, group, n_tokens, legend)
     if n_tokens == 1:
         return [median]
     if group != "ordinary" and n_tokens <= FEW:
         return [_each(cells, group, name), median]
-    return [*_band(table, group), median]
+    x, fill = table.index.to_numpy(), rgba(KINDS[group], 0.22)
+    return [*band(x, table[0.1], table[0.9], fill, group), median]
 
 
 def _median(table: pd.DataFrame, group: str, n_tokens: int, legend: bool) -> go.Scatter:
@@ -102,20 +109,6 @@ def _median(table: pd.DataFrame, group: str, n_tokens: int, legend: bool) -> go.
         hovertemplate=f"layer %{{x}}<br>{label}: median %{{y:.3g}}<br>"
         "10-90 %: %{customdata[0]:.3g} to %{customdata[1]:.3g}<extra></extra>",
     )
-
-
-def _band(table: pd.DataFrame, group: str) -> list[go.Scatter]:
-    """From the 10th to the 90th percentile, without an outline."""
-    shared = {
-        "x": table.index.to_numpy(),
-        "mode": "lines",
-        "line": {"width": 0},
-        "legendgroup": group,
-        "showlegend": False,
-        "hoverinfo": "skip",
-    }
-    fill = {"fill": "tonexty", "fillcolor": rgba(KINDS[group], 0.22)}
-    return [go.Scatter(y=table[0.1], **shared), go.Scatter(y=table[0.9], **shared, **fill)]
 
 
 def _each(cells: pd.DataFrame, group: str, name: str) -> go.Scatter:

@@ -20,7 +20,6 @@ def scatter_panels(
     x_title: str | Sequence[str] = "",
     y_title: str = "",
     x_scale: str = "linear",
-    y_scale: str = "linear",
     ticks: bool = True,
     titles: Mapping[tuple[str, str], str] | None = None,
     side: int = 230,
@@ -51,7 +50,7 @@ def scatter_panels(
         x = frame.loc[frame["col"] == name, "x"]
         figure.update_xaxes(log_axis(x) if x_scale == "log" else {"type": x_scale}, col=col)
     figure.update_xaxes(showticklabels=ticks)
-    figure.update_yaxes(type=y_scale, showticklabels=ticks)
+    figure.update_yaxes(showticklabels=ticks)
     below = [x_title] * len(cols) if isinstance(x_title, str) else x_title
     for col, words in enumerate(below, start=1):
         figure.update_xaxes(title_text=words, row=len(rows), col=col)

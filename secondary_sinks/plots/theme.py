@@ -35,6 +35,9 @@ IMPOSSIBLE, IMPOSSIBLE_NAME = "rgba(128,128,128,0.45)", "impossible by construct
 """For outcomes that no edit could have brought about there: never evidence."""
 
 
+PERCENTILES = (0.1, 0.5, 0.9)
+
+
 def rgba(colour: str, alpha: float) -> str:
     """A "#rrggbb" colour with transparency.
 
@@ -122,6 +125,33 @@ def layer_axis(n_layers: int) -> dict[str, Any]:
     """Integer ticks for a layer axis: at most about a dozen, to fit a phone."""
     step = next((step for step in (1, 2, 5, 10, 20) if n_layers <= 12 * step), 50)
     return {"tickmode": "linear", "tick0": 0, "dtick": step, "range": [-0.5, n_layers - 0.5]}
+
+
+def row_axis(labels: Sequence[str]) -> dict[str, Any]:
+    """An axis of named rows, the first at the top."""
+    ticks = {"tickvals": list(range(len(labels))), "ticktext": list(labels)}
+    return ticks | {"range": [len(labels) - 0.5, -0.5], "showgrid": False, "zeroline": False}
+
+
+def band(
+    x: Any,
+    low: ArrayLike,
+    high: ArrayLike,
+    fill: str,
+    group: str,
+    outline: Mapping[str, Any] | None = None,
+) -> list[go.Scatter]:
+    """An area from `low` to `high`, for the lines of a `group` of the legend."""
+    line = outline or {"width": 0}
+    edge: dict[str, Any] = {"x": x, "mode": "lines", "line": line, "hoverinfo": "skip"}
+    edge |= {"legendgroup": group, "showlegend": False}
+    filled = {"fill": "tonexty", "fillcolor": fill}
+    return [go.Scatter(y=low, **edge), go.Scatter(y=high, **edge, **filled)]
+
+
+def percentiles(grouped: Any) -> pd.DataFrame:
+    """The 10th, 50th and 90th percentile of each group of values: one row per group."""
+    return grouped.quantile(np.array(PERCENTILES)).unstack().reindex(columns=list(PERCENTILES))
 
 
 def log_axis(values: ArrayLike) -> dict[str, Any]:

@@ -3,7 +3,13 @@
 Every question takes `progress`, a function that is called with (texts done, texts).
 """
 
-from secondary_sinks.questions.answer import Answer, format_exclusions, sum_counts, verdict_of
+from secondary_sinks.questions.answer import (
+    Answer,
+    format_exclusions,
+    judge,
+    sum_counts,
+    verdict_of,
+)
 from secondary_sinks.questions.circuit import (
     EVICTION,
     FUNCTION,
@@ -85,6 +91,7 @@ __all__ = [
     "forming_mlps",
     "function",
     "harm",
+    "judge",
     "later_effects",
     "later_verdict",
     "layer_effects",

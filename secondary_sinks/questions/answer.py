@@ -2,30 +2,15 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypedDict
 
 import pandas as pd
 
 from secondary_sinks.display import Displayed, count, tally
-from secondary_sinks.statistics import CONFIDENCE, HALF, Interval
-from secondary_sinks.types import Verdict
+from secondary_sinks.statistics import CONFIDENCE, HALF, Interval, outcome_of, too_few
+from secondary_sinks.types import SHARE_UNIT, Verdict
 from secondary_sinks.types.lists import join_words
-
-
-class _Words(TypedDict):
-    statistic: str
-    unit: str
-    controls: str
-    n_claims: int
-
-
-class Words(_Words, total=False):
-    """Arguments of `verdict_of` other than the outcome and the numbers."""
-
-    line: float
-    n_controls: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -100,6 +85,50 @@ def verdict_of(
         controls=controls,
         n_sinks=0 if interval is None else interval.n,
         n_texts=0 if interval is None else interval.n_texts,
+        n_claims=n_claims,
+        n_controls=n_controls,
+        line=line,
+    )
+
+
+def judge(
+    claim: str,
+    interval: Interval | None,
+    why: str | Callable[[], str],
+    *,
+    statistic: str,
+    controls: str,
+    unit: str = SHARE_UNIT,
+    left_out: Mapping[str, int] | None = None,
+    n_claims: int = 1,
+    n_controls: int | None = None,
+    line: float = HALF,
+    outcome: str | None = None,
+    controlled: bool = True,
+    always: bool = False,
+) -> Verdict:
+    """Judge an interval: supported above the line, contradicted below it, else inconclusive.
+
+    Also inconclusive with too few sinks or texts, which the verdict then says; `why`, words or a
+    function that returns them, is used only where there are enough, or `always`. `outcome` replaces
+    that of the interval alone. `left_out` is counted in the sentence on controls; `controlled` says
+    whether only sinks with a control count. `interval` is None where nothing was measured.
+    """
+    n, n_texts = (0, 0) if interval is None else (interval.n, interval.n_texts)
+    missing = too_few(n, n_texts, left_out, n_claims, controlled=controlled)
+    if missing or interval is None:
+        outcome = "inconclusive"
+    elif outcome is None:
+        outcome = outcome_of(interval, line)
+    said = "" if missing and not always else why if isinstance(why, str) else why()
+    return verdict_of(
+        claim,
+        outcome,
+        "; ".join(filter(None, [said, missing])),
+        interval,
+        statistic=statistic,
+        unit=unit,
+        controls=controls + format_exclusions(left_out or {}),
         n_claims=n_claims,
         n_controls=n_controls,
         line=line,

@@ -145,7 +145,8 @@ def norm_dose(
     attention (`threshold.thresholds`). Raises `EditError` for factors that do not ascend.
     """
     n_claims = n_claims or N_CLAIMS
-    factors = _check_factors(factors)
+    if len(factors) < 2 or sorted(set(factors)) != list(factors) or factors[0] <= 0:
+        raise EditError(f"factors must be positive and ascending, two or more; got {factors}")
     texts = match_pairs(traces, sinks)
     formed_by = by_place(model, texts, sinks, forming)
     tested_with = held_out(texts, formed_by)
@@ -169,12 +170,6 @@ def norm_dose(
         left_out=left_out,
         n_censored=count_censored(texts),
     )
-
-
-def _check_factors(factors: Sequence[float]) -> tuple[float, ...]:
-    if len(factors) < 2 or sorted(set(factors)) != list(factors) or factors[0] <= 0:
-        raise EditError(f"factors must be positive and ascending, two or more; got {factors}")
-    return tuple(factors)
 
 
 def _trials(

@@ -73,9 +73,6 @@ def _threshold(table: pd.DataFrame) -> tuple[list[float], str]:
 
 def _fractions(table: pd.DataFrame) -> dict[float, str]:
     """Ticks of an axis of factors: the powers of two in the table, small ones as fractions."""
-    factors = [one for one in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0) if _has(table, one)]
+    powers = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0)
+    factors = [one for one in powers if (table["x"] - one).abs().min() < 1e-9]
     return {one: f"1/{1 / one:g}" if one < 1 else f"{one:g}" for one in factors}
-
-
-def _has(table: pd.DataFrame, factor: float) -> bool:
-    return bool((table["x"] - factor).abs().min() < 1e-9)

@@ -6,7 +6,7 @@ from typing import Any, TypedDict
 import pandas as pd
 
 from secondary_sinks.display import rounded
-from secondary_sinks.questions.answer import Words, format_exclusions, verdict_of
+from secondary_sinks.questions.answer import judge
 from secondary_sinks.questions.held_out import control_words, with_control
 from secondary_sinks.questions.trials import rate_difference, rates
 from secondary_sinks.statistics import (
@@ -16,9 +16,8 @@ from secondary_sinks.statistics import (
     outcome_of,
     page_trend_test,
     rank_correlation,
-    too_few,
 )
-from secondary_sinks.types import SHARE_UNIT, Verdict
+from secondary_sinks.types import Verdict
 
 ALPHA = 0.05
 DOSE = "sinks draw more attention if the MLP output that forms them is scaled up"
@@ -60,29 +59,27 @@ def _dose(
     n_claims: int,
 ) -> Verdict:
     claim, response = RESPONSES[name]
-    words: Words = {
-        "n_claims": n_claims,
-        "statistic": f"rank correlation of the factor with {response} (sink minus control), median "
-        "over texts",
-        "unit": "rank correlation",
-        "controls": "token twins, or ordinary tokens nearby, with the same scaling"
-        + format_exclusions(left_out),
-    }
     interval = _correlation(part, name, n_claims)
-    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
-    if missing:
-        return verdict_of(claim, "inconclusive", missing, interval, **words)
+    lifetime = _correlation(part, "lifetime_edited", n_claims)
     outcome = outcome_of(interval)
     if outcome == "supported" and not p_value <= ALPHA:
         outcome = "inconclusive"
-    lifetime = _correlation(part, "lifetime_edited", n_claims)
-    why = (
-        f"the factor has a rank correlation of {interval.value:.2f} with {response} (corrected p = "
-        f"{rounded(p_value, 2)}), and of {lifetime.value:.2f} with the lifetime, whose "
-        "definition includes "
-        f"a norm test{extra}"
+    return judge(
+        claim,
+        interval,
+        lambda: (
+            f"the factor has a rank correlation of {interval.value:.2f} with {response} (corrected "
+            f"p = {rounded(p_value, 2)}), and of {lifetime.value:.2f} with the lifetime, whose "
+            f"definition includes a norm test{extra}"
+        ),
+        statistic=f"rank correlation of the factor with {response} (sink minus control), median "
+        "over texts",
+        unit="rank correlation",
+        controls="token twins, or ordinary tokens nearby, with the same scaling",
+        left_out=left_out,
+        n_claims=n_claims,
+        outcome=outcome,
     )
-    return verdict_of(claim, outcome, why, interval, **words)
 
 
 def _correlation(cells: pd.DataFrame, name: str, n_claims: int) -> Interval:
@@ -118,27 +115,30 @@ def direction_verdict(
     interval = rate_difference(
         same, "role", "sink", "other", n_claims=n_claims, of="draws", instead=instead
     )
-    words: Words = {
-        "statistic": "share of sinks that lose half of their attention, but not if other MLPs are "
+
+    def why() -> str:
+        largest = turned[(turned["factor"] != 1.0) & (turned["role"] == "sink")]
+        made = cells[cells["test"] == "made"].groupby("role")["draws"].apply(_mean)
+        own = same[same["role"] == "sink"]
+        return (
+            f"with the output rotated at the same norm, {1 - _mean(own['draws']):.0%} lose more "
+            f"than half of their attention (at {largest['factor'].iloc[0]:g} times the norm "
+            f"{1 - _mean(largest['draws']):.0%}); {1 - _mean(own['is_sink']):.0%} are no longer "
+            "sinks by the definition, which includes the direction; of other tokens that get the "
+            f"output, {made['turned']:.0%} draw half as much if it is rotated and "
+            f"{made['straight']:.0%} if it is not{extra}"
+        )
+
+    return judge(
+        DIRECTION,
+        interval,
+        why,
+        statistic="share of sinks that lose half of their attention, but not if other MLPs are "
         "rotated instead",
-        "unit": SHARE_UNIT,
-        **_controls(same, left_out, n_claims),
-    }
-    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
-    if missing:
-        return verdict_of(DIRECTION, "inconclusive", missing, interval, **words)
-    largest = turned[(turned["factor"] != 1.0) & (turned["role"] == "sink")]
-    made = cells[cells["test"] == "made"].groupby("role")["draws"].apply(_mean)
-    own = same[same["role"] == "sink"]
-    why = (
-        f"with the output rotated at the same norm, {1 - _mean(own['draws']):.0%} lose more than "
-        f"half of their attention (at {largest['factor'].iloc[0]:g} times the norm "
-        f"{1 - _mean(largest['draws']):.0%}); {1 - _mean(own['is_sink']):.0%} are no longer sinks "
-        f"by the definition, which includes the direction; of other tokens that get the output, "
-        f"{made['turned']:.0%} draw half as much if it is rotated and {made['straight']:.0%} if it "
-        f"is not{extra}"
+        left_out=left_out,
+        n_claims=n_claims,
+        **_controls(same),
     )
-    return verdict_of(DIRECTION, outcome_of(interval), why, interval, **words)
 
 
 def norm_verdict(
@@ -150,23 +150,22 @@ def norm_verdict(
     interval = rate_difference(
         part, "role", "sink", "other", n_claims=n_claims, of="draws", instead=instead
     )
-    words: Words = {
-        "statistic": "share of sinks that lose half of their attention, but not if other MLPs are "
-        "scaled instead",
-        "unit": SHARE_UNIT,
-        **_controls(part, left_out, n_claims),
-    }
-    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
-    if missing:
-        return verdict_of(NORM, "inconclusive", missing, interval, **words)
     own = part[part["role"] == "sink"]
-    why = (
-        f"with the output at {part['factor'].iloc[0]:g} times its norm, "
-        f"{1 - _mean(own['draws']):.0%} lose more than half of their attention; "
-        f"{1 - _mean(own['is_sink']):.0%} are no longer sinks by the definition, which includes "
-        f"the norm{extra}"
+    return judge(
+        NORM,
+        interval,
+        lambda: (
+            f"with the output at {part['factor'].iloc[0]:g} times its norm, "
+            f"{1 - _mean(own['draws']):.0%} lose more than half of their attention; "
+            f"{1 - _mean(own['is_sink']):.0%} are no longer sinks by the definition, which "
+            f"includes the norm{extra}"
+        ),
+        statistic="share of sinks that lose half of their attention, but not if other MLPs are "
+        "scaled instead",
+        left_out=left_out,
+        n_claims=n_claims,
+        **_controls(part),
     )
-    return verdict_of(NORM, outcome_of(interval), why, interval, **words)
 
 
 def _made_as_well(cells: pd.DataFrame, role: str) -> "pd.Series[float]":
@@ -177,19 +176,17 @@ def _made_as_well(cells: pd.DataFrame, role: str) -> "pd.Series[float]":
 
 
 class _Controls(TypedDict):
-    n_claims: int
     n_controls: int
     controls: str
 
 
-def _controls(part: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> _Controls:
+def _controls(part: pd.DataFrame) -> _Controls:
     n_controls, n_sinks = (with_control(part, "role", one) for one in ("other", "sink"))
     instead = (
         "else the same output patched into control tokens, which then draw half as much only if it "
         "is unchanged"
     )
-    words = control_words(n_controls, n_sinks, instead) + format_exclusions(left_out)
-    return {"n_claims": n_claims, "n_controls": n_controls, "controls": words}
+    return {"n_controls": n_controls, "controls": control_words(n_controls, n_sinks, instead)}
 
 
 def _mean(values: "pd.Series[Any]") -> float:

@@ -88,7 +88,7 @@ def forming_of_text(
         trials = [_trial(case, group, edit) for case in text.cases for group in groups(case.sink)]
         return run_trials(model, text.trace, sinks.thresholds, trials)
 
-    alone = run(_singles)
+    alone = run(lambda sink: [(layer,) for layer in range(sink.l_start + 1)])
     further = run(lambda sink: _further(_of_sink(alone, sink), written[sink.pos], sink))
     return [
         _forming(case.sink, _of_sink(alone + further, case.sink), written[case.sink.pos])
@@ -98,15 +98,11 @@ def forming_of_text(
 
 def forming_cost(traces: Trace | Iterable[Trace], sinks: SinkTable) -> Cost:
     """The largest number of cells of `forming_mlps`: where no single ablation ends any sink."""
-    found = [case.sink for text in match_pairs(traces, sinks) for case in text.cases]
-    replayed = sum(sink.l_start + 1 + _n_groups(sink) for sink in found)
+    replayed = 0
+    for sink in (case.sink for text in match_pairs(traces, sinks) for case in text.cases):
+        n_mlps = min(sink.l_end + 1, MOST)
+        replayed += sink.l_start + 1 + comb(n_mlps, 2) + max(n_mlps - 2, 0)  # pairs, larger groups
     return Cost(question="forming_mlps", replayed=replayed, recomputed=0)
-
-
-def _n_groups(sink: Sink) -> int:
-    """Number of groups to try: pairs, then larger groups."""
-    n_mlps = min(sink.l_end + 1, MOST)
-    return comb(n_mlps, 2) + max(n_mlps - 2, 0)
 
 
 Place = tuple[str, int]
@@ -163,29 +159,15 @@ def cell_at(pos: int, layers: Sequence[int], edit: str) -> tuple[Edit, ...]:
 
 
 def _trial(case: MatchedPair, layers: tuple[int, ...], edit: str) -> Trial:
-    words = {"layers": layers}
-    return Trial(
-        sink=case.sink,
-        pos=case.sink.pos,
-        cell=cell_at(case.sink.pos, layers, edit),
-        words=words,
-    )
-
-
-def _singles(sink: Sink) -> list[tuple[int, ...]]:
-    return [(layer,) for layer in range(sink.l_start + 1)]
+    cell = cell_at(case.sink.pos, layers, edit)
+    return Trial(sink=case.sink, pos=case.sink.pos, cell=cell, words={"layers": layers})
 
 
 def _written(model: HookedModel, text: TextPairs, sinks: SinkTable) -> dict[int, list[float]]:
     """Signed length that each MLP writes along the primary's direction, by position of the sink."""
     if not text.cases:
         return {}
-    own = {case.sink.pos for case in text.cases}
-    table = SinkTable(
-        sinks=tuple(s for s in sinks.of_text(text.trace.text_id).sinks if s.pos in own),
-        thresholds=sinks.thresholds,
-    )
-    found = formation(model, text.trace, table, parts=False)
+    found = formation(model, text.trace, text.tested_of(sinks), parts=False)
     return {
         event.pos: by_layer
         for event, by_layer in zip(found.events, found.mlp.tolist(), strict=True)
@@ -255,11 +237,7 @@ def forming_frame(found: Iterable[Forming], sinks: SinkTable) -> pd.DataFrame:
             {
                 **asdict(one),
                 "layers": format_layers(one.layers),
-                "token": sink.token,
-                "l_start": sink.l_start,
-                "lifetime": sink.lifetime,
-                "censored": sink.censored,
-                "level": sink.level,
+                **sink.fields("token", "l_start", "lifetime", "censored", "level"),
             }
         )
     names = ["text_id", "pos", "token", "l_start", "lifetime", "censored", "level"]

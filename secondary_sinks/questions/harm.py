@@ -15,13 +15,7 @@ from secondary_sinks.causal import recompute
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
-from secondary_sinks.questions.answer import (
-    Answer,
-    Words,
-    combine_outcomes,
-    format_exclusions,
-    verdict_of,
-)
+from secondary_sinks.questions.answer import Answer, combine_outcomes, judge
 from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
 from secondary_sinks.questions.held_out import held_out
 from secondary_sinks.questions.lost_by_layer import by_way
@@ -34,8 +28,9 @@ from secondary_sinks.questions.matched_pairs import (
 )
 from secondary_sinks.questions.necessity import WAYS, is_there
 from secondary_sinks.questions.question import Cells, Question, Sample
-from secondary_sinks.statistics import Interval, median_over_texts, outcome_of, too_few
-from secondary_sinks.types import SHARE_UNIT, Cell, SinkTable, Trace, Verdict
+from secondary_sinks.statistics import Interval, median_over_texts, outcome_of
+from secondary_sinks.types import Cell, SinkTable, Trace, Verdict
+from secondary_sinks.types.edits import positions_of
 
 CLAIM = (
     "removing all sinks other than the primary raises the loss by 1% or more, beyond the rise "
@@ -175,13 +170,8 @@ def _rows(
             "loss_clean": float(result.loss_clean[counts].double().mean()),
             "loss_edited": float(result.loss[number, counts].double().mean()),
             "kl": float(result.kl[number, counts].double().mean()),
-            "kl_at_token": float(result.kl[number, edited_positions(cell)].double().mean()),
+            "kl_at_token": float(result.kl[number, positions_of(cell)].double().mean()),
         }
-
-
-def edited_positions(cell: Cell) -> list[int]:
-    """The positions that a cell edits."""
-    return sorted({pos for edit in cell for pos in edit.positions})
 
 
 def _rises(cells: pd.DataFrame) -> pd.DataFrame:
@@ -217,31 +207,32 @@ def _row(way: str, cells: pd.DataFrame, n_claims: int) -> dict[str, Any]:
 
 
 def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> Verdict:
-    words: Words = {
-        "statistic": "rise of the loss as a share of the clean loss, sinks minus ordinary tokens, "
-        "median over texts",
-        "unit": SHARE_UNIT,
-        "controls": "the same number of ordinary tokens of similar position and norm"
-        + format_exclusions(left_out),
-        "n_claims": n_claims,
-        "line": LINE,
-    }
     ways = by_way(cells)
-    if not ways:
-        return verdict_of(CLAIM, "inconclusive", too_few(0, 0, left_out), None, **words)
-    first = next(iter(ways.values()))
-    interval, row = _beyond(first, n_claims), _row("", first, n_claims)
-    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
-    if missing:
-        return verdict_of(CLAIM, "inconclusive", missing, interval, **words)
+    found = {way: _beyond(part, n_claims) for way, part in ways.items()}
     outcome, agreement = combine_outcomes(
-        {way: outcome_of(_beyond(part, n_claims), LINE) for way, part in ways.items()}
+        {way: outcome_of(one, LINE) for way, one in found.items()}
     )
-    why = (
-        f"the loss of {row['loss_clean']:.3f} nats rises by {row['sinks']:.2%} without the sinks, "
-        f"and by {row['controls']:.2%} without the MLP outputs of ordinary tokens; {agreement}"
+
+    def why() -> str:
+        row = _row("", next(iter(ways.values())), n_claims)
+        return (
+            f"the loss of {row['loss_clean']:.3f} nats rises by {row['sinks']:.2%} without the "
+            f"sinks, and by {row['controls']:.2%} without the MLP outputs of ordinary tokens; "
+            f"{agreement}"
+        )
+
+    return judge(
+        CLAIM,
+        next(iter(found.values()), None),
+        why,
+        statistic="rise of the loss as a share of the clean loss, sinks minus ordinary tokens, "
+        "median over texts",
+        controls="the same number of ordinary tokens of similar position and norm",
+        left_out=left_out,
+        n_claims=n_claims,
+        line=LINE,
+        outcome=outcome,
     )
-    return verdict_of(CLAIM, outcome, why, interval, **words)
 
 
 def cells_of(sample: Sample) -> Cells:

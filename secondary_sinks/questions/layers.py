@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 
 from secondary_sinks.display import Results, as_frame, count
-from secondary_sinks.questions.answer import Words, combine_outcomes, verdict_of
+from secondary_sinks.questions.answer import combine_outcomes, judge, verdict_of
 from secondary_sinks.questions.lost_by_layer import (
     by_way,
     could_end,
@@ -61,7 +61,8 @@ def _verdicts(rows: dict[str, list[LayerEffect]], n_claims: int) -> list[Verdict
     decided = [row for row in first if not _missing(row, n_claims)]
     most = max(decided or first, key=lambda row: (row.removed, row.n_sinks, row.lost))
     if not decided:
-        why = f"{_missing(most, n_claims)}; {_tried(first)}"
+        tried = ", ".join(f"MLP {row.layer} ({row.removed:.0%})" for row in first)
+        why = f"{_missing(most, n_claims)}; tried, with the share of sinks that end: {tried}"
         return [_verdict(most, "inconclusive", why)]
     if all(asked[row.layer][0] == "contradicted" for row in decided):
         why = (
@@ -71,12 +72,6 @@ def _verdicts(rows: dict[str, list[LayerEffect]], n_claims: int) -> list[Verdict
         )
         return [_verdict(most, "contradicted", why)]
     return [_verdict(most, "inconclusive", _why(most, asked[most.layer][1]))]
-
-
-def _tried(rows: list[LayerEffect]) -> str:
-    """Every MLP that was ablated, with the share of sinks that this ends."""
-    named = [f"MLP {row.layer} ({row.removed:.0%})" for row in rows]
-    return f"tried, with the share of sinks that end: {', '.join(named)}"
 
 
 def _missing(row: LayerEffect, n_claims: int) -> str:
@@ -106,15 +101,11 @@ def needed_by(row: LayerEffect) -> str:
     return "contradicted" if ended == "contradicted" or row.high < LITTLE else "inconclusive"
 
 
-def _takes(row: LayerEffect) -> str:
+def _why(row: LayerEffect, agreement: str) -> str:
     return (
         f"ablating it ends {row.removed:.0%} of the sinks and removes {row.sinks_lost:.0%} of "
-        f"their attention (controls: {_percent(row.controls_lost)}, in the same units)"
+        f"their attention (controls: {_percent(row.controls_lost)}, in the same units); {agreement}"
     )
-
-
-def _why(row: LayerEffect, agreement: str) -> str:
-    return f"{_takes(row)}; {agreement}"
 
 
 def _percent(share: float) -> str:
@@ -175,29 +166,30 @@ def later_verdict(effects: pd.DataFrame | Results, n_claims: int = 1) -> Verdict
     every way. Raises `EditError` for a table with several sites or effects.
     """
     found = {way: _interval(part, n_claims) for way, part in by_way(effects).items()}
-    words: Words = {
-        "statistic": "mass lost beyond controls at the layer with the largest loss in earlier "
-        "texts, median over texts",
-        "unit": SHARE_UNIT,
-        "line": LITTLE,
-        "controls": "same edit at token twins, or at ordinary tokens nearby",
-        "n_claims": n_claims,
-    }
-    if not found:
-        return verdict_of(CLAIM, "inconclusive", too_few(0, 0), None, **words)
-    interval, layers = next(iter(found.values()))
-    missing = too_few(interval.n, interval.n_texts, n_claims=n_claims)
-    if missing:
-        return verdict_of(CLAIM, "inconclusive", missing, interval, **words)
     outcome, agreement = combine_outcomes(
         {way: outcome_of(one, LITTLE) for way, (one, _) in found.items()}
     )
-    often = max(sorted(set(layers)), key=layers.count)
-    why = (
-        f"ablating the chosen MLP (layer {often} in {layers.count(often)} of {len(layers)} texts) "
-        f"removes {_percent(interval.value)} of the attention that sinks draw; {agreement}"
+
+    def why() -> str:
+        interval, layers = next(iter(found.values()))
+        often = max(sorted(set(layers)), key=layers.count)
+        return (
+            f"ablating the chosen MLP (layer {often} in {layers.count(often)} of {len(layers)} "
+            f"texts) removes {_percent(interval.value)} of the attention that sinks "
+            f"draw; {agreement}"
+        )
+
+    return judge(
+        CLAIM,
+        next((interval for interval, _ in found.values()), None),
+        why,
+        statistic="mass lost beyond controls at the layer with the largest loss in earlier texts, "
+        "median over texts",
+        controls="same edit at token twins, or at ordinary tokens nearby",
+        n_claims=n_claims,
+        line=LITTLE,
+        outcome=outcome,
     )
-    return verdict_of(CLAIM, outcome, why, interval, **words)
 
 
 def _interval(effects: pd.DataFrame, n_claims: int) -> tuple[Interval, list[int]]:
@@ -217,6 +209,4 @@ def _interval(effects: pd.DataFrame, n_claims: int) -> tuple[Interval, list[int]
     values = [one[layer] for one, layer in zip(scores, layers, strict=True)]
     found = median_over_texts(values, list(lost.index), n_claims=n_claims)
     n_sinks = len(cells[["text_id", "pos"]].drop_duplicates())
-    return Interval(
-        value=found.value, low=found.low, high=found.high, n=n_sinks, n_texts=found.n_texts
-    ), layers
+    return replace(found, n=n_sinks), layers

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from secondary_sinks.causal.controls import controls_of, last_judged
 from secondary_sinks.errors import DetectionError
@@ -9,6 +10,7 @@ from secondary_sinks.progress import Progress
 from secondary_sinks.types import LASTING, Sink, SinkTable, Trace, as_traces
 from secondary_sinks.types.controls import similar_tokens
 
+Text = TypeVar("Text")
 COPIES = "copies of sinks in earlier texts"
 UNREAD = "present only at the last layer, which no later attention reads"
 """Reasons to leave out sinks."""
@@ -33,6 +35,12 @@ class TextPairs:
     cases: tuple[MatchedPair, ...]
     left_out: dict[str, int]
     """Number of lasting sinks of the text without a pair, by reason."""
+
+    def tested_of(self, sinks: SinkTable) -> SinkTable:
+        """The tested sinks of the text, as a table."""
+        own = {case.sink.pos for case in self.cases}
+        tested = tuple(s for s in sinks.of_text(self.trace.text_id).sinks if s.pos in own)
+        return SinkTable(sinks=tested, thresholds=sinks.thresholds)
 
 
 def match_pairs(
@@ -78,8 +86,8 @@ def _of_text(trace: Trace, sinks: SinkTable, kinds: Sequence[str]) -> TextPairs:
     )
 
 
-def with_progress(texts: Sequence[TextPairs], progress: Progress | None) -> Iterator[TextPairs]:
-    """Iterate over the texts; `progress` is called with (texts done, texts) on the way."""
+def with_progress(texts: Sequence[Text], progress: Progress | None) -> Iterator[Text]:
+    """Iterate over texts; `progress` is called with (texts done, texts) on the way."""
     for done, text in enumerate(texts):
         if progress:
             progress(done, len(texts))

@@ -11,14 +11,7 @@ from secondary_sinks.causal.donors import token_twins
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
-from secondary_sinks.questions.answer import (
-    Answer,
-    Words,
-    combine_outcomes,
-    format_exclusions,
-    sum_counts,
-    verdict_of,
-)
+from secondary_sinks.questions.answer import Answer, combine_outcomes, judge, sum_counts
 from secondary_sinks.questions.forming import (
     Forming,
     Place,
@@ -45,11 +38,8 @@ from secondary_sinks.questions.matched_pairs import (
 from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.questions.run_claims import layers_of
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials
-from secondary_sinks.statistics import (
-    outcome_of,
-    too_few,
-)
-from secondary_sinks.types import SHARE_UNIT, Edit, LayerEffect, SinkTable, Trace, Verdict
+from secondary_sinks.statistics import outcome_of
+from secondary_sinks.types import Edit, LayerEffect, SinkTable, Trace, Verdict
 from secondary_sinks.types.frames import tidy
 
 EDITS = ("zero", "mean", "resample:0", "resample:1", "resample:2")
@@ -184,27 +174,29 @@ def _formed_verdict(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int
     n_controls = with_control(cells, "where")
     n_sinks = with_control(cells, "where", "forming")
     instead = "else the MLPs' outputs at ordinary tokens and at token twins as replacements"
-    words: Words = {
-        "statistic": "share of sinks that end, but not if other MLPs are ablated instead",
-        "unit": SHARE_UNIT,
-        "controls": control_words(n_controls, n_sinks, instead) + format_exclusions(left_out),
-        "n_claims": n_claims,
-        "n_controls": n_controls,
-    }
-    if not found:
-        return verdict_of(CLAIM, "inconclusive", too_few(0, 0, left_out), None, **words)
-    interval = min(found.values(), key=lambda one: one.value)
-    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
-    if missing:
-        return verdict_of(CLAIM, "inconclusive", missing, interval, **words)
     outcome, agreement = combine_outcomes({way: outcome_of(one) for way, one in found.items()})
-    ended = cells.groupby("where")["is_sink"].apply(lambda alive: 1 - alive.astype(float).mean())
-    others = other_words(ended.get("other", 0.0), n_controls, n_sinks)
-    why = (
-        f"with the MLPs ablated that form sinks of earlier texts, {ended['forming']:.0%} of the "
-        f"sinks end{others and ', '}{others}; {agreement}"
+
+    def why() -> str:
+        ended = cells.groupby("where")["is_sink"].apply(
+            lambda alive: 1 - alive.astype(float).mean()
+        )
+        others = other_words(ended.get("other", 0.0), n_controls, n_sinks)
+        return (
+            f"with the MLPs ablated that form sinks of earlier texts, {ended['forming']:.0%} of "
+            f"the sinks end{others and ', '}{others}; {agreement}"
+        )
+
+    return judge(
+        CLAIM,
+        min(found.values(), key=lambda one: one.value, default=None),
+        why,
+        statistic="share of sinks that end, but not if other MLPs are ablated instead",
+        controls=control_words(n_controls, n_sinks, instead),
+        left_out=left_out,
+        n_claims=n_claims,
+        n_controls=n_controls,
+        outcome=outcome,
     )
-    return verdict_of(CLAIM, outcome, why, interval, **words)
 
 
 def n_claims_about(sinks: SinkTable) -> int:

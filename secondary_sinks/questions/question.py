@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import mul
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -135,3 +136,13 @@ class Question:
     def tables(self) -> tuple[str, ...]:
         """Names of all tables of its answer; file names are like `necessity.cells.parquet`."""
         return ("cells", "effects", *self.further_tables)
+
+    def cost_of(self, sample: Sample) -> Cost:
+        """Its cost with its defaults, with the tokens of the texts that it recomputes."""
+        cells, lengths = self.cost(sample), [len(text.trace) for text in sample.texts]
+        return Cost(
+            question=self.name,
+            replayed=cells.replayed,
+            recomputed=sum(cells.recomputed),
+            tokens=sum(map(mul, cells.recomputed, lengths)),
+        )

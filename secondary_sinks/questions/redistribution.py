@@ -15,13 +15,7 @@ from secondary_sinks.causal.outcome import readers
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
-from secondary_sinks.questions.answer import (
-    Answer,
-    Words,
-    combine_outcomes,
-    format_exclusions,
-    verdict_of,
-)
+from secondary_sinks.questions.answer import Answer, combine_outcomes, judge
 from secondary_sinks.questions.damage import damage_of_cells
 from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
 from secondary_sinks.questions.held_out import held_out
@@ -34,8 +28,8 @@ from secondary_sinks.questions.matched_pairs import (
 )
 from secondary_sinks.questions.necessity import WAYS, is_there
 from secondary_sinks.questions.question import Cells, Question, Sample
-from secondary_sinks.statistics import Interval, median_over_texts, outcome_of, too_few
-from secondary_sinks.types import SHARE_UNIT, SinkTable, Trace, Verdict
+from secondary_sinks.statistics import Interval, median_over_texts, outcome_of
+from secondary_sinks.types import SinkTable, Trace, Verdict
 from secondary_sinks.types.lists import join_words
 
 CLAIM = (
@@ -217,32 +211,29 @@ def _effects(way: str, cells: pd.DataFrame, n_claims: int) -> Iterator[dict[str,
 
 
 def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> Verdict:
-    words: Words = {
-        "statistic": "share of the freed attention that the primary gains, minus its proportional "
-        "share, median over texts",
-        "unit": SHARE_UNIT,
-        "controls": "proportional share: only the sink's key replaced; the same edits at token "
-        "twins, or at ordinary tokens nearby, are subtracted" + format_exclusions(left_out),
-        "n_claims": n_claims,
-        "line": MATERIAL,
-    }
     parts = by_way(cells)
-    if not parts:
-        return verdict_of(CLAIM, "inconclusive", too_few(0, 0, left_out), None, **words)
     n_sinks = len(cells[["text_id", "sink_pos"]].drop_duplicates())
     found = {
         way: replace(_beyond(_by_text(part), "primary", n_claims), n=n_sinks)
         for way, part in parts.items()
     }
-    way, interval = next(iter(found.items()))
-    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
-    if missing:
-        return verdict_of(CLAIM, "inconclusive", missing, interval, **words)
+    way, interval = next(iter(found.items()), ("", None))
     outcome, agreement = combine_outcomes(
         {name: outcome_of(one, MATERIAL) for name, one in found.items()}
     )
-    why = f"{_in_words(list(_effects(way, parts[way], n_claims)))}; {agreement}"
-    return verdict_of(CLAIM, outcome, why, interval, **words)
+    return judge(
+        CLAIM,
+        interval,
+        lambda: f"{_in_words(list(_effects(way, parts[way], n_claims)))}; {agreement}",
+        statistic="share of the freed attention that the primary gains, minus its proportional "
+        "share, median over texts",
+        controls="proportional share: only the sink's key replaced; the same edits at token "
+        "twins, or at ordinary tokens nearby, are subtracted",
+        left_out=left_out,
+        n_claims=n_claims,
+        line=MATERIAL,
+        outcome=outcome,
+    )
 
 
 def _in_words(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -261,13 +252,15 @@ def _percent(share: float) -> str:
 
 def cells_of(sample: Sample) -> Cells:
     """Cost: each way to ablate at every sink and at its control."""
-    return Cells(recomputed=[2 * _n_both(text) for text in sample.texts])
-
-
-def _n_both(text: TextPairs) -> int:
-    """Number of (sink, way to ablate) of a text that are possible at sink and control."""
-    places = [(case.sink.pos, case.control) for case in text.cases]
-    return sum(all(is_there(way, text.trace, pos) for pos in two) for two in places for way in WAYS)
+    possible = [
+        sum(
+            is_there(way, text.trace, case.sink.pos) and is_there(way, text.trace, case.control)
+            for case in text.cases
+            for way in WAYS
+        )
+        for text in sample.texts
+    ]
+    return Cells(recomputed=[2 * number for number in possible])
 
 
 REDISTRIBUTION = Question(

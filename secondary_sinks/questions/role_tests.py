@@ -53,19 +53,11 @@ def asked_of(traces: Sequence[Trace], sinks: SinkTable) -> tuple[list[Asked], di
     Roles are given to sinks of `LASTING` kinds: secondary and primary-like ones.
     """
     texts = {trace.text_id: trace for trace in traces}
-    every = [s for s in sinks.sinks if s.text_id in texts and _counts(s)]
+    every = [s for s in sinks.sinks if s.text_id in texts and s.kind in LASTING]
     fresh = [sink for sink in every if not sink.copy_of]
     known = [sink for sink in fresh if sink.mass_max == sink.mass_max]
-    left_out = {
-        COPIES: len(every) - len(fresh),
-        UNREAD: len(fresh) - len(known),
-    }
+    left_out = {COPIES: len(every) - len(fresh), UNREAD: len(fresh) - len(known)}
     return [_asked(sink, texts[sink.text_id], traces, sinks) for sink in known], left_out
-
-
-def _counts(sink: Sink) -> bool:
-    """Whether a sink is secondary or primary-like."""
-    return sink.kind in LASTING
 
 
 def roles_cost(traces: Sequence[Trace], sinks: SinkTable) -> Cost:
@@ -76,7 +68,7 @@ def roles_cost(traces: Sequence[Trace], sinks: SinkTable) -> Cost:
 
 def is_asked(sink: Sink) -> bool:
     """Whether a sink of the given texts gets roles."""
-    return _counts(sink) and not sink.copy_of and sink.mass_max == sink.mass_max
+    return sink.kind in LASTING and not sink.copy_of and sink.mass_max == sink.mass_max
 
 
 def _asked(sink: Sink, trace: Trace, traces: Sequence[Trace], sinks: SinkTable) -> Asked:

@@ -38,6 +38,7 @@ from scipy import stats
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions.answer import Answer
+from secondary_sinks.questions.matched_pairs import with_progress
 from secondary_sinks.questions.role_tests import Asked, asked_of, group_tests, run_pairs, run_tests
 from secondary_sinks.questions.writers import shares_of_roles, writer_verdicts
 from secondary_sinks.types import SinkTable, Trace, as_traces, format_layers
@@ -129,12 +130,8 @@ def roles(
     texts = as_traces(traces)
     asked, left_out = asked_of(texts, sinks)
     found: list[Role] = []
-    for done, text in enumerate(texts):
-        if progress:
-            progress(done, len(texts))
+    for text in with_progress(texts, progress):
         found += _of_sinks(model, [one for one in asked if one.trace is text], sinks)
-    if progress:
-        progress(len(texts), len(texts))
     table = tidy([asdict(role) for role in found], Role)
     return Answer(
         question="roles",
@@ -194,13 +191,7 @@ def _measured(one: Asked, alive: Alive) -> list[Role]:
     null = null_cosine(one.trace.typical.shape[1])
     return [
         Role(
-            text_id=sink.text_id,
-            pos=sink.pos,
-            token_id=sink.token_id,
-            token=sink.token,
-            kind=sink.kind,
-            level=sink.level,
-            l_start=sink.l_start,
+            **sink.fields("text_id", "pos", "token_id", "token", "kind", "level", "l_start"),
             layer=layer,
             role="undecided",
             why="",

@@ -11,13 +11,7 @@ from secondary_sinks.attribution import formation
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
-from secondary_sinks.questions.answer import (
-    Answer,
-    Words,
-    combine_outcomes,
-    format_exclusions,
-    verdict_of,
-)
+from secondary_sinks.questions.answer import Answer, combine_outcomes, judge
 from secondary_sinks.questions.forming import Forming, Place, by_place, formed_only
 from secondary_sinks.questions.held_out import held_out
 from secondary_sinks.questions.lost_by_layer import by_way
@@ -31,8 +25,8 @@ from secondary_sinks.questions.matched_pairs import (
 from secondary_sinks.questions.necessity import is_there
 from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials, summary
-from secondary_sinks.statistics import outcome_of, too_few
-from secondary_sinks.types import SHARE_UNIT, Cell, Edit, SinkTable, Trace, Verdict
+from secondary_sinks.statistics import outcome_of
+from secondary_sinks.types import Cell, Edit, SinkTable, Trace, Verdict
 
 N_CLAIMS = 2
 SEEDS = 3
@@ -115,12 +109,8 @@ def _neurons(
     model: HookedModel, text: TextPairs, sinks: SinkTable, found: Mapping[Place, Forming]
 ) -> dict[int, list[Neuron]]:
     """Neurons of each sink's forming MLPs; first those that write most along the primary."""
-    own = {case.sink.pos for case in text.cases}
-    table = SinkTable(
-        sinks=tuple(s for s in sinks.of_text(text.trace.text_id).sinks if s.pos in own),
-        thresholds=sinks.thresholds,
-    )
-    written = formation(model, text.trace, table, top_neurons=model.cfg.d_mlp)
+    tested = text.tested_of(sinks)
+    written = formation(model, text.trace, tested, top_neurons=model.cfg.d_mlp)
     ordered = {}
     for number, event in enumerate(written.events):
         if event.event != "creation":
@@ -143,9 +133,8 @@ def _trials(
     case: MatchedPair, trace: Trace, ordered: Sequence[Neuron], few: float, seeds: int
 ) -> Iterator[Trial]:
     n, sink = len(ordered), case.sink
-    least = max(1, int(few * n))
-    sizes = sorted({least, *(1 << power for power in range(n.bit_length()) if 1 << power < n)})
-    for k in sizes:
+    least = least_of(n, few)
+    for k in sizes_of(n, few):
         for edit in WAYS if k == least else WAYS[:1]:
             words = {"edit": edit, "k": k, "n_neurons": n, "few": k == least, "seed": None}
             if is_there(edit, trace, sink.pos):
@@ -154,6 +143,20 @@ def _trials(
             if is_there(edit, trace, case.control):
                 trial = Trial(sink=sink, pos=case.control, cell=(), words=words)
                 yield _ablating(trial, "without", "control", ordered[:k])
+
+
+def least_of(n: int, few: float = FEW) -> int:
+    """The number of units that verdicts are about: the share `few` of all, at least one."""
+    return max(1, int(few * n))
+
+
+def sizes_of(n: int, few: float = FEW) -> list[int]:
+    """The numbers of units that are tried: powers of two, and `least_of` all.
+
+    >>> sizes_of(8)
+    [1, 2, 4]
+    """
+    return sorted({least_of(n, few), *(1 << p for p in range(n.bit_length()) if 1 << p < n)})
 
 
 def _ablated(trial: Trial, ordered: Sequence[Neuron], k: int, seeds: int) -> Iterator[Trial]:
@@ -188,30 +191,28 @@ def _verdict(cells: pd.DataFrame, test: str, left_out: Mapping[str, int], n_clai
         way: rate_difference(one, "neurons", "top", "random", alive=alive, n_claims=n_claims)
         for way, one in by_way(part).items()
     }
-    words: Words = {
-        "n_claims": n_claims,
-        "statistic": f"share of sinks that {'stay' if alive else 'end'}, but not with random "
-        "neurons instead",
-        "unit": SHARE_UNIT,
-        "controls": "the same number of random neurons of the same MLPs"
-        + format_exclusions(left_out),
-    }
-    if not found:
-        return verdict_of(claim, "inconclusive", too_few(0, 0, left_out), None, **words)
-    interval = min(found.values(), key=lambda one: one.value)
-    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
-    if missing:
-        return verdict_of(claim, "inconclusive", missing, interval, **words)
     outcome, agreement = combine_outcomes({way: outcome_of(one) for way, one in found.items()})
-    stay = part.groupby("neurons")["is_sink"].apply(lambda one: one.astype(float).mean())
     verb = "stay" if alive else "end"
-    top, other = (stay[name] if alive else 1 - stay[name] for name in ("top", "random"))
-    why = (
-        f"{CONDITIONS[test]} the {_span(part['k'])} of {_span(part['n_neurons'])} neurons that "
-        f"write most along the primary's direction, {top:.0%} of the sinks {verb}; with random "
-        f"neurons instead, {other:.0%}; {agreement}; zeroed, {_half(cells, test)}"
+
+    def why() -> str:
+        stay = part.groupby("neurons")["is_sink"].apply(lambda one: one.astype(float).mean())
+        top, other = (stay[name] if alive else 1 - stay[name] for name in ("top", "random"))
+        return (
+            f"{CONDITIONS[test]} the {_span(part['k'])} of {_span(part['n_neurons'])} neurons that "
+            f"write most along the primary's direction, {top:.0%} of the sinks {verb}; with random "
+            f"neurons instead, {other:.0%}; {agreement}; zeroed, {_half(cells, test)}"
+        )
+
+    return judge(
+        claim,
+        min(found.values(), key=lambda one: one.value, default=None),
+        why,
+        statistic=f"share of sinks that {verb}, but not with random neurons instead",
+        controls="the same number of random neurons of the same MLPs",
+        left_out=left_out,
+        n_claims=n_claims,
+        outcome=outcome,
     )
-    return verdict_of(claim, outcome, why, interval, **words)
 
 
 def _span(numbers: "pd.Series[Any]") -> str:
@@ -231,16 +232,25 @@ def _half(cells: pd.DataFrame, test: str) -> str:
 
 
 def _smallest(cells: pd.DataFrame) -> pd.DataFrame:
-    """Per sink, by zeroing: the smallest k without which it ends, and with which it stays."""
+    """`smallest_sizes` by zeroing, and the number of neurons of the sink's MLPs."""
     top = cells[(cells["neurons"] == "top") & (cells["edit"] == "zero")]
-    rows = []
-    for (text_id, pos), group in top.groupby(["text_id", "sink_pos"]):
-        alive = group["is_sink"].astype(bool)
-        needed = group[(group["test"] == "without") & ~alive]["k"].min()
-        enough = group[(group["test"] == "only") & alive]["k"].min()
-        n = int(group["n_neurons"].iloc[0])
-        rows.append((text_id, pos, n, float(needed), float(enough)))
-    return pd.DataFrame(rows, columns=["text_id", "pos", "n_neurons", "needed", "enough"])
+    found = smallest_sizes(top).sort_values(["text_id", "pos"], ignore_index=True)
+    n_neurons = top.groupby(["text_id", "sink_pos"])["n_neurons"].first()
+    found.insert(2, "n_neurons", n_neurons.tolist())
+    return found
+
+
+def smallest_sizes(top: pd.DataFrame) -> pd.DataFrame:
+    """Per sink: the smallest k without which it ends, and with which alone it stays.
+
+    NaN where no k that was tried does.
+    """
+    alive = top["is_sink"].astype(bool)
+    needed = top["k"].where((top["test"] == "without") & ~alive)
+    enough = top["k"].where((top["test"] == "only") & alive)
+    by_sink = top.assign(needed=needed, enough=enough).groupby(["text_id", "sink_pos"], sort=False)
+    found = by_sink[["needed", "enough"]].min().astype(float)
+    return found.rename_axis(["text_id", "pos"]).reset_index()
 
 
 def cells_of(sample: Sample) -> Cells:
@@ -248,9 +258,7 @@ def cells_of(sample: Sample) -> Cells:
 
     Every size is zeroed; that of the verdicts is replaced by twins too, where there are some.
     """
-    few, d_mlp = max(1, int(sample.d_mlp * FEW)), sample.d_mlp
-    sizes = len({few, *(1 << power for power in range((d_mlp - 1).bit_length()))})
-    at_sink, with_twins = 2 + 2 * SEEDS, 0
+    sizes, at_sink, with_twins = len(sizes_of(sample.d_mlp)), 2 + 2 * SEEDS, 0
     for text in sample.texts:
         for case in text.cases:
             with_twins += at_sink * is_there("mean:twins", text.trace, case.sink.pos)

@@ -8,13 +8,7 @@ import pandas as pd
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
-from secondary_sinks.questions.answer import (
-    Answer,
-    Words,
-    format_exclusions,
-    sum_counts,
-    verdict_of,
-)
+from secondary_sinks.questions.answer import Answer, judge, sum_counts
 from secondary_sinks.questions.forming import Forming, Place, by_place, none_found
 from secondary_sinks.questions.held_out import (
     control_words,
@@ -33,8 +27,7 @@ from secondary_sinks.questions.matched_pairs import (
 )
 from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials, summary
-from secondary_sinks.statistics import outcome_of, too_few
-from secondary_sinks.types import SHARE_UNIT, Edit, SinkTable, Trace, Verdict, mass_lost
+from secondary_sinks.types import Edit, SinkTable, Trace, Verdict, mass_lost
 from secondary_sinks.types.lists import one_or_more
 
 N_CLAIMS = 2
@@ -145,24 +138,22 @@ def _denoising(
 ) -> Verdict:
     part = cells[(cells["patch"] == "denoising") & (cells["where"] == "forming")]
     interval = rate_difference(part, "donor", "sink", "ordinary", alive=True, n_claims=n_claims)
-    words: Words = {
-        "n_claims": n_claims,
-        "statistic": "share of tokens that become sinks, but not with ordinary donors",
-        "unit": SHARE_UNIT,
-        "controls": "outputs of the same MLPs at ordinary tokens" + format_exclusions(left_out),
-    }
-    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
-    if missing:
-        return verdict_of(DENOISING, "inconclusive", missing, interval, **words)
     made = part[part["donor"] == "sink"]
     sinks = cells[(cells["patch"] == "noising") & (cells["where"] == "forming")]
-    why_outcome = (
-        f"{made['is_sink'].astype(float).mean():.0%} of the tokens become sinks, with "
-        f"{made['lifetime_edited'].mean() / sinks['lifetime_clean'].mean():.0%} of the sinks' "
-        f"lifetime and {made['mass_edited'].mean() / sinks['mass_clean'].mean():.0%} of their "
-        f"attention; with ordinary donors, {_share(part, 'donor', 'ordinary'):.0%} do{why}"
+    return judge(
+        DENOISING,
+        interval,
+        lambda: (
+            f"{made['is_sink'].astype(float).mean():.0%} of the tokens become sinks, with "
+            f"{made['lifetime_edited'].mean() / sinks['lifetime_clean'].mean():.0%} of the sinks' "
+            f"lifetime and {made['mass_edited'].mean() / sinks['mass_clean'].mean():.0%} of their "
+            f"attention; with ordinary donors, {_share(part, 'donor', 'ordinary'):.0%} do{why}"
+        ),
+        statistic="share of tokens that become sinks, but not with ordinary donors",
+        controls="outputs of the same MLPs at ordinary tokens",
+        left_out=left_out,
+        n_claims=n_claims,
     )
-    return verdict_of(DENOISING, outcome_of(interval), why_outcome, interval, **words)
 
 
 def _noising(cells: pd.DataFrame, why: str, left_out: Mapping[str, int], n_claims: int) -> Verdict:
@@ -170,25 +161,23 @@ def _noising(cells: pd.DataFrame, why: str, left_out: Mapping[str, int], n_claim
     n_controls, n_sinks = (with_control(part, "where", one) for one in ("other", "forming"))
     instead = "the donor is a token twin, or else a neighbour"
     interval = rate_difference(part, "where", "forming", "other", n_claims=n_claims, instead=0.0)
-    words: Words = {
-        "n_claims": n_claims,
-        "n_controls": n_controls,
-        "statistic": "share of sinks that end, but not if other MLPs are patched instead",
-        "unit": SHARE_UNIT,
-        "controls": control_words(n_controls, n_sinks, instead) + format_exclusions(left_out),
-    }
-    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
-    if missing:
-        return verdict_of(NOISING, "inconclusive", missing, interval, **words)
     at = part[part["where"] == "forming"]
     clean = at["mass_clean"].mean()
     lost = float(mass_lost(clean, at["mass_edited"].mean(), clean))
     others = other_words(1 - _share(part, "where", "other"), n_controls, n_sinks)
-    why_outcome = (
-        f"{1 - _share(part, 'where', 'forming'):.0%} of the sinks end and lose {lost:.0%} of their "
-        f"attention{others and '; '}{others}{why}"
+    return judge(
+        NOISING,
+        interval,
+        lambda: (
+            f"{1 - _share(part, 'where', 'forming'):.0%} of the sinks end and lose {lost:.0%} of "
+            f"their attention{others and '; '}{others}{why}"
+        ),
+        statistic="share of sinks that end, but not if other MLPs are patched instead",
+        controls=control_words(n_controls, n_sinks, instead),
+        left_out=left_out,
+        n_claims=n_claims,
+        n_controls=n_controls,
     )
-    return verdict_of(NOISING, outcome_of(interval), why_outcome, interval, **words)
 
 
 def _share(cells: pd.DataFrame, column: str, value: str) -> float:

@@ -1,9 +1,9 @@
 """The table of causal questions, used by runs, reports, cost estimates and the command line."""
 
 from collections.abc import Iterable
-from operator import mul
 
-from secondary_sinks.questions.circuit import EVICTION, FUNCTION, READER_HEADS, TRIGGER, WRITER
+from secondary_sinks.display import markdown_table
+from secondary_sinks.questions.circuit.circuit import CIRCUIT
 from secondary_sinks.questions.dose import NORM_DOSE
 from secondary_sinks.questions.harm import HARM
 from secondary_sinks.questions.matched_pairs import match_pairs
@@ -24,11 +24,7 @@ QUESTIONS = (
     RESTORATION,
     SPARSITY,
     HARM,
-    TRIGGER,
-    WRITER,
-    READER_HEADS,
-    FUNCTION,
-    EVICTION,
+    *CIRCUIT,
 )
 """All questions, in the order in which they are run and reported."""
 BY_NAME = {question.name: question for question in QUESTIONS}
@@ -55,21 +51,13 @@ def costs(
     texts = match_pairs(traces, sinks)
     n_layers = len(texts[0].trace.norm) if texts else 0
     sample = Sample(texts=texts, sinks=sinks, n_layers=n_layers, d_mlp=d_mlp)
-    lengths = [len(text.trace.tokens) for text in texts]
-    found = []
-    for name in questions:
-        cells = BY_NAME[name].cost(sample)
-        recomputed, tokens = sum(cells.recomputed), sum(map(mul, cells.recomputed, lengths))
-        found.append(
-            Cost(question=name, replayed=cells.replayed, recomputed=recomputed, tokens=tokens)
-        )
-    return found
+    return [BY_NAME[name].cost_of(sample) for name in questions]
 
 
 def as_markdown() -> list[str]:
     """The questions as a Markdown table."""
     rows = [
-        f"| `{one.name}` | {one.asks} | {', '.join(f'`{table}`' for table in one.tables)} |"
+        (f"`{one.name}`", one.asks, ", ".join(f"`{table}`" for table in one.tables))
         for one in QUESTIONS
     ]
-    return ["| question | asks | tables of its answer |", "|---|---|---|", *rows]
+    return markdown_table(["question", "asks", "tables of its answer"], rows)

@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 
 from secondary_sinks.display import count
-from secondary_sinks.questions.answer import format_exclusions, verdict_of
-from secondary_sinks.statistics import outcome_of, share_over_texts, too_few
-from secondary_sinks.types import SHARE_UNIT, Verdict
+from secondary_sinks.questions.answer import judge
+from secondary_sinks.statistics import outcome_of, share_over_texts
+from secondary_sinks.types import Verdict
 
 NO_TWIN = "whose token occurs nowhere else without being a sink"
 CONTROLS = (
@@ -119,22 +119,17 @@ def _verdict(
         for one in (wrote, might)
     )
     n_without = len(part[part["n_donors"] == 0][["text_id", "pos"]].drop_duplicates())
-    left_out = {NO_TWIN: n_without}
-    outcome = outcome_of(interval)
-    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
-    if missing or (outcome == "contradicted" and outcome_of(most) != "contradicted"):
-        outcome = "inconclusive"
-    words = _words(known, group, layer, sum(wrote), len(wrote), len(set(texts)))
     general = f"{name} are written by the MLP of one layer"
-    found = verdict_of(
+    found = judge(
         general if layer is None else f"{name} are written by the MLP of layer {layer}",
-        outcome,
-        "; ".join(filter(None, [words, missing])),
         interval,
+        lambda: _words(known, group, layer, sum(wrote), len(wrote), len(set(texts))),
         statistic=STATISTIC,
-        unit=SHARE_UNIT,
-        controls=CONTROLS + format_exclusions(left_out),
+        controls=CONTROLS,
+        left_out={NO_TWIN: n_without},
         n_claims=n_claims,
+        outcome=outcome_of(interval, most=most),
+        always=True,
     )
     return replace(found, layer=layer, general=general)
 

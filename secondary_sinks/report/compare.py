@@ -1,7 +1,7 @@
 """`write_comparison`: several runs -> one page that puts their models side by side."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +125,7 @@ def _named(models: Sequence[Compared]) -> list[Compared]:
         f"{name} ({names[:place].count(name) + 1})" if names.count(name) > 1 else name
         for place, name in enumerate(names)
     ]
-    return [
-        Compared(name=name, record=m.record, sinks=m.sinks, levels=m.levels, claims=m.claims)
-        for name, m in zip(numbered, models, strict=True)
-    ]
+    return [replace(one, name=name) for name, one in zip(numbered, models, strict=True)]
 
 
 def _models_table(models: Sequence[Compared]) -> Table:

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from secondary_sinks.display import markdown_table
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs.parquet import SCHEMAS
 from secondary_sinks.types.trace_measures import MEASURES
@@ -145,11 +146,8 @@ def as_markdown(name: str) -> list[str]:
     >>> as_markdown("sinks")[2]
     '| `model` | str |  | name of the model |'
     """
-    rows = [
-        f"| `{key}` | {one.kind} | {one.unit} | {one.meaning} |"
-        for key, one in TABLES[name].items()
-    ]
-    return ["| column | type | unit | meaning |", "|---|---|---|---|", *rows]
+    rows = [(f"`{key}`", *one) for key, one in TABLES[name].items()]
+    return markdown_table(["column", "type", "unit", "meaning"], rows)
 
 
 def check_columns(name: str, frame: pd.DataFrame, model: str) -> pd.DataFrame:

@@ -73,16 +73,14 @@ class RunFolder:
                 for folder in made:
                     folder.rmdir()
 
-    def check(self, *, force: bool = False, differs: str = "") -> None:
+    def check(self, *, force: bool = False) -> None:
         """Raise `RunFolderError` when the folder holds something that a run must not replace.
 
-        With `force`, only files that no run wrote are refused. `differs` describes how the inputs
-        differ.
+        With `force`, only files that no run wrote are refused.
         """
         found = self.contents()
         if found and not force:
-            what = f"a finished run of other inputs{': ' if differs else ''}{differs}"
-            what = what if RECORD in found else f"{found[0]!r}"
+            what = "a finished run of other inputs" if RECORD in found else f"{found[0]!r}"
             raise RunFolderError(
                 f"{str(self.path)!r} is not empty (it holds {what})",
                 "choose another --out, or use --force to replace the run in it",

@@ -10,9 +10,10 @@ MIN_SINKS = 5
 HALF = 0.5
 
 
-def outcome_of(interval: Interval, line: float = HALF) -> str:
+def outcome_of(interval: Interval, line: float = HALF, most: Interval | None = None) -> str:
     """supported if the interval lies above the line, contradicted if below, else inconclusive.
 
+    `most` is the interval if all undecided cases were hits: it must lie below the line too.
     Raises `ValueError` for an approximate interval.
     """
     if interval.approximate:
@@ -22,7 +23,8 @@ def outcome_of(interval: Interval, line: float = HALF) -> str:
         )
     if interval.low > line:
         return "supported"
-    return "contradicted" if interval.high < line else "inconclusive"
+    below = interval.high < line and (most is None or most.high < line)
+    return "contradicted" if below else "inconclusive"
 
 
 def too_few(
@@ -53,7 +55,6 @@ def too_few(
     together = f" to decide {n_claims} claims together" if n_claims > 1 else ""
     where = " with controls" if controlled else ""
     return (
-        f"only {count(n_sinks, 'sink')} in {count(n_texts, 'text')}{where}; at least "
-        f"{MIN_SINKS} sinks in "
-        f"{needed} texts are needed{together}, since fewer texts can all agree by chance"
+        f"only {count(n_sinks, 'sink')} in {count(n_texts, 'text')}{where}; at least {MIN_SINKS} "
+        f"sinks in {needed} texts are needed{together}, since fewer texts can all agree by chance"
     )

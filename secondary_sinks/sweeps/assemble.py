@@ -177,10 +177,8 @@ class Assembly:
             path = self.manifest.path_of(entry, "effects")
             if mine and path is not None:
                 frame = parquet.read(path).to_pandas()
-                places = [
-                    order[unit] if unit in mine else -1
-                    for unit in map(_unit, frame["edit"], frame["site"], frame["layer"])
-                ]
+                units = map(unit_of, frame[["edit", "site", "layer"]].to_dict("records"))
+                places = [order[unit] if unit in mine else -1 for unit in units]
                 frame = frame.assign(place=places)
                 parts.append(frame[frame["place"] >= 0])
         if not parts:  # every unit was skipped
@@ -203,10 +201,6 @@ class Assembly:
         """A table with the model's name as its first column."""
         frame = frame.assign(model=self.label)
         return frame[["model", *(name for name in frame if name != "model")]]
-
-
-def _unit(edit: str, site: str, layer: int) -> Unit:
-    return Unit(edit=edit, site=site, layer=int(layer))
 
 
 def write_table(path: Path, name: str, frames: Iterator[pd.DataFrame]) -> bool:

@@ -140,22 +140,9 @@ class SweepConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `config_file.from_dict` reads, every default written out."""
         layers = None if self.layers is None else format_layers(self.layers).replace(" ", "")
-        return {
-            "models": [asdict(spec) | {"skip": list(spec.skip)} for spec in self.models],
-            "texts": list(self.texts),
-            "limit": self.limit,
-            "max_tokens": self.max_tokens,
-            "edits": list(self.edits),
-            "sites": list(self.sites),
-            "layers": layers,
-            "feed": self.feed,
-            "thresholds": asdict(self.thresholds),
-            "criterion": self.criterion,
-            "ordinary": self.ordinary,
-            "trace": self.trace,
-            "seed": self.seed,
-            "pooled": self.pooled,
-        }
+        models = [asdict(spec) | {"skip": list(spec.skip)} for spec in self.models]
+        lists = {name: list(getattr(self, name)) for name in ("texts", "edits", "sites")}
+        return asdict(self) | {"models": models, "layers": layers, **lists}
 
 
 def _found(spec: ModelSpec) -> tuple[str, ModelSpec]:

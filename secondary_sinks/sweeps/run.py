@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,8 @@ class Run(Sweep):
 
     def _roles(self, executor: InProcess) -> Answer:
         traces, sinks = self._observe(executor)
-        return roles(self._model_of(executor), traces, sinks, progress=self._progress_of("roles"))
+        progress = partial(self._tell_progress, "roles")
+        return roles(self._model_of(executor), traces, sinks, progress=progress)
 
     def _ask(self, executor: InProcess, missing: Sequence[str]) -> None:
         """Ask the missing questions; each answer is stored as soon as it is there."""
@@ -195,9 +197,6 @@ class Run(Sweep):
 
     def _model_of(self, executor: InProcess) -> HookedModel:
         return executor.model(self.config.models[0])
-
-    def _progress_of(self, stage: str) -> Callable[[int, int], None]:
-        return lambda done, total: self._tell_progress(stage, done, total)
 
     def _tell_progress(self, stage: str, done: int, total: int) -> None:
         self.tell("stage", stage=stage, done=done, total=total)

@@ -146,7 +146,7 @@ def task_key(
         "thresholds": asdict(thresholds),
         "measures": (versions or versions_of_code())["measures"],
     }
-    return _hash(parts)
+    return durable.sha256_of_json(parts)
 
 
 def unit_key(task: str, unit: Unit, ordinary: int, engine: str = "", *, whole: bool = False) -> str:
@@ -160,7 +160,7 @@ def unit_key(task: str, unit: Unit, ordinary: int, engine: str = "", *, whole: b
         "ordinary": ordinary,
         "engine": engine or versions_of_code()["engine"],
     }
-    return _hash(parts | ({"whole": True} if whole else {}))
+    return durable.sha256_of_json(parts | ({"whole": True} if whole else {}))
 
 
 def key_of(task: Task, unit: Unit) -> str:
@@ -171,7 +171,3 @@ def key_of(task: Task, unit: Unit) -> str:
 def cell_key(unit: str, role: str, pos: int) -> str:
     """Key of one token's cell in a unit, given the unit's key: 16 hexadecimal digits."""
     return hashlib.sha256(f"{unit} {role} {pos}".encode()).hexdigest()[:16]
-
-
-def _hash(parts: Mapping[str, Any]) -> str:
-    return durable.sha256_of_json(parts)

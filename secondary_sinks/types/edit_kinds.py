@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from secondary_sinks.display import markdown_table
 from secondary_sinks.errors import EditError
 from secondary_sinks.types.edit_sites import HEADS, OF_TOKEN, RESIDUAL, SITES
 
@@ -230,11 +231,8 @@ def kinds_as_markdown() -> list[str]:
     >>> kinds_as_markdown()[3]
     '| `zero` | zero |  | all but `attn_scores`, `pattern` |'
     """
-    rows = [
-        f"| `{kind.label}` | {kind.becomes} | {_range(kind)} | {_places(kind)} |"
-        for kind in EDIT_KINDS
-    ]
-    return ["| label | the activation becomes | value | sites |", "|---|---|---|---|", *rows]
+    rows = [(f"`{kind.label}`", kind.becomes, _range(kind), _places(kind)) for kind in EDIT_KINDS]
+    return markdown_table(["label", "the activation becomes", "value", "sites"], rows)
 
 
 def _range(kind: EditKind) -> str:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from secondary_sinks.display import markdown_table
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
@@ -12,76 +14,56 @@ class Site:
     words: str
     """What is there, as messages and pages name it."""
     meaning: str
-    unit: str
+    unit: str = "coordinate"
     """What a single one of its units is called: the `units` of an edit select some."""
-    width: str
-    """The setting of the model that says how many units there are."""
-    in_residual: bool = True
-    """Whether its vectors are vectors of the residual stream."""
     of_pair: bool = False
     """Whether it is of a query and a key: one number per head, and not a row of one token."""
     early: bool = False
     """Whether the attention of its own layer depends on it."""
 
+    @property
+    def in_residual(self) -> bool:
+        """Whether its vectors are vectors of the residual stream."""
+        return self.unit == "coordinate"
+
     def n_units(self, cfg: Any) -> int:
         """How many units a model with this config has; KV heads are as many as heads if unsaid."""
-        found = getattr(cfg, self.width)
+        found = getattr(cfg, _WIDTHS[self.unit])
         return int(cfg.n_heads if found is None and self.unit == "KV head" else found)
 
 
+_WIDTHS = {
+    **{"coordinate": "d_model", "neuron": "d_mlp"},
+    **{"head": "n_heads", "KV head": "n_key_value_heads"},
+}
+"""The setting of the model that says how many there are."""
 SITES = (
-    Site(
-        name="mlp_out",
-        words="MLP output",
-        meaning="what the MLP adds to the residual",
-        unit="coordinate",
-        width="d_model",
-    ),
-    Site(
-        name="attn_out",
-        words="attention output",
-        meaning="what attention adds to the residual",
-        unit="coordinate",
-        width="d_model",
-    ),
-    Site(
-        name="resid_post",
-        words="residual",
-        meaning="the residual after the block",
-        unit="coordinate",
-        width="d_model",
-    ),
+    Site(name="mlp_out", words="MLP output", meaning="what the MLP adds to the residual"),
+    Site(name="attn_out", words="attention output", meaning="what attention adds to the residual"),
+    Site(name="resid_post", words="residual", meaning="the residual after the block"),
     Site(
         name="resid_pre",
         words="residual before the block",
         meaning="the residual that enters the block",
         early=True,
-        unit="coordinate",
-        width="d_model",
     ),
     Site(
         name="z",
         words="head outputs",
         meaning="outputs of the heads before the output projection",
         unit="head",
-        width="n_heads",
-        in_residual=False,
     ),
     Site(
         name="post",
         words="neurons",
         meaning="neurons of the MLP; not in a mixture of experts",
         unit="neuron",
-        width="d_mlp",
-        in_residual=False,
     ),
     Site(
         name="q",
         words="queries",
         meaning="queries of the heads as projected, before any norm and rotation",
         unit="head",
-        width="n_heads",
-        in_residual=False,
         early=True,
     ),
     Site(
@@ -89,26 +71,14 @@ SITES = (
         words="keys",
         meaning="keys as projected, before any norm and rotation",
         unit="KV head",
-        width="n_key_value_heads",
-        in_residual=False,
         early=True,
     ),
-    Site(
-        name="v",
-        words="values",
-        meaning="values as projected",
-        unit="KV head",
-        width="n_key_value_heads",
-        in_residual=False,
-        early=True,
-    ),
+    Site(name="v", words="values", meaning="values as projected", unit="KV head", early=True),
     Site(
         name="attn_scores",
         words="attention score",
         meaning="score of the token, as the query, on the key at `key`, before the softmax",
         unit="head",
-        width="n_heads",
-        in_residual=False,
         of_pair=True,
         early=True,
     ),
@@ -118,8 +88,6 @@ SITES = (
         meaning="attention that the token, as the query, pays to the key at `key`, after the "
         "softmax",
         unit="head",
-        width="n_heads",
-        in_residual=False,
         of_pair=True,
         early=True,
     ),
@@ -134,5 +102,5 @@ SITE_OF = {site.name: site for site in SITES}
 
 def sites_as_markdown() -> list[str]:
     """The sites as rows of a table for a page."""
-    rows = [f"| `{site.name}` | {site.meaning} | {site.unit}s |" for site in SITES]
-    return ["| site | activation | `units` selects |", "|---|---|---|", *rows]
+    rows = [(f"`{site.name}`", site.meaning, f"{site.unit}s") for site in SITES]
+    return markdown_table(["site", "activation", "`units` selects"], rows)

@@ -233,6 +233,11 @@ def as_cells(edits: Edit | Iterable[Edit | Sequence[Edit]]) -> tuple[Cell, ...]:
     return tuple(map(as_cell, [edits] if alone else edits))  # type: ignore[arg-type]
 
 
+def positions_of(edits: Iterable[Edit]) -> list[int]:
+    """The positions that some edits change, in order."""
+    return sorted({pos for edit in edits for pos in edit.positions})
+
+
 def dump_cells(cells: Iterable[Edit | Sequence[Edit]]) -> str:
     """Cells as JSON lines, one list of edits per line.
 

@@ -1,7 +1,7 @@
 """`Formation`: which components write a sink's alignment with the primary, and which remove it."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -141,23 +141,9 @@ def _row(
 
 
 _KINDS: dict[str, Any] = {
-    "text_id": str,
-    "pos": int,
-    "token_id": int,
-    "token": str,
-    "kind": str,
-    "event": str,
-    "event_layer": int,
-    "direction_layer": int,
-    "tests": str,
-    "censored": bool,
-    "layer": int,
-    "component": str,
-    "index": float,
-    "projection": float,
-    "typical": float,
-    "share": float,
-    "of_total": float,
+    **{item.name: item.type for item in fields(FormationEvent)},
+    **{"layer": int, "component": str},
+    **dict.fromkeys(("index", "projection", "typical", "share", "of_total"), float),
 }
 
 

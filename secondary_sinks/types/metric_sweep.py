@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.display import Displayed, count, rounded
-from secondary_sinks.types.edits import Cell
+from secondary_sinks.types.edits import Cell, positions_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +50,7 @@ class MetricSweep(Displayed):
         return pd.DataFrame(rows, columns=list(_COLUMNS)).astype({"control_pos": "Int64"})
 
     def _row(self, number: int, cell: Cell) -> dict[str, Any]:
-        positions = sorted({pos for edit in cell for pos in edit.positions})
+        positions = positions_of(cell)
         values = {name: float(getattr(self, name)[number]) for name in _MEASURED}
         return {
             "text_id": self.text_id,

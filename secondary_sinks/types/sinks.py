@@ -68,6 +68,10 @@ class Sink:
         """The layers as ranges, for example "2-8, 11-28"."""
         return format_layers(self.layers)
 
+    def fields(self, *names: str) -> dict[str, Any]:
+        """Some of its fields, by name: the first columns of a row about it."""
+        return {name: getattr(self, name) for name in names}
+
 
 MOST_LAYERS = 100_000
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from secondary_sinks.display import markdown_table
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
@@ -161,5 +163,5 @@ MEASURES = (
 
 def as_markdown() -> list[str]:
     """The measures as rows of a table for a page."""
-    rows = [f"| `{one.name}` | {one.definition} | {one.range} |" for one in MEASURES]
-    return ["| name | definition | range |", "|---|---|---|", *rows]
+    rows = [(f"`{one.name}`", one.definition, one.range) for one in MEASURES]
+    return markdown_table(["name", "definition", "range"], rows)

@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 from experiments import all as everything
 from experiments import neurons, norms, shared, written
 from experiments.command import main_of
-from experiments.shared import judge_interval, observe_texts, unanswered
+from experiments.shared import observe_texts, unanswered
 from experiments.written import in_words, write
 from secondary_sinks.errors import RunFolderError
+from secondary_sinks.questions import judge
 from secondary_sinks.statistics import Interval
 from secondary_sinks.testing.planted import Plant
 from tests.experiments.observed import planted
@@ -120,14 +121,14 @@ def interval(low, high, n=15, n_texts=6):
     ],
 )
 def test_a_verdict_says_no_more_than_the_interval(found, outcome):
-    verdict = judge_interval("claim", found, "because", **WORDS)
+    verdict = judge("claim", found, "because", **WORDS)
     assert verdict.outcome == outcome
     few = found.n < 5 or found.n_texts < 6
     assert verdict.why.startswith("because") != few
 
 
 def test_another_line_and_what_was_left_out():
-    verdict = judge_interval("c", interval(0.1, 0.4), "w", line=0.0, left_out={"odd": 2}, **WORDS)
+    verdict = judge("c", interval(0.1, 0.4), "w", line=0.0, left_out={"odd": 2}, **WORDS)
     assert (verdict.outcome, verdict.controls) == ("supported", "twins; left out: 2 odd")
 
 

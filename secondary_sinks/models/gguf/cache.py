@@ -74,7 +74,7 @@ def converted_folder(gguf: Path) -> Path:
     """
     from filelock import FileLock
 
-    _refuse_damaged(gguf)  # before all of it is read for its checksum
+    read_header(gguf)  # before all of it is read for its checksum
     folder = cache_root() / f"{gguf.stem[:LONGEST_NAME]}-{files.sha256_of(gguf)[:16]}-v{FORMAT}"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -142,10 +142,6 @@ def _convert(gguf: Path, folder: Path, damage: str) -> None:
         building.rename(folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-
-
-def _refuse_damaged(gguf: Path) -> None:
-    read_header(gguf)
 
 
 def _read_gguf(gguf: Path) -> tuple[Any, Any, TokenizerRules]:

@@ -167,14 +167,18 @@ def _round_up(size: int, alignment: int) -> int:
     return -(-size // alignment) * alignment
 
 
+def _parse(path: Path, lists: Sequence[str] = ()) -> GgufHeader:
+    with (
+        files.open_file(path) as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
+        return HeaderParser(data, frozenset(lists)).parse()
+
+
 def read_header(path: Path) -> GgufHeader:
     """The header of a complete file; `DamagedModelError` says what is wrong with any other."""
     try:
-        with (
-            files.open_file(path) as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-        ):
-            return HeaderParser(data).parse()
+        return _parse(path)
     except (struct.error, DamageError, ValueError) as error:
         size = path.stat().st_size
         raise DamagedModelError(
@@ -190,11 +194,7 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
 
     The header must have been read, and so checked, before.
     """
-    with (
-        files.open_file(path) as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-    ):
-        found = HeaderParser(data, frozenset(names)).parse().metadata
+    found = _parse(path, names).metadata
     return {name: found[name] for name in names if found.get(name) is not None}
 
 

@@ -122,9 +122,8 @@ def request_dense_weights(config: Any, name: str) -> bool:
         raise UnsupportedModelError(
             f"model {name!r} is quantised ({method}), and transformers cannot give its dense "
             "weights alone",
-            "use the unquantised repository, or dequantise it once where its "
-            "package is installed, for bitsandbytes with from_pretrained(...).dequantize() and "
-            "save_pretrained",
+            "use the unquantised repository, or dequantise it once where its package is installed, "
+            "for bitsandbytes with from_pretrained(...).dequantize() and save_pretrained",
         )
     config.quantization_config = fields | {"dequantize": True}
     warnings.warn(

@@ -49,14 +49,11 @@ def disturb(model: nn.Module, without: type | tuple[type, ...] = ()) -> Iterator
     def on_input(part: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
         return disturb_all(args), {name: disturb_all(value) for name, value in kwargs.items()}
 
-    def on_output(part: nn.Module, args: Any, output: Any) -> Any:
-        return disturb_all(output)
-
     with ExitStack() as stack:
         for part in parts:
             for handle in (
                 part.register_forward_pre_hook(on_input, with_kwargs=True),
-                part.register_forward_hook(on_output),
+                part.register_forward_hook(lambda part, args, output: disturb_all(output)),
             ):
                 stack.callback(handle.remove)
         yield

@@ -18,12 +18,11 @@ from torch import Tensor
 from secondary_sinks.display import count
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.observation.activations import activations
-from secondary_sinks.questions.answer import Words, format_exclusions, verdict_of
+from secondary_sinks.questions.answer import judge
 from secondary_sinks.questions.role_tests import Asked, patched, run_rows
-from secondary_sinks.questions.sparsity import FEW, SEEDS
+from secondary_sinks.questions.sparsity import SEEDS, least_of, sizes_of
 from secondary_sinks.questions.trials import Trial, frame_of, rate_difference
-from secondary_sinks.statistics import outcome_of, too_few
-from secondary_sinks.types import SHARE_UNIT, SinkTable, Verdict
+from secondary_sinks.types import SinkTable, Verdict
 
 Writers = Mapping[tuple[str, int], tuple[int, ...]]
 """Layers of the MLPs that write each sink, by text and position."""
@@ -84,19 +83,9 @@ def _ranked(one: Asked, layers: Sequence[int], vectors: Vectors) -> list[int]:
     return [int(index) for index in total.abs().argsort(descending=True, stable=True)]
 
 
-def sizes_of(d_model: int) -> list[int]:
-    """The k that are tried: powers of two, and the share `FEW` of all coordinates.
-
-    >>> sizes_of(8)
-    [1, 2, 4]
-    """
-    few = max(1, int(FEW * d_model))
-    return sorted({few, *(1 << n for n in range(d_model.bit_length()) if 1 << n < d_model)})
-
-
 def _trials(one: Asked, layers: tuple[int, ...], ranked: Sequence[int]) -> Iterator[Trial]:
     for k in sizes_of(len(ranked)):
-        words = {"k": k, "few": k == max(1, int(FEW * len(ranked)))}
+        words = {"k": k, "few": k == least_of(len(ranked))}
         yield from _both(one, layers, ranked, ranked[:k], {"coordinates": "top", **words})
         for seed in range(SEEDS):
             chance = random.Random(f"{seed} {one.sink.text_id} {one.sink.pos} {k}")
@@ -129,40 +118,25 @@ def coordinate_verdicts(
 def _verdict(cells: pd.DataFrame, test: str, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     claim, verb = (ENOUGH, "stay") if test == "only" else (NEEDED, "end")
     part = cells[(cells["test"] == test) & cells["few"].astype(bool)]
-    words: Words = {
-        "n_claims": n_claims,
-        "statistic": f"share of sinks that {verb}, but not with random coordinates instead",
-        "unit": SHARE_UNIT,
-        "controls": "the same number of random coordinates" + format_exclusions(left_out),
-    }
-    if part.empty:
-        return verdict_of(claim, "inconclusive", too_few(0, 0, left_out), None, **words)
     alive = test == "only"
-    found = rate_difference(part, "coordinates", "top", "random", alive=alive, n_claims=n_claims)
-    missing = too_few(found.n, found.n_texts, left_out, n_claims)
-    stay = part.groupby("coordinates")["is_sink"].apply(lambda one: one.astype(float).mean())
-    top, other = (stay[name] if alive else 1 - stay[name] for name in ("top", "random"))
-    k = int(part["k"].iloc[0])
-    why = (
-        f"{'with only' if alive else 'without'} the {count(k, 'coordinate')} in which the writer's "
-        f"output differs most from that at twins, {top:.0%} of the sinks {verb}; with random "
-        f"coordinates instead, {other:.0%}"
+
+    def why() -> str:
+        stay = part.groupby("coordinates")["is_sink"].apply(lambda one: one.astype(float).mean())
+        top, other = (stay[name] if alive else 1 - stay[name] for name in ("top", "random"))
+        return (
+            f"{'with only' if alive else 'without'} the "
+            f"{count(int(part['k'].iloc[0]), 'coordinate')} in which the writer's output differs "
+            f"most from that at twins, {top:.0%} of the sinks {verb}; with random coordinates "
+            f"instead, {other:.0%}"
+        )
+
+    return judge(
+        claim,
+        rate_difference(part, "coordinates", "top", "random", alive=alive, n_claims=n_claims),
+        why,
+        statistic=f"share of sinks that {verb}, but not with random coordinates instead",
+        controls="the same number of random coordinates",
+        left_out=left_out,
+        n_claims=n_claims,
+        always=len(part) > 0,
     )
-    outcome = "inconclusive" if missing else outcome_of(found)
-    return verdict_of(claim, outcome, "; ".join(filter(None, [why, missing])), found, **words)
-
-
-def smallest_sizes(cells: pd.DataFrame) -> pd.DataFrame:
-    """Per sink: the smallest k without which it ends, and with which alone it stays.
-
-    NaN where no k that was tried does.
-    """
-    rows = []
-    for (text_id, pos), group in cells[cells["coordinates"] == "top"].groupby(
-        ["text_id", "sink_pos"], sort=False
-    ):
-        alive = group["is_sink"].astype(bool)
-        needed = group.loc[(group["test"] == "without") & ~alive, "k"].min()
-        enough = group.loc[(group["test"] == "only") & alive, "k"].min()
-        rows.append((text_id, pos, float(needed), float(enough)))
-    return pd.DataFrame(rows, columns=["text_id", "pos", "needed", "enough"])

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,9 +11,9 @@ from torch import Tensor
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.layerwise.submodules import heads_of
 from secondary_sinks.measures import value_drain
-from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.observation import iter_layers
 from secondary_sinks.observation.layers import check_same_states
+from secondary_sinks.questions.circuit.heads import LaterAttention
 from secondary_sinks.types import SinkTable, Trace
 
 EQUAL = 0.1
@@ -46,12 +45,12 @@ def given_by_keys(
     """
     n_pos = len(trace)
     sums = {pos: torch.zeros(2, n_pos, dtype=torch.float64) for pos in blocks}
-    seen: dict[int, _Sums] = {}
+    seen: dict[int, LaterAttention] = {}
 
     def hooks(layer: int) -> list[Hook]:
         after = [pos for pos, some in blocks.items() if layer in some]
         if after:
-            seen[layer] = _Sums(after, n_pos)
+            seen[layer] = LaterAttention(n_pos, after=after)
         return [seen[layer].hook(layer)] if after else []
 
     for view in iter_layers(model, trace.tokens, hooks=hooks):
@@ -59,7 +58,7 @@ def given_by_keys(
         if view.layer in seen:
             assert view.values is not None
             written = value_drain(view.values, heads_of(model, view.layer).weights).T.cpu().double()
-            for pos, paid in seen.pop(view.layer).by_token().items():
+            for pos, paid in seen.pop(view.layer).received_after.items():
                 sums[pos] += torch.stack([paid.sum(0), (paid * written).sum(0)])
         del view
     n_rows = {
@@ -67,31 +66,6 @@ def given_by_keys(
     }
     means = {pos: total / n_rows[pos] for pos, total in sums.items()}
     return {pos: Given(attention=mean[0], written=mean[1]) for pos, mean in means.items()}
-
-
-class _Sums:
-    """Attention that the queries after some tokens pay to each key, per head, in one layer."""
-
-    def __init__(self, after: Sequence[int], n_pos: int) -> None:
-        self.after, self.n_pos, self._done = after, n_pos, 0
-        self._sums: dict[int, Tensor] = {}
-
-    def hook(self, layer: int) -> Hook:
-        return hook_name(layer, "pattern"), self._see
-
-    def _see(self, pattern: Float[Tensor, "1 head query key"], hook: Any) -> None:
-        others = pattern[0].float().clone()
-        itself = torch.arange(others.shape[1], device=others.device)
-        others[:, itself, itself + self._done] = 0.0
-        for pos in self.after:
-            later = others[:, max(0, pos + 1 - self._done) :].sum(1).cpu().double()
-            if pos not in self._sums:
-                self._sums[pos] = torch.zeros(len(later), self.n_pos, dtype=torch.float64)
-            self._sums[pos][:, : later.shape[1]] += later
-        self._done += others.shape[1]
-
-    def by_token(self) -> dict[int, Float[Tensor, "head key"]]:
-        return self._sums
 
 
 def equal_keys(

@@ -1,6 +1,7 @@
 """Figures of readers, function and eviction, as data."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -120,8 +121,7 @@ def _over_texts(table: pd.DataFrame, column: str) -> Interval:
 
 
 def _dot(row: str, series: str, found: Interval) -> dict[str, Any]:
-    numbers = {name: getattr(found, name) for name in ("value", "low", "high", "n_texts")}
-    return {"row": row, "series": series, **numbers}
+    return {"row": row, "series": series, **asdict(found)}
 
 
 def _by_distance(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -135,6 +135,6 @@ def _by_distance(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
                     "panel": taken,
                     "group": group,
                     "x": f"{nearest} to {longest[nearest]}",
-                    **{name: getattr(found, name) for name in ("value", "low", "high", "n_texts")},
+                    **asdict(found),
                     "loss_rise": _over_texts(part, "loss_rise").value,
                 }

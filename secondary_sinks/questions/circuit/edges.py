@@ -51,8 +51,7 @@ class Edge:
 
 def of_sink(sink: Sink) -> dict[str, Any]:
     """The fields of an edge that name its sink."""
-    names = ("text_id", "pos", "token", "kind", "level")
-    return {name: getattr(sink, name) for name in names}
+    return sink.fields("text_id", "pos", "token", "kind", "level")
 
 
 def edges_frame(edges: Iterable[Edge]) -> pd.DataFrame:

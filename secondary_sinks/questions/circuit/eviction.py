@@ -130,7 +130,8 @@ def caches_of(text: TextPairs, sinks: SinkTable, window: int, draws: int) -> lis
     def without(keys: Iterable[int], since: int = window + 1, until: int | None = None) -> Cut:
         return Cut(keys=tuple(sorted(keys)), layers=layers, since=since, until=until)
 
-    drawn = [_drawn(able, len(own), seed, trace.text_id) for seed in range(draws)]
+    seeds = (random.Random(f"{seed} {trace.text_id}") for seed in range(draws))
+    drawn = [chance.sample(able, len(own)) for chance in seeds]
     return [
         *(("dropped", name, 0, without(keys)) for name, keys in dropped.items()),
         ("dropped", "recent", 0, without(every, since=1, until=len(own) + 1)),
@@ -161,10 +162,6 @@ def _heaviest(trace: Trace, able: Sequence[int], number: int) -> tuple[int, ...]
     received = (trace.mass.double() * trace.queries).sum(0)
     ordered = sorted(able, key=lambda pos: (-float(received[pos]), pos))
     return tuple(sorted(ordered[:number]))
-
-
-def _drawn(able: Sequence[int], number: int, seed: int, text_id: str) -> list[int]:
-    return random.Random(f"{seed} {text_id}").sample(list(able), number)
 
 
 def _rows(

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pandas as pd
 
-from secondary_sinks.questions.answer import format_exclusions, verdict_of
-from secondary_sinks.statistics import Interval, median_over_texts, outcome_of, too_few
-from secondary_sinks.types import SHARE_UNIT, Verdict
+from secondary_sinks.questions.answer import judge
+from secondary_sinks.statistics import median_over_texts
+from secondary_sinks.types import Verdict
 
 LINE = 0.01
 """A change of the loss counts if it is at least this share of the clean loss."""
@@ -42,10 +42,49 @@ def eviction_verdicts(
     interval of the median over texts lies above `LINE`; contradicted: below. Corrected for
     `n_claims`.
     """
+    rises = _by_text(losses)
+    dropped, kept = rises["dropped"], rises["kept"]
+    lost, left = ({name: f"{one[name].median():+.2%}" for name in one} for one in (dropped, kept))
+    n_sinks = int(losses.groupby("text_id")["n_sinks"].first().sum())
+
+    def verdict(claim: str, more: "pd.Series[float]", difference: str, why: str) -> Verdict:
+        found = median_over_texts(more, more.index.tolist(), n_claims=n_claims)
+        return judge(
+            claim,
+            replace(found, n=n_sinks),
+            lambda: f"the loss changes by {why} (medians over texts)",
+            statistic=f"rise of the loss as a share of the clean loss, {difference}, median over "
+            "texts",
+            controls="the same number of keys",
+            left_out=left_out,
+            n_claims=n_claims,
+            line=LINE,
+        )
+
     return (
-        _verdict(DROP, *_dropping(losses, n_claims), left_out, n_claims),
-        _verdict(DROP_BOTH, *_dropping_both(losses, n_claims), left_out, n_claims),
-        _verdict(KEEP, *_keeping(losses, n_claims), left_out, n_claims),
+        verdict(
+            DROP,
+            dropped["secondary"] - dropped["random"],
+            "secondary sinks minus random keys",
+            f"{lost['secondary']} without the secondary sinks, {lost['random']} without random "
+            f"keys, {lost['heavy hitters']} without heavy hitters, {lost['recent']} without recent "
+            "tokens",
+        ),
+        verdict(
+            DROP_BOTH,
+            dropped["primary and secondary"] - dropped["primary and random"],
+            "secondary sinks minus random keys, the primary dropped with both",
+            f"{lost['primary']} without the primary, {lost['primary and secondary']} without the "
+            f"secondary sinks too, {lost['primary and random']} without random keys too",
+        ),
+        verdict(
+            KEEP,
+            kept["primary and heavy hitters"] - kept["primary and secondary"],
+            "heavy hitters kept minus secondary sinks kept",
+            f"{left['primary']} with the primary and a recent window only, by "
+            f"{left['primary and secondary']} with the secondary sinks kept too, by "
+            f"{left['primary and heavy hitters']} with heavy hitters instead",
+        ),
     )
 
 
@@ -65,71 +104,3 @@ def effects_of(losses: pd.DataFrame) -> pd.DataFrame:
         found = median_over_texts(rises[cache, keys], rises.index.tolist())
         rows.append((cache, keys, found.value, found.low, found.high, kl[cache, keys].median()))
     return pd.DataFrame(rows, columns=list(EFFECTS[:-1])).assign(n_texts=len(rises))
-
-
-def _dropping(losses: pd.DataFrame, n_claims: int) -> tuple[Interval, str, str]:
-    rises = _by_text(losses)["dropped"]
-    words = {name: f"{rises[name].median():+.2%}" for name in DROPPED}
-    why = (
-        f"the loss changes by {words['secondary']} without the secondary sinks, "
-        f"{words['random']} without random keys, {words['heavy hitters']} without heavy hitters, "
-        f"{words['recent']} without recent tokens (medians over texts)"
-    )
-    beyond = rises["secondary"] - rises["random"]
-    return _over_texts(losses, beyond, n_claims), why, "secondary sinks minus random keys"
-
-
-def _dropping_both(losses: pd.DataFrame, n_claims: int) -> tuple[Interval, str, str]:
-    rises = _by_text(losses)["dropped"]
-    words = {name: f"{rises[name].median():+.2%}" for name in DROPPED}
-    why = (
-        f"the loss changes by {words['primary']} without the primary, "
-        f"{words['primary and secondary']} without the secondary sinks too, "
-        f"{words['primary and random']} without random keys too (medians over texts)"
-    )
-    beyond = rises["primary and secondary"] - rises["primary and random"]
-    difference = "secondary sinks minus random keys, the primary dropped with both"
-    return _over_texts(losses, beyond, n_claims), why, difference
-
-
-def _keeping(losses: pd.DataFrame, n_claims: int) -> tuple[Interval, str, str]:
-    rises = _by_text(losses)["kept"]
-    words = {name: f"{rises[name].median():+.2%}" for name in KEPT}
-    why = (
-        f"the loss changes by {words['primary']} with the primary and a recent window only, by "
-        f"{words['primary and secondary']} with the secondary sinks kept too, by "
-        f"{words['primary and heavy hitters']} with heavy hitters instead (medians over texts)"
-    )
-    better = rises["primary and heavy hitters"] - rises["primary and secondary"]
-    return (
-        _over_texts(losses, better, n_claims),
-        why,
-        "heavy hitters kept minus secondary sinks kept",
-    )
-
-
-def _over_texts(losses: pd.DataFrame, values: "pd.Series[float]", n_claims: int) -> Interval:
-    found = median_over_texts(values, values.index.tolist(), n_claims=n_claims)
-    return replace(found, n=int(losses.groupby("text_id")["n_sinks"].first().sum()))
-
-
-def _verdict(
-    claim: str,
-    found: Interval,
-    why: str,
-    difference: str,
-    left_out: Mapping[str, int],
-    n_claims: int,
-) -> Verdict:
-    missing = too_few(found.n, found.n_texts, left_out, n_claims)
-    return verdict_of(
-        claim,
-        "inconclusive" if missing else outcome_of(found, LINE),
-        missing or why,
-        found,
-        statistic=f"rise of the loss as a share of the clean loss, {difference}, median over texts",
-        unit=SHARE_UNIT,
-        controls="the same number of keys" + format_exclusions(left_out),
-        n_claims=n_claims,
-        line=LINE,
-    )

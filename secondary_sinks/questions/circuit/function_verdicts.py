@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from secondary_sinks.display import count
-from secondary_sinks.questions.answer import format_exclusions, verdict_of
+from secondary_sinks.questions.answer import judge
 from secondary_sinks.questions.writers import levels_in
-from secondary_sinks.statistics import outcome_of, share_over_texts, too_few
-from secondary_sinks.types import SHARE_UNIT, Verdict
+from secondary_sinks.statistics import outcome_of, share_over_texts
+from secondary_sinks.types import Verdict
 
 _MEASURES = (
     *("delivered", "kl_without_attention", "loss_without_attention", "kl_without_value"),
@@ -66,21 +66,15 @@ def _verdict(name: str, part: pd.DataFrame, left_out: Mapping[str, int], n_claim
         share_over_texts(kinds.isin(some).astype(float), texts, n_claims=n_claims)
         for some in (["no-op"], ["no-op", "unknown"])
     )
-    lost = {**left_out, NO_KEYS: len(part) - len(known)}
-    missing = too_few(found.n, found.n_texts, lost, n_claims)
-    outcome = "inconclusive" if missing else outcome_of(found)
-    if outcome == "contradicted" and outcome_of(most) != "contradicted":
-        outcome = "inconclusive"
-    return verdict_of(
+    return judge(
         f"{name} are no-ops: they take attention and tell less than ordinary keys would",
-        outcome,
-        missing or _why(known, kinds),
         found,
+        lambda: _why(known, kinds),
         statistic=STATISTIC,
-        unit=SHARE_UNIT,
-        controls="ordinary keys drawn at random until later queries pay them as much attention"
-        + format_exclusions(lost),
+        controls="ordinary keys drawn at random until later queries pay them as much attention",
+        left_out={**left_out, NO_KEYS: len(part) - len(known)},
         n_claims=n_claims,
+        outcome=outcome_of(found, most=most),
     )
 
 

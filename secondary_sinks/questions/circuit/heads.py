@@ -12,6 +12,9 @@ from secondary_sinks.measures import local_mass, seeing_queries, uniform_mass
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.types import Thresholds
 
+ALL = -1
+"""The token before all queries: the queries after it are all there are."""
+
 
 class LaterAttention:
     """Attention of one layer by head: summed by key, and query by query for the watched keys.
@@ -20,11 +23,15 @@ class LaterAttention:
     x keys and with heads x queries x watched keys, not with queries x keys.
     """
 
-    def __init__(self, n_pos: int, watch: Sequence[int] = ()) -> None:
-        """Nothing has been seen yet; `watch` are positions of keys."""
+    def __init__(
+        self, n_pos: int, watch: Sequence[int] = (), after: Sequence[int] = (ALL,)
+    ) -> None:
+        """Nothing has been seen yet; `watch` are positions of keys, `after` positions of tokens."""
         self.n_pos, self.watch = n_pos, torch.tensor(watch, dtype=torch.long)
+        self.received_after: dict[int, Float[Tensor, "head key"]] = {}
+        """Attention that each key gets from the queries after a token: summed, in float64."""
+        self._after = after
         self._done = 0
-        self._received: Tensor | None = None
         self._paid: list[Tensor] = []
 
     def hook(self, layer: int) -> Hook:
@@ -32,23 +39,22 @@ class LaterAttention:
         return hook_name(layer, "pattern"), self._see
 
     def _see(self, pattern: Float[Tensor, "1 head query key"], hook: Any) -> None:
-        first, seen = self._done, pattern[0].float()
-        self._done += seen.shape[1]
-        itself = torch.arange(first, self._done, device=seen.device)
-        own = seen[:, itself - first, itself].cpu()
-        if self._received is None:  # on the CPU: some devices have no float64
-            self._received = torch.zeros(len(seen), self.n_pos, dtype=torch.float64)
-        self._received[:, : seen.shape[2]] += seen.sum(1).cpu()
-        self._received[:, first : self._done] -= own
-        keys = self.watch.to(seen.device)
-        paid = seen[..., keys.clamp(max=seen.shape[2] - 1)]
-        self._paid.append(paid.where(itself[:, None] > keys, 0.0).cpu())
+        first, others = self._done, pattern[0].float().clone()
+        self._done += others.shape[1]
+        queries = torch.arange(first, self._done, device=others.device)
+        others[:, queries - first, queries] = 0.0
+        for pos in self._after:  # added up on the CPU: some devices have no float64
+            later = others[:, max(0, pos + 1 - first) :].sum(1).cpu().double()
+            empty = torch.zeros(len(later), self.n_pos, dtype=torch.float64)
+            self.received_after.setdefault(pos, empty)[:, : later.shape[1]] += later
+        keys = self.watch.to(others.device)
+        paid = others[..., keys.clamp(max=others.shape[2] - 1)]
+        self._paid.append(paid.where(queries[:, None] > keys, 0.0).cpu())
 
     @property
     def received(self) -> Float[Tensor, "head key"]:
         """Attention that each key gets from later queries: summed over them, in float32."""
-        assert self._received is not None
-        return self._received.float()
+        return self.received_after[ALL].float()
 
     @property
     def paid(self) -> Float[Tensor, "head query watch"]:

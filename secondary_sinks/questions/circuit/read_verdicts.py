@@ -1,10 +1,11 @@
 """Verdicts on readers: do the heads that read the primary also read secondary sinks?"""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
-from secondary_sinks.questions.answer import format_exclusions, verdict_of
+from secondary_sinks.questions.answer import judge
 from secondary_sinks.questions.writers import levels_in
 from secondary_sinks.statistics import (
     HALF,
@@ -12,7 +13,6 @@ from secondary_sinks.statistics import (
     median_over_texts,
     outcome_of,
     share_over_texts,
-    too_few,
 )
 from secondary_sinks.types import SHARE_UNIT, Verdict
 
@@ -70,16 +70,18 @@ def _from_readers(
     texts = known["text_id"].tolist()
     found = share_over_texts(known["share"].astype(float), texts, n_claims=n_claims)
     beyond = median_over_texts(known["share"] - known["chance"], texts, n_claims=n_claims)
+    at_controls = known["control_share"].mean()  # NaN if no head reads any of them
     why = (
         f"{found.value:.0%} of the attention comes from heads that read the primary, "
         f"{known['chance'].mean():.0%} from as many random heads (median difference "
-        f"{_in_words(beyond, '.0%')}){_of_controls(known)}"
+        f"{_in_words(beyond, '.0%')})"
+        + ("" if pd.isna(at_controls) else f"; at controls {at_controls:.0%}")
     )
     return _judged(
         f"most attention to {name} comes from heads that also read the primary",
         (found, HALF, beyond),
         why,
-        {**left_out, OPEN: len(part) - len(known)},
+        left_out={**left_out, OPEN: len(part) - len(known)},
         statistic=STATISTIC,
         unit=SHARE_UNIT,
         controls=CONTROLS,
@@ -102,7 +104,7 @@ def _by_rank(name: str, part: pd.DataFrame, left_out: Mapping[str, int], n_claim
         f"heads that attend more to the primary attend more to {name}",
         (found, 0.0, beyond),
         why,
-        {**left_out, NO_RANKS: len(part) - len(known)},
+        left_out={**left_out, NO_RANKS: len(part) - len(known)},
         statistic=RANKS,
         unit="rank correlation",
         controls=RANK_CONTROLS,
@@ -114,36 +116,21 @@ def _judged(
     claim: str,
     numbers: tuple[Interval, float, Interval],
     why: str,
-    left_out: Mapping[str, int],
-    *,
-    statistic: str,
-    unit: str,
-    controls: str,
-    n_claims: int,
+    **words: Any,
 ) -> Verdict:
     """A verdict on an interval with its line, and on what is beyond the control, with line 0."""
     found, line, beyond = numbers
-    missing = too_few(found.n, found.n_texts, left_out, n_claims)
     both = {outcome_of(found, line), outcome_of(beyond, 0.0)}
     outcome = "contradicted" if "contradicted" in both else "inconclusive"
-    return verdict_of(
+    return judge(
         claim,
-        "inconclusive" if missing else "supported" if both == {"supported"} else outcome,
-        missing or why,
         found,
-        statistic=statistic,
-        unit=unit,
-        controls=controls + format_exclusions(left_out),
-        n_claims=n_claims,
+        why,
         line=line,
+        outcome="supported" if both == {"supported"} else outcome,
+        **words,
     )
 
 
 def _in_words(found: Interval, form: str) -> str:
     return f"{found.value:{form}} [{found.low:{form}}, {found.high:{form}}]"
-
-
-def _of_controls(part: pd.DataFrame) -> str:
-    """The share at controls, as the end of a sentence; empty if no head reads any of them."""
-    share = part["control_share"].mean()
-    return "" if pd.isna(share) else f"; at controls {share:.0%}"

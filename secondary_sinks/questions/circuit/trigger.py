@@ -33,6 +33,7 @@ from secondary_sinks.questions.circuit.trigger_search import (
 from secondary_sinks.questions.circuit.trigger_verdicts import BY_LEVEL, sizes, trigger_verdicts
 from secondary_sinks.questions.figures import in_long_form
 from secondary_sinks.questions.forming import Forming
+from secondary_sinks.questions.matched_pairs import with_progress
 from secondary_sinks.questions.question import (
     Cells,
     Cost,
@@ -77,13 +78,9 @@ def trigger(
     texts = as_traces(traces)
     asked, left_out = asked_of(texts, sinks)
     found: list[Found] = []
-    for done, text in enumerate(texts):
-        if progress:
-            progress(done, len(texts))
+    for text in with_progress(texts, progress):
         mine = [one for one in asked if one.trace is text and one.twins]
         found += _of_sinks(model, text, mine, sinks)
-    if progress:
-        progress(len(texts), len(texts))
     rows = [*map(trigger_row, found), *(untried_row(one) for one in asked if not one.twins)]
     table = tidy([asdict(row) for row in rows], Trigger)
     cells = edges_frame(edge for one in found for edge in edges_of(one))

@@ -5,12 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from secondary_sinks.questions.circuit.edges import Edge, of_sink
 from secondary_sinks.questions.circuit.search import Group, Member
 from secondary_sinks.questions.circuit.trigger_search import Detail, Found
-from secondary_sinks.questions.circuit.trigger_tests import SITES
+from secondary_sinks.questions.circuit.trigger_tests import SITES, mean_of
 from secondary_sinks.questions.role_tests import Asked
 from secondary_sinks.types import SHARE_UNIT
 
@@ -92,20 +90,20 @@ def trigger_row(found: Found) -> Trigger:
     return Trigger(
         **_place(one),
         alike=found.alike,
-        ended=_mean(found.whole.ended),
+        ended=mean_of(found.whole.ended),
         ended_mean=float(found.whole.by_mean),
-        created=_mean(found.whole.created),
+        created=mean_of(found.whole.created),
         created_by_others=found.by_others,
         layers=format_group(layers.needed),
-        layers_ended=_mean(_ended(layers, layers.needed)),
-        layers_created=_mean(_created(layers, layers.needed)),
+        layers_ended=mean_of(_ended(layers, layers.needed)),
+        layers_created=mean_of(_created(layers, layers.needed)),
         other_layers_ended=layers.needed_control,
         heads=format_group(heads.needed),
-        heads_ended=_mean(_ended(heads, heads.needed)),
-        heads_created=_mean(_created(heads, heads.needed)),
+        heads_ended=mean_of(_ended(heads, heads.needed)),
+        heads_created=mean_of(_created(heads, heads.needed)),
         random_heads_ended=heads.needed_control,
         n_heads_end=_size(heads.ending),
-        set_ended=_mean(_ended(heads, heads.ending)),
+        set_ended=mean_of(_ended(heads, heads.ending)),
         random_set_ended=heads.end_control,
         n_heads_create=_size(heads.creating),
         random_heads_created=heads.create_control,
@@ -171,7 +169,7 @@ def _edge(
         head=float(member[1]) if len(member) > 1 else NAN,
         source_pos=NAN if source is None else float(source),
         source_token="" if source is None else found.one.trace.token_strings[source],
-        effect=_mean(effects),
+        effect=mean_of(effects),
         low=min(effects) if len(effects) > 1 else NAN,
         high=max(effects) if len(effects) > 1 else NAN,
         control=control,
@@ -185,10 +183,6 @@ def _ended(detail: Detail, group: Group) -> Sequence[float]:
 
 def _created(detail: Detail, group: Group) -> Sequence[float]:
     return detail.sets[group].created if group else ()
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else NAN
 
 
 def _size(group: Group) -> float:

@@ -31,6 +31,7 @@ from secondary_sinks.questions.circuit.trigger_tests import (
     cuts,
     ends,
     exchanged,
+    mean_of,
 )
 from secondary_sinks.questions.role_tests import Asked
 from secondary_sinks.types import Trace
@@ -180,9 +181,9 @@ def _heads(one: Asked, layers: Detail, n_heads: int) -> Search[Detail]:
     )
     return replace(
         found,
-        needed_control=_mean(needed),
-        end_control=_mean(ended),
-        create_control=_mean(created),
+        needed_control=mean_of(needed),
+        end_control=mean_of(ended),
+        create_control=mean_of(created),
     )
 
 
@@ -234,7 +235,7 @@ def _sources(one: Asked, heads: Group, row: int, read: Read) -> Search[Sources]:
     return Sources(
         single=tuple((edge, hit, paid[edge]) for edge, (hit, _) in zip(edges, single, strict=True)),
         ending=ending,
-        control=_mean(ended),
+        control=mean_of(ended),
     )
 
 
@@ -245,7 +246,3 @@ def _random_sets(one: Asked, group: Group, able: Iterable[Member]) -> list[Group
         return []
     chance = random.Random(f"{one.sink.text_id} {one.sink.pos} {group}")
     return [tuple(chance.sample(others, len(group))) for _ in range(DRAWS)]
-
-
-def _mean(outcomes: Sequence[bool]) -> float:
-    return float(np.mean(outcomes)) if outcomes else math.nan

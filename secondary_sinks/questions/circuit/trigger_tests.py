@@ -161,6 +161,11 @@ def _trial(one: Asked, test: str, cell: Sequence[Edit]) -> Trial:
     return Trial(sink=one.sink, pos=cell[0].positions[0], cell=tuple(cell), words={"test": test})
 
 
+def mean_of(outcomes: Sequence[bool | float]) -> float:
+    """Mean of outcomes at several twins or sets; NaN without any."""
+    return float(np.mean(outcomes)) if outcomes else float("nan")
+
+
 def _share(rows: Sequence[Row]) -> float:
     """Share of rows in which the edited token is a sink."""
     return float(np.mean([row["is_sink"] for row in rows]))

@@ -5,14 +5,15 @@ layers and one of heads, so this costs a factor of two, as for writers (`questio
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from secondary_sinks.display import count
-from secondary_sinks.questions.answer import format_exclusions, verdict_of
+from secondary_sinks.questions.answer import judge
 from secondary_sinks.questions.circuit.search import MOST
 from secondary_sinks.questions.writers import NAMING, NO_TWIN, levels_in
 from secondary_sinks.statistics import (
@@ -22,9 +23,8 @@ from secondary_sinks.statistics import (
     outcome_of,
     paired_share_over_texts,
     share_over_texts,
-    too_few,
 )
-from secondary_sinks.types import SHARE_UNIT, Verdict
+from secondary_sinks.types import Verdict
 
 BY_LEVEL = 2 + 2 * NAMING
 """Claims per level: that attention triggers its sinks, and few heads of it; and which layer and
@@ -167,29 +167,22 @@ def _verdict(
     control: "pd.Series[float]",
     words: str,
     *,
-    statistic: str,
-    controls: str,
-    left_out: Mapping[str, int],
     n_claims: int,
+    **more: Any,
 ) -> Verdict:
     """`cases`: where the claim holds, and where it may hold, whatever its control does."""
     texts = known["text_id"].tolist()
     case, might = (one.astype(float) for one in cases)
-    interval = paired_share_over_texts(case, control, texts, n_claims=n_claims)
+    found = paired_share_over_texts(case, control, texts, n_claims=n_claims)
     most = share_over_texts(might, texts, n_claims=n_claims)
-    outcome = outcome_of(interval)
-    missing = too_few(interval.n, interval.n_texts, left_out, n_claims)
-    if missing or (outcome == "contradicted" and outcome_of(most) != "contradicted"):
-        outcome = "inconclusive"
-    return verdict_of(
+    return judge(
         claim,
-        outcome,
-        "; ".join(filter(None, [words, missing])),
-        interval,
-        statistic=statistic,
-        unit=SHARE_UNIT,
-        controls=controls + format_exclusions(left_out),
+        found,
+        words,
         n_claims=n_claims,
+        outcome=outcome_of(found, most=most),
+        always=True,
+        **more,
     )
 
 

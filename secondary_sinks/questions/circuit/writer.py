@@ -19,8 +19,6 @@ from secondary_sinks.questions.circuit.coordinates import (
     Writers,
     coordinate_cells,
     coordinate_verdicts,
-    sizes_of,
-    smallest_sizes,
 )
 from secondary_sinks.questions.circuit.edges import Edge, by_level, edges_frame, of_sink
 from secondary_sinks.questions.circuit.search import MOST
@@ -38,7 +36,7 @@ from secondary_sinks.questions.question import (
 from secondary_sinks.questions.role_tests import asked_of, roles_cost
 from secondary_sinks.questions.roles import roles
 from secondary_sinks.questions.run_claims import OWN_CLAIMS
-from secondary_sinks.questions.sparsity import SEEDS, SPARSITY, sparsity
+from secondary_sinks.questions.sparsity import SEEDS, SPARSITY, sizes_of, smallest_sizes, sparsity
 from secondary_sinks.questions.writers import writers_of
 from secondary_sinks.types import SHARE_UNIT, Sink, SinkTable, Trace, as_traces, load_cells
 
@@ -81,12 +79,15 @@ def writer(
         progress(2 * len(texts), STAGES * len(texts))
     formed = _as_forming(texts, sinks, written)
     neurons = sparsity(*given, forming=formed, progress=part_of(progress, 2, STAGES))
+    zeroed = neurons.cells[
+        (neurons.cells["edit"] == "zero") & (neurons.cells["neurons"] != "control")
+    ]
     left_out = {NO_WRITER: sum(not (one.twins and written.get(one.place)) for one in asked)}
     by_place = {one.place: one.sink for one in asked}
     edges = edges_frame([
         *_of_roles(found.cells, by_place),
         *_of_sets(coordinates, "coordinates", "mlp_out", by_place),
-        *_of_sets(_zeroed(neurons.cells), "neurons", "post", by_place),
+        *_of_sets(zeroed, "neurons", "post", by_place),
     ])  # fmt: skip
     return Answer(
         question="writer",
@@ -153,10 +154,6 @@ def _of_roles(cells: pd.DataFrame, by_place: Places) -> Iterator[Edge]:
             )
 
 
-def _zeroed(cells: pd.DataFrame) -> pd.DataFrame:
-    return cells[(cells["edit"] == "zero") & (cells["neurons"] != "control")]
-
-
 def _of_sets(cells: pd.DataFrame, column: str, site: str, by_place: Places) -> Iterator[Edge]:
     """Edges of the neurons or coordinates of the smallest set whose edit ends a sink."""
     without = cells[cells["test"] == "without"]
@@ -197,19 +194,15 @@ def writer_claims(sinks: SinkTable) -> int:
     return OWN_CLAIMS["roles"](sinks) + N_CLAIMS
 
 
-def writer_cost(sample: Sample, d_model: int) -> Cells:
-    """Cells of roles, neurons and coordinates, if every sink with a twin has one writer."""
+def cells_of(sample: Sample) -> Cells:
+    """Cost of roles, neurons and coordinates, if every sink with a twin has one writer."""
+    d_model = sample.texts[0].trace.typical.shape[1] if sample.texts else 1
     traces = [text.trace for text in sample.texts]
     asked, _ = asked_of(traces, sample.sinks)
     n_with_twins = sum(bool(one.twins) for one in asked)
     replayed = roles_cost(traces, sample.sinks).replayed + SPARSITY.cost(sample).replayed
     sets = len(sizes_of(d_model)) * 2 * (1 + SEEDS)
     return Cells(replayed=replayed + n_with_twins * sets)
-
-
-def _cells_of(sample: Sample) -> Cells:
-    d_model = sample.texts[0].trace.typical.shape[1] if sample.texts else 1
-    return writer_cost(sample, d_model)
 
 
 def by_size(answer: Answer, shown: Shown) -> list[Drawing]:
@@ -240,7 +233,7 @@ WRITER = Question(
     asks="Which MLPs write a sink, and which neurons and coordinates carry it?",
     ask=writer,
     n_claims=writer_claims,
-    cost=_cells_of,
+    cost=cells_of,
     figures=by_size,
     further_tables=("roles", "coordinates", "smallest"),
     circuit=True,

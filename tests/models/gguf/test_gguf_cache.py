@@ -19,7 +19,7 @@ def gguf(tmp_path, monkeypatch):
     """A stand-in for a GGUF file; reading it makes a tiny model and counts how often."""
     monkeypatch.setenv(gguf_cache.CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setattr(gguf_cache, "_read_gguf", read_tiny)
-    monkeypatch.setattr(gguf_cache, "_refuse_damaged", lambda gguf: None)
+    monkeypatch.setattr(gguf_cache, "read_header", lambda gguf: None)
     monkeypatch.setattr(gguf_cache, "load_tokenizer", lambda folder, trusted: None)
     monkeypatch.setattr(gguf_cache, "refuse_other_ids", lambda tokenizer, rules, gguf: None)
     file = tmp_path / "tiny.gguf"
