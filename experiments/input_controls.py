@@ -36,7 +36,7 @@ METHOD = (
     "out."
 )
 REFUTATION = "As many secondary sinks, or more, in the changed texts."
-SHUFFLED, RANDOM = "in random order", "random tokens"
+SHUFFLED, RANDOM = "in random order", "as random tokens"
 TWICE, BEHEADED = "first half read twice", "without the first token"
 AS_IT_IS = "as it is"
 CLAIMS = {
