@@ -86,9 +86,10 @@ def next_step(verdicts: Iterable[Mapping[str, Any]]) -> str:
     if few:
         needed = max(min_texts(one.get("n_claims", 1)) for one in few)
         told.append(
-            f"{count(len(few), 'claim')} {'needs' if len(few) == 1 else 'need'} more texts: at "
-            f"least {MIN_SINKS} sinks in {needed} texts. Repeat the command with more --texts, "
-            "such as bundled:claims, and a new --out; fewer questions need fewer texts."
+            f"{count(len(few), 'claim')} {'needs' if len(few) == 1 else 'need'} more sinks: at "
+            f"least {MIN_SINKS} of its kind in {needed} texts that have one. Repeat the command with "
+            "more --texts and a new --out (bundled:claims are 33 long texts); fewer questions need "
+            "fewer texts."
         )
     if split:
         told.append(
