@@ -20,6 +20,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
+from secondary_sinks import files
+
 FOLDER = Path(__file__).parents[1] / "docs" / "notebooks"
 WIDGET, PNG = "application/vnd.jupyter.widget-view+json", "image/png"
 EXPLORER = "![The explorer: a strip of tokens, an edit and what it did](../images/explorer.png)"
@@ -106,7 +108,8 @@ def write(script: Path) -> None:
     nbformat.write(notebook, script.with_suffix(".ipynb"))
     script.with_suffix(".md").write_text(as_page(name, notebook), "utf-8")
     for file, content in pictures_of(name, notebook).items():
-        (script.parent / file).write_bytes(content)
+        with files.open_file(script.parent / file, "wb") as picture:
+            picture.write(content)
 
 
 def main(names: Sequence[str]) -> None:
