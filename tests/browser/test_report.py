@@ -47,7 +47,9 @@ def test_hostile_tokens_do_nothing_and_are_shown(opened, text):
     shown = found.page.locator(".strip mark").first.evaluate("e => e.firstChild.textContent")
     assert shown == make_visible(text)
     assert found.page.locator("main img, main iframe, main script[src]").count() == 0
-    assert found.page.locator(".texts details").evaluate("e => e.open"), "a short text alone is open"
+    assert found.page.locator(".texts details").evaluate("e => e.open"), (
+        "a short text alone is open"
+    )
     for mark in found.page.locator(".strip mark").all():
         mark.hover()
     assert found.said == []
