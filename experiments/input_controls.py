@@ -32,7 +32,8 @@ METHOD = (
     "twice; and without its first token. Statistic: of the secondary sinks in the text and in the "
     "changed text, the share in the text (for the passage read twice: the share in the first "
     "reading, both without the last tokens, which too few queries follow), mean over texts. One "
-    "half means that the input does not matter. Sinks that copy one of an earlier text are left "
+    "half means that the input does not matter. A second reading also stands later in the text; "
+    "this experiment does not separate the two. Sinks that copy one of an earlier text are left "
     "out."
 )
 REFUTATION = "As many secondary sinks, or more, in the changed texts."
@@ -42,7 +43,7 @@ AS_IT_IS = "as it is"
 CLAIMS = {
     SHUFFLED: "secondary sinks need the order of the tokens: fewer arise in random order",
     RANDOM: "secondary sinks need the text's own tokens: fewer arise among random tokens",
-    TWICE: "a passage makes fewer secondary sinks when it is read again",
+    TWICE: "a passage makes fewer secondary sinks when it is read again, later in the text",
     BEHEADED: "secondary sinks need the text's first token: fewer arise without it",
 }
 COLUMNS = {

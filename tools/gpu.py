@@ -36,6 +36,7 @@ from secondary_sinks.causal.donors import resolve_donors
 from secondary_sinks.cli import run_app, say, whole
 from secondary_sinks.foreign import build_model
 from secondary_sinks.layerwise.flash_attention import agrees
+from secondary_sinks.models.devices import parse_device
 from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.runs import RunFolder
 from tools.peak_memory import peak, reset_peak
@@ -298,14 +299,16 @@ def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _command(
     out: Annotated[Path, typer.Option(help="Folder for gpu.json and gpu.md.")],
-    device: Annotated[str | None, typer.Option(help="Default: cuda if there is one.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cuda, mps or cpu. Default: the fastest available.")
+    ] = None,
     tokens: Annotated[
         list[int] | None, typer.Option(min=16, help="Length of a text; may be repeated.")
     ] = None,
     runs: Annotated[int, whole("Interleaved runs of each work.", least=1)] = 3,
 ) -> None:
     """Check one device, print the tables, write DIR/gpu.json and DIR/gpu.md."""
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = torch.device(parse_device(device))
     lengths = tokens or ([64, 128] if where.type == "cpu" else [1024, 4096, 16_384])
     configs = shapes(where)
     out.mkdir(parents=True, exist_ok=True)

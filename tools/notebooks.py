@@ -85,7 +85,7 @@ def _output(name: str, number: int, output: NotebookNode) -> str:
     if "text/html" in data:
         return _table(data["text/html"])
     plain = data.get("text/plain", output.get("text", ""))
-    return EXPLORER if plain.startswith("SinkExplorer:") else _fenced("text", plain)
+    return EXPLORER if plain.startswith("SinkExplorer(") else _fenced("text", plain)
 
 
 def _table(html: str) -> str:

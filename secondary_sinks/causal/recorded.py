@@ -17,7 +17,7 @@ class Activations(dict[str, Tensor]):
     """Activations by hook name; one that was not recorded is refused by name."""
 
     def __missing__(self, name: object) -> Tensor:
-        """Raise `HookError`, which names the activations that there are."""
+        """Raise `HookError`; its message lists the recorded activations."""
         raise HookError(
             f"the metric reads {name!r}, which was not recorded",
             f"add its full name, such as 'blocks.5.hook_resid_post', to names={list(self)}",

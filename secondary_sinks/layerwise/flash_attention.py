@@ -1,10 +1,10 @@
 """Attention on a GPU without its pattern: outputs and received attention from fused kernels.
 
 A fused kernel also returns the log of each query's softmax denominator, `lse`. Key j receives
-the sum over queries i of exp(scale * q_i k_j - lse_i). That is the denominator of another softmax,
-in which keys ask queries and time runs backwards. With further dimensions, [k_j, 1] for
-[q_i, -lse_i / scale], a second call of the same kernel returns its log. Half precision cannot hold
--lse / scale in one number, so it becomes the sum of several.
+the sum over queries i of exp(scale * q_i k_j - lse_i). This sum is the denominator of another
+softmax: queries and keys are exchanged, the order of positions is reversed, and each vector has
+one more dimension, [k_j, 1] and [q_i, -lse_i / scale]. So a second call of the same kernel returns
+its log. Half precision cannot hold -lse / scale in one number, so it becomes the sum of several.
 
 `fused_attention.attend` is the oracle. A kernel is used only if it agrees with it on this device,
 and only where it is faster (`is_better`). On the processor it is not.
@@ -48,7 +48,12 @@ def is_better(
     if queries.device.type == "cpu" or soft_cap is not None or windowed or totals.needs_scores:
         return False
     shape = (queries.device, queries.dtype, n_heads, n_groups, d_head)
-    return agrees(*shape) and _is_faster(*shape, n_queries, 2 ** (n_keys - 1).bit_length())
+    return agrees(*shape) and _is_faster(*shape, *map(_rounded_up, (n_queries, n_keys)))
+
+
+def _rounded_up(size: int) -> int:
+    """The next power of two, so that few shapes are measured."""
+    return 1 << (size - 1).bit_length()
 
 
 def attend_flash(
@@ -165,11 +170,10 @@ def _paid(
     """Attention that each query pays to the watched keys, mean over heads."""
     n_queries, n_keys = q.shape[1], k.shape[1]
     at = torch.tensor(watch, dtype=torch.long, device=q.device)
-    there = at[at < n_keys]
-    scores = scale * q.float() @ k[:, there].float().transpose(1, 2)
+    watched = k[:, at.clamp(max=n_keys - 1)].float()
+    scores = scale * q.float() @ watched.transpose(1, 2)
     position = torch.arange(n_keys - n_queries, n_keys, device=q.device)[:, None]
-    paid = (scores - lse[..., None]).exp().mean(0).where(there <= position, 0.0)
-    return torch.nn.functional.pad(paid, (0, len(watch) - len(there)))
+    return (scores - lse[..., None]).exp().mean(0).where(at <= position, 0.0)
 
 
 @functools.cache
@@ -221,13 +225,19 @@ def _is_faster(
     n_queries: int,
     n_keys: int,
 ) -> bool:
-    """Whether the kernel is faster at a shape: measured once, the second of two calls."""
+    """Whether the kernel is faster at a shape: measured once, the second of two calls.
+
+    Not if either does not fit into memory there.
+    """
     drawn = _random(device, dtype, n_heads, n_groups, d_head, n_queries, n_keys)
     seconds = {}
     for attends in (attend_flash, _slowly):
         for _ in range(2):
             start = time.perf_counter()
-            _outcome(attends, *drawn)  # ends with a copy from the device, so it waits for it
+            try:
+                _outcome(attends, *drawn)  # ends with a copy from the device, so it waits for it
+            except FAILURES:
+                return False
             seconds[attends] = time.perf_counter() - start
     return seconds[attend_flash] < seconds[_slowly]
 

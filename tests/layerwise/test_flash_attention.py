@@ -1,6 +1,7 @@
 """Attention from fused kernels equals the slow path, in every type of number."""
 
 import functools
+import time
 
 import pytest
 import torch
@@ -108,9 +109,40 @@ def test_a_kernel_that_is_missing_or_wrong_is_not_used(monkeypatch):
         assert not agrees.__wrapped__(*shape)
 
 
-def test_the_faster_one_is_found_by_measuring():
-    shape = (CPU, torch.float32, 4, 2, 16, 64, 64)
-    assert flash_attention._is_faster.__wrapped__(*shape) in (True, False)
+@pytest.mark.parametrize(("slow", "faster"), [("_slowly", True), ("attend_flash", False)])
+def test_the_faster_one_is_found_by_measuring(slow, faster, monkeypatch):
+    real, shape = getattr(flash_attention, slow), (CPU, torch.float32, 4, 2, 16, 8, 8)
+
+    def slowed(*given, **options):
+        time.sleep(0.5)
+        return real(*given, **options)
+
+    monkeypatch.setattr(flash_attention, slow, slowed)
+    assert flash_attention._is_faster.__wrapped__(*shape) is faster
+
+
+def test_a_kernel_that_runs_out_of_memory_at_a_shape_is_not_used_there(monkeypatch):
+    def too_much(*given, **options):
+        raise torch.cuda.OutOfMemoryError
+
+    monkeypatch.setattr(flash_attention, "kernel", too_much)
+    assert not flash_attention._is_faster.__wrapped__(CPU, torch.float32, 4, 2, 16, 8, 8)
+
+
+def test_few_shapes_are_measured():
+    assert [flash_attention._rounded_up(n) for n in (1, 2, 3, 1000, 1024)] == [1, 2, 4, 1024, 1024]
+
+
+def test_watched_keys_may_come_in_any_order_and_later_than_the_chunk():
+    """Each has its own column, in a chunk that ends before it too."""
+    queries, keys, values = (x.float() for x in drawn(24, 24))
+    totals = AttentionTotals(40, denominators=False, watch=(11, 39, 0))
+    attend_flash(queries, keys, values, scale=0.25, totals=totals)
+    expected = plainly(queries, keys, values)[2]  # of keys 0, 7, 11, 23
+    assert not totals.paid[:, 1].any()
+    torch.testing.assert_close(
+        totals.paid[:, [2, 0]].double(), expected[:, [0, 2]], rtol=1e-4, atol=1e-5
+    )
 
 
 @needs_old

@@ -70,3 +70,11 @@ def test_the_shapes_for_a_gpu_are_those_of_the_published_models():
     assert list(found) == ["qwen2.5-0.5b", "qwen3-4b", "qwen3-14b"]
     assert n_heads == [(14, 2), (32, 8), (40, 8)]
     assert [config.num_hidden_layers for config in found.values()] == [24, 36, 40]
+
+
+def test_a_device_that_is_not_there_is_refused_in_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        gpu.main(["--out", str(tmp_path), "--device", "mps:3"])
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("error: ")
+    assert "mps:3" in line
