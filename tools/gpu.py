@@ -19,7 +19,6 @@ runs after a first one that is not counted.
 
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -31,9 +30,10 @@ import transformers as hf
 import typer
 from torch import Tensor
 
+from experiments.command import start
 from secondary_sinks import Edit, Trace, load_model, observe, replay
 from secondary_sinks.causal.donors import resolve_donors
-from secondary_sinks.cli import run_app, say, whole
+from secondary_sinks.cli import say, whole
 from secondary_sinks.foreign import build_model
 from secondary_sinks.layerwise.flash_attention import agrees
 from secondary_sinks.models.devices import parse_device
@@ -328,10 +328,7 @@ def _command(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line. Exits with 0, or 2 for bad input."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(_command)
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(run_app(app, words or ["--help"], "python -m tools.gpu"))
+    start(_command, "tools.gpu", arguments)
 
 
 if __name__ == "__main__":

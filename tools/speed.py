@@ -30,7 +30,6 @@ Memory is the peak of the process beyond what it held before each run.
 import json
 import math
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -42,11 +41,12 @@ import typer
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from experiments.command import start
 from secondary_sinks import Edit, bundled_corpus, detect, load_model, observe, tokenize
 from secondary_sinks import recompute as total_effects
 from secondary_sinks import replay as state_effects
 from secondary_sinks.causal.donors import resolve_donors
-from secondary_sinks.cli import run_app, whole
+from secondary_sinks.cli import whole
 from secondary_sinks.runs import RunFolder
 from tools.peak_memory import peak, reset_peak
 from tools.speed_peers import DecodePeer, HookedPeer, SdpaPeer, same_weights
@@ -298,10 +298,7 @@ def _command(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line. Exits with 0, or 2 for bad input."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(_command)
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(run_app(app, words or ["--help"], "python -m tools.speed"))
+    start(_command, "tools.speed", arguments)
 
 
 if __name__ == "__main__":
