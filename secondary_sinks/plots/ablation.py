@@ -24,6 +24,8 @@ from secondary_sinks.types import mass_lost
 
 MOST_ROWS, ROW_HEIGHT = 30, 17
 """Rows of a map, and their height in pixels, enough for their labels."""
+LEAST_HEIGHT = 60
+"""Of the rows together: a legend below them can be placed at most twice as far down."""
 TOKEN = ["text_id", "sink_pos", "pos"]
 """Columns that identify an edited token; a control belongs to a sink."""
 
@@ -48,6 +50,11 @@ def strongest_rows(cells: pd.DataFrame) -> pd.DataFrame:
     tokens = cells.drop_duplicates(TOKEN)
     ordered = tokens.sort_values(["unit", *TOKEN], ascending=[False, True, True, True])
     return ordered.head(MOST_ROWS).reset_index(drop=True)
+
+
+def height_of(rows: pd.DataFrame) -> int:
+    """Height of the rows of a map in pixels."""
+    return max(ROW_HEIGHT * len(rows), LEAST_HEIGHT)
 
 
 def grid_of(cells: pd.DataFrame, rows: pd.DataFrame, layers: range, value: str) -> pd.DataFrame:
@@ -91,7 +98,7 @@ def ablation_heatmap(effects: pd.DataFrame | Results, role: str = "sink") -> go.
     figure.update_xaxes(layer_axis(len(layers)), title_text="layer of the ablated MLP")
     figure.update_xaxes(showgrid=False)
     return _with_heading(
-        finish(figure, height=140 + ROW_HEIGHT * len(rows)), _head(cells, rows, role)
+        finish(figure, height=140 + height_of(rows)), _head(cells, rows, role)
     )
 
 
@@ -113,7 +120,7 @@ def _mark_impossible(
             go.Heatmap(x=list(layers), y=list(range(len(rows))), z=z, hoverinfo="skip", **cover)
         )
         figure.add_trace(impossible_key())
-        below(figure, -48 / (ROW_HEIGHT * len(rows)))
+        below(figure, -48 / height_of(rows))
     if "impossible" not in cells or rows["l_start_clean"].isna().all():
         return
     marker = {"symbol": "line-ns", "size": 12, "line": {"width": 2, "color": TEXT}}

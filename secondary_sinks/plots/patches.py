@@ -8,7 +8,7 @@ from plotly.subplots import make_subplots
 
 from secondary_sinks.display import Results, as_frame
 from secondary_sinks.errors import SinkError
-from secondary_sinks.plots.ablation import MOST_ROWS, ROW_HEIGHT
+from secondary_sinks.plots.ablation import MOST_ROWS, height_of
 from secondary_sinks.plots.labels import format_number, plain_label, row_label
 from secondary_sinks.plots.theme import (
     IMPOSSIBLE,
@@ -93,7 +93,7 @@ def patch_heatmap(table: pd.DataFrame, patch: str, n_layers: int) -> go.Figure:
     if table["impossible"].any():
         figure.add_trace(_grey(table, layers), row=1, col=1)
         figure.add_trace(impossible_key(), row=1, col=1)
-        below(figure, -76 / (ROW_HEIGHT * len(rows)))
+        below(figure, -76 / height_of(rows))
     if extra:
         words = [EXTRA_COLUMNS[patch][name] for name in extra]
         figure.add_trace(_map(table, extra, words, patch, scale=False), row=1, col=2)
@@ -101,8 +101,7 @@ def patch_heatmap(table: pd.DataFrame, patch: str, n_layers: int) -> go.Figure:
         row_label(str(row["token"]), row["sink_pos"], str(row["text_id"]))
         for row in rows.to_dict("records")
     ]
-    height = 200 + ROW_HEIGHT * len(rows)
-    figure = finish(figure, height=height).update_layout(margin_t=72, margin_b=125)
+    figure = finish(figure, height=200 + height_of(rows)).update_layout(margin_t=72, margin_b=125)
     figure.update_yaxes(row_axis(labels))
     figure.update_yaxes(tickfont_size=12, row=1, col=1)
     figure.update_xaxes(showgrid=False)

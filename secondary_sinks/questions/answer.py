@@ -69,6 +69,7 @@ def verdict_of(
     n_claims: int = 1,
     n_controls: int | None = None,
     line: float = HALF,
+    lacks: str = "",
 ) -> Verdict:
     """A verdict about a statistic over texts; if `interval` is None, its numbers are NaN."""
     nan = math.nan
@@ -88,6 +89,7 @@ def verdict_of(
         n_claims=n_claims,
         n_controls=n_controls,
         line=line,
+        lacks=lacks,
     )
 
 
@@ -132,6 +134,7 @@ def judge(
         n_claims=n_claims,
         n_controls=n_controls,
         line=line,
+        lacks=missing,
     )
 
 

@@ -203,6 +203,8 @@ class Verdict(Displayed):
     n_controls: int | None = None
     """Sinks at which a control that could have ended them too was possible; 0: no control
     possible. None where the claim has no controls of that kind."""
+    lacks: str = ""
+    """The end of `why`, where it says that there are too few sinks or texts; else empty."""
 
     @property
     def number(self) -> str:
