@@ -171,9 +171,7 @@ def rounding_line(record: Mapping[str, Any], sinks: pd.DataFrame) -> str:
     )
 
 
-def _print_verdicts(
-    console: Console, verdicts: Iterable[tuple[str, Mapping[str, Any]]]
-) -> None:
+def _print_verdicts(console: Console, verdicts: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
     """One line per verdict; what several of a question lack is said once, above their claims."""
     for group in group_alike(verdicts, lambda one: (one[0], one[1].get("lacks", ""))):
         (question, first), *others = group

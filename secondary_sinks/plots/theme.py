@@ -80,6 +80,24 @@ def impossible_key() -> go.Scatter:
     )
 
 
+def impossible_cells(hover: pd.DataFrame) -> go.Heatmap:
+    """Grey cells over a map of rows by layers, each with its reason; missing where there is none.
+
+    They are hovered and clicked as other cells are.
+    """
+    reasons = hover.to_numpy()
+    return go.Heatmap(
+        x=list(range(reasons.shape[1])),
+        y=list(range(len(reasons))),
+        z=np.where(pd.isna(reasons), np.nan, 1.0),
+        hovertext=hover.fillna("").to_numpy(),
+        hovertemplate="%{hovertext}<extra></extra>",
+        hoverongaps=False,
+        colorscale=[[0, IMPOSSIBLE], [1, IMPOSSIBLE]],
+        showscale=False,
+    )
+
+
 def below(figure: go.Figure, y: float) -> go.Figure:
     """A horizontal legend below the axes, at a height in shares of them."""
     legend = {"orientation": "h", "x": 0, "y": y, "yanchor": "top"}

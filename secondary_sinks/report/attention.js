@@ -3,6 +3,7 @@
 const view = document.getElementById("attention");
 const watched = view ? read("attention-data") : [];
 const unpack = (text) => Array.from(atob(text), (one) => (one.charCodeAt(0) / 255) ** 2);
+const mean = (shares) => shares.reduce((sum, one) => sum + one, 0) / shares.length;
 const percent = (share) => (share < 0.0995 ? (100 * share).toPrecision(2) : (100 * share).toFixed(0)) + "%";
 const choice = (words) => {
   const label = document.createElement("label");
@@ -34,25 +35,27 @@ if (view) {
     const layer = sink.layers[layerList.selectedIndex];
     fill(headList, ["mean over all heads", `head ${layer.head}, which reads it most`]);
     shares = unpack(layer[headList.selectedIndex ? "top" : "mean"]);
+    const highest = Math.max(...shares, 1e-9);
     at = 0;
     strip.replaceChildren(...sink.tokens.map((text, index) => {
       const one = document.createElement(index ? "span" : "mark");
       one.textContent = text;
       one.title = index ? paid(index) : `the sink, ${about(0)}`;
-      one.style.setProperty("--a", index ? (0.75 * Math.sqrt(shares[index - 1])).toFixed(2) : 0.6);
+      one.style.setProperty("--a", index ? (0.75 * shares[index - 1] / highest).toFixed(2) : 0.6);
       if (!index) one.className = "secondary";
       return one;
     }));
-    const mean = shares.reduce((sum, one) => sum + one, 0) / shares.length;
     const most = [...shares.keys()].sort((a, b) => shares[b] - shares[a]).slice(0, 5);
     const further = sink.left ? ` ${sink.left.toLocaleString("en")} further tokens are not shown.` : "";
-    told.textContent = `These ${shares.length} tokens pay it ${percent(mean)} on average; most: ` +
+    told.textContent = `These ${shares.length} tokens pay it ${percent(mean(shares))} on average; most: ` +
       most.map((one) => `${about(one + 1)} (${percent(shares[one])})`).join(", ") + "." + further;
   };
   const pick = (index) => {
     sink = watched[index];
     sinkList.selectedIndex = index;
     fill(layerList, sink.layers.map((one) => String(one.layer)));
+    const means = sink.layers.map((one) => mean(unpack(one.mean)));
+    layerList.selectedIndex = means.indexOf(Math.max(...means));
     paint();
   };
   fill(sinkList, watched.map((one) => one.name));

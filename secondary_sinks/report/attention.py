@@ -10,19 +10,30 @@ import pandas as pd
 from markupsafe import Markup
 
 from secondary_sinks.questions import Answer
+from secondary_sinks.questions.circuit.reading import MOST_QUERIES
 from secondary_sinks.report.embed import json_text
 from secondary_sinks.report.strips import in_text, sink_key
-from secondary_sinks.report.words import quoted
+from secondary_sinks.report.words import count, quoted
 
 MOST_VALUES = 600_000
 """Numbers on the page, one byte each; further sinks, the weakest, are left out."""
+
+
+SAYS = (
+    "Each token is the more coloured, the more of its attention it pays to the chosen sink; full "
+    "colour is the highest share shown. Point at a token, or use the arrow keys, for its number. "
+    "There are numbers for {} (of those tested, the ones that draw most attention), for at most "
+    f"{MOST_QUERIES:,} tokens after each, at the layers whose heads read it. They are rounded to "
+    "half a percentage point, small ones finer; as measured they are in "
+    "reader_heads.queries.parquet."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attended:
     """The sinks that can be chosen, for the script of the page."""
 
-    n_sinks: int
+    says: str
     data: Markup
     """A list of sinks as JSON: name, key, position, its token and the later ones, and by layer the
     attention that these pay, as base64 of bytes 255 sqrt(a)."""
@@ -37,7 +48,7 @@ def attended(
     if table.empty:
         return None
     found = list(_within_budget(table, trace, sinks))
-    return Attended(n_sinks=len(found), data=json_text(found))
+    return Attended(says=SAYS.format(count(len(found), "sink")), data=json_text(found))
 
 
 def _within_budget(
