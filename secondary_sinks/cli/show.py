@@ -178,12 +178,10 @@ def _print_verdicts(console: Console, verdicts: Iterable[tuple[str, Mapping[str,
         if not others:
             console.print(verdict_line(first), highlight=False)
             continue
-        lacks = first["lacks"]
-        head = f"{TITLES[question]}, {count(len(group), 'claim')}: {lacks}"
+        head = f"{TITLES[question]}, {count(len(group), 'claim')}: {first['lacks']}"
         console.print(_with_outcome(first["outcome"], head), highlight=False)
         for _, verdict in group:
-            found = verdict["why"].removesuffix(lacks).removesuffix("; ")
-            line = Padding(escape(printable(_in_words(verdict, found))), (0, 0, 0, 14))
+            line = Padding(escape(printable(_in_words(verdict, verdict["found"]))), (0, 0, 0, 14))
             console.print(line, highlight=False)
 
 

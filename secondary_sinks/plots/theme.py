@@ -81,7 +81,7 @@ def impossible_key() -> go.Scatter:
 
 
 def impossible_cells(hover: pd.DataFrame) -> go.Heatmap:
-    """Grey cells over a map of rows by layers, each with its reason; missing where there is none.
+    """Grey cells over a map of rows by layers, each with its reason, missing where it is not grey.
 
     They are hovered and clicked as other cells are.
     """

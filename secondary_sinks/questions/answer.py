@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -69,7 +69,6 @@ def verdict_of(
     n_claims: int = 1,
     n_controls: int | None = None,
     line: float = HALF,
-    lacks: str = "",
 ) -> Verdict:
     """A verdict about a statistic over texts; if `interval` is None, its numbers are NaN."""
     nan = math.nan
@@ -89,7 +88,6 @@ def verdict_of(
         n_claims=n_claims,
         n_controls=n_controls,
         line=line,
-        lacks=lacks,
     )
 
 
@@ -123,7 +121,7 @@ def judge(
     elif outcome is None:
         outcome = outcome_of(interval, line)
     said = "" if missing and not always else why if isinstance(why, str) else why()
-    return verdict_of(
+    verdict = verdict_of(
         claim,
         outcome,
         "; ".join(filter(None, [said, missing])),
@@ -134,8 +132,8 @@ def judge(
         n_claims=n_claims,
         n_controls=n_controls,
         line=line,
-        lacks=missing,
     )
+    return replace(verdict, found=said if missing else "", lacks=missing)
 
 
 ZERO_ALONE = (

@@ -42,7 +42,7 @@ class Section:
     table: Table | None = None
 
     @property
-    def words_beside(self) -> bool:
+    def half_for_text(self) -> bool:
         """Whether its text takes the half of the page that its figures or its table leave."""
         return bool(len(self.panels) % 2 or (self.table and not self.panels))
 

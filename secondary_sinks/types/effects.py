@@ -204,7 +204,9 @@ class Verdict(Displayed):
     """Sinks at which a control that could have ended them too was possible; 0: no control
     possible. None where the claim has no controls of that kind."""
     lacks: str = ""
-    """The end of `why`, where it says that there are too few sinks or texts; else empty."""
+    """That there are too few sinks or texts, and how many there should be; else empty."""
+    found: str = ""
+    """What was found in too few sinks or texts: `why` says it, then what the verdict lacks."""
 
     @property
     def number(self) -> str:

@@ -9,7 +9,7 @@ from tests.marks import exhaustive, thinned
 from tests.plots import frames
 from tests.plots.frames import HOSTILE
 from tests.report.long import long_page
-from tests.report.pages import attended, page
+from tests.report.pages import attended, page, record, verdict
 from tests.report.test_hostile_text import hostile_page
 
 DRAWN = "() => [...document.querySelectorAll('.figure')].every(e => e.querySelector('svg'))"
@@ -112,9 +112,11 @@ def test_every_figure_gives_its_data_and_its_picture(opened):
 
 
 def test_a_phone_sees_the_page_without_scrolling_sideways(opened):
-    found = opened(page(answers=attended()), width=390)
+    without_bars = record(verdicts=[verdict(low=float("nan"))])
+    found = opened(page(answers=attended(), record=without_bars), width=390)
     found.page.evaluate(UNFOLD)
     assert found.page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert found.page.locator(".verdicts .what").first.bounding_box()["width"] > 250
 
 
 @exhaustive

@@ -232,7 +232,8 @@ def test_what_several_verdicts_lack_is_said_once_above_their_claims(capsys):
 
     lacks = "only 2 sinks in 1 text"
     few = [
-        verdict(outcome="inconclusive", claim=f"claim {n}", why=f"found {n}; {lacks}", lacks=lacks)
+        verdict(outcome="inconclusive", claim=f"claim {n}", why="both")
+        | {"found": f"found {n}", "lacks": lacks}
         for n in range(2)
     ]
     show._show_one(Console(width=500), record(verdicts=few), sinks())

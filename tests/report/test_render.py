@@ -358,7 +358,7 @@ def test_sections_that_fit_into_half_of_the_page_stand_side_by_side():
     given += [section("e", 600, 600, 600), section("f", 400), section("g", 300), section("h", 300)]
     rows = [[one.name for one in row] for row in in_rows(given)]
     assert rows == [["a", "b"], ["c"], ["d"], ["e"], ["f", "g"], ["h"]]
-    assert [one.words_beside for one in given[:5]] == [True, False, False, False, True]
+    assert [one.half_for_text for one in given[:5]] == [True, False, False, False, True]
 
 
 def test_of_many_texts_the_first_are_listed_and_the_others_folded():
