@@ -134,7 +134,7 @@ def test_a_long_text_opens(opened):
     """How quickly depends on the machine, so that is printed and not judged."""
     found = opened(long_page())
     assert found.page.locator(".strip span").count() > 15_000
-    assert found.page.evaluate("document.documentElement.scrollHeight") <= 6_650
+    assert found.page.evaluate("document.documentElement.scrollHeight") < 5_000
     assert found.said == []
     size = len(found.page.content()) / 1e6
     print(f"16,000 tokens, {size:.1f} MB: load took {found.seconds:.2f} s")
