@@ -125,11 +125,10 @@ class HookedRun(LayerRun):
         resid_post = self._in_chunks(
             resid_pre[None], max(1, len(positions)), attention, [*hooks, own_hook]
         )
-        on_replayed = seen["pattern"][0, :, :, -len(positions) :]
         return ReplayedTokens(
             resid_post=resid_post[0],
             keys=attention.keys,
-            self_attention=on_replayed.diagonal(dim1=1, dim2=2).T.float(),
+            self_attention=seen["pattern"][0, ..., -1].T.float(),
         )
 
     def run_continuations(
