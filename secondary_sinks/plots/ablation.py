@@ -24,8 +24,10 @@ from secondary_sinks.types import mass_lost
 
 MOST_ROWS, ROW_HEIGHT = 30, 17
 """Rows of a map, and their height in pixels, enough for their labels."""
-LEAST_HEIGHT = 60
-"""Of the rows together: a legend below them can be placed at most twice as far down."""
+LEAST_HEIGHT = 34
+"""Height of all rows in pixels, at least."""
+LEGEND_HEIGHT = 40
+"""Two lines of a legend, on a narrow page."""
 TOKEN = ["text_id", "sink_pos", "pos"]
 """Columns that identify an edited token; a control belongs to a sink."""
 
@@ -97,7 +99,9 @@ def ablation_heatmap(effects: pd.DataFrame | Results, role: str = "sink") -> go.
     figure.update_yaxes(row_axis(labels), tickfont_size=12)
     figure.update_xaxes(layer_axis(len(layers)), title_text="layer of the ablated MLP")
     figure.update_xaxes(showgrid=False)
-    return _with_heading(finish(figure, height=140 + height_of(rows)), _head(cells, rows, role))
+    finish(figure, height=140 + LEGEND_HEIGHT + height_of(rows))
+    figure.update_layout(margin_b=48 + LEGEND_HEIGHT)
+    return _with_heading(figure, _head(cells, rows, role))
 
 
 def _is_impossible(cells: pd.DataFrame) -> "pd.Series[bool]":
@@ -115,7 +119,7 @@ def _mark_impossible(
         grey = grey.assign(hover=[_why_impossible(cell) for cell in grey.to_dict("records")])
         figure.add_trace(impossible_cells(grid_of(grey, rows, layers, "hover")))
         figure.add_trace(impossible_key())
-        below(figure, -48 / height_of(rows))
+        below(figure)
     if "impossible" not in cells or rows["l_start_clean"].isna().all():
         return
     marker = {"symbol": "line-ns", "size": 12, "line": {"width": 2, "color": TEXT}}

@@ -94,7 +94,7 @@ def patch_heatmap(table: pd.DataFrame, patch: str, n_layers: int) -> go.Figure:
     if table["impossible"].any():
         figure.add_trace(_grey(table, layers), row=1, col=1)
         figure.add_trace(impossible_key(), row=1, col=1)
-        below(figure, -76 / height_of(rows))
+        below(figure)
     if extra:
         words = [EXTRA_COLUMNS[patch][name] for name in extra]
         figure.add_trace(_map(table, extra, words, patch, scale=False), row=1, col=2)

@@ -98,9 +98,9 @@ def impossible_cells(hover: pd.DataFrame) -> go.Heatmap:
     )
 
 
-def below(figure: go.Figure, y: float) -> go.Figure:
-    """A horizontal legend below the axes, at a height in shares of them."""
-    legend = {"orientation": "h", "x": 0, "y": y, "yanchor": "top"}
+def below(figure: go.Figure) -> go.Figure:
+    """A horizontal legend at the bottom of the figure; the margin there must have room for it."""
+    legend = {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"}
     return figure.update_layout(showlegend=True, legend=legend)
 
 
