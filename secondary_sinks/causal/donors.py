@@ -14,6 +14,7 @@ from torch import Tensor
 
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
+from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.measures.geometry import ORDINARY_NORM
 from secondary_sinks.observation.activations import ActivationCollector
 from secondary_sinks.observation.layers import check_same_states, iter_layers
@@ -231,11 +232,17 @@ def reference_means(
     For edits of kind "mean" with over="reference". `traces` are those of the texts of the corpus,
     made with `model`. Raises `EditError` for sites of which there is no mean.
     """
+
+    def sites_at(layer: int) -> list[str]:
+        return [site for site in sites if not (layer and SITE_OF[site].first)]
+
     for site in sites:
         if site not in OF_TOKEN:
             raise EditError(
                 f"no mean is taken at site {site!r}", f"expected some of {', '.join(OF_TOKEN)}"
             )
+        if hook_name(0, site) not in model.hook_dict:
+            raise EditError(f"this model has no hook point {hook_name(0, site)!r}")
     sums: dict[Place, Tensor] = {}
     counts: dict[Place, int] = {}
     for trace in traces:
@@ -245,13 +252,13 @@ def reference_means(
             layer: int, trace: Trace = trace, gathers: dict[int, ActivationCollector] = gathers
         ):
             gathers[layer] = ActivationCollector([], ordinary(trace, layer).float()[None])
-            return gathers[layer].hooks(model, layer, *sites)
+            return gathers[layer].hooks(model, layer, *sites_at(layer))
 
         for view in iter_layers(model, trace.tokens, hooks=hooks):
             check_same_states(view, trace)
             number = int(ordinary(trace, view.layer).sum())
             gather = gathers.pop(view.layer)
-            for site in sites:
+            for site in sites_at(view.layer):
                 place = (site, view.layer)
                 sums[place] = sums.get(place, 0.0) + gather.means(site)[0]
                 counts[place] = counts.get(place, 0) + number

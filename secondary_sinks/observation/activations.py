@@ -60,7 +60,9 @@ class ActivationCollector:
         return torch.cat(self._rows[point]) if point in self._rows else None
 
     def means(self, point: str) -> Float[Tensor, "set *rest"]:
-        """The weighted means."""
+        """The weighted means. Raises `MeasureError` if the hook point has never fired."""
+        if point not in self._means:
+            raise MeasureError(f"the hook point of {point!r} never fires in this model")
         means = self._means[point]
         assert isinstance(means, Tensor)
         return means
