@@ -10,8 +10,8 @@ from torch import Tensor
 
 from secondary_sinks.causal.batches import in_batches, replayed_at_once
 from secondary_sinks.causal.donors import Donors, shaped
-from secondary_sinks.errors import EditError
 from secondary_sinks.causal.recorded import Recorded, Seen
+from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.observation import LayerView

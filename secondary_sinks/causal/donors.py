@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from secondary_sinks.causal.check import require_site
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
-from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.measures.geometry import ORDINARY_NORM
 from secondary_sinks.observation.activations import ActivationCollector
 from secondary_sinks.observation.layers import check_same_states, iter_layers
@@ -241,8 +241,7 @@ def reference_means(
             raise EditError(
                 f"no mean is taken at site {site!r}", f"expected some of {', '.join(OF_TOKEN)}"
             )
-        if hook_name(0, site) not in model.hook_dict:
-            raise EditError(f"this model has no hook point {hook_name(0, site)!r}")
+        require_site(model, 0, site)
     sums: dict[Place, Tensor] = {}
     counts: dict[Place, int] = {}
     for trace in traces:

@@ -145,9 +145,7 @@ class HookedRun(LayerRun):
         attention = ReplayedAttention(self, positions.to(self.keys.device))
         own_hook = (hook_name(self.layer, "pattern"), keep_last(seen, "pattern"))
         entered, hooks = self.run_embed_hooks(resid_pre[None], positions, hooks)
-        resid_post = self._in_chunks(
-            entered, max(1, len(positions)), attention, [*hooks, own_hook]
-        )
+        resid_post = self._in_chunks(entered, max(1, len(positions)), attention, [*hooks, own_hook])
         on_replayed = seen["pattern"][0, :, :, -len(positions) :]
         return ReplayedTokens(
             resid_post=resid_post[0],

@@ -93,8 +93,9 @@ class LayerRun(ABC):
         own = [function for name, function in hooks if name == EMBED]
         if not own or self.embedded_by is None:
             return resid_pre, list(hooks)
-        positions = positions.to(resid_pre.device)
-        clean = self.embedded_by.embeddings()[positions].expand_as(resid_pre)
+        embeddings = self.embedded_by.embeddings()
+        positions = positions.to(embeddings.device)
+        clean = embeddings[positions].expand(resid_pre.shape)
         new = clean.clone()
         for function in own:
             result = function(new, hook=self.model.hook_dict[EMBED])
@@ -102,8 +103,8 @@ class LayerRun(ABC):
         changed = (new != clean).any(-1)
         if changed.any():
             places = positions.expand(changed.shape)[changed]
-            resid_pre = resid_pre.clone()
-            resid_pre[changed] = self.embedded_by.after_embedding(new[changed], places)
+            rows = self.embedded_by.after_embedding(new[changed], places).to(resid_pre.device)
+            resid_pre = resid_pre.masked_scatter(changed[..., None].to(resid_pre.device), rows)
         return resid_pre, [hook for hook in hooks if hook[0] != EMBED]
 
     @abstractmethod
@@ -187,7 +188,8 @@ class LayerwiseForward(ABC):
         """
         if self._embeddings is None:
             found = self._embed()
-            whole = self.after_embedding(found, torch.arange(len(found), device=found.device))
+            places = torch.arange(len(found), device=found.device)
+            whole = self.after_embedding(found, places).to(self.embedded.device)
             if not torch.allclose(whole, self.embedded[0], rtol=1e-5, atol=1e-6):
                 raise UnsupportedModelError(
                     f"this model changes embeddings after {EMBED!r} in a way that is not known",

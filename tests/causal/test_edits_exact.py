@@ -9,7 +9,6 @@ from secondary_sinks import load_model, observe
 from secondary_sinks.causal import Recomputed, recompute, reference_means, replay
 from secondary_sinks.causal.donors import resolve_donors
 from secondary_sinks.errors import EditError
-from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.testing.families import save
 from secondary_sinks.types import Edit
@@ -55,7 +54,8 @@ def layer_of(site):
 
 
 def sites_of(model):
-    return [site for site in ALL_SITES if hook_name(layer_of(site), site) in model.hook_dict]
+    experts = {"post"} if model.cfg.num_experts else set()
+    return [site for site in ALL_SITES if site not in experts]
 
 
 def every_edit(model, trace):
