@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Int
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from experiments.command import main_of
@@ -19,7 +20,12 @@ from secondary_sinks.display import count
 from secondary_sinks.plots import interval_dots
 from secondary_sinks.questions import Cost, judge
 from secondary_sinks.runs import observe_all
-from secondary_sinks.statistics import jackknife, paired_share_over_texts, share_over_texts
+from secondary_sinks.statistics import (
+    Interval,
+    jackknife,
+    paired_share_over_texts,
+    share_over_texts,
+)
 from secondary_sinks.types import Sink
 
 NAME, QUESTION = "input_controls", "Which inputs make secondary sinks?"
@@ -76,6 +82,8 @@ CAPTIONS = {
     "figure": "Secondary sinks per 10,000 tokens by input; whiskers: about 95 % over texts."
 }
 
+Counts = NDArray[np.int_]
+"""Number of sinks of each text."""
 Tokens = Int[Tensor, "pos"]
 Change = Callable[[Tokens, Generator, int], Tokens]
 
@@ -130,7 +138,9 @@ def run(observed: Observed) -> Finding:
         frame=frame,
         columns=COLUMNS,
         captions=CAPTIONS,
-        figure=interval_dots(_rates(frame), "secondary sinks per 10,000 tokens", line=None),
+        figure=interval_dots(
+            rates_by(frame, "input"), "secondary sinks per 10,000 tokens", line=None
+        ),
         verdict=verdicts[0],
         further=tuple(verdicts[1:]),
     )
@@ -242,12 +252,9 @@ def _verdict(name: str, plain: pd.DataFrame, changed: pd.DataFrame) -> Verdict:
     else:
         arms, controls = (plain["n_sinks"], changed["n_sinks"]), f"the texts {name}"
     here, there = (arm.to_numpy(dtype=int) for arm in arms)
-    values = np.repeat([1.0, 0.0] * len(plain), np.stack([here, there], axis=1).ravel())
-    texts = np.repeat(plain["text_id"].to_numpy(), here + there).tolist()
-    share = share_over_texts(values, texts, n_claims=len(CLAIMS))
     return judge(
         CLAIMS[name],
-        share,
+        share_of_sinks(here, there, plain["text_id"], n_claims=len(CLAIMS)),
         f"{here.sum()} sinks against {there.sum()} in {controls}, in {len(plain)} texts",
         statistic=f"share of secondary sinks that are not in {controls}",
         controls=controls,
@@ -256,10 +263,19 @@ def _verdict(name: str, plain: pd.DataFrame, changed: pd.DataFrame) -> Verdict:
     )
 
 
-def _rates(frame: pd.DataFrame) -> pd.DataFrame:
-    """Sinks per 10,000 tokens of each input, with approximate intervals, used in no verdict."""
+def share_of_sinks(
+    here: Counts, there: Counts, texts: "pd.Series[str]", n_claims: int = 1
+) -> Interval:
+    """Of the sinks of a text here and there, the share here; mean over texts with an interval."""
+    values = np.repeat([1.0, 0.0] * len(here), np.stack([here, there], axis=1).ravel())
+    names = np.repeat(texts.to_numpy(), here + there).tolist()
+    return share_over_texts(values, names, n_claims=n_claims)
+
+
+def rates_by(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Sinks per 10,000 tokens by a column, with approximate intervals, used in no verdict."""
     rows: list[dict[str, Any]] = []
-    for name, part in frame.groupby("input", sort=False):
+    for name, part in frame.groupby(column, sort=False):
         sums = part[["n_sinks", "n_tokens"]].to_numpy(dtype=float)
         rate = jackknife(sums, lambda total: float(1e4 * total[0] / total[1]))
         low = max(rate.low, 0.0)

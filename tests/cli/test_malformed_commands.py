@@ -119,6 +119,11 @@ CASES = {
     "ordinary negative": (ablate("--ordinary", "-1"), "'-1'"),
     "edit empty": (ablate("--edit", ""), "--edit '' has an empty item"),
     "edit twice": (ablate("--edit", "zero", "--edit", "zero"), "--edit has 'zero' twice"),
+    "revisions for one model": (
+        ["detect", "tiny", *OK, "--revision", "a,b"],
+        "detect takes one model, got ['tiny@a', 'tiny@b']",
+    ),
+    "revisions of a folder": (ablate("--revision", "a,b"), "'tiny' has no revisions, but 'a' was"),
     "site unknown": (ablate("--site", "mlp_inn"), "'mlp_inn'"),
     "layers without the site": (
         ablate("--site", "embed", "--layers", "0-1"),
