@@ -104,8 +104,8 @@ class SweepConfig:
         first = [site for site in self.sites if SITE_OF[site].first]
         if first and set(self.layers or ()) != {0}:
             raise SweepError(
-                f"site {first[0]!r} is before the first layer, and layers "
-                f"{format_layers(self.layers or ())} are asked for",
+                f"site {first[0]!r} is before the first layer, got layers "
+                f"{format_layers(self.layers or ())}",
                 "leave layers out, or edit this site in a sweep of its own, with layers 0",
             )
 

@@ -55,8 +55,7 @@ def check_edit(edit: Any) -> None:
         )
     if SITE_OF[edit.site].first and edit.layers != (0,):
         raise EditError(
-            f"site {edit.site!r} is before the first layer, and was asked for at "
-            f"{format_layers(edit.layers)}",
+            f"site {edit.site!r} is before the first layer, got layer {format_layers(edit.layers)}",
             "expected layer=0, or another site, such as resid_pre",
         )
     _check_value(edit)

@@ -11,6 +11,7 @@ from secondary_sinks.causal import reference_means
 from secondary_sinks.errors import EditError, MeasureError, UnsupportedModelError
 from secondary_sinks.layerwise.begin import layerwise_forward
 from secondary_sinks.models.proof.prove import CHECKS
+from secondary_sinks.observation import CachedPass
 from secondary_sinks.testing.families import save
 from tools.conformance import model_classes
 
@@ -113,3 +114,13 @@ def test_a_mixture_of_experts_has_no_neurons_and_one_embedding(kind, tmp_path):
         reference_means(model, [trace], ["post"])
     with pytest.raises(EditError, match=r"no hook point 'blocks.1.mlp.hook_post'"):
         replay(model, trace, [Edit(pos=9, layer=1, site="post")])
+
+
+def test_a_pass_that_is_kept_has_the_embeddings_of_donors_too(kind, tmp_path):
+    model = loaded("gpt2", kind, tmp_path)
+    trace, kept = observe(model, TOKENS), CachedPass(model, TOKENS)
+    cells = [Edit(pos=9, layer=0, site="embed", kind="patch", donor=20)]
+    cells += [Edit(pos=9, layer=1, site="mlp_in", kind="mean")]
+    once, again = replay(model, trace, cells), replay(model, trace, cells, kept=kept)
+    for name in STATES:
+        torch.testing.assert_close(getattr(again, name), getattr(once, name))

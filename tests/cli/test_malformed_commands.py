@@ -127,7 +127,7 @@ CASES = {
     "site unknown": (ablate("--site", "mlp_inn"), "'mlp_inn'"),
     "layers without the site": (
         ablate("--site", "embed", "--layers", "0-1"),
-        "'embed' is before the first layer, and layers 0-1 are asked for",
+        "'embed' is before the first layer, got layers 0-1; leave layers out",
     ),
     "donor negative": (["patch", "tiny", *OK, "--donor", "-1"], "'patch:-1'"),
     "donor empty": (["patch", "tiny", *OK, "--donor", ""], "'patch:'"),
