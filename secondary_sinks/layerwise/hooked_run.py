@@ -146,11 +146,10 @@ class HookedRun(LayerRun):
         own_hook = (hook_name(self.layer, "pattern"), keep_last(seen, "pattern"))
         entered, hooks = self.run_embed_hooks(resid_pre[None], positions, hooks)
         resid_post = self._in_chunks(entered, max(1, len(positions)), attention, [*hooks, own_hook])
-        on_replayed = seen["pattern"][0, :, :, -len(positions) :]
         return ReplayedTokens(
             resid_post=resid_post[0],
             keys=attention.keys,
-            self_attention=on_replayed.diagonal(dim1=1, dim2=2).T.float(),
+            self_attention=seen["pattern"][0, ..., -1].T.float(),
         )
 
     def run_continuations(
