@@ -178,6 +178,7 @@ def test_the_report_of_a_sweep_works_and_needs_the_trace(tmp_path):
         ({"edits": ("patch:a@3",)}, EditError, "another text"),
         ({"edits": ("mean:reference",)}, EditError, "reference corpus"),
         ({"sites": ("nowhere",)}, EditError, "'nowhere'"),
+        ({"sites": ("embed",)}, SweepError, "'embed' is before the first layer"),
         ({"feed": "chatt"}, TextError, "'chatt'"),
     ],
 )
@@ -185,6 +186,13 @@ def test_a_sweep_that_cannot_be_leaves_nothing(change, error, named, tmp_path):
     with pytest.raises(error, match=named):
         sweep(tmp_path / "deep" / "out", replace(ZERO, **change))
     assert not (tmp_path / "deep").exists()
+
+
+def test_a_site_before_the_layers_is_edited_once():
+    config = replace(ZERO, sites=("mlp_out", "embed"), layers=None)
+    config.check(there=["planted"])
+    units = [(unit.site, unit.layer) for unit in config.units(3)]
+    assert units == [("mlp_out", 0), ("mlp_out", 1), ("mlp_out", 2), ("embed", 0)]
 
 
 @pytest.mark.parametrize(
