@@ -1,6 +1,7 @@
 """Hooked model + `Trace` + sinks + edits -> `Effects`: what an intervention does."""
 
 from secondary_sinks.causal.ablate import ablate
+from secondary_sinks.causal.active_rule import ActiveRule, Met, Scored, score_under
 from secondary_sinks.causal.compare import before_and_after, direct_and_total
 from secondary_sinks.causal.donors import reference_means
 from secondary_sinks.causal.metric import sweep_metric
@@ -11,8 +12,11 @@ from secondary_sinks.causal.replay import replay
 from secondary_sinks.causal.replayed import Replay
 
 __all__ = [
+    "ActiveRule",
+    "Met",
     "Recomputed",
     "Replay",
+    "Scored",
     "ablate",
     "before_and_after",
     "direct_and_total",
@@ -20,6 +24,7 @@ __all__ = [
     "recompute",
     "reference_means",
     "replay",
+    "score_under",
     "sweep_metric",
     "watched_sinks",
 ]
