@@ -62,7 +62,8 @@ class Met:
             return f"the rule meets none {of} ({highest}tau {rule.tau:g}): nothing is edited"
         edited = f"; {self.n_edited:,} others are edited" if rule.control else ""
         if self.n_met == self.n_judged:
-            return f"the rule meets all {of}, so that no control is possible{edited}"
+            whole = f"all {self.n_judged:,} tokens"
+            return f"the rule meets {whole}, so that no control is possible{edited}"
         short = f", {self.n_short:,} fewer than meet it in prompts" if self.n_short else ""
         return f"the rule meets {self.n_met:,} {of}{edited}{short}"
 
@@ -82,7 +83,7 @@ class ActiveRule:
         self, model: HookedModel, rule: Rule, prompt: Int[Tensor, "pos"], *, whole: bool = False
     ) -> None:
         """The control's random tokens depend on the rule's seed and the prompt alone."""
-        _check(model, rule)
+        check_rule(model, rule)
         self.rule, self.n_prompt, self._whole = rule, len(prompt), whole
         self._n_layers = int(model.cfg.n_layers)
         words = f"{rule.seed}:{prompt.tolist()}".encode()
@@ -246,7 +247,8 @@ def _max(*numbers: float) -> float:
     return max((one for one in numbers if not math.isnan(one)), default=math.nan)
 
 
-def _check(model: HookedModel, rule: Rule) -> None:
+def check_rule(model: HookedModel, rule: Rule) -> None:
+    """Raise `EditError` for a rule that is impossible in this model."""
     n_layers, d_model = int(model.cfg.n_layers), int(model.cfg.d_model)
     if rule.layer >= n_layers:
         raise EditError(

@@ -118,7 +118,7 @@ def test_an_answer_ends_where_the_model_ends_it_and_with_the_context(hooked):
 def test_what_is_written_can_be_read_and_fed(hooked, tmp_path):
     out, said = tmp_path / "long.jsonl", []
     assert generate(hooked, PROMPTS, out, DRAWN, said.append) == 3
-    assert said[0] == "3 of 3 prompts to answer, at most 12 tokens each"
+    assert said[0] == "3 of 3 answers to write, at most 12 tokens each"
     texts = read_texts(out)
     assert [text.text_id for text in texts] == ["p0", "p1", "p2"]
     assert texts[1].messages[0] == {"role": "user", "content": "Prompt 1."}
