@@ -149,7 +149,9 @@ def _plain(arms: Arms) -> dict[str, Any]:
 
 
 def _read(task: Task, line: Mapping[str, Any]) -> ArmAnswer:
-    met = {name: math.nan if one is None else one for name, one in line.get("met", {}).items()}
+    met: dict[str, Any] = {
+        name: math.nan if one is None else one for name, one in line.get("met", {}).items()
+    }
     return ArmAnswer(
         text_id=task.text.text_id,
         arm=task.more["arm"],

@@ -1,4 +1,4 @@
-"""Answers under rules: the same draws in all arms, resumed after any cut, and bad input in words."""
+"""Answers under rules: the same draws in all arms, resumed after any cut; bad input in words."""
 
 import math
 
