@@ -33,9 +33,9 @@ METHOD = (
     "The model answers questions of which the answers are known, in three arms: as it is; under a "
     "rule; and under the control of the rule. The rule edits each token after the first three at "
     "which the MLP of a layer (by default the one that creates most secondary sinks) writes with a "
-    "cosine above 0.98 with what it writes at the first token. The edit sets the norm of what it "
-    "writes (to 0), or with --mask hides the key from later queries in later layers. It is active "
-    "in the prompt and at each written token. The control makes the same edit at as many other "
+    "cosine above 0.98 with what it writes at the first token. The edit gives the MLP's output a "
+    "norm (0), or with --mask hides the key from later queries in later layers. It is active in "
+    "the prompt and at each written token. The control makes the same edit at as many other "
     "tokens: random ones of the prompt, then the next one after each token that meets the rule. It "
     "is equal in number and kind of edits, not in how much attention the tokens draw. What counts "
     'as the answer is what follows the last "Answer:", else the last line, without case and '
@@ -66,7 +66,7 @@ COLUMNS = {
     "n_texts": "number of questions",
     "log_likelihood": "of the right answer after the prompt, nats, median over questions",
     "perplexity": "of the texts, median",
-    "n_new_sinks": "sinks of prompts and answers that are none without the edits",
+    "n_new_sinks": "tokens of prompts and answers, not edited, that only the edits make sinks",
     "n_met": "tokens of prompts and answers that meet the rule",
     "n_edited": "tokens that are edited",
 }

@@ -39,9 +39,9 @@ def answer_row(
 
 
 def new_sinks(observed: Observed, one: ArmAnswer, rule: Rule) -> int:
-    """Sinks of prompt and answer that are none without the rule; not the edited tokens.
+    """Tokens of prompt and answer, not edited, that are sinks under the rule and not without it.
 
-    Both are whole passes over the same tokens.
+    Both are found in whole passes over the same tokens.
     """
     model, limits = observed.model, observed.sinks.thresholds
     active = ActiveRule(model, rule, one.prompt, whole=True)

@@ -36,7 +36,7 @@ class Met:
     n_edited: int = 0
     """Tokens that were edited: those that meet it, or those of its control."""
     n_short: int = 0
-    """Tokens of a prompt that its control should have edited, but which there are not."""
+    """How many tokens too few a prompt has for its control."""
     highest: float = math.nan
     """The highest cosine with the direction."""
 
@@ -156,7 +156,7 @@ class ActiveRule:
             self._direction = written[0] if own is None else torch.tensor(own).to(written.device)
             if not bool(self._direction.any()):
                 raise EditError(
-                    f"the MLP of layer {self.rule.layer} writes zero at the first token, which is "
+                    f"the MLP of layer {self.rule.layer} writes zero at the first token, which has "
                     "no direction",
                     "give the rule a direction=",
                 )
@@ -243,7 +243,7 @@ def score_under(
 
 
 def _max(*numbers: float) -> float:
-    """The largest number; NaN if there is none."""
+    """The largest number; NaN without any."""
     return max((one for one in numbers if not math.isnan(one)), default=math.nan)
 
 

@@ -214,5 +214,5 @@ def test_a_first_token_without_direction_and_nothing_to_score_are_refused(plante
     silent = plant([Plant(pos=0, forming=(1,), strength=400.0)]).model
     with torch.no_grad():
         silent.blocks[2].mlp.W_out.zero_()
-    with pytest.raises(EditError, match="writes zero at the first token, which is no"):
+    with pytest.raises(EditError, match="writes zero at the first token, which has no"):
         score_under(silent, tokens[:4], tokens[4:], Rule(layer=2, kind="mask"))
