@@ -1,6 +1,7 @@
 """Are answers worse when secondary sinks are edited while the model reads and writes?"""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,15 +11,15 @@ import typer
 
 from experiments.command import main_of
 from experiments.members import members_of
-from experiments.ruled import Row, answer_row, score_row
+from experiments.ruled import CLEAN, CONTROL, RULE, Row, tables_of
 from experiments.shared import Finding, Observed, unanswered
 from experiments.steered import TAU
-from secondary_sinks import Rule, Verdict, generate_under
+from secondary_sinks import Rule, Verdict, generate_under, observe
 from secondary_sinks.causal import Met
 from secondary_sinks.cli import number, whole
 from secondary_sinks.plots import interval_dots
 from secondary_sinks.questions import Cost, judge
-from secondary_sinks.runs import ArmAnswer, Sampling, feed_prompt
+from secondary_sinks.runs import Sampling, feed_prompt
 from secondary_sinks.statistics import median_over_texts, share_over_texts
 from secondary_sinks.texts import AnsweredQuestion, read_questions
 
@@ -39,23 +40,24 @@ METHOD = (
     "tokens: random ones of the prompt, then the next one after each token that meets the rule. It "
     "is equal in number and kind of edits, not in how much attention the tokens draw. What counts "
     'as the answer is what follows the last "Answer:", else the last line, without case and '
-    "punctuation at its ends; it must equal the right one. The right answer is also scored after "
-    "the prompt, in one pass. New sinks are those of prompt and answer that the same tokens don't "
-    "have without edits. Three verdicts, paired by question: among the questions in which rule and "
-    "control differ, fewer right answers, and more new sinks per token, in more than half; and a "
-    "lower log-likelihood of the right answer (median). Table 'texts': the perplexity of the texts."
+    "punctuation at its ends; it must equal the right one. New sinks are those of prompt and "
+    "answer that the same tokens don't have without edits. Four verdicts, paired by question or "
+    "text: among the questions in which rule and control differ, fewer right answers, and more new "
+    "sinks per token, in more than half; and a higher median loss of the right answer, read after "
+    "its prompt, and of the texts. Where the control finds fewer tokens to edit, nothing is "
+    "compared."
 )
 REFUTATION = (
     "As many right answers, as likely ones and as many sinks as with other tokens edited. With "
     "few questions in which the two differ, it is inconclusive."
 )
-CLEAN, RULE, CONTROL = "clean", "rule", "control"
 CLAIM = "with the tokens of the rule edited, fewer answers are right than with as many others"
 LIKELY = "with the tokens of the rule edited, the right answer is less likely than with others"
 SINKS = "with the tokens of the rule edited, more other tokens become sinks than with others"
-CONTROLS = "the same edit at as many other tokens of the same question"
-TOO_FEW = "questions with too few other tokens for the control"
-N_CLAIMS, LONGEST = 3, 32
+TEXTS = "with the tokens of the rule edited, texts are less likely than with as many others"
+CONTROLS = "the same edit at as many other tokens of the same question or text"
+TOO_FEW = "with too few other tokens for the control"
+N_CLAIMS, LONGEST, BUNDLED = 4, 32, "bundled:questions"
 COLUMNS = {
     "row": "arm: clean (no edit), rule, or control (as many other tokens edited)",
     "series": "always empty",
@@ -64,8 +66,8 @@ COLUMNS = {
     "high": "upper end of it",
     "n": "number of answers",
     "n_texts": "number of questions",
-    "log_likelihood": "of the right answer after the prompt, nats, median over questions",
-    "perplexity": "of the texts, median",
+    "loss_of_answer": "of the right answer after the prompt, nats per token, median over questions",
+    "loss_of_text": "of the texts, nats per token, median over texts",
     "n_new_sinks": "tokens of prompts and answers, not edited, that only the edits make sinks",
     "n_met": "tokens of prompts and answers that meet the rule",
     "n_edited": "tokens that are edited",
@@ -74,16 +76,23 @@ CAPTIONS = {"figure": "Share of right answers, with exact 95 % intervals over qu
 NO_TEMPLATE = "answering needs a tokenizer with a chat template; the model has none"
 
 
+def _readable(questions: str) -> str:
+    """Refuse what holds no questions before any model is loaded."""
+    read_questions(questions)
+    return questions
+
+
 def run(
     observed: Observed,
     *,
     questions: Annotated[
         str,
         typer.Option(
+            callback=_readable,
             help="JSON Lines with 'prompt' and 'answer'; hf:NAME:split:PROMPT,ANSWER; or "
-            "bundled:questions, 30 short ones."
+            "bundled:questions, 30 short ones.",
         ),
-    ] = "bundled:questions",
+    ] = BUNDLED,
     layer: Annotated[int | None, whole("Layer. Default: the one that creates most.")] = None,
     tau: Annotated[
         float, number("Cosine above which a token meets the rule.", least=-1.0, most=1.0)
@@ -103,6 +112,7 @@ def run(
     rule = Rule(layer=members.layer, tau=tau, **how)
     arms = {CLEAN: None, RULE: rule, CONTROL: replace(rule, control=True, seed=observed.seed)}
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=observed.seed)
+    observed.say(_price(observed, _work(observed, asked, samples, max_new_tokens)))
     answers = generate_under(
         observed.model,
         [one.text for one in asked],
@@ -112,7 +122,7 @@ def run(
         out=_kept(observed),
         say=observed.say,
     )
-    tables = _tables(observed, asked, answers, arms)
+    tables = tables_of(observed, asked, answers, arms)
     met = sum((one.met for one in answers if one.arm == RULE), Met())
     if not tables["scores"]["n_met"].any() and not met.n_met:
         return unanswered(NAME, QUESTION, CLAIM, met.in_words(rule), COLUMNS)
@@ -120,18 +130,34 @@ def run(
 
 
 def cost(observed: Observed) -> Cost:
-    """Upper bound of the work with the bundled questions: three arms, read, written and scored."""
+    """The passes with the bundled questions; an answer counts as one, though writing is slower."""
     if not _can_answer(observed) or members_of(observed, None).missing:
         return Cost(question=NAME, replayed=0, recomputed=0)
-    fed = [feed_prompt(observed.model, one.text) for one in read_questions("bundled:questions")]
-    sizes = [len(prompt) + LONGEST for prompt in fed] * 3
-    texts = [len(trace.tokens) for trace in observed.traces] * 3
+    return _work(observed, read_questions(BUNDLED), 1, LONGEST)
+
+
+def _work(
+    observed: Observed, asked: Sequence[AnsweredQuestion], samples: int, longest: int
+) -> Cost:
+    """Upper bound: an answer is written in three arms, and two are searched for new sinks twice."""
+    sizes = [len(feed_prompt(observed.model, one.text)) + longest for one in asked]
+    texts = [len(text.tokens) for text in observed.texts]
+    each = 7 * samples + 3  # and the right answer is scored in three arms
     return Cost(
         question=NAME,
         replayed=0,
-        recomputed=4 * len(sizes) + len(texts),
-        tokens=4 * sum(sizes) + sum(texts),
+        recomputed=each * len(sizes) + 3 * len(texts),
+        tokens=each * sum(sizes) + 3 * sum(texts),
     )
+
+
+def _price(observed: Observed, work: Cost) -> str:
+    """The work in words, with seconds from one pass over the shortest text."""
+    shortest = min((text.tokens for text in observed.texts), key=len)
+    start = time.perf_counter()
+    observe(observed.model, shortest)
+    seconds = work.seconds(0.0, (time.perf_counter() - start) / len(shortest))
+    return f"to come: {NAME}, at most {work.in_words()}, about {seconds:.0f} s; of that, answering:"
 
 
 def _can_answer(observed: Observed) -> bool:
@@ -141,37 +167,6 @@ def _can_answer(observed: Observed) -> bool:
 def _kept(observed: Observed) -> Path | None:
     """Where answers are kept, so that an interrupted start goes on with the next one."""
     return None if observed.folder is None else observed.folder / f"{NAME}.answers.jsonl"
-
-
-def _tables(
-    observed: Observed,
-    asked: list[AnsweredQuestion],
-    answers: list[ArmAnswer],
-    arms: Mapping[str, Rule | None],
-) -> dict[str, pd.DataFrame]:
-    """Rows by question, arm and sample; by question and arm; and by text and arm."""
-    by_id = {one.text.text_id: one for one in asked}
-    prompts = {one.text_id: one.prompt for one in answers}
-    progress = observed.progress(NAME)
-    n_steps, rows = len(answers) + len(prompts), list[Row]()
-    for one in answers:
-        rows.append(answer_row(observed, by_id[one.text_id], one, arms[one.arm]))
-        progress(len(rows), n_steps)
-    scores = list[Row]()
-    for text_id, prompt in prompts.items():
-        right = observed.model.tokenizer.encode(by_id[text_id].answer, add_special_tokens=False)
-        for arm, rule in arms.items():
-            row = score_row(observed, prompt, right, rule)
-            scores.append({"text_id": text_id, "arm": arm, **row})
-        progress(len(rows) + len(scores) // len(arms), n_steps)
-    texts = [
-        {"text_id": text.text_id, "arm": arm}
-        | score_row(observed, text.tokens[:1], text.tokens[1:], rule)
-        for text in observed.texts
-        for arm, rule in arms.items()
-    ]
-    parts = {"answers": rows, "scores": scores, "texts": texts}
-    return {name: pd.DataFrame(part) for name, part in parts.items()}
 
 
 def _finding(tables: dict[str, pd.DataFrame], met: str) -> Finding:
@@ -191,8 +186,9 @@ def _finding(tables: dict[str, pd.DataFrame], met: str) -> Finding:
         figure=interval_dots(frame, "share of right answers", line=None),
         verdict=_worse(CLAIM, fewer, tables, f"{right}; {met}", "fewer right answers"),
         further=(
-            _less_likely(tables["scores"]),
+            _less_likely(LIKELY, tables["scores"], "right answer"),
             _worse(SINKS, more, tables, new, "more new sinks per token"),
+            _less_likely(TEXTS, tables["texts"], "text"),
         ),
         tables=tables,
     )
@@ -219,7 +215,7 @@ def _worse(
         controls=CONTROLS,
         controlled=False,
         left_out={
-            "questions in which the two are equal": int((used == 0).sum()),
+            "in which the two are equal": int((used == 0).sum()),
             TOO_FEW: int(short.sum()),
         },
         n_claims=N_CLAIMS,
@@ -227,28 +223,24 @@ def _worse(
     )
 
 
-def _less_likely(scores: pd.DataFrame) -> Verdict:
-    """Whether the right answer is less likely under the rule than under the control."""
-    short, lost = _short(scores), -_apart(scores, "log_likelihood")
-    edited = scores[scores["arm"] == RULE].set_index("text_id")["n_edited"]
-    used = lost[~short.reindex(lost.index) & (edited.reindex(lost.index) > 0)]
+def _less_likely(claim: str, rows: pd.DataFrame, what: str) -> Verdict:
+    """Whether the loss of a right answer, or of a text, is higher under the rule."""
+    short, lost = _short(rows), _apart(rows, "loss")
+    edited = rows[rows["arm"] == RULE].set_index("text_id")["n_edited"]
+    used = lost[(~short & (edited > 0)).reindex(lost.index)]
     median = median_over_texts(used, used.index.tolist(), n_claims=N_CLAIMS)
-    clean, rule, control = (
-        scores.loc[scores["arm"] == arm, "log_likelihood"].median()
-        for arm in (CLEAN, RULE, CONTROL)
-    )
+    loss = rows.groupby("arm")["loss"].median()
     return judge(
-        LIKELY,
+        claim,
         replace(median, n=int(edited[used.index].sum())),
-        f"log-likelihood of the right answer: {clean:.2f} clean, {rule:.2f} under the rule, "
-        f"{control:.2f} under the control (nats, medians over questions)",
-        statistic="log-likelihood under the control minus that under the rule, median over "
-        "questions",
-        unit="nats",
+        f"median loss: {loss[CLEAN]:.3f} clean, {loss[RULE]:.3f} under the rule, "
+        f"{loss[CONTROL]:.3f} under the control (nats per token)",
+        statistic=f"loss of the {what} under the rule minus that under the control, median",
+        unit="nats per token",
         controls=CONTROLS,
         controlled=False,
         left_out={
-            "questions in which no token meets the rule": int((edited == 0).sum()),
+            "with no token that meets the rule": int((edited == 0).sum()),
             TOO_FEW: int(short.sum()),
         },
         n_claims=N_CLAIMS,
@@ -268,20 +260,20 @@ def _row(arm: str, tables: dict[str, pd.DataFrame]) -> Row:
         "high": share.high,
         "n": share.n,
         "n_texts": share.n_texts,
-        "log_likelihood": scores["log_likelihood"].median(),
-        "perplexity": texts["perplexity"].median(),
+        "loss_of_answer": scores["loss"].median(),
+        "loss_of_text": texts["loss"].median(),
         **{name: int(answers[name].sum()) for name in ("n_new_sinks", "n_met", "n_edited")},
     }
 
 
 def _short(scores: pd.DataFrame) -> "pd.Series[bool]":
-    """Whether the prompt of a question has fewer other tokens than tokens that meet the rule."""
+    """Whether the control edits fewer tokens than the rule: the two are then not comparable."""
     return scores[scores["arm"] == CONTROL].set_index("text_id")["n_short"] > 0
 
 
 def _apart(rows: pd.DataFrame, column: str) -> "pd.Series[float]":
     """By question: what the rule has more than the control, in the mean over samples."""
-    table = rows.pivot_table(index="text_id", columns="arm", values=column)
+    table = rows.groupby(["text_id", "arm"], sort=False)[column].mean().unstack("arm")
     return table[RULE] - table[CONTROL]
 
 

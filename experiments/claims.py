@@ -167,6 +167,7 @@ TESTED: dict[str, dict[tuple[str, int], str]] = {
         ("accuracy", 1): "The right answer is less likely, too (median over questions)",
         ("accuracy", 2): "More other tokens become sinks, too, in most questions in which the two "
         "differ",
+        ("accuracy", 3): "Texts are less likely, too (median over texts)",
         ("their_steering", 0): "The authors' own intervention touches the sinks that arise at its "
         "layer, and more than half of what it touches or should touch are such sinks",
         ("their_steering", 1): "Silenced by the authors' intervention, sinks lose half of their "

@@ -1,8 +1,9 @@
 """Rows of the experiment `accuracy`: answers, right answers and texts with a rule at work."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -15,6 +16,43 @@ from secondary_sinks.runs import ArmAnswer
 from secondary_sinks.texts import AnsweredQuestion, answer_in, is_right
 
 Row = dict[str, Any]
+CLEAN, RULE, CONTROL = "clean", "rule", "control"
+"""The arms."""
+
+
+def tables_of(
+    observed: Observed,
+    asked: Sequence[AnsweredQuestion],
+    answers: Sequence[ArmAnswer],
+    arms: Mapping[str, Rule | None],
+) -> dict[str, pd.DataFrame]:
+    """Rows by question, arm and sample; by question and arm; and by text and arm."""
+    progress, tokenizer = observed.progress("accuracy"), observed.model.tokenizer
+    by_id = {one.text.text_id: one for one in asked}
+    right = {
+        one.text_id: (
+            one.prompt,
+            tokenizer.encode(by_id[one.text_id].answer, add_special_tokens=False),
+        )
+        for one in answers
+    }
+    texts = {text.text_id: (text.tokens[:1], text.tokens[1:]) for text in observed.texts}
+    whole, rows = len(answers) + len(right) + len(texts), list[Row]()
+    for done, one in enumerate(answers, start=1):
+        rows.append(answer_row(observed, by_id[one.text_id], one, arms[one.arm]))
+        progress(done, whole)
+    tables = {"answers": pd.DataFrame(rows)}
+    done = len(answers)
+    for name, parts in (("scores", right), ("texts", texts)):
+        rows = []
+        for text_id, (prompt, rest) in parts.items():
+            done += 1
+            for arm, rule in arms.items():
+                score = score_row(observed, prompt, rest, rule)
+                rows.append({"text_id": text_id, "arm": arm, **score})
+            progress(done, whole)
+        tables[name] = pd.DataFrame(rows)
+    return tables
 
 
 def answer_row(
@@ -66,6 +104,7 @@ def score_row(
     return {
         "n_tokens": scored.n_tokens,
         "log_likelihood": scored.log_likelihood,
+        "loss": -scored.log_likelihood / scored.n_tokens,
         "perplexity": scored.perplexity,
         **_counts(scored.met),
     }

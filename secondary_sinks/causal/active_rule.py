@@ -35,10 +35,13 @@ class Met:
     """Those of them that meet the rule."""
     n_edited: int = 0
     """Tokens that were edited: those that meet it, or those of its control."""
-    n_short: int = 0
-    """How many tokens too few a prompt has for its control."""
     highest: float = math.nan
     """The highest cosine with the direction."""
+
+    @property
+    def n_short(self) -> int:
+        """Tokens that its control should have edited too, but did not find."""
+        return self.n_met - self.n_edited
 
     def __add__(self, other: "Met") -> "Met":
         """The counts of both together."""
@@ -46,7 +49,6 @@ class Met:
             n_judged=self.n_judged + other.n_judged,
             n_met=self.n_met + other.n_met,
             n_edited=self.n_edited + other.n_edited,
-            n_short=self.n_short + other.n_short,
             highest=_max(self.highest, other.highest),
         )
 
@@ -64,7 +66,7 @@ class Met:
         if self.n_met == self.n_judged:
             whole = f"all {self.n_judged:,} tokens"
             return f"the rule meets {whole}, so that no control is possible{edited}"
-        short = f", {self.n_short:,} fewer than meet it in prompts" if self.n_short else ""
+        short = f", {self.n_short:,} fewer than meet it" if self.n_short else ""
         return f"the rule meets {self.n_met:,} {of}{edited}{short}"
 
 
@@ -97,7 +99,7 @@ class ActiveRule:
         self.edited: Bool[Tensor, "pos"] = torch.empty(0, dtype=torch.bool)
         """The tokens so far that are edited."""
         self._direction: Tensor | None = None
-        self._owed = self._short = 0
+        self._owed = 0
 
     @property
     def meets(self) -> Bool[Tensor, "pos"]:
@@ -113,7 +115,6 @@ class ActiveRule:
             n_judged=len(judged),
             n_met=int(self.meets.sum()),
             n_edited=int(self.edited.sum()),
-            n_short=self._short,
             highest=_max(*judged.tolist()),
         )
 
@@ -185,8 +186,7 @@ class ActiveRule:
         chance = torch.Generator().manual_seed(self._seed)
         places, wanted = free.nonzero()[:, 0], int(meets.sum())
         drawn = places[torch.randperm(len(places), generator=chance)[:wanted]]
-        self._short = wanted - len(drawn)
-        self._owed += self._short
+        self._owed = wanted - len(drawn)
         return torch.zeros_like(free).index_fill(0, drawn, True)
 
 

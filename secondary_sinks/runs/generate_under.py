@@ -14,6 +14,7 @@ from torch import Tensor
 
 from secondary_sinks.causal import Met
 from secondary_sinks.causal.active_rule import check_rule
+from secondary_sinks.display import count
 from secondary_sinks.errors import TextError
 from secondary_sinks.layerwise.cached_generation import Continuation
 from secondary_sinks.models import HookedModel
@@ -102,7 +103,8 @@ def _answer(
         if rule is not None:
             check_rule(model, rule)
     say(
-        f"{len(prompts)} prompts, {len(arms)} arms ({', '.join(arms)}), {n_samples} samples: about "
+        f"{count(len(prompts), 'prompt')}, {count(len(arms), 'arm')} ({', '.join(arms)}), "
+        f"{count(n_samples, 'sample')}: about "
         f"{_seconds(model, list(fed.values()), sampling) * len(arms) * n_samples:.0f} s at most, "
         "less what is there already"
     )

@@ -11,7 +11,7 @@ import transformers as hf
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from experiments import accuracy
-from experiments.accuracy import CLAIM, CONTROL, LIKELY, RULE, SINKS, TOO_FEW
+from experiments.accuracy import CLAIM, CONTROL, LIKELY, RULE, SINKS, TEXTS, TOO_FEW
 from experiments.ruled import new_sinks
 from secondary_sinks import Rule
 from secondary_sinks.causal import Met
@@ -73,7 +73,7 @@ def asked_of(observed, folder):
             "prompt": " ".join(f"w{token}" for token in text.tokens[:N_PROMPT].tolist()),
             "answer": f"w{RIGHT}",
         }
-        for text in observed.texts
+        for text in reversed(observed.texts)
     ]
     (folder / "q.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return str(folder / "q.jsonl")
@@ -98,7 +98,7 @@ def run(tmp_path_factory):
 
 
 def outcomes(finding):
-    assert [one.claim for one in finding.verdicts] == [CLAIM, LIKELY, SINKS]
+    assert [one.claim for one in finding.verdicts] == [CLAIM, LIKELY, SINKS, TEXTS]
     return [one.outcome for one in finding.verdicts]
 
 
@@ -131,7 +131,7 @@ def test_where_any_edit_ends_right_answers_their_loss_shows_nothing_of_sinks(run
     assert shares(finding) == {"clean": 1.0, RULE: 0.0, CONTROL: 0.0}
     assert outcomes(finding)[0] == "inconclusive"
     assert "rule and control differ in 0 of 8 questions" in finding.verdict.why
-    assert "8 questions in which the two are equal" in finding.verdict.controls
+    assert "8 in which the two are equal" in finding.verdict.controls
 
 
 def test_an_interrupted_start_goes_on_and_ends_alike(run):
@@ -156,7 +156,7 @@ def test_a_rule_that_meets_nothing_or_cannot_be_is_said(run):
     assert finding.verdict.outcome == "inconclusive"
     assert "the rule meets none of 96 tokens (highest cosine 0.99, tau 1)" in finding.verdict.why
     nearly_all = accuracy.run(alone, **options | {"tau": -0.999})
-    assert outcomes(nearly_all) == ["inconclusive"] * 3
+    assert outcomes(nearly_all) == ["inconclusive"] * 4
     assert f"8 {TOO_FEW}" in nearly_all.verdict.controls
     silent = accuracy.run(alone, **options | {"layer": 7})
     assert silent.verdict.why.startswith("layer 7 creates no secondary sink")

@@ -84,7 +84,7 @@ def test_after_any_cut_the_bytes_are_those_of_one_start(model, rule, tmp_path, c
 def test_the_price_is_said_before_and_what_was_met_after(model, rule):
     said = []
     under(model, {"clean": None, "rule": rule, "none": NOTHING}, say=said.append)
-    assert said[0].startswith("2 prompts, 3 arms (clean, rule, none), 1 samples: about ")
+    assert said[0].startswith("2 prompts, 3 arms (clean, rule, none), 1 sample: about ")
     assert said[1] == "6 of 6 answers to write, at most 6 tokens each"
     assert said[2].startswith("[1/6] p0/clean/0: ")
     assert said[-2].startswith("rule: the rule meets ")
