@@ -172,6 +172,17 @@ def test_planted_sinks_are_met_and_masked_keys_draw_nothing_from_later_queries(p
     assert torch.equal(given.edited, active.edited)
 
 
+def test_the_control_of_a_written_sink_is_the_next_token_and_no_later_one(planted):
+    model, tokens = planted
+    control = Rule(layer=3, kind="mask", tau=0.9, control=True)
+    active = ActiveRule(model, control, tokens[:10], whole=True)
+    observe(model, tokens, hooks=active.hooks)
+    in_prompt, written = active.edited.nonzero()[:, 0].tolist()
+    assert in_prompt in {3, 4, 5, 6, 7, 9}
+    assert written == 21
+    assert active.met.n_short == 0
+
+
 def test_what_met_says_of_nothing_everything_and_too_few_others(planted):
     nothing, everything = Rule(layer=3, kind="mask", tau=1.0), Rule(layer=3, value=0.0, tau=-1.0)
     assert active_on(planted, nothing)[1].met.in_words(nothing) == (
