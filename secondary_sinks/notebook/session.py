@@ -25,9 +25,6 @@ from secondary_sinks.types import Edit, Sink, Thresholds
 if TYPE_CHECKING:
     import pandas as pd
 
-KEPT_AT_MOST = 1 << 30
-"""Maximum size in bytes of a clean pass that is kept in memory, which makes edits immediate. For a
-longer text, every edit needs a pass of its own."""
 CURVES = ("alignment", "alignment_centred", "norm", "mass")
 
 
@@ -62,10 +59,7 @@ class Session:
         self.progress = progress
         self.model, self.thresholds = model, thresholds or Thresholds()
         self.text = tokenize_given(model, text, text_id)
-        tokens, kept = self.text.tokens, None
-        if CachedPass.bytes_of(model, len(tokens)) <= KEPT_AT_MOST:
-            kept = CachedPass(model, tokens, progress)
-        self._kept = kept
+        self._kept = kept = CachedPass.if_small(model, self.text.tokens, progress)
         self.trace = kept.trace(self.text.text_id) if kept else observe(model, self.text)
         self.sinks = detect(self.trace, self.thresholds)
         self._by_pos = {sink.pos: sink for sink in self.sinks.sinks}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from jaxtyping import Int
 from torch import Tensor
@@ -9,10 +10,14 @@ from torch import Tensor
 from secondary_sinks.layerwise.begin import layerwise_forward
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.measures.hook_names import hook_name
-from secondary_sinks.observation.layers import LayerView, attention_paid_to, iter_layers
+from secondary_sinks.observation.layers import LayerView, iter_layers
 from secondary_sinks.observation.record import make_trace
 from secondary_sinks.observation.tokens import token_strings
+from secondary_sinks.progress import Progress
 from secondary_sinks.types import Trace
+
+KEPT_AT_MOST = 10**9
+"""Largest estimated size of a pass that `CachedPass.if_small` keeps, in bytes."""
 
 
 class CachedPass:
@@ -25,16 +30,28 @@ class CachedPass:
         self,
         model: HookedModel,
         tokens: Int[Tensor, "pos"],
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         """Run the pass; `progress` is called with (layers done, layers). Raises as `observe`."""
         self.model, self.tokens = model, tokens
         self._forward = layerwise_forward(model, tokens)
-        self._views = []
-        for view in iter_layers(model, tokens, denominators=True):
-            self._views.append(view)
-            if progress:
-                progress(view.layer + 1, model.cfg.n_layers)
+        self._views: list[LayerView] = []
+        self._progress = progress
+        cfg, strings = model.cfg, token_strings(tokens, model.tokenizer)
+        self._trace = make_trace(self._pass, cfg.n_layers, tokens, strings, "text", cfg.dtype)
+
+    @property
+    def n_bytes(self) -> int:
+        """Estimated size of this pass."""
+        return self.bytes_of(self.model, len(self.tokens))
+
+    @staticmethod
+    def if_small(
+        model: HookedModel, tokens: Int[Tensor, "pos"], progress: Progress | None = None
+    ) -> "CachedPass | None":
+        """A pass that takes `KEPT_AT_MOST` bytes or fewer; None for a longer text."""
+        small = CachedPass.bytes_of(model, len(tokens)) <= KEPT_AT_MOST
+        return CachedPass(model, tokens, progress) if small else None
 
     @staticmethod
     def bytes_of(model: HookedModel, n_pos: int) -> int:
@@ -49,16 +66,17 @@ class CachedPass:
 
     def trace(self, text_id: str = "text") -> Trace:
         """The trace that `observe` gives for the same text, without another pass."""
-        cfg, strings = self.model.cfg, token_strings(self.tokens, self.model.tokenizer)
-        return make_trace(
-            self._layers_with_attention, cfg.n_layers, self.tokens, strings, text_id, cfg.dtype
-        )
+        return replace(self._trace, text_id=text_id)
 
-    def _layers_with_attention(self, watch: Sequence[int]) -> Iterator[LayerView]:
-        """The layers, with the attention of each query to some keys, from the denominators."""
-        for view in self.iter_layers():
-            watched = tuple(watch)
-            yield replace(view, watched=watched, paid=attention_paid_to(view, watched).cpu())
+    def _pass(self, watch: Sequence[int]) -> Iterator[LayerView]:
+        """Run the text, and keep each layer before it is measured."""
+        self._views.clear()
+        options: dict[str, Any] = {"denominators": True, "watch": watch}
+        for view in iter_layers(self.model, self.tokens, **options):
+            self._views.append(view)
+            yield view
+            if self._progress:
+                self._progress(view.layer + 1, self.model.cfg.n_layers)
 
     def iter_layers(
         self, hooks: Callable[[int], Sequence[Hook]] = lambda layer: ()

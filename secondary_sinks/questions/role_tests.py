@@ -15,6 +15,7 @@ without all these MLPs is not rescued by one of them.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -29,6 +30,9 @@ from secondary_sinks.types import LASTING, Edit, Sink, SinkTable, Trace
 
 MOST_TWINS = 4
 """Largest number of twins per sink; the nearest ones are used."""
+Kept = Mapping[str, CachedPass]
+"""Clean passes of some texts that are still in memory, by text."""
+NOTHING_KEPT: Kept = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,20 +89,22 @@ def _twins(trace: Trace, sinks: SinkTable, sink: Sink) -> list[int]:
     return [pos for pos in never_sinks(trace, sinks, sink.token_id) if pos <= last]
 
 
-def run_tests(model: HookedModel, asked: Sequence[Asked], sinks: SinkTable) -> pd.DataFrame:
+def run_tests(
+    model: HookedModel, asked: Sequence[Asked], sinks: SinkTable, kept: Kept
+) -> pd.DataFrame:
     """All tests of single MLPs up to each sink's creation layer; result as of `run_pairs`."""
-    return run_pairs(model, [(one, trial) for one in asked for trial in _tests(one)], sinks)
+    return run_pairs(model, [(one, trial) for one in asked for trial in _tests(one)], sinks, kept)
 
 
 def run_pairs(
-    model: HookedModel, pairs: Iterable[tuple[Asked, Trial]], sinks: SinkTable
+    model: HookedModel, pairs: Iterable[tuple[Asked, Trial]], sinks: SinkTable, kept: Kept
 ) -> pd.DataFrame:
     """Is the edited token a sink? One row per sink, group of layers and test.
 
     Columns text_id, pos, group, test and alive: the share of cells after which the edited token is
     a sink at some layer (one cell per twin for "each" and "create", else one cell).
     """
-    rows = run_rows(model, list(pairs), sinks)
+    rows = run_rows(model, list(pairs), sinks, kept)
     names = ["of_text", "sink_pos", "group", "test"]
     frame = pd.DataFrame(rows, columns=[*names, "is_sink"]).astype({"is_sink": float})
     alive = frame.groupby(names, sort=False)["is_sink"].mean().reset_index()
@@ -109,14 +115,12 @@ def run_rows(
     model: HookedModel,
     pairs: Sequence[tuple[Asked, Trial]],
     sinks: SinkTable,
-    kept: Mapping[str, CachedPass] | None = None,
+    kept: Kept = NOTHING_KEPT,
 ) -> list[dict[str, Any]]:
     """Rows of `run_trials`, in the order of the pairs; one replay for each edited text.
 
     Trials whose word `test` is "create" edit a twin, in its own text; the others edit the sink.
-    `kept` are clean passes of some texts that are still in memory, by text.
     """
-    passes = kept or {}
     by_text: dict[str, list[int]] = {}
     for number, (one, trial) in enumerate(pairs):
         by_text.setdefault(_edited_text(one, trial).text_id, []).append(number)
@@ -127,7 +131,7 @@ def run_rows(
         texts = {text.text_id: text for one, _ in group for text in (one.home, one.trace)}
         others = [text for name, text in texts.items() if name != here.text_id]
         trials = [trial for _, trial in group]
-        clean = passes.get(here.text_id)
+        clean = kept.get(here.text_id)
         found = run_trials(model, here, sinks.thresholds, trials, others, clean)
         rows |= dict(zip(numbers, found, strict=True))
     return [rows[number] for number in range(len(pairs))]

@@ -36,10 +36,19 @@ import pandas as pd
 from scipy import stats
 
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.observation import CachedPass
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.matched_pairs import with_progress
-from secondary_sinks.questions.role_tests import Asked, asked_of, group_tests, run_pairs, run_tests
+from secondary_sinks.questions.role_tests import (
+    NOTHING_KEPT,
+    Asked,
+    Kept,
+    asked_of,
+    group_tests,
+    run_pairs,
+    run_tests,
+)
 from secondary_sinks.questions.writers import shares_of_roles, writer_verdicts
 from secondary_sinks.types import SinkTable, Trace, as_traces, format_layers
 from secondary_sinks.types.frames import tidy
@@ -116,6 +125,7 @@ def roles(
     traces: Trace | Iterable[Trace],
     sinks: SinkTable,
     *,
+    kept: Kept = NOTHING_KEPT,
     progress: Progress | None = None,
     n_claims: int | None = None,
 ) -> Answer:
@@ -124,14 +134,15 @@ def roles(
     `cells` has one row per sink and layer (`Role`), `effects` the share of sinks by level, layer
     and role. There is one verdict per level, or one per writer if several MLPs together write most
     of its sinks; `Verdict.layer` is the layer of the writer. Twins are taken from the sink's own
-    text, else from the given text that has most of them. `progress` is called with (texts done,
-    texts). Verdicts are corrected for `n_claims` (`n_claims_of`); by default those of this answer.
+    text, else from the given text that has most of them. `kept` are clean passes that are still in
+    memory, by text id; other texts are run again. `progress` is called with (texts done, texts).
+    Verdicts are corrected for `n_claims` (`n_claims_of`); by default those of this answer.
     """
     texts = as_traces(traces)
     asked, left_out = asked_of(texts, sinks)
     found: list[Role] = []
     for text in with_progress(texts, progress):
-        found += _of_sinks(model, [one for one in asked if one.trace is text], sinks)
+        found += _of_text(model, text, [one for one in asked if one.trace is text], sinks, kept)
     table = tidy([asdict(role) for role in found], Role)
     return Answer(
         question="roles",
@@ -156,9 +167,15 @@ def null_cosine(d_model: int, chance: float = CHANCE) -> float:
     return t / math.sqrt(d_model - 1 + t * t)
 
 
-def _of_sinks(model: HookedModel, asked: Sequence[Asked], sinks: SinkTable) -> list[Role]:
+def _of_text(
+    model: HookedModel, text: Trace, asked: Sequence[Asked], sinks: SinkTable, kept: Kept
+) -> list[Role]:
     """The roles at the sinks of one text, in order."""
-    alive = _by_sink(run_tests(model, asked, sinks))
+    if not asked:
+        return []
+    clean = kept.get(text.text_id) or CachedPass.if_small(model, text.tokens)
+    kept = {**kept, text.text_id: clean} if clean else kept
+    alive = _by_sink(run_tests(model, asked, sinks, kept))
     tested = [_measured(one, alive[one.place]) for one in asked]
     open_ones = [(one, together) for one, rows in zip(asked, tested, strict=True)
                  if len(together := _candidates(rows)) > 1]  # fmt: skip
@@ -168,7 +185,7 @@ def _of_sinks(model: HookedModel, asked: Sequence[Asked], sinks: SinkTable) -> l
         for part in (group, *_without_one(group))
         for trial in group_tests(one, part)
     ]
-    joint = _by_sink(run_pairs(model, pairs, sinks))
+    joint = _by_sink(run_pairs(model, pairs, sinks, kept))
     groups = {one.place: _together(group, joint[one.place]) for one, group in open_ones}
     return [
         role

@@ -21,7 +21,7 @@ from secondary_sinks.errors import SinkError
 from secondary_sinks.memory import is_out_of_memory
 from secondary_sinks.models import HookedModel
 from secondary_sinks.models.identity import provenance_of
-from secondary_sinks.observation import observe
+from secondary_sinks.observation import CachedPass, observe
 from secondary_sinks.questions import roles
 from secondary_sinks.runs import parquet
 from secondary_sinks.runs.observed import check_lengths
@@ -42,8 +42,8 @@ from secondary_sinks.texts import Text, TokenizedText, tokenize
 from secondary_sinks.types import Edit, Effects, SinkTable, Thresholds, Trace
 
 Texts = Sequence[Text | TokenizedText]
-Seen = Callable[[Task, Trace], None]
-"""Receives the trace of each observed text."""
+Seen = Callable[[Task, Trace, CachedPass | None], None]
+"""Receives the trace of each observed text, and its pass if that is still in memory."""
 
 
 def prepare(
@@ -83,18 +83,18 @@ def compute(model: HookedModel, task: Task, seen: Seen | None = None) -> Outcome
 
 def _compute(model: HookedModel, task: Task, seen: Seen | None) -> Outcome:
     begin = time.perf_counter()
-    trace = observe(model, torch.tensor(task.tokens), text_id=task.text_id)
+    trace, kept = _observe(model, task)
     if seen:
-        seen(task, trace)
+        seen(task, trace, kept)
     observed = time.perf_counter()
     sinks = detect(trace, task.thresholds)
     owners = owners_of(trace, sinks, task.ordinary)
     detected = time.perf_counter()
     edits, left_out = _edits(task, trace, sinks, owners)
-    results, failures = (_together if task.whole else _replayed)(model, trace, edits)
+    results, failures = (_together if task.whole else _replayed)(model, trace, edits, kept)
     rows = [_rows(task, unit, trace, sinks, owners, found) for unit, found in results.items()]
     effects = pd.concat([NO_EFFECTS, *rows]) if rows else NO_EFFECTS
-    asked, failed = _roles(model, task, trace, sinks)
+    asked, failed = _roles(model, task, trace, sinks, kept)
     theirs = detect(trace, task.thresholds, criterion="paper").to_frame()
     tables = {"sinks": _sinks_frame(sinks), "paper": theirs, "effects": effects} | asked
     tables |= {"trace": trace.to_frame()} if task.trace else {}
@@ -113,6 +113,18 @@ def _compute(model: HookedModel, task: Task, seen: Seen | None) -> Outcome:
             "edit": time.perf_counter() - detected,
         },
     )
+
+
+def _observe(model: HookedModel, task: Task) -> tuple[Trace, CachedPass | None]:
+    """The trace of a text and, if it is short and edits are asked for, the pass for their replay.
+
+    Whether the pass is kept depends on the task alone, so that its tables have the same bytes.
+    """
+    tokens = torch.tensor(task.tokens)
+    edited = any(unit.edit != "none" for unit in task.units)
+    kept = CachedPass.if_small(model, tokens) if edited else None
+    trace = kept.trace(task.text_id) if kept else observe(model, tokens, text_id=task.text_id)
+    return trace, kept
 
 
 def _edits(
@@ -137,7 +149,7 @@ Results = dict[Unit, Replay | None]
 
 
 def _replayed(
-    model: HookedModel, trace: Trace, edits: dict[Unit, list[Edit]]
+    model: HookedModel, trace: Trace, edits: dict[Unit, list[Edit]], kept: CachedPass | None
 ) -> tuple[Results, tuple[Failure, ...]]:
     """Replay all units together; if that fails, one by one, so that only the faulty one is lost."""
     results: Results = {unit: None for unit, one in edits.items() if not one}
@@ -145,14 +157,14 @@ def _replayed(
     if not asked:
         return results, ()
     try:
-        found = replay_groups(model, trace, list(asked.values()), kl=True)
+        found = replay_groups(model, trace, list(asked.values()), kl=True, kept=kept)
         return results | dict(zip(asked, found, strict=True)), ()
     except Exception as error:
         _free_memory(error)
     failures = []
     for unit, one in asked.items():
         try:
-            results[unit] = replay_groups(model, trace, [one], kl=True)[0]
+            results[unit] = replay_groups(model, trace, [one], kl=True, kept=kept)[0]
         except Exception as error:
             _free_memory(error)
             failures.append(_failure(unit, error))
@@ -160,11 +172,11 @@ def _replayed(
 
 
 def _together(
-    model: HookedModel, trace: Trace, edits: dict[Unit, list[Edit]]
+    model: HookedModel, trace: Trace, edits: dict[Unit, list[Edit]], kept: CachedPass | None
 ) -> tuple[Results, tuple[Failure, ...]]:
     """Replay all units in one batch. Raises if one fails."""
     asked = [edit for one in edits.values() for edit in one]
-    result = replay(model, trace, asked, kl=True) if asked else None
+    result = replay(model, trace, asked, kl=True, kept=kept) if asked else None
     results: Results = {}
     begin = 0
     for unit, one in edits.items():
@@ -175,13 +187,14 @@ def _together(
 
 
 def _roles(
-    model: HookedModel, task: Task, trace: Trace, sinks: SinkTable
+    model: HookedModel, task: Task, trace: Trace, sinks: SinkTable, kept: CachedPass | None
 ) -> tuple[dict[str, pd.DataFrame], tuple[Failure, ...]]:
     """The table of roles, if asked for; token twins come from the same text."""
     if ROLES not in task.units:
         return {}, ()
     try:
-        return {"roles": roles(model, trace, sinks).cells}, ()
+        passes = {trace.text_id: kept} if kept else {}
+        return {"roles": roles(model, trace, sinks, kept=passes).cells}, ()
     except Exception as error:
         _free_memory(error)
         return {}, (_failure(ROLES, error),)

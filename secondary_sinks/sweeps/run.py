@@ -12,7 +12,7 @@ import torch
 from secondary_sinks.detection import detect
 from secondary_sinks.errors import SweepError, TextError
 from secondary_sinks.models import HookedModel
-from secondary_sinks.observation import observe
+from secondary_sinks.observation import CachedPass, observe
 from secondary_sinks.questions import Answer, family_of, n_claims_of, roles
 from secondary_sinks.runs import about
 from secondary_sinks.runs.answers import add_answer
@@ -27,6 +27,8 @@ from secondary_sinks.texts import Text, TokenizedText
 from secondary_sinks.texts.many_files import refuse_same_ids
 from secondary_sinks.types import SinkTable, Trace
 
+KEPT_IN_ALL = 2 * 10**9
+"""Largest size of all clean passes together that stay in memory until roles are found."""
 Command = Callable[[Sequence[str]], str]
 """Builds a command line that asks for a run with these questions."""
 
@@ -94,6 +96,8 @@ class Run(Sweep):
         self.question = question
         self.traces: dict[str, Trace] = {}
         """Traces of the texts observed in this call, by task."""
+        self.kept: dict[str, CachedPass] = {}
+        """Passes of some of them, as many as fit in `KEPT_IN_ALL` bytes, by task; for the roles."""
         self.observed: tuple[list[Trace], SinkTable] | None = None
 
     def run(self, executor: Executor) -> Summary:
@@ -119,8 +123,11 @@ class Run(Sweep):
         """Whether anything is edited, so that roles can be found."""
         return bool({*self.config.edits} - {"none"})
 
-    def _keep(self, task: Task, trace: Trace) -> None:
+    def _keep(self, task: Task, trace: Trace, kept: CachedPass | None) -> None:
         self.traces[task.key] = trace
+        there = sum(one.n_bytes for one in self.kept.values())
+        if kept and self._has_roles and there + kept.n_bytes <= KEPT_IN_ALL:
+            self.kept[task.key] = kept
 
     def _refuse_texts(self, prepared: Prepared) -> None:
         """Raise `TextError` for the first text that cannot be fed."""
@@ -163,8 +170,11 @@ class Run(Sweep):
 
     def _roles(self, executor: InProcess) -> Answer:
         traces, sinks = self._observe(executor)
-        progress = partial(self._tell_progress, "roles")
-        return roles(self._model_of(executor), traces, sinks, progress=progress)
+        texts = self.plans[0].texts()
+        given: dict[str, Any] = {"progress": partial(self._tell_progress, "roles")}
+        given["kept"] = {t.text_id: self.kept[k.key] for t, k in texts if k.key in self.kept}
+        self.kept.clear()
+        return roles(self._model_of(executor), traces, sinks, **given)
 
     def _ask(self, executor: InProcess, missing: Sequence[str]) -> None:
         """Ask the missing questions; each answer is stored as soon as it is there."""

@@ -11,6 +11,7 @@ from secondary_sinks.errors import EditError, RunFolderError, TextError
 from secondary_sinks.notebook import Session
 from secondary_sinks.notebook import session as module
 from secondary_sinks.notebook.trial import describe_edit
+from secondary_sinks.observation import cached_pass
 from secondary_sinks.report import render
 from secondary_sinks.runs import RunFolder
 from secondary_sinks.sweeps import verify
@@ -301,7 +302,7 @@ def test_all_trials_are_a_frame(session):
 
 
 def test_a_long_text_is_walked_again_and_gives_the_same(planted, session, monkeypatch):
-    monkeypatch.setattr(module, "KEPT_AT_MOST", 1000)
+    monkeypatch.setattr(cached_pass, "KEPT_AT_MOST", 1000)
     told = []
     slow = Session(planted.model, planted.tokens, progress=lambda *done: told.append(done))
     assert not slow.immediate

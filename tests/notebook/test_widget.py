@@ -12,9 +12,9 @@ import torch
 
 from secondary_sinks import notebook
 from secondary_sinks.notebook import SinkExplorer
-from secondary_sinks.notebook import session as session_module
 from secondary_sinks.notebook import widget as module
 from secondary_sinks.notebook.choice import MEASURES
+from secondary_sinks.observation import cached_pass
 from secondary_sinks.runs import RunFolder
 from secondary_sinks.testing import Plant, plant
 from secondary_sinks.types import read_by_next
@@ -154,7 +154,7 @@ def test_a_message_that_means_nothing_is_no_crash(explorer, content):
 
 
 def test_a_long_text_says_that_edits_take_a_while_and_shows_progress(planted, monkeypatch):
-    monkeypatch.setattr(session_module, "KEPT_AT_MOST", 1000)
+    monkeypatch.setattr(cached_pass, "KEPT_AT_MOST", 1000)
     explorer, seen = SinkExplorer(planted.model, planted.tokens), []
     assert explorer.setup["found"].endswith("A long text: each edit needs a pass over all of it.")
     explorer.observe(lambda change: seen.append(change["new"]), "progress")

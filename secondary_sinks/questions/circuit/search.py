@@ -5,13 +5,12 @@ steps for one sink read from top to bottom, while the trials that many sinks ask
 step run together (`side_by_side`).
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
 from secondary_sinks.layerwise.protocol import HookedModel
-from secondary_sinks.observation import CachedPass
-from secondary_sinks.questions.role_tests import Asked, run_rows
+from secondary_sinks.questions.role_tests import NOTHING_KEPT, Asked, Kept, run_rows
 from secondary_sinks.questions.trials import Trial
 from secondary_sinks.types import SinkTable
 
@@ -29,7 +28,7 @@ def run_search(
     model: HookedModel,
     search: Search[T],
     sinks: SinkTable,
-    kept: Mapping[str, CachedPass] | None = None,
+    kept: Kept = NOTHING_KEPT,
 ) -> T:
     """What a search finds, with one replay per step and edited text; `kept` as for `run_rows`."""
     try:

@@ -48,8 +48,6 @@ from secondary_sinks.questions.writers import levels_in
 from secondary_sinks.types import SinkTable, Trace, as_traces
 from secondary_sinks.types.frames import tidy
 
-KEPT_AT_MOST = 2 * 10**9
-"""Largest size in bytes of a clean pass that stays in memory while its sinks are searched."""
 PASSES = 4
 """The price of the passes over a text whose sinks have a trigger, in passes over all layers."""
 VALUES = ("effect", "low", "high")
@@ -101,9 +99,9 @@ def _of_sinks(
     """What triggers the sinks of one text, with one replay for all of them at each step."""
     if not asked:
         return []
-    small = CachedPass.bytes_of(model, len(text.tokens)) <= KEPT_AT_MOST
-    kept = {text.text_id: CachedPass(model, text.tokens)} if small else {}
-    read = largest_reads(model, text, asked, kept.get(text.text_id))
+    clean = CachedPass.if_small(model, text.tokens)
+    kept = {text.text_id: clean} if clean else {}
+    read = largest_reads(model, text, asked, clean)
     searches = [
         search(one, row, model.cfg.n_heads, read, alike=enter_alike(model, one))
         for row, one in enumerate(asked)
