@@ -122,7 +122,7 @@ def _answer(
         for arm, rule in arms.items()
     ]
     lines = answer_all(model, tasks, out, sampling, {"arms": _plain(arms)}, say)
-    found = [_read(task, {**lines[0], **lines[1]}[task.key]) for task in tasks]
+    found = [_read(task, {**lines[0], **lines[1]}[task.key], out) for task in tasks]
     for arm, rule in arms.items():
         if rule is not None:
             met = sum((one.met for one in found if one.arm == arm), Met())
@@ -150,19 +150,26 @@ def _plain(arms: Arms) -> dict[str, Any]:
     return plain
 
 
-def _read(task: Task, line: Mapping[str, Any]) -> ArmAnswer:
-    met: dict[str, Any] = {
-        name: math.nan if one is None else one for name, one in line.get("met", {}).items()
-    }
-    return ArmAnswer(
-        text_id=task.text.text_id,
-        arm=task.more["arm"],
-        sample=task.more["sample"],
-        prompt=task.fed,
-        answer=torch.tensor(line["stored_ids"]["answer"], dtype=torch.long),
-        content="" if line["blank"] else line["messages"][-1]["content"],
-        met=Met(**met),
-    )
+def _read(task: Task, line: Mapping[str, Any], out: Path) -> ArmAnswer:
+    """The answer that a line holds. Raises `TextError` for one that was changed."""
+    try:
+        met: dict[str, Any] = {
+            name: math.nan if one is None else one for name, one in line.get("met", {}).items()
+        }
+        return ArmAnswer(
+            text_id=task.text.text_id,
+            arm=task.more["arm"],
+            sample=task.more["sample"],
+            prompt=task.fed,
+            answer=torch.tensor(line["stored_ids"]["answer"], dtype=torch.long),
+            content="" if line["blank"] else line["messages"][-1]["content"],
+            met=Met(**met),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise TextError(
+            f"{str(out)!r}: the line {task.key!r} was not written by generate_under",
+            "choose another --out, or remove the file",
+        ) from error
 
 
 def _check(prompts: Sequence[Text], arms: Arms, sampling: Sampling, n_samples: int) -> None:

@@ -1,5 +1,6 @@
 """Answers under rules: the same draws in all arms, resumed after any cut; bad input in words."""
 
+import json
 import math
 
 import pytest
@@ -112,6 +113,25 @@ def test_answers_of_other_rules_or_of_generate_are_not_taken_for_these(model, ru
     assert out.read_bytes() == before
     with pytest.raises(RunFolderError, match="is not a file"):
         under(model, {"rule": rule}, out=tmp_path)
+
+
+CHANGED = {
+    "another count": lambda line: line["met"].update(n_more=1),
+    "no counts": lambda line: line.update(met=3),
+    "no ids": lambda line: line.pop("stored_ids"),
+    "a word": lambda line: line["stored_ids"]["answer"].append("x"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGED.values(), ids=CHANGED)
+def test_changed_lines_are_refused_by_name(model, rule, tmp_path, change):
+    out = tmp_path / "a.jsonl"
+    under(model, {"rule": rule}, out=out)
+    first, second = map(json.loads, out.read_text().splitlines())
+    change(second)
+    out.write_text(json.dumps(first) + "\n" + json.dumps(second) + "\n")
+    with pytest.raises(TextError, match="the line 'p1/rule/0' was not written by generate_under"):
+        under(model, {"rule": rule}, out=out)
 
 
 BAD = {
