@@ -161,8 +161,8 @@ class ActiveRule:
                     "no direction",
                     "give the rule a direction=",
                 )
-        found = torch.cosine_similarity(written, self._direction[None], dim=-1)
-        return found.clamp(-1, 1).where(written.any(-1), torch.nan).cpu()
+        lengths = written.norm(dim=-1) * self._direction.norm()
+        return (written @ self._direction / lengths).cpu().clamp(-1, 1)
 
     def _choose(self, cosine: Float[Tensor, "pos"]) -> Bool[Tensor, "pos"]:
         """The tokens to edit among those that come next."""
