@@ -21,11 +21,11 @@ if TYPE_CHECKING:  # from the modules themselves: a room has a module and a func
     from secondary_sinks.attribution.anatomy import mlp_anatomy
     from secondary_sinks.attribution.formation import formation
     from secondary_sinks.causal.ablate import ablate
-    from secondary_sinks.causal.active_rule import score_under
     from secondary_sinks.causal.donors import reference_means
     from secondary_sinks.causal.metric import sweep_metric
     from secondary_sinks.causal.recompute import recompute
     from secondary_sinks.causal.replay import replay
+    from secondary_sinks.causal.score_under import score_under
     from secondary_sinks.detection.detect import detect
     from secondary_sinks.detection.explain import explain
     from secondary_sinks.detection.phenomenon import Phenomenon, phenomenon

@@ -1,7 +1,7 @@
 """Hooked model + `Trace` + sinks + edits -> `Effects`: what an intervention does."""
 
 from secondary_sinks.causal.ablate import ablate
-from secondary_sinks.causal.active_rule import ActiveRule, Met, Scored, score_under
+from secondary_sinks.causal.active_rule import ActiveRule, Met
 from secondary_sinks.causal.compare import before_and_after, direct_and_total
 from secondary_sinks.causal.donors import reference_means
 from secondary_sinks.causal.metric import sweep_metric
@@ -10,6 +10,7 @@ from secondary_sinks.causal.recompute import recompute
 from secondary_sinks.causal.recomputed import Recomputed
 from secondary_sinks.causal.replay import replay
 from secondary_sinks.causal.replayed import Replay
+from secondary_sinks.causal.score_under import Scored, score_under
 
 __all__ = [
     "ActiveRule",

@@ -1,4 +1,4 @@
-"""A rule at work: the hooks that edit a text while it grows, and what a text costs under a rule.
+"""A rule at work: the hooks that edit a text while it grows, and the tokens that meet the rule.
 
 Which tokens meet a rule is decided by what an MLP reads and writes, which no edit of the rule
 changes: `set_norm` acts after it, and `mask` in later layers. So the same tokens meet a rule
@@ -14,13 +14,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from secondary_sinks.causal.losses import losses
-from secondary_sinks.errors import EditError, TextError, UnsupportedModelError
-from secondary_sinks.layerwise.begin import layerwise_forward
+from secondary_sinks.errors import EditError, UnsupportedModelError
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.measures.hook_names import hook_name
-from secondary_sinks.observation import iter_layers
-from secondary_sinks.observation.tokens import tokenize_given
 from secondary_sinks.types import Given, Rule
 from secondary_sinks.types.edit_kinds import KINDS
 
@@ -188,58 +184,6 @@ class ActiveRule:
         drawn = places[torch.randperm(len(places), generator=chance)[:wanted]]
         self._owed = wanted - len(drawn)
         return torch.zeros_like(free).index_fill(0, drawn, True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scored:
-    """How likely a text is, as the model reads it, with or without a rule."""
-
-    log_likelihood: float
-    """Sum of the log-probabilities of the scored tokens, in nats."""
-    n_tokens: int
-    """Number of scored tokens."""
-    met: Met
-
-    @property
-    def perplexity(self) -> float:
-        """The exponential of the mean loss of a scored token."""
-        return math.exp(-self.log_likelihood / self.n_tokens)
-
-
-def score_under(
-    model: HookedModel,
-    prompt: Int[Tensor, "prompt"],
-    continuation: Int[Tensor, "new"],
-    rule: Rule | None = None,
-) -> Scored:
-    """Log-likelihood of what follows a prompt, in one pass under a rule, or without one.
-
-    Both are token ids. For the perplexity of a text, give its first token as the prompt. Raises
-    `EditError` for a rule that is impossible in this model, and `TextError` for tokens that it
-    cannot read.
-    """
-    if not len(prompt) or not len(continuation):
-        raise TextError(
-            f"got a prompt of {len(prompt)} tokens and a continuation of {len(continuation)}",
-            "expected at least one token of each",
-        )
-    tokens = tokenize_given(model, torch.cat([prompt, continuation]), None).tokens
-    active = None if rule is None else ActiveRule(model, rule, prompt, whole=True)
-    hooks = [] if active is None else active.hooks
-    own = [
-        [one for one in hooks if one[0].startswith(f"blocks.{layer}.")]
-        for layer in range(int(model.cfg.n_layers))
-    ]
-    chunk = None if active is None else len(tokens)
-    for view in iter_layers(model, tokens, chunk=chunk, hooks=own.__getitem__):
-        last = view.resid_post
-        del view
-    found = losses(layerwise_forward(model, tokens[:1]), tokens, last, {}).clean
-    return Scored(
-        log_likelihood=-float(found[len(prompt) - 1 :].double().sum()),
-        n_tokens=len(continuation),
-        met=Met() if active is None else active.met,
-    )
 
 
 def _max(*numbers: float) -> float:
