@@ -27,8 +27,8 @@ from secondary_sinks.types import Thresholds
 ABOUT = "about.json"
 PACKAGE = Path(__file__).parent
 READERS = (
-    *("about", "across_models", "all", "claims", "claims_table", "copied", "made", "pages"),
-    *("prices", "recorded", "table"),
+    *("about", "across_models", "all", "checkpoints", "claims", "claims_table", "copied", "made"),
+    *("pages", "prices", "recorded", "table"),
 )
 """Modules that change no number: what starts experiments, and what reads their results."""
 

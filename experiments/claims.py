@@ -149,7 +149,9 @@ TESTED: dict[str, dict[tuple[str, int], str]] = {
         ("replacement", 1): "More than half of the later sinks of a text end with its first one, "
         "beyond the same edit at controls",
         ("input_controls", 0): "More secondary sinks arise in the texts as they are than with "
-        "tokens in random order, with random tokens, when read again, and without the first token",
+        "tokens in random order, with random tokens, when read again, and without the first "
+        "token; in more than half of the texts a token becomes a sink when a mask hides all before "
+        "it, but not when it hides all but one token",
         ("readers", 0): "For each level: heads that also read the primary pay more than half of "
         "the attention to the sinks, and more than as many random heads; and heads that attend "
         "more to the primary attend more to the sinks (rank correlation above 0, beyond controls)",

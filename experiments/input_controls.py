@@ -1,4 +1,4 @@
-"""Which inputs make secondary sinks: the order of tokens, their choice, or the first token?"""
+"""Which inputs make secondary sinks: order and choice of tokens, the first one, or a mask?"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -8,23 +8,32 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Int
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from experiments.command import main_of
+from experiments.masked import masked_texts
 from experiments.shared import Finding, Observed, unanswered
 from secondary_sinks import SinkTable, Trace, Verdict
 from secondary_sinks.detection import counts_for_levels
+from secondary_sinks.display import count
 from secondary_sinks.plots import interval_dots
 from secondary_sinks.questions import Cost, judge
 from secondary_sinks.runs import observe_all
-from secondary_sinks.statistics import jackknife, share_over_texts
+from secondary_sinks.statistics import (
+    Interval,
+    jackknife,
+    paired_share_over_texts,
+    share_over_texts,
+)
 from secondary_sinks.types import Sink
 
 NAME, QUESTION = "input_controls", "Which inputs make secondary sinks?"
 PAPER = (
     "The paper (Wong et al. 2025, arXiv 2512.22213) finds secondary sinks in answers of reasoning "
     "models and does not vary the input. Claims to check: they need the order of the tokens, the "
-    "text's own tokens, and its first token; and a passage makes fewer when it is read again."
+    "text's own tokens, and its first token; a passage makes fewer when it is read again; and a "
+    "token in the middle of a text becomes a sink when it sees nothing before it."
 )
 METHOD = (
     "Each text is observed again with the same number of tokens: in random order (the first token "
@@ -34,17 +43,29 @@ METHOD = (
     "reading, both without the last tokens, which too few queries follow), mean over texts. One "
     "half means that the input does not matter. A second reading also stands later in the text; "
     "this experiment does not separate the two. Sinks that copy one of an earlier text are left "
-    "out."
+    "out. Then a mask: at a random token of the middle half, not a sink before, all earlier tokens "
+    "are hidden from it and from all later tokens, in all heads and layers; positions stay. "
+    "Statistic: the share of texts in which the token becomes a sink (along the primary of the "
+    "text as it is) under this mask, but not under one that leaves one random earlier token "
+    "visible, neither the first nor a sink. Attention is compared with an even spread under each "
+    "mask."
 )
-REFUTATION = "As many secondary sinks, or more, in the changed texts."
+REFUTATION = (
+    "As many secondary sinks, or more, in the changed texts. No sink where all earlier tokens are "
+    "hidden, or one also where all but one are."
+)
 SHUFFLED, RANDOM = "in random order", "as random tokens"
 TWICE, BEHEADED = "first half read twice", "without the first token"
 AS_IT_IS = "as it is"
+AFTER, MASKED = "from a chosen token on, as it is", "from there on, with all before it hidden"
+ALL_BUT_ONE = "from there on, with all but one token before it hidden"
 CLAIMS = {
     SHUFFLED: "secondary sinks need the order of the tokens: fewer arise in random order",
     RANDOM: "secondary sinks need the text's own tokens: fewer arise among random tokens",
     TWICE: "a passage makes fewer secondary sinks when it is read again, later in the text",
     BEHEADED: "secondary sinks need the text's first token: fewer arise without it",
+    MASKED: "a token in the middle of a text becomes a sink when a mask hides all tokens before "
+    "it, and not when it still sees one",
 }
 COLUMNS = {
     "text_id": "text",
@@ -54,11 +75,15 @@ COLUMNS = {
     "n_first": "of them: in the first reading, for the passage that is read twice; else NaN",
     "n_again": "of them: in the second reading; else NaN",
     "per_10k": "n_sinks per 10,000 tokens",
+    "mask_pos": "position of the chosen token; NaN for inputs without one",
+    "at_mask": "1 if the chosen token is a sink, which n_sinks does not count; 0 if not; else NaN",
 }
 CAPTIONS = {
     "figure": "Secondary sinks per 10,000 tokens by input; whiskers: about 95 % over texts."
 }
 
+Counts = NDArray[np.int_]
+"""Number of sinks of each text."""
 Tokens = Int[Tensor, "pos"]
 Change = Callable[[Tokens, Generator, int], Tokens]
 
@@ -99,27 +124,32 @@ def run(observed: Observed) -> Finding:
     for number, (name, change) in enumerate(CHANGES.items()):
         observed.say(f"input_controls: {name} ({number + 1} of {len(CHANGES)} inputs)")
         parts[name] = _counts(name, *_observed(observed, change))
-    frame = pd.concat(parts.values(), ignore_index=True)[list(COLUMNS)]
-    if not frame["n_sinks"].any():
+    observed.say("input_controls: with a mask")
+    masked = _masked(masked_texts(observed))
+    frame = pd.concat([*parts.values(), masked], ignore_index=True)[list(COLUMNS)]
+    if not frame["n_sinks"].any() and not (frame["at_mask"] == 1).any():
         why = "no input makes a secondary sink"
         return unanswered(NAME, QUESTION, CLAIMS[SHUFFLED], why, COLUMNS)
     verdicts = [_verdict(name, parts[AS_IT_IS], parts[name]) for name in CHANGES]
+    verdicts.append(_verdict_on_mask(masked, len(observed.traces)))
     return Finding(
         name=NAME,
         question=QUESTION,
         frame=frame,
         columns=COLUMNS,
         captions=CAPTIONS,
-        figure=interval_dots(_rates(frame), "secondary sinks per 10,000 tokens", line=None),
+        figure=interval_dots(
+            rates_by(frame, "input"), "secondary sinks per 10,000 tokens", line=None
+        ),
         verdict=verdicts[0],
         further=tuple(verdicts[1:]),
     )
 
 
 def cost(observed: Observed) -> Cost:
-    """One pass over each text for each change."""
+    """One pass over each text for each change, and for each of two masks."""
     lengths = [len(trace.tokens) for trace in observed.traces]
-    number = len(CHANGES)
+    number = len(CHANGES) + 2
     return Cost(
         question=NAME,
         replayed=0,
@@ -157,9 +187,52 @@ def _counts(name: str, traces: tuple[Trace, ...], sinks: SinkTable) -> pd.DataFr
                 "n_first": first if is_twice else np.nan,
                 "n_again": again if is_twice else np.nan,
                 "per_10k": 1e4 * len(own) / n_tokens,
+                "mask_pos": np.nan,
+                "at_mask": np.nan,
             }
         )
     return pd.DataFrame(rows)
+
+
+def _masked(texts: list[dict[str, Any]]) -> pd.DataFrame:
+    """One row per text and mask: sinks after the chosen token, and whether it is one."""
+    rows = [
+        {
+            "text_id": text["text_id"],
+            "input": name,
+            "n_tokens": len(sinks),
+            "n_sinks": sum(sinks[1:]),
+            "n_first": np.nan,
+            "n_again": np.nan,
+            "per_10k": 1e4 * sum(sinks[1:]) / len(sinks),
+            "mask_pos": float(text["pos"]),
+            "at_mask": float(sinks[0]),
+        }
+        for text in texts
+        for name, sinks in zip((AFTER, MASKED, ALL_BUT_ONE), text["sinks"], strict=True)
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _verdict_on_mask(masked: pd.DataFrame, n_texts: int) -> Verdict:
+    """Whether the chosen token becomes a sink under the mask, and not with one token to see."""
+    case, control = (
+        masked[masked["input"] == name].set_index("text_id")["at_mask"]
+        for name in (MASKED, ALL_BUT_ONE)
+    )
+    share = paired_share_over_texts(case, control, list(case.index), n_claims=len(CLAIMS))
+    return judge(
+        CLAIMS[MASKED],
+        share,
+        f"the chosen token becomes a sink in {case.sum():.0f} of {count(len(case), 'text')} with "
+        f"all tokens before it hidden, in {control.sum():.0f} with all but one hidden",
+        statistic="share of texts in which a token becomes a sink under the mask, but not with "
+        "one earlier token visible",
+        controls="the same mask but for one random earlier token, not a sink, that stays visible",
+        left_out={"too short for a mask, or without a primary": n_texts - len(case)},
+        n_claims=len(CLAIMS),
+        controlled=False,
+    )
 
 
 def _readings(sinks: list[Sink], n_tokens: int, min_queries: int) -> tuple[int, int]:
@@ -179,12 +252,9 @@ def _verdict(name: str, plain: pd.DataFrame, changed: pd.DataFrame) -> Verdict:
     else:
         arms, controls = (plain["n_sinks"], changed["n_sinks"]), f"the texts {name}"
     here, there = (arm.to_numpy(dtype=int) for arm in arms)
-    values = np.repeat([1.0, 0.0] * len(plain), np.stack([here, there], axis=1).ravel())
-    texts = np.repeat(plain["text_id"].to_numpy(), here + there).tolist()
-    share = share_over_texts(values, texts, n_claims=len(CLAIMS))
     return judge(
         CLAIMS[name],
-        share,
+        share_of_sinks(here, there, plain["text_id"], n_claims=len(CLAIMS)),
         f"{here.sum()} sinks against {there.sum()} in {controls}, in {len(plain)} texts",
         statistic=f"share of secondary sinks that are not in {controls}",
         controls=controls,
@@ -193,10 +263,19 @@ def _verdict(name: str, plain: pd.DataFrame, changed: pd.DataFrame) -> Verdict:
     )
 
 
-def _rates(frame: pd.DataFrame) -> pd.DataFrame:
-    """Sinks per 10,000 tokens of each input, with approximate intervals, used in no verdict."""
+def share_of_sinks(
+    here: Counts, there: Counts, texts: "pd.Series[str]", n_claims: int = 1
+) -> Interval:
+    """Of the sinks of a text here and there, the share here; mean over texts with an interval."""
+    values = np.repeat([1.0, 0.0] * len(here), np.stack([here, there], axis=1).ravel())
+    names = np.repeat(texts.to_numpy(), here + there).tolist()
+    return share_over_texts(values, names, n_claims=n_claims)
+
+
+def rates_by(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Sinks per 10,000 tokens by a column, with approximate intervals, used in no verdict."""
     rows: list[dict[str, Any]] = []
-    for name, part in frame.groupby("input", sort=False):
+    for name, part in frame.groupby(column, sort=False):
         sums = part[["n_sinks", "n_tokens"]].to_numpy(dtype=float)
         rate = jackknife(sums, lambda total: float(1e4 * total[0] / total[1]))
         low = max(rate.low, 0.0)

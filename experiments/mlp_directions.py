@@ -72,8 +72,8 @@ def run(
     members = members_of(observed, layer)
     if why := why_no_sinks(observed) or members.missing:
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
-    found = gather(observed, members, [members.layer], ["mlp_in"])
-    inputs = found[members.layer, "mlp_in"]
+    found = gather(observed, members, [members.layer], ["mlp_normed"])
+    inputs = found[members.layer, "mlp_normed"]
     probe = Probe(observed, members.layer)
     frame = pd.DataFrame(list(_curves(probe, members, inputs, components)), columns=list(COLUMNS))
     cut = pd.DataFrame(list(_cut(probe, members, inputs, components)))

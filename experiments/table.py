@@ -167,7 +167,7 @@ EXPERIMENTS = (
     Experiment(
         name="input_controls",
         claim="fewer secondary sinks arise when the tokens are in random order, are random, are "
-        "read again, or lack the first one",
+        "read again, or lack the first one; a token becomes a sink when all before it is hidden",
         observes=False,
     ),
     Experiment(

@@ -1,11 +1,11 @@
-"""How fast is the engine, beside the plain ways of getting the same numbers?
+"""How fast is the engine, compared with plain ways of getting the same numbers?
 
 Each comparison runs ours and a peer in turns, several times, on the same machine and the same
 work, compares their outputs, and reports medians. `ratio` is the peer's time over ours.
 
 - state_sweep: what becomes of a token when its MLP output is zeroed, averaged or resampled, for
   every layer and several tokens. Peer: one forward pass with hooks per cell, as
-  `transformer_lens.patching` does. It would take hours, so a random sample of 24 cells
+  `transformer_lens.patching` does. It would take hours, so a random sample of 12 cells
   (seed 0) is timed and scaled.
 - state_sweep_vs_sdpa: the same against Hugging Face's own model with fused attention, a pass and a
   module hook per cell.
@@ -17,8 +17,10 @@ work, compares their outputs, and reports medians. `ratio` is the peer's time ov
 - streaming_vs_cache: all measures of a text. Peer: `run_with_cache`.
 - streaming_vs_sdpa: the same against a forward pass of Hugging Face's model with fused attention,
   which measures nothing.
+- run: a whole `run` of a text with two edits, from the loaded model to the report. Peer: one
+  forward pass with hooks per cell, without a verdict; sampled as above.
 
-    python -m tools.speed --out results/speed
+    python -m tools.speed --out results/speed --page docs/speed.md
 
 `limit_s` is the least time that the work could take: one clean pass with fused attention, plus the
 edited tokens' own share of such a pass (for total effects, that of all later tokens, and of their
@@ -28,11 +30,10 @@ Memory is the peak of the process beyond what it held before each run.
 """
 
 import json
-import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,82 +43,28 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from experiments.command import start
-from secondary_sinks import Edit, bundled_corpus, detect, load_model, observe, tokenize
+from secondary_sinks import (
+    Edit,
+    Trace,
+    bundled_corpus,
+    detect,
+    files,
+    load_model,
+    observe,
+    tokenize,
+)
 from secondary_sinks import recompute as total_effects
 from secondary_sinks import replay as state_effects
 from secondary_sinks.causal.donors import resolve_donors
 from secondary_sinks.cli import whole
+from secondary_sinks.display import count
 from secondary_sinks.runs import RunFolder
-from tools.peak_memory import peak, reset_peak
+from tools.speed_compare import Comparison, Work, as_markdown, compare, fill_page
 from tools.speed_peers import DecodePeer, HookedPeer, SdpaPeer, same_weights
+from tools.speed_run import WholeRun
 
-SAMPLE = 24
+SAMPLE = 12
 KINDS = ("zero", "mean", "resample")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """One work, done by us and by a peer."""
-
-    ours_s: float
-    peer_s: float
-    ratio: float
-    ours_peak_bytes: float
-    peer_peak_bytes: float
-    max_relative_difference: float
-    limit_s: float
-    """The least time for this work, from measured times of a fused pass."""
-    cells: int
-    """Cells of the work, or tokens of a text."""
-    peer_cells: int
-    """Cells that the peer was timed on; its time is scaled to all."""
-    runs: int
-
-    @property
-    def passes(self) -> float:
-        """Ours in units of one cell of the peer's: how many of its passes the whole work costs."""
-        return self.ours_s / (self.peer_s / self.cells)
-
-
-Work = Callable[[], Any]
-Differ = Callable[[Any, Any], float]
-
-
-def compare(
-    ours: Work,
-    peer: Work,
-    differ: Differ,
-    runs: int,
-    cells: int,
-    timed: int,
-    limit_s: float = math.nan,
-    clock: Callable[[], float] = time.perf_counter,
-) -> Comparison:
-    """Run both in turns; the peer's time is scaled from the cells that it is timed on to all."""
-    times: dict[str, list[float]] = {"ours": [], "peer": []}
-    peaks = {"ours": 0.0, "peer": 0.0}
-    outputs: dict[str, Any] = {}
-    for _ in range(runs):
-        for name, work in (("ours", ours), ("peer", peer)):
-            outputs.pop(name, None)
-            before, start = reset_peak(), clock()
-            outputs[name] = work()
-            times[name].append(clock() - start)
-            peaks[name] = max(peaks[name], peak() - before)
-    ours_s = statistics.median(times["ours"])
-    peer_s = statistics.median(times["peer"]) * cells / timed
-    return Comparison(
-        ours_s=ours_s,
-        peer_s=peer_s,
-        ratio=peer_s / ours_s,
-        ours_peak_bytes=peaks["ours"] * 2**20,
-        peer_peak_bytes=peaks["peer"] * 2**20,
-        max_relative_difference=differ(outputs["ours"], outputs["peer"]),
-        limit_s=limit_s,
-        cells=cells,
-        peer_cells=timed,
-        runs=runs,
-    )
 
 
 def text_of(model: Any, n_pos: int) -> Int[Tensor, "pos"]:
@@ -175,7 +122,7 @@ def run(
     on_sample: dict[str, Any] = {"cells": len(cells), "timed": len(some)}
     on_all: dict[str, Any] = {"cells": len(cells), "timed": len(cells)}
     states, totals, passed = limits.replays(drawn), limits.totals(zeroed), limits.long_pass
-    return {
+    found = {
         "state_sweep": compare(
             sweep, lambda: hooked.states(some), of_sample, runs, **on_sample, limit_s=states
         ),
@@ -216,6 +163,27 @@ def run(
             limit_s=passed,
         ),
     }
+    return found | _of_run(model, trace, limits, runs)
+
+
+def _of_run(model: Any, trace: Trace, limits: "Limits", runs: int) -> dict[str, Comparison]:
+    """The comparison of a whole run; none for a text without sinks."""
+    whole = WholeRun(model, trace)
+    chance = torch.Generator().manual_seed(0)
+    part = torch.randperm(len(whole.edits), generator=chance)[:SAMPLE].tolist()
+    if not part:
+        return {}
+    found = compare(
+        whole.norms,
+        lambda: whole.plain_norms(part),
+        lambda ours, peer: relative(ours[part], peer),
+        runs,
+        cells=len(whole.edits),
+        timed=len(part),
+        limit_s=limits.replays(whole.edits),
+        verdicts=whole.n_verdicts,
+    )
+    return {"run": found}
 
 
 class Limits:
@@ -272,28 +240,35 @@ def relative(ours: Tensor, peer: Tensor) -> float:
     return float(((ours - peer).abs() / scale).max())
 
 
+def _per_verdict(found: Mapping[str, Comparison]) -> str:
+    if "run" not in found or not found["run"].verdicts:
+        return ""
+    return f" A verdict of the run costs {found['run'].ours_s / found['run'].verdicts:.2g} s."
+
+
 def _command(
     out: Annotated[Path, typer.Option(help="Folder for speed.json.")],
     model: str = "smollm2-135m",
     tokens: Annotated[int, whole("Tokens of the swept text.", least=1)] = 1024,
     long: Annotated[int, whole("Tokens of the streamed text.", least=1)] = 2048,
     runs: Annotated[int, whole("Interleaved runs of each comparison.", least=1)] = 3,
+    page: Annotated[Path | None, typer.Option(help="Page whose table is replaced.")] = None,
 ) -> None:
-    """Compare, print the table, write DIR/speed.json."""
+    """Compare, print the table, write DIR/speed.json and the table of a page."""
     hooked = load_model(model, device="cpu")
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {tokens} tokens")
     found = run(hooked, same_weights(model), n_pos=tokens, long=long, runs=runs)
-    for name, one in found.items():
-        print(
-            f"{name}: ours {one.ours_s:.2f} s, peer {one.peer_s:.2f} s, ratio {one.ratio:.2f}, "
-            f"limit {one.limit_s:.2f} s, ours {one.ours_s / one.limit_s:.2f} of it; "
-            f"memory {one.ours_peak_bytes / 2**20:.0f} and {one.peer_peak_bytes / 2**20:.0f} MiB; "
-            f"difference {one.max_relative_difference:.0e}; {one.cells} cells or tokens"
-            + (f" for {one.passes:.2f} of the peer's passes" if "sweep" in name else "")
-        )
+    words = (
+        f"{model}, {count(tokens, 'token')}, torch {torch.__version__.split('+')[0]}, "
+        f"{count(torch.get_num_threads(), 'thread')}, medians of {count(runs, 'interleaved run')}:"
+        f"\n\n{as_markdown(found)}\nThe state sweep costs {found['state_sweep'].passes:.1f} hooked "
+        f"passes, or {found['state_sweep_vs_sdpa'].passes:.1f} fused ones.{_per_verdict(found)}\n"
+    )
+    print(words)
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps({name: asdict(one) for name, one in found.items()}, indent=2)
     RunFolder(out).write_text("speed.json", text + "\n")
+    if page is not None:
+        page.write_text(fill_page(files.read_text(page), words), "utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

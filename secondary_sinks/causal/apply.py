@@ -11,6 +11,7 @@ from torch import Tensor
 from secondary_sinks.causal.batches import in_batches, replayed_at_once
 from secondary_sinks.causal.donors import Donors, shaped
 from secondary_sinks.causal.recorded import Recorded, Seen
+from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.observation import LayerView
@@ -34,14 +35,28 @@ class LayerEdits:
     ) -> None:
         """Sort the edits at this layer by site, in the order in which they are made."""
         self.model, self.layer, self.donors = model, layer, donors
-        self.changed: set[int] = set()
-        """Indices of the cells in which an edit changed anything, even one bit."""
+        self._changed: set[int] = set()
+        self._fired: set[str] = set()
         self._targets: dict[str, list[Target]] = {}
         for number, cell in enumerate(cells):
             for edit in cell:
                 if layer in edit.layers:
                     targets = [(number, edit, pos) for pos in edit.positions]
                     self._targets.setdefault(edit.site, []).extend(targets)
+
+    @property
+    def changed(self) -> set[int]:
+        """Indices of the cells in which an edit changed anything, even one bit.
+
+        To be read after the run. Raises `EditError` for a site whose hook point has not fired.
+        """
+        for site in self._targets.keys() - self._fired:
+            raise EditError(
+                f"hook point {hook_name(self.layer, site)!r} of site {site!r} never fires in this "
+                "model",
+                "expected another site, such as resid_pre or mlp_out",
+            )
+        return self._changed
 
     def on_replayed(self) -> list[Hook]:
         """Hooks for activations of replayed tokens, `[1, cell, ...]`."""
@@ -65,6 +80,7 @@ class LayerEdits:
 
         def hook(tensor: Tensor, hook: Any) -> Tensor:
             nonlocal done
+            self._fired.add(site)
             new = tensor.clone()
             rows = new.transpose(1, 2) if SITE_OF[site].of_pair else new
             now = rows.shape[1]
@@ -75,7 +91,7 @@ class LayerEdits:
                     row = shaped(self.model, edit.site, part)
                     result = edited(row, edit, self.donors.given(edit, pos, self.layer, row.device))
                     if not torch.equal(result, row):
-                        self.changed.add(number)
+                        self._changed.add(number)
                         part.copy_(result.reshape(part.shape))
             done += now
             return new

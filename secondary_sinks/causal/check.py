@@ -34,15 +34,24 @@ def check_cells(
             _check_range("layer", edit.layers, n_layers)
             _check_range("position", edit.positions, n_pos)
             for layer in edit.layers:
-                name = hook_name(layer, edit.site)
-                if name not in model.hook_dict:
-                    raise EditError(f"this model has no hook point {name!r} for site {edit.site!r}")
+                require_site(model, layer, edit.site)
             _check_key(edit, n_pos)
             if edit.units:
                 site = SITE_OF[edit.site]
                 refuse_repeats(site.unit, edit.units)
                 _check_range(site.unit, edit.units, site.n_units(model.cfg))
             _check_needs(edit, trace, others, reference)
+
+
+def require_site(model: HookedModel, layer: int, site: str) -> None:
+    """Raise `EditError` for a site that a layer of this model does not have.
+
+    A bridge calls the output of a mixture of experts `hook_post` too, which has no neurons.
+    """
+    name, points = hook_name(layer, site), model.hook_dict
+    of_experts = site == "post" and points.get(name) is points[hook_name(layer, "mlp_out")]
+    if name not in points or of_experts:
+        raise EditError(f"this model has no hook point {name!r} for site {site!r}")
 
 
 def _check_range(name: str, numbers: Sequence[int], n: int) -> None:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from secondary_sinks.causal.check import require_site
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.measures.geometry import ORDINARY_NORM
@@ -231,11 +232,16 @@ def reference_means(
     For edits of kind "mean" with over="reference". `traces` are those of the texts of the corpus,
     made with `model`. Raises `EditError` for sites of which there is no mean.
     """
+
+    def sites_at(layer: int) -> list[str]:
+        return [site for site in sites if not (layer and SITE_OF[site].first)]
+
     for site in sites:
         if site not in OF_TOKEN:
             raise EditError(
                 f"no mean is taken at site {site!r}", f"expected some of {', '.join(OF_TOKEN)}"
             )
+        require_site(model, 0, site)
     sums: dict[Place, Tensor] = {}
     counts: dict[Place, int] = {}
     for trace in traces:
@@ -245,13 +251,13 @@ def reference_means(
             layer: int, trace: Trace = trace, gathers: dict[int, ActivationCollector] = gathers
         ):
             gathers[layer] = ActivationCollector([], ordinary(trace, layer).float()[None])
-            return gathers[layer].hooks(model, layer, *sites)
+            return gathers[layer].hooks(model, layer, *sites_at(layer))
 
         for view in iter_layers(model, trace.tokens, hooks=hooks):
             check_same_states(view, trace)
             number = int(ordinary(trace, view.layer).sum())
             gather = gathers.pop(view.layer)
-            for site in sites:
+            for site in sites_at(view.layer):
                 place = (site, view.layer)
                 sums[place] = sums.get(place, 0.0) + gather.means(site)[0]
                 counts[place] = counts.get(place, 0) + number

@@ -18,8 +18,8 @@ DONORS = ("twin", "sink")
 TEXTS = ("bundled:introduction", "bundled:claims")
 # fmt: off
 SITES = (
-    "mlp_out", "attn_out", "resid_post", "resid_pre", "z", "post", "q", "k", "v", "attn_scores",
-    "pattern",
+    "mlp_out", "attn_out", "resid_post", "resid_pre", "mlp_in", "embed", "z", "post", "q", "k", "v",
+    "attn_scores", "pattern",
 )
 QUESTIONS = (
     "all", "none", "circuit", "necessity", "sufficiency", "norm_dose", "redistribution",

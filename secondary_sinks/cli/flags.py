@@ -122,7 +122,12 @@ Dtype = Annotated[
 NDevices = Annotated[
     int | None, whole("Number of GPUs to spread one model over. Default: 1.", least=1)
 ]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the hub.")]
+Revision = Annotated[
+    str | None,
+    typer.Option(
+        help="Branch, tag or commit of a model on the hub; a sweep takes several, as A,B,C."
+    ),
+]
 TrustRemoteCode = Annotated[
     bool,
     typer.Option(

@@ -6,6 +6,7 @@ gives to each layer, and `bridge_call` calls a layer with these arguments for so
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -31,13 +32,19 @@ from secondary_sinks.layerwise.interface import (
     ReplayedTokens,
     VocabularyChunk,
 )
-from secondary_sinks.layerwise.protocol import Hook, HookedModel, append_key_norms, keep_last
+from secondary_sinks.layerwise.protocol import (
+    Hook,
+    HookedModel,
+    append_key_norms,
+    keep_last,
+    with_mlp_in,
+)
 from secondary_sinks.layerwise.visibility import (
     refuse_unreplayable,
     visible_to_queries,
     visible_to_replayed,
 )
-from secondary_sinks.measures.hook_names import hook_name
+from secondary_sinks.measures.hook_names import EMBED, hook_name
 
 
 class BridgeForward(LayerwiseForward):
@@ -47,25 +54,42 @@ class BridgeForward(LayerwiseForward):
         """Embed the text and find out the arguments of each layer."""
         self.model, self.n_pos = model, len(tokens)
         self._original = model.original_model
-        ids = tokens[None].to(model.cfg.device)
-        base = model.original_model.base_model
-        # A mask with four axes is used as it is, so that no mask of text x text is made.
-        no_mask = torch.zeros(1, 1, 1, 1, dtype=model.cfg.dtype, device=ids.device)
-        self._arguments = layer_arguments(
-            base,
-            model.blocks,
-            input_ids=ids,
-            attention_mask=no_mask,
-            past_key_values=DynamicCache(),
-        )
+        self._ids = tokens[None].to(model.cfg.device)
+        self._arguments = self._arguments_for(input_ids=self._ids)
         self.embedded = self._arguments[0]["hidden_states"]
+        base = model.original_model.base_model
         self._n_visible = n_visible_keys(base, model.blocks, self.n_pos - 1)
+
+    def _arguments_for(self, **inputs: Tensor) -> list[Arguments]:
+        """What each layer would be given for these inputs."""
+        model: Any = self.model
+        # A mask with four axes is used as it is, so that no mask of text x text is made.
+        no_mask = torch.zeros(1, 1, 1, 1, dtype=model.cfg.dtype, device=self._ids.device)
+        inputs |= {"attention_mask": no_mask}
+        base, cache = model.original_model.base_model, DynamicCache()
+        return layer_arguments(base, model.blocks, past_key_values=cache, **inputs)
+
+    def _embed(self) -> Float[Tensor, "pos d_model"]:
+        seen: dict[str, Tensor] = {}
+        with self.model.hooks(fwd_hooks=[(EMBED, keep_last(seen, EMBED))]):
+            self._arguments_for(input_ids=self._ids)
+        return seen[EMBED][0]
+
+    def after_embedding(
+        self, embeddings: Float[Tensor, "row d_model"], positions: Int[Tensor, "row"]
+    ) -> Float[Tensor, "row d_model"]:
+        """The residual that enters layer 0, as the original model makes it of embeddings."""
+        given = {"inputs_embeds": embeddings[None], "position_ids": positions[None]}
+        entered: Tensor = self._arguments_for(**given)[0]["hidden_states"][0]
+        return entered
 
     def layer(self, layer: int) -> "BridgeRun":
         """A fresh run of one layer."""
         n_visible = self._n_visible[layer]
         window = None if n_visible >= self.n_pos else n_visible
-        return BridgeRun(self.model, layer, self._arguments[layer], self.n_pos, window)
+        run = BridgeRun(self.model, layer, self._arguments[layer], self.n_pos, window)
+        run.embedded_by = None if layer else self
+        return run
 
     def logits(self, resid_post: Float[Tensor, "pos d_model"]) -> Iterator[VocabularyChunk]:
         """Final norm and unembedding of the last layer's residuals, in chunks of the vocabulary."""
@@ -111,7 +135,8 @@ class BridgeRun(LayerRun):
         own_hooks = [*self._query_hooks(queries), *totals.hooks(self.layer)]
         own_hooks += self._usable([(hook_name(self.layer, "k"), append_key_norms(key_norms))])
         size = chunk or fitting_chunk(self.model.cfg.n_heads, n_pos)
-        with torch.no_grad(), self.model.hooks(fwd_hooks=[*hooks, *own_hooks]):
+        resid_pre, hooks = self.run_embed_hooks(resid_pre, torch.arange(n_pos), hooks)
+        with torch.no_grad(), self._hooks([*hooks, *own_hooks]):
             resid_post = self._in_chunks(resid_pre, 0, size, self._cache)
         clean = self._cache.layers[self.layer]  # Hugging Face caches keys after rotation
         self.queries = self._queries(queries)
@@ -162,8 +187,9 @@ class BridgeRun(LayerRun):
         visible = visible_to_replayed(positions, self._n_pos, self.window)
         seen: dict[str, Tensor] = {}
         own_hook = (hook_name(self.layer, "pattern"), keep_last(seen, "pattern"))
-        with torch.no_grad(), self.model.hooks(fwd_hooks=[*hooks, own_hook]):
-            resid_post = self._call(resid_pre[None], positions, visible, cache)
+        entered, hooks = self.run_embed_hooks(resid_pre[None], positions, hooks)
+        with torch.no_grad(), self._hooks([*hooks, own_hook]):
+            resid_post = self._call(entered, positions, visible, cache)
         on_replayed = seen["pattern"][0, :, :, -n_cells:]
         return ReplayedTokens(
             resid_post=resid_post[0],
@@ -184,7 +210,8 @@ class BridgeRun(LayerRun):
         totals = [AttentionTotals(self._n_pos, denominators=False, watch=watch) for _ in resid_pre]
         sums = chain.from_iterable(one.hooks(self.layer, cell) for cell, one in enumerate(totals))
         size = fitting_chunk(self.model.cfg.n_heads * n_cells, self._n_pos)
-        with torch.no_grad(), self.model.hooks(fwd_hooks=[*hooks, *sums]):
+        resid_pre, hooks = self.run_embed_hooks(resid_pre, torch.arange(start, self._n_pos), hooks)
+        with torch.no_grad(), self._hooks([*hooks, *sums]):
             resid_post = self._in_chunks(resid_pre, start, size, cache)
         return Continuations(
             resid_post=resid_post,
@@ -209,6 +236,12 @@ class BridgeRun(LayerRun):
             outputs.append(self._call(chunk, positions, visible, cache))
             start = end
         return torch.cat(outputs, dim=1)
+
+    @contextmanager
+    def _hooks(self, hooks: Sequence[Hook]) -> Iterator[None]:
+        """A context in which hooks are active and fire."""
+        with with_mlp_in(self.model, hooks), self.model.hooks(fwd_hooks=hooks):
+            yield
 
     def _query_hooks(self, queries: Mapping[str, list[Tensor]]) -> list[Hook]:
         """Hooks on both points: `rot_q` never fires if queries and keys come from one matrix."""

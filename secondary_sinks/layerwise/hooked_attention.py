@@ -12,7 +12,7 @@ from secondary_sinks.layerwise.chunks import fitting_chunk
 from secondary_sinks.layerwise.flash_attention import attend_flash, is_better
 from secondary_sinks.layerwise.fused_attention import AttentionTotals, Workspace, attend
 from secondary_sinks.layerwise.interface import LayerRun
-from secondary_sinks.layerwise.visibility import visible_to_replayed
+from secondary_sinks.layerwise.visibility import visible_before
 
 
 class _ReplacedAttention:
@@ -161,7 +161,7 @@ class ReplayedAttention(_ReplacedAttention):
     def __init__(self, run: LayerRun, positions: Int[Tensor, "cell"]) -> None:
         super().__init__(run)
         self.positions, self.past_keys = positions, run.keys[None]
-        self.visible = visible_to_replayed(positions, len(run.keys), run.window)
+        self.visible = visible_before(positions, len(run.keys), run.window)
         self.keys: Tensor
 
     def apply_rotary(self, x: Tensor, offset: int = 0, mask: Any = None) -> Tensor:
@@ -169,21 +169,33 @@ class ReplayedAttention(_ReplacedAttention):
         return rotated(self.attention, x[0], self.positions)[None]
 
     def calculate_attention_scores(self, q: Tensor, k: Tensor) -> Tensor:
-        """Scores on the clean keys, followed by those of all replayed tokens."""
+        """Scores on the clean keys and, in the last column, on the replayed token's own key."""
         self.keys = k[0]
-        all_keys = torch.cat([self.run.keys, self.keys])
-        scores: Tensor = self.original["calculate_attention_scores"](q, all_keys[None])
-        return scores
+        rows = self._by_group(q[0]) * self.run.scale
+        clean = rows.flatten(1, 2) @ self.run.keys.permute(1, 2, 0)
+        own = (rows * self.keys.transpose(0, 1)[:, None]).sum(-1).flatten(1)[..., None]
+        scores = torch.cat([clean, own], dim=-1).view(1, q.shape[2], len(self.keys), -1)
+        cap = self.run.soft_cap
+        return scores if cap is None else (scores / cap).tanh() * cap
 
     def apply_causal_mask(self, scores: Tensor, offset: int = 0, mask: Any = None) -> Tensor:
-        """Mask the keys that a replayed token does not see."""
-        return scores.masked_fill(~self.visible, -torch.inf)
+        """Mask the clean keys that a replayed token does not see."""
+        scores[..., :-1].masked_fill_(~self.visible, -torch.inf)
+        return scores
 
     def calculate_z_scores(self, v: Tensor, pattern: Tensor) -> Tensor:
-        """Weighted values, those of the clean text and of the replayed tokens."""
-        all_values = torch.cat([self.run.values, v[0]])
-        z: Tensor = self.original["calculate_z_scores"](all_values[None], pattern)
-        return z
+        """Weighted values: those of the clean text, and the replayed token's own."""
+        rows = pattern[0].unflatten(0, (v.shape[2], -1)).to(v.dtype)
+        clean = rows[..., :-1].flatten(1, 2) @ self.run.values.transpose(0, 1)
+        own = rows[..., -1:] * v[0].transpose(0, 1)[:, None]
+        z = (clean.view_as(own) + own).flatten(0, 1).transpose(0, 1)[None]
+        hooked: Tensor = self.attention.hook_z(z)
+        return hooked
+
+    def _by_group(self, queries: Tensor) -> Float[Tensor, "kv_head in_group cell d_head"]:
+        """Queries by the key that their heads share."""
+        n_groups = self.run.keys.shape[1]
+        return queries.unflatten(1, (n_groups, -1)).permute(1, 2, 0, 3)
 
 
 def rotated(

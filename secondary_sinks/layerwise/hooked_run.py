@@ -33,9 +33,10 @@ from secondary_sinks.layerwise.protocol import (
     append_key_norms,
     keep_last,
     needs_pattern,
+    with_mlp_in,
 )
 from secondary_sinks.layerwise.visibility import refuse_unreplayable
-from secondary_sinks.measures.hook_names import hook_name
+from secondary_sinks.measures.hook_names import EMBED, hook_name
 
 
 class HookedForward(LayerwiseForward):
@@ -43,13 +44,33 @@ class HookedForward(LayerwiseForward):
 
     def __init__(self, model: HookedModel, tokens: Int[Tensor, "pos"]) -> None:
         """Embed the text."""
-        self.model = model
+        self.model, self._tokens = model, tokens[None].to(model.cfg.device)
         with torch.no_grad():
-            self.embedded = model(tokens[None].to(model.cfg.device), stop_at_layer=0)
+            self.embedded = model(self._tokens, stop_at_layer=0)
+
+    def _embed(self) -> Float[Tensor, "pos d_model"]:
+        return self._seen(EMBED)
+
+    def after_embedding(
+        self, embeddings: Float[Tensor, "row d_model"], positions: Int[Tensor, "row"]
+    ) -> Float[Tensor, "row d_model"]:
+        """The residual that enters layer 0: positions that are learned are added."""
+        if self.model.cfg.positional_embedding_type != "standard":
+            return embeddings
+        return embeddings + self._seen("hook_pos_embed")[positions]
+
+    def _seen(self, name: str) -> Float[Tensor, "pos d_model"]:
+        """What a hook point before layer 0 sees of the text."""
+        seen: dict[str, Tensor] = {}
+        with torch.no_grad(), temporary_hooks(self.model, [(name, keep_last(seen, name))]):
+            self.model(self._tokens, stop_at_layer=0)
+        return seen[name][0]
 
     def layer(self, layer: int) -> "HookedRun":
         """A fresh run of one layer."""
-        return HookedRun(self.model, layer)
+        run = HookedRun(self.model, layer)
+        run.embedded_by = None if layer else self
+        return run
 
     def logits(self, resid_post: Float[Tensor, "pos d_model"]) -> Iterator[VocabularyChunk]:
         """Final norm and unembedding of the last layer's residuals, in chunks of the vocabulary.
@@ -103,6 +124,7 @@ class HookedRun(LayerRun):
         own_hooks += [(hook_name(self.layer, "k"), append_key_norms(key_norms))]
         size = chunk or (fitting_chunk(self.model.cfg.n_heads, n_pos) if slow else POSITIONS)
         attention = ChunkedAttention(self, n_pos, None if slow else [totals])
+        resid_pre, hooks = self.run_embed_hooks(resid_pre, torch.arange(n_pos), hooks)
         resid_post = self._in_chunks(resid_pre, size, attention, [*hooks, *own_hooks])
         self.queries = torch.cat(attention.queries)
         self.keys, self.values = attention.keys[0], attention.values[0]
@@ -122,14 +144,12 @@ class HookedRun(LayerRun):
         seen: dict[str, Tensor] = {}
         attention = ReplayedAttention(self, positions.to(self.keys.device))
         own_hook = (hook_name(self.layer, "pattern"), keep_last(seen, "pattern"))
-        resid_post = self._in_chunks(
-            resid_pre[None], max(1, len(positions)), attention, [*hooks, own_hook]
-        )
-        on_replayed = seen["pattern"][0, :, :, -len(positions) :]
+        entered, hooks = self.run_embed_hooks(resid_pre[None], positions, hooks)
+        resid_post = self._in_chunks(entered, max(1, len(positions)), attention, [*hooks, own_hook])
         return ReplayedTokens(
             resid_post=resid_post[0],
             keys=attention.keys,
-            self_attention=on_replayed.diagonal(dim1=1, dim2=2).T.float(),
+            self_attention=seen["pattern"][0, ..., -1].T.float(),
         )
 
     def run_continuations(
@@ -146,6 +166,7 @@ class HookedRun(LayerRun):
             )
         n_texts, n_pos = len(resid_pre), len(self.keys)
         start = n_pos - resid_pre.shape[1]
+        resid_pre, hooks = self.run_embed_hooks(resid_pre, torch.arange(start, n_pos), hooks)
         totals = [AttentionTotals(n_pos, denominators=False, watch=watch) for _ in resid_pre]
         slow = needs_pattern(hooks, self.layer)
         fused = None if slow else totals
@@ -189,7 +210,8 @@ class HookedRun(LayerRun):
             "stop_at_layer": self.layer + 1,
             "past_kv_cache": {self.layer: attention},
         }
-        with torch.no_grad(), attention.install(), temporary_hooks(self.model, hooks):
+        fires = with_mlp_in(self.model, hooks)
+        with torch.no_grad(), attention.install(), fires, temporary_hooks(self.model, hooks):
             chunks = [self.model(part, **only_this_layer) for part in residual.split(size, dim=1)]
         return torch.cat(chunks, dim=1)
 

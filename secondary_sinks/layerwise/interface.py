@@ -18,8 +18,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from secondary_sinks.errors import UnsupportedModelError
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.measures import Denominator
+from secondary_sinks.measures.hook_names import EMBED
 
 VocabularyChunk = tuple[slice, Float[Tensor, "pos token"]]
 """A slice of the vocabulary, and the logits of its tokens."""
@@ -75,6 +77,35 @@ class LayerRun(ABC):
     """Norm of the output of k_proj, mean over KV heads; None if no hook point shows it."""
     denominator: Denominator | None
     """Softmax denominators of all queries, if `forward` was asked for them."""
+    embedded_by: "LayerwiseForward | None" = None
+    """The pass that embeds the text; None in all layers but the first."""
+
+    def run_embed_hooks(
+        self,
+        resid_pre: Float[Tensor, "text query d_model"],
+        positions: Int[Tensor, "query"],
+        hooks: Sequence[Hook],
+    ) -> tuple[Float[Tensor, "text query d_model"], list[Hook]]:
+        """Run the hooks on the embedding, which comes before layer 0; returns the other hooks too.
+
+        They get clean embeddings. A token whose embedding they leave alone keeps its `resid_pre`.
+        """
+        own = [function for name, function in hooks if name == EMBED]
+        if not own or self.embedded_by is None:
+            return resid_pre, list(hooks)
+        embeddings = self.embedded_by.embeddings()
+        positions = positions.to(embeddings.device)
+        clean = embeddings[positions].expand(resid_pre.shape)
+        new = clean.clone()
+        for function in own:
+            result = function(new, hook=self.model.hook_dict[EMBED])
+            new = new if result is None else result
+        changed = (new != clean).any(-1)
+        if changed.any():
+            places = positions.expand(changed.shape)[changed]
+            rows = self.embedded_by.after_embedding(new[changed], places).to(resid_pre.device)
+            resid_pre = resid_pre.masked_scatter(changed[..., None].to(resid_pre.device), rows)
+        return resid_pre, [hook for hook in hooks if hook[0] != EMBED]
 
     @abstractmethod
     def forward(
@@ -148,6 +179,34 @@ class LayerwiseForward(ABC):
 
     model: HookedModel
     embedded: Float[Tensor, "1 pos d_model"]
+    _embeddings: Float[Tensor, "pos d_model"] | None = None
+
+    def embeddings(self) -> Float[Tensor, "pos d_model"]:
+        """The embeddings at `hook_embed`, before positions are added; computed when first needed.
+
+        Raises `UnsupportedModelError` if `after_embedding` does not lead from them to `embedded`.
+        """
+        if self._embeddings is None:
+            found = self._embed()
+            places = torch.arange(len(found), device=found.device)
+            whole = self.after_embedding(found, places).to(self.embedded.device)
+            if not torch.allclose(whole, self.embedded[0], rtol=1e-5, atol=1e-6):
+                raise UnsupportedModelError(
+                    f"this model changes embeddings after {EMBED!r} in a way that is not known",
+                    "edit site 'resid_pre' at layer 0 instead",
+                )
+            self._embeddings = found
+        return self._embeddings
+
+    @abstractmethod
+    def _embed(self) -> Float[Tensor, "pos d_model"]:
+        """What `hook_embed` sees of the text."""
+
+    @abstractmethod
+    def after_embedding(
+        self, embeddings: Float[Tensor, "row d_model"], positions: Int[Tensor, "row"]
+    ) -> Float[Tensor, "row d_model"]:
+        """The residuals that enter layer 0 for embeddings of tokens at some positions."""
 
     @abstractmethod
     def layer(self, layer: int) -> LayerRun:

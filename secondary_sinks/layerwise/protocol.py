@@ -1,7 +1,7 @@
 """The interface of a hooked model that the rest of the package relies on, and hooks that record."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -49,6 +49,23 @@ def needs_pattern(hooks: Sequence[Hook], layer: int) -> bool:
     """Whether a hook reads the pattern or the scores, which fused attention does not compute."""
     unavailable = {hook_name(layer, point) for point in ("pattern", "attn_scores")}
     return any(callable(name) or name in unavailable for name, _ in hooks)
+
+
+@contextmanager
+def with_mlp_in(model: Any, hooks: Sequence[Hook]) -> Iterator[None]:
+    """A context in which `hook_mlp_in` fires, if there is a hook on it.
+
+    Both classes of TransformerLens let it fire only where `cfg.use_hook_mlp_in` is set.
+    """
+    before = model.cfg.use_hook_mlp_in
+    if before or not any(str(name).endswith(".hook_mlp_in") for name, _ in hooks):
+        yield
+        return
+    model.set_use_hook_mlp_in(True)
+    try:
+        yield
+    finally:
+        model.set_use_hook_mlp_in(before)
 
 
 def append_key_norms(key_norms: list[Tensor]) -> Callable[[Tensor, Any], None]:

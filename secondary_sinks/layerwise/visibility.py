@@ -16,16 +16,23 @@ def visible_to_queries(
     return (distance >= 0) & (distance < (n_keys if window is None else window))
 
 
-def visible_to_replayed(
+def visible_before(
     positions: Int[Tensor, "cell"], n_keys: int, window: int | None
 ) -> Bool[Tensor, "cell key"]:
-    """Keys that each replayed token sees: clean keys before it within its window, and itself."""
+    """Clean keys that each replayed token sees: those before it, within its window."""
     clean = torch.arange(n_keys, device=positions.device)
     before = clean < positions[:, None]
     if window is not None:
         before &= clean > positions[:, None] - window
+    return before
+
+
+def visible_to_replayed(
+    positions: Int[Tensor, "cell"], n_keys: int, window: int | None
+) -> Bool[Tensor, "cell key"]:
+    """Keys that each replayed token sees: clean keys before it, then itself of all replayed."""
     itself = torch.eye(len(positions), dtype=torch.bool, device=positions.device)
-    return torch.cat([before, itself], dim=1)
+    return torch.cat([visible_before(positions, n_keys, window), itself], dim=1)
 
 
 def refuse_unreplayable(model: HookedModel) -> None:

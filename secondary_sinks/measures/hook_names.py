@@ -14,6 +14,8 @@ N_AXES = {
 """Hook points that measures read, by short name, with the number of axes for one text."""
 IN_ATTENTION = {"q", "k", "v", "z", "rot_q", "rot_k", "pattern", "attn_scores"}
 IN_MLP = {"pre", "pre_linear", "post"}
+EMBED = "hook_embed"
+"""The one hook point of sites that is before all layers; layer 0 counts it as its own."""
 
 
 @runtime_checkable
@@ -74,7 +76,11 @@ def hook_name(layer: int, point: str) -> str:
 
     >>> hook_name(3, "mlp_out"), hook_name(3, "pattern"), hook_name(3, "post")
     ('blocks.3.hook_mlp_out', 'blocks.3.attn.hook_pattern', 'blocks.3.mlp.hook_post')
+    >>> hook_name(0, "embed")
+    'hook_embed'
     """
+    if (layer, point) == (0, "embed"):
+        return EMBED
     module = "attn." if point in IN_ATTENTION else "mlp." if point in IN_MLP else ""
     return f"blocks.{layer}.{module}hook_{point}"
 

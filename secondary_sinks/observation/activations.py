@@ -60,13 +60,15 @@ class ActivationCollector:
         return torch.cat(self._rows[point]) if point in self._rows else None
 
     def means(self, point: str) -> Float[Tensor, "set *rest"]:
-        """The weighted means."""
+        """The weighted means. Raises `MeasureError` if the hook point has never fired."""
+        if point not in self._means:
+            raise MeasureError(f"the hook point of {point!r} never fires in this model")
         means = self._means[point]
         assert isinstance(means, Tensor)
         return means
 
 
-POINTS = ("resid_pre", "attn_out", "mlp_in", "mlp_out", "resid_post")
+POINTS = ("resid_pre", "attn_out", "mlp_normed", "mlp_out", "resid_post")
 
 
 def activations(
@@ -78,7 +80,7 @@ def activations(
 ) -> Iterator[tuple[int, dict[str, Float[Tensor, "row d_model"]]]]:
     """Yield (layer, activations by point) at some tokens of a trace's text, in one pass.
 
-    Points are resid_pre, attn_out, mlp_in (input of the MLP, after any norm before it), mlp_out and
+    Points are resid_pre, attn_out, mlp_normed (what the MLP gets, after any norm), mlp_out and
     resid_post. Rows are in the order of `positions`, on the CPU in float32. A layer is not kept
     after it was yielded. Raises `TraceError` for a trace of another model, `AttributionError` for
     layers or positions out of range, and `MeasureError` for an unknown point.
@@ -87,7 +89,7 @@ def activations(
     wanted, rows = sorted(set(layers)), sorted(set(positions))
     order = [rows.index(pos) for pos in positions]
     collectors = {layer: ActivationCollector(rows) for layer in wanted}
-    within = wanted if "mlp_in" in points else []
+    within = wanted if "mlp_normed" in points else []
 
     def hooks(at: int) -> Sequence[Any]:
         asked = at in collectors and "attn_out" in points
@@ -125,7 +127,7 @@ def _check(
 
 
 def _rows(view: LayerView, gather: ActivationCollector, point: str) -> Float[Tensor, "row d_model"]:
-    named = {"attn_out": "attn_out", "mlp_in": "input"}
+    named = {"attn_out": "attn_out", "mlp_normed": "input"}
     if point in named:
         found = gather.rows(named[point])
         assert found is not None

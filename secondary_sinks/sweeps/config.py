@@ -17,6 +17,7 @@ from secondary_sinks.sweeps.tasks import ROLES, ModelSpec, Unit
 from secondary_sinks.texts import Text, check_feed
 from secondary_sinks.texts.many_files import read_many
 from secondary_sinks.types import Thresholds, format_layers
+from secondary_sinks.types.edit_sites import SITE_OF
 from secondary_sinks.types.edits import SHORT
 from secondary_sinks.types.lists import refuse_twice
 
@@ -79,6 +80,7 @@ class SweepConfig:
                 raise SweepError(f"{name} is 0", "expected at least 1")
         if self.layers is not None:
             refuse_twice("layers", self.layers, SweepError)
+            self._check_first()
         for name, value in asdict(self.thresholds).items():
             if not math.isfinite(value) or value < 0:
                 raise SweepError(f"threshold {name} is {value}", "expected a number of at least 0")
@@ -96,6 +98,16 @@ class SweepConfig:
         names = [spec.name for spec in self.models]
         same = [_found(spec) if spec.name not in there else spec for spec in self.models]
         refuse_twice("models", names, SweepError, same)
+
+    def _check_first(self) -> None:
+        """Refuse layers that a site before the first layer does not have."""
+        first = [site for site in self.sites if SITE_OF[site].first]
+        if first and set(self.layers or ()) != {0}:
+            raise SweepError(
+                f"site {first[0]!r} is before the first layer, got layers "
+                f"{format_layers(self.layers or ())}",
+                "leave layers out, or edit this site in a sweep of its own, with layers 0",
+            )
 
     def _check_criterion(self) -> None:
         if self.criterion not in CRITERIA:
@@ -127,6 +139,7 @@ class SweepConfig:
             for edit in self.edits
             for site in self.sites
             for layer in layers
+            if layer == 0 or not SITE_OF[site].first
         ]
         return (*units, ROLES) if self.roles else tuple(units)
 

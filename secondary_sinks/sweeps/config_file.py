@@ -11,7 +11,7 @@ from secondary_sinks.errors import SpecialFileError, SweepError
 from secondary_sinks.runs.plain import EXACT
 from secondary_sinks.sweeps.config import SweepConfig, parse_layers
 from secondary_sinks.sweeps.tasks import ModelSpec
-from secondary_sinks.types import Thresholds
+from secondary_sinks.types import Thresholds, split_words
 
 MOST_BYTES = 200_000
 """Largest config file in bytes: enough for the paths of some thousand text files."""
@@ -24,7 +24,8 @@ def from_dict(given: Any, where: str = "the config") -> SweepConfig:
     """Build a config from plain data, as in `SweepConfig.to_dict` or a config file.
 
     `models` are names or mappings with a name. `device`, `dtype`, `revision`, `bridge`,
-    `trust_remote_code`, `n_devices` and `skip` at the top level apply to all models. Raises
+    `trust_remote_code`, `n_devices` and `skip` at the top level apply to all models. Several
+    revisions, a list or words with commas between, make a model `name@revision` of each. Raises
     `SweepError` that names the key and what is allowed.
     """
     if not isinstance(given, Mapping):
@@ -33,7 +34,9 @@ def from_dict(given: Any, where: str = "the config") -> SweepConfig:
     _refuse_unknown(given, known, where, "")
     shared = {name: given[name] for name in _OF_MODELS & given.keys()}
     values: dict[str, Any] = {
-        "models": tuple(_spec(one, shared, where) for one in _list(given, "models", where))
+        "models": tuple(
+            spec for one in _list(given, "models", where) for spec in _specs(one, shared, where)
+        )
     }
     for name in ("texts", "edits", "sites"):
         if given.get(name) is not None:
@@ -74,6 +77,22 @@ def _list(given: Mapping[str, Any], name: str, where: str) -> list[Any]:
     if isinstance(value, str | Mapping):
         return [value]
     return list(_expect(value, list, name, where))
+
+
+def _specs(one: Any, shared: Mapping[str, Any], where: str) -> list[ModelSpec]:
+    """A model, or one for each of its revisions."""
+    given = dict(one) if isinstance(one, Mapping) else {"name": one}
+    revisions = given.get("revision", shared.get("revision"))
+    if isinstance(revisions, str) and "," in revisions:
+        revisions = split_words(f"{where}: revision", revisions, SweepError)
+    if not isinstance(revisions, list) or not isinstance(given.get("name"), str):
+        return [_spec(one, shared, where)]
+    words = [_text(word, "revision", where) for word in revisions]
+    if not words:
+        raise SweepError(f"{where}: revision is []", "expected at least one")
+    named = [given | {"name": f"{given['name']}@{word}", "revision": None} for word in words]
+    rest = {name: value for name, value in shared.items() if name != "revision"}
+    return [_spec(each, rest, where) for each in named]
 
 
 def _spec(one: Any, shared: Mapping[str, Any], where: str) -> ModelSpec:

@@ -8,6 +8,7 @@ from typing import Any
 from secondary_sinks.errors import EditError, expected_one_of
 from secondary_sinks.types.edit_kinds import KINDS, OVER, SEEDS
 from secondary_sinks.types.edit_sites import RESIDUAL, SITE_OF
+from secondary_sinks.types.sinks import format_layers
 
 _SEVERAL, _WORDS = ("pos", "layer", "donor"), ("kind", "site", "over", "text")
 FIELDS = (*_SEVERAL, "units", "key", "seed", *_WORDS, "value")
@@ -51,6 +52,11 @@ def check_edit(edit: Any) -> None:
             f"edit {edit.kind!r} has no meaning at site {edit.site!r}",
             f"expected one of {', '.join(able)} there, or {edit.kind!r} at "
             f"{' or '.join(KINDS[edit.kind].sites)}",
+        )
+    if SITE_OF[edit.site].first and edit.layers != (0,):
+        raise EditError(
+            f"site {edit.site!r} is before the first layer, got layer {format_layers(edit.layers)}",
+            "expected layer=0, or another site, such as resid_pre",
         )
     _check_value(edit)
     _check_key(edit)

@@ -20,6 +20,8 @@ class Site:
     """Whether it is of a query and a key: one number per head, and not a row of one token."""
     early: bool = False
     """Whether the attention of its own layer depends on it."""
+    first: bool = False
+    """Whether only layer 0 has it."""
 
     @property
     def in_residual(self) -> bool:
@@ -46,6 +48,19 @@ SITES = (
         words="residual before the block",
         meaning="the residual that enters the block",
         early=True,
+    ),
+    Site(
+        name="mlp_in",
+        words="MLP input",
+        meaning="the residual as the MLP alone reads it, before any norm; what the block adds to "
+        "stays as it is",
+    ),
+    Site(
+        name="embed",
+        words="embedding",
+        meaning="the embedding of the token, before its position is added; at layer 0",
+        early=True,
+        first=True,
     ),
     Site(
         name="z",

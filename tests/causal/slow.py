@@ -1,6 +1,7 @@
 """Edits the slow way: plain hooks in a whole pass per cell, with the arithmetic written anew."""
 
 import math
+from contextlib import contextmanager
 
 import torch
 
@@ -18,7 +19,12 @@ POINTS = {
     "v": "attn.hook_v",
     "attn_scores": "attn.hook_attn_scores",
     "pattern": "attn.hook_pattern",
+    "mlp_in": "hook_mlp_in",
 }
+
+
+def name_of(site, layer):
+    return "hook_embed" if site == "embed" else f"blocks.{layer}.{POINTS[site]}"
 
 
 def clean_runs(model, trace, *others):
@@ -44,7 +50,7 @@ def full_runs(model, trace, cells, caches=None, reference=None):
                 new[row, pos] = changed.reshape(new[row, pos].shape)
             return new
 
-        return f"blocks.{layer}.{POINTS[edit.site]}", hook
+        return name_of(edit.site, layer), hook
 
     hooks = [
         made(row, edit, layer)
@@ -52,8 +58,16 @@ def full_runs(model, trace, cells, caches=None, reference=None):
         for edit in as_cell(cell)
         for layer in edit.layers
     ]
-    with torch.no_grad(), model.hooks(fwd_hooks=hooks):
+    with mlp_in_fires(model), torch.no_grad(), model.hooks(fwd_hooks=hooks):
         return model.run_with_cache(trace.tokens.repeat(len(cells), 1))
+
+
+@contextmanager
+def mlp_in_fires(model):
+    """TransformerLens reads `hook_mlp_in` only where it is told to."""
+    model.set_use_hook_mlp_in(True)
+    yield
+    model.set_use_hook_mlp_in(False)
 
 
 def attend(by_head, edit):
@@ -63,7 +77,7 @@ def attend(by_head, edit):
 
 
 def cache_of(model, tokens):
-    with torch.no_grad():
+    with mlp_in_fires(model), torch.no_grad():
         return model.run_with_cache(tokens[None])[1]
 
 
@@ -78,7 +92,7 @@ def heads_apart(model, edit, row):
 
 def given_row(trace, edit, pos, layer, caches, reference):
     """What is put in the place of the activation, where the kind says so."""
-    name = f"blocks.{layer}.{POINTS[edit.site]}"
+    name = name_of(edit.site, layer)
     clean, norm = caches[""][name][0], trace.norm[layer]
     ordinary = norm <= 2 * norm.median()
     if edit.kind == "patch":

@@ -10,7 +10,7 @@ from secondary_sinks.causal.metric import sweep_metric
 from secondary_sinks.causal.recipes import check_recipe, edit_at
 from secondary_sinks.errors import EditError
 from secondary_sinks.testing import Plant, plant
-from secondary_sinks.types.edit_sites import RESIDUAL
+from secondary_sinks.types.edit_sites import RESIDUAL, SITE_OF
 
 WHERE = {"layer": 4, "site": "attn_scores", "kind": "knockout"}
 READER = 4
@@ -63,12 +63,12 @@ def test_units_of_keys_are_kv_heads():
 @pytest.mark.parametrize("site", RESIDUAL)
 def test_units_of_the_residual_are_its_coordinates(planted, site):
     model, trace = planted
-    last = model.cfg.d_model - 1
-    replay(model, trace, [Edit(pos=9, layer=1, site=site, units=(last, 0))])
+    last, layer = model.cfg.d_model - 1, 0 if SITE_OF[site].first else 1
+    replay(model, trace, [Edit(pos=9, layer=layer, site=site, units=(last, 0))])
     with pytest.raises(EditError, match=f"coordinate {last + 1} is out of range; expected 0 to"):
-        replay(model, trace, [Edit(pos=9, layer=1, site=site, units=(last + 1,))])
+        replay(model, trace, [Edit(pos=9, layer=layer, site=site, units=(last + 1,))])
     with pytest.raises(EditError, match="names a coordinate twice"):
-        recompute(model, trace, [Edit(pos=9, layer=1, site=site, units=(3, 3))])
+        recompute(model, trace, [Edit(pos=9, layer=layer, site=site, units=(3, 3))])
 
 
 def test_there_is_no_mean_of_attention(planted):

@@ -9,7 +9,6 @@ from secondary_sinks import load_model, observe
 from secondary_sinks.causal import Recomputed, recompute, reference_means, replay
 from secondary_sinks.causal.donors import resolve_donors
 from secondary_sinks.errors import EditError
-from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.testing.families import save
 from secondary_sinks.types import Edit
@@ -50,8 +49,13 @@ def case(request, tmp_path_factory):
     return model, observe(model, TOKENS), other
 
 
+def layer_of(site):
+    return 0 if SITE_OF[site].first else LAYER
+
+
 def sites_of(model):
-    return [site for site in ALL_SITES if hook_name(LAYER, site) in model.hook_dict]
+    experts = {"post"} if model.cfg.num_experts else set()
+    return [site for site in ALL_SITES if site not in experts]
 
 
 def every_edit(model, trace):
@@ -61,7 +65,7 @@ def every_edit(model, trace):
             if site not in KINDS[kind].sites:
                 continue
             for options in OPTIONS.get(kind, [{}]):
-                edit = Edit(pos=POS, layer=LAYER, kind=kind, site=site, **options)
+                edit = Edit(pos=POS, layer=layer_of(site), kind=kind, site=site, **options)
                 yield edit
                 if not (KINDS[kind].of_vectors and site in RESIDUAL):
                     yield replace(edit, units=(1, 0) if SITE_OF[site].unit == "KV head" else (2, 0))
@@ -102,8 +106,8 @@ def test_every_edit_equals_a_full_run(case):
         expect(replayed, number, POS, model, trace, cache)
         expect(whole, number, POS, model, trace, cache)
         # Later queries of the edited layer are clean, so that its direct mass is the total one.
-        total = slow.mass(trace, cache, number, POS)[LAYER]
-        near(replayed.mass[LAYER, number], total, f"direct mass of {edit}")
+        total = slow.mass(trace, cache, number, POS)[edit.layer]
+        near(replayed.mass[edit.layer, number], total, f"direct mass of {edit}")
         for pos in (0, POS, 20):
             got = whole.mass[:, number, whole.column(pos)]
             near(got, slow.mass(trace, cache, number, pos), f"mass at {pos} of {edit}")
@@ -142,6 +146,12 @@ def test_edits_of_several_tokens_and_layers_equal_a_full_run(case):
         (Edit(pos=12, layer=(1, 2), site="k", units=(1,)), Edit(pos=12, layer=1, site="v")),
         (Edit(pos=(7, 12), layer=1, site="v"), Edit(pos=8, layer=1), Edit(pos=9, layer=0)),
         (Edit(pos=(8, 20), layer=(0, 2), units=(5, 1)), Edit(pos=9, layer=1, units=(2,))),
+        (
+            Edit(pos=(9, 25), layer=0, site="embed", kind="scale", value=-2.0),
+            Edit(pos=25, layer=0, site="embed", units=(3,)),
+            Edit(pos=25, layer=0, site="resid_pre", kind="steer", value=4.0),
+            Edit(pos=(12, 25), layer=(0, 2), site="mlp_in", kind="scale", value=-1.5),
+        ),
     ]
     whole, replayed = (
         recompute(model, trace, cells, watch=[0, 9, 30]),
@@ -170,7 +180,7 @@ def test_an_edit_that_changes_nothing_leaves_everything_bit_equal(case):
         Edit(pos=12, layer=1, kind="rotate", value=0.0, site="v", units=(1,)),
         Edit(pos=12, layer=(0, 2), kind="scale", value=1.0, site="resid_pre"),
         *(
-            Edit(pos=12, layer=1, kind="scale", value=1.0, site=site, units=(3, 0))
+            Edit(pos=12, layer=layer_of(site), kind="scale", value=1.0, site=site, units=(3, 0))
             for site in RESIDUAL
         ),
         Edit(pos=12, layer=1, kind="reweight", value=1.0, site="pattern", key=5),

@@ -59,7 +59,7 @@ def test_the_end_of_the_model_settles_no_sink():
 @pytest.mark.parametrize(
     ("kinds", "sites"),
     [
-        (("zero", "remove", "scale:-1"), ("mlp_out", "attn_out", "resid_post")),
+        (("zero", "remove", "scale:-1"), ("mlp_out", "attn_out", "resid_post", "mlp_in")),
         (("zero", "scale:-1"), ("q", "k", "v", "resid_pre")),
     ],
 )

@@ -119,7 +119,16 @@ CASES = {
     "ordinary negative": (ablate("--ordinary", "-1"), "'-1'"),
     "edit empty": (ablate("--edit", ""), "--edit '' has an empty item"),
     "edit twice": (ablate("--edit", "zero", "--edit", "zero"), "--edit has 'zero' twice"),
-    "site unknown": (ablate("--site", "mlp_in"), "'mlp_in'"),
+    "revisions for one model": (
+        ["detect", "tiny", *OK, "--revision", "a,b"],
+        "detect takes one model, got ['tiny@a', 'tiny@b']",
+    ),
+    "revisions of a folder": (ablate("--revision", "a,b"), "'tiny' has no revisions, but 'a' was"),
+    "site unknown": (ablate("--site", "mlp_inn"), "'mlp_inn'"),
+    "layers without the site": (
+        ablate("--site", "embed", "--layers", "0-1"),
+        "'embed' is before the first layer, got layers 0-1; leave layers out",
+    ),
     "donor negative": (["patch", "tiny", *OK, "--donor", "-1"], "'patch:-1'"),
     "donor empty": (["patch", "tiny", *OK, "--donor", ""], "'patch:'"),
     "donor of another text": (["patch", "tiny", *OK, "--donor", "other@3"], "another text"),

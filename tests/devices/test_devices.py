@@ -10,12 +10,11 @@ from secondary_sinks import load_model, observe, recompute, replay
 from secondary_sinks.causal import ActiveRule, reference_means, score_under
 from secondary_sinks.errors import ModelError
 from secondary_sinks.layerwise.cached_generation import Continuation
-from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.models.original import read
 from secondary_sinks.testing.families import save
 from secondary_sinks.types import Edit, Rule
 from secondary_sinks.types.edit_kinds import KINDS
-from secondary_sinks.types.edit_sites import OF_TOKEN
+from secondary_sinks.types.edit_sites import OF_TOKEN, SITE_OF
 from tests.devices.placed import PLACED, over_two
 from tests.devices.pretended import pretended
 from tests.marks import needs_old, thinned
@@ -52,8 +51,9 @@ def every_edit(model):
         given = {"value": VALUES.get(kind), "donor": 4 if kind == "patch" else None}
         given |= {"key": 3 if KINDS[kind].key else None, "site": KINDS[kind].sites[0]}
         yield Edit(pos=11, layer=last, kind=kind, **given)
-    there = [site for site in OF_TOKEN if hook_name(0, site) in model.hook_dict]
-    yield from (Edit(pos=11, layer=last, site=site) for site in there)
+    there = [site for site in OF_TOKEN if site != "post" or not model.cfg.num_experts]
+    layers = {site: 0 if SITE_OF[site].first else last for site in there}
+    yield from (Edit(pos=11, layer=layers[site], site=site) for site in there)
     yield from (Edit(pos=11, layer=(0, 1), kind="mean", over=over) for over in OVER)
     yield Edit(pos=11, layer=1, kind="patch", donor=4, text="other")
 

@@ -67,10 +67,10 @@ def test_readings_are_compared_at_places_that_are_judged_in_both():
     assert input_controls._readings(at, 40, 8) == (2, 2)
 
 
-def test_the_price_is_one_pass_of_every_text_for_each_input():
+def test_the_price_is_one_pass_of_every_text_for_each_input_and_mask():
     observed = planted(Plant(pos=12, forming=(3,)), n_texts=2)
     cost = input_controls.cost(observed)
-    assert (cost.recomputed, cost.tokens) == (8, 4 * sum(len(t.tokens) for t in observed.texts))
+    assert (cost.recomputed, cost.tokens) == (12, 6 * sum(len(t.tokens) for t in observed.texts))
 
 
 def test_draws_depend_on_the_seed_alone():

@@ -184,6 +184,7 @@ def test_going_to_a_trial_can_be_undone_and_keeps_the_measure(session):
         ({"donor": 64}, "donor is 64"),
         ({"kind": "explode"}, "kind is 'explode'; expected one of none, zero"),
         ({"site": "pattern"}, "site is 'pattern'"),
+        ({"kind": "zero", "site": "embed"}, "'embed' is before the first layer"),
         ({"kind": "zero", "site": "z", "units": "9"}, "head 9 is out of range"),
         ({"kind": "zero", "site": "z", "units": "0-x"}, "units is '0-x'"),
         ({"kind": "zero", "site": "z", "units": 3}, "units is 3; expected numbers"),

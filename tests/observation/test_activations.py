@@ -34,7 +34,7 @@ def expected(original):
         return hook
 
     for index, layer in enumerate(decoder_layers(original)):
-        names = {layer: ("resid_pre", "resid_post"), layer.mlp: ("mlp_in", "mlp_out")}
+        names = {layer: ("resid_pre", "resid_post"), layer.mlp: ("mlp_normed", "mlp_out")}
         names[layer.self_attn] = ("attn_in", "attn_out")
         for module, ends in names.items():
             hook = keep(index, *ends)
@@ -66,8 +66,8 @@ def test_attention_and_mlp_add_up_to_the_residual(case):
 
 def test_only_what_is_asked_for(case):
     _, model, trace = case
-    ((layer, points),) = activations(model, trace, range(40), [1], ["mlp_in"])
-    assert (layer, list(points), points["mlp_in"].shape) == (1, ["mlp_in"], (40, 32))
+    ((layer, points),) = activations(model, trace, range(40), [1], ["mlp_normed"])
+    assert (layer, list(points), points["mlp_normed"].shape) == (1, ["mlp_normed"], (40, 32))
 
 
 def test_no_hook_is_left_behind(case):

@@ -79,6 +79,10 @@ def test_what_a_flag_says_goes_before_the_file():
         ({"models": ["a"], "edits": [0.5]}, "edits is 0.5; expected a string"),
         ({"models": ["a"], "edits": 7}, "edits is 7; expected a list"),
         ({"models": ["a"], "layers": "x"}, "layers 'x'"),
+        ({"models": ["a"], "revision": []}, "revision is []; expected at least one"),
+        ({"models": ["a"], "revision": "x,,y"}, "revision 'x,,y' has an empty item"),
+        ({"models": ["a"], "revision": ["x", 3]}, "revision is 3; expected a string"),
+        ({"models": [{"revision": ["x"]}]}, "models has {'revision': ['x']}"),
         ({"models": ["a"], "thresholds": {"aligned": 10**400}}, "threshold aligned is 1000"),
         ({"models": ["a"], "layers": [[1]]}, "layers"),
         ({"models": ["a"], "layers": True}, "layers is True"),
@@ -160,3 +164,18 @@ def test_ranges_that_repeat_themselves_are_refused_at_once():
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(SweepError, match=r"'.*none\.yaml' cannot be read"):
         read_config(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("revisions", ["step1, step9", ["step1", "step9"]])
+def test_several_revisions_are_several_models(revisions):
+    of_one = {"name": "a/b", "revision": revisions, "dtype": "bfloat16"}
+    config = from_dict({"models": [of_one, "c/d"]})
+    assert [spec.name for spec in config.models] == ["a/b@step1", "a/b@step9", "c/d"]
+    assert [spec.dtype for spec in config.models] == ["bfloat16", "bfloat16", None]
+    assert {spec.revision for spec in config.models} == {None}
+    of_all = from_dict(
+        {"models": ["a/b", {"name": "c/d", "revision": "main"}]} | {"revision": revisions}
+    )
+    assert [spec.name for spec in of_all.models] == ["a/b@step1", "a/b@step9", "c/d"]
+    assert of_all.models[2].revision == "main"
+    assert from_dict(config.to_dict()) == config

@@ -11,6 +11,7 @@ from secondary_sinks import ablate, detect, observe, replay, roles, runs
 from secondary_sinks.causal.controls import owners_of
 from secondary_sinks.causal.recipes import edit_at
 from secondary_sinks.errors import EditError, RunFolderError, SweepError, TextError
+from secondary_sinks.observation import cached_pass
 from secondary_sinks.report import write_report
 from secondary_sinks.runs import RunFolder
 from secondary_sinks.sweeps import ModelSpec, compute
@@ -107,18 +108,28 @@ def test_a_cell_that_fails_takes_only_its_unit_with_it_and_is_tried_again(
 
 
 def test_a_text_that_cannot_be_observed_is_skipped(tmp_path, monkeypatch):
-    plain = compute.observe
+    plain = compute.CachedPass.if_small
 
-    def failing(model, tokens, text_id):
+    def failing(model, tokens):
         if tokens.tolist() == TEXTS[1].tokens.tolist():
             raise RuntimeError("CUDA out of memory")
-        return plain(model, tokens, text_id=text_id)
+        return plain(model, tokens)
 
-    monkeypatch.setattr(compute, "observe", failing)
+    monkeypatch.setattr(compute.CachedPass, "if_small", failing)
     found = sweep(tmp_path / "out")
     assert [(one["text_id"], one["kind"]) for one in found.failed] == [("t1", "OutOfMemory")]
     assert "t1" not in set(runs.open(tmp_path / "out").sinks["text_id"])
     assert "t1" in json.dumps(RunFolder(tmp_path / "out").record()["sweep"]["failed"])
+
+
+def test_a_text_too_long_to_keep_gives_the_same_tables(tmp_path, monkeypatch):
+    config = replace(ZERO, edits=("zero", "twins"))
+    sweep(tmp_path / "kept", config)
+    monkeypatch.setattr(cached_pass, "KEPT_AT_MOST", 1)
+    sweep(tmp_path / "passed", config)
+    kept, passed = (RunFolder(tmp_path / name) for name in ("kept", "passed"))
+    for name in ("sinks", "effects", "trace", "roles"):
+        assert kept.table(name).equals(passed.table(name)), name
 
 
 def test_patches_from_twins_and_sinks_and_what_cannot_be(tmp_path):
@@ -178,6 +189,7 @@ def test_the_report_of_a_sweep_works_and_needs_the_trace(tmp_path):
         ({"edits": ("patch:a@3",)}, EditError, "another text"),
         ({"edits": ("mean:reference",)}, EditError, "reference corpus"),
         ({"sites": ("nowhere",)}, EditError, "'nowhere'"),
+        ({"sites": ("embed",)}, SweepError, "'embed' is before the first layer"),
         ({"feed": "chatt"}, TextError, "'chatt'"),
     ],
 )
@@ -185,6 +197,13 @@ def test_a_sweep_that_cannot_be_leaves_nothing(change, error, named, tmp_path):
     with pytest.raises(error, match=named):
         sweep(tmp_path / "deep" / "out", replace(ZERO, **change))
     assert not (tmp_path / "deep").exists()
+
+
+def test_a_site_before_the_layers_is_edited_once():
+    config = replace(ZERO, sites=("mlp_out", "embed"), layers=None)
+    config.check(there=["planted"])
+    units = [(unit.site, unit.layer) for unit in config.units(3)]
+    assert units == [("mlp_out", 0), ("mlp_out", 1), ("mlp_out", 2), ("embed", 0)]
 
 
 @pytest.mark.parametrize(
@@ -242,7 +261,7 @@ def test_with_twins_a_sweep_has_the_roles_whichever_layers_it_edits(tmp_path):
 def test_roles_that_fail_are_skipped_and_done_by_the_same_command(tmp_path, monkeypatch):
     twins = replace(ZERO, edits=("twins",))
 
-    def fail(*given):
+    def fail(*given, **options):
         raise RuntimeError("no roles today")
 
     with monkeypatch.context() as patched:

@@ -6,10 +6,12 @@ import math
 import pytest
 import transformers as hf
 
-from secondary_sinks import load_model
+from secondary_sinks import load_model, observe
+from secondary_sinks.testing import Plant, plant
 from tests.marks import needs_old
 from tests.tiny import save_tiny
-from tools import speed
+from tools import speed, speed_compare
+from tools.speed_run import WholeRun
 
 NAMES = [
     "state_sweep",
@@ -38,7 +40,19 @@ def test_ours_and_peers_give_the_same_numbers(models):
         assert one.ours_s > 0
         assert one.limit_s > 0
         assert one.ratio == pytest.approx(one.peer_s / one.ours_s)
-    assert (found["state_sweep"].cells, found["state_sweep"].peer_cells) == (18, 18)
+    assert (found["state_sweep"].cells, found["state_sweep"].peer_cells) == (18, 12)
+
+
+@needs_old
+def test_a_whole_run_is_timed_with_its_verdicts():
+    strong, weak = Plant(pos=0, forming=(1,), strength=400.0), Plant(pos=20, forming=(3,))
+    planted = plant([strong, weak])
+    trace = observe(planted.model, planted.tokens)
+    whole = WholeRun(planted.model, trace)
+    every = list(range(len(whole.edits)))
+    assert len(every) == 2 * 2 * len(trace.norm)  # edits, tokens (sink and control), layers
+    assert speed.relative(whole.norms(), whole.plain_norms(every)) < 1e-5
+    assert whole.n_verdicts > 0
 
 
 @needs_old
@@ -63,13 +77,19 @@ def test_times_are_medians_and_scaled_to_all_cells():
 def test_the_command_writes_what_it_prints(tmp_path, monkeypatch, models, capsys):
     monkeypatch.setattr(speed, "load_model", lambda *names, **options: models[0])
     monkeypatch.setattr(speed, "same_weights", lambda name: models[1])
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{speed_compare.MARK}old\n{speed_compare.MARK}after\n")
     words = ["--model", "tiny", "--tokens", "40", "--long", "40", "--runs", "1"]
     with pytest.raises(SystemExit) as ended:
-        speed.main(["--out", str(tmp_path), *words])
+        speed.main(["--out", str(tmp_path), "--page", str(page), *words])
     assert ended.value.code == 0
     found = json.loads((tmp_path / "speed.json").read_text())
     assert list(found) == NAMES
     assert {"ours_s", "peer_s", "ratio", "ours_peak_bytes", "peer_peak_bytes"} <= set(
         found["state_sweep"]
     )
-    assert f"ratio {found['total_effect']['ratio']:.2f}" in capsys.readouterr().out
+    printed, written = capsys.readouterr().out, page.read_text()
+    assert f"| {found['total_effect']['ratio']:.3g} |" in printed
+    assert printed.strip() in written
+    assert "old" not in written
+    assert (written[:7], written[-6:]) == ("before\n", "after\n")

@@ -1,0 +1,185 @@
+"""When in training do secondary sinks arise? One row per checkpoint, in the order given."""
+
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+
+from experiments.command import start
+from experiments.input_controls import rates_by, share_of_sinks
+from experiments.shared import Finding, Observed, observe_texts, unanswered
+from experiments.written import in_words, write
+from secondary_sinks import Verdict
+from secondary_sinks.cli import say, whole
+from secondary_sinks.detection import counts_for_levels
+from secondary_sinks.display import rounded
+from secondary_sinks.errors import ModelError
+from secondary_sinks.plots import interval_dots
+from secondary_sinks.questions import judge
+from secondary_sinks.runs import RunFolder
+from secondary_sinks.types import refuse_twice, split_words
+
+NAME, QUESTION = "checkpoints", "When in training do secondary sinks arise?"
+PAPER = (
+    "The paper (Wong et al. 2025, arXiv 2512.22213) looks at finished models only. Claim to check: "
+    "secondary sinks arise during training."
+)
+METHOD = (
+    "The same texts are observed with several checkpoints of a model, in the order given, and "
+    "their sinks are counted. Statistic: of the secondary sinks of the first and of the last "
+    "checkpoint, the share of the last, mean over texts; one half means as many. Rates have "
+    "approximate intervals, used in no verdict. Sinks that copy one of an earlier text are left "
+    "out."
+)
+REFUTATION = "As many secondary sinks, or more, at the first checkpoint."
+CLAIM = "secondary sinks arise in training: the last checkpoint has more than the first"
+COLUMNS = {
+    "checkpoint": "name of the model, with its revision",
+    "text_id": "text",
+    "n_tokens": "number of tokens",
+    "n_primary": "primary sinks",
+    "n_sinks": "secondary sinks, without copies of sinks in earlier texts",
+}
+CAPTIONS = {
+    "figure": "Secondary sinks per 10,000 tokens by checkpoint, in the order given; whiskers: "
+    "about 95 % over texts."
+}
+LEAST = 2
+"""Least number of checkpoints."""
+
+
+def named(models: Sequence[str], revisions: str | None) -> list[str]:
+    """The checkpoints by name: the models, or one model at each of its revisions.
+
+    Raises `ModelError` for fewer than two, the same twice, and revisions of several models.
+
+    >>> named(["EleutherAI/pythia-70m"], "step1000, step143000")
+    ['EleutherAI/pythia-70m@step1000', 'EleutherAI/pythia-70m@step143000']
+    """
+    found = list(models)
+    if revisions is not None:
+        if len(found) != 1:
+            raise ModelError(f"--revision is for one model, got {found}", "write MODEL@REVISION")
+        found = [f"{found[0]}@{one}" for one in split_words("--revision", revisions, ModelError)]
+    refuse_twice("the list of checkpoints", found, ModelError)
+    if len(found) < LEAST:
+        raise ModelError(
+            f"got {len(found)} checkpoint: {', '.join(found)}",
+            "expected several models, or one with --revision A,B,C",
+        )
+    return found
+
+
+def run(checkpoints: Iterable[tuple[str, Observed]]) -> Finding:
+    """Count the sinks of every checkpoint, given with its name; one model is in memory at a time.
+
+    Raises `ModelError` for checkpoints that tokenize a text differently.
+    """
+    rows: list[dict[str, Any]] = []
+    fed: dict[str, list[int]] = {}
+    for name, observed in checkpoints:
+        for trace in observed.traces:
+            _refuse_other_tokens(fed, name, trace.text_id, trace.tokens.tolist())
+            sinks = observed.sinks.of_text(trace.text_id).sinks
+            rows.append(
+                {
+                    "checkpoint": name,
+                    "text_id": trace.text_id,
+                    "n_tokens": len(trace.tokens),
+                    "n_primary": sum(sink.kind == "primary" for sink in sinks),
+                    "n_sinks": sum(map(counts_for_levels, sinks)),
+                }
+            )
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    if not frame["n_sinks"].any():
+        return unanswered(NAME, QUESTION, CLAIM, "no checkpoint has a secondary sink", COLUMNS)
+    rates = rates_by(frame, "checkpoint")
+    return Finding(
+        name=NAME,
+        question=QUESTION,
+        frame=frame,
+        columns=COLUMNS,
+        captions=CAPTIONS,
+        figure=interval_dots(rates, "secondary sinks per 10,000 tokens", line=None),
+        verdict=_verdict(frame, rates),
+        tables={"rates": rates.rename(columns={"row": "checkpoint"}).drop(columns="series")},
+    )
+
+
+def _refuse_other_tokens(
+    fed: dict[str, list[int]], name: str, text_id: str, tokens: list[int]
+) -> None:
+    if fed.setdefault(text_id, tokens) != tokens:
+        raise ModelError(
+            f"{name!r} has other tokens for text {text_id!r} than the first checkpoint",
+            "expected checkpoints of one model, with the same tokenizer",
+        )
+
+
+def _verdict(frame: pd.DataFrame, rates: pd.DataFrame) -> Verdict:
+    """Whether the last checkpoint has more secondary sinks than the first."""
+    names = list(dict.fromkeys(frame["checkpoint"]))
+    first, last = (frame[frame["checkpoint"] == name] for name in (names[0], names[-1]))
+    here, there = (part["n_sinks"].to_numpy(dtype=int) for part in (last, first))
+    told = ", ".join(
+        f"{name}: {rounded(rate)}" for name, rate in zip(rates["row"], rates["value"], strict=True)
+    )
+    return judge(
+        CLAIM,
+        share_of_sinks(here, there, first["text_id"]),
+        f"secondary sinks per 10,000 tokens by checkpoint: {told}",
+        statistic="share of the secondary sinks of both checkpoints that are of the last",
+        controls=f"the first checkpoint, {names[0]}",
+        controlled=False,
+    )
+
+
+def _command(
+    models: Annotated[
+        list[str], typer.Argument(help="Checkpoints: folders, or MODEL@REVISION; or one model.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for data, figure and verdict.json.")],
+    revision: Annotated[
+        str | None, typer.Option(help="Revisions of the one model, in order: A,B,C.")
+    ] = None,
+    texts: Annotated[
+        str | None, typer.Option(help="As for `secondary-sinks run`. Default: the bundled texts.")
+    ] = None,
+    feed: Annotated[str, typer.Option(help="As for `secondary-sinks run`.")] = "auto",
+    device: Annotated[
+        str | None, typer.Option(help="cuda, mps or cpu. Default: the fastest available.")
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+    seed: Annotated[int, whole("Random seed.")] = 0,
+) -> None:
+    """Count the secondary sinks of several checkpoints of a model."""
+    names, records = named(models, revision), []
+    options: dict[str, Any] = {"feed": feed, "device": device, "dtype": dtype, "seed": seed}
+
+    def each() -> Iterable[tuple[str, Observed]]:
+        for number, name in enumerate(names, start=1):
+            say(f"checkpoint {number} of {len(names)}: {name}")
+            observed = observe_texts(name, texts, **options, say=say)
+            records.append(observed.record())
+            yield name, observed
+
+    with RunFolder(out).claim():
+        finding = run(each())
+        asked = {"model": ", ".join(names), "texts": texts, **options}
+        command = shlex.join(["python", "-m", f"experiments.{NAME}", *sys.argv[1:]])
+        made = {"asked": asked, "checkpoints": records, "command": command}
+        for line in (in_words(finding.verdict), *write(finding, out, made)):
+            say(line)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line. Exits with 0, or 2 for bad input."""
+    start(_command, f"experiments.{NAME}", arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Secondary sinks by checkpoint: planted models of one shape, and local folders."""
+
+import json
+
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+
+from experiments.checkpoints import main, named, run
+from secondary_sinks.errors import ModelError
+from secondary_sinks.testing.planted import Plant
+from tests.experiments.observed import planted
+from tests.tiny import save_tiny
+
+LATE = Plant(pos=20, forming=(3,))
+
+
+def forget(layer):
+    """A change of a planted model: the MLP of this layer has not learned its neuron yet."""
+
+    def change(model):
+        model.blocks[layer].mlp.W_out.data[1] = 0
+
+    return change
+
+
+def trained(n_texts=7):
+    """Two checkpoints before the sink is learned, and two after."""
+    for step in (0, 1000, 2000, 3000):
+        change = forget(3) if step < 2000 else None
+        yield f"planted@step{step}", planted(LATE, n_texts=n_texts, change=change)
+
+
+def test_sinks_that_are_learned_are_found_where_they_arise():
+    finding = run(trained())
+    rates = finding.tables["rates"]
+    assert rates["checkpoint"].tolist() == [f"planted@step{n}" for n in (0, 1000, 2000, 3000)]
+    per_10k = 1e4 / 64  # one sink in each text of 64 tokens
+    assert rates["value"].tolist() == pytest.approx([0, 0, per_10k, per_10k])
+    assert (finding.frame["n_primary"] == 1).all(), "the primary is there from the start"
+    assert finding.verdict.outcome == "supported"
+    assert "step1000: 0, planted@step2000: 156" in finding.verdict.why
+    dots = finding.figure.data[0]
+    assert list(dots.x) == rates["value"].tolist()
+
+
+def test_training_that_changes_nothing_or_forgets_is_not_said_to_make_sinks():
+    first, *_, last = trained()
+    assert run([last, ("again", last[1])]).verdict.outcome == "inconclusive"
+    assert run([last, first]).verdict.outcome == "contradicted"
+    assert run([first, ("again", first[1])]).verdict.why == "no checkpoint has a secondary sink"
+    before, *_, after = trained(n_texts=3)
+    assert run([before, after]).verdict.why.startswith("only 3 sinks in 3 texts")
+
+
+def test_other_tokens_of_a_text_are_refused():
+    (name, one), other = next(trained(2)), planted(LATE, Plant(pos=30, forming=(2,)), n_texts=2)
+    with pytest.raises(ModelError, match="'b' has other tokens for text 't0' than the first"):
+        run([(name, one), ("b", other)])
+
+
+@pytest.mark.parametrize(
+    ("models", "revisions", "words"),
+    [
+        (["a"], None, "got 1 checkpoint: a; expected several models"),
+        (["a"], "x", "got 1 checkpoint: a@x"),
+        (["a", "b"], "x,y", "--revision is for one model"),
+        (["a"], "x,,y", "has an empty item"),
+        (["a"], "x,x", "--revision has 'x' twice"),
+        (["a", "a"], None, "the list of checkpoints has 'a' twice"),
+    ],
+)
+def test_what_is_no_list_of_checkpoints_is_refused(models, revisions, words):
+    with pytest.raises(ModelError, match=words):
+        named(models, revisions)
+
+
+def test_folders_stand_for_checkpoints_in_the_order_given(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(go.Figure, "write_image", lambda *where, **how: None)  # takes seconds
+    steps = ["step9", "step10"]
+    for seed, step in enumerate(steps):
+        save_tiny(tmp_path / f"tiny@{step}", seed=seed)
+    texts = tmp_path / "texts.txt"
+    texts.write_text("The quick brown fox jumps over the lazy dog. " * 3)
+    words = [str(tmp_path / "tiny"), "--revision", ",".join(steps), "--texts", str(texts)]
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--device", "cpu", "--out", str(tmp_path / "out")])
+    assert stopped.value.code == 0
+    assert "no checkpoint has a secondary sink" in capsys.readouterr().out
+    record = json.loads((tmp_path / "out" / "verdict.json").read_text())
+    hashes = [one["model"]["weights_sha256"] for one in record["provenance"]["checkpoints"]]
+    assert len(set(hashes)) == 2
+    assert pd.read_csv(tmp_path / "out" / "data.csv")["checkpoint"].is_monotonic_decreasing
+
+
+def test_a_folder_without_revisions_says_so(tmp_path, capsys):
+    save_tiny(tmp_path / "tiny")
+    with pytest.raises(SystemExit) as stopped:
+        main([str(tmp_path / "tiny"), "--revision", "a,b", "--out", str(tmp_path / "out")])
+    assert stopped.value.code == 2
+    assert "has no revisions, but 'a' was asked for" in capsys.readouterr().err
