@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +16,7 @@ from secondary_sinks.cli.output import printable
 from secondary_sinks.display import count
 from secondary_sinks.questions import damage_in_words
 from secondary_sinks.report import phenomenon_lines
-from secondary_sinks.report.claims import WRITING, next_step, verdicts_of
+from secondary_sinks.report.claims import TITLES, WRITING, group_alike, next_step, verdicts_of
 from secondary_sinks.runs import RunFolder, whole_records, whole_table
 from secondary_sinks.runs.plain import without_nan
 from secondary_sinks.types.effects import number_and_interval
@@ -56,14 +57,10 @@ def _show_one(console: Console, record: Mapping[str, Any], sinks: pd.DataFrame) 
     if record["dtype"] != "float32":
         console.print(rounding_line(record, sinks), highlight=False)
     verdicts = verdicts_of(record)
-    for question, verdict in verdicts:
-        if question in WRITING:
-            console.print(verdict_line(verdict), highlight=False)
+    _print_verdicts(console, [one for one in verdicts if one[0] in WRITING])
     if damage := damage_in_words(record.get("damage", ())):
         console.print(escape(damage), highlight=False)
-    for question, verdict in verdicts:
-        if question not in WRITING:
-            console.print(verdict_line(verdict), highlight=False)
+    _print_verdicts(console, [one for one in verdicts if one[0] not in WRITING])
     if said := next_step(verdict for _, verdict in verdicts):
         console.print(f"[b]what next[/b]  {escape(said)}", highlight=False)
 
@@ -174,9 +171,32 @@ def rounding_line(record: Mapping[str, Any], sinks: pd.DataFrame) -> str:
     )
 
 
+def _print_verdicts(console: Console, verdicts: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    """One line per verdict; what several of a question lack is said once, above their claims."""
+    for group in group_alike(verdicts, lambda one: (one[0], one[1].get("lacks", ""))):
+        (question, first), *others = group
+        if not others:
+            console.print(verdict_line(first), highlight=False)
+            continue
+        head = f"{TITLES[question]}, {count(len(group), 'claim')}: {first['lacks']}"
+        console.print(_with_outcome(first["outcome"], head), highlight=False)
+        for _, verdict in group:
+            line = Padding(escape(printable(_in_words(verdict, verdict["found"]))), (0, 0, 0, 14))
+            console.print(line, highlight=False)
+
+
 def verdict_line(verdict: Mapping[str, Any]) -> str:
     """A verdict as one line of markup."""
-    colour = COLOURS[verdict["outcome"]]
+    return _with_outcome(verdict["outcome"], _in_words(verdict, verdict["why"]))
+
+
+def _with_outcome(outcome: str, words: str) -> str:
+    colour = COLOURS[outcome]
+    return f"[{colour}]{outcome}[/{colour}]  {escape(printable(words))}"
+
+
+def _in_words(verdict: Mapping[str, Any], why: str) -> str:
+    """The claim, why it is judged so, and the number behind it."""
     value, low, high = (verdict[name] for name in ("value", "low", "high"))
     number = number_and_interval(value, low, high, verdict.get("unit", ""))
     numbers = ""
@@ -185,8 +205,7 @@ def verdict_line(verdict: Mapping[str, Any]) -> str:
             f" ({verdict['statistic']}: {number}; "
             f"{count(verdict['n_sinks'], 'sink')}, {count(verdict['n_texts'], 'text')})"
         )
-    claim = f"{verdict['claim']}: {verdict['why']}{numbers}"
-    return f"[{colour}]{verdict['outcome']}[/{colour}]  {escape(printable(claim))}"
+    return f"{verdict['claim']}{': ' * bool(why)}{why}{numbers}"
 
 
 def _span(values: pd.Series) -> str:

@@ -10,12 +10,12 @@ from secondary_sinks.display import Results, as_frame, rounded
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots.labels import format_number, row_label, token_label
 from secondary_sinks.plots.theme import (
-    IMPOSSIBLE,
     LOSS_SCALE,
     TEXT,
     below,
     colour_bar,
     finish,
+    impossible_cells,
     impossible_key,
     layer_axis,
     row_axis,
@@ -24,6 +24,10 @@ from secondary_sinks.types import mass_lost
 
 MOST_ROWS, ROW_HEIGHT = 30, 17
 """Rows of a map, and their height in pixels, enough for their labels."""
+LEAST_HEIGHT = 34
+"""Height of all rows in pixels, at least."""
+LEGEND_HEIGHT = 40
+"""Two lines of a legend, on a narrow page."""
 TOKEN = ["text_id", "sink_pos", "pos"]
 """Columns that identify an edited token; a control belongs to a sink."""
 
@@ -48,6 +52,11 @@ def strongest_rows(cells: pd.DataFrame) -> pd.DataFrame:
     tokens = cells.drop_duplicates(TOKEN)
     ordered = tokens.sort_values(["unit", *TOKEN], ascending=[False, True, True, True])
     return ordered.head(MOST_ROWS).reset_index(drop=True)
+
+
+def height_of(rows: pd.DataFrame) -> int:
+    """Height of the rows of a map in pixels."""
+    return max(ROW_HEIGHT * len(rows), LEAST_HEIGHT)
 
 
 def grid_of(cells: pd.DataFrame, rows: pd.DataFrame, layers: range, value: str) -> pd.DataFrame:
@@ -90,9 +99,9 @@ def ablation_heatmap(effects: pd.DataFrame | Results, role: str = "sink") -> go.
     figure.update_yaxes(row_axis(labels), tickfont_size=12)
     figure.update_xaxes(layer_axis(len(layers)), title_text="layer of the ablated MLP")
     figure.update_xaxes(showgrid=False)
-    return _with_heading(
-        finish(figure, height=140 + ROW_HEIGHT * len(rows)), _head(cells, rows, role)
-    )
+    finish(figure, height=140 + LEGEND_HEIGHT + height_of(rows))
+    figure.update_layout(margin_b=48 + LEGEND_HEIGHT)
+    return _with_heading(figure, _head(cells, rows, role))
 
 
 def _is_impossible(cells: pd.DataFrame) -> "pd.Series[bool]":
@@ -105,15 +114,12 @@ def _mark_impossible(
     figure: go.Figure, cells: pd.DataFrame, rows: pd.DataFrame, layers: range
 ) -> None:
     """Grey cells, and the creation layers, each with an entry of the legend."""
-    grey = cells.assign(grey=_is_impossible(cells).astype(float))
-    if (grey["grey"] == 1).any():
-        z = grid_of(grey[grey["grey"] == 1], rows, layers, "grey").astype(float)
-        cover = {"colorscale": [[0, IMPOSSIBLE], [1, IMPOSSIBLE]], "showscale": False}
-        figure.add_trace(
-            go.Heatmap(x=list(layers), y=list(range(len(rows))), z=z, hoverinfo="skip", **cover)
-        )
+    grey = cells[_is_impossible(cells)]
+    if not grey.empty:
+        grey = grey.assign(hover=[_why_impossible(cell) for cell in grey.to_dict("records")])
+        figure.add_trace(impossible_cells(grid_of(grey, rows, layers, "hover")))
         figure.add_trace(impossible_key())
-        below(figure, -48 / (ROW_HEIGHT * len(rows)))
+        below(figure)
     if "impossible" not in cells or rows["l_start_clean"].isna().all():
         return
     marker = {"symbol": "line-ns", "size": 12, "line": {"width": 2, "color": TEXT}}
@@ -146,12 +152,21 @@ def _map(cells: pd.DataFrame, rows: pd.DataFrame, layers: range, role: str) -> g
     )
 
 
+def _place(cell: dict[Any, Any]) -> str:
+    """The edited token; of a control, also its sink."""
+    place = f"{token_label(cell['token'])} at {cell['pos']} in {token_label(cell['text_id'])}"
+    if cell["role"] == "control":
+        place += f"<br>control ({cell['kind']}) of the sink at {cell['sink_pos']}"
+    return place
+
+
+def _why_impossible(cell: dict[Any, Any]) -> str:
+    return f"{_place(cell)}<br>layer {cell['layer']}: impossible, {_TOO_LATE['loss']}"
+
+
 def _hover(cell: dict[Any, Any]) -> str:
     """Hover text of a cell: the token, then clean and edited values."""
-    head = f"{token_label(cell['token'])} at {cell['pos']} in {token_label(cell['text_id'])}"
-    if cell["role"] == "control":
-        head += f"<br>control ({cell['kind']}) of the sink at {cell['sink_pos']}"
-    lines = [head, f"layer {cell['layer']}: {format_number(cell['share'], '.1%')} lost"]
+    lines = [_place(cell), f"layer {cell['layer']}: {format_number(cell['share'], '.1%')} lost"]
     for name, (label, form) in _NUMBERS.items():
         clean, edited = (
             format_number(float(cell[f"{name}_{run}"]), form) for run in ("clean", "edited")

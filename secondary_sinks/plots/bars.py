@@ -46,13 +46,13 @@ def layer_effect_bars(rows: Sequence[LayerEffect], later: Sequence[LayerEffect] 
     if too_late:
         figure.add_trace(_hatched(too_late))
     if len(figure.data) > 1:
-        below(figure, -0.22)
+        below(figure)
     figure.update_layout(bargap=0.3)
     figure.update_xaxes(layer_axis(max(row.layer for row in rows) + 1), showgrid=False)
     figure.update_xaxes(title_text="layer of the ablated MLP")
     figure.update_yaxes(title_text="mass lost beyond controls", tickformat=".0%")
-    finish(figure, height=300 if len(figure.data) == 1 else 330)
-    return figure.update_layout(margin_t=12, margin_b=48 if len(figure.data) == 1 else 78)
+    finish(figure, height=300 if len(figure.data) == 1 else 337)
+    return figure.update_layout(margin_t=12, margin_b=48 if len(figure.data) == 1 else 105)
 
 
 def _bars(rows: Sequence[LayerEffect], name: str, colour: str) -> go.Bar:

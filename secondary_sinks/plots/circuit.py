@@ -59,7 +59,7 @@ def circuit_graph(
     )
     figure.update_xaxes(layer_axis(n_layers) | {"title": "layer"})
     figure.update_layout(showlegend=True)
-    return finish(above(figure, 1.01), height=190 + 52 * len(heights))
+    return finish(above(figure, 1.01), height=190 + 34 * len(heights))
 
 
 def _triggers(edges: pd.DataFrame) -> pd.DataFrame:

@@ -32,7 +32,7 @@ def interval_dots(frame: pd.DataFrame, axis: str, *, line: float | None = 0.5) -
     figure.update_yaxes(row_axis(labels) | {"range": [len(rows) - 0.4, -0.6]})
     figure.update_xaxes(title_text=axis, zeroline=True)
     figure.update_layout(showlegend=len(series) > 1)
-    return finish(above(figure, 1.02), height=120 + (26 + 14 * len(series)) * len(rows))
+    return finish(above(figure, 1.02), height=120 + (20 + 12 * len(series)) * len(rows))
 
 
 def _dots(part: pd.DataFrame, rows: list[str], shift: float, name: str, colour: str) -> go.Scatter:

@@ -39,7 +39,9 @@ def level_heatmap(cells: pd.DataFrame | Levels, n_layers: int | None = None) -> 
     figure.update_xaxes(axis, title_text="creation layer", showgrid=False)
     axis = _near(cells["lifetime"], size + 1)
     figure.update_yaxes(axis, title_text="lifetime (layers)", showgrid=False)
-    return finish(figure, height=380).update_layout(margin_t=72)
+    first, last = axis["range"]
+    height = 140 + min(26 * int(last - first), 240)
+    return finish(figure, height=height).update_layout(margin_t=72)
 
 
 def _near(values: "pd.Series[Any]", size: int) -> dict[str, Any]:

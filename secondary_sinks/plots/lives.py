@@ -54,7 +54,7 @@ def life_lines(table: pd.DataFrame) -> go.Figure:
         for event, words in EVENTS.items()
         if (table["panel"] == event).any()
     }
-    return interval_lines(table, panels, "layer relative to creation or end", height=230)
+    return interval_lines(table, panels, "layer relative to creation or end", height=180)
 
 
 def life_of_sink(

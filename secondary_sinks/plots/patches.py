@@ -8,15 +8,15 @@ from plotly.subplots import make_subplots
 
 from secondary_sinks.display import Results, as_frame
 from secondary_sinks.errors import SinkError
-from secondary_sinks.plots.ablation import MOST_ROWS, ROW_HEIGHT
+from secondary_sinks.plots.ablation import MOST_ROWS, height_of
 from secondary_sinks.plots.labels import format_number, plain_label, row_label
 from secondary_sinks.plots.theme import (
-    IMPOSSIBLE,
     KINDS,
     LOST,
     below,
     colour_bar,
     finish,
+    impossible_cells,
     impossible_key,
     layer_axis,
     rgba,
@@ -34,6 +34,7 @@ EXTRA_COLUMNS = {
 }
 """Columns to the right of the layers: all forming MLPs of the sink, and the control."""
 KEY = ["text_id", "sink_pos"]
+TOO_LATE = "too late to shorten the life of the sink: patched after its last layer"
 
 
 def patch_table(
@@ -93,16 +94,12 @@ def patch_heatmap(table: pd.DataFrame, patch: str, n_layers: int) -> go.Figure:
     if table["impossible"].any():
         figure.add_trace(_grey(table, layers), row=1, col=1)
         figure.add_trace(impossible_key(), row=1, col=1)
-        below(figure, -76 / (ROW_HEIGHT * len(rows)))
+        below(figure)
     if extra:
         words = [EXTRA_COLUMNS[patch][name] for name in extra]
         figure.add_trace(_map(table, extra, words, patch, scale=False), row=1, col=2)
-    labels = [
-        row_label(str(row["token"]), row["sink_pos"], str(row["text_id"]))
-        for row in rows.to_dict("records")
-    ]
-    height = 200 + ROW_HEIGHT * len(rows)
-    figure = finish(figure, height=height).update_layout(margin_t=72, margin_b=125)
+    labels = [*map(_name, rows.to_dict("records"))]
+    figure = finish(figure, height=200 + height_of(rows)).update_layout(margin_t=72, margin_b=125)
     figure.update_yaxes(row_axis(labels))
     figure.update_yaxes(tickfont_size=12, row=1, col=1)
     figure.update_xaxes(showgrid=False)
@@ -141,28 +138,26 @@ def _map(
 
 def _grey(table: pd.DataFrame, layers: list[str]) -> go.Heatmap:
     """Cells that could not have come out otherwise."""
-    index = range(int(table["row"].max()) + 1)
-    grey = table[table["impossible"]].assign(grey=1.0)
-    grid = grey.pivot(index="row", columns="column", values="grey")
-    return go.Heatmap(
-        x=list(range(len(layers))),
-        y=list(index),
-        z=grid.reindex(index=index, columns=layers).to_numpy(dtype=float),
-        colorscale=[[0, IMPOSSIBLE], [1, IMPOSSIBLE]],
-        showscale=False,
-        hoverinfo="skip",
-    )
+    grey = table[table["impossible"]]
+    reasons = [
+        f"{_name(cell)}<br>layer {cell['column']}: impossible, {TOO_LATE}"
+        for cell in grey.to_dict("records")
+    ]
+    grid = grey.assign(hover=reasons).pivot(index="row", columns="column", values="hover")
+    return impossible_cells(grid.reindex(index=range(int(table["row"].max()) + 1), columns=layers))
+
+
+def _name(cell: dict[Any, Any]) -> str:
+    return row_label(str(cell["token"]), cell["sink_pos"], str(cell["text_id"]))
 
 
 def _hover(cell: dict[Any, Any], patch: str) -> str:
     where = cell["column"]
     words = EXTRA_COLUMNS[patch].get(where, f"layer {where}")
     verb = "gets" if patch == "denoising" else "loses"
-    head = row_label(str(cell["token"]), cell["sink_pos"], str(cell["text_id"]))
-    edited, late = format_number(float(cell["lifetime_edited"]), "g"), cell["impossible"]
+    edited = format_number(float(cell["lifetime_edited"]), "g")
     return (
-        f"{head}<br>edited token at {cell['pos']}; {plain_label(words)}<br>{verb} "
+        f"{_name(cell)}<br>edited token at {cell['pos']}; {plain_label(words)}<br>{verb} "
         f"{format_number(cell['share'], '.0%')} of the lifetime (now {edited} layers)<br>"
         f"mass {format_number(float(cell['mass_edited']), '.2g')}"
-        + ("<br>patched after the sink's last layer, too late to shorten it" if late else "")
     )

@@ -54,7 +54,7 @@ def layer_profiles(
         figure.update_yaxes(title_text=title, type=scale, **ticks, row=row, col=1)
     figure.update_xaxes(layer_axis(int(trace["layer"].max()) + 1))
     figure.update_xaxes(title_text="layer", row=len(panels), col=1)
-    return finish(above(figure, 1.01, traceorder="reversed"), height=80 + 160 * len(panels))
+    return finish(above(figure, 1.01, traceorder="reversed"), height=80 + 140 * len(panels))
 
 
 def profile_table(trace: pd.DataFrame | Results, sinks: pd.DataFrame | Results) -> pd.DataFrame:

@@ -80,9 +80,27 @@ def impossible_key() -> go.Scatter:
     )
 
 
-def below(figure: go.Figure, y: float) -> go.Figure:
-    """A horizontal legend below the axes, at a height in shares of them."""
-    legend = {"orientation": "h", "x": 0, "y": y, "yanchor": "top"}
+def impossible_cells(hover: pd.DataFrame) -> go.Heatmap:
+    """Grey cells over a map of rows by layers, each with its reason, missing where it is not grey.
+
+    They are hovered and clicked as other cells are.
+    """
+    reasons = hover.to_numpy()
+    return go.Heatmap(
+        x=list(range(reasons.shape[1])),
+        y=list(range(len(reasons))),
+        z=np.where(pd.isna(reasons), np.nan, 1.0),
+        hovertext=hover.fillna("").to_numpy(),
+        hovertemplate="%{hovertext}<extra></extra>",
+        hoverongaps=False,
+        colorscale=[[0, IMPOSSIBLE], [1, IMPOSSIBLE]],
+        showscale=False,
+    )
+
+
+def below(figure: go.Figure) -> go.Figure:
+    """A horizontal legend at the bottom of the figure; the margin there must have room for it."""
+    legend = {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"}
     return figure.update_layout(showlegend=True, legend=legend)
 
 

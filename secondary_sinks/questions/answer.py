@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -121,7 +121,7 @@ def judge(
     elif outcome is None:
         outcome = outcome_of(interval, line)
     said = "" if missing and not always else why if isinstance(why, str) else why()
-    return verdict_of(
+    verdict = verdict_of(
         claim,
         outcome,
         "; ".join(filter(None, [said, missing])),
@@ -133,6 +133,7 @@ def judge(
         n_controls=n_controls,
         line=line,
     )
+    return replace(verdict, found=said if missing else "", lacks=missing)
 
 
 ZERO_ALONE = (

@@ -12,7 +12,7 @@ from secondary_sinks.statistics import mean_and_percentiles
 DOSED = {
     "mass_edited": ("attention mass", "linear"),
     "lifetime_attention_edited": ("layers attended", "linear"),
-    "lifetime_edited": ("lifetime (by norm test too)", "linear"),
+    "lifetime_edited": ("lifetime (by<br>norm test too)", "linear"),
 }
 """Responses to the factor; answers of earlier versions lack the second."""
 
@@ -28,7 +28,7 @@ def norm_dose(answer: Answer, shown: Shown) -> list[Drawing]:
         "x_scale": "log",
         "x_ticks": _fractions(frame),
         "marks": marks,
-        "height": 210,
+        "height": 150,
     }
     caption = (
         "The output of the forming MLPs is scaled, at the sinks and at their control tokens. "

@@ -41,9 +41,9 @@ def necessity(answer: Answer, shown: Shown) -> list[Drawing]:
     frame[["low", "high"]] = frame[["low", "high"]].where(first)
     titles = {
         "ended": ("share of sinks that end", "linear"),
-        "lost": ("mass lost beyond controls", "linear"),
+        "lost": ("mass lost<br>beyond controls", "linear"),
     }
-    options = {"panels": titles, "x_title": "layer of the ablated MLP", "height": 230}
+    options = {"panels": titles, "x_title": "layer of the ablated MLP", "height": 180}
     caption = (
         "Every MLP ablated alone, in each of these ways: its output replaced by zero, by its mean "
         "over the text's ordinary tokens, by its output at random ordinary tokens, or by its mean "
@@ -124,10 +124,10 @@ def sparsity(answer: Answer, shown: Shown) -> list[Drawing]:
         "group", key=lambda group: group.map(list(names.values()).index), kind="stable"
     )
     titles = {
-        "without": ("share of sinks that stay, k zeroed", "linear"),
-        "only": ("share of sinks that stay, only k kept", "linear"),
+        "without": ("share of sinks that<br>stay, k zeroed", "linear"),
+        "only": ("share of sinks that<br>stay, only k kept", "linear"),
     }
-    options = {"panels": titles, "x_title": "number of neurons k", "x_scale": "log", "height": 210}
+    options = {"panels": titles, "x_title": "number of neurons k", "x_scale": "log", "height": 180}
     caption = (
         "Neurons of the forming MLPs, sorted by how much they write along the primary's direction. "
         "Above: the first k are zeroed. Below: all but the first k are zeroed. Compared with the "

@@ -30,7 +30,9 @@ def circuit_section(
     parts = edges[edges["part"].isin(["trigger", "writer", "reader"])]
     if parts.empty:
         return []
-    shown = [*_strongest(parts, sinks, n_layers), *circuits_of_levels(parts, n_layers)[:MOST]]
+    shown = [*_strongest(parts, sinks, n_layers)]
+    if not shown or len(parts[["text_id", "pos"]].drop_duplicates()) > 1:
+        shown += circuits_of_levels(parts, n_layers)[:MOST]
     says = "What a sink read, which MLPs wrote it, and which heads read it: each part with its "
     says += "controls and verdicts in a section of its own below."
     panels = tuple(_panel(number, one) for number, one in enumerate(shown))

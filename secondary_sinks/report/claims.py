@@ -2,9 +2,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from secondary_sinks.display import percent_or_number
 from secondary_sinks.questions import QUESTIONS, Answer
@@ -13,6 +13,7 @@ from secondary_sinks.statistics import CONFIDENCE, HALF, MIN_SINKS, min_texts
 from secondary_sinks.types import SHARE_UNIT
 from secondary_sinks.types.lists import join_words
 
+Given = TypeVar("Given")
 WRITING = ("roles", "writer")
 """Questions whose verdicts say which MLPs write the sinks."""
 ROLES, LATER = "Writers and enablers", "Later layers"
@@ -34,6 +35,8 @@ class Claim:
     layer: int | None
     outcome: str
     why: str
+    lacks: str
+    """What there is too little of, where `why` says so."""
     value: str
     interval: str
     statistic: str
@@ -75,6 +78,21 @@ def verdicts_of(
     others = [name for name in TITLES if name != "roles"]
     order = dict.fromkeys([first, "necessity", "later", *others])
     return [(name, verdict) for name in order for verdict in found.get(name, ())]
+
+
+def group_alike(
+    found: Iterable[Given], reason: Callable[[Given], tuple[str, str]]
+) -> list[list[Given]]:
+    """Verdicts in groups of one question that lack the same, so that this is said once.
+
+    `reason` gives the question of a verdict, and what it lacks; where it lacks nothing, the verdict
+    is alone. Groups stand in the order of their first verdicts.
+    """
+    groups: dict[tuple[str, ...], list[Given]] = {}
+    for number, one in enumerate(found):
+        question, lacks = reason(one)
+        groups.setdefault((question, lacks) if lacks else (str(number),), []).append(one)
+    return list(groups.values())
 
 
 def next_step(verdicts: Iterable[Mapping[str, Any]]) -> str:
@@ -165,6 +183,7 @@ def _claim(question: str, verdict: Mapping[str, Any]) -> Claim:
         layer=verdict.get("layer"),
         outcome=verdict["outcome"],
         why=verdict["why"],
+        lacks=verdict.get("lacks", ""),
         value=number_of(unit, value),
         interval=interval or ("" if math.isnan(value) else "without an interval"),
         statistic=verdict["statistic"],

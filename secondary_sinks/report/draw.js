@@ -57,6 +57,13 @@ addEventListener("afterprint", () => {
   for (const place of places) resize(place, null, Number(place.dataset.height));
 });
 
+// A figure that was folded away when it was drawn takes the width that it has once it is shown.
+for (const fold of document.querySelectorAll("details.fold")) {
+  fold.addEventListener("toggle", () => {
+    for (const place of fold.querySelectorAll(".drawn .figure")) Plotly.Plots.resize(place);
+  });
+}
+
 // A note opens towards the middle of its strip.
 for (const mark of document.querySelectorAll(".strip mark")) {
   const turn = () => {
@@ -97,9 +104,11 @@ const filter = (words) => {
     return wanted.every((word) => text.includes(word));
   });
 };
+const chosenListeners = [];
 const highlight = (keys) => {
   for (const one of document.querySelectorAll("[data-sink]")) one.classList.toggle("chosen", keys.has(one.dataset.sink));
   for (const [place, links] of linked) frame(place, links, keys);
+  for (const listen of chosenListeners) listen(keys);
 };
 const choose = (from) => {
   const key = from.dataset.sink;

@@ -54,14 +54,14 @@ STATISTICS = (
 )
 
 
-def verdict_panels(name: str, verdicts: Sequence[Verdict]) -> list[Panel]:
+def verdict_panels(name: str, verdicts: Sequence[Verdict]) -> tuple[Panel, ...]:
     """The numbers behind the verdicts of a section; empty if no verdict has a number."""
     table = verdict_table(verdicts)
     if table.empty:
-        return []
+        return ()
     words = "; ".join(f"{number}: {one}" for number, one in enumerate(table["statistic"], start=1))
     figure, title = verdict_dots(verdicts), "Statistics of the verdicts"
-    return [panel(f"judged-{name}", title, figure, table, STATISTICS.format(words))]
+    return (panel(f"judged-{name}", title, figure, table, STATISTICS.format(words)),)
 
 
 def panel(name: str, title: str, figure: go.Figure, table: pd.DataFrame, caption: str) -> Panel:

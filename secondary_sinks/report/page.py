@@ -12,9 +12,18 @@ from secondary_sinks.errors import DetectionError, RunFolderError
 from secondary_sinks.plots.theme import KINDS
 from secondary_sinks.questions import Answer
 from secondary_sinks.report import embed, summary, tables, tested
-from secondary_sinks.report.claims import claims, next_step, plain_verdicts, tally, verdicts_of
+from secondary_sinks.report.attention import attended
+from secondary_sinks.report.claims import (
+    claims,
+    group_alike,
+    next_step,
+    plain_verdicts,
+    tally,
+    verdicts_of,
+)
 from secondary_sinks.report.glossary import glossary
 from secondary_sinks.report.phenomenon import phenomenon_lines
+from secondary_sinks.report.section import in_rows
 from secondary_sinks.report.sections import not_asked, sections
 from secondary_sinks.report.strips import strips
 from secondary_sinks.report.strongest import strongest
@@ -96,6 +105,7 @@ def render(
     ablated = effects is not None and not effects.empty
     levels, found = levels_of(record, sinks), claims(record, answers)
     _refuse_other_trace(record, trace)
+    parts = sections(record, sinks, trace, effects, answers, levels, roles)
     return template("template.html").render(
         record=record,
         subtitle=summary.subtitle(record),
@@ -104,6 +114,7 @@ def render(
         findings=summary.findings(record, sinks, levels),
         nothing_shown=tested.nothing_shown(effects, 1),
         claims=found,
+        groups=group_alike(found, lambda claim: (claim.question, claim.lacks)),
         tally=tally(found),
         next_step=next_step(one for _, one in verdicts_of(record, plain_verdicts(answers))),
         limits=tested.limits(record, ablated, answers),
@@ -112,11 +123,13 @@ def render(
         thresholds=tables.threshold_table(record),
         texts=tables.text_table(record, sinks),
         strips=strips(record, trace, sinks),
-        sections=sections(record, sinks, trace, effects, answers, levels, roles),
+        sections=parts,
+        rows=in_rows(parts),
         not_asked=not_asked(answers),
         detected_only=effects is None,
         answered=list(answers),
         n_sinks=len(sinks),
+        attended=attended(answers, trace, sinks),
         all_sinks=tables.sink_table(sinks),
         glossary=glossary(ablated),
         colours=KINDS,
@@ -144,7 +157,7 @@ def levels_of(record: Mapping[str, Any], sinks: pd.DataFrame) -> Levels:
 
 def assets() -> dict[str, Any]:
     """Scripts and styles of a page, and the policy that allows only these scripts."""
-    plotly, script = embed.plotly_js(), embed.own("draw.js")
+    plotly, script = embed.plotly_js(), embed.own("draw.js") + embed.own("attention.js")
     return {
         "plotly": plotly,
         "script": script,

@@ -25,6 +25,10 @@ class Table:
     """What the columns hold that were left out, since all rows agree."""
 
 
+HALF_HEIGHT = 700
+"""Pixels that the figures of a section may take, one below the other, in half of the page."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
     """One section: its opening text, then its figures, then its table."""
@@ -32,8 +36,29 @@ class Section:
     name: str
     title: str
     says: tuple[str, ...]
+    judged: tuple[Panel, ...] = ()
+    """The numbers behind its verdicts, folded: the list of all verdicts shows them too."""
     panels: tuple[Panel, ...] = ()
     table: Table | None = None
+
+    @property
+    def half_for_text(self) -> bool:
+        """Whether its text takes the half of the page that its figures or its table leave."""
+        return bool(len(self.panels) % 2 or (self.table and not self.panels))
+
+
+def in_rows(sections: Sequence[Section]) -> list[list[Section]]:
+    """The sections in their order; two that fit into half of the page each stand side by side."""
+    rows: list[list[Section]] = []
+    open_half = False
+    for section in sections:
+        half = sum(panel.height for panel in section.panels) < HALF_HEIGHT
+        if half and open_half:
+            rows[-1].append(section)
+        else:
+            rows.append([section])
+        open_half = half and not open_half
+    return rows
 
 
 def without_constants(table: Table, optional: Sequence[str] = ()) -> Table:

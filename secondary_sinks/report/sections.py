@@ -81,7 +81,7 @@ def roles_section(
         name="roles",
         title=ROLES,
         says=tuple(says),
-        panels=tuple(verdict_panels("roles", verdicts_of(record.get("writers", ())))),
+        judged=verdict_panels("roles", verdicts_of(record.get("writers", ()))),
         table=table,
     )
 
@@ -234,8 +234,8 @@ def _ablation_section(
         name=question.name,
         title=question.title,
         says=tuple(says),
+        judged=verdict_panels(question.name, verdicts),
         panels=(
-            *verdict_panels(question.name, verdicts),
             *own,
             *([] if answer is None else answer_panels(question, answer, shown)),
         ),
@@ -262,10 +262,13 @@ def _forming(answer: Answer) -> Table | None:
 
 def _question_section(question: Question, answer: Answer, shown: Shown) -> Section:
     panels = answer_panels(question, answer, shown)
-    numbers = verdict_panels(question.name, answer.verdicts)
     says = question.asks
     if not panels:
         says += f" {answer.verdicts[0].why[:1].upper()}{answer.verdicts[0].why[1:]}."
     return Section(
-        name=question.name, title=question.title, says=(says,), panels=(*numbers, *panels)
+        name=question.name,
+        title=question.title,
+        says=(says,),
+        judged=verdict_panels(question.name, answer.verdicts),
+        panels=tuple(panels),
     )

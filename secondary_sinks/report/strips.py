@@ -107,7 +107,7 @@ def _gap(n_tokens: int) -> Piece:
 
 def _piece(text: str, sink: dict[Any, Any] | None, key: str) -> Piece:
     if sink is None:
-        return Piece(text=make_visible(text, keep=" \n").replace("\n", "⏎\n"), kind="ordinary")
+        return Piece(text=in_text(text), kind="ordinary")
     says = (
         f"{sink['kind'].replace('_', '-')} sink, position {sink['pos']}, layers "
         f"{sink['segments']}, peak mass {percent(sink['mass_max'])}, "
@@ -115,6 +115,11 @@ def _piece(text: str, sink: dict[Any, Any] | None, key: str) -> Piece:
     )
     kind, strength = sink["kind"], _strength(sink)
     return Piece(text=token(text), kind=kind, says=says, strength=strength, key=key)
+
+
+def in_text(text: str) -> str:
+    """A token among others: spaces stay spaces, and lines break where they did."""
+    return make_visible(text, keep=" \n").replace("\n", "⏎\n")
 
 
 def _strength(sink: dict[Any, Any]) -> float:

@@ -10,6 +10,9 @@ from secondary_sinks.questions import QUESTIONS, Answer
 NOTEWORTHY = 0.1
 """Smallest share of sinks for which a side result is mentioned."""
 
+EDIT_HEADS = {"trigger", "function", "eviction"}
+"""Questions that edit attention."""
+
 EDITS = {
     "zero": "zeroed",
     "twins": "replaced by its mean at the same token elsewhere, where that is not a sink",
@@ -78,4 +81,6 @@ def limits(
             if record.get("writers")
             else "Whether an MLP alone can make a sink (sufficiency) was not tested."
         )
-    return [*tested, "Attention heads were not edited.", *sentences]
+    if not asked & EDIT_HEADS:
+        tested.append("Attention heads were not edited.")
+    return [*tested, *sentences]

@@ -203,6 +203,10 @@ class Verdict(Displayed):
     n_controls: int | None = None
     """Sinks at which a control that could have ended them too was possible; 0: no control
     possible. None where the claim has no controls of that kind."""
+    lacks: str = ""
+    """That there are too few sinks or texts, and how many there should be; else empty."""
+    found: str = ""
+    """What was found in too few sinks or texts: `why` says it, then what the verdict lacks."""
 
     @property
     def number(self) -> str:

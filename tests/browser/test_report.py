@@ -9,7 +9,7 @@ from tests.marks import exhaustive, thinned
 from tests.plots import frames
 from tests.plots.frames import HOSTILE
 from tests.report.long import long_page
-from tests.report.pages import page
+from tests.report.pages import attended, page, record, verdict
 from tests.report.test_hostile_text import hostile_page
 
 DRAWN = "() => [...document.querySelectorAll('.figure')].every(e => e.querySelector('svg'))"
@@ -87,13 +87,18 @@ def test_text_and_tables_are_there_without_javascript(visit, tmp_path):
     assert "secondary sink" in found.page.locator("main").inner_text()
 
 
+UNFOLD = "document.querySelectorAll('details.fold').forEach(e => e.open = true)"
+
+
 def test_every_figure_gives_its_data_and_its_picture(opened):
     found = opened(page())
+    found.page.evaluate(UNFOLD)
     names = [place.get_attribute("id") for place in found.page.locator(".figure").all()]
     for number, name in enumerate(names):
         content = {}
         if number and number % 4 == 0:  # a browser asks before a page downloads more than ten files
             found = opened(page())
+            found.page.evaluate(UNFOLD)
         for kind, suffix in (("table", "csv"), ("picture", "svg")):
             with found.page.expect_download() as download:
                 found.page.locator(f"[data-{kind}={name}]").click()
@@ -107,8 +112,11 @@ def test_every_figure_gives_its_data_and_its_picture(opened):
 
 
 def test_a_phone_sees_the_page_without_scrolling_sideways(opened):
-    found = opened(page(), width=390)
+    without_bars = record(verdicts=[verdict(low=float("nan"))])
+    found = opened(page(answers=attended(), record=without_bars), width=390)
+    found.page.evaluate(UNFOLD)
     assert found.page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert found.page.locator(".verdicts .what").first.bounding_box()["width"] > 250
 
 
 @exhaustive
@@ -126,6 +134,7 @@ def test_a_long_text_opens(opened):
     """How quickly depends on the machine, so that is printed and not judged."""
     found = opened(long_page())
     assert found.page.locator(".strip span").count() > 15_000
+    assert found.page.evaluate("document.documentElement.scrollHeight") < 5_000
     assert found.said == []
     size = len(found.page.content()) / 1e6
     print(f"16,000 tokens, {size:.1f} MB: load took {found.seconds:.2f} s")
@@ -223,6 +232,78 @@ def test_a_row_of_a_map_leads_to_its_sink_and_the_sink_is_framed_in_the_map(open
     report.locator("tr[data-sink]", has_text="primary").click()
     assert report.evaluate(FRAMES, "sinks") == 0, "no map has the primary"
     assert found.said == []
+
+
+def test_an_impossible_cell_says_why_and_leads_to_its_sink_as_others_do(opened):
+    late = frames.effects()
+    late["impossible"] = ["loss" if layer else "none" for layer in late["layer"]]
+    report = opened(page(effects=late)).page
+    report.locator("#sinks").scroll_into_view_if_needed()
+    report.mouse.move(*report.evaluate(PLACE, ["sinks", 1, 0]))
+    note = report.locator("#sinks .hoverlayer .hovertext")
+    assert "impossible, too late to take any attention" in note.text_content()
+    click_in(report, "sinks", 1, 0)
+    assert chosen(report, "tr") != set()
+    assert "secondary" in report.locator("tr.chosen").inner_text()
+
+
+def test_a_figure_that_was_folded_is_as_wide_as_its_place_once_it_is_shown(opened):
+    report = opened(page()).page
+    assert not report.locator("#judged-necessity svg").first.is_visible()
+    report.locator("summary", has_text="Statistics of the verdicts").click()
+    place = report.locator("#judged-necessity").bounding_box()
+    report.wait_for_function(
+        "w => document.querySelector('#judged-necessity svg').getBoundingClientRect().width === w",
+        arg=place["width"],
+    )
+
+
+@pytest.fixture
+def attention(opened):
+    """A page on which the attention to the secondary sink was chosen in the table of all sinks."""
+    found = opened(page(answers=attended()))
+    found.page.locator("#all summary").first.click()
+    rows = found.page.locator("table.sinks tbody tr")
+    assert [row.locator("button").count() for row in rows.all()] == [0, 1]
+    rows.nth(1).locator("button").press("Enter")
+    assert found.said == []
+    return found.page
+
+
+COLOUR = "e => getComputedStyle(e).getPropertyValue('--a')"
+
+
+def test_the_tokens_that_attend_to_a_chosen_sink_are_coloured_by_layer_and_head(attention):
+    report, lists = attention, attention.locator(".pick select")
+    tokens = report.locator(".attended > *")
+    assert tokens.count() == frames.POSITIONS - 1
+    assert tokens.first.evaluate("e => e.tagName") == "MARK"
+    assert lists.nth(1).evaluate("e => e.selectedOptions[0].text") == "3", "the strongest layer"
+    assert tokens.nth(1).get_attribute("title") == "50% of the attention of “⏎” at position 2"
+    assert [float(tokens.nth(n).evaluate(COLOUR)) for n in (1, 3)] == [0.75, 0.38]
+    lists.nth(1).select_option(label="2")
+    assert tokens.nth(1).get_attribute("title").startswith("20% of")
+    lists.nth(2).select_option(label="head 1, which reads it most")
+    assert tokens.nth(1).get_attribute("title").startswith("40% of")
+    assert report.locator("#attention-said").inner_text().startswith("These 10 tokens pay it 16%")
+
+
+def test_the_arrow_keys_tell_what_each_token_pays_until_another_sink_is_chosen(attention):
+    strip, said = attention.locator(".attended"), attention.locator("#attention-said")
+    for key, words in (
+        ("ArrowRight", "50% of the attention of “⏎” at position 2"),
+        ("ArrowRight", "33% of the attention of “a” at position 3"),
+        ("ArrowLeft", "50% of"),
+        ("End", "9.1% of the attention of “w7” at position 11"),
+        ("ArrowRight", "9.1% of"),
+    ):
+        strip.press(key)
+        assert said.inner_text().startswith(words)
+    assert strip.locator(".chosen").count() == 1
+    attention.locator("table.sinks tbody tr").nth(0).click()
+    assert said.inner_text().startswith("9.1% of"), "the view has no numbers for the primary"
+    attention.locator("table.sinks tbody tr").nth(1).click()
+    assert said.inner_text().startswith("These 10 tokens pay it")
 
 
 def test_a_cell_of_the_level_map_shows_the_rows_of_its_sinks_only(opened):

@@ -226,6 +226,23 @@ def test_what_to_run_next_is_said_after_inconclusive_verdicts(capsys):
     assert "what next" not in capsys.readouterr().out
 
 
+def test_what_several_verdicts_lack_is_said_once_above_their_claims(capsys):
+    from tests.plots.frames import sinks
+    from tests.report.pages import record, verdict
+
+    lacks = "only 2 sinks in 1 text"
+    few = [
+        verdict(outcome="inconclusive", claim=f"claim {n}", why="both")
+        | {"found": f"found {n}", "lacks": lacks}
+        for n in range(2)
+    ]
+    show._show_one(Console(width=500), record(verdicts=few), sinks())
+    printed = capsys.readouterr().out
+    assert f"inconclusive  Necessity, 2 claims: {lacks}\n" in printed
+    assert printed.count(lacks) == 1
+    assert [f"claim {n}: found {n} (" in printed for n in range(2)] == [True, True]
+
+
 def test_numbers_of_singular_and_plural():
     row = {"claim": "c", "outcome": "supported", "why": "so", "statistic": "s", "unit": ""}
     row |= {"value": 1.0, "low": float("nan"), "high": float("nan"), "n_sinks": 1, "n_texts": 1}

@@ -45,6 +45,20 @@ def test_cells_that_could_not_have_lost_anything_are_grey_and_in_the_legend():
     assert "too late" not in hover[0]
     assert hover[1].endswith("too late to end the sink, which already exists at these layers")
     assert hover[2].endswith("too late to take any attention: after the sink's last layer")
+    assert cover.hoverinfo != "skip"
+    assert cover.hovertext[0][2].endswith(
+        "layer 2: impossible, too late to take any attention: after the sink's last layer"
+    )
+
+
+@pytest.mark.parametrize("n_sinks", [1, 2, 30])
+def test_the_legend_is_below_the_layers_however_few_the_rows(n_sinks):
+    rows = [cell(0, sink_pos=pos, pos=pos, impossible="loss") for pos in range(n_sinks)]
+    rows += [cell(1, sink_pos=pos, pos=pos) for pos in range(n_sinks)]
+    figure = ablation_heatmap(pd.DataFrame(rows))
+    legend = figure.layout.legend
+    assert (legend.y, legend.yref, legend.yanchor) == (0, "container", "bottom")
+    assert figure.layout.margin.b >= 48 + 2 * 19, "ticks, a title, and two lines of legend"
 
 
 def test_tables_that_do_not_say_what_was_impossible_are_drawn_as_before():

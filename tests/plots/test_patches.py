@@ -99,6 +99,8 @@ def test_patches_after_the_sinks_last_layer_could_not_take_its_life_and_are_grey
     grey = next(trace for trace in figure.data[1:] if trace.type == "heatmap")
     np.testing.assert_array_equal(np.asarray(grey.z, float)[1], [np.nan, 1.0])
     assert np.isnan(np.asarray(figure.data[0].z, float)[1, 1])
+    assert grey.hoverinfo != "skip"
+    assert "layer 1: impossible, too late to shorten the life" in grey.hovertext[1][1]
     assert "impossible by construction" in {trace.name for trace in figure.data}
     assert not patch_table(cells, sinks, "denoising")["impossible"].any()
 

@@ -34,6 +34,9 @@ def test_with_too_few_the_reason_is_not_asked_for():
     assert few.why.startswith("only 3 sinks in 3 texts")
     both = judge("claim", interval(0.6, 0.9, n=3), lambda: "why", always=True, **WORDS)
     assert both.why == f"why; {few.why}"
+    assert (both.found, both.lacks) == ("why", few.why), "pages say once what several lack"
+    enough = judge("claim", interval(0.6, 0.9), lambda: "why", **WORDS)
+    assert (enough.found, enough.lacks) == ("", "")
 
 
 def test_nothing_measured_is_inconclusive():

@@ -4,11 +4,14 @@ import functools
 from dataclasses import asdict
 from html.parser import HTMLParser
 
+import pandas as pd
 import torch
 
 from secondary_sinks.detection import compare_with_paper
+from secondary_sinks.questions import Answer
+from secondary_sinks.questions.circuit import by_level, edges_frame
 from secondary_sinks.report import render
-from secondary_sinks.types import SinkTable
+from secondary_sinks.types import SinkTable, Verdict
 from tests.plots import frames
 
 VOID = {"meta", "link", "br", "img"}
@@ -36,6 +39,32 @@ def verdict(**changes):
         }
         | changes
     )
+
+
+def attended(text_id=frames.PLAIN, pos=1):
+    """An answer to `reader_heads` that holds what each query pays to one sink at two layers."""
+    later = range(pos + 1, frames.POSITIONS)
+    own = {"text_id": text_id, "pos": pos, "query": later}
+    table = pd.concat(
+        [
+            pd.DataFrame(own | {"layer": layer, "head": 1}).assign(
+                attention=[share / query for query in later],
+                attention_head=[2 * share / query for query in later],
+            )
+            for layer, share in ((2, 0.4), (3, 1.0))
+        ]
+    )
+    few = Verdict(**verdict(outcome="inconclusive"))
+    empty = edges_frame([])
+    return {
+        "reader_heads": Answer(
+            question="reader_heads",
+            cells=empty,
+            effects=by_level(empty),
+            verdicts=(few,),
+            tables={"queries": table},
+        )
+    }
 
 
 def layer_effect(layer, lost):

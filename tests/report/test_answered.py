@@ -136,6 +136,8 @@ def test_limits_say_what_the_roles_did_test(told):
     assert "was tested at token twins only" in said
     without = " ".join(limits({**told, "writers": []}, True, {}))
     assert "(sufficiency) was not tested" in without
+    assert "Attention heads were not edited" in said
+    assert "Attention heads" not in " ".join(limits(told, True, {"trigger": None}))
 
 
 def test_verdicts_of_several_edits_stand_for_those_of_one(told, answers):

@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 
 from secondary_sinks.report import render, strips, tables, write_report
-from secondary_sinks.report.claims import claims, next_step, tally
+from secondary_sinks.report.claims import claims, group_alike, next_step, tally
+from secondary_sinks.report.figures import Panel
+from secondary_sinks.report.section import Section, in_rows
 from secondary_sinks.report.strongest import strongest
 from secondary_sinks.runs import RunFolder
 from secondary_sinks.statistics import min_texts
@@ -27,8 +29,8 @@ def test_a_whole_page_has_its_sections_in_order():
         "Through the layers",
         "Levels",
         "Necessity",
-        "Limits",
         "All sinks",
+        "Limits",
         "Provenance",
         "Terms",
     ]
@@ -325,6 +327,47 @@ def test_the_tables_stay_as_they_were():
     render(record(), *given)
     for frame, copy in zip(given, before, strict=True):
         pd.testing.assert_frame_equal(frame, copy)
+
+
+def test_verdicts_of_a_question_that_lack_the_same_say_it_once_and_fold_their_claims():
+    lacks = "only 1 sink in 1 text; at least 5 sinks in 6 texts are needed"
+    few = [
+        verdict(outcome="inconclusive", claim=f"claim {n}", why=f"found {n}; {lacks}", lacks=lacks)
+        for n in range(3)
+    ]
+    other = verdict(outcome="inconclusive", claim="another", why="neither")
+    html = Html(page(record=record(verdicts=[*few, other], later=[few[0]])))
+    heads = [data for tag, data in html.texts if tag == "span" and lacks in data]
+    assert heads == [f"Necessity, 3 claims: {lacks}"]
+    for n in range(3):
+        assert f"Claim {n}" in html.words
+        assert f"Found {n}; {lacks}." in html.words, "each claim, once opened, says it whole"
+    groups = group_alike([*few, other], lambda one: ("q", one.get("lacks", "")))
+    assert [len(group) for group in groups] == [3, 1]
+
+
+def test_sections_that_fit_into_half_of_the_page_stand_side_by_side():
+    def section(name, *heights):
+        panels = tuple(
+            Panel(name=name, title="", caption="", height=height, data="", table="")
+            for height in heights
+        )
+        return Section(name=name, title=name, says=(), panels=panels)
+
+    given = [section("a", 300), section("b"), section("c", 500, 500), section("d", 200, 300)]
+    given += [section("e", 600, 600, 600), section("f", 400), section("g", 300), section("h", 300)]
+    rows = [[one.name for one in row] for row in in_rows(given)]
+    assert rows == [["a", "b"], ["c"], ["d"], ["e"], ["f", "g"], ["h"]]
+    assert [one.half_for_text for one in given[:5]] == [True, False, False, False, True]
+
+
+def test_of_many_texts_the_first_are_listed_and_the_others_folded():
+    ids = ["one", *(f"text {n}" for n in range(13))]
+    html = Html(page(record=record(*ids), trace=frames.trace(*ids)))
+    assert "Show all: 6 more texts" in html.words
+    assert all(f"{name} 12 tokens" in html.words for name in ids)
+    few = Html(page(record=record(*ids[:11]), trace=frames.trace(*ids[:11])))
+    assert "Show all" not in few.words
 
 
 def test_what_would_decide_inconclusive_claims_is_told_under_the_tally():

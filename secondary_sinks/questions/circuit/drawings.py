@@ -27,9 +27,9 @@ SCORES = {
     "score_length": "length of the key, compared with the control's",
 }
 PANELS = {
-    "attention": ("KL without the attention", "linear"),
-    "value": ("KL without the value", "linear"),
-    "mean_value": ("KL with the mean value", "linear"),
+    "attention": ("KL without<br>the attention", "linear"),
+    "value": ("KL without<br>the value", "linear"),
+    "mean_value": ("KL with the<br>mean value", "linear"),
 }
 KEYS = {
     ("secondary", "sink"): "secondary sinks",
@@ -79,7 +79,7 @@ def function_figures(answer: Answer, shown: Shown) -> list[Drawing]:
         "How much later predictions change (KL, nats) when later queries get no attention or no "
         "value from a token, by distance from it. Means over texts, bands t intervals."
     )
-    options = {"panels": PANELS, "x_title": "distance from the sink, in tokens"}
+    options = {"panels": PANELS, "x_title": "distance from the sink, in tokens", "height": 130}
     title = "What later tokens lose"
     return one_drawing("lines", "function", title, caption, frame, options=options) * bool(
         len(frame)

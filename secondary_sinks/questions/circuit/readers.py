@@ -13,6 +13,7 @@ from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions.answer import Answer, sum_counts
 from secondary_sinks.questions.circuit.drawings import reader_figures
 from secondary_sinks.questions.circuit.edges import Edge, by_level, edges_frame, of_sink
+from secondary_sinks.questions.circuit.queries import by_query, joined, strongest_pairs
 from secondary_sinks.questions.circuit.read_verdicts import SINK_COLUMNS, TESTS, reader_verdicts
 from secondary_sinks.questions.circuit.reading import MEASURES, TOKENS, ByBlock, Read, measure_text
 from secondary_sinks.questions.forming import Forming
@@ -71,7 +72,9 @@ def reader_heads(
 
     `effects` are their means by level; those of a head are means over the sinks that it reads most.
     Tables: "heads", means over all sinks by level, block and head, where `reads` are shares of
-    sinks; "sinks", one row per sink. Verdicts per level
+    sinks; "sinks", one row per sink; "queries", for the 12 sinks with most attention, what each of
+    the next 1,000 queries pays the sink in each block that reads it: mean over heads, and by the
+    head that reads it most. Verdicts per level
     (`reader_verdicts`): most attention to its sinks comes from heads that also read the primary,
     and more of it than from as many random heads; and heads that attend more to the primary attend
     more to the sinks. `n_claims`: number of claims that intervals are corrected for
@@ -84,6 +87,8 @@ def reader_heads(
     edges: list[Edge] = []
     rows: list[dict[str, Any]] = []
     sums: list[pd.DataFrame] = []
+    queries: list[pd.DataFrame] = []
+    kept = strongest_pairs(texts)
     for text in with_progress(texts, progress):
         if not text.cases:
             continue
@@ -92,6 +97,7 @@ def reader_heads(
             row = _row(case, found[case.sink.pos])
             edges += [*_top_edges(case, found[case.sink.pos], top), _from_primary(case, row)]
             rows.append(row)
+            queries += by_query(case, found[case.sink.pos]) if case in kept else []
         sums.append(_sums([(case, found[case.sink.pos]) for case in text.cases]))
     table, cells = pd.DataFrame(rows, columns=list(SINK_COLUMNS)), edges_frame(edges)
     left_out = sum_counts(*(text.left_out for text in texts))
@@ -100,7 +106,7 @@ def reader_heads(
         cells=cells,
         effects=by_level(cells),
         verdicts=reader_verdicts(table, left_out, n_claims or reader_claims(sinks)),
-        tables={"heads": _heads(sums), "sinks": table},
+        tables={"heads": _heads(sums), "sinks": table, "queries": joined(queries)},
         left_out=left_out,
         n_censored=count_censored(texts),
     )
@@ -254,7 +260,7 @@ READER_HEADS = Question(
     n_claims=reader_claims,
     cost=cells_of,
     figures=reader_figures,
-    further_tables=("heads", "sinks"),
+    further_tables=("heads", "sinks", "queries"),
     recomputes=True,
     circuit=True,
     needs_forming=False,

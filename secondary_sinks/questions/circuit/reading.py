@@ -18,6 +18,8 @@ from secondary_sinks.questions.circuit.scores import PARTS, queries_in_place, sc
 from secondary_sinks.questions.matched_pairs import MatchedPair, TextPairs
 from secondary_sinks.types import Thresholds, Trace
 
+MOST_QUERIES = 1000
+"""Queries after a sink whose attention is kept one by one."""
 TOKENS = ("sink", "primary", "control")
 MEASURES = (
     *("attention", "score", *(f"score_{part}" for part in PARTS)),
@@ -38,6 +40,11 @@ class Read:
     """Each of `MEASURES` at the sink."""
     control: Mapping[str, PerHead]
     """The same at the control."""
+    top: int
+    """The head that pays the sink most attention beyond the even share."""
+    paid: Float[Tensor, "2 query"]
+    """Attention that each later query pays to the sink: mean over heads, then by the head `top`.
+    At most `MOST_QUERIES`."""
 
 
 ByBlock = dict[int, Read]
@@ -105,12 +112,17 @@ class _Block:
 
     def read(self, case: MatchedPair) -> Read:
         """What the heads read of one sink."""
-        tokens = dict(zip(TOKENS, (case.sink.pos, self.primary, case.control), strict=True))
+        pos = case.sink.pos
+        tokens = dict(zip(TOKENS, (pos, self.primary, case.control), strict=True))
+        paid = self.paid[:, pos + 1 : pos + 1 + MOST_QUERIES, self.watch.index(pos)]
+        top = int(self.beyond[:, pos].argmax())
         return Read(
             beyond={name: self.beyond[:, pos] for name, pos in tokens.items()},
             reads={name: self.reads[:, pos] for name, pos in tokens.items()},
-            sink=self._measures(case.sink.pos, case.control),
+            sink=self._measures(pos, case.control),
             control=self._measures(case.control, case.control),
+            top=top,
+            paid=torch.stack([paid.mean(0), paid[top]]),
         )
 
     def _measures(self, pos: int, control: int) -> dict[str, PerHead]:

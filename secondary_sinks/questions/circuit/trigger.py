@@ -141,10 +141,10 @@ def by_layer(answer: Answer, shown: Shown) -> list[Drawing]:
         for name in ("ended", "created")
     ]
     titles = {
-        "ended": ("share of sinks that end", "linear"),
-        "created": ("share of twins that become sinks", "linear"),
+        "ended": ("share of<br>sinks that end", "linear"),
+        "created": ("share of twins<br>that become sinks", "linear"),
     }
-    options = {"panels": titles, "x_title": "layer of the attention output", "height": 210}
+    options = {"panels": titles, "x_title": "layer of the attention output", "height": 180}
     caption = (
         "The attention output of one layer, exchanged between a sink and its token twins. Above: "
         "the twin's in the place of the sink's. Below: the sink's in the place of the twin's. "

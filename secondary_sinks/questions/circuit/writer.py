@@ -213,10 +213,11 @@ def by_size(answer: Answer, shown: Shown) -> list[Drawing]:
     frame = alive.reset_index().assign(none=nan)
     lines = in_long_form(frame, "", "coordinates", "k", ("is_sink", "none", "none"))
     titles = {
-        "without": ("share of sinks that stay, k replaced", "linear"),
-        "only": ("share of sinks that stay, only k kept", "linear"),
+        "without": ("share of sinks that<br>stay, k replaced", "linear"),
+        "only": ("share of sinks that<br>stay, only k kept", "linear"),
     }
-    options = {"panels": titles, "x_title": "number of coordinates k", "x_scale": "log"}
+    words = {"x_title": "number of coordinates k", "x_scale": "log"}
+    options = {"panels": titles, **words, "height": 180}
     caption = (
         "Coordinates of the writer's output, sorted by how much they differ from their mean at "
         "token twins. Above: the first k are replaced by that mean. Below: all but the first k. "

@@ -12,7 +12,7 @@ from secondary_sinks.layerwise.submodules import attention_input, keys_of
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.observation import iter_layers
-from secondary_sinks.questions.circuit import reader_heads
+from secondary_sinks.questions.circuit import queries, reader_heads, reading
 from secondary_sinks.questions.circuit.read_verdicts import reader_verdicts
 from secondary_sinks.questions.circuit.scores import PARTS, scores_of
 from secondary_sinks.testing import Plant, plant
@@ -87,6 +87,7 @@ def test_without_sinks_nothing_is_claimed():
     found = reader_heads(*Garden().asked)
     assert [one.outcome for one in found.verdicts] == ["inconclusive"] * 2
     assert len(found.cells) == len(found.tables["sinks"]) == len(found.tables["heads"]) == 0
+    assert len(found.tables["queries"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -120,6 +121,36 @@ def test_attention_is_that_of_a_plain_pass(shared):
     sums = sums.groupby(["pos", "layer", "head"])["effect"].sum()
     scores = of(rows, "score").set_index(["pos", "layer", "head"])["effect"]
     assert sums.to_numpy() == pytest.approx(scores.sort_index().to_numpy(), abs=1e-4)
+
+
+def test_each_query_pays_what_it_pays_in_a_plain_pass(shared):
+    made, found = shared
+    table = found.tables["queries"]
+    assert set(table["layer"]) == set(READING)
+    assert set(table["head"]) == {1}, "the planted reader"
+    trace = next(one for one in made.traces if one.text_id == table["text_id"].iloc[0])
+    _, cache = made.model.run_with_cache(trace.tokens[None])
+    own = table[(table["text_id"] == trace.text_id) & (table["layer"] == 4)]
+    pos = own["pos"].iloc[0]
+    own = own[own["pos"] == pos]
+    assert own["query"].tolist() == list(range(pos + 1, len(trace)))
+    paid = cache[hook_name(4, "pattern")][0, :, pos + 1 :, pos]
+    assert own["attention"].to_numpy() == pytest.approx(paid.mean(0).numpy(), abs=1e-5)
+    assert own["attention_head"].to_numpy() == pytest.approx(paid[1].numpy(), abs=1e-5)
+
+
+def test_single_queries_are_kept_of_the_strongest_sinks_only(shared, monkeypatch):
+    made, found = shared
+    kept = found.tables["queries"][["text_id", "pos"]].drop_duplicates()
+    assert len(kept) == queries.MOST_SINKS < len(found.tables["sinks"])
+    monkeypatch.setattr(queries, "MOST_SINKS", 2)
+    monkeypatch.setattr(reading, "MOST_QUERIES", 3)
+    table = reader_heads(*made.asked).tables["queries"]
+    masses = {(one.text_id, one.pos): one.mass_max for one in made.sinks.of_kind("secondary")}
+    own = [masses[key] for key in set(zip(table["text_id"], table["pos"], strict=True))]
+    assert len(own) == 2
+    assert min(own) >= sorted(masses.values())[-2]
+    assert len(table) == 2 * 3 * len(READING)
 
 
 VARIANTS = ("qwen2", "qwen3", "phi3-partial-rotary", "pythia", "gpt2", "gpt-oss", "olmo2",
