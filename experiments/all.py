@@ -79,7 +79,8 @@ def run_all(
             say(f"{one}: finished before, skipped")
     if missing:
         write_about(out, told)
-        _run(missing, observed_for(loaded, options.get("seed", 0), say), out, keys, say)
+        observed = replace(observed_for(loaded, options.get("seed", 0), say), folder=out)
+        _run(missing, observed, out, keys, say)
     table = claims_of(out, loaded.name, chosen)
     write_claims(table, out)
     return table

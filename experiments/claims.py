@@ -163,6 +163,13 @@ TESTED: dict[str, dict[tuple[str, int], str]] = {
         ("eviction", 1): "So they do with the primary dropped too",
         ("eviction", 2): "Kept in a short cache, the sinks save a hundredth of the loss or more, "
         "compared with as many heavy hitters",
+        ("accuracy", 0): "With the tokens of a rule edited while the model reads and writes, fewer "
+        "answers are right than with as many other tokens edited, in most questions in which the "
+        "two differ",
+        ("accuracy", 1): "The right answer is less likely, too (median over questions)",
+        ("accuracy", 2): "More other tokens become sinks, too, in most questions in which the two "
+        "differ",
+        ("accuracy", 3): "Texts are less likely, too (median over texts)",
         ("their_steering", 0): "The authors' own intervention touches the sinks that arise at its "
         "layer, and more than half of what it touches or should touch are such sinks",
         ("their_steering", 1): "Silenced by the authors' intervention, sinks lose half of their "

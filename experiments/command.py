@@ -9,6 +9,7 @@ import inspect
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -91,7 +92,7 @@ def _command(run: Experiment, command_line: str) -> Callable[..., None]:
     def command(out: Path, model: str, texts: str | None, **rest: Any) -> None:
         asked = {parameter.name: rest.pop(parameter.name) for parameter in own}
         with RunFolder(out).claim():
-            observed = observe_texts(model, texts, **rest, say=say)
+            observed = replace(observe_texts(model, texts, **rest, say=say), folder=out)
             finding = run(observed, **asked)
             provenance = observed.record() | {"command": command_line}
             for verdict in finding.verdicts:

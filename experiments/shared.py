@@ -11,6 +11,7 @@ annotated for typer, become options of its command line (`experiments.command`).
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -50,6 +51,8 @@ class Observed:
     """Further arguments of `observe_texts`."""
     file: Mapping[str, str] = field(default_factory=dict)
     """Where the model is from (`published_as`)."""
+    folder: Path | None = None
+    """Where an experiment keeps finished parts of long work, to resume it; None: nowhere."""
     say: Callable[[str], None] = quiet
     """Called with lines about the progress of a long experiment."""
 

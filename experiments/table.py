@@ -183,6 +183,12 @@ EXPERIMENTS = (
         observes=False,
     ),
     Experiment(
+        name="accuracy",
+        claim="answers are worse, right answers less likely and other tokens sinks when the tokens "
+        "that a rule finds are edited while the model writes, compared with as many other tokens",
+        observes=False,
+    ),
+    Experiment(
         name="their_steering",
         claim="the authors' own intervention (every MLP output along the primary's is rescaled to "
         "a given norm) edits the sinks and only them, and acts on each as an exact edit of it does",

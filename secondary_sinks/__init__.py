@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # from the modules themselves: a room has a module and a func
     from secondary_sinks.causal.metric import sweep_metric
     from secondary_sinks.causal.recompute import recompute
     from secondary_sinks.causal.replay import replay
+    from secondary_sinks.causal.score_under import score_under
     from secondary_sinks.detection.detect import detect
     from secondary_sinks.detection.explain import explain
     from secondary_sinks.detection.phenomenon import Phenomenon, phenomenon
@@ -53,10 +54,12 @@ if TYPE_CHECKING:  # from the modules themselves: a room has a module and a func
     from secondary_sinks.questions.roles import roles
     from secondary_sinks.questions.sparsity import sparsity
     from secondary_sinks.questions.sufficiency import sufficiency
+    from secondary_sinks.runs.generate_under import generate_under
     from secondary_sinks.texts.read_files import bundled_corpus, read_texts
     from secondary_sinks.texts.tokenize import tokenize
     from secondary_sinks.types.edits import Edit
     from secondary_sinks.types.effects import Effects, Verdict
+    from secondary_sinks.types.rules import Rule
     from secondary_sinks.types.sinks import SinkTable
     from secondary_sinks.types.thresholds import Thresholds
     from secondary_sinks.types.trace import Trace
@@ -64,7 +67,7 @@ if TYPE_CHECKING:  # from the modules themselves: a room has a module and a func
 # fmt: off
 _ROOMS = {
     "attribution": ("formation", "mlp_anatomy"),
-    "causal": ("ablate", "recompute", "reference_means", "replay", "sweep_metric"),
+    "causal": ("ablate", "recompute", "reference_means", "replay", "score_under", "sweep_metric"),
     "detection": (
         "detect", "explain", "find_levels", "Phenomenon", "phenomenon", "primary_weakening",
         "threshold_sweep",
@@ -77,8 +80,9 @@ _ROOMS = {
         "forming_mlps", "harm", "layer_effects", "layer_verdicts", "necessity", "norm_dose",
         "redistribution", "restoration", "roles", "sparsity", "sufficiency",
     ),
+    "runs": ("generate_under",),
     "texts": ("bundled_corpus", "read_texts", "tokenize"),
-    "types": ("Edit", "Effects", "SinkTable", "Thresholds", "Trace", "Verdict"),
+    "types": ("Edit", "Effects", "Rule", "SinkTable", "Thresholds", "Trace", "Verdict"),
 }
 # fmt: on
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
@@ -89,6 +93,7 @@ __all__ = [
     "Edit",
     "Effects",
     "Phenomenon",
+    "Rule",
     "SinkTable",
     "Thresholds",
     "Trace",
@@ -103,6 +108,7 @@ __all__ = [
     "formation",
     "forming_mlps",
     "function",
+    "generate_under",
     "harm",
     "layer_effects",
     "layer_verdicts",
@@ -122,6 +128,7 @@ __all__ = [
     "replay",
     "restoration",
     "roles",
+    "score_under",
     "sparsity",
     "sufficiency",
     "sweep_metric",

@@ -1,6 +1,7 @@
 """Hooked model + `Trace` + sinks + edits -> `Effects`: what an intervention does."""
 
 from secondary_sinks.causal.ablate import ablate
+from secondary_sinks.causal.active_rule import ActiveRule, Met
 from secondary_sinks.causal.compare import before_and_after, direct_and_total
 from secondary_sinks.causal.donors import reference_means
 from secondary_sinks.causal.metric import sweep_metric
@@ -9,10 +10,14 @@ from secondary_sinks.causal.recompute import recompute
 from secondary_sinks.causal.recomputed import Recomputed
 from secondary_sinks.causal.replay import replay
 from secondary_sinks.causal.replayed import Replay
+from secondary_sinks.causal.score_under import Scored, score_under
 
 __all__ = [
+    "ActiveRule",
+    "Met",
     "Recomputed",
     "Replay",
+    "Scored",
     "ablate",
     "before_and_after",
     "direct_and_total",
@@ -20,6 +25,7 @@ __all__ = [
     "recompute",
     "reference_means",
     "replay",
+    "score_under",
     "sweep_metric",
     "watched_sinks",
 ]

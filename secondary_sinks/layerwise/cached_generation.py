@@ -1,5 +1,7 @@
 """Generation with a key-value cache, so that no token is read twice."""
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -7,24 +9,29 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondary_sinks.errors import ModelError
-from secondary_sinks.layerwise.protocol import HookedModel, is_bridge
+from secondary_sinks.layerwise.protocol import Hook, HookedModel, is_bridge
 
 
 class Continuation:
     """A text that grows token by token, with the cached keys and values of the tokens so far."""
 
-    def __init__(self, model: HookedModel) -> None:
-        """Start with an empty text."""
-        self._model = model
+    def __init__(self, model: HookedModel, hooks: Sequence[Hook] = ()) -> None:
+        """Start with an empty text; `hooks` are active whenever it grows."""
+        self._model, self._hooks = model, list(hooks)
         self._cache = _empty_cache(model)
         self._cache_argument = "past_key_values" if is_bridge(model) else "past_kv_cache"
 
     def read(self, tokens: Int[Tensor, "pos"]) -> Float[Tensor, "d_vocab"]:
         """Append tokens; the logits of the token after them, in float32 on the CPU."""
         ids = tokens[None].to(next(iter(self._model.parameters())).device)
-        with torch.no_grad():
-            logits = self._model(ids, **{self._cache_argument: self._cache})
+        active = self._model.hooks(fwd_hooks=self._hooks) if self._hooks else nullcontext()
+        with torch.no_grad(), active:
+            logits = self._model(ids, **{self._cache_argument: self._cache}, **self._mask(ids))
         return logits[0, -1].float().cpu()
+
+    def _mask(self, ids: Int[Tensor, "1 pos"]) -> dict[str, Tensor]:
+        """Every token counts; a `HookedTransformer` would leave out final tokens that can pad."""
+        return {} if is_bridge(self._model) else {"attention_mask": torch.ones_like(ids)}
 
 
 def _empty_cache(model: HookedModel) -> Any:

@@ -8,6 +8,8 @@ from secondary_sinks.runs.ask import ask
 from secondary_sinks.runs.durable import sha256_of_json
 from secondary_sinks.runs.export import export, read_export
 from secondary_sinks.runs.folder import RunFolder
+from secondary_sinks.runs.generate import Sampling, feed_prompt
+from secondary_sinks.runs.generate_under import ArmAnswer, generate_under
 from secondary_sinks.runs.hashes import code_version
 from secondary_sinks.runs.observed import check_lengths, observe_all
 from secondary_sinks.runs.opened import Opened, open
@@ -26,8 +28,10 @@ __all__ = [
     "COUNTED",
     "NUMBER",
     "OUTCOMES",
+    "ArmAnswer",
     "Opened",
     "RunFolder",
+    "Sampling",
     "ask",
     "check_lengths",
     "code_version",
@@ -36,6 +40,8 @@ __all__ = [
     "escape_text",
     "export",
     "fed_first",
+    "feed_prompt",
+    "generate_under",
     "input_differences",
     "mismatch",
     "observe_all",

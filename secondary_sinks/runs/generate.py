@@ -10,32 +10,32 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from secondary_sinks import files
+from secondary_sinks.causal import ActiveRule
 from secondary_sinks.errors import ModelError, RunFolderError, TextError
 from secondary_sinks.layerwise.cached_generation import Continuation, end_tokens
+from secondary_sinks.layerwise.protocol import Hook
 from secondary_sinks.models import HookedModel, weight_hash
 from secondary_sinks.models.original.tokenizer import check_ids
 from secondary_sinks.runs import durable
+from secondary_sinks.runs.answer_lines import Answer, Say, line_of, messages_of, read_done
+from secondary_sinks.runs.plain import without_nan
 from secondary_sinks.texts import Text, parse_jsonl, read_texts
 from secondary_sinks.texts.chat_template import apply_chat_template
 from secondary_sinks.texts.limits import split_json_lines
 from secondary_sinks.texts.read_files import PROMPTS, bundled_name, read_bundled, read_utf8
-from secondary_sinks.texts.records import STORED, load_object
-from secondary_sinks.texts.text import Message, content_sha256
+from secondary_sinks.texts.records import load_object
 from secondary_sinks.texts.tokenize import encode, template_sha256, tokenizer_sha256
-
-Say = Callable[[str], None]
-BEGIN = b'{"id": '
-"""How every line begins; a torn line that begins otherwise was not written here."""
+from secondary_sinks.types import Rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,14 +85,9 @@ def check_place(out: Path) -> None:
         raise durable.unwritable(out, error) from error
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """The answer of a model to one prompt."""
-
-    tokens: tuple[int, ...]
-    """Token ids, without the id that ended the answer."""
-    ended_by: int | None
-    """The id that ended the answer; None if the limit or the context length did."""
+def locked(out: Path) -> AbstractContextManager[None]:
+    """A context in which no other process answers into `out`."""
+    return durable.locked(out.with_name(f"{durable.PART}{out.name}.lock"), out)
 
 
 def generate(
@@ -105,40 +100,97 @@ def generate(
     another model or with other settings, and `RunFolderError` while another process answers into
     `out`.
     """
-    with durable.locked(out.with_name(f"{durable.PART}{out.name}.lock"), out):
+    with locked(out):
         return _generate(model, prompts, out, sampling, say)
 
 
 def _generate(
     model: HookedModel, prompts: Sequence[Text], out: Path, sampling: Sampling, say: Say
 ) -> int:
-    fed = {text.text_id: _fed(model, text) for text in prompts}
-    made = asdict(sampling) | {
+    tasks = [
+        Task(key=text.text_id, text=text, fed=feed_prompt(model, text), seed=text.text_id)
+        for text in prompts
+    ]
+    n_before = len(answer_all(model, tasks, out, sampling, {}, say)[0])
+    return len(tasks) - n_before
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Task:
+    """An answer to write."""
+
+    key: str
+    """Id of its line in the file."""
+    text: Text
+    fed: Int[Tensor, "pos"]
+    seed: str
+    """What its random numbers depend on, with the seed of the sampling."""
+    rule: Rule | None = None
+    """The rule under which it is written."""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Further keys of its line."""
+
+
+Lines = dict[str, dict[str, Any]]
+"""Lines of a file of answers, by their ids."""
+
+
+def answer_all(
+    model: HookedModel,
+    tasks: Sequence[Task],
+    out: Path,
+    sampling: Sampling,
+    made: Mapping[str, Any],
+    say: Say,
+) -> tuple[Lines, Lines]:
+    """Write the answers that `out` lacks; returns the lines found before, and the new ones.
+
+    Every line stores `made`, and whatever else its answer depends on.
+    """
+    made = {**asdict(sampling), **_made_by(model), **made}
+    asked = {task.key: list(messages_of(task.text)) for task in tasks}
+    found = read_done(out, made, asked, say)
+    before = {key: found[key] for key in asked if key in found}
+    missing = [task for task in tasks if task.key not in before]
+    limit = sampling.max_new_tokens
+    say(f"{len(missing)} of {len(tasks)} answers to write, at most {limit:,} tokens each")
+    start, n_tokens, new = time.perf_counter(), 0, {}
+    for number, task in enumerate(missing, start=1):
+        active = None if task.rule is None else ActiveRule(model, task.rule, task.fed)
+        hooks = () if active is None else active.hooks
+        answer = continue_text(model, task.fed, sampling, task.seed, hooks)
+        more = {**task.more} | ({} if active is None else {"met": without_nan(asdict(active.met))})
+        line = line_of(model, task.text, task.fed, answer, made, key=task.key, more=more)
+        durable.append(out, line.encode())
+        new[task.key] = json.loads(line)
+        n_tokens += len(answer.tokens)
+        speed = n_tokens / max(time.perf_counter() - start, 1e-9)
+        left = (len(missing) - number) * limit / max(speed, 1e-9)
+        say(
+            f"[{number}/{len(missing)}] {task.key}: {len(answer.tokens):,} tokens, "
+            f"{_end(model, answer)}; {speed:.1f} tokens/s, at most {left:.0f} s to go"
+        )
+    return before, new
+
+
+def _made_by(model: HookedModel) -> dict[str, Any]:
+    """The parts of a model that its answers depend on."""
+    return {
         "weights_sha256": weight_hash(model),
         "tokenizer_sha256": tokenizer_sha256(model.tokenizer),
         "template_sha256": template_sha256(model.tokenizer),
         "end_tokens": sorted(end_tokens(model)),
     }
-    done = _done(out, made, {text.text_id: list(_messages(text)) for text in prompts}, say)
-    missing = [text for text in prompts if text.text_id not in done]
-    limit = sampling.max_new_tokens
-    say(f"{len(missing)} of {len(prompts)} prompts to answer, at most {limit:,} tokens each")
-    start, n_tokens = time.perf_counter(), 0
-    for number, text in enumerate(missing, start=1):
-        answer = continue_text(model, fed[text.text_id], sampling, text.text_id)
-        durable.append(out, _line(model, text, fed[text.text_id], answer, made).encode())
-        n_tokens += len(answer.tokens)
-        speed = n_tokens / max(time.perf_counter() - start, 1e-9)
-        left = (len(missing) - number) * limit / max(speed, 1e-9)
-        say(
-            f"[{number}/{len(missing)}] {text.text_id}: {len(answer.tokens):,} tokens, "
-            f"{_end(model, answer)}; {speed:.1f} tokens/s, at most {left:.0f} s to go"
-        )
-    return len(missing)
 
 
-def continue_text(model: HookedModel, tokens: Tensor, sampling: Sampling, text_id: str) -> Answer:
-    """Continuation of `tokens` [pos] by the model.
+def continue_text(
+    model: HookedModel,
+    tokens: Int[Tensor, "pos"],
+    sampling: Sampling,
+    text_id: str,
+    hooks: Sequence[Hook] = (),
+) -> Answer:
+    """Continuation of `tokens` by the model, with hooks that are active while it reads and writes.
 
     Stops at any end token of the model's generation config or its tokenizer. Sampling depends on
     `text_id` and the seed only.
@@ -146,7 +198,7 @@ def continue_text(model: HookedModel, tokens: Tensor, sampling: Sampling, text_i
     words = f"{sampling.seed}:{text_id}".encode(errors="surrogatepass")
     seed = int.from_bytes(hashlib.sha256(words).digest()[:7], "big")
     chance = torch.Generator().manual_seed(seed)
-    text, ahead, ends = Continuation(model), tokens, end_tokens(model)
+    text, ahead, ends = Continuation(model, hooks), tokens, end_tokens(model)
     new: list[int] = []
     for _ in range(min(sampling.max_new_tokens, model.cfg.n_ctx - len(tokens))):
         token = _choose(text.read(ahead), sampling.temperature, chance)
@@ -177,12 +229,15 @@ def _choose(logits: Float[Tensor, "d_vocab"], temperature: float, chance: torch.
     return int(torch.multinomial(shares, 1, generator=chance))
 
 
-def _fed(model: HookedModel, text: Text) -> Tensor:
-    """Tokens of a prompt in the chat template, with the opening of an answer."""
+def feed_prompt(model: HookedModel, text: Text) -> Int[Tensor, "pos"]:
+    """Tokens of a prompt in the chat template, with the opening of an answer.
+
+    Raises `TextError` for a model without template, and for a prompt that does not fit.
+    """
     tokenizer = model.tokenizer
     if getattr(tokenizer, "chat_template", None) is None:
         raise TextError("generating needs a tokenizer with a chat template; the model has none")
-    fed = apply_chat_template(text.text_id, _messages(text), tokenizer, answer=True)
+    fed = apply_chat_template(text.text_id, messages_of(text), tokenizer, answer=True)
     ids = encode(tokenizer, fed, add_special_tokens=False)
     check_ids(ids, model.cfg.d_vocab, tokenizer, f"prompt {text.text_id!r}")
     if len(ids) >= model.cfg.n_ctx:
@@ -190,77 +245,6 @@ def _fed(model: HookedModel, text: Text) -> Tensor:
             f"prompt {text.text_id!r} has {len(ids)} tokens; the context is {model.cfg.n_ctx}"
         )
     return torch.tensor(ids, dtype=torch.long)
-
-
-def _messages(text: Text) -> tuple[Message, ...]:
-    return text.messages or ({"role": "user", "content": text.raw},)
-
-
-def _line(
-    model: HookedModel, text: Text, prompt: Tensor, answer: Answer, made: Mapping[str, Any]
-) -> str:
-    """One output line, readable by `read_texts`; a blank answer is marked, not made a message."""
-    tokenizer, new = model.tokenizer, list(answer.tokens)
-    content = tokenizer.decode(new, clean_up_tokenization_spaces=False)
-    turns = list(_messages(text))
-    if content.strip():
-        turns.append({"role": "assistant", "content": content})
-    ended = answer.ended_by
-    end = [] if ended is None else [ended]
-    outcome = {
-        "n_new_tokens": len(new),
-        "ended": bool(end),
-        "ended_by": {"id": ended, "token": tokenizer.convert_ids_to_tokens(ended)} if end else None,
-        "blank": not content.strip(),
-    }
-    stored = {
-        "prompt": prompt.tolist(),
-        "answer": [*new, *end],
-        "tokenizer_sha256": tokenizer_sha256(tokenizer),
-        "content_sha256": content_sha256(None, turns),
-    }
-    line = {"id": text.text_id, "messages": turns, **outcome, STORED: stored, "made": dict(made)}
-    return json.dumps(line) + "\n"
-
-
-def _done(
-    out: Path, made: Mapping[str, Any], asked: Mapping[str, list[Message]], say: Say
-) -> set[str]:
-    """Ids of the prompts already answered; a torn last line is removed, with a warning."""
-    if not out.exists():
-        return set()
-    content = files.read_bytes(out)
-    whole = content[: content.rfind(b"\n") + 1]
-    torn = content[len(whole) :]
-    if torn[: len(BEGIN)] != BEGIN[: len(torn)]:
-        raise _foreign(out, whole.count(b"\n") + 1)
-    found = set()
-    for number, line in enumerate(whole.splitlines(), start=1):
-        try:
-            record = json.loads(line)
-            same, text_id, turns = record["made"] == made, record["id"], record["messages"]
-            prompt = list(turns if record.get("blank") else turns[:-1])
-            hash(text_id)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise _foreign(out, number) from error
-        if not same or asked.get(text_id, prompt) != prompt:
-            raise TextError(
-                f"{str(out)!r} line {number} was made by another model, prompt or with other "
-                "settings",
-                "choose another --out",
-            )
-        found.add(text_id)
-    if whole != content:
-        with files.open_file(out, "r+b") as file:
-            file.truncate(len(whole))
-        say(f"{out}: the last line is incomplete and is generated again")
-    return found
-
-
-def _foreign(out: Path, number: int) -> TextError:
-    return TextError(
-        f"{str(out)!r} line {number} was not written by generate", "choose another --out"
-    )
 
 
 def _as_text(line: str) -> str:

@@ -1,5 +1,12 @@
 """JSON lines, plain text, conversations, bundled corpora -> token ids with their provenance."""
 
+from secondary_sinks.texts.answered import (
+    AnsweredQuestion,
+    answer_in,
+    is_right,
+    normalised,
+    read_questions,
+)
 from secondary_sinks.texts.feeds import check_feed
 from secondary_sinks.texts.limits import split_json_lines
 from secondary_sinks.texts.read_files import bundled_corpus, parse_jsonl, read_texts, read_utf8
@@ -8,13 +15,18 @@ from secondary_sinks.texts.tokenize import TokenizedText, retokenize, to_record,
 from secondary_sinks.types.controls import Control, match_controls
 
 __all__ = [
+    "AnsweredQuestion",
     "Control",
     "Text",
     "TokenizedText",
+    "answer_in",
     "bundled_corpus",
     "check_feed",
+    "is_right",
     "match_controls",
+    "normalised",
     "parse_jsonl",
+    "read_questions",
     "read_texts",
     "read_utf8",
     "retokenize",

@@ -15,6 +15,8 @@ CORPORA: Mapping[str, str] = {"introduction": "corpus.jsonl", "claims": "claims.
 """Corpora of texts and their files: ten short ones for a first run, 33 longer ones for claims."""
 PROMPTS: Mapping[str, str] = {"prompts": "prompts.jsonl"}
 """Prompts for `generate`."""
+QUESTIONS: Mapping[str, str] = {"questions": "questions.jsonl"}
+"""Questions with answers, for `read_questions`."""
 
 
 def bundled_name(path: object) -> str | None:

@@ -22,6 +22,7 @@ from secondary_sinks.types.formation import Formation, FormationEvent, MlpAnatom
 from secondary_sinks.types.levels import FREQUENT, Level, LevelCell, Levels
 from secondary_sinks.types.lists import refuse_twice, split_words
 from secondary_sinks.types.metric_sweep import MetricSweep
+from secondary_sinks.types.rules import Rule
 from secondary_sinks.types.sinks import (
     LASTING,
     Sink,
@@ -62,6 +63,7 @@ __all__ = [
     "MetricSweep",
     "MlpAnatomy",
     "MlpStage",
+    "Rule",
     "Sink",
     "SinkCircuit",
     "SinkTable",

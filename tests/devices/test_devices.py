@@ -1,16 +1,18 @@
 """On one GPU or two everything is as on the processor, and no devices are mixed."""
 
+from dataclasses import dataclass
 from unittest.mock import patch
 
 import pytest
 import torch
 
 from secondary_sinks import load_model, observe, recompute, replay
-from secondary_sinks.causal import reference_means
+from secondary_sinks.causal import ActiveRule, reference_means, score_under
 from secondary_sinks.errors import ModelError
+from secondary_sinks.layerwise.cached_generation import Continuation
 from secondary_sinks.models.original import read
 from secondary_sinks.testing.families import save
-from secondary_sinks.types import Edit
+from secondary_sinks.types import Edit, Rule
 from secondary_sinks.types.edit_kinds import KINDS
 from secondary_sinks.types.edit_sites import OF_TOKEN, SITE_OF
 from tests.devices.placed import PLACED, over_two
@@ -37,6 +39,7 @@ EACH = {
 }
 TYPICAL = [case for case in CASES if case in EACH]
 """Each place once."""
+RULES = ({"kind": "mask"}, {"value": 7.0, "control": True})
 VALUES = {"scale": -1.5, "set_norm": 7.0, "rotate": 60.0, "steer": 9.0, "reweight": 0.3}
 OVER = ("ordinary", "twins", "reference")
 
@@ -55,6 +58,24 @@ def every_edit(model):
     yield Edit(pos=11, layer=1, kind="patch", donor=4, text="other")
 
 
+@dataclass
+class Written:
+    """What a model predicts while it reads a text under a rule, and what a whole pass says."""
+
+    logits: torch.Tensor
+    cosine: torch.Tensor
+    log_likelihood: torch.Tensor
+
+
+def written(model, rule):
+    active = ActiveRule(model, rule, TOKENS[:30])
+    text = Continuation(model, active.hooks)
+    logits = [text.read(part) for part in (TOKENS[:30], *TOKENS[30:, None])]
+    told = score_under(model, TOKENS[:30], TOKENS[30:], rule).log_likelihood
+    assert 0 < active.met.n_met < active.met.n_judged
+    return Written(torch.stack(logits), active.cosine, torch.tensor(told))
+
+
 def everything(model):
     """Traces, and what edits do."""
     trace, other = observe(model, TOKENS), observe(model, OTHER, text_id="other")
@@ -63,6 +84,8 @@ def everything(model):
     yield trace
     yield replay(model, trace, cells, **kept)
     yield recompute(model, trace, [*cells, Edit(pos=(9, 25), layer=(0, 1))], **kept)
+    if not hasattr(model, "pos_embed"):  # there, TransformerLens needs what isn't pretended
+        yield from (written(model, Rule(layer=0, tau=0.0, **kind)) for kind in RULES)
 
 
 def tensors_of(result):

@@ -9,7 +9,7 @@ import transformers as hf
 
 from secondary_sinks import load_model, read_texts, tokenize
 from secondary_sinks.errors import ModelError, RunFolderError, SinkWarning, TextError
-from secondary_sinks.layerwise.cached_generation import end_tokens
+from secondary_sinks.layerwise.cached_generation import Continuation, end_tokens
 from secondary_sinks.runs.generate import (
     Answer,
     Sampling,
@@ -50,6 +50,14 @@ def test_greedy_tokens_are_those_of_transformers(model, folder):
     theirs = expected[0, len(tokens) :].tolist()
     assert [*new, 257][: len(theirs)] == theirs if ended else new == theirs
     assert len(new) > 5
+
+
+def test_a_token_that_can_also_pad_is_read_as_any_other(model):
+    tokens = torch.tensor([256, *range(40, 60), 257])
+    assert model.tokenizer.pad_token_id == 257
+    with torch.no_grad():
+        expected = model(tokens[None])[0, -1]
+    torch.testing.assert_close(Continuation(model).read(tokens), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [1e-40, 5e-324, 1e-9])
@@ -110,7 +118,7 @@ def test_an_answer_ends_where_the_model_ends_it_and_with_the_context(hooked):
 def test_what_is_written_can_be_read_and_fed(hooked, tmp_path):
     out, said = tmp_path / "long.jsonl", []
     assert generate(hooked, PROMPTS, out, DRAWN, said.append) == 3
-    assert said[0] == "3 of 3 prompts to answer, at most 12 tokens each"
+    assert said[0] == "3 of 3 answers to write, at most 12 tokens each"
     texts = read_texts(out)
     assert [text.text_id for text in texts] == ["p0", "p1", "p2"]
     assert texts[1].messages[0] == {"role": "user", "content": "Prompt 1."}

@@ -16,9 +16,9 @@ from secondary_sinks.errors import TextError
 from secondary_sinks.runs.generate import read_prompts
 from secondary_sinks.texts import bundled_corpus, read_texts, tokenize
 from secondary_sinks.texts.many_files import read_many
-from secondary_sinks.texts.read_files import CORPORA, PROMPTS, read_bundled
+from secondary_sinks.texts.read_files import CORPORA, PROMPTS, QUESTIONS, read_bundled
 
-FILES = {**CORPORA, **PROMPTS}
+FILES = {**CORPORA, **PROMPTS, **QUESTIONS}
 ROOT = Path(__file__).parents[2]
 
 
@@ -37,7 +37,7 @@ def n_shared(one, other):
 
 @pytest.mark.parametrize("name", FILES)
 def test_each_record_has_an_id_in_kebab_case_a_kind_and_known_keys_only(name):
-    forms = [{"text"}, {"messages"}, {"prompt", "output"}, {"prompt"}]
+    forms = [{"text"}, {"messages"}, {"prompt", "output"}, {"prompt"}, {"prompt", "answer"}]
     found = records(name)
     ids = [one["id"] for one in found]
     assert len(set(ids)) == len(ids)

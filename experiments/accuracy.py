@@ -1,0 +1,283 @@
+"""Are answers worse when secondary sinks are edited while the model reads and writes?"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+
+from experiments.command import main_of
+from experiments.members import members_of
+from experiments.ruled import CLEAN, CONTROL, RULE, Row, tables_of
+from experiments.shared import Finding, Observed, unanswered
+from experiments.steered import TAU
+from secondary_sinks import Rule, Verdict, generate_under, observe
+from secondary_sinks.causal import Met
+from secondary_sinks.cli import number, whole
+from secondary_sinks.plots import interval_dots
+from secondary_sinks.questions import Cost, judge
+from secondary_sinks.runs import Sampling, feed_prompt
+from secondary_sinks.statistics import median_over_texts, share_over_texts
+from secondary_sinks.texts import AnsweredQuestion, read_questions
+
+NAME = "accuracy"
+QUESTION = "Are answers worse when secondary sinks are edited while the model reads and writes?"
+PAPER = (
+    "Wong et al. 2025 (arXiv 2512.22213) don't say what secondary sinks do for an answer. Their "
+    "scripts rescale them in a finished text. Claims to check: without its sinks a model answers "
+    "worse, finds the right answer less likely, and makes sinks of other tokens."
+)
+METHOD = (
+    "The model answers questions of which the answers are known, in three arms: as it is; under a "
+    "rule; and under the control of the rule. The rule edits each token after the first three at "
+    "which the MLP of a layer (by default the one that creates most secondary sinks) writes with a "
+    "cosine above 0.98 with what it writes at the first token. The edit gives the MLP's output a "
+    "norm (0), or with --mask hides the key from later queries in later layers. It is active in "
+    "the prompt and at each written token. The control makes the same edit at as many other "
+    "tokens: random ones of the prompt, then the next one after each token that meets the rule. It "
+    "is equal in number and kind of edits, not in how much attention the tokens draw. What counts "
+    'as the answer is what follows the last "Answer:", else the last line, without case and '
+    "punctuation at its ends; it must equal the right one. New sinks are those of prompt and "
+    "answer that the same tokens don't have without edits. Four verdicts, paired by question or "
+    "text: among the questions in which rule and control differ, fewer right answers, and more new "
+    "sinks per token, in more than half; and a higher median loss of the right answer, read after "
+    "its prompt, and of the texts. Where the control finds fewer tokens to edit, nothing is "
+    "compared."
+)
+REFUTATION = (
+    "As many right answers, as likely ones and as many sinks as with other tokens edited. With "
+    "few questions in which the two differ, it is inconclusive."
+)
+CLAIM = "with the tokens of the rule edited, fewer answers are right than with as many others"
+LIKELY = "with the tokens of the rule edited, the right answer is less likely than with others"
+SINKS = "with the tokens of the rule edited, more other tokens become sinks than with others"
+TEXTS = "with the tokens of the rule edited, texts are less likely than with as many others"
+CONTROLS = "the same edit at as many other tokens of the same question or text"
+TOO_FEW = "with too few other tokens for the control"
+N_CLAIMS, LONGEST, BUNDLED = 4, 32, "bundled:questions"
+COLUMNS = {
+    "row": "arm: clean (no edit), rule, or control (as many other tokens edited)",
+    "series": "always empty",
+    "value": "share of right answers, mean over questions",
+    "low": "lower end of its exact 95 % interval over questions, not corrected for several rows",
+    "high": "upper end of it",
+    "n": "number of answers",
+    "n_texts": "number of questions",
+    "loss_of_answer": "of the right answer after the prompt, nats per token, median over questions",
+    "loss_of_text": "of the texts, nats per token, median over texts",
+    "n_new_sinks": "tokens of prompts and answers, not edited, that only the edits make sinks",
+    "n_met": "tokens of prompts and answers that meet the rule",
+    "n_edited": "tokens that are edited",
+}
+CAPTIONS = {"figure": "Share of right answers, with exact 95 % intervals over questions."}
+NO_TEMPLATE = "answering needs a tokenizer with a chat template; the model has none"
+
+
+def _readable(questions: str) -> str:
+    """Refuse what holds no questions before any model is loaded."""
+    read_questions(questions)
+    return questions
+
+
+def run(
+    observed: Observed,
+    *,
+    questions: Annotated[
+        str,
+        typer.Option(
+            callback=_readable,
+            help="JSON Lines with 'prompt' and 'answer'; hf:NAME:split:PROMPT,ANSWER; or "
+            "bundled:questions, 30 short ones.",
+        ),
+    ] = BUNDLED,
+    layer: Annotated[int | None, whole("Layer. Default: the one that creates most.")] = None,
+    tau: Annotated[
+        float, number("Cosine above which a token meets the rule.", least=-1.0, most=1.0)
+    ] = TAU,
+    value: Annotated[float, number("Norm that the MLP's output is given.")] = 0.0,
+    mask: Annotated[bool, typer.Option(help="Hide the tokens from later queries instead.")] = False,
+    samples: Annotated[int, whole("Answers to each question and arm.", least=1)] = 1,
+    temperature: Annotated[float, number("Sampling temperature; 0 takes the likeliest.")] = 0.0,
+    max_new_tokens: Annotated[int, whole("Maximum length of an answer.", least=1)] = LONGEST,
+) -> Finding:
+    """Answer, score the right answers, look for new sinks, and compare the arms."""
+    asked = read_questions(questions)
+    members = members_of(observed, layer)
+    if members.missing or not _can_answer(observed):
+        return unanswered(NAME, QUESTION, CLAIM, members.missing or NO_TEMPLATE, COLUMNS)
+    how: dict[str, Any] = {"kind": "mask"} if mask else {"value": value}
+    rule = Rule(layer=members.layer, tau=tau, **how)
+    arms = {CLEAN: None, RULE: rule, CONTROL: replace(rule, control=True, seed=observed.seed)}
+    sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=observed.seed)
+    observed.say(_price(observed, _work(observed, asked, samples, max_new_tokens)))
+    answers = generate_under(
+        observed.model,
+        [one.text for one in asked],
+        arms,
+        sampling=sampling,
+        n_samples=samples,
+        out=_kept(observed),
+        say=observed.say,
+    )
+    tables = tables_of(observed, asked, answers, arms)
+    met = sum((one.met for one in answers if one.arm == RULE), Met())
+    if not tables["scores"]["n_met"].any() and not met.n_met:
+        return unanswered(NAME, QUESTION, CLAIM, met.in_words(rule), COLUMNS)
+    return _finding(tables, met.in_words(rule))
+
+
+def cost(observed: Observed) -> Cost:
+    """The passes with the bundled questions; an answer counts as one, though writing is slower."""
+    if not _can_answer(observed) or members_of(observed, None).missing:
+        return Cost(question=NAME, replayed=0, recomputed=0)
+    return _work(observed, read_questions(BUNDLED), 1, LONGEST)
+
+
+def _work(
+    observed: Observed, asked: Sequence[AnsweredQuestion], samples: int, longest: int
+) -> Cost:
+    """Upper bound: an answer is written in three arms, and two are searched for new sinks twice."""
+    sizes = [len(feed_prompt(observed.model, one.text)) + longest for one in asked]
+    texts = [len(text.tokens) for text in observed.texts]
+    each = 7 * samples + 3  # and the right answer is scored in three arms
+    return Cost(
+        question=NAME,
+        replayed=0,
+        recomputed=each * len(sizes) + 3 * len(texts),
+        tokens=each * sum(sizes) + 3 * sum(texts),
+    )
+
+
+def _price(observed: Observed, work: Cost) -> str:
+    """The work in words, with seconds from one pass over the shortest text."""
+    shortest = min((text.tokens for text in observed.texts), key=len)
+    start = time.perf_counter()
+    observe(observed.model, shortest)
+    seconds = work.seconds(0.0, (time.perf_counter() - start) / len(shortest))
+    return f"to come: {NAME}, at most {work.in_words()}, about {seconds:.0f} s; of that, answering:"
+
+
+def _can_answer(observed: Observed) -> bool:
+    return getattr(observed.model.tokenizer, "chat_template", None) is not None
+
+
+def _kept(observed: Observed) -> Path | None:
+    """Where answers are kept, so that an interrupted start goes on with the next one."""
+    return None if observed.folder is None else observed.folder / f"{NAME}.answers.jsonl"
+
+
+def _finding(tables: dict[str, pd.DataFrame], met: str) -> Finding:
+    answers = tables["answers"]
+    frame = pd.DataFrame([_row(arm, tables) for arm in (CLEAN, RULE, CONTROL)])
+    shares = zip(frame["row"], frame["value"], frame["n_new_sinks"], strict=True)
+    told = {arm: (f"{share:.0%}", f"{n:,}") for arm, share, n in shares}
+    right = f"right answers: {', '.join(f'{share} {arm}' for arm, (share, _) in told.items())}"
+    new = f"new sinks: {told[RULE][1]} under the rule, {told[CONTROL][1]} under the control"
+    fewer, more = -_apart(answers, "right"), _apart(answers, "new_sinks_per_1000")
+    return Finding(
+        name=NAME,
+        question=QUESTION,
+        frame=frame[list(COLUMNS)],
+        columns=COLUMNS,
+        captions=CAPTIONS,
+        figure=interval_dots(frame, "share of right answers", line=None),
+        verdict=_worse(CLAIM, fewer, tables, f"{right}; {met}", "fewer right answers"),
+        further=(
+            _less_likely(LIKELY, tables["scores"], "right answer"),
+            _worse(SINKS, more, tables, new, "more new sinks per token"),
+            _less_likely(TEXTS, tables["texts"], "text"),
+        ),
+        tables=tables,
+    )
+
+
+def _worse(
+    claim: str,
+    apart: "pd.Series[float]",
+    tables: Mapping[str, pd.DataFrame],
+    why: str,
+    what: str,
+) -> Verdict:
+    """Whether the rule is worse in most of the questions in which it differs from the control."""
+    answers, short = tables["answers"], _short(tables["scores"])
+    used = apart[~short.reindex(apart.index)]
+    differs = used[used != 0]
+    share = share_over_texts(differs > 0, differs.index.tolist(), n_claims=N_CLAIMS)
+    edited = answers[(answers["arm"] == RULE) & answers["text_id"].isin(differs.index)]["n_edited"]
+    return judge(
+        claim,
+        replace(share, n=int(edited.sum())),
+        f"{why}; rule and control differ in {len(differs)} of {len(apart)} questions",
+        statistic=f"share of questions with {what} under the rule, where it and the control differ",
+        controls=CONTROLS,
+        controlled=False,
+        left_out={
+            "in which the two are equal": int((used == 0).sum()),
+            TOO_FEW: int(short.sum()),
+        },
+        n_claims=N_CLAIMS,
+        always=True,
+    )
+
+
+def _less_likely(claim: str, rows: pd.DataFrame, what: str) -> Verdict:
+    """Whether the loss of a right answer, or of a text, is higher under the rule."""
+    short, lost = _short(rows), _apart(rows, "loss")
+    edited = rows[rows["arm"] == RULE].set_index("text_id")["n_edited"]
+    used = lost[(~short & (edited > 0)).reindex(lost.index)]
+    median = median_over_texts(used, used.index.tolist(), n_claims=N_CLAIMS)
+    loss = rows.groupby("arm")["loss"].median()
+    return judge(
+        claim,
+        replace(median, n=int(edited[used.index].sum())),
+        f"median loss: {loss[CLEAN]:.3f} clean, {loss[RULE]:.3f} under the rule, "
+        f"{loss[CONTROL]:.3f} under the control (nats per token)",
+        statistic=f"loss of the {what} under the rule minus that under the control, median",
+        unit="nats per token",
+        controls=CONTROLS,
+        controlled=False,
+        left_out={
+            "with no token that meets the rule": int((edited == 0).sum()),
+            TOO_FEW: int(short.sum()),
+        },
+        n_claims=N_CLAIMS,
+        line=0.0,
+        always=True,
+    )
+
+
+def _row(arm: str, tables: dict[str, pd.DataFrame]) -> Row:
+    answers, scores, texts = (table[table["arm"] == arm] for table in tables.values())
+    share = share_over_texts(answers["right"], answers["text_id"].tolist())
+    return {
+        "row": arm,
+        "series": "",
+        "value": share.value,
+        "low": share.low,
+        "high": share.high,
+        "n": share.n,
+        "n_texts": share.n_texts,
+        "loss_of_answer": scores["loss"].median(),
+        "loss_of_text": texts["loss"].median(),
+        **{name: int(answers[name].sum()) for name in ("n_new_sinks", "n_met", "n_edited")},
+    }
+
+
+def _short(scores: pd.DataFrame) -> "pd.Series[bool]":
+    """Whether the control edits fewer tokens than the rule: the two are then not comparable."""
+    return scores[scores["arm"] == CONTROL].set_index("text_id")["n_short"] > 0
+
+
+def _apart(rows: pd.DataFrame, column: str) -> "pd.Series[float]":
+    """By question: what the rule has more than the control, in the mean over samples."""
+    table = rows.groupby(["text_id", "arm"], sort=False)[column].mean().unstack("arm")
+    return table[RULE] - table[CONTROL]
+
+
+main = main_of(run)
+
+if __name__ == "__main__":
+    main()

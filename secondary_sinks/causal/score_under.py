@@ -1,0 +1,69 @@
+"""How likely a text is while a rule edits it."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from secondary_sinks.causal.active_rule import ActiveRule, Met
+from secondary_sinks.causal.losses import losses
+from secondary_sinks.errors import TextError
+from secondary_sinks.layerwise.begin import layerwise_forward
+from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.observation import iter_layers
+from secondary_sinks.observation.tokens import tokenize_given
+from secondary_sinks.types import Rule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """How likely a text is, as the model reads it, with or without a rule."""
+
+    log_likelihood: float
+    """Sum of the log-probabilities of the scored tokens, in nats."""
+    n_tokens: int
+    """Number of scored tokens."""
+    met: Met
+
+    @property
+    def perplexity(self) -> float:
+        """The exponential of the mean loss of a scored token."""
+        return math.exp(-self.log_likelihood / self.n_tokens)
+
+
+def score_under(
+    model: HookedModel,
+    prompt: Int[Tensor, "prompt"],
+    continuation: Int[Tensor, "new"],
+    rule: Rule | None = None,
+) -> Scored:
+    """Log-likelihood of what follows a prompt, in one pass under a rule, or without one.
+
+    Both are token ids. For the perplexity of a text, give its first token as the prompt. Raises
+    `EditError` for a rule that is impossible in this model, and `TextError` for tokens that it
+    cannot read.
+    """
+    if not len(prompt) or not len(continuation):
+        raise TextError(
+            f"got a prompt of {len(prompt)} tokens and a continuation of {len(continuation)}",
+            "expected at least one token of each",
+        )
+    tokens = tokenize_given(model, torch.cat([prompt, continuation]), None).tokens
+    active = None if rule is None else ActiveRule(model, rule, prompt, whole=True)
+    hooks = [] if active is None else active.hooks
+    own = [
+        [one for one in hooks if one[0].startswith(f"blocks.{layer}.")]
+        for layer in range(int(model.cfg.n_layers))
+    ]
+    chunk = None if active is None else len(tokens)
+    for view in iter_layers(model, tokens, chunk=chunk, hooks=own.__getitem__):
+        last = view.resid_post
+        del view
+    found = losses(layerwise_forward(model, tokens[:1]), tokens, last, {}).clean
+    return Scored(
+        log_likelihood=-float(found[len(prompt) - 1 :].double().sum()),
+        n_tokens=len(continuation),
+        met=Met() if active is None else active.met,
+    )
