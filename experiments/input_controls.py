@@ -229,6 +229,7 @@ def _verdict_on_mask(masked: pd.DataFrame, n_texts: int) -> Verdict:
         statistic="share of texts in which a token becomes a sink under the mask, but not with "
         "one earlier token visible",
         controls="the same mask but for one random earlier token, not a sink, that stays visible",
+        counted="chosen token",
         left_out={"too short for a mask, or without a primary": n_texts - len(case)},
         n_claims=len(CLAIMS),
         controlled=False,
