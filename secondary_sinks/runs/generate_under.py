@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +122,9 @@ def _answer(
         for sample in range(n_samples)
         for arm, rule in arms.items()
     ]
-    lines = answer_all(model, tasks, out, sampling, {"arms": _plain(arms)}, say)
-    found = [_read(task, {**lines[0], **lines[1]}[task.key], out) for task in tasks]
+    read = partial(_read, out=out)
+    before, new = answer_all(model, tasks, out, sampling, {"arms": _plain(arms)}, say, read)
+    found = [read(task, (before | new)[task.key]) for task in tasks]
     for arm, rule in arms.items():
         if rule is not None:
             met = sum((one.met for one in found if one.arm == arm), Met())
@@ -151,8 +153,18 @@ def _plain(arms: Arms) -> dict[str, Any]:
 
 
 def _read(task: Task, line: Mapping[str, Any], out: Path) -> ArmAnswer:
-    """The answer that a line holds. Raises `TextError` for one that was changed."""
+    """The answer that a line holds.
+
+    Raises `TextError` for a line that was changed, and for one with other prompt tokens than now:
+    the arms of a prompt are compared, so that all must have the same.
+    """
     try:
+        if line["stored_ids"]["prompt"] != task.fed.tolist():
+            raise TextError(
+                f"{str(out)!r}: the line {task.key!r} has other prompt tokens than the chat "
+                "template gives today (a date?)",
+                "choose another --out, or remove the file",
+            )
         met: dict[str, Any] = {
             name: math.nan if one is None else one for name, one in line.get("met", {}).items()
         }
