@@ -66,6 +66,8 @@ ALIKE: dict[str, Any] = {
     "always": True,
 }
 """How all four verdicts are judged."""
+WORSE = {"right": (-1, "fewer right answers"), "n_new_sinks": (1, "more new sinks")}
+"""Sign of what is worse, by column, and its words."""
 COLUMNS = {
     "row": "arm: clean (no edit), rule, or control (as many other tokens edited)",
     "series": "always empty",
@@ -182,8 +184,7 @@ def _finding(tables: dict[str, pd.DataFrame], met: str) -> Finding:
     told = frame.set_index("row")
     right = ", ".join(f"{share:.0%} {arm}" for arm, share in told["value"].items())
     new = " and ".join(f"{told['n_new_sinks'][arm]:,} under the {arm}" for arm in (RULE, CONTROL))
-    answers = tables["answers"].eval("worse = 1 - right")
-    sinks, short = tables["sinks"].eval("worse = n_new_sinks"), _short(tables["scores"])
+    answers, sinks, short = tables["answers"], tables["sinks"], _short(tables["scores"])
     return Finding(
         name=NAME,
         question=QUESTION,
@@ -191,10 +192,10 @@ def _finding(tables: dict[str, pd.DataFrame], met: str) -> Finding:
         columns=COLUMNS,
         captions=CAPTIONS,
         figure=interval_dots(frame, "share of right answers", line=None),
-        verdict=_worse(CLAIM, answers, short, f"right answers: {right}; {met}", "wrong answers"),
+        verdict=_worse(CLAIM, answers, "right", short, f"right answers: {right}; {met}"),
         further=(
             _less_likely(LIKELY, tables["scores"], "right answer", "question"),
-            _worse(SINKS, sinks, _short(sinks), f"new sinks: {new}", "new sinks"),
+            _worse(SINKS, sinks, "n_new_sinks", _short(sinks), f"new sinks: {new}"),
             _less_likely(TEXTS, tables["texts"], "text", "text"),
         ),
         tables=tables,
@@ -202,11 +203,11 @@ def _finding(tables: dict[str, pd.DataFrame], met: str) -> Finding:
 
 
 def _worse(
-    claim: str, rows: pd.DataFrame, short: "pd.Series[bool]", why: str, what: str
+    claim: str, rows: pd.DataFrame, column: str, short: "pd.Series[bool]", why: str
 ) -> Verdict:
     """Whether the rule is worse in most of the questions in which it differs from the control."""
-    apart = _apart(rows, "worse")
-    used = apart[~short.reindex(apart.index)]
+    apart, (sign, what) = _apart(rows, column), WORSE[column]
+    used = sign * apart[~short.reindex(apart.index)]
     differs = used[used != 0]
     share = share_over_texts(differs > 0, differs.index.tolist(), n_claims=N_CLAIMS)
     edited = rows[(rows["arm"] == RULE) & rows["text_id"].isin(differs.index)]["n_edited"]
@@ -214,7 +215,7 @@ def _worse(
         claim,
         replace(share, n=int(edited.sum())),
         f"{why}; rule and control differ in {len(differs)} of {len(apart)} questions",
-        statistic=f"share of questions with more {what} under the rule, where the two differ",
+        statistic=f"share of questions with {what} under the rule, where the two differ",
         left_out={
             "in which the two are equal": int((used == 0).sum()),
             TOO_FEW: int(short.sum()),

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pandas as pd
 
@@ -118,7 +119,7 @@ def judge(
     `counted` and `grouped` are what it counts, where that is not sinks and texts.
     """
     n, n_texts = (0, 0) if interval is None else (interval.n, interval.n_texts)
-    nouns = {"counted": counted, "grouped": grouped}
+    nouns: dict[str, Any] = {"counted": counted, "grouped": grouped}
     missing = too_few(n, n_texts, left_out, n_claims, controlled=controlled, **nouns)
     if missing or interval is None:
         outcome = "inconclusive"

@@ -130,7 +130,7 @@ def test_a_prompt_that_is_fed_otherwise_today_is_refused_before_any_answer(
         return torch.cat([torch.tensor([4]), feed_prompt(model, text)])
 
     monkeypatch.setattr(runs_under, "feed_prompt", with_date)
-    with pytest.raises(TextError, match="other prompt tokens.*a date.*choose another --out, or"):
+    with pytest.raises(TextError, match="has other prompt tokens than the chat template"):
         under(model, {"clean": None, "rule": rule}, out=out)
     assert out.read_bytes() == b"".join(before)
 
