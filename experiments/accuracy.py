@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
@@ -131,7 +130,7 @@ def run(
         arms,
         sampling=sampling,
         n_samples=samples,
-        out=_kept(observed),
+        out=observed.kept(NAME),
         say=observed.say,
     )
     tables = tables_of(observed, asked, right, answers, arms)
@@ -172,11 +171,6 @@ def _price(observed: Observed, work: Cost) -> str:
 
 def _can_answer(observed: Observed) -> bool:
     return getattr(observed.model.tokenizer, "chat_template", None) is not None
-
-
-def _kept(observed: Observed) -> Path | None:
-    """Where answers are kept, so that an interrupted start goes on with the next one."""
-    return None if observed.folder is None else observed.folder / f"{NAME}.answers.jsonl"
 
 
 def _finding(tables: dict[str, pd.DataFrame], met: str) -> Finding:

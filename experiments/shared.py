@@ -66,6 +66,10 @@ class Observed:
         """Number of secondary sinks that are not among the cases, by reason."""
         return sum_counts(*(text.left_out for text in self.cases))
 
+    def kept(self, name: str) -> Path | None:
+        """The file in `folder` in which an experiment keeps answers, to go on where it stopped."""
+        return None if self.folder is None else self.folder / f"{name}.answers.jsonl"
+
     @property
     def n_layers(self) -> int:
         """Number of layers of the model."""

@@ -29,9 +29,12 @@ from secondary_sinks.runs.generate import (
     feed_prompt,
     locked,
 )
+from secondary_sinks.runs.hashes import code_version
 from secondary_sinks.texts import Text
 from secondary_sinks.types import Rule
 
+WRITING = ("layerwise", "causal/active_rule.py", "types/rules.py", "runs/generate.py")
+"""Code that answers depend on."""
 Arms = Mapping[str, Rule | None]
 """Rules by the name of their arm; None is the model as it is."""
 
@@ -123,7 +126,8 @@ def _answer(
         for arm, rule in arms.items()
     ]
     read = partial(_read, out=out)
-    before, new = answer_all(model, tasks, out, sampling, {"arms": _plain(arms)}, say, read)
+    made = {"arms": _plain(arms), "code": code_version(WRITING)}
+    before, new = answer_all(model, tasks, out, sampling, made, say, read)
     found = [read(task, (before | new)[task.key]) for task in tasks]
     for arm, rule in arms.items():
         if rule is not None:

@@ -103,7 +103,9 @@ def test_the_file_holds_texts_that_can_be_observed(model, rule, tmp_path):
         assert one.content == ("" if not one.content.strip() else text.messages[-1]["content"])
 
 
-def test_answers_of_other_rules_or_of_generate_are_not_taken_for_these(model, rule, tmp_path):
+def test_answers_of_other_rules_code_or_of_generate_are_not_taken_for_these(
+    model, rule, tmp_path, monkeypatch
+):
     out = tmp_path / "a.jsonl"
     under(model, {"rule": rule}, out=out)
     before = out.read_bytes()
@@ -115,6 +117,9 @@ def test_answers_of_other_rules_or_of_generate_are_not_taken_for_these(model, ru
     assert out.read_bytes() == before
     with pytest.raises(RunFolderError, match="is not a file"):
         under(model, {"rule": rule}, out=tmp_path)
+    monkeypatch.setattr(runs_under, "code_version", lambda rooms: "changed")
+    with pytest.raises(TextError, match="another model, prompt, version or with other settings"):
+        under(model, {"rule": rule}, out=out)
 
 
 def test_a_prompt_that_is_fed_otherwise_today_is_refused_before_any_answer(
