@@ -61,7 +61,7 @@ def tables_of(
         for text_id, parts in given.items()
     ]
     rows = {"answers": [answer_row(one, expected[one.text_id]) for one in answers]}
-    progress = observed.progress("accuracy")
+    progress = observed.progress("accuracy", "prompts, answers and texts")
     for done, (name, job) in enumerate(jobs, start=1):
         rows.setdefault(name, []).extend(job())
         progress(done, len(jobs))

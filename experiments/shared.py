@@ -83,14 +83,14 @@ class Observed:
         """Every case with the trace of its text."""
         return [(text.trace, case) for text in self.cases for case in text.cases]
 
-    def progress(self, what: str) -> Callable[[int, int], None]:
+    def progress(self, what: str, noun: str = "texts") -> Callable[[int, int], None]:
         """Progress callback for causal questions; reports texts done every half minute."""
         last = time.monotonic()
 
         def tell(done: int, whole: int) -> None:
             nonlocal last
             if time.monotonic() - last > SECONDS and done < whole:
-                self.say(f"{what}: {done} of {whole} texts")
+                self.say(f"{what}: {done} of {whole} {noun}")
                 last = time.monotonic()
 
         return tell
