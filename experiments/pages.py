@@ -126,7 +126,8 @@ def numbers_of(verdict: Mapping[str, Any]) -> str:
         interval = f" [{rounded(verdict['low'])}, {rounded(verdict['high'])}]"
     nouns = verdict.get("counted", "sink"), verdict.get("grouped", "text")
     sample = ", ".join(map(count, (verdict["n_sinks"], verdict["n_texts"]), nouns))
-    return f"{_escape(verdict['statistic'])}: {rounded(verdict['value'])}{interval}; {sample}"
+    number = f"{rounded(verdict['value'])}{interval}"
+    return f"{_escape(verdict['statistic'])}: {number}; {_escape(sample)}"
 
 
 def _found(record: Mapping[str, Any], source: str) -> str:

@@ -69,6 +69,7 @@ def test_what_is_counted_has_its_own_nouns_wherever_a_verdict_is_shown():
     assert none.lacks == "no edited token was found, so no claim is made"
     row = asdict(judge("claim", interval(0.6, 0.9), "why", **nouns, **WORDS))
     assert numbers_of(row).endswith("; 30 edited tokens, 30 questions")
+    assert numbers_of(row | {"grouped": "<b>"}).endswith(r", 30 \<b\>s")
     assert in_words(Verdict(**row)).endswith("; 30 edited tokens, 30 questions)")
     assert verdict_line(row).endswith("; 30 edited tokens, 30 questions)")
     assert "30 edited tokens in 30 questions" in Verdict(**row)._repr_html_()
