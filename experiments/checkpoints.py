@@ -18,6 +18,7 @@ from secondary_sinks.cli import say, whole
 from secondary_sinks.detection import counts_for_levels
 from secondary_sinks.display import count, rounded
 from secondary_sinks.errors import ModelError
+from secondary_sinks.models import published_as
 from secondary_sinks.plots import interval_dots
 from secondary_sinks.questions import judge
 from secondary_sinks.runs import RunFolder
@@ -161,6 +162,8 @@ def _command(
 ) -> None:
     """Count the secondary sinks of several checkpoints of a model."""
     names, records = named(models, revision), []
+    for name in names:
+        published_as(name)  # an unknown one is refused before the first is loaded
     options: dict[str, Any] = {"feed": feed, "device": device, "dtype": dtype, "seed": seed}
 
     def each() -> Iterable[tuple[str, Observed]]:

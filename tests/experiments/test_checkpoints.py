@@ -108,6 +108,16 @@ def test_folders_stand_for_checkpoints_in_the_order_given(tmp_path, capsys, monk
     assert pd.read_csv(tmp_path / "out" / "data.csv")["checkpoint"].is_monotonic_decreasing
 
 
+def test_a_last_checkpoint_that_is_nowhere_is_refused_before_the_first_is_loaded(tmp_path, capsys):
+    save_tiny(tmp_path / "tiny")
+    with pytest.raises(SystemExit) as stopped:
+        main([str(tmp_path / "tiny"), "nowhere-at-all", "--out", str(tmp_path / "out")])
+    assert stopped.value.code == 2
+    said = capsys.readouterr()
+    assert "nowhere-at-all" in said.err
+    assert "checkpoint 1" not in said.out
+
+
 def test_a_folder_without_revisions_says_so(tmp_path, capsys):
     save_tiny(tmp_path / "tiny")
     with pytest.raises(SystemExit) as stopped:
