@@ -16,6 +16,7 @@ from experiments.steered import TAU
 from secondary_sinks import Rule, Verdict, generate_under, observe
 from secondary_sinks.causal import Met
 from secondary_sinks.cli import number, whole
+from secondary_sinks.errors import TextError
 from secondary_sinks.plots import interval_dots
 from secondary_sinks.questions import Cost, judge
 from secondary_sinks.runs import Sampling
@@ -142,9 +143,14 @@ def run(
 
 def cost(observed: Observed) -> Cost:
     """The passes with the bundled questions; an answer counts as one, though writing is slower."""
+    nothing = Cost(question=NAME, replayed=0, recomputed=0)
     if not _can_answer(observed) or members_of(observed, None).missing:
-        return Cost(question=NAME, replayed=0, recomputed=0)
-    return _work(observed, right_answers(observed.model, read_questions(BUNDLED)), 1, LONGEST)
+        return nothing
+    try:
+        right = right_answers(observed.model, read_questions(BUNDLED))
+    except TextError:  # of a prompt that cannot be fed, which `run` raises too
+        return nothing
+    return _work(observed, right, 1, LONGEST)
 
 
 def _work(observed: Observed, right: Mapping[str, Parts], samples: int, longest: int) -> Cost:

@@ -185,6 +185,15 @@ def test_a_right_answer_that_does_not_fit_is_refused_before_any_work(run):
         accuracy.run(silent, **options | {"questions": str(told.folder / "long.jsonl")})
 
 
+def test_a_template_that_fails_is_an_error_of_this_experiment_not_of_its_price():
+    """`experiments.all` asks for prices first, and records a failed experiment."""
+    observed = answering("sinks")
+    observed.model.tokenizer.chat_template = "{{ raise_exception('roles alternate') }}"
+    assert accuracy.cost(observed).recomputed == 0
+    with pytest.raises(TextError, match="roles alternate"):
+        accuracy.run(observed)
+
+
 def test_without_a_template_nothing_is_asked_and_nothing_costs():
     observed = planted(*PLANTS, primary=PRIMARY, n_texts=2)
     finding = accuracy.run(observed)
