@@ -1,9 +1,8 @@
 """Are answers worse when secondary sinks are edited while the model reads and writes?"""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
@@ -11,17 +10,18 @@ import typer
 
 from experiments.command import main_of
 from experiments.members import members_of
-from experiments.ruled import CLEAN, CONTROL, RULE, Row, tables_of
+from experiments.ruled import CLEAN, CONTROL, RULE, Parts, Row, right_answers, tables_of
 from experiments.shared import Finding, Observed, unanswered
 from experiments.steered import TAU
 from secondary_sinks import Rule, Verdict, generate_under, observe
 from secondary_sinks.causal import Met
 from secondary_sinks.cli import number, whole
+from secondary_sinks.errors import TextError
 from secondary_sinks.plots import interval_dots
 from secondary_sinks.questions import Cost, judge
-from secondary_sinks.runs import Sampling, feed_prompt
+from secondary_sinks.runs import Sampling
 from secondary_sinks.statistics import median_over_texts, share_over_texts
-from secondary_sinks.texts import AnsweredQuestion, read_questions
+from secondary_sinks.texts import read_questions
 
 NAME = "accuracy"
 QUESTION = "Are answers worse when secondary sinks are edited while the model reads and writes?"
@@ -40,12 +40,12 @@ METHOD = (
     "tokens: random ones of the prompt, then the next one after each token that meets the rule. It "
     "is equal in number and kind of edits, not in how much attention the tokens draw. What counts "
     'as the answer is what follows the last "Answer:", else the last line, without case and '
-    "punctuation at its ends; it must equal the right one. New sinks are those of prompt and "
-    "answer that the same tokens don't have without edits. Four verdicts, paired by question or "
-    "text: among the questions in which rule and control differ, fewer right answers, and more new "
-    "sinks per token, in more than half; and a higher median loss of the right answer, read after "
-    "its prompt, and of the texts. Where the control finds fewer tokens to edit, nothing is "
-    "compared."
+    "punctuation at its ends; it must equal the right one. New sinks are tokens, edited in neither "
+    "arm, that only the edits make sinks; both arms are searched in the same tokens, prompt and "
+    "clean answer. Four verdicts, paired by question or text: among the questions in which rule "
+    "and control differ, fewer right answers, and more new sinks, in more than half; and a higher "
+    "median loss of the right answer, read after its prompt, and of the texts. Questions and texts "
+    "in which the control finds fewer tokens to edit are left out."
 )
 REFUTATION = (
     "As many right answers, as likely ones and as many sinks as with other tokens edited. With "
@@ -58,6 +58,16 @@ TEXTS = "with the tokens of the rule edited, texts are less likely than with as 
 CONTROLS = "the same edit at as many other tokens of the same question or text"
 TOO_FEW = "with too few other tokens for the control"
 N_CLAIMS, LONGEST, BUNDLED = 4, 32, "bundled:questions"
+ALIKE: dict[str, Any] = {
+    "controls": CONTROLS,
+    "controlled": False,
+    "n_claims": N_CLAIMS,
+    "counted": "edited token",
+    "always": True,
+}
+"""How all four verdicts are judged."""
+WORSE = {"right": (-1, "fewer right answers"), "n_new_sinks": (1, "more new sinks")}
+"""Sign of what is worse, by column, and its words."""
 COLUMNS = {
     "row": "arm: clean (no edit), rule, or control (as many other tokens edited)",
     "series": "always empty",
@@ -68,7 +78,8 @@ COLUMNS = {
     "n_texts": "number of questions",
     "loss_of_answer": "of the right answer after the prompt, nats per token, median over questions",
     "loss_of_text": "of the texts, nats per token, median over texts",
-    "n_new_sinks": "tokens of prompts and answers, not edited, that only the edits make sinks",
+    "n_new_sinks": "tokens of prompts and clean answers, edited in no arm, that only the edits "
+    "make sinks",
     "n_met": "tokens of prompts and answers that meet the rule",
     "n_edited": "tokens that are edited",
 }
@@ -112,37 +123,41 @@ def run(
     rule = Rule(layer=members.layer, tau=tau, **how)
     arms = {CLEAN: None, RULE: rule, CONTROL: replace(rule, control=True, seed=observed.seed)}
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=observed.seed)
-    observed.say(_price(observed, _work(observed, asked, samples, max_new_tokens)))
+    right = right_answers(observed.model, asked)
+    observed.say(_price(observed, _work(observed, right, samples, max_new_tokens)))
     answers = generate_under(
         observed.model,
         [one.text for one in asked],
         arms,
         sampling=sampling,
         n_samples=samples,
-        out=_kept(observed),
+        out=observed.kept(NAME),
         say=observed.say,
     )
-    tables = tables_of(observed, asked, answers, arms)
-    met = sum((one.met for one in answers if one.arm == RULE), Met())
-    if not tables["scores"]["n_met"].any() and not met.n_met:
-        return unanswered(NAME, QUESTION, CLAIM, met.in_words(rule), COLUMNS)
-    return _finding(tables, met.in_words(rule))
+    tables = tables_of(observed, asked, right, answers, arms)
+    met = sum((one.met for one in answers if one.arm == RULE), Met()).in_words(rule)
+    if not any(table["n_met"].any() for table in tables.values()):
+        return unanswered(NAME, QUESTION, CLAIM, met, COLUMNS)
+    return _finding(tables, met)
 
 
 def cost(observed: Observed) -> Cost:
     """The passes with the bundled questions; an answer counts as one, though writing is slower."""
+    nothing = Cost(question=NAME, replayed=0, recomputed=0)
     if not _can_answer(observed) or members_of(observed, None).missing:
-        return Cost(question=NAME, replayed=0, recomputed=0)
-    return _work(observed, read_questions(BUNDLED), 1, LONGEST)
+        return nothing
+    try:
+        right = right_answers(observed.model, read_questions(BUNDLED))
+    except TextError:  # of a prompt that cannot be fed, which `run` raises too
+        return nothing
+    return _work(observed, right, 1, LONGEST)
 
 
-def _work(
-    observed: Observed, asked: Sequence[AnsweredQuestion], samples: int, longest: int
-) -> Cost:
-    """Upper bound: an answer is written in three arms, and two are searched for new sinks twice."""
-    sizes = [len(feed_prompt(observed.model, one.text)) + longest for one in asked]
+def _work(observed: Observed, right: Mapping[str, Parts], samples: int, longest: int) -> Cost:
+    """Upper bound: three arms write an answer, search it for new sinks, and score the right one."""
+    sizes = [len(prompt) + longest for prompt, _ in right.values()]
     texts = [len(text.tokens) for text in observed.texts]
-    each = 7 * samples + 3  # and the right answer is scored in three arms
+    each = 6 * samples + 3
     return Cost(
         question=NAME,
         replayed=0,
@@ -164,19 +179,12 @@ def _can_answer(observed: Observed) -> bool:
     return getattr(observed.model.tokenizer, "chat_template", None) is not None
 
 
-def _kept(observed: Observed) -> Path | None:
-    """Where answers are kept, so that an interrupted start goes on with the next one."""
-    return None if observed.folder is None else observed.folder / f"{NAME}.answers.jsonl"
-
-
 def _finding(tables: dict[str, pd.DataFrame], met: str) -> Finding:
-    answers = tables["answers"]
     frame = pd.DataFrame([_row(arm, tables) for arm in (CLEAN, RULE, CONTROL)])
-    shares = zip(frame["row"], frame["value"], frame["n_new_sinks"], strict=True)
-    told = {arm: (f"{share:.0%}", f"{n:,}") for arm, share, n in shares}
-    right = f"right answers: {', '.join(f'{share} {arm}' for arm, (share, _) in told.items())}"
-    new = f"new sinks: {told[RULE][1]} under the rule, {told[CONTROL][1]} under the control"
-    fewer, more = -_apart(answers, "right"), _apart(answers, "new_sinks_per_1000")
+    told = frame.set_index("row")
+    right = ", ".join(f"{share:.0%} {arm}" for arm, share in told["value"].items())
+    new = " and ".join(f"{told['n_new_sinks'][arm]:,} under the {arm}" for arm in (RULE, CONTROL))
+    answers, sinks, short = tables["answers"], tables["sinks"], _short(tables["scores"])
     return Finding(
         name=NAME,
         question=QUESTION,
@@ -184,46 +192,40 @@ def _finding(tables: dict[str, pd.DataFrame], met: str) -> Finding:
         columns=COLUMNS,
         captions=CAPTIONS,
         figure=interval_dots(frame, "share of right answers", line=None),
-        verdict=_worse(CLAIM, fewer, tables, f"{right}; {met}", "fewer right answers"),
+        verdict=_worse(CLAIM, answers, "right", short, f"right answers: {right}; {met}"),
         further=(
-            _less_likely(LIKELY, tables["scores"], "right answer"),
-            _worse(SINKS, more, tables, new, "more new sinks per token"),
-            _less_likely(TEXTS, tables["texts"], "text"),
+            _less_likely(LIKELY, tables["scores"], "right answer", "question"),
+            _worse(SINKS, sinks, "n_new_sinks", _short(sinks), f"new sinks: {new}"),
+            _less_likely(TEXTS, tables["texts"], "text", "text"),
         ),
         tables=tables,
     )
 
 
 def _worse(
-    claim: str,
-    apart: "pd.Series[float]",
-    tables: Mapping[str, pd.DataFrame],
-    why: str,
-    what: str,
+    claim: str, rows: pd.DataFrame, column: str, short: "pd.Series[bool]", why: str
 ) -> Verdict:
     """Whether the rule is worse in most of the questions in which it differs from the control."""
-    answers, short = tables["answers"], _short(tables["scores"])
-    used = apart[~short.reindex(apart.index)]
+    apart, (sign, what) = _apart(rows, column), WORSE[column]
+    used = sign * apart[~short.reindex(apart.index)]
     differs = used[used != 0]
     share = share_over_texts(differs > 0, differs.index.tolist(), n_claims=N_CLAIMS)
-    edited = answers[(answers["arm"] == RULE) & answers["text_id"].isin(differs.index)]["n_edited"]
+    edited = rows[(rows["arm"] == RULE) & rows["text_id"].isin(differs.index)]["n_edited"]
     return judge(
         claim,
         replace(share, n=int(edited.sum())),
         f"{why}; rule and control differ in {len(differs)} of {len(apart)} questions",
-        statistic=f"share of questions with {what} under the rule, where it and the control differ",
-        controls=CONTROLS,
-        controlled=False,
+        statistic=f"share of questions with {what} under the rule, where the two differ",
         left_out={
             "in which the two are equal": int((used == 0).sum()),
             TOO_FEW: int(short.sum()),
         },
-        n_claims=N_CLAIMS,
-        always=True,
+        grouped="question",
+        **ALIKE,
     )
 
 
-def _less_likely(claim: str, rows: pd.DataFrame, what: str) -> Verdict:
+def _less_likely(claim: str, rows: pd.DataFrame, what: str, grouped: str) -> Verdict:
     """Whether the loss of a right answer, or of a text, is higher under the rule."""
     short, lost = _short(rows), _apart(rows, "loss")
     edited = rows[rows["arm"] == RULE].set_index("text_id")["n_edited"]
@@ -237,20 +239,19 @@ def _less_likely(claim: str, rows: pd.DataFrame, what: str) -> Verdict:
         f"{loss[CONTROL]:.3f} under the control (nats per token)",
         statistic=f"loss of the {what} under the rule minus that under the control, median",
         unit="nats per token",
-        controls=CONTROLS,
-        controlled=False,
         left_out={
             "with no token that meets the rule": int((edited == 0).sum()),
             TOO_FEW: int(short.sum()),
         },
-        n_claims=N_CLAIMS,
         line=0.0,
-        always=True,
+        grouped=grouped,
+        **ALIKE,
     )
 
 
 def _row(arm: str, tables: dict[str, pd.DataFrame]) -> Row:
-    answers, scores, texts = (table[table["arm"] == arm] for table in tables.values())
+    own = {name: table[table["arm"] == arm] for name, table in tables.items()}
+    answers = own["answers"]
     share = share_over_texts(answers["right"], answers["text_id"].tolist())
     return {
         "row": arm,
@@ -260,15 +261,16 @@ def _row(arm: str, tables: dict[str, pd.DataFrame]) -> Row:
         "high": share.high,
         "n": share.n,
         "n_texts": share.n_texts,
-        "loss_of_answer": scores["loss"].median(),
-        "loss_of_text": texts["loss"].median(),
-        **{name: int(answers[name].sum()) for name in ("n_new_sinks", "n_met", "n_edited")},
+        "loss_of_answer": own["scores"]["loss"].median(),
+        "loss_of_text": own["texts"]["loss"].median(),
+        "n_new_sinks": int(own["sinks"]["n_new_sinks"].sum()),
+        **{name: int(answers[name].sum()) for name in ("n_met", "n_edited")},
     }
 
 
-def _short(scores: pd.DataFrame) -> "pd.Series[bool]":
+def _short(rows: pd.DataFrame) -> "pd.Series[bool]":
     """Whether the control edits fewer tokens than the rule: the two are then not comparable."""
-    return scores[scores["arm"] == CONTROL].set_index("text_id")["n_short"] > 0
+    return rows[rows["arm"] == CONTROL].groupby("text_id")["n_short"].max() > 0
 
 
 def _apart(rows: pd.DataFrame, column: str) -> "pd.Series[float]":

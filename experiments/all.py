@@ -80,6 +80,9 @@ def run_all(
     if missing:
         write_about(out, told)
         observed = replace(observed_for(loaded, options.get("seed", 0), say), folder=out)
+        for kept in map(observed.kept, missing):
+            if force and kept:
+                kept.unlink(missing_ok=True)
         _run(missing, observed, out, keys, say)
     table = claims_of(out, loaded.name, chosen)
     write_claims(table, out)

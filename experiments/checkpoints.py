@@ -16,8 +16,9 @@ from experiments.written import in_words, write
 from secondary_sinks import Verdict
 from secondary_sinks.cli import say, whole
 from secondary_sinks.detection import counts_for_levels
-from secondary_sinks.display import rounded
+from secondary_sinks.display import count, rounded
 from secondary_sinks.errors import ModelError
+from secondary_sinks.models import published_as
 from secondary_sinks.plots import interval_dots
 from secondary_sinks.questions import judge
 from secondary_sinks.runs import RunFolder
@@ -94,6 +95,7 @@ def run(checkpoints: Iterable[tuple[str, Observed]]) -> Finding:
                     "n_sinks": sum(map(counts_for_levels, sinks)),
                 }
             )
+        del observed  # its model, before the next one is loaded
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     if not frame["n_sinks"].any():
         return unanswered(NAME, QUESTION, CLAIM, "no checkpoint has a secondary sink", COLUMNS)
@@ -125,13 +127,15 @@ def _verdict(frame: pd.DataFrame, rates: pd.DataFrame) -> Verdict:
     names = list(dict.fromkeys(frame["checkpoint"]))
     first, last = (frame[frame["checkpoint"] == name] for name in (names[0], names[-1]))
     here, there = (part["n_sinks"].to_numpy(dtype=int) for part in (last, first))
+    able = int((first["n_primary"] > 0).sum())
     told = ", ".join(
         f"{name}: {rounded(rate)}" for name, rate in zip(rates["row"], rates["value"], strict=True)
     )
     return judge(
         CLAIM,
         share_of_sinks(here, there, first["text_id"]),
-        f"secondary sinks per 10,000 tokens by checkpoint: {told}",
+        f"secondary sinks per 10,000 tokens by checkpoint: {told}; at the first, {able} of "
+        f"{count(len(first), 'text')} have a primary, without which no token counts as secondary",
         statistic="share of the secondary sinks of both checkpoints that are of the last",
         controls=f"the first checkpoint, {names[0]}",
         controlled=False,
@@ -158,6 +162,8 @@ def _command(
 ) -> None:
     """Count the secondary sinks of several checkpoints of a model."""
     names, records = named(models, revision), []
+    for name in names:
+        published_as(name)  # an unknown one is refused before the first is loaded
     options: dict[str, Any] = {"feed": feed, "device": device, "dtype": dtype, "seed": seed}
 
     def each() -> Iterable[tuple[str, Observed]]:
@@ -166,6 +172,7 @@ def _command(
             observed = observe_texts(name, texts, **options, say=say)
             records.append(observed.record())
             yield name, observed
+            del observed
 
     with RunFolder(out).claim():
         finding = run(each())

@@ -125,6 +125,7 @@ def _verdict(frame: pd.DataFrame) -> Verdict:
         statistic="share of the tokens found by either criterion that both find, without primaries",
         controls="none",
         controlled=False,
+        counted="token",
     )
 
 

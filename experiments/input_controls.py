@@ -70,8 +70,9 @@ CLAIMS = {
 COLUMNS = {
     "text_id": "text",
     "input": "as it is, or how it was changed",
-    "n_tokens": "number of tokens",
-    "n_sinks": "secondary sinks, without copies of sinks in earlier texts",
+    "n_tokens": "number of tokens; those from a chosen token on, where there is one",
+    "n_sinks": "secondary sinks, without copies of sinks in earlier texts; after a chosen token: "
+    "lasting sinks, primary-like ones and copies too",
     "n_first": "of them: in the first reading, for the passage that is read twice; else NaN",
     "n_again": "of them: in the second reading; else NaN",
     "per_10k": "n_sinks per 10,000 tokens",
@@ -79,7 +80,8 @@ COLUMNS = {
     "at_mask": "1 if the chosen token is a sink, which n_sinks does not count; 0 if not; else NaN",
 }
 CAPTIONS = {
-    "figure": "Secondary sinks per 10,000 tokens by input; whiskers: about 95 % over texts."
+    "figure": "Secondary sinks per 10,000 tokens by input; whiskers: about 95 % over texts. From a "
+    "chosen token on, copies and primary-like sinks count too."
 }
 
 Counts = NDArray[np.int_]
@@ -229,6 +231,7 @@ def _verdict_on_mask(masked: pd.DataFrame, n_texts: int) -> Verdict:
         statistic="share of texts in which a token becomes a sink under the mask, but not with "
         "one earlier token visible",
         controls="the same mask but for one random earlier token, not a sink, that stays visible",
+        counted="chosen token",
         left_out={"too short for a mask, or without a primary": n_texts - len(case)},
         n_claims=len(CLAIMS),
         controlled=False,

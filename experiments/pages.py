@@ -27,7 +27,7 @@ from experiments.written import RECORD
 from secondary_sinks import files
 from secondary_sinks.cli import say
 from secondary_sinks.detection import middle_layers
-from secondary_sinks.display import markdown_table, rounded
+from secondary_sinks.display import count, markdown_table, rounded
 from secondary_sinks.runs import RunFolder
 
 HOLDS = {
@@ -124,8 +124,10 @@ def numbers_of(verdict: Mapping[str, Any]) -> str:
     interval = ""
     if verdict["low"] is not None:
         interval = f" [{rounded(verdict['low'])}, {rounded(verdict['high'])}]"
-    sample = f"{verdict['n_sinks']} sinks, {verdict['n_texts']} texts"
-    return f"{_escape(verdict['statistic'])}: {rounded(verdict['value'])}{interval}; {sample}"
+    nouns = verdict.get("counted", "sink"), verdict.get("grouped", "text")
+    sample = ", ".join(map(count, (verdict["n_sinks"], verdict["n_texts"]), nouns))
+    number = f"{rounded(verdict['value'])}{interval}"
+    return f"{_escape(verdict['statistic'])}: {number}; {_escape(sample)}"
 
 
 def _found(record: Mapping[str, Any], source: str) -> str:

@@ -9,7 +9,7 @@ from secondary_sinks.runs import NUMBER, OUTCOMES, mismatch
 
 MAYBE = (*NUMBER, type(None))
 VERDICT: dict[str, Any] = {
-    **dict.fromkeys(("claim", "outcome", "why", "statistic"), str),
+    **dict.fromkeys(("claim", "outcome", "why", "statistic", "counted?", "grouped?"), str),
     **dict.fromkeys(("value", "low", "high"), MAYBE),
     **{"confidence": NUMBER, "n_sinks": int, "n_texts": int, "layer?": (int, type(None))},
 }

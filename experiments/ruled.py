@@ -1,6 +1,7 @@
-"""Rows of the experiment `accuracy`: answers, right answers and texts with a rule at work."""
+"""Rows of the experiment `accuracy`: answers, new sinks, right answers and texts under a rule."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -12,102 +13,133 @@ from experiments.shared import Observed
 from experiments.steered import lasting_positions
 from secondary_sinks import Rule, Trace, detect, observe, score_under
 from secondary_sinks.causal import ActiveRule, Met
-from secondary_sinks.runs import ArmAnswer
+from secondary_sinks.errors import TextError
+from secondary_sinks.models import HookedModel
+from secondary_sinks.runs import ArmAnswer, feed_prompt
 from secondary_sinks.texts import AnsweredQuestion, answer_in, is_right
 
 Row = dict[str, Any]
+Arms = Mapping[str, Rule | None]
+Parts = tuple[Int[Tensor, "prompt"], Int[Tensor, "new"]]
+"""Token ids that are read first, and those whose likelihood is asked for."""
 CLEAN, RULE, CONTROL = "clean", "rule", "control"
 """The arms."""
+
+
+def right_answers(model: HookedModel, asked: Sequence[AnsweredQuestion]) -> dict[str, Parts]:
+    """Prompt and right answer of each question. Raises `TextError` if they exceed the context."""
+    found = {}
+    for one in asked:
+        prompt = feed_prompt(model, one.text)
+        right = torch.tensor(model.tokenizer.encode(one.answer, add_special_tokens=False))
+        if len(prompt) + len(right) > model.cfg.n_ctx:
+            raise TextError(
+                f"question {one.text.text_id!r} has {len(prompt) + len(right)} tokens with its "
+                f"right answer; the context is {model.cfg.n_ctx}"
+            )
+        found[one.text.text_id] = prompt, right
+    return found
 
 
 def tables_of(
     observed: Observed,
     asked: Sequence[AnsweredQuestion],
+    right: Mapping[str, Parts],
     answers: Sequence[ArmAnswer],
-    arms: Mapping[str, Rule | None],
+    arms: Arms,
 ) -> dict[str, pd.DataFrame]:
-    """Rows by question, arm and sample; by question and arm; and by text and arm."""
-    progress, tokenizer = observed.progress("accuracy"), observed.model.tokenizer
-    by_id = {one.text.text_id: one for one in asked}
-    right = {
-        one.text_id: (
-            one.prompt,
-            tokenizer.encode(by_id[one.text_id].answer, add_special_tokens=False),
-        )
-        for one in answers
-    }
+    """Answers; new sinks in prompts and clean answers; scores of right answers; those of texts."""
+    expected = {one.text.text_id: one.answer for one in asked}
     texts = {text.text_id: (text.tokens[:1], text.tokens[1:]) for text in observed.texts}
-    whole, rows = len(answers) + len(right) + len(texts), list[Row]()
-    for done, one in enumerate(answers, start=1):
-        rows.append(answer_row(observed, by_id[one.text_id], one, arms[one.arm]))
-        progress(done, whole)
-    tables = {"answers": pd.DataFrame(rows)}
-    done = len(answers)
-    for name, parts in (("scores", right), ("texts", texts)):
-        rows = []
-        for text_id, (prompt, rest) in parts.items():
-            done += 1
-            for arm, rule in arms.items():
-                score = score_row(observed, prompt, rest, rule)
-                rows.append({"text_id": text_id, "arm": arm, **score})
-            progress(done, whole)
-        tables[name] = pd.DataFrame(rows)
-    return tables
+    jobs = [
+        ("sinks", partial(sink_rows, observed, one, arms))
+        for one in answers
+        if arms[one.arm] is None
+    ] + [
+        (name, partial(score_rows, observed, text_id, *parts, arms))
+        for name, given in (("scores", right), ("texts", texts))
+        for text_id, parts in given.items()
+    ]
+    rows = {"answers": [answer_row(one, expected[one.text_id]) for one in answers]}
+    progress = observed.progress("accuracy", "prompts, answers and texts")
+    for done, (name, job) in enumerate(jobs, start=1):
+        rows.setdefault(name, []).extend(job())
+        progress(done, len(jobs))
+    return {name: pd.DataFrame(part) for name, part in rows.items()}
 
 
-def answer_row(
-    observed: Observed, question: AnsweredQuestion, one: ArmAnswer, rule: Rule | None
-) -> Row:
-    """One answer: whether it is right, and how many other tokens became sinks."""
-    met = _counts(one.met)
-    n_new = new_sinks(observed, one, rule) if rule is not None and met["n_edited"] else 0
+def answer_row(one: ArmAnswer, right: str) -> Row:
+    """One answer, and whether it is right."""
     return {
         "text_id": one.text_id,
         "arm": one.arm,
         "sample": one.sample,
-        "right": float(is_right(one.content, question.answer)),
+        "right": float(is_right(one.content, right)),
         "answer": answer_in(one.content),
-        "right_answer": question.answer,
+        "right_answer": right,
         "n_tokens": len(one.tokens),
         "n_new_tokens": len(one.answer),
-        "n_new_sinks": n_new,
-        "new_sinks_per_1000": 1000 * n_new / len(one.tokens),
-        **met,
+        **_counts(one.met),
     }
 
 
-def new_sinks(observed: Observed, one: ArmAnswer, rule: Rule) -> int:
-    """Tokens of prompt and answer, not edited, that are sinks under the rule and not without it.
+def sink_rows(observed: Observed, one: ArmAnswer, arms: Arms) -> list[Row]:
+    """By arm with a rule: tokens of a prompt and its answer that only the edits make sinks.
 
-    Both are found in whole passes over the same tokens.
+    Both arms read the same tokens, and tokens that either edits count in neither. So no arm has
+    more tokens that could become sinks.
     """
     model, limits = observed.model, observed.sinks.thresholds
-    active = ActiveRule(model, rule, one.prompt, whole=True)
-    ruled = observe(model, one.tokens, hooks=active.hooks)
-    plain = observe(model, one.tokens)
-    after, before = (_sinks(trace, limits) for trace in (ruled, plain))
-    return len(after - before - set(active.edited.nonzero()[:, 0].tolist()))
+    active = {
+        arm: ActiveRule(model, rule, one.prompt, whole=True)
+        for arm, rule in arms.items()
+        if rule is not None
+    }
+    found = {
+        arm: _sinks(observe(model, one.tokens, hooks=own.hooks), limits)
+        for arm, own in active.items()
+    }
+    others = _sinks(observe(model, one.tokens), limits)
+    for own in active.values():
+        others.update(own.edited.nonzero()[:, 0].tolist())
+    return [
+        {
+            "text_id": one.text_id,
+            "arm": arm,
+            "sample": one.sample,
+            "n_tokens": len(one.tokens),
+            "n_new_sinks": len(found[arm] - others),
+            **_counts(own.met),
+        }
+        for arm, own in active.items()
+    ]
 
 
 def _sinks(trace: Trace, limits: Any) -> set[int]:
     return lasting_positions(detect(trace, limits))
 
 
-def score_row(
+def score_rows(
     observed: Observed,
+    text_id: str,
     prompt: Int[Tensor, "prompt"],
-    continuation: Sequence[int] | Tensor,
-    rule: Rule | None,
-) -> Row:
-    """How likely a continuation is, as the model reads it."""
-    scored = score_under(observed.model, prompt, torch.as_tensor(continuation), rule)
-    return {
-        "n_tokens": scored.n_tokens,
-        "log_likelihood": scored.log_likelihood,
-        "loss": -scored.log_likelihood / scored.n_tokens,
-        "perplexity": scored.perplexity,
-        **_counts(scored.met),
-    }
+    rest: Int[Tensor, "new"],
+    arms: Arms,
+) -> list[Row]:
+    """By arm: how likely the rest of a text is after its prompt, as the model reads both."""
+    rows = []
+    for arm, rule in arms.items():
+        scored = score_under(observed.model, prompt, rest, rule)
+        own = {
+            "text_id": text_id,
+            "arm": arm,
+            "n_tokens": scored.n_tokens,
+            "log_likelihood": scored.log_likelihood,
+            "loss": -scored.log_likelihood / scored.n_tokens,
+            "perplexity": scored.perplexity,
+        }
+        rows.append(own | _counts(scored.met))
+    return rows
 
 
 def _counts(met: Met) -> Row:

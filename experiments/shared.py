@@ -66,6 +66,10 @@ class Observed:
         """Number of secondary sinks that are not among the cases, by reason."""
         return sum_counts(*(text.left_out for text in self.cases))
 
+    def kept(self, name: str) -> Path | None:
+        """The file in `folder` in which an experiment keeps answers, to go on where it stopped."""
+        return None if self.folder is None else self.folder / f"{name}.answers.jsonl"
+
     @property
     def n_layers(self) -> int:
         """Number of layers of the model."""
@@ -79,14 +83,14 @@ class Observed:
         """Every case with the trace of its text."""
         return [(text.trace, case) for text in self.cases for case in text.cases]
 
-    def progress(self, what: str) -> Callable[[int, int], None]:
+    def progress(self, what: str, noun: str = "texts") -> Callable[[int, int], None]:
         """Progress callback for causal questions; reports texts done every half minute."""
         last = time.monotonic()
 
         def tell(done: int, whole: int) -> None:
             nonlocal last
             if time.monotonic() - last > SECONDS and done < whole:
-                self.say(f"{what}: {done} of {whole} texts")
+                self.say(f"{what}: {done} of {whole} {noun}")
                 last = time.monotonic()
 
         return tell

@@ -211,6 +211,7 @@ def _coverage(tokens: pd.DataFrame, layer: int, tau: float) -> Verdict:
         "median over texts",
         controls="none",
         controlled=False,
+        counted="token",
         left_out={"copies of tokens in earlier texts": int(tokens["copy"].sum())},
         n_claims=N_CLAIMS,
     )
@@ -276,6 +277,7 @@ def _harms(texts: pd.DataFrame, n_touched: int) -> Verdict:
         "matched tokens, median over texts",
         controls="token twins, or ordinary tokens nearby, zeroed at once",
         line=HUNDREDTH,
+        counted="edited token",
         n_claims=N_CLAIMS,
     )
 

@@ -82,7 +82,7 @@ def in_words(verdict: Verdict) -> str:
     if not math.isnan(verdict.value):
         numbers = (
             f" ({verdict.statistic}: {rounded(verdict.value)}{interval}; "
-            f"{count(verdict.n_sinks, 'sink')}, {count(verdict.n_texts, 'text')})"
+            f"{count(verdict.n_sinks, verdict.counted)}, {count(verdict.n_texts, verdict.grouped)})"
         )
     return f"{verdict.outcome}: {verdict.claim}: {verdict.why}{numbers}"
 

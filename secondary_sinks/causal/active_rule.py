@@ -117,9 +117,14 @@ class ActiveRule:
     @property
     def hooks(self) -> list[Hook]:
         """Hooks for a pass that reads the next tokens, or (`whole`) the whole text."""
-        found: list[Hook] = [(hook_name(self.rule.layer, "mlp_out"), self._on_written)]
-        later = range(self.rule.layer + 1, self._n_layers) if self.rule.kind == "mask" else ()
-        return found + [(hook_name(layer, "attn_scores"), self._on_scores) for layer in later]
+        return [hook for layer in range(self._n_layers) for hook in self.at(layer)]
+
+    def at(self, layer: int) -> list[Hook]:
+        """Those of one layer."""
+        if layer == self.rule.layer:
+            return [(hook_name(layer, "mlp_out"), self._on_written)]
+        masks = self.rule.kind == "mask" and layer > self.rule.layer
+        return [(hook_name(layer, "attn_scores"), self._on_scores)] if masks else []
 
     def _on_written(self, written: Float[Tensor, "1 pos d_model"], hook: Any) -> Tensor | None:
         if self._whole:

@@ -204,8 +204,9 @@ class Passing:
         seen: Seen = {}
         hooks = [*edits.on_continuations(start), *self.recorded.hooks(view.layer, seen)]
         after = view.run.run_continuations(states, hooks, watch)
+        changed = edits.changed
         for index, number in enumerate(batch):
-            if number in self.beginning and index not in edits.changed:
+            if number in self.beginning and index not in changed:
                 del self.states[number]  # still clean, bit by bit
                 continue
             self.recorded.note(number, index, seen)

@@ -217,10 +217,11 @@ class _Passing:
         if self.watch:
             hooks = [*hooks, (hook_name(view.layer, "pattern"), keep_last(seen, "pattern"))]
         after = view.run.run_replayed(before, positions, hooks)
+        changed = edits.changed
         moved = [
             index
             for index, number in enumerate(batch)
-            if number in self._states or index in edits.changed
+            if number in self._states or index in changed
         ]
         if not moved:
             return

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -52,13 +53,8 @@ def score_under(
         )
     tokens = tokenize_given(model, torch.cat([prompt, continuation]), None).tokens
     active = None if rule is None else ActiveRule(model, rule, prompt, whole=True)
-    hooks = [] if active is None else active.hooks
-    own = [
-        [one for one in hooks if one[0].startswith(f"blocks.{layer}.")]
-        for layer in range(int(model.cfg.n_layers))
-    ]
-    chunk = None if active is None else len(tokens)
-    for view in iter_layers(model, tokens, chunk=chunk, hooks=own.__getitem__):
+    given: dict[str, Any] = {} if active is None else {"chunk": len(tokens), "hooks": active.at}
+    for view in iter_layers(model, tokens, **given):
         last = view.resid_post
         del view
     found = losses(layerwise_forward(model, tokens[:1]), tokens, last, {}).clean

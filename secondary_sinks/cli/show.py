@@ -201,10 +201,9 @@ def _in_words(verdict: Mapping[str, Any], why: str) -> str:
     number = number_and_interval(value, low, high, verdict.get("unit", ""))
     numbers = ""
     if verdict["n_sinks"]:
-        numbers = (
-            f" ({verdict['statistic']}: {number}; "
-            f"{count(verdict['n_sinks'], 'sink')}, {count(verdict['n_texts'], 'text')})"
-        )
+        nouns = verdict.get("counted", "sink"), verdict.get("grouped", "text")
+        sample = ", ".join(map(count, (verdict["n_sinks"], verdict["n_texts"]), nouns))
+        numbers = f" ({verdict['statistic']}: {number}; {sample})"
     return f"{verdict['claim']}{': ' * bool(why)}{why}{numbers}"
 
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from secondary_sinks.errors import UnsupportedModelError
 from secondary_sinks.layerwise.chunks import fitting_chunk
 from secondary_sinks.layerwise.flash_attention import attend_flash, is_better
 from secondary_sinks.layerwise.fused_attention import AttentionTotals, Workspace, attend
@@ -226,3 +227,13 @@ def has_own_scores(attention: Any) -> bool:
     """
     plain = attention.cfg.positional_embedding_type in ("standard", "rotary")
     return not plain or not vars(attention).keys().isdisjoint(_ReplacedAttention.METHODS)
+
+
+def refuse_own_scores(attention: Any) -> None:
+    """Raise `UnsupportedModelError` if edited tokens would not get the scores of this attention."""
+    if has_own_scores(attention):
+        raise UnsupportedModelError(
+            "edits need scores that are products of queries and keys; this model adds to its "
+            "scores, or a method of its attention was replaced",
+            "delete the replaced method, and observe the text again",
+        )

@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.nn.functional import linear
 from transformer_lens.utilities import apply_softcap
 
-from secondary_sinks.errors import UnsupportedModelError
 from secondary_sinks.layerwise.chunks import POSITIONS, fitting_chunk, vocabulary_chunks
 from secondary_sinks.layerwise.fused_attention import AttentionTotals
 from secondary_sinks.layerwise.hooked_attention import (
     ChunkedAttention,
     ReplayedAttention,
     has_own_scores,
+    refuse_own_scores,
     rotated,
 )
 from secondary_sinks.layerwise.interface import (
@@ -141,6 +141,7 @@ class HookedRun(LayerRun):
     ) -> ReplayedTokens:
         """Run replayed tokens of `positions` through this layer."""
         refuse_unreplayable(self.model)
+        refuse_own_scores(self._attention)
         seen: dict[str, Tensor] = {}
         attention = ReplayedAttention(self, positions.to(self.keys.device))
         own_hook = (hook_name(self.layer, "pattern"), keep_last(seen, "pattern"))
@@ -159,11 +160,7 @@ class HookedRun(LayerRun):
         watch: Sequence[int] = (),
     ) -> Continuations:
         """Run other endings of the text, which share the clean prefix."""
-        if has_own_scores(self._attention):
-            raise UnsupportedModelError(
-                "continuations need scores that are products of queries and keys; this model adds "
-                "to its scores, or a method of its attention was replaced"
-            )
+        refuse_own_scores(self._attention)
         n_texts, n_pos = len(resid_pre), len(self.keys)
         start = n_pos - resid_pre.shape[1]
         resid_pre, hooks = self.run_embed_hooks(resid_pre, torch.arange(start, n_pos), hooks)

@@ -10,6 +10,7 @@ from torch import Tensor
 from secondary_sinks.layerwise.begin import layerwise_forward
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.measures.hook_names import hook_name
+from secondary_sinks.memory import is_out_of_memory
 from secondary_sinks.observation.layers import LayerView, iter_layers
 from secondary_sinks.observation.record import make_trace
 from secondary_sinks.observation.tokens import token_strings
@@ -49,9 +50,15 @@ class CachedPass:
     def if_small(
         model: HookedModel, tokens: Int[Tensor, "pos"], progress: Progress | None = None
     ) -> "CachedPass | None":
-        """A pass that takes `KEPT_AT_MOST` bytes or fewer; None for a longer text."""
-        small = CachedPass.bytes_of(model, len(tokens)) <= KEPT_AT_MOST
-        return CachedPass(model, tokens, progress) if small else None
+        """A pass that takes `KEPT_AT_MOST` bytes or fewer; None for more, or if memory runs out."""
+        if CachedPass.bytes_of(model, len(tokens)) > KEPT_AT_MOST:
+            return None
+        try:
+            return CachedPass(model, tokens, progress)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        return None
 
     @staticmethod
     def bytes_of(model: HookedModel, n_pos: int) -> int:

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pandas as pd
 
@@ -106,6 +107,8 @@ def judge(
     outcome: str | None = None,
     controlled: bool = True,
     always: bool = False,
+    counted: str = "sink",
+    grouped: str = "text",
 ) -> Verdict:
     """Judge an interval: supported above the line, contradicted below it, else inconclusive.
 
@@ -113,9 +116,11 @@ def judge(
     function that returns them, is used only where there are enough, or `always`. `outcome` replaces
     that of the interval alone. `left_out` is counted in the sentence on controls; `controlled` says
     whether only sinks with a control count. `interval` is None where nothing was measured.
+    `counted` and `grouped` are what it counts, where that is not sinks and texts.
     """
     n, n_texts = (0, 0) if interval is None else (interval.n, interval.n_texts)
-    missing = too_few(n, n_texts, left_out, n_claims, controlled=controlled)
+    nouns: dict[str, Any] = {"counted": counted, "grouped": grouped}
+    missing = too_few(n, n_texts, left_out, n_claims, controlled=controlled, **nouns)
     if missing or interval is None:
         outcome = "inconclusive"
     elif outcome is None:
@@ -133,7 +138,7 @@ def judge(
         n_controls=n_controls,
         line=line,
     )
-    return replace(verdict, found=said if missing else "", lacks=missing)
+    return replace(verdict, found=said if missing else "", lacks=missing, **nouns)
 
 
 ZERO_ALONE = (

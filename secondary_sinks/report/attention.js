@@ -17,7 +17,7 @@ const fill = (list, names) => {
   list.replaceChildren(...names.map((name, index) => new Option(name, index)));
   list.selectedIndex = Math.max(chosen, 0);
 };
-if (view) {
+if (watched.length) {
   const [sinkList, layerList, headList] = ["Sink", "Layer", "Heads"].map(choice);
   const strip = view.querySelector(".attended");
   const told = view.querySelector("output");

@@ -57,14 +57,15 @@ def _within_budget(
     """The strongest sinks, as long as their numbers fit."""
     first, left = trace[trace["layer"] == trace["layer"].min()], MOST_VALUES
     ranked = sinks.sort_values("mass_max", ascending=False)
-    for text_id, pos in zip(ranked["text_id"], ranked["pos"], strict=True):
-        own = table[(table["text_id"] == text_id) & (table["pos"] == pos)]
-        left -= 2 * len(own)
+    parts = dict(iter(table.groupby(["text_id", "pos"])))
+    for place in zip(ranked["text_id"], ranked["pos"], strict=True):
+        if place not in parts:
+            continue
+        left -= 2 * len(parts[place])
         if left < 0:
             return
-        if len(own):
-            tokens = first[first["text_id"] == text_id].sort_values("pos")["token"]
-            yield _sink(own, str(text_id), int(pos), tokens.tolist())
+        tokens = first[first["text_id"] == place[0]].sort_values("pos")["token"]
+        yield _sink(parts[place], *place, tokens.tolist())
 
 
 def _sink(own: pd.DataFrame, text_id: str, pos: int, tokens: list[str]) -> dict[str, Any]:

@@ -175,7 +175,8 @@ def _claim(question: str, verdict: Mapping[str, Any]) -> Claim:
         interval = f"{verdict['confidence']:.0%} interval {' to '.join(ends)}"
         n_claims = verdict.get("n_claims", 1)
         interval += f", corrected for {n_claims} claims" if n_claims > 1 else ""
-    sample = f"{count(verdict['n_sinks'], 'sink')} in {count(verdict['n_texts'], 'text')}"
+    nouns = verdict.get("counted", "sink"), verdict.get("grouped", "text")
+    sample = " in ".join(map(count, (verdict["n_sinks"], verdict["n_texts"]), nouns))
     return Claim(
         question=TITLES[question],
         claim=verdict["claim"],

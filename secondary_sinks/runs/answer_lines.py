@@ -101,8 +101,8 @@ def read_done(
             raise _foreign(out, number) from error
         if not same or asked.get(text_id, prompt) != prompt:
             raise TextError(
-                f"{str(out)!r} line {number} was made by another model, prompt or with other "
-                "settings",
+                f"{str(out)!r} line {number} was made by another model, prompt, version or with "
+                "other settings",
                 "choose another --out, or remove the file",
             )
         found[text_id] = record

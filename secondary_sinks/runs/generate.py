@@ -10,7 +10,7 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -142,15 +142,20 @@ def answer_all(
     sampling: Sampling,
     made: Mapping[str, Any],
     say: Say,
+    check: Callable[[Task, dict[str, Any]], object] = lambda task, line: None,
 ) -> tuple[Lines, Lines]:
     """Write the answers that `out` lacks; returns the lines found before, and the new ones.
 
-    Every line stores `made`, and whatever else its answer depends on.
+    Every line stores `made`, and whatever else its answer depends on. `check` is called with each
+    line found before, and raises for one that cannot be used.
     """
     made = {**asdict(sampling), **_made_by(model), **made}
     asked = {task.key: list(messages_of(task.text)) for task in tasks}
     found = read_done(out, made, asked, say)
     before = {key: found[key] for key in asked if key in found}
+    for task in tasks:
+        if task.key in before:
+            check(task, before[task.key])
     missing = [task for task in tasks if task.key not in before]
     limit = sampling.max_new_tokens
     say(f"{len(missing)} of {len(tasks)} answers to write, at most {limit:,} tokens each")

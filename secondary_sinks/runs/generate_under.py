@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,12 @@ from secondary_sinks.runs.generate import (
     feed_prompt,
     locked,
 )
+from secondary_sinks.runs.hashes import code_version
 from secondary_sinks.texts import Text
 from secondary_sinks.types import Rule
 
+WRITING = ("layerwise", "causal/active_rule.py", "types/rules.py", "runs/generate.py")
+"""Code that answers depend on."""
 Arms = Mapping[str, Rule | None]
 """Rules by the name of their arm; None is the model as it is."""
 
@@ -121,8 +125,10 @@ def _answer(
         for sample in range(n_samples)
         for arm, rule in arms.items()
     ]
-    lines = answer_all(model, tasks, out, sampling, {"arms": _plain(arms)}, say)
-    found = [_read(task, {**lines[0], **lines[1]}[task.key], out) for task in tasks]
+    read = partial(_read, out=out)
+    made = {"arms": _plain(arms), "code": code_version(WRITING)}
+    before, new = answer_all(model, tasks, out, sampling, made, say, read)
+    found = [read(task, (before | new)[task.key]) for task in tasks]
     for arm, rule in arms.items():
         if rule is not None:
             met = sum((one.met for one in found if one.arm == arm), Met())
@@ -151,8 +157,18 @@ def _plain(arms: Arms) -> dict[str, Any]:
 
 
 def _read(task: Task, line: Mapping[str, Any], out: Path) -> ArmAnswer:
-    """The answer that a line holds. Raises `TextError` for one that was changed."""
+    """The answer that a line holds.
+
+    Raises `TextError` for a line that was changed, and for one with other prompt tokens than now:
+    the arms of a prompt are compared, so that all must have the same.
+    """
     try:
+        if line["stored_ids"]["prompt"] != task.fed.tolist():
+            raise TextError(
+                f"{str(out)!r}: the line {task.key!r} has other prompt tokens than the chat "
+                "template gives today (a date?)",
+                "choose another --out, or remove the file",
+            )
         met: dict[str, Any] = {
             name: math.nan if one is None else one for name, one in line.get("met", {}).items()
         }

@@ -34,27 +34,34 @@ def too_few(
     n_claims: int = 1,
     *,
     controlled: bool = True,
+    counted: str = "sink",
+    grouped: str = "text",
 ) -> str:
     """Why there are too few sinks or texts for a verdict; empty where there are enough.
 
     `left_out` counts the sinks that were left out, by reason; `controlled` says whether only sinks
-    with a control count.
+    with a control count. `counted` and `grouped` are nouns, where other things than sinks and texts
+    are counted.
 
     >>> too_few(0, 0, {"not formed by any MLP": 7, "without a control": 0})
     'no secondary sink could be tested (7 not formed by any MLP), so no claim is made'
+    >>> too_few(0, 0, controlled=False, counted="token")
+    'no token was found, so no claim is made'
     """
     needed = min_texts(n_claims)
     if n_sinks >= MIN_SINKS and n_texts >= needed:
         return ""
     reasons = [f"{number} {reason}" for reason, number in (left_out or {}).items() if number]
+    kind = "secondary sink" if counted == "sink" else counted
     if not n_sinks and reasons:
-        return f"no secondary sink could be tested ({', '.join(reasons)}), so no claim is made"
+        return f"no {kind} could be tested ({', '.join(reasons)}), so no claim is made"
     if not n_sinks:
         which = " with a control" if controlled else ""
-        return f"no secondary sink{which} was found, so no claim is made"
+        return f"no {kind}{which} was found, so no claim is made"
     together = f" to decide {n_claims} claims together" if n_claims > 1 else ""
     where = " with controls" if controlled else ""
     return (
-        f"only {count(n_sinks, 'sink')} in {count(n_texts, 'text')}{where}; at least {MIN_SINKS} "
-        f"sinks in {needed} texts are needed{together}, since fewer texts can all agree by chance"
+        f"only {count(n_sinks, counted)} in {count(n_texts, grouped)}{where}; at least {MIN_SINKS} "
+        f"{counted}s in {needed} {grouped}s are needed{together}, since fewer {grouped}s can all "
+        "agree by chance"
     )

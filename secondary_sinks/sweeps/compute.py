@@ -118,7 +118,7 @@ def _compute(model: HookedModel, task: Task, seen: Seen | None) -> Outcome:
 def _observe(model: HookedModel, task: Task) -> tuple[Trace, CachedPass | None]:
     """The trace of a text and, if it is short and edits are asked for, the pass for their replay.
 
-    Whether the pass is kept depends on the task alone, so that its tables have the same bytes.
+    The tables have the same bytes, kept or not.
     """
     tokens = torch.tensor(task.tokens)
     edited = any(unit.edit != "none" for unit in task.units)

@@ -11,6 +11,7 @@ import torch
 
 from secondary_sinks.detection import detect
 from secondary_sinks.errors import SweepError, TextError
+from secondary_sinks.memory import free_bytes
 from secondary_sinks.models import HookedModel
 from secondary_sinks.observation import CachedPass, observe
 from secondary_sinks.questions import Answer, family_of, n_claims_of, roles
@@ -27,8 +28,9 @@ from secondary_sinks.texts import Text, TokenizedText
 from secondary_sinks.texts.many_files import refuse_same_ids
 from secondary_sinks.types import SinkTable, Trace
 
-KEPT_IN_ALL = 2 * 10**9
-"""Largest size of all clean passes together that stay in memory until roles are found."""
+KEPT_IN_ALL, FREE_PER_KEPT = 2 * 10**9, 3
+"""Largest size in bytes of all clean passes together that stay in memory until roles are found, and
+how much more memory must then be free for the work on other texts: three times their size."""
 Command = Callable[[Sequence[str]], str]
 """Builds a command line that asks for a run with these questions."""
 
@@ -125,9 +127,11 @@ class Run(Sweep):
 
     def _keep(self, task: Task, trace: Trace, kept: CachedPass | None) -> None:
         self.traces[task.key] = trace
-        there = sum(one.n_bytes for one in self.kept.values())
-        if kept and self._has_roles and there + kept.n_bytes <= KEPT_IN_ALL:
-            self.kept[task.key] = kept
+        if kept and self._has_roles:
+            size = kept.n_bytes + sum(one.n_bytes for one in self.kept.values())
+            free = free_bytes(str(kept.model.cfg.device))
+            if size <= KEPT_IN_ALL and (free is None or FREE_PER_KEPT * size <= free):
+                self.kept[task.key] = kept
 
     def _refuse_texts(self, prepared: Prepared) -> None:
         """Raise `TextError` for the first text that cannot be fed."""

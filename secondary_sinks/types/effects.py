@@ -207,6 +207,10 @@ class Verdict(Displayed):
     """That there are too few sinks or texts, and how many there should be; else empty."""
     found: str = ""
     """What was found in too few sinks or texts: `why` says it, then what the verdict lacks."""
+    counted: str = "sink"
+    """What `n_sinks` counts, in the singular."""
+    grouped: str = "text"
+    """What `n_texts` counts: independent of each other."""
 
     @property
     def number(self) -> str:
@@ -223,7 +227,7 @@ class Verdict(Displayed):
         return f"{self.outcome}: {self.claim}" + (f"; {self.number}" if self.number else "")
 
     def _html(self) -> str:
-        sample = f"{count(self.n_sinks, 'sink')} in {count(self.n_texts, 'text')}"
+        sample = f"{count(self.n_sinks, self.counted)} in {count(self.n_texts, self.grouped)}"
         number = f"{self.statistic}: {self.number}, {sample}" if self.number else ""
         return card_html(self.outcome, self.claim, [self.why, number, self.controls])
 

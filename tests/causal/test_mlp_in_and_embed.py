@@ -93,6 +93,9 @@ def test_a_hook_point_that_never_fires_is_refused_by_name(run, tmp_path, monkeyp
     monkeypatch.setattr(type(model), "check_hooks_to_add", lambda self, name: None)
     with pytest.raises(EditError, match=r"'blocks.1.hook_mlp_in' of site 'mlp_in' never fires"):
         run(model, trace, [Edit(pos=9, layer=1, site="mlp_in")])
+    later = [Edit(pos=9, layer=0), Edit(pos=9, layer=1, site="mlp_in")]
+    with pytest.raises(EditError, match=r"'blocks.1.hook_mlp_in' of site 'mlp_in' never fires"):
+        run(model, trace, [later])
     with pytest.raises(MeasureError, match="'mlp_in' never fires"):
         reference_means(model, [trace], ["mlp_in"])
 

@@ -12,14 +12,15 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from experiments import accuracy
 from experiments.accuracy import CLAIM, CONTROL, LIKELY, RULE, SINKS, TEXTS, TOO_FEW
-from experiments.ruled import new_sinks
+from experiments.ruled import sink_rows
 from secondary_sinks import Rule
 from secondary_sinks.causal import Met
 from secondary_sinks.errors import TextError
 from secondary_sinks.runs import ArmAnswer
 from secondary_sinks.testing.planted import Plant
+from secondary_sinks.texts import read_questions
 from tests.experiments.observed import planted
-from tests.experiments.test_replacement import linked
+from tests.experiments.test_replacement import READER, linked
 
 SINK_HEAD, OTHER_HEAD, LAYER, N_PROMPT = 1, 2, 3, 15
 SINK_AXIS, OTHER_AXIS = 5, 17
@@ -115,7 +116,8 @@ def test_answers_that_sinks_carry_go_wrong_without_them(run):
     assert "rule: the rule meets 48 of 96 tokens" in said
     assert "control: the rule meets 48 of 96 tokens; 48 others are edited" in said
     assert "right answers: 100% clean, 0% rule, 100% control" in finding.verdict.why
-    assert finding.verdict.n_sinks == 48
+    verdict = finding.verdict
+    assert (verdict.n_sinks, verdict.counted, verdict.grouped) == (48, "edited token", "question")
     assert set(finding.frame.columns) == set(finding.columns)
 
 
@@ -162,6 +164,36 @@ def test_a_rule_that_meets_nothing_or_cannot_be_is_said(run):
     assert silent.verdict.why.startswith("layer 7 creates no secondary sink")
 
 
+def test_a_rule_that_only_texts_meet_still_tells_how_likely_they_are(run):
+    told, options, *_ = run("sinks")
+    short = read_questions(options["questions"])[0]
+    words = {"prompt": " ".join(short.text.plain.split()[:3]), "answer": short.answer}
+    place = told.folder / "short.jsonl"
+    place.write_text(json.dumps(words))
+    finding = accuracy.run(replace(told, folder=None), **options | {"questions": str(place)})
+    *asked, texts = finding.verdicts
+    assert all(one.lacks.startswith("no edited token could be tested (1 ") for one in asked)
+    assert (texts.n_texts, texts.grouped, texts.lacks) == (8, "text", "")
+
+
+def test_a_right_answer_that_does_not_fit_is_refused_before_any_work(run):
+    told, options, *_ = run("sinks")
+    long = {"id": "q", "prompt": "w1", "answer": " ".join(["w2"] * told.model.cfg.n_ctx)}
+    (told.folder / "long.jsonl").write_text(json.dumps(long))
+    silent = replace(told, folder=None, say=None)
+    with pytest.raises(TextError, match="question 'q' has 65 tokens with its right answer"):
+        accuracy.run(silent, **options | {"questions": str(told.folder / "long.jsonl")})
+
+
+def test_a_template_that_fails_is_an_error_of_this_experiment_not_of_its_price():
+    """`experiments.all` asks for prices first, and records a failed experiment."""
+    observed = answering("sinks")
+    observed.model.tokenizer.chat_template = "{{ raise_exception('roles alternate') }}"
+    assert accuracy.cost(observed).recomputed == 0
+    with pytest.raises(TextError, match="roles alternate"):
+        accuracy.run(observed)
+
+
 def test_without_a_template_nothing_is_asked_and_nothing_costs():
     observed = planted(*PLANTS, primary=PRIMARY, n_texts=2)
     finding = accuracy.run(observed)
@@ -173,6 +205,11 @@ def test_without_a_template_nothing_is_asked_and_nothing_costs():
     assert "creates no secondary sink" in accuracy.run(planted(n_texts=2)).verdict.why
 
 
+def new_sinks(observed, answer, rule, control=None):
+    arms = {"clean": None, RULE: rule, CONTROL: control or replace(rule, control=True)}
+    return [row["n_new_sinks"] for row in sink_rows(observed, answer, arms)]
+
+
 def test_new_sinks_are_those_that_the_rule_makes_of_other_tokens():
     observed = linked(with_sink=-0.3, with_mark=0.3)
     tokens = observed.texts[0].tokens
@@ -180,13 +217,14 @@ def test_new_sinks_are_those_that_the_rule_makes_of_other_tokens():
     rule = Rule(layer=2, value=0.0, tau=0.9, direction=along)
     answer = ArmAnswer(
         text_id="t",
-        arm=RULE,
+        arm="clean",
         sample=0,
         prompt=tokens[:20],
         answer=tokens[20:],
         content="",
         met=Met(),
     )
-    assert new_sinks(observed, answer, rule) == 1
-    assert new_sinks(observed, answer, replace(rule, control=True)) == 0
-    assert new_sinks(observed, answer, replace(rule, tau=1.0)) == 0
+    assert new_sinks(observed, answer, rule) == [1, 0]
+    assert new_sinks(observed, answer, replace(rule, tau=1.0)) == [0, 0]
+    edits_it = replace(rule, tau=-1.0, exempt=READER, value=5.0)
+    assert new_sinks(observed, answer, rule, edits_it) == [0, 0], "it counts in neither or in both"

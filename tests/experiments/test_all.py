@@ -146,6 +146,8 @@ def test_finished_with_other_weights_ids_or_code_is_neither_skipped_nor_replaced
     change, named, start, sinks, monkeypatch, tmp_path
 ):
     start(("norms",))
+    kept = tmp_path / "norms.answers.jsonl"
+    kept.write_text("finished parts of these inputs\n")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
     other = sinks if change is None else change(sinks)
     if change is None:
@@ -155,6 +157,7 @@ def test_finished_with_other_weights_ids_or_code_is_neither_skipped_nor_replaced
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
     _, said = start(("norms",), observed=other, force=True)
     assert any(line.startswith("[1/1] norms") for line in said)
+    assert not kept.exists()
     assert "norms: finished before, skipped" in start(("norms",), observed=other)[1]
 
 

@@ -1,12 +1,16 @@
 """Secondary sinks by checkpoint: planted models of one shape, and local folders."""
 
+import gc
 import json
+import weakref
 
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
+from experiments import checkpoints
 from experiments.checkpoints import main, named, run
+from experiments.shared import observe_texts
 from secondary_sinks.errors import ModelError
 from secondary_sinks.testing.planted import Plant
 from tests.experiments.observed import planted
@@ -40,6 +44,7 @@ def test_sinks_that_are_learned_are_found_where_they_arise():
     assert (finding.frame["n_primary"] == 1).all(), "the primary is there from the start"
     assert finding.verdict.outcome == "supported"
     assert "step1000: 0, planted@step2000: 156" in finding.verdict.why
+    assert "at the first, 7 of 7 texts have a primary, without which no" in finding.verdict.why
     dots = finding.figure.data[0]
     assert list(dots.x) == rates["value"].tolist()
 
@@ -83,6 +88,16 @@ def test_folders_stand_for_checkpoints_in_the_order_given(tmp_path, capsys, monk
     texts = tmp_path / "texts.txt"
     texts.write_text("The quick brown fox jumps over the lazy dog. " * 3)
     words = [str(tmp_path / "tiny"), "--revision", ",".join(steps), "--texts", str(texts)]
+    models = []
+
+    def alone(*given, **options):
+        gc.collect()
+        assert not any(model() for model in models), "one model is in memory at a time"
+        found = observe_texts(*given, **options)
+        models.append(weakref.ref(found.model))
+        return found
+
+    monkeypatch.setattr(checkpoints, "observe_texts", alone)
     with pytest.raises(SystemExit) as stopped:
         main([*words, "--device", "cpu", "--out", str(tmp_path / "out")])
     assert stopped.value.code == 0
@@ -91,6 +106,16 @@ def test_folders_stand_for_checkpoints_in_the_order_given(tmp_path, capsys, monk
     hashes = [one["model"]["weights_sha256"] for one in record["provenance"]["checkpoints"]]
     assert len(set(hashes)) == 2
     assert pd.read_csv(tmp_path / "out" / "data.csv")["checkpoint"].is_monotonic_decreasing
+
+
+def test_a_last_checkpoint_that_is_nowhere_is_refused_before_the_first_is_loaded(tmp_path, capsys):
+    save_tiny(tmp_path / "tiny")
+    with pytest.raises(SystemExit) as stopped:
+        main([str(tmp_path / "tiny"), "nowhere-at-all", "--out", str(tmp_path / "out")])
+    assert stopped.value.code == 2
+    said = capsys.readouterr()
+    assert "nowhere-at-all" in said.err
+    assert "checkpoint 1" not in said.out
 
 
 def test_a_folder_without_revisions_says_so(tmp_path, capsys):

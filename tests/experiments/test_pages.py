@@ -217,6 +217,7 @@ WRONG = {
     "no verdict": (lambda record: record.pop("verdict"), "it has no 'verdict'"),
     "outcome": (verdict(outcome="proven"), "outcome is 'proven'; expected supported"),
     "value": (verdict(value="x"), "verdict.value is 'x'; expected int or float or null"),
+    "noun": (verdict(counted=3), "verdict.counted is 3; expected str"),
     "no bound": (without("low"), "verdict has no 'low'"),
     "half an interval": (verdict(high=None), "a lower bound, but no value or upper bound"),
     "further": (whole(further=3), "further is 3; expected a list"),

@@ -6,7 +6,8 @@ import pytest
 import torch
 import transformer_lens
 
-from secondary_sinks import load_model
+from secondary_sinks import Edit, load_model, observe, recompute, replay
+from secondary_sinks.errors import UnsupportedModelError
 from secondary_sinks.layerwise import hooked_attention
 from secondary_sinks.layerwise.begin import layerwise_forward
 from secondary_sinks.measures.hook_names import hook_name
@@ -186,3 +187,11 @@ def test_scores_that_are_more_than_products_of_queries_and_keys(made):
     test_the_model_is_left_as_it_was(model)
     if made is replaced:
         assert model.blocks[1].attn.calculate_attention_scores is falling
+
+
+@pytest.mark.parametrize("intervene", [replay, recompute])
+def test_edits_refuse_a_replaced_method_that_they_would_not_run(intervene):
+    model = replaced()
+    trace = observe(model, TOKENS)
+    with pytest.raises(UnsupportedModelError, match="a method of its attention was replaced"):
+        intervene(model, trace, Edit(pos=3, layer=1))

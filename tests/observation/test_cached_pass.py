@@ -7,7 +7,7 @@ import torch
 
 from secondary_sinks import Edit, load_model, observe, replay
 from secondary_sinks.errors import TraceError
-from secondary_sinks.observation import CachedPass
+from secondary_sinks.observation import CachedPass, cached_pass
 from secondary_sinks.testing import Plant, plant
 from secondary_sinks.testing.families import tiny
 from secondary_sinks.types.trace import LAYER_POS
@@ -46,6 +46,18 @@ def test_its_trace_is_that_of_observe(fed):
     assert (kept.primary, kept.text_id) == (observed.primary, "named")
     for name in LAYER_POS:
         assert torch.equal(*(getattr(one, name).nan_to_num(-1) for one in (kept, observed))), name
+
+
+def test_a_pass_for_which_memory_runs_out_is_not_kept(fed, monkeypatch):
+    def full(*given, **options):
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(cached_pass, "iter_layers", full)
+    said = "CUDA out of memory"
+    assert CachedPass.if_small(fed.model, fed.tokens) is None
+    said = "another error"
+    with pytest.raises(RuntimeError, match=said):
+        CachedPass.if_small(fed.model, fed.tokens)
 
 
 def test_replays_over_it_are_those_of_a_pass_of_their_own(fed):

@@ -266,7 +266,7 @@ def test_another_setting_prompt_or_file_is_refused(hooked, tmp_path):
     out = tmp_path / "long.jsonl"
     generate(hooked, PROMPTS, out, SHORT, lambda line: None)
     before = out.read_bytes()
-    with pytest.raises(TextError, match="line 1 was made by another model, prompt or with other"):
+    with pytest.raises(TextError, match="line 1 was made by another model, prompt, version or"):
         generate(hooked, PROMPTS, out, DRAWN, lambda line: None)
     with pytest.raises(TextError, match="another model, prompt"):
         generate(hooked, [Text(text_id="p0", plain="Other.")], out, SHORT, lambda line: None)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from importlib import import_module
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from tests.tiny import save_tiny
 PROMPTS = [Text(text_id=f"p{number}", plain=f"Prompt {number}.") for number in range(2)]
 DRAWN = Sampling(max_new_tokens=6, temperature=1.0, seed=5)
 GREEDY = Sampling(max_new_tokens=6)
+runs_under = import_module("secondary_sinks.runs.generate_under")
 NOTHING = Rule(layer=0, kind="mask", tau=1.0)
 
 
@@ -101,7 +103,9 @@ def test_the_file_holds_texts_that_can_be_observed(model, rule, tmp_path):
         assert one.content == ("" if not one.content.strip() else text.messages[-1]["content"])
 
 
-def test_answers_of_other_rules_or_of_generate_are_not_taken_for_these(model, rule, tmp_path):
+def test_answers_of_other_rules_code_or_of_generate_are_not_taken_for_these(
+    model, rule, tmp_path, monkeypatch
+):
     out = tmp_path / "a.jsonl"
     under(model, {"rule": rule}, out=out)
     before = out.read_bytes()
@@ -113,6 +117,27 @@ def test_answers_of_other_rules_or_of_generate_are_not_taken_for_these(model, ru
     assert out.read_bytes() == before
     with pytest.raises(RunFolderError, match="is not a file"):
         under(model, {"rule": rule}, out=tmp_path)
+    monkeypatch.setattr(runs_under, "code_version", lambda rooms: "changed")
+    with pytest.raises(TextError, match="another model, prompt, version or with other settings"):
+        under(model, {"rule": rule}, out=out)
+
+
+def test_a_prompt_that_is_fed_otherwise_today_is_refused_before_any_answer(
+    model, rule, tmp_path, monkeypatch
+):
+    """A template may write the date: answers to other tokens are not paired with these."""
+    out = tmp_path / "a.jsonl"
+    under(model, {"clean": None, "rule": rule}, out=out)
+    before = out.read_bytes().splitlines(keepends=True)[:2]
+    out.write_bytes(b"".join(before))
+
+    def with_date(model, text):
+        return torch.cat([torch.tensor([4]), feed_prompt(model, text)])
+
+    monkeypatch.setattr(runs_under, "feed_prompt", with_date)
+    with pytest.raises(TextError, match="has other prompt tokens than the chat template"):
+        under(model, {"clean": None, "rule": rule}, out=out)
+    assert out.read_bytes() == b"".join(before)
 
 
 CHANGED = {

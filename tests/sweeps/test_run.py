@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 from dataclasses import asdict, replace
+from importlib import import_module
 
 import pandas as pd
 import pytest
@@ -118,6 +119,22 @@ def test_a_run_is_observe_detect_ablate_and_roles(planted, texts, whole):
     answer = roles(planted.model, traces, sinks, n_claims=n_claims)
     pd.testing.assert_frame_equal(found.roles.drop(columns="model"), answer.cells, rtol=1e-5)
     assert [one["why"] for one in found.record["writers"]] == [v.why for v in answer.verdicts]
+
+
+@pytest.mark.parametrize(("free", "names"), [(0, set()), (10**12, {"a", "b"}), (None, {"a", "b"})])
+def test_passes_wait_for_the_roles_only_where_much_memory_is_free(
+    planted, texts, tmp_path, monkeypatch, free, names
+):
+    module, seen = import_module("secondary_sinks.sweeps.run"), []
+
+    def asked(*given, kept, **options):
+        seen.append(set(kept))
+        return roles(*given, kept=kept, **options)
+
+    monkeypatch.setattr(module, "free_bytes", lambda device: free)
+    monkeypatch.setattr(module, "roles", asked)
+    run(planted, texts, tmp_path / "out", edits=("zero",), layers=(3,))
+    assert seen == [names]
 
 
 def test_a_run_records_whether_its_sinks_are_the_papers_phenomenon(planted, texts, whole):
