@@ -156,6 +156,12 @@ def test_experiments_import_public_names_only(file):
             assert asked <= {*public, *rooms}, node.module
 
 
+def test_no_two_test_files_have_the_same_name():
+    """pytest imports test files of different folders by their names alone."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, number in names.items() if number > 1] == []
+
+
 def test_every_module_has_a_docstring_and_stays_readable():
     assert len(FILES) > 100
     for file in FILES:

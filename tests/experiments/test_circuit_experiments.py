@@ -34,7 +34,7 @@ def test_heads_of_the_primary_read_the_sinks():
     assert values["heads that read the primary"] == pytest.approx(1.0, abs=1e-5)
     assert values["as many random heads"] == 0.5
     assert len(finding.figures["scores"].data) == 2
-    assert {"cells", "effects", "heads", "sinks"} == finding.tables.keys()
+    assert {"cells", "effects", "heads", "queries", "sinks"} == finding.tables.keys()
 
 
 VALUES = [(0.0, "supported"), (10.0, "contradicted")]
