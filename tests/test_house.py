@@ -6,6 +6,7 @@ import importlib
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
@@ -158,7 +159,7 @@ def test_experiments_import_public_names_only(file):
 
 def test_no_two_test_files_have_the_same_name():
     """pytest imports test files of different folders by their names alone."""
-    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    names = Counter(path.name for path in (PACKAGE.parent / "tests").rglob("test_*.py"))
     assert [name for name, number in names.items() if number > 1] == []
 
 

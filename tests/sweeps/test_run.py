@@ -376,15 +376,15 @@ def test_a_damaged_table_of_a_run_is_made_again_and_its_questions_asked(planted,
 def test_a_text_that_cannot_be_computed_is_an_error_and_the_others_are_kept(
     planted, texts, whole, tmp_path, monkeypatch
 ):
-    plain = compute.observe
+    plain = compute._observe
 
-    def failing(model, tokens, text_id):
-        if tokens.tolist() == texts[1].tokens.tolist():
+    def failing(model, task):
+        if list(task.tokens) == texts[1].tokens.tolist():
             raise RuntimeError("CUDA out of memory")
-        return plain(model, tokens, text_id=text_id)
+        return plain(model, task)
 
     with monkeypatch.context() as patch:
-        patch.setattr(compute, "observe", failing)
+        patch.setattr(compute, "_observe", failing)
         with pytest.raises(SweepError, match=r"1 of 2 texts .* 'b': OutOfMemory: CUDA .* kept"):
             run(planted, texts, tmp_path / "out", seed=3)
     assert not RunFolder(tmp_path / "out").has_record()
