@@ -40,7 +40,7 @@ def test_ours_and_peers_give_the_same_numbers(models):
         assert one.ours_s > 0
         assert one.limit_s > 0
         assert one.ratio == pytest.approx(one.peer_s / one.ours_s)
-    assert (found["state_sweep"].cells, found["state_sweep"].peer_cells) == (18, 12)
+    assert (found["state_sweep"].cells, found["state_sweep"].peer_cells) == (18, 6)
 
 
 @needs_old
