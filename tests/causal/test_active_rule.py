@@ -30,7 +30,7 @@ def loaded(variant, kind, folder):
     return load_model(folder, device="cpu", bridge=kind == "TransformerBridge", skip=CHECKS)
 
 
-@pytest.fixture(scope="module", params=thinned(CASES, TYPICAL), ids="-".join)
+@pytest.fixture(scope="module", params=thinned(CASES, TYPICAL[::3]), ids="-".join)
 def model(request, tmp_path_factory):
     return loaded(*request.param, tmp_path_factory.mktemp(request.param[0]))
 

@@ -84,7 +84,7 @@ def test_a_sink_that_also_arises_with_one_token_visible_does_not_count(
     assert "left out: 1 too short for a mask" in verdict.controls
 
 
-@pytest.mark.parametrize("case", thinned(CASES, ALTERNATING), ids="-".join)
+@pytest.mark.parametrize("case", thinned(CASES, ALTERNATING[::3]), ids="-".join)
 @pytest.mark.parametrize("kept", [None, KEPT])
 def test_what_is_hidden_is_hidden_as_in_a_plain_hooked_pass(case, kept, tmp_path):
     variant, kind = case
