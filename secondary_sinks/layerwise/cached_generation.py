@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from secondary_sinks.errors import ModelError
+from secondary_sinks.errors import ModelError, UnsupportedModelError
 from secondary_sinks.layerwise.protocol import Hook, HookedModel, is_bridge
 
 
@@ -16,7 +16,11 @@ class Continuation:
     """A text that grows token by token, with the cached keys and values of the tokens so far."""
 
     def __init__(self, model: HookedModel, hooks: Sequence[Hook] = ()) -> None:
-        """Start with an empty text; `hooks` are active whenever it grows."""
+        """Start with an empty text; `hooks` are active whenever it grows.
+
+        Raises `UnsupportedModelError` for a model whose class cannot generate where it lies.
+        """
+        _refuse_sinks_on_several_gpus(model)
         self._model, self._hooks = model, list(hooks)
         self._cache = _empty_cache(model)
         self._cache_argument = "past_key_values" if is_bridge(model) else "past_kv_cache"
@@ -32,6 +36,17 @@ class Continuation:
     def _mask(self, ids: Int[Tensor, "1 pos"]) -> dict[str, Tensor]:
         """Every token counts; a `HookedTransformer` would leave out final tokens that can pad."""
         return {} if is_bridge(self._model) else {"attention_mask": torch.ones_like(ids)}
+
+
+def _refuse_sinks_on_several_gpus(model: HookedModel) -> None:
+    """TransformerLens moves scores to the GPU of the mask, which is not that of learned sinks."""
+    if is_bridge(model) or model.cfg.n_devices == 1:
+        return
+    if any(getattr(block.attn, "sinks", None) is not None for block in model.blocks):
+        raise UnsupportedModelError(
+            "a HookedTransformer with learned sinks cannot generate over several GPUs",
+            "load the model with bridge=True (--bridge), or on one GPU",
+        )
 
 
 def _empty_cache(model: HookedModel) -> Any:

@@ -50,6 +50,7 @@ def code_version(rooms: tuple[str, ...], root: Path | None = None) -> str:
     return digest.hexdigest()[:16]
 
 
+@cache
 def without_comments(source: str) -> str:
     """Python source without comments, bare strings (docstrings among them) and blank lines.
 
@@ -70,6 +71,8 @@ def _said(source: str) -> Iterator[tuple[int, int, int, int]]:
         text = node.value if isinstance(node, ast.Expr) else None
         if isinstance(text, ast.Constant) and isinstance(text.value, str):
             yield text.lineno, text.col_offset, text.end_lineno or 0, text.end_col_offset or 0
+    if "#" not in source:
+        return
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             row, column = token.start
