@@ -30,7 +30,6 @@ Memory is the peak of the process beyond what it held before each run.
 """
 
 import json
-import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -216,13 +215,14 @@ class Limits:
 
 @torch.no_grad()
 def _seconds(work: Work, runs: int) -> float:
-    """Median time of a work."""
+    """Least time of a work, after one run that warms up."""
     times = []
+    work()
     for _ in range(runs):
         start = time.perf_counter()
         work()
         times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    return min(times)
 
 
 def _three(n_layers: int) -> list[int]:
