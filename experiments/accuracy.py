@@ -67,7 +67,7 @@ ALIKE: dict[str, Any] = {
 }
 """How all four verdicts are judged."""
 WORSE = {"right": (-1, "fewer right answers"), "n_new_sinks": (1, "more new sinks")}
-"""Sign of what is worse, by column, and its words."""
+"""By column: 1 if more is worse, -1 if fewer is; and how the verdict says it."""
 COLUMNS = {
     "row": "arm: clean (no edit), rule, or control (as many other tokens edited)",
     "series": "always empty",

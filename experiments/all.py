@@ -22,7 +22,14 @@ import pandas as pd
 import typer
 
 from experiments.about import about_of, key_of, read_about, refuse_other, write_about
-from experiments.command import start
+from experiments.command import (
+    DeviceOption,
+    DtypeOption,
+    FeedOption,
+    ModelOption,
+    SeedOption,
+    start,
+)
 from experiments.copied import refuse_name
 from experiments.prices import price_of_pass, prices
 from experiments.shared import Finding, Loaded, Observed, load_texts, observe_loaded, texts_of
@@ -221,7 +228,7 @@ def _cell(words: str) -> str:
 def _command(
     *,
     out: Annotated[Path, typer.Option(help="Folder for all results.")],
-    model: Annotated[str, typer.Option(help="As for `secondary-sinks run`.")] = "smollm2-135m",
+    model: ModelOption = "smollm2-135m",
     texts: Annotated[str | None, typer.Option(help="As for `secondary-sinks run`.")] = None,
     only: Annotated[str, typer.Option(help="Names of experiments, separated by commas.")] = "",
     quick: Annotated[bool, typer.Option(help="Skip what recomputes whole texts.")] = False,
@@ -232,12 +239,10 @@ def _command(
         str, typer.Option(help="Name of the model in tables. Default: its alias or file.")
     ] = "",
     every: Annotated[int, whole("Use only every k-th text, from the first on.", least=1)] = 1,
-    feed: Annotated[str, typer.Option(help="As for `secondary-sinks run`.")] = "auto",
-    device: Annotated[
-        str | None, typer.Option(help="cuda, mps or cpu. Default: the fastest available.")
-    ] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
-    seed: Annotated[int, whole("Random seed.")] = 0,
+    feed: FeedOption = "auto",
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    seed: SeedOption = 0,
     force: Annotated[bool, typer.Option(help="Replace results of other weights or code.")] = False,
 ) -> None:
     """Every experiment on one model, from one observation pass, and a table of claims."""

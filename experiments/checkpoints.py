@@ -3,18 +3,25 @@
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
 import typer
 
-from experiments.command import start
+from experiments.command import (
+    DeviceOption,
+    DtypeOption,
+    FeedOption,
+    OutOption,
+    SeedOption,
+    TextsOption,
+    start,
+)
 from experiments.input_controls import rates_by, share_of_sinks
 from experiments.shared import Finding, Observed, observe_texts, unanswered
 from experiments.written import in_words, write
 from secondary_sinks import Verdict
-from secondary_sinks.cli import say, whole
+from secondary_sinks.cli import say
 from secondary_sinks.detection import counts_for_levels
 from secondary_sinks.display import count, rounded
 from secondary_sinks.errors import ModelError
@@ -146,19 +153,15 @@ def _command(
     models: Annotated[
         list[str], typer.Argument(help="Checkpoints: folders, or MODEL@REVISION; or one model.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder for data, figure and verdict.json.")],
+    out: OutOption,
     revision: Annotated[
         str | None, typer.Option(help="Revisions of the one model, in order: A,B,C.")
     ] = None,
-    texts: Annotated[
-        str | None, typer.Option(help="As for `secondary-sinks run`. Default: the bundled texts.")
-    ] = None,
-    feed: Annotated[str, typer.Option(help="As for `secondary-sinks run`.")] = "auto",
-    device: Annotated[
-        str | None, typer.Option(help="cuda, mps or cpu. Default: the fastest available.")
-    ] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
-    seed: Annotated[int, whole("Random seed.")] = 0,
+    texts: TextsOption = None,
+    feed: FeedOption = "auto",
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    seed: SeedOption = 0,
 ) -> None:
     """Count the secondary sinks of several checkpoints of a model."""
     names, records = named(models, revision), []

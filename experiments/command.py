@@ -63,19 +63,28 @@ def _help(run: Experiment, name: str) -> str:
     return "\n\n".join(parts)
 
 
+OutOption = Annotated[Path, typer.Option(help="Folder for data, figure and verdict.json.")]
+ModelOption = Annotated[str, typer.Option(help="As for `secondary-sinks run`.")]
+TextsOption = Annotated[
+    str | None, typer.Option(help="As for `secondary-sinks run`. Default: the bundled texts.")
+]
+FeedOption = Annotated[str, typer.Option(help="As for `secondary-sinks run`.")]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="cuda, mps or cpu. Default: the fastest available.")
+]
+DtypeOption = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")]
+SeedOption = Annotated[int, whole("Random seed.")]
+
+
 def _shared(
     *,
-    out: Annotated[Path, typer.Option(help="Folder for data, figure and verdict.json.")],
-    model: Annotated[str, typer.Option(help="As for `secondary-sinks run`.")] = "smollm2-135m",
-    texts: Annotated[
-        str | None, typer.Option(help="As for `secondary-sinks run`. Default: the bundled texts.")
-    ] = None,
-    feed: Annotated[str, typer.Option(help="As for `secondary-sinks run`.")] = "auto",
-    device: Annotated[
-        str | None, typer.Option(help="cuda, mps or cpu. Default: the fastest available.")
-    ] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
-    seed: Annotated[int, whole("Random seed.")] = 0,
+    out: OutOption,
+    model: ModelOption = "smollm2-135m",
+    texts: TextsOption = None,
+    feed: FeedOption = "auto",
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    seed: SeedOption = 0,
 ) -> None:
     """The options shared by all experiments."""
 

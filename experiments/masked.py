@@ -34,8 +34,10 @@ class Mask:
     @staticmethod
     def before(pos: int, n_pos: int, kept: int | None = None) -> "Mask":
         """Hide all tokens before `pos`, or all but the one at `kept`."""
-        place = torch.arange(n_pos)
-        return Mask(pos=pos, hidden=(place < pos) & (place != (-1 if kept is None else kept)))
+        hidden = torch.arange(n_pos) < pos
+        if kept is not None:
+            hidden[kept] = False
+        return Mask(pos=pos, hidden=hidden)
 
     def hooks(self, layer: int) -> Hooks:
         """A hook that hides the keys before the softmax, for a layer that is run in chunks."""

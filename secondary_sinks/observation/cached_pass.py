@@ -1,5 +1,6 @@
 """A clean pass whose layers stay in memory, for many edits of one text."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -32,14 +33,20 @@ class CachedPass:
         model: HookedModel,
         tokens: Int[Tensor, "pos"],
         progress: Progress | None = None,
+        *,
+        trace: Trace | None = None,
     ) -> None:
-        """Run the pass; `progress` is called with (layers done, layers). Raises as `observe`."""
+        """Run the pass, and measure it unless its `trace` is there already.
+
+        `progress` is called with (layers done, layers). Raises as `observe`.
+        """
         self.model, self.tokens = model, tokens
         self._forward = layerwise_forward(model, tokens)
         self._views: list[LayerView] = []
         self._progress = progress
-        cfg, strings = model.cfg, token_strings(tokens, model.tokenizer)
-        self._trace = make_trace(self._pass, cfg.n_layers, tokens, strings, "text", cfg.dtype)
+        self._trace = trace or self._measure()
+        if trace:
+            deque(self._pass(()), maxlen=0)
 
     @property
     def n_bytes(self) -> int:
@@ -48,13 +55,17 @@ class CachedPass:
 
     @staticmethod
     def if_small(
-        model: HookedModel, tokens: Int[Tensor, "pos"], progress: Progress | None = None
+        model: HookedModel,
+        tokens: Int[Tensor, "pos"],
+        progress: Progress | None = None,
+        *,
+        trace: Trace | None = None,
     ) -> "CachedPass | None":
         """A pass that takes `KEPT_AT_MOST` bytes or fewer; None for more, or if memory runs out."""
         if CachedPass.bytes_of(model, len(tokens)) > KEPT_AT_MOST:
             return None
         try:
-            return CachedPass(model, tokens, progress)
+            return CachedPass(model, tokens, progress, trace=trace)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -74,6 +85,10 @@ class CachedPass:
     def trace(self, text_id: str = "text") -> Trace:
         """The trace that `observe` gives for the same text, without another pass."""
         return replace(self._trace, text_id=text_id)
+
+    def _measure(self) -> Trace:
+        cfg, strings = self.model.cfg, token_strings(self.tokens, self.model.tokenizer)
+        return make_trace(self._pass, cfg.n_layers, self.tokens, strings, "text", cfg.dtype)
 
     def _pass(self, watch: Sequence[int]) -> Iterator[LayerView]:
         """Run the text, and keep each layer before it is measured."""

@@ -173,7 +173,7 @@ def _of_text(
     """The roles at the sinks of one text, in order."""
     if not asked:
         return []
-    clean = kept.get(text.text_id) or CachedPass.if_small(model, text.tokens)
+    clean = kept.get(text.text_id) or CachedPass.if_small(model, text.tokens, trace=text)
     kept = {**kept, text.text_id: clean} if clean else kept
     alive = _by_sink(run_tests(model, asked, sinks, kept))
     tested = [_measured(one, alive[one.place]) for one in asked]

@@ -33,7 +33,10 @@ from secondary_sinks.runs.hashes import code_version
 from secondary_sinks.texts import Text
 from secondary_sinks.types import Rule
 
-WRITING = ("layerwise", "causal/active_rule.py", "types/rules.py", "runs/generate.py")
+WRITING = (
+    *("layerwise", "causal/active_rule.py", "types/rules.py", "types/edit_kinds.py"),
+    "runs/generate.py",
+)
 """Code that answers depend on."""
 Arms = Mapping[str, Rule | None]
 """Rules by the name of their arm; None is the model as it is."""

@@ -60,6 +60,16 @@ def test_a_pass_for_which_memory_runs_out_is_not_kept(fed, monkeypatch):
         CachedPass.if_small(fed.model, fed.tokens)
 
 
+def test_a_text_whose_trace_is_there_is_not_measured_again(fed, monkeypatch):
+    trace = observe(fed.model, fed.tokens, text_id="there")
+    monkeypatch.setattr(cached_pass, "make_trace", None)
+    kept = CachedPass(fed.model, fed.tokens, trace=trace)
+    assert kept.trace("named").text_id == "named"
+    assert kept.trace("named").mass is trace.mass
+    result = replay(fed.model, trace, EDITS[:1], kept=kept)
+    assert torch.equal(result.norm, replay(fed.model, trace, EDITS[:1]).norm)
+
+
 def test_replays_over_it_are_those_of_a_pass_of_their_own(fed):
     trace, kept = observe(fed.model, fed.tokens), CachedPass(fed.model, fed.tokens)
     for _ in range(2):  # the second shows that the first has changed nothing

@@ -99,7 +99,7 @@ def _of_sinks(
     """What triggers the sinks of one text, with one replay for all of them at each step."""
     if not asked:
         return []
-    clean = CachedPass.if_small(model, text.tokens)
+    clean = CachedPass.if_small(model, text.tokens, trace=text)
     kept = {text.text_id: clean} if clean else {}
     read = largest_reads(model, text, asked, clean)
     searches = [
