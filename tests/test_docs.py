@@ -42,6 +42,14 @@ def test_every_example_with_real_weights_runs_by_itself(code):
     exec(compile(code, "docs", "exec"), {})
 
 
+def test_every_named_file_of_the_repository_is_there():
+    pages = [*PAGES.values(), README, (DOCS.parent / "CONTRIBUTING.md").read_text("utf-8")]
+    named = r"`((?:tests|tools|experiments|secondary_sinks)/[\w/.]+)`"
+    places = {place for page in pages for place in re.findall(named, page)}
+    assert len(places) > 20
+    assert [place for place in sorted(places) if not (DOCS.parent / place).exists()] == []
+
+
 def library():
     """Cells of the rows about functions: name -> formula, range, source, what it reads."""
     lines = [re.split(r"(?<!\\)\|", line)[1:-1] for line in MEASURES.splitlines()]
