@@ -25,7 +25,9 @@ from experiments.about import about_of, key_of, read_about, refuse_other, write_
 from experiments.command import (
     DeviceOption,
     DtypeOption,
+    EveryOption,
     FeedOption,
+    MaxTokensOption,
     ModelOption,
     SeedOption,
     start,
@@ -36,7 +38,7 @@ from experiments.shared import Finding, Loaded, Observed, load_texts, observe_lo
 from experiments.table import BY_NAME, OBSERVING
 from experiments.written import RECORD, in_words, without_nan, write
 from secondary_sinks import files
-from secondary_sinks.cli import say, whole
+from secondary_sinks.cli import say
 from secondary_sinks.display import markdown_table, rounded
 from secondary_sinks.errors import SinkError
 from secondary_sinks.runs import RunFolder, escape_text
@@ -116,7 +118,7 @@ def _loaded(
     """The model, its texts as this folder fed them first, and the record of these inputs."""
     old = {} if force else read_about(out, NAMES)
     before = {text["text_id"]: text for text in old.get("texts", ()) if "token_ids" in text}
-    found = texts_of(texts, options.get("every", 1))
+    found = texts_of(texts, options.get("every", 1), options.get("max_tokens"))
     size = f"{len(found)} texts, {sum(len(text.raw) for text in found):,} characters"
     say(f"observing {size}, unless that is finished")
     further = {name: value for name, value in options.items() if name != "seed"}
@@ -238,7 +240,8 @@ def _command(
     name: Annotated[
         str, typer.Option(help="Name of the model in tables. Default: its alias or file.")
     ] = "",
-    every: Annotated[int, whole("Use only every k-th text, from the first on.", least=1)] = 1,
+    every: EveryOption = 1,
+    max_tokens: MaxTokensOption = None,
     feed: FeedOption = "auto",
     device: DeviceOption = None,
     dtype: DtypeOption = None,
@@ -248,7 +251,8 @@ def _command(
     """Every experiment on one model, from one observation pass, and a table of claims."""
     names = split_words("--only", only, SinkError) if only else []
     how: dict[str, Any] = {"quick": quick, "observing": observing, "name": name, "force": force}
-    how |= {"every": every, "feed": feed, "device": device, "dtype": dtype, "seed": seed}
+    how |= {"every": every, "max_tokens": max_tokens, "feed": feed, "device": device}
+    how |= {"dtype": dtype, "seed": seed}
     with RunFolder(out).claim():
         table = run_all(model, texts, out, only=names, say=say, **how)
     say(f"claims: {out / 'claims.html'}")

@@ -73,6 +73,8 @@ DeviceOption = Annotated[
     str | None, typer.Option(help="cuda, mps or cpu. Default: the fastest available.")
 ]
 DtypeOption = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")]
+EveryOption = Annotated[int, whole("Use only every k-th text, from the first on.", least=1)]
+MaxTokensOption = Annotated[int | None, whole("Use only the first tokens of each text.", least=1)]
 SeedOption = Annotated[int, whole("Random seed.")]
 
 
@@ -81,6 +83,8 @@ def _shared(
     out: OutOption,
     model: ModelOption = "smollm2-135m",
     texts: TextsOption = None,
+    every: EveryOption = 1,
+    max_tokens: MaxTokensOption = None,
     feed: FeedOption = "auto",
     device: DeviceOption = None,
     dtype: DtypeOption = None,

@@ -31,14 +31,17 @@ def texts_in_words(made: Mapping[str, Any]) -> str:
 
     >>> texts_in_words({"asked": {"texts": "/home/me/my.jsonl"}, "texts": [{"n_tokens": 1200}]})
     'my.jsonl: 1 text, 1,200 tokens'
-    >>> texts_in_words({"asked": {"texts": "my.jsonl", "every": 4}, "texts": []})
-    'my.jsonl, one in 4: 0 texts, 0 tokens'
+    >>> asked = {"texts": "my.jsonl", "every": 4, "max_tokens": 400}
+    >>> texts_in_words({"asked": asked, "texts": []})
+    'my.jsonl, one in 4, first 400 tokens of each: 0 texts, 0 tokens'
     """
     texts = made.get("texts", ())
     n_tokens = sum(text.get("n_tokens", 0) for text in texts)
     number = f"{len(texts)} text{'' if len(texts) == 1 else 's'}"
-    every = made.get("asked", {}).get("every", 1)
-    which = "" if every == 1 else f", one in {every}"
+    asked = made.get("asked", {})
+    which = f", one in {asked['every']}" if asked.get("every", 1) > 1 else ""
+    if "max_tokens" in asked:
+        which += f", first {asked['max_tokens']:,} tokens of each"
     return f"{texts_name(made)}{which}: {number}, {n_tokens:,} tokens"
 
 
@@ -69,8 +72,10 @@ def command_of(made: Mapping[str, Any]) -> str:
     """The command that makes the results again, where model and texts lie in the working folder."""
     asked = made.get("asked", {})
     model = asked.get("file") or asked.get("repository") or base_name(asked.get("model", "unknown"))
-    options = f' OPTIONS="--every {asked["every"]}"' if "every" in asked else ""
-    return f"make results MODEL={model} TEXTS={texts_name(made)}{options}"
+    chosen = {"--every": asked.get("every"), "--max-tokens": asked.get("max_tokens")}
+    options = " ".join(f"{option} {value}" for option, value in chosen.items() if value)
+    quoted = f' OPTIONS="{options}"' if options else ""
+    return f"make results MODEL={model} TEXTS={texts_name(made)}{quoted}"
 
 
 def base_name(path: str) -> str:

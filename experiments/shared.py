@@ -10,7 +10,7 @@ annotated for typer, become options of its command line (`experiments.command`).
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -128,19 +128,21 @@ def load_texts(
     device: str | None = None,
     dtype: str | None = None,
     every: int = 1,
+    max_tokens: int | None = None,
     before: Mapping[str, Mapping[str, Any]] | None = None,
     say: Callable[[str], None] = quiet,
 ) -> Loaded:
     """Load a model and tokenize the texts of a file (by default the bundled ones).
 
-    With `every` = k, only the 1st, (k+1)th, (2k+1)th, ... text is taken.
+    With `every` = k, only the 1st, (k+1)th, (2k+1)th, ... text is taken; with `max_tokens`, only
+    the first tokens of each.
 
     `before` are texts as they were first fed, by id (`texts.to_record`). If a chat template gives
     other token ids today, the stored ids are used, and `say` reports it. Raises the errors of
     `observe_texts`.
     """
     check_feed(feed)
-    found = texts_of(texts, every)
+    found = texts_of(texts, every, max_tokens)
     model = load_model(model_name, device, dtype)
     fed, known = [], before or {}
     for text in found:
@@ -151,13 +153,15 @@ def load_texts(
     file = published_as(model_name)
     asked: dict[str, Any] = {"texts": texts, "feed": feed, "device": device, "dtype": dtype}
     asked |= {"every": every} if every > 1 else {}
+    asked |= {"max_tokens": max_tokens} if max_tokens else {}
     name = file.pop("name")
     return Loaded(model=model, texts=tuple(fed), name=name, asked=asked, file=file)
 
 
-def texts_of(texts: str | None, every: int = 1) -> list[Text]:
-    """The texts of a file (by default the bundled ones), or every k-th of them."""
-    return list(bundled_corpus() if texts is None else read_texts(texts))[::every]
+def texts_of(texts: str | None, every: int = 1, max_tokens: int | None = None) -> list[Text]:
+    """Every k-th text of a file (by default the bundled ones), or the first tokens of each."""
+    found = list(bundled_corpus() if texts is None else read_texts(texts))[::every]
+    return [replace(text, first=max_tokens) for text in found] if max_tokens else found
 
 
 def observe_texts(
@@ -167,15 +171,20 @@ def observe_texts(
     feed: str = "auto",
     device: str | None = None,
     dtype: str | None = None,
+    every: int = 1,
+    max_tokens: int | None = None,
     seed: int = 0,
     say: Callable[[str], None] = quiet,
 ) -> Observed:
     """Load a model and observe the texts of a file (by default the bundled ones).
 
+    `every` and `max_tokens` are those of `load_texts`.
+
     Raises the `SinkError` of whatever is wrong with the texts, the model or the options; texts are
     read before the model is loaded.
     """
-    loaded = load_texts(model_name, texts, feed=feed, device=device, dtype=dtype, say=say)
+    how: dict[str, Any] = {"feed": feed, "device": device, "dtype": dtype, "say": say}
+    loaded = load_texts(model_name, texts, **how, every=every, max_tokens=max_tokens)
     return observe_loaded(loaded, seed, say)
 
 
