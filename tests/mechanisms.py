@@ -56,7 +56,7 @@ ALTERNATING = [
     for number, variant in enumerate(MECHANISMS)
 ]
 """Every mechanism once, by turns as one class and as the other."""
-OF_ATTENTION = ("llama", "qwen2-window", "qwen3-moe", "phi4-mini-longrope", "gpt-oss", "gemma3")
+OF_ATTENTION = ("qwen2-window", "qwen3-moe", "phi4-mini-longrope", "gpt-oss", "gemma3")
 OF_ATTENTION += ("gpt2", "pythia")
 """Variants between which all mechanisms are found that an edit of a token meets: grouped and full
 queries, windows, learned sinks, experts, joined projections, norms after a sublayer, parallel."""

@@ -8,14 +8,14 @@ from secondary_sinks.models.loud import to_bridge
 from secondary_sinks.testing.families import configs, tiny
 from secondary_sinks.types import Sink, SinkTable
 from tests.marks import thinned
-from tests.mechanisms import MECHANISMS
+from tests.mechanisms import OF_ATTENTION
 
 TOKENS = torch.randint(3, 97, (40,), generator=torch.Generator().manual_seed(1))
 MOE = ("gpt-oss", "qwen3-moe", "qwen3-moe-unnormed")
 BRIDGED = ("gemma2", "gemma3", "gpt-oss", "gpt2", "llama", "olmo2", "phi3", "pythia", "qwen3-moe")
 CASES = thinned(
     [(name, "hooked") for name in sorted(configs())] + [(name, "bridge") for name in BRIDGED],
-    [(name, "hooked") for name in MECHANISMS] + [("gpt2", "bridge"), ("gemma3", "bridge")],
+    [(name, "hooked") for name in (*OF_ATTENTION, "gemma2", "olmo2")] + [("gemma3", "bridge")],
 )
 
 

@@ -130,6 +130,7 @@ def test_a_printed_page_has_its_figures_and_no_buttons(opened):
     assert found.said == []
 
 
+@exhaustive
 def test_a_long_text_opens(opened):
     """How quickly depends on the machine, so that is printed and not judged."""
     found = opened(long_page())

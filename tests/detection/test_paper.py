@@ -160,6 +160,7 @@ def test_an_unknown_criterion_is_refused():
 
 
 @pytest.mark.real
+@exhaustive
 def test_the_rule_on_real_weights_equals_one_from_hugging_face_outputs(
     smollm2_original, real_tokens, real_trace
 ):

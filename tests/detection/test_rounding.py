@@ -13,10 +13,9 @@ from secondary_sinks.detection.rounding import move_by_rounding, rounding
 from secondary_sinks.testing.families import tiny
 from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.types import SinkTable, Thresholds
-from tests.marks import OLD, exhaustive, needs_old
+from tests.marks import OLD, exhaustive, needs_old, thinned
 
 HALF = (torch.bfloat16, torch.float16)
-CLASSES = [pytest.param(False, marks=needs_old, id="hooked"), pytest.param(True, id="bridge")]
 TOKENS = torch.randint(3, 97, (100,), generator=torch.Generator().manual_seed(1))
 GRIDS = {
     "360 thresholds": {
@@ -30,6 +29,11 @@ GRIDS = {
         "attended": (1.2, 3.0),
     },
 }
+CLASSES = (False, True) if OLD else (True,)
+FAMILIES = ("llama", "gemma2", "gpt-oss", "qwen3", "pythia")
+TINY = list(itertools.product(FAMILIES, HALF, CLASSES))
+TYPICAL = [TINY[number] for number in range(0, len(TINY), 3)]
+"""Every family, both precisions and both classes, by turns."""
 REAL_CASES = list(itertools.product(GRIDS, HALF, (False, True)))
 
 
@@ -112,9 +116,7 @@ def test_the_mark_is_kept_by_frames_and_parts_of_tables():
     assert hidden.of_kind("primary").near == hidden.of_text("other").near == ()
 
 
-@pytest.mark.parametrize("bridge", CLASSES)
-@pytest.mark.parametrize("dtype", HALF, ids=str)
-@pytest.mark.parametrize("name", ["llama", "gemma2", "gpt-oss", "qwen3", "pythia"])
+@pytest.mark.parametrize(("name", "dtype", "bridge"), thinned(TINY, TYPICAL, unpack=True))
 def test_results_are_float32_and_within_the_rounding_of_float32(name, dtype, bridge):
     """Of tokens that get their share of attention, 99 in 100.
 

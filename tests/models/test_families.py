@@ -13,7 +13,7 @@ from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.testing.families import configs, save, tiny
 from secondary_sinks.types import Edit
 from tests.marks import needs_old, thinned
-from tests.mechanisms import ALTERNATING, CASES, LIKE, MECHANISMS
+from tests.mechanisms import ALTERNATING, CASES, LIKE, MECHANISMS, OF_ATTENTION
 from tests.oracles import edited_runs, original_measures
 from tests.tolerance import rounding, within
 from tools import conformance
@@ -130,7 +130,7 @@ def test_the_edit_that_changes_nothing_changes_nothing(family):
 
 
 @needs_old
-@pytest.mark.parametrize("variant", thinned(list(configs()), list(MECHANISMS)))
+@pytest.mark.parametrize("variant", thinned(list(configs()), list(OF_ATTENTION)))
 def test_both_classes_give_the_same_trace(variant):
     models = (load_model(tiny(variant), bridge=bridge, skip=CHECKS) for bridge in (False, True))
     one, other = (observe(model, TOKENS) for model in models)

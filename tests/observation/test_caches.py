@@ -9,7 +9,7 @@ from secondary_sinks import Trace, load_model, observe, trace_from_cache
 from secondary_sinks.errors import CacheError, ModelError, TextError
 from secondary_sinks.testing import Plant, plant
 from secondary_sinks.testing.families import tiny
-from tests.marks import OLD, needs_old
+from tests.marks import OLD, exhaustive, needs_old
 
 TOKENS = torch.randint(3, 97, (30,), generator=torch.Generator().manual_seed(1))
 NOT_NUMBERS = ("text_id", "token_strings", "dtype")
@@ -143,6 +143,7 @@ def test_two_texts_and_broken_states_are_refused(planted, cache):
         trace_from_cache(broken, planted.tokens)
 
 
+@exhaustive
 @pytest.mark.real
 def test_a_cache_of_real_weights_gives_what_a_pass_gives(smollm2, real_tokens):
     ends, fed = (

@@ -115,6 +115,13 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.sweeps.children"])
 
 
+def start_server():
+    """Wait until the server has imported what children need."""
+    child = CONTEXT.Process(target=os.getpid)
+    child.start()
+    child.join()
+
+
 def start(place, out, number=0, options=(), limit=None, busy=False):
     """Start a child; the process, its log of computed units, and what it says."""
     log, said = Path(place) / f"computed-{number}", Path(place) / f"said-{number}"
