@@ -70,7 +70,7 @@ def mlp_anatomy(
         )
 
     with mlp_ends(model, layers, lambda at, end, tensor: collectors[at].take(end, tensor)):
-        for view in iter_layers(model, trace.tokens, hooks=hooks):
+        for view in iter_layers(model, trace.tokens, received=False, hooks=hooks):
             check_same_states(view, trace)
             if view.layer in collectors:
                 stages = _stages(model, view.layer, collectors.pop(view.layer), trace)

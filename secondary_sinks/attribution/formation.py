@@ -53,7 +53,7 @@ def formation(
         points = ("attn_out", "z", "post") if parts else ("attn_out",)
         return collectors[layer].hooks(model, layer, *points)
 
-    for view in iter_layers(model, trace.tokens, hooks=hooks):
+    for view in iter_layers(model, trace.tokens, received=False, hooks=hooks):
         check_same_states(view, trace)
         if view.layer == 0:
             embed = _embed(view, targets)

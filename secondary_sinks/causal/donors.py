@@ -191,7 +191,7 @@ def _means_of_text(
 ) -> dict[tuple[Place, _Source], Tensor]:
     """Collect the needed activations of another text, up to the last layer that is needed."""
     taker = _Taker(model, len(trace.tokens), needed)
-    for view in iter_layers(model, trace.tokens, hooks=taker.hooks):
+    for view in iter_layers(model, trace.tokens, received=False, hooks=taker.hooks):
         check_same_states(view, trace)
         taker.finish_layer(view.layer)
         if view.layer == max(needed):
@@ -253,7 +253,7 @@ def reference_means(
             gathers[layer] = ActivationCollector([], ordinary(trace, layer).float()[None])
             return gathers[layer].hooks(model, layer, *sites_at(layer))
 
-        for view in iter_layers(model, trace.tokens, hooks=hooks):
+        for view in iter_layers(model, trace.tokens, received=False, hooks=hooks):
             check_same_states(view, trace)
             number = int(ordinary(trace, view.layer).sum())
             gather = gathers.pop(view.layer)

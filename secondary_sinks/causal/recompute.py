@@ -158,7 +158,8 @@ class Passing:
             seen.clear()
             return [*self.donors.hooks(layer), *self.recorded.hooks(layer, seen)]
 
-        for view in iter_layers(self.model, self.trace.tokens, denominators=True, hooks=hooks):
+        needed: dict[str, Any] = {"denominators": True, "received": False}
+        for view in iter_layers(self.model, self.trace.tokens, **needed, hooks=hooks):
             check_same_states(view, self.trace)
             self.recorded.note_clean(seen)
             self.donors.finish_layer(view.layer)

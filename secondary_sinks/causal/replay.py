@@ -132,7 +132,8 @@ def _views(
 ) -> Iterator[LayerView]:
     """The layers of the clean text: from the pass in memory, or from a new one."""
     if kept is None:
-        return iter_layers(model, trace.tokens, denominators=attention, hooks=hooks)
+        needed: dict[str, Any] = {"denominators": attention, "received": False}
+        return iter_layers(model, trace.tokens, **needed, hooks=hooks)
     if kept.model is not model or not torch.equal(kept.tokens, trace.tokens):
         raise TraceError(
             "the cached pass is of another model or text than the trace",

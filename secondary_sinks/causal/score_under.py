@@ -54,7 +54,7 @@ def score_under(
     tokens = tokenize_given(model, torch.cat([prompt, continuation]), None).tokens
     active = None if rule is None else ActiveRule(model, rule, prompt, whole=True)
     given: dict[str, Any] = {} if active is None else {"chunk": len(tokens), "hooks": active.at}
-    for view in iter_layers(model, tokens, **given):
+    for view in iter_layers(model, tokens, received=False, **given):
         last = view.resid_post
         del view
     found = losses(layerwise_forward(model, tokens[:1]), tokens, last, {}).clean

@@ -126,10 +126,11 @@ class BridgeRun(LayerRun):
         chunk: int | None = None,
         denominators: bool = False,
         watch: Sequence[int] = (),
+        received: bool = True,
     ) -> Float[Tensor, "1 pos d_model"]:
         """`resid_post` of all positions."""
         n_pos = resid_pre.shape[1]
-        totals = AttentionTotals(n_pos, denominators=denominators, watch=watch)
+        totals = AttentionTotals(n_pos, denominators=denominators, watch=watch, received=received)
         key_norms: list[Tensor] = []
         queries: dict[str, list[Tensor]] = {"q": [], "rot_q": []}
         own_hooks = [*self._query_hooks(queries), *totals.hooks(self.layer)]

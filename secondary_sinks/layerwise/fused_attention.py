@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 from secondary_sinks.layerwise.protocol import Hook
+from secondary_sinks.layerwise.visibility import visible_to_queries
 from secondary_sinks.measures import Denominator, paid_attention, received_attention
 from secondary_sinks.measures.hook_names import hook_name
 
@@ -20,12 +22,16 @@ from secondary_sinks.measures.hook_names import hook_name
 class AttentionTotals:
     """Attention received by each key, and attention that each query pays to the watched keys.
 
-    On demand, the softmax denominators of the queries too.
+    On demand, the softmax denominators of the queries too. With `received` false, the attention
+    received is NaN.
     """
 
-    def __init__(self, n_pos: int, *, denominators: bool, watch: Sequence[int] = ()) -> None:
+    def __init__(
+        self, n_pos: int, *, denominators: bool, watch: Sequence[int] = (), received: bool = True
+    ) -> None:
         """Start at zero, for a text of `n_pos` tokens; `watch` are positions of keys."""
-        self.received = torch.zeros(n_pos)
+        self.received = torch.full((n_pos,), 0.0 if received else torch.nan)
+        self.needs_pattern = received or denominators or bool(watch)
         self.watch = tuple(watch)
         self._paid: list[Tensor] = []
         self._denominators: list[Denominator] | None = [] if denominators else None
@@ -73,6 +79,27 @@ class AttentionTotals:
 
         hooks: list[Hook] = [(hook_name(layer, "pattern"), on_pattern)]
         return hooks + [(hook_name(layer, "attn_scores"), on_scores)] * self.needs_scores
+
+
+def attend_only(
+    queries: Float[Tensor, "query head d_head"],
+    keys: Float[Tensor, "key kv_head d_head"],
+    values: Float[Tensor, "key kv_head d_head"],
+    *,
+    scale: float,
+    window: int | None,
+) -> Float[Tensor, "query head d_head"]:
+    """Weighted values for the last queries of a text, by torch's own kernel, and nothing else."""
+    n_queries, n_keys, in_group = len(queries), len(keys), queries.shape[1] // keys.shape[1]
+    q = queries.transpose(0, 1)[None]
+    k, v = (part.transpose(0, 1).repeat_interleave(in_group, 0)[None] for part in (keys, values))
+    whole = n_queries == n_keys and (window is None or window >= n_keys)
+    mask = None
+    if not whole:
+        positions = torch.arange(n_keys - n_queries, n_keys, device=queries.device)
+        mask = visible_to_queries(positions, n_keys, window)
+    z = scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=whole, scale=scale)
+    return z[0].transpose(0, 1)
 
 
 class Workspace:

@@ -11,8 +11,14 @@ from torch import Tensor
 from secondary_sinks.errors import UnsupportedModelError
 from secondary_sinks.layerwise.chunks import fitting_chunk
 from secondary_sinks.layerwise.flash_attention import attend_flash, is_better
-from secondary_sinks.layerwise.fused_attention import AttentionTotals, Workspace, attend
+from secondary_sinks.layerwise.fused_attention import (
+    AttentionTotals,
+    Workspace,
+    attend,
+    attend_only,
+)
 from secondary_sinks.layerwise.interface import LayerRun
+from secondary_sinks.layerwise.replayed_attention import attend_replayed
 from secondary_sinks.layerwise.visibility import visible_before
 
 
@@ -128,6 +134,10 @@ class ChunkedAttention(_ReplacedAttention):
         limits: dict[str, Any] = {"soft_cap": run.soft_cap, "window": run.window}
         given: dict[str, Any] = {"learned_sinks": run.learned_sinks, "totals": totals}
         given |= {"scale": run.scale}
+        plain = run.soft_cap is None and run.learned_sinks is None
+        if plain and not totals.needs_pattern:
+            totals.add_paid(chunk.new_zeros(len(chunk), 0))
+            return attend_only(chunk, keys, values, scale=run.scale, window=run.window)
         if is_better(chunk, keys, totals=totals, **limits):
             return attend_flash(chunk, keys, values, **given)
         end, outputs = self.n_done - len(chunk), []
@@ -157,21 +167,29 @@ class ChunkedAttention(_ReplacedAttention):
 
 
 class ReplayedAttention(_ReplacedAttention):
-    """Attention of replayed tokens: each sees the clean keys before its position, and itself."""
+    """Attention of replayed tokens: each sees the clean keys before its position, and itself.
 
-    def __init__(self, run: LayerRun, positions: Int[Tensor, "cell"]) -> None:
+    Fused (`attend_replayed`) unless a hook needs the pattern.
+    """
+
+    def __init__(self, run: LayerRun, positions: Int[Tensor, "cell"], *, fused: bool) -> None:
         super().__init__(run)
-        self.positions, self.past_keys = positions, run.keys[None]
-        self.visible = visible_before(positions, len(run.keys), run.window)
+        self.positions, self.past_keys, self.fused = positions, run.keys[None], fused
         self.keys: Tensor
+        self.to_itself: Float[Tensor, "cell head"]
 
     def apply_rotary(self, x: Tensor, offset: int = 0, mask: Any = None) -> Tensor:
         """Rotate each replayed token by its own position."""
         return rotated(self.attention, x[0], self.positions)[None]
 
     def calculate_attention_scores(self, q: Tensor, k: Tensor) -> Tensor:
-        """Scores on the clean keys and, in the last column, on the replayed token's own key."""
-        self.keys = k[0]
+        """Scores on the clean keys and, in the last column, on the replayed token's own key.
+
+        A placeholder if fused.
+        """
+        self._queries, self.keys = q[0], k[0]
+        if self.fused:
+            return q.new_zeros(1, q.shape[2], 1, 1)
         rows = self._by_group(q[0]) * self.run.scale
         clean = rows.flatten(1, 2) @ self.run.keys.permute(1, 2, 0)
         own = (rows * self.keys.transpose(0, 1)[:, None]).sum(-1).flatten(1)[..., None]
@@ -181,17 +199,37 @@ class ReplayedAttention(_ReplacedAttention):
 
     def apply_causal_mask(self, scores: Tensor, offset: int = 0, mask: Any = None) -> Tensor:
         """Mask the clean keys that a replayed token does not see."""
-        scores[..., :-1].masked_fill_(~self.visible, -torch.inf)
+        if not self.fused:
+            visible = visible_before(self.positions, len(self.run.keys), self.run.window)
+            scores[..., :-1].masked_fill_(~visible, -torch.inf)
         return scores
 
     def calculate_z_scores(self, v: Tensor, pattern: Tensor) -> Tensor:
         """Weighted values: those of the clean text, and the replayed token's own."""
+        z = self._fused(v[0]) if self.fused else self._weighted(v, pattern)
+        hooked: Tensor = self.attention.hook_z(z[None])
+        return hooked
+
+    def _fused(self, own_values: Tensor) -> Tensor:
+        run = self.run
+        z, self.to_itself = attend_replayed(
+            self._queries,
+            (self.keys, own_values),
+            (run.keys, run.values),
+            self.positions,
+            scale=run.scale,
+            soft_cap=run.soft_cap,
+            learned_sinks=run.learned_sinks,
+            window=run.window,
+        )
+        return z
+
+    def _weighted(self, v: Tensor, pattern: Tensor) -> Tensor:
+        self.to_itself = pattern[0, ..., -1].T
         rows = pattern[0].unflatten(0, (v.shape[2], -1)).to(v.dtype)
         clean = rows[..., :-1].flatten(1, 2) @ self.run.values.transpose(0, 1)
         own = rows[..., -1:] * v[0].transpose(0, 1)[:, None]
-        z = (clean.view_as(own) + own).flatten(0, 1).transpose(0, 1)[None]
-        hooked: Tensor = self.attention.hook_z(z)
-        return hooked
+        return (clean.view_as(own) + own).flatten(0, 1).transpose(0, 1)
 
     def _by_group(self, queries: Tensor) -> Float[Tensor, "kv_head in_group cell d_head"]:
         """Queries by the key that their heads share."""

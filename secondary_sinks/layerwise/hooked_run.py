@@ -110,6 +110,7 @@ class HookedRun(LayerRun):
         chunk: int | None = None,
         denominators: bool = False,
         watch: Sequence[int] = (),
+        received: bool = True,
     ) -> Float[Tensor, "1 pos d_model"]:
         """`resid_post` of all positions.
 
@@ -117,7 +118,7 @@ class HookedRun(LayerRun):
         products of queries and keys.
         """
         n_pos = resid_pre.shape[1]
-        totals = AttentionTotals(n_pos, denominators=denominators, watch=watch)
+        totals = AttentionTotals(n_pos, denominators=denominators, watch=watch, received=received)
         slow = needs_pattern(hooks, self.layer) or has_own_scores(self._attention)
         key_norms: list[Tensor] = []
         own_hooks = [*totals.hooks(self.layer)] if slow else []
@@ -142,15 +143,14 @@ class HookedRun(LayerRun):
         """Run replayed tokens of `positions` through this layer."""
         refuse_unreplayable(self.model)
         refuse_own_scores(self._attention)
-        seen: dict[str, Tensor] = {}
-        attention = ReplayedAttention(self, positions.to(self.keys.device))
-        own_hook = (hook_name(self.layer, "pattern"), keep_last(seen, "pattern"))
+        fused = not needs_pattern(hooks, self.layer)
+        attention = ReplayedAttention(self, positions.to(self.keys.device), fused=fused)
         entered, hooks = self.run_embed_hooks(resid_pre[None], positions, hooks)
-        resid_post = self._in_chunks(entered, max(1, len(positions)), attention, [*hooks, own_hook])
+        resid_post = self._in_chunks(entered, max(1, len(positions)), attention, hooks)
         return ReplayedTokens(
             resid_post=resid_post[0],
             keys=attention.keys,
-            self_attention=seen["pattern"][0, ..., -1].T.float(),
+            self_attention=attention.to_itself.float(),
         )
 
     def run_continuations(

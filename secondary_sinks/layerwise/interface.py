@@ -70,7 +70,8 @@ class LayerRun(ABC):
     values: Float[Tensor, "pos kv_head d_head"]
     """Values of all positions."""
     received: Float[Tensor, "pos"]
-    """Attention received by each key: summed over queries, mean over heads."""
+    """Attention received by each key: summed over queries, mean over heads. NaN if `forward` was
+    not asked for it."""
     paid: Float[Tensor, "pos watch"]
     """Attention that each query pays to each watched key, mean over heads."""
     key_norm_raw: Float[Tensor, "pos"] | None
@@ -116,11 +117,13 @@ class LayerRun(ABC):
         chunk: int | None = None,
         denominators: bool = False,
         watch: Sequence[int] = (),
+        received: bool = True,
     ) -> Float[Tensor, "1 pos d_model"]:
         """`resid_post` of all positions. Each hook fires once per chunk of queries, in order.
 
         `chunk` is the number of queries in a chunk, by default as many as fit (`layerwise.chunks`).
         `watch` are positions of keys; the attention that each query pays to them is in `paid`.
+        Without `received`, the attention that keys receive is NaN, which is faster.
         """
 
     @abstractmethod

@@ -96,7 +96,7 @@ def activations(
         return collectors[at].hooks(model, at, "attn_out") if asked else ()
 
     with mlp_ends(model, within, lambda at, end, tensor: collectors[at].take(end, tensor)):
-        for view in iter_layers(model, trace.tokens, hooks=hooks):
+        for view in iter_layers(model, trace.tokens, received=False, hooks=hooks):
             check_same_states(view, trace)
             gather = collectors.pop(view.layer, None)
             if gather is not None:

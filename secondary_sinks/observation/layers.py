@@ -42,6 +42,7 @@ def iter_layers(
     chunk: int | None = None,
     denominators: bool = False,
     watch: Sequence[int] = (),
+    received: bool = True,
     hooks: Callable[[int], Sequence[Hook]] = lambda layer: (),
 ) -> Iterator[LayerView]:
     """Yield each layer of a clean forward pass, in order; keep none, so that one is in memory.
@@ -49,13 +50,15 @@ def iter_layers(
     `chunk` is the number of queries at a time; by default as many as fit (`layerwise.chunks`). With
     `denominators`, the softmax denominators of all queries are kept, which the direct effect of an
     edit on attention needs. `watch` are keys for which `LayerRecord.paid` records the attention of
-    each query; it is read at every layer, so it may grow. `hooks` gives further hooks for a layer,
+    each query; it is read at every layer, so it may grow. Without `received`, the attention that
+    keys receive is NaN, which is faster. `hooks` gives further hooks for a layer,
     which run once per chunk, for activations that a `LayerView` does not have, or to change some.
     """
     forward = layerwise_forward(model, tokens)
     residual = forward.embedded
     for layer in range(model.cfg.n_layers):
         options = {"chunk": chunk, "denominators": denominators, "watch": tuple(watch)}
+        options["received"] = received
         view = _view(forward.layer(layer), residual, hooks(layer), options)
         residual = view.resid_post[None]
         yield view

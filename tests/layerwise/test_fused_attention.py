@@ -90,6 +90,22 @@ def test_fast_and_slow_path_agree(model, rounded):
         resid = fast[1]
 
 
+def test_without_received_attention_all_else_is_as_with_it(model, rounded):
+    resid = None
+    for layer in range(model.cfg.n_layers):
+        one, after = run(model, layer, resid)
+        for chunk in (16, 99):
+            passage = layerwise_forward(model, TOKENS)
+            bare, given = passage.layer(layer), passage.embedded if resid is None else resid
+            got = bare.forward(given, [], chunk=chunk, received=False)
+            within(farthest(got, after), rounded["after"], "after")
+            for name in ("queries", "keys", "values"):
+                within(farthest(getattr(bare, name), getattr(one, name)), rounded[name], name)
+            assert bare.received.isnan().all()
+            assert bare.denominator is None
+        resid = after
+
+
 def test_received_adds_up_to_the_patterns_of_a_plain_pass(model, rounded):
     received_is_that_of_a_plain_pass(model, rounded["received"])
 
@@ -102,6 +118,31 @@ def received_is_that_of_a_plain_pass(model, rounded):
         one, resid = run(model, layer, resid)
         plain = cache[hook_name(layer, "pattern")][0].sum(1).mean(0)
         within(farthest(one.received, plain), rounded)
+
+
+PLACES = {
+    "few positions": torch.tensor([0, 17, 39]).repeat_interleave(12),
+    "one token each": torch.tensor([30, 0, 1, 39, 12]),
+}
+
+
+@pytest.mark.parametrize("positions", PLACES.values(), ids=PLACES)
+def test_replayed_tokens_are_those_of_the_slow_path(model, rounded, positions):
+    """Tokens of few positions are computed by position, others at once, all with hooks by masks."""
+    chance, resid = torch.Generator().manual_seed(5), None
+    for layer in range(model.cfg.n_layers):
+        one, after = run(model, layer, resid)
+        clean = (layerwise_forward(model, TOKENS).embedded if resid is None else resid)[0]
+        noise = torch.randn(len(positions), clean.shape[1], generator=chance)
+        given = clean[positions] + 0.1 * clean.std() * noise
+        fast = one.run_replayed(given, positions, [])
+        slow = one.run_replayed(given, positions, [(hook_name(layer, "pattern"), look)])
+        for name in ("resid_post", "keys", "self_attention"):
+            limit = rounded["after" if name == "resid_post" else "received"]
+            got, expected = getattr(fast, name), getattr(slow, name)
+            assert got.shape == expected.shape
+            within(farthest(got, expected), limit, name)
+        resid = after
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 39])

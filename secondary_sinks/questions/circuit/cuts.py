@@ -108,7 +108,7 @@ class _Passing:
     def run(self, progress: Progress | None, done: int, waves: int) -> None:
         """Take all cuts through all layers."""
         n_layers = len(self.trace.norm)
-        for view in iter_layers(self.model, self.trace.tokens):
+        for view in iter_layers(self.model, self.trace.tokens, received=False):
             check_same_states(view, self.trace)
             for number, cut in self.cuts.items():
                 if view.layer == min(cut.layers):

@@ -53,7 +53,7 @@ def given_by_keys(
             seen[layer] = LaterAttention(n_pos, after=after)
         return [seen[layer].hook(layer)] if after else []
 
-    for view in iter_layers(model, trace.tokens, hooks=hooks):
+    for view in iter_layers(model, trace.tokens, received=False, hooks=hooks):
         check_same_states(view, trace)
         if view.layer in seen:
             assert view.values is not None

@@ -77,7 +77,7 @@ def measure_text(model: HookedModel, text: TextPairs, thresholds: Thresholds) ->
             inputs[layer].take("input", part)
 
     with attention_input(model, asked, note):
-        for view in iter_layers(model, trace.tokens, hooks=hooks):
+        for view in iter_layers(model, trace.tokens, received=False, hooks=hooks):
             check_same_states(view, trace)
             if view.layer in seen:
                 rows = inputs.pop(view.layer).rows("input")
