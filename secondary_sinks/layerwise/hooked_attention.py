@@ -157,12 +157,16 @@ class ChunkedAttention(_ReplacedAttention):
 
 
 class ReplayedAttention(_ReplacedAttention):
-    """Attention of replayed tokens: each sees the clean keys before its position, and itself."""
+    """Attention of replayed tokens: each sees the clean keys before its position, and itself.
 
-    def __init__(self, run: LayerRun, positions: Int[Tensor, "cell"]) -> None:
+    Only the first `n_keys` clean keys are in the pattern; none of the tokens sees a later one.
+    """
+
+    def __init__(self, run: LayerRun, positions: Int[Tensor, "cell"], n_keys: int) -> None:
         super().__init__(run)
-        self.positions, self.past_keys = positions, run.keys[None]
-        self.visible = visible_before(positions, len(run.keys), run.window)
+        self.positions, self.past_keys = positions, run.keys[None, :n_keys]
+        self.past_values = run.values[:n_keys]
+        self.visible = visible_before(positions, n_keys, run.window)
         self.keys: Tensor
 
     def apply_rotary(self, x: Tensor, offset: int = 0, mask: Any = None) -> Tensor:
@@ -173,7 +177,7 @@ class ReplayedAttention(_ReplacedAttention):
         """Scores on the clean keys and, in the last column, on the replayed token's own key."""
         self.keys = k[0]
         rows = self._by_group(q[0]) * self.run.scale
-        clean = rows.flatten(1, 2) @ self.run.keys.permute(1, 2, 0)
+        clean = rows.flatten(1, 2) @ self.past_keys[0].permute(1, 2, 0)
         own = (rows * self.keys.transpose(0, 1)[:, None]).sum(-1).flatten(1)[..., None]
         scores = torch.cat([clean, own], dim=-1).view(1, q.shape[2], len(self.keys), -1)
         cap = self.run.soft_cap
@@ -187,7 +191,7 @@ class ReplayedAttention(_ReplacedAttention):
     def calculate_z_scores(self, v: Tensor, pattern: Tensor) -> Tensor:
         """Weighted values: those of the clean text, and the replayed token's own."""
         rows = pattern[0].unflatten(0, (v.shape[2], -1)).to(v.dtype)
-        clean = rows[..., :-1].flatten(1, 2) @ self.run.values.transpose(0, 1)
+        clean = rows[..., :-1].flatten(1, 2) @ self.past_values.transpose(0, 1)
         own = rows[..., -1:] * v[0].transpose(0, 1)[:, None]
         z = (clean.view_as(own) + own).flatten(0, 1).transpose(0, 1)[None]
         hooked: Tensor = self.attention.hook_z(z)

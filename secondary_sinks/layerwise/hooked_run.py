@@ -143,7 +143,8 @@ class HookedRun(LayerRun):
         refuse_unreplayable(self.model)
         refuse_own_scores(self._attention)
         seen: dict[str, Tensor] = {}
-        attention = ReplayedAttention(self, positions.to(self.keys.device))
+        n_keys = len(self.keys) if needs_pattern(hooks, self.layer) else int(positions.max())
+        attention = ReplayedAttention(self, positions.to(self.keys.device), max(1, n_keys))
         own_hook = (hook_name(self.layer, "pattern"), keep_last(seen, "pattern"))
         entered, hooks = self.run_embed_hooks(resid_pre[None], positions, hooks)
         resid_post = self._in_chunks(entered, max(1, len(positions)), attention, [*hooks, own_hook])
