@@ -10,11 +10,19 @@ from secondary_sinks.layerwise.protocol import HookedModel
 Item = TypeVar("Item")
 SCORES_AT_ONCE = 1 << 24
 """Largest number of attention scores (heads x positions x replayed tokens) in one batch."""
+FEW_SCORES = 1 << 21
+"""The same on the processor, 8 MiB in float32: the C library keeps blocks of that size, while each
+larger one comes from the kernel as empty pages."""
+FULL_SPEED = 256
+"""Replayed tokens in a batch from which on matrix products run at full speed."""
 
 
 def replayed_at_once(model: HookedModel, n_pos: int) -> int:
     """Number of replayed tokens in one batch; at least one."""
-    return max(1, SCORES_AT_ONCE // int(model.cfg.n_heads * n_pos))
+    each = int(model.cfg.n_heads * n_pos)
+    most = max(1, SCORES_AT_ONCE // each)
+    on_processor = torch.device(model.cfg.device).type == "cpu"
+    return min(most, max(FULL_SPEED, FEW_SCORES // each)) if on_processor else most
 
 
 def in_batches(cells: Sequence[Item], size: int, run: Callable[[list[Item]], None]) -> int:

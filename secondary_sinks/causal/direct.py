@@ -40,11 +40,10 @@ def _received_later(
 ) -> Float[Tensor, "cell"]:
     """Attention that some later queries pay to new keys at `pos`: mean over heads, summed."""
     assert view.denominator is not None
-    queries = view.queries[later]
-    old = view.run.scores(queries, view.run.keys[[pos]]).float()
-    rest = view.denominator.of_queries(later).without(old)
-    new = view.run.scores(queries, keys).float()
-    return attention_to_replaced_key(new, rest).sum(1).mean(0)
+    old_and_new = torch.cat([view.run.keys[[pos]], keys])  # in one product, as each has a price
+    scores = view.run.scores(view.queries[later], old_and_new).float()
+    rest = view.denominator.of_queries(later).without(scores[..., :1])
+    return attention_to_replaced_key(scores[..., 1:], rest).sum(1).mean(0)
 
 
 def direct_masses(

@@ -38,7 +38,7 @@ def ordinary_throughout(trace: Trace) -> Bool[Tensor, "pos"]:
     A token that becomes a sink later may still be ordinary at the layer of an edit. As a donor it
     could make a sink of the edited token.
     """
-    return torch.stack([ordinary(trace, layer) for layer in range(len(trace.norm))]).all(0)
+    return (trace.norm <= ORDINARY_NORM * trace.median_norm[:, None]).all(0)
 
 
 def token_twins(trace: Trace, pos: int) -> list[int]:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from secondary_sinks.causal.recomputed import Recomputed
 from secondary_sinks.causal.replayed import Replay
-from secondary_sinks.detection import Tests, is_attended, joint_tests, lasting_sinks, lasts
+from secondary_sinks.detection import Tests, is_attended, joint_tests, lasting_sinks
+from secondary_sinks.detection.criteria import lasts_from, run_length
 from secondary_sinks.types import Edit, Sink, Thresholds, Trace
 from secondary_sinks.types.edit_sites import SITE_OF
 
@@ -128,12 +129,9 @@ def first_settled_layer(trace: Trace, thresholds: Thresholds) -> Int[Tensor, "po
     """
     tests, beyond = joint_tests(trace, thresholds), trace.mass - trace.mass_expected
     n_layers = len(trace.norm)
-    settled = torch.full_like(trace.tokens, n_layers, dtype=torch.long)
-    for layer in range(n_layers - 1, 0, -1):
-        below = torch.arange(n_layers)[:, None] < layer
-        alone = lasts(tests.joint & below, tests.goes_on & below, beyond, thresholds)
-        settled = torch.where(alone, layer, settled)
-    return settled
+    begins = lasts_from(tests.joint, tests.goes_on, beyond, thresholds)
+    ends = torch.arange(n_layers)[:, None] + run_length(thresholds)
+    return ends.where(begins & (ends < n_layers), n_layers).amin(0)
 
 
 def impossible(sink: Sink, layer: int, settled: Int[Tensor, "pos"]) -> str:

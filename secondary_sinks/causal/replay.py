@@ -197,6 +197,7 @@ class _Passing:
             for number, cell in enumerate(self.cells)
             if number in self._states or any(at in edit.layers for edit in cell)
         ]
+        walking.sort(key=self.positions.__getitem__)  # tokens of a batch then see similar keys
         self.size = in_batches(walking, self.size, lambda batch: self._batch(view, batch))
         if self.compares and self._states and at == len(self.trace.norm) - 1:
             places = sorted({self.positions[number] for number in self._states})

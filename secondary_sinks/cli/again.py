@@ -55,7 +55,7 @@ def last_line(command: str, out: Path) -> str:
 
 def note_done(command: str, options: Mapping[str, Any], shown: str) -> None:
     """Note a finished run, so that the same command is noticed. Models of the hub may change."""
-    from secondary_sinks.models.original.fetch import fetch
+    from secondary_sinks.models.original.fetch import places_of
     from secondary_sinks.models.original.sources import resolve
     from secondary_sinks.runs import durable
 
@@ -66,8 +66,7 @@ def note_done(command: str, options: Mapping[str, Any], shown: str) -> None:
     source = resolve(model, options["revision"])
     if source.kind == "hub" or any(text.startswith("hf:") for text in texts):
         return
-    fetched = fetch(source)
-    read = [PACKAGE, Path(fetched.source.path), fetched.folder]
+    read = [PACKAGE, *places_of(source)]
     read += [Path(text) for text in texts if Path(text).exists()]
     wrote = [path for path in out.rglob("*") if path.is_file() and path.name != NOTE.name]
     places = [str(path.absolute()) for path in (*read, *wrote)]

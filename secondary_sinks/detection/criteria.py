@@ -93,14 +93,29 @@ def lasts(
     the token is still outlying and attended (`goes_on`). A run that begins at layer 0 is not cut
     off: below it there is only the embedding.
     """
-    runs = math.ceil(max(thresholds.persists, 1))
+    return lasts_from(is_sink, goes_on, beyond, thresholds).any(0)
+
+
+def run_length(thresholds: Thresholds) -> int:
+    """Number of layers in a row for which a sink must last."""
+    return math.ceil(max(thresholds.persists, 1))
+
+
+def lasts_from(
+    is_sink: Bool[Tensor, "layer *shape"],
+    goes_on: Bool[Tensor, "layer *shape"],
+    beyond: Float[Tensor, "layer *shape"],
+    thresholds: Thresholds,
+) -> Bool[Tensor, "layer *shape"]:
+    """Whether `run_length` layers of the kind that `lasts` asks for begin at each layer."""
+    runs = run_length(thresholds)
     after = torch.ones_like(is_sink[:1]).expand(runs - 1, *is_sink.shape[1:])
     drawn = read_by_next(beyond)
     unknown = torch.full_like(drawn[:1], torch.nan).expand(runs - 1, *drawn.shape[1:])
     whole = _windows(is_sink | goes_on, after, runs).all(-1)
     inside = _windows(is_sink, ~after, runs).any(-1)
     amount = _windows(drawn, unknown, runs).nanmean(-1)
-    return (whole & inside & (amount >= thresholds.draws)).any(0)
+    return whole & inside & (amount >= thresholds.draws)
 
 
 def _windows(values: Tensor, after: Tensor, size: int) -> Tensor:

@@ -12,6 +12,9 @@ from secondary_sinks.models.identity import remember_source
 from secondary_sinks.models.model_size import ModelSize, require_memory
 from secondary_sinks.models.original.read import Original
 
+SUMS = (torch.float32, torch.float64)
+"""Dtypes of sums of weights, the fast one first."""
+
 
 class Target(NamedTuple):
     """The class and the devices of the hooked model."""
@@ -120,11 +123,11 @@ def _refuse_not_finite(hf_model: Any) -> None:
     """Raise `ModelError` that names a weight with NaN or infinite values."""
     for name, parameter in hf_model.named_parameters():
         # A sum is NaN or infinite when any element is; it needs no boolean copy of the weights.
+        # That of large weights may be so too, unless it is taken in float64, which is slower.
         weights = parameter.detach()
         if weights.device.type == "mps":  # which has no float64
             weights = weights.cpu()
-        total = weights.sum(dtype=torch.float64)
-        if not torch.isfinite(total):
+        if not any(torch.isfinite(weights.sum(dtype=kind)) for kind in SUMS):
             raise ModelError(
                 f"weight {name!r} holds NaN or infinite values", "expected finite ones"
             )

@@ -33,7 +33,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.observation import CachedPass
@@ -163,7 +163,7 @@ def null_cosine(d_model: int, chance: float = CHANCE) -> float:
     >>> round(null_cosine(896), 3)
     0.078
     """
-    t = float(stats.t.ppf(1 - chance, d_model - 1))
+    t = float(special.stdtrit(d_model - 1, 1 - chance))
     return t / math.sqrt(d_model - 1 + t * t)
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 from secondary_sinks.statistics.over_texts import (
     CONFIDENCE,
@@ -112,7 +112,7 @@ def half_width(values: Values) -> float:
     n = len(values)
     if n < 2:
         return math.nan
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n))
+    return float(special.stdtrit(n - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / math.sqrt(n))
 
 
 def effective_texts(values: Values, weights: Values) -> float:

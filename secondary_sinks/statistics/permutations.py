@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from secondary_sinks.statistics.over_texts import (
     Interval,
@@ -36,10 +35,17 @@ def rank_correlation(doses: ArrayLike, responses: ArrayLike) -> float:
     >>> rank_correlation([1, 2, 3], [0, 5, 7]), rank_correlation([1, 2, 3], [4, 4, 4])
     (1.0, 0.0)
     """
-    dose_ranks, response_ranks = (stats.rankdata(values) for values in (doses, responses))
+    dose_ranks, response_ranks = (_ranks(values) for values in (doses, responses))
     if np.ptp(response_ranks) == 0:
         return 0.0
     return float(np.clip(np.corrcoef(dose_ranks, response_ranks)[0, 1], -1.0, 1.0))
+
+
+def _ranks(values: ArrayLike, axis: int | None = None) -> Values:
+    """Ranks from 1, ties at their mean, along an axis or of all values."""
+    from scipy import stats  # importing it takes long, and most commands rank nothing
+
+    return np.asarray(stats.rankdata(values, axis=axis))
 
 
 def page_trend_test(responses: Values, seed: int = 0) -> float:
@@ -53,7 +59,7 @@ def page_trend_test(responses: Values, seed: int = 0) -> float:
     """
     if not len(responses):
         return math.nan
-    ranks = stats.rankdata(responses, axis=1)
+    ranks = _ranks(responses, axis=1)
     centred = ranks - ranks.mean(1, keepdims=True)
     length = np.sqrt((centred**2).sum(1, keepdims=True))
     scaled = np.divide(centred, length, out=np.zeros_like(centred), where=length > 0)
@@ -134,7 +140,7 @@ def _observed_and_permuted(part: Values, permutations: int, generator: torch.Gen
 
     0 where `given` determines `x`; empty where `x` or `y` does not vary, or `given` determines `y`.
     """
-    x, y, given = (row - row.mean() for row in stats.rankdata(part, axis=1))
+    x, y, given = (row - row.mean() for row in _ranks(part, axis=1))
     order = torch.rand(permutations, len(x), generator=generator).argsort(1).numpy()
     drawn, negligible = np.concatenate([x[None], x[order]]), 1e-6 * len(x) ** 3
     if given.any():

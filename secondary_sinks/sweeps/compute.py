@@ -39,7 +39,7 @@ from secondary_sinks.sweeps.tasks import (
     key_of,
 )
 from secondary_sinks.texts import Text, TokenizedText, tokenize
-from secondary_sinks.types import Edit, Effects, SinkTable, Thresholds, Trace
+from secondary_sinks.types import Edit, Effect, Effects, SinkTable, Thresholds, Trace
 
 Texts = Sequence[Text | TokenizedText]
 Seen = Callable[[Task, Trace, CachedPass | None], None]
@@ -92,8 +92,7 @@ def _compute(model: HookedModel, task: Task, seen: Seen | None) -> Outcome:
     detected = time.perf_counter()
     edits, left_out = _edits(task, trace, sinks, owners)
     results, failures = (_together if task.whole else _replayed)(model, trace, edits, kept)
-    rows = [_rows(task, unit, trace, sinks, owners, found) for unit, found in results.items()]
-    effects = pd.concat([NO_EFFECTS, *rows]) if rows else NO_EFFECTS
+    effects = _effects(task, trace, sinks, owners, results)
     asked, failed = _roles(model, task, trace, sinks, kept)
     theirs = detect(trace, task.thresholds, criterion="paper").to_frame()
     tables = {"sinks": _sinks_frame(sinks), "paper": theirs, "effects": effects} | asked
@@ -200,23 +199,28 @@ def _roles(
         return {}, (_failure(ROLES, error),)
 
 
-def _rows(
-    task: Task, unit: Unit, trace: Trace, sinks: SinkTable, owners: Owners, result: Replay | None
+def _effects(
+    task: Task, trace: Trace, sinks: SinkTable, owners: Owners, results: Results
 ) -> pd.DataFrame:
-    """Effects of a unit: `edit` is its recipe; with the donor of a patch and the cell's key."""
-    if result is None:
+    """Effects of all units: `edit` is a unit's recipe; with donors of patches and cells' keys."""
+    rows: list[Effect] = []
+    recipes, donors, cells = list[str](), list[float](), list[str]()
+    for unit, result in results.items():
+        if result is None:
+            continue
+        found, key = effects_of(trace, sinks.thresholds, result, owners), key_of(task, unit)
+        rows += found
+        recipes += [unit.edit] * len(found)
+        donors += [_only(cell[0].donors) for cell in result.cells]
+        cells += [cell_key(key, row.role, row.pos) for row in found]
+    if not rows:
         return NO_EFFECTS
-    frame = Effects(rows=effects_of(trace, sinks.thresholds, result, owners)).to_frame()
-    key = key_of(task, unit)
-    donors = [cell[0].donors for cell in result.cells]
-    cells = [
-        cell_key(key, role, pos) for role, pos in zip(frame["role"], frame["pos"], strict=True)
-    ]
-    return frame.assign(
-        edit=unit.edit,
-        donor=[float(several[0]) if len(several) == 1 else float("nan") for several in donors],
-        cell=cells,
-    )
+    return Effects(rows=tuple(rows)).to_frame().assign(edit=recipes, donor=donors, cell=cells)
+
+
+def _only(donors: Sequence[int]) -> float:
+    """The donor of a patch; NaN if an edit has none, or several."""
+    return float(donors[0]) if len(donors) == 1 else float("nan")
 
 
 NO_EFFECTS = (

@@ -1,10 +1,16 @@
 """What an edit comes too late for: marked where nothing can happen, and nowhere else."""
 
-import pytest
+from dataclasses import replace
 
-from secondary_sinks import detect, observe, replay
+import numpy as np
+import pytest
+import torch
+
+from secondary_sinks import Thresholds, detect, observe, replay
 from secondary_sinks.causal.ablate import effects_of
 from secondary_sinks.causal.controls import owners_of
+from secondary_sinks.causal.outcome import first_settled_layer
+from secondary_sinks.detection import joint_tests, lasts
 from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.types import Edit, Effects
 
@@ -87,3 +93,35 @@ def test_what_is_not_marked_can_happen():
     ended = (secondary["lifetime_edited"] == 0).groupby([secondary["pos"], secondary["layer"]])
     marked = secondary.groupby(["pos", "layer"])["impossible"].first()
     assert ended.any().tolist() == (marked == "none").tolist()
+
+
+def settled_one_by_one(trace, thresholds):
+    """The slow way: cut the text off above each layer, and look whether what is left lasts."""
+    tests, beyond = joint_tests(trace, thresholds), trace.mass - trace.mass_expected
+    n_layers = len(trace.norm)
+    settled = torch.full_like(trace.tokens, n_layers)
+    for layer in range(n_layers - 1, 0, -1):
+        below = torch.arange(n_layers)[:, None] < layer
+        alone = lasts(tests.joint & below, tests.goes_on & below, beyond, thresholds)
+        settled = torch.where(alone, layer, settled)
+    return settled
+
+
+@pytest.mark.parametrize("persists", [1, 2, 3, N_LAYERS, N_LAYERS + 2])
+def test_the_layer_from_which_on_nothing_ends_a_sink_equals_the_slow_one(persists):
+    planted, chance = plant([PRIMARY, Plant(pos=20, forming=(3,))]), np.random.default_rng(persists)
+    trace, found = observe(planted.model, planted.tokens), set()
+    thresholds = Thresholds(persists=persists)
+    for share in (0.3, 0.6, 0.9):
+        stands = torch.tensor(chance.random(trace.norm.shape) < share)
+        stands[:, 0] = torch.tensor(chance.random(N_LAYERS) < 0.8)  # the primary is active
+        noisy = replace(
+            trace,
+            deviation_ratio=torch.where(stands, 100.0, 1.0),
+            alignment_centred=torch.ones_like(trace.norm),
+            mass=torch.tensor(chance.random(trace.norm.shape), dtype=torch.float32),
+        )
+        expected = settled_one_by_one(noisy, thresholds)
+        assert torch.equal(first_settled_layer(noisy, thresholds), expected)
+        found |= set(expected.tolist())
+    assert len(found) > 2 or persists >= N_LAYERS

@@ -75,7 +75,7 @@ def converted_folder(gguf: Path) -> Path:
     from filelock import FileLock
 
     read_header(gguf)  # before all of it is read for its checksum
-    folder = cache_root() / f"{gguf.stem[:LONGEST_NAME]}-{files.sha256_of(gguf)[:16]}-v{FORMAT}"
+    folder = folder_of(gguf)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove_incomplete(folder.parent)
@@ -89,6 +89,11 @@ def converted_folder(gguf: Path) -> Path:
             f"set {CACHE_VARIABLE} to a folder that can be written"
         ) from error
     return folder
+
+
+def folder_of(gguf: Path) -> Path:
+    """Where the converted copy of a GGUF file is, or would be."""
+    return cache_root() / f"{gguf.stem[:LONGEST_NAME]}-{files.sha256_of(gguf)[:16]}-v{FORMAT}"
 
 
 def find_damage(folder: Path) -> str:

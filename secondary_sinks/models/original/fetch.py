@@ -38,7 +38,7 @@ def fetch(source: Source, *, with_code: bool = False) -> Fetched:
     if source.kind == "folder":
         return Fetched(source=source, folder=Path(source.path))
     if source.kind in {"embedded", "gguf"}:
-        gguf = Path(source.path) if source.kind == "gguf" else gguf_cache.embedded_gguf()
+        gguf = _gguf_of(source)
         folder = gguf_cache.converted_folder(gguf)
         return Fetched(source=replace(source, path=str(gguf)), folder=folder)
     online = hub.is_reachable()
@@ -51,6 +51,18 @@ def fetch(source: Source, *, with_code: bool = False) -> Fetched:
             "format (of a repository of GGUF files, download one and give its path)",
         )
     return Fetched(source=replace(source, commit=folder.name), folder=folder, online=online)
+
+
+def _gguf_of(source: Source) -> Path:
+    return Path(source.path) if source.kind == "gguf" else gguf_cache.embedded_gguf()
+
+
+def places_of(source: Source) -> list[Path]:
+    """The file or folder of a model on this machine, and its converted copy; nothing is checked."""
+    if source.kind == "folder":
+        return [Path(source.path)]
+    gguf = _gguf_of(source)
+    return [gguf, gguf_cache.folder_of(gguf)]
 
 
 def fetch_weights(fetched: Fetched) -> None:
