@@ -23,11 +23,12 @@ import typer
 from experiments.command import start
 from secondary_sinks import Trace, circuit, detect, files, load_model, observe
 from secondary_sinks.cli import say, whole
-from secondary_sinks.display import count
+from secondary_sinks.display import count, markdown_table
 from secondary_sinks.errors import TextError
 from secondary_sinks.models.gguf.cache import embedded_gguf
 from secondary_sinks.models.original.read import quiet_transformers
 from secondary_sinks.questions import Answer
+from secondary_sinks.runs import RunFolder
 from secondary_sinks.texts import read_texts
 from secondary_sinks.types import LASTING, Sink
 from tools.plain_model import PlainModel, read_plain
@@ -144,11 +145,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
          _number(one.afresh) if one.judged else ""]
         for one in rows
     ]  # fmt: skip
-    return _table(head, body)
-
-
-def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *body])
+    return "\n".join(markdown_table(head, body))
 
 
 def _yes(whether: bool) -> str:
@@ -190,19 +187,20 @@ def _command(
     chosen = {one.text_id: one for one in read_texts(texts)}
     if text not in chosen:
         raise TextError(f"no text has the id {text!r}", f"expected one of {', '.join(chosen)}")
-    begin = time.perf_counter()
+    begin = time.process_time()
     hooked = load_model(model, device="cpu")
     ours = ask_package(hooked, replace(chosen[text], first=max_tokens), pos)
     del hooked
-    say(f"ours: {time.perf_counter() - begin:.0f} s")
+    say(f"ours: {time.process_time() - begin:.0f} s of CPU time")
     with quiet_transformers():
         hf_model = read_plain(_weights(model))
-    begin = time.perf_counter()
+    begin = time.process_time()
     judged, rows = compare(ours, PlainModel(hf_model, ours.trace.tokens), most)
-    took = f"{judged.plain.n_passes} whole passes, {time.perf_counter() - begin:.0f} s"
+    took = f"{judged.plain.n_passes} whole passes, {time.process_time() - begin:.0f} s of CPU time"
     say(f"plain: {took}")
     words = in_words(ours, judged, rows, Path(model).stem, took)
-    out.write_text(fill(files.read_text(out) if out.exists() else "", f"{text} {pos}", words))
+    page = fill(files.read_text(out) if out.exists() else "", f"{text} {pos}", words)
+    RunFolder(out.parent).write_text(out.name, page)
 
 
 def in_words(ours: Ours, judged: Judged, rows: Sequence[Row], model: str, took: str) -> str:
@@ -215,12 +213,12 @@ def in_words(ours: Ours, judged: Judged, rows: Sequence[Row], model: str, took: 
     largest = max(abs(one.difference) for one in rows if not one.judged)
     short = (
         f"{model}: {sink.token!r} at {sink.pos} of {sink.text_id}, "
-        f"{count(len(ours.trace.tokens), 'token')}, a sink at layers {sink.segments}. {took}, "
-        f"{count(torch.get_num_threads(), 'thread')}. Of {count(len(shares), 'outcome')} of edits, "
+        f"{count(len(ours.trace.tokens), 'token')}, a sink at layers {sink.segments}. {took}. "
+        f"Of {count(len(shares), 'outcome')} of edits, "
         f"{differ} differ; judged afresh, {other}. The largest difference of the other numbers is "
         f"{largest:.0e}."
     )
-    layers = _table(LAYER_COLUMNS, layer_rows(ours, judged))
+    layers = "\n".join(markdown_table(LAYER_COLUMNS, layer_rows(ours, judged)))
     return f"{short}\n\nBy layer, ours and plain:\n\n{layers}\n\n{as_markdown(rows)}"
 
 
