@@ -187,16 +187,16 @@ def _command(
     chosen = {one.text_id: one for one in read_texts(texts)}
     if text not in chosen:
         raise TextError(f"no text has the id {text!r}", f"expected one of {', '.join(chosen)}")
-    begin = time.process_time()
+    begin = time.perf_counter()
     hooked = load_model(model, device="cpu")
     ours = ask_package(hooked, replace(chosen[text], first=max_tokens), pos)
     del hooked
-    say(f"ours: {time.process_time() - begin:.0f} s of CPU time")
+    say(f"ours: {time.perf_counter() - begin:.0f} s")
     with quiet_transformers():
         hf_model = read_plain(_weights(model))
-    begin = time.process_time()
+    begin = time.perf_counter()
     judged, rows = compare(ours, PlainModel(hf_model, ours.trace.tokens), most)
-    took = f"{judged.plain.n_passes} whole passes, {time.process_time() - begin:.0f} s of CPU time"
+    took = f"{judged.plain.n_passes} whole passes, {time.perf_counter() - begin:.0f} s"
     say(f"plain: {took}")
     words = in_words(ours, judged, rows, Path(model).stem, took)
     page = fill(files.read_text(out) if out.exists() else "", f"{text} {pos}", words)
@@ -213,8 +213,8 @@ def in_words(ours: Ours, judged: Judged, rows: Sequence[Row], model: str, took: 
     largest = max(abs(one.difference) for one in rows if not one.judged)
     short = (
         f"{model}: {sink.token!r} at {sink.pos} of {sink.text_id}, "
-        f"{count(len(ours.trace.tokens), 'token')}, a sink at layers {sink.segments}. {took}. "
-        f"Of {count(len(shares), 'outcome')} of edits, "
+        f"{count(len(ours.trace.tokens), 'token')}, a sink at layers {sink.segments}. {took}, "
+        f"{count(torch.get_num_threads(), 'thread')}. Of {count(len(shares), 'outcome')} of edits, "
         f"{differ} differ; judged afresh, {other}. The largest difference of the other numbers is "
         f"{largest:.0e}."
     )

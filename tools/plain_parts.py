@@ -71,7 +71,7 @@ class Judged:
     def alive(self, pos: int, changes: Sequence[Change]) -> Float[Tensor, "2"]:
         """Whether a token is a sink after some changes, 1 or 0: by direct effect, and afresh."""
         run = self.plain.run(changes)
-        return torch.tensor(self.rule.of_pass(run, pos, self.plain.scale)).float()
+        return torch.tensor(self.rule.of_pass(run, pos, self.plain.scale)).double()
 
     def ended(self, changes: Sequence[Change]) -> Float[Tensor, "2"]:
         """Whether the sink ends."""
@@ -153,8 +153,8 @@ def _zero(pos: int, layer: int) -> Change:
 def _unit_rows(judged: Judged, edges: pd.DataFrame, place: str, word: str) -> Iterator[Row]:
     """The smallest set of units that ends the sink: the mean over the twins, neurons zero."""
     changes = []
-    for layer, mine in edges.groupby("layer"):
-        at, units = int(str(layer).split(".")[0]), [int(unit) for unit in mine["head"]]
+    for (at,) in dict.fromkeys(members_of(edges, 1)):
+        units = edges[edges["layer"] == at]["head"].astype(int).tolist()
         rows = judged.clean.parts[place][at]
         new = torch.zeros_like(rows[0]) if place == "post" else rows[judged.twins].mean(0)
         changes.append(Change(layer=at, place=place, write=write_row(judged.pos, new, units)))

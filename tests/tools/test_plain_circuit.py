@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -101,6 +102,14 @@ def test_the_command_writes_its_part_of_a_page(folder, ours, compared, tmp_path,
     assert re.search(r"Of \d+ outcomes of edits, 0 differ", written)
     assert written.startswith("# A page\n\nWords.\n\n<!-- measured: one 21 -->\n")
     assert "| 2 | yes, yes |" in written
+
+
+def test_no_difference_on_the_page_is_more_than_rounding():
+    page = (Path(__file__).parents[2] / "docs" / "plain_circuit.md").read_text("utf-8")
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.count(" | ") > 4]
+    numbers = [float(row[5]) for row in rows if row[0] != "part"]
+    assert len(numbers) > 150
+    assert max(map(abs, numbers)) <= ROUNDING
 
 
 def test_what_is_not_there_is_refused(folder, tmp_path, capsys):
