@@ -50,10 +50,9 @@ class Ours:
 
 
 def ask_package(hooked: Any, text: Any, pos: int) -> Ours:
-    """Detection of one text, and the circuit of the sink at a position.
+    """Detection of one text and the circuit of its sinks, of which one is compared.
 
-    The other sinks stay in the table, so that none is a twin or a control, but as transient ones,
-    about which nothing is asked. Raises `TextError` if there is no sink to ask about.
+    Raises `TextError` if there is no sink to ask about at the position.
     """
     trace = observe(hooked, text)
     sinks = detect(trace)
@@ -61,11 +60,7 @@ def ask_package(hooked: Any, text: Any, pos: int) -> Ours:
     if pos not in able:
         places = ", ".join(map(str, able)) or "nowhere"
         raise TextError(f"no sink to ask about at position {pos}", f"there are some at: {places}")
-    kept = [
-        replace(one, kind="transient") if one.pos in able and one.pos != pos else one
-        for one in sinks.sinks
-    ]
-    found = circuit(hooked, trace, replace(sinks, sinks=tuple(kept)), parts=PARTS)
+    found = circuit(hooked, trace, sinks, parts=PARTS)
     return Ours(trace=trace, sink=able[pos], answers=found.answers)
 
 

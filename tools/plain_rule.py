@@ -186,9 +186,9 @@ class Rule:
         of this text. Afresh: all measures from the edited pass, as if it were a text of its own.
         """
         direct = replaced_key(self.run, run, pos, scale)
-        anew = Rule(run)
+        fresh = Rule(run)
         return bool(self.alive(run.states[:, pos], direct, pos)), bool(
-            anew.alive(run.states[:, pos], anew.measured.mass[:, pos], pos)
+            fresh.alive(run.states[:, pos], fresh.measured.mass[:, pos], pos)
         )
 
     def kind(self, pos: int) -> str:
