@@ -28,8 +28,8 @@ from secondary_sinks.observation import LayerView
 
 PARTS = ("bias", "primary", "rest")
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
-"""Largest difference between a key and the sum of its parts, relative to the key; 0.05 in half
-precision. Beyond it the parts are NaN: this attention makes its keys in another way."""
+"""Largest difference between a key and the sum of its parts, relative to the longest of them; 0.05
+in half precision. Beyond it the parts are NaN: this attention makes its keys in another way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,7 +60,7 @@ def scores_of(
     used = run.keys[watch].float()
     unrotated, gain = _rotate_back(view, used, watch)
     known = _parts(view, inputs.to(device), watch, primary) / gain
-    known = known.where(_adds_up(view, known.sum(0), unrotated / gain), torch.nan)
+    known = known.where(_adds_up(view, known, unrotated / gain), torch.nan)
     as_is, in_place = (
         _mean_over_later(view, queries, watch)
         for queries in (view.queries.float(), queries_in_place(view))
@@ -127,8 +127,10 @@ def _as_used(
 
     The layer itself norms and rotates them. Each part is first brought to the length of the whole
     key, head by head, so that the norm, which sees lengths only, multiplies it by the same gain.
+    Parts that cancel exactly make a key without length; they are sent as very short ones.
     """
-    length = raw.sum(0).norm(dim=-1, keepdim=True)
+    shortest = torch.finfo(raw.dtype).tiny ** 0.5
+    length = raw.sum(0).norm(dim=-1, keepdim=True).clamp(min=shortest)
     own = raw.norm(dim=-1, keepdim=True)
     sent = raw * (length / own).where(own > 0, 0.0)
     flat = sent.flatten(0, 1)
@@ -139,14 +141,15 @@ def _as_used(
     hooks = [(hook_name(view.layer, "k"), put)]
     at = watch.repeat(len(raw))
     made = view.run.run_replayed(view.resid_pre[at], at, hooks).keys
-    return made.float().view(raw.shape) * (own / length).where(length > 0, 0.0)
+    return made.float().view(raw.shape) * (own / length)
 
 
-def _adds_up(view: LayerView, total: Tensor, key: Tensor) -> Tensor:
+def _adds_up(view: LayerView, known: Tensor, key: Tensor) -> Tensor:
     """Whether the parts of each key add up to it, `[watch, 1, 1]`."""
     most = TOLERANCE.get(view.queries.dtype, 5e-2)
-    error = (total - key).flatten(1).norm(dim=1)
-    return (error <= most * key.flatten(1).norm(dim=1))[:, None, None]
+    error = (known.sum(0) - key).flatten(1).norm(dim=1)
+    size = torch.stack([key, *known]).flatten(2).norm(dim=2).amax(0)
+    return (error <= most * size)[:, None, None]
 
 
 def _mean_over_later(

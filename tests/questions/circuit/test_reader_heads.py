@@ -212,6 +212,24 @@ def test_the_primary_itself_has_no_rest():
     assert (found.parts[1, 1] > 0.8 * found.score[1]).all()  # the sink is read for the primary
 
 
+def test_parts_that_cancel_are_not_lost():
+    """A token with nothing along the axis that keys read: the primary's content gives it a part."""
+    made = plant([PRIMARY, Plant(pos=20, forming=(3,))], positions="rotary")
+    trace = observe(made.model, made.tokens)
+    inputs = {}
+    with attention_input(made.model, [5], lambda layer, part: inputs.setdefault(layer, part)):
+        view = next(view for view in iter_layers(made.model, trace.tokens) if view.layer == 5)
+    rows = inputs[5][0, [0, 30]]
+    assert not view.run.keys[30].any()
+    found = scores_of(view, rows, torch.tensor([0, 30]), 0)
+    weights, _ = keys_of(made.model, 5, view.keys.shape[1])
+    along = (rows[1] @ rows[0]) / (rows[0] @ rows[0]) * rows[0]
+    primary = in_place(view, 30, torch.einsum("m,kmd->kd", along, weights))
+    assert primary.abs().max() > 1e-3
+    torch.testing.assert_close(found.parts[1, 1], primary)
+    torch.testing.assert_close(found.parts[2, 1], -primary)
+
+
 def test_impossible_requests_are_refused(shared):
     made, _ = shared
     with pytest.raises(EditError, match="top is 0; expected at least 1"):
