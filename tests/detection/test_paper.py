@@ -15,6 +15,7 @@ from secondary_sinks.errors import DetectionError
 from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.types import Thresholds
 from tests.detection.traces import trace_of
+from tests.marks import exhaustive
 
 PRIMARY = Plant(pos=0, forming=(1,), strength=400.0)
 NORMS = st.lists(st.integers(0, 50), min_size=3, max_size=12)
