@@ -35,6 +35,8 @@ WHOLE = {
     torch.histc: lambda one, **options: torch.histc(one.float(), **options).to(one.dtype),
 }
 """What looks at the data on the way, or is made on GPUs only for some dtypes."""
+ATTENTION = torch.nn.functional.scaled_dot_product_attention
+"""A kernel of its own on each device; on one without data, several operations."""
 CPU = torch.device("cpu")
 KINDS = ("cuda", "mps")
 MEMORY = 10**10
@@ -119,6 +121,11 @@ class _Moves(TorchFunctionMode):
             return func(*args, **{**kwargs, "device": CPU}).to(place)
         if func in WHOLE and isinstance(args[0], Elsewhere):
             found = WHOLE[func](args[0].held, *args[1:], **(kwargs or {}))
+            return Elsewhere(found, args[0].device)
+        if func is ATTENTION and isinstance(args[0], Elsewhere):
+            given = [*args[:3], (kwargs or {}).get("attn_mask")]
+            _refuse_mixed(func, given, [one for one in given if one is not None])
+            found = func(*map(_held, args), **tree_map(_held, kwargs or {}))
             return Elsewhere(found, args[0].device)
         if func in WITH_NUMBERS:
             args = tuple(torch.tensor(one) if isinstance(one, float) else one for one in args)
@@ -220,7 +227,8 @@ def _refuse_mixed(func: Any, args: Any, tensors: list[torch.Tensor]) -> None:
         tensors = [one for one in placed if isinstance(one, torch.Tensor)]
         scalars = True
     else:
-        scalars = torch.Tag.pointwise in func.tags or func.overloadpacket is aten.fill_
+        tags = getattr(func, "tags", ())
+        scalars = torch.Tag.pointwise in tags or getattr(func, "overloadpacket", None) is aten.fill_
     places = {
         one.device for one in tensors if not (scalars and one.ndim == 0 and one.device == CPU)
     }
