@@ -29,40 +29,75 @@ FOLDERS = re.compile(r"(?<!\w)/(?:[^\s/'\"]+/)+")
 PNG = b"\x89PNG"
 
 
-def copy_results(results: Path, out: Path) -> list[str]:
+def copy_results(results: Sequence[Path], out: Path) -> list[str]:
     """Copy verdicts, tables and pictures of finished experiments to `out`/data.
 
+    Each folder has its own experiments, and may have its own texts; all have the same weights.
     Large tables are compressed. Returns the files that remain too large; each page lists its own.
-    Raises `RunFolderError` if `results` holds no finished experiment, or some of other weights or
-    texts than the others, and `SinkError` for a record, a table or a picture that is none.
+    Raises `RunFolderError` if a folder holds no finished experiment, some of other weights or
+    texts than its others, or one that an earlier folder holds too; and `SinkError` for a record, a
+    table or a picture that is none.
     """
-    found = records_of(results)
-    _refuse_mixed(results, found)
-    for name in found:
-        for path in sorted((results / name).iterdir()):
+    places = _places(results, out)
+    for folder in places.values():
+        for path in sorted(folder.iterdir()):
             _check(path)
     for name in BY_NAME:  # only our own files in the folder
         shutil.rmtree(out / "data" / name, ignore_errors=True)
     large = []
-    for name in found:
+    for name, folder in places.items():
         target = out / "data" / name
         target.mkdir(parents=True)
-        left = [path.name for path in sorted((results / name).iterdir()) if not _copy(path, target)]
-        large += [str(results / name / one) for one in left]
+        left = [path.name for path in sorted(folder.iterdir()) if not _copy(path, target)]
+        large += [str(folder / one) for one in left]
         _without_folders(target / RECORD, left)
     return large
 
 
-def model_of(results: Path) -> str:
+def _places(results: Sequence[Path], out: Path) -> dict[str, Path]:
+    """The folder of each finished experiment; raises `RunFolderError` as `copy_results` does."""
+    places: dict[str, Path] = {}
+    weights: set[str] = set()
+    for folder in results:
+        if folder.resolve() == (out / "data").resolve():
+            raise RunFolderError(
+                f"{str(folder)!r} is where these pages keep their data, which is replaced",
+                "copy it to another folder first, and give the copy",
+            )
+        found = records_of(folder)
+        _refuse_mixed(folder, found)
+        twice = [name for name in found if name in places]
+        if twice:
+            raise RunFolderError(
+                f"{', '.join(twice)}: in {str(places[twice[0]].parent)!r} and in {str(folder)!r}",
+                "expected each experiment in one folder",
+            )
+        places |= {name: folder / name for name in found}
+        weights |= {str(_inputs(one)[0]) for one in found.values() if _answered(one)}
+    if len(weights) > 1:
+        raise RunFolderError(
+            f"{', '.join(map(str, results))}: results of different weights",
+            "expected those of one model",
+        )
+    return places
+
+
+def _answered(record: Mapping[str, Any]) -> bool:
+    return "verdict" in record
+
+
+def model_of(results: Sequence[Path]) -> str:
     """Short name of the model, as recorded; the name of its folder of pages.
 
     Raises `RunFolderError` for results of several models, and as `refuse_name` does.
     """
-    made = [record.get("provenance", {}) for record in records_of(results).values()]
+    records = [record for folder in results for record in records_of(folder).values()]
+    made = [record.get("provenance", {}) for record in records]
     names = {base_name(one["asked"]["model"]) for one in made if "asked" in one}
     if len(names) != 1:
         raise RunFolderError(
-            f"{str(results)!r} holds results of {', '.join(sorted(names)) or 'no named model'}",
+            f"{', '.join(map(str, results))}: results of "
+            f"{', '.join(sorted(names)) or 'no named model'}",
             "expected those of one model",
         )
     return refuse_name(names.pop())
@@ -91,14 +126,15 @@ def records_of(results: Path) -> dict[str, dict[str, Any]]:
 
 def _refuse_mixed(results: Path, found: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise `RunFolderError` if experiments had other weights or texts than the first one."""
-    made = {name: _inputs(record) for name, record in found.items() if "verdict" in record}
+    made = {name: _inputs(record) for name, record in found.items() if _answered(record)}
     first = next(iter(made), "")
     other = [name for name in made if made[name] != made[first]]
     if other:
         raise RunFolderError(
             f"{str(results)!r} holds results of other weights or texts than those of {first}: "
             f"{', '.join(other)}",
-            "run these again with python -m experiments.all --force",
+            "run these again with python -m experiments.all --force, or keep them in a folder of "
+            "their own and give both folders",
         )
 
 

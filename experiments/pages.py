@@ -85,7 +85,7 @@ def index_of(found: Mapping[str, Mapping[str, Any]], data: Path) -> str:
         rows.append((f"[{BY_NAME[name].said()['QUESTION']}]({name}.md)", outcome, numbers))
     head = ["question", "outcome", "in numbers, or why there are none"]
     parts = [
-        f"# Results: {model_of(data)}",
+        f"# Results: {model_of([data])}",
         _over(records),
         *_older(records),
         *_depth(records, data),
@@ -178,7 +178,8 @@ def _over(records: Sequence[Mapping[str, Any]]) -> str:
             ("Code", code_in_words),
         )
     ]
-    lines.append(f"- Command: `{command_of(made[0])}`")
+    commands = dict.fromkeys(f"`{command_of(one)}`" for one in made if "asked" in one)
+    lines.append(f"- Command: {'; '.join(commands)}")
     lines.append("- [All claims, in all models](../index.md)")
     return "\n".join(lines)
 
@@ -224,7 +225,13 @@ def _escape(words: str) -> str:
 
 
 def _command(
-    results: Annotated[Path, typer.Argument(help="The folder that experiments.all wrote.")],
+    results: Annotated[
+        list[Path],
+        typer.Argument(
+            help="The folder that experiments.all wrote; or several, with other experiments of the "
+            "same model on other texts."
+        ),
+    ],
     out: Annotated[
         Path, typer.Option(help="Folder for the claims of all models, and a folder per model.")
     ],

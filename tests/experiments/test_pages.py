@@ -39,7 +39,7 @@ def made(tmp_path):
         (folder / "cells.csv").write_text("a\n" + "1\n" * 40_000)
         (folder / "figure.png").write_bytes(b"\x89PNG")
     out = tmp_path / "pages" / "m"
-    copy_results(tmp_path / "results", out)
+    copy_results([tmp_path / "results"], out)
     write_pages(out)
     write_claims_page(out.parent)
     return out
@@ -92,7 +92,7 @@ def test_a_file_that_is_too_large_even_so_is_named_on_its_page(tmp_path):
     rows = (digits[at : at + 64] for at in range(0, len(digits), 64))
     (folder / "cells.csv").write_text("\n".join(["a", *rows]) + "\n")
     out = tmp_path / "pages"
-    assert copy_results(tmp_path / "results", out) == [str(folder / "cells.csv")]
+    assert copy_results([tmp_path / "results"], out) == [str(folder / "cells.csv")]
     write_pages(out)
     assert "Too large for these pages: cells.csv." in (out / "norms.md").read_text()
     assert [path.name for path in (out / "data" / "norms").iterdir()] == [RECORD]
@@ -120,9 +120,9 @@ def test_no_folder_of_this_machine_is_on_a_page_or_in_its_files(tmp_path):
         record = record_of(name) | {"provenance": made} | more
         (folder / RECORD).write_text(json.dumps(record))
     out = tmp_path / "docs"
-    name = model_of(tmp_path / "results")
+    name = model_of([tmp_path / "results"])
     assert name == "small.gguf"
-    copy_results(tmp_path / "results", out / name)
+    copy_results([tmp_path / "results"], out / name)
     write_pages(out / name)
     write_claims_page(out)
     written = {path: path.read_text() for path in out.rglob("*.*") if path.is_file()}
@@ -154,7 +154,48 @@ def test_results_of_other_weights_or_texts_are_not_mixed(change, tmp_path):
         record["provenance"] |= more
         (folder / RECORD).write_text(json.dumps(record))
     with pytest.raises(RunFolderError, match="other weights or texts than those of norms: norm_do"):
-        copy_results(tmp_path, tmp_path / "out")
+        copy_results([tmp_path], tmp_path / "out")
+
+
+def in_folder(folder, name, **change):
+    """A folder with one experiment."""
+    record = record_of(name)
+    record["provenance"] |= change
+    (folder / name).mkdir(parents=True)
+    (folder / name / RECORD).write_text(json.dumps(record))
+    return folder
+
+
+def test_experiments_on_other_texts_come_from_folders_of_their_own(tmp_path):
+    texts = [{"text_id": "a", "n_tokens": 400, "tokens_sha256": "x"}]
+    whole = in_folder(tmp_path / "whole", norms.NAME)
+    asked = json.loads((whole / norms.NAME / RECORD).read_text())["provenance"]["asked"]
+    few = {"texts": texts, "asked": asked | {"every": 2, "max_tokens": 400}}
+    short = in_folder(tmp_path / "short", norm_dose.NAME, **few)
+    copy_results([whole, short], tmp_path / "out")
+    write_pages(tmp_path / "out")
+    words = "one in 2, first 400 tokens of each: 1 text, 400 tokens"
+    assert words in (tmp_path / "out" / "norm_dose.md").read_text()
+    assert words not in (tmp_path / "out" / "norms.md").read_text()
+    index = (tmp_path / "out" / "index.md").read_text()
+    assert words in index
+    assert 'OPTIONS="--every 2 --max-tokens 400"' in index
+
+
+def test_folders_of_other_weights_or_the_same_experiment_are_refused(tmp_path):
+    whole = in_folder(tmp_path / "whole", norms.NAME)
+    again = in_folder(tmp_path / "again", norms.NAME)
+    other = {"model": {"n_layers": 3, "weights_sha256": "other"}}
+    changed = in_folder(tmp_path / "changed", norm_dose.NAME, **other)
+    out = tmp_path / "out"
+    with pytest.raises(RunFolderError, match=r"norms: in .*whole' and in .*again'"):
+        copy_results([whole, again], out)
+    with pytest.raises(RunFolderError, match="of different weights"):
+        copy_results([whole, changed], out)
+    copy_results([whole], out)
+    with pytest.raises(RunFolderError, match="is where these pages keep their data"):
+        copy_results([out / "data", changed], out)
+    assert (out / "data" / norms.NAME / RECORD).is_file()
 
 
 @pytest.mark.parametrize("name", ["", "..", "a b", "a: b", "a/b", "-a"])
@@ -184,7 +225,7 @@ def test_a_picture_that_is_too_large_is_named(tmp_path):
     (folder / RECORD).write_text(json.dumps(record_of(norms.NAME)))
     (folder / "figure.png").write_bytes(PNG + bytes(LARGEST_PICTURE + 1 - len(PNG)))
     (folder / "small.png").write_bytes(PNG + bytes(LARGEST_PICTURE - len(PNG)))
-    assert copy_results(tmp_path / "results", tmp_path / "out") == [str(folder / "figure.png")]
+    assert copy_results([tmp_path / "results"], tmp_path / "out") == [str(folder / "figure.png")]
 
 
 def test_where_nothing_was_measured_the_index_says_why(made):
@@ -198,7 +239,7 @@ def test_without_results_it_is_said(tmp_path):
     with pytest.raises(
         RunFolderError, match=r"has no results; run python -m experiments.all first"
     ):
-        copy_results(tmp_path, tmp_path / "out")
+        copy_results([tmp_path], tmp_path / "out")
 
 
 def without(name):
@@ -237,7 +278,7 @@ def test_a_verdict_of_another_shape_is_named(change, named, tmp_path):
     change(record)
     (folder / RECORD).write_text(json.dumps(record))
     with pytest.raises(SinkError, match=r"verdict\.json' is damaged") as error:
-        copy_results(tmp_path / "results", tmp_path / "out")
+        copy_results([tmp_path / "results"], tmp_path / "out")
     assert named in str(error.value)
 
 
@@ -307,7 +348,7 @@ MODELS = sorted(folder.parent for folder in RESULTS.glob("*/data"))
 def test_the_pages_of_this_repository_are_those_of_their_files(model, tmp_path):
     """Written anew from data, they are the same, so each number on them is one of a file."""
     (tmp_path / "data").symlink_to(model / "data")
-    assert model_of(model / "data") == model.name
+    assert model_of([model / "data"]) == model.name
     fresh = write_pages(tmp_path)
     assert len(fresh) > 10
     for page in fresh:
