@@ -172,8 +172,12 @@ def _check_table(content: str) -> None:
 
 
 def _copy(path: Path, target: Path) -> bool:
-    """Copy the files that a page shows or links to; returns whether all were small enough."""
+    """Copy the files that a page shows or links to; returns whether all were small enough.
+
+    A table that is compressed already, in the data of other pages, stays so.
+    """
     limit = {".json": math.inf, ".csv": LARGEST_TABLE, ".png": LARGEST_PICTURE}
+    limit |= {".gz": LARGEST_ARCHIVE}
     if path.suffix not in limit:
         return True
     if path.stat().st_size <= limit[path.suffix]:
@@ -194,7 +198,8 @@ def _without_folders(path: Path, left_out: Sequence[str]) -> None:
     Names of texts and digests of their tokens stay, and base names of files. Files that were too
     large to be copied are listed in the record.
     """
-    record = read_record(path) | {"not_copied": list(left_out)}
+    record = read_record(path)
+    record["not_copied"] = [*record.get("not_copied", ()), *left_out]
     made = record.get("provenance", {})
     for text in made.get("texts", []):
         text.pop("fed", None)

@@ -4,6 +4,7 @@ import gzip
 import json
 import random
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,21 @@ def test_experiments_on_other_texts_come_from_folders_of_their_own(tmp_path):
     index = (tmp_path / "out" / "index.md").read_text()
     assert words in index
     assert 'OPTIONS="--every 2 --max-tokens 400"' in index
+
+
+def test_the_data_of_pages_give_the_same_pages(made, tmp_path):
+    """So that an experiment can be added to pages whose results are gone."""
+    kept, again = tmp_path / "kept", tmp_path / "again" / made.name
+    shutil.copytree(made / "data", kept)
+    copy_results([kept], again)
+    write_pages(again)
+    write_claims_page(again.parent)
+    before, after = (
+        {path.relative_to(place): path.read_bytes() for path in place.rglob("*") if path.is_file()}
+        for place in (made, again)
+    )
+    assert any(path.suffix == ".gz" for path in before)
+    assert before == after
 
 
 def test_folders_of_other_weights_or_the_same_experiment_are_refused(tmp_path):
