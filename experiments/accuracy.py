@@ -110,6 +110,9 @@ def run(
     ] = TAU,
     value: Annotated[float, number("Norm that the MLP's output is given.")] = 0.0,
     mask: Annotated[bool, typer.Option(help="Hide the tokens from later queries instead.")] = False,
+    anywhere: Annotated[
+        bool, typer.Option(help="The right answer may stand anywhere in what the model says.")
+    ] = False,
     samples: Annotated[int, whole("Answers to each question and arm.", least=1)] = 1,
     temperature: Annotated[float, number("Sampling temperature; 0 takes the likeliest.")] = 0.0,
     max_new_tokens: Annotated[int, whole("Maximum length of an answer.", least=1)] = LONGEST,
@@ -134,7 +137,7 @@ def run(
         out=observed.kept(NAME),
         say=observed.say,
     )
-    tables = tables_of(observed, asked, right, answers, arms)
+    tables = tables_of(observed, asked, right, answers, arms, anywhere=anywhere)
     met = sum((one.met for one in answers if one.arm == RULE), Met()).in_words(rule)
     if not any(table["n_met"].any() for table in tables.values()):
         return unanswered(NAME, QUESTION, CLAIM, met, COLUMNS)

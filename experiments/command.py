@@ -107,7 +107,8 @@ def _command(run: Experiment, command_line: str) -> Callable[..., None]:
         with RunFolder(out).claim():
             observed = replace(observe_texts(model, texts, **rest, say=say), folder=out)
             finding = run(observed, **asked)
-            provenance = observed.record() | {"command": command_line}
+            chosen = {one.name: asked[one.name] for one in own if asked[one.name] != one.default}
+            provenance = observed.record() | {"command": command_line, "options": chosen}
             for verdict in finding.verdicts:
                 say(in_words(verdict))
             for line in write(finding, out, provenance):

@@ -47,8 +47,13 @@ def tables_of(
     right: Mapping[str, Parts],
     answers: Sequence[ArmAnswer],
     arms: Arms,
+    *,
+    anywhere: bool,
 ) -> dict[str, pd.DataFrame]:
-    """Answers; new sinks in prompts and clean answers; scores of right answers; those of texts."""
+    """Answers; new sinks in prompts and clean answers; scores of right answers; those of texts.
+
+    `anywhere` is that of `is_right`.
+    """
     expected = {one.text.text_id: one.answer for one in asked}
     texts = {text.text_id: (text.tokens[:1], text.tokens[1:]) for text in observed.texts}
     jobs = [
@@ -60,7 +65,7 @@ def tables_of(
         for name, given in (("scores", right), ("texts", texts))
         for text_id, parts in given.items()
     ]
-    rows = {"answers": [answer_row(one, expected[one.text_id]) for one in answers]}
+    rows = {"answers": [answer_row(one, expected[one.text_id], anywhere) for one in answers]}
     progress = observed.progress("accuracy", "prompts, answers and texts")
     for done, (name, job) in enumerate(jobs, start=1):
         rows.setdefault(name, []).extend(job())
@@ -68,14 +73,14 @@ def tables_of(
     return {name: pd.DataFrame(part) for name, part in rows.items()}
 
 
-def answer_row(one: ArmAnswer, right: str) -> Row:
+def answer_row(one: ArmAnswer, right: str, anywhere: bool) -> Row:
     """One answer, and whether it is right."""
     return {
         "text_id": one.text_id,
         "arm": one.arm,
         "sample": one.sample,
-        "right": float(is_right(one.content, right)),
-        "answer": answer_in(one.content),
+        "right": float(is_right(one.content, right, anywhere=anywhere)),
+        "answer": one.content if anywhere else answer_in(one.content),
         "right_answer": right,
         "n_tokens": len(one.tokens),
         "n_new_tokens": len(one.answer),

@@ -118,10 +118,18 @@ def normalised(answer: str) -> str:
     return " ".join(plain.split()).strip(EDGES)
 
 
-def is_right(written: str, answer: str) -> bool:
+def is_right(written: str, answer: str, *, anywhere: bool = False) -> bool:
     """Whether what counts as the answer in a text is the right one, both `normalised`.
+
+    With `anywhere`, whether the right one occurs in the text, as whole words or a whole number.
 
     >>> is_right("The sum is 12.\\nAnswer: 12", "12"), is_right("It is 12", "12")
     (True, False)
+    >>> [is_right(text, "12", anywhere=True) for text in ("It is 12.", "It is 12.5", "It is 112")]
+    [True, False, False]
     """
-    return normalised(answer_in(written)) == normalised(answer)
+    right = normalised(answer)
+    if not anywhere:
+        return normalised(answer_in(written)) == right
+    whole = rf"(?<!\w)(?<!\d\.){re.escape(right)}(?!\w|\.\d)"
+    return re.search(whole, normalised(written)) is not None

@@ -95,3 +95,21 @@ COUNTS = [
 @pytest.mark.parametrize(("text", "answer", "right"), COUNTS)
 def test_what_counts_as_the_answer(text, answer, right):
     assert is_right(text, answer) == right
+
+
+ANYWHERE = [
+    ("The capital of France is Paris.", "Paris", True),
+    ('It is called "casa."', "casa", True),
+    ("Parisian", "Paris", False),
+    ("96 divided by 8 is 12 with nothing left.", "12", True),
+    ("It is 112, 12.5 or 3.12", "12", False),
+    ("It has 1,200 metres", "200", False),
+    ("It has 1,200 metres", "1200 metres", True),
+    ("(a+b)", "a+b", True),
+    ("", "4", False),
+]
+
+
+@pytest.mark.parametrize(("text", "answer", "right"), ANYWHERE)
+def test_anywhere_the_right_answer_counts_as_whole_words(text, answer, right):
+    assert is_right(text, answer, anywhere=True) == right
