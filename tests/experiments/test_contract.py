@@ -212,6 +212,8 @@ def test_own_options_of_an_experiment_and_their_defaults(tiny, tmp_path, capsys)
     words = ["--model", tiny / "model", "--texts", tiny / "texts.jsonl", "--out", tmp_path]
     assert run(main_of(experiment), *words, "--layer", 7, "--often", "--seed", 3) == 0
     assert "7 True 3" in capsys.readouterr().out
+    record = json.loads((tmp_path / "verdict.json").read_text())
+    assert record["provenance"]["options"] == {"layer": 7, "often": True}
     assert run(main_of(experiment), *words) == 0
     assert "4 False 0" in capsys.readouterr().out
 
