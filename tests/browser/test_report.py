@@ -62,6 +62,7 @@ def test_the_first_screen_has_the_answer_a_sink_with_its_life_and_the_verdicts(o
         assert box["y"] + box["height"] <= 900, part
 
 
+@exhaustive
 def test_the_contents_stay_in_view(opened):
     found = opened(page())
     found.page.evaluate("scrollTo({top: document.body.scrollHeight, behavior: 'instant'})")
@@ -159,6 +160,7 @@ def table_of_sinks(opened):
     return found.page
 
 
+@exhaustive
 def test_without_scripts_the_table_of_sinks_is_a_plain_table(visit, tmp_path):
     path = tmp_path / "report.html"
     path.write_text(three_sinks(), encoding="utf-8")
@@ -307,6 +309,7 @@ def test_the_arrow_keys_tell_what_each_token_pays_until_another_sink_is_chosen(a
     assert said.inner_text().startswith("These 10 tokens pay it")
 
 
+@exhaustive
 def test_a_cell_of_the_level_map_shows_the_rows_of_its_sinks_only(opened):
     report = opened(three_sinks()).page
     click_in(report, "levels", 1, 2)

@@ -12,7 +12,7 @@ from secondary_sinks.questions.matched_pairs import match_pairs
 from secondary_sinks.questions.necessity import _formed_verdict
 from secondary_sinks.testing.planted import Plant
 from secondary_sinks.types import SinkTable, Thresholds
-from tests.marks import thinned
+from tests.marks import exhaustive, thinned
 from tests.questions.gardens import Garden, outcomes, three
 
 FORMED = "sinks other than the primary are formed by one MLP or by several MLPs together"
@@ -85,6 +85,7 @@ def test_the_verdicts_are_what_was_planted(name):
         assert set(forming["layers"]) == {planted}
 
 
+@exhaustive
 def test_each_sink_has_its_own_forming_mlps():
     plants = [Plant(pos=12, forming=(2,)), Plant(pos=24, forming=(4,)), Plant(pos=36, forming=(3,))]
     answer = necessity(*Garden(*plants).asked)

@@ -179,6 +179,7 @@ def test_necessity(asked):
             assert math.isnan(row["removed"])
 
 
+@exhaustive
 def test_sufficiency(asked):
     answer = question(asked, sufficiency, layers=[1], seeds=2)
     asked.check(answer.cells)
@@ -256,6 +257,7 @@ def test_the_order_of_neurons(asked):
     assert edited == {(layer, index) for _, layer, index in top}
 
 
+@exhaustive
 def test_redistribution(asked):
     edits = EDITS[: 3 if asked.most is None else 1]
     answer = question(asked, redistribution, edits=edits)
@@ -332,6 +334,7 @@ def moved_attention(asked, plain, cache, key, pos):
     return moved
 
 
+@exhaustive
 def test_harm(asked):
     edits = EDITS[: 3 if asked.most is None else 1]
     answer = question(asked, harm, edits=edits, draws=2)

@@ -28,7 +28,7 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize("name", thinned(list(EXPECTED), list(EXPECTED)[::3]))
+@pytest.mark.parametrize("name", thinned(list(EXPECTED), list(EXPECTED)[:1]))
 def test_the_verdicts_are_what_was_planted(name):
     garden = Garden(*FOUR) if name == "four neurons together" else garden_of(name)
     needed, enough = EXPECTED[name]

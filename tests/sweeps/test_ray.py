@@ -118,6 +118,7 @@ class Alone(Counting):
         return 1
 
 
+@exhaustive
 def test_a_sweep_on_ray_gives_the_same_bytes(cluster, place):
     executor = Alone(loader=at_workers.as_it_is)
     try:
