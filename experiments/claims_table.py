@@ -129,16 +129,22 @@ def _verdict(verdict: Mapping[str, Any], page: str) -> str:
 def _samples(models: Mapping[str, Records]) -> list[str]:
     """What was looked at in each model, and how many sinks were found."""
     head = ("model", "texts", "secondary sinks", "distinct", "created at layers", "code")
-    made = {
-        name: [one["provenance"] for one in records.values() if "provenance" in one]
-        for name, records in models.items()
-    }
+    rows = [_sample(name, made) for name, records in models.items() for made in _by_texts(records)]
     return [
         "## What was looked at",
-        "\n".join(markdown_table(head, [_sample(*one) for one in made.items()])),
+        "\n".join(markdown_table(head, rows)),
         "*Distinct* leaves out copies: sinks whose text up to them is that of a sink in an earlier "
         "text. Creation layers are counted over distinct sinks, 0-based.",
     ]
+
+
+def _by_texts(records: Records) -> list[list[Any]]:
+    """What made the results of a model, once for each choice of texts."""
+    groups: dict[str, list[Any]] = {}
+    for one in records.values():
+        if "provenance" in one:
+            groups.setdefault(texts_in_words(one["provenance"]), []).append(one["provenance"])
+    return list(groups.values()) or [[]]
 
 
 def _sample(name: str, made: list[Any]) -> list[str]:

@@ -78,6 +78,23 @@ def command_of(made: Mapping[str, Any]) -> str:
     return f"make results MODEL={model} TEXTS={texts_name(made)}{quoted}"
 
 
+def own_command(name: str, made: Mapping[str, Any]) -> str:
+    """The command of a single experiment, with options of its own.
+
+    >>> asked = {"model": "m", "texts": "my.jsonl", "every": 2}
+    >>> own_command("accuracy", {"asked": asked, "options": {"anywhere": True, "tau": 0.9}})
+    'python -m experiments.accuracy --model m --texts my.jsonl --every 2 --anywhere --tau 0.9'
+    """
+    asked = made["asked"]
+    words = ["--model", asked.get("file") or base_name(asked["model"]), "--texts", texts_name(made)]
+    shared = {name: asked[name] for name in ("every", "max_tokens") if name in asked}
+    for option, value in (shared | made["options"]).items():
+        name_of_option = option.replace("_", "-")
+        words.append(f"--no-{name_of_option}" if value is False else f"--{name_of_option}")
+        words += [] if isinstance(value, bool) else [str(value)]
+    return f"python -m experiments.{name} {' '.join(words)}"
+
+
 def base_name(path: str) -> str:
     """The last part of a path.
 

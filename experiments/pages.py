@@ -20,7 +20,7 @@ import typer
 from experiments.claims_table import read_models, write_claims_page
 from experiments.command import start
 from experiments.copied import copy_results, model_of, records_of
-from experiments.made import code_in_words, command_of, model_in_words, texts_in_words
+from experiments.made import code_in_words, command_of, model_in_words, own_command, texts_in_words
 from experiments.recorded import damaged, is_older, read_record
 from experiments.table import BY_NAME
 from experiments.written import RECORD
@@ -157,18 +157,21 @@ def _made(record: Mapping[str, Any], name: str) -> str:
     made = record.get("provenance", {})
     options = made.get("options") or {}
     words = ", ".join(f"{key} = {value}" for key, value in options.items())
+    command = f"`{command_of(made)}`, here `experiments.{name}`"
+    command += f" with {_escape(words)}" if words else ""
+    if options and options != dict(BY_NAME[name].quick):  # which experiments.all does not give
+        command = f"`{own_command(name, made)}`"
     lines = [
         f"Model: {_escape(model_in_words(made))}",
         f"Texts: {_escape(texts_in_words(made))}",
         f"Code: {_escape(code_in_words(made))}",
-        f"Command: `{command_of(made)}`, here `experiments.{name}`"
-        + (f" with {_escape(words)}" if words else ""),
+        f"Command: {command}",
     ]
     return "## What made this\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
 def _over(records: Sequence[Mapping[str, Any]]) -> str:
-    """The same for all pages of a model."""
+    """What made the pages of a model: each choice of texts, each version of the code."""
     made = [record.get("provenance", {}) for record in records]
     lines = [
         f"- {what}: {_escape('; '.join(dict.fromkeys(map(words, made))))}"

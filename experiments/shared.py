@@ -159,7 +159,7 @@ def load_texts(
 
 
 def texts_of(texts: str | None, every: int = 1, max_tokens: int | None = None) -> list[Text]:
-    """Every k-th text of a file (by default the bundled ones), or the first tokens of each."""
+    """Every k-th text of a file (by default the bundled ones), with its first tokens or all."""
     found = list(bundled_corpus() if texts is None else read_texts(texts))[::every]
     return [replace(text, first=max_tokens) for text in found] if max_tokens else found
 

@@ -1,9 +1,11 @@
 """Hashes of what determines a number: source code and token ids."""
 
+import ast
 import hashlib
+import io
 import json
-import re
-from collections.abc import Sequence
+import tokenize
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -48,17 +50,6 @@ def code_version(rooms: tuple[str, ...], root: Path | None = None) -> str:
     return digest.hexdigest()[:16]
 
 
-_PIECES = re.compile(
-    r"""(?P<comment>\#[^\n]*)
-    | (?P<prefix>[rRuUbBfF]*)
-      (?P<text> \"{3} (?:[^\\]|\\.)*? \"{3} | '{3} (?:[^\\]|\\.)*? '{3}
-      | " (?:[^"\\\n]|\\.)* " | ' (?:[^'\\\n]|\\.)* ' )
-    | (?P<open>[(\[{]) | (?P<close>[)\]}])""",
-    re.VERBOSE | re.DOTALL,
-)
-"""Comments, strings and brackets: what must be known to see where code is."""
-
-
 @cache
 def without_comments(source: str) -> str:
     """Python source without comments, bare strings (docstrings among them) and blank lines.
@@ -66,23 +57,27 @@ def without_comments(source: str) -> str:
     >>> without_comments("x = 1  # one\\n\\n'What x is.'\\n")
     'x = 1'
     """
-    kept, at, depth = list[str](), 0, 0
-    for piece in _PIECES.finditer(source):
-        depth += (piece["open"] is not None) - (piece["close"] is not None)
-        if piece["comment"] or (depth == 0 and _is_bare(source, piece)):
-            kept.append(source[at : piece.start()])
-            at = piece.end()
-    lines = "".join([*kept, source[at:]]).split("\n")
-    return "\n".join(line for line in map(str.rstrip, lines) if line)
+    lines = [line.encode() for line in source.split("\n")]
+    for row, begin, last_row, end in sorted(_said(source), reverse=True):
+        tail = lines[last_row - 1][end:]
+        lines[row - 1 : last_row] = [lines[row - 1][:begin] + tail]
+    kept = (line.decode().rstrip() for line in lines)
+    return "\n".join(line for line in kept if line)
 
 
-def _is_bare(source: str, piece: re.Match[str]) -> bool:
-    """Whether a piece outside of brackets is a string that is a line of its own."""
-    if piece["text"] is None or not set(piece["prefix"]) <= set("rRuU"):
-        return False
-    before = source[: piece.start()].rpartition("\n")
-    after = source[piece.end() :].partition("\n")[0].partition("#")[0]
-    return not before[2].strip() and not after.strip() and not before[0].endswith("\\")
+def _said(source: str) -> Iterator[tuple[int, int, int, int]]:
+    """Positions of comments and of strings that are statements: rows from 1, columns in bytes."""
+    for node in ast.walk(ast.parse(source)):
+        text = node.value if isinstance(node, ast.Expr) else None
+        if isinstance(text, ast.Constant) and isinstance(text.value, str):
+            yield text.lineno, text.col_offset, text.end_lineno or 0, text.end_col_offset or 0
+    if "#" not in source:
+        return
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            begin = len(token.line[:column].encode())
+            yield row, begin, row, begin + len(token.string.encode())
 
 
 def versions_of_code() -> dict[str, str]:

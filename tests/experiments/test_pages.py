@@ -136,7 +136,7 @@ def test_no_folder_of_this_machine_is_on_a_page_or_in_its_files(tmp_path):
     assert "- Texts: my.jsonl: 1 text, 1,200 tokens" in page
     assert "- Code: commit aaaaaaaaaaaa" in page
     assert (
-        "`make results MODEL=small.gguf TEXTS=my.jsonl`, here `experiments.norms` with few = 1"
+        "`python -m experiments.norms --model small.gguf --texts my.jsonl --few 1`"
         in (page)
     )
     assert "cells.csv is missing" in written[out / name / "norm_dose.md"].replace("\\", "")
@@ -196,6 +196,34 @@ def test_the_data_of_pages_give_the_same_pages(made, tmp_path):
     )
     assert any(path.suffix == ".gz" for path in before)
     assert before == after
+
+
+def test_each_choice_of_texts_is_a_row_of_what_was_looked_at(tmp_path):
+    """Else the numbers of some pages would seem to be of the texts of others."""
+    out = tmp_path / "pages" / "m"
+    texts = [{"text_id": "a", "n_tokens": 400, "tokens_sha256": "x"}]
+    copy_results(
+        [
+            in_folder(tmp_path / "whole", norms.NAME),
+            in_folder(tmp_path / "short", norm_dose.NAME, texts=texts),
+        ],
+        out,
+    )
+    write_claims_page(out.parent)
+    rows = (out.parent / "index.md").read_text().split("## What was looked at")[1]
+    assert rows.count("\n| ") == 3, "a head and two rows"
+    assert "1 text, 400 tokens" in rows
+
+
+def test_the_command_of_a_page_gives_the_options_of_its_experiment(tmp_path):
+    """`make results` has no such options, and would make other numbers."""
+    whole = in_folder(tmp_path / "whole", norm_dose.NAME, options={"layer": 3, "mask": True})
+    copy_results([whole], tmp_path / "out")
+    write_pages(tmp_path / "out")
+    made = (tmp_path / "out" / "norm_dose.md").read_text().split("## What made this")[1]
+    assert "`python -m experiments.norm_dose --model" in made
+    assert "--layer 3 --mask`" in made
+    assert "make results" not in made
 
 
 def test_folders_of_other_weights_or_the_same_experiment_are_refused(tmp_path):
