@@ -135,10 +135,7 @@ def test_no_folder_of_this_machine_is_on_a_page_or_in_its_files(tmp_path):
     assert "small.gguf, sha256 0f0f0f0f0f0f" in page
     assert "- Texts: my.jsonl: 1 text, 1,200 tokens" in page
     assert "- Code: commit aaaaaaaaaaaa" in page
-    assert (
-        "`python -m experiments.norms --model small.gguf --texts my.jsonl --few 1`"
-        in (page)
-    )
+    assert "`python -m experiments.norms --model small.gguf --texts my.jsonl --few 1`" in (page)
     assert "cells.csv is missing" in written[out / name / "norm_dose.md"].replace("\\", "")
 
 
