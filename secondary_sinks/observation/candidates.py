@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from secondary_sinks.measures import alignment, centred_alignment
+from secondary_sinks.measures.geometry import alignments
 from secondary_sinks.types import Thresholds
 
 FIRST = 4
@@ -61,13 +61,18 @@ class Candidates:
         typical: Float[Tensor, "d_model"],
     ) -> None:
         """Store the alignments of a layer with some positions, in the first pass or a later one."""
-        for pos in positions:
+        states = resid_post[list(positions)]
+        centred = resid_post.float() - typical.float()
+        found = {
+            "alignment": alignments(resid_post, states),
+            "alignment_centred": alignments(centred, centred[list(positions)]),
+            "mlp_alignment": alignments(mlp_out, states),
+            "reference_resid": states,
+        }
+        for number, pos in enumerate(positions):
             self._allocate(pos, resid_post.shape[1])
-            rows, state = self._rows[pos], resid_post[pos]
-            rows["alignment"][layer] = alignment(resid_post, state)
-            rows["alignment_centred"][layer] = centred_alignment(resid_post, state, typical)
-            rows["mlp_alignment"][layer] = alignment(mlp_out, state)
-            rows["reference_resid"][layer] = state
+            for name, values in found.items():
+                self._rows[pos][name][layer] = values[number]
             self._followed[pos][layer] = True
 
     def store_paid(

@@ -16,6 +16,9 @@ KEY = ["text_id", "sink_pos", "layer"]
 PAIR = ["mass_clean", "mass_edited"]
 MASSES = [*PAIR, "control_mass_clean", "control_mass_edited"]
 ORDINARY = ["ordinary_mass_clean", "ordinary_mass_edited"]
+NOTHING = pd.Series(
+    [], dtype=float, index=pd.MultiIndex.from_arrays([[], []], names=["layer", "text_id"])
+)
 
 
 def layer_effects(
@@ -50,12 +53,24 @@ def _by_layer(
 ) -> list[LayerEffect]:
     _check_one_edit(effects)
     cells = _pairs(effects)
+    cells["sink"] = cells.groupby(["text_id", "pos"], sort=False).ngroup()
     sinks = effects[(effects["role"] == "sink") & (effects["kind"] == "secondary")]
-    unmatched = len(sinks[["text_id", "pos"]].drop_duplicates()) - _n_sinks(cells)
+    unmatched = len(sinks[["text_id", "pos"]].drop_duplicates()) - cells["sink"].nunique()
     n_claims = n_claims or len(could_end(effects))
+    counted = cells[counts(cells)]
+    of_layer = dict(iter(counted.groupby("layer")))
+    by_text = dict(iter(_lost_by(["layer", "text_id"], counted).groupby("layer")["beyond"]))
+    every = _lost_by(["layer"], counted).reindex(cells["layer"].unique())
     return [
-        _one_layer(part, part[counts(part)], n_claims, unmatched)
-        for _, part in cells.groupby("layer")
+        _one_layer(
+            part,
+            of_layer.get(layer, counted[:0]),
+            by_text.get(layer, NOTHING).droplevel("layer"),
+            every.loc[layer],
+            n_claims,
+            unmatched,
+        )
+        for layer, part in cells.groupby("layer")
     ]
 
 
@@ -101,10 +116,6 @@ def _check_one_edit(effects: pd.DataFrame) -> None:
         )
 
 
-def _n_sinks(cells: pd.DataFrame) -> int:
-    return len(cells[["text_id", "pos"]].drop_duplicates())
-
-
 def later_cells(effects: pd.DataFrame) -> pd.DataFrame:
     """The cells that `later_effects` counts: secondary sinks with the masses of their controls."""
     _check_one_edit(effects)
@@ -134,11 +145,12 @@ def lost_by_text(cells: pd.DataFrame) -> pd.DataFrame:
 
     In units of the clean mass of the text's sinks; one row per text.
     """
-    sums = cells.groupby("text_id", sort=False)[[*MASSES, *ORDINARY]].sum(min_count=1)
-    return _lost(sums)
+    return _lost_by(["text_id"], cells)
 
 
-def _lost(sums: pd.DataFrame) -> pd.DataFrame:
+def _lost_by(groups: list[str], cells: pd.DataFrame) -> pd.DataFrame:
+    """The same for any groups of cells, such as layers: one row per group."""
+    sums = cells.groupby(groups, sort=False)[[*MASSES, *ORDINARY]].sum(min_count=1)
     unit = sums["mass_clean"]
     lost = pd.DataFrame(
         {
@@ -150,15 +162,22 @@ def _lost(sums: pd.DataFrame) -> pd.DataFrame:
 
 
 def _one_layer(
-    cells: pd.DataFrame, counted: pd.DataFrame, n_claims: int, unmatched: int
+    cells: pd.DataFrame,
+    counted: pd.DataFrame,
+    by_text: "pd.Series[float]",
+    every: "pd.Series[float]",
+    n_claims: int,
+    unmatched: int,
 ) -> LayerEffect:
-    """The effect of one layer, from all its cells and from those that are counted."""
-    by_text = lost_by_text(counted)
-    every = _lost(counted[[*MASSES, *ORDINARY]].sum(min_count=1).to_frame().T).iloc[0]
-    lost = median_over_texts(by_text["beyond"], by_text.index.tolist(), n_claims=n_claims)
+    """The effect of one layer: all its cells, those that are counted, and what these lose.
+
+    `by_text` is the mass lost beyond controls in each text, `every` the mass lost in all of them.
+    """
+    lost = median_over_texts(by_text, by_text.index.tolist(), n_claims=n_claims)
     after, before = counted["lifetime_edited"], counted["lifetime_clean"]
     texts = counted["text_id"].tolist()
     removed = share_over_texts((after == 0).astype(float), texts, n_claims=n_claims)
+    n_sinks = counted["sink"].nunique()
     return LayerEffect(
         layer=int(cells["layer"].iloc[0]),
         lost=lost.value,
@@ -172,8 +191,8 @@ def _one_layer(
         removed_high=removed.high,
         shortened=float((after < before).mean()),
         prolonged=float((cells["lifetime_edited"] > cells["lifetime_clean"]).mean()),
-        n_sinks=_n_sinks(counted),
+        n_sinks=n_sinks,
         n_unmatched=unmatched,
         n_texts=len(by_text),
-        n_impossible=_n_sinks(cells) - _n_sinks(counted),
+        n_impossible=cells["sink"].nunique() - n_sinks,
     )
