@@ -1,5 +1,6 @@
 """Which MLPs do secondary sinks need, and do later MLPs keep them up? Verdicts by ablated layer."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pandas as pd
@@ -7,11 +8,12 @@ import pandas as pd
 from secondary_sinks.display import Results, as_frame, count
 from secondary_sinks.questions.answer import combine_outcomes, judge, verdict_of
 from secondary_sinks.questions.lost_by_layer import (
+    Pairs,
     by_way,
     could_end,
-    later_cells,
-    layer_effects,
-    lost_by_text,
+    effects_by_layer,
+    lost_by,
+    pairs_of,
 )
 from secondary_sinks.statistics import (
     Interval,
@@ -42,10 +44,19 @@ def layer_verdicts(effects: pd.DataFrame | Results, n_claims: int | None = None)
     default the number of these layers. Raises as `layer_effects` does.
     """
     effects = as_frame(effects)
-    n_claims = n_claims or max(len(could_end(effects)), 1)
+    return verdicts_of_layers(paired_by_way(effects), n_claims or max(len(could_end(effects)), 1))
+
+
+def paired_by_way(effects: pd.DataFrame | Results) -> dict[str, Pairs]:
+    """Cells of each way to ablate, paired with controls once for all verdicts."""
+    return {way: pairs_of(part) for way, part in by_way(effects).items()}
+
+
+def verdicts_of_layers(ways: Mapping[str, Pairs], n_claims: int) -> list[Verdict]:
+    """`layer_verdicts` of cells that are paired already."""
     rows = {
-        way: [row for row in layer_effects(part, n_claims) if row.n_sinks]
-        for way, part in by_way(effects).items()
+        way: [row for row in effects_by_layer(pairs, n_claims) if row.n_sinks]
+        for way, pairs in ways.items()
     }
     return [replace(verdict, n_claims=n_claims) for verdict in _verdicts(rows, n_claims)]
 
@@ -165,7 +176,12 @@ def later_verdict(effects: pd.DataFrame | Results, n_claims: int = 1) -> Verdict
     supported: the interval lies above one tenth by every way to ablate; contradicted: below, by
     every way. Raises `EditError` for a table with several sites or effects.
     """
-    found = {way: _interval(part, n_claims) for way, part in by_way(effects).items()}
+    return verdict_of_later(paired_by_way(effects), n_claims)
+
+
+def verdict_of_later(ways: Mapping[str, Pairs], n_claims: int) -> Verdict:
+    """`later_verdict` of cells that are paired already."""
+    found = {way: _interval(pairs.later, n_claims) for way, pairs in ways.items()}
     outcome, agreement = combine_outcomes(
         {way: outcome_of(one, LITTLE) for way, (one, _) in found.items()}
     )
@@ -192,14 +208,12 @@ def later_verdict(effects: pd.DataFrame | Results, n_claims: int = 1) -> Verdict
     )
 
 
-def _interval(effects: pd.DataFrame, n_claims: int) -> tuple[Interval, list[int]]:
+def _interval(cells: pd.DataFrame, n_claims: int) -> tuple[Interval, list[int]]:
     """Mass lost per text at the layer that earlier texts chose, and these layers."""
-    cells = later_cells(effects)
     if cells.empty:
         return median_over_texts([], [], n_claims=n_claims), []
-    lost = pd.DataFrame(
-        {layer: lost_by_text(part)["beyond"] for layer, part in cells.groupby("layer")}
-    ).reindex(list(dict.fromkeys(cells["text_id"])))
+    lost = lost_by(["text_id", "layer"], cells)["beyond"].unstack("layer").sort_index(axis=1)
+    lost = lost.reindex(list(dict.fromkeys(cells["text_id"])))
     lost = lost.dropna(how="all")
     scores = [
         {int(str(layer)): float(value) for layer, value in row.dropna().items()}
@@ -208,5 +222,4 @@ def _interval(effects: pd.DataFrame, n_claims: int) -> tuple[Interval, list[int]
     layers = chosen_before(scores, [sorted(one) for one in scores])
     values = [one[layer] for one, layer in zip(scores, layers, strict=True)]
     found = median_over_texts(values, list(lost.index), n_claims=n_claims)
-    n_sinks = len(cells[["text_id", "pos"]].drop_duplicates())
-    return replace(found, n=n_sinks), layers
+    return replace(found, n=cells["sink"].nunique()), layers

@@ -3,7 +3,9 @@
 A cell is counted only if its outcome could have been different (see column `impossible`).
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -34,7 +36,7 @@ def layer_effects(
     With too few texts they are NaN. Raises `EditError` for a table that mixes edits (seeds of one
     edit are averaged), or contains the no-op.
     """
-    return _by_layer(as_frame(effects), _created_later, n_claims)
+    return effects_by_layer(pairs_of(as_frame(effects)), n_claims)
 
 
 def later_effects(
@@ -45,30 +47,53 @@ def later_effects(
     For each layer, only sinks that were created before it and have not ended yet are counted,
     according to column `impossible`.
     """
-    return _by_layer(as_frame(effects), _there_already, n_claims)
+    return effects_by_layer(pairs_of(as_frame(effects)), n_claims, later=True)
 
 
-def _by_layer(
-    effects: pd.DataFrame, counts: Callable[[pd.DataFrame], "pd.Series[bool]"], n_claims: int | None
-) -> list[LayerEffect]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """The cells of one way to ablate: each secondary sink with the masses of its controls."""
+
+    cells: pd.DataFrame
+    """One row per sink, layer and seed; `sink` numbers the sinks."""
+    unmatched: int
+    """Number of sinks without a control."""
+    n_could_end: int
+    """Number of layers tried that can keep a sink from arising (`could_end`)."""
+
+    @property
+    def later(self) -> pd.DataFrame:
+        """Cells of layers that come too late to end the sink, but not too late to weaken it."""
+        return self.cells[_there_already(self.cells)]
+
+
+def pairs_of(effects: pd.DataFrame) -> Pairs:
+    """Pair sinks with their controls. Raises `EditError` as `layer_effects` does."""
     _check_one_edit(effects)
     cells = _pairs(effects)
     cells["sink"] = cells.groupby(["text_id", "pos"], sort=False).ngroup()
     sinks = effects[(effects["role"] == "sink") & (effects["kind"] == "secondary")]
     unmatched = len(sinks[["text_id", "pos"]].drop_duplicates()) - cells["sink"].nunique()
-    n_claims = n_claims or len(could_end(effects))
-    counted = cells[counts(cells)]
+    return Pairs(cells, unmatched, len(could_end(effects)))
+
+
+def effects_by_layer(
+    pairs: Pairs, n_claims: int | None = None, *, later: bool = False
+) -> list[LayerEffect]:
+    """`layer_effects`, or with `later` `later_effects`, of cells that are paired already."""
+    cells = pairs.cells
+    counted = pairs.later if later else cells[_created_later(cells)]
     of_layer = dict(iter(counted.groupby("layer")))
-    by_text = dict(iter(_lost_by(["layer", "text_id"], counted).groupby("layer")["beyond"]))
-    every = _lost_by(["layer"], counted).reindex(cells["layer"].unique())
+    by_text = dict(iter(lost_by(["layer", "text_id"], counted).groupby("layer")["beyond"]))
+    every = lost_by(["layer"], counted).reindex(cells["layer"].unique()).to_dict("index")
     return [
         _one_layer(
             part,
             of_layer.get(layer, counted[:0]),
             by_text.get(layer, NOTHING).droplevel("layer"),
-            every.loc[layer],
-            n_claims,
-            unmatched,
+            every[layer],
+            n_claims or pairs.n_could_end,
+            pairs.unmatched,
         )
         for layer, part in cells.groupby("layer")
     ]
@@ -116,13 +141,6 @@ def _check_one_edit(effects: pd.DataFrame) -> None:
         )
 
 
-def later_cells(effects: pd.DataFrame) -> pd.DataFrame:
-    """The cells that `later_effects` counts: secondary sinks with the masses of their controls."""
-    _check_one_edit(effects)
-    cells = _pairs(effects)
-    return cells[_there_already(cells)]
-
-
 def _pairs(effects: pd.DataFrame) -> pd.DataFrame:
     """One row per secondary sink, layer and seed, with the masses of its controls.
 
@@ -140,16 +158,12 @@ def _pairs(effects: pd.DataFrame) -> pd.DataFrame:
     return pairs.dropna(subset=MASSES)  # NaN: no later attention reads it
 
 
-def lost_by_text(cells: pd.DataFrame) -> pd.DataFrame:
-    """Mass lost in each text by sinks, controls and ordinary tokens, and `beyond` controls.
+def lost_by(groups: list[str], cells: pd.DataFrame) -> pd.DataFrame:
+    """Mass lost in each group of cells by sinks, controls and ordinary tokens, and beyond controls.
 
-    In units of the clean mass of the text's sinks; one row per text.
+    Groups are those of some columns, such as `text_id`. In units of the clean mass of the group's
+    sinks; one row per group.
     """
-    return _lost_by(["text_id"], cells)
-
-
-def _lost_by(groups: list[str], cells: pd.DataFrame) -> pd.DataFrame:
-    """The same for any groups of cells, such as layers: one row per group."""
     sums = cells.groupby(groups, sort=False)[[*MASSES, *ORDINARY]].sum(min_count=1)
     unit = sums["mass_clean"]
     lost = pd.DataFrame(
@@ -165,7 +179,7 @@ def _one_layer(
     cells: pd.DataFrame,
     counted: pd.DataFrame,
     by_text: "pd.Series[float]",
-    every: "pd.Series[float]",
+    every: Mapping[Any, float],
     n_claims: int,
     unmatched: int,
 ) -> LayerEffect:

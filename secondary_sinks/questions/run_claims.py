@@ -7,13 +7,12 @@ from typing import Any
 import pandas as pd
 
 from secondary_sinks.detection.levels import counts_for_levels
-from secondary_sinks.questions.layers import later_verdict, layer_verdicts
-from secondary_sinks.questions.lost_by_layer import (
-    by_way,
-    could_end,
-    later_effects,
-    layer_effects,
+from secondary_sinks.questions.layers import (
+    paired_by_way,
+    verdict_of_later,
+    verdicts_of_layers,
 )
+from secondary_sinks.questions.lost_by_layer import could_end, effects_by_layer, pairs_of
 from secondary_sinks.questions.role_tests import is_asked
 from secondary_sinks.questions.writers import NAMING, levels_in, writer_verdicts
 from secondary_sinks.types import SinkTable
@@ -72,12 +71,13 @@ def run_claims(
     n_claims = n_claims or _count(effects, roles)
     claims = dict(NOTHING)
     if effects is not None:
-        first = next(iter(by_way(effects).values()), effects)
+        ways = paired_by_way(effects)
+        first = next(iter(ways.values()), None) or pairs_of(effects)
         claims = {
-            "layer_effects": _plain(layer_effects(first, n_claims)),
-            "verdicts": _plain(layer_verdicts(effects, n_claims)),
-            "later_effects": _plain(later_effects(first, n_claims)),
-            "later": _plain([later_verdict(effects, n_claims)]),
+            "layer_effects": _plain(effects_by_layer(first, n_claims)),
+            "verdicts": _plain(verdicts_of_layers(ways, n_claims)),
+            "later_effects": _plain(effects_by_layer(first, n_claims, later=True)),
+            "later": _plain([verdict_of_later(ways, n_claims)]),
         }
     return claims | ({} if roles is None else {"writers": _plain(writer_verdicts(roles, n_claims))})
 

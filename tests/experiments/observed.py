@@ -1,5 +1,9 @@
 """Planted models as experiments are given them."""
 
+import functools
+from copy import deepcopy
+from dataclasses import replace
+
 import torch
 
 from experiments.shared import observe_fed
@@ -9,8 +13,23 @@ from tests.questions.gardens import PRIMARY, texts
 
 
 def planted(*plants, n_texts=8, primary=PRIMARY, change=None, **options):
-    """What experiments are given: several texts with the same plants. `change(model)` edits it."""
-    garden = plant([primary, *plants], **options)
+    """What experiments are given: several texts with the same plants. `change(model)` edits it.
+
+    The same is observed once; the model is a copy that a test may change.
+    """
+    if change:
+        return _observed((primary, *plants), n_texts, change, options)
+    seen = _seen((primary, *plants), n_texts, tuple(sorted(options.items())))
+    return replace(seen, model=deepcopy(seen.model))
+
+
+@functools.cache
+def _seen(plants, n_texts, options):
+    return _observed(plants, n_texts, None, dict(options))
+
+
+def _observed(plants, n_texts, change, options):
+    garden = plant(plants, **options)
     if change:
         change(garden.model)
     fed = [

@@ -106,7 +106,7 @@ def test_gated_mlps_with_grouped_queries_too():
 def test_a_mixture_of_experts_is_left_out_and_counted(monkeypatch):
     module = sys.modules["secondary_sinks.attribution.formation"]
     monkeypatch.setattr(module, "neurons_of", lambda *_: None)
-    answer = sparsity(*Garden(*three(forming=(3,)), n_texts=4).asked)
-    assert answer.left_out[NO_NEURONS] == 12
+    answer = sparsity(*Garden(*three(forming=(3,)), n_texts=2).asked)
+    assert answer.left_out[NO_NEURONS] == 6
     assert set(outcomes(answer).values()) == {"inconclusive"}
-    assert f"12 {NO_NEURONS}" in answer.verdicts[0].why
+    assert f"6 {NO_NEURONS}" in answer.verdicts[0].why
