@@ -7,6 +7,7 @@ import pytest
 
 from secondary_sinks.notebook import SinkExplorer
 from tests.browser.explorer import planted, says, use
+from tests.marks import exhaustive
 
 HOST = """
 async ({ script, style, state }) => {
@@ -101,6 +102,7 @@ def test_mouse_keyboard_and_hostile_tokens(shown, tmp_path):
     assert found.asked == []
 
 
+@exhaustive
 def test_it_fits_a_narrow_window_in_the_dark(shown):
     found = shown(width=420, dark=True)
     page = found.page
@@ -141,6 +143,7 @@ def test_single_heads_are_chosen_in_a_field_that_other_sites_lack(shown):
     assert page.get_by_label("coordinates", exact=True).input_value() == ""
 
 
+@exhaustive
 def test_every_control_has_a_name_that_is_read_out(shown):
     page = shown().page
     page.get_by_label("zero", exact=True).check()

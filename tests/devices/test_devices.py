@@ -30,12 +30,7 @@ PLACES = {
     "gpt-oss": ["hooked", "hooked over two"],  # of its bridge, the experts' kernels ask the GPU
 }
 CASES = [(one, place) for one, places in PLACES.items() for place in places if place in PLACED]
-EACH = {
-    ("llama", "hooked on mps"),
-    ("gpt2", "hooked over two"),
-    ("pythia", "bridge over two"),
-    ("gpt-oss", "hooked"),
-}
+EACH = {("llama", "hooked on mps"), ("gpt2", "hooked over two"), ("pythia", "bridge over two")}
 TYPICAL = [case for case in CASES if case in EACH]
 """Each place, of MPS only with one class."""
 RULES = ({"kind": "mask"}, {"value": 7.0, "control": True})

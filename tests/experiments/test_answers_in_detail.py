@@ -13,7 +13,6 @@ from experiments import (
     mlp_directions,
     norm_and_score,
     norms,
-    prefix_entropy,
     primary_weakening,
     separability,
 )
@@ -26,7 +25,7 @@ from tests.experiments.observed import planted
 from tests.questions.gardens import PRIMARY, three
 
 
-@pytest.mark.parametrize("module", [norms, mlp_anatomy, prefix_entropy], ids=lambda m: m.NAME)
+@pytest.mark.parametrize("module", [norms, mlp_anatomy], ids=lambda m: m.NAME)
 def test_without_token_twins_neighbours_are_the_controls(module):
     observed = garden("no twins")
     assert {case.kind for _, case in observed.pairs()} == {"neighbour"}

@@ -18,6 +18,7 @@ from secondary_sinks.sweeps import ModelSpec, compute
 from secondary_sinks.sweeps.config import parse_layers
 from secondary_sinks.texts import TokenizedText
 from secondary_sinks.types import Edit
+from tests.marks import thinned
 from tests.sweeps.small_sweeps import PLANTED, SPEC, TEXTS, ZERO, garden, sweep, tables
 
 
@@ -83,7 +84,10 @@ def test_one_bad_text_is_recorded_and_skipped(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), EditError("no"), ValueError()])
+ERRORS = [torch.OutOfMemoryError("full"), EditError("no"), ValueError()]
+
+
+@pytest.mark.parametrize("error", thinned(ERRORS, ERRORS[:1]))
 def test_a_cell_that_fails_takes_only_its_unit_with_it_and_is_tried_again(
     error, tmp_path, monkeypatch
 ):

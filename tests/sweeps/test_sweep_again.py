@@ -45,11 +45,13 @@ def test_a_sweep_grows_by_what_is_missing_and_is_then_as_if_begun_so(tmp_path):
     ("change", "named"),
     [
         ({"edits": ("mean",)}, "other edits"),
-        ({"layers": (2,)}, "other layers"),
+        pytest.param({"layers": (2,)}, "other layers", marks=exhaustive),
         pytest.param({"sites": ("attn_out",)}, "other sites", marks=exhaustive),
         pytest.param({"ordinary": 1}, "other ordinary", marks=exhaustive),
         pytest.param({"seed": 1}, "other seed", marks=exhaustive),
-        ({"thresholds": Thresholds(outlying=4.0)}, "other thresholds"),
+        pytest.param(
+            {"thresholds": Thresholds(outlying=4.0)}, "other thresholds", marks=exhaustive
+        ),
         ({"texts": TEXTS[1:]}, "other texts"),
         ({"models": {"planted": garden(seed=1).model}}, "other weights or settings"),
     ],

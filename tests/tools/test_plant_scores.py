@@ -18,8 +18,7 @@ from tools.plant_scores import (
     table,
 )
 
-TYPICAL = ("rotary, gated, grouped", "by attention or together", "anisotropic, brief decoys",
-           "several primaries", "episodes and turns")  # fmt: skip
+TYPICAL = ("by attention or together", "several primaries", "episodes and turns")
 
 
 @pytest.mark.parametrize("condition", thinned(CONDITIONS, TYPICAL))

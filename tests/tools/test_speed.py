@@ -8,7 +8,7 @@ import transformers as hf
 
 from secondary_sinks import load_model, observe
 from secondary_sinks.testing import Plant, plant
-from tests.marks import needs_old
+from tests.marks import exhaustive, needs_old
 from tests.tiny import save_tiny
 from tools import speed, speed_compare
 from tools.speed_run import WholeRun
@@ -43,6 +43,7 @@ def test_ours_and_peers_give_the_same_numbers(models):
     assert (found["state_sweep"].cells, found["state_sweep"].peer_cells) == (18, 6)
 
 
+@exhaustive
 @needs_old
 def test_a_whole_run_is_timed_with_its_verdicts():
     strong, weak = Plant(pos=0, forming=(1,), strength=400.0), Plant(pos=20, forming=(3,))
