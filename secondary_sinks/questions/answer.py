@@ -9,9 +9,18 @@ from typing import Any
 import pandas as pd
 
 from secondary_sinks.display import Displayed, count, tally
-from secondary_sinks.statistics import CONFIDENCE, HALF, Interval, outcome_of, too_few
+from secondary_sinks.statistics import (
+    CONFIDENCE,
+    HALF,
+    Interval,
+    left_open_by_controls,
+    outcome_of,
+    too_few,
+)
 from secondary_sinks.types import SHARE_UNIT, Verdict
 from secondary_sinks.types.lists import join_words
+
+AT_CONTROLS = "the same happens at controls, so the claim is neither shown nor refuted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -112,11 +121,13 @@ def judge(
 ) -> Verdict:
     """Judge an interval: supported above the line, contradicted below it, else inconclusive.
 
-    Also inconclusive with too few sinks or texts, which the verdict then says; `why`, words or a
-    function that returns them, is used only where there are enough, or `always`. `outcome` replaces
-    that of the interval alone. `left_out` is counted in the sentence on controls; `controlled` says
-    whether only sinks with a control count. `interval` is None where nothing was measured.
-    `counted` and `grouped` are what it counts, where that is not sinks and texts.
+    A paired share is contradicted only if the share of cases alone lies below the line too,
+    whatever happens at controls (`statistics.outcome_of`). Also inconclusive with too few sinks or
+    texts, which the verdict then says; `why`, words or a function that returns them, is used only
+    where there are enough, or `always`. `outcome` replaces that of the interval alone. `left_out`
+    is counted in the sentence on controls; `controlled` says whether only sinks with a control
+    count. `interval` is None where nothing was measured. `counted` and `grouped` are what it
+    counts, where that is not sinks and texts.
     """
     n, n_texts = (0, 0) if interval is None else (interval.n, interval.n_texts)
     nouns: dict[str, Any] = {"counted": counted, "grouped": grouped}
@@ -126,10 +137,11 @@ def judge(
     elif outcome is None:
         outcome = outcome_of(interval, line)
     said = "" if missing and not always else why if isinstance(why, str) else why()
+    shared = interval is not None and not missing and left_open_by_controls(interval, line)
     verdict = verdict_of(
         claim,
         outcome,
-        "; ".join(filter(None, [said, missing])),
+        "; ".join(filter(None, [said, missing, AT_CONTROLS * shared])),
         interval,
         statistic=statistic,
         unit=unit,

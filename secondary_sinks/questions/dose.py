@@ -136,7 +136,8 @@ def norm_dose(
     Supported if its interval lies above one half and Page's trend test (permutations within texts,
     Holm-corrected for both responses) has p of at most 0.05; contradicted if the interval lies
     below one half. *Direction* and *norm*: the share of sinks that lose more than half of their
-    attention beyond the expected, and do not with other MLPs, compared with one half. If no other
+    attention beyond the expected, and do not with other MLPs, compared with one half; contradicted
+    only if the share is below without regard to other MLPs too. If no other
     MLP could have ended the sink, its control token is the control: there the output draws half as
     much as at the sink when put in unchanged, and does not when turned (or at the least norm).
 

@@ -25,7 +25,13 @@ was chosen is judged exactly.
 """
 
 from secondary_sinks.statistics.choice import chosen_before
-from secondary_sinks.statistics.decisions import HALF, MIN_SINKS, outcome_of, too_few
+from secondary_sinks.statistics.decisions import (
+    HALF,
+    MIN_SINKS,
+    left_open_by_controls,
+    outcome_of,
+    too_few,
+)
 from secondary_sinks.statistics.descriptive import (
     effective_texts,
     jackknife,
@@ -70,6 +76,7 @@ __all__ = [
     "effective_texts",
     "holm",
     "jackknife",
+    "left_open_by_controls",
     "mean_and_percentiles",
     "mean_over_texts",
     "median_over_texts",

@@ -13,7 +13,9 @@ HALF = 0.5
 def outcome_of(interval: Interval, line: float = HALF, most: Interval | None = None) -> str:
     """supported if the interval lies above the line, contradicted if below, else inconclusive.
 
-    `most` is the interval if all undecided cases were hits: it must lie below the line too.
+    `most` is the interval if all undecided cases were hits: it must lie below the line too. So must
+    the share of cases alone of a paired share (`Interval.cases`): where it happens at controls as
+    well, the claim is not shown, but it is not refuted either.
     Raises `ValueError` for an approximate interval.
     """
     if interval.approximate:
@@ -23,8 +25,14 @@ def outcome_of(interval: Interval, line: float = HALF, most: Interval | None = N
         )
     if interval.low > line:
         return "supported"
-    below = interval.high < line and (most is None or most.high < line)
+    bounds = (interval, interval.cases, most)
+    below = all(one.high < line for one in bounds if one is not None)
     return "contradicted" if below else "inconclusive"
+
+
+def left_open_by_controls(interval: Interval, line: float = HALF) -> bool:
+    """Whether a paired share lies below the line only because it happens at controls as well."""
+    return interval.cases is not None and interval.high < line <= interval.cases.high
 
 
 def too_few(

@@ -17,7 +17,7 @@ and Savage 1956); `statistics.descriptive` has an approximate one.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,6 +42,8 @@ class Interval:
     n_texts: int
     approximate: bool = False
     """Whether the interval is a description only; a verdict based on it is refused."""
+    cases: "Interval | None" = None
+    """Of a paired share: the share of cases alone, whatever happens at their controls."""
 
 
 def tail_probability(n_claims: int) -> float:
@@ -99,10 +101,13 @@ def paired_share_over_texts(
     `share_over_texts` of case x (1 - control). Both are shares in [0, 1]: 0 or 1, or the share of
     several seeds. A value above one half means that it happens at most cases, and at more cases
     than controls: what happens at both alike does so, at one without the other, in at most half of
-    the pairs. NaN values are left out.
+    the pairs. A value below one half may be due to the controls; `Interval.cases` tells, which is
+    the share of the same cases alone. Pairs with NaN are left out.
     """
-    only_case = np.asarray(case, dtype=float) * (1 - np.asarray(control, dtype=float))
-    return share_over_texts(only_case, texts, n_claims=n_claims)
+    alone, at_control = np.asarray(case, dtype=float), np.asarray(control, dtype=float)
+    paired = share_over_texts(alone * (1 - at_control), texts, n_claims=n_claims)
+    known = np.where(np.isnan(at_control), np.nan, alone)
+    return replace(paired, cases=share_over_texts(known, texts, n_claims=n_claims))
 
 
 def median_over_texts(values: ArrayLike, texts: Sequence[str], *, n_claims: int = 1) -> Interval:

@@ -1,16 +1,20 @@
 """Sufficiency: what the planted MLP writes makes a twin a sink; what others write does not."""
 
+from dataclasses import replace
+
 import pytest
 
-from secondary_sinks import necessity, sufficiency
+from secondary_sinks import necessity, norm_dose, sufficiency
 from secondary_sinks.errors import DetectionError
+from secondary_sinks.questions.answer import AT_CONTROLS
+from secondary_sinks.questions.dose_verdicts import DIRECTION
 from secondary_sinks.questions.forming import by_place, forming_mlps
 from secondary_sinks.questions.held_out import other_layers
 from secondary_sinks.questions.matched_pairs import match_pairs
 from secondary_sinks.questions.sufficiency import DENOISING, NOISING
 from tests.marks import thinned
 from tests.questions.gardens import Garden, outcomes, three
-from tests.questions.test_necessity import TRUTHS, garden_of
+from tests.questions.test_necessity import FORMED, TRUTHS, garden_of
 
 OUTCOMES = {
     "one MLP": "supported",
@@ -69,6 +73,24 @@ def test_neighbours_stand_in_where_there_are_no_twins():
     assert set(answer.cells["control"]) == {"neighbour"}
     assert "0 of 24 control tokens are token twins" in answer.verdicts[0].why
     assert answer.verdicts[0].outcome == "supported"
+
+
+ENABLED = {sufficiency: NOISING, necessity: FORMED, norm_dose: DIRECTION}
+
+
+@pytest.mark.parametrize("ask", thinned(list(ENABLED), [sufficiency]))
+def test_sinks_that_end_without_other_mlps_too_are_undecided(ask):
+    """MLP 4 writes what MLP 3 has triggered: without either there is no sink.
+
+    MLP 3 is the control of MLP 4, so that no sink ends by MLP 4 alone. Naively that refutes it.
+    """
+    garden = Garden(*three(forming=(3, 4), chain=True))
+    writer = [replace(one, layers=(4,), how="one") for one in forming_mlps(*garden.asked)]
+    answer = ask(*garden.asked, forming=writer)
+    verdict = next(one for one in answer.verdicts if one.claim == ENABLED[ask])
+    assert verdict.outcome == "inconclusive"
+    assert verdict.value < verdict.high < 0.5
+    assert verdict.why.endswith(AT_CONTROLS)
 
 
 def test_layers_of_interest_are_the_ones_tried():

@@ -11,6 +11,7 @@ from secondary_sinks.statistics import (
     Interval,
     holm,
     jackknife,
+    left_open_by_controls,
     outcome_of,
     page_trend_test,
     paired_share_over_texts,
@@ -45,6 +46,27 @@ def test_pairs_count_where_it_happens_to_the_case_and_not_to_its_control():
     assert paired_share_over_texts([1.0] * 6, [1.0] * 6, list("abcdef")).value == 0.0
     seeds = paired_share_over_texts([1.0] * 6, [0.25] * 6, list("abcdef"))
     assert seeds.value == 0.75
+
+
+@pytest.mark.parametrize(
+    ("case", "control", "outcome", "open_"),
+    [
+        (1.0, 0.0, "supported", False),
+        (0.0, 0.0, "contradicted", False),
+        (0.0, 1.0, "contradicted", False),
+        (1.0, 1.0, "inconclusive", True),
+        (1.0, 0.8, "inconclusive", True),
+    ],
+)
+def test_what_happens_at_controls_too_refutes_nothing(case, control, outcome, open_):
+    found = paired_share_over_texts([case] * 20, [control] * 20, [f"t{n}" for n in range(20)])
+    assert (outcome_of(found), left_open_by_controls(found)) == (outcome, open_)
+    assert found.cases.value == case
+
+
+def test_cases_without_a_control_are_left_out_of_the_share_of_cases_too():
+    found = paired_share_over_texts([1.0, 0.0, 0.0], [0.0, np.nan, 1.0], list("abc"))
+    assert (found.value, found.cases.value, found.cases.n) == (0.5, 0.5, 2)
 
 
 @pytest.mark.parametrize("n", range(6, 31))
