@@ -19,6 +19,9 @@ RESULTS ?= runs/results/$(NAME)
 PYTEST := -m pytest --numprocesses auto --dist loadscope --no-loadscope-reorder
 TYPICAL := -m "not exhaustive"
 
+# Compiled modules are kept, whatever the caller's environment says: tests start many processes.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test test-all test-tl4 check docs results clean
 
 demo: $(READY)

@@ -20,6 +20,7 @@ from experiments import (
     sink_tokens,
 )
 from tests.experiments.known import garden
+from tests.marks import thinned
 
 MODULES = (
     criterion_check,
@@ -54,11 +55,12 @@ TRUTHS = [
     (criterion_check, "plain", {}, "supported"),
     (criterion_check, "anisotropic", {}, "contradicted"),
 ]
+FURTHER = [("silent", {}), ("plain", {"layer": 5}), ("shunned", {"permutations": 999})]
 
 
 @pytest.mark.parametrize(
     ("module", "name", "options", "outcome"),
-    TRUTHS,
+    thinned(TRUTHS, [one for one in TRUTHS if one[1:3] not in FURTHER], unpack=True),
     ids=lambda part: getattr(part, "NAME", str(part)),
 )
 def test_the_verdict_is_what_was_planted(module, name, options, outcome):

@@ -63,7 +63,7 @@ def total_of(per_text, n):
 
 
 @pytest.mark.parametrize("n", EVERY_N)
-@pytest.mark.parametrize("shared", [0.0, 0.3, 0.7, 1.0])
+@pytest.mark.parametrize("shared", thinned([0.0, 0.3, 0.7, 1.0], [0.3, 1.0]))
 def test_fates_within_a_text_may_be_shared_by_any_degree(n, shared):
     """Four sinks a text: with chance `shared` one fate for all, else each its own; half of all."""
     independent = stats.binom.pmf(np.arange(5), 4, 0.5)
