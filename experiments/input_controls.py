@@ -223,6 +223,7 @@ def _verdict_on_mask(masked: pd.DataFrame, n_texts: int) -> Verdict:
         for name in (MASKED, ALL_BUT_ONE)
     )
     share = paired_share_over_texts(case, control, list(case.index), n_claims=len(CLAIMS))
+    share = replace(share, cases=None)  # the claim is about the control too
     return judge(
         CLAIMS[MASKED],
         share,
