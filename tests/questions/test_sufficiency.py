@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from secondary_sinks import necessity, norm_dose, sufficiency
+from secondary_sinks import necessity, sufficiency
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.questions.answer import AT_CONTROLS
-from secondary_sinks.questions.dose_verdicts import DIRECTION
 from secondary_sinks.questions.forming import by_place, forming_mlps
 from secondary_sinks.questions.held_out import other_layers
 from secondary_sinks.questions.matched_pairs import match_pairs
@@ -75,7 +74,7 @@ def test_neighbours_stand_in_where_there_are_no_twins():
     assert answer.verdicts[0].outcome == "supported"
 
 
-ENABLED = {sufficiency: NOISING, necessity: FORMED, norm_dose: DIRECTION}
+ENABLED = {sufficiency: NOISING, necessity: FORMED}
 
 
 @pytest.mark.parametrize("ask", thinned(list(ENABLED), [sufficiency]))
