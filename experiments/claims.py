@@ -46,8 +46,7 @@ PARTS = (
     Part(
         name="norm",
         title="Claim 2: the norm of what it writes sets the attention drawn",
-        says="The L2 norm of what these MLPs write determines the sink score of a secondary sink, "
-        "and for how many layers it lasts.",
+        says="The L2 norm of the vector that these MLPs write sets the sink's score and lifetime.",
         paper_claim=2,
     ),
     Part(
@@ -170,8 +169,11 @@ TESTED: dict[str, dict[tuple[str, int], str]] = {
         ("accuracy", 2): "More other tokens become sinks, too, in most questions in which the two "
         "differ",
         ("accuracy", 3): "Texts are less likely, too (median over texts)",
-        ("their_steering", 0): "The authors' own intervention touches the sinks that arise at its "
-        "layer, and more than half of what it touches or should touch are such sinks",
+        (
+            "their_steering",
+            0,
+        ): "The authors' rule edits the sinks that arise at its layer and "
+        "little else: more than half of the tokens that it edits, or misses, are sinks that it edits",
         ("their_steering", 1): "Silenced by the authors' intervention, sinks lose half of their "
         "attention or more, beyond matched tokens",
         ("their_steering", 2): "At twice the length, their intervention does to a sink something "

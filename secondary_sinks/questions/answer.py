@@ -126,8 +126,8 @@ def judge(
     texts, which the verdict then says; `why`, words or a function that returns them, is used only
     where there are enough, or `always`. `outcome` replaces that of the interval alone. `left_out`
     is counted in the sentence on controls; `controlled` says whether only sinks with a control
-    count. `interval` is None where nothing was measured. `counted` and `grouped` are what it
-    counts, where that is not sinks and texts.
+    count. `interval` is None where nothing was measured. `counted` and `grouped` are the units of
+    the interval: by default sinks, grouped by text.
     """
     n, n_texts = (0, 0) if interval is None else (interval.n, interval.n_texts)
     nouns: dict[str, Any] = {"counted": counted, "grouped": grouped}

@@ -18,7 +18,7 @@ KEY = ["text_id", "sink_pos", "layer"]
 PAIR = ["mass_clean", "mass_edited"]
 MASSES = [*PAIR, "control_mass_clean", "control_mass_edited"]
 ORDINARY = ["ordinary_mass_clean", "ordinary_mass_edited"]
-NOTHING = pd.Series(
+_NOTHING = pd.Series(
     [], dtype=float, index=pd.MultiIndex.from_arrays([[], []], names=["layer", "text_id"])
 )
 
@@ -90,7 +90,7 @@ def effects_by_layer(
         _one_layer(
             part,
             of_layer.get(layer, counted[:0]),
-            by_text.get(layer, NOTHING).droplevel("layer"),
+            by_text.get(layer, _NOTHING).droplevel("layer"),
             every[layer],
             n_claims or pairs.n_could_end,
             pairs.unmatched,

@@ -32,7 +32,7 @@ PLACES = {
 CASES = [(one, place) for one, places in PLACES.items() for place in places if place in PLACED]
 EACH = {("llama", "hooked on mps"), ("gpt2", "hooked over two"), ("pythia", "bridge over two")}
 TYPICAL = [case for case in CASES if case in EACH]
-"""Each place, of MPS only with one class."""
+"""Each place but a single GPU, of MPS only with one class."""
 RULES = ({"kind": "mask"}, {"value": 7.0, "control": True})
 VALUES = {"scale": -1.5, "set_norm": 7.0, "rotate": 60.0, "steer": 9.0, "reweight": 0.3}
 OVER = ("ordinary", "twins", "reference")

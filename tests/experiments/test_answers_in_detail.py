@@ -13,6 +13,7 @@ from experiments import (
     mlp_directions,
     norm_and_score,
     norms,
+    prefix_entropy,
     primary_weakening,
     separability,
 )
@@ -22,10 +23,13 @@ from secondary_sinks.statistics import partial_correlation_within_texts
 from secondary_sinks.testing.planted import Plant
 from tests.experiments.known import FIVE, attend, garden, strong
 from tests.experiments.observed import planted
+from tests.marks import thinned
 from tests.questions.gardens import PRIMARY, three
 
+CONTROLLED = [norms, mlp_anatomy, prefix_entropy]
 
-@pytest.mark.parametrize("module", [norms, mlp_anatomy], ids=lambda m: m.NAME)
+
+@pytest.mark.parametrize("module", thinned(CONTROLLED, CONTROLLED[:2]), ids=lambda m: m.NAME)
 def test_without_token_twins_neighbours_are_the_controls(module):
     observed = garden("no twins")
     assert {case.kind for _, case in observed.pairs()} == {"neighbour"}
