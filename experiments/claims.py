@@ -169,11 +169,9 @@ TESTED: dict[str, dict[tuple[str, int], str]] = {
         ("accuracy", 2): "More other tokens become sinks, too, in most questions in which the two "
         "differ",
         ("accuracy", 3): "Texts are less likely, too (median over texts)",
-        (
-            "their_steering",
-            0,
-        ): "The authors' rule edits the sinks that arise at its layer and "
-        "little else: more than half of the tokens that it edits, or misses, are sinks that it edits",
+        ("their_steering", 0): "The authors' rule edits the sinks that arise at its layer and "
+        "little else: more than half of the tokens that it edits, or misses, are sinks that it "
+        "edits",
         ("their_steering", 1): "Silenced by the authors' intervention, sinks lose half of their "
         "attention or more, beyond matched tokens",
         ("their_steering", 2): "At twice the length, their intervention does to a sink something "
