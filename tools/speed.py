@@ -256,6 +256,8 @@ def _command(
     page: Annotated[Path | None, typer.Option(help="Page whose table is replaced.")] = None,
 ) -> None:
     """Compare, print the table, write DIR/speed.json and the table of a page."""
+    if page is not None:
+        fill_page(files.read_text(page), "")  # a page that has no place for it is refused now
     hooked = load_model(model, device="cpu")
     found = run(hooked, same_weights(model), n_pos=tokens, long=long, runs=runs)
     words = (

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from secondary_sinks.display import markdown_table
+from secondary_sinks.errors import RunFolderError
 from tools.peak_memory import peak, reset_peak
 
 
@@ -117,6 +118,12 @@ def _row(name: str, one: Comparison) -> tuple[str, ...]:
 
 
 def fill_page(page: str, words: str) -> str:
-    """A page with what stands between its two marks replaced. Raises `ValueError` without two."""
+    """A page with what stands between its two marks replaced. Raises `RunFolderError` without."""
+    if page.count(MARK) != 2:
+        raise RunFolderError(
+            f"expected a page with {MARK!r} before and after its table; it is there "
+            f"{page.count(MARK)} times",
+            "add both marks, or leave out --page",
+        )
     before, _, after = page.split(MARK)
     return f"{before}{MARK}\n{words}\n{MARK}{after}"

@@ -10,8 +10,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from secondary_sinks.layerwise.interface import LayerRun
+from secondary_sinks.layerwise.visibility import visible_to_queries
 from secondary_sinks.measures import attention_to_replaced_key, seeing_queries
+from secondary_sinks.measures.softmax import SURELY, share_and_rest
 from secondary_sinks.observation import LayerView
+
+SCORES_AT_ONCE = 1 << 22
+"""Largest number of attention scores that are added up at once."""
 
 
 def direct_mass(
@@ -24,26 +30,31 @@ def direct_mass(
 
     Later tokens keep their clean queries; the token's own query is the edited one.
     """
-    assert view.denominator is not None
-    n_pos, reach = len(view.queries), view.run.window
+    n_pos, n_heads = view.queries.shape[:2]
+    in_group, reach = n_heads // keys.shape[1], view.run.window or n_pos
+    replaced = positions.unique().tolist()
+    queries = _by_key(view.queries.transpose(0, 1), keys.shape[1])
+    others = _by_key(log_others(view.run, replaced), keys.shape[1])
     received = self_attention.mean(-1)
-    for pos in positions.unique().tolist():
+    for number, pos in enumerate(replaced):
         cells = (positions == pos).nonzero()[:, 0].to(keys.device)
-        later = slice(pos + 1, n_pos if reach is None else pos + reach)
-        received[cells] += _received_later(view, keys[cells], pos, later)
-    seen = seeing_queries(n_pos, reach).to(received.device)
+        rows = slice((pos + 1) * in_group, min(n_pos, pos + reach) * in_group)
+        scores = queries[:, rows] @ (keys[cells] * view.run.scale).permute(1, 2, 0)
+        scores = view.run.capped(scores).float()
+        paid = attention_to_replaced_key(scores, others[:, rows, number : number + 1])
+        received[cells] += paid.sum((0, 1)) / n_heads
+    seen = seeing_queries(n_pos, view.run.window).to(received.device)
     return received / seen[positions.to(received.device)]
 
 
-def _received_later(
-    view: LayerView, keys: Float[Tensor, "cell kv_head d_head"], pos: int, later: slice
-) -> Float[Tensor, "cell"]:
-    """Attention that some later queries pay to new keys at `pos`: mean over heads, summed."""
-    assert view.denominator is not None
-    old_and_new = torch.cat([view.run.keys[[pos]], keys])  # in one product, as each has a price
-    scores = view.run.scores(view.queries[later], old_and_new).float()
-    rest = view.denominator.of_queries(later).without(scores[..., :1])
-    return attention_to_replaced_key(scores[..., 1:], rest).sum(1).mean(0)
+def _by_key(
+    by_head: Float[Tensor, "head query n"], n_keys: int
+) -> Float[Tensor, "kv_head query_and_head n"]:
+    """Rows by the key that their heads share, query after query.
+
+    So the scores of consecutive queries on a key are one product, without a copy.
+    """
+    return by_head.unflatten(0, (n_keys, -1)).transpose(1, 2).flatten(1, 2)
 
 
 def direct_masses(
@@ -59,12 +70,13 @@ def direct_masses(
     later query no longer pays to the replaced key goes to its other keys in proportion. `paid` is
     the attention that the replayed token itself pays to the watched tokens.
     """
-    assert view.denominator is not None
+    assert view.log_sums is not None
     n_pos, device = len(view.queries), view.queries.device
     positions, reach = positions.to(device), view.run.window or n_pos
-    new, old = (view.run.scores(view.queries, k).float() for k in (keys, view.run.keys[positions]))
-    after = torch.logaddexp(new, view.denominator.without(old))
-    clean = view.denominator.log_sum[..., None]
+    replaced, at = positions.unique(return_inverse=True)
+    others = log_others(view.run, replaced.tolist())[..., at]
+    after = torch.logaddexp(view.run.scores(view.queries, keys).float(), others)
+    clean = view.log_sums[..., None]
     query = torch.arange(n_pos, device=device)[:, None]
     later, itself = query - positions, query == positions
     sums = torch.where((later > 0) & (later < reach), after, clean)
@@ -75,3 +87,42 @@ def direct_masses(
         seen = (query >= key) & (query - key < reach)
         masses.append(received.where(seen, 0.0).sum(0) / seen.sum())
     return torch.stack(masses, dim=1)
+
+
+def log_others(run: LayerRun, keys: Sequence[int]) -> Float[Tensor, "head query key"]:
+    """Log softmax denominators of a clean run without one key, for several keys in turn.
+
+    The score of the key is taken from the whole denominator. Where the key takes most of a query's
+    attention, that would leave rounding errors, so the scores of the other keys are added up.
+    """
+    assert run.log_sums is not None
+    places = torch.tensor(keys, device=run.keys.device)
+    n_pos = len(run.queries)
+    behind = torch.arange(n_pos, device=places.device)[:, None] - places
+    unseen = (behind < 0) | (behind >= (run.window or n_pos))
+    scores = run.scores(run.queries, run.keys[places]).float().masked_fill_(unseen, -torch.inf)
+    share, others = share_and_rest(scores, run.log_sums[..., None])
+    for number, key in enumerate(keys):
+        heads, rows = (share[..., number] > SURELY).nonzero(as_tuple=True)
+        others[heads, rows, number] = _added_up(run, key, heads, rows)
+    return others
+
+
+def _added_up(
+    run: LayerRun, key: int, heads: Int[Tensor, "row"], queries: Int[Tensor, "row"]
+) -> Float[Tensor, "row"]:
+    """Log of the sum over all keys but one, for some heads of some queries."""
+    n_pos, n_keys, _ = run.keys.shape
+    sums = torch.full((len(heads),), -torch.inf, device=run.keys.device)
+    shared = heads // (run.queries.shape[1] // n_keys)
+    for group in shared.unique().tolist():
+        rows = (shared == group).nonzero()[:, 0]
+        for part in rows.split(max(1, SCORES_AT_ONCE // n_pos)):
+            products = run.queries[queries[part], heads[part]] @ run.keys[:, group].T
+            hidden = ~visible_to_queries(queries[part], n_pos, run.window)
+            hidden[:, key] = True
+            scores = run.capped(products * run.scale).float().masked_fill_(hidden, -torch.inf)
+            sums[part] = scores.logsumexp(-1)
+    if run.learned_sinks is None:
+        return sums
+    return sums.logaddexp(run.learned_sinks.float()[heads])

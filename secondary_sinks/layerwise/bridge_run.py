@@ -146,7 +146,7 @@ class BridgeRun(LayerRun):
         self.scale = self.keys.shape[-1] ** -0.5 if scale is None else float(scale)
         self.received, self.paid = totals.received, totals.paid
         self.key_norm_raw = torch.cat(key_norms) if key_norms else None
-        self.denominator = totals.denominator(self.learned_sinks)
+        self.log_sums = totals.log_sums(self.learned_sinks)
         return resid_post
 
     def _queries(self, seen: Mapping[str, list[Tensor]]) -> Float[Tensor, "pos head d_head"]:

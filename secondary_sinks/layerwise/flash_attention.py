@@ -1,4 +1,4 @@
-"""Attention on a GPU without its pattern: outputs and received attention from fused kernels.
+"""Attention without its pattern: outputs, denominators, received attention from fused kernels.
 
 A fused kernel also returns the log of each query's softmax denominator, `lse`. Key j receives
 the sum over queries i of exp(scale * q_i k_j - lse_i). This sum is the denominator of another
@@ -7,7 +7,8 @@ one more dimension, [k_j, 1] and [q_i, -lse_i / scale]. So a second call of the 
 its log. Half precision cannot hold -lse / scale in one number, so it becomes the sum of several.
 
 `fused_attention.attend` is the oracle. A kernel is used only if it agrees with it on this device,
-and only where it is faster (`is_better`). On the processor it is not.
+and only where it is faster (`is_better`). On the processor that is where denominators are asked
+for, but not the attention received.
 """
 
 import functools
@@ -40,14 +41,18 @@ def is_better(
 ) -> bool:
     """Whether `attend_flash` computes this chunk, and faster than `attend`.
 
-    Not with a soft-cap or a window within the text, and not if softmax denominators are asked for,
-    which need the scores.
+    Not with a soft-cap or a window within the text. Not for denominators in half precision either:
+    they belong to scores that are rounded to it, and a kernel's are not. On the processor only if
+    nobody asks for received attention.
     """
     (n_queries, n_heads, d_head), (n_keys, n_groups, _) = queries.shape, keys.shape
     windowed = window is not None and window < n_keys
-    if queries.device.type == "cpu" or soft_cap is not None or windowed or totals.needs_scores:
+    rounded = totals.wants_log_sums and queries.dtype != torch.float32
+    if soft_cap is not None or windowed or rounded:
         return False
     shape = (queries.device, queries.dtype, n_heads, n_groups, d_head)
+    if queries.device.type == "cpu":
+        return not totals.wants_received and agrees(*shape)
     return agrees(*shape) and _is_faster(*shape, *map(_rounded_up, (n_queries, n_keys)))
 
 
@@ -73,12 +78,16 @@ def attend_flash(
     z, lse = kernel(q, k[:, own], v[:, own], scale, causal=True)
     if n_earlier:
         z, lse = _joined(z, lse, *kernel(q, k[:, earlier], v[:, earlier], scale, causal=False))
+    of_keys = lse
     if learned_sinks is not None:
         z, lse = _joined(z, lse, torch.zeros_like(z), learned_sinks.float()[:, None])
-    received = [_received(q, k[:, own], lse, scale, causal=True)]
-    if n_earlier:
-        received.insert(0, _received(q, k[:, earlier], lse, scale, causal=False))
-    totals.add_received(torch.cat(received, dim=1).mean(0))
+    if totals.wants_received:
+        received = [_received(q, k[:, own], lse, scale, causal=True)]
+        if n_earlier:
+            received.insert(0, _received(q, k[:, earlier], lse, scale, causal=False))
+        totals.add_received(torch.cat(received, dim=1).mean(0))
+    if totals.wants_log_sums:
+        totals.add_log_sums(of_keys)
     totals.add_paid(_paid(q, k, lse, scale, totals.watch))
     return z.transpose(0, 1).to(queries.dtype)
 

@@ -15,14 +15,14 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from secondary_sinks.layerwise.protocol import Hook
 from secondary_sinks.layerwise.visibility import visible_to_queries
-from secondary_sinks.measures import Denominator, paid_attention, received_attention
+from secondary_sinks.measures import paid_attention, received_attention
 from secondary_sinks.measures.hook_names import hook_name
 
 
 class AttentionTotals:
     """Attention received by each key, and attention that each query pays to the watched keys.
 
-    On demand, the softmax denominators of the queries too. With `received` false, the attention
+    On demand, the log softmax denominators of the queries too. With `received` false, the attention
     received is NaN.
     """
 
@@ -31,15 +31,15 @@ class AttentionTotals:
     ) -> None:
         """Start at zero, for a text of `n_pos` tokens; `watch` are positions of keys."""
         self.received = torch.full((n_pos,), 0.0 if received else torch.nan)
-        self.needs_pattern = received or denominators or bool(watch)
+        self.wants_received, self.wants_log_sums = received, denominators
         self.watch = tuple(watch)
         self._paid: list[Tensor] = []
-        self._denominators: list[Denominator] | None = [] if denominators else None
+        self._log_sums: list[Tensor] = []
 
     @property
-    def needs_scores(self) -> bool:
-        """Whether scores before the softmax are needed, for the denominators."""
-        return self._denominators is not None
+    def wants_nothing(self) -> bool:
+        """Whether the weighted values are all that is asked for."""
+        return not (self.wants_received or self.wants_log_sums or self.watch)
 
     def add_received(self, received: Tensor) -> None:
         """Add attention received by the first keys: summed over queries, mean over heads."""
@@ -54,17 +54,16 @@ class AttentionTotals:
         """Attention that all queries so far pay to the watched keys, mean over heads."""
         return torch.cat(self._paid) if self._paid else torch.zeros(0, len(self.watch))
 
-    def add_denominator(self, chunk: Denominator) -> None:
-        """Append the denominators of the next chunk of queries."""
-        assert self._denominators is not None
-        self._denominators.append(chunk)
+    def add_log_sums(self, chunk: Float[Tensor, "head query"]) -> None:
+        """Append the log denominators of the next chunk of queries, over the keys."""
+        self._log_sums.append(chunk)
 
-    def denominator(self, learned_sinks: Tensor | None) -> Denominator | None:
-        """Softmax denominators of all queries; None if they were not asked for."""
-        if self._denominators is None:
+    def log_sums(self, learned_sinks: Tensor | None) -> Float[Tensor, "head query"] | None:
+        """Log denominators of all queries, over keys and learned sinks; None if not asked for."""
+        if not self.wants_log_sums:
             return None
-        joined = Denominator.join(self._denominators)
-        return joined if learned_sinks is None else joined.with_extra(learned_sinks)
+        whole = torch.cat(self._log_sums, dim=1)
+        return whole if learned_sinks is None else whole.logaddexp(learned_sinks.float()[:, None])
 
     def hooks(self, layer: int, text: int = 0) -> list[Hook]:
         """Hooks that add up the patterns and scores of a layer, for one text of the batch."""
@@ -75,10 +74,10 @@ class AttentionTotals:
 
         def on_scores(scores: Tensor, hook: Any) -> None:
             masked = scores[text] <= torch.finfo(scores.dtype).min / 2  # as Hugging Face masks
-            self.add_denominator(Denominator.of(scores[text].masked_fill(masked, -torch.inf)))
+            self.add_log_sums(scores[text].masked_fill(masked, -torch.inf).float().logsumexp(-1))
 
         hooks: list[Hook] = [(hook_name(layer, "pattern"), on_pattern)]
-        return hooks + [(hook_name(layer, "attn_scores"), on_scores)] * self.needs_scores
+        return hooks + [(hook_name(layer, "attn_scores"), on_scores)] * self.wants_log_sums
 
 
 def attend_only(
@@ -143,7 +142,7 @@ def attend(
     grouped = queries.unflatten(1, (n_groups, in_group)).permute(1, 2, 0, 3) * scale
     received = torch.zeros(n_keys, device=keys.device)
     paid = torch.zeros(n_queries, len(totals.watch), device=keys.device)
-    outputs, denominators = [], []
+    outputs, log_sums = [], []
     for group in range(n_groups):
         rows = grouped[group].flatten(0, 1)
         scores = workspace.take("scores", len(rows), n_keys, rows)
@@ -153,18 +152,17 @@ def attend(
         sinks = None if learned_sinks is None else learned_sinks.view(n_groups, -1)[group]
         pattern = workspace.take("pattern", len(rows), n_keys, rows)
         _softmax(scores, sinks, pattern.view_as(scores))
-        if totals.needs_scores and sinks is None and scores.dtype == torch.float32:
-            spare = workspace.take("spare", len(rows), n_keys, rows).view_as(scores)
-            denominators.append(Denominator.from_softmax(scores, pattern.view_as(scores), spare))
-        elif totals.needs_scores:
-            denominators.append(Denominator.of(scores))
+        if totals.wants_log_sums and sinks is None and scores.dtype == torch.float32:
+            log_sums.append(scores.amax(-1) - pattern.view_as(scores).amax(-1).log())
+        elif totals.wants_log_sums:
+            log_sums.append(scores.float().logsumexp(-1))
         received += pattern.sum(0, dtype=torch.float32)
         paid += paid_attention(pattern.view_as(scores), totals.watch)
         outputs.append(pattern.to(values.dtype) @ values[:, group])
     totals.add_received(received / n_heads)
     totals.add_paid(paid / n_groups)
-    if totals.needs_scores:
-        totals.add_denominator(Denominator.stack(denominators))
+    if totals.wants_log_sums:
+        totals.add_log_sums(torch.cat(log_sums))
     return torch.stack(outputs).view(n_heads, n_queries, -1).transpose(0, 1)
 
 

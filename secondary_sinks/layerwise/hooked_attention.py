@@ -135,7 +135,7 @@ class ChunkedAttention(_ReplacedAttention):
         given: dict[str, Any] = {"learned_sinks": run.learned_sinks, "totals": totals}
         given |= {"scale": run.scale}
         plain = run.soft_cap is None and run.learned_sinks is None
-        if plain and not totals.needs_pattern:
+        if plain and totals.wants_nothing:
             totals.add_paid(chunk.new_zeros(len(chunk), 0))
             return attend_only(chunk, keys, values, scale=run.scale, window=run.window)
         if is_better(chunk, keys, totals=totals, **limits):
@@ -194,8 +194,7 @@ class ReplayedAttention(_ReplacedAttention):
         clean = rows.flatten(1, 2) @ self.run.keys.permute(1, 2, 0)
         own = (rows * self.keys.transpose(0, 1)[:, None]).sum(-1).flatten(1)[..., None]
         scores = torch.cat([clean, own], dim=-1).view(1, q.shape[2], len(self.keys), -1)
-        cap = self.run.soft_cap
-        return scores if cap is None else (scores / cap).tanh() * cap
+        return self.run.capped(scores)
 
     def apply_causal_mask(self, scores: Tensor, offset: int = 0, mask: Any = None) -> Tensor:
         """Mask the clean keys that a replayed token does not see."""

@@ -131,7 +131,7 @@ class HookedRun(LayerRun):
         self.keys, self.values = attention.keys[0], attention.values[0]
         self.received, self.paid = totals.received, totals.paid
         self.key_norm_raw = torch.cat(key_norms) if key_norms else None
-        self.denominator = totals.denominator(self.learned_sinks)
+        self.log_sums = totals.log_sums(self.learned_sinks)
         return resid_post
 
     def run_replayed(

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from secondary_sinks.errors import UnsupportedModelError
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
-from secondary_sinks.measures import Denominator
 from secondary_sinks.measures.hook_names import EMBED
 
 VocabularyChunk = tuple[slice, Float[Tensor, "pos token"]]
@@ -76,8 +75,8 @@ class LayerRun(ABC):
     """Attention that each query pays to each watched key, mean over heads."""
     key_norm_raw: Float[Tensor, "pos"] | None
     """Norm of the output of k_proj, mean over KV heads; None if no hook point shows it."""
-    denominator: Denominator | None
-    """Softmax denominators of all queries, if `forward` was asked for them."""
+    log_sums: Float[Tensor, "head query"] | None
+    """Log softmax denominators of all queries, if `forward` was asked for them."""
     embedded_by: "LayerwiseForward | None" = None
     """The pass that embeds the text; None in all layers but the first."""
 
@@ -173,7 +172,10 @@ class LayerRun(ABC):
     ) -> Float[Tensor, "head pos cell"]:
         """Attention scores of queries on keys: after scale and soft-cap, before the softmax."""
         grouped = queries.unflatten(1, (keys.shape[1], -1))  # heads of a group share one key
-        scores = torch.einsum("pkgd,ckd->kgpc", grouped, keys).flatten(0, 1) * self.scale
+        return self.capped(torch.einsum("pkgd,ckd->kgpc", grouped, keys).flatten(0, 1) * self.scale)
+
+    def capped(self, scores: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Scores after the soft-cap, if this layer has one."""
         return scores if self.soft_cap is None else (scores / self.soft_cap).tanh() * self.soft_cap
 
 

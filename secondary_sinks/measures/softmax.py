@@ -1,7 +1,6 @@
 """Exact update of a softmax in which a single key is replaced."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +10,6 @@ from torch import Tensor
 HALF, SURELY = 0.5, 0.6
 """A key that takes more than `HALF` is stored apart; it is looked up from `SURELY` on. In between
 either way is exact, so that rounding cannot choose the wrong one."""
-LEAST = 1e-30
-"""Below this share the rest of a softmax is computed from scores, since float32 ends at 1e-45."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -30,7 +27,10 @@ class Denominator:
 
     @staticmethod
     def of(scores: Float[Tensor, "head query key"]) -> "Denominator":
-        """From scores before the softmax, with -inf for keys that a query cannot see."""
+        """From scores before the softmax, with -inf for keys that a query cannot see.
+
+        A learned sink is one more key.
+        """
         scores = scores.float()
         log_sum = scores.logsumexp(-1)
         largest, at = scores.max(-1)
@@ -38,60 +38,24 @@ class Denominator:
         dominates = largest - log_sum > math.log(HALF)
         return Denominator(log_sum=log_sum, log_rest=torch.where(dominates, rest, log_sum))
 
-    @staticmethod
-    def from_softmax(
-        scores: Float[Tensor, "head query key"],
-        pattern: Float[Tensor, "head query key"],
-        workspace: Float[Tensor, "head query key"],
-    ) -> "Denominator":
-        """The same from scores and their softmax in float32, at a small part of the cost.
-
-        `workspace` is overwritten. `of` is its oracle.
-        """
-        log_sum = scores.amax(-1) - pattern.amax(-1).log()
-        rest = torch.mul(pattern, pattern <= HALF, out=workspace).sum(-1)
-        log_rest = log_sum + rest.log()
-        tiny = rest < LEAST
-        if tiny.any():
-            log_rest[tiny] = Denominator.of(scores[tiny][None]).log_rest[0]
-        return Denominator(log_sum=log_sum, log_rest=log_rest)
-
-    @staticmethod
-    def join(chunks: Sequence["Denominator"]) -> "Denominator":
-        """The denominators of all queries, from those of consecutive chunks."""
-        return Denominator(
-            log_sum=torch.cat([chunk.log_sum for chunk in chunks], dim=1),
-            log_rest=torch.cat([chunk.log_rest for chunk in chunks], dim=1),
-        )
-
-    @staticmethod
-    def stack(groups: Sequence["Denominator"]) -> "Denominator":
-        """The denominators of all heads, from those of consecutive groups of heads."""
-        return Denominator(
-            log_sum=torch.cat([group.log_sum for group in groups]),
-            log_rest=torch.cat([group.log_rest for group in groups]),
-        )
-
-    def of_queries(self, queries: slice) -> "Denominator":
-        """The denominators of some queries."""
-        return Denominator(log_sum=self.log_sum[:, queries], log_rest=self.log_rest[:, queries])
-
-    def with_extra(self, score: Float[Tensor, "head"]) -> "Denominator":
-        """With one more term per head that does not belong to a key: a learned sink."""
-        extra = score.float()[:, None]
-        return Denominator(
-            log_sum=torch.logaddexp(self.log_sum, extra),
-            log_rest=torch.logaddexp(self.log_rest, extra),
-        )
-
     def without(self, scores: Float[Tensor, "head query cell"]) -> Float[Tensor, "head query cell"]:
         """log of the sum over all keys except one, for keys with the given scores.
 
         NaN or -inf for a query that sees no other key.
         """
-        share = (scores.float() - self.log_sum[..., None]).exp()
-        rest = self.log_sum[..., None] + torch.log1p(-share.clamp(max=SURELY))
+        share, rest = share_and_rest(scores, self.log_sum[..., None])
         return torch.where(share > SURELY, self.log_rest[..., None], rest)
+
+
+def share_and_rest(
+    scores: Float[Tensor, "*shape"], log_sum: Float[Tensor, "*#shape"]
+) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+    """Attention to keys with the given scores, and log of the denominator without each of them.
+
+    The second is mostly rounding where the first is more than `SURELY`.
+    """
+    share = (scores.float() - log_sum).exp()
+    return share, log_sum + torch.log1p(-share.clamp(max=SURELY))
 
 
 def attention_to_replaced_key(

@@ -80,7 +80,7 @@ class CachedPass:
         cfg = model.cfg
         heads = cfg.n_heads + 2 * (cfg.n_key_value_heads or cfg.n_heads)
         numbers = 2 * cfg.d_model + heads * cfg.d_head
-        return int(cfg.n_layers * n_pos * (numbers * cfg.dtype.itemsize + 16 * cfg.n_heads))
+        return int(cfg.n_layers * n_pos * (numbers * cfg.dtype.itemsize + 4 * cfg.n_heads))
 
     def trace(self, text_id: str = "text") -> Trace:
         """The trace that `observe` gives for the same text, without another pass."""

@@ -18,7 +18,7 @@ from secondary_sinks.errors import TraceError
 from secondary_sinks.layerwise.begin import layerwise_forward
 from secondary_sinks.layerwise.interface import LayerRun
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
-from secondary_sinks.measures import Denominator, norms
+from secondary_sinks.measures import norms
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.observation.record import LayerRecord
 from secondary_sinks.types import Trace
@@ -32,7 +32,8 @@ class LayerView(LayerRecord):
     queries: Float[Tensor, "pos head d_head"]
     run: LayerRun
     resid_pre: Float[Tensor, "pos d_model"]
-    denominator: Denominator | None
+    log_sums: Float[Tensor, "head query"] | None
+    """Log softmax denominators of all queries; None if they were not asked for."""
 
 
 def iter_layers(
@@ -93,7 +94,7 @@ def _view(
         paid=run.paid,
         key_norm_raw=run.key_norm_raw,
         queries=run.queries,
-        denominator=run.denominator,
+        log_sums=run.log_sums,
     )
 
 
@@ -102,10 +103,10 @@ def attention_paid_to(view: LayerView, watch: Sequence[int]) -> Float[Tensor, "q
 
     Needs the softmax denominators (`iter_layers(denominators=True)`).
     """
-    assert view.denominator is not None
+    assert view.log_sums is not None
     positions: Int[Tensor, "watch"] = torch.tensor(watch, device=view.queries.device)
     scores = view.run.scores(view.queries, view.run.keys[positions]).float()
-    paid = (scores - view.denominator.log_sum[..., None]).exp().mean(0)
+    paid = (scores - view.log_sums[..., None]).exp().mean(0)
     behind = torch.arange(len(view.queries), device=paid.device)[:, None] - positions
     window = view.run.window
     return paid.where((behind >= 0) & (behind < (window or len(view.queries))), 0.0)
@@ -116,10 +117,10 @@ def attention_paid_by(view: LayerView, positions: Sequence[int]) -> Float[Tensor
 
     Needs the softmax denominators (`iter_layers(denominators=True)`).
     """
-    assert view.denominator is not None
+    assert view.log_sums is not None
     rows: Int[Tensor, "query"] = torch.tensor(positions, device=view.queries.device)
     scores = view.run.scores(view.queries[rows], view.run.keys).float()
-    paid = (scores - view.denominator.log_sum[:, rows, None]).exp()
+    paid = (scores - view.log_sums[:, rows, None]).exp()
     behind = rows[:, None] - torch.arange(len(view.queries), device=paid.device)
     window = view.run.window
     return paid.where((behind >= 0) & (behind < (window or len(view.queries))), 0.0)

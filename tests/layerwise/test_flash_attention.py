@@ -86,9 +86,23 @@ def test_it_is_used_on_a_device_only_where_it_agrees_and_is_faster(monkeypatch):
     assert better(window=40)
     assert not better(window=39)
     assert not better(soft_cap=30.0)
-    assert not better(totals=AttentionTotals(40, denominators=True))
     assert not better(device="cpu")
     monkeypatch.setattr(flash_attention, "_is_faster", lambda *shape: False)
+    assert not better()
+
+
+def test_on_the_processor_it_is_used_for_denominators_alone(monkeypatch):
+    queries, keys, _ = drawn()
+
+    def better(dtype=torch.float32, received=False):
+        totals = AttentionTotals(40, denominators=True, received=received)
+        of = queries.to(dtype), keys.to(dtype)
+        return is_better(*of, soft_cap=None, window=None, totals=totals)
+
+    assert better()
+    assert not better(received=True)
+    assert not better(torch.bfloat16)  # whose scores are rounded elsewhere
+    monkeypatch.setattr(flash_attention, "agrees", lambda *shape: False)
     assert not better()
 
 
@@ -156,7 +170,7 @@ def test_a_trace_is_the_same_by_kernels(variant, tmp_path, monkeypatch):
     @functools.wraps(is_better)
     def on_any_device(queries, keys, *, soft_cap, window, totals):
         inside = window is not None and window < len(keys)
-        return not inside and soft_cap is None and not totals.needs_scores
+        return not inside and soft_cap is None
 
     def counted(*given, **options):
         calls.append(given)

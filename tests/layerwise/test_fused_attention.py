@@ -7,9 +7,12 @@ import torch
 import transformer_lens
 
 from secondary_sinks import Edit, load_model, observe, recompute, replay
+from secondary_sinks.causal.direct import log_others
 from secondary_sinks.errors import UnsupportedModelError
 from secondary_sinks.layerwise import hooked_attention
 from secondary_sinks.layerwise.begin import layerwise_forward
+from secondary_sinks.layerwise.visibility import visible_to_queries
+from secondary_sinks.measures import Denominator
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.testing.families import configs, save, tiny
@@ -41,16 +44,12 @@ def look(tensor, hook):
 def seen(one, after):
     """All that a layer gives, by name."""
     found = {name: getattr(one, name) for name in ("received", "queries", "keys", "values")}
-    return found | {"after": after, "log_sum": one.denominator.log_sum, "others": others(one)}
+    return found | {"after": after, "log_sums": one.log_sums, "others": others(one)}
 
 
 def others(one):
     """The log denominators without each key in turn; all of them for keys that are not seen."""
-    at = torch.arange(len(one.keys))
-    behind = at[:, None] - at
-    visible = (behind >= 0) & (behind < (one.window or len(at)))
-    scores = one.scores(one.queries, one.keys).float()
-    return one.denominator.without(scores.masked_fill(~visible, -torch.inf))
+    return log_others(one, range(len(one.keys)))
 
 
 def farthest(one, other):
@@ -90,6 +89,36 @@ def test_fast_and_slow_path_agree(model, rounded):
         resid = fast[1]
 
 
+def test_denominators_without_a_key_are_those_of_the_definition(model, rounded):
+    """Also where a key takes nearly all attention, as it does for queries that are 30 times."""
+    for factor in (1, 30):
+        one, _ = run(model, 1, None)
+        one.queries = one.queries * factor
+        scores = one.scores(one.queries, one.keys).float()
+        seen = visible_to_queries(torch.arange(len(one.keys)), len(one.keys), one.window)
+        scores = scores.masked_fill(~seen, -torch.inf)
+        if one.learned_sinks is not None:
+            extra = one.learned_sinks.float()[:, None, None].expand(*scores.shape[:2], 1)
+            scores = torch.cat([scores, extra], dim=-1)
+        whole = Denominator.of(scores)
+        one.log_sums = whole.log_sum
+        expected = whole.without(scores[..., : len(one.keys)])
+        assert (expected < whole.log_sum[..., None] - 1).any() or factor == 1
+        torch.testing.assert_close(others(one), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("received", [True, False])
+def test_denominators_are_the_same_whatever_else_is_asked_for(model, rounded, received):
+    """Without attention received they come from torch's own kernel."""
+    expected, _ = run(model, 1, None, [(hook_name(1, "pattern"), look)])
+    for chunk in (16, 99):
+        passage = layerwise_forward(model, TOKENS)
+        one = passage.layer(1)
+        one.forward(passage.embedded, [], chunk=chunk, denominators=True, received=received)
+        within(farthest(one.log_sums, expected.log_sums), rounded["log_sums"], "log_sums")
+        within(farthest(others(one), others(expected)), rounded["others"], "others")
+
+
 def test_without_received_attention_all_else_is_as_with_it(model, rounded):
     resid = None
     for layer in range(model.cfg.n_layers):
@@ -102,7 +131,7 @@ def test_without_received_attention_all_else_is_as_with_it(model, rounded):
             for name in ("queries", "keys", "values"):
                 within(farthest(getattr(bare, name), getattr(one, name)), rounded[name], name)
             assert bare.received.isnan().all()
-            assert bare.denominator is None
+            assert bare.log_sums is None
         resid = after
 
 
@@ -157,8 +186,8 @@ def agree(part, whole, rounded):
     (one, after), (other, expected) = part, whole
     within(farthest(after, expected), rounded["after"], "after")
     within(farthest(one.received, other.received), rounded["received"], "received")
-    sums = one.denominator.log_sum, other.denominator.log_sum
-    within(farthest(*sums), rounded["log_sum"], "log_sum")
+    sums = one.log_sums, other.log_sums
+    within(farthest(*sums), rounded["log_sums"], "log_sums")
 
 
 def test_chunks_of_any_size_give_the_same(model, rounded):

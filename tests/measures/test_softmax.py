@@ -43,17 +43,9 @@ def test_replacing_a_key_by_itself_changes_nothing():
 
 
 def test_a_learned_sink_takes_part():
-    scores, sink = torch.tensor([[[1.0, 2.0, 0.0]]]), torch.tensor([5.0])
-    whole = Denominator.of(scores).with_extra(sink)
+    scores, sink = torch.tensor([[[1.0, 2.0, 0.0]]]), torch.tensor([[[5.0]]])
+    whole = Denominator.of(torch.cat([scores, sink], dim=-1))
     others = whole.without(scores[..., [1]])
     got = attention_to_replaced_key(torch.tensor([[[3.0]]]), others)
     expected = torch.tensor([1.0, 3.0, 0.0, 5.0]).softmax(0)[1]
     assert float(got) == pytest.approx(float(expected), rel=1e-6)
-
-
-def test_chunks_of_queries_join_to_the_whole():
-    scores = torch.randn(2, 7, 9, generator=torch.Generator().manual_seed(1))
-    whole = Denominator.of(scores)
-    joined = Denominator.join([Denominator.of(part) for part in scores.split(3, dim=1)])
-    for name in ("log_sum", "log_rest"):
-        assert torch.equal(getattr(whole, name), getattr(joined, name))

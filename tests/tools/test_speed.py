@@ -94,3 +94,15 @@ def test_the_command_writes_what_it_prints(tmp_path, monkeypatch, models, capsys
     assert printed.strip() in written
     assert "old" not in written
     assert (written[:7], written[-6:]) == ("before\n", "after\n")
+
+
+def test_a_page_without_a_place_for_the_table_is_refused_before_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(speed, "load_model", lambda *names, **options: pytest.fail("work began"))
+    page = tmp_path / "page.md"
+    for text, words in ((None, "No such file"), ("no marks\n", "0 times")):
+        if text:
+            page.write_text(text)
+        with pytest.raises(SystemExit) as ended:
+            speed.main(["--out", str(tmp_path), "--page", str(page)])
+        assert ended.value.code == 2
+        assert words in capsys.readouterr().err
