@@ -99,8 +99,14 @@ def _guard(source: Any, trusted: bool) -> Iterator[None]:
     """No prompts; without trust, `UnsupportedModelError` instead of importing a model's module."""
     from transformers import dynamic_module_utils as modules
 
+    refusal = UnsupportedModelError(
+        f"{str(source)!r} asks to run code of its own, named by an 'auto_map' in its files",
+        "read that code, and if you trust it load with trust_remote_code=True or "
+        "--trust-remote-code",
+    )
+
     def refuse(*arguments: Any, **options: Any) -> Any:
-        raise UnsupportedModelError(_runs_own_code(source))
+        raise refusal
 
     names = () if trusted else ("get_class_in_module", "get_cached_module_file")
     never_ask = {"TIME_OUT_REMOTE_CODE": 0}  # transformers then raises instead of prompting
@@ -110,7 +116,7 @@ def _guard(source: Any, trusted: bool) -> Iterator[None]:
     except ValueError as error:
         if trusted or "trust_remote_code" not in str(error):
             raise
-        raise UnsupportedModelError(_runs_own_code(source)) from error
+        raise refusal from error
 
 
 @contextmanager
@@ -122,10 +128,3 @@ def _replace_attributes(module: Any, attributes: dict[str, Any]) -> Iterator[Non
         yield
     finally:
         vars(module).update(before)
-
-
-def _runs_own_code(source: Any) -> str:
-    return (
-        f"{str(source)!r} asks to run code of its own, named by an 'auto_map' in its files; read "
-        "that code, and if you trust it load with trust_remote_code=True or --trust-remote-code"
-    )

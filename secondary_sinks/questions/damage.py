@@ -62,8 +62,7 @@ def damage_of_cells(cells: pd.DataFrame) -> pd.DataFrame:
     """
     names = ["kl_at_token", "loss_later", "loss_clean"]
     by_edit = cells.groupby(["edit", "role"], sort=False)
-    found = by_edit[names].median().assign(n_cells=by_edit.size())
-    return found.reset_index()
+    return by_edit[names].median().assign(n_cells=by_edit.size()).reset_index()
 
 
 def damage_in_words(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -34,7 +34,8 @@ def findings(record: dict[str, Any], sinks: pd.DataFrame, levels: Levels) -> lis
             "with the primary: primary-like, not counted as secondary."
         )
     if len(secondary):
-        sentences += [_lifetimes(secondary), _strength(secondary, sinks), _tokens(secondary)]
+        sentences += [_lifetimes(secondary), _strength(secondary, sinks)]
+        sentences += [f"The secondary sinks are {_commonest_tokens(secondary)}."]
         sentences += _censored(secondary)
     return sentences + _rounding(record, sinks)
 
@@ -105,10 +106,6 @@ def _strength(secondary: pd.DataFrame, sinks: pd.DataFrame) -> str:
         f"attention of the tokens that see it, the strongest {percent(peak.max())}. The median "
         f"primary draws {percent(primary)} at its own peak."
     )
-
-
-def _tokens(secondary: pd.DataFrame) -> str:
-    return f"The secondary sinks are {_commonest_tokens(secondary)}."
 
 
 def _commonest_tokens(sinks: pd.DataFrame) -> str:
