@@ -25,8 +25,8 @@ from secondary_sinks.statistics import (
 from secondary_sinks.types import SHARE_UNIT, LayerEffect, Verdict
 
 LITTLE = 0.1
-"""If ablating an MLP takes less than this share of the sinks' mass, beyond what controls lose, the
-MLP is not needed."""
+"""An MLP is needed only if ablating it takes more than this share of the sinks' mass, beyond what
+controls lose."""
 
 
 def layer_verdicts(effects: pd.DataFrame | Results, n_claims: int | None = None) -> list[Verdict]:
@@ -34,9 +34,9 @@ def layer_verdicts(effects: pd.DataFrame | Results, n_claims: int | None = None)
 
     A layer is needed, by one way to ablate, if two intervals say so: that of the share of sinks
     that end lies above one half, and that of the mass lost by sinks minus that lost by controls
-    lies above 0. It is not needed if the first lies below one half, or the second below one tenth.
-    Only sinks that the layer could have ended are counted; if others were created before it, the
-    claim is about those created there or later.
+    lies above one tenth. It is not needed if the first lies below one half: the second cannot
+    refute what the first shows. Only sinks that the layer could have ended are counted; if others
+    were created before it, the claim is about those created there or later.
 
     supported: needed by every way to ablate that was tried. contradicted: every layer that can be
     judged is not needed, by any of them. inconclusive: otherwise, and with too few sinks or texts.
@@ -107,16 +107,22 @@ def _agree(
 def needed_by(row: LayerEffect) -> str:
     """Whether one layer is needed, by one way to ablate: "supported" means needed."""
     ended = outcome_of(_removed(row))
-    if ended == "supported" and row.low > 0:
-        return "supported"
-    return "contradicted" if ended == "contradicted" or row.high < LITTLE else "inconclusive"
+    return "inconclusive" if ended == "supported" and not row.low > LITTLE else ended
 
 
 def _why(row: LayerEffect, agreement: str) -> str:
+    little = outcome_of(_removed(row)) == "supported" and not row.low > LITTLE
     return (
         f"ablating it ends {row.removed:.0%} of the sinks and removes {row.sinks_lost:.0%} of "
-        f"their attention (controls: {_percent(row.controls_lost)}, in the same units); {agreement}"
+        f"their attention (controls: {_percent(row.controls_lost)}, in the same units"
+        + f"; that they lose more than a tenth beyond controls is not shown: {_lost(row)}" * little
+        + f"); {agreement}"
     )
+
+
+def _lost(row: LayerEffect) -> str:
+    low, high = _percent(row.low), _percent(row.high)
+    return f"{_percent(row.lost)} [{low}, {high}], median over texts"
 
 
 def _percent(share: float) -> str:
@@ -222,4 +228,5 @@ def _interval(cells: pd.DataFrame, n_claims: int) -> tuple[Interval, list[int]]:
     layers = chosen_before(scores, [sorted(one) for one in scores])
     values = [one[layer] for one, layer in zip(scores, layers, strict=True)]
     found = median_over_texts(values, list(lost.index), n_claims=n_claims)
-    return replace(found, n=cells["sink"].nunique()), layers
+    chosen = cells["layer"] == cells["text_id"].map(dict(zip(lost.index, layers, strict=True)))
+    return replace(found, n=cells.loc[chosen, "sink"].nunique()), layers

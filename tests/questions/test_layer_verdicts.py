@@ -60,11 +60,28 @@ def test_shares_by_hand():
     assert (row.low, row.high) == (pytest.approx(0.4), pytest.approx(0.9))
 
 
-def test_controls_that_lose_as_much_as_sinks_contradict_the_claim():
+def test_controls_that_lose_as_much_as_sinks_leave_the_claim_open():
     shares = [(0.86, 0.86), (0.85, 0.86), (0.86, 0.85)] * 2
     (verdict,) = layer_verdicts(table(shares))
-    assert verdict.outcome == "contradicted"
-    assert "removes 86% of their attention (controls: 86%, in the same units)" in verdict.why
+    assert verdict.outcome == "inconclusive"
+    assert (
+        "removes 86% of their attention (controls: 86%, in the same units; that they lose more "
+        "than a tenth beyond controls is not shown: 0% [-1%, 1%], median over texts)"
+    ) in verdict.why
+
+
+@pytest.mark.parametrize(
+    ("lost", "outcome"), [(0.0, "inconclusive"), (0.005, "inconclusive"), (0.2, "supported")]
+)
+def test_sinks_that_end_but_keep_their_attention_show_no_need(lost, outcome):
+    """A sink may end by its norm or direction alone; its attention is not refuted by that either.
+
+    The share that ends is 1 in each case, so no case may be contradicted.
+    """
+    frame = table([(lost, 0.0)] * 12)
+    frame.loc[frame["role"] == "sink", "lifetime_edited"] = 0
+    (verdict,) = layer_verdicts(frame)
+    assert (verdict.outcome, verdict.value) == (outcome, 1.0)
 
 
 @pytest.mark.parametrize("noise", [-1.5, 0.4])
