@@ -85,6 +85,24 @@ def test_the_page_of_commands_is_what_the_code_says():
     assert PAGES["cli"] == reference()
 
 
+def test_every_flag_of_the_command_line_page_is_one_that_is_accepted():
+    from typer.main import get_command
+
+    from secondary_sinks.cli.sweep_app import app
+
+    for name, command in get_command(app).commands.items():
+        section = PAGES["cli"].split(f"\n## {name}\n")[1].split("\n## ")[0]
+        written = set(
+            re.findall(
+                r"(?<=[`\s])--[a-z-]+", " ".join(re.findall(r"^\| `([^`]*)`", section, re.M))
+            )
+        )
+        written |= set(re.findall(r"^\| `(--[a-z-]+)", section, re.M))
+        known = {flag for one in command.params for flag in (*one.opts, *one.secondary_opts)}
+        assert written <= known, name
+        assert known - written <= {"--help"} | {flag for flag in known if flag[:2] != "--"}, name
+
+
 def test_every_public_name_has_its_place_in_the_reference():
     told = set(re.findall(r"^::: ([\w.]+)$", PAGES["api"], re.MULTILINE))
     for name in secondary_sinks.__all__:

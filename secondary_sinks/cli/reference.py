@@ -65,7 +65,11 @@ def _row(name: str, default: Any, kind: Any, info: ParameterInfo) -> str:
 
 
 def _flags(name: str, kind: Any, info: OptionInfo) -> str:
-    flags = ", ".join(info.param_decls or [f"--{name.replace('_', '-')}"])
+    first = (
+        info.default
+    )  # where an Annotated option names its flags, typer takes the first for this
+    named = [first] * isinstance(first, str) + list(info.param_decls or ())
+    flags = ", ".join(named or [f"--{name.replace('_', '-')}"]).replace("/", ", ")
     if kind is bool:
         return flags
     return f"{flags} {info.metavar or _word(kind)}"
