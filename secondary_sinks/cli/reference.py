@@ -65,9 +65,7 @@ def _row(name: str, default: Any, kind: Any, info: ParameterInfo) -> str:
 
 
 def _flags(name: str, kind: Any, info: OptionInfo) -> str:
-    first = (
-        info.default
-    )  # where an Annotated option names its flags, typer takes the first for this
+    first = info.default  # for typer, the first flag that an Annotated option names
     named = [first] * isinstance(first, str) + list(info.param_decls or ())
     flags = ", ".join(named or [f"--{name.replace('_', '-')}"]).replace("/", ", ")
     if kind is bool:
