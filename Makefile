@@ -25,7 +25,7 @@ export PYTHONDONTWRITEBYTECODE :=
 .PHONY: demo test test-all test-tl4 check docs results clean
 
 demo: $(READY)
-	$(BIN)/secondary-sinks run smollm2-135m --out $(OUT)
+	$(BIN)/secondary-sinks run smollm2-135m --max-tokens 400 --out $(OUT)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) $(TYPICAL)
