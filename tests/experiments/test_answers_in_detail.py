@@ -22,7 +22,7 @@ from secondary_sinks.errors import AttributionError
 from secondary_sinks.statistics import partial_correlation_within_texts
 from secondary_sinks.testing.planted import Plant
 from tests.experiments.known import FIVE, attend, garden, strong
-from tests.experiments.observed import planted
+from tests.experiments.observed import begin_alike, planted
 from tests.marks import thinned
 from tests.questions.gardens import PRIMARY, three
 
@@ -181,6 +181,18 @@ def test_reasons_of_the_two_criteria():
     assert set(frame[frame["found"] == "both"]["reason"]) == {"agreement"}
     assert set(frame[frame["found"] == "paper"]["reason"]) == {"not aligned once centred"}
     assert sorted(frame[frame["found"] == "both"]["pos"].unique()) == [12, 24, 36]
+
+
+def test_a_token_of_a_prompt_that_all_texts_share_is_counted_once():
+    """Six texts begin alike up to the one sink: six equal observations would be "supported"."""
+    observed = begin_alike(planted(Plant(pos=8, forming=(3,)), n_texts=6), n_alike=9)
+    finding = criterion_check.run(observed)
+    assert finding.frame["found"].tolist() == ["both"] * 6
+    assert finding.frame["copy"].tolist() == [False, *[True] * 5]
+    assert finding.tables["reasons"]["count"].sum() == 1
+    assert finding.verdict.outcome == "inconclusive"
+    assert (finding.verdict.n_sinks, finding.verdict.n_texts) == (1, 1)
+    assert "5 copies of tokens in earlier texts" in finding.verdict.controls
 
 
 def test_sinks_of_an_episode_that_the_paper_does_not_look_at():
