@@ -4,7 +4,7 @@ Attention is causal: tokens that stand after the same tokens have the same state
 observation, however many texts begin so.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from jaxtyping import Int
 from torch import Tensor
@@ -30,3 +30,19 @@ def copies_among(places: Iterable[tuple[str, Tokens, int]]) -> list[bool]:
         prefix = tokens[: pos + 1].numpy().tobytes()
         found.append(first.setdefault(prefix, text_id) != text_id)
     return found
+
+
+def shared_lengths(texts: Sequence[Tokens]) -> list[int]:
+    """Of each text, how many of its first tokens begin an earlier text too; the most of any.
+
+    >>> import torch
+    >>> shared_lengths([torch.tensor(one) for one in ([5, 6, 7], [8, 6], [5, 6, 9], [5, 6, 9, 7])])
+    [0, 0, 2, 3]
+    """
+    seen: set[bytes] = set()
+    lengths = []
+    for tokens in texts:
+        prefixes = [tokens[: pos + 1].numpy().tobytes() for pos in range(len(tokens))]
+        lengths.append(sum(prefix in seen for prefix in prefixes))
+        seen.update(prefixes)
+    return lengths
