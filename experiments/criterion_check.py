@@ -3,6 +3,7 @@
 import pandas as pd
 
 from experiments.command import main_of
+from experiments.prefixes import COPIES, copies_among
 from experiments.shared import Finding, Observed, unanswered
 from secondary_sinks import SinkTable, Trace, Verdict, detect
 from secondary_sinks.detection import compare, criteria_frame
@@ -22,7 +23,8 @@ METHOD = (
     "All tokens, except primaries, that either criterion calls a sink. For a token found only by "
     "the paper's criterion: which of our tests fails at most of the layers where the paper's "
     "passes. For a token found only by ours: which condition of the paper's it fails. Verdict: the "
-    "share of these tokens that both criteria find, over texts. This shows where the criteria "
+    "share of these tokens that both criteria find, over texts; a token that stands in an earlier "
+    "text too, after the same tokens, is counted once. This shows where the criteria "
     "differ, not which one is right: `docs/plants.md` measures both where the truth is known."
 )
 REFUTATION = "Most of these tokens are found by one criterion only."
@@ -44,9 +46,11 @@ COLUMNS = {
     "l_start_joint": "creation layer by our criterion; NaN if it is not a sink",
     "lifetime_paper": "number of layers at which it is a sink by the paper's criterion",
     "lifetime_joint": "number of layers at which it is a sink by our criterion",
+    "copy": "whether it is listed in an earlier text too, after the same tokens; not counted",
 }
 CAPTIONS = {
-    "figure": "Number of tokens by why the criteria differ; colour: which criterion finds them.",
+    "figure": "Number of tokens by why the criteria differ, without copies; colour: which "
+    "criterion finds them.",
 }
 
 
@@ -62,11 +66,12 @@ def run(observed: Observed) -> Finding:
     """One row per token that is a sink by either criterion, without primaries."""
     paper = detect(observed.traces, observed.sinks.thresholds, criterion="paper")
     parts = [_rows(observed, trace, paper) for trace in observed.traces]
-    frame = pd.concat(parts, ignore_index=True)[list(COLUMNS)]
+    frame = _with_copies(observed, pd.concat(parts, ignore_index=True))[list(COLUMNS)]
     if frame.empty:
         why = "neither criterion finds a sink other than primaries, so there is nothing to compare"
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
-    counts = frame.groupby(["reason", "found"]).size().rename("count").reset_index()
+    fresh = frame[~frame["copy"]]
+    counts = fresh.groupby(["reason", "found"]).size().rename("count").reset_index()
     return Finding(
         name=NAME,
         question=QUESTION,
@@ -95,6 +100,13 @@ def _rows(observed: Observed, trace: Trace, paper: SinkTable) -> pd.DataFrame:
     return both.assign(**pd.DataFrame(rows, index=both.index, columns=["token", "reason"]))
 
 
+def _with_copies(observed: Observed, frame: pd.DataFrame) -> pd.DataFrame:
+    tokens = {trace.text_id: trace.tokens for trace in observed.traces}
+    listed = zip(frame["text_id"], frame["pos"].tolist(), strict=True)
+    copies = copies_among((text_id, tokens[text_id], pos) for text_id, pos in listed)
+    return frame.assign(copy=pd.Series(copies, index=frame.index, dtype=bool))
+
+
 def _reason(found: str, tests: pd.DataFrame, primaries: set[int]) -> str:
     """The failed test in words; of several, the one that fails at most layers (or the first)."""
     if found == "both":
@@ -112,13 +124,14 @@ def _reason(found: str, tests: pd.DataFrame, primaries: set[int]) -> str:
 
 
 def _verdict(frame: pd.DataFrame) -> Verdict:
-    agree = (frame["found"] == "both").astype(float)
-    number = frame["found"].value_counts()
-    apart = frame[frame["found"] != "both"]["reason"].value_counts()
+    fresh = frame[~frame["copy"]]
+    agree = (fresh["found"] == "both").astype(float)
+    number = fresh["found"].value_counts()
+    apart = fresh[fresh["found"] != "both"]["reason"].value_counts()
     reasons = ", ".join(f"{reason} ({count})" for reason, count in apart.items())
     return judge(
         CLAIM,
-        share_over_texts(agree, frame["text_id"].tolist()),
+        share_over_texts(agree, fresh["text_id"].tolist()),
         f"both criteria find {count(number.get('both', 0), 'token')}, only the paper's finds "
         f"{number.get('paper', 0)}, only ours {number.get('joint', 0)}"
         + (f": {reasons}" if reasons else ""),
@@ -126,6 +139,7 @@ def _verdict(frame: pd.DataFrame) -> Verdict:
         controls="none",
         controlled=False,
         counted="token",
+        left_out={COPIES: int(frame["copy"].sum())},
     )
 
 

@@ -1,21 +1,19 @@
 """Which inputs make secondary sinks: order and choice of tokens, the first one, or a mask?"""
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from jaxtyping import Int
 from numpy.typing import NDArray
-from torch import Generator, Tensor
+from torch import Generator
 
+from experiments.changed import BEHEADED, CHANGES, RANDOM, SHUFFLED, TWICE, Change
 from experiments.command import main_of
 from experiments.masked import masked_texts
+from experiments.prefixes import shared_lengths
 from experiments.shared import Finding, Observed, unanswered
 from secondary_sinks import SinkTable, Trace, Verdict
-from secondary_sinks.detection import counts_for_levels
 from secondary_sinks.display import count
 from secondary_sinks.plots import interval_dots
 from secondary_sinks.questions import Cost, judge
@@ -41,9 +39,10 @@ METHOD = (
     "twice; and without its first token. Statistic: of the secondary sinks in the text and in the "
     "changed text, the share in the text (for the passage read twice: the share in the first "
     "reading, both without the last tokens, which too few queries follow), mean over texts. One "
-    "half means that the input does not matter. A second reading also stands later in the text; "
-    "this experiment does not separate the two. Sinks that copy one of an earlier text are left "
-    "out. Then a mask: at a random token of the middle half, not a sink before, all earlier tokens "
+    "half means that the input does not matter. Of a text that begins as an earlier one does, only "
+    "what follows that beginning is changed and counted, in every input. A second reading also "
+    "stands later in the text; this experiment does not separate the two. Then a mask: at a random "
+    "token of the middle half, not a sink before, all earlier tokens "
     "are hidden from it and from all later tokens, in all heads and layers; positions stay. "
     "Statistic: the share of texts in which the token becomes a sink (along the primary of the "
     "text as it is) under this mask, but not under one that leaves one random earlier token "
@@ -54,11 +53,10 @@ REFUTATION = (
     "As many secondary sinks, or more, in the changed texts. No sink where all earlier tokens are "
     "hidden, or one also where all but one are."
 )
-SHUFFLED, RANDOM = "in random order", "as random tokens"
-TWICE, BEHEADED = "first half read twice", "without the first token"
 AS_IT_IS = "as it is"
 AFTER, MASKED = "from a chosen token on, as it is", "from there on, with all before it hidden"
 ALL_BUT_ONE = "from there on, with all but one token before it hidden"
+SHARED = "in a beginning that an earlier text has too"
 CLAIMS = {
     SHUFFLED: "secondary sinks need the order of the tokens: fewer arise in random order",
     RANDOM: "secondary sinks need the text's own tokens: fewer arise among random tokens",
@@ -70,9 +68,10 @@ CLAIMS = {
 COLUMNS = {
     "text_id": "text",
     "input": "as it is, or how it was changed",
-    "n_tokens": "number of tokens; those from a chosen token on, where there is one",
-    "n_sinks": "secondary sinks, without copies of sinks in earlier texts; after a chosen token: "
+    "n_tokens": "number of counted tokens; those from a chosen token on, where there is one",
+    "n_sinks": "secondary sinks, without n_shared; after a chosen token: "
     "lasting sinks, primary-like ones and copies too",
+    "n_shared": "secondary sinks in a beginning that an earlier text has too; not counted",
     "n_first": "of them: in the first reading, for the passage that is read twice; else NaN",
     "n_again": "of them: in the second reading; else NaN",
     "per_10k": "n_sinks per 10,000 tokens",
@@ -86,46 +85,15 @@ CAPTIONS = {
 
 Counts = NDArray[np.int_]
 """Number of sinks of each text."""
-Tokens = Int[Tensor, "pos"]
-Change = Callable[[Tokens, Generator, int], Tokens]
-
-
-def shuffled(tokens: Tokens, chance: Generator, vocabulary: int) -> Tokens:
-    """The same tokens in random order; the first one stays."""
-    order = torch.randperm(len(tokens) - 1, generator=chance) + 1
-    return torch.cat([tokens[:1], tokens[order]])
-
-
-def random_tokens(tokens: Tokens, chance: Generator, vocabulary: int) -> Tokens:
-    """Random tokens of the vocabulary after the first token."""
-    drawn = torch.randint(vocabulary, (len(tokens) - 1,), generator=chance, dtype=tokens.dtype)
-    return torch.cat([tokens[:1], drawn])
-
-
-def twice(tokens: Tokens, chance: Generator, vocabulary: int) -> Tokens:
-    """The first half, and the same again."""
-    return tokens[: len(tokens) // 2].repeat(2)
-
-
-def beheaded(tokens: Tokens, chance: Generator, vocabulary: int) -> Tokens:
-    """All tokens but the first."""
-    return tokens[1:]
-
-
-CHANGES: Mapping[str, Change] = {
-    SHUFFLED: shuffled,
-    RANDOM: random_tokens,
-    TWICE: twice,
-    BEHEADED: beheaded,
-}
 
 
 def run(observed: Observed) -> Finding:
     """Observe each text as it is changed, and count the sinks."""
-    parts = {AS_IT_IS: _counts(AS_IT_IS, observed.traces, observed.sinks)}
+    shared = shared_lengths([text.tokens for text in observed.texts])
+    parts = {AS_IT_IS: _counts(AS_IT_IS, observed.traces, observed.sinks, shared)}
     for number, (name, change) in enumerate(CHANGES.items()):
         observed.say(f"input_controls: {name} ({number + 1} of {len(CHANGES)} inputs)")
-        parts[name] = _counts(name, *_observed(observed, change))
+        parts[name] = _counts(name, *_observed(observed, change, shared), shared)
     observed.say("input_controls: with a mask")
     masked = _masked(masked_texts(observed))
     frame = pd.concat([*parts.values(), masked], ignore_index=True)[list(COLUMNS)]
@@ -160,35 +128,44 @@ def cost(observed: Observed) -> Cost:
     )
 
 
-def _observed(observed: Observed, change: Change) -> tuple[tuple[Trace, ...], SinkTable]:
+def _observed(
+    observed: Observed, change: Change, shared: list[int]
+) -> tuple[tuple[Trace, ...], SinkTable]:
     """Traces and sinks of the changed texts; changes are drawn anew for each text."""
     chance = Generator().manual_seed(observed.seed)
     model = observed.model
     known = model.cfg.d_vocab if model.tokenizer is None else len(model.tokenizer)
     vocabulary = min(int(model.cfg.d_vocab), int(known))
     texts = [
-        replace(text, tokens=change(text.tokens, chance, vocabulary)) for text in observed.texts
+        replace(text, tokens=change(text.tokens, chance, vocabulary, max(kept, 1)))
+        for text, kept in zip(observed.texts, shared, strict=True)
     ]
     return observe_all(model, texts)
 
 
-def _counts(name: str, traces: tuple[Trace, ...], sinks: SinkTable) -> pd.DataFrame:
+def _counts(
+    name: str, traces: tuple[Trace, ...], sinks: SinkTable, shared: list[int]
+) -> pd.DataFrame:
     """One row per text."""
     rows = []
-    for trace in traces:
-        n_tokens = len(trace.tokens)
-        own = [s for s in sinks.of_text(trace.text_id).sinks if counts_for_levels(s)]
-        first, again = _readings(own, n_tokens, sinks.thresholds.min_queries)
-        is_twice = name == TWICE
+    is_twice = name == TWICE
+    for trace, kept in zip(traces, shared, strict=True):
+        length, start = len(trace.tokens), kept - (name == BEHEADED)
+        period = length // 2 if is_twice else length
+        every = sinks.of_text(trace.text_id).of_kind("secondary").sinks
+        own = [sink for sink in every if sink.pos % max(period, 1) >= start]
+        first, again = _readings(own, length, sinks.thresholds.min_queries)
+        n_tokens = sum(pos % max(period, 1) >= start for pos in range(length))
         rows.append(
             {
                 "text_id": trace.text_id,
                 "input": name,
                 "n_tokens": n_tokens,
                 "n_sinks": len(own),
+                "n_shared": len(every) - len(own),
                 "n_first": first if is_twice else np.nan,
                 "n_again": again if is_twice else np.nan,
-                "per_10k": 1e4 * len(own) / n_tokens,
+                "per_10k": 1e4 * len(own) / n_tokens if n_tokens else np.nan,
                 "mask_pos": np.nan,
                 "at_mask": np.nan,
             }
@@ -204,6 +181,7 @@ def _masked(texts: list[dict[str, Any]]) -> pd.DataFrame:
             "input": name,
             "n_tokens": len(sinks),
             "n_sinks": sum(sinks[1:]),
+            "n_shared": np.nan,
             "n_first": np.nan,
             "n_again": np.nan,
             "per_10k": 1e4 * sum(sinks[1:]) / len(sinks),
@@ -262,6 +240,7 @@ def _verdict(name: str, plain: pd.DataFrame, changed: pd.DataFrame) -> Verdict:
         f"{here.sum()} sinks against {there.sum()} in {controls}, in {len(plain)} texts",
         statistic=f"share of secondary sinks that are not in {controls}",
         controls=controls,
+        left_out={SHARED: int((changed if name == TWICE else plain)["n_shared"].sum())},
         n_claims=len(CLAIMS),
         controlled=False,
     )

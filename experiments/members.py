@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from experiments.prefixes import copies_among
 from experiments.shared import Observed
 from secondary_sinks.errors import AttributionError
 from secondary_sinks.observation import activations
@@ -15,6 +16,8 @@ from secondary_sinks.observation import activations
 Rows = NDArray[np.float64]
 """One activation vector per row."""
 COLUMNS = ("text_id", "pos", "token", "role")
+REPEATED = "of which an earlier text has the control, after the same tokens"
+"""Why a sink is left out: its control would be the same vector in training and test."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -37,7 +40,8 @@ class Members:
 def members_of(observed: Observed, layer: int | None) -> Members:
     """Members of the layer that creates most sinks (ties to the first), or of a given layer.
 
-    Raises `AttributionError` for a layer that the model does not have.
+    A sink is left out, and counted, if its control is a copy of that of an earlier text. Raises
+    `AttributionError` for a layer that the model does not have.
     """
     if layer is not None and not 0 <= layer < observed.n_layers:
         raise AttributionError(
@@ -48,10 +52,12 @@ def members_of(observed: Observed, layer: int | None) -> Members:
     at = layer
     if at is None:
         at = min(created, key=lambda one: (-created[one], one)) if created else 0
+    own = [(trace, case) for trace, case in pairs if case.sink.l_start == at]
+    copies = copies_among((trace.text_id, trace.tokens, case.control) for trace, case in own)
     rows = [
         {"text_id": trace.text_id, "pos": pos, "token": trace.token_strings[pos], "role": role}
-        for trace, case in pairs
-        if case.sink.l_start == at
+        for (trace, case), is_copy in zip(own, copies, strict=True)
+        if not is_copy
         for role, pos in (("sink", case.sink.pos), ("control", case.control))
     ]
     others = sum(created.values()) - created[at]
@@ -60,7 +66,7 @@ def members_of(observed: Observed, layer: int | None) -> Members:
     return Members(
         layer=at,
         frame=pd.DataFrame(rows, columns=list(COLUMNS)),
-        left_out=observed.left_out | {"created at other layers": others},
+        left_out=observed.left_out | {"created at other layers": others, REPEATED: sum(copies)},
         missing="" if rows else missing,
     )
 

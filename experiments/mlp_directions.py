@@ -29,9 +29,9 @@ METHOD = (
     "that creates most sinks, or `--layer`; after any norm before the MLP) at sinks, and the same "
     "for controls (token twins, else neighbours). Curves: the MLP is run on each component alone, "
     "at several scales: the norm of its output, and the cosine with the primary's direction. "
-    "Verdict: a sink's input is projected onto the first few components of the sinks of *other* "
+    "Verdict: a sink's input is projected onto the first few components of the sinks of *earlier* "
     "texts; does the MLP still write half as much along the direction, and not if the input is "
-    "projected onto components of other texts' controls? Sinks at which the MLP writes no more "
+    "projected onto components of earlier texts' controls? Sinks at which the MLP writes no more "
     "along the direction than at their control are left out: it does not form them."
 )
 REFUTATION = (
@@ -121,16 +121,20 @@ def _looks(number: int) -> dict[str, Look]:
 
 
 def _cut(probe: Probe, members: Members, inputs: Rows, number: int) -> Iterator[dict[str, Any]]:
-    """By sink: MLP output along the direction, and the share that remains with a reduced input."""
+    """By sink: MLP output along the direction, and the share that remains with a reduced input.
+
+    NaN for the share in the first text: components are those of earlier texts.
+    """
     frame = members.frame
     role, text = frame["role"].to_numpy(), frame["text_id"].to_numpy()
     along = probe.along(inputs)
     for index in np.flatnonzero(role == "sink"):
         row = {name: frame[name].iloc[index] for name in ("text_id", "pos", "token")}
         row |= {"written": along[index], "written_control": along[index + 1]}
+        earlier = np.arange(len(text)) < np.flatnonzero(text == text[index])[0]
         forms = along[index] > max(along[index + 1], 0.0)
         for of in ROLES:
-            others = inputs[(role == of) & (text != text[index])]
+            others = inputs[(role == of) & earlier]
             kept = np.nan
             if forms and len(others):
                 axes = principal_directions(others, number)
@@ -147,7 +151,7 @@ def _verdict(cut: pd.DataFrame, members: Members, number: int) -> Verdict:
     return judge(
         CLAIM,
         interval,
-        f"with inputs projected onto {count(number, 'component')} of other texts' sinks, the MLP "
+        f"with inputs projected onto {count(number, 'component')} of earlier texts' sinks, the MLP "
         f"of layer {members.layer} still writes half as much along the direction at "
         f"{fires['sink'].mean():.0%} of the sinks (median {kept['sink'].median():.0%} as much); "
         f"onto components of controls, at {fires['control'].mean():.0%}",
@@ -157,7 +161,7 @@ def _verdict(cut: pd.DataFrame, members: Members, number: int) -> Verdict:
         left_out=members.left_out
         | {
             "not formed by this MLP": silent,
-            "in the only text": members.n_sinks - silent - interval.n,
+            "in the first text": members.n_sinks - silent - interval.n,
         },
     )
 

@@ -27,9 +27,9 @@ METHOD = (
     "after, at sinks and at their controls (token twins, else neighbours). The layer is the one "
     "that creates most sinks, or `--layer`; sinks of other layers are left out. t-SNE and PCA are "
     "only illustrations. Verdict: a linear classifier (logistic regression on standardized "
-    "coordinates) of the MLP output of the creation layer, tested on texts it was not trained on; "
-    "skill is twice its accuracy minus one (0: chance, 1: perfect), median over texts. Sinks are "
-    "detected in the residual, so separation there is not evidence."
+    "coordinates) of the MLP output of the creation layer, trained on the texts before the one "
+    "it is tested on; skill is twice its accuracy minus one (0: chance, 1: perfect), median "
+    "over texts. Sinks are detected in the residual, so separation there is not evidence."
 )
 REFUTATION = "A skill below one half."
 CLAIM = "the MLP output of the creation layer separates sinks from the same tokens elsewhere"
@@ -47,12 +47,12 @@ COLUMNS = {
     "tsne_y": "second t-SNE coordinate",
     "pca_x": "first principal component, in units of the model",
     "pca_y": "second principal component",
-    "right": "1 if a classifier trained on other texts gets it right, else 0; NaN: a single text",
+    "right": "1 if a classifier trained on earlier texts gets it right, else 0; NaN in the first",
 }
 CAPTIONS = {
     "figure": (
         "t-SNE; distances between clusters have no meaning. In the titles: accuracy of a linear "
-        "classifier on unseen texts (chance: one half)."
+        "classifier trained on earlier texts (chance: one half)."
     ),
     "pca": "The same by their first two principal components.",
 }
@@ -152,7 +152,7 @@ def _verdict(frame: pd.DataFrame, members: Members, point: str, claim: str) -> V
         "(perfect), median over texts",
         unit="skill",
         controls="one token twin, or ordinary token nearby, per sink",
-        left_out=members.left_out | {"in the only text": members.n_sinks - n_sinks},
+        left_out=members.left_out | {"in the first text": members.n_sinks - n_sinks},
         n_claims=len((CLAIM, BEFORE)),
     )
 

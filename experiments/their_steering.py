@@ -1,7 +1,6 @@
 """The authors' own intervention, reproduced, next to exact edits of single tokens."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import pandas as pd
@@ -19,12 +18,11 @@ from experiments.steered import (
     targets_of,
     token_rows,
 )
-from secondary_sinks import Verdict
+from experiments.steered_verdicts import CLAIM, coverage, harms, loses, more, short_texts
 from secondary_sinks.cli import number, whole
-from secondary_sinks.display import count
 from secondary_sinks.plots import Look, count_bars, interval_lines
-from secondary_sinks.questions import Cost, judge
-from secondary_sinks.statistics import Interval, median_over_texts
+from secondary_sinks.questions import Cost
+from secondary_sinks.statistics import median_over_texts
 from secondary_sinks.types import LASTING
 
 NAME = "their_steering"
@@ -49,7 +47,9 @@ METHOD = (
     "no other token. (2) At norm 0, the edited sinks lose more attention than matched tokens. (3) "
     "At twice the norm, the effect of the rule on a sink differs from that of editing this sink "
     "alone (without texts in which the rule edits one token only: there both edits are the same). "
-    "(4) At norm 0, the loss of later, unedited tokens rises more than with matched tokens. "
+    "(4) At norm 0, the loss of later, unedited tokens rises more than with matched tokens. Texts "
+    "with fewer matched tokens than the rule edits are left out of (2) and (4), and of the arm in "
+    "the figure. "
     "Lifetimes depend on the norm by definition, and are only shown. Table 'found' has the sinks "
     "that the paper's criterion and ours find after the rule."
 )
@@ -58,20 +58,6 @@ REFUTATION = (
     "attention at norm 0. If the rule affects a sink differently than editing this sink alone, the "
     "sink does not depend on its own MLP output alone."
 )
-CLAIM = "the authors' rule edits the sinks that arise at its layer, and only them"
-LOSES = (
-    "sinks whose MLP output the rule zeroes lose half of their attention or more, beyond controls"
-)
-MORE = (
-    "at twice the norm, the rule and an edit of one sink alone differ by a tenth of its attention "
-    "or more"
-)
-HARMS = (
-    "zeroing by the rule raises the loss of later tokens by 1% or more, beyond zeroing at matched "
-    "tokens"
-)
-N_CLAIMS = 4
-TENTH, HUNDREDTH = 0.1, 0.01
 COLUMNS = {
     "arm": "rule (all its tokens at once), matched (the same number of other tokens at once), or "
     "alone (one sink at a time)",
@@ -162,11 +148,11 @@ def run(
                 counts.rename(columns={"reason": "what", "found": "group"}), "tokens", names=FOUND
             )
         },
-        verdict=_coverage(tokens, at, tau),
+        verdict=coverage(tokens, at, tau),
         further=(
-            _loses(cells, observed),
-            _more(cells),
-            _harms(texts, int((tokens["found"] != "sinks").sum())),
+            loses(cells, texts, observed),
+            more(cells),
+            harms(texts),
         ),
         tables={"tokens": tokens, "sinks": cells, "damage": texts, "found": pd.DataFrame(found)},
     )
@@ -174,6 +160,10 @@ def run(
 
 def _effects(cells: pd.DataFrame, texts: pd.DataFrame, lengths: dict[str, float]) -> pd.DataFrame:
     """Medians over texts by arm and dose, of the sinks that the rule touches."""
+    short = short_texts(texts)
+    cells, texts = (
+        part[~((part["arm"] == "matched") & part["text_id"].isin(short))] for part in (cells, texts)
+    )
     own = cells[cells["touched"]]
     parts = {
         "kept": own.assign(value=1 - own["lost"]),
@@ -194,92 +184,6 @@ def _effects(cells: pd.DataFrame, texts: pd.DataFrame, lengths: dict[str, float]
                 }
             )
     return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def _coverage(tokens: pd.DataFrame, layer: int, tau: float) -> Verdict:
-    fresh = tokens[~tokens["copy"]]
-    counts, reasons = fresh["found"].value_counts(), fresh[fresh["found"] != "both"]["reason"]
-    missed = ", ".join(f"{reason} ({n})" for reason, n in reasons.value_counts().items())
-    return judge(
-        CLAIM,
-        _median((fresh["found"] == "both").astype(float), fresh),
-        f"at layer {layer} with a cosine above {tau:g} the rule edits "
-        f"{count(counts.get('both', 0), 'sink')} and "
-        f"{count(counts.get('rule', 0), 'other token')}, and misses "
-        f"{count(counts.get('sinks', 0), 'sink')}" + (f": {missed}" if missed else ""),
-        statistic="share of tokens that are both edited and a sink, among those that are either, "
-        "median over texts",
-        controls="none",
-        controlled=False,
-        counted="token",
-        left_out={"copies of tokens in earlier texts": int(tokens["copy"].sum())},
-        n_claims=N_CLAIMS,
-    )
-
-
-def _wide(cells: pd.DataFrame, dose: str, arms: Sequence[str]) -> pd.DataFrame:
-    """Attention lost at one dose by the sinks that the rule touches, one column per arm."""
-    own = cells[cells["touched"] & (cells["dose"] == dose)]
-    table = own.pivot_table(index=["text_id", "pos"], columns="arm", values="lost")
-    return table.reindex(columns=list(arms)).reset_index()
-
-
-def _median(values: "pd.Series[float]", texts: pd.DataFrame) -> Interval:
-    return median_over_texts(values, texts["text_id"].tolist(), n_claims=N_CLAIMS)
-
-
-def _loses(cells: pd.DataFrame, observed: Observed) -> Verdict:
-    lost = _wide(cells, "0", ("rule", "matched", "alone"))
-    rule, matched, alone = lost[["rule", "matched", "alone"]].median()
-    return judge(
-        LOSES,
-        _median(lost["rule"] - lost["matched"], lost),
-        f"sinks lose {rule:.0%} of their attention, matched tokens {matched:.0%} in the same "
-        f"units; zeroed alone, a sink loses {alone:.0%}",
-        statistic="attention lost at norm 0 by edited sinks minus that lost by matched tokens, "
-        "median over texts",
-        controls="token twins, or ordinary tokens nearby, zeroed at once",
-        left_out=observed.left_out,
-        n_claims=N_CLAIMS,
-    )
-
-
-def _more(cells: pd.DataFrame) -> Verdict:
-    several = cells[cells["n_touched"] > 1]
-    lost = _wide(several, "2x", ("rule", "alone"))
-    apart, (rule, alone) = lost["rule"] - lost["alone"], 1 - lost[["rule", "alone"]].median()
-    return judge(
-        MORE,
-        _median(apart.abs(), lost),
-        f"edited together with all others, a sink draws {rule:.0%} of its clean attention; edited "
-        f"alone, {alone:.0%}; the difference is {-apart.median():+.0%} (medians over sinks)",
-        statistic="absolute difference of the attention lost by the rule and by editing the sink "
-        "alone, median over texts",
-        controls="the same edit of the sink alone",
-        controlled=False,
-        line=TENTH,
-        n_claims=N_CLAIMS,
-    )
-
-
-def _harms(texts: pd.DataFrame, n_touched: int) -> Verdict:
-    silent = texts[texts["dose"] == "0"]
-    rise = (silent["loss_edited"] - silent["loss_clean"]) / silent["loss_clean"]
-    table = silent.assign(rise=rise).pivot_table(index="text_id", columns="arm", values="rise")
-    table = table.reindex(columns=["rule", "matched", "alone"]).reset_index()
-    rule, matched, alone = table[["rule", "matched", "alone"]].median()
-    return judge(
-        HARMS,
-        replace(_median(table["rule"] - table["matched"], table), n=n_touched),
-        f"the loss rises by {rule:.2%} of the clean loss with the rule, by {matched:.2%} with "
-        f"matched tokens zeroed, by {alone:.2%} with one sink zeroed at a time",
-        statistic="rise of the loss of later tokens as a share of the clean loss, minus that with "
-        "matched tokens, median over texts",
-        controls="token twins, or ordinary tokens nearby, zeroed at once",
-        line=HUNDREDTH,
-        counted="edited token",
-        n_claims=N_CLAIMS,
-    )
 
 
 def cost(observed: Observed) -> Cost:

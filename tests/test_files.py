@@ -37,7 +37,7 @@ ALLOWED = {
     },  # pandas
     "experiments/writers.py": {"drawn.groupby(['layer', 'role']).size().rename"},
     "experiments/their_steering.py": {"tokens.groupby(['reason', 'found']).size().rename"},
-    "experiments/criterion_check.py": {"frame.groupby(['reason', 'found']).size().rename"},
+    "experiments/criterion_check.py": {"fresh.groupby(['reason', 'found']).size().rename"},
     "runs/as_csv.py": {"pd.read_csv"},
     "runs/durable.py": {"part.write_bytes", "os.open"},  # its own new file; a folder
     "runs/export.py": {"part.write_bytes", "path.open"},

@@ -51,3 +51,12 @@ def in_some_texts(*plants, n_with=6, n_without=6, **options):
             tokens[one.pos + number] = garden.tokens[one.pos]
         fed.append(TokenizedText(text_id=f"t{number}", tokens=tokens, feed="raw", fed=""))
     return observe_fed(garden.model, fed)
+
+
+def begin_alike(observed, n_alike):
+    """The same texts, but the first tokens of each are those of the first text."""
+    first = observed.texts[0].tokens[:n_alike]
+    fed = [
+        replace(text, tokens=torch.cat([first, text.tokens[n_alike:]])) for text in observed.texts
+    ]
+    return observe_fed(observed.model, fed)

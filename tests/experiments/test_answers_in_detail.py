@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -17,12 +18,13 @@ from experiments import (
     primary_weakening,
     separability,
 )
+from experiments.members import REPEATED, members_of
 from experiments.planes import separation
 from secondary_sinks.errors import AttributionError
 from secondary_sinks.statistics import partial_correlation_within_texts
 from secondary_sinks.testing.planted import Plant
 from tests.experiments.known import FIVE, attend, garden, strong
-from tests.experiments.observed import planted
+from tests.experiments.observed import begin_alike, planted
 from tests.marks import thinned
 from tests.questions.gardens import PRIMARY, three
 
@@ -55,7 +57,8 @@ def test_a_layer_that_creates_no_sink_is_told_with_those_that_do(module):
 def test_only_the_sinks_of_the_layer_are_compared_and_the_others_counted():
     finding = separability.run(garden("attention"))
     assert "16 created at other layers" in finding.verdict.controls
-    assert finding.verdict.n_sinks == 8
+    assert finding.verdict.n_sinks == 7
+    assert "1 in the first text" in finding.verdict.controls
 
 
 def test_a_mlp_that_forms_no_sink_is_not_asked():
@@ -144,18 +147,41 @@ def test_noise_is_not_told_from_noise():
     texts = np.array([f"t{number}" for number in range(8) for _ in range(6)])
     roles = np.array(["sink", "control"] * 24)
     told = separation(np.random.default_rng(0).normal(size=(48, 200)), roles, texts)
-    assert 0.2 < told.mean() < 0.8
+    assert np.isnan(told[:6]).all()
+    assert 0.2 < np.nanmean(told) < 0.8
 
 
-def test_components_come_from_other_texts():
-    """Each text has a sink that no other has: others' components hold what they share by chance."""
+def test_what_later_texts_say_does_not_judge_an_earlier_one():
+    """Two texts of one kind, then two of the other: each other text would teach the rest."""
+    texts = np.array([f"t{number}" for number in range(4) for _ in range(2)])
+    roles = np.array(["sink", "control"] * 4)
+    rows = np.array([1.0, -1.0, 1.0, -1.0, -1.0, 1.0, -1.0, 1.0])[:, None]
+    right = separation(rows, roles, texts)
+    assert right[2:6].tolist() == [1, 1, 0, 0]
+    rows[4:] = 0.0
+    assert np.array_equal(separation(rows, roles, texts)[:4], right[:4], equal_nan=True)
+
+
+def test_a_sink_whose_control_all_texts_share_is_left_out():
+    """One control in a shared beginning, the sinks after it: it would be known from training."""
+    alike = begin_alike(planted(Plant(pos=24, forming=(3,)), n_texts=3), n_alike=9)
+    pairs = [(trace, replace(case, control=5)) for trace, case in alike.pairs()]
+    assert len(pairs) == 3, "the sinks themselves are distinct"
+    asked = SimpleNamespace(n_layers=alike.n_layers, left_out={}, pairs=lambda: pairs)
+    members = members_of(asked, None)
+    assert members.n_sinks == 1
+    assert members.left_out[REPEATED] == 2
+
+
+def test_components_come_from_earlier_texts():
+    """Each text has a sink that no other has: earlier components hold what they share by chance."""
     observed = planted(*[Plant(pos=pos, forming=(3,)) for pos in FIVE], n_texts=5)
     own = dict(zip([trace.text_id for trace in observed.traces], FIVE, strict=True))
     kept = [s for s in observed.sinks.sinks if s.kind == "primary" or own[s.text_id] == s.pos]
     alone = replace(observed, sinks=replace(observed.sinks, sinks=tuple(kept)))
     known, unknown = (mlp_directions.run(one, components=5) for one in (garden("five"), alone))
     assert (known.verdict.outcome, unknown.verdict.outcome) == ("supported", "inconclusive")
-    assert unknown.verdict.n_sinks == 5
+    assert unknown.verdict.n_sinks == 4
     assert known.tables["cut"]["kept_by_sinks"].min() > 0.9
     assert unknown.tables["cut"]["kept_by_sinks"].max() < 0.9
 
@@ -181,6 +207,18 @@ def test_reasons_of_the_two_criteria():
     assert set(frame[frame["found"] == "both"]["reason"]) == {"agreement"}
     assert set(frame[frame["found"] == "paper"]["reason"]) == {"not aligned once centred"}
     assert sorted(frame[frame["found"] == "both"]["pos"].unique()) == [12, 24, 36]
+
+
+def test_a_token_of_a_prompt_that_all_texts_share_is_counted_once():
+    """Six texts begin alike up to the one sink: six equal observations would be "supported"."""
+    observed = begin_alike(planted(Plant(pos=8, forming=(3,)), n_texts=6), n_alike=9)
+    finding = criterion_check.run(observed)
+    assert finding.frame["found"].tolist() == ["both"] * 6
+    assert finding.frame["copy"].tolist() == [False, *[True] * 5]
+    assert finding.tables["reasons"]["count"].sum() == 1
+    assert finding.verdict.outcome == "inconclusive"
+    assert (finding.verdict.n_sinks, finding.verdict.n_texts) == (1, 1)
+    assert "5 copies of tokens in earlier texts" in finding.verdict.controls
 
 
 def test_sinks_of_an_episode_that_the_paper_does_not_look_at():

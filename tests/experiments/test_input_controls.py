@@ -7,7 +7,7 @@ import torch
 from experiments import input_controls
 from experiments.input_controls import BEHEADED, CHANGES, CLAIMS, RANDOM, SHUFFLED, TWICE
 from secondary_sinks.testing.planted import Plant
-from tests.experiments.observed import in_some_texts, planted
+from tests.experiments.observed import begin_alike, in_some_texts, planted
 
 TOKENS = torch.arange(100, 120)
 
@@ -18,7 +18,7 @@ def outcomes(finding):
 
 
 def changed(name, seed=0):
-    return CHANGES[name](TOKENS, torch.Generator().manual_seed(seed), 50).tolist()
+    return CHANGES[name](TOKENS, torch.Generator().manual_seed(seed), 50, 1).tolist()
 
 
 def test_each_input_is_what_its_name_says():
@@ -85,7 +85,23 @@ def test_draws_depend_on_the_seed_alone():
 )
 def test_the_verdict_is_that_of_the_counts(plain, changed, outcome):
     rows = pd.DataFrame({"text_id": [f"t{number}" for number in range(12)]})
-    arms = (rows.assign(n_sinks=number) for number in (plain, changed))
+    arms = (rows.assign(n_sinks=number, n_shared=0) for number in (plain, changed))
     verdict = input_controls._verdict(SHUFFLED, *arms)
     assert verdict.outcome == outcome
     assert verdict.n_claims == len(CLAIMS)
+
+
+def test_a_beginning_that_texts_share_is_counted_once_in_every_input():
+    """Sinks of tokens wherever they stand: in random order all were counted, as it is one text's.
+
+    So the shared sinks would refute the order that they do not need.
+    """
+    plants = [Plant(pos=8, forming=(3,)), Plant(pos=14, forming=(3,))]
+    whole = in_some_texts(*plants, n_with=1, n_without=7)
+    observed = begin_alike(whole, n_alike=20)
+    frame = input_controls.run(observed).frame
+    for name in ("as it is", SHUFFLED):
+        part = frame[frame["input"] == name]
+        assert part["n_sinks"].tolist()[1:] == [0] * 7, name
+        assert part["n_shared"].tolist() == [0, *[2] * 7], name
+    assert CHANGES[SHUFFLED](TOKENS, torch.Generator(), 50, 5).tolist()[:5] == TOKENS.tolist()[:5]

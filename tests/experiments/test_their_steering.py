@@ -1,9 +1,10 @@
 """The authors' steering rule: what it touches, what it does, and when it misleads."""
 
+import pandas as pd
 import pytest
 import torch
 
-from experiments import prices, steered, their_steering
+from experiments import prices, steered, steered_verdicts, their_steering
 from experiments.steered import EXEMPT, TAU, found_rows, rescale, targets_of
 from secondary_sinks import observe
 from secondary_sinks.testing.planted import Plant
@@ -168,3 +169,46 @@ def test_without_sinks_nothing_is_claimed():
     finding = their_steering.run(planted())
     assert finding.verdict.outcome == "inconclusive"
     assert "no secondary sink" in finding.verdict.why
+
+
+def damage(matched, rises, of="t"):
+    """At norm 0: rises of the loss by the rule at 25 tokens, and at `matched` tokens."""
+    numbers = {"rule": 25, "matched": matched}
+    rows = [
+        {"text_id": f"{of}{number}", "arm": arm, "dose": "0", "n_edited": numbers[arm]}
+        | {"loss_clean": 2.0, "loss_edited": 2.0 * (1 + rise)}
+        for number in range(8)
+        for arm, rise in rises.items()
+        if numbers[arm]
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("matched", [4, 0])
+def test_many_edited_tokens_are_not_compared_with_few(matched):
+    """Every edited token costs the same: 25 cost more than 4, whichever they are."""
+    few = damage(matched, {"rule": 0.25, "matched": 0.01 * matched})
+    verdict = steered_verdicts.harms(few)
+    assert verdict.outcome == "inconclusive"
+    assert verdict.n_sinks == 0
+    assert "200 in texts with fewer matched tokens than the rule edits" in verdict.controls
+    enough = damage(25, {"rule": 0.25, "matched": 0.25}, of="u")
+    both = pd.concat([few, enough])
+    assert steered_verdicts.harms(both).outcome == "contradicted", "as many cost as much"
+    assert steered_verdicts.harms(both).n_sinks == 200
+
+
+def test_attention_lost_by_many_at_once_is_not_compared_with_few():
+    observed = planted()
+    sinks = pd.DataFrame(
+        [
+            {"text_id": f"t{n}", "pos": 5, "arm": arm, "dose": "0", "touched": True, "lost": lost}
+            for n in range(8)
+            for arm, lost in {"rule": 0.9, "matched": 0.0, "alone": 0.1}.items()
+        ]
+    )
+    few, enough = (damage(number, {"rule": 0.0, "matched": 0.0}) for number in (4, 25))
+    assert steered_verdicts.loses(sinks, enough, observed).outcome == "supported"
+    left = steered_verdicts.loses(sinks, few, observed)
+    assert left.outcome == "inconclusive"
+    assert "8 in texts with fewer matched tokens than the rule edits" in left.controls

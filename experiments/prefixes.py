@@ -1,0 +1,48 @@
+"""Tokens that texts have in common from their beginning on.
+
+Attention is causal: tokens that stand after the same tokens have the same states. They are one
+observation, however many texts begin so.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from jaxtyping import Int
+from torch import Tensor
+
+Tokens = Int[Tensor, "pos"]
+COPIES = "copies of tokens in earlier texts"
+"""Why a token is left out."""
+
+
+def copies_among(places: Iterable[tuple[str, Tokens, int]]) -> list[bool]:
+    """Whether each of some tokens stands among them in an earlier text, after the same tokens.
+
+    A place is (text_id, tokens of the text, position), and texts come in their order.
+
+    >>> import torch
+    >>> one, other = torch.tensor([5, 6, 7]), torch.tensor([5, 6, 8])
+    >>> copies_among([("a", one, 1), ("a", one, 2), ("b", other, 1), ("b", other, 2)])
+    [False, False, True, False]
+    """
+    first: dict[bytes, str] = {}
+    found = []
+    for text_id, tokens, pos in places:
+        prefix = tokens[: pos + 1].numpy().tobytes()
+        found.append(first.setdefault(prefix, text_id) != text_id)
+    return found
+
+
+def shared_lengths(texts: Sequence[Tokens]) -> list[int]:
+    """Of each text, how many of its first tokens begin an earlier text too; the most of any.
+
+    >>> import torch
+    >>> shared_lengths([torch.tensor(one) for one in ([5, 6, 7], [8, 6], [5, 6, 9], [5, 6, 9, 7])])
+    [0, 0, 2, 3]
+    """
+    seen: set[bytes] = set()
+    lengths = []
+    for tokens in texts:
+        prefixes = [tokens[: pos + 1].numpy().tobytes() for pos in range(len(tokens))]
+        lengths.append(sum(prefix in seen for prefix in prefixes))
+        seen.update(prefixes)
+    return lengths
