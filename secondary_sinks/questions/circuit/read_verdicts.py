@@ -1,19 +1,12 @@
 """Verdicts on readers: do the heads that read the primary also read secondary sinks?"""
 
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 
-from secondary_sinks.questions.answer import judge
+from secondary_sinks.questions.answer import judge_beyond
 from secondary_sinks.questions.writers import levels_in
-from secondary_sinks.statistics import (
-    HALF,
-    Interval,
-    median_over_texts,
-    outcome_of,
-    share_over_texts,
-)
+from secondary_sinks.statistics import Interval, median_over_texts, share_over_texts
 from secondary_sinks.types import SHARE_UNIT, Verdict
 
 SINK_COLUMNS = (
@@ -52,8 +45,10 @@ def reader_verdicts(
     The attention of a head adds up to 1, so more to one token leaves less for another: without any
     relation the correlation is below 0.
 
-    contradicted: one of the two intervals lies below its line; inconclusive: otherwise. All are
-    corrected for `n_claims` intervals; each level has `TESTS`.
+    contradicted: the interval of the share, or of the correlation, lies below its line, whatever
+    the control does; inconclusive: otherwise. Where the control is as high or higher, the claim is
+    neither shown nor refuted (`judge_beyond`). All are corrected for `n_claims` intervals; each
+    level has `TESTS`.
     """
     levels = levels_in(table)
     return tuple(
@@ -77,9 +72,10 @@ def _from_readers(
         f"{_in_words(beyond, '.0%')})"
         + ("" if pd.isna(at_controls) else f"; at controls {at_controls:.0%}")
     )
-    return _judged(
+    return judge_beyond(
         f"most attention to {name} comes from heads that also read the primary",
-        (found, HALF, beyond),
+        found,
+        beyond,
         why,
         left_out={**left_out, OPEN: len(part) - len(known)},
         statistic=STATISTIC,
@@ -100,35 +96,17 @@ def _by_rank(name: str, part: pd.DataFrame, left_out: Mapping[str, int], n_claim
         f"{control.median():.2f} at controls (medians over sinks; median difference over texts "
         f"{_in_words(beyond, '.2f')})"
     )
-    return _judged(
+    return judge_beyond(
         f"heads that attend more to the primary attend more to {name}",
-        (found, 0.0, beyond),
+        found,
+        beyond,
         why,
+        line=0.0,
         left_out={**left_out, NO_RANKS: len(part) - len(known)},
         statistic=RANKS,
         unit="rank correlation",
         controls=RANK_CONTROLS,
         n_claims=n_claims,
-    )
-
-
-def _judged(
-    claim: str,
-    numbers: tuple[Interval, float, Interval],
-    why: str,
-    **words: Any,
-) -> Verdict:
-    """A verdict on an interval with its line, and on what is beyond the control, with line 0."""
-    found, line, beyond = numbers
-    both = {outcome_of(found, line), outcome_of(beyond, 0.0)}
-    outcome = "contradicted" if "contradicted" in both else "inconclusive"
-    return judge(
-        claim,
-        found,
-        why,
-        line=line,
-        outcome="supported" if both == {"supported"} else outcome,
-        **words,
     )
 
 

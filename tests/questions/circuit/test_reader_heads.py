@@ -12,6 +12,7 @@ from secondary_sinks.layerwise.submodules import attention_input, keys_of
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.observation import iter_layers
+from secondary_sinks.questions.answer import AT_CONTROLS
 from secondary_sinks.questions.circuit import queries, reader_heads, reading
 from secondary_sinks.questions.circuit.read_verdicts import reader_verdicts
 from secondary_sinks.questions.circuit.scores import PARTS, scores_of
@@ -93,17 +94,32 @@ def test_without_sinks_nothing_is_claimed():
 @pytest.mark.parametrize(
     ("row", "outcomes"),
     [
-        ({"share": 0.95, "chance": 0.96}, ["contradicted", "supported"]),
-        ({"share": 0.95, "chance": 0.5, "rank": 0.6}, ["supported", "contradicted"]),
+        ({"share": 0.95, "chance": 0.96}, ["inconclusive", "supported"]),
+        ({"share": 0.95, "chance": 0.5, "rank": 0.6}, ["supported", "inconclusive"]),
         ({"share": 0.1, "chance": 0.05}, ["contradicted", "supported"]),
         ({"share": 1.0, "chance": 1.0, "rank": -0.1}, ["inconclusive", "contradicted"]),
     ],
 )
 def test_both_the_line_and_the_control_decide(row, outcomes):
+    assert [one.outcome for one in reader_verdicts(rows(row), {}, 4)] == outcomes
+
+
+def test_a_control_that_does_as_much_leaves_a_claim_open_and_the_verdict_says_so():
+    share, rank = reader_verdicts(rows({"share": 0.9, "chance": 0.95, "rank": 0.6}), {}, 4)
+    assert share.low > share.line
+    assert rank.low > rank.line
+    assert [one.outcome for one in (share, rank)] == ["inconclusive"] * 2
+    assert share.why.endswith(AT_CONTROLS)
+    assert rank.why.endswith(AT_CONTROLS)
+    below, _ = reader_verdicts(rows({"share": 0.1, "chance": 0.2}), {}, 4)
+    assert AT_CONTROLS not in below.why, "below the line it is refuted, whatever controls do"
+
+
+def rows(row):
+    """One sink in each of 12 texts, with other values in some columns."""
     usual = {"kind": "secondary", "level": 0.0, "control_share": 0.0}
     usual |= {"rank": 0.9, "control_rank": 0.7}
-    table = pd.DataFrame([usual | row | {"text_id": f"t{n}"} for n in range(12)])
-    assert [one.outcome for one in reader_verdicts(table, {}, 4)] == outcomes
+    return pd.DataFrame([usual | row | {"text_id": f"t{n}"} for n in range(12)])
 
 
 def test_attention_is_that_of_a_plain_pass(shared):
