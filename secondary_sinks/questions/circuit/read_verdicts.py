@@ -16,15 +16,19 @@ SINK_COLUMNS = (
 )
 STATISTIC = (
     "share of the attention to a sink beyond the even share that comes from heads which read the "
-    "primary in the same block, mean over texts"
+    "primary in the same block, in blocks where some heads read it and others do not; mean over "
+    "texts"
 )
-CONTROLS = "as many heads drawn at random; the same share at token twins, or ordinary tokens nearby"
+CONTROLS = (
+    "as many heads of the same blocks, drawn at random; the same share at token twins, or ordinary "
+    "tokens nearby"
+)
 RANKS = (
     "rank correlation over the heads of a block of their attention to the sink and to the primary, "
     "mean over blocks, median over texts"
 )
 RANK_CONTROLS = "the same correlation at token twins, or ordinary tokens nearby"
-OPEN = "read by no head, or in blocks where all heads read the primary"
+OPEN = "read by no head, or only in blocks where all heads, or no head, read the primary"
 NO_RANKS = "in blocks where all heads attend alike to the primary"
 TESTS = 4
 """Intervals of each level: two verdicts, each held against a line and a control."""
@@ -37,8 +41,9 @@ def reader_verdicts(
 
     *Most attention comes from heads that also read the primary*. supported: the interval of the
     share lies above one half, and that of the share minus what as many random heads have (median
-    over texts) lies above 0. Sinks in blocks where every head reads the primary are left out, since
-    the share could not be otherwise. Where most heads read the primary it tells little, so:
+    over texts) lies above 0. Blocks where every head reads the primary, or none does, are left out,
+    since the share could not be otherwise there. Where most heads read the primary it tells little,
+    so:
 
     *Heads that attend more to the primary attend more to the sinks*. supported: the interval of the
     rank correlation over heads lies above 0, and that of the correlation minus the control's too.
@@ -61,7 +66,7 @@ def reader_verdicts(
 def _from_readers(
     name: str, part: pd.DataFrame, left_out: Mapping[str, int], n_claims: int
 ) -> Verdict:
-    known = part[part["share"].notna() & (part["chance"] < 1)]
+    known = part[part["share"].notna() & part["chance"].between(0, 1, "neither")]
     texts = known["text_id"].tolist()
     found = share_over_texts(known["share"].astype(float), texts, n_claims=n_claims)
     beyond = median_over_texts(known["share"] - known["chance"], texts, n_claims=n_claims)
