@@ -131,8 +131,8 @@ TESTED: dict[str, dict[tuple[str, int], str]] = {
         "chance to all",
         ("mlp_directions", 0): "Few principal components of its input trigger the MLP at more "
         "than half of the sinks, and those of controls do not",
-        ("prefix_entropy", 0): "The entropy of the text so far falls with a sink, beyond its "
-        "control",
+        ("prefix_entropy", 0): "The entropy of the text so far falls with a sink, and more than "
+        "with its control",
         ("neurons", 0): "Without one in a hundred neurons of the forming MLPs, more than half of "
         "the sinks end, and not without random ones",
         ("triggers", 0): "More than half of the sinks end with what their twins have at 16 "

@@ -28,8 +28,9 @@ METHOD = (
     "same layers at every factor."
 )
 REFUTATION = (
-    "Attention does not follow the factor, or follows it just as well at controls. The number of "
-    "layers attended cannot exceed that of the model, so large factors give ties."
+    "Attention falls where the factor rises, compared with controls. If it does not change, or "
+    "rises just as much at controls, nothing is shown or refuted. The number of layers attended "
+    "cannot exceed that of the model, so large factors give ties."
 )
 CLAIM = "sinks draw more attention if the MLP output that forms them is scaled up"
 GROUPS = {"sink": "sinks", "control": "control tokens"}

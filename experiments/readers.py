@@ -22,9 +22,10 @@ METHOD = (
     "over texts, two for each verdict."
 )
 REFUTATION = (
-    "Other heads than those of the primary pay most of it, or as many heads drawn at random pay as "
-    "much; or attention to the primary says nothing of attention to the sinks. Where all heads "
-    "read the primary, the first claim could not fail and is not decided."
+    "Other heads than those of the primary pay most of it; or heads that attend more to the "
+    "primary attend less to the sinks. Where as many heads drawn at random pay as much, or the "
+    "controls have the same correlation, nothing is shown or refuted. Blocks where all "
+    "heads read the primary, or none does, leave the first claim no choice and do not count."
 )
 CLAIM = "most attention to secondary sinks comes from heads that also read the primary"
 COLUMNS = {

@@ -112,7 +112,8 @@ EXPERIMENTS = (
     ),
     Experiment(
         name="prefix_entropy",
-        claim="the matrix-based entropy of the prefix falls with a secondary sink",
+        claim="the matrix-based entropy of the prefix falls with a secondary sink, and more than "
+        "with its control",
         passes=1,
         unpriced="and the spectra of prefixes",
     ),

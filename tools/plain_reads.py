@@ -139,17 +139,20 @@ def _cosine(judged: Judged, block: int, head: int, pos: int) -> float:
 def _from_primary(judged: Judged) -> tuple[float, float]:
     """Share of the attention beyond the even share that comes from heads that read the primary.
 
-    And the share of heads that do: what as many heads drawn at random have on average.
+    And the share of heads that do, weighted with the attention of each block: what as many heads of
+    the same blocks have on average. Blocks in which all heads read it, or none does, do not count.
     """
-    beyond, reading = [], []
+    own = random = total = 0.0
     even = later_even_share(len(judged.plain.tokens))[judged.pos]
     for block in blocks_of(judged):
         mass = later_mass(judged.clean.weights[block])
-        beyond.append(mass[:, judged.pos] - even)
-        reading.append(head_reads(mass)[:, int(judged.rule.reference[block - 1])])
-    amount, reads = torch.cat(beyond), torch.cat(reading)
-    amount = amount.where(amount > ROUNDING, 0.0)
-    return float(amount[reads].sum() / amount.sum()), float(reads.float().mean())
+        reads = head_reads(mass)[:, int(judged.rule.reference[block - 1])]
+        beyond = [x if x > ROUNDING else 0.0 for x in (mass[:, judged.pos] - even).tolist()]
+        share = float(reads.float().mean())
+        if 0 < share < 1:
+            own += sum(x for x, one in zip(beyond, reads.tolist(), strict=True) if one)
+            random, total = random + share * sum(beyond), total + sum(beyond)
+    return (own / total, random / total) if total > 0 else (float("nan"), float("nan"))
 
 
 def function_rows(judged: Judged, edges: pd.DataFrame) -> Iterator[Row]:

@@ -7,6 +7,7 @@ from secondary_sinks.questions.answer import (
     Answer,
     format_exclusions,
     judge,
+    judge_beyond,
     sum_counts,
     verdict_of,
 )
@@ -92,6 +93,7 @@ __all__ = [
     "function",
     "harm",
     "judge",
+    "judge_beyond",
     "later_effects",
     "later_verdict",
     "layer_effects",

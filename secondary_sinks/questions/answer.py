@@ -153,6 +153,23 @@ def judge(
     return replace(verdict, found=said if missing else "", lacks=missing, **nouns)
 
 
+def judge_beyond(
+    claim: str, found: Interval, beyond: Interval, why: str, *, line: float = HALF, **words: Any
+) -> Verdict:
+    """Judge what was found at sinks together with how far it exceeds the control.
+
+    supported: `found` lies above `line`, and `beyond`, the difference from the control, above 0.
+    contradicted: `found` lies below `line`, whatever its control does. inconclusive: otherwise; so
+    it is where controls do the same, or more, which the verdict then says. `words` as in `judge`.
+    """
+    outcome, exceeds = outcome_of(found, line), outcome_of(beyond, 0.0)
+    if outcome == "supported" != exceeds:
+        outcome = "inconclusive"
+    if outcome == "inconclusive" and beyond.high <= 0:
+        why = f"{why}; {AT_CONTROLS}"
+    return judge(claim, found, why, line=line, outcome=outcome, **words)
+
+
 ZERO_ALONE = (
     "zero supports it, but alone it also removes which token this is: no other edit, such as the "
     "output at the same token elsewhere, was tried"

@@ -41,7 +41,12 @@ RESPONSES = {
 def dose_verdicts(
     cells: pd.DataFrame, extra: str, left_out: Mapping[str, int], n_claims: int
 ) -> list[Verdict]:
-    """One verdict per response; neither response depends on the norm by definition."""
+    """One verdict per response; neither response depends on the norm by definition.
+
+    supported: the interval of the rank correlation lies above one half, and the trend test agrees.
+    contradicted: it lies below 0. inconclusive: otherwise, since ties cap the correlation: one step
+    up at the last of 13 factors has 0.46.
+    """
     part = cells[cells["test"] == "dose"]
     p_values = holm([_page(part, name) for name in RESPONSES])
     return [
@@ -61,9 +66,8 @@ def _dose(
     claim, response = RESPONSES[name]
     interval = _correlation(part, name, n_claims)
     lifetime = _correlation(part, "lifetime_edited", n_claims)
-    outcome = outcome_of(interval)
-    if outcome == "supported" and not p_value <= ALPHA:
-        outcome = "inconclusive"
+    falls = outcome_of(interval, 0.0) == "contradicted"
+    rises = outcome_of(interval) == "supported" and p_value <= ALPHA
     return judge(
         claim,
         interval,
@@ -78,7 +82,7 @@ def _dose(
         controls="token twins, or ordinary tokens nearby, with the same scaling",
         left_out=left_out,
         n_claims=n_claims,
-        outcome=outcome,
+        outcome="contradicted" if falls else "supported" if rises else "inconclusive",
     )
 
 

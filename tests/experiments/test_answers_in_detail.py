@@ -21,6 +21,7 @@ from experiments import (
 from experiments.members import REPEATED, members_of
 from experiments.planes import separation
 from secondary_sinks.errors import AttributionError
+from secondary_sinks.questions.answer import AT_CONTROLS
 from secondary_sinks.statistics import partial_correlation_within_texts
 from secondary_sinks.testing.planted import Plant
 from tests.experiments.known import FIVE, attend, garden, strong
@@ -35,7 +36,26 @@ CONTROLLED = [norms, mlp_anatomy, prefix_entropy]
 def test_without_token_twins_neighbours_are_the_controls(module):
     observed = garden("no twins")
     assert {case.kind for _, case in observed.pairs()} == {"neighbour"}
-    assert module.run(observed).verdict.outcome == "supported"
+    rises = module is prefix_entropy  # and less than at the controls
+    assert module.run(observed).verdict.outcome == ("contradicted" if rises else "supported")
+
+
+@pytest.mark.parametrize(
+    ("step", "control_step", "outcome"),
+    [
+        (-0.2, -0.1, "supported"),
+        (0.1, 0.2, "contradicted"),  # less than at controls, but it rises
+        (-0.1, -0.2, "inconclusive"),
+        (-0.1, -0.1, "inconclusive"),
+        (0.2, 0.1, "contradicted"),
+    ],
+)
+def test_the_entropy_must_fall_and_fall_more_than_at_controls(step, control_step, outcome):
+    steps = pd.DataFrame({"text_id": [f"t{n}" for n in range(12)], "entropy": 2.0})
+    steps = steps.assign(step=step, control_step=control_step)
+    verdict = prefix_entropy._verdict(steps, garden("plain"))
+    assert (verdict.outcome, verdict.value) == (outcome, -step)
+    assert (AT_CONTROLS in verdict.why) == (outcome == "inconclusive")
 
 
 @pytest.mark.parametrize("module", [mlp_anatomy, mlp_directions, separability])

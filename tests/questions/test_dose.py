@@ -15,6 +15,7 @@ from secondary_sinks.questions.dose_verdicts import (
     LAYERS,
     NORM,
     _made_as_well,
+    dose_verdicts,
 )
 from secondary_sinks.questions.held_out import held_out
 from secondary_sinks.testing.planted import Plant
@@ -43,7 +44,7 @@ def test_a_norm_that_sets_only_the_norm_test_is_no_cause_of_attention():
     """
     answer = norm_dose(*Garden(*three(forming=(3,)), by_marks=True).asked)
     assert "supported" not in outcomes(answer).values()
-    assert outcomes(answer)[DOSE] == outcomes(answer)[NORM] == "contradicted"
+    assert (outcomes(answer)[DOSE], outcomes(answer)[NORM]) == ("inconclusive", "contradicted")
     cells = answer.cells[answer.cells["role"] == "sink"]
     dose = cells[cells["test"] == "dose"].groupby("factor")
     assert dose["lifetime_edited"].mean().iloc[[0, -1]].tolist() == [0, 5]
@@ -52,6 +53,32 @@ def test_a_norm_that_sets_only_the_norm_test_is_no_cause_of_attention():
     assert not cells[cells["test"].isin(["least", "turned"])]["is_sink"].any()
     assert cells.loc[cells["test"] != "turned", "draws"].all()  # turned, some hit the mark itself
     assert all("whose definition includes a norm test" in one.why for one in answer.verdicts[:2])
+
+
+def dosed(*drawn):
+    """Cells of ten texts: what the sink draws at each factor; its control draws nothing."""
+    return pd.DataFrame(
+        {"text_id": f"t{n}", "sink_pos": 3, "role": role, "test": "dose", "factor": factor}
+        | dict.fromkeys(("mass_edited", "lifetime_attention_edited", "lifetime_edited"), value)
+        for n in range(10)
+        for factor, own in zip(FACTORS, drawn, strict=True)
+        for role, value in (("sink", own), ("control", 0.0))
+    )
+
+
+@pytest.mark.parametrize(
+    ("drawn", "value", "outcome"),
+    [
+        ([0.0] * 12 + [1.0], 0.463, "inconclusive"),  # it rises, and ties keep it below one half
+        ([0.0] + [1.0] * 12, 0.463, "inconclusive"),
+        ([0.0] * 6 + [1.0] * 7, 0.866, "supported"),
+        ([0.0] * 13, 0.0, "inconclusive"),
+        ([1.0] * 12 + [0.0], -0.463, "contradicted"),
+    ],
+)
+def test_a_dose_is_refuted_by_a_fall_alone(drawn, value, outcome):
+    for verdict in dose_verdicts(dosed(*drawn), "", {}, 2):
+        assert (verdict.outcome, verdict.value) == (outcome, pytest.approx(value, abs=1e-3))
 
 
 def test_the_control_in_place_of_other_mlps_is_judged_by_attention_alone():

@@ -1,19 +1,12 @@
 """Verdicts on readers: do the heads that read the primary also read secondary sinks?"""
 
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 
-from secondary_sinks.questions.answer import judge
+from secondary_sinks.questions.answer import judge_beyond
 from secondary_sinks.questions.writers import levels_in
-from secondary_sinks.statistics import (
-    HALF,
-    Interval,
-    median_over_texts,
-    outcome_of,
-    share_over_texts,
-)
+from secondary_sinks.statistics import Interval, median_over_texts, share_over_texts
 from secondary_sinks.types import SHARE_UNIT, Verdict
 
 SINK_COLUMNS = (
@@ -23,15 +16,19 @@ SINK_COLUMNS = (
 )
 STATISTIC = (
     "share of the attention to a sink beyond the even share that comes from heads which read the "
-    "primary in the same block, mean over texts"
+    "primary in the same block, in blocks where some heads read it and others do not; mean over "
+    "texts"
 )
-CONTROLS = "as many heads drawn at random; the same share at token twins, or ordinary tokens nearby"
+CONTROLS = (
+    "as many heads of the same blocks, drawn at random; the same share at token twins, or ordinary "
+    "tokens nearby"
+)
 RANKS = (
     "rank correlation over the heads of a block of their attention to the sink and to the primary, "
     "mean over blocks, median over texts"
 )
 RANK_CONTROLS = "the same correlation at token twins, or ordinary tokens nearby"
-OPEN = "read by no head, or in blocks where all heads read the primary"
+OPEN = "read by no head, or only in blocks where all heads, or no head, read the primary"
 NO_RANKS = "in blocks where all heads attend alike to the primary"
 TESTS = 4
 """Intervals of each level: two verdicts, each held against a line and a control."""
@@ -44,16 +41,19 @@ def reader_verdicts(
 
     *Most attention comes from heads that also read the primary*. supported: the interval of the
     share lies above one half, and that of the share minus what as many random heads have (median
-    over texts) lies above 0. Sinks in blocks where every head reads the primary are left out, since
-    the share could not be otherwise. Where most heads read the primary it tells little, so:
+    over texts) lies above 0. Blocks where every head reads the primary, or none does, are left out,
+    since the share could not be otherwise there. Where most heads read the primary it tells little,
+    so:
 
     *Heads that attend more to the primary attend more to the sinks*. supported: the interval of the
     rank correlation over heads lies above 0, and that of the correlation minus the control's too.
     The attention of a head adds up to 1, so more to one token leaves less for another: without any
     relation the correlation is below 0.
 
-    contradicted: one of the two intervals lies below its line; inconclusive: otherwise. All are
-    corrected for `n_claims` intervals; each level has `TESTS`.
+    contradicted: the interval of the share, or of the correlation, lies below its line, whatever
+    the control does; inconclusive: otherwise. Where the control is as high or higher, the claim is
+    neither shown nor refuted (`judge_beyond`). All are corrected for `n_claims` intervals; each
+    level has `TESTS`.
     """
     levels = levels_in(table)
     return tuple(
@@ -66,7 +66,7 @@ def reader_verdicts(
 def _from_readers(
     name: str, part: pd.DataFrame, left_out: Mapping[str, int], n_claims: int
 ) -> Verdict:
-    known = part[part["share"].notna() & (part["chance"] < 1)]
+    known = part[part["share"].notna() & part["chance"].between(0, 1, "neither")]
     texts = known["text_id"].tolist()
     found = share_over_texts(known["share"].astype(float), texts, n_claims=n_claims)
     beyond = median_over_texts(known["share"] - known["chance"], texts, n_claims=n_claims)
@@ -77,9 +77,10 @@ def _from_readers(
         f"{_in_words(beyond, '.0%')})"
         + ("" if pd.isna(at_controls) else f"; at controls {at_controls:.0%}")
     )
-    return _judged(
+    return judge_beyond(
         f"most attention to {name} comes from heads that also read the primary",
-        (found, HALF, beyond),
+        found,
+        beyond,
         why,
         left_out={**left_out, OPEN: len(part) - len(known)},
         statistic=STATISTIC,
@@ -100,35 +101,17 @@ def _by_rank(name: str, part: pd.DataFrame, left_out: Mapping[str, int], n_claim
         f"{control.median():.2f} at controls (medians over sinks; median difference over texts "
         f"{_in_words(beyond, '.2f')})"
     )
-    return _judged(
+    return judge_beyond(
         f"heads that attend more to the primary attend more to {name}",
-        (found, 0.0, beyond),
+        found,
+        beyond,
         why,
+        line=0.0,
         left_out={**left_out, NO_RANKS: len(part) - len(known)},
         statistic=RANKS,
         unit="rank correlation",
         controls=RANK_CONTROLS,
         n_claims=n_claims,
-    )
-
-
-def _judged(
-    claim: str,
-    numbers: tuple[Interval, float, Interval],
-    why: str,
-    **words: Any,
-) -> Verdict:
-    """A verdict on an interval with its line, and on what is beyond the control, with line 0."""
-    found, line, beyond = numbers
-    both = {outcome_of(found, line), outcome_of(beyond, 0.0)}
-    outcome = "contradicted" if "contradicted" in both else "inconclusive"
-    return judge(
-        claim,
-        found,
-        why,
-        line=line,
-        outcome="supported" if both == {"supported"} else outcome,
-        **words,
     )
 
 

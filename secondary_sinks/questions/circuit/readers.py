@@ -68,7 +68,8 @@ def reader_heads(
     `control` is the same at the sink's control token, in the same head. Each sink has one more
     edge, `from_primary_readers`: share of the attention beyond the even share, in heads with more
     than it, that comes from heads which read the primary in the same block; `control` is the share
-    that as many heads drawn at random have on average.
+    that as many heads of the same block, drawn at random, have on average. Only blocks count in
+    which some heads read the primary and others do not; without one, both are NaN.
 
     `effects` are their means by level; those of a head are means over the sinks that it reads most.
     Tables: "heads", means over all sinks by level, block and head, where `reads` are shares of
@@ -157,15 +158,16 @@ def _row(case: MatchedPair, by_block: ByBlock) -> dict[str, Any]:
     """How many heads of all blocks read a sink, and whose attention it gets."""
     reading = {name: _joined(by_block, name) for name in TOKENS}
     both = reading["sink"] & reading["primary"]
+    share, chance = _share(by_block, "sink")
     return {
         **of_sink(case.sink),
         "control_pos": case.control,
         "n_heads": len(both),
         **{f"n_{name}": int(one.sum()) for name, one in reading.items()},
         "n_both": int(both.sum()),
-        "share": _share(by_block, "sink"),
-        "chance": float(reading["primary"].double().mean()) if len(both) else math.nan,
-        "control_share": _share(by_block, "control"),
+        "share": share,
+        "chance": chance,
+        "control_share": _share(by_block, "control")[0],
         "rank": _rank(by_block, "sink"),
         "control_rank": _rank(by_block, "control"),
     }
@@ -177,18 +179,24 @@ def _joined(by_block: ByBlock, token: str) -> torch.Tensor:
     return torch.cat(none + [read.reads[token] for read in by_block.values()])
 
 
-def _share(by_block: ByBlock, token: str) -> float:
+def _share(by_block: ByBlock, token: str) -> tuple[float, float]:
     """Share of the attention beyond the even share that heads which read the primary pay.
 
-    NaN if no head pays more than its even share, by more than rounding.
+    And the share that as many random heads of the same blocks pay on average: the share of heads
+    that read the primary, weighted with the attention of each block. Both in blocks where some
+    heads read the primary and others do not. NaN if no head there pays more than its even share, by
+    more than rounding.
     """
-    paid = {}
+    own = random = total = 0.0
     for read in by_block.values():
-        beyond = read.beyond[token].double()
-        paid[read] = beyond.where(beyond > ROUNDING, 0.0)
-    total = sum(float(one.sum()) for one in paid.values())
-    own = sum(float(one[read.reads["primary"]].sum()) for read, one in paid.items())
-    return own / total if total > 0 else math.nan
+        reading = read.reads["primary"]
+        if bool(reading.any()) and not bool(reading.all()):
+            beyond = read.beyond[token].double()
+            paid = beyond.where(beyond > ROUNDING, 0.0)
+            own += float(paid[reading].sum())
+            random += float(paid.sum() * reading.double().mean())
+            total += float(paid.sum())
+    return (own / total, random / total) if total > 0 else (math.nan, math.nan)
 
 
 def _rank(by_block: ByBlock, token: str) -> float:

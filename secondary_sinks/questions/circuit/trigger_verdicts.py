@@ -33,12 +33,16 @@ ALIKE = (
     "whose twins enter the first layer with the same state, so that only what attention reads can "
     "tell them apart"
 )
+NO_RANDOM = "whose twins have no random tokens as a control: their text has too few ordinary ones"
 NO_SET = "without other heads as a control"
 NO_OTHER = "without other layers or heads as a control"
 
 
 def trigger_verdicts(table: pd.DataFrame, n_claims: int | None = None) -> tuple[Verdict, ...]:
     """Four verdicts per level, from rows of `Trigger`; sinks without a twin are left out.
+
+    So are, from the first, sinks whose twins' text has fewer than two ordinary tokens: no random
+    token's outputs could be tried there (`created_by_others` is NaN).
 
     supported: the interval of the share of sinks for which the claim holds, and its control does
     not, lies above one half. contradicted: it lies below, even if the claim held for every sink at
@@ -63,9 +67,10 @@ def verdicts_on(name: str, part: pd.DataFrame, n_claims: int = BY_LEVEL) -> tupl
 def _by_attention(name: str, part: pd.DataFrame, n_claims: int) -> Verdict:
     """Without learned positions this is true of every sink by construction: nothing is claimed."""
     tried = _known(part)
-    known = tried[~tried["alike"].astype(bool)]
+    apart = tried[~tried["alike"].astype(bool)]
+    known = apart[apart["created_by_others"].notna()]
     ends, creates = _ends(known), known["created"] > HALF
-    random = known["created_by_others"].fillna(0.0)
+    random = known["created_by_others"]
     sure = (ends == 1) & creates
     unsure = (ends != 0) | creates
     words = (
@@ -83,7 +88,11 @@ def _by_attention(name: str, part: pd.DataFrame, n_claims: int) -> Verdict:
         "a twin, while those of random tokens do not; mean over texts",
         controls="attention outputs at the same token elsewhere, where it is not a sink; of random "
         "ordinary tokens",
-        left_out={NO_TWIN: len(part) - len(tried), ALIKE: len(tried) - len(known)},
+        left_out={
+            NO_TWIN: len(part) - len(tried),
+            ALIKE: len(tried) - len(apart),
+            NO_RANDOM: len(apart) - len(known),
+        },
         n_claims=n_claims,
     )
 

@@ -1,5 +1,6 @@
 """Heads that read a sink, and what makes their scores: what was planted, and plain passes."""
 
+import math
 from dataclasses import replace
 
 import pandas as pd
@@ -12,8 +13,11 @@ from secondary_sinks.layerwise.submodules import attention_input, keys_of
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.observation import iter_layers
+from secondary_sinks.questions.answer import AT_CONTROLS
 from secondary_sinks.questions.circuit import queries, reader_heads, reading
-from secondary_sinks.questions.circuit.read_verdicts import reader_verdicts
+from secondary_sinks.questions.circuit.read_verdicts import OPEN, reader_verdicts
+from secondary_sinks.questions.circuit.readers import _share
+from secondary_sinks.questions.circuit.reading import Read
 from secondary_sinks.questions.circuit.scores import PARTS, scores_of
 from secondary_sinks.testing import Plant, plant
 from secondary_sinks.testing.families import save
@@ -79,7 +83,7 @@ def test_where_all_heads_read_the_primary_nothing_is_claimed():
     found = reader_heads(*Garden(*three(forming=(3,)), n_layers=N_LAYERS).asked)
     assert [one.outcome for one in found.verdicts] == ["inconclusive"] * 2
     share, rank = (one.why for one in found.verdicts)
-    assert "24 read by no head, or in blocks where all heads read the primary" in share
+    assert f"24 {OPEN}" in share
     assert "24 in blocks where all heads attend alike to the primary" in rank
 
 
@@ -93,17 +97,51 @@ def test_without_sinks_nothing_is_claimed():
 @pytest.mark.parametrize(
     ("row", "outcomes"),
     [
-        ({"share": 0.95, "chance": 0.96}, ["contradicted", "supported"]),
-        ({"share": 0.95, "chance": 0.5, "rank": 0.6}, ["supported", "contradicted"]),
+        ({"share": 0.95, "chance": 0.96}, ["inconclusive", "supported"]),
+        ({"share": 0.95, "chance": 0.5, "rank": 0.6}, ["supported", "inconclusive"]),
         ({"share": 0.1, "chance": 0.05}, ["contradicted", "supported"]),
         ({"share": 1.0, "chance": 1.0, "rank": -0.1}, ["inconclusive", "contradicted"]),
     ],
 )
 def test_both_the_line_and_the_control_decide(row, outcomes):
+    assert [one.outcome for one in reader_verdicts(rows(row), {}, 4)] == outcomes
+
+
+def test_a_control_that_does_as_much_leaves_a_claim_open_and_the_verdict_says_so():
+    share, rank = reader_verdicts(rows({"share": 0.9, "chance": 0.95, "rank": 0.6}), {}, 4)
+    assert share.low > share.line
+    assert rank.low > rank.line
+    assert [one.outcome for one in (share, rank)] == ["inconclusive"] * 2
+    assert share.why.endswith(AT_CONTROLS)
+    assert rank.why.endswith(AT_CONTROLS)
+    below, _ = reader_verdicts(rows({"share": 0.1, "chance": 0.2}), {}, 4)
+    assert AT_CONTROLS not in below.why, "below the line it is refuted, whatever controls do"
+
+
+def rows(row):
+    """One sink in each of 12 texts, with other values in some columns."""
     usual = {"kind": "secondary", "level": 0.0, "control_share": 0.0}
     usual |= {"rank": 0.9, "control_rank": 0.7}
-    table = pd.DataFrame([usual | row | {"text_id": f"t{n}"} for n in range(12)])
-    assert [one.outcome for one in reader_verdicts(table, {}, 4)] == outcomes
+    return pd.DataFrame([usual | row | {"text_id": f"t{n}"} for n in range(12)])
+
+
+def heads_of(primary, attention):
+    """A block of eight heads: how many of them read the primary, and what each pays the sink."""
+    reading, paid = torch.arange(8) < primary, torch.full((8,), attention)
+    return Read(
+        beyond=dict.fromkeys(("sink", "control", "primary"), paid),
+        reads=dict.fromkeys(("sink", "control", "primary"), reading),
+        sink={}, control={}, top=0, paid=torch.zeros(2, 0),
+    )  # fmt: skip
+
+
+def test_random_heads_are_drawn_block_by_block():
+    """Attention falls in the block where all heads read the primary: pooled, 0.91 against 0.5."""
+    pooled = {5: heads_of(8, 0.2), 6: heads_of(0, 0.02)}
+    assert _share(pooled, "sink") == pytest.approx((math.nan, math.nan), nan_ok=True)
+    mixed = pooled | {7: heads_of(6, 0.2), 8: heads_of(2, 0.02)}
+    expected = (0.75 * 0.2 + 0.25 * 0.02) / 0.22  # heads alike: both shares are the same
+    assert _share(mixed, "sink") == pytest.approx((expected, expected))
 
 
 def test_attention_is_that_of_a_plain_pass(shared):

@@ -239,6 +239,19 @@ def test_a_claim_needs_both_directions_and_a_control_that_fails():
     assert outcomes_of(rows(n_texts=5)) == (OPEN,) * 4
 
 
+def test_a_control_that_was_never_run_is_no_control_that_fails():
+    untried = rows(created_by_others=np.nan)
+    (by_attention, *others) = trigger_verdicts.trigger_verdicts(untried)
+    assert (by_attention.outcome, by_attention.n_sinks) == (OPEN, 0)
+    assert f"10 {trigger_verdicts.NO_RANDOM}" in by_attention.why
+    assert "random tokens make" not in by_attention.why
+    assert [one.outcome for one in others] == [YES] * 3, "these have other controls"
+    both = pd.concat([rows(), untried.assign(text_id=[f"u{n}" for n in range(10)])])
+    (tried, *_) = trigger_verdicts.trigger_verdicts(both)
+    assert (tried.outcome, tried.n_sinks, tried.n_texts) == (YES, 10, 10)
+    assert f"left out: 10 {trigger_verdicts.NO_RANDOM}" in tried.controls
+
+
 def test_without_learned_positions_a_sink_and_its_twin_enter_alike():
     """Then the exchange of all attention outputs makes one the other, whatever triggers it."""
     for positions, alike in (("rotary", True), ("learned", False)):
