@@ -138,6 +138,18 @@ def test_few_pairs_say_nothing_however_large_the_fall():
     assert math.isnan(seen.verdict.low)
 
 
+def test_three_claims_need_more_pairs_than_one():
+    """Six pairs that all agree have p = 1/64, which is too much for one of three claims."""
+
+    def make(number, pos):
+        return flat() if pos is None else taken(flat(), pos)
+
+    alone, third = (found(POSITIONS, make, n_claims=claims).verdict for claims in (1, 3))
+    assert (alone.outcome, third.outcome) == ("supported", "inconclusive")
+    assert "at least 7 are needed" in third.why
+    assert (alone.n_claims, third.n_claims) == (1, 3)
+
+
 def test_sinks_without_queries_or_layers_around_them_are_left_out():
     assert not found([3, None], lambda n, pos: flat()).contrasts
     early = SinkTable(sinks=(sink("0", 0, 4, 5, kind="primary"), sink("0", 10, CREATED)))
