@@ -36,8 +36,9 @@ def judge(
         high=high,
         confidence=CONFIDENCE,
         controls="another text without a secondary sink at these positions, each text in one pair "
-        f"only; left out: {count(n_left_out, 'text')} in which the primary is not active in the "
-        "whole window, or with too few queries around the sink",
+        "only, and of texts with the same tokens there only one; left out: "
+        f"{count(n_left_out, 'text')} in which the primary is not active in the whole window, or "
+        "with too few queries around the sink",
         n_sinks=len(paired),
         n_texts=len(paired),
         n_claims=n_claims,
