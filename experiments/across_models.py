@@ -27,7 +27,8 @@ PAPER = (
 METHOD = (
     "Compares the claims tables that `experiments.all` wrote: one row per experiment, one column "
     "per model, with the numbers behind each cell. Nothing is recomputed. Only the outcomes "
-    "supported and contradicted count, and only if at least two models have one of them."
+    "supported and contradicted count, and only if at least two models have one of them. Counts "
+    "are a description: some verdicts of many are false by chance, so there is no error rate."
 )
 REFUTATION = "A claim that is supported in one model and contradicted in another."
 CLAIM = "what holds in one model holds in the others"
@@ -121,21 +122,20 @@ def made_from(finding: Finding, folders: Sequence[Path]) -> dict[str, Any]:
 
 
 def judge(table: pd.DataFrame) -> Verdict:
-    """Contradicted if models disagree on a claim; supported if all of several models agree."""
+    """Counts of agreements and disagreements: a description, so always inconclusive."""
     found = table["agreement"].value_counts()
     agree, disagree = int(found.get("agree", 0)), int(found.get("disagree", 0))
     apart = ", ".join(table.loc[table["agreement"] == "disagree", "experiment"])
-    outcome, why = "inconclusive", "no experiment has a decided outcome in two models"
-    if disagree:
-        outcome, why = (
-            "contradicted",
-            f"models disagree in {disagree} of {agree + disagree} experiments: {apart}",
-        )
-    elif agree:
+    why = "no experiment has a decided outcome in two models"
+    if agree or disagree:
         n_open = int(found.get("open", 0))
-        outcome, why = "supported", f"models agree in {count(agree, 'experiment')}; {n_open} open"
+        which = f" ({apart})" if disagree else ""
+        why = (
+            f"models agree in {count(agree, 'experiment')} and disagree in {disagree}{which}; "
+            f"{n_open} open; counts are a description, without an error rate"
+        )
     statistic = "experiments in which models disagree"
-    return verdict_of(CLAIM, outcome, why, None, statistic=statistic, controls="none")
+    return verdict_of(CLAIM, "inconclusive", why, None, statistic=statistic, controls="none")
 
 
 def _command(

@@ -36,6 +36,8 @@ REFUTATION = (
     "the sink is not the cause of the weakening. If the primary gains no more than its "
     "proportional share, no mechanism returns attention to it."
 )
+N_CLAIMS = 3
+"""It weakens; it regains attention when the sink is removed; more than its share."""
 CLAIM = "the primary weakens as secondary sinks arise"
 PANELS = {
     "by_query": ("attention paid by queries", "linear"),
@@ -90,7 +92,8 @@ def run(
     """The primary aligned to the creation layers, and its gain when secondary sinks are removed."""
     if why := why_no_sinks(observed):
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
-    found = primary_weakening(observed.traces, observed.sinks, window=window)
+    together = {"n_claims": N_CLAIMS if restore else 1}
+    found = primary_weakening(observed.traces, observed.sinks, window=window, **together)
     profile = found.to_frame()
     tables = {"contrasts": found.contrasts_frame(), "changes": found.changes_frame()}
     figures: dict[str, go.Figure] = {}
@@ -98,7 +101,7 @@ def run(
     if restore:
         given = (observed.model, observed.traces, observed.sinks)
         asked: dict[str, Any] = {"edits": tuple(edit or EDITS), "forming": forming_of(observed)}
-        asked |= {"progress": observed.progress(NAME)}
+        asked |= {"progress": observed.progress(NAME), **together}
         removed = restoration(*given, window=window, **asked)
         answer = redistribution(*given, **asked)
         tables |= {"removed": removed.effects, "removed_cells": removed.cells}

@@ -32,8 +32,9 @@ METHOD = (
     "and for detections that the authors released (`--released`, JSON lines; sinks by their "
     "criterion and their labels). A level is a mode of these counts found in at least five texts "
     "(`detection.levels`); its stability is measured by resampling the texts. Verdict, for the "
-    "first model: the share of its secondary sinks that belong to a level, over texts; a single "
-    "level cannot support the claim that there are several. Also reported: the number of cells of "
+    "first model: the share of its secondary sinks that belong to a level, over texts. It can "
+    "contradict the claim, but not support it: the same sinks define the levels and lie in them; "
+    "sinks without any levels often seem to have several. Also reported: the number of cells of "
     "the heat map with at least five sinks, a count that the paper's figure suggests."
 )
 REFUTATION = (
@@ -41,6 +42,7 @@ REFUTATION = (
     "level might not be detected). A single level refutes nothing: another may be rare."
 )
 CLAIM = "secondary sinks come in several levels"
+SAME_SINKS = "a description, since levels are found in the same sinks that they are counted in"
 ENOUGH_TEXTS = 2 * LEAST_TEXTS
 COLUMNS = {
     "model": "model, or file of released detections",
@@ -121,7 +123,10 @@ def _sources(observed: Observed, also: Sequence[str], released: Sequence[Path]) 
 
 
 def _verdict(source: Source, levels: Levels, n_sources: int) -> Verdict:
-    """Judge the share of sinks in a level; inconclusive with fewer texts than a level needs."""
+    """Judge the share of sinks in a level: contradicted or inconclusive, never supported.
+
+    Levels are fitted to the same sinks, which may lie in several by chance.
+    """
     sinks = [sink for sink in source.sinks.sinks if counts_for_levels(sink)]
     known = source.n_texts >= LEAST_TEXTS
     inside = [float(sink.level == sink.level) if known else float("nan") for sink in sinks]
@@ -143,8 +148,9 @@ def _verdict(source: Source, levels: Levels, n_sources: int) -> Verdict:
         left_out={f"in fewer than {LEAST_TEXTS} texts": 0 if known else len(sinks)},
         n_claims=n_sources,
     )
-    if found.outcome == "supported" and len(levels.levels) == 1:
-        why = f"one level, not several: {found.why}"
+    if found.outcome == "supported":
+        several = len(levels.levels) > 1
+        why = f"{SAME_SINKS if several else 'one level, not several'}: {found.why}"
         return replace(found, outcome="inconclusive", why=why)
     if found.outcome == "contradicted" and source.n_texts < ENOUGH_TEXTS:
         why = f"{found.why}; in fewer than {ENOUGH_TEXTS} texts a level may remain undetected"

@@ -3,13 +3,15 @@
 Queries before a secondary sink cannot see it, so they show how much attention the primary loses at
 that layer without it. But early and late queries may differ anyway, since late ones see more keys.
 So each text with a sink is compared, query by query, with one text that has no secondary sink up to
-the same positions, at the same layers. Each text is used in one pair only, so pairs are
-independent. Who is paired with whom depends on the positions of the sinks, never on the measured
-attention.
+the same positions, at the same layers. Each text is used in one pair only, and of controls with the
+same tokens at all compared positions one, since the others are the same measurement again. So pairs
+are independent. Who is paired with whom depends on the positions of the sinks, never on the
+measured attention.
 """
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +44,8 @@ class Text:
     """Attention paid to the primary by each query of a text, and the first secondary sink."""
 
     text_id: str
+    tokens: Places
+    """Token ids [pos]."""
     primary: int
     paid: Values
     """Attention paid to the primary [layer of the state that is read, query]. NaN where the
@@ -65,6 +69,7 @@ def text_of(trace: Trace, primary: Sink, sinks: SinkTable) -> Text:
     own = [one for one in sinks.of_text(trace.text_id).sinks if one.kind == "secondary"]
     return Text(
         text_id=trace.text_id,
+        tokens=trace.tokens.numpy(),
         primary=primary.pos,
         paid=paid_of(trace, primary),
         first=min(own, key=lambda one: one.pos, default=None),
@@ -107,22 +112,53 @@ def pair(able: Sequence[Text], texts: Sequence[Text], window: int) -> Mapping[st
     """Disjoint pairs of texts, as many as possible: name of a text with a sink -> its control.
 
     Texts whose first sinks come earliest are paired with the texts that are free of secondary
-    sinks for longest.
+    sinks for longest. Of controls with the same tokens at all compared positions, one is used.
     """
     asked = sorted(able, key=lambda text: (text.free_until, text.text_id))
+    longest = max((text.paid.shape[1] for text in able), default=0)
+    alike = functools.cache(_n_alike)
     best: dict[str, Text] = {}
     for number in range(1, len(asked) + 1):
         chosen = asked[:number]
         rest = [text for text in texts if text not in chosen]
-        rest = sorted(rest, key=lambda text: (text.free_until, text.text_id))[-number:]
-        pairs = zip(chosen, rest, strict=False)
-        found = {
-            one.text_id: other
-            for one, other in pairs
-            if min(map(len, sides(one, other, window))) >= LEAST_QUERIES
-        }
-        best = max(best, found, key=len)
+        rest = sorted(rest, key=lambda text: (text.free_until, text.text_id))
+        pairs = zip(chosen, _distinct(rest, number, longest, alike), strict=False)
+        best = max(best, _without_repeats(list(pairs), window, alike), key=len)
     return best
+
+
+def _distinct(
+    texts: Sequence[Text], number: int, longest: int, alike: Callable[[Text, Text], int]
+) -> list[Text]:
+    """The last `number` texts that do not repeat a later one in all that can be compared."""
+    kept: list[Text] = []
+    for text in reversed(texts):
+        end = min(longest, text.free_until)
+        if len(kept) < number and all(alike(one, text) < end for one in kept):
+            kept.append(text)
+    return kept[::-1]
+
+
+def _without_repeats(
+    pairs: Sequence[tuple[Text, Text]], window: int, alike: Callable[[Text, Text], int]
+) -> dict[str, Text]:
+    """The pairs with enough queries, but none whose control repeats that of an earlier pair."""
+    found: dict[str, Text] = {}
+    used: list[tuple[Text, int]] = []
+    for one, other in pairs:
+        end = min(one.paid.shape[1], other.free_until)
+        repeats = any(alike(before, other) >= min(end, its) for before, its in used)
+        if not repeats and min(map(len, sides(one, other, window))) >= LEAST_QUERIES:
+            found[one.text_id] = other
+            used.append((other, end))
+    return found
+
+
+def _n_alike(one: Text, other: Text) -> int:
+    """Number of tokens that two texts have in common from the first on."""
+    both = min(len(one.tokens), len(other.tokens))
+    differ = np.flatnonzero(one.tokens[:both] != other.tokens[:both])
+    return int(differ[0]) if len(differ) else both
 
 
 def sides(text: Text, other: Text | None, window: int) -> tuple[Places, Places]:

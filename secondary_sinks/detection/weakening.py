@@ -63,6 +63,7 @@ def primary_weakening(
     sinks: SinkTable,
     *,
     window: int = WINDOW,
+    n_claims: int = 1,
 ) -> Weakening:
     """Does the attention paid to the primary fall at queries that can see a new secondary sink?
 
@@ -74,7 +75,8 @@ def primary_weakening(
     most 2.5 %.
 
     supported: the interval lies below 0; contradicted: above 0; inconclusive: otherwise, and with
-    fewer than six pairs, since no result of fewer pairs is rare enough.
+    fewer than six pairs, since no result of fewer pairs is rare enough. `n_claims`: number of
+    claims that the interval is corrected for; more of them need more pairs.
 
     `contrasts` has one row per text that was tested. `profile` and `changes` (mass, key norm and
     score of the primary, aligned to the creation layer of every secondary sink that is not a copy)
@@ -99,7 +101,7 @@ def primary_weakening(
         profile=(*_profile(aligned), *_by_query(texts, found, window)),
         changes=tuple(_change(kept, name, window) for name in MEASURES),
         contrasts=found,
-        verdict=judge(found, asked - len(found), window),
+        verdict=judge(found, asked - len(found), window, n_claims),
         window=window,
         n_left_out=len(counted) - len(kept.text),
     )

@@ -12,15 +12,21 @@ from secondary_sinks.types import Verdict, WeakeningContrast
 CLAIM = "the primary sink weakens as secondary sinks arise"
 
 
-def judge(found: Sequence[WeakeningContrast], n_left_out: int, window: int) -> Verdict:
-    """Verdict over the texts that have a partner; `why` mentions the others."""
+def judge(
+    found: Sequence[WeakeningContrast], n_left_out: int, window: int, n_claims: int = 1
+) -> Verdict:
+    """Verdict over the texts that have a partner; `why` mentions the others.
+
+    The interval is corrected for `n_claims` claims.
+    """
     paired = [one for one in found if one.control]
-    value, low, high = sign_flip_interval(np.array([one.difference for one in paired]))
+    differences = np.array([one.difference for one in paired])
+    value, low, high = sign_flip_interval(differences, n_claims)
     outcome = "supported" if high < 0 else "contradicted" if low > 0 else "inconclusive"
     return Verdict(
         claim=CLAIM,
         outcome=outcome,
-        why=_why(found, paired, n_left_out, window),
+        why=_why(found, paired, n_left_out, window, min_texts(n_claims)),
         statistic=f"change of the attention paid to the primary ({window} layers from l_start on "
         f"minus {window} before): queries after the first secondary sink minus queries before it, "
         "minus the same without a sink",
@@ -30,10 +36,12 @@ def judge(found: Sequence[WeakeningContrast], n_left_out: int, window: int) -> V
         high=high,
         confidence=CONFIDENCE,
         controls="another text without a secondary sink at these positions, each text in one pair "
-        f"only; left out: {count(n_left_out, 'text')} in which the primary is not active in the "
-        "whole window, or with too few queries around the sink",
+        "only, and of texts with the same tokens there only one; left out: "
+        f"{count(n_left_out, 'text')} in which the primary is not active in the whole window, or "
+        "with too few queries around the sink",
         n_sinks=len(paired),
         n_texts=len(paired),
+        n_claims=n_claims,
         line=0.0,
     )
 
@@ -43,6 +51,7 @@ def _why(
     paired: Sequence[WeakeningContrast],
     n_left_out: int,
     window: int,
+    least: int,
 ) -> str:
     if not found:
         return (
@@ -59,10 +68,10 @@ def _why(
         f"queries after the sink and by {before:+.3f} for queries before it "
         f"({count(len(found), 'text')})"
     )
-    if len(paired) < min_texts():
+    if len(paired) < least:
         return (
             f"{changes}; only {count(len(paired), 'text')} can be paired with a text without a "
-            f"sink at the same positions, and at least {min_texts()} are needed: add texts, "
+            f"sink at the same positions, and at least {least} are needed: add texts, "
             "including some without secondary sinks"
         )
     control = float(np.mean([one.change_control for one in paired]))

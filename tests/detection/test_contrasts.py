@@ -17,10 +17,12 @@ N_LAYERS, N_POS, CREATED = 10, 40, 5
 BASE = trace_of(torch.eye(3).repeat(1, 14, 1)[:, :N_POS].expand(N_LAYERS, N_POS, 3))
 
 
-def text(name, paid):
+def text(name, paid, tokens=None):
     """A text whose queries pay this to the primary at position 0, by *state* layer [layer, pos]."""
+    tokens = torch.arange(N_POS) + N_POS * int(name) if tokens is None else tokens
     blocks = np.concatenate([np.full((1, N_POS), np.nan), paid[:-1]])
-    return replace(BASE, text_id=name, paid_to_primary=torch.tensor(blocks, dtype=torch.float32))
+    paid = torch.tensor(blocks, dtype=torch.float32)
+    return replace(BASE, text_id=name, tokens=tokens, paid_to_primary=paid)
 
 
 def table(positions):
@@ -136,6 +138,47 @@ def test_few_pairs_say_nothing_however_large_the_fall():
     assert seen.verdict.outcome == "inconclusive"
     assert "at least 6 are needed" in seen.verdict.why
     assert math.isnan(seen.verdict.low)
+
+
+def test_three_claims_need_more_pairs_than_one():
+    """Six pairs that all agree have p = 1/64, which is too much for one of three claims."""
+
+    def make(number, pos):
+        return flat() if pos is None else taken(flat(), pos)
+
+    alone, third = (found(POSITIONS, make, n_claims=claims).verdict for claims in (1, 3))
+    assert (alone.outcome, third.outcome) == ("supported", "inconclusive")
+    assert "at least 7 are needed" in third.why
+    assert (alone.n_claims, third.n_claims) == (1, 3)
+
+
+def test_a_control_text_with_several_ids_is_used_once():
+    """Sinks do nothing; the one control text loses by accident, and its copies just as much."""
+    sinks = table([20] * 6 + [None] * 6)
+    rng, shifted = np.random.default_rng(4), taken(flat(), 20, 0.3)
+    made = [text(str(n), flat(rng)) for n in range(6)]
+    copies = [text(str(n), shifted, torch.arange(N_POS) - 500) for n in range(6, 12)]
+    seen = primary_weakening([*made, *copies], sinks)
+    assert sum(bool(one.control) for one in seen.contrasts) == 1
+    assert seen.verdict.outcome == "inconclusive"
+    assert "only 1 text can be paired" in seen.verdict.why
+    own = [replace(one, tokens=one.tokens + 99 * n) for n, one in enumerate(copies)]
+    assert primary_weakening([*made, *own], sinks).verdict.outcome == "contradicted"
+
+
+def controls_of(*made):
+    seen = primary_weakening(made, table([10, 12, None, None]))
+    return [one.control for one in seen.contrasts]
+
+
+def test_control_texts_that_differ_only_beyond_the_compared_positions_are_one():
+    """The first sink text ends at 30, up to where both controls have the same tokens."""
+    made = [text(str(n), flat()) for n in range(4)]
+    made[3] = replace(made[3], tokens=torch.cat([made[2].tokens[:35], made[3].tokens[35:]]))
+    assert controls_of(*made) == ["2", "3"]
+    short = made[0].paid_to_primary[:, :30]
+    made[0] = replace(made[0], tokens=made[0].tokens[:30], paid_to_primary=short)
+    assert controls_of(*made) == ["3", ""]
 
 
 def test_sinks_without_queries_or_layers_around_them_are_left_out():

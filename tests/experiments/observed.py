@@ -39,7 +39,7 @@ def _observed(plants, n_texts, change, options):
     return observe_fed(garden.model, fed)
 
 
-def in_some_texts(*plants, n_with=6, n_without=6, **options):
+def in_some_texts(*plants, n_with=7, n_without=7, **options):
     """Planted words stand one place later in each text of the first half, nowhere in the second."""
     garden = plant([PRIMARY, *plants], positions="rotary", content_queries=True, **options)
     fed = []

@@ -144,6 +144,7 @@ def test_who_gets_the_attention_of_a_sink_that_is_removed():
 def test_a_removed_sink_gives_the_primary_back_what_queries_after_it_lost():
     finding = primary_weakening.run(garden("some texts"), edit=["mean"])
     assert finding.further[0].outcome == "supported"
+    assert [verdict.n_claims for verdict in finding.verdicts] == [3, 3, 3]
     (row,) = finding.tables["removed"].to_dict("records")
     assert 0.5 * abs(row["change"]) < row["gained"] < 1.1 * abs(row["change"])
     groups = finding.frame[finding.frame["measure"] == "by_query"].groupby("group")["mean"]

@@ -3,10 +3,15 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from experiments import sink_levels, sink_tokens
+from secondary_sinks import find_levels
+from secondary_sinks.detection.levels import assign_levels
 from secondary_sinks.errors import DetectionError
+from secondary_sinks.types import SinkTable
+from tests.detection.traces import sink
 from tests.experiments.known import garden
 
 
@@ -81,6 +86,13 @@ def released(path, pairs):
     return path
 
 
+def assigned(sinks):
+    """Sinks with their levels."""
+    return tuple(
+        replace(one, level=level) for one, level in zip(sinks, assign_levels(sinks), strict=True)
+    )
+
+
 SCATTERED = [(4 + 3 * n, 5 + (5 * n) % 17) for n in range(12)]
 
 
@@ -89,8 +101,8 @@ SCATTERED = [(4 + 3 * n, 5 + (5 * n) % 17) for n in range(12)]
     [
         (
             [(22, 23)] * 12 + [(10, 5)] * 6,
-            "supported",
-            "2 levels for 100% of 18 sinks: (10, 5) with 6",
+            "inconclusive",
+            "counted in: 2 levels for 100% of 18 sinks: (10, 5) with 6",
         ),
         (
             [(22, 23)] * 12,
@@ -121,11 +133,28 @@ def test_levels_of_released_detections(tmp_path, pairs, outcome, told):
     assert len(finding.figure.data) == 2
 
 
+def test_levels_that_uniform_noise_seems_to_have_support_nothing():
+    """Judged by the same sinks, some of these tables without levels would support the claim."""
+    chance, outcomes, several = np.random.default_rng(0), [], 0
+    for _ in range(100):
+        sinks = tuple(
+            sink(text, 9 + number, *map(int, chance.integers(1, 9, 2)))
+            for text in range(12)
+            for number in range(3)
+        )
+        source = sink_levels.Source("noise", SinkTable(sinks=assigned(sinks)), 12, 20)
+        found = find_levels(source.sinks, n_texts=12, resamples=0)
+        outcomes.append(sink_levels._verdict(source, found, 1))
+        several += len(found.levels) > 1 and outcomes[-1].low > 0.5
+    assert several > 10, "the naive answer is wrong too often"
+    assert not any(one.outcome == "supported" for one in outcomes)
+
+
 def test_a_model_without_sinks_beside_one_that_has_some(tmp_path):
     path = released(tmp_path / "theirs.jsonl", [(22, 23)] * 12 + [(10, 5)] * 6)
     finding = sink_levels.run(garden("none"), released=[path])
     assert finding.verdict.outcome == "inconclusive"
-    assert finding.further[0].outcome == "supported"
+    assert "2 levels" in finding.further[0].why
     assert "no secondary sink" in {note.text for note in finding.figure.layout.annotations}
 
 
