@@ -58,6 +58,7 @@ def page_of(name: str, folder: Path) -> str:
     parts = [
         f"# {question}",
         *_older([record]),
+        *_computed_before(record),
         _section(SECTIONS[0], paper),
         _section(SECTIONS[1], method),
     ]
@@ -114,6 +115,17 @@ def _older(records: Sequence[Mapping[str, Any]]) -> list[str]:
         "intervals and outcomes do not keep today's error rates, and some statistics have changed "
         "(see *What all questions share* on the page of causal questions). `make results` makes "
         "this anew."
+    ]
+
+
+def _computed_before(record: Mapping[str, Any]) -> list[str]:
+    """What has changed in the method since these numbers, if the record says so."""
+    change = record.get("computed_before")
+    if not change:
+        return []
+    return [
+        f"**Computed before a change of the method.** {_escape(change)} The numbers below are "
+        "those of the commit that is named at the end; `make results` makes this page anew."
     ]
 
 

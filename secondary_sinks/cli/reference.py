@@ -66,7 +66,7 @@ def _row(name: str, default: Any, kind: Any, info: ParameterInfo) -> str:
 
 def _flags(name: str, kind: Any, info: OptionInfo) -> str:
     first = info.default  # for typer, the first flag that an Annotated option names
-    named = [first] * isinstance(first, str) + list(info.param_decls or ())
+    named = [one for one in (first, *(info.param_decls or ())) if isinstance(one, str)]
     flags = ", ".join(named or [f"--{name.replace('_', '-')}"]).replace("/", ", ")
     if kind is bool:
         return flags
