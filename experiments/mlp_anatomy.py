@@ -28,7 +28,8 @@ METHOD = (
     "the same layer), for sinks and their controls (token twins, else neighbours). A further "
     "stage, `written`, compares the MLP's output with the primary's residual: the direction that "
     "the claim is about. (At the other stages the primary's own activation may be small.) "
-    "Verdict: the cosine of `written`. A second verdict compares the MLPs up to the creation "
+    "Verdict: the cosine of `written` at sinks alone; what controls have is only reported. A "
+    "second verdict compares the MLPs up to the creation "
     "layer by the signed length that they write along the primary's state: the share of sinks at "
     "which the MLP of the creation layer writes most, and does not at the sink's control. This is "
     "the writer by direction: nothing is edited (`writers` edits)."
@@ -186,7 +187,7 @@ def _verdict(tokens: pd.DataFrame, observed: Observed) -> Verdict:
         statistic="cosine of the MLP's output at sinks with the primary's residual, median over "
         "texts",
         unit="cosine",
-        controls="token twins, or ordinary tokens nearby",
+        controls="none: the cosines at token twins, or ordinary tokens nearby, are in the reason",
         left_out=observed.left_out,
         n_claims=N_CLAIMS,
     )
