@@ -75,7 +75,7 @@ def test_lines_say_what_is_in_them(results):
     told = "Phenomenon(yes: all four criteria are met by 1 of 1 distinct secondary sink)"
     assert repr(results["Phenomenon"]) == told
     assert repr(results["Replay"]) == "Replay(2 cells x 8 layers: zero, scale:0.5)"
-    assert repr(Edit(pos=[3, 4], layer=2)) == "Edit(pos=(3, 4), layer=2, kind='zero')"
+    assert repr(Edit(pos=(3, 4), layer=2)) == "Edit(pos=(3, 4), layer=2, kind='zero')"
 
 
 def test_the_repr_of_an_edit_is_the_edit():
