@@ -4,6 +4,7 @@ Attention is causal: tokens that stand after the same tokens have the same state
 observation, however many texts begin so.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 
 from jaxtyping import Int
@@ -27,9 +28,13 @@ def copies_among(places: Iterable[tuple[str, Tokens, int]]) -> list[bool]:
     first: dict[bytes, str] = {}
     found = []
     for text_id, tokens, pos in places:
-        prefix = tokens[: pos + 1].numpy().tobytes()
-        found.append(first.setdefault(prefix, text_id) != text_id)
+        found.append(first.setdefault(prefix_key(tokens, pos), text_id) != text_id)
     return found
+
+
+def prefix_key(tokens: Tokens, pos: int) -> bytes:
+    """A key of a token and all tokens before it: 32 bytes, however long the text."""
+    return hashlib.sha256(tokens[: pos + 1].numpy().tobytes()).digest()
 
 
 def shared_lengths(texts: Sequence[Tokens]) -> list[int]:
@@ -39,10 +44,12 @@ def shared_lengths(texts: Sequence[Tokens]) -> list[int]:
     >>> shared_lengths([torch.tensor(one) for one in ([5, 6, 7], [8, 6], [5, 6, 9], [5, 6, 9, 7])])
     [0, 0, 2, 3]
     """
-    seen: set[bytes] = set()
-    lengths = []
-    for tokens in texts:
-        prefixes = [tokens[: pos + 1].numpy().tobytes() for pos in range(len(tokens))]
-        lengths.append(sum(prefix in seen for prefix in prefixes))
-        seen.update(prefixes)
-    return lengths
+    return [
+        max((_n_alike(earlier, tokens) for earlier in texts[:number]), default=0)
+        for number, tokens in enumerate(texts)
+    ]
+
+
+def _n_alike(one: Tokens, other: Tokens) -> int:
+    both = min(len(one), len(other))
+    return int((one[:both] == other[:both]).long().cumprod(0).sum())

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from experiments.prefixes import prefix_key
 from experiments.shared import Observed
 from secondary_sinks import Edit, SinkTable, Trace, detect, observe, recompute
 from secondary_sinks.causal import Recomputed, readers, watched_sinks
@@ -94,7 +95,7 @@ def _of_text(
     lasting = table.of_kind(*LASTING).sinks
     sinks = tuple(sink for sink in lasting if sink.l_start == layer)
     places = sorted({*touched, *(sink.pos for sink in sinks)})
-    prefixes = {pos: trace.tokens[: pos + 1].numpy().tobytes() for pos in places}
+    prefixes = {pos: prefix_key(trace.tokens, pos) for pos in places}
     copies = frozenset(pos for pos, prefix in prefixes.items() if prefix in seen)
     seen.update(prefixes.values())
     return Targets(

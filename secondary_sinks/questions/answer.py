@@ -162,8 +162,8 @@ def judge_beyond(
     contradicted: `found` lies below `line`, whatever its control does. inconclusive: otherwise; so
     it is where controls do the same, or more, which the verdict then says. `words` as in `judge`.
     """
-    outcome, exceeds = outcome_of(found, line), outcome_of(beyond, 0.0)
-    if outcome == "supported" != exceeds:
+    outcome = outcome_of(found, line)
+    if outcome == "supported" and outcome_of(beyond, 0.0) != "supported":
         outcome = "inconclusive"
     if outcome == "inconclusive" and beyond.high <= 0:
         why = f"{why}; {AT_CONTROLS}"

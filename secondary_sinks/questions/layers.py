@@ -106,23 +106,25 @@ def _agree(
 
 def needed_by(row: LayerEffect) -> str:
     """Whether one layer is needed, by one way to ablate: "supported" means needed."""
-    ended = outcome_of(_removed(row))
-    return "inconclusive" if ended == "supported" and not row.low > LITTLE else ended
+    return "inconclusive" if _may_keep_attention(row) else outcome_of(_removed(row))
+
+
+def _may_keep_attention(row: LayerEffect) -> bool:
+    """Whether most sinks end, but a loss of more than a tenth of their attention is not shown."""
+    return outcome_of(_removed(row)) == "supported" and not row.low > LITTLE
 
 
 def _why(row: LayerEffect, agreement: str) -> str:
-    little = outcome_of(_removed(row)) == "supported" and not row.low > LITTLE
+    lost, low, high = map(_percent, (row.lost, row.low, row.high))
+    kept = (
+        "; that they lose more than a tenth beyond controls is not shown: "
+        f"{lost} [{low}, {high}], median over texts"
+    )
     return (
         f"ablating it ends {row.removed:.0%} of the sinks and removes {row.sinks_lost:.0%} of "
         f"their attention (controls: {_percent(row.controls_lost)}, in the same units"
-        + f"; that they lose more than a tenth beyond controls is not shown: {_lost(row)}" * little
-        + f"); {agreement}"
+        f"{kept * _may_keep_attention(row)}); {agreement}"
     )
-
-
-def _lost(row: LayerEffect) -> str:
-    low, high = _percent(row.low), _percent(row.high)
-    return f"{_percent(row.lost)} [{low}, {high}], median over texts"
 
 
 def _percent(share: float) -> str:
