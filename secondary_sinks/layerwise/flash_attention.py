@@ -1,4 +1,4 @@
-"""Attention without its pattern: outputs, denominators, received attention from fused kernels.
+"""Attention on a GPU without its pattern: outputs, denominators and received attention, fused.
 
 A fused kernel also returns the log of each query's softmax denominator, `lse`. Key j receives
 the sum over queries i of exp(scale * q_i k_j - lse_i). This sum is the denominator of another
@@ -7,8 +7,7 @@ one more dimension, [k_j, 1] and [q_i, -lse_i / scale]. So a second call of the 
 its log. Half precision cannot hold -lse / scale in one number, so it becomes the sum of several.
 
 `fused_attention.attend` is the oracle. A kernel is used only if it agrees with it on this device,
-and only where it is faster (`is_better`). On the processor that is where denominators are asked
-for, but not the attention received.
+and only where it is faster (`is_better`). On the processor it is not.
 """
 
 import functools
@@ -42,17 +41,15 @@ def is_better(
     """Whether `attend_flash` computes this chunk, and faster than `attend`.
 
     Not with a soft-cap or a window within the text. Not for denominators in half precision either:
-    they belong to scores that are rounded to it, and a kernel's are not. On the processor only if
-    nobody asks for received attention.
+    they belong to scores that are rounded to it, and a kernel's are not. Never on the processor,
+    where it is not faster: so a pass gives the same bits whatever else it is asked for.
     """
     (n_queries, n_heads, d_head), (n_keys, n_groups, _) = queries.shape, keys.shape
     windowed = window is not None and window < n_keys
     rounded = totals.wants_log_sums and queries.dtype != torch.float32
-    if soft_cap is not None or windowed or rounded:
+    if queries.device.type == "cpu" or soft_cap is not None or windowed or rounded:
         return False
     shape = (queries.device, queries.dtype, n_heads, n_groups, d_head)
-    if queries.device.type == "cpu":
-        return not totals.wants_received and agrees(*shape)
     return agrees(*shape) and _is_faster(*shape, *map(_rounded_up, (n_queries, n_keys)))
 
 
@@ -217,11 +214,13 @@ def _slowly(
 
 
 def _outcome(attends: Attends, queries: Tensor, keys: Tensor, values: Tensor) -> list[Tensor]:
-    """Output, received and paid attention."""
-    totals = AttentionTotals(len(keys), denominators=False, watch=(0, 7))
+    """Output, received and paid attention; in float32 log denominators too."""
+    totals = AttentionTotals(len(keys), denominators=keys.dtype == torch.float32, watch=(0, 7))
     scale = queries.shape[-1] ** -0.5
     z = attends(queries, keys, values, scale=scale, totals=totals)
-    return [z.float().cpu(), totals.received, totals.paid.float()]
+    sums = totals.log_sums(None)
+    found = [z.float().cpu(), totals.received, totals.paid.float()]
+    return found if sums is None else [*found, sums.cpu()]
 
 
 @functools.cache

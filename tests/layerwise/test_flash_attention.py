@@ -91,19 +91,13 @@ def test_it_is_used_on_a_device_only_where_it_agrees_and_is_faster(monkeypatch):
     assert not better()
 
 
-def test_on_the_processor_it_is_used_for_denominators_alone(monkeypatch):
-    queries, keys, _ = drawn()
-
-    def better(dtype=torch.float32, received=False):
-        totals = AttentionTotals(40, denominators=True, received=received)
-        of = queries.to(dtype), keys.to(dtype)
-        return is_better(*of, soft_cap=None, window=None, totals=totals)
-
-    assert better()
-    assert not better(received=True)
-    assert not better(torch.bfloat16)  # whose scores are rounded elsewhere
-    monkeypatch.setattr(flash_attention, "agrees", lambda *shape: False)
-    assert not better()
+@pytest.mark.parametrize(("dtype", "used"), [(torch.float32, True), (torch.bfloat16, False)])
+def test_denominators_of_rounded_scores_are_not_those_of_a_kernel(dtype, used, monkeypatch):
+    monkeypatch.setattr(flash_attention, "agrees", lambda *shape: True)
+    monkeypatch.setattr(flash_attention, "_is_faster", lambda *shape: True)
+    queries, keys, _ = (x.to("meta", dtype) for x in drawn())
+    totals = AttentionTotals(40, denominators=True)
+    assert is_better(queries, keys, soft_cap=None, window=None, totals=totals) is used
 
 
 def test_a_kernel_that_is_missing_or_wrong_is_not_used(monkeypatch):
@@ -182,3 +176,17 @@ def test_a_trace_is_the_same_by_kernels(variant, tmp_path, monkeypatch):
     assert calls
     for name in ("mass", "norm", "alignment"):
         torch.testing.assert_close(getattr(fast, name), getattr(slow, name), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("learned", [None, torch.tensor([-1.0, 0.0, 2.0, 9.0])])
+def test_log_denominators_are_those_of_the_definition(learned):
+    """Of the keys; a learned sink is added at the end, as on the slow path."""
+    queries, keys, values = (x.float() for x in drawn(24, 40, strength=40.0))
+    totals = AttentionTotals(40, denominators=True)
+    given = {"scale": 0.25, "learned_sinks": learned, "totals": totals}
+    attend_flash(queries, keys, values, **given)
+    scores = torch.einsum("qhd,khd->hqk", queries.double(), keys.double().repeat_interleave(2, 1))
+    hidden = ~torch.ones(24, 40, dtype=torch.bool).tril(16)
+    sums = (scores / 4).masked_fill(hidden, -torch.inf).logsumexp(-1)
+    expected = sums if learned is None else sums.logaddexp(learned.double()[:, None])
+    torch.testing.assert_close(totals.log_sums(learned).double(), expected, rtol=1e-5, atol=1e-5)

@@ -109,7 +109,6 @@ def test_denominators_without_a_key_are_those_of_the_definition(model, rounded):
 
 @pytest.mark.parametrize("received", [True, False])
 def test_denominators_are_the_same_whatever_else_is_asked_for(model, rounded, received):
-    """Without attention received they come from torch's own kernel."""
     expected, _ = run(model, 1, None, [(hook_name(1, "pattern"), look)])
     for chunk in (16, 99):
         passage = layerwise_forward(model, TOKENS)
