@@ -86,8 +86,8 @@ TESTED: dict[str, dict[tuple[str, int], str]] = {
         "brings back more than half of the sinks",
         ("writers", 2): "Direction: what it writes is nearer to the primary than 99 % of random "
         "directions of the same norm, at more than half of the sinks and not at their controls",
-        ("mlp_anatomy", 0): "Direction: the cosine of what it writes with the primary's state is "
-        "above one half",
+        ("mlp_anatomy", 0): "Direction: what it writes has a cosine above one half with the "
+        "primary's state, at more than half of the sinks and not at their controls",
         ("mlp_anatomy", 1): "By direction alone: of the MLPs up to the creation layer, this one "
         "writes most along the primary, at more than half of the sinks and not at their controls",
         ("norm_dose", 2): "Direction matters: turned to random directions at the same norm, more "

@@ -28,19 +28,23 @@ METHOD = (
     "the same layer), for sinks and their controls (token twins, else neighbours). A further "
     "stage, `written`, compares the MLP's output with the primary's residual: the direction that "
     "the claim is about. (At the other stages the primary's own activation may be small.) "
-    "Verdict: the cosine of `written` at sinks alone; what controls have is only reported. A "
-    "second verdict compares the MLPs up to the creation "
+    "Verdict: the share of sinks at which `written` is above one half, and is not at the sink's "
+    "control. A second verdict compares the MLPs up to the creation "
     "layer by the signed length that they write along the primary's state: the share of sinks at "
     "which the MLP of the creation layer writes most, and does not at the sink's control. This is "
     "the writer by direction: nothing is edited (`writers` edits)."
 )
 REFUTATION = (
-    "The MLP's output at sinks has a cosine below one half with the primary's residual; at most "
-    "sinks another MLP writes more along the primary, or the same MLP does at the controls."
+    "At most sinks the MLP's output has a cosine below one half with the primary's residual, or "
+    "another MLP writes more along the primary. Where controls do the same, the claim stays open."
 )
 MOST = "of the MLPs up to the creation layer, that of this layer writes most along the primary"
 N_CLAIMS = 2
-CLAIM = "the MLP of the creation layer maps sinks to the primary's direction"
+CLAIM = (
+    "the MLP of the creation layer maps sinks, and not their controls, to the primary's direction"
+)
+ALONG = 0.5
+"""Cosine above which an output points along the primary's direction."""
 STAGES = (*dict.fromkeys((*GATED_STAGES, *PLAIN_STAGES)), "written")
 COLUMNS = {
     "stage": "input, gate, up, act, act*up, down: with the primary at the same stage; written: "
@@ -173,21 +177,23 @@ def _means(tokens: pd.DataFrame) -> pd.DataFrame:
 
 
 def _verdict(tokens: pd.DataFrame, observed: Observed) -> Verdict:
-    written = tokens[(tokens["stage"] == "written") & (tokens["role"] == "sink")]
+    """At which sinks the MLP writes along the primary, and does not at the control."""
     means = {key: part["cosine"].mean() for key, part in tokens.groupby(["stage", "role"])}
-    texts = written["text_id"].tolist()
-    interval = median_over_texts(written["cosine"], texts, n_claims=N_CLAIMS)
+    written = tokens[tokens["stage"] == "written"].set_index(["text_id", "sink_pos", "role"])
+    cosine = written["cosine"].unstack().reindex(columns=["sink", "control"]).dropna()
+    found = (cosine > ALONG).astype(float)
+    texts = found.index.get_level_values("text_id").tolist()
     return judge(
         CLAIM,
-        interval,
-        f"the output has cosine {interval.value:.2f} with the primary's residual (controls "
-        f"{means['written', 'control']:.2f}); cosine with the primary at the MLP's input: "
-        f"{means['input', 'sink']:.2f} (controls {means['input', 'control']:.2f}), at its output: "
-        f"{means['down', 'sink']:.2f} (controls {means['down', 'control']:.2f})",
-        statistic="cosine of the MLP's output at sinks with the primary's residual, median over "
-        "texts",
-        unit="cosine",
-        controls="none: the cosines at token twins, or ordinary tokens nearby, are in the reason",
+        paired_share_over_texts(found["sink"], found["control"], texts, n_claims=N_CLAIMS),
+        f"the output points along the primary's residual at {found['sink'].mean():.0%} of the "
+        f"sinks (mean cosine {means['written', 'sink']:.2f}), and at {found['control'].mean():.0%} "
+        f"of their controls ({means['written', 'control']:.2f}); cosine with the primary at the "
+        f"MLP's input: {means['input', 'sink']:.2f} (controls {means['input', 'control']:.2f}), at "
+        f"its output: {means['down', 'sink']:.2f} (controls {means['down', 'control']:.2f})",
+        statistic="share of sinks at which the MLP's output has a cosine above one half with the "
+        "primary's residual, and not at their control, mean over texts",
+        controls="token twins, or ordinary tokens nearby",
         left_out=observed.left_out,
         n_claims=N_CLAIMS,
     )

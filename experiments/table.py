@@ -77,8 +77,8 @@ EXPERIMENTS = (
     Experiment(name="sink_tokens", claim="secondary sinks are white space, digits or punctuation"),
     Experiment(
         name="mlp_anatomy",
-        claim="the MLP output of the creation layer at sinks points along the primary's direction, "
-        "more so than that of any earlier MLP",
+        claim="the MLP output of the creation layer points along the primary's direction at sinks "
+        "and not at their controls, and more so than that of any earlier MLP",
         figure="MLP",
         passes=1,
     ),

@@ -2,6 +2,7 @@
 
 import functools
 
+from secondary_sinks.testing.plant_layout import SINK
 from secondary_sinks.testing.planted import Plant
 from tests.experiments.observed import in_some_texts, planted
 from tests.questions.gardens import three
@@ -33,6 +34,15 @@ def mute(model):
     """MLPs that write nothing but what is planted in them."""
     for block in model.blocks:
         block.mlp.W_out.data[len(block.mlp.W_out) - 16 :] = 0.0
+
+
+def along_everywhere(model):
+    """MLPs that write nothing but plants, and at every token a little along the sink direction.
+
+    Too little to make a token a sink: the tokens differ in the norm of it, not in its direction.
+    """
+    mute(model)
+    model.blocks[3].mlp.b_out.data[SINK] += 0.5
 
 
 def strong(**more):
@@ -75,6 +85,7 @@ GARDENS = {
         *[Plant(pos=pos, forming=(3,), by="attention") for pos in (12,)], n_texts=8, change=mute
     ),
     "fewer texts": lambda: planted(*three(forming=(3,)), n_texts=3, n_layers=5),
+    "along everywhere": lambda: planted(*three(forming=(3,)), change=along_everywhere),
     "loud": lambda: planted(*three(forming=(3,)), change=loud),
     "anisotropic": lambda: planted(*three(forming=(3,)), anisotropy=30.0),
     "followed": lambda: planted(*strong(attended=True), change=attend(1), n_texts=8),

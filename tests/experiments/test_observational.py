@@ -39,6 +39,7 @@ TRUTHS = [
     (norms, "loud", {}, "contradicted"),
     (mlp_anatomy, "plain", {}, "supported"),
     (mlp_anatomy, "attention", {}, "contradicted"),
+    (mlp_anatomy, "along everywhere", {}, "inconclusive"),
     (mlp_anatomy, "plain", {"layer": 5}, "contradicted"),
     (mlp_directions, "plain", {}, "supported"),
     (mlp_directions, "five", {"components": 1}, "contradicted"),
