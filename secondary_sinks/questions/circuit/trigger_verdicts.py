@@ -34,8 +34,7 @@ ALIKE = (
     "tell them apart"
 )
 NO_RANDOM = "whose twins have no random tokens as a control: their text has too few ordinary ones"
-NO_SET = "without other heads as a control"
-NO_OTHER = "without other layers or heads as a control"
+NO_CONTROL = "no other {what} could be replaced as a control at {n} of these, which support nothing"
 
 
 def trigger_verdicts(table: pd.DataFrame, n_claims: int | None = None) -> tuple[Verdict, ...]:
@@ -103,24 +102,23 @@ def _by_few(name: str, part: pd.DataFrame, n_claims: int) -> Verdict:
     That no set was found does not show that there is none, if all heads together end the sink.
     """
     tried = _known(part)
-    kept = tried["n_heads_end"].isna() | tried["random_set_ended"].notna()
-    known, control = tried[kept], tried.loc[kept, "random_set_ended"].fillna(0.0)
-    sure = known["n_heads_end"].notna() & (known["set_ended"] > HALF)
-    sizes = known.loc[sure, "n_heads_end"]
+    control = tried["random_set_ended"]
+    sure = tried["n_heads_end"].notna() & (tried["set_ended"] > HALF)
+    sizes = tried.loc[sure, "n_heads_end"]
     words = (
         f"{_of(sure)} end, with {count(_median(sizes), 'head')} in the median; with random heads "
-        f"instead, {control[sure].mean():.0%} of these"
+        f"instead, {control[sure].mean():.0%} of these" + _uncontrolled(control, sure, "heads")
     )
     return _verdict(
         f"{name} end with what a twin has at {MOST} attention heads or fewer",
-        known,
-        [sure, known["ended_mean"] == 1],
+        tried,
+        [sure, tried["ended_mean"] == 1],
         control,
-        words if sure.any() else f"{_of(sure)} end" if len(known) else "",
+        words if sure.any() else f"{_of(sure)} end" if len(tried) else "",
         statistic="share of sinks that end with the outputs of most single twins at a set of so "
         "few heads, found by the twins' mean, and not at random heads; mean over texts",
         controls="as many random other heads of the same layers",
-        left_out={NO_TWIN: len(part) - len(tried), NO_SET: len(tried) - len(known)},
+        left_out={NO_TWIN: len(part) - len(tried)},
         n_claims=n_claims,
     )
 
@@ -129,31 +127,29 @@ def _named(name: str, part: pd.DataFrame, what: str, n_claims: int) -> Verdict:
     """Is one layer, or one head, the trigger of most sinks? The one of most sinks is named."""
     tried = _known(part)
     control = tried["other_layers_ended" if what == "layers" else "random_heads_ended"]
-    kept = (tried[what] == "") | control.notna()
-    known, control = tried[kept], control[kept].fillna(0.0)
-    sure = (known[f"{what}_ended"] > HALF) & (known[f"{what}_created"] > HALF)
-    single = known[what].where(known[what].str.count(" ") == 0, "")
+    sure = (tried[f"{what}_ended"] > HALF) & (tried[f"{what}_created"] > HALF)
+    single = tried[what].where(tried[what].str.count(" ") == 0, "")
     named = Counter(single[sure & (single != "")]).most_common(1)
     group = named[0][0] if named else ""
     did = sure & (single == group) & (group != "")
-    open_ones = (_ends(known) != 0) | (known["created"] > HALF)
+    open_ones = (_ends(tried) != 0) | (tried["created"] > HALF)
     might = did | (open_ones & ~sure)
     at = {"layers": "the attention of layer", "heads": "attention head"}[what]
     one = {"layers": "the attention of one layer", "heads": "one attention head"}[what]
     claim = f"{name} are triggered by {f'{at} {group}' if group else one}"
     found = _verdict(
         claim,
-        known,
+        tried,
         [did, might],
         control,
-        _words(known, what, sure) if len(known) else "",
+        _words(tried, what, sure) + _uncontrolled(control, did, what) if len(tried) else "",
         statistic=f"share of sinks that need {'this' if group else 'one'} {what[:-1]} and that it "
         "suffices for at a twin, while others do not end them; mean over texts",
         controls={
             "layers": "all other attention outputs up to the creation layer replaced together",
             "heads": "as many random other heads of the same layers replaced",
         }[what],
-        left_out={NO_TWIN: len(part) - len(tried), NO_OTHER: len(tried) - len(known)},
+        left_out={NO_TWIN: len(part) - len(tried)},
         n_claims=n_claims,
     )
     return replace(found, general=f"{name} are triggered by {one}")
@@ -179,10 +175,13 @@ def _verdict(
     n_claims: int,
     **more: Any,
 ) -> Verdict:
-    """`cases`: where the claim holds, and where it may hold, whatever its control does."""
+    """`cases`: where the claim holds, and where it may hold, whatever its control does.
+
+    A case without a control counts as if the control had done the same.
+    """
     texts = known["text_id"].tolist()
     case, might = (one.astype(float) for one in cases)
-    found = paired_share_over_texts(case, control, texts, n_claims=n_claims)
+    found = paired_share_over_texts(case, control.fillna(1.0), texts, n_claims=n_claims)
     most = share_over_texts(might, texts, n_claims=n_claims)
     return judge(
         claim,
@@ -204,6 +203,11 @@ def _words(known: pd.DataFrame, what: str, sure: "pd.Series[bool]") -> str:
     )
     total = f"of {count(len(known), 'sink')} in {count(known['text_id'].nunique(), 'text')}"
     return f"needed and enough, {total}: {', '.join(parts) or 'none'}"
+
+
+def _uncontrolled(control: "pd.Series[float]", found: "pd.Series[bool]", what: str) -> str:
+    n = int((control.isna() & found).sum())
+    return f"; {NO_CONTROL.format(what=what, n=n)}" if n else ""
 
 
 def _noun(what: str, group: str) -> str:

@@ -252,6 +252,22 @@ def test_a_control_that_was_never_run_is_no_control_that_fails():
     assert f"left out: 10 {trigger_verdicts.NO_RANDOM}" in tried.controls
 
 
+def test_a_set_without_a_control_supports_nothing_and_is_not_dropped():
+    """If such sinks were left out, those at which nothing was found would decide alone."""
+    untried = dict.fromkeys(
+        ("random_set_ended", "other_layers_ended", "random_heads_ended"), np.nan
+    )
+    found = rows(**untried).assign(text_id=[f"u{n}" for n in range(10)])
+    assert outcomes_of(found)[1:] == (OPEN,) * 3
+    none = {"ended": 0.0, "ended_mean": 0.0, "created": 0.0, "layers": "", "heads": ""}
+    both = pd.concat([rows(**none, n_heads_end=np.nan), found])
+    _, *verdicts = trigger_verdicts.trigger_verdicts(both)
+    assert [one.outcome for one in verdicts] == [OPEN] * 3
+    assert [one.n_sinks for one in verdicts] == [20] * 3
+    for one, what in zip(verdicts, ("heads", "layers", "heads"), strict=True):
+        assert trigger_verdicts.NO_CONTROL.format(what=what, n=10) in one.why
+
+
 def test_without_learned_positions_a_sink_and_its_twin_enter_alike():
     """Then the exchange of all attention outputs makes one the other, whatever triggers it."""
     for positions, alike in (("rotary", True), ("learned", False)):
