@@ -27,7 +27,9 @@ METHOD = (
     "that the layer could have ended; the attention they lose must also exceed that of controls. "
     "Intervals over texts, corrected for the number of layers that could end a sink: those up to "
     "the last creation layer. A second verdict ablates together the MLPs that formed sinks in "
-    "earlier texts, compared with the same number of other MLPs that could have ended the sink."
+    "earlier texts, compared with the same number of other MLPs that could have ended the sink: "
+    "a sink ends if it no longer meets the criterion and draws less than half of its attention. "
+    "One with too few other MLPs supports nothing."
 )
 REFUTATION = (
     "Whichever single MLP is ablated, half of the sinks or more survive, or controls lose as much "

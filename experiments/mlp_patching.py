@@ -22,7 +22,9 @@ METHOD = (
     "its control (a token twin, else the nearest ordinary token): does the control become a sink "
     "by the criterion? Compared with patching in the outputs of the same MLPs at ordinary tokens. "
     "*Noising* patches the control's outputs into the sink, compared with the same patch at the "
-    "same number of other MLPs. Both are repeated for every single layer, shown as heat maps."
+    "same number of other MLPs; with fewer of them, nothing is supported. A sink ends if it "
+    "no longer meets the criterion and draws less than half of its attention. Both are repeated "
+    "for every single layer, shown as heat maps."
 )
 REFUTATION = (
     "Controls do not become sinks, or also become sinks with the outputs of ordinary tokens; sinks "

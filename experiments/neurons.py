@@ -24,7 +24,8 @@ METHOD = (
     "direction. The first 1, 2, 4, ... of them are zeroed at the sink, or all others are. Compared "
     "with the same number of random neurons of the same MLPs, and with the same neurons zeroed at "
     "the control token. The verdict also needs the mean at the same token elsewhere in place of "
-    "zero: a neuron that is as active there cannot tell the sink from its twins."
+    "zero: a neuron that is as active there cannot tell the sink from its twins. A sink ends if it "
+    "no longer meets the criterion and draws less than half of its attention."
 )
 REFUTATION = (
     "Sinks survive without the top 1% of neurons, or end as often without random ones; sinks end "

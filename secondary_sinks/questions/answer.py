@@ -20,7 +20,7 @@ from secondary_sinks.statistics import (
 from secondary_sinks.types import SHARE_UNIT, Verdict
 from secondary_sinks.types.lists import join_words
 
-AT_CONTROLS = "the same happens at controls, so the claim is neither shown nor refuted"
+AT_CONTROLS = "controls do the same, or are too few, so the claim is neither shown nor refuted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)

@@ -19,6 +19,8 @@ from secondary_sinks.statistics import chosen_before
 from secondary_sinks.types import Sink
 
 Group = tuple[int, ...]
+TOO_FEW = "a sink with too few others counts as if these ended it, unless it arises at layer 0"
+"""What the absence of the control means for a verdict on which MLPs it is: `without_others`."""
 
 
 def held_out(texts: Sequence[TextPairs], found: Mapping[Place, Forming]) -> dict[Place, Forming]:
@@ -77,6 +79,16 @@ def has_other(sink: Sink) -> bool:
 def with_control(cells: pd.DataFrame, column: str, control: str = "other") -> int:
     """Number of sinks at which a control with other MLPs was possible."""
     return len(cells[cells[column] == control][["text_id", "sink_pos"]].drop_duplicates())
+
+
+def without_others(cells: pd.DataFrame, column: str, own: str) -> "pd.Series[float]":
+    """Control rate, by sink, where fewer other MLPs exist: as if those ended it too.
+
+    So it supports nothing. Sinks of MLP 0 alone get 0: no other MLP could have ended these.
+    """
+    at = cells[cells[column] == own]
+    group = at.groupby(["text_id", "sink_pos"])["layers"].first()
+    return group.map(lambda layers: float(tuple(layers) != (0,)))
 
 
 def other_words(ended: float, n_controls: int, n_sinks: int) -> str:

@@ -20,12 +20,14 @@ from secondary_sinks.questions.forming import (
     forming_frame,
 )
 from secondary_sinks.questions.held_out import (
+    TOO_FEW,
     control_words,
     has_other,
     held_out,
     other_layers,
     other_words,
     with_control,
+    without_others,
 )
 from secondary_sinks.questions.layers import layer_verdicts
 from secondary_sinks.questions.lost_by_layer import by_way, could_end, layer_effects
@@ -37,7 +39,7 @@ from secondary_sinks.questions.matched_pairs import (
 )
 from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.questions.run_claims import layers_of
-from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials
+from secondary_sinks.questions.trials import Trial, frame_of, lives, rate_difference, run_trials
 from secondary_sinks.statistics import outcome_of
 from secondary_sinks.types import Edit, LayerEffect, SinkTable, Trace, Verdict
 from secondary_sinks.types.frames import tidy
@@ -161,25 +163,23 @@ def is_there(edit: str, trace: Trace, pos: int) -> bool:
 def _formed_verdict(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int) -> Verdict:
     """Verdict: do the MLPs that form sinks of earlier texts end these too, by edits but zero?
 
-    If no other MLP could have ended a sink, these edits are controls of each other: outputs at
-    ordinary tokens, and at the same token elsewhere.
+    And others do not: with fewer others, nothing is supported
+    (`without_others`). Sinks of layer 0 have none: there the edits are controls of each other.
     """
     ways = by_way(cells)
     if len(ways) > 1:
         ways.pop("zero", None)
+    none = without_others(cells, "where", "forming")
     found = {
-        way: rate_difference(part, "where", "forming", "other", n_claims=n_claims, instead=0.0)
+        way: rate_difference(part, "where", "forming", "other", n_claims=n_claims, instead=none)
         for way, part in ways.items()
     }
     n_controls = with_control(cells, "where")
     n_sinks = with_control(cells, "where", "forming")
-    instead = "else the MLPs' outputs at ordinary tokens and at token twins as replacements"
     outcome, agreement = combine_outcomes({way: outcome_of(one) for way, one in found.items()})
 
     def why() -> str:
-        ended = cells.groupby("where")["is_sink"].apply(
-            lambda alive: 1 - alive.astype(float).mean()
-        )
+        ended = 1 - lives(cells).groupby(cells["where"]).mean()
         others = other_words(ended.get("other", 0.0), n_controls, n_sinks)
         return (
             f"with the MLPs ablated that form sinks of earlier texts, {ended['forming']:.0%} of "
@@ -191,7 +191,7 @@ def _formed_verdict(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int
         min(found.values(), key=lambda one: one.value, default=None),
         why,
         statistic="share of sinks that end, but not if other MLPs are ablated instead",
-        controls=control_words(n_controls, n_sinks, instead),
+        controls=control_words(n_controls, n_sinks, TOO_FEW),
         left_out=left_out,
         n_claims=n_claims,
         n_controls=n_controls,

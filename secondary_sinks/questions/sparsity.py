@@ -11,8 +11,8 @@ from secondary_sinks.attribution import formation
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
-from secondary_sinks.questions.answer import Answer, combine_outcomes, judge
-from secondary_sinks.questions.forming import Forming, Place, by_place, formed_only
+from secondary_sinks.questions.answer import Answer, combine_outcomes, judge, sum_counts
+from secondary_sinks.questions.forming import Forming, Place, by_place
 from secondary_sinks.questions.held_out import held_out
 from secondary_sinks.questions.lost_by_layer import by_way
 from secondary_sinks.questions.matched_pairs import (
@@ -24,7 +24,15 @@ from secondary_sinks.questions.matched_pairs import (
 )
 from secondary_sinks.questions.necessity import is_there
 from secondary_sinks.questions.question import Cells, Question, Sample
-from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials, summary
+from secondary_sinks.questions.trials import (
+    Trial,
+    frame_of,
+    lives,
+    paired_rates,
+    rate_difference,
+    run_trials,
+    summary,
+)
 from secondary_sinks.statistics import outcome_of
 from secondary_sinks.types import Cell, Edit, SinkTable, Trace, Verdict
 
@@ -67,19 +75,19 @@ def sparsity(
     also set to their mean at the same token elsewhere ("mean:twins"), if it occurs elsewhere.
 
     Verdicts at that k, compared with one half, by both edits: share of sinks that end without the
-    top neurons, but not without random ones; share that stay with the top neurons only, but not
-    with random ones only. A verdict on which the two edits disagree is inconclusive. `n_claims`:
-    number of claims that intervals are corrected for (`n_claims_of`); by default those of this
-    answer. Table "smallest": the smallest k by sink. Sinks whose MLP has no neurons of its own
-    (mixtures of experts) are left out and counted.
+    top neurons (no sink any more, nor half of its attention), but not without random ones; share
+    that stay sinks with the top neurons only, and end with random ones only. A verdict on which the
+    two edits disagree is inconclusive. `n_claims`: number of claims that intervals are corrected
+    for (`n_claims_of`); by default those of this answer. Table "smallest": the smallest k by sink.
+    Sinks that no MLP forms are included: they count as failures. Sinks whose MLP has no neurons of
+    its own (mixtures of experts) are left out and counted.
     """
     n_claims = n_claims or N_CLAIMS
     texts = match_pairs(traces, sinks)
     formed_by = by_place(model, texts, sinks, forming)
     tested_with = held_out(texts, formed_by)
-    texts, left_out = formed_only(texts, formed_by)
+    left_out = sum_counts(*(text.left_out for text in texts)) | {NO_NEURONS: 0}
     rows: list[dict[str, Any]] = []
-    left_out[NO_NEURONS] = 0
     for text in with_progress(texts, progress):
         ordered = _neurons(model, text, sinks, tested_with)
         left_out[NO_NEURONS] += len(text.cases) - len(ordered)
@@ -195,8 +203,7 @@ def _verdict(cells: pd.DataFrame, test: str, left_out: Mapping[str, int], n_clai
     verb = "stay" if alive else "end"
 
     def why() -> str:
-        stay = part.groupby("neurons")["is_sink"].apply(lambda one: one.astype(float).mean())
-        top, other = (stay[name] if alive else 1 - stay[name] for name in ("top", "random"))
+        top, other = paired_rates(part, "neurons", "top", "random", alive=alive).mean()
         return (
             f"{CONDITIONS[test]} the {_span(part['k'])} of {_span(part['n_neurons'])} neurons that "
             f"write most along the primary's direction, {top:.0%} of the sinks {verb}; with random "
@@ -224,7 +231,8 @@ def _half(cells: pd.DataFrame, test: str) -> str:
     """The smallest k at which most sinks end (test "without"), or stay (test "only"), as text."""
     zeroed = cells[cells["edit"] == "zero"]
     top = zeroed[(zeroed["test"] == test) & (zeroed["neurons"] == "top")]
-    stay = top.groupby("k")["is_sink"].apply(lambda one: one.astype(float).mean())
+    stays = top["is_sink"].astype(float) if test == "only" else lives(top)
+    stay = stays.groupby(top["k"]).mean()
     most = stay.index[stay > 0.5] if test == "only" else stay.index[stay < 0.5]
     verb = "stay" if test == "only" else "end"
     smallest = f"from k = {most[0]} on" if len(most) else "at no k that was tried"
@@ -245,9 +253,8 @@ def smallest_sizes(top: pd.DataFrame) -> pd.DataFrame:
 
     NaN where no k that was tried does.
     """
-    alive = top["is_sink"].astype(bool)
-    needed = top["k"].where((top["test"] == "without") & ~alive)
-    enough = top["k"].where((top["test"] == "only") & alive)
+    needed = top["k"].where((top["test"] == "without") & (lives(top) == 0))
+    enough = top["k"].where((top["test"] == "only") & top["is_sink"].astype(bool))
     by_sink = top.assign(needed=needed, enough=enough).groupby(["text_id", "sink_pos"], sort=False)
     found = by_sink[["needed", "enough"]].min().astype(float)
     return found.rename_axis(["text_id", "pos"]).reset_index()

@@ -11,12 +11,14 @@ from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import Answer, judge, sum_counts
 from secondary_sinks.questions.forming import Forming, Place, by_place, none_found
 from secondary_sinks.questions.held_out import (
+    TOO_FEW,
     control_words,
     has_other,
     held_out,
     other_layers,
     other_words,
     with_control,
+    without_others,
 )
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
@@ -26,7 +28,14 @@ from secondary_sinks.questions.matched_pairs import (
     with_progress,
 )
 from secondary_sinks.questions.question import Cells, Question, Sample
-from secondary_sinks.questions.trials import Trial, frame_of, rate_difference, run_trials, summary
+from secondary_sinks.questions.trials import (
+    Trial,
+    frame_of,
+    lives,
+    rate_difference,
+    run_trials,
+    summary,
+)
 from secondary_sinks.types import Edit, SinkTable, Trace, Verdict, mass_lost
 from secondary_sinks.types.lists import one_or_more
 
@@ -58,7 +67,8 @@ def sufficiency(
     MLPs. Both are also done for each single layer (`layers`, by default all): where = "layer".
 
     Verdicts: on the share of tokens that become sinks and do not with ordinary donors, and on the
-    share of sinks that end and do not with other MLPs, if enough others could have ended them.
+    share of sinks that end (no sink any more, nor half of its attention) and do not with other
+    MLPs; with fewer others, nothing is supported (`without_others`).
     Supported if the interval lies above one half, contradicted if it lies below and so does the
     share without regard to the controls. Sinks without forming MLPs are included; they count as
     failures. `n_claims`: number of claims that intervals are corrected for (`n_claims_of`); by
@@ -140,6 +150,7 @@ def _denoising(
     part = cells[(cells["patch"] == "denoising") & (cells["where"] == "forming")]
     interval = rate_difference(part, "donor", "sink", "ordinary", alive=True, n_claims=n_claims)
     made = part[part["donor"] == "sink"]
+    ordinary = part.loc[part["donor"] == "ordinary", "is_sink"].astype(float).mean()
     sinks = cells[(cells["patch"] == "noising") & (cells["where"] == "forming")]
     return judge(
         DENOISING,
@@ -148,7 +159,7 @@ def _denoising(
             f"{made['is_sink'].astype(float).mean():.0%} of the tokens become sinks, with "
             f"{made['lifetime_edited'].mean() / sinks['lifetime_clean'].mean():.0%} of the sinks' "
             f"lifetime and {made['mass_edited'].mean() / sinks['mass_clean'].mean():.0%} of their "
-            f"attention; with ordinary donors, {_share(part, 'donor', 'ordinary'):.0%} do{why}"
+            f"attention; with ordinary donors, {ordinary:.0%} do{why}"
         ),
         statistic="share of tokens that become sinks, but not with ordinary donors",
         controls="outputs of the same MLPs at ordinary tokens",
@@ -160,29 +171,29 @@ def _denoising(
 def _noising(cells: pd.DataFrame, why: str, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     part = cells[(cells["patch"] == "noising") & (cells["where"] != "layer")]
     n_controls, n_sinks = (with_control(part, "where", one) for one in ("other", "forming"))
-    instead = "the donor is a token twin, or else a neighbour"
-    interval = rate_difference(part, "where", "forming", "other", n_claims=n_claims, instead=0.0)
+    none = without_others(part, "where", "forming")
+    interval = rate_difference(part, "where", "forming", "other", n_claims=n_claims, instead=none)
     at = part[part["where"] == "forming"]
     clean = at["mass_clean"].mean()
     lost = float(mass_lost(clean, at["mass_edited"].mean(), clean))
-    others = other_words(1 - _share(part, "where", "other"), n_controls, n_sinks)
+    others = other_words(1 - _lives(part, "other"), n_controls, n_sinks)
     return judge(
         NOISING,
         interval,
         lambda: (
-            f"{1 - _share(part, 'where', 'forming'):.0%} of the sinks end and lose {lost:.0%} of "
+            f"{1 - _lives(part, 'forming'):.0%} of the sinks end and lose {lost:.0%} of "
             f"their attention{others and '; '}{others}{why}"
         ),
         statistic="share of sinks that end, but not if other MLPs are patched instead",
-        controls=control_words(n_controls, n_sinks, instead),
+        controls=control_words(n_controls, n_sinks, TOO_FEW),
         left_out=left_out,
         n_claims=n_claims,
         n_controls=n_controls,
     )
 
 
-def _share(cells: pd.DataFrame, column: str, value: str) -> float:
-    return float(cells.loc[cells[column] == value, "is_sink"].astype(float).mean())
+def _lives(cells: pd.DataFrame, where: str) -> float:
+    return float(lives(cells[cells["where"] == where]).mean())
 
 
 def _twins(texts: Sequence[TextPairs]) -> str:

@@ -119,27 +119,55 @@ def rate_difference(
     *,
     alive: bool = False,
     n_claims: int = 1,
-    of: str = "is_sink",
+    of: str = "lives",
     instead: "float | pd.Series[float] | None" = None,
 ) -> Interval:
     """Share of sinks that end under condition `own` and do not under condition `control`.
 
-    With `alive`, the share that are a sink instead. `of` is the outcome that ends: "is_sink", or
-    "draws" for attention alone. Column `column` has the conditions; several cells of the same sink
-    and condition (seeds) are averaged. The two conditions are paired within each sink
-    (`paired_share_over_texts`). `instead` replaces the control rate of sinks without a control
-    cell; without `instead` such sinks are left out.
+    Paired within each sink (`paired_rates`, `paired_share_over_texts`); with `alive`, the share of
+    tokens that are sinks under `own` and do not live under `control`. `instead` replaces the
+    control rate of sinks without a control cell; without `instead` such sinks are left out.
     """
-    by_case = rates(cells, column, alive=alive, of=of).reindex(columns=[own, control])
+    by_case = paired_rates(cells, column, own, control, alive=alive, of=of)
     if instead is not None:
         by_case[control] = by_case[control].fillna(instead)
     texts = by_case.index.get_level_values("text_id").tolist()
     return paired_share_over_texts(by_case[own], by_case[control], texts, n_claims=n_claims)
 
 
-def rates(cells: pd.DataFrame, column: str, *, alive: bool, of: str = "is_sink") -> pd.DataFrame:
-    """Share of cells that end, or (`alive`) are a sink: row per sink, column per condition."""
-    value = cells[of].astype(float)
+def paired_rates(
+    cells: pd.DataFrame,
+    column: str,
+    own: str,
+    control: str,
+    *,
+    alive: bool = False,
+    of: str = "lives",
+) -> pd.DataFrame:
+    """Share of cells that end (or, `alive`, do not): row per sink, columns `own` and `control`.
+
+    `of` is the outcome that ends: "lives" (`lives`), or "draws" for attention alone. With `alive`,
+    `own` counts only sinks by the criterion. Column `column` has the conditions; several cells of
+    the same sink and condition (seeds) are averaged. NaN without a cell.
+    """
+    by_case = rates(cells, column, alive=alive, of=of).reindex(columns=[own, control])
+    if alive:
+        by_case[own] = rates(cells, column, alive=True, of="is_sink").get(own)
+    return by_case
+
+
+def lives(cells: pd.DataFrame) -> "pd.Series[float]":
+    """1 where a token is a sink by the criterion or still draws half of the attention, else 0.
+
+    The criterion asks for a norm and a direction, which most edits take away by themselves. A sink
+    ends only if its attention goes as well.
+    """
+    return (cells["is_sink"].astype(bool) | cells["draws"].astype(bool)).astype(float)
+
+
+def rates(cells: pd.DataFrame, column: str, *, alive: bool, of: str = "lives") -> pd.DataFrame:
+    """Share of cells that end, or (`alive`) do not: row per sink, column per condition."""
+    value = lives(cells) if of == "lives" else cells[of].astype(float)
     keys = [cells["text_id"], cells["sink_pos"], cells[column]]
     return (value if alive else 1 - value).groupby(keys).mean().unstack()
 

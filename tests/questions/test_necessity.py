@@ -8,6 +8,7 @@ import torch
 
 from secondary_sinks import Edit, detect, forming_mlps, necessity, observe, replay
 from secondary_sinks.errors import DetectionError
+from secondary_sinks.questions.held_out import TOO_FEW
 from secondary_sinks.questions.matched_pairs import match_pairs
 from secondary_sinks.questions.necessity import _formed_verdict
 from secondary_sinks.testing.planted import Plant
@@ -150,6 +151,25 @@ def test_a_control_that_could_have_failed_or_none():
     assert "at the 3 of 9 sinks that have that many" in verdict.controls
 
 
+def test_sinks_that_need_every_mlp_are_not_shown_to_be_formed_by_these():
+    """MLPs 1 and 2 are needed each: MLP 0 is the only other one, too few for a control."""
+    answer = necessity(*Garden(*three(forming=(1, 2), strength=24.0), n_texts=12).asked)
+    verdict = answer.verdicts[-1]
+    assert verdict.outcome == "inconclusive", verdict.why
+    assert (
+        "92% of the sinks end" in verdict.why
+    )  # in the first text MLP 2 alone, half of it, is tried
+    assert TOO_FEW in verdict.controls
+
+
+def test_sinks_that_keep_their_attention_are_not_ended():
+    """Heads attend to marks, whatever the MLP writes: it makes the norm, and no attention."""
+    answer = necessity(*Garden(*three(forming=(3,)), n_texts=10, by_marks=True).asked)
+    formed = answer.tables["formed"]
+    assert not formed.loc[formed["where"] == "forming", "is_sink"].any()
+    assert answer.verdicts[-1].outcome == "contradicted"
+
+
 def test_what_is_marked_impossible_never_happened():
     """Sinks that stand in layers 3 to 6, and every layer ablated in every way."""
     cells = necessity(*Garden(*three(forming=(3,), dies=7), n_texts=1).asked).cells
@@ -248,7 +268,9 @@ def test_what_zeroing_chose_is_judged_by_other_edits(edits, outcome):
             "sink_pos": pos,
             "edit": edit,
             "where": where,
+            "layers": (3,),
             "is_sink": not (where == "forming" and edit == "zero"),
+            "draws": False,
         }
         for text, pos in places
         for edit in edits

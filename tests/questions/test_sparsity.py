@@ -16,12 +16,12 @@ PLACES = (12, 24, 36)
 FOUR = [Plant(pos=pos, forming=(3,), strength=12.0) for pos in PLACES for _ in range(4)]
 EXPECTED = {
     "one MLP": ("supported", "supported"),
-    # One neuron of each layer: each is needed, neither is enough.
-    "two that are needed each": ("supported", "contradicted"),
+    # One neuron of each layer: with either alone it is no sink, and draws more than half.
+    "two that are needed each": ("contradicted", "contradicted"),
     "two of which one is enough": ("contradicted", "supported"),
     # The first neuron of a chain writes nothing along the direction, and comes late.
     "a chain": ("supported", "contradicted"),
-    "attention": ("inconclusive", "inconclusive"),
+    "attention": ("contradicted", "inconclusive"),  # they survive with any neurons
     "nothing": ("inconclusive", "inconclusive"),
     "norm without direction": ("inconclusive", "inconclusive"),
     "four neurons together": ("contradicted", "contradicted"),
@@ -34,6 +34,20 @@ def test_the_verdicts_are_what_was_planted(name):
     needed, enough = EXPECTED[name]
     answer = sparsity(*garden.asked)
     assert outcomes(answer) == {NEEDED: needed, ENOUGH: enough}
+
+
+def test_sinks_that_no_mlp_forms_count_as_failures():
+    plants = [Plant(pos=12, forming=(3,))]
+    plants += [Plant(pos=pos, forming=(pos // 6,), by="attention") for pos in (24, 36)]
+    needed, _ = sparsity(*Garden(*plants, n_texts=12).asked).verdicts
+    assert needed.outcome != "supported", needed.why
+    assert needed.n_sinks == 36
+
+
+def test_neurons_that_no_attention_follows_end_no_sink():
+    """Heads attend to marks: without the neuron a sink has no norm, but all of its attention."""
+    needed, enough = sparsity(*Garden(*three(forming=(3,)), n_texts=10, by_marks=True).asked)
+    assert (needed.outcome, enough.outcome) == ("contradicted", "inconclusive")
 
 
 def test_the_planted_neuron_comes_first_and_is_all_there_is():

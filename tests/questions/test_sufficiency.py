@@ -115,3 +115,16 @@ def test_other_layers_are_near_and_could_have_ended_the_sink():
     assert other_layers(sink, (3,)) == (2,)
     assert other_layers(sink, (1, 3)) == (0, 2)
     assert other_layers(sink, (0, 1, 2, 3)) == other_layers(sink, (1, 2, 3)) == ()
+
+
+def test_noising_ends_no_sink_that_keeps_its_attention():
+    garden = Garden(*three(forming=(3,)), n_texts=10, by_marks=True)
+    _, noising = sufficiency(*garden.asked, layers=[3]).verdicts
+    assert noising.outcome == "contradicted", noising.why
+
+
+def test_noising_at_all_mlps_that_there_are_shows_nothing_of_them():
+    garden = Garden(*three(forming=(1, 2), strength=24.0), n_texts=12)
+    _, noising = sufficiency(*garden.asked, layers=[2]).verdicts
+    assert noising.outcome == "inconclusive", noising.why
+    assert "92% of the sinks end" in noising.why

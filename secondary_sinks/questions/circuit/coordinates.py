@@ -21,7 +21,7 @@ from secondary_sinks.observation.activations import activations
 from secondary_sinks.questions.answer import judge
 from secondary_sinks.questions.role_tests import Asked, patched, run_rows
 from secondary_sinks.questions.sparsity import SEEDS, least_of, sizes_of
-from secondary_sinks.questions.trials import Trial, frame_of, rate_difference
+from secondary_sinks.questions.trials import Trial, frame_of, paired_rates, rate_difference
 from secondary_sinks.types import SinkTable, Verdict
 
 Writers = Mapping[tuple[str, int], tuple[int, ...]]
@@ -121,8 +121,7 @@ def _verdict(cells: pd.DataFrame, test: str, left_out: Mapping[str, int], n_clai
     alive = test == "only"
 
     def why() -> str:
-        stay = part.groupby("coordinates")["is_sink"].apply(lambda one: one.astype(float).mean())
-        top, other = (stay[name] if alive else 1 - stay[name] for name in ("top", "random"))
+        top, other = paired_rates(part, "coordinates", "top", "random", alive=alive).mean()
         return (
             f"{'with only' if alive else 'without'} the "
             f"{count(int(part['k'].iloc[0]), 'coordinate')} in which the writer's output differs "
