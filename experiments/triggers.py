@@ -33,7 +33,8 @@ METHOD = (
 REFUTATION = (
     "With a twin's outputs at few heads the sink stays, or it ends with those of random heads too: "
     "then many heads trigger it together, or none. A sink whose token "
-    "occurs nowhere else without being a sink cannot be tested: it is left out, and counted."
+    "occurs as an ordinary one neither in its own text nor in a free one (which no other text is "
+    "tested with) cannot be tested: it is left out, and counted."
 )
 CLAIM = "secondary sinks end with what a twin has at 16 attention heads or fewer"
 COLUMNS = {

@@ -11,6 +11,7 @@ from experiments.shared import Finding, Observed, unanswered, why_no_sinks
 from secondary_sinks import Verdict, roles
 from secondary_sinks.plots import count_bars
 from secondary_sinks.questions import (
+    NO_TWIN,
     judge,
     n_claims_of,
     shares_of_roles,
@@ -42,8 +43,9 @@ METHOD = (
 REFUTATION = (
     "Most sinks are written by several MLPs together, or by none; the creation layer's MLP alone "
     "does not bring them back; or its output is no better aligned with the primary than random "
-    "directions, or than at the same tokens elsewhere. A sink whose token occurs nowhere else "
-    "without being a sink cannot be tested for its writer: it is left out there, and counted."
+    "directions, or than at the same tokens elsewhere. A sink whose token occurs as an "
+    "ordinary one neither in its own text nor in a free one (which no other text is tested with) "
+    "cannot be tested for its writer: it is left out there, and counted."
 )
 CLAIM = "a single MLP writes a secondary sink"
 MEDIATES = "the creation layer's MLP alone brings a secondary sink back"
@@ -139,7 +141,7 @@ def _alone(sinks: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> V
         f"MLPs write {several} together; {none} have no writer that passed all tests",
         statistic="share of sinks that one MLP writes alone, mean over texts",
         controls="the output at the same token elsewhere, where it is not a sink",
-        left_out={**left_out, "without a token twin": len(sinks) - len(known)},
+        left_out={**left_out, NO_TWIN: len(sinks) - len(known)},
         n_claims=n_claims,
     )
     if verdict.outcome == "contradicted" and outcome_of(most) != "contradicted":

@@ -53,6 +53,7 @@ from secondary_sinks.questions.sparsity import sparsity
 from secondary_sinks.questions.sufficiency import sufficiency
 from secondary_sinks.questions.table import QUESTIONS, costs, n_claims_of
 from secondary_sinks.questions.writers import (
+    NO_TWIN,
     levels_in,
     shares_of_roles,
     writer_verdicts,
@@ -64,6 +65,7 @@ __all__ = [
     "EVICTION",
     "FUNCTION",
     "MATERIAL",
+    "NO_TWIN",
     "QUESTIONS",
     "READER_HEADS",
     "Answer",

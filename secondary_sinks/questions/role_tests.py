@@ -11,8 +11,11 @@
 A *twin* has the same token id as the sink but is not a sink at any layer: the MLP output at a twin
 holds the token's identity, and makes no sink. `floor` is the control of `rescue`: a sink that lives
 without all these MLPs is not rescued by one of them.
+
+Intervals take texts as independent, so no text may have a part in the tests of two (`match_homes`).
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -42,7 +45,7 @@ class Asked:
     sink: Sink
     trace: Trace
     home: Trace
-    """The text that the twins are in: the sink's own if it has twins, else the one with most."""
+    """The text that the twins are in (`match_homes`); the sink's own if it has none."""
     twins: tuple[int, ...]
 
     @property
@@ -61,7 +64,12 @@ def asked_of(traces: Sequence[Trace], sinks: SinkTable) -> tuple[list[Asked], di
     fresh = [sink for sink in every if not sink.copy_of]
     known = [sink for sink in fresh if sink.mass_max == sink.mass_max]
     left_out = {COPIES: len(every) - len(fresh), UNREAD: len(fresh) - len(known)}
-    return [_asked(sink, texts[sink.text_id], traces, sinks) for sink in known], left_out
+    wanted: dict[str, set[int]] = {}
+    for sink in known:
+        wanted.setdefault(sink.text_id, set()).add(sink.token_id)
+    twins = _twins(texts.values(), sinks, set().union(*wanted.values()))
+    homes = match_homes(wanted, twins)
+    return [_asked(sink, texts, homes, twins) for sink in known], left_out
 
 
 def roles_cost(traces: Sequence[Trace], sinks: SinkTable) -> Cost:
@@ -75,18 +83,86 @@ def is_asked(sink: Sink) -> bool:
     return sink.kind in LASTING and not sink.copy_of and sink.mass_max == sink.mass_max
 
 
-def _asked(sink: Sink, trace: Trace, traces: Sequence[Trace], sinks: SinkTable) -> Asked:
-    others = [other for other in traces if other is not trace]
-    homes = [trace, *sorted(others, key=lambda one: -len(_twins(one, sinks, sink)))]
-    home = next((one for one in homes if _twins(one, sinks, sink)), trace)
-    near = sorted(_twins(home, sinks, sink), key=lambda pos: (abs(pos - sink.pos), pos))
-    return Asked(sink=sink, trace=trace, home=home, twins=tuple(near[:MOST_TWINS]))
+Twins = Mapping[str, Mapping[int, Sequence[int]]]
+"""Positions of the twins in each text, by text and token id; ids without a twin are missing."""
+Homes = Mapping[tuple[str, int], str]
+"""The text with the twins of a sink, by the sink's text and token id; missing if there is none."""
 
 
-def _twins(trace: Trace, sinks: SinkTable, sink: Sink) -> list[int]:
-    """Positions with the sink's token id that are never a sink and that enough queries see."""
-    last = last_judged(trace, sinks)
-    return [pos for pos in never_sinks(trace, sinks, sink.token_id) if pos <= last]
+def match_homes(wanted: Mapping[str, Iterable[int]], twins: Twins) -> Homes:
+    """The text in which the sinks of each text have their twins: their own, or a free one.
+
+    `wanted` are the token ids of the sinks to test, by text. A text is *free* if none of its sinks
+    is tested with twins and it lends twins to no other text. So a text has a part in the outcomes
+    of one text at most, and these are independent if texts are. A text whose own sinks are tested
+    is never lent: together the two texts would be one observation, and that text is one alone.
+
+    Texts without any twin of their own come first, and of these the ones with fewest possible
+    homes. Homes without sinks to test are preferred, then those with twins of most of the sinks.
+    Each turn gives every text one home more, for sinks with token ids that still lack one. The
+    result depends on the tokens and the places of sinks, not on the order of texts or any outcome.
+    """
+    found = {(text, one): text for text in wanted for one in wanted[text] if one in twins[text]}
+    lacking = {text: {one for one in wanted[text] if one not in twins[text]} for text in wanted}
+    tested = {text for text, _ in found}
+    free = {*twins} - tested
+
+    def homes(text: str) -> list[tuple[bool, int, int, str]]:
+        """Free texts with twins that a text lacks, the best one last."""
+        able = {home: twins[home].keys() & lacking[text] for home in free - {text}}
+        numbers = {home: sum(len(twins[home][one]) for one in able[home]) for home in able}
+        return sorted((h not in wanted, len(able[h]), numbers[h], h) for h in able if able[h])
+
+    turns = sorted(lacking, key=lambda text: (text in tested, len(homes(text)), text))
+    while turns:
+        served = []
+        for text in turns:
+            if (text in free or text in tested) and (able := homes(text)):
+                home = able[-1][-1]
+                found |= {(text, one): home for one in lacking[text] & twins[home].keys()}
+                lacking[text] -= twins[home].keys()
+                free -= {home, text}
+                tested.add(text)
+                served.append(text)
+        turns = served
+    return found
+
+
+def _asked(sink: Sink, texts: Mapping[str, Trace], homes: Homes, twins: Twins) -> Asked:
+    home = homes.get((sink.text_id, sink.token_id))
+    able = twins[home][sink.token_id] if home else ()
+    near = sorted(able, key=lambda pos: (abs(pos - sink.pos), pos))
+    return Asked(
+        sink=sink,
+        trace=texts[sink.text_id],
+        home=texts[home or sink.text_id],
+        twins=tuple(near[:MOST_TWINS]),
+    )
+
+
+def _twins(traces: Iterable[Trace], sinks: SinkTable, tokens: Iterable[int]) -> Twins:
+    """Tokens that are never a sink, that enough queries see, and that no earlier text has too.
+
+    Attention is causal: where an earlier text begins with the same tokens, it has the same twins.
+    """
+    ids, earlier = sorted(tokens), set[bytes]()
+    found: dict[str, dict[int, list[int]]] = {}
+    for trace in traces:
+        able = range(_n_repeated(trace, earlier), last_judged(trace, sinks) + 1)
+        by_id = {one: [p for p in never_sinks(trace, sinks, one) if p in able] for one in ids}
+        found[trace.text_id] = {one: places for one, places in by_id.items() if places}
+    return found
+
+
+def _n_repeated(trace: Trace, earlier: set[bytes]) -> int:
+    """Number of first tokens with which an earlier text begins too; adds all beginnings to them."""
+    whole, beginnings = hashlib.sha256(), list[bytes]()
+    for token in trace.tokens.numpy():
+        whole.update(token.tobytes())
+        beginnings.append(whole.digest())
+    number = sum(one in earlier for one in beginnings)
+    earlier.update(beginnings)
+    return number
 
 
 def run_tests(

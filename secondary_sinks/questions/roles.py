@@ -134,9 +134,10 @@ def roles(
     `cells` has one row per sink and layer (`Role`), `effects` the share of sinks by level, layer
     and role. There is one verdict per level, or one per writer if several MLPs together write most
     of its sinks; `Verdict.layer` is the layer of the writer. Twins are taken from the sink's own
-    text, else from the given text that has most of them. `kept` are clean passes that are still in
-    memory, by text id; other texts are run again. `progress` is called with (texts done, texts).
-    Verdicts are corrected for `n_claims` (`n_claims_of`); by default those of this answer.
+    text, else from one that serves no other (`role_tests.match_homes`); verdicts leave out sinks
+    without any (`n_donors` is 0) and count them. `kept` are clean passes that are still in memory,
+    by text id; other texts are run again. `progress` is called with (texts done, texts). Verdicts
+    are corrected for `n_claims` (`n_claims_of`); by default those of this answer.
     """
     texts = as_traces(traces)
     asked, left_out = asked_of(texts, sinks)
@@ -267,7 +268,7 @@ def decide(row: Role, rows: Sequence[Role]) -> tuple[str, str]:
     """The role of one MLP and the reason, by the table above; `rows` are all of its sink."""
     later = [other.layer for other in rows if other.layer > row.layer and other.mediates]
     if row.ends is None:
-        none = "the token occurs nowhere else without being a sink"
+        none = "no token twin in its own text or a free one"
         return "undecided", "its twins disagree" if row.n_donors else none
     if not row.ends:
         return _not_needed(row)

@@ -21,7 +21,8 @@ from secondary_sinks.questions.answer import judge
 from secondary_sinks.statistics import outcome_of, share_over_texts
 from secondary_sinks.types import Verdict
 
-NO_TWIN = "whose token occurs nowhere else without being a sink"
+NO_TWIN = "without a token twin in their own text or a free one"
+"""Reason to leave out sinks; a text is free as `role_tests.match_homes` says."""
 CONTROLS = (
     "the output at the same token elsewhere, where it is not a sink; all MLPs up to the writer "
     "zeroed; random directions"

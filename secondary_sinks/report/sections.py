@@ -70,9 +70,7 @@ def roles_section(
         "primary. Replacing an enabler's output ends the sink too, but restoring a later MLP's "
         "output alone brings it back."
     ]
-    words = (
-        f"{count(without, 'sink')} undecided: the token occurs nowhere else without being a sink."
-    )
+    words = f"{count(without, 'sink')} undecided: no token twin in their own text or a free one."
     says += [words] if without else []
     says += [KL] if damage else []
     numeric = tuple(range(1, len(head)))

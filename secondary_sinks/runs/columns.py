@@ -126,7 +126,10 @@ ROLES = {
     "write_alignment": Column("float", _COSINE, "cosine of its output with the primary"),
     "write_null": Column("float", _COSINE, "99th percentile of that cosine for random directions"),
     "n_donors": Column(
-        "int", "tokens", "number of token twins tested; 0 if no twin exists: no role is given"
+        "int",
+        "tokens",
+        "number of token twins tested; 0 if neither the text nor a free one has any: no role is "
+        "given",
     ),
 }
 TABLES = {"sinks": SINKS, "effects": EFFECTS, "trace": TRACE, "roles": ROLES}
