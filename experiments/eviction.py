@@ -19,15 +19,19 @@ METHOD = (
     "At all layers, queries more than a window after a key do not see it. Dropped are the "
     "secondary sinks of a text, its primary, both, or as many heavy hitters, random keys or tokens "
     "directly before the query. Kept with the window are only the primary, the primary and the "
-    "secondary sinks, or the primary and as many heavy hitters. Measured is the loss at positions "
-    "at which every dropped key is gone, as a share of the clean loss. Verdicts, about medians "
+    "secondary sinks, or the primary and as many heavy hitters: of all keys that have left the "
+    "window of a query, sinks too, those with the most attention over the whole text, layers and "
+    "heads together; a key that is dropped stays dropped. (Dropped heavy hitters are ordinary "
+    "tokens, as the random keys are.) Measured is the loss at positions at which every dropped key "
+    "is gone, as a share of the clean loss. Verdicts, about medians "
     "over texts with exact intervals: dropping secondary sinks raises the loss by 1% or more "
     "beyond random keys, and so it does with the primary dropped too; keeping them lowers it by 1% "
-    "or more, compared with heavy hitters."
+    "or more, compared with heavy hitters, in texts in which these are other keys."
 )
 REFUTATION = (
     "The loss rises as much without as many random keys, or is as low with heavy hitters kept. "
-    "Texts no longer than the window after their last sink cannot be tested: they are left out."
+    "Texts no longer than the window after their last sink cannot be tested: they are left out. So "
+    "are, of the last verdict, texts in which the secondary sinks are the heavy hitters."
 )
 CLAIM = "dropping the secondary sinks from the cache raises the loss more than dropping random keys"
 COLUMNS = {

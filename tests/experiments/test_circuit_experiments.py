@@ -6,7 +6,7 @@ from experiments import eviction, function, readers
 from secondary_sinks.testing.planted import Plant
 from tests.experiments.observed import planted
 from tests.marks import thinned
-from tests.questions.circuit.test_eviction import tells_the_next_token
+from tests.questions.circuit.test_eviction import SINKS, tells_the_next_token
 from tests.questions.circuit.test_function import READ_BY_ONE
 from tests.questions.circuit.test_reader_heads import READ_BY_TWO
 from tests.questions.gardens import three
@@ -53,7 +53,7 @@ def test_no_ops_and_broadcasts_are_told_apart(value, outcome):
 
 
 def test_dropped_sinks_that_tell_the_next_token_are_missed():
-    plants = three(forming=(3,), read_by=(1,), value=20.0)
+    plants = [Plant(pos=pos, forming=(3,), read_by=(1,), value=20.0) for pos in SINKS]
     finding = eviction.run(
         planted(*plants, primary=READ_BY_ONE, change=tells_the_next_token), window=8
     )

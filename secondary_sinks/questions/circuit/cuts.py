@@ -54,6 +54,8 @@ class Cut:
     """A query is cut off from keys at least this many positions before it."""
     until: int | None = None
     """And less than this many positions before it; None: however far."""
+    later: tuple[tuple[int, int], ...] = ()
+    """Keys from which later queries than `first` are cut off: (key, the first such query)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -179,12 +181,17 @@ def hidden(cut: Cut, queries: Tensor, n_keys: int) -> Bool[Tensor, "query key"]:
 
     >>> hidden(Cut(keys=(0, 2), layers=(0,), first=2), torch.tensor([1, 2, 3]), 4).int().tolist()
     [[0, 0, 0, 0], [1, 0, 0, 0], [1, 0, 1, 0]]
+    >>> hidden(Cut(keys=(0,), layers=(0,), later=((0, 3),)), torch.tensor([2, 3]), 2).int().tolist()
+    [[0, 0], [1, 0]]
     """
     keys = torch.zeros(n_keys, dtype=torch.bool)
     keys[[key for key in cut.keys if key < n_keys]] = True
+    first = torch.full((n_keys,), cut.first)
+    for key, query in cut.later:
+        first[key : key + 1] = max(query, cut.first)
     behind = queries[:, None] - torch.arange(n_keys)
     near = behind < (n_keys + 1 if cut.until is None else cut.until)
-    return keys & (behind >= cut.since) & near & (queries[:, None] >= cut.first)
+    return keys & (behind >= cut.since) & near & (queries[:, None] >= first)
 
 
 def _check(cut: Cut, n_layers: int, n_pos: int) -> None:
@@ -192,6 +199,7 @@ def _check(cut: Cut, n_layers: int, n_pos: int) -> None:
         raise EditError(f"unknown cut {cut.taken!r}", expected_one_of(TAKEN, cut.taken))
     for name, numbers, end in (
         ("keys", cut.keys, n_pos),
+        ("keys to cut off later", [0, *(key for key, _ in cut.later)], n_pos),
         ("layers", cut.layers, n_layers),
         ("first query", (cut.first,), n_pos),
     ):

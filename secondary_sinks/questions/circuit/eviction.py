@@ -1,5 +1,6 @@
 """Eviction: what does it cost to drop sinks from the cache, or to keep little else?"""
 
+import heapq
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -33,7 +34,7 @@ SECONDARY = ("secondary",)
 TOO_SHORT = "in texts too short for the window, or with too few ordinary tokens"
 COLUMNS = (
     *("text_id", "cache", "keys", "draw", "n_sinks", "n_keys", "n_counted", "loss_clean"),
-    *("loss", "rise", "kl"),
+    *("loss", "rise", "kl", "n_secondary"),
 )
 BY_POSITION = ("text_id", "cache", "keys", "draw", "nearest", "farthest", "rise", "n")
 BINS = ((0, 8), (8, 64), (64, 512), (512, 1 << 62))
@@ -56,13 +57,16 @@ def eviction(
 
     *Dropped*: queries more than `window` positions after a key no longer see it. Keys are the
     secondary sinks of the text; its primary; both; as many random keys (`draws` times), without and
-    with the primary, or heavy hitters (the keys with most attention over all layers and queries,
-    other than sinks) from the part of the text in which the sinks stand; or as many tokens directly
-    before each query ("recent"). *Kept*: each query sees the last `window` keys before it and
-    itself, and of the earlier ones only the primary; the primary and the secondary sinks; or the
-    primary and as many heavy hitters.
+    with the primary, or heavy hitters (the keys with most attention over all layers and queries),
+    both from the ordinary tokens of the part of the text in which the sinks stand; or as many
+    tokens directly before each query ("recent"). *Kept*: each query sees the last `window` keys
+    before it and itself, and of the earlier ones only the primary; the primary and the secondary
+    sinks; or the primary and as many heavy hitters: at each query those of all earlier keys, sinks
+    too. A key that is dropped stays dropped. Attention is that of the whole text, later queries
+    included.
 
-    `cells` has a row per text and cache. Losses are cross-entropies in nats, means over the
+    `cells` has a row per text and cache; `n_secondary` is the number of secondary sinks that its
+    last query still has. Losses are cross-entropies in nats, means over the
     positions at which every dropped key is gone; texts without such a position are left out.
     `effects` are medians over texts of the rise as a share of the clean loss, with intervals that
     are not corrected for several rows. Table "positions": the rise by distance from the first
@@ -70,8 +74,9 @@ def eviction(
 
     Verdicts, about medians over texts against a line of one hundredth: dropping the secondary sinks
     costs more than dropping random keys; so it does with the primary dropped too, which they may
-    stand in for; and keeping them is better than keeping heavy hitters. `n_claims`: number of
-    claims that intervals are corrected for (`n_claims_of`); by default those of this answer.
+    stand in for; and keeping them is better than keeping heavy hitters, where these are other keys
+    (elsewhere both caches are the same). `n_claims`: number of claims that intervals are corrected
+    for (`n_claims_of`); by default those of this answer.
     `forming` is not used. Raises `EditError` for a window or a number of draws below 1.
     """
     for name, value in (("window", window), ("draws", draws)):
@@ -87,7 +92,7 @@ def eviction(
         if caches:
             result = run_cuts(model, text.trace, [cut for *_, cut in caches])
             first = _first_counted(text, sinks, window)
-            rows += _rows(text, caches, result, first)
+            rows += _rows(text, caches, result, first, {*_secondary(text, sinks)})
             positions += _by_position(text, caches, result, first)
     losses = pd.DataFrame(rows, columns=list(COLUMNS))
     left_out = sum_counts(*(text.left_out for text in texts), {TOO_SHORT: n_short})
@@ -124,11 +129,11 @@ def caches_of(text: TextPairs, sinks: SinkTable, window: int, draws: int) -> lis
     dropped = {"secondary": own, "primary": primary, "primary and secondary": own + primary}
     dropped["heavy hitters"] = heavy
     kept = {"primary": primary, "primary and secondary": own + primary}
-    kept["primary and heavy hitters"] = heavy + primary
+    hitters = _hitters(trace, len(own), window)
     every, layers = range(len(trace)), tuple(range(len(trace.norm)))
 
-    def without(keys: Iterable[int], since: int = window + 1, until: int | None = None) -> Cut:
-        return Cut(keys=tuple(sorted(keys)), layers=layers, since=since, until=until)
+    def without(keys: Iterable[int], since: int = window + 1, **more: Any) -> Cut:
+        return Cut(keys=tuple(sorted(keys)), layers=layers, since=since, **more)
 
     seeds = (random.Random(f"{seed} {trace.text_id}") for seed in range(draws))
     drawn = [chance.sample(able, len(own)) for chance in seeds]
@@ -141,6 +146,7 @@ def caches_of(text: TextPairs, sinks: SinkTable, window: int, draws: int) -> lis
             for seed, keys in enumerate(drawn)
         ),
         *(("kept", name, 0, without(set(every) - set(keys))) for name, keys in kept.items()),
+        ("kept", "primary and heavy hitters", 0, without(set(every) - set(primary), later=hitters)),
     ]
 
 
@@ -159,13 +165,36 @@ def _first_counted(text: TextPairs, sinks: SinkTable, window: int) -> int:
 
 
 def _heaviest(trace: Trace, able: Sequence[int], number: int) -> tuple[int, ...]:
-    received = (trace.mass.double() * trace.queries).sum(0)
-    ordered = sorted(able, key=lambda pos: (-float(received[pos]), pos))
+    received = _received(trace)
+    ordered = sorted(able, key=lambda pos: (-received[pos], pos))
     return tuple(sorted(ordered[:number]))
 
 
+def _received(trace: Trace) -> list[float]:
+    """Attention to each token, summed over layers and queries."""
+    received = (trace.mass.double() * trace.queries).nan_to_num().sum(0)
+    return [float(one) for one in received]
+
+
+def _hitters(trace: Trace, number: int, window: int) -> tuple[tuple[int, int], ...]:
+    """Keys other than the primary that are kept as heavy hitters: (key, first query without it).
+
+    Each query has the `number` heaviest of the keys that have left its window, or all if they are
+    fewer. The query of a key that is never dropped is the length of the text.
+    """
+    received, until = _received(trace), dict[int, int]()
+    kept: list[tuple[float, int]] = []
+    for pos in range(len(trace) - window - 1):
+        if pos != trace.primary:
+            heapq.heappush(kept, (received[pos], -pos))
+            until[pos] = len(trace)
+        if len(kept) > number:
+            until[-heapq.heappop(kept)[1]] = pos + window + 1
+    return tuple((key, query) for key, query in until.items() if query > key + window + 1)
+
+
 def _rows(
-    text: TextPairs, caches: Sequence[Cache], result: CutLosses, first: int
+    text: TextPairs, caches: Sequence[Cache], result: CutLosses, first: int, own: set[int]
 ) -> Iterator[dict[str, Any]]:
     clean = float(result.clean[first:-1].double().mean())
     for number, (cache, keys, draw, cut) in enumerate(caches):
@@ -182,6 +211,7 @@ def _rows(
             "loss": loss,
             "rise": (loss - clean) / clean,
             "kl": float(result.kl[number, first:-1].double().mean()),
+            "n_secondary": len(_left(cut, len(text.trace)) & own),
         }
 
 
@@ -189,7 +219,13 @@ def _n_keys(cut: Cut, cache: str, n_pos: int) -> int:
     """Number of keys that a query misses, or that it has kept from before its window."""
     if cut.until is not None:
         return cut.until - 1
-    return len(cut.keys) if cache == "dropped" else n_pos - len(cut.keys)
+    return len(cut.keys) if cache == "dropped" else len(_left(cut, n_pos))
+
+
+def _left(cut: Cut, n_pos: int) -> set[int]:
+    """Keys that the last query whose loss counts still has, however far behind it."""
+    gone = {*cut.keys} if cut.until is None else set[int]()
+    return {*range(n_pos)} - gone | {key for key, query in cut.later if query > n_pos - 2}
 
 
 def _by_position(

@@ -97,6 +97,7 @@ CUTS = [
     Cut(keys=tuple(range(1, 40)), layers=(0, 1, 2), since=8),
     Cut(keys=(3, 5), layers=(1, 2), taken="value", first=12),
     Cut(keys=(3, 5), layers=(0, 2), taken="mean_value"),
+    Cut(keys=tuple(range(1, 40)), layers=(0, 1, 2), since=8, later=((4, 20), (9, 35), (12, 13))),
 ]
 
 
@@ -106,7 +107,8 @@ def plain(model, trace, cut):
     lost = torch.zeros(n_pos, n_pos, dtype=torch.bool)
     for query in range(cut.first, n_pos):
         for key in cut.keys:
-            if cut.since <= query - key < (cut.until or n_pos):
+            late = dict(cut.later).get(key, 0)
+            if cut.since <= query - key < (cut.until or n_pos) and query >= late:
                 lost[query, key] = True
     usual = trace.norm <= 2 * trace.median_norm[:, None]
 
@@ -161,6 +163,7 @@ def test_a_window_of_the_cache_moves_with_the_query():
     [
         (Cut(keys=(40,), layers=(0,)), "a cut has keys 40; expected numbers from 0 to 39"),
         (Cut(keys=(), layers=(0,)), "a cut has keys none"),
+        (Cut(keys=(1,), layers=(0,), later=((40, 2),)), "a cut has keys to cut off later 0, 40"),
         (Cut(keys=(1,), layers=(3,)), "a cut has layers 3; expected numbers from 0 to 2"),
         (Cut(keys=(1,), layers=(0,), first=40), "a cut has first query 40"),
         (Cut(keys=(1,), layers=(0,), since=0), "a query always sees its own key"),

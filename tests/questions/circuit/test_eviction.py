@@ -10,13 +10,18 @@ from secondary_sinks.errors import EditError
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.questions import match_pairs
 from secondary_sinks.questions.circuit import eviction
+from secondary_sinks.questions.circuit.cuts import hidden
 from secondary_sinks.questions.circuit.eviction import caches_of
+from secondary_sinks.questions.circuit.eviction_verdicts import SAME
 from secondary_sinks.testing import Plant, plant
 from tests.questions.gardens import PRIMARY, Garden, three
 
 READ_BY_ONE, HEAD, OWN_AXIS = replace(PRIMARY, read_by=(0,)), 1, 5
 WINDOW = 8
+SINKS = (28, 32, 36)
 FIRST = 36 + WINDOW + 1
+COUNTED = torch.arange(64 // 4 + WINDOW + 1, 63)
+"""Queries whose loss counts, if no sink stands after the first quarter of the text."""
 """The first position at which all three sinks are gone."""
 
 
@@ -50,7 +55,7 @@ def ordinary_tokens_disturb(model):
 
 
 def garden(change, **more):
-    plants = three(forming=(3,), read_by=(HEAD,), **more)
+    plants = [Plant(pos=pos, forming=(3,), read_by=(HEAD,), **more) for pos in SINKS]
     return Garden(*plants, primary=READ_BY_ONE, change=change)
 
 
@@ -89,15 +94,27 @@ def test_sinks_that_stand_in_for_the_primary_are_missed_without_it():
     assert dropped["primary and secondary"] > 1.5 * alone > 0
 
 
+def heaviest(trace, number):
+    """Which keys each query has as the heaviest ones that left its window, and the primary."""
+    received = (trace.mass.double() * trace.queries).nan_to_num().sum(0)
+    held = torch.zeros(len(trace), len(trace), dtype=torch.bool)
+    for query in range(len(trace)):
+        able = list(range(1, query - WINDOW))
+        able.sort(key=lambda key: (-float(received[key]), key))
+        held[query, [0, *able[:number]]] = True
+    return held
+
+
 def test_each_cache_is_that_of_a_plain_pass(telling):
     made, found = telling
     trace, model = made.traces[0], made.model
     query, key = torch.arange(64)[:, None], torch.arange(64)
     far = query - key > WINDOW
     hidden = {
-        ("dropped", "secondary"): far & torch.isin(key, torch.tensor([12, 24, 36])),
+        ("dropped", "secondary"): far & torch.isin(key, torch.tensor(SINKS)),
         ("dropped", "recent"): (query - key >= 1) & (query - key <= 3),
         ("kept", "primary"): far & (key != 0),
+        ("kept", "primary and heavy hitters"): far & ~heaviest(trace, 3),
     }
     table = found.cells.query("text_id == 't0'").set_index(["cache", "keys"])["loss"]
     for (cache, keys), mask in hidden.items():
@@ -131,7 +148,7 @@ def test_random_keys_and_heavy_hitters_are_ordinary(telling):
         caches = caches_of(text, made.sinks, WINDOW, 3)
         drawn = [cut.keys for _, keys, _, cut in caches if keys in ("random", "heavy hitters")]
         assert len(set(drawn)) == 4
-        assert not {key for keys in drawn for key in keys} & {0, 12, 24, 36}
+        assert not {key for keys in drawn for key in keys} & {0, *SINKS}
         assert max(map(max, drawn)) < 36
 
 
@@ -144,6 +161,39 @@ def test_short_texts_and_texts_without_sinks_claim_nothing():
     none = eviction(*Garden(n_texts=2).asked)
     assert len(none.cells) == 0
     assert "no secondary sink" in none.verdicts[0].why
+
+
+def of_one_sink(*others, pos=15, heads=(HEAD,), value=0.5):
+    """Texts with one sink, which tells little, and further plants."""
+    plants = [Plant(pos=pos, forming=(3,), read_by=heads, value=value), *others]
+    made = Garden(*plants, primary=READ_BY_ONE, change=tells_the_next_token)
+    return made, eviction(*made.asked, window=WINDOW)
+
+
+def test_heavy_hitters_may_come_late_in_a_text():
+    """In the middle of the text stands a key that is not a sink, draws more and tells more."""
+    key = Plant(pos=32, forming=(3,), strength=10.0, attended=True, value=10.0)
+    made, found = of_one_sink(key)
+    assert {sink.pos for sink in made.sinks.sinks} == {0, 15}
+    kept = rises(found, "kept")
+    assert kept["primary and heavy hitters"] < 0.01 < kept["primary and secondary"]
+    assert kept["primary and secondary"] < kept["primary"] - 0.01, "better than a weak early key"
+    assert found.verdicts[2].outcome == "contradicted"
+
+
+def test_where_the_sinks_are_the_heavy_hitters_nothing_is_shown():
+    made, found = of_one_sink(pos=12, value=20.0)
+    kept = found.cells[found.cells["cache"] == "kept"].set_index("keys")
+    same = ["primary and secondary", "primary and heavy hitters"]
+    assert kept.loc[same, "n_secondary"].tolist() == [1] * 16
+    for text in match_pairs(made.traces, made.sinks):
+        cuts = {keys: cut for cache, keys, _, cut in caches_of(text, made.sinks, WINDOW, 1)}
+        with_sinks, with_heaviest = (hidden(cuts[keys], COUNTED, 64) for keys in same)
+        assert torch.equal(with_sinks, with_heaviest)
+    verdict = found.verdicts[2]
+    assert (verdict.outcome, verdict.n_sinks) == ("inconclusive", 0)
+    assert f"8 {SAME}" in verdict.why
+    assert found.verdicts[0].n_sinks == 8
 
 
 @pytest.mark.parametrize("wrong", [{"window": 0}, {"draws": 0}])
