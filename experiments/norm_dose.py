@@ -23,14 +23,17 @@ METHOD = (
     "control token. It is also rotated by 90 degrees to random directions, at the same norm. A "
     "sink has a large norm by definition, so its lifetime depends on the norm in any model: only "
     "attention is tested. Verdicts: attention, and the number of layers attended, follow the "
-    "factor (rank correlation minus the control's, and a trend test); sinks lose half of their "
-    "attention if the output is rotated, and if it is scaled down. The primary is active at the "
-    "same layers at every factor."
+    "factor where it is 1 or more (rank correlation minus the control's, a trend test, and a gain "
+    "of more than a tenth at 4 times the norm). Factors below 1 take the output away, so they "
+    "enter the curves alone: whatever needs the output at all follows them. Sinks lose half of "
+    "their attention if the output is rotated by 90 degrees, which leaves nothing along its own "
+    "direction, and if it is scaled down to 1/16. The primary is active at the same layers at "
+    "every factor."
 )
 REFUTATION = (
-    "Attention falls where the factor rises, compared with controls. If it does not change, or "
-    "rises just as much at controls, nothing is shown or refuted. The number of layers attended "
-    "cannot exceed that of the model, so large factors give ties."
+    "Attention falls where the factor rises above 1, compared with controls. If it does not "
+    "change, or rises just as much at controls, nothing is shown or refuted. The number of layers "
+    "attended cannot exceed that of the model, so large factors give ties."
 )
 CLAIM = "sinks draw more attention if the MLP output that forms them is scaled up"
 GROUPS = {"sink": "sinks", "control": "control tokens"}

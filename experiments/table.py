@@ -150,7 +150,8 @@ EXPERIMENTS = (
     ),
     Experiment(
         name="norm_dose",
-        claim="scaling these outputs up makes sinks draw more attention, and at more layers",
+        claim="scaling these outputs up, beyond their own norm, makes sinks draw more attention, "
+        "and at more layers",
         asks=("norm_dose",),
         observes=False,
     ),

@@ -132,22 +132,31 @@ def norm_dose(
     strong, at every factor.
 
     *Attention* and *layers*: the rank correlation of the factor with attention (with the number of
-    layers attended) minus that of the control token at the same factor, median over texts.
-    Supported if its interval lies above one half and Page's trend test (permutations within texts,
-    Holm-corrected for both responses) has p of at most 0.05; contradicted if the interval lies
-    below one half. *Direction* and *norm*: the share of sinks that lose more than half of their
-    attention beyond the expected, and do not with other MLPs, compared with one half; contradicted
-    only if the share is below without regard to other MLPs too. If no other
+    layers attended) minus that of the control token at the same factor, median over texts. Only
+    factors from 1 up count: smaller ones take the output away, so that anything that needs it
+    follows them. Supported if its interval lies above one half, if the largest factor adds more
+    than a tenth of the clean response (`GAIN`, median over texts with its interval, minus the
+    control), and if Page's trend test (permutations within texts, Holm-corrected for both
+    responses) has p of at most 0.05; contradicted if the interval of the correlation lies below 0.
+    *Direction* (rotated by 90 degrees, nothing is left along it) and *norm* (the smallest factor):
+    the share of sinks that lose more than half of their attention beyond the expected, and do not
+    with other MLPs, compared with one half; contradicted only if the share is below without regard
+    to other MLPs too. Both come near to removing the output, and say no more than that a part of
+    it along its direction, or more than the smallest factor of its norm, is needed. If no other
     MLP could have ended the sink, its control token is the control: there the output draws half as
     much as at the sink when put in unchanged, and does not when turned (or at the least norm).
 
     `n_claims`: number of claims that intervals are corrected for (`n_claims_of`); by default those
     of this answer. Table "threshold": the least norm that makes a sink, or draws half as much
-    attention (`threshold.thresholds`). Raises `EditError` for factors that do not ascend.
+    attention (`threshold.thresholds`). Raises `EditError` for factors that do not ascend, and for
+    fewer than two from 1 up.
     """
     n_claims = n_claims or N_CLAIMS
-    if len(factors) < 2 or sorted(set(factors)) != list(factors) or factors[0] <= 0:
-        raise EditError(f"factors must be positive and ascending, two or more; got {factors}")
+    n_up = sum(factor >= 1 for factor in factors)
+    if n_up < 2 or sorted(set(factors)) != list(factors) or factors[0] <= 0:
+        raise EditError(
+            f"factors must be positive and ascending, two or more of them from 1 up; got {factors}"
+        )
     texts = match_pairs(traces, sinks)
     formed_by = by_place(model, texts, sinks, forming)
     tested_with = held_out(texts, formed_by)
@@ -165,7 +174,7 @@ def norm_dose(
         verdicts=(
             *dose_verdicts(cells, extra, left_out, n_claims),
             direction_verdict(cells, extra, left_out, n_claims),
-            norm_verdict(cells, extra, left_out, n_claims),
+            norm_verdict(cells, factors[0], extra, left_out, n_claims),
         ),
         tables={"threshold": thresholds(cells[cells["test"] == "dose"], tested_with)},
         left_out=left_out,

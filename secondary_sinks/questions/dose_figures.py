@@ -6,6 +6,7 @@ import pandas as pd
 
 from secondary_sinks.display import rounded
 from secondary_sinks.questions.answer import Answer
+from secondary_sinks.questions.dose_verdicts import as_fraction
 from secondary_sinks.questions.question import Drawing, Shown, one_drawing
 from secondary_sinks.statistics import mean_and_percentiles
 
@@ -75,4 +76,4 @@ def _fractions(table: pd.DataFrame) -> dict[float, str]:
     """Ticks of an axis of factors: the powers of two in the table, small ones as fractions."""
     powers = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0)
     factors = [one for one in powers if (table["x"] - one).abs().min() < 1e-9]
-    return {one: f"1/{1 / one:g}" if one < 1 else f"{one:g}" for one in factors}
+    return {one: as_fraction(one) for one in factors}

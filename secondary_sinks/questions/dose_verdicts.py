@@ -1,5 +1,6 @@
 """The verdicts on direction and norm, from the cells of `norm_dose`."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
@@ -20,39 +21,62 @@ from secondary_sinks.statistics import (
 from secondary_sinks.types import Verdict
 
 ALPHA = 0.05
+GAIN = 0.1
+"""Attention saturates: less is gained at the largest factor, as a share of what the sink has."""
 DOSE = "sinks draw more attention if the MLP output that forms them is scaled up"
 LAYERS = "sinks are attended at more layers if the MLP output that forms them is scaled up"
 DIRECTION = (
-    "sinks depend on the direction of the MLP output that forms them: rotated at the same norm, it "
-    "leaves them less than half of their attention"
+    "sinks need a part of the MLP output that forms them along its own direction: rotated by 90 "
+    "degrees at the same norm, it leaves them less than half of their attention"
 )
 NORM = (
-    "sinks depend on the norm of the MLP output that forms them: scaled down to the smallest "
-    "factor, it leaves them less than half of their attention"
+    "sinks need the MLP output that forms them at more than {} of its norm: scaled down to that, "
+    "it leaves them less than half of their attention"
 )
 
 
 RESPONSES = {
-    "mass_edited": (DOSE, "attention"),
-    "lifetime_attention_edited": (LAYERS, "number of layers attended"),
+    "mass_edited": (DOSE, "attention", "mass_clean"),
+    "lifetime_attention_edited": (
+        LAYERS,
+        "number of layers attended",
+        "lifetime_attention_clean",
+    ),
 }
+"""By response: the claim, the response in words, and the column of its clean value."""
+
+
+def as_fraction(factor: float) -> str:
+    """A factor in words.
+
+    >>> as_fraction(0.0625), as_fraction(4.0)
+    ('1/16', '4')
+    """
+    return f"1/{1 / factor:g}" if factor < 1 else f"{factor:g}"
 
 
 def dose_verdicts(
     cells: pd.DataFrame, extra: str, left_out: Mapping[str, int], n_claims: int
 ) -> list[Verdict]:
-    """One verdict per response; neither response depends on the norm by definition.
+    """One verdict per response, from the factors 1 and above; neither has a norm by definition.
 
-    supported: the interval of the rank correlation lies above one half, and the trend test agrees.
-    contradicted: it lies below 0. inconclusive: otherwise, since ties cap the correlation: one step
-    up at the last of 13 factors has 0.46.
+    Factors below 1 take the output away: whatever needs it at all has a high rank correlation with
+    the factor there, also if it is on or off.
+
+    supported: the interval of the rank correlation lies above one half, that of the gain (from the
+    first factor to the last, as a share of the clean response) above `GAIN`, and the trend test
+    agrees. contradicted: the interval of the rank correlation lies below 0. Else inconclusive.
     """
     part = cells[cells["test"] == "dose"]
-    p_values = holm([_page(part, name) for name in RESPONSES])
+    p_values = holm([_page(_scaled_up(part), name) for name in RESPONSES])
     return [
         _dose(part, name, p, extra, left_out, n_claims)
         for name, p in zip(RESPONSES, p_values, strict=True)
     ]
+
+
+def _scaled_up(part: pd.DataFrame) -> pd.DataFrame:
+    return part[part["factor"] >= 1]
 
 
 def _dose(
@@ -63,27 +87,52 @@ def _dose(
     left_out: Mapping[str, int],
     n_claims: int,
 ) -> Verdict:
-    claim, response = RESPONSES[name]
-    interval = _correlation(part, name, n_claims)
-    lifetime = _correlation(part, "lifetime_edited", n_claims)
+    (claim, response, _), up = RESPONSES[name], _scaled_up(part)
+    interval, gain = _correlation(up, name, n_claims), _gain(up, name, n_claims)
     falls = outcome_of(interval, 0.0) == "contradicted"
-    rises = outcome_of(interval) == "supported" and p_value <= ALPHA
+    rises = outcome_of(interval) == outcome_of(gain, GAIN) == "supported" and p_value <= ALPHA
     return judge(
         claim,
         interval,
-        lambda: (
-            f"the factor has a rank correlation of {interval.value:.2f} with {response} (corrected "
-            f"p = {rounded(p_value, 2)}), and of {lifetime.value:.2f} with the lifetime, whose "
-            f"definition includes a norm test{extra}"
-        ),
-        statistic=f"rank correlation of the factor with {response} (sink minus control), median "
-        "over texts",
+        lambda: _why_dose(part, name, interval, gain, p_value) + extra,
+        statistic=f"rank correlation of the factor, from 1 up, with {response} (sink minus "
+        "control), median over texts",
         unit="rank correlation",
         controls="token twins, or ordinary tokens nearby, with the same scaling",
         left_out=left_out,
         n_claims=n_claims,
         outcome="contradicted" if falls else "supported" if rises else "inconclusive",
     )
+
+
+def _why_dose(
+    part: pd.DataFrame, name: str, interval: Interval, gain: Interval, p_value: float
+) -> str:
+    """The parts of the verdict; then, for comparison, all factors, and the lifetime."""
+    largest, response = part["factor"].max(), RESPONSES[name][1]
+    overall = _correlation(part, name, 1).value
+    lifetime = _correlation(_scaled_up(part), "lifetime_edited", 1).value
+    return (
+        f"from 1 up, the factor has a rank correlation of {interval.value:.2f} with {response} "
+        f"(corrected p = {rounded(p_value, 2)}); at {largest:g} times the norm, {response} changes "
+        f"by {gain.value:+.0%} [{gain.low:+.0%}, {gain.high:+.0%}] beyond the control (more than "
+        f"{GAIN:.0%} is asked for); the correlation over all factors, most of which take the "
+        f"output away, is {overall:.2f}; that with the lifetime, whose definition includes a norm "
+        f"test, is {lifetime:.2f}"
+    )
+
+
+def _gain(up: pd.DataFrame, name: str, n_claims: int) -> Interval:
+    """What the largest factor adds to the first, sink minus control, as a share of the clean."""
+    responses, clean = _beyond_control(up, name), RESPONSES[name][2]
+    own = up[up["role"] == "sink"].groupby(["text_id", "sink_pos"])[clean].first()
+    sizes = own.reindex(responses.index).astype(float)
+    gains = [
+        (row[-1] - row[0]) / size if size else math.nan
+        for row, size in zip(responses.to_numpy(), sizes, strict=True)
+    ]
+    texts = responses.index.get_level_values("text_id").tolist()
+    return median_over_texts(gains, texts, n_claims=n_claims)
 
 
 def _correlation(cells: pd.DataFrame, name: str, n_claims: int) -> Interval:
@@ -112,7 +161,7 @@ def _page(cells: pd.DataFrame, name: str) -> float:
 def direction_verdict(
     cells: pd.DataFrame, extra: str, left_out: Mapping[str, int], n_claims: int
 ) -> Verdict:
-    """Verdict on the share of sinks that lose half of their attention when turned, same norm."""
+    """Verdict on the share of sinks that lose half of their attention turned by 90 degrees."""
     turned = cells[cells["test"] == "turned"]
     same = turned[turned["factor"] == 1.0]
     instead = _made_as_well(cells, "turned")
@@ -125,8 +174,9 @@ def direction_verdict(
         made = cells[cells["test"] == "made"].groupby("role")["draws"].apply(_mean)
         own = same[same["role"] == "sink"]
         return (
-            f"with the output rotated at the same norm, {1 - _mean(own['draws']):.0%} lose more "
-            f"than half of their attention (at {largest['factor'].iloc[0]:g} times the norm "
+            "with the output rotated by 90 degrees at the same norm, "
+            f"{1 - _mean(own['draws']):.0%} lose more than half of their attention (at "
+            f"{largest['factor'].iloc[0]:g} times the norm "
             f"{1 - _mean(largest['draws']):.0%}); {1 - _mean(own['is_sink']):.0%} are no longer "
             "sinks by the definition, which includes the direction; of other tokens that get the "
             f"output, {made['turned']:.0%} draw half as much if it is rotated and "
@@ -146,9 +196,9 @@ def direction_verdict(
 
 
 def norm_verdict(
-    cells: pd.DataFrame, extra: str, left_out: Mapping[str, int], n_claims: int
+    cells: pd.DataFrame, least: float, extra: str, left_out: Mapping[str, int], n_claims: int
 ) -> Verdict:
-    """Verdict on the share of sinks that lose half of their attention at the least norm."""
+    """Verdict on the share of sinks that lose half of their attention at the `least` factor."""
     part = cells[cells["test"] == "least"]
     instead = _made_as_well(cells, "least")
     interval = rate_difference(
@@ -156,10 +206,10 @@ def norm_verdict(
     )
     own = part[part["role"] == "sink"]
     return judge(
-        NORM,
+        NORM.format(as_fraction(least)),
         interval,
         lambda: (
-            f"with the output at {part['factor'].iloc[0]:g} times its norm, "
+            f"with the output at {as_fraction(least)} of its norm, "
             f"{1 - _mean(own['draws']):.0%} lose more than half of their attention; "
             f"{1 - _mean(own['is_sink']):.0%} are no longer sinks by the definition, which "
             f"includes the norm{extra}"

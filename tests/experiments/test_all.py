@@ -27,7 +27,7 @@ NAMES = ("norms", "norm_dose")
 
 @pytest.fixture(scope="module")
 def sinks():
-    return planted(*three(forming=(3,)))
+    return planted(*three(forming=(3,)), anisotropy=12.0)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ MODULES = (mlp_ablation, mlp_patching, norm_dose, neurons)
 
 @pytest.fixture(scope="module")
 def by_one():
-    return planted(*three(forming=(3,)))
+    return planted(*three(forming=(3,)), anisotropy=12.0)
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ MEANT = {
     writers: [writers.CLAIM, writers.MEDIATES, writers.ALONG],
     mlp_anatomy: [mlp_anatomy.CLAIM, mlp_anatomy.MOST],
     norm_and_score: RANKS[:2],
-    norm_dose: [DOSE.DOSE, DOSE.LAYERS, DOSE.DIRECTION, DOSE.NORM],
+    norm_dose: [DOSE.DOSE, DOSE.LAYERS, DOSE.DIRECTION, DOSE.NORM.format("1/16")],
     primary_weakening: [WEAKER.CLAIM, RESTORED.CLAIM, GIVEN.CLAIM],
 }
 """Claims of an experiment's verdicts, at the places that rows of the table point at."""
