@@ -39,12 +39,13 @@ PAPER = (
 METHOD = (
     "The same texts are observed with several checkpoints of a model, in the order given, and "
     "their sinks are counted. Statistic: of the secondary sinks of the first and of the last "
-    "checkpoint, the share of the last, mean over texts; one half means as many. Rates have "
-    "approximate intervals, used in no verdict. Sinks that copy one of an earlier text are left "
-    "out."
+    "checkpoint, the share of the last, mean over texts; one half means as many. A secondary sink "
+    "is one beside a primary, so only texts with a primary at both checkpoints count: a checkpoint "
+    "without a primary has no secondary sink by definition. Rates have approximate intervals, used "
+    "in no verdict. Sinks that copy one of an earlier text are left out."
 )
-REFUTATION = "As many secondary sinks, or more, at the first checkpoint."
-CLAIM = "secondary sinks arise in training: the last checkpoint has more than the first"
+REFUTATION = "As many secondary sinks, or more, at the first checkpoint, beside a primary."
+CLAIM = "secondary sinks arise in training: beside a primary, the last checkpoint has more of them"
 COLUMNS = {
     "checkpoint": "name of the model, with its revision",
     "text_id": "text",
@@ -130,21 +131,31 @@ def _refuse_other_tokens(
 
 
 def _verdict(frame: pd.DataFrame, rates: pd.DataFrame) -> Verdict:
-    """Whether the last checkpoint has more secondary sinks than the first."""
+    """Whether texts with a primary at both have more sinks at the last checkpoint than the first.
+
+    `left_out` counts the sinks, of both checkpoints, in texts without a primary at one of them.
+    """
     names = list(dict.fromkeys(frame["checkpoint"]))
-    first, last = (frame[frame["checkpoint"] == name] for name in (names[0], names[-1]))
-    here, there = (part["n_sinks"].to_numpy(dtype=int) for part in (last, first))
-    able = int((first["n_primary"] > 0).sum())
+    first, last = (
+        frame[frame["checkpoint"] == name].set_index("text_id") for name in (names[0], names[-1])
+    )
+    begun, ended = first["n_primary"] > 0, last["n_primary"] > 0
+    both, n_sinks = begun & ended, first["n_sinks"] + last["n_sinks"]
+    here, there = (part.loc[both, "n_sinks"].to_numpy(dtype=int) for part in (last, first))
     told = ", ".join(
         f"{name}: {rounded(rate)}" for name, rate in zip(rates["row"], rates["value"], strict=True)
     )
     return judge(
         CLAIM,
-        share_of_sinks(here, there, first["text_id"]),
-        f"secondary sinks per 10,000 tokens by checkpoint: {told}; at the first, {able} of "
-        f"{count(len(first), 'text')} have a primary, without which no token counts as secondary",
+        share_of_sinks(here, there, both.index[both].to_series()),
+        f"secondary sinks per 10,000 tokens by checkpoint: {told}; {both.sum()} of "
+        f"{count(len(both), 'text')} have a primary at both checkpoints",
         statistic="share of the secondary sinks of both checkpoints that are of the last",
         controls=f"the first checkpoint, {names[0]}",
+        left_out={
+            "in texts without a primary at the first checkpoint": int(n_sinks[~begun].sum()),
+            "in texts with one at the first checkpoint alone": int(n_sinks[begun & ~ended].sum()),
+        },
         controlled=False,
     )
 

@@ -44,7 +44,7 @@ def test_sinks_that_are_learned_are_found_where_they_arise():
     assert (finding.frame["n_primary"] == 1).all(), "the primary is there from the start"
     assert finding.verdict.outcome == "supported"
     assert "step1000: 0, planted@step2000: 156" in finding.verdict.why
-    assert "at the first, 7 of 7 texts have a primary, without which no" in finding.verdict.why
+    assert "7 of 7 texts have a primary at both checkpoints" in finding.verdict.why
     dots = finding.figure.data[0]
     assert list(dots.x) == rates["value"].tolist()
 
@@ -56,6 +56,28 @@ def test_training_that_changes_nothing_or_forgets_is_not_said_to_make_sinks():
     assert run([first, ("again", first[1])]).verdict.why == "no checkpoint has a secondary sink"
     before, *_, after = trained(n_texts=3)
     assert run([before, after]).verdict.why.startswith("only 3 sinks in 3 texts")
+
+
+def no_primary(model):
+    """A change: nothing is learned yet, neither the primary nor what could be secondary to it."""
+    for layer, neuron in ((1, 0), (3, 1)):
+        model.blocks[layer].mlp.W_out.data[neuron] = 0
+
+
+def test_a_checkpoint_without_a_primary_has_no_secondary_sinks_by_definition_alone():
+    """The last checkpoint has all of them, so a plain count would be supported."""
+    never, first, *_, last = [("never", planted(LATE, n_texts=7, change=no_primary)), *trained()]
+    finding = run([never, last])
+    assert finding.frame.groupby("checkpoint")["n_primary"].sum().to_dict()["never"] == 0
+    assert finding.frame.groupby("checkpoint")["n_sinks"].sum().to_dict()[last[0]] == 7
+    assert finding.verdict.outcome == "inconclusive"
+    words = "7 in texts without a primary at the first checkpoint"
+    assert words in finding.verdict.why
+    assert finding.verdict.controls.endswith(f"left out: {words}")
+    back = run([last, never]).verdict
+    assert (back.outcome, back.n_texts) == ("inconclusive", 0)
+    assert "7 in texts with one at the first checkpoint alone" in back.why
+    assert run([never, first, last]).verdict.n_texts == 0, "the first of all is compared"
 
 
 def test_other_tokens_of_a_text_are_refused():
