@@ -123,7 +123,8 @@ TESTED: dict[str, dict[tuple[str, int], str]] = {
         "levels",
     },
     "tokens": {
-        ("sink_tokens", 0): "More than half of the sinks hold no letter",
+        ("sink_tokens", 0): "More than half of the sinks hold no letter, where a random ordinary "
+        "token of their text holds one",
     },
     "further": {
         ("criterion_check", 0): "More than half of the tokens that the paper's criterion or ours "

@@ -1,5 +1,6 @@
 """Which tokens are secondary sinks, where in a text do they occur, and how rare are they?"""
 
+import math
 import re
 from collections import Counter
 
@@ -9,11 +10,12 @@ import pandas as pd
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, unanswered
 from secondary_sinks import Verdict
+from secondary_sinks.causal.controls import ordinary_positions
 from secondary_sinks.detection import counts_for_levels
 from secondary_sinks.display import rounded
 from secondary_sinks.plots import count_bars
 from secondary_sinks.questions import judge
-from secondary_sinks.statistics import Interval, jackknife, share_over_texts
+from secondary_sinks.statistics import Interval, jackknife, paired_share_over_texts
 from secondary_sinks.types import Sink
 
 NAME, QUESTION = "sink_tokens", "Which tokens are secondary sinks, and how rare are they?"
@@ -25,11 +27,19 @@ PAPER = (
 METHOD = (
     "The strings of all secondary sinks, grouped by kind of character (`kind_of`), the share of "
     "the same token's occurrences that are sinks, their positions, and their rate. Verdict: the "
-    "share of secondary sinks without a letter (white space, digits, punctuation), over texts. "
-    "Stop words count as words: which words have little meaning differs between languages."
+    "share of secondary sinks without a letter (white space, digits, punctuation), where a random "
+    "ordinary token of the same text has one: each sink counts by the share of these tokens with a "
+    "letter, mean over texts. So random tokens of a text full of symbols support nothing. Stop "
+    "words count as words: which words have little meaning differs between languages."
 )
-REFUTATION = "Most secondary sinks contain letters."
-CLAIM = "secondary sinks contain no letters: they are white space, digits or punctuation"
+REFUTATION = (
+    "Most secondary sinks contain letters. If few ordinary tokens of their texts do so either, "
+    "nothing is shown or refuted."
+)
+CLAIM = (
+    "secondary sinks are white space, digits or punctuation, where ordinary tokens of their text "
+    "contain letters"
+)
 COLUMNS = {
     "token": "string of the token",
     "token_id": "id of the token",
@@ -126,20 +136,42 @@ def _rate(observed: Observed, sinks: list[Sink]) -> Interval:
     return jackknife(np.array(sums, dtype=float), lambda total: float(1e4 * total[0] / total[1]))
 
 
+def _is_empty(token: str) -> bool:
+    """Whether a token holds no letter, and is not a special one."""
+    return kind_of(token) not in {"letters", "special"}
+
+
+def _empty_elsewhere(observed: Observed) -> dict[str, float]:
+    """Share of the ordinary tokens of each text that hold no letter; NaN without such a token."""
+    shares = {}
+    for trace in observed.traces:
+        places = ordinary_positions(trace, observed.sinks)
+        empty = [_is_empty(trace.token_strings[pos]) for pos in places]
+        shares[trace.text_id] = sum(empty) / len(empty) if empty else math.nan
+    return shares
+
+
 def _verdict(observed: Observed, sinks: list[Sink], frame: pd.DataFrame) -> Verdict:
-    empty = [float(kind_of(sink.token) not in {"letters", "special"}) for sink in sinks]
-    share = share_over_texts(empty, [sink.text_id for sink in sinks])
+    """Whether sinks hold no letter, where a random ordinary token of their text does."""
+    texts, elsewhere = [sink.text_id for sink in sinks], _empty_elsewhere(observed)
+    empty = [float(_is_empty(sink.token)) for sink in sinks]
+    share = paired_share_over_texts(empty, [elsewhere[text] for text in texts], texts)
+    cases = math.nan if share.cases is None else share.cases.value
+    chance = np.mean([elsewhere[text] for text in dict.fromkeys(texts)])
     rate, first = _rate(observed, sinks), frame.iloc[0]
     return judge(
         CLAIM,
         share,
-        f"the most frequent of {len(frame)} is {first['token']!r} ({first['n_sinks']} of "
+        f"{cases:.0%} of the sinks hold no letter, and {chance:.0%} of the ordinary tokens of "
+        f"their texts (means over texts); the most frequent of {len(frame)} tokens is "
+        f"{first['token']!r} ({first['n_sinks']} of "
         f"{len(sinks)} sinks; {first['share']:.0%} of its {first['n_occurrences']} occurrences); "
         f"{rounded(rate.value)} sinks per 10,000 tokens [about "
         f"{rounded(max(rate.low, 0))} to {rounded(rate.high)}]",
-        statistic="share of secondary sinks without a letter",
-        controls="none",
-        controlled=False,
+        statistic="share of secondary sinks without a letter, where a random ordinary token of "
+        "the same text has one",
+        controls="all tokens of the same text that can be judged and are no sink",
+        left_out={"in texts without such a token": sum(math.isnan(elsewhere[one]) for one in texts)},
     )
 
 

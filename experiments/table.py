@@ -74,7 +74,11 @@ EXPERIMENTS = (
         figure="2",
     ),
     Experiment(name="criterion_check", claim="the paper's criterion and ours find the same sinks"),
-    Experiment(name="sink_tokens", claim="secondary sinks are white space, digits or punctuation"),
+    Experiment(
+        name="sink_tokens",
+        claim="secondary sinks are white space, digits or punctuation, where ordinary tokens of "
+        "their text contain letters",
+    ),
     Experiment(
         name="mlp_anatomy",
         claim="the MLP output of the creation layer points along the primary's direction at sinks "

@@ -55,6 +55,13 @@ def never_sinks(trace: Trace, sinks: SinkTable, token_id: int) -> list[int]:
     return [pos for pos in same if pos not in taken]
 
 
+def ordinary_positions(trace: Trace, sinks: SinkTable) -> list[int]:
+    """Positions after the first that can be judged and are not a sink or primary at any layer."""
+    taken = {sink.pos for sink in sinks.sinks if sink.text_id == trace.text_id}
+    taken |= set(trace.reference.tolist()) | {trace.primary}
+    return [pos for pos in range(1, last_judged(trace, sinks) + 1) if pos not in taken]
+
+
 def last_judged(trace: Trace, sinks: SinkTable) -> int:
     """The last position that enough queries see at every layer; -1 if no position is."""
     seen = (trace.queries.amin(0) >= sinks.thresholds.min_queries).nonzero()[:, 0]

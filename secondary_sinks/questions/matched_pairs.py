@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from secondary_sinks.causal.controls import controls_of, last_judged
+from secondary_sinks.causal.controls import controls_of, ordinary_positions
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.progress import Progress
 from secondary_sinks.types import LASTING, Sink, SinkTable, Trace, as_traces
@@ -113,14 +113,12 @@ def matched_draw(
     No token is used twice. Every one of the `targets` gets a token, unless `fits` rules out too
     many; then some sinks are missing in the result.
     """
-    taken = {sink.pos for sink in sinks.of_text(trace.text_id).sinks}
-    taken |= set(trace.reference.tolist()) | {trace.primary}
+    free = ordinary_positions(trace, sinks)
     drawn: dict[int, int] = {}
     for sink in targets:
-        able = [pos for pos in range(1, last_judged(trace, sinks) + 1) if pos not in taken]
-        able = [pos for pos in able if fits(pos)]
+        able = [pos for pos in free if fits(pos)]
         norm = trace.norm[max(sink.l_start - 1, 0)].tolist()
         for pos in similar_tokens(norm, sink.pos, able, 1, seed):
             drawn[sink.pos] = pos
-            taken.add(pos)
+            free.remove(pos)
     return drawn

@@ -15,11 +15,11 @@ from tests.detection.traces import sink
 from tests.experiments.known import garden
 
 
-def named(*tokens):
-    """The plain garden, with other strings at the planted positions."""
+def named(*tokens, others=(" word",)):
+    """The plain garden, with strings at the planted positions, and in turn at all other places."""
     observed, traces = garden("plain"), []
     for trace in observed.traces:
-        strings = list(trace.token_strings)
+        strings = [others[pos % len(others)] for pos in range(len(trace.tokens))]
         for pos, token in zip((12, 24, 36), tokens, strict=True):
             strings[pos] = token
         traces.append(replace(trace, token_strings=tuple(strings)))
@@ -38,6 +38,24 @@ def test_tokens_with_and_without_letters(tokens, outcome):
     finding = sink_tokens.run(named(*tokens))
     assert finding.verdict.outcome.startswith(outcome)
     assert sorted(finding.frame["token"]) == sorted(tokens)
+
+
+@pytest.mark.parametrize(
+    ("others", "elsewhere", "outcome"),
+    [
+        (("+",), 1.0, "inconclusive"),
+        (("+", "=", " x"), 0.64, "inconclusive"),
+        ((" x", "="), 0.53, "inconclusive"),
+        ((" x",) * 11 + ("=",), 0.075, "supported"),
+    ],
+)
+def test_in_a_text_of_symbols_random_tokens_have_no_letter_either(others, elsewhere, outcome):
+    """Where few tokens are words, nothing is shown of sinks in particular, nor refuted."""
+    verdict = sink_tokens.run(named("+", "=", "7", others=others)).verdict
+    assert verdict.outcome == outcome
+    assert verdict.value == pytest.approx(1 - elsewhere, abs=0.005)
+    words = f"100% of the sinks hold no letter, and {1 - verdict.value:.0%} of the ordinary tokens"
+    assert verdict.why.startswith(words)
 
 
 def test_tokens_are_counted_against_all_that_there_are():
