@@ -40,12 +40,15 @@ METHOD = (
     "The same texts are observed with several checkpoints of a model, in the order given, and "
     "their sinks are counted. Statistic: of the secondary sinks of the first and of the last "
     "checkpoint, the share of the last, mean over texts; one half means as many. A secondary sink "
-    "is one beside a primary, so only texts with a primary at both checkpoints count: a checkpoint "
-    "without a primary has no secondary sink by definition. Rates have approximate intervals, used "
+    "is secondary to a primary, so only texts with a primary at both checkpoints count: "
+    "without one, a checkpoint has no secondary sink by definition. Rates have approximate intervals, used "
     "in no verdict. Sinks that copy one of an earlier text are left out."
 )
-REFUTATION = "As many secondary sinks, or more, at the first checkpoint, beside a primary."
-CLAIM = "secondary sinks arise in training: beside a primary, the last checkpoint has more of them"
+REFUTATION = "As many secondary sinks, or more, at the first checkpoint, in texts with a primary."
+CLAIM = (
+    "secondary sinks arise in training: of texts with a primary at the first and the last "
+    "checkpoint, the last has more secondary sinks"
+)
 COLUMNS = {
     "checkpoint": "name of the model, with its revision",
     "text_id": "text",

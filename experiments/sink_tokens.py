@@ -10,12 +10,17 @@ import pandas as pd
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, unanswered
 from secondary_sinks import Verdict
-from secondary_sinks.causal.controls import ordinary_positions
+from secondary_sinks.causal import ordinary_positions
 from secondary_sinks.detection import counts_for_levels
 from secondary_sinks.display import rounded
 from secondary_sinks.plots import count_bars
 from secondary_sinks.questions import judge
-from secondary_sinks.statistics import Interval, jackknife, paired_share_over_texts
+from secondary_sinks.statistics import (
+    Interval,
+    jackknife,
+    paired_share_over_texts,
+    share_over_texts,
+)
 from secondary_sinks.types import Sink
 
 NAME, QUESTION = "sink_tokens", "Which tokens are secondary sinks, and how rare are they?"
@@ -155,9 +160,10 @@ def _verdict(observed: Observed, sinks: list[Sink], frame: pd.DataFrame) -> Verd
     """Whether sinks hold no letter, where a random ordinary token of their text does."""
     texts, elsewhere = [sink.text_id for sink in sinks], _empty_elsewhere(observed)
     empty = [float(_is_empty(sink.token)) for sink in sinks]
-    share = paired_share_over_texts(empty, [elsewhere[text] for text in texts], texts)
+    control = [elsewhere[text] for text in texts]
+    share = paired_share_over_texts(empty, control, texts)
     cases = math.nan if share.cases is None else share.cases.value
-    chance = np.mean([elsewhere[text] for text in dict.fromkeys(texts)])
+    chance = share_over_texts(control, texts).value
     rate, first = _rate(observed, sinks), frame.iloc[0]
     return judge(
         CLAIM,
@@ -171,7 +177,7 @@ def _verdict(observed: Observed, sinks: list[Sink], frame: pd.DataFrame) -> Verd
         statistic="share of secondary sinks without a letter, where a random ordinary token of "
         "the same text has one",
         controls="all tokens of the same text that can be judged and are no sink",
-        left_out={"in texts without such a token": sum(math.isnan(elsewhere[one]) for one in texts)},
+        left_out={"in texts without such a token": int(np.isnan(control).sum())},
     )
 
 

@@ -3,6 +3,7 @@
 from secondary_sinks.causal.ablate import ablate
 from secondary_sinks.causal.active_rule import ActiveRule, Met
 from secondary_sinks.causal.compare import before_and_after, direct_and_total
+from secondary_sinks.causal.controls import ordinary_positions
 from secondary_sinks.causal.donors import reference_means
 from secondary_sinks.causal.metric import sweep_metric
 from secondary_sinks.causal.outcome import readers, watched_sinks
@@ -21,6 +22,7 @@ __all__ = [
     "ablate",
     "before_and_after",
     "direct_and_total",
+    "ordinary_positions",
     "readers",
     "recompute",
     "reference_means",
