@@ -41,8 +41,8 @@ METHOD = (
     "their sinks are counted. Statistic: of the secondary sinks of the first and of the last "
     "checkpoint, the share of the last, mean over texts; one half means as many. A secondary sink "
     "is secondary to a primary, so only texts with a primary at both checkpoints count: "
-    "without one, a checkpoint has no secondary sink by definition. Rates have approximate intervals, used "
-    "in no verdict. Sinks that copy one of an earlier text are left out."
+    "without one, a checkpoint has no secondary sink by definition. Rates have approximate "
+    "intervals, used in no verdict. Sinks that copy one of an earlier text are left out."
 )
 REFUTATION = "As many secondary sinks, or more, at the first checkpoint, in texts with a primary."
 CLAIM = (
