@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -31,10 +31,10 @@ def detect(
     `criterion` is "joint" (aligned with an active primary, outlying and attended) or "paper" (the
     authors' rule to the letter, with their labels). A text whose primary is active at no layer has
     no sinks. Sink levels are clustered over all texts given, so pass all traces of a model at
-    once; the same text twice counts once. For a run in half precision, `within_rounding` marks
+    once; the same trace twice counts once. For a run in half precision, `within_rounding` marks
     sinks that rounding may have made, and `SinkTable.near` holds tokens that it may have hidden.
-    Raises `DetectionError` for an unknown criterion or threshold, and for two texts with the same
-    name.
+    Raises `DetectionError` for an unknown criterion or threshold, and for two texts, or two
+    different traces of a text, with the same name.
     """
     if not isinstance(traces, Trace) and isinstance(traces, Cache):
         traces, thresholds = _trace_of(traces, thresholds), None
@@ -80,7 +80,7 @@ def across_texts(
 
 
 def _distinct(traces: Sequence[Trace]) -> list[Trace]:
-    """Each text once. Raises `DetectionError` for different texts with the same name."""
+    """Each trace once. Raises `DetectionError` for different ones with the same name."""
     found: dict[str, Trace] = {}
     for trace in traces:
         before = found.setdefault(trace.text_id, trace)
@@ -89,7 +89,31 @@ def _distinct(traces: Sequence[Trace]) -> list[Trace]:
                 f"two different texts have the id {trace.text_id!r}",
                 "give each its own text_id when you observe it",
             )
+        measures = _differing(before, trace)
+        if measures:
+            raise DetectionError(
+                f"two different traces of the same tokens have the id {trace.text_id!r}: they "
+                f"differ in {', '.join(measures)}",
+                "give one of them, or each its own text_id when you observe it",
+            )
     return list(found.values())
+
+
+def _differing(one: Trace, other: Trace) -> list[str]:
+    """Names of up to three fields in which two traces differ; none for equal traces."""
+    if one is other:
+        return []
+    pairs = (
+        (item.name, getattr(one, item.name), getattr(other, item.name)) for item in fields(one)
+    )
+    return [name for name, first, second in pairs if not _equal(first, second)][:3]
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if not isinstance(one, Tensor) or not isinstance(other, Tensor):
+        return bool(one is other or one == other)
+    same = one.shape == other.shape and one.dtype == other.dtype
+    return same and bool(((one == other) | (one.isnan() & other.isnan())).all())
 
 
 def _mark_copies(sinks: Sequence[Sink], tokens: Mapping[str, Tensor]) -> list[Sink]:

@@ -15,7 +15,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from secondary_sinks.layerwise.protocol import Hook
 from secondary_sinks.layerwise.visibility import visible_to_queries
-from secondary_sinks.measures import paid_attention, received_attention
+from secondary_sinks.measures.attention import read_paid, sum_received
 from secondary_sinks.measures.hook_names import hook_name
 
 
@@ -69,8 +69,8 @@ class AttentionTotals:
         """Hooks that add up the patterns and scores of a layer, for one text of the batch."""
 
         def on_pattern(pattern: Tensor, hook: Any) -> None:
-            self.add_received(received_attention(pattern[[text]]))
-            self.add_paid(paid_attention(pattern[text], self.watch))
+            self.add_received(sum_received(pattern[[text]]))
+            self.add_paid(read_paid(pattern[text], self.watch))
 
         def on_scores(scores: Tensor, hook: Any) -> None:
             masked = scores[text] <= torch.finfo(scores.dtype).min / 2  # as Hugging Face masks
@@ -157,7 +157,7 @@ def attend(
         elif totals.wants_log_sums:
             log_sums.append(scores.float().logsumexp(-1))
         received += pattern.sum(0, dtype=torch.float32)
-        paid += paid_attention(pattern.view_as(scores), totals.watch)
+        paid += read_paid(pattern.view_as(scores), totals.watch)
         outputs.append(pattern.to(values.dtype) @ values[:, group])
     totals.add_received(received / n_heads)
     totals.add_paid(paid / n_groups)

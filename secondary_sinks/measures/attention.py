@@ -12,18 +12,27 @@ from torch import Tensor
 
 from secondary_sinks.errors import MeasureError
 from secondary_sinks.measures.axes import expect_axes
+from secondary_sinks.measures.patterns import check_visible, check_weights
+from secondary_sinks.number_checks import finite_number, whole_number
 
 
 def received_attention(pattern: Float[Tensor, "*batch head query key"]) -> Float[Tensor, "key"]:
     """Attention paid to each key, summed over batch and queries, mean over heads.
 
     It adds up over chunks of queries, unlike `attention_mass`. Rows of `pattern` sum to 1 (to less
-    in models with learned sinks), so the sum over all keys is the number of rows.
+    in models with learned sinks), so the sum over all keys is the number of rows. Raises
+    `MeasureError` for anything but attention weights.
 
     >>> import torch
     >>> received_attention(torch.tensor([[[1.0, 0.0], [0.25, 0.75]]])).tolist()
     [1.25, 0.75]
     """
+    check_weights(pattern)
+    return sum_received(pattern)
+
+
+def sum_received(pattern: Float[Tensor, "*batch head query key"]) -> Float[Tensor, "key"]:
+    """`received_attention` of a pattern that was checked, or computed here."""
     flat = pattern.float().reshape(-1, *pattern.shape[-3:])
     return flat.sum(dim=(0, 2)).mean(dim=0)
 
@@ -34,13 +43,22 @@ def paid_attention(
     """Attention that each query pays to some keys, mean over heads, in [0, 1].
 
     One column per position of `keys`; 0 for positions after the last key of the pattern, which a
-    chunk of earlier queries does not have.
+    chunk of earlier queries does not have. Raises `MeasureError` for positions that are no whole
+    numbers from 0 on, and for anything but attention weights.
 
     >>> import torch
     >>> paid_attention(torch.tensor([[[1.0, 0.0], [0.25, 0.75]]]), [1]).tolist()
     [[0.0], [0.75]]
     """
     expect_axes(pattern, "head query key")
+    check_weights(pattern)
+    return read_paid(pattern, [whole_number("a key", key, MeasureError, 0) for key in keys])
+
+
+def read_paid(
+    pattern: Float[Tensor, "head query key"], keys: Sequence[int]
+) -> Float[Tensor, "query watched"]:
+    """`paid_attention` of a pattern that was checked, or computed here."""
     at = torch.tensor(keys, dtype=torch.long, device=pattern.device)
     last = pattern.shape[-1] - 1
     return pattern[..., at.clamp(max=last)].float().mean(0).where(at <= last, 0.0)
@@ -68,8 +86,9 @@ def head_mass(
     """Mean attention paid to each key by the queries that can see it, per head, in [0, 1].
 
     The query at the key's own position counts. With a sliding `window`, only queries within it do.
-    NaN for a key that no query of the chunk can see. Raises `MeasureError` if such a key receives
-    attention, because then `offset` or `window` is wrong.
+    NaN for a key that no query of the chunk can see. Raises `MeasureError` for anything but
+    attention weights, and if a query attends to a key that it cannot see: then `offset` or `window`
+    is wrong, or attention is not causal.
     Source: alpha_k of Gu et al. 2024 (arXiv 2410.10781).
 
     >>> import torch
@@ -79,7 +98,11 @@ def head_mass(
     [[0.25, 0.75, nan]]
     """
     expect_axes(pattern, "head query key")
-    return mean_over_seeing_queries(pattern.float().sum(-2), window, offset, pattern.shape[-2])
+    check_weights(pattern)
+    received = pattern.float().sum(-2)
+    mass = mean_over_seeing_queries(received, window, offset, pattern.shape[-2])
+    check_visible(pattern, window, offset)
+    return mass
 
 
 def attention_mass(
@@ -128,6 +151,7 @@ def local_mass(mass: Float[Tensor, "key"], reach: int = 16) -> Float[Tensor, "ke
     [0.10000000149011612, 0.20000000298023224]
     """
     expect_axes(mass, "key")
+    reach = whole_number("reach", reach, MeasureError, 0)
     padded = torch.nn.functional.pad(mass.float(), (reach, reach), value=torch.nan)
     return padded.unfold(0, 2 * reach + 1, 1).nanmedian(-1).values
 
@@ -155,6 +179,7 @@ def virtual_mass(pattern: Float[Tensor, "head query key"]) -> Float[Tensor, "hea
     [0.375]
     """
     expect_axes(pattern, "head query key")
+    check_weights(pattern)
     return 1 - pattern.float().sum(-1).mean(-1)
 
 
@@ -168,6 +193,7 @@ def sink_share(mass: Float[Tensor, "*layer head key"], eps: float = 0.3) -> Floa
     >>> sink_share(torch.tensor([[0.9, 0.1], [0.4, 0.3], [0.2, 0.5], [0.8, 0.1]])).tolist()
     [0.75, 0.25]
     """
+    eps = finite_number("eps", eps, MeasureError)
     flat = mass.float().reshape(-1, mass.shape[-1])
     return (flat > eps).float().where(~flat.isnan(), torch.nan).mean(0)
 
@@ -175,19 +201,9 @@ def sink_share(mass: Float[Tensor, "*layer head key"], eps: float = 0.3) -> Floa
 def mean_over_seeing_queries(
     received: Float[Tensor, "*head key"], window: int | None, offset: int, n_queries: int
 ) -> Float[Tensor, "*head key"]:
-    """Attention summed over queries, divided by the number of queries that can see the key.
-
-    Raises `MeasureError` if a key that no query can see receives attention.
-    """
+    """Attention summed over queries, divided by the number of queries that can see the key."""
     n_keys = received.shape[-1]
     seen = seeing_queries(n_keys, window, offset=offset, n_queries=n_queries).to(received.device)
-    impossible = (received.reshape(-1, n_keys) * (seen == 0)).amax(0)
-    if impossible.amax() > 0:
-        raise MeasureError(
-            f"key {int(impossible.argmax())} receives attention, but no query from position "
-            f"{offset} to {offset + n_queries - 1} can see it with window={window}; "
-            "give offset= (position of the first query) and the layer's window="
-        )
     return received / seen
 
 
@@ -195,6 +211,8 @@ def _seen_by(
     n_pos: int, window: int | None, offset: int, n_queries: int | None
 ) -> tuple[Int[Tensor, "key"], Int[Tensor, "key"]]:
     """First query that sees each key, and the one after the last; equal without such a query."""
+    offset = whole_number("offset", offset, MeasureError)
+    window = None if window is None else whole_number("window", window, MeasureError)
     n_queries = n_pos - offset if n_queries is None else n_queries
     if n_pos < 1 or offset < 0 or n_queries < 1 or (window is not None and window < 1):
         raise MeasureError(

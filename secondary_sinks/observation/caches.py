@@ -1,12 +1,14 @@
 """The cache of an ordinary run -> `Trace`."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.errors import CacheError
-from secondary_sinks.measures import norms, paid_attention, received_attention
+from secondary_sinks.measures import norms
+from secondary_sinks.measures.attention import read_paid, sum_received
 from secondary_sinks.measures.hook_names import (
     Cache,
     get_activation,
@@ -15,8 +17,10 @@ from secondary_sinks.measures.hook_names import (
     n_layers,
     require_activations,
 )
+from secondary_sinks.number_checks import finite_number, whole_number
+from secondary_sinks.observation.cache_checks import check_activations
 from secondary_sinks.observation.record import LayerRecord, make_trace
-from secondary_sinks.observation.tokens import token_ids, token_strings
+from secondary_sinks.observation.tokens import check_text_id, token_ids, token_strings
 from secondary_sinks.types import Trace
 
 NEEDED = ("resid_post", "pattern", "mlp_out")
@@ -53,7 +57,10 @@ def trace_from_cache(
     without one. They are never guessed: a pattern whose queries don't see all positions needs
     `windows`, and a pattern that reaches beyond its window is refused.
 
-    Raises `CacheError` that lists the missing hook names, or says what does not fit.
+    Raises `CacheError` that lists the missing hook names, or says what does not fit: activations of
+    another length, dtype or width than the rest, values that are not finite, a `pattern` that is no
+    causal attention, a `scale` that is no finite number above 0. `ModelError` for a residual that
+    is not finite.
 
     >>> from secondary_sinks import trace_from_cache
     >>> from secondary_sinks.testing import Plant, plant
@@ -64,17 +71,16 @@ def trace_from_cache(
     """
     ids, layers = token_ids(tokens), range(n_layers(cache))
     require_activations(cache, [hook_name(layer, point) for layer in layers for point in NEEDED])
-    strings = token_strings(ids) if strings is None else tuple(strings)
-    _expect(len(strings) == len(ids), f"{len(strings)} strings", f"one per token ({len(ids)})")
-    scales = scale if isinstance(scale, Sequence) else [scale] * len(layers)
-    _expect(len(scales) == len(layers), f"{len(scales)} scales", f"one per layer ({len(layers)})")
-    if windows is not None:
-        given = f"windows of {len(windows)} layers"
-        _expect(len(windows) == len(layers), given, f"those of {len(layers)} (None: no window)")
+    strings = token_strings(ids) if strings is None else _strings(strings, len(ids))
+    scales, windows = _scales(scale, len(layers)), _windows(windows, len(layers))
+    check_text_id(text_id)
+    check_activations(cache, len(layers), len(ids))
+    for layer in layers:
+        _check_window(layer, get_activation(cache, layer, "pattern"), windows)
 
     def records(watch: Sequence[int]) -> Iterator[LayerRecord]:
         for layer in layers:
-            yield _record(cache, layer, len(ids), windows, scales[layer], rotary, tuple(watch))
+            yield _record(cache, layer, windows, scales[layer], rotary, tuple(watch))
 
     dtype = get_activation(cache, 0, "resid_post").dtype
     return make_trace(records, len(layers), ids, strings, text_id, dtype)
@@ -83,18 +89,12 @@ def trace_from_cache(
 def _record(
     cache: Cache,
     layer: int,
-    n_pos: int,
     windows: Windows | None,
     scale: float | None,
     rotary: bool,
     watch: tuple[int, ...],
 ) -> LayerRecord:
-    pattern, residual = (
-        get_activation(cache, layer, "pattern"),
-        get_activation(cache, layer, "resid_post"),
-    )
-    _expect(len(residual) == n_pos, f"a cache of {len(residual)} positions", f"{n_pos} as tokens")
-    _check_window(layer, pattern, windows)
+    pattern = get_activation(cache, layer, "pattern")
     queries, keys = ("rot_q", "rot_k") if rotary else ("q", "k")
 
     def optional(point: str) -> Tensor | None:
@@ -103,11 +103,11 @@ def _record(
     raw = optional("k")
     return LayerRecord(
         layer=layer,
-        resid_post=residual,
+        resid_post=get_activation(cache, layer, "resid_post"),
         mlp_out=get_activation(cache, layer, "mlp_out"),
-        received=received_attention(pattern).cpu(),
+        received=sum_received(pattern).cpu(),
         watched=watch,
-        paid=paid_attention(pattern, watch).cpu(),
+        paid=read_paid(pattern, watch).cpu(),
         key_norm_raw=norms(raw).mean(-1) if raw is not None else None,
         window=None if windows is None else windows[layer],
         queries=optional(queries),
@@ -117,12 +117,45 @@ def _record(
     )
 
 
+def _strings(strings: Any, n_pos: int) -> tuple[str, ...]:
+    words = not isinstance(strings, str) and all(isinstance(one, str) for one in strings)
+    _expect(words, f"strings {strings!r:.60}", "a list of strings, one per token")
+    _expect(len(strings) == n_pos, f"{len(strings)} strings", f"one per token ({n_pos})")
+    return tuple(strings)
+
+
+def _scales(scale: Any, n_layers: int) -> list[float | None]:
+    """The scale of each layer; None where none is given."""
+    scales = scale if isinstance(scale, list | tuple) else [scale] * n_layers
+    _expect(len(scales) == n_layers, f"{len(scales)} scales", f"one per layer ({n_layers})")
+    return [
+        None if scale is None else finite_number("scale", one, CacheError, 0.0, above=True)
+        for one in scales
+    ]
+
+
+def _windows(windows: Any, n_layers: int) -> Windows | None:
+    """The windows of all layers, checked; None if none are given."""
+    if windows is None:
+        return None
+    expected = f"a list with those of {n_layers} layers (None: no window)"
+    _expect(isinstance(windows, list | tuple), f"windows {windows!r:.60}", expected)
+    _expect(len(windows) == n_layers, f"windows of {len(windows)} layers", expected)
+    return [
+        None if one is None else whole_number("a window", one, CacheError, 1) for one in windows
+    ]
+
+
 def _check_window(
     layer: int, pattern: Float[Tensor, "head pos pos"], windows: Windows | None
 ) -> None:
     """Refuse a missing or too small window, which would make masses wrong."""
     query, key = (pattern.amax(0) > 0).nonzero(as_tuple=True)
-    reach, n_pos = int((query - key).max()) + 1, pattern.shape[-1]
+    _expect(len(query) > 0, f"a pattern at layer {layer} without any attention", "weights above 0")
+    behind, n_pos = query - key, pattern.shape[-1]
+    ahead = f"a pattern at layer {layer} with queries that attend to later keys"
+    _expect(int(behind.min()) >= 0, ahead, "causal attention")
+    reach = int(behind.max()) + 1
     if windows is None:
         _expect(
             reach == n_pos,

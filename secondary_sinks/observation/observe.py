@@ -11,6 +11,7 @@ from secondary_sinks.observation.layers import LayerView, iter_layers
 from secondary_sinks.observation.record import make_trace
 from secondary_sinks.observation.tokens import (
     GivenText,
+    check_text_id,
     is_conversation,
     token_strings,
     tokenize_given,
@@ -104,7 +105,7 @@ def _name_of(text: Any, text_id: str | None, number: int) -> str | None:
     """The name of one of several texts; None for one that has a name of its own."""
     if text_id is None and isinstance(text, Text | TokenizedText):
         return None
-    return f"{text_id or 'text'} {number}"
+    return f"{'text' if text_id is None else check_text_id(text_id)} {number}"
 
 
 def _observe(

@@ -14,7 +14,7 @@ from secondary_sinks.errors import TextError
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.models.original.tokenizer import check_ids
 from secondary_sinks.texts import Text, TokenizedText, tokenize
-from secondary_sinks.texts.records import parse_record
+from secondary_sinks.texts.records import LARGEST_ID, parse_record
 from secondary_sinks.texts.text import Message
 
 SPACE = "\u2581"
@@ -22,6 +22,8 @@ SPACE = "\u2581"
 BYTE = re.compile("<0x[0-9A-F]{2}>")
 REPLACEMENT = "\ufffd"
 """How bytes that do not make a whole character are decoded."""
+
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 GivenText = str | Text | TokenizedText | Tensor | Sequence[int] | Sequence[Message]
 """One text: a string, a text of `read_texts`, token ids, or the messages of a conversation."""
@@ -36,7 +38,8 @@ def tokenize_given(
     a text of `read_texts` keeps its own, and any other is called "text". Raises `TextError` for
     anything that is no text, and as `tokenize`.
     """
-    name = text_id or (text.text_id if isinstance(text, Text | TokenizedText) else "text")
+    name = text.text_id if isinstance(text, Text | TokenizedText) else "text"
+    name = name if text_id is None else check_text_id(text_id)
     if isinstance(text, str):
         return tokenize(Text(text_id=name, plain=text), model.tokenizer, "raw")
     if is_conversation(text):
@@ -77,15 +80,44 @@ def token_ids(
         ) from error
     if ids.ndim == 2 and ids.shape[0] == 1:
         ids = ids[0]
-    if ids.ndim != 1 or (ids.is_floating_point() and len(ids)):
+    if not _are_ids(tokens, ids):
         raise TextError(
-            f"expected token ids [pos] or [1, pos], got {ids.dtype} {tuple(ids.shape)}",
-            "give several texts as a list, each without padding",
+            f"expected token ids [pos] or [1, pos], got {_kind(tokens, ids)} {tuple(ids.shape)}",
+            "give whole numbers of one text; give several texts as a list, each without padding",
         )
     if len(ids) < 2:
         raise TextError(f"the text has {count(len(ids), 'token')}", "expected at least 2")
     check_ids(ids.tolist(), d_vocab, tokenizer, text)
+    if d_vocab is None and int(ids.max()) > LARGEST_ID:
+        raise TextError(
+            f"{text} has the token id {int(ids.max())}", f"expected ids of at most {LARGEST_ID}"
+        )
     return ids.long()
+
+
+def _are_ids(given: Any, ids: Tensor) -> bool:
+    """One row of integers; no mask, no truth value among them, and no sparse tensor."""
+    if ids.ndim != 1 or ids.layout != torch.strided or _holds_bool(given):
+        return False
+    return ids.dtype in INTEGERS or not len(ids)
+
+
+def _holds_bool(given: Any) -> bool:
+    return isinstance(given, list | tuple) and any(isinstance(one, bool) for one in given)
+
+
+def _kind(given: Any, ids: Tensor) -> str:
+    """What was given instead of ids, for error messages."""
+    if _holds_bool(given) or ids.dtype == torch.bool:
+        return "True and False (a mask?),"
+    return f"{ids.dtype}" + ("" if ids.layout == torch.strided else f" ({ids.layout})")
+
+
+def check_text_id(text_id: Any) -> str:
+    """The name of a text. Raises `TextError` for anything but a string that is not empty."""
+    if not isinstance(text_id, str) or not text_id:
+        raise TextError(f"text_id is {text_id!r:.60}", "expected a name, or leave it out")
+    return text_id
 
 
 def token_strings(ids: Int[Tensor, "pos"], tokenizer: Any = None) -> tuple[str, ...]:

@@ -1,10 +1,11 @@
 """`Thresholds`: the limits of the criteria for sinks."""
 
-import math
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from secondary_sinks.errors import DetectionError, expected_one_of
+from secondary_sinks.number_checks import finite_number, whole_number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +16,9 @@ class Thresholds:
     be mild. The limits are round numbers: an aligned token has at least twice as much along the
     primary's direction as perpendicular to it; an outlying token is three times as far from the
     typical token as the median token; an attended token gets twice its even share of attention.
-    Those of the paper criterion (`paper_...`) are its authors', and have no other use.
+    Those of the paper criterion (`paper_...`) are its authors', and have no other use. Raises
+    `DetectionError` for a limit that is not a finite number of at least 0, or not a whole number
+    where things are counted.
     """
 
     aligned: float = 0.9
@@ -48,17 +51,22 @@ class Thresholds:
     """Minimum share of the primary's attention that another token must draw, to be the reference of
     layers at which the primary does not stand out."""
 
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            whole = isinstance(item.default, int)
+            check: Callable[..., int | float] = whole_number if whole else finite_number
+            value = check(f"threshold {item.name!r}", getattr(self, item.name), DetectionError, 0)
+            object.__setattr__(self, item.name, value)
+
     def but(self, **limits: float) -> "Thresholds":
-        """These limits with some changed. Raises `DetectionError` for an unknown one.
+        """These limits with some changed. Raises `DetectionError` for an unknown one, and as above.
 
         >>> Thresholds().but(aligned=0.8).aligned
         0.8
         """
-        for name, value in limits.items():
+        for name in limits:
             if name not in asdict(self):
                 remedy = expected_one_of(asdict(self), name)
                 raise DetectionError(f"unknown threshold {name!r}", remedy)
-            if not isinstance(value, int | float) or not math.isfinite(value):
-                raise DetectionError(f"threshold {name!r} is {value!r}", "expected a finite number")
         changed: dict[str, Any] = dict(limits)
         return replace(self, **changed)

@@ -1,5 +1,6 @@
 """Detection finds what was planted and nothing else."""
 
+import inspect
 from dataclasses import replace
 
 import pandas as pd
@@ -121,6 +122,45 @@ def test_attention_is_read_by_the_next_block():
     null, queries = torch.full((5, 1), 0.1), torch.full((5, 1), 50)
     got = is_attended(mass, null, queries, Thresholds())[:, 0].tolist()
     assert got == [False, True, True, False, False]
+
+
+def test_another_trace_of_the_same_tokens_is_refused_and_not_left_out():
+    """Without its MLP, token 20 is no sink: whichever trace came second was ignored."""
+    planted = plant([PRIMARY, Plant(pos=20, forming=(3,))])
+    hooks = [("blocks.3.hook_mlp_out", lambda written, hook: written * 0)]
+    clean = observe(planted.model, planted.tokens)
+    changed = observe(planted.model, planted.tokens, hooks=hooks)
+    assert len(detect(clean).of_kind("secondary")) != len(detect(changed).of_kind("secondary"))
+    for both in ([clean, changed], [changed, clean]):
+        with pytest.raises(DetectionError, match="traces of the same tokens have the id 'text'"):
+            detect(both)
+    with pytest.raises(DetectionError, match="they differ in dtype; give one of them"):
+        detect([clean, replace(clean, dtype=torch.bfloat16)])
+    again = observe(planted.model, planted.tokens)
+    assert repr(detect([clean, again]).sinks) == repr(detect(clean).sinks)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"aligned": float("nan")},
+        {"aligned": -1.0},
+        {"outlying": float("inf")},
+        {"aligned": True},
+        {"aligned": "0.5"},
+        {"persists": -3},
+        {"persists": 2.5},
+        {"persists": True},
+        {"min_queries": "a"},
+    ],
+)
+def test_a_threshold_is_a_number_that_can_be_reached(wrong):
+    """NaN passes no test, so all secondary sinks were lost."""
+    name = next(iter(wrong))
+    with pytest.raises(DetectionError, match=f"threshold '{name}' is .*; expected a"):
+        Thresholds(**wrong)
+    with pytest.raises(DetectionError, match=f"threshold '{name}' is .*; expected a"):
+        inspect.unwrap(Thresholds.but)(Thresholds(), **wrong)
 
 
 def test_a_text_given_twice_counts_once():

@@ -1,3 +1,4 @@
+import inspect
 import math
 
 import pytest
@@ -9,6 +10,7 @@ from secondary_sinks.errors import MeasureError
 from secondary_sinks.measures import (
     attention_mass,
     head_mass,
+    local_mass,
     mass_excess,
     paid_attention,
     received_attention,
@@ -120,8 +122,9 @@ def test_masses_times_their_queries_add_up_over_chunks(n_pos, size, seed):
 @pytest.mark.parametrize(
     ("offset", "window", "match"),
     [
-        (0, None, "no query from position 0 to 2 can see it"),
-        (3, 1, "no query from position 3 to 5 can see it with window=1"),
+        (0, None, "query at position 0 attends to key 1, which it cannot see with window=None"),
+        (3, 1, "query at position 3 attends to key 0, which it cannot see with window=1"),
+        (3, 3, "query at position 3 attends to key 0, which it cannot see with window=3"),
         (-1, None, "positions from 0 on"),
         (3, 0, "a window of at least 1"),
     ],
@@ -130,6 +133,67 @@ def test_a_wrong_offset_or_window_is_refused(offset, window, match):
     pattern, _ = causal_pattern(6)
     with pytest.raises(MeasureError, match=match):
         attention_mass(pattern[:, 3:], window, offset=offset)
+
+
+IMPOSSIBLE = {
+    "doubled": (lambda pattern: pattern * 2, "pays 2 in all; expected at most 1"),
+    "negative": (torch.neg, "has the weight -1"),
+    "scores": (lambda pattern: pattern.log(), "has the weight -inf"),
+    "NaN": (lambda pattern: pattern * torch.nan, "has the weight nan"),
+    "whole numbers": (lambda pattern: pattern.int(), "has dtype torch.int32"),
+    "no heads": (lambda pattern: pattern[:0], r"has shape \[0, 6, 6\]"),
+}
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        attention_mass,
+        head_mass,
+        virtual_mass,
+        received_attention,
+        lambda pattern: inspect.unwrap(paid_attention)(pattern, [0]),
+    ],
+)
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_what_is_no_attention_pattern_is_refused(measure, name):
+    change, match = IMPOSSIBLE[name]
+    pattern, _ = causal_pattern(6)
+    with pytest.raises(MeasureError, match=match):
+        inspect.unwrap(measure)(change(pattern))
+
+
+@pytest.mark.parametrize("measure", [attention_mass, head_mass])
+def test_attention_to_later_keys_is_refused(measure):
+    with pytest.raises(MeasureError, match=r"position 0 attends to key 1.*causal attention only"):
+        measure(torch.full((2, 6, 6), 1 / 6))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_learned_sinks_and_queries_that_see_nothing_are_accepted(dtype):
+    pattern, _ = causal_pattern(400)
+    pattern[:, 3:9] = 0.0
+    pattern[:, 200:] *= 0.5
+    mass = attention_mass(pattern.to(dtype))
+    torch.testing.assert_close(mass, attention_mass(pattern), rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        (lambda p: paid_attention(p, [-1]), "a key is -1; expected a whole number of at least 0"),
+        (lambda p: paid_attention(p, [True]), "a key is True"),
+        (lambda p: inspect.unwrap(attention_mass)(p, 2.5), "window is 2.5"),
+        (lambda p: inspect.unwrap(attention_mass)(p, offset=0.5), "offset is 0.5"),
+        (lambda p: sink_share(p.sum(1), math.nan), "eps is nan; expected a finite number"),
+        (lambda p: inspect.unwrap(local_mass)(p[0, 0], 1.5), "reach is 1.5"),
+        (lambda p: inspect.unwrap(local_mass)(p[0, 0], -1), "reach is -1"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(wrong, match):
+    pattern, _ = causal_pattern(6)
+    with pytest.raises(MeasureError, match=match):
+        wrong(pattern)
 
 
 def test_virtual_mass_is_what_a_learned_sink_takes():

@@ -1,5 +1,6 @@
 """What `observe` measures, what it refuses, and what it leaves alone."""
 
+import inspect
 from typing import Any, NamedTuple
 
 import pytest
@@ -10,6 +11,7 @@ from secondary_sinks.errors import HookError, ModelError, TextError, Unsupported
 from secondary_sinks.observation import iter_layers
 from secondary_sinks.testing.families import save, tiny
 from secondary_sinks.testing.planted import Plant, plant
+from secondary_sinks.texts import TokenizedText
 from secondary_sinks.types import LAYER_POS
 from tests.marks import needs_old
 
@@ -199,3 +201,24 @@ def test_the_score_of_a_key_is_the_mean_of_what_the_softmax_gets(tmp_path, name)
             scores = cap * (scores / cap).double().atanh().float()
         expected = scores.mean(0).where(visible, 0).sum(0) / visible.sum(0)
         torch.testing.assert_close(trace.score[layer], expected, rtol=1e-4, atol=1e-4)
+
+
+MASK = [True, False] * 10
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        (MASK, "True and False"),
+        (torch.tensor(MASK), "True and False"),
+        ([5, True, 7], "True and False"),
+        (TokenizedText(text_id="t", tokens=torch.tensor(MASK), feed="ids", fed=""), "True and"),
+        (torch.ones(20, dtype=torch.complex64), "complex64"),
+        (torch.ones(20, dtype=torch.int64).to_sparse(), "sparse"),
+    ],
+)
+@needs_old
+def test_a_mask_and_what_else_holds_no_ids_is_refused(given, match):
+    planted = plant([Plant(pos=0, forming=(1,), strength=400.0)])
+    with pytest.raises(TextError, match=rf"expected token ids .*{match}"):
+        inspect.unwrap(observe)(planted.model, given)

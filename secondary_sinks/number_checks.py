@@ -1,0 +1,61 @@
+"""Numbers as users give them: whole or finite, never a truth value, refused by name otherwise."""
+
+import math
+import operator
+from numbers import Real
+from typing import Any
+
+from secondary_sinks.errors import SinkError
+
+
+def whole_number(
+    name: str, value: Any, error: type[SinkError], least: int | None = None, words: str = ""
+) -> int:
+    """A whole number of any library as an `int`, of at least `least` if that is given.
+
+    Raises `error` for anything else: fractions, words, True and False. `words` replaces the
+    description of the valid numbers in the error.
+
+    >>> whole_number("chunk", 3, SinkError)
+    3
+    >>> whole_number("chunk", True, SinkError, least=1)
+    Traceback (most recent call last):
+    secondary_sinks.errors.SinkError: chunk is True; expected a whole number of at least 1
+    """
+    try:
+        number = None if _is_bool(value) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or (least is not None and number < least):
+        limit = "" if least is None else f" of at least {least}"
+        raise error(f"{name} is {value!r:.60}", f"expected {words or f'a whole number{limit}'}")
+    return number
+
+
+def finite_number(
+    name: str,
+    value: Any,
+    error: type[SinkError],
+    least: float | int = -math.inf,
+    *,
+    above: bool = False,
+) -> float:
+    """A finite number of at least `least`, or above it, as a `float`.
+
+    Raises `error` for anything else: NaN, infinity, words, arrays, True and False.
+
+    >>> finite_number("eps", 1, SinkError)
+    1.0
+    """
+    try:
+        number = float(value) if isinstance(value, Real) and not _is_bool(value) else math.nan
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number) or number < least or (above and number == least):
+        limit = f" {'above' if above else 'of at least'} {least:g}" if least > -math.inf else ""
+        raise error(f"{name} is {value!r:.60}", f"expected a finite number{limit}")
+    return number
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool) or "bool" in str(getattr(value, "dtype", ""))
