@@ -32,12 +32,14 @@ from secondary_sinks.errors import (
     EditError,
     HookError,
     MeasureError,
+    ModelError,
     TextError,
     TraceError,
 )
 from secondary_sinks.notebook import Session
 from secondary_sinks.observation.layers import check_trace
 from secondary_sinks.testing import Plant, plant
+from secondary_sinks.texts import Text
 from secondary_sinks.types import as_cell, as_traces
 from tests.tiny import save_tiny
 
@@ -174,6 +176,53 @@ def test_a_threshold_stands_alone(planted):
         detect(trace, algned=0.8)
     with pytest.raises(DetectionError, match="threshold 'aligned' is nan"):
         detect(trace, aligned=float("nan"))
+
+
+def test_a_name_in_the_place_of_a_model_is_refused_with_the_remedy(planted):
+    model, tokens = planted
+    trace = observe(model, tokens)
+    for use in (observe, check_trace):
+        given = tokens if use is observe else trace
+        with pytest.raises(ModelError, match=r"got str; load it first: load_model\('gpt2'\)"):
+            unchecked(use)("gpt2", given)
+        with pytest.raises(ModelError, match="expected a hooked model, got Linear"):
+            unchecked(use)(torch.nn.Linear(2, 2), given)
+
+
+@pytest.mark.parametrize("chunk", [2.5, True, "3", 0])
+def test_a_chunk_is_a_whole_number(planted, chunk):
+    with pytest.raises(MeasureError, match=r"chunk is .*; expected a whole number of at least 1"):
+        unchecked(observe)(*planted, chunk=chunk)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda written, hook: written[:, :3], "hook_mlp_out' returned torch.float32"),
+        (lambda written, hook: written.half(), "returned torch.float16"),
+        (lambda written, hook: 0.0, "returned float"),
+    ],
+)
+def test_a_hook_returns_what_it_got_in_form(planted, change, match):
+    with pytest.raises(HookError, match=match):
+        observe(*planted, hooks=[("blocks.3.hook_mlp_out", change)])
+
+
+def test_a_name_is_not_empty(planted):
+    for given in ({"text_id": ""}, {"tokens": [planted[1], planted[1]], "text_id": ""}):
+        with pytest.raises(TextError, match="text_id is ''; expected a name"):
+            observe(planted[0], **{"tokens": planted[1], **given})
+
+
+@pytest.mark.parametrize("first", [-3, 0, True])
+def test_a_text_is_cut_to_a_number_of_tokens(first):
+    with pytest.raises(TextError, match=r"first is .*; expected a whole number of at least 1"):
+        Text(text_id="t", plain="abc", first=first)
+
+
+def test_a_device_of_torch_is_a_device(spoken, tmp_path):
+    model = load_model(save_tiny(tmp_path), device=torch.device("cpu"))
+    assert torch.equal(model.W_E, spoken.W_E)
 
 
 def test_a_cache_stands_for_its_trace(planted):

@@ -18,6 +18,7 @@ from secondary_sinks.causal.replay import replay
 from secondary_sinks.causal.replayed import Replay
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.number_checks import whole_number
 from secondary_sinks.observation.layers import check_trace
 from secondary_sinks.progress import Progress, part_of, shows_progress
 from secondary_sinks.types import Edit, Effect, Effects, SinkTable, Thresholds, Trace, as_traces
@@ -47,16 +48,19 @@ def ablate(
     token without twins. `kl=False` saves one unembedding per cell: `kl_at_token`, the effect on
     the prediction at the token, is then NaN.
 
-    Raises `EditError` for unknown edits or layers and for an edit that is given twice, `TraceError`
-    for a trace of another model.
+    Raises `EditError` for unknown edits or layers, for an edit or a layer that is given twice and
+    for a negative number of controls, `TraceError` for a trace of another model.
     """
     labels = [edit] if isinstance(edit, str) else list(edit)
     meant = [Edit.of_label(label, pos=0, layer=0) for label in labels]
     refuse_twice("edit", labels, EditError, meant)
+    chosen = None if layers is None else one_or_more(layers)
+    refuse_twice("layers", chosen or (), EditError)
+    whole_number("ordinary", ordinary, EditError, 0)
     texts = as_traces(traces)
     for trace in texts:
         check_trace(model, trace)
-    given: dict[str, Any] = {"layers": layers, "ordinary": ordinary, "kl": kl}
+    given: dict[str, Any] = {"layers": chosen, "ordinary": ordinary, "kl": kl}
     return Effects.join(
         _of_text(model, trace, sinks, labels, part_of(progress, number, len(texts)), **given)
         for number, trace in enumerate(texts)
@@ -70,12 +74,12 @@ def _of_text(
     labels: Sequence[str],
     progress: Progress | None,
     *,
-    layers: int | Sequence[int] | None,
+    layers: Sequence[int] | None,
     ordinary: int,
     kl: bool,
 ) -> Effects:
     owners = owners_of(trace, sinks, ordinary)
-    every = range(len(trace.norm)) if layers is None else one_or_more(layers)
+    every = range(len(trace.norm)) if layers is None else layers
     edits = [
         Edit.of_label(label, pos=pos, layer=layer)
         for label in labels

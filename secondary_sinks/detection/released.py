@@ -42,9 +42,11 @@ def parse_line(raw: str, where: str, n_layers: int | None) -> Line:
     try:
         record = files.load_json(raw)
     except (ValueError, RecursionError) as error:
-        raise DetectionError(f"{where}: broken JSON: {error}") from error
+        raise DetectionError(f"{where}: broken JSON: {error}", _REMEDY) from error
     if not isinstance(record, dict):
-        raise DetectionError(f"{where}: expected a JSON object, got {type(record).__name__}")
+        raise DetectionError(
+            f"{where}: expected a JSON object, got {type(record).__name__}", _REMEDY
+        )
     numbers = {name: _whole(record, name, where) for name in ("sample_index", *LENGTHS)}
     if numbers["prompt_len"] > numbers["full_text_len"]:
         raise DetectionError(f"{where}: prompt_len is more than full_text_len")
@@ -91,12 +93,17 @@ def _layers(value: Any, here: str, n_layers: int | None) -> tuple[int, ...]:
 
 
 def _whole(record: Mapping[str, Any], name: str, where: str) -> int:
-    value = record.get(name)
+    if name not in record:
+        raise DetectionError(f"{where}: {name} is missing", _REMEDY)
+    value = record[name]
     if not _is_whole(value):
         raise DetectionError(
             f"{where}: {name} must be a whole number, got {value!r:.60} (at most {MOST})"
         )
     return int(value)  # type: ignore[arg-type]
+
+
+_REMEDY = "give a file of detections as the authors released them, one JSON object per line"
 
 
 def _is_whole(value: Any) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from secondary_sinks.errors import ModelError
 from secondary_sinks.measures import norms
 from secondary_sinks.measures.hook_names import hook_name
 
@@ -38,6 +39,17 @@ class HookedModel(Protocol):
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         """Logits `[batch, pos, d_vocab]`."""
         ...
+
+
+def check_is_model(given: Any) -> None:
+    """Raise `ModelError` for anything but a hooked model, such as a name or another module."""
+    if not all(hasattr(given, name) for name in ("cfg", "hook_dict", "blocks")):
+        remedy = (
+            f"load it first: load_model({given!r:.60})"
+            if isinstance(given, str)
+            else ("give what load_model returns")
+        )
+        raise ModelError(f"expected a hooked model, got {type(given).__name__}", remedy)
 
 
 def is_bridge(model: Any) -> bool:

@@ -19,11 +19,13 @@ they are passed as arguments. Raises `CacheError` for missing activations, by na
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from secondary_sinks.errors import MeasureError
 from secondary_sinks.measures import (
     attention,
     contributions,
@@ -43,6 +45,7 @@ from secondary_sinks.measures.hook_names import (
     require_activations,
 )
 from secondary_sinks.measures.on_cache import on_cache
+from secondary_sinks.number_checks import whole_number
 
 received_attention = on_cache(attention.received_attention, "pattern")
 paid_attention = on_cache(attention.paid_attention, "pattern")
@@ -115,18 +118,24 @@ def sink_share(
 ) -> Float[Tensor, "key"]:
     """`measures.sink_share` of `attn.hook_pattern`, over heads and `layers` (by default, all).
 
-    `windows` are the sliding windows of those layers, None where a layer has none.
+    `windows` are the sliding windows of those layers, None where a layer has none. Raises
+    `MeasureError` for another number of windows, no layers, or one twice.
     """
     layers = range(n_layers(cache)) if layers is None else layers
+    if not len(layers) or len(set(layers)) < len(layers):
+        raise MeasureError(f"layers are {list(layers)}", "expected at least one, and each once")
     require_activations(cache, [hook_name(layer, "pattern") for layer in layers])
-    pairs = zip(layers, windows or [None] * len(layers), strict=True)
+    windows = [None] * len(layers) if windows is None else windows
+    if len(windows) != len(layers):
+        raise MeasureError(f"got {len(windows)} windows", f"expected one per layer ({len(layers)})")
+    pairs = zip(layers, windows, strict=True)
     return attention.sink_share(torch.stack([head_mass(cache, *pair) for pair in pairs]), eps)
 
 
 def alignment(cache: Cache, layer: int, pos: int) -> Float[Tensor, "pos"]:
     """`measures.alignment` of each `hook_resid_post` with that of position `pos`."""
     residual = get_activation(cache, layer, "resid_post")
-    return geometry.alignment(residual, residual[pos])
+    return geometry.alignment(residual, _at(residual, pos))
 
 
 def centred_alignment(cache: Cache, layer: int, pos: int) -> Float[Tensor, "pos"]:
@@ -136,7 +145,14 @@ def centred_alignment(cache: Cache, layer: int, pos: int) -> Float[Tensor, "pos"
     """
     residual = get_activation(cache, layer, "resid_post")
     typical = geometry.typical_token(residual)
-    return geometry.centred_alignment(residual, residual[pos], typical)
+    return geometry.centred_alignment(residual, _at(residual, pos), typical)
+
+
+def _at(residual: Float[Tensor, "pos d_model"], pos: Any) -> Float[Tensor, "d_model"]:
+    """The residual of one position, counted from 0. Raises `MeasureError` for no position."""
+    if whole_number("pos", pos, MeasureError, 0) >= len(residual):
+        raise MeasureError(f"pos is {pos}", f"expected a position from 0 to {len(residual) - 1}")
+    return residual[pos]
 
 
 def layer_contributions(cache: Cache, direction: Float[Tensor, "d_model"]) -> LayerContributions:

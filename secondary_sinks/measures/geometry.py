@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from secondary_sinks.errors import MeasureError
 from secondary_sinks.measures.axes import expect_axes
 
 ORDINARY_NORM = 2.0
@@ -19,10 +20,17 @@ def alignment(
 ) -> Float[Tensor, "*shape"]:
     """Signed cosine with a direction, in [-1, 1]; NaN where either vector is zero.
 
+    Raises `MeasureError` for a direction of another width.
+
     >>> import torch
     >>> alignment(torch.tensor([[2.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]), torch.tensor([3.0, 0.0]))
     tensor([ 1.,  0., -1.])
     """
+    if vectors.shape[-1] != direction.shape[-1]:
+        raise MeasureError(
+            f"got vectors of width {vectors.shape[-1]} and a direction of {direction.shape[-1]}",
+            "expected one width",
+        )
     vectors, direction = vectors.float(), direction.float()
     product = (vectors * direction).sum(-1)
     return (product / (vectors.norm(dim=-1) * direction.norm(dim=-1))).clamp(-1, 1)

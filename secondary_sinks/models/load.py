@@ -35,7 +35,7 @@ from secondary_sinks.models.proof.prove import check_skip, prove
 
 def load_model(
     model: Any,
-    device: str | None = None,
+    device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     *,
     tokenizer: Any = None,
@@ -67,6 +67,7 @@ def load_model(
     """
     check_skip(skip)
     refuse_adapter(model)
+    device = None if device is None else str(device)
     if hasattr(model, "hook_dict"):
         options = {"device": device, "dtype": dtype, "tokenizer": tokenizer}
         hooked = check_hooked_object(model, options | {"device_map": device_map})

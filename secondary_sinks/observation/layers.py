@@ -17,7 +17,7 @@ from torch import Tensor
 from secondary_sinks.errors import TraceError
 from secondary_sinks.layerwise.begin import layerwise_forward
 from secondary_sinks.layerwise.interface import LayerRun
-from secondary_sinks.layerwise.protocol import Hook, HookedModel
+from secondary_sinks.layerwise.protocol import Hook, HookedModel, check_is_model
 from secondary_sinks.measures import norms
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.observation.record import LayerRecord
@@ -127,8 +127,12 @@ def attention_paid_by(view: LayerView, positions: Sequence[int]) -> Float[Tensor
 
 
 def check_trace(model: HookedModel, trace: Trace) -> None:
-    """Raise `TraceError` for no trace, or one of another number of layers or d_model."""
+    """Raise `TraceError` for no trace, or one of another number of layers or d_model.
+
+    Raises `ModelError` for anything but a hooked model.
+    """
     check_is_trace(trace)
+    check_is_model(model)
     shape = (model.cfg.n_layers, model.cfg.d_model)
     if tuple(trace.typical.shape) != shape:
         raise TraceError(

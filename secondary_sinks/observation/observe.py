@@ -1,12 +1,13 @@
 """`observe`: hooked model + tokens -> `Trace`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
 from torch import Tensor
 
-from secondary_sinks.errors import HookError
-from secondary_sinks.layerwise.protocol import Hook, HookedModel
+from secondary_sinks.errors import HookError, MeasureError
+from secondary_sinks.layerwise.protocol import Hook, HookedModel, check_is_model
+from secondary_sinks.number_checks import whole_number
 from secondary_sinks.observation.layers import LayerView, iter_layers
 from secondary_sinks.observation.record import make_trace
 from secondary_sinks.observation.tokens import (
@@ -76,10 +77,13 @@ def observe(
     return a changed activation; the trace is then that of the changed run. It gets all positions at
     once, so `hooks` and `chunk` exclude each other.
     Raises `TextError` for fewer than two tokens, ids outside the vocabulary, or a text longer than
-    the model's context; `HookError` for a hook point that no block has.
+    the model's context; `HookError` for a hook point that no block has and for a hook that returns
+    another shape or dtype; `ModelError` for anything but a hooked model; `ValueError` for a `chunk`
+    that is no whole number of at least 1.
     """
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk must be at least 1 query, got {chunk}")
+    check_is_model(model)
+    if chunk is not None:
+        chunk = whole_number("chunk", chunk, MeasureError, 1)
     if hooks and chunk is not None:
         raise ValueError("hooks see all positions at once: leave chunk out")
     given: dict[str, Any] = {"chunk": chunk, "hooks": _by_layer(model, hooks) if hooks else None}
@@ -136,7 +140,11 @@ def _observe(
 def _by_layer(model: HookedModel, hooks: Sequence[Hook]) -> list[list[Hook]]:
     """The hooks of each layer. Raises `HookError` for a point that no block of the model has."""
     found = [
-        [hook for hook in hooks if str(hook[0]).startswith(f"blocks.{layer}.")]
+        [
+            (name, _same_form(name, function))
+            for name, function in hooks
+            if str(name).startswith(f"blocks.{layer}.")
+        ]
         for layer in range(model.cfg.n_layers)
     ]
     known = model.hook_dict
@@ -147,3 +155,20 @@ def _by_layer(model: HookedModel, hooks: Sequence[Hook]) -> list[list[Hook]]:
                 "expected a name such as 'blocks.5.hook_mlp_out'; see model.hook_dict",
             )
     return found
+
+
+def _same_form(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A hook function whose result is an activation like the one it got, or None."""
+
+    def checked(activation: Tensor, hook: Any) -> Any:
+        result, form = function(activation, hook=hook), (activation.shape, activation.dtype)
+        given = (getattr(result, "shape", None), getattr(result, "dtype", None))
+        if result is not None and given != form:
+            what = f"{given[1]} {tuple(given[0])}" if given[0] else type(result).__name__
+            raise HookError(
+                f"the hook at {name!r} returned {what}",
+                f"expected None, or {form[1]} {tuple(form[0])} as it was given",
+            )
+        return result
+
+    return checked

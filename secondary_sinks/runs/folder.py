@@ -187,7 +187,8 @@ class RunFolder:
         except OSError as error:
             raise RunFolderError(
                 f"{str(self.path)!r} is not a run folder: it has no readable {RECORD} "
-                f"({error.strerror})"
+                f"({error.strerror})",
+                "give the --out of a finished run",
             ) from error
         except (ValueError, RecursionError) as error:
             raise self._damaged(path, error) from error

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from secondary_sinks.display import count
+from secondary_sinks.errors import TextError
+from secondary_sinks.number_checks import whole_number
 
 Message = dict[str, Any]
 """`role`, `content` (a string, or a list of text parts), and any other keys that were given."""
@@ -36,6 +38,11 @@ class Text:
     """Number of tokens to feed, from the first; None feeds all."""
     place: str = field(default="", compare=False)
     """File and line that it came from, for error messages."""
+
+    def __post_init__(self) -> None:
+        """Raises `TextError` for a number of tokens that no text can be cut to."""
+        if self.first is not None:
+            whole_number("first", self.first, TextError, 1)
 
     def __repr__(self) -> str:
         """The name, and how much there is."""

@@ -1,11 +1,11 @@
 """What makes an `Edit` possible wherever it is made: checked when it is created."""
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
 from secondary_sinks.errors import EditError, expected_one_of
+from secondary_sinks.number_checks import whole_number
 from secondary_sinks.types.edit_kinds import KINDS, OVER, SEEDS
 from secondary_sinks.types.edit_sites import RESIDUAL, SITE_OF
 from secondary_sinks.types.sinks import format_layers
@@ -121,11 +121,7 @@ def _check_donor(edit: Any) -> None:
 
 
 def _whole(name: str, value: Any, words: str) -> int:
-    try:
-        _expect(name, value, not isinstance(value, bool), words)
-        return operator.index(value)
-    except TypeError as error:
-        raise EditError(f"{name} of an edit is {value!r}", f"expected {words}") from error
+    return whole_number(f"{name} of an edit", value, EditError, words=words)
 
 
 def _expect(name: str, value: Any, true: bool, words: str) -> Any:

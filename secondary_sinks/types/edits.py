@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from secondary_sinks import files
 from secondary_sinks.display import Displayed
 from secondary_sinks.errors import EditError
 from secondary_sinks.types.edit_checks import FIELDS, as_field, check_edit
@@ -159,9 +160,9 @@ def _detail(edit: Edit) -> str:
     """The second part of a label: the parameters of the kind; empty where they are the defaults."""
     kind = KINDS.get(edit.kind)
     if kind is not None and kind.key:
-        return f"{edit.key}" if edit.value is None else f"{edit.key}:{edit.value:g}"
+        return f"{edit.key}" if edit.value is None else f"{edit.key}:{_shown(edit.value)}"
     if kind is None or kind.value is not None:
-        value = "" if edit.value is None else f"{edit.value:g}"
+        value = "" if edit.value is None else _shown(edit.value)
         return f"{value}:{edit.seed}" if value and kind is not None and kind.seed else value
     if kind.donor:
         donors = "+".join(map(str, edit.donors))
@@ -170,7 +171,16 @@ def _detail(edit: Edit) -> str:
         return "" if edit.over == kind.over[0] else edit.over
     if kind.seed:
         return str(edit.seed)
-    return "" if edit.value is None else f"{edit.value:g}"
+    return "" if edit.value is None else _shown(edit.value)
+
+
+def _shown(value: float) -> str:
+    """All digits of a value, so that different edits have different labels.
+
+    >>> _shown(1000001.0), _shown(0.1234567)
+    ('1000001', '0.1234567')
+    """
+    return repr(value).removesuffix(".0")
 
 
 def _details(name: str, detail: str, label: str) -> dict[str, Any]:
@@ -261,6 +271,6 @@ def load_cells(lines: str) -> list[Cell]:
 
 def _parse_json(line: str) -> Any:
     try:
-        return json.loads(line)
+        return files.load_json(line)
     except (ValueError, RecursionError) as error:
         raise EditError(f"expected an edit in JSON; got {line[:80]!r} ({error})") from error

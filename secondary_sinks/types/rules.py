@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from secondary_sinks import files
 from secondary_sinks.errors import EditError, expected_one_of
 from secondary_sinks.types.edit_checks import as_field
 from secondary_sinks.types.edit_kinds import SEEDS
@@ -92,7 +93,7 @@ class Rule:
     def from_json(line: str) -> "Rule":
         """The inverse of `to_json`. Raises `EditError` for anything else."""
         try:
-            given = json.loads(line)
+            given = files.load_json(line)
         except (ValueError, RecursionError) as error:
             raise EditError(f"expected a rule in JSON; got {line[:80]!r} ({error})") from error
         return Rule.from_dict(given)

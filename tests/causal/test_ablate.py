@@ -1,5 +1,7 @@
 """The ablation names the MLP that was planted."""
 
+import inspect
+
 import pytest
 import torch
 
@@ -93,6 +95,22 @@ def test_a_trace_of_another_model_is_refused():
     trace = observe(one.model, one.tokens)
     with pytest.raises(TraceError, match="this one has"):
         ablate(other.model, trace, detect(trace))
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"layers": [3, 3]}, "layers has 3 twice"),
+        ({"ordinary": -1}, "ordinary is -1; expected a whole number of at least 0"),
+        ({"ordinary": 1.5}, "ordinary is 1.5"),
+        ({"ordinary": True}, "ordinary is True"),
+    ],
+)
+def test_a_layer_twice_and_no_number_of_controls_are_refused(given, match):
+    planted = plant([PRIMARY, Plant(pos=20, forming=(3,))])
+    trace = observe(planted.model, planted.tokens)
+    with pytest.raises(EditError, match=match):
+        inspect.unwrap(ablate)(planted.model, trace, detect(trace), **given)
 
 
 def test_an_unknown_edit_is_refused_even_without_sinks():

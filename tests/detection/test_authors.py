@@ -115,7 +115,10 @@ def test_the_deepseek_table_has_one_creation_layer():
 FAULTS = {
     "broken": ('{"candidate_sinks": ', "broken JSON"),
     "a list": ("[1]", "expected a JSON object, got list"),
-    "no sinks": (json.dumps({"sample_index": 0}), "prompt_len must be a whole number, got None"),
+    "no sinks": (
+        json.dumps({"sample_index": 0}),
+        "prompt_len is missing; give a file of detections",
+    ),
     "sinks a list": (
         line().replace('"candidate_sinks": {', '"candidate_sinks": [], "x": {'),
         "obj",

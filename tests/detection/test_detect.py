@@ -14,7 +14,10 @@ from secondary_sinks.detection import is_attended
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.types import Thresholds
+from tests.shapes import FIRST
 
+for _ in range(FIRST):  # from now on types are not checked, as in a user's session
+    Thresholds()
 PRIMARY = Plant(pos=0, forming=(1,), strength=400.0)
 DECOYS = (
     Plant(pos=25, forming=(3,), sideways=True),

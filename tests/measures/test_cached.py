@@ -292,3 +292,26 @@ def test_neurons_add_up_to_what_the_models_own_mlp_writes(run):
     bias = 0.0 if mlp.b_out is None else measures.projection(mlp.b_out.detach(), direction)
     expected = measures.projection(cache["blocks.1.hook_mlp_out"][0], direction)
     torch.testing.assert_close(parts.sum(-1) + bias, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("pos", [-1, N_POS, True, 1.5])
+@pytest.mark.parametrize("measure", [cached.alignment, cached.centred_alignment])
+def test_a_position_outside_of_the_text_is_refused(plain, measure, pos):
+    """-1 was the last token, and True the second."""
+    with pytest.raises(MeasureError, match=f"pos is {pos}; expected a"):
+        inspect.unwrap(measure)(plain, 0, pos)
+
+
+@pytest.mark.parametrize(
+    "given", [{"windows": []}, {"windows": [None] * 9}, {"layers": []}, {"layers": [0, 0]}]
+)
+def test_windows_are_as_many_as_layers_and_each_layer_counts_once(plain, given):
+    with pytest.raises(
+        MeasureError, match=r"expected one per layer|expected at least one, and each"
+    ):
+        cached.sink_share(plain, **given)
+
+
+def test_a_direction_of_another_width_is_refused_and_not_repeated():
+    with pytest.raises(MeasureError, match="width 4 and a direction of 1; expected one width"):
+        inspect.unwrap(measures.alignment)(torch.ones(8, 4), torch.ones(1))

@@ -9,6 +9,7 @@ import torch
 from secondary_sinks.errors import EditError
 from secondary_sinks.notebook.choice import SITES as OFFERED
 from secondary_sinks.types import EDIT_KINDS, SITES, Edit, Given
+from secondary_sinks.types.edits import load_cells
 
 BY_KIND = pytest.mark.parametrize("kind", EDIT_KINDS, ids=lambda kind: kind.name)
 
@@ -33,6 +34,21 @@ def test_a_label_gives_its_edit_back(kind):
     for edit in some_edits(kind):
         assert Edit.of_label(edit.label, pos=1, layer=0, site=edit.site) == edit
         assert Edit.from_json(edit.to_json()) == edit
+
+
+def test_different_edits_have_different_labels():
+    """They were one in every table: all digits after the sixth were left out."""
+    values = (1000001.0, 1000002.0, 1e6, 0.1234567, 0.123457, 1e-7, 1e22)
+    edits = [Edit(pos=1, layer=0, kind="set_norm", value=value) for value in values]
+    labels = [edit.label.removeprefix("set_norm:") for edit in edits]
+    assert labels[:4] == ["1000001", "1000002", "1000000", "0.1234567"]
+    assert [Edit.of_label(edit.label, pos=1, layer=0) for edit in edits] == edits
+
+
+@pytest.mark.parametrize("read", [Edit.from_json, load_cells])
+def test_a_key_that_stands_twice_in_an_edit_is_refused(read):
+    with pytest.raises(EditError, match="key 'pos' appears twice"):
+        read('{"pos": 7, "layer": 2, "pos": 9}')
 
 
 @BY_KIND

@@ -60,3 +60,8 @@ def test_what_is_no_rule_is_refused(fields, said):
 def test_lines_that_hold_no_rule_are_refused(line, said):
     with pytest.raises(EditError, match=said):
         Rule.from_json(line)
+
+
+def test_a_key_that_stands_twice_is_refused():
+    with pytest.raises(EditError, match="key 'value' appears twice"):
+        Rule.from_json('{"layer": 2, "value": 1.0, "value": 2.0}')
