@@ -3,10 +3,13 @@
 Queries before a secondary sink cannot see it, so they show how much attention the primary loses at
 that layer without it. But early and late queries may differ anyway, since late ones see more keys.
 So each text with a sink is compared, query by query, with one text that has no secondary sink up to
-the same positions, at the same layers. Each text is used in one pair only, and of controls with the
-same tokens at all compared positions one, since the others are the same measurement again. So pairs
-are independent. Who is paired with whom depends on the positions of the sinks, never on the
-measured attention.
+the same positions, at the same layers. Each text is used in one pair only.
+
+A query depends on the tokens up to it alone, so where texts begin with the same tokens, they repeat
+one measurement. A query whose tokens up to it stand in an earlier pair as well is therefore not
+compared again, unless the two texts of its own pair share these tokens: then it cancels. So pairs
+are independent. Who is paired with whom depends on tokens and on the positions of the sinks, never
+on the measured attention.
 """
 
 import functools
@@ -103,55 +106,66 @@ def step(paid: Values, layer: int, window: int) -> Values:
 def contrasts(texts: Sequence[Text], window: int) -> list[WeakeningContrast]:
     """One contrast per text whose first secondary sink has enough queries and layers around it."""
     able = [text for text in texts if text.can_be_asked]
-    able = [text for text in able if min(map(len, sides(text, None, window))) >= LEAST_QUERIES]
-    partners = pair(able, texts, window)
-    return [_contrast(text, partners.get(text.text_id), window) for text in able]
+    able = [text for text in able if _enough(sides(text, None, window))]
+    pairs = pair(able, texts, window)
+    used = [text for one, (other, _) in pairs.items() for text in (one, other)]
+    found = []
+    for text in able:
+        other, n_repeated = pairs.get(text, (None, _n_repeated(text, used, _n_alike)))
+        found.append(_contrast(text, other, n_repeated, window))
+    return found
 
 
-def pair(able: Sequence[Text], texts: Sequence[Text], window: int) -> Mapping[str, Text]:
-    """Disjoint pairs of texts, as many as possible: name of a text with a sink -> its control.
+def _enough(compared: tuple[Places, Places]) -> bool:
+    return min(map(len, compared)) >= LEAST_QUERIES
+
+
+def pair(
+    able: Sequence[Text], texts: Sequence[Text], window: int
+) -> Mapping[Text, tuple[Text, int]]:
+    """Disjoint pairs of texts, as many as possible: text with a sink -> (control, n_repeated).
 
     Texts whose first sinks come earliest are paired with the texts that are free of secondary
-    sinks for longest. Of controls with the same tokens at all compared positions, one is used.
+    sinks for longest. `n_repeated` is the number of tokens from the first on that a text of an
+    earlier pair has too; a pair is made only if enough queries are left without theirs.
     """
     asked = sorted(able, key=lambda text: (text.free_until, text.text_id))
-    longest = max((text.paid.shape[1] for text in able), default=0)
+    compared = functools.cache(functools.partial(sides, window=window))
     alike = functools.cache(_n_alike)
-    best: dict[str, Text] = {}
+    best: dict[Text, tuple[Text, int]] = {}
     for number in range(1, len(asked) + 1):
         chosen = asked[:number]
         rest = [text for text in texts if text not in chosen]
         rest = sorted(rest, key=lambda text: (text.free_until, text.text_id))
-        pairs = zip(chosen, _distinct(rest, number, longest, alike), strict=False)
-        best = max(best, _without_repeats(list(pairs), window, alike), key=len)
+        best = max(best, _paired(chosen[::-1], rest[::-1], compared, alike), key=len)
     return best
 
 
-def _distinct(
-    texts: Sequence[Text], number: int, longest: int, alike: Callable[[Text, Text], int]
-) -> list[Text]:
-    """The last `number` texts that do not repeat a later one in all that can be compared."""
-    kept: list[Text] = []
-    for text in reversed(texts):
-        end = min(longest, text.free_until)
-        if len(kept) < number and all(alike(one, text) < end for one in kept):
-            kept.append(text)
-    return kept[::-1]
-
-
-def _without_repeats(
-    pairs: Sequence[tuple[Text, Text]], window: int, alike: Callable[[Text, Text], int]
-) -> dict[str, Text]:
-    """The pairs with enough queries, but none whose control repeats that of an earlier pair."""
-    found: dict[str, Text] = {}
-    used: list[tuple[Text, int]] = []
-    for one, other in pairs:
-        end = min(one.paid.shape[1], other.free_until)
-        repeats = any(alike(before, other) >= min(end, its) for before, its in used)
-        if not repeats and min(map(len, sides(one, other, window))) >= LEAST_QUERIES:
-            found[one.text_id] = other
-            used.append((other, end))
+def _paired(
+    chosen: Sequence[Text],
+    controls: list[Text],
+    compared: Callable[..., tuple[Places, Places]],
+    alike: Callable[[Text, Text], int],
+) -> dict[Text, tuple[Text, int]]:
+    """Each text with the first control that leaves enough queries which no earlier pair has."""
+    found: dict[Text, tuple[Text, int]] = {}
+    used: list[Text] = []
+    for one in chosen:
+        for other in controls:
+            if not _enough(compared(one, other)):
+                continue
+            n_repeated = max(_n_repeated(text, used, alike) for text in (one, other))
+            if _enough(compared(one, other, n_repeated=n_repeated)):
+                found[one] = other, n_repeated
+                used += [one, other]
+                controls.remove(other)
+                break
     return found
+
+
+def _n_repeated(text: Text, used: Sequence[Text], alike: Callable[[Text, Text], int]) -> int:
+    """Number of tokens from the first on that one of the used texts has too; 0 if it is used."""
+    return 0 if text in used else max((alike(text, one) for one in used), default=0)
 
 
 def _n_alike(one: Text, other: Text) -> int:
@@ -161,25 +175,30 @@ def _n_alike(one: Text, other: Text) -> int:
     return int(differ[0]) if len(differ) else both
 
 
-def sides(text: Text, other: Text | None, window: int) -> tuple[Places, Places]:
+def sides(
+    text: Text, other: Text | None, window: int, n_repeated: int = 0
+) -> tuple[Places, Places]:
     """Queries before and after the first secondary sink of a text; all of them see the primary.
 
     If another text is given: only positions that it has too, before its first secondary sink.
+    Without the first `n_repeated` positions, but for those at which both texts, with the same
+    tokens and primary so far, measure the same.
     """
     assert text.first is not None
-    change, primary = step(text.paid, text.first.l_start, window), text.primary
+    change, primary, same = step(text.paid, text.first.l_start, window), text.primary, 0
     if other is not None:
         end, primary = min(len(change), other.free_until), max(primary, other.primary)
         change = change[:end] + step(other.paid, text.first.l_start, window)[:end]
+        same = _n_alike(text, other) if text.primary == other.primary else 0
     known = np.flatnonzero(np.isfinite(change))
-    known = known[known > primary]
+    known = known[(known > primary) & ((known >= n_repeated) | (known < same))]
     return known[known < text.first.pos], known[known > text.first.pos]
 
 
-def _contrast(text: Text, other: Text | None, window: int) -> WeakeningContrast:
+def _contrast(text: Text, other: Text | None, n_repeated: int, window: int) -> WeakeningContrast:
     assert text.first is not None
     layer = text.first.l_start
-    own, shared = sides(text, None, window), sides(text, other, window)
+    own, shared = sides(text, None, window), sides(text, other, window, n_repeated)
     before, after = (float(step(text.paid, layer, window)[part].mean()) for part in own)
     matched = control = math.nan
     if other is not None:
@@ -193,6 +212,7 @@ def _contrast(text: Text, other: Text | None, window: int) -> WeakeningContrast:
         change_after=after,
         change=after - before,
         control="" if other is None else other.text_id,
+        n_repeated=n_repeated,
         n_before=len(shared[0]),
         n_after=len(shared[1]),
         change_matched=matched,
@@ -212,10 +232,10 @@ def at_sides(
 ) -> list[float]:
     """Mean over the queries of each of the `GROUPS`; NaN for a group without queries."""
     text, other, layer = by_id[one.text_id], by_id.get(one.control), one.l_start + relative
-    before, after = sides(text, other, window)
+    before, after = sides(text, other, window, one.n_repeated)
     return [
         math.nan
-        if shown is None or not 0 <= layer < len(shown.paid)
+        if shown is None or not len(queries) or not 0 <= layer < len(shown.paid)
         else float(shown.paid[layer, queries].mean())
         for shown in (text, other)
         for queries in (after, before)

@@ -6,10 +6,12 @@ import numpy as np
 
 from secondary_sinks.detection.contrasts import LEAST_QUERIES
 from secondary_sinks.display import count
-from secondary_sinks.statistics import CONFIDENCE, min_texts, sign_flip_interval
+from secondary_sinks.statistics import CONFIDENCE, median_over_texts, min_texts, outcome_of
 from secondary_sinks.types import Verdict, WeakeningContrast
 
 CLAIM = "the primary sink weakens as secondary sinks arise"
+FALLS = {"supported": "contradicted", "contradicted": "supported", "inconclusive": "inconclusive"}
+"""Outcome by where the interval lies: the claim is about a fall, so below 0 supports it."""
 
 
 def judge(
@@ -20,25 +22,27 @@ def judge(
     The interval is corrected for `n_claims` claims.
     """
     paired = [one for one in found if one.control]
-    differences = np.array([one.difference for one in paired])
-    value, low, high = sign_flip_interval(differences, n_claims)
-    outcome = "supported" if high < 0 else "contradicted" if low > 0 else "inconclusive"
+    repeating = [one for one in found if not one.control and one.n_before < LEAST_QUERIES]
+    names = [one.text_id for one in paired]
+    median = median_over_texts([one.difference for one in paired], names, n_claims=n_claims)
     return Verdict(
         claim=CLAIM,
-        outcome=outcome,
+        outcome=FALLS[outcome_of(median, 0.0)],
         why=_why(found, paired, n_left_out, window, min_texts(n_claims)),
         statistic=f"change of the attention paid to the primary ({window} layers from l_start on "
         f"minus {window} before): queries after the first secondary sink minus queries before it, "
-        "minus the same without a sink",
+        "minus the same without a sink; median over pairs of texts",
         unit="attention",
-        value=value,
-        low=low,
-        high=high,
+        value=median.value,
+        low=median.low,
+        high=median.high,
         confidence=CONFIDENCE,
         controls="another text without a secondary sink at these positions, each text in one pair "
-        "only, and of texts with the same tokens there only one; left out: "
-        f"{count(n_left_out, 'text')} in which the primary is not active in the whole window, or "
-        "with too few queries around the sink",
+        "only; queries whose tokens up to there stand in an earlier pair too are not compared "
+        f"again; left out: {count(n_left_out, 'text')} in which the primary is not active in the "
+        "whole window, or with too few queries around the sink, and "
+        f"{count(len(repeating), 'text')} with too few queries before the sink whose tokens up to "
+        "there stand in no pair",
         n_sinks=len(paired),
         n_texts=len(paired),
         n_claims=n_claims,
@@ -60,13 +64,13 @@ def _why(
             f"{LEAST_QUERIES} queries before it and after it, so no claim is made"
         )
     before, after = (
-        float(np.mean([getattr(one, name) for one in found]))
+        float(np.median([getattr(one, name) for one in found]))
         for name in ("change_before", "change_after")
     )
     changes = (
         f"at the creation layer, the attention paid to the primary changes by {after:+.3f} for "
         f"queries after the sink and by {before:+.3f} for queries before it "
-        f"({count(len(found), 'text')})"
+        f"(medians over {count(len(found), 'text')})"
     )
     if len(paired) < least:
         return (
@@ -74,9 +78,9 @@ def _why(
             f"sink at the same positions, and at least {least} are needed: add texts, "
             "including some without secondary sinks"
         )
-    control = float(np.mean([one.change_control for one in paired]))
-    matched = float(np.mean([one.change_matched for one in paired]))
+    control = float(np.median([one.change_control for one in paired]))
+    matched = float(np.median([one.change_matched for one in paired]))
     return (
         f"{changes}; in {count(len(paired), 'pair')} of texts the difference between these changes "
-        f"is {matched:+.3f} with a sink and {control:+.3f} without"
+        f"is {matched:+.3f} with a sink and {control:+.3f} without (medians)"
     )

@@ -1,4 +1,8 @@
-"""Restoration: does the primary get its attention back when a secondary sink is removed?"""
+"""Restoration: does the primary get attention back when a secondary sink is removed?
+
+A softmax that loses a key gives what it paid to it to all other keys, so some of it to the primary,
+without any further mechanism. Whether the primary gets more than that, `redistribution` tells.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -25,10 +29,13 @@ from secondary_sinks.questions.matched_pairs import (
 )
 from secondary_sinks.questions.necessity import EDITS
 from secondary_sinks.questions.question import Cells, Question, Sample
-from secondary_sinks.statistics import Interval, min_texts, sign_flip_interval
+from secondary_sinks.statistics import Interval, median_over_texts, min_texts
 from secondary_sinks.types import Sink, SinkTable, Trace, Verdict
 
-CLAIM = "secondary sinks weaken the primary: with one removed, the primary regains attention"
+CLAIM = (
+    "part of a secondary sink's attention is taken from the primary, as any softmax does: with the "
+    "sink removed, the primary regains attention"
+)
 COLUMNS = ("text_id", "sink_pos", "pos", "role", "edit", "l_start", "change", "gained")
 
 
@@ -51,10 +58,14 @@ def restoration(
     before. The same edit at the sink's control token is subtracted. There is one number per text,
     since sinks of the same text are not independent. `change` is observed in the clean run: at the
     same layers, queries after the sink minus queries before it. Total effects; seeds are averaged.
+    In `effects` both are medians over texts.
 
-    Verdict, by exact sign flips over texts (`statistics.sign_flip_interval`): supported if the
-    interval lies above 0 by every way to ablate, contradicted if below, inconclusive otherwise and
-    with too few texts: at least six are needed, more if corrected for several `n_claims`.
+    Verdict, by the exact interval of the median of `gained` over texts
+    (`statistics.median_over_texts`): supported if it lies above 0 by every way to ablate,
+    contradicted if below, inconclusive otherwise and with too few texts: at least six are needed,
+    more if corrected for several `n_claims`. The softmax alone can support it: the control draws
+    little attention, so its removal frees little. A gain beyond the softmax's is a claim of its
+    own (`redistribution`).
     """
     texts = match_pairs(traces, sinks, ("secondary",))
     formed_by = by_place(model, texts, sinks, forming)
@@ -156,13 +167,13 @@ def _by_text(cells: pd.DataFrame) -> pd.DataFrame:
 
 def _effect(by_text: pd.DataFrame, n_claims: int) -> dict[str, float]:
     known = by_text[by_text["gained"].notna()]
-    value, low, high = sign_flip_interval(known["gained"].to_numpy(), n_claims)
+    found = median_over_texts(known["gained"], known.index.tolist(), n_claims=n_claims)
     return {
-        "gained": value,
-        "low": low,
-        "high": high,
-        "change": float(known["change"].mean()),
-        "n_texts": len(known),
+        "gained": found.value,
+        "low": found.low,
+        "high": found.high,
+        "change": float(known["change"].median()),
+        "n_texts": found.n_texts,
     }
 
 
@@ -170,7 +181,7 @@ def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) 
     words: dict[str, Any] = {
         "statistic": "rise of the attention that later queries pay to the primary, from the "
         "creation layer on, when a text's first secondary sink is removed, minus that for its "
-        "control",
+        "control; median over texts",
         "unit": "attention",
         "controls": "same edit at token twins, or at ordinary tokens nearby"
         + format_exclusions(left_out),
@@ -196,8 +207,9 @@ def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) 
     outcome, agreement = combine_outcomes({str(one["edit"]): _outcome(one) for one in rows})
     why = (
         f"with the first secondary sink removed, later queries pay the primary "
-        f"{first['gained']:+.3f} of their attention more; in the clean run this had changed by "
-        f"{first['change']:+.3f} at the creation layer; {agreement}"
+        f"{first['gained']:+.3f} of their attention more, the gain by the softmax included; in the "
+        f"clean run this had changed by {first['change']:+.3f} at the creation layer (medians over "
+        f"texts); {agreement}"
     )
     return verdict_of(CLAIM, outcome, why, interval, **words)
 
@@ -217,7 +229,7 @@ def cells_of(sample: Sample) -> Cells:
 RESTORATION = Question(
     name="restoration",
     title="Attention the primary regains",
-    asks="Do secondary sinks weaken the primary?",
+    asks="Does the primary regain attention when a secondary sink is removed?",
     ask=restoration,
     n_claims=lambda sinks: 1,
     cost=cells_of,

@@ -8,7 +8,6 @@ function | statistic | its interval
 `share_over_texts` | mean of the text means, of numbers within bounds | exact
 `paired_share_over_texts` | share that happens at cases and not at their controls | exact
 `median_over_texts` | median of the text means | exact
-`sign_flip_interval` | centre of symmetric numbers, one per text | exact
 `mean_over_texts` | mean of the text means: each text weighs the same | approximate
 `pooled_mean` | mean of all values: a text weighs by its number of values | approximate
 `total_over_texts` | sum of counts over texts | approximate
@@ -59,7 +58,6 @@ from secondary_sinks.statistics.permutations import (
     page_trend_test,
     partial_correlation_within_texts,
     rank_correlation,
-    sign_flip_interval,
 )
 
 __all__ = [
@@ -88,7 +86,6 @@ __all__ = [
     "pooled_mean",
     "rank_correlation",
     "share_over_texts",
-    "sign_flip_interval",
     "tail_probability",
     "too_few",
     "total_over_texts",

@@ -68,8 +68,13 @@ class WeakeningContrast:
     """`change_after` minus `change_before`; includes what late queries lose without a sink."""
     control: str
     """Id of the text without a secondary sink there that it is compared with; empty without one."""
+    n_repeated: int
+    """Number of tokens, from the first on, that a text of an earlier pair has too. Queries among
+    them are not compared again, unless both texts of this pair share their tokens, so that they
+    cancel. Without a control: tokens that a text of any pair has."""
     n_before: int
-    """Number of queries before the sink that both texts have, which are compared."""
+    """Number of compared queries before the sink. Without a control: number of its own that no
+    pair repeats."""
     n_after: int
     change_matched: float
     """`change` for these queries; NaN without a control."""

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from secondary_sinks import detect, observe, primary_weakening, restoration
+from secondary_sinks import detect, observe, primary_weakening, redistribution, restoration
+from secondary_sinks.detection.contrasts import Text, contrasts
+from secondary_sinks.detection.weakening_verdict import judge
+from secondary_sinks.questions.restoration import CLAIM as RETURNS
 from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.types import SinkTable
 from tests.detection.traces import sink, trace_of
@@ -171,14 +174,95 @@ def controls_of(*made):
     return [one.control for one in seen.contrasts]
 
 
-def test_control_texts_that_differ_only_beyond_the_compared_positions_are_one():
-    """The first sink text ends at 30, up to where both controls have the same tokens."""
+def begun_alike(texts, *numbers, until):
+    """The texts of these numbers begin with the tokens of the first of them."""
+    for number in numbers:
+        begun = texts[numbers[0]].tokens[:until]
+        texts[number] = replace(
+            texts[number], tokens=torch.cat([begun, texts[number].tokens[until:]])
+        )
+    return texts
+
+
+def test_of_controls_with_the_same_tokens_before_the_sinks_one_is_used():
     made = [text(str(n), flat()) for n in range(4)]
-    made[3] = replace(made[3], tokens=torch.cat([made[2].tokens[:35], made[3].tokens[35:]]))
     assert controls_of(*made) == ["2", "3"]
-    short = made[0].paid_to_primary[:, :30]
-    made[0] = replace(made[0], tokens=made[0].tokens[:30], paid_to_primary=short)
-    assert controls_of(*made) == ["3", ""]
+    assert controls_of(*begun_alike(made, 2, 3, until=35)) == ["3", ""]
+
+
+def shared_beginning(until, of, shift=0.0):
+    """Twenty texts without an effect; those numbered in `of` share their first tokens.
+
+    At the creation layer, attention falls by `shift` in what they share.
+    """
+    rng, fall = np.random.default_rng(8), np.zeros((N_LAYERS, N_POS))
+    fall[CREATED:, :until] = shift
+    made = [text(str(n), flat(rng) - fall * (n in of)) for n in range(20)]
+    return begun_alike(made, *of, until=until), table([20] * 10 + [None] * 10)
+
+
+def test_queries_before_the_sink_that_texts_share_are_one_measurement():
+    """The shared beginning loses by accident: that is one observation, not ten."""
+    for shift in (0.1, -0.1):
+        seen = primary_weakening(*shared_beginning(20, range(10), shift))
+        assert seen.verdict.outcome == "inconclusive"
+        assert sum(bool(one.control) for one in seen.contrasts) == 1
+        assert {one.n_repeated for one in seen.contrasts if not one.control} == {20}
+        assert "9 texts with too few queries before the sink" in seen.verdict.controls
+
+
+def test_where_controls_share_the_beginning_too_it_cancels_and_nothing_is_lost():
+    """A system prompt, and sinks right after it."""
+    seen = primary_weakening(*shared_beginning(20, range(20), 0.1))
+    assert [one.n_before for one in seen.contrasts] == [19] * 10
+    assert all(one.control for one in seen.contrasts)
+    assert "0 texts with too few queries before the sink" in seen.verdict.controls
+
+
+def test_of_a_short_common_beginning_only_the_queries_in_it_are_dropped():
+    seen = primary_weakening(*shared_beginning(5, range(10)))
+    assert sorted(one.n_before for one in seen.contrasts) == [15] * 9 + [19]
+    assert sorted(one.n_repeated for one in seen.contrasts) == [0] + [5] * 9
+
+
+def test_texts_with_beginnings_of_their_own_lose_nothing():
+    seen = primary_weakening(*shared_beginning(1, range(20)))
+    assert [(one.n_before, one.n_after) for one in seen.contrasts] == [(19, 19)] * 10
+
+
+RUNS = 200
+MOST_FALSE = RUNS * (0.025 + 3 * math.sqrt(0.025 * 0.975 / RUNS))
+"""Verdicts on one side, of texts without an effect: 2.5 % and three standard deviations."""
+
+
+@pytest.mark.parametrize("until", [15, 20])
+def test_a_shared_beginning_without_an_effect_is_rarely_judged(until):
+    """What ten texts with a sink at 20 share before it goes up or down by chance."""
+    rng, said = np.random.default_rng(2), []
+    tokens = np.arange(20 * N_POS).reshape(20, N_POS)
+    tokens[:10, :until] = tokens[0, :until]
+    first = sink("0", 20, CREATED)
+    for _ in range(RUNS):
+        paid = rng.standard_normal((20, N_LAYERS, N_POS))
+        paid[:10, :, :until] = paid[0, :, :until]
+        texts = [
+            Text(text_id=str(n), tokens=own, primary=0, paid=seen, first=first if n < 10 else None)
+            for n, (own, seen) in enumerate(zip(tokens, paid, strict=True))
+        ]
+        said.append(judge(contrasts(texts, 2), 0, 2).outcome)
+    assert max(said.count("supported"), said.count("contradicted")) < MOST_FALSE
+
+
+def test_skewed_differences_about_a_median_of_zero_are_rarely_judged():
+    """Attention gained is skewed; a few large gains must not speak for most texts."""
+    rng = np.random.default_rng(0)
+    one = found([10, None], lambda n, pos: flat()).contrasts[0]
+    for sign in (1, -1):
+        said = []
+        for drawn in sign * 0.01 * (np.exp(1.5 * rng.standard_normal((RUNS, 10))) - 1):
+            pairs = [replace(one, text_id=str(n), difference=d) for n, d in enumerate(drawn)]
+            said.append(judge(pairs, 0, 2).outcome)
+        assert max(said.count("supported"), said.count("contradicted")) < MOST_FALSE
 
 
 def test_sinks_without_queries_or_layers_around_them_are_left_out():
@@ -253,6 +337,12 @@ def test_planted_sinks_that_take_from_the_primary_and_give_it_back():
     assert back.verdicts[0].outcome == "supported"
     (row,) = back.effects.to_dict("records")
     assert row["gained"] == pytest.approx(-row["change"], rel=0.1)
+    gained = back.cells.pivot(index="text_id", columns="role", values="gained")
+    assert row["gained"] == pytest.approx((gained["sink"] - gained["control"]).median())
+    assert "median over texts" in back.verdicts[0].statistic
+    alone = redistribution(model, traces, sinks, edits=["mean"]).verdicts[0]
+    assert alone.outcome == "contradicted", "nothing but the softmax gives it back"
+    assert "as any softmax does" in RETURNS
     few = restoration(model, traces[:5], sinks, edits=["mean"])
     assert few.verdicts[0].outcome == "inconclusive"
 
