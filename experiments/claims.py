@@ -51,9 +51,10 @@ PARTS = (
     ),
     Part(
         name="primary",
-        title="Claim 3: the primary weakens because of secondary sinks",
+        title="Claim 3: the primary weakens as secondary sinks arise",
         says="The primary sink weakens in middle layers, coinciding with the emergence of "
-        "secondary sinks. That these are the cause is more than the paper says; it is tested too.",
+        "secondary sinks. What the primary gains when one is removed is more than the paper says; "
+        "it is tested too.",
         paper_claim=3,
     ),
     Part(
@@ -112,11 +113,13 @@ TESTED: dict[str, dict[tuple[str, int], str]] = {
     },
     "primary": {
         ("primary_weakening", 0): "Coincidence: queries after a new secondary sink pay the "
-        "primary less, beyond queries before it and beyond texts without a sink",
-        ("primary_weakening", 1): "Cause: removed, the sink gives the primary back attention of "
-        "later queries, beyond the same edit at a control token",
-        ("primary_weakening", 2): "Takes over: the primary gains more of the freed attention than "
-        "any softmax gives it, by more than one hundredth",
+        "primary less, beyond queries before it and beyond texts without a sink (median over pairs "
+        "of texts)",
+        ("primary_weakening", 1): "Taken from the primary: removed, the sink gives it back "
+        "attention of later queries, as any softmax does, beyond the same edit at a control token "
+        "(median over texts)",
+        ("primary_weakening", 2): "Beyond the softmax: the primary gains more of the freed "
+        "attention than the softmax alone gives it, by more than one hundredth",
     },
     "levels": {
         ("sink_levels", 0): "More than half of the sinks belong to a level, and there are several "

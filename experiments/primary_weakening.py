@@ -1,4 +1,4 @@
-"""Does the primary weaken as secondary sinks arise, and because of them?"""
+"""Does the primary weaken as secondary sinks arise, and does it gain when they are removed?"""
 
 from typing import Annotated, Any
 
@@ -25,19 +25,23 @@ METHOD = (
     "queries pay to the primary: layers after the creation of a text's first secondary sink minus "
     "layers before; queries after the sink minus queries before it, which cannot see it; minus the "
     "same at the same positions of another text without a secondary sink there. The verdict uses "
-    "one number per pair of texts and an exact sign-flip test. Then the sink is removed at its "
-    "forming MLPs: do later queries pay the primary more than after the same edit at a control "
-    "token (`secondary_sinks.restoration`)? And does the primary get more of the sink's attention "
-    "than the softmax alone would give it (`secondary_sinks.redistribution`, total effects)?"
+    "one number per pair of texts, in which queries whose tokens up to there stand in an earlier "
+    "pair too are not compared again, and the exact interval of the median over pairs. Then the "
+    "sink is removed at its forming MLPs: do later queries pay the primary more than after the "
+    "same edit at a control token (`secondary_sinks.restoration`, median over texts)? The softmax "
+    "alone gives the primary a part of any removed key's attention, so this shows that the sink "
+    "took it, and no further mechanism. Does the primary get more of the sink's attention than "
+    "the softmax alone would give it (`secondary_sinks.redistribution`, total effects, median over "
+    "texts)?"
 )
 REFUTATION = (
     "Queries after the sink do not lose more than those before it, compared with the same "
     "positions of texts without a sink. If the primary regains nothing when the sink is removed, "
-    "the sink is not the cause of the weakening. If the primary gains no more than its "
+    "the sink took nothing from it. If the primary gains no more than its "
     "proportional share, no mechanism returns attention to it."
 )
 N_CLAIMS = 3
-"""It weakens; it regains attention when the sink is removed; more than its share."""
+"""It weakens; it regains attention when the sink is removed; more than the softmax gives."""
 CLAIM = "the primary weakens as secondary sinks arise"
 PANELS = {
     "by_query": ("attention paid by queries", "linear"),

@@ -110,7 +110,7 @@ EXPERIMENTS = (
         name="primary_weakening",
         claim="the primary loses attention of queries after a new secondary sink, compared with "
         "queries before it and with texts without one; it regains attention when the sink is "
-        "removed, and more than the softmax alone would give it (causal)",
+        "removed, as by any softmax, and more than the softmax alone would give it (causal)",
         asks=("restoration", "redistribution"),
         quick={"restore": False},
     ),

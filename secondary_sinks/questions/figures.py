@@ -158,7 +158,7 @@ def restoration(answer: Answer, shown: Shown) -> list[Drawing]:
         "The first secondary sink of each text is removed at its forming MLPs. Above: in the clean "
         "run, the change at its creation layer of the attention that later queries pay to the "
         "primary, minus that of earlier queries. Below: how much more later queries pay to the "
-        f"primary without the sink, minus the same for its control; means over texts. {DOTS}"
+        f"primary without the sink, minus the same for its control; medians over texts. {DOTS}"
     )
     return one_drawing(
         "dots",
@@ -190,7 +190,7 @@ def harm(answer: Answer, shown: Shown, *, line: float) -> list[Drawing]:
         {"axis": "rise of the loss (share of the clean loss)", "line": line},
     )
     caption = (
-        "All secondary sinks of a text removed at once, compared with removing the MLP outputs of "
+        "All removable sinks of a text removed at once, compared with removing the MLP outputs of "
         "the same number of ordinary tokens; medians over texts. Clean loss: "
         f"{effects['loss_clean'].iloc[0]:.3f} nats per token. {DOTS} Dotted: one hundredth of the "
         "clean loss."

@@ -80,7 +80,7 @@ def rows_of(page):
 
 
 ROLE, LEVEL = (one.sharp for one in CLAIMS[:2])
-RESTORE = next(one.sharp for one in CLAIMS if one.sharp.startswith("Cause"))
+RESTORE = next(one.sharp for one in CLAIMS if one.sharp.startswith("Taken"))
 
 
 def test_each_cell_has_outcome_number_interval_and_link():
