@@ -1,6 +1,7 @@
-"""Harm: does the loss rise when all sinks of a text except the primary are removed?"""
+"""Harm: does the loss rise when all removable sinks of a text but the primary are removed?"""
 
 import functools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,7 +12,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from secondary_sinks.causal import recompute
+from secondary_sinks.causal import recompute, watched_sinks
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
@@ -22,6 +23,7 @@ from secondary_sinks.questions.lost_by_layer import by_way
 from secondary_sinks.questions.matched_pairs import (
     TextPairs,
     count_censored,
+    lasting_of,
     match_pairs,
     matched_draw,
     with_progress,
@@ -41,8 +43,8 @@ DRAWS = 5
 LINE = 0.01
 """A rise of the loss by at least this share of the clean loss is called harm."""
 COLUMNS = (
-    *("text_id", "role", "draw", "edit", "n_edited", "n_counted", "loss_clean", "loss_edited"),
-    *("kl", "kl_at_token"),
+    *("text_id", "role", "draw", "edit", "n_edited", "n_sinks", "n_ended", "n_counted"),
+    *("loss_clean", "loss_edited", "kl", "kl_at_token"),
 )
 
 
@@ -58,7 +60,11 @@ def harm(
     progress: Progress | None = None,
     n_claims: int | None = None,
 ) -> Answer:
-    """Ablate the forming MLPs of all secondary sinks of a text at once, and recompute the rest.
+    """Ablate the forming MLPs of all removable sinks of a text at once, and recompute the rest.
+
+    Removable are secondary and primary-like sinks with forming MLPs and a control. `n_sinks` counts
+    all secondary and primary-like sinks of the text that a later block reads, `n_ended` those that
+    are no sinks under the edit. Tokens that become sinks instead are not counted.
 
     As a control, the same MLPs are ablated at as many ordinary tokens of similar position and norm,
     matched one to one and drawn `draws` times. Loss is the cross-entropy (nats) of the next token,
@@ -70,9 +76,10 @@ def harm(
 
     Statistic: the rise of the loss with the sinks removed minus that with ordinary tokens, as a
     share of the text's clean loss, median over texts. Supported if its interval lies above one
-    hundredth by every way to ablate; contradicted if it lies below. `effects` say whether it
-    differs from 0. `n_claims`: number of claims that the interval is corrected for
-    (`n_claims_of`); by default those of this answer.
+    hundredth by every way to ablate. Contradicted if it lies below, even if the loss of every text
+    in which a sink stayed would have risen without that sink; so in most texts none may stay.
+    `effects` say whether it differs from 0, and which share of the sinks `ended`, mean over texts.
+    `n_claims`: number of claims that the interval is corrected for; by default this answer's.
     """
     n_claims = n_claims or N_CLAIMS
     texts = match_pairs(traces, sinks)
@@ -81,12 +88,11 @@ def harm(
     texts, left_out = formed_only(texts, formed_by)
     rows: list[dict[str, Any]] = []
     for text in with_progress(texts, progress):
-        rows += _rows(
-            model, text, [_Removed(text, sinks, tested_with, draws, one) for one in edits]
-        )
+        removed = [_Removed(text, sinks, tested_with, draws, one) for one in edits]
+        rows += _rows(model, text, sinks, removed)
     cells = pd.DataFrame(rows, columns=list(COLUMNS))
     effects = [_row(way, part, n_claims) for way, part in by_way(cells).items()]
-    names = ["edit", "sinks", "controls", "beyond", "low", "high", "loss_clean", "n_texts"]
+    names = ["edit", "sinks", "controls", "beyond", "low", "high", "ended", "loss_clean", "n_texts"]
     return Answer(
         question="harm",
         cells=cells,
@@ -98,7 +104,7 @@ def harm(
 
 
 class _Removed:
-    """The sinks of a text that an edit removes, and their control tokens in each draw."""
+    """The sinks of a text that an edit is to remove, and their control tokens in each draw."""
 
     def __init__(
         self,
@@ -152,12 +158,15 @@ def _positions_with_loss(trace: Trace, edited: set[int]) -> Bool[Tensor, "pos"]:
 
 
 def _rows(
-    model: HookedModel, text: TextPairs, removed: Sequence[_Removed]
+    model: HookedModel, text: TextPairs, sinks: SinkTable, removed: Sequence[_Removed]
 ) -> Iterator[dict[str, Any]]:
     asked = [(one, *cell) for one in removed if one.pairs for cell in one.cells()]
     if not asked:
         return
-    result = recompute(model, text.trace, [cell for *_, cell in asked])
+    lasting = [sink.pos for sink in lasting_of(text.trace.text_id, sinks)]
+    result = recompute(model, text.trace, [cell for *_, cell in asked], watch=lasting)
+    watched = [result.column(pos) for pos in lasting]
+    alive = watched_sinks(text.trace, result, sinks.thresholds).any(0)[:, watched]
     counts = _positions_with_loss(text.trace, {pos for one in removed for pos in one.edited})
     for number, (one, role, draw, cell) in enumerate(asked):
         yield {
@@ -166,6 +175,8 @@ def _rows(
             "draw": draw,
             "edit": one.edit,
             "n_edited": len(one.pairs),
+            "n_sinks": len(lasting),
+            "n_ended": int((~alive[number]).sum()),
             "n_counted": int(counts.sum()),
             "loss_clean": float(result.loss_clean[counts].double().mean()),
             "loss_edited": float(result.loss[number, counts].double().mean()),
@@ -192,8 +203,21 @@ def _beyond(cells: pd.DataFrame, n_claims: int) -> Interval:
     return replace(found, n=int(n_sinks))
 
 
+def _stayed(cells: pd.DataFrame) -> pd.DataFrame:
+    """Per text, the number of its sinks and of those that stay by some seed of a way to ablate."""
+    removed = cells[cells["role"] == "sinks"]
+    removed = removed.assign(stayed=removed["n_sinks"] - removed["n_ended"])
+    return removed.groupby("text_id")[["n_sinks", "stayed"]].max()
+
+
+def _at_most(cells: pd.DataFrame, n_claims: int) -> Interval:
+    """The interval if the loss rose in every text in which a sink stayed."""
+    rises = _rises(cells)["beyond"].where(_stayed(cells)["stayed"] == 0, math.inf)
+    return median_over_texts(rises, rises.index.tolist(), n_claims=n_claims)
+
+
 def _row(way: str, cells: pd.DataFrame, n_claims: int) -> dict[str, Any]:
-    found, rises = _beyond(cells, n_claims), _rises(cells)
+    found, rises, stayed = _beyond(cells, n_claims), _rises(cells), _stayed(cells)
     return {
         "edit": way,
         "sinks": rises["sinks"].median(),
@@ -201,6 +225,7 @@ def _row(way: str, cells: pd.DataFrame, n_claims: int) -> dict[str, Any]:
         "beyond": found.value,
         "low": found.low,
         "high": found.high,
+        "ended": 1 - (stayed["stayed"] / stayed["n_sinks"]).mean(),
         "loss_clean": cells.groupby("text_id")["loss_clean"].mean().mean(),
         "n_texts": found.n_texts,
     }
@@ -209,29 +234,40 @@ def _row(way: str, cells: pd.DataFrame, n_claims: int) -> dict[str, Any]:
 def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     ways = by_way(cells)
     found = {way: _beyond(part, n_claims) for way, part in ways.items()}
+    most = {way: _at_most(part, n_claims) for way, part in ways.items()}
     outcome, agreement = combine_outcomes(
-        {way: outcome_of(one, LINE) for way, one in found.items()}
+        {way: outcome_of(one, LINE, most[way]) for way, one in found.items()}
     )
 
     def why() -> str:
         row = _row("", next(iter(ways.values())), n_claims)
         return (
             f"the loss of {row['loss_clean']:.3f} nats rises by {row['sinks']:.2%} without the "
-            f"sinks, and by {row['controls']:.2%} without the MLP outputs of ordinary tokens; "
-            f"{agreement}"
+            f"removable sinks, and by {row['controls']:.2%} without the MLP outputs of ordinary "
+            f"tokens{_not_removed(ways)}; {agreement}"
         )
 
     return judge(
         CLAIM,
         next(iter(found.values()), None),
         why,
-        statistic="rise of the loss as a share of the clean loss, sinks minus ordinary tokens, "
-        "median over texts",
+        statistic="rise of the loss as a share of the clean loss, without the removable sinks "
+        "minus without ordinary tokens, median over texts",
         controls="the same number of ordinary tokens of similar position and norm",
         left_out=left_out,
         n_claims=n_claims,
         line=LINE,
         outcome=outcome,
+    )
+
+
+def _not_removed(ways: Mapping[str, pd.DataFrame]) -> str:
+    """How many sinks of the texts stayed by each way to ablate, to append; empty if none did."""
+    counts = {way: _stayed(cells).sum() for way, cells in ways.items()}
+    return "".join(
+        f"; {n['stayed']} of {n['n_sinks']} sinks were not removed by {way}"
+        for way, n in counts.items()
+        if n["stayed"]
     )
 
 
@@ -247,7 +283,7 @@ def cells_of(sample: Sample) -> Cells:
 HARM = Question(
     name="harm",
     title="Harm to the loss",
-    asks="How much does the loss rise when all sinks other than the primary are removed?",
+    asks="How much does the loss rise when all removable sinks but the primary are removed?",
     ask=harm,
     n_claims=lambda sinks: N_CLAIMS,
     cost=cells_of,

@@ -65,6 +65,12 @@ def match_pairs(
     return [_of_text(trace, sinks, kinds) for trace in texts]
 
 
+def lasting_of(text_id: str, sinks: SinkTable) -> list[Sink]:
+    """The secondary and primary-like sinks of a text that a later block reads, copies included."""
+    own = [sink for sink in sinks.of_text(text_id).sinks if sink.kind in LASTING]
+    return [sink for sink in own if sink.mass_max == sink.mass_max]
+
+
 def _of_text(trace: Trace, sinks: SinkTable, kinds: Sequence[str]) -> TextPairs:
     every = [s for s in sinks.of_text(trace.text_id).sinks if s.kind in kinds]
     fresh = [sink for sink in every if not sink.copy_of]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from secondary_sinks.causal import recompute, replay
 from secondary_sinks.causal.outcome import readers
+from secondary_sinks.detection.contrasts import ROUNDING
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
@@ -38,6 +39,7 @@ CLAIM = (
 N_CLAIMS = 1
 MATERIAL = 0.01
 """A gain beyond proportional counts if it is at least this share of the freed attention."""
+NOTHING_FREED = "in texts whose removed sinks free no attention"
 RECEIVERS = ("primary", "others", "rest")
 MOVED = ("freed", *RECEIVERS)
 DIRECT = tuple(f"{name}_direct" for name in MOVED)
@@ -73,7 +75,8 @@ def redistribution(
     elsewhere as ordinary tokens. The forming MLPs were chosen on earlier texts (`held_out`).
 
     `effects`, by receiver: its `share` of the freed attention and its `proportional` share (ratios
-    of sums over texts), and `beyond`, their difference, median over texts with its interval.
+    of sums over texts), and `beyond`, their difference, median over texts with its interval. Sinks
+    of texts that free no attention have no shares: `left_out` counts them, for the first edit.
 
     Table "damage", by edit and role: the effect of an edit on the predictions at its token and
     after it, medians over cells (`damage.damage_of_cells`).
@@ -91,7 +94,10 @@ def redistribution(
     for text in with_progress(texts, progress):
         rows += _rows(model, text, sinks, tested_with, edits)
     cells = pd.DataFrame(rows, columns=list(COLUMNS))
-    effects = [row for way, part in by_way(cells).items() for row in _effects(way, part, n_claims)]
+    parts = by_way(cells)
+    effects = [row for way, part in parts.items() for row in _effects(way, part, n_claims)]
+    for first in list(parts.values())[:1]:
+        left_out |= {NOTHING_FREED: _n_sinks(first) - _beyond(first, "primary", n_claims).n}
     return Answer(
         question="redistribution",
         cells=cells,
@@ -170,33 +176,42 @@ def _moved(
 
 
 def _by_text(cells: pd.DataFrame) -> pd.DataFrame:
-    """Attention moved by sinks minus that by their controls, sum per text; mean over seeds."""
+    """Attention moved by sinks minus that by their controls, sum per text; mean over seeds.
+
+    Only texts whose sinks free attention, beyond rounding, in total and by the softmax alone.
+    """
     names = [*MOVED, *DIRECT]
     means = {
         role: part.groupby(["text_id", "sink_pos"])[names].mean()
         for role, part in cells.groupby("role")
     }
-    return (means["sink"] - means["control"]).groupby("text_id").sum()
+    moved = (means["sink"] - means["control"]).groupby("text_id").sum()
+    return moved[(moved[["freed", "freed_direct"]] > ROUNDING).all(axis=1)]
 
 
 def _shares(sums: pd.DataFrame, ending: str = "") -> pd.DataFrame:
-    """Shares of the freed attention, by receiver; NaN if none is freed."""
-    freed = sums[f"freed{ending}"].where(sums[f"freed{ending}"] > 0)
+    """Shares of the freed attention, by receiver."""
+    freed = sums[f"freed{ending}"]
     return pd.DataFrame({name: sums[f"{name}{ending}"] / freed for name in RECEIVERS})
 
 
-def _beyond(by_text: pd.DataFrame, receiver: str, n_claims: int) -> Interval:
-    """Share of a receiver minus its proportional share: median over texts."""
+def _beyond(cells: pd.DataFrame, receiver: str, n_claims: int) -> Interval:
+    """Share of a receiver minus its proportional share: median over texts that free attention."""
+    by_text = _by_text(cells)
     beyond = (_shares(by_text) - _shares(by_text, "_direct"))[receiver]
-    return median_over_texts(beyond, by_text.index.tolist(), n_claims=n_claims)
+    found = median_over_texts(beyond, by_text.index.tolist(), n_claims=n_claims)
+    return replace(found, n=_n_sinks(cells[cells["text_id"].isin(by_text.index)]))
+
+
+def _n_sinks(cells: pd.DataFrame) -> int:
+    return len(cells[["text_id", "sink_pos"]].drop_duplicates())
 
 
 def _effects(way: str, cells: pd.DataFrame, n_claims: int) -> Iterator[dict[str, Any]]:
-    by_text = _by_text(cells)
-    sums = by_text.sum().to_frame().T
+    sums = _by_text(cells).sum().to_frame().T
     share, proportional = _shares(sums).iloc[0], _shares(sums, "_direct").iloc[0]
     for receiver in RECEIVERS:
-        beyond = _beyond(by_text, receiver, n_claims)
+        beyond = _beyond(cells, receiver, n_claims)
         yield {
             "edit": way,
             "receiver": receiver,
@@ -205,18 +220,14 @@ def _effects(way: str, cells: pd.DataFrame, n_claims: int) -> Iterator[dict[str,
             "beyond": beyond.value,
             "low": beyond.low,
             "high": beyond.high,
-            "n_sinks": len(cells[["text_id", "sink_pos"]].drop_duplicates()),
+            "n_sinks": beyond.n,
             "n_texts": beyond.n_texts,
         }
 
 
 def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     parts = by_way(cells)
-    n_sinks = len(cells[["text_id", "sink_pos"]].drop_duplicates())
-    found = {
-        way: replace(_beyond(_by_text(part), "primary", n_claims), n=n_sinks)
-        for way, part in parts.items()
-    }
+    found = {way: _beyond(part, "primary", n_claims) for way, part in parts.items()}
     way, interval = next(iter(found.items()), ("", None))
     outcome, agreement = combine_outcomes(
         {name: outcome_of(one, MATERIAL) for name, one in found.items()}
@@ -266,7 +277,7 @@ def cells_of(sample: Sample) -> Cells:
 REDISTRIBUTION = Question(
     name="redistribution",
     title="Where a removed sink's attention goes",
-    asks="Does the primary get its attention back when a sink is removed?",
+    asks="Does the primary gain more of a removed sink's attention than the softmax alone gives?",
     ask=redistribution,
     n_claims=lambda sinks: N_CLAIMS,
     cost=cells_of,

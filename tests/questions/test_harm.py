@@ -40,16 +40,6 @@ def test_a_model_that_needs_its_sinks_is_harmed():
     assert (answer.effects["controls"].abs() < 0.01).all()
 
 
-@exhaustive
-def test_a_model_whose_predictions_hang_on_nothing_is_not():
-    garden = Garden(*three(forming=(3,)))
-    with torch.no_grad():
-        garden.model.unembed.W_U.zero_()
-    answer = harm(*garden.asked)
-    assert outcomes(answer) == {CLAIM: "contradicted"}
-    assert (answer.effects["beyond"] == 0).all()
-
-
 @pytest.mark.parametrize(
     ("plants", "n_texts", "words"),
     [
@@ -97,3 +87,34 @@ def test_draws_are_ordinary_tokens_that_differ():
         assert all(abs(pos - sink) <= 24 for sink, pos in draw.items())
     assert len({tuple(draw.values()) for draw in draws}) > 1
     assert draws[0] == matched_draw(trace, garden.sinks, targets, 0)
+
+
+def indifferent(garden):
+    """Predictions hang on nothing, so that no edit can raise the loss."""
+    with torch.no_grad():
+        garden.model.unembed.W_U.zero_()
+    return garden
+
+
+def test_sinks_that_stay_leave_it_open_whether_their_removal_harms():
+    """Of four sinks per text attention writes three, and no MLP edit removes these."""
+    garden = indifferent(Garden(Plant(pos=44, forming=(3,)), *ATTENTION, n_texts=8))
+    (verdict,) = (answer := harm(*garden.asked, draws=2)).verdicts
+    cells = answer.cells[answer.cells["role"] == "sinks"]
+    assert set(zip(cells["n_edited"], cells["n_sinks"], cells["n_ended"], strict=True)) == {
+        (1, 4, 1)
+    }
+    assert (answer.cells[answer.cells["role"] == "controls"]["n_ended"] == 0).all()
+    assert answer.effects["ended"].tolist() == [0.25] * len(answer.effects)
+    assert verdict.high < 0.01
+    assert verdict.outcome == "inconclusive"
+    assert "24 of 32 sinks were not removed by zero" in verdict.why
+
+
+def test_a_model_whose_predictions_hang_on_nothing_is_not_harmed():
+    garden = indifferent(Garden(*three(forming=(3,)), n_texts=8))
+    answer = harm(*garden.asked, draws=1)
+    assert outcomes(answer) == {CLAIM: "contradicted"}
+    assert (answer.effects["beyond"] == 0).all()
+    assert (answer.effects["ended"] == 1).all()
+    assert "not removed" not in answer.verdicts[0].why

@@ -1,11 +1,13 @@
 """Redistribution: freed attention goes where the softmax of the planted model must send it."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
 
 from secondary_sinks import redistribution
-from secondary_sinks.questions.redistribution import CLAIM, MATERIAL
+from secondary_sinks.questions.redistribution import CLAIM, MATERIAL, _effects
 from secondary_sinks.testing.planted import Plant
 from secondary_sinks.types import Edit
 from tests.marks import thinned
@@ -143,3 +145,23 @@ def test_ways_to_ablate_are_told():
     answer = redistribution(*garden.asked, edits=["zero", "mean"])
     assert "zero and mean agree" in answer.verdicts[0].why
     assert set(answer.effects["edit"]) == {"zero", "mean"}
+
+
+def test_texts_that_free_no_attention_count_neither_as_texts_nor_as_sinks(monkeypatch):
+    """As many sinks as before, but those of two texts lose no attention."""
+    garden = Garden(*three(forming=(3,)), n_texts=8)
+    cells = redistribution(*garden.asked, edits=["zero"]).cells
+    nothing = cells["text_id"].isin(["t2", "t5"])
+    cells.loc[nothing & (cells["role"] == "sink"), "freed"] = -1.0
+
+    def rows(model, text, *rest):
+        return cells[cells["text_id"] == text.trace.text_id].to_dict("records")
+
+    module = import_module("secondary_sinks.questions.redistribution")
+    monkeypatch.setattr(module, "_rows", rows)
+    answer = redistribution(*garden.asked, edits=["zero"])
+    (verdict,) = answer.verdicts
+    assert (verdict.n_texts, verdict.n_sinks) == (6, 18)
+    assert set(answer.effects["n_sinks"]) == {18}
+    assert "6 in texts whose removed sinks free no attention" in verdict.controls
+    assert next(_effects("zero", cells, 1)) == next(_effects("zero", cells[~nothing], 1))
