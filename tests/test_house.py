@@ -15,7 +15,17 @@ import pytest
 import secondary_sinks
 
 PACKAGE = Path(secondary_sinks.__file__).parent
-GROUND = {"display", "errors", "files", "foreign", "memory", "progress", "statistics", "types"}
+GROUND = {
+    "display",
+    "errors",
+    "files",
+    "foreign",
+    "memory",
+    "numbers",
+    "progress",
+    "statistics",
+    "types",
+}
 """What every room may import."""
 ARROWS = {
     "errors": set(),
@@ -24,9 +34,10 @@ ARROWS = {
     "files": {"errors"},
     "foreign": {"errors"},
     "memory": {"files"},
+    "numbers": {"errors"},
     "statistics": {"display", "errors"},
-    "types": {"display", "errors"},
-    "measures": {"errors"},
+    "types": {"display", "errors", "files", "numbers"},
+    "measures": {"errors", "numbers"},
     "texts": GROUND,
     "layerwise": GROUND | {"measures"},
     "models": GROUND | {"measures", "layerwise"},

@@ -18,7 +18,7 @@ from secondary_sinks.causal.replay import replay
 from secondary_sinks.causal.replayed import Replay
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
-from secondary_sinks.number_checks import whole_number
+from secondary_sinks.numbers import whole_number
 from secondary_sinks.observation.layers import check_trace
 from secondary_sinks.progress import Progress, part_of, shows_progress
 from secondary_sinks.types import Edit, Effect, Effects, SinkTable, Thresholds, Trace, as_traces

@@ -100,7 +100,7 @@ def _whole(record: Mapping[str, Any], name: str, where: str) -> int:
         raise DetectionError(
             f"{where}: {name} must be a whole number, got {value!r:.60} (at most {MOST})"
         )
-    return int(value)  # type: ignore[arg-type]
+    return int(value)
 
 
 _REMEDY = "give a file of detections as the authors released them, one JSON object per line"

@@ -13,7 +13,7 @@ from torch import Tensor
 from secondary_sinks.errors import MeasureError
 from secondary_sinks.measures.axes import expect_axes
 from secondary_sinks.measures.patterns import check_visible, check_weights
-from secondary_sinks.number_checks import finite_number, whole_number
+from secondary_sinks.numbers import finite_number, whole_number
 
 
 def received_attention(pattern: Float[Tensor, "*batch head query key"]) -> Float[Tensor, "key"]:

@@ -45,7 +45,7 @@ from secondary_sinks.measures.hook_names import (
     require_activations,
 )
 from secondary_sinks.measures.on_cache import on_cache
-from secondary_sinks.number_checks import whole_number
+from secondary_sinks.numbers import whole_number
 
 received_attention = on_cache(attention.received_attention, "pattern")
 paid_attention = on_cache(attention.paid_attention, "pattern")

@@ -17,7 +17,7 @@ from secondary_sinks.measures.hook_names import (
     n_layers,
     require_activations,
 )
-from secondary_sinks.number_checks import finite_number, whole_number
+from secondary_sinks.numbers import finite_number, whole_number
 from secondary_sinks.observation.cache_checks import check_activations
 from secondary_sinks.observation.record import LayerRecord, make_trace
 from secondary_sinks.observation.tokens import check_text_id, token_ids, token_strings

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from secondary_sinks.errors import HookError, MeasureError
 from secondary_sinks.layerwise.protocol import Hook, HookedModel, check_is_model
-from secondary_sinks.number_checks import whole_number
+from secondary_sinks.numbers import whole_number
 from secondary_sinks.observation.layers import LayerView, iter_layers
 from secondary_sinks.observation.record import make_trace
 from secondary_sinks.observation.tokens import (

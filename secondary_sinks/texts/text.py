@@ -8,7 +8,7 @@ from typing import Any
 
 from secondary_sinks.display import count
 from secondary_sinks.errors import TextError
-from secondary_sinks.number_checks import whole_number
+from secondary_sinks.numbers import whole_number
 
 Message = dict[str, Any]
 """`role`, `content` (a string, or a list of text parts), and any other keys that were given."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from secondary_sinks.errors import EditError, expected_one_of
-from secondary_sinks.number_checks import whole_number
+from secondary_sinks.numbers import whole_number
 from secondary_sinks.types.edit_kinds import KINDS, OVER, SEEDS
 from secondary_sinks.types.edit_sites import RESIDUAL, SITE_OF
 from secondary_sinks.types.sinks import format_layers

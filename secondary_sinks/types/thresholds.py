@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from secondary_sinks.errors import DetectionError, expected_one_of
-from secondary_sinks.number_checks import finite_number, whole_number
+from secondary_sinks.numbers import finite_number, whole_number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from secondary_sinks.errors import SinkError
-from secondary_sinks.number_checks import finite_number, whole_number
+from secondary_sinks.numbers import finite_number, whole_number
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), torch.tensor(3)])
