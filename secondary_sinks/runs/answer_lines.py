@@ -14,7 +14,7 @@ from secondary_sinks.errors import TextError
 from secondary_sinks.models import HookedModel
 from secondary_sinks.texts import Text
 from secondary_sinks.texts.records import STORED
-from secondary_sinks.texts.text import Message, content_sha256, ids_sha256
+from secondary_sinks.texts.text import Message, content_sha256
 from secondary_sinks.texts.tokenize import tokenizer_sha256
 
 Say = Callable[[str], None]
@@ -69,7 +69,6 @@ def line_of(
         "answer": [*new, *end],
         "tokenizer_sha256": tokenizer_sha256(tokenizer),
         "content_sha256": content_sha256(None, turns),
-        "ids_sha256": ids_sha256(prompt.tolist(), [*new, *end]),
     }
     said = {"id": key or text.text_id, "messages": turns, **outcome, **(more or {})}
     line = said | {STORED: stored, "made": dict(made)}
@@ -82,7 +81,7 @@ def read_done(
     """The lines already written, by id; a torn last line is removed, with a warning.
 
     Raises `TextError` for a line that was made in another way, or for another prompt than the one
-    `asked` under its id, for one whose text or token ids were changed, and for a repeated id.
+    `asked` under its id.
     """
     if not out.exists():
         return {}
@@ -98,8 +97,7 @@ def read_done(
             same, text_id, turns = record["made"] == made, record["id"], record["messages"]
             prompt = list(turns if record.get("blank") else turns[:-1])
             hash(text_id)
-            changed = _was_changed(record)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise _foreign(out, number) from error
         if not same or asked.get(text_id, prompt) != prompt:
             raise TextError(
@@ -107,27 +105,12 @@ def read_done(
                 "other settings",
                 "choose another --out, or remove the file",
             )
-        if changed or text_id in found:
-            wrong = (
-                "was changed after it was written" if changed else f"has the id {text_id!r} again"
-            )
-            raise TextError(
-                f"{str(out)!r} line {number} {wrong}", "remove the line, or choose another --out"
-            )
         found[text_id] = record
     if whole != content:
         with files.open_file(out, "r+b") as file:
             file.truncate(len(whole))
         say(f"{out}: the last line is incomplete and is generated again")
     return found
-
-
-def _was_changed(record: Mapping[str, Any]) -> bool:
-    """Whether messages or token ids differ from their hashes; earlier versions hashed no ids."""
-    stored = record[STORED]
-    of_ids = ids_sha256(stored["prompt"], stored["answer"])
-    of_text = content_sha256(None, record["messages"])
-    return (stored["content_sha256"], stored.get("ids_sha256", of_ids)) != (of_text, of_ids)
 
 
 def _foreign(out: Path, number: int) -> TextError:

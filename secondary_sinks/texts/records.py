@@ -6,14 +6,7 @@ from typing import Any
 
 from secondary_sinks import files
 from secondary_sinks.errors import TextError
-from secondary_sinks.texts.text import (
-    Message,
-    StoredIds,
-    Text,
-    content_sha256,
-    extras_of,
-    ids_sha256,
-)
+from secondary_sinks.texts.text import Message, StoredIds, Text, content_sha256, extras_of
 
 ROLES = ("system", "user", "assistant")
 FORMS = ({"text"}, {"prompt", "output"}, {"messages"})
@@ -108,28 +101,18 @@ _PART = 'expected only parts such as {"type": "text", "text": "..."}'
 def _parse_stored_ids(found: Any, text: Text, where: str) -> StoredIds:
     """The token ids in a line that `generate` wrote."""
     expected = {"prompt", "answer", "tokenizer_sha256", "content_sha256"}
-    if not isinstance(found, dict) or found.keys() - {"ids_sha256"} != expected:
+    if not isinstance(found, dict) or found.keys() != expected:
         raise TextError(
             f"{where}: {STORED!r} must be an object with {sorted(expected)}",
             "remove it to have the text tokenized again",
         )
-    prompt, answer = _ids(found["prompt"], where), _ids(found["answer"], where)
-    if found.get("ids_sha256", ids_sha256(prompt, answer)) != ids_sha256(prompt, answer):
-        raise TextError(
-            f"{where}: the token ids in {STORED!r} were changed after they were stored",
-            f"remove {STORED!r} to have the text tokenized again, or restore the ids",
-        )
+    ids = [*_ids(found["prompt"], where), *_ids(found["answer"], where)]
     if found["content_sha256"] != content_sha256(text.plain, text.messages):
         raise TextError(
             f"{where}: the text was changed after its {STORED!r} were stored",
             f"remove {STORED!r} to have the text tokenized again, or restore the text",
         )
-    return StoredIds(
-        ids=(*prompt, *answer),
-        tokenizer_sha256=str(found["tokenizer_sha256"]),
-        n_prompt=len(prompt),
-        hashed="ids_sha256" in found,
-    )
+    return StoredIds(ids=tuple(ids), tokenizer_sha256=str(found["tokenizer_sha256"]))
 
 
 def _ids(found: Any, where: str) -> list[int]:

@@ -20,10 +20,6 @@ class StoredIds:
 
     ids: tuple[int, ...]
     tokenizer_sha256: str
-    n_prompt: int = 0
-    """How many of the ids are the prompt's; the others are the answer's."""
-    hashed: bool = True
-    """Whether a hash stored with the ids was compared; lines of earlier versions have none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -69,11 +65,6 @@ class Text:
 def content_sha256(plain: str | None, messages: Sequence[Message] = ()) -> str:
     """SHA-256 of a plain text, or of messages with all their keys."""
     return _hash(plain, messages)
-
-
-def ids_sha256(prompt: Any, answer: Any) -> str:
-    """SHA-256 of the token ids of a prompt and of its answer."""
-    return hashlib.sha256(json.dumps([prompt, answer]).encode()).hexdigest()
 
 
 def content_of(message: Message) -> str:

@@ -15,7 +15,7 @@ from secondary_sinks.display import count
 from secondary_sinks.errors import TextError, reason
 from secondary_sinks.texts.chat_template import apply_chat_template, format_losses
 from secondary_sinks.texts.feeds import Feed, parse_feed
-from secondary_sinks.texts.text import Text, content_of, extras_of
+from secondary_sinks.texts.text import Text, extras_of
 
 _KNOWN: WeakKeyDictionary[Any, tuple[int, str]] = WeakKeyDictionary()
 
@@ -214,25 +214,7 @@ def _from_stored_ids(text: Text, tokenizer: Any) -> tuple[str, list[int]]:
             "raw to tokenize its messages again"
         )
     ids = list(text.stored.ids)
-    if not text.stored.hashed:
-        _check_answer(text, ids[text.stored.n_prompt :], tokenizer)
     return tokenizer.decode(ids, clean_up_tokenization_spaces=False), ids
-
-
-def _check_answer(text: Text, answer: list[int], tokenizer: Any) -> None:
-    """Refuse ids without a hash whose answer is not the last message, with or without its end.
-
-    A blank answer is no message. The ids of the prompt cannot be compared: templates add to it.
-    """
-    last = text.messages[-1] if text.messages else {}
-    parts = (answer, answer[:-1])
-    said = [tokenizer.decode(ids, clean_up_tokenization_spaces=False) for ids in parts]
-    blank = last.get("role") != "assistant" and not all(map(str.strip, said))
-    if not blank and content_of(last) not in said:
-        raise TextError(
-            f"text {text.text_id!r} holds token ids of another answer than its last message",
-            "use --feed chat or --feed raw to tokenize its messages again, or restore the ids",
-        )
 
 
 SAME_TEXT_FIELDS = ("text_id", "feed", "text_sha256", "tokenizer_sha256", "template_sha256")

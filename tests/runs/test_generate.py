@@ -159,21 +159,6 @@ def test_special_tokens_inside_of_an_answer_are_kept(hooked, tmp_path, monkeypat
 
 STALE = {
     "another text": (lambda one: one["messages"][0].update(content="Other."), "was changed after"),
-    "another answer": (
-        lambda one: one["stored_ids"].update(answer=[7] * 12),
-        "token ids in 'stored_ids' were changed",
-    ),
-    "another prompt": (
-        lambda one: one["stored_ids"].update(prompt=[7] * 12),
-        "token ids in 'stored_ids' were changed",
-    ),
-    "another answer, as earlier versions wrote it": (
-        lambda one: (
-            one["stored_ids"].update(answer=[80] * 12),
-            one["stored_ids"].pop("ids_sha256"),
-        ),
-        "'p0' holds token ids of another answer than its last message",
-    ),
     "another tokenizer": (
         lambda one: one["stored_ids"].update(tokenizer_sha256="ab" * 32),
         r"'p0' holds token ids of another tokenizer \(abababababab; that of the model is",
@@ -194,35 +179,6 @@ def test_stored_ids_that_do_not_belong_to_the_text_or_model_are_refused(hooked, 
     (tmp_path / "changed.jsonl").write_text(json.dumps(line))
     with pytest.raises(TextError, match=said):
         tokenize(read_texts(tmp_path / "changed.jsonl")[0], hooked.tokenizer)
-
-
-def test_lines_of_earlier_versions_have_no_hash_of_their_ids_and_are_read(hooked, tmp_path):
-    lines = written(hooked, tmp_path / "long.jsonl")
-    stored = [line["stored_ids"] for line in lines]
-    for one in stored:
-        one.pop("ids_sha256")
-    (tmp_path / "old.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    for text, one in zip(read_texts(tmp_path / "old.jsonl"), stored, strict=True):
-        assert tokenize(text, hooked.tokenizer).tokens.tolist() == one["prompt"] + one["answer"]
-    assert written(hooked, tmp_path / "old.jsonl") == lines
-
-
-DONE = {
-    "ids": (lambda lines: lines[1]["stored_ids"].update(answer=[7]), "line 2 was changed after"),
-    "text": (lambda lines: lines[1]["messages"][-1].update(content="x"), "line 2 was changed"),
-    "a line twice": (lambda lines: lines.append(lines[0]), "line 4 has the id 'p0' again"),
-    "no ids": (lambda lines: lines[1].pop("stored_ids"), "line 2 was not written by generate"),
-}
-
-
-@pytest.mark.parametrize("name", DONE)
-def test_a_changed_or_repeated_answer_is_not_resumed(hooked, tmp_path, name):
-    change, said = DONE[name]
-    lines = written(hooked, tmp_path / "long.jsonl", SHORT)
-    change(lines)
-    (tmp_path / "long.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with pytest.raises(TextError, match=said):
-        written(hooked, tmp_path / "long.jsonl", SHORT)
 
 
 @pytest.mark.parametrize("bridge", [None, True], ids=["hooked", "bridge"])

@@ -140,23 +140,22 @@ def test_a_prompt_that_is_fed_otherwise_today_is_refused_before_any_answer(
     assert out.read_bytes() == b"".join(before)
 
 
-WRITTEN = "the line 'p1/rule/0' was not written by generate_under"
 CHANGED = {
-    "another count": (lambda line: line["met"].update(n_more=1), WRITTEN),
-    "no counts": (lambda line: line.update(met=3), WRITTEN),
-    "no ids": (lambda line: line.pop("stored_ids"), "line 2 was not written by generate"),
-    "a word": (lambda line: line["stored_ids"]["answer"].append("x"), "line 2 was changed after"),
+    "another count": lambda line: line["met"].update(n_more=1),
+    "no counts": lambda line: line.update(met=3),
+    "no ids": lambda line: line.pop("stored_ids"),
+    "a word": lambda line: line["stored_ids"]["answer"].append("x"),
 }
 
 
-@pytest.mark.parametrize(("change", "said"), CHANGED.values(), ids=CHANGED)
-def test_changed_lines_are_refused_by_name(model, rule, tmp_path, change, said):
+@pytest.mark.parametrize("change", CHANGED.values(), ids=CHANGED)
+def test_changed_lines_are_refused_by_name(model, rule, tmp_path, change):
     out = tmp_path / "a.jsonl"
     under(model, {"rule": rule}, out=out)
     first, second = map(json.loads, out.read_text().splitlines())
     change(second)
     out.write_text(json.dumps(first) + "\n" + json.dumps(second) + "\n")
-    with pytest.raises(TextError, match=said):
+    with pytest.raises(TextError, match="the line 'p1/rule/0' was not written by generate_under"):
         under(model, {"rule": rule}, out=out)
 
 
