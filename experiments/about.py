@@ -93,7 +93,7 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     try:
         found = files.load_json(files.read_text(path))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise RunFolderError(
             f"{str(path)!r} is damaged ({error})",
             "remove it: the experiments it describes are then run again",

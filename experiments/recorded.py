@@ -36,7 +36,7 @@ def read_record(path: Path) -> dict[str, Any]:
     """The finding of an experiment, or its failure. Raises `SinkError` that names a wrong field."""
     try:
         record = files.load_json(files.read_text(path))
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise damaged(path, error) from error
     failed = isinstance(record, dict) and "failed" in record
     shape = {"failed": str} if failed else {"verdict": VERDICT, "further": [VERDICT]}

@@ -51,14 +51,18 @@ def read_text(path: str | Path, encoding: str = "utf-8", most: int = MOST_BYTES)
 def load_json(content: str | bytes, **options: Any) -> Any:
     """The data of JSON, as `json.loads`, but an object has each key once.
 
-    Raises `ValueError` for a repeated key, since it is unclear which value was meant.
+    Raises `ValueError` for a repeated key, since it is unclear which value was meant, and for
+    data nested too deeply to be read.
 
     >>> load_json('{"a": 1, "a": 2}')
     Traceback (most recent call last):
         ...
     ValueError: key 'a' appears twice in one object; give it once
     """
-    return json.loads(content, object_pairs_hook=_each_once, **options)
+    try:
+        return json.loads(content, object_pairs_hook=_each_once, **options)
+    except RecursionError:
+        raise ValueError("lists or objects are nested too deeply") from None
 
 
 def replace(source: Path, target: Path) -> None:

@@ -1,9 +1,10 @@
 """The same `run` or `detect` again, noticed before torch is imported or a model is loaded.
 
-When a run is done, `sweep/again.json` in its folder notes what was asked, and path, size, time of
-change and inode of every file that was read or written: those of the model, the texts, this
-package and the tables. While all of these are the same, so are the weights, whose hash `run.json`
-holds. Anything else takes the long way, which compares the weights themselves.
+When a run is done, `sweep/again.json` in its folder notes what was asked, the SHA-256 of the files
+of texts, and path, size, times of change and inode of every file that was read or written: those of
+the model, the texts, this package and the tables. While all of these are the same, so are the
+weights, whose hash `run.json` holds. Anything else takes the long way, which compares the weights
+themselves.
 """
 
 import json
@@ -23,7 +24,7 @@ PASSING = {".pyc", ".lock"}
 """Files that change without changing anything."""
 LONG_WAY = ("config", "dry_run", "json", "quiet")
 """Options with which a command is never answered from the note."""
-LIBRARIES = ("torch", "transformer-lens", "transformers", "pandas", "pyarrow")
+LIBRARIES = ("torch", "transformer-lens", "transformers", "tokenizers", "pandas", "pyarrow")
 
 
 def show_again(command: str, options: Mapping[str, Any]) -> bool:
@@ -34,6 +35,7 @@ def show_again(command: str, options: Mapping[str, Any]) -> bool:
     try:
         note = files.load_json(files.read_bytes(out / NOTE))
         same = note["asked"] == _asked(command, options) and note["files"] == _stats(note["places"])
+        same = same and note["texts"] == _hashes(note["texts"])
         same = same and not options["force"] and isinstance(note["shown"], str)
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -66,14 +68,15 @@ def note_done(command: str, options: Mapping[str, Any], shown: str) -> None:
     source = resolve(model, options["revision"])
     if source.kind == "hub" or any(text.startswith("hf:") for text in texts):
         return
-    read = [PACKAGE, *places_of(source)]
-    read += [Path(text) for text in texts if Path(text).exists()]
+    given = [Path(text).absolute() for text in texts if Path(text).is_file()]
+    read = [PACKAGE, *places_of(source), *given]
     wrote = [path for path in out.rglob("*") if path.is_file() and path.name != NOTE.name]
     places = [str(path.absolute()) for path in (*read, *wrote)]
     note = {
         "asked": _asked(command, options),
         "places": places,
         "files": _stats(places),
+        "texts": _hashes(map(str, given)),
         "shown": shown,
     }
     durable.write(out / NOTE, json.dumps(note).encode())
@@ -92,11 +95,19 @@ def _asked(command: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _stats(places: Iterable[str]) -> dict[str, list[int]]:
-    """Size, time of change in nanoseconds, and inode of the files at these places, and in them."""
+    """Size, times of change and inode of the files at these places, and in them.
+
+    Times are in nanoseconds: of the content, which a program can set, and of the file.
+    """
     found: dict[str, list[int]] = {}
     for place in map(Path, places):
         for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
             if path.is_file() and path.suffix not in PASSING:
                 one = path.stat()
-                found[str(path)] = [one.st_size, one.st_mtime_ns, one.st_ino]
+                found[str(path)] = [one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino]
     return found
+
+
+def _hashes(paths: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of files. Raises `OSError`."""
+    return {path: files.sha256_of(Path(path)) for path in paths}

@@ -13,8 +13,8 @@ from secondary_sinks import files
 from secondary_sinks.errors import TextError
 from secondary_sinks.models import HookedModel
 from secondary_sinks.texts import Text
-from secondary_sinks.texts.records import STORED
-from secondary_sinks.texts.text import Message, content_sha256
+from secondary_sinks.texts.records import STORED, parse_record
+from secondary_sinks.texts.text import Message, content_sha256, ids_sha256
 from secondary_sinks.texts.tokenize import tokenizer_sha256
 
 Say = Callable[[str], None]
@@ -58,6 +58,7 @@ def line_of(
         turns.append({"role": "assistant", "content": content})
     ended = answer.ended_by
     end = [] if ended is None else [ended]
+    ids, whole = prompt.tolist(), [*new, *end]
     outcome = {
         "n_new_tokens": len(new),
         "ended": bool(end),
@@ -65,8 +66,9 @@ def line_of(
         "blank": not content.strip(),
     }
     stored = {
-        "prompt": prompt.tolist(),
-        "answer": [*new, *end],
+        "prompt": ids,
+        "answer": whole,
+        "ids_sha256": ids_sha256(ids, whole),
         "tokenizer_sha256": tokenizer_sha256(tokenizer),
         "content_sha256": content_sha256(None, turns),
     }
@@ -81,7 +83,7 @@ def read_done(
     """The lines already written, by id; a torn last line is removed, with a warning.
 
     Raises `TextError` for a line that was made in another way, or for another prompt than the one
-    `asked` under its id.
+    `asked` under its id, for a line that was changed later, and for two lines with one id.
     """
     if not out.exists():
         return {}
@@ -90,20 +92,26 @@ def read_done(
     torn = content[len(whole) :]
     if torn[: len(BEGIN)] != BEGIN[: len(torn)]:
         raise _foreign(out, whole.count(b"\n") + 1)
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for number, line in enumerate(whole.splitlines(), start=1):
         try:
-            record = json.loads(line)
+            record = files.load_json(line)
             same, text_id, turns = record["made"] == made, record["id"], record["messages"]
             prompt = list(turns if record.get("blank") else turns[:-1])
             hash(text_id)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise _foreign(out, number) from error
         if not same or asked.get(text_id, prompt) != prompt:
             raise TextError(
                 f"{str(out)!r} line {number} was made by another model, prompt, version or with "
                 "other settings",
                 "choose another --out, or remove the file",
+            )
+        parse_record(record, str(text_id), f"{out}:{number}")
+        if text_id in found:
+            raise TextError(
+                f"{str(out)!r} line {number} has the id {text_id!r}, as an earlier line has",
+                "remove one of the two, or choose another --out",
             )
         found[text_id] = record
     if whole != content:

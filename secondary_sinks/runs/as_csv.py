@@ -10,6 +10,7 @@ import csv
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -50,9 +51,9 @@ def escape_text(frame: pd.DataFrame) -> pd.DataFrame:
 
 def write(frame: pd.DataFrame, path: Path) -> None:
     """Write a frame as CSV; texts are quoted, and NaN is an empty field."""
-    escape_text(frame).to_csv(
-        path, index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n", encoding="utf-8"
-    )
+    how: dict[str, Any] = {"quoting": csv.QUOTE_NONNUMERIC, "lineterminator": "\n"}
+    with files.open_file(path, "wb") as file:  # pandas reads ~ in a path as the home folder
+        escape_text(frame).to_csv(file, index=False, mode="wb", encoding="utf-8", **how)
 
 
 def read(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:

@@ -31,7 +31,7 @@ def _read_jsonl(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:
     free = memory.free_ram()
     most = files.MOST_BYTES if free is None else free // 10  # rows take ten times as much
     content = files.read_text(path, most=most)
-    rows = [json.loads(line) for line in content.rstrip("\n").split("\n") if line]
+    rows = [files.load_json(line) for line in content.rstrip("\n").split("\n") if line]
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict) or list(row) != list(kinds):
             raise ValueError(f"line {number} has other columns")
@@ -120,7 +120,7 @@ def read_export(path: Path) -> pd.DataFrame:
     an export, or whose `schema.json` is missing.
     """
     try:
-        schema = json.loads(files.read_text(path.parent / SCHEMA))
+        schema = files.load_json(files.read_text(path.parent / SCHEMA))
         described = schema["tables"][path.stem]["columns"]
         kinds = {name: column["kind"] for name, column in described.items()}
         frame = _READERS[path.suffix.removeprefix(".")](path, kinds)

@@ -190,7 +190,7 @@ class RunFolder:
                 f"({error.strerror})",
                 "give the --out of a finished run",
             ) from error
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise self._damaged(path, error) from error
         if not isinstance(found, dict) or found.get("schema") != SCHEMA:
             raise RunFolderError(f"{str(path)!r} is not a record of schema {SCHEMA}", "run again")

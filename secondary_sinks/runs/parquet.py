@@ -80,7 +80,7 @@ def check_schema(metadata: dict[bytes, bytes] | None, path: Path) -> None:
     """Raise `RunFolderError` if a table names a schema that this version cannot read."""
     if MARK not in (metadata or {}):
         return  # written before tables named their schema; their columns are checked on use
-    mark: Any = json.loads((metadata or {})[MARK])
+    mark: Any = files.load_json((metadata or {})[MARK])
     if not isinstance(mark, dict) or not isinstance(mark.get("table"), str):
         raise ValueError(f"its schema is {mark!r:.60}; expected a table and a number")
     name, schema = mark["table"], mark.get("schema")

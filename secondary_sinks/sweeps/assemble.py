@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
 
+from secondary_sinks import files
 from secondary_sinks.detection import Phenomenon, across_texts, compare_with_paper
 from secondary_sinks.questions import run_claims
 from secondary_sinks.runs import durable, parquet
@@ -214,7 +215,10 @@ def write_table(path: Path, name: str, frames: Iterator[pd.DataFrame]) -> bool:
 
     def make(part: Path) -> None:
         table = parquet.to_arrow(name, first)
-        with pq.ParquetWriter(part, table.schema, write_page_checksum=True) as writer:
+        with (
+            files.open_file(part, "wb") as file,  # pyarrow reads a path as a URI
+            pq.ParquetWriter(file, table.schema, write_page_checksum=True) as writer,
+        ):
             writer.write_table(table)
             for frame in frames:
                 rest: pa.Table = parquet.to_arrow(name, frame)

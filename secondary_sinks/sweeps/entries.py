@@ -6,6 +6,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import durable
 from secondary_sinks.sweeps.tasks import Outcome, Unit, key_of
@@ -90,11 +91,11 @@ def parse(line: bytes) -> Entry | None:
     if not line.startswith(b"{"):
         return None
     try:
-        body = json.loads(line.decode("utf-8"))
+        body = files.load_json(line.decode("utf-8"))
         said = body.pop("line")
         if not line.endswith(b"\n") or durable.sha256_of_json(body) != said:
             return None
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+    except (ValueError, KeyError, AttributeError, TypeError):
         return None
     if body.pop("schema", None) != SCHEMA:
         raise RunFolderError(

@@ -55,7 +55,7 @@ def outcome_of(finding: Path) -> str:
     try:
         found = files.load_json(files.read_text(finding))
         return "failed" if "failed" in found else str(found["verdict"]["outcome"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunFolderError(
             f"{str(finding)!r} is damaged ({type(error).__name__}: {error})",
             "run its experiment again",

@@ -87,7 +87,7 @@ def read_stored(folder: Path) -> Stored:
             f"{str(folder)!r} is not a sweep folder: it has no readable {WORK}/{CONFIG} "
             f"({error.strerror})"
         ) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise _damaged(path, error) from error
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
         raise RunFolderError(

@@ -16,7 +16,7 @@ from secondary_sinks.texts.read_files import (
     read_bundled,
     read_utf8,
 )
-from secondary_sinks.texts.records import load_object
+from secondary_sinks.texts.records import load_object, refuse_unknown
 from secondary_sinks.texts.text import Text
 
 MARK = "answer:"
@@ -36,9 +36,9 @@ class AnsweredQuestion:
 def read_questions(path: str | Path) -> list[AnsweredQuestion]:
     """Questions of JSON lines with `prompt` and `answer`, or of two columns of a data set.
 
-    `id` is optional. `hf:NAME:split:PROMPT,ANSWER` names the columns, `bundled:questions` the
+    `id` is optional, as are the notes `kind`, `title` and `notes`. `hf:NAME:split:PROMPT,ANSWER` names the columns, `bundled:questions` the
     30 questions that come with the package. Raises `TextError` that names the file, the line and
-    the problem: no prompt, no answer, one of only white space or punctuation, an id given twice.
+    the problem: no prompt, no answer, one of only white space or punctuation, an unknown key, an id given twice.
     """
     name = str(path)
     if name.startswith("hf:"):
@@ -68,6 +68,7 @@ def _row(line: str, where: str) -> tuple[str, str]:
     for key in ("text", "messages", "output"):
         if key in record:
             raise TextError(f"{where}: {key!r} next to 'prompt'", "expected only 'prompt'")
+    refuse_unknown(record, ("prompt", "answer"), where)
     own = {"id": record["id"]} if "id" in record else {}
     return json.dumps({**own, "text": record["prompt"]}), _checked(record["answer"], where)
 

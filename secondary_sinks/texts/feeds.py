@@ -1,11 +1,11 @@
 """The option `--feed`: how a text is turned into token ids."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from secondary_sinks import files
 from secondary_sinks.errors import TextError
 from secondary_sinks.types.lists import refuse_twice
 
@@ -66,7 +66,7 @@ def check_feed(feed: str) -> None:
 def _parse_value(word: str) -> Any:
     """A number, true, false or null as in JSON; anything else stays a string."""
     try:
-        found = json.loads(word)
+        found = files.load_json(word)
     except ValueError:
         return word
     return found if found is None or isinstance(found, bool | int | float) else word

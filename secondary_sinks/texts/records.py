@@ -2,16 +2,23 @@
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from secondary_sinks import files
 from secondary_sinks.errors import TextError
-from secondary_sinks.texts.text import Message, StoredIds, Text, content_sha256, extras_of
+from secondary_sinks.texts.text import Message, StoredIds, Text, content_sha256, extras_of, ids_sha256
 
 ROLES = ("system", "user", "assistant")
 FORMS = ({"text"}, {"prompt", "output"}, {"messages"})
 """Keys with the content of a text; an object has exactly one of these sets."""
 STORED = "stored_ids"
+NOTES = frozenset({"kind", "title", "notes"})
+"""Keys for remarks about a text; they change nothing."""
+GENERATED = frozenset(
+    {"n_new_tokens", "ended", "ended_by", "blank", "arm", "sample", "met", "made", STORED}
+)
+"""Keys that `generate` adds to a conversation."""
 LARGEST_ID = 2**31 - 1
 
 
@@ -19,7 +26,7 @@ def load_object(line: str, where: str) -> dict[str, Any]:
     """Parse one JSON object. Raises `TextError` for anything else, and for repeated keys."""
     try:
         record = files.load_json(line, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise TextError(f"{where}: broken JSON: {error}") from error
     if not isinstance(record, dict):
         raise TextError(f"{where}: expected a JSON object, got {type(record).__name__}")
@@ -57,6 +64,7 @@ def _from_record(record: dict[str, Any], text_id: str, where: str) -> Text:
             f"{where}: expected either 'text', or 'prompt' and 'output', or 'messages'; "
             f"got {sorted(given or record)[:6]}"
         )
+    refuse_unknown(record, given, where)
     if "text" in record:
         return plain_text(record["text"], text_id, where)
     turns = record.get("messages")
@@ -66,6 +74,18 @@ def _from_record(record: dict[str, Any], text_id: str, where: str) -> Text:
             {"role": "assistant", "content": record["output"]},
         ]
     return Text(text_id=text_id, messages=_messages(turns, where), place=where)
+
+
+def refuse_unknown(record: dict[str, Any], content: Iterable[str], where: str) -> None:
+    """Raise `TextError` for a key other than `id`, those of the content, notes and `generate`'s.
+
+    A key that nothing reads would be left out without a word.
+    """
+    for key in sorted(record.keys() - {"id", *content} - NOTES - GENERATED):
+        remedy = "remove it, or put it under 'notes', which is not fed"
+        if key in ROLES:
+            remedy = f"write it as a message with the role {key!r} in 'messages'"
+        raise TextError(f"{where}: unknown key {key!r:.60}", remedy)
 
 
 def _messages(turns: Any, where: str) -> tuple[Message, ...]:
@@ -100,19 +120,24 @@ _PART = 'expected only parts such as {"type": "text", "text": "..."}'
 
 def _parse_stored_ids(found: Any, text: Text, where: str) -> StoredIds:
     """The token ids in a line that `generate` wrote."""
-    expected = {"prompt", "answer", "tokenizer_sha256", "content_sha256"}
+    expected = {"prompt", "answer", "ids_sha256", "tokenizer_sha256", "content_sha256"}
     if not isinstance(found, dict) or found.keys() != expected:
         raise TextError(
             f"{where}: {STORED!r} must be an object with {sorted(expected)}",
             "remove it to have the text tokenized again",
         )
-    ids = [*_ids(found["prompt"], where), *_ids(found["answer"], where)]
+    prompt, answer = _ids(found["prompt"], where), _ids(found["answer"], where)
+    if found["ids_sha256"] != ids_sha256(prompt, answer):
+        raise TextError(
+            f"{where}: the token ids in {STORED!r} were changed after they were stored",
+            f"remove {STORED!r} to have the text tokenized again, or restore the ids",
+        )
     if found["content_sha256"] != content_sha256(text.plain, text.messages):
         raise TextError(
             f"{where}: the text was changed after its {STORED!r} were stored",
             f"remove {STORED!r} to have the text tokenized again, or restore the text",
         )
-    return StoredIds(ids=tuple(ids), tokenizer_sha256=str(found["tokenizer_sha256"]))
+    return StoredIds(ids=(*prompt, *answer), tokenizer_sha256=str(found["tokenizer_sha256"]))
 
 
 def _ids(found: Any, where: str) -> list[int]:

@@ -67,6 +67,11 @@ def content_sha256(plain: str | None, messages: Sequence[Message] = ()) -> str:
     return _hash(plain, messages)
 
 
+def ids_sha256(prompt: Sequence[int], answer: Sequence[int]) -> str:
+    """SHA-256 of the token ids that are stored with an answer."""
+    return hashlib.sha256(json.dumps([list(prompt), list(answer)]).encode()).hexdigest()
+
+
 def content_of(message: Message) -> str:
     """The content of a message; text parts are joined without a separator.
 

@@ -55,7 +55,18 @@ def swap(path):
     other.replace(path)
 
 
+def change_in_place(path):
+    """Another content of the same size, under the same name, time and inode."""
+    stat, content = path.stat(), path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+DEEP = "[" * 100_000
 CHANGES = {
+    "a text in place": lambda place: change_in_place(place / "mine.txt"),
+    "weights in place": lambda place: change_in_place(place / "mine" / "model.safetensors"),
+    "a deep note": lambda place: (place / "out" / "sweep" / "again.json").write_text(DEEP),
     "weights touched": lambda place: touch(place / "mine" / "model.safetensors"),
     "weights swapped": lambda place: swap(place / "mine" / "model.safetensors"),
     "a further file of the model": lambda place: (place / "mine" / "new.json").write_text("{}"),
@@ -65,6 +76,16 @@ CHANGES = {
     "no note": lambda place: (place / "out" / "sweep" / "again.json").unlink(),
     "a damaged note": lambda place: (place / "out" / "sweep" / "again.json").write_text("[]"),
 }
+
+
+def test_a_text_is_known_by_its_content(finished, tmp_path, monkeypatch):
+    options = {one: parameter.default for one, parameter in signature(detect).parameters.items()}
+    options |= {"models": ["mine"], "texts": ["mine.txt"], "out": Path("out")}
+    monkeypatch.setattr("secondary_sinks.cli.again._stats", lambda places: {})
+    note_done("detect", options, "shown")
+    assert show_again("detect", options)
+    change_in_place(tmp_path / "mine.txt")
+    assert not show_again("detect", options)
 
 
 def test_whatever_changes_is_looked_at_the_long_way(finished, tmp_path):

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -60,6 +61,19 @@ def test_a_text_of_the_command_line_is_fed_unchanged(call, tmp_path):
     assert fed == {"text 1": f"{FOX}//two", "text 2": f" {FOX}"}
     again = call("detect", "tiny", *given, "--out", "{out}")
     assert "already holds this run" in again[1]
+
+
+@pytest.mark.parametrize("name", ["s3:x", "file:x", "~/x"])
+def test_a_folder_is_never_read_as_an_address_or_a_home(name, place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    given = [str(place / "tiny"), "--text", FOX, "--out", name]
+    assert run(["detect", *given]) == 0
+    assert run(["export", name]) == 0
+    found = {path.relative_to(name).as_posix() for path in Path(name).rglob("*.*")}
+    assert {"run.json", "sinks.parquet", "trace.parquet", "export/sinks.csv"} <= found
+    assert not list((tmp_path / "home").iterdir())
 
 
 def test_limit_takes_the_first_texts_and_a_sweep_grows_by_it(call, tmp_path):

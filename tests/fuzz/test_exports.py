@@ -167,6 +167,8 @@ def test_what_no_format_can_hold_is_refused_by_name(value, tmp_path):
 DAMAGE = {
     "no schema": lambda path: (path.parent / "schema.json").unlink(),
     "another schema": lambda path: (path.parent / "schema.json").write_text("[]"),
+    "a deep schema": lambda path: (path.parent / "schema.json").write_text("[" * 100_000),
+    "deep lines": lambda path: path.write_text("[" * 100_000),
     "nothing": lambda path: path.write_bytes(b""),
     "bytes": lambda path: path.write_bytes(b"\xff\xfe" + path.read_bytes()),
     "another head": lambda path: path.write_text(path.read_text().replace("token_id", "word")),

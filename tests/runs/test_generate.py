@@ -167,6 +167,8 @@ STALE = {
     "true": (lambda one: one["stored_ids"]["answer"].append(True), "lists of token ids"),
     "negative": (lambda one: one["stored_ids"]["answer"].append(-1), "lists of token ids"),
     "huge": (lambda one: one["stored_ids"]["answer"].append(2**40), "lists of token ids"),
+    "other ids": (lambda one: one["stored_ids"].update(answer=[7] * 6), "ids in 'stored_ids' were"),
+    "other prompt": (lambda one: one["stored_ids"]["prompt"].append(7), "ids in 'stored_ids' were"),
     "a key too few": (lambda one: one["stored_ids"].pop("answer"), "must be an object with"),
 }
 
@@ -277,6 +279,23 @@ def test_another_setting_prompt_or_file_is_refused(hooked, tmp_path):
     assert out.read_text() == '{"text": "mine"}\n'
 
 
+CHANGED = {
+    "other ids": (lambda lines: lines[0]["stored_ids"].update(answer=[7]), "1: the token ids in"),
+    "id twice": (lambda lines: lines[1].update(lines[0]), "line 2 has the id 'p0', as an earlier"),
+    "a key": (lambda lines: lines[2].update(system="terse"), "3: unknown key 'system'"),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), CHANGED.values(), ids=CHANGED)
+def test_no_changed_line_counts_as_done(hooked, tmp_path, change, said):
+    out = tmp_path / "long.jsonl"
+    lines = written(hooked, out, SHORT)
+    change(lines)
+    out.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(TextError, match=said):
+        generate(hooked, PROMPTS, out, SHORT, print)
+
+
 def test_prompts_alone_and_prompts_that_are_too_long(hooked, tmp_path):
     file = tmp_path / "p.jsonl"
     file.write_text(json.dumps({"id": "a", "prompt": "Why?"}) + "\n\n" + '{"text": "What?"}\n')
@@ -289,6 +308,9 @@ def test_prompts_alone_and_prompts_that_are_too_long(hooked, tmp_path):
     repeated = tmp_path / "repeated.jsonl"
     repeated.write_text('{"prompt": "a b", "prompt": "c d"}')
     with pytest.raises(TextError, match="key 'prompt' appears twice"):
+        read_prompts(repeated)
+    repeated.write_text('{"prompt": "a b", "system": "be terse"}')
+    with pytest.raises(TextError, match="unknown key 'system'; write it as a message"):
         read_prompts(repeated)
     for wrong in ({"max_new_tokens": 0}, {"temperature": -1.0}, {"temperature": float("nan")}):
         with pytest.raises(TextError, match=next(iter(wrong))):

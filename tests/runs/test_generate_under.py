@@ -140,22 +140,24 @@ def test_a_prompt_that_is_fed_otherwise_today_is_refused_before_any_answer(
     assert out.read_bytes() == b"".join(before)
 
 
+FOREIGN = "the line 'p1/rule/0' was not written by generate_under"
 CHANGED = {
-    "another count": lambda line: line["met"].update(n_more=1),
-    "no counts": lambda line: line.update(met=3),
-    "no ids": lambda line: line.pop("stored_ids"),
-    "a word": lambda line: line["stored_ids"]["answer"].append("x"),
+    "another count": (lambda line: line["met"].update(n_more=1), FOREIGN),
+    "no counts": (lambda line: line.update(met=3), FOREIGN),
+    "no ids": (lambda line: line.pop("stored_ids"), FOREIGN),
+    "a word": (lambda line: line["stored_ids"]["answer"].append("x"), "2: .* lists of token ids"),
+    "other ids": (lambda line: line["stored_ids"]["answer"].append(7), "2: the token ids in"),
 }
 
 
-@pytest.mark.parametrize("change", CHANGED.values(), ids=CHANGED)
-def test_changed_lines_are_refused_by_name(model, rule, tmp_path, change):
+@pytest.mark.parametrize(("change", "said"), CHANGED.values(), ids=CHANGED)
+def test_changed_lines_are_refused_by_name(model, rule, tmp_path, change, said):
     out = tmp_path / "a.jsonl"
     under(model, {"rule": rule}, out=out)
     first, second = map(json.loads, out.read_text().splitlines())
     change(second)
     out.write_text(json.dumps(first) + "\n" + json.dumps(second) + "\n")
-    with pytest.raises(TextError, match="the line 'p1/rule/0' was not written by generate_under"):
+    with pytest.raises(TextError, match=said):
         under(model, {"rule": rule}, out=out)
 
 

@@ -7,6 +7,7 @@ import pytest
 from secondary_sinks.errors import TextError
 from secondary_sinks.texts import parse_jsonl, tokenize
 from secondary_sinks.texts.chat_template import MARKS
+from secondary_sinks.texts.feeds import parse_feed
 from tests.texts import templates
 from tests.tiny import tiny_tokenizer
 
@@ -170,3 +171,8 @@ def test_the_prompt_of_an_answer_is_no_option_of_a_text():
 def test_an_option_that_the_template_does_not_have_is_refused(name):
     with pytest.raises(TextError, match=f"it has no variable '{name}'"):
         fed(BOATS, templates.R1, f"chat:{name}=1")
+
+
+def test_a_value_that_is_no_plain_json_is_a_string():
+    deep = "[" * 100_000
+    assert parse_feed(f"chat:x={deep},y=2").options == {"x": deep, "y": 2}

@@ -8,7 +8,7 @@ import pytest
 from secondary_sinks.errors import TextError
 from secondary_sinks.texts import answer_in, is_right, normalised, read_questions
 
-GOOD = [{"id": "a", "prompt": "1 + 1?", "answer": 2}, {"prompt": "Sky?", "answer": "Blue", "x": 0}]
+GOOD = [{"id": "a", "prompt": "1 + 1?", "answer": 2}, {"prompt": "Sky?", "answer": "Blue", "kind": 0}]
 
 
 def written(folder, *lines):
@@ -36,6 +36,7 @@ BAD = {
     "prompt twice": ('{"prompt": "a", "prompt": "b", "answer": "c"}', "key 'prompt' appears twice"),
     "same id": ({"id": "a", "prompt": "Why?", "answer": "x"}, "q.jsonl:2: id 'a' was used before"),
     "text": ({"prompt": "Why?", "text": "b", "answer": "x"}, "q.jsonl:2: 'text' next to 'prompt'"),
+    "unknown": ({"prompt": "a", "system": "b", "answer": "c"}, "q.jsonl:2: unknown key 'system'"),
     "broken": ('{"prompt": ', "q.jsonl:2: broken JSON"),
 }
 

@@ -64,6 +64,14 @@ BAD_LINES = {
     "role-list": ('{"messages": [{"role": ["user"], "content": "a"}]}', "role"),
     "content-empty": ('{"messages": [{"role": "user", "content": ""}]}', "content"),
     "content-null": ('{"messages": [{"role": "user", "content": null}]}', "content"),
+    "deep": ('{"text": ' + "[" * 100_000, "broken JSON: lists or objects are nested too deeply"),
+    "system-beside": (
+        '{"prompt": "a", "output": "b", "system": "be terse"}',
+        "unknown key 'system'; write it as a message with the role 'system' in 'messages'",
+    ),
+    "misspelt": ('{"text": "a b", "lable": 1}', "unknown key 'lable'; remove it, or put it under"),
+    "tools": ('{"messages": [{"role": "user", "content": "a"}], "tools": []}', "key 'tools'"),
+    "other-case": ('{"text": "a b", "Text": "other"}', "unknown key 'Text'"),
     "output-empty": ('{"prompt": "a", "output": ""}', "content"),
 }
 
@@ -127,7 +135,7 @@ def test_only_line_feeds_end_a_line(separator):
 
 def test_what_a_line_may_hold():
     plain, pair, talk = parse_jsonl(
-        '{"text": "a b"}\n\n{"id": 7, "prompt": "p", "output": "o"}\n'
+        '{"text": "a b", "kind": "k", "title": "t", "notes": {"of": "mine"}}\n\n{"id": 7, "prompt": "p", "output": "o"}\n'
         '{"id": "t", "messages": [{"role": "system", "content": "s", "name": "n"}]}',
         "mine",
     )

@@ -99,7 +99,7 @@ def folder_of(gguf: Path) -> Path:
 def find_damage(folder: Path) -> str:
     """Damage of a converted copy, in words; empty if all files have their recorded checksums."""
     try:
-        recorded = dict(json.loads(files.read_text(folder / SEAL))["files"])
+        recorded = dict(files.load_json(files.read_text(folder / SEAL))["files"])
     except (OSError, ValueError, KeyError, TypeError):
         return f"{SEAL} is missing or damaged"
     found = {path.name for path in folder.iterdir()} - {SEAL}

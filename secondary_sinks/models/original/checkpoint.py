@@ -105,7 +105,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise DamagedModelError(f"{str(path)!r} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise DamagedModelError(f"{str(path)!r} is not text in UTF-8; {AGAIN}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DamagedModelError(f"{str(path)!r} is broken JSON ({error}); {AGAIN}") from error
     if not isinstance(content, dict):
         kind = type(content).__name__
