@@ -9,22 +9,32 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from experiments.recorded import RECORD
 from experiments.shared import Loaded
-from experiments.written import RECORD
 from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import (
     RunFolder,
     code_version,
     describe,
+    describe_change,
     differences_in_words,
     input_differences,
+    mismatch,
     sha256_of_json,
 )
 from secondary_sinks.texts import to_record
 from secondary_sinks.types import Thresholds
 
 ABOUT = "about.json"
+INPUTS: dict[str, Any] = {
+    "model": dict,
+    "texts": [{"text_id": str, "fed?": str, "token_ids?": [int]}],
+    **dict.fromkeys(("versions_of_code?", "versions?"), dict),
+}
+"""What a record of inputs holds."""
+FURTHER = ("asked", "folders", "device", "dtype", "seed", "options")
+"""What else a finding depends on, where its record has it."""
 PACKAGE = Path(__file__).parent
 READERS = (
     *("about", "across_models", "all", "checkpoints", "claims", "claims_table", "copied", "made"),
@@ -55,8 +65,8 @@ def read_about(out: Path, names: Sequence[str]) -> dict[str, Any]:
     for path in (out / ABOUT, *(out / name / RECORD for name in names)):
         found = _read(path)
         found = found if path.name == ABOUT else found.get("provenance", {})
-        if {"model", "texts"} <= found.keys():
-            return found
+        if not mismatch(found, INPUTS):
+            return dict(found)
     return {}
 
 
@@ -77,6 +87,28 @@ def refuse_other(
             "choose another --out, or use --force to replace them",
         )
     return found
+
+
+def refuse_other_finding(out: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Raise `RunFolderError` if a finding in a folder had other inputs, or other options.
+
+    `old` is its provenance, empty if there is none. Options that kept their defaults count as not
+    given.
+    """
+    if not old:
+        return
+    plain = json.loads(json.dumps(new, default=str))
+    whole = not mismatch(old, INPUTS) and not mismatch(plain, INPUTS)
+    found = input_differences(old, plain) if whole else []
+    for name in (one for one in FURTHER if one in plain):
+        before, now = old.get(name) or None, plain[name] or None
+        if before != now:
+            found.append(describe_change(name, before, now))
+    if found:
+        raise RunFolderError(
+            f"{str(out)!r} holds a finding of other inputs: {differences_in_words(found)}",
+            "choose another --out, or use --force to replace it",
+        )
 
 
 def write_about(out: Path, inputs: Mapping[str, Any]) -> None:

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from experiments.command import start
+from experiments.about import refuse_other_finding
+from experiments.command import ForceOption, start
 from experiments.shared import Finding
-from experiments.written import in_words, write
+from experiments.written import earlier, in_words, write
 from secondary_sinks import Verdict, files
-from secondary_sinks.cli import say
+from secondary_sinks.cli import NAMED_PATH, named_path, say
 from secondary_sinks.display import count
 from secondary_sinks.errors import RunFolderError, SpecialFileError
 from secondary_sinks.plots import outcome_map
@@ -139,14 +140,23 @@ def judge(table: pd.DataFrame) -> Verdict:
 
 
 def _command(
-    folders: Annotated[list[Path], typer.Argument(help="Folders that experiments.all wrote.")],
-    out: Annotated[Path, typer.Option(help="Folder for the table, the figure and the verdict.")],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(**named_path(), help="Folders that experiments.all wrote."),
+    ],
+    out: Annotated[
+        Path, typer.Option(**NAMED_PATH, help="Folder for the table, the figure and the verdict.")
+    ],
+    force: ForceOption = False,
 ) -> None:
     """Compare the claims of several models."""
     finding = run(folders)
     say(finding.frame.to_string(index=False))
     say(in_words(finding.verdict))
-    for line in write(finding, out, made_from(finding, folders)):
+    made, before = made_from(finding, folders), earlier(out, NAME).get("provenance", {})
+    if not force:
+        refuse_other_finding(out, before, made)
+    for line in write(finding, out, made):
         say(line)
 
 

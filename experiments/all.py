@@ -10,7 +10,6 @@ again, experiments finished with the same weights, texts, code and options are s
 stores these inputs. Exits with 1 if an experiment failed.
 """
 
-import json
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from experiments.about import about_of, key_of, read_about, refuse_other, write_about
+from experiments.about import ABOUT, about_of, key_of, read_about, refuse_other, write_about
 from experiments.command import (
     DeviceOption,
     DtypeOption,
@@ -34,18 +33,20 @@ from experiments.command import (
 )
 from experiments.copied import refuse_name
 from experiments.prices import price_of_pass, prices
+from experiments.recorded import RECORD, read_record, write_record
 from experiments.shared import Finding, Loaded, Observed, load_texts, observe_loaded, texts_of
 from experiments.table import BY_NAME, OBSERVING
-from experiments.written import RECORD, in_words, without_nan, write
+from experiments.written import earlier, in_words, write
 from secondary_sinks import files
-from secondary_sinks.cli import say
+from secondary_sinks.cli import NAMED_PATH, say
 from secondary_sinks.display import markdown_table, rounded
-from secondary_sinks.errors import SinkError
+from secondary_sinks.errors import RunFolderError, SinkError
 from secondary_sinks.runs import RunFolder, escape_text
 from secondary_sinks.types import refuse_twice, split_words
 
 NAMES = tuple(BY_NAME)
 FAILED = "failed"
+CLAIMS = ("claims.csv", "claims.md", "claims.html")
 COLUMNS = [
     *("model", "experiment", "role", "question", "claim", "outcome", "why", "statistic", "value"),
     *("low", "high", "confidence", "controls", "n_sinks", "n_texts", "file"),
@@ -73,12 +74,14 @@ def run_all(
     `name` is what tables and pages call the model. `options` are those of `observe_texts`.
 
     Raises `RunFolderError` for finished experiments of other weights, texts or code, unless
-    `force`; `SinkError` for an unknown experiment, or one that edits although `observing`; and the
-    errors of `observe_texts`. Errors of an experiment are recorded in the table.
+    `force`, and for files in the place of results that no experiment wrote; `SinkError` for an
+    unknown experiment, or one that edits although `observing`; and the errors of `observe_texts`.
+    Errors of an experiment are recorded in the table.
     """
     chosen, _ = _chosen(only, observing=observing), refuse_name(name or "any")
     short = quick or observing
     asked = {one: dict(BY_NAME[one].quick) if short else {} for one in chosen}
+    _refuse_foreign(out, chosen)
     loaded, told = _loaded(model, texts, out, options, say, force=force)
     loaded = replace(loaded, name=refuse_name(name or loaded.name))
     keys = {one: key_of(told, one, how) for one, how in asked.items()}
@@ -141,31 +144,48 @@ def observed_for(loaded: Loaded, seed: int, say: Say) -> Observed:
 
 
 def is_finished(folder: Path, key: str) -> bool:
-    """Whether the experiment with this key was written completely."""
-    return _provenance(folder).get("key") == key
+    """Whether the experiment with this key was written completely, and nothing changed since."""
+    return _provenance(folder, sealed=True).get("key") == key
 
 
-def _provenance(folder: Path) -> dict[str, Any]:
-    """The recorded inputs of a finished experiment; empty without a record.
+def _provenance(folder: Path, *, sealed: bool = False) -> dict[str, Any]:
+    """The recorded inputs of a finished experiment; empty without a record, or if it is damaged.
 
     Raises `SpecialFileError` for a record that is not a regular file.
     """
     files.refuse_special(folder / RECORD)
     try:
-        return dict(json.loads(files.read_text(folder / RECORD))["provenance"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return dict(read_record(folder / RECORD, sealed=sealed).get("provenance", {}))
+    except SinkError:
         return {}
 
 
+def _refuse_foreign(out: Path, chosen: Sequence[str]) -> None:
+    """Raise `RunFolderError` if results would replace a file that no experiment wrote."""
+    for name in chosen:
+        earlier(out / name, name)
+    if read_about(out, NAMES):
+        return
+    for name in (ABOUT, *CLAIMS):
+        if (out / name).exists():
+            raise RunFolderError(
+                f"{str(out)!r} holds {name!r}, which experiments.all did not write",
+                "choose another --out, or move it away",
+            )
+
+
 def claims_of(out: Path, model: str, names: Sequence[str] = NAMES) -> pd.DataFrame:
-    """One row per verdict of the experiments in a folder, and one per failed experiment."""
+    """One row per verdict of the experiments in a folder, and one per failed experiment.
+
+    Raises `SinkError` for a damaged record.
+    """
     rows: list[dict[str, Any]] = []
     for name in names:
         path = out / name / RECORD
         if not path.is_file():
             continue
-        record = json.loads(files.read_text(path))
-        told = {"model": model, "experiment": name, "question": record["question"]}
+        record = read_record(path)
+        told = {"model": model, "experiment": name, "question": record.get("question", "")}
         for role, verdict in _roles(record):
             rows.append(told | {"role": role, "file": f"{name}/{RECORD}"} | verdict)
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -212,8 +232,7 @@ def _record_failure(folder: Path, name: str, error: Exception) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     why = f"{type(error).__name__}: {error}"
     record = {"name": name, "question": "", "failed": why, "traceback": traceback.format_exc()}
-    content = json.dumps(without_nan(record), indent=2)
-    RunFolder(folder).write_text(RECORD, content + "\n")
+    write_record(folder, record)
     return f"{FAILED}: {why}"
 
 
@@ -229,7 +248,7 @@ def _cell(words: str) -> str:
 
 def _command(
     *,
-    out: Annotated[Path, typer.Option(help="Folder for all results.")],
+    out: Annotated[Path, typer.Option(**NAMED_PATH, help="Folder for all results.")],
     model: ModelOption = "smollm2-135m",
     texts: Annotated[str | None, typer.Option(help="As for `secondary-sinks run`.")] = None,
     only: Annotated[str, typer.Option(help="Names of experiments, separated by commas.")] = "",

@@ -8,10 +8,12 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
+from experiments.about import refuse_other_finding
 from experiments.command import (
     DeviceOption,
     DtypeOption,
     FeedOption,
+    ForceOption,
     OutOption,
     SeedOption,
     TextsOption,
@@ -19,7 +21,7 @@ from experiments.command import (
 )
 from experiments.input_controls import rates_by, share_of_sinks
 from experiments.shared import Finding, Observed, observe_texts, unanswered
-from experiments.written import in_words, write
+from experiments.written import earlier, in_words, write
 from secondary_sinks import Verdict
 from secondary_sinks.cli import say
 from secondary_sinks.detection import counts_for_levels
@@ -176,6 +178,7 @@ def _command(
     device: DeviceOption = None,
     dtype: DtypeOption = None,
     seed: SeedOption = 0,
+    force: ForceOption = False,
 ) -> None:
     """Count the secondary sinks of several checkpoints of a model."""
     names, records = named(models, revision), []
@@ -188,12 +191,17 @@ def _command(
             say(f"checkpoint {number} of {len(names)}: {name}")
             observed = observe_texts(name, texts, **options, say=say)
             records.append(observed.record())
+            if number <= len(before.get("checkpoints", ())):
+                refuse_other_finding(out, before["checkpoints"][number - 1], records[-1])
             yield name, observed
             del observed
 
+    asked = {"model": ", ".join(names), "texts": texts, **options}
     with RunFolder(out).claim():
+        found = earlier(out, NAME).get("provenance", {})
+        before = {} if force else found
+        refuse_other_finding(out, before, {"asked": asked})
         finding = run(each())
-        asked = {"model": ", ".join(names), "texts": texts, **options}
         command = shlex.join(["python", "-m", f"experiments.{NAME}", *sys.argv[1:]])
         made = {"asked": asked, "checkpoints": records, "command": command}
         for line in (in_words(finding.verdict), *write(finding, out, made)):

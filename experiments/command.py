@@ -15,11 +15,13 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.shared import Finding, observe_texts
+from experiments.about import refuse_other_finding
+from experiments.shared import Finding, load_texts, observe_loaded
 from experiments.table import SAID
-from experiments.written import in_words, write
-from secondary_sinks.cli import run_app, say, whole
-from secondary_sinks.runs import RunFolder
+from experiments.written import earlier, in_words, write
+from secondary_sinks.cli import NAMED_PATH, run_app, say, whole
+from secondary_sinks.runs import RunFolder, describe
+from secondary_sinks.types import Thresholds
 
 Experiment = Callable[..., Finding]
 
@@ -30,7 +32,7 @@ def main_of(run: Experiment) -> Callable[..., None]:
     It exits with 0 when done, 2 for bad input (explained in one line on standard error), 130 when
     interrupted.
     """
-    name = f"experiments.{Path(inspect.getfile(run)).stem}"
+    name = f"experiments.{_name(run)}"
 
     def main(arguments: Sequence[str] | None = None) -> None:
         words = list(sys.argv[1:] if arguments is None else arguments)
@@ -38,6 +40,10 @@ def main_of(run: Experiment) -> Callable[..., None]:
         start(command, name, words, help=_help(run, name))
 
     return main
+
+
+def _name(run: Experiment) -> str:
+    return Path(inspect.getfile(run)).stem
 
 
 def start(
@@ -63,7 +69,9 @@ def _help(run: Experiment, name: str) -> str:
     return "\n\n".join(parts)
 
 
-OutOption = Annotated[Path, typer.Option(help="Folder for data, figure and verdict.json.")]
+OutOption = Annotated[
+    Path, typer.Option(**NAMED_PATH, help="Folder for data, figure and verdict.json.")
+]
 ModelOption = Annotated[str, typer.Option(help="As for `secondary-sinks run`.")]
 TextsOption = Annotated[
     str | None, typer.Option(help="As for `secondary-sinks run`. Default: the bundled texts.")
@@ -76,6 +84,9 @@ DtypeOption = Annotated[str | None, typer.Option(help="float32, bfloat16 or floa
 EveryOption = Annotated[int, whole("Use only every k-th text, from the first on.", least=1)]
 MaxTokensOption = Annotated[int | None, whole("Use only the first tokens of each text.", least=1)]
 SeedOption = Annotated[int, whole("Random seed.")]
+ForceOption = Annotated[
+    bool, typer.Option(help="Replace this experiment's finding of other inputs in --out.")
+]
 
 
 def _shared(
@@ -89,6 +100,7 @@ def _shared(
     device: DeviceOption = None,
     dtype: DtypeOption = None,
     seed: SeedOption = 0,
+    force: ForceOption = False,
 ) -> None:
     """The options shared by all experiments."""
 
@@ -104,10 +116,19 @@ def _command(run: Experiment, command_line: str) -> Callable[..., None]:
 
     def command(out: Path, model: str, texts: str | None, **rest: Any) -> None:
         asked = {parameter.name: rest.pop(parameter.name) for parameter in own}
+        chosen = {one.name: asked[one.name] for one in own if asked[one.name] != one.default}
+        seed, force = rest.pop("seed"), rest.pop("force")
         with RunFolder(out).claim():
-            observed = replace(observe_texts(model, texts, **rest, say=say), folder=out)
+            before = earlier(out, _name(run)).get("provenance", {})
+            loaded = load_texts(model, texts, **rest, say=say)
+            if not force:
+                new = describe(loaded.model, loaded.texts, Thresholds(), None, seed)
+                refuse_other_finding(out, before, new | {"options": chosen})
+            observed = replace(observe_loaded(loaded, seed, say), folder=out)
+            kept = observed.kept(_name(run))
+            if force and kept:
+                kept.unlink(missing_ok=True)
             finding = run(observed, **asked)
-            chosen = {one.name: asked[one.name] for one in own if asked[one.name] != one.default}
             provenance = observed.record() | {"command": command_line, "options": chosen}
             for verdict in finding.verdicts:
                 say(in_words(verdict))

@@ -3,7 +3,6 @@
 import csv
 import gzip
 import io
-import json
 import math
 import re
 import shutil
@@ -12,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.made import base_name, texts_name
-from experiments.recorded import damaged, read_record
+from experiments.recorded import RECORD, damaged, read_record, write_record
 from experiments.table import BY_NAME
-from experiments.written import RECORD
 from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
-from secondary_sinks.runs import RunFolder
 
 LARGEST_TABLE, LARGEST_PICTURE = 60_000, 500_000
 LARGEST_ARCHIVE = 400_000
@@ -210,5 +207,5 @@ def _without_folders(path: Path, left_out: Sequence[str]) -> None:
         made["asked"] |= {"model": base_name(made["asked"]["model"]), "texts": texts_name(made)}
     if "failed" in record:
         record["failed"] = FOLDERS.sub("", record["failed"])
-    content = json.dumps(record, indent=2, ensure_ascii=False)
-    RunFolder(path.parent).write_text(path.name, content + "\n")
+    record.pop("files", None)
+    write_record(path.parent, record)

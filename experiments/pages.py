@@ -21,11 +21,10 @@ from experiments.claims_table import read_models, write_claims_page
 from experiments.command import start
 from experiments.copied import copy_results, model_of, records_of
 from experiments.made import code_in_words, command_of, model_in_words, own_command, texts_in_words
-from experiments.recorded import damaged, is_older, read_record
+from experiments.recorded import RECORD, damaged, is_older, read_record
 from experiments.table import BY_NAME
-from experiments.written import RECORD
 from secondary_sinks import files
-from secondary_sinks.cli import say
+from secondary_sinks.cli import NAMED_PATH, say
 from secondary_sinks.detection import middle_layers
 from secondary_sinks.display import count, markdown_table, rounded
 from secondary_sinks.runs import RunFolder
@@ -248,10 +247,14 @@ def _command(
         ),
     ],
     out: Annotated[
-        Path, typer.Option(help="Folder for the claims of all models, and a folder per model.")
+        Path,
+        typer.Option(
+            **NAMED_PATH, help="Folder for the claims of all models, and a folder per model."
+        ),
     ],
     site: Annotated[
-        Path | None, typer.Option(help="mkdocs.yml, whose contents then list all these pages.")
+        Path | None,
+        typer.Option(**NAMED_PATH, help="mkdocs.yml, whose contents then list all these pages."),
     ] = None,
 ) -> None:
     """Write the results of experiments.all as pages."""

@@ -1,11 +1,14 @@
 """verdict.json of an experiment, checked field by field before use."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from secondary_sinks import files
 from secondary_sinks.errors import SinkError
-from secondary_sinks.runs import NUMBER, OUTCOMES, mismatch
+from secondary_sinks.runs import NUMBER, OUTCOMES, RunFolder, mismatch, sha256_of_json
+
+RECORD = "verdict.json"
 
 MAYBE = (*NUMBER, type(None))
 VERDICT: dict[str, Any] = {
@@ -21,7 +24,7 @@ SOURCE: dict[str, Any] = dict.fromkeys(("file?", "sha256?", "repository?"), str)
 MADE: dict[str, Any] = {
     "asked": {"model": str, "texts?": (str, type(None)), **SOURCE},
     "options?": (dict, type(None)),
-    "texts?": [{"n_tokens?": int}],
+    "texts?": [{"text_id?": str, "n_tokens?": int}],
     "commit?": (str, type(None)),
     "versions_of_code?": dict,
     "sample?": SAMPLE,
@@ -29,13 +32,28 @@ MADE: dict[str, Any] = {
 RECORDED: dict[str, Any] = {
     "provenance?": MADE | {"model?": {"n_layers": int, "weights_sha256?": str}},
     "captions?": dict,
+    "name?": str,
+    "question?": str,
+    "files?": [str],
 }
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """The finding of an experiment, or its failure. Raises `SinkError` that names a wrong field."""
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write plain data as the record of a folder, with its SHA-256."""
+    sealed = {"sha256": sha256_of_json(record)} | record
+    content = json.dumps(sealed, indent=2, ensure_ascii=False, allow_nan=False)
+    RunFolder(folder).write_text(RECORD, content + "\n")
+
+
+def read_record(path: Path, *, sealed: bool = False) -> dict[str, Any]:
+    """The finding of an experiment, or its failure, without its SHA-256.
+
+    Raises `SinkError` that names a wrong field, and for a content of another SHA-256. A record
+    without one was written by an earlier version, and is refused only if it has to be `sealed`.
+    """
     try:
         record = files.load_json(files.read_text(path))
+        _check_hash(record, sealed=sealed)
     except (OSError, ValueError) as error:
         raise damaged(path, error) from error
     failed = isinstance(record, dict) and "failed" in record
@@ -44,6 +62,15 @@ def read_record(path: Path) -> dict[str, Any]:
     if wrong:
         raise damaged(path, wrong)
     return dict(record)
+
+
+def _check_hash(record: Any, *, sealed: bool) -> None:
+    """Take the SHA-256 out of a record; raises `ValueError` if it is wrong, or is missing."""
+    sha256 = record.pop("sha256", None) if isinstance(record, dict) else None
+    if sha256 is None and sealed:
+        raise ValueError("it has no sha256")
+    if sha256 not in (None, sha256_of_json(record)):
+        raise ValueError("its content does not match its sha256")
 
 
 def _wrong_words(record: dict[str, Any]) -> str:

@@ -2,10 +2,9 @@
 
 NAME.parquet and NAME.csv of every table (`data` holds the data of the main figure), figure.html
 (works offline), figure.png if a browser is available to draw it, and verdict.json, which is written
-last: a folder that has one is complete.
+last: until then it says that writing was interrupted. It lists the files of the finding.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,13 +14,16 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from experiments.recorded import RECORD, read_record, write_record
 from experiments.shared import Finding
 from secondary_sinks import Verdict, files
 from secondary_sinks.display import count, rounded
+from secondary_sinks.errors import RunFolderError, SinkError
 from secondary_sinks.plots import verdict_dots
 from secondary_sinks.runs import RunFolder, escape_text
 
-RECORD = "verdict.json"
+KINDS = {".parquet", ".csv", ".html", ".png"}
+INTERRUPTED = "it was interrupted while its results were written"
 JUDGED = "judged"
 CAPTION = "Statistic of each verdict with its interval; upright ticks: the threshold."
 PICTURE = {"width": 760, "scale": 2}
@@ -38,13 +40,17 @@ def write(finding: Finding, out: str | Path, provenance: Mapping[str, Any]) -> l
     """Write a finding to the folder `out`; returns lines that say where, and what is missing.
 
     `provenance` (`Observed.record`, and perhaps the command) goes into verdict.json. Files of an
-    earlier finding are replaced, each completely or not at all. Raises `OSError` or
-    `RunFolderError` if the folder cannot be written.
+    earlier finding are replaced, each completely or not at all, and those that this one lacks are
+    removed. Raises `OSError` or `RunFolderError` if the folder cannot be written, and
+    `RunFolderError` if it holds what this experiment did not write (`earlier`).
     """
     folder, place = Path(out), RunFolder(out)
     folder.mkdir(parents=True, exist_ok=True)
-    files.refuse_special(folder / RECORD)
-    (folder / RECORD).unlink(missing_ok=True)
+    old, new = _own_files(folder, earlier(folder, finding.name)), _names(finding)
+    unfinished = {"name": finding.name, "question": "", "failed": INTERRUPTED}
+    write_record(folder, unfinished | {"files": sorted(old | new)})
+    for name in old - new:
+        (folder / name).unlink(missing_ok=True)
     for name, table in {"data": finding.frame, **finding.tables}.items():
         place.write_table(name, table)
         place.write_text(f"{name}.csv", escape_text(table).to_csv(index=False))
@@ -60,11 +66,53 @@ def write(finding: Finding, out: str | Path, provenance: Mapping[str, Any]) -> l
         "further": [asdict(verdict) for verdict in finding.further],
         "columns": dict(finding.columns),
         "captions": {**finding.captions, JUDGED: CAPTION},
-        "provenance": dict(provenance),
-    }
-    content = json.dumps(without_nan(record), indent=2, ensure_ascii=False, allow_nan=False)
-    place.write_text(RECORD, content + "\n")
+        "files": sorted(new),
+    } | ({"provenance": dict(provenance)} if provenance else {})
+    write_record(folder, without_nan(record))
     return [f"{finding.name}: {folder}", *dict.fromkeys(note for note in notes if note)]
+
+
+def earlier(folder: Path, name: str) -> dict[str, Any]:
+    """The record of an earlier finding of an experiment in its folder; empty if there is none.
+
+    Answers that the experiment keeps to resume may be there too. Raises `RunFolderError` for
+    anything else in the folder, which writing a finding could replace.
+    """
+    found = [one for one in RunFolder(folder).contents() if one != f"{name}.answers.jsonl"]
+    if not found:
+        return {}
+    try:
+        record = read_record(folder / RECORD) if RECORD in found else {}
+    except SinkError as error:
+        raise _foreign(folder, RECORD, name, f" ({error.problem})") from error
+    if record and record.get("name") != name:
+        raise _foreign(folder, RECORD, name, f" (it is of {record.get('name')!r:.60})")
+    for one in found:
+        if one not in {RECORD, *_own_files(folder, record)}:
+            raise _foreign(folder, one, name)
+    return record
+
+
+def _foreign(folder: Path, found: str, name: str, why: str = "") -> RunFolderError:
+    return RunFolderError(
+        f"{str(folder)!r} holds {found!r}, which {name} did not write{why}",
+        "choose another --out, or move it away",
+    )
+
+
+def _own_files(folder: Path, record: Mapping[str, Any]) -> set[str]:
+    """Files of a finding. Records of earlier versions list none: then those of its kinds."""
+    listed = record.get("files") if "files" in record else RunFolder(folder).contents()
+    mine = (one for one in listed or () if record and Path(one).name == one)
+    return {one for one in mine if Path(one).suffix in KINDS}
+
+
+def _names(finding: Finding) -> set[str]:
+    """Names of the files that a finding is written to, besides its record."""
+    tables, figures = ["data", *finding.tables], ["figure", *finding.figures]
+    figures += verdict_figure(finding)
+    own = {f"{name}{kind}" for name in tables for kind in (".parquet", ".csv")}
+    return own | {f"{name}{kind}" for name in figures for kind in (".html", ".png")}
 
 
 def verdict_figure(finding: Finding) -> dict[str, go.Figure]:

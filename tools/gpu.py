@@ -33,7 +33,7 @@ from torch import Tensor
 from experiments.command import start
 from secondary_sinks import Edit, Trace, load_model, observe, replay
 from secondary_sinks.causal.donors import resolve_donors
-from secondary_sinks.cli import say, whole
+from secondary_sinks.cli import NAMED_PATH, say, whole
 from secondary_sinks.foreign import build_model
 from secondary_sinks.layerwise.flash_attention import agrees
 from secondary_sinks.models.devices import parse_device
@@ -298,7 +298,7 @@ def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _command(
-    out: Annotated[Path, typer.Option(help="Folder for gpu.json and gpu.md.")],
+    out: Annotated[Path, typer.Option(**NAMED_PATH, help="Folder for gpu.json and gpu.md.")],
     device: Annotated[
         str | None, typer.Option(help="cuda, mps or cpu. Default: the fastest available.")
     ] = None,

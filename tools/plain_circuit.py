@@ -22,7 +22,7 @@ import typer
 
 from experiments.command import start
 from secondary_sinks import Trace, circuit, detect, files, load_model, observe
-from secondary_sinks.cli import say, whole
+from secondary_sinks.cli import NAMED_PATH, say, whole
 from secondary_sinks.display import count, markdown_table
 from secondary_sinks.errors import TextError
 from secondary_sinks.models.gguf.cache import embedded_gguf
@@ -173,7 +173,9 @@ def _command(
     model: Annotated[str, typer.Argument(help="smollm2-135m, a GGUF file or a folder.")],
     text: Annotated[str, typer.Option(help="Id of the text.")],
     pos: Annotated[int, whole("Position of the sink.")],
-    out: Annotated[Path, typer.Option(help="Page whose part about this sink is written.")],
+    out: Annotated[
+        Path, typer.Option(**NAMED_PATH, help="Page whose part about this sink is written.")
+    ],
     texts: Annotated[str, typer.Option(help="File of texts.")] = "bundled:claims",
     max_tokens: Annotated[int, whole("Tokens of the text, from the first.", least=2)] = 200,
     most: Annotated[int, whole("Edges of attention to cut whose cut does not end the sink.")] = 8,

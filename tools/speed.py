@@ -55,7 +55,7 @@ from secondary_sinks import (
 from secondary_sinks import recompute as total_effects
 from secondary_sinks import replay as state_effects
 from secondary_sinks.causal.donors import resolve_donors
-from secondary_sinks.cli import whole
+from secondary_sinks.cli import NAMED_PATH, whole
 from secondary_sinks.display import count
 from secondary_sinks.runs import RunFolder
 from tools.speed_compare import Comparison, Work, as_markdown, compare, fill_page
@@ -248,12 +248,14 @@ def _per_verdict(found: Mapping[str, Comparison]) -> str:
 
 
 def _command(
-    out: Annotated[Path, typer.Option(help="Folder for speed.json.")],
+    out: Annotated[Path, typer.Option(**NAMED_PATH, help="Folder for speed.json.")],
     model: str = "smollm2-135m",
     tokens: Annotated[int, whole("Tokens of the swept text.", least=1)] = 1024,
     long: Annotated[int, whole("Tokens of the streamed text.", least=1)] = 2048,
     runs: Annotated[int, whole("Interleaved runs of each comparison.", least=1)] = 3,
-    page: Annotated[Path | None, typer.Option(help="Page whose table is replaced.")] = None,
+    page: Annotated[
+        Path | None, typer.Option(**NAMED_PATH, help="Page whose table is replaced.")
+    ] = None,
 ) -> None:
     """Compare, print the table, write DIR/speed.json and the table of a page."""
     if page is not None:

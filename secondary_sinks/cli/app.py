@@ -8,7 +8,7 @@ import typer
 
 from secondary_sinks.cli import flags
 from secondary_sinks.cli.flags import shared as _shared
-from secondary_sinks.cli.options import app, number, sharing, whole
+from secondary_sinks.cli.options import NAMED_PATH, app, named_path, number, sharing, whole
 
 
 @app.command(epilog="Example: secondary-sinks run Qwen/Qwen3-4B --texts my.jsonl --out runs/qwen3")
@@ -62,7 +62,10 @@ def _work(command: str, edits: Sequence[str], options: Mapping[str, object]) -> 
 
 @app.command(epilog="Example: secondary-sinks report runs/demo")
 def report(
-    folder: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(**named_path(), help="The folder of a finished run."),
+    ],
     model: Annotated[
         str | None, typer.Option(help="The model to report, if the sweep has several.")
     ] = None,
@@ -77,8 +80,11 @@ def report(
 
 @app.command(epilog="Example: secondary-sinks compare runs/a runs/b --out compare.html")
 def compare(
-    folders: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")],
-    out: Annotated[Path, typer.Option(help="The page to write.")],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(**named_path(), help="Folders of finished runs."),
+    ],
+    out: Annotated[Path, typer.Option(**NAMED_PATH, help="The page to write.")],
     force: Annotated[bool, typer.Option("--force", help="Replace the file at --out.")] = False,
 ) -> None:
     """Compare the models of several runs on one page."""
@@ -114,7 +120,8 @@ def levels(
     file: Annotated[
         Path,
         typer.Argument(
-            help="JSON Lines released by the paper's authors, or sinks.parquet of a run."
+            **named_path(),
+            help="JSON Lines released by the paper's authors, or sinks.parquet of a run.",
         ),
     ],
     layers: Annotated[
@@ -144,12 +151,17 @@ def generate(
     prompts: Annotated[
         Path,
         typer.Option(
+            **NAMED_PATH,
             help="JSON Lines file with 'prompt', 'text' or 'messages' in each line; a .txt file; "
-            "or bundled:prompts, 26 prompts that ask for long answers."
+            "or bundled:prompts, 26 prompts that ask for long answers.",
         ),
     ],
     out: Annotated[
-        Path, typer.Option(help="JSON Lines file to write, for --texts; resumes if it exists.")
+        Path,
+        typer.Option(
+            **NAMED_PATH,
+            help="JSON Lines file to write, for --texts; resumes if it exists.",
+        ),
     ],
     max_new_tokens: Annotated[
         int, whole("Maximum length of an answer, in tokens.", least=1)

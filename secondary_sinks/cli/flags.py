@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from secondary_sinks.cli import complete
-from secondary_sinks.cli.options import whole
+from secondary_sinks.cli.options import NAMED_PATH, whole
 
 Model = Annotated[
     str,
@@ -26,11 +26,14 @@ Models = Annotated[
     ),
 ]
 Out = Annotated[
-    Path | None, typer.Option(help="Folder for the results. The same command resumes it.")
+    Path | None,
+    typer.Option(**NAMED_PATH, help="Folder for the results. The same command resumes it."),
 ]
 Config = Annotated[
     Path | None,
-    typer.Option(help="YAML or TOML file with these options; command-line options override it."),
+    typer.Option(
+        **NAMED_PATH, help="YAML or TOML file with these options; command-line options override it."
+    ),
 ]
 Texts = Annotated[
     list[str] | None,

@@ -4,10 +4,13 @@ import math
 from collections.abc import Callable, Mapping
 from functools import wraps
 from inspect import Signature, signature
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.models import ArgumentInfo
+
+from secondary_sinks.cli import complete
 
 app = typer.Typer(
     name="secondary-sinks",
@@ -32,6 +35,27 @@ def whole(help: str, *, least: int = 0) -> Any:
         return int(digits)
 
     return typer.Option(parser=parse, metavar="INT", help=help)
+
+
+def path_of(word: str | Path) -> Path:
+    """The path that a word names. An empty one, such as an unset variable of a shell, is refused.
+
+    It would name the current folder.
+    """
+    if not str(word):
+        raise typer.BadParameter("it is empty; give a path, or . for the current folder")
+    return Path(word)
+
+
+NAMED_PATH: dict[str, Any] = {
+    **{"parser": path_of, "metavar": "PATH", "autocompletion": complete.paths(())}
+}
+"""How every option that takes a path is declared."""
+
+
+def named_path(metavar: str | None = None) -> dict[str, Any]:
+    """How an argument that takes a path is declared."""
+    return NAMED_PATH | {"metavar": metavar}
 
 
 def number(help: str, *, least: float = -math.inf, most: float = math.inf) -> Any:

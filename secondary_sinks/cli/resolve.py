@@ -60,7 +60,7 @@ def resolve(asked: Asked) -> Resolved:
             raise _not_for(asked, name)
     if asked.command in ("run", "detect") and not (options["models"] or base.get("models")):
         raise SweepError("missing MODEL (or 'models' in the config)", "`models` lists some")
-    if own["out"] is None:
+    if not own["out"]:
         raise SweepError("missing --out (or 'out' in the config): a folder for the results")
     flags = _flags(asked)
     if flags["thresholds"] and isinstance(base.get("thresholds"), Mapping):
@@ -81,7 +81,8 @@ def resolve(asked: Asked) -> Resolved:
             )
     executor = "local" if own["executor"] is None else own["executor"]
     out = Path(own["out"])
-    return Resolved(config, out, executor, own["ray_address"], own["ask"] or "none")
+    ask = "none" if own["ask"] is None else own["ask"]
+    return Resolved(config, out, executor, own["ray_address"], ask)
 
 
 def _not_for(asked: Asked, name: str) -> SweepError:

@@ -7,7 +7,7 @@ import typer
 
 from secondary_sinks.cli import complete, flags
 from secondary_sinks.cli.app import app  # its commands come first in the help
-from secondary_sinks.cli.options import sharing, whole
+from secondary_sinks.cli.options import NAMED_PATH, named_path, sharing, whole
 from secondary_sinks.errors import SweepError
 
 Ordinary = Annotated[
@@ -35,7 +35,8 @@ RayAddress = Annotated[
     ),
 ]
 Folder = Annotated[
-    Path, typer.Argument(metavar="DIR", help="The folder of a run, a sweep, or experiments.")
+    Path,
+    typer.Argument(**named_path("DIR"), help="The folder of a run, a sweep, or experiments."),
 ]
 
 
@@ -138,8 +139,12 @@ def verify(folder: Folder, json: flags.AsJson = False) -> None:
 
 @app.command(epilog="Example: secondary-sinks merge runs/one runs/two --out runs/both")
 def merge(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of sweeps.")],
-    out: Annotated[Path, typer.Option(help="Folder of the merged sweep; must be new or empty.")],
+    folders: Annotated[
+        list[Path], typer.Argument(**named_path("DIR..."), help="Folders of sweeps.")
+    ],
+    out: Annotated[
+        Path, typer.Option(**NAMED_PATH, help="Folder of the merged sweep; must be new or empty.")
+    ],
 ) -> None:
     """Merge several sweeps into one; equal cells are kept once."""
     from secondary_sinks.cli.folders import show_merged
@@ -149,7 +154,7 @@ def merge(
 
 @app.command(epilog="Example: secondary-sinks export runs/mine --format csv")
 def export(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run or sweep.")],
+    folder: Annotated[Path, typer.Argument(**named_path("DIR"), help="Folder of a run or sweep.")],
     format: Annotated[
         str,
         typer.Option(
@@ -157,7 +162,7 @@ def export(
         ),
     ] = "csv",
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the files. Default: DIR/export.")
+        Path | None, typer.Option(**NAMED_PATH, help="Folder for the files. Default: DIR/export.")
     ] = None,
 ) -> None:
     """Export the tables of a finished run, with a schema.json."""

@@ -1,6 +1,6 @@
 """One run folder: write it, record what made it, ask questions, open it, export it."""
 
-from secondary_sinks.runs.about import fed_first, input_differences
+from secondary_sinks.runs.about import describe_change, fed_first, input_differences
 from secondary_sinks.runs.about import in_words as differences_in_words
 from secondary_sinks.runs.answers import parse_questions, read_answers, write_answers
 from secondary_sinks.runs.as_csv import escape_text, unescape
@@ -36,6 +36,7 @@ __all__ = [
     "check_lengths",
     "code_version",
     "describe",
+    "describe_change",
     "differences_in_words",
     "escape_text",
     "export",

@@ -36,9 +36,10 @@ class AnsweredQuestion:
 def read_questions(path: str | Path) -> list[AnsweredQuestion]:
     """Questions of JSON lines with `prompt` and `answer`, or of two columns of a data set.
 
-    `id` is optional, as are the notes `kind`, `title` and `notes`. `hf:NAME:split:PROMPT,ANSWER` names the columns, `bundled:questions` the
-    30 questions that come with the package. Raises `TextError` that names the file, the line and
-    the problem: no prompt, no answer, one of only white space or punctuation, an unknown key, an id given twice.
+    `id` is optional, as are the notes `kind`, `title` and `notes`. `hf:NAME:split:PROMPT,ANSWER`
+    names the columns, `bundled:questions` the 30 questions that come with the package. Raises
+    `TextError` that names the file, the line and the problem: no prompt, no answer, one of only
+    white space or punctuation, an unknown key, an id given twice.
     """
     name = str(path)
     if name.startswith("hf:"):

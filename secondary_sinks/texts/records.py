@@ -7,7 +7,14 @@ from typing import Any
 
 from secondary_sinks import files
 from secondary_sinks.errors import TextError
-from secondary_sinks.texts.text import Message, StoredIds, Text, content_sha256, extras_of, ids_sha256
+from secondary_sinks.texts.text import (
+    Message,
+    StoredIds,
+    Text,
+    content_sha256,
+    extras_of,
+    ids_sha256,
+)
 
 ROLES = ("system", "user", "assistant")
 FORMS = ({"text"}, {"prompt", "output"}, {"messages"})

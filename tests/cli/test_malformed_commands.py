@@ -225,6 +225,10 @@ CASES = {
     # run --ask, and models
     "question unknown": (["run", "tiny", *OK, "--ask", "everything"], "got 'everything'"),
     "question that steers": (["run", "tiny", *OK, "--ask", "\x1b[2J"], "got '\\x1b[2J'"),
+    "no question": (["run", "tiny", *OK, "--ask", ""], "--ask '' has an empty item"),
+    "an empty folder": (["detect", "tiny", *OK[:2], "--out", ""], "'--out': it is empty; give"),
+    "an export to an empty folder": (["export", "run", "--out", ""], "'--out': it is empty; give"),
+    "a status of nothing": (["status", ""], "it is empty; give a path, or . for the current"),
     "question empty": (["run", "tiny", *OK, "--ask", ","], "--ask ',' has an empty item"),
     "all and one more": (["run", "tiny", *OK, "--ask", "all,harm"], "'all,harm'"),
     "models of a steering family": (["models", "--family", "\x1b[2J"], "'\\x1b[2J'"),
@@ -299,6 +303,11 @@ EXPERIMENTS = {
         "'1.5' is not a number in plain digits, from 0 to 1",
     ),
     "a share that is none": ("neurons", [*GIVEN, "--few", "nan"], "'nan' is not a number"),
+    "an empty folder": (
+        "norms",
+        [*GIVEN[:4], "--out", ""],
+        "--out': it is empty; give a path, or .",
+    ),
     "a folder that is a file": ("norms", [*GIVEN[:4], "--out", "a-file"], "'a-file' is a file"),
     "a folder of the system": ("norms", [*GIVEN[:4], "--out", "/proc/x"], "'/proc/x'"),
     "an option that is not there": ("norm_dose", [*GIVEN, "--dose", "3"], "--dose"),

@@ -93,6 +93,42 @@ def test_a_second_start_skips_what_is_finished(start):
     assert len(start.passes) == 3
 
 
+def changed(record):
+    record["verdict"]["outcome"] = "contradicted"
+
+
+UNTRUSTED = {
+    "a changed verdict": (changed, False, "its content does not match its sha256"),
+    "a changed verdict without its hash": (changed, True, ""),
+    "no question": (lambda record: record.pop("question"), True, ""),
+}
+
+
+@pytest.mark.parametrize(("change", "unsealed", "told"), UNTRUSTED.values(), ids=UNTRUSTED)
+def test_a_changed_verdict_is_neither_skipped_nor_listed(start, tmp_path, change, unsealed, told):
+    start(("norms",))
+    path = tmp_path / "norms" / "verdict.json"
+    record = json.loads(path.read_text())
+    change(record)
+    if unsealed:
+        del record["sha256"]
+    path.write_text(json.dumps(record))
+    if told:
+        with pytest.raises(RunFolderError, match=told):
+            start(("norms",))
+        return
+    table, said = start(("norms",))
+    assert "norms: finished before, skipped" not in said
+    assert table["outcome"][0] == "supported"
+
+
+def test_a_record_too_deep_to_read_is_refused(start, tmp_path):
+    start(("norms",))
+    (tmp_path / "norms" / "verdict.json").write_text("[" * 100_000)
+    with pytest.raises(RunFolderError, match="nested too deeply"):
+        start(("norms",))
+
+
 @exhaustive
 def test_after_a_quick_start_only_what_that_left_out_is_made(start):
     names = ("norms", "primary_weakening")

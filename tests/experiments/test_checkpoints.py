@@ -130,6 +130,29 @@ def test_folders_stand_for_checkpoints_in_the_order_given(tmp_path, capsys, monk
     assert pd.read_csv(tmp_path / "out" / "data.csv")["checkpoint"].is_monotonic_decreasing
 
 
+def test_a_finding_of_other_checkpoints_is_replaced_by_force_only(tmp_path, capsys):
+    for name in ("a", "b", "c"):
+        save_tiny(tmp_path / name)
+    texts = tmp_path / "t.jsonl"
+    texts.write_text(json.dumps({"text": "The quick brown fox jumps over the lazy dog. " * 3}))
+
+    def call(*words):
+        given = [*words, "--texts", str(texts), "--device", "cpu", "--out", str(tmp_path / "out")]
+        with pytest.raises(SystemExit) as stopped:
+            main(given)
+        return stopped.value.code, capsys.readouterr().err
+
+    models = [str(tmp_path / name) for name in "abc"]
+    assert call(*models[:2])[0] == 0
+    code, error = call(*models[1:])
+    assert code == 2
+    assert "holds a finding of other inputs: asked was" in error
+    texts.write_text(json.dumps({"text": "The slow brown fox jumps over the lazy dog. " * 3}))
+    code, error = call(*models[:2])
+    assert (code, "texts as fed: 'line-1' was" in error) == (2, True)
+    assert call(*models[1:], "--force")[0] == 0
+
+
 def test_a_last_checkpoint_that_is_nowhere_is_refused_before_the_first_is_loaded(tmp_path, capsys):
     save_tiny(tmp_path / "tiny")
     with pytest.raises(SystemExit) as stopped:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from experiments import all as everything
 from experiments import neurons, norms, shared, written
 from experiments.command import main_of
+from experiments.recorded import read_record, write_record
 from experiments.shared import observe_texts, unanswered
 from experiments.written import in_words, write
 from secondary_sinks.errors import RunFolderError
@@ -23,6 +24,7 @@ from secondary_sinks.questions import judge
 from secondary_sinks.statistics import Interval
 from secondary_sinks.testing.planted import Plant
 from tests.experiments.observed import planted
+from tests.experiments.records import record_of
 from tests.marks import exhaustive
 from tests.questions.gardens import three
 from tests.tiny import save_tiny
@@ -167,9 +169,74 @@ def test_nothing_of_an_earlier_finding_is_taken_for_this_one(tmp_path, finding, 
     write(finding, tmp_path, {})
     unwritable = unanswered("norms", "q", "c", "w", {})
     unwritable.tables["../nowhere/x"] = finding.frame  # type: ignore[index]
+    assert (tmp_path / "ratios.csv").is_file()
     with pytest.raises(RunFolderError, match="nowhere"):
         write(unwritable, tmp_path, {})
-    assert not (tmp_path / "verdict.json").exists()
+    assert "interrupted" in read_record(tmp_path / "verdict.json")["failed"]
+    write(unanswered("norms", "q", "c", "w", {}), tmp_path, {})
+    assert "failed" not in read_record(tmp_path / "verdict.json")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"data.csv", "data.parquet", "figure.html", "verdict.json"}
+
+
+FOREIGN = {
+    "notes in the place of the record": ("verdict.json", "my own notes"),
+    "a record of another program": ("verdict.json", '{"answer": 42}'),
+    "a finding of another experiment": ("verdict.json", json.dumps(record_of("writers"))),
+    "a table": ("data.csv", "a,b"),
+    "a run": ("run.json", "{}"),
+}
+
+
+@pytest.mark.parametrize(("name", "content"), FOREIGN.values(), ids=FOREIGN)
+@pytest.mark.parametrize("force", [(), ("--force",)], ids=["plain", "forced"])
+def test_what_another_program_wrote_is_not_replaced(tiny, tmp_path, capsys, name, content, force):
+    for main, place in ((norms.main, tmp_path / "a"), (everything.main, tmp_path / "b" / "norms")):
+        place.mkdir(parents=True)
+        (place / name).write_text(content)
+        only = ["--only", "norms"] if main is everything.main else []
+        out = place.parent if only else place
+        words = ["--model", tiny / "model", "--texts", tiny / "texts.jsonl", "--out", out]
+        assert run(main, *words, *only, *force) == 2
+        error = capsys.readouterr().err
+        assert f"holds {name!r}, which norms did not write" in error
+        assert "choose another --out" in error
+        assert [path.name for path in place.iterdir()] == [name]
+        assert (place / name).read_text() == content
+
+
+def test_a_table_of_claims_of_somebody_else_is_not_replaced(tiny, tmp_path, capsys):
+    (tmp_path / "claims.csv").write_text("mine")
+    words = ["--model", tiny / "model", "--texts", tiny / "texts.jsonl", "--out", tmp_path]
+    assert run(everything.main, *words, "--only", "norms", "--force") == 2
+    assert "holds 'claims.csv', which experiments.all did not write" in capsys.readouterr().err
+    assert (tmp_path / "claims.csv").read_text() == "mine"
+
+
+def test_a_finding_of_other_texts_is_replaced_by_force_only(tiny, tmp_path, capsys):
+    out, other = tmp_path / "out", tmp_path / "other.jsonl"
+    other.write_text(json.dumps({"id": "t0", "text": FOX * 2}))
+    words = ["--model", tiny / "model", "--out", out, "--texts"]
+    assert run(norms.main, *words, tiny / "texts.jsonl") == 0
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    capsys.readouterr()
+    assert run(norms.main, *words, other) == 2
+    error = capsys.readouterr().err
+    assert "holds a finding of other inputs: texts as fed: 't0' was" in error
+    assert "use --force to replace it" in error
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    assert run(norms.main, *words, tiny / "texts.jsonl") == 0  # the same inputs
+    assert run(norms.main, *words, other, "--force") == 0
+    assert len(read_record(out / "verdict.json")["provenance"]["texts"]) == 1
+
+
+def test_no_name_in_a_changed_record_leads_out_of_its_folder(tmp_path):
+    (tmp_path / "mine.csv").write_text("mine")
+    folder = tmp_path / "norms"
+    folder.mkdir()
+    write_record(folder, record_of("norms") | {"files": ["../mine.csv"]})
+    write(unanswered("norms", "q", "c", "w", {}), folder, {})
+    assert (tmp_path / "mine.csv").read_text() == "mine"
 
 
 def test_missing_numbers_are_null(tmp_path):
@@ -207,14 +274,17 @@ def test_a_model_without_sinks_is_told_so_and_all_files_are_there(tiny, tmp_path
 
 def test_own_options_of_an_experiment_and_their_defaults(tiny, tmp_path, capsys):
     def experiment(observed, *, layer: int = 4, often: bool = False):
-        return unanswered("mine", "q", f"{layer} {often} {observed.seed}", "w", {})
+        return unanswered("test_contract", "q", f"{layer} {often} {observed.seed}", "w", {})
 
     words = ["--model", tiny / "model", "--texts", tiny / "texts.jsonl", "--out", tmp_path]
     assert run(main_of(experiment), *words, "--layer", 7, "--often", "--seed", 3) == 0
     assert "7 True 3" in capsys.readouterr().out
     record = json.loads((tmp_path / "verdict.json").read_text())
     assert record["provenance"]["options"] == {"layer": 7, "often": True}
-    assert run(main_of(experiment), *words) == 0
+    assert run(main_of(experiment), *words) == 2
+    told = capsys.readouterr().err
+    assert "seed was 3, is not there; options was {'layer': 7, 'often': True}, is not there" in told
+    assert run(main_of(experiment), *words, "--force") == 0
     assert "4 False 0" in capsys.readouterr().out
 
 
@@ -257,7 +327,14 @@ def test_a_model_that_computes_nan_is_one_line(tmp_path, tiny, capsys, main, wei
     weights["model.layers.1.mlp.up_proj.weight"].mul_(1000)
     save_file(weights, file, metadata={"format": "pt"})
     capsys.readouterr()
-    words = ("--model", tmp_path / "model", "--texts", tiny / "texts.jsonl", "--out", tmp_path)
+    words = (
+        "--model",
+        tmp_path / "model",
+        "--texts",
+        tiny / "texts.jsonl",
+        "--out",
+        tmp_path / "o",
+    )
     assert run(main, *words) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1

@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 
+from experiments.recorded import write_record
 from secondary_sinks.cli.entry import run
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import RunFolder
@@ -56,9 +57,27 @@ def test_a_run_without_cells_is_checked_by_its_hashes(tmp_path, capsys):
     del record["tables"], record["sha256"]
     (tmp_path / "run.json").write_text(json.dumps(record))
     found = verify(tmp_path)
-    assert (found.complaints, "page checksums" in found.note) == ((), True)
+    unsealed = "run.json has no sha256 of its content: it was changed, or is old"
+    assert (found.complaints, "page checksums" in found.note) == ((unsealed,), True)
     (tmp_path / "sinks.parquet").write_bytes(b"PAR1")
     assert "table sinks.parquet is damaged" in verify(tmp_path).complaints[0]
+
+
+def test_a_record_without_its_hash_is_not_intact(swept, capsys):
+    record = json.loads((swept / "run.json").read_text())
+    del record["sha256"]
+    (swept / "run.json").write_text(json.dumps(record | {"seed": 7}))
+    assert run(["verify", str(swept)]) == 3
+    assert "run.json has no sha256 of its content" in capsys.readouterr().out
+
+
+def test_a_changed_verdict_is_damaged(tmp_path):
+    write_record(tmp_path, {"verdict": {"outcome": "contradicted"}})
+    assert verify(tmp_path).complaints == ()
+    changed = (tmp_path / "verdict.json").read_text().replace("contradicted", "supported")
+    (tmp_path / "verdict.json").write_text(changed)
+    with pytest.raises(RunFolderError, match="its content does not match its sha256"):
+        verify(tmp_path)
 
 
 def test_experiments_are_understood(tmp_path):

@@ -8,7 +8,10 @@ import pytest
 from secondary_sinks.errors import TextError
 from secondary_sinks.texts import answer_in, is_right, normalised, read_questions
 
-GOOD = [{"id": "a", "prompt": "1 + 1?", "answer": 2}, {"prompt": "Sky?", "answer": "Blue", "kind": 0}]
+GOOD = [
+    {"id": "a", "prompt": "1 + 1?", "answer": 2},
+    {"prompt": "Sky?", "answer": "Blue", "kind": "colour"},
+]
 
 
 def written(folder, *lines):

@@ -15,7 +15,7 @@ BAD_LINES = {
     "two-values": ('{"text": "a b"} {}', "broken JSON"),
     "nan": ('{"text": "a b", "score": NaN}', "NaN"),
     "infinity": ('{"text": "a b", "score": -Infinity}', "-Infinity"),
-    "deep": ("[" * 200_000, "broken JSON"),
+    "deep": ("[" * 200_000, "broken JSON: lists or objects are nested too deeply"),
     "huge-number": ('{"text": "a b", "score": ' + "9" * 5000 + "}", "broken JSON"),
     "list": ('["a", "b"]', "got list"),
     "string": ('"a b"', "got str"),
@@ -64,7 +64,6 @@ BAD_LINES = {
     "role-list": ('{"messages": [{"role": ["user"], "content": "a"}]}', "role"),
     "content-empty": ('{"messages": [{"role": "user", "content": ""}]}', "content"),
     "content-null": ('{"messages": [{"role": "user", "content": null}]}', "content"),
-    "deep": ('{"text": ' + "[" * 100_000, "broken JSON: lists or objects are nested too deeply"),
     "system-beside": (
         '{"prompt": "a", "output": "b", "system": "be terse"}',
         "unknown key 'system'; write it as a message with the role 'system' in 'messages'",
@@ -135,7 +134,8 @@ def test_only_line_feeds_end_a_line(separator):
 
 def test_what_a_line_may_hold():
     plain, pair, talk = parse_jsonl(
-        '{"text": "a b", "kind": "k", "title": "t", "notes": {"of": "mine"}}\n\n{"id": 7, "prompt": "p", "output": "o"}\n'
+        '{"text": "a b", "kind": "k", "title": "t", "notes": {"of": "mine"}}\n\n'
+        '{"id": 7, "prompt": "p", "output": "o"}\n'
         '{"id": "t", "messages": [{"role": "system", "content": "s", "name": "n"}]}',
         "mine",
     )
