@@ -53,7 +53,6 @@ PARSING = {
     "files.py",
     *("texts/template_process.py", "texts/template_worker.py", "runs/generate.py"),  # our own line
     *("notebook/figures.py", "experiments/about.py"),  # data made here
-    *("types/edits.py", "types/rules.py"),
     "tools/loading.py",
 }
 """Files that may call `json.loads`: what they parse was written by the same program."""
