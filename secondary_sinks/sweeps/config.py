@@ -1,6 +1,5 @@
 """The config of a sweep, and the checks that it can be run."""
 
-import math
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -81,9 +80,6 @@ class SweepConfig:
         if self.layers is not None:
             refuse_twice("layers", self.layers, SweepError)
             self._check_first()
-        for name, value in asdict(self.thresholds).items():
-            if not math.isfinite(value) or value < 0:
-                raise SweepError(f"threshold {name} is {value}", "expected a number of at least 0")
         if self.thresholds.paper_first not in range(1, FIRST + 1):
             raise SweepError(
                 f"threshold paper_first is {self.thresholds.paper_first}",

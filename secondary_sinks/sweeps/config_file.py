@@ -2,12 +2,12 @@
 
 import reprlib
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from secondary_sinks import files
-from secondary_sinks.errors import SpecialFileError, SweepError
+from secondary_sinks.errors import DetectionError, SpecialFileError, SweepError
 from secondary_sinks.runs.plain import EXACT
 from secondary_sinks.sweeps.config import SweepConfig, parse_layers
 from secondary_sinks.sweeps.tasks import ModelSpec
@@ -146,7 +146,10 @@ def _thresholds(value: Any, where: str) -> Thresholds:
             )
         if known[name] is int and not isinstance(number, int):
             raise SweepError(f"{where}: threshold {name} is {number!r}", "expected a whole number")
-    return replace(Thresholds(), **{name: known[name](number) for name, number in given.items()})
+    try:
+        return Thresholds(**{name: known[name](number) for name, number in given.items()})
+    except DetectionError as error:
+        raise SweepError(f"{where}: {error.problem}", error.remedy) from error
 
 
 def _text(value: Any, name: str, where: str) -> str:

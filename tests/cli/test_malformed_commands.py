@@ -95,7 +95,7 @@ CASES = {
     "layers that steer": (ablate("--layers", "\x1b[2J"), "'\\x1b[2J' cannot be read"),
     "threshold without a number": (ablate("--threshold", "outlying"), "--threshold 'outlying'"),
     "threshold unknown": (ablate("--threshold", "far=3"), "unknown threshold 'far'"),
-    "threshold infinite": (ablate("--threshold", "outlying=inf"), "outlying is inf"),
+    "threshold infinite": (ablate("--threshold", "outlying=inf"), "threshold 'outlying' is inf"),
     "threshold a fraction": (ablate("--threshold", "min_queries=1.5"), "min_queries is 1.5"),
     "threshold of odd digits": (ablate("--threshold", "outlying=1_0"), "'outlying=1_0': expected"),
     "edit of odd digits": (ablate("--edit", "scale:1_0"), "'1_0' is not a number in plain digits"),
