@@ -74,8 +74,11 @@ CASES = {
     "config with a key twice": (filed("twice"), "key 'edits' appears twice"),
     "config a word": (filed("word"), "got 'tiny'"),
     "config with a typo": (filed("typo"), "unknown key 'modells'"),
-    "config with a NaN": (filed("nan"), "outlying is nan; expected a number of at least 0"),
-    "config below zero": (filed("negative"), "min_queries is -3"),
+    "config with a NaN": (
+        filed("nan"),
+        "'outlying' is nan; expected a finite number of at least 0",
+    ),
+    "config below zero": (filed("negative"), "'min_queries' is -3"),
     "config with code": (filed("code"), "python/object/apply"),
     "config without devices": (filed("no-device"), "n_devices is 0; expected at least 1"),
     "config with a list for a folder": (filed("out-a-list"), "out is [1]"),
