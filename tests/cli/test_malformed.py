@@ -169,7 +169,7 @@ CASES = {
     "out a loop": (out("loop"), "'loop'"),
     "out a device": (out("/dev/null"), "'/dev/null'"),
     "out a name of 300 letters": (out("o" * 300), "o" * 300),
-    "out without a name": (out(""), "'.'"),
+    "out without a name": (out(""), "give a path, or . for the current folder"),
     # report and models
     "report of nothing": (["report", "nowhere"], "'nowhere'"),
     "report of a file": (["report", "a-file"], "'a-file'"),

@@ -137,7 +137,7 @@ FAULTS = {
         "unknown sink_type 'peak'; expected one of secondary, cliff",
     ),
     "no type": (line(0, _9={"layer": [1], "token_id": 2}), "sink_type None"),
-    "no token": (line(0, _9={"layer": [1], "sink_type": "noise"}), "token_id must be"),
+    "no token": (line(0, _9={"layer": [1], "sink_type": "noise"}), "token_id is missing"),
     "no layers": (line(0, _9=entry() | {"layer": []}), "layer must be a list of ascending layers"),
     "layers fall": (line(0, _9=entry() | {"layer": [5, 4]}), "ascending layers, got [5, 4]"),
     "layers twice": (line(0, _9=entry() | {"layer": [5, 5]}), "ascending layers, got [5, 5]"),

@@ -11,7 +11,6 @@ from secondary_sinks.errors import HookError, ModelError, TextError, Unsupported
 from secondary_sinks.observation import iter_layers
 from secondary_sinks.testing.families import save, tiny
 from secondary_sinks.testing.planted import Plant, plant
-from secondary_sinks.texts import TokenizedText
 from secondary_sinks.types import LAYER_POS
 from tests.marks import needs_old
 
@@ -212,7 +211,6 @@ MASK = [True, False] * 10
         (MASK, "True and False"),
         (torch.tensor(MASK), "True and False"),
         ([5, True, 7], "True and False"),
-        (TokenizedText(text_id="t", tokens=torch.tensor(MASK), feed="ids", fed=""), "True and"),
         (torch.ones(20, dtype=torch.complex64), "complex64"),
         (torch.ones(20, dtype=torch.int64).to_sparse(), "sparse"),
     ],
