@@ -85,7 +85,11 @@ EveryOption = Annotated[int, whole("Use only every k-th text, from the first on.
 MaxTokensOption = Annotated[int | None, whole("Use only the first tokens of each text.", least=1)]
 SeedOption = Annotated[int, whole("Random seed.")]
 ForceOption = Annotated[
-    bool, typer.Option(help="Replace this experiment's finding of other inputs in --out.")
+    bool,
+    typer.Option(
+        help="Replace this experiment's finding of other inputs in --out, and write stored answers "
+        "of the model again."
+    ),
 ]
 
 

@@ -91,4 +91,5 @@ def is_older(record: dict[str, Any]) -> bool:
 
 def damaged(path: Path, reason: object) -> SinkError:
     """The error for a file of results that cannot be read."""
-    return SinkError(f"{str(path)!r} is damaged ({reason})", "run its experiment again")
+    remedy = "move it away, and run its experiment again"
+    return SinkError(f"{str(path)!r} is damaged, or was changed ({reason})", remedy)

@@ -13,7 +13,8 @@ from experiments.steered import lasting_positions
 from secondary_sinks import Trace, Verdict, detect, observe
 from secondary_sinks.plots import interval_dots, message_figure
 from secondary_sinks.questions import Cost, MatchedPair, judge
-from secondary_sinks.statistics import Interval, paired_share_over_texts
+from secondary_sinks.statistics import HALF, Interval, paired_share_over_texts
+from secondary_sinks.types import Sink
 
 NAME = "replacement"
 QUESTION = "Does removing a secondary sink create others, and do later sinks need earlier ones?"
@@ -25,7 +26,8 @@ METHOD = (
     "One sink at a time: the MLP output of its creation layer is zeroed at its token, the whole "
     "text is run again, and sinks are detected as in the clean run. The same is done at the "
     "sink's control token. A token that is a lasting sink now and was none before is new. Sinks "
-    "that this edit does not remove are left out, and counted. Verdicts: removal creates a new "
+    "that still meet the criterion, or draw half of their attention, were not removed: they are "
+    "left out, and counted. Verdicts: removal creates a new "
     "sink, and the same edit at the control does not; sinks that stand later in the text end when "
     "the first tested sink of the text is removed, and do not when its control is edited."
 )
@@ -67,7 +69,7 @@ def run(observed: Observed) -> Finding:
     firsts = _first_of_texts(pairs)
     for trace, case in pairs:
         found = {
-            name: _sinks_without(observed, trace, case.sink.l_start, pos)
+            name: _sinks_without(observed, trace, case.sink, pos)
             for name, pos in (("sink", case.sink.pos), ("control", case.control))
         }
         clean = lasting_positions(observed.sinks.of_text(trace.text_id))
@@ -98,17 +100,23 @@ def _first_of_texts(pairs: list[tuple[Trace, MatchedPair]]) -> set[tuple[str, in
     return set(first.items())
 
 
-def _sinks_without(observed: Observed, trace: Trace, layer: int, pos: int) -> set[int]:
-    """Positions of the lasting sinks of the text with an MLP output zeroed at one token."""
+def _sinks_without(observed: Observed, trace: Trace, sink: Sink, pos: int) -> set[int]:
+    """Positions of the lasting sinks of the text with an MLP output zeroed at one token.
+
+    And that of the sink, if it still draws half of its attention: then it was not removed.
+    """
 
     def silence(written: Tensor, hook: Any) -> Tensor:
         changed = written.clone()
         changed[:, pos] = 0.0
         return changed
 
-    hooks = [(f"blocks.{layer}.hook_mlp_out", silence)]
+    hooks = [(f"blocks.{sink.l_start}.hook_mlp_out", silence)]
     edited = observe(observed.model, trace.tokens, text_id=trace.text_id, hooks=hooks)
-    return lasting_positions(detect(edited, observed.sinks.thresholds))
+    lasting = lasting_positions(detect(edited, observed.sinks.thresholds))
+    blocks = [layer + 1 for layer in sink.layers if layer + 1 < len(trace.mass)]
+    was, now = ((one.mass - one.mass_expected)[blocks, sink.pos].mean() for one in (trace, edited))
+    return lasting | ({sink.pos} if now >= HALF * was else set())
 
 
 def _removed_row(case: MatchedPair, clean: set[int], found: dict[str, set[int]]) -> dict[str, Any]:

@@ -18,11 +18,13 @@ from experiments.recorded import RECORD, read_record, write_record
 from experiments.shared import Finding
 from secondary_sinks import Verdict, files
 from secondary_sinks.display import count, rounded
-from secondary_sinks.errors import RunFolderError, SinkError
+from secondary_sinks.errors import RunFolderError
 from secondary_sinks.plots import verdict_dots
 from secondary_sinks.runs import RunFolder, escape_text
 
 KINDS = {".parquet", ".csv", ".html", ".png"}
+OF_RUNS = ("run.json", "sweep")
+"""What tells the folder of a run."""
 INTERRUPTED = "it was interrupted while its results were written"
 JUDGED = "judged"
 CAPTION = "Statistic of each verdict with its interval; upright ticks: the threshold."
@@ -75,20 +77,17 @@ def write(finding: Finding, out: str | Path, provenance: Mapping[str, Any]) -> l
 def earlier(folder: Path, name: str) -> dict[str, Any]:
     """The record of an earlier finding of an experiment in its folder; empty if there is none.
 
-    Answers that the experiment keeps to resume may be there too. Raises `RunFolderError` for
-    anything else in the folder, which writing a finding could replace.
+    Raises `RunFolderError` for a foreign or damaged record, for a file of another origin that has
+    the name of a table or figure, and in the folder of a run. Other files, such as a log or answers
+    that the experiment keeps to resume, are left alone.
     """
-    found = [one for one in RunFolder(folder).contents() if one != f"{name}.answers.jsonl"]
-    if not found:
-        return {}
-    try:
-        record = read_record(folder / RECORD) if RECORD in found else {}
-    except SinkError as error:
-        raise _foreign(folder, RECORD, name, f" ({error.problem})") from error
+    found = list(RunFolder(folder).contents())
+    record = read_record(folder / RECORD) if RECORD in found else {}
     if record and record.get("name") != name:
         raise _foreign(folder, RECORD, name, f" (it is of {record.get('name')!r:.60})")
+    mine = {RECORD, *_own_files(folder, record)}
     for one in found:
-        if one not in {RECORD, *_own_files(folder, record)}:
+        if one not in mine and (Path(one).suffix in KINDS or one in OF_RUNS):
             raise _foreign(folder, one, name)
     return record
 

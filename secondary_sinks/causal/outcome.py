@@ -11,6 +11,7 @@ from secondary_sinks.causal.recomputed import Recomputed
 from secondary_sinks.causal.replayed import Replay
 from secondary_sinks.detection import Tests, is_attended, joint_tests, lasting_sinks
 from secondary_sinks.detection.criteria import lasts_from, run_length
+from secondary_sinks.statistics import HALF
 from secondary_sinks.types import Edit, Sink, Thresholds, Trace
 from secondary_sinks.types.edit_sites import SITE_OF
 
@@ -45,6 +46,21 @@ def watched_sinks(
         primary_active=joint_tests(trace, thresholds).primary_active,
     )
     return lasting_sinks(tests, mass - expected, thresholds).unflatten(1, shape[1:])
+
+
+def still_drawing(
+    trace: Trace, result: Recomputed, sinks: Sequence[Sink]
+) -> Bool[Tensor, "cell sink"]:
+    """Whether each watched sink draws at least half of what it draws in the clean run.
+
+    Attention beyond the expected, mean over the blocks that read the sink.
+    """
+    beyond, found = trace.mass - trace.mass_expected, []
+    for sink in sinks:
+        blocks, column = readers(sink.layers, len(trace.mass)), result.column(sink.pos)
+        edited = result.mass[blocks, :, column] - trace.mass_expected[blocks, sink.pos, None]
+        found.append(edited.mean(0) >= HALF * beyond[blocks, sink.pos].mean())
+    return torch.stack(found, dim=1)
 
 
 def clean_sinks(trace: Trace, thresholds: Thresholds) -> Bool[Tensor, "layer pos"]:

@@ -6,8 +6,9 @@ from torch import Tensor
 
 from secondary_sinks.errors import MeasureError
 
-ROUNDING = 1e-3
-"""Share by which a row of weights may exceed 1 in float32: a softmax of long rows, rounded."""
+ROUNDING = 4 * torch.finfo(torch.bfloat16).eps
+"""Share by which a row of weights may exceed 1, whatever its dtype: weights that were computed in
+bfloat16 keep its rounding when they are cast up."""
 _REMEDY = "give the weights after the softmax (attn.hook_pattern, not attn.hook_attn_scores)"
 
 
@@ -18,7 +19,7 @@ def check_weights(
 ) -> None:
     """Raise `error` unless `[..., head, query, key]` are attention weights: floats of at least 0.
 
-    Rows sum to 1 at most, up to the rounding of their dtype. They sum to less in models with
+    Rows sum to 1 at most, up to the rounding of bfloat16. They sum to less in models with
     learned sinks or softmax-off-by-one, and to 0 where a query sees no key.
 
     >>> import torch
@@ -35,7 +36,7 @@ give the weights after the softmax (attn.hook_pattern, not attn.hook_attn_scores
     if not least >= 0:  # NaN too
         raise error(f"{name} has the weight {least:g}", f"expected weights from 0 to 1: {_REMEDY}")
     most = float(pattern.sum(-1, dtype=torch.float32).amax())
-    if not most <= 1 + max(ROUNDING, 4 * torch.finfo(pattern.dtype).eps):
+    if not most <= 1 + ROUNDING:
         raise error(f"a query of {name} pays {most:g} in all", f"expected at most 1: {_REMEDY}")
 
 

@@ -126,19 +126,25 @@ def _strings(strings: Any, n_pos: int) -> tuple[str, ...]:
 
 def _scales(scale: Any, n_layers: int) -> list[float | None]:
     """The scale of each layer; None where none is given."""
+    scale = _plain(scale)
     scales = scale if isinstance(scale, list | tuple) else [scale] * n_layers
     _expect(len(scales) == n_layers, f"{len(scales)} scales", f"one per layer ({n_layers})")
     return [
-        None if scale is None else finite_number("scale", one, CacheError, 0.0, above=True)
+        None if one is None else finite_number("scale", one, CacheError, 0.0, above=True)
         for one in scales
     ]
+
+
+def _plain(numbers: Any) -> Any:
+    """Tensors and arrays as plain numbers or lists; anything else as it is."""
+    return numbers.tolist() if hasattr(numbers, "tolist") else numbers
 
 
 def _windows(windows: Any, n_layers: int) -> Windows | None:
     """The windows of all layers, checked; None if none are given."""
     if windows is None:
         return None
-    expected = f"a list with those of {n_layers} layers (None: no window)"
+    windows, expected = _plain(windows), f"a list with those of {n_layers} layers (None: no window)"
     _expect(isinstance(windows, list | tuple), f"windows {windows!r:.60}", expected)
     _expect(len(windows) == n_layers, f"windows of {len(windows)} layers", expected)
     return [

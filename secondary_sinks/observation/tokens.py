@@ -23,7 +23,10 @@ BYTE = re.compile("<0x[0-9A-F]{2}>")
 REPLACEMENT = "\ufffd"
 """How bytes that do not make a whole character are decoded."""
 
-INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+INTEGERS = (
+    *(torch.uint8, torch.uint16, torch.uint32, torch.uint64),
+    *(torch.int8, torch.int16, torch.int32, torch.int64),
+)
 
 GivenText = str | Text | TokenizedText | Tensor | Sequence[int] | Sequence[Message]
 """One text: a string, a text of `read_texts`, token ids, or the messages of a conversation."""

@@ -148,14 +148,15 @@ def norm_dose(
 
     `n_claims`: number of claims that intervals are corrected for (`n_claims_of`); by default those
     of this answer. Table "threshold": the least norm that makes a sink, or draws half as much
-    attention (`threshold.thresholds`). Raises `EditError` for factors that do not ascend, and for
-    fewer than two from 1 up.
+    attention (`threshold.thresholds`). Raises `EditError` for factors that do not ascend, or that
+    lack 1, a smaller or a larger one.
     """
     n_claims = n_claims or N_CLAIMS
-    n_up = sum(factor >= 1 for factor in factors)
-    if n_up < 2 or sorted(set(factors)) != list(factors) or factors[0] <= 0:
+    ascends = sorted(set(factors)) == list(factors)
+    if not ascends or 1.0 not in factors or not 0 < factors[0] < 1 < factors[-1]:
         raise EditError(
-            f"factors must be positive and ascending, two or more of them from 1 up; got {factors}"
+            "factors must be positive and ascending, with 1, a smaller and a larger one; "
+            f"got {factors}"
         )
     texts = match_pairs(traces, sinks)
     formed_by = by_place(model, texts, sinks, forming)

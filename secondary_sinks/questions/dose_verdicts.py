@@ -49,10 +49,10 @@ RESPONSES = {
 def as_fraction(factor: float) -> str:
     """A factor in words.
 
-    >>> as_fraction(0.0625), as_fraction(4.0)
-    ('1/16', '4')
+    >>> as_fraction(0.0625), as_fraction(0.3), as_fraction(4.0)
+    ('1/16', '0.3', '4')
     """
-    return f"1/{1 / factor:g}" if factor < 1 else f"{factor:g}"
+    return f"1/{1 / factor:g}" if factor < 1 and (1 / factor).is_integer() else f"{factor:g}"
 
 
 def dose_verdicts(

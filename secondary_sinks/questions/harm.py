@@ -13,6 +13,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from secondary_sinks.causal import recompute, watched_sinks
+from secondary_sinks.causal.outcome import still_drawing
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
@@ -35,8 +36,8 @@ from secondary_sinks.types import Cell, SinkTable, Trace, Verdict
 from secondary_sinks.types.edits import positions_of
 
 CLAIM = (
-    "removing all sinks other than the primary raises the loss by 1% or more, beyond the rise "
-    "without the MLP outputs of the same number of ordinary tokens"
+    "removing the removable sinks other than the primary raises the loss by 1% or more, beyond the "
+    "rise without the MLP outputs of the same number of ordinary tokens"
 )
 N_CLAIMS = 1
 DRAWS = 5
@@ -64,7 +65,8 @@ def harm(
 
     Removable are secondary and primary-like sinks with forming MLPs and a control. `n_sinks` counts
     all secondary and primary-like sinks of the text that a later block reads, `n_ended` those that
-    are no sinks under the edit. Tokens that become sinks instead are not counted.
+    are no sinks under the edit and draw less than half of their clean attention. Tokens that become
+    sinks instead are not counted.
 
     As a control, the same MLPs are ablated at as many ordinary tokens of similar position and norm,
     matched one to one and drawn `draws` times. Loss is the cross-entropy (nats) of the next token,
@@ -163,10 +165,12 @@ def _rows(
     asked = [(one, *cell) for one in removed if one.pairs for cell in one.cells()]
     if not asked:
         return
-    lasting = [sink.pos for sink in lasting_of(text.trace.text_id, sinks)]
-    result = recompute(model, text.trace, [cell for *_, cell in asked], watch=lasting)
-    watched = [result.column(pos) for pos in lasting]
+    lasting = lasting_of(text.trace.text_id, sinks)
+    watch = [sink.pos for sink in lasting]
+    result = recompute(model, text.trace, [cell for *_, cell in asked], watch=watch)
+    watched = [result.column(pos) for pos in watch]
     alive = watched_sinks(text.trace, result, sinks.thresholds).any(0)[:, watched]
+    alive |= still_drawing(text.trace, result, lasting)
     counts = _positions_with_loss(text.trace, {pos for one in removed for pos in one.edited})
     for number, (one, role, draw, cell) in enumerate(asked):
         yield {

@@ -207,7 +207,8 @@ def _verdict(cells: pd.DataFrame, test: str, left_out: Mapping[str, int], n_clai
         return (
             f"{CONDITIONS[test]} the {_span(part['k'])} of {_span(part['n_neurons'])} neurons that "
             f"write most along the primary's direction, {top:.0%} of the sinks {verb}; with random "
-            f"neurons instead, {other:.0%}; {agreement}; zeroed, {_half(cells, test)}"
+            f"neurons instead, {other:.0%}{' do, or draw half of their attention' * alive}; "
+            f"{agreement}; zeroed, {_half(cells, test)}"
         )
 
     return judge(

@@ -150,7 +150,7 @@ def _denoising(
     part = cells[(cells["patch"] == "denoising") & (cells["where"] == "forming")]
     interval = rate_difference(part, "donor", "sink", "ordinary", alive=True, n_claims=n_claims)
     made = part[part["donor"] == "sink"]
-    ordinary = part.loc[part["donor"] == "ordinary", "is_sink"].astype(float).mean()
+    ordinary = lives(part[part["donor"] == "ordinary"]).mean()
     sinks = cells[(cells["patch"] == "noising") & (cells["where"] == "forming")]
     return judge(
         DENOISING,
@@ -159,9 +159,10 @@ def _denoising(
             f"{made['is_sink'].astype(float).mean():.0%} of the tokens become sinks, with "
             f"{made['lifetime_edited'].mean() / sinks['lifetime_clean'].mean():.0%} of the sinks' "
             f"lifetime and {made['mass_edited'].mean() / sinks['mass_clean'].mean():.0%} of their "
-            f"attention; with ordinary donors, {ordinary:.0%} do{why}"
+            f"attention; with ordinary donors, {ordinary:.0%} do, or draw half of it{why}"
         ),
-        statistic="share of tokens that become sinks, but not with ordinary donors",
+        statistic="share of tokens that become sinks, but neither do so nor draw half of the "
+        "sink's attention with ordinary donors",
         controls="outputs of the same MLPs at ordinary tokens",
         left_out=left_out,
         n_claims=n_claims,

@@ -60,8 +60,8 @@ def outcome_of(finding: Path) -> str:
         return "failed" if "failed" in found else str(found["verdict"]["outcome"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunFolderError(
-            f"{str(finding)!r} is damaged ({type(error).__name__}: {error})",
-            "run its experiment again",
+            f"{str(finding)!r} is damaged, or was changed ({type(error).__name__}: {error})",
+            "move it away, and run its experiment again",
         ) from error
 
 

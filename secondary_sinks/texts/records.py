@@ -1,7 +1,8 @@
-"""Turn a JSON object into a text: every key is kept, or refused by name."""
+"""Turn a JSON object into a text: what could be content is kept, or refused by name."""
 
 import json
 import re
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,6 +23,14 @@ FORMS = ({"text"}, {"prompt", "output"}, {"messages"})
 STORED = "stored_ids"
 NOTES = frozenset({"kind", "title", "notes"})
 """Keys for remarks about a text; they change nothing."""
+CONTENT = frozenset(
+    {
+        *("instruction", "instructions", "input", "inputs", "question", "context", "content"),
+        *("response", "completion", "target", "chosen", "rejected", "conversation"),
+        *("conversations", "tools", "functions", "documents", "thinking", "reasoning_content"),
+    }
+)
+"""Keys under which other formats have content that a model reads."""
 GENERATED = frozenset(
     {"n_new_tokens", "ended", "ended_by", "blank", "arm", "sample", "met", "made", STORED}
 )
@@ -84,15 +93,28 @@ def _from_record(record: dict[str, Any], text_id: str, where: str) -> Text:
 
 
 def refuse_unknown(record: dict[str, Any], content: Iterable[str], where: str) -> None:
-    """Raise `TextError` for a key other than `id`, those of the content, notes and `generate`'s.
+    """Raise `TextError` for a key that may hold content which would not be fed.
 
-    A key that nothing reads would be left out without a word.
+    These are roles, names of content in other formats (`CONTENT`), and known keys in other spelling
+    ("Text", "texts"). Any other key, such as "source" or "url", is a remark that is not fed: one
+    warning per name and process says so.
     """
-    for key in sorted(record.keys() - {"id", *content} - NOTES - GENERATED):
-        remedy = "remove it, or put it under 'notes', which is not fed"
+    known = {"id", *content, *NOTES, *GENERATED}
+    for key in sorted(record.keys() - known):
         if key in ROLES:
             remedy = f"write it as a message with the role {key!r} in 'messages'"
+        elif _may_be_content(key):
+            remedy = "move it into the content, or put it under 'notes', which is not fed"
+        else:
+            warnings.warn(f"key {key!r:.60} of the texts is not fed to the model", stacklevel=2)
+            continue
         raise TextError(f"{where}: unknown key {key!r:.60}", remedy)
+
+
+def _may_be_content(key: str) -> bool:
+    spelled = key.strip().lower()
+    forms = {name for form in FORMS for name in form}
+    return spelled in CONTENT or bool(forms & {spelled, spelled + "s", spelled.rstrip("s")})
 
 
 def _messages(turns: Any, where: str) -> tuple[Message, ...]:

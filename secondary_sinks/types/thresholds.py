@@ -7,6 +7,9 @@ from typing import Any
 from secondary_sinks.errors import DetectionError, expected_one_of
 from secondary_sinks.numbers import finite_number, whole_number
 
+COSINES = ("aligned",)
+"""Limits of signed cosines: at -1 every token passes the test."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
@@ -17,8 +20,8 @@ class Thresholds:
     primary's direction as perpendicular to it; an outlying token is three times as far from the
     typical token as the median token; an attended token gets twice its even share of attention.
     Those of the paper criterion (`paper_...`) are its authors', and have no other use. Raises
-    `DetectionError` for a limit that is not a finite number of at least 0, or not a whole number
-    where things are counted.
+    `DetectionError` for a limit that is not a finite number of at least 0 (-1 for a signed cosine),
+    or not a whole number where things are counted.
     """
 
     aligned: float = 0.9
@@ -55,7 +58,9 @@ class Thresholds:
         for item in fields(self):
             whole = isinstance(item.default, int)
             check: Callable[..., int | float] = whole_number if whole else finite_number
-            value = check(f"threshold {item.name!r}", getattr(self, item.name), DetectionError, 0)
+            least = -1 if item.name in COSINES else 0
+            given = getattr(self, item.name)
+            value = check(f"threshold {item.name!r}", given, DetectionError, least)
             object.__setattr__(self, item.name, value)
 
     def but(self, **limits: float) -> "Thresholds":

@@ -199,10 +199,21 @@ def test_what_another_program_wrote_is_not_replaced(tiny, tmp_path, capsys, name
         words = ["--model", tiny / "model", "--texts", tiny / "texts.jsonl", "--out", out]
         assert run(main, *words, *only, *force) == 2
         error = capsys.readouterr().err
-        assert f"holds {name!r}, which norms did not write" in error
-        assert "choose another --out" in error
+        wrong = f"holds {name!r}, which norms did not write", f"{name}' is damaged, or was changed"
+        assert any(one in error for one in wrong), error
+        assert "move it away" in error
         assert [path.name for path in place.iterdir()] == [name]
         assert (place / name).read_text() == content
+
+
+def test_other_files_in_the_folder_of_an_experiment_are_left_alone(tiny, tmp_path):
+    out = tmp_path / "a"
+    words = ["--model", tiny / "model", "--texts", tiny / "texts.jsonl", "--out", out]
+    out.mkdir()
+    (out / "log.txt").write_text("mine")
+    for _ in range(2):
+        assert run(norms.main, *words) == 0
+    assert (out / "log.txt").read_text() == "mine"
 
 
 def test_a_table_of_claims_of_somebody_else_is_not_replaced(tiny, tmp_path, capsys):

@@ -80,12 +80,28 @@ def test_an_impossible_activation_is_refused_by_its_hook_name(planted, cache, na
     assert point in str(caught.value) or "layer 2" in str(caught.value)
 
 
-@pytest.mark.parametrize("scale", [True, -1.0, 0, torch.nan, torch.inf, "1", torch.ones(8)])
+@pytest.mark.parametrize("scale", [True, -1.0, 0, torch.nan, torch.inf, "1", torch.ones(3)])
 @pytest.mark.parametrize("per_layer", [False, True])
 def test_a_scale_is_a_finite_number_above_0(planted, cache, scale, per_layer):
     given = [1.0] * 7 + [scale] if per_layer else scale
-    with pytest.raises(CacheError, match=r"scale is .*; expected a finite number above 0"):
+    said = r"scale is .*; expected a finite number above 0|3 scales; expected one per layer"
+    with pytest.raises(CacheError, match=said):
         trace_from_cache(cache, planted.tokens, rotary=False, scale=given)
+
+
+@pytest.mark.parametrize("scale", [torch.tensor(0.5), torch.full([8], 0.5), [0.5] * 7 + [None]])
+def test_scales_of_tensors_and_of_some_layers_are_taken(planted, cache, scale):
+    trace = trace_from_cache(cache, planted.tokens, rotary=False, scale=scale)
+    plain = trace_from_cache(cache, planted.tokens, rotary=False, scale=0.5)
+    torch.testing.assert_close(trace.norm, plain.norm)
+
+
+def test_attention_of_bfloat16_that_was_cast_up_is_taken(planted, cache):
+    rounded = {
+        name: value.to(torch.bfloat16).float() if "pattern" in name else value
+        for name, value in cache.items()
+    }
+    assert trace_from_cache(rounded, planted.tokens, rotary=False).mass.isfinite().any()
 
 
 @pytest.mark.parametrize("windows", [64, [64.5] * 8, [True] * 8, [0] * 8, "12345678"])

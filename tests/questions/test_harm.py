@@ -118,3 +118,10 @@ def test_a_model_whose_predictions_hang_on_nothing_is_not_harmed():
     assert (answer.effects["beyond"] == 0).all()
     assert (answer.effects["ended"] == 1).all()
     assert "not removed" not in answer.verdicts[0].why
+
+
+def test_sinks_that_keep_their_attention_were_not_removed():
+    """Heads attend to marks, whatever the MLP writes: the edit takes the norm alone."""
+    (verdict,) = harm(*Garden(*three(forming=(3,)), n_texts=8, by_marks=True).asked).verdicts
+    assert verdict.outcome == "inconclusive", verdict.why
+    assert "24 of 24 sinks were not removed" in verdict.why

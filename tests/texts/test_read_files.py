@@ -68,11 +68,24 @@ BAD_LINES = {
         '{"prompt": "a", "output": "b", "system": "be terse"}',
         "unknown key 'system'; write it as a message with the role 'system' in 'messages'",
     ),
-    "misspelt": ('{"text": "a b", "lable": 1}', "unknown key 'lable'; remove it, or put it under"),
+    "of another format": (
+        '{"prompt": "a", "output": "b", "input": "c"}',
+        "unknown key 'input'; move it into the content",
+    ),
+    "misspelt": ('{"text": "a b", "texts": "c"}', "unknown key 'texts'"),
     "tools": ('{"messages": [{"role": "user", "content": "a"}], "tools": []}', "key 'tools'"),
     "other-case": ('{"text": "a b", "Text": "other"}', "unknown key 'Text'"),
     "output-empty": ('{"prompt": "a", "output": ""}', "content"),
 }
+
+
+def test_remarks_of_a_data_set_are_named_once_and_not_fed(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"text": "a b", "source": "web", "score": 1}\n')
+    with pytest.warns(UserWarning, match="is not fed to the model") as said:
+        (text,) = read_texts(str(path))
+    assert [str(one.message).split("'")[1] for one in said] == ["score", "source"]
+    assert text.plain == "a b"
 
 
 @pytest.mark.parametrize(("line", "said"), BAD_LINES.values(), ids=BAD_LINES)

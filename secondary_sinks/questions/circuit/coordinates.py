@@ -36,7 +36,7 @@ NO_WRITER = "without a writer, or without a twin"
 def coordinate_cells(
     model: HookedModel, asked: Sequence[Asked], writers: Writers, sinks: SinkTable
 ) -> pd.DataFrame:
-    """One row per sink, test and set of coordinates; `is_sink` says whether the sink lives.
+    """One row per sink, test and set of coordinates; `trials.lives` says whether it lives.
 
     Column `coordinates`: "top" are those that differ most, "random" as many of all, drawn `SEEDS`
     times. Column `few` marks the k that the verdicts are about: the share `FEW` of all coordinates.
@@ -126,7 +126,7 @@ def _verdict(cells: pd.DataFrame, test: str, left_out: Mapping[str, int], n_clai
             f"{'with only' if alive else 'without'} the "
             f"{count(int(part['k'].iloc[0]), 'coordinate')} in which the writer's output differs "
             f"most from that at twins, {top:.0%} of the sinks {verb}; with random coordinates "
-            f"instead, {other:.0%}"
+            f"instead, {other:.0%}{' do, or draw half of their attention' * alive}"
         )
 
     return judge(

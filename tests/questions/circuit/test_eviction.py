@@ -20,9 +20,9 @@ READ_BY_ONE, HEAD, OWN_AXIS = replace(PRIMARY, read_by=(0,)), 1, 5
 WINDOW = 8
 SINKS = (28, 32, 36)
 FIRST = 36 + WINDOW + 1
+"""The first position at which all three sinks are gone."""
 COUNTED = torch.arange(64 // 4 + WINDOW + 1, 63)
 """Queries whose loss counts, if no sink stands after the first quarter of the text."""
-"""The first position at which all three sinks are gone."""
 
 
 @torch.no_grad()
