@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from secondary_sinks import files
-from secondary_sinks.errors import TextError
+from secondary_sinks.errors import SinkWarning, TextError
 from secondary_sinks.texts.text import (
     Message,
     StoredIds,
@@ -106,7 +106,8 @@ def refuse_unknown(record: dict[str, Any], content: Iterable[str], where: str) -
         elif _may_be_content(key):
             remedy = "move it into the content, or put it under 'notes', which is not fed"
         else:
-            warnings.warn(f"key {key!r:.60} of the texts is not fed to the model", stacklevel=2)
+            said = f"key {key!r:.60} of the texts is not fed to the model"
+            warnings.warn(said, SinkWarning, stacklevel=2)
             continue
         raise TextError(f"{where}: unknown key {key!r:.60}", remedy)
 

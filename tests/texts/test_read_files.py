@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secondary_sinks.errors import TextError
+from secondary_sinks.errors import SinkWarning, TextError
 from secondary_sinks.texts import Text, bundled_corpus, parse_jsonl, read_texts, tokenize
 
 GOOD = '{"text": "good as gold"}\n'
@@ -82,7 +82,7 @@ BAD_LINES = {
 def test_remarks_of_a_data_set_are_named_once_and_not_fed(tmp_path):
     path = tmp_path / "mine.jsonl"
     path.write_text('{"text": "a b", "source": "web", "score": 1}\n')
-    with pytest.warns(UserWarning, match="is not fed to the model") as said:
+    with pytest.warns(SinkWarning, match="is not fed to the model") as said:
         (text,) = read_texts(str(path))
     assert [str(one.message).split("'")[1] for one in said] == ["score", "source"]
     assert text.plain == "a b"
