@@ -11,7 +11,7 @@ from secondary_sinks.errors import SweepError
 from secondary_sinks.models import HookedModel
 from secondary_sinks.sweeps.compute import Seen, Texts
 from secondary_sinks.sweeps.tasks import ModelSpec, Outcome, Prepared, Task
-from secondary_sinks.sweeps.worker import Holder, load_spec
+from secondary_sinks.sweeps.worker import Holder
 from secondary_sinks.types import Thresholds
 
 EXECUTORS = ("local", "ray")
@@ -41,31 +41,19 @@ class Executor(Protocol):
         ...
 
 
-class InProcess:
+class InProcess(Holder):
     """Computes in this process, one task after another."""
 
     elsewhere = False
-
-    def __init__(self, loader: Callable[[ModelSpec], HookedModel] = load_spec) -> None:
-        """`loader` gives the model for a spec; by default it is loaded by its name."""
-        self._holder = Holder(loader)
-        self.seen: Seen | None = None
-
-    def model(self, spec: ModelSpec) -> HookedModel:
-        """The model of a spec."""
-        return self._holder.get(spec)
-
-    def prepare(self, spec: ModelSpec, texts: Texts, feed: str, thresholds: Thresholds) -> Prepared:
-        """Load a model and tokenize the texts with it."""
-        return self._holder.prepare(spec, texts, feed, thresholds)
+    seen: Seen | None = None
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
         """Yield outcomes in the order of the tasks."""
-        return (self._holder.compute(task, self.seen) for task in tasks)
+        return (self.compute(task, self.seen) for task in tasks)
 
     def close(self) -> None:
         """Release the model."""
-        self._holder.clear()
+        self.clear()
 
 
 def loader_of(models: Mapping[str, Any]) -> Callable[[ModelSpec], HookedModel]:

@@ -31,7 +31,7 @@ QUEUED = 2
 RETRIES = 3
 
 
-class Worker:
+class Worker(Holder):
     """The code of an actor: holds a model and computes tasks."""
 
     def __init__(
@@ -47,15 +47,7 @@ class Worker:
             os.chdir(home)
         if threads is not None:
             torch.set_num_threads(threads)
-        self._holder = Holder(loader)
-
-    def prepare(self, spec: ModelSpec, texts: Texts, feed: str, thresholds: Thresholds) -> Prepared:
-        """Load a model and tokenize the texts with it."""
-        return self._holder.prepare(spec, texts, feed, thresholds)
-
-    def compute(self, task: Task) -> Outcome:
-        """Compute a task."""
-        return self._holder.compute(task)
+        super().__init__(loader)
 
 
 class OnRay:

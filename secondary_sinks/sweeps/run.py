@@ -210,7 +210,7 @@ class Run(Sweep):
         return self.observed
 
     def _model_of(self, executor: InProcess) -> HookedModel:
-        return executor.model(self.config.models[0])
+        return executor.get(self.config.models[0])
 
     def _tell_progress(self, stage: str, done: int, total: int) -> None:
         self.tell("stage", stage=stage, done=done, total=total)

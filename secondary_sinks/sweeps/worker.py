@@ -34,7 +34,7 @@ class Holder:
     """Holds the one model that a process has in memory."""
 
     def __init__(self, loader: Callable[[ModelSpec], HookedModel] = load_spec) -> None:
-        """Hold no model yet."""
+        """Hold no model yet. `loader` gives that of a spec; by default it is loaded by its name."""
         self._load = loader
         self._held: dict[ModelSpec, HookedModel] = {}
         self._hashes: dict[ModelSpec, str] = {}

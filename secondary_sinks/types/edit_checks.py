@@ -1,7 +1,8 @@
 """What makes an `Edit` possible wherever it is made: checked when it is created."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import fields
 from typing import Any
 
 from secondary_sinks.errors import EditError, expected_one_of
@@ -136,3 +137,16 @@ def _as_float(value: Any) -> float:
         return float(value)
     except OverflowError:
         return math.copysign(math.inf, value)
+
+
+def fields_given(recipe: Any, needed: Collection[str]) -> dict[str, Any]:
+    """The `needed` fields of a data class, and those that differ from their defaults.
+
+    Tuples become lists, as JSON has them.
+    """
+    given = {item.name: (getattr(recipe, item.name), item.default) for item in fields(recipe)}
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, (value, default) in given.items()
+        if name in needed or value != default
+    }

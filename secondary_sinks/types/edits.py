@@ -8,7 +8,7 @@ from typing import Any
 from secondary_sinks import files
 from secondary_sinks.display import Displayed
 from secondary_sinks.errors import EditError
-from secondary_sinks.types.edit_checks import FIELDS, as_field, check_edit
+from secondary_sinks.types.edit_checks import FIELDS, as_field, check_edit, fields_given
 from secondary_sinks.types.edit_kinds import KINDS, EditKind
 from secondary_sinks.types.lists import plain_digits
 
@@ -112,13 +112,7 @@ class Edit(Displayed):
 
     def to_dict(self) -> dict[str, Any]:
         """The fields that differ from their defaults, in types that JSON has."""
-        given = {item.name: getattr(self, item.name) for item in fields(self)}
-        needed = {"pos", "layer", "kind"}
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in given.items()
-            if name in needed or value != _DEFAULTS[name]
-        }
+        return fields_given(self, {"pos", "layer", "kind"})
 
     @staticmethod
     def from_dict(given: Any) -> "Edit":
@@ -144,16 +138,6 @@ class Edit(Displayed):
 
 SHORT = {"twins": "mean:twins"}
 """Short forms of labels."""
-_DEFAULTS: dict[str, Any] = {
-    "site": "mlp_out",
-    "units": (),
-    "value": None,
-    "over": "ordinary",
-    "donor": None,
-    "key": None,
-    "text": "",
-    "seed": 0,
-}
 
 
 def _detail(edit: Edit) -> str:

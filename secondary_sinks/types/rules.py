@@ -3,12 +3,12 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from secondary_sinks import files
 from secondary_sinks.errors import EditError, expected_one_of
-from secondary_sinks.types.edit_checks import as_field
+from secondary_sinks.types.edit_checks import as_field, fields_given
 from secondary_sinks.types.edit_kinds import SEEDS
 
 KINDS_OF_RULES = ("set_norm", "mask")
@@ -66,13 +66,7 @@ class Rule:
 
     def to_dict(self) -> dict[str, Any]:
         """The layer, the kind, and the fields that differ from their defaults."""
-        defaults = {one.name: one.default for one in fields(self)}
-        needed = {"layer", "kind"}
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in asdict(self).items()
-            if name in needed or value != defaults[name]
-        }
+        return fields_given(self, {"layer", "kind"})
 
     @staticmethod
     def from_dict(given: Any) -> "Rule":
