@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -226,3 +227,25 @@ def test_functions_win_over_rooms_of_the_same_name():
         importlib.import_module(f"secondary_sinks.{room}")
     for name in secondary_sinks.__all__:
         assert not isinstance(getattr(secondary_sinks, name), ModuleType), name
+
+
+def undefined_names(folder):
+    """Names that no module defines, but for those in quotes: shapes are names to a linter."""
+    words = ["check", "--isolated", "--select", "F821", "--output-format", "json", str(folder)]
+    done = subprocess.run([sys.executable, "-m", "ruff", *words], capture_output=True, text=True)
+    for one in json.loads(done.stdout):
+        lines, at = Path(one["filename"]).read_text(encoding="utf-8").split("\n"), one["location"]
+        if lines[at["row"] - 1][: at["column"] - 1].count('"') % 2 == 0:
+            yield f"{one['filename']}:{at['row']}: {one['message']}"
+
+
+def test_every_name_is_defined(tmp_path):
+    """Shapes such as "layer pos" keep linters and type checkers from asking this of all code."""
+    for folder in ("secondary_sinks", "experiments", "tools", "tests"):
+        assert list(undefined_names(PACKAGE.parent / folder)) == []
+    (tmp_path / "bad.py").write_text('def f(x: Float[Tensor, "pos"]):\n    return fields(x)\n')
+    assert [one.rsplit("`")[1] for one in undefined_names(tmp_path)] == [
+        "Float",
+        "Tensor",
+        "fields",
+    ]
