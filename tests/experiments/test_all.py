@@ -114,7 +114,7 @@ def test_a_changed_verdict_is_neither_skipped_nor_listed(start, tmp_path, change
         del record["sha256"]
     path.write_text(json.dumps(record))
     if told:
-        with pytest.raises(RunFolderError, match=told):
+        with pytest.raises(SinkError, match=told):
             start(("norms",))
         return
     table, said = start(("norms",))
@@ -125,7 +125,7 @@ def test_a_changed_verdict_is_neither_skipped_nor_listed(start, tmp_path, change
 def test_a_record_too_deep_to_read_is_refused(start, tmp_path):
     start(("norms",))
     (tmp_path / "norms" / "verdict.json").write_text("[" * 100_000)
-    with pytest.raises(RunFolderError, match="nested too deeply"):
+    with pytest.raises(SinkError, match="nested too deeply"):
         start(("norms",))
 
 

@@ -53,6 +53,7 @@ def text_of(value):
     return json.dumps(value)
 
 
+@pytest.mark.filterwarnings("ignore::secondary_sinks.errors.SinkWarning")  # of other keys
 @pytest.mark.parametrize("name", ["mine.jsonl", "mine.txt"])
 @given(raw=st.binary(max_size=60) | damaged("\n".join(map(json.dumps, LINES)).encode()))
 @quick

@@ -181,8 +181,8 @@ def hidden(cut: Cut, queries: Tensor, n_keys: int) -> Bool[Tensor, "query key"]:
 
     >>> hidden(Cut(keys=(0, 2), layers=(0,), first=2), torch.tensor([1, 2, 3]), 4).int().tolist()
     [[0, 0, 0, 0], [1, 0, 0, 0], [1, 0, 1, 0]]
-    >>> hidden(Cut(keys=(0,), layers=(0,), later=((0, 3),)), torch.tensor([2, 3]), 2).int().tolist()
-    [[0, 0], [1, 0]]
+    >>> hidden(Cut(keys=(0,), layers=(0,), later=((0, 3),)), torch.tensor([2, 3]), 4).int().tolist()
+    [[0, 0, 0, 0], [1, 0, 0, 0]]
     """
     keys = torch.zeros(n_keys, dtype=torch.bool)
     keys[[key for key in cut.keys if key < n_keys]] = True
