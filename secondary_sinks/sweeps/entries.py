@@ -92,8 +92,7 @@ def parse(line: bytes) -> Entry | None:
         return None
     try:
         body = files.load_json(line.decode("utf-8"))
-        said = body.pop("line")
-        if not line.endswith(b"\n") or durable.sha256_of_json(body) != said:
+        if not line.endswith(b"\n") or body.pop("line") != durable.sha256_of_json(body):
             return None
     except (ValueError, KeyError, AttributeError, TypeError):
         return None

@@ -70,8 +70,7 @@ def _content_losses(message: Message, fed: str, at: int) -> tuple[list[tuple[str
         return [("the content", " (its parts are written out as code; give a string)")], at
     if not missing:
         return [], at
-    n = sum(map(len, missing))
-    lost = f"{n:,} of the {len(content):,} characters"
+    lost = f"{sum(map(len, missing)):,} of the {len(content):,} characters"
     return [(lost, f", {_quote(''.join(missing))}")], at
 
 
