@@ -9,6 +9,7 @@ import torch
 from secondary_sinks import load_model, observe
 from secondary_sinks.errors import HookError, ModelError, TextError, UnsupportedModelError
 from secondary_sinks.observation import iter_layers
+from secondary_sinks.observation.tokens import token_ids
 from secondary_sinks.testing.families import save, tiny
 from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.types import LAYER_POS
@@ -200,6 +201,12 @@ def test_the_score_of_a_key_is_the_mean_of_what_the_softmax_gets(tmp_path, name)
             scores = cap * (scores / cap).double().atanh().float()
         expected = scores.mean(0).where(visible, 0).sum(0) / visible.sum(0)
         torch.testing.assert_close(trace.score[layer], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.int16])
+def test_ids_of_any_integer_dtype_are_taken(dtype):
+    ids = torch.tensor([1, 2, 3], dtype=dtype)  # as files of token ids hold them
+    assert token_ids(ids).tolist() == [1, 2, 3]
 
 
 MASK = [True, False] * 10
