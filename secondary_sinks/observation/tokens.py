@@ -88,6 +88,7 @@ def token_ids(
             f"expected token ids [pos] or [1, pos], got {_kind(tokens, ids)} {tuple(ids.shape)}",
             "give whole numbers of one text; give several texts as a list, each without padding",
         )
+    ids = ids.long()
     if len(ids) < 2:
         raise TextError(f"the text has {count(len(ids), 'token')}", "expected at least 2")
     check_ids(ids.tolist(), d_vocab, tokenizer, text)
@@ -95,7 +96,7 @@ def token_ids(
         raise TextError(
             f"{text} has the token id {int(ids.max())}", f"expected ids of at most {LARGEST_ID}"
         )
-    return ids.long()
+    return ids
 
 
 def _are_ids(given: Any, ids: Tensor) -> bool:
