@@ -26,6 +26,8 @@ from tests.fuzz.mutants import damaged, mutants
 from tests.models.gguf.files import tiny_model, write
 from tests.tiny import TEMPLATE, save_tiny, tiny_tokenizer
 
+pytestmark = pytest.mark.filterwarnings("ignore::secondary_sinks.errors.SinkWarning")
+"""Keys that are not fed are named in a warning."""
 quick = settings(
     max_examples=60,
     deadline=None,
@@ -53,7 +55,6 @@ def text_of(value):
     return json.dumps(value)
 
 
-@pytest.mark.filterwarnings("ignore::secondary_sinks.errors.SinkWarning")  # of other keys
 @pytest.mark.parametrize("name", ["mine.jsonl", "mine.txt"])
 @given(raw=st.binary(max_size=60) | damaged("\n".join(map(json.dumps, LINES)).encode()))
 @quick

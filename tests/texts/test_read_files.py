@@ -182,6 +182,7 @@ records = st.dictionaries(fields, json_values | st.dictionaries(fields, st.text(
 files = st.lists(records.map(json.dumps) | st.text(max_size=30), max_size=4).map("\n".join)
 
 
+@pytest.mark.filterwarnings("ignore::secondary_sinks.errors.SinkWarning")  # of other keys
 @given(files | st.text())
 def test_any_content_gives_texts_or_a_text_error(content):
     try:
