@@ -176,7 +176,7 @@ class RunFolder:
             raise RunFolderError(f"{str(self.path)!r} has no {path.name}", self._again(name))
         try:
             return parquet.read(path).to_pandas(ignore_metadata=True)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, LookupError, TypeError, NotImplementedError) as error:
             raise self._damaged(path, error) from error
 
     def record(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 import struct
 
+import pyarrow
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from secondary_sinks.models.original.checkpoint import INDEX, SINGLE, check_weig
 from secondary_sinks.models.original.config import read_config, request_dense_weights
 from secondary_sinks.models.original.sources import resolve
 from secondary_sinks.report import write_report
-from secondary_sinks.runs import RunFolder, whole_table
+from secondary_sinks.runs import RunFolder, parquet, whole_table
 from secondary_sinks.runs.schema import COLUMNS
 from secondary_sinks.texts import parse_jsonl, read_texts, tokenize
 from secondary_sinks.types import Edit
@@ -296,3 +297,14 @@ def test_any_bytes_of_a_table_are_a_table_or_an_error_of_ours(name, finished, da
     (folder.path / f"{name}.parquet").write_bytes(data.draw(damaged(good)))
     table = attempt(lambda: whole_table(folder, name), SinkError, f"{name}.parquet")
     assert table is None or set(COLUMNS[name]) <= set(table)
+
+
+def test_a_table_at_which_the_reader_itself_stumbles_is_damaged(finished, monkeypatch):
+    """A damaged index within a page is an `ArrowIndexError`, which is no `ValueError`."""
+
+    def stumble(path):
+        raise pyarrow.lib.ArrowIndexError("Index 0 out of bounds")
+
+    monkeypatch.setattr(parquet, "read", stumble)
+    with pytest.raises(SinkError, match="Index 0 out of bounds"):
+        finished.table("trace")
