@@ -92,8 +92,8 @@ def refuse_other(
 def refuse_other_finding(out: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     """Raise `RunFolderError` if a finding in a folder had other inputs, or other options.
 
-    `old` is its provenance, empty if there is none. Options that kept their defaults count as not
-    given.
+    `old` is the finding's provenance; an empty one is compared with nothing. An option with its
+    default value counts as not given.
     """
     if not old:
         return

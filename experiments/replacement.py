@@ -11,6 +11,7 @@ from experiments.command import main_of
 from experiments.shared import Finding, Observed, unanswered, why_no_sinks
 from experiments.steered import lasting_positions
 from secondary_sinks import Trace, Verdict, detect, observe
+from secondary_sinks.causal import readers
 from secondary_sinks.plots import interval_dots, message_figure
 from secondary_sinks.questions import Cost, MatchedPair, judge
 from secondary_sinks.statistics import HALF, Interval, paired_share_over_texts
@@ -114,7 +115,7 @@ def _sinks_without(observed: Observed, trace: Trace, sink: Sink, pos: int) -> se
     hooks = [(f"blocks.{sink.l_start}.hook_mlp_out", silence)]
     edited = observe(observed.model, trace.tokens, text_id=trace.text_id, hooks=hooks)
     lasting = lasting_positions(detect(edited, observed.sinks.thresholds))
-    blocks = [layer + 1 for layer in sink.layers if layer + 1 < len(trace.mass)]
+    blocks = readers(sink.layers, len(trace.mass))
     was, now = ((one.mass - one.mass_expected)[blocks, sink.pos].mean() for one in (trace, edited))
     return lasting | ({sink.pos} if now >= HALF * was else set())
 

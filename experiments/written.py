@@ -75,7 +75,7 @@ def write(finding: Finding, out: str | Path, provenance: Mapping[str, Any]) -> l
 
 
 def earlier(folder: Path, name: str) -> dict[str, Any]:
-    """The record of an earlier finding of an experiment in its folder; empty if there is none.
+    """The record that an experiment left in its folder; empty without one.
 
     Raises `RunFolderError` for a foreign or damaged record, for a file of another origin that has
     the name of a table or figure, and in the folder of a run. Other files, such as a log or answers
