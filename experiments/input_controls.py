@@ -11,9 +11,9 @@ from torch import Generator
 from experiments.changed import BEHEADED, CHANGES, RANDOM, SHUFFLED, TWICE, Change
 from experiments.command import main_of
 from experiments.masked import masked_texts
-from experiments.prefixes import shared_lengths
 from experiments.shared import Finding, Observed, unanswered
 from secondary_sinks import SinkTable, Trace, Verdict
+from secondary_sinks.detection import shared_lengths
 from secondary_sinks.display import count
 from secondary_sinks.plots import interval_dots
 from secondary_sinks.questions import Cost, judge

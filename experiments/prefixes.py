@@ -5,7 +5,7 @@ observation, however many texts begin so.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from jaxtyping import Int
 from torch import Tensor
@@ -35,21 +35,3 @@ def copies_among(places: Iterable[tuple[str, Tokens, int]]) -> list[bool]:
 def prefix_key(tokens: Tokens, pos: int) -> bytes:
     """A key of a token and all tokens before it: 32 bytes, however long the text."""
     return hashlib.sha256(tokens[: pos + 1].numpy().tobytes()).digest()
-
-
-def shared_lengths(texts: Sequence[Tokens]) -> list[int]:
-    """Of each text, how many of its first tokens begin an earlier text too; the most of any.
-
-    >>> import torch
-    >>> shared_lengths([torch.tensor(one) for one in ([5, 6, 7], [8, 6], [5, 6, 9], [5, 6, 9, 7])])
-    [0, 0, 2, 3]
-    """
-    return [
-        max((_n_alike(earlier, tokens) for earlier in texts[:number]), default=0)
-        for number, tokens in enumerate(texts)
-    ]
-
-
-def _n_alike(one: Tokens, other: Tokens) -> int:
-    both = min(len(one), len(other))
-    return int((one[:both] == other[:both]).long().cumprod(0).sum())

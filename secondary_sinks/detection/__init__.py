@@ -13,6 +13,7 @@ from secondary_sinks.detection.phenomenon import (
     middle_layers,
     phenomenon,
 )
+from secondary_sinks.detection.prefixes import n_alike, shared_lengths
 from secondary_sinks.detection.stability import find_levels
 from secondary_sinks.detection.sweep import threshold_sweep
 from secondary_sinks.detection.weakening import WINDOW as WEAKENING_WINDOW
@@ -40,12 +41,14 @@ __all__ = [
     "lasting_sinks",
     "lasts",
     "middle_layers",
+    "n_alike",
     "paper_label",
     "paper_tests",
     "phenomenon",
     "primary_weakening",
     "read_released",
     "relabel",
+    "shared_lengths",
     "threshold_sweep",
     "write_released",
 ]

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from secondary_sinks.detection.levels import counts_for_levels
+from secondary_sinks.detection.prefixes import n_alike
 from secondary_sinks.types import Sink, SinkTable, Trace, WeakeningContrast, read_by_next
 
 LEAST_QUERIES = 4
@@ -169,10 +170,7 @@ def _n_repeated(text: Text, used: Sequence[Text], alike: Callable[[Text, Text], 
 
 
 def _n_alike(one: Text, other: Text) -> int:
-    """Number of tokens that two texts have in common from the first on."""
-    both = min(len(one.tokens), len(other.tokens))
-    differ = np.flatnonzero(one.tokens[:both] != other.tokens[:both])
-    return int(differ[0]) if len(differ) else both
+    return n_alike(one.tokens, other.tokens)
 
 
 def sides(

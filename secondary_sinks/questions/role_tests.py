@@ -15,7 +15,6 @@ without all these MLPs is not rescued by one of them.
 Intervals take texts as independent, so no text may have a part in the tests of two (`match_homes`).
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -24,6 +23,7 @@ from typing import Any
 import pandas as pd
 
 from secondary_sinks.causal.controls import last_judged, never_sinks
+from secondary_sinks.detection import shared_lengths
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.observation import CachedPass
 from secondary_sinks.questions.matched_pairs import COPIES, UNREAD
@@ -145,24 +145,13 @@ def _twins(traces: Iterable[Trace], sinks: SinkTable, tokens: Iterable[int]) -> 
 
     Attention is causal: where an earlier text begins with the same tokens, it has the same twins.
     """
-    ids, earlier = sorted(tokens), set[bytes]()
+    ids, given = sorted(tokens), list(traces)
     found: dict[str, dict[int, list[int]]] = {}
-    for trace in traces:
-        able = range(_n_repeated(trace, earlier), last_judged(trace, sinks) + 1)
+    for trace, repeated in zip(given, shared_lengths([t.tokens for t in given]), strict=True):
+        able = range(repeated, last_judged(trace, sinks) + 1)
         by_id = {one: [p for p in never_sinks(trace, sinks, one) if p in able] for one in ids}
         found[trace.text_id] = {one: places for one, places in by_id.items() if places}
     return found
-
-
-def _n_repeated(trace: Trace, earlier: set[bytes]) -> int:
-    """Number of first tokens with which an earlier text begins too; adds all beginnings to them."""
-    whole, beginnings = hashlib.sha256(), list[bytes]()
-    for token in trace.tokens.numpy():
-        whole.update(token.tobytes())
-        beginnings.append(whole.digest())
-    number = sum(one in earlier for one in beginnings)
-    earlier.update(beginnings)
-    return number
 
 
 def run_tests(
