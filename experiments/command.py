@@ -19,7 +19,7 @@ from experiments.about import refuse_other_finding
 from experiments.shared import Finding, load_texts, observe_loaded
 from experiments.table import SAID
 from experiments.written import earlier, in_words, write
-from secondary_sinks.cli import NAMED_PATH, run_app, say, whole
+from secondary_sinks.cli import NAMED_PATH, leave, run_app, say, whole
 from secondary_sinks.runs import RunFolder, describe
 from secondary_sinks.types import Thresholds
 
@@ -56,7 +56,7 @@ def start(
     words = list(sys.argv[1:] if arguments is None else arguments)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command(help=help)(command)
-    sys.exit(run_app(app, words or ["--help"], f"python -m {name}"))
+    leave(run_app(app, words or ["--help"], f"python -m {name}"))
 
 
 def _help(run: Experiment, name: str) -> str:

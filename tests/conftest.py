@@ -7,6 +7,7 @@ from tests.shapes import check_shapes
 check_shapes("secondary_sinks")
 
 import functools  # noqa: E402
+import gc  # noqa: E402
 import os  # noqa: E402
 from pathlib import Path  # noqa: E402
 
@@ -14,6 +15,8 @@ import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+gc.freeze()  # the libraries' objects, nearly a million, are not searched for garbage again
+gc.set_threshold(100_000)
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for processes that tests start
 torch.set_num_threads(1)  # tiny tensors, and as many workers as cores: threads would only wait

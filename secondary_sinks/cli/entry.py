@@ -11,6 +11,7 @@ from typing import Any
 from typer import Typer
 from typer.main import get_command
 
+from secondary_sinks.cli import garbage
 from secondary_sinks.cli.output import Stopped, one_line, printable
 from secondary_sinks.errors import SinkError, SinkWarning
 
@@ -26,11 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Exit codes: 0 done, 2 bad input, 3 done but something was skipped, 130 interrupted, 141 output
     closed, 143 terminated.
     """
+    garbage.postpone()
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # the terminal may lack characters
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(run(arguments))
+    garbage.leave(run(arguments))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

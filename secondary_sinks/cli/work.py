@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from secondary_sinks.cli import garbage
 from secondary_sinks.cli.again import last_line, note_done
 from secondary_sinks.cli.output import Stopped, say
 from secondary_sinks.cli.resolve import Asked, Resolved, command_line, resolve
@@ -25,6 +26,7 @@ PARTIAL = 3
 
 def work(asked: Asked) -> None:
     """Check everything cheap first, then plan or compute, and print the results."""
+    garbage.resume()
     check_format(asked.options["log_format"])
     wanted = resolve(asked)
     questions = parse_questions(wanted.ask)

@@ -36,11 +36,6 @@ class AttentionTotals:
         self._paid: list[Tensor] = []
         self._log_sums: list[Tensor] = []
 
-    @property
-    def wants_nothing(self) -> bool:
-        """Whether the weighted values are all that is asked for."""
-        return not (self.wants_received or self.wants_log_sums or self.watch)
-
     def add_received(self, received: Tensor) -> None:
         """Add attention received by the first keys: summed over queries, mean over heads."""
         self.received[: len(received)] += received.float().cpu()
@@ -80,6 +75,18 @@ class AttentionTotals:
         return hooks + [(hook_name(layer, "attn_scores"), on_scores)] * self.wants_log_sums
 
 
+def needs_no_pattern(queries: Tensor, totals: AttentionTotals) -> bool:
+    """Whether `attend_only` gives all that is asked for: values, and log denominators at most.
+
+    Denominators in half precision belong to scores that are rounded to it, and those of the kernel
+    are not.
+    """
+    if totals.wants_received or totals.watch:
+        return False
+    exact = queries.dtype == torch.float32 and queries.device.type == "cpu"
+    return exact or not totals.wants_log_sums
+
+
 def attend_only(
     queries: Float[Tensor, "query head d_head"],
     keys: Float[Tensor, "key kv_head d_head"],
@@ -87,8 +94,13 @@ def attend_only(
     *,
     scale: float,
     window: int | None,
+    totals: AttentionTotals,
 ) -> Float[Tensor, "query head d_head"]:
-    """Weighted values for the last queries of a text, by torch's own kernel, and nothing else."""
+    """Weighted values for the last queries of a text, by torch's own kernel.
+
+    The kernel also returns the log denominators, which the public function of torch drops. So they
+    cost nothing.
+    """
     n_queries, n_keys, in_group = len(queries), len(keys), queries.shape[1] // keys.shape[1]
     q = queries.transpose(0, 1)[None]
     k, v = (part.transpose(0, 1).repeat_interleave(in_group, 0)[None] for part in (keys, values))
@@ -97,7 +109,14 @@ def attend_only(
     if not whole:
         positions = torch.arange(n_keys - n_queries, n_keys, device=queries.device)
         mask = visible_to_queries(positions, n_keys, window)
-    z = scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=whole, scale=scale)
+    totals.add_paid(queries.new_zeros(n_queries, 0))
+    if totals.wants_log_sums:
+        added = None if mask is None else mask.float().log()  # 0, or -inf where nothing is seen
+        kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        z, log_sums = kernel(q, k, v, 0.0, whole, attn_mask=added, scale=scale)
+        totals.add_log_sums(log_sums[0])
+    else:
+        z = scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=whole, scale=scale)
     return z[0].transpose(0, 1)
 
 

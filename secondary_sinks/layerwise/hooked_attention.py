@@ -16,6 +16,7 @@ from secondary_sinks.layerwise.fused_attention import (
     Workspace,
     attend,
     attend_only,
+    needs_no_pattern,
 )
 from secondary_sinks.layerwise.interface import LayerRun
 from secondary_sinks.layerwise.replayed_attention import attend_replayed
@@ -135,9 +136,9 @@ class ChunkedAttention(_ReplacedAttention):
         given: dict[str, Any] = {"learned_sinks": run.learned_sinks, "totals": totals}
         given |= {"scale": run.scale}
         plain = run.soft_cap is None and run.learned_sinks is None
-        if plain and totals.wants_nothing:
-            totals.add_paid(chunk.new_zeros(len(chunk), 0))
-            return attend_only(chunk, keys, values, scale=run.scale, window=run.window)
+        if plain and needs_no_pattern(chunk, totals):
+            plainly: dict[str, Any] = {"scale": run.scale, "window": run.window}
+            return attend_only(chunk, keys, values, **plainly, totals=totals)
         if is_better(chunk, keys, totals=totals, **limits):
             return attend_flash(chunk, keys, values, **given)
         end, outputs = self.n_done - len(chunk), []

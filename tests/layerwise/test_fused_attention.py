@@ -109,11 +109,12 @@ def test_denominators_without_a_key_are_those_of_the_definition(model, rounded):
 
 @pytest.mark.parametrize("received", [True, False])
 def test_denominators_are_the_same_whatever_else_is_asked_for(model, rounded, received):
-    expected, _ = run(model, 1, None, [(hook_name(1, "pattern"), look)])
+    expected, values = run(model, 1, None, [(hook_name(1, "pattern"), look)])
     for chunk in (16, 99):
         passage = layerwise_forward(model, TOKENS)
-        one = passage.layer(1)
-        one.forward(passage.embedded, [], chunk=chunk, denominators=True, received=received)
+        one, asked = passage.layer(1), {"denominators": True, "received": received}
+        after = one.forward(passage.embedded, [], chunk=chunk, **asked)
+        within(farthest(after, values), rounded["after"], "after")
         within(farthest(one.log_sums, expected.log_sums), rounded["log_sums"], "log_sums")
         within(farthest(others(one), others(expected)), rounded["others"], "others")
 
