@@ -4,8 +4,9 @@
 
 Needs no network and no weights. It writes gpu.json and gpu.md, a table for docs/speed.md.
 
-- equality: a trace of a few layers on the device against the processor, in float32 and bfloat16.
-  The second is held against the error of bfloat16 on the processor itself.
+- equality: a trace of a few layers on the device against the processor, in float32 and bfloat16,
+  also for layers with a soft-cap and a window. Differences in bfloat16 are held against its own
+  error on the processor.
 - streaming: all measures of a text against a pass of Hugging Face's model with fused attention,
   which measures nothing, and against one with eager attention, which could.
 - sweep: the states of 8 tokens after three edits at every layer (one clean pass is part of it),
@@ -35,7 +36,7 @@ from secondary_sinks import Edit, Trace, load_model, observe, replay
 from secondary_sinks.causal.donors import resolve_donors
 from secondary_sinks.cli import NAMED_PATH, say, whole
 from secondary_sinks.foreign import build_model
-from secondary_sinks.layerwise.flash_attention import agrees
+from secondary_sinks.layerwise.choose_kernel import Kind, agrees
 from secondary_sinks.models.devices import parse_device
 from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.runs import RunFolder
@@ -70,6 +71,15 @@ def shapes(device: torch.device) -> dict[str, Any]:
     }
 
 
+def limited(device: torch.device) -> Any:
+    """A config whose layers have a soft-cap, and every other one a window within the texts."""
+    width = {"head_dim": 16, "query_pre_attn_scalar": 16}
+    if device.type != "cpu":
+        width = {"head_dim": 128, "query_pre_attn_scalar": 128}
+    d_model = 4 * width["head_dim"]
+    return _shape(hf.Gemma2Config, TINY, d_model, 96, 4, 4, 2, sliding_window=9, **width)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timed:
     """One shape on one text. NaN where something did not fit into memory or was not tried."""
@@ -101,6 +111,7 @@ class Timed:
 class Equal:
     """How far a trace on the device is from one on the processor, relative to the largest value."""
 
+    shape: str
     dtype: str
     field: str
     difference: float
@@ -108,7 +119,7 @@ class Equal:
     """The same between this type and float32, both on the processor; 0 for float32."""
 
 
-def equality(config: Any, device: torch.device, n_tokens: int) -> list[Equal]:
+def equality(name: str, config: Any, device: torch.device, n_tokens: int) -> list[Equal]:
     """Compare traces of the first layers of a shape."""
     small = _with(config, num_hidden_layers=min(4, config.num_hidden_layers), vocab_size=256)
     tokens, exact, rows = text(256, n_tokens), None, []
@@ -122,6 +133,7 @@ def equality(config: Any, device: torch.device, n_tokens: int) -> list[Equal]:
             ours, theirs, true = (getattr(one, field) for one in (there, here, exact))
             rows.append(
                 Equal(
+                    shape=name,
                     dtype=str(dtype).removeprefix("torch."),
                     field=field,
                     difference=_relative(ours, theirs),
@@ -198,9 +210,17 @@ def _timed(theirs: Any, model: Any, name: str, tokens: Tensor, runs: int, *, dec
 
 def _has_kernel(model: Any) -> bool:
     config = model.config
-    n_heads, n_groups = config.num_attention_heads, config.num_key_value_heads
-    d_head = getattr(config, "head_dim", None) or config.hidden_size // n_heads
-    return agrees(model.device, model.dtype, n_heads, n_groups, d_head)
+    kind = Kind(
+        device=model.device,
+        dtype=model.dtype,
+        n_heads=config.num_attention_heads,
+        n_groups=config.num_key_value_heads,
+        d_head=getattr(config, "head_dim", None)
+        or config.hidden_size // config.num_attention_heads,
+        soft_cap=None,
+        window=None,
+    )
+    return agrees(kind)
 
 
 def medians(
@@ -312,7 +332,13 @@ def _command(
     lengths = tokens or ([64, 128] if where.type == "cpu" else [1024, 4096, 16_384])
     configs = shapes(where)
     out.mkdir(parents=True, exist_ok=True)
-    equal = equality(next(iter(configs.values())), where, min(lengths))
+    first = next(iter(configs))
+    compared = {first: configs[first], "with soft-cap and window": limited(where)}
+    equal = [
+        row
+        for name, config in compared.items()
+        for row in equality(name, config, where, min(lengths))
+    ]
     timed = []
     for name, config in configs.items():
         say(f"{name}: texts of {', '.join(map(str, lengths))} tokens")

@@ -6,56 +6,21 @@ softmax: queries and keys are exchanged, the order of positions is reversed, and
 one more dimension, [k_j, 1] and [q_i, -lse_i / scale]. So a second call of the same kernel returns
 its log. Half precision cannot hold -lse / scale in one number, so it becomes the sum of several.
 
-`fused_attention.attend` is the oracle. A kernel is used only if it agrees with it on this device,
-and only where it is faster (`is_better`). On the processor it is not.
+For layers without soft-cap and window; the others have `flex_attention`. Whether it is used is
+found out in `choose_kernel`.
 """
 
-import functools
-import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondary_sinks.layerwise.chunks import fitting_chunk
-from secondary_sinks.layerwise.fused_attention import AttentionTotals, Workspace, attend
+from secondary_sinks.layerwise.denominators import joined, paid_to_watched
+from secondary_sinks.layerwise.fused_attention import AttentionTotals
 
 SUMMANDS = {torch.float32: 1, torch.float16: 2, torch.bfloat16: 3}
 """Numbers of a type whose sum is as exact as float32."""
-AGREES = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
-"""Largest relative difference from the oracle, which rounds each pattern to its type."""
-FAILURES = (RuntimeError, NotImplementedError, AttributeError, TypeError, IndexError)
-"""What a kernel raises that a device, a shape or a version of torch does not have."""
-
-
-def is_better(
-    queries: Float[Tensor, "query head d_head"],
-    keys: Float[Tensor, "key kv_head d_head"],
-    *,
-    soft_cap: float | None,
-    window: int | None,
-    totals: AttentionTotals,
-) -> bool:
-    """Whether `attend_flash` computes this chunk, and faster than `attend`.
-
-    Not with a soft-cap or a window within the text. Not for denominators in half precision either:
-    they belong to scores that are rounded to it, and a kernel's are not. Never on the processor,
-    where it is not faster: so a pass gives the same bits whatever else it is asked for.
-    """
-    (n_queries, n_heads, d_head), (n_keys, n_groups, _) = queries.shape, keys.shape
-    windowed = window is not None and window < n_keys
-    rounded = totals.wants_log_sums and queries.dtype != torch.float32
-    if queries.device.type == "cpu" or soft_cap is not None or windowed or rounded:
-        return False
-    shape = (queries.device, queries.dtype, n_heads, n_groups, d_head)
-    return agrees(*shape) and _is_faster(*shape, *map(_rounded_up, (n_queries, n_keys)))
-
-
-def _rounded_up(size: int) -> int:
-    """The next power of two, so that few shapes are measured."""
-    return 1 << (size - 1).bit_length()
 
 
 def attend_flash(
@@ -64,20 +29,25 @@ def attend_flash(
     values: Float[Tensor, "key kv_head d_head"],
     *,
     scale: float,
+    soft_cap: None = None,
+    window: int | None = None,
     learned_sinks: Float[Tensor, "head"] | None = None,
     totals: AttentionTotals,
 ) -> Float[Tensor, "query head d_head"]:
-    """What `attend` computes for the last queries of a text, without soft-cap and window."""
+    """What `attend` computes for the last queries of a text, in a layer without soft-cap.
+
+    `window` is at least as long as the text, so it hides nothing.
+    """
     n_earlier, in_group = len(keys) - len(queries), queries.shape[1] // keys.shape[1]
     q = queries.transpose(0, 1)
     k, v = (x.transpose(0, 1).repeat_interleave(in_group, 0) for x in (keys, values))
     earlier, own = slice(0, n_earlier), slice(n_earlier, None)
     z, lse = kernel(q, k[:, own], v[:, own], scale, causal=True)
     if n_earlier:
-        z, lse = _joined(z, lse, *kernel(q, k[:, earlier], v[:, earlier], scale, causal=False))
+        z, lse = joined(z, lse, *kernel(q, k[:, earlier], v[:, earlier], scale, causal=False))
     of_keys = lse
     if learned_sinks is not None:
-        z, lse = _joined(z, lse, torch.zeros_like(z), learned_sinks.float()[:, None])
+        z, lse = joined(z, lse, torch.zeros_like(z), learned_sinks.float()[:, None])
     if totals.wants_received:
         received = [_received(q, k[:, own], lse, scale, causal=True)]
         if n_earlier:
@@ -85,7 +55,7 @@ def attend_flash(
         totals.add_received(torch.cat(received, dim=1).mean(0))
     if totals.wants_log_sums:
         totals.add_log_sums(of_keys)
-    totals.add_paid(_paid(q, k, lse, scale, totals.watch))
+    totals.add_paid(paid_to_watched(q, k, lse, scale=scale, watch=totals.watch))
     return z.transpose(0, 1).to(queries.dtype)
 
 
@@ -115,18 +85,6 @@ def kernel(
             *given, 0.0, causal, False, **rest
         )
     return z[0].float(), lse[0, :, : q.shape[1]].float()  # some kernels fill up to 32 queries
-
-
-def _joined(
-    z: Float[Tensor, "head query d"],
-    lse: Float[Tensor, "head query"],
-    other_z: Float[Tensor, "head query d"],
-    other_lse: Float[Tensor, "head #query"],
-) -> tuple[Float[Tensor, "head query d"], Float[Tensor, "head query"]]:
-    """Attention on the keys of both."""
-    both = torch.logaddexp(lse, other_lse)
-    shares = ((part - both).exp()[..., None] for part in (lse, other_lse))
-    return z * next(shares) + other_z * next(shares), both
 
 
 def _received(
@@ -164,104 +122,3 @@ def _padded(
     more = further.expand(-1, vectors.shape[1], -1)
     zeros = -(vectors.shape[2] + further.shape[2]) % 8
     return torch.nn.functional.pad(torch.cat([vectors, more], dim=-1), (0, zeros))
-
-
-def _paid(
-    q: Float[Tensor, "head query d"],
-    k: Float[Tensor, "head key d"],
-    lse: Float[Tensor, "head query"],
-    scale: float,
-    watch: tuple[int, ...],
-) -> Float[Tensor, "query watch"]:
-    """Attention that each query pays to the watched keys, mean over heads."""
-    n_queries, n_keys = q.shape[1], k.shape[1]
-    at = torch.tensor(watch, dtype=torch.long, device=q.device)
-    watched = k[:, at.clamp(max=n_keys - 1)].float()
-    scores = scale * q.float() @ watched.transpose(1, 2)
-    position = torch.arange(n_keys - n_queries, n_keys, device=q.device)[:, None]
-    return (scores - lse[..., None]).exp().mean(0).where(at <= position, 0.0)
-
-
-@functools.cache
-def agrees(
-    device: torch.device, dtype: torch.dtype, n_heads: int, n_groups: int, d_head: int
-) -> bool:
-    """Whether a device has a kernel that agrees with `attend` on a small random text."""
-    drawn = _random(device, dtype, n_heads, n_groups, d_head, 24, 40)
-    try:
-        ours, theirs = _outcome(attend_flash, *drawn), _outcome(_slowly, *drawn)
-    except FAILURES:
-        return False
-    pairs = zip(ours, theirs, strict=True)
-    return all(bool((a - b).abs().max() <= AGREES[dtype] * b.abs().max()) for a, b in pairs)
-
-
-Attends = Callable[..., Tensor]
-
-
-def _slowly(
-    queries: Tensor, keys: Tensor, values: Tensor, *, scale: float, totals: AttentionTotals
-) -> Tensor:
-    """The oracle, in the parts in which it runs."""
-    n_keys, end, outputs = len(keys), len(keys) - len(queries), []
-    space = Workspace(n_keys)
-    limits: dict[str, Any] = {"soft_cap": None, "learned_sinks": None, "window": None}
-    for part in queries.split(fitting_chunk(queries.shape[1], n_keys)):
-        end += len(part)
-        given = (part, keys[:end], values[:end])
-        outputs.append(attend(*given, scale=scale, totals=totals, workspace=space, **limits))
-    return torch.cat(outputs)
-
-
-def _outcome(attends: Attends, queries: Tensor, keys: Tensor, values: Tensor) -> list[Tensor]:
-    """Output, received and paid attention; in float32 log denominators too."""
-    totals = AttentionTotals(len(keys), denominators=keys.dtype == torch.float32, watch=(0, 7))
-    scale = queries.shape[-1] ** -0.5
-    z = attends(queries, keys, values, scale=scale, totals=totals)
-    sums = totals.log_sums(None)
-    found = [z.float().cpu(), totals.received, totals.paid.float()]
-    return found if sums is None else [*found, sums.cpu()]
-
-
-@functools.cache
-def _is_faster(
-    device: torch.device,
-    dtype: torch.dtype,
-    n_heads: int,
-    n_groups: int,
-    d_head: int,
-    n_queries: int,
-    n_keys: int,
-) -> bool:
-    """Whether the kernel is faster at a shape: measured once, the second of two calls.
-
-    Not if either does not fit into memory there.
-    """
-    drawn = _random(device, dtype, n_heads, n_groups, d_head, n_queries, n_keys)
-    seconds = {}
-    for attends in (attend_flash, _slowly):
-        for _ in range(2):
-            start = time.perf_counter()
-            try:
-                _outcome(attends, *drawn)  # ends with a copy from the device, so it waits for it
-            except FAILURES:
-                return False
-            seconds[attends] = time.perf_counter() - start
-    return seconds[attend_flash] < seconds[_slowly]
-
-
-def _random(
-    device: torch.device,
-    dtype: torch.dtype,
-    n_heads: int,
-    n_groups: int,
-    d_head: int,
-    n_queries: int,
-    n_keys: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values of a random text."""
-    chance = torch.Generator().manual_seed(0)
-    shapes = ((n_queries, n_heads), (n_keys, n_groups), (n_keys, n_groups))
-    drawn = (torch.randn(*shape, d_head, generator=chance).to(device, dtype) for shape in shapes)
-    queries, keys, values = drawn
-    return queries, keys, values

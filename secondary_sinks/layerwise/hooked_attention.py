@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondary_sinks.errors import UnsupportedModelError
+from secondary_sinks.layerwise.choose_kernel import faster_kernel
 from secondary_sinks.layerwise.chunks import fitting_chunk
-from secondary_sinks.layerwise.flash_attention import attend_flash, is_better
 from secondary_sinks.layerwise.fused_attention import (
     AttentionTotals,
     Workspace,
@@ -139,8 +139,9 @@ class ChunkedAttention(_ReplacedAttention):
         if plain and needs_no_pattern(chunk, totals):
             plainly: dict[str, Any] = {"scale": run.scale, "window": run.window}
             return attend_only(chunk, keys, values, **plainly, totals=totals)
-        if is_better(chunk, keys, totals=totals, **limits):
-            return attend_flash(chunk, keys, values, **given)
+        kernel = faster_kernel(chunk, keys, totals=totals, **limits)
+        if kernel is not None:
+            return kernel(chunk, keys, values, **limits, **given)
         end, outputs = self.n_done - len(chunk), []
         for queries in chunk.split(fitting_chunk(chunk.shape[1], self.n_pos)):
             end += len(queries)

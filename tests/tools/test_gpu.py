@@ -32,12 +32,14 @@ def test_it_writes_both_tables(tmp_path, capsys):
         assert min(one["sdpa_s"], one["streaming_s"], one["sweep_s"], one["eager_s"]) > 0
     assert [one["decode_s"] > 0 for one in found["timed"]] == [True, False] * 2
     assert {one["difference"] for one in found["equal"]} == {0.0}, "one device and itself"
+    assert {one["shape"] for one in found["equal"]} == {"tiny qwen2", "with soft-cap and window"}
     shown = (tmp_path / "new" / "gpu.md").read_text()
     assert shown in capsys.readouterr().out
     assert "On a processor" in shown
 
 
-def test_a_device_that_computes_something_else_shows(monkeypatch):
+@pytest.mark.parametrize("config", [tiny(), gpu.limited(CPU)])
+def test_a_device_that_computes_something_else_shows(config, monkeypatch):
     real, made = gpu.random_model, []
 
     def drifting(config, device, dtype):
@@ -48,7 +50,7 @@ def test_a_device_that_computes_something_else_shows(monkeypatch):
         return model
 
     monkeypatch.setattr(gpu, "random_model", drifting)
-    rows = gpu.equality(tiny(), CPU, 24)
+    rows = gpu.equality("tiny", config, CPU, 24)
     assert {row.dtype for row in rows} == {"float32", "bfloat16"}
     assert all(row.difference > 0.01 for row in rows if row.field == "norm")
     assert all(row.rounding == 0 for row in rows if row.dtype == "float32")
