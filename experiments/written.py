@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
+import plotly.io
 
 from experiments.recorded import RECORD, read_record, write_record
 from experiments.shared import Finding
@@ -56,11 +57,10 @@ def write(finding: Finding, out: str | Path, provenance: Mapping[str, Any]) -> l
     for name, table in {"data": finding.frame, **finding.tables}.items():
         place.write_table(name, table)
         place.write_text(f"{name}.csv", escape_text(table).to_csv(index=False))
-    notes = []
     figures = {"figure": finding.figure, **finding.figures, **verdict_figure(finding)}
     for name, figure in figures.items():
         place.write_text(f"{name}.html", _page(finding, name, figure))
-        notes.append(_draw(figure, folder / f"{name}.png"))
+    failed = _draw({folder / f"{name}.png": figure for name, figure in figures.items()})
     record = {
         "name": finding.name,
         "question": finding.question,
@@ -71,7 +71,7 @@ def write(finding: Finding, out: str | Path, provenance: Mapping[str, Any]) -> l
         "files": sorted(new),
     } | ({"provenance": dict(provenance)} if provenance else {})
     write_record(folder, without_nan(record))
-    return [f"{finding.name}: {folder}", *dict.fromkeys(note for note in notes if note)]
+    return [f"{finding.name}: {folder}", *([failed] if failed else [])]
 
 
 def earlier(folder: Path, name: str) -> dict[str, Any]:
@@ -154,14 +154,17 @@ def _page(finding: Finding, name: str, figure: go.Figure) -> str:
     )
 
 
-def _draw(figure: go.Figure, path: Path) -> str:
-    """Draw the figure as a picture, or return a line that says why that failed."""
-    files.refuse_special(path)
-    path.unlink(missing_ok=True)
-    try:
-        go.Figure(figure).update_layout(ON_PAPER).write_image(path, **PICTURE)
-    except Exception as error:  # no kaleido, no browser or a failing one: many error types
+def _draw(figures: Mapping[Path, go.Figure]) -> str:
+    """Draw figures as pictures, in one browser, or return a line that says why that failed."""
+    for path in figures:
+        files.refuse_special(path)
         path.unlink(missing_ok=True)
+    shown = [go.Figure(figure).update_layout(ON_PAPER) for figure in figures.values()]
+    try:
+        plotly.io.write_images(shown, list(figures), **PICTURE)
+    except Exception as error:  # no kaleido, no browser or a failing one: many error types
+        for path in figures:
+            path.unlink(missing_ok=True)
         reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))
-        return f"no {path.suffix} of the figures: {reason.strip()}"
+        return f"no pictures (.png) of the figures: {reason.strip()}"
     return ""

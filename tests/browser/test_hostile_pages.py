@@ -6,7 +6,7 @@ report.html is in test_report, the explorer in test_explorer.
 from dataclasses import replace
 
 import pandas as pd
-import plotly.graph_objects as go
+import plotly.io
 import pytest
 
 from experiments import sink_tokens
@@ -85,7 +85,7 @@ def test_maps_and_figures_of_experiments(quiet, tmp_path):
 
 def test_the_folder_of_an_experiment(quiet, tmp_path, monkeypatch):
     """All that an experiment writes, of a model every token of which is hostile."""
-    monkeypatch.setattr(go.Figure, "write_image", lambda *where, **how: None)
+    monkeypatch.setattr(plotly.io, "write_images", lambda *where, **how: None)
     observed = planted(*three(forming=(3,)))
     table = observed.sinks
     sinks = [replace(one, token=HOSTILE[n % 6]) for n, one in enumerate(table.sinks)]

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 import pandas as pd
-import plotly.graph_objects as go
+import plotly.io
 import pytest
 import torch
 
@@ -38,7 +38,7 @@ def start(sinks, monkeypatch, tmp_path):
         raise RuntimeError("no browser")
 
     passes = []
-    monkeypatch.setattr(go.Figure, "write_image", refuse)
+    monkeypatch.setattr(plotly.io, "write_images", refuse)
 
     def run(names=NAMES, observed=sinks, **options):
         def observe(*asked):
@@ -150,7 +150,7 @@ def test_one_that_fails_is_recorded_and_tried_again(start, monkeypatch, tmp_path
     assert "ValueError: broken" in table["why"][0]
     assert r"broken \| on purpose" in (tmp_path / "claims.md").read_text()
     monkeypatch.undo()
-    monkeypatch.setattr(go.Figure, "write_image", lambda *where, **how: None)
+    monkeypatch.setattr(plotly.io, "write_images", lambda *where, **how: None)
     table, said = start()
     assert "norm_dose: finished before, skipped" in said
     assert "failed" not in set(table["outcome"])

@@ -5,7 +5,7 @@ import json
 import weakref
 
 import pandas as pd
-import plotly.graph_objects as go
+import plotly.io
 import pytest
 
 from experiments import checkpoints
@@ -103,7 +103,7 @@ def test_what_is_no_list_of_checkpoints_is_refused(models, revisions, words):
 
 
 def test_folders_stand_for_checkpoints_in_the_order_given(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(go.Figure, "write_image", lambda *where, **how: None)  # takes seconds
+    monkeypatch.setattr(plotly.io, "write_images", lambda *where, **how: None)  # takes seconds
     steps = ["step9", "step10"]
     for seed, step in enumerate(steps):
         save_tiny(tmp_path / f"tiny@{step}", seed=seed)

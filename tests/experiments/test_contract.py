@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 
 import pandas as pd
-import plotly.graph_objects as go
+import plotly.io
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -40,7 +40,7 @@ def _no_browser(monkeypatch):
     def refuse(*where, **how):
         raise RuntimeError("\n\nThere is no browser.\n\nGet one.")
 
-    monkeypatch.setattr(go.Figure, "write_image", refuse)
+    monkeypatch.setattr(plotly.io, "write_images", refuse)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_what_is_written_is_what_was_found(tmp_path, finding, observed):
     assert f"<h1>{finding.question}</h1>" in page
     assert f"<p>{finding.captions['figure']}</p>" in page
     assert record["captions"] == {**finding.captions, "judged": written.CAPTION}
-    assert lines[1:] == ["no .png of the figures: There is no browser."]
+    assert lines[1:] == ["no pictures (.png) of the figures: There is no browser."]
     assert not (out / "figure.png").exists()
 
 
