@@ -210,7 +210,9 @@ def read_config(path: Path) -> dict[str, Any]:
             "expected one of keys and values",
         ) from error
     except UnicodeDecodeError as error:
-        raise SweepError(f"{str(path)!r} is not UTF-8 text (byte {error.start})") from error
+        raise SweepError(
+            f"{str(path)!r} is not UTF-8 text (byte {error.start})", "save the file as UTF-8"
+        ) from error
     except OSError as error:
         raise SweepError(f"config {str(path)!r} cannot be read: {error.strerror}") from error
     try:

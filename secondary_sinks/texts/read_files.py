@@ -90,7 +90,9 @@ def read_utf8(path: Path, expected: str) -> str:
         check_bytes(path)
         return files.read_bytes(path).decode("utf-8-sig")  # line ends stay as they are
     except UnicodeDecodeError as error:
-        raise TextError(f"{str(path)!r} is not UTF-8 text (byte {error.start})") from error
+        raise TextError(
+            f"{str(path)!r} is not UTF-8 text (byte {error.start})", "save the file as UTF-8"
+        ) from error
     except OSError as error:
         raise TextError(f"{str(path)!r} cannot be read: {error.strerror}") from error
 

@@ -43,7 +43,9 @@ def load_object(line: str, where: str) -> dict[str, Any]:
     try:
         record = files.load_json(line, parse_constant=_refuse_constant)
     except ValueError as error:
-        raise TextError(f"{where}: broken JSON: {error}") from error
+        raise TextError(
+            f"{where}: broken JSON: {error}", "expected one whole JSON object on each line"
+        ) from error
     if not isinstance(record, dict):
         raise TextError(f"{where}: expected a JSON object, got {type(record).__name__}")
     return record
