@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.layerwise.denominators import joined, paid_to_watched
-from secondary_sinks.layerwise.fused_attention import AttentionTotals
+from secondary_sinks.layerwise.fused_attention import AttentionTotals, in_rows
 
 SUMMANDS = {torch.float32: 1, torch.float16: 2, torch.bfloat16: 3}
 """Numbers of a type whose sum is as exact as float32."""
@@ -72,7 +72,7 @@ def kernel(
     Public functions of torch do not return the second for every kernel, so these are operators
     of torch itself.
     """
-    given, rest = (q[None], k[None], v[None]), {"scale": scale}
+    given, rest = [in_rows(x[None]) for x in (q, k, v)], {"scale": scale}
     operators: Any = torch.ops.aten
     if q.device.type == "cpu":
         z, lse = operators._scaled_dot_product_flash_attention_for_cpu(*given, 0.0, causal, **rest)

@@ -87,6 +87,14 @@ def needs_no_pattern(queries: Tensor, totals: AttentionTotals) -> bool:
     return exact or not totals.wants_log_sums
 
 
+def in_rows(vectors: Float[Tensor, "*pos d"]) -> Float[Tensor, "*pos d"]:
+    """Vectors whose numbers are next to each other in memory.
+
+    A kernel that is called directly takes that for granted; a hook may return them otherwise.
+    """
+    return vectors if vectors.stride(-1) == 1 else vectors.contiguous()
+
+
 def attend_only(
     queries: Float[Tensor, "query head d_head"],
     keys: Float[Tensor, "key kv_head d_head"],
@@ -102,7 +110,7 @@ def attend_only(
     cost nothing.
     """
     n_queries, n_keys, in_group = len(queries), len(keys), queries.shape[1] // keys.shape[1]
-    q = queries.transpose(0, 1)[None]
+    q = in_rows(queries.transpose(0, 1)[None])
     k, v = (part.transpose(0, 1).repeat_interleave(in_group, 0)[None] for part in (keys, values))
     whole = n_queries == n_keys and (window is None or window >= n_keys)
     mask = None

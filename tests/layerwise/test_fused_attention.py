@@ -119,6 +119,21 @@ def test_denominators_are_the_same_whatever_else_is_asked_for(model, rounded, re
         within(farthest(others(one), others(expected)), rounded["others"], "others")
 
 
+def test_numbers_may_lie_in_memory_in_any_order(model, rounded):
+    """As a hook may leave them; a kernel reads rows."""
+
+    def turn(tensor, hook):
+        return tensor.transpose(-1, -2).contiguous().transpose(-1, -2)
+
+    hooks = [(hook_name(1, point), turn) for point in ("q", "k", "v")]
+    expected, values = run(model, 1, None)
+    passage = layerwise_forward(model, TOKENS)
+    one = passage.layer(1)
+    after = one.forward(passage.embedded, hooks, denominators=True, received=False)
+    within(farthest(after, values), rounded["after"], "after")
+    within(farthest(one.log_sums, expected.log_sums), rounded["log_sums"], "log_sums")
+
+
 def test_without_received_attention_all_else_is_as_with_it(model, rounded):
     resid = None
     for layer in range(model.cfg.n_layers):
