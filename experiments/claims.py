@@ -92,21 +92,21 @@ TESTED: dict[str, dict[tuple[str, int], str]] = {
         ("mlp_anatomy", 1): "By direction alone: of the MLPs up to the creation layer, this one "
         "writes most along the primary, at more than half of the sinks and not at their controls",
         ("norm_dose", 2): "Direction needed: turned by 90 degrees at the same norm, with nothing "
-        "left along its own direction, it leaves more than half of the sinks less than half of "
-        "their attention, and other MLPs turned do not",
+        "left along its own direction, what the creation layer's MLP writes leaves more than half "
+        "of the sinks less than half of their attention, and the MLP before, turned, does not",
         ("mlp_ablation", 0): "Needed: without the MLP of one layer, more than half of the sinks "
         "end",
-        ("mlp_patching", 0): "Enough: what the forming MLPs write at a sink makes more than half "
-        "of the control tokens sinks, and outputs of ordinary tokens do not",
+        ("mlp_patching", 0): "Enough: what the creation layer's MLP writes at a sink makes more "
+        "than half of the control tokens sinks, and its outputs at ordinary tokens do not",
     },
     "norm": {
-        ("norm_dose", 0): "Dose: scaled up from its own norm to 4 times, what the forming MLPs "
-        "write draws more attention: beyond the control's by a rank correlation above one half, "
-        "and by more than a tenth",
-        ("norm_dose", 1): "Dose: scaled up so, it makes sinks attended at more layers, by the same "
-        "measures",
+        ("norm_dose", 0): "Dose: scaled up from its own norm to 4 times, what the creation layer's "
+        "MLP writes draws more attention: by a rank correlation above one half, at sinks and "
+        "beyond the control's, and by more than a tenth",
+        ("norm_dose", 1): "Dose: scaled up to 4 times, it makes sinks attended at more layers (the "
+        "same correlations, and a tenth more layers)",
         ("norm_dose", 3): "Norm needed: more than a sixteenth of it; at that, more than half of "
-        "the sinks lose half of their attention, and not with other MLPs shortened",
+        "the sinks lose half of their attention, and not with the MLP before shortened",
         ("norm_and_score", 0): "Within texts: among sinks of one text and creation layer, the "
         "longer what the MLP writes, the more attention (rank correlation above 0, permutations)",
         ("norm_and_score", 1): "Within texts: the longer, the more layers attended",

@@ -18,24 +18,26 @@ PAPER = (
     "be enough."
 )
 METHOD = (
-    "Patching in both directions. *Denoising* patches the forming MLPs' outputs at the sink into "
-    "its control (a token twin, else the nearest ordinary token): does the control become a sink "
-    "by the criterion? Compared with patching in the outputs of the same MLPs at ordinary tokens. "
-    "*Noising* patches the control's outputs into the sink, compared with the same patch at the "
-    "same number of other MLPs; with fewer of them, nothing is supported. A sink ends if it "
-    "no longer meets the criterion and draws less than half of its attention. Both are repeated "
-    "for every single layer, shown as heat maps."
+    "Patching in both directions. *Denoising* patches what the MLP of the creation layer writes at "
+    "the sink into its control (a token twin, else the nearest ordinary token): does the control "
+    "become a sink by the criterion? Compared with patching in the outputs of the same MLP at "
+    "ordinary tokens. *Noising* patches the control's outputs of the forming MLPs into the sink, "
+    "compared with the same patch at the same number of other MLPs; with fewer of them, nothing is "
+    "supported. A sink ends if it no longer meets the criterion and draws less than half of its "
+    "attention. Both are repeated with all forming MLPs and for every single layer, shown as heat "
+    "maps."
 )
 REFUTATION = (
     "Controls do not become sinks, or also become sinks with the outputs of ordinary tokens; sinks "
     "survive with the control's outputs."
 )
-CLAIM = "the forming MLPs' outputs at a sink make its control token a sink"
+CLAIM = "what the MLP of its creation layer writes at a sink makes another token a sink"
 CAPTIONS = {
     "figure": (
         "Denoising, one row per sink: the lifetime that its control token gets with one layer's "
-        "MLP output from the sink, as a share of the sink's lifetime. At the right: all forming "
-        "MLPs at once, with the sink's outputs and with those of ordinary tokens. At most 60 sinks."
+        "MLP output from the sink, as a share of the sink's lifetime. At the right: the MLP of the "
+        "creation layer, with the sink's output and with those of ordinary tokens, and all forming "
+        "MLPs at once. At most 60 sinks."
     ),
     "noising": (
         "Noising: the share of its lifetime that the sink loses with one layer's MLP output from "

@@ -19,23 +19,25 @@ PAPER = (
     "sinks (see `norm_and_score`); this experiment intervenes."
 )
 METHOD = (
-    "The output of the forming MLPs is scaled by factors from 1/16 to 4, at each sink and at its "
-    "control token. It is also rotated by 90 degrees to random directions, at the same norm. A "
-    "sink has a large norm by definition, so its lifetime depends on the norm in any model: only "
-    "attention is tested. Verdicts: attention, and the number of layers attended, follow the "
-    "factor where it is 1 or more (rank correlation minus the control's, a trend test, and a gain "
-    "of more than a tenth at 4 times the norm). Factors below 1 take the output away, so they "
-    "enter the curves alone: whatever needs the output at all follows them. Sinks lose half of "
-    "their attention if the output is rotated by 90 degrees, which leaves nothing along its own "
-    "direction, and if it is scaled down to 1/16. The primary is active at the same layers at "
-    "every factor."
+    "The output of the MLP of the creation layer is scaled by factors from 1/16 to 4, at each sink "
+    "and at its control token. Other MLPs that a sink needs are left alone: scaled, they would "
+    "change what this MLP reads. The output is also rotated by 90 degrees to random directions, at "
+    "the same norm. A sink has a large norm by definition, so its lifetime depends on the norm in "
+    "any model: only attention is tested. Verdicts: attention, and the number of layers attended, "
+    "follow the factor where it is 1 or more (rank correlation minus the control's, a trend test, "
+    "and a gain of more than a tenth at 4 times the norm), and they follow it at the sinks alone "
+    "too. Factors below 1 take the output away, so they enter the curves alone: whatever needs the "
+    "output at all follows them. Sinks lose half of their attention if the output is rotated by 90 "
+    "degrees, which leaves nothing along its own direction, and if it is scaled down to 1/16; and "
+    "they do not if the same is done to the MLP before. The primary is active at the same layers "
+    "at every factor."
 )
 REFUTATION = (
-    "Attention falls where the factor rises above 1, compared with controls. If it does not "
-    "change, or rises just as much at controls, nothing is shown or refuted. The number of layers "
-    "attended cannot exceed that of the model, so large factors give ties."
+    "Attention falls where the factor rises above 1, both at sinks and compared with controls. If "
+    "it does not change, or changes just as much at controls, nothing is shown or refuted. The "
+    "number of layers attended cannot exceed that of the model, so large factors give ties."
 )
-CLAIM = "sinks draw more attention if the MLP output that forms them is scaled up"
+CLAIM = "sinks draw more attention if the MLP output of their creation layer is scaled up"
 GROUPS = {"sink": "sinks", "control": "control tokens"}
 PANELS = {
     "mass_edited": ("attention mass", "linear"),
@@ -48,14 +50,14 @@ CAPTIONS = {
 
 
 def run(observed: Observed) -> Finding:
-    """Scale and rotate the output of the forming MLPs at each sink and its control."""
+    """Scale and rotate the output of the MLP of the creation layer at each sink and its control."""
     return answer_question(NAME, QUESTION, CLAIM, observed, ask, _figures, CAPTIONS)
 
 
 def _figures(answer: Answer) -> Mapping[str, go.Figure]:
     doses = answer.cells[answer.cells["test"] == "dose"]
     frame = lines_by_group(doses, GROUPS, "role", "factor", list(PANELS))
-    title = "factor on the output of the forming MLPs"
+    title = "factor on the output of the MLP of the creation layer"
     return {"figure": interval_lines(frame, PANELS, title, x_scale="log")}
 
 

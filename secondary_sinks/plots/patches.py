@@ -29,10 +29,13 @@ PATCHES = {
     "noising": ("share of the sink's lifetime that is lost", LOST),
 }
 EXTRA_COLUMNS = {
-    "denoising": {"forming": "all forming MLPs", "ordinary": "ordinary tokens'"},
+    "denoising": {
+        **{"creation": "creation layer's MLP", "ordinary": "the same, of ordinary tokens"},
+        **{"forming": "all forming MLPs"},
+    },
     "noising": {"forming": "all forming MLPs", "other": "other MLPs"},
 }
-"""Columns to the right of the layers: all forming MLPs of the sink, and the control."""
+"""Columns to the right of the layers: what a verdict is about, and its control."""
 KEY = ["text_id", "sink_pos"]
 TOO_LATE = "too late to shorten the life of the sink: patched after its last layer"
 
@@ -68,9 +71,8 @@ def patch_table(
 
 
 def _column(part: pd.DataFrame) -> "pd.Series[str]":
-    """The layer of a single MLP; else forming, ordinary or other."""
-    ordinary = (part["where"] == "forming") & (part["donor"] == "ordinary")
-    extra = part["where"].where(~ordinary, "ordinary")
+    """The layer of a single MLP; else creation, forming, ordinary or other."""
+    extra = part["where"].where(part["donor"] != "ordinary", "ordinary")
     layers = [one if isinstance(one, str) else format_layers(one) for one in part["layers"]]
     return extra.where(part["where"] != "layer", pd.Series(layers, part.index, dtype=str))
 

@@ -14,7 +14,7 @@ from secondary_sinks.questions import dose_figures
 from secondary_sinks.questions.answer import Answer, sum_counts
 from secondary_sinks.questions.dose_verdicts import direction_verdict, dose_verdicts, norm_verdict
 from secondary_sinks.questions.forming import Forming, Place, by_place, none_found
-from secondary_sinks.questions.held_out import has_other, held_out, other_layers
+from secondary_sinks.questions.held_out import has_other, other_layers
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
     TextPairs,
@@ -32,7 +32,7 @@ BY = {"sink": "is_sink", "attention": "draws"}
 COLUMNS = ("by", "unit", "value", "low", "high", "n_sinks", "n_texts", "n_below", "n_never")
 
 
-def thresholds(doses: pd.DataFrame, forming: Mapping[Place, Forming]) -> pd.DataFrame:
+def thresholds(doses: pd.DataFrame, written: Mapping[Place, float]) -> pd.DataFrame:
     """The least dose that makes a sink: geometric mean over texts, with its interval.
 
     Column `by`: "sink" uses the criterion, which includes a norm itself; "attention" asks for the
@@ -41,22 +41,22 @@ def thresholds(doses: pd.DataFrame, forming: Mapping[Place, Forming]) -> pd.Data
     For each sink, the threshold lies between the last factor that is too small and the first that
     is enough. The value is their geometric mean; the interval goes from the lower end of the
     interval of the former to the upper end of that of the latter, so it includes the step of the
-    grid. Unit "factor" scales the output of the forming MLPs; unit "norm" is the length that they
-    write together along the primary's direction. Sinks for which the smallest factor is enough
-    (`n_below`), or no factor is (`n_never`), are not counted; in norm, neither are sinks whose
-    forming MLPs write against the direction.
+    grid. Unit "factor" scales the output of the MLP; unit "norm" is the length that it writes along
+    the primary's direction, from `written`. Sinks for which the smallest factor is enough
+    (`n_below`), or no factor is (`n_never`), are not counted; in norm, neither are sinks whose MLP
+    writes against the direction.
     """
     sinks = doses[doses["role"] == "sink"]
-    rows = [row for by, column in BY.items() for row in _rows(by, sinks, column, forming)]
+    rows = [row for by, column in BY.items() for row in _rows(by, sinks, column, written)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def _rows(
-    by: str, sinks: pd.DataFrame, column: str, forming: Mapping[Place, Forming]
+    by: str, sinks: pd.DataFrame, column: str, written: Mapping[Place, float]
 ) -> list[dict[str, object]]:
     """Two rows: one in factors, one in norm."""
     brackets = [
-        (text_id, *_bracket(group, column), forming[str(text_id), int(str(pos))].written)
+        (text_id, *_bracket(group, column), written[str(text_id), int(str(pos))])
         for (text_id, pos), group in sinks.groupby(["text_id", "sink_pos"])
     ]
     table = pd.DataFrame(brackets, columns=["text_id", "last", "first", "norm"])
@@ -116,15 +116,15 @@ def norm_dose(
     progress: Progress | None = None,
     n_claims: int | None = None,
 ) -> Answer:
-    """Scale and rotate the output of the forming MLPs at each sink.
+    """Scale and rotate the output of the MLP of the creation layer at each sink.
 
-    Tests, in column `test`. "dose": the output times each of the `factors`, at the sink and at its
-    control token. "turned": the output rotated by 90 degrees to `seeds` random directions, at the
-    same norm and at the largest factor; at the sink and, as a control, at as many other MLPs that
-    could have ended it (role "other"), if there are that many. "least": the output times the
-    smallest factor, at the sink and at as many other MLPs. "made": the output put into the control
-    token as it is, turned, and times the smallest factor ("least"). The forming MLPs were chosen on
-    earlier texts (`held_out`).
+    That MLP alone, not all that a sink needs: other MLPs may enable it, and scaling them changes
+    its input. The choice depends on no outcome. Tests, in column `test`. "dose": the output times
+    each of the `factors`, at the sink and at its control token. "turned": the output rotated by 90
+    degrees to `seeds` random directions, at the same norm and at the largest factor; at the sink
+    and, as a control, at the MLP before instead (role "other"), unless the sink is created at
+    layer 0. "least": the output times the smallest factor, at the sink and at the MLP before.
+    "made": the output put into the control token as it is, and turned.
 
     All verdicts are about attention alone. A sink has a large norm and a direction by definition,
     so if it is shortened or turned it ends, and if it is lengthened it lives longer, in any model;
@@ -138,13 +138,14 @@ def norm_dose(
     than a tenth of the clean response (`GAIN`, median over texts with its interval, minus the
     control), and if Page's trend test (permutations within texts, Holm-corrected for both
     responses) has p of at most 0.05; contradicted if the interval of the correlation lies below 0.
+    For either outcome, the correlation at the sinks alone must lie on the same side too, so that no
+    change of the controls makes it.
     *Direction* (rotated by 90 degrees, nothing is left along it) and *norm* (the smallest factor):
     the share of sinks that lose more than half of their attention beyond the expected, and do not
     with other MLPs, compared with one half; contradicted only if the share is below without regard
     to other MLPs too. Both come near to removing the output, and say no more than that a part of
-    it along its direction, or more than the smallest factor of its norm, is needed. If no other
-    MLP could have ended the sink, its control token is the control: there the output draws half as
-    much as at the sink when put in unchanged, and does not when turned (or at the least norm).
+    it along its direction, or more than the smallest factor of its norm, is needed. Where other
+    MLPs, turned or shortened, do the same, neither is supported.
 
     `n_claims`: number of claims that intervals are corrected for (`n_claims_of`); by default those
     of this answer. Table "threshold": the least norm that makes a sink, or draws half as much
@@ -160,10 +161,9 @@ def norm_dose(
         )
     texts = match_pairs(traces, sinks)
     formed_by = by_place(model, texts, sinks, forming)
-    tested_with = held_out(texts, formed_by)
     rows: list[dict[str, Any]] = []
     for text in with_progress(texts, progress):
-        trials = list(_trials(text, tested_with, factors, seeds))
+        trials = list(_trials(text, factors, seeds))
         rows += run_trials(model, text.trace, sinks.thresholds, trials)
     cells = frame_of(rows, *WORDS)
     left_out = sum_counts(*(text.left_out for text in texts))
@@ -177,17 +177,25 @@ def norm_dose(
             direction_verdict(cells, extra, left_out, n_claims),
             norm_verdict(cells, factors[0], extra, left_out, n_claims),
         ),
-        tables={"threshold": thresholds(cells[cells["test"] == "dose"], tested_with)},
+        tables={
+            "threshold": thresholds(cells[cells["test"] == "dose"], _written(texts, formed_by))
+        },
         left_out=left_out,
         n_censored=count_censored(texts),
     )
 
 
-def _trials(
-    text: TextPairs, found: Mapping[Place, Forming], factors: Sequence[float], seeds: int
-) -> Iterator[Trial]:
+def _written(texts: Sequence[TextPairs], formed_by: Mapping[Place, Forming]) -> dict[Place, float]:
+    """Signed length that the MLP of the creation layer writes along the primary, by sink."""
+    sinks = [case.sink for text in texts for case in text.cases]
+    places = {(sink.text_id, sink.pos): sink.l_start for sink in sinks}
+    lengths = {place: formed_by[place].by_layer for place in places}
+    return {at: lengths[at][layer] if lengths[at] else math.nan for at, layer in places.items()}
+
+
+def _trials(text: TextPairs, factors: Sequence[float], seeds: int) -> Iterator[Trial]:
     for case in text.cases:
-        own = found[case.sink.text_id, case.sink.pos].layers
+        own = (case.sink.l_start,)
         other = other_layers(case.sink, own)
         for factor in factors:
             yield _trial(case, "dose", "sink", own, factor, case.sink.pos)
@@ -195,8 +203,7 @@ def _trials(
         yield _trial(case, "least", "sink", own, factors[0], case.sink.pos)
         if other:
             yield _trial(case, "least", "other", other, factors[0], case.sink.pos)
-        for role, factor in (("straight", 1.0), ("least", factors[0])):
-            yield _trial(case, "made", role, own, factor, case.control, donor=case.sink.pos)
+        yield _trial(case, "made", "straight", own, 1.0, case.control, donor=case.sink.pos)
         for seed in range(seeds):
             for factor in (1.0, factors[-1]):
                 yield _trial(case, "turned", "sink", own, factor, case.sink.pos, seed=seed)
@@ -230,7 +237,7 @@ def _trial(
 def cells_of(sample: Sample) -> Cells:
     """Cost: the factors at each sink and its control, and the turned and least outputs."""
     able = sum(has_other(case.sink) for text in sample.texts for case in text.cases)
-    at_each = 2 * len(FACTORS) + 3 + 3 * SEEDS
+    at_each = 2 * len(FACTORS) + 2 + 3 * SEEDS
     return Cells(replayed=sample.n_sinks * at_each + able * (1 + 2 * SEEDS))
 
 

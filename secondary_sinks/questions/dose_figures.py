@@ -19,21 +19,21 @@ DOSED = {
 
 
 def norm_dose(answer: Answer, shown: Shown) -> list[Drawing]:
-    """Attention and lifetimes by the factor that scales the output of the forming MLPs."""
+    """Attention and lifetimes by the factor on the output of the MLP of the creation layer."""
     frame = _doses(answer.cells)
     titles = {name: title for name, title in DOSED.items() if name in answer.cells}
     marks, words = _threshold(answer.tables["threshold"])
     options = {
         "panels": titles,
-        "x_title": "factor on the output of the forming MLPs",
+        "x_title": "factor on the output of the MLP of the creation layer",
         "x_scale": "log",
         "x_ticks": _fractions(frame),
         "marks": marks,
         "height": 150,
     }
     caption = (
-        "The output of the forming MLPs is scaled, at the sinks and at their control tokens. "
-        f"Lines are means, bands run from the 10th to the 90th percentile of tokens.{words}"
+        "The output of the MLP of the creation layer is scaled, at the sinks and at their control "
+        f"tokens. Lines are means, bands run from the 10th to the 90th percentile of tokens.{words}"
     )
     return one_drawing("lines", "dose", "Dose and response", caption, frame, options=options)
 

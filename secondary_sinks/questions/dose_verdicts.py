@@ -8,8 +8,8 @@ import pandas as pd
 
 from secondary_sinks.display import rounded
 from secondary_sinks.questions.answer import judge
-from secondary_sinks.questions.held_out import control_words, with_control
-from secondary_sinks.questions.trials import rate_difference, rates
+from secondary_sinks.questions.held_out import TOO_FEW, control_words, with_control, without_others
+from secondary_sinks.questions.trials import rate_difference
 from secondary_sinks.statistics import (
     Interval,
     holm,
@@ -23,15 +23,15 @@ from secondary_sinks.types import Verdict
 ALPHA = 0.05
 GAIN = 0.1
 """Attention saturates: less is gained at the largest factor, as a share of what the sink has."""
-DOSE = "sinks draw more attention if the MLP output that forms them is scaled up"
-LAYERS = "sinks are attended at more layers if the MLP output that forms them is scaled up"
+DOSE = "sinks draw more attention if the MLP output of their creation layer is scaled up"
+LAYERS = "sinks are attended at more layers if the MLP output of their creation layer is scaled up"
 DIRECTION = (
-    "sinks need a part of the MLP output that forms them along its own direction: rotated by 90 "
-    "degrees at the same norm, it leaves them less than half of their attention"
+    "sinks need a part of the MLP output of their creation layer along its own direction: rotated "
+    "by 90 degrees at the same norm, it leaves them less than half of their attention"
 )
 NORM = (
-    "sinks need the MLP output that forms them at more than {} of its norm: scaled down to that, "
-    "it leaves them less than half of their attention"
+    "sinks need the MLP output of their creation layer at more than {} of its norm: scaled down to "
+    "that, it leaves them less than half of their attention"
 )
 
 
@@ -63,9 +63,10 @@ def dose_verdicts(
     Factors below 1 take the output away: whatever needs it at all has a high rank correlation with
     the factor there, also if it is on or off.
 
-    supported: the interval of the rank correlation lies above one half, that of the gain (from the
-    first factor to the last, as a share of the clean response) above `GAIN`, and the trend test
-    agrees. contradicted: the interval of the rank correlation lies below 0. Else inconclusive.
+    supported: the intervals of the rank correlation, beyond the control's and at sinks alone, lie
+    above one half, that of the gain (from the first factor to the last, as a share of the clean
+    response) above `GAIN`, and the trend test agrees. contradicted: both intervals of the rank
+    correlation lie below 0. Else inconclusive.
     """
     part = cells[cells["test"] == "dose"]
     p_values = holm([_page(_scaled_up(part), name) for name in RESPONSES])
@@ -89,12 +90,14 @@ def _dose(
 ) -> Verdict:
     (claim, response, _), up = RESPONSES[name], _scaled_up(part)
     interval, gain = _correlation(up, name, n_claims), _gain(up, name, n_claims)
-    falls = outcome_of(interval, 0.0) == "contradicted"
-    rises = outcome_of(interval) == outcome_of(gain, GAIN) == "supported" and p_value <= ALPHA
+    both = interval, _correlation(up, name, n_claims, alone=True)
+    falls = {outcome_of(one, 0.0) for one in both} == {"contradicted"}
+    rises = {outcome_of(one) for one in both} | {outcome_of(gain, GAIN)} == {"supported"}
+    rises = rises and p_value <= ALPHA
     return judge(
         claim,
         interval,
-        lambda: _why_dose(part, name, interval, gain, p_value) + extra,
+        lambda: _why_dose(part, name, both, gain, p_value) + extra,
         statistic=f"rank correlation of the factor, from 1 up, with {response} (sink minus "
         "control), median over texts",
         unit="rank correlation",
@@ -106,19 +109,21 @@ def _dose(
 
 
 def _why_dose(
-    part: pd.DataFrame, name: str, interval: Interval, gain: Interval, p_value: float
+    part: pd.DataFrame, name: str, both: tuple[Interval, Interval], gain: Interval, p_value: float
 ) -> str:
     """The parts of the verdict; then, for comparison, all factors, and the lifetime."""
+    beyond, alone = both
     largest, response = part["factor"].max(), RESPONSES[name][1]
     overall = _correlation(part, name, 1).value
     lifetime = _correlation(_scaled_up(part), "lifetime_edited", 1).value
     return (
-        f"from 1 up, the factor has a rank correlation of {interval.value:.2f} with {response} "
-        f"(corrected p = {rounded(p_value, 2)}); at {largest:g} times the norm, {response} changes "
-        f"by {gain.value:+.0%} [{gain.low:+.0%}, {gain.high:+.0%}] beyond the control (more than "
-        f"{GAIN:.0%} is asked for); the correlation over all factors, most of which take the "
-        f"output away, is {overall:.2f}; that with the lifetime, whose definition includes a norm "
-        f"test, is {lifetime:.2f}"
+        f"from 1 up, the factor has a rank correlation of {beyond.value:.2f} with {response} "
+        f"beyond the control's (corrected p = {rounded(p_value, 2)}), and of {alone.value:.2f} "
+        f"[{alone.low:.2f}, {alone.high:.2f}] at the sinks alone; at {largest:g} times the "
+        f"norm, {response} changes by {gain.value:+.0%} [{gain.low:+.0%}, {gain.high:+.0%}] beyond "
+        f"the control (more than {GAIN:.0%} is asked for); the correlation over all factors, "
+        f"most of which take the output away, is {overall:.2f}; that with the lifetime, whose "
+        f"definition includes a norm test, is {lifetime:.2f}"
     )
 
 
@@ -135,23 +140,32 @@ def _gain(up: pd.DataFrame, name: str, n_claims: int) -> Interval:
     return median_over_texts(gains, texts, n_claims=n_claims)
 
 
-def _correlation(cells: pd.DataFrame, name: str, n_claims: int) -> Interval:
-    """Rank correlation of the factor with the value at the sink minus that at its control."""
-    responses = _beyond_control(cells, name)
+def _correlation(cells: pd.DataFrame, name: str, n_claims: int, *, alone: bool = False) -> Interval:
+    """Rank correlation of the factor with the value at the sink minus that at its control.
+
+    `alone`: with the value at the sink.
+    """
+    responses = _by_factor(cells, name)["sink"] if alone else _beyond_control(cells, name)
     correlations = [rank_correlation(responses.columns, row) for row in responses.to_numpy()]
     texts = responses.index.get_level_values("text_id").tolist()
     return median_over_texts(correlations, texts, n_claims=n_claims)
 
 
 def _beyond_control(cells: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Values of sinks minus those of their controls at the same factor: `[sink, factor]`.
+    """Values of sinks minus those of their controls at the same factor: `[sink, factor]`."""
+    values = _by_factor(cells, name)
+    return values["sink"] - values["control"]
 
-    Values are first rounded to four digits, so that rounding errors do not count as differences.
+
+def _by_factor(cells: pd.DataFrame, name: str) -> dict[str, pd.DataFrame]:
+    """Values of sinks, and of their controls: `[sink, factor]`.
+
+    They are rounded to four digits, so that rounding errors do not count as differences.
     """
     keys = [cells[key] for key in ("text_id", "sink_pos", "role", "factor")]
-    values = cells[name].map(lambda value: float(f"{value:.4g}"))
-    by_dose = values.groupby(keys).mean().unstack("role").reindex(columns=["sink", "control"])
-    return (by_dose["sink"] - by_dose["control"]).unstack("factor")
+    values = cells[name].map(lambda value: float(f"{value:.4g}")).groupby(keys).mean()
+    by_role = values.unstack("role").reindex(columns=["sink", "control"])
+    return {role: by_role[role].unstack("factor") for role in ("sink", "control")}
 
 
 def _page(cells: pd.DataFrame, name: str) -> float:
@@ -164,10 +178,7 @@ def direction_verdict(
     """Verdict on the share of sinks that lose half of their attention turned by 90 degrees."""
     turned = cells[cells["test"] == "turned"]
     same = turned[turned["factor"] == 1.0]
-    instead = _made_as_well(cells, "turned")
-    interval = rate_difference(
-        same, "role", "sink", "other", n_claims=n_claims, of="draws", instead=instead
-    )
+    interval = _lost(same, n_claims)
 
     def why() -> str:
         largest = turned[(turned["factor"] != 1.0) & (turned["role"] == "sink")]
@@ -180,14 +191,14 @@ def direction_verdict(
             f"{1 - _mean(largest['draws']):.0%}); {1 - _mean(own['is_sink']):.0%} are no longer "
             "sinks by the definition, which includes the direction; of other tokens that get the "
             f"output, {made['turned']:.0%} draw half as much if it is rotated and "
-            f"{made['straight']:.0%} if it is not{extra}"
+            f"{made['straight']:.0%} if it is not{_others(same)}{extra}"
         )
 
     return judge(
         DIRECTION,
         interval,
         why,
-        statistic="share of sinks that lose half of their attention, but not if other MLPs are "
+        statistic="share of sinks that lose half of their attention, but not if the MLP before is "
         "rotated instead",
         left_out=left_out,
         n_claims=n_claims,
@@ -200,10 +211,7 @@ def norm_verdict(
 ) -> Verdict:
     """Verdict on the share of sinks that lose half of their attention at the `least` factor."""
     part = cells[cells["test"] == "least"]
-    instead = _made_as_well(cells, "least")
-    interval = rate_difference(
-        part, "role", "sink", "other", n_claims=n_claims, of="draws", instead=instead
-    )
+    interval = _lost(part, n_claims)
     own = part[part["role"] == "sink"]
     return judge(
         NORM.format(as_fraction(least)),
@@ -212,9 +220,9 @@ def norm_verdict(
             f"with the output at {as_fraction(least)} of its norm, "
             f"{1 - _mean(own['draws']):.0%} lose more than half of their attention; "
             f"{1 - _mean(own['is_sink']):.0%} are no longer sinks by the definition, which "
-            f"includes the norm{extra}"
+            f"includes the norm{_others(part)}{extra}"
         ),
-        statistic="share of sinks that lose half of their attention, but not if other MLPs are "
+        statistic="share of sinks that lose half of their attention, but not if the MLP before is "
         "scaled instead",
         left_out=left_out,
         n_claims=n_claims,
@@ -222,11 +230,21 @@ def norm_verdict(
     )
 
 
-def _made_as_well(cells: pd.DataFrame, role: str) -> "pd.Series[float]":
-    """Per sink: 1 minus the share of control tokens that draw half as much with its output."""
-    made = rates(cells[cells["test"] == "made"], "role", alive=True, of="draws")
-    made = made.reindex(columns=["straight", role])
-    return 1 - made["straight"] * (1 - made[role])
+def _lost(part: pd.DataFrame, n_claims: int) -> Interval:
+    """Share of sinks that draw less than half, and still draw it with the MLP before instead."""
+    none = without_others(part, "role", "sink")
+    return rate_difference(
+        part, "role", "sink", "other", n_claims=n_claims, of="draws", instead=none
+    )
+
+
+def _others(part: pd.DataFrame) -> str:
+    """What the same does at the MLP before."""
+    other = part[part["role"] == "other"]
+    if not len(other):
+        return ""
+    lost, n_sinks = 1 - _mean(other["draws"]), with_control(part, "role")
+    return f"; with the MLP before instead, {lost:.0%} of the {n_sinks} sinks that have one do"
 
 
 class _Controls(TypedDict):
@@ -236,11 +254,7 @@ class _Controls(TypedDict):
 
 def _controls(part: pd.DataFrame) -> _Controls:
     n_controls, n_sinks = (with_control(part, "role", one) for one in ("other", "sink"))
-    instead = (
-        "else the same output patched into control tokens, which then draw half as much only if it "
-        "is unchanged"
-    )
-    return {"n_controls": n_controls, "controls": control_words(n_controls, n_sinks, instead)}
+    return {"n_controls": n_controls, "controls": control_words(n_controls, n_sinks, TOO_FEW)}
 
 
 def _mean(values: "pd.Series[Any]") -> float:

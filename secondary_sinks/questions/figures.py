@@ -16,8 +16,8 @@ PATCHED = {
         "Each row is a secondary sink, strongest first. The output of one layer's MLP at the sink "
         "is patched into its control token (a token twin, else a neighbour); colour is the "
         "lifetime that this token then has as a sink, divided by that of the sink. At the right: "
-        "all forming MLPs together and, as a control, the outputs of the same MLPs at ordinary "
-        "tokens.",
+        "the MLP of the creation layer, as a control its outputs at ordinary tokens, and all "
+        "forming MLPs together.",
     ),
     "noising": (
         "The control token's MLP output, patched into the sink",

@@ -1,4 +1,4 @@
-"""Sufficiency: does the output of a forming MLP at a sink make another token a sink?"""
+"""Sufficiency: does what one MLP writes at a sink make another token a sink?"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -42,7 +42,7 @@ from secondary_sinks.types.lists import one_or_more
 N_CLAIMS = 2
 SEEDS = 3
 WORDS = ("patch", "where", "layers", "donor", "control")
-DENOISING = "the forming MLPs' outputs at a sink make another token a sink"
+DENOISING = "what the MLP of its creation layer writes at a sink makes another token a sink"
 NOISING = "replacing the forming MLPs' outputs by those at a token that is not a sink ends a sink"
 
 
@@ -60,11 +60,14 @@ def sufficiency(
 ) -> Answer:
     """Patch MLP outputs from each sink into its control token, and back.
 
-    *Denoising* puts the outputs of the sink's forming MLPs (chosen on earlier texts: `held_out`)
-    into the control (a token twin, else a neighbour): does it become a sink by the criterion?
-    Compared with outputs of the same MLPs at `seeds` ordinary tokens, and with the sink's outputs
-    of as many other MLPs. *Noising* is the reverse, compared with the same patch at as many other
-    MLPs. Both are also done for each single layer (`layers`, by default all): where = "layer".
+    *Denoising* puts what the MLP of the creation layer writes at the sink into the control (a token
+    twin, else a neighbour), where = "creation": does it become a sink by the criterion? Compared
+    with outputs of the same MLP at `seeds` ordinary tokens. *Noising* puts the control's outputs of
+    the sink's forming MLPs (chosen on earlier texts: `held_out`) into the sink, where = "forming",
+    compared with the same patch at as many other MLPs. Both are also done with all forming MLPs and
+    for each single layer (`layers`, by default all): where = "layer". All forming MLPs together can
+    be nearly all MLPs up to the creation layer; that a copy of all they write makes a sink says
+    little, so no verdict rests on it.
 
     Verdicts: on the share of tokens that become sinks and do not with ordinary donors, and on the
     share of sinks that end (no sink any more, nor half of its attention) and do not with other
@@ -107,6 +110,7 @@ def _trials(
     every = range(len(text.trace.norm)) if layers is None else one_or_more(layers)
     for case in text.cases:
         sink, own = case.sink, found[case.sink.text_id, case.sink.pos].layers
+        alone = (sink.l_start,)
         places = {"forming": own, "other": other_layers(sink, own)}
         single = [("layer", (la,)) for la in every]
         for where, group in [*places.items(), *single]:
@@ -114,8 +118,9 @@ def _trials(
                 continue
             yield _patch(case, "denoising", where, group, donor=sink.pos)
             yield _patch(case, "noising", where, group, donor=case.control)
+        yield _patch(case, "denoising", "creation", alone, donor=sink.pos)
         for seed in range(seeds):
-            yield _patch(case, "denoising", "forming", own, seed=seed)
+            yield _patch(case, "denoising", "creation", alone, seed=seed)
 
 
 def _patch(
@@ -147,11 +152,12 @@ def _patch(
 def _denoising(
     cells: pd.DataFrame, why: str, left_out: Mapping[str, int], n_claims: int
 ) -> Verdict:
-    part = cells[(cells["patch"] == "denoising") & (cells["where"] == "forming")]
+    part = cells[(cells["patch"] == "denoising") & (cells["where"] == "creation")]
     interval = rate_difference(part, "donor", "sink", "ordinary", alive=True, n_claims=n_claims)
     made = part[part["donor"] == "sink"]
     ordinary = lives(part[part["donor"] == "ordinary"]).mean()
     sinks = cells[(cells["patch"] == "noising") & (cells["where"] == "forming")]
+    group = cells[(cells["patch"] == "denoising") & (cells["where"] == "forming")]
     return judge(
         DENOISING,
         interval,
@@ -159,11 +165,12 @@ def _denoising(
             f"{made['is_sink'].astype(float).mean():.0%} of the tokens become sinks, with "
             f"{made['lifetime_edited'].mean() / sinks['lifetime_clean'].mean():.0%} of the sinks' "
             f"lifetime and {made['mass_edited'].mean() / sinks['mass_clean'].mean():.0%} of their "
-            f"attention; with ordinary donors, {ordinary:.0%} do, or draw half of it{why}"
+            f"attention; with ordinary donors, {ordinary:.0%} do, or draw half of it; with all "
+            f"forming MLPs' outputs, {group['is_sink'].astype(float).mean():.0%} do{why}"
         ),
         statistic="share of tokens that become sinks, but neither do so nor draw half of the "
         "sink's attention with ordinary donors",
-        controls="outputs of the same MLPs at ordinary tokens",
+        controls="outputs of the same MLP at ordinary tokens",
         left_out=left_out,
         n_claims=n_claims,
     )
@@ -203,9 +210,9 @@ def _twins(texts: Sequence[TextPairs]) -> str:
 
 
 def cells_of(sample: Sample) -> Cells:
-    """Cost: each layer and all forming MLPs, both ways, with their controls."""
+    """Cost: each layer and all forming MLPs, both ways, with their controls; one MLP alone."""
     able = sum(has_other(case.sink) for text in sample.texts for case in text.cases)
-    return Cells(replayed=sample.n_sinks * (2 * (1 + sample.n_layers) + SEEDS) + 2 * able)
+    return Cells(replayed=sample.n_sinks * (2 * (1 + sample.n_layers) + 1 + SEEDS) + 2 * able)
 
 
 SUFFICIENCY = Question(

@@ -102,35 +102,28 @@ def same(got, values):
         assert one == pytest.approx(other, rel=1e-3, abs=1e-6, nan_ok=True)
 
 
-def pairs(rows, column, own, control, alive, instead=None, of="is_sink"):
+def pairs(rows, column, own, control, alive, of=None):
     """By text: share that end (or stay) in one kind of cell and not in another, per sink.
 
-    Where no control was possible, nothing is taken off, or what `instead` says of the sink.
+    What is no sink but draws half of the attention has not ended, and is none that was made. Where
+    no control was possible, nothing is taken off.
     """
     by_sink = {}
     for row in rows:
-        value = float(row[of]) if alive else 1 - float(row[of])
+        stays = row[of] if of else row["is_sink"] or row["draws"]
+        if alive and row[column] == own:
+            stays = row["is_sink"]
+        value = float(stays) if alive else 1 - float(stays)
         key = row["text_id"], row["sink_pos"]
         by_sink.setdefault(key, {}).setdefault(row[column], []).append(value)
     values = {}
-    for (text, pos), found in by_sink.items():
+    for (text, _), found in by_sink.items():
         one = sum(found[own]) / len(found[own])
-        other = (instead or {}).get((text, pos), 0.0)
+        other = 0.0
         if control in found:
             other = sum(found[control]) / len(found[control])
         values.setdefault(text, []).append(one * (1 - other))
     return values
-
-
-def made_as_well(rows, role):
-    """By sink, 1 less the share of controls that draw half as much straight and not otherwise."""
-    made = {}
-    for row in rows:
-        if row["test"] == "made" and row["role"] in ("straight", role):
-            key = row["text_id"], row["sink_pos"]
-            made.setdefault(key, {}).setdefault(row["role"], []).append(float(row["draws"]))
-    means = {key: {name: sum(v) / len(v) for name, v in one.items()} for key, one in made.items()}
-    return {key: 1 - one["straight"] * (1 - one[role]) for key, one in means.items()}
 
 
 def test_forming_mlps(asked):
@@ -184,7 +177,7 @@ def test_sufficiency(asked):
     answer = question(asked, sufficiency, layers=[1], seeds=2)
     asked.check(answer.cells)
     rows = [row for row in answer.cells.to_dict("records") if row["where"] != "layer"]
-    made = [row for row in rows if row["patch"] == "denoising" and row["where"] == "forming"]
+    made = [row for row in rows if row["patch"] == "denoising" and row["where"] == "creation"]
     same(answer.verdicts[0], pairs(made, "donor", "sink", "ordinary", alive=True))
     ended = [row for row in rows if row["patch"] == "noising"]
     same(answer.verdicts[1], pairs(ended, "where", "forming", "other", alive=False))
@@ -197,11 +190,8 @@ def test_norm_dose(asked):
     rows = answer.cells.to_dict("records")
     turned = [row for row in rows if row["test"] == "turned" and row["factor"] == 1.0]
     least = [row for row in rows if row["test"] == "least"]
-    parts = {"turned": turned, "least": least}
-    for got, (role, part) in zip(answer.verdicts[2:], parts.items(), strict=True):
-        instead = made_as_well(rows, role)
-        values = pairs(part, "role", "sink", "other", alive=False, instead=instead, of="draws")
-        same(got, values)
+    for got, part in zip(answer.verdicts[2:], (turned, least), strict=True):
+        same(got, pairs(part, "role", "sink", "other", alive=False, of="draws"))
 
 
 @exhaustive

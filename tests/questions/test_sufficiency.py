@@ -26,24 +26,40 @@ OUTCOMES = {
 }
 
 
+ALONE = OUTCOMES | {"two that are needed each": "contradicted"}
+"""Whether the MLP of the creation layer alone is enough."""
+
+
 @pytest.mark.parametrize(
     "name",
     thinned(list(TRUTHS), ["two of which one is enough", "attention", "norm without direction"]),
 )
 def test_the_verdicts_are_what_was_planted(name):
     answer = sufficiency(*garden_of(name).asked)
-    assert outcomes(answer) == {DENOISING: OUTCOMES[name], NOISING: OUTCOMES[name]}
+    assert outcomes(answer) == {DENOISING: ALONE[name], NOISING: OUTCOMES[name]}
 
 
 def test_twins_become_sinks_by_the_output_of_the_forming_layer_only():
     answer = sufficiency(*Garden(*three(forming=(3,), dies=6), n_texts=3).asked)
     made = answer.effects[answer.effects["patch"] == "denoising"]
-    forming = made[made["where"] == "forming"].set_index("donor")
+    forming = made[made["where"] == "creation"].set_index("donor")
     # What ends the sink at layer 6 reads its mark, which the twin has not.
     assert forming.loc["sink", ["sink", "lifetime"]].tolist() == [1.0, 5.0]
     assert forming.loc["ordinary", ["sink", "lifetime"]].tolist() == [0.0, 0.0]
     single = made[made["where"] == "layer"].set_index("layers")["sink"].to_dict()
     assert single == {(layer,): float(layer == 3) for layer in range(8)}
+
+
+def test_that_all_mlps_together_make_a_sink_says_nothing_of_one():
+    """Two MLPs write half each. Both together make every twin a sink; naively, that is enough."""
+    garden = Garden(*three(forming=(2, 3), strength=24.0), n_texts=12)
+    answer = sufficiency(*garden.asked)
+    made = answer.cells[(answer.cells["patch"] == "denoising") & (answer.cells["donor"] == "sink")]
+    shares = made[made["text_id"] != "t0"].groupby("where")["is_sink"].mean()
+    assert (shares["forming"], shares["creation"]) == (1.0, 0.0)
+    verdict = answer.verdicts[0]
+    assert (verdict.claim, verdict.outcome) == (DENOISING, "contradicted")
+    assert "with all forming MLPs' outputs, 92% do" in verdict.why
 
 
 def test_one_of_two_redundant_mlps_is_enough():

@@ -132,8 +132,8 @@ def test_a_text_too_long_to_keep_gives_the_same_tables(tmp_path, monkeypatch):
     monkeypatch.setattr(cached_pass, "KEPT_AT_MOST", 1)
     sweep(tmp_path / "passed", config)
     kept, passed = (RunFolder(tmp_path / name) for name in ("kept", "passed"))
-    for name in ("sinks", "effects", "trace", "roles"):
-        assert kept.table(name).equals(passed.table(name)), name
+    for name in ("sinks", "effects", "trace", "roles"):  # floats to rounding: other kernels
+        pd.testing.assert_frame_equal(kept.table(name), passed.table(name))
 
 
 def test_patches_from_twins_and_sinks_and_what_cannot_be(tmp_path):
