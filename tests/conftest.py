@@ -14,9 +14,12 @@ from pathlib import Path  # noqa: E402
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from plotly import basedatatypes  # noqa: E402
 
 gc.freeze()  # the libraries' objects, nearly a million, are not searched for garbage again
 gc.set_threshold(100_000)
+# A few hundred names of properties, which plotly would parse a hundred thousand times.
+basedatatypes._str_to_dict_path_full = functools.cache(basedatatypes._str_to_dict_path_full)
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for processes that tests start
 torch.set_num_threads(1)  # tiny tensors, and as many workers as cores: threads would only wait
@@ -57,6 +60,10 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     """What takes longest begins."""
     items.sort(key=lambda item: START_WITH.get(group_of(item.nodeid), len(START_WITH)))
+
+
+def pytest_collection_finish():
+    gc.freeze()  # all tests and what they import, which stay to the end too
 
 
 @pytest.hookimpl(optionalhook=True)

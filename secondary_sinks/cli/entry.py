@@ -1,5 +1,6 @@
 """`main`: run the app, and turn every known error into one line and exit code 2."""
 
+import functools
 import io
 import itertools
 import os
@@ -43,15 +44,20 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return run_app(app, words, "secondary-sinks")
 
 
+_command_of = functools.cache(get_command)
+"""The commands of an app, which take longer to make than a mistake takes to refuse."""
+
+
 def run_app(app: Typer, words: Sequence[str], name: str) -> int:
     """Run a typer app; a known error becomes one line on standard error and exit code 2."""
     _silence_libraries()
     try:
         _refuse_bytes(words)
-        _refuse_repeats(get_command(app), list(words))
+        command = _command_of(app)
+        _refuse_repeats(command, list(words))
         with warnings.catch_warnings():
             warnings.showwarning = _warn
-            code = app(args=list(words), prog_name=name, standalone_mode=False)
+            code = command(args=list(words), prog_name=name, standalone_mode=False)
             sys.stdout.flush()
     except SinkError as error:
         return _fail(str(error))

@@ -1,5 +1,6 @@
 """Edits the slow way: plain hooks in a whole pass per cell, with the arithmetic written anew."""
 
+import functools
 import math
 from contextlib import contextmanager
 
@@ -174,12 +175,19 @@ def keys(model, cache, layer):
     if rotated in cache:
         return cache[rotated]
     plain, original = cache[f"blocks.{layer}.attn.hook_k"], getattr(model, "original_model", model)
-    for module in original.modules():
-        if vars(module).get("attention_scaling", 1.0) != 1.0:
-            share = original.config.rope_parameters.get("partial_rotary_factor", 1.0)
-            turned = torch.arange(plain.shape[-1]) < share * plain.shape[-1]
-            return torch.where(turned, vars(module)["attention_scaling"] * plain, plain)
-    return plain
+    scale = scale_of_rope(original)
+    if scale == 1.0:
+        return plain
+    share = original.config.rope_parameters.get("partial_rotary_factor", 1.0)
+    turned = torch.arange(plain.shape[-1]) < share * plain.shape[-1]
+    return torch.where(turned, scale * plain, plain)
+
+
+@functools.cache
+def scale_of_rope(original):
+    """By what a rope multiplies keys besides turning them; 1 where it only turns."""
+    scales = (vars(module).get("attention_scaling", 1.0) for module in original.modules())
+    return next((scale for scale in scales if scale != 1.0), 1.0)
 
 
 def mass(trace, cache, row, pos):

@@ -71,12 +71,14 @@ def every_edit(model, trace):
                     yield replace(edit, units=(1, 0) if SITE_OF[site].unit == "KV head" else (2, 0))
 
 
-def near(got, expected, name, least=1e-3):
-    """Within 1e-5 of the largest value; cosines, which are of unit vectors, within 1e-6 too."""
+def near(got, expected, words, *of, least=1e-3):
+    """Within 1e-5 of the largest value; cosines, which are of unit vectors, within 1e-6 too.
+
+    `words` has braces for each of `of`: to write out an edit takes longer than to compare it.
+    """
     scale = float(expected[expected.isfinite()].abs().max().clamp(min=least))
-    torch.testing.assert_close(
-        got, expected, rtol=1e-5, atol=1e-5 * scale, equal_nan=True, msg=lambda m: f"{name}: {m}"
-    )
+    told = {"msg": lambda message: f"{words.format(*of)}: {message}"}
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5 * scale, equal_nan=True, **told)
 
 
 def expect(result, number, pos, model, trace, cache):
@@ -87,8 +89,8 @@ def expect(result, number, pos, model, trace, cache):
     for name, value in expected.items():
         got = getattr(result, name)[(slice(None), number, *column)]
         where = pointing if name == "alignment_centred" else slice(None)
-        words = f"{type(result).__name__}.{name} of {result.cells[number]}"
-        near(got[where], value[where], words, least=0.1 if "alignment" in name else 1e-3)
+        words = ("{}.{} of {}", type(result).__name__, name, result.cells[number])
+        near(got[where], value[where], *words, least=0.1 if "alignment" in name else 1e-3)
 
 
 def test_every_edit_equals_a_full_run(case):
@@ -107,12 +109,12 @@ def test_every_edit_equals_a_full_run(case):
         expect(whole, number, POS, model, trace, cache)
         # Later queries of the edited layer are clean, so that its direct mass is the total one.
         total = slow.mass(trace, cache, number, POS)[edit.layer]
-        near(replayed.mass[edit.layer, number], total, f"direct mass of {edit}")
+        near(replayed.mass[edit.layer, number], total, "direct mass of {}", edit)
         for pos in (0, POS, 20):
             got = whole.mass[:, number, whole.column(pos)]
-            near(got, slow.mass(trace, cache, number, pos), f"mass at {pos} of {edit}")
+            near(got, slow.mass(trace, cache, number, pos), "mass at {} of {}", pos, edit)
         expected = slow.losses(trace, logits[number])
-        near(whole.loss[number, :-1], expected, f"loss of {edit}")
+        near(whole.loss[number, :-1], expected, "loss of {}", edit)
 
 
 def test_attention_of_all_later_queries_equals_a_full_run(case):
