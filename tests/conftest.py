@@ -14,12 +14,9 @@ from pathlib import Path  # noqa: E402
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
-from plotly import basedatatypes  # noqa: E402
 
 gc.freeze()  # the libraries' objects, nearly a million, are not searched for garbage again
 gc.set_threshold(100_000)
-# A few hundred names of properties, which plotly would parse a hundred thousand times.
-basedatatypes._str_to_dict_path_full = functools.cache(basedatatypes._str_to_dict_path_full)
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for processes that tests start
 torch.set_num_threads(1)  # tiny tensors, and as many workers as cores: threads would only wait
