@@ -8,11 +8,12 @@ NEXT := .venv-tl4
 NEXT_READY := $(NEXT)/.ready
 OUT ?= runs/demo
 # `make results`: the model (alias, folder, GGUF file or hub name), the texts, what pages call the
-# model, and options of experiments.all, such as OPTIONS=--observing for a large model.
+# model, and options of experiments.all, such as OPTIONS=--observing for a large model. Without a
+# MODEL: SmolLM2 on a sample of the texts that takes less than an hour, instead of most of a day.
 MODEL ?= smollm2-135m
 TEXTS ?= bundled:claims
 NAME ?= $(patsubst %.gguf,%,$(notdir $(patsubst %/,%,$(MODEL))))
-OPTIONS ?=
+OPTIONS ?= $(if $(filter file,$(origin MODEL)),--every 4 --max-tokens 400)
 RESULTS ?= runs/results/$(NAME)
 # Tests in as many processes as there are cores, one thread each; see tests/conftest.py for which
 # tests stay in one process.
