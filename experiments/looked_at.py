@@ -11,7 +11,6 @@ from experiments.recorded import damaged
 from secondary_sinks import files
 from secondary_sinks.detection import middle_layers
 from secondary_sinks.display import count, markdown_table
-from secondary_sinks.types.lists import join_words
 
 Records = Mapping[str, Mapping[str, Any]]
 """Records of one model, by experiment."""
@@ -49,7 +48,8 @@ def layers_of(records: Records, data: Path | None) -> list[str]:
     if made is None:
         return []
     created = sorted(map(int, made["sample"]["created_at"]))
-    where = f"sinks arise at layer {join_words(list(map(str, created)))}"
+    layers = "layer" if len(created) == 1 else "layers"
+    where = f"sinks arise at {layers} {', '.join(map(str, created))}"
     after = _after_primary(data) if data else ""
     return [f"{where} of {made['model']['n_layers']}{after}"]
 

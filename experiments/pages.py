@@ -27,7 +27,7 @@ from secondary_sinks import files
 from secondary_sinks.cli import NAMED_PATH, say
 from secondary_sinks.detection import middle_layers
 from secondary_sinks.display import count, markdown_table, rounded
-from secondary_sinks.questions.necessity import WAYS
+from secondary_sinks.questions import EDITS
 from secondary_sinks.runs import RunFolder
 
 HOLDS = {
@@ -37,7 +37,7 @@ HOLDS = {
     UNTESTABLE: "No statistic could be computed, so the claim **could not be tested** here.",
     "failed": "The experiment **failed**, so nothing is claimed.",
 }
-KINDS = {edit.partition(":")[0] for edit in WAYS}
+KINDS = {edit.partition(":")[0] for edit in EDITS}
 """Ways to ablate, without the seed or the source of what is put in."""
 CONTENTS = re.compile(r"(  - Results:\n)(?:      .*\n)*")
 SECTIONS = ("What the paper says", "What we did", "What would change our mind")

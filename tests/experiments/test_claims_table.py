@@ -168,7 +168,7 @@ ACTIVE = "measure,group,relative,n_sinks\nmass,primary,-{},{}\nmass,primary,0,3\
     [
         ({"5": 3}, ACTIVE.format(3, 3), "layer 5 of 24, 3 layers after the primary", "None"),
         ({"5": 3}, ACTIVE.format(1, 2), "layer 5 of 24, 0 to 1 layers after the primary", "None"),
-        ({"5": 1, "9": 2}, ACTIVE.format(1, 3), "layer 5 and 9 of 24, 1 layer after", "None"),
+        ({"5": 1, "9": 2}, ACTIVE.format(1, 3), "layers 5, 9 of 24, 1 layer after", "None"),
         ({"9": 3}, ACTIVE.format(1, 3), "layer 9 of 24, 1 layer after the primary", "Every one"),
     ],
 )
