@@ -53,8 +53,7 @@ PARTS = (
         name="primary",
         title="Claim 3: the primary weakens as secondary sinks arise",
         says="The primary sink weakens in middle layers, coinciding with the emergence of "
-        "secondary sinks. What the primary gains when one is removed is more than the paper says; "
-        "it is tested too.",
+        "secondary sinks.",
         paper_claim=3,
     ),
     Part(
@@ -124,11 +123,6 @@ TESTED: dict[str, dict[tuple[str, int], str]] = {
         ("primary_weakening", 0): "Coincidence: queries after a new secondary sink pay the "
         "primary less, beyond queries before it and beyond texts without a sink (median over pairs "
         "of texts)",
-        ("primary_weakening", 1): "Taken from the primary: removed, the sink gives it back "
-        "attention of later queries, as any softmax does, beyond the same edit at a control token "
-        "(median over texts)",
-        ("primary_weakening", 2): "Beyond the softmax: the primary gains more of the freed "
-        "attention than the softmax alone gives it, by more than one hundredth",
     },
     "levels": {
         ("sink_levels", 0): "More than half of the sinks belong to a level, and there are several "
@@ -164,6 +158,11 @@ TESTED: dict[str, dict[tuple[str, int], str]] = {
         "not as many random heads of its layer",
         ("triggers", 3): "In models with learned positions: more than half of the sinks end with "
         "a twin's attention outputs and make twins sinks with theirs, and random tokens do not",
+        ("primary_weakening", 1): "Taken from the primary: removed, the sink gives it back "
+        "attention of later queries, as any softmax does, beyond the same edit at a control token "
+        "(median over texts)",
+        ("primary_weakening", 2): "Beyond the softmax: the primary gains more of the freed "
+        "attention than the softmax alone gives it, by more than one hundredth",
         ("replacement", 0): "Removed, more than half of the sinks are replaced by another token, "
         "beyond the same edit at controls",
         ("replacement", 1): "More than half of the later sinks of a text end with its first one, "

@@ -80,7 +80,7 @@ def _after_primary(data: Path) -> str:
 
 
 def middle_words(models: Mapping[str, Records]) -> list[str]:
-    """In how many models all sinks arise in the middle layers; nothing if no model tells it."""
+    """In how many models the sinks arise in the middle layers; nothing if no model tells it."""
     made = {
         name: next((one["provenance"] for one in records.values() if _has_layers(one)), None)
         for name, records in models.items()
@@ -88,20 +88,22 @@ def middle_words(models: Mapping[str, Records]) -> list[str]:
     known = {name: one for name, one in made.items() if one is not None}
     if not known:
         return []
-    middle = [name for name, one in known.items() if _in_middle(one)]
-    number = f"Only {len(middle)} of {len(known)}" if middle else "None"
-    number = "Every one" if len(middle) == len(known) else number
+    shares = [_in_middle(one) for one in known.values()]
+    some, every = sum(share > 0 for share in shares), sum(share == 1 for share in shares)
+    has = f"{every} of these {len(known)} models has all of them in the middle third, {some} some"
+    has = has if some else "None of these models has any of them in the middle third"
     return [
         "**Layers.** The paper finds secondary sinks in middle layers. "
-        f"{number} of these models has all of them in the middle third (the head of each column "
-        "says where they arise). Where the paper speaks of middle layers, a row is about the "
-        "layer at which the sinks of that model arise, wherever it is."
+        f"{has} (the head of each column says where they arise). Where the paper speaks of middle "
+        "layers, a row is about the layer at which the sinks of that model arise, wherever it is."
     ]
 
 
-def _in_middle(made: Mapping[str, Any]) -> bool:
-    low, high = middle_layers(made["model"]["n_layers"])
-    return all(low <= int(layer) <= high for layer in made["sample"]["created_at"])
+def _in_middle(made: Mapping[str, Any]) -> float:
+    """Share of the distinct sinks that arise in the middle third."""
+    (low, high), created = middle_layers(made["model"]["n_layers"]), made["sample"]["created_at"]
+    inside = sum(n for layer, n in created.items() if low <= int(layer) <= high)
+    return float(inside / sum(created.values()))
 
 
 def looked_at(models: Mapping[str, Records], tables: Mapping[str, Path | None]) -> list[str]:
