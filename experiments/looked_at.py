@@ -1,5 +1,6 @@
 """What was looked at in each model: texts, and where in them and in the model the sinks stand."""
 
+import gzip
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,11 @@ def read_table(path: Path, **options: Any) -> pd.DataFrame | None:
     """
     if not path.is_file():
         return None
-    how = "gzip" if path.suffix == ".gz" else None
     try:
         with files.open_file(path) as file:
-            return pd.DataFrame(pd.read_csv(file, compression=how, **options))
+            content = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+            table: pd.DataFrame = pd.read_csv(content, **options)
+            return table
     except (OSError, ValueError) as error:
         raise damaged(path, error) from error
 
@@ -156,7 +158,9 @@ def _sample(name: str, by_name: Mapping[str, Any], tables: Path | None) -> list[
 
 def _places(by_name: Mapping[str, Any], n_distinct: int | None, tables: Path | None) -> str:
     """Texts with distinct sinks by how they were fed, and positions; empty if no table has all."""
-    for name, table in PLACES if tables else ():
+    if tables is None:
+        return ""
+    for name, table in PLACES:
         for path in sorted(tables.glob(f"{name}/{table}.csv*")) if name in by_name else ():
             columns = {"text_id": "str", "pos": "int64"}
             found = read_table(path, usecols=list(columns), dtype=columns)
@@ -166,13 +170,14 @@ def _places(by_name: Mapping[str, Any], n_distinct: int | None, tables: Path | N
 
 
 def _placed(sinks: pd.DataFrame, texts: Sequence[Mapping[str, Any]]) -> str:
-    """Sinks by the feed of their texts, and their positions."""
-    feeds = {text["text_id"]: text.get("feed", "").partition(",")[0] for text in texts}
-    by_feed = sinks.assign(feed=sinks["text_id"].map(feeds)).groupby("feed")
-    words = [
-        f"{len(own)} in {own['text_id'].nunique()} of "
-        f"{count(list(feeds.values()).count(feed), NOUNS.get(feed, f'{feed} text'))}"
-        for feed, own in by_feed
-    ]
+    """Sinks by the feed of their texts, where it is recorded, and their positions."""
+    known = [text for text in texts if {"text_id", "feed"} <= set(text)]
+    feeds = {text["text_id"]: text["feed"].partition(",")[0] for text in known}
+    words = []
+    for feed in sorted(set(feeds.values())):
+        fed = [text for text, one in feeds.items() if one == feed]
+        own = sinks[sinks["text_id"].isin(fed)]
+        texts_of_feed = count(len(fed), NOUNS.get(feed, f"{feed} text"))
+        words.append(f"{len(own)} in {own['text_id'].nunique()} of {texts_of_feed}")
     low, high = sinks["pos"].min(), sinks["pos"].max()
     return "; ".join([*words, f"at positions {low} to {high:,}"])
