@@ -14,27 +14,31 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import pandas as pd
 import typer
 
 from experiments.claims_table import read_models, write_claims_page
 from experiments.command import start
 from experiments.copied import copy_results, model_of, records_of
+from experiments.looked_at import read_table
 from experiments.made import code_in_words, command_of, model_in_words, own_command, texts_in_words
-from experiments.recorded import RECORD, damaged, is_older, read_record
+from experiments.recorded import RECORD, UNTESTABLE, is_older, read_record, shown_outcome
 from experiments.table import BY_NAME
 from secondary_sinks import files
 from secondary_sinks.cli import NAMED_PATH, say
 from secondary_sinks.detection import middle_layers
 from secondary_sinks.display import count, markdown_table, rounded
+from secondary_sinks.questions import EDITS
 from secondary_sinks.runs import RunFolder
 
 HOLDS = {
     "supported": "The claim as tested (below) holds for this model.",
     "contradicted": "The claim **does not hold** for this model.",
     "inconclusive": "These texts and this model **leave the claim open**.",
+    UNTESTABLE: "No statistic could be computed, so the claim **could not be tested** here.",
     "failed": "The experiment **failed**, so nothing is claimed.",
 }
+KINDS = {edit.partition(":")[0] for edit in EDITS}
+"""Ways to ablate, without the seed or the source of what is put in."""
 CONTENTS = re.compile(r"(  - Results:\n)(?:      .*\n)*")
 SECTIONS = ("What the paper says", "What we did", "What would change our mind")
 
@@ -62,6 +66,7 @@ def page_of(name: str, folder: Path) -> str:
         _section(SECTIONS[1], method),
     ]
     parts.append("## What we found\n\n" + _found(record, source))
+    parts += _ablations(folder)
     captions = record.get("captions", {})
     parts += [_picture(path, name, captions) for path in sorted(folder.glob("*.png"))]
     tables = [f"[{path.name}](data/{name}/{path.name})" for path in sorted(folder.glob("*.csv*"))]
@@ -81,7 +86,8 @@ def index_of(found: Mapping[str, Mapping[str, Any]], data: Path) -> str:
         outcome, numbers = "failed", ""
         if "failed" not in record:
             verdict = record["verdict"]
-            outcome, numbers = verdict["outcome"], numbers_of(verdict) or _escape(verdict["why"])
+            outcome = shown_outcome(verdict)
+            numbers = numbers_of(verdict) or _escape(verdict["why"])
         rows.append((f"[{BY_NAME[name].said()['QUESTION']}]({name}.md)", outcome, numbers))
     head = ["question", "outcome", "in numbers, or why there are none"]
     parts = [
@@ -145,14 +151,26 @@ def _found(record: Mapping[str, Any], source: str) -> str:
     if "failed" in record:
         return f"{HOLDS['failed']} {_escape(record['failed'])} ([file]({source}))"
     rows = [
-        (_escape(one["claim"]), one["outcome"], numbers_of(one), _escape(one["why"]))
+        (_escape(one["claim"]), shown_outcome(one), numbers_of(one), _escape(one["why"]))
         for one in (record["verdict"], *record["further"])
     ]
     table = "\n".join(markdown_table(["claim", "outcome", "in numbers", "why"], rows))
     confidence = f"{record['verdict']['confidence']:.0%}"
     return (
-        f"{HOLDS[record['verdict']['outcome']]}\n\n{table}\n\n"
+        f"{HOLDS[shown_outcome(record['verdict'])]}\n\n{table}\n\n"
         f"In brackets: {confidence} intervals over texts. All numbers: [{source}]({source})."
+    )
+
+
+def _ablations(folder: Path) -> list[str]:
+    """Which ways to ablate were used, by the tables of an experiment; nothing where none was."""
+    paths = sorted(folder.glob("*.csv*"))
+    tables = [read_table(path, usecols=lambda name: name == "edit") for path in paths]
+    edits = [str(edit) for table in tables if table is not None for edit in table.get("edit", ())]
+    used = [edit for edit in dict.fromkeys(edits) if edit.partition(":")[0] in KINDS]
+    words = ", ".join(f"`{edit}`" for edit in used)
+    return (
+        [f"Ways to ablate that were used (column `edit` of the tables): {words}."] if used else []
     )
 
 
@@ -200,21 +218,14 @@ def _over(records: Sequence[Mapping[str, Any]]) -> str:
 
 def _depth(records: Sequence[Mapping[str, Any]], data: Path) -> list[str]:
     """Where the sinks arise; mentioned if it is not the middle layers that the paper describes."""
-    path = data / "sink_levels" / "data.csv"
-    if not path.is_file():
-        return []
-    try:
-        with files.open_file(path) as file:
-            cells = pd.read_csv(file, dtype={"l_start": "int64"}, usecols=["l_start"])
-    except (OSError, ValueError) as error:
-        raise damaged(path, error) from error
-    source = "data/sink_levels/data.csv"
+    column, source = "l_start", "data/sink_levels/data.csv"
+    cells = read_table(data.parent / source, usecols=[column], dtype={column: "int64"})
     layers = [
         one["provenance"]["model"]["n_layers"]
         for one in records
         if "model" in one.get("provenance", {})
     ]
-    if cells.empty or not layers:
+    if cells is None or cells.empty or not layers:
         return []
     first, last, n_layers = int(cells["l_start"].min()), int(cells["l_start"].max()), layers[0]
     where = f"layer {first}" if first == last else f"layers {first} to {last}"

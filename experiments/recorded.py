@@ -1,6 +1,7 @@
 """verdict.json of an experiment, checked field by field before use."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from secondary_sinks.errors import SinkError
 from secondary_sinks.runs import NUMBER, OUTCOMES, RunFolder, mismatch, sha256_of_json
 
 RECORD = "verdict.json"
+UNTESTABLE = "not testable"
 
 MAYBE = (*NUMBER, type(None))
 VERDICT: dict[str, Any] = {
@@ -82,6 +84,18 @@ def _wrong_words(record: dict[str, Any]) -> str:
         if verdict["low"] is not None and (verdict["value"] is None or verdict["high"] is None):
             return "a verdict has a lower bound, but no value or upper bound"
     return mismatch(record.get("captions", {}), dict.fromkeys(record.get("captions", {}), str))
+
+
+def shown_outcome(verdict: Mapping[str, Any]) -> str:
+    """The outcome of a verdict as pages show it.
+
+    `UNTESTABLE` where it is inconclusive since no statistic could be computed.
+
+    >>> shown_outcome({"outcome": "inconclusive", "value": None})
+    'not testable'
+    """
+    untestable = verdict["outcome"] == "inconclusive" and verdict["value"] is None
+    return UNTESTABLE if untestable else str(verdict["outcome"])
 
 
 def is_older(record: dict[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from secondary_sinks.display import count
 from secondary_sinks.questions import judge
 from secondary_sinks.statistics import Interval, median_over_texts
 
-CLAIM = "the authors' rule edits the sinks that arise at its layer, and only them"
+CLAIM = "the authors' rule edits the sinks that arise at its layer, and little else"
 LOSES = (
     "sinks whose MLP output the rule zeroes lose half of their attention or more, beyond controls"
 )
@@ -41,7 +41,10 @@ def short_texts(damage: pd.DataFrame) -> set[str]:
 
 
 def coverage(tokens: pd.DataFrame, layer: int, tau: float) -> Verdict:
-    """Whether the rule edits the sinks of its layer, and only them; copies are left out."""
+    """Whether the rule edits the sinks of its layer and little else; copies are left out.
+
+    Supported: in most texts, more than half of the tokens that are edited, or are sinks, are both.
+    """
     fresh = tokens[~tokens["copy"]]
     counts, reasons = fresh["found"].value_counts(), fresh[fresh["found"] != "both"]["reason"]
     missed = ", ".join(f"{reason} ({n})" for reason, n in reasons.value_counts().items())

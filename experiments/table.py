@@ -197,7 +197,8 @@ EXPERIMENTS = (
     Experiment(
         name="their_steering",
         claim="the authors' own intervention (every MLP output along the primary's is rescaled to "
-        "a given norm) edits the sinks and only them, and acts on each as an exact edit of it does",
+        "a given norm) edits the sinks and little else, and acts on each as an exact edit of it "
+        "does",
         observes=False,
     ),
 )

@@ -28,6 +28,11 @@ from secondary_sinks.types import Sink, SinkTable, Trace, WeakeningContrast, rea
 
 LEAST_QUERIES = 4
 """Least number of queries on each side of a sink; with fewer, single words would decide."""
+FEW_BEFORE = f"fewer than {LEAST_QUERIES} queries before the first sink see the primary"
+FEW_AFTER = f"fewer than {LEAST_QUERIES} queries after the first sink see the primary"
+INACTIVE = "the primary is missing, or another is the reference, at a layer that is compared"
+COPY = "the first sink is a copy of one in an earlier text"
+"""Why the first secondary sink of a text cannot be asked."""
 ROUNDING = 1e-5
 """Differences of attention up to this are rounding, and count as 0."""
 
@@ -61,11 +66,6 @@ class Text:
     def free_until(self) -> int:
         """Number of queries before the first secondary sink, which cannot see any."""
         return self.paid.shape[1] if self.first is None else self.first.pos
-
-    @property
-    def can_be_asked(self) -> bool:
-        """Whether its first secondary sink exists and is not a copy of one in an earlier text."""
-        return self.first is not None and counts_for_levels(self.first)
 
 
 def text_of(trace: Trace, primary: Sink, sinks: SinkTable) -> Text:
@@ -106,8 +106,7 @@ def step(paid: Values, layer: int, window: int) -> Values:
 
 def contrasts(texts: Sequence[Text], window: int) -> list[WeakeningContrast]:
     """One contrast per text whose first secondary sink has enough queries and layers around it."""
-    able = [text for text in texts if text.can_be_asked]
-    able = [text for text in able if _enough(sides(text, None, window))]
+    able = [text for text in texts if text.first is not None and not why_not(text, window)]
     pairs = pair(able, texts, window)
     used = [text for one, (other, _) in pairs.items() for text in (one, other)]
     found = []
@@ -115,6 +114,23 @@ def contrasts(texts: Sequence[Text], window: int) -> list[WeakeningContrast]:
         other, n_repeated = pairs.get(text, (None, _n_repeated(text, used, _n_alike)))
         found.append(_contrast(text, other, n_repeated, window))
     return found
+
+
+def why_not(text: Text, window: int) -> str:
+    """Why the first secondary sink of a text cannot be asked; empty if it can.
+
+    The first of these that is true: `FEW_BEFORE` by its position alone, `INACTIVE`, `FEW_BEFORE`
+    or `FEW_AFTER` by the queries that see the primary, `COPY`. The text must have such a sink.
+    """
+    assert text.first is not None
+    n_before, n_after = map(len, sides(text, None, window))
+    holds = {
+        FEW_BEFORE: text.first.pos - text.primary - 1 < LEAST_QUERIES,
+        INACTIVE: n_before + n_after == 0,
+    }
+    by_queries = {FEW_BEFORE: n_before < LEAST_QUERIES, FEW_AFTER: n_after < LEAST_QUERIES}
+    reasons = [*holds.items(), *by_queries.items(), (COPY, not counts_for_levels(text.first))]
+    return next((reason for reason, true in reasons if true), "")
 
 
 def _enough(compared: tuple[Places, Places]) -> bool:

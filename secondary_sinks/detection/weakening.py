@@ -10,13 +10,22 @@ that minus the same in a text without a sink there. One creation layer is enough
 the changes of key norm and score, are descriptive: no verdict uses them.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from secondary_sinks.detection.contrasts import GROUPS, Text, at_sides, contrasts, text_of
+from secondary_sinks.detection.contrasts import (
+    COPY,
+    GROUPS,
+    Text,
+    at_sides,
+    contrasts,
+    text_of,
+    why_not,
+)
 from secondary_sinks.detection.levels import counts_for_levels
 from secondary_sinks.detection.weakening_verdict import judge
 from secondary_sinks.errors import DetectionError
@@ -98,15 +107,24 @@ def primary_weakening(
     kept = _Aligned(series=aligned.series, text=aligned.text[whole], l_start=aligned.l_start[whole])
     texts = [text_of(trace, primary, sinks) for trace, primary in _with_primary(given, sinks)]
     found = tuple(contrasts(texts, window))
-    asked = len({sink.text_id for sink in sinks.of_kind("secondary").sinks})
     return Weakening(
         profile=(*_profile(aligned), *_by_query(texts, found, window)),
         changes=tuple(_change(kept, name, window) for name in MEASURES),
         contrasts=found,
-        verdict=judge(found, asked - len(found), window, n_claims),
+        verdict=judge(found, _left_out(texts, sinks, window), window, n_claims),
         window=window,
         n_left_out=len(counted) - len(kept.text),
     )
+
+
+def _left_out(texts: Sequence[Text], sinks: SinkTable, window: int) -> dict[str, int]:
+    """Number of texts with a secondary sink that are not compared, by reason.
+
+    A text without a trace or a primary holds copies only, else `_align` has refused it.
+    """
+    why = {sink.text_id: COPY for sink in sinks.of_kind("secondary").sinks}
+    why |= {text.text_id: why_not(text, window) for text in texts if text.first is not None}
+    return dict(Counter(reason for reason in why.values() if reason))
 
 
 def _align(traces: Sequence[Trace], sinks: SinkTable, counted: Sequence[Sink]) -> _Aligned:

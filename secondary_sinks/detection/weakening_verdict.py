@@ -1,6 +1,6 @@
 """The verdict on primary weakening."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,11 +15,15 @@ FALLS = {"supported": "contradicted", "contradicted": "supported", "inconclusive
 
 
 def judge(
-    found: Sequence[WeakeningContrast], n_left_out: int, window: int, n_claims: int = 1
+    found: Sequence[WeakeningContrast],
+    left_out: Mapping[str, int],
+    window: int,
+    n_claims: int = 1,
 ) -> Verdict:
     """Verdict over the texts that have a partner; `why` mentions the others.
 
-    The interval is corrected for `n_claims` claims.
+    `left_out` counts the texts with a secondary sink that are not in `found`, by the reason. The
+    interval is corrected for `n_claims` claims.
     """
     paired = [one for one in found if one.control]
     repeating = [one for one in found if not one.control and one.n_before < LEAST_QUERIES]
@@ -28,7 +32,7 @@ def judge(
     return Verdict(
         claim=CLAIM,
         outcome=FALLS[outcome_of(median, 0.0)],
-        why=_why(found, paired, n_left_out, window, min_texts(n_claims)),
+        why=_why(found, paired, left_out, min_texts(n_claims)),
         statistic=f"change of the attention paid to the primary ({window} layers from l_start on "
         f"minus {window} before): queries after the first secondary sink minus queries before it, "
         "minus the same without a sink; median over pairs of texts",
@@ -39,8 +43,7 @@ def judge(
         confidence=CONFIDENCE,
         controls="another text without a secondary sink at these positions, each text in one pair "
         "only; queries whose tokens up to there stand in an earlier pair too are not compared "
-        f"again; left out: {count(n_left_out, 'text')} in which the primary is not active in the "
-        "whole window, or with too few queries around the sink, and "
+        f"again; left out: {count(sum(left_out.values()), 'text')}{_reasons(left_out)}, and "
         f"{count(len(repeating), 'text')} with too few queries before the sink whose tokens up to "
         "there stand in no pair",
         n_sinks=len(paired),
@@ -50,18 +53,22 @@ def judge(
     )
 
 
+def _reasons(left_out: Mapping[str, int]) -> str:
+    """Each reason with its number of texts."""
+    words = ", ".join(f"{reason} ({number})" for reason, number in left_out.items())
+    return f": {words}" if words else ""
+
+
 def _why(
     found: Sequence[WeakeningContrast],
     paired: Sequence[WeakeningContrast],
-    n_left_out: int,
-    window: int,
+    left_out: Mapping[str, int],
     least: int,
 ) -> str:
     if not found:
         return (
-            f"in none of {count(n_left_out, 'text')} with a secondary sink is the primary active "
-            f"in all {window} layers before and after the creation of the first one, with at least "
-            f"{LEAST_QUERIES} queries before it and after it, so no claim is made"
+            f"none of {count(sum(left_out.values()), 'text')} with a secondary sink can be "
+            f"compared{_reasons(left_out)}, so no claim is made"
         )
     before, after = (
         float(np.median([getattr(one, name) for one in found]))

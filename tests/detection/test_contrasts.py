@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from secondary_sinks import detect, observe, primary_weakening, redistribution, restoration
-from secondary_sinks.detection.contrasts import Text, contrasts
+from secondary_sinks.detection.contrasts import (
+    COPY,
+    FEW_AFTER,
+    FEW_BEFORE,
+    INACTIVE,
+    Text,
+    contrasts,
+)
 from secondary_sinks.detection.weakening_verdict import judge
 from secondary_sinks.questions.restoration import CLAIM as RETURNS
 from secondary_sinks.testing.planted import Plant, plant
@@ -249,7 +256,7 @@ def test_a_shared_beginning_without_an_effect_is_rarely_judged(until):
             Text(text_id=str(n), tokens=own, primary=0, paid=seen, first=first if n < 10 else None)
             for n, (own, seen) in enumerate(zip(tokens, paid, strict=True))
         ]
-        said.append(judge(contrasts(texts, 2), 0, 2).outcome)
+        said.append(judge(contrasts(texts, 2), {}, 2).outcome)
     assert max(said.count("supported"), said.count("contradicted")) < MOST_FALSE
 
 
@@ -261,7 +268,7 @@ def test_skewed_differences_about_a_median_of_zero_are_rarely_judged():
         said = []
         for drawn in sign * 0.01 * (np.exp(1.5 * rng.standard_normal((RUNS, 10))) - 1):
             pairs = [replace(one, text_id=str(n), difference=d) for n, d in enumerate(drawn)]
-            said.append(judge(pairs, 0, 2).outcome)
+            said.append(judge(pairs, {}, 2).outcome)
         assert max(said.count("supported"), said.count("contradicted")) < MOST_FALSE
 
 
@@ -271,6 +278,35 @@ def test_sinks_without_queries_or_layers_around_them_are_left_out():
     assert not primary_weakening([text("0", flat())], early).contrasts
     copy = SinkTable(sinks=(*table([None]).sinks, sink("0", 10, CREATED, copy_of="z")))
     assert not primary_weakening([text("0", flat())], copy).contrasts
+
+
+@pytest.mark.parametrize(
+    ("first", "reason"),
+    [
+        (sink("0", 4, CREATED), FEW_BEFORE),
+        (sink("0", 4, 1, copy_of="z"), FEW_BEFORE),
+        (sink("0", 5, 1, copy_of="z"), INACTIVE),
+        (sink("0", N_POS - 4, CREATED, copy_of="z"), FEW_AFTER),
+        (sink("0", 5, CREATED, copy_of="z"), COPY),
+    ],
+)
+def test_why_no_text_can_be_compared_names_the_condition_that_fails(first, reason):
+    """The primary is active at layers 1 to 8; queries 1 to 3 stand before a sink at 4."""
+    sinks = SinkTable(sinks=(*table([None]).sinks, first))
+    seen = primary_weakening([text("0", flat())], sinks).verdict
+    said = f"none of 1 text with a secondary sink can be compared: {reason} (1), so no claim"
+    assert seen.why.startswith(said)
+    assert f"left out: 1 text: {reason} (1)" in seen.controls
+
+
+def test_texts_that_cannot_be_compared_are_counted_by_reason():
+    """A copy whose text has no trace counts too."""
+    sinks = (*table([2, 3, None]).sinks, sink("2", 10, CREATED, copy_of="z"))
+    sinks = SinkTable(sinks=(*sinks, sink("away", 10, CREATED, copy_of="z")))
+    seen = primary_weakening([text(str(n), flat()) for n in range(3)], sinks).verdict
+    assert (
+        f"4 texts with a secondary sink can be compared: {FEW_BEFORE} (2), {COPY} (2)" in seen.why
+    )
 
 
 @exhaustive

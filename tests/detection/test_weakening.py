@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from secondary_sinks.detection import primary_weakening
+from secondary_sinks.detection.contrasts import INACTIVE
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.types import SinkTable
 from tests.detection.traces import sink, trace_of
@@ -92,9 +93,8 @@ def test_no_sink_with_a_whole_window():
     found = primary_weakening(traces(steps(8)), table([2]))
     assert found.n_left_out == 6
     assert found.verdict.outcome == "inconclusive"
-    assert (
-        "6 texts in which the primary is not active in the whole window" in found.verdict.controls
-    )
+    assert f"left out: 6 texts: {INACTIVE} (6), and" in found.verdict.controls
+    assert found.verdict.why.startswith("none of 6 texts with a secondary sink can be compared")
     assert math.isnan(found.changes[0].change)
 
 

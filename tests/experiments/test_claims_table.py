@@ -2,12 +2,13 @@
 
 import importlib
 import re
+from pathlib import Path
 
 import pytest
 
 from experiments import mlp_anatomy, norm_and_score, norm_dose, primary_weakening, writers
 from experiments.claims import CLAIMS, PARTS, Row
-from experiments.claims_table import claims_page, verdicts_of
+from experiments.claims_table import claims_page, read_models, verdicts_of
 from experiments.table import BY_NAME, EXPERIMENTS
 from secondary_sinks.testing.planted import Plant
 from tests.experiments.observed import planted
@@ -23,13 +24,15 @@ DOSE, RESTORED, GIVEN, WEAKER = (
     )
 )
 RANKS = [
-    norm_and_score.CLAIM.format(norm_and_score.LENGTHS["mlp_norm"], words)
+    norm_and_score.CLAIM.format(length, words)
+    for length in norm_and_score.LENGTHS.values()
     for words in norm_and_score.RESPONSES.values()
 ]
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
 MEANT = {
     writers: [writers.CLAIM, writers.MEDIATES, writers.ALONG],
     mlp_anatomy: [mlp_anatomy.CLAIM, mlp_anatomy.MOST],
-    norm_and_score: RANKS[:2],
+    norm_and_score: RANKS,
     norm_dose: [DOSE.DOSE, DOSE.LAYERS, DOSE.DIRECTION, DOSE.NORM.format("1/16")],
     primary_weakening: [WEAKER.CLAIM, RESTORED.CLAIM, GIVEN.CLAIM],
 }
@@ -120,7 +123,7 @@ def test_what_was_not_asked_failed_or_is_older_decides_nothing():
 
 @pytest.mark.parametrize(
     ("options", "cell"),
-    [({"restore": False}, "not asked"), ({}, "[inconclusive](m/primary_weakening.md)")],
+    [({"restore": False}, "not asked"), ({}, "[not testable](m/primary_weakening.md)")],
     ids=["left out", "no sinks"],
 )
 def test_a_verdict_that_is_not_there_was_left_out_or_could_not_be_asked(options, cell):
@@ -128,6 +131,77 @@ def test_a_verdict_that_is_not_there_was_left_out_or_could_not_be_asked(options,
     one["verdict"] |= {"value": None, "low": None, "high": None}
     one["provenance"] |= {"options": options}
     assert rows_of(claims_page({"m": {"primary_weakening": one}}))[RESTORE] == [cell]
+
+
+def test_a_verdict_without_a_number_is_counted_as_not_testable():
+    """Open because nothing could be computed, unlike open with a number."""
+    one = record("inconclusive", "inconclusive")
+    one["verdict"] |= {"value": None, "low": None, "high": None}
+    rows = rows_of(claims_page({"m": {"writers": one}}))
+    assert rows[ROLE] == ["[not testable](m/writers.md)"]
+    title = next(row for row in rows if row.startswith("**Claim 1"))
+    assert rows[title] == ["1 inconclusive, 3 not testable"]
+
+
+def stands(tmp_path, created, n_layers, relative):
+    """The page of a model with sinks at `created`, whose primary is active from `relative` on."""
+    one = record("supported")
+    sample = {"n_texts": 2, "n_tokens": 300, "n_sinks": 5, "n_distinct": 3, "created_at": created}
+    texts = [{"text_id": "a", "feed": "chat"}, {"text_id": "b", "feed": "raw, first 9 tokens"}]
+    made = {"sample": sample, "model": {"n_layers": n_layers}, "texts": texts}
+    one["provenance"] |= made
+    data = tmp_path / "m" / "data"
+    for name, table in (
+        ("sink_tokens/places.csv", "text_id,pos\na,2\na,9\nb,57\n"),
+        ("primary_weakening/data.csv", relative),
+    ):
+        (data / name).parent.mkdir(parents=True)
+        (data / name).write_text(table)
+    return claims_page({"m": {"sink_tokens": one}}, tmp_path)
+
+
+NO = "None of these models has any of them"
+ACTIVE = "measure,group,relative,n_sinks\nmass,primary,-{},{}\nmass,primary,0,3\n"
+
+
+@pytest.mark.parametrize(
+    ("created", "relative", "where", "middle"),
+    [
+        ({"5": 3}, ACTIVE.format(3, 3), "layer 5 of 24, 3 layers after the primary", NO),
+        ({"5": 3}, ACTIVE.format(1, 2), "layer 5 of 24, 0 to 1 layers after the primary", NO),
+        (
+            {"5": 1, "9": 2},
+            ACTIVE.format(1, 3),
+            "layers 5, 9 of 24, 1 layer after",
+            "0 of these 1 models has all of them",
+        ),
+        (
+            {"9": 3},
+            ACTIVE.format(1, 3),
+            "layer 9 of 24, 1 layer after the primary",
+            "1 of these 1 models has all of them",
+        ),
+    ],
+)
+def test_the_page_says_where_in_the_model_sinks_arise(tmp_path, created, relative, where, middle):
+    page = stands(tmp_path, created, 24, relative)
+    assert f"[m](m/index.md)<br>sinks arise at {where}" in page
+    assert f"{middle} in the middle third" in page
+
+
+def test_the_page_says_where_in_the_texts_sinks_stand(tmp_path):
+    page = stands(tmp_path, {"5": 3}, 24, ACTIVE.format(3, 3))
+    assert "| 2 in 1 of 1 chat; 1 in 1 of 1 raw text; at positions 2 to 57 |" in page
+
+
+def test_every_published_verdict_has_a_row():
+    models = read_models(RESULTS)
+    for records in models.values():
+        for name, one in records.items():
+            rows = [row for row in CLAIMS if row.experiment == name]
+            shown = [id(found) for row in rows for found in verdicts_of(row, one)]
+            for verdict in (one["verdict"], *one["further"]):
+                assert id(verdict) in shown, (name, verdict["claim"])
 
 
 def test_all_verdicts_from_a_place_on_or_only_the_one():
@@ -149,10 +223,11 @@ def test_what_was_looked_at_is_counted():
     }
     table = claims_page({"m": {"writers": one}}).split("## What was looked at")[1]
     (row,) = [line for line in table.splitlines() if line.startswith("| m (")]
-    assert row.split(" | ")[1:5] == [
+    assert row.split(" | ")[1:6] == [
         "bundled:claims: 2 texts, 300 tokens",
         "9",
         "5",
+        "not recorded",
         "4 (2), 5 (3)",
     ]
     assert "m.gguf, sha256 cdcdcdcdcdcd" in row

@@ -72,6 +72,31 @@ def test_the_index_says_whether_sinks_arise_in_the_middle(made, layer, told):
     assert told in index
 
 
+def test_what_had_no_number_is_not_testable_on_every_page(made):
+    record = record_of("norms", "inconclusive")
+    record["verdict"] |= {"value": None, "low": None, "high": None}
+    (made / "data" / "norms" / RECORD).write_text(json.dumps(record))
+    write_pages(made)
+    page = (made / "norms.md").read_text()
+    assert "the claim **could not be tested** here." in page
+    assert "| a claim | not testable |  | because" in page
+    assert re.findall(r"\| (inconclusive|not testable) \|", (made / "index.md").read_text()) == [
+        "not testable"
+    ]
+
+
+def test_a_page_names_the_ways_to_ablate_that_its_tables_hold(made):
+    folder = made / "data" / "norms"
+    (folder / "data.csv").write_text("edit,a\nzero,1\nmean:twins,1\n")
+    (folder / "targets.csv").write_text("edit,a\nsink,1\n")
+    with gzip.open(folder / "cells.csv.gz", "wt") as file:
+        file.write("edit\nresample:2\nzero\n")
+    write_pages(made)
+    told = "column `edit` of the tables): `resample:2`, `zero`, `mean:twins`."
+    assert told in (made / "norms.md").read_text()
+    assert "Ways to ablate" not in (made / "norm_dose.md").read_text()
+
+
 def test_large_tables_stay_away_and_links_lead_to_files(made):
     assert not (made / "data" / "norms" / "cells.csv").exists()
     for page in made.glob("*.md"):
@@ -273,7 +298,7 @@ def test_where_nothing_was_measured_the_index_says_why(made):
     record = record_of("norms", "inconclusive", value=float("nan"), why="too few sinks")
     (made / "data" / "norms" / RECORD).write_text(json.dumps(record))
     write_pages(made)
-    assert "| inconclusive | too few sinks |" in (made / "index.md").read_text()
+    assert "| not testable | too few sinks |" in (made / "index.md").read_text()
 
 
 def test_without_results_it_is_said(tmp_path):
@@ -400,4 +425,5 @@ def test_the_pages_of_this_repository_are_those_of_their_files(model, tmp_path):
 
 
 def test_the_claims_of_this_repository_are_those_of_the_files_of_all_models():
-    assert (RESULTS / "index.md").read_text() == claims_page(read_models(RESULTS))
+    page = claims_page(read_models(RESULTS), RESULTS)
+    assert (RESULTS / "index.md").read_text() == page
