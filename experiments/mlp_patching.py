@@ -18,7 +18,7 @@ PAPER = (
     "be enough."
 )
 METHOD = (
-    "Patching in both directions. *Denoising* patches what the MLP of the creation layer writes at "
+    "Patching in both directions. *Denoising* patches the output of the MLP of the creation layer at "
     "the sink into its control (a token twin, else the nearest ordinary token): does the control "
     "become a sink by the criterion? Compared with patching in the outputs of the same MLP at "
     "ordinary tokens. *Noising* patches the control's outputs of the forming MLPs into the sink, "
@@ -31,7 +31,7 @@ REFUTATION = (
     "Controls do not become sinks, or also become sinks with the outputs of ordinary tokens; sinks "
     "survive with the control's outputs."
 )
-CLAIM = "what the MLP of its creation layer writes at a sink makes another token a sink"
+CLAIM = "the output of the MLP of its creation layer at a sink makes another token a sink"
 CAPTIONS = {
     "figure": (
         "Denoising, one row per sink: the lifetime that its control token gets with one layer's "

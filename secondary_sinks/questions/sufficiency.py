@@ -42,7 +42,7 @@ from secondary_sinks.types.lists import one_or_more
 N_CLAIMS = 2
 SEEDS = 3
 WORDS = ("patch", "where", "layers", "donor", "control")
-DENOISING = "what the MLP of its creation layer writes at a sink makes another token a sink"
+DENOISING = "the output of the MLP of its creation layer at a sink makes another token a sink"
 NOISING = "replacing the forming MLPs' outputs by those at a token that is not a sink ends a sink"
 
 
