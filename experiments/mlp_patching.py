@@ -18,14 +18,14 @@ PAPER = (
     "be enough."
 )
 METHOD = (
-    "Patching in both directions. *Denoising* patches the output of the MLP of the creation layer at "
-    "the sink into its control (a token twin, else the nearest ordinary token): does the control "
-    "become a sink by the criterion? Compared with patching in the outputs of the same MLP at "
-    "ordinary tokens. *Noising* patches the control's outputs of the forming MLPs into the sink, "
-    "compared with the same patch at the same number of other MLPs; with fewer of them, nothing is "
-    "supported. A sink ends if it no longer meets the criterion and draws less than half of its "
-    "attention. Both are repeated with all forming MLPs and for every single layer, shown as heat "
-    "maps."
+    "Patching in both directions. *Denoising* patches the output of the MLP of the creation layer "
+    "at the sink into its control (a token twin, else the nearest ordinary token): does the "
+    "control become a sink by the criterion? Compared with patching in the outputs of the same MLP "
+    "at ordinary tokens. *Noising* patches the control's outputs of the forming MLPs into the "
+    "sink, compared with the same patch at the same number of other MLPs; with fewer of them, "
+    "nothing is supported. A sink ends if it no longer meets the criterion and draws less than "
+    "half of its attention. Both are repeated with all forming MLPs and for every single layer, "
+    "shown as heat maps."
 )
 REFUTATION = (
     "Controls do not become sinks, or also become sinks with the outputs of ordinary tokens; sinks "
