@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from secondary_sinks.causal.check import check_cells
-from secondary_sinks.causal.controls import last_judged
+from secondary_sinks.causal.controls import ever_sinks, last_judged
 from secondary_sinks.causal.donors import Means, token_twins
 from secondary_sinks.causal.recompute import Passing, watched_of, waves_of
 from secondary_sinks.causal.recomputed import Table
@@ -173,8 +173,7 @@ def _controls(
         return (None,) * len(cells)
     where = [{pos for edit in cell for pos in edit.positions} for cell in cells]
     alone = dict.fromkeys(pos for positions in where if len(positions) == 1 for pos in positions)
-    taken = {sink.pos for sink in sinks.of_text(trace.text_id)} | set(trace.reference.tolist())
-    taken |= {trace.primary, *(pos for positions in where for pos in positions)}
+    taken = ever_sinks(trace, sinks) | {pos for positions in where for pos in positions}
     taken |= {pos for cell in cells for edit in cell if not edit.text for pos in edit.donors}
     found = match_controls(trace.tokens.tolist(), list(alone), taken, last_judged(trace, sinks))
     partner = {control.sink_pos: control.pos for control in found}
