@@ -68,7 +68,9 @@ def dose_verdicts(
     agrees. contradicted: the interval of the rank correlation lies below 0. Else inconclusive.
     """
     part = cells[cells["test"] == "dose"]
-    p_values = holm([_page(_scaled_up(part), name) for name in RESPONSES])
+    up = _scaled_up(part)
+    means = [_beyond_control(up, name).groupby("text_id").mean() for name in RESPONSES]
+    p_values = holm([page_trend_test(one.to_numpy()) for one in means])
     return [
         _dose(part, name, p, extra, left_out, n_claims)
         for name, p in zip(RESPONSES, p_values, strict=True)
@@ -152,10 +154,6 @@ def _beyond_control(cells: pd.DataFrame, name: str) -> pd.DataFrame:
     values = cells[name].map(lambda value: float(f"{value:.4g}"))
     by_dose = values.groupby(keys).mean().unstack("role").reindex(columns=["sink", "control"])
     return (by_dose["sink"] - by_dose["control"]).unstack("factor")
-
-
-def _page(cells: pd.DataFrame, name: str) -> float:
-    return page_trend_test(_beyond_control(cells, name).groupby("text_id").mean().to_numpy())
 
 
 def direction_verdict(

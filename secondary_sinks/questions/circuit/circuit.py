@@ -57,10 +57,6 @@ class Circuit(Displayed):
             )
         return _of_sink(sinks[0], mine, self.n_layers)
 
-    def of_levels(self) -> list[SinkCircuit]:
-        """The means over the sinks of each kind and level."""
-        return circuits_of_levels(self.edges, self.n_layers)
-
     def to_frame(self) -> pd.DataFrame:
         """The edges."""
         return self.edges

@@ -104,9 +104,9 @@ def _by_few(name: str, part: pd.DataFrame, n_claims: int) -> Verdict:
     tried = _known(part)
     control = tried["random_set_ended"]
     sure = tried["n_heads_end"].notna() & (tried["set_ended"] > HALF)
-    sizes = tried.loc[sure, "n_heads_end"]
+    size = round(tried.loc[sure, "n_heads_end"].median()) if sure.any() else 0
     words = (
-        f"{_of(sure)} end, with {count(_median(sizes), 'head')} in the median; with random heads "
+        f"{_of(sure)} end, with {count(size, 'head')} in the median; with random heads "
         f"instead, {control[sure].mean():.0%} of these" + _uncontrolled(control, sure, "heads")
     )
     return _verdict(
@@ -213,10 +213,6 @@ def _uncontrolled(control: "pd.Series[float]", found: "pd.Series[bool]", what: s
 def _noun(what: str, group: str) -> str:
     several = " " in group
     return f"{what if several else what[:-1]} {group.replace(' ', ', ')}"
-
-
-def _median(sizes: "pd.Series[float]") -> int:
-    return round(sizes.median()) if len(sizes) else 0
 
 
 def _of(hits: "pd.Series[bool]") -> str:
