@@ -59,7 +59,9 @@ def sweep_metric(
     refuse_unreplayable(model)
     controls = _controls(trace, asked, sinks)
     twins = [
-        _moved(cell, pos) for cell, pos in zip(asked, controls, strict=True) if pos is not None
+        tuple(replace(edit, pos=pos) for edit in cell)
+        for cell, pos in zip(asked, controls, strict=True)
+        if pos is not None
     ]
     run = _Sweep(model, trace, (*asked, *twins), metric, names, _places(at, len(trace.tokens)))
     values = run.values(known, means, progress)
@@ -188,7 +190,3 @@ def _impossible_at(trace: Trace, cell: Cell, pos: int) -> bool:
     """Whether a mean is over twins that the token lacks, or a key does not come before it."""
     lacks = any(edit.over == "twins" for edit in cell) and not token_twins(trace, pos)
     return lacks or any(edit.key is not None and edit.key >= pos for edit in cell)
-
-
-def _moved(cell: Cell, pos: int) -> Cell:
-    return tuple(replace(edit, pos=pos) for edit in cell)

@@ -22,6 +22,7 @@ The number of levels is not given beforehand, and no randomness is involved.
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,16 +96,17 @@ def label_cells(counts: NDArray[np.float64], weights: Grid | None = None) -> Gri
     return _numbered(nearest, counts, drawn)
 
 
-def assign_levels(sinks: Sequence[Sink]) -> list[float]:
-    """Level of each sink; NaN unless secondary. A copy gets the level of its grid cell."""
+def assign_levels(sinks: Sequence[Sink]) -> tuple[Sink, ...]:
+    """The sinks with levels; NaN unless secondary. A copy gets the level of its grid cell."""
     counted = [sink for sink in sinks if counts_for_levels(sink)]
     points = [(sink.l_start, sink.lifetime) for sink in counted]
     known = dict(zip(points, cluster(points, [sink.text_id for sink in counted]), strict=True))
     nan = float("nan")
-    return [
+    levels = [
         known.get((sink.l_start, sink.lifetime), nan) if sink.kind == "secondary" else nan
         for sink in sinks
     ]
+    return tuple(replace(s, level=level) for s, level in zip(sinks, levels, strict=True))
 
 
 def counts_for_levels(sink: Sink) -> bool:

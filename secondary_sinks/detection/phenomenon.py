@@ -166,6 +166,7 @@ def compare_with_paper(
     labels = Counter(sink.label for sink in others)
     n_tokens = n_distinct_tokens(tokens.values())
     limits = ours.thresholds
+    at, lengths = [sink.pos for sink in sinks], [len(ids) for ids in tokens.values()]
     return Phenomenon(
         answer=_answer(len(sinks), counts["after_primary"], n_all),
         **are_met,
@@ -176,8 +177,8 @@ def compare_with_paper(
         layers_after=float(median(after)) if after else math.nan,
         created_at=_by_layer([sink.l_start for sink in sinks], n_layers),
         primary_at=_by_layer([layer for layer, _ in primaries.values()], n_layers),
-        positions=_first_median_last([sink.pos for sink in sinks]),
-        lengths=_first_last([len(ids) for ids in tokens.values()]),
+        positions=(min(at), median_low(at), max(at)) if at else (),
+        lengths=(min(lengths), max(lengths)) if lengths else (),
         n_by_paper=len(others),
         n_labelled=tuple(labels[label] for label in LABELS),
         label_lifetimes=(limits.paper_noise + 1, n_layers - limits.paper_margin - 1),
@@ -188,14 +189,6 @@ def compare_with_paper(
         rate=rate_of(len(sinks), n_tokens),
         rate_by_paper=rate_of(labels["secondary"], n_tokens),
     )
-
-
-def _first_median_last(numbers: Sequence[int]) -> tuple[int, ...]:
-    return (min(numbers), median_low(numbers), max(numbers)) if numbers else ()
-
-
-def _first_last(numbers: Sequence[int]) -> tuple[int, ...]:
-    return (min(numbers), max(numbers)) if numbers else ()
 
 
 def middle_layers(n_layers: int) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """The circuit of a sink as a graph: what it read, which MLPs wrote it, which heads read it."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -137,12 +137,13 @@ def _writers(edges: pd.DataFrame) -> list[go.Scatter]:
         part = part[part["effect"] >= LEAST]
         if part.empty:
             continue
+        sizes = [10 + 8 * min(float(effect), 1.0) for effect in part["effect"]]
         found.append(
             go.Scatter(
                 x=part["layer"],
                 y=[SINK] * len(part),
                 mode="markers",
-                marker={"symbol": symbol, "size": _sizes(part["effect"]), "color": WRITER},
+                marker={"symbol": symbol, "size": sizes, "color": WRITER},
                 name=name,
                 hovertext=[
                     f"MLP {int(layer)} ({name})<br>a twin's output ends {effect:.2f}"
@@ -152,10 +153,6 @@ def _writers(edges: pd.DataFrame) -> list[go.Scatter]:
             )
         )
     return found
-
-
-def _sizes(effects: Iterable[float]) -> list[float]:
-    return [10 + 8 * min(abs(float(effect)), 1.0) for effect in effects]
 
 
 def _life(first: int, last: int) -> go.Scatter:

@@ -76,13 +76,8 @@ class Sink:
 MOST_LAYERS = 100_000
 
 
-def censoring(layers: Sequence[int], n_layers: int) -> str:
-    """Whether the layers of a sink are cut off by the first or last layer of the model.
-
-    >>> censoring((0, 1), 8), censoring((3, 7), 8)
-    ('left', 'right')
-    """
-    left, right = layers[0] == 0, layers[-1] == n_layers - 1
+def censoring(left: bool, right: bool) -> str:
+    """`Sink.censored`, from whether the true start and the true end are hidden."""
     return "both" if left and right else "left" if left else "right" if right else "none"
 
 
