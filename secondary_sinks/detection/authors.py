@@ -103,19 +103,13 @@ def _table(lines: Mapping[str, Line], n_layers: int | None) -> SinkTable:
         like = alike.setdefault(replace(line, sample_index=0), text_id)
         primary = min((c.pos for c in line.candidates if c.label == "bos_sink"), default=-1)
         for candidate in line.candidates:
-            source = first.setdefault(_identity(line, like, candidate), text_id)
+            # The same sink, as it seems: the file has no tokens that could say so.
+            text = line.prompt_len if candidate.pos < line.prompt_len else like
+            source = first.setdefault((text, candidate), text_id)
             sink = _sink(candidate, text_id, candidate.pos == primary, n_layers)
             sinks.append(replace(sink, copy_of="" if source == text_id else source))
     table = SinkTable(sinks=assign_levels(sinks))
     return relabel(table, n_layers) if n_layers is not None else table
-
-
-def _identity(line: Line, like: str, candidate: Candidate) -> tuple[object, ...]:
-    """Key that is equal for two entries that seem to be the same sink; the file has no tokens.
-
-    `like` is the first text whose line differs only in its `sample_index`.
-    """
-    return (line.prompt_len if candidate.pos < line.prompt_len else like), candidate
 
 
 def _sink(candidate: Candidate, text_id: str, is_primary: bool, n_layers: int | None) -> Sink:

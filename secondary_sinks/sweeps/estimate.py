@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from secondary_sinks.runs.hashes import hash_tokens
 from secondary_sinks.sweeps.config import SweepConfig
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.stored_config import read_stored
-from secondary_sinks.sweeps.tasks import ROLES, ModelSpec, Prepared, Unit, task_key, unit_key
+from secondary_sinks.sweeps.tasks import ROLES, ModelSpec, Prepared, task_key, unit_key
 from secondary_sinks.texts import Text, TokenizedText, as_fed_first, tokenize
 
 Known = Sequence[tuple[ModelSpec, Prepared]]
@@ -147,9 +148,8 @@ def _model(
     fed, bad = _feed(config, seen, texts, prepared.texts if prepared else ())
     keys = _keys(config, spec, fed, known)
     done = manifest.done()
-    left = [
-        [u for u in units if _unit_key(config, key, u) not in done.get(key, ())] for key in keys
-    ]
+    named = partial(unit_key, ordinary=config.ordinary, whole=config.pooled)
+    left = [[unit for unit in units if named(key, unit) not in done.get(key, ())] for key in keys]
     sizes = [len(tokens) for tokens in fed]
     passes = sum(2 for one in left if one)
     n_tokens = sum(2 * size for size, one in zip(sizes, left, strict=True) if one)
@@ -174,10 +174,6 @@ def _model(
         basis="as the texts that are done" if rate else "guessed from a matrix product timed here",
         bad=bad,
     )
-
-
-def _unit_key(config: SweepConfig, key: str, unit: Unit) -> str:
-    return unit_key(key, unit, config.ordinary, whole=config.pooled)
 
 
 def _feed(
@@ -235,7 +231,8 @@ def _sinks(manifest: Manifest, keys: set[str], tokens: int) -> float | None:
     return sum(entry.n_sinks for entry in found.values()) * tokens / seen if seen else None
 
 
-def _operations_per_second(spec: ModelSpec, size: int = 1024) -> float:
+def _operations_per_second(spec: ModelSpec) -> float:
+    size = 1024
     device, dtype = parse_device(spec.device), parse_dtype(spec.dtype)
     one = torch.ones(size, size, device=device, dtype=dtype)
     (one @ one).sum().item()  # warm-up, slower than later ones

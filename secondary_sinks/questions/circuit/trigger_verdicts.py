@@ -197,7 +197,10 @@ def _verdict(
 def _words(known: pd.DataFrame, what: str, sure: "pd.Series[bool]") -> str:
     """Text such as "head 3.11 is needed and enough at 5 of 7 sinks; no head at 2"."""
     counts = Counter(known.loc[sure, what])
-    parts = [f"{_noun(what, group)} at {number}" for group, number in counts.most_common(3)]
+    parts = [
+        f"{what if ' ' in group else what[:-1]} {group.replace(' ', ', ')} at {number}"
+        for group, number in counts.most_common(3)
+    ]
     parts += [f"others at {sum(counts.values()) - sum(dict(counts.most_common(3)).values())}"] * (
         len(counts) > 3
     )
@@ -208,11 +211,6 @@ def _words(known: pd.DataFrame, what: str, sure: "pd.Series[bool]") -> str:
 def _uncontrolled(control: "pd.Series[float]", found: "pd.Series[bool]", what: str) -> str:
     n = int((control.isna() & found).sum())
     return f"; {NO_CONTROL.format(what=what, n=n)}" if n else ""
-
-
-def _noun(what: str, group: str) -> str:
-    several = " " in group
-    return f"{what if several else what[:-1]} {group.replace(' ', ', ')}"
 
 
 def _of(hits: "pd.Series[bool]") -> str:
